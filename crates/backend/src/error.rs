@@ -1,0 +1,110 @@
+//! Errors are values: what was attempted, what was expected, what came.
+
+use std::{borrow::Cow, fmt};
+
+/// The stable codes that JavaScript sees as `ERR_S4_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Code {
+    Shape,
+    Dtype,
+    Value,
+    Device,
+    Memory,
+    Disposed,
+    Checkpoint,
+    Data,
+    Aborted,
+    NonFinite,
+    Busy,
+    Unsupported,
+    Internal,
+}
+
+impl Code {
+    /// The name as JavaScript sees it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::Shape => "ERR_S4_SHAPE",
+            Code::Dtype => "ERR_S4_DTYPE",
+            Code::Value => "ERR_S4_VALUE",
+            Code::Device => "ERR_S4_DEVICE",
+            Code::Memory => "ERR_S4_MEMORY",
+            Code::Disposed => "ERR_S4_DISPOSED",
+            Code::Checkpoint => "ERR_S4_CHECKPOINT",
+            Code::Data => "ERR_S4_DATA",
+            Code::Aborted => "ERR_S4_ABORTED",
+            Code::NonFinite => "ERR_S4_NONFINITE",
+            Code::Busy => "ERR_S4_BUSY",
+            Code::Unsupported => "ERR_S4_UNSUPPORTED",
+            Code::Internal => "ERR_S4_INTERNAL",
+        }
+    }
+}
+
+/// One failed operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Stable code.
+    pub code: Code,
+    /// The operation, in the words of the API (`"S4Layer.forward"`, `"conv_forward"`).
+    pub op: Cow<'static, str>,
+    /// What would have been right.
+    pub expected: String,
+    /// What was given.
+    pub got: String,
+}
+
+/// Result of every fallible operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A new error.
+    #[cold]
+    pub fn new(
+        code: Code,
+        op: impl Into<Cow<'static, str>>,
+        expected: impl fmt::Display,
+        got: impl fmt::Display,
+    ) -> Self {
+        Error { code, op: op.into(), expected: expected.to_string(), got: got.to_string() }
+    }
+
+    /// `ERR_S4_SHAPE`.
+    #[cold]
+    pub fn shape(
+        op: impl Into<Cow<'static, str>>,
+        expected: impl fmt::Display,
+        got: impl fmt::Display,
+    ) -> Self {
+        Self::new(Code::Shape, op, expected, got)
+    }
+
+    /// `ERR_S4_VALUE`.
+    #[cold]
+    pub fn value(
+        op: impl Into<Cow<'static, str>>,
+        expected: impl fmt::Display,
+        got: impl fmt::Display,
+    ) -> Self {
+        Self::new(Code::Value, op, expected, got)
+    }
+
+    /// `ERR_S4_UNSUPPORTED`.
+    #[cold]
+    pub fn unsupported(
+        op: impl Into<Cow<'static, str>>,
+        expected: impl fmt::Display,
+        got: impl fmt::Display,
+    ) -> Self {
+        Self::new(Code::Unsupported, op, expected, got)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, got {}", self.op, self.expected, self.got)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,269 @@
+//! Buffers are vectors, views are slices.
+
+use crate::{
+    simd::Level,
+    workspace::{Counter, Workspace},
+};
+use rayon::prelude::*;
+use s4_backend::{Code, Error, Memory, Result, Scalar};
+use std::{marker::PhantomData, ops::Range, sync::Arc};
+
+/// The CPU with its own thread pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Cpu<T> {
+    pub(crate) inner: Arc<Inner>,
+    scalar: PhantomData<fn() -> T>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) pool: rayon::ThreadPool,
+    pub(crate) threads: usize,
+    pub(crate) counter: Counter,
+    pub(crate) level: Level,
+}
+
+/// Integers on the CPU.
+#[derive(Clone, Debug, Default)]
+pub struct Ints(pub(crate) Vec<i32>);
+
+impl Ints {
+    /// As a slice.
+    pub fn as_slice(&self) -> &[i32] {
+        &self.0
+    }
+}
+
+impl<T: Scalar> Cpu<T> {
+    /// A pool of `threads` threads; 0 means one for each core.
+    pub fn new(threads: usize) -> Result<Self> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("s4-cpu-{i}"))
+            .build()
+            .map_err(|e| Error::new(Code::Internal, "Cpu::new", format!("{threads} threads"), e))?;
+        Ok(Cpu {
+            inner: Arc::new(Inner { pool, threads, counter: Counter::default(), level: Level::detect() }),
+            scalar: PhantomData,
+        })
+    }
+
+    /// Threads of the pool.
+    pub fn threads(&self) -> usize {
+        self.inner.threads
+    }
+
+    /// Instruction set in use.
+    pub fn level(&self) -> Level {
+        self.inner.level
+    }
+
+    /// Runs `op` on the pool; rayon calls inside it use this pool's threads. With one thread it runs in place.
+    pub(crate) fn install<R: Send>(&self, op: impl FnOnce() -> R + Send) -> R {
+        if self.inner.threads == 1 { op() } else { self.inner.pool.install(op) }
+    }
+}
+
+/// Elements that one task should at least have before a loop is worth splitting over threads.
+pub(crate) const GRAIN: usize = 1 << 14;
+
+impl<T: Scalar> Memory for Cpu<T> {
+    type Scalar = T;
+    type Buf = Vec<T>;
+    type Ints = Ints;
+    type Ref<'a> = &'a [T];
+    type Mut<'a> = &'a mut [T];
+    type Workspace = Workspace<T>;
+
+    fn device_name(&self) -> String {
+        "cpu".into()
+    }
+
+    fn alloc(&self, len: usize) -> Result<Vec<T>> {
+        self.inner.counter.bump();
+        let mut v = Vec::new();
+        v.try_reserve_exact(len).map_err(|_| {
+            Error::new(
+                Code::Memory,
+                "alloc",
+                "memory to be available",
+                format!("a request for {} bytes", len.saturating_mul(std::mem::size_of::<T>())),
+            )
+        })?;
+        v.resize(len, T::zero());
+        Ok(v)
+    }
+
+    fn alloc_ints(&self, len: usize) -> Result<Ints> {
+        self.inner.counter.bump();
+        let mut v = Vec::new();
+        v.try_reserve_exact(len).map_err(|_| {
+            Error::new(
+                Code::Memory,
+                "alloc_ints",
+                "memory to be available",
+                format!("a request for {len} integers"),
+            )
+        })?;
+        v.resize(len, 0);
+        Ok(Ints(v))
+    }
+
+    fn workspace(&self) -> Workspace<T> {
+        Workspace::new(&self.inner.counter)
+    }
+
+    fn allocations(&self) -> u64 {
+        self.inner.counter.get()
+    }
+
+    fn host_waits(&self) -> u64 {
+        0
+    }
+
+    fn len(&self, buf: &Vec<T>) -> usize {
+        buf.len()
+    }
+
+    fn view<'a>(&self, buf: &'a Vec<T>, range: Range<usize>) -> &'a [T] {
+        &buf[range]
+    }
+
+    fn view_mut<'a>(&self, buf: &'a mut Vec<T>, range: Range<usize>) -> &'a mut [T] {
+        &mut buf[range]
+    }
+
+    fn ref_len(&self, view: &[T]) -> usize {
+        view.len()
+    }
+
+    fn mut_len(&self, view: &&mut [T]) -> usize {
+        view.len()
+    }
+
+    fn sub<'a>(&self, view: Self::Ref<'a>, range: Range<usize>) -> Self::Ref<'a> {
+        &view[range]
+    }
+
+    fn split_mut<'a>(&self, view: Self::Mut<'a>, at: usize) -> (Self::Mut<'a>, Self::Mut<'a>) {
+        view.split_at_mut(at)
+    }
+
+    fn reborrow<'a>(&self, view: &'a mut &mut [T]) -> &'a mut [T] {
+        view
+    }
+
+    fn freeze<'a>(&self, view: &'a &mut [T]) -> &'a [T] {
+        view
+    }
+
+    fn upload(&self, dst: &mut [T], src: &[T]) -> Result<()> {
+        same_len("upload", dst.len(), src.len())?;
+        dst.copy_from_slice(src);
+        Ok(())
+    }
+
+    fn upload_ints(&self, dst: &mut Ints, src: &[i32]) -> Result<()> {
+        if dst.0.len() < src.len() {
+            return Err(Error::shape("upload_ints", dst.0.len(), src.len()));
+        }
+        dst.0[..src.len()].copy_from_slice(src);
+        Ok(())
+    }
+
+    fn download(&self, dst: &mut [T], src: &[T]) -> Result<()> {
+        same_len("download", dst.len(), src.len())?;
+        dst.copy_from_slice(src);
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn fill(&self, dst: &mut [T], value: T) -> Result<()> {
+        dst.fill(value);
+        Ok(())
+    }
+
+    fn copy(&self, dst: &mut [T], src: &[T]) -> Result<()> {
+        same_len("copy", dst.len(), src.len())?;
+        dst.copy_from_slice(src);
+        Ok(())
+    }
+
+    fn axpy(&self, dst: &mut [T], alpha: T, src: &[T]) -> Result<()> {
+        same_len("axpy", dst.len(), src.len())?;
+        let level = self.inner.level;
+        self.install(|| {
+            dst.par_chunks_mut(GRAIN).zip(src.par_chunks(GRAIN)).for_each(|(d, s)| {
+                level.run(
+                    #[inline(always)]
+                    || {
+                        for (d, &s) in d.iter_mut().zip(s) {
+                            *d += alpha * s;
+                        }
+                    },
+                )
+            })
+        });
+        Ok(())
+    }
+
+    fn transpose(&self, dst: &mut [T], src: &[T], batch: usize, rows: usize, cols: usize) -> Result<()> {
+        same_len("transpose", batch * rows * cols, src.len())?;
+        same_len("transpose", src.len(), dst.len())?;
+        if rows == 1 || cols == 1 {
+            dst.copy_from_slice(src);
+            return Ok(());
+        }
+        // Tiles of 32 × 32 keep both sides in L1.
+        const TILE: usize = 32;
+        self.install(|| {
+            dst.par_chunks_mut(rows * cols).zip(src.par_chunks(rows * cols)).for_each(|(d, s)| {
+                d.par_chunks_mut(TILE * rows).enumerate().for_each(|(block, d)| {
+                    let c0 = block * TILE;
+                    let width = d.len() / rows;
+                    for r0 in (0..rows).step_by(TILE) {
+                        for c in 0..width {
+                            for r in r0..(r0 + TILE).min(rows) {
+                                d[c * rows + r] = s[r * cols + c0 + c];
+                            }
+                        }
+                    }
+                })
+            })
+        });
+        Ok(())
+    }
+}
+
+/// The check that every operation makes before it touches memory.
+pub(crate) fn same_len(op: &'static str, expected: usize, got: usize) -> Result<()> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(Error::shape(op, format!("{expected} elements"), format!("{got}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transpose_twice_is_identity() {
+        let be = Cpu::<f32>::new(2).unwrap();
+        for (b, r, c) in [(1, 1, 5), (2, 33, 65), (3, 7, 1), (1, 128, 3)] {
+            let x: Vec<f32> = (0..b * r * c).map(|i| i as f32).collect();
+            let (mut y, mut z) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            be.transpose(&mut y, &x, b, r, c).unwrap();
+            assert_eq!(y[r.min(2) - 1], x[(r.min(2) - 1) * c]);
+            be.transpose(&mut z, &y, b, c, r).unwrap();
+            assert_eq!(x, z);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Scratch memory that is asked for once and then reused: a steady step allocates nothing.
+
+use num_complex::Complex;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Counts every time memory is asked of the system.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    pub(crate) fn bump(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A pool of vectors of one type. `take` gives the smallest that fits (contents are garbage), `give` returns it.
+#[derive(Debug)]
+pub(crate) struct Pool<E> {
+    free: Vec<Vec<E>>,
+    counter: Counter,
+}
+
+impl<E: Copy + Default> Pool<E> {
+    fn new(counter: Counter) -> Self {
+        Pool { free: Vec::new(), counter }
+    }
+
+    /// A vector of exactly `len` elements with arbitrary contents.
+    pub(crate) fn take(&mut self, len: usize) -> Vec<E> {
+        let fit = (0..self.free.len())
+            .filter(|&i| self.free[i].capacity() >= len)
+            .min_by_key(|&i| self.free[i].capacity());
+        let mut v = match fit {
+            Some(i) => self.free.swap_remove(i),
+            None => {
+                self.counter.bump();
+                // Grow the largest free vector rather than keep many sizes: drop it, ask for the new size.
+                self.free.pop();
+                Vec::with_capacity(len)
+            }
+        };
+        // Only the part that was never written is initialised.
+        v.resize(len, E::default());
+        v
+    }
+
+    /// A zeroed vector of `len` elements.
+    pub(crate) fn take_zeroed(&mut self, len: usize) -> Vec<E> {
+        let mut v = self.take(len);
+        v.fill(E::default());
+        v
+    }
+
+    /// Returns a vector to the pool.
+    pub(crate) fn give(&mut self, v: Vec<E>) {
+        if v.capacity() > 0 {
+            self.free.push(v);
+        }
+    }
+}
+
+/// The scratch memory of one model. Operations take vectors and give them back; contents are garbage.
+#[derive(Debug)]
+pub struct Workspace<T> {
+    pub(crate) real: Pool<T>,
+    pub(crate) complex: Pool<Complex<T>>,
+    pub(crate) f64: Pool<f64>,
+    pub(crate) c64: Pool<Complex<f64>>,
+}
+
+impl<T: Copy + Default + num_traits::Num> Workspace<T>
+where
+    Complex<T>: Default,
+{
+    pub(crate) fn new(counter: &Counter) -> Self {
+        Workspace {
+            real: Pool::new(counter.clone()),
+            complex: Pool::new(counter.clone()),
+            f64: Pool::new(counter.clone()),
+            c64: Pool::new(counter.clone()),
+        }
+    }
+}
