@@ -3,6 +3,7 @@
 //! Each file holds one family, the readable form first and the fast form beside it. Work is split in parts
 //! that depend on the sizes alone, never on the number of threads, so results are the same bits on any pool.
 
+mod gemm;
 mod memory;
 mod simd;
 mod workspace;
