@@ -53,6 +53,10 @@ pub struct Error {
     pub expected: String,
     /// What was given.
     pub got: String,
+    /// The update at which it happened, where that is known (`ERR_S4_NONFINITE`).
+    pub step: Option<u64>,
+    /// The parameter or activation concerned, where that is known.
+    pub tensor: Option<String>,
 }
 
 /// Result of every fallible operation.
@@ -67,7 +71,20 @@ impl Error {
         expected: impl fmt::Display,
         got: impl fmt::Display,
     ) -> Self {
-        Error { code, op: op.into(), expected: expected.to_string(), got: got.to_string() }
+        Error {
+            code,
+            op: op.into(),
+            expected: expected.to_string(),
+            got: got.to_string(),
+            step: None,
+            tensor: None,
+        }
+    }
+
+    /// Says where it happened.
+    pub fn at(mut self, step: Option<u64>, tensor: Option<String>) -> Self {
+        (self.step, self.tensor) = (step, tensor);
+        self
     }
 
     /// `ERR_S4_SHAPE`.

@@ -1,1 +1,31 @@
-//! placeholder
+//! Layers, blocks, models, training, streams and checkpoints, generic over the backend.
+#![forbid(unsafe_code)]
+
+mod block;
+mod check;
+mod checkpoint;
+mod config;
+mod layer;
+mod metrics;
+mod model;
+mod official;
+mod optim;
+mod param;
+mod schedule;
+mod stepper;
+mod tensor;
+mod train;
+
+pub use block::Block;
+pub use checkpoint::{Loaded, inspect, load_bytes, save_bytes};
+pub use checkpoint::{load, save};
+pub use config::*;
+pub use layer::{Forward, ForwardOptions, InputGrads, Layer};
+pub use metrics::{Evaluation, Metrics};
+pub use model::{Input, Model};
+pub use official::{NamedTensor, block_from_official, block_from_official_file};
+pub use optim::{Adam, AdamConfig};
+pub use param::{Flats, Group, ParamInfo, ParamStore, Slot};
+pub use schedule::{Schedule, ScheduleConfig};
+pub use stepper::{StepOptions, Stepper};
+pub use train::{Batch, StepStats, TargetData, TrainConfig, Trainer};

@@ -1,0 +1,465 @@
+//! What a layer, a block and a model are: the same JSON that TypeScript passes and checkpoints store.
+
+use s4_backend::{Activation, Disc, Error, Loss, Mode, Pooling, Result, SsmSpec, Transform};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The contract's enums as JSON strings.
+macro_rules! names {
+    ($module:ident, $ty:ty, $($name:literal => $value:expr),+ $(,)?) => {
+        mod $module {
+            use super::*;
+            use serde::{Deserializer, Serializer, de::Error as _};
+            pub fn serialize<S: Serializer>(x: &$ty, s: S) -> Result<S::Ok, S::Error> {
+                $(if *x == $value { return s.serialize_str($name); })+
+                s.serialize_none()
+            }
+            pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$ty, D::Error> {
+                let name = String::deserialize(d)?;
+                match name.as_str() {
+                    $($name => Ok($value),)+
+                    _ => Err(D::Error::custom(format!("'{name}' is not one of {}", [$($name),+].join(", ")))),
+                }
+            }
+        }
+    };
+}
+
+names!(mode, Mode, "s4" => Mode::S4, "s4d" => Mode::S4d);
+names!(transform, Transform, "exp" => Transform::Exp, "softplus" => Transform::Softplus, "relu" => Transform::Relu,
+    "sigmoid" => Transform::Sigmoid, "none" => Transform::None);
+names!(activation, Activation, "identity" => Activation::Identity, "gelu" => Activation::Gelu,
+    "relu" => Activation::Relu, "silu" => Activation::Silu, "tanh" => Activation::Tanh, "sigmoid" => Activation::Sigmoid);
+names!(pooling, Option<Pooling>, "none" => None, "mean" => Some(Pooling::Mean), "last" => Some(Pooling::Last),
+    "first" => Some(Pooling::First), "max" => Some(Pooling::Max), "sum" => Some(Pooling::Sum));
+
+/// Discretisation as named in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum DiscName {
+    Bilinear,
+    Zoh,
+}
+
+/// How Λ, P, B start (DESIGN §2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Init {
+    #[default]
+    Legs,
+    Legt,
+    Fourier,
+    /// SSM 0 LegS, SSM 1 Fourier, and so on in turn.
+    Hippo,
+    Lin,
+    Inv,
+    Real,
+}
+
+/// One SSM layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LayerConfig {
+    /// H.
+    pub features: usize,
+    /// N.
+    pub state: usize,
+    /// `"s4"` or `"s4d"`.
+    #[serde(with = "mode")]
+    pub mode: Mode,
+    /// Initialisation.
+    pub init: Init,
+    /// R; by default 1, or 2 for LegT.
+    pub rank: Option<usize>,
+    /// S; by default H.
+    pub n_ssm: Option<usize>,
+    /// Output channels a feature.
+    pub channels: usize,
+    /// Two-sided.
+    pub bidirectional: bool,
+    /// Smallest Δ at initialisation.
+    pub dt_min: f64,
+    /// Largest Δ at initialisation.
+    pub dt_max: f64,
+    /// One Δ a state instead of one a feature.
+    pub dt_per_state: bool,
+    /// By default bilinear for S4 and zoh for S4D.
+    pub disc: Option<DiscName>,
+    /// t
+    #[serde(with = "transform")]
+    pub dt_transform: Transform,
+    /// f
+    #[serde(with = "transform")]
+    pub real_transform: Transform,
+    /// g
+    #[serde(with = "transform")]
+    pub imag_transform: Transform,
+    /// Cut the kernel to this length.
+    pub truncate: Option<usize>,
+    /// Seed of the initial values (and of a model's run).
+    pub seed: u64,
+}
+
+impl Default for LayerConfig {
+    fn default() -> Self {
+        LayerConfig {
+            features: 0,
+            state: 64,
+            mode: Mode::S4,
+            init: Init::Legs,
+            rank: None,
+            n_ssm: None,
+            channels: 1,
+            bidirectional: false,
+            dt_min: 1e-3,
+            dt_max: 0.1,
+            dt_per_state: false,
+            disc: None,
+            dt_transform: Transform::Softplus,
+            real_transform: Transform::Exp,
+            imag_transform: Transform::None,
+            truncate: None,
+            seed: 0,
+        }
+    }
+}
+
+/// Normalisation of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum NormKind {
+    #[default]
+    Layer,
+    Batch,
+    None,
+}
+
+/// Norm, S4, activation, dropout, linear, GLU, dropout, residual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BlockConfig {
+    /// The SSM.
+    #[serde(flatten)]
+    pub layer: LayerConfig,
+    /// `"layer"`, `"batch"`, `"none"`.
+    pub norm: NormKind,
+    /// Norm before the SSM (else after the residual sum).
+    pub prenorm: bool,
+    /// After the SSM.
+    #[serde(with = "activation")]
+    pub activation: Activation,
+    /// The linear gives twice the features, first half · σ(second half).
+    pub glu: bool,
+    /// After a linear without GLU.
+    #[serde(with = "activation")]
+    pub final_activation: Activation,
+    /// Dropout probability, in training only.
+    pub dropout: f64,
+    /// One mask for all of time.
+    pub tied_dropout: bool,
+    /// Add the block's input to its output.
+    pub residual: bool,
+}
+
+impl Default for BlockConfig {
+    fn default() -> Self {
+        BlockConfig {
+            layer: LayerConfig::default(),
+            norm: NormKind::Layer,
+            prenorm: true,
+            activation: Activation::Gelu,
+            glu: true,
+            final_activation: Activation::Identity,
+            dropout: 0.0,
+            tied_dropout: false,
+            residual: true,
+        }
+    }
+}
+
+/// What maps inputs to features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Encoder {
+    #[default]
+    Linear,
+    /// Inputs are tokens in 0..vocabulary.
+    Embedding,
+    /// input = features.
+    None,
+}
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub enum LossName {
+    #[default]
+    CrossEntropy,
+    Mse,
+    Mae,
+    Huber,
+    /// The decoder gives 2·output values: means, then log σ.
+    Gaussian,
+}
+
+/// Encoder, blocks, norm, pooling, decoder, loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelConfig {
+    /// Values an input sample has (ignored by an embedding).
+    pub input: usize,
+    /// Values (or classes) predicted.
+    pub output: usize,
+    /// `"linear"`, `"embedding"`, `"none"`.
+    pub encoder: Encoder,
+    /// Rows of an embedding.
+    pub vocabulary: Option<usize>,
+    /// Blocks.
+    pub layers: usize,
+    /// Every block.
+    #[serde(flatten)]
+    pub block: BlockConfig,
+    /// `"none"` predicts at every step.
+    #[serde(with = "pooling")]
+    pub pooling: Option<Pooling>,
+    /// A norm after the last block; by default when prenorm.
+    pub final_norm: Option<bool>,
+    /// What is minimised.
+    pub loss: LossName,
+    /// Where Huber turns linear.
+    pub huber_delta: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        ModelConfig {
+            input: 1,
+            output: 1,
+            encoder: Encoder::Linear,
+            vocabulary: None,
+            layers: 4,
+            block: BlockConfig::default(),
+            pooling: None,
+            final_norm: None,
+            loss: LossName::CrossEntropy,
+            huber_delta: 1.0,
+        }
+    }
+}
+
+/// Parses a configuration; an unknown option is refused by name.
+fn parse<T: Serialize + DeserializeOwned>(op: &'static str, json: &str) -> Result<T> {
+    let bad = |got: String| Error::value(op, "known options with valid values", got);
+    let given: serde_json::Value = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;
+    let config: T = serde_json::from_value(given.clone()).map_err(|e| bad(e.to_string()))?;
+    let known = serde_json::to_value(&config).map_err(|e| bad(e.to_string()))?;
+    match (&given, &known) {
+        (serde_json::Value::Object(given), serde_json::Value::Object(known)) => {
+            match given.keys().find(|k| !known.contains_key(*k)) {
+                Some(k) => Err(bad(format!("unknown option '{k}'"))),
+                None => Ok(config),
+            }
+        }
+        _ => Err(bad("something other than an object".into())),
+    }
+}
+
+fn to_json<T: Serialize>(config: &T) -> String {
+    serde_json::to_string(config).unwrap_or_default()
+}
+
+impl LayerConfig {
+    /// From JSON; `ERR_S4_VALUE` names what is wrong.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let config: Self = parse("S4Layer", json)?;
+        config.check("S4Layer")?;
+        Ok(config)
+    }
+    /// As JSON, every option spelled out.
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+    /// Refuses impossible options.
+    pub fn check(&self, op: &'static str) -> Result<()> {
+        self.spec().check(op)?;
+        let (lo, hi) = (self.dt_min, self.dt_max);
+        if !(lo.is_finite() && hi.is_finite() && lo > 0.0 && lo <= hi && hi <= 1e3) {
+            return Err(Error::value(op, "0 < dtMin ≤ dtMax", format!("{lo} and {hi}")));
+        }
+        if self.dt_transform == Transform::Sigmoid && hi >= 1.0 {
+            return Err(Error::value(op, "dtMax below 1 with dtTransform 'sigmoid'", hi));
+        }
+        let diagonal = matches!(self.init, Init::Lin | Init::Inv | Init::Real);
+        match self.mode {
+            Mode::S4 if diagonal => Err(Error::value(
+                op,
+                "init 'legs', 'legt', 'fourier' or 'hippo' with mode 's4'",
+                name(&self.init),
+            )),
+            Mode::S4d if !diagonal && self.init != Init::Legs => {
+                Err(Error::value(op, "init 'legs', 'lin', 'inv' or 'real' with mode 's4d'", name(&self.init)))
+            }
+            Mode::S4 if self.init == Init::Legt && self.spec().rank < 2 => {
+                Err(Error::value(op, "rank 2 or more with init 'legt'", self.spec().rank))
+            }
+            _ => Ok(()),
+        }
+    }
+    /// The contract's description.
+    pub fn spec(&self) -> SsmSpec {
+        SsmSpec {
+            mode: self.mode,
+            heads: self.features,
+            state: self.state,
+            n_ssm: self.n_ssm.unwrap_or(self.features),
+            rank: match self.mode {
+                Mode::S4d => 0,
+                Mode::S4 => self.rank.unwrap_or(if self.init == Init::Legt { 2 } else { 1 }),
+            },
+            channels: self.channels,
+            bidirectional: self.bidirectional,
+            dt_per_state: self.dt_per_state,
+            disc: match (self.disc, self.mode) {
+                (Some(DiscName::Zoh), _) | (None, Mode::S4d) => Disc::Zoh,
+                _ => Disc::Bilinear,
+            },
+            dt_transform: self.dt_transform,
+            real_transform: self.real_transform,
+            imag_transform: self.imag_transform,
+            truncate: self.truncate,
+        }
+    }
+}
+
+/// A unit variant's JSON name.
+fn name<T: Serialize>(x: &T) -> String {
+    serde_json::to_string(x).unwrap_or_default()
+}
+
+impl BlockConfig {
+    /// From JSON; `ERR_S4_VALUE` names what is wrong.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let config: Self = parse("S4Block", json)?;
+        config.check("S4Block")?;
+        Ok(config)
+    }
+    /// As JSON, every option spelled out.
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+    /// Refuses impossible options.
+    pub fn check(&self, op: &'static str) -> Result<()> {
+        self.layer.check(op)?;
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::value(op, "dropout from 0 to below 1", self.dropout));
+        }
+        if self.glu && self.final_activation != Activation::Identity {
+            return Err(Error::value(
+                op,
+                "finalActivation 'identity' with glu",
+                format!("{:?}", self.final_activation),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl ModelConfig {
+    /// From JSON; `ERR_S4_VALUE` names what is wrong.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let config: Self = parse("SequenceModel", json)?;
+        config.check("SequenceModel")?;
+        Ok(config)
+    }
+    /// As JSON, every option spelled out.
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+    /// Refuses impossible options.
+    pub fn check(&self, op: &'static str) -> Result<()> {
+        self.block.check(op)?;
+        let size = |what: &str, n: usize, max: usize| {
+            if n == 0 || n > max {
+                return Err(Error::value(op, format!("{what} from 1 to {max}"), n));
+            }
+            Ok(())
+        };
+        size("input", self.input, 1 << 20)?;
+        size("output", self.output, 1 << 24)?;
+        size("layers", self.layers, 1 << 12)?;
+        match (self.encoder, self.vocabulary) {
+            (Encoder::Embedding, Some(n)) => size("vocabulary", n, 1 << 24)?,
+            (Encoder::Embedding, None) => {
+                return Err(Error::value(op, "vocabulary with encoder 'embedding'", "none"));
+            }
+            (_, Some(n)) => return Err(Error::value(op, "vocabulary only with encoder 'embedding'", n)),
+            (Encoder::None, None) if self.input != self.features() => {
+                return Err(Error::value(
+                    op,
+                    format!("input of {} (features) without encoder", self.features()),
+                    self.input,
+                ));
+            }
+            _ => {}
+        }
+        if !(self.huber_delta.is_finite() && self.huber_delta > 0.0) {
+            return Err(Error::value(op, "huberDelta above 0", self.huber_delta));
+        }
+        Ok(())
+    }
+    /// H.
+    pub fn features(&self) -> usize {
+        self.block.layer.features
+    }
+    /// Values the decoder gives: output, doubled for the Gaussian loss.
+    pub fn decoder_outputs(&self) -> usize {
+        self.output * if self.loss == LossName::Gaussian { 2 } else { 1 }
+    }
+    /// Whether a norm follows the last block.
+    pub fn has_final_norm(&self) -> bool {
+        self.block.norm != NormKind::None && self.final_norm.unwrap_or(self.block.prenorm)
+    }
+    /// The contract's loss.
+    pub fn loss(&self) -> Loss {
+        match self.loss {
+            LossName::CrossEntropy => Loss::CrossEntropy,
+            LossName::Mse => Loss::Mse,
+            LossName::Mae => Loss::Mae,
+            LossName::Huber => Loss::Huber { delta: self.huber_delta },
+            LossName::Gaussian => Loss::Gaussian,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_round_trip_and_unknown_options() {
+        let m = ModelConfig::from_json(
+            r#"{"features": 16, "layers": 2, "mode": "s4d", "pooling": "mean", "loss": "mse", "seed": 7, "disc": "bilinear"}"#,
+        )
+        .unwrap();
+        assert_eq!((m.features(), m.block.layer.seed, m.pooling), (16, 7, Some(Pooling::Mean)));
+        assert_eq!(m.block.layer.spec().disc, Disc::Bilinear);
+        assert_eq!(ModelConfig::from_json(&m.to_json()).unwrap(), m);
+        for bad in [
+            r#"{"features": 16, "layer": 2}"#,
+            r#"{"features": 0}"#,
+            r#"{"features": 16, "dropout": 1}"#,
+            r#"{"features": 16, "mode": "s5"}"#,
+            r#"{"features": -1}"#,
+            r#"{"features": 16, "state": 7}"#,
+            r#"{"features": 16, "encoder": "embedding"}"#,
+            r#"{"features": 16, "mode": "s4", "init": "lin"}"#,
+            "[]",
+        ] {
+            assert!(ModelConfig::from_json(bad).is_err(), "{bad}");
+        }
+    }
+}
