@@ -1,0 +1,100 @@
+//! HiPPO matrices: dense A, B and the low-rank P that makes A + P Pᵀ normal.
+
+use std::f64::consts::PI;
+
+/// Which measure the state remembers its input by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Measure {
+    /// Scaled Legendre: all of the past, evenly.
+    LegS,
+    /// Translated Legendre: a sliding window.
+    LegT,
+    /// Fourier basis on a sliding window.
+    Fourier,
+}
+
+/// x′ = A x + B u, real and dense.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hippo {
+    /// N.
+    pub state: usize,
+    /// (N, N), row-major.
+    pub a: Vec<f64>,
+    /// (N).
+    pub b: Vec<f64>,
+    /// R rows of N with A + Σ P Pᵀ normal: R = 1 for LegS and Fourier, 2 for LegT.
+    pub p: Vec<Vec<f64>>,
+}
+
+/// The HiPPO matrices of a measure (paper eq. (2) and appendix C.1; Fourier: Gu et al. 2022, "How to train
+/// your HiPPO", §4).
+///
+/// # Panics
+/// When `state` is 0, or odd for Fourier.
+pub fn hippo(measure: Measure, state: usize) -> Hippo {
+    assert!(state > 0, "a HiPPO matrix needs a state of 1 or more");
+    let (a, b, p) = match measure {
+        Measure::LegS => legs(state),
+        Measure::LegT => legt(state),
+        Measure::Fourier => fourier(state),
+    };
+    Hippo { state, a, b, p }
+}
+
+type Parts = (Vec<f64>, Vec<f64>, Vec<Vec<f64>>);
+
+fn matrix(state: usize, entry: impl Fn(usize, usize) -> f64) -> Vec<f64> {
+    (0..state * state).map(|i| entry(i / state, i % state)).collect()
+}
+
+/// √(2n+1)
+fn root(n: usize) -> f64 {
+    ((2 * n + 1) as f64).sqrt()
+}
+
+/// Paper eq. (2): A_nk = −√((2n+1)(2k+1)) below the diagonal, −(n+1) on it; B_n = √(2n+1); P_n = √(n+½).
+fn legs(state: usize) -> Parts {
+    let a = matrix(state, |n, k| match n.cmp(&k) {
+        std::cmp::Ordering::Greater => -(((2 * n + 1) * (2 * k + 1)) as f64).sqrt(),
+        std::cmp::Ordering::Equal => -((n + 1) as f64),
+        std::cmp::Ordering::Less => 0.0,
+    });
+    let b = (0..state).map(root).collect();
+    let p = (0..state).map(|n| (n as f64 + 0.5).sqrt()).collect();
+    (a, b, vec![p])
+}
+
+/// A_nk = −½√((2n+1)(2k+1))·((−1)^{n−k} if n < k else 1); B_n = ½√(2n+1); P: √(n+½) on the odd n, then on
+/// the even n.
+fn legt(state: usize) -> Parts {
+    let a = matrix(state, |n, k| {
+        let sign = if n < k && (k - n) % 2 == 1 { -1.0 } else { 1.0 };
+        -0.5 * (((2 * n + 1) * (2 * k + 1)) as f64).sqrt() * sign
+    });
+    let b = (0..state).map(|n| 0.5 * root(n)).collect();
+    let half = |parity: usize| {
+        (0..state).map(|n| if n % 2 == parity { (n as f64 + 0.5).sqrt() } else { 0.0 }).collect()
+    };
+    (a, b, vec![half(1), half(0)])
+}
+
+/// Skew blocks A[2k+1, 2k] = −A[2k, 2k+1] = πk, less B Bᵀ; B = [1, 0, √2, 0, √2, …]; P = B.
+fn fourier(state: usize) -> Parts {
+    assert!(state % 2 == 0, "the Fourier basis needs an even state, got {state}");
+    let b: Vec<f64> = (0..state)
+        .map(|n| match n {
+            0 => 1.0,
+            n if n % 2 == 0 => std::f64::consts::SQRT_2,
+            _ => 0.0,
+        })
+        .collect();
+    let a = matrix(state, |n, k| {
+        let skew = match (n % 2, k % 2) {
+            (1, 0) if n == k + 1 => PI * (k / 2) as f64,
+            (0, 1) if k == n + 1 => -PI * (n / 2) as f64,
+            _ => 0.0,
+        };
+        skew - b[n] * b[k]
+    });
+    (a, b.clone(), vec![b])
+}

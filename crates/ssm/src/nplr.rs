@@ -1,0 +1,84 @@
+//! The normal plus low-rank form of HiPPO, diagonalised (paper Theorem 1 and §3.2).
+
+use crate::{C64, Hippo, Measure, hippo};
+use nalgebra::{DMatrix, SymmetricEigen};
+
+/// A = V (diag(Λ) − P P*) V*, the conjugate half with negative imaginary parts kept, ascending.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nplr {
+    /// Λ: N/2.
+    pub lambda: Vec<C64>,
+    /// V*P: R rows of N/2.
+    pub p: Vec<Vec<C64>>,
+    /// V*B with imaginary parts clipped to ±2, as the official code starts from: N/2.
+    pub b: Vec<C64>,
+    /// V*B itself: N/2.
+    pub b_unclipped: Vec<C64>,
+    /// The kept columns of V: N/2 rows of N. Each has unit norm and a first nonzero entry that is real and
+    /// positive; the other half of V is its conjugate.
+    pub v: Vec<Vec<C64>>,
+}
+
+/// Entries below this are zero when the phase of a unit eigenvector is fixed.
+const ZERO: f64 = 1e-12;
+
+/// Im B beyond this is clipped.
+const CLIP: f64 = 2.0;
+
+/// Theorem 1: every HiPPO matrix is normal plus low rank. A + P Pᵀ = w_re·I + a skew matrix, so
+/// −i(A + P Pᵀ − w_re I) is Hermitian; with its eigenvalues w and eigenvectors V, Λ = w_re + i w, B ← V*B,
+/// P ← V*P.
+///
+/// # Panics
+/// When `state` is 0 or odd.
+pub fn nplr(measure: Measure, state: usize) -> Nplr {
+    assert!(state > 0 && state % 2 == 0, "an NPLR form needs an even state of 2 or more, got {state}");
+    let dense = hippo(measure, state);
+    let half = state / 2;
+    let (w_re, w, mut v) = negative_half(&dense);
+    let mut lambda: Vec<C64> = w.iter().map(|&w| C64::new(w_re, w)).collect();
+    if measure == Measure::Fourier {
+        // Its pair of zero eigenvalues: any basis of their plane diagonalises, this one is conjugate-symmetric.
+        lambda[half - 1] = C64::new(w_re, 0.0);
+        let h = std::f64::consts::FRAC_1_SQRT_2;
+        v[half - 1] = vec![C64::new(0.0, 0.0); state];
+        v[half - 1][0] = C64::new(h, 0.0);
+        v[half - 1][1] = C64::new(0.0, h);
+    }
+    for column in &mut v {
+        fix_phase(column);
+    }
+    let project = |x: &[f64]| -> Vec<C64> {
+        v.iter().map(|column| column.iter().zip(x).map(|(v, &x)| v.conj() * x).sum()).collect()
+    };
+    let b_unclipped = project(&dense.b);
+    let p = dense.p.iter().map(|row| project(row)).collect();
+    let b = b_unclipped.iter().map(|b| C64::new(b.re, b.im.clamp(-CLIP, CLIP))).collect();
+    Nplr { lambda, p, b, b_unclipped, v }
+}
+
+/// w_re, the N/2 most negative eigenvalues of −i(A + P Pᵀ − w_re I) ascending, and their eigenvectors.
+fn negative_half(dense: &Hippo) -> (f64, Vec<f64>, Vec<Vec<C64>>) {
+    let n = dense.state;
+    let normal =
+        DMatrix::from_fn(n, n, |i, j| dense.a[i * n + j] + dense.p.iter().map(|p| p[i] * p[j]).sum::<f64>());
+    let w_re = normal.diagonal().mean();
+    // The skew part exactly, so that the matrix is Hermitian to the last bit.
+    let skew = (&normal - normal.transpose()) * 0.5;
+    let eigen = SymmetricEigen::new(skew.map(|x| C64::new(0.0, -x)));
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&i, &j| eigen.eigenvalues[i].total_cmp(&eigen.eigenvalues[j]));
+    order.truncate(n / 2);
+    let w = order.iter().map(|&i| eigen.eigenvalues[i]).collect();
+    let v = order.iter().map(|&i| eigen.eigenvectors.column(i).iter().copied().collect()).collect();
+    (w_re, w, v)
+}
+
+/// Turns a unit vector so that its first nonzero entry is real and positive.
+fn fix_phase(v: &mut [C64]) {
+    let first = v.iter().copied().find(|x| x.norm() > ZERO).expect("an eigenvector is not zero");
+    let turn = first.conj() / first.norm();
+    for x in v {
+        *x *= turn;
+    }
+}
