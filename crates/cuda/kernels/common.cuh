@@ -1,0 +1,35 @@
+// What every kernel uses. NVRTC has no standard headers; nothing here needs any.
+#pragma once
+
+typedef long long i64;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define KERNEL extern "C" __global__ void
+#define DEV static __device__ __forceinline__
+
+// Grid-stride loops: for (i64 i = index(); i < n; i += stride()).
+DEV i64 index() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
+DEV i64 stride() { return (i64)gridDim.x * blockDim.x; }
+
+template <class T>
+DEV T warp_sum(T x) {
+  for (int k = 16; k; k >>= 1) x += __shfl_xor_sync(~0u, x, k);
+  return x;
+}
+
+// Sum over a block of up to 1024 threads, in an order that depends on the block size alone; every thread gets it.
+template <class T>
+DEV T block_sum(T x) {
+  __shared__ T part[32];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = (blockDim.x + 31) >> 5;
+  x = warp_sum(x);
+  __syncthreads();  // part may still be read from the sum before
+  if (lane == 0) part[warp] = x;
+  __syncthreads();
+  x = lane < warps ? part[lane] : T(0);
+  return warp_sum(x);
+}
+
+// Length of row b: lengths[b], or len where no lengths are given.
+DEV int row_len(const int* lengths, int b, int len) { return lengths ? lengths[b] : len; }

@@ -1,0 +1,74 @@
+//! The compiled kernels that `build.rs` embedded: for each module one image an architecture.
+
+/// One image: module (stem of its `.cu`), architecture (`"sm_90a"`, `"compute_80"`), deflated bytes.
+pub(crate) struct Image {
+    pub(crate) module: &'static str,
+    pub(crate) arch: &'static str,
+    pub(crate) deflated: &'static [u8],
+}
+
+include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+/// Whether this build has kernels at all.
+pub fn available() -> bool {
+    !IMAGES.is_empty()
+}
+
+/// The architectures of this build, for people.
+pub fn architectures() -> String {
+    let mut list: Vec<&str> = IMAGES.iter().map(|i| i.arch).collect();
+    list.sort_unstable();
+    list.dedup();
+    if list.is_empty() { "none".into() } else { list.join(" ") }
+}
+
+/// The architectures in the order in which a chip of this capability should try them: its own machine code,
+/// machine code of an earlier chip of the same major version, then PTX from newest to oldest.
+/// Code for 9.0a is for Hopper alone.
+pub(crate) fn preference(arch: &str, capability: (u32, u32)) -> Option<u32> {
+    let number = |s: &str| s.trim_end_matches('a').parse::<u32>().ok();
+    let (major, minor) = capability;
+    if let Some(rest) = arch.strip_prefix("sm_") {
+        let n = number(rest)?;
+        let fits = n / 10 == major && if rest.ends_with('a') { n % 10 == minor } else { n % 10 <= minor };
+        fits.then_some(1000 - n % 10)
+    } else {
+        let n = number(arch.strip_prefix("compute_")?)?;
+        (n <= major * 10 + minor).then_some(n)
+    }
+}
+
+/// The image of `module` that suits `capability`; `force` names one architecture (tests of the PTX).
+pub(crate) fn pick(module: &str, capability: (u32, u32), force: Option<&str>) -> Option<&'static Image> {
+    IMAGES
+        .iter()
+        .filter(|i| i.module == module && force.is_none_or(|f| f == i.arch))
+        .filter_map(|i| Some((preference(i.arch, capability)?, i)))
+        .max_by_key(|(p, _)| *p)
+        .map(|(_, i)| i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::preference;
+
+    #[test]
+    fn machine_code_before_ptx() {
+        let best = |cap| {
+            ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", "compute_75", "compute_80"]
+                .into_iter()
+                .filter_map(|a| Some((preference(a, cap)?, a)))
+                .max()
+                .map(|(_, a)| a)
+        };
+        assert_eq!(best((7, 5)), Some("sm_75"));
+        assert_eq!(best((8, 0)), Some("sm_80"));
+        assert_eq!(best((8, 7)), Some("sm_86"));
+        assert_eq!(best((8, 9)), Some("sm_89"));
+        assert_eq!(best((9, 0)), Some("sm_90a"));
+        assert_eq!(best((10, 3)), Some("sm_100"));
+        assert_eq!(best((11, 0)), Some("compute_80"));
+        assert_eq!(best((12, 1)), Some("sm_120"));
+        assert_eq!(best((7, 0)), None);
+    }
+}
