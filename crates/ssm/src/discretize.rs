@@ -208,7 +208,7 @@ fn halves(ssm: &Ssm, m: impl Fn(DVector<C64>) -> DVector<C64>) -> Vec<Vec<C64>> 
     ssm.c.iter().map(|c| m(full(c)).rows(0, c.len()).iter().copied().collect()).collect()
 }
 
-/// C̃ = C(I − Ā^L), one row per channel (Algorithm 1, line 1).
+/// C̃ = C(I − Ā^L), one row per channel (Algorithm 1).
 pub fn c_tilde(ssm: &Ssm, len: usize) -> Vec<Vec<C64>> {
     let m = truncation(ssm, len);
     halves(ssm, |c| &m * c)

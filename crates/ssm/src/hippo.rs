@@ -80,11 +80,11 @@ fn legt(state: usize) -> Parts {
 
 /// Skew blocks A[2k+1, 2k] = −A[2k, 2k+1] = πk, less B Bᵀ; B = [1, 0, √2, 0, √2, …]; P = B.
 fn fourier(state: usize) -> Parts {
-    assert!(state % 2 == 0, "the Fourier basis needs an even state, got {state}");
+    assert!(state.is_multiple_of(2), "the Fourier basis needs an even state, got {state}");
     let b: Vec<f64> = (0..state)
         .map(|n| match n {
             0 => 1.0,
-            n if n % 2 == 0 => std::f64::consts::SQRT_2,
+            n if n.is_multiple_of(2) => std::f64::consts::SQRT_2,
             _ => 0.0,
         })
         .collect();

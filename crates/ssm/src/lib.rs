@@ -27,14 +27,16 @@
 //! |---|---|
 //! | eq. (2), HiPPO-LegS; appendix, LegT | [`hippo()`] |
 //! | Theorem 1, NPLR form | [`nplr()`] |
-//! | S4D (arXiv 2206.11893) §4 | [`diagonal`], [`combination`] |
-//! | eq. (3), bilinear; S4D eq. (3), ZOH | [`bilinear_diagonal`], [`zoh_diagonal`], [`Ssm::discretize`], [`Recurrence`] |
+//! | S4D (arXiv 2206.11893) §4 | [`diagonal`]; several SSMs: [`combination`] |
+//! | Theorem 3, appendix C.2, the recurrence in O(N) | [`Recurrence`] |
+//! | Δ at the start | [`log_uniform`] |
+//! | eq. (3), bilinear; S4D eq. (3), ZOH | [`bilinear_diagonal`], [`zoh_diagonal`], [`Ssm::discretize`] |
 //! | eq. (3), recurrence | [`recurrence`] and its transpose [`recurrence_adjoint`] |
 //! | eq. (4), (5), kernel and convolution | [`kernel_by_powers`], [`conv_causal`], [`conv_two_sided`] |
-//! | Definition 3, truncated generating function | [`kernel_by_generating_function`] |
+//! | §3.3, appendix C.3, truncated generating function | [`kernel_by_generating_function`] |
 //! | Algorithm 1, Cauchy sums and Woodbury | [`kernel_by_cauchy`] |
-//! | Algorithm 1 line 1, C̃ = C(I − Ā^L) | [`c_tilde`], [`c_from_tilde`] |
-//! | §2.4, the LSSL without structure | [`lssl_kernel`] |
+//! | Algorithm 1, C̃ = C(I − Ā^L) | [`c_tilde`], [`c_from_tilde`] |
+//! | §2.4 without structure, as the LSSL computes it | [`lssl_kernel`] |
 #![forbid(unsafe_code)]
 
 mod discretize;

@@ -32,7 +32,10 @@ const CLIP: f64 = 2.0;
 /// # Panics
 /// When `state` is 0 or odd.
 pub fn nplr(measure: Measure, state: usize) -> Nplr {
-    assert!(state > 0 && state % 2 == 0, "an NPLR form needs an even state of 2 or more, got {state}");
+    assert!(
+        state > 0 && state.is_multiple_of(2),
+        "an NPLR form needs an even state of 2 or more, got {state}"
+    );
     let dense = hippo(measure, state);
     let half = state / 2;
     let (w_re, w, mut v) = negative_half(&dense);

@@ -55,7 +55,7 @@ pub fn kernel_by_powers(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
     recurrence(ssm, &impulse, None).0
 }
 
-/// K̄ from its truncated generating function at the roots of unity (paper Definition 3 and Lemma C.2):
+/// K̄ from its truncated generating function at the roots of unity (paper §3.3 and appendix C.3):
 /// K̂(ω) = Σ_{l<L} K̄_l ω^l = C̃ (I − Āω)⁻¹ B̄ with C̃ = C(I − Ā^L), then the inverse transform.
 pub fn kernel_by_generating_function(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
     let discrete = ssm.discretize();
@@ -167,7 +167,7 @@ fn reversed(mut x: Vec<f64>) -> Vec<f64> {
     x
 }
 
-/// The LSSL without structure (paper §2.4): K̄_l = C Ā^l B̄ with the real dense HiPPO A, bilinear, O(N²L).
+/// The LSSL without structure (paper §2.4, as the LSSL of Gu et al. 2021 computes it): K̄_l = C Ā^l B̄ with the real dense HiPPO A, bilinear, O(N²L).
 /// `c`: (N), real.
 pub fn lssl_kernel(hippo: &Hippo, c: &[f64], dt: f64, len: usize) -> Vec<f64> {
     let n = hippo.state;

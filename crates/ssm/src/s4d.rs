@@ -32,7 +32,7 @@ pub struct Start {
 /// # Panics
 /// When `state` is 0 or odd.
 pub fn diagonal(init: Diagonal, state: usize) -> Start {
-    assert!(state > 0 && state % 2 == 0, "an even state of 2 or more, got {state}");
+    assert!(state > 0 && state.is_multiple_of(2), "an even state of 2 or more, got {state}");
     let (half, n_all) = (state / 2, state as f64);
     if init == Diagonal::LegS {
         let legs = nplr(Measure::LegS, state);
@@ -70,7 +70,7 @@ pub const HIPPO: [Measure; 2] = [Measure::LegS, Measure::Fourier];
 /// When `n_ssm` is no positive multiple of the number of measures, or `state` is 0 or odd.
 pub fn combination(measures: &[Measure], state: usize, n_ssm: usize, rank: usize) -> Vec<Start> {
     assert!(
-        !measures.is_empty() && n_ssm > 0 && n_ssm % measures.len() == 0,
+        !measures.is_empty() && n_ssm > 0 && n_ssm.is_multiple_of(measures.len()),
         "{n_ssm} SSMs cannot be dealt evenly to {} measures",
         measures.len()
     );

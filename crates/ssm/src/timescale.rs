@@ -1,7 +1,7 @@
 //! Step sizes Δ at initialisation.
 
 /// Δ log-uniform in [`dt_min`, `dt_max`]: `count` of them, ln Δ = ln Δ_min + ξ (ln Δ_max − ln Δ_min) with ξ
-/// drawn from `uniform` in [0, 1) (paper §4, "timescales"). A tied layer draws H of them, one per head; with Δ
+/// drawn from `uniform` in [0, 1) (Gu et al. 2022, "How to train your HiPPO", on the timescale). A tied layer draws H of them, one per head; with Δ
 /// per state it draws H·N/2, heads outermost.
 ///
 /// # Panics
