@@ -1,0 +1,55 @@
+/** Options of a command, read by node:util parseArgs, with one clear line for what is wrong. */
+import { parseArgs, type ParseArgsConfig } from 'node:util'
+
+/** A mistake in the command line: exit code 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+type Options = NonNullable<ParseArgsConfig['options']>
+
+export class Args {
+  readonly #values: Record<string, unknown>
+  readonly positionals: readonly string[]
+
+  constructor(argv: readonly string[], options: Options, names: readonly string[]) {
+    try {
+      const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true, strict: true })
+      this.#values = values
+      this.positionals = positionals
+    } catch (error) {
+      throw new UsageError((error as Error).message.split('. ')[0])
+    }
+    const required = names.filter((name) => !name.startsWith('['))
+    if (this.positionals.length < required.length) throw new UsageError(`missing ${required[this.positionals.length]}`)
+    if (this.positionals.length > names.length) throw new UsageError(`unexpected argument '${this.positionals[names.length]}'`)
+  }
+
+  flag(name: string): boolean {
+    return this.#values[name] === true
+  }
+
+  text(name: string): string | undefined {
+    return this.#values[name] as string | undefined
+  }
+
+  oneOf<T extends string>(name: string, choices: readonly T[]): T | undefined {
+    const value = this.text(name)
+    if (value === undefined || (choices as readonly string[]).includes(value)) return value as T | undefined
+    throw new UsageError(`--${name} is one of ${choices.join(', ')}, not '${value}'`)
+  }
+
+  number(name: string, otherwise: number, { min = 0, integer = false }: { min?: number; integer?: boolean } = {}): number {
+    const text = this.text(name)
+    if (text === undefined) return otherwise
+    const value = Number(text)
+    if (text.trim() === '' || !Number.isFinite(value) || value < min || (integer && !Number.isSafeInteger(value))) {
+      throw new UsageError(`--${name} is ${integer ? 'a whole number' : 'a number'} of at least ${min}, not '${text}'`)
+    }
+    return value
+  }
+
+  count(name: string, otherwise: number, min = 1): number {
+    return this.number(name, otherwise, { min, integer: true })
+  }
+}

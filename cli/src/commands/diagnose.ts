@@ -1,0 +1,27 @@
+import { diagnose as diagnosis } from 's4-node'
+import { Args } from '../args.js'
+import type { Command } from '../main.js'
+
+export const diagnose: Command = {
+  name: 'diagnose',
+  summary: 'what this machine offers, and why not more',
+  usage: 'diagnose [--json]',
+  async run(argv) {
+    const args = new Args(argv, { json: { type: 'boolean' } }, [])
+    const found = await diagnosis()
+    console.log(args.flag('json') ? JSON.stringify(found, null, 2) : lines(found as unknown as Record<string, unknown>).join('\n'))
+    return 0
+  },
+}
+
+/** Nested plain values as `name: value` lines. */
+function lines(value: Record<string, unknown>, indent = ''): string[] {
+  return Object.entries(value).flatMap(([key, entry]): string[] => {
+    if (Array.isArray(entry)) {
+      if (entry.every((item) => typeof item !== 'object')) return [`${indent}${key}: ${entry.length > 0 ? entry.join(', ') : 'none'}`]
+      return entry.flatMap((item, i) => [`${indent}${key} ${i}:`, ...lines(item as Record<string, unknown>, `${indent}  `)])
+    }
+    if (typeof entry === 'object' && entry !== null) return [`${indent}${key}:`, ...lines(entry as Record<string, unknown>, `${indent}  `)]
+    return [`${indent}${key}: ${String(entry)}`]
+  })
+}

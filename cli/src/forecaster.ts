@@ -1,0 +1,167 @@
+/**
+ * A causal model of one series: at every sample it gives a Gaussian for each of the next `horizon` samples.
+ *
+ * With x standardised by the training part, the network sees x[t] and is asked for the moves (x[t + k] − x[t])/s_k, k = 1 … horizon,
+ * s_k the deviation of such moves in the training part: every output has unit size at the start, whatever the horizon.
+ */
+import { SequenceModel, type ModelOptions, type Stream, type TrainEvent } from 's4-node'
+import { calibrate, type Thresholds } from './marks.js'
+import { scaleOf, standardise, type Scale } from './series.js'
+
+/** What a checkpoint keeps beside the network. */
+export interface SeriesAbout {
+  readonly horizon: number
+  readonly scale: Scale
+  /** s_k, k = 1 … horizon */
+  readonly moves: readonly number[]
+  readonly thresholds?: Thresholds
+}
+
+export interface TrainSettings {
+  readonly horizon: number
+  readonly window: number
+  readonly batch: number
+  readonly updates: number
+  readonly lr: number
+  readonly ssmLr: number
+  readonly seed: number
+  /** stop early, with the rate as it is then */
+  readonly maxSeconds?: number
+  readonly signal?: AbortSignal
+}
+
+/** Means and deviations for the next `horizon` samples, in the unit of the series. */
+export interface Prediction {
+  readonly mean: Float64Array
+  readonly sigma: Float64Array
+}
+
+export class Forecaster {
+  readonly model: SequenceModel
+  about: SeriesAbout
+
+  constructor(model: SequenceModel, about: SeriesAbout) {
+    this.model = model
+    this.about = about
+  }
+
+  /** An untrained model for `series[0..train)`. */
+  static async create(series: ArrayLike<number>, train: number, horizon: number, options: Partial<ModelOptions>): Promise<Forecaster> {
+    const scale = scaleOf(series, 0, train)
+    const x = standardise(series, scale)
+    const moves = Array.from({ length: horizon }, (_, k) => {
+      let sum = 0
+      for (let t = 0; t + k + 1 < train; t++) sum += (x[t + k + 1] - x[t]) ** 2
+      return Math.max(Math.sqrt(sum / (train - k - 1)), 1e-6)
+    })
+    const model = await SequenceModel.create({ input: 1, output: horizon, loss: 'gaussian', pooling: 'none', ...options })
+    return new Forecaster(model, { horizon, scale, moves })
+  }
+
+  /** Updates on random windows of `series[0..train)`. */
+  async *train(series: ArrayLike<number>, train: number, settings: TrainSettings): AsyncGenerator<TrainEvent & { type: 'step' }> {
+    const { updates, lr, ssmLr, seed, maxSeconds = Infinity, signal } = settings
+    const began = performance.now()
+    const batches = this.#batches(standardise(series, this.about.scale).subarray(0, train), settings)
+    const events = this.model.train(batches, {
+      epochs: 1, lr, ssmLr, seed, clip: 1, signal,
+      schedule: { kind: 'warmupCosine', warmup: Math.min(20, Math.ceil(updates / 10)), total: updates },
+    })
+    for await (const event of events) {
+      if (event.type === 'step') yield event
+      if (performance.now() - began > 1000 * maxSeconds) break
+    }
+  }
+
+  *#batches(x: Float64Array, { window, batch, updates, seed }: TrainSettings) {
+    const { horizon, moves } = this.about
+    const random = uniform(seed)
+    const room = x.length - window - horizon
+    if (room < 0) throw new RangeError(`windows of ${window} + ${horizon} samples do not fit in ${x.length}`)
+    for (let update = 0; update < updates; update++) {
+      const input = new Float32Array(batch * window)
+      const target = new Float32Array(batch * window * horizon)
+      for (let row = 0; row < batch; row++) {
+        const start = Math.floor(random() * (room + 1))
+        for (let t = 0; t < window; t++) {
+          const at = row * window + t
+          const now = (input[at] = x[start + t])
+          for (let k = 0; k < horizon; k++) target[at * horizon + k] = (x[start + t + k + 1] - now) / moves[k]
+        }
+      }
+      yield { input: { data: input, shape: [batch, window, 1] }, target: { data: target, shape: [batch, window, horizon] } }
+    }
+  }
+
+  /** The network's outputs for the whole of `series` by the convolution, (len, 2·horizon). */
+  async outputs(series: ArrayLike<number>): Promise<Float32Array> {
+    const { data } = await this.model.predict({ data: this.inputs(series), shape: [1, series.length, 1] })
+    return data as Float32Array
+  }
+
+  /** The series as the network sees it. */
+  inputs(series: ArrayLike<number>): Float32Array {
+    return Float32Array.from(standardise(series, this.about.scale))
+  }
+
+  stream(): Stream {
+    return this.model.stream({ batch: 1 })
+  }
+
+  /** Mean and deviation of sample t + k from the outputs at t, whose first number stands at `at`; `now` is x[t] standardised. */
+  moment(outputs: ArrayLike<number>, at: number, k: number, now: number): { mean: number; sigma: number } {
+    const { horizon, moves, scale } = this.about
+    const mean = (now + moves[k - 1] * outputs[at + k - 1]) * scale.deviation + scale.mean
+    const sigma = moves[k - 1] * Math.exp(outputs[at + horizon + k - 1]) * scale.deviation
+    return { mean, sigma }
+  }
+
+  /** What was forecast for each sample k samples before it; NaN for the first k. */
+  ahead(outputs: ArrayLike<number>, series: ArrayLike<number>, k: number): Prediction {
+    const x = this.inputs(series)
+    const mean = new Float64Array(series.length).fill(Number.NaN)
+    const sigma = new Float64Array(series.length).fill(Number.NaN)
+    for (let t = 0; t + k < series.length; t++) {
+      const moment = this.moment(outputs, t * 2 * this.about.horizon, k, x[t])
+      mean[t + k] = moment.mean
+      sigma[t + k] = moment.sigma
+    }
+    return { mean, sigma }
+  }
+
+  /** The forecast made at sample t. */
+  fan(outputs: ArrayLike<number>, series: ArrayLike<number>, t: number): Prediction {
+    const now = this.inputs([series[t]])[0]
+    const moments = Array.from({ length: this.about.horizon }, (_, k) => this.moment(outputs, t * 2 * this.about.horizon, k + 1, now))
+    return { mean: Float64Array.from(moments, (m) => m.mean), sigma: Float64Array.from(moments, (m) => m.sigma) }
+  }
+
+  /** z = (x[t] − mean)/σ of the forecast one sample before; NaN at the first sample. */
+  surprise(outputs: ArrayLike<number>, series: ArrayLike<number>): Float64Array {
+    const { mean, sigma } = this.ahead(outputs, series, 1)
+    return mean.map((expected, t) => (series[t] - expected) / sigma[t])
+  }
+
+  /** Sets the thresholds of the marks from the surprise on the training part, its first `warm` samples left out. */
+  calibrate(z: ArrayLike<number>, train: number, warm = 720): Thresholds {
+    const thresholds = calibrate(z, Math.min(warm, Math.floor(train / 4)), train)
+    this.about = { ...this.about, thresholds }
+    return thresholds
+  }
+
+  dispose(): void {
+    this.model.dispose()
+  }
+}
+
+/** Numbers in [0, 1), the same for the same seed (mulberry32). */
+export function uniform(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = state
+    t = Math.imul(t ^ (t >>> 15), t | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}

@@ -1,0 +1,69 @@
+/** A folder of golden cases, as the golden README describes them: `<case>.golden.safetensors`, with `<case>.ckpt.safetensors` beside it. */
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { readSafetensors } from 's4-node'
+
+export interface Tensor {
+  readonly data: ArrayLike<number>
+  readonly shape: readonly number[]
+}
+
+export interface GoldenFile {
+  readonly tensors: ReadonlyMap<string, Tensor>
+  readonly config: Readonly<Record<string, unknown>>
+}
+
+export interface GoldenCase {
+  readonly name: string
+  readonly golden: string
+  readonly checkpoint?: string
+}
+
+export interface RunOptions {
+  readonly dtype: 'f32' | 'f64'
+  readonly device?: 'cpu' | 'cuda'
+  readonly algorithm?: 'fft' | 'chunk'
+  readonly precision?: 'highest' | 'high' | 'bf16'
+  readonly threads?: number
+}
+
+/** What a runner computed, under the names that the file gives, in the layout that the file has. */
+export type Computed = Map<string, ArrayLike<number>>
+
+/** Every `.safetensors` file of the folder belongs to exactly one case. */
+export function findCases(folder: string): GoldenCase[] {
+  const files = readdirSync(folder).filter((file) => file.endsWith('.safetensors')).sort()
+  const goldens = files.filter((file) => file.endsWith('.golden.safetensors'))
+  const cases = goldens.map((file): GoldenCase => {
+    const name = file.slice(0, -'.golden.safetensors'.length)
+    const checkpoint = `${name}.ckpt.safetensors`
+    return { name, golden: join(folder, file), ...(files.includes(checkpoint) ? { checkpoint: join(folder, checkpoint) } : {}) }
+  })
+  const known = new Set(cases.flatMap((c) => [c.golden, c.checkpoint]))
+  for (const file of files) if (!known.has(join(folder, file))) cases.push({ name: file.replace(/(\.ckpt)?\.safetensors$/, ''), golden: join(folder, file) })
+  return cases
+}
+
+export function readGolden(path: string): GoldenFile {
+  const { tensors, metadata } = readSafetensors(path)
+  const config = metadata?.config === undefined ? {} : (JSON.parse(metadata.config) as Record<string, unknown>)
+  return { tensors: new Map(Object.entries(tensors)), config }
+}
+
+export function tensor(file: GoldenFile, name: string): Tensor {
+  const found = file.tensors.get(name)
+  if (found === undefined) throw new Error(`tensor ${name} is missing`)
+  return found
+}
+
+/** (batch, a, b) → (batch, b, a): the golden files keep (batch, features, len), the public API (batch, len, features). */
+export function swapLast({ data, shape }: Tensor): { data: Float64Array; shape: number[] } {
+  const [batch, rows, columns] = shape
+  const out = new Float64Array(batch * rows * columns)
+  for (let b = 0; b < batch; b++) {
+    for (let i = 0; i < rows; i++) {
+      for (let j = 0; j < columns; j++) out[(b * columns + j) * rows + i] = Number(data[(b * rows + i) * columns + j])
+    }
+  }
+  return { data: out, shape: [batch, columns, rows] }
+}

@@ -1,0 +1,87 @@
+/** `s4 verify`: golden cases through the public API, one line a tensor. */
+import { findCases, readGolden, type Computed, type GoldenCase, type GoldenFile, type RunOptions } from './cases.js'
+import { relativeError, tolerance } from './compare.js'
+import { runBlock } from './block.js'
+import { runInit } from './init.js'
+import { runLong } from './long.js'
+import { runTrain } from './train.js'
+
+/** How one kind of file is run, and which of its tensors are given rather than computed. */
+interface Runner {
+  readonly inputs: RegExp
+  readonly parameters?: RegExp
+  readonly run: (golden: GoldenFile, checkpoint: string | undefined, options: RunOptions) => Promise<Computed>
+}
+
+const block: Runner = {
+  inputs: /^(u|g|state\.initial|from_initial\.(g|gs))$/,
+  parameters: /^(layer\.D|layer\.kernel\.(inv_dt|A_real|A_imag|B|C|P|l_kernel)|output_linear\.0\.(weight|bias))$/,
+  run: runBlock,
+}
+const init: Runner = { inputs: /^$/, run: runInit }
+const train: Runner = { inputs: /^(u|labels|init\..+)$/, run: runTrain }
+const long: Runner = { inputs: /^param\.(inv_dt|A_real|A_imag|B|C|P)$/, run: runLong }
+
+function runnerOf({ name, checkpoint }: GoldenCase): Runner | undefined {
+  if (checkpoint !== undefined) return block
+  if (name === 'init') return init
+  if (name.startsWith('train_')) return train
+  if (name.startsWith('long_')) return long
+  return undefined
+}
+
+export interface Verdict {
+  readonly tensors: number
+  readonly failures: number
+  readonly worst?: { readonly name: string; readonly quantity: string; readonly error: number }
+}
+
+/** Runs the folder and prints; `failures` counts tensors past tolerance, unknown tensors, and files that could not be run. */
+export async function verify(folder: string, options: RunOptions, print: (line: string) => void): Promise<Verdict> {
+  let tensors = 0
+  let failures = 0
+  let worst: Verdict['worst']
+  const fail = (line: string) => {
+    failures += 1
+    print(line)
+  }
+  const cases = findCases(folder)
+  if (cases.length === 0) fail(`${folder} holds no .safetensors file`)
+  for (const one of cases) {
+    const runner = runnerOf(one)
+    if (runner === undefined) {
+      fail(`${one.name} cannot be run: not a known kind of golden file`)
+      continue
+    }
+    try {
+      const golden = readGolden(one.golden)
+      if (one.checkpoint !== undefined) {
+        for (const name of readGolden(one.checkpoint).tensors.keys()) if (!runner.parameters?.test(name)) fail(`${one.name} ${name} unknown tensor in the checkpoint`)
+      }
+      const computed = await runner.run(golden, one.checkpoint, options)
+      let compared = 0
+      for (const [quantity, truth] of golden.tensors) {
+        if (runner.inputs.test(quantity)) continue
+        if (!computed.has(quantity)) {
+          fail(`${one.name} ${quantity} unknown tensor`)
+          continue
+        }
+        const error = relativeError(computed.get(quantity), truth.data)
+        const allowed = tolerance(quantity, golden.config, options)
+        const ok = error <= allowed
+        const line = `${one.name} ${quantity} ${error.toExponential(2)}`
+        compared += 1
+        if (ok) print(line)
+        else fail(`${line} past ${allowed.toExponential(0)}`)
+        if (worst === undefined || error > worst.error) worst = { name: one.name, quantity, error }
+      }
+      tensors += compared
+      if (compared === 0) fail(`${one.name} cannot be run: nothing in it to compare`)
+    } catch (error) {
+      fail(`${one.name} cannot be run: ${(error as Error).message.split('\n')[0]}`)
+    }
+  }
+  print(`${tensors} tensors${failures > 0 ? `, ${failures} failed` : ''}`)
+  if (worst !== undefined) print(`worst ${worst.name} ${worst.quantity} ${worst.error.toExponential(2)}`)
+  return { tensors, failures, ...(worst === undefined ? {} : { worst }) }
+}
