@@ -12,6 +12,7 @@ mod conv;
 mod dense;
 mod kernel;
 mod optim;
+mod params;
 mod ssm;
 mod step;
 
