@@ -2,6 +2,7 @@
 //! alone, so every backend draws the same dropout masks and a run repeats bit for bit.
 
 /// Ten rounds of Philox on a 128-bit counter and a 64-bit key.
+#[inline(always)]
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const M0: u64 = 0xD251_1F53;
     const M1: u64 = 0xCD9E_8D57;
@@ -30,6 +31,7 @@ pub struct DropKey {
 
 impl DropKey {
     /// The four 32-bit draws of elements 4·block … 4·block+3.
+    #[inline(always)]
     pub fn draws(&self, block: u64) -> [u32; 4] {
         philox4x32(
             [

@@ -1,6 +1,7 @@
-//! placeholder
-#![allow(unused_variables, clippy::todo)]
-use crate::Cpu;
+//! The dense families, each in its own file.
+#![forbid(unsafe_code)]
+
+use crate::{Cpu, activation, embedding, linear, loss, mix, norm, pool};
 use s4_backend::random::DropKey;
 use s4_backend::*;
 
@@ -12,9 +13,9 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         weight: Self::Ref<'_>,
         bias: Option<Self::Ref<'_>>,
         shape: &LinearShape,
-        ws: &mut Self::Workspace,
+        _ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        linear::forward(self, y, x, weight, bias, shape)
     }
 
     fn linear_backward(
@@ -28,7 +29,7 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         shape: &LinearShape,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        linear::backward(self, dx, dweight, dbias, dy, x, weight, shape, ws)
     }
 
     fn layer_norm_forward(
@@ -40,9 +41,9 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         beta: Self::Ref<'_>,
         eps: f64,
         shape: &SeqShape,
-        ws: &mut Self::Workspace,
+        _ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        norm::layer_forward(self, y, stats, x, gamma, beta, eps, shape)
     }
 
     fn layer_norm_backward(
@@ -58,7 +59,7 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         shape: &SeqShape,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        norm::layer_backward(self, dx, dgamma, dbeta, dy, x, stats, gamma, add, shape, ws)
     }
 
     fn batch_norm_forward(
@@ -74,9 +75,9 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         momentum: f64,
         training: bool,
         shape: &SeqShape,
-        ws: &mut Self::Workspace,
+        _ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        norm::batch_forward(self, y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape)
     }
 
     fn batch_norm_backward(
@@ -94,17 +95,17 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         shape: &SeqShape,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        norm::batch_backward(self, dx, dgamma, dbeta, dy, x, stats, gamma, lengths, training, add, shape, ws)
     }
 
-    fn mix_saved_len(&self, spec: &MixSpec, batch: usize, len: usize) -> usize {
-        todo!()
+    fn mix_saved_len(&self, _spec: &MixSpec, _batch: usize, _len: usize) -> usize {
+        0
     }
 
     fn mix_forward(
         &self,
         y: Self::Mut<'_>,
-        saved: Option<Self::Mut<'_>>,
+        _saved: Option<Self::Mut<'_>>,
         s: Self::Ref<'_>,
         residual: Option<Self::Ref<'_>>,
         params: &MixParams<'_, Self>,
@@ -114,7 +115,7 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         len: usize,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        mix::forward(self, y, s, residual, params, spec, key, batch, len, ws)
     }
 
     fn mix_backward(
@@ -123,7 +124,7 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         grads: MixGrads<'_, Self>,
         dy: Self::Ref<'_>,
         s: Self::Ref<'_>,
-        saved: Self::Ref<'_>,
+        _saved: Self::Ref<'_>,
         params: &MixParams<'_, Self>,
         spec: &MixSpec,
         key: DropKey,
@@ -131,11 +132,11 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         len: usize,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        mix::backward(self, ds, grads, dy, s, params, spec, key, batch, len, ws)
     }
 
     fn activation_forward(&self, y: Self::Mut<'_>, x: Self::Ref<'_>, activation: Activation) -> Result<()> {
-        todo!()
+        activation::forward(self, y, x, activation)
     }
 
     fn activation_backward(
@@ -145,11 +146,11 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         x: Self::Ref<'_>,
         activation: Activation,
     ) -> Result<()> {
-        todo!()
+        activation::backward(self, dx, dy, x, activation)
     }
 
     fn mask(&self, x: Self::Mut<'_>, lengths: &Self::Ints, shape: &SeqShape) -> Result<()> {
-        todo!()
+        pool::mask(self, x, lengths, shape)
     }
 
     fn pool_forward(
@@ -160,7 +161,7 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         pooling: Pooling,
         shape: &SeqShape,
     ) -> Result<()> {
-        todo!()
+        pool::forward(self, y, x, lengths, pooling, shape)
     }
 
     fn pool_backward(
@@ -172,7 +173,7 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         pooling: Pooling,
         shape: &SeqShape,
     ) -> Result<()> {
-        todo!()
+        pool::backward(self, dx, dy, x, lengths, pooling, shape)
     }
 
     fn embedding_forward(
@@ -182,7 +183,7 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         tokens: &Self::Ints,
         shape: &SeqShape,
     ) -> Result<()> {
-        todo!()
+        embedding::forward(self, y, table, tokens, shape)
     }
 
     fn embedding_backward(
@@ -192,9 +193,9 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         tokens: &Self::Ints,
         vocabulary: usize,
         shape: &SeqShape,
-        ws: &mut Self::Workspace,
+        _ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        embedding::backward(self, dtable, dy, tokens, vocabulary, shape)
     }
 
     fn loss_forward_backward(
@@ -210,6 +211,18 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         denominator: f64,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        todo!()
+        loss::forward_backward(
+            self,
+            stats,
+            doutput,
+            output,
+            target,
+            row_weights,
+            loss,
+            rows,
+            outputs,
+            denominator,
+            ws,
+        )
     }
 }

@@ -3,18 +3,28 @@
 //! Each file holds one family, the readable form first and the fast form beside it. Work is split in parts
 //! that depend on the sizes alone, never on the number of threads, so results are the same bits on any pool.
 
-mod gemm;
-mod memory;
-mod simd;
-mod workspace;
-
+mod activation;
 mod conv;
 mod dense;
+mod dropout;
+mod embedding;
+mod gemm;
 mod kernel;
+mod linear;
+mod loss;
+mod math;
+mod memory;
+mod mix;
+mod norm;
 mod optim;
+mod par;
 mod params;
+mod pool;
+mod reduce;
+mod simd;
 mod ssm;
 mod step;
+mod workspace;
 
 pub use memory::{Cpu, Ints};
 pub use simd::Level;
