@@ -1,28 +1,354 @@
-//! placeholder
-#![allow(unused_variables, clippy::todo)]
-use crate::Cpu;
-use s4_backend::*;
+//! The recurrence in O(N) (paper Theorem 3): one fused pass over a head's state a sample.
+//!
+//! S4 (bilinear), with Dg = 1/(2/Δ − Λ) and M = I + 2Re(P* Dg P): (2/Δ − A)⁻¹ = Dg − Dg P M⁻¹ P* Dg, so
+//! Ā = (2/Δ − A)⁻¹(2/Δ + A) = I + 2ΛDg + g·v with g = −Dg P and v = M⁻¹ P* Dg (4/Δ), and
+//! x′ = x + (2ΛDg∘x + g(v·x) + B̄u), y = 2Re(C x′) + D u. S4D: x′ = x + ((Ā − 1)∘x + B̄u).
+//! Inner products run over conjugate pairs: 2Re of the half sums. The increment is formed apart and then added:
+//! a slow mode's Ā rounded to f32 would be off by 6e-8 a step and drift; Ā − 1 rounded is off by 6e-8 of itself.
+
+use crate::{
+    Cpu, Workspace,
+    memory::same_len,
+    params::{C64, Head, Params64},
+};
+use num_complex::Complex;
+use rayon::prelude::*;
+use s4_backend::{Disc, Error, Mode, Result, Scalar, SsmParams, SsmSpec, StepOps};
+
+/// Sums run over this many lanes side by side, so that they vectorise without reordering at run time.
+const LANES: usize = 16;
+/// Heads × pairs from which a step is worth several threads.
+const PARALLEL: usize = 1 << 16;
+
+/// Constants of one layer's recurrence at one (version, rate).
+pub struct StepPlan<T> {
+    spec: SsmSpec,
+    key: Option<(u64, u64)>,
+    /// heads × [`Layout::stride`]
+    constants: Vec<T>,
+    /// Constants of one head at another interval, and their f64 form.
+    scratch: Vec<T>,
+    wide: Vec<C64>,
+}
+
+/// Where a head's constants lie: blocks of 2·pairs numbers, real parts first.
+#[derive(Clone, Copy)]
+struct Layout {
+    pairs: usize,
+    rank: usize,
+    channels: usize,
+}
+
+impl Layout {
+    fn of(spec: &SsmSpec) -> Self {
+        Layout { pairs: spec.pairs(), rank: spec.rank, channels: spec.channels }
+    }
+    /// Ā's diagonal part less 1; B̄; g rows; v rows; C rows.
+    fn blocks(&self) -> usize {
+        2 + 2 * self.rank + self.channels
+    }
+    fn stride(&self) -> usize {
+        self.blocks() * 2 * self.pairs
+    }
+    fn block<'a, T>(&self, constants: &'a [T], block: usize) -> (&'a [T], &'a [T]) {
+        constants[block * 2 * self.pairs..][..2 * self.pairs].split_at(self.pairs)
+    }
+}
+
+/// The f64 constants of one head with every Δ multiplied by `ratio`, as blocks of complex numbers.
+fn head_constants(out: &mut [C64], head: &Head<'_>, spec: &SsmSpec, ratio: f64) {
+    let n = head.pairs();
+    let layout = Layout::of(spec);
+    let rank = layout.rank;
+    for i in 0..n {
+        let (dt, lambda, b) = (head.dt[i] * ratio, head.lambda[i], head.b[i]);
+        (out[i], out[n + i]) = match (spec.mode, spec.disc) {
+            (Mode::S4, _) => {
+                let dg = (2.0 / dt - lambda).inv();
+                (2.0 * lambda * dg, 2.0 * b * dg)
+            }
+            (Mode::S4d, Disc::Bilinear) => {
+                let denominator = (1.0 - lambda * (0.5 * dt)).inv();
+                (lambda * dt * denominator, b * dt * denominator)
+            }
+            (Mode::S4d, Disc::Zoh) => {
+                let em1 = expm1(lambda * dt);
+                (em1, b * em1 / lambda)
+            }
+        };
+    }
+    if rank > 0 {
+        // M = I + 2Re(P* Dg P), a small real matrix.
+        let dg = |i: usize| (2.0 / (head.dt[i] * ratio) - head.lambda[i]).inv();
+        let mut m = [[0.0f64; 8]; 8];
+        for r in 0..rank {
+            for s in 0..rank {
+                let dot: C64 = (0..n).map(|i| head.p(r)[i].conj() * dg(i) * head.p(s)[i]).sum();
+                m[r][s] = 2.0 * dot.re + f64::from(u8::from(r == s));
+            }
+        }
+        let inverse = invert(m, rank);
+        // B̄ = (2/Δ − A)⁻¹ 2B = Dg 2B + g (M⁻¹ P* Dg 2B)
+        let mut q = [0.0f64; 8];
+        for (r, q) in q.iter_mut().enumerate().take(rank) {
+            let dot: C64 = (0..n).map(|i| head.p(r)[i].conj() * out[n + i]).sum();
+            *q = 2.0 * dot.re;
+        }
+        for i in 0..n {
+            for r in 0..rank {
+                out[(2 + r) * n + i] = -dg(i) * head.p(r)[i];
+                let row: C64 = (0..rank).map(|s| head.p(s)[i].conj() * inverse[r][s]).sum();
+                out[(2 + rank + r) * n + i] = row * dg(i) * (4.0 / (head.dt[i] * ratio));
+                let weight: f64 = (0..rank).map(|s| inverse[r][s] * q[s]).sum();
+                let g = out[(2 + r) * n + i];
+                out[n + i] += g * weight;
+            }
+        }
+    }
+    for channel in 0..layout.channels {
+        out[(2 + 2 * rank + channel) * n..][..n].copy_from_slice(head.c(channel));
+    }
+}
+
+/// eᶻ − 1 without cancellation at small z.
+pub(crate) fn expm1(z: C64) -> C64 {
+    let (sin_half, em1) = ((0.5 * z.im).sin(), z.re.exp_m1());
+    C64::new(em1 - 2.0 * (em1 + 1.0) * sin_half * sin_half, (em1 + 1.0) * z.im.sin())
+}
+
+/// Inverse of a small well-conditioned matrix (its symmetric part is ≥ I) by Gauss–Jordan with pivoting.
+pub(crate) fn invert(mut m: [[f64; 8]; 8], size: usize) -> [[f64; 8]; 8] {
+    let mut inv = [[0.0; 8]; 8];
+    for (i, row) in inv.iter_mut().enumerate() {
+        row[i] = 1.0;
+    }
+    for col in 0..size {
+        let pivot = (col..size).max_by(|&a, &b| m[a][col].abs().total_cmp(&m[b][col].abs())).unwrap_or(col);
+        m.swap(col, pivot);
+        inv.swap(col, pivot);
+        let scale = 1.0 / m[col][col];
+        for k in 0..size {
+            m[col][k] *= scale;
+            inv[col][k] *= scale;
+        }
+        for row in (0..size).filter(|&r| r != col) {
+            let factor = m[row][col];
+            for k in 0..size {
+                m[row][k] -= factor * m[col][k];
+                inv[row][k] -= factor * inv[col][k];
+            }
+        }
+    }
+    inv
+}
+
+/// Casts blocks of complex numbers to blocks of real parts and imaginary parts.
+fn cast<T: Scalar>(dst: &mut [T], src: &[C64], pairs: usize) {
+    for (d, s) in dst.chunks_exact_mut(2 * pairs).zip(src.chunks_exact(pairs)) {
+        let (re, im) = d.split_at_mut(pairs);
+        for ((re, im), z) in re.iter_mut().zip(im).zip(s) {
+            (*re, *im) = (T::from_f64(z.re), T::from_f64(z.im));
+        }
+    }
+}
+
+/// Re Σ a·b in lanes.
+#[inline(always)]
+fn dot<T: Scalar>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
+    let mut acc = [T::zero(); LANES];
+    let n = a.0.len();
+    let whole = n - n % LANES;
+    for at in (0..whole).step_by(LANES) {
+        for k in 0..LANES {
+            let i = at + k;
+            acc[k] += a.0[i] * b.0[i] - a.1[i] * b.1[i];
+        }
+    }
+    for i in whole..n {
+        acc[i - whole] += a.0[i] * b.0[i] - a.1[i] * b.1[i];
+    }
+    // A fixed tree, the same at every instruction set.
+    let mut width = LANES / 2;
+    while width > 0 {
+        for k in 0..width {
+            let other = acc[k + width];
+            acc[k] += other;
+        }
+        width /= 2;
+    }
+    acc[0]
+}
+
+/// One head, one sample. `x`: real parts then imaginary parts; `emit(channel, 2Re(C x′))`.
+#[inline(always)]
+fn step_head<T: Scalar>(layout: Layout, k: &[T], x: &mut [T], u: T, mut emit: impl FnMut(usize, T)) {
+    let n = layout.pairs;
+    let two = T::one() + T::one();
+    let (x_re, x_im) = x.split_at_mut(n);
+    let (a_re, a_im) = layout.block(k, 0);
+    let (b_re, b_im) = layout.block(k, 1);
+    let rank = layout.rank;
+    let mut w = [T::zero(); 8];
+    for (r, w) in w.iter_mut().enumerate().take(rank) {
+        *w = two * dot(layout.block(k, 2 + rank + r), (x_re, x_im));
+    }
+    if rank == 1 {
+        let ((g_re, g_im), w) = (layout.block(k, 2), w[0]);
+        for i in 0..n {
+            let (re, im) = (x_re[i], x_im[i]);
+            x_re[i] = re + (a_re[i] * re - a_im[i] * im + g_re[i] * w + b_re[i] * u);
+            x_im[i] = im + (a_re[i] * im + a_im[i] * re + g_im[i] * w + b_im[i] * u);
+        }
+    } else {
+        for i in 0..n {
+            let (re, im) = (x_re[i], x_im[i]);
+            let mut step_re = a_re[i] * re - a_im[i] * im + b_re[i] * u;
+            let mut step_im = a_re[i] * im + a_im[i] * re + b_im[i] * u;
+            for (r, &w) in w.iter().enumerate().take(rank) {
+                let (g_re, g_im) = layout.block(k, 2 + r);
+                step_re += g_re[i] * w;
+                step_im += g_im[i] * w;
+            }
+            x_re[i] = re + step_re;
+            x_im[i] = im + step_im;
+        }
+    }
+    for channel in 0..layout.channels {
+        emit(channel, two * dot(layout.block(k, 2 + 2 * rank + channel), (x_re, x_im)));
+    }
+}
+
+impl<T: Scalar> StepPlan<T> {
+    fn refresh(
+        &mut self,
+        params: &SsmParams<'_, Cpu<T>>,
+        rate: f64,
+        version: u64,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        let key = (version, rate.to_bits());
+        if self.key == Some(key) {
+            return Ok(());
+        }
+        let wide = Params64::load("ssm_step", params, &self.spec, rate, ws)?;
+        let (n, stride) = (self.spec.pairs(), Layout::of(&self.spec).stride());
+        for h in 0..self.spec.heads {
+            head_constants(&mut self.wide, &wide.head(h), &self.spec, 1.0);
+            cast(&mut self.constants[h * stride..][..stride], &self.wide, n);
+        }
+        wide.give(ws);
+        self.key = Some(key);
+        Ok(())
+    }
+}
 
 impl<T: Scalar> StepOps for Cpu<T> {
-    type StepPlan = ();
-    fn step_plan(&self, spec: &SsmSpec) -> Result<Self::StepPlan> {
-        todo!()
+    type StepPlan = StepPlan<T>;
+
+    fn step_plan(&self, spec: &SsmSpec) -> Result<StepPlan<T>> {
+        spec.check("step_plan")?;
+        if spec.bidirectional || spec.truncate.is_some() {
+            let got = if spec.bidirectional { "a two-sided layer" } else { "a truncated kernel" };
+            return Err(Error::unsupported("step_plan", "a causal layer with its whole kernel", got));
+        }
+        self.inner.counter.bump();
+        let layout = Layout::of(spec);
+        Ok(StepPlan {
+            spec: *spec,
+            key: None,
+            constants: vec![T::zero(); spec.heads * layout.stride()],
+            scratch: vec![T::zero(); layout.stride()],
+            wide: vec![Complex::default(); layout.blocks() * layout.pairs],
+        })
     }
 
     fn ssm_step(
         &self,
-        y: Self::Mut<'_>,
-        state: Self::Mut<'_>,
-        u: Self::Ref<'_>,
-        interval: Option<Self::Ref<'_>>,
+        y: &mut [T],
+        state: &mut [T],
+        u: &[T],
+        interval: Option<&[T]>,
         params: &SsmParams<'_, Self>,
         spec: &SsmSpec,
         batch: usize,
         rate: f64,
         version: u64,
-        plan: &mut Self::StepPlan,
-        ws: &mut Self::Workspace,
+        plan: &mut StepPlan<T>,
+        ws: &mut Workspace<T>,
     ) -> Result<()> {
-        todo!()
+        if *spec != plan.spec {
+            return Err(Error::shape("ssm_step", "the plan of this layer", "the plan of another"));
+        }
+        let (heads, size) = (spec.heads, spec.state);
+        same_len("ssm_step", batch * spec.outputs(), y.len())?;
+        same_len("ssm_step", spec.state_len(batch), state.len())?;
+        same_len("ssm_step", batch * heads, u.len())?;
+        if let Some(interval) = interval {
+            same_len("ssm_step", batch, interval.len())?;
+            if let Some(bad) = interval.iter().find(|r| !(r.is_finite() && **r > T::zero())) {
+                return Err(Error::value("ssm_step", "positive intervals", bad));
+            }
+        }
+        plan.refresh(params, rate, version, ws)?;
+        let layout = Layout::of(spec);
+        let stride = layout.stride();
+        let level = self.inner.level;
+        let d = params.d;
+        let StepPlan { constants, scratch, wide, .. } = plan;
+        let row = |y: &mut [T], state: &mut [T], u: &[T]| {
+            level.run(
+                #[inline(always)]
+                || {
+                    for h in 0..heads {
+                        let k = &constants[h * stride..][..stride];
+                        step_head(layout, k, &mut state[h * size..][..size], u[h], |channel, out| {
+                            let at = channel * heads + h;
+                            y[at] = out + d[at] * u[h];
+                        });
+                    }
+                },
+            )
+        };
+        let one = T::one();
+        let regular = |b: usize| interval.is_none_or(|r| r[b] == one);
+        let rows = y
+            .chunks_exact_mut(spec.outputs())
+            .zip(state.chunks_exact_mut(heads * size))
+            .zip(u.chunks_exact(heads))
+            .enumerate();
+        if interval.is_none() && batch > 1 && batch * heads * layout.pairs >= PARALLEL {
+            self.install(|| {
+                y.par_chunks_exact_mut(spec.outputs())
+                    .zip(state.par_chunks_exact_mut(heads * size))
+                    .zip(u.par_chunks_exact(heads))
+                    .for_each(|((y, state), u)| row(y, state, u));
+            });
+            return Ok(());
+        }
+        let mut source = None;
+        for (b, ((y, state), u)) in rows {
+            if regular(b) {
+                row(y, state, u);
+                continue;
+            }
+            // Another interval: the O(N) constants of each head are rebuilt for this row.
+            let ratio = interval.map_or(1.0, |r| r[b].to_f64());
+            if source.is_none() {
+                source = Some(Params64::load("ssm_step", params, spec, rate, ws)?);
+            }
+            let Some(source) = &source else { continue };
+            for h in 0..heads {
+                head_constants(wide, &source.head(h), spec, ratio);
+                cast(scratch, wide, layout.pairs);
+                step_head(layout, scratch, &mut state[h * size..][..size], u[h], |channel, out| {
+                    let at = channel * heads + h;
+                    y[at] = out + d[at] * u[h];
+                });
+            }
+        }
+        if let Some(source) = source {
+            source.give(ws);
+        }
+        Ok(())
     }
 }
