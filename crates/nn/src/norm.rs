@@ -1,0 +1,151 @@
+//! Layer norm and batch norm of a block, with running statistics that a diverged step cannot spoil.
+
+use crate::{
+    NormKind,
+    param::{Flats, Group, ParamBuilder, Slot},
+    s4::Call,
+};
+use s4_backend::{Backend, Error, Result, Scalar, SeqShape};
+
+/// As in PyTorch.
+const EPS: f64 = 1e-5;
+const MOMENTUM: f64 = 0.1;
+
+/// γ, β and, for batch norm, the running (2, heads) mean and variance.
+pub(crate) struct Norm<B: Backend> {
+    kind: NormKind,
+    heads: usize,
+    gamma: Slot,
+    beta: Slot,
+    /// What inference uses.
+    running: B::Buf,
+    /// What training forwards update; becomes `running` when the step proves finite.
+    next: B::Buf,
+    pending: bool,
+}
+
+impl<B: Backend> Norm<B> {
+    /// `None` for [`NormKind::None`].
+    pub fn new(
+        be: &B,
+        kind: NormKind,
+        heads: usize,
+        prefix: &str,
+        params: &mut ParamBuilder,
+    ) -> Result<Option<Self>> {
+        if kind == NormKind::None {
+            return Ok(None);
+        }
+        let gamma = params.add(format!("{prefix}weight"), &[heads], Group::Main, vec![1.0; heads]);
+        let beta = params.add(format!("{prefix}bias"), &[heads], Group::Main, vec![0.0; heads]);
+        let size = if kind == NormKind::Batch { 2 * heads } else { 0 };
+        let mut norm =
+            Norm { kind, heads, gamma, beta, running: be.alloc(size)?, next: be.alloc(size)?, pending: false };
+        if size > 0 {
+            be.fill(be.view_mut(&mut norm.running, heads..size), B::Scalar::from_f64(1.0))?;
+        }
+        Ok(Some(norm))
+    }
+
+    /// Elements of `stats`.
+    pub fn stats_len(&self, batch: usize, len: usize) -> usize {
+        match self.kind {
+            NormKind::Batch => 2 * self.heads,
+            _ => 2 * batch * len,
+        }
+    }
+
+    /// Running mean and variance, one after the other; `None` for layer norm.
+    pub fn running(&self, be: &B) -> Result<Option<Vec<B::Scalar>>> {
+        if self.kind != NormKind::Batch {
+            return Ok(None);
+        }
+        let mut out = vec![B::Scalar::from_f64(0.0); 2 * self.heads];
+        be.download(&mut out, be.view(&self.running, 0..2 * self.heads))?;
+        Ok(Some(out))
+    }
+
+    /// Replaces the running statistics.
+    pub fn set_running(&mut self, be: &B, values: &[B::Scalar]) -> Result<()> {
+        self.pending = false;
+        be.upload(be.view_mut(&mut self.running, 0..2 * self.heads), values)
+    }
+
+    /// Accepts what training forwards have gathered, if `guard` is finite.
+    pub fn commit(&mut self, be: &B, guard: Option<B::Ref<'_>>) -> Result<()> {
+        if !std::mem::take(&mut self.pending) {
+            return Ok(());
+        }
+        let n = 2 * self.heads;
+        let (running, next) = (be.view_mut(&mut self.running, 0..n), be.view(&self.next, 0..n));
+        match guard {
+            // A guarded copy is an average that forgets everything.
+            Some(guard) => be.ema(running, next, guard, 0.0),
+            None => be.copy(running, next),
+        }
+    }
+
+    fn shape(&self, call: &Call<'_, B>) -> SeqShape {
+        SeqShape { batch: call.batch, heads: self.heads, len: call.len }
+    }
+
+    /// y = γ(x − μ)·rstd + β. `again`: recomputed for backward, running statistics stay.
+    pub fn forward(
+        &mut self,
+        be: &B,
+        y: B::Mut<'_>,
+        stats: B::Mut<'_>,
+        x: B::Ref<'_>,
+        values: &Flats<B>,
+        call: &Call<'_, B>,
+        again: bool,
+        ws: &mut B::Workspace,
+    ) -> Result<()> {
+        let shape = self.shape(call);
+        let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
+        if self.kind == NormKind::Layer {
+            return be.layer_norm_forward(y, stats, x, gamma, beta, EPS, &shape, ws);
+        }
+        let n = 2 * self.heads;
+        if call.training {
+            if call.batch * call.len < 2 {
+                return Err(Error::value("batch norm", "two values or more a feature in training", 1));
+            }
+            if !self.pending {
+                be.copy(be.view_mut(&mut self.next, 0..n), be.view(&self.running, 0..n))?;
+                self.pending = true;
+            }
+        }
+        let running = if call.training { &mut self.next } else { &mut self.running };
+        let momentum = if again { 0.0 } else { MOMENTUM };
+        let running = be.view_mut(running, 0..n);
+        be.batch_norm_forward(
+            y, stats, running, x, gamma, beta, call.lengths, EPS, momentum, call.training, &shape, ws,
+        )
+    }
+
+    /// dx overwrites, or adds with `add`.
+    pub fn backward(
+        &self,
+        be: &B,
+        dx: B::Mut<'_>,
+        grads: &mut Flats<B>,
+        dy: B::Ref<'_>,
+        x: B::Ref<'_>,
+        stats: B::Ref<'_>,
+        add: bool,
+        values: &Flats<B>,
+        call: &Call<'_, B>,
+        ws: &mut B::Workspace,
+    ) -> Result<()> {
+        let shape = self.shape(call);
+        let gamma = values.view(be, self.gamma);
+        let [dgamma, dbeta] = grads.views_mut(be, [self.gamma, self.beta]);
+        if self.kind == NormKind::Layer {
+            return be.layer_norm_backward(dx, dgamma, dbeta, dy, x, stats, gamma, add, &shape, ws);
+        }
+        be.batch_norm_backward(
+            dx, dgamma, dbeta, dy, x, stats, gamma, call.lengths, call.training, add, &shape, ws,
+        )
+    }
+}
