@@ -243,23 +243,26 @@ impl<B: Backend> BlockCore<B> {
                 norm.backward(be, dx, grads, du.get(be, n), x, stats, self.residual, values, call, ws)
             }
             other => {
-                let dz = match other {
+                let (s4, residual) = (&mut self.s4, self.residual);
+                let through = |dz: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
+                    mix_backward(ds.get_mut(be, inner), dz, grads, ws)?;
+                    let (out, ds) = (Some(be.reborrow(&mut dx)), ds.get(be, inner));
+                    s4.backward(
+                        be, out, dstate0, grads, ds, dstate_end, x, state0, saved, values, call, ws,
+                    )?;
+                    match residual {
+                        true => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
+                        false => Ok(()),
+                    }
+                };
+                match other {
                     Some(norm) => {
                         norm_out.ensure(be, n)?;
                         let (z, stats) = (tape.z.get(be, n), tape.stats.get(be, stats_len));
                         norm.backward(be, norm_out.get_mut(be, n), grads, dy, z, stats, false, values, call, ws)?;
-                        norm_out.get(be, n)
+                        through(norm_out.get(be, n), grads, ws)
                     }
-                    None => dy,
-                };
-                mix_backward(ds.get_mut(be, inner), dz, grads, ws)?;
-                let out = Some(be.reborrow(&mut dx));
-                self.s4.backward(
-                    be, out, dstate0, grads, ds.get(be, inner), dstate_end, x, state0, saved, values, call, ws,
-                )?;
-                match self.residual {
-                    true => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
-                    false => Ok(()),
+                    None => through(dy, grads, ws),
                 }
             }
         }

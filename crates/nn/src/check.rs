@@ -71,3 +71,12 @@ pub fn rate(op: &'static str, rate: f64) -> Result<()> {
     }
     Err(Error::value(op, "rate above 0", rate))
 }
+
+/// Ratios of steps to the training interval: `n` positive finite numbers.
+pub fn intervals<T: Scalar>(op: &'static str, x: &[T], n: usize) -> Result<()> {
+    shaped(op, "interval", x, &[n])?;
+    match x.iter().find(|v| !(v.is_finite() && **v > T::zero())) {
+        Some(v) => Err(Error::value(op, "intervals above 0", v)),
+        None => Ok(()),
+    }
+}

@@ -303,6 +303,9 @@ impl LayerConfig {
             Mode::S4d if !diagonal && self.init != Init::Legs => {
                 Err(Error::value(op, "init 'legs', 'lin', 'inv' or 'real' with mode 's4d'", name(&self.init)))
             }
+            Mode::S4 if self.init == Init::Hippo && self.spec().n_ssm % 2 != 0 => {
+                Err(Error::value(op, "an even nSsm with init 'hippo'", self.spec().n_ssm))
+            }
             Mode::S4 if self.init == Init::Legt && self.spec().rank < 2 => {
                 Err(Error::value(op, "rank 2 or more with init 'legt'", self.spec().rank))
             }

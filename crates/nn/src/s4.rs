@@ -27,6 +27,22 @@ impl<B: Backend> Clone for Call<'_, B> {
 }
 impl<B: Backend> Copy for Call<'_, B> {}
 
+impl<B: Backend> Call<'_, B> {
+    /// One sample in inference.
+    pub fn step(batch: usize, rate: f64, version: u64) -> Self {
+        Call {
+            batch,
+            len: 1,
+            rate,
+            algorithm: Algorithm::Auto,
+            version,
+            lengths: None,
+            training: false,
+            key: DropKey { seed: 0, step: 0, site: 0 },
+        }
+    }
+}
+
 /// Places of (Δ, Λ, B, C, P, D) in the flat buffers.
 struct Slots {
     inv_dt: Slot,
