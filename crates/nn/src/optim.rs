@@ -1,12 +1,13 @@
-//! AdamW over a parameter store.
-#![allow(unused_variables, clippy::todo)]
-use crate::{Flats, ParamStore};
-use s4_backend::{Backend, Error, Result};
+//! AdamW over a parameter store: two groups, one clip over both.
+
+use crate::{Flats, Group, ParamStore, check};
+use num_traits::Zero;
+use s4_backend::{AdamW, Backend, Clip, Code, Error, Result, Scalar};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters; the SSM group has its own learning rate and no decay.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct AdamConfig {
     pub lr: f64,
@@ -33,35 +34,6 @@ impl Default for AdamConfig {
     }
 }
 
-/// AdamW: moments and update counter for one [`ParamStore`] (custom loops; [`crate::Trainer`] has its own).
-pub struct Adam<B: Backend> {
-    pub(crate) be: B,
-    pub(crate) config: AdamConfig,
-    pub(crate) m: Flats<B>,
-    pub(crate) v: Flats<B>,
-    pub(crate) step: u64,
-}
-
-impl<B: Backend> Adam<B> {
-    /// Zero moments.
-    pub fn new(be: B, store: &ParamStore<B>, config: AdamConfig) -> Result<Self> {
-        todo!()
-    }
-    /// Hyperparameters.
-    pub fn config(&self) -> &AdamConfig {
-        &self.config
-    }
-    /// Updates so far.
-    pub fn steps(&self) -> u64 {
-        self.step
-    }
-    /// One update from the store's gradients, learning rates times `scale`; waits. Gives the gradients' norm.
-    /// On a non-finite gradient: `ERR_S4_NONFINITE` with step and tensor, parameters untouched.
-    pub fn update(&mut self, store: &mut ParamStore<B>, scale: f64) -> Result<f64> {
-        todo!()
-    }
-}
-
 impl AdamConfig {
     /// Refuses impossible values.
     pub fn check(&self, op: &'static str) -> Result<()> {
@@ -81,8 +53,125 @@ impl AdamConfig {
             return Err(Error::value(op, "eps above 0", self.eps));
         }
         match self.clip {
-            Some(c) if !(c > 0.0) => Err(Error::value(op, "clip above 0", c)),
+            Some(c) if c.is_nan() || c <= 0.0 => Err(Error::value(op, "clip above 0", c)),
             _ => Ok(()),
         }
     }
+}
+
+/// AdamW: moments and update counter of one [`ParamStore`]. [`crate::Trainer`] drives one; custom loops call
+/// [`Adam::update`].
+pub struct Adam<B: Backend> {
+    be: B,
+    pub(crate) config: AdamConfig,
+    pub(crate) m: Flats<B>,
+    pub(crate) v: Flats<B>,
+    pub(crate) step: u64,
+    guard: Option<B::Buf>,
+    ws: B::Workspace,
+}
+
+impl<B: Backend> Adam<B> {
+    /// Zero moments. `ERR_S4_VALUE` on impossible hyperparameters.
+    pub fn new(be: B, store: &ParamStore<B>, config: AdamConfig) -> Result<Self> {
+        config.check("AdamW")?;
+        let (m, v, guard, ws) = (store.like()?, store.like()?, Some(be.alloc(2)?), be.workspace());
+        Ok(Adam { be, config, m, v, step: 0, guard, ws })
+    }
+    /// Hyperparameters.
+    pub fn config(&self) -> &AdamConfig {
+        &self.config
+    }
+    /// Updates so far.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// One update from the store's gradients, learning rates times `scale`; waits. Gives the gradients' global norm
+    /// before clipping. A non-finite gradient gives `ERR_S4_NONFINITE` with step and tensor, parameters untouched.
+    pub fn update(&mut self, store: &mut ParamStore<B>, scale: f64) -> Result<f64> {
+        if !(scale.is_finite() && scale >= 0.0) {
+            return Err(Error::value("AdamW.step", "a learning rate factor of 0 or more", scale));
+        }
+        let be = self.be.clone();
+        if be.len(&store.values.main) != be.len(&self.m.main) || be.len(&store.values.ssm) != be.len(&self.m.ssm) {
+            return Err(Error::shape("AdamW.step", "the parameters it was made for", "others"));
+        }
+        let mut guard = match self.guard.take() {
+            Some(guard) => guard,
+            None => be.alloc(2)?,
+        };
+        let result = (|| {
+            be.fill(be.view_mut(&mut guard, 0..2), B::Scalar::zero())?;
+            self.sum_squares(be.view_mut(&mut guard, 1..2), store)?;
+            self.enqueue(store, be.view(&guard, 0..2), scale)?;
+            let mut host = [B::Scalar::zero(); 2];
+            be.download(&mut host, be.view(&guard, 0..2))?;
+            Ok(host[1].to_f64())
+        })();
+        self.guard = Some(guard);
+        let squares = result?;
+        match squares.is_finite() {
+            true => Ok(squares.sqrt()),
+            false => {
+                let step = self.step;
+                self.step -= 1;
+                Err(non_finite("AdamW.step", step, &bad_gradient(store)?))
+            }
+        }
+    }
+
+    /// acc += Σ g² over both groups.
+    pub(crate) fn sum_squares(&mut self, mut acc: B::Mut<'_>, store: &ParamStore<B>) -> Result<()> {
+        for group in [Group::Main, Group::Ssm] {
+            let g = store.grads.all(&self.be, group);
+            self.be.sum_squares(self.be.reborrow(&mut acc), g, &mut self.ws)?;
+        }
+        Ok(())
+    }
+
+    /// The update under `guard` = [loss, Σ g²].
+    pub(crate) fn enqueue(&mut self, store: &mut ParamStore<B>, guard: B::Ref<'_>, scale: f64) -> Result<()> {
+        self.step += 1;
+        let c = self.config;
+        let clip = Clip { max_norm: c.clip.unwrap_or(f64::INFINITY) };
+        for (group, lr, weight_decay) in [(Group::Main, c.lr, c.weight_decay), (Group::Ssm, c.ssm_lr, 0.0)] {
+            let hyper = AdamW {
+                lr: lr * scale,
+                beta1: c.beta1,
+                beta2: c.beta2,
+                eps: c.eps,
+                weight_decay,
+                step: self.step,
+            };
+            let be = &self.be;
+            let (m, v) = (self.m.all_mut(be, group), self.v.all_mut(be, group));
+            let (value, grad) = (store.values.all_mut(be, group), store.grads.all(be, group));
+            be.adamw(value, m, v, grad, guard, &hyper, &clip)?;
+        }
+        store.touch();
+        Ok(())
+    }
+}
+
+/// Name of a parameter whose gradient is not finite: the last, nearest to the loss, where backward met it first.
+pub(crate) fn bad_gradient<B: Backend>(store: &ParamStore<B>) -> Result<String> {
+    for info in store.infos().iter().rev() {
+        if check::finite("", "", &store.grad(&info.name)?).is_err() {
+            return Ok(format!("gradient of {}", info.name));
+        }
+    }
+    // Each gradient is finite but their squares overflow.
+    Ok("gradient norm".into())
+}
+
+/// `ERR_S4_NONFINITE` with step and tensor.
+pub(crate) fn non_finite(op: &'static str, step: u64, tensor: &str) -> Error {
+    Error::new(
+        Code::NonFinite,
+        op,
+        "a finite loss and finite gradients (parameters are those before the step)",
+        format!("NaN or Inf at step {step} in {tensor}"),
+    )
+    .at(Some(step), Some(tensor.into()))
 }

@@ -23,6 +23,9 @@ pub struct Stepper<B: Backend> {
 }
 
 impl<B: Backend> Stepper<B> {
+    pub(crate) fn new(model: &mut Model<B>, batch: usize, rate: f64) -> Result<Self> {
+        todo!()
+    }
     /// Rows.
     pub fn batch(&self) -> usize {
         todo!()

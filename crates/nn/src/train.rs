@@ -1,7 +1,14 @@
-//! One training step: zero, forward, loss, backward, [reduction], clip, AdamW.
-#![allow(unused_variables, clippy::todo)]
-use crate::{AdamConfig, Evaluation, Input, Model, ScheduleConfig};
-use s4_backend::{Backend, Result};
+//! One training step: forward, loss, backward, [reduction], clip, AdamW. Nothing in it waits for the device.
+
+use crate::{
+    Adam, AdamConfig, Evaluation, Flats, Group, Input, LossName, Model, ModelConfig, Schedule, ScheduleConfig, check,
+    net::{Net, States},
+    optim::{bad_gradient, non_finite},
+    s4::Call,
+    tensor::{Grow, GrowInts},
+};
+use num_traits::{One, Zero};
+use s4_backend::{Algorithm, Backend, Code, Error, Result, Scalar, Target, random::DropKey};
 use serde::{Deserialize, Serialize};
 
 /// Options of a training run.
@@ -47,6 +54,16 @@ pub struct Batch<'a, T> {
     pub weights: Option<&'a [T]>,
     /// Multiplies every Δ.
     pub rate: f64,
+    /// How the SSM is applied.
+    pub algorithm: Algorithm,
+}
+
+impl<'a, T> Batch<'a, T> {
+    /// A batch without lengths or weights, at rate 1.
+    pub fn new(input: Input<'a, T>, target: TargetData<'a, T>, batch: usize, len: usize) -> Self {
+        let algorithm = Algorithm::Auto;
+        Batch { input, target, batch, len, lengths: None, weights: None, rate: 1.0, algorithm }
+    }
 }
 
 /// What one update was.
@@ -66,16 +83,263 @@ pub struct StepStats {
     pub lr: f64,
 }
 
+/// Targets on the device.
+pub(crate) struct LossBuffers<B: Backend> {
+    labels: GrowInts<B>,
+    values: Grow<B>,
+    weights: Grow<B>,
+    host_labels: Vec<i32>,
+    host_weights: Vec<B::Scalar>,
+}
+
+/// What a target was found to be.
+struct Counted {
+    rows: usize,
+    denominator: f64,
+    labels: bool,
+    weighted: bool,
+}
+
+impl<B: Backend> LossBuffers<B> {
+    fn new(be: &B) -> Result<Self> {
+        Ok(LossBuffers {
+            labels: GrowInts::new(be)?,
+            values: Grow::new(be)?,
+            weights: Grow::new(be)?,
+            host_labels: Vec::new(),
+            host_weights: Vec::new(),
+        })
+    }
+
+    /// Checks a batch's target; nothing is uploaded yet.
+    fn check(&mut self, op: &'static str, model: &Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<Counted> {
+        let c = model.config();
+        let per_step = c.pooling.is_none();
+        let rows = model.net.rows(batch.batch, batch.len);
+        let sizes: &[usize] = if per_step { &[batch.batch, batch.len] } else { &[batch.batch] };
+        let beyond = |row: usize| match (batch.lengths, per_step) {
+            (Some(lengths), true) => row % batch.len >= lengths[row / batch.len] as usize,
+            _ => false,
+        };
+        let lengths = batch.lengths.filter(|_| per_step);
+        self.host_weights.clear();
+        if let Some(weights) = batch.weights {
+            check::shaped(op, "weights", weights, sizes)?;
+            check::finite(op, "weights", weights)?;
+            if let Some(w) = weights.iter().find(|w| **w < B::Scalar::zero()) {
+                return Err(Error::value(op, "weights of 0 or more", w));
+            }
+            self.host_weights.extend_from_slice(weights);
+        }
+        self.host_labels.clear();
+        let labels = match (batch.target, c.loss) {
+            (TargetData::Labels(labels), LossName::CrossEntropy) => {
+                check::shaped(op, "target (labels)", labels, sizes)?;
+                check::indices(op, "labels", labels, c.output, true)?;
+                self.host_labels.extend(labels.iter().enumerate().map(|(i, &l)| if beyond(i) { -1 } else { l }));
+                true
+            }
+            (TargetData::Values(values), loss) if loss != LossName::CrossEntropy => {
+                let full: Vec<usize> = sizes.iter().copied().chain([c.output]).collect();
+                check::shaped(op, "target", values, &full)?;
+                check::finite(op, "target", values)?;
+                if lengths.is_some() && self.host_weights.is_empty() {
+                    self.host_weights.resize(rows, B::Scalar::one());
+                }
+                false
+            }
+            (TargetData::Labels(_), _) => {
+                return Err(Error::new(Code::Dtype, op, "real targets (loss is not cross-entropy)", "labels"));
+            }
+            (TargetData::Values(_), _) => {
+                return Err(Error::new(Code::Dtype, op, "integer labels (loss is cross-entropy)", "real numbers"));
+            }
+        };
+        if lengths.is_some() {
+            self.host_weights.iter_mut().enumerate().filter(|(i, _)| beyond(*i)).for_each(|(_, w)| *w = Zero::zero());
+        }
+        // Counted rows, and the sum of their weights.
+        let weighted = !self.host_weights.is_empty();
+        let (mut counted, mut total) = (0, 0.0);
+        for row in 0..rows {
+            if labels && self.host_labels[row] < 0 {
+                continue;
+            }
+            let w = if weighted { self.host_weights[row].to_f64() } else { 1.0 };
+            counted += (w > 0.0) as usize;
+            total += w;
+        }
+        if counted == 0 {
+            return Err(Error::value(op, "one target or more that counts", "none"));
+        }
+        let denominator = total * if labels { 1.0 } else { c.output as f64 };
+        Ok(Counted { rows: counted, denominator, labels, weighted })
+    }
+
+    /// stats += [loss, correct] of the model's last forward.
+    fn run(
+        &self,
+        be: &B,
+        stats: B::Mut<'_>,
+        net: &mut Net<B>,
+        config: &ModelConfig,
+        counted: &Counted,
+        gradient: bool,
+        batch: usize,
+        len: usize,
+    ) -> Result<()> {
+        let rows = net.rows(batch, len);
+        let target = match counted.labels {
+            true => Target::Labels(self.labels.get()),
+            false => Target::Values(self.values.get(be, rows * config.output)),
+        };
+        let weights = counted.weighted.then(|| self.weights.get(be, rows));
+        net.loss(be, stats, &target, weights, config.loss(), counted.denominator, gradient, batch, len)
+    }
+
+    /// Uploads what [`LossBuffers::check`] found.
+    fn put(&mut self, be: &B, counted: &Counted, target: TargetData<'_, B::Scalar>) -> Result<()> {
+        if counted.labels {
+            self.labels.put(be, &self.host_labels)?;
+        } else if let TargetData::Values(values) = target {
+            self.values.ensure(be, values.len())?;
+            be.upload(self.values.get_mut(be, values.len()), values)?;
+        }
+        if counted.weighted {
+            self.weights.ensure(be, self.host_weights.len())?;
+            be.upload(self.weights.get_mut(be, self.host_weights.len()), &self.host_weights)?;
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> Model<B> {
+    fn loss_buffers(&mut self) -> Result<LossBuffers<B>> {
+        match self.loss.take() {
+            Some(buffers) => Ok(buffers),
+            None => LossBuffers::new(&self.be),
+        }
+    }
+
+    /// Adds one batch's loss and hits to `total`, without gradients.
+    pub fn evaluate(&mut self, batch: &Batch<'_, B::Scalar>, total: &mut Evaluation) -> Result<()> {
+        let op = "SequenceModel.evaluate";
+        self.check_input(op, batch.input, batch.batch, batch.len, batch.lengths, batch.rate)?;
+        let mut buffers = self.loss_buffers()?;
+        let result = self.evaluate_with(op, batch, &mut buffers);
+        self.loss = Some(buffers);
+        let (loss, correct, rows) = result?;
+        total.add(loss, correct, rows);
+        Ok(())
+    }
+
+    fn evaluate_with(
+        &mut self,
+        op: &'static str,
+        batch: &Batch<'_, B::Scalar>,
+        buffers: &mut LossBuffers<B>,
+    ) -> Result<(f64, f64, f64)> {
+        let be = self.be.clone();
+        let counted = buffers.check(op, self, batch)?;
+        self.put_input(batch.input, batch.batch, batch.len, batch.lengths)?;
+        buffers.put(&be, &counted, batch.target)?;
+        let call = Call {
+            batch: batch.batch,
+            len: batch.len,
+            rate: batch.rate,
+            algorithm: batch.algorithm,
+            version: self.store.version(),
+            lengths: batch.lengths.map(|_| self.lengths.get()),
+            training: false,
+            key: DropKey { seed: 0, step: 0, site: 0 },
+        };
+        self.net.forward(&be, &self.store.values, None, None, false, &call)?;
+        let mut stats = be.view_mut(&mut self.eval_stats, 0..2);
+        be.fill(be.reborrow(&mut stats), Zero::zero())?;
+        let (batch, len) = (batch.batch, batch.len);
+        buffers.run(&be, stats, &mut self.net, &self.config, &counted, false, batch, len)?;
+        let mut host = [B::Scalar::zero(); 2];
+        be.download(&mut host, be.view(&self.eval_stats, 0..2))?;
+        Ok((host[0].to_f64(), host[1].to_f64(), counted.rows as f64))
+    }
+}
+
+/// Steps whose figures wait on the device at most.
+const RING: usize = 64;
+/// A step's figures: [loss, correct, loss, Σ g²]; the last two guard the update.
+const SLOT: usize = 4;
+
+/// What the host knows of a step whose figures it has not read.
+#[derive(Clone, Copy)]
+struct Pending {
+    step: u64,
+    rows: u64,
+    lr: f64,
+    batch: usize,
+    len: usize,
+}
+
+/// States that run from batch to batch.
+struct Carry<B: Backend> {
+    /// After the last finite update.
+    kept: States<B>,
+    /// Within the step.
+    start: States<B>,
+    end: States<B>,
+}
+
 /// The optimiser's side of training one model.
 pub struct Trainer<B: Backend> {
     be: B,
     config: TrainConfig,
+    pub(crate) adam: Adam<B>,
+    pub(crate) schedule: Schedule,
+    pub(crate) average: Option<Flats<B>>,
+    buffers: LossBuffers<B>,
+    ring: B::Buf,
+    pending: Vec<Pending>,
+    /// Between accumulate and update.
+    open: Option<Pending>,
+    /// Read already when the ring was full: first failure.
+    failed: Option<Error>,
+    carry: Option<Carry<B>>,
 }
 
 impl<B: Backend> Trainer<B> {
-    /// Zero moments, update 0.
+    /// Zero moments, update 0. `ERR_S4_VALUE` on impossible options.
     pub fn new(model: &Model<B>, config: TrainConfig) -> Result<Self> {
-        todo!()
+        let be = model.be.clone();
+        if let Some(ema) = config.ema
+            && !(0.0..1.0).contains(&ema)
+        {
+            return Err(Error::value("train", "ema from 0 to below 1", ema));
+        }
+        if config.carry_state {
+            model.need_state("train with carryState")?;
+        }
+        let average = match config.ema {
+            Some(_) => {
+                let mut average = model.store.like()?;
+                for group in [Group::Main, Group::Ssm] {
+                    be.copy(average.all_mut(&be, group), model.store.values.all(&be, group))?;
+                }
+                Some(average)
+            }
+            None => None,
+        };
+        Ok(Trainer {
+            adam: Adam::new(be.clone(), &model.store, config.adam)?,
+            schedule: Schedule::new(config.schedule)?,
+            average,
+            buffers: LossBuffers::new(&be)?,
+            ring: be.alloc(RING * SLOT)?,
+            pending: Vec::with_capacity(RING),
+            open: None,
+            failed: None,
+            carry: None,
+            config,
+            be,
+        })
     }
     /// Options.
     pub fn config(&self) -> &TrainConfig {
@@ -83,43 +347,194 @@ impl<B: Backend> Trainer<B> {
     }
     /// Updates so far.
     pub fn steps(&self) -> u64 {
-        todo!()
+        self.adam.step
     }
     /// Enqueues one whole step; [`Trainer::read_stats`] tells how it went.
     pub fn train_step(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
-        todo!()
+        self.accumulate(model, batch)?;
+        self.update(model)
     }
-    /// First half of a step: gradients of the loss of this batch, accumulated.
+
+    /// First half of a step: the gradients of this batch's loss. A further batch before [`Trainer::update`] adds to them.
     pub fn accumulate(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
-        todo!()
+        let op = "SequenceModel.train";
+        model.check_input(op, batch.input, batch.batch, batch.len, batch.lengths, batch.rate)?;
+        let counted = self.buffers.check(op, model, batch)?;
+        let be = self.be.clone();
+        if self.pending.len() == RING {
+            self.drain(model)?;
+        }
+        if self.config.carry_state {
+            self.carry_for(model, batch.batch)?;
+        }
+        let at = self.pending.len() * SLOT;
+        let first = self.open.is_none();
+        if first {
+            be.fill(be.view_mut(&mut self.ring, at..at + SLOT), Zero::zero())?;
+            model.store.grads.zero(&be)?;
+        }
+        model.put_input(batch.input, batch.batch, batch.len, batch.lengths)?;
+        self.buffers.put(&be, &counted, batch.target)?;
+        let call = Call {
+            batch: batch.batch,
+            len: batch.len,
+            rate: batch.rate,
+            algorithm: batch.algorithm,
+            version: model.store.version(),
+            lengths: batch.lengths.map(|_| model.lengths.get()),
+            training: true,
+            key: DropKey { seed: self.config.seed, step: self.adam.step, site: 0 },
+        };
+        let (start, end) = match &mut self.carry {
+            Some(carry) => (Some(&carry.start), Some(&mut carry.end)),
+            None => (None, None),
+        };
+        model.net.forward(&be, &model.store.values, start, end, true, &call)?;
+        let stats = be.view_mut(&mut self.ring, at..at + 2);
+        self.buffers.run(&be, stats, &mut model.net, &model.config, &counted, true, batch.batch, batch.len)?;
+        let crate::ParamStore { values, grads, .. } = &mut model.store;
+        model.net.backward(&be, values, grads, start_of(&self.carry), None, None, false, &call)?;
+        if let Some(carry) = &mut self.carry {
+            carry.start.copy_from(&be, &carry.end)?;
+        }
+        let rows = self.open.map_or(0, |open| open.rows) + counted.rows as u64;
+        let lr = self.config.adam.lr * self.schedule.factor(self.adam.step);
+        self.open = Some(Pending { step: self.adam.step + 1, rows, lr, batch: batch.batch, len: batch.len });
+        Ok(())
     }
-    /// Second half: clip and AdamW; gradients are zero afterwards. Between the two, gradients (`model.store_mut().grads`)
-    /// may be reduced over devices.
+
+    /// Second half: clip and AdamW. Between the two, gradients (`model.store_mut().grads`) may be reduced over devices.
     pub fn update(&mut self, model: &mut Model<B>) -> Result<()> {
-        todo!()
+        let Some(open) = self.open.take() else {
+            return Err(Error::value("SequenceModel.train", "a batch before an update", "none"));
+        };
+        let be = self.be.clone();
+        let at = self.pending.len() * SLOT;
+        let slot = be.view_mut(&mut self.ring, at..at + SLOT);
+        let (loss, guard) = be.split_mut(slot, 2);
+        let (copy, squares) = be.split_mut(guard, 1);
+        be.copy(copy, be.sub(be.freeze(&loss), 0..1))?;
+        drop(loss);
+        self.adam.sum_squares(squares, &model.store)?;
+        let guard = be.view(&self.ring, at + 2..at + 4);
+        let factor = self.schedule.factor(self.adam.step);
+        self.adam.enqueue(&mut model.store, guard, factor)?;
+        if let (Some(average), Some(decay)) = (&mut self.average, self.config.ema) {
+            for group in [Group::Main, Group::Ssm] {
+                be.ema(average.all_mut(&be, group), model.store.values.all(&be, group), guard, decay)?;
+            }
+        }
+        model.net.commit(&be, Some(guard))?;
+        if let Some(carry) = &mut self.carry {
+            for i in 0..carry.kept.blocks.len() {
+                be.ema(carry.kept.view_mut(&be, i), carry.start.view(&be, i), guard, 0.0)?;
+            }
+            carry.start.copy_from(&be, &carry.kept)?;
+        }
+        self.pending.push(open);
+        Ok(())
     }
+
     /// Waits and gives the last step's figures. `ERR_S4_NONFINITE` names step and tensor where a loss or gradient since
-    /// the last read was not finite; the parameters are those before that step.
+    /// the last read was not finite; that step changed nothing, later finite ones count.
     pub fn read_stats(&mut self, model: &Model<B>) -> Result<StepStats> {
-        todo!()
+        if self.pending.is_empty() && self.failed.is_none() {
+            return Err(Error::value("readStats", "a training step since the last read", "none"));
+        }
+        let last = self.drain(model)?;
+        match (self.failed.take(), last) {
+            (Some(error), _) => Err(error),
+            (None, Some(stats)) => Ok(stats),
+            (None, None) => Err(Error::value("readStats", "a training step since the last read", "none")),
+        }
     }
-    /// Tells a plateau schedule.
+
+    /// Downloads all waiting figures; remembers the first failure.
+    fn drain(&mut self, model: &Model<B>) -> Result<Option<StepStats>> {
+        let n = self.pending.len() * SLOT;
+        let mut host = [B::Scalar::zero(); RING * SLOT];
+        self.be.download(&mut host[..n], self.be.view(&self.ring, 0..n))?;
+        let mut last = None;
+        let count = self.pending.len();
+        for (i, p) in self.pending.drain(..).enumerate() {
+            let slot = &host[i * SLOT..];
+            let (loss, squares) = (slot[0].to_f64(), slot[3].to_f64());
+            if self.failed.is_none() && !(loss.is_finite() && squares.is_finite()) {
+                // Gradients and activations are still those of the last step only.
+                let fresh = i + 1 == count && self.open.is_none();
+                let tensor = match (loss.is_finite(), fresh) {
+                    (false, true) => {
+                        model.net.first_non_finite(&self.be, p.batch, p.len)?.unwrap_or("loss".into())
+                    }
+                    (false, false) => "loss".into(),
+                    (true, true) => bad_gradient(&model.store)?,
+                    (true, false) => "gradient".into(),
+                };
+                self.failed = Some(non_finite("SequenceModel.train", p.step, &tensor));
+            }
+            last = Some(StepStats {
+                step: p.step,
+                loss,
+                correct: slot[1].to_f64() as u64,
+                rows: p.rows,
+                grad_norm: squares.sqrt(),
+                lr: p.lr,
+            });
+        }
+        Ok(last)
+    }
+
+    /// Tells a plateau schedule the metric of an epoch.
     pub fn observe(&mut self, metric: f64) {
-        todo!()
+        self.schedule.observe(metric);
     }
+
     /// Forgets carried states.
-    pub fn reset_state(&mut self) {
-        todo!()
+    pub fn reset_state(&mut self) -> Result<()> {
+        if let Some(carry) = &mut self.carry {
+            carry.start.zero(&self.be)?;
+            carry.kept.zero(&self.be)?;
+        }
+        Ok(())
     }
+
     /// Exchanges the parameters with their average (twice: back again). `ERR_S4_UNSUPPORTED` without `ema`.
     pub fn swap_average(&mut self, model: &mut Model<B>) -> Result<()> {
-        todo!()
+        let Some(average) = &mut self.average else {
+            return Err(Error::unsupported("swapAverage", "training with ema", "none"));
+        };
+        std::mem::swap(average, &mut model.store.values);
+        model.store.touch();
+        Ok(())
+    }
+
+    /// Carried states for `batch` rows; another number of rows starts from zero.
+    fn carry_for(&mut self, model: &Model<B>, batch: usize) -> Result<()> {
+        if self.carry.as_ref().is_none_or(|c| c.kept.batch != batch) {
+            let new = || States::new(&self.be, &model.config, batch);
+            self.carry = Some(Carry { kept: new()?, start: new()?, end: new()? });
+        }
+        Ok(())
+    }
+
+    /// Carried states as a checkpoint keeps them: rows and each block's (batch, H, 2, N/2).
+    pub(crate) fn carried(&self) -> Option<&States<B>> {
+        self.carry.as_ref().map(|c| &c.kept)
+    }
+
+    /// Puts carried states back.
+    pub(crate) fn set_carried(&mut self, model: &Model<B>, batch: usize, blocks: &[Vec<B::Scalar>]) -> Result<()> {
+        self.carry_for(model, batch)?;
+        if let Some(carry) = &mut self.carry {
+            for (i, block) in blocks.iter().enumerate() {
+                self.be.upload(carry.kept.view_mut(&self.be, i), block)?;
+            }
+            carry.start.copy_from(&self.be, &carry.kept)?;
+        }
+        Ok(())
     }
 }
 
-impl<B: Backend> Model<B> {
-    /// Adds one batch's loss and hits to `total`, without gradients.
-    pub fn evaluate(&mut self, batch: &Batch<'_, B::Scalar>, total: &mut Evaluation) -> Result<()> {
-        todo!()
-    }
+fn start_of<B: Backend>(carry: &Option<Carry<B>>) -> Option<&States<B>> {
+    carry.as_ref().map(|c| &c.start)
 }
