@@ -170,10 +170,30 @@ impl<B: Backend> BlockCore<B> {
         match &mut self.norm {
             Some(norm) if self.prenorm => {
                 norm_out.ensure(be, n)?;
-                norm.forward(be, norm_out.get_mut(be, n), stats.get_mut(be, stats_len), x, values, call, false, ws)?;
+                norm.forward(
+                    be,
+                    norm_out.get_mut(be, n),
+                    stats.get_mut(be, stats_len),
+                    x,
+                    values,
+                    call,
+                    false,
+                    ws,
+                )?;
                 let u = norm_out.get(be, n);
                 self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, u, state0, values, call, ws)?;
-                be.mix_forward(y, mix, s.get(be, inner), residual, &params, &spec, key, call.batch, call.len, ws)
+                be.mix_forward(
+                    y,
+                    mix,
+                    s.get(be, inner),
+                    residual,
+                    &params,
+                    &spec,
+                    key,
+                    call.batch,
+                    call.len,
+                    ws,
+                )
             }
             Some(norm) => {
                 let z = z.unwrap_or(norm_out);
@@ -185,7 +205,18 @@ impl<B: Backend> BlockCore<B> {
             }
             None => {
                 self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, x, state0, values, call, ws)?;
-                be.mix_forward(y, mix, s.get(be, inner), residual, &params, &spec, key, call.batch, call.len, ws)
+                be.mix_forward(
+                    y,
+                    mix,
+                    s.get(be, inner),
+                    residual,
+                    &params,
+                    &spec,
+                    key,
+                    call.batch,
+                    call.len,
+                    ws,
+                )
             }
         }
     }
@@ -217,24 +248,55 @@ impl<B: Backend> BlockCore<B> {
         let params = self.mix_params(be, values);
         let key = self.key(call.key);
         let (weight, bias) = (self.weight, self.bias);
-        let mut mix_backward = |ds: B::Mut<'_>, dy: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
-            let [weight, bias] = grads.views_mut(be, [weight, bias]);
-            let s = tape.s.get(be, inner);
-            be.mix_backward(
-                ds, MixGrads { weight, bias }, dy, s, mix_saved, &params, &spec, key, call.batch, call.len, ws,
-            )
-        };
+        let mut mix_backward =
+            |ds: B::Mut<'_>, dy: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
+                let [weight, bias] = grads.views_mut(be, [weight, bias]);
+                let s = tape.s.get(be, inner);
+                be.mix_backward(
+                    ds,
+                    MixGrads { weight, bias },
+                    dy,
+                    s,
+                    mix_saved,
+                    &params,
+                    &spec,
+                    key,
+                    call.batch,
+                    call.len,
+                    ws,
+                )
+            };
         match &mut self.norm {
             Some(norm) if self.prenorm => {
                 mix_backward(ds.get_mut(be, inner), dy, grads, ws)?;
                 // The SSM's input is recomputed: a norm is cheaper than its memory.
                 norm_out.ensure(be, n)?;
-                norm.forward(be, norm_out.get_mut(be, n), tape.stats.get_mut(be, stats_len), x, values, call, true, ws)?;
+                norm.forward(
+                    be,
+                    norm_out.get_mut(be, n),
+                    tape.stats.get_mut(be, stats_len),
+                    x,
+                    values,
+                    call,
+                    true,
+                    ws,
+                )?;
                 du.ensure(be, n)?;
                 let u = norm_out.get(be, n);
                 let out = Some(du.get_mut(be, n));
                 self.s4.backward(
-                    be, out, dstate0, grads, ds.get(be, inner), dstate_end, u, state0, saved, values, call, ws,
+                    be,
+                    out,
+                    dstate0,
+                    grads,
+                    ds.get(be, inner),
+                    dstate_end,
+                    u,
+                    state0,
+                    saved,
+                    values,
+                    call,
+                    ws,
                 )?;
                 if self.residual {
                     be.copy(be.reborrow(&mut dx), dy)?;
@@ -247,9 +309,7 @@ impl<B: Backend> BlockCore<B> {
                 let through = |dz: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
                     mix_backward(ds.get_mut(be, inner), dz, grads, ws)?;
                     let (out, ds) = (Some(be.reborrow(&mut dx)), ds.get(be, inner));
-                    s4.backward(
-                        be, out, dstate0, grads, ds, dstate_end, x, state0, saved, values, call, ws,
-                    )?;
+                    s4.backward(be, out, dstate0, grads, ds, dstate_end, x, state0, saved, values, call, ws)?;
                     match residual {
                         true => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
                         false => Ok(()),
@@ -259,7 +319,18 @@ impl<B: Backend> BlockCore<B> {
                     Some(norm) => {
                         norm_out.ensure(be, n)?;
                         let (z, stats) = (tape.z.get(be, n), tape.stats.get(be, stats_len));
-                        norm.backward(be, norm_out.get_mut(be, n), grads, dy, z, stats, false, values, call, ws)?;
+                        norm.backward(
+                            be,
+                            norm_out.get_mut(be, n),
+                            grads,
+                            dy,
+                            z,
+                            stats,
+                            false,
+                            values,
+                            call,
+                            ws,
+                        )?;
                         through(norm_out.get(be, n), grads, ws)
                     }
                     None => through(dy, grads, ws),
@@ -294,7 +365,16 @@ impl<B: Backend> BlockCore<B> {
         let out = s.get_mut(be, inner);
         match &mut self.norm {
             Some(norm) if self.prenorm => {
-                norm.forward(be, norm_out.get_mut(be, n), stats.get_mut(be, stats_len), x, values, call, false, ws)?;
+                norm.forward(
+                    be,
+                    norm_out.get_mut(be, n),
+                    stats.get_mut(be, stats_len),
+                    x,
+                    values,
+                    call,
+                    false,
+                    ws,
+                )?;
                 let u = norm_out.get(be, n);
                 self.s4.step(be, out, state, u, interval, values, batch, rate, version, plan, ws)?;
                 be.mix_forward(y, None, s.get(be, inner), residual, &params, &spec, call.key, batch, 1, ws)
@@ -303,7 +383,16 @@ impl<B: Backend> BlockCore<B> {
                 self.s4.step(be, out, state, x, interval, values, batch, rate, version, plan, ws)?;
                 let z = norm_out.get_mut(be, n);
                 be.mix_forward(z, None, s.get(be, inner), residual, &params, &spec, call.key, batch, 1, ws)?;
-                norm.forward(be, y, stats.get_mut(be, stats_len), norm_out.get(be, n), values, call, false, ws)
+                norm.forward(
+                    be,
+                    y,
+                    stats.get_mut(be, stats_len),
+                    norm_out.get(be, n),
+                    values,
+                    call,
+                    false,
+                    ws,
+                )
             }
             None => {
                 self.s4.step(be, out, state, x, interval, values, batch, rate, version, plan, ws)?;

@@ -57,7 +57,9 @@ pub(crate) fn ssm(config: &LayerConfig, stream: u32) -> Result<SsmInit> {
         d: (0..spec.d_len()).map(|_| rng[2].normal()).collect(),
     };
     // A transform may not reach a value (a sigmoid gives at most 1).
-    for (what, x) in [("dtTransform", &out.inv_dt), ("realTransform", &out.a_real), ("imagTransform", &out.a_imag)] {
+    for (what, x) in
+        [("dtTransform", &out.inv_dt), ("realTransform", &out.a_real), ("imagTransform", &out.a_imag)]
+    {
         if !x.iter().all(|x| x.is_finite()) {
             return Err(Error::value("init", format!("a {what} that reaches the initial values"), "NaN"));
         }

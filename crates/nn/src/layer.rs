@@ -319,7 +319,11 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
     }
 
     /// Gradients of sum(y·dy) + sum(state·dstate) of the last saved forward; parameters' accumulate.
-    pub fn backward(&mut self, dy: &[B::Scalar], dstate: Option<&[B::Scalar]>) -> Result<InputGrads<B::Scalar>> {
+    pub fn backward(
+        &mut self,
+        dy: &[B::Scalar],
+        dstate: Option<&[B::Scalar]>,
+    ) -> Result<InputGrads<B::Scalar>> {
         let op = C::NAME[1];
         let spec = *self.core.s4_ref().spec();
         let (h, outputs) = (spec.heads, self.outputs());
@@ -357,14 +361,36 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         let ParamStore { values, grads, .. } = &mut self.store;
         match self.core.block() {
             Some(block) => block.backward(
-                &be, dx, dstate0, grads, dy, dstate_end, x, state0, &mut b.tape, values, &call, &mut b.scratch,
+                &be,
+                dx,
+                dstate0,
+                grads,
+                dy,
+                dstate_end,
+                x,
+                state0,
+                &mut b.tape,
+                values,
+                &call,
+                &mut b.scratch,
             )?,
             None => {
                 let core = self.core.s4();
                 let saved = b.saved.get(&be, core.saved_len(&be, &call));
                 let ws = &mut b.scratch.ws;
                 core.backward(
-                    &be, Some(dx), dstate0, grads, dy, dstate_end, x, state0, saved, values, &call, ws,
+                    &be,
+                    Some(dx),
+                    dstate0,
+                    grads,
+                    dy,
+                    dstate_end,
+                    x,
+                    state0,
+                    saved,
+                    values,
+                    &call,
+                    ws,
                 )?
             }
         }

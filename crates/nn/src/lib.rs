@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod bytes;
 mod check;
 mod checkpoint;
 mod config;

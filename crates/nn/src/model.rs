@@ -140,10 +140,20 @@ impl<B: Backend> Model<B> {
                 check::finite(op, "input", x)?;
             }
             (Input::Tokens(_), ..) => {
-                return Err(Error::new(s4_backend::Code::Dtype, op, "real numbers (encoder is no embedding)", "tokens"));
+                return Err(Error::new(
+                    s4_backend::Code::Dtype,
+                    op,
+                    "real numbers (encoder is no embedding)",
+                    "tokens",
+                ));
             }
             (Input::Values(_), ..) => {
-                return Err(Error::new(s4_backend::Code::Dtype, op, "integer tokens (encoder is an embedding)", "real numbers"));
+                return Err(Error::new(
+                    s4_backend::Code::Dtype,
+                    op,
+                    "integer tokens (encoder is an embedding)",
+                    "real numbers",
+                ));
             }
         }
         check::rate(op, rate)?;

@@ -1,8 +1,9 @@
 //! The network on the device: encoder, blocks, norm, pooling, decoder; forward, backward, one step.
 
 use crate::{
-    Encoder, ModelConfig, init,
+    Encoder, ModelConfig,
     block::{BlockCore, Scratch, Tape},
+    init,
     norm::Norm,
     param::{Flats, Group, ParamBuilder, Slot},
     s4::Call,
@@ -43,7 +44,13 @@ impl<B: Backend> States<B> {
         for (i, part) in host.chunks_exact(self.len).enumerate() {
             be.upload(stage.get_mut(be, self.len), part)?;
             let src = stage.get(be, self.len);
-            be.transpose(be.view_mut(&mut self.blocks[i], 0..self.len), src, self.len / (2 * pairs), pairs, 2)?;
+            be.transpose(
+                be.view_mut(&mut self.blocks[i], 0..self.len),
+                src,
+                self.len / (2 * pairs),
+                pairs,
+                2,
+            )?;
         }
         Ok(())
     }
@@ -159,9 +166,7 @@ impl<B: Backend> Net<B> {
     pub fn new(be: &B, config: &ModelConfig, params: &mut ParamBuilder) -> Result<Self> {
         let (heads, seed) = (config.features(), config.block.layer.seed);
         let encoder = match (config.encoder, config.vocabulary) {
-            (Encoder::Linear, _) => {
-                In::Linear(Linear::new("encoder", seed, 0, config.input, heads, params))
-            }
+            (Encoder::Linear, _) => In::Linear(Linear::new("encoder", seed, 0, config.input, heads, params)),
             (Encoder::Embedding, vocabulary) => {
                 let vocabulary = vocabulary.unwrap_or(1);
                 let values = init::embedding(seed, 0, vocabulary, heads);
@@ -230,6 +235,33 @@ impl<B: Backend> Net<B> {
         be: &B,
         values: &Flats<B>,
         state0: Option<&States<B>>,
+        state_end: Option<&mut States<B>>,
+        save: bool,
+        call: &Call<'_, B>,
+    ) -> Result<()> {
+        self.features(be, values, state0, state_end, save, call)?;
+        self.head(be, values, save, self.pooling, call)
+    }
+
+    /// As forward in inference, the decoder at every step whatever the pooling; for streams.
+    pub fn forward_every_step(
+        &mut self,
+        be: &B,
+        values: &Flats<B>,
+        state0: &States<B>,
+        state_end: Option<&mut States<B>>,
+        call: &Call<'_, B>,
+    ) -> Result<()> {
+        self.features(be, values, Some(state0), state_end, false, call)?;
+        self.head(be, values, false, None, call)
+    }
+
+    /// Encoder and blocks.
+    fn features(
+        &mut self,
+        be: &B,
+        values: &Flats<B>,
+        state0: Option<&States<B>>,
         mut state_end: Option<&mut States<B>>,
         save: bool,
         call: &Call<'_, B>,
@@ -255,11 +287,37 @@ impl<B: Backend> Net<B> {
             let tape = save.then_some(&mut self.tapes[i]);
             let end = state_end.as_mut().map(|s| s.view_mut(be, i));
             let start = state0.map(|s| s.view(be, i));
-            block.forward(be, y.get_mut(be, n), end, x.get(be, n), start, tape, values, call, &mut self.scratch)?;
+            block.forward(
+                be,
+                y.get_mut(be, n),
+                end,
+                x.get(be, n),
+                start,
+                tape,
+                values,
+                call,
+                &mut self.scratch,
+            )?;
         }
-        let x = &self.acts[self.blocks.len() % acts];
-        let m = self.rows(batch, len) * self.decoder.outputs;
-        let same = self.same(len);
+        Ok(())
+    }
+
+    /// Last norm, pooling, decoder.
+    fn head(
+        &mut self,
+        be: &B,
+        values: &Flats<B>,
+        save: bool,
+        pooling: Option<Pooling>,
+        call: &Call<'_, B>,
+    ) -> Result<()> {
+        let (batch, len) = (call.batch, call.len);
+        let n = batch * self.heads * len;
+        let shape = SeqShape { batch, heads: self.heads, len };
+        let x = &self.acts[if save { self.blocks.len() } else { self.blocks.len() % 2 }];
+        let rows = if pooling.is_some() { batch } else { batch * len };
+        let m = rows * self.decoder.outputs;
+        let same = pooling.is_some() || len == 1 || self.decoder.outputs == 1;
         let ws = &mut self.scratch.ws;
         if let Some(norm) = &mut self.norm {
             let stats_len = norm.stats_len(batch, len);
@@ -270,7 +328,7 @@ impl<B: Backend> Net<B> {
         }
         let x = if self.norm.is_some() { self.last.get(be, n) } else { x.get(be, n) };
         self.out.ensure(be, m)?;
-        if let Some(pooling) = self.pooling {
+        if let Some(pooling) = pooling {
             let size = batch * self.heads;
             self.pooled.ensure(be, size)?;
             be.pool_forward(self.pooled.get_mut(be, size), x, call.lengths, pooling, &shape)?;
@@ -293,6 +351,12 @@ impl<B: Backend> Net<B> {
     pub fn output(&self, be: &B, batch: usize, len: usize) -> B::Ref<'_> {
         let m = self.rows(batch, len) * self.decoder.outputs;
         if self.same(len) { self.out.get(be, m) } else { self.rows.get(be, m) }
+    }
+
+    /// Rows of the last [`Net::forward_every_step`]: (batch, len, outputs).
+    pub fn output_rows(&self, be: &B, batch: usize, len: usize) -> B::Ref<'_> {
+        let m = batch * len * self.decoder.outputs;
+        if len == 1 || self.decoder.outputs == 1 { self.out.get(be, m) } else { self.rows.get(be, m) }
     }
 
     /// stats += [loss, correct] of the last forward's output; with `gradient`, backward may start from it.
@@ -370,7 +434,16 @@ impl<B: Backend> Net<B> {
         if let Some(norm) = &self.norm {
             let stats = self.stats.get(be, norm.stats_len(batch, len));
             norm.backward(
-                be, other.get_mut(be, n), grads, d.get(be, n), last, stats, false, values, call, ws,
+                be,
+                other.get_mut(be, n),
+                grads,
+                d.get(be, n),
+                last,
+                stats,
+                false,
+                values,
+                call,
+                ws,
             )?;
             std::mem::swap(&mut d, &mut other);
             swapped = !swapped;
@@ -396,7 +469,7 @@ impl<B: Backend> Net<B> {
                 let x = self.input.get(be, size);
                 linear.backward(be, dx, grads, d.get(be, n), x, values, batch, len, ws)?;
                 std::mem::swap(&mut d, &mut other);
-            swapped = !swapped;
+                swapped = !swapped;
             }
             In::Embedding { table, vocabulary } => {
                 let [dtable] = grads.views_mut(be, [*table]);

@@ -39,8 +39,15 @@ impl<B: Backend> Norm<B> {
         let gamma = params.add(format!("{prefix}weight"), &[heads], Group::Main, vec![1.0; heads]);
         let beta = params.add(format!("{prefix}bias"), &[heads], Group::Main, vec![0.0; heads]);
         let size = if kind == NormKind::Batch { 2 * heads } else { 0 };
-        let mut norm =
-            Norm { kind, heads, gamma, beta, running: be.alloc(size)?, next: be.alloc(size)?, pending: false };
+        let mut norm = Norm {
+            kind,
+            heads,
+            gamma,
+            beta,
+            running: be.alloc(size)?,
+            next: be.alloc(size)?,
+            pending: false,
+        };
         if size > 0 {
             be.fill(be.view_mut(&mut norm.running, heads..size), B::Scalar::from_f64(1.0))?;
         }
@@ -120,7 +127,18 @@ impl<B: Backend> Norm<B> {
         let momentum = if again { 0.0 } else { MOMENTUM };
         let running = be.view_mut(running, 0..n);
         be.batch_norm_forward(
-            y, stats, running, x, gamma, beta, call.lengths, EPS, momentum, call.training, &shape, ws,
+            y,
+            stats,
+            running,
+            x,
+            gamma,
+            beta,
+            call.lengths,
+            EPS,
+            momentum,
+            call.training,
+            &shape,
+            ws,
         )
     }
 
@@ -145,7 +163,18 @@ impl<B: Backend> Norm<B> {
             return be.layer_norm_backward(dx, dgamma, dbeta, dy, x, stats, gamma, add, &shape, ws);
         }
         be.batch_norm_backward(
-            dx, dgamma, dbeta, dy, x, stats, gamma, call.lengths, call.training, add, &shape, ws,
+            dx,
+            dgamma,
+            dbeta,
+            dy,
+            x,
+            stats,
+            gamma,
+            call.lengths,
+            call.training,
+            add,
+            &shape,
+            ws,
         )
     }
 }

@@ -94,7 +94,9 @@ impl<B: Backend> Adam<B> {
             return Err(Error::value("AdamW.step", "a learning rate factor of 0 or more", scale));
         }
         let be = self.be.clone();
-        if be.len(&store.values.main) != be.len(&self.m.main) || be.len(&store.values.ssm) != be.len(&self.m.ssm) {
+        if be.len(&store.values.main) != be.len(&self.m.main)
+            || be.len(&store.values.ssm) != be.len(&self.m.ssm)
+        {
             return Err(Error::shape("AdamW.step", "the parameters it was made for", "others"));
         }
         let mut guard = match self.guard.take() {

@@ -1,9 +1,10 @@
 //! The SSM of one layer on the device: its parameters' places, its plan, forward beside backward, the kernel, a step.
 
-use crate::{LayerConfig, init, param::{Flats, Group, ParamBuilder, Slot}};
-use s4_backend::{
-    Algorithm, Backend, Error, Result, SsmCall, SsmGrads, SsmParams, SsmSpec, random::DropKey,
+use crate::{
+    LayerConfig, init,
+    param::{Flats, Group, ParamBuilder, Slot},
 };
+use s4_backend::{Algorithm, Backend, Error, Result, SsmCall, SsmGrads, SsmParams, SsmSpec, random::DropKey};
 
 /// What holds for every block of one pass through a network.
 pub(crate) struct Call<'a, B: Backend> {
@@ -188,7 +189,19 @@ impl<B: Backend> S4Core<B> {
         let (params, grads, shape) = (self.params(be, values), self.grads(be, grads), self.call(call));
         let plan = &mut self.plan;
         be.ssm_backward(
-            du, dstate0, grads, dy, dstate_end, u, state0, saved, call.lengths, &params, &shape, plan, ws,
+            du,
+            dstate0,
+            grads,
+            dy,
+            dstate_end,
+            u,
+            state0,
+            saved,
+            call.lengths,
+            &params,
+            &shape,
+            plan,
+            ws,
         )
     }
 

@@ -1,7 +1,8 @@
 //! One training step: forward, loss, backward, [reduction], clip, AdamW. Nothing in it waits for the device.
 
 use crate::{
-    Adam, AdamConfig, Evaluation, Flats, Group, Input, LossName, Model, ModelConfig, Schedule, ScheduleConfig, check,
+    Adam, AdamConfig, Evaluation, Flats, Group, Input, LossName, Model, ModelConfig, Schedule,
+    ScheduleConfig, check,
     net::{Net, States},
     optim::{bad_gradient, non_finite},
     s4::Call,
@@ -136,7 +137,8 @@ impl<B: Backend> LossBuffers<B> {
             (TargetData::Labels(labels), LossName::CrossEntropy) => {
                 check::shaped(op, "target (labels)", labels, sizes)?;
                 check::indices(op, "labels", labels, c.output, true)?;
-                self.host_labels.extend(labels.iter().enumerate().map(|(i, &l)| if beyond(i) { -1 } else { l }));
+                self.host_labels
+                    .extend(labels.iter().enumerate().map(|(i, &l)| if beyond(i) { -1 } else { l }));
                 true
             }
             (TargetData::Values(values), loss) if loss != LossName::CrossEntropy => {
@@ -149,14 +151,28 @@ impl<B: Backend> LossBuffers<B> {
                 false
             }
             (TargetData::Labels(_), _) => {
-                return Err(Error::new(Code::Dtype, op, "real targets (loss is not cross-entropy)", "labels"));
+                return Err(Error::new(
+                    Code::Dtype,
+                    op,
+                    "real targets (loss is not cross-entropy)",
+                    "labels",
+                ));
             }
             (TargetData::Values(_), _) => {
-                return Err(Error::new(Code::Dtype, op, "integer labels (loss is cross-entropy)", "real numbers"));
+                return Err(Error::new(
+                    Code::Dtype,
+                    op,
+                    "integer labels (loss is cross-entropy)",
+                    "real numbers",
+                ));
             }
         };
         if lengths.is_some() {
-            self.host_weights.iter_mut().enumerate().filter(|(i, _)| beyond(*i)).for_each(|(_, w)| *w = Zero::zero());
+            self.host_weights
+                .iter_mut()
+                .enumerate()
+                .filter(|(i, _)| beyond(*i))
+                .for_each(|(_, w)| *w = Zero::zero());
         }
         // Counted rows, and the sum of their weights.
         let weighted = !self.host_weights.is_empty();
@@ -391,7 +407,16 @@ impl<B: Backend> Trainer<B> {
         };
         model.net.forward(&be, &model.store.values, start, end, true, &call)?;
         let stats = be.view_mut(&mut self.ring, at..at + 2);
-        self.buffers.run(&be, stats, &mut model.net, &model.config, &counted, true, batch.batch, batch.len)?;
+        self.buffers.run(
+            &be,
+            stats,
+            &mut model.net,
+            &model.config,
+            &counted,
+            true,
+            batch.batch,
+            batch.len,
+        )?;
         let crate::ParamStore { values, grads, .. } = &mut model.store;
         model.net.backward(&be, values, grads, start_of(&self.carry), None, None, false, &call)?;
         if let Some(carry) = &mut self.carry {
@@ -523,7 +548,12 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Puts carried states back.
-    pub(crate) fn set_carried(&mut self, model: &Model<B>, batch: usize, blocks: &[Vec<B::Scalar>]) -> Result<()> {
+    pub(crate) fn set_carried(
+        &mut self,
+        model: &Model<B>,
+        batch: usize,
+        blocks: &[Vec<B::Scalar>],
+    ) -> Result<()> {
         self.carry_for(model, batch)?;
         if let Some(carry) = &mut self.carry {
             for (i, block) in blocks.iter().enumerate() {
