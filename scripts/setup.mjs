@@ -1,0 +1,75 @@
+// Sets everything up, once: npm packages, the CUDA compiler library (optional), the addon, the JavaScript.
+// Only Node's own modules, so that it runs in a fresh clone.
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { createHash } from 'node:crypto'
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+/** Runs a command in the project's folder with its output shown; true when it ended well. */
+export function run(command, args, options = {}) {
+  const shell = process.platform === 'win32'
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', shell, ...options })
+  if (error) console.error(`${command}: ${error.message}`)
+  return status === 0
+}
+
+/** Ends with a sentence when a step fails. */
+export function must(what, ok) {
+  if (ok) return
+  console.error(`\n${what} failed; the lines above say why.`)
+  process.exit(1)
+}
+
+function has(command) {
+  return spawnSync(command, ['--version'], { stdio: 'ignore', shell: process.platform === 'win32' }).status === 0
+}
+
+/** Installs the locked packages unless node_modules already holds them. */
+export function installPackages() {
+  const lock = readFileSync(join(root, 'package-lock.json'))
+  const stamp = join(root, 'node_modules', '.s4-lock')
+  const wanted = createHash('sha256').update(lock).digest('hex')
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return
+  console.log('Installing npm packages …')
+  must('npm ci', run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']))
+  writeFileSync(stamp, wanted)
+}
+
+/** Fetches NVRTC for the GPU kernels where Python is there; without it the addon is built for the CPU alone. */
+export function fetchNvrtc() {
+  const script = join(root, 'scripts', 'nvrtc.mjs')
+  if (!existsSync(script)) return
+  if (!run(process.execPath, [script])) console.log('Building without GPU kernels.')
+}
+
+function newest(path) {
+  const stat = statSync(path)
+  if (!stat.isDirectory()) return stat.mtimeMs
+  return Math.max(0, ...readdirSync(path).filter((n) => n !== 'target' && n !== 'node_modules').map((n) => newest(join(path, n))))
+}
+
+function addonTime() {
+  const folder = join(root, 'crates', 'node')
+  return Math.max(0, ...readdirSync(folder).filter((n) => n.endsWith('.node')).map((n) => statSync(join(folder, n)).mtimeMs))
+}
+
+/** Builds addon and JavaScript where sources are newer than what was built. */
+export function build({ force = false } = {}) {
+  if (!has('cargo')) must('Rust is needed to build from source (https://rustup.rs): looking for cargo', false)
+  const sources = ['Cargo.toml', 'Cargo.lock', ...['ssm', 'backend', 'cpu', 'cuda', 'nn', 'data'].map((c) => `crates/${c}`), 'crates/node/src']
+  if (force || addonTime() < Math.max(...sources.map((s) => newest(join(root, s))))) {
+    console.log('Building the addon (a few minutes the first time) …')
+    must('The build of the addon', run('npm', ['run', '--silent', 'build:native']))
+  }
+  must('The build of the TypeScript API', run('npm', ['run', '--silent', 'build:ts']))
+  must('The build of the command line', run('npm', ['run', '--silent', 'build', '-w', 'cli']))
+}
+
+export function setup(options) {
+  installPackages()
+  fetchNvrtc()
+  build(options)
+}
