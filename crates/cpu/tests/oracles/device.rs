@@ -1,0 +1,220 @@
+//! Calls of a backend with host values in and out.
+
+use crate::layer::{Call, Layer};
+use s4_backend::{
+    Algorithm, KernelOps, Memory, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec, StepOps,
+};
+
+/// Buffers of the seven parameters, or of their gradients.
+pub struct Buffers<B: Memory>([B::Buf; 7]);
+
+pub fn upload<B: Memory>(be: &B, values: &[f64]) -> B::Buf {
+    let host: Vec<B::Scalar> = values.iter().map(|&x| B::Scalar::from_f64(x)).collect();
+    let mut buf = be.alloc(host.len()).unwrap();
+    be.upload(be.view_mut(&mut buf, 0..host.len()), &host).unwrap();
+    buf
+}
+
+pub fn download<B: Memory>(be: &B, buf: &B::Buf) -> Vec<f64> {
+    let mut host = vec![B::Scalar::from_f64(0.0); be.len(buf)];
+    be.download(&mut host, whole(be, buf)).unwrap();
+    host.into_iter().map(B::Scalar::to_f64).collect()
+}
+
+/// What an operation must overwrite.
+pub fn spoiled<B: Memory>(be: &B, len: usize) -> B::Buf {
+    upload(be, &vec![f64::NAN; len])
+}
+
+pub fn whole<'a, B: Memory>(be: &B, buf: &'a B::Buf) -> B::Ref<'a> {
+    be.view(buf, 0..be.len(buf))
+}
+
+pub fn whole_mut<'a, B: Memory>(be: &B, buf: &'a mut B::Buf) -> B::Mut<'a> {
+    let len = be.len(buf);
+    be.view_mut(buf, 0..len)
+}
+
+impl<B: Memory> Buffers<B> {
+    pub fn of(be: &B, layer: &Layer) -> Self {
+        Buffers(std::array::from_fn(|i| upload(be, &layer.values[i])))
+    }
+
+    pub fn zeros(be: &B, layer: &Layer) -> Self {
+        Buffers(std::array::from_fn(|i| be.alloc(layer.values[i].len()).unwrap()))
+    }
+
+    pub fn params<'a>(&'a self, be: &B) -> SsmParams<'a, B> {
+        let [inv_dt, a_real, a_imag, b, c, p, d] = &self.0;
+        SsmParams {
+            inv_dt: whole(be, inv_dt),
+            a_real: whole(be, a_real),
+            a_imag: whole(be, a_imag),
+            b: whole(be, b),
+            c: whole(be, c),
+            p: whole(be, p),
+            d: whole(be, d),
+        }
+    }
+
+    pub fn grads<'a>(&'a mut self, be: &B) -> SsmGrads<'a, B> {
+        let [inv_dt, a_real, a_imag, b, c, p, d] = &mut self.0;
+        SsmGrads {
+            inv_dt: whole_mut(be, inv_dt),
+            a_real: whole_mut(be, a_real),
+            a_imag: whole_mut(be, a_imag),
+            b: whole_mut(be, b),
+            c: whole_mut(be, c),
+            p: whole_mut(be, p),
+            d: whole_mut(be, d),
+        }
+    }
+
+    pub fn host(&self, be: &B) -> [Vec<f64>; 7] {
+        std::array::from_fn(|i| download(be, &self.0[i]))
+    }
+}
+
+pub fn kernel<B: KernelOps>(be: &B, layer: &Layer, len: usize) -> Vec<f64> {
+    let params = Buffers::of(be, layer);
+    let mut out = spoiled(be, layer.spec.kernel_channels() * layer.spec.heads * len);
+    let mut ws = be.workspace();
+    let (kernel, params) = (whole_mut(be, &mut out), params.params(be));
+    be.kernel_forward(kernel, &params, &layer.spec, len, layer.rate, &mut ws).unwrap();
+    download(be, &out)
+}
+
+pub fn kernel_gradient<B: KernelOps>(be: &B, layer: &Layer, len: usize, dkernel: &[f64]) -> [Vec<f64>; 7] {
+    let (params, mut grads) = (Buffers::of(be, layer), Buffers::zeros(be, layer));
+    let (dkernel, mut ws) = (upload(be, dkernel), be.workspace());
+    let (params, into, dkernel) = (params.params(be), grads.grads(be), whole(be, &dkernel));
+    be.kernel_backward(into, dkernel, &params, &layer.spec, len, layer.rate, &mut ws).unwrap();
+    grads.host(be)
+}
+
+/// What came out of forward and, after `repeats` > 0 backward passes, the gradients.
+pub struct Outcome {
+    pub y: Vec<f64>,
+    pub state_end: Option<Vec<f64>>,
+    pub du: Vec<f64>,
+    pub dstate0: Option<Vec<f64>>,
+    pub grads: [Vec<f64>; 7],
+}
+
+pub fn run<B: SsmOps>(be: &B, layer: &Layer, call: &Call, algorithm: Algorithm, repeats: usize) -> Outcome {
+    let mut plan = be.ssm_plan(&layer.spec).unwrap();
+    run_in(be, &mut plan, 1, layer, call, algorithm, repeats)
+}
+
+/// [`run`] with a plan that lives on, at version `version` of the parameters.
+pub fn run_in<B: SsmOps>(
+    be: &B,
+    plan: &mut B::SsmPlan,
+    version: u64,
+    layer: &Layer,
+    call: &Call,
+    algorithm: Algorithm,
+    repeats: usize,
+) -> Outcome {
+    let spec: SsmSpec = layer.spec;
+    let shape = SsmCall { spec, batch: call.batch, len: call.len, rate: layer.rate, algorithm, version };
+    let (params, mut grads) = (Buffers::of(be, layer), Buffers::zeros(be, layer));
+    let params = params.params(be);
+    let mut ws = be.workspace();
+    let u = upload(be, &call.u);
+    let state0 = call.state0.as_ref().map(|s| upload(be, s));
+    let dstate_end = call.dstate_end.as_ref().map(|s| upload(be, s));
+    let lengths = call.lengths.as_ref().map(|l| {
+        let host: Vec<i32> = l.iter().map(|&l| l as i32).collect();
+        let mut ints = be.alloc_ints(host.len()).unwrap();
+        be.upload_ints(&mut ints, &host).unwrap();
+        ints
+    });
+    let state0_ref = state0.as_ref().map(|s| whole(be, s));
+    let state_buffer = || layer.carries().then(|| spoiled(be, spec.state_len(call.batch)));
+    let mut y = spoiled(be, call.batch * spec.outputs() * call.len);
+    let mut state_end = state_buffer();
+    let mut saved = be.alloc(be.ssm_saved_len(&shape)).unwrap();
+    be.ssm_forward(
+        whole_mut(be, &mut y),
+        state_end.as_mut().map(|s| whole_mut(be, s)),
+        (repeats > 0).then(|| whole_mut(be, &mut saved)),
+        whole(be, &u),
+        state0_ref,
+        lengths.as_ref(),
+        &params,
+        &shape,
+        plan,
+        &mut ws,
+    )
+    .unwrap();
+    let dy = upload(be, &call.dy);
+    let mut du = spoiled(be, call.u.len());
+    let mut dstate0 = state_buffer();
+    for _ in 0..repeats {
+        be.ssm_backward(
+            Some(whole_mut(be, &mut du)),
+            dstate0.as_mut().map(|s| whole_mut(be, s)),
+            grads.grads(be),
+            whole(be, &dy),
+            dstate_end.as_ref().map(|s| whole(be, s)),
+            whole(be, &u),
+            state0_ref,
+            whole(be, &saved),
+            lengths.as_ref(),
+            &params,
+            &shape,
+            plan,
+            &mut ws,
+        )
+        .unwrap();
+    }
+    Outcome {
+        y: download(be, &y),
+        state_end: state_end.map(|s| download(be, &s)),
+        du: download(be, &du),
+        dstate0: dstate0.map(|s| download(be, &s)),
+        grads: grads.host(be),
+    }
+}
+
+/// `len` steps from `call.state0`: y in the layout of forward (no lengths), and the last state. `intervals`:
+/// (len, batch).
+pub fn steps<B: StepOps>(
+    be: &B,
+    layer: &Layer,
+    call: &Call,
+    intervals: Option<&[f64]>,
+) -> (Vec<f64>, Vec<f64>) {
+    let spec = layer.spec;
+    let (batch, len) = (call.batch, call.len);
+    let params = Buffers::of(be, layer);
+    let mut plan = be.step_plan(&spec).unwrap();
+    let mut ws = be.workspace();
+    let mut state = upload(be, call.state0.as_ref().expect("a layer with a state"));
+    let mut y = vec![f64::NAN; batch * spec.outputs() * len];
+    for t in 0..len {
+        let u: Vec<f64> = (0..batch * spec.heads).map(|row| call.u[row * len + t]).collect();
+        let u = upload(be, &u);
+        let interval = intervals.map(|i| upload(be, &i[t * batch..][..batch]));
+        let mut out = spoiled(be, batch * spec.outputs());
+        be.ssm_step(
+            whole_mut(be, &mut out),
+            whole_mut(be, &mut state),
+            whole(be, &u),
+            interval.as_ref().map(|i| whole(be, i)),
+            &params.params(be),
+            &spec,
+            batch,
+            layer.rate,
+            1,
+            &mut plan,
+            &mut ws,
+        )
+        .unwrap();
+        for (row, out) in download(be, &out).into_iter().enumerate() {
+            y[row * len + t] = out;
+        }
+    }
+    (y, download(be, &state))
+}

@@ -1,0 +1,156 @@
+//! y and the end state, by both algorithms.
+
+use crate::{
+    device::{run, run_in},
+    layer::{Call, Layer, layers},
+    truth::{self, relative},
+};
+use s4_backend::{Algorithm, Scalar, SsmCall, SsmOps};
+use s4_cpu::Cpu;
+
+/// The algorithms a layer runs by: a truncated kernel is convolved.
+pub fn algorithms(layer: &Layer) -> &'static [Algorithm] {
+    if layer.spec.truncate.is_some() {
+        &[Algorithm::Fft, Algorithm::Auto]
+    } else {
+        &[Algorithm::Fft, Algorithm::Chunk, Algorithm::Auto]
+    }
+}
+
+fn forward<B: SsmOps>(be: &B, tol: f64) {
+    for layer in layers() {
+        for len in [1, 2, 3, 17, 63, 64, 65, 130, 489, 1024, 1047] {
+            for own_lengths in [false, true] {
+                let call = Call::new(&layer, 3, len, own_lengths);
+                let (y, end) = truth::forward(&layer, &call);
+                for &algorithm in algorithms(&layer) {
+                    let got = run(be, &layer, &call, algorithm, 0);
+                    let place = format!(
+                        "{}, {algorithm:?}, {}, length {len}, own lengths {own_lengths}",
+                        layer.name,
+                        B::Scalar::DTYPE.as_str()
+                    );
+                    let error = relative(&got.y, &y);
+                    assert!(error <= tol, "{place}: y {error:e}");
+                    if let (Some(got), Some(end)) = (&got.state_end, &end) {
+                        let error = relative(got, end);
+                        assert!(error <= tol, "{place}: end state {error:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn forward_f64() {
+    forward(&Cpu::<f64>::new(2).unwrap(), 1e-10);
+}
+
+#[test]
+fn forward_f32() {
+    forward(&Cpu::<f32>::new(2).unwrap(), 1e-5);
+}
+
+/// From zero, `None` and a zero state are one; one row and many.
+#[test]
+fn no_state_is_the_zero_state() {
+    let be = Cpu::<f64>::new(1).unwrap();
+    for layer in layers().into_iter().filter(Layer::carries) {
+        for &algorithm in algorithms(&layer) {
+            let mut call = Call::new(&layer, 1, 77, false);
+            call.state0 = None;
+            let without = run(&be, &layer, &call, algorithm, 1);
+            call.state0 = Some(vec![0.0; layer.spec.state_len(1)]);
+            let with = run(&be, &layer, &call, algorithm, 1);
+            assert!(relative(&without.y, &with.y) <= 1e-13, "{}", layer.name);
+            assert!(relative(&without.y, &truth::forward(&layer, &call).0) <= 1e-10, "{}", layer.name);
+            for (a, b) in without.grads.iter().zip(&with.grads) {
+                assert!(relative(a, b) <= 1e-12, "{}", layer.name);
+            }
+        }
+    }
+}
+
+/// A plan keeps constants of one version; a new version, another length, another rate replace them.
+#[test]
+fn a_plan_follows_parameters_length_and_rate() {
+    let be = Cpu::<f64>::new(2).unwrap();
+    for layer in layers() {
+        for &algorithm in algorithms(&layer) {
+            let mut plan = be.ssm_plan(&layer.spec).unwrap();
+            let mut moved = layer.clone();
+            moved.values[0].iter_mut().for_each(|x| *x *= 0.9);
+            moved.values[4].iter_mut().for_each(|x| *x += 0.5);
+            let faster = Layer { rate: layer.rate * 1.5, ..moved.clone() };
+            let calls = [
+                (&layer, 1, 70),
+                (&layer, 1, 70),
+                (&moved, 2, 70),
+                (&moved, 2, 33),
+                (&faster, 2, 33),
+                (&moved, 2, 70),
+            ];
+            for (i, (layer, version, len)) in calls.into_iter().enumerate() {
+                let call = Call::new(layer, 2, len, false);
+                let got = run_in(&be, &mut plan, version, layer, &call, algorithm, 0);
+                let error = relative(&got.y, &truth::forward(layer, &call).0);
+                assert!(error <= 1e-10, "{}, {algorithm:?}, call {i}: {error:e}", layer.name);
+            }
+        }
+    }
+}
+
+/// The number of threads changes no bit.
+#[test]
+fn the_same_bits_at_one_and_two_threads() {
+    let (one, two) = (Cpu::<f32>::new(1).unwrap(), Cpu::<f32>::new(2).unwrap());
+    for layer in layers() {
+        for (batch, len) in [(2, 700), (5, 64), (1, 3001)] {
+            let call = Call::new(&layer, batch, len, batch > 1);
+            for &algorithm in algorithms(&layer) {
+                let (a, b) = (run(&one, &layer, &call, algorithm, 1), run(&two, &layer, &call, algorithm, 1));
+                let place = format!("{}, {algorithm:?}, {batch} × {len}", layer.name);
+                assert_eq!(bits(&a.y), bits(&b.y), "{place}: y");
+                assert_eq!(
+                    a.state_end.map(|s| bits(&s)),
+                    b.state_end.map(|s| bits(&s)),
+                    "{place}: end state"
+                );
+                assert_eq!(bits(&a.du), bits(&b.du), "{place}: du");
+                for (a, b) in a.grads.iter().zip(&b.grads) {
+                    assert_eq!(bits(a), bits(b), "{place}: gradients");
+                }
+            }
+        }
+    }
+}
+
+fn bits(x: &[f64]) -> Vec<u64> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn auto_is_one_of_the_two() {
+    let be = Cpu::<f32>::new(1).unwrap();
+    for layer in layers() {
+        let call = SsmCall {
+            spec: layer.spec,
+            batch: 2,
+            len: 100,
+            rate: 1.0,
+            algorithm: Algorithm::Auto,
+            version: 1,
+        };
+        let chosen = be.ssm_algorithm(&call).unwrap();
+        assert!(matches!(chosen, Algorithm::Fft | Algorithm::Chunk));
+        for algorithm in [Algorithm::Fft, Algorithm::Chunk] {
+            let asked = be.ssm_algorithm(&SsmCall { algorithm, ..call });
+            if algorithm == Algorithm::Chunk && layer.spec.truncate.is_some() {
+                assert_eq!(asked.unwrap_err().code, s4_backend::Code::Unsupported);
+            } else {
+                assert_eq!(asked.unwrap(), algorithm);
+            }
+        }
+    }
+}
