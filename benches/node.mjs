@@ -1,0 +1,82 @@
+// The costs of whole layers and models through the public API. Run by `npm run bench`.
+import { readFileSync } from 'node:fs'
+import { S4Block, SequenceModel } from 's4-node'
+
+const median = (times) => times.sort((a, b) => a - b)[times.length >> 1]
+const time = (repeats, f) => {
+  f()
+  return median(
+    Array.from({ length: repeats }, () => {
+      const start = performance.now()
+      f()
+      return performance.now() - start
+    }),
+  )
+}
+/** Peak resident memory of this process, MiB (Linux). */
+const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? NaN) / 1024
+const random = (n) => Float32Array.from({ length: n }, () => Math.random() * 2 - 1)
+
+const cases = {
+  // S4Block (DPLR, N 64), 128 features: forward, and forward + backward.
+  block() {
+    for (const algorithm of ['auto', 'fft', 'chunk']) {
+      for (const [batch, len] of [
+        [32, 1024],
+        [8, 4096],
+        [2, 16384],
+      ]) {
+        const block = new S4Block({ features: 128, state: 64, algorithm })
+        const u = { data: random(batch * len * 128), shape: [batch, len, 128] }
+        const dy = { data: random(batch * len * 128), shape: [batch, len, 128] }
+        const forward = time(7, () => block.forward(u))
+        const both = time(5, () => {
+          block.forward(u, { training: true })
+          block.backward(dy)
+        })
+        console.log(`S4Block 128, ${algorithm.padEnd(5)} ${batch} × ${len}: forward ${forward.toFixed(1)} ms, forward + backward ${both.toFixed(1)} ms`)
+        block.dispose()
+      }
+    }
+  },
+  // One training step of 4 × 64, length 16,000, batch 2; peak memory above what stood before the model.
+  async train() {
+    const batch = { input: { data: random(32000), shape: [2, 16000, 1] }, target: { data: random(32000), shape: [2, 16000, 1] } }
+    const before = peak()
+    const model = await SequenceModel.create({ input: 1, output: 1, features: 64, layers: 4, state: 64, loss: 'mse' })
+    const times = []
+    let last = performance.now()
+    for await (const event of model.train(Array(8).fill(batch), { epochs: 1, lr: 1e-3 })) {
+      if (event.type !== 'step') continue
+      times.push(performance.now() - last)
+      last = performance.now()
+    }
+    console.log(`training step 4 × 64, 2 × 16,000: ${median(times.slice(2)).toFixed(0)} ms, peak ${(peak() - before).toFixed(0)} MiB over the start`)
+    model.dispose()
+  },
+  // The 6 × 128 network as an RNN, one sample a call, one thread; and a long signal in chunks.
+  async stream() {
+    const model = await SequenceModel.create({ input: 1, output: 1, features: 128, layers: 6, state: 64, loss: 'mse', threads: 1 })
+    const stream = model.stream({ batch: 1 })
+    const x = { data: new Float32Array(1), shape: [1, 1, 1] }
+    const n = 4000
+    const ms = time(5, () => {
+      for (let i = 0; i < n; i++) {
+        x.data[0] = Math.sin(i)
+        stream.push(x)
+      }
+    })
+    console.log(`stream 6 × 128, one sample a call, one thread: ${((n / ms) * 1000).toFixed(0)} samples/s`)
+    model.dispose()
+    const audio = await SequenceModel.create({ input: 1, output: 1, features: 64, layers: 4, state: 64, loss: 'mse' })
+    const ears = audio.stream({ batch: 1 })
+    const second = { data: random(16000), shape: [1, 16000, 1] }
+    const perSecond = time(9, () => ears.push(second))
+    console.log(`one hour of 16 kHz audio through 4 × 64 in pushes of one second: ${((perSecond * 3600) / 1000).toFixed(0)} s (from ${perSecond.toFixed(1)} ms a push), peak ${peak().toFixed(0)} MiB in all`)
+    audio.dispose()
+  },
+}
+
+const name = process.argv[2]
+if (!cases[name]) throw new Error(`one of ${Object.keys(cases).join(', ')}`)
+await cases[name]()

@@ -1,0 +1,27 @@
+// npm run bench: what each operation and the whole costs on this machine. Medians; ratios count, machines are noisy.
+//   npm run bench            everything          npm run bench -- node    only through the Node API
+//   npm run bench -- rust    only the crates
+import { cpus } from 'node:os'
+import { run, setup } from './setup.mjs'
+
+const what = process.argv[2] ?? 'all'
+setup()
+console.log(`\n${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}\n`)
+let ok = true
+if (what !== 'node') {
+  for (const [crate, bench] of [
+    ['s4-cpu', 'dense_ops'],
+    ['s4-cpu', 'ssm_ops'],
+    ['s4-cpu', 'chunk_ops'],
+    ['s4-nn', 'model'],
+  ]) {
+    console.log(`── ${crate}: ${bench}`)
+    ok = run('cargo', ['bench', '--quiet', '--locked', '-p', crate, '--bench', bench]) && ok
+  }
+}
+if (what !== 'rust') {
+  console.log('── through the Node API')
+  // Each case in a process of its own, so that peak memory is its own.
+  for (const name of ['block', 'train', 'stream']) ok = run(process.execPath, ['--expose-gc', 'benches/node.mjs', name]) && ok
+}
+process.exit(ok ? 0 : 1)
