@@ -1,6 +1,7 @@
 //! The CPU backend against the slow oracles of `s4-ssm`, on random layers: every kind of layer, both
 //! algorithms, lengths that are odd, prime, 1 and no multiple of a chunk, f32 and f64.
 
+mod conv;
 mod device;
 mod forward;
 mod gradient;
