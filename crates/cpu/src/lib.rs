@@ -4,6 +4,7 @@
 //! that depend on the sizes alone, never on the number of threads, so results are the same bits on any pool.
 
 mod activation;
+mod chunk;
 mod conv;
 mod dense;
 mod dropout;
@@ -23,9 +24,12 @@ mod pool;
 mod reduce;
 mod simd;
 mod ssm;
+#[cfg(test)]
+mod ssm_golden;
 mod step;
 mod workspace;
 
 pub use memory::{Cpu, Ints};
 pub use simd::Level;
+pub use ssm::SsmPlan;
 pub use workspace::Workspace;

@@ -1,0 +1,237 @@
+//! Chunks forward: [ y | s′ ] = [ x | s ] Φᵀ.
+
+use super::{
+    constants::Dims,
+    discrete::Discrete,
+    states,
+    tasks::{Cut, Lengths, gather, scatter},
+};
+use crate::{
+    Level,
+    gemm::{Mat, MatMut, gemm},
+};
+use s4_backend::Scalar;
+use std::ops::Range;
+
+/// Which blocks of Φ take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Toep: x to y.
+    pub(crate) direct: bool,
+    /// V: x to the state.
+    pub(crate) input: bool,
+    /// W: the state to y.
+    pub(crate) output: bool,
+}
+
+/// One head and some of its rows.
+pub(crate) struct ForwardJob<'a, T> {
+    pub(crate) head: usize,
+    pub(crate) rows: Range<usize>,
+    /// (rows, channels) of len; empty where y is not wanted.
+    pub(crate) y: Vec<&'a mut [T]>,
+    /// (rows) of N; empty where not wanted.
+    pub(crate) state_end: Vec<&'a mut [T]>,
+    /// (rows, chunks, N) in the order of blocks: the state entering each chunk.
+    pub(crate) saved: Option<&'a mut [T]>,
+}
+
+/// What all jobs of one pass share.
+pub(crate) struct ForwardPass<'a, T> {
+    pub(crate) level: Level,
+    pub(crate) dims: Dims,
+    pub(crate) cut: Cut,
+    pub(crate) terms: Terms,
+    /// Second pass of a two-sided layer.
+    pub(crate) reversed: bool,
+    /// Add to y.
+    pub(crate) onto: bool,
+    /// (batch, H, len)
+    pub(crate) u: &'a [T],
+    /// (batch, H, N)
+    pub(crate) state0: Option<&'a [T]>,
+    pub(crate) lengths: Lengths<'a>,
+}
+
+impl<T: Scalar> ForwardPass<'_, T> {
+    /// Scalars of scratch for one job.
+    pub(crate) fn scratch(&self) -> usize {
+        let block = self.cut.rows * self.cut.block;
+        2 * block * self.cut.chunk + (block + self.cut.rows) * self.dims.state
+    }
+
+    /// Doubles of scratch for one job.
+    pub(crate) fn scratch64(&self) -> usize {
+        2 * self.dims.state
+    }
+
+    /// One row of u.
+    fn u(&self, head: usize, row: usize) -> &[T] {
+        &self.u[(row * self.dims.heads + head) * self.cut.len..][..self.cut.len]
+    }
+
+    /// All rows of a job, block after block. `phi_t`: Φᵀ of this head and pass.
+    pub(crate) fn run(
+        &self,
+        job: ForwardJob<'_, T>,
+        phi_t: &[T],
+        a: &Discrete,
+        scratch: &mut [T],
+        scratch64: &mut [f64],
+    ) {
+        let (d, cut) = (&self.dims, &self.cut);
+        let ForwardJob { head, rows, mut y, mut state_end, mut saved } = job;
+        for first in rows.clone().step_by(cut.rows) {
+            let block = first..(first + cut.rows).min(rows.end);
+            let at = first - rows.start;
+            let y = match y.is_empty() {
+                true => &mut [],
+                false => &mut y[at * d.channels..][..block.len() * d.channels],
+            };
+            let end = match state_end.is_empty() {
+                true => &mut [],
+                false => &mut state_end[at..][..block.len()],
+            };
+            let line = cut.chunks * d.state;
+            let saved = saved.as_mut().map(|s| &mut s[at * line..][..block.len() * line]);
+            self.rows(head, block, y, end, saved, phi_t, a, scratch, scratch64);
+        }
+    }
+
+    /// The rows of a block through all chunks.
+    fn rows(
+        &self,
+        head: usize,
+        rows: Range<usize>,
+        y: &mut [&mut [T]],
+        end: &mut [&mut [T]],
+        mut saved: Option<&mut [T]>,
+        phi_t: &[T],
+        a: &Discrete,
+        scratch: &mut [T],
+        scratch64: &mut [f64],
+    ) {
+        let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
+        let count = rows.len();
+        let (x, rest) = scratch.split_at_mut(cut.rows * cut.block * chunk);
+        let (out, s) = rest.split_at_mut(cut.rows * cut.block * chunk);
+        let width = d.outputs();
+        let own = d.channels * chunk;
+        let (zero, one) = (T::zero(), T::one());
+        for (r, s) in s[..count * state].chunks_exact_mut(state).enumerate() {
+            match self.state0 {
+                Some(state0) => {
+                    s.copy_from_slice(&state0[((rows.start + r) * d.heads + head) * state..][..state])
+                }
+                None => s.fill(zero),
+            }
+        }
+        for c0 in (0..cut.chunks).step_by(cut.block) {
+            let chunks = cut.block.min(cut.chunks - c0);
+            let m = chunks * count;
+            let needs_x = self.terms.direct || self.terms.input;
+            if needs_x {
+                for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
+                    let row = rows.start + i % count;
+                    gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
+                }
+            }
+            // s′ = x Vᵀ, all chunks at once; then s′ += s Qᵀ, one after the other.
+            let next = &mut s[count * state..][..m * state];
+            if self.terms.input {
+                gemm(
+                    [m, state, chunk],
+                    one,
+                    Mat::rows(x, chunk),
+                    Mat::rows(&phi_t[own..], width),
+                    zero,
+                    MatMut::rows(next, state),
+                );
+            } else {
+                next.fill(zero);
+            }
+            for c in 0..chunks {
+                let (before, after) = s.split_at_mut((c + 1) * count * state);
+                let (before, after) = (&before[c * count * state..], &mut after[..count * state]);
+                advance(self.level, d, after, before, &phi_t[chunk * width + own..], width);
+            }
+            if let Some(saved) = saved.as_mut() {
+                saved[c0 * count * state..][..m * state].copy_from_slice(&s[..m * state]);
+            }
+            for (r, end) in end.iter_mut().enumerate() {
+                let length = self.lengths.of(rows.start + r);
+                let last = length / chunk;
+                // A row that fills its last chunk ends in the state after it.
+                if last >= c0 && (last < c0 + chunks || (last == cut.chunks && c0 + chunks == cut.chunks)) {
+                    let start = &s[((last - c0) * count + r) * state..][..state];
+                    let x = &self.u(head, rows.start + r)[last * chunk..length];
+                    self.level.run(
+                        #[inline(always)]
+                        || states::finish(end, start, x, a, scratch64),
+                    );
+                }
+            }
+            for channel in 0..if y.is_empty() { 0 } else { d.channels } {
+                let columns = channel * chunk;
+                if self.terms.direct {
+                    gemm(
+                        [m, chunk, chunk],
+                        one,
+                        Mat::rows(x, chunk),
+                        Mat::rows(&phi_t[columns..], width),
+                        zero,
+                        MatMut::rows(out, chunk),
+                    );
+                }
+                if self.terms.output {
+                    gemm(
+                        [m, chunk, state],
+                        one,
+                        Mat::rows(s, state),
+                        Mat::rows(&phi_t[chunk * width + columns..], width),
+                        if self.terms.direct { one } else { zero },
+                        MatMut::rows(out, chunk),
+                    );
+                }
+                for (i, out) in out[..m * chunk].chunks_exact(chunk).enumerate() {
+                    let r = i % count;
+                    let length = self.lengths.of(rows.start + r);
+                    let y = &mut y[r * d.channels + channel];
+                    scatter(y, out, length, c0 + i / count, self.reversed, self.onto);
+                }
+            }
+            s.copy_within(m * state..(m + count) * state, 0);
+        }
+        if !self.onto {
+            for (i, y) in y.iter_mut().enumerate() {
+                y[self.lengths.of(rows.start + i / d.channels)..].fill(zero);
+            }
+        }
+    }
+}
+
+/// next ← next + prev·M for rows of N, where M (N, N) is Qᵀ forward and Q backward; block diagonal for S4D.
+pub(crate) fn advance<T: Scalar>(level: Level, d: &Dims, next: &mut [T], prev: &[T], m: &[T], width: usize) {
+    let (state, h) = (d.state, d.state / 2);
+    level.run(
+        #[inline(always)]
+        || {
+            for (next, prev) in next.chunks_exact_mut(state).zip(prev.chunks_exact(state)) {
+                if d.rank == 0 {
+                    let ((next_re, next_im), (re, im)) = (next.split_at_mut(h), prev.split_at(h));
+                    for n in 0..h {
+                        let (top, bottom) = (&m[n * width..], &m[(n + h) * width..]);
+                        next_re[n] += re[n] * top[n] + im[n] * bottom[n];
+                        next_im[n] += re[n] * top[n + h] + im[n] * bottom[n + h];
+                    }
+                } else {
+                    for (n, &p) in prev.iter().enumerate() {
+                        for (next, &m) in next.iter_mut().zip(&m[n * width..][..state]) {
+                            *next += p * m;
+                        }
+                    }
+                }
+            }
+        },
+    );
+}

@@ -1,0 +1,17 @@
+//! Chunked state passing (DESIGN §2): S4 on a sequence of any length without a kernel of that length.
+//!
+//! `discrete` → `constants` (Φ, one chunk as a matrix) → `forward`; `backward` → `constants_backward` →
+//! `discrete`. `tasks` cuts the work, `states` ends rows inside a chunk, `pass` runs it all for a layer.
+
+mod backward;
+mod chain;
+mod constants;
+mod constants_backward;
+mod discrete;
+mod forward;
+mod pass;
+mod states;
+mod tasks;
+
+pub(crate) use forward::Terms;
+pub(crate) use pass::{CHUNK, ChunkPlan, Sizes};

@@ -1,0 +1,344 @@
+//! One layer by chunks: all heads, rows and passes, and the way back to the parameters.
+
+use super::{
+    backward::{BackwardJob, BackwardPass},
+    constants::{Chains, Dims, HeadState, head_constants},
+    constants_backward::{self, head_constants_backward},
+    forward::{ForwardJob, ForwardPass, Terms},
+    states::Direct,
+    tasks::{Cut, Lengths, for_each, rows_by_head},
+};
+use crate::{
+    Cpu, Workspace,
+    params::{self, C64, Params64},
+};
+use rayon::prelude::*;
+use s4_backend::{Result, Scalar, SsmGrads, SsmParams, SsmSpec};
+
+/// T: measured best for N = 64, and a multiple of every SIMD width.
+pub(crate) const CHUNK: usize = 64;
+
+/// Sizes of one application.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes<'a> {
+    pub(crate) batch: usize,
+    pub(crate) len: usize,
+    /// (batch), checked to lie in 1..=len.
+    pub(crate) lengths: Option<&'a [i32]>,
+}
+
+/// The constants of a layer, kept while (version, rate) stand still.
+#[derive(Debug)]
+pub(crate) struct ChunkPlan<T> {
+    spec: SsmSpec,
+    dims: Dims,
+    built: Option<(u64, u64)>,
+    heads: Vec<HeadState>,
+    /// (H, passes, inputs, outputs): Φᵀ.
+    phi_t: Vec<T>,
+    /// (H, passes, outputs, inputs): Φ, made when a backward pass first needs it.
+    phi: Vec<T>,
+    phi_built: bool,
+}
+
+impl<T: Scalar> ChunkPlan<T> {
+    pub(crate) fn new(spec: &SsmSpec, chunk: usize) -> Self {
+        ChunkPlan {
+            spec: *spec,
+            dims: Dims::new(spec, chunk),
+            built: None,
+            heads: Vec::new(),
+            phi_t: Vec::new(),
+            phi: Vec::new(),
+            phi_built: false,
+        }
+    }
+
+    fn cut(&self, sizes: &Sizes<'_>) -> Cut {
+        Cut::new(sizes.batch, sizes.len, self.dims.heads, self.dims.chunk)
+    }
+
+    /// Elements that [`ChunkPlan::forward`] saves.
+    pub(crate) fn saved_len(spec: &SsmSpec, chunk: usize, batch: usize, len: usize) -> usize {
+        Dims::new(spec, chunk).passes * spec.state_len(batch) * len.div_ceil(chunk)
+    }
+
+    pub(crate) fn saved(&self, sizes: &Sizes<'_>) -> usize {
+        Self::saved_len(&self.spec, self.dims.chunk, sizes.batch, sizes.len)
+    }
+
+    /// Builds Φ of every head unless it stands already.
+    pub(crate) fn prepare(
+        &mut self,
+        be: &Cpu<T>,
+        params: &SsmParams<'_, Cpu<T>>,
+        rate: f64,
+        version: u64,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        let key = (version, rate.to_bits());
+        if self.built == Some(key) {
+            return Ok(());
+        }
+        let (spec, dims) = (self.spec, self.dims);
+        if self.heads.is_empty() {
+            be.inner.counter.bump();
+            self.heads = vec![HeadState::zeroed(&spec); spec.heads];
+            self.phi_t = vec![T::zero(); spec.heads * dims.passes * dims.phi()];
+        }
+        (self.built, self.phi_built) = (None, false);
+        let loaded = Params64::load("ssm", params, &spec, rate, ws)?;
+        for (h, at) in self.heads.iter_mut().enumerate() {
+            for (channel, d) in at.d.iter_mut().enumerate() {
+                *d = params.d[channel * spec.heads + h].to_f64();
+            }
+        }
+        let size = Chains::len(&dims);
+        let mut scratch64 = ws.f64.take(size * be.threads());
+        let jobs: Vec<_> = (self.heads.iter_mut())
+            .zip(self.phi_t.chunks_exact_mut(dims.passes * dims.phi()))
+            .enumerate()
+            .collect();
+        for_each(be, jobs, (&mut [], 0), (&mut scratch64, size), |(h, (at, phi_t)), _, scratch| {
+            head_constants(be.level(), phi_t, at, &loaded.head(h), &spec, &dims, scratch)
+        });
+        ws.f64.give(scratch64);
+        loaded.give(ws);
+        self.built = Some(key);
+        Ok(())
+    }
+
+    /// Φ from Φᵀ.
+    fn prepare_backward(&mut self, be: &Cpu<T>) {
+        if self.phi_built {
+            return;
+        }
+        if self.phi.is_empty() {
+            be.inner.counter.bump();
+            self.phi = vec![T::zero(); self.phi_t.len()];
+        }
+        let (inputs, outputs, size) = (self.dims.inputs(), self.dims.outputs(), self.dims.phi());
+        let transpose = |(phi, phi_t): (&mut [T], &[T])| {
+            for (o, row) in phi.chunks_exact_mut(inputs).enumerate() {
+                for (i, x) in row.iter_mut().enumerate() {
+                    *x = phi_t[i * outputs + o];
+                }
+            }
+        };
+        if be.threads() == 1 {
+            self.phi.chunks_exact_mut(size).zip(self.phi_t.chunks_exact(size)).for_each(transpose);
+        } else {
+            be.install(|| {
+                self.phi.par_chunks_exact_mut(size).zip(self.phi_t.par_chunks_exact(size)).for_each(transpose)
+            });
+        }
+        self.phi_built = true;
+    }
+
+    /// y (batch, channels·H, len), `state_end` (batch, H, N), `saved`; [`ChunkPlan::prepare`] came before.
+    /// `onto`: add to y instead of overwriting it.
+    pub(crate) fn forward(
+        &self,
+        be: &Cpu<T>,
+        mut y: Option<&mut [T]>,
+        state_end: Option<&mut [T]>,
+        mut saved: Option<&mut [T]>,
+        u: &[T],
+        state0: Option<&[T]>,
+        sizes: &Sizes<'_>,
+        terms: Terms,
+        onto: bool,
+        ws: &mut Workspace<T>,
+    ) {
+        let (d, cut) = (&self.dims, self.cut(sizes));
+        let mut ends = state_end.map(|s| rows_by_head(s, sizes.batch, d.heads, 1, d.state));
+        for pass in 0..d.passes {
+            let run = ForwardPass {
+                level: be.level(),
+                dims: *d,
+                cut,
+                terms,
+                reversed: pass == 1,
+                onto: onto || pass == 1,
+                u,
+                state0,
+                lengths: Lengths { len: sizes.len, own: sizes.lengths },
+            };
+            let mut ys = (y.as_deref_mut())
+                .map(|y| rows_by_head(y, sizes.batch, d.heads, d.channels, sizes.len))
+                .unwrap_or_default()
+                .into_iter();
+            let mut ends = ends.take().unwrap_or_default().into_iter();
+            let line = cut.chunks * d.state;
+            let mut saved =
+                (saved.as_deref_mut()).map(|saved| &mut saved[pass * d.heads * sizes.batch * line..]);
+            let mut jobs = Vec::with_capacity(d.heads * cut.groups_per_head());
+            for head in 0..d.heads {
+                for rows in cut.groups() {
+                    let own = saved.take().map(|all| {
+                        let (own, rest) = all.split_at_mut(rows.len() * line);
+                        saved = Some(rest);
+                        own
+                    });
+                    jobs.push(ForwardJob {
+                        head,
+                        y: ys.by_ref().take(rows.len() * d.channels).collect(),
+                        state_end: ends.by_ref().take(rows.len()).collect(),
+                        saved: own,
+                        rows,
+                    });
+                }
+            }
+            let (size, size64) = (run.scratch(), run.scratch64());
+            let mut scratch = ws.real.take(size * be.threads());
+            let mut scratch64 = ws.f64.take(size64 * be.threads());
+            for_each(be, jobs, (&mut scratch, size), (&mut scratch64, size64), |job, scratch, scratch64| {
+                let phi_t = &self.phi_t[(job.head * d.passes + pass) * d.phi()..][..d.phi()];
+                let a = &self.heads[job.head].discrete;
+                run.run(job, phi_t, a, scratch, scratch64)
+            });
+            ws.real.give(scratch);
+            ws.f64.give(scratch64);
+        }
+    }
+
+    /// Gradients of what [`ChunkPlan::forward`] gave; `du` and `dstate0` accumulate too. `parts`: the terms
+    /// that were run, each with its saved states; their dΦ are added up.
+    pub(crate) fn backward(
+        &mut self,
+        be: &Cpu<T>,
+        mut du: Option<&mut [T]>,
+        mut dstate0: Option<&mut [T]>,
+        grads: &mut SsmGrads<'_, Cpu<T>>,
+        dy: &[T],
+        dstate_end: Option<&[T]>,
+        u: &[T],
+        parts: &[(Terms, &[T])],
+        sizes: &Sizes<'_>,
+        params: &SsmParams<'_, Cpu<T>>,
+        rate: f64,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        self.prepare_backward(be);
+        let (spec, d, cut) = (self.spec, self.dims, self.cut(sizes));
+        let groups = cut.groups_per_head();
+        let direct_len = Direct::len(d.state, d.rank);
+        // (passes, H, groups)
+        let mut dphi = ws.real.take_zeroed(d.passes * d.heads * groups * d.phi());
+        let mut direct = ws.f64.take_zeroed(d.passes * d.heads * groups * direct_len);
+        for pass in 0..d.passes {
+            for &(terms, saved) in parts {
+                let run = BackwardPass {
+                    level: be.level(),
+                    dims: d,
+                    cut,
+                    terms,
+                    reversed: pass == 1,
+                    dy,
+                    dstate_end: if terms.input { dstate_end } else { None },
+                    u,
+                    lengths: Lengths { len: sizes.len, own: sizes.lengths },
+                };
+                let mut dus = (du.as_deref_mut())
+                    .map(|du| rows_by_head(du, sizes.batch, d.heads, 1, sizes.len))
+                    .unwrap_or_default()
+                    .into_iter();
+                let mut dstates = (dstate0.as_deref_mut())
+                    .map(|ds| rows_by_head(ds, sizes.batch, d.heads, 1, d.state))
+                    .unwrap_or_default()
+                    .into_iter();
+                let per_pass = d.heads * groups;
+                let mut dphis = dphi[pass * per_pass * d.phi()..].chunks_exact_mut(d.phi());
+                let mut directs = direct[pass * per_pass * direct_len..].chunks_exact_mut(direct_len);
+                let line = cut.chunks * d.state;
+                let saved = &saved[pass * d.heads * sizes.batch * line..];
+                let mut jobs = Vec::with_capacity(per_pass);
+                for head in 0..d.heads {
+                    for rows in cut.groups() {
+                        let from = (head * sizes.batch + rows.start) * line;
+                        let (Some(dphi), Some(direct)) = (dphis.next(), directs.next()) else { continue };
+                        jobs.push(BackwardJob {
+                            head,
+                            du: dus.by_ref().take(rows.len()).collect(),
+                            dstate0: dstates.by_ref().take(rows.len()).collect(),
+                            saved: &saved[from..][..rows.len() * line],
+                            dphi,
+                            direct,
+                            rows,
+                        });
+                    }
+                }
+                let (size, size64) = (run.scratch(), run.scratch64());
+                let mut scratch = ws.real.take(size * be.threads());
+                let mut scratch64 = ws.f64.take(size64 * be.threads());
+                let pools = ((&mut scratch[..], size), (&mut scratch64[..], size64));
+                for_each(be, jobs, pools.0, pools.1, |job, scratch, scratch64| {
+                    let phi = &self.phi[(job.head * d.passes + pass) * d.phi()..][..d.phi()];
+                    let a = &self.heads[job.head].discrete;
+                    run.run(job, phi, a, scratch, scratch64)
+                });
+                ws.real.give(scratch);
+                ws.f64.give(scratch64);
+            }
+        }
+        self.parameters(be, grads, &dphi, &direct, groups, params, rate, &spec, ws)?;
+        ws.real.give(dphi);
+        ws.f64.give(direct);
+        Ok(())
+    }
+
+    /// Sums dΦ of each head over its row groups, in order, and leads it to the parameters.
+    fn parameters(
+        &mut self,
+        be: &Cpu<T>,
+        grads: &mut SsmGrads<'_, Cpu<T>>,
+        dphi: &[T],
+        direct: &[f64],
+        groups: usize,
+        params: &SsmParams<'_, Cpu<T>>,
+        rate: f64,
+        spec: &SsmSpec,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        let d = self.dims;
+        let loaded = Params64::load("ssm_backward", params, spec, rate, ws)?;
+        let flat_len = params::head_grads_len(spec);
+        let mut flat = ws.c64.take(d.heads * flat_len);
+        flat.fill(C64::default());
+        let (sums, direct_len) = (d.passes * d.phi(), Direct::len(d.state, d.rank));
+        let size = sums + constants_backward::scratch_len(&d);
+        let mut scratch64 = ws.f64.take(size * be.threads());
+        let jobs: Vec<_> = self.heads.iter_mut().zip(flat.chunks_exact_mut(flat_len)).enumerate().collect();
+        for_each(be, jobs, (&mut [], 0), (&mut scratch64, size), |(h, (at, flat)), _, scratch| {
+            let (sum, scratch) = scratch.split_at_mut(sums);
+            sum.fill(0.0);
+            at.ddiscrete.clear();
+            for (pass, sum) in sum.chunks_exact_mut(d.phi()).enumerate() {
+                for group in 0..groups {
+                    let at_job = (pass * d.heads + h) * groups + group;
+                    for (sum, x) in sum.iter_mut().zip(&dphi[at_job * d.phi()..]) {
+                        *sum += (*x).to_f64();
+                    }
+                    let g = &mut at.ddiscrete;
+                    let own = direct[at_job * direct_len..][..direct_len].iter();
+                    let all = g.d0.iter_mut().chain(&mut g.u).chain(&mut g.v).chain(&mut g.b_bar);
+                    for (to, from) in all.zip(own) {
+                        *to += from;
+                    }
+                }
+            }
+            let mut grad = params::head_grads(flat, spec);
+            head_constants_backward(be.level(), &mut grad, at, &loaded.head(h), sum, spec, &d, scratch);
+        });
+        params::accumulate(grads, &mut flat, params, spec, rate);
+        for (h, at) in self.heads.iter().enumerate() {
+            for (channel, dd) in at.dd.iter().enumerate() {
+                grads.d[channel * d.heads + h] += T::from_f64(*dd);
+            }
+        }
+        ws.f64.give(scratch64);
+        ws.c64.give(flat);
+        loaded.give(ws);
+        Ok(())
+    }
+}
