@@ -188,10 +188,11 @@ fn errors<T: Scalar>(case: &Case, algorithm: Algorithm, chunk: usize) -> Vec<(St
             let dend = from.then(|| cast::<T>(&state_in(&case.truth["from_initial.gs"], spec.pairs())));
             let mut du = vec![T::nan(); u.len()];
             let mut dstate0 = vec![T::nan(); spec.state_len(case.batch)];
-            // Gradients accumulate: start from one.
-            let one = |like: &[T]| vec![T::one(); like.len()];
-            let (mut g_inv_dt, mut g_a_real, mut g_a_imag) = (one(&inv_dt), one(&a_real), one(&a_imag));
-            let (mut g_b, mut g_c, mut g_p, mut g_d) = (one(&b), one(&c), one(&p), one(&d));
+            // Gradients accumulate: f64 starts from one; in f32 that would round small gradients away.
+            let start = if T::DTYPE == s4_backend::Dtype::F64 { T::one() } else { T::zero() };
+            let fresh = |like: &[T]| vec![start; like.len()];
+            let (mut g_inv_dt, mut g_a_real, mut g_a_imag) = (fresh(&inv_dt), fresh(&a_real), fresh(&a_imag));
+            let (mut g_b, mut g_c, mut g_p, mut g_d) = (fresh(&b), fresh(&c), fresh(&p), fresh(&d));
             let grads: SsmGrads<'_, Cpu<T>> = SsmGrads {
                 inv_dt: &mut g_inv_dt,
                 a_real: &mut g_a_real,
@@ -231,7 +232,7 @@ fn errors<T: Scalar>(case: &Case, algorithm: Algorithm, chunk: usize) -> Vec<(St
                 ("layer.D", g_d),
             ] {
                 if !got.is_empty() {
-                    push(name, got.into_iter().map(|x| x - T::one()).collect());
+                    push(name, got.into_iter().map(|x| x - start).collect());
                 }
             }
             if from {
@@ -241,7 +242,7 @@ fn errors<T: Scalar>(case: &Case, algorithm: Algorithm, chunk: usize) -> Vec<(St
         }
         for ((name, want), got) in pairs {
             assert_eq!(want.len(), got.len(), "{name}");
-            let diff: f64 = want.iter().zip(&got).map(|(a, b)| (a - b.to_f64()).powi(2)).sum();
+            let diff: f64 = want.iter().zip(&got).map(|(a, &b)| (a - b.to_f64()).powi(2)).sum();
             let norm: f64 = want.iter().map(|a| a * a).sum();
             found.push((name, (diff / norm).sqrt()));
         }

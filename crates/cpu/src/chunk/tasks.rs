@@ -86,10 +86,14 @@ pub(crate) fn for_each<T: Scalar, J: Send>(
         return;
     }
     // Thread i of the pool uses slot i; jobs do not call rayon, so a lock never waits.
-    let slots: Vec<_> = scratch
-        .chunks_exact_mut(size.max(1))
-        .zip(scratch64.chunks_exact_mut(size64.max(1)))
-        .map(Mutex::new)
+    let (mut scratch, mut scratch64) = (scratch, scratch64);
+    let slots: Vec<_> = (0..be.threads())
+        .map(|_| {
+            let (own, rest) = std::mem::take(&mut scratch).split_at_mut(size);
+            let (own64, rest64) = std::mem::take(&mut scratch64).split_at_mut(size64);
+            (scratch, scratch64) = (rest, rest64);
+            Mutex::new((own, own64))
+        })
         .collect();
     be.install(|| {
         jobs.into_par_iter().for_each(|job| {
