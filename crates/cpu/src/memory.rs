@@ -61,9 +61,11 @@ impl<T: Scalar> Cpu<T> {
         self.inner.level
     }
 
-    /// Runs `op` on the pool; rayon calls inside it use this pool's threads. With one thread it runs in place.
+    /// Runs `op` on the pool; rayon calls inside it use this pool's threads. Handing over costs
+    /// microseconds: short work goes by [`Cpu::tasks`], which stays on this thread where that is quicker.
+    /// (Running `op` in place with one thread would send its rayon calls to the global pool.)
     pub(crate) fn install<R: Send>(&self, op: impl FnOnce() -> R + Send) -> R {
-        if self.inner.threads == 1 { op() } else { self.inner.pool.install(op) }
+        self.inner.pool.install(op)
     }
 }
 
