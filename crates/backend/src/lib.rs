@@ -15,6 +15,7 @@
 //!   real parts first, so that a state is a vector of `state` reals.
 #![forbid(unsafe_code)]
 
+pub mod conformance;
 mod conv;
 mod dense;
 mod error;
