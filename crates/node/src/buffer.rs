@@ -1,0 +1,186 @@
+//! Arrays across the edge. Inputs are copied before they leave the JavaScript thread; outputs are arrays that
+//! JavaScript allocates and Rust fills (Electron forbids external memory). The only file here with `unsafe`.
+
+use napi::bindgen_prelude::{
+    Either3, Float32Array, Float64Array, Int32Array, ToNapiValue, TypeName, Uint8Array, ValueType,
+};
+use napi::sys;
+use s4_backend::{Code, Error, Result, Scalar};
+
+/// A typed array as JavaScript passes it.
+pub type DataIn = Either3<Float32Array, Float64Array, Int32Array>;
+
+/// A copy of it.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// Float32Array
+    F32(Vec<f32>),
+    /// Float64Array
+    F64(Vec<f64>),
+    /// Int32Array
+    I32(Vec<i32>),
+}
+
+impl Data {
+    pub(crate) fn copy(input: &DataIn) -> Data {
+        match input {
+            Either3::A(x) => Data::F32(x.to_vec()),
+            Either3::B(x) => Data::F64(x.to_vec()),
+            Either3::C(x) => Data::I32(x.to_vec()),
+        }
+    }
+    fn name(&self) -> &'static str {
+        match self {
+            Data::F32(_) => "Float32Array",
+            Data::F64(_) => "Float64Array",
+            Data::I32(_) => "Int32Array",
+        }
+    }
+    /// As the model's own type.
+    pub(crate) fn real<T: Real>(self) -> Result<Vec<T>> {
+        let name = self.name();
+        T::take(self).ok_or_else(|| {
+            Error::new(Code::Dtype, "s4-node", format!("an array of {}", T::DTYPE.as_str()), name)
+        })
+    }
+}
+
+/// `f32` or `f64` with its arrays.
+pub(crate) trait Real: Scalar {
+    fn take(data: Data) -> Option<Vec<Self>>;
+    fn give(data: Vec<Self>) -> Data;
+}
+impl Real for f32 {
+    fn take(data: Data) -> Option<Vec<f32>> {
+        if let Data::F32(x) = data { Some(x) } else { None }
+    }
+    fn give(data: Vec<f32>) -> Data {
+        Data::F32(data)
+    }
+}
+impl Real for f64 {
+    fn take(data: Data) -> Option<Vec<f64>> {
+        if let Data::F64(x) = data { Some(x) } else { None }
+    }
+    fn give(data: Vec<f64>) -> Data {
+        Data::F64(data)
+    }
+}
+
+/// Elements that can be copied byte for byte.
+trait Plain: Copy {}
+impl Plain for f32 {}
+impl Plain for f64 {}
+impl Plain for i32 {}
+impl Plain for u8 {}
+
+impl TypeName for Data {
+    fn type_name() -> &'static str {
+        "TypedArray"
+    }
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+
+impl ToNapiValue for Data {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        use sys::TypedarrayType as Kind;
+        // SAFETY: `env` is the live environment that napi-rs passed in.
+        unsafe {
+            match value {
+                Data::F32(x) => fill(env, &x, Kind::float32_array),
+                Data::F64(x) => fill(env, &x, Kind::float64_array),
+                Data::I32(x) => fill(env, &x, Kind::int32_array),
+            }
+        }
+    }
+}
+
+/// Bytes as a Uint8Array of JavaScript's own.
+pub struct Bytes(pub(crate) Vec<u8>);
+impl TypeName for Bytes {
+    fn type_name() -> &'static str {
+        "Uint8Array"
+    }
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+impl ToNapiValue for Bytes {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        // SAFETY: `env` is the live environment that napi-rs passed in.
+        unsafe { fill(env, &value.0, sys::TypedarrayType::uint8_array) }
+    }
+}
+
+fn check(status: sys::napi_status) -> napi::Result<()> {
+    if status == sys::Status::napi_ok {
+        return Ok(());
+    }
+    Err(crate::error::to_js(Error::new(
+        Code::Memory,
+        "s4-node",
+        "JavaScript to allocate the result",
+        format!("N-API status {status}"),
+    )))
+}
+
+/// # Safety
+/// `env` is live and this is its thread; `kind` is the array type of `T`.
+unsafe fn fill<T: Plain>(
+    env: sys::napi_env,
+    data: &[T],
+    kind: sys::napi_typedarray_type,
+) -> napi::Result<sys::napi_value> {
+    let bytes = std::mem::size_of_val(data);
+    let mut memory = std::ptr::null_mut();
+    let mut buffer = std::ptr::null_mut();
+    let mut array = std::ptr::null_mut();
+    // SAFETY: out pointers are valid for the call.
+    check(unsafe { sys::napi_create_arraybuffer(env, bytes, &mut memory, &mut buffer) })?;
+    if bytes > 0 {
+        // SAFETY: `memory` has `bytes` bytes just allocated by JavaScript, `data` as many, and they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr().cast::<u8>(), memory.cast::<u8>(), bytes) };
+    }
+    // SAFETY: `buffer` is the array buffer made above, with `data.len()` elements of this type at offset 0.
+    check(unsafe { sys::napi_create_typedarray(env, kind, data.len(), buffer, 0, &mut array) })?;
+    Ok(array)
+}
+
+/// A caller's own output array.
+pub type FloatsOut = napi::bindgen_prelude::Either<Float32Array, Float64Array>;
+
+/// Writes into a caller's own array of the same type and length.
+pub(crate) fn write_out(out: &mut FloatsOut, data: Data) -> Result<()> {
+    use napi::bindgen_prelude::Either;
+    let wrong = |expected: usize, got: usize| {
+        Error::shape("s4-node", format!("an output of {expected} elements"), got)
+    };
+    match (out, data) {
+        (Either::A(out), Data::F32(x)) => {
+            if out.len() != x.len() {
+                return Err(wrong(x.len(), out.len()));
+            }
+            // SAFETY: this is the JavaScript thread and no other view of the array is in use during the copy.
+            unsafe { out.as_mut() }.copy_from_slice(&x);
+            Ok(())
+        }
+        (Either::B(out), Data::F64(x)) => {
+            if out.len() != x.len() {
+                return Err(wrong(x.len(), out.len()));
+            }
+            // SAFETY: as above.
+            unsafe { out.as_mut() }.copy_from_slice(&x);
+            Ok(())
+        }
+        (_, x) => {
+            Err(Error::new(Code::Dtype, "s4-node", format!("an output {}", x.name()), "another array type"))
+        }
+    }
+}
+
+/// A copy of bytes from JavaScript.
+pub(crate) fn bytes(input: &Uint8Array) -> Vec<u8> {
+    input.to_vec()
+}

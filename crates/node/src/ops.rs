@@ -1,0 +1,468 @@
+//! Layers, blocks and models behind one object-safe face, whatever the backend and the number format.
+
+use crate::buffer::{Data, Real};
+use s4_backend::{Algorithm, Backend, Error, Result, Scalar};
+use s4_nn::{
+    Adam, AdamConfig, Batch, Block, Evaluation, ForwardOptions, Input, Layer, Model, ParamInfo, StepOptions,
+    StepStats, Stepper, TargetData, TrainConfig, Trainer,
+};
+use std::{collections::HashMap, path::Path};
+
+/// How one call runs, owned.
+pub(crate) struct Call {
+    pub state: Option<Data>,
+    pub lengths: Option<Vec<i32>>,
+    pub rate: f64,
+    pub algorithm: Algorithm,
+    pub training: bool,
+    pub want_state: bool,
+    pub save: bool,
+}
+
+/// What a forward gives.
+pub(crate) struct Forward {
+    pub y: Data,
+    pub state: Option<Data>,
+}
+
+/// What a backward gives.
+pub(crate) struct Backward {
+    pub du: Option<Data>,
+    pub dstate: Option<Data>,
+}
+
+/// One batch, owned.
+pub(crate) struct OwnedBatch {
+    pub input: Data,
+    pub target: Data,
+    pub batch: usize,
+    pub len: usize,
+    pub lengths: Option<Vec<i32>>,
+    pub weights: Option<Data>,
+    pub rate: f64,
+    pub algorithm: Algorithm,
+}
+
+pub(crate) fn algorithm(name: Option<&str>) -> Result<Algorithm> {
+    match name.unwrap_or("auto") {
+        "auto" => Ok(Algorithm::Auto),
+        "fft" => Ok(Algorithm::Fft),
+        "chunk" => Ok(Algorithm::Chunk),
+        other => Err(Error::value("algorithm", "'auto', 'fft' or 'chunk'", other)),
+    }
+}
+
+/// Parameters and counters: what every handle has.
+pub(crate) trait ParamOps: Send {
+    fn infos(&self) -> Vec<ParamInfo>;
+    fn parameter(&self, name: &str) -> Result<Data>;
+    fn gradient(&self, name: &str) -> Result<Data>;
+    fn set_parameter(&mut self, name: &str, value: Data) -> Result<()>;
+    fn zero_grad(&mut self) -> Result<()>;
+    /// (allocations, host waits)
+    fn counters(&self) -> (u64, u64);
+    fn dtype(&self) -> &'static str;
+    fn device(&self) -> String;
+    /// Bytes of parameters, gradients and moments, for V8.
+    fn bytes(&self) -> usize;
+}
+
+macro_rules! param_ops {
+    () => {
+        fn infos(&self) -> Vec<ParamInfo> {
+            self.inner.store().infos().to_vec()
+        }
+        fn parameter(&self, name: &str) -> Result<Data> {
+            Ok(Real::give(self.inner.store().get(name)?))
+        }
+        fn gradient(&self, name: &str) -> Result<Data> {
+            Ok(Real::give(self.inner.store().grad(name)?))
+        }
+        fn set_parameter(&mut self, name: &str, value: Data) -> Result<()> {
+            self.inner.store_mut().set(name, &value.real::<B::Scalar>()?)
+        }
+        fn zero_grad(&mut self) -> Result<()> {
+            self.inner.store_mut().zero_grad()
+        }
+        fn counters(&self) -> (u64, u64) {
+            (self.inner.backend().allocations(), self.inner.backend().host_waits())
+        }
+        fn dtype(&self) -> &'static str {
+            B::Scalar::DTYPE.as_str()
+        }
+        fn device(&self) -> String {
+            self.inner.backend().device_name()
+        }
+        fn bytes(&self) -> usize {
+            // Values, gradients and two moments.
+            4 * self.inner.store().count() * B::Scalar::DTYPE.bytes()
+        }
+    };
+}
+
+/// A layer or a block.
+pub(crate) trait LayerOps: ParamOps {
+    fn config(&self) -> String;
+    fn outputs(&self) -> usize;
+    fn forward(&mut self, u: Data, batch: usize, len: usize, call: Call) -> Result<Forward>;
+    fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward>;
+    fn step(
+        &mut self,
+        u: Data,
+        state: Data,
+        interval: Option<Data>,
+        batch: usize,
+        rate: f64,
+    ) -> Result<Forward>;
+    fn kernel(&mut self, len: usize, rate: f64) -> Result<Data>;
+    fn initial_state(&self, batch: usize) -> Result<Data>;
+    fn adam_open(&mut self, config: &str) -> Result<u32>;
+    fn adam_update(&mut self, id: u32, scale: f64) -> Result<f64>;
+    fn adam_close(&mut self, id: u32);
+}
+
+/// A layer or block with the optimisers opened on it.
+pub(crate) struct LayerBox<B: Backend, L> {
+    inner: L,
+    adams: HashMap<u32, Adam<B>>,
+    next: u32,
+}
+
+impl<B: Backend, L> LayerBox<B, L> {
+    pub(crate) fn new(inner: L) -> Self {
+        LayerBox { inner, adams: HashMap::new(), next: 0 }
+    }
+}
+
+pub(crate) fn parse<C: serde::de::DeserializeOwned>(op: &'static str, json: &str) -> Result<C> {
+    serde_json::from_str(json).map_err(|e| Error::value(op, "known options with values of their types", e))
+}
+
+macro_rules! layer_ops {
+    ($kind:ident) => {
+        impl<B: Backend> ParamOps for LayerBox<B, $kind<B>>
+        where
+            B::Scalar: Real,
+        {
+            param_ops!();
+        }
+
+        impl<B: Backend> LayerOps for LayerBox<B, $kind<B>>
+        where
+            B::Scalar: Real,
+        {
+            fn config(&self) -> String {
+                self.inner.config().to_json()
+            }
+            fn outputs(&self) -> usize {
+                self.inner.outputs()
+            }
+            fn forward(&mut self, u: Data, batch: usize, len: usize, call: Call) -> Result<Forward> {
+                let u = u.real::<B::Scalar>()?;
+                let state = call.state.map(Data::real::<B::Scalar>).transpose()?;
+                let out = self.inner.forward(
+                    &u,
+                    batch,
+                    len,
+                    &ForwardOptions {
+                        state: state.as_deref(),
+                        lengths: call.lengths.as_deref(),
+                        rate: call.rate,
+                        algorithm: call.algorithm,
+                        training: call.training,
+                        want_state: call.want_state,
+                        save: call.save,
+                        ..Default::default()
+                    },
+                )?;
+                Ok(Forward { y: Real::give(out.y), state: out.state.map(Real::give) })
+            }
+            fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward> {
+                let dstate = dstate.map(Data::real::<B::Scalar>).transpose()?;
+                let out = self.inner.backward(&dy.real::<B::Scalar>()?, dstate.as_deref())?;
+                Ok(Backward { du: Some(Real::give(out.du)), dstate: out.dstate.map(Real::give) })
+            }
+            fn step(
+                &mut self,
+                u: Data,
+                state: Data,
+                interval: Option<Data>,
+                batch: usize,
+                rate: f64,
+            ) -> Result<Forward> {
+                let mut state = state.real::<B::Scalar>()?;
+                let interval = interval.map(Data::real::<B::Scalar>).transpose()?;
+                let y =
+                    self.inner.step(&u.real::<B::Scalar>()?, &mut state, interval.as_deref(), batch, rate)?;
+                Ok(Forward { y: Real::give(y), state: Some(Real::give(state)) })
+            }
+            fn kernel(&mut self, len: usize, rate: f64) -> Result<Data> {
+                Ok(Real::give(self.inner.kernel(len, rate)?))
+            }
+            fn initial_state(&self, batch: usize) -> Result<Data> {
+                Ok(Real::give(self.inner.initial_state(batch)?))
+            }
+            fn adam_open(&mut self, config: &str) -> Result<u32> {
+                let config: AdamConfig = parse("AdamW", config)?;
+                let adam = Adam::new(self.inner.backend().clone(), self.inner.store(), config)?;
+                self.next += 1;
+                self.adams.insert(self.next, adam);
+                Ok(self.next)
+            }
+            fn adam_update(&mut self, id: u32, scale: f64) -> Result<f64> {
+                let Some(adam) = self.adams.get_mut(&id) else {
+                    return Err(Error::value("AdamW.step", "an open optimiser", id));
+                };
+                adam.update(self.inner.store_mut(), scale)
+            }
+            fn adam_close(&mut self, id: u32) {
+                self.adams.remove(&id);
+            }
+        }
+    };
+}
+layer_ops!(Layer);
+layer_ops!(Block);
+
+/// A whole model with its trainer and streams.
+pub(crate) trait ModelOps: ParamOps {
+    fn config(&self) -> String;
+    fn output_shape(&self, batch: usize, len: usize) -> Vec<usize>;
+    fn predict(&mut self, x: Data, batch: usize, len: usize, call: Call) -> Result<Forward>;
+    fn backward(&mut self, doutput: Data, dstate: Option<Data>) -> Result<Backward>;
+    fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data>;
+    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
+    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
+    fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
+    fn train_step(&mut self, batch: OwnedBatch) -> Result<StepStats>;
+    fn accumulate(&mut self, batch: OwnedBatch) -> Result<()>;
+    fn update(&mut self) -> Result<StepStats>;
+    fn observe(&mut self, metric: f64) -> Result<()>;
+    fn reset_state(&mut self) -> Result<()>;
+    fn swap_average(&mut self) -> Result<()>;
+    fn evaluate(&mut self, batch: OwnedBatch) -> Result<Evaluation>;
+    fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32>;
+    fn stream_push(&mut self, id: u32, x: Data, len: usize, interval: Option<Data>) -> Result<Data>;
+    fn stream_save(&self, id: u32) -> Result<Vec<u8>>;
+    fn stream_restore(&mut self, id: u32, bytes: &[u8]) -> Result<()>;
+    fn stream_fork(&mut self, id: u32) -> Result<u32>;
+    fn stream_reset(&mut self, id: u32) -> Result<()>;
+    fn stream_position(&self, id: u32) -> Result<u64>;
+    fn stream_close(&mut self, id: u32);
+}
+
+pub(crate) struct ModelBox<B: Backend> {
+    inner: Model<B>,
+    trainer: Option<Trainer<B>>,
+    streams: HashMap<u32, Stepper<B>>,
+    next: u32,
+}
+
+impl<B: Backend> ModelBox<B> {
+    pub(crate) fn new(inner: Model<B>, trainer: Option<Trainer<B>>) -> Self {
+        ModelBox { inner, trainer, streams: HashMap::new(), next: 0 }
+    }
+
+    fn trainer(&mut self) -> Result<(&mut Model<B>, &mut Trainer<B>)> {
+        match &mut self.trainer {
+            Some(trainer) => Ok((&mut self.inner, trainer)),
+            None => Err(Error::value("SequenceModel.train", "training that has begun", "none")),
+        }
+    }
+
+    fn stream(&self, id: u32) -> Result<&Stepper<B>> {
+        self.streams.get(&id).ok_or_else(crate::error::disposed)
+    }
+
+    fn keep(&mut self, stepper: Stepper<B>) -> u32 {
+        self.next += 1;
+        self.streams.insert(self.next, stepper);
+        self.next
+    }
+}
+
+/// Tokens or values as the array says.
+enum Held<T> {
+    Values(Vec<T>),
+    Ints(Vec<i32>),
+}
+impl<T: Real> Held<T> {
+    fn of(data: Data) -> Result<Self> {
+        match data {
+            Data::I32(x) => Ok(Held::Ints(x)),
+            other => Ok(Held::Values(other.real()?)),
+        }
+    }
+    fn input(&self) -> Input<'_, T> {
+        match self {
+            Held::Values(x) => Input::Values(x),
+            Held::Ints(x) => Input::Tokens(x),
+        }
+    }
+    fn target(&self) -> TargetData<'_, T> {
+        match self {
+            Held::Values(x) => TargetData::Values(x),
+            Held::Ints(x) => TargetData::Labels(x),
+        }
+    }
+}
+
+/// Borrows an owned batch in the model's type.
+fn with_batch<T: Real, R>(owned: OwnedBatch, body: impl FnOnce(&Batch<'_, T>) -> Result<R>) -> Result<R> {
+    let (input, target) = (Held::<T>::of(owned.input)?, Held::<T>::of(owned.target)?);
+    let weights = owned.weights.map(Data::real::<T>).transpose()?;
+    body(&Batch {
+        input: input.input(),
+        target: target.target(),
+        batch: owned.batch,
+        len: owned.len,
+        lengths: owned.lengths.as_deref(),
+        weights: weights.as_deref(),
+        rate: owned.rate,
+        algorithm: owned.algorithm,
+    })
+}
+
+impl<B: Backend> ParamOps for ModelBox<B>
+where
+    B::Scalar: Real,
+{
+    param_ops!();
+}
+
+impl<B: Backend> ModelOps for ModelBox<B>
+where
+    B::Scalar: Real,
+{
+    fn config(&self) -> String {
+        self.inner.config().to_json()
+    }
+    fn output_shape(&self, batch: usize, len: usize) -> Vec<usize> {
+        self.inner.output_shape(batch, len)
+    }
+    fn predict(&mut self, x: Data, batch: usize, len: usize, call: Call) -> Result<Forward> {
+        let x = Held::<B::Scalar>::of(x)?;
+        let state = call.state.map(Data::real::<B::Scalar>).transpose()?;
+        let out = self.inner.forward(
+            x.input(),
+            batch,
+            len,
+            &ForwardOptions {
+                state: state.as_deref(),
+                lengths: call.lengths.as_deref(),
+                rate: call.rate,
+                algorithm: call.algorithm,
+                training: call.training,
+                want_state: call.want_state,
+                save: call.save,
+                ..Default::default()
+            },
+        )?;
+        Ok(Forward { y: Real::give(out.y), state: out.state.map(Real::give) })
+    }
+    fn backward(&mut self, doutput: Data, dstate: Option<Data>) -> Result<Backward> {
+        let dstate = dstate.map(Data::real::<B::Scalar>).transpose()?;
+        let out = self.inner.backward(&doutput.real::<B::Scalar>()?, dstate.as_deref())?;
+        Ok(Backward { du: out.dx.map(Real::give), dstate: out.dstate.map(Real::give) })
+    }
+    fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
+        Ok(Real::give(self.inner.kernel(block, len, rate)?))
+    }
+    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()> {
+        s4_nn::save(path, &self.inner, self.trainer.as_ref().filter(|_| optimizer), extra)
+    }
+    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
+        s4_nn::save_bytes(&self.inner, self.trainer.as_ref().filter(|_| optimizer), extra)
+    }
+    fn train_begin(&mut self, config: &str, resume: bool) -> Result<()> {
+        if resume && self.trainer.is_some() {
+            return Ok(());
+        }
+        let config: TrainConfig = parse("SequenceModel.train", config)?;
+        self.trainer = Some(Trainer::new(&self.inner, config)?);
+        Ok(())
+    }
+    fn train_step(&mut self, batch: OwnedBatch) -> Result<StepStats> {
+        let (model, trainer) = self.trainer()?;
+        with_batch(batch, |batch| {
+            trainer.train_step(model, batch)?;
+            trainer.read_stats(model)
+        })
+    }
+    fn accumulate(&mut self, batch: OwnedBatch) -> Result<()> {
+        let (model, trainer) = self.trainer()?;
+        with_batch(batch, |batch| trainer.accumulate(model, batch))
+    }
+    fn update(&mut self) -> Result<StepStats> {
+        let (model, trainer) = self.trainer()?;
+        trainer.update(model)?;
+        trainer.read_stats(model)
+    }
+    fn observe(&mut self, metric: f64) -> Result<()> {
+        self.trainer()?.1.observe(metric);
+        Ok(())
+    }
+    fn reset_state(&mut self) -> Result<()> {
+        self.trainer()?.1.reset_state()
+    }
+    fn swap_average(&mut self) -> Result<()> {
+        let (model, trainer) = self.trainer()?;
+        trainer.swap_average(model)
+    }
+    fn evaluate(&mut self, batch: OwnedBatch) -> Result<Evaluation> {
+        let mut total = Evaluation::default();
+        with_batch(batch, |batch| self.inner.evaluate(batch, &mut total))?;
+        Ok(total)
+    }
+    fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32> {
+        let stepper = self.inner.stream(batch, rate)?;
+        Ok(self.keep(stepper))
+    }
+    fn stream_push(&mut self, id: u32, x: Data, len: usize, interval: Option<Data>) -> Result<Data> {
+        let x = Held::<B::Scalar>::of(x)?;
+        let interval = interval.map(Data::real::<B::Scalar>).transpose()?;
+        let Some(stepper) = self.streams.get_mut(&id) else { return Err(crate::error::disposed()) };
+        let width = self.inner.config().decoder_outputs();
+        let Some(size) =
+            stepper.batch().checked_mul(len).and_then(|n| n.checked_mul(width)).filter(|&n| n < 1 << 40)
+        else {
+            return Err(Error::shape("Stream.push", "a push of at most 2^40 values", len));
+        };
+        // The input must hold as many samples as it says before room for the output is made.
+        let given = match &x {
+            Held::Values(v) => v.len(),
+            Held::Ints(v) => v.len(),
+        };
+        if given < stepper.batch() * len {
+            return Err(Error::shape("Stream.push", format!("{} samples", stepper.batch() * len), given));
+        }
+        let mut out = vec![<B::Scalar as num_traits::Zero>::zero(); size];
+        stepper.push(
+            &mut self.inner,
+            x.input(),
+            len,
+            &StepOptions { interval: interval.as_deref() },
+            &mut out,
+        )?;
+        Ok(Real::give(out))
+    }
+    fn stream_save(&self, id: u32) -> Result<Vec<u8>> {
+        self.stream(id)?.save()
+    }
+    fn stream_restore(&mut self, id: u32, bytes: &[u8]) -> Result<()> {
+        self.streams.get_mut(&id).ok_or_else(crate::error::disposed)?.restore(bytes)
+    }
+    fn stream_fork(&mut self, id: u32) -> Result<u32> {
+        let fork = self.stream(id)?.fork(&self.inner)?;
+        Ok(self.keep(fork))
+    }
+    fn stream_reset(&mut self, id: u32) -> Result<()> {
+        self.streams.get_mut(&id).ok_or_else(crate::error::disposed)?.reset()
+    }
+    fn stream_position(&self, id: u32) -> Result<u64> {
+        Ok(self.stream(id)?.position())
+    }
+    fn stream_close(&mut self, id: u32) {
+        self.streams.remove(&id);
+    }
+}
