@@ -248,24 +248,23 @@ impl<B: Backend> BlockCore<B> {
         let params = self.mix_params(be, values);
         let key = self.key(call.key);
         let (weight, bias) = (self.weight, self.bias);
-        let mut mix_backward =
-            |ds: B::Mut<'_>, dy: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
-                let [weight, bias] = grads.views_mut(be, [weight, bias]);
-                let s = tape.s.get(be, inner);
-                be.mix_backward(
-                    ds,
-                    MixGrads { weight, bias },
-                    dy,
-                    s,
-                    mix_saved,
-                    &params,
-                    &spec,
-                    key,
-                    call.batch,
-                    call.len,
-                    ws,
-                )
-            };
+        let mix_backward = |ds: B::Mut<'_>, dy: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
+            let [weight, bias] = grads.views_mut(be, [weight, bias]);
+            let s = tape.s.get(be, inner);
+            be.mix_backward(
+                ds,
+                MixGrads { weight, bias },
+                dy,
+                s,
+                mix_saved,
+                &params,
+                &spec,
+                key,
+                call.batch,
+                call.len,
+                ws,
+            )
+        };
         match &mut self.norm {
             Some(norm) if self.prenorm => {
                 mix_backward(ds.get_mut(be, inner), dy, grads, ws)?;

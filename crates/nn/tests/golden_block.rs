@@ -91,12 +91,14 @@ where
             close(&format!("{case} {name}"), &kernel, golden.get(name), out_tol);
         }
     }
-    let y = layer.forward(&u, batch, len, &ForwardOptions { want_state: true, ..Default::default() }).unwrap();
+    let y =
+        layer.forward(&u, batch, len, &ForwardOptions { want_state: true, ..Default::default() }).unwrap();
     close(&format!("{case} ssm_out"), &wide(&swap(&y.y, batch, len, outs)), golden.get("ssm_out"), out_tol);
     if !golden.has("state.initial") {
         assert!(y.state.is_none() && !layer.has_state(), "{case}");
         let state = vec![T::zero(); batch * h * 2];
-        let refused = layer.forward(&u, batch, len, &ForwardOptions { state: Some(&state), ..Default::default() });
+        let refused =
+            layer.forward(&u, batch, len, &ForwardOptions { state: Some(&state), ..Default::default() });
         assert_eq!(refused.unwrap_err().code.as_str(), "ERR_S4_UNSUPPORTED");
         return;
     }

@@ -116,7 +116,12 @@ fn rows_with_lengths_are_rows_alone() {
         let (len, lengths) = (130, [130, 1, 64, 77]);
         let x = noise(2, 4 * len * 2);
         let y = m
-            .forward(Input::Values(&x), 4, len, &ForwardOptions { lengths: Some(&lengths), ..Default::default() })
+            .forward(
+                Input::Values(&x),
+                4,
+                len,
+                &ForwardOptions { lengths: Some(&lengths), ..Default::default() },
+            )
             .unwrap()
             .y;
         let weight = noise(4, 4 * if pooled { 1 } else { len } * 3);
@@ -154,7 +159,9 @@ fn rows_with_lengths_are_rows_alone() {
 fn pooled_streams_give_the_prefix() {
     for pooling in ["mean", "max", "sum", "first", "last"] {
         let mut m = model::<f64>(
-            &format!(r#"{{"input": 1, "output": 2, "features": 4, "layers": 2, "state": 8, "pooling": "{pooling}"}}"#),
+            &format!(
+                r#"{{"input": 1, "output": 2, "features": 4, "layers": 2, "state": 8, "pooling": "{pooling}"}}"#
+            ),
             1,
         );
         let x = noise(7, 70);
@@ -209,7 +216,8 @@ fn streams_save_restore_fork_and_refuse() {
         let mut m = model::<f32>(&format!(r#"{{"features": 4, "layers": 1, "state": 8, {extra}}}"#), 1);
         assert_eq!(m.stream(1, 1.0).err().unwrap().code.as_str(), "ERR_S4_UNSUPPORTED");
     }
-    let mut other = model::<f32>(r#"{"output": 1, "features": 6, "layers": 2, "state": 8, "loss": "mse"}"#, 1);
+    let mut other =
+        model::<f32>(r#"{"output": 1, "features": 6, "layers": 2, "state": 8, "loss": "mse"}"#, 1);
     assert_eq!(push(&mut a, &mut other, 0.25).unwrap_err().code.as_str(), "ERR_S4_VALUE");
 }
 
@@ -219,11 +227,14 @@ fn intervals_equal_rates() {
     let json = r#"{"input": 2, "output": 2, "features": 6, "layers": 2, "state": 8, "loss": "mse"}"#;
     let mut m = model::<f64>(json, 1);
     let (len, x) = (40, noise(3, 80));
-    let want = m.forward(Input::Values(&x), 1, len, &ForwardOptions { rate: 2.0, ..Default::default() }).unwrap().y;
+    let want =
+        m.forward(Input::Values(&x), 1, len, &ForwardOptions { rate: 2.0, ..Default::default() }).unwrap().y;
     let mut out = vec![0.0; want.len()];
     let interval = vec![2.0; len];
     let mut stream = m.stream(1, 1.0).unwrap();
-    stream.push(&mut m, Input::Values(&x), len, &StepOptions { interval: Some(&interval) }, &mut out).unwrap();
+    stream
+        .push(&mut m, Input::Values(&x), len, &StepOptions { interval: Some(&interval) }, &mut out)
+        .unwrap();
     close("interval 2", &out, &want, 1e-10);
     let mut stream = m.stream(1, 2.0).unwrap();
     stream.push(&mut m, Input::Values(&x), len, &StepOptions::default(), &mut out).unwrap();

@@ -1,7 +1,7 @@
 //! Golden files and errors for the tests of this crate.
 #![allow(dead_code, unused_imports)] // each test file uses its own part
 
-pub use s4_backend::{Backend, Scalar};
+pub use s4_backend::{Backend, Memory, Scalar};
 pub use s4_cpu::Cpu;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,7 +28,9 @@ impl Golden {
                 safetensors::Dtype::F32 => {
                     d.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b) as f64).collect()
                 }
-                safetensors::Dtype::F64 => d.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+                safetensors::Dtype::F64 => {
+                    d.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+                }
                 safetensors::Dtype::I64 => {
                     d.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()
                 }
@@ -53,7 +55,9 @@ impl Golden {
 pub fn cases() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(golden_dir())
         .unwrap()
-        .filter_map(|e| e.unwrap().file_name().to_str().unwrap().strip_suffix(".ckpt.safetensors").map(String::from))
+        .filter_map(|e| {
+            e.unwrap().file_name().to_str().unwrap().strip_suffix(".ckpt.safetensors").map(String::from)
+        })
         .collect();
     names.sort();
     assert!(names.len() >= 22, "golden cases are missing: {names:?}");
