@@ -60,7 +60,8 @@ pub struct S4Core<B: Backend> {
     spec: SsmSpec,
     slots: Slots,
     plan: B::SsmPlan,
-    step_plan: B::StepPlan,
+    /// Made by the first step.
+    step_plan: Option<B::StepPlan>,
 }
 
 impl<B: Backend> S4Core<B> {
@@ -95,7 +96,7 @@ impl<B: Backend> S4Core<B> {
             },
             d: add("D", &[spec.channels, h], Group::Main, v.d),
         };
-        Ok(S4Core { plan: be.ssm_plan(&spec)?, step_plan: be.step_plan(&spec)?, spec, slots })
+        Ok(S4Core { plan: be.ssm_plan(&spec)?, step_plan: None, spec, slots })
     }
 
     /// What it is.
@@ -226,7 +227,10 @@ impl<B: Backend> S4Core<B> {
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let params = self.params(be, values);
-        let plan = plan.unwrap_or(&mut self.step_plan);
+        let plan = match (plan, &mut self.step_plan) {
+            (Some(plan), _) | (None, Some(plan)) => plan,
+            (None, own) => own.insert(be.step_plan(&self.spec)?),
+        };
         be.ssm_step(y, state, u, interval, &params, &self.spec, batch, rate, version, plan, ws)
     }
 
