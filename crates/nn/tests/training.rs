@@ -71,11 +71,9 @@ fn resumed_training_is_the_same_bits() {
     let Loaded { model: mut m2, trainer, extra } = load(Cpu::<f32>::new(1).unwrap(), &path).unwrap();
     let mut t2 = trainer.unwrap();
     assert_eq!((extra.as_deref(), t2.steps(), t2.config()), (Some(r#"{"epoch": 3}"#), 3, t.config()));
-    assert_eq!(
-        save_bytes(&m2, Some(&t2), Some(r#"{"epoch": 3}"#)).unwrap(),
-        bytes,
-        "a round trip changes nothing"
-    );
+    // A round trip changes nothing (the metadata's keys come in any order).
+    let again = save_bytes(&m2, Some(&t2), Some(r#"{"epoch": 3}"#)).unwrap();
+    assert!(parts(&again) == parts(&bytes));
     assert!(want == (run(&mut m2, &mut t2, 3..6), values(&m2)));
     // The averages too, and running statistics as the predictions see them.
     let x: Vec<f32> = cast(&noise(1, 40));
@@ -98,6 +96,12 @@ fn resumed_training_is_the_same_bits() {
         "ERR_S4_CHECKPOINT"
     );
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}
+
+/// Header and data of a file.
+fn parts(bytes: &[u8]) -> (serde_json::Value, &[u8]) {
+    let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    (serde_json::from_slice(&bytes[8..8 + n]).unwrap(), &bytes[8 + n..])
 }
 
 /// A file with its header changed.
