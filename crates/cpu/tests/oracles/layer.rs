@@ -131,8 +131,8 @@ impl Call {
         let (state0, dstate_end) = (state(), state());
         let u = noise(&mut rng, batch * spec.heads * len);
         let dy = noise(&mut rng, batch * spec.outputs() * len);
-        let lengths =
-            own_lengths.then(|| (0..batch).map(|b| (len - b * len / 3 - b.min(1)).max(1)).collect());
+        let lengths = own_lengths
+            .then(|| (0..batch).map(|b| (len - b * len / (batch + 1)).saturating_sub(b).max(1)).collect());
         Call { batch, len, u, state0, lengths, dy, dstate_end }
     }
 
