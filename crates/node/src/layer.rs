@@ -236,14 +236,20 @@ impl NativeLayer {
         })?;
         Self::made(&env, move || host.make(Official::Tensors(tensors, config), None))
     }
-    /// JSON: config, dtype, device, outputs.
+    /// JSON: config, dtype, device, outputs, kernelChannels, hasState.
     #[napi]
     pub fn describe(&self) -> napi::Result<String> {
         guard(|| {
             self.worker.call(|l| {
                 let config: serde_json::Value = ops::parse("describe", &l.config())?;
+                let sides = if config["bidirectional"] == true { 2 } else { 1 };
                 let all = serde_json::json!({
-                    "config": config, "dtype": l.dtype(), "device": l.device(), "outputs": l.outputs(),
+                    "kernelChannels": config["channels"].as_u64().map_or(1, |c| c * sides),
+                    "config": config,
+                    "dtype": l.dtype(),
+                    "device": l.device(),
+                    "outputs": l.outputs(),
+                    "hasState": l.has_state(),
                 });
                 Ok(all.to_string())
             })

@@ -229,7 +229,9 @@ impl NativeModel {
         guard(|| {
             let (text, bytes) = self.worker.call(|m| {
                 let config: serde_json::Value = ops::parse("describe", &m.config())?;
-                let all = serde_json::json!({ "config": config, "dtype": m.dtype(), "device": m.device() });
+                let all = serde_json::json!({
+                    "config": config, "dtype": m.dtype(), "device": m.device(), "hasState": m.has_state(),
+                });
                 Ok((all.to_string(), m.bytes()))
             })?;
             drop(env.adjust_external_memory(bytes as i64));

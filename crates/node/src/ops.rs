@@ -104,6 +104,7 @@ macro_rules! param_ops {
 pub(crate) trait LayerOps: ParamOps {
     fn config(&self) -> String;
     fn outputs(&self) -> usize;
+    fn has_state(&self) -> bool;
     fn forward(&mut self, u: Data, batch: usize, len: usize, call: Call) -> Result<Forward>;
     fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward>;
     fn step(
@@ -156,6 +157,9 @@ macro_rules! layer_ops {
             }
             fn outputs(&self) -> usize {
                 self.inner.outputs()
+            }
+            fn has_state(&self) -> bool {
+                self.inner.has_state()
             }
             fn forward(&mut self, u: Data, batch: usize, len: usize, call: Call) -> Result<Forward> {
                 let u = u.real::<B::Scalar>()?;
@@ -227,6 +231,7 @@ layer_ops!(Block);
 /// A whole model with its trainer and streams.
 pub(crate) trait ModelOps: ParamOps {
     fn config(&self) -> String;
+    fn has_state(&self) -> bool;
     fn output_shape(&self, batch: usize, len: usize) -> Vec<usize>;
     fn predict(&mut self, x: Data, batch: usize, len: usize, call: Call) -> Result<Forward>;
     fn backward(&mut self, doutput: Data, dstate: Option<Data>) -> Result<Backward>;
@@ -336,6 +341,9 @@ where
 {
     fn config(&self) -> String {
         self.inner.config().to_json()
+    }
+    fn has_state(&self) -> bool {
+        self.inner.has_state()
     }
     fn output_shape(&self, batch: usize, len: usize) -> Vec<usize> {
         self.inner.output_shape(batch, len)

@@ -1,0 +1,160 @@
+import { fail } from './error.js'
+import { checkTensor, type TensorLike } from './tensor.js'
+
+/** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
+export interface Batch {
+  /** Values or tokens. */
+  input: TensorLike
+  /** Values (batch, [len,] output), or labels (batch, [len]) as a tensor or a plain array; a negative label is left out. */
+  target: TensorLike | ArrayLike<number>
+  /** Length of each row, 1 … len. */
+  lengths?: ArrayLike<number>
+  /** Weight of each output row. */
+  weights?: TensorLike | ArrayLike<number>
+  /** Sampling-rate ratio. */
+  rate?: number
+}
+
+/** One example without a batch: input (len, input) or tokens (len); with `batchSize` examples become batches, shorter ones padded. */
+export interface Sample {
+  /** (len, input), or tokens (len). */
+  input: TensorLike
+  /** A label, values (output), or per step (len, output) / labels (len). */
+  target: number | TensorLike
+}
+
+/** Anything that can be walked: an array, a generator, an async iterable. Walked once an epoch. */
+export type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>
+
+/** Batches of a dataset; with `batchSize`, examples are collected; with a seed, an array is shuffled. */
+export async function* batches(
+  op: string,
+  dataset: Dataset,
+  batchSize?: number,
+  seed?: number,
+): AsyncGenerator<Batch> {
+  const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>> | undefined | null
+  if (
+    d === undefined ||
+    d === null ||
+    (typeof d[Symbol.iterator] !== 'function' && typeof d[Symbol.asyncIterator] !== 'function') ||
+    typeof d === 'string'
+  ) {
+    throw fail('ERR_S4_DATA', op, 'an iterable of batches', typeof dataset)
+  }
+  const source = seed === undefined ? dataset : shuffled(op, dataset, seed)
+  if (batchSize === undefined) {
+    for await (const batch of source) yield batch as Batch
+    return
+  }
+  if (!Number.isSafeInteger(batchSize) || batchSize < 1)
+    throw fail('ERR_S4_VALUE', op, 'batchSize of 1 or more', batchSize)
+  let waiting: Sample[] = []
+  for await (const sample of source) {
+    waiting.push(sample as Sample)
+    if (waiting.length === batchSize) {
+      yield collate(op, waiting)
+      waiting = []
+    }
+  }
+  if (waiting.length > 0) yield collate(op, waiting)
+}
+
+function shuffled(op: string, dataset: Dataset, seed: number): (Batch | Sample)[] {
+  if (!Array.isArray(dataset)) throw fail('ERR_S4_DATA', op, 'an array, to shuffle it', 'another iterable')
+  const out = [...(dataset as (Batch | Sample)[])]
+  let state = (seed + 1) >>> 0
+  for (let i = out.length - 1; i > 0; i--) {
+    // mulberry32
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), state | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    const j = Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * (i + 1))
+    const [a, b] = [out[i], out[j]]
+    out[i] = b as Batch | Sample
+    out[j] = a as Batch | Sample
+  }
+  return out
+}
+
+/** Examples of any lengths as one padded batch with `lengths`. */
+export function collate(op: string, samples: readonly Sample[]): Batch {
+  const inputs = samples.map((s) => checkTensor(op, 'input', s?.input, [1, 2]))
+  const lens = inputs.map((x) => x.shape[0] as number)
+  const len = Math.max(...lens)
+  const width = inputs[0]?.shape[1]
+  const pack = (parts: readonly TensorLike[], columns: number): Float64Array => {
+    const out = new Float64Array(parts.length * len * columns)
+    parts.forEach((x, row) => out.set(Array.from(x.data as ArrayLike<number>), row * len * columns))
+    return out
+  }
+  for (const x of inputs) {
+    if (x.shape[1] !== width)
+      throw fail('ERR_S4_SHAPE', op, `examples of width ${width ?? 'tokens'}`, `[${x.shape.join(', ')}]`)
+  }
+  const rows = samples.length
+  const input: TensorLike = {
+    data: pack(inputs, width ?? 1),
+    shape: width === undefined ? [rows, len] : [rows, len, width],
+  }
+  const ragged = lens.some((n) => n !== len)
+  const lengths = ragged ? { lengths: Int32Array.from(lens) } : {}
+  if (samples.every((s) => typeof s.target === 'number')) {
+    return { input, target: samples.map((s) => s.target as number), ...lengths }
+  }
+  const targets = samples.map((s) => checkTensor(op, 'target', s.target, [1, 2]))
+  const columns = targets[0]?.shape[1]
+  if (columns !== undefined) {
+    // Per step: padding is left out of the loss by weight 0.
+    const weights = new Float64Array(rows * len)
+    lens.forEach((n, row) => weights.fill(1, row * len, row * len + n))
+    return {
+      input,
+      target: { data: pack(targets, columns), shape: [rows, len, columns] },
+      ...lengths,
+      ...(ragged ? { weights } : {}),
+    }
+  }
+  const size = targets[0]?.shape[0] as number
+  if (targets.some((t) => t.shape[0] !== size))
+    throw fail('ERR_S4_SHAPE', op, `targets of ${size} values`, 'others')
+  return {
+    input,
+    target: {
+      data: Float64Array.from(targets.flatMap((t) => Array.from(t.data as ArrayLike<number>))),
+      shape: [rows, size],
+    },
+    ...lengths,
+  }
+}
+
+/** Windows over a long series, (len, features), for next-values prediction. */
+export interface WindowOptions {
+  /** Samples of a window. */
+  length: number
+  /** Samples between the starts of two windows. Default `length`. */
+  stride?: number
+  /** Samples ahead that a step is to predict. Default 1. */
+  horizon?: number
+}
+
+/** Examples { input (length, 1), target (length, horizon) }: at every step the next `horizon` values. */
+export function* windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample> {
+  const op = 'windows'
+  const { length, stride = length, horizon = 1 } = options
+  for (const [what, n] of Object.entries({ length, stride, horizon })) {
+    if (!Number.isSafeInteger(n) || n < 1) throw fail('ERR_S4_VALUE', op, `${what} of 1 or more`, n)
+  }
+  if (series.length < length + horizon) {
+    throw fail('ERR_S4_DATA', op, `a series of at least ${length + horizon} samples`, series.length)
+  }
+  for (let start = 0; start + length + horizon <= series.length; start += stride) {
+    const input = new Float64Array(length)
+    const target = new Float64Array(length * horizon)
+    for (let t = 0; t < length; t++) {
+      input[t] = series[start + t] as number
+      for (let k = 0; k < horizon; k++) target[t * horizon + k] = series[start + t + 1 + k] as number
+    }
+    yield { input: { data: input, shape: [length, 1] }, target: { data: target, shape: [length, horizon] } }
+  }
+}

@@ -1,0 +1,119 @@
+/** Stable codes of every failure. */
+export type S4ErrorCode =
+  | 'ERR_S4_SHAPE'
+  | 'ERR_S4_DTYPE'
+  | 'ERR_S4_VALUE'
+  | 'ERR_S4_DEVICE'
+  | 'ERR_S4_MEMORY'
+  | 'ERR_S4_DISPOSED'
+  | 'ERR_S4_CHECKPOINT'
+  | 'ERR_S4_DATA'
+  | 'ERR_S4_ABORTED'
+  | 'ERR_S4_NONFINITE'
+  | 'ERR_S4_BUSY'
+  | 'ERR_S4_UNSUPPORTED'
+  | 'ERR_S4_INTERNAL'
+
+/** What an {@link S4Error} says beside its message. */
+export interface S4ErrorDetail {
+  /** The operation, in the words of the API. */
+  op: string
+  /** What would have been right. */
+  expected: string
+  /** What was given. */
+  got: string
+  /** The optimiser step that failed. */
+  step?: number
+  /** The parameter or tensor that failed. */
+  tensor?: string
+}
+
+/**
+ * Every error of this library. `code` is stable; the message says the operation, what it expected and what it got.
+ *
+ * @example
+ * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
+ */
+export class S4Error extends Error {
+  override readonly name = 'S4Error'
+  /** Stable code. */
+  readonly code: S4ErrorCode
+  /** The operation, in the words of the API. */
+  readonly op: string
+  /** What would have been right. */
+  readonly expected: string
+  /** What was given. */
+  readonly got: string
+  /** The optimiser step that failed, for `ERR_S4_NONFINITE`. */
+  readonly step?: number
+  /** The tensor that failed, for `ERR_S4_NONFINITE`. */
+  readonly tensor?: string
+
+  constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions) {
+    super(`${detail.op}: expected ${detail.expected}, got ${detail.got}`, options)
+    this.code = code
+    this.op = detail.op
+    this.expected = detail.expected
+    this.got = detail.got
+    if (detail.step !== undefined) this.step = detail.step
+    if (detail.tensor !== undefined) this.tensor = detail.tensor
+  }
+}
+
+/** A new error, for the API's own checks. */
+export function fail(code: S4ErrorCode, op: string, expected: string, got: unknown): S4Error {
+  return new S4Error(code, { op, expected, got: String(got) })
+}
+
+const PREFIX = 'S4:'
+
+/** The addon sends an error as JSON in its message; anything else passes as `ERR_S4_INTERNAL`, or as it is when it is ours. */
+export function fromNative(error: unknown): Error {
+  if (error instanceof S4Error) return error
+  const message = error instanceof Error ? error.message : String(error)
+  if (message.startsWith(PREFIX)) {
+    const { code, ...detail } = JSON.parse(message.slice(PREFIX.length)) as S4ErrorDetail & {
+      code: S4ErrorCode
+    }
+    return new S4Error(code, detail)
+  }
+  return new S4Error(
+    'ERR_S4_INTERNAL',
+    { op: 's4-node', expected: 'the addon to answer', got: message },
+    { cause: error },
+  )
+}
+
+/** Runs a synchronous native call. */
+export function native<R>(call: () => R): R {
+  try {
+    return call()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** Runs an asynchronous native call, failures of its start included. */
+export async function nativeAsync<R>(call: () => Promise<R>): Promise<R> {
+  try {
+    return await call()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** Throws `ERR_S4_ABORTED` when the signal has fired. */
+export function throwIfAborted(op: string, signal?: AbortSignal): void {
+  if (signal?.aborted) throw aborted(op, signal)
+}
+
+/** The error of aborted work; `cause` is the signal's reason. */
+export function aborted(op: string, signal: AbortSignal): S4Error {
+  const reason: unknown = signal.reason
+  const detail = {
+    op,
+    expected: 'to run to its end',
+    got: `an abort (${reason instanceof Error ? reason.message : String(reason)})`,
+  }
+  return new S4Error('ERR_S4_ABORTED', detail, { cause: reason })
+}

@@ -1,0 +1,482 @@
+import { NativeModel } from '#binding'
+import type { BatchInput, Cancel, StepStats, Sums } from '#binding'
+import { aborted, fail, native, nativeAsync, throwIfAborted } from './error.js'
+import { Handle } from './handle.js'
+import {
+  checkAlgorithm,
+  checkHost,
+  split,
+  type Algorithm,
+  type DeviceOptions,
+  type SequenceModelOptions,
+} from './options.js'
+import { Stream } from './stream.js'
+import {
+  checkTensor,
+  floats,
+  integers,
+  known,
+  positive,
+  rowLengths,
+  shaped,
+  size,
+  tensor,
+  type Dtype,
+  type Shape,
+  type Tensor,
+  type TensorLike,
+} from './tensor.js'
+import { batches, type Batch, type Dataset } from './dataset.js'
+import {
+  TRAIN,
+  trainConfig,
+  type EvaluateOptions,
+  type Metrics,
+  type TrainEvent,
+  type TrainOptions,
+} from './train.js'
+
+/** How one prediction runs. */
+export interface PredictOptions {
+  /** Length of each row, 1 … len; outputs beyond are 0. */
+  lengths?: ArrayLike<number>
+  /** Sampling-rate ratio: multiplies every Δ. Default 1. */
+  rate?: number
+  /** Overrides the model's. */
+  algorithm?: Algorithm
+}
+
+/** Where and how a checkpoint is loaded. */
+export interface LoadOptions extends DeviceOptions {
+  /** Default of every call. */
+  algorithm?: Algorithm
+}
+
+/** What is written with the parameters. */
+export interface SaveOptions {
+  /** Moments, update counter, schedule and random state, so that training goes on bit for bit. Default true. */
+  optimizer?: boolean
+  /** A JSON text of your own; `model.extra` after loading. */
+  extra?: string
+}
+
+interface Description {
+  config: Record<string, unknown> & {
+    input: number
+    features: number
+    layers: number
+    encoder: string
+    pooling: string
+    loss: string
+    vocabulary?: number
+  }
+  dtype: Dtype
+  device: string
+  hasState: boolean
+}
+
+/**
+ * A deep sequence model: encoder, S4 blocks, norm, pooling, decoder.
+ *
+ * @example
+ * const model = await SequenceModel.create({ input: 1, output: 10, features: 128, layers: 6, pooling: 'mean' })
+ * for await (const e of model.train(batches, { epochs: 20 })) console.log(e.loss)
+ */
+export class SequenceModel extends Handle<NativeModel> {
+  /** Number format. */
+  readonly dtype: Dtype
+  /** `'cpu'`, `'cuda:0'`. */
+  readonly device: string
+  /** Every option with its value. */
+  readonly config: Readonly<Record<string, unknown>>
+  /** Whether it can be streamed: causal and not truncated. */
+  readonly hasState: boolean
+  /** The JSON text that was saved with the checkpoint, if any. */
+  readonly extra: string | undefined
+  readonly #description: Description
+  readonly #algorithm: Algorithm
+
+  private constructor(handle: NativeModel, algorithm: Algorithm, extra?: string) {
+    super(handle)
+    const d = JSON.parse(native(() => handle.describe())) as Description
+    this.dtype = d.dtype
+    this.device = d.device
+    this.config = Object.freeze(d.config)
+    this.hasState = d.hasState
+    this.extra = extra
+    this.#description = d
+    this.#algorithm = algorithm
+  }
+
+  protected override get label(): string {
+    return 'SequenceModel'
+  }
+
+  /** A new model, initialised from `seed`. */
+  static async create(options: SequenceModelOptions): Promise<SequenceModel> {
+    const { config, host, algorithm } = split('SequenceModel', options)
+    const handle = native(() => new NativeModel())
+    return made(handle, handle.create(config, host), () => new SequenceModel(handle, algorithm))
+  }
+
+  /** From a checkpoint file of {@link SequenceModel.save}. */
+  static async load(path: string, options: LoadOptions = {}): Promise<SequenceModel> {
+    const op = 'SequenceModel.load'
+    if (typeof path !== 'string' || path.length === 0) throw fail('ERR_S4_VALUE', op, 'a path', String(path))
+    const { algorithm, host } = loading(op, options)
+    const handle = native(() => new NativeModel())
+    return made(
+      handle,
+      handle.load(path, host),
+      (extra) => new SequenceModel(handle, algorithm, extra ?? undefined),
+    )
+  }
+
+  /** From the bytes of {@link SequenceModel.toBytes}. */
+  static async fromBytes(bytes: Uint8Array, options: LoadOptions = {}): Promise<SequenceModel> {
+    const { algorithm, host } = loading('SequenceModel.fromBytes', options)
+    const handle = native(() => new NativeModel())
+    return made(
+      handle,
+      handle.loadBytes(bytes, host),
+      (extra) => new SequenceModel(handle, algorithm, extra ?? undefined),
+    )
+  }
+
+  /** Writes a checkpoint (safetensors): to a temporary file, then renamed, so that readers see the old file or the new one, whole. */
+  async save(path: string, options: SaveOptions = {}): Promise<void> {
+    const op = this.alive('save')
+    known(op, options, ['optimizer', 'extra'])
+    if (typeof path !== 'string' || path.length === 0) throw fail('ERR_S4_VALUE', op, 'a path', String(path))
+    await this.read('save', (handle) => handle.save(path, options.optimizer ?? true, options.extra))
+  }
+
+  /** A checkpoint as bytes. */
+  async toBytes(options: SaveOptions = {}): Promise<Uint8Array> {
+    known(this.alive('toBytes'), options, ['optimizer', 'extra'])
+    return this.read('toBytes', (handle) => handle.saveBytes(options.optimizer ?? true, options.extra))
+  }
+
+  /** @internal Checked input: values (batch, len, input), or tokens (batch, len). */
+  protected input(
+    op: string,
+    x: TensorLike,
+  ): { data: Float32Array | Float64Array | Int32Array; batch: number; len: number } {
+    const { config } = this.#description
+    if (config.encoder === 'embedding') {
+      const [batch, len] = checkTensor(op, 'tokens', x, 2).shape as [number, number]
+      return { data: integers(op, 'tokens', x.data), batch, len }
+    }
+    const width = config.encoder === 'none' ? config.features : config.input
+    const [batch, len, given] = checkTensor(op, 'input', x, 3).shape as [number, number, number]
+    if (given !== width)
+      throw fail('ERR_S4_SHAPE', op, `input (batch, len, ${width})`, `[${x.shape.join(', ')}]`)
+    return { data: floats(op, 'input', x.data, this.dtype), batch, len }
+  }
+
+  #predict(op: string, x: TensorLike, options: PredictOptions & { signal?: AbortSignal }) {
+    known(op, options, ['lengths', 'rate', 'algorithm', 'signal'])
+    const { data, batch, len } = this.input(op, x)
+    const call = {
+      lengths: rowLengths(op, options.lengths, batch),
+      rate: options.rate === undefined ? 1 : positive(op, 'rate', options.rate),
+      algorithm: checkAlgorithm(op, options.algorithm ?? this.#algorithm),
+    }
+    const shape = () => native(() => this.handle.outputShape(batch, len))
+    return { data, batch, len, call, shape }
+  }
+
+  /** Outputs for whole sequences: (batch, len, output), or (batch, output) when pooled. Off the event loop. */
+  async predict(x: TensorLike, options: PredictOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
+    const op = this.alive('predict')
+    const { data, batch, len, call, shape } = this.#predict(op, x, options)
+    const out = await this.read(
+      'predict',
+      (handle, cancel) => handle.predictAsync(data, batch, len, call, cancel),
+      options.signal,
+    )
+    return tensor(out.y, this.#shapeOf(shape, batch, len, out.y.length))
+  }
+
+  // The shape follows from sizes alone; asking the handle again would wait behind other work.
+  #shapeOf(_shape: () => number[], batch: number, len: number, count: number): Shape {
+    const pooled = this.#description.config.pooling !== 'none'
+    return pooled ? [batch, count / batch] : [batch, len, count / (batch * len)]
+  }
+
+  /** As {@link SequenceModel.predict}, at once. For short work. */
+  predictSync(x: TensorLike, options: PredictOptions = {}): Tensor {
+    const op = this.alive('predictSync')
+    const { data, batch, len, call } = this.#predict(op, x, options)
+    const out = this.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
+    return tensor(
+      out.y,
+      this.#shapeOf(() => [], batch, len, out.y.length),
+    )
+  }
+
+  /** K̄ of a block's SSM: (channels, features, len), two-sided 2·channels. */
+  kernel(block: number, len: number, options: { rate?: number } = {}): Tensor {
+    const op = this.alive('kernel')
+    const rate = options.rate === undefined ? 1 : positive(op, 'rate', options.rate)
+    size(op, 'block', block, 0, 1 << 20)
+    size(op, 'len', len)
+    const data = this.sync('kernel', (handle) => handle.kernel(block, len, rate))
+    const features = this.#description.config.features
+    return tensor(data, [data.length / (features * len), features, len])
+  }
+
+  /** A checked batch as the addon takes it. */
+  #batch(op: string, batch: Batch): BatchInput {
+    if (typeof batch !== 'object' || batch === null)
+      throw fail('ERR_S4_DATA', op, '{ input, target }', String(batch))
+    const { data, batch: rows, len } = this.input(op, batch.input)
+    const { config } = this.#description
+    const pooled = config.pooling !== 'none'
+    const count = pooled ? rows : rows * len
+    if (batch.target === undefined || batch.target === null)
+      throw fail('ERR_S4_DATA', op, 'a target', String(batch.target))
+    let target
+    if (config.loss === 'crossEntropy') {
+      const labels =
+        'shape' in batch.target
+          ? checkTensor(op, 'target', batch.target, pooled ? [1] : [1, 2]).data
+          : batch.target
+      target = integers(op, 'target', labels as ArrayLike<number>)
+      if (target.length !== count) throw fail('ERR_S4_SHAPE', op, `${count} labels`, `${target.length}`)
+    } else {
+      const width = config['output'] as number
+      if (!('shape' in batch.target)) throw fail('ERR_S4_SHAPE', op, 'target as { data, shape }', 'an array')
+      target = shaped(op, 'target', batch.target, pooled ? [rows, width] : [rows, len, width], this.dtype)
+    }
+    let weights
+    if (batch.weights !== undefined) {
+      const w = 'shape' in batch.weights ? checkTensor(op, 'weights', batch.weights).data : batch.weights
+      if (w.length !== count) throw fail('ERR_S4_SHAPE', op, `${count} weights`, `${w.length}`)
+      weights = floats(op, 'weights', w, this.dtype)
+    }
+    return {
+      input: data,
+      target,
+      batch: rows,
+      len,
+      lengths: rowLengths(op, batch.lengths, rows),
+      weights,
+      rate: batch.rate === undefined ? 1 : positive(op, 'rate', batch.rate),
+      algorithm: this.#algorithm,
+    }
+  }
+
+  /** Runs one native call that changes the model; an abort waits for the call under way, at most one update. */
+  async #write<R>(
+    op: string,
+    call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
+    signal?: AbortSignal,
+  ): Promise<R> {
+    return this.read(op, call, signal)
+  }
+
+  /**
+   * Trains; yields an event after every update and after every epoch. The loop is yours: `break` ends training after the update
+   * under way, an AbortSignal ends it with `ERR_S4_ABORTED` within one update. A non-finite loss or gradient is `ERR_S4_NONFINITE`
+   * with step and tensor, and the parameters stay as they were before that update.
+   */
+  async *train(dataset: Dataset, options: TrainOptions): AsyncGenerator<TrainEvent, void, void> {
+    const op = this.alive('train')
+    known(op, options, TRAIN)
+    const { signal, epochs = 1 } = options
+    throwIfAborted(op, signal)
+    size(op, 'epochs', epochs)
+    this.acquire('train')
+    try {
+      const config = trainConfig(op, options)
+      await this.#ready((handle) => handle.trainBegin(config, options.resume ?? false))
+      let count = 0
+      for (let epoch = 0; epoch < epochs; epoch++) {
+        const start = performance.now()
+        let [loss, correct, rows, samples] = [0, 0, 0, 0]
+        let last: StepStats | undefined
+        if (options.carryState) await this.#ready((handle) => handle.resetState())
+        for await (const batch of batches(
+          op,
+          dataset,
+          options.batchSize,
+          options.shuffle ? (options.seed ?? 0) + epoch : undefined,
+        )) {
+          throwIfAborted(op, signal)
+          const input = this.#batch(op, batch)
+          const began = performance.now()
+          last = await this.#write('train', (handle, cancel) => handle.trainStep(input, cancel), signal)
+          const seconds = (performance.now() - began) / 1000
+          count++
+          loss += last.loss * last.rows
+          correct += last.correct
+          rows += last.rows
+          samples += input.batch * input.len
+          yield {
+            type: 'step',
+            epoch,
+            step: last.step,
+            loss: last.loss,
+            gradNorm: last.gradNorm,
+            lr: last.lr,
+            ...(this.#classifies ? { accuracy: last.correct / last.rows } : {}),
+            samplesPerSecond: (input.batch * input.len) / seconds,
+          }
+        }
+        if (last === undefined)
+          throw fail(
+            'ERR_S4_DATA',
+            op,
+            'a dataset with at least one batch',
+            count === 0
+              ? 'none'
+              : 'none left in this epoch: an iterator runs once, pass an array or an iterable',
+          )
+        const validation =
+          options.validation === undefined
+            ? undefined
+            : await this.#evaluate(op, options.validation, options.batchSize, signal)
+        await this.#ready((handle) => handle.observe(validation?.loss ?? loss / rows))
+        if (options.checkpoint !== undefined) {
+          await this.read('train', (handle) => handle.save(options.checkpoint as string, true))
+        }
+        yield {
+          type: 'epoch',
+          epoch,
+          step: last.step,
+          loss: loss / rows,
+          gradNorm: last.gradNorm,
+          lr: last.lr,
+          ...(this.#classifies ? { accuracy: correct / rows } : {}),
+          ...(validation === undefined ? {} : { validation }),
+          samplesPerSecond: samples / ((performance.now() - start) / 1000),
+        }
+      }
+    } finally {
+      this.release()
+    }
+  }
+
+  /** {@link SequenceModel.train} to its end; gives the epochs' events. */
+  async fit(
+    dataset: Dataset,
+    options: TrainOptions & { onEvent?: (event: TrainEvent) => void },
+  ): Promise<TrainEvent[]> {
+    const { onEvent, ...rest } = options
+    const history: TrainEvent[] = []
+    for await (const event of this.train(dataset, rest)) {
+      onEvent?.(event)
+      if (event.type === 'epoch') history.push(event)
+    }
+    return history
+  }
+
+  get #classifies(): boolean {
+    return this.#description.config.loss === 'crossEntropy'
+  }
+
+  /** A short native call of the writer, ordered behind the queue. */
+  async #ready(call: (handle: NativeModel) => void): Promise<void> {
+    native(() => call(this.handle))
+  }
+
+  /** Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. */
+  async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
+    const op = this.alive('accumulate')
+    this.acquire('accumulate')
+    try {
+      const input = this.#batch(op, batch)
+      await this.#ready((handle) => handle.trainBegin(trainConfig(op, {}), true))
+      await this.#write('accumulate', (handle, cancel) => handle.accumulate(input, cancel), options.signal)
+    } finally {
+      this.release()
+    }
+  }
+
+  /** The update after {@link SequenceModel.accumulate}. */
+  async update(): Promise<{ step: number; loss: number; gradNorm: number }> {
+    this.alive('update')
+    this.acquire('update')
+    try {
+      const { step, loss, gradNorm } = await this.#write('update', (handle, cancel) => handle.update(cancel))
+      return { step, loss, gradNorm }
+    } finally {
+      this.release()
+    }
+  }
+
+  /** Swaps the parameters with their running average (training with `ema`); again swaps back. */
+  swapAverage(): void {
+    this.sync('swapAverage', (handle) => handle.swapAverage())
+  }
+
+  async #evaluate(
+    op: string,
+    dataset: Dataset,
+    batchSize: number | undefined,
+    signal?: AbortSignal,
+  ): Promise<Metrics> {
+    const total: Sums = { loss: 0, correct: 0, rows: 0 }
+    for await (const batch of batches(op, dataset, batchSize)) {
+      if (signal?.aborted) throw aborted(op, signal)
+      const input = this.#batch(op, batch)
+      const sums = await this.read('evaluate', (handle, cancel) => handle.evaluate(input, cancel), signal)
+      total.loss += sums.loss
+      total.correct += sums.correct
+      total.rows += sums.rows
+    }
+    if (total.rows === 0) throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', 'none')
+    return {
+      loss: total.loss / total.rows,
+      ...(this.#classifies ? { accuracy: total.correct / total.rows } : {}),
+      rows: total.rows,
+    }
+  }
+
+  /** Loss (and accuracy) over a dataset, with nothing changed. */
+  async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
+    const op = this.alive('evaluate')
+    known(op, options, ['batchSize', 'signal'])
+    throwIfAborted(op, options.signal)
+    return this.#evaluate(op, dataset, options.batchSize, options.signal)
+  }
+
+  /** The same weights as a recurrent network, from zero states. */
+  stream(options: { batch?: number; rate?: number } = {}): Stream {
+    const op = this.alive('stream')
+    known(op, options, ['batch', 'rate'])
+    const batch = size(op, 'batch', options.batch ?? 1, 1, 1 << 24)
+    const rate = options.rate === undefined ? 1 : positive(op, 'rate', options.rate)
+    const id = this.sync('stream', (handle) => handle.streamOpen(batch, rate))
+    const { config } = this.#description
+    const tokens = config.encoder === 'embedding'
+    const width = config.encoder === 'none' ? config.features : config.input
+    const output = native(() => this.handle.outputShape(batch, 1)).at(-1) as number
+    return new Stream(
+      {
+        sync: (verb, call) => this.sync(verb, call),
+        read: (verb, call, signal) => this.read(verb, call, signal),
+        dtype: this.dtype,
+      },
+      id,
+      { batch, input: tokens ? undefined : width, output },
+    )
+  }
+}
+
+function loading(op: string, options: LoadOptions) {
+  known(op, options, ['device', 'dtype', 'threads', 'precision', 'algorithm'])
+  const { algorithm = 'auto', ...host } = options
+  return { algorithm: checkAlgorithm(op, algorithm), host: checkHost(op, host) }
+}
+
+/** Frees the handle when what should fill it fails. */
+async function made<R, M>(handle: NativeModel, work: Promise<R>, make: (result: R) => M): Promise<M> {
+  try {
+    return make(await nativeAsync(() => work))
+  } catch (error) {
+    handle.dispose()
+    throw error
+  }
+}
