@@ -2,13 +2,13 @@
  * S4 and S4D (Gu, Goel, Ré: Efficiently Modeling Long Sequences with Structured State Spaces, arXiv 2111.00396):
  * layers with gradients, deep models, training, checkpoints and streaming inference on long sequences.
  */
-export { S4Layer, type BackwardResult, type ForwardOptions, type ForwardResult, type StepResult } from './api/layer.js';
+export { S4Layer, type BackwardResult, type ForwardOptions, type ForwardResult, type StepResult, } from './api/layer.js';
 export { S4Block, type OfficialConfig } from './api/block.js';
 export { SequenceModel, type LoadOptions, type PredictOptions, type SaveOptions } from './api/model.js';
 export { Stream, type PushOptions } from './api/stream.js';
 export { AdamW } from './api/adamw.js';
 export { constant, plateau, stepDecay, warmup, warmupCosine } from './api/train.js';
-export type { AdamWOptions, EvaluateOptions, Metrics, Schedule, TrainEvent, TrainOptions } from './api/train.js';
+export type { AdamWOptions, EvaluateOptions, Metrics, Schedule, TrainEvent, TrainOptions, } from './api/train.js';
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js';
 export { fftConv, hippo, nplr, type HippoKind } from './api/math.js';
 export { readCsv, readSafetensors, writeSafetensors, type CsvOptions, type FileTensor } from './api/files.js';

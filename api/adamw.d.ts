@@ -1,5 +1,5 @@
-import type { SsmHandle } from './layer.js'
-import type { AdamWOptions } from './train.js'
+import type { SsmHandle } from './layer.js';
+import type { AdamWOptions } from './train.js';
 /**
  * AdamW over the parameters of layers and blocks, for loops of your own.
  *
@@ -8,12 +8,12 @@ import type { AdamWOptions } from './train.js'
  * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
  */
 export declare class AdamW {
-  #private
-  constructor(layers: readonly SsmHandle[], options?: AdamWOptions)
-  /** One update of every layer; `scale` multiplies the learning rates (a schedule's factor). Gives each layer's gradient norm. */
-  step(scale?: number): number[]
-  /** Frees the moments. */
-  dispose(): void
-  /** `using` disposes. */
-  [Symbol.dispose](): void
+    #private;
+    constructor(layers: readonly SsmHandle[], options?: AdamWOptions);
+    /** One update of every layer; `scale` multiplies the learning rates (a schedule's factor). Gives each layer's gradient norm. */
+    step(scale?: number): number[];
+    /** Frees the moments. */
+    dispose(): void;
+    /** `using` disposes. */
+    [Symbol.dispose](): void;
 }

@@ -38,6 +38,9 @@ export interface NativeHandle {
   dispose(): void
 }
 
+/** Sizes of 1 do not tell shapes apart here. */
+const plain = (s: Shape) => s.filter((n) => n !== 1).join()
+
 /** Parameters, counters, disposal and exclusion of a layer, block or model. */
 export abstract class Handle<N extends NativeHandle> {
   /** @internal */
@@ -134,7 +137,6 @@ export abstract class Handle<N extends NativeHandle> {
     if (info === undefined) throw fail('ERR_S4_VALUE', op, 'the name of a parameter', `'${String(name)}'`)
     const t = checkTensor(op, name, value)
     // Official checkpoints write (H) and (H, 1) alike; sizes of 1 do not matter.
-    const plain = (s: Shape) => s.filter((n) => n !== 1).join()
     if (plain(t.shape) !== plain(info.shape)) {
       throw fail('ERR_S4_SHAPE', op, `${name} [${info.shape.join(', ')}]`, `[${t.shape.join(', ')}]`)
     }

@@ -1,126 +1,123 @@
-import type { HostOptions } from '#binding'
-import type { Dtype } from './tensor.js'
+import type { HostOptions } from '#binding';
+import type { Dtype } from './tensor.js';
 /** Where and in which number format a handle computes. */
 export interface DeviceOptions {
-  /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
-  device?: 'cpu' | 'cuda' | 'auto'
-  /** Default `'f32'`; `'f64'` on the CPU only. */
-  dtype?: Dtype
-  /** CPU threads; default all cores. Results are the same bits whatever the number. */
-  threads?: number
-  /** On CUDA: 3×TF32-class, TF32, or bf16 activations. Default `'highest'`. */
-  precision?: 'highest' | 'high' | 'bf16'
+    /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
+    device?: 'cpu' | 'cuda' | 'auto';
+    /** Default `'f32'`; `'f64'` on the CPU only. */
+    dtype?: Dtype;
+    /** CPU threads; default all cores. Results are the same bits whatever the number. */
+    threads?: number;
+    /** On CUDA: 3×TF32-class, TF32, or bf16 activations. Default `'highest'`. */
+    precision?: 'highest' | 'high' | 'bf16';
 }
 /** How a parameter becomes a positive number. */
-export type Transform = 'exp' | 'softplus' | 'relu' | 'sigmoid' | 'none'
+export type Transform = 'exp' | 'softplus' | 'relu' | 'sigmoid' | 'none';
 /** Pointwise nonlinearity. */
-export type Activation = 'identity' | 'gelu' | 'relu' | 'silu' | 'tanh' | 'sigmoid'
+export type Activation = 'identity' | 'gelu' | 'relu' | 'silu' | 'tanh' | 'sigmoid';
 /** `'fft'` is the paper (Cauchy kernel, FFT convolution), `'chunk'` passes states between chunks, `'auto'` picks by shape. */
-export type Algorithm = 'auto' | 'fft' | 'chunk'
+export type Algorithm = 'auto' | 'fft' | 'chunk';
 /** One SSM layer (arXiv 2111.00396). */
 export interface LayerOptions {
-  /** H: input features. */
-  features: number
-  /** N: real size of the state; even. Default 64. */
-  state?: number
-  /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
-  mode?: 's4' | 's4d'
-  /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier in turn). S4D: `legs`, `lin`, `inv`, `real`. Default `'legs'`. */
-  init?: 'legs' | 'legt' | 'fourier' | 'hippo' | 'lin' | 'inv' | 'real'
-  /** Rank of the low-rank part; default 1, or 2 for LegT. */
-  rank?: number
-  /** Independent (A, B); divides `features`, which is the default. */
-  nSsm?: number
-  /** Outputs a feature; SSM output c·H + h. Default 1. */
-  channels?: number
-  /** Two-sided: not causal, has no state. */
-  bidirectional?: boolean
-  /** Smallest step size at initialisation. Default 1e-3. */
-  dtMin?: number
-  /** Largest step size at initialisation. Default 0.1. */
-  dtMax?: number
-  /** One step size a state instead of one a feature. */
-  dtPerState?: boolean
-  /** Discretisation; default bilinear for S4 (the only choice), zero-order hold for S4D. */
-  disc?: 'bilinear' | 'zoh'
-  /** Δ = t(inv_dt). Default `'softplus'`. */
-  dtTransform?: Transform
-  /** Re Λ = −f(A_real). Default `'exp'`. */
-  realTransform?: Transform
-  /** Im Λ = −g(A_imag). Default `'none'`. */
-  imagTransform?: Transform
-  /** Cut the kernel to this length; such a layer has no state. */
-  truncate?: number
-  /** Seed of the initial values. Default 0. */
-  seed?: number
+    /** H: input features. */
+    features: number;
+    /** N: real size of the state; even. Default 64. */
+    state?: number;
+    /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
+    mode?: 's4' | 's4d';
+    /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier in turn). S4D: `legs`, `lin`, `inv`, `real`. Default `'legs'`. */
+    init?: 'legs' | 'legt' | 'fourier' | 'hippo' | 'lin' | 'inv' | 'real';
+    /** Rank of the low-rank part; default 1, or 2 for LegT. */
+    rank?: number;
+    /** Independent (A, B); divides `features`, which is the default. */
+    nSsm?: number;
+    /** Outputs a feature; SSM output c·H + h. Default 1. */
+    channels?: number;
+    /** Two-sided: not causal, has no state. */
+    bidirectional?: boolean;
+    /** Smallest step size at initialisation. Default 1e-3. */
+    dtMin?: number;
+    /** Largest step size at initialisation. Default 0.1. */
+    dtMax?: number;
+    /** One step size a state instead of one a feature. */
+    dtPerState?: boolean;
+    /** Discretisation; default bilinear for S4 (the only choice), zero-order hold for S4D. */
+    disc?: 'bilinear' | 'zoh';
+    /** Δ = t(inv_dt). Default `'softplus'`. */
+    dtTransform?: Transform;
+    /** Re Λ = −f(A_real). Default `'exp'`. */
+    realTransform?: Transform;
+    /** Im Λ = −g(A_imag). Default `'none'`. */
+    imagTransform?: Transform;
+    /** Cut the kernel to this length; such a layer has no state. */
+    truncate?: number;
+    /** Seed of the initial values. Default 0. */
+    seed?: number;
 }
 /** Norm, S4, activation, dropout, linear, GLU, dropout, residual. */
 export interface BlockOptions extends LayerOptions {
-  /** Default `'layer'`. */
-  norm?: 'layer' | 'batch' | 'none'
-  /** Norm before the SSM (default), else after the residual sum. */
-  prenorm?: boolean
-  /** After the SSM. Default `'gelu'` (exact). */
-  activation?: Activation
-  /** The linear gives twice the features, first half · σ(second half). Default true. */
-  glu?: boolean
-  /** After a linear without GLU. Default `'identity'`. */
-  finalActivation?: Activation
-  /** Dropout probability while training. Default 0. */
-  dropout?: number
-  /** One dropout mask for all of time. */
-  tiedDropout?: boolean
-  /** Add the block's input to its output. Default true. */
-  residual?: boolean
+    /** Default `'layer'`. */
+    norm?: 'layer' | 'batch' | 'none';
+    /** Norm before the SSM (default), else after the residual sum. */
+    prenorm?: boolean;
+    /** After the SSM. Default `'gelu'` (exact). */
+    activation?: Activation;
+    /** The linear gives twice the features, first half · σ(second half). Default true. */
+    glu?: boolean;
+    /** After a linear without GLU. Default `'identity'`. */
+    finalActivation?: Activation;
+    /** Dropout probability while training. Default 0. */
+    dropout?: number;
+    /** One dropout mask for all of time. */
+    tiedDropout?: boolean;
+    /** Add the block's input to its output. Default true. */
+    residual?: boolean;
 }
 /** Encoder, blocks, norm, pooling, decoder, loss. */
 export interface ModelOptions extends BlockOptions {
-  /** Values a sample has (unused with an embedding). Default 1. */
-  input?: number
-  /** Values or classes predicted. Default 1. */
-  output?: number
-  /** `'embedding'` takes tokens (batch, len). Default `'linear'`. */
-  encoder?: 'linear' | 'embedding' | 'none'
-  /** Rows of an embedding. */
-  vocabulary?: number
-  /** Blocks. Default 4. */
-  layers?: number
-  /** `'none'` (default) predicts at every step, anything else once a row. */
-  pooling?: 'none' | 'mean' | 'last' | 'first' | 'max' | 'sum'
-  /** A norm after the last block; by default when `prenorm`. */
-  finalNorm?: boolean
-  /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ. Default `'crossEntropy'`. */
-  loss?: 'crossEntropy' | 'mse' | 'mae' | 'huber' | 'gaussian'
-  /** Where Huber turns linear. Default 1. */
-  huberDelta?: number
+    /** Values a sample has (unused with an embedding). Default 1. */
+    input?: number;
+    /** Values or classes predicted. Default 1. */
+    output?: number;
+    /** `'embedding'` takes tokens (batch, len). Default `'linear'`. */
+    encoder?: 'linear' | 'embedding' | 'none';
+    /** Rows of an embedding. */
+    vocabulary?: number;
+    /** Blocks. Default 4. */
+    layers?: number;
+    /** `'none'` (default) predicts at every step, anything else once a row. */
+    pooling?: 'none' | 'mean' | 'last' | 'first' | 'max' | 'sum';
+    /** A norm after the last block; by default when `prenorm`. */
+    finalNorm?: boolean;
+    /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ. Default `'crossEntropy'`. */
+    loss?: 'crossEntropy' | 'mse' | 'mae' | 'huber' | 'gaussian';
+    /** Where Huber turns linear. Default 1. */
+    huberDelta?: number;
 }
 /** Options of {@link S4Layer}. */
 export interface S4LayerOptions extends LayerOptions, DeviceOptions {
-  /** Default of every call. */
-  algorithm?: Algorithm
+    /** Default of every call. */
+    algorithm?: Algorithm;
 }
 /** Options of {@link S4Block}. */
 export interface S4BlockOptions extends BlockOptions, DeviceOptions {
-  /** Default of every call. */
-  algorithm?: Algorithm
+    /** Default of every call. */
+    algorithm?: Algorithm;
 }
 /** Options of {@link SequenceModel.create}. */
 export interface SequenceModelOptions extends ModelOptions, DeviceOptions {
-  /** Default of every call. */
-  algorithm?: Algorithm
+    /** Default of every call. */
+    algorithm?: Algorithm;
 }
 /** Splits what the device needs from the configuration, which the addon checks option by option. */
-export declare function split(
-  op: string,
-  options: unknown,
-): {
-  config: string
-  host: HostOptions
-  algorithm: Algorithm
-}
+export declare function split(op: string, options: unknown): {
+    config: string;
+    host: HostOptions;
+    algorithm: Algorithm;
+};
 /** Checks device options. */
-export declare function checkHost(op: string, host: HostOptions): HostOptions
+export declare function checkHost(op: string, host: HostOptions): HostOptions;
 /** One of several words. */
-export declare function oneOf<T extends string>(op: string, what: string, x: unknown, words: readonly T[]): T
+export declare function oneOf<T extends string>(op: string, what: string, x: unknown, words: readonly T[]): T;
 /** `'auto' | 'fft' | 'chunk'`. */
-export declare function checkAlgorithm(op: string, x: unknown): Algorithm
+export declare function checkAlgorithm(op: string, x: unknown): Algorithm;

@@ -1,138 +1,127 @@
-import type { Dataset } from './dataset.js'
+import type { Dataset } from './dataset.js';
 /** Learning rate over time: a factor on both learning rates; steps are updates. */
-export type Schedule =
-  | {
-      kind: 'constant'
-    }
-  | {
-      kind: 'warmup'
-      warmup: number
-    }
-  | {
-      kind: 'warmupCosine'
-      warmup: number
-      total: number
-      floor?: number
-    }
-  | {
-      kind: 'plateau'
-      factor: number
-      patience: number
-      floor?: number
-    }
-  | {
-      kind: 'step'
-      every: number
-      factor: number
-    }
+export type Schedule = {
+    kind: 'constant';
+} | {
+    kind: 'warmup';
+    warmup: number;
+} | {
+    kind: 'warmupCosine';
+    warmup: number;
+    total: number;
+    floor?: number;
+} | {
+    kind: 'plateau';
+    factor: number;
+    patience: number;
+    floor?: number;
+} | {
+    kind: 'step';
+    every: number;
+    factor: number;
+};
 /** Factor 1. */
-export declare const constant: () => Schedule
+export declare const constant: () => Schedule;
 /** Linear warm-up, then 1. */
-export declare const warmup: (options: { warmup: number }) => Schedule
+export declare const warmup: (options: {
+    warmup: number;
+}) => Schedule;
 /** Linear warm-up, then half a cosine down to `floor` at update `total`. */
-export declare const warmupCosine: (options: { warmup: number; total: number; floor?: number }) => Schedule
+export declare const warmupCosine: (options: {
+    warmup: number;
+    total: number;
+    floor?: number;
+}) => Schedule;
 /** Times `factor` when the epoch's (validation) loss has not fallen for `patience` epochs. */
-export declare const plateau: (options: { factor: number; patience: number; floor?: number }) => Schedule
+export declare const plateau: (options: {
+    factor: number;
+    patience: number;
+    floor?: number;
+}) => Schedule;
 /** Times `factor` every `every` updates. */
-export declare const stepDecay: (options: { every: number; factor: number }) => Schedule
+export declare const stepDecay: (options: {
+    every: number;
+    factor: number;
+}) => Schedule;
 /** AdamW with a group of its own for the SSM's parameters (Δ, Λ, B, P), which do not decay. */
 export interface AdamWOptions {
-  /** Learning rate of the main group. Default 4e-3. */
-  lr?: number
-  /** Learning rate of the SSM group. Default 1e-3. */
-  ssmLr?: number
-  /** Decoupled decay of the main group. Default 0.01. */
-  weightDecay?: number
-  /** Default 0.9. */
-  beta1?: number
-  /** Default 0.999. */
-  beta2?: number
-  /** Default 1e-8. */
-  eps?: number
-  /** Largest global gradient norm. Default none. */
-  clip?: number
+    /** Learning rate of the main group. Default 4e-3. */
+    lr?: number;
+    /** Learning rate of the SSM group. Default 1e-3. */
+    ssmLr?: number;
+    /** Decoupled decay of the main group. Default 0.01. */
+    weightDecay?: number;
+    /** Default 0.9. */
+    beta1?: number;
+    /** Default 0.999. */
+    beta2?: number;
+    /** Default 1e-8. */
+    eps?: number;
+    /** Largest global gradient norm. Default none. */
+    clip?: number;
 }
 /** Options of a training run. */
 export interface TrainOptions extends AdamWOptions {
-  /** Walks over the dataset. Default 1. */
-  epochs?: number
-  /** Collects examples into batches of this size; without it the dataset gives batches. */
-  batchSize?: number
-  /** Default constant. */
-  schedule?: Schedule
-  /** Evaluated after every epoch; a plateau schedule follows it. */
-  validation?: Dataset
-  /** States run on from batch to batch (truncated back-propagation through time); reset at every epoch. */
-  carryState?: boolean
-  /** Decay of a running average of the parameters. Default none. */
-  ema?: number
-  /** Seed of dropout and of shuffling. Default 0. */
-  seed?: number
-  /** A new order of an array of examples every epoch. Default false. */
-  shuffle?: boolean
-  /** A file that is written, whole, after every epoch. */
-  checkpoint?: string
-  /** Go on with the optimiser's state of the last run or of the checkpoint. Default false. */
-  resume?: boolean
-  /** Ends training within one update. */
-  signal?: AbortSignal
+    /** Walks over the dataset. Default 1. */
+    epochs?: number;
+    /** Collects examples into batches of this size; without it the dataset gives batches. */
+    batchSize?: number;
+    /** Default constant. */
+    schedule?: Schedule;
+    /** Evaluated after every epoch; a plateau schedule follows it. */
+    validation?: Dataset;
+    /** States run on from batch to batch (truncated back-propagation through time); reset at every epoch. */
+    carryState?: boolean;
+    /** Decay of a running average of the parameters. Default none. */
+    ema?: number;
+    /** Seed of dropout and of shuffling. Default 0. */
+    seed?: number;
+    /** A new order of an array of examples every epoch. Default false. */
+    shuffle?: boolean;
+    /** A file that is written, whole, after every epoch. */
+    checkpoint?: string;
+    /** Go on with the optimiser's state of the last run or of the checkpoint. Default false. */
+    resume?: boolean;
+    /** Ends training within one update. */
+    signal?: AbortSignal;
 }
 /** @internal Names of {@link TrainOptions}. */
-export declare const TRAIN: readonly [
-  'lr',
-  'ssmLr',
-  'weightDecay',
-  'beta1',
-  'beta2',
-  'eps',
-  'clip',
-  'epochs',
-  'batchSize',
-  'schedule',
-  'validation',
-  'carryState',
-  'ema',
-  'seed',
-  'shuffle',
-  'checkpoint',
-  'resume',
-  'signal',
-]
+export declare const TRAIN: readonly ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip', 'epochs', 'batchSize', 'schedule', 'validation', 'carryState', 'ema', 'seed', 'shuffle', 'checkpoint', 'resume', 'signal'];
 /** @internal The addon's JSON. */
-export declare function trainConfig(op: string, options: TrainOptions): string
+export declare function trainConfig(op: string, options: TrainOptions): string;
 /** After every update (`step`) and every epoch (`epoch`: means over it). */
 export interface TrainEvent {
-  type: 'step' | 'epoch'
-  /** From 0. */
-  epoch: number
-  /** Updates so far, over all runs. */
-  step: number
-  /** Before the update. */
-  loss: number
-  /** Global norm before clipping. */
-  gradNorm: number
-  /** Of the main group. */
-  lr: number
-  /** With cross-entropy. */
-  accuracy?: number
-  /** With `validation`, at the end of an epoch. */
-  validation?: Metrics
-  /** Rows × length a second. */
-  samplesPerSecond: number
+    type: 'step' | 'epoch';
+    /** From 0. */
+    epoch: number;
+    /** Updates so far, over all runs. */
+    step: number;
+    /** Before the update. */
+    loss: number;
+    /** Global norm before clipping. */
+    gradNorm: number;
+    /** Of the main group. */
+    lr: number;
+    /** With cross-entropy. */
+    accuracy?: number;
+    /** With `validation`, at the end of an epoch. */
+    validation?: Metrics;
+    /** Rows × length a second. */
+    samplesPerSecond: number;
 }
 /** What an evaluation gives. */
 export interface Metrics {
-  /** Mean over rows. */
-  loss: number
-  /** With cross-entropy. */
-  accuracy?: number
-  /** Rows counted. */
-  rows: number
+    /** Mean over rows. */
+    loss: number;
+    /** With cross-entropy. */
+    accuracy?: number;
+    /** Rows counted. */
+    rows: number;
 }
 /** How an evaluation runs. */
 export interface EvaluateOptions {
-  /** Collects examples into batches. */
-  batchSize?: number
-  /** Ends it within one batch. */
-  signal?: AbortSignal
+    /** Collects examples into batches. */
+    batchSize?: number;
+    /** Ends it within one batch. */
+    signal?: AbortSignal;
 }
