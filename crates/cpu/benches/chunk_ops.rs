@@ -1,0 +1,189 @@
+//! The SSM on a whole sequence: ns an element, forward and forward + backward, constants made anew each time.
+//!
+//! `cargo bench -p s4-cpu --bench chunk_ops -- [chunk] [fft] [--s4d] [--rows N] [--max LOG2]`
+//! prints one line a length with the rate of this machine's own matrix product from the same run, so that
+//! lines of two machines can be compared. Two algorithms named: also their crossover.
+#![allow(clippy::print_stdout)]
+
+use s4_backend::{
+    Algorithm, DenseOps, Disc, LinearShape, Memory, Mode, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec,
+    Transform, random::Rng,
+};
+use s4_cpu::Cpu;
+use std::time::Instant;
+
+fn normals(rng: &mut Rng, n: usize) -> Vec<f32> {
+    (0..n).map(|_| rng.normal() as f32).collect()
+}
+
+/// Median of some runs, in seconds.
+fn median(mut run: impl FnMut()) -> f64 {
+    run();
+    let mut times: Vec<f64> = Vec::new();
+    let begin = Instant::now();
+    while times.len() < 5 || (times.len() < 25 && begin.elapsed().as_secs_f64() < 1.0) {
+        let start = Instant::now();
+        run();
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// GFLOP/s of a large product.
+fn sgemm(be: &Cpu<f32>) -> f64 {
+    let n = 768;
+    let shape = LinearShape { batch: 4, inputs: n, outputs: n, len: n };
+    let mut rng = Rng::new(1, 0);
+    let (x, w) = (normals(&mut rng, 4 * n * n), normals(&mut rng, n * n));
+    let (mut y, mut ws) = (vec![0.0; 4 * n * n], be.workspace());
+    let time = median(|| be.linear_forward(&mut y, &x, &w, None, &shape, &mut ws).expect("linear"));
+    8.0 * (n as f64).powi(3) / time / 1e9
+}
+
+struct Layer {
+    spec: SsmSpec,
+    inv_dt: Vec<f32>,
+    a_real: Vec<f32>,
+    a_imag: Vec<f32>,
+    b: Vec<f32>,
+    c: Vec<f32>,
+    p: Vec<f32>,
+    d: Vec<f32>,
+}
+
+impl Layer {
+    fn new(heads: usize, state: usize, s4d: bool) -> Self {
+        let spec = SsmSpec {
+            mode: if s4d { Mode::S4d } else { Mode::S4 },
+            heads,
+            state,
+            n_ssm: 1,
+            rank: usize::from(!s4d),
+            channels: 1,
+            bidirectional: false,
+            dt_per_state: false,
+            disc: if s4d { Disc::Zoh } else { Disc::Bilinear },
+            dt_transform: Transform::Exp,
+            real_transform: Transform::Exp,
+            imag_transform: Transform::None,
+            truncate: None,
+        };
+        let mut rng = Rng::new(2, 0);
+        let pairs = spec.pairs();
+        Layer {
+            spec,
+            inv_dt: (0..heads).map(|h| (1e-3 * 100f64.powf(h as f64 / heads as f64)).ln() as f32).collect(),
+            a_real: vec![0.5f32.ln(); pairs],
+            a_imag: (0..pairs).map(|n| 3.0 * n as f32 + 1.0).collect(),
+            b: normals(&mut rng, spec.b_len()),
+            c: normals(&mut rng, spec.c_len()),
+            p: normals(&mut rng, spec.p_len()),
+            d: normals(&mut rng, spec.d_len()),
+        }
+    }
+
+    fn params(&self) -> SsmParams<'_, Cpu<f32>> {
+        SsmParams {
+            inv_dt: &self.inv_dt,
+            a_real: &self.a_real,
+            a_imag: &self.a_imag,
+            b: &self.b,
+            c: &self.c,
+            p: &self.p,
+            d: &self.d,
+        }
+    }
+
+    /// Seconds of (forward without saving, forward + backward).
+    fn time(&self, be: &Cpu<f32>, batch: usize, len: usize, algorithm: Algorithm) -> (f64, f64) {
+        let spec = self.spec;
+        let size = batch * len * spec.heads;
+        let mut rng = Rng::new(3, 0);
+        let (u, dy) = (normals(&mut rng, size), normals(&mut rng, size));
+        let (mut y, mut du) = (vec![0.0; size], vec![0.0; size]);
+        let mut call = SsmCall { spec, batch, len, rate: 1.0, algorithm, version: 0 };
+        let mut saved = vec![0.0; be.ssm_saved_len(&call)];
+        let (mut plan, mut ws) = (be.ssm_plan(&spec).expect("plan"), be.workspace());
+        let mut g = Layer::new(spec.heads, spec.state, spec.mode == Mode::S4d);
+        let mut forward = 0.0;
+        let mut whole = 0.0;
+        for training in [false, true] {
+            let time = median(|| {
+                call.version += 1;
+                let keep = training.then_some(&mut saved[..]);
+                let params = self.params();
+                be.ssm_forward(&mut y, None, keep, &u, None, None, &params, &call, &mut plan, &mut ws)
+                    .expect("forward");
+                if training {
+                    let grads: SsmGrads<'_, Cpu<f32>> = SsmGrads {
+                        inv_dt: &mut g.inv_dt,
+                        a_real: &mut g.a_real,
+                        a_imag: &mut g.a_imag,
+                        b: &mut g.b,
+                        c: &mut g.c,
+                        p: &mut g.p,
+                        d: &mut g.d,
+                    };
+                    be.ssm_backward(
+                        Some(&mut du),
+                        None,
+                        grads,
+                        &dy,
+                        None,
+                        &u,
+                        None,
+                        &saved,
+                        None,
+                        &params,
+                        &call,
+                        &mut plan,
+                        &mut ws,
+                    )
+                    .expect("backward");
+                }
+            });
+            *(if training { &mut whole } else { &mut forward }) = time;
+        }
+        (forward, whole)
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |name: &str| args.iter().any(|a| a == name);
+    let number = |name: &str, default: usize| {
+        let at = args.iter().position(|a| a == name);
+        at.and_then(|i| args.get(i + 1)?.parse().ok()).unwrap_or(default)
+    };
+    let mut algorithms = Vec::new();
+    if has("chunk") || !has("fft") {
+        algorithms.push(("chunk", Algorithm::Chunk));
+    }
+    if has("fft") {
+        algorithms.push(("fft", Algorithm::Fft));
+    }
+    let be = Cpu::<f32>::new(0).expect("threads");
+    let (heads, state) = (number("--heads", 64), number("--state", 64));
+    let layer = Layer::new(heads, state, has("--s4d"));
+    println!(
+        "{} threads, {}, product {:.0} GFLOP/s; {heads} heads, N = {state}; ns an element",
+        be.threads(),
+        be.level().as_str(),
+        sgemm(&be)
+    );
+    for log2 in [10, 12, 14, 16, 20] {
+        if log2 > number("--max", 20) {
+            break;
+        }
+        let len = 1usize << log2;
+        let rows = number("--rows", (1usize << 22) / heads / len).max(1);
+        let mut line = format!("L 2^{log2:<2} rows {rows:<4}");
+        for (name, algorithm) in &algorithms {
+            let (forward, whole) = layer.time(&be, rows, len, *algorithm);
+            let per = 1e9 / (rows * len * heads) as f64;
+            line += &format!("  {name}: {:6.2} forward {:6.2} both", forward * per, whole * per);
+        }
+        println!("{line}  (product {:.0})", sgemm(&be));
+    }
+}
