@@ -3,14 +3,12 @@
 use super::{
     constants::Dims,
     discrete::Discrete,
-    forward::{Terms, advance},
+    forward::{Terms, turn},
     states::{self, Direct},
     tasks::{Cut, Lengths, gather, scatter},
+    tile::{Part, Product, outer, product, scan},
 };
-use crate::{
-    Level,
-    gemm::{Mat, MatMut, gemm},
-};
+use crate::Level;
 use s4_backend::Scalar;
 use std::ops::Range;
 
@@ -111,8 +109,11 @@ impl<T: Scalar> BackwardPass<'_, T> {
         let (dx, rest) = rest.split_at_mut(area);
         let (dy, ds) = rest.split_at_mut(area * d.channels);
         let (wide, width) = (d.channels * chunk, d.inputs());
-        let (zero, one) = (T::zero(), T::one());
+        let zero = T::zero();
         let own = wide * width;
+        let (from_x, from_state) = phi.split_at(d.from_state());
+        let (toep, v) = from_x.split_at(wide * chunk);
+        let (w, q) = from_state.split_at(wide * state);
         let blocks = cut.chunks.div_ceil(cut.block);
         // ds holds the gradient of the state entering chunk c0 + i in its i-th part.
         ds[..count * state].fill(zero);
@@ -134,72 +135,86 @@ impl<T: Scalar> BackwardPass<'_, T> {
             }
             // ds = dy W, all chunks at once; then ds += ds′ Q, from the last to the first.
             if self.terms.output {
-                gemm(
-                    [m, state, wide],
-                    one,
-                    Mat::rows(dy, wide),
-                    Mat::rows(&phi[chunk..], width),
-                    zero,
-                    MatMut::rows(&mut ds[..m * state], state),
-                );
+                let p = Product {
+                    size: [m, state, wide],
+                    a: dy,
+                    lda: wide,
+                    b: w,
+                    ldb: state,
+                    c: &mut ds[..m * state],
+                    ldc: state,
+                    onto: false,
+                    part: Part::Full,
+                };
+                product(self.level, p);
             } else {
                 ds[..m * state].fill(zero);
             }
             self.inject(head, &rows, du, ds, c0, chunks, first, saved, direct, a, scratch64);
             first = false;
-            for c in (0..chunks).rev() {
-                let (before, after) = ds.split_at_mut((c + 1) * count * state);
-                let (before, after) = (&mut before[c * count * state..], &after[..count * state]);
-                advance(self.level, d, before, after, &phi[own + chunk..], width);
+            if d.rank == 0 {
+                for c in (0..chunks).rev() {
+                    let (before, after) = ds.split_at_mut((c + 1) * count * state);
+                    let before = &mut before[c * count * state..];
+                    turn(self.level, before, &after[..count * state], q, state);
+                }
+            } else {
+                scan(self.level, ds, q, [chunks, count, state], true);
             }
             let after = &ds[count * state..][..m * state];
             let s = &saved[c0 * count * state..][..m * state];
             if !du.is_empty() && (self.terms.direct || self.terms.input) {
-                if self.terms.direct {
-                    gemm(
-                        [m, chunk, wide],
-                        one,
-                        Mat::rows(dy, wide),
-                        Mat::rows(phi, width),
-                        zero,
-                        MatMut::rows(dx, chunk),
-                    );
+                for channel in 0..if self.terms.direct { d.channels } else { 0 } {
+                    let p = Product {
+                        size: [m, chunk, chunk],
+                        a: &dy[channel * chunk..],
+                        lda: wide,
+                        b: &toep[channel * chunk * chunk..],
+                        ldb: chunk,
+                        c: dx,
+                        ldc: chunk,
+                        onto: channel > 0,
+                        part: Part::Lower,
+                    };
+                    product(self.level, p);
                 }
                 if self.terms.input {
-                    gemm(
-                        [m, chunk, state],
-                        one,
-                        Mat::rows(after, state),
-                        Mat::rows(&phi[own..], width),
-                        if self.terms.direct { one } else { zero },
-                        MatMut::rows(dx, chunk),
-                    );
+                    let p = Product {
+                        size: [m, chunk, state],
+                        a: after,
+                        lda: state,
+                        b: v,
+                        ldb: chunk,
+                        c: dx,
+                        ldc: chunk,
+                        onto: self.terms.direct,
+                        part: Part::Full,
+                    };
+                    product(self.level, p);
                 }
                 for (i, dx) in dx[..m * chunk].chunks_exact(chunk).enumerate() {
                     let length = self.lengths.of(rows.start + i % count);
                     scatter(du[i % count], dx, length, c0 + i / count, self.reversed, true);
                 }
             }
-            let mut product = |[rows, columns]: [usize; 2], to: usize, left: &[T], right: &[T]| {
-                gemm(
-                    [rows, columns, m],
-                    one,
-                    Mat::cols(left, rows),
-                    Mat::rows(right, columns),
-                    one,
-                    MatMut::rows(&mut dphi[to..], width),
-                );
-            };
-            if self.terms.direct {
-                product([wide, chunk], 0, dy, x);
-            }
-            if self.terms.output {
-                product([wide, state], chunk, dy, s);
+            let level = self.level;
+            for channel in 0..d.channels {
+                let dy = (&dy[channel * chunk..], wide);
+                let rows = channel * chunk * width;
+                if self.terms.direct {
+                    outer(level, [chunk, chunk, m], dy, (x, chunk), (&mut dphi[rows..], width), true);
+                }
+                if self.terms.output {
+                    let dw = (&mut dphi[rows + chunk..], width);
+                    outer(level, [chunk, state, m], dy, (s, state), dw, false);
+                }
             }
             if self.terms.input {
-                product([state, chunk], own, after, x);
+                let dv = (&mut dphi[own..], width);
+                outer(level, [state, chunk, m], (after, state), (x, chunk), dv, false);
             }
-            product([state, state], own + chunk, after, s);
+            let dq = (&mut dphi[own + chunk..], width);
+            outer(level, [state, state, m], (after, state), (s, state), dq, false);
         }
         for (ds0, ds) in dstate0.iter_mut().zip(ds.chunks_exact(state)) {
             for (to, ds) in ds0.iter_mut().zip(ds) {

@@ -30,7 +30,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// 2Re Σ a x over half-stored pairs.
 #[inline(always)]
-fn pair_dot(a: &[f64], x: &[f64]) -> f64 {
+pub(crate) fn pair_dot(a: &[f64], x: &[f64]) -> f64 {
     let h = x.len() / 2;
     2.0 * (dot(&a[..h], &x[..h]) - dot(&a[h..], &x[h..]))
 }

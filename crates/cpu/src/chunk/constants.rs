@@ -57,6 +57,15 @@ impl Dims {
     pub(crate) fn outputs(&self) -> usize {
         self.channels * self.chunk + self.state
     }
+    /// Where [Vᵀ; Qᵀ] begins in Φᵀ as it is stored: one (inputs, T) block [Toepᵀ; Wᵀ] for each channel, then
+    /// the (inputs, N) block.
+    pub(crate) fn to_state(&self) -> usize {
+        self.channels * self.inputs() * self.chunk
+    }
+    /// Where [W; Q] begins in Φ as it is stored: the (outputs, T) block [Toep; V], then the (outputs, N) block.
+    pub(crate) fn from_state(&self) -> usize {
+        self.outputs() * self.chunk
+    }
     /// Elements of Φ.
     pub(crate) fn phi(&self) -> usize {
         self.inputs() * self.outputs()
@@ -79,15 +88,20 @@ pub(crate) struct Chains<'a> {
     pub(crate) m: &'a mut [f64],
     /// (kernel channels, T + 1, N): C Ā^k.
     pub(crate) w: &'a mut [f64],
-    /// (N, N)
+    /// (N, N): Qᵀ.
     pub(crate) q: &'a mut [f64],
+    /// (kernel channels, T): K̄.
+    pub(crate) k: &'a mut [f64],
 }
 
 impl<'a> Chains<'a> {
     /// Elements of scratch that [`Chains::new`] cuts up.
     pub(crate) fn len(d: &Dims) -> usize {
         let line = d.chunk * d.state;
-        line * (1 + 2 * d.rank) + (line + d.state) * (1 + d.kernel_channels()) + d.state * d.state
+        line * (1 + 2 * d.rank)
+            + (line + d.state) * (1 + d.kernel_channels())
+            + d.state * d.state
+            + d.kernel_channels() * d.chunk
     }
 
     pub(crate) fn new(scratch: &'a mut [f64], d: &Dims) -> Self {
@@ -97,7 +111,8 @@ impl<'a> Chains<'a> {
         let (power, rest) = rest.split_at_mut(line + d.state);
         let (m, rest) = rest.split_at_mut(d.rank * line);
         let (w, rest) = rest.split_at_mut(d.kernel_channels() * (line + d.state));
-        Chains { x, u, power, m, w, q: &mut rest[..d.state * d.state] }
+        let (q, rest) = rest.split_at_mut(d.state * d.state);
+        Chains { x, u, power, m, w, q, k: &mut rest[..d.kernel_channels() * d.chunk] }
     }
 
     /// T steps of the recurrence and of its transpose.
@@ -111,6 +126,11 @@ impl<'a> Chains<'a> {
         }
         for (chain, c) in self.w.chunks_exact_mut((chunk + 1) * state).zip(a.c.chunks_exact(state)) {
             chain_of(chain, c, &a.d0, &a.v, &a.u);
+        }
+        for (k, c) in self.k.chunks_exact_mut(chunk).zip(a.c.chunks_exact(state)) {
+            for (k, x) in k.iter_mut().zip(self.x.chunks_exact(state)) {
+                *k = chain::pair_dot(c, x);
+            }
         }
         self.power[..h].fill(1.0);
         self.power[h..state].fill(0.0);
@@ -129,26 +149,20 @@ impl<'a> Chains<'a> {
         }
     }
 
-    /// Q = D₀^T + Σ (Ā^j u_r)(v_r* D₀^{T−1−j}).
+    /// Qᵀ, from Q = D₀^T + Σ (Ā^j u_r)(v_r* D₀^{T−1−j}).
     pub(crate) fn product(&mut self, d: &Dims) {
         let (state, h, depth) = (d.state, d.state / 2, d.rank * d.chunk);
         self.q.fill(0.0);
         let power = &self.power[d.chunk * state..];
         for n in 0..h {
             self.q[n * state + n] = power[n];
-            self.q[n * state + n + h] = -power[n + h];
-            self.q[(n + h) * state + n] = power[n + h];
+            self.q[(n + h) * state + n] = -power[n + h];
+            self.q[n * state + n + h] = power[n + h];
             self.q[(n + h) * state + n + h] = power[n];
         }
         if depth > 0 {
-            gemm(
-                [state, state, depth],
-                1.0,
-                Mat::cols(self.u, state),
-                Mat::rows(self.m, state),
-                1.0,
-                MatMut::rows(self.q, state),
-            );
+            let (m, u) = (Mat::cols(self.m, state), Mat::rows(self.u, state));
+            gemm([state, state, depth], 1.0, m, u, 1.0, MatMut::rows(self.q, state));
         }
     }
 }
@@ -185,18 +199,7 @@ impl HeadState {
     }
 }
 
-/// K̄_k = C Ā^k B̄ = 2Re Σ c x_k.
-#[inline(always)]
-fn kernel_at(c: &[f64], x: &[f64]) -> f64 {
-    let h = x.len() / 2;
-    let mut sum = 0.0;
-    for n in 0..h {
-        sum += c[n] * x[n] - c[n + h] * x[n + h];
-    }
-    2.0 * sum
-}
-
-/// Φᵀ of every pass of one head: `phi_t` (passes, inputs, outputs), rows [j | n], columns [t of each channel | n′].
+/// Φᵀ of every pass of one head, in the order of [`Dims::to_state`].
 pub(crate) fn head_constants<T: Scalar>(
     level: crate::Level,
     phi_t: &mut [T],
@@ -206,7 +209,6 @@ pub(crate) fn head_constants<T: Scalar>(
     d: &Dims,
     scratch: &mut [f64],
 ) {
-    let (chunk, state, h) = (d.chunk, d.state, d.state / 2);
     discretize(&mut at.discrete, head, spec);
     let mut chains = Chains::new(scratch, d);
     level.run(
@@ -214,47 +216,73 @@ pub(crate) fn head_constants<T: Scalar>(
         || chains.run(&at.discrete, d),
     );
     chains.product(d);
-    let width = d.outputs();
-    let own = d.channels * chunk;
-    for (pass, phi_t) in phi_t.chunks_exact_mut(d.phi()).enumerate() {
-        for channel in 0..d.channels {
-            let kc = pass * d.channels + channel;
-            let c = &at.discrete.c[kc * state..][..state];
-            let w = &chains.w[kc * (chunk + 1) * state..];
-            let columns = channel * chunk;
-            // Toep, column by column of K̄; the diagonal of a causal pass carries D.
-            for k in 0..chunk - pass {
-                let mut value = kernel_at(c, &chains.x[k * state..][..state]);
-                if pass == 0 && k == 0 {
-                    value += at.d[channel];
-                }
-                let value = T::from_f64(value);
-                for j in 0..chunk - k - pass {
-                    phi_t[j * width + columns + j + k + pass] = value;
-                }
+    level.run(
+        #[inline(always)]
+        || {
+            for (pass, phi_t) in phi_t.chunks_exact_mut(d.phi()).enumerate() {
+                write(phi_t, &mut chains, &at.d, pass, d);
             }
-            for j in 0..chunk {
-                phi_t[j * width + columns..][..(j + pass).min(chunk)].fill(T::zero());
+        },
+    );
+}
+
+/// Rounds the chains to Φᵀ of one pass.
+#[inline(always)]
+fn write<T: Scalar>(phi_t: &mut [T], chains: &mut Chains<'_>, skip: &[f64], pass: usize, d: &Dims) {
+    let (chunk, state, h) = (d.chunk, d.state, d.state / 2);
+    let (to_y, to_state) = phi_t.split_at_mut(d.to_state());
+    for (channel, to_y) in to_y.chunks_exact_mut(d.inputs() * chunk).enumerate() {
+        let kc = pass * d.channels + channel;
+        let (toep_t, w_t) = to_y.split_at_mut(chunk * chunk);
+        let kernel = &mut chains.k[kc * chunk..][..chunk];
+        // The diagonal of a causal pass carries D.
+        if pass == 0 {
+            kernel[0] += skip[channel];
+        }
+        for (j, row) in toep_t.chunks_exact_mut(chunk).enumerate() {
+            let (zero, row) = row.split_at_mut((j + pass).min(chunk));
+            zero.fill(T::zero());
+            for (to, k) in row.iter_mut().zip(kernel.iter()) {
+                *to = T::from_f64(*k);
             }
+        }
+        let w = &chains.w[(kc * (chunk + 1) + 1 - pass) * state..][..chunk * state];
+        for n in 0..h {
             for t in 0..chunk {
-                let w = &w[(t + 1 - pass) * state..][..state];
-                for n in 0..h {
-                    phi_t[(chunk + n) * width + columns + t] = T::from_f64(2.0 * w[n]);
-                    phi_t[(chunk + n + h) * width + columns + t] = T::from_f64(-2.0 * w[n + h]);
-                }
-            }
-        }
-        for j in 0..chunk {
-            let x = &chains.x[(chunk - 1 - j) * state..][..state];
-            for (to, &x) in phi_t[j * width + own..][..state].iter_mut().zip(x) {
-                *to = T::from_f64(x);
-            }
-        }
-        for n in 0..state {
-            let row = &mut phi_t[(chunk + n) * width + own..][..state];
-            for (n2, to) in row.iter_mut().enumerate() {
-                *to = T::from_f64(chains.q[n2 * state + n]);
+                w_t[n * chunk + t] = T::from_f64(2.0 * w[t * state + n]);
+                w_t[(n + h) * chunk + t] = T::from_f64(-2.0 * w[t * state + n + h]);
             }
         }
     }
+    let (v_t, q_t) = to_state.split_at_mut(chunk * state);
+    for (j, row) in v_t.chunks_exact_mut(state).enumerate() {
+        for (to, x) in row.iter_mut().zip(&chains.x[(chunk - 1 - j) * state..]) {
+            *to = T::from_f64(*x);
+        }
+    }
+    for (to, q) in q_t.iter_mut().zip(chains.q.iter()) {
+        *to = T::from_f64(*q);
+    }
+}
+
+/// Φ in the order of [`Dims::from_state`], from Φᵀ.
+pub(crate) fn transpose<T: Scalar>(phi: &mut [T], phi_t: &[T], d: &Dims) {
+    let (chunk, state) = (d.chunk, d.state);
+    let (to_y, to_state) = phi_t.split_at(d.to_state());
+    let (from_x, from_state) = phi.split_at_mut(d.from_state());
+    let mut turn = |from: &[T], first: usize, rows: usize| {
+        let (x, s) = from.split_at(chunk * rows);
+        for o in 0..rows {
+            for (j, to) in from_x[(first + o) * chunk..][..chunk].iter_mut().enumerate() {
+                *to = x[j * rows + o];
+            }
+            for (n, to) in from_state[(first + o) * state..][..state].iter_mut().enumerate() {
+                *to = s[n * rows + o];
+            }
+        }
+    };
+    for (channel, block) in to_y.chunks_exact(d.inputs() * chunk).enumerate() {
+        turn(block, channel * chunk, chunk);
+    }
+    turn(to_state, d.channels * chunk, state);
 }

@@ -5,11 +5,9 @@ use super::{
     discrete::Discrete,
     states,
     tasks::{Cut, Lengths, gather, scatter},
+    tile::{Part, Product, product, scan},
 };
-use crate::{
-    Level,
-    gemm::{Mat, MatMut, gemm},
-};
+use crate::Level;
 use s4_backend::Scalar;
 use std::ops::Range;
 
@@ -115,9 +113,9 @@ impl<T: Scalar> ForwardPass<'_, T> {
         let count = rows.len();
         let (x, rest) = scratch.split_at_mut(cut.rows * cut.block * chunk);
         let (out, s) = rest.split_at_mut(cut.rows * cut.block * chunk);
-        let width = d.outputs();
-        let own = d.channels * chunk;
-        let (zero, one) = (T::zero(), T::one());
+        let zero = T::zero();
+        let (to_y, to_state) = phi_t.split_at(d.to_state());
+        let (v_t, q_t) = to_state.split_at(chunk * state);
         for (r, s) in s[..count * state].chunks_exact_mut(state).enumerate() {
             match self.state0 {
                 Some(state0) => {
@@ -139,21 +137,28 @@ impl<T: Scalar> ForwardPass<'_, T> {
             // s′ = x Vᵀ, all chunks at once; then s′ += s Qᵀ, one after the other.
             let next = &mut s[count * state..][..m * state];
             if self.terms.input {
-                gemm(
-                    [m, state, chunk],
-                    one,
-                    Mat::rows(x, chunk),
-                    Mat::rows(&phi_t[own..], width),
-                    zero,
-                    MatMut::rows(next, state),
-                );
+                let p = Product {
+                    size: [m, state, chunk],
+                    a: x,
+                    lda: chunk,
+                    b: v_t,
+                    ldb: state,
+                    c: next,
+                    ldc: state,
+                    onto: false,
+                    part: Part::Full,
+                };
+                product(self.level, p);
             } else {
                 next.fill(zero);
             }
-            for c in 0..chunks {
-                let (before, after) = s.split_at_mut((c + 1) * count * state);
-                let (before, after) = (&before[c * count * state..], &mut after[..count * state]);
-                advance(self.level, d, after, before, &phi_t[chunk * width + own..], width);
+            if d.rank == 0 {
+                for c in 0..chunks {
+                    let (before, after) = s.split_at_mut((c + 1) * count * state);
+                    turn(self.level, &mut after[..count * state], &before[c * count * state..], q_t, state);
+                }
+            } else {
+                scan(self.level, s, q_t, [chunks, count, state], false);
             }
             if let Some(saved) = saved.as_mut() {
                 saved[c0 * count * state..][..m * state].copy_from_slice(&s[..m * state]);
@@ -172,26 +177,35 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 }
             }
             for channel in 0..if y.is_empty() { 0 } else { d.channels } {
-                let columns = channel * chunk;
+                let (toep_t, w_t) =
+                    to_y[channel * d.inputs() * chunk..][..d.inputs() * chunk].split_at(chunk * chunk);
                 if self.terms.direct {
-                    gemm(
-                        [m, chunk, chunk],
-                        one,
-                        Mat::rows(x, chunk),
-                        Mat::rows(&phi_t[columns..], width),
-                        zero,
-                        MatMut::rows(out, chunk),
-                    );
+                    let p = Product {
+                        size: [m, chunk, chunk],
+                        a: x,
+                        lda: chunk,
+                        b: toep_t,
+                        ldb: chunk,
+                        c: out,
+                        ldc: chunk,
+                        onto: false,
+                        part: Part::Upper,
+                    };
+                    product(self.level, p);
                 }
                 if self.terms.output {
-                    gemm(
-                        [m, chunk, state],
-                        one,
-                        Mat::rows(s, state),
-                        Mat::rows(&phi_t[chunk * width + columns..], width),
-                        if self.terms.direct { one } else { zero },
-                        MatMut::rows(out, chunk),
-                    );
+                    let p = Product {
+                        size: [m, chunk, state],
+                        a: s,
+                        lda: state,
+                        b: w_t,
+                        ldb: chunk,
+                        c: out,
+                        ldc: chunk,
+                        onto: self.terms.direct,
+                        part: Part::Full,
+                    };
+                    product(self.level, p);
                 }
                 for (i, out) in out[..m * chunk].chunks_exact(chunk).enumerate() {
                     let r = i % count;
@@ -210,26 +224,18 @@ impl<T: Scalar> ForwardPass<'_, T> {
     }
 }
 
-/// next ← next + prev·M for rows of N, where M (N, N) is Qᵀ forward and Q backward; block diagonal for S4D.
-pub(crate) fn advance<T: Scalar>(level: Level, d: &Dims, next: &mut [T], prev: &[T], m: &[T], width: usize) {
-    let (state, h) = (d.state, d.state / 2);
+/// next += prev·M for rows of N where M (N, N), Qᵀ forward and Q backward, is that of S4D: elementwise complex.
+pub(crate) fn turn<T: Scalar>(level: Level, next: &mut [T], prev: &[T], m: &[T], state: usize) {
+    let h = state / 2;
     level.run(
         #[inline(always)]
         || {
             for (next, prev) in next.chunks_exact_mut(state).zip(prev.chunks_exact(state)) {
-                if d.rank == 0 {
-                    let ((next_re, next_im), (re, im)) = (next.split_at_mut(h), prev.split_at(h));
-                    for n in 0..h {
-                        let (top, bottom) = (&m[n * width..], &m[(n + h) * width..]);
-                        next_re[n] += re[n] * top[n] + im[n] * bottom[n];
-                        next_im[n] += re[n] * top[n + h] + im[n] * bottom[n + h];
-                    }
-                } else {
-                    for (n, &p) in prev.iter().enumerate() {
-                        for (next, &m) in next.iter_mut().zip(&m[n * width..][..state]) {
-                            *next += p * m;
-                        }
-                    }
+                let ((next_re, next_im), (re, im)) = (next.split_at_mut(h), prev.split_at(h));
+                for n in 0..h {
+                    let (q_re, q_im) = (m[n * state + n], m[n * state + n + h]);
+                    next_re[n] += re[n] * q_re - im[n] * q_im;
+                    next_im[n] += re[n] * q_im + im[n] * q_re;
                 }
             }
         },

@@ -12,6 +12,7 @@ mod forward;
 mod pass;
 mod states;
 mod tasks;
+mod tile;
 
 pub(crate) use forward::Terms;
 pub(crate) use pass::{CHUNK, ChunkPlan, Sizes};

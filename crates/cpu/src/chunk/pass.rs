@@ -2,7 +2,7 @@
 
 use super::{
     backward::{BackwardJob, BackwardPass},
-    constants::{Chains, Dims, HeadState, head_constants},
+    constants::{Chains, Dims, HeadState, head_constants, transpose},
     constants_backward::{self, head_constants_backward},
     forward::{ForwardJob, ForwardPass, Terms},
     states::Direct,
@@ -117,14 +117,8 @@ impl<T: Scalar> ChunkPlan<T> {
             be.inner.counter.bump();
             self.phi = vec![T::zero(); self.phi_t.len()];
         }
-        let (inputs, outputs, size) = (self.dims.inputs(), self.dims.outputs(), self.dims.phi());
-        let transpose = |(phi, phi_t): (&mut [T], &[T])| {
-            for (o, row) in phi.chunks_exact_mut(inputs).enumerate() {
-                for (i, x) in row.iter_mut().enumerate() {
-                    *x = phi_t[i * outputs + o];
-                }
-            }
-        };
+        let (dims, size) = (self.dims, self.dims.phi());
+        let transpose = |(phi, phi_t): (&mut [T], &[T])| transpose(phi, phi_t, &dims);
         if be.threads() == 1 {
             self.phi.chunks_exact_mut(size).zip(self.phi_t.chunks_exact(size)).for_each(transpose);
         } else {

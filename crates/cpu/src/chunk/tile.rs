@@ -1,0 +1,460 @@
+//! Products of the sizes of a chunk: many rows times one 64-wide matrix that stays in L1.
+//!
+//! C is made a register tile at a time: MR rows by NV·16 columns, sums held in registers over all of k. There
+//! is nothing to pack (the constants are already laid out row after row), and the triangle of the Toeplitz
+//! block is skipped in steps of 16. [`plain`] is the form that each must equal; it serves f64, other sizes, and
+//! machines without FMA.
+
+use crate::{
+    Level,
+    gemm::{Mat, MatMut, gemm},
+    math::{fma, simd},
+};
+use s4_backend::{Dtype, Scalar};
+
+/// Columns of one vector of sums: one AVX-512 register of f32, two AVX2 ones.
+const W: usize = 16;
+
+/// Which part of a square B is not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Full,
+    /// B[k, n] with n ≥ k (Toepᵀ).
+    Upper,
+    /// B[k, n] with n ≤ k (Toep).
+    Lower,
+}
+
+/// C (m, n) ← A (m, k)·B (k, n), or C + that where `onto`. Rows of each lie `ld` apart.
+#[derive(Debug)]
+pub(crate) struct Product<'a, T> {
+    pub(crate) size: [usize; 3],
+    pub(crate) a: &'a [T],
+    pub(crate) lda: usize,
+    pub(crate) b: &'a [T],
+    pub(crate) ldb: usize,
+    pub(crate) c: &'a mut [T],
+    pub(crate) ldc: usize,
+    pub(crate) onto: bool,
+    pub(crate) part: Part,
+}
+
+/// The product by the matrix library.
+pub(crate) fn plain<T: Scalar>(p: Product<'_, T>) {
+    let beta = if p.onto { T::one() } else { T::zero() };
+    gemm(p.size, T::one(), Mat::rows(p.a, p.lda), Mat::rows(p.b, p.ldb), beta, MatMut::rows(p.c, p.ldc));
+}
+
+fn tiled<T: Scalar>(level: Level, n: usize) -> bool {
+    level > Level::Portable && T::DTYPE == Dtype::F32 && n % W == 0
+}
+
+/// C ← (C +) A·B.
+pub(crate) fn product<T: Scalar>(level: Level, p: Product<'_, T>) {
+    if !tiled::<T>(level, p.size[1]) {
+        return plain(p);
+    }
+    simd!(level, FMA => match level {
+        Level::Avx512 => panels::<T, FMA, 4>(p),
+        _ => panels::<T, FMA, 1>(p),
+    })
+}
+
+/// Rows of a tile.
+const MR: usize = 6;
+
+#[inline(always)]
+fn panels<T: Scalar, const FMA: bool, const NV: usize>(p: Product<'_, T>) {
+    let Product { size: [m, n, k], a, lda, b, ldb, c, ldc, onto, part } = p;
+    if m == 0 {
+        return;
+    }
+    let mut n0 = 0;
+    while n0 < n {
+        let wide = n - n0 >= NV * W;
+        let width = if wide { NV * W } else { W };
+        // Rows of B that this panel has anything in.
+        let (k0, k1) = match part {
+            Part::Full => (0, k),
+            Part::Upper => (0, k.min(n0 + width)),
+            Part::Lower => (n0.min(k), k),
+        };
+        let (a, b) = (&a[k0.min(a.len())..], &b[k0 * ldb + n0..]);
+        let mut i = 0;
+        while i < m {
+            let rows = (m - i).min(MR);
+            let (a, c) = (&a[i * lda..], &mut c[i * ldc + n0..]);
+            let at = (a, lda, b, ldb, c, ldc, k1 - k0, onto);
+            if wide {
+                match rows {
+                    1 => tile::<T, FMA, 1, NV>(at, part),
+                    2 => tile::<T, FMA, 2, NV>(at, part),
+                    3 => tile::<T, FMA, 3, NV>(at, part),
+                    4 => tile::<T, FMA, 4, NV>(at, part),
+                    5 => tile::<T, FMA, 5, NV>(at, part),
+                    _ => tile::<T, FMA, MR, NV>(at, part),
+                }
+            } else {
+                match rows {
+                    1 => tile::<T, FMA, 1, 1>(at, part),
+                    2 => tile::<T, FMA, 2, 1>(at, part),
+                    3 => tile::<T, FMA, 3, 1>(at, part),
+                    4 => tile::<T, FMA, 4, 1>(at, part),
+                    5 => tile::<T, FMA, 5, 1>(at, part),
+                    _ => tile::<T, FMA, MR, 1>(at, part),
+                }
+            }
+            i += rows;
+        }
+        n0 += width;
+    }
+}
+
+type At<'a, T> = (&'a [T], usize, &'a [T], usize, &'a mut [T], usize, usize, bool);
+
+#[inline(always)]
+fn tile<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>, part: Part) {
+    let (a, lda, b, ldb, c, ldc, k, onto) = at;
+    let mut acc = [[[T::zero(); W]; NV]; M];
+    if onto {
+        for i in 0..M {
+            for v in 0..NV {
+                acc[i][v].copy_from_slice(&c[i * ldc + v * W..][..W]);
+            }
+        }
+    }
+    let rows: [&[T]; M] = std::array::from_fn(|i| &a[i * lda..][..k]);
+    // Within a panel of four vectors on the diagonal, each step of 16 rows of B touches one vector less, or more.
+    let diagonal = NV == 4 && k >= 4 * W;
+    match part {
+        Part::Upper if diagonal => {
+            let before = k - 4 * W;
+            sums::<T, FMA, M, NV, 0, 4>(&mut acc, rows, b, ldb, 0, before + W);
+            sums::<T, FMA, M, NV, 1, 4>(&mut acc, rows, b, ldb, before + W, before + 2 * W);
+            sums::<T, FMA, M, NV, 2, 4>(&mut acc, rows, b, ldb, before + 2 * W, before + 3 * W);
+            sums::<T, FMA, M, NV, 3, 4>(&mut acc, rows, b, ldb, before + 3 * W, k);
+        }
+        Part::Lower if diagonal => {
+            sums::<T, FMA, M, NV, 0, 1>(&mut acc, rows, b, ldb, 0, W);
+            sums::<T, FMA, M, NV, 0, 2>(&mut acc, rows, b, ldb, W, 2 * W);
+            sums::<T, FMA, M, NV, 0, 3>(&mut acc, rows, b, ldb, 2 * W, 3 * W);
+            sums::<T, FMA, M, NV, 0, 4>(&mut acc, rows, b, ldb, 3 * W, k);
+        }
+        _ => sums::<T, FMA, M, NV, 0, NV>(&mut acc, rows, b, ldb, 0, k),
+    }
+    for i in 0..M {
+        for v in 0..NV {
+            c[i * ldc + v * W..][..W].copy_from_slice(&acc[i][v]);
+        }
+    }
+}
+
+/// Sums over rows k0..k1 of B, vectors LO..HI.
+#[inline(always)]
+fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: usize, const HI: usize>(
+    acc: &mut [[[T; W]; NV]; M],
+    a: [&[T]; M],
+    b: &[T],
+    ldb: usize,
+    k0: usize,
+    k1: usize,
+) {
+    let a = a.map(|a| &a[k0..k1]);
+    for p in 0..k1 - k0 {
+        let b = &b[(k0 + p) * ldb..][..NV * W];
+        for v in LO..HI {
+            let b = &b[v * W..][..W];
+            for i in 0..M {
+                let x = a[i][p];
+                for l in 0..W {
+                    acc[i][v][l] = fma::<T, FMA>(x, b[l], acc[i][v][l]);
+                }
+            }
+        }
+    }
+}
+
+/// C (m, n) += Aᵀ·B with A (k, m), B (k, n): gradients of constants. `lower`: only n ≤ m is wanted (in steps).
+pub(crate) fn outer<T: Scalar>(
+    level: Level,
+    [m, n, k]: [usize; 3],
+    (a, lda): (&[T], usize),
+    (b, ldb): (&[T], usize),
+    (c, ldc): (&mut [T], usize),
+    lower: bool,
+) {
+    if !tiled::<T>(level, n) || m % W != 0 {
+        let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, ldb));
+        return gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(c, ldc));
+    }
+    simd!(level, FMA => match level {
+        Level::Avx512 => outer_panels::<T, FMA, 4>([m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
+        _ => outer_panels::<T, FMA, 1>([m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
+    })
+}
+
+/// Rows of k that go through L1 together.
+const DEPTH: usize = 128;
+
+#[inline(always)]
+fn outer_panels<T: Scalar, const FMA: bool, const NV: usize>(
+    [m, n, k]: [usize; 3],
+    (a, lda): (&[T], usize),
+    (b, ldb): (&[T], usize),
+    (c, ldc): (&mut [T], usize),
+    lower: bool,
+) {
+    for k0 in (0..k).step_by(DEPTH) {
+        let depth = DEPTH.min(k - k0);
+        let (a, b) = (&a[k0 * lda..], &b[k0 * ldb..]);
+        let mut i = 0;
+        while i < m {
+            // 16 rows as 6 + 6 + 4.
+            let rows = (W - i % W).min(MR);
+            let columns = if lower { n.min(i / W * W + W) } else { n };
+            let mut j = 0;
+            while j < columns {
+                let vectors = if columns - j >= NV * W { NV } else { (columns - j) / W };
+                let at = (&a[i..], lda, &b[j..], ldb, &mut c[i * ldc + j..], ldc, depth, true);
+                match (rows, vectors) {
+                    (6, 1) => outer_tile::<T, FMA, 6, 1>(at),
+                    (6, 2) if NV == 4 => outer_tile::<T, FMA, 6, 2>(at),
+                    (6, 3) if NV == 4 => outer_tile::<T, FMA, 6, 3>(at),
+                    (6, _) => outer_tile::<T, FMA, 6, NV>(at),
+                    (_, 1) => outer_tile::<T, FMA, 4, 1>(at),
+                    (_, 2) if NV == 4 => outer_tile::<T, FMA, 4, 2>(at),
+                    (_, 3) if NV == 4 => outer_tile::<T, FMA, 4, 3>(at),
+                    _ => outer_tile::<T, FMA, 4, NV>(at),
+                }
+                j += vectors * W;
+            }
+            i += rows;
+        }
+    }
+}
+
+#[inline(always)]
+fn outer_tile<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>) {
+    let (a, lda, b, ldb, c, ldc, k, _) = at;
+    let mut acc = [[[T::zero(); W]; NV]; M];
+    for p in 0..k {
+        let a: &[T] = &a[p * lda..][..M];
+        let b = &b[p * ldb..][..NV * W];
+        for v in 0..NV {
+            let b = &b[v * W..][..W];
+            for i in 0..M {
+                for l in 0..W {
+                    acc[i][v][l] = fma::<T, FMA>(a[i], b[l], acc[i][v][l]);
+                }
+            }
+        }
+    }
+    for i in 0..M {
+        for v in 0..NV {
+            for (c, acc) in c[i * ldc + v * W..][..W].iter_mut().zip(&acc[i][v]) {
+                *c += *acc;
+            }
+        }
+    }
+}
+
+/// s_{c+1} += s_c·M for c = 0, 1, …: `s` holds (steps + 1) states of `rows` rows by N. With `reverse` from the
+/// last to the first: s_c += s_{c+1}·M.
+pub(crate) fn scan<T: Scalar>(
+    level: Level,
+    s: &mut [T],
+    m: &[T],
+    [steps, rows, n]: [usize; 3],
+    reverse: bool,
+) {
+    let size = rows * n;
+    let mut step = |c: usize, go: &mut dyn FnMut(&[T], &mut [T])| {
+        let (before, after) = s.split_at_mut((c + 1) * size);
+        let (before, after) = (&mut before[c * size..], &mut after[..size]);
+        if reverse { go(after, before) } else { go(before, after) }
+    };
+    let mut all = |go: &mut dyn FnMut(&[T], &mut [T])| {
+        for i in 0..steps {
+            step(if reverse { steps - 1 - i } else { i }, go);
+        }
+    };
+    if !tiled::<T>(level, n) {
+        all(&mut |from, to| {
+            plain(Product {
+                size: [rows, n, n],
+                a: from,
+                lda: n,
+                b: m,
+                ldb: n,
+                c: to,
+                ldc: n,
+                onto: true,
+                part: Part::Full,
+            })
+        });
+        return;
+    }
+    all(&mut |from, to| {
+        simd!(level, FMA => {
+            let p = Product {
+                size: [rows, n, n],
+                a: from,
+                lda: n,
+                b: m,
+                ldb: n,
+                c: to,
+                ldc: n,
+                onto: true,
+                part: Part::Full,
+            };
+            match level {
+                Level::Avx512 if rows == 1 => row::<T, FMA, 4>(from, m, to, n),
+                Level::Avx512 => panels::<T, FMA, 4>(p),
+                _ => panels::<T, FMA, 1>(p),
+            }
+        })
+    });
+}
+
+/// One row: two sets of sums, so that the next product does not wait for the last one.
+#[inline(always)]
+fn row<T: Scalar, const FMA: bool, const NV: usize>(a: &[T], b: &[T], c: &mut [T], n: usize) {
+    let half = n / 2;
+    let width = NV * W;
+    let wide = n / width * width;
+    for j in (0..wide).step_by(width) {
+        let mut acc = [[[T::zero(); W]; NV]; 2];
+        let (b0, b1) = (&b[j..], &b[half * n + j..]);
+        let (a0, a1) = (&a[..half], &a[half..][..half]);
+        for p in 0..half {
+            let b = [&b0[p * n..][..NV * W], &b1[p * n..][..NV * W]];
+            let x = [a0[p], a1[p]];
+            for v in 0..NV {
+                for s in 0..2 {
+                    for l in 0..W {
+                        acc[s][v][l] = fma::<T, FMA>(x[s], b[s][v * W + l], acc[s][v][l]);
+                    }
+                }
+            }
+        }
+        for v in 0..NV {
+            for l in 0..W {
+                c[j + v * W + l] += acc[0][v][l] + acc[1][v][l];
+            }
+        }
+    }
+    for j in (wide..n).step_by(W) {
+        tile::<T, FMA, 1, 1>((a, n, &b[j..], n, &mut c[j..], n, n, true), Part::Full);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use s4_backend::random::Rng;
+
+    fn close(fast: &[f32], plain: &[f32], what: &str) {
+        let diff: f64 = fast.iter().zip(plain).map(|(a, b)| (*a as f64 - *b as f64).powi(2)).sum();
+        let norm: f64 = plain.iter().map(|b| (*b as f64).powi(2)).sum();
+        let err = (diff / norm).sqrt();
+        assert!(err.is_finite() && err <= 1e-6, "{what}: {err:e}");
+    }
+
+    #[test]
+    fn tiles_equal_the_plain_product() {
+        let mut rng = Rng::new(5, 0);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
+        let best = Level::detect();
+        for [m, n, k] in [
+            [1, 64, 64],
+            [7, 64, 64],
+            [33, 16, 16],
+            [6, 96, 40],
+            [5, 80, 64],
+            [64, 32, 128],
+            [9, 24, 24],
+            [13, 128, 128],
+        ] {
+            for part in [Part::Full, Part::Upper, Part::Lower] {
+                if part != Part::Full && n != k {
+                    continue;
+                }
+                for onto in [false, true] {
+                    let (lda, ldb, ldc) = (k + 3, n + 16, n + 5);
+                    let (a, mut b, c) = (draw(m * lda), draw(k * ldb), draw(m * ldc));
+                    for (i, row) in b.chunks_mut(ldb).enumerate() {
+                        match part {
+                            Part::Full => {}
+                            Part::Upper => row[..i].fill(0.0),
+                            Part::Lower => row[i + 1..].fill(0.0),
+                        }
+                    }
+                    let run = |f: &dyn Fn(Product<'_, f32>)| {
+                        let mut c = c.clone();
+                        f(Product { size: [m, n, k], a: &a, lda, b: &b, ldb, c: &mut c, ldc, onto, part });
+                        c
+                    };
+                    let want = run(&|p| plain(p));
+                    for level in [Level::Avx2, Level::Avx512] {
+                        if level <= best {
+                            let what = format!("{m} {n} {k} {part:?} {onto} {level:?}");
+                            close(&run(&|p| product(level, p)), &want, &what);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outer_products_equal_the_plain_one() {
+        let mut rng = Rng::new(6, 0);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
+        let best = Level::detect();
+        for [m, n, k] in [[64, 64, 500], [16, 16, 3], [128, 64, 130], [48, 80, 64], [24, 64, 7]] {
+            let (a, b, c) = (draw(k * m), draw(k * n), draw(m * n));
+            for lower in [false, true] {
+                let run = |level: Level| {
+                    let mut c = c.clone();
+                    outer(level, [m, n, k], (&a, m), (&b, n), (&mut c, n), lower);
+                    for (i, row) in c.chunks_mut(n).enumerate() {
+                        if lower && i + 1 < n {
+                            row[i + 1..].fill(0.0);
+                        }
+                    }
+                    c
+                };
+                let want = run(Level::Portable);
+                for level in [Level::Avx2, Level::Avx512] {
+                    if level <= best {
+                        close(&run(level), &want, &format!("{m} {n} {k} {lower} {level:?}"));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scans_equal_the_plain_one() {
+        let mut rng = Rng::new(7, 0);
+        let best = Level::detect();
+        for (rows, n) in [(1, 64), (1, 80), (3, 64), (8, 16), (2, 24), (1, 16)] {
+            for reverse in [false, true] {
+                let s: Vec<f32> = (0..8 * rows * n).map(|_| rng.normal() as f32).collect();
+                let m: Vec<f32> = (0..n * n).map(|_| rng.normal() as f32 / n as f32).collect();
+                let run = |level: Level| {
+                    let mut s = s.clone();
+                    scan(level, &mut s, &m, [7, rows, n], reverse);
+                    s
+                };
+                let want = run(Level::Portable);
+                for level in [Level::Avx2, Level::Avx512] {
+                    if level <= best {
+                        close(&run(level), &want, &format!("{rows} {n} {reverse} {level:?}"));
+                    }
+                }
+            }
+        }
+    }
+}
