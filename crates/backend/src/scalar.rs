@@ -29,9 +29,19 @@ impl Dtype {
     }
 }
 
-/// `f32` or `f64`.
+/// `f32` or `f64`. Plain old data, so that a backend may hand slices to code for one of the two.
 pub trait Scalar:
-    Float + FloatConst + NumAssign + Sum + Default + Send + Sync + fmt::Debug + fmt::Display + 'static
+    Float
+    + FloatConst
+    + NumAssign
+    + Sum
+    + Default
+    + Send
+    + Sync
+    + bytemuck::Pod
+    + fmt::Debug
+    + fmt::Display
+    + 'static
 {
     /// Run-time name of the type.
     const DTYPE: Dtype;

@@ -9,6 +9,7 @@ mod conv;
 mod dense;
 mod dropout;
 mod embedding;
+mod fft;
 mod gemm;
 mod kernel;
 mod linear;

@@ -1,6 +1,7 @@
 //! Buffers are vectors, views are slices.
 
 use crate::{
+    fft::Plans,
     simd::Level,
     workspace::{Counter, Workspace},
 };
@@ -20,6 +21,7 @@ pub(crate) struct Inner {
     pub(crate) threads: usize,
     pub(crate) counter: Counter,
     pub(crate) level: Level,
+    pub(crate) plans: Plans,
 }
 
 /// Integers on the CPU.
@@ -46,7 +48,13 @@ impl<T: Scalar> Cpu<T> {
             .build()
             .map_err(|e| Error::new(Code::Internal, "Cpu::new", format!("{threads} threads"), e))?;
         Ok(Cpu {
-            inner: Arc::new(Inner { pool, threads, counter: Counter::default(), level: Level::detect() }),
+            inner: Arc::new(Inner {
+                pool,
+                threads,
+                counter: Counter::default(),
+                level: Level::detect(),
+                plans: Plans::default(),
+            }),
             scalar: PhantomData,
         })
     }
