@@ -33,6 +33,12 @@ export class Args {
     return this.#values[name] as string | undefined
   }
 
+  required(name: string): string {
+    const value = this.text(name)
+    if (value === undefined || value === '') throw new UsageError(`missing --${name}`)
+    return value
+  }
+
   oneOf<T extends string>(name: string, choices: readonly T[]): T | undefined {
     const value = this.text(name)
     if (value === undefined || (choices as readonly string[]).includes(value)) return value as T | undefined

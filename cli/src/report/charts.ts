@@ -17,13 +17,13 @@ function draw(label: string, options: Plot.PlotOptions): string {
   return node.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) => String(Math.round(Number(digits) * 100) / 100))
 }
 
-/** Loss a step, thin, with its running mean, and the loss on the part that was held out. */
+/** Loss a step, thin, with its running mean. */
 export function lossChart({ training }: ReportData, width = 520, height = 260): string {
   const smooth: { step: number; loss: number }[] = []
   let mean = training.curve[0]?.loss ?? 0
   for (const { step, loss } of training.curve) smooth.push({ step, loss: (mean += 0.1 * (loss - mean)) })
-  const high = Math.max(...smooth.map((point) => point.loss), ...training.validation.map((point) => point.loss))
-  const low = Math.min(...training.curve.map((point) => point.loss), ...training.validation.map((point) => point.loss))
+  const high = Math.max(...smooth.map((point) => point.loss))
+  const low = Math.min(...training.curve.map((point) => point.loss))
   return draw('Loss while training', {
     width, height, marginLeft: 48,
     x: { label: 'update' },
@@ -31,8 +31,6 @@ export function lossChart({ training }: ReportData, width = 520, height = 260): 
     marks: [
       Plot.lineY(training.curve, { x: 'step', y: 'loss', stroke: colours.band, strokeWidth: 0.8, clip: true }),
       Plot.lineY(smooth, { x: 'step', y: 'loss', stroke: colours.model, strokeWidth: 2 }),
-      Plot.lineY(training.validation, { x: 'step', y: 'loss', stroke: colours.mark, strokeWidth: 1.5 }),
-      Plot.dot(training.validation, { x: 'step', y: 'loss', fill: colours.mark, r: 3 }),
     ],
   })
 }

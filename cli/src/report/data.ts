@@ -15,7 +15,6 @@ export interface ReportData {
     readonly windows: number
     readonly window: number
     readonly curve: readonly { readonly step: number; readonly loss: number }[]
-    readonly validation: readonly { readonly step: number; readonly loss: number }[]
   }
   /** RMSE in units of the training deviation */
   readonly scores: readonly { readonly horizon: number; readonly persistence: number; readonly linear: number; readonly model: number }[]

@@ -51,13 +51,13 @@ ${rows.join('\n')}
 ${figure(overviewChart(data), `Above: the signal. Below: the surprise of each sample, given all samples before it, on a logarithmic scale; red where it passes the threshold (dashed), which was set on the training part alone. ${data.marks.length} marks in all.`)}
 <h2>Training</h2>
 <div class="two">
-  ${figure(lossChart(data), `Loss of each update (pale), its running mean, and ${swatch(colours.mark)} the loss on a piece of the training part that no update saw.`)}
+  ${figure(lossChart(data), 'Loss of each update (pale) and its running mean: the negative log likelihood of the next 36 samples.')}
   ${figure(timescaleChart(data), 'The step size Δ of each head is learnt: 1/Δ is how far it looks back.')}
 </div>
 <h2>What the layers became</h2>
 <div class="three">${data.layers.map((layer) => kernelChart(layer, rate)).join('')}</div>
 <p class="caption">Each head's convolution kernel K̄, scaled to its largest value, from the shortest timescale (top) to the longest, on a logarithmic axis of lags.</p>
-${figure(modeChart(data, 1080, 320), `Each mode of each head: an oscillation with a frequency and a decay time. ${data.layers.map((layer, i) => `${swatch(colours.layers[i % colours.layers.length])} ${layer.name}`).join(' ')}`)}
+${figure(modeChart(data, 1080, 320), `Each mode of each head (the diagonal part Λ of A): an oscillation with a frequency and a decay time. ${data.layers.map((layer, i) => `${swatch(colours.layers[i % colours.layers.length])} ${layer.name}`).join(' ')}`)}
 <footer>Made by <code>s4 demo</code> (s4-node). This file is complete in itself: it loads nothing.</footer>
 </main>
 </html>

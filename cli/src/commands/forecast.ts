@@ -1,0 +1,39 @@
+import { writeFileSync } from 'node:fs'
+import { Args } from '../args.js'
+import type { Command } from '../main.js'
+import { loadForecaster } from '../store.js'
+import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js'
+
+export const forecast: Command = {
+  name: 'forecast',
+  summary: 'what comes after the last sample of a CSV file',
+  usage: `forecast MODEL DATA.csv [--steps N] [--out FILE] [--column NAME] [--gaps error|linear] [--device cpu|cuda] [--threads N]
+
+Prints CSV lines step,mean,low,high: low and high are mean ∓ 2σ. Past the model's horizon the means themselves are taken as
+what came, so the band there is too narrow.`,
+  async run(argv) {
+    const args = new Args(argv, { steps: { type: 'string' }, out: { type: 'string' }, ...seriesOptions, ...deviceOptions }, ['MODEL', 'DATA.csv'])
+    const [path, data] = args.positionals
+    const series = await readSeries(data, args)
+    const forecaster = await loadForecaster(path, deviceOf(args))
+    const { horizon } = forecaster.about
+    const steps = args.count('steps', horizon)
+    using stream = forecaster.stream()
+    let known: ArrayLike<number> = series
+    const lines = ['step,mean,low,high']
+    while (lines.length <= steps) {
+      const outputs = (await stream.pushAsync({ data: forecaster.inputs(known), shape: [1, known.length, 1] })).data
+      const last = outputs.subarray(outputs.length - 2 * horizon)
+      const { mean, sigma } = forecaster.fan(last, [known[known.length - 1]], 0)
+      for (let k = 0; k < horizon && lines.length <= steps; k++) {
+        lines.push([lines.length, mean[k], mean[k] - 2 * sigma[k], mean[k] + 2 * sigma[k]].map((v) => Number(v.toPrecision(6))).join(','))
+      }
+      known = mean
+    }
+    const out = args.text('out')
+    if (out === undefined) console.log(lines.join('\n'))
+    else writeFileSync(out, `${lines.join('\n')}\n`)
+    forecaster.dispose()
+    return 0
+  },
+}

@@ -1,0 +1,55 @@
+import { Args } from '../args.js'
+import { Forecaster } from '../forecaster.js'
+import type { Command } from '../main.js'
+import { progress } from '../progress.js'
+import { scoreTable, scores } from '../scores.js'
+import { saveForecaster } from '../store.js'
+import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js'
+
+export const train: Command = {
+  name: 'train',
+  summary: 'train a forecasting model on one column of a CSV file',
+  usage: `train DATA.csv --out MODEL [--column NAME] [--gaps error|linear] [--horizon N] [--holdout SHARE]
+          [--mode s4|s4d] [--layers N] [--features N] [--state N] [--window N] [--batch N] [--updates N] [--lr X] [--ssm-lr X]
+          [--max-seconds S] [--seed N] [--device cpu|cuda] [--precision P] [--threads N]
+
+The model predicts a Gaussian for each of the next --horizon samples at every sample. The last --holdout of the series is
+kept from training; errors there are printed beside those of persistence and of a linear autoregressive model.`,
+  async run(argv) {
+    const number = { type: 'string' } as const
+    const args = new Args(argv, {
+      out: number, horizon: number, holdout: number, mode: number, layers: number, features: number, state: number, window: number, batch: number,
+      updates: number, lr: number, 'ssm-lr': number, 'max-seconds': number, seed: number, ...seriesOptions, ...deviceOptions,
+    }, ['DATA.csv'])
+    const out = args.required('out')
+    const series = await readSeries(args.positionals[0], args)
+    const horizon = args.count('horizon', Math.min(36, Math.max(1, Math.floor(series.length / 20))))
+    const holdout = args.number('holdout', 0.2)
+    const end = Math.floor(series.length * (1 - holdout))
+    const window = args.count('window', Math.min(4096, Math.floor((end - horizon) / 2)), 2)
+    const settings = {
+      horizon, window, batch: args.count('batch', 4), updates: args.count('updates', 400), lr: args.number('lr', 4e-3),
+      ssmLr: args.number('ssm-lr', 1e-3), seed: args.count('seed', 0, 0),
+      ...(args.text('max-seconds') === undefined ? {} : { maxSeconds: args.number('max-seconds', 0) }),
+    }
+    const forecaster = await Forecaster.create(series, end, horizon, {
+      mode: args.oneOf('mode', ['s4', 's4d']) ?? 's4', layers: args.count('layers', 3), features: args.count('features', 48),
+      state: args.count('state', 64, 2), seed: settings.seed, ...deviceOf(args),
+    })
+    const bar = progress('train')
+    for await (const { step, loss } of forecaster.train(series, end, settings)) bar.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
+    bar.end()
+    const outputs = await forecaster.outputs(series)
+    forecaster.calibrate(forecaster.surprise(outputs, series), end)
+    await saveForecaster(forecaster, out)
+    console.log(scoreTable(scores(forecaster, outputs, series, end, tenHorizons(horizon))))
+    console.log(`model: ${out}`)
+    forecaster.dispose()
+    return 0
+  },
+}
+
+/** Up to ten horizons from 1 to the last. */
+export function tenHorizons(last: number): number[] {
+  return [...new Set(Array.from({ length: 10 }, (_, i) => Math.max(1, Math.round(last ** (i / 9)))))]
+}

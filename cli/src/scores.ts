@@ -1,0 +1,39 @@
+import { fitLinear, linearRmse, persistenceRmse } from './baseline.js'
+import type { Forecaster } from './forecaster.js'
+import { Rmse, standardise } from './series.js'
+
+/** RMSE by horizon in units of the training deviation. */
+export interface Score {
+  readonly horizon: number
+  readonly persistence: number
+  /** NaN where the training part is too short for the linear model */
+  readonly linear: number
+  readonly model: number
+}
+
+/** Scores on `series[train..]`: the forecast is made and the value is seen there. */
+export function scores(forecaster: Forecaster, outputs: ArrayLike<number>, series: ArrayLike<number>, train: number, horizons: readonly number[]): Score[] {
+  const x = standardise(series, forecaster.about.scale)
+  const order = Math.min(512, Math.floor((train - Math.max(...horizons)) / 4))
+  const linear = order >= 1 ? fitLinear(x, order, horizons, 0, train) : []
+  return horizons.map((horizon, i) => ({
+    horizon,
+    persistence: persistenceRmse(x, horizon, train, x.length),
+    linear: linear.length > 0 ? linearRmse(linear[i], x, train, x.length) : Number.NaN,
+    model: modelRmse(forecaster, outputs, series, train, horizon),
+  }))
+}
+
+function modelRmse(forecaster: Forecaster, outputs: ArrayLike<number>, series: ArrayLike<number>, train: number, horizon: number): number {
+  const { mean } = forecaster.ahead(outputs, series, horizon)
+  const error = new Rmse()
+  for (let t = train + horizon; t < series.length; t++) error.add((series[t] - mean[t]) / forecaster.about.scale.deviation)
+  return error.value
+}
+
+/** The scores as lines for a terminal. */
+export function scoreTable(rows: readonly Score[]): string {
+  const cell = (value: number) => (Number.isFinite(value) ? value.toFixed(3) : '–').padStart(12)
+  const head = `${'ahead'.padStart(6)}${'persistence'.padStart(12)}${'linear'.padStart(12)}${'model'.padStart(12)}`
+  return [head, ...rows.map((row) => `${String(row.horizon).padStart(6)}${cell(row.persistence)}${cell(row.linear)}${cell(row.model)}`)].join('\n')
+}

@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const folder = fileURLToPath(new URL('../../../examples/', import.meta.url))
+const run = (name: string, ...args: string[]) => execFileSync(process.execPath, [join(folder, name), ...args], { encoding: 'utf8' })
+const differences = (text: string) => (text.match(/\d\.\de[+-]\d+/g) ?? []).map(Number)
+
+test('examples/layer.mjs: recurrence and convolution agree', () => {
+  const found = differences(run('layer.mjs'))
+  assert.equal(found.length, 2)
+  for (const error of found) assert.ok(error <= 1e-5, `${error}`)
+})
+
+test('examples/train.mjs: learns, saves, loads', () => {
+  const out = mkdtempSync(join(tmpdir(), 's4-examples-'))
+  try {
+    const text = run('train.mjs', join(out, 'sines.safetensors'))
+    assert.match(text, /same answer: true/)
+    assert.ok(Number(/(\d+) of 16 right/.exec(text)?.[1]) >= 14, text)
+  } finally {
+    rmSync(out, { recursive: true })
+  }
+})
+
+test('examples/stream.mjs: the stream is the prediction', () => {
+  const [error] = differences(run('stream.mjs'))
+  assert.ok(error <= 1e-5, `${error}`)
+})
