@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { readCsv } from 's4-node'
 import { Args, UsageError } from '../args.js'
-import { Forecaster } from '../forecaster.js'
+import { Forecaster, frame } from '../forecaster.js'
 import type { Command } from '../main.js'
 import { findMarks, windowedSquares } from '../marks.js'
 import { layerPictures, snapshot } from '../pictures.js'
@@ -88,7 +88,7 @@ function describeDevice({ model }: Forecaster): string {
 
 /** Trains with a progress line; gives the curve. */
 async function learn(forecaster: Forecaster, series: Float64Array, train: number, args: Args) {
-  const settings = { horizon, window: 4096, batch: 4, updates: args.count('updates', 500), lr: 8e-3, ssmLr: 2e-3, seed: args.count('seed', 0, 0), maxSeconds: args.number('max-seconds', 235) }
+  const settings = { horizon, window: 4096, batch: 4, updates: args.count('updates', 400), lr: 1e-2, ssmLr: 4e-3, seed: args.count('seed', 0, 0), maxSeconds: args.number('max-seconds', 235) }
   const curve: { step: number; loss: number }[] = []
   const bar = progress('train')
   const began = performance.now()
@@ -105,13 +105,13 @@ async function learn(forecaster: Forecaster, series: Float64Array, train: number
 function follow(forecaster: Forecaster, series: Float64Array, convolved: Float32Array) {
   const x = forecaster.inputs(series)
   const width = 2 * horizon
-  const outputs = new Float32Array(x.length * width)
+  const outputs = new Float32Array(series.length * width)
   const bar = progress('stream')
   using stream = forecaster.stream()
   const began = performance.now()
-  for (let t = 0; t < x.length; t++) {
-    outputs.set(stream.push({ data: x.subarray(t, t + 1), shape: [1, 1, 1] }).data, t * width)
-    if (t % 512 === 0) bar.update(t, x.length, `second ${Math.floor(t / rate)}`)
+  for (let t = 0; t < series.length; t++) {
+    outputs.set(stream.push({ data: x.subarray(t * frame, (t + 1) * frame), shape: [1, 1, frame] }).data, t * width)
+    if (t % 512 === 0) bar.update(t, series.length, `second ${Math.floor(t / rate)}`)
   }
   const seconds = (performance.now() - began) / 1000
   bar.end()
@@ -122,7 +122,7 @@ function follow(forecaster: Forecaster, series: Float64Array, convolved: Float32
     norm += convolved[i] ** 2
   }
   const error = Math.sqrt(difference / norm)
-  return { outputs, samples: x.length, seconds, error: Number.isFinite(error) ? error : Infinity }
+  return { outputs, samples: series.length, seconds, error: Number.isFinite(error) ? error : Infinity }
 }
 
 /** Share of the held-out samples inside mean ± 2σ. */

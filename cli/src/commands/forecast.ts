@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { Args } from '../args.js'
 import type { Command } from '../main.js'
+import { frame, Frames } from '../forecaster.js'
 import { loadForecaster } from '../store.js'
 import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js'
 
@@ -19,10 +20,11 @@ what came, so the band there is too narrow.`,
     const { horizon } = forecaster.about
     const steps = args.count('steps', horizon)
     using stream = forecaster.stream()
+    const frames = new Frames(forecaster.about)
     let known: ArrayLike<number> = series
     const lines = ['step,mean,low,high']
     while (lines.length <= steps) {
-      const outputs = (await stream.pushAsync({ data: forecaster.inputs(known), shape: [1, known.length, 1] })).data
+      const outputs = (await stream.pushAsync({ data: forecaster.inputs(known, frames), shape: [1, known.length, frame] })).data
       const last = outputs.subarray(outputs.length - 2 * horizon)
       const { mean, sigma } = forecaster.fan(last, [known[known.length - 1]], 0)
       for (let k = 0; k < horizon && lines.length <= steps; k++) {

@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline'
 import { Args, UsageError } from '../args.js'
 import type { Command } from '../main.js'
 import { Detector } from '../marks.js'
+import { frame, Frames } from '../forecaster.js'
 import { loadForecaster } from '../store.js'
 import { deviceOf, deviceOptions } from './options.js'
 
@@ -22,7 +23,7 @@ index,value,expected,sigma,strength,mark: expected and sigma were said one sampl
     if (thresholds === undefined) throw new UsageError(`${path} has no thresholds for marks`)
     const detector = new Detector(thresholds)
     using network = forecaster.stream()
-    const input = new Float32Array(1)
+    const frames = new Frames(forecaster.about)
     let expected = { mean: Number.NaN, sigma: Number.NaN }
     let index = 0
     console.log('index,value,expected,sigma,strength,mark')
@@ -42,8 +43,7 @@ index,value,expected,sigma,strength,mark: expected and sigma were said one sampl
         const cells = [index, value, expected.mean, expected.sigma, strength].map((v) => (Number.isFinite(v) ? Number(v.toPrecision(6)) : ''))
         console.log(`${cells.join(',')},${marked ? kind : ''}`)
       }
-      input[0] = forecaster.inputs([value])[0]
-      expected = forecaster.moment(network.push({ data: input, shape: [1, 1, 1] }).data, 0, 1, input[0])
+      expected = forecaster.moment(network.push({ data: frames.push(value), shape: [1, 1, frame] }).data, 0, 1, value)
       index += 1
     }
     forecaster.dispose()

@@ -47,7 +47,7 @@ export function findCases(folder: string): GoldenCase[] {
 export function readGolden(path: string): GoldenFile {
   const { tensors, metadata } = readSafetensors(path)
   const config = metadata?.config === undefined ? {} : (JSON.parse(metadata.config) as Record<string, unknown>)
-  return { tensors: new Map(Object.entries(tensors)), config }
+  return { tensors: new Map(Object.entries(tensors) as [string, Tensor][]), config }
 }
 
 export function tensor(file: GoldenFile, name: string): Tensor {
