@@ -88,7 +88,7 @@ export class Forecaster {
   }
 
   /** Updates on random windows of `series[0..train)`. */
-  async *train(series: ArrayLike<number>, train: number, settings: TrainSettings): AsyncGenerator<TrainEvent & { type: 'step' }> {
+  async *train(series: ArrayLike<number>, train: number, settings: TrainSettings): AsyncGenerator<TrainEvent> {
     const { updates, lr, ssmLr, seed, maxSeconds = Infinity, signal } = settings
     const began = performance.now()
     const batches = this.#batches(Float64Array.from(series as ArrayLike<number>).subarray(0, train), settings)
