@@ -4,8 +4,12 @@
 //! `unsafe` stands in `device.rs` (the driver's memory calls) and `launch.rs` (modules and launches) alone.
 
 mod device;
+mod gemm;
 mod kernels;
+mod launch;
+mod memory;
 mod probe;
 
 pub use kernels::{architectures, available};
+pub use memory::{Buf, Cuda, Ints, Mut, Options, Ref, Workspace};
 pub use probe::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable, diagnose_text, probe};
