@@ -52,6 +52,11 @@ DEV void store4(float* p, i64 t, i64 len, i64 L, float4 v, bool vec, bool add) {
   }
 }
 
+// The two state values of row r (0: g, 1: g + 8) that this thread holds in each tile: columns n and n + 1.
+#define EACH_STATE(n, u, v)                                                                     \
+  _Pragma("unroll") for (int tile_ = 0, n = 2 * t; tile_ < NT; ++tile_, n += 8)                 \
+    for (float &u = s[tile_][2 * r], &v = s[tile_][2 * r + 1], *once_ = &u; once_; once_ = nullptr)
+
 template <int NP>
 DEV void chunk_pass(const Pass& a) {
   constexpr int NT = NP / 8, KS = NP / 16, KT = T / 16;
@@ -81,15 +86,11 @@ DEV void chunk_pass(const Pass& a) {
 
   float s[NT][4] = {};
   // s[nt] holds columns 8nt + 2t, +1 of rows g (0, 1) and g + 8 (2, 3).
-  auto each_state = [&](int r, auto f) {
-#pragma unroll
-    for (int n = 0; n < NT; ++n) f(8 * n + 2 * t, s[n][2 * r], s[n][2 * r + 1]);
-  };
 #pragma unroll
   for (int r = 0; r < 2; ++r)
     if (a.init && live[r]) {
       const float* p = a.init + state_at(r);
-      each_state(r, [&](int n, float& u, float& v) { u = p[n], v = p[n + 1]; });
+      EACH_STATE(n, u, v) { u = p[n], v = p[n + 1]; }
     }
 
   for (int step = 0; step < a.chunks_each; ++step) {
@@ -101,15 +102,15 @@ DEV void chunk_pass(const Pass& a) {
       if (!live[r]) continue;
       if (a.inject && c[r] + 1 == last[r]) {
         const float* p = a.inject + mid_at(r);
-        each_state(r, [&](int n, float& u, float& v) { u += p[n], v += p[n + 1]; });
+        EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
       }
       if (a.mid && c[r] == last[r]) {
         float* p = a.mid + mid_at(r);
-        each_state(r, [&](int n, float u, float v) { p[n] = u, p[n + 1] = v; });
+        EACH_STATE(n, u, v) { p[n] = u, p[n + 1] = v; }
       }
       if (a.states && c[r] < a.chunks) {
         float* p = a.states + (((i64)h * a.B + row_b[r]) * a.chunks + c[r]) * NP;
-        each_state(r, [&](int n, float u, float v) { *(float2*)(p + n) = make_float2(u, v); });
+        EACH_STATE(n, u, v) { *(float2*)(p + n) = make_float2(u, v); }
       }
     }
     float next[NT][4] = {};
@@ -234,15 +235,15 @@ DEV void chunk_pass(const Pass& a) {
     if (!live[r]) continue;
     if (a.inject && last[r] == 0 && row_seg[r] == 0) {
       const float* p = a.inject + mid_at(r);
-      each_state(r, [&](int n, float& u, float& v) { u += p[n], v += p[n + 1]; });
+      EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
     }
     if (a.mid && row_seg[r] == a.segments - 1 && (row_seg[r] + 1) * a.chunks_each == last[r]) {
       float* p = a.mid + mid_at(r);
-      each_state(r, [&](int n, float u, float v) { p[n] = u, p[n + 1] = v; });
+      EACH_STATE(n, u, v) { p[n] = u, p[n + 1] = v; }
     }
     if (a.end) {
       float* p = a.end + state_at(r);
-      each_state(r, [&](int n, float u, float v) { p[n] = u, p[n + 1] = v; });
+      EACH_STATE(n, u, v) { p[n] = u, p[n + 1] = v; }
     }
   }
 }

@@ -6,7 +6,7 @@
 
 constexpr int T = 64, MK = 16;
 
-// out: (parts, H, rows, T + NP) with rows = T + NP, or T when only the dY half is wanted.
+// out: (parts, H, T + NP, T + NP), of which `rows` = T + NP rows, or T when only the dY half is wanted, are written.
 // Block 512; grid (H, parts).
 template <int NP>
 DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
@@ -70,7 +70,7 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
       }
     }
   }
-  float* o = out + ((i64)blockIdx.y * H + h) * rows * I;
+  float* o = out + ((i64)blockIdx.y * H + h) * I * I;
 #pragma unroll
   for (int p = 0; p < PER; ++p) {
     const int tile = warp + 16 * p, i0 = tile / W * 32, j0 = tile % W * 32;

@@ -133,8 +133,6 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    pub(crate) const EMPTY: Span = Span { ptr: 0, bytes: 0 };
-
     /// The address, for a kernel.
     pub(crate) fn ptr(self) -> u64 {
         self.ptr

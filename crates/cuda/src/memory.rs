@@ -232,9 +232,6 @@ pub struct Ints {
 }
 
 impl Ints {
-    pub(crate) fn span(&self) -> Span {
-        self.block.span
-    }
     pub(crate) fn len(&self) -> usize {
         self.len
     }
