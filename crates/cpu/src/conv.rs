@@ -426,7 +426,7 @@ fn dot<T: Scalar>(a: &[T], b: &[T]) -> f64 {
 }
 
 /// The rows of a (outer, heads, len) buffer, all rows of head 0 first: what lets every head be one task.
-fn rows_by_head<T>(data: &mut [T], len: usize, heads: usize) -> Vec<&mut [T]> {
+pub(crate) fn rows_by_head<T>(data: &mut [T], len: usize, heads: usize) -> Vec<&mut [T]> {
     let outer = data.len() / (len * heads);
     let mut rows: Vec<&mut [T]> = Vec::new();
     rows.resize_with(outer * heads, Default::default);

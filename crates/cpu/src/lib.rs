@@ -28,6 +28,7 @@ mod ssm;
 #[cfg(test)]
 mod ssm_golden;
 mod step;
+mod vandermonde;
 mod workspace;
 
 pub use memory::{Cpu, Ints};

@@ -306,7 +306,12 @@ impl<T: Scalar> SsmOps for Cpu<T> {
     }
 }
 
-fn check_grads<T: Scalar>(op: &'static str, grads: &SsmGrads<'_, Cpu<T>>, spec: &SsmSpec) -> Result<()> {
+/// All gradients have their parameter's length.
+pub(crate) fn check_grads<T: Scalar>(
+    op: &'static str,
+    grads: &SsmGrads<'_, Cpu<T>>,
+    spec: &SsmSpec,
+) -> Result<()> {
     same_len(op, spec.inv_dt_len(), grads.inv_dt.len())?;
     same_len(op, spec.a_len(), grads.a_real.len())?;
     same_len(op, spec.a_len(), grads.a_imag.len())?;

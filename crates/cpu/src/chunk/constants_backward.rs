@@ -80,13 +80,25 @@ pub(crate) fn head_constants_backward(
             }
         }
     }
-    product_backward(&chains, dchains, d, |dchains| {
+    chains_backward(level, &chains, dchains, at, d, turn);
+    discretize_backward(grad, &at.ddiscrete, &at.discrete, head, spec);
+}
+
+/// Gradients of all chains and of Q (in `dchains.q`, not transposed) to `at.ddiscrete`; `turn`: N.
+pub(crate) fn chains_backward(
+    level: crate::Level,
+    chains: &Chains<'_>,
+    dchains: Chains<'_>,
+    at: &mut HeadState,
+    d: &Dims,
+    turn: &mut [f64],
+) {
+    product_backward(chains, dchains, d, |dchains| {
         level.run(
             #[inline(always)]
-            || run_backward(&chains, dchains, at, d, turn),
+            || run_backward(chains, dchains, at, d, turn),
         )
     });
-    discretize_backward(grad, &at.ddiscrete, &at.discrete, head, spec);
 }
 
 /// dQ to both factors of the low-rank product and to D₀^T; then what is left.

@@ -14,5 +14,8 @@ mod states;
 mod tasks;
 mod tile;
 
+pub(crate) use constants::{Chains, Dims, HeadState};
+pub(crate) use constants_backward::chains_backward;
+pub(crate) use discrete::{Discrete, discretize, discretize_backward};
 pub(crate) use forward::Terms;
 pub(crate) use pass::{CHUNK, ChunkPlan, Sizes};
