@@ -39,6 +39,8 @@ export declare abstract class Handle<N extends NativeHandle> {
     protected sync<R>(op: string, call: (handle: N) => R): R;
     /** @internal For a call off the event loop that leaves parameters as they are; such calls queue. */
     protected read<R>(op: string, call: (handle: N, cancel: Cancel) => Promise<R>, signal?: AbortSignal): Promise<R>;
+    /** @internal A short call of the writer: it waits for the reads under way without holding up the event loop. */
+    protected ready<R>(op: string, call: (handle: N) => R): Promise<R>;
     /** @internal Takes the right to change the handle; a second taker gets `ERR_S4_BUSY`. */
     protected acquire(op: string): void;
     /** @internal */

@@ -49,6 +49,7 @@ export abstract class Handle<N extends NativeHandle> {
   abstract readonly dtype: Dtype
   #writer: string | undefined
   #running = 0
+  #waiting: (() => void)[] = []
   #disposed = false
 
   /** @internal */
@@ -85,8 +86,17 @@ export abstract class Handle<N extends NativeHandle> {
     throwIfAborted(name, signal)
     const cancel = new Cancel()
     this.#running++
-    const work = nativeAsync(() => call(this.handle, cancel)).finally(() => this.#running--)
+    const work = nativeAsync(() => call(this.handle, cancel)).finally(() => {
+      if (--this.#running === 0) for (const go of this.#waiting.splice(0)) go()
+    })
     return signal === undefined ? work : abortable(name, work, signal, cancel)
+  }
+
+  /** @internal A short call of the writer: it waits for the reads under way without holding up the event loop. */
+  protected async ready<R>(op: string, call: (handle: N) => R): Promise<R> {
+    while (this.#running > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    this.alive(op)
+    return native(() => call(this.handle))
   }
 
   /** @internal Takes the right to change the handle; a second taker gets `ERR_S4_BUSY`. */

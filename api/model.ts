@@ -182,24 +182,23 @@ export class SequenceModel extends Handle<NativeModel> {
       rate: options.rate === undefined ? 1 : positive(op, 'rate', options.rate),
       algorithm: checkAlgorithm(op, options.algorithm ?? this.#algorithm),
     }
-    const shape = () => native(() => this.handle.outputShape(batch, len))
-    return { data, batch, len, call, shape }
+    return { data, batch, len, call }
   }
 
   /** Outputs for whole sequences: (batch, len, output), or (batch, output) when pooled. Off the event loop. */
   async predict(x: TensorLike, options: PredictOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
     const op = this.alive('predict')
-    const { data, batch, len, call, shape } = this.#predict(op, x, options)
+    const { data, batch, len, call } = this.#predict(op, x, options)
     const out = await this.read(
       'predict',
       (handle, cancel) => handle.predictAsync(data, batch, len, call, cancel),
       options.signal,
     )
-    return tensor(out.y, this.#shapeOf(shape, batch, len, out.y.length))
+    return tensor(out.y, this.#shapeOf(batch, len, out.y.length))
   }
 
-  // The shape follows from sizes alone; asking the handle again would wait behind other work.
-  #shapeOf(_shape: () => number[], batch: number, len: number, count: number): Shape {
+  // The shape follows from sizes alone.
+  #shapeOf(batch: number, len: number, count: number): Shape {
     const pooled = this.#description.config.pooling !== 'none'
     return pooled ? [batch, count / batch] : [batch, len, count / (batch * len)]
   }
@@ -209,10 +208,7 @@ export class SequenceModel extends Handle<NativeModel> {
     const op = this.alive('predictSync')
     const { data, batch, len, call } = this.#predict(op, x, options)
     const out = this.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
-    return tensor(
-      out.y,
-      this.#shapeOf(() => [], batch, len, out.y.length),
-    )
+    return tensor(out.y, this.#shapeOf(batch, len, out.y.length))
   }
 
   /** K̄ of a block's SSM: (channels, features, len), two-sided 2·channels. */
@@ -273,7 +269,11 @@ export class SequenceModel extends Handle<NativeModel> {
     call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
     signal?: AbortSignal,
   ): Promise<R> {
-    return this.read(op, call, signal)
+    const name = this.alive(op)
+    throwIfAborted(name, signal)
+    const result = await this.read(op, call)
+    throwIfAborted(name, signal)
+    return result
   }
 
   /**
@@ -290,13 +290,13 @@ export class SequenceModel extends Handle<NativeModel> {
     this.acquire('train')
     try {
       const config = trainConfig(op, options)
-      await this.#ready((handle) => handle.trainBegin(config, options.resume ?? false))
+      await this.ready('train', (handle) => handle.trainBegin(config, options.resume ?? false))
       let count = 0
       for (let epoch = 0; epoch < epochs; epoch++) {
         const start = performance.now()
         let [loss, correct, rows, samples] = [0, 0, 0, 0]
         let last: StepStats | undefined
-        if (options.carryState) await this.#ready((handle) => handle.resetState())
+        if (options.carryState) await this.ready('train', (handle) => handle.resetState())
         for await (const batch of batches(
           op,
           dataset,
@@ -337,7 +337,7 @@ export class SequenceModel extends Handle<NativeModel> {
           options.validation === undefined
             ? undefined
             : await this.#evaluate(op, options.validation, options.batchSize, signal)
-        await this.#ready((handle) => handle.observe(validation?.loss ?? loss / rows))
+        await this.ready('train', (handle) => handle.observe(validation?.loss ?? loss / rows))
         if (options.checkpoint !== undefined) {
           await this.read('train', (handle) => handle.save(options.checkpoint as string, true))
         }
@@ -376,18 +376,13 @@ export class SequenceModel extends Handle<NativeModel> {
     return this.#description.config.loss === 'crossEntropy'
   }
 
-  /** A short native call of the writer, ordered behind the queue. */
-  async #ready(call: (handle: NativeModel) => void): Promise<void> {
-    native(() => call(this.handle))
-  }
-
   /** Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.alive('accumulate')
     this.acquire('accumulate')
     try {
       const input = this.#batch(op, batch)
-      await this.#ready((handle) => handle.trainBegin(trainConfig(op, {}), true))
+      await this.ready('accumulate', (handle) => handle.trainBegin(trainConfig(op, {}), true))
       await this.#write('accumulate', (handle, cancel) => handle.accumulate(input, cancel), options.signal)
     } finally {
       this.release()

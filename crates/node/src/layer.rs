@@ -10,7 +10,7 @@ use crate::{
 };
 use napi::{
     Env,
-    bindgen_prelude::{Int32Array, Object},
+    bindgen_prelude::{Int32Array, Object, ObjectFinalize},
 };
 use napi_derive::napi;
 use s4_backend::{Backend, Error, Result};
@@ -174,22 +174,29 @@ impl Make for Official {
 }
 
 /// The addon's layer or block.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeLayer {
     worker: Worker<BoxedLayer>,
+}
+
+impl ObjectFinalize for NativeLayer {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        self.worker.tell(&env, 0);
+        Ok(())
+    }
 }
 
 impl NativeLayer {
     fn made(env: &Env, make: impl FnOnce() -> Result<BoxedLayer> + Send + 'static) -> napi::Result<Self> {
         guard(|| {
-            let worker = Worker::start(env)?;
+            let worker = Worker::new();
             let bytes = worker.call_slot(move |slot| {
                 let layer = make()?;
                 let bytes = layer.bytes();
                 *slot = Some(layer);
                 Ok(bytes)
             })?;
-            drop(env.adjust_external_memory(bytes as i64));
+            worker.tell(env, bytes);
             Ok(NativeLayer { worker })
         })
     }
@@ -390,10 +397,7 @@ impl NativeLayer {
     #[napi]
     pub fn dispose(&self, env: Env) -> napi::Result<()> {
         guard(|| {
-            if let Ok(bytes) = self.worker.call(|l| Ok(l.bytes())) {
-                drop(env.adjust_external_memory(-(bytes as i64)));
-            }
-            self.worker.dispose();
+            self.worker.dispose(&env);
             Ok(())
         })
     }

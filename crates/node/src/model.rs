@@ -13,7 +13,7 @@ use crate::{
 };
 use napi::{
     Env,
-    bindgen_prelude::{Int32Array, Object, Uint8Array},
+    bindgen_prelude::{Int32Array, Object, ObjectFinalize, Uint8Array},
 };
 use napi_derive::napi;
 use s4_backend::{Backend, Result};
@@ -123,17 +123,24 @@ impl Make for Load<'_> {
 }
 
 /// The addon's model; `create` or `load` fills it.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeModel {
     worker: Worker<BoxedModel>,
+}
+
+impl ObjectFinalize for NativeModel {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        self.worker.tell(&env, 0);
+        Ok(())
+    }
 }
 
 #[napi]
 impl NativeModel {
     /// Empty.
     #[napi(constructor)]
-    pub fn new(env: Env) -> napi::Result<Self> {
-        guard(|| Ok(NativeModel { worker: Worker::start(&env)? }))
+    pub fn new() -> napi::Result<Self> {
+        guard(|| Ok(NativeModel { worker: Worker::new() }))
     }
     /// From a configuration.
     #[napi(ts_return_type = "Promise<void>")]
@@ -234,7 +241,7 @@ impl NativeModel {
                 });
                 Ok((all.to_string(), m.bytes()))
             })?;
-            drop(env.adjust_external_memory(bytes as i64));
+            self.worker.tell(&env, bytes);
             Ok(text)
         })
     }
@@ -473,9 +480,9 @@ impl NativeModel {
     }
     /// Frees native memory after the work under way.
     #[napi]
-    pub fn dispose(&self) -> napi::Result<()> {
+    pub fn dispose(&self, env: Env) -> napi::Result<()> {
         guard(|| {
-            self.worker.dispose();
+            self.worker.dispose(&env);
             Ok(())
         })
     }

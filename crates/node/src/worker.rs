@@ -1,4 +1,7 @@
-//! One thread a handle with a queue of jobs; it ends when the handle is disposed, collected, or its environment ends.
+//! The state of one handle and its worker thread.
+//!
+//! A synchronous call computes in place on the JavaScript thread; an asynchronous one goes to the handle's own thread,
+//! which starts with the first of them and ends when the handle is disposed, collected, or its environment ends.
 
 use crate::error::{disposed, panicked, to_js};
 use napi::{
@@ -9,8 +12,8 @@ use s4_backend::{Code, Error, Result};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicI64, Ordering},
         mpsc::{Sender, channel},
     },
     thread::JoinHandle,
@@ -21,94 +24,65 @@ pub(crate) type Flag = Arc<AtomicBool>;
 
 type Job<S> = Box<dyn FnOnce(&mut Option<S>) + Send>;
 
-struct Inner<S> {
-    jobs: Option<Sender<Job<S>>>,
-    thread: Option<JoinHandle<()>>,
+/// The thread and the way to it.
+enum Queue<S> {
+    /// No asynchronous call yet.
+    Idle,
+    Running {
+        jobs: Sender<Job<S>>,
+        thread: JoinHandle<()>,
+    },
+    /// Disposed, or its environment ended.
+    Closed,
 }
 
-/// The queue of one handle.
+/// One handle's state, held by one call at a time, and its queue.
 pub(crate) struct Worker<S> {
-    inner: Arc<Mutex<Inner<S>>>,
+    state: Arc<Mutex<Option<S>>>,
+    queue: Arc<Mutex<Queue<S>>>,
     stop: Flag,
+    /// Native bytes that V8 was told of.
+    told: AtomicI64,
 }
 
-impl<S> Clone for Worker<S> {
-    fn clone(&self) -> Self {
-        Worker { inner: self.inner.clone(), stop: self.stop.clone() }
-    }
+/// A panic inside a job is caught before it can poison; a poisoned lock's value is whole all the same.
+fn lock<T>(x: &Mutex<T>) -> MutexGuard<'_, T> {
+    x.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn lock<S>(inner: &Mutex<Inner<S>>) -> std::sync::MutexGuard<'_, Inner<S>> {
-    inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn caught<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|p| Err(panicked(p)))
 }
 
 impl<S: Send + 'static> Worker<S> {
-    /// Starts the thread; its state is made by the first job.
-    pub(crate) fn start(env: &Env) -> Result<Self> {
-        let (jobs, queue) = channel::<Job<S>>();
-        let thread = std::thread::Builder::new()
-            .name("s4-model".into())
-            .spawn(move || {
-                let mut state: Option<S> = None;
-                while let Ok(job) = queue.recv() {
-                    job(&mut state);
-                }
-            })
-            .map_err(|e| Error::new(Code::Internal, "s4-node", "a thread", e))?;
-        let worker = Worker {
-            inner: Arc::new(Mutex::new(Inner { jobs: Some(jobs), thread: Some(thread) })),
+    /// Empty; no thread yet.
+    pub(crate) fn new() -> Self {
+        Worker {
+            state: Arc::default(),
+            queue: Arc::new(Mutex::new(Queue::Idle)),
             stop: Flag::default(),
-        };
-        // When the environment (a worker thread, the process) ends, nothing of ours outlives it. The hook holds
-        // the queue weakly: a handle that was collected before has already ended its thread.
-        let (inner, stop) = (Arc::downgrade(&worker.inner), worker.stop.clone());
-        env.add_env_cleanup_hook((), move |()| {
-            stop.store(true, Ordering::Release);
-            if let Some(inner) = inner.upgrade() {
-                let thread = {
-                    let mut inner = lock(&inner);
-                    inner.jobs = None;
-                    inner.thread.take()
-                };
-                if let Some(thread) = thread {
-                    // A job under way ends within one optimiser step or batch. The thread never panics.
-                    drop(thread.join());
-                }
-            }
-        })
-        .map_err(|e| Error::new(Code::Internal, "s4-node", "an environment hook", e))?;
-        Ok(worker)
-    }
-
-    fn post(&self, job: Job<S>) -> Result<()> {
-        match &lock(&self.inner).jobs {
-            Some(jobs) => jobs.send(job).map_err(|_| disposed()),
-            None => Err(disposed()),
+            told: AtomicI64::new(0),
         }
     }
 
-    /// Runs on the worker's thread and waits.
-    pub(crate) fn call<R: Send + 'static>(
-        &self,
-        body: impl FnOnce(&mut S) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
+    /// Tells V8 how many native bytes the handle holds now, so that it collects forgotten handles in time.
+    pub(crate) fn tell(&self, env: &Env, bytes: usize) {
+        let before = self.told.swap(bytes as i64, Ordering::Relaxed);
+        drop(env.adjust_external_memory(bytes as i64 - before));
+    }
+
+    /// Computes in place. The caller has seen to it that no job is under way; if one is, this waits for it.
+    pub(crate) fn call<R>(&self, body: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
         self.call_slot(|slot| body(slot.as_mut().ok_or_else(disposed)?))
     }
 
     /// As [`Worker::call`], with the place of the state itself.
-    pub(crate) fn call_slot<R: Send + 'static>(
-        &self,
-        body: impl FnOnce(&mut Option<S>) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        let (reply, answer) = channel();
-        self.post(Box::new(move |slot| {
-            let result = catch_unwind(AssertUnwindSafe(|| body(slot))).unwrap_or_else(|p| Err(panicked(p)));
-            drop(reply.send(result));
-        }))?;
-        answer.recv().unwrap_or_else(|_| Err(disposed()))
+    pub(crate) fn call_slot<R>(&self, body: impl FnOnce(&mut Option<S>) -> Result<R>) -> Result<R> {
+        let mut slot = lock(&self.state);
+        caught(|| body(&mut slot))
     }
 
-    /// Runs on the worker's thread and settles a promise; a job whose flag is set before it begins does not run.
+    /// Computes on the worker's thread and settles a promise; a job whose flag is set before it begins does not run.
     pub(crate) fn promise<'env, R, V>(
         &self,
         env: &'env Env,
@@ -120,6 +94,7 @@ impl<S: Send + 'static> Worker<S> {
         R: Send + 'static,
         V: ToNapiValue + 'static,
     {
+        let jobs = self.jobs(env).map_err(to_js)?;
         let (deferred, promise) =
             env.create_deferred::<V, Box<dyn FnOnce(Env) -> napi::Result<V> + Send>>()?;
         let stop = self.stop.clone();
@@ -130,19 +105,60 @@ impl<S: Send + 'static> Worker<S> {
                 deferred.reject(to_js(error));
                 return;
             }
-            match catch_unwind(AssertUnwindSafe(|| body(slot))).unwrap_or_else(|p| Err(panicked(p))) {
+            match caught(|| body(slot)) {
                 // Arrays are made on the JavaScript thread, inside the resolver.
                 Ok(value) => deferred.resolve(Box::new(move |_| Ok(convert(value)))),
                 Err(error) => deferred.reject(to_js(error)),
             }
         });
-        self.post(job).map_err(to_js)?;
+        jobs.send(job).map_err(|_| to_js(disposed()))?;
         Ok(promise)
     }
 
-    /// Frees the state after the jobs before it and lets the thread end.
-    pub(crate) fn dispose(&self) {
-        drop(self.post(Box::new(|slot| *slot = None)));
-        lock(&self.inner).jobs = None;
+    /// The way to the thread, which starts here at first.
+    fn jobs(&self, env: &Env) -> Result<Sender<Job<S>>> {
+        let mut queue = lock(&self.queue);
+        match &*queue {
+            Queue::Running { jobs, .. } => return Ok(jobs.clone()),
+            Queue::Closed => return Err(disposed()),
+            Queue::Idle => {}
+        }
+        let (jobs, list) = channel::<Job<S>>();
+        let state = self.state.clone();
+        let thread = std::thread::Builder::new()
+            .name("s4-model".into())
+            .spawn(move || {
+                while let Ok(job) = list.recv() {
+                    job(&mut lock(&state));
+                }
+            })
+            .map_err(|e| Error::new(Code::Internal, "s4-node", "a thread", e))?;
+        *queue = Queue::Running { jobs: jobs.clone(), thread };
+        // When the environment (a worker thread, the process) ends, nothing of ours outlives it. The hook holds
+        // the queue weakly: a handle that was collected before has already ended its thread.
+        let (weak, stop) = (Arc::downgrade(&self.queue), self.stop.clone());
+        env.add_env_cleanup_hook((), move |()| {
+            stop.store(true, Ordering::Release);
+            if let Some(queue) = weak.upgrade() {
+                let ended = std::mem::replace(&mut *lock(&queue), Queue::Closed);
+                if let Queue::Running { jobs, thread } = ended {
+                    drop(jobs);
+                    // A job under way ends within one optimiser step or batch. The thread never panics.
+                    drop(thread.join());
+                }
+            }
+        })
+        .map_err(|e| Error::new(Code::Internal, "s4-node", "an environment hook", e))?;
+        Ok(jobs)
+    }
+
+    /// Frees the state, after the jobs before it, without waiting for them; the thread then ends.
+    pub(crate) fn dispose(&self, env: &Env) {
+        match std::mem::replace(&mut *lock(&self.queue), Queue::Closed) {
+            Queue::Running { jobs, .. } => drop(jobs.send(Box::new(|slot| *slot = None))),
+            Queue::Idle => *lock(&self.state) = None,
+            Queue::Closed => {}
+        }
+        self.tell(env, 0);
     }
 }
