@@ -4,6 +4,7 @@ use crate::ops::{LayerOps, ModelOps};
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
 use s4_cpu::Cpu;
+use s4_cuda::Cuda;
 
 /// Device, number format, threads, precision.
 #[napi(object)]
@@ -31,24 +32,43 @@ impl HostOptions {
     /// Chooses the backend and makes the thing on it. `dtype` of a checkpoint stands where none was asked for.
     pub(crate) fn make<M: Make>(&self, make: M, dtype: Option<&str>) -> Result<M::Out> {
         let threads = self.threads.unwrap_or(0) as usize;
+        let dtype = self.dtype.as_deref().or(dtype).unwrap_or("f32");
         match self.device.as_deref().unwrap_or("auto") {
-            "cpu" | "auto" => {}
-            "cuda" => return Err(cuda_reason()),
+            "cuda" => return make.on(self.gpu(dtype)?),
+            // The GPU wherever it can do what was asked, else the CPU without a word; `diagnose()` says why.
+            "auto" => {
+                if let Ok(gpu) = self.gpu(dtype) {
+                    return make.on(gpu);
+                }
+            }
+            "cpu" => {}
             other => return Err(Error::value("device", "'cpu', 'cuda' or 'auto'", other)),
         }
-        match self.dtype.as_deref().or(dtype).unwrap_or("f32") {
+        match dtype {
             "f32" => make.on(Cpu::<f32>::new(threads)?),
             "f64" => make.on(Cpu::<f64>::new(threads)?),
             other => Err(Error::new(Code::Dtype, "dtype", "'f32' or 'f64'", other)),
         }
     }
-}
 
-/// Why there is no GPU to compute on.
-fn cuda_reason() -> Error {
-    match s4_cuda::probe() {
-        Err(reason) => reason.into(),
-        Ok(_) => Error::new(Code::Device, "device 'cuda'", "a backend for it in this build", "none"),
+    /// The first GPU, or why there is none for this.
+    fn gpu(&self, dtype: &str) -> Result<Cuda> {
+        s4_cuda::probe()?;
+        if !s4_cuda::available() {
+            return Err(Error::new(
+                Code::Device,
+                "device 'cuda'",
+                "a build with GPU kernels",
+                "one that was made without NVRTC",
+            ));
+        }
+        if dtype != "f32" {
+            return Err(Error::new(Code::Dtype, "device 'cuda'", "dtype 'f32'", dtype));
+        }
+        if let Some(other) = self.precision.as_deref().filter(|&p| p != "highest") {
+            return Err(Error::unsupported("device 'cuda'", "precision 'highest'", other));
+        }
+        Cuda::new(0)
     }
 }
 
