@@ -86,7 +86,7 @@ fn conv<T: Real>(u: Data, kernel: Data, d: Option<Data>, shape: &ConvShape) -> R
     let d = d.map(Data::real::<T>).transpose()?;
     let finite = |x: &[T]| x.iter().all(|x| x.is_finite());
     if !(finite(&u) && finite(&kernel) && d.as_deref().is_none_or(finite)) {
-        return Err(Error::new(Code::NonFinite, "fftConv", "finite numbers", "NaN or Inf"));
+        return Err(Error::value("fftConv", "finite numbers", "NaN or Inf"));
     }
     let rows = shape.channels * if shape.two_sided { 2 } else { 1 };
     let check = |what: &str, expected: usize, got: usize| match expected == got {

@@ -1,0 +1,114 @@
+/** Disposal, exclusion, aborts, counters, threads. */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import test from 'ava'
+import { S4Layer } from '../index.js'
+import { batch, drain, model, noisy, refuses, rejects } from './helpers.js'
+
+test('a disposed handle answers with its own code', async (t) => {
+  const l = new S4Layer({ features: 4, state: 8 })
+  l.dispose()
+  l.dispose()
+  refuses(t, 'ERR_S4_DISPOSED', () => l.forward(noisy([1, 5, 4])))
+  refuses(t, 'ERR_S4_DISPOSED', () => l.parameters())
+  const m = await model()
+  const stream = m.stream()
+  stream.dispose()
+  refuses(t, 'ERR_S4_DISPOSED', () => stream.push(noisy([1, 1, 1])))
+  const other = m.stream()
+  m.dispose()
+  refuses(t, 'ERR_S4_DISPOSED', () => other.push(noisy([1, 1, 1])))
+  other.dispose()
+  await rejects(t, 'ERR_S4_DISPOSED', m.predict(noisy([1, 5, 1])))
+  await rejects(t, 'ERR_S4_DISPOSED', drain(m.train([batch()], {})))
+})
+
+test('one handle used by two calls at once', async (t) => {
+  using m = await model()
+  const training = m.train(Array(20).fill(batch()), { epochs: 1 })
+  await training.next()
+  await rejects(t, 'ERR_S4_BUSY', drain(m.train([batch()], {})))
+  refuses(t, 'ERR_S4_BUSY', () => m.predictSync(noisy([1, 5, 1])))
+  refuses(t, 'ERR_S4_BUSY', () => m.setParameter('decoder.bias', noisy([1])))
+  t.is((await m.predict(noisy([1, 5, 1]))).data.length, 5, 'reads queue')
+  await training.return()
+  t.notThrows(() => m.predictSync(noisy([1, 5, 1])), 'free again')
+})
+
+test('abort ends training within one update, and the model stays usable', async (t) => {
+  using m = await model({ features: 32, layers: 4, state: 64 })
+  const controller = new AbortController()
+  const data = batch(4, 2000)
+  let updates = 0
+  let aborted = 0
+  const run = (async () => {
+    for await (const e of m.train(Array(1000).fill(data), { epochs: 1, signal: controller.signal })) {
+      updates = e.step
+      if (updates === 2) {
+        setTimeout(() => {
+          aborted = updates
+          controller.abort(new Error('enough'))
+        }, 5)
+      }
+    }
+  })()
+  const error = await rejects(t, 'ERR_S4_ABORTED', run)
+  t.regex(error.got, /enough/)
+  t.true(updates - aborted <= 1, `${updates - aborted} updates after the abort`)
+  await rejects(t, 'ERR_S4_ABORTED', drain(m.train([data], { signal: AbortSignal.abort() })))
+  t.is(await drain(m.train([batch()], { epochs: 1 })), 2)
+})
+
+test.serial('the event loop keeps running while a model trains', async (t) => {
+  using m = await model({ features: 64, layers: 4, state: 64, threads: 1 })
+  const data = batch(2, 4000)
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  delay.enable()
+  await drain(m.train(Array(6).fill(data), { epochs: 1 }))
+  delay.disable()
+  const p99 = delay.percentile(99) / 1e6
+  t.log(`p99 ${p99.toFixed(1)} ms`)
+  t.true(p99 < 20, `${p99} ms`)
+})
+
+test('a steady step allocates nothing', async (t) => {
+  using m = await model()
+  const data = batch()
+  await drain(m.train(Array(3).fill(data), { epochs: 1 }))
+  const warm = m.counters()
+  await drain(m.train(Array(10).fill(data), { epochs: 1, resume: true }))
+  t.is(m.counters().allocations, warm.allocations, 'training')
+  const stream = m.stream()
+  stream.push(noisy([1, 1, 1]))
+  const ready = m.counters()
+  for (let i = 0; i < 50; i++) stream.push(noisy([1, 1, 1], i))
+  t.is(m.counters().allocations, ready.allocations, 'streaming')
+})
+
+test('the same bits at one thread and at two', async (t) => {
+  const run = async (threads: number) => {
+    using m = await model({ features: 16, layers: 2, state: 16, dropout: 0.1, threads })
+    const losses: number[] = []
+    for await (const e of m.train(Array(5).fill(batch(3, 300)), { epochs: 1, seed: 7 })) losses.push(e.loss)
+    return {
+      losses,
+      parameters: m.parameters().map((p) => [...p.value.data]),
+      y: [...(await m.predict(noisy([2, 300, 1]))).data],
+    }
+  }
+  t.deepEqual(await run(1), await run(2))
+})
+
+test('divergence names step and tensor, and the last good state stays', async (t) => {
+  using m = await model({ norm: 'none', glu: false })
+  const data = batch()
+  await drain(m.train([data], { epochs: 1 }))
+  const huge = { input: data.input, target: { data: new Float32Array(100).fill(3e38), shape: [2, 50, 1] } }
+  const before = m.parameters().map((p) => [...p.value.data])
+  const error = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([huge], { epochs: 1, resume: true })))
+  t.true((error.step ?? 0) >= 1 && typeof error.tensor === 'string', JSON.stringify(error))
+  t.deepEqual(
+    m.parameters().map((p) => [...p.value.data]),
+    before,
+  )
+  t.is(await drain(m.train([data], { epochs: 1 })), 2)
+})

@@ -1,0 +1,206 @@
+/** Every kind of bad input gets its code before any work, and loses nothing. */
+import { writeFileSync, mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import {
+  fftConv,
+  hippo,
+  nplr,
+  readCsv,
+  readSafetensors,
+  S4Block,
+  S4Layer,
+  SequenceModel,
+  AdamW,
+} from '../index.js'
+import { batch, drain, model, noisy, refuses, rejects, small } from './helpers.js'
+
+const layer = () => new S4Layer({ features: 4, state: 8 })
+
+test('shapes', (t) => {
+  using l = layer()
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward(noisy([2, 5, 3])))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward(noisy([2, 5])))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward({ data: new Float32Array(7), shape: [1, 2, 4] }))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward({ data: new Float32Array(0), shape: [0, 5, 4] }))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward({ data: new Float32Array(0), shape: [1, 0, 4] }))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward({ data: new Float32Array(4), shape: [-1, -1, 4] }))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward({ data: new Float32Array(4), shape: [2 ** 40, 2 ** 40, 4] }))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward(undefined as never))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward(noisy([2, 5, 4]), { state: noisy([1, 4, 4, 2]) }))
+  refuses(t, 'ERR_S4_SHAPE', () => l.forward(noisy([2, 5, 4]), { lengths: [5] }))
+  l.forward(noisy([2, 5, 4]))
+  refuses(t, 'ERR_S4_SHAPE', () => l.backward(noisy([2, 4, 4])))
+  refuses(t, 'ERR_S4_SHAPE', () => l.step(noisy([2, 4]), l.initialState(1)))
+  refuses(t, 'ERR_S4_SHAPE', () => l.setParameter('D', noisy([5])))
+  t.notThrows(() => l.forward(noisy([2, 5, 4])))
+})
+
+test('dtypes', (t) => {
+  using l = layer()
+  refuses(t, 'ERR_S4_DTYPE', () => l.forward({ data: new BigInt64Array(20), shape: [1, 5, 4] }))
+  refuses(t, 'ERR_S4_DTYPE', () => l.forward({ data: ['a', 'b', 'c', 'd'] as never, shape: [1, 1, 4] }))
+  refuses(t, 'ERR_S4_DTYPE', () => l.forward({ data: 'text' as never, shape: [1, 1, 4] }))
+  refuses(t, 'ERR_S4_DTYPE', () => new S4Layer({ features: 4, dtype: 'f16' as never }))
+  refuses(t, 'ERR_S4_DTYPE', () => l.forward(noisy([1, 5, 4]), { lengths: [2.5] }))
+})
+
+test('values', (t) => {
+  using l = layer()
+  for (const bad of [NaN, Infinity, -Infinity]) {
+    const u = noisy([2, 5, 4])
+    u.data[7] = bad
+    refuses(t, 'ERR_S4_VALUE', () => l.forward(u))
+    refuses(t, 'ERR_S4_VALUE', () => l.setParameter('D', { data: [bad, 1, 1, 1], shape: [1, 4] }))
+    refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { rate: bad }))
+  }
+  t.true(l.parameters().every((p) => p.value.data.every((x) => Number.isFinite(x))))
+  refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { rate: 0 }))
+  refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { lengths: [6, 1] }))
+  refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { lengths: [0, 1] }))
+  refuses(t, 'ERR_S4_VALUE', () => l.kernel(0))
+  refuses(t, 'ERR_S4_VALUE', () => l.setParameter('E', noisy([4])))
+  refuses(t, 'ERR_S4_VALUE', () => l.step(noisy([1, 4]), l.initialState(1), { interval: -1 }))
+})
+
+test('options', async (t) => {
+  for (const o of [
+    { state: 7 },
+    { state: 0 },
+    { state: -2 },
+    { state: 1e9 },
+    { channels: 0 },
+    { nSsm: 3 },
+    { mode: 's5' },
+    { init: 'x' },
+    { dtMin: -1 },
+    { dtMin: 1, dtMax: 0.1 },
+    { colour: 1 },
+    { disc: 'zoh' },
+    { rank: 99 },
+    { truncate: 0 },
+    { dtMin: NaN },
+  ]) {
+    refuses(t, 'ERR_S4_VALUE', () => new S4Layer({ features: 4, ...(o as object) }))
+  }
+  for (const features of [0, -4, 2.5, 1e12, '4'])
+    refuses(t, 'ERR_S4_VALUE', () => new S4Layer({ features: features as number }))
+  refuses(t, 'ERR_S4_VALUE', () => new S4Layer({ features: 4, device: 'tpu' as never }))
+  refuses(t, 'ERR_S4_VALUE', () => new S4Layer({ features: 4, threads: 0 }))
+  refuses(t, 'ERR_S4_VALUE', () => new S4Layer(null as never))
+  refuses(t, 'ERR_S4_VALUE', () => new S4Block({ features: 4, dropout: 1 }))
+  refuses(t, 'ERR_S4_VALUE', () => new S4Block({ features: 4, norm: 'group' as never }))
+  using l = layer()
+  refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([1, 5, 4]), { algorithm: 'dft' as never }))
+  refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([1, 5, 4]), { colour: 1 } as never))
+  refuses(t, 'ERR_S4_VALUE', () => new AdamW([l], { lr: -1 }))
+  for (const o of [
+    { layers: 0 },
+    { output: 0 },
+    { encoder: 'conv' },
+    { loss: 'l1' },
+    { pooling: 'median' },
+    { encoder: 'embedding' },
+    { features: 2 ** 30 },
+  ]) {
+    await rejects(t, 'ERR_S4_VALUE', SequenceModel.create({ ...small, ...(o as object) }))
+  }
+  refuses(t, 'ERR_S4_VALUE', () => hippo('x' as never, 4))
+  refuses(t, 'ERR_S4_VALUE', () => nplr('legs', 3))
+})
+
+test('what a layer cannot do', (t) => {
+  using two = new S4Layer({ features: 4, state: 8, bidirectional: true })
+  refuses(t, 'ERR_S4_UNSUPPORTED', () => two.forward(noisy([1, 5, 4]), { state: noisy([1, 4, 4, 2]) }))
+  refuses(t, 'ERR_S4_UNSUPPORTED', () => two.step(noisy([1, 4]), noisy([1, 4, 4, 2])))
+  using short = new S4Layer({ features: 4, state: 8, truncate: 3 })
+  refuses(t, 'ERR_S4_UNSUPPORTED', () => short.step(noisy([1, 4]), noisy([1, 4, 4, 2])))
+  refuses(t, 'ERR_S4_UNSUPPORTED', () => short.forward(noisy([1, 5, 4]), { algorithm: 'chunk' }))
+})
+
+test('the CUDA device without a GPU says why', (t) => {
+  if (process.env['S4_DEVICE'] === 'cuda') {
+    t.log('skipped: this run is on a GPU')
+    t.pass()
+    return
+  }
+  const error = refuses(t, 'ERR_S4_DEVICE', () => new S4Layer({ features: 4, device: 'cuda' }))
+  t.regex(error.got, /NVIDIA|GPU|kernels/)
+})
+
+test('training data', async (t) => {
+  using m = await model()
+  const good = batch()
+  const before = m.parameters().map((p) => [...p.value.data])
+  const bad: [Parameters<typeof rejects>[1], object][] = [
+    ['ERR_S4_SHAPE', { ...good, input: noisy([2, 50, 2]) }],
+    ['ERR_S4_SHAPE', { ...good, target: noisy([2, 49, 1]) }],
+    ['ERR_S4_SHAPE', { ...good, lengths: [1] }],
+    ['ERR_S4_VALUE', { ...good, lengths: [51, 1] }],
+    ['ERR_S4_VALUE', { ...good, input: { data: new Float32Array(100).fill(NaN), shape: [2, 50, 1] } }],
+    ['ERR_S4_VALUE', { ...good, target: { data: new Float32Array(100).fill(Infinity), shape: [2, 50, 1] } }],
+    ['ERR_S4_DATA', { input: good.input }],
+  ]
+  for (const [code, b] of bad) await rejects(t, code, drain(m.train([b as never], { epochs: 1 })))
+  await rejects(t, 'ERR_S4_DATA', drain(m.train([], { epochs: 1 })))
+  await rejects(t, 'ERR_S4_DATA', drain(m.train(5 as never, { epochs: 1 })))
+  await rejects(t, 'ERR_S4_VALUE', drain(m.train([good], { epochs: 0 })))
+  await rejects(t, 'ERR_S4_VALUE', drain(m.train([good], { lr: NaN })))
+  await rejects(t, 'ERR_S4_VALUE', drain(m.train([good], { momentum: 1 } as never)))
+  await rejects(t, 'ERR_S4_VALUE', drain(m.train([good], { schedule: { kind: 'cyclic' } as never })))
+  t.deepEqual(
+    m.parameters().map((p) => [...p.value.data]),
+    before,
+    'nothing was lost',
+  )
+  t.is(await drain(m.train([good], { epochs: 1 })), 2)
+  using tokens = await model({
+    encoder: 'embedding',
+    vocabulary: 5,
+    output: 3,
+    loss: 'crossEntropy',
+    pooling: 'mean',
+  })
+  await rejects(t, 'ERR_S4_VALUE', tokens.predict({ data: [0, 1, 5], shape: [1, 3] }))
+  await rejects(
+    t,
+    'ERR_S4_VALUE',
+    drain(tokens.train([{ input: { data: [0, 1, 2], shape: [1, 3] }, target: [3] }], {})),
+  )
+})
+
+test('files', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 's4-'))
+  const path = join(folder, 'a.csv')
+  writeFileSync(path, 't,x\n1,2\n2,\n3,abc\n')
+  refuses(t, 'ERR_S4_DATA', () => readCsv(path, { column: 'x' }))
+  refuses(t, 'ERR_S4_DATA', () => readCsv(path, { column: 'y' }))
+  refuses(t, 'ERR_S4_DATA', () => readCsv(join(folder, 'none.csv')))
+  writeFileSync(path, 't,x\n1,2\n2,\n3,4\n')
+  refuses(t, 'ERR_S4_DATA', () => readCsv(path, { column: 'x' }))
+  t.deepEqual([...readCsv(path, { column: 'x', gaps: 'linear' })], [2, 3, 4])
+  refuses(t, 'ERR_S4_CHECKPOINT', () => readSafetensors(path))
+  refuses(t, 'ERR_S4_CHECKPOINT', () => readSafetensors(join(folder, 'none')))
+  await rejects(t, 'ERR_S4_CHECKPOINT', SequenceModel.load(path))
+  await rejects(t, 'ERR_S4_CHECKPOINT', SequenceModel.load(join(folder, 'none')))
+  refuses(t, 'ERR_S4_CHECKPOINT', () => S4Block.fromStateDict(path, {}))
+})
+
+test('convolution', (t) => {
+  refuses(t, 'ERR_S4_SHAPE', () => fftConv(noisy([1, 4, 2]), noisy([1, 3, 4])))
+  refuses(t, 'ERR_S4_SHAPE', () => fftConv(noisy([1, 4, 2]), noisy([1, 2, 5])))
+  refuses(t, 'ERR_S4_SHAPE', () => fftConv(noisy([1, 4, 2]), noisy([1, 2, 4]), noisy([2, 2])))
+  refuses(t, 'ERR_S4_VALUE', () =>
+    fftConv(noisy([1, 4, 2]), { data: new Float32Array(8).fill(NaN), shape: [1, 2, 4] }),
+  )
+  const y = fftConv(
+    { data: [1, 2, 3], shape: [1, 3, 1] },
+    { data: [1, 10], shape: [1, 1, 2] },
+    { data: [100], shape: [1, 1] },
+  )
+  t.deepEqual(
+    [...y.data].map((x) => Math.round(x)),
+    [101, 212, 323],
+  )
+})
