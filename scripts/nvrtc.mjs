@@ -22,17 +22,32 @@ function main() {
   }
   const python = ['python3', 'python'].find((p) => run(p, ['-m', 'pip', '--version']) === null)
   if (!python) {
-    console.log('NVRTC was not fetched: no python3 with pip on this machine. The build goes on without GPU kernels.')
+    console.log(
+      'NVRTC was not fetched: no python3 with pip on this machine. The build goes on without GPU kernels.',
+    )
     return 1
   }
   rmSync(root, { recursive: true, force: true })
   const folder = join(root, 'wheels')
   mkdirSync(folder, { recursive: true })
   for (const wheel of wheels) {
-    const problem =
-      run(python, ['-m', 'pip', 'download', '--no-deps', '--quiet', '--disable-pip-version-check', '--only-binary', ':all:', '-d', folder, wheel])
+    const problem = run(python, [
+      '-m',
+      'pip',
+      'download',
+      '--no-deps',
+      '--quiet',
+      '--disable-pip-version-check',
+      '--only-binary',
+      ':all:',
+      '-d',
+      folder,
+      wheel,
+    ])
     if (problem) {
-      console.log(`NVRTC was not fetched: ${problem.trim().split('\n').at(-1)}. The build goes on without GPU kernels.`)
+      console.log(
+        `NVRTC was not fetched: ${problem.trim().split('\n').at(-1)}. The build goes on without GPU kernels.`,
+      )
       return 1
     }
   }

@@ -24,7 +24,9 @@ export function must(what, ok) {
 }
 
 function has(command) {
-  return spawnSync(command, ['--version'], { stdio: 'ignore', shell: process.platform === 'win32' }).status === 0
+  return (
+    spawnSync(command, ['--version'], { stdio: 'ignore', shell: process.platform === 'win32' }).status === 0
+  )
 }
 
 /** Installs the locked packages unless node_modules already holds them. */
@@ -48,18 +50,33 @@ export function fetchNvrtc() {
 function newest(path) {
   const stat = statSync(path)
   if (!stat.isDirectory()) return stat.mtimeMs
-  return Math.max(0, ...readdirSync(path).filter((n) => n !== 'target' && n !== 'node_modules').map((n) => newest(join(path, n))))
+  return Math.max(
+    0,
+    ...readdirSync(path)
+      .filter((n) => n !== 'target' && n !== 'node_modules')
+      .map((n) => newest(join(path, n))),
+  )
 }
 
 function addonTime() {
   const folder = join(root, 'crates', 'node')
-  return Math.max(0, ...readdirSync(folder).filter((n) => n.endsWith('.node')).map((n) => statSync(join(folder, n)).mtimeMs))
+  return Math.max(
+    0,
+    ...readdirSync(folder)
+      .filter((n) => n.endsWith('.node'))
+      .map((n) => statSync(join(folder, n)).mtimeMs),
+  )
 }
 
 /** Builds addon and JavaScript where sources are newer than what was built. */
 export function build({ force = false } = {}) {
   if (!has('cargo')) must('Rust is needed to build from source (https://rustup.rs): looking for cargo', false)
-  const sources = ['Cargo.toml', 'Cargo.lock', ...['ssm', 'backend', 'cpu', 'cuda', 'nn', 'data'].map((c) => `crates/${c}`), 'crates/node/src']
+  const sources = [
+    'Cargo.toml',
+    'Cargo.lock',
+    ...['ssm', 'backend', 'cpu', 'cuda', 'nn', 'data'].map((c) => `crates/${c}`),
+    'crates/node/src',
+  ]
   if (force || addonTime() < Math.max(...sources.map((s) => newest(join(root, s))))) {
     console.log('Building the addon (a few minutes the first time) …')
     must('The build of the addon', run('npm', ['run', '--silent', 'build:native']))

@@ -6,10 +6,17 @@ import { join } from 'node:path'
 const npm = (...args) => run('npm', ['run', '--silent', ...args])
 const checks = [
   ['Rust format', () => run('cargo', ['fmt', '--all', '--check'])],
-  ['Rust lints', () => run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--quiet', '--', '-D', 'warnings'])],
+  [
+    'Rust lints',
+    () =>
+      run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--quiet', '--', '-D', 'warnings']),
+  ],
   ['Rust tests', () => run('cargo', ['test', '--workspace', '--locked', '--quiet'])],
   ['addon and JavaScript', () => (build(), true)],
-  ['generated types are current', () => run('git', ['diff', '--exit-code', '--stat', '--', 'index.d.ts', 'api/*.d.ts'])],
+  [
+    'generated types are current',
+    () => run('git', ['diff', '--exit-code', '--stat', '--', 'index.d.ts', 'api/*.d.ts']),
+  ],
   ['TypeScript lints', () => npm('lint')],
   ['TypeScript format', () => npm('format', '--', '--check')],
   ['tests through the public API', () => npm('ava')],
@@ -26,7 +33,8 @@ for (const [name, check] of checks) {
   results.push([name, ok, (performance.now() - start) / 1000])
 }
 console.log('\n── summary')
-for (const [name, ok, seconds] of results) console.log(`${ok ? 'passed' : 'FAILED'}  ${name} (${seconds.toFixed(0)} s)`)
+for (const [name, ok, seconds] of results)
+  console.log(`${ok ? 'passed' : 'FAILED'}  ${name} (${seconds.toFixed(0)} s)`)
 if (!existsSync(join(root, '.cuda'))) console.log('note: GPU kernels were not built here (no NVRTC)')
 const failed = results.filter(([, ok]) => !ok).length
 console.log(`\n${results.length - failed} passed, ${failed} failed`)
