@@ -19,8 +19,9 @@ function layerOptions(config: GoldenFile['config'], run: RunOptions): S4LayerOpt
     dtTransform: config.dt_transform as S4LayerOptions['dtTransform'],
     realTransform: config.real_transform as S4LayerOptions['realTransform'],
     imagTransform: config.imag_transform as S4LayerOptions['imagTransform'],
-    ...(longest !== null && longest < L ? { truncate: longest } : {}),
     ...run,
+    // a truncated kernel has one algorithm only
+    ...(longest !== null && longest < L ? { truncate: longest, algorithm: 'fft' as const } : {}),
   }
 }
 
@@ -32,7 +33,7 @@ export async function runBlock(golden: GoldenFile, checkpoint: string | undefine
   const u = swapLast(tensor(golden, 'u'))
   const g = swapLast(tensor(golden, 'g'))
 
-  using block = S4Block.fromStateDict(checkpoint as string, { ...config, ...(options.truncate === undefined ? {} : { truncate: options.truncate }) }, run)
+  using block = S4Block.fromStateDict(checkpoint as string, { ...config, ...(options.truncate === undefined ? {} : { truncate: options.truncate }) }, options.truncate === undefined ? run : { ...run, algorithm: 'fft' })
   put('y', block.forward(u, { training: true }).y)
   put('grad.u', block.backward(g).du)
   for (const { name, grad } of block.parameters()) out.set(`grad.${name}`, grad.data)
