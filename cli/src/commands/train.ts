@@ -1,4 +1,4 @@
-import { Args } from '../args.js'
+import { Args, UsageError } from '../args.js'
 import { Forecaster } from '../forecaster.js'
 import type { Command } from '../main.js'
 import { progress } from '../progress.js'
@@ -16,26 +16,30 @@ export const train: Command = {
 The model predicts a Gaussian for each of the next --horizon samples at every sample. The last --holdout of the series is
 kept from training; errors there are printed beside those of persistence and of a linear autoregressive model.`,
   async run(argv) {
-    const number = { type: 'string' } as const
+    const text = { type: 'string' } as const
     const args = new Args(argv, {
-      out: number, horizon: number, holdout: number, mode: number, layers: number, features: number, state: number, window: number, batch: number,
-      updates: number, lr: number, 'ssm-lr': number, 'max-seconds': number, seed: number, ...seriesOptions, ...deviceOptions,
+      out: text, horizon: text, holdout: text, mode: text, layers: text, features: text, state: text, window: text, batch: text,
+      updates: text, lr: text, 'ssm-lr': text, 'max-seconds': text, seed: text, ...seriesOptions, ...deviceOptions,
     }, ['DATA.csv'])
     const out = args.required('out')
-    const series = await readSeries(args.positionals[0], args)
-    const horizon = args.count('horizon', Math.min(36, Math.max(1, Math.floor(series.length / 20))))
-    const holdout = args.number('holdout', 0.2)
-    const end = Math.floor(series.length * (1 - holdout))
-    const window = args.count('window', Math.min(4096, Math.floor((end - horizon) / 2)), 2)
-    const settings = {
-      horizon, window, batch: args.count('batch', 4), updates: args.count('updates', 400), lr: args.number('lr', 4e-3),
-      ssmLr: args.number('ssm-lr', 1e-3), seed: args.count('seed', 0, 0),
+    const number = (name: string, otherwise: number, min = 1) => args.count(name, otherwise, min)
+    const shape = {
+      mode: args.oneOf('mode', ['s4', 's4d']) ?? ('s4' as const), layers: number('layers', 3), features: number('features', 48),
+      state: number('state', 64, 2), seed: number('seed', 0, 0), ...deviceOf(args),
+    }
+    const pace = {
+      batch: number('batch', 4), updates: number('updates', 400), lr: args.number('lr', 1e-2), ssmLr: args.number('ssm-lr', 4e-3), seed: shape.seed,
       ...(args.text('max-seconds') === undefined ? {} : { maxSeconds: args.number('max-seconds', 0) }),
     }
-    const forecaster = await Forecaster.create(series, end, horizon, {
-      mode: args.oneOf('mode', ['s4', 's4d']) ?? 's4', layers: args.count('layers', 3), features: args.count('features', 48),
-      state: args.count('state', 64, 2), seed: settings.seed, ...deviceOf(args),
-    })
+    const holdout = args.number('holdout', 0.2)
+    if (holdout >= 1) throw new UsageError(`--holdout is a share below 1, not ${holdout}`)
+    const asked = { horizon: number('horizon', 0, 0), window: number('window', 0, 0) }
+
+    const series = await readSeries(args.positionals[0], args)
+    const horizon = asked.horizon || Math.min(36, Math.max(1, Math.floor(series.length / 20)))
+    const end = Math.floor(series.length * (1 - holdout))
+    const settings = { ...pace, horizon, window: asked.window || Math.max(2, Math.min(4096, Math.floor((end - horizon) / 2))) }
+    const forecaster = await Forecaster.create(series, end, horizon, shape)
     const bar = progress('train')
     for await (const { step, loss } of forecaster.train(series, end, settings)) bar.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
     bar.end()
