@@ -4,14 +4,25 @@
 /// Ten rounds of Philox on a 128-bit counter and a 64-bit key.
 #[inline(always)]
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox4x32_lanes(counter.map(|c| [c]), key).map(|[c]| c)
+}
+
+/// N counters side by side (word by word), which compiles to SIMD code.
+#[inline(always)]
+fn philox4x32_lanes<const N: usize>(counter: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
     const M0: u64 = 0xD251_1F53;
     const M1: u64 = 0xCD9E_8D57;
     const W0: u32 = 0x9E37_79B9;
     const W1: u32 = 0xBB67_AE85;
     let ([mut c0, mut c1, mut c2, mut c3], [mut k0, mut k1]) = (counter, key);
     for _ in 0..10 {
-        let (p0, p1) = (M0 * c0 as u64, M1 * c2 as u64);
-        (c0, c1, c2, c3) = ((p1 >> 32) as u32 ^ c1 ^ k0, p1 as u32, (p0 >> 32) as u32 ^ c3 ^ k1, p0 as u32);
+        for i in 0..N {
+            let (p0, p1) = (M0 * c0[i] as u64, M1 * c2[i] as u64);
+            c0[i] = (p1 >> 32) as u32 ^ c1[i] ^ k0;
+            c1[i] = p1 as u32;
+            c2[i] = (p0 >> 32) as u32 ^ c3[i] ^ k1;
+            c3[i] = p0 as u32;
+        }
         k0 = k0.wrapping_add(W0);
         k1 = k1.wrapping_add(W1);
     }
@@ -33,12 +44,19 @@ impl DropKey {
     /// The four 32-bit draws of elements 4·block … 4·block+3.
     #[inline(always)]
     pub fn draws(&self, block: u64) -> [u32; 4] {
-        philox4x32(
+        self.draws_from::<1>(block).map(|[d]| d)
+    }
+
+    /// The draws of N blocks from `block` on: element 4·(block + i) + j is `[j][i]`.
+    #[inline(always)]
+    pub fn draws_from<const N: usize>(&self, block: u64) -> [[u32; N]; 4] {
+        let at = |i: usize| block + i as u64;
+        philox4x32_lanes(
             [
-                block as u32,
-                ((block >> 32) as u32) ^ self.site.rotate_left(16),
-                self.step as u32,
-                (self.step >> 32) as u32 ^ self.site,
+                std::array::from_fn(|i| at(i) as u32),
+                std::array::from_fn(|i| ((at(i) >> 32) as u32) ^ self.site.rotate_left(16)),
+                [self.step as u32; N],
+                [(self.step >> 32) as u32 ^ self.site; N],
             ],
             [self.seed as u32, (self.seed >> 32) as u32],
         )

@@ -44,10 +44,8 @@ impl<T: Scalar> Dropout<T> {
         let end = first + out.len() as u64;
         let mut block = first / 4;
         while block * 4 < end {
-            let mut draws = [[0; 4]; BLOCKS];
-            for (i, d) in draws.iter_mut().enumerate() {
-                *d = self.key.draws(block + i as u64);
-            }
+            let words = self.key.draws_from::<BLOCKS>(block);
+            let draws: [[u32; 4]; BLOCKS] = std::array::from_fn(|i| words.map(|w| w[i]));
             let (from, to) = (first.max(block * 4), end.min((block + BLOCKS as u64) * 4));
             let draws = draws.as_flattened();
             let out = &mut out[(from - first) as usize..(to - first) as usize];

@@ -66,9 +66,11 @@ pub(crate) fn rows_forward<T: Scalar>(
         // A few rows: W is read once a row anyway, so plain dot products along it are as fast as memory.
         for (y, x) in y.chunks_exact_mut(outputs).zip(x.chunks_exact(inputs)) {
             simd!(level, FMA => {
-                for (o, y) in y.iter_mut().enumerate() {
-                    let b = bias.map_or(T::zero(), |b| b[o]);
-                    *y = dot::<T, FMA>(&weight[o * inputs..][..inputs], x) + b;
+                for (y, w) in y.iter_mut().zip(weight.chunks_exact(inputs)) {
+                    *y = dot::<T, FMA>(w, x);
+                }
+                for (y, &b) in y.iter_mut().zip(bias.unwrap_or(&[])) {
+                    *y += b;
                 }
             });
         }

@@ -187,18 +187,26 @@ pub(crate) fn sum<T: Scalar>(x: &[T]) -> T {
     fold(acc, tail.iter().copied())
 }
 
-/// Σ x·y.
+/// Σ x·y in a few wide accumulators: for vectors of tens to hundreds of elements.
 #[inline(always)]
 pub(crate) fn dot<T: Scalar, const FMA: bool>(x: &[T], y: &[T]) -> T {
-    let mut acc = [T::zero(); LANES];
-    let (xb, xt) = x.as_chunks::<LANES>();
-    let (yb, yt) = y.as_chunks::<LANES>();
+    const WIDE: usize = 16;
+    let mut acc = [T::zero(); WIDE];
+    let (xb, xt) = x.as_chunks::<WIDE>();
+    let (yb, yt) = y.as_chunks::<WIDE>();
     for (a, b) in xb.iter().zip(yb) {
-        for i in 0..LANES {
+        for i in 0..WIDE {
             acc[i] = fma::<T, FMA>(a[i], b[i], acc[i]);
         }
     }
-    fold(acc, xt.iter().zip(yt).map(|(&a, &b)| a * b))
+    for i in 0..8 {
+        acc[i] += acc[i + 8];
+    }
+    let mut s = ((acc[0] + acc[4]) + (acc[2] + acc[6])) + ((acc[1] + acc[5]) + (acc[3] + acc[7]));
+    for (&a, &b) in xt.iter().zip(yt) {
+        s = fma::<T, FMA>(a, b, s);
+    }
+    s
 }
 
 /// The lanes in pairs, then the tail.

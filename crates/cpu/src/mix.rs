@@ -7,7 +7,7 @@ use crate::{
     Cpu, Workspace,
     activation::{Pointwise, map, map_both, with_activation},
     dropout::Dropout,
-    gemm::{Mat, MatMut, Tile, Tiles, gemm},
+    gemm::{Mat, MatMut, Tiles, gemm},
     linear::rows_forward,
     math::{sigmoid, simd, sum},
     memory::same_len,
@@ -19,6 +19,12 @@ use s4_backend::{MixGrads, MixParams, MixSpec, Result, Scalar, random::DropKey};
 /// Columns of a tile; `per_column` floats of scratch stay within 512 KB.
 fn width(per_column: usize) -> usize {
     (131_072 / per_column.max(1) / 32 * 32).clamp(32, 512)
+}
+
+/// Distance of a tile's rows in scratch: a power of two would put a column in a few cache sets
+/// (a product along rows then runs at 60 % of its speed).
+fn stride(width: usize) -> usize {
+    width + 16
 }
 
 fn check<T: Scalar>(
@@ -60,21 +66,26 @@ fn drop_row<T: Scalar>(
     }
 }
 
-/// z1·σ(z2) or final(z1), in place.
+/// (z1 + b1)·σ(z2 + b2) or final(z1 + b1), in place.
 #[inline(always)]
-fn gate<P: Pointwise, T: Scalar, const FMA: bool>(z1: &mut [T], z2: Option<&[T]>) {
+fn gate<P: Pointwise, T: Scalar, const FMA: bool>(z1: &mut [T], z2: Option<&[T]>, b1: T, b2: T) {
     match z2 {
         Some(z2) => {
-            for (a, &b) in z1.iter_mut().zip(z2) {
-                *a *= sigmoid::<T, FMA>(b);
+            for (u, &v) in z1.iter_mut().zip(z2) {
+                *u = (*u + b1) * sigmoid::<T, FMA>(v + b2);
             }
         }
         None => {
-            for a in z1.iter_mut() {
-                *a = P::value::<T, FMA>(*a);
+            for u in z1.iter_mut() {
+                *u = P::value::<T, FMA>(*u + b1);
             }
         }
     }
+}
+
+/// The biases of output o; without a gate there is no second.
+fn biases<T: Scalar>(bias: &[T], spec: &MixSpec, o: usize) -> (T, T) {
+    (bias[o], if spec.glu { bias[spec.outputs + o] } else { T::zero() })
 }
 
 pub(crate) fn forward<T: Scalar>(
@@ -102,23 +113,38 @@ pub(crate) fn forward<T: Scalar>(
     let (rows, level, [drop0, drop1]) = (spec.rows(), be.level(), dropouts::<T>(spec, key));
     let per_column = inputs + rows + 1;
     let w = width(per_column).min(len);
-    let mut scratch = ws.real.take(slots_len(be, per_column * w));
-    let slots = Slots::new(&mut scratch, per_column * w);
+    let ld = stride(w);
+    let mut scratch = ws.real.take(slots_len(be, per_column * ld));
+    let slots = Slots::new(&mut scratch, per_column * ld);
     Tiles::new(y, batch, outputs, len, w).for_each(be, |mut y| {
         let (b, t, n) = (y.batch(), y.start(), y.cols());
         let mut slot = slots.lock();
-        let (a, rest) = slot.split_at_mut(inputs * n);
-        let (z, rest) = rest.split_at_mut(rows * n);
-        activate(level, a, rest, s, &drop0, spec, b, len, t);
-        product(z, params, a, rows, inputs, n);
-        let (z1, z2) = z.split_at_mut(outputs * n);
+        let (a, rest) = slot.split_at_mut(inputs * ld);
+        let (z, rest) = rest.split_at_mut(rows * ld);
+        with_activation!(spec.activation, P => simd!(level, FMA => {
+            for (i, a) in a.chunks_exact_mut(ld).enumerate() {
+                let (a, line) = (&mut a[..n], b * inputs + i);
+                map::<P, T, FMA>(a, &s[line * len + t..][..n]);
+                drop_row(&drop0, a, rest, line, len, t);
+            }
+        }));
+        gemm(
+            [rows, n, inputs],
+            T::one(),
+            Mat::rows(params.weight, inputs),
+            Mat::rows(a, ld),
+            T::zero(),
+            MatMut::rows(z, ld),
+        );
+        let (z1, z2) = z.split_at_mut(outputs * ld);
         for o in 0..outputs {
-            let z1 = &mut z1[o * n..][..n];
-            let z2 = spec.glu.then(|| &z2[o * n..][..n]);
+            let z1 = &mut z1[o * ld..][..n];
+            let z2 = spec.glu.then(|| &z2[o * ld..][..n]);
+            let (b1, b2) = biases(params.bias, spec, o);
             let y = y.row(o);
             let line = b * outputs + o;
             with_activation!(spec.final_activation, P => simd!(level, FMA => {
-                gate::<P, T, FMA>(z1, z2);
+                gate::<P, T, FMA>(z1, z2, b1, b2);
                 drop_row(&drop1, z1, rest, line, len, t);
                 match residual {
                     Some(r) => {
@@ -136,44 +162,6 @@ pub(crate) fn forward<T: Scalar>(
     Ok(())
 }
 
-/// A = dropout(activation(s)) of one tile, (inputs, n).
-fn activate<T: Scalar>(
-    level: crate::Level,
-    a: &mut [T],
-    scratch: &mut [T],
-    s: &[T],
-    drop0: &Option<Dropout<T>>,
-    spec: &MixSpec,
-    b: usize,
-    len: usize,
-    t: usize,
-) {
-    let n = a.len() / spec.inputs;
-    with_activation!(spec.activation, P => simd!(level, FMA => {
-        for (i, a) in a.chunks_exact_mut(n).enumerate() {
-            let line = b * spec.inputs + i;
-            map::<P, T, FMA>(a, &s[line * len + t..][..n]);
-            drop_row(drop0, a, scratch, line, len, t);
-        }
-    }));
-}
-
-/// Z = W·A + b of one tile, (rows, n).
-fn product<T: Scalar>(
-    z: &mut [T],
-    params: &MixParams<'_, Cpu<T>>,
-    a: &[T],
-    rows: usize,
-    inputs: usize,
-    n: usize,
-) {
-    for (z, &b) in z.chunks_exact_mut(n).zip(params.bias) {
-        z.fill(b);
-    }
-    let w = Mat::rows(params.weight, inputs);
-    gemm([rows, n, inputs], T::one(), w, Mat::rows(a, n), T::one(), MatMut::rows(z, n));
-}
-
 /// One sample a row: features are contiguous, the product takes the whole batch.
 fn step<T: Scalar>(
     be: &Cpu<T>,
@@ -187,28 +175,24 @@ fn step<T: Scalar>(
     ws: &mut Workspace<T>,
 ) {
     let &MixSpec { inputs, outputs, .. } = spec;
-    let (rows, level, [drop0, drop1]) = (spec.rows(), be.level(), dropouts::<T>(spec, key));
+    // Element (row, feature) is number row·features + feature, tied or not.
+    let [drop0, drop1] = dropouts::<T>(&MixSpec { tied: false, ..*spec }, key);
+    let (rows, level) = (spec.rows(), be.level());
     let mut a = ws.real.take(batch * inputs);
     let mut z = ws.real.take(batch * rows);
-    let mut factors = ws.real.take(inputs.max(outputs));
-    // Element (row, feature) is number row·features + feature, tied or not.
-    let mut drop_features = |drop: &Option<Dropout<T>>, v: &mut [T], row: usize| {
-        for (f, v) in v.iter_mut().enumerate() {
-            drop_row(drop, std::slice::from_mut(v), &mut factors, row + f, 1, 0);
-        }
-    };
-    with_activation!(spec.activation, P => simd!(level, FMA => map::<P, T, FMA>(&mut a, s)));
-    if drop0.is_some() {
-        drop_features(&drop0, &mut a, 0);
-    }
+    let mut factors = ws.real.take(batch * inputs.max(outputs));
+    with_activation!(spec.activation, P => simd!(level, FMA => {
+        map::<P, T, FMA>(&mut a, s);
+        drop_row(&drop0, &mut a, &mut factors, 0, 1, 0);
+    }));
     rows_forward(be, &mut z, &a, params.weight, Some(params.bias), batch, inputs, rows);
     for (b, (y, z)) in y.chunks_exact_mut(outputs).zip(z.chunks_exact_mut(rows)).enumerate() {
         let (z1, z2) = z.split_at_mut(outputs);
         let z2 = spec.glu.then_some(&*z2);
-        with_activation!(spec.final_activation, P => simd!(level, FMA => gate::<P, T, FMA>(z1, z2)));
-        if drop1.is_some() {
-            drop_features(&drop1, z1, b * outputs);
-        }
+        with_activation!(spec.final_activation, P => simd!(level, FMA => {
+            gate::<P, T, FMA>(z1, z2, T::zero(), T::zero());
+            drop_row(&drop1, z1, &mut factors, b * outputs, 1, 0);
+        }));
         match residual {
             Some(r) => {
                 for ((y, &z), &r) in y.iter_mut().zip(&*z1).zip(&r[b * outputs..]) {
@@ -243,46 +227,77 @@ pub(crate) fn backward<T: Scalar>(
     same_len(OP, params.weight.len(), grads.weight.len())?;
     same_len(OP, params.bias.len(), grads.bias.len())?;
     let &MixSpec { inputs, outputs, .. } = spec;
-    let (rows, level, drops) = (spec.rows(), be.level(), dropouts::<T>(spec, key));
+    let (rows, level, [drop0, drop1]) = (spec.rows(), be.level(), dropouts::<T>(spec, key));
     let per_column = 2 * inputs + rows + 1;
     let w = width(per_column).min(len.max(1));
+    let ld = stride(w);
     let tiles = Tiles::new(ds, batch, inputs, len, w);
     let parts = parts(tiles.count());
     let size = rows * inputs + rows;
     let mut partials = ws.real.take(parts * size);
-    let mut scratch = ws.real.take(slots_len(be, per_column * w));
-    let slots = Slots::new(&mut scratch, per_column * w);
+    let mut scratch = ws.real.take(slots_len(be, per_column * ld));
+    let slots = Slots::new(&mut scratch, per_column * ld);
     tiles.for_each_part(be, &mut partials, parts, |partial, mut ds| {
         let (b, t, n) = (ds.batch(), ds.start(), ds.cols());
         let mut slot = slots.lock();
-        let (a, rest) = slot.split_at_mut(inputs * n);
-        let (slope, rest) = rest.split_at_mut(inputs * n);
-        let (z, rest) = rest.split_at_mut(rows * n);
+        let (a, rest) = slot.split_at_mut(inputs * ld);
+        let (slope, rest) = rest.split_at_mut(inputs * ld);
+        let (z, rest) = rest.split_at_mut(rows * ld);
         let factors = &mut rest[..n];
-        activate_both(level, a, slope, factors, s, &drops[0], spec, b, len, t);
-        product(z, params, a, rows, inputs, n);
-        let (z1, z2) = z.split_at_mut(outputs * n);
+        // A, and slope = mask·f′(s).
+        with_activation!(spec.activation, P => simd!(level, FMA => {
+            for (i, (a, slope)) in a.chunks_exact_mut(ld).zip(slope.chunks_exact_mut(ld)).enumerate() {
+                let (a, slope, line) = (&mut a[..n], &mut slope[..n], b * inputs + i);
+                map_both::<P, T, FMA>(a, slope, &s[line * len + t..][..n]);
+                if let Some(drop) = &drop0 {
+                    drop.factors(factors, line, len, t);
+                    for ((a, slope), &f) in a.iter_mut().zip(slope).zip(&*factors) {
+                        *a *= f;
+                        *slope *= f;
+                    }
+                }
+            }
+        }));
+        // Z again, then dZ in its place.
+        let weight = params.weight;
+        let z_now = MatMut::rows(&mut *z, ld);
+        gemm([rows, n, inputs], T::one(), Mat::rows(weight, inputs), Mat::rows(a, ld), T::zero(), z_now);
+        let (dw, db) = partial.split_at_mut(rows * inputs);
+        let (z1, z2) = z.split_at_mut(outputs * ld);
+        let (db1, db2) = db.split_at_mut(outputs);
         for o in 0..outputs {
             let line = b * outputs + o;
-            let z1 = &mut z1[o * n..][..n];
-            let z2 = spec.glu.then(|| &mut z2[o * n..][..n]);
+            let z1 = &mut z1[o * ld..][..n];
             let dy = &dy[line * len + t..][..n];
+            let (b1, b2) = biases(params.bias, spec, o);
             with_activation!(spec.final_activation, P => simd!(level, FMA => {
-                match &drops[1] {
+                match &drop1 {
                     Some(drop) => drop.factors(factors, line, len, t),
                     None => factors.fill(T::one()),
                 }
-                gate_backward::<P, T, FMA>(z1, z2, dy, factors);
+                if spec.glu {
+                    let z2 = &mut z2[o * ld..][..n];
+                    glu_backward::<T, FMA>(z1, z2, b1, b2, dy, factors);
+                    db2[o] += sum(z2);
+                } else {
+                    for ((z, &dy), &f) in z1.iter_mut().zip(dy).zip(&*factors) {
+                        *z = dy * f * P::both::<T, FMA>(*z + b1).1;
+                    }
+                }
+                db1[o] += sum(z1);
             }));
         }
-        let (dw, db) = partial.split_at_mut(rows * inputs);
-        let (dz, at) = (Mat::rows(z, n), Mat::cols(a, n));
+        let (dz, at) = (Mat::rows(z, ld), Mat::cols(a, ld));
         gemm([rows, inputs, n], T::one(), dz, at, T::one(), MatMut::rows(dw, inputs));
-        for (db, dz) in db.iter_mut().zip(z.chunks_exact(n)) {
-            *db += simd!(level, _FMA => sum(dz));
+        ds.product(rows, Mat::cols(weight, inputs), Mat::rows(z, ld), T::zero());
+        for (i, slope) in slope.chunks_exact(ld).enumerate() {
+            let ds = ds.row(i);
+            simd!(level, _FMA => {
+                for (d, &s) in ds.iter_mut().zip(slope) {
+                    *d *= s;
+                }
+            });
         }
-        ds.product(rows, Mat::cols(params.weight, inputs), Mat::rows(z, n), T::zero());
-        scale_rows(level, &mut ds, slope);
     });
     drop(slots);
     add_parts(grads.weight, &partials, parts, 0);
@@ -292,69 +307,20 @@ pub(crate) fn backward<T: Scalar>(
     Ok(())
 }
 
-/// [`activate`], and slope = mask·f′(s).
-fn activate_both<T: Scalar>(
-    level: crate::Level,
-    a: &mut [T],
-    slope: &mut [T],
-    factors: &mut [T],
-    s: &[T],
-    drop0: &Option<Dropout<T>>,
-    spec: &MixSpec,
-    b: usize,
-    len: usize,
-    t: usize,
-) {
-    let n = factors.len();
-    with_activation!(spec.activation, P => simd!(level, FMA => {
-        for (i, (a, slope)) in a.chunks_exact_mut(n).zip(slope.chunks_exact_mut(n)).enumerate() {
-            let line = b * spec.inputs + i;
-            map_both::<P, T, FMA>(a, slope, &s[line * len + t..][..n]);
-            if let Some(drop) = drop0 {
-                drop.factors(factors, line, len, t);
-                for ((a, slope), &f) in a.iter_mut().zip(slope).zip(&*factors) {
-                    *a *= f;
-                    *slope *= f;
-                }
-            }
-        }
-    }));
-}
-
-/// z ← dz for y = mask·gate(z): with g = σ(z2), dz1 = mask·dy·g and dz2 = mask·dy·z1·g(1 − g).
+/// For y = mask·(z1 + b1)·g with g = σ(z2 + b2): z1 ← mask·dy·g, z2 ← mask·dy·(z1 + b1)·g·(1 − g).
 #[inline(always)]
-fn gate_backward<P: Pointwise, T: Scalar, const FMA: bool>(
+fn glu_backward<T: Scalar, const FMA: bool>(
     z1: &mut [T],
-    z2: Option<&mut [T]>,
+    z2: &mut [T],
+    b1: T,
+    b2: T,
     dy: &[T],
     factors: &[T],
 ) {
-    match z2 {
-        Some(z2) => {
-            for (((a, b), &dy), &f) in z1.iter_mut().zip(z2).zip(dy).zip(factors) {
-                let (g, d) = (sigmoid::<T, FMA>(*b), dy * f);
-                let dg = d * g;
-                *b = dg * *a * (T::one() - g);
-                *a = dg;
-            }
-        }
-        None => {
-            for ((a, &dy), &f) in z1.iter_mut().zip(dy).zip(factors) {
-                *a = dy * f * P::both::<T, FMA>(*a).1;
-            }
-        }
-    }
-}
-
-/// ds *= slope.
-fn scale_rows<T: Scalar>(level: crate::Level, ds: &mut Tile<'_, T>, slope: &[T]) {
-    let n = ds.cols();
-    for (i, slope) in slope.chunks_exact(n).enumerate() {
-        let ds = ds.row(i);
-        simd!(level, _FMA => {
-            for (d, &s) in ds.iter_mut().zip(slope) {
-                *d *= s;
-            }
-        });
+    for (((u, v), &dy), &f) in z1.iter_mut().zip(z2).zip(dy).zip(factors) {
+        let g = sigmoid::<T, FMA>(*v + b2);
+        let d = dy * f * g;
+        *v = d * (*u + b1) * (T::one() - g);
+        *u = d;
     }
 }

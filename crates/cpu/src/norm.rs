@@ -35,6 +35,22 @@ pub(crate) fn layer_forward<T: Scalar>(
     same_len(OP, heads, beta.len())?;
     let (level, w) = (be.level(), width(heads));
     let (scale, eps) = (T::from_f64(1.0 / heads as f64), T::from_f64(eps));
+    if len == 1 {
+        // One sample a row: heads are contiguous.
+        for ((y, stats), x) in
+            y.chunks_exact_mut(heads).zip(stats.chunks_exact_mut(2)).zip(x.chunks_exact(heads))
+        {
+            simd!(level, FMA => {
+                let mean = sum(x) * scale;
+                let rstd = T::one() / (deviation::<T, FMA>(x, mean) * scale + eps).sqrt();
+                for (((y, &x), &g), &b) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                    *y = fma::<T, FMA>(g * rstd, x - mean, b);
+                }
+                stats.copy_from_slice(&[mean, rstd]);
+            });
+        }
+        return Ok(());
+    }
     Tiles::new(y, batch, heads, len, w).for_each_with(
         be,
         Tiles::new(stats, batch, 2, len, w),
@@ -117,13 +133,16 @@ pub(crate) fn layer_backward<T: Scalar>(
     for n in [gamma.len(), dgamma.len(), dbeta.len()] {
         same_len(OP, heads, n)?;
     }
-    let (level, w) = (be.level(), width(heads) / 2);
+    let (level, w) = (be.level(), (width(heads) / 2).min(len.max(1)));
     let scale = T::from_f64(1.0 / heads as f64);
     let tiles = Tiles::new(dx, batch, heads, len, w);
     let parts = parts(tiles.count());
+    // x̂ and dy of a tile are kept side by side: where rows lie a power of two apart, a second pass over
+    // the arrays themselves would find them evicted from the few cache sets that they share.
+    let size = 2 * heads * w + 2 * w;
     let mut partials = ws.real.take(parts * 2 * heads);
-    let mut scratch = ws.real.take(slots_len(be, 2 * w));
-    let slots = Slots::new(&mut scratch, 2 * w);
+    let mut scratch = ws.real.take(slots_len(be, size));
+    let slots = Slots::new(&mut scratch, size);
     tiles.for_each_part(be, &mut partials, parts, |partial, mut dx| {
         let n = dx.cols();
         let at = dx.batch() * heads * len + dx.start();
@@ -132,13 +151,22 @@ pub(crate) fn layer_backward<T: Scalar>(
         let (mean, rstd) = (&stats[..n], &stats[len..][..n]);
         let (dg, db) = partial.split_at_mut(heads);
         let mut slot = slots.lock();
-        let (s1, s2) = slot.split_at_mut(w);
+        let (kept, sums) = slot.split_at_mut(2 * heads * w);
+        let (s1, s2) = sums.split_at_mut(w);
         let (s1, s2) = (&mut s1[..n], &mut s2[..n]);
         s1.fill(T::zero());
         s2.fill(T::zero());
-        for h in 0..heads {
-            let (dy, x, g) = (&dy[h * len..][..n], &x[h * len..][..n], gamma[h]);
-            let (a, b) = simd!(level, FMA => head_sums::<T, FMA>(s1, s2, dy, x, mean, rstd, g));
+        for (h, kept) in kept.chunks_exact_mut(2 * w).enumerate() {
+            let (xh, g) = kept.split_at_mut(w);
+            let (xh, g) = (&mut xh[..n], &mut g[..n]);
+            g.copy_from_slice(&dy[h * len..][..n]);
+            let x = &x[h * len..][..n];
+            let (a, b) = simd!(level, FMA => {
+                for (((xh, &x), &m), &r) in xh.iter_mut().zip(x).zip(mean).zip(rstd) {
+                    *xh = (x - m) * r;
+                }
+                head_sums::<T, FMA>(s1, s2, g, xh, gamma[h])
+            });
             db[h] += a;
             dg[h] += b;
         }
@@ -148,24 +176,10 @@ pub(crate) fn layer_backward<T: Scalar>(
                 *b *= scale;
             }
         });
-        for h in 0..heads {
-            let (dx, dy, x, g) = (dx.row(h), &dy[h * len..][..n], &x[h * len..][..n], gamma[h]);
-            let (s1, s2) = (&*s1, &*s2);
-            simd!(level, FMA => {
-                if add {
-                    for t in 0..n {
-                        let xh = (x[t] - mean[t]) * rstd[t];
-                        let inner = fma::<T, FMA>(g, dy[t], -s1[t]);
-                        dx[t] += rstd[t] * fma::<T, FMA>(-xh, s2[t], inner);
-                    }
-                } else {
-                    for t in 0..n {
-                        let xh = (x[t] - mean[t]) * rstd[t];
-                        let inner = fma::<T, FMA>(g, dy[t], -s1[t]);
-                        dx[t] = rstd[t] * fma::<T, FMA>(-xh, s2[t], inner);
-                    }
-                }
-            });
+        for (h, kept) in kept.chunks_exact(2 * w).enumerate() {
+            let (xh, dy) = (&kept[..n], &kept[w..][..n]);
+            let dx = dx.row(h);
+            simd!(level, FMA => head_dx::<T, FMA>(dx, dy, xh, s1, s2, rstd, gamma[h], add));
         }
     });
     drop(slots);
@@ -176,26 +190,39 @@ pub(crate) fn layer_backward<T: Scalar>(
     Ok(())
 }
 
-/// One head's share: s1 += γ·dy, s2 += γ·dy·x̂, and (Σ dy, Σ dy·x̂) over time.
+/// One head's dx = rstd·(γ·dy − s1 − x̂·s2), set or added.
 #[inline(always)]
-fn head_sums<T: Scalar, const FMA: bool>(
-    s1: &mut [T],
-    s2: &mut [T],
+fn head_dx<T: Scalar, const FMA: bool>(
+    dx: &mut [T],
     dy: &[T],
-    x: &[T],
-    mean: &[T],
+    xh: &[T],
+    s1: &[T],
+    s2: &[T],
     rstd: &[T],
     g: T,
-) -> (T, T) {
+    add: bool,
+) {
+    // Lengths that the compiler can see, or it checks every access.
+    let n = dx.len();
+    let (dy, xh, s1, s2, rstd) = (&dy[..n], &xh[..n], &s1[..n], &s2[..n], &rstd[..n]);
+    for t in 0..n {
+        let d = rstd[t] * fma::<T, FMA>(-xh[t], s2[t], fma::<T, FMA>(g, dy[t], -s1[t]));
+        dx[t] = if add { dx[t] + d } else { d };
+    }
+}
+
+/// One head's share: s1 += γ·dy, s2 += γ·dy·x̂, and (Σ dy, Σ dy·x̂) over time.
+#[inline(always)]
+fn head_sums<T: Scalar, const FMA: bool>(s1: &mut [T], s2: &mut [T], dy: &[T], xh: &[T], g: T) -> (T, T) {
     let n = dy.len();
+    let (s1, s2, xh) = (&mut s1[..n], &mut s2[..n], &xh[..n]);
     let (mut a, mut b) = ([T::zero(); LANES], [T::zero(); LANES]);
     let body = n / LANES * LANES;
     for t in (0..body).step_by(LANES) {
         let (s1, s2) = (&mut s1[t..t + LANES], &mut s2[t..t + LANES]);
-        let (dy, x) = (&dy[t..t + LANES], &x[t..t + LANES]);
-        let (mean, rstd) = (&mean[t..t + LANES], &rstd[t..t + LANES]);
+        let (dy, xh) = (&dy[t..t + LANES], &xh[t..t + LANES]);
         for i in 0..LANES {
-            let p = dy[i] * ((x[i] - mean[i]) * rstd[i]);
+            let p = dy[i] * xh[i];
             s1[i] = fma::<T, FMA>(g, dy[i], s1[i]);
             s2[i] = fma::<T, FMA>(g, p, s2[i]);
             a[i] += dy[i];
@@ -203,8 +230,8 @@ fn head_sums<T: Scalar, const FMA: bool>(
         }
     }
     let (mut a, mut b) = (fold(a, std::iter::empty()), fold(b, std::iter::empty()));
-    for t in body..n {
-        let p = dy[t] * ((x[t] - mean[t]) * rstd[t]);
+    for t in body..dy.len() {
+        let p = dy[t] * xh[t];
         s1[t] = fma::<T, FMA>(g, dy[t], s1[t]);
         s2[t] = fma::<T, FMA>(g, p, s2[t]);
         a += dy[t];

@@ -89,7 +89,7 @@ impl<B: DenseOps> Suite<'_, B> {
             (1, 1, 8, 300),
             (2, 8, 1, 65),
             (2, 64, 128, 130),
-            (3, 130, 70, 1047),
+            (2, 40, 70, 1047),
         ] {
             for with_bias in [true, false] {
                 self.linear_case(LinearShape { batch, inputs, outputs, len }, with_bias);

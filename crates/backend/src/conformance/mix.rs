@@ -73,7 +73,7 @@ impl<B: DenseOps> Suite<'_, B> {
             }
         }
         for (inputs, outputs, batch, len) in
-            [(16, 8, 3, 129), (33, 17, 1, 300), (128, 128, 2, 200), (24, 12, 70, 1), (5, 5, 2, 1047)]
+            [(16, 8, 3, 129), (33, 17, 1, 300), (96, 48, 1, 130), (24, 12, 70, 1), (5, 5, 2, 1047)]
         {
             for (glu, dropout, tied) in [(true, 0.0, false), (true, 0.1, false), (false, 0.1, true)] {
                 let final_activation = if glu { Activation::Identity } else { Activation::Silu };
