@@ -212,7 +212,6 @@ impl Nvrtc {
         let mut options = vec![
             format!("--gpu-architecture={arch}"),
             "--std=c++17".into(),
-            "--fmad=true".into(),
             format!("--include-path={}", folder.display()),
         ];
         if env::var_os("S4_CUDA_LINEINFO").is_some() {

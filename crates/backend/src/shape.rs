@@ -158,10 +158,10 @@ impl SsmSpec {
         if self.heads == 0 || self.heads > 1 << 20 {
             return bad("1 to 2^20 features", self.heads.to_string());
         }
-        if self.state == 0 || self.state % 2 != 0 || self.state > 4096 {
+        if self.state == 0 || !self.state.is_multiple_of(2) || self.state > 4096 {
             return bad("an even state size from 2 to 4096", self.state.to_string());
         }
-        if self.n_ssm == 0 || self.heads % self.n_ssm != 0 {
+        if self.n_ssm == 0 || !self.heads.is_multiple_of(self.n_ssm) {
             return bad(
                 "nSsm that divides the number of features",
                 format!("{} for {}", self.n_ssm, self.heads),

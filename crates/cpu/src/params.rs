@@ -50,9 +50,6 @@ impl<'a> Head<'a> {
         let n = self.spec.pairs();
         &self.c[(channel * self.spec.heads + self.head) * n..][..n]
     }
-    pub fn rank(&self) -> usize {
-        self.spec.rank
-    }
     pub fn pairs(&self) -> usize {
         self.spec.pairs()
     }

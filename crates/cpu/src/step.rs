@@ -50,6 +50,7 @@ impl Layout {
     fn stride(&self) -> usize {
         self.blocks() * 2 * self.pairs
     }
+    #[inline(always)]
     fn block<'a, T>(&self, constants: &'a [T], block: usize) -> (&'a [T], &'a [T]) {
         constants[block * 2 * self.pairs..][..2 * self.pairs].split_at(self.pairs)
     }
@@ -152,31 +153,95 @@ fn cast<T: Scalar>(dst: &mut [T], src: &[C64], pairs: usize) {
     }
 }
 
-/// Re Σ a·b in lanes.
+/// Sums of lanes in a fixed tree, the same at every instruction set.
 #[inline(always)]
-fn dot<T: Scalar>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
-    let mut acc = [T::zero(); LANES];
-    let n = a.0.len();
-    let whole = n - n % LANES;
-    for at in (0..whole).step_by(LANES) {
-        for k in 0..LANES {
-            let i = at + k;
-            acc[k] += a.0[i] * b.0[i] - a.1[i] * b.1[i];
-        }
-    }
-    for i in whole..n {
-        acc[i - whole] += a.0[i] * b.0[i] - a.1[i] * b.1[i];
-    }
-    // A fixed tree, the same at every instruction set.
+fn fold<T: Scalar>(mut acc: [T; LANES]) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for k in 0..width {
-            let other = acc[k + width];
-            acc[k] += other;
+            acc[k] += acc[k + width];
         }
         width /= 2;
     }
     acc[0]
+}
+
+/// Whole lanes of real and imaginary parts, and what is left of each.
+type Split<'a, T> = ([&'a [[T; LANES]]; 2], [&'a [T]; 2]);
+
+#[inline(always)]
+fn split<'a, T>((re, im): (&'a [T], &'a [T])) -> Split<'a, T> {
+    let ((re, re_tail), (im, im_tail)) = (re.as_chunks(), im.as_chunks());
+    ([re, im], [re_tail, im_tail])
+}
+
+/// Re Σ a·b in lanes.
+#[inline(always)]
+fn dot<T: Scalar>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
+    let mut acc = [T::zero(); LANES];
+    let ([a_re, a_im], a_tail) = split(a);
+    let ([b_re, b_im], b_tail) = split(b);
+    for (((a_re, a_im), b_re), b_im) in a_re.iter().zip(a_im).zip(b_re).zip(b_im) {
+        for k in 0..LANES {
+            acc[k] += a_re[k] * b_re[k] - a_im[k] * b_im[k];
+        }
+    }
+    for k in 0..a_tail[0].len() {
+        acc[k] += a_tail[0][k] * b_tail[0][k] - a_tail[1][k] * b_tail[1][k];
+    }
+    fold(acc)
+}
+
+/// x ← x + (a∘x + g·w + b·u).
+#[inline(always)]
+fn advance<T: Scalar>(
+    x: (&mut [T], &mut [T]),
+    a: (&[T], &[T]),
+    b: (&[T], &[T]),
+    g: Option<(&[T], &[T])>,
+    w: T,
+    u: T,
+) {
+    let one = |x_re: &mut T, x_im: &mut T, a: (T, T), b: (T, T), g: (T, T)| {
+        let (re, im) = (*x_re, *x_im);
+        *x_re = re + (a.0 * re - a.1 * im + g.0 * w + b.0 * u);
+        *x_im = im + (a.0 * im + a.1 * re + g.1 * w + b.1 * u);
+    };
+    let zero = T::zero();
+    let ((x_re, re_tail), (x_im, im_tail)) = (x.0.as_chunks_mut::<LANES>(), x.1.as_chunks_mut::<LANES>());
+    let ([a_re, a_im], a_tail) = split(a);
+    let ([b_re, b_im], b_tail) = split(b);
+    match g {
+        Some(g) => {
+            let ([g_re, g_im], g_tail) = split(g);
+            let constants = a_re.iter().zip(a_im).zip(b_re).zip(b_im).zip(g_re).zip(g_im);
+            for ((x_re, x_im), (((((a_re, a_im), b_re), b_im), g_re), g_im)) in
+                x_re.iter_mut().zip(x_im).zip(constants)
+            {
+                for k in 0..LANES {
+                    let (a, b, g) = ((a_re[k], a_im[k]), (b_re[k], b_im[k]), (g_re[k], g_im[k]));
+                    one(&mut x_re[k], &mut x_im[k], a, b, g);
+                }
+            }
+            for (k, (x_re, x_im)) in re_tail.iter_mut().zip(im_tail).enumerate() {
+                let (a, b) = ((a_tail[0][k], a_tail[1][k]), (b_tail[0][k], b_tail[1][k]));
+                one(x_re, x_im, a, b, (g_tail[0][k], g_tail[1][k]));
+            }
+        }
+        None => {
+            let constants = a_re.iter().zip(a_im).zip(b_re).zip(b_im);
+            for ((x_re, x_im), (((a_re, a_im), b_re), b_im)) in x_re.iter_mut().zip(x_im).zip(constants) {
+                for k in 0..LANES {
+                    let (a, b) = ((a_re[k], a_im[k]), (b_re[k], b_im[k]));
+                    one(&mut x_re[k], &mut x_im[k], a, b, (zero, zero));
+                }
+            }
+            for (k, (x_re, x_im)) in re_tail.iter_mut().zip(im_tail).enumerate() {
+                let (a, b) = ((a_tail[0][k], a_tail[1][k]), (b_tail[0][k], b_tail[1][k]));
+                one(x_re, x_im, a, b, (zero, zero));
+            }
+        }
+    }
 }
 
 /// One head, one sample. `x`: real parts then imaginary parts; `emit(channel, 2Re(C x′))`.
@@ -185,29 +250,24 @@ fn step_head<T: Scalar>(layout: Layout, k: &[T], x: &mut [T], u: T, mut emit: im
     let n = layout.pairs;
     let two = T::one() + T::one();
     let (x_re, x_im) = x.split_at_mut(n);
-    let (a_re, a_im) = layout.block(k, 0);
-    let (b_re, b_im) = layout.block(k, 1);
+    let (a, b) = (layout.block(k, 0), layout.block(k, 1));
     let rank = layout.rank;
     let mut w = [T::zero(); 8];
     for (r, w) in w.iter_mut().enumerate().take(rank) {
         *w = two * dot(layout.block(k, 2 + rank + r), (x_re, x_im));
     }
-    if rank == 1 {
-        let ((g_re, g_im), w) = (layout.block(k, 2), w[0]);
-        for i in 0..n {
-            let (re, im) = (x_re[i], x_im[i]);
-            x_re[i] = re + (a_re[i] * re - a_im[i] * im + g_re[i] * w + b_re[i] * u);
-            x_im[i] = im + (a_re[i] * im + a_im[i] * re + g_im[i] * w + b_im[i] * u);
-        }
+    if rank <= 1 {
+        let g = (rank == 1).then(|| layout.block(k, 2));
+        advance((x_re, x_im), a, b, g, w[0], u);
     } else {
         for i in 0..n {
             let (re, im) = (x_re[i], x_im[i]);
-            let mut step_re = a_re[i] * re - a_im[i] * im + b_re[i] * u;
-            let mut step_im = a_re[i] * im + a_im[i] * re + b_im[i] * u;
+            let mut step_re = a.0[i] * re - a.1[i] * im + b.0[i] * u;
+            let mut step_im = a.0[i] * im + a.1[i] * re + b.1[i] * u;
             for (r, &w) in w.iter().enumerate().take(rank) {
-                let (g_re, g_im) = layout.block(k, 2 + r);
-                step_re += g_re[i] * w;
-                step_im += g_im[i] * w;
+                let g = layout.block(k, 2 + r);
+                step_re += g.0[i] * w;
+                step_im += g.1[i] * w;
             }
             x_re[i] = re + step_re;
             x_im[i] = im + step_im;

@@ -10,9 +10,9 @@ KERNEL axpy(float* dst, float alpha, const float* src, i64 n) {
 }
 
 // (batch, rows, cols) → (batch, cols, rows); tiles of 32 × 32 through shared memory, block (32, 8).
-KERNEL transpose(float* dst, const float* src, i64 rows, i64 cols) {
+KERNEL transpose(float* dst, const float* src, i64 rows, i64 cols, i64 first) {
   __shared__ float tile[32][33];
-  i64 c0 = (i64)blockIdx.x * 32, r0 = (i64)blockIdx.y * 32, base = (i64)blockIdx.z * rows * cols;
+  i64 c0 = (i64)blockIdx.x * 32, r0 = first + (i64)blockIdx.y * 32, base = (i64)blockIdx.z * rows * cols;
   for (int k = threadIdx.y; k < 32; k += 8)
     if (r0 + k < rows && c0 + threadIdx.x < cols)
       tile[k][threadIdx.x] = src[base + (r0 + k) * cols + c0 + threadIdx.x];

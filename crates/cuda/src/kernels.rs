@@ -31,7 +31,7 @@ pub(crate) fn preference(arch: &str, capability: (u32, u32)) -> Option<u32> {
     if let Some(rest) = arch.strip_prefix("sm_") {
         let n = number(rest)?;
         let fits = n / 10 == major && if rest.ends_with('a') { n % 10 == minor } else { n % 10 <= minor };
-        fits.then_some(1000 - n % 10)
+        fits.then_some(1000 + n % 10)
     } else {
         let n = number(arch.strip_prefix("compute_")?)?;
         (n <= major * 10 + minor).then_some(n)

@@ -3,9 +3,23 @@
 //!
 //! `unsafe` stands in `device.rs` (the driver's memory calls) and `launch.rs` (modules and launches) alone.
 
+mod chunk;
+mod conv;
+mod dense;
 mod device;
+mod discrete;
+mod gemm;
+mod kernel;
 mod kernels;
+mod launch;
+mod memory;
+mod optim;
 mod probe;
+mod ssm;
+mod step;
 
 pub use kernels::{architectures, available};
+pub use memory::{Buf, Cuda, Ints, Mut, Options, Ref, Workspace};
 pub use probe::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable, diagnose_text, probe};
+pub use ssm::SsmPlan;
+pub use step::StepPlan;

@@ -1,4 +1,4 @@
-//! Blocks, a training step with its memory, and a stream: `cargo bench -p s4-nn [-- block|train|stream] [threads]`.
+//! Blocks, a training step with its memory, and a stream: `cargo bench -p s4-nn [-- block|train|stream|step] [threads]`.
 //!
 //! Times are the best of several runs, in milliseconds; memory is the rise of VmHWM (peak resident) over what it was
 //! before the model was made.
@@ -77,7 +77,7 @@ fn train(threads: usize) {
     }
 }
 
-fn stream() {
+fn stream(sizes: &[usize]) {
     for mode in ["s4", "s4d"] {
         let json = format!(
             r#"{{"input": 1, "output": 1, "features": 128, "layers": 6, "loss": "mse", "mode": "{mode}"}}"#
@@ -85,7 +85,7 @@ fn stream() {
         let config = ModelConfig::from_json(&json).expect("a configuration");
         let mut model = Model::new(Cpu::<f32>::new(1).expect("a CPU"), config).expect("a model");
         let mut stream = model.stream(1, 1.0).expect("a stream");
-        for n in [1, 8, 32, 64, 256, 1024] {
+        for &n in sizes {
             let x = wave(4096);
             let mut y = vec![0.0; n];
             let mut push = || {
@@ -113,6 +113,9 @@ fn main() {
         blocks(threads);
     }
     if wanted("stream") {
-        stream();
+        stream(&[1, 8, 32, 64, 256, 1024]);
+    }
+    if args.iter().any(|a| a == "step") {
+        stream(&[1]);
     }
 }

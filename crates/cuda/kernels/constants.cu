@@ -1,0 +1,206 @@
+// From the discrete recurrence to the matrices of one chunk of T = 64 steps, in f64, and back.
+//
+// Sequences of one head, each T steps of the recurrence, one warp each:
+//   columns 0…R: Ā^j B̄ and Ā^j U_r;   rows: C_k Ā^j (j = 0…T);   powers: Z_r D₀^j.
+// Then K̄_j = 2Re C·Ā^j B̄ and Q = Ā^T = D₀^T + Σ_j (Ā^j U_r)(Z_r D₀^{T−1−j}), so nothing is squared.
+// In real coordinates a column is [Re; Im] and a row [2Re, −2Im].
+#include "cplx.cuh"
+
+constexpr int T = 64;
+constexpr int PL = 2;  // pairs a lane: N ≤ 128
+
+struct Head {
+  const c64 *d0, *u, *z, *bb;
+  int pairs, rank;
+};
+
+DEV Head head(const c64* d0, const c64* u, const c64* z, const c64* bb, int h, int pairs, int rank) {
+  return {d0 + (i64)h * pairs, u + (i64)h * rank * pairs, z + (i64)h * rank * pairs, bb + (i64)h * pairs, pairs, rank};
+}
+
+#define EACH_PAIR(i, n, h) \
+  _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < (h).pairs)
+
+// Σ_n over the state of 2Re a_n·x_n.
+DEV double twice_re(const Head& h, const c64* a, const c64* x) {
+  double s = 0;
+  EACH_PAIR(i, n, h) s += dot(conj(a[n]), x[i]);
+  return 2 * warp_sum(s);
+}
+
+// x ← x∘D₀ + Σ_r (2Re b_r·x) a_r: with a = U, b = Z it is Ā x; with a = Z, b = U it is the row x Ā.
+DEV void advance(const Head& h, const c64* a, const c64* b, c64 (&x)[PL]) {
+  c64 y[PL] = {};
+  EACH_PAIR(i, n, h) y[i] = h.d0[n] * x[i];
+  for (int r = 0; r < h.rank; ++r) {
+    const double rho = twice_re(h, b + r * h.pairs, x);
+    EACH_PAIR(i, n, h) y[i] += rho * a[r * h.pairs + n];
+  }
+  EACH_PAIR(i, n, h) x[i] = y[i];
+}
+
+// cols: (H, R+1, T, P); rows: (H, kc, T+1, P); powers: (H, R, T, P). Block: one warp; grid (H, 1 + 2R + kc).
+KERNEL sequences(c64* cols, c64* rows, c64* powers, const c64* d0, const c64* u, const c64* z, const c64* bb,
+                 const float* c, int heads, int pairs, int rank, int kc) {
+  const int h = blockIdx.x, seq = blockIdx.y;
+  const Head q = head(d0, u, z, bb, h, pairs, rank);
+  c64 x[PL] = {};
+  if (seq <= rank) {
+    EACH_PAIR(i, n, q) x[i] = seq ? q.u[(seq - 1) * pairs + n] : q.bb[n];
+    c64* out = cols + ((i64)h * (rank + 1) + seq) * T * pairs;
+    for (int j = 0; j < T; ++j) {
+      EACH_PAIR(i, n, q) out[j * pairs + n] = x[i];
+      advance(q, q.u, q.z, x);
+    }
+  } else if (seq <= 2 * rank) {
+    const int r = seq - rank - 1;
+    EACH_PAIR(i, n, q) x[i] = q.z[r * pairs + n];
+    c64* out = powers + ((i64)h * rank + r) * T * pairs;
+    for (int j = 0; j < T; ++j) {
+      EACH_PAIR(i, n, q) {
+        out[j * pairs + n] = x[i];
+        x[i] = q.d0[n] * x[i];
+      }
+    }
+  } else {
+    const int k = seq - 2 * rank - 1;
+    EACH_PAIR(i, n, q) x[i] = load(c, ((i64)k * heads + h) * pairs + n);
+    c64* out = rows + ((i64)h * kc + k) * (T + 1) * pairs;
+    for (int j = 0; j <= T; ++j) {
+      EACH_PAIR(i, n, q) out[j * pairs + n] = x[i];
+      advance(q, q.z, q.u, x);
+    }
+  }
+}
+
+// kern: (H, kc, T), K̄_j for j < T. Block: 64 threads, one a lag; grid (H, kc).
+KERNEL short_kernel(double* kern, const c64* cols, const c64* rows, int pairs, int rank, int kc) {
+  const int h = blockIdx.x, k = blockIdx.y, j = threadIdx.x;
+  const c64* v = cols + ((i64)h * (rank + 1) * T + j) * pairs;
+  const c64* c = rows + ((i64)h * kc + k) * (T + 1) * pairs;
+  double s = 0;
+  for (int n = 0; n < pairs; ++n) s += dot(conj(c[n]), v[n]);
+  kern[((i64)h * kc + k) * T + j] = 2 * s;
+}
+
+DEV c64 power64(c64 x) {
+  for (int k = 0; k < 6; ++k) x = x * x;
+  return x;
+}
+
+// q: (H, NP, NP) real, Q[m][n] over [Re; Im] coordinates, zero beyond N. Block 256; grid (H).
+KERNEL transition(double* q, const c64* cols, const c64* powers, const c64* d0, int pairs, int rank, int np) {
+  const int h = blockIdx.x, P = pairs;
+  double* Q = q + (i64)h * np * np;
+  for (int e = threadIdx.x; e < np * np; e += blockDim.x)
+    if (e / np >= 2 * P || e % np >= 2 * P) Q[e] = 0;
+  for (int e = threadIdx.x; e < P * P; e += blockDim.x) {
+    const int m = e / P, n = e % P;
+    double rr = 0, ri = 0, ir = 0, ii = 0;
+    for (int r = 0; r < rank; ++r) {
+      const c64* a = cols + ((i64)h * (rank + 1) + 1 + r) * T * P + m;
+      const c64* b = powers + ((i64)h * rank + r) * T * P + n;
+      for (int j = 0; j < T; ++j) {
+        const c64 x = a[j * P], y = b[(T - 1 - j) * P];
+        rr += x.re * y.re, ri += x.re * y.im, ir += x.im * y.re, ii += x.im * y.im;
+      }
+    }
+    c64 d = {0, 0};
+    if (m == n) d = power64(d0[(i64)h * P + n]);
+    Q[m * np + n] = 2 * rr + d.re;
+    Q[m * np + P + n] = -2 * ri - d.im;
+    Q[(P + m) * np + n] = 2 * ir + d.im;
+    Q[(P + m) * np + P + n] = -2 * ii + d.re;
+  }
+}
+
+// dst = src·src, (H, np, np). Block 256; grid (H, parts of the rows).
+KERNEL square(double* dst, const double* src, int np) {
+  const double* s = src + (i64)blockIdx.x * np * np;
+  double* d = dst + (i64)blockIdx.x * np * np;
+  for (int e = blockIdx.y * blockDim.x + threadIdx.x; e < np * np; e += gridDim.y * blockDim.x) {
+    const int m = e / np, n = e % np;
+    double x = 0;
+    for (int k = 0; k < np; ++k) x += s[m * np + k] * s[k * np + n];
+    d[e] = x;
+  }
+}
+
+// f64 → f32, transposed within each matrix when asked.
+KERNEL to_float(float* dst, const double* src, int np, i64 n, int transposed) {
+  for (i64 i = index(); i < n; i += stride()) {
+    const i64 base = i / (np * np) * (np * np);
+    const int e = (int)(i - base);
+    dst[i] = (float)(transposed ? src[base + (e % np) * np + e / np] : src[i]);
+  }
+}
+
+// ---- fragments --------------------------------------------------------------------------------------------------
+// A chunk pass reads its matrices M (inner × outer) as the B operands of mma (mma.cuh), four values a thread:
+//   frag[kt2][nt][lane][i] = M[inner(kt2, lane % 4, i)][outer(nt, lane / 4)].
+// Time indices are permuted so that a thread's values of x and y are float4; state indices so that the result of
+// one product is the operand of the next without a shuffle.
+DEV int time_inner(int kt2, int t, int i) { return 16 * kt2 + 4 * t + i; }
+DEV int state_inner(int kt2, int t, int i) { return 16 * kt2 + 8 * (i >> 1) + 2 * t + (i & 1); }
+DEV int time_outer(int nt, int g) { return 16 * (nt >> 1) + 4 * (g >> 1) + 2 * (nt & 1) + (g & 1); }
+DEV int state_outer(int nt, int g) { return 8 * nt + g; }
+
+struct Chunk {
+  const double *kern, *q;
+  const c64 *cols, *rows;
+  const float* d;
+  int h, heads, pairs, rank, kc, k0, np, flip;
+
+  // Toep[t][j] of channel k; flipped: the second half of a two-sided kernel, which looks ahead.
+  __device__ double toep(int k, int t, int j) const {
+    const int lag = flip ? j - t - 1 : t - j;
+    if (lag < 0) return 0;
+    double x = kern[((i64)h * kc + k0 + k) * T + lag];
+    if (d && t == j) x += d[(i64)k * heads + h];
+    return x;
+  }
+  __device__ double w(int k, int t, int n) const {
+    if (n >= 2 * pairs) return 0;
+    const c64* row = rows + (((i64)h * kc + k0 + k) * (T + 1) + (flip ? T - 1 - t : t + 1)) * pairs;
+    return n < pairs ? 2 * row[n].re : -2 * row[n - pairs].im;
+  }
+  __device__ double v(int n, int j) const {
+    if (n >= 2 * pairs) return 0;
+    const c64* col = cols + ((i64)h * (rank + 1) * T + (flip ? j : T - 1 - j)) * pairs;
+    return n < pairs ? col[n].re : col[n - pairs].im;
+  }
+};
+
+// Fragments of one head, in order: toep (channels), w, v, q; forward has w a channel and one v, backward (the
+// adjoint: x ↔ y, v ↔ w, all transposed) one w and v a channel. Block 256; grid (H).
+KERNEL pack(float4* out, const double* kern, const double* q, const c64* cols, const c64* rows, const float* d,
+            int heads, int pairs, int rank, int kc, int k0, int channels, int np, int flip, int backward) {
+  Chunk c = {kern, q, cols, rows, d, (int)blockIdx.x, heads, pairs, rank, kc, k0, np, flip};
+  const int tt = (T / 16) * (T / 8) * 32, st = (np / 16) * (T / 8) * 32, ts = (T / 16) * (np / 8) * 32,
+            ss = (np / 16) * (np / 8) * 32;
+  const int nw = backward ? 1 : channels, nv = backward ? channels : 1;
+  const int total = channels * tt + nw * st + nv * ts + ss;
+  float4* o = out + (i64)blockIdx.x * total;
+  const double* Q = q + (i64)c.h * np * np;
+  for (int e = threadIdx.x; e < total; e += blockDim.x) {
+    int r = e, kind, k = 0;
+    if (r < channels * tt) kind = 0, k = r / tt, r %= tt;
+    else if ((r -= channels * tt) < nw * st) kind = 1, k = r / st, r %= st;
+    else if ((r -= nw * st) < nv * ts) kind = 2, k = r / ts, r %= ts;
+    else r -= nv * ts, kind = 3;
+    const int lane = r & 31, g = lane >> 2, t = lane & 3;
+    const int nts = (kind < 2 ? T : np) / 8, nt = (r >> 5) % nts, kt2 = (r >> 5) / nts;
+    float f[4];
+    for (int i = 0; i < 4; ++i) {
+      const int in = (kind & 1) ? state_inner(kt2, t, i) : time_inner(kt2, t, i);
+      const int to = kind < 2 ? time_outer(nt, g) : state_outer(nt, g);
+      double x;
+      if (kind == 0) x = backward ? c.toep(k, in, to) : c.toep(k, to, in);
+      else if (kind == 1) x = backward ? c.v(in, to) : c.w(k, to, in);
+      else if (kind == 2) x = backward ? c.w(k, in, to) : c.v(to, in);
+      else x = backward ? Q[in * np + to] : Q[to * np + in];
+      f[i] = (float)x;
+    }
+    o[e] = make_float4(f[0], f[1], f[2], f[3]);
+  }
+}

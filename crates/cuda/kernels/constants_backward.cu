@@ -1,0 +1,169 @@
+// Gradients of a chunk's matrices back to the discrete recurrence: each sequence of constants.cu in reverse.
+//
+// `g` holds, a head and a pass (0 causal, 1 looking ahead), the products of chunk_grad.cu:
+//   G[(time | state)][(time | state)] = [dToep, dW; dV, dQ], leading dimension T + NP.
+// Each sequence writes its share of (ḡ D₀, ḡ B̄, ḡ U, ḡ Z) into its own slot; discrete.cu adds the slots in order.
+#include "cplx.cuh"
+
+constexpr int T = 64;
+constexpr int PL = 2;
+
+struct Head {
+  const c64 *d0, *u, *z;
+  int pairs, rank;
+};
+
+#define EACH_PAIR(i, n) _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < P)
+
+// dkern: (H, kc, T) diagonal sums of dToep; dd[k][h] += the main one. Block 64; grid (H, channels).
+KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int kc, int k0, int ld, i64 head_stride,
+                       i64 channel_stride, int flip) {
+  const int h = blockIdx.x, k = blockIdx.y, lag = threadIdx.x;
+  const float* G = g + h * head_stride + k * channel_stride;
+  double s = 0;
+  if (flip)
+    for (int t = 0; t + 1 + lag < T; ++t) s += G[t * ld + t + 1 + lag];
+  else
+    for (int t = lag; t < T; ++t) s += G[t * ld + t - lag];
+  dkern[((i64)h * kc + k0 + k) * T + lag] = s;
+  if (dd && lag == 0) dd[(i64)k * heads + h] += (float)s;
+}
+
+// ga, gb: (H, R, T, P): gradients of a_j = Ā^j U_r and b_j = Z_r D₀^j from dQ = Σ of the passes. Block 256; grid (H, R).
+KERNEL transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
+                           int pairs, int rank, int ld, i64 head_stride) {
+  const int h = blockIdx.x, r = blockIdx.y, P = pairs;
+  const i64 corner = (i64)T * ld + T;
+  const float* G0 = g0 + h * head_stride + corner;
+  const float* G1 = g1 ? g1 + h * head_stride + corner : nullptr;
+  auto dq = [&](int m, int n) { return (double)G0[m * ld + n] + (G1 ? (double)G1[m * ld + n] : 0.0); };
+  const c64* a = cols + ((i64)h * (rank + 1) + 1 + r) * T * P;
+  const c64* b = powers + ((i64)h * rank + r) * T * P;
+  const i64 out = ((i64)h * rank + r) * T * P;
+  for (int e = threadIdx.x; e < T * P; e += blockDim.x) {
+    const int j = e / P, m = e % P, i = T - 1 - j;
+    c64 x = {0, 0}, y = {0, 0};
+    for (int n = 0; n < P; ++n) {
+      const c64 bn = b[i * P + n];  // partner of a_j
+      x.re += 2 * (dq(m, n) * bn.re - dq(m, P + n) * bn.im);
+      x.im += 2 * (dq(P + m, n) * bn.re - dq(P + m, P + n) * bn.im);
+      const c64 an = a[i * P + n];  // partner of b_j
+      y.re += 2 * (dq(n, m) * an.re + dq(P + n, m) * an.im);
+      y.im -= 2 * (dq(n, P + m) * an.re + dq(P + n, P + m) * an.im);
+    }
+    ga[out + e] = x, gb[out + e] = y;
+  }
+}
+
+// One step back of x′ = x∘D₀ + Σ_r (2Re b_r·x) a_r. In: g = ḡx′ and the x of that step; out: g = ḡx; accumulates
+// ḡD₀ in `gd` and the shares of a and b in `sa`, `sb` (slots, R × P).
+DEV void retreat(const Head& h, const c64* a, const c64* b, const c64* x, c64 (&g)[PL], c64 (&gd)[PL], c64* sa, c64* sb) {
+  const int P = h.pairs;
+  c64 y[PL] = {};
+  EACH_PAIR(i, n) {
+    gd[i] += g[i] * conj(x[n]);
+    y[i] = g[i] * conj(h.d0[n]);
+  }
+  for (int r = 0; r < h.rank; ++r) {
+    double rho = 0, d = 0;
+    EACH_PAIR(i, n) {
+      rho += dot(conj(b[r * P + n]), x[n]);
+      d += dot(g[i], a[r * P + n]);
+    }
+    rho = 2 * warp_sum(rho), d = 2 * warp_sum(d);
+    EACH_PAIR(i, n) {
+      sa[r * P + n] += rho * g[i];
+      sb[r * P + n] += d * conj(x[n]);
+      y[i] += d * conj(b[r * P + n]);
+    }
+  }
+  EACH_PAIR(i, n) g[i] = y[i];
+}
+
+// Block: one warp; grid (H, 1 + 2R + kc); `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
+// Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
+KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
+                          const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,
+                          const c64* u, const c64* z, int heads, int pairs, int rank, int kc, int ch0, int ld,
+                          i64 head_stride, i64 channel_stride, int slots) {
+  const int h = blockIdx.x, seq = blockIdx.y, P = pairs, R = rank;
+  const Head q = {d0 + (i64)h * P, u + (i64)h * R * P, z + (i64)h * R * P, P, R};
+  c64* mine = slot + ((i64)h * slots + seq) * (2 + 2 * R) * P;
+  c64 *sd = mine, *sb = mine + P, *su = mine + 2 * P, *sz = mine + (2 + R) * P;
+  for (int e = threadIdx.x; e < (2 + 2 * R) * P; e += 32) mine[e] = {0, 0};
+  __syncwarp();
+  c64 g[PL] = {}, gd[PL] = {};
+  const float* G0 = g0 + h * head_stride;
+  const float* G1 = g1 ? g1 + h * head_stride : nullptr;
+  if (seq <= R) {
+    const c64* x = cols + ((i64)h * (R + 1) + seq) * T * P;
+    for (int j = T - 1; j >= 0; --j) {
+      if (j < T - 1) retreat(q, q.u, q.z, x + j * P, g, gd, su, sz);
+      EACH_PAIR(i, n) {
+        if (seq) {
+          g[i] += ga[(((i64)h * R + seq - 1) * T + j) * P + n];
+        } else {
+          // dV[n][t]: V[:, t] = v_{T−1−t}, or v_t looking ahead; and K̄_j = 2Re C·v_j.
+          const float* a = G0 + (i64)(T + n) * ld + (T - 1 - j);
+          g[i] += c64{a[0], a[(i64)P * ld]};
+          if (G1) {
+            const float* b = G1 + (i64)(T + n) * ld + j;
+            g[i] += c64{b[0], b[(i64)P * ld]};
+          }
+          for (int k = 0; k < kc; ++k)
+            g[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(rows[((i64)h * kc + k) * (T + 1) * P + n]);
+        }
+      }
+    }
+    EACH_PAIR(i, n) {
+      if (seq) su[(seq - 1) * P + n] += g[i];
+      else sb[n] = g[i];
+    }
+  } else if (seq <= 2 * R) {
+    const int r = seq - R - 1;
+    const i64 at = ((i64)h * R + r) * T * P;
+    EACH_PAIR(i, n) {
+      c64 y = {0, 0};
+      for (int j = T - 1; j >= 0; --j) {
+        if (j < T - 1) gd[i] += y * conj(powers[at + j * P + n]);
+        y = y * conj(q.d0[n]) + gb[at + j * P + n];
+      }
+      sz[r * P + n] = y;
+    }
+  } else {
+    const int k = seq - 2 * R - 1;
+    const c64* x = rows + ((i64)h * kc + k) * (T + 1) * P;
+    const bool ahead = k >= ch0;
+    const float* W = ahead ? G1 + (k - ch0) * channel_stride : G0 + k * channel_stride;
+    for (int j = T; j >= 0; --j) {
+      if (j < T) retreat(q, q.z, q.u, x + j * P, g, gd, sz, su);
+      const int t = ahead ? T - 1 - j : j - 1;  // the row of W that is C Ā^j
+      if (t >= 0 && t < T) {
+        EACH_PAIR(i, n) {
+          const float* w = W + t * ld + T + n;
+          g[i] += c64{2.0 * w[0], -2.0 * w[P]};
+        }
+      }
+    }
+    const c64* v = cols + (i64)h * (R + 1) * T * P;
+    EACH_PAIR(i, n) {
+      for (int j = 0; j < T; ++j) g[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(v[j * P + n]);
+      float* o = dc + 2 * (((i64)k * heads + h) * P + n);
+      o[0] += (float)g[i].re, o[1] += (float)g[i].im;
+    }
+  }
+  EACH_PAIR(i, n) sd[n] = gd[i];
+  if (seq == 0) {
+    // D₀^T on the diagonal of Q.
+    EACH_PAIR(i, n) {
+      c64 p = {1, 0};
+      for (int k = 0; k < T - 1; ++k) p = p * q.d0[n];
+      auto dq = [&](int m, int l) {
+        const i64 at = (i64)(T + m) * ld + T + l;
+        return (double)G0[at] + (G1 ? (double)G1[at] : 0.0);
+      };
+      const c64 gdelta = {dq(n, n) + dq(P + n, P + n), dq(P + n, n) - dq(n, P + n)};
+      sd[n] += (double)T * (gdelta * conj(p));
+    }
+  }
+}

@@ -1,0 +1,69 @@
+// Products of 16×8 and 8×8 tiles on the tensor cores, in the precision of f32.
+//
+// m16n8k8: with g = lane / 4 and t = lane % 4 a thread holds
+//   A (16×8): a0 = A[g][t], a1 = A[g+8][t], a2 = A[g][t+4], a3 = A[g+8][t+4]
+//   B (8×8):  b0 = B[t][g], b1 = B[t+4][g]
+//   C (16×8): c0 = C[g][2t], c1 = C[g][2t+1], c2 = C[g+8][2t], c3 = C[g+8][2t+1].
+#pragma once
+#include "common.cuh"
+
+// x = hi + lo with hi and lo in TF32 (11 significant bits each), so a·b ≈ hi·hi + hi·lo + lo·hi to 2⁻²².
+struct Split {
+  u32 hi, lo;
+};
+
+DEV Split split(float x) {
+#if __CUDA_ARCH__ >= 800
+  Split s;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(s.hi) : "f"(x));
+  float rest = x - __uint_as_float(s.hi);
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(s.lo) : "f"(rest));
+  return s;
+#else
+  return {__float_as_uint(x), 0};
+#endif
+}
+
+struct FragA {
+  Split x[4];
+};
+struct FragB {
+  Split x[2];
+};
+
+DEV FragA frag_a(float a0, float a1, float a2, float a3) {
+  return {{split(a0), split(a1), split(a2), split(a3)}};
+}
+DEV FragB frag_b(float b0, float b1) { return {{split(b0), split(b1)}}; }
+
+#if __CUDA_ARCH__ >= 800
+DEV void mma_tf32(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+#endif
+
+// C += A·B.
+DEV void mma(float (&c)[4], const FragA& a, const FragB& b) {
+#if __CUDA_ARCH__ >= 800
+  mma_tf32(c, a.x[0].lo, a.x[1].lo, a.x[2].lo, a.x[3].lo, b.x[0].hi, b.x[1].hi);
+  mma_tf32(c, a.x[0].hi, a.x[1].hi, a.x[2].hi, a.x[3].hi, b.x[0].lo, b.x[1].lo);
+  mma_tf32(c, a.x[0].hi, a.x[1].hi, a.x[2].hi, a.x[3].hi, b.x[0].hi, b.x[1].hi);
+#else
+  // Turing has no TF32: plain FMA, operands passed around by shuffles.
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    const int h = k < 4 ? 0 : 1, row = g * 4 + (k & 3);
+    float a0 = __shfl_sync(~0u, __uint_as_float(a.x[2 * h].hi), row);
+    float a1 = __shfl_sync(~0u, __uint_as_float(a.x[2 * h + 1].hi), row);
+    float b0 = __shfl_sync(~0u, __uint_as_float(b.x[h].hi), 8 * t + (k & 3));
+    float b1 = __shfl_sync(~0u, __uint_as_float(b.x[h].hi), 8 * t + 4 + (k & 3));
+    c[0] = fmaf(a0, b0, c[0]);
+    c[1] = fmaf(a0, b1, c[1]);
+    c[2] = fmaf(a1, b0, c[2]);
+    c[3] = fmaf(a1, b1, c[3]);
+  }
+#endif
+}

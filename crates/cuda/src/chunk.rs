@@ -1,0 +1,317 @@
+//! The matrices of one chunk (`kernels/constants.cu`) and the chunk pass over sequences (`kernels/chunk.cu`).
+
+use crate::{Cuda, Ints, device::Span, discrete::Discrete, launch::args, memory::Block};
+use s4_backend::*;
+
+/// Steps of a chunk.
+pub(crate) const T: usize = 64;
+
+/// Largest N/2 of the chunk kernels.
+pub(crate) const MAX_PAIRS: usize = 64;
+
+/// Sizes of one layer's chunk kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) heads: usize,
+    pub(crate) pairs: usize,
+    pub(crate) rank: usize,
+    /// Kernels a head, both halves.
+    pub(crate) kc: usize,
+    /// N padded to what the kernels are made for.
+    pub(crate) np: usize,
+}
+
+impl Sizes {
+    pub(crate) fn new(op: &'static str, spec: &SsmSpec) -> Result<Sizes> {
+        if spec.pairs() > MAX_PAIRS {
+            return Err(Error::unsupported(
+                op,
+                format!("a state of at most {} on CUDA", 2 * MAX_PAIRS),
+                spec.state,
+            ));
+        }
+        let np = spec.state.next_power_of_two().max(32);
+        Ok(Sizes { heads: spec.heads, pairs: spec.pairs(), rank: spec.rank, kc: spec.kernel_channels(), np })
+    }
+}
+
+/// f64 sequences and matrices of every head.
+pub(crate) struct Matrices {
+    /// (H, R+1, T, P): Ā^j B̄, Ā^j U_r
+    pub(crate) cols: Block,
+    /// (H, kc, T+1, P): C Ā^j
+    pub(crate) rows: Block,
+    /// (H, R, T, P): Z_r D₀^j
+    pub(crate) powers: Block,
+    /// (H, kc, T)
+    pub(crate) kern: Block,
+    /// (H, NP, NP): Ā^T
+    pub(crate) q: Block,
+}
+
+/// Which matrices a pass uses.
+#[derive(Clone, Copy)]
+pub(crate) struct Pack {
+    /// First kernel of those used.
+    pub(crate) k0: usize,
+    /// How many.
+    pub(crate) channels: usize,
+    /// The second half of a two-sided kernel.
+    pub(crate) flip: bool,
+    /// The adjoint.
+    pub(crate) backward: bool,
+}
+
+/// One chunk pass; arrays as in `chunk.cu`.
+pub(crate) struct Pass<'a> {
+    pub(crate) y: Option<Span>,
+    pub(crate) x: Span,
+    pub(crate) frags: &'a Block,
+    pub(crate) state0: Option<Span>,
+    pub(crate) end: Option<Span>,
+    pub(crate) states: Option<Span>,
+    pub(crate) mid: Option<Span>,
+    pub(crate) inject: Option<Span>,
+    pub(crate) lengths: Option<&'a Ints>,
+    pub(crate) batch: usize,
+    pub(crate) len: usize,
+    pub(crate) ins: usize,
+    pub(crate) outs: usize,
+    /// From the last chunk to the first.
+    pub(crate) reverse: bool,
+    /// Outputs depend on inputs at or before them (else at or after): half of Toep is skipped.
+    pub(crate) lower: bool,
+    /// y += instead of y =.
+    pub(crate) add: bool,
+}
+
+/// How sequences are cut: segments of `each` chunks, a power of two where there are several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) segments: usize,
+    pub(crate) each: usize,
+    pub(crate) chunks: usize,
+}
+
+/// One segment where rows fill the chip, else enough of them for about eight warps a multiprocessor.
+pub(crate) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> Cut {
+    let chunks = len.div_ceil(T);
+    let warps = |each: usize| heads * (batch * chunks.div_ceil(each)).div_ceil(16);
+    if warps(chunks) >= 4 * processors {
+        return Cut { segments: 1, each: chunks, chunks };
+    }
+    let mut each = chunks.next_power_of_two();
+    while each > 4 && warps(each) < 8 * processors {
+        each /= 2;
+    }
+    let segments = chunks.div_ceil(each);
+    if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
+}
+
+impl Cuda {
+    pub(crate) fn matrices(&self, op: &'static str, d: &Discrete, c: Span, s: Sizes) -> Result<Matrices> {
+        let Sizes { heads, pairs, rank, kc, np } = s;
+        let m = Matrices {
+            cols: self.block(op, 16 * heads * (rank + 1) * T * pairs)?,
+            rows: self.block(op, 16 * heads * kc * (T + 1) * pairs)?,
+            powers: self.block(op, 16 * heads * rank * T * pairs)?,
+            kern: self.scratch64(op, heads * kc * T)?,
+            q: self.scratch64(op, heads * np * np)?,
+        };
+        self.launch(
+            ("constants", "sequences"),
+            (heads, 1 + 2 * rank + kc, 1),
+            (32, 1),
+            0,
+            args![&m.cols, &m.rows, &m.powers, d.d0(), d.u(), d.z(), d.bb(), c, heads, pairs, rank, kc],
+        )?;
+        self.launch(
+            ("constants", "short_kernel"),
+            (heads, kc, 1),
+            (T as u32, 1),
+            0,
+            args![&m.kern, &m.cols, &m.rows, pairs, rank, kc],
+        )?;
+        self.launch(
+            ("constants", "transition"),
+            (heads, 1, 1),
+            (256, 1),
+            0,
+            args![&m.q, &m.cols, &m.powers, d.d0(), pairs, rank, np],
+        )?;
+        Ok(m)
+    }
+
+    /// The matrices as the operands of a pass.
+    pub(crate) fn pack(
+        &self,
+        op: &'static str,
+        m: &Matrices,
+        d: Option<Span>,
+        s: Sizes,
+        p: Pack,
+    ) -> Result<Block> {
+        let Sizes { heads, pairs, rank, kc, np } = s;
+        let (w, v) = if p.backward { (1, p.channels) } else { (p.channels, 1) };
+        let total = 32 * (p.channels * 32 + w * np / 16 * 8 + v * np / 2 + np / 16 * np / 8);
+        let frags = self.block(op, 16 * heads * total)?;
+        self.launch(
+            ("constants", "pack"),
+            (heads, 1, 1),
+            (256, 1),
+            0,
+            args![
+                &frags, &m.kern, &m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, p.k0, p.channels, np,
+                p.flip, p.backward
+            ],
+        )?;
+        Ok(frags)
+    }
+
+    /// Ā^(T·each) in f32 for the scan over segments; `each` is a power of two.
+    pub(crate) fn segment_matrix(
+        &self,
+        op: &'static str,
+        q: &Block,
+        s: Sizes,
+        each: usize,
+        backward: bool,
+    ) -> Result<Block> {
+        let n = s.heads * s.np * s.np;
+        let (mut a, mut b) = (None, None);
+        for _ in 0..each.trailing_zeros() {
+            let target = match b.take() {
+                Some(b) => b,
+                None => self.scratch64(op, n)?,
+            };
+            let source = a.as_ref().unwrap_or(q);
+            let grid = (s.heads, (s.np * s.np).div_ceil(1024), 1);
+            self.launch(("constants", "square"), grid, (256, 1), 0, args![&target, source, s.np])?;
+            b = a.replace(target);
+        }
+        let f = self.scratch(op, n)?;
+        self.each(("constants", "to_float"), n, args![&f, a.as_ref().unwrap_or(q), s.np, n, !backward])?;
+        Ok(f)
+    }
+
+    fn run(
+        &self,
+        p: &Pass<'_>,
+        s: Sizes,
+        cut: Cut,
+        y: Option<Span>,
+        init: Option<Span>,
+        end: Option<Span>,
+        full: bool,
+    ) -> Result<()> {
+        let name = match s.np {
+            32 => "pass_32",
+            64 => "pass_64",
+            _ => "pass_128",
+        };
+        let tiles = (p.batch * cut.segments).div_ceil(16);
+        let warps = tiles.min(4);
+        let aligned = |x: Span| x.ptr() % 16 == 0;
+        let vec = p.len % 4 == 0 && aligned(p.x) && y.is_none_or(aligned);
+        let keep = |x: Option<Span>| x.filter(|_| full);
+        self.launch(
+            ("chunk", name),
+            (tiles.div_ceil(warps), s.heads, 1),
+            (32 * warps as u32, 1),
+            0,
+            args![
+                y,
+                p.x,
+                p.frags,
+                init,
+                end,
+                keep(p.states),
+                keep(p.mid),
+                p.inject,
+                p.lengths,
+                p.batch,
+                s.heads,
+                p.ins,
+                p.outs,
+                cut.segments,
+                cut.each,
+                cut.chunks,
+                p.reverse,
+                p.lower,
+                p.add,
+                vec,
+                p.len
+            ],
+        )
+    }
+
+    /// A pass; where the sequence is cut, first what each segment adds to the state, then a scan, then the pass.
+    /// `segment`: from [`Cuda::segment_matrix`], present where there are several segments.
+    /// `p.end` (B, H, NP) is the state that leaves the whole sequence.
+    pub(crate) fn pass(
+        &self,
+        op: &'static str,
+        p: &Pass<'_>,
+        s: Sizes,
+        cut: Cut,
+        segment: Option<&Block>,
+    ) -> Result<()> {
+        let Some(segment) = segment else {
+            return self.run(p, s, cut, p.y, p.state0, p.end, true);
+        };
+        let size = p.batch * cut.segments * s.heads * s.np;
+        let (init, end) = (self.scratch(op, size)?, self.scratch(op, size)?);
+        self.run(p, s, cut, None, None, Some(end.span()), false)?;
+        self.launch(
+            ("chunk", "scan"),
+            (p.batch, s.heads, 1),
+            (s.np as u32, 1),
+            4 * s.np,
+            args![&init, &end, p.state0, segment, s.heads, cut.segments, s.np, p.reverse],
+        )?;
+        self.run(p, s, cut, p.y, Some(init.span()), Some(end.span()), true)?;
+        if let Some(out) = p.end {
+            let last = if p.reverse { 0 } else { cut.segments - 1 };
+            let n = p.batch * s.heads * s.np;
+            self.each(
+                ("chunk", "cut_state"),
+                n,
+                args![out, &end, p.batch, s.heads, s.np, s.np, cut.segments, last],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// (B, H, N) → (B, H, NP).
+    pub(crate) fn pad_state(
+        &self,
+        op: &'static str,
+        state: Span,
+        rows: usize,
+        n: usize,
+        np: usize,
+    ) -> Result<Block> {
+        let out = self.scratch(op, rows * np)?;
+        self.each(("chunk", "pad_state"), rows * np, args![&out, state, rows, n, np])?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_cover_the_sequence() {
+        for (batch, heads, len) in
+            [(1, 1, 1), (16, 256, 16384), (1, 64, 1 << 20), (256, 256, 1024), (3, 5, 1000)]
+        {
+            let c = cut(batch, heads, len, 132);
+            assert_eq!(c.chunks, len.div_ceil(64));
+            assert!(c.each * c.segments >= c.chunks && c.each * (c.segments - 1) < c.chunks, "{c:?}");
+            assert!(c.segments == 1 || c.each.is_power_of_two());
+        }
+        assert_eq!(cut(256, 256, 1024, 132).segments, 1);
+        assert!(cut(1, 64, 1 << 20, 132).segments > 100);
+    }
+}

@@ -1,0 +1,559 @@
+//! Everything around the SSM (`kernels/{mix,norm,dense}.cu` and the products of `gemm.rs`).
+
+use crate::{
+    Cuda, Ints,
+    launch::args,
+    memory::{Block, same_len},
+};
+use s4_backend::{random::DropKey, *};
+
+fn code(f: Activation) -> i32 {
+    match f {
+        Activation::Identity => 0,
+        Activation::Gelu => 1,
+        Activation::Relu => 2,
+        Activation::Silu => 3,
+        Activation::Tanh => 4,
+        Activation::Sigmoid => 5,
+    }
+}
+
+fn pool_code(p: Pooling) -> i32 {
+    match p {
+        Pooling::Mean => 0,
+        Pooling::Last => 1,
+        Pooling::First => 2,
+        Pooling::Max => 3,
+        Pooling::Sum => 4,
+    }
+}
+
+/// Lengths cover the batch; their values were checked on the host when they were made.
+pub(crate) fn check_lengths(op: &'static str, lengths: Option<&Ints>, batch: usize) -> Result<()> {
+    match lengths {
+        Some(l) if l.len() < batch => Err(Error::shape(op, format!("{batch} lengths"), l.len())),
+        _ => Ok(()),
+    }
+}
+
+/// One dropout of a call, as its kernels take it.
+struct Drop {
+    key: DropKey,
+    threshold: u32,
+    scale: f32,
+    tied: bool,
+}
+
+impl Drop {
+    fn new(spec: &MixSpec, key: DropKey, site: u32) -> Drop {
+        let p = spec.dropout;
+        let threshold = if p > 0.0 { DropKey::threshold(p) } else { 0 };
+        Drop {
+            key: DropKey { site: key.site + site, ..key },
+            threshold,
+            scale: (1.0 / (1.0 - p)) as f32,
+            tied: spec.tied,
+        }
+    }
+}
+
+/// Appends a dropout's arguments.
+macro_rules! drop_args {
+    ($d:expr; $($x:expr),* $(,)?) => {
+        args![$($x),*, $d.key.seed, $d.key.step, $d.key.site, $d.threshold, $d.scale, $d.tied]
+    };
+}
+
+impl Cuda {
+    fn mix_check(
+        &self,
+        op: &'static str,
+        out: usize,
+        s: usize,
+        params: &MixParams<'_, Self>,
+        spec: &MixSpec,
+        batch: usize,
+        len: usize,
+    ) -> Result<()> {
+        same_len(op, batch * spec.outputs * len, out)?;
+        same_len(op, batch * spec.inputs * len, s)?;
+        same_len(op, spec.rows() * spec.inputs, params.weight.len())?;
+        same_len(op, spec.rows(), params.bias.len())
+    }
+
+    /// a = dropout(activation(s)); `None` where that is s itself.
+    fn activated(
+        &self,
+        op: &'static str,
+        s: <Self as Memory>::Ref<'_>,
+        spec: &MixSpec,
+        key: DropKey,
+        len: usize,
+    ) -> Result<Option<Block>> {
+        let drop = Drop::new(spec, key, 0);
+        if spec.activation == Activation::Identity && drop.threshold == 0 {
+            return Ok(None);
+        }
+        let a = self.scratch(op, s.len())?;
+        let n = s.len();
+        self.each(
+            ("mix", "activate_drop"),
+            n.div_ceil(4),
+            drop_args![drop; &a, s, n, len, code(spec.activation)],
+        )?;
+        Ok(Some(a))
+    }
+}
+
+impl DenseOps for Cuda {
+    fn linear_forward(
+        &self,
+        y: Self::Mut<'_>,
+        x: Self::Ref<'_>,
+        weight: Self::Ref<'_>,
+        bias: Option<Self::Ref<'_>>,
+        shape: &LinearShape,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        self.linear_y(&y, x, weight, bias, shape)
+    }
+
+    fn linear_backward(
+        &self,
+        dx: Option<Self::Mut<'_>>,
+        dweight: Self::Mut<'_>,
+        dbias: Option<Self::Mut<'_>>,
+        dy: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        weight: Self::Ref<'_>,
+        shape: &LinearShape,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "linear_backward";
+        let &LinearShape { batch, inputs, outputs, len } = shape;
+        same_len(OP, batch * outputs * len, dy.len())?;
+        same_len(OP, batch * inputs * len, x.len())?;
+        same_len(OP, outputs * inputs, weight.len())?;
+        same_len(OP, outputs * inputs, dweight.len())?;
+        let sizes = (batch, outputs, inputs, len);
+        self.weight_gradient(dweight.span(), dy.span(), x.span(), sizes)?;
+        if let Some(db) = dbias {
+            same_len(OP, outputs, db.len())?;
+            self.bias_gradient(db.span(), dy.span(), (batch, outputs, len))?;
+        }
+        if let Some(dx) = dx {
+            same_len(OP, x.len(), dx.len())?;
+            self.weight_t_times(dx.span(), weight.span(), dy.span(), sizes)?;
+        }
+        Ok(())
+    }
+
+    fn layer_norm_forward(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Mut<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        eps: f64,
+        shape: &SeqShape,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "layer_norm_forward";
+        let &SeqShape { batch, heads, len } = shape;
+        same_len(OP, shape.elements(), y.len())?;
+        same_len(OP, shape.elements(), x.len())?;
+        same_len(OP, batch * 2 * len, stats.len())?;
+        same_len(OP, heads, gamma.len())?;
+        same_len(OP, heads, beta.len())?;
+        self.launch(
+            ("norm", "layer_norm"),
+            ((batch * len).div_ceil(32), 1, 1),
+            (32, 8),
+            0,
+            args![&y, &stats, x, gamma, beta, eps as f32, batch, heads, len],
+        )
+    }
+
+    fn layer_norm_backward(
+        &self,
+        dx: Self::Mut<'_>,
+        dgamma: Self::Mut<'_>,
+        dbeta: Self::Mut<'_>,
+        dy: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        stats: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        add: bool,
+        shape: &SeqShape,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "layer_norm_backward";
+        let &SeqShape { batch, heads, len } = shape;
+        for n in [dx.len(), dy.len(), x.len()] {
+            same_len(OP, shape.elements(), n)?;
+        }
+        same_len(OP, batch * 2 * len, stats.len())?;
+        for n in [gamma.len(), dgamma.len(), dbeta.len()] {
+            same_len(OP, heads, n)?;
+        }
+        self.launch(
+            ("norm", "layer_norm_dparams"),
+            (heads, 1, 1),
+            (512, 1),
+            0,
+            args![&dgamma, &dbeta, dy, x, stats, batch, heads, len],
+        )?;
+        self.launch(
+            ("norm", "layer_norm_dx"),
+            ((batch * len).div_ceil(32), 1, 1),
+            (32, 8),
+            0,
+            args![&dx, dy, x, stats, gamma, add, batch, heads, len],
+        )
+    }
+
+    fn batch_norm_forward(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Mut<'_>,
+        running: Self::Mut<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        lengths: Option<&Self::Ints>,
+        eps: f64,
+        momentum: f64,
+        training: bool,
+        shape: &SeqShape,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "batch_norm_forward";
+        let &SeqShape { batch, heads, len } = shape;
+        same_len(OP, shape.elements(), y.len())?;
+        same_len(OP, shape.elements(), x.len())?;
+        for n in [stats.len(), running.len()] {
+            same_len(OP, 2 * heads, n)?;
+        }
+        same_len(OP, heads, gamma.len())?;
+        same_len(OP, heads, beta.len())?;
+        check_lengths(OP, lengths, batch)?;
+        self.launch(
+            ("norm", "batch_norm"),
+            (heads, 1, 1),
+            (1024, 1),
+            0,
+            args![&y, &stats, &running, x, gamma, beta, lengths, eps, momentum, training, batch, heads, len],
+        )
+    }
+
+    fn batch_norm_backward(
+        &self,
+        dx: Self::Mut<'_>,
+        dgamma: Self::Mut<'_>,
+        dbeta: Self::Mut<'_>,
+        dy: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        stats: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        lengths: Option<&Self::Ints>,
+        training: bool,
+        add: bool,
+        shape: &SeqShape,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "batch_norm_backward";
+        let &SeqShape { batch, heads, len } = shape;
+        for n in [dx.len(), dy.len(), x.len()] {
+            same_len(OP, shape.elements(), n)?;
+        }
+        same_len(OP, 2 * heads, stats.len())?;
+        for n in [gamma.len(), dgamma.len(), dbeta.len()] {
+            same_len(OP, heads, n)?;
+        }
+        check_lengths(OP, lengths, batch)?;
+        self.launch(
+            ("norm", "batch_norm_backward"),
+            (heads, 1, 1),
+            (1024, 1),
+            0,
+            args![&dx, &dgamma, &dbeta, dy, x, stats, gamma, lengths, training, add, batch, heads, len],
+        )
+    }
+
+    /// z = W a + b is kept; a is made again.
+    fn mix_saved_len(&self, spec: &MixSpec, batch: usize, len: usize) -> usize {
+        batch * spec.rows() * len
+    }
+
+    fn mix_forward(
+        &self,
+        y: Self::Mut<'_>,
+        saved: Option<Self::Mut<'_>>,
+        s: Self::Ref<'_>,
+        residual: Option<Self::Ref<'_>>,
+        params: &MixParams<'_, Self>,
+        spec: &MixSpec,
+        key: DropKey,
+        batch: usize,
+        len: usize,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "mix_forward";
+        self.mix_check(OP, y.len(), s.len(), params, spec, batch, len)?;
+        if let Some(r) = residual {
+            same_len(OP, y.len(), r.len())?;
+        }
+        let a = self.activated(OP, s, spec, key, len)?;
+        let a = a.as_ref().map_or(s.span(), |a| a.span());
+        let size = self.mix_saved_len(spec, batch, len);
+        let own;
+        let z = match &saved {
+            Some(z) => {
+                same_len(OP, size, z.len())?;
+                z.span()
+            }
+            None => {
+                own = self.scratch(OP, size)?;
+                own.span()
+            }
+        };
+        let sizes = (batch, spec.rows(), spec.inputs, len);
+        self.weight_times(z, params.weight.span(), a, Some(params.bias.span()), sizes)?;
+        let (drop, n) = (Drop::new(spec, key, 1), y.len());
+        self.each(
+            ("mix", "gate"),
+            n.div_ceil(4),
+            drop_args![drop; &y, z, residual, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
+        )
+    }
+
+    fn mix_backward(
+        &self,
+        ds: Self::Mut<'_>,
+        grads: MixGrads<'_, Self>,
+        dy: Self::Ref<'_>,
+        s: Self::Ref<'_>,
+        saved: Self::Ref<'_>,
+        params: &MixParams<'_, Self>,
+        spec: &MixSpec,
+        key: DropKey,
+        batch: usize,
+        len: usize,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "mix_backward";
+        self.mix_check(OP, dy.len(), s.len(), params, spec, batch, len)?;
+        same_len(OP, s.len(), ds.len())?;
+        same_len(OP, self.mix_saved_len(spec, batch, len), saved.len())?;
+        same_len(OP, params.weight.len(), grads.weight.len())?;
+        same_len(OP, params.bias.len(), grads.bias.len())?;
+        let dz = self.scratch(OP, saved.len())?;
+        let (drop, n) = (Drop::new(spec, key, 1), dy.len());
+        self.each(
+            ("mix", "gate_backward"),
+            n.div_ceil(4),
+            drop_args![drop; &dz, dy, saved, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
+        )?;
+        let a = self.activated(OP, s, spec, key, len)?;
+        let at = a.as_ref().map_or(s.span(), |a| a.span());
+        let sizes = (batch, spec.rows(), spec.inputs, len);
+        self.weight_gradient(grads.weight.span(), dz.span(), at, sizes)?;
+        self.bias_gradient(grads.bias.span(), dz.span(), (batch, spec.rows(), len))?;
+        self.weight_t_times(ds.span(), params.weight.span(), dz.span(), sizes)?;
+        if a.is_some() {
+            let (drop, n) = (Drop::new(spec, key, 0), s.len());
+            self.each(
+                ("mix", "activate_drop_backward"),
+                n.div_ceil(4),
+                drop_args![drop; &ds, s, n, len, code(spec.activation)],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn activation_forward(&self, y: Self::Mut<'_>, x: Self::Ref<'_>, activation: Activation) -> Result<()> {
+        same_len("activation_forward", y.len(), x.len())?;
+        self.each(("mix", "activation_forward"), x.len(), args![&y, x, x.len(), code(activation)])
+    }
+
+    fn activation_backward(
+        &self,
+        dx: Self::Mut<'_>,
+        dy: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        activation: Activation,
+    ) -> Result<()> {
+        same_len("activation_backward", dx.len(), x.len())?;
+        same_len("activation_backward", dx.len(), dy.len())?;
+        self.each(("mix", "activation_backward"), x.len(), args![&dx, dy, x, x.len(), code(activation)])
+    }
+
+    fn mask(&self, x: Self::Mut<'_>, lengths: &Self::Ints, shape: &SeqShape) -> Result<()> {
+        same_len("mask", shape.elements(), x.len())?;
+        check_lengths("mask", Some(lengths), shape.batch)?;
+        self.each(("dense", "mask"), x.len(), args![&x, lengths, x.len(), shape.heads, shape.len])
+    }
+
+    fn pool_forward(
+        &self,
+        y: Self::Mut<'_>,
+        x: Self::Ref<'_>,
+        lengths: Option<&Self::Ints>,
+        pooling: Pooling,
+        shape: &SeqShape,
+    ) -> Result<()> {
+        const OP: &str = "pool_forward";
+        let &SeqShape { batch, heads, len } = shape;
+        same_len(OP, batch * heads, y.len())?;
+        same_len(OP, shape.elements(), x.len())?;
+        check_lengths(OP, lengths, batch)?;
+        let rows = batch * heads;
+        let grid = (rows.div_ceil(4), 1, 1);
+        self.launch(
+            ("dense", "pool"),
+            grid,
+            (128, 1),
+            0,
+            args![&y, x, lengths, pool_code(pooling), rows, heads, len],
+        )
+    }
+
+    fn pool_backward(
+        &self,
+        dx: Self::Mut<'_>,
+        dy: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        lengths: Option<&Self::Ints>,
+        pooling: Pooling,
+        shape: &SeqShape,
+    ) -> Result<()> {
+        const OP: &str = "pool_backward";
+        let &SeqShape { batch, heads, len } = shape;
+        same_len(OP, batch * heads, dy.len())?;
+        same_len(OP, shape.elements(), x.len())?;
+        same_len(OP, shape.elements(), dx.len())?;
+        check_lengths(OP, lengths, batch)?;
+        let rows = batch * heads;
+        let grid = (rows.div_ceil(4), 1, 1);
+        self.launch(
+            ("dense", "pool_backward"),
+            grid,
+            (128, 1),
+            0,
+            args![&dx, dy, x, lengths, pool_code(pooling), rows, heads, len],
+        )
+    }
+
+    fn embedding_forward(
+        &self,
+        y: Self::Mut<'_>,
+        table: Self::Ref<'_>,
+        tokens: &Self::Ints,
+        shape: &SeqShape,
+    ) -> Result<()> {
+        const OP: &str = "embedding_forward";
+        let &SeqShape { batch, heads, len } = shape;
+        same_len(OP, shape.elements(), y.len())?;
+        same_len(OP, table.len() / heads.max(1) * heads, table.len())?;
+        check_lengths(OP, Some(tokens), batch * len)?;
+        self.each(("dense", "embedding"), y.len(), args![&y, table, tokens, y.len(), heads, len])
+    }
+
+    fn embedding_backward(
+        &self,
+        dtable: Self::Mut<'_>,
+        dy: Self::Ref<'_>,
+        tokens: &Self::Ints,
+        vocabulary: usize,
+        shape: &SeqShape,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "embedding_backward";
+        let &SeqShape { batch, heads, len } = shape;
+        same_len(OP, shape.elements(), dy.len())?;
+        same_len(OP, vocabulary * heads, dtable.len())?;
+        let positions = batch * len;
+        check_lengths(OP, Some(tokens), positions)?;
+        let splits = positions.div_ceil(4096).min((4096 / vocabulary.max(1)).max(1)).clamp(1, 64);
+        let part = self.scratch(OP, splits * dtable.len())?;
+        self.launch(
+            ("dense", "embedding_backward"),
+            (vocabulary, heads.div_ceil(128), splits),
+            (128, 1),
+            0,
+            args![&part, dy, tokens, positions, vocabulary, heads, len],
+        )?;
+        self.each(("gemm", "reduce_parts"), dtable.len(), args![&dtable, &part, dtable.len(), splits])
+    }
+
+    fn loss_forward_backward(
+        &self,
+        stats: Self::Mut<'_>,
+        doutput: Option<Self::Mut<'_>>,
+        output: Self::Ref<'_>,
+        target: &Target<'_, Self>,
+        row_weights: Option<Self::Ref<'_>>,
+        loss: Loss,
+        rows: usize,
+        outputs: usize,
+        denominator: f64,
+        _ws: &mut Self::Workspace,
+    ) -> Result<()> {
+        const OP: &str = "loss_forward_backward";
+        same_len(OP, rows * outputs, output.len())?;
+        if stats.len() < 2 {
+            return Err(Error::shape(OP, "2 statistics", stats.len()));
+        }
+        if let Some(w) = row_weights {
+            same_len(OP, rows, w.len())?;
+        }
+        if let Some(d) = &doutput {
+            same_len(OP, rows * outputs, d.len())?;
+        }
+        if rows * outputs == 0 {
+            return Ok(());
+        }
+        let (kind, delta, width) = match loss {
+            Loss::CrossEntropy => (0, 0.0, 0),
+            Loss::Mse => (1, 0.0, outputs),
+            Loss::Mae => (2, 0.0, outputs),
+            Loss::Huber { delta } => (3, delta, outputs),
+            Loss::Gaussian if outputs % 2 != 0 => return Err(Error::shape(OP, "an even width", outputs)),
+            Loss::Gaussian => (4, 0.0, outputs / 2),
+        };
+        let (values, labels) = match (kind, target) {
+            (0, Target::Labels(labels)) => {
+                check_lengths(OP, Some(labels), rows)?;
+                (None, Some(*labels))
+            }
+            (0, Target::Values(_)) => return Err(Error::value(OP, "integer labels", "values")),
+            (_, Target::Values(values)) => {
+                same_len(OP, rows * width, values.len())?;
+                (Some(*values), None)
+            }
+            (_, Target::Labels(_)) => return Err(Error::value(OP, "real targets", "labels")),
+        };
+        let cells = self.scratch64(OP, 2 * rows)?;
+        self.launch(
+            ("dense", "loss"),
+            (rows.div_ceil(4), 1, 1),
+            (128, 1),
+            0,
+            args![
+                &cells,
+                doutput.as_ref(),
+                output,
+                values,
+                labels,
+                row_weights,
+                kind,
+                delta,
+                rows,
+                outputs,
+                denominator
+            ],
+        )?;
+        self.launch(("dense", "loss_total"), (1, 1, 1), (1024, 1), 0, args![&stats, &cells, rows])
+    }
+}

@@ -1,0 +1,223 @@
+//! Modules and launches: the one place where kernels meet arguments.
+
+use crate::{device::Queue, device::Span, kernels};
+use cudarc::driver::{result, sys};
+use s4_backend::{Code, Error, Result};
+use std::{
+    collections::HashMap,
+    ffi::{CString, c_void},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// A kernel argument: its bytes, lowest first, as the kernel reads them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arg(u64);
+
+impl From<i32> for Arg {
+    fn from(x: i32) -> Arg {
+        Arg(x as u32 as u64)
+    }
+}
+impl From<u32> for Arg {
+    fn from(x: u32) -> Arg {
+        Arg(x as u64)
+    }
+}
+impl From<bool> for Arg {
+    fn from(x: bool) -> Arg {
+        Arg(x as u64)
+    }
+}
+/// Sizes are `i64` (or, where small, `int`) in kernels.
+impl From<usize> for Arg {
+    fn from(x: usize) -> Arg {
+        Arg(x as u64)
+    }
+}
+impl From<u64> for Arg {
+    fn from(x: u64) -> Arg {
+        Arg(x)
+    }
+}
+impl From<f32> for Arg {
+    fn from(x: f32) -> Arg {
+        Arg(x.to_bits() as u64)
+    }
+}
+impl From<f64> for Arg {
+    fn from(x: f64) -> Arg {
+        Arg(x.to_bits())
+    }
+}
+impl From<Span> for Arg {
+    fn from(x: Span) -> Arg {
+        Arg(x.ptr())
+    }
+}
+/// An absent array is a null pointer.
+impl<T: Into<Arg>> From<Option<T>> for Arg {
+    fn from(x: Option<T>) -> Arg {
+        x.map_or(Arg(0), Into::into)
+    }
+}
+
+/// `args![a, b, c]`: an array of [`Arg`].
+macro_rules! args {
+    ($($x:expr),* $(,)?) => { &[$($crate::launch::Arg::from($x)),*] };
+}
+pub(crate) use args;
+
+#[derive(Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    shared: u32,
+}
+
+/// The modules of one queue, loaded when first used.
+pub(crate) struct Modules {
+    force: Option<String>,
+    check: bool,
+    modules: Mutex<HashMap<&'static str, Handle>>,
+    functions: Mutex<HashMap<(&'static str, &'static str), Function>>,
+    launches: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Handle(sys::CUmodule);
+
+// SAFETY: module and function handles are plain references into the context, valid on any thread it is bound to.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Send for Function {}
+
+impl Modules {
+    /// `force` names one architecture of the build, e.g. `"compute_75"`.
+    pub(crate) fn new(force: Option<String>) -> Modules {
+        Modules {
+            force,
+            check: std::env::var_os("S4_CUDA_CHECK").is_some_and(|v| v != "0"),
+            modules: Mutex::default(),
+            functions: Mutex::default(),
+            launches: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn launches(&self) -> u64 {
+        self.launches.load(Ordering::Relaxed)
+    }
+
+    fn load(&self, queue: &Queue, module: &'static str) -> Result<Handle> {
+        let mut modules = self.modules.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(&handle) = modules.get(module) {
+            return Ok(handle);
+        }
+        let capability = queue.info.capability;
+        let image = kernels::pick(module, capability, self.force.as_deref()).ok_or_else(|| {
+            Error::new(
+                Code::Device,
+                "device 'cuda'",
+                format!("kernels for compute capability {}.{}", capability.0, capability.1),
+                format!("a build with {}", kernels::architectures()),
+            )
+        })?;
+        let mut bytes = miniz_oxide::inflate::decompress_to_vec(image.deflated)
+            .map_err(|e| Error::new(Code::Internal, "device 'cuda'", "whole kernels", e))?;
+        bytes.push(0); // PTX is a C string
+        // SAFETY: `bytes` is a whole cubin or zero-terminated PTX; the driver copies it.
+        let loaded = unsafe { result::module::load_data(bytes.as_ptr().cast()) };
+        let handle = match loaded {
+            Ok(m) => Handle(m),
+            Err(e) if e.0 as i32 == 221 => {
+                return Err(Error::new(
+                    Code::Device,
+                    "device 'cuda'",
+                    "the driver's compiler (libnvidia-ptxjitcompiler) for a chip newer than this build",
+                    "none: the container lacks it",
+                ));
+            }
+            Err(e) => queue.check("device 'cuda'", Err(e))?,
+        };
+        modules.insert(module, handle);
+        Ok(handle)
+    }
+
+    fn function(
+        &self,
+        queue: &Queue,
+        module: &'static str,
+        kernel: &'static str,
+        shared: u32,
+    ) -> Result<Function> {
+        let key = (module, kernel);
+        if let Some(&f) = self.functions.lock().unwrap_or_else(|e| e.into_inner()).get(&key)
+            && f.shared >= shared
+        {
+            return Ok(f);
+        }
+        let handle = self.load(queue, module)?;
+        let name = CString::new(kernel).expect("kernel names have no zero");
+        // SAFETY: the module stays loaded for the life of the context.
+        let f = unsafe { result::module::get_function(handle.0, name) };
+        let handle = f.map_err(|_| {
+            Error::new(Code::Internal, kernel, format!("a kernel in module {module}"), "no such kernel")
+        })?;
+        let dynamic = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        if shared > 48 << 10 {
+            // SAFETY: the function is live; the driver refuses sizes beyond the chip's.
+            queue.check(kernel, unsafe {
+                result::function::set_function_attribute(handle, dynamic, shared as i32)
+            })?;
+        }
+        let f = Function { handle, shared: shared.max(48 << 10) };
+        self.functions.lock().unwrap_or_else(|e| e.into_inner()).insert(key, f);
+        Ok(f)
+    }
+
+    /// Enqueues `module::kernel`. Arguments are in the kernel's order; sizes were checked by the operation.
+    pub(crate) fn launch(
+        &self,
+        queue: &Queue,
+        (module, kernel): (&'static str, &'static str),
+        grid: (u32, u32, u32),
+        block: (u32, u32),
+        shared: usize,
+        args: &[Arg],
+    ) -> Result<()> {
+        if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
+            return Ok(());
+        }
+        queue.bind(kernel)?;
+        let f = self.function(queue, module, kernel, shared as u32)?;
+        let mut values = [0u64; 40];
+        let mut pointers = [std::ptr::null_mut::<c_void>(); 40];
+        assert!(args.len() <= 40);
+        for (i, a) in args.iter().enumerate() {
+            values[i] = a.0;
+            pointers[i] = (&raw mut values[i]).cast();
+        }
+        // SAFETY: every pointer is to eight live bytes, at least the size of the parameter it stands for; arrays
+        // are `Span`s of live allocations whose lengths the operation compared with the sizes it passes. The
+        // conformance suite runs every kernel with these argument lists.
+        let r = unsafe {
+            result::launch_kernel(
+                f.handle,
+                grid,
+                (block.0, block.1, 1),
+                shared as u32,
+                queue.stream(),
+                &mut pointers[..args.len()],
+            )
+        };
+        self.launches.fetch_add(1, Ordering::Relaxed);
+        queue.check(kernel, r)?;
+        if self.check {
+            // Development: name the kernel that faulted.
+            // SAFETY: the stream is live.
+            queue.check(kernel, unsafe { result::stream::synchronize(queue.stream()) })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,461 @@
+//! Buffers, views, transfers, and the cache that makes a steady step ask the driver for nothing.
+
+use crate::{
+    device::{Queue, Span},
+    launch::{Arg, Modules, args},
+    probe::probe,
+};
+use s4_backend::{Code, Error, Memory, Result};
+use std::{
+    collections::BTreeMap,
+    marker::PhantomData,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// How a GPU is used.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Most bytes to take of the device; `None` for all there are.
+    pub memory_limit: Option<usize>,
+    /// Use only this image of the kernels (`"compute_75"`), to test PTX; `None` for the best.
+    pub architecture: Option<String>,
+}
+
+/// One GPU with one queue. Clones share it; all work of a `Cuda` and its clones runs in order.
+#[derive(Clone)]
+pub struct Cuda {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    cache: Mutex<Cache>,
+    allocations: AtomicU64,
+    limit: usize,
+    pub(crate) modules: Modules,
+    pub(crate) queue: Queue,
+}
+
+/// Blocks that were freed, by size. Work is in order on one queue, so a block may be reused at once.
+#[derive(Default)]
+struct Cache {
+    free: BTreeMap<usize, Vec<Span>>,
+    taken: usize,
+}
+
+/// Owned device memory; returns to the cache when dropped.
+pub(crate) struct Block {
+    span: Span,
+    inner: Arc<Inner>,
+}
+
+impl Block {
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut cache = self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
+        cache.free.entry(self.span.bytes()).or_default().push(self.span);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let cache = std::mem::take(self.cache.get_mut().unwrap_or_else(|e| e.into_inner()));
+        for span in cache.free.into_values().flatten() {
+            self.queue.free(span);
+        }
+    }
+}
+
+/// Sizes are rounded up to an eighth of their power of two, so that near sizes share blocks.
+fn class(bytes: usize) -> usize {
+    let bytes = bytes.max(512);
+    let step = (bytes.next_power_of_two() / 16).max(512);
+    bytes.div_ceil(step) * step
+}
+
+impl Cuda {
+    /// GPU `ordinal`, with [`Options::default`].
+    pub fn new(ordinal: usize) -> Result<Cuda> {
+        Self::with(ordinal, &Options::default())
+    }
+
+    /// GPU `ordinal`. Errors say why there is none (`ERR_S4_DEVICE`).
+    pub fn with(ordinal: usize, options: &Options) -> Result<Cuda> {
+        let devices = probe()?;
+        let info = devices.iter().find(|d| d.ordinal == ordinal).ok_or_else(|| {
+            let have: Vec<_> = devices.iter().map(|d| format!("cuda:{}", d.ordinal)).collect();
+            Error::new(
+                Code::Device,
+                "device 'cuda'",
+                format!("one of {}", have.join(", ")),
+                format!("cuda:{ordinal}"),
+            )
+        })?;
+        Ok(Cuda {
+            inner: Arc::new(Inner {
+                queue: Queue::open(info)?,
+                modules: Modules::new(options.architecture.clone()),
+                cache: Mutex::default(),
+                allocations: AtomicU64::new(0),
+                limit: options.memory_limit.unwrap_or(usize::MAX),
+            }),
+        })
+    }
+
+    /// Kernels launched so far.
+    pub fn launches(&self) -> u64 {
+        self.inner.modules.launches()
+    }
+
+    /// Bytes that this value holds of the device: in use and kept for reuse.
+    pub fn memory_held(&self) -> usize {
+        self.inner.cache.lock().unwrap_or_else(|e| e.into_inner()).taken
+    }
+
+    /// Gives cached memory back to the device.
+    pub fn trim(&self) {
+        let mut cache = self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
+        for span in std::mem::take(&mut cache.free).into_values().flatten() {
+            cache.taken -= span.bytes();
+            self.inner.queue.free(span);
+        }
+    }
+
+    /// Device memory with arbitrary contents.
+    pub(crate) fn block(&self, op: &'static str, bytes: usize) -> Result<Block> {
+        let inner = &self.inner;
+        let size = class(bytes);
+        let own = |span| Block { span, inner: inner.clone() };
+        {
+            let mut cache = inner.cache.lock().unwrap_or_else(|e| e.into_inner());
+            // A block up to a half larger will do.
+            if let Some((&found, list)) = cache.free.range_mut(size..=size + size / 2).next() {
+                let span = list.pop().expect("no empty lists are kept");
+                if list.is_empty() {
+                    cache.free.remove(&found);
+                }
+                return Ok(own(span));
+            }
+        }
+        let take = || -> Result<Option<Span>> {
+            let mut cache = inner.cache.lock().unwrap_or_else(|e| e.into_inner());
+            if size > inner.limit.saturating_sub(cache.taken) {
+                return Ok(None);
+            }
+            let span = inner.queue.alloc(size)?;
+            if span.is_some() {
+                cache.taken += size;
+            }
+            Ok(span)
+        };
+        inner.allocations.fetch_add(1, Ordering::Relaxed);
+        if let Some(span) = take()? {
+            return Ok(own(span));
+        }
+        self.trim();
+        if let Some(span) = take()? {
+            return Ok(own(span));
+        }
+        let (free, total) = inner.queue.memory()?;
+        let limit =
+            if inner.limit == usize::MAX { String::new() } else { format!(", limit {}", inner.limit) };
+        Err(Error::new(
+            Code::Memory,
+            op,
+            format!("{size} bytes of GPU memory"),
+            format!("{free} of {total} bytes free on cuda:{}{limit}", inner.queue.info.ordinal),
+        ))
+    }
+
+    /// Scratch of `len` floats; goes back to the cache when dropped.
+    pub(crate) fn scratch(&self, op: &'static str, len: usize) -> Result<Block> {
+        self.block(op, len * 4)
+    }
+
+    /// Scratch of `len` doubles.
+    pub(crate) fn scratch64(&self, op: &'static str, len: usize) -> Result<Block> {
+        self.block(op, len * 8)
+    }
+
+    pub(crate) fn zero(&self, span: Span) -> Result<()> {
+        self.inner.queue.zero(span)
+    }
+
+    /// Enqueues a kernel with blocks of `block` = (x, y) threads.
+    pub(crate) fn launch(
+        &self,
+        kernel: (&'static str, &'static str),
+        grid: (usize, usize, usize),
+        block: (u32, u32),
+        shared: usize,
+        args: &[Arg],
+    ) -> Result<()> {
+        let side = |n: usize, most: usize| {
+            u32::try_from(n).ok().filter(|_| n <= most).ok_or_else(|| {
+                Error::new(Code::Value, kernel.1, "sizes within the GPU's grid", format!("{grid:?} blocks"))
+            })
+        };
+        let grid = (side(grid.0, i32::MAX as usize)?, side(grid.1, 65535)?, side(grid.2, 65535)?);
+        self.inner.modules.launch(&self.inner.queue, kernel, grid, block, shared, args)
+    }
+
+    /// A kernel with a grid-stride loop over `n` elements.
+    pub(crate) fn each(&self, kernel: (&'static str, &'static str), n: usize, args: &[Arg]) -> Result<()> {
+        let most = self.inner.queue.info.multiprocessors as usize * 16;
+        self.launch(kernel, (n.div_ceil(256).min(most), 1, 1), (256, 1), 0, args)
+    }
+
+    /// Multiprocessors of the chip, for choosing how finely to split work.
+    pub(crate) fn processors(&self) -> usize {
+        self.inner.queue.info.multiprocessors as usize
+    }
+}
+
+/// Owned floats on the GPU.
+pub struct Buf {
+    block: Block,
+    len: usize,
+}
+
+/// Owned integers on the GPU.
+pub struct Ints {
+    block: Block,
+    len: usize,
+}
+
+impl Ints {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// Shared view of floats.
+#[derive(Clone, Copy)]
+pub struct Ref<'a> {
+    span: Span,
+    life: PhantomData<&'a f32>,
+}
+
+/// Exclusive view of floats.
+pub struct Mut<'a> {
+    span: Span,
+    life: PhantomData<&'a mut f32>,
+}
+
+impl Ref<'_> {
+    pub(crate) fn len(self) -> usize {
+        self.span.bytes() / 4
+    }
+    pub(crate) fn span(self) -> Span {
+        self.span
+    }
+}
+
+impl Mut<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.span.bytes() / 4
+    }
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+}
+
+impl From<Ref<'_>> for Arg {
+    fn from(x: Ref<'_>) -> Arg {
+        x.span.into()
+    }
+}
+impl From<&Mut<'_>> for Arg {
+    fn from(x: &Mut<'_>) -> Arg {
+        x.span.into()
+    }
+}
+impl From<&Ints> for Arg {
+    fn from(x: &Ints) -> Arg {
+        x.block.span.into()
+    }
+}
+impl From<&Block> for Arg {
+    fn from(x: &Block) -> Arg {
+        x.span.into()
+    }
+}
+
+/// Operations take scratch from the device's cache, so the workspace itself is empty.
+#[derive(Debug, Default)]
+pub struct Workspace(());
+
+fn floats(span: Span, range: Range<usize>) -> Span {
+    assert!(range.start <= range.end, "a range that runs backwards");
+    span.part(range.start * 4, (range.end - range.start) * 4)
+}
+
+impl Memory for Cuda {
+    type Scalar = f32;
+    type Buf = Buf;
+    type Ints = Ints;
+    type Ref<'a> = Ref<'a>;
+    type Mut<'a> = Mut<'a>;
+    type Workspace = Workspace;
+
+    fn device_name(&self) -> String {
+        format!("cuda:{}", self.inner.queue.info.ordinal)
+    }
+
+    fn alloc(&self, len: usize) -> Result<Buf> {
+        let block = self.scratch("alloc", len)?;
+        self.zero(block.span)?;
+        Ok(Buf { block, len })
+    }
+
+    fn alloc_ints(&self, len: usize) -> Result<Ints> {
+        let block = self.scratch("alloc_ints", len)?;
+        self.zero(block.span)?;
+        Ok(Ints { block, len })
+    }
+
+    fn workspace(&self) -> Workspace {
+        Workspace(())
+    }
+
+    fn allocations(&self) -> u64 {
+        self.inner.allocations.load(Ordering::Relaxed)
+    }
+
+    fn host_waits(&self) -> u64 {
+        self.inner.queue.waits()
+    }
+
+    fn len(&self, buf: &Buf) -> usize {
+        buf.len
+    }
+
+    fn view<'a>(&self, buf: &'a Buf, range: Range<usize>) -> Ref<'a> {
+        assert!(range.end <= buf.len, "view outside its buffer");
+        Ref { span: floats(buf.block.span, range), life: PhantomData }
+    }
+
+    fn view_mut<'a>(&self, buf: &'a mut Buf, range: Range<usize>) -> Mut<'a> {
+        assert!(range.end <= buf.len, "view outside its buffer");
+        Mut { span: floats(buf.block.span, range), life: PhantomData }
+    }
+
+    fn ref_len(&self, view: Ref<'_>) -> usize {
+        view.len()
+    }
+
+    fn mut_len(&self, view: &Mut<'_>) -> usize {
+        view.len()
+    }
+
+    fn sub<'a>(&self, view: Self::Ref<'a>, range: Range<usize>) -> Self::Ref<'a> {
+        Ref { span: floats(view.span, range), life: PhantomData }
+    }
+
+    fn split_mut<'a>(&self, view: Self::Mut<'a>, at: usize) -> (Self::Mut<'a>, Self::Mut<'a>) {
+        let len = view.len();
+        (
+            Mut { span: floats(view.span, 0..at), life: PhantomData },
+            Mut { span: floats(view.span, at..len), life: PhantomData },
+        )
+    }
+
+    fn reborrow<'a>(&self, view: &'a mut Mut<'_>) -> Mut<'a> {
+        Mut { span: view.span, life: PhantomData }
+    }
+
+    fn freeze<'a>(&self, view: &'a Mut<'_>) -> Ref<'a> {
+        Ref { span: view.span, life: PhantomData }
+    }
+
+    fn upload(&self, dst: Mut<'_>, src: &[f32]) -> Result<()> {
+        same_len("upload", dst.len(), src.len())?;
+        if src.is_empty() { Ok(()) } else { self.inner.queue.upload(dst.span, src) }
+    }
+
+    fn upload_ints(&self, dst: &mut Ints, src: &[i32]) -> Result<()> {
+        if dst.len < src.len() {
+            return Err(Error::shape("upload_ints", dst.len, src.len()));
+        }
+        if src.is_empty() { Ok(()) } else { self.inner.queue.upload(dst.block.span, src) }
+    }
+
+    fn download(&self, dst: &mut [f32], src: Ref<'_>) -> Result<()> {
+        same_len("download", dst.len(), src.len())?;
+        if dst.is_empty() { Ok(()) } else { self.inner.queue.download(dst, src.span) }
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.inner.queue.synchronize()
+    }
+
+    fn fill(&self, dst: Mut<'_>, value: f32) -> Result<()> {
+        if value.to_bits() == 0 {
+            return self.zero(dst.span);
+        }
+        self.each(("memory", "fill"), dst.len(), args![&dst, value, dst.len()])
+    }
+
+    fn copy(&self, dst: Mut<'_>, src: Ref<'_>) -> Result<()> {
+        same_len("copy", dst.len(), src.len())?;
+        if src.len() == 0 { Ok(()) } else { self.inner.queue.copy(dst.span, src.span) }
+    }
+
+    fn axpy(&self, dst: Mut<'_>, alpha: f32, src: Ref<'_>) -> Result<()> {
+        same_len("axpy", dst.len(), src.len())?;
+        self.each(("memory", "axpy"), dst.len(), args![&dst, alpha, src, dst.len()])
+    }
+
+    fn transpose(&self, dst: Mut<'_>, src: Ref<'_>, batch: usize, rows: usize, cols: usize) -> Result<()> {
+        same_len("transpose", batch * rows * cols, src.len())?;
+        same_len("transpose", src.len(), dst.len())?;
+        if rows == 1 || cols == 1 {
+            return self.copy(dst, src);
+        }
+        let size = rows * cols;
+        // Grid sides have limits; long inputs go in parts.
+        for b0 in (0..batch).step_by(32768) {
+            let b = (batch - b0).min(32768);
+            for r0 in (0..rows).step_by(32768 * 32) {
+                let grid = (cols.div_ceil(32), (rows - r0).min(32768 * 32).div_ceil(32), b);
+                let (d, s) = (
+                    floats(dst.span, b0 * size..(b0 + b) * size),
+                    floats(src.span, b0 * size..(b0 + b) * size),
+                );
+                self.launch(("memory", "transpose"), grid, (32, 8), 0, args![d, s, rows, cols, r0])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The check that every operation makes before it touches memory.
+pub(crate) fn same_len(op: &'static str, expected: usize, got: usize) -> Result<()> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(Error::shape(op, format!("{expected} elements"), format!("{got}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::class;
+
+    #[test]
+    fn classes_hold_their_size_and_waste_little() {
+        for bytes in [0, 1, 512, 513, 8191, 8192, 8193, 1_000_000, 123_456_789] {
+            let c = class(bytes);
+            assert!(c >= bytes && c % 512 == 0);
+            assert!(c <= bytes.max(512) + bytes / 8 + 512, "{bytes} became {c}");
+        }
+    }
+}

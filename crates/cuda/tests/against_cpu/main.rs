@@ -1,0 +1,52 @@
+//! CPU in f64 against the GPU in f32 on the same inputs. Without a GPU every test says so and skips.
+
+#[path = "../../../cpu/tests/golden/mod.rs"]
+mod golden;
+
+mod conv;
+mod layer;
+mod memory;
+mod ssm;
+mod step;
+
+use s4_cuda::{Cuda, probe};
+
+/// The GPU, or a printed reason why the test is skipped.
+pub fn gpu() -> Option<Cuda> {
+    match probe() {
+        Ok(devices) => Some(Cuda::new(devices[0].ordinal).unwrap()),
+        Err(reason) => {
+            eprintln!("skipped: {reason}");
+            None
+        }
+    }
+}
+
+/// Relative errors that are too large, with their names; fails closed.
+#[derive(Default)]
+pub struct Report {
+    worst: f64,
+    lines: Vec<String>,
+    count: usize,
+}
+
+impl Report {
+    pub fn check(&mut self, name: String, got: &[f64], want: &[f64], tolerance: f64) {
+        let e = golden::rel(got, want);
+        self.count += 1;
+        self.worst = self.worst.max(e / tolerance);
+        if !(e.is_finite() && e <= tolerance) {
+            self.lines.push(format!("{name}: {e:.3e} > {tolerance:.0e}"));
+        }
+    }
+
+    pub fn finish(self, title: &str) {
+        eprintln!("{title}: {} checks, worst {:.3} of its tolerance", self.count, self.worst);
+        assert!(
+            self.count > 0 && self.lines.is_empty(),
+            "{} failed:\n{}",
+            self.lines.len(),
+            self.lines.join("\n")
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Allocation, transfer, what a steady step asks for, and running out.
+
+use crate::{
+    golden, gpu,
+    layer::{Run, apply, down, noise, up},
+};
+use s4_backend::*;
+use s4_cuda::{Cuda, Options};
+
+#[test]
+fn transfers_and_whole_buffer_operations() {
+    let Some(be) = gpu() else { return };
+    for n in [1, 31, 1000, 70_001] {
+        let (a, b) = (noise(1, 1, n), noise(1, 2, n));
+        let (da, mut db) = (up(&be, &a), up(&be, &b));
+        assert_eq!(down(&be, &da), a);
+        be.axpy(be.view_mut(&mut db, 0..n), 2.0, be.view(&da, 0..n)).unwrap();
+        let want: Vec<f64> = a.iter().zip(&b).map(|(a, b)| (*b as f32 + 2.0 * *a as f32) as f64).collect();
+        assert!(golden::rel(&down(&be, &db), &want) < 1e-7);
+        be.fill(be.view_mut(&mut db, 0..n), 3.5).unwrap();
+        assert_eq!(down(&be, &db), vec![3.5; n]);
+        be.copy(be.view_mut(&mut db, 0..n), be.view(&da, 0..n)).unwrap();
+        assert_eq!(down(&be, &db), a);
+    }
+    for (batch, rows, cols) in [(1, 1, 9), (3, 33, 70), (2, 128, 5)] {
+        let x = noise(1, 3, batch * rows * cols);
+        let (d, mut t) = (up(&be, &x), be.alloc(x.len()).unwrap());
+        be.transpose(be.view_mut(&mut t, 0..x.len()), be.view(&d, 0..x.len()), batch, rows, cols).unwrap();
+        let got = down(&be, &t);
+        for b in 0..batch {
+            for r in 0..rows {
+                for c in 0..cols {
+                    assert_eq!(got[(b * cols + c) * rows + r], x[(b * rows + r) * cols + c]);
+                }
+            }
+        }
+    }
+    assert!(be.upload(be.view_mut(&mut be.alloc(3).unwrap(), 0..3), &[1.0]).is_err());
+}
+
+#[test]
+fn a_steady_call_allocates_nothing() {
+    let Some(be) = gpu() else { return };
+    let case = golden::Case::load("dplr_legs_n64");
+    let run = Run {
+        spec: case.spec,
+        params: case.params.clone(),
+        batch: 4,
+        len: 300,
+        rate: 1.0,
+        algorithm: Algorithm::Auto,
+        lengths: None,
+        states: true,
+        seed: 1,
+    };
+    let first = apply(&be, &run);
+    let second = apply(&be, &run);
+    let before = be.allocations();
+    assert_eq!(apply(&be, &run), first);
+    assert_eq!(second, first);
+    assert_eq!(be.allocations(), before);
+}
+
+#[test]
+fn out_of_memory_is_an_error_and_nothing_is_lost() {
+    let Some(gpu) = gpu() else { return };
+    let ordinal: usize = gpu.device_name().trim_start_matches("cuda:").parse().unwrap();
+    let be = Cuda::with(ordinal, &Options { memory_limit: Some(1 << 20), architecture: None }).unwrap();
+    let x = noise(1, 1, 1000);
+    let kept = up(&be, &x);
+    let Err(error) = be.alloc(1 << 20) else { panic!("4 MB of 1 MB were given") };
+    assert_eq!(error.code, Code::Memory);
+    assert!(error.to_string().contains("bytes"), "{error}");
+    assert_eq!(down(&be, &kept), x);
+    assert!(be.alloc(1000).is_ok());
+    // The whole card, twice over.
+    let Err(error) = gpu.alloc(1 << 36) else { panic!("256 GiB were given") };
+    assert_eq!(error.code, Code::Memory);
+}

@@ -1,0 +1,130 @@
+//! The SSM as one operation, over the parameters of every golden case.
+
+use crate::{
+    Report, golden, gpu,
+    layer::{Run, apply},
+};
+use s4_backend::*;
+use s4_cpu::Cpu;
+
+fn compare(report: &mut Report, name: &str, got: &[(String, Vec<f64>)], want: &[(String, Vec<f64>)]) {
+    assert_eq!(got.len(), want.len());
+    for ((n, g), (_, w)) in got.iter().zip(want) {
+        if w.is_empty() || w.iter().all(|&x| x == 0.0) {
+            continue;
+        }
+        let gradient = n.starts_with('d') || n.starts_with("grad");
+        report.check(format!("{name} {n}"), g, w, if gradient { 1e-4 } else { 1e-5 });
+    }
+}
+
+fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
+    Run {
+        spec: case.spec,
+        params: case.params.clone(),
+        batch,
+        len,
+        rate: 1.0,
+        algorithm: Algorithm::Chunk,
+        lengths: None,
+        states: false,
+        seed: 7,
+    }
+}
+
+/// C is given in f64 by the golden files; both sides must see what f32 holds.
+fn cases() -> Vec<golden::Case> {
+    let mut all = golden::Case::all();
+    for c in &mut all {
+        for p in &mut c.params {
+            for x in p.iter_mut() {
+                *x = *x as f32 as f64;
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_golden_layer_forward_and_backward() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    for case in cases() {
+        let states = !case.spec.bidirectional;
+        let lens: &[usize] = if case.spec.bidirectional { &[1, 64, 200] } else { &[1, 63, 64, 128, 333] };
+        for &len in lens {
+            for batch in [1, 3, 19] {
+                let mut r = run(&case, batch, len);
+                r.states = states && batch != 1;
+                r.rate = if batch == 3 { 0.5 } else { 1.0 };
+                let name = format!("{} {batch}×{len}", case.name);
+                compare(&mut report, &name, &apply(&be, &r), &apply(&cpu, &r));
+            }
+        }
+    }
+    report.finish("chunk");
+}
+
+#[test]
+fn rows_of_their_own_lengths() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    for case in cases() {
+        let mut r = run(&case, 5, 270);
+        r.states = !case.spec.bidirectional;
+        r.lengths = Some(vec![270, 1, 64, 129, 256]);
+        compare(&mut report, &format!("{} lengths", case.name), &apply(&be, &r), &apply(&cpu, &r));
+    }
+    report.finish("lengths");
+}
+
+#[test]
+fn long_rows_cut_in_segments() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    for case in cases() {
+        if !["dplr_legs_n64", "diag_legs", "dplr_fourier", "dplr_bidir", "x_dplr_rank2"]
+            .iter()
+            .any(|n| case.name.contains(n))
+        {
+            continue;
+        }
+        for (batch, len) in [(1, 9000), (2, 4096)] {
+            let mut r = run(&case, batch, len);
+            r.states = !case.spec.bidirectional;
+            let name = format!("{} {batch}×{len}", case.name);
+            compare(&mut report, &name, &apply(&be, &r), &apply(&cpu, &r));
+        }
+    }
+    report.finish("segments");
+}
+
+#[test]
+fn both_algorithms_mean_the_same() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    for case in cases() {
+        for len in [1, 65, 300] {
+            let mut r = run(&case, 3, len);
+            r.lengths = (len == 300).then(|| vec![300, 17, 128]);
+            let want = apply(&cpu, &r);
+            r.algorithm = Algorithm::Fft;
+            compare(&mut report, &format!("{} fft {len}", case.name), &apply(&be, &r), &want);
+        }
+    }
+    report.finish("fft");
+}
+
+#[test]
+fn the_same_bits_twice() {
+    let Some(be) = gpu() else { return };
+    for case in cases().iter().take(4) {
+        let mut r = run(case, 3, 500);
+        r.states = !case.spec.bidirectional;
+        assert_eq!(apply(&be, &r), apply(&be, &r), "{}", case.name);
+    }
+}

@@ -1,0 +1,63 @@
+//! Steps against the sequence, and against the CPU where every row has its own interval.
+
+use crate::{
+    Report, golden, gpu,
+    layer::{down, noise, up},
+};
+use s4_backend::*;
+use s4_cpu::Cpu;
+
+/// `len` steps of (batch) rows; returns y (len, batch, outputs) and the last state.
+fn steps<B: Backend>(be: &B, case: &golden::Case, batch: usize, len: usize, own: bool) -> [Vec<f64>; 2] {
+    let spec = &case.spec;
+    let p = case.params.each_ref().map(|x| up(be, x));
+    let v = |i: usize| be.view(&p[i], 0..be.len(&p[i]));
+    let params: SsmParams<'_, B> =
+        SsmParams { inv_dt: v(0), a_real: v(1), a_imag: v(2), b: v(3), c: v(4), p: v(5), d: v(6) };
+    let mut plan = be.step_plan(spec).unwrap();
+    let mut ws = be.workspace();
+    let u = up(be, &noise(3, 1, len * batch * spec.heads));
+    let mut state = up(be, &noise(3, 2, spec.state_len(batch)));
+    let mut y = be.alloc(len * batch * spec.outputs()).unwrap();
+    let gaps = noise(3, 5, len * batch).iter().map(|x| (0.3 * x).exp() as f32 as f64).collect::<Vec<_>>();
+    let gaps = up(be, &gaps);
+    let (ny, nu, ns) = (batch * spec.outputs(), batch * spec.heads, spec.state_len(batch));
+    for t in 0..len {
+        be.ssm_step(
+            be.view_mut(&mut y, t * ny..(t + 1) * ny),
+            be.view_mut(&mut state, 0..ns),
+            be.view(&u, t * nu..(t + 1) * nu),
+            own.then(|| be.view(&gaps, t * batch..(t + 1) * batch)),
+            &params,
+            spec,
+            batch,
+            1.25,
+            1,
+            &mut plan,
+            &mut ws,
+        )
+        .unwrap();
+    }
+    [down(be, &y), down(be, &state)]
+}
+
+#[test]
+fn steps_of_every_golden_layer() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(1).unwrap();
+    let mut report = Report::default();
+    for mut case in golden::Case::all() {
+        if case.spec.bidirectional {
+            continue;
+        }
+        for x in case.params.iter_mut().flatten() {
+            *x = *x as f32 as f64;
+        }
+        for own in [false, true] {
+            let (got, want) = (steps(&be, &case, 3, 90, own), steps(&cpu, &case, 3, 90, own));
+            report.check(format!("{} y, intervals {own}", case.name), &got[0], &want[0], 1e-5);
+            report.check(format!("{} state, intervals {own}", case.name), &got[1], &want[1], 1e-5);
+        }
+    }
+    report.finish("step");
+}
