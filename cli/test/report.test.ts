@@ -26,8 +26,9 @@ function sample(): ReportData {
 
 test('the report is whole in itself and shows every part', () => {
   const html = reportPage(sample())
-  assert.doesNotMatch(html, /<(script|link|img|iframe)\b|@import|url\(|src=|href=/i, 'nothing is fetched')
-  assert.doesNotMatch(html, /NaN|undefined|Infinity/)
+  // a clip path refers to the page itself: url(#…)
+  assert.equal(/<(script|link|img|iframe)\b|@import|url\((?!#)|\bsrc=|\bhref="(?!#)/i.exec(html)?.[0], undefined, 'nothing is fetched')
+  assert.equal(/NaN|undefined|Infinity/.exec(html)?.[0], undefined)
   assert.ok(html.includes('A &lt;sine&gt; &amp; more'))
   for (const label of ['Loss while training', 'Error against the horizon', 'Signal, seconds 20 to 30', 'Forecast at second 21.00', 'The whole series', 'Surprise', 'Timescales', 'Kernels of layer 1', 'Kernels of layer 2', 'Modes']) {
     assert.ok(html.includes(`aria-label="${label}"`), label)

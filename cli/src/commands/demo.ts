@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { readCsv } from 's4-node'
+import { devices, readCsv } from 's4-node'
 import { Args, UsageError } from '../args.js'
 import { Forecaster, frame } from '../forecaster.js'
 import type { Command } from '../main.js'
@@ -35,7 +35,7 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
     if (series.length < train + 10 * rate) throw new UsageError(`the demonstration needs more than ${trainSeconds + 10} seconds at ${rate} samples a second, got ${series.length} samples`)
 
     const forecaster = await Forecaster.create(series, train, horizon, { ...shape, seed: args.count('seed', 0, 0), ...deviceOf(args) })
-    const device = describeDevice(forecaster)
+    const device = describeDevice(forecaster, args.text('threads'))
     console.log(`${(series.length / rate).toFixed(0)} seconds of electrocardiogram; training on the first ${trainSeconds} on ${device}`)
     const before = snapshot(forecaster.model)
     const training = await learn(forecaster, series, train, args)
@@ -82,8 +82,11 @@ async function electrocardiogram(path: string | undefined): Promise<Float64Array
   return Float64Array.from((await readCsv(path ?? own, { column: 'mv' })) as ArrayLike<number>)
 }
 
-function describeDevice({ model }: Forecaster): string {
-  return model.device
+/** `the CPU (2 threads, avx512)`, or the GPU's name. */
+function describeDevice({ model }: Forecaster, threads: string | undefined): string {
+  const found = devices().find(({ id }) => id === model.device)
+  if (found === undefined || found.kind === 'cpu') return `the CPU (${[`${threads ?? found?.threads ?? 1} threads`, ...(found?.simd ? [found.simd] : [])].join(', ')})`
+  return `${found.name ?? 'a GPU'} (${found.id})`
 }
 
 /** Trains with a progress line; gives the curve. */

@@ -101,7 +101,7 @@ export function overviewChart(data: ReportData, width = 1080): string {
   const seconds = signal.length / rate
   const held = [{ x: data.holdout / rate }]
   const top = draw('The whole series', {
-    width, height: 150, marginLeft: 40, marginBottom: 8, marginTop: 16,
+    width, height: 150, marginLeft: 40, marginRight: 20, marginBottom: 8, marginTop: 20,
     x: { domain: [0, seconds], axis: null },
     y: { label: data.unit, ticks: 4 },
     marks: [
@@ -111,7 +111,7 @@ export function overviewChart(data: ReportData, width = 1080): string {
     ],
   })
   const bottom = draw('Surprise', {
-    width, height: 140, marginLeft: 40, marginTop: 8,
+    width, height: 140, marginLeft: 40, marginRight: 20, marginTop: 16,
     x: { label: null, domain: [0, seconds], tickFormat: (t: number) => `${t} s` },
     y: { label: 'surprise', type: 'log', domain: [0.5, Math.max(...rows.map((row) => row.surprise), 10)], clamp: true, ticks: 3, tickFormat: '~s', grid: true },
     marks: [
@@ -140,7 +140,7 @@ export function fanChart(data: ReportData, fan: ReportData['fans'][number], widt
       Plot.ruleX([0], { stroke: colours.muted, strokeDasharray: '3 3' }),
       Plot.lineY(actual, { x: 'ms', y: 'v', stroke: colours.ink, strokeWidth: 1.2 }),
       Plot.lineY(rows, { x: 'ms', y: 'mean', stroke: colours.model, strokeWidth: 2.2 }),
-      Plot.text([0], { frameAnchor: 'top-left', dy: -22, text: () => `at second ${(fan.origin / rate).toFixed(2)}`, fill: colours.muted }),
+      Plot.text([0], { frameAnchor: 'top-right', dy: -22, text: () => `at second ${(fan.origin / rate).toFixed(2)}`, fill: colours.muted }),
     ],
   })
 }
@@ -183,8 +183,6 @@ export function timescaleChart({ layers, rate }: ReportData, width = 520, height
     marks: [
       Plot.dot(rows, { x: 'before', y: 'layer', stroke: colours.muted, r: 3, strokeOpacity: 0.6, dy: -9 }),
       Plot.dot(rows, { x: 'after', y: 'layer', fill: colours.model, r: 3, fillOpacity: 0.7, dy: 9 }),
-      Plot.text([layers[0].name], { y: (name: string) => name, frameAnchor: 'right', text: () => 'before', fill: colours.muted, dy: -9, dx: 4, textAnchor: 'end' }),
-      Plot.text([layers[0].name], { y: (name: string) => name, frameAnchor: 'right', text: () => 'after', fill: colours.model, dy: 9, dx: 4, textAnchor: 'end' }),
     ],
   })
 }

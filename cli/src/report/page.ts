@@ -52,7 +52,7 @@ ${figure(overviewChart(data), `Above: the signal. Below: the surprise of each sa
 <h2>Training</h2>
 <div class="two">
   ${figure(lossChart(data), 'Loss of each update (pale) and its running mean: the negative log likelihood of the next 36 samples.')}
-  ${figure(timescaleChart(data), 'The step size Δ of each head is learnt: 1/Δ is how far it looks back.')}
+  ${figure(timescaleChart(data), 'The step size Δ of each head is learnt: 1/Δ is how far it looks back. Rings: before training; dots: after.')}
 </div>
 <h2>What the layers became</h2>
 <div class="three">${data.layers.map((layer) => kernelChart(layer, rate)).join('')}</div>
