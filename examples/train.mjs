@@ -2,7 +2,15 @@
 import { SequenceModel } from 's4-node'
 
 const [batch, len] = [16, 256]
-const model = await SequenceModel.create({ input: 1, output: 2, features: 16, layers: 2, state: 16, pooling: 'mean', loss: 'crossEntropy' })
+const model = await SequenceModel.create({
+  input: 1,
+  output: 2,
+  features: 16,
+  layers: 2,
+  state: 16,
+  pooling: 'mean',
+  loss: 'crossEntropy',
+})
 
 // a dataset is any iterable (or async iterable) of batches
 const epoch = () => Array.from({ length: 10 }, makeBatch)
@@ -14,13 +22,18 @@ for (let round = 0; round < 3; round++) {
 
 const test = makeBatch()
 const { data } = await model.predict(test.input)
-const right = Array.from(test.target).filter((label, row) => label === (data[2 * row + 1] > data[2 * row] ? 1 : 0)).length
+const right = Array.from(test.target).filter(
+  (label, row) => label === (data[2 * row + 1] > data[2 * row] ? 1 : 0),
+).length
 console.log(`${right} of ${batch} right`)
 
 const path = process.argv[2] ?? 'sines.safetensors'
 await model.save(path)
 const same = await SequenceModel.load(path)
-console.log('loaded again, same answer:', (await same.predict(test.input)).data.every((value, i) => value === data[i]))
+console.log(
+  'loaded again, same answer:',
+  (await same.predict(test.input)).data.every((value, i) => value === data[i]),
+)
 model.dispose()
 same.dispose()
 
@@ -31,7 +44,8 @@ function makeBatch() {
     target[row] = Math.random() < 0.5 ? 0 : 1
     const speed = (target[row] === 0 ? 0.05 : 0.15) * (1 + 0.3 * Math.random())
     const phase = 6.28 * Math.random()
-    for (let t = 0; t < len; t++) input[row * len + t] = Math.sin(speed * t + phase) + 0.5 * (Math.random() - 0.5)
+    for (let t = 0; t < len; t++)
+      input[row * len + t] = Math.sin(speed * t + phase) + 0.5 * (Math.random() - 0.5)
   }
   return { input: { data: input, shape: [batch, len, 1] }, target }
 }

@@ -14,15 +14,22 @@ export class Args {
 
   constructor(argv: readonly string[], options: Options, names: readonly string[]) {
     try {
-      const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true, strict: true })
+      const { values, positionals } = parseArgs({
+        args: [...argv],
+        options,
+        allowPositionals: true,
+        strict: true,
+      })
       this.#values = values
       this.positionals = positionals
     } catch (error) {
       throw new UsageError((error as Error).message.split('. ')[0])
     }
     const required = names.filter((name) => !name.startsWith('['))
-    if (this.positionals.length < required.length) throw new UsageError(`missing ${required[this.positionals.length]}`)
-    if (this.positionals.length > names.length) throw new UsageError(`unexpected argument '${this.positionals[names.length]}'`)
+    if (this.positionals.length < required.length)
+      throw new UsageError(`missing ${required[this.positionals.length]}`)
+    if (this.positionals.length > names.length)
+      throw new UsageError(`unexpected argument '${this.positionals[names.length]}'`)
   }
 
   flag(name: string): boolean {
@@ -45,12 +52,23 @@ export class Args {
     throw new UsageError(`--${name} is one of ${choices.join(', ')}, not '${value}'`)
   }
 
-  number(name: string, otherwise: number, { min = 0, integer = false }: { min?: number; integer?: boolean } = {}): number {
+  number(
+    name: string,
+    otherwise: number,
+    { min = 0, integer = false }: { min?: number; integer?: boolean } = {},
+  ): number {
     const text = this.text(name)
     if (text === undefined) return otherwise
     const value = Number(text)
-    if (text.trim() === '' || !Number.isFinite(value) || value < min || (integer && !Number.isSafeInteger(value))) {
-      throw new UsageError(`--${name} is ${integer ? 'a whole number' : 'a number'} of at least ${min}, not '${text}'`)
+    if (
+      text.trim() === '' ||
+      !Number.isFinite(value) ||
+      value < min ||
+      (integer && !Number.isSafeInteger(value))
+    ) {
+      throw new UsageError(
+        `--${name} is ${integer ? 'a whole number' : 'a number'} of at least ${min}, not '${text}'`,
+      )
     }
     return value
   }

@@ -26,11 +26,19 @@ export interface LinearModel {
  * The rows of different horizons differ only in their last few, so all share one range of t, that of the longest:
  * one Gram matrix, one Cholesky factor, one right-hand side a horizon.
  */
-export function fitLinear(x: ArrayLike<number>, order: number, horizons: readonly number[], from = 0, to = x.length): LinearModel[] {
+export function fitLinear(
+  x: ArrayLike<number>,
+  order: number,
+  horizons: readonly number[],
+  from = 0,
+  to = x.length,
+): LinearModel[] {
   const first = from + order - 1
   const last = to - Math.max(...horizons) // t in [first, last)
   if (!(order >= 1) || last - first <= order + 1) {
-    throw new RangeError(`an autoregressive model of order ${order} needs more than ${2 * order + Math.max(...horizons)} samples, got ${to - from}`)
+    throw new RangeError(
+      `an autoregressive model of order ${order} needs more than ${2 * order + Math.max(...horizons)} samples, got ${to - from}`,
+    )
   }
   const n = order + 1
   const gram = gramMatrix(x, order, first, last)
@@ -59,7 +67,8 @@ export function predictLinear({ constant, weights }: LinearModel, x: ArrayLike<n
 export function linearRmse(model: LinearModel, x: ArrayLike<number>, from: number, to: number): number {
   const error = new Rmse()
   const first = Math.max(from, model.weights.length - 1)
-  for (let t = first; t + model.horizon < to; t++) error.add(x[t + model.horizon] - predictLinear(model, x, t))
+  for (let t = first; t + model.horizon < to; t++)
+    error.add(x[t + model.horizon] - predictLinear(model, x, t))
   return error.value
 }
 
@@ -83,7 +92,8 @@ function gramMatrix(x: ArrayLike<number>, order: number, first: number, last: nu
   }
   for (let i = 0; i + 1 < order; i++) {
     for (let j = i; j + 1 < order; j++) {
-      const next = gram[(i + 1) * n + j + 1] + x[first - 1 - i] * x[first - 1 - j] - x[last - 1 - i] * x[last - 1 - j]
+      const next =
+        gram[(i + 1) * n + j + 1] + x[first - 1 - i] * x[first - 1 - j] - x[last - 1 - i] * x[last - 1 - j]
       gram[(i + 2) * n + j + 2] = gram[(j + 2) * n + i + 2] = next
     }
   }

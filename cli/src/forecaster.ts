@@ -75,7 +75,12 @@ export class Forecaster {
   }
 
   /** An untrained model for `series[0..train)`. */
-  static async create(series: ArrayLike<number>, train: number, horizon: number, options: Pick<SequenceModelOptions, 'features'> & Partial<SequenceModelOptions>): Promise<Forecaster> {
+  static async create(
+    series: ArrayLike<number>,
+    train: number,
+    horizon: number,
+    options: Pick<SequenceModelOptions, 'features'> & Partial<SequenceModelOptions>,
+  ): Promise<Forecaster> {
     const scale = scaleOf(series, 0, train)
     const x = standardise(series, scale)
     const moves = Array.from({ length: horizon }, (_, k) => {
@@ -83,17 +88,33 @@ export class Forecaster {
       for (let t = 0; t + k + 1 < train; t++) sum += (x[t + k + 1] - x[t]) ** 2
       return Math.max(Math.sqrt(sum / (train - k - 1)), 1e-6)
     })
-    const model = await SequenceModel.create({ input: frame, dtMax: 0.5, output: horizon, loss: 'gaussian', pooling: 'none', ...options })
+    const model = await SequenceModel.create({
+      input: frame,
+      dtMax: 0.5,
+      output: horizon,
+      loss: 'gaussian',
+      pooling: 'none',
+      ...options,
+    })
     return new Forecaster(model, { horizon, scale, moves })
   }
 
   /** Updates on random windows of `series[0..train)`. */
-  async *train(series: ArrayLike<number>, train: number, settings: TrainSettings): AsyncGenerator<TrainEvent> {
+  async *train(
+    series: ArrayLike<number>,
+    train: number,
+    settings: TrainSettings,
+  ): AsyncGenerator<TrainEvent> {
     const { updates, lr, ssmLr, seed, maxSeconds = Infinity, signal } = settings
     const began = performance.now()
     const batches = this.#batches(Float64Array.from(series as ArrayLike<number>).subarray(0, train), settings)
     const events = this.model.train(batches, {
-      epochs: 1, lr, ssmLr, seed, clip: 1, signal,
+      epochs: 1,
+      lr,
+      ssmLr,
+      seed,
+      clip: 1,
+      signal,
       schedule: { kind: 'warmupCosine', warmup: Math.min(20, Math.ceil(updates / 10)), total: updates },
     })
     for await (const event of events) {
@@ -121,7 +142,10 @@ export class Forecaster {
           for (let k = 0; k < horizon; k++) target[at + k] = (x[start + t + k + 1] - now) / moves[k]
         }
       }
-      yield { input: { data: input, shape: [batch, window, frame] }, target: { data: target, shape: [batch, window, horizon] } }
+      yield {
+        input: { data: input, shape: [batch, window, frame] },
+        target: { data: target, shape: [batch, window, horizon] },
+      }
     }
   }
 
@@ -164,8 +188,13 @@ export class Forecaster {
 
   /** The forecast made at sample t. */
   fan(outputs: ArrayLike<number>, series: ArrayLike<number>, t: number): Prediction {
-    const moments = Array.from({ length: this.about.horizon }, (_, k) => this.moment(outputs, t * 2 * this.about.horizon, k + 1, series[t]))
-    return { mean: Float64Array.from(moments, (m) => m.mean), sigma: Float64Array.from(moments, (m) => m.sigma) }
+    const moments = Array.from({ length: this.about.horizon }, (_, k) =>
+      this.moment(outputs, t * 2 * this.about.horizon, k + 1, series[t]),
+    )
+    return {
+      mean: Float64Array.from(moments, (m) => m.mean),
+      sigma: Float64Array.from(moments, (m) => m.sigma),
+    }
   }
 
   /** z = (x[t] − mean)/σ of the forecast one sample before; NaN at the first sample. */

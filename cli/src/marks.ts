@@ -71,7 +71,12 @@ export function windowedSquares(z: ArrayLike<number>, window: number): Float64Ar
 }
 
 /** Thresholds from a part that counts as ordinary; the lower one is half of the quietest window seen there. */
-export function calibrate(z: ArrayLike<number>, from: number, to: number, options: MarkOptions = defaultMarks): Thresholds {
+export function calibrate(
+  z: ArrayLike<number>,
+  from: number,
+  to: number,
+  options: MarkOptions = defaultMarks,
+): Thresholds {
   const surprise = windowedSquares(z, options.window).subarray(from, to)
   const quiet = windowedSquares(z, options.quietWindow).subarray(from, to)
   return { options, surprise: quantile(surprise, options.quantile), quiet: quantile(quiet, 0) / 2 }
@@ -94,7 +99,9 @@ export class Detector {
     const { surprise, quiet } = this.#thresholds
     const up = this.#loud.push(z) / surprise
     const down = quiet / this.#still.push(z)
-    return up > 1 || !(down > 1) ? { strength: up > 0 ? up : 0, kind: 'surprise' } : { strength: down, kind: 'flat' }
+    return up > 1 || !(down > 1)
+      ? { strength: up > 0 ? up : 0, kind: 'surprise' }
+      : { strength: down, kind: 'flat' }
   }
 }
 

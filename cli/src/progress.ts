@@ -7,7 +7,11 @@ export interface Progress {
 const width = 28
 const plainEvery = 5000
 
-export function progress(label: string, out: NodeJS.WriteStream = process.stderr, now: () => number = Date.now): Progress {
+export function progress(
+  label: string,
+  out: NodeJS.WriteStream = process.stderr,
+  now: () => number = Date.now,
+): Progress {
   const terminal = out.isTTY === true
   let last = 0
   const began = now()
@@ -21,7 +25,9 @@ export function progress(label: string, out: NodeJS.WriteStream = process.stderr
       const left = share > 0.01 && !finished ? ` ${clock(((time - began) / share) * (1 - share))} left` : ''
       if (terminal) {
         const full = Math.round(share * width)
-        out.write(`\r\x1b[K${label} ${'━'.repeat(full)}${'╌'.repeat(width - full)} ${String(Math.floor(share * 100)).padStart(3)} % ${note}${left}`)
+        out.write(
+          `\r\x1b[K${label} ${'━'.repeat(full)}${'╌'.repeat(width - full)} ${String(Math.floor(share * 100)).padStart(3)} % ${note}${left}`,
+        )
       } else {
         out.write(`${label}: ${done}/${total} ${note}${left}\n`)
       }

@@ -12,7 +12,13 @@ export interface Score {
 }
 
 /** Scores on `series[train..]`: the forecast is made and the value is seen there. */
-export function scores(forecaster: Forecaster, outputs: ArrayLike<number>, series: ArrayLike<number>, train: number, horizons: readonly number[]): Score[] {
+export function scores(
+  forecaster: Forecaster,
+  outputs: ArrayLike<number>,
+  series: ArrayLike<number>,
+  train: number,
+  horizons: readonly number[],
+): Score[] {
   const x = standardise(series, forecaster.about.scale)
   const order = Math.min(512, Math.floor((train - Math.max(...horizons)) / 4))
   const linear = order >= 1 ? fitLinear(x, order, horizons, 0, train) : []
@@ -24,10 +30,17 @@ export function scores(forecaster: Forecaster, outputs: ArrayLike<number>, serie
   }))
 }
 
-function modelRmse(forecaster: Forecaster, outputs: ArrayLike<number>, series: ArrayLike<number>, train: number, horizon: number): number {
+function modelRmse(
+  forecaster: Forecaster,
+  outputs: ArrayLike<number>,
+  series: ArrayLike<number>,
+  train: number,
+  horizon: number,
+): number {
   const { mean } = forecaster.ahead(outputs, series, horizon)
   const error = new Rmse()
-  for (let t = train + horizon; t < series.length; t++) error.add((series[t] - mean[t]) / forecaster.about.scale.deviation)
+  for (let t = train + horizon; t < series.length; t++)
+    error.add((series[t] - mean[t]) / forecaster.about.scale.deviation)
   return error.value
 }
 
@@ -35,5 +48,11 @@ function modelRmse(forecaster: Forecaster, outputs: ArrayLike<number>, series: A
 export function scoreTable(rows: readonly Score[]): string {
   const cell = (value: number) => (Number.isFinite(value) ? value.toFixed(3) : '–').padStart(12)
   const head = `${'ahead'.padStart(6)}${'persistence'.padStart(12)}${'linear'.padStart(12)}${'model'.padStart(12)}`
-  return [head, ...rows.map((row) => `${String(row.horizon).padStart(6)}${cell(row.persistence)}${cell(row.linear)}${cell(row.model)}`)].join('\n')
+  return [
+    head,
+    ...rows.map(
+      (row) =>
+        `${String(row.horizon).padStart(6)}${cell(row.persistence)}${cell(row.linear)}${cell(row.model)}`,
+    ),
+  ].join('\n')
 }

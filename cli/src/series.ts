@@ -39,7 +39,9 @@ export class Rmse {
 
 /** The q-quantile (0 ≤ q ≤ 1) of the finite values of `x`, between neighbours by linear interpolation. */
 export function quantile(x: ArrayLike<number>, q: number): number {
-  const sorted = Float64Array.from(x as ArrayLike<number>).filter(Number.isFinite).sort()
+  const sorted = Float64Array.from(x as ArrayLike<number>)
+    .filter(Number.isFinite)
+    .toSorted()
   if (sorted.length === 0) return Number.NaN
   const at = q * (sorted.length - 1)
   const low = Math.floor(at)

@@ -8,10 +8,13 @@ export async function saveForecaster({ model, about }: Forecaster, path: string)
 
 export async function loadForecaster(path: string, options: DeviceOptions): Promise<Forecaster> {
   const model = await SequenceModel.load(path, options)
-  const about = model.extra === undefined ? undefined : (JSON.parse(model.extra) as { series?: SeriesAbout }).series
+  const about =
+    model.extra === undefined ? undefined : (JSON.parse(model.extra) as { series?: SeriesAbout }).series
   if (about === undefined) {
     model.dispose()
-    throw new Error(`${path} is a model, but not one of \`s4 train\`: it does not say how its series is scaled`)
+    throw new Error(
+      `${path} is a model, but not one of \`s4 train\`: it does not say how its series is scaled`,
+    )
   }
   return new Forecaster(model, about)
 }

@@ -14,9 +14,15 @@ test('persistence and AR(512) on the last minute of the electrocardiogram are th
   const x = standardise(raw, scaleOf(raw, 0, train))
   const horizons = [1, 10, 36]
   const round = (v: number) => Number(v.toFixed(3))
-  assert.deepEqual(horizons.map((h) => round(persistenceRmse(x, h, train, x.length))), [0.102, 0.63, 0.959])
+  assert.deepEqual(
+    horizons.map((h) => round(persistenceRmse(x, h, train, x.length))),
+    [0.102, 0.63, 0.959],
+  )
   const models = fitLinear(x, 512, horizons, 0, train)
-  assert.deepEqual(models.map((m) => round(linearRmse(m, x, train, x.length))), [0.039, 0.541, 0.711])
+  assert.deepEqual(
+    models.map((m) => round(linearRmse(m, x, train, x.length))),
+    [0.039, 0.541, 0.711],
+  )
 })
 
 test('least squares finds the weights that made a series', () => {
@@ -25,7 +31,11 @@ test('least squares finds the weights that made a series', () => {
   const noise = () => (seed = (seed * 16807) % 2147483647) / 2147483647 - 0.5
   for (let t = 2; t < x.length; t++) x[t] = 0.3 + 1.2 * x[t - 1] - 0.5 * x[t - 2] + noise()
   const [one] = fitLinear(x, 2, [1])
-  assert.ok(Math.abs(one.weights[0] - 1.2) < 0.05 && Math.abs(one.weights[1] + 0.5) < 0.05 && Math.abs(one.constant - 0.3) < 0.05)
+  assert.ok(
+    Math.abs(one.weights[0] - 1.2) < 0.05 &&
+      Math.abs(one.weights[1] + 0.5) < 0.05 &&
+      Math.abs(one.constant - 0.3) < 0.05,
+  )
   // the residual is orthogonal to what it was fitted on
   let dot = 0
   let energy = 0

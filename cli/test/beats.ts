@@ -20,7 +20,11 @@ interface Beat {
  */
 export function beats(x: ArrayLike<number>): Beat[] {
   const found: { at: number; height: number; width: number; trough: number }[] = []
-  const level = (t: number) => quantile(Array.from({ length: 2 * rate }, (_, i) => x[Math.min(x.length - 1, Math.max(0, t - rate + i))]), 0.5)
+  const level = (t: number) =>
+    quantile(
+      Array.from({ length: 2 * rate }, (_, i) => x[Math.min(x.length - 1, Math.max(0, t - rate + i))]),
+      0.5,
+    )
   for (let t = 20; t + 180 < x.length; t++) {
     if (!(x[t] > x[t - 1] && x[t] >= x[t + 1])) continue
     let top = true
@@ -36,8 +40,14 @@ export function beats(x: ArrayLike<number>): Beat[] {
     for (let k = 25; k <= 130; k++) trough = Math.min(trough, x[t + k] - base)
     found.push({ at: t, height, width: right - left, trough })
   }
-  const usual = quantile(found.filter((beat) => beat.width <= 16).map((beat) => beat.height), 0.5)
-  return found.map(({ at, height, width, trough }) => ({ at, normal: width <= 16 && height > 0.7 * usual && height < 1.3 * usual && trough > -0.35 }))
+  const usual = quantile(
+    found.filter((beat) => beat.width <= 16).map((beat) => beat.height),
+    0.5,
+  )
+  return found.map(({ at, height, width, trough }) => ({
+    at,
+    normal: width <= 16 && height > 0.7 * usual && height < 1.3 * usual && trough > -0.35,
+  }))
 }
 
 /** Stretches of at least two normal beats in a row, clear of the other beats around them. */
@@ -66,7 +76,13 @@ export interface Disturbance extends Stretch {
  * Disturbs a copy of x at `count` places spread over [from, to): a spike of two samples, a flat line of most of a second (as of a lead
  * that fell off), a shift of the level for the rest of a second.
  */
-export function disturb(x: Float64Array, count: number, from: number, to: number, seed: number): { x: Float64Array; disturbances: Disturbance[] } {
+export function disturb(
+  x: Float64Array,
+  count: number,
+  from: number,
+  to: number,
+  seed: number,
+): { x: Float64Array; disturbances: Disturbance[] } {
   const out = x.slice()
   const random = uniform(seed)
   const slot = (to - from) / count

@@ -11,12 +11,39 @@ const data = fileURLToPath(new URL('../../../data/', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 's4-commands-'))
 after(() => rmSync(folder, { recursive: true }))
 const model = join(folder, 'model.safetensors')
-const s4 = (args: string[], input = '') => spawnSync(process.execPath, [command, ...args], { encoding: 'utf8', input })
-const rows = (csv: string) => csv.trim().split('\n').slice(1).map((line) => line.split(','))
+const s4 = (args: string[], input = '') =>
+  spawnSync(process.execPath, [command, ...args], { encoding: 'utf8', input })
+const rows = (csv: string) =>
+  csv
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(','))
 
 test('train, forecast and stream a series', () => {
   const sunspots = join(data, 'sunspots_monthly.csv')
-  const trained = s4(['train', sunspots, '--column', 'sunspots', '--out', model, '--horizon', '12', '--layers', '2', '--features', '16', '--state', '16', '--window', '512', '--updates', '40', '--device', 'cpu'])
+  const trained = s4([
+    'train',
+    sunspots,
+    '--column',
+    'sunspots',
+    '--out',
+    model,
+    '--horizon',
+    '12',
+    '--layers',
+    '2',
+    '--features',
+    '16',
+    '--state',
+    '16',
+    '--window',
+    '512',
+    '--updates',
+    '40',
+    '--device',
+    'cpu',
+  ])
   assert.equal(trained.status, 0, trained.stderr)
   assert.match(trained.stdout, /persistence +linear +model/)
   assert.match(trained.stderr, /^train: 40\/40 loss -?\d/m)
@@ -31,7 +58,11 @@ test('train, forecast and stream a series', () => {
     assert.ok(Number(low) < Number(mean) && Number(mean) < Number(high), `${low} ${mean} ${high}`)
   }
 
-  const values = readFileSync(sunspots, 'utf8').trim().split('\n').slice(1, 401).map((line) => line.split(',')[1])
+  const values = readFileSync(sunspots, 'utf8')
+    .trim()
+    .split('\n')
+    .slice(1, 401)
+    .map((line) => line.split(',')[1])
   const streamed = s4(['stream', model], `sunspots\n${values.join('\n')}\n`)
   assert.equal(streamed.status, 0, streamed.stderr)
   const followed = rows(streamed.stdout)
@@ -43,7 +74,10 @@ test('train, forecast and stream a series', () => {
   const head = join(folder, 'head.csv')
   writeFileSync(head, `sunspots\n${values.slice(0, 399).join('\n')}\n`)
   const one = rows(s4(['forecast', model, head, '--steps', '1']).stdout)[0]
-  assert.ok(Math.abs(Number(one[1]) - Number(followed[399][2])) < 1e-3 * Math.abs(Number(one[1])) + 1e-3, `${one[1]} ${followed[399][2]}`)
+  assert.ok(
+    Math.abs(Number(one[1]) - Number(followed[399][2])) < 1e-3 * Math.abs(Number(one[1])) + 1e-3,
+    `${one[1]} ${followed[399][2]}`,
+  )
 
   // a spike is marked
   const spiked = values.map((value, t) => (t === 300 ? '2000' : value))
@@ -62,14 +96,32 @@ test('mistakes are one line and exit code 2, failures exit code 1', () => {
   one(['train'], 2, /missing DATA\.csv/)
   one(['train', 'x.csv'], 2, /missing --out/)
   one(['train', 'x.csv', '--out', model, '--speed', '9'], 2, /--speed/)
-  one(['train', join(data, 'co2_weekly.csv'), '--column', 'co2_ppm', '--out', join(folder, 'x'), '--layers', '0'], 2, /--layers is a whole number of at least 1/)
+  one(
+    [
+      'train',
+      join(data, 'co2_weekly.csv'),
+      '--column',
+      'co2_ppm',
+      '--out',
+      join(folder, 'x'),
+      '--layers',
+      '0',
+    ],
+    2,
+    /--layers is a whole number of at least 1/,
+  )
   one(['train', join(folder, 'nowhere.csv'), '--column', 'a', '--out', join(folder, 'x')], 1, /nowhere\.csv/)
-  one(['train', join(data, 'co2_weekly.csv'), '--column', 'co2_ppm', '--out', join(folder, 'x')], 1, /co2_ppm|gap|empty|row|line/)
+  one(
+    ['train', join(data, 'co2_weekly.csv'), '--column', 'co2_ppm', '--out', join(folder, 'x')],
+    1,
+    /co2_ppm|gap|empty|row|line/,
+  )
   one(['forecast', join(data, 'README.md'), join(data, 'co2_weekly.csv')], 1, /ERR_S4_/)
   one(['verify', data, 'more'], 2, /unexpected argument 'more'/)
   assert.equal(s4([]).status, 2)
   assert.match(s4(['--help']).stdout, /usage: s4 <command>/)
-  for (const name of ['train', 'forecast', 'stream', 'diagnose', 'verify', 'demo']) assert.match(s4([name, '--help']).stdout, new RegExp(`usage: s4 ${name}`))
+  for (const name of ['train', 'forecast', 'stream', 'diagnose', 'verify', 'demo'])
+    assert.match(s4([name, '--help']).stdout, new RegExp(`usage: s4 ${name}`))
 })
 
 test('diagnose tells of this machine', () => {

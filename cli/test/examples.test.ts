@@ -7,7 +7,8 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 const folder = fileURLToPath(new URL('../../../examples/', import.meta.url))
-const run = (name: string, ...args: string[]) => execFileSync(process.execPath, [join(folder, name), ...args], { encoding: 'utf8' })
+const run = (name: string, ...args: string[]) =>
+  execFileSync(process.execPath, [join(folder, name), ...args], { encoding: 'utf8' })
 const differences = (text: string) => (text.match(/\d\.\de[+-]\d+/g) ?? []).map(Number)
 
 test('examples/layer.mjs: recurrence and convolution agree', () => {

@@ -9,28 +9,67 @@ function sample(): ReportData {
   const signal = Float64Array.from({ length }, (_, t) => Math.sin(t / 20))
   const curve = (phase: number) => Float64Array.from({ length: 36 }, (_, k) => Math.cos(k / 9 + phase))
   const layer = (name: string) => ({
-    name, heads: 4, length: 64, kernel: Float32Array.from({ length: 256 }, (_, i) => Math.exp(-(i % 64) / 9)),
-    dtBefore: [0.01, 0.02, 0.03, 0.04], dtAfter: [0.011, 0.019, 0.033, 0.05], modes: [{ decay: 0.1, frequency: 1 }, { decay: 0.2, frequency: 5 }],
+    name,
+    heads: 4,
+    length: 64,
+    kernel: Float32Array.from({ length: 256 }, (_, i) => Math.exp(-(i % 64) / 9)),
+    dtBefore: [0.01, 0.02, 0.03, 0.04],
+    dtAfter: [0.011, 0.019, 0.033, 0.05],
+    modes: [
+      { decay: 0.1, frequency: 1 },
+      { decay: 0.2, frequency: 5 },
+    ],
   })
   return {
-    title: 'A <sine> & more', source: 'made up', unit: 'mV', rate, device: 'cpu',
+    title: 'A <sine> & more',
+    source: 'made up',
+    unit: 'mV',
+    rate,
+    device: 'cpu',
     model: { mode: 's4', layers: 2, features: 4, state: 8, horizon: 36, parameters: 100 },
-    training: { updates: 3, seconds: 1, windows: 4, window: 64, curve: [1, 2, 3].map((step) => ({ step, loss: 1 / step })) },
+    training: {
+      updates: 3,
+      seconds: 1,
+      windows: 4,
+      window: 64,
+      curve: [1, 2, 3].map((step) => ({ step, loss: 1 / step })),
+    },
     scores: [1, 10, 36].map((horizon) => ({ horizon, persistence: 0.9, linear: 0.6, model: 0.4 })),
-    coverage: 0.95, signal, band: { horizon: 36, mean: signal, sigma: signal.map(() => 0.1) }, holdout: 2000,
+    coverage: 0.95,
+    signal,
+    band: { horizon: 36, mean: signal, sigma: signal.map(() => 0.1) },
+    holdout: 2000,
     fans: [0, 1].map((i) => ({ origin: 2100 + 200 * i, mean: curve(i), sigma: curve(i).map(() => 0.1) })),
-    surprise: signal.map((v) => v * v), threshold: 5, marks: [{ from: 2200, to: 2230, peak: 2210, kind: 'surprise', strength: 2 }],
-    layers: [layer('layer 1'), layer('layer 2')], stream: { samples: length, seconds: 0.5, error: 3e-7, tolerance: 1e-5 },
+    surprise: signal.map((v) => v * v),
+    threshold: 5,
+    marks: [{ from: 2200, to: 2230, peak: 2210, kind: 'surprise', strength: 2 }],
+    layers: [layer('layer 1'), layer('layer 2')],
+    stream: { samples: length, seconds: 0.5, error: 3e-7, tolerance: 1e-5 },
   }
 }
 
 test('the report is whole in itself and shows every part', () => {
   const html = reportPage(sample())
   // a clip path refers to the page itself: url(#…)
-  assert.equal(/<(script|link|img|iframe)\b|@import|url\((?!#)|\bsrc=|\bhref="(?!#)/i.exec(html)?.[0], undefined, 'nothing is fetched')
+  assert.equal(
+    /<(script|link|img|iframe)\b|@import|url\((?!#)|\bsrc=|\bhref="(?!#)/i.exec(html)?.[0],
+    undefined,
+    'nothing is fetched',
+  )
   assert.equal(/NaN|undefined|Infinity/.exec(html)?.[0], undefined)
   assert.ok(html.includes('A &lt;sine&gt; &amp; more'))
-  for (const label of ['Loss while training', 'Error against the horizon', 'Signal, seconds 20 to 30', 'Forecast at second 21.00', 'The whole series', 'Surprise', 'Timescales', 'Kernels of layer 1', 'Kernels of layer 2', 'Modes']) {
+  for (const label of [
+    'Loss while training',
+    'Error against the horizon',
+    'Signal, seconds 20 to 30',
+    'Forecast at second 21.00',
+    'The whole series',
+    'Surprise',
+    'Timescales',
+    'Kernels of layer 1',
+    'Kernels of layer 2',
+    'Modes',
+  ]) {
     assert.ok(html.includes(`aria-label="${label}"`), label)
   }
   assert.ok(html.includes('3.0e-7') && html.includes('equal within 1e-5'))

@@ -24,19 +24,31 @@ async function lines(folder: string, options: RunOptions) {
 function open(path: string) {
   const bytes = readFileSync(path)
   const size = Number(bytes.readBigUInt64LE(0))
-  const header = JSON.parse(bytes.toString('utf8', 8, 8 + size)) as Record<string, { dtype: string; data_offsets: [number, number] }>
-  return { bytes, header, start: 8 + size, names: Object.keys(header).filter((name) => name !== '__metadata__') }
+  const header = JSON.parse(bytes.toString('utf8', 8, 8 + size)) as Record<
+    string,
+    { dtype: string; data_offsets: [number, number] }
+  >
+  return {
+    bytes,
+    header,
+    start: 8 + size,
+    names: Object.keys(header).filter((name) => name !== '__metadata__'),
+  }
 }
 
 /** The file's bytes with one F64 tensor times 1.001 (a zero tensor plus 0.001). */
 function disturbed(path: string, name: string): Buffer {
   const { bytes, header, start } = open(path)
-  const { dtype, data_offsets: [from, to] } = header[name]
+  const {
+    dtype,
+    data_offsets: [from, to],
+  } = header[name]
   assert.equal(dtype, 'F64', `${name} is F64`)
   const values = new Float64Array((to - from) / 8)
   for (let i = 0; i < values.length; i++) values[i] = bytes.readDoubleLE(start + from + 8 * i)
   const zero = values.every((value) => value === 0)
-  for (let i = 0; i < values.length; i++) bytes.writeDoubleLE(zero ? 1e-3 : values[i] * 1.001, start + from + 8 * i)
+  for (let i = 0; i < values.length; i++)
+    bytes.writeDoubleLE(zero ? 1e-3 : values[i] * 1.001, start + from + 8 * i)
   return bytes
 }
 
@@ -54,8 +66,12 @@ for (const dtype of ['f32', 'f64'] as const) {
     test(`every golden case holds in ${dtype} with ${algorithm}`, async () => {
       const { verdict, out } = await lines(golden, { dtype, device: 'cpu', algorithm })
       assert.equal(verdict.failures, 0, out.filter((line) => /past|unknown|cannot/.test(line)).join('\n'))
-      const expected = readdirSync(golden).filter((file) => file.endsWith('.golden.safetensors'))
-        .reduce((sum, file) => sum + open(join(golden, file)).names.filter((name) => !given.test(name)).length, 0)
+      const expected = readdirSync(golden)
+        .filter((file) => file.endsWith('.golden.safetensors'))
+        .reduce(
+          (sum, file) => sum + open(join(golden, file)).names.filter((name) => !given.test(name)).length,
+          0,
+        )
       assert.equal(verdict.tensors, expected)
       assert.match(out[out.length - 1], /^worst \S+ \S+ \S+$/)
       assert.match(out[out.length - 2], new RegExp(`^${expected} tensors`))
@@ -71,8 +87,15 @@ test('each quantity of each case, disturbed by 1e-3, is named', { timeout: 600_0
       for (const quantity of open(path).names.filter((q) => !given.test(q))) {
         writeFileSync(join(folder, basename(path)), disturbed(path, quantity))
         const { verdict, out } = await lines(folder, f32)
-        assert.equal(verdict.failures, 1, `${name} ${quantity}: ${out.filter((line) => /past|unknown|cannot/.test(line)).join('\n')}`)
-        assert.ok(out.some((line) => line.startsWith(`${name} ${quantity} `) && line.includes(' past ')), `${name} ${quantity}`)
+        assert.equal(
+          verdict.failures,
+          1,
+          `${name} ${quantity}: ${out.filter((line) => /past|unknown|cannot/.test(line)).join('\n')}`,
+        )
+        assert.ok(
+          out.some((line) => line.startsWith(`${name} ${quantity} `) && line.includes(' past ')),
+          `${name} ${quantity}`,
+        )
         count += 1
       }
     })
@@ -82,12 +105,20 @@ test('each quantity of each case, disturbed by 1e-3, is named', { timeout: 600_0
 
 test('the command exits 1 and names a disturbed quantity, 0 without it, 2 without a folder', () =>
   scratch((folder) => {
-    for (const part of ['golden', 'ckpt']) copyFileSync(join(golden, `dplr_legs.${part}.safetensors`), join(folder, `dplr_legs.${part}.safetensors`))
-    const run = (...args: string[]) => spawnSync(process.execPath, [command, 'verify', ...args], { encoding: 'utf8' })
+    for (const part of ['golden', 'ckpt'])
+      copyFileSync(
+        join(golden, `dplr_legs.${part}.safetensors`),
+        join(folder, `dplr_legs.${part}.safetensors`),
+      )
+    const run = (...args: string[]) =>
+      spawnSync(process.execPath, [command, 'verify', ...args], { encoding: 'utf8' })
     const good = run(folder)
     assert.equal(good.status, 0, good.stdout + good.stderr)
     assert.match(good.stdout, /^dplr_legs y \d\.\d+e-\d+$/m)
-    writeFileSync(join(folder, 'dplr_legs.golden.safetensors'), disturbed(join(golden, 'dplr_legs.golden.safetensors'), 'grad.layer.kernel.P'))
+    writeFileSync(
+      join(folder, 'dplr_legs.golden.safetensors'),
+      disturbed(join(golden, 'dplr_legs.golden.safetensors'), 'grad.layer.kernel.P'),
+    )
     const bad = run(folder)
     assert.equal(bad.status, 1)
     assert.match(bad.stdout, /^worst dplr_legs grad\.layer\.kernel\.P /m)
@@ -102,7 +133,13 @@ test('unknown tensors, stray files, damaged files and empty folders fail', () =>
     copyFileSync(join(golden, 'dplr_odd.ckpt.safetensors'), join(folder, 'dplr_odd.ckpt.safetensors'))
 
     const { bytes, header, start } = open(join(golden, 'dplr_odd.golden.safetensors'))
-    const renamed = Buffer.from(JSON.stringify(Object.fromEntries(Object.entries(header).map(([name, entry]) => [name === 'kernel' ? 'mystery' : name, entry]))))
+    const renamed = Buffer.from(
+      JSON.stringify(
+        Object.fromEntries(
+          Object.entries(header).map(([name, entry]) => [name === 'kernel' ? 'mystery' : name, entry]),
+        ),
+      ),
+    )
     const size = Buffer.alloc(8)
     size.writeBigUInt64LE(BigInt(renamed.length))
     writeFileSync(file, Buffer.concat([size, renamed, bytes.subarray(start)]))

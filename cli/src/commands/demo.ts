@@ -28,42 +28,80 @@ Five minutes of an electrocardiogram at 360 samples a second: trains on the firs
 Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless said otherwise.`,
   async run(argv) {
     const text = { type: 'string' } as const
-    const args = new Args(argv, { out: text, updates: text, 'max-seconds': text, seed: text, ...deviceOptions }, ['[DATA.csv]'])
+    const args = new Args(
+      argv,
+      { out: text, updates: text, 'max-seconds': text, seed: text, ...deviceOptions },
+      ['[DATA.csv]'],
+    )
     const folder = args.text('out') ?? 'report'
     const series = await electrocardiogram(args.positionals[0])
     const train = trainSeconds * rate
-    if (series.length < train + 10 * rate) throw new UsageError(`the demonstration needs more than ${trainSeconds + 10} seconds at ${rate} samples a second, got ${series.length} samples`)
+    if (series.length < train + 10 * rate)
+      throw new UsageError(
+        `the demonstration needs more than ${trainSeconds + 10} seconds at ${rate} samples a second, got ${series.length} samples`,
+      )
 
-    const forecaster = await Forecaster.create(series, train, horizon, { ...shape, seed: args.count('seed', 0, 0), ...deviceOf(args) })
+    const forecaster = await Forecaster.create(series, train, horizon, {
+      ...shape,
+      seed: args.count('seed', 0, 0),
+      ...deviceOf(args),
+    })
     const device = describeDevice(forecaster, args.text('threads'))
-    console.log(`${(series.length / rate).toFixed(0)} seconds of electrocardiogram; training on the first ${trainSeconds} on ${device}`)
+    console.log(
+      `${(series.length / rate).toFixed(0)} seconds of electrocardiogram; training on the first ${trainSeconds} on ${device}`,
+    )
     const before = snapshot(forecaster.model)
     const training = await learn(forecaster, series, train, args)
 
     const outputs = await forecaster.outputs(series)
     const table = scores(forecaster, outputs, series, train, [1, 2, 3, 5, 10, 15, 20, 25, 30, 36])
-    console.log(`\nRMSE on the last ${series.length / rate - trainSeconds} seconds, in deviations of the training part:\n${scoreTable(table)}\n`)
+    console.log(
+      `\nRMSE on the last ${series.length / rate - trainSeconds} seconds, in deviations of the training part:\n${scoreTable(table)}\n`,
+    )
 
     const streamed = follow(forecaster, series, outputs)
     const equal = streamed.error <= tolerance
-    console.log(`streamed sample by sample: ${Math.round(streamed.samples / streamed.seconds)} samples a second; ${equal ? 'equal to' : 'DIFFERENT FROM'} the convolution (relative difference ${streamed.error.toExponential(1)}, allowed ${tolerance.toExponential(0)})`)
+    console.log(
+      `streamed sample by sample: ${Math.round(streamed.samples / streamed.seconds)} samples a second; ${equal ? 'equal to' : 'DIFFERENT FROM'} the convolution (relative difference ${streamed.error.toExponential(1)}, allowed ${tolerance.toExponential(0)})`,
+    )
 
     const z = forecaster.surprise(streamed.outputs, series)
     const thresholds = forecaster.calibrate(z, train)
     const marks = findMarks(z, thresholds)
-    console.log(`marks: ${marks.length} in all, ${marks.filter((mark) => mark.from >= train).length} in the last ${series.length / rate - trainSeconds} seconds`)
+    console.log(
+      `marks: ${marks.length} in all, ${marks.filter((mark) => mark.from >= train).length} in the last ${series.length / rate - trainSeconds} seconds`,
+    )
 
     mkdirSync(folder, { recursive: true })
     await saveForecaster(forecaster, join(folder, 'model.safetensors'))
     const band = forecaster.ahead(outputs, series, horizon)
     const page = reportPage({
       title: 'Five minutes of an electrocardiogram, learnt by S4',
-      source: 'MIT-BIH Arrhythmia Database, record 208, lead MLII, 360 samples a second (PhysioNet, ODC-By 1.0)',
-      unit: 'mV', rate, device, holdout: train, signal: series, scores: table, training,
-      model: { ...shape, horizon, parameters: forecaster.model.parameters().reduce((sum, { shape: sizes }) => sum + sizes.reduce((a, b) => a * b, 1), 0) },
-      band: { horizon, ...band }, coverage: coverage(series, band, train),
-      fans: [241.45, 247.6, 262.2].map((second) => ({ origin: Math.round(second * rate), ...forecaster.fan(outputs, series, Math.round(second * rate)) })),
-      surprise: windowedSquares(z, thresholds.options.window), threshold: thresholds.surprise, marks,
+      source:
+        'MIT-BIH Arrhythmia Database, record 208, lead MLII, 360 samples a second (PhysioNet, ODC-By 1.0)',
+      unit: 'mV',
+      rate,
+      device,
+      holdout: train,
+      signal: series,
+      scores: table,
+      training,
+      model: {
+        ...shape,
+        horizon,
+        parameters: forecaster.model
+          .parameters()
+          .reduce((sum, { shape: sizes }) => sum + sizes.reduce((a, b) => a * b, 1), 0),
+      },
+      band: { horizon, ...band },
+      coverage: coverage(series, band, train),
+      fans: [241.45, 247.6, 262.2].map((second) => ({
+        origin: Math.round(second * rate),
+        ...forecaster.fan(outputs, series, Math.round(second * rate)),
+      })),
+      surprise: windowedSquares(z, thresholds.options.window),
+      threshold: thresholds.surprise,
+      marks,
       layers: layerPictures(forecaster.model, before, rate, 1024),
       stream: { samples: streamed.samples, seconds: streamed.seconds, error: streamed.error, tolerance },
     })
@@ -78,20 +116,31 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
 /** The series that comes with the repository, unless another is named. */
 async function electrocardiogram(path: string | undefined): Promise<Float64Array> {
   const own = fileURLToPath(new URL('../../../../data/ecg_mitdb208.csv', import.meta.url))
-  if (path === undefined && !existsSync(own)) throw new UsageError(`no data: ${own} is missing, name a CSV file`)
+  if (path === undefined && !existsSync(own))
+    throw new UsageError(`no data: ${own} is missing, name a CSV file`)
   return Float64Array.from((await readCsv(path ?? own, { column: 'mv' })) as ArrayLike<number>)
 }
 
 /** `the CPU (2 threads, avx512)`, or the GPU's name. */
 function describeDevice({ model }: Forecaster, threads: string | undefined): string {
   const found = devices().find(({ id }) => id === model.device)
-  if (found === undefined || found.kind === 'cpu') return `the CPU (${[`${threads ?? found?.threads ?? 1} threads`, ...(found?.simd ? [found.simd] : [])].join(', ')})`
+  if (found === undefined || found.kind === 'cpu')
+    return `the CPU (${[`${threads ?? found?.threads ?? 1} threads`, ...(found?.simd ? [found.simd] : [])].join(', ')})`
   return `${found.name ?? 'a GPU'} (${found.id})`
 }
 
 /** Trains with a progress line; gives the curve. */
 async function learn(forecaster: Forecaster, series: Float64Array, train: number, args: Args) {
-  const settings = { horizon, window: 4096, batch: 4, updates: args.count('updates', 400), lr: 1e-2, ssmLr: 4e-3, seed: args.count('seed', 0, 0), maxSeconds: args.number('max-seconds', 235) }
+  const settings = {
+    horizon,
+    window: 4096,
+    batch: 4,
+    updates: args.count('updates', 400),
+    lr: 1e-2,
+    ssmLr: 4e-3,
+    seed: args.count('seed', 0, 0),
+    maxSeconds: args.number('max-seconds', 235),
+  }
   const curve: { step: number; loss: number }[] = []
   const bar = progress('train')
   const began = performance.now()
@@ -100,7 +149,9 @@ async function learn(forecaster: Forecaster, series: Float64Array, train: number
     bar.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
   }
   const seconds = (performance.now() - began) / 1000
-  bar.end(`${curve.length} updates in ${seconds.toFixed(0)} s, loss ${curve[curve.length - 1].loss.toFixed(3)}`)
+  bar.end(
+    `${curve.length} updates in ${seconds.toFixed(0)} s, loss ${curve[curve.length - 1].loss.toFixed(3)}`,
+  )
   return { updates: curve.length, seconds, windows: settings.batch, window: settings.window, curve }
 }
 
@@ -113,7 +164,10 @@ function follow(forecaster: Forecaster, series: Float64Array, convolved: Float32
   using stream = forecaster.stream()
   const began = performance.now()
   for (let t = 0; t < series.length; t++) {
-    outputs.set(stream.push({ data: x.subarray(t * frame, (t + 1) * frame), shape: [1, 1, frame] }).data, t * width)
+    outputs.set(
+      stream.push({ data: x.subarray(t * frame, (t + 1) * frame), shape: [1, 1, frame] }).data,
+      t * width,
+    )
     if (t % 512 === 0) bar.update(t, series.length, `second ${Math.floor(t / rate)}`)
   }
   const seconds = (performance.now() - began) / 1000
@@ -129,8 +183,13 @@ function follow(forecaster: Forecaster, series: Float64Array, convolved: Float32
 }
 
 /** Share of the held-out samples inside mean ± 2σ. */
-function coverage(series: Float64Array, { mean, sigma }: { mean: Float64Array; sigma: Float64Array }, train: number): number {
+function coverage(
+  series: Float64Array,
+  { mean, sigma }: { mean: Float64Array; sigma: Float64Array },
+  train: number,
+): number {
   let inside = 0
-  for (let t = train + horizon; t < series.length; t++) if (Math.abs(series[t] - mean[t]) <= 2 * sigma[t]) inside += 1
+  for (let t = train + horizon; t < series.length; t++)
+    if (Math.abs(series[t] - mean[t]) <= 2 * sigma[t]) inside += 1
   return inside / (series.length - train - horizon)
 }

@@ -9,7 +9,11 @@ export const diagnose: Command = {
   async run(argv) {
     const args = new Args(argv, { json: { type: 'boolean' } }, [])
     const found = await diagnosis()
-    console.log(args.flag('json') ? JSON.stringify(found, null, 2) : lines(found as unknown as Record<string, unknown>).join('\n'))
+    console.log(
+      args.flag('json')
+        ? JSON.stringify(found, null, 2)
+        : lines(found as unknown as Record<string, unknown>).join('\n'),
+    )
     return 0
   },
 }
@@ -18,10 +22,15 @@ export const diagnose: Command = {
 function lines(value: Record<string, unknown>, indent = ''): string[] {
   return Object.entries(value).flatMap(([key, entry]): string[] => {
     if (Array.isArray(entry)) {
-      if (entry.every((item) => typeof item !== 'object')) return [`${indent}${key}: ${entry.length > 0 ? entry.join(', ') : 'none'}`]
-      return entry.flatMap((item, i) => [`${indent}${key} ${i}:`, ...lines(item as Record<string, unknown>, `${indent}  `)])
+      if (entry.every((item) => typeof item !== 'object'))
+        return [`${indent}${key}: ${entry.length > 0 ? entry.join(', ') : 'none'}`]
+      return entry.flatMap((item, i) => [
+        `${indent}${key} ${i}:`,
+        ...lines(item as Record<string, unknown>, `${indent}  `),
+      ])
     }
-    if (typeof entry === 'object' && entry !== null) return [`${indent}${key}:`, ...lines(entry as Record<string, unknown>, `${indent}  `)]
+    if (typeof entry === 'object' && entry !== null)
+      return [`${indent}${key}:`, ...lines(entry as Record<string, unknown>, `${indent}  `)]
     return [`${indent}${key}: ${String(entry)}`]
   })
 }

@@ -13,7 +13,11 @@ export const forecast: Command = {
 Prints CSV lines step,mean,low,high: low and high are mean ∓ 2σ. Past the model's horizon the means themselves are taken as
 what came, so the band there is too narrow.`,
   async run(argv) {
-    const args = new Args(argv, { steps: { type: 'string' }, out: { type: 'string' }, ...seriesOptions, ...deviceOptions }, ['MODEL', 'DATA.csv'])
+    const args = new Args(
+      argv,
+      { steps: { type: 'string' }, out: { type: 'string' }, ...seriesOptions, ...deviceOptions },
+      ['MODEL', 'DATA.csv'],
+    )
     const [path, data] = args.positionals
     const series = await readSeries(data, args)
     const forecaster = await loadForecaster(path, deviceOf(args))
@@ -24,11 +28,17 @@ what came, so the band there is too narrow.`,
     let known: ArrayLike<number> = series
     const lines = ['step,mean,low,high']
     while (lines.length <= steps) {
-      const outputs = (await stream.pushAsync({ data: forecaster.inputs(known, frames), shape: [1, known.length, frame] })).data
+      const outputs = (
+        await stream.pushAsync({ data: forecaster.inputs(known, frames), shape: [1, known.length, frame] })
+      ).data
       const last = outputs.subarray(outputs.length - 2 * horizon)
       const { mean, sigma } = forecaster.fan(last, [known[known.length - 1]], 0)
       for (let k = 0; k < horizon && lines.length <= steps; k++) {
-        lines.push([lines.length, mean[k], mean[k] - 2 * sigma[k], mean[k] + 2 * sigma[k]].map((v) => Number(v.toPrecision(6))).join(','))
+        lines.push(
+          [lines.length, mean[k], mean[k] - 2 * sigma[k], mean[k] + 2 * sigma[k]]
+            .map((v) => Number(v.toPrecision(6)))
+            .join(','),
+        )
       }
       known = mean
     }

@@ -40,10 +40,17 @@ index,value,expected,sigma,strength,mark: expected and sigma were said one sampl
       const { strength, kind } = detector.push((value - expected.mean) / expected.sigma)
       const marked = strength > 1
       if (marked || !args.flag('marks')) {
-        const cells = [index, value, expected.mean, expected.sigma, strength].map((v) => (Number.isFinite(v) ? Number(v.toPrecision(6)) : ''))
+        const cells = [index, value, expected.mean, expected.sigma, strength].map((v) =>
+          Number.isFinite(v) ? Number(v.toPrecision(6)) : '',
+        )
         console.log(`${cells.join(',')},${marked ? kind : ''}`)
       }
-      expected = forecaster.moment(network.push({ data: frames.push(value), shape: [1, 1, frame] }).data, 0, 1, value)
+      expected = forecaster.moment(
+        network.push({ data: frames.push(value), shape: [1, 1, frame] }).data,
+        0,
+        1,
+        value,
+      )
       index += 1
     }
     forecaster.dispose()

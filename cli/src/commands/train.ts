@@ -17,18 +17,44 @@ The model predicts a Gaussian for each of the next --horizon samples at every sa
 kept from training; errors there are printed beside those of persistence and of a linear autoregressive model.`,
   async run(argv) {
     const text = { type: 'string' } as const
-    const args = new Args(argv, {
-      out: text, horizon: text, holdout: text, mode: text, layers: text, features: text, state: text, window: text, batch: text,
-      updates: text, lr: text, 'ssm-lr': text, 'max-seconds': text, seed: text, ...seriesOptions, ...deviceOptions,
-    }, ['DATA.csv'])
+    const args = new Args(
+      argv,
+      {
+        out: text,
+        horizon: text,
+        holdout: text,
+        mode: text,
+        layers: text,
+        features: text,
+        state: text,
+        window: text,
+        batch: text,
+        updates: text,
+        lr: text,
+        'ssm-lr': text,
+        'max-seconds': text,
+        seed: text,
+        ...seriesOptions,
+        ...deviceOptions,
+      },
+      ['DATA.csv'],
+    )
     const out = args.required('out')
     const number = (name: string, otherwise: number, min = 1) => args.count(name, otherwise, min)
     const shape = {
-      mode: args.oneOf('mode', ['s4', 's4d']) ?? ('s4' as const), layers: number('layers', 3), features: number('features', 48),
-      state: number('state', 64, 2), seed: number('seed', 0, 0), ...deviceOf(args),
+      mode: args.oneOf('mode', ['s4', 's4d']) ?? ('s4' as const),
+      layers: number('layers', 3),
+      features: number('features', 48),
+      state: number('state', 64, 2),
+      seed: number('seed', 0, 0),
+      ...deviceOf(args),
     }
     const pace = {
-      batch: number('batch', 4), updates: number('updates', 400), lr: args.number('lr', 1e-2), ssmLr: args.number('ssm-lr', 4e-3), seed: shape.seed,
+      batch: number('batch', 4),
+      updates: number('updates', 400),
+      lr: args.number('lr', 1e-2),
+      ssmLr: args.number('ssm-lr', 4e-3),
+      seed: shape.seed,
       ...(args.text('max-seconds') === undefined ? {} : { maxSeconds: args.number('max-seconds', 0) }),
     }
     const holdout = args.number('holdout', 0.2)
@@ -38,10 +64,15 @@ kept from training; errors there are printed beside those of persistence and of 
     const series = await readSeries(args.positionals[0], args)
     const horizon = asked.horizon || Math.min(36, Math.max(1, Math.floor(series.length / 20)))
     const end = Math.floor(series.length * (1 - holdout))
-    const settings = { ...pace, horizon, window: asked.window || Math.max(2, Math.min(4096, Math.floor((end - horizon) / 2))) }
+    const settings = {
+      ...pace,
+      horizon,
+      window: asked.window || Math.max(2, Math.min(4096, Math.floor((end - horizon) / 2))),
+    }
     const forecaster = await Forecaster.create(series, end, horizon, shape)
     const bar = progress('train')
-    for await (const { step, loss } of forecaster.train(series, end, settings)) bar.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
+    for await (const { step, loss } of forecaster.train(series, end, settings))
+      bar.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
     bar.end()
     const outputs = await forecaster.outputs(series)
     forecaster.calibrate(forecaster.surprise(outputs, series), end)

@@ -12,11 +12,25 @@ export const verify: Command = {
 Prints one line \`CASE QUANTITY ERROR\` for every tensor that the files hold besides inputs and probes, ERROR being
 ‖a − b‖/‖b‖, then the count and the worst. Exit code 1 past a tolerance, on an unknown tensor, or on a file that cannot be run.`,
   async run(argv) {
-    const args = new Args(argv, { f64: { type: 'boolean' }, algorithm: { type: 'string' }, ...deviceOptions }, ['DIR'])
+    const args = new Args(
+      argv,
+      { f64: { type: 'boolean' }, algorithm: { type: 'string' }, ...deviceOptions },
+      ['DIR'],
+    )
     const [folder] = args.positionals
-    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw new UsageError(`${folder} is not a folder`)
+    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+      throw new UsageError(`${folder} is not a folder`)
     const algorithm = args.oneOf('algorithm', ['fft', 'chunk'])
-    const verdict = await verifyFolder(folder, { dtype: args.flag('f64') ? 'f64' : 'f32', device: 'cpu', ...deviceOf(args), ...(algorithm && { algorithm }) }, (line) => console.log(line))
+    const verdict = await verifyFolder(
+      folder,
+      {
+        dtype: args.flag('f64') ? 'f64' : 'f32',
+        device: 'cpu',
+        ...deviceOf(args),
+        ...(algorithm && { algorithm }),
+      },
+      (line) => console.log(line),
+    )
     return verdict.failures === 0 ? 0 : 1
   },
 }

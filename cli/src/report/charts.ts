@@ -4,17 +4,34 @@ import { parseHTML } from 'linkedom'
 import type { Mark } from '../marks.js'
 import type { LayerPicture, ReportData } from './data.js'
 
-export const colours = { ink: '#1d2733', muted: '#6b7785', model: '#1f6f8b', band: '#9cc9d6', linear: '#b7791f', persistence: '#8a8f98', mark: '#d1495b', layers: ['#1f6f8b', '#6a994e', '#b7791f', '#8e5572', '#3d5a80', '#bc4749'] }
+export const colours = {
+  ink: '#1d2733',
+  muted: '#6b7785',
+  model: '#1f6f8b',
+  band: '#9cc9d6',
+  linear: '#b7791f',
+  persistence: '#8a8f98',
+  mark: '#d1495b',
+  layers: ['#1f6f8b', '#6a994e', '#b7791f', '#8e5572', '#3d5a80', '#bc4749'],
+}
 
 const { document } = parseHTML('<!doctype html><html><body></body></html>')
-const style = { fontFamily: 'inherit', fontSize: '12px', background: 'transparent', color: colours.ink, overflow: 'visible' }
+const style = {
+  fontFamily: 'inherit',
+  fontSize: '12px',
+  background: 'transparent',
+  color: colours.ink,
+  overflow: 'visible',
+}
 
 function draw(label: string, options: Plot.PlotOptions): string {
   const node = Plot.plot({ document: document as unknown as Plot.PlotOptions['document'], style, ...options })
   node.setAttribute('role', 'img')
   node.setAttribute('aria-label', label)
   // four digits are finer than a pixel: the file is a third of the size
-  return node.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) => String(Math.round(Number(digits) * 100) / 100))
+  return node.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) =>
+    String(Math.round(Number(digits) * 100) / 100),
+  )
 }
 
 /** Loss a step, thin, with its running mean. */
@@ -25,11 +42,19 @@ export function lossChart({ training }: ReportData, width = 520, height = 260): 
   const high = Math.max(...smooth.map((point) => point.loss))
   const low = Math.min(...training.curve.map((point) => point.loss))
   return draw('Loss while training', {
-    width, height, marginLeft: 48,
+    width,
+    height,
+    marginLeft: 48,
     x: { label: 'update' },
     y: { label: 'negative log likelihood', grid: true, domain: [low, high], clamp: true },
     marks: [
-      Plot.lineY(training.curve, { x: 'step', y: 'loss', stroke: colours.band, strokeWidth: 0.8, clip: true }),
+      Plot.lineY(training.curve, {
+        x: 'step',
+        y: 'loss',
+        stroke: colours.band,
+        strokeWidth: 0.8,
+        clip: true,
+      }),
       Plot.lineY(smooth, { x: 'step', y: 'loss', stroke: colours.model, strokeWidth: 2 }),
     ],
   })
@@ -44,19 +69,41 @@ export function scoreChart({ scores, rate }: ReportData, width = 520, height = 2
   ])
   const stroke = (row: { of: string }) => colours[row.of as 'model' | 'linear' | 'persistence']
   return draw('Error against the horizon', {
-    width, height, marginLeft: 48, marginRight: 84,
+    width,
+    height,
+    marginLeft: 48,
+    marginRight: 84,
     x: { label: 'milliseconds ahead' },
     y: { label: 'RMSE (training deviations)', grid: true, zero: true },
     marks: [
       Plot.lineY(rows, { x: 'ahead', y: 'rmse', z: 'of', stroke, strokeWidth: 2 }),
       Plot.dot(rows, { x: 'ahead', y: 'rmse', fill: stroke, r: 2.5 }),
-      Plot.text(rows, Plot.selectLast({ x: 'ahead', y: 'rmse', z: 'of', text: 'of', fill: stroke, textAnchor: 'start', dx: 8, fontWeight: 600 })),
+      Plot.text(
+        rows,
+        Plot.selectLast({
+          x: 'ahead',
+          y: 'rmse',
+          z: 'of',
+          text: 'of',
+          fill: stroke,
+          textAnchor: 'start',
+          dx: 8,
+          fontWeight: 600,
+        }),
+      ),
     ],
   })
 }
 
 /** Some seconds of signal, the band forecast `band.horizon` samples before (mean ± 2σ), and the marks. */
-export function signalChart(data: ReportData, from: number, to: number, domain: [number, number], width = 1080, height = 150): string {
+export function signalChart(
+  data: ReportData,
+  from: number,
+  to: number,
+  domain: [number, number],
+  width = 1080,
+  height = 150,
+): string {
   const { signal, band, rate } = data
   const rows: { t: number; v: number; low: number; high: number }[] = []
   for (let t = from; t < to; t += 2) {
@@ -64,14 +111,31 @@ export function signalChart(data: ReportData, from: number, to: number, domain: 
     rows.push({ t: t / rate, v: signal[t], low: mean - 2 * band.sigma[t], high: mean + 2 * band.sigma[t] })
   }
   return draw(`Signal, seconds ${from / rate} to ${to / rate}`, {
-    width, height, marginLeft: 40, marginBottom: 24, marginTop: 8,
+    width,
+    height,
+    marginLeft: 40,
+    marginBottom: 24,
+    marginTop: 8,
     x: { label: null, domain: [from / rate, to / rate], tickFormat: (t: number) => `${t} s` },
     y: { label: data.unit, domain, ticks: 4 },
     marks: [
-      Plot.rect(spans(data.marks, from, to, rate), { x1: 'x1', x2: 'x2', y1: domain[0], y2: domain[1], fill: colours.mark, fillOpacity: 0.16 }),
+      Plot.rect(spans(data.marks, from, to, rate), {
+        x1: 'x1',
+        x2: 'x2',
+        y1: domain[0],
+        y2: domain[1],
+        fill: colours.mark,
+        fillOpacity: 0.16,
+      }),
       Plot.areaY(rows, { x: 't', y1: 'low', y2: 'high', fill: colours.band, fillOpacity: 0.75, clip: true }),
       Plot.lineY(rows, { x: 't', y: 'v', stroke: colours.ink, strokeWidth: 1, clip: true }),
-      Plot.ruleX(spans(data.marks, from, to, rate), { x: 'peak', y1: domain[0], y2: domain[0] + 0.08 * (domain[1] - domain[0]), stroke: colours.mark, strokeWidth: 3 }),
+      Plot.ruleX(spans(data.marks, from, to, rate), {
+        x: 'peak',
+        y1: domain[0],
+        y2: domain[0] + 0.08 * (domain[1] - domain[0]),
+        stroke: colours.mark,
+        strokeWidth: 3,
+      }),
     ],
   })
 }
@@ -79,7 +143,11 @@ export function signalChart(data: ReportData, from: number, to: number, domain: 
 function spans(marks: readonly Mark[], from: number, to: number, rate: number) {
   return marks
     .filter((mark) => mark.to > from && mark.from < to)
-    .map((mark) => ({ x1: Math.max(mark.from, from) / rate, x2: Math.min(mark.to, to) / rate, peak: Math.min(Math.max(mark.peak, from), to) / rate }))
+    .map((mark) => ({
+      x1: Math.max(mark.from, from) / rate,
+      x2: Math.min(mark.to, to) / rate,
+      peak: Math.min(Math.max(mark.peak, from), to) / rate,
+    }))
 }
 
 /** The whole series as an envelope, its surprise below it, and the marks on both. */
@@ -101,21 +169,52 @@ export function overviewChart(data: ReportData, width = 1080): string {
   const seconds = signal.length / rate
   const held = [{ x: data.holdout / rate }]
   const top = draw('The whole series', {
-    width, height: 150, marginLeft: 40, marginRight: 20, marginBottom: 8, marginTop: 20,
+    width,
+    height: 150,
+    marginLeft: 40,
+    marginRight: 20,
+    marginBottom: 8,
+    marginTop: 20,
     x: { domain: [0, seconds], axis: null },
     y: { label: data.unit, ticks: 4 },
     marks: [
       Plot.areaY(rows, { x: 't', y1: 'low', y2: 'high', fill: colours.ink, fillOpacity: 0.75 }),
       Plot.ruleX(held, { x: 'x', stroke: colours.mark, strokeDasharray: '4 3' }),
-      Plot.text(held, { x: 'x', frameAnchor: 'top', text: () => 'held out →', textAnchor: 'start', dx: 6, dy: -12, fill: colours.mark }),
+      Plot.text(held, {
+        x: 'x',
+        frameAnchor: 'top',
+        text: () => 'held out →',
+        textAnchor: 'start',
+        dx: 6,
+        dy: -12,
+        fill: colours.mark,
+      }),
     ],
   })
   const bottom = draw('Surprise', {
-    width, height: 140, marginLeft: 40, marginRight: 20, marginTop: 16,
+    width,
+    height: 140,
+    marginLeft: 40,
+    marginRight: 20,
+    marginTop: 16,
     x: { label: null, domain: [0, seconds], tickFormat: (t: number) => `${t} s` },
-    y: { label: 'surprise', type: 'log', domain: [0.5, Math.max(...rows.map((row) => row.surprise), 10)], clamp: true, ticks: 3, tickFormat: '~s', grid: true },
+    y: {
+      label: 'surprise',
+      type: 'log',
+      domain: [0.5, Math.max(...rows.map((row) => row.surprise), 10)],
+      clamp: true,
+      ticks: 3,
+      tickFormat: '~s',
+      grid: true,
+    },
     marks: [
-      Plot.ruleX(rows, { x: 't', y1: 0.5, y2: 'surprise', stroke: (row: { surprise: number }) => (row.surprise > data.threshold ? colours.mark : colours.band), strokeWidth: 1.1 }),
+      Plot.ruleX(rows, {
+        x: 't',
+        y1: 0.5,
+        y2: 'surprise',
+        stroke: (row: { surprise: number }) => (row.surprise > data.threshold ? colours.mark : colours.band),
+        strokeWidth: 1.1,
+      }),
       Plot.ruleY([data.threshold], { stroke: colours.ink, strokeDasharray: '3 3' }),
       Plot.ruleX(held, { x: 'x', stroke: colours.mark, strokeDasharray: '4 3' }),
     ],
@@ -124,14 +223,31 @@ export function overviewChart(data: ReportData, width = 1080): string {
 }
 
 /** One forecast: what came before, what the model expected with its band, and what came. */
-export function fanChart(data: ReportData, fan: ReportData['fans'][number], width = 340, height = 220): string {
+export function fanChart(
+  data: ReportData,
+  fan: ReportData['fans'][number],
+  width = 340,
+  height = 220,
+): string {
   const { signal, rate } = data
-  const rows: { ms: number; mean: number; low: number; high: number }[] = [{ ms: 0, mean: signal[fan.origin], low: signal[fan.origin], high: signal[fan.origin] }]
-  for (let k = 0; k < fan.mean.length; k++) rows.push({ ms: (1000 * (k + 1)) / rate, mean: fan.mean[k], low: fan.mean[k] - 2 * fan.sigma[k], high: fan.mean[k] + 2 * fan.sigma[k] })
+  const rows: { ms: number; mean: number; low: number; high: number }[] = [
+    { ms: 0, mean: signal[fan.origin], low: signal[fan.origin], high: signal[fan.origin] },
+  ]
+  for (let k = 0; k < fan.mean.length; k++)
+    rows.push({
+      ms: (1000 * (k + 1)) / rate,
+      mean: fan.mean[k],
+      low: fan.mean[k] - 2 * fan.sigma[k],
+      high: fan.mean[k] + 2 * fan.sigma[k],
+    })
   const actual: { ms: number; v: number }[] = []
-  for (let t = fan.origin - 108; t <= fan.origin + fan.mean.length; t++) if (t >= 0 && t < signal.length) actual.push({ ms: (1000 * (t - fan.origin)) / rate, v: signal[t] })
+  for (let t = fan.origin - 108; t <= fan.origin + fan.mean.length; t++)
+    if (t >= 0 && t < signal.length) actual.push({ ms: (1000 * (t - fan.origin)) / rate, v: signal[t] })
   return draw(`Forecast at second ${(fan.origin / rate).toFixed(2)}`, {
-    width, height, marginLeft: 36, marginTop: 28,
+    width,
+    height,
+    marginLeft: 36,
+    marginTop: 28,
     title: undefined,
     x: { label: 'milliseconds', ticks: 5 },
     y: { label: data.unit, ticks: 5, grid: true },
@@ -140,28 +256,56 @@ export function fanChart(data: ReportData, fan: ReportData['fans'][number], widt
       Plot.ruleX([0], { stroke: colours.muted, strokeDasharray: '3 3' }),
       Plot.lineY(actual, { x: 'ms', y: 'v', stroke: colours.ink, strokeWidth: 1.2 }),
       Plot.lineY(rows, { x: 'ms', y: 'mean', stroke: colours.model, strokeWidth: 2.2 }),
-      Plot.text([0], { frameAnchor: 'top-right', dy: -22, text: () => `at second ${(fan.origin / rate).toFixed(2)}`, fill: colours.muted }),
+      Plot.text([0], {
+        frameAnchor: 'top-right',
+        dy: -22,
+        text: () => `at second ${(fan.origin / rate).toFixed(2)}`,
+        fill: colours.muted,
+      }),
     ],
   })
 }
 
 /** Every head's kernel, scaled to its largest value, heads ordered from the shortest timescale (top) to the longest. */
 export function kernelChart(layer: LayerPicture, rate: number, width = 340, height = 420): string {
-  const order = Array.from({ length: layer.heads }, (_, h) => h).sort((a, b) => layer.dtAfter[b] - layer.dtAfter[a])
+  const order = Array.from({ length: layer.heads }, (_, h) => h).toSorted(
+    (a, b) => layer.dtAfter[b] - layer.dtAfter[a],
+  )
   const rows: { ms: number; v: number; head: number }[] = []
   const lags = logLags(layer.length)
   for (const [place, h] of order.entries()) {
     let peak = 1e-30
     for (const l of lags) peak = Math.max(peak, Math.abs(layer.kernel[h * layer.length + l]))
-    for (const l of lags) rows.push({ ms: (1000 * (l + 1)) / rate, v: -place + (1.4 * layer.kernel[h * layer.length + l]) / peak, head: h })
+    for (const l of lags)
+      rows.push({
+        ms: (1000 * (l + 1)) / rate,
+        v: -place + (1.4 * layer.kernel[h * layer.length + l]) / peak,
+        head: h,
+      })
   }
   return draw(`Kernels of ${layer.name}`, {
-    width, height, marginLeft: 12, marginRight: 12, marginTop: 28,
+    width,
+    height,
+    marginLeft: 12,
+    marginRight: 12,
+    marginTop: 28,
     x: { type: 'log', label: 'lag, milliseconds', ticks: 4, tickFormat: '~s', grid: true },
     y: { axis: null, domain: [-layer.heads, 1.6] },
     marks: [
-      Plot.lineY(rows, { x: 'ms', y: 'v', z: 'head', stroke: colours.model, strokeWidth: 0.9, strokeOpacity: 0.9 }),
-      Plot.text([layer.name], { frameAnchor: 'top-left', dy: -22, text: (name: string) => name, fill: colours.muted }),
+      Plot.lineY(rows, {
+        x: 'ms',
+        y: 'v',
+        z: 'head',
+        stroke: colours.model,
+        strokeWidth: 0.9,
+        strokeOpacity: 0.9,
+      }),
+      Plot.text([layer.name], {
+        frameAnchor: 'top-left',
+        dy: -22,
+        text: (name: string) => name,
+        fill: colours.muted,
+      }),
     ],
   })
 }
@@ -170,15 +314,29 @@ export function kernelChart(layer: LayerPicture, rate: number, width = 340, heig
 function logLags(length: number): number[] {
   const lags = new Set<number>()
   for (let i = 0; i <= 160; i++) lags.add(Math.min(length - 1, Math.round(length ** (i / 160)) - 1))
-  return [...lags].sort((a, b) => a - b)
+  return [...lags].toSorted((a, b) => a - b)
 }
 
 /** 1/Δ a head in seconds, before (ring) and after training (dot). */
 export function timescaleChart({ layers, rate }: ReportData, width = 520, height = 260): string {
-  const rows = layers.flatMap((layer) => Array.from(layer.dtAfter, (dt, h) => ({ layer: layer.name, before: 1000 / (layer.dtBefore[h] * rate), after: 1000 / (dt * rate) })))
+  const rows = layers.flatMap((layer) =>
+    Array.from(layer.dtAfter, (dt, h) => ({
+      layer: layer.name,
+      before: 1000 / (layer.dtBefore[h] * rate),
+      after: 1000 / (dt * rate),
+    })),
+  )
   return draw('Timescales', {
-    width, height, marginLeft: 64,
-    x: { type: 'log', label: 'timescale of a head 1/Δ, milliseconds', tickFormat: '~s', grid: true, ticks: 5 },
+    width,
+    height,
+    marginLeft: 64,
+    x: {
+      type: 'log',
+      label: 'timescale of a head 1/Δ, milliseconds',
+      tickFormat: '~s',
+      grid: true,
+      ticks: 5,
+    },
     y: { label: null, domain: layers.map((layer) => layer.name) },
     marks: [
       Plot.dot(rows, { x: 'before', y: 'layer', stroke: colours.muted, r: 3, strokeOpacity: 0.6, dy: -9 }),
@@ -189,11 +347,31 @@ export function timescaleChart({ layers, rate }: ReportData, width = 520, height
 
 /** Decay time against frequency of every mode: what each layer listens to. */
 export function modeChart({ layers }: ReportData, width = 520, height = 260): string {
-  const rows = layers.flatMap((layer, i) => layer.modes.filter((mode) => mode.frequency > 0 && mode.frequency < 180).map((mode) => ({ ...mode, decay: mode.decay * 1000, colour: colours.layers[i % colours.layers.length] })))
+  const rows = layers.flatMap((layer, i) =>
+    layer.modes
+      .filter((mode) => mode.frequency > 0 && mode.frequency < 180)
+      .map((mode) => ({
+        ...mode,
+        decay: mode.decay * 1000,
+        colour: colours.layers[i % colours.layers.length],
+      })),
+  )
   return draw('Modes', {
-    width, height, marginLeft: 52,
-    x: { type: 'log', label: 'frequency, hertz', tickFormat: '~g', ticks: 5, grid: true, domain: [0.1, 180], clamp: true },
+    width,
+    height,
+    marginLeft: 52,
+    x: {
+      type: 'log',
+      label: 'frequency, hertz',
+      tickFormat: '~g',
+      ticks: 5,
+      grid: true,
+      domain: [0.1, 180],
+      clamp: true,
+    },
     y: { type: 'log', label: 'decay time, milliseconds', tickFormat: '~s', ticks: 4, grid: true },
-    marks: [Plot.dot(rows, { x: 'frequency', y: 'decay', fill: 'colour', r: 1.3, fillOpacity: 0.5, clip: true })],
+    marks: [
+      Plot.dot(rows, { x: 'frequency', y: 'decay', fill: 'colour', r: 1.3, fillOpacity: 0.5, clip: true }),
+    ],
   })
 }

@@ -8,7 +8,14 @@ export interface ReportData {
   /** samples a second */
   readonly rate: number
   readonly device: string
-  readonly model: { readonly mode: string; readonly layers: number; readonly features: number; readonly state: number; readonly horizon: number; readonly parameters: number }
+  readonly model: {
+    readonly mode: string
+    readonly layers: number
+    readonly features: number
+    readonly state: number
+    readonly horizon: number
+    readonly parameters: number
+  }
   readonly training: {
     readonly updates: number
     readonly seconds: number
@@ -17,18 +24,36 @@ export interface ReportData {
     readonly curve: readonly { readonly step: number; readonly loss: number }[]
   }
   /** RMSE in units of the training deviation */
-  readonly scores: readonly { readonly horizon: number; readonly persistence: number; readonly linear: number; readonly model: number }[]
+  readonly scores: readonly {
+    readonly horizon: number
+    readonly persistence: number
+    readonly linear: number
+    readonly model: number
+  }[]
   readonly coverage: number
   /** the series from its first sample, and what was forecast `horizon` samples before each sample */
   readonly signal: ArrayLike<number>
-  readonly band: { readonly horizon: number; readonly mean: ArrayLike<number>; readonly sigma: ArrayLike<number> }
+  readonly band: {
+    readonly horizon: number
+    readonly mean: ArrayLike<number>
+    readonly sigma: ArrayLike<number>
+  }
   readonly holdout: number
-  readonly fans: readonly { readonly origin: number; readonly mean: ArrayLike<number>; readonly sigma: ArrayLike<number> }[]
+  readonly fans: readonly {
+    readonly origin: number
+    readonly mean: ArrayLike<number>
+    readonly sigma: ArrayLike<number>
+  }[]
   readonly surprise: ArrayLike<number>
   readonly threshold: number
   readonly marks: readonly Mark[]
   readonly layers: readonly LayerPicture[]
-  readonly stream: { readonly samples: number; readonly seconds: number; readonly error: number; readonly tolerance: number }
+  readonly stream: {
+    readonly samples: number
+    readonly seconds: number
+    readonly error: number
+    readonly tolerance: number
+  }
 }
 
 /** One layer: the kernel of each head (heads × length) and the timescales of its modes. */

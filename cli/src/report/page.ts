@@ -1,8 +1,19 @@
 import type { ReportData } from './data.js'
-import { colours, fanChart, kernelChart, lossChart, modeChart, overviewChart, scoreChart, signalChart, timescaleChart } from './charts.js'
+import {
+  colours,
+  fanChart,
+  kernelChart,
+  lossChart,
+  modeChart,
+  overviewChart,
+  scoreChart,
+  signalChart,
+  timescaleChart,
+} from './charts.js'
 import { quantile } from '../series.js'
 
-const escape = (text: string) => text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
+const escape = (text: string) =>
+  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
 const figure = (svg: string, caption: string) => `<figure>${svg}<figcaption>${caption}</figcaption></figure>`
 const swatch = (colour: string) => `<i style="background:${colour}"></i>`
 
@@ -13,7 +24,8 @@ export function reportPage(data: ReportData): string {
   const domain = range(data)
   const rows: string[] = []
   const step = 10 * rate
-  for (let from = data.holdout; from < signal.length; from += step) rows.push(signalChart(data, from, Math.min(from + step, signal.length), domain))
+  for (let from = data.holdout; from < signal.length; from += step)
+    rows.push(signalChart(data, from, Math.min(from + step, signal.length), domain))
   const heldMarks = data.marks.filter((mark) => mark.from >= data.holdout).length
   const bandMs = Math.round((1000 * data.band.horizon) / rate)
   const equal = Number.isFinite(stream.error) && stream.error <= stream.tolerance
@@ -83,7 +95,8 @@ function card(label: string, score: ReportData['scores'][number] | undefined): s
 }
 
 function scoreTable({ scores, rate }: ReportData): string {
-  const cell = (value: number, best: number) => `<td${value === best ? ' class="best"' : ''}>${value.toFixed(3)}</td>`
+  const cell = (value: number, best: number) =>
+    `<td${value === best ? ' class="best"' : ''}>${value.toFixed(3)}</td>`
   const body = scores
     .map((s) => {
       const best = Math.min(s.persistence, s.linear, s.model)

@@ -25,7 +25,11 @@ function layerOptions(config: GoldenFile['config'], run: RunOptions): S4LayerOpt
   }
 }
 
-export async function runBlock(golden: GoldenFile, checkpoint: string | undefined, run: RunOptions): Promise<Computed> {
+export async function runBlock(
+  golden: GoldenFile,
+  checkpoint: string | undefined,
+  run: RunOptions,
+): Promise<Computed> {
   const { config } = golden
   const options = layerOptions(config, run)
   const out: Computed = new Map()
@@ -33,7 +37,11 @@ export async function runBlock(golden: GoldenFile, checkpoint: string | undefine
   const u = swapLast(tensor(golden, 'u'))
   const g = swapLast(tensor(golden, 'g'))
 
-  using block = S4Block.fromStateDict(checkpoint as string, { ...config, ...(options.truncate === undefined ? {} : { truncate: options.truncate }) }, options.truncate === undefined ? run : { ...run, algorithm: 'fft' })
+  using block = S4Block.fromStateDict(
+    checkpoint as string,
+    { ...config, ...(options.truncate === undefined ? {} : { truncate: options.truncate }) },
+    options.truncate === undefined ? run : { ...run, algorithm: 'fft' },
+  )
   put('y', block.forward(u, { training: true }).y)
   put('grad.u', block.backward(g).du)
   for (const { name, grad } of block.parameters()) out.set(`grad.${name}`, grad.data)
@@ -41,10 +49,13 @@ export async function runBlock(golden: GoldenFile, checkpoint: string | undefine
   out.set('C', tensor({ tensors: parameters, config }, 'layer.kernel.C').data)
 
   using layer = new S4Layer(options)
-  for (const { name } of layer.parameters()) layer.setParameter(name, tensor({ tensors: parameters, config }, `layer.${name}`))
+  for (const { name } of layer.parameters())
+    layer.setParameter(name, tensor({ tensors: parameters, config }, `layer.${name}`))
   const { L } = config as { L: number }
   out.set('kernel', layer.kernel(options.truncate ?? L).data)
-  for (const rate of [0.5, 2]) if (golden.tensors.has(`kernel.rate${rate}`)) out.set(`kernel.rate${rate}`, layer.kernel(L, { rate }).data)
+  for (const rate of [0.5, 2])
+    if (golden.tensors.has(`kernel.rate${rate}`))
+      out.set(`kernel.rate${rate}`, layer.kernel(L, { rate }).data)
   const zero = layer.forward(u)
   put('ssm_out', zero.y)
   if (zero.state !== undefined) out.set('state.final', zero.state.data)
@@ -55,7 +66,9 @@ export async function runBlock(golden: GoldenFile, checkpoint: string | undefine
     put('ssm_out.from_initial', carried.y)
     if (carried.state !== undefined) out.set('state.final_from_initial', carried.state.data)
     if (golden.tensors.has('from_initial.g')) {
-      const { du, dstate } = layer.backward(swapLast(tensor(golden, 'from_initial.g')), { dstate: tensor(golden, 'from_initial.gs') })
+      const { du, dstate } = layer.backward(swapLast(tensor(golden, 'from_initial.g')), {
+        dstate: tensor(golden, 'from_initial.gs'),
+      })
       put('from_initial.grad.u', du)
       if (dstate !== undefined) out.set('from_initial.grad.state.initial', dstate.data)
       for (const { name, grad } of layer.parameters()) out.set(`from_initial.grad.layer.${name}`, grad.data)

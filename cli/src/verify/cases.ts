@@ -32,21 +32,30 @@ export type Computed = Map<string, ArrayLike<number>>
 
 /** Every `.safetensors` file of the folder belongs to exactly one case. */
 export function findCases(folder: string): GoldenCase[] {
-  const files = readdirSync(folder).filter((file) => file.endsWith('.safetensors')).sort()
+  const files = readdirSync(folder)
+    .filter((file) => file.endsWith('.safetensors'))
+    .toSorted()
   const goldens = files.filter((file) => file.endsWith('.golden.safetensors'))
   const cases = goldens.map((file): GoldenCase => {
     const name = file.slice(0, -'.golden.safetensors'.length)
     const checkpoint = `${name}.ckpt.safetensors`
-    return { name, golden: join(folder, file), ...(files.includes(checkpoint) ? { checkpoint: join(folder, checkpoint) } : {}) }
+    return {
+      name,
+      golden: join(folder, file),
+      ...(files.includes(checkpoint) ? { checkpoint: join(folder, checkpoint) } : {}),
+    }
   })
   const known = new Set(cases.flatMap((c) => [c.golden, c.checkpoint]))
-  for (const file of files) if (!known.has(join(folder, file))) cases.push({ name: file.replace(/(\.ckpt)?\.safetensors$/, ''), golden: join(folder, file) })
+  for (const file of files)
+    if (!known.has(join(folder, file)))
+      cases.push({ name: file.replace(/(\.ckpt)?\.safetensors$/, ''), golden: join(folder, file) })
   return cases
 }
 
 export function readGolden(path: string): GoldenFile {
   const { tensors, metadata } = readSafetensors(path)
-  const config = metadata?.config === undefined ? {} : (JSON.parse(metadata.config) as Record<string, unknown>)
+  const config =
+    metadata?.config === undefined ? {} : (JSON.parse(metadata.config) as Record<string, unknown>)
   return { tensors: new Map(Object.entries(tensors) as [string, Tensor][]), config }
 }
 
@@ -62,7 +71,8 @@ export function swapLast({ data, shape }: Tensor): { data: Float64Array; shape: 
   const out = new Float64Array(batch * rows * columns)
   for (let b = 0; b < batch; b++) {
     for (let i = 0; i < rows; i++) {
-      for (let j = 0; j < columns; j++) out[(b * columns + j) * rows + i] = Number(data[(b * rows + i) * columns + j])
+      for (let j = 0; j < columns; j++)
+        out[(b * columns + j) * rows + i] = Number(data[(b * rows + i) * columns + j])
     }
   }
   return { data: out, shape: [batch, columns, rows] }

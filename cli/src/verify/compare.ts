@@ -18,11 +18,16 @@ export function relativeError(computed: ArrayLike<number> | undefined, truth: Ar
  * The tolerances of the project. Outputs, kernels and states: 1e-5 in f32, 1e-10 in f64, there 1e-9 for the two inits whose C is
  * ill-conditioned in C̃. Gradients 1e-4 and 1e-8. Twenty training steps 1e-4 and 1e-8. The initial matrices are always made in f64.
  */
-export function tolerance(quantity: string, config: Readonly<Record<string, unknown>>, { dtype, precision = 'highest' }: RunOptions): number {
+export function tolerance(
+  quantity: string,
+  config: Readonly<Record<string, unknown>>,
+  { dtype, precision = 'highest' }: RunOptions,
+): number {
   const f64 = dtype === 'f64'
   const recovered = config.init === 'fourier' || config.init === 'hippo'
   if (/^(legs|legt|fourier)\.\d+\./.test(quantity)) return 1e-10
-  if (/(^|\.)grad0?\./.test(quantity) || quantity === 'losses' || quantity.startsWith('final.')) return f64 ? 1e-8 : loosened(1e-4, precision)
+  if (/(^|\.)grad0?\./.test(quantity) || quantity === 'losses' || quantity.startsWith('final.'))
+    return f64 ? 1e-8 : loosened(1e-4, precision)
   return f64 ? (recovered ? 1e-9 : 1e-10) : loosened(1e-5, precision)
 }
 

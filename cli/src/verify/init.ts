@@ -9,7 +9,8 @@ export async function runInit(golden: GoldenFile): Promise<Computed> {
     if (!/^(legs|legt|fourier)\.\d+\.A$/.test(name)) continue
     const dense = hippo(kind as HippoKind, Number(size))
     const form = nplr(kind as HippoKind, Number(size))
-    const put = (part: string, { data }: { data: ArrayLike<number> }) => out.set(`${kind}.${size}.${part}`, data)
+    const put = (part: string, { data }: { data: ArrayLike<number> }) =>
+      out.set(`${kind}.${size}.${part}`, data)
     put('A', dense.a)
     put('B', dense.b)
     put('P', dense.p)

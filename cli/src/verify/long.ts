@@ -2,7 +2,11 @@
 import { S4Layer } from 's4-node'
 import { tensor, type Computed, type GoldenFile, type RunOptions } from './cases.js'
 
-export async function runLong(golden: GoldenFile, _checkpoint: string | undefined, run: RunOptions): Promise<Computed> {
+export async function runLong(
+  golden: GoldenFile,
+  _checkpoint: string | undefined,
+  run: RunOptions,
+): Promise<Computed> {
   const { H, L, d_state: state } = golden.config as { H: number; L: number; d_state: number }
   using layer = new S4Layer({ features: H, state, mode: 's4', dtTransform: 'exp', ...run })
   for (const { name } of layer.parameters()) {

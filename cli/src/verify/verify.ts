@@ -1,5 +1,12 @@
 /** `s4 verify`: golden cases through the public API, one line a tensor. */
-import { findCases, readGolden, type Computed, type GoldenCase, type GoldenFile, type RunOptions } from './cases.js'
+import {
+  findCases,
+  readGolden,
+  type Computed,
+  type GoldenCase,
+  type GoldenFile,
+  type RunOptions,
+} from './cases.js'
 import { relativeError, tolerance } from './compare.js'
 import { runBlock } from './block.js'
 import { runInit } from './init.js'
@@ -15,7 +22,8 @@ interface Runner {
 
 const block: Runner = {
   inputs: /^(u|g|state\.initial|from_initial\.(g|gs))$/,
-  parameters: /^(layer\.D|layer\.kernel\.(inv_dt|A_real|A_imag|B|C|P|l_kernel)|output_linear\.0\.(weight|bias))$/,
+  parameters:
+    /^(layer\.D|layer\.kernel\.(inv_dt|A_real|A_imag|B|C|P|l_kernel)|output_linear\.0\.(weight|bias))$/,
   run: runBlock,
 }
 const init: Runner = { inputs: /^$/, run: runInit }
@@ -37,7 +45,11 @@ export interface Verdict {
 }
 
 /** Runs the folder and prints; `failures` counts tensors past tolerance, unknown tensors, and files that could not be run. */
-export async function verify(folder: string, options: RunOptions, print: (line: string) => void): Promise<Verdict> {
+export async function verify(
+  folder: string,
+  options: RunOptions,
+  print: (line: string) => void,
+): Promise<Verdict> {
   let tensors = 0
   let failures = 0
   let worst: Verdict['worst']
@@ -56,7 +68,8 @@ export async function verify(folder: string, options: RunOptions, print: (line: 
     try {
       const golden = readGolden(one.golden)
       if (one.checkpoint !== undefined) {
-        for (const name of readGolden(one.checkpoint).tensors.keys()) if (!runner.parameters?.test(name)) fail(`${one.name} ${name} unknown tensor in the checkpoint`)
+        for (const name of readGolden(one.checkpoint).tensors.keys())
+          if (!runner.parameters?.test(name)) fail(`${one.name} ${name} unknown tensor in the checkpoint`)
       }
       const computed = await runner.run(golden, one.checkpoint, options)
       let compared = 0
