@@ -23,6 +23,11 @@ export interface Sample {
 export type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>;
 /** Batches of a dataset; with `batchSize`, examples are collected; with a seed, an array is shuffled. */
 export declare function batches(op: string, dataset: Dataset, batchSize?: number, seed?: number): AsyncGenerator<Batch>;
+/**
+ * The same batches, each made while the one before it is in use: the next is asked for once the consumer has started its native
+ * call, so a slow source and the computation overlap. One batch more than was used may have been read when the consumer stops.
+ */
+export declare function ahead<T>(source: AsyncGenerator<T>): AsyncGenerator<T>;
 /** Examples of any lengths as one padded batch with `lengths`. */
 export declare function collate(op: string, samples: readonly Sample[]): Batch;
 /** Windows over a long series, (len, features), for next-values prediction. */

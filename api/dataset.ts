@@ -60,6 +60,25 @@ export async function* batches(
   if (waiting.length > 0) yield collate(op, waiting)
 }
 
+/**
+ * The same batches, each made while the one before it is in use: the next is asked for once the consumer has started its native
+ * call, so a slow source and the computation overlap. One batch more than was used may have been read when the consumer stops.
+ */
+export async function* ahead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
+  let next = source.next()
+  try {
+    for (;;) {
+      const { done, value } = await next
+      if (done) return
+      next = new Promise<void>((resolve) => setImmediate(resolve)).then(() => source.next())
+      next.catch(() => undefined)
+      yield value
+    }
+  } finally {
+    void source.return(undefined).catch(() => undefined)
+  }
+}
+
 function shuffled(op: string, dataset: Dataset, seed: number): (Batch | Sample)[] {
   if (!Array.isArray(dataset)) throw fail('ERR_S4_DATA', op, 'an array, to shuffle it', 'another iterable')
   const out = [...(dataset as (Batch | Sample)[])]

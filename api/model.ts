@@ -26,7 +26,7 @@ import {
   type Tensor,
   type TensorLike,
 } from './tensor.js'
-import { batches, type Batch, type Dataset } from './dataset.js'
+import { ahead, batches, type Batch, type Dataset } from './dataset.js'
 import {
   TRAIN,
   trainConfig,
@@ -216,7 +216,7 @@ export class SequenceModel extends Handle<NativeModel> {
     const op = this.alive('kernel')
     const rate = options.rate === undefined ? 1 : positive(op, 'rate', options.rate)
     size(op, 'block', block, 0, 1 << 20)
-    size(op, 'len', len)
+    size(op, 'len', len, 1, 2 ** 30)
     const data = this.sync('kernel', (handle) => handle.kernel(block, len, rate))
     const features = this.#description.config.features
     return tensor(data, [data.length / (features * len), features, len])
@@ -297,12 +297,8 @@ export class SequenceModel extends Handle<NativeModel> {
         let [loss, correct, rows, samples] = [0, 0, 0, 0]
         let last: StepStats | undefined
         if (options.carryState) await this.ready('train', (handle) => handle.resetState())
-        for await (const batch of batches(
-          op,
-          dataset,
-          options.batchSize,
-          options.shuffle ? (options.seed ?? 0) + epoch : undefined,
-        )) {
+        const order = options.shuffle ? (options.seed ?? 0) + epoch : undefined
+        for await (const batch of ahead(batches(op, dataset, options.batchSize, order))) {
           throwIfAborted(op, signal)
           const input = this.#batch(op, batch)
           const began = performance.now()
@@ -413,7 +409,7 @@ export class SequenceModel extends Handle<NativeModel> {
     signal?: AbortSignal,
   ): Promise<Metrics> {
     const total: Sums = { loss: 0, correct: 0, rows: 0 }
-    for await (const batch of batches(op, dataset, batchSize)) {
+    for await (const batch of ahead(batches(op, dataset, batchSize))) {
       if (signal?.aborted) throw aborted(op, signal)
       const input = this.#batch(op, batch)
       const sums = await this.read('evaluate', (handle, cancel) => handle.evaluate(input, cancel), signal)

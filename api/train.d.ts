@@ -80,7 +80,7 @@ export interface TrainOptions extends AdamWOptions {
     shuffle?: boolean;
     /** A file that is written, whole, after every epoch. */
     checkpoint?: string;
-    /** Go on with the optimiser's state of the last run or of the checkpoint. Default false. */
+    /** Go on with the optimiser's state, and where none is given its options, of the last run or of the checkpoint. Default false. */
     resume?: boolean;
     /** Ends training within one update. */
     signal?: AbortSignal;

@@ -361,6 +361,27 @@ impl<B: Backend> Trainer<B> {
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }
+    /// Goes on with other options, moments and update counter kept. A schedule that is another one starts without
+    /// observations. `ERR_S4_UNSUPPORTED` when `ema` changes.
+    pub fn reconfigure(&mut self, model: &Model<B>, config: TrainConfig) -> Result<()> {
+        config.adam.check("train")?;
+        if config.ema != self.config.ema {
+            return Err(Error::unsupported(
+                "train",
+                "the same ema when training resumes",
+                format!("{:?}", config.ema),
+            ));
+        }
+        if config.carry_state {
+            model.need_state("train with carryState")?;
+        }
+        if config.schedule != self.config.schedule {
+            self.schedule = Schedule::new(config.schedule)?;
+        }
+        self.adam.config = config.adam;
+        self.config = config;
+        Ok(())
+    }
     /// Updates so far.
     pub fn steps(&self) -> u64 {
         self.adam.step

@@ -383,8 +383,14 @@ where
         s4_nn::save_bytes(&self.inner, self.trainer.as_ref().filter(|_| optimizer), extra)
     }
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()> {
-        if resume && self.trainer.is_some() {
-            return Ok(());
+        if resume && let Some(trainer) = &mut self.trainer {
+            // What is given replaces, the rest stays as it was.
+            let mut all = serde_json::to_value(trainer.config()).unwrap_or_default();
+            let given: serde_json::Map<String, serde_json::Value> = parse("SequenceModel.train", config)?;
+            for (name, value) in given {
+                all[name] = value;
+            }
+            return trainer.reconfigure(&self.inner, parse("SequenceModel.train", &all.to_string())?);
         }
         let config: TrainConfig = parse("SequenceModel.train", config)?;
         self.trainer = Some(Trainer::new(&self.inner, config)?);
