@@ -61,7 +61,8 @@ test('abort ends training within one update, and the model stays usable', async 
 test.serial('the event loop keeps running while a model trains', async (t) => {
   using m = await model({ features: 64, layers: 4, state: 64, threads: 1 })
   const data = batch(2, 4000)
-  const delay = monitorEventLoopDelay({ resolution: 5 })
+  // The histogram holds the time between samples, so the interval itself counts: keep it short.
+  const delay = monitorEventLoopDelay({ resolution: 1 })
   delay.enable()
   await drain(m.train(Array(6).fill(data), { epochs: 1 }))
   delay.disable()
@@ -111,4 +112,42 @@ test('divergence names step and tensor, and the last good state stays', async (t
     before,
   )
   t.is(await drain(m.train([data], { epochs: 1 })), 2)
+})
+
+test('training resumes with the optimiser it had, and with new options where given', async (t) => {
+  using m = await model()
+  const seen: [number, number][] = []
+  const run = async (options: object) => {
+    for await (const e of m.train([batch()], options)) if (e.type === 'step') seen.push([e.step, e.lr])
+  }
+  await run({ lr: 1e-3, clip: 1 })
+  await run({ resume: true })
+  await run({ resume: true, lr: 1e-4 })
+  await run({ lr: 1e-3 })
+  t.deepEqual(seen, [
+    [1, 1e-3],
+    [2, 1e-3],
+    [3, 1e-4],
+    [1, 1e-3],
+  ])
+  await rejects(t, 'ERR_S4_UNSUPPORTED', run({ resume: true, ema: 0.9 }))
+  await rejects(t, 'ERR_S4_VALUE', run({ resume: true, lr: -1 }))
+})
+
+test('the next batch is made while one is computed; disposal during training ends it', async (t) => {
+  const m = await model()
+  let made = 0
+  const source = {
+    *[Symbol.iterator]() {
+      for (;;) {
+        made++
+        yield batch()
+      }
+    },
+  }
+  const events = m.train(source, { epochs: 1 })
+  await events.next()
+  t.is(made, 2)
+  m.dispose()
+  await rejects(t, 'ERR_S4_DISPOSED', drain(events))
 })
