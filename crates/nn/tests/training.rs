@@ -263,7 +263,7 @@ fn carried_state_is_one_long_forward() {
     let Loaded { model: mut m2, trainer, .. } = load_bytes(Cpu::<f64>::new(1).unwrap(), &saved).unwrap();
     let mut t2 = trainer.unwrap();
     let batch = Batch::new(Input::Values(&x[..50]), TargetData::Values(&y[..50]), 1, 50);
-    let mut loss = |m: &mut Model<Cpu<f64>>, t: &mut Trainer<Cpu<f64>>| {
+    let loss = |m: &mut Model<Cpu<f64>>, t: &mut Trainer<Cpu<f64>>| {
         t.train_step(m, &batch).unwrap();
         t.read_stats(m).unwrap().loss
     };

@@ -1,14 +1,23 @@
 //! The N-API edge: conversion only. `crates/node/native.d.ts` says what is exported; the public API is `index.ts`.
 //!
-//! Every handle owns one worker thread with a queue. A synchronous call waits for its answer there, an
-//! asynchronous one gives a promise that the worker settles, so the event loop never computes. Panics are caught
-//! around every job and become `ERR_S4_INTERNAL`.
+//! Every handle has its state behind a lock. A synchronous call computes in place, an asynchronous one gives a promise
+//! that the handle's own thread settles, so the event loop never waits for it. Panics are caught around every call and
+//! become `ERR_S4_INTERNAL`.
 
+// Under `cfg(test)` the N-API macros export nothing, and all of this would be unused.
+#[cfg(not(test))]
 mod buffer;
+#[cfg(not(test))]
 mod error;
+#[cfg(not(test))]
 mod functions;
+#[cfg(not(test))]
 mod host;
+#[cfg(not(test))]
 mod layer;
+#[cfg(not(test))]
 mod model;
+#[cfg(not(test))]
 mod ops;
+#[cfg(not(test))]
 mod worker;
