@@ -1,4 +1,5 @@
 //! The GPU passes the suite of the contract. Without a GPU it says so and skips.
+#![allow(clippy::print_stderr)]
 
 use s4_backend::conformance;
 use s4_cuda::{Cuda, probe};

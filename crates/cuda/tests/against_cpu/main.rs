@@ -1,4 +1,5 @@
 //! CPU in f64 against the GPU in f32 on the same inputs. Without a GPU every test says so and skips.
+#![allow(clippy::print_stderr, missing_docs)]
 
 #[path = "../../../cpu/tests/golden/mod.rs"]
 mod golden;
