@@ -17,6 +17,8 @@ use std::{
 
 /// Machine code of every generation, and PTX for chips that come later.
 const ARCHS: &str = "75 80 86 89 90a 100 120 compute_75 compute_80";
+/// Debug builds are for development: Hopper, and everything else by the driver's compiler.
+const DEBUG_ARCHS: &str = "90a compute_75 compute_80";
 
 fn main() {
     for variable in ["S4_NVRTC", "CUDA_HOME", "S4_CUDA_ARCHS", "S4_CUDA_REQUIRE"] {
@@ -73,7 +75,11 @@ fn find_nvrtc(root: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
 fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<String, String> {
     let nvrtc = Nvrtc::open(library)?;
     let version = nvrtc.version()?;
-    let wanted = env::var("S4_CUDA_ARCHS").unwrap_or_else(|_| ARCHS.into());
+    let wanted = env::var("S4_CUDA_ARCHS").unwrap_or_else(|_| {
+        let whole = env::var("PROFILE").is_ok_and(|p| p == "release")
+            || env::var_os("S4_CUDA_REQUIRE").is_some_and(|v| v != "0");
+        if whole { ARCHS } else { DEBUG_ARCHS }.into()
+    });
     let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("kernels");
     let mut files: Vec<PathBuf> =
         fs::read_dir(&folder).map_err(|e| e.to_string())?.map(|f| f.unwrap().path()).collect();

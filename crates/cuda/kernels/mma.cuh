@@ -42,6 +42,21 @@ DEV void mma_tf32(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1)
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
+#else
+// Turing has no TF32: plain FMA, operands passed around by shuffles. A call, because inlined it would make the
+// unrolled kernels too large to compile.
+static __device__ __noinline__ float4 mma_plain(float4 c, float4 a, float2 b) {
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    const int row = g * 4 + (k & 3), col = 8 * t + (k & 3);
+    const float a0 = __shfl_sync(~0u, k < 4 ? a.x : a.z, row), a1 = __shfl_sync(~0u, k < 4 ? a.y : a.w, row);
+    const float b0 = __shfl_sync(~0u, k < 4 ? b.x : b.y, col), b1 = __shfl_sync(~0u, k < 4 ? b.x : b.y, col + 4);
+    c.x = fmaf(a0, b0, c.x), c.y = fmaf(a0, b1, c.y);
+    c.z = fmaf(a1, b0, c.z), c.w = fmaf(a1, b1, c.w);
+  }
+  return c;
+}
 #endif
 
 // C += A·B.
@@ -51,19 +66,10 @@ DEV void mma(float (&c)[4], const FragA& a, const FragB& b) {
   mma_tf32(c, a.x[0].hi, a.x[1].hi, a.x[2].hi, a.x[3].hi, b.x[0].lo, b.x[1].lo);
   mma_tf32(c, a.x[0].hi, a.x[1].hi, a.x[2].hi, a.x[3].hi, b.x[0].hi, b.x[1].hi);
 #else
-  // Turing has no TF32: plain FMA, operands passed around by shuffles.
-  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-#pragma unroll
-  for (int k = 0; k < 8; ++k) {
-    const int h = k < 4 ? 0 : 1, row = g * 4 + (k & 3);
-    float a0 = __shfl_sync(~0u, __uint_as_float(a.x[2 * h].hi), row);
-    float a1 = __shfl_sync(~0u, __uint_as_float(a.x[2 * h + 1].hi), row);
-    float b0 = __shfl_sync(~0u, __uint_as_float(b.x[h].hi), 8 * t + (k & 3));
-    float b1 = __shfl_sync(~0u, __uint_as_float(b.x[h].hi), 8 * t + 4 + (k & 3));
-    c[0] = fmaf(a0, b0, c[0]);
-    c[1] = fmaf(a0, b1, c[1]);
-    c[2] = fmaf(a1, b0, c[2]);
-    c[3] = fmaf(a1, b1, c[3]);
-  }
+  auto f = [](Split s) { return __uint_as_float(s.hi); };
+  const float4 r = mma_plain(make_float4(c[0], c[1], c[2], c[3]),
+                             make_float4(f(a.x[0]), f(a.x[1]), f(a.x[2]), f(a.x[3])),
+                             make_float2(f(b.x[0]), f(b.x[1])));
+  c[0] = r.x, c[1] = r.y, c[2] = r.z, c[3] = r.w;
 #endif
 }

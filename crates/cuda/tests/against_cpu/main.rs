@@ -10,12 +10,16 @@ mod memory;
 mod ssm;
 mod step;
 
-use s4_cuda::{Cuda, probe};
+use s4_cuda::{Cuda, Options, probe};
 
 /// The GPU, or a printed reason why the test is skipped.
 pub fn gpu() -> Option<Cuda> {
     match probe() {
-        Ok(devices) => Some(Cuda::new(devices[0].ordinal).unwrap()),
+        Ok(devices) => {
+            // S4_CUDA_ARCH names one image of the build, to run its PTX where machine code exists.
+            let architecture = std::env::var("S4_CUDA_ARCH").ok();
+            Some(Cuda::with(devices[0].ordinal, &Options { architecture, memory_limit: None }).unwrap())
+        }
         Err(reason) => {
             eprintln!("skipped: {reason}");
             None
