@@ -59,6 +59,8 @@ pub fn cases() -> Vec<String> {
             e.unwrap().file_name().to_str().unwrap().strip_suffix(".ckpt.safetensors").map(String::from)
         })
         .collect();
+    // Its kernel is truncated, which a state dict does not say: run with that option by the tests of the public API.
+    names.retain(|name| name != "dplr_short");
     names.sort();
     assert!(names.len() >= 22, "golden cases are missing: {names:?}");
     names
