@@ -18,7 +18,7 @@ export interface DeviceOptions {
 export type Transform = 'exp' | 'softplus' | 'relu' | 'sigmoid' | 'none'
 /** Pointwise nonlinearity. */
 export type Activation = 'identity' | 'gelu' | 'relu' | 'silu' | 'tanh' | 'sigmoid'
-/** `'fft'` is the paper (Cauchy kernel, FFT convolution), `'chunk'` passes states between chunks, `'auto'` picks by shape. */
+/** `'fft'` is the paper's way (kernel, then FFT convolution), `'chunk'` passes states between chunks, `'auto'` picks by shape. */
 export type Algorithm = 'auto' | 'fft' | 'chunk'
 
 /** One SSM layer (arXiv 2111.00396). */
