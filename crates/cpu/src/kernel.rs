@@ -76,7 +76,7 @@ impl<T: Scalar> Workers<T> {
 }
 
 /// Checks of both directions.
-fn check(op: &'static str, spec: &SsmSpec, len: usize, rate: f64, kernel: usize) -> Result<()> {
+pub(crate) fn check(op: &'static str, spec: &SsmSpec, len: usize, rate: f64, kernel: usize) -> Result<()> {
     spec.check(op)?;
     if len == 0 || len > 1 << 30 {
         return Err(Error::shape(op, "a kernel of 1 to 2^30 samples", len));

@@ -4,6 +4,7 @@
 //! that depend on the sizes alone, never on the number of threads, so results are the same bits on any pool.
 
 mod activation;
+mod cauchy;
 mod chunk;
 mod conv;
 mod dense;

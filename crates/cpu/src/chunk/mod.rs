@@ -14,6 +14,7 @@ mod states;
 mod tasks;
 mod tile;
 
+pub(crate) use chain::step as recurrence;
 pub(crate) use constants::{Chains, Dims, HeadState};
 pub(crate) use constants_backward::chains_backward;
 pub(crate) use discrete::{Discrete, discretize, discretize_backward};
