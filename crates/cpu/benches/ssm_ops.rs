@@ -78,7 +78,7 @@ fn main() {
                 });
                 let mut grads = p.each_ref().map(|p| vec![0.0f32; p.len()]);
                 let backward = median(|| {
-                    let [inv_dt, a_real, a_imag, b, c, p_, d] = &mut grads;
+                    let [inv_dt, a_real, a_imag, b, c, p_, d] = grads.each_mut().map(Vec::as_mut_slice);
                     let into = SsmGrads { inv_dt, a_real, a_imag, b, c, p: p_, d };
                     be.kernel_backward(into, &kernel, &view(&p), &spec, len, 1.0, &mut ws).expect("kernel")
                 });

@@ -109,7 +109,7 @@ fn threads_do_not_change_a_bit() {
         be.kernel_forward(&mut kernel, &view(&params), &case.spec, len, 1.0, &mut ws).unwrap();
         let dkernel = kernel.clone();
         let mut grads = params.each_ref().map(|p| vec![0.0f32; p.len()]);
-        let [inv_dt, a_real, a_imag, b, c, p, d] = &mut grads;
+        let [inv_dt, a_real, a_imag, b, c, p, d] = grads.each_mut().map(Vec::as_mut_slice);
         let into = s4_backend::SsmGrads { inv_dt, a_real, a_imag, b, c, p, d };
         be.kernel_backward(into, &dkernel, &view(&params), &case.spec, len, 1.0, &mut ws).unwrap();
         (kernel, grads)

@@ -5,7 +5,7 @@
 //! garbage and must give the same bits; inputs lie between NaNs, outputs between sentinels, outputs that an
 //! operation overwrites start as NaN, and inputs must be unchanged afterwards.
 //!
-//! ```ignore
+//! ```text
 //! conformance::assert_passed(&conformance::run(&Cpu::<f32>::new(2)?));
 //! ```
 
