@@ -19,7 +19,9 @@ impl Counter {
     }
 }
 
-/// A pool of vectors of one type. `take` gives the smallest that fits (contents are garbage), `give` returns it.
+/// A pool of vectors of one type. Capacities are powers of two and a vector serves requests of its own class
+/// alone: the same requests find the same classes, so a repeated call never asks for memory again, and the
+/// classes below the largest together hold no more than it does, a vector each.
 #[derive(Debug)]
 pub(crate) struct Pool<E> {
     free: Vec<Vec<E>>,
@@ -33,16 +35,17 @@ impl<E: Copy + Default> Pool<E> {
 
     /// A vector of exactly `len` elements with arbitrary contents.
     pub(crate) fn take(&mut self, len: usize) -> Vec<E> {
-        let fit = (0..self.free.len())
-            .filter(|&i| self.free[i].capacity() >= len)
-            .min_by_key(|&i| self.free[i].capacity());
-        let mut v = match fit {
+        if len == 0 {
+            return Vec::new();
+        }
+        let class = len.next_power_of_two();
+        let mut v = match self.free.iter().position(|v| (class..2 * class).contains(&v.capacity())) {
             Some(i) => self.free.swap_remove(i),
             None => {
                 self.counter.bump();
-                // Grow the largest free vector rather than keep many sizes: drop it, ask for the new size.
-                self.free.pop();
-                Vec::with_capacity(len)
+                let mut v = Vec::new();
+                v.reserve_exact(class);
+                v
             }
         };
         // Only the part that was never written is initialised.
