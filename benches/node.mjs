@@ -40,10 +40,10 @@ const cases = {
     }
   },
   // One training step of 4 × 64, length 16,000, batch 2; peak memory above what stood before the model.
-  async train() {
+  async train(algorithm) {
     const batch = { input: { data: random(32000), shape: [2, 16000, 1] }, target: { data: random(32000), shape: [2, 16000, 1] } }
     const before = peak()
-    const model = await SequenceModel.create({ input: 1, output: 1, features: 64, layers: 4, state: 64, loss: 'mse' })
+    const model = await SequenceModel.create({ input: 1, output: 1, features: 64, layers: 4, state: 64, loss: 'mse', algorithm })
     const times = []
     let last = performance.now()
     for await (const event of model.train(Array(8).fill(batch), { epochs: 1, lr: 1e-3 })) {
@@ -51,7 +51,7 @@ const cases = {
       times.push(performance.now() - last)
       last = performance.now()
     }
-    console.log(`training step 4 × 64, 2 × 16,000: ${median(times.slice(2)).toFixed(0)} ms, peak ${(peak() - before).toFixed(0)} MiB over the start`)
+    console.log(`training step 4 × 64, 2 × 16,000, ${algorithm}: ${median(times.slice(2)).toFixed(0)} ms, peak ${(peak() - before).toFixed(0)} MiB over the start`)
     model.dispose()
   },
   // The 6 × 128 network as an RNN, one sample a call, one thread; and a long signal in chunks.
@@ -79,4 +79,4 @@ const cases = {
 
 const name = process.argv[2]
 if (!cases[name]) throw new Error(`one of ${Object.keys(cases).join(', ')}`)
-await cases[name]()
+await cases[name](process.argv[3] ?? 'auto')

@@ -22,7 +22,7 @@ if (what !== 'node') {
 if (what !== 'rust') {
   console.log('── through the Node API')
   // Each case in a process of its own, so that peak memory is its own.
-  for (const name of ['block', 'train', 'stream'])
-    ok = run(process.execPath, ['--expose-gc', 'benches/node.mjs', name]) && ok
+  for (const args of [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream']])
+    ok = run(process.execPath, ['--expose-gc', 'benches/node.mjs', ...args]) && ok
 }
 process.exit(ok ? 0 : 1)
