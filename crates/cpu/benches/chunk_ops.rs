@@ -16,29 +16,46 @@ fn normals(rng: &mut Rng, n: usize) -> Vec<f32> {
     (0..n).map(|_| rng.normal() as f32).collect()
 }
 
-/// Median of some runs, in seconds.
-fn median(mut run: impl FnMut()) -> f64 {
-    run();
-    let mut times: Vec<f64> = Vec::new();
-    let begin = Instant::now();
-    while times.len() < 5 || (times.len() < 25 && begin.elapsed().as_secs_f64() < 1.0) {
-        let start = Instant::now();
-        run();
-        times.push(start.elapsed().as_secs_f64());
+/// Seconds that this process's threads have run so far, from the scheduler (Linux); `None` elsewhere.
+fn processor_time() -> Option<f64> {
+    let mut sum = 0.0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        sum += text.split_whitespace().next()?.parse::<f64>().ok()? * 1e-9;
     }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    Some(sum)
+}
+
+/// Medians of some runs, in seconds: by the clock, and of processor time shared evenly by the threads, which
+/// other work on the machine disturbs less.
+fn median(threads: usize, mut run: impl FnMut()) -> [f64; 2] {
+    run();
+    let mut times: [Vec<f64>; 2] = Default::default();
+    let begin = Instant::now();
+    while times[0].len() < 5 || (times[0].len() < 25 && begin.elapsed().as_secs_f64() < 1.0) {
+        let (start, before) = (Instant::now(), processor_time());
+        run();
+        let wall = start.elapsed().as_secs_f64();
+        times[0].push(wall);
+        let spent = before.zip(processor_time()).map(|(a, b)| (b - a) / threads as f64);
+        times[1].push(spent.unwrap_or(wall));
+    }
+    times.map(|mut t| {
+        t.sort_by(f64::total_cmp);
+        t[t.len() / 2]
+    })
 }
 
 /// GFLOP/s of a large product.
-fn sgemm(be: &Cpu<f32>) -> f64 {
+fn sgemm(be: &Cpu<f32>) -> [f64; 2] {
     let n = 768;
     let shape = LinearShape { batch: 4, inputs: n, outputs: n, len: n };
     let mut rng = Rng::new(1, 0);
     let (x, w) = (normals(&mut rng, 4 * n * n), normals(&mut rng, n * n));
     let (mut y, mut ws) = (vec![0.0; 4 * n * n], be.workspace());
-    let time = median(|| be.linear_forward(&mut y, &x, &w, None, &shape, &mut ws).expect("linear"));
-    8.0 * (n as f64).powi(3) / time / 1e9
+    let time =
+        median(be.threads(), || be.linear_forward(&mut y, &x, &w, None, &shape, &mut ws).expect("linear"));
+    time.map(|time| 8.0 * (n as f64).powi(3) / time / 1e9)
 }
 
 struct Layer {
@@ -96,7 +113,7 @@ impl Layer {
     }
 
     /// Seconds of (forward without saving, forward + backward).
-    fn time(&self, be: &Cpu<f32>, batch: usize, len: usize, algorithm: Algorithm) -> (f64, f64) {
+    fn time(&self, be: &Cpu<f32>, batch: usize, len: usize, algorithm: Algorithm) -> [[f64; 2]; 2] {
         let spec = self.spec;
         let size = batch * len * spec.heads;
         let mut rng = Rng::new(3, 0);
@@ -106,10 +123,8 @@ impl Layer {
         let mut saved = vec![0.0; be.ssm_saved_len(&call)];
         let (mut plan, mut ws) = (be.ssm_plan(&spec).expect("plan"), be.workspace());
         let mut g = Layer::new(spec.heads, spec.state, spec.mode == Mode::S4d);
-        let mut forward = 0.0;
-        let mut whole = 0.0;
-        for training in [false, true] {
-            let time = median(|| {
+        [false, true].map(|training| {
+            median(be.threads(), || {
                 call.version += 1;
                 let keep = training.then_some(&mut saved[..]);
                 let params = self.params();
@@ -142,10 +157,8 @@ impl Layer {
                     )
                     .expect("backward");
                 }
-            });
-            *(if training { &mut whole } else { &mut forward }) = time;
-        }
-        (forward, whole)
+            })
+        })
     }
 }
 
@@ -167,10 +180,9 @@ fn main() {
     let (heads, state) = (number("--heads", 64), number("--state", 64));
     let layer = Layer::new(heads, state, has("--s4d"));
     println!(
-        "{} threads, {}, product {:.0} GFLOP/s; {heads} heads, N = {state}; ns an element",
+        "{} threads, {}, {heads} heads, N = {state}; ns an element by the clock (by processor time)",
         be.threads(),
         be.level().as_str(),
-        sgemm(&be)
     );
     for log2 in [10, 12, 14, 16, 20] {
         if log2 > number("--max", 20) {
@@ -180,10 +192,14 @@ fn main() {
         let rows = number("--rows", (1usize << 22) / heads / len).max(1);
         let mut line = format!("L 2^{log2:<2} rows {rows:<4}");
         for (name, algorithm) in &algorithms {
-            let (forward, whole) = layer.time(&be, rows, len, *algorithm);
             let per = 1e9 / (rows * len * heads) as f64;
-            line += &format!("  {name}: {:6.2} forward {:6.2} both", forward * per, whole * per);
+            let [forward, both] = layer.time(&be, rows, len, *algorithm).map(|t| t.map(|t| t * per));
+            line += &format!(
+                "  {name}: forward {:5.2} ({:5.2}) both {:5.2} ({:5.2})",
+                forward[0], forward[1], both[0], both[1]
+            );
         }
-        println!("{line}  (product {:.0})", sgemm(&be));
+        let [wall, processor] = sgemm(&be);
+        println!("{line}  product {wall:.0} ({processor:.0}) GFLOP/s");
     }
 }

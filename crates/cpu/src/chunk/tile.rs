@@ -55,17 +55,16 @@ pub(crate) fn product<T: Scalar>(level: Level, p: Product<'_, T>) {
     if !tiled::<T>(level, p.size[1]) {
         return plain(p);
     }
-    simd!(level, FMA => match level {
-        Level::Avx512 => panels::<T, FMA, 4>(p),
-        _ => panels::<T, FMA, 1>(p),
-    })
+    match level {
+        Level::Avx512 => panels::<T, 4>(level, p),
+        _ => panels::<T, 1>(level, p),
+    }
 }
 
 /// Rows of a tile.
 const MR: usize = 6;
 
-#[inline(always)]
-fn panels<T: Scalar, const FMA: bool, const NV: usize>(p: Product<'_, T>) {
+fn panels<T: Scalar, const NV: usize>(level: Level, p: Product<'_, T>) {
     let Product { size: [m, n, k], a, lda, b, ldb, c, ldc, onto, part } = p;
     if m == 0 {
         return;
@@ -88,21 +87,21 @@ fn panels<T: Scalar, const FMA: bool, const NV: usize>(p: Product<'_, T>) {
             let at = (a, lda, b, ldb, c, ldc, k1 - k0, onto);
             if wide {
                 match rows {
-                    1 => tile::<T, FMA, 1, NV>(at, part),
-                    2 => tile::<T, FMA, 2, NV>(at, part),
-                    3 => tile::<T, FMA, 3, NV>(at, part),
-                    4 => tile::<T, FMA, 4, NV>(at, part),
-                    5 => tile::<T, FMA, 5, NV>(at, part),
-                    _ => tile::<T, FMA, MR, NV>(at, part),
+                    1 => tile::<T, 1, NV>(level, at, part),
+                    2 => tile::<T, 2, NV>(level, at, part),
+                    3 => tile::<T, 3, NV>(level, at, part),
+                    4 => tile::<T, 4, NV>(level, at, part),
+                    5 => tile::<T, 5, NV>(level, at, part),
+                    _ => tile::<T, MR, NV>(level, at, part),
                 }
             } else {
                 match rows {
-                    1 => tile::<T, FMA, 1, 1>(at, part),
-                    2 => tile::<T, FMA, 2, 1>(at, part),
-                    3 => tile::<T, FMA, 3, 1>(at, part),
-                    4 => tile::<T, FMA, 4, 1>(at, part),
-                    5 => tile::<T, FMA, 5, 1>(at, part),
-                    _ => tile::<T, FMA, MR, 1>(at, part),
+                    1 => tile::<T, 1, 1>(level, at, part),
+                    2 => tile::<T, 2, 1>(level, at, part),
+                    3 => tile::<T, 3, 1>(level, at, part),
+                    4 => tile::<T, 4, 1>(level, at, part),
+                    5 => tile::<T, 5, 1>(level, at, part),
+                    _ => tile::<T, MR, 1>(level, at, part),
                 }
             }
             i += rows;
@@ -113,8 +112,13 @@ fn panels<T: Scalar, const FMA: bool, const NV: usize>(p: Product<'_, T>) {
 
 type At<'a, T> = (&'a [T], usize, &'a [T], usize, &'a mut [T], usize, usize, bool);
 
+/// Each size of a tile is compiled by itself: within a larger function the sums would not stay in registers.
+fn tile<T: Scalar, const M: usize, const NV: usize>(level: Level, at: At<'_, T>, part: Part) {
+    simd!(level, FMA => tile_body::<T, FMA, M, NV>(at, part))
+}
+
 #[inline(always)]
-fn tile<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>, part: Part) {
+fn tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>, part: Part) {
     let (a, lda, b, ldb, c, ldc, k, onto) = at;
     let mut acc = [[[T::zero(); W]; NV]; M];
     if onto {
@@ -124,7 +128,10 @@ fn tile<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, 
             }
         }
     }
-    let rows: [&[T]; M] = std::array::from_fn(|i| &a[i * lda..][..k]);
+    let mut rows: [&[T]; M] = [&[]; M];
+    for i in 0..M {
+        rows[i] = &a[i * lda..][..k];
+    }
     // Within a panel of four vectors on the diagonal, each step of 16 rows of B touches one vector less, or more.
     let diagonal = NV == 4 && k >= 4 * W;
     match part {
@@ -160,15 +167,18 @@ fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: u
     k0: usize,
     k1: usize,
 ) {
-    let a = a.map(|a| &a[k0..k1]);
-    for p in 0..k1 - k0 {
-        let b = &b[(k0 + p) * ldb..][..NV * W];
+    for p in k0..k1 {
+        let b = &b[p * ldb..][..NV * W];
+        // All loads of A before all products: checks between them would keep each from being loaded once.
+        let mut x = [T::zero(); M];
+        for i in 0..M {
+            x[i] = a[i][p];
+        }
         for v in LO..HI {
             let b = &b[v * W..][..W];
             for i in 0..M {
-                let x = a[i][p];
                 for l in 0..W {
-                    acc[i][v][l] = fma::<T, FMA>(x, b[l], acc[i][v][l]);
+                    acc[i][v][l] = fma::<T, FMA>(x[i], b[l], acc[i][v][l]);
                 }
             }
         }
@@ -188,17 +198,17 @@ pub(crate) fn outer<T: Scalar>(
         let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, ldb));
         return gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(c, ldc));
     }
-    simd!(level, FMA => match level {
-        Level::Avx512 => outer_panels::<T, FMA, 4>([m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
-        _ => outer_panels::<T, FMA, 1>([m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
-    })
+    match level {
+        Level::Avx512 => outer_panels::<T, 4>(level, [m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
+        _ => outer_panels::<T, 1>(level, [m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
+    }
 }
 
 /// Rows of k that go through L1 together.
 const DEPTH: usize = 128;
 
-#[inline(always)]
-fn outer_panels<T: Scalar, const FMA: bool, const NV: usize>(
+fn outer_panels<T: Scalar, const NV: usize>(
+    level: Level,
     [m, n, k]: [usize; 3],
     (a, lda): (&[T], usize),
     (b, ldb): (&[T], usize),
@@ -218,14 +228,14 @@ fn outer_panels<T: Scalar, const FMA: bool, const NV: usize>(
                 let vectors = if columns - j >= NV * W { NV } else { (columns - j) / W };
                 let at = (&a[i..], lda, &b[j..], ldb, &mut c[i * ldc + j..], ldc, depth, true);
                 match (rows, vectors) {
-                    (6, 1) => outer_tile::<T, FMA, 6, 1>(at),
-                    (6, 2) if NV == 4 => outer_tile::<T, FMA, 6, 2>(at),
-                    (6, 3) if NV == 4 => outer_tile::<T, FMA, 6, 3>(at),
-                    (6, _) => outer_tile::<T, FMA, 6, NV>(at),
-                    (_, 1) => outer_tile::<T, FMA, 4, 1>(at),
-                    (_, 2) if NV == 4 => outer_tile::<T, FMA, 4, 2>(at),
-                    (_, 3) if NV == 4 => outer_tile::<T, FMA, 4, 3>(at),
-                    _ => outer_tile::<T, FMA, 4, NV>(at),
+                    (6, 1) => outer_tile::<T, 6, 1>(level, at),
+                    (6, 2) if NV == 4 => outer_tile::<T, 6, 2>(level, at),
+                    (6, 3) if NV == 4 => outer_tile::<T, 6, 3>(level, at),
+                    (6, _) => outer_tile::<T, 6, NV>(level, at),
+                    (_, 1) => outer_tile::<T, 4, 1>(level, at),
+                    (_, 2) if NV == 4 => outer_tile::<T, 4, 2>(level, at),
+                    (_, 3) if NV == 4 => outer_tile::<T, 4, 3>(level, at),
+                    _ => outer_tile::<T, 4, NV>(level, at),
                 }
                 j += vectors * W;
             }
@@ -234,18 +244,23 @@ fn outer_panels<T: Scalar, const FMA: bool, const NV: usize>(
     }
 }
 
+fn outer_tile<T: Scalar, const M: usize, const NV: usize>(level: Level, at: At<'_, T>) {
+    simd!(level, FMA => outer_body::<T, FMA, M, NV>(at))
+}
+
 #[inline(always)]
-fn outer_tile<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>) {
+fn outer_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>) {
     let (a, lda, b, ldb, c, ldc, k, _) = at;
     let mut acc = [[[T::zero(); W]; NV]; M];
     for p in 0..k {
-        let a: &[T] = &a[p * lda..][..M];
+        let mut x = [T::zero(); M];
+        x.copy_from_slice(&a[p * lda..][..M]);
         let b = &b[p * ldb..][..NV * W];
         for v in 0..NV {
             let b = &b[v * W..][..W];
             for i in 0..M {
                 for l in 0..W {
-                    acc[i][v][l] = fma::<T, FMA>(a[i], b[l], acc[i][v][l]);
+                    acc[i][v][l] = fma::<T, FMA>(x[i], b[l], acc[i][v][l]);
                 }
             }
         }
@@ -296,24 +311,22 @@ pub(crate) fn scan<T: Scalar>(
         return;
     }
     all(&mut |from, to| {
-        simd!(level, FMA => {
-            let p = Product {
-                size: [rows, n, n],
-                a: from,
-                lda: n,
-                b: m,
-                ldb: n,
-                c: to,
-                ldc: n,
-                onto: true,
-                part: Part::Full,
-            };
-            match level {
-                Level::Avx512 if rows == 1 => row::<T, FMA, 4>(from, m, to, n),
-                Level::Avx512 => panels::<T, FMA, 4>(p),
-                _ => panels::<T, FMA, 1>(p),
-            }
-        })
+        if level == Level::Avx512 && rows == 1 && n % (4 * W) == 0 {
+            simd!(level, FMA => row::<T, FMA, 4>(from, m, to, n));
+            return;
+        }
+        let p = Product {
+            size: [rows, n, n],
+            a: from,
+            lda: n,
+            b: m,
+            ldb: n,
+            c: to,
+            ldc: n,
+            onto: true,
+            part: Part::Full,
+        };
+        product(level, p)
     });
 }
 
@@ -321,31 +334,28 @@ pub(crate) fn scan<T: Scalar>(
 #[inline(always)]
 fn row<T: Scalar, const FMA: bool, const NV: usize>(a: &[T], b: &[T], c: &mut [T], n: usize) {
     let half = n / 2;
-    let width = NV * W;
-    let wide = n / width * width;
-    for j in (0..wide).step_by(width) {
+    let (a0, a1) = (&a[..half], &a[half..][..half]);
+    for j in (0..n).step_by(NV * W) {
         let mut acc = [[[T::zero(); W]; NV]; 2];
-        let (b0, b1) = (&b[j..], &b[half * n + j..]);
-        let (a0, a1) = (&a[..half], &a[half..][..half]);
         for p in 0..half {
-            let b = [&b0[p * n..][..NV * W], &b1[p * n..][..NV * W]];
-            let x = [a0[p], a1[p]];
+            let (b0, b1) = (&b[p * n + j..][..NV * W], &b[(half + p) * n + j..][..NV * W]);
+            let (x0, x1) = (a0[p], a1[p]);
             for v in 0..NV {
-                for s in 0..2 {
-                    for l in 0..W {
-                        acc[s][v][l] = fma::<T, FMA>(x[s], b[s][v * W + l], acc[s][v][l]);
-                    }
+                let (b0, b1) = (&b0[v * W..][..W], &b1[v * W..][..W]);
+                for l in 0..W {
+                    acc[0][v][l] = fma::<T, FMA>(x0, b0[l], acc[0][v][l]);
+                }
+                for l in 0..W {
+                    acc[1][v][l] = fma::<T, FMA>(x1, b1[l], acc[1][v][l]);
                 }
             }
         }
         for v in 0..NV {
+            let c = &mut c[j + v * W..][..W];
             for l in 0..W {
-                c[j + v * W + l] += acc[0][v][l] + acc[1][v][l];
+                c[l] += acc[0][v][l] + acc[1][v][l];
             }
         }
-    }
-    for j in (wide..n).step_by(W) {
-        tile::<T, FMA, 1, 1>((a, n, &b[j..], n, &mut c[j..], n, n, true), Part::Full);
     }
 }
 
