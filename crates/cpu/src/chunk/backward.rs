@@ -6,7 +6,7 @@ use super::{
     forward::{Terms, turn},
     states::{self, Direct},
     tasks::{Cut, Lengths, gather, scatter},
-    tile::{Part, Product, outer, product, scan},
+    tile::{Part, Product, outer, outer_scratch, product, scan, scan_scratch},
 };
 use crate::Level;
 use s4_backend::Scalar;
@@ -48,7 +48,12 @@ impl<T: Scalar> BackwardPass<'_, T> {
     /// Scalars of scratch for one job.
     pub(crate) fn scratch(&self) -> usize {
         let (d, block) = (&self.dims, self.cut.rows * self.cut.block);
-        block * self.cut.chunk * (2 + d.channels) + (block + self.cut.rows) * d.state
+        block * self.cut.chunk * (2 + d.channels) + (block + self.cut.rows) * d.state + self.spare()
+    }
+
+    /// Scratch of [`scan`] and of [`outer`], which take turns.
+    fn spare(&self) -> usize {
+        scan_scratch(self.dims.state).max(outer_scratch(self.cut.chunk.max(self.dims.state)))
     }
 
     /// Doubles of scratch for one job.
@@ -107,7 +112,8 @@ impl<T: Scalar> BackwardPass<'_, T> {
         let area = cut.rows * cut.block * chunk;
         let (x, rest) = scratch.split_at_mut(area);
         let (dx, rest) = rest.split_at_mut(area);
-        let (dy, ds) = rest.split_at_mut(area * d.channels);
+        let (dy, rest) = rest.split_at_mut(area * d.channels);
+        let (ds, spare) = rest.split_at_mut(cut.rows * (cut.block + 1) * state);
         let (wide, width) = (d.channels * chunk, d.inputs());
         let zero = T::zero();
         let own = wide * width;
@@ -159,7 +165,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                     turn(self.level, before, &after[..count * state], q, state);
                 }
             } else {
-                scan(self.level, ds, q, [chunks, count, state], true);
+                scan(self.level, ds, q, [chunks, count, state], true, spare);
             }
             let after = &ds[count * state..][..m * state];
             let s = &saved[c0 * count * state..][..m * state];
@@ -197,24 +203,21 @@ impl<T: Scalar> BackwardPass<'_, T> {
                     scatter(du[i % count], dx, length, c0 + i / count, self.reversed, true);
                 }
             }
-            let level = self.level;
+            let (to_x, to_s) = ((&*x, chunk, 0), (s, state, chunk));
             for channel in 0..d.channels {
                 let dy = (&dy[channel * chunk..], wide);
-                let rows = channel * chunk * width;
-                if self.terms.direct {
-                    outer(level, [chunk, chunk, m], dy, (x, chunk), (&mut dphi[rows..], width), true);
-                }
-                if self.terms.output {
-                    let dw = (&mut dphi[rows + chunk..], width);
-                    outer(level, [chunk, state, m], dy, (s, state), dw, false);
+                let rows = (&mut dphi[channel * chunk * width..], width);
+                match (self.terms.direct, self.terms.output) {
+                    (true, _) => outer(self.level, [chunk, m], dy, &[to_x, to_s], rows, spare),
+                    (_, true) => outer(self.level, [chunk, m], dy, &[to_s], rows, spare),
+                    _ => {}
                 }
             }
-            if self.terms.input {
-                let dv = (&mut dphi[own..], width);
-                outer(level, [state, chunk, m], (after, state), (x, chunk), dv, false);
+            let (after, rows) = ((after, state), (&mut dphi[own..], width));
+            match self.terms.input {
+                true => outer(self.level, [state, m], after, &[to_x, to_s], rows, spare),
+                false => outer(self.level, [state, m], after, &[to_s], rows, spare),
             }
-            let dq = (&mut dphi[own + chunk..], width);
-            outer(level, [state, state, m], (after, state), (s, state), dq, false);
         }
         for (ds0, ds) in dstate0.iter_mut().zip(ds.chunks_exact(state)) {
             for (to, ds) in ds0.iter_mut().zip(ds) {

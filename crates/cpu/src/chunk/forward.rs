@@ -5,7 +5,7 @@ use super::{
     discrete::Discrete,
     states,
     tasks::{Cut, Lengths, gather, scatter},
-    tile::{Part, Product, product, scan},
+    tile::{Part, Product, product, scan, scan_scratch},
 };
 use crate::Level;
 use s4_backend::Scalar;
@@ -55,7 +55,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
     /// Scalars of scratch for one job.
     pub(crate) fn scratch(&self) -> usize {
         let block = self.cut.rows * self.cut.block;
-        2 * block * self.cut.chunk + (block + self.cut.rows) * self.dims.state
+        2 * block * self.cut.chunk + (block + self.cut.rows) * self.dims.state + scan_scratch(self.dims.state)
     }
 
     /// Doubles of scratch for one job.
@@ -112,7 +112,8 @@ impl<T: Scalar> ForwardPass<'_, T> {
         let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
         let count = rows.len();
         let (x, rest) = scratch.split_at_mut(cut.rows * cut.block * chunk);
-        let (out, s) = rest.split_at_mut(cut.rows * cut.block * chunk);
+        let (out, rest) = rest.split_at_mut(cut.rows * cut.block * chunk);
+        let (s, spare) = rest.split_at_mut(cut.rows * (cut.block + 1) * state);
         let zero = T::zero();
         let (to_y, to_state) = phi_t.split_at(d.to_state());
         let (v_t, q_t) = to_state.split_at(chunk * state);
@@ -158,7 +159,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
                     turn(self.level, &mut after[..count * state], &before[c * count * state..], q_t, state);
                 }
             } else {
-                scan(self.level, s, q_t, [chunks, count, state], false);
+                scan(self.level, s, q_t, [chunks, count, state], false, spare);
             }
             if let Some(saved) = saved.as_mut() {
                 saved[c0 * count * state..][..m * state].copy_from_slice(&s[..m * state]);

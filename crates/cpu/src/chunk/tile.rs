@@ -185,93 +185,69 @@ fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: u
     }
 }
 
-/// C (m, n) += Aᵀ·B with A (k, m), B (k, n): gradients of constants. `lower`: only n ≤ m is wanted (in steps).
+/// Gradients of constants: C[:, at..at+n] (m, ·) += Aᵀ·B for each (B, n, at), with A (k, m) and B (k, n) rows
+/// without gaps. Scratch: [`outer_scratch`].
 pub(crate) fn outer<T: Scalar>(
     level: Level,
-    [m, n, k]: [usize; 3],
+    [m, k]: [usize; 2],
     (a, lda): (&[T], usize),
-    (b, ldb): (&[T], usize),
+    factors: &[(&[T], usize, usize)],
     (c, ldc): (&mut [T], usize),
-    lower: bool,
+    turned: &mut [T],
 ) {
-    if !tiled::<T>(level, n) || m % W != 0 {
-        let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, ldb));
-        return gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(c, ldc));
+    if factors.iter().any(|f| !tiled::<T>(level, f.1)) {
+        for &(b, n, at) in factors {
+            let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, n));
+            gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(&mut c[at..], ldc));
+        }
+        return;
     }
-    match level {
-        Level::Avx512 => outer_panels::<T, 4>(level, [m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
-        _ => outer_panels::<T, 1>(level, [m, n, k], (a, lda), (b, ldb), (c, ldc), lower),
+    for k0 in (0..k).step_by(DEPTH) {
+        let depth = DEPTH.min(k - k0);
+        // Tiles read their left side row after row: Aᵀ of these rows of k, in L1 from here on.
+        simd!(level, _FMA => transpose(turned, &a[k0 * lda..], [depth, m], lda));
+        for &(b, n, at) in factors {
+            let p = Product {
+                size: [m, n, depth],
+                a: turned,
+                lda: depth,
+                b: &b[k0 * n..],
+                ldb: n,
+                c: &mut c[at..],
+                ldc,
+                onto: true,
+                part: Part::Full,
+            };
+            product(level, p);
+        }
     }
 }
 
 /// Rows of k that go through L1 together.
-const DEPTH: usize = 128;
+const DEPTH: usize = 64;
 
-fn outer_panels<T: Scalar, const NV: usize>(
-    level: Level,
-    [m, n, k]: [usize; 3],
-    (a, lda): (&[T], usize),
-    (b, ldb): (&[T], usize),
-    (c, ldc): (&mut [T], usize),
-    lower: bool,
-) {
-    for k0 in (0..k).step_by(DEPTH) {
-        let depth = DEPTH.min(k - k0);
-        let (a, b) = (&a[k0 * lda..], &b[k0 * ldb..]);
-        let mut i = 0;
-        while i < m {
-            // 16 rows as 6 + 6 + 4.
-            let rows = (W - i % W).min(MR);
-            let columns = if lower { n.min(i / W * W + W) } else { n };
-            let mut j = 0;
-            while j < columns {
-                let vectors = if columns - j >= NV * W { NV } else { (columns - j) / W };
-                let at = (&a[i..], lda, &b[j..], ldb, &mut c[i * ldc + j..], ldc, depth, true);
-                match (rows, vectors) {
-                    (6, 1) => outer_tile::<T, 6, 1>(level, at),
-                    (6, 2) if NV == 4 => outer_tile::<T, 6, 2>(level, at),
-                    (6, 3) if NV == 4 => outer_tile::<T, 6, 3>(level, at),
-                    (6, _) => outer_tile::<T, 6, NV>(level, at),
-                    (_, 1) => outer_tile::<T, 4, 1>(level, at),
-                    (_, 2) if NV == 4 => outer_tile::<T, 4, 2>(level, at),
-                    (_, 3) if NV == 4 => outer_tile::<T, 4, 3>(level, at),
-                    _ => outer_tile::<T, 4, NV>(level, at),
-                }
-                j += vectors * W;
-            }
-            i += rows;
-        }
-    }
+/// Elements of scratch for [`outer`] with m rows.
+pub(crate) fn outer_scratch(m: usize) -> usize {
+    DEPTH * m
 }
 
-fn outer_tile<T: Scalar, const M: usize, const NV: usize>(level: Level, at: At<'_, T>) {
-    simd!(level, FMA => outer_body::<T, FMA, M, NV>(at))
-}
-
+/// `to` (columns, rows) ← the transpose of `from` (rows, columns).
 #[inline(always)]
-fn outer_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>) {
-    let (a, lda, b, ldb, c, ldc, k, _) = at;
-    let mut acc = [[[T::zero(); W]; NV]; M];
-    for p in 0..k {
-        let mut x = [T::zero(); M];
-        x.copy_from_slice(&a[p * lda..][..M]);
-        let b = &b[p * ldb..][..NV * W];
-        for v in 0..NV {
-            let b = &b[v * W..][..W];
-            for i in 0..M {
-                for l in 0..W {
-                    acc[i][v][l] = fma::<T, FMA>(x[i], b[l], acc[i][v][l]);
-                }
+fn transpose<T: Scalar>(to: &mut [T], from: &[T], [rows, columns]: [usize; 2], ld: usize) {
+    for j0 in (0..columns).step_by(W) {
+        let width = W.min(columns - j0);
+        for i in 0..rows {
+            let from = &from[i * ld + j0..][..width];
+            for (j, x) in from.iter().enumerate() {
+                to[(j0 + j) * rows + i] = *x;
             }
         }
     }
-    for i in 0..M {
-        for v in 0..NV {
-            for (c, acc) in c[i * ldc + v * W..][..W].iter_mut().zip(&acc[i][v]) {
-                *c += *acc;
-            }
-        }
-    }
+}
+
+/// Elements of scratch for [`scan`].
+pub(crate) fn scan_scratch(n: usize) -> usize {
+    n * n + W
 }
 
 /// s_{c+1} += s_c·M for c = 0, 1, …: `s` holds (steps + 1) states of `rows` rows by N. With `reverse` from the
@@ -282,8 +258,19 @@ pub(crate) fn scan<T: Scalar>(
     m: &[T],
     [steps, rows, n]: [usize; 3],
     reverse: bool,
+    spare: &mut [T],
 ) {
     let size = rows * n;
+    let single = level == Level::Avx512 && tiled::<T>(level, n) && rows == 1 && n % (4 * W) == 0;
+    let m = if single {
+        // One row at a time is bound by the loads of M: none may straddle two cache lines.
+        let skip = spare.as_ptr().align_offset(64).min(W);
+        let own = &mut spare[skip..][..n * n];
+        own.copy_from_slice(&m[..n * n]);
+        own
+    } else {
+        m
+    };
     let mut step = |c: usize, go: &mut dyn FnMut(&[T], &mut [T])| {
         let (before, after) = s.split_at_mut((c + 1) * size);
         let (before, after) = (&mut before[c * size..], &mut after[..size]);
@@ -311,7 +298,7 @@ pub(crate) fn scan<T: Scalar>(
         return;
     }
     all(&mut |from, to| {
-        if level == Level::Avx512 && rows == 1 && n % (4 * W) == 0 {
+        if single {
             simd!(level, FMA => row::<T, FMA, 4>(from, m, to, n));
             return;
         }
@@ -422,24 +409,18 @@ mod tests {
         let mut rng = Rng::new(6, 0);
         let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
         let best = Level::detect();
-        for [m, n, k] in [[64, 64, 500], [16, 16, 3], [128, 64, 130], [48, 80, 64], [24, 64, 7]] {
-            let (a, b, c) = (draw(k * m), draw(k * n), draw(m * n));
-            for lower in [false, true] {
-                let run = |level: Level| {
-                    let mut c = c.clone();
-                    outer(level, [m, n, k], (&a, m), (&b, n), (&mut c, n), lower);
-                    for (i, row) in c.chunks_mut(n).enumerate() {
-                        if lower && i + 1 < n {
-                            row[i + 1..].fill(0.0);
-                        }
-                    }
-                    c
-                };
-                let want = run(Level::Portable);
-                for level in [Level::Avx2, Level::Avx512] {
-                    if level <= best {
-                        close(&run(level), &want, &format!("{m} {n} {k} {lower} {level:?}"));
-                    }
+        for [m, n, k] in [[64, 64, 500], [16, 16, 3], [128, 64, 130], [48, 80, 64], [24, 64, 7], [9, 24, 5]] {
+            let (a, b, b2, c) = (draw(k * (m + 2)), draw(k * n), draw(k * 32), draw(m * (n + 32)));
+            let run = |level: Level| {
+                let (mut c, mut turned) = (c.clone(), vec![0.0; outer_scratch(m)]);
+                let factors = [(&b[..], n, 0), (&b2[..], 32, n)];
+                outer(level, [m, k], (&a, m + 2), &factors, (&mut c, n + 32), &mut turned);
+                c
+            };
+            let want = run(Level::Portable);
+            for level in [Level::Avx2, Level::Avx512] {
+                if level <= best {
+                    close(&run(level), &want, &format!("{m} {n} {k} {level:?}"));
                 }
             }
         }
@@ -455,7 +436,8 @@ mod tests {
                 let m: Vec<f32> = (0..n * n).map(|_| rng.normal() as f32 / n as f32).collect();
                 let run = |level: Level| {
                     let mut s = s.clone();
-                    scan(level, &mut s, &m, [7, rows, n], reverse);
+                    let mut spare = vec![0.0; scan_scratch(n)];
+                    scan(level, &mut s, &m, [7, rows, n], reverse, &mut spare);
                     s
                 };
                 let want = run(Level::Portable);
