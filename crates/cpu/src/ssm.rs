@@ -254,12 +254,9 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         if self.ssm_algorithm(call)? == Algorithm::Chunk {
             plan.chunk.prepare(self, params, rate, version, ws)?;
             same_len(op, plan.chunk.saved(&sizes), saved.len())?;
-            if let Some(du) = du.as_deref_mut() {
-                du.fill(T::zero());
-            }
             let parts = [(WHOLE, saved)];
             return plan.chunk.backward(
-                self, du, dstate0, &mut grads, dy, dstate_end, u, &parts, &sizes, params, rate, ws,
+                self, du, dstate0, &mut grads, dy, dstate_end, u, &parts, &sizes, false, params, rate, ws,
             );
         }
         plan.kernel(self, params, call, ws)?;
@@ -298,8 +295,9 @@ impl<T: Scalar> SsmOps for Cpu<T> {
             plan.chunk.forward(self, None, None, Some(&mut driven), u, state0, &sizes, TO_STATE, false, ws);
             parts.push((TO_STATE, &driven[..]));
         }
-        plan.chunk
-            .backward(self, du, dstate0, &mut grads, dy, dstate_end, u, &parts, &sizes, params, rate, ws)?;
+        plan.chunk.backward(
+            self, du, dstate0, &mut grads, dy, dstate_end, u, &parts, &sizes, true, params, rate, ws,
+        )?;
         ws.real.give(free);
         ws.real.give(driven);
         Ok(())

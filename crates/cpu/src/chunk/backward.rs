@@ -6,7 +6,7 @@ use super::{
     forward::{Terms, turn},
     states::{self, Direct},
     tasks::{Cut, Lengths, gather, scatter},
-    tile::{Part, Product, outer, outer_scratch, product, scan, scan_scratch},
+    tile::{Outer, Part, Product, outer, product, scan, scan_scratch},
 };
 use crate::Level;
 use s4_backend::Scalar;
@@ -16,13 +16,13 @@ use std::ops::Range;
 pub(crate) struct BackwardJob<'a, T> {
     pub(crate) head: usize,
     pub(crate) rows: Range<usize>,
-    /// (rows) of len, accumulated; empty where not wanted.
+    /// (rows) of len; empty where not wanted.
     pub(crate) du: Vec<&'a mut [T]>,
     /// (rows) of N, accumulated; empty where not wanted.
     pub(crate) dstate0: Vec<&'a mut [T]>,
     /// (rows, chunks, N): the states that the forward pass saved.
     pub(crate) saved: &'a [T],
-    /// (outputs, inputs): dΦ of these rows, accumulated.
+    /// dΦ of these rows, accumulated: [dToep | dW] (T, inputs) for each channel, dVᵀ (T, N), dQ (N, N).
     pub(crate) dphi: &'a mut [T],
     /// [`Direct`], accumulated.
     pub(crate) direct: &'a mut [f64],
@@ -35,6 +35,8 @@ pub(crate) struct BackwardPass<'a, T> {
     pub(crate) cut: Cut,
     pub(crate) terms: Terms,
     pub(crate) reversed: bool,
+    /// Add to du; an end state's gradient needs it.
+    pub(crate) onto: bool,
     /// (batch, channels·H, len)
     pub(crate) dy: &'a [T],
     /// (batch, H, N)
@@ -48,12 +50,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
     /// Scalars of scratch for one job.
     pub(crate) fn scratch(&self) -> usize {
         let (d, block) = (&self.dims, self.cut.rows * self.cut.block);
-        block * self.cut.chunk * (2 + d.channels) + (block + self.cut.rows) * d.state + self.spare()
-    }
-
-    /// Scratch of [`scan`] and of [`outer`], which take turns.
-    fn spare(&self) -> usize {
-        scan_scratch(self.dims.state).max(outer_scratch(self.cut.chunk.max(self.dims.state)))
+        block * self.cut.chunk * (2 + d.channels) + (block + self.cut.rows) * d.state + scan_scratch(d.state)
     }
 
     /// Doubles of scratch for one job.
@@ -116,7 +113,6 @@ impl<T: Scalar> BackwardPass<'_, T> {
         let (ds, spare) = rest.split_at_mut(cut.rows * (cut.block + 1) * state);
         let (wide, width) = (d.channels * chunk, d.inputs());
         let zero = T::zero();
-        let own = wide * width;
         let (from_x, from_state) = phi.split_at(d.from_state());
         let (toep, v) = from_x.split_at(wide * chunk);
         let (w, q) = from_state.split_at(wide * state);
@@ -200,23 +196,33 @@ impl<T: Scalar> BackwardPass<'_, T> {
                 }
                 for (i, dx) in dx[..m * chunk].chunks_exact(chunk).enumerate() {
                     let length = self.lengths.of(rows.start + i % count);
-                    scatter(du[i % count], dx, length, c0 + i / count, self.reversed, true);
+                    scatter(du[i % count], dx, length, c0 + i / count, self.reversed, self.onto);
                 }
             }
-            let (to_x, to_s) = ((&*x, chunk, 0), (s, state, chunk));
+            // dToep += dyᵀ x, dW += dyᵀ s, dVᵀ += xᵀ ds′, dQ += ds′ᵀ s
+            let (x, s, after) = ((&*x, chunk), (s, state), (after, state));
+            let mut add = |size: [usize; 2], a: (&[T], usize), b: (&[T], usize), at, ldc, part| {
+                let size = [size[0], size[1], m];
+                let c = &mut dphi[at..];
+                outer(self.level, Outer { size, a: a.0, lda: a.1, b: b.0, ldb: b.1, c, ldc, part });
+            };
             for channel in 0..d.channels {
-                let dy = (&dy[channel * chunk..], wide);
-                let rows = (&mut dphi[channel * chunk * width..], width);
-                match (self.terms.direct, self.terms.output) {
-                    (true, _) => outer(self.level, [chunk, m], dy, &[to_x, to_s], rows, spare),
-                    (_, true) => outer(self.level, [chunk, m], dy, &[to_s], rows, spare),
-                    _ => {}
+                let (dy, at) = ((&dy[channel * chunk..], wide), channel * chunk * width);
+                if self.terms.direct {
+                    add([chunk, chunk], dy, x, at, width, Part::Lower);
+                }
+                if self.terms.output {
+                    add([chunk, state], dy, s, at + chunk, width, Part::Full);
                 }
             }
-            let (after, rows) = ((after, state), (&mut dphi[own..], width));
-            match self.terms.input {
-                true => outer(self.level, [state, m], after, &[to_x, to_s], rows, spare),
-                false => outer(self.level, [state, m], after, &[to_s], rows, spare),
+            if self.terms.input {
+                add([chunk, state], x, after, d.to_state(), state, Part::Full);
+            }
+            add([state, state], after, s, d.to_state() + chunk * state, state, Part::Full);
+        }
+        if !self.onto {
+            for (r, du) in du.iter_mut().enumerate() {
+                du[self.lengths.of(rows.start + r)..].fill(zero);
             }
         }
         for (ds0, ds) in dstate0.iter_mut().zip(ds.chunks_exact(state)) {

@@ -16,7 +16,7 @@ pub(crate) fn scratch_len(d: &Dims) -> usize {
     2 * Chains::len(d) + 2 * d.state
 }
 
-/// `dphi`: (passes, outputs, inputs), the gradient of Φ in f64. `at.ddiscrete` already holds what reached
+/// `dphi`: for each pass the gradient of Φ, as [`super::backward`] lays it out, in f64. `at.ddiscrete` already holds what reached
 /// the recurrence directly; `at.dd` is overwritten, `grad` accumulates.
 pub(crate) fn head_constants_backward(
     level: crate::Level,
@@ -39,7 +39,6 @@ pub(crate) fn head_constants_backward(
     back.fill(0.0);
     let dchains = Chains::new(back, d);
     at.dd.fill(0.0);
-    let own = d.channels * chunk;
     let width = d.inputs();
     for (pass, dphi) in dphi.chunks_exact(d.phi()).enumerate() {
         for channel in 0..d.channels {
@@ -70,14 +69,14 @@ pub(crate) fn head_constants_backward(
                 }
             }
         }
-        for n in 0..state {
-            let from = &dphi[(own + n) * width..][..chunk + state];
-            for j in 0..chunk {
-                dchains.x[(chunk - 1 - j) * state + n] += from[j];
+        let (dv, dq) = dphi[d.to_state()..].split_at(chunk * state);
+        for (j, dv) in dv.chunks_exact(state).enumerate() {
+            for (dx, dv) in dchains.x[(chunk - 1 - j) * state..].iter_mut().zip(dv) {
+                *dx += dv;
             }
-            for (dq, from) in dchains.q[n * state..][..state].iter_mut().zip(&from[chunk..]) {
-                *dq += from;
-            }
+        }
+        for (to, dq) in dchains.q.iter_mut().zip(dq) {
+            *to += dq;
         }
     }
     chains_backward(level, &chains, dchains, at, d, turn);

@@ -196,8 +196,8 @@ impl<T: Scalar> ChunkPlan<T> {
         }
     }
 
-    /// Gradients of what [`ChunkPlan::forward`] gave; `du` and `dstate0` accumulate too. `parts`: the terms
-    /// that were run, each with its saved states; their dΦ are added up.
+    /// Gradients of what [`ChunkPlan::forward`] gave; `dstate0` accumulates, and so does `du` where `onto`.
+    /// `parts`: the terms that were run, each with its saved states; their dΦ are added up.
     pub(crate) fn backward(
         &mut self,
         be: &Cpu<T>,
@@ -209,6 +209,7 @@ impl<T: Scalar> ChunkPlan<T> {
         u: &[T],
         parts: &[(Terms, &[T])],
         sizes: &Sizes<'_>,
+        mut onto: bool,
         params: &SsmParams<'_, Cpu<T>>,
         rate: f64,
         ws: &mut Workspace<T>,
@@ -217,6 +218,11 @@ impl<T: Scalar> ChunkPlan<T> {
         let (spec, d, cut) = (self.spec, self.dims, self.cut(sizes));
         let groups = cut.groups_per_head();
         let direct_len = Direct::len(d.state, d.rank);
+        // What an end state adds to du comes before the rest.
+        if let Some(du) = du.as_deref_mut().filter(|_| !onto && dstate_end.is_some()) {
+            du.fill(T::zero());
+            onto = true;
+        }
         // (passes, H, groups)
         let mut dphi = ws.real.take_zeroed(d.passes * d.heads * groups * d.phi());
         let mut direct = ws.f64.take_zeroed(d.passes * d.heads * groups * direct_len);
@@ -228,6 +234,7 @@ impl<T: Scalar> ChunkPlan<T> {
                     cut,
                     terms,
                     reversed: pass == 1,
+                    onto,
                     dy,
                     dstate_end: if terms.input { dstate_end } else { None },
                     u,
@@ -271,6 +278,7 @@ impl<T: Scalar> ChunkPlan<T> {
                     let a = &self.heads[job.head].discrete;
                     run.run(job, phi, a, scratch, scratch64)
                 });
+                onto = true;
                 ws.real.give(scratch);
                 ws.f64.give(scratch64);
             }

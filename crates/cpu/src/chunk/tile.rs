@@ -122,34 +122,41 @@ fn tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At
     let (a, lda, b, ldb, c, ldc, k, onto) = at;
     let mut acc = [[[T::zero(); W]; NV]; M];
     if onto {
-        for i in 0..M {
-            for v in 0..NV {
-                acc[i][v].copy_from_slice(&c[i * ldc + v * W..][..W]);
-            }
-        }
+        read(&mut acc, c, ldc);
     }
-    let mut rows: [&[T]; M] = [&[]; M];
-    for i in 0..M {
-        rows[i] = &a[i * lda..][..k];
-    }
+    let left = Rows::<T, M>::new(a, lda, k);
     // Within a panel of four vectors on the diagonal, each step of 16 rows of B touches one vector less, or more.
     let diagonal = NV == 4 && k >= 4 * W;
     match part {
         Part::Upper if diagonal => {
             let before = k - 4 * W;
-            sums::<T, FMA, M, NV, 0, 4>(&mut acc, rows, b, ldb, 0, before + W);
-            sums::<T, FMA, M, NV, 1, 4>(&mut acc, rows, b, ldb, before + W, before + 2 * W);
-            sums::<T, FMA, M, NV, 2, 4>(&mut acc, rows, b, ldb, before + 2 * W, before + 3 * W);
-            sums::<T, FMA, M, NV, 3, 4>(&mut acc, rows, b, ldb, before + 3 * W, k);
+            sums::<T, FMA, M, NV, 0, 4>(&mut acc, left, b, ldb, 0, before + W);
+            sums::<T, FMA, M, NV, 1, 4>(&mut acc, left, b, ldb, before + W, before + 2 * W);
+            sums::<T, FMA, M, NV, 2, 4>(&mut acc, left, b, ldb, before + 2 * W, before + 3 * W);
+            sums::<T, FMA, M, NV, 3, 4>(&mut acc, left, b, ldb, before + 3 * W, k);
         }
         Part::Lower if diagonal => {
-            sums::<T, FMA, M, NV, 0, 1>(&mut acc, rows, b, ldb, 0, W);
-            sums::<T, FMA, M, NV, 0, 2>(&mut acc, rows, b, ldb, W, 2 * W);
-            sums::<T, FMA, M, NV, 0, 3>(&mut acc, rows, b, ldb, 2 * W, 3 * W);
-            sums::<T, FMA, M, NV, 0, 4>(&mut acc, rows, b, ldb, 3 * W, k);
+            sums::<T, FMA, M, NV, 0, 1>(&mut acc, left, b, ldb, 0, W);
+            sums::<T, FMA, M, NV, 0, 2>(&mut acc, left, b, ldb, W, 2 * W);
+            sums::<T, FMA, M, NV, 0, 3>(&mut acc, left, b, ldb, 2 * W, 3 * W);
+            sums::<T, FMA, M, NV, 0, 4>(&mut acc, left, b, ldb, 3 * W, k);
         }
-        _ => sums::<T, FMA, M, NV, 0, NV>(&mut acc, rows, b, ldb, 0, k),
+        _ => sums::<T, FMA, M, NV, 0, NV>(&mut acc, left, b, ldb, 0, k),
     }
+    write(&acc, c, ldc);
+}
+
+#[inline(always)]
+fn read<T: Scalar, const M: usize, const NV: usize>(acc: &mut [[[T; W]; NV]; M], c: &[T], ldc: usize) {
+    for i in 0..M {
+        for v in 0..NV {
+            acc[i][v].copy_from_slice(&c[i * ldc + v * W..][..W]);
+        }
+    }
+}
+
+#[inline(always)]
+fn write<T: Scalar, const M: usize, const NV: usize>(acc: &[[[T; W]; NV]; M], c: &mut [T], ldc: usize) {
     for i in 0..M {
         for v in 0..NV {
             c[i * ldc + v * W..][..W].copy_from_slice(&acc[i][v]);
@@ -157,11 +164,56 @@ fn tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At
     }
 }
 
+/// M rows of a tile's left side.
+trait Left<T, const M: usize>: Copy {
+    /// Their elements that meet row p of B.
+    fn at(self, p: usize) -> [T; M];
+}
+
+/// M rows of A.
+#[derive(Clone, Copy)]
+struct Rows<'a, T, const M: usize>([&'a [T]; M]);
+
+impl<'a, T, const M: usize> Rows<'a, T, M> {
+    #[inline(always)]
+    fn new(a: &'a [T], lda: usize, k: usize) -> Self {
+        let mut rows: [&[T]; M] = [&[]; M];
+        for i in 0..M {
+            rows[i] = &a[i * lda..][..k];
+        }
+        Rows(rows)
+    }
+}
+
+impl<T: Scalar, const M: usize> Left<T, M> for Rows<'_, T, M> {
+    #[inline(always)]
+    fn at(self, p: usize) -> [T; M] {
+        let mut x = [T::zero(); M];
+        for i in 0..M {
+            x[i] = self.0[i][p];
+        }
+        x
+    }
+}
+
+/// M columns of A, whose rows lie this far apart.
+#[derive(Clone, Copy)]
+struct Columns<'a, T>(&'a [T], usize);
+
+impl<T: Scalar, const M: usize> Left<T, M> for Columns<'_, T> {
+    #[inline(always)]
+    fn at(self, p: usize) -> [T; M] {
+        let mut x = [T::zero(); M];
+        x.copy_from_slice(&self.0[p * self.1..][..M]);
+        x
+    }
+}
+
 /// Sums over rows k0..k1 of B, vectors LO..HI.
 #[inline(always)]
 fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: usize, const HI: usize>(
     acc: &mut [[[T; W]; NV]; M],
-    a: [&[T]; M],
+    left: impl Left<T, M>,
     b: &[T],
     ldb: usize,
     k0: usize,
@@ -170,10 +222,7 @@ fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: u
     for p in k0..k1 {
         let b = &b[p * ldb..][..NV * W];
         // All loads of A before all products: checks between them would keep each from being loaded once.
-        let mut x = [T::zero(); M];
-        for i in 0..M {
-            x[i] = a[i][p];
-        }
+        let x = left.at(p);
         for v in LO..HI {
             let b = &b[v * W..][..W];
             for i in 0..M {
@@ -185,65 +234,76 @@ fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: u
     }
 }
 
-/// Gradients of constants: C[:, at..at+n] (m, ·) += Aᵀ·B for each (B, n, at), with A (k, m) and B (k, n) rows
-/// without gaps. Scratch: [`outer_scratch`].
-pub(crate) fn outer<T: Scalar>(
-    level: Level,
-    [m, k]: [usize; 2],
-    (a, lda): (&[T], usize),
-    factors: &[(&[T], usize, usize)],
-    (c, ldc): (&mut [T], usize),
-    turned: &mut [T],
-) {
-    if factors.iter().any(|f| !tiled::<T>(level, f.1)) {
-        for &(b, n, at) in factors {
-            let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, n));
-            gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(&mut c[at..], ldc));
-        }
+/// Gradient of a constant: C (m, n) += Aᵀ·B with A (k, m) and B (k, n), both read as they lie.
+#[derive(Debug)]
+pub(crate) struct Outer<'a, T> {
+    pub(crate) size: [usize; 3],
+    pub(crate) a: &'a [T],
+    pub(crate) lda: usize,
+    pub(crate) b: &'a [T],
+    pub(crate) ldb: usize,
+    pub(crate) c: &'a mut [T],
+    pub(crate) ldc: usize,
+    /// [`Part::Lower`]: C above the diagonal is not wanted and may take anything.
+    pub(crate) part: Part,
+}
+
+/// C += Aᵀ·B.
+pub(crate) fn outer<T: Scalar>(level: Level, p: Outer<'_, T>) {
+    let Outer { size: [m, n, k], a, lda, b, ldb, c, ldc, part } = p;
+    if !tiled::<T>(level, n) || m % 2 != 0 {
+        let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, ldb));
+        gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(c, ldc));
         return;
     }
+    // Rows of k that fit L1 together, A's and B's.
     for k0 in (0..k).step_by(DEPTH) {
-        let depth = DEPTH.min(k - k0);
-        // Tiles read their left side row after row: Aᵀ of these rows of k, in L1 from here on.
-        simd!(level, _FMA => transpose(turned, &a[k0 * lda..], [depth, m], lda));
-        for &(b, n, at) in factors {
-            let p = Product {
-                size: [m, n, depth],
-                a: turned,
-                lda: depth,
-                b: &b[k0 * n..],
-                ldb: n,
-                c: &mut c[at..],
-                ldc,
-                onto: true,
-                part: Part::Full,
-            };
-            product(level, p);
+        let (a, b, depth) = (&a[k0 * lda..], &b[k0 * ldb..], DEPTH.min(k - k0));
+        let mut i = 0;
+        while i < m {
+            let rows = (m - i).min(MR);
+            let wanted = if part == Part::Lower { (i + rows).next_multiple_of(W).min(n) } else { n };
+            let mut n0 = 0;
+            while n0 < wanted {
+                let most = if level == Level::Avx512 { 4 } else { 1 };
+                let vectors = ((wanted - n0) / W).min(most);
+                let at = (&a[i..], lda, &b[n0..], ldb, &mut c[i * ldc + n0..], ldc, depth, true);
+                match (rows, vectors) {
+                    (6, 4) => outer_tile::<T, 6, 4>(level, at),
+                    (6, 3) => outer_tile::<T, 6, 3>(level, at),
+                    (6, 2) => outer_tile::<T, 6, 2>(level, at),
+                    (6, _) => outer_tile::<T, 6, 1>(level, at),
+                    (4, 4) => outer_tile::<T, 4, 4>(level, at),
+                    (4, 3) => outer_tile::<T, 4, 3>(level, at),
+                    (4, 2) => outer_tile::<T, 4, 2>(level, at),
+                    (4, _) => outer_tile::<T, 4, 1>(level, at),
+                    (_, 4) => outer_tile::<T, 2, 4>(level, at),
+                    (_, 3) => outer_tile::<T, 2, 3>(level, at),
+                    (_, 2) => outer_tile::<T, 2, 2>(level, at),
+                    _ => outer_tile::<T, 2, 1>(level, at),
+                }
+                n0 += vectors * W;
+            }
+            i += rows;
         }
     }
+}
+
+fn outer_tile<T: Scalar, const M: usize, const NV: usize>(level: Level, at: At<'_, T>) {
+    simd!(level, FMA => outer_tile_body::<T, FMA, M, NV>(at))
+}
+
+#[inline(always)]
+fn outer_tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>) {
+    let (a, lda, b, ldb, c, ldc, k, _) = at;
+    let mut acc = [[[T::zero(); W]; NV]; M];
+    read(&mut acc, c, ldc);
+    sums::<T, FMA, M, NV, 0, NV>(&mut acc, Columns(a, lda), b, ldb, 0, k);
+    write(&acc, c, ldc);
 }
 
 /// Rows of k that go through L1 together.
 const DEPTH: usize = 64;
-
-/// Elements of scratch for [`outer`] with m rows.
-pub(crate) fn outer_scratch(m: usize) -> usize {
-    DEPTH * m
-}
-
-/// `to` (columns, rows) ← the transpose of `from` (rows, columns).
-#[inline(always)]
-fn transpose<T: Scalar>(to: &mut [T], from: &[T], [rows, columns]: [usize; 2], ld: usize) {
-    for j0 in (0..columns).step_by(W) {
-        let width = W.min(columns - j0);
-        for i in 0..rows {
-            let from = &from[i * ld + j0..][..width];
-            for (j, x) in from.iter().enumerate() {
-                to[(j0 + j) * rows + i] = *x;
-            }
-        }
-    }
-}
 
 /// Elements of scratch for [`scan`].
 pub(crate) fn scan_scratch(n: usize) -> usize {
@@ -410,17 +470,25 @@ mod tests {
         let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
         let best = Level::detect();
         for [m, n, k] in [[64, 64, 500], [16, 16, 3], [128, 64, 130], [48, 80, 64], [24, 64, 7], [9, 24, 5]] {
-            let (a, b, b2, c) = (draw(k * (m + 2)), draw(k * n), draw(k * 32), draw(m * (n + 32)));
-            let run = |level: Level| {
-                let (mut c, mut turned) = (c.clone(), vec![0.0; outer_scratch(m)]);
-                let factors = [(&b[..], n, 0), (&b2[..], 32, n)];
-                outer(level, [m, k], (&a, m + 2), &factors, (&mut c, n + 32), &mut turned);
-                c
-            };
-            let want = run(Level::Portable);
-            for level in [Level::Avx2, Level::Avx512] {
-                if level <= best {
-                    close(&run(level), &want, &format!("{m} {n} {k} {level:?}"));
+            let (lda, ldb, ldc) = (m + 2, n + 3, n + 1);
+            let (a, b, c) = (draw(k * lda), draw(k * ldb), draw(m * ldc));
+            for part in [Part::Full, Part::Lower] {
+                let run = |level: Level| {
+                    let mut c = c.clone();
+                    let size = [m, n, k];
+                    outer(level, Outer { size, a: &a, lda, b: &b, ldb, c: &mut c, ldc, part });
+                    if part == Part::Lower {
+                        for (i, row) in c.chunks_mut(ldc).enumerate() {
+                            row[(i + 1).min(n)..].fill(0.0);
+                        }
+                    }
+                    c
+                };
+                let want = run(Level::Portable);
+                for level in [Level::Avx2, Level::Avx512] {
+                    if level <= best {
+                        close(&run(level), &want, &format!("{m} {n} {k} {part:?} {level:?}"));
+                    }
                 }
             }
         }
