@@ -23,7 +23,22 @@ use s4_backend::{Disc, Dtype, Error, Result, Scalar, SsmParams, SsmSpec};
 use std::f64::consts::PI;
 
 /// Nodes that are summed side by side.
-const NODES: usize = 8;
+pub(crate) const NODES: usize = 8;
+
+/// What Algorithm 1 asks of its arguments.
+pub(crate) fn check_cauchy(
+    op: &'static str,
+    spec: &SsmSpec,
+    len: usize,
+    rate: f64,
+    kernel: usize,
+) -> Result<()> {
+    check(op, spec, len, rate, kernel)?;
+    match spec.disc {
+        Disc::Bilinear => Ok(()),
+        Disc::Zoh => Err(Error::unsupported(op, "bilinear discretisation", "zero-order hold")),
+    }
+}
 
 impl<T: Scalar> Cpu<T> {
     /// K̄ by the paper's Algorithm 1, in f64, rounded once. `kernel`: (kernel channels, H, len). The same
@@ -43,10 +58,7 @@ impl<T: Scalar> Cpu<T> {
         ws: &mut Workspace<T>,
     ) -> Result<()> {
         const OP: &str = "kernel_by_cauchy";
-        check(OP, spec, len, rate, kernel.len())?;
-        if spec.disc != Disc::Bilinear {
-            return Err(Error::unsupported(OP, "bilinear discretisation", "zero-order hold"));
-        }
+        check_cauchy(OP, spec, len, rate, kernel.len())?;
         let wide = Params64::load(OP, params, spec, rate, ws)?;
         let fft = self.fft_of(len, Dtype::F64);
         let level = self.level();
@@ -54,7 +66,8 @@ impl<T: Scalar> Cpu<T> {
         self.install(|| {
             rows.par_chunks_mut(spec.kernel_channels()).enumerate().for_each(|(h, kernel)| {
                 let head = wide.head(h);
-                let sums = Sums::new(&head, &c_tilde(&head, spec, len), spec);
+                let rows = powers(&discrete(&head, spec), len);
+                let sums = Sums::new(&head, &c_tilde(&rows, spec, len), spec);
                 let mut spectra = vec![vec![C64::ZERO; len]; kernel.len()];
                 for first in (0..=len / 2).step_by(NODES) {
                     let rho = level.run(
@@ -73,37 +86,54 @@ impl<T: Scalar> Cpu<T> {
     }
 }
 
-/// C̃ = C(I − Ā^L), row by row: the transposed recurrence, L times. (kernel channels, N/2)
-fn c_tilde(head: &Head<'_>, spec: &SsmSpec, len: usize) -> Vec<C64> {
-    let (state, h) = (spec.state, spec.pairs());
-    let mut a = Discrete::zeroed(state, spec.rank, spec.kernel_channels());
-    discretize(&mut a, head, spec);
-    let mut turn = vec![0.0; state];
-    let mut out = Vec::with_capacity(spec.kernel_channels() * h);
-    for c in a.c.chunks_exact(state) {
-        let mut w = c.to_vec();
-        for _ in 0..len {
-            recurrence(&mut turn, &w, &a.d0, &a.v, &a.u);
-            std::mem::swap(&mut turn, &mut w);
+/// Ā, B̄ and C of a head.
+pub(crate) fn discrete(head: &Head<'_>, spec: &SsmSpec) -> Discrete {
+    let mut out = Discrete::zeroed(spec.state, spec.rank, spec.kernel_channels());
+    discretize(&mut out, head, spec);
+    out
+}
+
+/// C, CĀ, …, CĀ^L for every kernel channel, by the transposed recurrence. (kernel channels, L + 1, N)
+pub(crate) fn powers(a: &Discrete, len: usize) -> Vec<f64> {
+    let state = a.d0.len();
+    let mut rows = vec![0.0; a.c.len() * (len + 1)];
+    for (rows, c) in rows.chunks_exact_mut(state * (len + 1)).zip(a.c.chunks_exact(state)) {
+        rows[..state].copy_from_slice(c);
+        for t in 0..len {
+            let (done, next) = rows.split_at_mut((t + 1) * state);
+            recurrence(&mut next[..state], &done[t * state..], &a.d0, &a.v, &a.u);
         }
-        out.extend((0..h).map(|n| C64::new(c[n] - w[n], c[n + h] - w[n + h])));
+    }
+    rows
+}
+
+/// C̃ = C(I − Ā^L). (kernel channels, N/2)
+pub(crate) fn c_tilde(rows: &[f64], spec: &SsmSpec, len: usize) -> Vec<C64> {
+    let (state, h) = (spec.state, spec.pairs());
+    let mut out = Vec::with_capacity(spec.kernel_channels() * h);
+    for rows in rows.chunks_exact(state * (len + 1)) {
+        let (c, end) = (&rows[..state], &rows[state * len..]);
+        out.extend((0..h).map(|n| C64::new(c[n] - end[n], c[n + h] - end[n + h])));
     }
     out
 }
 
 /// The numerators x_n y_n of every sum, and what the denominators are made of.
-struct Sums {
+pub(crate) struct Sums {
     /// 2/Δ and λ by pair.
-    poles: Vec<(f64, C64)>,
+    pub(crate) poles: Vec<(f64, C64)>,
     /// (sums, N/2): C̃B of every channel, then C̃P (channel, rank), then P*B (rank), then P*P (rank, rank).
-    products: Vec<C64>,
-    count: usize,
-    channels: usize,
-    rank: usize,
+    pub(crate) products: Vec<C64>,
+    pub(crate) count: usize,
+    pub(crate) channels: usize,
+    pub(crate) rank: usize,
 }
 
+/// ρ of one sum at [`NODES`] nodes: real parts, imaginary parts.
+pub(crate) type Lanes = ([f64; NODES], [f64; NODES]);
+
 impl Sums {
-    fn new(head: &Head<'_>, c_tilde: &[C64], spec: &SsmSpec) -> Self {
+    pub(crate) fn new(head: &Head<'_>, c_tilde: &[C64], spec: &SsmSpec) -> Self {
         let (h, rank, channels) = (spec.pairs(), spec.rank, spec.kernel_channels());
         let count = channels * (1 + rank) + rank * (1 + rank);
         let mut products = Vec::with_capacity(count * h);
@@ -127,9 +157,22 @@ impl Sums {
         Sums { poles, products, count, channels, rank }
     }
 
+    /// Where the sums P*B begin.
+    pub(crate) fn p_b(&self) -> usize {
+        self.channels * (1 + self.rank)
+    }
+
+    /// I + c ρ_{P*P}. (rank, rank)
+    pub(crate) fn low_rank(&self, rho: impl Fn(usize) -> C64, c: f64) -> Vec<C64> {
+        let (rank, p_p) = (self.rank, self.p_b() + self.rank);
+        (0..rank * rank)
+            .map(|k| rho(p_p + k) * c + if k / rank == k % rank { C64::ONE } else { C64::ZERO })
+            .collect()
+    }
+
     /// ρ of every sum at nodes first … first+7: (sums) of (Re, Im) by lane.
     #[inline(always)]
-    fn at(&self, first: usize, len: usize) -> Vec<([f64; NODES], [f64; NODES])> {
+    pub(crate) fn at(&self, first: usize, len: usize) -> Vec<Lanes> {
         let mut rho = vec![([0.0; NODES], [0.0; NODES]); self.count];
         let (mut s, mut c) = ([0.0; NODES], [0.0; NODES]);
         for lane in 0..NODES {
@@ -165,25 +208,12 @@ impl Sums {
     }
 
     /// Woodbury at one node, and the conjugate node beside it.
-    fn spectrum(
-        &self,
-        spectra: &mut [Vec<C64>],
-        rho: &[([f64; NODES], [f64; NODES])],
-        j: usize,
-        lane: usize,
-        len: usize,
-    ) {
+    fn spectrum(&self, spectra: &mut [Vec<C64>], rho: &[Lanes], j: usize, lane: usize, len: usize) {
         let (channels, rank) = (self.channels, self.rank);
         let rho = |k: usize| C64::new(rho[k].0[lane], rho[k].1[lane]);
-        let c = (PI * j as f64 / len as f64).cos();
-        let turn = C64::cis(PI * j as f64 / len as f64);
-        let p_b = channels * (1 + rank);
-        let p_p = p_b + rank;
-        let mut m: Vec<C64> = (0..rank * rank)
-            .map(|k| rho(p_p + k) * c + if k / rank == k % rank { C64::ONE } else { C64::ZERO })
-            .collect();
-        let mut x: Vec<C64> = (0..rank).map(|r| rho(p_b + r)).collect();
-        solve(&mut m, &mut x);
+        let (turn, c) = (C64::cis(PI * j as f64 / len as f64), (PI * j as f64 / len as f64).cos());
+        let mut x: Vec<C64> = (0..rank).map(|r| rho(self.p_b() + r)).collect();
+        solve(&mut self.low_rank(rho, c), &mut x);
         for (channel, spectrum) in spectra.iter_mut().enumerate() {
             let low_rank: C64 = (0..rank).map(|r| rho(channels + channel * rank + r) * x[r]).sum();
             let k = turn * (rho(channel) - low_rank * c);
@@ -196,7 +226,7 @@ impl Sums {
 }
 
 /// x ← M⁻¹x for a small M, by elimination with pivoting.
-fn solve(m: &mut [C64], x: &mut [C64]) {
+pub(crate) fn solve(m: &mut [C64], x: &mut [C64]) {
     let n = x.len();
     for col in 0..n {
         let size = |row: usize| m[row * n + col].norm_sqr();

@@ -5,6 +5,7 @@
 
 mod activation;
 mod cauchy;
+mod cauchy_backward;
 mod chunk;
 mod conv;
 mod dense;
