@@ -54,7 +54,7 @@ impl<'a, B: Memory> SsmGrads<'a, B> {
     }
 }
 
-/// K̄_l = C Ā^l B̄ (paper eq. 5), by Cauchy sums (S4, Algorithm 1) or a blocked Vandermonde product (S4D).
+/// K̄_l = C Ā^l B̄ (paper eq. 5), by blocks of it, (C Ā^{Ta})·(Ā^b B̄), or by Cauchy sums (S4, Algorithm 1).
 pub trait KernelOps: Memory {
     /// `kernel`: (kernel channels, H, len). `spec.truncate` is not applied here.
     fn kernel_forward(
