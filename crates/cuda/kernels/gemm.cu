@@ -6,15 +6,25 @@
 
 constexpr int TM = 128, TN = 128, TK = 16, PAD = 8;
 
-// Loads a (TK × WIDTH) tile into shared memory as tile[k][i]; `kfast`: k has stride 1 in memory.
+constexpr int LOADS = TM * TK / 256;
+
+// A thread's share of a (TK × 128) tile on its way from global memory (`fetch`, before the product that hides the
+// wait) to shared memory as tile[k][i] (`put`). KFAST: k has stride 1 in memory.
 template <bool KFAST>
-DEV void load_tile(float (*tile)[TM + PAD], const float* src, i64 si, i64 sk, int i0, i64 k0, int ni, i64 nk) {
+DEV void fetch(float (&r)[LOADS], const float* src, i64 si, i64 sk, int i0, i64 k0, int ni, i64 nk) {
 #pragma unroll
-  for (int r = 0; r < TM * TK / 256; ++r) {
-    const int e = r * 256 + threadIdx.x;
+  for (int l = 0; l < LOADS; ++l) {
+    const int e = l * 256 + threadIdx.x;
     const int i = KFAST ? e / TK : e % TM, k = KFAST ? e % TK : e / TM;
-    const bool in = i0 + i < ni && k0 + k < nk;
-    tile[k][i] = in ? src[(i64)(i0 + i) * si + (k0 + k) * sk] : 0.f;
+    r[l] = i0 + i < ni && k0 + k < nk ? src[(i64)(i0 + i) * si + (k0 + k) * sk] : 0.f;
+  }
+}
+template <bool KFAST>
+DEV void put(float (*tile)[TM + PAD], const float (&r)[LOADS]) {
+#pragma unroll
+  for (int l = 0; l < LOADS; ++l) {
+    const int e = l * 256 + threadIdx.x;
+    tile[KFAST ? e % TK : e / TM][KFAST ? e / TK : e % TM] = r[l];
   }
 }
 
@@ -33,16 +43,19 @@ DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, con
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
   const int wm = (warp & 1) * 64, wn = (warp >> 1) * 32;
   float acc[4][4][4] = {};
+  float ra[LOADS], rb[LOADS];
   if (first < last) {
-    load_tile<AK>(As[0], a, am, ak, m0, first * TK, M, K);
-    load_tile<BK>(Bs[0], b, bn, bk, n0, first * TK, N, K);
+    fetch<AK>(ra, a, am, ak, m0, first * TK, M, K);
+    fetch<BK>(rb, b, bn, bk, n0, first * TK, N, K);
+    put<AK>(As[0], ra);
+    put<BK>(Bs[0], rb);
   }
   __syncthreads();
   for (i64 s = first; s < last; ++s) {
     const int now = (s - first) & 1;
     if (s + 1 < last) {
-      load_tile<AK>(As[now ^ 1], a, am, ak, m0, (s + 1) * TK, M, K);
-      load_tile<BK>(Bs[now ^ 1], b, bn, bk, n0, (s + 1) * TK, N, K);
+      fetch<AK>(ra, a, am, ak, m0, (s + 1) * TK, M, K);
+      fetch<BK>(rb, b, bn, bk, n0, (s + 1) * TK, N, K);
     }
 #pragma unroll
     for (int k = 0; k < TK; k += 8) {
@@ -56,6 +69,10 @@ DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, con
 #pragma unroll
         for (int j = 0; j < 4; ++j) mma(acc[i][j], fa, fb[j]);
       }
+    }
+    if (s + 1 < last) {
+      put<AK>(As[now ^ 1], ra);
+      put<BK>(Bs[now ^ 1], rb);
     }
     __syncthreads();
   }

@@ -12,13 +12,12 @@ struct Split {
   u32 hi, lo;
 };
 
+// hi is x rounded to TF32 by integer arithmetic, which runs at full rate where cvt.rna.tf32 does not; lo is exact
+// and the tensor cores read its upper bits. A NaN stays one in lo, an infinity becomes NaN there.
 DEV Split split(float x) {
 #if __CUDA_ARCH__ >= 800
-  Split s;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(s.hi) : "f"(x));
-  float rest = x - __uint_as_float(s.hi);
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(s.lo) : "f"(rest));
-  return s;
+  const u32 hi = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
+  return {hi, __float_as_uint(x - __uint_as_float(hi))};
 #else
   return {__float_as_uint(x), 0};
 #endif
