@@ -71,6 +71,16 @@ fn find_nvrtc(root: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
     })
 }
 
+/// The headers that a source includes, and those that they include.
+fn hash_headers(source: &str, folder: &Path, hash: &mut DefaultHasher) -> Result<(), String> {
+    for name in source.lines().filter_map(|l| l.strip_prefix("#include \"")?.split('"').next()) {
+        let text = fs::read_to_string(folder.join(name)).map_err(|e| format!("{name}: {e}"))?;
+        text.hash(hash);
+        hash_headers(&text, folder, hash)?;
+    }
+    Ok(())
+}
+
 /// Rust text of the table: one entry a module and architecture.
 fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<String, String> {
     let nvrtc = Nvrtc::open(library)?;
@@ -84,16 +94,16 @@ fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<Str
     let mut files: Vec<PathBuf> =
         fs::read_dir(&folder).map_err(|e| e.to_string())?.map(|f| f.unwrap().path()).collect();
     files.sort();
-    // Headers count in every module's hash: an image is compiled again only when something it reads changed.
-    let mut headers = DefaultHasher::new();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "cuh")) {
         println!("cargo:rerun-if-changed={}", file.display());
-        fs::read(file).unwrap().hash(&mut headers);
     }
     let mut jobs = Vec::new();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "cu")) {
         println!("cargo:rerun-if-changed={}", file.display());
         let source = fs::read_to_string(file).map_err(|e| e.to_string())?;
+        // An image is compiled again only when something it reads changed.
+        let mut headers = DefaultHasher::new();
+        hash_headers(&source, &folder, &mut headers)?;
         for arch in wanted.split_whitespace() {
             let arch = if arch.starts_with("compute_") { arch.into() } else { format!("sm_{arch}") };
             let mut hash = DefaultHasher::new();

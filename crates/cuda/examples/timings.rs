@@ -1,4 +1,5 @@
-//! Times of the GPU's operations: `timings [millions of elements]`, default 64 (2²⁶). One line a case, ms.
+//! Times of the GPU's operations, ms, one line a case: `timings [dense] [ssm] [fft] [step] [once:LEN]`, all by default
+//! (`once` runs a forward and a backward pass twice, for a profiler). The SSM's cases have 2²⁶ elements.
 
 use s4_backend::{random::Rng, *};
 use s4_cuda::{Buf, Cuda, diagnose_text, probe};
@@ -35,100 +36,245 @@ fn time(be: &Cuda, mut f: impl FnMut()) -> f64 {
     all[2]
 }
 
-fn ssm(be: &Cuda, out: &mut impl Write, total: usize, mode: Mode, algorithm: Algorithm, len: usize) {
-    let heads = if len > 300_000 { 64 } else { 256 };
-    let batch = (total / heads / len).max(1);
-    let spec = SsmSpec {
-        mode,
-        heads,
-        state: 64,
-        n_ssm: 1,
-        rank: (mode == Mode::S4) as usize,
-        channels: 1,
-        bidirectional: false,
-        dt_per_state: false,
-        disc: if mode == Mode::S4 { Disc::Bilinear } else { Disc::Zoh },
-        dt_transform: Transform::Exp,
-        real_transform: Transform::Exp,
-        imag_transform: Transform::Exp,
-        truncate: None,
-    };
-    let put = |x: &[f32]| {
-        let mut b = be.alloc(x.len()).expect("memory");
-        be.upload(be.view_mut(&mut b, 0..x.len()), x).expect("upload");
-        b
-    };
-    let pairs = spec.pairs();
-    let dt: Vec<f32> = (0..heads).map(|h| (0.001f32.ln()) + 4.6 * h as f32 / heads as f32).collect();
-    let re = vec![0.5f32.ln(); pairs];
-    let im: Vec<f32> = (0..pairs).map(|n| (3.1 * (n as f32 + 0.5)).ln()).collect();
-    let b: Vec<f32> =
-        (0..2 * pairs).map(|n| if n % 2 == 0 { (n as f32 + 1.0).sqrt() } else { 0.0 }).collect();
-    let p: Vec<f32> =
-        (0..spec.p_len()).map(|n| if n % 2 == 0 { (n as f32 / 2.0 + 0.5).sqrt() } else { 0.0 }).collect();
-    let host =
-        [put(&dt), put(&re), put(&im), put(&b), noise(be, spec.c_len(), 1.0), put(&p), noise(be, heads, 1.0)];
-    let v = |i: usize| be.view(&host[i], 0..be.len(&host[i]));
-    let params: SsmParams<'_, Cuda> =
-        SsmParams { inv_dt: v(0), a_real: v(1), a_imag: v(2), b: v(3), c: v(4), p: v(5), d: v(6) };
-    let n = batch * heads * len;
-    let (u, dy) = (noise(be, n, 1.0), noise(be, n, 1.0));
-    let (mut y, mut du) = (be.alloc(n).expect("memory"), be.alloc(n).expect("memory"));
-    let mut g = host.each_ref().map(|x| be.alloc(be.len(x)).expect("memory"));
-    let (mut plan, mut ws) = (be.ssm_plan(&spec).expect("plan"), be.workspace());
-    let mut call = SsmCall { spec, batch, len, rate: 1.0, algorithm, version: 0 };
-    let mut forward = |be: &Cuda, plan: &mut _, fresh: bool| {
-        call.version += fresh as u64;
+/// One layer with its arrays: 2²⁶ elements where they fit a whole number of rows.
+struct Layer {
+    spec: SsmSpec,
+    batch: usize,
+    len: usize,
+    params: [Buf; 7],
+    grads: [Buf; 7],
+    u: Buf,
+    dy: Buf,
+    y: Buf,
+    du: Buf,
+    plan: s4_cuda::SsmPlan,
+    version: u64,
+}
+
+impl Layer {
+    fn new(be: &Cuda, mode: Mode, (batch, heads, len): (usize, usize, usize)) -> Layer {
+        let spec = SsmSpec {
+            mode,
+            heads,
+            state: 64,
+            n_ssm: 1,
+            rank: (mode == Mode::S4) as usize,
+            channels: 1,
+            bidirectional: false,
+            dt_per_state: false,
+            disc: if mode == Mode::S4 { Disc::Bilinear } else { Disc::Zoh },
+            dt_transform: Transform::Exp,
+            real_transform: Transform::Exp,
+            imag_transform: Transform::Exp,
+            truncate: None,
+        };
+        let put = |x: &[f32]| {
+            let mut b = be.alloc(x.len()).expect("memory");
+            be.upload(be.view_mut(&mut b, 0..x.len()), x).expect("upload");
+            b
+        };
+        let pairs = spec.pairs();
+        let dt: Vec<f32> = (0..heads).map(|h| (0.001f32.ln()) + 4.6 * h as f32 / heads as f32).collect();
+        let re = vec![0.5f32.ln(); pairs];
+        let im: Vec<f32> = (0..pairs).map(|n| (3.1 * (n as f32 + 0.5)).ln()).collect();
+        let b: Vec<f32> =
+            (0..2 * pairs).map(|n| if n % 2 == 0 { (n as f32 + 1.0).sqrt() } else { 0.0 }).collect();
+        let p: Vec<f32> =
+            (0..spec.p_len()).map(|n| if n % 2 == 0 { (n as f32 / 2.0 + 0.5).sqrt() } else { 0.0 }).collect();
+        let params = [
+            put(&dt),
+            put(&re),
+            put(&im),
+            put(&b),
+            noise(be, spec.c_len(), 1.0),
+            put(&p),
+            noise(be, heads, 1.0),
+        ];
+        let grads = params.each_ref().map(|x| be.alloc(be.len(x)).expect("memory"));
+        let n = batch * heads * len;
+        let empty = || be.alloc(n).expect("memory");
+        let plan = be.ssm_plan(&spec).expect("plan");
+        let (u, dy) = (noise(be, n, 1.0), noise(be, n, 1.0));
+        Layer { spec, batch, len, params, grads, u, dy, y: empty(), du: empty(), plan, version: 0 }
+    }
+
+    fn call(&self, algorithm: Algorithm) -> SsmCall {
+        let (spec, batch, len) = (self.spec, self.batch, self.len);
+        SsmCall { spec, batch, len, rate: 1.0, algorithm, version: self.version }
+    }
+
+    fn views<'a>(be: &Cuda, params: &'a [Buf; 7]) -> SsmParams<'a, Cuda> {
+        let v = |i: usize| be.view(&params[i], 0..be.len(&params[i]));
+        SsmParams { inv_dt: v(0), a_real: v(1), a_imag: v(2), b: v(3), c: v(4), p: v(5), d: v(6) }
+    }
+
+    /// `fresh`: parameters are taken to have changed since the last call.
+    fn forward(&mut self, be: &Cuda, algorithm: Algorithm, fresh: bool) {
+        self.version += fresh as u64;
+        let (call, n) = (self.call(algorithm), be.len(&self.u));
         be.ssm_forward(
-            be.view_mut(&mut y, 0..n),
+            be.view_mut(&mut self.y, 0..n),
             None,
             None,
-            be.view(&u, 0..n),
+            be.view(&self.u, 0..n),
             None,
             None,
-            &params,
+            &Self::views(be, &self.params),
             &call,
-            plan,
-            &mut ws,
+            &mut self.plan,
+            &mut be.workspace(),
         )
         .expect("forward");
-    };
-    let train = time(be, || forward(be, &mut plan, true));
-    let infer = time(be, || forward(be, &mut plan, false));
-    let mut ws = be.workspace();
-    let backward = time(be, || {
-        let [g0, g1, g2, g3, g4, g5, g6] = &mut g;
+    }
+
+    fn backward(&mut self, be: &Cuda, algorithm: Algorithm) {
+        let (call, n) = (self.call(algorithm), be.len(&self.u));
+        let [g0, g1, g2, g3, g4, g5, g6] = &mut self.grads;
+        let all = |b: &mut Buf| 0..be.len(b);
         let grads: SsmGrads<'_, Cuda> = SsmGrads {
-            inv_dt: be.view_mut(g0, 0..heads),
-            a_real: be.view_mut(g1, 0..pairs),
-            a_imag: be.view_mut(g2, 0..pairs),
-            b: be.view_mut(g3, 0..2 * pairs),
-            c: be.view_mut(g4, 0..spec.c_len()),
-            p: be.view_mut(g5, 0..spec.p_len()),
-            d: be.view_mut(g6, 0..heads),
+            inv_dt: {
+                let r = all(g0);
+                be.view_mut(g0, r)
+            },
+            a_real: {
+                let r = all(g1);
+                be.view_mut(g1, r)
+            },
+            a_imag: {
+                let r = all(g2);
+                be.view_mut(g2, r)
+            },
+            b: {
+                let r = all(g3);
+                be.view_mut(g3, r)
+            },
+            c: {
+                let r = all(g4);
+                be.view_mut(g4, r)
+            },
+            p: {
+                let r = all(g5);
+                be.view_mut(g5, r)
+            },
+            d: {
+                let r = all(g6);
+                be.view_mut(g6, r)
+            },
         };
         be.ssm_backward(
-            Some(be.view_mut(&mut du, 0..n)),
+            Some(be.view_mut(&mut self.du, 0..n)),
             None,
             grads,
-            be.view(&dy, 0..n),
+            be.view(&self.dy, 0..n),
             None,
-            be.view(&u, 0..n),
+            be.view(&self.u, 0..n),
             None,
-            be.view(&u, 0..0),
+            be.view(&self.u, 0..0),
             None,
-            &params,
+            &Self::views(be, &self.params),
             &call,
-            &mut plan,
-            &mut ws,
+            &mut self.plan,
+            &mut be.workspace(),
         )
         .expect("backward");
+    }
+}
+
+/// Batch, heads and length of about `total` elements.
+fn rows(total: usize, len: usize) -> (usize, usize, usize) {
+    let heads = if len > 300_000 { 64 } else { 256 };
+    ((total / heads / len).max(1), heads, len)
+}
+
+fn ssm(be: &Cuda, out: &mut impl Write, total: usize, mode: Mode, algorithm: Algorithm, len: usize) {
+    let shape = rows(total, len);
+    let mut l = Layer::new(be, mode, shape);
+    let train = time(be, || l.forward(be, algorithm, true));
+    let infer = time(be, || l.forward(be, algorithm, false));
+    let backward = time(be, || l.backward(be, algorithm));
+    let both = time(be, || {
+        l.forward(be, algorithm, true);
+        l.backward(be, algorithm);
     });
     writeln!(
         out,
-        "ssm {mode:?} {algorithm:?} {batch}×{heads}×{len}: forward {train:.3} (constants kept {infer:.3}), backward {backward:.3}"
+        "ssm {mode:?} {algorithm:?} {shape:?}: forward {train:.3} (constants kept {infer:.3}), backward {backward:.3}, both {both:.3}"
     )
     .expect("output");
+}
+
+/// Eight layers of 512 heads, one sample each: without what lies between the layers.
+fn step(be: &Cuda, out: &mut impl Write, batch: usize) {
+    let (layers, heads) = (8, 512);
+    let l = Layer::new(be, Mode::S4, (1, heads, 1));
+    let n = l.spec.state_len(batch);
+    let mut states: Vec<Buf> = (0..layers).map(|_| be.alloc(n).expect("memory")).collect();
+    let mut plans: Vec<_> = (0..layers).map(|_| be.step_plan(&l.spec).expect("plan")).collect();
+    let u = noise(be, batch * heads, 1.0);
+    let mut y = be.alloc(batch * heads).expect("memory");
+    let mut ws = be.workspace();
+    let t = time(be, || {
+        for (state, plan) in states.iter_mut().zip(&mut plans) {
+            be.ssm_step(
+                be.view_mut(&mut y, 0..batch * heads),
+                be.view_mut(state, 0..n),
+                be.view(&u, 0..batch * heads),
+                None,
+                &Layer::views(be, &l.params),
+                &l.spec,
+                batch,
+                1.0,
+                1,
+                plan,
+                &mut ws,
+            )
+            .expect("step");
+        }
+    });
+    writeln!(out, "step of 8 × 512, batch {batch}: {t:.4}").expect("output");
+}
+
+/// The paper's kernel and the FFT convolution by themselves.
+fn kernel_and_conv(be: &Cuda, out: &mut impl Write, total: usize, len: usize) {
+    let shape = rows(total, len);
+    let mut l = Layer::new(be, Mode::S4, shape);
+    let (heads, n) = (shape.1, be.len(&l.u));
+    let mut kernel = be.alloc(heads * len).expect("memory");
+    let mut ws = be.workspace();
+    let k = time(be, || {
+        be.kernel_forward(
+            be.view_mut(&mut kernel, 0..heads * len),
+            &Layer::views(be, &l.params),
+            &l.spec,
+            len,
+            1.0,
+            &mut ws,
+        )
+        .expect("kernel");
+    });
+    let conv = ConvShape { batch: shape.0, heads, channels: 1, len, kernel_len: len, two_sided: false };
+    let c = time(be, || {
+        be.conv_forward(
+            be.view_mut(&mut l.y, 0..n),
+            be.view(&l.u, 0..n),
+            be.view(&kernel, 0..heads * len),
+            None,
+            &conv,
+            &mut ws,
+        )
+        .expect("convolution");
+    });
+    writeln!(out, "{shape:?}: kernel {k:.3}, fft convolution {c:.3}").expect("output");
+}
+
+/// One call of each, for a profiler.
+fn once(be: &Cuda, len: usize) {
+    let mut l = Layer::new(be, Mode::S4, rows(64 << 20, len));
+    for _ in 0..2 {
+        l.forward(be, Algorithm::Chunk, true);
+        l.backward(be, Algorithm::Chunk);
+    }
+    be.synchronize().expect("run");
 }
 
 fn mix(be: &Cuda, out: &mut impl Write, batch: usize, heads: usize, len: usize) {
@@ -230,16 +376,37 @@ fn main() {
     writeln!(out, "{}", diagnose_text()).expect("output");
     let Ok(devices) = probe() else { return };
     let be = Cuda::new(devices[0].ordinal).expect("device");
-    let total = std::env::args().nth(1).and_then(|n| n.parse::<usize>().ok()).unwrap_or(64) << 20;
-    norm(&be, out, 50, 512, 1024);
-    mix(&be, out, 50, 512, 1024);
-    mix(&be, out, 16, 256, 16384);
-    for len in [1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20] {
-        ssm(&be, out, total, Mode::S4, Algorithm::Chunk, len);
-    }
-    ssm(&be, out, total, Mode::S4d, Algorithm::Chunk, 1 << 12);
-    for len in [1 << 10, 1 << 14, 1 << 18] {
-        ssm(&be, out, total, Mode::S4, Algorithm::Fft, len);
+    let total = 64 << 20;
+    let lens = [1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let all = ["dense", "ssm", "fft", "step"].map(String::from);
+    for section in if asked.is_empty() { &all[..] } else { &asked } {
+        match section.as_str() {
+            "dense" => {
+                norm(&be, out, 50, 512, 1024);
+                mix(&be, out, 50, 512, 1024);
+                mix(&be, out, 16, 256, 16384);
+            }
+            "ssm" => {
+                for len in lens {
+                    ssm(&be, out, total, Mode::S4, Algorithm::Chunk, len);
+                }
+                ssm(&be, out, total, Mode::S4d, Algorithm::Chunk, 1 << 12);
+            }
+            "fft" => {
+                for len in lens {
+                    kernel_and_conv(&be, out, total, len);
+                }
+            }
+            "step" => {
+                for batch in [1, 64, 1024] {
+                    step(&be, out, batch);
+                }
+            }
+            // once:LEN
+            other => once(&be, other.trim_start_matches("once:").parse().expect("a length")),
+        }
+        be.trim();
     }
     writeln!(out, "memory held: {:.2} GB, launches: {}", be.memory_held() as f64 / 1e9, be.launches())
         .expect("output");

@@ -108,7 +108,52 @@ pub(crate) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> 
     if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
 }
 
+/// Launch shape of `chunk16.cu`: 16 or 32 rows a warp, as many warps a block as shared memory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Halves {
+    /// Tiles of 16 rows a warp.
+    tiles: usize,
+    warps: usize,
+    blocks: usize,
+    shared: usize,
+}
+
+impl Halves {
+    fn choose(rows: usize, s: Sizes, processors: usize, shared_memory: usize) -> Halves {
+        // 32 rows halve the reads of the matrices; 16 make more warps where rows are few.
+        let tiles = if rows * s.heads >= 32 * 8 * processors { 2 } else { 1 };
+        let (k, n) = (s.np / 16, s.np / 8);
+        let matrices = 512 * (20 + 8 * k + 4 * n + k * n);
+        let warp = 16 * tiles * (2 * 4 * T + 32);
+        let needed = rows.div_ceil(16 * tiles);
+        let warps = ((shared_memory - 1024 - matrices) / warp).min(needed).min(16 / tiles);
+        Halves { tiles, warps, blocks: needed.div_ceil(warps), shared: matrices + warps * warp }
+    }
+
+    fn kernel(self, np: usize, products: usize) -> &'static str {
+        match (np, self.tiles, products) {
+            (32, 1, 3) => "pass_32_1_3",
+            (32, 2, 3) => "pass_32_2_3",
+            (32, 1, _) => "pass_32_1_1",
+            (32, _, _) => "pass_32_2_1",
+            (_, 1, 3) => "pass_64_1_3",
+            (_, 2, 3) => "pass_64_2_3",
+            (_, 1, _) => "pass_64_1_1",
+            _ => "pass_64_2_1",
+        }
+    }
+}
+
 impl Cuda {
+    /// Whether this chip and build multiply 16-bit pairs (`half.cuh`).
+    pub(crate) fn halves(&self) -> bool {
+        self.inner.modules.generation(&self.inner.queue) >= 80
+    }
+
+    fn shared_memory(&self) -> usize {
+        crate::kernels::shared_memory(self.inner.queue.info.capability)
+    }
+
     pub(crate) fn matrices(&self, op: &'static str, d: &Discrete, c: Span, s: Sizes) -> Result<Matrices> {
         let Sizes { heads, pairs, rank, kc, np } = s;
         let m = Matrices {
@@ -204,6 +249,40 @@ impl Cuda {
         end: Option<Span>,
         full: bool,
     ) -> Result<()> {
+        let aligned = |x: Span| x.ptr() % 16 == 0;
+        let vec = p.len % 4 == 0 && aligned(p.x) && y.is_none_or(aligned);
+        let keep = |x: Option<Span>| x.filter(|_| full);
+        if p.ins == 1 && p.outs == 1 && s.np <= 64 && self.halves() {
+            let h = Halves::choose(p.batch * cut.segments, s, self.processors(), self.shared_memory());
+            let name = h.kernel(s.np, self.inner.precision.products());
+            return self.launch(
+                ("chunk16", name),
+                (h.blocks, s.heads, 1),
+                (32 * h.warps as u32, 1),
+                h.shared,
+                args![
+                    y,
+                    p.x,
+                    p.frags,
+                    init,
+                    end,
+                    keep(p.states),
+                    keep(p.mid),
+                    p.inject,
+                    p.lengths,
+                    p.batch,
+                    s.heads,
+                    cut.segments,
+                    cut.each,
+                    cut.chunks,
+                    p.reverse,
+                    p.lower,
+                    p.add,
+                    vec,
+                    p.len
+                ],
+            );
+        }
         let name = match s.np {
             32 => "pass_32",
             64 => "pass_64",
@@ -211,9 +290,6 @@ impl Cuda {
         };
         let tiles = (p.batch * cut.segments).div_ceil(16);
         let warps = tiles.min(4);
-        let aligned = |x: Span| x.ptr() % 16 == 0;
-        let vec = p.len % 4 == 0 && aligned(p.x) && y.is_none_or(aligned);
-        let keep = |x: Option<Span>| x.filter(|_| full);
         self.launch(
             ("chunk", name),
             (tiles.div_ceil(warps), s.heads, 1),
@@ -300,6 +376,20 @@ impl Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_fit_in_shared_memory_and_cover_the_rows() {
+        for np in [32, 64] {
+            let s = Sizes { heads: 256, pairs: np / 2, rank: 1, kc: 1, np };
+            for shared in [99 << 10, 163 << 10, 227 << 10] {
+                for rows in [1, 16, 17, 64, 256, 5000] {
+                    let h = Halves::choose(rows, s, 132, shared);
+                    assert!(h.warps >= 1 && h.shared + 1024 <= shared, "{h:?}");
+                    assert!(h.blocks * h.warps * 16 * h.tiles >= rows, "{h:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn cuts_cover_the_sequence() {

@@ -38,6 +38,22 @@ pub(crate) fn preference(arch: &str, capability: (u32, u32)) -> Option<u32> {
     }
 }
 
+/// The generation that an image is made for: 90 of `"sm_90a"`, 75 of `"compute_75"`.
+pub(crate) fn generation(arch: &str) -> u32 {
+    arch.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches('a').parse().unwrap_or(0)
+}
+
+/// Shared memory that one block may have, bytes (CUDA C++ Programming Guide, "Compute Capabilities").
+pub(crate) fn shared_memory(capability: (u32, u32)) -> usize {
+    let kib = match capability {
+        (8, 0) | (8, 7) => 163,
+        (9..=11, _) => 227,
+        (8 | 12, _) => 99,
+        _ => 64,
+    };
+    kib << 10
+}
+
 /// The image of `module` that suits `capability`; `force` names one architecture (tests of the PTX).
 pub(crate) fn pick(module: &str, capability: (u32, u32), force: Option<&str>) -> Option<&'static Image> {
     IMAGES
@@ -50,7 +66,12 @@ pub(crate) fn pick(module: &str, capability: (u32, u32), force: Option<&str>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::preference;
+    use super::{generation, preference};
+
+    #[test]
+    fn generations_are_read_from_names() {
+        assert_eq!(["sm_75", "sm_90a", "sm_120", "compute_80"].map(generation), [75, 90, 120, 80]);
+    }
 
     #[test]
     fn machine_code_before_ptx() {

@@ -109,6 +109,12 @@ impl Modules {
         self.launches.load(Ordering::Relaxed)
     }
 
+    /// The generation of the images in use, 0 where there is none.
+    pub(crate) fn generation(&self, queue: &Queue) -> u32 {
+        kernels::pick("chunk", queue.info.capability, self.force.as_deref())
+            .map_or(0, |i| kernels::generation(i.arch))
+    }
+
     fn load(&self, queue: &Queue, module: &'static str) -> Result<Handle> {
         let mut modules = self.modules.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(&handle) = modules.get(module) {

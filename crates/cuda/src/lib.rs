@@ -14,12 +14,14 @@ mod kernels;
 mod launch;
 mod memory;
 mod optim;
+mod precision;
 mod probe;
 mod ssm;
 mod step;
 
 pub use kernels::{architectures, available};
 pub use memory::{Buf, Cuda, Ints, Mut, Options, Ref, Workspace};
+pub use precision::Precision;
 pub use probe::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable, diagnose_text, probe};
 pub use ssm::SsmPlan;
 pub use step::StepPlan;

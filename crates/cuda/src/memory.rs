@@ -3,6 +3,7 @@
 use crate::{
     device::{Queue, Span},
     launch::{Arg, Modules, args},
+    precision::Precision,
     probe::probe,
 };
 use s4_backend::{Code, Error, Memory, Result};
@@ -23,6 +24,8 @@ pub struct Options {
     pub memory_limit: Option<usize>,
     /// Use only this image of the kernels (`"compute_75"`), to test PTX; `None` for the best.
     pub architecture: Option<String>,
+    /// How exactly products are computed.
+    pub precision: Precision,
 }
 
 /// One GPU with one queue. Clones share it; all work of a `Cuda` and its clones runs in order.
@@ -35,6 +38,7 @@ pub(crate) struct Inner {
     cache: Mutex<Cache>,
     allocations: AtomicU64,
     limit: usize,
+    pub(crate) precision: Precision,
     pub(crate) modules: Modules,
     pub(crate) queue: Queue,
 }
@@ -106,6 +110,7 @@ impl Cuda {
                 cache: Mutex::default(),
                 allocations: AtomicU64::new(0),
                 limit: options.memory_limit.unwrap_or(usize::MAX),
+                precision: options.precision,
             }),
         })
     }

@@ -1,7 +1,7 @@
 //! The SSM on whole sequences: chunked passes, or the paper's kernel and FFT convolution.
 
 use crate::{
-    Cuda, Ints,
+    Cuda, Ints, Precision,
     chunk::{Cut, MAX_PAIRS, Pack, Pass, Sizes, T, cut},
     dense::check_lengths,
     device::Span,
@@ -273,7 +273,7 @@ impl Cuda {
                 ("constants_backward", "transition_gradient"),
                 (heads, rank, 1),
                 (256, 1),
-                0,
+                4 * (2 * pairs).pow(2),
                 args![&ga, &gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
             )?;
         }
@@ -337,31 +337,31 @@ impl Cuda {
         let steps = (c.batch * c.cut.chunks).div_ceil(16);
         let parts = (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1);
         let cells = (parts > 1).then(|| self.scratch(c.op, parts * size)).transpose()?;
+        let halves = np == 64 && self.halves();
+        let vec = c.len % 4 == 0 && dy.ptr() % 16 == 0 && u.ptr() % 16 == 0;
         for k in 0..channels {
             let one = out.span().part(4 * k * size, 4 * size);
             let target = cells.as_ref().map_or(one, |x| x.span());
             let rows = if k == 0 { side } else { T };
-            self.launch(
-                ("chunk_grad", name),
-                (heads, parts, 1),
-                (512, 1),
-                0,
-                args![
-                    target,
-                    dy,
-                    ds,
-                    u,
-                    s,
-                    c.lengths,
-                    c.batch,
-                    heads,
-                    channels,
-                    k,
-                    c.cut.chunks,
-                    c.len,
-                    rows
-                ],
-            )?;
+            let (b, chunks, len) = (c.batch, c.cut.chunks, c.len);
+            if halves {
+                let name = if self.inner.precision == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
+                self.launch(
+                    ("chunk_grad16", name),
+                    (heads, parts, 1),
+                    (256, 1),
+                    2 * 4 * 32 * (side + 8) * 2,
+                    args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows, vec],
+                )?;
+            } else {
+                self.launch(
+                    ("chunk_grad", name),
+                    (heads, parts, 1),
+                    (512, 1),
+                    0,
+                    args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows],
+                )?;
+            }
             if let Some(cells) = &cells {
                 self.each(("chunk_grad", "sum_parts"), size, args![one, cells, size, parts])?;
             }

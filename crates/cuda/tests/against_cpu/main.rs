@@ -7,18 +7,25 @@ mod golden;
 mod conv;
 mod layer;
 mod memory;
+mod precision;
 mod ssm;
 mod step;
 
-use s4_cuda::{Cuda, Options, probe};
+use s4_cuda::{Cuda, Options, Precision, probe};
 
 /// The GPU, or a printed reason why the test is skipped.
 pub fn gpu() -> Option<Cuda> {
+    gpu_with(Precision::Highest)
+}
+
+/// The same in another precision.
+pub fn gpu_with(precision: Precision) -> Option<Cuda> {
     match probe() {
         Ok(devices) => {
             // S4_CUDA_ARCH names one image of the build, to run its PTX where machine code exists.
             let architecture = std::env::var("S4_CUDA_ARCH").ok();
-            Some(Cuda::with(devices[0].ordinal, &Options { architecture, memory_limit: None }).unwrap())
+            let options = Options { architecture, precision, ..Options::default() };
+            Some(Cuda::with(devices[0].ordinal, &options).unwrap())
         }
         Err(reason) => {
             eprintln!("skipped: {reason}");
@@ -31,6 +38,7 @@ pub fn gpu() -> Option<Cuda> {
 #[derive(Default)]
 pub struct Report {
     worst: f64,
+    name: String,
     lines: Vec<String>,
     count: usize,
 }
@@ -39,14 +47,16 @@ impl Report {
     pub fn check(&mut self, name: String, got: &[f64], want: &[f64], tolerance: f64) {
         let e = golden::rel(got, want);
         self.count += 1;
-        self.worst = self.worst.max(e / tolerance);
+        if e / tolerance > self.worst {
+            (self.worst, self.name) = (e / tolerance, name.clone());
+        }
         if !(e.is_finite() && e <= tolerance) {
             self.lines.push(format!("{name}: {e:.3e} > {tolerance:.0e}"));
         }
     }
 
     pub fn finish(self, title: &str) {
-        eprintln!("{title}: {} checks, worst {:.3} of its tolerance", self.count, self.worst);
+        eprintln!("{title}: {} checks, worst {:.3} of its tolerance: {}", self.count, self.worst, self.name);
         assert!(
             self.count > 0 && self.lines.is_empty(),
             "{} failed:\n{}",

@@ -65,7 +65,7 @@ fn a_steady_call_allocates_nothing() {
 fn out_of_memory_is_an_error_and_nothing_is_lost() {
     let Some(gpu) = gpu() else { return };
     let ordinal: usize = gpu.device_name().trim_start_matches("cuda:").parse().unwrap();
-    let be = Cuda::with(ordinal, &Options { memory_limit: Some(1 << 20), architecture: None }).unwrap();
+    let be = Cuda::with(ordinal, &Options { memory_limit: Some(1 << 20), ..Options::default() }).unwrap();
     let x = noise(1, 1, 1000);
     let kept = up(&be, &x);
     let Err(error) = be.alloc(1 << 20) else { panic!("4 MB of 1 MB were given") };

@@ -18,7 +18,7 @@ fn compare(report: &mut Report, name: &str, got: &[(String, Vec<f64>)], want: &[
     }
 }
 
-fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
+pub fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
     Run {
         spec: case.spec,
         params: case.params.clone(),
@@ -33,7 +33,7 @@ fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
 }
 
 /// C is given in f64 by the golden files; both sides must see what f32 holds.
-fn cases() -> Vec<golden::Case> {
+pub fn cases() -> Vec<golden::Case> {
     let mut all = golden::Case::all();
     for c in &mut all {
         for p in &mut c.params {

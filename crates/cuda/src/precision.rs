@@ -1,0 +1,52 @@
+//! How exactly products are computed.
+
+use s4_backend::{Error, Result};
+
+/// Precision of the products on the tensor cores. Storage, sums and everything that is not a product stay f32; the
+/// state of the recurrence is always carried in split precision. Chips without tensor cores for it (7.5) and states
+/// above 64 compute as [`Precision::Highest`] whatever is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// As good as f32: outputs within 1e-5, gradients within 1e-4.
+    #[default]
+    Highest,
+    /// As good as TF32: outputs within 2e-3, gradients within 5e-3.
+    High,
+    /// As good as bf16: outputs within 1e-2, gradients within 5e-2.
+    Bf16,
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    /// `"highest"`, `"high"` or `"bf16"`; else `ERR_S4_VALUE`.
+    fn from_str(s: &str) -> Result<Precision> {
+        match s {
+            "highest" => Ok(Precision::Highest),
+            "high" => Ok(Precision::High),
+            "bf16" => Ok(Precision::Bf16),
+            other => Err(Error::value("precision", "'highest', 'high' or 'bf16'", format!("'{other}'"))),
+        }
+    }
+}
+
+impl Precision {
+    /// Products of 16-bit parts that make one product of f32: high·high, and twice high·low.
+    pub(crate) fn products(self) -> usize {
+        if self == Precision::Highest { 3 } else { 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Precision;
+
+    #[test]
+    fn names_are_read_and_others_refused() {
+        assert_eq!("high".parse::<Precision>().unwrap(), Precision::High);
+        assert_eq!("highest".parse::<Precision>().unwrap(), Precision::default());
+        assert_eq!("bf16".parse::<Precision>().unwrap(), Precision::Bf16);
+        let e = "fp8".parse::<Precision>().unwrap_err().to_string();
+        assert!(e.contains("'fp8'"), "{e}");
+    }
+}

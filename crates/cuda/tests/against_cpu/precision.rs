@@ -1,0 +1,44 @@
+//! The classes of precision keep their tolerances, and their bits.
+
+use crate::{
+    Report, gpu_with,
+    layer::apply,
+    ssm::{cases, run},
+};
+use s4_cpu::Cpu;
+use s4_cuda::Precision;
+
+fn class(precision: Precision, outputs: f64, gradients: f64) {
+    let Some(be) = gpu_with(precision) else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    for case in cases() {
+        for (batch, len) in [(3, 333), (19, 128), (1, 5000)] {
+            let mut r = run(&case, batch, len);
+            r.states = !case.spec.bidirectional;
+            let got = apply(&be, &r);
+            for ((name, g), (_, w)) in got.iter().zip(&apply(&cpu, &r)) {
+                if w.iter().all(|&x| x == 0.0) {
+                    continue;
+                }
+                let gradient = name.starts_with('d') || name.starts_with("grad");
+                let name = format!("{} {batch}×{len} {name}", case.name);
+                report.check(name, g, w, if gradient { gradients } else { outputs });
+            }
+            if batch == 3 {
+                assert_eq!(got, apply(&be, &r), "{}: two runs differ", case.name);
+            }
+        }
+    }
+    report.finish(&format!("{precision:?}"));
+}
+
+#[test]
+fn high_is_as_good_as_tf32() {
+    class(Precision::High, 2e-3, 5e-3);
+}
+
+#[test]
+fn bf16_is_as_good_as_bf16() {
+    class(Precision::Bf16, 1e-2, 5e-2);
+}
