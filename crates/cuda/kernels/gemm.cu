@@ -28,12 +28,11 @@ DEV void put(float (*tile)[TM + PAD], const float (&r)[LOADS]) {
   }
 }
 
-// c[z][m][n] (+)= Σ_k a[z][m, k] b[z][k, n] (+ bias). Grid: (tiles of n, tiles of m, batch · parts); the sum over k is
+// c[z][m][n] = Σ_k a[z][m, k] b[z][k, n] (+ bias). Grid: (tiles of n, tiles of m, batch · parts); the sum over k is
 // cut in `parts`, each of which writes a slice of its own (`cpart` apart) for `reduce_parts`.
 template <bool AK, bool BK>
 DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, const float* bias_n, int M, int N, i64 K,
-              i64 am, i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts,
-              int accumulate) {
+              i64 am, i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts) {
   __shared__ float As[2][TK][TM + PAD], Bs[2][TK][TN + PAD];
   const int part = blockIdx.z % parts, z = blockIdx.z / parts;
   a += z * abatch, b += z * bbatch, c += z * cbatch + part * cpart;
@@ -87,8 +86,7 @@ DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, con
           float v = acc[i][j][e];
           if (bias_m) v += bias_m[m];
           if (bias_n) v += bias_n[n];
-          float* p = c + m * cm + n;
-          *p = accumulate ? *p + v : v;
+          c[m * cm + n] = v;
         }
       }
 }
@@ -96,9 +94,8 @@ DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, con
 #define GEMM(name, AK, BK)                                                                                            \
   extern "C" __global__ void __launch_bounds__(256) name(                                                            \
       float* c, const float* a, const float* b, const float* bias_m, const float* bias_n, int M, int N, i64 K, i64 am, \
-      i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts, int accumulate) {      \
-    gemm<AK, BK>(c, a, b, bias_m, bias_n, M, N, K, am, ak, bk, bn, cm, abatch, bbatch, cbatch, cpart, parts,         \
-                 accumulate);                                                                                         \
+      i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts, int) {                 \
+    gemm<AK, BK>(c, a, b, bias_m, bias_n, M, N, K, am, ak, bk, bn, cm, abatch, bbatch, cbatch, cpart, parts);        \
   }
 GEMM(gemm_mn, false, false)
 GEMM(gemm_kn, true, false)

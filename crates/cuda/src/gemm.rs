@@ -1,6 +1,7 @@
 //! Matrix products (`kernels/gemm.cu`) and the linear layer made of them.
 
 use crate::{
+    Precision,
     device::Span,
     launch::args,
     memory::{Cuda, same_len},
@@ -30,22 +31,41 @@ impl Cuda {
         parts: usize,
         part_stride: usize,
     ) -> Result<()> {
-        let name = match (a.col == 1, b.row == 1) {
-            (false, false) => "gemm_mn",
-            (true, false) => "gemm_kn",
-            (false, true) => "gemm_mk",
-            (true, true) => "gemm_kk",
+        // bf16 pairs hold 16 bits: within f32's class for sums of many terms, not for a few.
+        let precision = self.inner.precision;
+        let halves = self.halves() && (k >= 128 || precision != Precision::Highest);
+        let one = precision == Precision::Bf16;
+        let kernel = match (a.col == 1, b.row == 1, halves, one) {
+            (false, false, false, _) => ("gemm", "gemm_mn"),
+            (true, false, false, _) => ("gemm", "gemm_kn"),
+            (false, true, false, _) => ("gemm", "gemm_mk"),
+            (true, true, false, _) => ("gemm", "gemm_kk"),
+            (false, false, _, false) => ("gemm16", "gemm_mn_3"),
+            (true, false, _, false) => ("gemm16", "gemm_kn_3"),
+            (false, true, _, false) => ("gemm16", "gemm_mk_3"),
+            (true, true, _, false) => ("gemm16", "gemm_kk_3"),
+            (false, false, _, true) => ("gemm16", "gemm_mn_1"),
+            (true, false, _, true) => ("gemm16", "gemm_kn_1"),
+            (false, true, _, true) => ("gemm16", "gemm_mk_1"),
+            (true, true, _, true) => ("gemm16", "gemm_kk_1"),
         };
+        let aligned = |o: Operand, slow: usize, to: usize| {
+            o.at.ptr() % (4 * to as u64) == 0 && slow % to == 0 && o.batch % to == 0
+        };
+        let vec = aligned(a, if a.col == 1 { a.row } else { a.col }, 4) as i32
+            + 2 * aligned(b, if b.row == 1 { b.col } else { b.row }, 4) as i32
+            + 4 * (aligned(c, c.row, 2) && part_stride % 2 == 0) as i32;
         // The grid's third side has a limit; larger batches go in parts.
         let most = 65535 / parts;
         for z in (0..batch).step_by(most) {
             let count = (batch - z).min(most);
             let at = |o: Operand| o.at.ptr() + 4 * (z * o.batch) as u64;
             self.launch(
-                ("gemm", name),
+                kernel,
                 (n.div_ceil(128), m.div_ceil(128), count * parts),
                 (256, 1),
-                0,
+                // Two stages of four planes of 128 × 40 16-bit numbers.
+                if halves { 2 * 4 * 128 * 40 * 2 } else { 0 },
                 args![
                     at(c),
                     at(a),
@@ -65,7 +85,7 @@ impl Cuda {
                     c.batch,
                     part_stride,
                     parts as i32,
-                    0i32
+                    vec
                 ],
             )?;
         }
