@@ -9,67 +9,54 @@
 constexpr int T = 64;
 constexpr int PL = 2;  // pairs a lane: N ≤ 128
 
-struct Head {
-  const c64 *d0, *u, *z, *bb;
-  int pairs, rank;
-};
+#define EACH_PAIR(i, n, P) \
+  _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < (P))
 
-DEV Head head(const c64* d0, const c64* u, const c64* z, const c64* bb, int h, int pairs, int rank) {
-  return {d0 + (i64)h * pairs, u + (i64)h * rank * pairs, z + (i64)h * rank * pairs, bb + (i64)h * pairs, pairs, rank};
-}
-
-#define EACH_PAIR(i, n, h) \
-  _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < (h).pairs)
-
-// Σ_n over the state of 2Re a_n·x_n.
-DEV double twice_re(const Head& h, const c64* a, const c64* x) {
-  double s = 0;
-  EACH_PAIR(i, n, h) s += dot(conj(a[n]), x[i]);
-  return 2 * warp_sum(s);
-}
-
-// x ← x∘D₀ + Σ_r (2Re b_r·x) a_r: with a = U, b = Z it is Ā x; with a = Z, b = U it is the row x Ā.
-DEV void advance(const Head& h, const c64* a, const c64* b, c64 (&x)[PL]) {
-  c64 y[PL] = {};
-  EACH_PAIR(i, n, h) y[i] = h.d0[n] * x[i];
-  for (int r = 0; r < h.rank; ++r) {
-    const double rho = twice_re(h, b + r * h.pairs, x);
-    EACH_PAIR(i, n, h) y[i] += rho * a[r * h.pairs + n];
+// x ← x∘D₀ + Σ_r (2Re b_r·x) a_r, T times: with a = U, b = Z it is Ā x; with a = Z, b = U it is the row x Ā. Writes
+// every x. What the steps read stays in registers for the first of the rank.
+DEV void powers_of_a(c64* out, c64 (&x)[PL], const c64* d0, const c64* a, const c64* b, int P, int rank, int steps) {
+  c64 d[PL] = {}, a0[PL] = {}, b0[PL] = {};
+  EACH_PAIR(i, n, P) {
+    d[i] = d0[n];
+    if (rank > 0) a0[i] = a[n], b0[i] = conj(b[n]);
   }
-  EACH_PAIR(i, n, h) x[i] = y[i];
+  for (int j = 0; j < steps; ++j) {
+    EACH_PAIR(i, n, P) out[j * P + n] = x[i];
+    double s = 0;
+#pragma unroll
+    for (int i = 0; i < PL; ++i) s += dot(b0[i], x[i]);
+    s = 2 * warp_sum(s);
+    c64 y[PL];
+#pragma unroll
+    for (int i = 0; i < PL; ++i) y[i] = d[i] * x[i] + s * a0[i];
+    for (int r = 1; r < rank; ++r) {
+      s = 0;
+      EACH_PAIR(i, n, P) s += dot(conj(b[r * P + n]), x[i]);
+      s = 2 * warp_sum(s);
+      EACH_PAIR(i, n, P) y[i] += s * a[r * P + n];
+    }
+#pragma unroll
+    for (int i = 0; i < PL; ++i) x[i] = y[i];
+  }
 }
 
 // cols: (H, R+1, T, P); rows: (H, kc, T+1, P); powers: (H, R, T, P). Block: one warp; grid (H, 1 + 2R + kc).
 KERNEL sequences(c64* cols, c64* rows, c64* powers, const c64* d0, const c64* u, const c64* z, const c64* bb,
                  const float* c, int heads, int pairs, int rank, int kc) {
-  const int h = blockIdx.x, seq = blockIdx.y;
-  const Head q = head(d0, u, z, bb, h, pairs, rank);
+  const int h = blockIdx.x, seq = blockIdx.y, P = pairs;
+  d0 += (i64)h * P, u += (i64)h * rank * P, z += (i64)h * rank * P, bb += (i64)h * P;
   c64 x[PL] = {};
   if (seq <= rank) {
-    EACH_PAIR(i, n, q) x[i] = seq ? q.u[(seq - 1) * pairs + n] : q.bb[n];
-    c64* out = cols + ((i64)h * (rank + 1) + seq) * T * pairs;
-    for (int j = 0; j < T; ++j) {
-      EACH_PAIR(i, n, q) out[j * pairs + n] = x[i];
-      advance(q, q.u, q.z, x);
-    }
+    EACH_PAIR(i, n, P) x[i] = seq ? u[(seq - 1) * P + n] : bb[n];
+    powers_of_a(cols + ((i64)h * (rank + 1) + seq) * T * P, x, d0, u, z, P, rank, T);
   } else if (seq <= 2 * rank) {
     const int r = seq - rank - 1;
-    EACH_PAIR(i, n, q) x[i] = q.z[r * pairs + n];
-    c64* out = powers + ((i64)h * rank + r) * T * pairs;
-    for (int j = 0; j < T; ++j) {
-      EACH_PAIR(i, n, q) {
-        out[j * pairs + n] = x[i];
-        x[i] = q.d0[n] * x[i];
-      }
-    }
+    EACH_PAIR(i, n, P) x[i] = z[r * P + n];
+    powers_of_a(powers + ((i64)h * rank + r) * T * P, x, d0, u, z, P, 0, T);
   } else {
     const int k = seq - 2 * rank - 1;
-    EACH_PAIR(i, n, q) x[i] = load(c, ((i64)k * heads + h) * pairs + n);
-    c64* out = rows + ((i64)h * kc + k) * (T + 1) * pairs;
-    for (int j = 0; j <= T; ++j) {
-      EACH_PAIR(i, n, q) out[j * pairs + n] = x[i];
-      advance(q, q.z, q.u, x);
-    }
+    EACH_PAIR(i, n, P) x[i] = load(c, ((i64)k * heads + h) * P + n);
+    powers_of_a(rows + ((i64)h * kc + k) * (T + 1) * P, x, d0, z, u, P, rank, T + 1);
   }
 }
 

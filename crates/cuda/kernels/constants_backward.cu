@@ -29,56 +29,90 @@ KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int 
   if (dd && lag == 0) dd[(i64)k * heads + h] += (float)s;
 }
 
-// ga, gb: (H, R, T, P): gradients of a_j = Ā^j U_r and b_j = Z_r D₀^j from dQ = Σ of the passes. Block 256; grid (H, R).
+// ga, gb: (H, R, T, P): gradients of a_j = Ā^j U_r and b_j = Z_r D₀^j from dQ = Σ of the passes. Block 256;
+// grid (H, R); shared: dQ, its rows rotated so that rows and columns are read without bank conflicts.
 KERNEL transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
                            int pairs, int rank, int ld, i64 head_stride) {
-  const int h = blockIdx.x, r = blockIdx.y, P = pairs;
-  const i64 corner = (i64)T * ld + T;
-  const float* G0 = g0 + h * head_stride + corner;
-  const float* G1 = g1 ? g1 + h * head_stride + corner : nullptr;
-  auto dq = [&](int m, int n) { return (double)G0[m * ld + n] + (G1 ? (double)G1[m * ld + n] : 0.0); };
+  extern __shared__ float dq[];
+  const int h = blockIdx.x, r = blockIdx.y, P = pairs, N = 2 * P;
+  const i64 corner = h * head_stride + (i64)T * ld + T;
+  auto at = [&](int m, int n) { return m * N + (n + m < N ? n + m : n + m - N); };
+  for (int e = threadIdx.x; e < N * N; e += blockDim.x) {
+    const int m = e / N, n = e % N;
+    const i64 i = corner + (i64)m * ld + n;
+    dq[at(m, n)] = g0[i] + (g1 ? g1[i] : 0.f);
+  }
+  __syncthreads();
   const c64* a = cols + ((i64)h * (rank + 1) + 1 + r) * T * P;
   const c64* b = powers + ((i64)h * rank + r) * T * P;
   const i64 out = ((i64)h * rank + r) * T * P;
   for (int e = threadIdx.x; e < T * P; e += blockDim.x) {
     const int j = e / P, m = e % P, i = T - 1 - j;
-    c64 x = {0, 0}, y = {0, 0};
+    // Each is one sum of N terms: f32, as dQ is.
+    float xr = 0.f, xi = 0.f, yr = 0.f, yi = 0.f;
     for (int n = 0; n < P; ++n) {
-      const c64 bn = b[i * P + n];  // partner of a_j
-      x.re += 2 * (dq(m, n) * bn.re - dq(m, P + n) * bn.im);
-      x.im += 2 * (dq(P + m, n) * bn.re - dq(P + m, P + n) * bn.im);
-      const c64 an = a[i * P + n];  // partner of b_j
-      y.re += 2 * (dq(n, m) * an.re + dq(P + n, m) * an.im);
-      y.im -= 2 * (dq(n, P + m) * an.re + dq(P + n, P + m) * an.im);
+      const c64 bn = b[i * P + n], an = a[i * P + n];  // partners of a_j and of b_j
+      const float br = (float)bn.re, bi = (float)bn.im, ar = (float)an.re, ai = (float)an.im;
+      xr += dq[at(m, n)] * br - dq[at(m, P + n)] * bi;
+      xi += dq[at(P + m, n)] * br - dq[at(P + m, P + n)] * bi;
+      yr += dq[at(n, m)] * ar + dq[at(P + n, m)] * ai;
+      yi -= dq[at(n, P + m)] * ar + dq[at(P + n, P + m)] * ai;
     }
-    ga[out + e] = x, gb[out + e] = y;
+    ga[out + e] = {2.0 * xr, 2.0 * xi}, gb[out + e] = {2.0 * yr, 2.0 * yi};
   }
 }
 
-// One step back of x′ = x∘D₀ + Σ_r (2Re b_r·x) a_r. In: g = ḡx′ and the x of that step; out: g = ḡx; accumulates
-// ḡD₀ in `gd` and the shares of a and b in `sa`, `sb` (slots, R × P).
-DEV void retreat(const Head& h, const c64* a, const c64* b, const c64* x, c64 (&g)[PL], c64 (&gd)[PL], c64* sa, c64* sb) {
-  const int P = h.pairs;
-  c64 y[PL] = {};
-  EACH_PAIR(i, n) {
-    gd[i] += g[i] * conj(x[n]);
-    y[i] = g[i] * conj(h.d0[n]);
+// Going back through x′ = x∘D₀ + Σ_r (2Re b_r·x) a_r. What each step reads and adds to stays in registers for the
+// first of the rank.
+struct Retreat {
+  const c64 *a, *b;
+  c64 *sa, *sb;  // shares of a and b (slots, R × P)
+  int P, rank;
+  c64 d0[PL], a0[PL], b0[PL], ga0[PL], gb0[PL], gd[PL];
+
+  __device__ Retreat(const Head& h, const c64* a, const c64* b, c64* sa, c64* sb)
+      : a(a), b(b), sa(sa), sb(sb), P(h.pairs), rank(h.rank) {
+#pragma unroll
+    for (int i = 0; i < PL; ++i) d0[i] = a0[i] = b0[i] = ga0[i] = gb0[i] = gd[i] = {0, 0};
+    EACH_PAIR(i, n) {
+      d0[i] = conj(h.d0[n]);
+      if (rank > 0) a0[i] = a[n], b0[i] = conj(b[n]);
+    }
   }
-  for (int r = 0; r < h.rank; ++r) {
+
+  // In: g = ḡx′ and the x of that step; out: g = ḡx.
+  __device__ void step(const c64* from, c64 (&g)[PL]) {
+    c64 x[PL] = {}, y[PL];
+    EACH_PAIR(i, n) x[i] = conj(from[n]);
     double rho = 0, d = 0;
-    EACH_PAIR(i, n) {
-      rho += dot(conj(b[r * P + n]), x[n]);
-      d += dot(g[i], a[r * P + n]);
-    }
+#pragma unroll
+    for (int i = 0; i < PL; ++i) rho += dot(b0[i], conj(x[i])), d += dot(g[i], a0[i]);
     rho = 2 * warp_sum(rho), d = 2 * warp_sum(d);
-    EACH_PAIR(i, n) {
-      sa[r * P + n] += rho * g[i];
-      sb[r * P + n] += d * conj(x[n]);
-      y[i] += d * conj(b[r * P + n]);
+#pragma unroll
+    for (int i = 0; i < PL; ++i) {
+      gd[i] += g[i] * x[i];
+      ga0[i] += rho * g[i];
+      gb0[i] += d * x[i];
+      y[i] = g[i] * d0[i] + d * b0[i];
     }
+    for (int r = 1; r < rank; ++r) {
+      rho = d = 0;
+      EACH_PAIR(i, n) rho += dot(b[r * P + n], x[i]), d += dot(g[i], a[r * P + n]);
+      rho = 2 * warp_sum(rho), d = 2 * warp_sum(d);
+      EACH_PAIR(i, n) {
+        sa[r * P + n] += rho * g[i];
+        sb[r * P + n] += d * x[i];
+        y[i] += d * conj(b[r * P + n]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < PL; ++i) g[i] = y[i];
   }
-  EACH_PAIR(i, n) g[i] = y[i];
-}
+
+  __device__ void finish() {
+    if (rank > 0) EACH_PAIR(i, n) sa[n] += ga0[i], sb[n] += gb0[i];
+  }
+};
 
 // Block: one warp; grid (H, 1 + 2R + kc); `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
 // Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
@@ -93,12 +127,15 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
   for (int e = threadIdx.x; e < (2 + 2 * R) * P; e += 32) mine[e] = {0, 0};
   __syncwarp();
   c64 g[PL] = {}, gd[PL] = {};
+  // A column x ← Ā x, or a row x ← x Ā.
+  const bool column = seq <= R;
+  Retreat back(q, column ? q.u : q.z, column ? q.z : q.u, column ? su : sz, column ? sz : su);
   const float* G0 = g0 + h * head_stride;
   const float* G1 = g1 ? g1 + h * head_stride : nullptr;
   if (seq <= R) {
     const c64* x = cols + ((i64)h * (R + 1) + seq) * T * P;
     for (int j = T - 1; j >= 0; --j) {
-      if (j < T - 1) retreat(q, q.u, q.z, x + j * P, g, gd, su, sz);
+      if (j < T - 1) back.step(x + j * P, g);
       EACH_PAIR(i, n) {
         if (seq) {
           g[i] += ga[(((i64)h * R + seq - 1) * T + j) * P + n];
@@ -115,6 +152,7 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
         }
       }
     }
+    back.finish();
     EACH_PAIR(i, n) {
       if (seq) su[(seq - 1) * P + n] += g[i];
       else sb[n] = g[i];
@@ -136,7 +174,7 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
     const bool ahead = k >= ch0;
     const float* W = ahead ? G1 + (k - ch0) * channel_stride : G0 + k * channel_stride;
     for (int j = T; j >= 0; --j) {
-      if (j < T) retreat(q, q.z, q.u, x + j * P, g, gd, sz, su);
+      if (j < T) back.step(x + j * P, g);
       const int t = ahead ? T - 1 - j : j - 1;  // the row of W that is C Ā^j
       if (t >= 0 && t < T) {
         EACH_PAIR(i, n) {
@@ -145,6 +183,7 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
         }
       }
     }
+    back.finish();
     const c64* v = cols + (i64)h * (R + 1) * T * P;
     EACH_PAIR(i, n) {
       for (int j = 0; j < T; ++j) g[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(v[j * P + n]);
@@ -152,7 +191,7 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
       o[0] += (float)g[i].re, o[1] += (float)g[i].im;
     }
   }
-  EACH_PAIR(i, n) sd[n] = gd[i];
+  EACH_PAIR(i, n) sd[n] = gd[i] + back.gd[i];
   if (seq == 0) {
     // D₀^T on the diagonal of Q.
     EACH_PAIR(i, n) {

@@ -222,34 +222,38 @@ KERNEL discretise_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
   }
 }
 
-// Sums over the heads that share an SSM, in order, and adds to the f32 gradients. One block an SSM; `dinv_dt` is
-// summed over the state where Δ is one a head.
+// Sums over the heads that share an SSM, in an order that depends on sizes alone, and adds to the f32 gradients.
+// One warp a (SSM, pair): grid (n_ssm, P).
 KERNEL add_parameter_gradients(float* dinv_dt, float* da_real, float* da_imag, float* db, float* dp, const double* g_dt,
                                const double* g_re, const double* g_im, const c64* g_b, const c64* g_p, int heads,
                                int pairs, int ssms, int rank, int per_state) {
-  const int s = blockIdx.x;
-  for (int n = threadIdx.x; n < pairs; n += blockDim.x) {
-    double re = 0, im = 0;
-    c64 b = {0, 0};
-    for (int h = s; h < heads; h += ssms) {
-      const i64 i = (i64)h * pairs + n;
-      re += g_re[i], im += g_im[i], b += g_b[i];
-      if (per_state) dinv_dt[i] += (float)g_dt[i];
-    }
-    const i64 o = (i64)s * pairs + n;
+  const int s = blockIdx.x, n = blockIdx.y, lane = threadIdx.x;
+  double re = 0, im = 0;
+  c64 b = {0, 0};
+  for (int h = s + ssms * lane; h < heads; h += 32 * ssms) {
+    const i64 i = (i64)h * pairs + n;
+    re += g_re[i], im += g_im[i], b += g_b[i];
+    if (per_state) dinv_dt[i] += (float)g_dt[i];
+  }
+  re = warp_sum(re), im = warp_sum(im), b = {warp_sum(b.re), warp_sum(b.im)};
+  const i64 o = (i64)s * pairs + n;
+  if (lane == 0) {
     da_real[o] += (float)re, da_imag[o] += (float)im;
     db[2 * o] += (float)b.re, db[2 * o + 1] += (float)b.im;
-    for (int r = 0; r < rank; ++r) {
-      c64 p = {0, 0};
-      for (int h = s; h < heads; h += ssms) p += g_p[((i64)h * rank + r) * pairs + n];
-      const i64 w = ((i64)r * ssms + s) * pairs + n;
-      dp[2 * w] += (float)p.re, dp[2 * w + 1] += (float)p.im;
-    }
   }
-  if (!per_state)
-    for (int h = s + ssms * threadIdx.x; h < heads; h += ssms * blockDim.x) {
-      double x = 0;
-      for (int n = 0; n < pairs; ++n) x += g_dt[(i64)h * pairs + n];
-      dinv_dt[h] += (float)x;
-    }
+  for (int r = 0; r < rank; ++r) {
+    c64 p = {0, 0};
+    for (int h = s + ssms * lane; h < heads; h += 32 * ssms) p += g_p[((i64)h * rank + r) * pairs + n];
+    p = {warp_sum(p.re), warp_sum(p.im)};
+    const i64 w = ((i64)r * ssms + s) * pairs + n;
+    if (lane == 0) dp[2 * w] += (float)p.re, dp[2 * w + 1] += (float)p.im;
+  }
+}
+
+// The gradient of a Δ that a whole head shares is the sum over its state. One warp a head.
+KERNEL add_step_gradients(float* dinv_dt, const double* g_dt, int pairs) {
+  double x = 0;
+  for (int n = threadIdx.x; n < pairs; n += 32) x += g_dt[(i64)blockIdx.x * pairs + n];
+  x = warp_sum(x);
+  if (threadIdx.x == 0) dinv_dt[blockIdx.x] += (float)x;
 }

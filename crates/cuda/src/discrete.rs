@@ -133,8 +133,8 @@ impl Cuda {
         self.launch(("discrete", "discretise_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
         self.launch(
             ("discrete", "add_parameter_gradients"),
-            (spec.n_ssm, 1, 1),
-            (128, 1),
+            (spec.n_ssm, pairs, 1),
+            (32, 1),
             0,
             args![
                 &grads.inv_dt,
@@ -153,6 +153,11 @@ impl Cuda {
                 rank,
                 spec.dt_per_state
             ],
-        )
+        )?;
+        if spec.dt_per_state {
+            return Ok(());
+        }
+        let all = args![&grads.inv_dt, dt, pairs];
+        self.launch(("discrete", "add_step_gradients"), (heads, 1, 1), (32, 1), 0, all)
     }
 }
