@@ -60,6 +60,16 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn upload_ints(&self, dst: &mut Self::Ints, src: &[i32]) -> Result<()>;
     /// Device to host; waits for all that was enqueued before.
     fn download(&self, dst: &mut [Self::Scalar], src: Self::Ref<'_>) -> Result<()>;
+    /// A host array seen as device memory, where the two are one: transfers are then left out.
+    fn host_ref<'a>(&self, host: &'a [Self::Scalar]) -> Option<Self::Ref<'a>> {
+        let _ = host;
+        None
+    }
+    /// As [`Memory::host_ref`], to be written to.
+    fn host_mut<'a>(&self, host: &'a mut [Self::Scalar]) -> Option<Self::Mut<'a>> {
+        let _ = host;
+        None
+    }
     /// Waits for all that was enqueued.
     fn synchronize(&self) -> Result<()>;
 

@@ -190,6 +190,14 @@ impl<T: Scalar> Memory for Cpu<T> {
         Ok(())
     }
 
+    fn host_ref<'a>(&self, host: &'a [T]) -> Option<&'a [T]> {
+        Some(host)
+    }
+
+    fn host_mut<'a>(&self, host: &'a mut [T]) -> Option<&'a mut [T]> {
+        Some(host)
+    }
+
     fn synchronize(&self) -> Result<()> {
         Ok(())
     }
@@ -230,24 +238,44 @@ impl<T: Scalar> Memory for Cpu<T> {
             dst.copy_from_slice(src);
             return Ok(());
         }
-        // Tiles of 32 × 32 keep both sides in L1.
-        const TILE: usize = 32;
+        // A strip of output rows a task; one thread does a small one quicker than it hands it over.
+        let strip = |(d, s, c0): (&mut [T], &[T], usize)| transpose_strip(d, s, rows, cols, c0);
+        let strips = |(d, s)| {
+            let (d, s): (&mut [T], &[T]) = (d, s);
+            d.chunks_mut(TILE * rows).enumerate().map(move |(i, d)| (d, s, i * TILE))
+        };
+        if src.len() < 2 * GRAIN {
+            dst.chunks_mut(rows * cols).zip(src.chunks(rows * cols)).flat_map(strips).for_each(strip);
+            return Ok(());
+        }
         self.install(|| {
             dst.par_chunks_mut(rows * cols).zip(src.par_chunks(rows * cols)).for_each(|(d, s)| {
-                d.par_chunks_mut(TILE * rows).enumerate().for_each(|(block, d)| {
-                    let c0 = block * TILE;
-                    let width = d.len() / rows;
-                    for r0 in (0..rows).step_by(TILE) {
-                        for c in 0..width {
-                            for r in r0..(r0 + TILE).min(rows) {
-                                d[c * rows + r] = s[r * cols + c0 + c];
-                            }
-                        }
-                    }
-                })
+                d.par_chunks_mut(TILE * rows).enumerate().for_each(|(i, d)| strip((d, s, i * TILE)))
             })
         });
         Ok(())
+    }
+}
+
+/// Side of a tile that is transposed on the way through a buffer in L1: rows of a power of two of elements
+/// would otherwise fall into the same few cache sets.
+const TILE: usize = 32;
+
+/// Rows c0 … of the transpose of `s` (rows, cols).
+fn transpose_strip<T: Scalar>(d: &mut [T], s: &[T], rows: usize, cols: usize, c0: usize) {
+    let width = d.len() / rows;
+    let mut tile = [[T::zero(); TILE]; TILE];
+    for r0 in (0..rows).step_by(TILE) {
+        let height = TILE.min(rows - r0);
+        for (r, line) in tile[..height].iter_mut().enumerate() {
+            line[..width].copy_from_slice(&s[(r0 + r) * cols + c0..][..width]);
+        }
+        for c in 0..width {
+            let d = &mut d[c * rows + r0..][..height];
+            for (d, line) in d.iter_mut().zip(&tile) {
+                *d = line[c];
+            }
+        }
     }
 }
 
@@ -267,7 +295,7 @@ mod tests {
     #[test]
     fn transpose_twice_is_identity() {
         let be = Cpu::<f32>::new(2).unwrap();
-        for (b, r, c) in [(1, 1, 5), (2, 33, 65), (3, 7, 1), (1, 128, 3)] {
+        for (b, r, c) in [(1, 1, 5), (2, 33, 65), (3, 7, 1), (1, 128, 3), (3, 128, 1031), (5, 2, 32)] {
             let x: Vec<f32> = (0..b * r * c).map(|i| i as f32).collect();
             let (mut y, mut z) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             be.transpose(&mut y, &x, b, r, c).unwrap();

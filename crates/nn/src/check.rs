@@ -31,9 +31,9 @@ pub fn shaped<T>(op: &'static str, what: &str, x: &[T], sizes: &[usize]) -> Resu
 
 /// No NaN, no Inf.
 pub fn finite<T: Scalar>(op: &'static str, what: &str, x: &[T]) -> Result<()> {
-    // A sum of x·0 is 0 exactly when every x is finite; eight lanes, no branch.
-    let mut lanes = [T::zero(); 8];
-    let (head, tail) = x.as_chunks::<8>();
+    // A sum of x·0 is 0 exactly when every x is finite; many lanes, no branch.
+    let mut lanes = [T::zero(); 32];
+    let (head, tail) = x.as_chunks::<32>();
     for c in head {
         for (l, &v) in lanes.iter_mut().zip(c) {
             *l += v * T::zero();

@@ -519,6 +519,9 @@ pub(crate) fn put<B: Backend>(
     if rows == 1 || cols == 1 {
         return be.upload(dst.get_mut(be, n), src);
     }
+    if let Some(src) = be.host_ref(src) {
+        return be.transpose(dst.get_mut(be, n), src, batch, rows, cols);
+    }
     stage.ensure(be, n)?;
     be.upload(stage.get_mut(be, n), src)?;
     be.transpose(dst.get_mut(be, n), stage.get(be, n), batch, rows, cols)
@@ -539,8 +542,12 @@ pub(crate) fn take<B: Backend>(
         be.download(&mut out, src)?;
         return Ok(out);
     }
-    stage.ensure(be, n)?;
-    be.transpose(stage.get_mut(be, n), src, batch, rows, cols)?;
-    be.download(&mut out, stage.get(be, n))?;
+    if let Some(out) = be.host_mut(&mut out) {
+        be.transpose(out, src, batch, rows, cols)?;
+    } else {
+        stage.ensure(be, n)?;
+        be.transpose(stage.get_mut(be, n), src, batch, rows, cols)?;
+        be.download(&mut out, stage.get(be, n))?;
+    }
     Ok(out)
 }
