@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { readSafetensors, S4Block, S4Layer, SequenceModel, type FileTensor } from '../index.js'
-import { relative, root } from './helpers.js'
+import { f64, relative, root } from './helpers.js'
 
 const folder = join(root, '__test__', 'fixtures', 'golden')
 const names = readdirSync(folder)
@@ -54,6 +54,7 @@ for (const name of blocks) {
       ['f32', 1e-5, 1e-4],
       ['f64', soft ? 1e-9 : 1e-10, 1e-8],
     ] as const) {
+      if (dtype === 'f64' && !f64(t)) continue
       using block = S4Block.fromStateDict(join(folder, `${name}.ckpt.safetensors`), config, { dtype })
       const check = (what: string, got: ArrayLike<number>, tolerance: number) => {
         const error = relative(got, file.get(what).data)
@@ -90,6 +91,7 @@ for (const name of names.filter((n) => n.startsWith('train_'))) {
       ['f32', 1e-4],
       ['f64', 1e-8],
     ] as const) {
+      if (dtype === 'f64' && !f64(t)) continue
       using model = await SequenceModel.create({
         input: c.d_input,
         output: c.classes,

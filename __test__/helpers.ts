@@ -1,7 +1,9 @@
 /** What several tests share. */
 import { fileURLToPath } from 'node:url'
-import type { ExecutionContext } from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import {
+  devices,
+  diagnose,
   S4Error,
   SequenceModel,
   type Batch,
@@ -12,6 +14,31 @@ import {
 
 /** The project's folder (tests run from build/__test__). */
 export const root = fileURLToPath(new URL('../../', import.meta.url))
+
+/** The device that this run tests: the same bodies, on the GPU with `S4_DEVICE=cuda` or where one is found. */
+export function device(): 'cpu' | 'cuda' {
+  const asked = process.env['S4_DEVICE'] ?? 'auto'
+  if (asked === 'cpu' || asked === 'cuda') return asked
+  return devices().some((d) => d.kind === 'cuda') ? 'cuda' : 'cpu'
+}
+
+/** Whether f64 is tested here: the CPU alone computes it. A GPU run prints the reason. */
+export function f64(t: ExecutionContext): boolean {
+  if (device() === 'cpu') return true
+  t.log('skipped: f64 is computed on the CPU alone')
+  return false
+}
+
+/** A test that compares the GPU with the CPU, or provokes what only a GPU can do; elsewhere it prints why it is skipped. */
+export function gpuTest(title: string, body: (t: ExecutionContext) => Promise<void> | void): void {
+  test(title, async (t) => {
+    const { cuda, devices: found } = diagnose()
+    if (process.env['S4_DEVICE'] !== 'cpu' && found.some((d) => d.kind === 'cuda')) return body(t)
+    t.log(`skipped: ${process.env['S4_DEVICE'] === 'cpu' ? 'this run is on the CPU' : cuda.split('\n')[0]}`)
+    t.pass()
+    return undefined
+  })
+}
 
 /** Numbers that look random and are the same every time, in [-1, 1). */
 export function noise(n: number, seed = 1): Float32Array {

@@ -457,7 +457,7 @@ export class SequenceModel extends Handle<NativeModel> {
 }
 
 function loading(op: string, options: LoadOptions) {
-  known(op, options, ['device', 'dtype', 'threads', 'precision', 'algorithm'])
+  known(op, options, ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'])
   const { algorithm = 'auto', ...host } = options
   return { algorithm: checkAlgorithm(op, algorithm), host: checkHost(op, host) }
 }

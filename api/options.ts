@@ -12,6 +12,8 @@ export interface DeviceOptions {
   threads?: number
   /** On CUDA: 3×TF32-class, TF32, or bf16 activations. Default `'highest'`. */
   precision?: 'highest' | 'high' | 'bf16'
+  /** Most bytes of GPU memory that the handle takes; beyond it `ERR_S4_MEMORY`. Default: all there are. */
+  memoryLimit?: number
 }
 
 /** How a parameter becomes a positive number. */
@@ -117,7 +119,7 @@ export interface SequenceModelOptions extends ModelOptions, DeviceOptions {
   algorithm?: Algorithm
 }
 
-const DEVICE = ['device', 'dtype', 'threads', 'precision', 'algorithm'] as const
+const DEVICE = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
 
 /** Splits what the device needs from the configuration, which the addon checks option by option. */
 export function split(
@@ -161,6 +163,9 @@ export function checkHost(op: string, host: HostOptions): HostOptions {
     !(Number.isInteger(out.threads) && out.threads >= 1 && out.threads <= 1024)
   ) {
     throw fail('ERR_S4_VALUE', op, 'threads from 1 to 1024', out.threads)
+  }
+  if (out.memoryLimit !== undefined && !(Number.isInteger(out.memoryLimit) && out.memoryLimit > 0)) {
+    throw fail('ERR_S4_VALUE', op, 'memoryLimit in whole bytes, 1 or more', out.memoryLimit)
   }
   return out
 }

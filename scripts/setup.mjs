@@ -6,8 +6,11 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createHash } from 'node:crypto'
 
-// A build from source makes Hopper's code and PTX that the driver compiles for every other chip: minutes less than all nine images.
-process.env.S4_CUDA_ARCHS ??= '90a compute_75 compute_80'
+/** The images of a build from source: Hopper's code, and PTX that the driver compiles for every other chip; minutes less than all. */
+export const fewImages = '90a compute_75 compute_80'
+/** The images of a release, which `npm test` builds: machine code for every generation, and PTX for what comes. */
+export const allImages = '75 80 86 89 90a 100 120 compute_75 compute_80'
+process.env.S4_CUDA_ARCHS ??= fewImages
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
@@ -43,11 +46,11 @@ export function installPackages() {
   writeFileSync(stamp, wanted)
 }
 
-/** Fetches NVRTC for the GPU kernels where Python is there; without it the addon is built for the CPU alone. */
+/** Fetches NVRTC for the GPU kernels where Python is there; without it the addon is built for the CPU alone. True when it is there. */
 export function fetchNvrtc() {
-  const script = join(root, 'scripts', 'nvrtc.mjs')
-  if (!existsSync(script)) return
-  if (!run(process.execPath, [script])) console.log('Building without GPU kernels.')
+  const fetched = run(process.execPath, [join(root, 'scripts', 'nvrtc.mjs')])
+  if (!fetched) console.log('Building without GPU kernels.')
+  return fetched
 }
 
 function newest(path) {

@@ -1,9 +1,24 @@
 // npm test: sets up and runs every check; all of them run even when one fails. Ends with 'N passed, N failed'.
-import { fetchNvrtc, build, installPackages, root, run } from './setup.mjs'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { spawnSync } from 'node:child_process'
+import { allImages, build, fetchNvrtc, fewImages, installPackages, root, run } from './setup.mjs'
 
 const npm = (...args) => run('npm', ['run', '--silent', ...args])
+/** The addon must hold an image of the kernels for each architecture of a release, though nothing here can run them. */
+function kernels() {
+  if (!nvrtc) {
+    console.log('not built: no NVRTC on this machine (python3 with pip fetches it)')
+    return !pip
+  }
+  const program = `import { diagnose } from 's4-node'; console.log(diagnose().kernels.join(' '))`
+  const options = { cwd: root, encoding: 'utf8' }
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], options)
+  const missing = process.env.S4_CUDA_ARCHS.split(' ')
+    .map((arch) => (arch.startsWith('compute_') ? arch : `sm_${arch}`))
+    .filter((arch) => !stdout.trim().split(' ').includes(arch))
+  console.log(missing.length === 0 ? stdout.trim() : `missing: ${missing.join(' ')}`)
+  return missing.length === 0
+}
+
 const checks = [
   ['Rust format', () => run('cargo', ['fmt', '--all', '--check'])],
   [
@@ -13,6 +28,7 @@ const checks = [
   ],
   ['Rust tests', () => run('cargo', ['test', '--workspace', '--locked', '--quiet'])],
   ['addon and JavaScript', () => (build(), true)],
+  ['GPU kernels of every architecture', kernels],
   [
     'generated types are current',
     () => run('git', ['diff', '--exit-code', '--stat', '--', 'index.d.ts', 'api/*.d.ts']),
@@ -24,7 +40,11 @@ const checks = [
 ]
 
 installPackages()
-fetchNvrtc()
+const nvrtc = fetchNvrtc()
+const pip = spawnSync('python3', ['-m', 'pip', '--version']).status === 0
+// Every image, unless the caller named some; a build that cannot make one of them fails.
+if (process.env.S4_CUDA_ARCHS === fewImages) process.env.S4_CUDA_ARCHS = allImages
+if (nvrtc) process.env.S4_CUDA_REQUIRE = '1'
 const results = []
 for (const [name, check] of checks) {
   console.log(`\n── ${name}`)
@@ -35,7 +55,7 @@ for (const [name, check] of checks) {
 console.log('\n── summary')
 for (const [name, ok, seconds] of results)
   console.log(`${ok ? 'passed' : 'FAILED'}  ${name} (${seconds.toFixed(0)} s)`)
-if (!existsSync(join(root, '.cuda'))) console.log('note: GPU kernels were not built here (no NVRTC)')
+if (!nvrtc) console.log('note: GPU kernels were not built here (no NVRTC)')
 const failed = results.filter(([, ok]) => !ok).length
 console.log(`\n${results.length - failed} passed, ${failed} failed`)
 process.exit(failed ? 1 : 0)

@@ -3,7 +3,8 @@
 //! NVRTC is looked for in `S4_NVRTC` (the library or its folder), `CUDA_HOME`, and the project's `.cuda/`, which
 //! `scripts/nvrtc.mjs` fills. Where it is nowhere, the build succeeds without kernels and says so.
 //! `S4_CUDA_ARCHS="90a compute_80"` restricts the list while developing; `S4_CUDA_REQUIRE=1` turns a build
-//! without all kernels into an error (CI).
+//! without all kernels into an error (CI). Compiled images are kept in `.cuda/cache` under a hash of all that they
+//! are made of, so that debug and release builds, and builds after a kernel was changed, compile only what is new.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -21,7 +22,7 @@ const ARCHS: &str = "75 80 86 89 90a 100 120 compute_75 compute_80";
 const DEBUG_ARCHS: &str = "90a compute_75 compute_80";
 
 fn main() {
-    for variable in ["S4_NVRTC", "CUDA_HOME", "S4_CUDA_ARCHS", "S4_CUDA_REQUIRE"] {
+    for variable in ["S4_NVRTC", "CUDA_HOME", "S4_CUDA_ARCHS", "S4_CUDA_REQUIRE", "S4_CUDA_LINEINFO"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     println!("cargo:rerun-if-changed=kernels");
@@ -32,8 +33,10 @@ fn main() {
     // would compile the crate again every time.
     let require = env::var_os("S4_CUDA_REQUIRE").is_some_and(|v| v != "0");
 
+    let own = root.join(".cuda");
+    let cache = if own.is_dir() { own.join("cache") } else { out.clone() };
     let images = match find_nvrtc(&root) {
-        Some((library, include)) => match compile_all(&library, include.as_deref(), &out) {
+        Some((library, include)) => match compile_all(&library, include.as_deref(), &cache, &out) {
             Ok(images) => images,
             Err(e) => panic!("{e}"),
         },
@@ -82,7 +85,8 @@ fn hash_headers(source: &str, folder: &Path, hash: &mut DefaultHasher) -> Result
 }
 
 /// Rust text of the table: one entry a module and architecture.
-fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<String, String> {
+fn compile_all(library: &Path, include: Option<&Path>, cache: &Path, out: &Path) -> Result<String, String> {
+    fs::create_dir_all(cache).map_err(|e| format!("{}: {e}", cache.display()))?;
     let nvrtc = Nvrtc::open(library)?;
     let version = nvrtc.version()?;
     let wanted = env::var("S4_CUDA_ARCHS").unwrap_or_else(|_| {
@@ -97,6 +101,7 @@ fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<Str
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "cuh")) {
         println!("cargo:rerun-if-changed={}", file.display());
     }
+    env::var_os("S4_CUDA_LINEINFO").is_some().hash(&mut headers);
     let mut jobs = Vec::new();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "cu")) {
         println!("cargo:rerun-if-changed={}", file.display());
@@ -110,9 +115,11 @@ fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<Str
             (&source, headers.finish(), &arch, version).hash(&mut hash);
             let name =
                 format!("{}.{arch}.{:016x}.z", file.file_stem().unwrap().to_string_lossy(), hash.finish());
-            jobs.push((file.clone(), source.clone(), arch, out.join(name)));
+            jobs.push((file.clone(), source.clone(), arch, cache.join(name)));
         }
     }
+    // The longest first, so that no thread is left alone with one of them: machine code, then large sources.
+    jobs.sort_by_key(|(_, source, arch, _)| (arch.starts_with("compute_"), std::cmp::Reverse(source.len())));
     let next = std::sync::atomic::AtomicUsize::new(0);
     let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2usize);
     let errors = std::sync::Mutex::new(Vec::new());
@@ -127,7 +134,13 @@ fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<Str
                     }
                     match nvrtc.compile(file, source, arch, &folder, include) {
                         Ok(image) => {
-                            fs::write(target, miniz_oxide::deflate::compress_to_vec(&image, 8)).unwrap();
+                            let bytes = miniz_oxide::deflate::compress_to_vec(&image, 8);
+                            // Written aside and renamed: another build may look for the same image.
+                            let aside = target.with_extension(format!("{}", std::process::id()));
+                            if let Err(e) = fs::write(&aside, bytes).and_then(|()| fs::rename(&aside, target))
+                            {
+                                errors.lock().unwrap().push(format!("{}: {e}", target.display()));
+                            }
                         }
                         Err(e) => errors.lock().unwrap().push(format!("{} for {arch}:\n{e}", file.display())),
                     }
@@ -139,12 +152,17 @@ fn compile_all(library: &Path, include: Option<&Path>, out: &Path) -> Result<Str
     if !errors.is_empty() {
         return Err(errors.join("\n"));
     }
+    jobs.sort();
     let mut text = String::new();
     for (file, _, arch, target) in &jobs {
         let module = file.file_stem().unwrap().to_string_lossy();
+        let own = out.join(target.file_name().unwrap());
+        if !own.is_file() {
+            fs::copy(target, &own).map_err(|e| format!("{}: {e}", target.display()))?;
+        }
         text += &format!(
             "Image {{ module: {module:?}, arch: {arch:?}, deflated: include_bytes!({:?}) }},\n",
-            target.display().to_string()
+            own.display().to_string()
         );
     }
     Ok(text)

@@ -7,6 +7,7 @@ export interface HostOptions {
   dtype?: string
   threads?: number
   precision?: string
+  memoryLimit?: number
 }
 
 /** How one call runs. */

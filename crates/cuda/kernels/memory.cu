@@ -21,3 +21,6 @@ KERNEL transpose(float* dst, const float* src, i64 rows, i64 cols, i64 first) {
     if (c0 + k < cols && r0 + threadIdx.x < rows)
       dst[base + (c0 + k) * rows + r0 + threadIdx.x] = tile[threadIdx.x][k];
 }
+
+// A write to memory that nobody has, for the tests of what a fault leaves behind.
+extern "C" __global__ void fault(int* nowhere) { *nowhere = 1; }

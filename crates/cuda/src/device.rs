@@ -5,9 +5,9 @@ use crate::probe::{DeviceInfo, MIN_DRIVER, Unavailable};
 use cudarc::driver::{result, sys};
 use s4_backend::{Code, Error, Result};
 use std::{
-    ffi::{CStr, c_char, c_int},
+    ffi::{CStr, c_char, c_int, c_void},
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -150,12 +150,38 @@ impl Span {
 /// Which devices of this process had a fault: their context is gone until the process ends.
 static LOST: [AtomicBool; 64] = [const { AtomicBool::new(false) }; 64];
 
+/// Refuses a device that had a fault in this process.
+pub(crate) fn whole(op: &'static str, ordinal: usize) -> Result<()> {
+    if !LOST[ordinal % 64].load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let got = format!("cuda:{ordinal} after a kernel fault; start a new process to use it again");
+    Err(Error::new(Code::Device, op, "a working GPU", got))
+}
+
+/// Page-locked memory that uploads pass through, and the event after which it is free again.
+struct Pinned {
+    ptr: *mut c_void,
+    bytes: usize,
+    done: sys::CUevent,
+}
+
+/// From this size an upload goes through page-locked memory: from pageable memory the driver would make the host
+/// wait until the queue has come to it. Smaller ones the driver takes along at once.
+const STAGED_FROM: usize = 64 << 10;
+/// Larger ones are not worth as much locked memory.
+const STAGED_TO: usize = 256 << 20;
+/// Uploads on their way at once; a further one waits for the first of them.
+const STAGES: usize = 8;
+
 /// One device with its primary context and one stream.
 pub(crate) struct Queue {
     pub(crate) info: DeviceInfo,
     ctx: sys::CUcontext,
     stream: sys::CUstream,
     waits: AtomicU64,
+    pins: AtomicU64,
+    stages: Mutex<Vec<Pinned>>,
 }
 
 // SAFETY: driver handles may be used from any thread once the context is current there, which `bind` sees to.
@@ -165,6 +191,7 @@ unsafe impl Sync for Queue {}
 
 impl Queue {
     pub(crate) fn open(info: &DeviceInfo) -> Result<Queue> {
+        whole("device 'cuda'", info.ordinal)?;
         // The probe has opened the driver, so cudarc finds it; a panic of its loader is an error all the same.
         let opened = std::panic::catch_unwind(|| -> std::result::Result<_, result::DriverError> {
             result::init()?;
@@ -191,22 +218,19 @@ impl Queue {
                 ));
             }
         };
-        Ok(Queue { info: info.clone(), ctx, stream, waits: AtomicU64::new(0) })
+        Ok(Queue {
+            info: info.clone(),
+            ctx,
+            stream,
+            waits: AtomicU64::new(0),
+            pins: AtomicU64::new(0),
+            stages: Mutex::default(),
+        })
     }
 
     /// Makes the context current on this thread; refuses a device that had a fault.
     pub(crate) fn bind(&self, op: &'static str) -> Result<()> {
-        if LOST[self.info.ordinal % 64].load(Ordering::Relaxed) {
-            return Err(Error::new(
-                Code::Device,
-                op,
-                "a working GPU",
-                format!(
-                    "cuda:{} after a kernel fault; start a new process to use it again",
-                    self.info.ordinal
-                ),
-            ));
-        }
+        whole(op, self.info.ordinal)?;
         // SAFETY: the context is retained for as long as `self` lives.
         self.check(op, unsafe { result::ctx::set_current(self.ctx) })
     }
@@ -219,7 +243,7 @@ impl Queue {
     ) -> Result<T> {
         r.map_err(|e| {
             let code = e.0 as i32;
-            if matches!(code, 700 | 702 | 710 | 714..=720) {
+            if matches!(code, 214 | 700 | 702 | 710 | 714..=719) {
                 LOST[self.info.ordinal % 64].store(true, Ordering::Relaxed);
             }
             Error::new(Code::Device, op, "the GPU to do it", words(e))
@@ -258,9 +282,70 @@ impl Queue {
     pub(crate) fn upload<T: Copy>(&self, dst: Span, src: &[T]) -> Result<()> {
         self.bind("upload")?;
         assert!(size_of_val(src) <= dst.bytes);
+        if (STAGED_FROM..=STAGED_TO).contains(&size_of_val(src)) && self.upload_staged(dst, src)? {
+            return Ok(());
+        }
         // SAFETY: the destination is live and large enough; from pageable memory the driver takes its copy of the
         // source before it returns.
         self.check("upload", unsafe { result::memcpy_htod_async(dst.ptr, src, self.stream) })
+    }
+
+    /// An upload through page-locked memory, for which the host does not wait; false where there is none to have.
+    fn upload_staged<T: Copy>(&self, dst: Span, src: &[T]) -> Result<bool> {
+        let bytes = size_of_val(src);
+        let mut stages = self.stages.lock().unwrap_or_else(|e| e.into_inner());
+        // SAFETY: the event lives as long as its entry; the query changes nothing.
+        let free = |p: &Pinned| unsafe { result::event::query(p.done) }.is_ok();
+        let mut at = stages.iter().position(|p| p.bytes >= bytes && free(p));
+        if at.is_none() && stages.len() == STAGES {
+            // The oldest upload ends first; its memory is used again, or makes room where it is too small.
+            let first = stages.remove(0);
+            self.waits.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: the event is live.
+            self.check("upload", unsafe { result::event::synchronize(first.done) })?;
+            if first.bytes >= bytes {
+                stages.push(first);
+                at = Some(stages.len() - 1);
+            } else {
+                self.unpin(first);
+            }
+        }
+        if at.is_none() {
+            let size = bytes.next_power_of_two();
+            self.pins.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: the memory is freed once, by `unpin`; flags 0 is plain page-locked memory.
+            let Ok(ptr) = (unsafe { result::malloc_host(size, 0) }) else { return Ok(false) };
+            match result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
+                Ok(done) => stages.push(Pinned { ptr, bytes: size, done }),
+                Err(e) => {
+                    // SAFETY: nothing else knows the memory.
+                    let _ = unsafe { result::free_host(ptr) };
+                    return self.check("upload", Err(e));
+                }
+            }
+            at = Some(stages.len() - 1);
+        }
+        // In the order of use, so that the first is the oldest.
+        let stage = stages.remove(at.unwrap_or_default());
+        // SAFETY: `stage` has `bytes` bytes or more and no copy from it is under way (its event has passed); the
+        // destination is live and large enough; the event is recorded behind the copy.
+        let sent = unsafe {
+            std::ptr::copy_nonoverlapping(src.as_ptr().cast::<u8>(), stage.ptr.cast::<u8>(), bytes);
+            let from = std::slice::from_raw_parts(stage.ptr.cast::<u8>(), bytes);
+            result::memcpy_htod_async(dst.ptr, from, self.stream)
+                .and_then(|()| result::event::record(stage.done, self.stream))
+        };
+        stages.push(stage);
+        self.check("upload", sent)?;
+        Ok(true)
+    }
+
+    fn unpin(&self, stage: Pinned) {
+        // SAFETY: the entry's only owner gives memory and event up; its copy has ended or its device is lost.
+        unsafe {
+            let _ = result::event::destroy(stage.done);
+            let _ = result::free_host(stage.ptr);
+        }
     }
 
     pub(crate) fn download<T: Copy>(&self, dst: &mut [T], src: Span) -> Result<()> {
@@ -295,6 +380,11 @@ impl Queue {
         self.check("synchronize", unsafe { result::stream::synchronize(self.stream) })
     }
 
+    /// How often page-locked memory was asked for.
+    pub(crate) fn pins(&self) -> u64 {
+        self.pins.load(Ordering::Relaxed)
+    }
+
     /// How often the host waited.
     pub(crate) fn waits(&self) -> u64 {
         self.waits.load(Ordering::Relaxed)
@@ -308,6 +398,12 @@ impl Drop for Queue {
         unsafe {
             let _ = result::ctx::set_current(self.ctx);
             let _ = result::stream::synchronize(self.stream);
+        }
+        for stage in std::mem::take(self.stages.get_mut().unwrap_or_else(|e| e.into_inner())) {
+            self.unpin(stage);
+        }
+        // SAFETY: as above.
+        unsafe {
             let _ = result::stream::destroy(self.stream);
             if let Ok(dev) = result::device::get(self.info.ordinal as c_int) {
                 let _ = result::primary_ctx::release(dev);

@@ -80,6 +80,7 @@ struct Function {
 pub(crate) struct Modules {
     force: Option<String>,
     check: bool,
+    fault: Option<u64>,
     modules: Mutex<HashMap<&'static str, Handle>>,
     functions: Mutex<HashMap<(&'static str, &'static str), Function>>,
     launches: AtomicU64,
@@ -99,6 +100,8 @@ impl Modules {
         Modules {
             force,
             check: std::env::var_os("S4_CUDA_CHECK").is_some_and(|v| v != "0"),
+            // Tests of what a kernel fault leaves behind: this launch is followed by one that faults.
+            fault: std::env::var("S4_CUDA_FAULT").ok().and_then(|n| n.parse().ok()),
             modules: Mutex::default(),
             functions: Mutex::default(),
             launches: AtomicU64::new(0),
@@ -217,8 +220,11 @@ impl Modules {
                 &mut pointers[..args.len()],
             )
         };
-        self.launches.fetch_add(1, Ordering::Relaxed);
+        let count = self.launches.fetch_add(1, Ordering::Relaxed);
         queue.check(kernel, r)?;
+        if self.fault == Some(count) {
+            self.launch(queue, ("memory", "fault"), (1, 1, 1), (1, 1), 0, args![16usize])?;
+        }
         if self.check {
             // Development: name the kernel that faulted.
             // SAFETY: the stream is live.

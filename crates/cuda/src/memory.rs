@@ -170,14 +170,15 @@ impl Cuda {
             return Ok(own(span));
         }
         let (free, total) = inner.queue.memory()?;
-        let limit =
-            if inner.limit == usize::MAX { String::new() } else { format!(", limit {}", inner.limit) };
-        Err(Error::new(
-            Code::Memory,
-            op,
-            format!("{size} bytes of GPU memory"),
-            format!("{free} of {total} bytes free on cuda:{}{limit}", inner.queue.info.ordinal),
-        ))
+        let ordinal = inner.queue.info.ordinal;
+        let got = match inner.limit {
+            usize::MAX => format!("{free} of {total} bytes free on cuda:{ordinal}"),
+            limit => {
+                let left = limit.saturating_sub(self.memory_held());
+                format!("{left} of {limit} bytes of memoryLimit free, {free} of {total} on cuda:{ordinal}")
+            }
+        };
+        Err(Error::new(Code::Memory, op, format!("{size} bytes of GPU memory"), got))
     }
 
     /// Scratch of `len` floats; goes back to the cache when dropped.
@@ -332,7 +333,7 @@ impl Memory for Cuda {
     }
 
     fn allocations(&self) -> u64 {
-        self.inner.allocations.load(Ordering::Relaxed)
+        self.inner.allocations.load(Ordering::Relaxed) + self.inner.queue.pins()
     }
 
     fn host_waits(&self) -> u64 {

@@ -130,8 +130,9 @@ pub fn diagnose_text() -> String {
         Ok(devices) => devices
             .iter()
             .map(|d| {
+                let state = if device::whole("diagnose", d.ordinal).is_ok() { "" } else { ", lost" };
                 format!(
-                    "cuda:{}: {}, {:.1} GiB, compute capability {}.{}, driver CUDA {}.{}",
+                    "cuda:{}: {}, {:.1} GiB, compute capability {}.{}, driver CUDA {}.{}{state}",
                     d.ordinal,
                     d.name,
                     d.memory as f64 / (1u64 << 30) as f64,

@@ -289,7 +289,7 @@ pub fn diagnose() -> napi::Result<String> {
             "dtypes": [<f32 as Scalar>::DTYPE.as_str(), <f64 as Scalar>::DTYPE.as_str()],
             "devices": devices,
             "cuda": s4_cuda::diagnose_text(),
-            "kernels": s4_cuda::architectures(),
+            "kernels": s4_cuda::architectures().split(' ').filter(|_| s4_cuda::available()).collect::<Vec<_>>(),
         });
         Ok(all.to_string())
     })

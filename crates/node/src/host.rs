@@ -4,7 +4,7 @@ use crate::ops::{LayerOps, ModelOps};
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
 use s4_cpu::Cpu;
-use s4_cuda::Cuda;
+use s4_cuda::{Cuda, Options};
 
 /// Device, number format, threads, precision.
 #[napi(object)]
@@ -18,6 +18,8 @@ pub struct HostOptions {
     pub threads: Option<u32>,
     /// `highest`, `high`, `bf16`: CUDA only.
     pub precision: Option<String>,
+    /// Most bytes of GPU memory that the handle takes; CUDA only.
+    pub memory_limit: Option<f64>,
 }
 
 /// Something that can be made on any backend.
@@ -68,7 +70,10 @@ impl HostOptions {
         if let Some(other) = self.precision.as_deref().filter(|&p| p != "highest") {
             return Err(Error::unsupported("device 'cuda'", "precision 'highest'", other));
         }
-        Cuda::new(0)
+        // S4_CUDA_ARCH names one image of the build, to test the code that other chips would run.
+        let architecture = std::env::var("S4_CUDA_ARCH").ok();
+        let memory_limit = self.memory_limit.map(|bytes| bytes as usize);
+        Cuda::with(0, &Options { architecture, memory_limit })
     }
 }
 

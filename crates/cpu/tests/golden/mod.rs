@@ -7,12 +7,16 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../__test__/fixtures/golden");
+/// Where the files are; `S4_GOLDEN` where the program runs on another machine than the one that built it.
+pub fn dir() -> String {
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../__test__/fixtures/golden");
+    std::env::var("S4_GOLDEN").unwrap_or_else(|_| here.into())
+}
 
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
 
 pub fn read(file: &str) -> (Tensors, Value) {
-    let bytes = std::fs::read(format!("{DIR}/{file}")).expect("fixture");
+    let bytes = std::fs::read(format!("{}/{file}", dir())).expect("fixture");
     let (_, meta) = SafeTensors::read_metadata(&bytes).expect("header");
     let config = meta
         .metadata()
@@ -101,7 +105,7 @@ impl Case {
 
     /// Every case of the folder.
     pub fn all() -> Vec<Case> {
-        let mut names: Vec<String> = std::fs::read_dir(DIR)
+        let mut names: Vec<String> = std::fs::read_dir(dir())
             .expect("fixtures")
             .filter_map(|e| {
                 e.expect("entry").file_name().to_str()?.strip_suffix(".ckpt.safetensors").map(String::from)

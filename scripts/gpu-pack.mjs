@@ -1,0 +1,109 @@
+// Packs what a machine with an NVIDIA GPU needs to test and time this tree, and nothing that it must have but the driver:
+// Node, the release addon with its kernels, the compiled suite, the `s4` command, the Rust tests, the golden files.
+//   node scripts/gpu-pack.mjs [--built]    fills .gpu/ (three files, about 50 MB); --built packs the addon as it stands
+import { spawnSync } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { must, root, run, setup } from './setup.mjs'
+
+const pack = join(root, '.gpu')
+const rust = join(pack, 'rust')
+
+/** Every installed package that these need at run time, from package to package as Node finds them. */
+function closure(names) {
+  const found = new Set()
+  const todo = names.map((name) => [name, root])
+  while (todo.length > 0) {
+    const [name, from] = todo.pop()
+    let folder = from
+    while (!existsSync(join(folder, 'node_modules', name)) && folder !== root) folder = dirname(folder)
+    const path = join(folder, 'node_modules', name)
+    if (!existsSync(path)) must(`Looking for the package ${name} (npm ci)`, false)
+    if (found.has(path)) continue
+    found.add(path)
+    const { dependencies = {} } = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8'))
+    for (const next of Object.keys(dependencies)) todo.push([next, path])
+  }
+  return [...found]
+}
+
+/** Files below a path, but not packages inside packages, which the closure names by themselves. */
+function files(path, keep = () => true) {
+  const stat = lstatSync(path)
+  if (!stat.isDirectory()) return keep(path) ? [path] : []
+  return readdirSync(path)
+    .filter((name) => name !== 'node_modules')
+    .flatMap((name) => files(join(path, name), keep))
+}
+
+/** Builds the Rust tests and the timing example; copies them without debug information. */
+function rustPrograms() {
+  const { status, stdout } = spawnSync(
+    'cargo',
+    ['test', '--no-run', '--locked', '--message-format=json-render-diagnostics', '-p', 's4-cuda'],
+    {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'inherit'],
+      maxBuffer: 1 << 28,
+      // The kernel images of these are compiled already, for the addon.
+      env: process.env,
+    },
+  )
+  must('The build of the Rust tests', status === 0)
+  mkdirSync(rust, { recursive: true })
+  for (const line of stdout.split('\n')) {
+    if (!line.startsWith('{')) continue
+    const { executable, target } = JSON.parse(line)
+    if (!executable) continue
+    const name = target.kind.includes('lib') ? 'unit' : target.name
+    copyFileSync(executable, join(rust, name))
+    must(`strip ${name}`, run('strip', [join(rust, name)]))
+  }
+}
+
+const size = (path) => `${(statSync(path).size / 1e6).toFixed(1)} MB`
+
+if (!process.argv.includes('--built')) setup()
+must('The compilation of the suite', run('npx', ['tsc', '-p', '__test__/tsconfig.json']))
+rmSync(pack, { recursive: true, force: true })
+rustPrograms()
+
+const commit = spawnSync('git', ['rev-parse', '--short', 'HEAD'], {
+  cwd: root,
+  encoding: 'utf8',
+}).stdout.trim()
+const changed =
+  spawnSync('git', ['status', '--porcelain', '-uno'], { cwd: root, encoding: 'utf8' }).stdout !== ''
+writeFileSync(join(pack, 'commit'), commit + (changed ? ' with changes' : ''))
+
+const code = (path) => /\.(m?js|cjs|json|node)$/.test(path)
+const list = [
+  ...['package.json', 'build', 'benches', 'data', 'examples', 'scripts', '__test__/fixtures'].flatMap(
+    (path) => files(join(root, path)),
+  ),
+  ...['cli/bin', 'cli/dist', 'cli/package.json'].flatMap((path) => files(join(root, path))),
+  ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js)$/.test(path)),
+  ...closure(['ava', '@observablehq/plot', 'linkedom']).flatMap((path) => files(path, code)),
+  ...['s4-node', 's4-node-cli'].map((name) => join(root, 'node_modules', name)),
+  ...files(rust),
+  join(pack, 'commit'),
+].map((path) => relative(root, path))
+writeFileSync(join(pack, 'list'), list.join('\n'))
+const shell = (command) => run('bash', ['-euo', 'pipefail', '-c', command])
+must('tar', shell(`tar -cf - -T .gpu/list | xz -T0 -6 > .gpu/tree.tar.xz`))
+must('xz of Node', shell(`xz -T0 -3 < '${process.execPath}' > .gpu/node.xz`))
+for (const name of ['rust', 'list', 'commit']) rmSync(join(pack, name), { recursive: true })
+copyFileSync(join(root, 'scripts', 'gpu-run.sh'), join(pack, 'gpu-run.sh'))
+console.log(`\n${pack}: Node ${size(join(pack, 'node.xz'))}, the rest ${size(join(pack, 'tree.tar.xz'))}`)
+console.log('On the GPU machine: bash gpu-run.sh')

@@ -1,0 +1,336 @@
+// Runs on a GPU machine what gpu-pack.mjs packed, with nothing but the driver visible to our programs, and writes a report.
+//   bash gpu-run.sh [--only ITEM,ITEM] [--skip ITEM,ITEM] [--out FOLDER] [--limit SECONDS]     all items unless told
+//   node scripts/gpu-run.mjs --merge OUT.json REPORT.json …      joins reports of several calls, the later item of a name counts
+// Ends with 1 when an item failed. FOLDER (./gpu-report) gets report.json and log.txt. Built-in modules only.
+import { spawn, spawnSync } from 'node:child_process'
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { cpus, tmpdir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const node = process.execPath
+/** What must not be in a process that needs the driver alone. */
+const toolkit =
+  /lib(cudart|cublas|cublasLt|cufft|cufftw|nvrtc|nvrtc-builtins|curand|cusparse|cusolver|cudnn|nvJitLink)\b/
+
+/** The environment of our programs: LD_LIBRARY_PATH holds at most a folder with the driver's own libraries. */
+function driverOnly() {
+  const { LD_LIBRARY_PATH: path = '', ...env } = process.env
+  env.S4_GOLDEN = join(root, '__test__/fixtures/golden')
+  const known = spawnSync('ldconfig', ['-p'], { encoding: 'utf8' }).stdout ?? ''
+  if (known.includes('libcuda.so.1')) return { env, how: 'LD_LIBRARY_PATH cleared' }
+  const folders = [...path.split(':'), '/usr/local/nvidia/lib64', '/usr/local/nvidia/lib']
+  const home = folders.find((f) => f !== '' && existsSync(join(f, 'libcuda.so.1')))
+  if (home === undefined) return { env, how: 'LD_LIBRARY_PATH cleared; no libcuda.so.1 was found' }
+  // The driver is where the loader does not look by itself: its own libraries and nothing beside them are shown.
+  const only = mkdtempSync(join(tmpdir(), 's4-driver-'))
+  for (const name of readdirSync(home))
+    if (/^lib(cuda|nvidia-(ptxjitcompiler|nvvm|gpucomp|ml))\.so/.test(name))
+      symlinkSync(join(home, name), join(only, name))
+  return {
+    env: { ...env, LD_LIBRARY_PATH: only },
+    how: `LD_LIBRARY_PATH holds links to ${readdirSync(only).join(', ')} alone`,
+  }
+}
+const { env, how } = driverOnly()
+
+/** Runs a program; its output and whether it ended well, in time. */
+function program(command, args, { seconds = 300, extra = {} } = {}) {
+  return new Promise((done) => {
+    const child = spawn(command, args, {
+      cwd: root,
+      env: { ...env, ...extra },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let text = ''
+    const take = (data) => (text += data)
+    child.stdout.on('data', take)
+    child.stderr.on('data', take)
+    let late = false
+    const timer = setTimeout(() => {
+      late = true
+      child.kill('SIGKILL')
+    }, seconds * 1000)
+    child.on('error', (e) => take(`${command}: ${e.message}\n`))
+    child.on('close', (code, signal) => {
+      clearTimeout(timer)
+      if (late) text += `\nstopped after ${seconds} s`
+      done({ text, ok: code === 0 && !late, code, signal })
+    })
+  })
+}
+
+/** The library in a child, which prints what it did and what is mapped into it. */
+const inside = `
+  import { readFileSync } from 'node:fs'
+  import { SequenceModel, diagnose } from 's4-node'
+  const x = { data: Float32Array.from({ length: 400 }, (_, i) => Math.sin(i)), shape: [2, 200, 1] }
+  const model = await SequenceModel.create({ input: 1, output: 1, features: 16, layers: 2, state: 16, loss: 'mse' })
+  let loss
+  for await (const e of model.train([{ input: x, target: x }, { input: x, target: x }], { epochs: 2 })) loss = e.loss
+  await model.predict(x)
+  model.stream({ batch: 2 }).push(x)
+  console.log(JSON.stringify({ device: model.device, loss, diagnosis: diagnose() }))
+  console.log([...new Set(readFileSync('/proc/self/maps', 'utf8').match(/\\/\\S*(cuda|nvidia|cublas|cufft|nvrtc|curand)\\S*\\.so\\S*/gi))].join('\\n'))
+`
+
+async function linking() {
+  const addon = readdirSync(join(root, 'crates/node')).find((file) => file.endsWith('.node'))
+  const ldd = await program('ldd', [join(root, 'crates/node', addon)])
+  const child = await program(node, ['--input-type=module', '-e', inside], { seconds: 120 })
+  const [first, ...mapped] = child.text.trim().split('\n')
+  const ok =
+    ldd.ok && !/cuda|nvidia|cublas|nvrtc/i.test(ldd.text) && child.ok && !mapped.some((l) => toolkit.test(l))
+  const needs = ldd.text
+    .trim()
+    .split('\n')
+    .map((l) => l.trim().split(' ')[0])
+  return {
+    ok,
+    text: `${ldd.text}\n${child.text}`,
+    detail: { ldd: needs, mapped, first: child.ok ? JSON.parse(first) : child.text.slice(-600) },
+  }
+}
+
+/** Rust test programs: counts and the names of what failed. */
+function rust(names) {
+  return async (seconds) => {
+    const all = { ok: true, text: '', detail: {}, passed: 0, failures: [] }
+    for (const name of names) {
+      const { text, ok } = await program(join(root, '.gpu/rust', name), ['--nocapture', '--test-threads=1'], {
+        seconds,
+      })
+      const [, passed = 0] = /(\d+) passed/.exec(text) ?? []
+      all.text += `── ${name}\n${text}\n`
+      all.passed += Number(passed)
+      // A test that finds no GPU skips: that is no pass here.
+      const skipped = (text.match(/^skipped: /gm) ?? []).length
+      if (!ok || Number(passed) === 0 || skipped > 0) all.ok = false
+      all.failures.push(
+        ...(text.match(/^test .* FAILED$/gm) ?? []),
+        ...(text.match(/^.*panicked at.*\n.*/gm) ?? []).map((l) => l.slice(0, 400)),
+      )
+      all.detail[name] = {
+        passed: Number(passed),
+        skipped,
+        checks: text.match(/^.*checks, worst.*$/gm) ?? [],
+      }
+    }
+    return all
+  }
+}
+
+/** The suite through the public API; `arch` forces one image of the kernels through the driver. */
+function suite(arch) {
+  return async (seconds) => {
+    const extra = { S4_DEVICE: 'cuda', ...(arch ? { S4_CUDA_ARCH: arch } : {}), CI: '1' }
+    const args = ['node_modules/ava/entrypoints/cli.mjs', '--tap', '--concurrency=4']
+    const { text, ok } = await program(node, args, { seconds, extra })
+    const failures = []
+    for (const part of text.split(/^(?=(?:not )?ok \d+ - )/m).filter((p) => p.startsWith('not ok')))
+      failures.push(part.slice(0, 700))
+    const count = (pattern) => (text.match(pattern) ?? []).length
+    const passed = count(/^ok \d+ - (?!.*# SKIP)/gm)
+    const skips = [...new Set(text.match(/skipped: [^\n]*/g) ?? [])]
+    return { ok: ok && failures.length === 0 && passed > 0, text, passed, failures, detail: { skips } }
+  }
+}
+
+/** The golden cases through the command. */
+function verify(algorithm, precision) {
+  return async (seconds) => {
+    const args = [
+      'cli/bin/s4.mjs',
+      'verify',
+      env.S4_GOLDEN,
+      '--device',
+      'cuda',
+      '--algorithm',
+      algorithm,
+      '--precision',
+      precision,
+    ]
+    const { text, ok } = await program(node, args, { seconds })
+    const lines = text.trim().split('\n')
+    const failures = lines.filter((l) => / past |unknown|cannot be run|ERR_S4/.test(l))
+    return {
+      ok,
+      text,
+      passed: lines.filter((l) => /^\S+ \S+ \d\.\d+e[+-]\d+$/.test(l)).length,
+      failures: failures.slice(0, 60).map((l) => l.slice(0, 300)),
+      detail: { summary: lines.slice(-2) },
+    }
+  }
+}
+
+/** What `npm start` runs after its set-up; it has to find the GPU by itself. */
+async function start(seconds) {
+  const folder = mkdtempSync(join(tmpdir(), 's4-start-'))
+  const { text, ok } = await program(node, ['cli/bin/s4.mjs', 'demo', '--out', folder], { seconds })
+  return {
+    ok: ok && /on .*\(cuda:0\)/.test(text) && existsSync(join(folder, 'index.html')),
+    text,
+    detail: {
+      lines: text
+        .split(/[\n\r]/)
+        .filter((l) => /electrocardiogram|updates|beats|streamed|report|marks|s4 demo/.test(l))
+        .slice(-8),
+    },
+  }
+}
+
+/** One tool of compute-sanitizer over the contract's suite, which launches every kernel at small shapes. */
+function sanitizer(tool) {
+  return async (seconds) => {
+    const path =
+      ['/usr/local/cuda/bin/compute-sanitizer', '/opt/cuda/bin/compute-sanitizer'].find((p) =>
+        existsSync(p),
+      ) ?? 'compute-sanitizer'
+    const args = [
+      '--tool',
+      tool,
+      '--error-exitcode',
+      '9',
+      join(root, '.gpu/rust/conformance'),
+      '--nocapture',
+      '--test-threads=1',
+    ]
+    const { text, ok } = await program(path, args, { seconds, extra: { S4_CONFORMANCE_ONCE: '1' } })
+    const summary = text.match(/^=+ (ERROR|RACECHECK) SUMMARY.*$/gm) ?? []
+    return {
+      ok: ok && summary.length > 0,
+      text: text.slice(0, 400_000),
+      detail: { summary },
+      failures: ok ? [] : (text.match(/^=+ .*$/gm) ?? []).slice(1, 14),
+    }
+  }
+}
+
+async function timings(seconds) {
+  const { text, ok } = await program(join(root, '.gpu/rust/timings'), [], { seconds })
+  return { ok, text, detail: { lines: text.trim().split('\n') } }
+}
+
+async function bench(seconds) {
+  const out = { ok: true, text: '', detail: { lines: [] } }
+  for (const args of [['block'], ['train', 'auto'], ['stream']]) {
+    const { text, ok } = await program(node, ['--expose-gc', 'benches/node.mjs', ...args], {
+      seconds,
+      extra: { S4_DEVICE: 'cuda' },
+    })
+    out.ok &&= ok
+    out.text += text
+    out.detail.lines.push(...text.trim().split('\n').slice(0, 12))
+  }
+  return out
+}
+
+/** Name, what runs, and the longest it may take. */
+const items = [
+  ['linking', linking, 120],
+  ['rust', rust(['unit', 'conformance', 'against_cpu']), 150],
+  ['ava', suite(), 240],
+  ['verify-chunk', verify('chunk', 'highest'), 120],
+  ['verify-fft', verify('fft', 'highest'), 120],
+  ['start', start, 240],
+  ['ava-compute_80', suite('compute_80'), 300],
+  ['ava-compute_75', suite('compute_75'), 300],
+  ...['memcheck', 'racecheck', 'initcheck', 'synccheck'].map((t) => [`sanitizer-${t}`, sanitizer(t), 240]),
+  ...['high', 'bf16'].flatMap((p) => ['chunk', 'fft'].map((a) => [`verify-${a}-${p}`, verify(a, p), 120])),
+  ['timings', timings, 200],
+  ['bench', bench, 100],
+]
+
+function machine() {
+  const smi = spawnSync(
+    'nvidia-smi',
+    ['--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'],
+    { encoding: 'utf8' },
+  )
+  const commit = join(root, '.gpu/commit')
+  return {
+    gpu: smi.stdout?.trim() || 'nvidia-smi gave nothing',
+    cpu: `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores`,
+    node: process.version,
+    commit: existsSync(commit) ? readFileSync(commit, 'utf8') : 'unknown',
+    libraries: how,
+  }
+}
+
+function merge([target, ...sources]) {
+  const read = sources.map((path) => JSON.parse(readFileSync(path, 'utf8')))
+  const byName = new Map(
+    read.flatMap((r) => r.items.map((item) => [item.name, { ...item, machine: r.machine }])),
+  )
+  const order = new Map(items.map(([name], i) => [name, i]))
+  const all = [...byName.values()].toSorted((a, b) => (order.get(a.name) ?? 99) - (order.get(b.name) ?? 99))
+  writeFileSync(target, JSON.stringify({ items: all }, null, 1) + '\n')
+  return 0
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      only: { type: 'string' },
+      skip: { type: 'string' },
+      out: { type: 'string' },
+      limit: { type: 'string' },
+      merge: { type: 'boolean' },
+      help: { type: 'boolean' },
+    },
+  })
+  const names = items.map(([name]) => name)
+  if (values.help) {
+    console.log(`items: ${names.join(' ')}`)
+    return 0
+  }
+  if (values.merge) return merge(positionals)
+  const listed = (text) => text?.split(',').filter((name) => name !== '')
+  const unknown = [...(listed(values.only) ?? []), ...(listed(values.skip) ?? [])].filter(
+    (n) => !names.includes(n),
+  )
+  if (unknown.length > 0) throw new Error(`no item ${unknown.join(', ')}; there are ${names.join(' ')}`)
+  const chosen = items.filter(
+    ([n]) => (listed(values.only)?.includes(n) ?? true) && !listed(values.skip)?.includes(n),
+  )
+  const out = resolve(values.out ?? 'gpu-report')
+  mkdirSync(out, { recursive: true })
+  const end = performance.now() + Number(values.limit ?? 86400) * 1000
+  const report = { when: new Date().toISOString(), machine: machine(), items: [] }
+  console.log(`${report.machine.gpu}; ${report.machine.commit}; ${how}`)
+  for (const [name, body, most] of chosen) {
+    const left = (end - performance.now()) / 1000
+    const began = performance.now()
+    let result
+    if (left < 5) result = { ok: false, text: '', detail: 'no time was left' }
+    else
+      result = await Promise.resolve(body(Math.min(most, left))).catch((e) => ({
+        ok: false,
+        text: String(e?.stack),
+        detail: String(e),
+      }))
+    const { text, ...kept } = result
+    const seconds = Number(((performance.now() - began) / 1000).toFixed(1))
+    appendFileSync(join(out, 'log.txt'), `\n════ ${name}\n${text}\n`)
+    report.items.push({ name, seconds, ...kept })
+    writeFileSync(join(out, 'report.json'), JSON.stringify(report, null, 1) + '\n')
+    console.log(
+      `${result.ok ? 'passed' : 'FAILED'} ${name}, ${seconds} s${result.passed === undefined ? '' : `, ${result.passed} passed`}${result.failures?.length ? `, ${result.failures.length} failures` : ''}`,
+    )
+  }
+  return report.items.every((item) => item.ok) ? 0 : 1
+}
+
+process.exitCode = await main()
