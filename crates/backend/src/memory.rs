@@ -20,6 +20,8 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     type Mut<'a>: Send;
     /// Grow-only scratch memory, one a model; operations take what they need and leave garbage in it.
     type Workspace: Send + 'static;
+    /// Work that [`Memory::replay`] has recorded.
+    type Graph: Default + Send + Sync + 'static;
 
     /// `"cpu"`, `"cuda:0"`.
     fn device_name(&self) -> String;
@@ -72,6 +74,17 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     }
     /// Waits for all that was enqueued.
     fn synchronize(&self) -> Result<()>;
+
+    /// Enqueues what `body` enqueues. For one `graph` and one `key` that is the same work on the same buffers each
+    /// time, so a backend may record it and then enqueue it as a whole: `body` only enqueues (no transfer from or to
+    /// the host), leaves the host's own values as they are, and may run more than once or not at all. Nothing else
+    /// uses the backend meanwhile.
+    fn replay(
+        &self,
+        graph: &mut Self::Graph,
+        key: [u64; 2],
+        body: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()>;
 
     /// dst ← value.
     fn fill(&self, dst: Self::Mut<'_>, value: Self::Scalar) -> Result<()>;

@@ -9,6 +9,7 @@ mod dense;
 mod device;
 mod discrete;
 mod gemm;
+mod graph;
 mod kernel;
 mod kernels;
 mod launch;
@@ -19,6 +20,7 @@ mod probe;
 mod ssm;
 mod step;
 
+pub use graph::Graph;
 pub use kernels::{architectures, available};
 pub use memory::{Buf, Cuda, Ints, Mut, Options, Ref, Workspace};
 pub use precision::Precision;

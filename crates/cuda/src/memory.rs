@@ -2,6 +2,7 @@
 
 use crate::{
     device::{Queue, Span},
+    graph::Graph,
     launch::{Arg, Modules, args},
     precision::Precision,
     probe::probe,
@@ -37,6 +38,8 @@ pub struct Cuda {
 pub(crate) struct Inner {
     cache: Mutex<Cache>,
     allocations: AtomicU64,
+    /// Changes whenever a buffer is made or freed; recorded graphs hold addresses of buffers.
+    epoch: AtomicU64,
     limit: usize,
     pub(crate) precision: Precision,
     pub(crate) modules: Modules,
@@ -48,6 +51,8 @@ pub(crate) struct Inner {
 struct Cache {
     free: BTreeMap<usize, Vec<Span>>,
     taken: usize,
+    /// Scratch of a graph that is being recorded stays where it is.
+    recording: bool,
 }
 
 /// Owned device memory; returns to the cache when dropped.
@@ -109,6 +114,7 @@ impl Cuda {
                 modules: Modules::new(options.architecture.clone()),
                 cache: Mutex::default(),
                 allocations: AtomicU64::new(0),
+                epoch: AtomicU64::new(0),
                 limit: options.memory_limit.unwrap_or(usize::MAX),
                 precision: options.precision,
             }),
@@ -125,9 +131,40 @@ impl Cuda {
         self.inner.cache.lock().unwrap_or_else(|e| e.into_inner()).taken
     }
 
+    /// How often a buffer was made or freed so far.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.inner.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Runs `body` with scratch memory of its own, which the caller has afterwards.
+    pub(crate) fn with_own_scratch<R>(&self, body: impl FnOnce() -> R) -> (R, Vec<Span>) {
+        let lock = || self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
+        let common = {
+            let mut cache = lock();
+            cache.recording = true;
+            std::mem::take(&mut cache.free)
+        };
+        let result = body();
+        let mut cache = lock();
+        cache.recording = false;
+        let own = std::mem::replace(&mut cache.free, common);
+        (result, own.into_values().flatten().collect())
+    }
+
+    /// Scratch goes back to the common cache.
+    pub(crate) fn give_back(&self, scratch: Vec<Span>) {
+        let mut cache = self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
+        for span in scratch {
+            cache.free.entry(span.bytes()).or_default().push(span);
+        }
+    }
+
     /// Gives cached memory back to the device.
     pub fn trim(&self) {
         let mut cache = self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
+        if cache.recording {
+            return;
+        }
         for span in std::mem::take(&mut cache.free).into_values().flatten() {
             cache.taken -= span.bytes();
             self.inner.queue.free(span);
@@ -231,10 +268,22 @@ pub struct Buf {
     len: usize,
 }
 
+impl Drop for Buf {
+    fn drop(&mut self) {
+        self.block.inner.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Owned integers on the GPU.
 pub struct Ints {
     block: Block,
     len: usize,
+}
+
+impl Drop for Ints {
+    fn drop(&mut self) {
+        self.block.inner.epoch.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Ints {
@@ -311,6 +360,7 @@ impl Memory for Cuda {
     type Ref<'a> = Ref<'a>;
     type Mut<'a> = Mut<'a>;
     type Workspace = Workspace;
+    type Graph = Graph;
 
     fn device_name(&self) -> String {
         format!("cuda:{}", self.inner.queue.info.ordinal)
@@ -318,12 +368,14 @@ impl Memory for Cuda {
 
     fn alloc(&self, len: usize) -> Result<Buf> {
         let block = self.scratch("alloc", len)?;
+        self.inner.epoch.fetch_add(1, Ordering::Relaxed);
         self.zero(block.span)?;
         Ok(Buf { block, len })
     }
 
     fn alloc_ints(&self, len: usize) -> Result<Ints> {
         let block = self.scratch("alloc_ints", len)?;
+        self.inner.epoch.fetch_add(1, Ordering::Relaxed);
         self.zero(block.span)?;
         Ok(Ints { block, len })
     }
@@ -401,6 +453,10 @@ impl Memory for Cuda {
 
     fn synchronize(&self) -> Result<()> {
         self.inner.queue.synchronize()
+    }
+
+    fn replay(&self, graph: &mut Graph, key: [u64; 2], body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.replay_graph(graph, key, body)
     }
 
     fn fill(&self, dst: Mut<'_>, value: f32) -> Result<()> {

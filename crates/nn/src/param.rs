@@ -1,7 +1,11 @@
 //! Parameters: one flat buffer a group, named views of it.
 
 use s4_backend::{Backend, Code, Error, Result, Scalar};
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Optimiser group: the SSM's dynamics (Δ, Λ, P, B) have their own learning rate and no weight decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,7 +162,7 @@ impl ParamBuilder {
             grads: Flats::new(be, main, ssm)?,
             be: be.clone(),
             infos: self.infos,
-            version: 1,
+            version: fresh(),
         };
         for (i, init) in self.init.iter().enumerate() {
             let values: Vec<B::Scalar> = init.iter().map(|&x| B::Scalar::from_f64(x)).collect();
@@ -167,6 +171,12 @@ impl ParamBuilder {
         }
         Ok(store)
     }
+}
+
+/// A version that no other store of this process has or had: what is kept for one is never taken for another.
+fn fresh() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// All parameters of a layer, block or model, with their gradients.
@@ -196,7 +206,7 @@ impl<B: Backend> ParamStore<B> {
     }
     /// Says that values changed.
     pub fn touch(&mut self) {
-        self.version += 1;
+        self.version = fresh();
     }
     /// The parameter of that name.
     pub fn info(&self, name: &str) -> Result<&ParamInfo> {

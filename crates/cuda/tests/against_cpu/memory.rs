@@ -62,6 +62,43 @@ fn a_steady_call_allocates_nothing() {
 }
 
 #[test]
+fn a_replay_is_the_work_itself() {
+    let Some(be) = gpu() else { return };
+    let n = 1000;
+    let x = noise(1, 1, n);
+    let (from, mut to) = (up(&be, &x), be.alloc(n).unwrap());
+    let mut graph = <Cuda as Memory>::Graph::default();
+    let mut times = 0.0;
+    for round in 0..12u64 {
+        // A new buffer, a new key: both make the recording stale.
+        let held = (round == 5).then(|| be.alloc(10).unwrap());
+        let key = [round / 8, 0];
+        be.replay(&mut graph, key, &mut || be.axpy(be.view_mut(&mut to, 0..n), 1.0, be.view(&from, 0..n)))
+            .unwrap();
+        drop(held);
+        times += 1.0;
+        let want: Vec<f64> = x.iter().map(|x| times * x).collect();
+        assert!(golden::rel(&down(&be, &to), &want) < 1e-6, "round {round}");
+    }
+    let launched = be.launches();
+    for _ in 0..5 {
+        be.replay(&mut graph, [1, 0], &mut || be.axpy(be.view_mut(&mut to, 0..n), 1.0, be.view(&from, 0..n)))
+            .unwrap();
+    }
+    assert_eq!(be.launches(), launched, "recorded work needs no launches of its own");
+    let want: Vec<f64> = x.iter().map(|x| 17.0 * x).collect();
+    assert!(golden::rel(&down(&be, &to), &want) < 1e-6);
+    // What cannot be recorded still runs.
+    let mut host = vec![0.0f32; n];
+    let mut other = <Cuda as Memory>::Graph::default();
+    for _ in 0..3 {
+        host.fill(0.0);
+        be.replay(&mut other, [0, 0], &mut || be.download(&mut host, be.view(&to, 0..n))).unwrap();
+        assert!(golden::rel(&host.iter().map(|&x| x as f64).collect::<Vec<_>>(), &want) < 1e-6);
+    }
+}
+
+#[test]
 fn out_of_memory_is_an_error_and_nothing_is_lost() {
     let Some(gpu) = gpu() else { return };
     let ordinal: usize = gpu.device_name().trim_start_matches("cuda:").parse().unwrap();

@@ -3,6 +3,7 @@
 use crate::{
     Report, golden, gpu,
     layer::{Run, apply},
+    step::steps,
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
@@ -127,4 +128,40 @@ fn the_same_bits_twice() {
         r.states = !case.spec.bidirectional;
         assert_eq!(apply(&be, &r), apply(&be, &r), "{}", case.name);
     }
+}
+
+/// One case of each kind at shapes that a sanitizer gets through: whole, by rows' lengths, in segments, step by step.
+#[test]
+fn small_shapes_of_every_kind() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    let mut seen = Vec::new();
+    for case in cases() {
+        let s = &case.spec;
+        let kind = (s.mode, s.rank, s.bidirectional, s.channels, s.dt_per_state);
+        if seen.contains(&kind) || s.truncate.is_some() {
+            continue;
+        }
+        seen.push(kind);
+        for algorithm in [Algorithm::Chunk, Algorithm::Fft] {
+            let mut r = run(&case, 2, 130);
+            r.algorithm = algorithm;
+            r.lengths = Some(vec![130, 65]);
+            r.states = !case.spec.bidirectional;
+            let name = format!("{} small {algorithm:?}", case.name);
+            compare(&mut report, &name, &apply(&be, &r), &apply(&cpu, &r));
+        }
+        if !case.spec.bidirectional {
+            for own in [false, true] {
+                let (got, want) = (steps(&be, &case, 2, 3, own), steps(&cpu, &case, 2, 3, own));
+                report.check(format!("{} small steps", case.name), &got[0], &want[0], 1e-5);
+            }
+        }
+        if seen.len() == 1 {
+            let r = run(&case, 1, 4096);
+            compare(&mut report, "small segments", &apply(&be, &r), &apply(&cpu, &r));
+        }
+    }
+    report.finish("small shapes");
 }

@@ -8,7 +8,7 @@ use s4_backend::*;
 use s4_cpu::Cpu;
 
 /// `len` steps of (batch) rows; returns y (len, batch, outputs) and the last state.
-fn steps<B: Backend>(be: &B, case: &golden::Case, batch: usize, len: usize, own: bool) -> [Vec<f64>; 2] {
+pub fn steps<B: Backend>(be: &B, case: &golden::Case, batch: usize, len: usize, own: bool) -> [Vec<f64>; 2] {
     let spec = &case.spec;
     let p = case.params.each_ref().map(|x| up(be, x));
     let v = |i: usize| be.view(&p[i], 0..be.len(&p[i]));
