@@ -119,6 +119,18 @@ test('what a layer cannot do', (t) => {
   refuses(t, 'ERR_S4_UNSUPPORTED', () => short.forward(noisy([1, 5, 4]), { algorithm: 'chunk' }))
 })
 
+test('precision on the CPU is the highest, whatever is asked', (t) => {
+  const y = (['highest', 'high', 'bf16'] as const).map((precision) => {
+    using l = new S4Layer({ features: 4, state: 8, device: 'cpu', precision })
+    return [...l.forward(noisy([2, 70, 4])).y.data]
+  })
+  t.deepEqual(y[1], y[0])
+  t.deepEqual(y[2], y[0])
+  refuses(t, 'ERR_S4_VALUE', () => new S4Layer({ features: 4, precision: 'fp8' as never }))
+  for (const memoryLimit of [0, -1, 1.5, NaN, '1G'])
+    refuses(t, 'ERR_S4_VALUE', () => new S4Layer({ features: 4, memoryLimit: memoryLimit as never }))
+})
+
 test('the CUDA device without a GPU says why', (t) => {
   if (process.env['S4_DEVICE'] === 'cuda') {
     t.log('skipped: this run is on a GPU')

@@ -90,8 +90,10 @@ async function linking() {
   const ldd = await program('ldd', [join(root, 'crates/node', addon)])
   const child = await program(node, ['--input-type=module', '-e', inside], { seconds: 120 })
   const [first, ...mapped] = child.text.trim().split('\n')
+  const onGpu = child.ok && JSON.parse(first).device.startsWith('cuda')
   const ok =
-    ldd.ok && !/cuda|nvidia|cublas|nvrtc/i.test(ldd.text) && child.ok && !mapped.some((l) => toolkit.test(l))
+    ldd.ok &&
+    onGpu && !/cuda|nvidia|cublas|nvrtc/i.test(ldd.text) && child.ok && !mapped.some((l) => toolkit.test(l))
   const needs = ldd.text
     .trim()
     .split('\n')
@@ -115,7 +117,7 @@ function rust(names) {
       all.text += `── ${name}\n${text}\n`
       all.passed += Number(passed)
       // A test that finds no GPU skips: that is no pass here.
-      const skipped = (text.match(/^skipped: /gm) ?? []).length
+      const skipped = (text.match(/skipped: /g) ?? []).length
       if (!ok || Number(passed) === 0 || skipped > 0) all.ok = false
       all.failures.push(
         ...(text.match(/^test .* FAILED$/gm) ?? []),
@@ -218,18 +220,19 @@ async function timings(seconds) {
   return { ok, text, detail: { lines: text.trim().split('\n') } }
 }
 
-async function bench(seconds) {
-  const out = { ok: true, text: '', detail: { lines: [] } }
-  for (const args of [['block'], ['train', 'auto'], ['stream']]) {
-    const { text, ok } = await program(node, ['--expose-gc', 'benches/node.mjs', ...args], {
-      seconds,
-      extra: { S4_DEVICE: 'cuda' },
-    })
-    out.ok &&= ok
-    out.text += text
-    out.detail.lines.push(...text.trim().split('\n').slice(0, 12))
+/** Whole models through the public API. */
+function bench(programs) {
+  return async (seconds) => {
+    const out = { ok: true, text: '', detail: { lines: [] } }
+    for (const args of programs) {
+      const extra = { S4_DEVICE: 'cuda' }
+      const { text, ok } = await program(node, ['--expose-gc', ...args], { seconds, extra })
+      out.ok &&= ok
+      out.text += text
+      out.detail.lines.push(...text.trim().split('\n').slice(0, 12))
+    }
+    return out
   }
-  return out
 }
 
 /** Name, what runs, and the longest it may take. */
@@ -245,7 +248,20 @@ const items = [
   ...['memcheck', 'racecheck', 'initcheck', 'synccheck'].map((t) => [`sanitizer-${t}`, sanitizer(t), 240]),
   ...['high', 'bf16'].flatMap((p) => ['chunk', 'fft'].map((a) => [`verify-${a}-${p}`, verify(a, p), 120])),
   ['timings', timings, 200],
-  ['bench', bench, 100],
+  ['bench-step', bench([['benches/gpu.mjs', 'step']]), 60],
+  [
+    'bench-train',
+    bench([
+      ['benches/gpu.mjs', 'train', 'highest'],
+      ['benches/gpu.mjs', 'train', 'high'],
+    ]),
+    150,
+  ],
+  [
+    'bench',
+    bench([['block'], ['train', 'auto'], ['stream']].map((args) => ['benches/node.mjs', ...args])),
+    100,
+  ],
 ]
 
 function machine() {

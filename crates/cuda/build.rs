@@ -101,7 +101,7 @@ fn compile_all(library: &Path, include: Option<&Path>, cache: &Path, out: &Path)
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "cuh")) {
         println!("cargo:rerun-if-changed={}", file.display());
     }
-    env::var_os("S4_CUDA_LINEINFO").is_some().hash(&mut headers);
+    let lines = env::var_os("S4_CUDA_LINEINFO").is_some();
     let mut jobs = Vec::new();
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "cu")) {
         println!("cargo:rerun-if-changed={}", file.display());
@@ -112,7 +112,7 @@ fn compile_all(library: &Path, include: Option<&Path>, cache: &Path, out: &Path)
         for arch in wanted.split_whitespace() {
             let arch = if arch.starts_with("compute_") { arch.into() } else { format!("sm_{arch}") };
             let mut hash = DefaultHasher::new();
-            (&source, headers.finish(), &arch, version).hash(&mut hash);
+            (&source, headers.finish(), &arch, version, lines).hash(&mut hash);
             let name =
                 format!("{}.{arch}.{:016x}.z", file.file_stem().unwrap().to_string_lossy(), hash.finish());
             jobs.push((file.clone(), source.clone(), arch, cache.join(name)));

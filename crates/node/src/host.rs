@@ -67,13 +67,11 @@ impl HostOptions {
         if dtype != "f32" {
             return Err(Error::new(Code::Dtype, "device 'cuda'", "dtype 'f32'", dtype));
         }
-        if let Some(other) = self.precision.as_deref().filter(|&p| p != "highest") {
-            return Err(Error::unsupported("device 'cuda'", "precision 'highest'", other));
-        }
+        let precision = self.precision.as_deref().map(str::parse).transpose()?.unwrap_or_default();
         // S4_CUDA_ARCH names one image of the build, to test the code that other chips would run.
         let architecture = std::env::var("S4_CUDA_ARCH").ok();
         let memory_limit = self.memory_limit.map(|bytes| bytes as usize);
-        Cuda::with(0, &Options { architecture, memory_limit })
+        Cuda::with(0, &Options { memory_limit, architecture, precision })
     }
 }
 

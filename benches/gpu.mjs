@@ -1,0 +1,71 @@
+// Whole training steps and whole streams on the GPU, through the public API: the sizes of the published S4 experiments.
+//   S4_DEVICE=cuda node benches/gpu.mjs train|step [precision]        median wall-clock time, and memory as nvidia-smi sees it
+import { spawnSync } from 'node:child_process'
+import { SequenceModel } from 's4-node'
+
+const median = (times) => times.toSorted((a, b) => a - b)[times.length >> 1]
+const memory = () => {
+  const { stdout } = spawnSync('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader'], { encoding: 'utf8' })
+  return stdout?.trim() ?? 'unknown'
+}
+const random = (n) => Float32Array.from({ length: n }, () => Math.random() * 2 - 1)
+const labels = (n, classes) => Int32Array.from({ length: n }, (_, i) => (i * 7) % classes)
+
+const experiments = {
+  sCIFAR: { features: 512, len: 1024, batch: 50, input: 3, output: 10, norm: 'layer' },
+  'Path-X': { features: 256, len: 16384, batch: 16, input: 1, output: 2, norm: 'batch' },
+  speech: { features: 128, len: 16000, batch: 16, input: 1, output: 35, norm: 'batch' },
+  ListOps: { features: 256, len: 2048, batch: 50, encoder: 'embedding', vocabulary: 20, output: 10, norm: 'batch' },
+}
+
+/** Forward, backward, AdamW; bidirectional, GLU, six blocks. */
+async function train(precision) {
+  for (const [name, { len, batch, ...options }] of Object.entries(experiments)) {
+    const model = await SequenceModel.create({
+      ...options,
+      layers: 6,
+      state: 64,
+      bidirectional: true,
+      dropout: 0.1,
+      pooling: 'mean',
+      loss: 'crossEntropy',
+      precision,
+    })
+    const shape = options.encoder === 'embedding' ? [batch, len] : [batch, len, options.input]
+    const count = shape.reduce((a, b) => a * b, 1)
+    const data = options.encoder === 'embedding' ? labels(count, options.vocabulary) : random(count)
+    const one = { input: { data, shape }, target: labels(batch, options.output) }
+    const times = []
+    let last = performance.now()
+    for await (const event of model.train(Array(12).fill(one), { lr: 1e-3, clip: 1 })) {
+      if (event.type !== 'step') continue
+      times.push(performance.now() - last)
+      last = performance.now()
+    }
+    const ms = median(times.slice(4)).toFixed(2)
+    console.log(`${name} 6 × ${options.features}, ${batch} × ${len}, ${precision}: ${ms} ms a training step, ${memory()} in use`)
+    model.dispose()
+  }
+}
+
+/** One sample a row through 8 × 512, from a host array to a host array. */
+async function step(precision) {
+  const sizes = { input: 1, output: 1, features: 512, layers: 8, state: 64, loss: 'mse', precision }
+  const model = await SequenceModel.create(sizes)
+  for (const batch of [1, 64, 1024]) {
+    const stream = model.stream({ batch })
+    const x = { data: random(batch), shape: [batch, 1, 1] }
+    for (let i = 0; i < 20; i++) stream.push(x)
+    const times = Array.from({ length: 200 }, () => {
+      const start = performance.now()
+      stream.push(x)
+      return performance.now() - start
+    })
+    stream.dispose()
+    console.log(`step 8 × 512, batch ${batch}, ${precision}: ${median(times).toFixed(3)} ms`)
+  }
+  model.dispose()
+}
+
+const [what = 'train', precision = 'highest'] = process.argv.slice(2)
+await { train, step }[what](precision)
