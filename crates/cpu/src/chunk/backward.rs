@@ -37,6 +37,8 @@ pub(crate) struct BackwardPass<'a, T> {
     pub(crate) reversed: bool,
     /// Add to du; an end state's gradient needs it.
     pub(crate) onto: bool,
+    /// Nothing was added to dΦ so far: what stands there is garbage.
+    pub(crate) first: bool,
     /// (batch, channels·H, len)
     pub(crate) dy: &'a [T],
     /// (batch, H, N)
@@ -78,6 +80,9 @@ impl<T: Scalar> BackwardPass<'_, T> {
     ) {
         let (d, cut) = (&self.dims, &self.cut);
         let BackwardJob { head, rows, mut du, mut dstate0, saved, dphi, direct } = job;
+        if self.first {
+            dphi.fill(T::zero());
+        }
         let mut direct = Direct::new(direct, d.state, d.rank);
         for first in rows.clone().step_by(cut.rows) {
             let block = first..(first + cut.rows).min(rows.end);

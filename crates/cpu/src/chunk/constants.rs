@@ -120,31 +120,40 @@ impl<'a> Chains<'a> {
     pub(crate) fn run(&mut self, a: &Discrete, d: &Dims) {
         let (state, chunk) = (d.state, d.chunk);
         let h = state / 2;
-        chain_of(self.x, &a.b_bar, &a.d0, &a.u, &a.v);
+        self.x[..state].copy_from_slice(&a.b_bar);
         for (chain, u) in self.u.chunks_exact_mut(chunk * state).zip(a.u.chunks_exact(state)) {
-            chain_of(chain, u, &a.d0, &a.u, &a.v);
+            chain[..state].copy_from_slice(u);
         }
         for (chain, c) in self.w.chunks_exact_mut((chunk + 1) * state).zip(a.c.chunks_exact(state)) {
-            chain_of(chain, c, &a.d0, &a.v, &a.u);
+            chain[..state].copy_from_slice(c);
+        }
+        self.power[..h].fill(1.0);
+        self.power[h..state].fill(0.0);
+        // All chains side by side: a step of one waits for its sum, not for the others.
+        for k in 1..=chunk {
+            if k < chunk {
+                advance(self.x, k, &a.d0, &a.u, &a.v);
+                for chain in self.u.chunks_exact_mut(chunk * state) {
+                    advance(chain, k, &a.d0, &a.u, &a.v);
+                }
+            }
+            for chain in self.w.chunks_exact_mut((chunk + 1) * state) {
+                advance(chain, k, &a.d0, &a.v, &a.u);
+            }
+            advance(self.power, k, &a.d0, &[], &[]);
         }
         for (k, c) in self.k.chunks_exact_mut(chunk).zip(a.c.chunks_exact(state)) {
             for (k, x) in k.iter_mut().zip(self.x.chunks_exact(state)) {
                 *k = chain::pair_dot(c, x);
             }
         }
-        self.power[..h].fill(1.0);
-        self.power[h..state].fill(0.0);
-        for k in 0..chunk {
-            let (done, next) = self.power.split_at_mut((k + 1) * state);
-            chain::step(&mut next[..state], &done[k * state..], &a.d0, &[], &[]);
-        }
+        // [2Re, −2Im] of v D₀^k: 2 conj(v), times conj(D₀^k).
         for (m, v) in self.m.chunks_exact_mut(chunk * state).zip(a.v.chunks_exact(state)) {
+            let (m, row) = m.split_at_mut((chunk - 1) * state);
+            row.fill(0.0);
+            chain::add_row(row, 2.0, v);
             for (k, m) in m.chunks_exact_mut(state).enumerate() {
-                let power = &self.power[(chunk - 1 - k) * state..][..state];
-                for n in 0..h {
-                    m[n] = 2.0 * (v[n] * power[n] - v[n + h] * power[n + h]);
-                    m[n + h] = -2.0 * (v[n] * power[n + h] + v[n + h] * power[n]);
-                }
+                chain::multiply::<true>(m, row, &self.power[(chunk - 1 - k) * state..][..state]);
             }
         }
     }
@@ -167,15 +176,12 @@ impl<'a> Chains<'a> {
     }
 }
 
-/// first, then as many steps as `chain` holds.
+/// The k-th vector of a chain from the one before.
 #[inline(always)]
-fn chain_of(chain: &mut [f64], first: &[f64], d0: &[f64], out: &[f64], inn: &[f64]) {
-    let state = first.len();
-    chain[..state].copy_from_slice(first);
-    for k in 1..chain.len() / state {
-        let (done, next) = chain.split_at_mut(k * state);
-        chain::step(&mut next[..state], &done[(k - 1) * state..], d0, out, inn);
-    }
+fn advance(chain: &mut [f64], k: usize, d0: &[f64], out: &[f64], inn: &[f64]) {
+    let state = d0.len();
+    let (done, next) = chain.split_at_mut(k * state);
+    chain::step(&mut next[..state], &done[(k - 1) * state..], d0, out, inn);
 }
 
 /// What the plan keeps of a head in f64: discrete form, D, and room for their gradients.
@@ -228,7 +234,13 @@ pub(crate) fn head_constants<T: Scalar>(
 
 /// Rounds the chains to Φᵀ of one pass.
 #[inline(always)]
-fn write<T: Scalar>(phi_t: &mut [T], chains: &mut Chains<'_>, skip: &[f64], pass: usize, d: &Dims) {
+pub(crate) fn write<T: Scalar>(
+    phi_t: &mut [T],
+    chains: &mut Chains<'_>,
+    skip: &[f64],
+    pass: usize,
+    d: &Dims,
+) {
     let (chunk, state, h) = (d.chunk, d.state, d.state / 2);
     let (to_y, to_state) = phi_t.split_at_mut(d.to_state());
     for (channel, to_y) in to_y.chunks_exact_mut(d.inputs() * chunk).enumerate() {
@@ -239,20 +251,19 @@ fn write<T: Scalar>(phi_t: &mut [T], chains: &mut Chains<'_>, skip: &[f64], pass
         if pass == 0 {
             kernel[0] += skip[channel];
         }
-        for (j, row) in toep_t.chunks_exact_mut(chunk).enumerate() {
-            let (zero, row) = row.split_at_mut((j + pass).min(chunk));
-            zero.fill(T::zero());
-            for (to, k) in row.iter_mut().zip(kernel.iter()) {
-                *to = T::from_f64(*k);
-            }
+        let (zero, first) = toep_t.split_at_mut(pass);
+        zero.fill(T::zero());
+        for (to, k) in first[..chunk - pass].iter_mut().zip(kernel.iter()) {
+            *to = T::from_f64(*k);
+        }
+        for j in 1..chunk {
+            toep_t.copy_within(..chunk - j, j * (chunk + 1));
+            toep_t[j * chunk..][..j].fill(T::zero());
         }
         let w = &chains.w[(kc * (chunk + 1) + 1 - pass) * state..][..chunk * state];
-        for n in 0..h {
-            for t in 0..chunk {
-                w_t[n * chunk + t] = T::from_f64(2.0 * w[t * state + n]);
-                w_t[(n + h) * chunk + t] = T::from_f64(-2.0 * w[t * state + n + h]);
-            }
-        }
+        let (re, im) = w_t.split_at_mut(h * chunk);
+        turn(re, chunk, w, state, [chunk, h], |w| T::from_f64(2.0 * w));
+        turn(im, chunk, &w[h..], state, [chunk, h], |w| T::from_f64(-2.0 * w));
     }
     let (v_t, q_t) = to_state.split_at_mut(chunk * state);
     for (j, row) in v_t.chunks_exact_mut(state).enumerate() {
@@ -266,23 +277,65 @@ fn write<T: Scalar>(phi_t: &mut [T], chains: &mut Chains<'_>, skip: &[f64], pass
 }
 
 /// Φ in the order of [`Dims::from_state`], from Φᵀ.
+#[inline(always)]
 pub(crate) fn transpose<T: Scalar>(phi: &mut [T], phi_t: &[T], d: &Dims) {
     let (chunk, state) = (d.chunk, d.state);
     let (to_y, to_state) = phi_t.split_at(d.to_state());
     let (from_x, from_state) = phi.split_at_mut(d.from_state());
-    let mut turn = |from: &[T], first: usize, rows: usize| {
-        let (x, s) = from.split_at(chunk * rows);
-        for o in 0..rows {
-            for (j, to) in from_x[(first + o) * chunk..][..chunk].iter_mut().enumerate() {
-                *to = x[j * rows + o];
+    for (channel, block) in to_y.chunks_exact(d.inputs() * chunk).enumerate() {
+        let (toep_t, w_t) = block.split_at(chunk * chunk);
+        let first = channel * chunk;
+        // Row t is the last one from its T−1−t-th element on: row j of Toepᵀ begins with K̄ at element j.
+        let toep = &mut from_x[first * chunk..][..chunk * chunk];
+        let (rows, last) = toep.split_at_mut((chunk - 1) * chunk);
+        for (to, from) in last.iter_mut().rev().zip(toep_t) {
+            *to = *from;
+        }
+        for (t, row) in rows.chunks_exact_mut(chunk).enumerate() {
+            row[..=t].copy_from_slice(&last[chunk - 1 - t..]);
+            row[t + 1..].fill(T::zero());
+        }
+        turn(&mut from_state[first * state..], state, w_t, chunk, [state, chunk], |x| x);
+    }
+    let (v_t, q_t) = to_state.split_at(chunk * state);
+    let first = d.channels * chunk;
+    turn(&mut from_x[first * chunk..], chunk, v_t, state, [chunk, state], |x| x);
+    turn(&mut from_state[first * state..], state, q_t, state, [state, state], |x| x);
+}
+
+/// Side of the blocks that [`turn`] goes by: they fit the registers of any machine.
+const SIDE: usize = 4;
+
+/// `to` (columns, rows) ← the transpose of `from` (rows, columns), each element through `f`.
+#[inline(always)]
+fn turn<S: Scalar, T: Scalar>(
+    to: &mut [T],
+    ld_to: usize,
+    from: &[S],
+    ld: usize,
+    [rows, columns]: [usize; 2],
+    f: impl Fn(S) -> T,
+) {
+    for i in (0..rows).step_by(SIDE) {
+        for j in (0..columns).step_by(SIDE) {
+            if rows - i < SIDE || columns - j < SIDE {
+                for i in i..rows.min(i + SIDE) {
+                    for j in j..columns.min(j + SIDE) {
+                        to[j * ld_to + i] = f(from[i * ld + j]);
+                    }
+                }
+                continue;
             }
-            for (n, to) in from_state[(first + o) * state..][..state].iter_mut().enumerate() {
-                *to = s[n * rows + o];
+            let mut block = [[T::zero(); SIDE]; SIDE];
+            for k in 0..SIDE {
+                let from = &from[(i + k) * ld + j..][..SIDE];
+                for l in 0..SIDE {
+                    block[l][k] = f(from[l]);
+                }
+            }
+            for l in 0..SIDE {
+                to[(j + l) * ld_to + i..][..SIDE].copy_from_slice(&block[l]);
             }
         }
-    };
-    for (channel, block) in to_y.chunks_exact(d.inputs() * chunk).enumerate() {
-        turn(block, channel * chunk, chunk);
     }
-    turn(to_state, d.channels * chunk, state);
 }

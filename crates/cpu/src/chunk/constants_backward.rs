@@ -4,83 +4,153 @@ use super::{
     chain,
     constants::{Chains, Dims, HeadState},
     discrete::discretize_backward,
+    tile::{Part, Product, product},
 };
 use crate::{
     gemm::{Mat, MatMut, gemm},
     params::{Head, HeadGrads},
 };
-use s4_backend::SsmSpec;
+use s4_backend::{Scalar, SsmSpec};
 
-/// Elements of f64 scratch for [`head_constants_backward`].
-pub(crate) fn scratch_len(d: &Dims) -> usize {
-    2 * Chains::len(d) + 2 * d.state
+/// Elements of (f64, T) scratch for [`head_constants_backward`].
+pub(crate) fn scratch_len(d: &Dims) -> (usize, usize) {
+    let factors = 4 * d.rank * d.chunk * d.state;
+    (2 * Chains::len(d) + 2 * d.state, factors + d.state * d.state)
 }
 
-/// `dphi`: for each pass the gradient of Φ, as [`super::backward`] lays it out, in f64. `at.ddiscrete` already holds what reached
-/// the recurrence directly; `at.dd` is overwritten, `grad` accumulates.
-pub(crate) fn head_constants_backward(
+/// `dphi(pass)`: gradients of Φ, one for each group of rows, as [`super::backward`] lays them out.
+/// `at.ddiscrete` already holds what reached the recurrence directly; `at.dd` is overwritten, `grad` accumulates.
+pub(crate) fn head_constants_backward<'g, T: Scalar>(
     level: crate::Level,
     grad: &mut HeadGrads<'_>,
     at: &mut HeadState,
     head: &Head<'_>,
-    dphi: &[f64],
+    dphi: impl Fn(usize) -> &'g [T],
     spec: &SsmSpec,
     d: &Dims,
-    scratch: &mut [f64],
+    (scratch, narrow): (&mut [f64], &mut [T]),
 ) {
-    let (chunk, state, h) = (d.chunk, d.state, d.state / 2);
     let (forward, rest) = scratch.split_at_mut(Chains::len(d));
     let (back, turn) = rest.split_at_mut(Chains::len(d));
     let mut chains = Chains::new(forward, d);
+    let mut dchains = Chains::new(back, d);
+    let line = d.rank * d.chunk * d.state;
+    let (dq, narrow) = narrow.split_at_mut(d.state * d.state);
+    let (u, narrow) = narrow.split_at_mut(line);
+    let (m, narrow) = narrow.split_at_mut(line);
+    let (du, dm) = narrow.split_at_mut(line);
     level.run(
         #[inline(always)]
-        || chains.run(&at.discrete, d),
+        || {
+            chains.run(&at.discrete, d);
+            for part in [&mut *dchains.x, dchains.power, dchains.w, dchains.k] {
+                part.fill(0.0);
+            }
+            dq.fill(T::zero());
+            for pass in 0..d.passes {
+                for dphi in dphi(pass).chunks_exact(d.phi()) {
+                    unfold(&mut dchains, dq, dphi, pass, d);
+                }
+            }
+            kernel_backward(&mut dchains, &chains, at, d);
+            top_backward(dchains.power, dq, d);
+            for (to, from) in u.iter_mut().zip(&*chains.u).chain(m.iter_mut().zip(&*chains.m)) {
+                *to = T::from_f64(*from);
+            }
+        },
     );
-    back.fill(0.0);
-    let dchains = Chains::new(back, d);
-    at.dd.fill(0.0);
-    let width = d.inputs();
-    for (pass, dphi) in dphi.chunks_exact(d.phi()).enumerate() {
-        for channel in 0..d.channels {
-            let kc = pass * d.channels + channel;
-            let c = &at.discrete.c[kc * state..][..state];
-            let dc = &mut at.ddiscrete.c[kc * state..][..state];
-            let dtoep = &dphi[channel * chunk * width..];
-            for k in 0..chunk - pass {
-                // dK̄_k: the k-th diagonal of dToep. K̄_k = 2Re Σ c x_k.
-                let dk: f64 = (0..chunk - k - pass).map(|j| dtoep[(j + k + pass) * width + j]).sum();
-                if pass == 0 && k == 0 {
-                    at.dd[channel] += dk;
-                }
-                let (x, dx) = (&chains.x[k * state..][..state], &mut dchains.x[k * state..][..state]);
-                for n in 0..h {
-                    dc[n] += 2.0 * dk * x[n];
-                    dc[n + h] -= 2.0 * dk * x[n + h];
-                    dx[n] += 2.0 * dk * c[n];
-                    dx[n + h] -= 2.0 * dk * c[n + h];
-                }
+    product_backward(level, [u, m], dq, [du, dm], d);
+    level.run(
+        #[inline(always)]
+        || {
+            let dm = dchains.m.iter_mut().zip(&*dm);
+            for (to, from) in dchains.u.iter_mut().zip(&*du).chain(dm) {
+                *to = Scalar::to_f64(*from);
             }
-            for t in 0..chunk {
-                let dw = &mut dchains.w[(kc * (chunk + 1) + t + 1 - pass) * state..][..state];
-                let from = &dphi[(channel * chunk + t) * width + chunk..][..state];
-                for n in 0..h {
-                    dw[n] += 2.0 * from[n];
-                    dw[n + h] -= 2.0 * from[n + h];
-                }
+            run_backward(&chains, dchains, at, d, turn);
+        },
+    );
+    discretize_backward(grad, &at.ddiscrete, &at.discrete, head, spec);
+}
+
+/// Adds dΦ to the gradients of what it is made of; dK̄ in reversed order, so that rows of dToep add up to it.
+#[inline(always)]
+pub(crate) fn unfold<T: Scalar>(dchains: &mut Chains<'_>, dq: &mut [T], dphi: &[T], pass: usize, d: &Dims) {
+    let (chunk, state, width) = (d.chunk, d.state, d.inputs());
+    let (own, shared) = dphi.split_at(d.to_state());
+    for (channel, own) in own.chunks_exact(chunk * width).enumerate() {
+        let kc = pass * d.channels + channel;
+        let dk = &mut dchains.k[kc * chunk..][..chunk];
+        let dw = &mut dchains.w[(kc * (chunk + 1) + 1 - pass) * state..];
+        for (t, row) in own.chunks_exact(width).enumerate() {
+            let (dtoep, from) = row.split_at(chunk);
+            // Element j belongs to K̄_{t−j−pass}.
+            for (dk, from) in dk[(chunk - 1 - t + pass).min(chunk)..].iter_mut().zip(dtoep) {
+                *dk += Scalar::to_f64(*from);
             }
-        }
-        let (dv, dq) = dphi[d.to_state()..].split_at(chunk * state);
-        for (j, dv) in dv.chunks_exact(state).enumerate() {
-            for (dx, dv) in dchains.x[(chunk - 1 - j) * state..].iter_mut().zip(dv) {
-                *dx += dv;
-            }
-        }
-        for (to, dq) in dchains.q.iter_mut().zip(dq) {
-            *to += dq;
+            chain::add_row(&mut dw[t * state..][..state], 2.0, from);
         }
     }
-    chains_backward(level, &chains, dchains, at, d, turn);
-    discretize_backward(grad, &at.ddiscrete, &at.discrete, head, spec);
+    let (dv, from) = shared.split_at(chunk * state);
+    for (j, dv) in dv.chunks_exact(state).enumerate() {
+        for (dx, dv) in dchains.x[(chunk - 1 - j) * state..].iter_mut().zip(dv) {
+            *dx += Scalar::to_f64(*dv);
+        }
+    }
+    for (dq, from) in dq.iter_mut().zip(from) {
+        *dq += *from;
+    }
+}
+
+/// K̄_k = 2Re Σ c x_k, and D on the diagonal of the causal pass.
+#[inline(always)]
+pub(crate) fn kernel_backward(dchains: &mut Chains<'_>, chains: &Chains<'_>, at: &mut HeadState, d: &Dims) {
+    let (chunk, state) = (d.chunk, d.state);
+    at.dd.fill(0.0);
+    for kc in 0..d.kernel_channels() {
+        let pass = kc / d.channels;
+        let c = &at.discrete.c[kc * state..][..state];
+        let dc = &mut at.ddiscrete.c[kc * state..][..state];
+        for k in 0..chunk - pass {
+            let dk = dchains.k[kc * chunk + chunk - 1 - k];
+            if pass == 0 && k == 0 {
+                at.dd[kc] += dk;
+            }
+            chain::add_row(dc, 2.0 * dk, &chains.x[k * state..][..state]);
+            chain::add_row(&mut dchains.x[k * state..][..state], 2.0 * dk, c);
+        }
+    }
+}
+
+/// What dQ gives to D₀^T.
+#[inline(always)]
+fn top_backward<T: Scalar>(dpower: &mut [f64], dq: &[T], d: &Dims) {
+    let (state, h) = (d.state, d.state / 2);
+    let dq = |m: usize, n: usize| Scalar::to_f64(dq[m * state + n]);
+    let dtop = &mut dpower[d.chunk * state..];
+    for n in 0..h {
+        dtop[n] += dq(n, n) + dq(n + h, n + h);
+        dtop[n + h] += dq(n + h, n) - dq(n, n + h);
+    }
+}
+
+/// Q = Uᵀ M with U, M (depth, N): dU = M dQᵀ, dM = U dQ.
+pub(crate) fn product_backward<T: Scalar>(
+    level: crate::Level,
+    [u, m]: [&[T]; 2],
+    dq: &[T],
+    [du, dm]: [&mut [T]; 2],
+    d: &Dims,
+) {
+    let (state, depth) = (d.state, d.rank * d.chunk);
+    if depth == 0 {
+        return;
+    }
+    let size = [depth, state, state];
+    let (one, zero) = (T::one(), T::zero());
+    gemm(size, one, Mat::rows(m, state), Mat::cols(dq, state), zero, MatMut::rows(du, state));
+    let (lda, ldb, ldc) = (state, state, state);
+    product(level, Product { size, a: u, lda, b: dq, ldb, c: dm, ldc, onto: false, part: Part::Full });
 }
 
 /// Gradients of all chains and of Q (in `dchains.q`, not transposed) to `at.ddiscrete`; `turn`: N.
@@ -92,50 +162,24 @@ pub(crate) fn chains_backward(
     d: &Dims,
     turn: &mut [f64],
 ) {
-    product_backward(chains, dchains, d, |dchains| {
-        level.run(
-            #[inline(always)]
-            || run_backward(chains, dchains, at, d, turn),
-        )
-    });
-}
-
-/// dQ to both factors of the low-rank product and to D₀^T; then what is left.
-fn product_backward(chains: &Chains<'_>, dchains: Chains<'_>, d: &Dims, then: impl FnOnce(Chains<'_>)) {
-    let (chunk, state, h, depth) = (d.chunk, d.state, d.state / 2, d.rank * d.chunk);
-    let dq = &dchains.q;
-    let dtop = &mut dchains.power[chunk * state..];
-    for n in 0..h {
-        dtop[n] += dq[n * state + n] + dq[(n + h) * state + n + h];
-        dtop[n + h] += dq[(n + h) * state + n] - dq[n * state + n + h];
-    }
-    if depth > 0 {
-        // Q = Uᵀ M with U, M (depth, N): dU = M dQᵀ, dM = U dQ.
-        let product = [depth, state, state];
-        gemm(
-            product,
-            1.0,
-            Mat::rows(chains.m, state),
-            Mat::cols(dq, state),
-            0.0,
-            MatMut::rows(dchains.u, state),
-        );
-        gemm(
-            product,
-            1.0,
-            Mat::rows(chains.u, state),
-            Mat::rows(dq, state),
-            0.0,
-            MatMut::rows(dchains.m, state),
-        );
-    }
-    then(dchains)
+    top_backward(dchains.power, dchains.q, d);
+    product_backward(level, [chains.u, chains.m], dchains.q, [dchains.u, dchains.m], d);
+    level.run(
+        #[inline(always)]
+        || run_backward(chains, dchains, at, d, turn),
+    );
 }
 
 /// The chains in reverse.
 #[inline(always)]
-fn run_backward(chains: &Chains<'_>, dchains: Chains<'_>, at: &mut HeadState, d: &Dims, turn: &mut [f64]) {
-    let (chunk, state, h) = (d.chunk, d.state, d.state / 2);
+pub(crate) fn run_backward(
+    chains: &Chains<'_>,
+    dchains: Chains<'_>,
+    at: &mut HeadState,
+    d: &Dims,
+    turn: &mut [f64],
+) {
+    let (chunk, state) = (d.chunk, d.state);
     let (a, g) = (&at.discrete, &mut at.ddiscrete);
     // m_k = row of v_r D₀^{T−1−k}
     for r in 0..d.rank {
@@ -145,31 +189,30 @@ fn run_backward(chains: &Chains<'_>, dchains: Chains<'_>, at: &mut HeadState, d:
             let dm = &dchains.m[(r * chunk + k) * state..][..state];
             let power = &chains.power[(chunk - 1 - k) * state..][..state];
             let dpower = &mut dchains.power[(chunk - 1 - k) * state..][..state];
-            for n in 0..h {
-                let (re, im) = (2.0 * dm[n], -2.0 * dm[n + h]);
-                dv[n] += re * power[n] + im * power[n + h];
-                dv[n + h] += im * power[n] - re * power[n + h];
-                dpower[n] += re * v[n] + im * v[n + h];
-                dpower[n + h] += im * v[n] - re * v[n + h];
-            }
+            // dm as complex coefficients.
+            let (turned, _) = turn.split_at_mut(state);
+            turned.fill(0.0);
+            chain::add_row(turned, 2.0, dm);
+            chain::multiply_add::<true>(dv, turned, power);
+            chain::multiply_add::<true>(dpower, turned, v);
         }
     }
-    chain_backward(dchains.power, &mut g.d0, &mut [], &mut [], chains.power, (&a.d0, &[], &[]), turn);
+    chain_backward(dchains.power, &mut g.d0, &mut [], &mut [], chains.power, (&a.d0, &[], &[]));
     for (kc, dw) in dchains.w.chunks_exact_mut((chunk + 1) * state).enumerate() {
         let w = &chains.w[kc * (chunk + 1) * state..][..(chunk + 1) * state];
-        chain_backward(dw, &mut g.d0, &mut g.v, &mut g.u, w, (&a.d0, &a.v, &a.u), turn);
+        chain_backward(dw, &mut g.d0, &mut g.v, &mut g.u, w, (&a.d0, &a.v, &a.u));
         for (dc, dw) in g.c[kc * state..][..state].iter_mut().zip(&dw[..state]) {
             *dc += dw;
         }
     }
     for (r, du) in dchains.u.chunks_exact_mut(chunk * state).enumerate() {
         let u = &chains.u[r * chunk * state..][..chunk * state];
-        chain_backward(du, &mut g.d0, &mut g.u, &mut g.v, u, (&a.d0, &a.u, &a.v), turn);
+        chain_backward(du, &mut g.d0, &mut g.u, &mut g.v, u, (&a.d0, &a.u, &a.v));
         for (to, du) in g.u[r * state..][..state].iter_mut().zip(&du[..state]) {
             *to += du;
         }
     }
-    chain_backward(dchains.x, &mut g.d0, &mut g.u, &mut g.v, chains.x, (&a.d0, &a.u, &a.v), turn);
+    chain_backward(dchains.x, &mut g.d0, &mut g.u, &mut g.v, chains.x, (&a.d0, &a.u, &a.v));
     for (db, dx) in g.b_bar.iter_mut().zip(&dchains.x[..state]) {
         *db += dx;
     }
@@ -184,16 +227,12 @@ fn chain_backward(
     dinn: &mut [f64],
     chain: &[f64],
     (d0, out, inn): (&[f64], &[f64], &[f64]),
-    turn: &mut [f64],
 ) {
     let state = d0.len();
-    let dx = &mut turn[..state];
     for k in (1..chain.len() / state).rev() {
         let (before, dnext) = dchain.split_at_mut(k * state);
         let x = &chain[(k - 1) * state..][..state];
+        let dx = &mut before[(k - 1) * state..];
         chain::step_backward(dx, dd0, dout, dinn, &dnext[..state], x, d0, out, inn);
-        for (to, dx) in before[(k - 1) * state..].iter_mut().zip(dx.iter()) {
-            *to += *dx;
-        }
     }
 }

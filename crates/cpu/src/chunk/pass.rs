@@ -118,7 +118,13 @@ impl<T: Scalar> ChunkPlan<T> {
             self.phi = vec![T::zero(); self.phi_t.len()];
         }
         let (dims, size) = (self.dims, self.dims.phi());
-        let transpose = |(phi, phi_t): (&mut [T], &[T])| transpose(phi, phi_t, &dims);
+        let level = be.level();
+        let transpose = |(phi, phi_t): (&mut [T], &[T])| {
+            level.run(
+                #[inline(always)]
+                || transpose(phi, phi_t, &dims),
+            )
+        };
         if be.threads() == 1 {
             self.phi.chunks_exact_mut(size).zip(self.phi_t.chunks_exact(size)).for_each(transpose);
         } else {
@@ -224,10 +230,10 @@ impl<T: Scalar> ChunkPlan<T> {
             onto = true;
         }
         // (passes, H, groups)
-        let mut dphi = ws.real.take_zeroed(d.passes * d.heads * groups * d.phi());
+        let mut dphi = ws.real.take(d.passes * d.heads * groups * d.phi());
         let mut direct = ws.f64.take_zeroed(d.passes * d.heads * groups * direct_len);
         for pass in 0..d.passes {
-            for &(terms, saved) in parts {
+            for (part, &(terms, saved)) in parts.iter().enumerate() {
                 let run = BackwardPass {
                     level: be.level(),
                     dims: d,
@@ -235,6 +241,7 @@ impl<T: Scalar> ChunkPlan<T> {
                     terms,
                     reversed: pass == 1,
                     onto,
+                    first: part == 0,
                     dy,
                     dstate_end: if terms.input { dstate_end } else { None },
                     u,
@@ -307,31 +314,30 @@ impl<T: Scalar> ChunkPlan<T> {
         let flat_len = params::head_grads_len(spec);
         let mut flat = ws.c64.take(d.heads * flat_len);
         flat.fill(C64::default());
-        let (sums, direct_len) = (d.passes * d.phi(), Direct::len(d.state, d.rank));
-        let size = sums + constants_backward::scratch_len(&d);
-        let mut scratch64 = ws.f64.take(size * be.threads());
+        let direct_len = Direct::len(d.state, d.rank);
+        let (size64, size) = constants_backward::scratch_len(&d);
+        let mut scratch = ws.real.take(size * be.threads());
+        let mut scratch64 = ws.f64.take(size64 * be.threads());
         let jobs: Vec<_> = self.heads.iter_mut().zip(flat.chunks_exact_mut(flat_len)).enumerate().collect();
-        for_each(be, jobs, (&mut [], 0), (&mut scratch64, size), |(h, (at, flat)), _, scratch| {
-            let (sum, scratch) = scratch.split_at_mut(sums);
-            sum.fill(0.0);
+        let pools = ((&mut scratch[..], size), (&mut scratch64[..], size64));
+        for_each(be, jobs, pools.0, pools.1, |(h, (at, flat)), scratch, scratch64| {
+            let of = |pass: usize| (pass * d.heads + h) * groups;
             at.ddiscrete.clear();
-            for (pass, sum) in sum.chunks_exact_mut(d.phi()).enumerate() {
-                for group in 0..groups {
-                    let at_job = (pass * d.heads + h) * groups + group;
-                    for (sum, x) in sum.iter_mut().zip(&dphi[at_job * d.phi()..]) {
-                        *sum += (*x).to_f64();
-                    }
+            for pass in 0..d.passes {
+                for direct in direct[of(pass) * direct_len..].chunks_exact(direct_len).take(groups) {
                     let g = &mut at.ddiscrete;
-                    let own = direct[at_job * direct_len..][..direct_len].iter();
                     let all = g.d0.iter_mut().chain(&mut g.u).chain(&mut g.v).chain(&mut g.b_bar);
-                    for (to, from) in all.zip(own) {
+                    for (to, from) in all.zip(direct) {
                         *to += from;
                     }
                 }
             }
             let mut grad = params::head_grads(flat, spec);
-            head_constants_backward(be.level(), &mut grad, at, &loaded.head(h), sum, spec, &d, scratch);
+            let dphi = |pass: usize| &dphi[of(pass) * d.phi()..][..groups * d.phi()];
+            let (level, head) = (be.level(), loaded.head(h));
+            head_constants_backward(level, &mut grad, at, &head, dphi, spec, &d, (scratch64, scratch));
         });
+        ws.real.give(scratch);
         params::accumulate(grads, &mut flat, params, spec, rate);
         for (h, at) in self.heads.iter().enumerate() {
             for (channel, dd) in at.dd.iter().enumerate() {

@@ -87,6 +87,7 @@ pub(crate) fn finish_backward<T: Scalar>(
             *db += g * x;
         }
         let s = &s[k * n..][..n];
+        before.fill(0.0);
         chain::step_backward(before, direct.d0, direct.u, direct.v, g, s, &a.d0, &a.u, &a.v);
         std::mem::swap(&mut g, &mut before);
     }

@@ -321,16 +321,14 @@ pub(crate) fn scan<T: Scalar>(
     spare: &mut [T],
 ) {
     let size = rows * n;
-    let single = level == Level::Avx512 && tiled::<T>(level, n) && rows == 1 && n % (4 * W) == 0;
-    let m = if single {
+    if level == Level::Avx512 && tiled::<T>(level, n) && rows == 1 && n == ROW {
         // One row at a time is bound by the loads of M: none may straddle two cache lines.
         let skip = spare.as_ptr().align_offset(64).min(W);
         let own = &mut spare[skip..][..n * n];
         own.copy_from_slice(&m[..n * n]);
-        own
-    } else {
-        m
-    };
+        simd!(level, FMA => scan_row::<T, FMA>(s, own, steps, reverse));
+        return;
+    }
     let mut step = |c: usize, go: &mut dyn FnMut(&[T], &mut [T])| {
         let (before, after) = s.split_at_mut((c + 1) * size);
         let (before, after) = (&mut before[c * size..], &mut after[..size]);
@@ -358,10 +356,6 @@ pub(crate) fn scan<T: Scalar>(
         return;
     }
     all(&mut |from, to| {
-        if single {
-            simd!(level, FMA => row::<T, FMA, 4>(from, m, to, n));
-            return;
-        }
         let p = Product {
             size: [rows, n, n],
             a: from,
@@ -377,31 +371,45 @@ pub(crate) fn scan<T: Scalar>(
     });
 }
 
-/// One row: two sets of sums, so that the next product does not wait for the last one.
+/// N of [`scan_row`].
+const ROW: usize = 64;
+
+/// [`scan`] of one row.
 #[inline(always)]
-fn row<T: Scalar, const FMA: bool, const NV: usize>(a: &[T], b: &[T], c: &mut [T], n: usize) {
-    let half = n / 2;
-    let (a0, a1) = (&a[..half], &a[half..][..half]);
-    for j in (0..n).step_by(NV * W) {
-        let mut acc = [[[T::zero(); W]; NV]; 2];
-        for p in 0..half {
-            let (b0, b1) = (&b[p * n + j..][..NV * W], &b[(half + p) * n + j..][..NV * W]);
-            let (x0, x1) = (a0[p], a1[p]);
-            for v in 0..NV {
-                let (b0, b1) = (&b0[v * W..][..W], &b1[v * W..][..W]);
-                for l in 0..W {
-                    acc[0][v][l] = fma::<T, FMA>(x0, b0[l], acc[0][v][l]);
-                }
-                for l in 0..W {
-                    acc[1][v][l] = fma::<T, FMA>(x1, b1[l], acc[1][v][l]);
-                }
+fn scan_row<T: Scalar, const FMA: bool>(s: &mut [T], m: &[T], steps: usize, reverse: bool) {
+    let (s, m) = (s.as_chunks_mut::<ROW>().0, m.as_chunks::<ROW>().0);
+    let (s, Some(m)) = (&mut s[..steps + 1], m.first_chunk::<ROW>()) else { return };
+    for i in 0..steps {
+        if reverse {
+            let (next, x) = s[steps - 1 - i..].split_at_mut(1);
+            row::<T, FMA>(&mut next[0], &x[0], m);
+        } else {
+            let (x, next) = s[i..].split_at_mut(1);
+            row::<T, FMA>(&mut next[0], &x[0], m);
+        }
+    }
+}
+
+/// next += x·M, with two sets of sums, so that a product does not wait for the last one.
+#[inline(always)]
+fn row<T: Scalar, const FMA: bool>(next: &mut [T; ROW], x: &[T; ROW], m: &[[T; ROW]; ROW]) {
+    const NV: usize = ROW / W;
+    let mut acc = [[[T::zero(); W]; NV]; 2];
+    for p in 0..ROW / 2 {
+        let (x0, x1) = (x[p], x[ROW / 2 + p]);
+        let (m0, m1) = (&m[p], &m[ROW / 2 + p]);
+        for v in 0..NV {
+            for l in 0..W {
+                acc[0][v][l] = fma::<T, FMA>(x0, m0[v * W + l], acc[0][v][l]);
+            }
+            for l in 0..W {
+                acc[1][v][l] = fma::<T, FMA>(x1, m1[v * W + l], acc[1][v][l]);
             }
         }
-        for v in 0..NV {
-            let c = &mut c[j + v * W..][..W];
-            for l in 0..W {
-                c[l] += acc[0][v][l] + acc[1][v][l];
-            }
+    }
+    for v in 0..NV {
+        for l in 0..W {
+            next[v * W + l] += acc[0][v][l] + acc[1][v][l];
         }
     }
 }
