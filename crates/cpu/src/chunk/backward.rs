@@ -130,16 +130,26 @@ impl<T: Scalar> BackwardPass<'_, T> {
             let m = chunks * count;
             // What the block after this one left in front is the gradient of the state after this one.
             ds.copy_within(0..count * state, m * state);
-            for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
-                let row = rows.start + i % count;
-                gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
-            }
-            for (i, dy) in dy[..m * wide].chunks_exact_mut(chunk).enumerate() {
-                let (i, channel) = (i / d.channels, i % d.channels);
-                let row = rows.start + i % count;
-                let from = self.dy(head, row, channel);
-                gather(dy, from, self.lengths.of(row), c0 + i / count, self.reversed);
-            }
+            // One row whose chunks lie whole in u, dy and du: nothing to copy, for a single channel.
+            let whole = (c0 + chunks) * chunk;
+            let in_place =
+                count == 1 && d.channels == 1 && !self.reversed && whole <= self.lengths.of(rows.start);
+            let (x, dy) = if in_place {
+                let part = c0 * chunk..whole;
+                (&self.u(head, rows.start)[part.clone()], &self.dy(head, rows.start, 0)[part])
+            } else {
+                for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
+                    let row = rows.start + i % count;
+                    gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
+                }
+                for (i, dy) in dy[..m * wide].chunks_exact_mut(chunk).enumerate() {
+                    let (i, channel) = (i / d.channels, i % d.channels);
+                    let row = rows.start + i % count;
+                    let from = self.dy(head, row, channel);
+                    gather(dy, from, self.lengths.of(row), c0 + i / count, self.reversed);
+                }
+                (&*x, &*dy)
+            };
             // ds = dy W, all chunks at once; then ds += ds′ Q, from the last to the first.
             if self.terms.output {
                 let p = Product {
@@ -171,6 +181,10 @@ impl<T: Scalar> BackwardPass<'_, T> {
             let after = &ds[count * state..][..m * state];
             let s = &saved[c0 * count * state..][..m * state];
             if !du.is_empty() && (self.terms.direct || self.terms.input) {
+                let (to, onto) = match in_place {
+                    true => (&mut du[0][c0 * chunk..whole], self.onto),
+                    false => (&mut *dx, false),
+                };
                 for channel in 0..if self.terms.direct { d.channels } else { 0 } {
                     let p = Product {
                         size: [m, chunk, chunk],
@@ -178,9 +192,9 @@ impl<T: Scalar> BackwardPass<'_, T> {
                         lda: wide,
                         b: &toep[channel * chunk * chunk..],
                         ldb: chunk,
-                        c: dx,
+                        c: to,
                         ldc: chunk,
-                        onto: channel > 0,
+                        onto: onto || channel > 0,
                         part: Part::Lower,
                     };
                     product(self.level, p);
@@ -192,14 +206,15 @@ impl<T: Scalar> BackwardPass<'_, T> {
                         lda: state,
                         b: v,
                         ldb: chunk,
-                        c: dx,
+                        c: to,
                         ldc: chunk,
-                        onto: self.terms.direct,
+                        onto: onto || self.terms.direct,
                         part: Part::Full,
                     };
                     product(self.level, p);
                 }
-                for (i, dx) in dx[..m * chunk].chunks_exact(chunk).enumerate() {
+                let copied = if in_place { 0 } else { m * chunk };
+                for (i, dx) in dx[..copied].chunks_exact(chunk).enumerate() {
                     let length = self.lengths.of(rows.start + i % count);
                     scatter(du[i % count], dx, length, c0 + i / count, self.reversed, self.onto);
                 }

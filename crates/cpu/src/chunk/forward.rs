@@ -129,12 +129,20 @@ impl<T: Scalar> ForwardPass<'_, T> {
             let chunks = cut.block.min(cut.chunks - c0);
             let m = chunks * count;
             let needs_x = self.terms.direct || self.terms.input;
-            if needs_x {
+            // One row whose chunks lie whole in u and y: nothing to copy.
+            let whole = (c0 + chunks) * chunk;
+            let in_place = count == 1 && !self.reversed && whole <= self.lengths.of(rows.start);
+            let x = if in_place {
+                &self.u(head, rows.start)[c0 * chunk..whole]
+            } else if needs_x {
                 for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
                     let row = rows.start + i % count;
                     gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
                 }
-            }
+                &*x
+            } else {
+                &[]
+            };
             // s′ = x Vᵀ, all chunks at once; then s′ += s Qᵀ, one after the other.
             let next = &mut s[count * state..][..m * state];
             if self.terms.input {
@@ -178,6 +186,10 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 }
             }
             for channel in 0..if y.is_empty() { 0 } else { d.channels } {
+                let (to, onto) = match in_place {
+                    true => (&mut y[channel][c0 * chunk..whole], self.onto),
+                    false => (&mut *out, false),
+                };
                 let (toep_t, w_t) =
                     to_y[channel * d.inputs() * chunk..][..d.inputs() * chunk].split_at(chunk * chunk);
                 if self.terms.direct {
@@ -187,9 +199,9 @@ impl<T: Scalar> ForwardPass<'_, T> {
                         lda: chunk,
                         b: toep_t,
                         ldb: chunk,
-                        c: out,
+                        c: to,
                         ldc: chunk,
-                        onto: false,
+                        onto,
                         part: Part::Upper,
                     };
                     product(self.level, p);
@@ -201,14 +213,15 @@ impl<T: Scalar> ForwardPass<'_, T> {
                         lda: state,
                         b: w_t,
                         ldb: chunk,
-                        c: out,
+                        c: to,
                         ldc: chunk,
-                        onto: self.terms.direct,
+                        onto: onto || self.terms.direct,
                         part: Part::Full,
                     };
                     product(self.level, p);
                 }
-                for (i, out) in out[..m * chunk].chunks_exact(chunk).enumerate() {
+                let copied = if in_place { 0 } else { m * chunk };
+                for (i, out) in out[..copied].chunks_exact(chunk).enumerate() {
                     let r = i % count;
                     let length = self.lengths.of(rows.start + r);
                     let y = &mut y[r * d.channels + channel];

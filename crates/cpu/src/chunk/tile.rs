@@ -395,6 +395,9 @@ fn scan_row<T: Scalar, const FMA: bool>(s: &mut [T], m: &[T], steps: usize, reve
 fn row<T: Scalar, const FMA: bool>(next: &mut [T; ROW], x: &[T; ROW], m: &[[T; ROW]; ROW]) {
     const NV: usize = ROW / W;
     let mut acc = [[[T::zero(); W]; NV]; 2];
+    for v in 0..NV {
+        acc[0][v].copy_from_slice(&next[v * W..][..W]);
+    }
     for p in 0..ROW / 2 {
         let (x0, x1) = (x[p], x[ROW / 2 + p]);
         let (m0, m1) = (&m[p], &m[ROW / 2 + p]);
@@ -408,9 +411,11 @@ fn row<T: Scalar, const FMA: bool>(next: &mut [T; ROW], x: &[T; ROW], m: &[[T; R
         }
     }
     for v in 0..NV {
+        let mut sum = [T::zero(); W];
         for l in 0..W {
-            next[v * W + l] += acc[0][v][l] + acc[1][v][l];
+            sum[l] = acc[0][v][l] + acc[1][v][l];
         }
+        next[v * W..][..W].copy_from_slice(&sum);
     }
 }
 
