@@ -220,7 +220,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                 }
             }
             // dToep += dyᵀ x, dW += dyᵀ s, dVᵀ += xᵀ ds′, dQ += ds′ᵀ s
-            let (x, s, after) = ((&*x, chunk), (s, state), (after, state));
+            let (x, s, after) = ((x, chunk), (s, state), (after, state));
             let mut add = |size: [usize; 2], a: (&[T], usize), b: (&[T], usize), at, ldc, part| {
                 let size = [size[0], size[1], m];
                 let c = &mut dphi[at..];

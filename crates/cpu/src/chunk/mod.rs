@@ -12,6 +12,8 @@ mod forward;
 mod pass;
 mod states;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 pub(crate) use chain::step as recurrence;
