@@ -1,68 +1,127 @@
 // Linear convolution by FFT: two real rows of a head in one complex transform of n ≥ len + kernel_len points, n a
-// power of two. The kernel is real, so re and im stay apart and nothing is unpacked.
+// power of two, 8 or more. The kernel is real, so re and im stay apart and nothing is unpacked.
 //
-// Up to 4096 points a transform is one row in shared memory (Stockham, natural order on both sides). Beyond, with
-// j = j₁·n₂ + j₂ and k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in
-// [k₁][k₂] order, and the inverse goes back the same way.
+// A transform of up to 4096 points is Stockham's in natural order: a thread holds eight points, passes of radix 8
+// (the first of radix 2 or 4 where n asks for it) exchange them through shared memory. Beyond, with j = j₁·n₂ + j₂ and
+// k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in [k₁][k₂] order, and the
+// inverse goes back the same way.
 #include "common.cuh"
 
+DEV float2 operator+(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
+DEV float2 operator-(float2 a, float2 b) { return make_float2(a.x - b.x, a.y - b.y); }
 DEV float2 mul(float2 a, float2 b) { return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x); }
 DEV float2 mul_conj(float2 a, float2 b) { return make_float2(a.x * b.x + a.y * b.y, a.y * b.x - a.x * b.y); }
 
-// e^{sign·2πi·k/n}, exact argument.
-DEV float2 root(i64 k, i64 n, int sign) {
+// e^{sign·2πi·k/n}, k < n ≤ 2²⁴ and n a power of two: k/n is exact.
+DEV float2 root(int k, int n, int sign) {
   float s, c;
-  sincospif(2.f * (float)((double)k / (double)n), &s, &c);
+  sincospif((float)(2 * k) * (1.f / (float)n), &s, &c);
   return make_float2(c, sign * s);
 }
 
-// `count` transforms of n points in shared memory, point p of transform q at p·count + q; radix 2 Stockham from x to
-// y and back. Returns where the result is.
-DEV float2* stockham(float2* x, float2* y, int n, int count, int sign) {
-  for (int half = 1; half < n; half *= 2) {
-    __syncthreads();
-    for (int e = threadIdx.x; e < n / 2 * count; e += blockDim.x) {
-      const int q = e % count, p = e / count, k = p % half;
-      const float2 a = x[p * count + q], b = mul(x[(p + n / 2) * count + q], root(k, 2 * half, sign));
-      const int at = ((p - k) * 2 + k) * count + q;
-      y[at] = make_float2(a.x + b.x, a.y + b.y);
-      y[at + half * count] = make_float2(a.x - b.x, a.y - b.y);
-    }
-    float2* t = x;
-    x = y, y = t;
-  }
-  __syncthreads();
-  return x;
+// sign·i·a.
+DEV float2 turn(float2 a, int sign) { return sign < 0 ? make_float2(a.y, -a.x) : make_float2(-a.y, a.x); }
+
+// Four points in place, natural order on both sides.
+DEV void fft4(float2& a, float2& b, float2& c, float2& d, int sign) {
+  const float2 s = a + c, t = a - c, u = b + d, v = turn(b - d, sign);
+  a = s + u, b = t + v, c = s - u, d = t - v;
 }
 
-// Rows of n points in place. Grid: rows; shared: 2n float2.
-KERNEL fft_rows(float2* z, int n, int sign, float scale) {
+DEV void fft8(float2 (&v)[8], int sign) {
+  const float q = 0.70710678118654752f;
+  float2 e[4], o[4];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) e[k] = v[k] + v[k + 4], o[k] = v[k] - v[k + 4];
+  o[1] = mul(o[1], make_float2(q, sign * q));
+  o[2] = turn(o[2], sign);
+  o[3] = mul(o[3], make_float2(-q, sign * q));
+  fft4(e[0], e[1], e[2], e[3], sign);
+  fft4(o[0], o[1], o[2], o[3], sign);
+#pragma unroll
+  for (int k = 0; k < 4; ++k) v[2 * k] = e[k], v[2 * k + 1] = o[k];
+}
+
+// v[m], which is point to(m), for v[m], which is point j + m·n/8.
+template <class At, class To>
+DEV void exchange(float2 (&v)[8], float2* memory, int j, int eighth, At at, To to) {
+  __syncthreads();
+#pragma unroll
+  for (int m = 0; m < 8; ++m) memory[at(to(m))] = v[m];
+  __syncthreads();
+#pragma unroll
+  for (int m = 0; m < 8; ++m) v[m] = memory[at(j + m * eighth)];
+}
+
+// A transform of n points by n/8 threads: thread j brings v[m] = x[j + m·n/8] and gets the same points of the result.
+// `at`: where point p lies in shared memory. Every thread of the block takes part.
+template <class At>
+DEV void transform(float2 (&v)[8], float2* memory, int n, int j, int sign, At at) {
+  const int lg = 31 - __clz(n), eighth = n / 8;
+  int ns = 1;
+  if (lg % 3 == 1) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const float2 a = v[k], b = v[k + 4];
+      v[k] = a + b, v[k + 4] = a - b;
+    }
+    exchange(v, memory, j, eighth, at, [&](int m) { return 2 * (j + (m & 3) * eighth) + (m >> 2); });
+    ns = 2;
+  } else if (lg % 3 == 2) {
+    fft4(v[0], v[2], v[4], v[6], sign);
+    fft4(v[1], v[3], v[5], v[7], sign);
+    exchange(v, memory, j, eighth, at, [&](int m) { return 4 * (j + (m & 1) * eighth) + (m >> 1); });
+    ns = 4;
+  }
+  for (;; ns *= 8) {
+    const int k = j & (ns - 1);
+    if (ns > 1) {
+      const float2 w = root(k, 8 * ns, sign), w2 = mul(w, w), w3 = mul(w2, w), w4 = mul(w2, w2);
+      v[1] = mul(v[1], w), v[2] = mul(v[2], w2), v[3] = mul(v[3], w3), v[4] = mul(v[4], w4);
+      v[5] = mul(v[5], mul(w4, w)), v[6] = mul(v[6], mul(w4, w2)), v[7] = mul(v[7], mul(w4, w3));
+    }
+    fft8(v, sign);
+    if (8 * ns == n) return;
+    exchange(v, memory, j, eighth, at, [&](int m) { return (j - k) * 8 + k + m * ns; });
+  }
+}
+
+// Rows of n points in place, blockDim.x / (n/8) of them a block. Shared: 9/8 of the block's points.
+KERNEL fft_rows(float2* z, i64 rows, int n, int sign, float scale) {
   extern __shared__ float2 memory[];
-  float2* row = z + (i64)blockIdx.x * n;
-  for (int p = threadIdx.x; p < n; p += blockDim.x) memory[p] = row[p];
-  const float2* r = stockham(memory, memory + n, n, 1, sign);
-  for (int p = threadIdx.x; p < n; p += blockDim.x) row[p] = make_float2(scale * r[p].x, scale * r[p].y);
+  const int eighth = n / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
+  const i64 r = (i64)blockIdx.x * (blockDim.x / eighth) + own;
+  float2* row = z + r * n;
+  float2 v[8] = {};
+  if (r < rows)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = row[j + m * eighth];
+  // One number after each eight: neither of the exchanges' strides meets a bank twice.
+  transform(v, memory + own * (n + eighth), n, j, sign, [](int p) { return p + (p >> 3); });
+  if (r < rows)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) row[j + m * eighth] = make_float2(scale * v[m].x, scale * v[m].y);
 }
 
 // Columns of n1 points, n2 apart, in place, `width` columns a block; the twiddle comes after them forward and before
-// them inverse. Grid: (n2 / width, transforms); shared: 2·n1·width float2.
+// them inverse. Grid: (n2 / width, transforms); block n1/8 · width; shared: n1·width float2.
 KERNEL fft_columns(float2* z, int n1, int n2, int width, int sign) {
   extern __shared__ float2 memory[];
-  float2* base = z + (i64)blockIdx.y * n1 * n2 + (i64)blockIdx.x * width;
-  const i64 n = (i64)n1 * n2;
-  const int size = n1 * width;
-  for (int e = threadIdx.x; e < size; e += blockDim.x) {
-    const int q = e % width, p = e / width;
-    float2 v = base[(i64)p * n2 + q];
-    if (sign > 0) v = mul(v, root((i64)p * (blockIdx.x * width + q) % n, n, sign));
-    memory[e] = v;
+  const int q = threadIdx.x % width, j = threadIdx.x / width, eighth = n1 / 8, column = blockIdx.x * width + q;
+  float2* base = z + (i64)blockIdx.y * n1 * n2 + column;
+  auto twiddle = [&](float2 x, int p) { return mul(x, root(p * column, n1 * n2, sign)); };
+  float2 v[8];
+#pragma unroll
+  for (int m = 0; m < 8; ++m) {
+    const int p = j + m * eighth;
+    v[m] = base[(i64)p * n2];
+    if (sign > 0) v[m] = twiddle(v[m], p);
   }
-  const float2* r = stockham(memory, memory + size, n1, width, sign);
-  for (int e = threadIdx.x; e < size; e += blockDim.x) {
-    const int q = e % width, p = e / width;
-    float2 v = r[e];
-    if (sign < 0) v = mul(v, root((i64)p * (blockIdx.x * width + q) % n, n, sign));
-    base[(i64)p * n2 + q] = v;
+  transform(v, memory, n1, j, sign, [&](int p) { return p * width + q; });
+#pragma unroll
+  for (int m = 0; m < 8; ++m) {
+    const int p = j + m * eighth;
+    base[(i64)p * n2] = sign < 0 ? twiddle(v[m], p) : v[m];
   }
 }
 
@@ -70,8 +129,8 @@ KERNEL fft_columns(float2* z, int n1, int n2, int width, int sign) {
 KERNEL pack_rows(float2* z, const float* x, const int* lengths, i64 total, i64 n, int pairs, int B, int ins, int in,
                  int H, int h0, i64 L) {
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 t = i % n;
-    const int p = (int)(i / n % pairs), h = h0 + (int)(i / n / pairs), b = 2 * p;
+    const i64 row = quotient(i, n), t = i - row * n, own = quotient(row, pairs);
+    const int p = (int)(row - own * pairs), h = h0 + (int)own, b = 2 * p;
     float2 v = make_float2(0.f, 0.f);
     if (t < row_len(lengths, b, (int)L)) v.x = x[(((i64)b * ins + in) * H + h) * L + t];
     if (b + 1 < B && t < row_len(lengths, b + 1, (int)L)) v.y = x[(((i64)(b + 1) * ins + in) * H + h) * L + t];
@@ -83,9 +142,9 @@ KERNEL pack_rows(float2* z, const float* x, const int* lengths, i64 total, i64 n
 KERNEL unpack_rows(float* y, const float2* z, const int* lengths, i64 total, i64 n, int pairs, int B, int outs, int out,
                    int H, int h0, i64 L) {
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 t = i % L;
-    const int p = (int)(i / L % pairs), h = h0 + (int)(i / L / pairs), b = 2 * p;
-    const float2 v = z[i / L * n + t];
+    const i64 row = quotient(i, L), t = i - row * L, own = quotient(row, pairs);
+    const int p = (int)(row - own * pairs), h = h0 + (int)own, b = 2 * p;
+    const float2 v = z[row * n + t];
     y[(((i64)b * outs + out) * H + h) * L + t] = t < row_len(lengths, b, (int)L) ? v.x : 0.f;
     if (b + 1 < B) y[(((i64)(b + 1) * outs + out) * H + h) * L + t] = t < row_len(lengths, b + 1, (int)L) ? v.y : 0.f;
   }
@@ -95,7 +154,7 @@ KERNEL unpack_rows(float* y, const float2* z, const int* lengths, i64 total, i64
 KERNEL pack_kernel(float2* k, const float* kernel, const float* d, i64 total, i64 n, i64 M, int channels, int c, int H,
                    int h0, int two_sided) {
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 t = i % n, h = h0 + i / n;
+    const i64 row = quotient(i, n), t = i - row * n, h = h0 + row;
     float v = t < M ? kernel[((i64)c * H + h) * M + t] : 0.f;
     if (two_sided && n - 1 - t < M) v += kernel[((i64)(channels + c) * H + h) * M + n - 1 - t];
     if (d && t == 0) v += d[(i64)c * H + h];
@@ -106,8 +165,8 @@ KERNEL pack_kernel(float2* k, const float* kernel, const float* d, i64 total, i6
 KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, i64 n, i64 M, int channels, int c, int H,
                      int h0, int two_sided) {
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 j = i % M, h = h0 + i / M;
-    const float2* s = k + i / M * n;
+    const i64 row = quotient(i, M), j = i - row * M, h = h0 + row;
+    const float2* s = k + row * n;
     dkernel[((i64)c * H + h) * M + j] += s[j].x;
     if (two_sided) dkernel[((i64)(channels + c) * H + h) * M + j] += s[n - 1 - j].x;
     if (dd && j == 0) dd[(i64)c * H + h] += s[0].x;
@@ -117,7 +176,8 @@ KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, i64 
 // w (+)= z·k, or z·k̄ : (heads, pairs, n) by (heads, n).
 KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int pairs, int conjugate, int add) {
   for (i64 i = index(); i < total; i += stride()) {
-    const float2 f = k[i / n / pairs * n + i % n];
+    const i64 row = quotient(i, n);
+    const float2 f = k[(quotient(row, pairs) - row) * n + i];
     float2 v = conjugate ? mul_conj(z[i], f) : mul(z[i], f);
     if (add) v.x += w[i].x, v.y += w[i].y;
     w[i] = v;
@@ -128,8 +188,9 @@ KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int 
 KERNEL correlate(float2* s, const float2* zd, const float2* zu, i64 total, i64 n, int pairs) {
   for (i64 i = index(); i < total; i += stride()) {
     float2 a = make_float2(0.f, 0.f);
+    const i64 row = quotient(i, n);
     for (int p = 0; p < pairs; ++p) {
-      const i64 at = (i / n * pairs + p) * n + i % n;
+      const i64 at = (row * (pairs - 1) + p) * n + i;
       const float2 v = mul_conj(zd[at], zu[at]);
       a.x += v.x, a.y += v.y;
     }

@@ -22,8 +22,6 @@ DEV void write4(float* p, const float (&v)[4], i64 count, bool vec) {
   }
 }
 DEV bool aligned(const void* p) { return ((u64)p & 15) == 0; }
-// a / b, quickly where both are small.
-DEV i64 quotient(i64 a, i64 b) { return (a | b) >> 31 ? a / b : (i64)((u32)a / (u32)b); }
 
 // a = mask·f(s), n elements in lines of `len`.
 KERNEL activate_drop(float* a, const float* s, i64 n, i64 len, int f, DROP) {

@@ -8,7 +8,7 @@ use crate::{
 };
 use s4_backend::*;
 
-/// Longest row in shared memory.
+/// Longest row that one block transforms.
 const ROW: usize = 4096;
 /// Bytes of one spectrum buffer that a group of heads may take, where one head fits.
 const GROUP: usize = 128 << 20;
@@ -27,7 +27,7 @@ fn plan(op: &'static str, s: &ConvShape) -> Result<Fft> {
     if s.kernel_len == 0 || s.kernel_len > s.len {
         return Err(Error::value(op, "a kernel of 1 to len samples", s.kernel_len));
     }
-    let n = (s.len + s.kernel_len).next_power_of_two().max(2);
+    let n = (s.len + s.kernel_len).next_power_of_two().max(8);
     if n > ROW * ROW {
         return Err(Error::value(op, format!("{} samples or fewer by FFT on CUDA", ROW * ROW / 2), s.len));
     }
@@ -45,30 +45,32 @@ fn check(op: &'static str, s: &ConvShape, y: usize, u: usize, kernel: usize, d: 
 impl Cuda {
     /// `count` transforms of n points in place; the inverse is scaled by 1/n.
     fn transform(&self, z: &Block, n: usize, count: usize, inverse: bool) -> Result<()> {
-        let n2 = n.min(ROW);
+        // Columns have eight points or more.
+        let n2 = if n <= ROW { n } else { ROW.min(n / 8) };
         let n1 = n / n2;
         let sign = if inverse { 1 } else { -1 };
         let scale = if inverse { 1.0 / n as f32 } else { 1.0 };
         let rows = || {
-            let threads = (n2 / 2).clamp(32, 512) as u32;
+            let together = (128 / (n2 / 8)).max(1);
+            let total = count * n1;
             self.launch(
                 ("conv", "fft_rows"),
-                (count * n1, 1, 1),
-                (threads, 1),
-                16 * n2,
-                args![z, n2, sign, scale],
+                (total.div_ceil(together), 1, 1),
+                ((together * n2 / 8) as u32, 1),
+                9 * n2 * together,
+                args![z, total, n2, sign, scale],
             )
         };
         let columns = || {
-            let width = (2048 / n1).clamp(1, 32);
+            let width = (4096 / n1).clamp(1, 256).min(n2);
             for first in (0..count).step_by(65535) {
                 let some = (count - first).min(65535);
                 let part = z.span().part(8 * n * first, 8 * n * some);
                 self.launch(
                     ("conv", "fft_columns"),
                     (n2 / width, some, 1),
-                    (256, 1),
-                    16 * n1 * width,
+                    ((n1 / 8 * width) as u32, 1),
+                    8 * n1 * width,
                     args![part, n1, n2, width, sign],
                 )?;
             }
