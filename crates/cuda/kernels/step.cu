@@ -60,6 +60,54 @@ KERNEL step(float* y, float* state, const float* u, const float2* consts, const 
   }
 }
 
+// The same for many rows where N ≤ 64, R ≤ 1 and there is one channel: a warp keeps the constants of its head in
+// registers and takes ROWS rows at a time. Grid (H, shares of the rows); block 128.
+constexpr int ROWS = 4;
+KERNEL step_rows(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,
+                 int P, int R, int B) {
+  const int h = blockIdx.x, n = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const float2* q = consts + (i64)h * (2 + 2 * R) * P;
+  const float2 none = make_float2(0.f, 0.f);
+  const bool in = n < P;
+  const float2 e = in ? q[n] : none, bb = in ? q[P + n] : none, w = in && R ? q[2 * P + n] : none,
+               z = in && R ? q[3 * P + n] : none, ck = in ? ((const float2*)c)[(i64)h * P + n] : none;
+  const float dh = d[h];
+  for (int b0 = (blockIdx.y * 4 + warp) * ROWS; b0 < B; b0 += gridDim.y * 4 * ROWS) {
+    float xr[ROWS], xi[ROWS], v[ROWS], s[ROWS];
+#pragma unroll
+    for (int k = 0; k < ROWS; ++k) {
+      const int b = min(b0 + k, B - 1);
+      const float* x = state + ((i64)b * H + h) * 2 * P;
+      xr[k] = in ? x[n] : 0.f, xi[k] = in ? x[P + n] : 0.f;
+      v[k] = u[(i64)b * H + h];
+      s[k] = re(z, make_float2(xr[k], xi[k]));
+    }
+#pragma unroll
+    for (int o = 16; o; o >>= 1)
+#pragma unroll
+      for (int k = 0; k < ROWS; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
+#pragma unroll
+    for (int k = 0; k < ROWS; ++k) {
+      const float rho = 2 * s[k];
+      const float dr = e.x * xr[k] - e.y * xi[k] + bb.x * v[k] + rho * w.x;
+      const float di = e.x * xi[k] + e.y * xr[k] + bb.y * v[k] + rho * w.y;
+      xr[k] += dr, xi[k] += di;
+      s[k] = re(ck, make_float2(xr[k], xi[k]));
+    }
+#pragma unroll
+    for (int o = 16; o; o >>= 1)
+#pragma unroll
+      for (int k = 0; k < ROWS; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
+#pragma unroll
+    for (int k = 0; k < ROWS; ++k) {
+      if (b0 + k >= B) break;
+      float* x = state + ((i64)(b0 + k) * H + h) * 2 * P;
+      if (in) x[n] = xr[k], x[P + n] = xi[k];
+      if (n == 0) y[(i64)(b0 + k) * H + h] = 2 * s[k] + dh * v[k];
+    }
+  }
+}
+
 // The same with Δ·interval[b]; S4 by Theorem 3, S4D by its own discretisation. Shared: 3P c64.
 KERNEL step_interval(float* y, float* state, const float* u, const float* interval, const float* c, const float* d,
                      int channels, PARAMS) {

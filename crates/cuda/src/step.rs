@@ -72,6 +72,17 @@ impl StepOps for Cuda {
                 slot.insert(c)
             }
         };
+        if pairs <= 32 && rank <= 1 && channels == 1 && batch >= 8 {
+            // 16 rows a block and pass; enough blocks to fill the chip, then more rows a block.
+            let shares = batch.div_ceil(16).min((16 * self.processors()).div_ceil(heads));
+            return self.launch(
+                ("step", "step_rows"),
+                (heads, shares, 1),
+                (128, 1),
+                0,
+                args![&y, &state, u, &*constants, params.c, params.d, heads, pairs, rank, batch],
+            );
+        }
         self.launch(
             ("step", "step"),
             (heads, batch, 1),

@@ -53,10 +53,10 @@ fn steps_of_every_golden_layer() {
         for x in case.params.iter_mut().flatten() {
             *x = *x as f32 as f64;
         }
-        for own in [false, true] {
-            let (got, want) = (steps(&be, &case, 3, 90, own), steps(&cpu, &case, 3, 90, own));
-            report.check(format!("{} y, intervals {own}", case.name), &got[0], &want[0], 1e-5);
-            report.check(format!("{} state, intervals {own}", case.name), &got[1], &want[1], 1e-5);
+        for (batch, own) in [(3, false), (3, true), (21, false)] {
+            let (got, want) = (steps(&be, &case, batch, 90, own), steps(&cpu, &case, batch, 90, own));
+            report.check(format!("{} {batch} y, intervals {own}", case.name), &got[0], &want[0], 1e-5);
+            report.check(format!("{} {batch} state, intervals {own}", case.name), &got[1], &want[1], 1e-5);
         }
     }
     report.finish("step");
