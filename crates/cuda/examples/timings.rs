@@ -1,8 +1,8 @@
-//! Times of the GPU's operations, ms, one line a case: `timings [dense] [ssm] [fft] [step] [once:LEN]`, all by default
+//! Times of the GPU's operations, ms, one line a case: `timings [high | bf16] [dense] [ssm] [fft] [step] [once:LEN]`, all by default
 //! (`once` runs a forward and a backward pass twice, for a profiler). The SSM's cases have 2²⁶ elements.
 
 use s4_backend::{random::Rng, *};
-use s4_cuda::{Buf, Cuda, diagnose_text, probe};
+use s4_cuda::{Buf, Cuda, Options, Precision, diagnose_text, probe};
 use std::{io::Write, time::Instant};
 
 fn noise(be: &Cuda, n: usize, scale: f32) -> Buf {
@@ -47,6 +47,7 @@ struct Layer {
     dy: Buf,
     y: Buf,
     du: Buf,
+    saved: Buf,
     plan: s4_cuda::SsmPlan,
     version: u64,
 }
@@ -95,7 +96,23 @@ impl Layer {
         let empty = || be.alloc(n).expect("memory");
         let plan = be.ssm_plan(&spec).expect("plan");
         let (u, dy) = (noise(be, n, 1.0), noise(be, n, 1.0));
-        Layer { spec, batch, len, params, grads, u, dy, y: empty(), du: empty(), plan, version: 0 }
+        let mut l = Layer {
+            spec,
+            batch,
+            len,
+            params,
+            grads,
+            u,
+            dy,
+            y: empty(),
+            du: empty(),
+            saved: empty(),
+            plan,
+            version: 0,
+        };
+        let saved = be.ssm_saved_len(&l.call(Algorithm::Chunk));
+        l.saved = be.alloc(saved).expect("memory");
+        l
     }
 
     fn call(&self, algorithm: Algorithm) -> SsmCall {
@@ -111,11 +128,11 @@ impl Layer {
     /// `fresh`: parameters are taken to have changed since the last call.
     fn forward(&mut self, be: &Cuda, algorithm: Algorithm, fresh: bool) {
         self.version += fresh as u64;
-        let (call, n) = (self.call(algorithm), be.len(&self.u));
+        let (call, n, saved) = (self.call(algorithm), be.len(&self.u), be.len(&self.saved));
         be.ssm_forward(
             be.view_mut(&mut self.y, 0..n),
             None,
-            None,
+            Some(be.view_mut(&mut self.saved, 0..saved)),
             be.view(&self.u, 0..n),
             None,
             None,
@@ -169,7 +186,7 @@ impl Layer {
             None,
             be.view(&self.u, 0..n),
             None,
-            be.view(&self.u, 0..0),
+            be.view(&self.saved, 0..be.len(&self.saved)),
             None,
             &Self::views(be, &self.params),
             &call,
@@ -375,10 +392,14 @@ fn main() {
     let out = &mut std::io::stdout();
     writeln!(out, "{}", diagnose_text()).expect("output");
     let Ok(devices) = probe() else { return };
-    let be = Cuda::new(devices[0].ordinal).expect("device");
+    let mut asked: Vec<String> = std::env::args().skip(1).collect();
+    let precision = asked.iter().position(|a| a.parse::<Precision>().is_ok());
+    let precision = precision.map_or(Precision::Highest, |i| asked.remove(i).parse().expect("tried"));
+    writeln!(out, "precision {precision:?}").expect("output");
+    let options = Options { precision, ..Options::default() };
+    let be = Cuda::with(devices[0].ordinal, &options).expect("device");
     let total = 64 << 20;
     let lens = [1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
-    let asked: Vec<String> = std::env::args().skip(1).collect();
     let all = ["dense", "ssm", "fft", "step"].map(String::from);
     for section in if asked.is_empty() { &all[..] } else { &asked } {
         match section.as_str() {

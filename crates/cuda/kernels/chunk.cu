@@ -261,24 +261,40 @@ PASS(pass_64, 64)
 PASS(pass_128, 128)
 
 // States entering each segment, from what each segment adds by itself: s ← s·Qᵀ + e, over segments in order (or in
-// reverse). q: (H, NP, NP) f32, q[n][m] as it multiplies from the right: s′[m] = Σ_n s[n] q[n][m].
-// init ← (B, segments, H, NP). Block: NP threads; grid (B, H).
-KERNEL scan(float* init, const float* e, const float* state0, const float* q, int H, int segments, int np, int reverse) {
-  extern __shared__ float s[];
+// reverse). q: (H, NP, NP) f32, q[n][m] as it multiplies from the right: s′[m] = Σ_n s[n] q[n][m]; a thread keeps
+// its column. init ← (B, segments, H, NP). Block: NP threads; grid (B, H).
+template <int NP>
+DEV void scan(float* init, const float* e, const float* state0, const float* q, int H, int segments, int reverse) {
+  __shared__ float4 s[2][NP / 4];
   const int b = blockIdx.x, h = blockIdx.y, m = threadIdx.x;
-  const float* Q = q + (i64)h * np * np;
-  float x = state0 ? state0[((i64)b * H + h) * np + m] : 0.f;
+  float column[NP];
+#pragma unroll
+  for (int n = 0; n < NP; ++n) column[n] = q[((i64)h * NP + n) * NP + m];
+  auto at = [&](int k) { return (((i64)b * segments + (reverse ? segments - 1 - k : k)) * H + h) * NP + m; };
+  float x = state0 ? state0[((i64)b * H + h) * NP + m] : 0.f, next = e[at(0)];
   for (int k = 0; k < segments; ++k) {
-    const int seg = reverse ? segments - 1 - k : k;
-    const i64 at = (((i64)b * segments + seg) * H + h) * np + m;
-    s[m] = x;
-    init[at] = x;
+    init[at(k)] = x;
+    ((float*)s[k & 1])[m] = x;
     __syncthreads();
-    x = e[at];
-    for (int n = 0; n < np; ++n) x = fmaf(s[n], Q[n * np + m], x);
-    __syncthreads();
+    float4 a = make_float4(next, 0.f, 0.f, 0.f);
+    if (k + 1 < segments) next = e[at(k + 1)];
+#pragma unroll
+    for (int n = 0; n < NP / 4; ++n) {
+      const float4 v = s[k & 1][n];
+      a.x = fmaf(v.x, column[4 * n], a.x), a.y = fmaf(v.y, column[4 * n + 1], a.y);
+      a.z = fmaf(v.z, column[4 * n + 2], a.z), a.w = fmaf(v.w, column[4 * n + 3], a.w);
+    }
+    x = (a.x + a.y) + (a.z + a.w);
   }
 }
+#define SCAN(name, NP)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(NP) name(float* init, const float* e, const float* state0,           \
+                                                        const float* q, int H, int segments, int reverse) {         \
+    scan<NP>(init, e, state0, q, H, segments, reverse);                                                             \
+  }
+SCAN(scan_32, 32)
+SCAN(scan_64, 64)
+SCAN(scan_128, 128)
 
 // (B, H, N) ↔ (B, H, NP): pads with zeros, or cuts.
 KERNEL pad_state(float* dst, const float* src, i64 rows, int n, int np) {

@@ -2,7 +2,7 @@
 // them: the same arguments, fragments and rows; what differs is how a block is fed.
 //
 // The matrices of a head are split once a block and stay in shared memory; x comes a chunk ahead by asynchronous
-// copies; a warp owns 16·MT rows for a whole segment and keeps their state in registers. Scales: each row of X and
+// copies; a warp owns 16 rows for a whole segment and keeps their state in registers. Scales: each row of X and
 // of S has its own power of two in each chunk, each matrix one for all, and accumulators change scale exactly.
 // The state's own product S·Q is always the full one; PROD = 3 or 1 products for the others.
 #include "half.cuh"
@@ -31,18 +31,14 @@ struct Row {
   int b, seg;
 };
 
-// Products of a tile's A pairs with one or two 16×8 fragments, the independent ones next to each other.
-template <int PROD, int MT>
-DEV void multiply(float (&c0)[MT][4], float (&c1)[MT][4], const u32 (&high)[MT][4], const u32 (&low)[MT][4], uint4 f0,
-                  uint4 f1) {
+// Products of A pairs with two 16×8 fragments, the independent ones next to each other.
+template <int PROD>
+DEV void multiply(float (&c0)[4], float (&c1)[4], const u32 (&high)[4], const u32 (&low)[4], uint4 f0, uint4 f1) {
   if (PROD == 3) {
-#pragma unroll
-    for (int i = 0; i < MT; ++i) mma_f16(c0[i], low[i], f0.x, f0.y), mma_f16(c1[i], low[i], f1.x, f1.y);
-#pragma unroll
-    for (int i = 0; i < MT; ++i) mma_f16(c0[i], high[i], f0.z, f0.w), mma_f16(c1[i], high[i], f1.z, f1.w);
+    mma_f16(c0, low, f0.x, f0.y), mma_f16(c1, low, f1.x, f1.y);
+    mma_f16(c0, high, f0.z, f0.w), mma_f16(c1, high, f1.z, f1.w);
   }
-#pragma unroll
-  for (int i = 0; i < MT; ++i) mma_f16(c0[i], high[i], f0.x, f0.y), mma_f16(c1[i], high[i], f1.x, f1.y);
+  mma_f16(c0, high, f0.x, f0.y), mma_f16(c1, high, f1.x, f1.y);
 }
 
 // Largest magnitude of n fragments, over the block.
@@ -74,13 +70,12 @@ constexpr int TOEP = 20;
 
 #define EACH_STATE(n, u, v)                                                                     \
   _Pragma("unroll") for (int tile_ = 0, n = 2 * t; tile_ < NT; ++tile_, n += 8)                 \
-    for (float &u = s[tile_][i][2 * r], &v = s[tile_][i][2 * r + 1], *once_ = &u; once_; once_ = nullptr)
-#define EACH_ROW(i, r) \
-  _Pragma("unroll") for (int i = 0; i < MT; ++i) _Pragma("unroll") for (int r = 0; r < 2; ++r)
+    for (float &u = s[tile_][2 * r], &v = s[tile_][2 * r + 1], *once_ = &u; once_; once_ = nullptr)
+#define EACH_ROW(r) _Pragma("unroll") for (int r = 0; r < 2; ++r)
 
-template <int NP, int MT, int PROD>
+template <int NP, int PROD>
 DEV void chunk_pass(const Pass& a) {
-  constexpr int NT = NP / 8, KS = NP / 16, ROWS = 16 * MT, STAGE = ROWS * T / 4;
+  constexpr int NT = NP / 8, KS = NP / 16, ROWS = 16, STAGE = ROWS * T / 4;
   constexpr int TT = KT * 8 * 32, ST = KS * 8 * 32, TS = KT * NT * 32, SS = KS * NT * 32;
   extern __shared__ uint4 memory[];
   __shared__ float part[32];
@@ -146,11 +141,11 @@ DEV void chunk_pass(const Pass& a) {
     }
   };
 
-  // s[nt][i]: columns 8nt + 2t, +1 of rows 16i + g (0, 1) and 16i + g + 8 (2, 3).
-  float s[NT][MT][4] = {};
+  // s[nt]: columns 8nt + 2t, +1 of rows g (0, 1) and g + 8 (2, 3).
+  float s[NT][4] = {};
   if (a.init) {
-    EACH_ROW(i, r) {
-      const Row w = row[16 * i + 8 * r + g];
+    EACH_ROW(r) {
+      const Row w = row[8 * r + g];
       if (w.b < 0) continue;
       const float* p = a.init + (((i64)w.b * a.segments + w.seg) * a.H + h) * NP;
       EACH_STATE(n, u, v) { u = p[n], v = p[n + 1]; }
@@ -167,8 +162,8 @@ DEV void chunk_pass(const Pass& a) {
     if (step + 1 < a.chunks_each) fetch(a.reverse ? c - 1 : c + 1, (step + 1) & 1);
     copies_end_group();
     if (marks) {
-      EACH_ROW(i, r) {
-        const Row w = row[16 * i + 8 * r + g];
+      EACH_ROW(r) {
+        const Row w = row[8 * r + g];
         if (w.b < 0) continue;
         if (a.inject && c + 1 == last(w)) {
           const float* p = a.inject + ((i64)w.b * a.H + h) * NP;
@@ -186,37 +181,34 @@ DEV void chunk_pass(const Pass& a) {
       }
     }
     // S as pairs.
-    int es[MT][2];
-    u32 high[KS][MT][4], low[KS][MT][4];
-    EACH_ROW(i, r) {
+    int es[2];
+    u32 high[KS][4], low[KS][4];
+    EACH_ROW(r) {
       float m = 0.f;
 #pragma unroll
-      for (int n = 0; n < NT; ++n) m = fmaxf(m, fmaxf(fabsf(s[n][i][2 * r]), fabsf(s[n][i][2 * r + 1])));
+      for (int n = 0; n < NT; ++n) m = fmaxf(m, fmaxf(fabsf(s[n][2 * r]), fabsf(s[n][2 * r + 1])));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-      es[i][r] = f16_exponent(m, 64);
-      const float scale = power_of_two(es[i][r]);
+      es[r] = f16_exponent(m, 64);
+      const float scale = power_of_two(es[r]);
 #pragma unroll
       for (int n = 0; n < NT; ++n)
-        pair_f16(high[n / 2][i][2 * (n & 1) + r], low[n / 2][i][2 * (n & 1) + r], s[n][i][2 * r], s[n][i][2 * r + 1],
+        pair_f16(high[n / 2][2 * (n & 1) + r], low[n / 2][2 * (n & 1) + r], s[n][2 * r], s[n][2 * r + 1],
                  scale);
     }
-    float y[8][MT][4] = {};
+    float y[8][4] = {};
 #pragma unroll
     for (int n = 0; n < NT; ++n)
-#pragma unroll
-      for (int i = 0; i < MT; ++i)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) s[n][i][e] = 0.f;
+      for (int e = 0; e < 4; ++e) s[n][e] = 0.f;
 #pragma unroll
     for (int k = 0; k < KS; ++k) {
 #pragma unroll
       for (int n = 0; n < NT; n += 2)
-        multiply<3, MT>(s[n], s[n + 1], high[k], low[k], fq[(k * NT + n) * 32 + lane], fq[(k * NT + n + 1) * 32 + lane]);
+        multiply<3>(s[n], s[n + 1], high[k], low[k], fq[(k * NT + n) * 32 + lane], fq[(k * NT + n + 1) * 32 + lane]);
       if (a.y) {
 #pragma unroll
         for (int n = 0; n < 8; n += 2)
-          multiply<PROD, MT>(y[n], y[n + 1], high[k], low[k], fw[(k * 8 + n) * 32 + lane],
+          multiply<PROD>(y[n], y[n + 1], high[k], low[k], fw[(k * 8 + n) * 32 + lane],
                              fw[(k * 8 + n + 1) * 32 + lane]);
       }
     }
@@ -224,62 +216,62 @@ DEV void chunk_pass(const Pass& a) {
     __syncwarp();
     const float4* x = ring + (step & 1) * STAGE + g * 16 + t;
     const int swap = (g & 1) << 2;
-    int ex[MT][2];
-    EACH_ROW(i, r) {
+    int ex[2];
+    EACH_ROW(r) {
       float m = 0.f;
 #pragma unroll
       for (int k = 0; k < KT; ++k) {
-        const float4 v = x[(16 * i + 8 * r) * 16 + ((4 * k) ^ swap)];
+        const float4 v = x[8 * r * 16 + ((4 * k) ^ swap)];
         m = fmaxf(fmaxf(m, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
       }
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-      ex[i][r] = f16_exponent(m, 64);
-      const float fs = power_of_two(ex[i][r] + ev - es[i][r] - eq), fy = power_of_two(ex[i][r] + et - es[i][r] - ew);
+      ex[r] = f16_exponent(m, 64);
+      const float fs = power_of_two(ex[r] + ev - es[r] - eq), fy = power_of_two(ex[r] + et - es[r] - ew);
 #pragma unroll
-      for (int n = 0; n < NT; ++n) s[n][i][2 * r] *= fs, s[n][i][2 * r + 1] *= fs;
+      for (int n = 0; n < NT; ++n) s[n][2 * r] *= fs, s[n][2 * r + 1] *= fs;
       if (a.y) {
 #pragma unroll
-        for (int n = 0; n < 8; ++n) y[n][i][2 * r] *= fy, y[n][i][2 * r + 1] *= fy;
+        for (int n = 0; n < 8; ++n) y[n][2 * r] *= fy, y[n][2 * r + 1] *= fy;
       }
     }
 #pragma unroll
     for (int k = 0; k < KT; ++k) {
-      u32 xh[MT][4], xl[MT][4];
-      EACH_ROW(i, r) {
-        const float4 v = x[(16 * i + 8 * r) * 16 + ((4 * k) ^ swap)];
-        const float scale = power_of_two(ex[i][r]);
-        pair_f16(xh[i][r], xl[i][r], v.x, v.y, scale);
-        pair_f16(xh[i][2 + r], xl[i][2 + r], v.z, v.w, scale);
+      u32 xh[4], xl[4];
+      EACH_ROW(r) {
+        const float4 v = x[8 * r * 16 + ((4 * k) ^ swap)];
+        const float scale = power_of_two(ex[r]);
+        pair_f16(xh[r], xl[r], v.x, v.y, scale);
+        pair_f16(xh[2 + r], xl[2 + r], v.z, v.w, scale);
       }
 #pragma unroll
       for (int n = 0; n < NT; n += 2)
-        multiply<PROD, MT>(s[n], s[n + 1], xh, xl, fv[(k * NT + n) * 32 + lane], fv[(k * NT + n + 1) * 32 + lane]);
+        multiply<PROD>(s[n], s[n + 1], xh, xl, fv[(k * NT + n) * 32 + lane], fv[(k * NT + n + 1) * 32 + lane]);
       if (a.y && a.lower) {
 #pragma unroll
         for (int n = 2 * k; n < 8; n += 2)
-          multiply<PROD, MT>(y[n], y[n + 1], xh, xl, toep[lower_at(k, n) * 32 + lane], toep[lower_at(k, n + 1) * 32 + lane]);
+          multiply<PROD>(y[n], y[n + 1], xh, xl, toep[lower_at(k, n) * 32 + lane], toep[lower_at(k, n + 1) * 32 + lane]);
       } else if (a.y) {
 #pragma unroll
         for (int n = 0; n <= 2 * k; n += 2)
-          multiply<PROD, MT>(y[n], y[n + 1], xh, xl, toep[upper_at(k, n) * 32 + lane], toep[upper_at(k, n + 1) * 32 + lane]);
+          multiply<PROD>(y[n], y[n + 1], xh, xl, toep[upper_at(k, n) * 32 + lane], toep[upper_at(k, n + 1) * 32 + lane]);
       }
     }
     __syncwarp();  // the stage may be filled again
-    EACH_ROW(i, r) {
-      const float fs = power_of_two(-ex[i][r] - ev);
+    EACH_ROW(r) {
+      const float fs = power_of_two(-ex[r] - ev);
 #pragma unroll
-      for (int n = 0; n < NT; ++n) s[n][i][2 * r] *= fs, s[n][i][2 * r + 1] *= fs;
+      for (int n = 0; n < NT; ++n) s[n][2 * r] *= fs, s[n][2 * r + 1] *= fs;
       if (!a.y) continue;
-      const float fy = power_of_two(-ex[i][r] - et);
-      const Row& w = row[16 * i + 8 * r + g];
+      const float fy = power_of_two(-ex[r] - et);
+      const Row& w = row[8 * r + g];
       const i64 from = (i64)c * T, left = w.left - from, room = w.room - from;
       float* p = a.y + w.at + from;
 #pragma unroll
       for (int n = 0; n < 8; n += 2) {
         // Written up to L; zero at and beyond the row's length.
         const int at = 8 * n + 4 * t;
-        float o[4] = {y[n][i][2 * r] * fy, y[n][i][2 * r + 1] * fy, y[n + 1][i][2 * r] * fy, y[n + 1][i][2 * r + 1] * fy};
+        float o[4] = {y[n][2 * r] * fy, y[n][2 * r + 1] * fy, y[n + 1][2 * r] * fy, y[n + 1][2 * r + 1] * fy};
         if (at + 4 > left) {
 #pragma unroll
           for (int e = 0; e < 4; ++e)
@@ -300,8 +292,8 @@ DEV void chunk_pass(const Pass& a) {
       }
     }
   }
-  EACH_ROW(i, r) {
-    const Row w = row[16 * i + 8 * r + g];
+  EACH_ROW(r) {
+    const Row w = row[8 * r + g];
     if (w.b < 0) continue;
     const int ends = (int)((w.left + (i64)w.seg * a.chunks_each * T) / T);
     if (a.inject && ends == 0 && w.seg == 0) {
@@ -319,21 +311,17 @@ DEV void chunk_pass(const Pass& a) {
   }
 }
 
-#define PASS(name, NP, MT, PROD)                                                                                     \
-  extern "C" __global__ void __launch_bounds__(512 / MT, 1) name(                                                   \
+#define PASS(name, NP, PROD)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(512, 1) name(                                                        \
       float* y, const float* x, const float4* frags, const float* init, float* end, float* states, float* mid,        \
       const float* inject, const int* lengths, int B, int H, int segments, int chunks_each, int chunks, int reverse,  \
       int lower, int add, int vec, i64 L) {                                                                          \
-    chunk_pass<NP, MT, PROD>({y, x, frags, init, end, states, mid, inject, lengths, B, H, segments, chunks_each,      \
-                              chunks, reverse, lower, add, vec, L});                                                 \
+    chunk_pass<NP, PROD>({y, x, frags, init, end, states, mid, inject, lengths, B, H, segments, chunks_each, chunks,  \
+                          reverse, lower, add, vec, L});                                                             \
   }
-PASS(pass_32_1_3, 32, 1, 3)
-PASS(pass_32_2_3, 32, 2, 3)
-PASS(pass_64_1_3, 64, 1, 3)
-PASS(pass_64_2_3, 64, 2, 3)
-PASS(pass_32_1_1, 32, 1, 1)
-PASS(pass_32_2_1, 32, 2, 1)
-PASS(pass_64_1_1, 64, 1, 1)
-PASS(pass_64_2_1, 64, 2, 1)
+PASS(pass_32_3, 32, 3)
+PASS(pass_64_3, 64, 3)
+PASS(pass_32_1, 32, 1)
+PASS(pass_64_1, 64, 1)
 
 #endif

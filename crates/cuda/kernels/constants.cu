@@ -5,6 +5,7 @@
 // Then K̄_j = 2Re C·Ā^j B̄ and Q = Ā^T = D₀^T + Σ_j (Ā^j U_r)(Z_r D₀^{T−1−j}), so nothing is squared.
 // In real coordinates a column is [Re; Im] and a row [2Re, −2Im].
 #include "cplx.cuh"
+#include "tile.cuh"
 
 constexpr int T = 64;
 constexpr int PL = 2;  // pairs a lane: N ≤ 128
@@ -60,14 +61,16 @@ KERNEL sequences(c64* cols, c64* rows, c64* powers, const c64* d0, const c64* u,
   }
 }
 
-// kern: (H, kc, T), K̄_j for j < T. Block: 64 threads, one a lag; grid (H, kc).
+// kern: (H, kc, T), K̄_j for j < T. Block: 256 threads, four a lag; grid (H, kc).
 KERNEL short_kernel(double* kern, const c64* cols, const c64* rows, int pairs, int rank, int kc) {
-  const int h = blockIdx.x, k = blockIdx.y, j = threadIdx.x;
+  const int h = blockIdx.x, k = blockIdx.y, j = threadIdx.x / 4, part = threadIdx.x % 4;
   const c64* v = cols + ((i64)h * (rank + 1) * T + j) * pairs;
   const c64* c = rows + ((i64)h * kc + k) * (T + 1) * pairs;
   double s = 0;
-  for (int n = 0; n < pairs; ++n) s += dot(conj(c[n]), v[n]);
-  kern[((i64)h * kc + k) * T + j] = 2 * s;
+  for (int n = part; n < pairs; n += 4) s += dot(conj(c[n]), v[n]);
+  s += __shfl_xor_sync(~0u, s, 1);
+  s += __shfl_xor_sync(~0u, s, 2);
+  if (part == 0) kern[((i64)h * kc + k) * T + j] = 2 * s;
 }
 
 DEV c64 power64(c64 x) {
@@ -75,41 +78,45 @@ DEV c64 power64(c64 x) {
   return x;
 }
 
-// q: (H, NP, NP) real, Q[m][n] over [Re; Im] coordinates, zero beyond N. Block 256; grid (H).
+// q: (H, NP, NP) real over [Re; Im] coordinates, zero beyond N. In those the sum of the outer products a_j b_{T−1−j}
+// is a product of real matrices: [Re a; Im a] · [2 Re b, −2 Im b]. Block 256; grid (H, tiles).
 KERNEL transition(double* q, const c64* cols, const c64* powers, const c64* d0, int pairs, int rank, int np) {
-  const int h = blockIdx.x, P = pairs;
+  const int h = blockIdx.x, P = pairs, tiles = (np + TILE - 1) / TILE;
+  const int m0 = blockIdx.y / tiles * TILE, n0 = blockIdx.y % tiles * TILE;
+  const double* a = (const double*)(cols + ((i64)h * (rank + 1) + 1) * T * P);
+  const double* b = (const double*)(powers + (i64)h * rank * T * P);
+  auto part = [&](const double* x, int at, int n) { return x[2 * (at * P + (n < P ? n : n - P)) + (n >= P)]; };
+  double acc[4][4] = {};
+  tile_product(
+      acc, rank * T, [&](int k, int i) { return m0 + i < 2 * P ? part(a, k, m0 + i) : 0.0; },
+      [&](int k, int i) {
+        const int n = n0 + i, back = k / T * T + T - 1 - k % T;
+        return n < 2 * P ? (n < P ? 2.0 : -2.0) * part(b, back, n) : 0.0;
+      });
   double* Q = q + (i64)h * np * np;
-  for (int e = threadIdx.x; e < np * np; e += blockDim.x)
-    if (e / np >= 2 * P || e % np >= 2 * P) Q[e] = 0;
-  for (int e = threadIdx.x; e < P * P; e += blockDim.x) {
-    const int m = e / P, n = e % P;
-    double rr = 0, ri = 0, ir = 0, ii = 0;
-    for (int r = 0; r < rank; ++r) {
-      const c64* a = cols + ((i64)h * (rank + 1) + 1 + r) * T * P + m;
-      const c64* b = powers + ((i64)h * rank + r) * T * P + n;
-      for (int j = 0; j < T; ++j) {
-        const c64 x = a[j * P], y = b[(T - 1 - j) * P];
-        rr += x.re * y.re, ri += x.re * y.im, ir += x.im * y.re, ii += x.im * y.im;
-      }
+  EACH_CELL(i, j, r, c) {
+    const int m = m0 + r, n = n0 + c;
+    if (m >= np || n >= np) continue;
+    double x = acc[i][j];
+    if (m < 2 * P && n < 2 * P && m % P == n % P) {
+      const c64 d = power64(d0[(i64)h * P + m % P]);
+      x += (m < P) == (n < P) ? d.re : m < P ? -d.im : d.im;
     }
-    c64 d = {0, 0};
-    if (m == n) d = power64(d0[(i64)h * P + n]);
-    Q[m * np + n] = 2 * rr + d.re;
-    Q[m * np + P + n] = -2 * ri - d.im;
-    Q[(P + m) * np + n] = 2 * ir + d.im;
-    Q[(P + m) * np + P + n] = -2 * ii + d.re;
+    Q[m * np + n] = x;
   }
 }
 
-// dst = src·src, (H, np, np). Block 256; grid (H, parts of the rows).
+// dst = src·src, (H, np, np). Block 256; grid (H, tiles).
 KERNEL square(double* dst, const double* src, int np) {
+  const int tiles = (np + TILE - 1) / TILE, m0 = blockIdx.y / tiles * TILE, n0 = blockIdx.y % tiles * TILE;
   const double* s = src + (i64)blockIdx.x * np * np;
   double* d = dst + (i64)blockIdx.x * np * np;
-  for (int e = blockIdx.y * blockDim.x + threadIdx.x; e < np * np; e += gridDim.y * blockDim.x) {
-    const int m = e / np, n = e % np;
-    double x = 0;
-    for (int k = 0; k < np; ++k) x += s[m * np + k] * s[k * np + n];
-    d[e] = x;
+  double acc[4][4] = {};
+  tile_product(
+      acc, np, [&](int k, int i) { return m0 + i < np ? s[(m0 + i) * np + k] : 0.0; },
+      [&](int k, int i) { return n0 + i < np ? s[k * np + n0 + i] : 0.0; });
+  EACH_CELL(i, j, r, c) {
+    if (m0 + r < np && n0 + c < np) d[(m0 + r) * np + n0 + c] = acc[i][j];
   }
 }
 
@@ -159,7 +166,7 @@ struct Chunk {
 };
 
 // Fragments of one head, in order: toep (channels), w, v, q; forward has w a channel and one v, backward (the
-// adjoint: x ↔ y, v ↔ w, all transposed) one w and v a channel. Block 256; grid (H).
+// adjoint: x ↔ y, v ↔ w, all transposed) one w and v a channel. Block 256; grid (H, shares).
 KERNEL pack(float4* out, const double* kern, const double* q, const c64* cols, const c64* rows, const float* d,
             int heads, int pairs, int rank, int kc, int k0, int channels, int np, int flip, int backward) {
   Chunk c = {kern, q, cols, rows, d, (int)blockIdx.x, heads, pairs, rank, kc, k0, np, flip};
@@ -169,7 +176,7 @@ KERNEL pack(float4* out, const double* kern, const double* q, const c64* cols, c
   const int total = channels * tt + nw * st + nv * ts + ss;
   float4* o = out + (i64)blockIdx.x * total;
   const double* Q = q + (i64)c.h * np * np;
-  for (int e = threadIdx.x; e < total; e += blockDim.x) {
+  for (int e = blockIdx.y * blockDim.x + threadIdx.x; e < total; e += gridDim.y * blockDim.x) {
     int r = e, kind, k = 0;
     if (r < channels * tt) kind = 0, k = r / tt, r %= tt;
     else if ((r -= channels * tt) < nw * st) kind = 1, k = r / st, r %= st;

@@ -4,6 +4,7 @@
 //   G[(time | state)][(time | state)] = [dToep, dW; dV, dQ], leading dimension T + NP.
 // Each sequence writes its share of (ḡ D₀, ḡ B̄, ḡ U, ḡ Z) into its own slot; discrete.cu adds the slots in order.
 #include "cplx.cuh"
+#include "tile.cuh"
 
 constexpr int T = 64;
 constexpr int PL = 2;
@@ -29,36 +30,34 @@ KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int 
   if (dd && lag == 0) dd[(i64)k * heads + h] += (float)s;
 }
 
-// ga, gb: (H, R, T, P): gradients of a_j = Ā^j U_r and b_j = Z_r D₀^j from dQ = Σ of the passes. Block 256;
-// grid (H, R); shared: dQ, its rows rotated so that rows and columns are read without bank conflicts.
+// ga, gb: (H, R, T, P): gradients of a_j = Ā^j U_r and b_j = Z_r D₀^j from dQ = Σ of the passes: with v = [Re b, −Im b]
+// of a_j's partner, [Re, Im] ga = 2 dQ·v; with v = [Re a, Im a] of b_j's, [Re, −Im] gb = 2 dQᵀ·v. In f32, as dQ is.
+// Block 256; grid (H, R, 2 · tiles of the state).
 KERNEL transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
                            int pairs, int rank, int ld, i64 head_stride) {
-  extern __shared__ float dq[];
-  const int h = blockIdx.x, r = blockIdx.y, P = pairs, N = 2 * P;
+  const int h = blockIdx.x, r = blockIdx.y, P = pairs, N = 2 * P, tiles = (N + TILE - 1) / TILE;
+  const bool second = blockIdx.z >= tiles;
+  const int k0 = blockIdx.z % tiles * TILE;
   const i64 corner = h * head_stride + (i64)T * ld + T;
-  auto at = [&](int m, int n) { return m * N + (n + m < N ? n + m : n + m - N); };
-  for (int e = threadIdx.x; e < N * N; e += blockDim.x) {
-    const int m = e / N, n = e % N;
-    const i64 i = corner + (i64)m * ld + n;
-    dq[at(m, n)] = g0[i] + (g1 ? g1[i] : 0.f);
-  }
-  __syncthreads();
-  const c64* a = cols + ((i64)h * (rank + 1) + 1 + r) * T * P;
-  const c64* b = powers + ((i64)h * rank + r) * T * P;
-  const i64 out = ((i64)h * rank + r) * T * P;
-  for (int e = threadIdx.x; e < T * P; e += blockDim.x) {
-    const int j = e / P, m = e % P, i = T - 1 - j;
-    // Each is one sum of N terms: f32, as dQ is.
-    float xr = 0.f, xi = 0.f, yr = 0.f, yi = 0.f;
-    for (int n = 0; n < P; ++n) {
-      const c64 bn = b[i * P + n], an = a[i * P + n];  // partners of a_j and of b_j
-      const float br = (float)bn.re, bi = (float)bn.im, ar = (float)an.re, ai = (float)an.im;
-      xr += dq[at(m, n)] * br - dq[at(m, P + n)] * bi;
-      xi += dq[at(P + m, n)] * br - dq[at(P + m, P + n)] * bi;
-      yr += dq[at(n, m)] * ar + dq[at(P + n, m)] * ai;
-      yi -= dq[at(n, P + m)] * ar + dq[at(P + n, P + m)] * ai;
-    }
-    ga[out + e] = {2.0 * xr, 2.0 * xi}, gb[out + e] = {2.0 * yr, 2.0 * yi};
+  const float *G0 = g0 + corner, *G1 = g1 ? g1 + corner : nullptr;
+  auto dq = [&](int m, int n) { return G0[(i64)m * ld + n] + (G1 ? G1[(i64)m * ld + n] : 0.f); };
+  const i64 own = ((i64)h * rank + r) * T * P;
+  const double* x = (const double*)(second ? cols + ((i64)h * (rank + 1) + 1 + r) * T * P : powers + own);
+  float acc[4][4] = {};
+  tile_product(
+      acc, N,
+      [&](int l, int j) {
+        const float v = (float)x[2 * ((T - 1 - j) * P + (l < P ? l : l - P)) + (l >= P)];
+        return second || l < P ? v : -v;
+      },
+      [&](int l, int i) {
+        const int k = k0 + i;
+        return k >= N ? 0.f : second ? dq(l, k) : dq(k, l);
+      });
+  double* out = (double*)((second ? gb : ga) + own);
+  EACH_CELL(i, c, j, column) {
+    const int k = k0 + column;
+    if (k < N) out[2 * (j * P + (k < P ? k : k - P)) + (k >= P)] = (second && k >= P ? -2.0 : 2.0) * acc[i][c];
   }
 }
 
@@ -80,10 +79,9 @@ struct Retreat {
     }
   }
 
-  // In: g = ḡx′ and the x of that step; out: g = ḡx.
-  __device__ void step(const c64* from, c64 (&g)[PL]) {
-    c64 x[PL] = {}, y[PL];
-    EACH_PAIR(i, n) x[i] = conj(from[n]);
+  // In: g = ḡx′ and the conjugate of that step's x; out: g = ḡx.
+  __device__ void step(const c64 (&x)[PL], c64 (&g)[PL]) {
+    c64 y[PL];
     double rho = 0, d = 0;
 #pragma unroll
     for (int i = 0; i < PL; ++i) rho += dot(b0[i], conj(x[i])), d += dot(g[i], a0[i]);
@@ -132,25 +130,36 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
   Retreat back(q, column ? q.u : q.z, column ? q.z : q.u, column ? su : sz, column ? sz : su);
   const float* G0 = g0 + h * head_stride;
   const float* G1 = g1 ? g1 + h * head_stride : nullptr;
+  // The x and the share of the gradient that each step needs are read a step ahead.
+  c64 x[PL] = {}, share[PL] = {}, next_x[PL] = {}, next[PL] = {};
   if (seq <= R) {
-    const c64* x = cols + ((i64)h * (R + 1) + seq) * T * P;
-    for (int j = T - 1; j >= 0; --j) {
-      if (j < T - 1) back.step(x + j * P, g);
+    const c64* from = cols + ((i64)h * (R + 1) + seq) * T * P;
+    auto read = [&](int j) {
       EACH_PAIR(i, n) {
+        next_x[i] = conj(from[j * P + n]);
         if (seq) {
-          g[i] += ga[(((i64)h * R + seq - 1) * T + j) * P + n];
+          next[i] = ga[(((i64)h * R + seq - 1) * T + j) * P + n];
         } else {
           // dV[n][t]: V[:, t] = v_{T−1−t}, or v_t looking ahead; and K̄_j = 2Re C·v_j.
           const float* a = G0 + (i64)(T + n) * ld + (T - 1 - j);
-          g[i] += c64{a[0], a[(i64)P * ld]};
+          next[i] = {a[0], a[(i64)P * ld]};
           if (G1) {
             const float* b = G1 + (i64)(T + n) * ld + j;
-            g[i] += c64{b[0], b[(i64)P * ld]};
+            next[i] += c64{b[0], b[(i64)P * ld]};
           }
           for (int k = 0; k < kc; ++k)
-            g[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(rows[((i64)h * kc + k) * (T + 1) * P + n]);
+            next[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(rows[((i64)h * kc + k) * (T + 1) * P + n]);
         }
       }
+    };
+    read(T - 1);
+    for (int j = T - 1; j >= 0; --j) {
+#pragma unroll
+      for (int i = 0; i < PL; ++i) x[i] = next_x[i], share[i] = next[i];
+      if (j > 0) read(j - 1);
+      if (j < T - 1) back.step(x, g);
+#pragma unroll
+      for (int i = 0; i < PL; ++i) g[i] += share[i];
     }
     back.finish();
     EACH_PAIR(i, n) {
@@ -170,18 +179,25 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
     }
   } else {
     const int k = seq - 2 * R - 1;
-    const c64* x = rows + ((i64)h * kc + k) * (T + 1) * P;
+    const c64* from = rows + ((i64)h * kc + k) * (T + 1) * P;
     const bool ahead = k >= ch0;
     const float* W = ahead ? G1 + (k - ch0) * channel_stride : G0 + k * channel_stride;
-    for (int j = T; j >= 0; --j) {
-      if (j < T) back.step(x + j * P, g);
+    auto read = [&](int j) {
       const int t = ahead ? T - 1 - j : j - 1;  // the row of W that is C Ā^j
-      if (t >= 0 && t < T) {
-        EACH_PAIR(i, n) {
-          const float* w = W + t * ld + T + n;
-          g[i] += c64{2.0 * w[0], -2.0 * w[P]};
-        }
+      EACH_PAIR(i, n) {
+        next_x[i] = conj(from[j * P + n]);
+        const float* w = W + t * ld + T + n;
+        next[i] = t >= 0 && t < T ? c64{2.0 * w[0], -2.0 * w[P]} : c64{0, 0};
       }
+    };
+    read(T);
+    for (int j = T; j >= 0; --j) {
+#pragma unroll
+      for (int i = 0; i < PL; ++i) x[i] = next_x[i], share[i] = next[i];
+      if (j > 0) read(j - 1);
+      if (j < T) back.step(x, g);
+#pragma unroll
+      for (int i = 0; i < PL; ++i) g[i] += share[i];
     }
     back.finish();
     const c64* v = cols + (i64)h * (R + 1) * T * P;

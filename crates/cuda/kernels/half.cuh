@@ -59,6 +59,24 @@ DEV float power_of_two(int k) { return __int_as_float((min(max(k, -126), 127) + 
 // values need no larger one.
 DEV int f16_exponent(float max, int most) { return min(141 - (int)(__float_as_uint(max) >> 23), most); }
 
+// Reads that do not branch: zero where `there` is false.
+DEV float4 read4_if(const float* p, bool there) {
+  float4 v;
+  asm volatile(
+      "{.reg .pred q; setp.ne.s32 q, %5, 0; mov.f32 %0, 0f00000000; mov.f32 %1, 0f00000000; mov.f32 %2, 0f00000000; "
+      "mov.f32 %3, 0f00000000; @q ld.global.v4.f32 {%0, %1, %2, %3}, [%4];}"
+      : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+      : "l"(p), "r"((int)there));
+  return v;
+}
+DEV float read_if(const float* p, bool there) {
+  float v;
+  asm volatile("{.reg .pred q; setp.ne.s32 q, %2, 0; mov.f32 %0, 0f00000000; @q ld.global.f32 %0, [%1];}"
+               : "=f"(v)
+               : "l"(p), "r"((int)there));
+  return v;
+}
+
 DEV u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // Asynchronous copy of 16 or 4 bytes to shared memory, of which the first `bytes` are read and the rest zero.

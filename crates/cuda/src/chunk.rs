@@ -62,12 +62,24 @@ pub(crate) struct Pack {
     pub(crate) backward: bool,
 }
 
+/// States (B, segments, H, NP) that enter the segments of a pass.
+#[derive(Clone, Copy)]
+pub(crate) enum Entering {
+    /// Made, and not needed after it.
+    Unknown,
+    /// Made and kept.
+    Kept(Span),
+    /// Kept from an earlier pass over the same rows.
+    Known(Span),
+}
+
 /// One chunk pass; arrays as in `chunk.cu`.
 pub(crate) struct Pass<'a> {
     pub(crate) y: Option<Span>,
     pub(crate) x: Span,
     pub(crate) frags: &'a Block,
     pub(crate) state0: Option<Span>,
+    pub(crate) entering: Entering,
     pub(crate) end: Option<Span>,
     pub(crate) states: Option<Span>,
     pub(crate) mid: Option<Span>,
@@ -93,7 +105,7 @@ pub(crate) struct Cut {
     pub(crate) chunks: usize,
 }
 
-/// One segment where rows fill the chip, else enough of them for about eight warps a multiprocessor.
+/// One segment where rows fill half the chip, else enough of them for about sixteen warps a multiprocessor.
 pub(crate) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> Cut {
     let chunks = len.div_ceil(T);
     let warps = |each: usize| heads * (batch * chunks.div_ceil(each)).div_ceil(16);
@@ -101,46 +113,29 @@ pub(crate) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> 
         return Cut { segments: 1, each: chunks, chunks };
     }
     let mut each = chunks.next_power_of_two();
-    while each > 4 && warps(each) < 8 * processors {
+    while each > 4 && warps(each) < 16 * processors {
         each /= 2;
     }
     let segments = chunks.div_ceil(each);
     if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
 }
 
-/// Launch shape of `chunk16.cu`: 16 or 32 rows a warp, as many warps a block as shared memory holds.
+/// Launch shape of `chunk16.cu`: 16 rows a warp, as many warps a block as shared memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Halves {
-    /// Tiles of 16 rows a warp.
-    tiles: usize,
     warps: usize,
     blocks: usize,
     shared: usize,
 }
 
 impl Halves {
-    fn choose(rows: usize, s: Sizes, processors: usize, shared_memory: usize) -> Halves {
-        // 32 rows halve the reads of the matrices; 16 make more warps where rows are few.
-        let tiles = if rows * s.heads >= 32 * 8 * processors { 2 } else { 1 };
-        let (k, n) = (s.np / 16, s.np / 8);
+    fn choose(rows: usize, np: usize, shared_memory: usize) -> Halves {
+        let (k, n) = (np / 16, np / 8);
         let matrices = 512 * (20 + 8 * k + 4 * n + k * n);
-        let warp = 16 * tiles * (2 * 4 * T + 32);
-        let needed = rows.div_ceil(16 * tiles);
-        let warps = ((shared_memory - 1024 - matrices) / warp).min(needed).min(16 / tiles);
-        Halves { tiles, warps, blocks: needed.div_ceil(warps), shared: matrices + warps * warp }
-    }
-
-    fn kernel(self, np: usize, products: usize) -> &'static str {
-        match (np, self.tiles, products) {
-            (32, 1, 3) => "pass_32_1_3",
-            (32, 2, 3) => "pass_32_2_3",
-            (32, 1, _) => "pass_32_1_1",
-            (32, _, _) => "pass_32_2_1",
-            (_, 1, 3) => "pass_64_1_3",
-            (_, 2, 3) => "pass_64_2_3",
-            (_, 1, _) => "pass_64_1_1",
-            _ => "pass_64_2_1",
-        }
+        let warp = 16 * (2 * 4 * T + 32);
+        let needed = rows.div_ceil(16);
+        let warps = ((shared_memory - 1024 - matrices) / warp).min(needed).min(16);
+        Halves { warps, blocks: needed.div_ceil(warps), shared: matrices + warps * warp }
     }
 }
 
@@ -173,13 +168,13 @@ impl Cuda {
         self.launch(
             ("constants", "short_kernel"),
             (heads, kc, 1),
-            (T as u32, 1),
+            (4 * T as u32, 1),
             0,
             args![&m.kern, &m.cols, &m.rows, pairs, rank, kc],
         )?;
         self.launch(
             ("constants", "transition"),
-            (heads, 1, 1),
+            (heads, np.div_ceil(64).pow(2), 1),
             (256, 1),
             0,
             args![&m.q, &m.cols, &m.powers, d.d0(), pairs, rank, np],
@@ -202,7 +197,7 @@ impl Cuda {
         let frags = self.block(op, 16 * heads * total)?;
         self.launch(
             ("constants", "pack"),
-            (heads, 1, 1),
+            (heads, 4, 1),
             (256, 1),
             0,
             args![
@@ -213,15 +208,14 @@ impl Cuda {
         Ok(frags)
     }
 
-    /// Ā^(T·each) in f32 for the scan over segments; `each` is a power of two.
-    pub(crate) fn segment_matrix(
+    /// Ā^(T·each), `each` a power of two; `None` for Ā^T itself.
+    pub(crate) fn segment_power(
         &self,
         op: &'static str,
         q: &Block,
         s: Sizes,
         each: usize,
-        backward: bool,
-    ) -> Result<Block> {
+    ) -> Result<Option<Block>> {
         let n = s.heads * s.np * s.np;
         let (mut a, mut b) = (None, None);
         for _ in 0..each.trailing_zeros() {
@@ -230,12 +224,24 @@ impl Cuda {
                 None => self.scratch64(op, n)?,
             };
             let source = a.as_ref().unwrap_or(q);
-            let grid = (s.heads, (s.np * s.np).div_ceil(1024), 1);
+            let grid = (s.heads, s.np.div_ceil(64).pow(2), 1);
             self.launch(("constants", "square"), grid, (256, 1), 0, args![&target, source, s.np])?;
             b = a.replace(target);
         }
+        Ok(a)
+    }
+
+    /// The same in f32 as the scan over segments multiplies by it.
+    pub(crate) fn segment_matrix(
+        &self,
+        op: &'static str,
+        power: &Block,
+        s: Sizes,
+        backward: bool,
+    ) -> Result<Block> {
+        let n = s.heads * s.np * s.np;
         let f = self.scratch(op, n)?;
-        self.each(("constants", "to_float"), n, args![&f, a.as_ref().unwrap_or(q), s.np, n, !backward])?;
+        self.each(("constants", "to_float"), n, args![&f, power, s.np, n, !backward])?;
         Ok(f)
     }
 
@@ -253,8 +259,13 @@ impl Cuda {
         let vec = p.len % 4 == 0 && aligned(p.x) && y.is_none_or(aligned);
         let keep = |x: Option<Span>| x.filter(|_| full);
         if p.ins == 1 && p.outs == 1 && s.np <= 64 && self.halves() {
-            let h = Halves::choose(p.batch * cut.segments, s, self.processors(), self.shared_memory());
-            let name = h.kernel(s.np, self.inner.precision.products());
+            let h = Halves::choose(p.batch * cut.segments, s.np, self.shared_memory());
+            let name = match (s.np, self.inner.precision.products()) {
+                (32, 3) => "pass_32_3",
+                (32, _) => "pass_32_1",
+                (_, 3) => "pass_64_3",
+                _ => "pass_64_1",
+            };
             return self.launch(
                 ("chunk16", name),
                 (h.blocks, s.heads, 1),
@@ -336,26 +347,48 @@ impl Cuda {
             return self.run(p, s, cut, p.y, p.state0, p.end, true);
         };
         let size = p.batch * cut.segments * s.heads * s.np;
-        let (init, end) = (self.scratch(op, size)?, self.scratch(op, size)?);
+        let own;
+        let init = match p.entering {
+            Entering::Known(span) => {
+                let end = p.end.map(|_| self.scratch(op, size)).transpose()?;
+                self.run(p, s, cut, p.y, Some(span), end.as_ref().map(|e| e.span()), true)?;
+                return self.leaving(p, s, cut, end.as_ref());
+            }
+            Entering::Kept(span) => span,
+            Entering::Unknown => {
+                own = self.scratch(op, size)?;
+                own.span()
+            }
+        };
+        let end = self.scratch(op, size)?;
         self.run(p, s, cut, None, None, Some(end.span()), false)?;
+        let name = match s.np {
+            32 => "scan_32",
+            64 => "scan_64",
+            _ => "scan_128",
+        };
         self.launch(
-            ("chunk", "scan"),
+            ("chunk", name),
             (p.batch, s.heads, 1),
             (s.np as u32, 1),
-            4 * s.np,
-            args![&init, &end, p.state0, segment, s.heads, cut.segments, s.np, p.reverse],
+            0,
+            args![init, &end, p.state0, segment, s.heads, cut.segments, p.reverse],
         )?;
-        self.run(p, s, cut, p.y, Some(init.span()), Some(end.span()), true)?;
-        if let Some(out) = p.end {
-            let last = if p.reverse { 0 } else { cut.segments - 1 };
-            let n = p.batch * s.heads * s.np;
-            self.each(
-                ("chunk", "cut_state"),
-                n,
-                args![out, &end, p.batch, s.heads, s.np, s.np, cut.segments, last],
-            )?;
-        }
-        Ok(())
+        let wanted = p.end.map(|_| &end);
+        self.run(p, s, cut, p.y, Some(init), wanted.map(|e| e.span()), true)?;
+        self.leaving(p, s, cut, wanted)
+    }
+
+    /// The state that leaves the last segment, out of those that leave each.
+    fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: Cut, end: Option<&Block>) -> Result<()> {
+        let (Some(out), Some(end)) = (p.end, end) else { return Ok(()) };
+        let last = if p.reverse { 0 } else { cut.segments - 1 };
+        let n = p.batch * s.heads * s.np;
+        self.each(
+            ("chunk", "cut_state"),
+            n,
+            args![out, end, p.batch, s.heads, s.np, s.np, cut.segments, last],
+        )
     }
 
     /// (B, H, N) → (B, H, NP).
@@ -380,12 +413,11 @@ mod tests {
     #[test]
     fn blocks_fit_in_shared_memory_and_cover_the_rows() {
         for np in [32, 64] {
-            let s = Sizes { heads: 256, pairs: np / 2, rank: 1, kc: 1, np };
             for shared in [99 << 10, 163 << 10, 227 << 10] {
                 for rows in [1, 16, 17, 64, 256, 5000] {
-                    let h = Halves::choose(rows, s, 132, shared);
+                    let h = Halves::choose(rows, np, shared);
                     assert!(h.warps >= 1 && h.shared + 1024 <= shared, "{h:?}");
-                    assert!(h.blocks * h.warps * 16 * h.tiles >= rows, "{h:?}");
+                    assert!(h.blocks * h.warps * 16 >= rows, "{h:?}");
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     Cuda, Ints, Precision,
-    chunk::{Cut, MAX_PAIRS, Pack, Pass, Sizes, T, cut},
+    chunk::{Cut, Entering, MAX_PAIRS, Pack, Pass, Sizes, T, cut},
     dense::check_lengths,
     device::Span,
     discrete::{Discrete, check_grads},
@@ -41,6 +41,34 @@ struct Call<'a> {
     lengths: Option<&'a Ints>,
 }
 
+impl Call<'_> {
+    /// States that enter the segments of one pass, which forward keeps for backward where sequences are cut.
+    fn entering_len(&self) -> usize {
+        if self.cut.segments > 1 {
+            self.batch * self.cut.segments * self.sizes.heads * self.sizes.np
+        } else {
+            0
+        }
+    }
+
+    fn saved_len(&self) -> usize {
+        (1 + self.spec.bidirectional as usize) * self.entering_len()
+    }
+
+    /// The part of `saved` that belongs to the causal pass, or to the one that looks ahead.
+    fn half(&self, saved: Span, flip: bool) -> Span {
+        let bytes = 4 * self.entering_len();
+        saved.part(flip as usize * bytes, bytes)
+    }
+
+    /// `saved` where it holds anything.
+    fn saved(&self, saved: Option<Span>) -> Result<Option<Span>> {
+        let Some(span) = saved.filter(|s| s.bytes() > 0) else { return Ok(None) };
+        same_len(self.op, self.saved_len(), span.bytes() / 4)?;
+        Ok((self.saved_len() > 0).then_some(span))
+    }
+}
+
 impl Cuda {
     fn shape<'a>(
         &self,
@@ -58,8 +86,14 @@ impl Cuda {
         Ok(Call { op, spec, sizes, batch, len, rate, cut, lengths })
     }
 
-    fn segment(&self, c: &Call<'_>, q: &Block, backward: bool) -> Result<Option<Block>> {
-        (c.cut.segments > 1).then(|| self.segment_matrix(c.op, q, c.sizes, c.cut.each, backward)).transpose()
+    /// Ā^(T·each) for the scans of the pass and of its adjoint, where sequences are cut.
+    fn segments(&self, c: &Call<'_>, q: &Block, backward: bool) -> Result<[Option<Block>; 2]> {
+        if c.cut.segments == 1 {
+            return Ok([None, None]);
+        }
+        let power = self.segment_power(c.op, q, c.sizes, c.cut.each)?;
+        let one = |backward| self.segment_matrix(c.op, power.as_ref().unwrap_or(q), c.sizes, backward);
+        Ok([Some(one(false)?), backward.then(|| one(true)).transpose()?])
     }
 
     fn prepare(&self, c: &Call<'_>, params: &SsmParams<'_, Self>) -> Result<Kept> {
@@ -78,6 +112,7 @@ impl Cuda {
         &self,
         y: Span,
         state_end: Option<Span>,
+        saved: Option<Span>,
         u: Ref<'_>,
         state0: Option<Ref<'_>>,
         c: &Call<'_>,
@@ -86,7 +121,8 @@ impl Cuda {
         let Sizes { heads, pairs, rank, np, .. } = c.sizes;
         let rows = c.batch * heads;
         if c.cut.segments > 1 && kept.segment.as_ref().is_none_or(|(each, _)| *each != c.cut.each) {
-            kept.segment = self.segment(c, &kept.q, false)?.map(|b| (c.cut.each, b));
+            let [ahead, _] = self.segments(c, &kept.q, false)?;
+            kept.segment = ahead.map(|b| (c.cut.each, b));
         }
         let segment = kept.segment.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| b);
         let state0 = state0.map(|s| self.pad_state(c.op, s.span(), rows, 2 * pairs, np)).transpose()?;
@@ -99,6 +135,7 @@ impl Cuda {
                 x: u.span(),
                 frags,
                 state0: state0.as_ref().map(|s| s.span()).filter(|_| !flip),
+                entering: saved.map_or(Entering::Unknown, |s| Entering::Kept(c.half(s, flip))),
                 end: None,
                 states: None,
                 mid: mid.as_ref().map(|m| m.span()).filter(|_| !flip),
@@ -136,6 +173,7 @@ impl Cuda {
         grads: &SsmGrads<'_, Self>,
         dy: Span,
         dstate_end: Option<Span>,
+        saved: Option<Span>,
         u: Span,
         state0: Option<Span>,
         params: &SsmParams<'_, Self>,
@@ -147,8 +185,7 @@ impl Cuda {
         let (rows, side) = (c.batch * heads, T + np);
         let discrete = self.discretise(op, params, c.spec, c.rate)?;
         let m = self.matrices(op, &discrete, params.c.span(), c.sizes)?;
-        let ahead = self.segment(c, &m.q, false)?;
-        let back = self.segment(c, &m.q, true)?;
+        let [ahead, back] = self.segments(c, &m.q, true)?;
         let state0 = state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
         let deals = if dstate_end.is_some() { c.batch.min(8) } else { 0 };
         let slots = 1 + 2 * rank + kc + deals;
@@ -171,6 +208,7 @@ impl Cuda {
                 x: u,
                 frags: &forward,
                 state0: state0.as_ref().map(|s| s.span()),
+                entering: saved.map_or(Entering::Unknown, |s| Entering::Known(c.half(s, flip))),
                 end: None,
                 states: Some(s.span()),
                 mid: mid.as_ref().map(|m| m.span()),
@@ -225,6 +263,7 @@ impl Cuda {
                 x: dy,
                 frags: &adjoint,
                 state0: None,
+                entering: Entering::Unknown,
                 end: end.as_ref().map(|e| e.span()),
                 states: Some(ds.span()),
                 mid: None,
@@ -271,9 +310,9 @@ impl Cuda {
         if rank > 0 {
             self.launch(
                 ("constants_backward", "transition_gradient"),
-                (heads, rank, 1),
+                (heads, rank, 2 * (2 * pairs).div_ceil(64)),
                 (256, 1),
-                4 * (2 * pairs).pow(2),
+                0,
                 args![&ga, &gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
             )?;
         }
@@ -384,13 +423,14 @@ impl Cuda {
         let m = self.matrices(op, &discrete, params.c.span(), c.sizes)?;
         let p = Pack { k0: 0, channels: c.sizes.kc, flip: false, backward: false };
         let frags = self.pack(op, &m, None, c.sizes, p)?;
-        let segment = self.segment(&c, &m.q, false)?;
+        let [segment, _] = self.segments(&c, &m.q, false)?;
         let u = self.impulse(op, spec.heads, len)?;
         let pass = Pass {
             y: Some(kernel),
             x: u.span(),
             frags: &frags,
             state0: None,
+            entering: Entering::Unknown,
             end: None,
             states: None,
             mid: None,
@@ -422,7 +462,7 @@ impl Cuda {
         let c = self.shape(op, spec, (1, len, rate), None)?;
         let u = self.impulse(op, spec.heads, len)?;
         let all = [(0, c.sizes.kc, false)];
-        self.chunk_backward(None, None, grads, dkernel, None, u.span(), None, params, &c, &all, false)
+        self.chunk_backward(None, None, grads, dkernel, None, None, u.span(), None, params, &c, &all, false)
     }
 
     fn impulse(&self, op: &'static str, heads: usize, len: usize) -> Result<Block> {
@@ -458,16 +498,21 @@ impl SsmOps for Cuda {
         }
     }
 
-    /// Backward makes again what it needs.
-    fn ssm_saved_len(&self, _call: &SsmCall) -> usize {
-        0
+    /// The states that enter the segments, where sequences are cut; backward makes again all else that it needs.
+    fn ssm_saved_len(&self, call: &SsmCall) -> usize {
+        match self.ssm_algorithm(call) {
+            Ok(Algorithm::Chunk) => self
+                .shape("ssm_saved_len", &call.spec, (call.batch, call.len, call.rate), None)
+                .map_or(0, |c| c.saved_len()),
+            _ => 0,
+        }
     }
 
     fn ssm_forward(
         &self,
         y: Self::Mut<'_>,
         state_end: Option<Self::Mut<'_>>,
-        _saved: Option<Self::Mut<'_>>,
+        saved: Option<Self::Mut<'_>>,
         u: Self::Ref<'_>,
         state0: Option<Self::Ref<'_>>,
         lengths: Option<&Self::Ints>,
@@ -509,7 +554,8 @@ impl SsmOps for Cuda {
             plan.key = key;
         }
         let kept = plan.kept.as_mut().expect("made above");
-        self.chunk_forward(y.span(), state_end.map(|s| s.span()), u, state0, &c, kept)
+        let saved = c.saved(saved.map(|s| s.span()))?;
+        self.chunk_forward(y.span(), state_end.map(|s| s.span()), saved, u, state0, &c, kept)
     }
 
     fn ssm_backward(
@@ -521,7 +567,7 @@ impl SsmOps for Cuda {
         dstate_end: Option<Self::Ref<'_>>,
         u: Self::Ref<'_>,
         state0: Option<Self::Ref<'_>>,
-        _saved: Self::Ref<'_>,
+        saved: Self::Ref<'_>,
         lengths: Option<&Self::Ints>,
         params: &SsmParams<'_, Self>,
         call: &SsmCall,
@@ -582,6 +628,7 @@ impl SsmOps for Cuda {
             &grads,
             dy.span(),
             dstate_end.map(|s| s.span()),
+            c.saved(Some(saved.span()))?,
             u.span(),
             state0.map(|s| s.span()),
             params,

@@ -121,6 +121,22 @@ fn both_algorithms_mean_the_same() {
 }
 
 #[test]
+fn long_rows_by_fft() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    let case = cases().into_iter().find(|c| c.name == "dplr_legs_n64").unwrap();
+    // Transforms of 8,192 to 524,288 points: every number of passes over rows and columns.
+    for len in [3000, 6000, 20_000, 40_000, 70_001, 140_000] {
+        let mut r = run(&case, 3, len);
+        let want = apply(&cpu, &r);
+        r.algorithm = Algorithm::Fft;
+        compare(&mut report, &format!("fft {len}"), &apply(&be, &r), &want);
+    }
+    report.finish("long fft");
+}
+
+#[test]
 fn the_same_bits_twice() {
     let Some(be) = gpu() else { return };
     for case in cases().iter().take(4) {
