@@ -66,4 +66,24 @@ impl Level {
         }
         op()
     }
+
+    /// Runs `op` with this level's vectors as a value, for code that names them.
+    #[inline]
+    pub(crate) fn dispatch<Op: pulp::WithSimd>(self, op: Op) -> Op::Output {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Level::Avx512 => {
+                if let Some(v4) = pulp::x86::V4::try_new() {
+                    return pulp::Simd::vectorize(v4, op);
+                }
+            }
+            Level::Avx2 => {
+                if let Some(v3) = pulp::x86::V3::try_new() {
+                    return pulp::Simd::vectorize(v3, op);
+                }
+            }
+            Level::Portable => {}
+        }
+        pulp::Simd::vectorize(pulp::Scalar::new(), op)
+    }
 }

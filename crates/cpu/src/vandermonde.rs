@@ -48,7 +48,7 @@ impl Blocks {
     pub(crate) fn backward_scratch(&self) -> (usize, usize) {
         let Dims { chunk, state, .. } = self.dims;
         (
-            2 * Chains::len(&self.dims) + (2 * self.rows + 1) * state,
+            2 * Chains::len(&self.dims) + 2 * self.rows * state,
             2 * (chunk + self.rows) * state + self.rows * chunk,
         )
     }
@@ -120,10 +120,7 @@ impl Blocks {
         spec: &SsmSpec,
     ) {
         discretize(&mut at.discrete, head, spec);
-        level.run(
-            #[inline(always)]
-            || chains.run(&at.discrete, &self.dims),
-        );
+        chains.run(level, &at.discrete, &self.dims);
         if self.dims.rank > 0 {
             chains.product(&self.dims);
         }
@@ -145,7 +142,7 @@ impl Blocks {
         let (forward, wide) = scratch.wide.split_at_mut(Chains::len(&self.dims));
         let (back, wide) = wide.split_at_mut(Chains::len(&self.dims));
         let (w, wide) = wide.split_at_mut(rows * state);
-        let (g, turn) = wide.split_at_mut(rows * state);
+        let g = &mut wide[..rows * state];
         let mut chains = Chains::new(forward, &self.dims);
         self.chains(level, &mut chains, at, head, spec);
         back.fill(0.0);
@@ -215,7 +212,7 @@ impl Blocks {
                 dc[n + h] -= 2.0 * g[n + h];
             }
         }
-        chains_backward(level, &chains, dchains, at, &self.dims, &mut turn[..state]);
+        chains_backward(level, &chains, dchains, at, &self.dims);
         discretize_backward(grad, &at.ddiscrete, &at.discrete, head, spec);
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn halves_mut(x: &mut [f64]) -> [&mut [f64]; 2] {
 
 /// z = x·y or z + x·y (`KEEP`), elementwise complex; with `CONJ` x·conj(y).
 #[inline(always)]
-fn multiply_onto<const KEEP: bool, const CONJ: bool>(z: &mut [f64], x: &[f64], y: &[f64]) {
+pub(crate) fn multiply_onto<const KEEP: bool, const CONJ: bool>(z: &mut [f64], x: &[f64], y: &[f64]) {
     let ([z_re, z_im], [x_re, x_im], [y_re, y_im]) = (halves_mut(z), halves(x), halves(y));
     let sign = if CONJ { -1.0 } else { 1.0 };
     blocks!(z_re.len(), i, L => {
@@ -110,18 +110,6 @@ fn multiply_onto<const KEEP: bool, const CONJ: bool>(z: &mut [f64], x: &[f64], y
         store(z_re, i, re);
         store(z_im, i, im);
     });
-}
-
-/// z = x·y, elementwise complex; with `CONJ` x·conj(y).
-#[inline(always)]
-pub(crate) fn multiply<const CONJ: bool>(z: &mut [f64], x: &[f64], y: &[f64]) {
-    multiply_onto::<false, CONJ>(z, x, y)
-}
-
-/// z += x·y, elementwise complex; with `CONJ` x·conj(y).
-#[inline(always)]
-pub(crate) fn multiply_add<const CONJ: bool>(z: &mut [f64], x: &[f64], y: &[f64]) {
-    multiply_onto::<true, CONJ>(z, x, y)
 }
 
 /// z += s·x
@@ -156,7 +144,7 @@ pub(crate) fn add_row<T: Scalar>(z: &mut [f64], s: f64, x: &[T]) {
 pub(crate) fn step(next: &mut [f64], x: &[f64], d0: &[f64], out: &[f64], inn: &[f64]) {
     let state = x.len();
     let next = &mut next[..state];
-    multiply::<false>(next, x, d0);
+    multiply_onto::<false, false>(next, x, d0);
     for (out, inn) in out.chunks_exact(state).zip(inn.chunks_exact(state)) {
         add(next, pair_dot(inn, x), out);
     }

@@ -17,11 +17,13 @@
 use super::{
     chain,
     discrete::{Discrete, discretize},
+    vector,
 };
 use crate::{
     gemm::{Mat, MatMut, gemm},
     params::Head,
 };
+use pulp::{Simd, WithSimd};
 use s4_backend::{Scalar, SsmSpec};
 
 /// Sizes of Φ.
@@ -92,32 +94,48 @@ pub(crate) struct Chains<'a> {
     pub(crate) q: &'a mut [f64],
     /// (kernel channels, T): K̄.
     pub(crate) k: &'a mut [f64],
+    /// (3 + 4R, N): room for what every step reads, or adds to.
+    pub(crate) spare: &'a mut [f64],
 }
 
+/// Doubles of a cache line.
+const LINE: usize = 8;
+
 impl<'a> Chains<'a> {
-    /// Elements of scratch that [`Chains::new`] cuts up.
-    pub(crate) fn len(d: &Dims) -> usize {
+    fn lens(d: &Dims) -> [usize; 8] {
         let line = d.chunk * d.state;
-        line * (1 + 2 * d.rank)
-            + (line + d.state) * (1 + d.kernel_channels())
-            + d.state * d.state
-            + d.kernel_channels() * d.chunk
+        let longer = line + d.state;
+        let channels = d.kernel_channels();
+        let low_rank = d.rank * line;
+        let spare = (3 + 4 * d.rank) * d.state;
+        let (q, k) = (d.state * d.state, channels * d.chunk);
+        [line, low_rank, longer, low_rank, channels * longer, q, k, spare]
     }
 
+    /// Elements of scratch that [`Chains::new`] cuts up.
+    pub(crate) fn len(d: &Dims) -> usize {
+        Self::lens(d).iter().map(|len| len.next_multiple_of(LINE)).sum::<usize>() + LINE
+    }
+
+    /// Vectors begin at cache lines where N is a multiple of 16.
     pub(crate) fn new(scratch: &'a mut [f64], d: &Dims) -> Self {
-        let line = d.chunk * d.state;
-        let (x, rest) = scratch.split_at_mut(line);
-        let (u, rest) = rest.split_at_mut(d.rank * line);
-        let (power, rest) = rest.split_at_mut(line + d.state);
-        let (m, rest) = rest.split_at_mut(d.rank * line);
-        let (w, rest) = rest.split_at_mut(d.kernel_channels() * (line + d.state));
-        let (q, rest) = rest.split_at_mut(d.state * d.state);
-        Chains { x, u, power, m, w, q, k: &mut rest[..d.kernel_channels() * d.chunk] }
+        let skip = scratch.as_ptr().align_offset(64).min(LINE);
+        let mut rest = &mut scratch[skip..];
+        let [x, u, power, m, w, q, k, spare] = Self::lens(d).map(|len| {
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(LINE));
+            rest = after;
+            &mut part[..len]
+        });
+        Chains { x, u, power, m, w, q, k, spare }
     }
 
     /// T steps of the recurrence and of its transpose.
+    pub(crate) fn run(&mut self, level: crate::Level, a: &Discrete, d: &Dims) {
+        level.dispatch(Run { chains: self, a, d });
+    }
+
     #[inline(always)]
-    pub(crate) fn run(&mut self, a: &Discrete, d: &Dims) {
+    fn run_with<S: Simd>(&mut self, simd: S, a: &Discrete, d: &Dims) {
         let (state, chunk) = (d.state, d.chunk);
         let h = state / 2;
         self.x[..state].copy_from_slice(&a.b_bar);
@@ -129,22 +147,29 @@ impl<'a> Chains<'a> {
         }
         self.power[..h].fill(1.0);
         self.power[h..state].fill(0.0);
+        // Ā's parts from cache lines.
+        let (d0, rest) = self.spare.split_at_mut(state);
+        let (u, rest) = rest.split_at_mut(d.rank * state);
+        let v = &mut rest[..d.rank * state];
+        d0.copy_from_slice(&a.d0);
+        u.copy_from_slice(&a.u);
+        v.copy_from_slice(&a.v);
         // All chains side by side: a step of one waits for its sum, not for the others.
         for k in 1..=chunk {
             if k < chunk {
-                advance(self.x, k, &a.d0, &a.u, &a.v);
+                advance(simd, self.x, k, d0, u, v);
                 for chain in self.u.chunks_exact_mut(chunk * state) {
-                    advance(chain, k, &a.d0, &a.u, &a.v);
+                    advance(simd, chain, k, d0, u, v);
                 }
             }
             for chain in self.w.chunks_exact_mut((chunk + 1) * state) {
-                advance(chain, k, &a.d0, &a.v, &a.u);
+                advance(simd, chain, k, d0, v, u);
             }
-            advance(self.power, k, &a.d0, &[], &[]);
+            advance(simd, self.power, k, d0, &[], &[]);
         }
         for (k, c) in self.k.chunks_exact_mut(chunk).zip(a.c.chunks_exact(state)) {
             for (k, x) in k.iter_mut().zip(self.x.chunks_exact(state)) {
-                *k = chain::pair_dot(c, x);
+                *k = vector::pair_dot(simd, c, x);
             }
         }
         // [2Re, −2Im] of v D₀^k: 2 conj(v), times conj(D₀^k).
@@ -153,7 +178,12 @@ impl<'a> Chains<'a> {
             row.fill(0.0);
             chain::add_row(row, 2.0, v);
             for (k, m) in m.chunks_exact_mut(state).enumerate() {
-                chain::multiply::<true>(m, row, &self.power[(chunk - 1 - k) * state..][..state]);
+                vector::multiply_conj::<S, false>(
+                    simd,
+                    m,
+                    row,
+                    &self.power[(chunk - 1 - k) * state..][..state],
+                );
             }
         }
     }
@@ -176,12 +206,26 @@ impl<'a> Chains<'a> {
     }
 }
 
+struct Run<'a, 'c> {
+    chains: &'a mut Chains<'c>,
+    a: &'a Discrete,
+    d: &'a Dims,
+}
+
+impl WithSimd for Run<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.chains.run_with(simd, self.a, self.d)
+    }
+}
+
 /// The k-th vector of a chain from the one before.
 #[inline(always)]
-fn advance(chain: &mut [f64], k: usize, d0: &[f64], out: &[f64], inn: &[f64]) {
+fn advance<S: Simd>(simd: S, chain: &mut [f64], k: usize, d0: &[f64], out: &[f64], inn: &[f64]) {
     let state = d0.len();
     let (done, next) = chain.split_at_mut(k * state);
-    chain::step(&mut next[..state], &done[(k - 1) * state..], d0, out, inn);
+    vector::step(simd, &mut next[..state], &done[(k - 1) * state..], d0, out, inn);
 }
 
 /// What the plan keeps of a head in f64: discrete form, D, and room for their gradients.
@@ -217,10 +261,7 @@ pub(crate) fn head_constants<T: Scalar>(
 ) {
     discretize(&mut at.discrete, head, spec);
     let mut chains = Chains::new(scratch, d);
-    level.run(
-        #[inline(always)]
-        || chains.run(&at.discrete, d),
-    );
+    chains.run(level, &at.discrete, d);
     chains.product(d);
     level.run(
         #[inline(always)]

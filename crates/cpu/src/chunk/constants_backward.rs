@@ -5,17 +5,19 @@ use super::{
     constants::{Chains, Dims, HeadState},
     discrete::discretize_backward,
     tile::{Part, Product, product},
+    vector,
 };
 use crate::{
     gemm::{Mat, MatMut, gemm},
     params::{Head, HeadGrads},
 };
+use pulp::{Simd, WithSimd};
 use s4_backend::{Scalar, SsmSpec};
 
 /// Elements of (f64, T) scratch for [`head_constants_backward`].
 pub(crate) fn scratch_len(d: &Dims) -> (usize, usize) {
     let factors = 4 * d.rank * d.chunk * d.state;
-    (2 * Chains::len(d) + 2 * d.state, factors + d.state * d.state)
+    (2 * Chains::len(d), factors + d.state * d.state)
 }
 
 /// `dphi(pass)`: gradients of Φ, one for each group of rows, as [`super::backward`] lays them out.
@@ -31,7 +33,7 @@ pub(crate) fn head_constants_backward<'g, T: Scalar>(
     (scratch, narrow): (&mut [f64], &mut [T]),
 ) {
     let (forward, rest) = scratch.split_at_mut(Chains::len(d));
-    let (back, turn) = rest.split_at_mut(Chains::len(d));
+    let back = &mut rest[..Chains::len(d)];
     let mut chains = Chains::new(forward, d);
     let mut dchains = Chains::new(back, d);
     let line = d.rank * d.chunk * d.state;
@@ -39,10 +41,10 @@ pub(crate) fn head_constants_backward<'g, T: Scalar>(
     let (u, narrow) = narrow.split_at_mut(line);
     let (m, narrow) = narrow.split_at_mut(line);
     let (du, dm) = narrow.split_at_mut(line);
+    chains.run(level, &at.discrete, d);
     level.run(
         #[inline(always)]
         || {
-            chains.run(&at.discrete, d);
             for part in [&mut *dchains.x, dchains.power, dchains.w, dchains.k] {
                 part.fill(0.0);
             }
@@ -60,16 +62,11 @@ pub(crate) fn head_constants_backward<'g, T: Scalar>(
         },
     );
     product_backward(level, [u, m], dq, [du, dm], d);
-    level.run(
-        #[inline(always)]
-        || {
-            let dm = dchains.m.iter_mut().zip(&*dm);
-            for (to, from) in dchains.u.iter_mut().zip(&*du).chain(dm) {
-                *to = Scalar::to_f64(*from);
-            }
-            run_backward(&chains, dchains, at, d, turn);
-        },
-    );
+    let dm = dchains.m.iter_mut().zip(&*dm);
+    for (to, from) in dchains.u.iter_mut().zip(&*du).chain(dm) {
+        *to = Scalar::to_f64(*from);
+    }
+    level.dispatch(RunBackward { chains: &chains, dchains, at, d });
     discretize_backward(grad, &at.ddiscrete, &at.discrete, head, spec);
 }
 
@@ -153,74 +150,94 @@ pub(crate) fn product_backward<T: Scalar>(
     product(level, Product { size, a: u, lda, b: dq, ldb, c: dm, ldc, onto: false, part: Part::Full });
 }
 
-/// Gradients of all chains and of Q (in `dchains.q`, not transposed) to `at.ddiscrete`; `turn`: N.
+/// Gradients of all chains and of Q (in `dchains.q`, not transposed) to `at.ddiscrete`.
 pub(crate) fn chains_backward(
     level: crate::Level,
     chains: &Chains<'_>,
     dchains: Chains<'_>,
     at: &mut HeadState,
     d: &Dims,
-    turn: &mut [f64],
 ) {
     top_backward(dchains.power, dchains.q, d);
     product_backward(level, [chains.u, chains.m], dchains.q, [dchains.u, dchains.m], d);
-    level.run(
-        #[inline(always)]
-        || run_backward(chains, dchains, at, d, turn),
-    );
+    level.dispatch(RunBackward { chains, dchains, at, d });
 }
 
 /// The chains in reverse.
+pub(crate) struct RunBackward<'a, 'c> {
+    pub(crate) chains: &'a Chains<'c>,
+    pub(crate) dchains: Chains<'c>,
+    pub(crate) at: &'a mut HeadState,
+    pub(crate) d: &'a Dims,
+}
+
+impl WithSimd for RunBackward<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let RunBackward { chains, dchains, at, d } = self;
+        run_backward(simd, chains, dchains, at, d)
+    }
+}
+
 #[inline(always)]
-pub(crate) fn run_backward(
-    chains: &Chains<'_>,
-    dchains: Chains<'_>,
-    at: &mut HeadState,
-    d: &Dims,
-    turn: &mut [f64],
-) {
+fn run_backward<S: Simd>(simd: S, chains: &Chains<'_>, dchains: Chains<'_>, at: &mut HeadState, d: &Dims) {
     let (chunk, state) = (d.chunk, d.state);
+    let low_rank = d.rank * state;
+    // Ā's parts and their gradients from cache lines.
+    let (turned, rest) = dchains.spare.split_at_mut(state);
+    let (d0, rest) = rest.split_at_mut(state);
+    let (u, rest) = rest.split_at_mut(low_rank);
+    let (v, rest) = rest.split_at_mut(low_rank);
+    let (dd0, rest) = rest.split_at_mut(state);
+    let (du, dv) = rest.split_at_mut(low_rank);
     let (a, g) = (&at.discrete, &mut at.ddiscrete);
+    for (to, from) in [(&mut *d0, &a.d0), (u, &a.u), (v, &a.v), (dd0, &g.d0), (du, &g.u), (dv, &g.v)] {
+        to.copy_from_slice(from);
+    }
     // m_k = row of v_r D₀^{T−1−k}
     for r in 0..d.rank {
-        let v = &a.v[r * state..][..state];
-        let dv = &mut g.v[r * state..][..state];
+        let v = &v[r * state..][..state];
+        let dv = &mut dv[r * state..][..state];
         for k in 0..chunk {
             let dm = &dchains.m[(r * chunk + k) * state..][..state];
             let power = &chains.power[(chunk - 1 - k) * state..][..state];
             let dpower = &mut dchains.power[(chunk - 1 - k) * state..][..state];
             // dm as complex coefficients.
-            let (turned, _) = turn.split_at_mut(state);
             turned.fill(0.0);
             chain::add_row(turned, 2.0, dm);
-            chain::multiply_add::<true>(dv, turned, power);
-            chain::multiply_add::<true>(dpower, turned, v);
+            vector::multiply_conj::<S, true>(simd, dv, turned, power);
+            vector::multiply_conj::<S, true>(simd, dpower, turned, v);
         }
     }
-    chain_backward(dchains.power, &mut g.d0, &mut [], &mut [], chains.power, (&a.d0, &[], &[]));
+    chain_backward(simd, dchains.power, dd0, &mut [], &mut [], chains.power, (d0, &[], &[]));
     for (kc, dw) in dchains.w.chunks_exact_mut((chunk + 1) * state).enumerate() {
         let w = &chains.w[kc * (chunk + 1) * state..][..(chunk + 1) * state];
-        chain_backward(dw, &mut g.d0, &mut g.v, &mut g.u, w, (&a.d0, &a.v, &a.u));
+        chain_backward(simd, dw, dd0, dv, du, w, (d0, v, u));
         for (dc, dw) in g.c[kc * state..][..state].iter_mut().zip(&dw[..state]) {
             *dc += dw;
         }
     }
-    for (r, du) in dchains.u.chunks_exact_mut(chunk * state).enumerate() {
-        let u = &chains.u[r * chunk * state..][..chunk * state];
-        chain_backward(du, &mut g.d0, &mut g.u, &mut g.v, u, (&a.d0, &a.u, &a.v));
-        for (to, du) in g.u[r * state..][..state].iter_mut().zip(&du[..state]) {
+    for (r, dchain) in dchains.u.chunks_exact_mut(chunk * state).enumerate() {
+        let chain = &chains.u[r * chunk * state..][..chunk * state];
+        chain_backward(simd, dchain, dd0, du, dv, chain, (d0, u, v));
+        for (to, du) in du[r * state..][..state].iter_mut().zip(&dchain[..state]) {
             *to += du;
         }
     }
-    chain_backward(dchains.x, &mut g.d0, &mut g.u, &mut g.v, chains.x, (&a.d0, &a.u, &a.v));
+    chain_backward(simd, dchains.x, dd0, du, dv, chains.x, (d0, u, v));
     for (db, dx) in g.b_bar.iter_mut().zip(&dchains.x[..state]) {
         *db += dx;
+    }
+    for (to, from) in [(&mut g.d0, &*dd0), (&mut g.u, du), (&mut g.v, dv)] {
+        to.copy_from_slice(from);
     }
 }
 
 /// Leads the gradients of all vectors of a chain to its first one and to Ā's parts.
 #[inline(always)]
-fn chain_backward(
+fn chain_backward<S: Simd>(
+    simd: S,
     dchain: &mut [f64],
     dd0: &mut [f64],
     dout: &mut [f64],
@@ -233,6 +250,6 @@ fn chain_backward(
         let (before, dnext) = dchain.split_at_mut(k * state);
         let x = &chain[(k - 1) * state..][..state];
         let dx = &mut before[(k - 1) * state..];
-        chain::step_backward(dx, dd0, dout, dinn, &dnext[..state], x, d0, out, inn);
+        vector::step_backward(simd, dx, dd0, dout, dinn, &dnext[..state], x, d0, out, inn);
     }
 }

@@ -15,6 +15,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod vector;
 
 pub(crate) use chain::step as recurrence;
 pub(crate) use chain::step_backward as recurrence_backward;
