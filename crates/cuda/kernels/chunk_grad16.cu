@@ -1,12 +1,12 @@
 // The gradients of chunk_grad.cu for states of 64 reals, in bf16 pairs (half.cuh), for chips that have them.
 //
-// A block takes every (row, chunk) of one head, 32 at a time: each operand is split once, on its way to shared
-// memory, while the 32 after them are under way from global memory. Eight warps of 32 × 64 cells.
-#include "half.cuh"
+// A block takes every (row, chunk) of one head, 16 at a time: each operand is split once, on its way to shared
+// memory, while the 16 after them are under way from global memory. Eight warps of 32 × 64 cells.
+#include "chunk_rows.cuh"
 
 #if __CUDA_ARCH__ >= 800
 
-constexpr int T = 64, NP = 64, I = T + NP, MK = 32;
+constexpr int MK = 16;
 constexpr int LD = I + 8;                  // 16-bit numbers a row of a plane; 16 bytes more than a power of two
 constexpr int PLANE = MK * LD;             // A high, A low, B high, B low
 constexpr int STAGE = 4 * PLANE;
@@ -19,43 +19,12 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
   extern __shared__ unsigned short planes[];
   const int h = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
   const int m0 = (warp & 3) * 32, n0 = (warp >> 2) * 64;
-  const int total = B * chunks, steps = (total + MK - 1) / MK, each = (steps + (int)gridDim.y - 1) / (int)gridDim.y;
-  const int first = (int)blockIdx.y * each, end = min(steps, first + each);
-  // A thread brings four columns of one operand: dY, dS, X or S.
-  const int column = (threadIdx.x & 63) * 4, k0 = threadIdx.x >> 6, kind = column / 64, within = column % 64;
-  const i64 xs = (i64)H * L;  // from one row of the batch to the next
-  const float* base = kind == 0   ? dy + ((i64)out_index * H + h) * L
-                      : kind == 2 ? x + (i64)h * L
-                                  : (kind == 1 ? ds : s) + (i64)h * total * NP;
-  const i64 batch = kind == 0 ? outs * xs : xs;
-  unsigned short* mine = planes + (kind >= 2 ? 2 * PLANE : 0) + (kind & 1) * T + within;
-
+  const int kind = Share::kind(), k0 = threadIdx.x >> 6;
+  int first, end;
+  part(B * chunks, MK, first, end);
+  Share share(dy, ds, x, s, lengths, B, H, outs, out_index, chunks, L, vec, first * MK);
+  unsigned short* mine = planes + (kind >= 2 ? 2 * PLANE : 0) + (kind & 1) * T + share.within;
   float4 next[MK / 4];
-  auto fetch = [&](int step) {
-#pragma unroll
-    for (int l = 0; l < MK / 4; ++l) {
-      const int k = step * MK + 4 * l + k0;
-      float4 v = make_float4(0.f, 0.f, 0.f, 0.f);
-      if (k < total) {
-        if (kind & 1) {
-          v = *(const float4*)(base + (i64)k * NP + within);
-        } else {
-          const int b = k / chunks, c = k % chunks;
-          const i64 at = (i64)c * T + within, len = lengths ? (i64)lengths[b] : L;
-          const float* p = base + b * batch + at;
-          if (vec && at + 4 <= len) {
-            v = *(const float4*)p;
-          } else {
-            if (at < len) v.x = p[0];
-            if (at + 1 < len) v.y = p[1];
-            if (at + 2 < len) v.z = p[2];
-            if (at + 3 < len) v.w = p[3];
-          }
-        }
-      }
-      next[l] = v;
-    }
-  };
   auto put = [&](int stage) {
 #pragma unroll
     for (int l = 0; l < MK / 4; ++l) {
@@ -75,13 +44,13 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
   const u32 at_a = shared_address(planes + ((lane >> 4) * 8 + (lane & 7)) * LD + m0 + ((lane >> 3) & 1) * 8);
   const u32 at_b = shared_address(planes + 2 * PLANE + (((lane >> 3) & 1) * 8 + (lane & 7)) * LD + n0 + (lane >> 4) * 8);
   if (first < end) {
-    fetch(first);
+    share.fetch(next);
     put(0);
   }
   __syncthreads();
   for (int step = first; step < end; ++step) {
     const u32 stage = ((step - first) & 1) * STAGE * 2;
-    if (step + 1 < end) fetch(step + 1);
+    if (step + 1 < end) share.fetch(next);
     if (wanted) {
 #pragma unroll
       for (int k = 0; k < MK; k += 16) {
@@ -121,13 +90,7 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
         *(float2*)(o + (m0 + 16 * i + 8 * r + g) * I + n0 + 8 * j + 2 * t) = make_float2(acc[i][j][2 * r], acc[i][j][2 * r + 1]);
 }
 
-#define GRAD(name, PROD)                                                                                            \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                             \
-      name(float* out, const float* dy, const float* ds, const float* x, const float* s, const int* lengths, int B, \
-           int H, int outs, int out_index, int chunks, i64 L, int rows, int vec) {                                  \
-    chunk_grad<PROD>(out, dy, ds, x, s, lengths, B, H, outs, out_index, chunks, L, rows, vec);                     \
-  }
-GRAD(grad_64_3, 3)
-GRAD(grad_64_1, 1)
+GRAD(grad_64_3, 3, 2)
+GRAD(grad_64_1, 1, 2)
 
 #endif

@@ -145,6 +145,11 @@ impl Cuda {
         self.inner.modules.generation(&self.inner.queue) >= 80
     }
 
+    /// Whether warpgroups multiply (`wgmma.cuh`): Hopper's machine code.
+    pub(crate) fn warpgroups(&self) -> bool {
+        self.inner.modules.generation(&self.inner.queue) == 90
+    }
+
     fn shared_memory(&self) -> usize {
         crate::kernels::shared_memory(self.inner.queue.info.capability)
     }

@@ -35,19 +35,20 @@ impl Cuda {
         let precision = self.inner.precision;
         let halves = self.halves() && (k >= 128 || precision != Precision::Highest);
         let one = precision == Precision::Bf16;
+        let module = if self.warpgroups() { "gemm90" } else { "gemm16" };
         let kernel = match (a.col == 1, b.row == 1, halves, one) {
             (false, false, false, _) => ("gemm", "gemm_mn"),
             (true, false, false, _) => ("gemm", "gemm_kn"),
             (false, true, false, _) => ("gemm", "gemm_mk"),
             (true, true, false, _) => ("gemm", "gemm_kk"),
-            (false, false, _, false) => ("gemm16", "gemm_mn_3"),
-            (true, false, _, false) => ("gemm16", "gemm_kn_3"),
-            (false, true, _, false) => ("gemm16", "gemm_mk_3"),
-            (true, true, _, false) => ("gemm16", "gemm_kk_3"),
-            (false, false, _, true) => ("gemm16", "gemm_mn_1"),
-            (true, false, _, true) => ("gemm16", "gemm_kn_1"),
-            (false, true, _, true) => ("gemm16", "gemm_mk_1"),
-            (true, true, _, true) => ("gemm16", "gemm_kk_1"),
+            (false, false, _, false) => (module, "gemm_mn_3"),
+            (true, false, _, false) => (module, "gemm_kn_3"),
+            (false, true, _, false) => (module, "gemm_mk_3"),
+            (true, true, _, false) => (module, "gemm_kk_3"),
+            (false, false, _, true) => (module, "gemm_mn_1"),
+            (true, false, _, true) => (module, "gemm_kn_1"),
+            (false, true, _, true) => (module, "gemm_mk_1"),
+            (true, true, _, true) => (module, "gemm_kk_1"),
         };
         let aligned = |o: Operand, slow: usize, to: usize| {
             o.at.ptr() % (4 * to as u64) == 0 && slow % to == 0 && o.batch % to == 0
@@ -64,8 +65,8 @@ impl Cuda {
                 kernel,
                 (n.div_ceil(128), m.div_ceil(128), count * parts),
                 (256, 1),
-                // Two stages of four planes of 128 × 40 16-bit numbers.
-                if halves { 2 * 4 * 128 * 40 * 2 } else { 0 },
+                // Two stages of four planes of 10 KiB.
+                if halves { 80 << 10 } else { 0 },
                 args![
                     at(c),
                     at(a),

@@ -385,11 +385,17 @@ impl Cuda {
             let (b, chunks, len) = (c.batch, c.cut.chunks, c.len);
             if halves {
                 let name = if self.inner.precision == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
+                // Two stages of four planes: 32 rows in core matrices, or 16 in lines.
+                let (module, shared) = if self.warpgroups() {
+                    ("chunk_grad90", 8 * 4 * 16 * 144)
+                } else {
+                    ("chunk_grad16", 8 * 16 * (side + 8) * 2)
+                };
                 self.launch(
-                    ("chunk_grad16", name),
+                    (module, name),
                     (heads, parts, 1),
                     (256, 1),
-                    2 * 4 * 32 * (side + 8) * 2,
+                    shared,
                     args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows, vec],
                 )?;
             } else {

@@ -6,6 +6,7 @@ mod golden;
 
 mod conv;
 mod layer;
+mod linear;
 mod memory;
 mod precision;
 mod ssm;

@@ -1,0 +1,75 @@
+//! Products large enough for every kernel that multiplies, with sides that fit no tile.
+
+use crate::{
+    Report, gpu_with,
+    layer::{down, noise, up},
+};
+use s4_backend::*;
+use s4_cpu::Cpu;
+use s4_cuda::Precision;
+
+/// y, dx, dW, db.
+fn apply<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
+    let (nx, ny, nw) = (s.batch * s.inputs * s.len, s.batch * s.outputs * s.len, s.outputs * s.inputs);
+    let [x, dy, w, b] =
+        [(1, nx), (2, ny), (3, nw), (4, s.outputs)].map(|(stream, n)| up(be, &noise(9, stream, n)));
+    let fill = |value: f64, n: usize| up(be, &vec![value; n]);
+    let (mut y, mut dx) = (fill(f64::NAN, ny), fill(f64::NAN, nx));
+    let (mut dw, mut db) = (fill(0.0, nw), fill(0.0, s.outputs));
+    let mut ws = be.workspace();
+    be.linear_forward(
+        be.view_mut(&mut y, 0..ny),
+        be.view(&x, 0..nx),
+        be.view(&w, 0..nw),
+        Some(be.view(&b, 0..s.outputs)),
+        s,
+        &mut ws,
+    )
+    .unwrap();
+    be.linear_backward(
+        Some(be.view_mut(&mut dx, 0..nx)),
+        be.view_mut(&mut dw, 0..nw),
+        Some(be.view_mut(&mut db, 0..s.outputs)),
+        be.view(&dy, 0..ny),
+        be.view(&x, 0..nx),
+        be.view(&w, 0..nw),
+        s,
+        &mut ws,
+    )
+    .unwrap();
+    [y, dx, dw, db].map(|b| down(be, &b))
+}
+
+fn class(precision: Precision, outputs: f64, gradients: f64) {
+    let Some(be) = gpu_with(precision) else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    for (batch, inputs, outputs_, len) in [
+        (2, 130, 257, 77),
+        (1, 512, 256, 1000),
+        (3, 129, 131, 132),
+        (300, 256, 10, 1),
+        (5, 161, 64, 1),
+        (1, 128, 384, 640),
+    ] {
+        let s = LinearShape { batch, inputs, outputs: outputs_, len };
+        let (got, want) = (apply(&be, &s), apply(&cpu, &s));
+        for (i, name) in ["y", "dx", "dW", "db"].into_iter().enumerate() {
+            report.check(
+                format!("{s:?} {name}"),
+                &got[i],
+                &want[i],
+                if i == 0 { outputs } else { gradients },
+            );
+        }
+        assert_eq!(got, apply(&be, &s), "{s:?}: two runs differ");
+    }
+    report.finish(&format!("linear {precision:?}"));
+}
+
+#[test]
+fn linear_in_every_precision() {
+    class(Precision::Highest, 1e-5, 1e-4);
+    class(Precision::High, 2e-3, 5e-3);
+    class(Precision::Bf16, 1e-2, 5e-2);
+}
