@@ -79,7 +79,7 @@ test('a steady step allocates nothing', async (t) => {
   await drain(m.train(Array(10).fill(data), { epochs: 1, resume: true }))
   t.is(m.counters().allocations, warm.allocations, 'training')
   const stream = m.stream()
-  stream.push(noisy([1, 1, 1]))
+  for (let i = 0; i < 3; i++) stream.push(noisy([1, 1, 1]))
   const ready = m.counters()
   for (let i = 0; i < 50; i++) stream.push(noisy([1, 1, 1], i))
   t.is(m.counters().allocations, ready.allocations, 'streaming')

@@ -4,6 +4,7 @@ use crate::{
     Cuda, Ints,
     launch::args,
     memory::{Block, same_len},
+    rows::Rows,
 };
 use s4_backend::{random::DropKey, *};
 
@@ -166,6 +167,11 @@ impl DenseOps for Cuda {
         same_len(OP, batch * 2 * len, stats.len())?;
         same_len(OP, heads, gamma.len())?;
         same_len(OP, heads, beta.len())?;
+        if len == 1 {
+            let block = heads.next_multiple_of(32).min(256) as u32;
+            let all = args![&y, &stats, x, gamma, beta, eps as f32, heads as i32];
+            return self.launch(("rows", "layer_norm_rows"), (batch, 1, 1), (block, 1), 0, all);
+        }
         self.launch(
             ("norm", "layer_norm"),
             ((batch * len).div_ceil(32), 1, 1),
@@ -303,6 +309,22 @@ impl DenseOps for Cuda {
         self.mix_check(OP, y.len(), s.len(), params, spec, batch, len)?;
         if let Some(r) = residual {
             same_len(OP, y.len(), r.len())?;
+        }
+        // A stream's step keeps nothing and drops nothing: one kernel.
+        let few = Rows {
+            y: y.span(),
+            x: s.span(),
+            weight: params.weight.span(),
+            bias: Some(params.bias.span()),
+            residual: residual.map(|r| r.span()),
+            batch,
+            inputs: spec.inputs,
+            outputs: spec.outputs,
+            glu: spec.glu,
+            activations: (code(spec.activation), code(spec.final_activation)),
+        };
+        if len == 1 && saved.is_none() && spec.dropout == 0.0 && self.rows(&few)? {
+            return Ok(());
         }
         let a = self.activated(OP, s, spec, key, len)?;
         let a = a.as_ref().map_or(s.span(), |a| a.span());

@@ -5,6 +5,7 @@ use crate::{
     device::Span,
     launch::args,
     memory::{Cuda, same_len},
+    rows::Rows,
 };
 use s4_backend::*;
 
@@ -103,6 +104,21 @@ impl Cuda {
         (batch, m, k, n): (usize, usize, usize, usize),
     ) -> Result<()> {
         if n == 1 {
+            let few = Rows {
+                y,
+                x,
+                weight: w,
+                bias,
+                residual: None,
+                batch,
+                inputs: k,
+                outputs: m,
+                glu: false,
+                activations: (0, 0),
+            };
+            if self.rows(&few)? {
+                return Ok(());
+            }
             // One product over the whole batch: y (batch × m) = x (batch × k) · wᵀ.
             let (c, a) =
                 (Operand { at: y, row: m, col: 1, batch: 0 }, Operand { at: x, row: k, col: 1, batch: 0 });

@@ -17,6 +17,7 @@ mod memory;
 mod optim;
 mod precision;
 mod probe;
+mod rows;
 mod ssm;
 mod step;
 
