@@ -246,6 +246,11 @@ gpuTest('a steady step asks for no memory and waits once, for what it gives', as
     t.is(after.allocations - before.allocations, 0, 'memory in training')
     t.is(after.hostWaits - before.hostWaits, 10, 'one wait an update: its loss')
   }
+  // What is between two reads, the whole forward and backward, waits for nothing.
+  await m.accumulate(batch(2, 50))
+  const begun = m.counters()
+  for (let i = 0; i < 10; i++) await m.accumulate(batch(2, 50, i))
+  t.deepEqual(m.counters(), begun, 'gradients are enqueued')
   for (const size of [1, 200]) {
     using stream = m.stream({ batch: 2 })
     for (let i = 0; i < 3; i++) stream.push(noisy([2, size, 1], i))

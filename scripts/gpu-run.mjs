@@ -1,5 +1,5 @@
 // Runs on a GPU machine what gpu-pack.mjs packed, with nothing but the driver visible to our programs, and writes a report.
-//   bash gpu-run.sh [--only ITEM,ITEM] [--skip ITEM,ITEM] [--out FOLDER] [--limit SECONDS]     all items unless told
+//   bash gpu-run.sh [--only ITEM,ITEM] [--skip ITEM,ITEM] [--out FOLDER] [--limit SECONDS] [--jobs N]     all items unless told
 //   node scripts/gpu-run.mjs --merge OUT.json REPORT.json …      joins reports of several calls, the later item of a name counts
 // Ends with 1 when an item failed. FOLDER (./gpu-report) gets report.json and log.txt. Built-in modules only.
 import { spawn, spawnSync } from 'node:child_process'
@@ -93,7 +93,10 @@ async function linking() {
   const onGpu = child.ok && JSON.parse(first).device.startsWith('cuda')
   const ok =
     ldd.ok &&
-    onGpu && !/cuda|nvidia|cublas|nvrtc/i.test(ldd.text) && child.ok && !mapped.some((l) => toolkit.test(l))
+    onGpu &&
+    !/cuda|nvidia|cublas|nvrtc/i.test(ldd.text) &&
+    child.ok &&
+    !mapped.some((l) => toolkit.test(l))
   const needs = ldd.text
     .trim()
     .split('\n')
@@ -299,6 +302,7 @@ async function main() {
       skip: { type: 'string' },
       out: { type: 'string' },
       limit: { type: 'string' },
+      jobs: { type: 'string' },
       merge: { type: 'boolean' },
       help: { type: 'boolean' },
     },
@@ -322,13 +326,13 @@ async function main() {
   const end = performance.now() + Number(values.limit ?? 86400) * 1000
   const report = { when: new Date().toISOString(), machine: machine(), items: [] }
   console.log(`${report.machine.gpu}; ${report.machine.commit}; ${how}`)
-  for (const [name, body, most] of chosen) {
+  const place = new Map(items.map(([name], i) => [name, i]))
+  async function one([name, body, most]) {
     const left = (end - performance.now()) / 1000
     const began = performance.now()
-    let result
-    if (left < 5) result = { ok: false, text: '', detail: 'no time was left' }
-    else
-      result = await Promise.resolve(body(Math.min(most, left))).catch((e) => ({
+    let result = { ok: false, text: '', detail: 'no time was left' }
+    if (left > 5)
+      result = await body(Math.min(most, left)).catch((e) => ({
         ok: false,
         text: String(e?.stack),
         detail: String(e),
@@ -337,11 +341,24 @@ async function main() {
     const seconds = Number(((performance.now() - began) / 1000).toFixed(1))
     appendFileSync(join(out, 'log.txt'), `\n════ ${name}\n${text}\n`)
     report.items.push({ name, seconds, ...kept })
+    report.items.sort((x, y) => place.get(x.name) - place.get(y.name))
     writeFileSync(join(out, 'report.json'), JSON.stringify(report, null, 1) + '\n')
+    const counts = [
+      result.passed && `${result.passed} passed`,
+      result.failures?.length && `${result.failures.length} failures`,
+    ]
     console.log(
-      `${result.ok ? 'passed' : 'FAILED'} ${name}, ${seconds} s${result.passed === undefined ? '' : `, ${result.passed} passed`}${result.failures?.length ? `, ${result.failures.length} failures` : ''}`,
+      [`${result.ok ? 'passed' : 'FAILED'} ${name}`, `${seconds} s`, ...counts].filter(Boolean).join(', '),
     )
   }
+  // What is timed has the machine to itself, after the rest.
+  const timed = chosen.filter(([name]) => /^(timings|bench)/.test(name))
+  const rest = chosen.filter((item) => !timed.includes(item))
+  const worker = async () => {
+    for (let item = rest.shift(); item !== undefined; item = rest.shift()) await one(item)
+  }
+  await Promise.all(Array.from({ length: Number(values.jobs ?? 1) }, worker))
+  for (const item of timed) await one(item)
   return report.items.every((item) => item.ok) ? 0 : 1
 }
 
