@@ -26,10 +26,12 @@ impl Cuda {
         if r.batch > 64 || shared > 48 << 10 || r.outputs == 0 || r.batch == 0 {
             return Ok(false);
         }
+        // Each block makes f(x) of its rows anew: the more rows, the more outputs it should have for that.
+        let warps = if r.batch == 1 { 4 } else { 16 };
         self.launch(
             ("rows", kernel),
-            (r.outputs.div_ceil(4), r.batch.div_ceil(at_once), 1),
-            (128, 1),
+            (r.outputs.div_ceil(warps), r.batch.div_ceil(at_once), 1),
+            (32 * warps as u32, 1),
             shared,
             args![
                 r.y,
