@@ -21,13 +21,11 @@ KERNEL step_constants(float2* out, const c64* d0, const c64* u, const c64* z, co
 DEV float re(float2 a, float2 b) { return a.x * b.x - a.y * b.y; }
 
 // y (B, channels·H), state (B, H, 2, P) in place, u (B, H), c (channels, H, P, 2), d (channels, H).
-// Grid (H, B / W), block (32, W): the W rows of a block read one head's constants. Shared: 2P floats a row.
-KERNEL step(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int B, int H,
-            int P, int R, int channels) {
-  extern __shared__ float rooms[];
-  const int h = blockIdx.x, b = blockIdx.y * blockDim.y + threadIdx.y, lane = threadIdx.x;
-  if (b >= B) return;
-  float* next = rooms + threadIdx.y * 2 * P;
+// Grid (H, B); one warp; shared: 2P floats.
+KERNEL step(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H, int P,
+            int R, int channels) {
+  extern __shared__ float next[];
+  const int h = blockIdx.x, b = blockIdx.y, lane = threadIdx.x;
   const float2* q = consts + (i64)h * (2 + 2 * R) * P;
   float *re_x = state + ((i64)b * H + h) * 2 * P, *im_x = re_x + P;
   const float in = u[(i64)b * H + h];

@@ -83,14 +83,12 @@ impl StepOps for Cuda {
                 args![&y, &state, u, &*constants, params.c, params.d, heads, pairs, rank, batch],
             );
         }
-        // A block's rows share a head's constants; a state too wide for the common shared memory has a block to itself.
-        let rows = batch.min(8).min((48 << 10) / (8 * pairs)).max(1);
         self.launch(
             ("step", "step"),
-            (heads, batch.div_ceil(rows), 1),
-            (32, rows as u32),
-            8 * pairs * rows,
-            args![&y, &state, u, &*constants, params.c, params.d, batch, heads, pairs, rank, channels],
+            (heads, batch, 1),
+            (32, 1),
+            8 * pairs,
+            args![&y, &state, u, &*constants, params.c, params.d, heads, pairs, rank, channels],
         )
     }
 }
