@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p s4-cpu --bench chunk_ops -- [chunk] [fft] [--s4d] [--rows N] [--max LOG2]`
 //! prints one line a length with the rate of this machine's own matrix product from the same run, so that
-//! lines of two machines can be compared. Two algorithms named: also their crossover.
+//! lines of two machines can be compared. `crossover` prints both algorithms over rows × length instead, by
+//! processor time: what the rule of `auto` in `src/ssm.rs` is made from.
 #![allow(clippy::print_stdout)]
 
 use s4_backend::{
@@ -28,11 +29,11 @@ fn processor_time() -> Option<f64> {
 
 /// Medians of some runs, in seconds: by the clock, and of processor time shared evenly by the threads, which
 /// other work on the machine disturbs less.
-fn median(threads: usize, mut run: impl FnMut()) -> [f64; 2] {
+fn median(threads: usize, seconds: f64, mut run: impl FnMut()) -> [f64; 2] {
     run();
     let mut times: [Vec<f64>; 2] = Default::default();
     let begin = Instant::now();
-    while times[0].len() < 5 || (times[0].len() < 25 && begin.elapsed().as_secs_f64() < 1.0) {
+    while times[0].len() < 5 || (times[0].len() < 25 && begin.elapsed().as_secs_f64() < seconds) {
         let (start, before) = (Instant::now(), processor_time());
         run();
         let wall = start.elapsed().as_secs_f64();
@@ -53,8 +54,9 @@ fn sgemm(be: &Cpu<f32>) -> [f64; 2] {
     let mut rng = Rng::new(1, 0);
     let (x, w) = (normals(&mut rng, 4 * n * n), normals(&mut rng, n * n));
     let (mut y, mut ws) = (vec![0.0; 4 * n * n], be.workspace());
-    let time =
-        median(be.threads(), || be.linear_forward(&mut y, &x, &w, None, &shape, &mut ws).expect("linear"));
+    let time = median(be.threads(), 1.0, || {
+        be.linear_forward(&mut y, &x, &w, None, &shape, &mut ws).expect("linear")
+    });
     time.map(|time| 8.0 * (n as f64).powi(3) / time / 1e9)
 }
 
@@ -113,7 +115,7 @@ impl Layer {
     }
 
     /// Seconds of (forward without saving, forward + backward).
-    fn time(&self, be: &Cpu<f32>, batch: usize, len: usize, algorithm: Algorithm) -> [[f64; 2]; 2] {
+    fn time(&self, be: &Cpu<f32>, batch: usize, len: usize, algorithm: Algorithm, s: f64) -> [[f64; 2]; 2] {
         let spec = self.spec;
         let size = batch * len * spec.heads;
         let mut rng = Rng::new(3, 0);
@@ -124,7 +126,7 @@ impl Layer {
         let (mut plan, mut ws) = (be.ssm_plan(&spec).expect("plan"), be.workspace());
         let mut g = Layer::new(spec.heads, spec.state, spec.mode == Mode::S4d);
         [false, true].map(|training| {
-            median(be.threads(), || {
+            median(be.threads(), s, || {
                 call.version += 1;
                 let keep = training.then_some(&mut saved[..]);
                 let params = self.params();
@@ -162,6 +164,34 @@ impl Layer {
     }
 }
 
+/// Both algorithms over rows × length: fft / chunk forward, fft / chunk forward + backward.
+fn crossovers(be: &Cpu<f32>, layer: &Layer) {
+    let heads = layer.spec.heads;
+    println!("rows × length: ns an element of processor time, fft / chunk forward; fft / chunk both");
+    for rows in [1, 2, 4, 8, 32] {
+        for log2 in (8..=18).step_by(2) {
+            let len = 1usize << log2;
+            if rows * len * heads > 1 << 26 {
+                break;
+            }
+            let per = 1e9 / (rows * len * heads) as f64;
+            let [fft, chunk] = [Algorithm::Fft, Algorithm::Chunk]
+                .map(|algorithm| layer.time(be, rows, len, algorithm, 0.1).map(|t| t[1] * per));
+            let better = |i: usize| if chunk[i] < fft[i] { "chunk" } else { "fft" };
+            println!(
+                "{rows:>2} × {len:<7} {:6.2} / {:6.2} {:<5}   {:6.2} / {:6.2} {}",
+                fft[0],
+                chunk[0],
+                better(0),
+                fft[1],
+                chunk[1],
+                better(1)
+            );
+        }
+    }
+    println!("product {:.0} GFLOP/s of processor time", sgemm(be)[1]);
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| args.iter().any(|a| a == name);
@@ -184,6 +214,10 @@ fn main() {
         be.threads(),
         be.level().as_str(),
     );
+    if has("crossover") {
+        crossovers(&be, &layer);
+        return;
+    }
     for log2 in [10, 12, 14, 16, 20] {
         if log2 > number("--max", 20) {
             break;
@@ -193,7 +227,7 @@ fn main() {
         let mut line = format!("L 2^{log2:<2} rows {rows:<4}");
         for (name, algorithm) in &algorithms {
             let per = 1e9 / (rows * len * heads) as f64;
-            let [forward, both] = layer.time(&be, rows, len, *algorithm).map(|t| t.map(|t| t * per));
+            let [forward, both] = layer.time(&be, rows, len, *algorithm, 1.0).map(|t| t.map(|t| t * per));
             line += &format!(
                 "  {name}: forward {:5.2} ({:5.2}) both {:5.2} ({:5.2})",
                 forward[0], forward[1], both[0], both[1]

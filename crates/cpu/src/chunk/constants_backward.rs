@@ -56,16 +56,20 @@ pub(crate) fn head_constants_backward<'g, T: Scalar>(
             }
             kernel_backward(&mut dchains, &chains, at, d);
             top_backward(dchains.power, dq, d);
-            for (to, from) in u.iter_mut().zip(&*chains.u).chain(m.iter_mut().zip(&*chains.m)) {
-                *to = T::from_f64(*from);
+            for (to, from) in [(&mut *u, &*chains.u), (m, chains.m)] {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = T::from_f64(*from));
             }
         },
     );
     product_backward(level, [u, m], dq, [du, dm], d);
-    let dm = dchains.m.iter_mut().zip(&*dm);
-    for (to, from) in dchains.u.iter_mut().zip(&*du).chain(dm) {
-        *to = Scalar::to_f64(*from);
-    }
+    level.run(
+        #[inline(always)]
+        || {
+            for (to, from) in [(&mut *dchains.u, &*du), (dchains.m, dm)] {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = Scalar::to_f64(*from));
+            }
+        },
+    );
     level.dispatch(RunBackward { chains: &chains, dchains, at, d });
     discretize_backward(grad, &at.ddiscrete, &at.discrete, head, spec);
 }

@@ -86,8 +86,11 @@ pub(crate) fn step<S: Simd>(simd: S, next: &mut [f64], x: &[f64], d0: &[f64], ou
     for (out, inn) in out.chunks_exact(state).zip(inn.chunks_exact(state)) {
         let s = simd.splat_f64s(pair_dot(simd, inn, x));
         let ([to_re, to_im], [out_re, out_im]) = (halves_mut::<S>(next), halves::<S>(out));
-        for (to, out) in to_re.iter_mut().zip(out_re).chain(to_im.iter_mut().zip(out_im)) {
-            *to = simd.mul_add_e_f64s(s, *out, *to);
+        let h = to_re.len();
+        let (to_im, out_re, out_im) = (&mut to_im[..h], &out_re[..h], &out_im[..h]);
+        for n in 0..h {
+            to_re[n] = simd.mul_add_e_f64s(s, out_re[n], to_re[n]);
+            to_im[n] = simd.mul_add_e_f64s(s, out_im[n], to_im[n]);
         }
     }
 }
