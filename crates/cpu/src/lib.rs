@@ -30,6 +30,7 @@ mod ssm;
 #[cfg(test)]
 mod ssm_golden;
 mod step;
+mod step_simd;
 mod vandermonde;
 mod workspace;
 

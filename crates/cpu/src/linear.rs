@@ -7,6 +7,7 @@ use crate::{
     memory::same_len,
     par::parts,
     reduce::add_parts,
+    step_simd::product,
 };
 use s4_backend::{LinearShape, Result, Scalar};
 
@@ -65,14 +66,16 @@ pub(crate) fn rows_forward<T: Scalar>(
     if batch < 4 {
         // A few rows: W is read once a row anyway, so plain dot products along it are as fast as memory.
         for (y, x) in y.chunks_exact_mut(outputs).zip(x.chunks_exact(inputs)) {
-            simd!(level, FMA => {
-                for (y, w) in y.iter_mut().zip(weight.chunks_exact(inputs)) {
-                    *y = dot::<T, FMA>(w, x);
-                }
-                for (y, &b) in y.iter_mut().zip(bias.unwrap_or(&[])) {
-                    *y += b;
-                }
-            });
+            if !product(level, y, weight, x) {
+                simd!(level, FMA => {
+                    for (y, w) in y.iter_mut().zip(weight.chunks_exact(inputs)) {
+                        *y = dot::<T, FMA>(w, x);
+                    }
+                });
+            }
+            for (y, &b) in y.iter_mut().zip(bias.unwrap_or(&[])) {
+                *y += b;
+            }
         }
         return;
     }

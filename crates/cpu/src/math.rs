@@ -199,14 +199,20 @@ pub(crate) fn dot<T: Scalar, const FMA: bool>(x: &[T], y: &[T]) -> T {
             acc[i] = fma::<T, FMA>(a[i], b[i], acc[i]);
         }
     }
-    for i in 0..8 {
-        acc[i] += acc[i + 8];
-    }
-    let mut s = ((acc[0] + acc[4]) + (acc[2] + acc[6])) + ((acc[1] + acc[5]) + (acc[3] + acc[7]));
+    let mut s = fold16(acc);
     for (&a, &b) in xt.iter().zip(yt) {
         s = fma::<T, FMA>(a, b, s);
     }
     s
+}
+
+/// Sixteen lanes in a tree.
+#[inline(always)]
+fn fold16<T: Scalar>(mut acc: [T; 16]) -> T {
+    for i in 0..8 {
+        acc[i] += acc[i + 8];
+    }
+    ((acc[0] + acc[4]) + (acc[2] + acc[6])) + ((acc[1] + acc[5]) + (acc[3] + acc[7]))
 }
 
 /// The lanes in pairs, then the tail.

@@ -7,9 +7,11 @@
 //! a slow mode's Ā rounded to f32 would be off by 6e-8 a step and drift; Ā − 1 rounded is off by 6e-8 of itself.
 
 use crate::{
-    Cpu, Workspace,
+    Cpu, Level, Workspace,
+    math::{fma, simd},
     memory::same_len,
     params::{C64, Head, Params64},
+    step_simd::Heads,
 };
 use num_complex::Complex;
 use rayon::prelude::*;
@@ -177,104 +179,115 @@ fn split<'a, T>((re, im): (&'a [T], &'a [T])) -> Split<'a, T> {
 
 /// Re Σ a·b in lanes.
 #[inline(always)]
-fn dot<T: Scalar>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
+fn dot<T: Scalar, const FMA: bool>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
     let mut acc = [T::zero(); LANES];
     let ([a_re, a_im], a_tail) = split(a);
     let ([b_re, b_im], b_tail) = split(b);
+    let one = |acc: T, a: (T, T), b: (T, T)| fma::<T, FMA>(a.0, b.0, fma::<T, FMA>(-a.1, b.1, acc));
     for (((a_re, a_im), b_re), b_im) in a_re.iter().zip(a_im).zip(b_re).zip(b_im) {
         for k in 0..LANES {
-            acc[k] += a_re[k] * b_re[k] - a_im[k] * b_im[k];
+            acc[k] = one(acc[k], (a_re[k], a_im[k]), (b_re[k], b_im[k]));
         }
     }
     for k in 0..a_tail[0].len() {
-        acc[k] += a_tail[0][k] * b_tail[0][k] - a_tail[1][k] * b_tail[1][k];
+        acc[k] = one(acc[k], (a_tail[0][k], a_tail[1][k]), (b_tail[0][k], b_tail[1][k]));
     }
     fold(acc)
 }
 
-/// x ← x + (a∘x + g·w + b·u).
+/// x ← x + (a∘x + Σ g·w + b·u).
 #[inline(always)]
-fn advance<T: Scalar>(
-    x: (&mut [T], &mut [T]),
-    a: (&[T], &[T]),
-    b: (&[T], &[T]),
-    g: Option<(&[T], &[T])>,
-    w: T,
+fn advance<T: Scalar, const FMA: bool>(
+    layout: Layout,
+    k: &[T],
+    (x_re, x_im): (&mut [T], &mut [T]),
+    w: &[T; 8],
     u: T,
 ) {
-    let one = |x_re: &mut T, x_im: &mut T, a: (T, T), b: (T, T), g: (T, T)| {
-        let (re, im) = (*x_re, *x_im);
-        *x_re = re + (a.0 * re - a.1 * im + g.0 * w + b.0 * u);
-        *x_im = im + (a.0 * im + a.1 * re + g.1 * w + b.1 * u);
-    };
-    let zero = T::zero();
-    let ((x_re, re_tail), (x_im, im_tail)) = (x.0.as_chunks_mut::<LANES>(), x.1.as_chunks_mut::<LANES>());
-    let ([a_re, a_im], a_tail) = split(a);
-    let ([b_re, b_im], b_tail) = split(b);
-    match g {
-        Some(g) => {
-            let ([g_re, g_im], g_tail) = split(g);
-            let constants = a_re.iter().zip(a_im).zip(b_re).zip(b_im).zip(g_re).zip(g_im);
-            for ((x_re, x_im), (((((a_re, a_im), b_re), b_im), g_re), g_im)) in
-                x_re.iter_mut().zip(x_im).zip(constants)
-            {
-                for k in 0..LANES {
-                    let (a, b, g) = ((a_re[k], a_im[k]), (b_re[k], b_im[k]), (g_re[k], g_im[k]));
-                    one(&mut x_re[k], &mut x_im[k], a, b, g);
-                }
-            }
-            for (k, (x_re, x_im)) in re_tail.iter_mut().zip(im_tail).enumerate() {
-                let (a, b) = ((a_tail[0][k], a_tail[1][k]), (b_tail[0][k], b_tail[1][k]));
-                one(x_re, x_im, a, b, (g_tail[0][k], g_tail[1][k]));
-            }
+    let (a, b) = (layout.block(k, 0), layout.block(k, 1));
+    let n = layout.pairs;
+    let (x_re, x_im) = (&mut x_re[..n], &mut x_im[..n]);
+    let (a_re, a_im, b_re, b_im) = (&a.0[..n], &a.1[..n], &b.0[..n], &b.1[..n]);
+    if layout.rank == 1 {
+        let g = layout.block(k, 2);
+        let (g_re, g_im, w) = (&g.0[..n], &g.1[..n], w[0]);
+        for i in 0..n {
+            let (re, im) = (x_re[i], x_im[i]);
+            let (step_re, step_im) =
+                (fma::<T, FMA>(g_re[i], w, b_re[i] * u), fma::<T, FMA>(g_im[i], w, b_im[i] * u));
+            x_re[i] = re + fma::<T, FMA>(a_re[i], re, fma::<T, FMA>(-a_im[i], im, step_re));
+            x_im[i] = im + fma::<T, FMA>(a_re[i], im, fma::<T, FMA>(a_im[i], re, step_im));
         }
-        None => {
-            let constants = a_re.iter().zip(a_im).zip(b_re).zip(b_im);
-            for ((x_re, x_im), (((a_re, a_im), b_re), b_im)) in x_re.iter_mut().zip(x_im).zip(constants) {
-                for k in 0..LANES {
-                    let (a, b) = ((a_re[k], a_im[k]), (b_re[k], b_im[k]));
-                    one(&mut x_re[k], &mut x_im[k], a, b, (zero, zero));
-                }
-            }
-            for (k, (x_re, x_im)) in re_tail.iter_mut().zip(im_tail).enumerate() {
-                let (a, b) = ((a_tail[0][k], a_tail[1][k]), (b_tail[0][k], b_tail[1][k]));
-                one(x_re, x_im, a, b, (zero, zero));
-            }
+        return;
+    }
+    for i in 0..n {
+        let (re, im) = (x_re[i], x_im[i]);
+        let (mut step_re, mut step_im) = (b_re[i] * u, b_im[i] * u);
+        for (r, &w) in w.iter().enumerate().take(layout.rank) {
+            let g = layout.block(k, 2 + r);
+            (step_re, step_im) = (fma::<T, FMA>(g.0[i], w, step_re), fma::<T, FMA>(g.1[i], w, step_im));
         }
+        x_re[i] = re + fma::<T, FMA>(a_re[i], re, fma::<T, FMA>(-a_im[i], im, step_re));
+        x_im[i] = im + fma::<T, FMA>(a_re[i], im, fma::<T, FMA>(a_im[i], re, step_im));
     }
 }
 
 /// One head, one sample. `x`: real parts then imaginary parts; `emit(channel, 2Re(C x′))`.
 #[inline(always)]
-fn step_head<T: Scalar>(layout: Layout, k: &[T], x: &mut [T], u: T, mut emit: impl FnMut(usize, T)) {
-    let n = layout.pairs;
+fn step_head<T: Scalar, const FMA: bool>(
+    layout: Layout,
+    k: &[T],
+    x: &mut [T],
+    u: T,
+    mut emit: impl FnMut(usize, T),
+) {
+    let Layout { pairs, rank, channels } = layout;
     let two = T::one() + T::one();
-    let (x_re, x_im) = x.split_at_mut(n);
-    let (a, b) = (layout.block(k, 0), layout.block(k, 1));
-    let rank = layout.rank;
+    let (x_re, x_im) = x[..2 * pairs].split_at_mut(pairs);
     let mut w = [T::zero(); 8];
     for (r, w) in w.iter_mut().enumerate().take(rank) {
-        *w = two * dot(layout.block(k, 2 + rank + r), (x_re, x_im));
+        *w = two * dot::<T, FMA>(layout.block(k, 2 + rank + r), (x_re, x_im));
     }
-    if rank <= 1 {
-        let g = (rank == 1).then(|| layout.block(k, 2));
-        advance((x_re, x_im), a, b, g, w[0], u);
-    } else {
-        for i in 0..n {
-            let (re, im) = (x_re[i], x_im[i]);
-            let mut step_re = a.0[i] * re - a.1[i] * im + b.0[i] * u;
-            let mut step_im = a.0[i] * im + a.1[i] * re + b.1[i] * u;
-            for (r, &w) in w.iter().enumerate().take(rank) {
-                let g = layout.block(k, 2 + r);
-                step_re += g.0[i] * w;
-                step_im += g.1[i] * w;
+    advance::<T, FMA>(layout, k, (x_re, x_im), &w, u);
+    for channel in 0..channels {
+        emit(channel, two * dot::<T, FMA>(layout.block(k, 2 + 2 * rank + channel), (x_re, x_im)));
+    }
+}
+
+/// All heads of one row, one sample.
+struct Row<'a, T> {
+    constants: &'a [T],
+    d: &'a [T],
+    y: &'a mut [T],
+    state: &'a mut [T],
+    u: &'a [T],
+}
+
+impl<T: Scalar> Row<'_, T> {
+    fn step(self, layout: Layout, level: Level) {
+        let Row { constants, d, y, state, u } = self;
+        let Layout { pairs, rank, channels } = layout;
+        if channels == 1 && rank <= 1 {
+            let heads = Heads { constants, d, y: &mut *y, state: &mut *state, u, pairs, rank };
+            if heads.step(level) {
+                return;
             }
-            x_re[i] = re + step_re;
-            x_im[i] = im + step_im;
         }
+        simd!(level, FMA => Row { constants, d, y, state, u }.heads::<FMA>(layout));
     }
-    for channel in 0..layout.channels {
-        emit(channel, two * dot(layout.block(k, 2 + 2 * rank + channel), (x_re, x_im)));
+
+    #[inline(always)]
+    fn heads<const FMA: bool>(self, layout: Layout) {
+        let Row { constants, d, y, state, u } = self;
+        let heads = u.len();
+        let constants = constants.chunks_exact(layout.stride());
+        let states = state.chunks_exact_mut(2 * layout.pairs);
+        for (h, ((k, x), &u)) in constants.zip(states).zip(u).enumerate() {
+            step_head::<T, FMA>(layout, k, x, u, |channel, out| {
+                let at = channel * heads + h;
+                y[at] = fma::<T, FMA>(d[at], u, out);
+            });
+        }
     }
 }
 
@@ -351,23 +364,11 @@ impl<T: Scalar> StepOps for Cpu<T> {
         }
         plan.refresh(params, rate, version, ws)?;
         let layout = Layout::of(spec);
-        let stride = layout.stride();
         let level = self.inner.level;
         let d = params.d;
         let StepPlan { constants, scratch, wide, .. } = plan;
         let row = |y: &mut [T], state: &mut [T], u: &[T]| {
-            level.run(
-                #[inline(always)]
-                || {
-                    for h in 0..heads {
-                        let k = &constants[h * stride..][..stride];
-                        step_head(layout, k, &mut state[h * size..][..size], u[h], |channel, out| {
-                            let at = channel * heads + h;
-                            y[at] = out + d[at] * u[h];
-                        });
-                    }
-                },
-            )
+            Row { constants: &*constants, d, y, state, u }.step(layout, level);
         };
         let one = T::one();
         let regular = |b: usize| interval.is_none_or(|r| r[b] == one);
@@ -400,10 +401,16 @@ impl<T: Scalar> StepOps for Cpu<T> {
             for h in 0..heads {
                 head_constants(wide, &source.head(h), spec, ratio);
                 cast(scratch, wide, layout.pairs);
-                step_head(layout, scratch, &mut state[h * size..][..size], u[h], |channel, out| {
-                    let at = channel * heads + h;
-                    y[at] = out + d[at] * u[h];
-                });
+                step_head::<T, false>(
+                    layout,
+                    scratch,
+                    &mut state[h * size..][..size],
+                    u[h],
+                    |channel, out| {
+                        let at = channel * heads + h;
+                        y[at] = out + d[at] * u[h];
+                    },
+                );
             }
         }
         if let Some(source) = source {
