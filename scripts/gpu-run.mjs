@@ -201,7 +201,8 @@ function sanitizer(tool) {
     const homes = ['/usr/local/cuda/bin/compute-sanitizer', '/opt/cuda/bin/compute-sanitizer']
     const path = homes.find((p) => existsSync(p)) ?? 'compute-sanitizer'
     const all = { ok: true, text: '', detail: [], failures: [] }
-    for (const test of [['conformance'], ['against_cpu', 'small_shapes']]) {
+    let untouched
+    for (const test of [['conformance'], ['against_cpu', 'small_shapes', 'linear', 'transfers']]) {
       const [name, ...filter] = test
       const options = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '20']
       const run = [join(root, '.gpu/rust', name), ...filter, '--nocapture', '--test-threads=1']
@@ -209,11 +210,16 @@ function sanitizer(tool) {
       const { text, ok } = await program(path, [...options, ...run], { seconds: seconds / 2, extra })
       const summary = text.match(/^=+ (ERROR|RACECHECK) SUMMARY.*$/gm) ?? []
       all.detail.push(`${name}: ${summary.join('; ') || 'no summary'}`)
-      if (ok && summary.length > 0 && /1 passed/.test(text)) continue
+      for (const [, left] of text.matchAll(/untouched: ([^\n]*)/g)) {
+        const names = left.trim().split(' ')
+        untouched = untouched === undefined ? names : untouched.filter((n) => names.includes(n))
+      }
+      if (ok && summary.length > 0 && /[1-9] passed/.test(text)) continue
       all.ok = false
       all.text += text.slice(0, 200_000)
       all.failures.push(...(text.match(/^(=+ |test ).*$/gm) ?? []).slice(1, 20))
     }
+    all.detail.push(`kernels that were not launched: ${untouched?.join(' ') ?? 'unknown'}`)
     return all
   }
 }

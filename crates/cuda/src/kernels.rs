@@ -22,6 +22,30 @@ pub fn architectures() -> String {
     if list.is_empty() { "none".into() } else { list.join(" ") }
 }
 
+/// The modules of this build.
+pub(crate) fn modules() -> Vec<&'static str> {
+    let mut list: Vec<&str> = IMAGES.iter().map(|i| i.module).collect();
+    list.dedup();
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+/// The kernels in an image: a cubin names a section after each, PTX declares them as entries.
+pub(crate) fn names(image: &Image) -> Vec<String> {
+    let bytes = miniz_oxide::inflate::decompress_to_vec(image.deflated).unwrap_or_default();
+    let mark: &[u8] = if bytes.starts_with(b"\x7fELF") { b".text." } else { b".entry " };
+    let word = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_';
+    let mut found: Vec<String> = (0..bytes.len().saturating_sub(mark.len()))
+        .filter(|&i| bytes[i..].starts_with(mark))
+        .map(|i| bytes[i + mark.len()..].iter().take_while(word).map(|&b| b as char).collect())
+        .filter(|name: &String| !name.is_empty())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// The architectures in the order in which a chip of this capability should try them: its own machine code,
 /// machine code of an earlier chip of the same major version, then PTX from newest to oldest.
 /// Code for 9.0a is for Hopper alone.

@@ -118,6 +118,18 @@ impl Modules {
             .map_or(0, |i| kernels::generation(i.arch))
     }
 
+    /// Kernels of the images for this chip that were not launched so far, as `module::kernel`.
+    pub(crate) fn untouched(&self, capability: (u32, u32)) -> Vec<String> {
+        let touched = self.functions.lock().unwrap_or_else(|e| e.into_inner());
+        kernels::modules()
+            .into_iter()
+            .filter_map(|module| kernels::pick(module, capability, self.force.as_deref()))
+            .flat_map(|image| kernels::names(image).into_iter().map(|name| (image.module, name)))
+            .filter(|(module, name)| !touched.keys().any(|(m, k)| m == module && k == name))
+            .map(|(module, name)| format!("{module}::{name}"))
+            .collect()
+    }
+
     fn load(&self, queue: &Queue, module: &'static str) -> Result<Handle> {
         let mut modules = self.modules.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(&handle) = modules.get(module) {

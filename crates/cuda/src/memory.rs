@@ -126,6 +126,11 @@ impl Cuda {
         self.inner.modules.launches()
     }
 
+    /// Kernels of this build for this chip that this value has not launched: what a test leaves out.
+    pub fn untouched(&self) -> Vec<String> {
+        self.inner.modules.untouched(self.inner.queue.info.capability)
+    }
+
     /// Bytes that this value holds of the device: in use and kept for reuse.
     pub fn memory_held(&self) -> usize {
         self.inner.cache.lock().unwrap_or_else(|e| e.into_inner()).taken

@@ -47,6 +47,7 @@ pub fn read(file: &str) -> (Tensors, Value) {
 }
 
 /// One case: its layer in f64 and its truth.
+#[derive(Clone)]
 pub struct Case {
     pub name: String,
     pub spec: SsmSpec,

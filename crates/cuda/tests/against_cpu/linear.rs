@@ -64,6 +64,7 @@ fn class(precision: Precision, outputs: f64, gradients: f64) {
         }
         assert_eq!(got, apply(&be, &s), "{s:?}: two runs differ");
     }
+    eprintln!("untouched: {}", be.untouched().join(" "));
     report.finish(&format!("linear {precision:?}"));
 }
 
