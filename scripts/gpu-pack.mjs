@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import { must, root, run, setup } from './setup.mjs'
+import { fewImages, must, root, run, setup } from './setup.mjs'
 
 const pack = join(root, '.gpu')
 const rust = join(pack, 'rust')
@@ -56,8 +56,8 @@ function rustPrograms() {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'inherit'],
       maxBuffer: 1 << 28,
-      // The kernel images of these are compiled already, for the addon.
-      env: process.env,
+      // Few images: the addon has them all, and each of these programs would have them again.
+      env: { ...process.env, S4_CUDA_ARCHS: fewImages },
     },
   )
   must('The build of the Rust tests', status === 0)
