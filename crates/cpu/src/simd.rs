@@ -48,7 +48,7 @@ impl Level {
     }
 
     /// Runs `op` on this level's explicit vectors; `None`, with nothing done, where there are none.
-    pub(crate) fn dispatch<Op: pulp::WithSimd>(self, op: Op) -> Option<Op::Output> {
+    pub(crate) fn explicit<Op: pulp::WithSimd>(self, op: Op) -> Option<Op::Output> {
         #[cfg(target_arch = "x86_64")]
         match self {
             Level::Avx512 => return pulp::x86::V4::try_new().map(|v4| pulp::Simd::vectorize(v4, op)),
