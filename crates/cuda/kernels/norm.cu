@@ -1,60 +1,108 @@
 // Layer norm over heads at each (row, time); batch norm over (rows, time) at each head.
 #include "common.cuh"
 
-// Sum over threadIdx.y (8) for each threadIdx.x (32).
+constexpr int SHARES = 16;  // of the heads, one a threadIdx.y
+
+// Sum over threadIdx.y for each threadIdx.x (32).
 DEV float sum_y(float x) {
-  __shared__ float part[8][33];
+  __shared__ float part[SHARES][33];
   __syncthreads();
   part[threadIdx.y][threadIdx.x] = x;
   __syncthreads();
   float s = 0.f;
 #pragma unroll
-  for (int k = 0; k < 8; ++k) s += part[k][threadIdx.x];
+  for (int k = 0; k < SHARES; ++k) s += part[k][threadIdx.x];
   return s;
 }
 
-// Block (32, 8): 32 positions (row, time) × 8 shares of the heads. Grid: positions / 32.
-KERNEL layer_norm(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, i64 B, int H,
-                  i64 L) {
+// A thread's share of one position's heads, x[h·L] for h = threadIdx.y + 16k: in registers where there are at most
+// KEPT of them, else read again each time.
+template <int KEPT>
+struct Heads {
+  const float* x;
+  i64 L;
+  int H;
+  bool in;
+  float kept[KEPT ? KEPT : 1];
+
+  __device__ Heads(const float* x, i64 L, int H, bool in) : x(x), L(L), H(H), in(in) {
+#pragma unroll
+    for (int k = 0; k < KEPT; ++k) {
+      const int h = threadIdx.y + SHARES * k;
+      kept[k] = in && h < H ? x[h * L] : 0.f;
+    }
+  }
+  template <class F>
+  __device__ __forceinline__ void each(F f) const {
+    if (!in) return;
+    if (KEPT) {
+#pragma unroll
+      for (int k = 0; k < KEPT; ++k) {
+        const int h = threadIdx.y + SHARES * k;
+        if (h < H) f(h, kept[k], k);
+      }
+    } else {
+      for (int h = threadIdx.y; h < H; h += SHARES) f(h, x[h * L], 0);
+    }
+  }
+};
+
+// Block (32, 16): 32 positions (row, time) × 16 shares of the heads. Grid: positions / 32.
+template <int KEPT>
+DEV void layer_norm(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, i64 B, int H,
+                    i64 L) {
   const i64 p = (i64)blockIdx.x * 32 + threadIdx.x;
   const bool in = p < B * L;
-  const i64 b = in ? p / L : 0, t = in ? p % L : 0;
-  const float* r = x + b * H * L + t;
+  const i64 b = in ? quotient(p, L) : 0, t = in ? p - b * L : 0;
+  const Heads<KEPT> r(x + b * H * L + t, L, H, in);
   float s = 0.f;
-  for (int h = threadIdx.y; in && h < H; h += 8) s += r[h * L];
+  r.each([&](int, float v, int) { s += v; });
   const float mean = sum_y(s) / H;
   s = 0.f;
-  for (int h = threadIdx.y; in && h < H; h += 8) {
-    const float d = r[h * L] - mean;
-    s += d * d;
-  }
+  r.each([&](int, float v, int) { s += (v - mean) * (v - mean); });
   const float rstd = 1.f / sqrtf(sum_y(s) / H + eps);
-  if (!in) return;
   float* o = y + b * H * L + t;
-  for (int h = threadIdx.y; h < H; h += 8) o[h * L] = fmaf(gamma[h] * rstd, r[h * L] - mean, beta[h]);
-  if (threadIdx.y == 0) stats[b * 2 * L + t] = mean, stats[b * 2 * L + L + t] = rstd;
+  r.each([&](int h, float v, int) { o[h * L] = fmaf(gamma[h] * rstd, v - mean, beta[h]); });
+  if (in && threadIdx.y == 0) stats[b * 2 * L + t] = mean, stats[b * 2 * L + L + t] = rstd;
 }
 
 // With g = γ·dy and x̂ = (x − μ)·rstd: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)).
-KERNEL layer_norm_dx(float* dx, const float* dy, const float* x, const float* stats, const float* gamma, int add, i64 B,
-                     int H, i64 L) {
+template <int KEPT>
+DEV void layer_norm_dx(float* dx, const float* dy, const float* x, const float* stats, const float* gamma, int add, i64 B,
+                       int H, i64 L) {
   const i64 p = (i64)blockIdx.x * 32 + threadIdx.x;
   const bool in = p < B * L;
-  const i64 b = in ? p / L : 0, t = in ? p % L : 0, at = b * H * L + t;
+  const i64 b = in ? quotient(p, L) : 0, t = in ? p - b * L : 0, at = b * H * L + t;
   const float mean = stats[b * 2 * L + t], rstd = stats[b * 2 * L + L + t];
+  const Heads<KEPT> xs(x + at, L, H, in), ds(dy + at, L, H, in);
+  auto x_at = [&](int h, int k) { return KEPT ? xs.kept[k] : x[at + h * L]; };
   float s1 = 0.f, s2 = 0.f;
-  for (int h = threadIdx.y; in && h < H; h += 8) {
-    const float g = gamma[h] * dy[at + h * L];
-    s1 += g, s2 += g * ((x[at + h * L] - mean) * rstd);
-  }
+  ds.each([&](int h, float d, int k) {
+    const float g = gamma[h] * d;
+    s1 += g, s2 += g * ((x_at(h, k) - mean) * rstd);
+  });
   s1 = sum_y(s1) / H;
   s2 = sum_y(s2) / H;
-  if (!in) return;
-  for (int h = threadIdx.y; h < H; h += 8) {
-    const float xh = (x[at + h * L] - mean) * rstd, d = rstd * (gamma[h] * dy[at + h * L] - s1 - xh * s2);
-    dx[at + h * L] = add ? dx[at + h * L] + d : d;
-  }
+  ds.each([&](int h, float d, int k) {
+    const float xh = (x_at(h, k) - mean) * rstd, v = rstd * (gamma[h] * d - s1 - xh * s2);
+    dx[at + h * L] = add ? dx[at + h * L] + v : v;
+  });
 }
+
+#define LAYER_NORM(suffix, KEPT)                                                                                      \
+  extern "C" __global__ void __launch_bounds__(512) layer_norm_##suffix(                                              \
+      float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, i64 B, int H, i64 L) { \
+    layer_norm<KEPT>(y, stats, x, gamma, beta, eps, B, H, L);                                                         \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(512) layer_norm_dx_##suffix(                                           \
+      float* dx, const float* dy, const float* x, const float* stats, const float* gamma, int add, i64 B, int H,      \
+      i64 L) {                                                                                                        \
+    layer_norm_dx<KEPT>(dx, dy, x, stats, gamma, add, B, H, L);                                                       \
+  }
+LAYER_NORM(128, 8)
+LAYER_NORM(256, 16)
+LAYER_NORM(512, 32)
+LAYER_NORM(any, 0)
 
 // dγ[h] += Σ dy·x̂, dβ[h] += Σ dy. One block a head.
 KERNEL layer_norm_dparams(float* dgamma, float* dbeta, const float* dy, const float* x, const float* stats, int B, int H,

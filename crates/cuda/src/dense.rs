@@ -106,6 +106,16 @@ impl Cuda {
     }
 }
 
+/// Layer norm and its gradient, by how many heads they keep in registers.
+fn layer_norm_kernel(heads: usize) -> [&'static str; 2] {
+    match heads {
+        0..=128 => ["layer_norm_128", "layer_norm_dx_128"],
+        129..=256 => ["layer_norm_256", "layer_norm_dx_256"],
+        257..=512 => ["layer_norm_512", "layer_norm_dx_512"],
+        _ => ["layer_norm_any", "layer_norm_dx_any"],
+    }
+}
+
 impl DenseOps for Cuda {
     fn linear_forward(
         &self,
@@ -173,9 +183,9 @@ impl DenseOps for Cuda {
             return self.launch(("rows", "layer_norm_rows"), (batch, 1, 1), (block, 1), 0, all);
         }
         self.launch(
-            ("norm", "layer_norm"),
+            ("norm", layer_norm_kernel(heads)[0]),
             ((batch * len).div_ceil(32), 1, 1),
-            (32, 8),
+            (32, 16),
             0,
             args![&y, &stats, x, gamma, beta, eps as f32, batch, heads, len],
         )
@@ -211,9 +221,9 @@ impl DenseOps for Cuda {
             args![&dgamma, &dbeta, dy, x, stats, batch, heads, len],
         )?;
         self.launch(
-            ("norm", "layer_norm_dx"),
+            ("norm", layer_norm_kernel(heads)[1]),
             ((batch * len).div_ceil(32), 1, 1),
-            (32, 8),
+            (32, 16),
             0,
             args![&dx, dy, x, stats, gamma, add, batch, heads, len],
         )

@@ -8,6 +8,7 @@ mod conv;
 mod layer;
 mod linear;
 mod memory;
+mod norm;
 mod precision;
 mod ssm;
 mod step;

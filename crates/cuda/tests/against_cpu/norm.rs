@@ -1,0 +1,63 @@
+//! Layer norm over as many heads as every kernel keeps, and more.
+
+use crate::{
+    Report, gpu,
+    layer::{down, noise, up},
+};
+use s4_backend::*;
+use s4_cpu::Cpu;
+
+/// y, dx, dγ, dβ.
+fn apply<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
+    let (n, h) = (s.elements(), s.heads);
+    let [x, dy, gamma, beta] =
+        [(1, n), (2, n), (3, h), (4, h)].map(|(stream, n)| up(be, &noise(5, stream, n)));
+    let fill = |value: f64, n: usize| up(be, &vec![value; n]);
+    let [mut y, mut dx] = [fill(f64::NAN, n), fill(f64::NAN, n)];
+    let [mut dgamma, mut dbeta] = [fill(0.0, h), fill(0.0, h)];
+    let pairs = 2 * s.batch * s.len;
+    let mut stats = fill(f64::NAN, pairs);
+    let mut ws = be.workspace();
+    be.layer_norm_forward(
+        be.view_mut(&mut y, 0..n),
+        be.view_mut(&mut stats, 0..pairs),
+        be.view(&x, 0..n),
+        be.view(&gamma, 0..h),
+        be.view(&beta, 0..h),
+        1e-5,
+        s,
+        &mut ws,
+    )
+    .unwrap();
+    be.layer_norm_backward(
+        be.view_mut(&mut dx, 0..n),
+        be.view_mut(&mut dgamma, 0..h),
+        be.view_mut(&mut dbeta, 0..h),
+        be.view(&dy, 0..n),
+        be.view(&x, 0..n),
+        be.view(&stats, 0..pairs),
+        be.view(&gamma, 0..h),
+        false,
+        s,
+        &mut ws,
+    )
+    .unwrap();
+    [y, dx, dgamma, dbeta].map(|b| down(be, &b))
+}
+
+#[test]
+fn layer_norm_over_few_and_many_heads() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let mut report = Report::default();
+    for heads in [3, 128, 129, 256, 300, 512, 513, 700] {
+        for (batch, len) in [(3, 45), (2, 1)] {
+            let s = SeqShape { batch, heads, len };
+            let (got, want) = (apply(&be, &s), apply(&cpu, &s));
+            for (i, name) in ["y", "dx", "dγ", "dβ"].into_iter().enumerate() {
+                report.check(format!("{s:?} {name}"), &got[i], &want[i], if i == 0 { 1e-5 } else { 1e-4 });
+            }
+        }
+    }
+    report.finish("layer norm");
+}
