@@ -1,7 +1,7 @@
 // Linear convolution by FFT: two real rows of a head in one complex transform of n ≥ len + kernel_len points, n a
 // power of two, 8 or more. The kernel is real, so re and im stay apart and nothing is unpacked.
 //
-// A transform of up to 4096 points is Stockham's in natural order: a thread holds eight points, passes of radix 8
+// A transform that one block holds (8192 points, or 4096) is Stockham's in natural order: a thread holds eight points, passes of radix 8
 // (the first of radix 2 or 4 where n asks for it) exchange them through shared memory. Beyond, with j = j₁·n₂ + j₂ and
 // k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in [k₁][k₂] order, and the
 // inverse goes back the same way.
@@ -123,6 +123,108 @@ KERNEL fft_columns(float2* z, int n1, int n2, int width, int sign) {
     const int p = j + m * eighth;
     base[(i64)p * n2] = sign < 0 ? twiddle(v[m], p) : v[m];
   }
+}
+
+// Two rows of one head of u (B, H, L) and of channel `out` of y (B, outs, H, L), as one complex row.
+struct Pair {
+  const float *re, *im;
+  float *to_re, *to_im;
+  i64 n_re, n_im, L;
+  bool two;
+
+  __device__ Pair(float* y, const float* u, const int* lengths, int pair, int B, int outs, int out, int H, int h, i64 L)
+      : L(L) {
+    const int b = 2 * pair;
+    two = b + 1 < B;
+    re = u + ((i64)b * H + h) * L, im = re + H * L;
+    to_re = y + (((i64)b * outs + out) * H + h) * L, to_im = to_re + (i64)outs * H * L;
+    n_re = row_len(lengths, b, (int)L), n_im = two ? row_len(lengths, b + 1, (int)L) : 0;
+  }
+  __device__ float2 read(i64 t) const { return make_float2(t < n_re ? re[t] : 0.f, t < n_im ? im[t] : 0.f); }
+  // Zero beyond a row's length.
+  __device__ void write(i64 t, float2 v) const {
+    if (t < L) to_re[t] = t < n_re ? v.x : 0.f;
+    if (two && t < L) to_im[t] = t < n_im ? v.y : 0.f;
+  }
+};
+#define ROWS float *y, const float *u, const int *lengths, int pairs, int B, int outs, int out, int H, int h0, i64 L
+
+// The whole convolution where a row fits a block: k (heads, n) is the kernel's spectrum. Grid and shared as fft_rows.
+extern "C" __global__ void __launch_bounds__(1024) conv_rows(const float2* k, i64 rows, int n, float scale, ROWS) {
+  extern __shared__ float2 memory[];
+  const int eighth = n / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
+  const i64 r = (i64)blockIdx.x * (blockDim.x / eighth) + own;
+  const bool in = r < rows;
+  const int head = in ? (int)quotient(r, pairs) : 0;
+  const Pair row(y, u, lengths, in ? (int)(r - (i64)head * pairs) : 0, B, outs, out, H, h0 + head, L);
+  float2 v[8] = {};
+  if (in)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = row.read(j + m * eighth);
+  auto at = [](int p) { return p + (p >> 3); };
+  transform(v, memory + own * (n + eighth), n, j, -1, at);
+#pragma unroll
+  for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[(i64)head * n + j + m * eighth]);
+  transform(v, memory + own * (n + eighth), n, j, 1, at);
+  if (in)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) row.write(j + m * eighth, make_float2(scale * v[m].x, scale * v[m].y));
+}
+
+// Longer ones in three: columns of u to z (heads, pairs, n), rows of z times k to w, columns of w to y. Grids, blocks
+// and shared memory as for fft_columns and fft_rows.
+KERNEL conv_in(float2* z, int n1, int n2, int width, ROWS) {
+  extern __shared__ float2 memory[];
+  const int q = threadIdx.x % width, j = threadIdx.x / width, eighth = n1 / 8, column = blockIdx.x * width + q;
+  const int head = blockIdx.y / pairs;
+  const Pair row(y, u, lengths, blockIdx.y % pairs, B, outs, out, H, h0 + head, L);
+  float2 v[8];
+#pragma unroll
+  for (int m = 0; m < 8; ++m) v[m] = row.read((i64)(j + m * eighth) * n2 + column);
+  transform(v, memory, n1, j, -1, [&](int p) { return p * width + q; });
+  float2* base = z + (i64)blockIdx.y * n1 * n2 + column;
+#pragma unroll
+  for (int m = 0; m < 8; ++m) {
+    const int p = j + m * eighth;
+    base[(i64)p * n2] = mul(v[m], root(p * column, n1 * n2, -1));
+  }
+}
+KERNEL conv_times(float2* w, const float2* z, const float2* k, i64 rows, int n1, int n2, int pairs) {
+  extern __shared__ float2 memory[];
+  const int eighth = n2 / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
+  const i64 r = (i64)blockIdx.x * (blockDim.x / eighth) + own, which = quotient(r, n1), head = quotient(which, pairs);
+  const i64 line = head * n1 + (r - which * n1);
+  const bool in = r < rows;
+  float2 v[8] = {};
+  if (in)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = z[r * n2 + j + m * eighth];
+  auto at = [](int p) { return p + (p >> 3); };
+  transform(v, memory + own * (n2 + eighth), n2, j, -1, at);
+  if (in)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[line * n2 + j + m * eighth]);
+  transform(v, memory + own * (n2 + eighth), n2, j, 1, at);
+  if (in)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) w[r * n2 + j + m * eighth] = v[m];
+}
+KERNEL conv_out(const float2* w, int n1, int n2, int width, float scale, ROWS) {
+  extern __shared__ float2 memory[];
+  const int q = threadIdx.x % width, j = threadIdx.x / width, eighth = n1 / 8, column = blockIdx.x * width + q;
+  const int head = blockIdx.y / pairs;
+  const Pair row(y, u, lengths, blockIdx.y % pairs, B, outs, out, H, h0 + head, L);
+  const float2* base = w + (i64)blockIdx.y * n1 * n2 + column;
+  float2 v[8];
+#pragma unroll
+  for (int m = 0; m < 8; ++m) {
+    const int p = j + m * eighth;
+    v[m] = mul(base[(i64)p * n2], root(p * column, n1 * n2, 1));
+  }
+  transform(v, memory, n1, j, 1, [&](int p) { return p * width + q; });
+#pragma unroll
+  for (int m = 0; m < 8; ++m)
+    row.write((i64)(j + m * eighth) * n2 + column, make_float2(scale * v[m].x, scale * v[m].y));
 }
 
 // z (heads, pairs, n) from x (B, ins, H, L), channel `in`, heads h0 …; rows 2p and 2p + 1 are re and im.

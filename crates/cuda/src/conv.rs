@@ -3,12 +3,12 @@
 use crate::{
     Cuda, Ints,
     device::Span,
-    launch::args,
+    launch::{Arg, args},
     memory::{Block, same_len},
 };
 use s4_backend::*;
 
-/// Longest row that one block transforms.
+/// Longest row that one block of any chip transforms.
 const ROW: usize = 4096;
 /// Bytes of one spectrum buffer that a group of heads may take, where one head fits.
 const GROUP: usize = 128 << 20;
@@ -42,35 +42,62 @@ fn check(op: &'static str, s: &ConvShape, y: usize, u: usize, kernel: usize, d: 
     d.map_or(Ok(()), |d| same_len(op, s.channels * s.heads, d))
 }
 
+/// How a transform of n points is cut: n1 columns' points (1 for a row that one block holds) by rows of n2.
+#[derive(Clone, Copy)]
+struct Shape {
+    n1: usize,
+    n2: usize,
+}
+
+impl Shape {
+    /// Rows of a block, its threads and its shared memory.
+    fn rows(self) -> (usize, u32, usize) {
+        let together = (128 / (self.n2 / 8)).max(1);
+        (together, (together * self.n2 / 8) as u32, 9 * self.n2 * together)
+    }
+
+    /// Columns of a block, its threads and its shared memory.
+    fn columns(self) -> (usize, u32, usize) {
+        let width = (4096 / self.n1).clamp(1, 256).min(self.n2);
+        (width, (self.n1 / 8 * width) as u32, 8 * self.n1 * width)
+    }
+}
+
 impl Cuda {
+    fn fft_shape(&self, n: usize) -> Shape {
+        let row = if self.shared_memory() > 9 * 2 * ROW { 2 * ROW } else { ROW };
+        // Columns have eight points or more.
+        let n2 = if n <= row { n } else { ROW.min(n / 8) };
+        Shape { n1: n / n2, n2 }
+    }
+
     /// `count` transforms of n points in place; the inverse is scaled by 1/n.
     fn transform(&self, z: &Block, n: usize, count: usize, inverse: bool) -> Result<()> {
-        // Columns have eight points or more.
-        let n2 = if n <= ROW { n } else { ROW.min(n / 8) };
-        let n1 = n / n2;
+        let shape = self.fft_shape(n);
+        let Shape { n1, n2 } = shape;
         let sign = if inverse { 1 } else { -1 };
         let scale = if inverse { 1.0 / n as f32 } else { 1.0 };
         let rows = || {
-            let together = (128 / (n2 / 8)).max(1);
+            let (together, threads, shared) = shape.rows();
             let total = count * n1;
             self.launch(
                 ("conv", "fft_rows"),
                 (total.div_ceil(together), 1, 1),
-                ((together * n2 / 8) as u32, 1),
-                9 * n2 * together,
+                (threads, 1),
+                shared,
                 args![z, total, n2, sign, scale],
             )
         };
         let columns = || {
-            let width = (4096 / n1).clamp(1, 256).min(n2);
+            let (width, threads, shared) = shape.columns();
             for first in (0..count).step_by(65535) {
                 let some = (count - first).min(65535);
                 let part = z.span().part(8 * n * first, 8 * n * some);
                 self.launch(
                     ("conv", "fft_columns"),
                     (n2 / width, some, 1),
-                    ((n1 / 8 * width) as u32, 1),
-                    8 * n1 * width,
+                    (threads, 1),
+                    shared,
                     args![part, n1, n2, width, sign],
                 )?;
             }
@@ -154,18 +181,41 @@ impl Cuda {
         s: &ConvShape,
     ) -> Result<()> {
         let f = plan(op, s)?;
-        let size = 8 * f.group * f.pairs * f.n;
-        let (z, w) = (self.block(op, size)?, self.block(op, size)?);
+        let shape = self.fft_shape(f.n);
+        let Shape { n1, n2 } = shape;
+        let scale = 1.0 / f.n as f32;
         let k = self.block(op, 8 * f.group * f.n)?;
+        let (together, row_threads, row_shared) = shape.rows();
+        let (width, column_threads, column_shared) = shape.columns();
+        let size = if n1 > 1 { 8 * f.group * f.pairs * f.n } else { 0 };
+        let (z, w) = (self.block(op, size)?, self.block(op, size)?);
         for h0 in (0..s.heads).step_by(f.group) {
             let heads = (s.heads - h0).min(f.group);
-            let total = heads * f.pairs * f.n;
-            self.spectra(&z, u, lengths, s, &f, (1, 0), (h0, heads))?;
+            let rows = |first: &[Arg], c: usize| {
+                let mut all = first.to_vec();
+                all.extend_from_slice(args![
+                    y, u, lengths, f.pairs, s.batch, s.channels, c, s.heads, h0, s.len
+                ]);
+                all
+            };
+            let grid = (n2 / width, heads * f.pairs, 1);
+            if n1 > 1 {
+                let all = rows(args![&z, n1, n2, width], 0);
+                self.launch(("conv", "conv_in"), grid, (column_threads, 1), column_shared, &all)?;
+            }
             for c in 0..s.channels {
                 self.kernel_spectrum(&k, kernel, d, s, &f, (c, h0, heads))?;
-                let one = args![&w, &z, &k, total, f.n, f.pairs, false, false];
-                self.each(("conv", "times"), total, one)?;
-                self.signals(y, &w, lengths, s, &f, (s.channels, c), (h0, heads))?;
+                let total = heads * f.pairs * n1;
+                let blocks = (total.div_ceil(together), 1, 1);
+                if n1 == 1 {
+                    let all = rows(args![&k, total, f.n, scale], c);
+                    self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), row_shared, &all)?;
+                    continue;
+                }
+                let all = args![&w, &z, &k, total, n1, n2, f.pairs];
+                self.launch(("conv", "conv_times"), blocks, (row_threads, 1), row_shared, all)?;
+                let all = rows(args![&w, n1, n2, width, scale], c);
+                self.launch(("conv", "conv_out"), grid, (column_threads, 1), column_shared, &all)?;
             }
         }
         Ok(())
