@@ -262,39 +262,62 @@ PASS(pass_128, 128)
 
 // States entering each segment, from what each segment adds by itself: s ← s·Qᵀ + e, over segments in order (or in
 // reverse). q: (H, NP, NP) f32, q[n][m] as it multiplies from the right: s′[m] = Σ_n s[n] q[n][m]; a thread keeps
-// its column. init ← (B, segments, H, NP). Block: NP threads; grid (B, H).
-template <int NP>
-DEV void scan(float* init, const float* e, const float* state0, const float* q, int H, int segments, int reverse) {
-  __shared__ float4 s[2][NP / 4];
-  const int b = blockIdx.x, h = blockIdx.y, m = threadIdx.x;
+// its column for ROWS rows of the batch and reads AHEAD segments ahead. init ← (B, segments, H, NP).
+// Block: NP threads; grid (B / ROWS, H).
+template <int NP, int ROWS>
+DEV void scan(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int reverse) {
+  constexpr int AHEAD = 4;
+  __shared__ float4 s[2][ROWS][NP / 4];
+  const int b0 = blockIdx.x * ROWS, h = blockIdx.y, m = threadIdx.x;
   float column[NP];
 #pragma unroll
   for (int n = 0; n < NP; ++n) column[n] = q[((i64)h * NP + n) * NP + m];
-  auto at = [&](int k) { return (((i64)b * segments + (reverse ? segments - 1 - k : k)) * H + h) * NP + m; };
-  float x = state0 ? state0[((i64)b * H + h) * NP + m] : 0.f, next = e[at(0)];
-  for (int k = 0; k < segments; ++k) {
-    init[at(k)] = x;
-    ((float*)s[k & 1])[m] = x;
-    __syncthreads();
-    float4 a = make_float4(next, 0.f, 0.f, 0.f);
-    if (k + 1 < segments) next = e[at(k + 1)];
+  auto at = [&](int r, int k) {
+    return (((i64)min(b0 + r, B - 1) * segments + (reverse ? segments - 1 - k : k)) * H + h) * NP + m;
+  };
+  float x[ROWS], next[AHEAD][ROWS];
 #pragma unroll
-    for (int n = 0; n < NP / 4; ++n) {
-      const float4 v = s[k & 1][n];
-      a.x = fmaf(v.x, column[4 * n], a.x), a.y = fmaf(v.y, column[4 * n + 1], a.y);
-      a.z = fmaf(v.z, column[4 * n + 2], a.z), a.w = fmaf(v.w, column[4 * n + 3], a.w);
+  for (int r = 0; r < ROWS; ++r) {
+    x[r] = state0 ? state0[((i64)min(b0 + r, B - 1) * H + h) * NP + m] : 0.f;
+#pragma unroll
+    for (int k = 0; k < AHEAD; ++k) next[k][r] = k < segments ? e[at(r, k)] : 0.f;
+  }
+  for (int k0 = 0; k0 < segments; k0 += AHEAD)
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i) {
+      const int k = k0 + i;
+      if (k >= segments) break;
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r) {
+        if (b0 + r < B) init[at(r, k)] = x[r];
+        ((float*)s[k & 1][r])[m] = x[r];
+      }
+      __syncthreads();
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r) {
+        float4 a = make_float4(next[i][r], 0.f, 0.f, 0.f);
+        if (k + AHEAD < segments) next[i][r] = e[at(r, k + AHEAD)];
+#pragma unroll
+        for (int n = 0; n < NP / 4; ++n) {
+          const float4 v = s[k & 1][r][n];
+          a.x = fmaf(v.x, column[4 * n], a.x), a.y = fmaf(v.y, column[4 * n + 1], a.y);
+          a.z = fmaf(v.z, column[4 * n + 2], a.z), a.w = fmaf(v.w, column[4 * n + 3], a.w);
+        }
+        x[r] = (a.x + a.y) + (a.z + a.w);
+      }
     }
-    x = (a.x + a.y) + (a.z + a.w);
-  }
 }
-#define SCAN(name, NP)                                                                                              \
+#define SCAN(name, NP, ROWS)                                                                                        \
   extern "C" __global__ void __launch_bounds__(NP) name(float* init, const float* e, const float* state0,           \
-                                                        const float* q, int H, int segments, int reverse) {         \
-    scan<NP>(init, e, state0, q, H, segments, reverse);                                                             \
+                                                        const float* q, int B, int H, int segments, int reverse) {  \
+    scan<NP, ROWS>(init, e, state0, q, B, H, segments, reverse);                                                    \
   }
-SCAN(scan_32, 32)
-SCAN(scan_64, 64)
-SCAN(scan_128, 128)
+SCAN(scan_32_1, 32, 1)
+SCAN(scan_64_1, 64, 1)
+SCAN(scan_128_1, 128, 1)
+SCAN(scan_32_4, 32, 4)
+SCAN(scan_64_4, 64, 4)
+SCAN(scan_128_4, 128, 4)
 
 // (B, H, N) ↔ (B, H, NP): pads with zeros, or cuts.
 KERNEL pad_state(float* dst, const float* src, i64 rows, int n, int np) {

@@ -8,6 +8,7 @@
 
 constexpr int T = 64;
 constexpr int PL = 2;
+constexpr int STAGED = 512;   // numbers that sequences_backward reads at once, of each kind
 
 struct Head {
   const c64 *d0, *u, *z;
@@ -112,7 +113,30 @@ struct Retreat {
   }
 };
 
-// Block: one warp; grid (H, 1 + 2R + kc); `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
+// Steps `top` … 0, the last of which has nothing to go back through. `read` gives the conjugate of a step's x and its
+// own share of the gradient.
+template <class Read>
+DEV void go_back(Retreat& back, c64 (&g)[PL], int top, c64* staged, Read read) {
+  const int P = back.P, batch = STAGED / P;
+  c64 *xs = staged, *shares = staged + STAGED;
+  for (int j = top; j >= 0;) {
+    const int low = max(j - batch + 1, 0);
+#pragma unroll 4
+    for (int k = j; k >= low; --k)
+      EACH_PAIR(i, n) read(k, n, xs[(j - k) * P + n], shares[(j - k) * P + n]);
+    __syncwarp();
+    for (int k = j; k >= low; --k) {
+      c64 x[PL] = {};
+      EACH_PAIR(i, n) x[i] = xs[(j - k) * P + n];
+      if (k < top) back.step(x, g);
+      EACH_PAIR(i, n) g[i] += shares[(j - k) * P + n];
+    }
+    __syncwarp();
+    j = low - 1;
+  }
+}
+
+// Block: one warp; grid (H, 1 + 2R + kc); shared: 2·STAGED c64; `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
 // Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
 KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
                           const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,
@@ -130,37 +154,27 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
   Retreat back(q, column ? q.u : q.z, column ? q.z : q.u, column ? su : sz, column ? sz : su);
   const float* G0 = g0 + h * head_stride;
   const float* G1 = g1 ? g1 + h * head_stride : nullptr;
-  // The x and the share of the gradient that each step needs are read a step ahead.
-  c64 x[PL] = {}, share[PL] = {}, next_x[PL] = {}, next[PL] = {};
+  // What a batch of steps reads, the x and their shares of the gradient, is brought to shared memory at once.
+  extern __shared__ c64 staged[];
   if (seq <= R) {
     const c64* from = cols + ((i64)h * (R + 1) + seq) * T * P;
-    auto read = [&](int j) {
-      EACH_PAIR(i, n) {
-        next_x[i] = conj(from[j * P + n]);
-        if (seq) {
-          next[i] = ga[(((i64)h * R + seq - 1) * T + j) * P + n];
-        } else {
-          // dV[n][t]: V[:, t] = v_{T−1−t}, or v_t looking ahead; and K̄_j = 2Re C·v_j.
-          const float* a = G0 + (i64)(T + n) * ld + (T - 1 - j);
-          next[i] = {a[0], a[(i64)P * ld]};
-          if (G1) {
-            const float* b = G1 + (i64)(T + n) * ld + j;
-            next[i] += c64{b[0], b[(i64)P * ld]};
-          }
-          for (int k = 0; k < kc; ++k)
-            next[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(rows[((i64)h * kc + k) * (T + 1) * P + n]);
-        }
+    go_back(back, g, T - 1, staged, [&](int j, int n, c64& to_x, c64& to_share) {
+      to_x = conj(from[j * P + n]);
+      if (seq) {
+        to_share = ga[(((i64)h * R + seq - 1) * T + j) * P + n];
+        return;
       }
-    };
-    read(T - 1);
-    for (int j = T - 1; j >= 0; --j) {
-#pragma unroll
-      for (int i = 0; i < PL; ++i) x[i] = next_x[i], share[i] = next[i];
-      if (j > 0) read(j - 1);
-      if (j < T - 1) back.step(x, g);
-#pragma unroll
-      for (int i = 0; i < PL; ++i) g[i] += share[i];
-    }
+      // dV[n][t]: V[:, t] = v_{T−1−t}, or v_t looking ahead; and K̄_j = 2Re C·v_j.
+      const float* a = G0 + (i64)(T + n) * ld + (T - 1 - j);
+      c64 sum = {a[0], a[(i64)P * ld]};
+      if (G1) {
+        const float* b = G1 + (i64)(T + n) * ld + j;
+        sum += c64{b[0], b[(i64)P * ld]};
+      }
+      for (int k = 0; k < kc; ++k)
+        sum += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(rows[((i64)h * kc + k) * (T + 1) * P + n]);
+      to_share = sum;
+    });
     back.finish();
     EACH_PAIR(i, n) {
       if (seq) su[(seq - 1) * P + n] += g[i];
@@ -182,23 +196,12 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
     const c64* from = rows + ((i64)h * kc + k) * (T + 1) * P;
     const bool ahead = k >= ch0;
     const float* W = ahead ? G1 + (k - ch0) * channel_stride : G0 + k * channel_stride;
-    auto read = [&](int j) {
+    go_back(back, g, T, staged, [&](int j, int n, c64& to_x, c64& to_share) {
       const int t = ahead ? T - 1 - j : j - 1;  // the row of W that is C Ā^j
-      EACH_PAIR(i, n) {
-        next_x[i] = conj(from[j * P + n]);
-        const float* w = W + t * ld + T + n;
-        next[i] = t >= 0 && t < T ? c64{2.0 * w[0], -2.0 * w[P]} : c64{0, 0};
-      }
-    };
-    read(T);
-    for (int j = T; j >= 0; --j) {
-#pragma unroll
-      for (int i = 0; i < PL; ++i) x[i] = next_x[i], share[i] = next[i];
-      if (j > 0) read(j - 1);
-      if (j < T) back.step(x, g);
-#pragma unroll
-      for (int i = 0; i < PL; ++i) g[i] += share[i];
-    }
+      to_x = conj(from[j * P + n]);
+      const float* w = W + t * ld + T + n;
+      to_share = t >= 0 && t < T ? c64{2.0 * w[0], -2.0 * w[P]} : c64{0, 0};
+    });
     back.finish();
     const c64* v = cols + (i64)h * (R + 1) * T * P;
     EACH_PAIR(i, n) {

@@ -8,16 +8,22 @@ constexpr int TILE = 64;
 // Block 256.
 template <class F, class A, class B>
 DEV void tile_product(F (&acc)[4][4], int depth, A a, B b) {
-  constexpr int K = 16;
+  constexpr int K = 16, LOADS = K * TILE / 256;
   __shared__ F as[K][TILE], bs[K][TILE];
   const int row = threadIdx.x / 16, column = threadIdx.x % 16;
   for (int k0 = 0; k0 < depth; k0 += K) {
+    F x[LOADS], y[LOADS];  // all reads on their way before the first is used
+#pragma unroll
+    for (int l = 0; l < LOADS; ++l) {
+      const int e = l * 256 + threadIdx.x, k = k0 + e / TILE, i = e % TILE;
+      x[l] = k < depth ? a(k, i) : F(0);
+      y[l] = k < depth ? b(k, i) : F(0);
+    }
     __syncthreads();
 #pragma unroll
-    for (int e = threadIdx.x; e < K * TILE; e += 256) {
-      const int k = e / TILE, i = e % TILE;
-      as[k][i] = k0 + k < depth ? a(k0 + k, i) : F(0);
-      bs[k][i] = k0 + k < depth ? b(k0 + k, i) : F(0);
+    for (int l = 0; l < LOADS; ++l) {
+      const int e = l * 256 + threadIdx.x;
+      as[e / TILE][e % TILE] = x[l], bs[e / TILE][e % TILE] = y[l];
     }
     __syncthreads();
 #pragma unroll

@@ -120,7 +120,8 @@ pub(crate) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> 
     if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
 }
 
-/// Launch shape of `chunk16.cu`: 16 rows a warp, as many warps a block as shared memory holds.
+/// Launch shape of `chunk16.cu` and, where 64 rows go together, `chunk90.cu`: 16 rows a warp, as many warps a block as
+/// shared memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Halves {
     warps: usize,
@@ -129,14 +130,30 @@ struct Halves {
 }
 
 impl Halves {
-    fn choose(rows: usize, np: usize, shared_memory: usize) -> Halves {
+    fn choose(rows: usize, np: usize, shared_memory: usize, warpgroups: bool) -> Halves {
         let (k, n) = (np / 16, np / 8);
-        let matrices = 512 * (20 + 8 * k + 4 * n + k * n);
+        let (together, matrices) = if warpgroups {
+            (4, 4 * (T * T + 2 * T * np + np * np))
+        } else {
+            (1, 512 * (20 + 8 * k + 4 * n + k * n))
+        };
         let warp = 16 * (2 * 4 * T + 32);
-        let needed = rows.div_ceil(16);
-        let warps = ((shared_memory - 1024 - matrices) / warp).min(needed).min(16);
+        let needed = rows.div_ceil(16).next_multiple_of(together);
+        let most = ((shared_memory - 1024 - matrices) / warp).min(16) / together * together;
+        let warps = needed.min(most);
         Halves { warps, blocks: needed.div_ceil(warps), shared: matrices + warps * warp }
     }
+}
+
+/// Kernels of those files: states only, outputs from inputs before them, outputs from inputs after them.
+fn halves_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str {
+    let names = match (np, products) {
+        (32, 3) => ["states_32", "lower_32_3", "upper_32_3"],
+        (32, _) => ["states_32", "lower_32_1", "upper_32_1"],
+        (_, 3) => ["states_64", "lower_64_3", "upper_64_3"],
+        _ => ["states_64", "lower_64_1", "upper_64_1"],
+    };
+    names[outputs.map_or(0, |lower| if lower { 1 } else { 2 })]
 }
 
 impl Cuda {
@@ -150,7 +167,8 @@ impl Cuda {
         self.inner.modules.generation(&self.inner.queue) == 90
     }
 
-    fn shared_memory(&self) -> usize {
+    /// Shared memory that one block may have, bytes.
+    pub(crate) fn shared_memory(&self) -> usize {
         crate::kernels::shared_memory(self.inner.queue.info.capability)
     }
 
@@ -264,15 +282,12 @@ impl Cuda {
         let vec = p.len % 4 == 0 && aligned(p.x) && y.is_none_or(aligned);
         let keep = |x: Option<Span>| x.filter(|_| full);
         if p.ins == 1 && p.outs == 1 && s.np <= 64 && self.halves() {
-            let h = Halves::choose(p.batch * cut.segments, s.np, self.shared_memory());
-            let name = match (s.np, self.inner.precision.products()) {
-                (32, 3) => "pass_32_3",
-                (32, _) => "pass_32_1",
-                (_, 3) => "pass_64_3",
-                _ => "pass_64_1",
-            };
+            let rows = p.batch * cut.segments;
+            let warpgroups = self.warpgroups() && rows >= 48;
+            let h = Halves::choose(rows, s.np, self.shared_memory(), warpgroups);
+            let name = halves_kernel(s.np, self.inner.precision.products(), y.map(|_| p.lower));
             return self.launch(
-                ("chunk16", name),
+                (if warpgroups { "chunk90" } else { "chunk16" }, name),
                 (h.blocks, s.heads, 1),
                 (32 * h.warps as u32, 1),
                 h.shared,
@@ -292,7 +307,6 @@ impl Cuda {
                     cut.each,
                     cut.chunks,
                     p.reverse,
-                    p.lower,
                     p.add,
                     vec,
                     p.len
@@ -367,17 +381,20 @@ impl Cuda {
         };
         let end = self.scratch(op, size)?;
         self.run(p, s, cut, None, None, Some(end.span()), false)?;
-        let name = match s.np {
-            32 => "scan_32",
-            64 => "scan_64",
-            _ => "scan_128",
+        let (name, rows) = match (s.np, p.batch) {
+            (32, 1) => ("scan_32_1", 1),
+            (32, _) => ("scan_32_4", 4),
+            (64, 1) => ("scan_64_1", 1),
+            (64, _) => ("scan_64_4", 4),
+            (_, 1) => ("scan_128_1", 1),
+            _ => ("scan_128_4", 4),
         };
         self.launch(
             ("chunk", name),
-            (p.batch, s.heads, 1),
+            (p.batch.div_ceil(rows), s.heads, 1),
             (s.np as u32, 1),
             0,
-            args![init, &end, p.state0, segment, s.heads, cut.segments, p.reverse],
+            args![init, &end, p.state0, segment, p.batch, s.heads, cut.segments, p.reverse],
         )?;
         let wanted = p.end.map(|_| &end);
         self.run(p, s, cut, p.y, Some(init), wanted.map(|e| e.span()), true)?;
@@ -418,11 +435,14 @@ mod tests {
     #[test]
     fn blocks_fit_in_shared_memory_and_cover_the_rows() {
         for np in [32, 64] {
-            for shared in [99 << 10, 163 << 10, 227 << 10] {
+            for (shared, warpgroups) in
+                [(99 << 10, false), (163 << 10, false), (227 << 10, false), (227 << 10, true)]
+            {
                 for rows in [1, 16, 17, 64, 256, 5000] {
-                    let h = Halves::choose(rows, np, shared);
+                    let h = Halves::choose(rows, np, shared, warpgroups);
                     assert!(h.warps >= 1 && h.shared + 1024 <= shared, "{h:?}");
                     assert!(h.blocks * h.warps * 16 >= rows, "{h:?}");
+                    assert!(!warpgroups || h.warps % 4 == 0, "{h:?}");
                 }
             }
         }

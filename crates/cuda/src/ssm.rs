@@ -320,7 +320,7 @@ impl Cuda {
             ("constants_backward", "sequences_backward"),
             (heads, 1 + 2 * rank + kc, 1),
             (32, 1),
-            0,
+            2 * 16 * 512,
             args![
                 &slot,
                 &grads.c,

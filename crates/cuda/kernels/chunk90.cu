@@ -1,0 +1,139 @@
+// The chunk pass (chunk_pass.cuh) by Hopper's warpgroups: 64 rows, whose pairs go to wgmma from registers as they are
+// (each warp's sixteen lie as for mma m16n8k16), and matrices that it reads from shared memory.
+#include "chunk_pass.cuh"
+#include "wgmma.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+// The first N columns of d += a·b: 64 × N += (64 × 16)·(16 × N) of f16, k fast in b.
+template <int N, int NT>
+DEV void wgmma_f16(float (&d)[NT][4], const u32 (&a)[4], u64 b) {
+#define D(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+#define A_B "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+  if constexpr (N == 64)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+        "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 0;"
+        : D(0), D(1), D(2), D(3), D(4), D(5), D(6), D(7)
+        : A_B);
+  else if constexpr (N == 48)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n48k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23"
+        "}, {%24,%25,%26,%27}, %28, 1, 1, 1, 0;"
+        : D(0), D(1), D(2), D(3), D(4), D(5)
+        : A_B);
+  else if constexpr (N == 32)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+        "}, {%16,%17,%18,%19}, %20, 1, 1, 1, 0;"
+        : D(0), D(1), D(2), D(3)
+        : A_B);
+  else if constexpr (N == 16)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7"
+        "}, {%8,%9,%10,%11}, %12, 1, 1, 1, 0;"
+        : D(0), D(1)
+        : A_B);
+#undef D
+#undef A_B
+}
+
+template <int NP, int PROD>
+struct Warpgroups {
+  static constexpr int NT = NP / 8, KS = NP / 16, TOGETHER = 4;
+  // Bytes of a matrix's high plane, its low one as far behind it; where each matrix starts.
+  static constexpr int TT = T * T * 2, ST = NP * T * 2, SS = NP * NP * 2;
+  static constexpr int W = 2 * TT, V = W + 2 * ST, Q = V + 2 * ST, MATRICES = (Q + 2 * SS) / 16;
+  uint4* memory;
+
+  // Where eight columns of y stand among its accumulators: the products of the lower half leave out the first of them,
+  // and wgmma wants its accumulators from the first on, so there they are in reverse.
+  template <int MODE>
+  __device__ static constexpr int tile(int n) {
+    return MODE == LOWER ? 7 - n : n;
+  }
+
+  // Fragment e of a matrix of `columns` columns: core matrix (k/8, n/8) is at k/8·columns/8 + n/8, rows n.
+  template <int MODE>
+  __device__ __forceinline__ void place(int from, int plane, int columns, int e, float4 f, float scale) {
+    const int groups = columns / 8, lane = e & 31, n = tile<MODE>((e >> 5) % groups), k = (e >> 5) / groups;
+    char* p = (char*)memory + from + (2 * k * groups + n) * 128 + (lane >> 2) * 16 + (lane & 3) * 4;
+    u32 high, low;
+    pair_f16(high, low, f.x, f.y, scale);
+    *(u32*)p = high, *(u32*)(p + plane) = low;
+    pair_f16(high, low, f.z, f.w, scale);
+    p += groups * 128;
+    *(u32*)p = high, *(u32*)(p + plane) = low;
+  }
+  template <int MODE>
+  __device__ void toep(int e, float4 f, float scale) {
+    place<MODE>(0, TT, T, e, f, scale);
+  }
+  template <int MODE>
+  __device__ void w(int e, float4 f, float scale) {
+    place<MODE>(W, ST, T, e, f, scale);
+  }
+  __device__ void v(int e, float4 f, float scale) { place<STATES>(V, ST, NP, e, f, scale); }
+  __device__ void q(int e, float4 f, float scale) { place<STATES>(Q, SS, NP, e, f, scale); }
+  __device__ void placed() { stores_before_wgmma(); }
+
+  // c += A·(rows 16k … 16k + 15 of the first N columns of a matrix).
+  template <int P, int N, int C>
+  __device__ __forceinline__ void product(float (&c)[C][4], const u32 (&high)[4], const u32 (&low)[4], int from, int plane,
+                                          int columns, int k) {
+    const int groups = columns / 8;
+    auto describe = [&](int at) {
+      return (u64)((shared_address((char*)memory + at + 2 * k * groups * 128) >> 4) & 0x3fff) |
+             (u64)(groups * 8) << 16 | (u64)8 << 32;
+    };
+    if (P == 3) {
+      wgmma_f16<N>(c, low, describe(from));
+      wgmma_f16<N>(c, high, describe(from + plane));
+    }
+    wgmma_f16<N>(c, high, describe(from));
+  }
+
+  template <int MODE>
+  __device__ __forceinline__ void states(float (&s)[NT][4], float (&y)[8][4], const u32 (&high)[KS][4],
+                                         const u32 (&low)[KS][4]) {
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < KS; ++k) {
+      product<3, NP>(s, high[k], low[k], Q, SS, NP, k);
+      if (MODE != STATES) product<PROD, T>(y, high[k], low[k], W, ST, T, k);
+    }
+    wgmma_end_group();
+    wgmma_wait();
+  }
+
+  template <int MODE, class Pairs>
+  __device__ __forceinline__ void inputs(float (&s)[NT][4], float (&y)[8][4], Pairs pairs) {
+    u32 high[KT][4], low[KT][4];
+#pragma unroll
+    for (int k = 0; k < KT; ++k) pairs(k, high[k], low[k]);
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < KT; ++k) product<3, NP>(s, high[k], low[k], V, ST, NP, k);
+    // Of sixteen rows of Toep the lower half leaves out the first columns, the upper half the last.
+    if (MODE != STATES) {
+      constexpr int FIRST = MODE == LOWER ? 0 : 3, STEP = MODE == LOWER ? 1 : -1;
+      product<PROD, 64>(y, high[FIRST], low[FIRST], 0, TT, T, FIRST);
+      product<PROD, 48>(y, high[FIRST + STEP], low[FIRST + STEP], 0, TT, T, FIRST + STEP);
+      product<PROD, 32>(y, high[FIRST + 2 * STEP], low[FIRST + 2 * STEP], 0, TT, T, FIRST + 2 * STEP);
+      product<PROD, 16>(y, high[FIRST + 3 * STEP], low[FIRST + 3 * STEP], 0, TT, T, FIRST + 3 * STEP);
+    }
+    wgmma_end_group();
+    wgmma_wait();
+  }
+};
+
+PASSES(Warpgroups, 32)
+PASSES(Warpgroups, 64)
+
+#endif
