@@ -232,6 +232,7 @@ fn c_tilde_backward(
         let mut g: Vec<f64> = dc_tilde.iter().map(|z| -z.re).chain(dc_tilde.iter().map(|z| -z.im)).collect();
         for w in rows.rchunks_exact(state).skip(1) {
             // Rows take u and v in each other's place.
+            turn.fill(0.0);
             recurrence_backward(&mut turn, &mut da.d0, &mut da.v, &mut da.u, &g, w, &a.d0, &a.v, &a.u);
             std::mem::swap(&mut turn, &mut g);
         }
