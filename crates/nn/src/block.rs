@@ -132,7 +132,7 @@ impl<B: Backend> BlockCore<B> {
     pub(crate) fn forward(
         &mut self,
         be: &B,
-        y: B::Mut<'_>,
+        mut y: B::Mut<'_>,
         state_end: Option<B::Mut<'_>>,
         x: B::Ref<'_>,
         state0: Option<B::Ref<'_>>,
@@ -169,18 +169,10 @@ impl<B: Backend> BlockCore<B> {
         let residual = self.residual.then_some(x);
         match &mut self.norm {
             Some(norm) if self.prenorm => {
-                norm_out.ensure(be, n)?;
-                norm.forward(
-                    be,
-                    norm_out.get_mut(be, n),
-                    stats.get_mut(be, stats_len),
-                    x,
-                    values,
-                    call,
-                    false,
-                    ws,
-                )?;
-                let u = norm_out.get(be, n);
+                // The SSM's input stands where the block's output will: it is dead by then.
+                let stats = stats.get_mut(be, stats_len);
+                norm.forward(be, be.reborrow(&mut y), stats, x, values, call, false, ws)?;
+                let u = be.freeze(&y);
                 self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, u, state0, values, call, ws)?;
                 be.mix_forward(
                     y,
@@ -268,21 +260,11 @@ impl<B: Backend> BlockCore<B> {
         match &mut self.norm {
             Some(norm) if self.prenorm => {
                 mix_backward(ds.get_mut(be, inner), dy, grads, ws)?;
-                // The SSM's input is recomputed: a norm is cheaper than its memory.
-                norm_out.ensure(be, n)?;
-                norm.forward(
-                    be,
-                    norm_out.get_mut(be, n),
-                    tape.stats.get_mut(be, stats_len),
-                    x,
-                    values,
-                    call,
-                    true,
-                    ws,
-                )?;
+                // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
+                let stats = tape.stats.get_mut(be, stats_len);
+                norm.forward(be, be.reborrow(&mut dx), stats, x, values, call, true, ws)?;
                 du.ensure(be, n)?;
-                let u = norm_out.get(be, n);
-                let out = Some(du.get_mut(be, n));
+                let (u, out) = (be.freeze(&dx), Some(du.get_mut(be, n)));
                 self.s4.backward(
                     be,
                     out,

@@ -146,8 +146,6 @@ pub(crate) struct Net<B: Backend> {
     acts: Vec<Grow<B>>,
     tapes: Vec<Tape<B>>,
     stats: Grow<B>,
-    /// Output of the last norm, (batch, H, len).
-    last: Grow<B>,
     /// (batch, H)
     pooled: Grow<B>,
     dpooled: Grow<B>,
@@ -158,6 +156,7 @@ pub(crate) struct Net<B: Backend> {
     /// Gradient of the rows; backward starts from it.
     drows: Grow<B>,
     dout: Grow<B>,
+    /// Gradients between blocks, in turns; before backward begins the second is the output of the last norm.
     d: [Grow<B>; 2],
     pub scratch: Scratch<B>,
 }
@@ -197,7 +196,6 @@ impl<B: Backend> Net<B> {
             tapes: blocks.iter().map(|_| Tape::new(be)).collect::<Result<_>>()?,
             blocks,
             stats: grow()?,
-            last: grow()?,
             pooled: grow()?,
             dpooled: grow()?,
             out: grow()?,
@@ -322,11 +320,11 @@ impl<B: Backend> Net<B> {
         if let Some(norm) = &mut self.norm {
             let stats_len = norm.stats_len(batch, len);
             self.stats.ensure(be, stats_len)?;
-            self.last.ensure(be, n)?;
-            let (y, stats) = (self.last.get_mut(be, n), self.stats.get_mut(be, stats_len));
+            self.d[1].ensure(be, n)?;
+            let (y, stats) = (self.d[1].get_mut(be, n), self.stats.get_mut(be, stats_len));
             norm.forward(be, y, stats, x.get(be, n), values, call, false, ws)?;
         }
-        let x = if self.norm.is_some() { self.last.get(be, n) } else { x.get(be, n) };
+        let x = if self.norm.is_some() { self.d[1].get(be, n) } else { x.get(be, n) };
         self.out.ensure(be, m)?;
         if let Some(pooling) = pooling {
             let size = batch * self.heads;
@@ -420,8 +418,8 @@ impl<B: Backend> Net<B> {
         d.ensure(be, n)?;
         other.ensure(be, n)?;
         let ws = &mut self.scratch.ws;
-        let last = self.acts[self.blocks.len()].get(be, n);
-        let x = if self.norm.is_some() { self.last.get(be, n) } else { last };
+        let last = &self.acts[self.blocks.len()];
+        let x = if self.norm.is_some() { other.get(be, n) } else { last.get(be, n) };
         if let Some(pooling) = self.pooling {
             let size = batch * self.heads;
             self.dpooled.ensure(be, size)?;
@@ -438,7 +436,7 @@ impl<B: Backend> Net<B> {
                 other.get_mut(be, n),
                 grads,
                 d.get(be, n),
-                last,
+                last.get(be, n),
                 stats,
                 false,
                 values,
