@@ -67,6 +67,16 @@ fn kernel_len(call: &SsmCall) -> usize {
     call.spec.truncate.map_or(call.len, |m| m.min(call.len))
 }
 
+/// Samples from which chunks take less time than the transform, forward and backward together and made anew each
+/// time: a kernel is shared by all rows, so the more rows the later (benches/RESULTS.md, "Crossovers of `auto`").
+fn crossover(rows: usize) -> usize {
+    match rows {
+        ..=4 => 2048,
+        5..16 => 16_384,
+        _ => 65_536,
+    }
+}
+
 fn conv_shape(call: &SsmCall) -> ConvShape {
     ConvShape {
         batch: call.batch,
@@ -164,8 +174,7 @@ impl<T: Scalar> SsmOps for Cpu<T> {
                 Err(Error::unsupported("ssm", "algorithm 'fft' or 'auto' with a truncated kernel", "'chunk'"))
             }
             (Algorithm::Auto, Some(_)) => Ok(Algorithm::Fft),
-            // Short sequences in large batches: the transform is cheap and the kernel is shared by many rows.
-            (Algorithm::Auto, None) if call.len <= 4096 && call.batch >= 8 => Ok(Algorithm::Fft),
+            (Algorithm::Auto, None) if call.len < crossover(call.batch) => Ok(Algorithm::Fft),
             (Algorithm::Auto, None) => Ok(Algorithm::Chunk),
             (other, _) => Ok(other),
         }
@@ -194,7 +203,10 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         let op = "ssm_forward";
         let states = [state_end.as_ref().map(|s| s.len()), state0.map(|s| s.len())];
         let sizes = check(op, call, &plan.spec, u.len(), y.len(), &states, lengths)?;
-        if self.ssm_algorithm(call)? == Algorithm::Chunk {
+        // What is only streamed has its states go by chunks anyway, so `auto` takes them for all of it.
+        let stream = saved.is_none() && (state0.is_some() || state_end.is_some());
+        let stream = stream && call.algorithm == Algorithm::Auto;
+        if stream || self.ssm_algorithm(call)? == Algorithm::Chunk {
             plan.chunk.prepare(self, params, call.rate, call.version, ws)?;
             if let Some(saved) = &saved {
                 same_len(op, plan.chunk.saved(&sizes), saved.len())?;
