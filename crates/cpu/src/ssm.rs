@@ -205,7 +205,7 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         let sizes = check(op, call, &plan.spec, u.len(), y.len(), &states, lengths)?;
         // What is only streamed has its states go by chunks anyway, so `auto` takes them for all of it.
         let stream = saved.is_none() && (state0.is_some() || state_end.is_some());
-        let stream = stream && call.algorithm == Algorithm::Auto;
+        let stream = stream && call.algorithm == Algorithm::Auto && call.spec.truncate.is_none();
         if stream || self.ssm_algorithm(call)? == Algorithm::Chunk {
             plan.chunk.prepare(self, params, call.rate, call.version, ws)?;
             if let Some(saved) = &saved {
