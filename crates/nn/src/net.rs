@@ -156,7 +156,7 @@ pub(crate) struct Net<B: Backend> {
     /// Gradient of the rows; backward starts from it.
     drows: Grow<B>,
     dout: Grow<B>,
-    /// Gradients between blocks, in turns; before backward begins the second is the output of the last norm.
+    /// Gradients between blocks, in turns; going forward the second is the output of the last norm.
     d: [Grow<B>; 2],
     pub scratch: Scratch<B>,
 }
@@ -419,6 +419,11 @@ impl<B: Backend> Net<B> {
         other.ensure(be, n)?;
         let ws = &mut self.scratch.ws;
         let last = &self.acts[self.blocks.len()];
+        if let Some(norm) = &mut self.norm {
+            // Again, in a buffer that is needed after it: what went forward may be gone since.
+            let stats = self.stats.get_mut(be, norm.stats_len(batch, len));
+            norm.forward(be, other.get_mut(be, n), stats, last.get(be, n), values, call, true, ws)?;
+        }
         let x = if self.norm.is_some() { other.get(be, n) } else { last.get(be, n) };
         if let Some(pooling) = self.pooling {
             let size = batch * self.heads;

@@ -107,6 +107,34 @@ fn dropout_channels_two_sided() {
 }
 
 #[test]
+fn backward_twice_accumulates_twice() {
+    for norm in ["layer", "batch"] {
+        for pooling in ["none", "mean"] {
+            let json = format!(
+                r#"{{"input": 2, "output": 2, "features": 4, "layers": 2, "state": 4, "loss": "mse", "dropout": 0.2, "norm": "{norm}", "pooling": "{pooling}"}}"#
+            );
+            let config = ModelConfig::from_json(&json).unwrap();
+            let mut m = Model::new(Cpu::<f64>::new(1).unwrap(), config).unwrap();
+            let w = noise(3, m.output_shape(2, 9).iter().product());
+            let opts = ForwardOptions { training: true, save: true, ..Default::default() };
+            m.forward(Input::Values(&noise(1, 36)), 2, 9, &opts).unwrap();
+            let names: Vec<String> = m.store().infos().iter().map(|p| p.name.clone()).collect();
+            let grads =
+                |m: &Model<Cpu<f64>>| names.iter().map(|n| m.store().grad(n).unwrap()).collect::<Vec<_>>();
+            let dx = m.backward(&w, None).unwrap().dx.unwrap();
+            let once = grads(&m);
+            close(&format!("{norm} {pooling} dx"), &m.backward(&w, None).unwrap().dx.unwrap(), &dx, 1e-14);
+            for ((name, one), two) in names.iter().zip(&once).zip(grads(&m)) {
+                for (a, b) in two.iter().zip(one) {
+                    let off = (a - 2.0 * b).abs();
+                    assert!(off <= 1e-12 * (1.0 + b.abs()), "{norm} {pooling} {name}: {a} for twice {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn embeddings() {
     let json =
         r#"{"output": 3, "features": 4, "layers": 1, "state": 4, "encoder": "embedding", "vocabulary": 5}"#;
