@@ -47,18 +47,6 @@ impl Level {
         }
     }
 
-    /// Runs `op` on this level's explicit vectors; `None`, with nothing done, where there are none.
-    pub(crate) fn explicit<Op: pulp::WithSimd>(self, op: Op) -> Option<Op::Output> {
-        #[cfg(target_arch = "x86_64")]
-        match self {
-            Level::Avx512 => return pulp::x86::V4::try_new().map(|v4| pulp::Simd::vectorize(v4, op)),
-            Level::Avx2 => return pulp::x86::V3::try_new().map(|v3| pulp::Simd::vectorize(v3, op)),
-            Level::Portable => {}
-        }
-        drop(op);
-        None
-    }
-
     /// Runs `op` compiled for this level. `op` and all it calls must be `#[inline(always)]` to profit.
     #[inline]
     pub(crate) fn run<R>(self, op: impl FnOnce() -> R) -> R {

@@ -18,7 +18,11 @@ fn f32s_mut<T: Scalar>(x: &mut [T]) -> Option<&mut [f32]> {
 /// y = W x, W (outputs, inputs). False where it does not serve: another type, or no vectors here.
 pub(crate) fn product<T: Scalar>(level: Level, y: &mut [T], w: &[T], x: &[T]) -> bool {
     let (Some(y), Some(w), Some(x)) = (f32s_mut(y), f32s(w), f32s(x)) else { return false };
-    level.explicit(Product { y, w, x }).is_some()
+    if level == Level::Portable {
+        return false;
+    }
+    level.dispatch(Product { y, w, x });
+    true
 }
 
 struct Product<'a> {
@@ -97,7 +101,8 @@ impl<T: Scalar> Heads<'_, T> {
         }
         let (Some(constants), Some(d), Some(u)) = (f32s(constants), f32s(d), f32s(u)) else { return false };
         let (Some(y), Some(state)) = (f32s_mut(y), f32s_mut(state)) else { return false };
-        level.explicit(Heads { constants, d, y, state, u, pairs, rank }).is_some()
+        level.dispatch(Heads { constants, d, y, state, u, pairs, rank });
+        true
     }
 }
 

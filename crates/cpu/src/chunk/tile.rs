@@ -329,46 +329,14 @@ pub(crate) fn scan<T: Scalar>(
         simd!(level, FMA => scan_row::<T, FMA>(s, own, steps, reverse));
         return;
     }
-    let mut step = |c: usize, go: &mut dyn FnMut(&[T], &mut [T])| {
+    for i in 0..steps {
+        let c = if reverse { steps - 1 - i } else { i };
         let (before, after) = s.split_at_mut((c + 1) * size);
         let (before, after) = (&mut before[c * size..], &mut after[..size]);
-        if reverse { go(after, before) } else { go(before, after) }
-    };
-    let mut all = |go: &mut dyn FnMut(&[T], &mut [T])| {
-        for i in 0..steps {
-            step(if reverse { steps - 1 - i } else { i }, go);
-        }
-    };
-    if !tiled::<T>(level, n) {
-        all(&mut |from, to| {
-            plain(Product {
-                size: [rows, n, n],
-                a: from,
-                lda: n,
-                b: m,
-                ldb: n,
-                c: to,
-                ldc: n,
-                onto: true,
-                part: Part::Full,
-            })
-        });
-        return;
+        let (a, c): (&[T], _) = if reverse { (after, before) } else { (before, after) };
+        let size = [rows, n, n];
+        product(level, Product { size, a, lda: n, b: m, ldb: n, c, ldc: n, onto: true, part: Part::Full });
     }
-    all(&mut |from, to| {
-        let p = Product {
-            size: [rows, n, n],
-            a: from,
-            lda: n,
-            b: m,
-            ldb: n,
-            c: to,
-            ldc: n,
-            onto: true,
-            part: Part::Full,
-        };
-        product(level, p)
-    });
 }
 
 /// N of [`scan_row`].
