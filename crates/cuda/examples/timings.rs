@@ -36,6 +36,12 @@ fn time(be: &Cuda, mut f: impl FnMut()) -> f64 {
     all[2]
 }
 
+/// All of a buffer.
+fn whole_mut<'a>(be: &Cuda, buf: &'a mut Buf) -> <Cuda as Memory>::Mut<'a> {
+    let n = be.len(buf);
+    be.view_mut(buf, 0..n)
+}
+
 /// One layer with its arrays: 2²⁶ elements where they fit a whole number of rows.
 struct Layer {
     spec: SsmSpec,
@@ -146,38 +152,8 @@ impl Layer {
 
     fn backward(&mut self, be: &Cuda, algorithm: Algorithm) {
         let (call, n) = (self.call(algorithm), be.len(&self.u));
-        let [g0, g1, g2, g3, g4, g5, g6] = &mut self.grads;
-        let all = |b: &mut Buf| 0..be.len(b);
-        let grads: SsmGrads<'_, Cuda> = SsmGrads {
-            inv_dt: {
-                let r = all(g0);
-                be.view_mut(g0, r)
-            },
-            a_real: {
-                let r = all(g1);
-                be.view_mut(g1, r)
-            },
-            a_imag: {
-                let r = all(g2);
-                be.view_mut(g2, r)
-            },
-            b: {
-                let r = all(g3);
-                be.view_mut(g3, r)
-            },
-            c: {
-                let r = all(g4);
-                be.view_mut(g4, r)
-            },
-            p: {
-                let r = all(g5);
-                be.view_mut(g5, r)
-            },
-            d: {
-                let r = all(g6);
-                be.view_mut(g6, r)
-            },
-        };
+        let [inv_dt, a_real, a_imag, b, c, p, d] = self.grads.each_mut().map(|g| whole_mut(be, g));
+        let grads: SsmGrads<'_, Cuda> = SsmGrads { inv_dt, a_real, a_imag, b, c, p, d };
         be.ssm_backward(
             Some(be.view_mut(&mut self.du, 0..n)),
             None,

@@ -1,6 +1,7 @@
 // The products of gemm16.cu by warpgroups (wgmma.cuh): the tensor cores read both operands from shared memory, and
 // while they work the same threads bring and split the next tile.
 #include "wgmma.cuh"
+#include "gemm_end.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -104,34 +105,11 @@ DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, con
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const int n = n0 + 8 * j + 2 * t;
-      float* p = c + m * cm + n;
-      float2 v = make_float2(acc[4 * j + 2 * r] + over, acc[4 * j + 2 * r + 1] + over);
-      if (bias_n && n < N) v.x += bias_n[n];
-      if (bias_n && n + 1 < N) v.y += bias_n[n + 1];
-      if ((vec & 4) && n + 1 < N) {
-        *(float2*)p = v;
-      } else {
-        if (n < N) p[0] = v.x;
-        if (n + 1 < N) p[1] = v.y;
-      }
+      store_pair(c, cm, m, n, N, make_float2(acc[4 * j + 2 * r], acc[4 * j + 2 * r + 1]), over, bias_n, vec);
     }
   }
 }
 
-#define GEMM(name, AK, BK, PROD)                                                                                      \
-  extern "C" __global__ void __launch_bounds__(256, 2) name(                                                         \
-      float* c, const float* a, const float* b, const float* bias_m, const float* bias_n, int M, int N, i64 K, i64 am, \
-      i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts, int vec) {             \
-    gemm<AK, BK, PROD>(c, a, b, bias_m, bias_n, M, N, K, am, ak, bk, bn, cm, abatch, bbatch, cbatch, cpart, parts,   \
-                       vec);                                                                                          \
-  }
-GEMM(gemm_mn_3, false, false, 3)
-GEMM(gemm_kn_3, true, false, 3)
-GEMM(gemm_mk_3, false, true, 3)
-GEMM(gemm_kk_3, true, true, 3)
-GEMM(gemm_mn_1, false, false, 1)
-GEMM(gemm_kn_1, true, false, 1)
-GEMM(gemm_mk_1, false, true, 1)
-GEMM(gemm_kk_1, true, true, 1)
+GEMMS
 
 #endif
