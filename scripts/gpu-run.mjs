@@ -229,6 +229,14 @@ async function timings(seconds) {
   return { ok, text, detail: { lines: text.trim().split('\n') } }
 }
 
+/** torch's convolution in the same minutes, where the machine has torch; said so where it has not. */
+async function peer(seconds) {
+  const has = await program('python3', ['-c', 'import torch; assert torch.cuda.is_available()'], { seconds })
+  if (!has.ok) return { ok: true, text: has.text, detail: 'skipped: no torch with a GPU on this machine' }
+  const { text, ok } = await program('python3', ['benches/torch_conv.py'], { seconds })
+  return { ok, text, detail: { lines: text.trim().split('\n') } }
+}
+
 /** Whole models through the public API. */
 function bench(programs) {
   return async (seconds) => {
@@ -257,6 +265,7 @@ const items = [
   ...['memcheck', 'racecheck', 'initcheck', 'synccheck'].map((t) => [`sanitizer-${t}`, sanitizer(t), 240]),
   ...['high', 'bf16'].flatMap((p) => ['chunk', 'fft'].map((a) => [`verify-${a}-${p}`, verify(a, p), 120])),
   ['timings', timings, 200],
+  ['timings-torch', peer, 100],
   ['bench-step', bench([['benches/gpu.mjs', 'step']]), 60],
   [
     'bench-train',
