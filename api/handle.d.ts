@@ -53,7 +53,10 @@ export declare abstract class Handle<N extends NativeHandle> {
     setParameter(name: string, value: TensorLike): void;
     /** Zeroes all gradients. */
     zeroGrad(): void;
-    /** How often memory was asked of the device, and how often the host waited for it: both stand still in steady steps. */
+    /**
+     * How often memory was asked of the device, and how often the host waited for it: both stand still in steady steps;
+     * and the bytes of the GPU that the handle holds, in use or for reuse.
+     */
     counters(): Counters;
     /** Frees native memory now; idempotent. Work under way ends first and its memory is freed then. */
     dispose(): void;

@@ -159,7 +159,10 @@ export abstract class Handle<N extends NativeHandle> {
     this.sync('zeroGrad', (handle) => handle.zeroGrad())
   }
 
-  /** How often memory was asked of the device, and how often the host waited for it: both stand still in steady steps. */
+  /**
+   * How often memory was asked of the device, and how often the host waited for it: both stand still in steady steps;
+   * and the bytes of the GPU that the handle holds, in use or for reuse.
+   */
   counters(): Counters {
     return native(() => {
       this.alive('counters')

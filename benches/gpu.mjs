@@ -1,5 +1,6 @@
 // Whole training steps and whole streams on the GPU, through the public API: the sizes of the published S4 experiments.
-//   S4_DEVICE=cuda node benches/gpu.mjs train|step [precision]        median wall-clock time, and memory as nvidia-smi sees it
+//   S4_DEVICE=cuda node benches/gpu.mjs train|step [precision]        median wall-clock time; memory that the model holds (what it took
+//   at most, since it keeps what it took), and memory as nvidia-smi sees it, with CUDA's own
 import { spawnSync } from 'node:child_process'
 import { SequenceModel } from 's4-node'
 
@@ -43,7 +44,8 @@ async function train(precision) {
       last = performance.now()
     }
     const ms = median(times.slice(4)).toFixed(2)
-    console.log(`${name} 6 × ${options.features}, ${batch} × ${len}, ${precision}: ${ms} ms a training step, ${memory()} in use`)
+    const held = (model.counters().deviceMemory / 1e9).toFixed(2)
+    console.log(`${name} 6 × ${options.features}, ${batch} × ${len}, ${precision}: ${ms} ms a training step, ${held} GB held, ${memory()} in use`)
     model.dispose()
   }
 }

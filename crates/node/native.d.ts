@@ -40,6 +40,7 @@ export interface ParameterInfo {
 export interface Counters {
   allocations: number
   hostWaits: number
+  deviceMemory: number
 }
 
 export interface NamedArray {

@@ -162,7 +162,18 @@ pub trait DenseOps: Memory {
         ws: &mut Self::Workspace,
     ) -> Result<()>;
 
-    /// dx overwrites, or adds to what is there when `add` (the residual's gradient).
+    /// y again, from the statistics that [`DenseOps::layer_norm_forward`] left.
+    fn layer_norm_again(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        shape: &SeqShape,
+    ) -> Result<()>;
+
+    /// dx overwrites; `residual` (the gradient that goes past the norm) is added to it.
     fn layer_norm_backward(
         &self,
         dx: Self::Mut<'_>,
@@ -172,7 +183,7 @@ pub trait DenseOps: Memory {
         x: Self::Ref<'_>,
         stats: Self::Ref<'_>,
         gamma: Self::Ref<'_>,
-        add: bool,
+        residual: Option<Self::Ref<'_>>,
         shape: &SeqShape,
         ws: &mut Self::Workspace,
     ) -> Result<()>;
@@ -196,6 +207,18 @@ pub trait DenseOps: Memory {
         ws: &mut Self::Workspace,
     ) -> Result<()>;
 
+    /// y again, from the statistics that [`DenseOps::batch_norm_forward`] left.
+    fn batch_norm_again(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        lengths: Option<&Self::Ints>,
+        shape: &SeqShape,
+    ) -> Result<()>;
+
     /// As [`DenseOps::layer_norm_backward`].
     fn batch_norm_backward(
         &self,
@@ -208,7 +231,7 @@ pub trait DenseOps: Memory {
         gamma: Self::Ref<'_>,
         lengths: Option<&Self::Ints>,
         training: bool,
-        add: bool,
+        residual: Option<Self::Ref<'_>>,
         shape: &SeqShape,
         ws: &mut Self::Workspace,
     ) -> Result<()>;

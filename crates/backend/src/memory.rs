@@ -36,6 +36,8 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn allocations(&self) -> u64;
     /// How often the host has waited for the device so far; zero on the CPU.
     fn host_waits(&self) -> u64;
+    /// Bytes of its device that this backend holds, in use or for reuse; zero on the CPU.
+    fn device_memory(&self) -> u64;
 
     /// Elements of a buffer.
     fn len(&self, buf: &Self::Buf) -> usize;

@@ -65,8 +65,19 @@ fn main() {
         line(&name("layer norm forward"), ms, &ns(ms));
         let (mut dg, mut db) = (vec![0.0; heads], vec![0.0; heads]);
         let ms = time(|| {
-            be.layer_norm_backward(&mut dx, &mut dg, &mut db, &dy, &x, &stats, &gamma, true, &shape, &mut ws)
-                .expect("norm")
+            be.layer_norm_backward(
+                &mut dx,
+                &mut dg,
+                &mut db,
+                &dy,
+                &x,
+                &stats,
+                &gamma,
+                Some(&y),
+                &shape,
+                &mut ws,
+            )
+            .expect("norm")
         });
         line(&name("layer norm backward"), ms, &ns(ms));
         let ms = time(|| be.activation_forward(&mut y, &x, Activation::Gelu).expect("gelu"));

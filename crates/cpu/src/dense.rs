@@ -46,6 +46,18 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         norm::layer_forward(self, y, stats, x, gamma, beta, eps, shape)
     }
 
+    fn layer_norm_again(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        shape: &SeqShape,
+    ) -> Result<()> {
+        norm::layer_again(self, y, stats, x, gamma, beta, shape)
+    }
+
     fn layer_norm_backward(
         &self,
         dx: Self::Mut<'_>,
@@ -55,11 +67,11 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         x: Self::Ref<'_>,
         stats: Self::Ref<'_>,
         gamma: Self::Ref<'_>,
-        add: bool,
+        residual: Option<Self::Ref<'_>>,
         shape: &SeqShape,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        norm::layer_backward(self, dx, dgamma, dbeta, dy, x, stats, gamma, add, shape, ws)
+        norm::layer_backward(self, dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape, ws)
     }
 
     fn batch_norm_forward(
@@ -80,6 +92,19 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         norm::batch_forward(self, y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape)
     }
 
+    fn batch_norm_again(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        lengths: Option<&Self::Ints>,
+        shape: &SeqShape,
+    ) -> Result<()> {
+        norm::batch_again(self, y, stats, x, gamma, beta, lengths, shape)
+    }
+
     fn batch_norm_backward(
         &self,
         dx: Self::Mut<'_>,
@@ -91,11 +116,13 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         gamma: Self::Ref<'_>,
         lengths: Option<&Self::Ints>,
         training: bool,
-        add: bool,
+        residual: Option<Self::Ref<'_>>,
         shape: &SeqShape,
         ws: &mut Self::Workspace,
     ) -> Result<()> {
-        norm::batch_backward(self, dx, dgamma, dbeta, dy, x, stats, gamma, lengths, training, add, shape, ws)
+        norm::batch_backward(
+            self, dx, dgamma, dbeta, dy, x, stats, gamma, lengths, training, residual, shape, ws,
+        )
     }
 
     fn mix_saved_len(&self, _spec: &MixSpec, _batch: usize, _len: usize) -> usize {

@@ -136,6 +136,10 @@ impl<T: Scalar> Memory for Cpu<T> {
         0
     }
 
+    fn device_memory(&self) -> u64 {
+        0
+    }
+
     fn len(&self, buf: &Vec<T>) -> usize {
         buf.len()
     }

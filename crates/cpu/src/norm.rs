@@ -2,7 +2,7 @@
 
 use crate::{
     Cpu, Ints, Workspace,
-    gemm::Tiles,
+    gemm::{Tile, Tiles},
     math::{LANES, fma, fold, simd, sum},
     memory::same_len,
     par::{Slots, parts, slots_len},
@@ -97,16 +97,57 @@ pub(crate) fn layer_forward<T: Scalar>(
                     *v = T::one() / (*v * scale + eps).sqrt();
                 }
             });
-            for h in 0..heads {
-                let (y, x, g, b) = (y.row(h), &x[h * len..][..n], gamma[h], beta[h]);
-                simd!(level, FMA => {
-                    for (((y, &x), &m), &r) in y.iter_mut().zip(x).zip(&*mean).zip(&*rstd) {
-                        *y = fma::<T, FMA>(g * r, x - m, b);
-                    }
-                });
-            }
+            layer_apply(be, &mut y, x, len, mean, rstd, gamma, beta);
         },
     );
+    Ok(())
+}
+
+/// y = γ(x − μ)·rstd + β on one tile.
+fn layer_apply<T: Scalar>(
+    be: &Cpu<T>,
+    y: &mut Tile<'_, T>,
+    x: &[T],
+    len: usize,
+    mean: &[T],
+    rstd: &[T],
+    gamma: &[T],
+    beta: &[T],
+) {
+    let (n, level) = (y.cols(), be.level());
+    for (h, (&g, &b)) in gamma.iter().zip(beta).enumerate() {
+        let (y, x) = (y.row(h), &x[h * len..][..n]);
+        simd!(level, FMA => {
+            for (((y, &x), &m), &r) in y.iter_mut().zip(x).zip(mean).zip(rstd) {
+                *y = fma::<T, FMA>(g * r, x - m, b);
+            }
+        });
+    }
+}
+
+/// y of a forward before, from its statistics.
+pub(crate) fn layer_again<T: Scalar>(
+    be: &Cpu<T>,
+    y: &mut [T],
+    stats: &[T],
+    x: &[T],
+    gamma: &[T],
+    beta: &[T],
+    shape: &SeqShape,
+) -> Result<()> {
+    const OP: &str = "layer_norm_again";
+    let &SeqShape { batch, heads, len } = shape;
+    same_len(OP, shape.elements(), y.len())?;
+    same_len(OP, shape.elements(), x.len())?;
+    same_len(OP, batch * 2 * len, stats.len())?;
+    same_len(OP, heads, gamma.len())?;
+    same_len(OP, heads, beta.len())?;
+    Tiles::new(y, batch, heads, len, width(heads)).for_each(be, |mut y| {
+        let n = y.cols();
+        let x = &x[y.batch() * heads * len + y.start()..];
+        let stats = &stats[y.batch() * 2 * len + y.start()..];
+        layer_apply(be, &mut y, x, len, &stats[..n], &stats[len..][..n], gamma, beta);
+    });
     Ok(())
 }
 
@@ -120,7 +161,7 @@ pub(crate) fn layer_backward<T: Scalar>(
     x: &[T],
     stats: &[T],
     gamma: &[T],
-    add: bool,
+    residual: Option<&[T]>,
     shape: &SeqShape,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
@@ -179,7 +220,8 @@ pub(crate) fn layer_backward<T: Scalar>(
         for (h, kept) in kept.chunks_exact(2 * w).enumerate() {
             let (xh, dy) = (&kept[..n], &kept[w..][..n]);
             let dx = dx.row(h);
-            simd!(level, FMA => head_dx::<T, FMA>(dx, dy, xh, s1, s2, rstd, gamma[h], add));
+            let residual = residual.map(|r| &r[at + h * len..][..n]);
+            simd!(level, FMA => head_dx::<T, FMA>(dx, dy, xh, s1, s2, rstd, gamma[h], residual));
         }
     });
     drop(slots);
@@ -190,7 +232,7 @@ pub(crate) fn layer_backward<T: Scalar>(
     Ok(())
 }
 
-/// One head's dx = rstd·(γ·dy − s1 − x̂·s2), set or added.
+/// One head's dx = rstd·(γ·dy − s1 − x̂·s2) (+ residual).
 #[inline(always)]
 fn head_dx<T: Scalar, const FMA: bool>(
     dx: &mut [T],
@@ -200,14 +242,24 @@ fn head_dx<T: Scalar, const FMA: bool>(
     s2: &[T],
     rstd: &[T],
     g: T,
-    add: bool,
+    residual: Option<&[T]>,
 ) {
     // Lengths that the compiler can see, or it checks every access.
     let n = dx.len();
     let (dy, xh, s1, s2, rstd) = (&dy[..n], &xh[..n], &s1[..n], &s2[..n], &rstd[..n]);
-    for t in 0..n {
-        let d = rstd[t] * fma::<T, FMA>(-xh[t], s2[t], fma::<T, FMA>(g, dy[t], -s1[t]));
-        dx[t] = if add { dx[t] + d } else { d };
+    let d = |t: usize| rstd[t] * fma::<T, FMA>(-xh[t], s2[t], fma::<T, FMA>(g, dy[t], -s1[t]));
+    match residual {
+        Some(residual) => {
+            let residual = &residual[..n];
+            for t in 0..n {
+                dx[t] = residual[t] + d(t);
+            }
+        }
+        None => {
+            for t in 0..n {
+                dx[t] = d(t);
+            }
+        }
     }
 }
 
@@ -304,12 +356,50 @@ pub(crate) fn batch_forward<T: Scalar>(
             stats[heads + h] = T::from_f64(1.0 / (running[heads + h].to_f64() + eps).sqrt());
         }
     }
-    let stats = &*stats;
+    batch_apply(be, y, stats, x, gamma, beta, lengths, shape);
+    Ok(())
+}
+
+/// y of a forward before, from its statistics.
+pub(crate) fn batch_again<T: Scalar>(
+    be: &Cpu<T>,
+    y: &mut [T],
+    stats: &[T],
+    x: &[T],
+    gamma: &[T],
+    beta: &[T],
+    lengths: Option<&Ints>,
+    shape: &SeqShape,
+) -> Result<()> {
+    const OP: &str = "batch_norm_again";
+    let &SeqShape { batch, heads, len } = shape;
+    same_len(OP, shape.elements(), y.len())?;
+    same_len(OP, shape.elements(), x.len())?;
+    same_len(OP, 2 * heads, stats.len())?;
+    same_len(OP, heads, gamma.len())?;
+    same_len(OP, heads, beta.len())?;
+    let lengths = check_lengths(OP, lengths, batch, len)?;
+    batch_apply(be, y, stats, x, gamma, beta, lengths, shape);
+    Ok(())
+}
+
+fn batch_apply<T: Scalar>(
+    be: &Cpu<T>,
+    y: &mut [T],
+    stats: &[T],
+    x: &[T],
+    gamma: &[T],
+    beta: &[T],
+    lengths: Option<&[i32]>,
+    shape: &SeqShape,
+) {
+    let &SeqShape { batch, heads, len } = shape;
+    let level = be.level();
     Tiles::new(y, 1, batch, heads * len, len.max(1)).for_each(be, |mut tile| {
         let h = tile.start() / len;
         let (mean, g, b) = (stats[h], gamma[h] * stats[heads + h], beta[h]);
         for r in 0..batch {
-            let x = row(r, h);
+            let x = &x[(r * heads + h) * len..][..counted(lengths, r, len)];
             let (y, rest) = tile.row(r).split_at_mut(x.len());
             simd!(level, FMA => {
                 for (y, &x) in y.iter_mut().zip(x) {
@@ -319,7 +409,6 @@ pub(crate) fn batch_forward<T: Scalar>(
             rest.fill(T::zero());
         }
     });
-    Ok(())
 }
 
 /// Σ (x − μ)².
@@ -348,7 +437,7 @@ pub(crate) fn batch_backward<T: Scalar>(
     gamma: &[T],
     lengths: Option<&Ints>,
     training: bool,
-    add: bool,
+    residual: Option<&[T]>,
     shape: &SeqShape,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
@@ -392,12 +481,14 @@ pub(crate) fn batch_backward<T: Scalar>(
             let (dx, rest) = tile.row(b).split_at_mut(n);
             simd!(level, FMA => {
                 for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-                    let d = g * fma::<T, FMA>(mean - x, p, dy - s);
-                    *dx = if add { *dx + d } else { d };
+                    *dx = g * fma::<T, FMA>(mean - x, p, dy - s);
                 }
             });
-            if !add {
-                rest.fill(T::zero());
+            rest.fill(T::zero());
+            if let Some(residual) = residual {
+                for (dx, &r) in tile.row(b).iter_mut().zip(&residual[at..][..len]) {
+                    *dx += r;
+                }
             }
         }
     });

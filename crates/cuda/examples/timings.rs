@@ -405,6 +405,6 @@ fn main() {
         }
         be.trim();
     }
-    writeln!(out, "memory held: {:.2} GB, launches: {}", be.memory_held() as f64 / 1e9, be.launches())
+    writeln!(out, "memory held: {:.2} GB, launches: {}", be.device_memory() as f64 / 1e9, be.launches())
         .expect("output");
 }

@@ -36,3 +36,24 @@ DEV int row_len(const int* lengths, int b, int len) { return lengths ? lengths[b
 
 // a / b, quickly where both are small.
 DEV i64 quotient(i64 a, i64 b) { return (a | b) >> 31 ? a / b : (i64)((u32)a / (u32)b); }
+
+// Four elements from `p` on, of which `count` are there; `vec`: p is aligned and all four are.
+DEV void read4(float (&v)[4], const float* p, i64 count, bool vec) {
+  if (vec) {
+    const float4 x = *(const float4*)p;
+    v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = i < count ? p[i] : 0.f;
+  }
+}
+DEV void write4(float* p, const float (&v)[4], i64 count, bool vec) {
+  if (vec) {
+    *(float4*)p = make_float4(v[0], v[1], v[2], v[3]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (i < count) p[i] = v[i];
+  }
+}
+DEV bool aligned(const void* p) { return ((u64)p & 15) == 0; }

@@ -2,27 +2,6 @@
 //   a = dropout(activation(s)),  z = W a + b,  y = dropout(gate(z)) (+ residual).
 #include "pointwise.cuh"
 
-// Four elements from `p` on, of which `count` are there; `vec`: p is aligned and all four are.
-DEV void read4(float (&v)[4], const float* p, i64 count, bool vec) {
-  if (vec) {
-    const float4 x = *(const float4*)p;
-    v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
-  } else {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] = i < count ? p[i] : 0.f;
-  }
-}
-DEV void write4(float* p, const float (&v)[4], i64 count, bool vec) {
-  if (vec) {
-    *(float4*)p = make_float4(v[0], v[1], v[2], v[3]);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if (i < count) p[i] = v[i];
-  }
-}
-DEV bool aligned(const void* p) { return ((u64)p & 15) == 0; }
-
 // a = mask·f(s), n elements in lines of `len`.
 KERNEL activate_drop(float* a, const float* s, i64 n, i64 len, int f, DROP) {
   DROP_HERE;
@@ -105,7 +84,7 @@ KERNEL gate(float* y, const float* z, const float* residual, i64 n, i64 len, i64
   }
 }
 
-// dz from dy and z: with g = σ(z2), dz1 = mask·dy·g and dz2 = mask·dy·z1·g(1 − g).
+// dz from dy and z, in whose place it may stand: with g = σ(z2), dz1 = mask·dy·g and dz2 = mask·dy·z1·g(1 − g).
 KERNEL gate_backward(float* dz, const float* dy, const float* z, i64 n, i64 len, i64 outputs, int glu, int f, DROP) {
   DROP_HERE;
   const i64 size = outputs * len, zsize = glu ? 2 * size : size;

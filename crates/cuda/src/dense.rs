@@ -2,7 +2,7 @@
 
 use crate::{
     Cuda, Ints,
-    launch::args,
+    launch::{Arg, args},
     memory::{Block, same_len},
     rows::Rows,
 };
@@ -106,6 +106,26 @@ impl Cuda {
     }
 }
 
+/// Pieces of a row, which batch norm's warps keep in registers (`norm.cu`).
+struct Pieces {
+    row: usize,
+    total: usize,
+}
+
+impl Pieces {
+    fn of(s: &SeqShape) -> Pieces {
+        let row = s.len.div_ceil(1024);
+        Pieces { row, total: s.batch * s.heads * row }
+    }
+}
+
+impl Cuda {
+    /// A kernel with a warp a piece.
+    fn pieces(&self, kernel: &'static str, p: &Pieces, args: &[Arg]) -> Result<()> {
+        self.launch(("norm", kernel), (p.total.div_ceil(8), 1, 1), (256, 1), 0, args)
+    }
+}
+
 /// Layer norm and its gradient, by how many heads they keep in registers.
 fn layer_norm_kernel(heads: usize) -> [&'static str; 2] {
     match heads {
@@ -191,6 +211,27 @@ impl DenseOps for Cuda {
         )
     }
 
+    fn layer_norm_again(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        shape: &SeqShape,
+    ) -> Result<()> {
+        const OP: &str = "layer_norm_again";
+        let &SeqShape { batch, heads, len } = shape;
+        let n = shape.elements();
+        same_len(OP, n, y.len())?;
+        same_len(OP, n, x.len())?;
+        same_len(OP, batch * 2 * len, stats.len())?;
+        same_len(OP, heads, gamma.len())?;
+        same_len(OP, heads, beta.len())?;
+        let all = args![&y, stats, x, gamma, beta, n, heads, len];
+        self.each(("norm", "layer_norm_again"), n.div_ceil(4), all)
+    }
+
     fn layer_norm_backward(
         &self,
         dx: Self::Mut<'_>,
@@ -200,13 +241,13 @@ impl DenseOps for Cuda {
         x: Self::Ref<'_>,
         stats: Self::Ref<'_>,
         gamma: Self::Ref<'_>,
-        add: bool,
+        residual: Option<Self::Ref<'_>>,
         shape: &SeqShape,
         _ws: &mut Self::Workspace,
     ) -> Result<()> {
         const OP: &str = "layer_norm_backward";
         let &SeqShape { batch, heads, len } = shape;
-        for n in [dx.len(), dy.len(), x.len()] {
+        for n in [dx.len(), dy.len(), x.len(), residual.map_or(dx.len(), |r| r.len())] {
             same_len(OP, shape.elements(), n)?;
         }
         same_len(OP, batch * 2 * len, stats.len())?;
@@ -225,7 +266,7 @@ impl DenseOps for Cuda {
             ((batch * len).div_ceil(32), 1, 1),
             (32, 16),
             0,
-            args![&dx, dy, x, stats, gamma, add, batch, heads, len],
+            args![&dx, dy, x, stats, gamma, residual, batch, heads, len],
         )
     }
 
@@ -246,21 +287,59 @@ impl DenseOps for Cuda {
     ) -> Result<()> {
         const OP: &str = "batch_norm_forward";
         let &SeqShape { batch, heads, len } = shape;
-        same_len(OP, shape.elements(), y.len())?;
         same_len(OP, shape.elements(), x.len())?;
         for n in [stats.len(), running.len()] {
             same_len(OP, 2 * heads, n)?;
         }
+        check_lengths(OP, lengths, batch)?;
+        let p = Pieces::of(shape);
+        let part = training.then(|| self.scratch(OP, 2 * p.total)).transpose()?;
+        if let Some(part) = &part {
+            self.pieces("batch_norm_pieces", &p, args![part, x, lengths, batch, heads, len, p.row])?;
+        }
+        self.launch(
+            ("norm", "batch_norm_stats"),
+            (heads, 1, 1),
+            (128, 1),
+            0,
+            args![
+                &stats,
+                &running,
+                part.as_ref(),
+                lengths,
+                eps,
+                momentum,
+                training,
+                batch,
+                heads,
+                len,
+                p.row
+            ],
+        )?;
+        self.batch_norm_again(y, self.freeze(&stats), x, gamma, beta, lengths, shape)
+    }
+
+    fn batch_norm_again(
+        &self,
+        y: Self::Mut<'_>,
+        stats: Self::Ref<'_>,
+        x: Self::Ref<'_>,
+        gamma: Self::Ref<'_>,
+        beta: Self::Ref<'_>,
+        lengths: Option<&Self::Ints>,
+        shape: &SeqShape,
+    ) -> Result<()> {
+        const OP: &str = "batch_norm_again";
+        let &SeqShape { batch, heads, len } = shape;
+        same_len(OP, shape.elements(), y.len())?;
+        same_len(OP, shape.elements(), x.len())?;
+        same_len(OP, 2 * heads, stats.len())?;
         same_len(OP, heads, gamma.len())?;
         same_len(OP, heads, beta.len())?;
         check_lengths(OP, lengths, batch)?;
-        self.launch(
-            ("norm", "batch_norm"),
-            (heads, 1, 1),
-            (1024, 1),
-            0,
-            args![&y, &stats, &running, x, gamma, beta, lengths, eps, momentum, training, batch, heads, len],
-        )
+        let p = Pieces::of(shape);
+        let all = args![&y, stats, x, gamma, beta, lengths, batch, heads, len, p.row];
+        self.pieces("batch_norm_apply", &p, all)
     }
 
     fn batch_norm_backward(
@@ -274,13 +353,13 @@ impl DenseOps for Cuda {
         gamma: Self::Ref<'_>,
         lengths: Option<&Self::Ints>,
         training: bool,
-        add: bool,
+        residual: Option<Self::Ref<'_>>,
         shape: &SeqShape,
         _ws: &mut Self::Workspace,
     ) -> Result<()> {
         const OP: &str = "batch_norm_backward";
         let &SeqShape { batch, heads, len } = shape;
-        for n in [dx.len(), dy.len(), x.len()] {
+        for n in [dx.len(), dy.len(), x.len(), residual.map_or(dx.len(), |r| r.len())] {
             same_len(OP, shape.elements(), n)?;
         }
         same_len(OP, 2 * heads, stats.len())?;
@@ -288,18 +367,23 @@ impl DenseOps for Cuda {
             same_len(OP, heads, n)?;
         }
         check_lengths(OP, lengths, batch)?;
+        let p = Pieces::of(shape);
+        let (part, means) = (self.scratch(OP, 2 * p.total)?, self.scratch(OP, 2 * heads)?);
+        self.pieces("batch_norm_sums", &p, args![&part, dy, x, stats, lengths, batch, heads, len, p.row])?;
         self.launch(
-            ("norm", "batch_norm_backward"),
+            ("norm", "batch_norm_dparams"),
             (heads, 1, 1),
-            (1024, 1),
+            (128, 1),
             0,
-            args![&dx, &dgamma, &dbeta, dy, x, stats, gamma, lengths, training, add, batch, heads, len],
-        )
+            args![&dgamma, &dbeta, &means, &part, stats, lengths, training, batch, heads, len, p.row],
+        )?;
+        let all = args![&dx, dy, x, residual, stats, &means, gamma, lengths, batch, heads, len, p.row];
+        self.pieces("batch_norm_dx", &p, all)
     }
 
-    /// z = W a + b is kept; a is made again.
-    fn mix_saved_len(&self, spec: &MixSpec, batch: usize, len: usize) -> usize {
-        batch * spec.rows() * len
+    /// z = W a + b and a are made again.
+    fn mix_saved_len(&self, _spec: &MixSpec, _batch: usize, _len: usize) -> usize {
+        0
     }
 
     fn mix_forward(
@@ -338,25 +422,14 @@ impl DenseOps for Cuda {
         }
         let a = self.activated(OP, s, spec, key, len)?;
         let a = a.as_ref().map_or(s.span(), |a| a.span());
-        let size = self.mix_saved_len(spec, batch, len);
-        let own;
-        let z = match &saved {
-            Some(z) => {
-                same_len(OP, size, z.len())?;
-                z.span()
-            }
-            None => {
-                own = self.scratch(OP, size)?;
-                own.span()
-            }
-        };
+        let z = self.scratch(OP, batch * spec.rows() * len)?;
         let sizes = (batch, spec.rows(), spec.inputs, len);
-        self.weight_times(z, params.weight.span(), a, Some(params.bias.span()), sizes)?;
+        self.weight_times(z.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
         let (drop, n) = (Drop::new(spec, key, 1), y.len());
         self.each(
             ("mix", "gate"),
             n.div_ceil(4),
-            drop_args![drop; &y, z, residual, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
+            drop_args![drop; &y, &z, residual, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
         )
     }
 
@@ -366,7 +439,7 @@ impl DenseOps for Cuda {
         grads: MixGrads<'_, Self>,
         dy: Self::Ref<'_>,
         s: Self::Ref<'_>,
-        saved: Self::Ref<'_>,
+        _saved: Self::Ref<'_>,
         params: &MixParams<'_, Self>,
         spec: &MixSpec,
         key: DropKey,
@@ -377,19 +450,19 @@ impl DenseOps for Cuda {
         const OP: &str = "mix_backward";
         self.mix_check(OP, dy.len(), s.len(), params, spec, batch, len)?;
         same_len(OP, s.len(), ds.len())?;
-        same_len(OP, self.mix_saved_len(spec, batch, len), saved.len())?;
         same_len(OP, params.weight.len(), grads.weight.len())?;
         same_len(OP, params.bias.len(), grads.bias.len())?;
-        let dz = self.scratch(OP, saved.len())?;
+        let a = self.activated(OP, s, spec, key, len)?;
+        let at = a.as_ref().map_or(s.span(), |a| a.span());
+        let sizes = (batch, spec.rows(), spec.inputs, len);
+        let dz = self.scratch(OP, batch * spec.rows() * len)?;
+        self.weight_times(dz.span(), params.weight.span(), at, Some(params.bias.span()), sizes)?;
         let (drop, n) = (Drop::new(spec, key, 1), dy.len());
         self.each(
             ("mix", "gate_backward"),
             n.div_ceil(4),
-            drop_args![drop; &dz, dy, saved, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
+            drop_args![drop; &dz, dy, &dz, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
         )?;
-        let a = self.activated(OP, s, spec, key, len)?;
-        let at = a.as_ref().map_or(s.span(), |a| a.span());
-        let sizes = (batch, spec.rows(), spec.inputs, len);
         self.weight_gradient(grads.weight.span(), dz.span(), at, sizes)?;
         self.bias_gradient(grads.bias.span(), dz.span(), (batch, spec.rows(), len))?;
         self.weight_t_times(ds.span(), params.weight.span(), dz.span(), sizes)?;

@@ -131,8 +131,8 @@ impl Cuda {
         self.inner.modules.untouched(self.inner.queue.info.capability)
     }
 
-    /// Bytes that this value holds of the device: in use and kept for reuse.
-    pub fn memory_held(&self) -> usize {
+    /// In use and kept for reuse.
+    fn memory_held(&self) -> usize {
         self.inner.cache.lock().unwrap_or_else(|e| e.into_inner()).taken
     }
 
@@ -395,6 +395,10 @@ impl Memory for Cuda {
 
     fn host_waits(&self) -> u64 {
         self.inner.queue.waits()
+    }
+
+    fn device_memory(&self) -> u64 {
+        self.memory_held() as u64
     }
 
     fn len(&self, buf: &Buf) -> usize {

@@ -553,6 +553,13 @@ impl SsmOps for Cuda {
             );
         }
         let c = self.shape(OP, spec, (batch, len, call.rate), lengths)?;
+        let (state_end, saved) = (state_end.map(|s| s.span()), saved.map(|s| s.span()));
+        if let Some(saved) = saved {
+            // Backward follows, and other parameters after it: the matrices are not worth their memory.
+            *plan = SsmPlan { key: None, kept: None };
+            let mut once = self.prepare(&c, params)?;
+            return self.chunk_forward(y.span(), state_end, c.saved(Some(saved))?, u, state0, &c, &mut once);
+        }
         let key = Some((call.version, call.rate.to_bits()));
         if plan.key != key || plan.kept.is_none() {
             plan.kept = None;
@@ -560,8 +567,7 @@ impl SsmOps for Cuda {
             plan.key = key;
         }
         let kept = plan.kept.as_mut().expect("made above");
-        let saved = c.saved(saved.map(|s| s.span()))?;
-        self.chunk_forward(y.span(), state_end.map(|s| s.span()), saved, u, state0, &c, kept)
+        self.chunk_forward(y.span(), state_end, None, u, state0, &c, kept)
     }
 
     fn ssm_backward(

@@ -171,7 +171,7 @@ impl<B: Backend> BlockCore<B> {
             Some(norm) if self.prenorm => {
                 // The SSM's input stands where the block's output will: it is dead by then.
                 let stats = stats.get_mut(be, stats_len);
-                norm.forward(be, be.reborrow(&mut y), stats, x, values, call, false, ws)?;
+                norm.forward(be, be.reborrow(&mut y), stats, x, values, call, ws)?;
                 let u = be.freeze(&y);
                 self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, u, state0, values, call, ws)?;
                 be.mix_forward(
@@ -193,7 +193,7 @@ impl<B: Backend> BlockCore<B> {
                 self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, x, state0, values, call, ws)?;
                 let (s, out) = (s.get(be, inner), z.get_mut(be, n));
                 be.mix_forward(out, mix, s, residual, &params, &spec, key, call.batch, call.len, ws)?;
-                norm.forward(be, y, stats.get_mut(be, stats_len), z.get(be, n), values, call, false, ws)
+                norm.forward(be, y, stats.get_mut(be, stats_len), z.get(be, n), values, call, ws)
             }
             None => {
                 self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, x, state0, values, call, ws)?;
@@ -224,7 +224,7 @@ impl<B: Backend> BlockCore<B> {
         dstate_end: Option<B::Ref<'_>>,
         x: B::Ref<'_>,
         state0: Option<B::Ref<'_>>,
-        tape: &mut Tape<B>,
+        tape: &Tape<B>,
         values: &Flats<B>,
         call: &Call<'_, B>,
         scratch: &mut Scratch<B>,
@@ -261,8 +261,8 @@ impl<B: Backend> BlockCore<B> {
             Some(norm) if self.prenorm => {
                 mix_backward(ds.get_mut(be, inner), dy, grads, ws)?;
                 // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
-                let stats = tape.stats.get_mut(be, stats_len);
-                norm.forward(be, be.reborrow(&mut dx), stats, x, values, call, true, ws)?;
+                let stats = tape.stats.get(be, stats_len);
+                norm.again(be, be.reborrow(&mut dx), stats, x, values, call)?;
                 du.ensure(be, n)?;
                 let (u, out) = (be.freeze(&dx), Some(du.get_mut(be, n)));
                 self.s4.backward(
@@ -279,11 +279,8 @@ impl<B: Backend> BlockCore<B> {
                     call,
                     ws,
                 )?;
-                if self.residual {
-                    be.copy(be.reborrow(&mut dx), dy)?;
-                }
-                let stats = tape.stats.get(be, stats_len);
-                norm.backward(be, dx, grads, du.get(be, n), x, stats, self.residual, values, call, ws)
+                let residual = self.residual.then_some(dy);
+                norm.backward(be, dx, grads, du.get(be, n), x, stats, residual, values, call, ws)
             }
             other => {
                 let (s4, residual) = (&mut self.s4, self.residual);
@@ -307,7 +304,7 @@ impl<B: Backend> BlockCore<B> {
                             dy,
                             z,
                             stats,
-                            false,
+                            None,
                             values,
                             call,
                             ws,
@@ -346,16 +343,7 @@ impl<B: Backend> BlockCore<B> {
         let out = s.get_mut(be, inner);
         match &mut self.norm {
             Some(norm) if self.prenorm => {
-                norm.forward(
-                    be,
-                    norm_out.get_mut(be, n),
-                    stats.get_mut(be, stats_len),
-                    x,
-                    values,
-                    call,
-                    false,
-                    ws,
-                )?;
+                norm.forward(be, norm_out.get_mut(be, n), stats.get_mut(be, stats_len), x, values, call, ws)?;
                 let u = norm_out.get(be, n);
                 self.s4.step(be, out, state, u, interval, values, batch, rate, version, plan, ws)?;
                 be.mix_forward(y, None, s.get(be, inner), residual, &params, &spec, call.key, batch, 1, ws)
@@ -364,16 +352,7 @@ impl<B: Backend> BlockCore<B> {
                 self.s4.step(be, out, state, x, interval, values, batch, rate, version, plan, ws)?;
                 let z = norm_out.get_mut(be, n);
                 be.mix_forward(z, None, s.get(be, inner), residual, &params, &spec, call.key, batch, 1, ws)?;
-                norm.forward(
-                    be,
-                    y,
-                    stats.get_mut(be, stats_len),
-                    norm_out.get(be, n),
-                    values,
-                    call,
-                    false,
-                    ws,
-                )
+                norm.forward(be, y, stats.get_mut(be, stats_len), norm_out.get(be, n), values, call, ws)
             }
             None => {
                 self.s4.step(be, out, state, x, interval, values, batch, rate, version, plan, ws)?;

@@ -369,7 +369,7 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
                 dstate_end,
                 x,
                 state0,
-                &mut b.tape,
+                &b.tape,
                 values,
                 &call,
                 &mut b.scratch,

@@ -322,7 +322,7 @@ impl<B: Backend> Net<B> {
             self.stats.ensure(be, stats_len)?;
             self.d[1].ensure(be, n)?;
             let (y, stats) = (self.d[1].get_mut(be, n), self.stats.get_mut(be, stats_len));
-            norm.forward(be, y, stats, x.get(be, n), values, call, false, ws)?;
+            norm.forward(be, y, stats, x.get(be, n), values, call, ws)?;
         }
         let x = if self.norm.is_some() { self.d[1].get(be, n) } else { x.get(be, n) };
         self.out.ensure(be, m)?;
@@ -419,10 +419,10 @@ impl<B: Backend> Net<B> {
         other.ensure(be, n)?;
         let ws = &mut self.scratch.ws;
         let last = &self.acts[self.blocks.len()];
-        if let Some(norm) = &mut self.norm {
+        if let Some(norm) = &self.norm {
             // Again, in a buffer that is needed after it: what went forward may be gone since.
-            let stats = self.stats.get_mut(be, norm.stats_len(batch, len));
-            norm.forward(be, other.get_mut(be, n), stats, last.get(be, n), values, call, true, ws)?;
+            let stats = self.stats.get(be, norm.stats_len(batch, len));
+            norm.again(be, other.get_mut(be, n), stats, last.get(be, n), values, call)?;
         }
         let x = if self.norm.is_some() { other.get(be, n) } else { last.get(be, n) };
         if let Some(pooling) = self.pooling {
@@ -443,7 +443,7 @@ impl<B: Backend> Net<B> {
                 d.get(be, n),
                 last.get(be, n),
                 stats,
-                false,
+                None,
                 values,
                 call,
                 ws,
@@ -452,7 +452,7 @@ impl<B: Backend> Net<B> {
             swapped = !swapped;
         }
         for (i, block) in self.blocks.iter_mut().enumerate().rev() {
-            let (dx, x, tape) = (other.get_mut(be, n), self.acts[i].get(be, n), &mut self.tapes[i]);
+            let (dx, x, tape) = (other.get_mut(be, n), self.acts[i].get(be, n), &self.tapes[i]);
             let start = dstate0.as_mut().map(|s| s.view_mut(be, i));
             let end = dstate_end.map(|s| s.view(be, i));
             let s0 = state0.map(|s| s.view(be, i));
@@ -534,7 +534,7 @@ impl<B: Backend> Net<B> {
         let stats_len = norm.stats_len(call.batch, 1);
         self.stats.ensure(be, stats_len)?;
         let stats = self.stats.get_mut(be, stats_len);
-        norm.forward(be, y, stats, x, values, call, false, &mut self.scratch.ws)?;
+        norm.forward(be, y, stats, x, values, call, &mut self.scratch.ws)?;
         Ok(true)
     }
 

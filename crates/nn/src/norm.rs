@@ -96,7 +96,7 @@ impl<B: Backend> Norm<B> {
         SeqShape { batch: call.batch, heads: self.heads, len: call.len }
     }
 
-    /// y = γ(x − μ)·rstd + β. `again`: recomputed for backward, running statistics stay.
+    /// y = γ(x − μ)·rstd + β.
     pub fn forward(
         &mut self,
         be: &B,
@@ -105,7 +105,6 @@ impl<B: Backend> Norm<B> {
         x: B::Ref<'_>,
         values: &Flats<B>,
         call: &Call<'_, B>,
-        again: bool,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let shape = self.shape(call);
@@ -124,7 +123,6 @@ impl<B: Backend> Norm<B> {
             }
         }
         let running = if call.training { &mut self.next } else { &mut self.running };
-        let momentum = if again { 0.0 } else { MOMENTUM };
         let running = be.view_mut(running, 0..n);
         be.batch_norm_forward(
             y,
@@ -135,14 +133,32 @@ impl<B: Backend> Norm<B> {
             beta,
             call.lengths,
             EPS,
-            momentum,
+            MOMENTUM,
             call.training,
             &shape,
             ws,
         )
     }
 
-    /// dx overwrites, or adds with `add`.
+    /// y again for backward, from the statistics of its forward.
+    pub fn again(
+        &self,
+        be: &B,
+        y: B::Mut<'_>,
+        stats: B::Ref<'_>,
+        x: B::Ref<'_>,
+        values: &Flats<B>,
+        call: &Call<'_, B>,
+    ) -> Result<()> {
+        let shape = self.shape(call);
+        let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
+        match self.kind {
+            NormKind::Layer => be.layer_norm_again(y, stats, x, gamma, beta, &shape),
+            _ => be.batch_norm_again(y, stats, x, gamma, beta, call.lengths, &shape),
+        }
+    }
+
+    /// dx overwrites; `residual` is added to it.
     pub fn backward(
         &self,
         be: &B,
@@ -151,7 +167,7 @@ impl<B: Backend> Norm<B> {
         dy: B::Ref<'_>,
         x: B::Ref<'_>,
         stats: B::Ref<'_>,
-        add: bool,
+        residual: Option<B::Ref<'_>>,
         values: &Flats<B>,
         call: &Call<'_, B>,
         ws: &mut B::Workspace,
@@ -160,7 +176,7 @@ impl<B: Backend> Norm<B> {
         let gamma = values.view(be, self.gamma);
         let [dgamma, dbeta] = grads.views_mut(be, [self.gamma, self.beta]);
         if self.kind == NormKind::Layer {
-            return be.layer_norm_backward(dx, dgamma, dbeta, dy, x, stats, gamma, add, &shape, ws);
+            return be.layer_norm_backward(dx, dgamma, dbeta, dy, x, stats, gamma, residual, &shape, ws);
         }
         be.batch_norm_backward(
             dx,
@@ -172,7 +188,7 @@ impl<B: Backend> Norm<B> {
             gamma,
             call.lengths,
             call.training,
-            add,
+            residual,
             &shape,
             ws,
         )

@@ -81,13 +81,15 @@ pub struct ParameterInfo {
     pub group: String,
 }
 
-/// Requests for memory and waits of the host so far.
+/// Requests for memory and waits of the host so far, memory held now.
 #[napi(object, object_from_js = false)]
 pub struct Counters {
     /// Requests.
     pub allocations: f64,
     /// Waits.
     pub host_waits: f64,
+    /// Bytes of the GPU that the handle holds, in use or for reuse.
+    pub device_memory: f64,
 }
 
 pub(crate) fn forward(out: ops::Forward) -> Forward {
@@ -105,9 +107,6 @@ pub(crate) fn infos(infos: Vec<s4_nn::ParamInfo>) -> Vec<ParameterInfo> {
             group: p.slot.group.as_str().into(),
         })
         .collect()
-}
-pub(crate) fn counters((allocations, waits): (u64, u64)) -> Counters {
-    Counters { allocations: allocations as f64, host_waits: waits as f64 }
 }
 
 /// Cancels a queued call.
@@ -391,7 +390,7 @@ impl NativeLayer {
     /// Counters of its backend.
     #[napi]
     pub fn counters(&self) -> napi::Result<Counters> {
-        guard(|| self.worker.call(|l| Ok(l.counters())).map(counters))
+        guard(|| self.worker.call(|l| Ok(l.counters())))
     }
     /// Frees native memory.
     #[napi]

@@ -5,8 +5,7 @@ use crate::{
     error::{guard, to_js},
     host::{BoxedModel, HostOptions, Make},
     layer::{
-        Backward, CallOptions, Cancel, Counters, Forward, ParameterInfo, backward, counters, forward, infos,
-        live,
+        Backward, CallOptions, Cancel, Counters, Forward, ParameterInfo, backward, forward, infos, live,
     },
     ops::{self, ModelBox, OwnedBatch},
     worker::Worker,
@@ -476,7 +475,7 @@ impl NativeModel {
     /// Counters of its backend.
     #[napi]
     pub fn counters(&self) -> napi::Result<Counters> {
-        guard(|| self.worker.call(|m| Ok(m.counters())).map(counters))
+        guard(|| self.worker.call(|m| Ok(m.counters())))
     }
     /// Frees native memory after the work under way.
     #[napi]

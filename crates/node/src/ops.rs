@@ -1,6 +1,9 @@
 //! Layers, blocks and models behind one object-safe face, whatever the backend and the number format.
 
-use crate::buffer::{Data, Real};
+use crate::{
+    buffer::{Data, Real},
+    layer::Counters,
+};
 use s4_backend::{Algorithm, Backend, Error, Result, Scalar};
 use s4_nn::{
     Adam, AdamConfig, Batch, Block, Evaluation, ForwardOptions, Input, Layer, Model, ParamInfo, StepOptions,
@@ -59,8 +62,7 @@ pub(crate) trait ParamOps: Send {
     fn gradient(&self, name: &str) -> Result<Data>;
     fn set_parameter(&mut self, name: &str, value: Data) -> Result<()>;
     fn zero_grad(&mut self) -> Result<()>;
-    /// (allocations, host waits)
-    fn counters(&self) -> (u64, u64);
+    fn counters(&self) -> Counters;
     fn dtype(&self) -> &'static str;
     fn device(&self) -> String;
     /// Bytes of parameters, gradients and moments, for V8.
@@ -84,8 +86,13 @@ macro_rules! param_ops {
         fn zero_grad(&mut self) -> Result<()> {
             self.inner.store_mut().zero_grad()
         }
-        fn counters(&self) -> (u64, u64) {
-            (self.inner.backend().allocations(), self.inner.backend().host_waits())
+        fn counters(&self) -> Counters {
+            let be = self.inner.backend();
+            Counters {
+                allocations: be.allocations() as f64,
+                host_waits: be.host_waits() as f64,
+                device_memory: be.device_memory() as f64,
+            }
         }
         fn dtype(&self) -> &'static str {
             B::Scalar::DTYPE.as_str()

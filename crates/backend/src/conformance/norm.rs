@@ -98,14 +98,18 @@ impl<B: DenseOps> Suite<'_, B> {
             let [y, stats] = take(o);
             be.layer_norm_forward(y, stats, i[0], i[1], i[2], EPS, &s, ws)
         });
+        let y = layer(&x, &gamma, &beta, &s).0;
+        self.forward(&case, &[&stored, &x, &gamma, &beta], &[("y again", y)], &mut |i, o, _| {
+            let [y] = take(o);
+            be.layer_norm_again(y, i[0], i[1], i[2], i[3], &s)
+        });
         let (dx0, dg0, db0) = (self.normal(x.len()), self.normal(s.heads), self.normal(s.heads));
-        let dx_out = if add { Out::Add(&dx0) } else { Out::Over(x.len()) };
         match self.twice(
-            &[&dy, &x, &stored, &gamma],
-            &[dx_out, Out::Add(&dg0), Out::Add(&db0)],
+            &[&dy, &x, &stored, &gamma, &dx0],
+            &[Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)],
             &mut |i, o, ws| {
                 let [dx, dg, db] = take(o);
-                be.layer_norm_backward(dx, dg, db, i[0], i[1], i[2], i[3], add, &s, ws)
+                be.layer_norm_backward(dx, dg, db, i[0], i[1], i[2], i[3], add.then_some(i[4]), &s, ws)
             },
         ) {
             Ok(got) => {
@@ -156,11 +160,15 @@ impl<B: DenseOps> Suite<'_, B> {
             }
             Err(why) => self.failed(&case, &why),
         }
+        let y = batch(&x, &gamma, &beta, &running, lengths, momentum, training, &s).0;
+        self.forward(&case, &[&stored, &x, &gamma, &beta], &[("y again", y)], &mut |i, o, _| {
+            let [y] = take(o);
+            be.batch_norm_again(y, i[0], i[1], i[2], i[3], ints.as_ref(), &s)
+        });
         let (dx0, dg0, db0) = (self.normal(x.len()), self.normal(s.heads), self.normal(s.heads));
-        let dx_out = if add { Out::Add(&dx0) } else { Out::Over(x.len()) };
         match self.twice(
-            &[&dy, &x, &stored, &gamma],
-            &[dx_out, Out::Add(&dg0), Out::Add(&db0)],
+            &[&dy, &x, &stored, &gamma, &dx0],
+            &[Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)],
             &mut |i, o, ws| {
                 let [dx, dg, db] = take(o);
                 be.batch_norm_backward(
@@ -173,7 +181,7 @@ impl<B: DenseOps> Suite<'_, B> {
                     i[3],
                     ints.as_ref(),
                     training,
-                    add,
+                    add.then_some(i[4]),
                     &s,
                     ws,
                 )

@@ -37,7 +37,7 @@ fn apply<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
         be.view(&x, 0..n),
         be.view(&stats, 0..pairs),
         be.view(&gamma, 0..h),
-        false,
+        None,
         s,
         &mut ws,
     )
