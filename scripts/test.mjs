@@ -27,6 +27,14 @@ const checks = [
       run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--quiet', '--', '-D', 'warnings']),
   ],
   ['Rust tests', () => run('cargo', ['test', '--workspace', '--locked', '--quiet'])],
+  // The run above took the best level of this CPU; a level that it lacks would only be that one again.
+  ...['portable', 'avx2'].map((level) => [
+    `CPU tests with S4_SIMD=${level}`,
+    () =>
+      run('cargo', ['test', '-p', 's4-cpu', '--locked', '--quiet'], {
+        env: { ...process.env, S4_SIMD: level },
+      }),
+  ]),
   ['addon and JavaScript', () => (build(), true)],
   ['GPU kernels of every architecture', kernels],
   [
