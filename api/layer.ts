@@ -3,7 +3,7 @@ import type { CallOptions, Floats } from '#binding'
 import { fail, native } from './error.js'
 import { Handle } from './handle.js'
 import { checkAlgorithm, split, type Algorithm, type S4LayerOptions } from './options.js'
-import { checkTensor, floats, known, positive, rowLengths, shaped, size, tensor } from './tensor.js'
+import { checkTensor, floats, known, positive, room, rowLengths, shaped, size, tensor } from './tensor.js'
 import type { Dtype, Shape, Tensor, TensorLike } from './tensor.js'
 
 /** Options of one forward. */
@@ -133,9 +133,11 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
 
   /** The whole sequence: u (batch, len, features) → y (batch, len, channels·features). */
   forward(u: TensorLike, options: ForwardOptions = {}): ForwardResult {
-    const p = this.#prepare(this.alive('forward'), u, options)
-    const out = this.sync('forward', (handle) => handle.forward(p.data, p.batch, p.len, p.call))
-    return this.#result(out, p.batch, p.len, p.call.save === true)
+    const op = this.alive('forward')
+    const p = this.#prepare(op, u, options)
+    const y = room(op, [p.batch, p.len, this.#outputs], this.dtype)
+    const state = this.sync('forward', (handle) => handle.forward(p.data, p.batch, p.len, p.call, y))
+    return this.#result({ y, state: state ?? undefined }, p.batch, p.len, p.call.save === true)
   }
 
   /** {@link S4Layer.forward} off the event loop. */
@@ -180,8 +182,9 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     const op = this.alive('backward')
     known(op, options, ['dstate'])
     const g = this.#gradients(op, dy, options)
-    const out = this.sync('backward', (handle) => handle.backward(g.dy, g.dstate))
-    return this.#backwardResult(out, g.batch, g.len)
+    const du = room(op, [g.batch, g.len, this.#features], this.dtype)
+    const dstate = this.sync('backward', (handle) => handle.backward(g.dy, g.dstate, du))
+    return this.#backwardResult({ du, dstate: dstate ?? undefined }, g.batch, g.len)
   }
 
   /** {@link S4Layer.backward} off the event loop. */

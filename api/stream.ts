@@ -7,6 +7,7 @@ import {
   floats,
   integers,
   known,
+  room,
   tensor,
   type Dtype,
   type Tensor,
@@ -95,8 +96,7 @@ export class Stream {
     const op = this.#alive('push')
     known(op, options, ['interval'])
     const { data, len, interval, shape } = this.#take(op, x, options)
-    const count = shape[0] * len * shape[2]
-    const out = this.#owner.dtype === 'f32' ? new Float32Array(count) : new Float64Array(count)
+    const out = room(op, shape, this.#owner.dtype)
     this.#owner.sync('push', (handle) => handle.streamPush(this.#id, data, len, interval, out))
     return tensor(out, shape)
   }

@@ -22,9 +22,14 @@ export interface Tensor {
 export declare function elements(shape: Shape): number;
 /** A tensor around an array that the addon gave. */
 export declare function tensor(data: Floats, shape: Shape): Tensor;
+/** An array for a result of so many numbers. */
+export declare function room(op: string, shape: Shape, dtype: Dtype): Floats;
 /** Checks `{ data, shape }` by form, never by class: sizes are whole, at least 1, and their product is the data's length. */
 export declare function checkTensor(op: string, what: string, x: unknown, rank?: number | readonly number[]): TensorLike;
-/** The data in the model's own type. The same array comes back when it is of that type already: the addon copies it. */
+/**
+ * The data in the model's own type. The same array comes back when it is of that type already and no other thread can
+ * write to it: the addon copies it, or reads it before it returns.
+ */
 export declare function floats(op: string, what: string, data: TensorLike['data'], dtype: Dtype): Floats;
 /** Whole numbers as 32-bit integers; anything that is not one is `ERR_S4_DTYPE`. */
 export declare function integers(op: string, what: string, data: ArrayLike<number> | BigInt64Array): Int32Array;

@@ -33,6 +33,16 @@ export function tensor(data: Floats, shape: Shape): Tensor {
   return { data, shape, dtype: data instanceof Float64Array ? 'f64' : 'f32' }
 }
 
+/** An array for a result of so many numbers. */
+export function room(op: string, shape: Shape, dtype: Dtype): Floats {
+  const n = elements(shape)
+  try {
+    return dtype === 'f32' ? new Float32Array(n) : new Float64Array(n)
+  } catch {
+    throw fail('ERR_S4_MEMORY', op, 'JavaScript to allocate the result', `${n} elements of ${dtype}`)
+  }
+}
+
 const show = (shape: Shape) => `[${shape.join(', ')}]`
 
 /** Checks `{ data, shape }` by form, never by class: sizes are whole, at least 1, and their product is the data's length. */
@@ -74,10 +84,17 @@ function describe(x: unknown): string {
   return x.constructor?.name ?? 'an object'
 }
 
-/** The data in the model's own type. The same array comes back when it is of that type already: the addon copies it. */
+/** Memory that another thread may write to while the addon reads it. */
+const shared = (data: ArrayBufferView) =>
+  typeof SharedArrayBuffer !== 'undefined' && data.buffer instanceof SharedArrayBuffer
+
+/**
+ * The data in the model's own type. The same array comes back when it is of that type already and no other thread can
+ * write to it: the addon copies it, or reads it before it returns.
+ */
 export function floats(op: string, what: string, data: TensorLike['data'], dtype: Dtype): Floats {
-  if (dtype === 'f32' && data instanceof Float32Array) return data
-  if (dtype === 'f64' && data instanceof Float64Array) return data
+  if (dtype === 'f32' && data instanceof Float32Array) return shared(data) ? data.slice() : data
+  if (dtype === 'f64' && data instanceof Float64Array) return shared(data) ? data.slice() : data
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
     throw fail('ERR_S4_DTYPE', op, `${what} of real numbers`, 'BigInt64Array')
   }

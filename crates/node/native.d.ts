@@ -87,9 +87,9 @@ export class NativeLayer {
   static fromOfficialFile(path: string, config: string | undefined, host: HostOptions): NativeLayer
   static fromOfficial(tensors: NamedArray[], config: string, host: HostOptions): NativeLayer
   describe(): string
-  forward(u: Data, batch: number, len: number, options: CallOptions): Forward
+  forward(u: Data, batch: number, len: number, options: CallOptions, y: Floats): Floats | null
   forwardAsync(u: Data, batch: number, len: number, options: CallOptions, cancel?: Cancel): Promise<Forward>
-  backward(dy: Data, dstate?: Data): Backward
+  backward(dy: Data, dstate: Data | undefined, du: Floats): Floats | null
   backwardAsync(dy: Data, dstate: Data | undefined, cancel?: Cancel): Promise<Backward>
   step(u: Data, state: Data, interval: Data | undefined, batch: number, rate: number): Forward
   kernel(len: number, rate: number): Floats

@@ -34,7 +34,7 @@ pub use error::{Code, Error, Result};
 pub use kernel::{KernelOps, SsmGrads, SsmParams};
 pub use memory::Memory;
 pub use optim::{AdamW, Clip, OptimOps};
-pub use scalar::{Dtype, Scalar};
+pub use scalar::{Dtype, Scalar, all_finite};
 pub use shape::*;
 pub use ssm::{Algorithm, SsmCall, SsmOps};
 pub use step::StepOps;

@@ -74,6 +74,10 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
         let _ = host;
         None
     }
+    /// Whether numbers on the host are all finite; a backend that has threads there may use them.
+    fn all_finite(&self, host: &[Self::Scalar]) -> bool {
+        crate::scalar::all_finite(host)
+    }
     /// Waits for all that was enqueued.
     fn synchronize(&self) -> Result<()>;
 

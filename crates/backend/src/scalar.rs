@@ -70,3 +70,34 @@ impl Scalar for f64 {
         self
     }
 }
+
+/// Whether all of x are finite.
+pub fn all_finite<T: Scalar>(x: &[T]) -> bool {
+    // A sum of x·0 is 0 exactly when every x is finite; many lanes, no branch.
+    let mut lanes = [T::zero(); 32];
+    let (head, tail) = x.as_chunks::<32>();
+    for c in head {
+        for (l, &v) in lanes.iter_mut().zip(c) {
+            *l += v * T::zero();
+        }
+    }
+    lanes.iter().copied().sum::<T>() + tail.iter().map(|&v| v * T::zero()).sum::<T>() == T::zero()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all_finite;
+
+    #[test]
+    fn one_number_that_is_not_finite_is_found_anywhere() {
+        let mut x: Vec<f32> = (0..100).map(|i| 3e38 * (i as f32 - 50.0).signum()).collect();
+        assert!(all_finite(&x) && all_finite::<f64>(&[]));
+        for i in 0..x.len() {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let good = std::mem::replace(&mut x[i], bad);
+                assert!(!all_finite(&x), "{bad} at {i}");
+                x[i] = good;
+            }
+        }
+    }
+}

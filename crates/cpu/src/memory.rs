@@ -241,6 +241,13 @@ impl<T: Scalar> Memory for Cpu<T> {
         Ok(())
     }
 
+    fn all_finite(&self, host: &[T]) -> bool {
+        if host.len() < 2 * GRAIN {
+            return s4_backend::all_finite(host);
+        }
+        self.install(|| host.par_chunks(GRAIN).all(s4_backend::all_finite))
+    }
+
     fn transpose(&self, dst: &mut [T], src: &[T], batch: usize, rows: usize, cols: usize) -> Result<()> {
         same_len("transpose", batch * rows * cols, src.len())?;
         same_len("transpose", src.len(), dst.len())?;

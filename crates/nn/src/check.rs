@@ -1,6 +1,6 @@
 //! Checks of host arguments, made before any work.
 
-use s4_backend::{Error, Result, Scalar};
+use s4_backend::{Backend, Error, Result, Scalar, all_finite};
 
 /// Largest number of elements of one array.
 const MAX_ELEMENTS: usize = 1 << 40;
@@ -31,20 +31,17 @@ pub fn shaped<T>(op: &'static str, what: &str, x: &[T], sizes: &[usize]) -> Resu
 
 /// No NaN, no Inf.
 pub fn finite<T: Scalar>(op: &'static str, what: &str, x: &[T]) -> Result<()> {
-    // A sum of x·0 is 0 exactly when every x is finite; many lanes, no branch.
-    let mut lanes = [T::zero(); 32];
-    let (head, tail) = x.as_chunks::<32>();
-    for c in head {
-        for (l, &v) in lanes.iter_mut().zip(c) {
-            *l += v * T::zero();
-        }
-    }
-    let sum = lanes.iter().copied().sum::<T>() + tail.iter().map(|&v| v * T::zero()).sum::<T>();
-    if sum == T::zero() {
-        return Ok(());
-    }
+    if all_finite(x) { Ok(()) } else { Err(not_finite(op, what, x)) }
+}
+
+/// As [`finite`], by the backend's threads: for whole sequences.
+pub fn finite_on<B: Backend>(be: &B, op: &'static str, what: &str, x: &[B::Scalar]) -> Result<()> {
+    if be.all_finite(x) { Ok(()) } else { Err(not_finite(op, what, x)) }
+}
+
+fn not_finite<T: Scalar>(op: &'static str, what: &str, x: &[T]) -> Error {
     let at = x.iter().position(|v| !v.is_finite()).unwrap_or(0);
-    Err(Error::value(op, format!("finite numbers in {what}"), format!("{} at index {at}", x[at])))
+    Error::value(op, format!("finite numbers in {what}"), format!("{} at index {at}", x[at]))
 }
 
 /// Lengths of rows: one a row, each from 1 to len.

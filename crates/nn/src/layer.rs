@@ -241,12 +241,29 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         len: usize,
         opts: &ForwardOptions<'_, B::Scalar>,
     ) -> Result<Forward<B::Scalar>> {
+        // Before room is made for the output.
+        check::shaped(C::NAME[0], "u", u, &[batch, len, self.core.s4_ref().spec().heads])?;
+        let mut y = vec![B::Scalar::zero(); check::elements(C::NAME[0], "y", &[batch, len, self.outputs()])?];
+        let state = self.forward_into(&mut y, u, batch, len, opts)?;
+        Ok(Forward { y, state })
+    }
+
+    /// As [`Host::forward`], into the caller's own `y` (batch, len, outputs); gives the state alone.
+    pub fn forward_into(
+        &mut self,
+        y_out: &mut [B::Scalar],
+        u: &[B::Scalar],
+        batch: usize,
+        len: usize,
+        opts: &ForwardOptions<'_, B::Scalar>,
+    ) -> Result<Option<Vec<B::Scalar>>> {
         let op = C::NAME[0];
         let spec = *self.core.s4_ref().spec();
         let (h, outputs) = (spec.heads, self.outputs());
         let n = check::shaped(op, "u", u, &[batch, len, h])?;
         check::elements(op, "y", &[batch, len, spec.outputs().max(outputs), 2])?;
-        check::finite(op, "u", u)?;
+        check::shaped(op, "y", y_out, &[batch, len, outputs])?;
+        check::finite_on(&self.be, op, "u", u)?;
         check::rate(op, opts.rate)?;
         if let Some(lengths) = opts.lengths {
             check::lengths(op, lengths, batch, len)?;
@@ -307,7 +324,7 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         if opts.lengths.is_some() {
             be.mask(b.y.get_mut(&be, m), b.lengths.get(), &SeqShape { batch, heads: outputs, len })?;
         }
-        let y = take(&be, &mut b.stage, b.y.get(&be, m), batch, outputs, len)?;
+        take_into(&be, &mut b.stage, y_out, b.y.get(&be, m), batch, outputs, len)?;
         let state = match want_state {
             true => Some(take(&be, &mut b.stage, b.state1.get(&be, ns), batch * h, 2, spec.pairs())?),
             false => None,
@@ -315,7 +332,7 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         if save {
             self.last = Some(saved);
         }
-        Ok(Forward { y, state })
+        Ok(state)
     }
 
     /// Gradients of sum(y·dy) + sum(state·dstate) of the last saved forward; parameters' accumulate.
@@ -324,6 +341,19 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         dy: &[B::Scalar],
         dstate: Option<&[B::Scalar]>,
     ) -> Result<InputGrads<B::Scalar>> {
+        let n = self.last.as_ref().map_or(0, |last| last.batch * last.len * self.core.s4_ref().spec().heads);
+        let mut du = vec![B::Scalar::zero(); n];
+        let dstate = self.backward_into(&mut du, dy, dstate)?;
+        Ok(InputGrads { du, dstate })
+    }
+
+    /// As [`Host::backward`], into the caller's own `du` (batch, len, H); gives the state's gradient alone.
+    pub fn backward_into(
+        &mut self,
+        du: &mut [B::Scalar],
+        dy: &[B::Scalar],
+        dstate: Option<&[B::Scalar]>,
+    ) -> Result<Option<Vec<B::Scalar>>> {
         let op = C::NAME[1];
         let spec = *self.core.s4_ref().spec();
         let (h, outputs) = (spec.heads, self.outputs());
@@ -335,7 +365,8 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         }
         let (batch, len) = (last.batch, last.len);
         let m = check::shaped(op, "dy", dy, &[batch, len, outputs])?;
-        check::finite(op, "dy", dy)?;
+        check::shaped(op, "du", du, &[batch, len, h])?;
+        check::finite_on(&self.be, op, "dy", dy)?;
         if let Some(dstate) = dstate {
             self.core.s4_ref().need_state(op)?;
             check::shaped(op, "dstate", dstate, &[batch, h, spec.pairs(), 2])?;
@@ -394,12 +425,11 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
                 )?
             }
         }
-        let du = take(&be, &mut b.stage, b.dx.get(&be, n), batch, h, len)?;
-        let dstate = match last.state0 {
-            true => Some(take(&be, &mut b.stage, b.state2.get(&be, ns), batch * h, 2, spec.pairs())?),
-            false => None,
-        };
-        Ok(InputGrads { du, dstate })
+        take_into(&be, &mut b.stage, du, b.dx.get(&be, n), batch, h, len)?;
+        match last.state0 {
+            true => take(&be, &mut b.stage, b.state2.get(&be, ns), batch * h, 2, spec.pairs()).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// One sample a row: `u` (batch, H) → (batch, outputs); `state` (batch, H, N/2, 2) moves on; norms use running
@@ -418,7 +448,7 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         self.core.s4_ref().need_state(op)?;
         let n = check::shaped(op, "u", u, &[batch, h])?;
         let ns = check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
-        check::finite(op, "u", u)?;
+        check::finite_on(&self.be, op, "u", u)?;
         check::finite(op, "state", state)?;
         check::rate(op, rate)?;
         if let Some(interval) = interval {
@@ -536,18 +566,29 @@ pub(crate) fn take<B: Backend>(
     rows: usize,
     cols: usize,
 ) -> Result<Vec<B::Scalar>> {
-    let n = batch * rows * cols;
-    let mut out = vec![B::Scalar::zero(); n];
-    if rows == 1 || cols == 1 {
-        be.download(&mut out, src)?;
-        return Ok(out);
-    }
-    if let Some(out) = be.host_mut(&mut out) {
-        be.transpose(out, src, batch, rows, cols)?;
-    } else {
-        stage.ensure(be, n)?;
-        be.transpose(stage.get_mut(be, n), src, batch, rows, cols)?;
-        be.download(&mut out, stage.get(be, n))?;
-    }
+    let mut out = vec![B::Scalar::zero(); batch * rows * cols];
+    take_into(be, stage, &mut out, src, batch, rows, cols)?;
     Ok(out)
+}
+
+/// As [`take`], into an array that is there.
+fn take_into<B: Backend>(
+    be: &B,
+    stage: &mut Grow<B>,
+    out: &mut [B::Scalar],
+    src: B::Ref<'_>,
+    batch: usize,
+    rows: usize,
+    cols: usize,
+) -> Result<()> {
+    if rows == 1 || cols == 1 {
+        return be.download(out, src);
+    }
+    if let Some(out) = be.host_mut(out) {
+        return be.transpose(out, src, batch, rows, cols);
+    }
+    let n = out.len();
+    stage.ensure(be, n)?;
+    be.transpose(stage.get_mut(be, n), src, batch, rows, cols)?;
+    be.download(out, stage.get(be, n))
 }

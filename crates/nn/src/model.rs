@@ -137,7 +137,7 @@ impl<B: Backend> Model<B> {
             }
             (Input::Values(x), Encoder::Linear | Encoder::None, _) => {
                 check::shaped(op, "input", x, &[batch, len, c.input])?;
-                check::finite(op, "input", x)?;
+                check::finite_on(&self.be, op, "input", x)?;
             }
             (Input::Tokens(_), ..) => {
                 return Err(Error::new(
@@ -270,7 +270,7 @@ impl<B: Backend> Model<B> {
         let spec = self.config.block.layer.spec();
         let pairs = spec.pairs();
         check::shaped(op, "doutput", doutput, &self.output_shape(batch, len))?;
-        check::finite(op, "doutput", doutput)?;
+        check::finite_on(&self.be, op, "doutput", doutput)?;
         let be = self.be.clone();
         if let Some(dstate) = dstate {
             self.need_state(op)?;

@@ -1,8 +1,9 @@
-//! Arrays across the edge. Inputs are copied before they leave the JavaScript thread; outputs are arrays that
-//! JavaScript allocates and Rust fills (Electron forbids external memory). The only file here with `unsafe`.
+//! Arrays across the edge. Inputs are copied before they leave the JavaScript thread, and read in place by calls that
+//! do not leave it; outputs are arrays that JavaScript allocates and Rust fills (Electron forbids external memory).
+//! The only file here with `unsafe`.
 
 use napi::bindgen_prelude::{
-    Either3, Float32Array, Float64Array, Int32Array, ToNapiValue, TypeName, Uint8Array, ValueType,
+    Either, Either3, Float32Array, Float64Array, Int32Array, ToNapiValue, TypeName, Uint8Array, ValueType,
 };
 use napi::sys;
 use s4_backend::{Code, Error, Result, Scalar};
@@ -19,6 +20,64 @@ pub enum Data {
     F64(Vec<f64>),
     /// Int32Array
     I32(Vec<i32>),
+}
+
+/// A typed array of JavaScript's, read in place: for synchronous calls, during which no JavaScript runs.
+#[derive(Clone, Copy)]
+pub(crate) enum View<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    I32,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn of(input: &'a DataIn) -> View<'a> {
+        match input {
+            Either3::A(x) => View::F32(x),
+            Either3::B(x) => View::F64(x),
+            Either3::C(_) => View::I32,
+        }
+    }
+    /// As the model's own type.
+    pub(crate) fn real<T: Real>(self) -> Result<&'a [T]> {
+        let name = match self {
+            View::F32(_) => "Float32Array",
+            View::F64(_) => "Float64Array",
+            View::I32 => "Int32Array",
+        };
+        T::look(self).ok_or_else(|| wrong_type::<T>(name))
+    }
+}
+
+/// A caller's own output array, written in place by a synchronous call.
+pub(crate) enum Room<'a> {
+    F32(&'a mut [f32]),
+    F64(&'a mut [f64]),
+}
+
+impl<'a> Room<'a> {
+    pub(crate) fn of(out: &'a mut FloatsOut) -> Room<'a> {
+        // SAFETY: this is the JavaScript thread, which runs nothing else during the call; the array is one that
+        // `api/*.ts` has just made for this result, so no other view of it exists.
+        unsafe {
+            match out {
+                Either::A(x) => Room::F32(x.as_mut()),
+                Either::B(x) => Room::F64(x.as_mut()),
+            }
+        }
+    }
+    /// As the model's own type.
+    pub(crate) fn real<T: Real>(self) -> Result<&'a mut [T]> {
+        let name = match self {
+            Room::F32(_) => "Float32Array",
+            Room::F64(_) => "Float64Array",
+        };
+        T::fill(self).ok_or_else(|| wrong_type::<T>(name))
+    }
+}
+
+fn wrong_type<T: Real>(got: &'static str) -> Error {
+    Error::new(Code::Dtype, "s4-node", format!("an array of {}", T::DTYPE.as_str()), got)
 }
 
 impl Data {
@@ -39,9 +98,7 @@ impl Data {
     /// As the model's own type.
     pub(crate) fn real<T: Real>(self) -> Result<Vec<T>> {
         let name = self.name();
-        T::take(self).ok_or_else(|| {
-            Error::new(Code::Dtype, "s4-node", format!("an array of {}", T::DTYPE.as_str()), name)
-        })
+        T::take(self).ok_or_else(|| wrong_type::<T>(name))
     }
 }
 
@@ -49,6 +106,8 @@ impl Data {
 pub(crate) trait Real: Scalar {
     fn take(data: Data) -> Option<Vec<Self>>;
     fn give(data: Vec<Self>) -> Data;
+    fn look(view: View<'_>) -> Option<&[Self]>;
+    fn fill(room: Room<'_>) -> Option<&mut [Self]>;
 }
 impl Real for f32 {
     fn take(data: Data) -> Option<Vec<f32>> {
@@ -57,6 +116,12 @@ impl Real for f32 {
     fn give(data: Vec<f32>) -> Data {
         Data::F32(data)
     }
+    fn look(view: View<'_>) -> Option<&[f32]> {
+        if let View::F32(x) = view { Some(x) } else { None }
+    }
+    fn fill(room: Room<'_>) -> Option<&mut [f32]> {
+        if let Room::F32(x) = room { Some(x) } else { None }
+    }
 }
 impl Real for f64 {
     fn take(data: Data) -> Option<Vec<f64>> {
@@ -64,6 +129,12 @@ impl Real for f64 {
     }
     fn give(data: Vec<f64>) -> Data {
         Data::F64(data)
+    }
+    fn look(view: View<'_>) -> Option<&[f64]> {
+        if let View::F64(x) = view { Some(x) } else { None }
+    }
+    fn fill(room: Room<'_>) -> Option<&mut [f64]> {
+        if let Room::F64(x) = room { Some(x) } else { None }
     }
 }
 
@@ -149,11 +220,10 @@ unsafe fn fill<T: Plain>(
 }
 
 /// A caller's own output array.
-pub type FloatsOut = napi::bindgen_prelude::Either<Float32Array, Float64Array>;
+pub type FloatsOut = Either<Float32Array, Float64Array>;
 
 /// Writes into a caller's own array of the same type and length.
 pub(crate) fn write_out(out: &mut FloatsOut, data: Data) -> Result<()> {
-    use napi::bindgen_prelude::Either;
     let wrong = |expected: usize, got: usize| {
         Error::shape("s4-node", format!("an output of {expected} elements"), got)
     };

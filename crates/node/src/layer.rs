@@ -1,7 +1,7 @@
 //! `NativeLayer`: an S4Layer or an S4Block.
 
 use crate::{
-    buffer::{Data, DataIn, Real},
+    buffer::{Data, DataIn, FloatsOut, Real, Room, View},
     error::{guard, to_js},
     functions::NamedArray,
     host::{BoxedLayer, HostOptions, Make},
@@ -261,12 +261,19 @@ impl NativeLayer {
             })
         })
     }
-    /// y of u (batch, len, features).
+    /// y of u (batch, len, features), into the caller's own array; gives the state after the last sample.
     #[napi]
-    pub fn forward(&self, u: DataIn, batch: u32, len: u32, options: CallOptions) -> napi::Result<Forward> {
+    pub fn forward(
+        &self,
+        u: DataIn,
+        batch: u32,
+        len: u32,
+        options: CallOptions,
+        mut y: FloatsOut,
+    ) -> napi::Result<Option<Data>> {
         guard(|| {
-            let (u, call) = (Data::copy(&u), options.copy()?);
-            self.worker.call(move |l| l.forward(u, batch as usize, len as usize, call)).map(forward)
+            let (u, call, y) = (View::of(&u), options.copy()?, Room::of(&mut y));
+            self.worker.call(move |l| l.forward_into(y, u, batch as usize, len as usize, call))
         })
     }
     /// Off the event loop.
@@ -288,12 +295,17 @@ impl NativeLayer {
             forward,
         )
     }
-    /// Gradients of the last saved forward.
+    /// Gradients of the last saved forward: the input's into the caller's own array, the state's as the result.
     #[napi]
-    pub fn backward(&self, dy: DataIn, dstate: Option<DataIn>) -> napi::Result<Backward> {
+    pub fn backward(
+        &self,
+        dy: DataIn,
+        dstate: Option<DataIn>,
+        mut du: FloatsOut,
+    ) -> napi::Result<Option<Data>> {
         guard(|| {
-            let (dy, dstate) = (Data::copy(&dy), dstate.as_ref().map(Data::copy));
-            self.worker.call(move |l| l.backward(dy, dstate)).map(backward)
+            let (dy, dstate, du) = (View::of(&dy), dstate.as_ref().map(Data::copy), Room::of(&mut du));
+            self.worker.call(move |l| l.backward_into(du, dy, dstate))
         })
     }
     /// Off the event loop.

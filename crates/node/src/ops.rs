@@ -1,7 +1,7 @@
 //! Layers, blocks and models behind one object-safe face, whatever the backend and the number format.
 
 use crate::{
-    buffer::{Data, Real},
+    buffer::{Data, Real, Room, View},
     layer::Counters,
 };
 use s4_backend::{Algorithm, Backend, Error, Result, Scalar};
@@ -20,6 +20,23 @@ pub(crate) struct Call {
     pub training: bool,
     pub want_state: bool,
     pub save: bool,
+}
+
+impl Call {
+    /// Borrows it in the model's type.
+    fn with<T: Real, R>(self, body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>) -> Result<R> {
+        let state = self.state.map(Data::real::<T>).transpose()?;
+        body(&ForwardOptions {
+            state: state.as_deref(),
+            lengths: self.lengths.as_deref(),
+            rate: self.rate,
+            algorithm: self.algorithm,
+            training: self.training,
+            want_state: self.want_state,
+            save: self.save,
+            ..Default::default()
+        })
+    }
 }
 
 /// What a forward gives.
@@ -113,7 +130,18 @@ pub(crate) trait LayerOps: ParamOps {
     fn outputs(&self) -> usize;
     fn has_state(&self) -> bool;
     fn forward(&mut self, u: Data, batch: usize, len: usize, call: Call) -> Result<Forward>;
+    /// From and into the caller's arrays; gives the state.
+    fn forward_into(
+        &mut self,
+        y: Room<'_>,
+        u: View<'_>,
+        batch: usize,
+        len: usize,
+        call: Call,
+    ) -> Result<Option<Data>>;
     fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward>;
+    /// From and into the caller's arrays; gives the state's gradient.
+    fn backward_into(&mut self, du: Room<'_>, dy: View<'_>, dstate: Option<Data>) -> Result<Option<Data>>;
     fn step(
         &mut self,
         u: Data,
@@ -170,28 +198,36 @@ macro_rules! layer_ops {
             }
             fn forward(&mut self, u: Data, batch: usize, len: usize, call: Call) -> Result<Forward> {
                 let u = u.real::<B::Scalar>()?;
-                let state = call.state.map(Data::real::<B::Scalar>).transpose()?;
-                let out = self.inner.forward(
-                    &u,
-                    batch,
-                    len,
-                    &ForwardOptions {
-                        state: state.as_deref(),
-                        lengths: call.lengths.as_deref(),
-                        rate: call.rate,
-                        algorithm: call.algorithm,
-                        training: call.training,
-                        want_state: call.want_state,
-                        save: call.save,
-                        ..Default::default()
-                    },
-                )?;
+                let out = call.with::<B::Scalar, _>(|options| self.inner.forward(&u, batch, len, options))?;
                 Ok(Forward { y: Real::give(out.y), state: out.state.map(Real::give) })
+            }
+            fn forward_into(
+                &mut self,
+                y: Room<'_>,
+                u: View<'_>,
+                batch: usize,
+                len: usize,
+                call: Call,
+            ) -> Result<Option<Data>> {
+                let (y, u) = (y.real::<B::Scalar>()?, u.real::<B::Scalar>()?);
+                let state =
+                    call.with::<B::Scalar, _>(|options| self.inner.forward_into(y, u, batch, len, options))?;
+                Ok(state.map(Real::give))
             }
             fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward> {
                 let dstate = dstate.map(Data::real::<B::Scalar>).transpose()?;
                 let out = self.inner.backward(&dy.real::<B::Scalar>()?, dstate.as_deref())?;
                 Ok(Backward { du: Some(Real::give(out.du)), dstate: out.dstate.map(Real::give) })
+            }
+            fn backward_into(
+                &mut self,
+                du: Room<'_>,
+                dy: View<'_>,
+                dstate: Option<Data>,
+            ) -> Result<Option<Data>> {
+                let dstate = dstate.map(Data::real::<B::Scalar>).transpose()?;
+                let (du, dy) = (du.real::<B::Scalar>()?, dy.real::<B::Scalar>()?);
+                Ok(self.inner.backward_into(du, dy, dstate.as_deref())?.map(Real::give))
             }
             fn step(
                 &mut self,
@@ -357,22 +393,7 @@ where
     }
     fn predict(&mut self, x: Data, batch: usize, len: usize, call: Call) -> Result<Forward> {
         let x = Held::<B::Scalar>::of(x)?;
-        let state = call.state.map(Data::real::<B::Scalar>).transpose()?;
-        let out = self.inner.forward(
-            x.input(),
-            batch,
-            len,
-            &ForwardOptions {
-                state: state.as_deref(),
-                lengths: call.lengths.as_deref(),
-                rate: call.rate,
-                algorithm: call.algorithm,
-                training: call.training,
-                want_state: call.want_state,
-                save: call.save,
-                ..Default::default()
-            },
-        )?;
+        let out = call.with::<B::Scalar, _>(|options| self.inner.forward(x.input(), batch, len, options))?;
         Ok(Forward { y: Real::give(out.y), state: out.state.map(Real::give) })
     }
     fn backward(&mut self, doutput: Data, dstate: Option<Data>) -> Result<Backward> {
