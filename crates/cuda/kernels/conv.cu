@@ -1,10 +1,12 @@
-// Linear convolution by FFT: two real rows of a head in one complex transform of n ≥ len + kernel_len points, n a
-// power of two, 8 or more. The kernel is real, so re and im stay apart and nothing is unpacked.
+// Linear convolution by FFT, a real row in a complex transform of n ≥ len points without padding, n a power of two, 8 or
+// more. The right angle: with w = e^{2πi/4n}, w^{−t}·IFFT(FFT(w^t x)·FFT(w^t k)) is the product of x and k modulo zⁿ = i.
+// What belongs n samples further comes back as imaginary part, and the real part is what is asked for. A lag of −1−j is
+// z^{n−1−j}/i: the second half of a two-sided kernel stands in the imaginary part, backwards and with the other sign.
 //
-// A transform that one block holds (8192 points, or 4096) is Stockham's in natural order: a thread holds eight points, passes of radix 8
-// (the first of radix 2 or 4 where n asks for it) exchange them through shared memory. Beyond, with j = j₁·n₂ + j₂ and
-// k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in [k₁][k₂] order, and the
-// inverse goes back the same way.
+// A transform that one block holds (4096 points) is Stockham's in natural order: a thread holds eight points,
+// passes of radix 8 (the first of radix 2 or 4 where n asks for it) exchange them through shared memory. Beyond, with
+// j = j₁·n₂ + j₂ and k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in [k₁][k₂]
+// order, and the inverse goes back the same way.
 #include "common.cuh"
 
 DEV float2 operator+(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
@@ -86,8 +88,198 @@ DEV void transform(float2 (&v)[8], float2* memory, int n, int j, int sign, At at
   }
 }
 
-// Rows of n points in place, blockDim.x / (n/8) of them a block. Shared: 9/8 of the block's points.
-KERNEL fft_rows(float2* z, i64 rows, int n, int sign, float scale) {
+// v[m] ·= a·s^m.
+DEV void twiddle(float2 (&v)[8], float2 a, float2 s) {
+  const float2 s2 = mul(s, s), s3 = mul(s2, s), s4 = mul(s2, s2);
+  v[0] = mul(v[0], a), v[1] = mul(v[1], mul(a, s)), v[2] = mul(v[2], mul(a, s2)), v[3] = mul(v[3], mul(a, s3));
+  a = mul(a, s4);
+  v[4] = mul(v[4], a), v[5] = mul(v[5], mul(a, s)), v[6] = mul(v[6], mul(a, s2)), v[7] = mul(v[7], mul(a, s3));
+}
+
+// The right angle's w^t at t = first + m·n/8.
+struct Turn {
+  float2 w;
+
+  __device__ Turn(int first, int n) : w(root(first, 4 * n, 1)) {}
+  // w^{m·n/8} = e^{πi·m/16}.
+  __device__ float2 operator[](int m) const {
+    const float cosine[9] = {1.f,         0.98078528f, 0.92387953f, 0.83146961f, 0.70710678f,
+                             0.55557023f, 0.38268343f, 0.19509032f, 0.f};
+    return mul(w, make_float2(cosine[m], cosine[8 - m]));
+  }
+  __device__ float2 there(int m, float x) const {
+    const float2 w = (*this)[m];
+    return make_float2(x * w.x, x * w.y);
+  }
+  __device__ float2 there(int m, float2 x) const { return mul(x, (*this)[m]); }
+  // The compiler makes the eight powers again where they are used next: kept, they would not fit in the registers.
+  __device__ void forget() { asm volatile("" : "+f"(w.x), "+f"(w.y)); }
+  // The real part of w^{−t}·x.
+  __device__ float back(int m, float2 x) const {
+    const float2 w = (*this)[m];
+    return x.x * w.x + x.y * w.y;
+  }
+};
+
+// Arrays of a convolution: y (B, channels, H, L), u (B, H, L), kernel (channels and, two-sided, as many again; H, M),
+// d (channels, H) or null; heads from h0 on.
+struct Conv {
+  float* y;
+  const float *u, *kernel, *d;
+  const int* lengths;
+  int B, channels, H, h0;
+  i64 L, M;
+  int two_sided, n;
+
+  // u of row b, t < n; 0 beyond the row's length.
+  __device__ float in(int b, int h, i64 t) const {
+    return t < row_len(lengths, b, (int)L) ? u[((i64)b * H + h0 + h) * L + t] : 0.f;
+  }
+  // y of row b; 0 beyond the row's length.
+  __device__ void out(int b, int c, int h, i64 t, float x) const {
+    if (t < L) y[(((i64)b * channels + c) * H + h0 + h) * L + t] = t < row_len(lengths, b, (int)L) ? x : 0.f;
+  }
+  // The kernel of channel c as a number of the ring.
+  __device__ float2 tap(int c, int h, i64 t) const {
+    const i64 back = n - 1 - t;
+    float2 x = make_float2(0.f, 0.f);
+    if (t < M) x.x = kernel[((i64)c * H + h0 + h) * M + t];
+    if (d && t == 0) x.x += d[(i64)c * H + h0 + h];
+    if (two_sided && back < M) x.y = -kernel[((i64)(channels + c) * H + h0 + h) * M + back];
+    return x;
+  }
+};
+#define CONV                                                                                                        \
+  float *y, const float *u, const float *kernel, const float *d, const int *lengths, int B, int channels, int H,    \
+      int h0, i64 L, i64 M, int two_sided, int n
+#define CONV_HERE                                                           \
+  const Conv a = {y, u, kernel, d, lengths, B, channels, H, h0, L, M, two_sided, n}
+
+// Where point p of a row lies in shared memory: a stride of eight meets no bank twice.
+DEV int swapped(int p) { return p ^ (p >> 3 & 15); }
+
+// The whole convolution for channel c where a row fits a block: the kernel's spectrum stays in shared memory for `each`
+// rows of the batch. blockDim.x / (n/8) of the H·parts shares a block; shared: twice the block's points.
+extern "C" __global__ void __launch_bounds__(512, 2) conv_rows(CONV, int c, int parts, int each) {
+  extern __shared__ float2 memory[];
+  CONV_HERE;
+  const int eighth = n / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
+  const int share = blockIdx.x * (blockDim.x / eighth) + own, h = share / parts;
+  const int first = h < H ? share % parts * each : B;
+  float2 *mine = memory + own * 2 * n, *k = mine + n + j;
+  Turn turn(j, n);
+  const float scale = 1.f / n;
+  float2 v[8] = {};
+  if (first < B)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = turn.there(m, a.tap(c, h, j + m * eighth));
+  transform(v, mine, n, j, -1, swapped);
+#pragma unroll
+  for (int m = 0; m < 8; ++m) k[m * eighth] = v[m];
+  for (int i = 0; i < each; ++i) {
+    const int b = first + i;
+    turn.forget();
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = turn.there(m, b < B ? a.in(b, h, j + m * eighth) : 0.f);
+    transform(v, mine, n, j, -1, swapped);
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[m * eighth]);
+    transform(v, mine, n, j, 1, swapped);
+    turn.forget();
+    if (b < B)
+#pragma unroll
+      for (int m = 0; m < 8; ++m) a.out(b, c, h, j + m * eighth, scale * turn.back(m, v[m]));
+  }
+}
+
+// Longer ones in three, by way of z (heads, B + channels, n), where a head's kernels stand behind its rows: columns of
+// u and of the kernels to z; rows of z times those of the kernel to w, which may be z; columns of w to y. A column
+// kernel takes `width` columns a block, n1/8 · width threads and n1·width float2 of shared memory.
+struct Columns {
+  int width, n1, n2, q, j, column;
+  i64 row;
+
+  __device__ Columns(int n1, int n2, int width)
+      : width(width), n1(n1), n2(n2), q(threadIdx.x % width), j(threadIdx.x / width) {
+    const int blocks = n2 / width;
+    row = blockIdx.x / blocks, column = blockIdx.x % blocks * width + q;
+  }
+  // Sample of point m, and the right angle there.
+  __device__ i64 sample(int m) const { return (i64)(j + m * (n1 / 8)) * n2 + column; }
+  __device__ Turn turn() const { return Turn(j * n2 + column, n1 * n2); }
+  // ω^{±p·column} at this thread's points p = j + m·n1/8.
+  __device__ void between(float2 (&v)[8], int sign) const {
+    twiddle(v, root(j * column, n1 * n2, sign), root(column, 8 * n2, sign));
+  }
+  __device__ void across(float2 (&v)[8], float2* memory, int sign) const {
+    transform(v, memory, n1, j, sign, [&](int p) { return p * width + q; });
+  }
+};
+extern "C" __global__ void __launch_bounds__(512, 2) conv_in(CONV, float2* z, int n1, int n2, int width) {
+  extern __shared__ float2 memory[];
+  CONV_HERE;
+  const Columns at(n1, n2, width);
+  const int rows = B + channels, h = (int)(at.row / rows), b = (int)(at.row - (i64)h * rows);
+  const Turn turn = at.turn();
+  float2 v[8];
+#pragma unroll
+  for (int m = 0; m < 8; ++m)
+    v[m] = b < B ? turn.there(m, a.in(b, h, at.sample(m))) : turn.there(m, a.tap(b - B, h, at.sample(m)));
+  at.across(v, memory, -1);
+  at.between(v, -1);
+#pragma unroll
+  for (int m = 0; m < 8; ++m) z[at.row * n + at.sample(m)] = v[m];
+}
+// Each share is one of `parts` of the batch in row k₁ of one head; as many a block as conv_rows takes, and its memory.
+extern "C" __global__ void __launch_bounds__(512, 2) conv_times(float2* w, const float2* z, int B, int channels, int c, int n1,
+                                                             int n2, int parts, int each, i64 shares) {
+  extern __shared__ float2 memory[];
+  const int eighth = n2 / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
+  const i64 share = (i64)blockIdx.x * (blockDim.x / eighth) + own, above = share / n1, h = above / parts;
+  const int first = share < shares ? (int)(above - h * parts) * each : B;
+  float2 *mine = memory + own * 2 * n2, *k = mine + n2 + j;
+  auto at = [&](int b, int m) { return ((h * (B + channels) + b) * n1 + (share - above * n1)) * n2 + j + m * eighth; };
+  float2 v[8] = {};
+  if (first < B)
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = z[at(B + c, m)];
+  transform(v, mine, n2, j, -1, swapped);
+#pragma unroll
+  for (int m = 0; m < 8; ++m) k[m * eighth] = v[m];
+  for (int i = 0; i < each; ++i) {
+    const int b = first + i;
+    if (b < B)
+#pragma unroll
+      for (int m = 0; m < 8; ++m) v[m] = z[at(b, m)];
+    transform(v, mine, n2, j, -1, swapped);
+#pragma unroll
+    for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[m * eighth]);
+    transform(v, mine, n2, j, 1, swapped);
+    if (b < B)
+#pragma unroll
+      for (int m = 0; m < 8; ++m) w[at(b, m)] = v[m];
+  }
+}
+extern "C" __global__ void __launch_bounds__(512, 2) conv_out(CONV, const float2* w, int c, int n1, int n2, int width) {
+  extern __shared__ float2 memory[];
+  CONV_HERE;
+  const Columns at(n1, n2, width);
+  const int h = (int)(at.row / B), b = (int)(at.row - (i64)h * B);
+  const float2* from = w + ((i64)h * (B + channels) + b) * n;
+  float2 v[8];
+#pragma unroll
+  for (int m = 0; m < 8; ++m) v[m] = from[at.sample(m)];
+  at.between(v, 1);
+  at.across(v, memory, 1);
+  const Turn turn = at.turn();
+  const float scale = 1.f / n;
+#pragma unroll
+  for (int m = 0; m < 8; ++m) a.out(b, c, h, at.sample(m), scale * turn.back(m, v[m]));
+}
+
+// ---- step by step, for gradients ----------------------------------------------------------------------------------
+// Rows of n points in place, blockDim.x / (n/8) of them a block. Shared: the block's points.
+extern "C" __global__ void __launch_bounds__(512) fft_rows(float2* z, i64 rows, int n, int sign, float scale) {
   extern __shared__ float2 memory[];
   const int eighth = n / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
   const i64 r = (i64)blockIdx.x * (blockDim.x / eighth) + own;
@@ -96,203 +288,89 @@ KERNEL fft_rows(float2* z, i64 rows, int n, int sign, float scale) {
   if (r < rows)
 #pragma unroll
     for (int m = 0; m < 8; ++m) v[m] = row[j + m * eighth];
-  // One number after each eight: neither of the exchanges' strides meets a bank twice.
-  transform(v, memory + own * (n + eighth), n, j, sign, [](int p) { return p + (p >> 3); });
+  transform(v, memory + own * n, n, j, sign, swapped);
   if (r < rows)
 #pragma unroll
     for (int m = 0; m < 8; ++m) row[j + m * eighth] = make_float2(scale * v[m].x, scale * v[m].y);
 }
 
-// Columns of n1 points, n2 apart, in place, `width` columns a block; the twiddle comes after them forward and before
-// them inverse. Grid: (n2 / width, transforms); block n1/8 · width; shared: n1·width float2.
-KERNEL fft_columns(float2* z, int n1, int n2, int width, int sign) {
+// Columns in place; the twiddle comes after them forward and before them inverse.
+extern "C" __global__ void __launch_bounds__(512) fft_columns(float2* z, int n1, int n2, int width, int sign) {
   extern __shared__ float2 memory[];
-  const int q = threadIdx.x % width, j = threadIdx.x / width, eighth = n1 / 8, column = blockIdx.x * width + q;
-  float2* base = z + (i64)blockIdx.y * n1 * n2 + column;
-  auto twiddle = [&](float2 x, int p) { return mul(x, root(p * column, n1 * n2, sign)); };
+  const Columns at(n1, n2, width);
+  float2* base = z + at.row * n1 * n2;
   float2 v[8];
 #pragma unroll
-  for (int m = 0; m < 8; ++m) {
-    const int p = j + m * eighth;
-    v[m] = base[(i64)p * n2];
-    if (sign > 0) v[m] = twiddle(v[m], p);
-  }
-  transform(v, memory, n1, j, sign, [&](int p) { return p * width + q; });
+  for (int m = 0; m < 8; ++m) v[m] = base[at.sample(m)];
+  if (sign > 0) at.between(v, sign);
+  at.across(v, memory, sign);
+  if (sign < 0) at.between(v, sign);
 #pragma unroll
-  for (int m = 0; m < 8; ++m) {
-    const int p = j + m * eighth;
-    base[(i64)p * n2] = sign < 0 ? twiddle(v[m], p) : v[m];
-  }
+  for (int m = 0; m < 8; ++m) base[at.sample(m)] = v[m];
 }
 
-// Two rows of one head of u (B, H, L) and of channel `out` of y (B, outs, H, L), as one complex row.
-struct Pair {
-  const float *re, *im;
-  float *to_re, *to_im;
-  i64 n_re, n_im, L;
-  bool two;
-
-  __device__ Pair(float* y, const float* u, const int* lengths, int pair, int B, int outs, int out, int H, int h, i64 L)
-      : L(L) {
-    const int b = 2 * pair;
-    two = b + 1 < B;
-    re = u + ((i64)b * H + h) * L, im = re + H * L;
-    to_re = y + (((i64)b * outs + out) * H + h) * L, to_im = to_re + (i64)outs * H * L;
-    n_re = row_len(lengths, b, (int)L), n_im = two ? row_len(lengths, b + 1, (int)L) : 0;
-  }
-  __device__ float2 read(i64 t) const { return make_float2(t < n_re ? re[t] : 0.f, t < n_im ? im[t] : 0.f); }
-  // Zero beyond a row's length.
-  __device__ void write(i64 t, float2 v) const {
-    if (t < L) to_re[t] = t < n_re ? v.x : 0.f;
-    if (two && t < L) to_im[t] = t < n_im ? v.y : 0.f;
-  }
-};
-#define ROWS float *y, const float *u, const int *lengths, int pairs, int B, int outs, int out, int H, int h0, i64 L
-
-// The whole convolution where a row fits a block: k (heads, n) is the kernel's spectrum. Grid and shared as fft_rows.
-extern "C" __global__ void __launch_bounds__(1024) conv_rows(const float2* k, i64 rows, int n, float scale, ROWS) {
-  extern __shared__ float2 memory[];
-  const int eighth = n / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
-  const i64 r = (i64)blockIdx.x * (blockDim.x / eighth) + own;
-  const bool in = r < rows;
-  const int head = in ? (int)quotient(r, pairs) : 0;
-  const Pair row(y, u, lengths, in ? (int)(r - (i64)head * pairs) : 0, B, outs, out, H, h0 + head, L);
-  float2 v[8] = {};
-  if (in)
-#pragma unroll
-    for (int m = 0; m < 8; ++m) v[m] = row.read(j + m * eighth);
-  auto at = [](int p) { return p + (p >> 3); };
-  transform(v, memory + own * (n + eighth), n, j, -1, at);
-#pragma unroll
-  for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[(i64)head * n + j + m * eighth]);
-  transform(v, memory + own * (n + eighth), n, j, 1, at);
-  if (in)
-#pragma unroll
-    for (int m = 0; m < 8; ++m) row.write(j + m * eighth, make_float2(scale * v[m].x, scale * v[m].y));
-}
-
-// Longer ones in three: columns of u to z (heads, pairs, n), rows of z times k to w, columns of w to y. Grids, blocks
-// and shared memory as for fft_columns and fft_rows.
-KERNEL conv_in(float2* z, int n1, int n2, int width, ROWS) {
-  extern __shared__ float2 memory[];
-  const int q = threadIdx.x % width, j = threadIdx.x / width, eighth = n1 / 8, column = blockIdx.x * width + q;
-  const int head = blockIdx.y / pairs;
-  const Pair row(y, u, lengths, blockIdx.y % pairs, B, outs, out, H, h0 + head, L);
-  float2 v[8];
-#pragma unroll
-  for (int m = 0; m < 8; ++m) v[m] = row.read((i64)(j + m * eighth) * n2 + column);
-  transform(v, memory, n1, j, -1, [&](int p) { return p * width + q; });
-  float2* base = z + (i64)blockIdx.y * n1 * n2 + column;
-#pragma unroll
-  for (int m = 0; m < 8; ++m) {
-    const int p = j + m * eighth;
-    base[(i64)p * n2] = mul(v[m], root(p * column, n1 * n2, -1));
-  }
-}
-KERNEL conv_times(float2* w, const float2* z, const float2* k, i64 rows, int n1, int n2, int pairs) {
-  extern __shared__ float2 memory[];
-  const int eighth = n2 / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
-  const i64 r = (i64)blockIdx.x * (blockDim.x / eighth) + own, which = quotient(r, n1), head = quotient(which, pairs);
-  const i64 line = head * n1 + (r - which * n1);
-  const bool in = r < rows;
-  float2 v[8] = {};
-  if (in)
-#pragma unroll
-    for (int m = 0; m < 8; ++m) v[m] = z[r * n2 + j + m * eighth];
-  auto at = [](int p) { return p + (p >> 3); };
-  transform(v, memory + own * (n2 + eighth), n2, j, -1, at);
-  if (in)
-#pragma unroll
-    for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[line * n2 + j + m * eighth]);
-  transform(v, memory + own * (n2 + eighth), n2, j, 1, at);
-  if (in)
-#pragma unroll
-    for (int m = 0; m < 8; ++m) w[r * n2 + j + m * eighth] = v[m];
-}
-KERNEL conv_out(const float2* w, int n1, int n2, int width, float scale, ROWS) {
-  extern __shared__ float2 memory[];
-  const int q = threadIdx.x % width, j = threadIdx.x / width, eighth = n1 / 8, column = blockIdx.x * width + q;
-  const int head = blockIdx.y / pairs;
-  const Pair row(y, u, lengths, blockIdx.y % pairs, B, outs, out, H, h0 + head, L);
-  const float2* base = w + (i64)blockIdx.y * n1 * n2 + column;
-  float2 v[8];
-#pragma unroll
-  for (int m = 0; m < 8; ++m) {
-    const int p = j + m * eighth;
-    v[m] = mul(base[(i64)p * n2], root(p * column, n1 * n2, 1));
-  }
-  transform(v, memory, n1, j, 1, [&](int p) { return p * width + q; });
-#pragma unroll
-  for (int m = 0; m < 8; ++m)
-    row.write((i64)(j + m * eighth) * n2 + column, make_float2(scale * v[m].x, scale * v[m].y));
-}
-
-// z (heads, pairs, n) from x (B, ins, H, L), channel `in`, heads h0 …; rows 2p and 2p + 1 are re and im.
-KERNEL pack_rows(float2* z, const float* x, const int* lengths, i64 total, i64 n, int pairs, int B, int ins, int in,
-                 int H, int h0, i64 L) {
+// z (heads, B, n) from x (B, ins, H, L), channel `in`, heads h0 …, turned.
+KERNEL pack_rows(float2* z, const float* x, const int* lengths, i64 total, i64 n, int B, int ins, int in, int H, int h0,
+                 i64 L) {
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 row = quotient(i, n), t = i - row * n, own = quotient(row, pairs);
-    const int p = (int)(row - own * pairs), h = h0 + (int)own, b = 2 * p;
-    float2 v = make_float2(0.f, 0.f);
-    if (t < row_len(lengths, b, (int)L)) v.x = x[(((i64)b * ins + in) * H + h) * L + t];
-    if (b + 1 < B && t < row_len(lengths, b + 1, (int)L)) v.y = x[(((i64)(b + 1) * ins + in) * H + h) * L + t];
-    z[i] = v;
+    const i64 row = quotient(i, n), t = i - row * n, own = quotient(row, B), b = row - own * B;
+    const float v = t < row_len(lengths, (int)b, (int)L) ? x[((b * ins + in) * H + h0 + own) * L + t] : 0.f;
+    const float2 w = root((int)t, 4 * (int)n, 1);
+    z[i] = make_float2(v * w.x, v * w.y);
   }
 }
 
 // The way back; 0 beyond lengths.
-KERNEL unpack_rows(float* y, const float2* z, const int* lengths, i64 total, i64 n, int pairs, int B, int outs, int out,
-                   int H, int h0, i64 L) {
+KERNEL unpack_rows(float* y, const float2* z, const int* lengths, i64 total, i64 n, int B, int outs, int out, int H,
+                   int h0, i64 L) {
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 row = quotient(i, L), t = i - row * L, own = quotient(row, pairs);
-    const int p = (int)(row - own * pairs), h = h0 + (int)own, b = 2 * p;
-    const float2 v = z[row * n + t];
-    y[(((i64)b * outs + out) * H + h) * L + t] = t < row_len(lengths, b, (int)L) ? v.x : 0.f;
-    if (b + 1 < B) y[(((i64)(b + 1) * outs + out) * H + h) * L + t] = t < row_len(lengths, b + 1, (int)L) ? v.y : 0.f;
+    const i64 row = quotient(i, L), t = i - row * L, own = quotient(row, B), b = row - own * B;
+    const float2 v = z[row * n + t], w = root((int)t, 4 * (int)n, 1);
+    y[((b * outs + out) * H + h0 + own) * L + t] =
+        t < row_len(lengths, (int)b, (int)L) ? v.x * w.x + v.y * w.y : 0.f;
   }
 }
 
-// k (heads, n): the kernel of channel c as a periodic sequence, lags −1−j of its second half at the end, D at lag 0.
-KERNEL pack_kernel(float2* k, const float* kernel, const float* d, i64 total, i64 n, i64 M, int channels, int c, int H,
-                   int h0, int two_sided) {
+// k (heads, n): the kernel of channel c, turned.
+KERNEL pack_kernel(CONV, float2* k, i64 total, int c) {
+  CONV_HERE;
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 row = quotient(i, n), t = i - row * n, h = h0 + row;
-    float v = t < M ? kernel[((i64)c * H + h) * M + t] : 0.f;
-    if (two_sided && n - 1 - t < M) v += kernel[((i64)(channels + c) * H + h) * M + n - 1 - t];
-    if (d && t == 0) v += d[(i64)c * H + h];
-    k[i] = make_float2(v, 0.f);
+    const i64 row = quotient(i, n), t = i - row * n;
+    k[i] = mul(a.tap(c, (int)row, t), root((int)t, 4 * n, 1));
   }
 }
 
-KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, i64 n, i64 M, int channels, int c, int H,
+// The gradient of what pack_kernel did: k as a number of the ring, its real part to the kernel and D, its imaginary
+// part to the second half.
+KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, int n, i64 M, int channels, int c, int H,
                      int h0, int two_sided) {
   for (i64 i = index(); i < total; i += stride()) {
     const i64 row = quotient(i, M), j = i - row * M, h = h0 + row;
-    const float2* s = k + row * n;
-    dkernel[((i64)c * H + h) * M + j] += s[j].x;
-    if (two_sided) dkernel[((i64)(channels + c) * H + h) * M + j] += s[n - 1 - j].x;
-    if (dd && j == 0) dd[(i64)c * H + h] += s[0].x;
+    auto at = [&](i64 t) { return mul_conj(k[row * n + t], root((int)t, 4 * n, 1)); };
+    const float x = at(j).x;
+    dkernel[((i64)c * H + h) * M + j] += x;
+    if (two_sided) dkernel[((i64)(channels + c) * H + h) * M + j] -= at(n - 1 - j).y;
+    if (dd && j == 0) dd[(i64)c * H + h] += x;
   }
 }
 
-// w (+)= z·k, or z·k̄ : (heads, pairs, n) by (heads, n).
-KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int pairs, int conjugate, int add) {
+// w (+)= z·k̄ : (heads, B, n) by (heads, n).
+KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int B, int add) {
   for (i64 i = index(); i < total; i += stride()) {
     const i64 row = quotient(i, n);
-    const float2 f = k[(quotient(row, pairs) - row) * n + i];
-    float2 v = conjugate ? mul_conj(z[i], f) : mul(z[i], f);
+    float2 v = mul_conj(z[i], k[(quotient(row, B) - row) * n + i]);
     if (add) v.x += w[i].x, v.y += w[i].y;
     w[i] = v;
   }
 }
 
-// s (heads, n) = Σ_pairs zd·z̄u.
-KERNEL correlate(float2* s, const float2* zd, const float2* zu, i64 total, i64 n, int pairs) {
+// s (heads, n) = Σ_b zd·z̄u.
+KERNEL correlate(float2* s, const float2* zd, const float2* zu, i64 total, i64 n, int B) {
   for (i64 i = index(); i < total; i += stride()) {
     float2 a = make_float2(0.f, 0.f);
     const i64 row = quotient(i, n);
-    for (int p = 0; p < pairs; ++p) {
-      const i64 at = (row * (pairs - 1) + p) * n + i;
+    for (int b = 0; b < B; ++b) {
+      const i64 at = (row * (B - 1) + b) * n + i;
       const float2 v = mul_conj(zd[at], zu[at]);
       a.x += v.x, a.y += v.y;
     }

@@ -10,15 +10,14 @@ use s4_backend::*;
 
 /// Longest row that one block of any chip transforms.
 const ROW: usize = 4096;
-/// Bytes of one spectrum buffer that a group of heads may take, where one head fits.
-const GROUP: usize = 128 << 20;
+/// Bytes of one spectrum buffer that a group of heads may take, where one head fits. Small groups that stay in the L2 cache
+/// are slower: their launches do not fill the chip.
+const GROUP: usize = 256 << 20;
 
 /// Sizes of the transforms of one call.
 struct Fft {
     /// Points.
     n: usize,
-    /// Pairs of rows.
-    pairs: usize,
     /// Heads in a group.
     group: usize,
 }
@@ -27,12 +26,11 @@ fn plan(op: &'static str, s: &ConvShape) -> Result<Fft> {
     if s.kernel_len == 0 || s.kernel_len > s.len {
         return Err(Error::value(op, "a kernel of 1 to len samples", s.kernel_len));
     }
-    let n = (s.len + s.kernel_len).next_power_of_two().max(8);
-    if n > ROW * ROW {
-        return Err(Error::value(op, format!("{} samples or fewer by FFT on CUDA", ROW * ROW / 2), s.len));
+    if s.len > ROW * ROW {
+        return Err(Error::value(op, format!("{} samples or fewer by FFT on CUDA", ROW * ROW), s.len));
     }
-    let pairs = s.batch.div_ceil(2);
-    Ok(Fft { n, pairs, group: (GROUP / (8 * n * pairs.max(1))).clamp(1, s.heads.max(1)) })
+    let n = s.len.next_power_of_two().max(8);
+    Ok(Fft { n, group: (GROUP / (8 * n * s.batch.max(1))).clamp(1, s.heads.max(1)) })
 }
 
 fn check(op: &'static str, s: &ConvShape, y: usize, u: usize, kernel: usize, d: Option<usize>) -> Result<()> {
@@ -40,6 +38,21 @@ fn check(op: &'static str, s: &ConvShape, y: usize, u: usize, kernel: usize, d: 
     same_len(op, s.batch * s.heads * s.len, u)?;
     same_len(op, s.channels * (1 + s.two_sided as usize) * s.heads * s.kernel_len, kernel)?;
     d.map_or(Ok(()), |d| same_len(op, s.channels * s.heads, d))
+}
+
+/// The arguments that `conv.cu` calls CONV.
+fn conv(
+    y: Span,
+    u: Span,
+    kernel: Span,
+    d: Option<Span>,
+    lengths: Option<&Ints>,
+    s: &ConvShape,
+    h0: usize,
+    n: usize,
+) -> Vec<Arg> {
+    let (b, m) = (s.batch, s.kernel_len);
+    args![y, u, kernel, d, lengths, b, s.channels, s.heads, h0, s.len, m, s.two_sided, n].to_vec()
 }
 
 /// How a transform of n points is cut: n1 columns' points (1 for a row that one block holds) by rows of n2.
@@ -50,10 +63,16 @@ struct Shape {
 }
 
 impl Shape {
-    /// Rows of a block, its threads and its shared memory.
+    fn new(n: usize) -> Shape {
+        // Columns have eight points or more.
+        let n2 = if n <= ROW { n } else { ROW.min(n / 8) };
+        Shape { n1: n / n2, n2 }
+    }
+
+    /// Rows of a block, its threads and the bytes of their points.
     fn rows(self) -> (usize, u32, usize) {
         let together = (128 / (self.n2 / 8)).max(1);
-        (together, (together * self.n2 / 8) as u32, 9 * self.n2 * together)
+        (together, (together * self.n2 / 8) as u32, 8 * self.n2 * together)
     }
 
     /// Columns of a block, its threads and its shared memory.
@@ -64,16 +83,9 @@ impl Shape {
 }
 
 impl Cuda {
-    fn fft_shape(&self, n: usize) -> Shape {
-        let row = if self.shared_memory() > 9 * 2 * ROW { 2 * ROW } else { ROW };
-        // Columns have eight points or more.
-        let n2 = if n <= row { n } else { ROW.min(n / 8) };
-        Shape { n1: n / n2, n2 }
-    }
-
     /// `count` transforms of n points in place; the inverse is scaled by 1/n.
     fn transform(&self, z: &Block, n: usize, count: usize, inverse: bool) -> Result<()> {
-        let shape = self.fft_shape(n);
+        let shape = Shape::new(n);
         let Shape { n1, n2 } = shape;
         let sign = if inverse { 1 } else { -1 };
         let scale = if inverse { 1.0 / n as f32 } else { 1.0 };
@@ -90,18 +102,13 @@ impl Cuda {
         };
         let columns = || {
             let (width, threads, shared) = shape.columns();
-            for first in (0..count).step_by(65535) {
-                let some = (count - first).min(65535);
-                let part = z.span().part(8 * n * first, 8 * n * some);
-                self.launch(
-                    ("conv", "fft_columns"),
-                    (n2 / width, some, 1),
-                    (threads, 1),
-                    shared,
-                    args![part, n1, n2, width, sign],
-                )?;
-            }
-            Ok(())
+            self.launch(
+                ("conv", "fft_columns"),
+                (n2 / width * count, 1, 1),
+                (threads, 1),
+                shared,
+                args![z, n1, n2, width, sign],
+            )
         };
         match (n1 > 1, inverse) {
             (false, _) => rows(),
@@ -111,21 +118,9 @@ impl Cuda {
     }
 
     /// The spectrum of channel c's kernel for heads h0 … h0 + heads.
-    fn kernel_spectrum(
-        &self,
-        k: &Block,
-        kernel: Span,
-        d: Option<Span>,
-        s: &ConvShape,
-        f: &Fft,
-        (c, h0, heads): (usize, usize, usize),
-    ) -> Result<()> {
+    fn kernel_spectrum(&self, k: &Block, conv: &[Arg], f: &Fft, (c, heads): (usize, usize)) -> Result<()> {
         let total = heads * f.n;
-        self.each(
-            ("conv", "pack_kernel"),
-            total,
-            args![k, kernel, d, total, f.n, s.kernel_len, s.channels, c, s.heads, h0, s.two_sided],
-        )?;
+        self.each(("conv", "pack_kernel"), total, &[conv, args![k, total, c]].concat())?;
         self.transform(k, f.n, heads, false)
     }
 
@@ -140,13 +135,13 @@ impl Cuda {
         (channels, c): (usize, usize),
         (h0, heads): (usize, usize),
     ) -> Result<()> {
-        let total = heads * f.pairs * f.n;
+        let total = heads * s.batch * f.n;
         self.each(
             ("conv", "pack_rows"),
             total,
-            args![z, x, lengths, total, f.n, f.pairs, s.batch, channels, c, s.heads, h0, s.len],
+            args![z, x, lengths, total, f.n, s.batch, channels, c, s.heads, h0, s.len],
         )?;
-        self.transform(z, f.n, heads * f.pairs, false)
+        self.transform(z, f.n, heads * s.batch, false)
     }
 
     /// Inverse transforms of z into channel `c` of y.
@@ -160,12 +155,12 @@ impl Cuda {
         (channels, c): (usize, usize),
         (h0, heads): (usize, usize),
     ) -> Result<()> {
-        self.transform(z, f.n, heads * f.pairs, true)?;
-        let total = heads * f.pairs * s.len;
+        self.transform(z, f.n, heads * s.batch, true)?;
+        let total = heads * s.batch * s.len;
         self.each(
             ("conv", "unpack_rows"),
             total,
-            args![y, z, lengths, total, f.n, f.pairs, s.batch, channels, c, s.heads, h0, s.len],
+            args![y, z, lengths, total, f.n, s.batch, channels, c, s.heads, h0, s.len],
         )
     }
 
@@ -180,45 +175,51 @@ impl Cuda {
         lengths: Option<&Ints>,
         s: &ConvShape,
     ) -> Result<()> {
-        let f = plan(op, s)?;
-        let shape = self.fft_shape(f.n);
+        let Fft { n, .. } = plan(op, s)?;
+        let shape = Shape::new(n);
         let Shape { n1, n2 } = shape;
-        let scale = 1.0 / f.n as f32;
-        let k = self.block(op, 8 * f.group * f.n)?;
         let (together, row_threads, row_shared) = shape.rows();
-        let (width, column_threads, column_shared) = shape.columns();
-        let size = if n1 > 1 { 8 * f.group * f.pairs * f.n } else { 0 };
-        let (z, w) = (self.block(op, size)?, self.block(op, size)?);
-        for h0 in (0..s.heads).step_by(f.group) {
-            let heads = (s.heads - h0).min(f.group);
-            let rows = |first: &[Arg], c: usize| {
-                let mut all = first.to_vec();
-                all.extend_from_slice(args![
-                    y, u, lengths, f.pairs, s.batch, s.channels, c, s.heads, h0, s.len
-                ]);
-                all
-            };
-            let grid = (n2 / width, heads * f.pairs, 1);
-            if n1 > 1 {
-                let all = rows(args![&z, n1, n2, width], 0);
-                self.launch(("conv", "conv_in"), grid, (column_threads, 1), column_shared, &all)?;
-            }
+        let call = |h0| conv(y, u, kernel, d, lengths, s, h0, n);
+        if n1 == 1 {
+            let (parts, each) = self.shares(s.heads.div_ceil(together), s.batch);
             for c in 0..s.channels {
-                self.kernel_spectrum(&k, kernel, d, s, &f, (c, h0, heads))?;
-                let total = heads * f.pairs * n1;
-                let blocks = (total.div_ceil(together), 1, 1);
-                if n1 == 1 {
-                    let all = rows(args![&k, total, f.n, scale], c);
-                    self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), row_shared, &all)?;
-                    continue;
-                }
-                let all = args![&w, &z, &k, total, n1, n2, f.pairs];
-                self.launch(("conv", "conv_times"), blocks, (row_threads, 1), row_shared, all)?;
-                let all = rows(args![&w, n1, n2, width, scale], c);
-                self.launch(("conv", "conv_out"), grid, (column_threads, 1), column_shared, &all)?;
+                let all = [&call(0)[..], args![c, parts, each]].concat();
+                let blocks = ((s.heads * parts).div_ceil(together), 1, 1);
+                self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), 2 * row_shared, &all)?;
+            }
+            return Ok(());
+        }
+        let rows = s.batch + s.channels;
+        let group = (GROUP / (8 * n * rows)).clamp(1, s.heads.max(1));
+        let (width, column_threads, column_shared) = shape.columns();
+        let z = self.block(op, 8 * n * rows * group)?;
+        // One channel's product may overwrite the spectrum; each row is read before it is written.
+        let own = (s.channels > 1).then(|| self.block(op, 8 * n * rows * group)).transpose()?;
+        let w = own.as_ref().unwrap_or(&z);
+        for h0 in (0..s.heads).step_by(group) {
+            let (heads, call) = ((s.heads - h0).min(group), call(h0));
+            let (threads, blocks) = ((column_threads, 1), |rows: usize| (n2 / width * heads * rows, 1, 1));
+            let all = [&call[..], args![&z, n1, n2, width]].concat();
+            self.launch(("conv", "conv_in"), blocks(rows), threads, column_shared, &all)?;
+            let (parts, each) = self.shares((heads * n1).div_ceil(together), s.batch);
+            for c in 0..s.channels {
+                let shares = heads * parts * n1;
+                let all = args![w, &z, s.batch, s.channels, c, n1, n2, parts, each, shares];
+                let grid = (shares.div_ceil(together), 1, 1);
+                self.launch(("conv", "conv_times"), grid, (row_threads, 1), 2 * row_shared, all)?;
+                let all = [&call[..], args![w, c, n1, n2, width]].concat();
+                self.launch(("conv", "conv_out"), blocks(s.batch), threads, column_shared, &all)?;
             }
         }
         Ok(())
+    }
+
+    /// In how many parts the rows of a batch go, and how many rows a part has, where `blocks` blocks would take them
+    /// whole: few rows a part fill the chip, and each part makes the kernel's spectrum anew.
+    fn shares(&self, blocks: usize, batch: usize) -> (usize, usize) {
+        let wanted = (16 * self.processors()).div_ceil(blocks.max(1));
+        let each = batch.div_ceil(wanted).clamp(batch.min(8), batch.max(1));
+        (batch.div_ceil(each.max(1)), each)
     }
 
     /// du = Σ_c K̄_c ⋆ dy_c; dK̄_c += Σ_rows dy_c ⋆ u; dD_c += its value at lag 0.
@@ -236,22 +237,23 @@ impl Cuda {
         s: &ConvShape,
     ) -> Result<()> {
         let f = plan(op, s)?;
-        let size = 8 * f.group * f.pairs * f.n;
+        let size = 8 * f.group * s.batch * f.n;
         let (zu, zd) = (self.block(op, size)?, self.block(op, size)?);
         let w = du.map(|_| self.block(op, size)).transpose()?;
         let k = self.block(op, 8 * f.group * f.n)?;
         for h0 in (0..s.heads).step_by(f.group) {
             let heads = (s.heads - h0).min(f.group);
-            let total = heads * f.pairs * f.n;
+            let total = heads * s.batch * f.n;
+            let call = conv(dy, u, kernel, d, lengths, s, h0, f.n);
             self.spectra(&zu, u, lengths, s, &f, (1, 0), (h0, heads))?;
             for c in 0..s.channels {
                 self.spectra(&zd, dy, lengths, s, &f, (s.channels, c), (h0, heads))?;
                 if let Some(w) = &w {
-                    self.kernel_spectrum(&k, kernel, d, s, &f, (c, h0, heads))?;
-                    let one = args![w, &zd, &k, total, f.n, f.pairs, true, c > 0];
+                    self.kernel_spectrum(&k, &call, &f, (c, heads))?;
+                    let one = args![w, &zd, &k, total, f.n, s.batch, c > 0];
                     self.each(("conv", "times"), total, one)?;
                 }
-                let one = args![&k, &zd, &zu, heads * f.n, f.n, f.pairs];
+                let one = args![&k, &zd, &zu, heads * f.n, f.n, s.batch];
                 self.each(("conv", "correlate"), heads * f.n, one)?;
                 self.transform(&k, f.n, heads, true)?;
                 let n = heads * s.kernel_len;
