@@ -261,17 +261,21 @@ PASS(pass_64, 64)
 PASS(pass_128, 128)
 
 // States entering each segment, from what each segment adds by itself: s ← s·Qᵀ + e, over segments in order (or in
-// reverse). q: (H, NP, NP) f32, q[n][m] as it multiplies from the right: s′[m] = Σ_n s[n] q[n][m]; a thread keeps
-// its column for ROWS rows of the batch and reads AHEAD segments ahead. init ← (B, segments, H, NP).
-// Block: NP threads; grid (B / ROWS, H).
-template <int NP, int ROWS>
+// reverse). q: (H, NP, NP) f32 is Qᵀ − 1, as it multiplies from the right: s′[m] = s[m] + Σ_n s[n] q[n][m]. So slow modes,
+// whose Q is near 1, lose nothing to its rounding, which would add up over thousands of segments. PARTS threads share a
+// column, which they keep for ROWS rows of the batch, and read AHEAD segments ahead. init ← (B, segments, H, NP).
+// Block: NP·PARTS threads; grid (B / ROWS, H).
+template <int NP, int ROWS, int PARTS>
 DEV void scan(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int reverse) {
-  constexpr int AHEAD = 4;
+  constexpr int AHEAD = 16 / ROWS, OWN = NP / 4 / PARTS;
   __shared__ float4 s[2][ROWS][NP / 4];
-  const int b0 = blockIdx.x * ROWS, h = blockIdx.y, m = threadIdx.x;
-  float column[NP];
+  const int b0 = blockIdx.x * ROWS, h = blockIdx.y, m = threadIdx.x / PARTS, part = threadIdx.x % PARTS;
+  float4 column[OWN];
 #pragma unroll
-  for (int n = 0; n < NP; ++n) column[n] = q[((i64)h * NP + n) * NP + m];
+  for (int n = 0; n < OWN; ++n) {
+    const float* p = q + ((i64)h * NP + 4 * (n * PARTS + part)) * NP + m;
+    column[n] = make_float4(p[0], p[NP], p[2 * NP], p[3 * NP]);
+  }
   auto at = [&](int r, int k) {
     return (((i64)min(b0 + r, B - 1) * segments + (reverse ? segments - 1 - k : k)) * H + h) * NP + m;
   };
@@ -288,36 +292,41 @@ DEV void scan(float* init, const float* e, const float* state0, const float* q, 
       const int k = k0 + i;
       if (k >= segments) break;
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r) {
-        if (b0 + r < B) init[at(r, k)] = x[r];
-        ((float*)s[k & 1][r])[m] = x[r];
-      }
+      for (int r = 0; r < ROWS; ++r)
+        if (part == 0) {
+          if (b0 + r < B) init[at(r, k)] = x[r];
+          ((float*)s[k & 1][r])[m] = x[r];
+        }
       __syncthreads();
 #pragma unroll
       for (int r = 0; r < ROWS; ++r) {
-        float4 a = make_float4(next[i][r], 0.f, 0.f, 0.f);
-        if (k + AHEAD < segments) next[i][r] = e[at(r, k + AHEAD)];
+        float4 a = make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
-        for (int n = 0; n < NP / 4; ++n) {
-          const float4 v = s[k & 1][r][n];
-          a.x = fmaf(v.x, column[4 * n], a.x), a.y = fmaf(v.y, column[4 * n + 1], a.y);
-          a.z = fmaf(v.z, column[4 * n + 2], a.z), a.w = fmaf(v.w, column[4 * n + 3], a.w);
+        for (int n = 0; n < OWN; ++n) {
+          const float4 v = s[k & 1][r][n * PARTS + part];
+          a.x = fmaf(v.x, column[n].x, a.x), a.y = fmaf(v.y, column[n].y, a.y);
+          a.z = fmaf(v.z, column[n].z, a.z), a.w = fmaf(v.w, column[n].w, a.w);
         }
-        x[r] = (a.x + a.y) + (a.z + a.w);
+        float change = (a.x + a.y) + (a.z + a.w);
+#pragma unroll
+        for (int o = 1; o < PARTS; o *= 2) change += __shfl_xor_sync(~0u, change, o);
+        x[r] += change + next[i][r];
+        if (k + AHEAD < segments) next[i][r] = e[at(r, k + AHEAD)];
       }
     }
 }
-#define SCAN(name, NP, ROWS)                                                                                        \
-  extern "C" __global__ void __launch_bounds__(NP) name(float* init, const float* e, const float* state0,           \
-                                                        const float* q, int B, int H, int segments, int reverse) {  \
-    scan<NP, ROWS>(init, e, state0, q, B, H, segments, reverse);                                                    \
+#define SCAN(name, NP, ROWS, PARTS)                                                                                  \
+  extern "C" __global__ void __launch_bounds__(NP * PARTS) name(float* init, const float* e, const float* state0,    \
+                                                                const float* q, int B, int H, int segments,         \
+                                                                int reverse) {                                       \
+    scan<NP, ROWS, PARTS>(init, e, state0, q, B, H, segments, reverse);                                              \
   }
-SCAN(scan_32_1, 32, 1)
-SCAN(scan_64_1, 64, 1)
-SCAN(scan_128_1, 128, 1)
-SCAN(scan_32_4, 32, 4)
-SCAN(scan_64_4, 64, 4)
-SCAN(scan_128_4, 128, 4)
+SCAN(scan_32_1, 32, 1, 4)
+SCAN(scan_64_1, 64, 1, 4)
+SCAN(scan_128_1, 128, 1, 4)
+SCAN(scan_32_4, 32, 4, 1)
+SCAN(scan_64_4, 64, 4, 1)
+SCAN(scan_128_4, 128, 4, 1)
 
 // (B, H, N) ↔ (B, H, NP): pads with zeros, or cuts.
 KERNEL pad_state(float* dst, const float* src, i64 rows, int n, int np) {

@@ -6,6 +6,7 @@
 // In real coordinates a column is [Re; Im] and a row [2Re, −2Im].
 #include "cplx.cuh"
 #include "tile.cuh"
+#include "tile64.cuh"
 
 constexpr int T = 64;
 constexpr int PL = 2;  // pairs a lane: N ≤ 128
@@ -120,12 +121,38 @@ KERNEL square(double* dst, const double* src, int np) {
   }
 }
 
-// f64 → f32, transposed within each matrix when asked.
-KERNEL to_float(float* dst, const double* src, int np, i64 n, int transposed) {
+// Ā^(T·2^squarings) − 1 of every head as a scan over segments multiplies by it: transposed for the pass, as it is for its
+// adjoint, which may be null. q (H, np, np), np ≤ 64. Block 256; grid H; shared: 64·POWER doubles.
+constexpr int POWER = TILE + 4;
+KERNEL segment_power(float* ahead, float* back, const double* q, int np, int squarings) {
+  extern __shared__ double m[];
+  const i64 at = (i64)blockIdx.x * np * np;
+  for (int e = threadIdx.x; e < TILE * TILE; e += 256) {
+    const int i = e / TILE, j = e % TILE;
+    m[i * POWER + j] = i < np && j < np ? q[at + i * np + j] : 0.0;
+  }
+  __syncthreads();
+  for (int k = 0; k < squarings; ++k) {
+    double acc[4][4] = {};
+    for (int k0 = 0; k0 < np; k0 += 16)
+      sixteen_terms(acc, k0, [&](int k, int i) { return m[i * POWER + k]; }, [&](int k, int j) { return m[k * POWER + j]; });
+    __syncthreads();
+    EACH_PRODUCT(i, j, r, c) m[r * POWER + c] = acc[i][j];
+    __syncthreads();
+  }
+  for (int e = threadIdx.x; e < np * np; e += 256) {
+    const int i = e / np, j = e % np;
+    ahead[at + e] = (float)(m[j * POWER + i] - (i == j));
+    if (back) back[at + e] = (float)(m[i * POWER + j] - (i == j));
+  }
+}
+
+// The same of a power that is there already.
+KERNEL less_one(float* dst, const double* src, int np, i64 n, int transposed) {
   for (i64 i = index(); i < n; i += stride()) {
     const i64 base = i / (np * np) * (np * np);
-    const int e = (int)(i - base);
-    dst[i] = (float)(transposed ? src[base + (e % np) * np + e / np] : src[i]);
+    const int e = (int)(i - base), r = e / np, c = e % np;
+    dst[i] = (float)(src[base + (transposed ? c * np + r : e)] - (r == c));
   }
 }
 
@@ -185,6 +212,7 @@ KERNEL pack(float4* out, const double* kern, const double* q, const c64* cols, c
     const int lane = r & 31, g = lane >> 2, t = lane & 3;
     const int nts = (kind < 2 ? T : np) / 8, nt = (r >> 5) % nts, kt2 = (r >> 5) / nts;
     float f[4];
+#pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int in = (kind & 1) ? state_inner(kt2, t, i) : time_inner(kt2, t, i);
       const int to = kind < 2 ? time_outer(nt, g) : state_outer(nt, g);

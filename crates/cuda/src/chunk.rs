@@ -231,41 +231,47 @@ impl Cuda {
         Ok(frags)
     }
 
-    /// Ā^(T·each), `each` a power of two; `None` for Ā^T itself.
-    pub(crate) fn segment_power(
+    /// Ā^(T·each) − 1 in f32 as the scan over segments multiplies by it, `each` a power of two, and, where `backward`, as its
+    /// adjoint does.
+    pub(crate) fn segment_matrices(
         &self,
         op: &'static str,
         q: &Block,
         s: Sizes,
         each: usize,
-    ) -> Result<Option<Block>> {
+        backward: bool,
+    ) -> Result<[Option<Block>; 2]> {
         let n = s.heads * s.np * s.np;
-        let (mut a, mut b) = (None, None);
-        for _ in 0..each.trailing_zeros() {
-            let target = match b.take() {
+        let ahead = self.scratch(op, n)?;
+        let back = backward.then(|| self.scratch(op, n)).transpose()?;
+        let squarings = each.trailing_zeros();
+        if s.np <= 64 {
+            self.launch(
+                ("constants", "segment_power"),
+                (s.heads, 1, 1),
+                (256, 1),
+                8 * 64 * 68,
+                args![&ahead, back.as_ref(), q, s.np, squarings],
+            )?;
+            return Ok([Some(ahead), back]);
+        }
+        let (mut power, mut spare) = (None, None);
+        for _ in 0..squarings {
+            let target = match spare.take() {
                 Some(b) => b,
                 None => self.scratch64(op, n)?,
             };
-            let source = a.as_ref().unwrap_or(q);
+            let source = power.as_ref().unwrap_or(q);
             let grid = (s.heads, s.np.div_ceil(64).pow(2), 1);
             self.launch(("constants", "square"), grid, (256, 1), 0, args![&target, source, s.np])?;
-            b = a.replace(target);
+            spare = power.replace(target);
         }
-        Ok(a)
-    }
-
-    /// The same in f32 as the scan over segments multiplies by it.
-    pub(crate) fn segment_matrix(
-        &self,
-        op: &'static str,
-        power: &Block,
-        s: Sizes,
-        backward: bool,
-    ) -> Result<Block> {
-        let n = s.heads * s.np * s.np;
-        let f = self.scratch(op, n)?;
-        self.each(("constants", "to_float"), n, args![&f, power, s.np, n, !backward])?;
-        Ok(f)
+        for (f, transposed) in [(Some(&ahead), true), (back.as_ref(), false)] {
+            let Some(f) = f else { continue };
+            let all = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
+            self.each(("constants", "less_one"), n, all)?;
+        }
+        Ok([Some(ahead), back])
     }
 
     fn run(
@@ -352,7 +358,7 @@ impl Cuda {
     }
 
     /// A pass; where the sequence is cut, first what each segment adds to the state, then a scan, then the pass.
-    /// `segment`: from [`Cuda::segment_matrix`], present where there are several segments.
+    /// `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
     /// `p.end` (B, H, NP) is the state that leaves the whole sequence.
     pub(crate) fn pass(
         &self,
@@ -381,18 +387,18 @@ impl Cuda {
         };
         let end = self.scratch(op, size)?;
         self.run(p, s, cut, None, None, Some(end.span()), false)?;
-        let (name, rows) = match (s.np, p.batch) {
-            (32, 1) => ("scan_32_1", 1),
-            (32, _) => ("scan_32_4", 4),
-            (64, 1) => ("scan_64_1", 1),
-            (64, _) => ("scan_64_4", 4),
-            (_, 1) => ("scan_128_1", 1),
-            _ => ("scan_128_4", 4),
+        let (name, rows, threads) = match (s.np, p.batch) {
+            (32, 1) => ("scan_32_1", 1, 128),
+            (32, _) => ("scan_32_4", 4, 32),
+            (64, 1) => ("scan_64_1", 1, 256),
+            (64, _) => ("scan_64_4", 4, 64),
+            (_, 1) => ("scan_128_1", 1, 512),
+            _ => ("scan_128_4", 4, 128),
         };
         self.launch(
             ("chunk", name),
             (p.batch.div_ceil(rows), s.heads, 1),
-            (s.np as u32, 1),
+            (threads, 1),
             0,
             args![init, &end, p.state0, segment, p.batch, s.heads, cut.segments, p.reverse],
         )?;

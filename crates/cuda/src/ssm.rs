@@ -91,9 +91,7 @@ impl Cuda {
         if c.cut.segments == 1 {
             return Ok([None, None]);
         }
-        let power = self.segment_power(c.op, q, c.sizes, c.cut.each)?;
-        let one = |backward| self.segment_matrix(c.op, power.as_ref().unwrap_or(q), c.sizes, backward);
-        Ok([Some(one(false)?), backward.then(|| one(true)).transpose()?])
+        self.segment_matrices(c.op, q, c.sizes, c.cut.each, backward)
     }
 
     fn prepare(&self, c: &Call<'_>, params: &SsmParams<'_, Self>) -> Result<Kept> {
