@@ -227,6 +227,86 @@ fn step(be: &Cuda, out: &mut impl Write, batch: usize) {
     writeln!(out, "step of 8 × 512, batch {batch}: {t:.4}").expect("output");
 }
 
+/// One sample a row from host array to host array: eight blocks (norm, SSM, GLU) in a graph. Returns ms of the graph alone,
+/// and with upload and download, each waited for.
+fn stream(be: &Cuda, out: &mut impl Write, batch: usize) {
+    let (layers, heads) = (8, 512);
+    let l = Layer::new(be, Mode::S4, (1, heads, 1));
+    let (n, rows) = (l.spec.state_len(batch), batch * heads);
+    let mut states: Vec<Buf> = (0..layers).map(|_| be.alloc(n).expect("memory")).collect();
+    let mut plans: Vec<_> = (0..layers).map(|_| be.step_plan(&l.spec).expect("plan")).collect();
+    let weights: Vec<Buf> = (0..layers).map(|_| noise(be, 2 * heads * heads, 0.05)).collect();
+    let (gamma, bias) = (noise(be, heads, 1.0), noise(be, 2 * heads, 0.1));
+    let [mut x, mut normed, mut y, mut stats] =
+        [rows, rows, rows, 2 * batch].map(|n| be.alloc(n).expect("memory"));
+    let spec = MixSpec {
+        inputs: heads,
+        outputs: heads,
+        activation: Activation::Gelu,
+        glu: true,
+        final_activation: Activation::Identity,
+        dropout: 0.0,
+        tied: false,
+    };
+    let (key, shape) = (random::DropKey { seed: 1, step: 1, site: 0 }, SeqShape { batch, heads, len: 1 });
+    let mut ws = be.workspace();
+    let mut blocks = || {
+        for ((state, plan), w) in states.iter_mut().zip(&mut plans).zip(&weights) {
+            be.layer_norm_forward(
+                be.view_mut(&mut normed, 0..rows),
+                be.view_mut(&mut stats, 0..2 * batch),
+                be.view(&x, 0..rows),
+                be.view(&gamma, 0..heads),
+                be.view(&gamma, 0..heads),
+                1e-5,
+                &shape,
+                &mut ws,
+            )?;
+            be.ssm_step(
+                be.view_mut(&mut y, 0..rows),
+                be.view_mut(state, 0..n),
+                be.view(&normed, 0..rows),
+                None,
+                &Layer::views(be, &l.params),
+                &l.spec,
+                batch,
+                1.0,
+                1,
+                plan,
+                &mut ws,
+            )?;
+            let params = MixParams::<Cuda> {
+                weight: be.view(w, 0..2 * heads * heads),
+                bias: be.view(&bias, 0..2 * heads),
+            };
+            be.mix_forward(
+                be.view_mut(&mut x, 0..rows),
+                None,
+                be.view(&y, 0..rows),
+                Some(be.view(&normed, 0..rows)),
+                &params,
+                &spec,
+                key,
+                batch,
+                1,
+                &mut ws,
+            )?;
+        }
+        Ok(())
+    };
+    let mut graph = <Cuda as Memory>::Graph::default();
+    let alone = time(be, || be.replay(&mut graph, [0, 0], &mut blocks).expect("step"));
+    let (mut host, mut ends) = (vec![0.5f32; batch], be.alloc(batch).expect("memory"));
+    // A buffer was made: the graph is recorded anew.
+    let whole = time(be, || {
+        be.upload(be.view_mut(&mut ends, 0..batch), &host).expect("upload");
+        be.replay(&mut graph, [0, 0], &mut blocks).expect("step");
+        be.download(&mut host, be.view(&ends, 0..batch)).expect("download");
+    });
+    writeln!(out, "stream through 8 × 512, batch {batch}: graph {alone:.4}, from host to host {whole:.4}")
+        .expect("output");
+}
+
 /// The paper's kernel and the FFT convolution by themselves.
 fn kernel_and_conv(be: &Cuda, out: &mut impl Write, total: usize, len: usize) {
     let shape = rows(total, len);
@@ -398,6 +478,7 @@ fn main() {
             "step" => {
                 for batch in [1, 64, 1024] {
                     step(&be, out, batch);
+                    stream(&be, out, batch);
                 }
             }
             // once:LEN

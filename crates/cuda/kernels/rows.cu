@@ -4,66 +4,129 @@
 // and a norm's row is one block's.
 #include "pointwise.cuh"
 
-// A warp an output, T rows of the batch at once; x of these rows, activated, is in shared memory (T·K floats).
-template <int T>
+// N sums over the warp at once, N a power of two: lane l gets that of v[l·N/32]. Each exchange halves what is left.
+template <int N>
+DEV float warp_sums(float (&v)[N]) {
+  const int lane = threadIdx.x & 31;
+  int left = N;
+#pragma unroll
+  for (int o = 16; o; o >>= 1) {
+    if (left == 1) {
+      v[0] += __shfl_xor_sync(~0u, v[0], o);
+      continue;
+    }
+    left /= 2;
+    const bool upper = lane & o;
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i)
+      if (i < left) {
+        const float given = __shfl_xor_sync(~0u, upper ? v[i] : v[i + left], o);
+        v[i] = (upper ? v[i + left] : v[i]) + given;
+      }
+  }
+  return v[0];
+}
+
+// A warp makes OUT outputs of T rows of the batch; x of these rows, activated, is in shared memory (T·K floats). Weights
+// are on their way DEPTH·128 columns ahead, the first of them before x is looked at.
+template <int T, int OUT, int DEPTH>
 DEV void rows_product(float* y, const float* x, const float* w, const float* bias, const float* residual, int B, int K,
                       int M, int glu, int before, int after) {
   extern __shared__ float4 memory[];
   float* a = (float*)memory;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-  const int first = blockIdx.y * T, rows = min(T, B - first);
+  const int first = blockIdx.y * T, rows = min(T, B - first), m = (blockIdx.x * warps + warp) * OUT;
+  // Rows of W: OUT outputs, then their gates.
+  const float* from[2 * OUT];
+#pragma unroll
+  for (int i = 0; i < 2 * OUT; ++i) from[i] = w + (i64)(min(m + i % OUT, M - 1) + (glu && i >= OUT ? M : 0)) * K;
+  const bool vec = K % 4 == 0 && ((u64)w & 15) == 0;
+  float4 next[DEPTH][2 * OUT];
+  auto fetch = [&](float4 (&to)[2 * OUT], int k) {
+#pragma unroll
+    for (int i = 0; i < 2 * OUT; ++i)
+      to[i] = k < K ? *(const float4*)(from[i] + k) : make_float4(0.f, 0.f, 0.f, 0.f);
+  };
+  if (vec)
+#pragma unroll
+    for (int d = 0; d < DEPTH; ++d) fetch(next[d], 128 * d + 4 * lane);
   for (int i = threadIdx.x; i < T * K; i += blockDim.x)
     a[i] = i < rows * K ? activate(before, x[(i64)first * K + i]) : 0.f;
   __syncthreads();
-  const int m = blockIdx.x * warps + warp;
   if (m >= M) return;
-  const float *w1 = w + (i64)m * K, *w2 = w + (i64)(m + (glu ? M : 0)) * K;
-  float s[T] = {}, g[T] = {};
-  if (K % 4 == 0 && ((u64)w & 15) == 0) {
-    for (int k = 4 * lane; k < K; k += 128) {
-      const float4 p = *(const float4*)(w1 + k), q = *(const float4*)(w2 + k);
+  float s[2 * OUT * T] = {};
+  if (vec) {
+    for (int k0 = 0; k0 < K; k0 += 128 * DEPTH) {
 #pragma unroll
-      for (int t = 0; t < T; ++t) {
-        const float4 v = *(const float4*)(a + t * K + k);
-        s[t] += p.x * v.x + p.y * v.y + p.z * v.z + p.w * v.w;
-        g[t] += q.x * v.x + q.y * v.y + q.z * v.z + q.w * v.w;
+      for (int d = 0; d < DEPTH; ++d) {
+        const int k = k0 + 128 * d + 4 * lane;
+        if (k < K)
+#pragma unroll
+          for (int t = 0; t < T; ++t) {
+            const float4 v = *(const float4*)(a + t * K + k);
+#pragma unroll
+            for (int i = 0; i < 2 * OUT; ++i) {
+              const float4 p = next[d][i];
+              s[i * T + t] += p.x * v.x + p.y * v.y + p.z * v.z + p.w * v.w;
+            }
+          }
+        fetch(next[d], k + 128 * DEPTH);
       }
     }
   } else {
     for (int k = lane; k < K; k += 32) {
 #pragma unroll
-      for (int t = 0; t < T; ++t) s[t] += w1[k] * a[t * K + k], g[t] += w2[k] * a[t * K + k];
+      for (int t = 0; t < T; ++t)
+#pragma unroll
+        for (int i = 0; i < 2 * OUT; ++i) s[i * T + t] += from[i][k] * a[t * K + k];
     }
   }
-#pragma unroll
-  for (int t = 0; t < T; ++t) {
-    s[t] = warp_sum(s[t]), g[t] = warp_sum(g[t]);
-    if (lane != t || t >= rows) continue;
-    const i64 at = (i64)(first + t) * M + m;
-    const float z = s[t] + (bias ? bias[m] : 0.f);
-    const float out = glu ? z * sigmoid(g[t] + (bias ? bias[m + M] : 0.f)) : activate(after, z);
-    y[at] = out + (residual ? residual[at] : 0.f);
-  }
+  // Lanes 0 … 15 have the outputs, 16 … 31 their gates.
+  constexpr int EACH = 16 / (OUT * T);
+  const float own = warp_sums(s), gate = __shfl_xor_sync(~0u, own, 16);
+  const int which = lane / EACH, t = which % T, o = m + which / T;
+  if (lane >= 16 || lane % EACH || t >= rows || o >= M) return;
+  const i64 at = (i64)(first + t) * M + o;
+  const float z = own + (bias ? bias[o] : 0.f);
+  const float out = glu ? z * sigmoid(gate + (bias ? bias[o + M] : 0.f)) : activate(after, z);
+  y[at] = out + (residual ? residual[at] : 0.f);
 }
 
-#define ROWS(name, T)                                                                                                 \
+#define ROWS(name, T, OUT, DEPTH)                                                                                    \
   KERNEL name(float* y, const float* x, const float* w, const float* bias, const float* residual, int B, int K, int M, \
               int glu, int before, int after) {                                                                       \
-    rows_product<T>(y, x, w, bias, residual, B, K, M, glu, before, after);                                            \
+    rows_product<T, OUT, DEPTH>(y, x, w, bias, residual, B, K, M, glu, before, after);                                \
   }
-ROWS(rows_1, 1)
-ROWS(rows_8, 8)
+ROWS(rows_1, 1, 1, 4)
+ROWS(rows_8, 8, 2, 2)
 
-// Layer norm of rows of H numbers; a block a row. stats (B, 2): mean, 1/σ.
+// Layer norm of rows of H numbers; a block a row. stats (B, 2): mean, 1/σ. The first numbers of a thread stay in its registers.
 KERNEL layer_norm_rows(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, int H) {
+  constexpr int KEPT = 2;
   const i64 b = blockIdx.x;
   x += b * H, y += b * H;
-  float s = 0.f;
-  for (int h = threadIdx.x; h < H; h += blockDim.x) s += x[h];
+  float v[KEPT], g[KEPT], c[KEPT], s = 0.f;
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i) {
+    const int h = threadIdx.x + i * blockDim.x;
+    v[i] = h < H ? x[h] : 0.f, g[i] = h < H ? gamma[h] : 0.f, c[i] = h < H ? beta[h] : 0.f;
+  }
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i) s += v[i];
+  const int rest = threadIdx.x + KEPT * blockDim.x;
+  for (int h = rest; h < H; h += blockDim.x) s += x[h];
   const float mean = block_sum(s) / H;
   s = 0.f;
-  for (int h = threadIdx.x; h < H; h += blockDim.x) s += (x[h] - mean) * (x[h] - mean);
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i)
+    if (threadIdx.x + i * blockDim.x < H) s += (v[i] - mean) * (v[i] - mean);
+  for (int h = rest; h < H; h += blockDim.x) s += (x[h] - mean) * (x[h] - mean);
   const float rstd = 1.f / sqrtf(block_sum(s) / H + eps);
-  for (int h = threadIdx.x; h < H; h += blockDim.x) y[h] = fmaf(gamma[h] * rstd, x[h] - mean, beta[h]);
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i) {
+    const int h = threadIdx.x + i * blockDim.x;
+    if (h < H) y[h] = fmaf(g[i] * rstd, v[i] - mean, c[i]);
+  }
+  for (int h = rest; h < H; h += blockDim.x) y[h] = fmaf(gamma[h] * rstd, x[h] - mean, beta[h]);
   if (threadIdx.x == 0) stats[2 * b] = mean, stats[2 * b + 1] = rstd;
 }

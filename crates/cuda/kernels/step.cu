@@ -60,19 +60,19 @@ KERNEL step(float* y, float* state, const float* u, const float2* consts, const 
   }
 }
 
-// The same for many rows where N ≤ 64, R ≤ 1 and there is one channel: a warp keeps the constants of its head in
-// registers and takes ROWS rows at a time. Grid (H, shares of the rows); block 128.
-constexpr int ROWS = 4;
-KERNEL step_rows(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,
-                 int P, int R, int B) {
-  const int h = blockIdx.x, n = threadIdx.x & 31, warp = threadIdx.x >> 5;
+// The same where N ≤ 64, R ≤ 1 and there is one channel: a warp keeps the constants of its head in registers and takes
+// ROWS rows at a time. Grid (H, shares of the rows); some warps a block.
+template <int ROWS>
+DEV void rows_step(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,
+                   int P, int R, int B) {
+  const int h = blockIdx.x, n = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   const float2* q = consts + (i64)h * (2 + 2 * R) * P;
   const float2 none = make_float2(0.f, 0.f);
   const bool in = n < P;
   const float2 e = in ? q[n] : none, bb = in ? q[P + n] : none, w = in && R ? q[2 * P + n] : none,
                z = in && R ? q[3 * P + n] : none, ck = in ? ((const float2*)c)[(i64)h * P + n] : none;
   const float dh = d[h];
-  for (int b0 = (blockIdx.y * 4 + warp) * ROWS; b0 < B; b0 += gridDim.y * 4 * ROWS) {
+  for (int b0 = (blockIdx.y * warps + warp) * ROWS; b0 < B; b0 += gridDim.y * warps * ROWS) {
     float xr[ROWS], xi[ROWS], v[ROWS], s[ROWS];
 #pragma unroll
     for (int k = 0; k < ROWS; ++k) {
@@ -107,6 +107,14 @@ KERNEL step_rows(float* y, float* state, const float* u, const float2* consts, c
     }
   }
 }
+
+#define STEP(name, ROWS)                                                                                             \
+  KERNEL name(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,  \
+              int P, int R, int B) {                                                                                 \
+    rows_step<ROWS>(y, state, u, consts, c, d, H, P, R, B);                                                          \
+  }
+STEP(step_rows_1, 1)
+STEP(step_rows_4, 4)
 
 // The same with Δ·interval[b]; S4 by Theorem 3, S4D by its own discretisation. Shared: 3P c64.
 KERNEL step_interval(float* y, float* state, const float* u, const float* interval, const float* c, const float* d,

@@ -27,10 +27,10 @@ impl Cuda {
             return Ok(false);
         }
         // Each block makes f(x) of its rows anew: the more rows, the more outputs it should have for that.
-        let warps = if r.batch == 1 { 4 } else { 16 };
+        let (warps, each) = if r.batch == 1 { (4, 1) } else { (16, 2) };
         self.launch(
             ("rows", kernel),
-            (r.outputs.div_ceil(warps), r.batch.div_ceil(at_once), 1),
+            (r.outputs.div_ceil(warps * each), r.batch.div_ceil(at_once), 1),
             (32 * warps as u32, 1),
             shared,
             args![

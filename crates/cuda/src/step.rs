@@ -72,13 +72,15 @@ impl StepOps for Cuda {
                 slot.insert(c)
             }
         };
-        if pairs <= 32 && rank <= 1 && channels == 1 && batch >= 8 {
-            // 16 rows a block and pass; enough blocks to fill the chip, then more rows a block.
-            let shares = batch.div_ceil(16).min((16 * self.processors()).div_ceil(heads));
+        if pairs <= 32 && rank <= 1 && channels == 1 {
+            let (kernel, warps, rows) =
+                if batch < 8 { ("step_rows_1", batch.min(4), 1) } else { ("step_rows_4", 4, 4) };
+            // Enough blocks to fill the chip, then more rows a block.
+            let shares = batch.div_ceil(warps * rows).min((16 * self.processors()).div_ceil(heads));
             return self.launch(
-                ("step", "step_rows"),
+                ("step", kernel),
                 (heads, shares, 1),
-                (128, 1),
+                (32 * warps as u32, 1),
                 0,
                 args![&y, &state, u, &*constants, params.c, params.d, heads, pairs, rank, batch],
             );
