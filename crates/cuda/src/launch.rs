@@ -118,16 +118,21 @@ impl Modules {
             .map_or(0, |i| kernels::generation(i.arch))
     }
 
-    /// Kernels of the images for this chip that were not launched so far, as `module::kernel`.
-    pub(crate) fn untouched(&self, capability: (u32, u32)) -> Vec<String> {
-        let touched = self.functions.lock().unwrap_or_else(|e| e.into_inner());
+    /// Kernels of the images in use, as `module::kernel`.
+    pub(crate) fn kernels(&self, capability: (u32, u32)) -> Vec<String> {
         kernels::modules()
             .into_iter()
             .filter_map(|module| kernels::pick(module, capability, self.force.as_deref()))
-            .flat_map(|image| kernels::names(image).into_iter().map(|name| (image.module, name)))
-            .filter(|(module, name)| !touched.keys().any(|(m, k)| m == module && k == name))
-            .map(|(module, name)| format!("{module}::{name}"))
+            .flat_map(|image| {
+                kernels::names(image).into_iter().map(|name| format!("{}::{name}", image.module))
+            })
             .collect()
+    }
+
+    /// Those that were launched so far.
+    pub(crate) fn launched(&self) -> Vec<String> {
+        let touched = self.functions.lock().unwrap_or_else(|e| e.into_inner());
+        touched.keys().map(|(module, kernel)| format!("{module}::{kernel}")).collect()
     }
 
     fn load(&self, queue: &Queue, module: &'static str) -> Result<Handle> {

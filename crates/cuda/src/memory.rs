@@ -126,9 +126,14 @@ impl Cuda {
         self.inner.modules.launches()
     }
 
-    /// Kernels of this build for this chip that this value has not launched: what a test leaves out.
-    pub fn untouched(&self) -> Vec<String> {
-        self.inner.modules.untouched(self.inner.queue.info.capability)
+    /// Every kernel of this build for this chip, as `module::kernel`.
+    pub fn kernels(&self) -> Vec<String> {
+        self.inner.modules.kernels(self.inner.queue.info.capability)
+    }
+
+    /// Those that this value has launched: what a test leaves out is the rest.
+    pub fn launched(&self) -> Vec<String> {
+        self.inner.modules.launched()
     }
 
     /// In use and kept for reuse.

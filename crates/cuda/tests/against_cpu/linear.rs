@@ -6,7 +6,7 @@ use crate::{
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
-use s4_cuda::Precision;
+use s4_cuda::{Cuda, Precision};
 
 /// y, dx, dW, db.
 fn apply<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
@@ -42,18 +42,30 @@ fn apply<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
 
 fn class(precision: Precision, outputs: f64, gradients: f64) {
     let Some(be) = gpu_with(precision) else { return };
-    let cpu = Cpu::<f64>::new(0).unwrap();
     let mut report = Report::default();
-    for (batch, inputs, outputs_, len) in [
+    let shapes = [
         (2, 130, 257, 77),
         (1, 512, 256, 1000),
         (3, 129, 131, 132),
         (300, 256, 10, 1),
         (5, 161, 64, 1),
         (1, 128, 384, 640),
-    ] {
+    ];
+    compare(&be, &mut report, &shapes, (outputs, gradients));
+    report.finish(&format!("linear {precision:?}"));
+}
+
+/// Shapes (batch, inputs, outputs, len) on the GPU, twice, and on the CPU.
+pub fn compare(
+    be: &Cuda,
+    report: &mut Report,
+    shapes: &[(usize, usize, usize, usize)],
+    (outputs, gradients): (f64, f64),
+) {
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    for &(batch, inputs, outputs_, len) in shapes {
         let s = LinearShape { batch, inputs, outputs: outputs_, len };
-        let (got, want) = (apply(&be, &s), apply(&cpu, &s));
+        let (got, want) = (apply(be, &s), apply(&cpu, &s));
         for (i, name) in ["y", "dx", "dW", "db"].into_iter().enumerate() {
             report.check(
                 format!("{s:?} {name}"),
@@ -62,10 +74,8 @@ fn class(precision: Precision, outputs: f64, gradients: f64) {
                 if i == 0 { outputs } else { gradients },
             );
         }
-        assert_eq!(got, apply(&be, &s), "{s:?}: two runs differ");
+        assert_eq!(got, apply(be, &s), "{s:?}: two runs differ");
     }
-    eprintln!("untouched: {}", be.untouched().join(" "));
-    report.finish(&format!("linear {precision:?}"));
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod golden;
 
 mod conv;
+mod every;
+mod kernel;
 mod layer;
 mod linear;
 mod memory;

@@ -6,6 +6,7 @@ use crate::{
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
+use s4_cuda::Cuda;
 
 /// y, dx, dγ, dβ.
 fn apply<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
@@ -48,16 +49,20 @@ fn apply<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
 #[test]
 fn layer_norm_over_few_and_many_heads() {
     let Some(be) = gpu() else { return };
-    let cpu = Cpu::<f64>::new(0).unwrap();
     let mut report = Report::default();
-    for heads in [3, 128, 129, 256, 300, 512, 513, 700] {
+    compare(&be, &mut report, &[3, 128, 129, 256, 300, 512, 513, 700]);
+    report.finish("layer norm");
+}
+
+pub fn compare(be: &Cuda, report: &mut Report, heads: &[usize]) {
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    for &heads in heads {
         for (batch, len) in [(3, 45), (2, 1)] {
             let s = SeqShape { batch, heads, len };
-            let (got, want) = (apply(&be, &s), apply(&cpu, &s));
+            let (got, want) = (apply(be, &s), apply(&cpu, &s));
             for (i, name) in ["y", "dx", "dγ", "dβ"].into_iter().enumerate() {
                 report.check(format!("{s:?} {name}"), &got[i], &want[i], if i == 0 { 1e-5 } else { 1e-4 });
             }
         }
     }
-    report.finish("layer norm");
 }

@@ -1,7 +1,7 @@
 //! The SSM as one operation, over the parameters of every golden case.
 
 use crate::{
-    Report, golden, gpu, gpu_with,
+    Report, golden, gpu,
     layer::{Run, apply},
     step::steps,
 };
@@ -165,29 +165,37 @@ fn doubled(case: &golden::Case) -> golden::Case {
 }
 
 /// One case of each kind at shapes that a sanitizer gets through: whole, by rows' lengths, in segments, step by step.
-#[test]
-fn small_shapes_of_every_kind() {
+pub fn small_shapes(be: &Cuda, precision: Precision) {
     let cpu = Cpu::<f64>::new(0).unwrap();
-    for precision in [Precision::Highest, Precision::High, Precision::Bf16] {
-        let Some(be) = gpu_with(precision) else { return };
-        let mut report = Report::default();
-        let (mut seen, mut wide) = (Vec::new(), None);
-        for case in cases() {
-            let s = &case.spec;
-            let kind = (s.mode, s.rank, s.bidirectional, s.channels, s.dt_per_state, s.state > 32);
-            if seen.contains(&kind) || s.truncate.is_some() {
-                continue;
-            }
-            if case.name == "dplr_legs_n64" {
-                wide = Some(doubled(&case));
-            }
-            seen.push(kind);
-            small(&be, &cpu, &mut report, &case, precision);
+    let mut report = Report::default();
+    let (mut seen, mut more) = (Vec::new(), Vec::new());
+    for case in cases() {
+        let s = &case.spec;
+        let kind = (s.mode, s.rank, s.bidirectional, s.channels, s.dt_per_state, s.state > 32);
+        if seen.contains(&kind) || s.truncate.is_some() {
+            continue;
         }
-        small(&be, &cpu, &mut report, &wide.unwrap(), precision);
-        eprintln!("untouched: {}", be.untouched().join(" "));
-        report.finish(&format!("small shapes, {precision:?}"));
+        // A state of more than 64, and several outputs of one of more than 32.
+        if case.name == "dplr_legs_n64" {
+            more.push(doubled(&case));
+        } else if s.channels > 1 && s.mode == Mode::S4 && !s.bidirectional {
+            let mut wide = doubled(&case);
+            while wide.spec.state <= 32 {
+                wide = doubled(&wide);
+            }
+            more.push(wide);
+        }
+        seen.push(kind);
+        small(be, &cpu, &mut report, &case, precision);
     }
+    assert!(
+        more.iter().any(|c| c.spec.state > 64)
+            && more.iter().any(|c| c.spec.channels > 1 && c.spec.state > 32)
+    );
+    for case in more {
+        small(be, &cpu, &mut report, &case, precision);
+    }
+    report.finish(&format!("small shapes, {precision:?}"));
 }
 
 fn small(be: &Cuda, cpu: &Cpu<f64>, report: &mut Report, case: &golden::Case, precision: Precision) {
@@ -211,8 +219,11 @@ fn small(be: &Cuda, cpu: &Cpu<f64>, report: &mut Report, case: &golden::Case, pr
         r.states = !case.spec.bidirectional;
         both(&r, &format!("{algorithm:?}"));
     }
-    if case.spec.state >= 64 && !case.spec.bidirectional {
-        both(&run(case, 1, 4096), "segments");
+    if case.spec.channels == 1 && !case.spec.bidirectional {
+        // Cut in segments, one row and several; rows and chunks enough for warpgroups and for sums in parts.
+        for (batch, len) in [(1, 1100), (2, 1100), (49, 400)] {
+            both(&run(case, batch, len), &format!("{batch}×{len}"));
+        }
     }
     if !case.spec.bidirectional && precision == Precision::Highest {
         for (batch, own) in [(2, false), (2, true), (11, false)] {
