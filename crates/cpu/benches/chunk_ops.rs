@@ -1,6 +1,6 @@
 //! The SSM on a whole sequence: ns an element, forward and forward + backward, constants made anew each time.
 //!
-//! `cargo bench -p s4-cpu --bench chunk_ops -- [chunk] [fft] [--s4d] [--rows N] [--max LOG2]`
+//! `cargo bench -p s4-cpu --bench chunk_ops -- [chunk] [fft] [auto] [--s4d] [--rows N] [--max LOG2]`
 //! prints one line a length with the rate of this machine's own matrix product from the same run, so that
 //! lines of two machines can be compared. `crossover` prints both algorithms over rows × length instead, by
 //! processor time: what the rule of `auto` in `src/ssm.rs` is made from.
@@ -199,12 +199,10 @@ fn main() {
         let at = args.iter().position(|a| a == name);
         at.and_then(|i| args.get(i + 1)?.parse().ok()).unwrap_or(default)
     };
-    let mut algorithms = Vec::new();
-    if has("chunk") || !has("fft") {
-        algorithms.push(("chunk", Algorithm::Chunk));
-    }
-    if has("fft") {
-        algorithms.push(("fft", Algorithm::Fft));
+    let all = [("chunk", Algorithm::Chunk), ("fft", Algorithm::Fft), ("auto", Algorithm::Auto)];
+    let mut algorithms: Vec<_> = all.iter().filter(|(name, _)| has(name)).collect();
+    if algorithms.is_empty() {
+        algorithms = vec![&all[0], &all[2]];
     }
     let be = Cpu::<f32>::new(0).expect("threads");
     let (heads, state) = (number("--heads", 64), number("--state", 64));

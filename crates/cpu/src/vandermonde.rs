@@ -10,8 +10,9 @@
 
 use crate::{
     Level,
-    chunk::{Chains, Dims, HeadState, chains_backward, discretize, discretize_backward},
+    chunk::{Chains, Dims, HeadState, chains_backward, discretize, discretize_backward, turn},
     gemm::{Mat, MatMut, gemm},
+    math::{fma, simd},
     params::{Head, HeadGrads},
 };
 use s4_backend::{Scalar, SsmSpec};
@@ -41,21 +42,37 @@ impl Blocks {
     /// (wide, real) elements of scratch that the forward pass takes.
     pub(crate) fn forward_scratch(&self) -> (usize, usize) {
         let Dims { chunk, state, .. } = self.dims;
-        (Chains::len(&self.dims) + self.rows * state, (chunk + self.rows) * state)
+        (Chains::len(&self.dims) + self.rows * state + self.matrix(), (chunk + self.rows) * state)
     }
 
     /// (wide, real) elements of scratch that the backward pass takes.
     pub(crate) fn backward_scratch(&self) -> (usize, usize) {
         let Dims { chunk, state, .. } = self.dims;
         (
-            2 * Chains::len(&self.dims) + 2 * self.rows * state,
+            2 * Chains::len(&self.dims) + 2 * self.rows * state + self.matrix(),
             2 * (chunk + self.rows) * state + self.rows * chunk,
         )
     }
 
+    /// Elements of Q as [`Blocks::rows`] reads it.
+    fn matrix(&self) -> usize {
+        if self.dims.rank == 0 { 0 } else { self.dims.state.pow(2) }
+    }
+
+    /// Q from its transpose.
+    fn transition(&self, level: Level, q: &mut [f64], chains: &Chains<'_>) {
+        let state = self.dims.state;
+        if self.dims.rank > 0 {
+            level.run(
+                #[inline(always)]
+                || turn(q, state, chains.q, state, [state, state], |q| q),
+            );
+        }
+    }
+
     /// w_0 = C, w_a = w_{a−1} Q.
     #[inline(always)]
-    fn rows(&self, w: &mut [f64], c: &[f64], chains: &Chains<'_>) {
+    fn rows<const FMA: bool>(&self, w: &mut [f64], c: &[f64], chains: &Chains<'_>, q: &[f64]) {
         let Dims { chunk, state, rank, .. } = self.dims;
         let h = state / 2;
         for n in 0..h {
@@ -71,9 +88,8 @@ impl Blocks {
                     next[n + h] = w[n + h] * power[n] - w[n] * power[n + h];
                 }
             } else {
-                for (next, q) in next.iter_mut().zip(chains.q.chunks_exact(state)) {
-                    *next = dot(w, q);
-                }
+                next.fill(0.0);
+                add_product::<FMA>(next, w, q);
             }
         }
     }
@@ -90,16 +106,15 @@ impl Blocks {
     ) {
         let Dims { chunk, state, .. } = self.dims;
         let (wide, w) = scratch.wide.split_at_mut(Chains::len(&self.dims));
-        let w = &mut w[..self.rows * state];
+        let (w, q) = w.split_at_mut(self.rows * state);
+        let q = &mut q[..self.matrix()];
         let mut chains = Chains::new(wide, &self.dims);
         self.chains(level, &mut chains, at, head, spec);
+        self.transition(level, q, &chains);
         let (x_t, w_t) = scratch.real.split_at_mut(chunk * state);
         round(x_t, chains.x);
         for (kernel, c) in kernel.iter_mut().zip(at.discrete.c.chunks_exact(state)) {
-            level.run(
-                #[inline(always)]
-                || self.rows(w, c, &chains),
-            );
+            simd!(level, FMA => self.rows::<FMA>(w, c, &chains, q));
             round(w_t, w);
             let (whole, rest) = kernel.split_at_mut(self.len / chunk * chunk);
             for (first, out) in [(0, whole), (self.len / chunk, rest)] {
@@ -142,9 +157,11 @@ impl Blocks {
         let (forward, wide) = scratch.wide.split_at_mut(Chains::len(&self.dims));
         let (back, wide) = wide.split_at_mut(Chains::len(&self.dims));
         let (w, wide) = wide.split_at_mut(rows * state);
-        let g = &mut wide[..rows * state];
+        let (g, q) = wide.split_at_mut(rows * state);
+        let q = &mut q[..self.matrix()];
         let mut chains = Chains::new(forward, &self.dims);
         self.chains(level, &mut chains, at, head, spec);
+        self.transition(level, q, &chains);
         back.fill(0.0);
         let dchains = Chains::new(back, &self.dims);
         let (x_t, real) = scratch.real.split_at_mut(chunk * state);
@@ -156,10 +173,7 @@ impl Blocks {
         at.ddiscrete.clear();
         for (channel, dkernel) in dkernel.enumerate() {
             let c = &at.discrete.c[channel * state..][..state];
-            level.run(
-                #[inline(always)]
-                || self.rows(w, c, &chains),
-            );
+            simd!(level, FMA => self.rows::<FMA>(w, c, &chains, q));
             round(w_t, w);
             dk[..self.len].copy_from_slice(dkernel);
             dk[self.len..].fill(T::zero());
@@ -176,32 +190,23 @@ impl Blocks {
             for (g, &dw) in g.iter_mut().zip(dw_t.iter()) {
                 *g = Scalar::to_f64(dw);
             }
-            level.run(
-                #[inline(always)]
-                || {
-                    for a in (0..rows - 1).rev() {
-                        let (before, after) = g.split_at_mut((a + 1) * state);
-                        let (g, next) = (&mut before[a * state..], &after[..state]);
-                        if rank == 0 {
-                            let power = &chains.power[chunk * state..];
-                            let dpower = &mut dchains.power[chunk * state..];
-                            let w = &w[a * state..][..state];
-                            for n in 0..h {
-                                g[n] += next[n] * power[n] - next[n + h] * power[n + h];
-                                g[n + h] += next[n] * power[n + h] + next[n + h] * power[n];
-                                dpower[n] += next[n] * w[n] + next[n + h] * w[n + h];
-                                dpower[n + h] += next[n] * w[n + h] - next[n + h] * w[n];
-                            }
-                        } else {
-                            for (&next, q) in next.iter().zip(chains.q.chunks_exact(state)) {
-                                for (g, q) in g.iter_mut().zip(q) {
-                                    *g += next * q;
-                                }
-                            }
-                        }
+            simd!(level, FMA => for a in (0..rows - 1).rev() {
+                let (before, after) = g.split_at_mut((a + 1) * state);
+                let (g, next) = (&mut before[a * state..], &after[..state]);
+                if rank == 0 {
+                    let power = &chains.power[chunk * state..];
+                    let dpower = &mut dchains.power[chunk * state..];
+                    let w = &w[a * state..][..state];
+                    for n in 0..h {
+                        g[n] += next[n] * power[n] - next[n + h] * power[n + h];
+                        g[n + h] += next[n] * power[n + h] + next[n + h] * power[n];
+                        dpower[n] += next[n] * w[n] + next[n + h] * w[n + h];
+                        dpower[n + h] += next[n] * w[n + h] - next[n + h] * w[n];
                     }
-                },
-            );
+                } else {
+                    add_product::<FMA>(g, next, chains.q);
+                }
+            });
             if rank > 0 && rows > 1 {
                 let (w, g) = (Mat::cols(w, state), Mat::rows(&g[state..], state));
                 gemm([state, state, rows - 1], 1.0, w, g, 1.0, MatMut::rows(dchains.q, state));
@@ -217,22 +222,63 @@ impl Blocks {
     }
 }
 
-/// Σ a b in eight lanes.
+/// y (columns) += x (rows) · m (rows, columns): a stretch of y stays in registers while x and m go by.
 #[inline(always)]
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a8.zip(b8) {
-        for l in 0..8 {
-            sums[l] += a[l] * b[l];
+fn add_product<const FMA: bool>(y: &mut [f64], x: &[f64], m: &[f64]) {
+    const WIDE: usize = 32;
+    let columns = y.len();
+    let (wide, rest) = y.as_chunks_mut::<WIDE>();
+    let first = wide.len() * WIDE;
+    for (i, y) in wide.iter_mut().enumerate() {
+        // Two sums, so that one product need not wait for the one before.
+        let mut sums = [*y, [0.0; WIDE]];
+        let (pairs, last) = x.as_chunks::<2>();
+        let line = |k: usize| m[k * columns + i * WIDE..].first_chunk::<WIDE>();
+        for (k, pair) in pairs.iter().enumerate() {
+            for (half, (sum, &x)) in sums.iter_mut().zip(pair).enumerate() {
+                let Some(line) = line(2 * k + half) else { continue };
+                for l in 0..WIDE {
+                    sum[l] = fma::<f64, FMA>(x, line[l], sum[l]);
+                }
+            }
+        }
+        if let (Some(&x), Some(line)) = (last.first(), line(x.len().saturating_sub(1))) {
+            for l in 0..WIDE {
+                sums[0][l] = fma::<f64, FMA>(x, line[l], sums[0][l]);
+            }
+        }
+        for l in 0..WIDE {
+            y[l] = sums[0][l] + sums[1][l];
         }
     }
-    rest + sums.iter().sum::<f64>()
+    for (&x, m) in x.iter().zip(m.chunks_exact(columns)) {
+        for (y, &m) in rest.iter_mut().zip(&m[first..]) {
+            *y = fma::<f64, FMA>(x, m, *y);
+        }
+    }
 }
 
 fn round<T: Scalar>(to: &mut [T], from: &[f64]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = T::from_f64(from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_times_a_matrix_is_its_sums() {
+        for (rows, columns) in [(1, 1), (2, 2), (7, 31), (8, 32), (33, 65), (64, 64), (3, 96)] {
+            let x: Vec<f64> = (0..rows).map(|i| (i as f64 * 0.7).sin()).collect();
+            let m: Vec<f64> = (0..rows * columns).map(|i| (i as f64 * 0.3).cos()).collect();
+            let mut y = vec![0.5; columns];
+            simd!(Level::detect(), FMA => add_product::<FMA>(&mut y, &x, &m));
+            for (c, y) in y.iter().enumerate() {
+                let sum: f64 = 0.5 + x.iter().enumerate().map(|(r, x)| x * m[r * columns + c]).sum::<f64>();
+                assert!((y - sum).abs() <= 1e-13, "{rows} × {columns}: {y} {sum}");
+            }
+        }
     }
 }

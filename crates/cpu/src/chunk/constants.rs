@@ -349,7 +349,7 @@ const SIDE: usize = 4;
 
 /// `to` (columns, rows) ← the transpose of `from` (rows, columns), each element through `f`.
 #[inline(always)]
-fn turn<S: Scalar, T: Scalar>(
+pub(crate) fn turn<S: Scalar, T: Scalar>(
     to: &mut [T],
     ld_to: usize,
     from: &[S],

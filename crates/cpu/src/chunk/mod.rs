@@ -19,7 +19,7 @@ mod vector;
 
 pub(crate) use chain::step as recurrence;
 pub(crate) use chain::step_backward as recurrence_backward;
-pub(crate) use constants::{Chains, Dims, HeadState};
+pub(crate) use constants::{Chains, Dims, HeadState, turn};
 pub(crate) use constants_backward::chains_backward;
 pub(crate) use discrete::{Discrete, discretize, discretize_backward};
 pub(crate) use forward::Terms;
