@@ -1,14 +1,13 @@
-//! Everything around the SSM (`kernels/{mix,norm,dense}.cu` and the products of `gemm.rs`).
+//! Everything around the SSM (`kernels/{norm,dense}.cu`, the products of `gemm.rs` and the mix of `mix.rs`).
 
 use crate::{
     Cuda, Ints,
     launch::{Arg, args},
-    memory::{Block, same_len},
-    rows::Rows,
+    memory::same_len,
 };
 use s4_backend::{random::DropKey, *};
 
-fn code(f: Activation) -> i32 {
+pub(crate) fn code(f: Activation) -> i32 {
     match f {
         Activation::Identity => 0,
         Activation::Gelu => 1,
@@ -34,75 +33,6 @@ pub(crate) fn check_lengths(op: &'static str, lengths: Option<&Ints>, batch: usi
     match lengths {
         Some(l) if l.len() < batch => Err(Error::shape(op, format!("{batch} lengths"), l.len())),
         _ => Ok(()),
-    }
-}
-
-/// One dropout of a call, as its kernels take it.
-struct Drop {
-    key: DropKey,
-    threshold: u32,
-    scale: f32,
-    tied: bool,
-}
-
-impl Drop {
-    fn new(spec: &MixSpec, key: DropKey, site: u32) -> Drop {
-        let p = spec.dropout;
-        let threshold = if p > 0.0 { DropKey::threshold(p) } else { 0 };
-        Drop {
-            key: DropKey { site: key.site + site, ..key },
-            threshold,
-            scale: (1.0 / (1.0 - p)) as f32,
-            tied: spec.tied,
-        }
-    }
-}
-
-/// Appends a dropout's arguments.
-macro_rules! drop_args {
-    ($d:expr; $($x:expr),* $(,)?) => {
-        args![$($x),*, $d.key.seed, $d.key.step, $d.key.site, $d.threshold, $d.scale, $d.tied]
-    };
-}
-
-impl Cuda {
-    fn mix_check(
-        &self,
-        op: &'static str,
-        out: usize,
-        s: usize,
-        params: &MixParams<'_, Self>,
-        spec: &MixSpec,
-        batch: usize,
-        len: usize,
-    ) -> Result<()> {
-        same_len(op, batch * spec.outputs * len, out)?;
-        same_len(op, batch * spec.inputs * len, s)?;
-        same_len(op, spec.rows() * spec.inputs, params.weight.len())?;
-        same_len(op, spec.rows(), params.bias.len())
-    }
-
-    /// a = dropout(activation(s)); `None` where that is s itself.
-    fn activated(
-        &self,
-        op: &'static str,
-        s: <Self as Memory>::Ref<'_>,
-        spec: &MixSpec,
-        key: DropKey,
-        len: usize,
-    ) -> Result<Option<Block>> {
-        let drop = Drop::new(spec, key, 0);
-        if spec.activation == Activation::Identity && drop.threshold == 0 {
-            return Ok(None);
-        }
-        let a = self.scratch(op, s.len())?;
-        let n = s.len();
-        self.each(
-            ("mix", "activate_drop"),
-            n.div_ceil(4),
-            drop_args![drop; &a, s, n, len, code(spec.activation)],
-        )?;
-        Ok(Some(a))
     }
 }
 
@@ -381,9 +311,8 @@ impl DenseOps for Cuda {
         self.pieces("batch_norm_dx", &p, all)
     }
 
-    /// z = W a + b and a are made again.
-    fn mix_saved_len(&self, _spec: &MixSpec, _batch: usize, _len: usize) -> usize {
-        0
+    fn mix_saved_len(&self, spec: &MixSpec, batch: usize, len: usize) -> usize {
+        self.mix_kept_len(spec, batch, len)
     }
 
     fn mix_forward(
@@ -399,38 +328,7 @@ impl DenseOps for Cuda {
         len: usize,
         _ws: &mut Self::Workspace,
     ) -> Result<()> {
-        const OP: &str = "mix_forward";
-        self.mix_check(OP, y.len(), s.len(), params, spec, batch, len)?;
-        if let Some(r) = residual {
-            same_len(OP, y.len(), r.len())?;
-        }
-        // A stream's step keeps nothing and drops nothing: one kernel.
-        let few = Rows {
-            y: y.span(),
-            x: s.span(),
-            weight: params.weight.span(),
-            bias: Some(params.bias.span()),
-            residual: residual.map(|r| r.span()),
-            batch,
-            inputs: spec.inputs,
-            outputs: spec.outputs,
-            glu: spec.glu,
-            activations: (code(spec.activation), code(spec.final_activation)),
-        };
-        if len == 1 && saved.is_none() && spec.dropout == 0.0 && self.rows(&few)? {
-            return Ok(());
-        }
-        let a = self.activated(OP, s, spec, key, len)?;
-        let a = a.as_ref().map_or(s.span(), |a| a.span());
-        let z = self.scratch(OP, batch * spec.rows() * len)?;
-        let sizes = (batch, spec.rows(), spec.inputs, len);
-        self.weight_times(z.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
-        let (drop, n) = (Drop::new(spec, key, 1), y.len());
-        self.each(
-            ("mix", "gate"),
-            n.div_ceil(4),
-            drop_args![drop; &y, &z, residual, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
-        )
+        self.mix_y(y, saved, s, residual, params, spec, key, batch, len)
     }
 
     fn mix_backward(
@@ -439,7 +337,7 @@ impl DenseOps for Cuda {
         grads: MixGrads<'_, Self>,
         dy: Self::Ref<'_>,
         s: Self::Ref<'_>,
-        _saved: Self::Ref<'_>,
+        saved: Self::Ref<'_>,
         params: &MixParams<'_, Self>,
         spec: &MixSpec,
         key: DropKey,
@@ -447,34 +345,7 @@ impl DenseOps for Cuda {
         len: usize,
         _ws: &mut Self::Workspace,
     ) -> Result<()> {
-        const OP: &str = "mix_backward";
-        self.mix_check(OP, dy.len(), s.len(), params, spec, batch, len)?;
-        same_len(OP, s.len(), ds.len())?;
-        same_len(OP, params.weight.len(), grads.weight.len())?;
-        same_len(OP, params.bias.len(), grads.bias.len())?;
-        let a = self.activated(OP, s, spec, key, len)?;
-        let at = a.as_ref().map_or(s.span(), |a| a.span());
-        let sizes = (batch, spec.rows(), spec.inputs, len);
-        let dz = self.scratch(OP, batch * spec.rows() * len)?;
-        self.weight_times(dz.span(), params.weight.span(), at, Some(params.bias.span()), sizes)?;
-        let (drop, n) = (Drop::new(spec, key, 1), dy.len());
-        self.each(
-            ("mix", "gate_backward"),
-            n.div_ceil(4),
-            drop_args![drop; &dz, dy, &dz, n, len, spec.outputs, spec.glu, code(spec.final_activation)],
-        )?;
-        self.weight_gradient(grads.weight.span(), dz.span(), at, sizes)?;
-        self.bias_gradient(grads.bias.span(), dz.span(), (batch, spec.rows(), len))?;
-        self.weight_t_times(ds.span(), params.weight.span(), dz.span(), sizes)?;
-        if a.is_some() {
-            let (drop, n) = (Drop::new(spec, key, 0), s.len());
-            self.each(
-                ("mix", "activate_drop_backward"),
-                n.div_ceil(4),
-                drop_args![drop; &ds, s, n, len, code(spec.activation)],
-            )?;
-        }
-        Ok(())
+        self.mix_gradients(ds, grads, dy, s, saved, params, spec, key, batch, len)
     }
 
     fn activation_forward(&self, y: Self::Mut<'_>, x: Self::Ref<'_>, activation: Activation) -> Result<()> {

@@ -14,6 +14,7 @@ mod kernel;
 mod kernels;
 mod launch;
 mod memory;
+mod mix;
 mod optim;
 mod precision;
 mod probe;

@@ -10,6 +10,7 @@ mod kernel;
 mod layer;
 mod linear;
 mod memory;
+mod mix;
 mod norm;
 mod precision;
 mod ssm;
