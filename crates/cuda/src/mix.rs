@@ -134,10 +134,17 @@ const STAGES: usize = 3 * 4 * (8 << 10);
 const LARGE: usize = 32 << 20;
 
 impl Cuda {
-    /// Whether the kernels of `mix90.cu` serve: their pieces are eight numbers, their tiles 128 steps of time.
+    /// Whether the kernels of `mix90.cu` serve: below `highest`, whose three products of pairs are slower there (sCIFAR's
+    /// training step 35.0 ms against 31.3) than the general ones with the pointwise kernels around them. Their pieces are eight numbers, their tiles 128 steps of time.
     fn fused(&self, spec: &MixSpec, batch: usize, len: usize) -> bool {
         let fits = batch <= 65535 && len.div_ceil(128) <= 65535 && spec.rows() * spec.inputs < 1 << 31;
-        spec.glu && len % 8 == 0 && spec.inputs % 8 == 0 && batch * len >= 512 && fits && self.warpgroups()
+        !self.pairs()
+            && spec.glu
+            && len % 8 == 0
+            && spec.inputs % 8 == 0
+            && batch * len >= 512
+            && fits
+            && self.warpgroups()
     }
 
     /// Products of planes: three of pairs, or one.
