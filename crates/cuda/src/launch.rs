@@ -12,55 +12,63 @@ use std::{
     },
 };
 
-/// A kernel argument: its bytes, lowest first, as the kernel reads them.
+/// A kernel argument, as the kernel reads it: bytes, lowest first, or the map of an array.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arg(u64);
+pub(crate) enum Arg {
+    Word(u64),
+    Map(Map),
+}
 
 impl From<i32> for Arg {
     fn from(x: i32) -> Arg {
-        Arg(x as u32 as u64)
+        Arg::Word(x as u32 as u64)
     }
 }
 impl From<u32> for Arg {
     fn from(x: u32) -> Arg {
-        Arg(x as u64)
+        Arg::Word(x as u64)
     }
 }
 impl From<bool> for Arg {
     fn from(x: bool) -> Arg {
-        Arg(x as u64)
+        Arg::Word(x as u64)
     }
 }
 /// Sizes are `i64` (or, where small, `int`) in kernels.
 impl From<usize> for Arg {
     fn from(x: usize) -> Arg {
-        Arg(x as u64)
+        Arg::Word(x as u64)
     }
 }
 impl From<u64> for Arg {
     fn from(x: u64) -> Arg {
-        Arg(x)
+        Arg::Word(x)
     }
 }
 impl From<f32> for Arg {
     fn from(x: f32) -> Arg {
-        Arg(x.to_bits() as u64)
+        Arg::Word(x.to_bits() as u64)
     }
 }
 impl From<f64> for Arg {
     fn from(x: f64) -> Arg {
-        Arg(x.to_bits())
+        Arg::Word(x.to_bits())
     }
 }
 impl From<Span> for Arg {
     fn from(x: Span) -> Arg {
-        Arg(x.ptr())
+        Arg::Word(x.ptr())
+    }
+}
+impl From<Map> for Arg {
+    fn from(x: Map) -> Arg {
+        Arg::Map(x)
     }
 }
 /// An absent array is a null pointer.
 impl<T: Into<Arg>> From<Option<T>> for Arg {
     fn from(x: Option<T>) -> Arg {
-        x.map_or(Arg(0), Into::into)
+        x.map_or(Arg::Word(0), Into::into)
     }
 }
 
@@ -69,6 +77,66 @@ macro_rules! args {
     ($($x:expr),* $(,)?) => { &[$($crate::launch::Arg::from($x)),*] };
 }
 pub(crate) use args;
+
+/// What the numbers of a mapped array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Number {
+    F16,
+    F32,
+}
+
+/// An array as Hopper's copy engine takes boxes of it (`kernels/hopper.cuh`): rows of 128 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Map(sys::CUtensorMap);
+
+impl Map {
+    /// `span` as (matrices, rows, columns), columns the fast index, in boxes of `height` rows. Addresses and rows are
+    /// multiples of 16 bytes.
+    pub(crate) fn new(
+        op: &'static str,
+        span: Span,
+        number: Number,
+        (matrices, rows, columns): (usize, usize, usize),
+        height: usize,
+    ) -> Result<Map> {
+        use sys::{CUtensorMapDataType_enum as Type, CUtensorMapSwizzle_enum as Swizzle};
+        let (kind, size) = match number {
+            Number::F16 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2),
+            Number::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4),
+        };
+        assert!(matrices * rows * columns * size <= span.bytes(), "a map beyond its array");
+        let sides = [columns as u64, rows as u64, matrices as u64];
+        let strides = [(columns * size) as u64, (columns * rows * size) as u64];
+        let (shape, every) = ([(128 / size) as u32, height as u32, 1], [1u32; 3]);
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        // SAFETY: the driver writes a map and reads arrays of its rank; the array lies inside one live allocation.
+        let result = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &raw mut map,
+                kind,
+                3,
+                span.ptr() as *mut c_void,
+                sides.as_ptr(),
+                strides.as_ptr(),
+                shape.as_ptr(),
+                every.as_ptr(),
+                sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                Swizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        match result {
+            sys::CUresult::CUDA_SUCCESS => Ok(Map(map)),
+            e => Err(Error::new(
+                Code::Internal,
+                op,
+                format!("an array to map, {sides:?} {number:?}"),
+                format!("{e:?}"),
+            )),
+        }
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Function {
@@ -217,16 +285,17 @@ impl Modules {
         }
         queue.bind(kernel)?;
         let f = self.function(queue, module, kernel, shared as u32)?;
-        let mut values = [0u64; 40];
         let mut pointers = [std::ptr::null_mut::<c_void>(); 40];
         assert!(args.len() <= 40);
-        for (i, a) in args.iter().enumerate() {
-            values[i] = a.0;
-            pointers[i] = (&raw mut values[i]).cast();
+        for (pointer, a) in pointers.iter_mut().zip(args) {
+            *pointer = match a {
+                Arg::Word(word) => std::ptr::from_ref(word).cast_mut().cast(),
+                Arg::Map(map) => std::ptr::from_ref(&map.0).cast_mut().cast(),
+            };
         }
-        // SAFETY: every pointer is to eight live bytes, at least the size of the parameter it stands for; arrays
-        // are `Span`s of live allocations whose lengths the operation compared with the sizes it passes. The
-        // conformance suite runs every kernel with these argument lists.
+        // SAFETY: every pointer is to eight live bytes or to a map, at least the size of the parameter it stands for,
+        // which the driver reads; arrays are `Span`s of live allocations whose lengths the operation compared with the
+        // sizes it passes. The conformance suite runs every kernel with these argument lists.
         let r = unsafe {
             result::launch_kernel(
                 f.handle,

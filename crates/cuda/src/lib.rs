@@ -15,6 +15,7 @@ mod kernels;
 mod launch;
 mod memory;
 mod mix;
+mod mix90;
 mod optim;
 mod precision;
 mod probe;

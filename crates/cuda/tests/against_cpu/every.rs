@@ -1,6 +1,6 @@
 //! Every kernel of the build at shapes that a sanitizer gets through.
 
-use crate::{Report, conv, linear, memory, norm, ssm};
+use crate::{Report, conv, linear, memory, mix, norm, ssm};
 use s4_backend::conformance;
 use s4_cuda::{Cuda, Options, Precision, probe};
 use std::collections::BTreeSet;
@@ -22,7 +22,8 @@ fn chosen(be: &Cuda, precision: Precision) {
     ssm::small_shapes(be, precision);
     let mut report = Report::default();
     linear::compare(be, &mut report, &SHAPES, tolerances);
-    report.finish(&format!("linear, {precision:?}"));
+    mix::compare(be, &mut report, &mix::small(), tolerances);
+    report.finish(&format!("linear and mix, {precision:?}"));
 }
 
 #[test]

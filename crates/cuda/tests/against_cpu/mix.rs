@@ -7,9 +7,9 @@ use crate::{
 };
 use s4_backend::{random::DropKey, *};
 use s4_cpu::Cpu;
-use s4_cuda::Precision;
+use s4_cuda::{Cuda, Precision};
 
-struct Case {
+pub struct Case {
     spec: MixSpec,
     batch: usize,
     len: usize,
@@ -51,36 +51,49 @@ fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     [y, plain, ds, dw, db].map(|b| down(be, &b))
 }
 
-#[test]
-fn mixes_of_every_kind() {
-    let plain = MixSpec {
-        inputs: 64,
-        outputs: 64,
+fn spec(inputs: usize, outputs: usize) -> MixSpec {
+    MixSpec {
+        inputs,
+        outputs,
         activation: Activation::Gelu,
         glu: true,
         final_activation: Activation::Identity,
         dropout: 0.1,
         tied: false,
-    };
+    }
+}
+
+/// Cases that a sanitizer gets through: every kernel, tiles that end early.
+pub fn small() -> Vec<Case> {
+    let of = |spec, batch, len| Case { spec, batch, len, sizes: [1.0, 1.0] };
+    vec![
+        of(spec(40, 24), 3, 200),
+        of(spec(136, 100), 1, 520),
+        of(MixSpec { activation: Activation::Silu, tied: true, ..spec(8, 5) }, 9, 64),
+    ]
+}
+
+pub fn compare(be: &Cuda, report: &mut Report, cases: &[Case], (outputs, gradients): (f64, f64)) {
     let cpu = Cpu::<f64>::new(0).unwrap();
+    for case in cases {
+        let (got, want) = (apply(be, case), apply(&cpu, case));
+        for (i, name) in ["y", "y without residual", "ds", "dW", "db"].into_iter().enumerate() {
+            let Case { spec, batch, len, sizes } = &case;
+            let name = format!("{spec:?} {batch} × {len}, {sizes:?}: {name}");
+            report.check(name, &got[i], &want[i], if i < 2 { outputs } else { gradients });
+        }
+    }
+}
+
+#[test]
+fn mixes_of_every_kind() {
+    let plain = spec(64, 64);
     for (precision, outputs, gradients) in
         [(Precision::Highest, 1e-5, 1e-4), (Precision::High, 2e-3, 5e-3), (Precision::Bf16, 1e-2, 5e-2)]
     {
         let Some(be) = gpu_with(precision) else { return };
         let mut report = Report::default();
-        let mut check = |case: Case| {
-            let (got, want) = (apply(&be, &case), apply(&cpu, &case));
-            for (i, name) in ["y", "y without residual", "ds", "dW", "db"].into_iter().enumerate() {
-                let tolerance = if i < 2 { outputs } else { gradients };
-                let Case { spec, batch, len, sizes } = &case;
-                report.check(
-                    format!("{spec:?} {batch} × {len}, {sizes:?}: {name}"),
-                    &got[i],
-                    &want[i],
-                    tolerance,
-                );
-            }
-        };
+        let mut check = |case: Case| compare(&be, &mut report, &[case], (outputs, gradients));
         for (inputs, outputs, batch, len) in [
             (64, 64, 2, 256),
             (40, 24, 3, 200),
@@ -89,10 +102,9 @@ fn mixes_of_every_kind() {
             (200, 72, 2, 1030),
             (512, 512, 1, 512),
         ] {
-            let spec = MixSpec { inputs, outputs, ..plain };
-            check(Case { spec, batch, len, sizes: [1.0, 1.0] });
+            check(Case { spec: spec(inputs, outputs), batch, len, sizes: [1.0, 1.0] });
         }
-        for sizes in [[1e-6, 1e-9], [1e4, 1e5]] {
+        for sizes in [[1e-6, 1e-9], [1e4, 1e5], [1e-9, 1e-20]] {
             check(Case { spec: plain, batch: 2, len: 256, sizes });
         }
         let f =
@@ -101,11 +113,77 @@ fn mixes_of_every_kind() {
             let spec = MixSpec { activation, tied: activation == Activation::Relu, ..plain };
             check(Case { spec, batch: 2, len: 256, sizes: [1.0, 1e-3] });
         }
-        let spec = MixSpec { dropout: 0.0, glu: false, final_activation: Activation::Tanh, ..plain };
+        let bare = MixSpec { dropout: 0.0, ..plain };
+        check(Case { spec: bare, batch: 2, len: 256, sizes: [1.0, 1.0] });
+        let spec = MixSpec { glu: false, final_activation: Activation::Tanh, ..bare };
         check(Case { spec, batch: 2, len: 256, sizes: [1.0, 1.0] });
-        // dz beyond 32 MiB: two halves, one of them shorter.
-        let spec = MixSpec { inputs: 128, outputs: 128, ..plain };
-        check(Case { spec, batch: 9, len: 4096, sizes: [1.0, 1.0] });
         report.finish(&format!("mixes, {precision:?}"));
     }
+}
+
+/// Sizes at which backward goes through the batch in parts and makes a again.
+#[test]
+fn mixes_in_parts() {
+    let Some(be) = gpu_with(Precision::High) else { return };
+    let mut report = Report::default();
+    let case = Case { spec: spec(128, 128), batch: 9, len: 32768, sizes: [1.0, 1.0] };
+    compare(&be, &mut report, &[case], (2e-3, 5e-3));
+    report.finish("mixes in parts");
+}
+
+/// A gradient whose few large numbers lie where no sample finds them, arrays that begin at odd addresses.
+#[test]
+fn mixes_of_uneven_gradients_at_any_address() {
+    let Some(be) = gpu_with(Precision::High) else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    let spec = MixSpec { dropout: 0.0, ..spec(64, 64) };
+    let (batch, len) = (4, 1024);
+    let n = batch * 64 * len;
+    let mut dy: Vec<f64> = noise(7, 2, n).iter().map(|x| x * 1e-4).collect();
+    dy[17 * len + 130] = 1e3;
+    dy[200 * len + 801] = -3e3;
+    fn run<B: Backend>(
+        be: &B,
+        spec: &MixSpec,
+        dy: &[f64],
+        (batch, len): (usize, usize),
+        off: usize,
+    ) -> [Vec<f64>; 4] {
+        let (n, w) = (dy.len(), spec.rows() * spec.inputs);
+        let shifted = |x: Vec<f64>| {
+            let mut all = vec![0.0; off];
+            all.extend(x);
+            up(be, &all)
+        };
+        let (s, dy) = (shifted(noise(7, 1, n)), shifted(dy.to_vec()));
+        let weight = shifted(noise(7, 4, w).iter().map(|x| x * 0.125).collect());
+        let bias = shifted(noise(7, 5, spec.rows()));
+        let kept = be.mix_saved_len(spec, batch, len);
+        let [mut y, mut ds, mut saved] = [n, n, kept].map(|n| shifted(vec![0.0; n]));
+        let [mut dw, mut db] = [w, spec.rows()].map(|n| shifted(vec![0.0; n]));
+        let all = |n: usize| off..off + n;
+        let params = MixParams { weight: be.view(&weight, all(w)), bias: be.view(&bias, all(spec.rows())) };
+        let (key, mut ws) = (DropKey { seed: 5, step: 1, site: 6 }, be.workspace());
+        let (out, keep) = (be.view_mut(&mut y, all(n)), Some(be.view_mut(&mut saved, all(kept))));
+        let s = be.view(&s, all(n));
+        be.mix_forward(out, keep, s, Some(be.view(&dy, all(n))), &params, spec, key, batch, len, &mut ws)
+            .unwrap();
+        let grads =
+            MixGrads { weight: be.view_mut(&mut dw, all(w)), bias: be.view_mut(&mut db, all(spec.rows())) };
+        let (out, dy, kept) =
+            (be.view_mut(&mut ds, all(n)), be.view(&dy, all(n)), be.view(&saved, all(kept)));
+        be.mix_backward(out, grads, dy, s, kept, &params, spec, key, batch, len, &mut ws).unwrap();
+        [y, ds, dw, db].map(|b| down(be, &b))
+    }
+    let mut report = Report::default();
+    for off in [0, 1, 3] {
+        let (got, want) = (run(&be, &spec, &dy, (batch, len), off), run(&cpu, &spec, &dy, (batch, len), off));
+        for (i, name) in ["y", "ds", "dW", "db"].into_iter().enumerate() {
+            report.check(format!("{name}, {off} past"), &got[i], &want[i], if i == 0 { 2e-3 } else { 5e-3 });
+        }
+        // Where the large ones are not, the small ones are as good.
+        let range = off + 3 * n / 4..off + n;
+        report.check(format!("last row of ds, {off} past"), &got[1][range.clone()], &want[1][range], 5e-3);
+    }
+    report.finish("mixes of uneven gradients");
 }
