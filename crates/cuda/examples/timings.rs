@@ -1,4 +1,4 @@
-//! Times of the GPU's operations, ms, one line a case: `timings [high | bf16] [dense] [ssm] [fft] [step] [once:LEN]`, all by default
+//! Times of the GPU's operations, ms, one line a case: `timings [high | bf16] [dense] [ssm] [two-sided] [fft] [step] [once:LEN]`, all by default
 //! (`once` runs a forward and a backward pass twice, for a profiler). The SSM's cases have 2²⁶ elements.
 
 use s4_backend::{random::Rng, *};
@@ -59,7 +59,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(be: &Cuda, mode: Mode, (batch, heads, len): (usize, usize, usize)) -> Layer {
+    fn new(be: &Cuda, mode: Mode, (batch, heads, len): (usize, usize, usize), bidirectional: bool) -> Layer {
         let spec = SsmSpec {
             mode,
             heads,
@@ -67,7 +67,7 @@ impl Layer {
             n_ssm: 1,
             rank: (mode == Mode::S4) as usize,
             channels: 1,
-            bidirectional: false,
+            bidirectional,
             dt_per_state: false,
             disc: if mode == Mode::S4 { Disc::Bilinear } else { Disc::Zoh },
             dt_transform: Transform::Exp,
@@ -150,6 +150,15 @@ impl Layer {
         .expect("forward");
     }
 
+    /// Forward alone, which keeps the matrices of parameters that stand still.
+    fn infer(&mut self, be: &Cuda) {
+        let (call, n) = (self.call(Algorithm::Chunk), be.len(&self.u));
+        let y = be.view_mut(&mut self.y, 0..n);
+        let (u, params) = (be.view(&self.u, 0..n), Self::views(be, &self.params));
+        be.ssm_forward(y, None, None, u, None, None, &params, &call, &mut self.plan, &mut be.workspace())
+            .expect("forward");
+    }
+
     fn backward(&mut self, be: &Cuda, algorithm: Algorithm) {
         let (call, n) = (self.call(algorithm), be.len(&self.u));
         let [inv_dt, a_real, a_imag, b, c, p, d] = self.grads.each_mut().map(|g| whole_mut(be, g));
@@ -181,9 +190,9 @@ fn rows(total: usize, len: usize) -> (usize, usize, usize) {
 
 fn ssm(be: &Cuda, out: &mut impl Write, total: usize, mode: Mode, algorithm: Algorithm, len: usize) {
     let shape = rows(total, len);
-    let mut l = Layer::new(be, mode, shape);
+    let mut l = Layer::new(be, mode, shape, false);
     let train = time(be, || l.forward(be, algorithm, true));
-    let infer = time(be, || l.forward(be, algorithm, false));
+    let infer = if algorithm == Algorithm::Chunk { time(be, || l.infer(be)) } else { train };
     let backward = time(be, || l.backward(be, algorithm));
     let both = time(be, || {
         l.forward(be, algorithm, true);
@@ -196,10 +205,23 @@ fn ssm(be: &Cuda, out: &mut impl Write, total: usize, mode: Mode, algorithm: Alg
     .expect("output");
 }
 
+/// A two-sided layer at the sizes of a published experiment.
+fn two_sided(be: &Cuda, out: &mut impl Write, shape: (usize, usize, usize)) {
+    let mut l = Layer::new(be, Mode::S4, shape, true);
+    let forward = time(be, || l.forward(be, Algorithm::Chunk, true));
+    let infer = time(be, || l.infer(be));
+    let backward = time(be, || l.backward(be, Algorithm::Chunk));
+    writeln!(
+        out,
+        "two-sided {shape:?}: forward {forward:.3} (constants kept {infer:.3}), backward {backward:.3}"
+    )
+    .expect("output");
+}
+
 /// Eight layers of 512 heads, one sample each: without what lies between the layers.
 fn step(be: &Cuda, out: &mut impl Write, batch: usize) {
     let (layers, heads) = (8, 512);
-    let l = Layer::new(be, Mode::S4, (1, heads, 1));
+    let l = Layer::new(be, Mode::S4, (1, heads, 1), false);
     let n = l.spec.state_len(batch);
     let mut states: Vec<Buf> = (0..layers).map(|_| be.alloc(n).expect("memory")).collect();
     let mut plans: Vec<_> = (0..layers).map(|_| be.step_plan(&l.spec).expect("plan")).collect();
@@ -231,7 +253,7 @@ fn step(be: &Cuda, out: &mut impl Write, batch: usize) {
 /// and with upload and download, each waited for.
 fn stream(be: &Cuda, out: &mut impl Write, batch: usize) {
     let (layers, heads) = (8, 512);
-    let l = Layer::new(be, Mode::S4, (1, heads, 1));
+    let l = Layer::new(be, Mode::S4, (1, heads, 1), false);
     let (n, rows) = (l.spec.state_len(batch), batch * heads);
     let mut states: Vec<Buf> = (0..layers).map(|_| be.alloc(n).expect("memory")).collect();
     let mut plans: Vec<_> = (0..layers).map(|_| be.step_plan(&l.spec).expect("plan")).collect();
@@ -310,7 +332,7 @@ fn stream(be: &Cuda, out: &mut impl Write, batch: usize) {
 /// The paper's kernel and the FFT convolution by themselves.
 fn kernel_and_conv(be: &Cuda, out: &mut impl Write, total: usize, len: usize) {
     let shape = rows(total, len);
-    let mut l = Layer::new(be, Mode::S4, shape);
+    let mut l = Layer::new(be, Mode::S4, shape, false);
     let (heads, n) = (shape.1, be.len(&l.u));
     let mut kernel = be.alloc(heads * len).expect("memory");
     let mut ws = be.workspace();
@@ -342,7 +364,7 @@ fn kernel_and_conv(be: &Cuda, out: &mut impl Write, total: usize, len: usize) {
 
 /// One call of each, for a profiler.
 fn once(be: &Cuda, len: usize) {
-    let mut l = Layer::new(be, Mode::S4, rows(64 << 20, len));
+    let mut l = Layer::new(be, Mode::S4, rows(64 << 20, len), false);
     for _ in 0..2 {
         l.forward(be, Algorithm::Chunk, true);
         l.backward(be, Algorithm::Chunk);
@@ -456,7 +478,7 @@ fn main() {
     let be = Cuda::with(devices[0].ordinal, &options).expect("device");
     let total = 64 << 20;
     let lens = [1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
-    let all = ["dense", "ssm", "fft", "step"].map(String::from);
+    let all = ["dense", "ssm", "two-sided", "fft", "step"].map(String::from);
     for section in if asked.is_empty() { &all[..] } else { &asked } {
         match section.as_str() {
             "dense" => {
@@ -469,6 +491,11 @@ fn main() {
                     ssm(&be, out, total, Mode::S4, Algorithm::Chunk, len);
                 }
                 ssm(&be, out, total, Mode::S4d, Algorithm::Chunk, 1 << 12);
+            }
+            "two-sided" => {
+                for shape in [(50, 512, 1024), (16, 256, 16384), (16, 128, 16000), (50, 256, 2048)] {
+                    two_sided(&be, out, shape);
+                }
             }
             "fft" => {
                 for len in lens {

@@ -264,7 +264,7 @@ PASS(pass_128, 128)
 // reverse). q: (H, NP, NP) f32 is Qᵀ − 1, as it multiplies from the right: s′[m] = s[m] + Σ_n s[n] q[n][m]. So slow modes,
 // whose Q is near 1, lose nothing to its rounding, which would add up over thousands of segments. PARTS threads share a
 // column, which they keep for ROWS rows of the batch, and read AHEAD segments ahead. init ← (B, segments, H, NP).
-// Block: NP·PARTS threads; grid (B / ROWS, H).
+// Block: NP·PARTS threads; grid (B / ROWS, H, directions).
 template <int NP, int ROWS, int PARTS>
 DEV void scan(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int reverse) {
   constexpr int AHEAD = 16 / ROWS, OWN = NP / 4 / PARTS;
@@ -315,11 +315,13 @@ DEV void scan(float* init, const float* e, const float* state0, const float* q, 
       }
     }
 }
-#define SCAN(name, NP, ROWS, PARTS)                                                                                  \
-  extern "C" __global__ void __launch_bounds__(NP * PARTS) name(float* init, const float* e, const float* state0,    \
-                                                                const float* q, int B, int H, int segments,         \
-                                                                int reverse) {                                       \
-    scan<NP, ROWS, PARTS>(init, e, state0, q, B, H, segments, reverse);                                              \
+// Where blockIdx.z is 1, the other direction of a two-sided layer.
+#define SCAN(name, NP, ROWS, PARTS)                                                                                   \
+  extern "C" __global__ void __launch_bounds__(NP * PARTS) name(                                                      \
+      float* init, float* init1, const float* e, const float* e1, const float* state0, const float* q, int B, int H, \
+      int segments, int reverse) {                                                                                    \
+    const bool second = blockIdx.z == 1;                                                                              \
+    scan<NP, ROWS, PARTS>(second ? init1 : init, second ? e1 : e, state0, q, B, H, segments, second || reverse);      \
   }
 SCAN(scan_32_1, 32, 1, 4)
 SCAN(scan_64_1, 64, 1, 4)

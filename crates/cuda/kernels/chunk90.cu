@@ -5,45 +5,6 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// The first N columns of d += a·b: 64 × N += (64 × 16)·(16 × N) of f16, k fast in b.
-template <int N, int NT>
-DEV void wgmma_f16(float (&d)[NT][4], const u32 (&a)[4], u64 b) {
-#define D(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
-#define A_B "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-  if constexpr (N == 64)
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-        "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 0;"
-        : D(0), D(1), D(2), D(3), D(4), D(5), D(6), D(7)
-        : A_B);
-  else if constexpr (N == 48)
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n48k16.f32.f16.f16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-        "%16,%17,%18,%19,%20,%21,%22,%23"
-        "}, {%24,%25,%26,%27}, %28, 1, 1, 1, 0;"
-        : D(0), D(1), D(2), D(3), D(4), D(5)
-        : A_B);
-  else if constexpr (N == 32)
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
-        "}, {%16,%17,%18,%19}, %20, 1, 1, 1, 0;"
-        : D(0), D(1), D(2), D(3)
-        : A_B);
-  else if constexpr (N == 16)
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
-        "%0,%1,%2,%3,%4,%5,%6,%7"
-        "}, {%8,%9,%10,%11}, %12, 1, 1, 1, 0;"
-        : D(0), D(1)
-        : A_B);
-#undef D
-#undef A_B
-}
-
 template <int NP, int PROD>
 struct Warpgroups {
   static constexpr int NT = NP / 8, KS = NP / 16, TOGETHER = 4;

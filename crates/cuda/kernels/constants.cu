@@ -4,11 +4,10 @@
 //   columns 0…R: Ā^j B̄ and Ā^j U_r;   rows: C_k Ā^j (j = 0…T);   powers: Z_r D₀^j.
 // Then K̄_j = 2Re C·Ā^j B̄ and Q = Ā^T = D₀^T + Σ_j (Ā^j U_r)(Z_r D₀^{T−1−j}), so nothing is squared.
 // In real coordinates a column is [Re; Im] and a row [2Re, −2Im].
-#include "cplx.cuh"
+#include "chunk_matrices.cuh"
 #include "tile.cuh"
 #include "tile64.cuh"
 
-constexpr int T = 64;
 constexpr int PL = 2;  // pairs a lane: N ≤ 128
 
 #define EACH_PAIR(i, n, P) \
@@ -159,39 +158,6 @@ KERNEL less_one(float* dst, const double* src, int np, i64 n, int transposed) {
 // ---- fragments --------------------------------------------------------------------------------------------------
 // A chunk pass reads its matrices M (inner × outer) as the B operands of mma (mma.cuh), four values a thread:
 //   frag[kt2][nt][lane][i] = M[inner(kt2, lane % 4, i)][outer(nt, lane / 4)].
-// Time indices are permuted so that a thread's values of x and y are float4; state indices so that the result of
-// one product is the operand of the next without a shuffle.
-DEV int time_inner(int kt2, int t, int i) { return 16 * kt2 + 4 * t + i; }
-DEV int state_inner(int kt2, int t, int i) { return 16 * kt2 + 8 * (i >> 1) + 2 * t + (i & 1); }
-DEV int time_outer(int nt, int g) { return 16 * (nt >> 1) + 4 * (g >> 1) + 2 * (nt & 1) + (g & 1); }
-DEV int state_outer(int nt, int g) { return 8 * nt + g; }
-
-struct Chunk {
-  const double *kern, *q;
-  const c64 *cols, *rows;
-  const float* d;
-  int h, heads, pairs, rank, kc, k0, np, flip;
-
-  // Toep[t][j] of channel k; flipped: the second half of a two-sided kernel, which looks ahead.
-  __device__ double toep(int k, int t, int j) const {
-    const int lag = flip ? j - t - 1 : t - j;
-    if (lag < 0) return 0;
-    double x = kern[((i64)h * kc + k0 + k) * T + lag];
-    if (d && t == j) x += d[(i64)k * heads + h];
-    return x;
-  }
-  __device__ double w(int k, int t, int n) const {
-    if (n >= 2 * pairs) return 0;
-    const c64* row = rows + (((i64)h * kc + k0 + k) * (T + 1) + (flip ? T - 1 - t : t + 1)) * pairs;
-    return n < pairs ? 2 * row[n].re : -2 * row[n - pairs].im;
-  }
-  __device__ double v(int n, int j) const {
-    if (n >= 2 * pairs) return 0;
-    const c64* col = cols + ((i64)h * (rank + 1) * T + (flip ? j : T - 1 - j)) * pairs;
-    return n < pairs ? col[n].re : col[n - pairs].im;
-  }
-};
-
 // Fragments of one head, in order: toep (channels), w, v, q; forward has w a channel and one v, backward (the
 // adjoint: x ↔ y, v ↔ w, all transposed) one w and v a channel. Block 256; grid (H, shares).
 KERNEL pack(float4* out, const double* kern, const double* q, const c64* cols, const c64* rows, const float* d,

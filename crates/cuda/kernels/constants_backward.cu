@@ -7,8 +7,7 @@
 #include "tile.cuh"
 
 constexpr int T = 64;
-constexpr int PL = 2;
-constexpr int STAGED = 512;   // numbers that sequences_backward reads at once, of each kind
+constexpr int STAGED = 256;  // numbers that sequences_backward reads at once, of each kind
 
 struct Head {
   const c64 *d0, *u, *z;
@@ -45,16 +44,14 @@ KERNEL transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, c
   const i64 own = ((i64)h * rank + r) * T * P;
   const double* x = (const double*)(second ? cols + ((i64)h * (rank + 1) + 1 + r) * T * P : powers + own);
   float acc[4][4] = {};
-  tile_product(
-      acc, N,
-      [&](int l, int j) {
-        const float v = (float)x[2 * ((T - 1 - j) * P + (l < P ? l : l - P)) + (l >= P)];
-        return second || l < P ? v : -v;
-      },
-      [&](int l, int i) {
-        const int k = k0 + i;
-        return k >= N ? 0.f : second ? dq(l, k) : dq(k, l);
-      });
+  auto partner = [&](int l, int j) {
+    const float v = (float)x[2 * ((T - 1 - j) * P + (l < P ? l : l - P)) + (l >= P)];
+    return second || l < P ? v : -v;
+  };
+  if (second)
+    tile_product<true>(acc, N, partner, [&](int l, int i) { return k0 + i < N ? dq(l, k0 + i) : 0.f; });
+  else
+    tile_product<true, true>(acc, N, partner, [&](int l, int i) { return k0 + i < N ? dq(k0 + i, l) : 0.f; });
   double* out = (double*)((second ? gb : ga) + own);
   EACH_CELL(i, c, j, column) {
     const int k = k0 + column;
@@ -63,7 +60,8 @@ KERNEL transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, c
 }
 
 // Going back through x′ = x∘D₀ + Σ_r (2Re b_r·x) a_r. What each step reads and adds to stays in registers for the
-// first of the rank.
+// first of the rank. PL: pairs a lane.
+template <int PL>
 struct Retreat {
   const c64 *a, *b;
   c64 *sa, *sb;  // shares of a and b (slots, R × P)
@@ -115,8 +113,8 @@ struct Retreat {
 
 // Steps `top` … 0, the last of which has nothing to go back through. `read` gives the conjugate of a step's x and its
 // own share of the gradient.
-template <class Read>
-DEV void go_back(Retreat& back, c64 (&g)[PL], int top, c64* staged, Read read) {
+template <int PL, class Read>
+DEV void go_back(Retreat<PL>& back, c64 (&g)[PL], int top, c64* staged, Read read) {
   const int P = back.P, batch = STAGED / P;
   c64 *xs = staged, *shares = staged + STAGED;
   for (int j = top; j >= 0;) {
@@ -138,10 +136,11 @@ DEV void go_back(Retreat& back, c64 (&g)[PL], int top, c64* staged, Read read) {
 
 // Block: one warp; grid (H, 1 + 2R + kc); shared: 2·STAGED c64; `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
 // Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
-KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
-                          const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,
-                          const c64* u, const c64* z, int heads, int pairs, int rank, int kc, int ch0, int ld,
-                          i64 head_stride, i64 channel_stride, int slots) {
+template <int PL>
+DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
+                            const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,
+                            const c64* u, const c64* z, int heads, int pairs, int rank, int kc, int ch0, int ld,
+                            i64 head_stride, i64 channel_stride, int slots) {
   const int h = blockIdx.x, seq = blockIdx.y, P = pairs, R = rank;
   const Head q = {d0 + (i64)h * P, u + (i64)h * R * P, z + (i64)h * R * P, P, R};
   c64* mine = slot + ((i64)h * slots + seq) * (2 + 2 * R) * P;
@@ -151,7 +150,7 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
   c64 g[PL] = {}, gd[PL] = {};
   // A column x ← Ā x, or a row x ← x Ā.
   const bool column = seq <= R;
-  Retreat back(q, column ? q.u : q.z, column ? q.z : q.u, column ? su : sz, column ? sz : su);
+  Retreat<PL> back(q, column ? q.u : q.z, column ? q.z : q.u, column ? su : sz, column ? sz : su);
   const float* G0 = g0 + h * head_stride;
   const float* G1 = g1 ? g1 + h * head_stride : nullptr;
   // What a batch of steps reads, the x and their shares of the gradient, is brought to shared memory at once.
@@ -225,3 +224,14 @@ KERNEL sequences_backward(c64* slot, float* dc, const double* dkern, const c64* 
     }
   }
 }
+
+// Up to 32 pairs and up to 64; so few registers that all sequences of a layer run at once.
+#define SEQUENCES_BACKWARD(name, PL, blocks)                                                                          \
+  extern "C" __global__ void __launch_bounds__(32, blocks) name(                                                      \
+      c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0, const float* g1,     \
+      const c64* cols, const c64* rows, const c64* powers, const c64* d0, const c64* u, const c64* z, int heads,     \
+      int pairs, int rank, int kc, int ch0, int ld, i64 head_stride, i64 channel_stride, int slots) { \
+    sequences_backward<PL>(slot, dc, dkern, ga, gb, g0, g1, cols, rows, powers, d0, u, z, heads, pairs, rank, kc, ch0, ld, head_stride, channel_stride, slots);  \
+  }
+SEQUENCES_BACKWARD(sequences_backward_32, 1, 20)
+SEQUENCES_BACKWARD(sequences_backward_64, 2, 12)

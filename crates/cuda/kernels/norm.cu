@@ -300,18 +300,26 @@ KERNEL batch_norm_dx(float* dx, const float* dy, const float* x, const float* re
   const bool vec = L % 4 == 0 && aligned(x) && aligned(dy) && aligned(dx) && aligned(residual);
   const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h];
   const float2 m = means[p.h];
-  float v[32], d[32];
-  p.read(v, x, vec);
-  p.read(d, dy, vec);
+  // Two quads at a time: few registers, so that many warps have their reads on the way.
+#pragma unroll 1
+  for (int k = 0; k < 8; k += 2) {
+    float v[2][4], d[2][4], q[2][4] = {};
 #pragma unroll
-  for (int k = 0; k < 8; ++k) {
-    const int t = Piece::quad(k);
-    if (t >= p.room) continue;
-    float q[4] = {};
-    if (residual) read4(q, residual + p.at + t, p.room - t, vec);
+    for (int j = 0; j < 2; ++j) {
+      const int t = Piece::quad(k + j);
+      if (t >= p.room) continue;
+      read4(v[j], x + p.at + t, p.room - t, vec);
+      read4(d[j], dy + p.at + t, p.room - t, vec);
+      if (residual) read4(q[j], residual + p.at + t, p.room - t, vec);
+    }
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if (t + i < p.n) q[i] += g * fmaf(mean - v[4 * k + i], m.y, d[4 * k + i] - m.x);
-    write4(dx + p.at + t, q, p.room - t, vec);
+    for (int j = 0; j < 2; ++j) {
+      const int t = Piece::quad(k + j);
+      if (t >= p.room) continue;
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (t + i < p.n) q[j][i] += g * fmaf(mean - v[j][i], m.y, d[j][i] - m.x);
+      write4(dx + p.at + t, q[j], p.room - t, vec);
+    }
   }
 }

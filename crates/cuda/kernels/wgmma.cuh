@@ -23,6 +23,14 @@ struct Cores {
   }
 };
 
+// Four 8×8 tiles of 16-bit numbers, as a thread of mma holds them, to shared memory: lane l gives the address of row l % 8
+// of tile l / 8.
+DEV void store_tiles(u32 address, const u32 (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(r[0]), "r"(r[1]),
+               "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+
 DEV void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEV void wgmma_end_group() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 DEV void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
@@ -46,6 +54,71 @@ DEV void wgmma(float (&d)[64], u64 a, u64 b) {
         "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),
         "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
       : "l"(a), "l"(b), "n"(AK ? 0 : 1), "n"(BK ? 0 : 1));
+}
+
+// d = a·b of 64 × 64 × 16 of f16, k fast in b: what d held does not count.
+DEV void wgmma_f16_first(float (&d)[8][4], const u32 (&a)[4], u64 b) {
+#define D(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+      "}, {%32,%33,%34,%35}, %36, 0, 1, 1, 0;"
+      : D(0), D(1), D(2), D(3), D(4), D(5), D(6), D(7)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#undef D
+}
+
+// The first N columns of d += a·b: 64 × N += (64 × 16)·(16 × N) of f16, k fast in b.
+template <int N, int NT>
+DEV void wgmma_f16(float (&d)[NT][4], const u32 (&a)[4], u64 b) {
+#define D(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+#define A_B "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+  if constexpr (N == 64)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+        "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 0;"
+        : D(0), D(1), D(2), D(3), D(4), D(5), D(6), D(7)
+        : A_B);
+  else if constexpr (N == 48)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n48k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23"
+        "}, {%24,%25,%26,%27}, %28, 1, 1, 1, 0;"
+        : D(0), D(1), D(2), D(3), D(4), D(5)
+        : A_B);
+  else if constexpr (N == 32)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+        "}, {%16,%17,%18,%19}, %20, 1, 1, 1, 0;"
+        : D(0), D(1), D(2), D(3)
+        : A_B);
+  else if constexpr (N == 16)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7"
+        "}, {%8,%9,%10,%11}, %12, 1, 1, 1, 0;"
+        : D(0), D(1)
+        : A_B);
+#undef D
+#undef A_B
+}
+
+// d += a·b of 64 × 64 × 16, both operands in shared memory, k fast.
+DEV void wgmma_f16_shared(float (&d)[8][4], u64 a, u64 b) {
+#define D(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+      "}, %32, %33, 1, 1, 1, 0, 0;"
+      : D(0), D(1), D(2), D(3), D(4), D(5), D(6), D(7)
+      : "l"(a), "l"(b));
+#undef D
 }
 
 #endif

@@ -400,7 +400,18 @@ impl Cuda {
             (p.batch.div_ceil(rows), s.heads, 1),
             (threads, 1),
             0,
-            args![init, &end, p.state0, segment, p.batch, s.heads, cut.segments, p.reverse],
+            args![
+                init,
+                None::<Span>,
+                &end,
+                None::<Span>,
+                p.state0,
+                segment,
+                p.batch,
+                s.heads,
+                cut.segments,
+                p.reverse
+            ],
         )?;
         let wanted = p.end.map(|_| &end);
         self.run(p, s, cut, p.y, Some(init), wanted.map(|e| e.span()), true)?;

@@ -20,6 +20,7 @@ mod optim;
 mod precision;
 mod probe;
 mod rows;
+mod sides;
 mod ssm;
 mod step;
 

@@ -8,6 +8,7 @@ use crate::{
     discrete::{Discrete, check_grads},
     launch::args,
     memory::{Block, same_len},
+    sides::{Operands, OperandsOf, SidesBackward, Walk, aligned, cut_to_meet},
 };
 use s4_backend::*;
 
@@ -15,7 +16,7 @@ type Ref<'a> = <Cuda as Memory>::Ref<'a>;
 
 /// What depends on parameters and rate alone, kept while they stand still.
 pub struct SsmPlan {
-    key: Option<(u64, u64)>,
+    key: Option<(u64, u64, bool)>,
     kept: Option<Kept>,
 }
 
@@ -23,6 +24,8 @@ struct Kept {
     discrete: Discrete,
     /// Operands of the causal pass, and of the one that looks ahead.
     frags: [Option<Block>; 2],
+    /// Those of both at once, instead (`sides.rs`).
+    operands: Option<Operands>,
     /// Ā^(T·each) for the latest way of cutting.
     segment: Option<(usize, Block)>,
     /// Ā^T in f64, to make it from.
@@ -30,15 +33,17 @@ struct Kept {
 }
 
 /// Shapes of one call, checked.
-struct Call<'a> {
-    op: &'static str,
-    spec: &'a SsmSpec,
-    sizes: Sizes,
-    batch: usize,
-    len: usize,
+pub(crate) struct Call<'a> {
+    pub(crate) op: &'static str,
+    pub(crate) spec: &'a SsmSpec,
+    pub(crate) sizes: Sizes,
+    pub(crate) batch: usize,
+    pub(crate) len: usize,
     rate: f64,
-    cut: Cut,
-    lengths: Option<&'a Ints>,
+    pub(crate) cut: Cut,
+    /// Whether `sides.rs` can do it, as far as sizes decide.
+    sides: bool,
+    pub(crate) lengths: Option<&'a Ints>,
 }
 
 impl Call<'_> {
@@ -56,7 +61,7 @@ impl Call<'_> {
     }
 
     /// The part of `saved` that belongs to the causal pass, or to the one that looks ahead.
-    fn half(&self, saved: Span, flip: bool) -> Span {
+    pub(crate) fn half(&self, saved: Span, flip: bool) -> Span {
         let bytes = 4 * self.entering_len();
         saved.part(flip as usize * bytes, bytes)
     }
@@ -82,8 +87,15 @@ impl Cuda {
         }
         check_lengths(op, lengths, batch)?;
         let sizes = Sizes::new(op, spec)?;
-        let cut = cut(batch, spec.heads, len, self.processors());
-        Ok(Call { op, spec, sizes, batch, len, rate, cut, lengths })
+        let sides = self.sides(spec, sizes, len);
+        let cut = if sides && spec.bidirectional {
+            cut_to_meet(batch, spec.heads, len, self.processors(), self.inner.precision.products())
+        } else {
+            cut(batch, spec.heads, len, self.processors())
+        };
+        // One direction: 64 rows go together.
+        let sides = sides && (spec.bidirectional || batch * cut.segments >= 48);
+        Ok(Call { op, spec, sizes, batch, len, rate, cut, sides, lengths })
     }
 
     /// Ā^(T·each) for the scans of the pass and of its adjoint, where sequences are cut.
@@ -94,16 +106,21 @@ impl Cuda {
         self.segment_matrices(c.op, q, c.sizes, c.cut.each, backward)
     }
 
-    fn prepare(&self, c: &Call<'_>, params: &SsmParams<'_, Self>) -> Result<Kept> {
+    fn prepare(&self, c: &Call<'_>, params: &SsmParams<'_, Self>, sides: bool) -> Result<Kept> {
         let discrete = self.discretise(c.op, params, c.spec, c.rate)?;
         let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes)?;
+        if sides {
+            let of = OperandsOf { both: c.spec.bidirectional, backward: false, outputs: true };
+            let operands = Some(self.operands(c.op, &matrices, params.d.span(), c.sizes, of)?);
+            return Ok(Kept { discrete, frags: [None, None], operands, segment: None, q: matrices.q });
+        }
         let channels = c.spec.channels;
         let pack = |flip: bool| {
             let p = Pack { k0: if flip { channels } else { 0 }, channels, flip, backward: false };
             self.pack(c.op, &matrices, (!flip).then(|| params.d.span()), c.sizes, p)
         };
         let frags = [Some(pack(false)?), c.spec.bidirectional.then(|| pack(true)).transpose()?];
-        Ok(Kept { discrete, frags, segment: None, q: matrices.q })
+        Ok(Kept { discrete, frags, operands: None, segment: None, q: matrices.q })
     }
 
     fn chunk_forward(
@@ -123,6 +140,20 @@ impl Cuda {
             kept.segment = ahead.map(|b| (c.cut.each, b));
         }
         let segment = kept.segment.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| b);
+        if let Some(operands) = &kept.operands {
+            let entering = |flip| saved.map_or(Entering::Unknown, |s| Entering::Kept(c.half(s, flip)));
+            let walk = Walk {
+                y: Some(y),
+                x: u.span(),
+                operands,
+                entering: [entering(false), entering(c.spec.bidirectional)],
+                lengths: c.lengths,
+                batch: c.batch,
+                len: c.len,
+                reverse: false,
+            };
+            return self.walk(c.op, &walk, c.sizes, c.cut, segment);
+        }
         let state0 = state0.map(|s| self.pad_state(c.op, s.span(), rows, 2 * pairs, np)).transpose()?;
         let mid = state_end.map(|_| self.scratch(c.op, rows * np)).transpose()?;
         for (flip, frags) in kept.frags.iter().enumerate() {
@@ -193,7 +224,25 @@ impl Cuda {
 
         let mut products: Vec<Block> = Vec::new();
         let mut dtail = None;
-        for &(k0, channels, flip) in halves {
+        let plain = state0.is_none() && dstate_end.is_none() && dstate0.is_none() && with_d;
+        let spans: Vec<Span> = [Some(dy), Some(u), du].into_iter().flatten().collect();
+        let sides = c.sides && plain && aligned(&spans);
+        if sides {
+            let b = SidesBackward {
+                du,
+                dy,
+                u,
+                saved,
+                d: params.d.span(),
+                segment: [ahead.as_ref(), back.as_ref()],
+            };
+            products = self.sides_backward(c, &b, &m)?;
+            for (g, &(k0, channels, flip)) in products.iter().zip(halves) {
+                let dd = (!flip).then(|| grads.d.span());
+                self.kernel_gradient(&dkern, dd, g, c.sizes, (k0, channels, flip))?;
+            }
+        }
+        for &(k0, channels, flip) in halves.iter().filter(|_| !sides) {
             let pack = |backward| Pack { k0, channels, flip, backward };
             let dspan = (with_d && !flip).then(|| params.d.span());
             let forward = self.pack(op, &m, dspan, c.sizes, pack(false))?;
@@ -283,24 +332,8 @@ impl Cuda {
             }
             products.push(self.products(c, dy, &ds, u, &s, channels, side)?);
             let g = products.last().expect("just pushed");
-            self.launch(
-                ("constants_backward", "kernel_gradient"),
-                (heads, channels, 1),
-                (T as u32, 1),
-                0,
-                args![
-                    &dkern,
-                    (with_d && !flip).then(|| grads.d.span()),
-                    g,
-                    heads,
-                    kc,
-                    k0,
-                    side,
-                    side * side,
-                    heads * side * side,
-                    flip
-                ],
-            )?;
+            let dd = (with_d && !flip).then(|| grads.d.span());
+            self.kernel_gradient(&dkern, dd, g, c.sizes, (k0, channels, flip))?;
         }
         let (g0, g1) = (&products[0], products.get(1));
         let size = heads * rank * T * pairs;
@@ -315,10 +348,13 @@ impl Cuda {
             )?;
         }
         self.launch(
-            ("constants_backward", "sequences_backward"),
+            (
+                "constants_backward",
+                if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" },
+            ),
             (heads, 1 + 2 * rank + kc, 1),
             (32, 1),
-            2 * 16 * 512,
+            2 * 16 * 256,
             args![
                 &slot,
                 &grads.c,
@@ -363,53 +399,93 @@ impl Cuda {
         channels: usize,
         side: usize,
     ) -> Result<Block> {
-        let Sizes { heads, np, .. } = c.sizes;
-        let name = match np {
-            32 => "grad_32",
-            64 => "grad_64",
-            _ => "grad_128",
-        };
+        let heads = c.sizes.heads;
         let size = heads * side * side;
         let out = self.scratch(c.op, channels * size)?;
-        let steps = (c.batch * c.cut.chunks).div_ceil(16);
-        let parts = (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1);
+        let parts = self.parts(c, heads);
         let cells = (parts > 1).then(|| self.scratch(c.op, parts * size)).transpose()?;
-        let halves = np == 64 && self.halves();
-        let vec = c.len % 4 == 0 && dy.ptr() % 16 == 0 && u.ptr() % 16 == 0;
         for k in 0..channels {
             let one = out.span().part(4 * k * size, 4 * size);
             let target = cells.as_ref().map_or(one, |x| x.span());
-            let rows = if k == 0 { side } else { T };
-            let (b, chunks, len) = (c.batch, c.cut.chunks, c.len);
-            if halves {
-                let name = if self.inner.precision == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
-                // Two stages of four planes: 32 rows in core matrices, or 16 in lines.
-                let (module, shared) = if self.warpgroups() {
-                    ("chunk_grad90", 8 * 4 * 16 * 144)
-                } else {
-                    ("chunk_grad16", 8 * 16 * (side + 8) * 2)
-                };
-                self.launch(
-                    (module, name),
-                    (heads, parts, 1),
-                    (256, 1),
-                    shared,
-                    args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows, vec],
-                )?;
-            } else {
-                self.launch(
-                    ("chunk_grad", name),
-                    (heads, parts, 1),
-                    (512, 1),
-                    0,
-                    args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows],
-                )?;
-            }
+            self.product(c, target, [dy, ds.span(), u, s.span()], (channels, k), side, 0..heads, parts)?;
             if let Some(cells) = &cells {
                 self.each(("chunk_grad", "sum_parts"), size, args![one, cells, size, parts])?;
             }
         }
         Ok(out)
+    }
+
+    /// Diagonal sums of dToep in `g`, and dD.
+    fn kernel_gradient(
+        &self,
+        dkern: &Block,
+        dd: Option<Span>,
+        g: &Block,
+        s: Sizes,
+        (k0, channels, flip): (usize, usize, bool),
+    ) -> Result<()> {
+        let (heads, side) = (s.heads, T + s.np);
+        self.launch(
+            ("constants_backward", "kernel_gradient"),
+            (heads, channels, 1),
+            (T as u32, 1),
+            0,
+            args![dkern, dd, g, heads, s.kc, k0, side, side * side, heads * side * side, flip],
+        )
+    }
+
+    /// In how many parts rows and chunks are summed, where as many heads go together.
+    pub(crate) fn parts(&self, c: &Call<'_>, heads: usize) -> usize {
+        let steps = (c.batch * c.cut.chunks).div_ceil(16);
+        (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1)
+    }
+
+    /// One launch of a gradient's products: `target` (parts, H, T + NP, T + NP), of which the `range` of heads is written;
+    /// dy and u are of all heads, ds and s of those in the range.
+    pub(crate) fn product(
+        &self,
+        c: &Call<'_>,
+        target: Span,
+        [dy, ds, u, s]: [Span; 4],
+        (channels, k): (usize, usize),
+        side: usize,
+        range: std::ops::Range<usize>,
+        parts: usize,
+    ) -> Result<()> {
+        let Sizes { heads, np, .. } = c.sizes;
+        let on = |x: Span, each: usize| x.part(range.start * each, x.bytes() - range.start * each);
+        let (target, dy, u) = (on(target, 4 * side * side), on(dy, 4 * c.len), on(u, 4 * c.len));
+        let vec = c.len % 4 == 0 && aligned(&[dy, u]);
+        let rows = if k == 0 { side } else { T };
+        let (b, chunks, len, grid) = (c.batch, c.cut.chunks, c.len, (range.len(), parts, 1));
+        if np == 64 && self.halves() {
+            let name = if self.inner.precision == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
+            // Two stages of four planes: 32 rows in core matrices, or 16 in lines.
+            let (module, shared) = if self.warpgroups() {
+                ("chunk_grad90", 8 * 4 * 16 * 144)
+            } else {
+                ("chunk_grad16", 8 * 16 * (side + 8) * 2)
+            };
+            return self.launch(
+                (module, name),
+                grid,
+                (256, 1),
+                shared,
+                args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows, vec],
+            );
+        }
+        let name = match np {
+            32 => "grad_32",
+            64 => "grad_64",
+            _ => "grad_128",
+        };
+        self.launch(
+            ("chunk_grad", name),
+            grid,
+            (512, 1),
+            0,
+            args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows],
+        )
     }
 
     /// K̄ as the response of the recurrence to an impulse: the chunk pass on u = (1, 0, 0, …), D left out.
@@ -552,16 +628,17 @@ impl SsmOps for Cuda {
         }
         let c = self.shape(OP, spec, (batch, len, call.rate), lengths)?;
         let (state_end, saved) = (state_end.map(|s| s.span()), saved.map(|s| s.span()));
+        let sides = c.sides && !states && aligned(&[y.span(), u.span()]);
         if let Some(saved) = saved {
             // Backward follows, and other parameters after it: the matrices are not worth their memory.
             *plan = SsmPlan { key: None, kept: None };
-            let mut once = self.prepare(&c, params)?;
+            let mut once = self.prepare(&c, params, sides)?;
             return self.chunk_forward(y.span(), state_end, c.saved(Some(saved))?, u, state0, &c, &mut once);
         }
-        let key = Some((call.version, call.rate.to_bits()));
+        let key = Some((call.version, call.rate.to_bits(), sides));
         if plan.key != key || plan.kept.is_none() {
             plan.kept = None;
-            plan.kept = Some(self.prepare(&c, params)?);
+            plan.kept = Some(self.prepare(&c, params, sides)?);
             plan.key = key;
         }
         let kept = plan.kept.as_mut().expect("made above");

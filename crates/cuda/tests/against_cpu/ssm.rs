@@ -184,12 +184,21 @@ pub fn small_shapes(be: &Cuda, precision: Precision) {
                 wide = doubled(&wide);
             }
             more.push(wide);
+        } else if s.channels == 1 && s.bidirectional {
+            // Two-sided, a state of 64.
+            let mut wide = doubled(&case);
+            while wide.spec.state < 64 {
+                wide = doubled(&wide);
+            }
+            assert_eq!(wide.spec.state, 64);
+            more.push(wide);
         }
         seen.push(kind);
         small(be, &cpu, &mut report, &case, precision);
     }
     assert!(
         more.iter().any(|c| c.spec.state > 64)
+            && more.iter().any(|c| c.spec.state == 64 && c.spec.bidirectional)
             && more.iter().any(|c| c.spec.channels > 1 && c.spec.state > 32)
     );
     for case in more {
@@ -219,10 +228,18 @@ fn small(be: &Cuda, cpu: &Cpu<f64>, report: &mut Report, case: &golden::Case, pr
         r.states = !case.spec.bidirectional;
         both(&r, &format!("{algorithm:?}"));
     }
-    if case.spec.channels == 1 && !case.spec.bidirectional {
+    if case.spec.channels == 1 {
         // Cut in segments, one row and several; rows and chunks enough for warpgroups and for sums in parts.
-        for (batch, len) in [(1, 1100), (2, 1100), (49, 400)] {
-            both(&run(case, batch, len), &format!("{batch}×{len}"));
+        for (batch, len) in [(1, 1100), (2, 1100), (12, 1100), (49, 400)] {
+            let mut r = run(case, batch, len);
+            both(&r, &format!("{batch}×{len}"));
+            if batch == 49 && case.spec.bidirectional {
+                r.lengths = Some((0..49).map(|b| 400 - 8 * b - b % 5).collect());
+                both(&r, "lengths of 49 rows");
+            } else if batch == 49 && case.spec.state >= 64 {
+                r.states = true;
+                both(&r, "49 rows with states");
+            }
         }
     }
     if !case.spec.bidirectional && precision == Precision::Highest {
