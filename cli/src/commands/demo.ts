@@ -42,7 +42,7 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
       )
 
     const pace = {
-      updates: args.count('updates', 400),
+      updates: args.count('updates', 600),
       maxSeconds: args.number('max-seconds', 235, { min: 1 }),
       seed: args.count('seed', 0, 0),
     }

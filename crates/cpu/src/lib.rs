@@ -13,6 +13,7 @@ mod dropout;
 mod embedding;
 mod fft;
 mod gemm;
+mod huge;
 mod kernel;
 mod linear;
 mod loss;

@@ -1,6 +1,8 @@
 //! Scratch memory that is asked for once and then reused: a steady step allocates nothing.
 
+use crate::huge::HugePool;
 use num_complex::Complex;
+use s4_backend::Scalar;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -72,19 +74,17 @@ impl<E: Copy + Default> Pool<E> {
 #[derive(Debug)]
 pub struct Workspace<T> {
     pub(crate) real: Pool<T>,
-    pub(crate) complex: Pool<Complex<T>>,
+    /// Of the transforms.
+    pub(crate) complex: HugePool<Complex<T>>,
     pub(crate) f64: Pool<f64>,
     pub(crate) c64: Pool<Complex<f64>>,
 }
 
-impl<T: Copy + Default + num_traits::Num> Workspace<T>
-where
-    Complex<T>: Default,
-{
+impl<T: Scalar> Workspace<T> {
     pub(crate) fn new(counter: &Counter) -> Self {
         Workspace {
             real: Pool::new(counter.clone()),
-            complex: Pool::new(counter.clone()),
+            complex: HugePool::new(counter.clone()),
             f64: Pool::new(counter.clone()),
             c64: Pool::new(counter.clone()),
         }
