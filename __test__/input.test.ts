@@ -57,6 +57,8 @@ test('values', (t) => {
   }
   t.true(l.parameters().every((p) => p.value.data.every((x) => Number.isFinite(x))))
   refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { rate: 0 }))
+  for (const flag of ['save', 'training', 'finalState'])
+    refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { [flag]: 1 }))
   refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { lengths: [6, 1] }))
   refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { lengths: [0, 1] }))
   refuses(t, 'ERR_S4_VALUE', () => l.kernel(0))

@@ -205,3 +205,23 @@ test('windows', (t) => {
   t.deepEqual([...(all[1]!.input.data as Float64Array)], [1, 2, 3])
   t.deepEqual([...((all[1]!.target as TensorLike).data as Float64Array)], [2, 3, 3, 4, 4, 5])
 })
+
+test('the final state is an option: the same output and gradients without it', (t) => {
+  const u = noisy([2, 37, 4])
+  const dy = noisy([2, 37, 4])
+  for (const algorithm of ['fft', 'chunk'] as const) {
+    using l = new S4Layer({ features: 4, state: 8, algorithm })
+    const both = l.forward(u)
+    const [du, gradients] = [l.backward(dy).du, l.parameters().map((p) => [...p.grad.data])]
+    l.zeroGrad()
+    const alone = l.forward(u, { finalState: false })
+    t.deepEqual(alone.y, both.y)
+    t.truthy(both.state)
+    t.false('state' in alone)
+    t.deepEqual(l.backward(dy).du, du)
+    t.deepEqual(
+      l.parameters().map((p) => [...p.grad.data]),
+      gradients,
+    )
+  }
+})

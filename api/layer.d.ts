@@ -17,12 +17,14 @@ export interface ForwardOptions {
     save?: boolean;
     /** Dropout and batch statistics on (blocks). Default false. */
     training?: boolean;
+    /** Give the state after each row's last sample. Default true; with `fft` it costs about as much as the convolution. */
+    finalState?: boolean;
 }
 /** What a forward gives. */
 export interface ForwardResult {
     /** (batch, len, channels·features) */
     y: Tensor;
-    /** State after each row's last sample (batch, features, state/2, 2); layers that are causal and not truncated. */
+    /** State after each row's last sample (batch, features, state/2, 2), if asked for; layers that are causal and not truncated. */
     state?: Tensor;
 }
 /** What a backward gives. */

@@ -3,7 +3,18 @@ import type { CallOptions, Floats } from '#binding'
 import { fail, native } from './error.js'
 import { Handle } from './handle.js'
 import { checkAlgorithm, split, type Algorithm, type S4LayerOptions } from './options.js'
-import { checkTensor, floats, known, positive, room, rowLengths, shaped, size, tensor } from './tensor.js'
+import {
+  boolean,
+  checkTensor,
+  floats,
+  known,
+  positive,
+  room,
+  rowLengths,
+  shaped,
+  size,
+  tensor,
+} from './tensor.js'
 import type { Dtype, Shape, Tensor, TensorLike } from './tensor.js'
 
 /** Options of one forward. */
@@ -20,13 +31,15 @@ export interface ForwardOptions {
   save?: boolean
   /** Dropout and batch statistics on (blocks). Default false. */
   training?: boolean
+  /** Give the state after each row's last sample. Default true; with `fft` it costs about as much as the convolution. */
+  finalState?: boolean
 }
 
 /** What a forward gives. */
 export interface ForwardResult {
   /** (batch, len, channels·features) */
   y: Tensor
-  /** State after each row's last sample (batch, features, state/2, 2); layers that are causal and not truncated. */
+  /** State after each row's last sample (batch, features, state/2, 2), if asked for; layers that are causal and not truncated. */
   state?: Tensor
 }
 
@@ -55,7 +68,7 @@ interface Description {
   hasState: boolean
 }
 
-const FORWARD = ['state', 'lengths', 'rate', 'algorithm', 'save', 'training', 'signal'] as const
+const FORWARD = ['state', 'lengths', 'rate', 'algorithm', 'save', 'training', 'finalState', 'signal'] as const
 
 /** The verbs that {@link S4Layer} and {@link S4Block} share. */
 export abstract class SsmHandle extends Handle<NativeLayer> {
@@ -103,7 +116,7 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     if (features !== this.#features) {
       throw fail('ERR_S4_SHAPE', op, `u (batch, len, ${this.#features})`, `[${u.shape.join(', ')}]`)
     }
-    const { state, lengths, rate, algorithm, save = true, training = false } = options
+    const { state, lengths, rate, algorithm, save = true, training = false, finalState = true } = options
     if (state !== undefined && !this.hasState) {
       throw fail(
         'ERR_S4_UNSUPPORTED',
@@ -118,9 +131,9 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
       lengths: rowLengths(op, lengths, batch),
       rate: rate === undefined ? 1 : positive(op, 'rate', rate),
       algorithm: checkAlgorithm(op, algorithm ?? this.#algorithm),
-      wantState: this.hasState,
-      save,
-      training,
+      wantState: this.hasState && boolean(op, 'finalState', finalState),
+      save: boolean(op, 'save', save),
+      training: boolean(op, 'training', training),
     }
     return { data: floats(op, 'u', u.data, this.dtype), batch, len, call }
   }

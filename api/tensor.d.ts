@@ -41,6 +41,8 @@ export declare function rowLengths(op: string, lengths: ArrayLike<number> | unde
 export declare function size(op: string, what: string, x: unknown, min?: number, max?: number): number;
 /** A finite positive number. */
 export declare function positive(op: string, what: string, x: unknown): number;
+/** True or false. */
+export declare function boolean(op: string, what: string, x: unknown): boolean;
 /** Refuses options that do not exist, by name. */
 export declare function known(op: string, options: object | undefined, names: readonly string[]): void;
 export type { Data };

@@ -160,6 +160,12 @@ export function positive(op: string, what: string, x: unknown): number {
   return x
 }
 
+/** True or false. */
+export function boolean(op: string, what: string, x: unknown): boolean {
+  if (typeof x !== 'boolean') throw fail('ERR_S4_VALUE', op, `${what} true or false`, describe(x))
+  return x
+}
+
 /** Refuses options that do not exist, by name. */
 export function known(op: string, options: object | undefined, names: readonly string[]): void {
   for (const key of Object.keys(options ?? {})) {
