@@ -71,8 +71,9 @@ fn kernel_len(call: &SsmCall) -> usize {
 /// time: a kernel is shared by all rows, so the more rows the later (benches/RESULTS.md, "Crossovers of `auto`").
 fn crossover(rows: usize) -> usize {
     match rows {
-        ..=4 => 2048,
-        5..16 => 16_384,
+        ..=2 => 2048,
+        3..=4 => 8192,
+        5..16 => 32_768,
         _ => 65_536,
     }
 }
