@@ -133,6 +133,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Memory of no device, for tests of what keeps account of it.
+    #[cfg(test)]
+    pub(crate) fn at(ptr: u64, bytes: usize) -> Span {
+        Span { ptr, bytes }
+    }
     /// The address, for a kernel.
     pub(crate) fn ptr(self) -> u64 {
         self.ptr

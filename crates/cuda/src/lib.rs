@@ -3,6 +3,7 @@
 //!
 //! `unsafe` stands in `device.rs` (the driver's memory calls) and `launch.rs` (modules and launches) alone.
 
+mod cache;
 mod chunk;
 mod conv;
 mod dense;

@@ -1,6 +1,7 @@
 //! Buffers, views, transfers, and the cache that makes a steady step ask the driver for nothing.
 
 use crate::{
+    cache::{Cache, Free, Life, class},
     device::{Queue, Span},
     graph::Graph,
     launch::{Arg, Modules, args},
@@ -9,11 +10,10 @@ use crate::{
 };
 use s4_backend::{Code, Error, Memory, Result};
 use std::{
-    collections::BTreeMap,
     marker::PhantomData,
     ops::Range,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -36,7 +36,7 @@ pub struct Cuda {
 }
 
 pub(crate) struct Inner {
-    cache: Mutex<Cache>,
+    pool: Mutex<Pool>,
     allocations: AtomicU64,
     /// Changes whenever a buffer is made or freed; recorded graphs hold addresses of buffers.
     epoch: AtomicU64,
@@ -46,13 +46,38 @@ pub(crate) struct Inner {
     pub(crate) queue: Queue,
 }
 
-/// Blocks that were freed, by size. Work is in order on one queue, so a block may be reused at once.
+/// All memory that was taken of the device and is not in a block's hands.
 #[derive(Default)]
-struct Cache {
-    free: BTreeMap<usize, Vec<Span>>,
+struct Pool {
+    free: Cache,
+    /// Bytes, in use or free.
     taken: usize,
     /// Scratch of a graph that is being recorded stays where it is.
     recording: bool,
+}
+
+/// Puts the common memory back in its place when recording ends, also by a panic.
+struct Apart<'a> {
+    inner: &'a Inner,
+    common: Option<Free>,
+}
+
+impl Apart<'_> {
+    /// What the recording has used.
+    fn end(&mut self) -> Vec<Span> {
+        let Some(common) = self.common.take() else { return Vec::new() };
+        let mut pool = self.inner.pool();
+        pool.recording = false;
+        pool.free.restore(common).into_spans().collect()
+    }
+}
+
+impl Drop for Apart<'_> {
+    fn drop(&mut self) {
+        let own = self.end();
+        let mut pool = self.inner.pool();
+        own.into_iter().for_each(|span| pool.free.put(span));
+    }
 }
 
 /// Owned device memory; returns to the cache when dropped.
@@ -69,25 +94,22 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let mut cache = self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
-        cache.free.entry(self.span.bytes()).or_default().push(self.span);
+        self.inner.pool().free.put(self.span);
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let cache = std::mem::take(self.cache.get_mut().unwrap_or_else(|e| e.into_inner()));
-        for span in cache.free.into_values().flatten() {
+        for span in self.pool().free.drain() {
             self.queue.free(span);
         }
     }
 }
 
-/// Sizes are rounded up to an eighth of their power of two, so that near sizes share blocks.
-fn class(bytes: usize) -> usize {
-    let bytes = bytes.max(512);
-    let step = (bytes.next_power_of_two() / 16).max(512);
-    bytes.div_ceil(step) * step
+impl Inner {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(|e| e.into_inner())
+    }
 }
 
 impl Cuda {
@@ -112,7 +134,7 @@ impl Cuda {
             inner: Arc::new(Inner {
                 queue: Queue::open(info)?,
                 modules: Modules::new(options.architecture.clone()),
-                cache: Mutex::default(),
+                pool: Mutex::default(),
                 allocations: AtomicU64::new(0),
                 epoch: AtomicU64::new(0),
                 limit: options.memory_limit.unwrap_or(usize::MAX),
@@ -138,7 +160,7 @@ impl Cuda {
 
     /// In use and kept for reuse.
     fn memory_held(&self) -> usize {
-        self.inner.cache.lock().unwrap_or_else(|e| e.into_inner()).taken
+        self.inner.pool().taken
     }
 
     /// How often a buffer was made or freed so far.
@@ -148,65 +170,58 @@ impl Cuda {
 
     /// Runs `body` with scratch memory of its own, which the caller has afterwards.
     pub(crate) fn with_own_scratch<R>(&self, body: impl FnOnce() -> R) -> (R, Vec<Span>) {
-        let lock = || self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
-        let common = {
-            let mut cache = lock();
-            cache.recording = true;
-            std::mem::take(&mut cache.free)
-        };
+        let mut apart = Apart { inner: &self.inner, common: Some(self.set_apart()) };
         let result = body();
-        let mut cache = lock();
-        cache.recording = false;
-        let own = std::mem::replace(&mut cache.free, common);
-        (result, own.into_values().flatten().collect())
+        (result, apart.end())
+    }
+
+    fn set_apart(&self) -> Free {
+        let mut pool = self.inner.pool();
+        pool.recording = true;
+        pool.free.set_aside()
     }
 
     /// Scratch goes back to the common cache.
     pub(crate) fn give_back(&self, scratch: Vec<Span>) {
-        let mut cache = self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
-        for span in scratch {
-            cache.free.entry(span.bytes()).or_default().push(span);
-        }
+        let mut pool = self.inner.pool();
+        scratch.into_iter().for_each(|span| pool.free.put(span));
     }
 
     /// Gives cached memory back to the device.
     pub fn trim(&self) {
-        let mut cache = self.inner.cache.lock().unwrap_or_else(|e| e.into_inner());
-        if cache.recording {
+        let mut pool = self.inner.pool();
+        if pool.recording {
             return;
         }
-        for span in std::mem::take(&mut cache.free).into_values().flatten() {
-            cache.taken -= span.bytes();
+        for span in pool.free.drain() {
+            pool.taken -= span.bytes();
             self.inner.queue.free(span);
         }
     }
 
-    /// Device memory with arbitrary contents.
+    /// Scratch with arbitrary contents.
     pub(crate) fn block(&self, op: &'static str, bytes: usize) -> Result<Block> {
+        self.memory(op, bytes, Life::Scratch)
+    }
+
+    /// Device memory with arbitrary contents.
+    fn memory(&self, op: &'static str, bytes: usize, life: Life) -> Result<Block> {
         let inner = &self.inner;
-        let size = class(bytes);
         let own = |span| Block { span, inner: inner.clone() };
-        {
-            let mut cache = inner.cache.lock().unwrap_or_else(|e| e.into_inner());
-            // A block up to a half larger will do.
-            if let Some((&found, list)) = cache.free.range_mut(size..=size + size / 2).next() {
-                let span = list.pop().expect("no empty lists are kept");
-                if list.is_empty() {
-                    cache.free.remove(&found);
-                }
-                return Ok(own(span));
-            }
+        if let Some(span) = inner.pool().free.take(bytes, life) {
+            return Ok(own(span));
         }
+        let size = class(bytes);
         let take = || -> Result<Option<Span>> {
-            let mut cache = inner.cache.lock().unwrap_or_else(|e| e.into_inner());
-            if size > inner.limit.saturating_sub(cache.taken) {
+            let mut pool = inner.pool();
+            if size > inner.limit.saturating_sub(pool.taken) {
                 return Ok(None);
             }
             let span = inner.queue.alloc(size)?;
             if span.is_some() {
-                cache.taken += size;
+                pool.taken += size;
             }
-            Ok(span)
+            Ok(span.map(|span| pool.free.add(span, bytes, life)))
         };
         inner.allocations.fetch_add(1, Ordering::Relaxed);
         if let Some(span) = take()? {
@@ -377,14 +392,14 @@ impl Memory for Cuda {
     }
 
     fn alloc(&self, len: usize) -> Result<Buf> {
-        let block = self.scratch("alloc", len)?;
+        let block = self.memory("alloc", 4 * len, Life::Buffer)?;
         self.inner.epoch.fetch_add(1, Ordering::Relaxed);
         self.zero(block.span)?;
         Ok(Buf { block, len })
     }
 
     fn alloc_ints(&self, len: usize) -> Result<Ints> {
-        let block = self.scratch("alloc_ints", len)?;
+        let block = self.memory("alloc_ints", 4 * len, Life::Buffer)?;
         self.inner.epoch.fetch_add(1, Ordering::Relaxed);
         self.zero(block.span)?;
         Ok(Ints { block, len })
@@ -519,19 +534,5 @@ pub(crate) fn same_len(op: &'static str, expected: usize, got: usize) -> Result<
         Ok(())
     } else {
         Err(Error::shape(op, format!("{expected} elements"), format!("{got}")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::class;
-
-    #[test]
-    fn classes_hold_their_size_and_waste_little() {
-        for bytes in [0, 1, 512, 513, 8191, 8192, 8193, 1_000_000, 123_456_789] {
-            let c = class(bytes);
-            assert!(c >= bytes && c % 512 == 0);
-            assert!(c <= bytes.max(512) + bytes / 8 + 512, "{bytes} became {c}");
-        }
     }
 }

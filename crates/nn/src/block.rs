@@ -213,7 +213,8 @@ impl<B: Backend> BlockCore<B> {
         }
     }
 
-    /// Gradients of sum(y·dy) + sum(state_end·dstate_end), from the same call and tape.
+    /// Gradients of sum(y·dy) + sum(state_end·dstate_end), from the same call and tape. What a `once` leaves of the
+    /// tape serves no second backward: memory of its own is spared.
     pub(crate) fn backward(
         &mut self,
         be: &B,
@@ -224,7 +225,8 @@ impl<B: Backend> BlockCore<B> {
         dstate_end: Option<B::Ref<'_>>,
         x: B::Ref<'_>,
         state0: Option<B::Ref<'_>>,
-        tape: &Tape<B>,
+        tape: &mut Tape<B>,
+        once: bool,
         values: &Flats<B>,
         call: &Call<'_, B>,
         scratch: &mut Scratch<B>,
@@ -233,36 +235,39 @@ impl<B: Backend> BlockCore<B> {
         let inner = call.batch * self.mix.inputs * call.len;
         let spec = self.mix_spec(call.training);
         let stats_len = self.norm.as_ref().map_or(0, |norm| norm.stats_len(call.batch, call.len));
-        let saved = tape.ssm.get(be, self.s4.saved_len(be, call));
-        let mix_saved = tape.mix.get(be, be.mix_saved_len(&spec, call.batch, call.len));
+        let Tape { s, stats, ssm, mix, z } = tape;
+        let saved = ssm.get(be, self.s4.saved_len(be, call));
+        let mix_saved = mix.get(be, be.mix_saved_len(&spec, call.batch, call.len));
         let Scratch { ws, norm: norm_out, s: ds, du, .. } = scratch;
         ds.ensure(be, inner)?;
         let params = self.mix_params(be, values);
         let key = self.key(call.key);
         let (weight, bias) = (self.weight, self.bias);
-        let mix_backward = |ds: B::Mut<'_>, dy: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
-            let [weight, bias] = grads.views_mut(be, [weight, bias]);
-            let s = tape.s.get(be, inner);
-            be.mix_backward(
-                ds,
-                MixGrads { weight, bias },
-                dy,
-                s,
-                mix_saved,
-                &params,
-                &spec,
-                key,
-                call.batch,
-                call.len,
-                ws,
-            )
-        };
+        let mix_backward =
+            |s: &Grow<B>, ds: B::Mut<'_>, dy: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
+                let [weight, bias] = grads.views_mut(be, [weight, bias]);
+                let s = s.get(be, inner);
+                be.mix_backward(
+                    ds,
+                    MixGrads { weight, bias },
+                    dy,
+                    s,
+                    mix_saved,
+                    &params,
+                    &spec,
+                    key,
+                    call.batch,
+                    call.len,
+                    ws,
+                )
+            };
         match &mut self.norm {
             Some(norm) if self.prenorm => {
-                mix_backward(ds.get_mut(be, inner), dy, grads, ws)?;
+                mix_backward(s, ds.get_mut(be, inner), dy, grads, ws)?;
                 // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
-                let stats = tape.stats.get(be, stats_len);
+                let stats = stats.get(be, stats_len);
                 norm.again(be, be.reborrow(&mut dx), stats, x, values, call)?;
+                let du = if once { s } else { du };
                 du.ensure(be, n)?;
                 let (u, out) = (be.freeze(&dx), Some(du.get_mut(be, n)));
                 self.s4.backward(
@@ -285,7 +290,7 @@ impl<B: Backend> BlockCore<B> {
             other => {
                 let (s4, residual) = (&mut self.s4, self.residual);
                 let through = |dz: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
-                    mix_backward(ds.get_mut(be, inner), dz, grads, ws)?;
+                    mix_backward(s, ds.get_mut(be, inner), dz, grads, ws)?;
                     let (out, ds) = (Some(be.reborrow(&mut dx)), ds.get(be, inner));
                     s4.backward(be, out, dstate0, grads, ds, dstate_end, x, state0, saved, values, call, ws)?;
                     match residual {
@@ -296,7 +301,7 @@ impl<B: Backend> BlockCore<B> {
                 match other {
                     Some(norm) => {
                         norm_out.ensure(be, n)?;
-                        let (z, stats) = (tape.z.get(be, n), tape.stats.get(be, stats_len));
+                        let (z, stats) = (z.get(be, n), stats.get(be, stats_len));
                         norm.backward(
                             be,
                             norm_out.get_mut(be, n),

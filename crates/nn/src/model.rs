@@ -291,7 +291,7 @@ impl<B: Backend> Model<B> {
         };
         let ParamStore { values, grads, .. } = &mut self.store;
         let call = last.call(&self.lengths);
-        self.net.backward(&be, values, grads, start, end, dstart, want_dx, &call)?;
+        self.net.backward(&be, values, grads, start, end, dstart, want_dx, false, &call)?;
         let inputs = self.net.inputs();
         let dx = match want_dx {
             true => Some(take(&be, &mut self.stage, self.net.dx(&be, batch, len), batch, inputs, len)?),

@@ -386,7 +386,7 @@ impl<B: Backend> Net<B> {
     }
 
     /// From the gradient of the output to the parameters' (accumulated), the input's ([`Net::dx`]) with `want_dx`,
-    /// and the first states'.
+    /// and the first states'. After a `once` the forward is gone, but for the activations between blocks.
     pub fn backward(
         &mut self,
         be: &B,
@@ -396,6 +396,7 @@ impl<B: Backend> Net<B> {
         dstate_end: Option<&States<B>>,
         mut dstate0: Option<&mut States<B>>,
         want_dx: bool,
+        once: bool,
         call: &Call<'_, B>,
     ) -> Result<()> {
         let (batch, len) = (call.batch, call.len);
@@ -452,12 +453,13 @@ impl<B: Backend> Net<B> {
             swapped = !swapped;
         }
         for (i, block) in self.blocks.iter_mut().enumerate().rev() {
-            let (dx, x, tape) = (other.get_mut(be, n), self.acts[i].get(be, n), &self.tapes[i]);
+            let (dx, x, tape) = (other.get_mut(be, n), self.acts[i].get(be, n), &mut self.tapes[i]);
             let start = dstate0.as_mut().map(|s| s.view_mut(be, i));
             let end = dstate_end.map(|s| s.view(be, i));
             let s0 = state0.map(|s| s.view(be, i));
             let dy = d.get(be, n);
-            block.backward(be, dx, start, grads, dy, end, x, s0, tape, values, call, &mut self.scratch)?;
+            let scratch = &mut self.scratch;
+            block.backward(be, dx, start, grads, dy, end, x, s0, tape, once, values, call, scratch)?;
             std::mem::swap(&mut d, &mut other);
             swapped = !swapped;
         }

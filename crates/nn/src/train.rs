@@ -439,7 +439,7 @@ impl<B: Backend> Trainer<B> {
             batch.len,
         )?;
         let crate::ParamStore { values, grads, .. } = &mut model.store;
-        model.net.backward(&be, values, grads, start_of(&self.carry), None, None, false, &call)?;
+        model.net.backward(&be, values, grads, start_of(&self.carry), None, None, false, true, &call)?;
         if let Some(carry) = &mut self.carry {
             carry.start.copy_from(&be, &carry.end)?;
         }

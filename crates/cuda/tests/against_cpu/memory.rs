@@ -104,6 +104,35 @@ fn a_replay_is_the_work_itself() {
 }
 
 #[test]
+fn a_panic_while_recording_leaves_the_device_as_it_was() {
+    let Some(be) = gpu() else { return };
+    let shape = LinearShape { batch: 1 << 10, inputs: 2, outputs: 2, len: 1 << 8 };
+    let n = 1 << 19;
+    let (x, mut dx, mut dw) = (up(&be, &noise(1, 1, n)), be.alloc(n).unwrap(), be.alloc(4).unwrap());
+    // The gradient of the weight takes scratch.
+    let mut backward = |be: &Cuda| {
+        let (dx, dw, x) = (be.view_mut(&mut dx, 0..n), be.view_mut(&mut dw, 0..4), be.view(&x, 0..n));
+        be.linear_backward(Some(dx), dw, None, x, x, be.sub(x, 0..4), &shape, &mut be.workspace())
+    };
+    let mut graph = <Cuda as Memory>::Graph::default();
+    be.replay(&mut graph, [0, 0], &mut || backward(&be)).unwrap();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        be.replay(&mut graph, [0, 0], &mut || backward(&be).and_then(|()| panic!("as asked")))
+    }));
+    assert!(caught.is_err());
+    let warm = be.allocations();
+    backward(&be).unwrap();
+    assert_eq!(be.allocations(), warm, "the common scratch is lost");
+    for _ in 0..3 {
+        be.replay(&mut graph, [0, 0], &mut || backward(&be)).unwrap();
+    }
+    be.synchronize().unwrap();
+    let held = be.device_memory();
+    be.trim();
+    assert!(be.device_memory() < held, "the device still thinks that it is recording");
+}
+
+#[test]
 fn out_of_memory_is_an_error_and_nothing_is_lost() {
     let Some(gpu) = gpu() else { return };
     let ordinal: usize = gpu.device_name().trim_start_matches("cuda:").parse().unwrap();
