@@ -298,27 +298,49 @@ export class SequenceModel extends Handle<NativeModel> {
         let last: StepStats | undefined
         if (options.carryState) await this.ready('train', (handle) => handle.resetState())
         const order = options.shuffle ? (options.seed ?? 0) + epoch : undefined
-        for await (const batch of ahead(batches(op, dataset, options.batchSize, order))) {
-          throwIfAborted(op, signal)
-          const input = this.#batch(op, batch)
-          const began = performance.now()
-          last = await this.#write('train', (handle, cancel) => handle.trainStep(input, cancel), signal)
-          const seconds = (performance.now() - began) / 1000
-          count++
-          loss += last.loss * last.rows
-          correct += last.correct
-          rows += last.rows
-          samples += input.batch * input.len
-          yield {
-            type: 'step',
-            epoch,
-            step: last.step,
-            loss: last.loss,
-            gradNorm: last.gradNorm,
-            lr: last.lr,
-            ...(this.#classifies ? { accuracy: last.correct / last.rows } : {}),
-            samplesPerSecond: (input.batch * input.len) / seconds,
+        const source = batches(op, dataset, options.batchSize, order)
+        try {
+          let item = await source.next()
+          let begun: Begun | undefined
+          let before = performance.now()
+          while (!item.done) {
+            throwIfAborted(op, signal)
+            if (begun?.error !== undefined) throw begun.error
+            const input: BatchInput = begun?.input ?? this.#batch(op, item.value)
+            const work = this.read('train', (handle, cancel) =>
+              handle.trainStep(begun === undefined ? input : undefined, cancel),
+            )
+            // The next batch is asked for once the native call has started, so a slow source and the computation overlap.
+            const following = tick().then(() => source.next())
+            following.catch(() => undefined)
+            await work
+            begun = await this.#begin(op, following)
+            last = await this.read('train', (handle) => handle.trainStats())
+            throwIfAborted(op, signal)
+            const now = performance.now()
+            const seconds = (now - before) / 1000
+            before = now
+            count++
+            loss += last.loss * last.rows
+            correct += last.correct
+            rows += last.rows
+            samples += input.batch * input.len
+            yield {
+              type: 'step',
+              epoch,
+              step: last.step,
+              loss: last.loss,
+              gradNorm: last.gradNorm,
+              lr: last.lr,
+              ...(this.#classifies ? { accuracy: last.correct / last.rows } : {}),
+              samplesPerSecond: (input.batch * input.len) / seconds,
+            }
+            item = await following
           }
+        } finally {
+          void source.return(undefined).catch(() => undefined)
+          // What was begun is dropped; a handle that is disposed or whose device is lost has nothing left to drop.
+          await this.ready('train', (handle) => handle.trainEnd()).catch(() => undefined)
         }
         if (last === undefined)
           throw fail(
@@ -351,6 +373,24 @@ export class SequenceModel extends Handle<NativeModel> {
       }
     } finally {
       this.release()
+    }
+  }
+
+  /**
+   * On a GPU, begins the gradients of the next batch behind the update under way, if the batch is there by now: they change no
+   * parameter, so the loop still sees the model as each update left it, and the device never waits for the host.
+   */
+  async #begin(op: string, following: Promise<IteratorResult<Batch>>): Promise<Begun | undefined> {
+    if (this.device === 'cpu') return undefined
+    const next = await Promise.race([following, undefined]).catch(() => undefined)
+    if (next === undefined || next.done) return undefined
+    try {
+      const input = this.#batch(op, next.value)
+      await this.read('train', (handle) => handle.trainAhead(input))
+      return { input }
+    } catch (error) {
+      // In its turn.
+      return { error: error as Error }
     }
   }
 
@@ -455,6 +495,14 @@ export class SequenceModel extends Handle<NativeModel> {
     )
   }
 }
+
+/** A batch whose gradients are under way, or why they are not. */
+interface Begun {
+  input?: BatchInput
+  error?: Error
+}
+
+const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 function loading(op: string, options: LoadOptions) {
   known(op, options, ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'])

@@ -120,7 +120,10 @@ export class NativeModel {
   backward(doutput: Data, dstate?: Data): Backward
   kernel(block: number, len: number, rate: number): Floats
   trainBegin(config: string, resume: boolean): void
-  trainStep(batch: BatchInput, cancel?: Cancel): Promise<StepStats>
+  trainStep(batch: BatchInput | undefined, cancel?: Cancel): Promise<void>
+  trainAhead(batch: BatchInput): Promise<void>
+  trainStats(): Promise<StepStats>
+  trainEnd(): void
   accumulate(batch: BatchInput, cancel?: Cancel): Promise<void>
   update(cancel?: Cancel): Promise<StepStats>
   observe(metric: number): void

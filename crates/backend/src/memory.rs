@@ -20,6 +20,8 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     type Mut<'a>: Send;
     /// Grow-only scratch memory, one a model; operations take what they need and leave garbage in it.
     type Workspace: Send + 'static;
+    /// Room on the host for what [`Memory::send`] gives.
+    type Later: Send + Sync + 'static;
     /// Work that [`Memory::replay`] has recorded.
     type Graph: Default + Send + Sync + 'static;
 
@@ -64,6 +66,12 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn upload_ints(&self, dst: &mut Self::Ints, src: &[i32]) -> Result<()>;
     /// Device to host; waits for all that was enqueued before.
     fn download(&self, dst: &mut [Self::Scalar], src: Self::Ref<'_>) -> Result<()>;
+    /// Room for `len` elements, for [`Memory::send`].
+    fn later(&self, len: usize) -> Result<Self::Later>;
+    /// Enqueues a download of as many elements as `later` has room for; what was sent there before is overwritten.
+    fn send(&self, later: &mut Self::Later, src: Self::Ref<'_>) -> Result<()>;
+    /// Waits for what was sent last, but for nothing that was enqueued after it, and gives it.
+    fn arrived<'a>(&self, later: &'a mut Self::Later) -> Result<&'a [Self::Scalar]>;
     /// A host array seen as device memory, where the two are one: transfers are then left out.
     fn host_ref<'a>(&self, host: &'a [Self::Scalar]) -> Option<Self::Ref<'a>> {
         let _ = host;

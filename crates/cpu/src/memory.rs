@@ -87,6 +87,7 @@ impl<T: Scalar> Memory for Cpu<T> {
     type Ref<'a> = &'a [T];
     type Mut<'a> = &'a mut [T];
     type Workspace = Workspace<T>;
+    type Later = Vec<T>;
     /// Nothing to record: a call is what is computed.
     type Graph = ();
 
@@ -194,6 +195,18 @@ impl<T: Scalar> Memory for Cpu<T> {
         same_len("download", dst.len(), src.len())?;
         dst.copy_from_slice(src);
         Ok(())
+    }
+
+    fn later(&self, len: usize) -> Result<Vec<T>> {
+        self.alloc(len)
+    }
+
+    fn send(&self, later: &mut Vec<T>, src: &[T]) -> Result<()> {
+        self.download(later, src)
+    }
+
+    fn arrived<'a>(&self, later: &'a mut Vec<T>) -> Result<&'a [T]> {
+        Ok(later)
     }
 
     fn host_ref<'a>(&self, host: &'a [T]) -> Option<&'a [T]> {

@@ -172,12 +172,17 @@ unsafe impl Send for Exec {}
 // SAFETY: as above.
 unsafe impl Sync for Exec {}
 
-/// Page-locked memory that uploads pass through, and the event after which it is free again.
-struct Pinned {
+/// Page-locked memory that transfers pass through, and the event after which the last of them has ended.
+pub(crate) struct Pinned {
     ptr: *mut c_void,
     bytes: usize,
     done: sys::CUevent,
 }
+
+// SAFETY: the memory belongs to this value alone, and is read and written through it; the driver locks its own state.
+unsafe impl Send for Pinned {}
+// SAFETY: as above.
+unsafe impl Sync for Pinned {}
 
 /// From this size an upload goes through page-locked memory: from pageable memory the driver would make the host
 /// wait until the queue has come to it. Smaller ones the driver takes along at once.
@@ -324,18 +329,8 @@ impl Queue {
             }
         }
         if at.is_none() {
-            let size = bytes.next_power_of_two();
-            self.pins.fetch_add(1, Ordering::Relaxed);
-            // SAFETY: the memory is freed once, by `unpin`; flags 0 is plain page-locked memory.
-            let Ok(ptr) = (unsafe { result::malloc_host(size, 0) }) else { return Ok(false) };
-            match result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
-                Ok(done) => stages.push(Pinned { ptr, bytes: size, done }),
-                Err(e) => {
-                    // SAFETY: nothing else knows the memory.
-                    let _ = unsafe { result::free_host(ptr) };
-                    return self.check("upload", Err(e));
-                }
-            }
+            let Some(stage) = self.pin("upload", bytes.next_power_of_two())? else { return Ok(false) };
+            stages.push(stage);
             at = Some(stages.len() - 1);
         }
         // In the order of use, so that the first is the oldest.
@@ -351,6 +346,67 @@ impl Queue {
         stages.push(stage);
         self.check("upload", sent)?;
         Ok(true)
+    }
+
+    /// Page-locked memory, or `None` where there is none to have.
+    fn pin(&self, op: &'static str, bytes: usize) -> Result<Option<Pinned>> {
+        self.pins.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the memory is freed once, by `unpin`; flags 0 is plain page-locked memory.
+        let Ok(ptr) = (unsafe { result::malloc_host(bytes, 0) }) else { return Ok(None) };
+        match result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
+            Ok(done) => Ok(Some(Pinned { ptr, bytes, done })),
+            Err(e) => {
+                // SAFETY: nothing else knows the memory.
+                let _ = unsafe { result::free_host(ptr) };
+                self.check(op, Err(e))
+            }
+        }
+    }
+
+    /// Page-locked memory for [`Queue::send`].
+    pub(crate) fn landing(&self, op: &'static str, bytes: usize) -> Result<Pinned> {
+        self.bind(op)?;
+        self.pin(op, bytes)?.ok_or_else(|| {
+            Error::new(Code::Memory, op, format!("{bytes} bytes of page-locked memory"), "none to have")
+        })
+    }
+
+    /// Enqueues a download.
+    pub(crate) fn send(&self, to: &mut Pinned, src: Span) -> Result<()> {
+        self.bind("send")?;
+        assert!(src.bytes <= to.bytes);
+        // SAFETY: both ranges are live and large enough; `to` is read after its event alone, which is recorded behind
+        // the copy, and freed after it.
+        let sent = unsafe {
+            let dst = std::slice::from_raw_parts_mut(to.ptr.cast::<u8>(), src.bytes);
+            result::memcpy_dtoh_async(dst, src.ptr, self.stream)
+                .and_then(|()| result::event::record(to.done, self.stream))
+        };
+        self.check("send", sent)
+    }
+
+    /// Waits for the last download into `from`, and copies it.
+    pub(crate) fn arrived<T: Copy>(&self, dst: &mut [T], from: &mut Pinned) -> Result<()> {
+        self.bind("arrived")?;
+        assert!(size_of_val(dst) <= from.bytes);
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the event is live; after it no copy into the memory is under way, which has the bytes of `dst`.
+        let done = unsafe { result::event::synchronize(from.done) };
+        self.check("arrived", done)?;
+        // SAFETY: as above; the two do not overlap, for `from` owns its memory.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.ptr.cast::<u8>(), dst.as_mut_ptr().cast(), size_of_val(dst));
+        }
+        Ok(())
+    }
+
+    /// Frees page-locked memory, after the transfer under way.
+    pub(crate) fn leave(&self, pinned: Pinned) {
+        if self.bind("leave").is_ok() {
+            // SAFETY: the event is live.
+            let _ = unsafe { result::event::synchronize(pinned.done) };
+        }
+        self.unpin(pinned);
     }
 
     fn unpin(&self, stage: Pinned) {

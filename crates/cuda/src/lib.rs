@@ -27,7 +27,7 @@ mod step;
 
 pub use graph::Graph;
 pub use kernels::{architectures, available};
-pub use memory::{Buf, Cuda, Ints, Mut, Options, Ref, Workspace};
+pub use memory::{Buf, Cuda, Ints, Later, Mut, Options, Ref, Workspace};
 pub use precision::Precision;
 pub use probe::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable, diagnose_text, probe};
 pub use ssm::SsmPlan;

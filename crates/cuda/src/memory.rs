@@ -2,7 +2,7 @@
 
 use crate::{
     cache::{Cache, Free, Life, class},
-    device::{Queue, Span},
+    device::{Pinned, Queue, Span},
     graph::Graph,
     launch::{Arg, Modules, args},
     precision::Precision,
@@ -369,6 +369,21 @@ impl From<&Block> for Arg {
     }
 }
 
+/// A download's room in page-locked memory, and where the host reads it.
+pub struct Later {
+    pinned: Option<Pinned>,
+    host: Vec<f32>,
+    inner: Arc<Inner>,
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        if let Some(pinned) = self.pinned.take() {
+            self.inner.queue.leave(pinned);
+        }
+    }
+}
+
 /// Operations take scratch from the device's cache, so the workspace itself is empty.
 #[derive(Debug, Default)]
 pub struct Workspace(());
@@ -385,6 +400,7 @@ impl Memory for Cuda {
     type Ref<'a> = Ref<'a>;
     type Mut<'a> = Mut<'a>;
     type Workspace = Workspace;
+    type Later = Later;
     type Graph = Graph;
 
     fn device_name(&self) -> String {
@@ -478,6 +494,26 @@ impl Memory for Cuda {
     fn download(&self, dst: &mut [f32], src: Ref<'_>) -> Result<()> {
         same_len("download", dst.len(), src.len())?;
         if dst.is_empty() { Ok(()) } else { self.inner.queue.download(dst, src.span) }
+    }
+
+    fn later(&self, len: usize) -> Result<Later> {
+        let pinned = self.inner.queue.landing("later", (4 * len).max(4))?;
+        Ok(Later { pinned: Some(pinned), host: vec![0.0; len], inner: self.inner.clone() })
+    }
+
+    fn send(&self, later: &mut Later, src: Ref<'_>) -> Result<()> {
+        same_len("send", later.host.len(), src.len())?;
+        match &mut later.pinned {
+            Some(pinned) => self.inner.queue.send(pinned, src.span),
+            None => Ok(()),
+        }
+    }
+
+    fn arrived<'a>(&self, later: &'a mut Later) -> Result<&'a [f32]> {
+        if let Some(pinned) = &mut later.pinned {
+            self.inner.queue.arrived(&mut later.host, pinned)?;
+        }
+        Ok(&later.host)
     }
 
     fn synchronize(&self) -> Result<()> {

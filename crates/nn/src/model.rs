@@ -240,7 +240,9 @@ impl<B: Backend> Model<B> {
             None => (None, None),
         };
         self.net.forward(&be, &self.store.values, start, end, save, &saved.call(&self.lengths))?;
-        self.net.commit(&be, None)?;
+        if opts.training {
+            self.net.commit(&be, None)?;
+        }
         let mut y = vec![B::Scalar::zero(); self.net.rows(batch, len) * self.net.outputs()];
         be.download(&mut y, self.net.output(&be, batch, len))?;
         let state = match (&self.states, want_state) {

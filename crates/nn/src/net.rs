@@ -503,6 +503,12 @@ impl<B: Backend> Net<B> {
         Ok(())
     }
 
+    /// Drops running statistics that were gathered since [`Net::commit`].
+    pub fn forget(&mut self) {
+        let norms = self.blocks.iter_mut().filter_map(|b| b.norm.as_mut()).chain(self.norm.as_mut());
+        norms.for_each(Norm::forget);
+    }
+
     /// Encoder of one sample, `y` (batch, H) of `x` (batch, input) or `tokens` (batch).
     pub fn encode_step(
         &mut self,

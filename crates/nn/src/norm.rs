@@ -92,6 +92,11 @@ impl<B: Backend> Norm<B> {
         }
     }
 
+    /// Drops what training forwards have gathered.
+    pub fn forget(&mut self) {
+        self.pending = false;
+    }
+
     fn shape(&self, call: &Call<'_, B>) -> SeqShape {
         SeqShape { batch: call.batch, heads: self.heads, len: call.len }
     }

@@ -289,6 +289,8 @@ const SLOT: usize = 4;
 #[derive(Clone, Copy)]
 struct Pending {
     step: u64,
+    /// Its place in the ring.
+    slot: usize,
     rows: u64,
     lr: f64,
     batch: usize,
@@ -313,6 +315,10 @@ pub struct Trainer<B: Backend> {
     pub(crate) average: Option<Flats<B>>,
     buffers: LossBuffers<B>,
     ring: B::Buf,
+    /// The ring as the last update left it, on its way to the host.
+    figures: B::Later,
+    /// The next step's place in the ring.
+    slot: usize,
     pending: Vec<Pending>,
     /// Between accumulate and update.
     open: Option<Pending>,
@@ -349,6 +355,8 @@ impl<B: Backend> Trainer<B> {
             average,
             buffers: LossBuffers::new(&be)?,
             ring: be.alloc(RING * SLOT)?,
+            figures: be.later(RING * SLOT)?,
+            slot: 0,
             pending: Vec::with_capacity(RING),
             open: None,
             failed: None,
@@ -398,14 +406,15 @@ impl<B: Backend> Trainer<B> {
         model.check_input(op, batch.input, batch.batch, batch.len, batch.lengths, batch.rate)?;
         let counted = self.buffers.check(op, model, batch)?;
         let be = self.be.clone();
-        if self.pending.len() == RING {
+        let first = self.open.is_none();
+        if first && self.pending.len() == RING {
             self.drain(model)?;
         }
         if self.config.carry_state {
             self.carry_for(model, batch.batch)?;
         }
-        let at = self.pending.len() * SLOT;
-        let first = self.open.is_none();
+        let slot = self.slot;
+        let at = slot * SLOT;
         if first {
             be.fill(be.view_mut(&mut self.ring, at..at + SLOT), Zero::zero())?;
             model.store.grads.zero(&be)?;
@@ -445,7 +454,8 @@ impl<B: Backend> Trainer<B> {
         }
         let rows = self.open.map_or(0, |open| open.rows) + counted.rows as u64;
         let lr = self.config.adam.lr * self.schedule.factor(self.adam.step);
-        self.open = Some(Pending { step: self.adam.step + 1, rows, lr, batch: batch.batch, len: batch.len });
+        let step = self.adam.step + 1;
+        self.open = Some(Pending { step, slot, rows, lr, batch: batch.batch, len: batch.len });
         Ok(())
     }
 
@@ -455,7 +465,7 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::value("SequenceModel.train", "a batch before an update", "none"));
         };
         let be = self.be.clone();
-        let at = self.pending.len() * SLOT;
+        let at = open.slot * SLOT;
         let slot = be.view_mut(&mut self.ring, at..at + SLOT);
         let (loss, guard) = be.split_mut(slot, 2);
         let (copy, squares) = be.split_mut(guard, 1);
@@ -477,11 +487,23 @@ impl<B: Backend> Trainer<B> {
             }
             carry.start.copy_from(&be, &carry.kept)?;
         }
+        be.send(&mut self.figures, be.view(&self.ring, 0..RING * SLOT))?;
+        self.slot = (open.slot + 1) % RING;
         self.pending.push(open);
         Ok(())
     }
 
-    /// Waits and gives the last step's figures. `ERR_S4_NONFINITE` names step and tensor where a loss or gradient since
+    /// Drops the gradients of batches since the last update, as if they had not been seen.
+    pub fn discard(&mut self, model: &mut Model<B>) -> Result<()> {
+        self.open = None;
+        model.net.forget();
+        match &mut self.carry {
+            Some(carry) => carry.start.copy_from(&self.be, &carry.kept),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the last update, but not for batches after it, and gives its figures. `ERR_S4_NONFINITE` names step and tensor where a loss or gradient since
     /// the last read was not finite; that step changed nothing, later finite ones count.
     pub fn read_stats(&mut self, model: &Model<B>) -> Result<StepStats> {
         if self.pending.is_empty() && self.failed.is_none() {
@@ -495,25 +517,45 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// Downloads all waiting figures; remembers the first failure.
+    /// Names the tensor of a failed last update when activations and gradients are another batch's by now: the update has
+    /// left the parameters alone, so the same batch gives the same numbers again. Drops what came after it.
+    pub fn explain(
+        &mut self,
+        model: &mut Model<B>,
+        batch: &Batch<'_, B::Scalar>,
+        error: Error,
+    ) -> Result<Error> {
+        self.discard(model)?;
+        // The masks of dropout go by the update's number.
+        self.adam.step -= 1;
+        let again = self.accumulate(model, batch);
+        self.adam.step += 1;
+        again?;
+        let mut loss = [B::Scalar::zero(); 1];
+        let at = self.slot * SLOT;
+        self.be.download(&mut loss, self.be.view(&self.ring, at..at + 1))?;
+        let tensor = culprit(model, loss[0].to_f64().is_finite(), batch.batch, batch.len)?;
+        self.discard(model)?;
+        Ok(non_finite("SequenceModel.train", error.step.unwrap_or(self.adam.step), &tensor))
+    }
+
+    /// Reads all waiting figures; remembers the first failure.
     fn drain(&mut self, model: &Model<B>) -> Result<Option<StepStats>> {
-        let n = self.pending.len() * SLOT;
-        let mut host = [B::Scalar::zero(); RING * SLOT];
-        self.be.download(&mut host[..n], self.be.view(&self.ring, 0..n))?;
+        if self.pending.is_empty() {
+            return Ok(None);
+        }
+        let host = self.be.arrived(&mut self.figures)?;
         let mut last = None;
         let count = self.pending.len();
         for (i, p) in self.pending.drain(..).enumerate() {
-            let slot = &host[i * SLOT..];
+            let slot = &host[p.slot * SLOT..];
             let (loss, squares) = (slot[0].to_f64(), slot[3].to_f64());
             if self.failed.is_none() && !(loss.is_finite() && squares.is_finite()) {
                 // Gradients and activations are still those of the last step only.
                 let fresh = i + 1 == count && self.open.is_none();
                 let tensor = match (loss.is_finite(), fresh) {
-                    (false, true) => {
-                        model.net.first_non_finite(&self.be, p.batch, p.len)?.unwrap_or("loss".into())
-                    }
+                    (finite, true) => culprit(model, finite, p.batch, p.len)?,
                     (false, false) => "loss".into(),
-                    (true, true) => bad_gradient(&model.store)?,
                     (true, false) => "gradient".into(),
                 };
                 self.failed = Some(non_finite("SequenceModel.train", p.step, &tensor));
@@ -583,6 +625,14 @@ impl<B: Backend> Trainer<B> {
             carry.start.copy_from(&self.be, &carry.kept)?;
         }
         Ok(())
+    }
+}
+
+/// The tensor that was not finite first: an activation where the loss is not, else a gradient.
+fn culprit<B: Backend>(model: &Model<B>, finite: bool, batch: usize, len: usize) -> Result<String> {
+    match finite {
+        false => Ok(model.net.first_non_finite(&model.be, batch, len)?.unwrap_or("loss".into())),
+        true => bad_gradient(&model.store),
     }
 }
 

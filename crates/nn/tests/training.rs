@@ -410,3 +410,87 @@ fn adam_of_a_custom_loop_is_the_trainers() {
     }
     close("custom loop", &values(&b), &values(&a), 1e-12);
 }
+
+/// Gradients begun before the update's figures are read, kept or dropped, are those of the steps one by one.
+#[test]
+fn a_batch_begun_ahead_changes_nothing() {
+    let json = r#"{"input": 1, "output": 1, "features": 6, "layers": 2, "state": 8, "norm": "batch", "loss": "mse",
+        "dropout": 0.2}"#;
+    let config = TrainConfig { carry_state: true, seed: 3, ema: Some(0.5), ..Default::default() };
+    let data: Vec<(Vec<f32>, Vec<f32>)> =
+        (0..6).map(|i| (cast(&noise(2 * i, 40)), cast(&noise(2 * i + 1, 40)))).collect();
+    let batch = |i: usize| Batch::new(Input::Values(&data[i].0), TargetData::Values(&data[i].1), 1, 40);
+    let start = || {
+        let m = model::<f32>(json, 2);
+        let t = Trainer::new(&m, config.clone()).unwrap();
+        (m, t)
+    };
+    let (mut a, mut ta) = start();
+    let (mut b, mut tb) = start();
+    tb.accumulate(&mut b, &batch(0)).unwrap();
+    for i in 0..5 {
+        ta.train_step(&mut a, &batch(i)).unwrap();
+        let want = ta.read_stats(&a).unwrap();
+        tb.update(&mut b).unwrap();
+        tb.accumulate(&mut b, &batch(i + 1)).unwrap();
+        assert_eq!(tb.read_stats(&b).unwrap(), want);
+        assert!(values(&b) == values(&a), "step {i}");
+        // A prediction meanwhile sees the statistics of the update, not of the batch behind it.
+        let predict =
+            |m: &mut Model<Cpu<f32>>| m.forward(batch(0).input, 1, 40, &ForwardOptions::default()).unwrap().y;
+        assert!(predict(&mut b) == predict(&mut a), "step {i}");
+        if i == 2 {
+            tb.discard(&mut b).unwrap();
+            tb.accumulate(&mut b, &batch(i + 1)).unwrap();
+        }
+    }
+    tb.discard(&mut b).unwrap();
+    // All numbers of a checkpoint, behind a header whose order is free.
+    let numbers = |m: &Model<Cpu<f32>>, t: &Trainer<Cpu<f32>>| {
+        let file = save_bytes(m, Some(t), None).unwrap();
+        let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+        file[8 + header..].to_vec()
+    };
+    assert!(numbers(&b, &tb) == numbers(&a, &ta));
+}
+
+/// A failure is named as it would have been without the batch behind it.
+#[test]
+fn a_failure_behind_which_a_batch_was_begun_is_explained() {
+    let json = r#"{"input": 1, "output": 1, "features": 6, "layers": 2, "state": 8, "norm": "batch", "loss": "mse",
+        "dropout": 0.2}"#;
+    let config = TrainConfig { carry_state: true, ..Default::default() };
+    let (x, y): (Vec<f32>, Vec<f32>) = (cast(&noise(1, 40)), cast(&noise(2, 40)));
+    let huge = [1e30; 40];
+    let good = Batch::new(Input::Values(&x), TargetData::Values(&y), 1, 40);
+    let bad = Batch::new(Input::Values(&x), TargetData::Values(&huge), 1, 40);
+    // What a weight does that overflows in the forward, in the backward alone, and a target that no square holds.
+    let cases =
+        [("blocks.1.output_linear.0.weight", 3e38, good), ("decoder.weight", 1e30, good), ("", 0.0, bad)];
+    for (name, size, batch) in cases {
+        let start = || {
+            let mut m = model::<f32>(json, 2);
+            let mut t = Trainer::new(&m, config.clone()).unwrap();
+            t.train_step(&mut m, &good).unwrap();
+            t.read_stats(&m).unwrap();
+            if !name.is_empty() {
+                let weight = m.store().get(name).unwrap();
+                let big: Vec<f32> = weight.iter().map(|w| w.signum() * size).collect();
+                m.store_mut().set(name, &big).unwrap();
+            }
+            (m, t)
+        };
+        let (mut a, mut ta) = start();
+        ta.train_step(&mut a, &batch).unwrap();
+        let want = ta.read_stats(&a).unwrap_err();
+        let (mut b, mut tb) = start();
+        let before = values(&b);
+        tb.train_step(&mut b, &batch).unwrap();
+        tb.accumulate(&mut b, &good).unwrap();
+        let error = tb.read_stats(&b).unwrap_err();
+        let error = tb.explain(&mut b, &batch, error).unwrap();
+        assert_eq!((error.step, &error.tensor), (want.step, &want.tensor), "{name}");
+        assert_eq!(error.to_string(), want.to_string());
+        assert!(values(&b) == before && tb.steps() == ta.steps());
+    }
+}

@@ -297,21 +297,37 @@ impl NativeModel {
     pub fn train_begin(&self, config: String, resume: bool) -> napi::Result<()> {
         guard(|| self.worker.call(move |m| m.train_begin(&config, resume)))
     }
-    /// One whole update.
-    #[napi(ts_return_type = "Promise<StepStats>")]
+    /// One update, enqueued; without a batch, of the one given to `trainAhead`.
+    #[napi(ts_return_type = "Promise<void>")]
     pub fn train_step<'env>(
         &self,
         env: &'env Env,
-        batch: BatchInput,
+        batch: Option<BatchInput>,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
-        let batch = batch.copy().map_err(to_js)?;
+        let batch = batch.map(|b| b.copy()).transpose().map_err(to_js)?;
         self.worker.promise(
             env,
             cancel.map(|c| c.flag.clone()),
             move |slot| live(slot)?.train_step(batch),
-            stats,
+            |()| (),
         )
+    }
+    /// Begins the next update behind the one under way: its gradients, which change no parameter.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn train_ahead<'env>(&self, env: &'env Env, batch: BatchInput) -> napi::Result<Object<'env>> {
+        let batch = batch.copy().map_err(to_js)?;
+        self.worker.promise(env, None, move |slot| live(slot)?.train_ahead(batch), |()| ())
+    }
+    /// Waits for the last update.
+    #[napi(ts_return_type = "Promise<StepStats>")]
+    pub fn train_stats<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        self.worker.promise(env, None, |slot| live(slot)?.train_stats(), stats)
+    }
+    /// Drops what was begun and not updated.
+    #[napi]
+    pub fn train_end(&self) -> napi::Result<()> {
+        guard(|| self.worker.call(|m| m.train_end()))
     }
     /// Forward and backward without an update.
     #[napi(ts_return_type = "Promise<void>")]

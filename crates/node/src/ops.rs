@@ -4,7 +4,7 @@ use crate::{
     buffer::{Data, Real, Room, View},
     layer::Counters,
 };
-use s4_backend::{Algorithm, Backend, Error, Result, Scalar};
+use s4_backend::{Algorithm, Backend, Code, Error, Result, Scalar};
 use s4_nn::{
     Adam, AdamConfig, Batch, Block, Evaluation, ForwardOptions, Input, Layer, Model, ParamInfo, StepOptions,
     StepStats, Stepper, TargetData, TrainConfig, Trainer,
@@ -282,7 +282,10 @@ pub(crate) trait ModelOps: ParamOps {
     fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
     fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
-    fn train_step(&mut self, batch: OwnedBatch) -> Result<StepStats>;
+    fn train_step(&mut self, batch: Option<OwnedBatch>) -> Result<()>;
+    fn train_ahead(&mut self, batch: OwnedBatch) -> Result<()>;
+    fn train_stats(&mut self) -> Result<StepStats>;
+    fn train_end(&mut self) -> Result<()>;
     fn accumulate(&mut self, batch: OwnedBatch) -> Result<()>;
     fn update(&mut self) -> Result<StepStats>;
     fn observe(&mut self, metric: f64) -> Result<()>;
@@ -302,13 +305,15 @@ pub(crate) trait ModelOps: ParamOps {
 pub(crate) struct ModelBox<B: Backend> {
     inner: Model<B>,
     trainer: Option<Trainer<B>>,
+    /// The batch of the update whose figures are not read yet, and the one whose gradients are under way behind it.
+    batches: [Option<HeldBatch<B::Scalar>>; 2],
     streams: HashMap<u32, Stepper<B>>,
     next: u32,
 }
 
 impl<B: Backend> ModelBox<B> {
     pub(crate) fn new(inner: Model<B>, trainer: Option<Trainer<B>>) -> Self {
-        ModelBox { inner, trainer, streams: HashMap::new(), next: 0 }
+        ModelBox { inner, trainer, batches: [None, None], streams: HashMap::new(), next: 0 }
     }
 
     fn trainer(&mut self) -> Result<(&mut Model<B>, &mut Trainer<B>)> {
@@ -355,20 +360,37 @@ impl<T: Real> Held<T> {
     }
 }
 
-/// Borrows an owned batch in the model's type.
-fn with_batch<T: Real, R>(owned: OwnedBatch, body: impl FnOnce(&Batch<'_, T>) -> Result<R>) -> Result<R> {
-    let (input, target) = (Held::<T>::of(owned.input)?, Held::<T>::of(owned.target)?);
-    let weights = owned.weights.map(Data::real::<T>).transpose()?;
-    body(&Batch {
-        input: input.input(),
-        target: target.target(),
-        batch: owned.batch,
-        len: owned.len,
-        lengths: owned.lengths.as_deref(),
-        weights: weights.as_deref(),
-        rate: owned.rate,
-        algorithm: owned.algorithm,
-    })
+/// A batch in the model's type.
+struct HeldBatch<T> {
+    input: Held<T>,
+    target: Held<T>,
+    weights: Option<Vec<T>>,
+    batch: usize,
+    len: usize,
+    lengths: Option<Vec<i32>>,
+    rate: f64,
+    algorithm: Algorithm,
+}
+
+impl<T: Real> HeldBatch<T> {
+    fn of(owned: OwnedBatch) -> Result<Self> {
+        let OwnedBatch { input, target, batch, len, lengths, weights, rate, algorithm } = owned;
+        let weights = weights.map(Data::real::<T>).transpose()?;
+        let (input, target) = (Held::of(input)?, Held::of(target)?);
+        Ok(HeldBatch { input, target, weights, batch, len, lengths, rate, algorithm })
+    }
+    fn batch(&self) -> Batch<'_, T> {
+        Batch {
+            input: self.input.input(),
+            target: self.target.target(),
+            batch: self.batch,
+            len: self.len,
+            lengths: self.lengths.as_deref(),
+            weights: self.weights.as_deref(),
+            rate: self.rate,
+            algorithm: self.algorithm,
+        }
+    }
 }
 
 impl<B: Backend> ParamOps for ModelBox<B>
@@ -421,19 +443,56 @@ where
             return trainer.reconfigure(&self.inner, parse("SequenceModel.train", &all.to_string())?);
         }
         let config: TrainConfig = parse("SequenceModel.train", config)?;
+        self.batches = [None, None];
         self.trainer = Some(Trainer::new(&self.inner, config)?);
         Ok(())
     }
-    fn train_step(&mut self, batch: OwnedBatch) -> Result<StepStats> {
+    fn train_step(&mut self, batch: Option<OwnedBatch>) -> Result<()> {
+        let ready = self.batches[1].take();
+        let (batch, begun) = match (batch, ready) {
+            (Some(batch), _) => (HeldBatch::of(batch)?, false),
+            (None, Some(batch)) => (batch, true),
+            (None, None) => return Err(Error::value("SequenceModel.train", "a batch", "none")),
+        };
         let (model, trainer) = self.trainer()?;
-        with_batch(batch, |batch| {
-            trainer.train_step(model, batch)?;
-            trainer.read_stats(model)
-        })
+        if !begun {
+            trainer.accumulate(model, &batch.batch())?;
+        }
+        trainer.update(model)?;
+        self.batches[0] = Some(batch);
+        Ok(())
+    }
+    fn train_ahead(&mut self, batch: OwnedBatch) -> Result<()> {
+        let batch = HeldBatch::of(batch)?;
+        let (model, trainer) = self.trainer()?;
+        trainer.accumulate(model, &batch.batch())?;
+        self.batches[1] = Some(batch);
+        Ok(())
+    }
+    fn train_stats(&mut self) -> Result<StepStats> {
+        let [batch, ahead] = &mut self.batches;
+        let batch = batch.take();
+        let Some(trainer) = &mut self.trainer else {
+            return Err(Error::value("SequenceModel.train", "training that has begun", "none"));
+        };
+        match (trainer.read_stats(&self.inner), batch) {
+            // The activations may be another batch's by now.
+            (Err(error), Some(batch)) if error.code == Code::NonFinite => {
+                *ahead = None;
+                Err(trainer.explain(&mut self.inner, &batch.batch(), error)?)
+            }
+            (result, _) => result,
+        }
+    }
+    fn train_end(&mut self) -> Result<()> {
+        self.batches = [None, None];
+        let (model, trainer) = self.trainer()?;
+        trainer.discard(model)
     }
     fn accumulate(&mut self, batch: OwnedBatch) -> Result<()> {
+        let batch = HeldBatch::of(batch)?;
         let (model, trainer) = self.trainer()?;
-        with_batch(batch, |batch| trainer.accumulate(model, batch))
+        trainer.accumulate(model, &batch.batch())
     }
     fn update(&mut self) -> Result<StepStats> {
         let (model, trainer) = self.trainer()?;
@@ -453,7 +512,7 @@ where
     }
     fn evaluate(&mut self, batch: OwnedBatch) -> Result<Evaluation> {
         let mut total = Evaluation::default();
-        with_batch(batch, |batch| self.inner.evaluate(batch, &mut total))?;
+        self.inner.evaluate(&HeldBatch::of(batch)?.batch(), &mut total)?;
         Ok(total)
     }
     fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32> {

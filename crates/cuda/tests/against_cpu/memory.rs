@@ -117,7 +117,10 @@ fn a_panic_while_recording_leaves_the_device_as_it_was() {
     let mut graph = <Cuda as Memory>::Graph::default();
     be.replay(&mut graph, [0, 0], &mut || backward(&be)).unwrap();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        be.replay(&mut graph, [0, 0], &mut || backward(&be).and_then(|()| panic!("as asked")))
+        be.replay(&mut graph, [0, 0], &mut || {
+            backward(&be)?;
+            panic!("as asked")
+        })
     }));
     assert!(caught.is_err());
     let warm = be.allocations();
