@@ -33,7 +33,7 @@ KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int 
 // ga, gb: (H, R, T, P): gradients of a_j = Ā^j U_r and b_j = Z_r D₀^j from dQ = Σ of the passes: with v = [Re b, −Im b]
 // of a_j's partner, [Re, Im] ga = 2 dQ·v; with v = [Re a, Im a] of b_j's, [Re, −Im] gb = 2 dQᵀ·v. In f32, as dQ is.
 // Block 256; grid (H, R, 2 · tiles of the state).
-KERNEL transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
+extern "C" __global__ void __launch_bounds__(256, 3) transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
                            int pairs, int rank, int ld, i64 head_stride) {
   const int h = blockIdx.x, r = blockIdx.y, P = pairs, N = 2 * P, tiles = (N + TILE - 1) / TILE;
   const bool second = blockIdx.z >= tiles;
@@ -184,9 +184,16 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
     const i64 at = ((i64)h * R + r) * T * P;
     EACH_PAIR(i, n) {
       c64 y = {0, 0};
-      for (int j = T - 1; j >= 0; --j) {
-        if (j < T - 1) gd[i] += y * conj(powers[at + j * P + n]);
-        y = y * conj(q.d0[n]) + gb[at + j * P + n];
+      const c64 d = conj(q.d0[n]);
+      for (int j = T - 1; j >= 0; j -= 4) {
+        c64 x[4], share[4];  // four steps are read at once
+#pragma unroll
+        for (int k = 0; k < 4; ++k) x[k] = conj(powers[at + (j - k) * P + n]), share[k] = gb[at + (j - k) * P + n];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          gd[i] += y * x[k];  // y is zero at the last power
+          y = y * d + share[k];
+        }
       }
       sz[r * P + n] = y;
     }
@@ -204,6 +211,7 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
     back.finish();
     const c64* v = cols + (i64)h * (R + 1) * T * P;
     EACH_PAIR(i, n) {
+#pragma unroll 4
       for (int j = 0; j < T; ++j) g[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(v[j * P + n]);
       float* o = dc + 2 * (((i64)k * heads + h) * P + n);
       o[0] += (float)g[i].re, o[1] += (float)g[i].im;

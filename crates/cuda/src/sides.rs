@@ -311,7 +311,9 @@ impl Cuda {
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
         let size = portion * batch * c.cut.chunks * s.np;
-        let parts = self.parts(c, portion);
+        // Two blocks of a gradient's products a multiprocessor, and not a few more: those would run alone.
+        let steps = (batch * c.cut.chunks).div_ceil(32);
+        let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
         let sums: Vec<Block> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
         let wide = if parts > 1 { dirs } else { 0 };

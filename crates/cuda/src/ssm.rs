@@ -435,7 +435,7 @@ impl Cuda {
     }
 
     /// In how many parts rows and chunks are summed, where as many heads go together.
-    pub(crate) fn parts(&self, c: &Call<'_>, heads: usize) -> usize {
+    fn parts(&self, c: &Call<'_>, heads: usize) -> usize {
         let steps = (c.batch * c.cut.chunks).div_ceil(16);
         (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1)
     }
