@@ -5,6 +5,7 @@
 
 mod cache;
 mod chunk;
+mod chunk_grad;
 mod conv;
 mod dense;
 mod device;
