@@ -114,6 +114,41 @@ test('divergence names step and tensor, and the last good state stays', async (t
   t.is(await drain(m.train([data], { epochs: 1 })), 2)
 })
 
+test('a loop sees the model as each update left it, whatever is begun behind it', async (t) => {
+  const options = { norm: 'batch', layers: 2, dropout: 0.1 } as const
+  const data = [1, 2, 3, 4, 5].map((seed) => batch(2, 50, seed))
+  const x = noisy([1, 50, 1], 9)
+  const bits = async (m: Awaited<ReturnType<typeof model>>) => [...(await m.predict(x)).data]
+  using alone = await model(options)
+  const want: [number, number[]][] = []
+  for (const [i, one] of data.entries())
+    for await (const e of alone.train([one], { resume: i > 0 }))
+      if (e.type === 'step') want.push([e.loss, await bits(alone)])
+  using m = await model(options)
+  const seen: [number, number[]][] = []
+  for await (const e of m.train(data, {})) {
+    seen.push([e.loss, await bits(m)])
+    if (e.step === 2) break
+  }
+  t.deepEqual(await bits(m), want[1]?.[1])
+  for await (const e of m.train(data.slice(2), { resume: true }))
+    if (e.type === 'step') seen.push([e.loss, await bits(m)])
+  t.deepEqual(seen, want)
+})
+
+test('what fails in its turn: a bad batch after the event before it, a divergence by its own tensor', async (t) => {
+  using m = await model({ norm: 'none', glu: false })
+  const good = batch()
+  const huge = { input: good.input, target: { data: new Float32Array(100).fill(3e38), shape: [2, 50, 1] } }
+  const events = m.train([good, { ...good, target: noisy([2, 49, 1]) }, good], {})
+  const first = await events.next()
+  t.is(first.value?.step, 1)
+  await rejects(t, 'ERR_S4_SHAPE', events.next())
+  const alone = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([huge], { resume: true })))
+  const followed = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([huge, good], { resume: true })))
+  t.deepEqual([followed.tensor, followed.step], [alone.tensor, (alone.step ?? 0) + 1])
+})
+
 test('training resumes with the optimiser it had, and with new options where given', async (t) => {
   using m = await model()
   const seen: [number, number][] = []
