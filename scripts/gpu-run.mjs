@@ -195,19 +195,56 @@ async function start(seconds) {
   }
 }
 
-/** One tool of compute-sanitizer over the test that launches every kernel at small shapes, and fails where it misses one. */
+/** One tool of compute-sanitizer over the test that launches every kernel at small shapes, or over a part of it. */
+async function sanitized(tool, seconds, extra) {
+  const homes = ['/usr/local/cuda/bin/compute-sanitizer', '/opt/cuda/bin/compute-sanitizer']
+  const path = homes.find((p) => existsSync(p)) ?? 'compute-sanitizer'
+  const options = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '20']
+  const test = [join(root, '.gpu/rust/against_cpu'), 'every_kernel', '--nocapture', '--test-threads=1']
+  const { text, ok } = await program(path, [...options, ...test], { seconds, extra })
+  const summary = text.match(/^=+ (ERROR|RACECHECK) SUMMARY.*$/gm) ?? []
+  const clean = ok && summary.length > 0 && /[1-9] passed/.test(text) && !/skipped: /.test(text)
+  const failures = clean
+    ? []
+    : (text.match(/^(=+ |test |kernels that were not|stopped).*$/gm) ?? []).slice(0, 20)
+  const detail = [...summary, ...(text.match(/^\d+ kernels$/gm) ?? [])]
+  return { ok: clean, text, detail, failures }
+}
+
+/** The whole test; it fails where it misses a kernel. */
 function sanitizer(tool) {
   return async (seconds) => {
-    const homes = ['/usr/local/cuda/bin/compute-sanitizer', '/opt/cuda/bin/compute-sanitizer']
-    const path = homes.find((p) => existsSync(p)) ?? 'compute-sanitizer'
-    const options = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '20']
-    const test = [join(root, '.gpu/rust/against_cpu'), 'every_kernel', '--nocapture', '--test-threads=1']
-    const { text, ok } = await program(path, [...options, ...test], { seconds })
-    const summary = text.match(/^=+ (ERROR|RACECHECK) SUMMARY.*$/gm) ?? []
-    const clean = ok && summary.length > 0 && /[1-9] passed/.test(text) && !/skipped: /.test(text)
-    const failures = clean ? [] : (text.match(/^(=+ |test |kernels that were not).*$/gm) ?? []).slice(0, 20)
-    const detail = [...summary, ...(text.match(/^\d+ kernels$/gm) ?? [])]
-    return { ok: clean, text: clean ? '' : text.slice(0, 200_000), detail, failures }
+    const { text, ...rest } = await sanitized(tool, seconds, {})
+    return { ...rest, text: rest.ok ? '' : text.slice(0, 200_000) }
+  }
+}
+
+/** The parts of the test side by side, for a tool that takes a tenth of a second a launch; together they must have launched every kernel. */
+function sanitizerByParts(tool) {
+  const parts = ['common', 'highest', 'high', 'bf16', 'compute_80', 'compute_80-bf16', 'compute_75']
+  return async (seconds) => {
+    const began = performance.now()
+    const runs = await Promise.all(
+      parts.map(async (name) => {
+        const run = await sanitized(tool, seconds, { S4_EVERY: name })
+        return { name, seconds: Math.round((performance.now() - began) / 1000), ...run }
+      }),
+    )
+    const names = (list) =>
+      runs.flatMap(({ text }) => (new RegExp(`^${list}: (.*)$`, 'm').exec(text)?.[1] ?? '').split(' '))
+    const launched = new Set(names('launched'))
+    const left = [...new Set(names('there are'))].filter((name) => !launched.has(name))
+    const ok = runs.every((run) => run.ok) && left.length === 0
+    const missed = left.length === 0 ? [] : [`kernels that were not launched: ${left.join(' ')}`]
+    return {
+      ok,
+      text: ok ? '' : runs.map((run) => `── ${run.name}\n${run.text.slice(0, 30_000)}`).join('\n'),
+      detail: [
+        ...runs.map((run) => `${run.name}, ${run.seconds} s: ${run.detail.join(' ')}`),
+        `${launched.size} kernels`,
+      ],
+      failures: [...missed, ...runs.flatMap((run) => run.failures.map((line) => `${run.name}: ${line}`))],
+    }
   }
 }
 
@@ -249,7 +286,10 @@ const items = [
   ['start', start, 240],
   ['ava-compute_80', suite('compute_80'), 300],
   ['ava-compute_75', suite('compute_75'), 300],
-  ...['memcheck', 'racecheck', 'initcheck', 'synccheck'].map((t) => [`sanitizer-${t}`, sanitizer(t), 240]),
+  ['sanitizer-memcheck', sanitizer('memcheck'), 240],
+  ['sanitizer-racecheck', sanitizerByParts('racecheck'), 240],
+  ['sanitizer-initcheck', sanitizer('initcheck'), 240],
+  ['sanitizer-synccheck', sanitizer('synccheck'), 240],
   ...['high', 'bf16'].flatMap((p) => ['chunk', 'fft'].map((a) => [`verify-${a}-${p}`, verify(a, p), 120])),
   ['timings', timings, 200],
   ['timings-torch', peer, 100],

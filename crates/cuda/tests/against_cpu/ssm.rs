@@ -164,8 +164,22 @@ fn doubled(case: &golden::Case) -> golden::Case {
     wide
 }
 
+/// How many of the small shapes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Depth {
+    All,
+    /// Long rows and the FFT for plain layers alone.
+    Each,
+    /// Plain layers alone (S4 of rank 1 with one channel and one step size a head, a state of at most 64), of several rows.
+    Plain,
+}
+
+fn plain(s: &SsmSpec) -> bool {
+    s.mode == Mode::S4 && s.rank == 1 && s.channels == 1 && !s.dt_per_state
+}
+
 /// One case of each kind at shapes that a sanitizer gets through: whole, by rows' lengths, in segments, step by step.
-pub fn small_shapes(be: &Cuda, precision: Precision) {
+pub fn small_shapes(be: &Cuda, precision: Precision, depth: Depth) {
     let cpu = Cpu::<f64>::new(0).unwrap();
     let mut report = Report::default();
     let (mut seen, mut more) = (Vec::new(), Vec::new());
@@ -194,7 +208,9 @@ pub fn small_shapes(be: &Cuda, precision: Precision) {
             more.push(wide);
         }
         seen.push(kind);
-        small(be, &cpu, &mut report, &case, precision);
+        if depth != Depth::Plain || plain(s) {
+            small(be, &cpu, &mut report, &case, precision, depth);
+        }
     }
     assert!(
         more.iter().any(|c| c.spec.state > 64)
@@ -202,12 +218,22 @@ pub fn small_shapes(be: &Cuda, precision: Precision) {
             && more.iter().any(|c| c.spec.channels > 1 && c.spec.state > 32)
     );
     for case in more {
-        small(be, &cpu, &mut report, &case, precision);
+        if depth != Depth::Plain || plain(&case.spec) && case.spec.state <= 64 {
+            small(be, &cpu, &mut report, &case, precision, depth);
+        }
     }
     report.finish(&format!("small shapes, {precision:?}"));
 }
 
-fn small(be: &Cuda, cpu: &Cpu<f64>, report: &mut Report, case: &golden::Case, precision: Precision) {
+fn small(
+    be: &Cuda,
+    cpu: &Cpu<f64>,
+    report: &mut Report,
+    case: &golden::Case,
+    precision: Precision,
+    depth: Depth,
+) {
+    let deep = depth == Depth::All || plain(&case.spec);
     let (value, gradient) = match precision {
         Precision::Highest => (1e-5, 1e-4),
         Precision::High => (2e-3, 5e-3),
@@ -221,16 +247,18 @@ fn small(be: &Cuda, cpu: &Cpu<f64>, report: &mut Report, case: &golden::Case, pr
             }
         }
     };
-    for algorithm in [Algorithm::Chunk, Algorithm::Fft] {
+    let algorithms = if deep && depth != Depth::Plain { 2 } else { 1 };
+    for algorithm in [Algorithm::Chunk, Algorithm::Fft].into_iter().take(algorithms) {
         let mut r = run(case, 2, 130);
         r.algorithm = algorithm;
         r.lengths = Some(vec![130, 65]);
         r.states = !case.spec.bidirectional;
         both(&r, &format!("{algorithm:?}"));
     }
-    if case.spec.channels == 1 {
+    if case.spec.channels == 1 && deep {
         // Cut in segments, one row and several; rows and chunks enough for warpgroups and for sums in parts.
-        for (batch, len) in [(1, 1100), (2, 1100), (12, 1100), (49, 400)] {
+        let few = if depth == Depth::Plain { 2 } else { 0 };
+        for &(batch, len) in &[(1, 1100), (2, 1100), (12, 1100), (49, 400)][few..] {
             let mut r = run(case, batch, len);
             both(&r, &format!("{batch}×{len}"));
             if batch == 49 && case.spec.bidirectional {
