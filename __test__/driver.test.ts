@@ -1,0 +1,121 @@
+/** The GPU backend's host side at the sizes of the published experiments, on a driver that does nothing (`fixtures/driver.c`). */
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { diagnose } from '../index.js'
+import { root } from './helpers.js'
+
+/** Most GB that a training step may hold: bidirectional, GLU, six blocks, N 64. */
+const experiments = {
+  sCIFAR: { must: 3, features: 512, len: 1024, batch: 50, input: 3, output: 10, norm: 'layer' },
+  'Path-X': { must: 6, features: 256, len: 16384, batch: 16, input: 1, output: 2, norm: 'batch' },
+  speech: { must: 3, features: 128, len: 16000, batch: 16, input: 1, output: 35, norm: 'batch' },
+  ListOps: {
+    must: 3,
+    features: 256,
+    len: 2048,
+    batch: 50,
+    encoder: 'embedding',
+    vocabulary: 20,
+    output: 10,
+    norm: 'batch',
+  },
+} as const
+
+/** Trains on the machine's only "GPU"; prints what is held, asked for and waited for in five steady updates. */
+const child = `
+  import { SequenceModel } from 's4-node'
+  const { must, len, batch, ...options } = JSON.parse(process.argv[1])
+  const model = await SequenceModel.create({
+    ...options, device: 'cuda', layers: 6, state: 64, bidirectional: true, dropout: 0.1, pooling: 'mean', loss: 'crossEntropy',
+  })
+  const tokens = options.encoder === 'embedding'
+  const shape = tokens ? [batch, len] : [batch, len, options.input]
+  const data = new (tokens ? Int32Array : Float32Array)(shape.reduce((a, b) => a * b, 1))
+  const one = { input: { data, shape }, target: new Int32Array(batch) }
+  const train = async (n) => {
+    for await (const _ of model.train(Array(n).fill(one), { clip: 1, resume: true }));
+  }
+  await train(3)
+  const before = model.counters()
+  await train(5)
+  const after = model.counters()
+  console.log(JSON.stringify({
+    device: model.device,
+    held: after.deviceMemory / 1e9,
+    allocations: after.allocations - before.allocations,
+    waits: after.hostWaits - before.hostWaits,
+  }))
+`
+
+/** A model that does not fit, a smaller batch that does, a stream. */
+const limited = `
+  import { SequenceModel } from 's4-node'
+  const model = await SequenceModel.create({
+    input: 1, output: 1, features: 64, layers: 2, state: 64, loss: 'mse', device: 'cuda', memoryLimit: 64e6,
+  })
+  const x = (batch) => ({ data: new Float32Array(batch * 2000), shape: [batch, 2000, 1] })
+  const train = async (batch) => {
+    for await (const _ of model.train([{ input: x(batch), target: x(batch) }], { resume: true }));
+  }
+  const codes = []
+  for (const batch of [4, 400, 4]) codes.push(await train(batch).then(() => 'fits', (e) => e.code))
+  const held = model.counters().deviceMemory
+  const stream = model.stream({ batch: 2 })
+  const push = (n) => { for (let i = 0; i < n; i++) stream.push({ data: new Float32Array(2), shape: [2, 1, 1] }) }
+  push(5)
+  const before = model.counters()
+  push(10)
+  const after = model.counters()
+  console.log(JSON.stringify({
+    codes, within: held <= 64e6,
+    allocations: after.allocations - before.allocations,
+    waits: after.hostWaits - before.hostWaits,
+  }))
+`
+
+/** Runs children on the driver that does nothing; `undefined` where there can be none, with the reason printed. */
+function onNothing(t: ExecutionContext): ((script: string, options?: object) => unknown) | undefined {
+  const folder = mkdtempSync(join(tmpdir(), 's4-driver-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const source = join(root, '__test__/fixtures/driver.c')
+  const library = join(folder, 'libcuda.so.1')
+  const { status } = spawnSync('cc', ['-shared', '-fPIC', '-w', '-o', library, source], { stdio: 'ignore' })
+  const kernels = diagnose().kernels.length
+  if (process.platform !== 'linux' || status !== 0 || kernels === 0) {
+    t.log(`skipped: needs Linux, a C compiler, and GPU kernels in the build (${kernels} images)`)
+    t.pass()
+    return undefined
+  }
+  // This chip's own image, whatever the rest of the suite runs on.
+  const { S4_CUDA_ARCH: _, ...rest } = process.env
+  const env = { ...rest, LD_LIBRARY_PATH: folder }
+  return (script, options = {}) => {
+    const args = ['--input-type=module', '-e', script, JSON.stringify(options)]
+    const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, env, encoding: 'utf8' })
+    t.true(stdout.startsWith('{'), stderr)
+    return JSON.parse(stdout)
+  }
+}
+
+test('training on a GPU: memory within its limits, nothing asked for and one wait in a steady update', (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  for (const [name, experiment] of Object.entries(experiments)) {
+    for (const precision of ['highest', 'high']) {
+      const { held, ...rest } = run(child, { ...experiment, precision }) as { held: number }
+      t.log(`${name}, ${precision}: ${held.toFixed(2)} GB`)
+      t.deepEqual(rest, { device: 'cuda:0', allocations: 0, waits: 5 }, name)
+      t.true(held > experiment.must / 4 && held <= experiment.must, `${name}, ${precision}: ${held} GB`)
+    }
+  }
+})
+
+test('a GPU that is too small says so, and the next smaller batch trains; a steady push waits for its output alone', (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  const want = { codes: ['fits', 'ERR_S4_MEMORY', 'fits'], within: true, allocations: 0, waits: 10 }
+  t.deepEqual(run(limited), want)
+})
