@@ -60,7 +60,8 @@ impl Fused<'_> {
     /// Bytes of the parts of [`Kept`].
     fn sizes(&self) -> [usize; 5] {
         let spec = self.spec;
-        let masks = match spec.dropout > 0.0 {
+        // As the kernels ask: below the smallest threshold nothing is drawn, so nothing is kept.
+        let masks = match DropKey::threshold(spec.dropout) > 0 {
             true => [
                 self.tiles(self.rows(), self.batch) * 256 * 8,
                 self.batch * self.columns() * spec.inputs * 32,

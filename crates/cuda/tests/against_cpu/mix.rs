@@ -114,7 +114,9 @@ fn mixes_of_every_kind() {
             check(Case { spec, batch: 2, len: 256, sizes: [1.0, 1e-3] });
         }
         let bare = MixSpec { dropout: 0.0, ..plain };
-        check(Case { spec: bare, batch: 2, len: 256, sizes: [1.0, 1.0] });
+        for dropout in [0.0, 1e-12] {
+            check(Case { spec: MixSpec { dropout, ..bare }, batch: 2, len: 256, sizes: [1.0, 1.0] });
+        }
         let spec = MixSpec { glu: false, final_activation: Activation::Tanh, ..bare };
         check(Case { spec, batch: 2, len: 256, sizes: [1.0, 1.0] });
         report.finish(&format!("mixes, {precision:?}"));
