@@ -76,8 +76,27 @@ const limited = `
   }))
 `
 
+/** What comes back is NaN: the loss of every update, and the activations behind it. */
+const diverging = `
+  import { SequenceModel } from 's4-node'
+  const model = await SequenceModel.create({ input: 1, output: 1, features: 8, layers: 2, state: 8, loss: 'mse', device: 'cuda' })
+  const x = { data: new Float32Array(100), shape: [2, 50, 1] }
+  const one = { input: x, target: x }
+  const seen = []
+  for (const data of [[one], [one, one], [one, {}]]) {
+    try {
+      for await (const e of model.train(data, { resume: true })) seen.push(e.step)
+    } catch ({ code, step, tensor }) {
+      seen.push([code, step, tensor])
+    }
+  }
+  console.log(JSON.stringify({ seen }))
+`
+
 /** Runs children on the driver that does nothing; `undefined` where there can be none, with the reason printed. */
-function onNothing(t: ExecutionContext): ((script: string, options?: object) => unknown) | undefined {
+function onNothing(
+  t: ExecutionContext,
+): ((script: string, options?: object, gives?: number) => unknown) | undefined {
   const folder = mkdtempSync(join(tmpdir(), 's4-driver-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   const source = join(root, '__test__/fixtures/driver.c')
@@ -92,9 +111,10 @@ function onNothing(t: ExecutionContext): ((script: string, options?: object) => 
   // This chip's own image, whatever the rest of the suite runs on.
   const { S4_CUDA_ARCH: _, ...rest } = process.env
   const env = { ...rest, LD_LIBRARY_PATH: folder }
-  return (script, options = {}) => {
+  return (script, options = {}, gives = 0) => {
     const args = ['--input-type=module', '-e', script, JSON.stringify(options)]
-    const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, env, encoding: 'utf8' })
+    const all = { cwd: root, env: { ...env, DRIVER_GIVES: String(gives) }, encoding: 'utf8' } as const
+    const { stdout, stderr } = spawnSync(process.execPath, args, all)
     t.true(stdout.startsWith('{'), stderr)
     return JSON.parse(stdout)
   }
@@ -118,4 +138,11 @@ test('a GPU that is too small says so, and the next smaller batch trains; a stea
   if (run === undefined) return
   const want = { codes: ['fits', 'ERR_S4_MEMORY', 'fits'], within: true, allocations: 0, waits: 10 }
   t.deepEqual(run(limited), want)
+})
+
+test('an update on a GPU that fails is named, whatever was begun behind it', (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  const failed = [1, 2, 3].map((step) => ['ERR_S4_NONFINITE', step, 'encoder'])
+  t.deepEqual(run(diverging, {}, 255), { seen: failed })
 })
