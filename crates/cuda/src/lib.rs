@@ -19,6 +19,7 @@ mod memory;
 mod mix;
 mod mix90;
 mod optim;
+mod pool;
 mod precision;
 mod probe;
 mod rows;

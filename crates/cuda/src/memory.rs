@@ -1,10 +1,12 @@
-//! Buffers, views, transfers, and the cache that makes a steady step ask the driver for nothing.
+//! Buffers, views and transfers.
 
+pub(crate) use crate::pool::Block;
 use crate::{
-    cache::{Cache, Free, Life, class},
+    cache::Life,
     device::{Pinned, Queue, Span},
     graph::Graph,
     launch::{Arg, Modules, args},
+    pool::Pool,
     precision::Precision,
     probe::probe,
 };
@@ -13,7 +15,7 @@ use std::{
     marker::PhantomData,
     ops::Range,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -36,80 +38,14 @@ pub struct Cuda {
 }
 
 pub(crate) struct Inner {
-    pool: Mutex<Pool>,
-    allocations: AtomicU64,
+    pub(crate) pool: Mutex<Pool>,
+    pub(crate) allocations: AtomicU64,
     /// Changes whenever a buffer is made or freed; recorded graphs hold addresses of buffers.
     epoch: AtomicU64,
-    limit: usize,
+    pub(crate) limit: usize,
     pub(crate) precision: Precision,
     pub(crate) modules: Modules,
     pub(crate) queue: Queue,
-}
-
-/// All memory that was taken of the device and is not in a block's hands.
-#[derive(Default)]
-struct Pool {
-    free: Cache,
-    /// Bytes, in use or free.
-    taken: usize,
-    /// Scratch of a graph that is being recorded stays where it is.
-    recording: bool,
-}
-
-/// Puts the common memory back in its place when recording ends, also by a panic.
-struct Apart<'a> {
-    inner: &'a Inner,
-    common: Option<Free>,
-}
-
-impl Apart<'_> {
-    /// What the recording has used.
-    fn end(&mut self) -> Vec<Span> {
-        let Some(common) = self.common.take() else { return Vec::new() };
-        let mut pool = self.inner.pool();
-        pool.recording = false;
-        pool.free.restore(common).into_spans().collect()
-    }
-}
-
-impl Drop for Apart<'_> {
-    fn drop(&mut self) {
-        let own = self.end();
-        let mut pool = self.inner.pool();
-        own.into_iter().for_each(|span| pool.free.put(span));
-    }
-}
-
-/// Owned device memory; returns to the cache when dropped.
-pub(crate) struct Block {
-    span: Span,
-    inner: Arc<Inner>,
-}
-
-impl Block {
-    pub(crate) fn span(&self) -> Span {
-        self.span
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        self.inner.pool().free.put(self.span);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        for span in self.pool().free.drain() {
-            self.queue.free(span);
-        }
-    }
-}
-
-impl Inner {
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(|e| e.into_inner())
-    }
 }
 
 impl Cuda {
@@ -158,99 +94,9 @@ impl Cuda {
         self.inner.modules.launched()
     }
 
-    /// In use and kept for reuse.
-    fn memory_held(&self) -> usize {
-        self.inner.pool().taken
-    }
-
     /// How often a buffer was made or freed so far.
     pub(crate) fn epoch(&self) -> u64 {
         self.inner.epoch.load(Ordering::Relaxed)
-    }
-
-    /// Runs `body` with scratch memory of its own, which the caller has afterwards.
-    pub(crate) fn with_own_scratch<R>(&self, body: impl FnOnce() -> R) -> (R, Vec<Span>) {
-        let mut apart = Apart { inner: &self.inner, common: Some(self.set_apart()) };
-        let result = body();
-        (result, apart.end())
-    }
-
-    fn set_apart(&self) -> Free {
-        let mut pool = self.inner.pool();
-        pool.recording = true;
-        pool.free.set_aside()
-    }
-
-    /// Scratch goes back to the common cache.
-    pub(crate) fn give_back(&self, scratch: Vec<Span>) {
-        let mut pool = self.inner.pool();
-        scratch.into_iter().for_each(|span| pool.free.put(span));
-    }
-
-    /// Gives cached memory back to the device.
-    pub fn trim(&self) {
-        let mut pool = self.inner.pool();
-        if pool.recording {
-            return;
-        }
-        for span in pool.free.drain() {
-            pool.taken -= span.bytes();
-            self.inner.queue.free(span);
-        }
-    }
-
-    /// Scratch with arbitrary contents.
-    pub(crate) fn block(&self, op: &'static str, bytes: usize) -> Result<Block> {
-        self.memory(op, bytes, Life::Scratch)
-    }
-
-    /// Device memory with arbitrary contents.
-    fn memory(&self, op: &'static str, bytes: usize, life: Life) -> Result<Block> {
-        let inner = &self.inner;
-        let own = |span| Block { span, inner: inner.clone() };
-        if let Some(span) = inner.pool().free.take(bytes, life) {
-            return Ok(own(span));
-        }
-        let size = class(bytes);
-        let take = || -> Result<Option<Span>> {
-            let mut pool = inner.pool();
-            if size > inner.limit.saturating_sub(pool.taken) {
-                return Ok(None);
-            }
-            let span = inner.queue.alloc(size)?;
-            if span.is_some() {
-                pool.taken += size;
-            }
-            Ok(span.map(|span| pool.free.add(span, bytes, life)))
-        };
-        inner.allocations.fetch_add(1, Ordering::Relaxed);
-        if let Some(span) = take()? {
-            return Ok(own(span));
-        }
-        self.trim();
-        if let Some(span) = take()? {
-            return Ok(own(span));
-        }
-        let (free, total) = inner.queue.memory()?;
-        let ordinal = inner.queue.info.ordinal;
-        let got = match inner.limit {
-            usize::MAX => format!("{free} of {total} bytes free on cuda:{ordinal}"),
-            limit => {
-                let left = limit.saturating_sub(self.memory_held());
-                format!("{left} of {limit} bytes of memoryLimit free, {free} of {total} on cuda:{ordinal}")
-            }
-        };
-        Err(Error::new(Code::Memory, op, format!("{size} bytes of GPU memory"), got))
-    }
-
-    /// Scratch of `len` floats; goes back to the cache when dropped.
-    pub(crate) fn scratch(&self, op: &'static str, len: usize) -> Result<Block> {
-        self.block(op, len * 4)
-    }
-
-    /// Scratch of `len` doubles.
-    pub(crate) fn scratch64(&self, op: &'static str, len: usize) -> Result<Block> {
-        self.block(op, len * 8)
     }
 
     pub(crate) fn zero(&self, span: Span) -> Result<()> {
@@ -360,15 +206,9 @@ impl From<&Mut<'_>> for Arg {
 }
 impl From<&Ints> for Arg {
     fn from(x: &Ints) -> Arg {
-        x.block.span.into()
+        x.block.span().into()
     }
 }
-impl From<&Block> for Arg {
-    fn from(x: &Block) -> Arg {
-        x.span.into()
-    }
-}
-
 /// A download's room in page-locked memory, and where the host reads it.
 pub struct Later {
     pinned: Option<Pinned>,
@@ -410,14 +250,14 @@ impl Memory for Cuda {
     fn alloc(&self, len: usize) -> Result<Buf> {
         let block = self.memory("alloc", 4 * len, Life::Buffer)?;
         self.inner.epoch.fetch_add(1, Ordering::Relaxed);
-        self.zero(block.span)?;
+        self.zero(block.span())?;
         Ok(Buf { block, len })
     }
 
     fn alloc_ints(&self, len: usize) -> Result<Ints> {
         let block = self.memory("alloc_ints", 4 * len, Life::Buffer)?;
         self.inner.epoch.fetch_add(1, Ordering::Relaxed);
-        self.zero(block.span)?;
+        self.zero(block.span())?;
         Ok(Ints { block, len })
     }
 
@@ -443,12 +283,12 @@ impl Memory for Cuda {
 
     fn view<'a>(&self, buf: &'a Buf, range: Range<usize>) -> Ref<'a> {
         assert!(range.end <= buf.len, "view outside its buffer");
-        Ref { span: floats(buf.block.span, range), life: PhantomData }
+        Ref { span: floats(buf.block.span(), range), life: PhantomData }
     }
 
     fn view_mut<'a>(&self, buf: &'a mut Buf, range: Range<usize>) -> Mut<'a> {
         assert!(range.end <= buf.len, "view outside its buffer");
-        Mut { span: floats(buf.block.span, range), life: PhantomData }
+        Mut { span: floats(buf.block.span(), range), life: PhantomData }
     }
 
     fn ref_len(&self, view: Ref<'_>) -> usize {
@@ -488,7 +328,7 @@ impl Memory for Cuda {
         if dst.len < src.len() {
             return Err(Error::shape("upload_ints", dst.len, src.len()));
         }
-        if src.is_empty() { Ok(()) } else { self.inner.queue.upload(dst.block.span, src) }
+        if src.is_empty() { Ok(()) } else { self.inner.queue.upload(dst.block.span(), src) }
     }
 
     fn download(&self, dst: &mut [f32], src: Ref<'_>) -> Result<()> {

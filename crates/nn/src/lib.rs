@@ -8,6 +8,7 @@ mod checkpoint;
 mod config;
 mod init;
 mod layer;
+mod loss;
 mod metrics;
 mod model;
 mod net;

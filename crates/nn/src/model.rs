@@ -46,7 +46,7 @@ pub struct Model<B: Backend> {
     states: Option<[States<B>; 3]>,
     /// [loss, correct] of an evaluation.
     pub(crate) eval_stats: B::Buf,
-    pub(crate) loss: Option<crate::train::LossBuffers<B>>,
+    pub(crate) loss: Option<crate::loss::LossBuffers<B>>,
     last: Option<Saved>,
 }
 
