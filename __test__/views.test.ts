@@ -1,7 +1,7 @@
 /** One map seen in several ways: convolution, chunks, steps; algorithms; dtypes; lengths; gradients. */
 import test from 'ava'
 import { AdamW, S4Block, S4Layer, windows, type S4LayerOptions, type TensorLike } from '../index.js'
-import { close, f64, model, noise, noisy } from './helpers.js'
+import { close, device, f64, model, noise, noisy, relative } from './helpers.js'
 
 const inner = (a: ArrayLike<number>, b: ArrayLike<number>) =>
   Array.from(a).reduce((sum, x, i) => sum + x * (b[i] as number), 0)
@@ -209,19 +209,21 @@ test('windows', (t) => {
 test('the final state is an option: the same output and gradients without it', (t) => {
   const u = noisy([2, 37, 4])
   const dy = noisy([2, 37, 4])
+  // The CPU computes the rest in the same order; a GPU may take other kernels.
+  const tolerance = device() === 'cpu' ? 0 : 1e-5
   for (const algorithm of ['fft', 'chunk'] as const) {
     using l = new S4Layer({ features: 4, state: 8, algorithm })
     const both = l.forward(u)
-    const [du, gradients] = [l.backward(dy).du, l.parameters().map((p) => [...p.grad.data])]
+    const du = l.backward(dy).du
+    const gradients = l.parameters().map((p) => [...p.grad.data])
     l.zeroGrad()
     const alone = l.forward(u, { finalState: false })
-    t.deepEqual(alone.y, both.y)
+    close(t, `${algorithm}: y`, alone.y, both.y, tolerance)
     t.truthy(both.state)
     t.false('state' in alone)
-    t.deepEqual(l.backward(dy).du, du)
-    t.deepEqual(
-      l.parameters().map((p) => [...p.grad.data]),
-      gradients,
-    )
+    close(t, `${algorithm}: du`, l.backward(dy).du, du, tolerance)
+    l.parameters().forEach((p, i) => {
+      t.true(relative(p.grad.data, gradients[i] as number[]) <= 10 * tolerance, `${algorithm}: ${p.name}`)
+    })
   }
 })

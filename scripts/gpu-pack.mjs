@@ -76,6 +76,12 @@ const size = (path) => `${(statSync(path).size / 1e6).toFixed(1)} MB`
 
 if (!process.argv.includes('--built')) setup()
 must('The compilation of the suite', run('npx', ['tsc', '-p', '__test__/tsconfig.json']))
+// An addon that was built for one chip would fail the whole run there.
+const { diagnose } = await import('../build/index.js')
+const held = diagnose().kernels
+const wanted = process.env.S4_CUDA_ARCHS.split(' ').map((a) => (a.startsWith('compute_') ? a : `sm_${a}`))
+const missing = wanted.filter((image) => !held.includes(image))
+must(`Looking for ${missing.join(' ')} in the addon (npm run build)`, missing.length === 0)
 rmSync(pack, { recursive: true, force: true })
 rustPrograms()
 

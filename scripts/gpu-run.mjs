@@ -231,7 +231,7 @@ function sanitizerByParts(tool) {
       }),
     )
     const names = (list) =>
-      runs.flatMap(({ text }) => (new RegExp(`^${list}: (.*)$`, 'm').exec(text)?.[1] ?? '').split(' '))
+      runs.flatMap(({ text }) => (new RegExp(`^${list}: (.+)$`, 'm').exec(text)?.[1].split(' ') ?? []))
     const launched = new Set(names('launched'))
     const left = [...new Set(names('there are'))].filter((name) => !launched.has(name))
     const ok = runs.every((run) => run.ok) && left.length === 0
@@ -279,7 +279,7 @@ function bench(programs) {
 /** Name, what runs, and the longest it may take. */
 const items = [
   ['linking', linking, 120],
-  ['rust', rust(['unit', 'conformance', 'against_cpu']), 150],
+  ['rust', rust(['unit', 'conformance', 'against_cpu']), 300],
   ['ava', suite(), 240],
   ['verify-chunk', verify('chunk', 'highest'), 120],
   ['verify-fft', verify('fft', 'highest'), 120],
