@@ -231,7 +231,7 @@ function sanitizerByParts(tool) {
       }),
     )
     const names = (list) =>
-      runs.flatMap(({ text }) => (new RegExp(`^${list}: (.+)$`, 'm').exec(text)?.[1].split(' ') ?? []))
+      runs.flatMap(({ text }) => new RegExp(`^${list}: (.+)$`, 'm').exec(text)?.[1].split(' ') ?? [])
     const launched = new Set(names('launched'))
     const left = [...new Set(names('there are'))].filter((name) => !launched.has(name))
     const ok = runs.every((run) => run.ok) && left.length === 0
