@@ -38,7 +38,7 @@ const child = `
   const train = async (n) => {
     for await (const _ of model.train(Array(n).fill(one), { clip: 1, resume: true }));
   }
-  await train(3)
+  await train(4)
   const before = model.counters()
   await train(5)
   const after = model.counters()

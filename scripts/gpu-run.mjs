@@ -248,9 +248,12 @@ function sanitizerByParts(tool) {
   }
 }
 
-async function timings(seconds) {
-  const { text, ok } = await program(join(root, '.gpu/rust/timings'), [], { seconds })
-  return { ok, text, detail: { lines: text.trim().split('\n') } }
+/** Times of the operations in one precision class. */
+function timings(...args) {
+  return async (seconds) => {
+    const { text, ok } = await program(join(root, '.gpu/rust/timings'), args, { seconds })
+    return { ok, text, detail: { lines: text.trim().split('\n') } }
+  }
 }
 
 /** torch's convolution in the same minutes, where the machine has torch; said so where it has not. */
@@ -291,7 +294,8 @@ const items = [
   ['sanitizer-initcheck', sanitizer('initcheck'), 240],
   ['sanitizer-synccheck', sanitizer('synccheck'), 240],
   ...['high', 'bf16'].flatMap((p) => ['chunk', 'fft'].map((a) => [`verify-${a}-${p}`, verify(a, p), 120])),
-  ['timings', timings, 200],
+  ['timings', timings(), 200],
+  ['timings-high', timings('high', 'dense', 'ssm', 'two-sided'), 100],
   ['timings-torch', peer, 100],
   ['bench-step', bench([['benches/gpu.mjs', 'step']]), 60],
   [

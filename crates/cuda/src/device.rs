@@ -189,8 +189,10 @@ unsafe impl Sync for Pinned {}
 const STAGED_FROM: usize = 64 << 10;
 /// Larger ones are not worth as much locked memory.
 const STAGED_TO: usize = 256 << 20;
-/// Uploads on their way at once; a further one waits for the first of them.
-const STAGES: usize = 8;
+/// Uploads of one size (a power of two) on their way at once; a further one waits for the first of them. Two arrays of the
+/// batch under way and two of the next. It is taken in turn, whatever has ended: what a steady step asks for does not
+/// depend on time.
+const STAGES: usize = 4;
 
 /// One device with its primary context and one stream.
 pub(crate) struct Queue {
@@ -311,30 +313,29 @@ impl Queue {
     /// An upload through page-locked memory, for which the host does not wait; false where there is none to have.
     fn upload_staged<T: Copy>(&self, dst: Span, src: &[T]) -> Result<bool> {
         let bytes = size_of_val(src);
+        let size = bytes.next_power_of_two();
+        // In the order of use: the first of a size is its oldest.
         let mut stages = self.stages.lock().unwrap_or_else(|e| e.into_inner());
-        // SAFETY: the event lives as long as its entry; the query changes nothing.
-        let free = |p: &Pinned| unsafe { result::event::query(p.done) }.is_ok();
-        let mut at = stages.iter().position(|p| p.bytes >= bytes && free(p));
-        if at.is_none() && stages.len() == STAGES {
-            // The oldest upload ends first; its memory is used again, or makes room where it is too small.
-            let first = stages.remove(0);
-            self.waits.fetch_add(1, Ordering::Relaxed);
-            // SAFETY: the event is live.
-            self.check("upload", unsafe { result::event::synchronize(first.done) })?;
-            if first.bytes >= bytes {
-                stages.push(first);
-                at = Some(stages.len() - 1);
-            } else {
-                self.unpin(first);
+        let same = stages.iter().filter(|p| p.bytes == size).count();
+        let fresh = if same < STAGES { self.pin("upload", size)? } else { None };
+        let stage = match (fresh, stages.iter().position(|p| p.bytes == size)) {
+            (Some(fresh), _) => fresh,
+            (None, None) => return Ok(false),
+            (None, Some(oldest)) => {
+                let stage = stages.remove(oldest);
+                // SAFETY: the event is live; the query changes nothing.
+                if unsafe { result::event::query(stage.done) }.is_err() {
+                    self.waits.fetch_add(1, Ordering::Relaxed);
+                    // SAFETY: as above.
+                    let ended = unsafe { result::event::synchronize(stage.done) };
+                    if let Err(e) = self.check("upload", ended) {
+                        stages.insert(0, stage);
+                        return Err(e);
+                    }
+                }
+                stage
             }
-        }
-        if at.is_none() {
-            let Some(stage) = self.pin("upload", bytes.next_power_of_two())? else { return Ok(false) };
-            stages.push(stage);
-            at = Some(stages.len() - 1);
-        }
-        // In the order of use, so that the first is the oldest.
-        let stage = stages.remove(at.unwrap_or_default());
+        };
         // SAFETY: `stage` has `bytes` bytes or more and no copy from it is under way (its event has passed); the
         // destination is live and large enough; the event is recorded behind the copy.
         let sent = unsafe {
