@@ -2,6 +2,7 @@
 
 use crate::{Cuda, Ints, device::Span, discrete::Discrete, launch::args, memory::Block};
 use s4_backend::*;
+use std::sync::Arc;
 
 /// Steps of a chunk.
 pub(crate) const T: usize = 64;
@@ -46,7 +47,14 @@ pub(crate) struct Matrices {
     /// (H, kc, T)
     pub(crate) kern: Block,
     /// (H, NP, NP): Ā^T
-    pub(crate) q: Block,
+    pub(crate) q: Arc<Block>,
+}
+
+/// Room for Ā^T in f64.
+pub(crate) struct Room {
+    pub(crate) block: Arc<Block>,
+    /// It is there.
+    pub(crate) filled: bool,
 }
 
 /// Which matrices a pass uses.
@@ -172,14 +180,22 @@ impl Cuda {
         crate::kernels::shared_memory(self.inner.queue.info.capability)
     }
 
-    pub(crate) fn matrices(&self, op: &'static str, d: &Discrete, c: Span, s: Sizes) -> Result<Matrices> {
+    /// Every matrix of the parameters. `q` has room for Ā^T, or has it already.
+    pub(crate) fn matrices(
+        &self,
+        op: &'static str,
+        d: &Discrete,
+        c: Span,
+        s: Sizes,
+        q: Room,
+    ) -> Result<Matrices> {
         let Sizes { heads, pairs, rank, kc, np } = s;
         let m = Matrices {
             cols: self.block(op, 16 * heads * (rank + 1) * T * pairs)?,
             rows: self.block(op, 16 * heads * kc * (T + 1) * pairs)?,
             powers: self.block(op, 16 * heads * rank * T * pairs)?,
             kern: self.scratch64(op, heads * kc * T)?,
-            q: self.scratch64(op, heads * np * np)?,
+            q: q.block,
         };
         self.launch(
             ("constants", "sequences"),
@@ -195,14 +211,21 @@ impl Cuda {
             0,
             args![&m.kern, &m.cols, &m.rows, pairs, rank, kc],
         )?;
-        self.launch(
-            ("constants", "transition"),
-            (heads, np.div_ceil(64).pow(2), 1),
-            (256, 1),
-            0,
-            args![&m.q, &m.cols, &m.powers, d.d0(), pairs, rank, np],
-        )?;
+        if !q.filled {
+            self.launch(
+                ("constants", "transition"),
+                (heads, np.div_ceil(64).pow(2), 1),
+                (256, 1),
+                0,
+                args![&*m.q, &m.cols, &m.powers, d.d0(), pairs, rank, np],
+            )?;
+        }
         Ok(m)
+    }
+
+    /// Room for Ā^T within one operation.
+    pub(crate) fn room(&self, op: &'static str, s: Sizes) -> Result<Room> {
+        Ok(Room { block: Arc::new(self.scratch64(op, s.heads * s.np * s.np)?), filled: false })
     }
 
     /// The matrices as the operands of a pass.
@@ -224,36 +247,34 @@ impl Cuda {
             (256, 1),
             0,
             args![
-                &frags, &m.kern, &m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, p.k0, p.channels, np,
+                &frags, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, p.k0, p.channels, np,
                 p.flip, p.backward
             ],
         )?;
         Ok(frags)
     }
 
-    /// Ā^(T·each) − 1 in f32 as the scan over segments multiplies by it, `each` a power of two, and, where `backward`, as its
-    /// adjoint does.
+    /// Ā^(T·each) − 1 in f32 as the scan over segments multiplies by it, `each` a power of two, and, into `back`, as its
+    /// adjoint does. Both (H, NP, NP).
     pub(crate) fn segment_matrices(
         &self,
         op: &'static str,
         q: &Block,
         s: Sizes,
         each: usize,
-        backward: bool,
-    ) -> Result<[Option<Block>; 2]> {
+        ahead: &Block,
+        back: Option<&Block>,
+    ) -> Result<()> {
         let n = s.heads * s.np * s.np;
-        let ahead = self.scratch(op, n)?;
-        let back = backward.then(|| self.scratch(op, n)).transpose()?;
         let squarings = each.trailing_zeros();
         if s.np <= 64 {
-            self.launch(
+            return self.launch(
                 ("constants", "segment_power"),
                 (s.heads, 1, 1),
                 (256, 1),
                 8 * 64 * 68,
-                args![&ahead, back.as_ref(), q, s.np, squarings],
-            )?;
-            return Ok([Some(ahead), back]);
+                args![ahead, back, q, s.np, squarings],
+            );
         }
         let (mut power, mut spare) = (None, None);
         for _ in 0..squarings {
@@ -266,12 +287,12 @@ impl Cuda {
             self.launch(("constants", "square"), grid, (256, 1), 0, args![&target, source, s.np])?;
             spare = power.replace(target);
         }
-        for (f, transposed) in [(Some(&ahead), true), (back.as_ref(), false)] {
+        for (f, transposed) in [(Some(ahead), true), (back, false)] {
             let Some(f) = f else { continue };
             let all = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
             self.each(("constants", "less_one"), n, all)?;
         }
-        Ok([Some(ahead), back])
+        Ok(())
     }
 
     fn run(

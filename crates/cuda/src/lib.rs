@@ -26,6 +26,7 @@ mod rows;
 mod sides;
 mod ssm;
 mod step;
+mod turn;
 
 pub use graph::Graph;
 pub use kernels::{architectures, available};

@@ -117,7 +117,7 @@ impl Cuda {
                 &planes,
                 &exponents,
                 &m.kern,
-                &m.q,
+                &*m.q,
                 &m.cols,
                 &m.rows,
                 d,

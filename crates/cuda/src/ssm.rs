@@ -2,15 +2,17 @@
 
 use crate::{
     Cuda, Ints,
-    chunk::{Cut, Entering, MAX_PAIRS, Pack, Pass, Sizes, T, cut},
+    chunk::{Cut, Entering, MAX_PAIRS, Pack, Pass, Room, Sizes, T, cut},
     dense::check_lengths,
     device::Span,
     discrete::{Discrete, check_grads},
     launch::args,
     memory::{Block, same_len},
     sides::{Operands, OperandsOf, SidesBackward, Walk, aligned, cut_to_meet},
+    turn::Turn,
 };
 use s4_backend::*;
+use std::sync::Arc;
 
 type Ref<'a> = <Cuda as Memory>::Ref<'a>;
 
@@ -18,6 +20,7 @@ type Ref<'a> = <Cuda as Memory>::Ref<'a>;
 pub struct SsmPlan {
     key: Option<(u64, u64, bool)>,
     kept: Option<Kept>,
+    turn: Option<Turn>,
 }
 
 struct Kept {
@@ -27,9 +30,9 @@ struct Kept {
     /// Those of both at once, instead (`sides.rs`).
     operands: Option<Operands>,
     /// Ā^(T·each) for the latest way of cutting.
-    segment: Option<(usize, Block)>,
+    segment: Option<(usize, Arc<Block>)>,
     /// Ā^T in f64, to make it from.
-    q: Block,
+    q: Arc<Block>,
 }
 
 /// Shapes of one call, checked.
@@ -99,16 +102,19 @@ impl Cuda {
     }
 
     /// Ā^(T·each) for the scans of the pass and of its adjoint, where sequences are cut.
-    fn segments(&self, c: &Call<'_>, q: &Block, backward: bool) -> Result<[Option<Block>; 2]> {
+    fn segments(&self, c: &Call<'_>, q: &Block, backward: bool) -> Result<[Option<Arc<Block>>; 2]> {
         if c.cut.segments == 1 {
             return Ok([None, None]);
         }
-        self.segment_matrices(c.op, q, c.sizes, c.cut.each, backward)
+        let make = || self.scratch(c.op, c.sizes.heads * c.sizes.np * c.sizes.np).map(Arc::new);
+        let (ahead, back) = (make()?, backward.then(make).transpose()?);
+        self.segment_matrices(c.op, q, c.sizes, c.cut.each, &ahead, back.as_deref())?;
+        Ok([Some(ahead), back])
     }
 
-    fn prepare(&self, c: &Call<'_>, params: &SsmParams<'_, Self>, sides: bool) -> Result<Kept> {
+    fn prepare(&self, c: &Call<'_>, params: &SsmParams<'_, Self>, sides: bool, q: Room) -> Result<Kept> {
         let discrete = self.discretise(c.op, params, c.spec, c.rate)?;
-        let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes)?;
+        let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         if sides {
             let of = OperandsOf { both: c.spec.bidirectional, backward: false, outputs: true };
             let operands = Some(self.operands(c.op, &matrices, params.d.span(), c.sizes, of)?);
@@ -139,7 +145,7 @@ impl Cuda {
             let [ahead, _] = self.segments(c, &kept.q, false)?;
             kept.segment = ahead.map(|b| (c.cut.each, b));
         }
-        let segment = kept.segment.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| b);
+        let segment = kept.segment.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| &**b);
         if let Some(operands) = &kept.operands {
             let entering = |flip| saved.map_or(Entering::Unknown, |s| Entering::Kept(c.half(s, flip)));
             let walk = Walk {
@@ -209,12 +215,20 @@ impl Cuda {
         c: &Call<'_>,
         halves: &[(usize, usize, bool)],
         with_d: bool,
+        turn: Option<&Turn>,
     ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
         let (rows, side) = (c.batch * heads, T + np);
         let discrete = self.discretise(op, params, c.spec, c.rate)?;
-        let m = self.matrices(op, &discrete, params.c.span(), c.sizes)?;
-        let [ahead, back] = self.segments(c, &m.q, true)?;
+        let q = match turn {
+            Some(turn) => Room { block: turn.q.clone(), filled: true },
+            None => self.room(op, c.sizes)?,
+        };
+        let m = self.matrices(op, &discrete, params.c.span(), c.sizes, q)?;
+        let [ahead, back] = match turn.and_then(|t| t.scans(c.cut.each)) {
+            Some(both) if c.cut.segments > 1 => both.clone().map(Some),
+            _ => self.segments(c, &m.q, true)?,
+        };
         let state0 = state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
         let deals = if dstate_end.is_some() { c.batch.min(8) } else { 0 };
         let slots = 1 + 2 * rank + kc + deals;
@@ -234,7 +248,7 @@ impl Cuda {
                 u,
                 saved,
                 d: params.d.span(),
-                segment: [ahead.as_ref(), back.as_ref()],
+                segment: [ahead.as_deref(), back.as_deref()],
             };
             products = self.sides_backward(c, &b, &m)?;
             for (g, &(k0, channels, flip)) in products.iter().zip(halves) {
@@ -269,7 +283,7 @@ impl Cuda {
                 lower: !flip,
                 add: false,
             };
-            self.pass(op, &pass, c.sizes, c.cut, ahead.as_ref())?;
+            self.pass(op, &pass, c.sizes, c.cut, ahead.as_deref())?;
             let mut inject = None;
             if let (Some(dend), Some(mid)) = (dstate_end, &mid) {
                 let (i, t) = (self.scratch(op, rows * np)?, self.scratch(op, rows * T)?);
@@ -324,7 +338,7 @@ impl Cuda {
                 lower: flip,
                 add: flip,
             };
-            self.pass(op, &pass, c.sizes, c.cut, back.as_ref())?;
+            self.pass(op, &pass, c.sizes, c.cut, back.as_deref())?;
             if let (Some(out), Some(end)) = (dstate0, &end) {
                 let n = rows * 2 * pairs;
                 let one = args![out, end, c.batch, heads, 2 * pairs, np, 1usize, 0usize];
@@ -400,7 +414,7 @@ impl Cuda {
     ) -> Result<()> {
         let c = self.shape(op, spec, (1, len, rate), None)?;
         let discrete = self.discretise(op, params, spec, rate)?;
-        let m = self.matrices(op, &discrete, params.c.span(), c.sizes)?;
+        let m = self.matrices(op, &discrete, params.c.span(), c.sizes, self.room(op, c.sizes)?)?;
         let p = Pack { k0: 0, channels: c.sizes.kc, flip: false, backward: false };
         let frags = self.pack(op, &m, None, c.sizes, p)?;
         let [segment, _] = self.segments(&c, &m.q, false)?;
@@ -424,7 +438,7 @@ impl Cuda {
             lower: true,
             add: false,
         };
-        self.pass(op, &pass, c.sizes, c.cut, segment.as_ref())
+        self.pass(op, &pass, c.sizes, c.cut, segment.as_deref())
     }
 
     /// Gradients of [`Cuda::impulse_kernel`].
@@ -442,7 +456,21 @@ impl Cuda {
         let c = self.shape(op, spec, (1, len, rate), None)?;
         let u = self.impulse(op, spec.heads, len)?;
         let all = [(0, c.sizes.kc, false)];
-        self.chunk_backward(None, None, grads, dkernel, None, None, u.span(), None, params, &c, &all, false)
+        self.chunk_backward(
+            None,
+            None,
+            grads,
+            dkernel,
+            None,
+            None,
+            u.span(),
+            None,
+            params,
+            &c,
+            &all,
+            false,
+            None,
+        )
     }
 
     fn impulse(&self, op: &'static str, heads: usize, len: usize) -> Result<Block> {
@@ -463,7 +491,7 @@ impl SsmOps for Cuda {
     fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
         spec.check("ssm_plan")?;
         Sizes::new("ssm_plan", spec)?;
-        Ok(SsmPlan { key: None, kept: None })
+        Ok(SsmPlan { key: None, kept: None, turn: None })
     }
 
     fn ssm_algorithm(&self, call: &SsmCall) -> Result<Algorithm> {
@@ -530,15 +558,25 @@ impl SsmOps for Cuda {
         let (state_end, saved) = (state_end.map(|s| s.span()), saved.map(|s| s.span()));
         let sides = c.sides && !states && aligned(&[y.span(), u.span()]);
         if let Some(saved) = saved {
-            // Backward follows, and other parameters after it: the matrices are not worth their memory.
-            *plan = SsmPlan { key: None, kept: None };
-            let mut once = self.prepare(&c, params, sides)?;
-            return self.chunk_forward(y.span(), state_end, c.saved(Some(saved))?, u, state0, &c, &mut once);
+            // Backward follows, and other parameters after it: most matrices are not worth their memory.
+            let last = plan.turn.take();
+            *plan = SsmPlan { key: None, kept: None, turn: None };
+            let mut turn = self.turn(OP, c.sizes, last)?;
+            let room = Room { block: turn.q.clone(), filled: false };
+            let mut once = self.prepare(&c, params, sides, room)?;
+            if c.cut.segments > 1 {
+                self.turn_scans(&c, &mut turn)?;
+                once.segment = turn.scans(c.cut.each).map(|[ahead, _]| (c.cut.each, ahead.clone()));
+            }
+            self.chunk_forward(y.span(), state_end, c.saved(Some(saved))?, u, state0, &c, &mut once)?;
+            turn.key = Some((call.version, call.rate.to_bits()));
+            plan.turn = Some(turn);
+            return Ok(());
         }
         let key = Some((call.version, call.rate.to_bits(), sides));
         if plan.key != key || plan.kept.is_none() {
             plan.kept = None;
-            plan.kept = Some(self.prepare(&c, params, sides)?);
+            plan.kept = Some(self.prepare(&c, params, sides, self.room(OP, c.sizes)?)?);
             plan.key = key;
         }
         let kept = plan.kept.as_mut().expect("made above");
@@ -558,7 +596,7 @@ impl SsmOps for Cuda {
         lengths: Option<&Self::Ints>,
         params: &SsmParams<'_, Self>,
         call: &SsmCall,
-        _plan: &mut Self::SsmPlan,
+        plan: &mut Self::SsmPlan,
         _ws: &mut Self::Workspace,
     ) -> Result<()> {
         const OP: &str = "ssm_backward";
@@ -622,6 +660,7 @@ impl SsmOps for Cuda {
             &c,
             halves,
             true,
+            plan.turn.as_ref().filter(|t| t.key == Some((call.version, call.rate.to_bits()))),
         )
     }
 }
