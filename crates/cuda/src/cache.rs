@@ -151,12 +151,23 @@ impl Cache {
         now
     }
 
+    /// Whether all of the segment that begins where a free part does is free.
+    fn is_whole(segments: &BTreeMap<u64, Span>, part: &Span) -> bool {
+        segments.get(&part.ptr()).is_some_and(|s| s.bytes() == part.bytes())
+    }
+
+    /// Bytes that [`Cache::drain`] would give.
+    pub(crate) fn drainable(&self) -> usize {
+        let parts = self.parts.values().filter(|part| Self::is_whole(&self.segments, part));
+        self.whole.values().flatten().chain(parts).map(|span| span.bytes()).sum()
+    }
+
     /// Every allocation of which all is free leaves the cache.
     pub(crate) fn drain(&mut self) -> Vec<Span> {
         let mut out: Vec<Span> = std::mem::take(&mut self.whole).into_values().flatten().collect();
         let segments = &mut self.segments;
         self.parts.retain(|at, part| {
-            let all = segments.get(at).is_some_and(|s| s.bytes() == part.bytes());
+            let all = Self::is_whole(segments, part);
             if all {
                 segments.remove(at);
                 out.push(*part);

@@ -147,16 +147,26 @@ impl Cuda {
         if let Some(span) = take()? {
             return Ok(own(span));
         }
-        self.trim();
-        if let Some(span) = take()? {
-            return Ok(own(span));
+        // Free bytes of the device and of the limit, if all that is kept for reuse were given back.
+        let room = || -> Result<(usize, usize, usize)> {
+            let (free, total) = inner.queue.memory()?;
+            let pool = inner.pool();
+            let kept = pool.free.drainable();
+            Ok((free + kept, inner.limit.saturating_sub(pool.taken).saturating_add(kept), total))
+        };
+        // What would not fit even then leaves it where it is, so that the next smaller batch finds what it had.
+        let (free, left, _) = room()?;
+        if size <= free.min(left) {
+            self.trim();
+            if let Some(span) = take()? {
+                return Ok(own(span));
+            }
         }
-        let (free, total) = inner.queue.memory()?;
+        let (free, left, total) = room()?;
         let ordinal = inner.queue.info.ordinal;
         let got = match inner.limit {
             usize::MAX => format!("{free} of {total} bytes free on cuda:{ordinal}"),
             limit => {
-                let left = limit.saturating_sub(self.memory_held());
                 format!("{left} of {limit} bytes of memoryLimit free, {free} of {total} on cuda:{ordinal}")
             }
         };
