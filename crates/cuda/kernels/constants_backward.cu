@@ -8,6 +8,7 @@
 
 constexpr int T = 64;
 constexpr int STAGED = 256;  // numbers that sequences_backward reads at once, of each kind
+constexpr int M = 4;         // steps whose numbers are on their way together
 
 struct Head {
   const c64 *d0, *u, *z;
@@ -33,7 +34,7 @@ KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int 
 // ga, gb: (H, R, T, P): gradients of a_j = Ā^j U_r and b_j = Z_r D₀^j from dQ = Σ of the passes: with v = [Re b, −Im b]
 // of a_j's partner, [Re, Im] ga = 2 dQ·v; with v = [Re a, Im a] of b_j's, [Re, −Im] gb = 2 dQᵀ·v. In f32, as dQ is.
 // Block 256; grid (H, R, 2 · tiles of the state).
-extern "C" __global__ void __launch_bounds__(256, 3) transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
+extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
                            int pairs, int rank, int ld, i64 head_stride) {
   const int h = blockIdx.x, r = blockIdx.y, P = pairs, N = 2 * P, tiles = (N + TILE - 1) / TILE;
   const bool second = blockIdx.z >= tiles;
@@ -111,30 +112,49 @@ struct Retreat {
   }
 };
 
-// Steps `top` … 0, the last of which has nothing to go back through. `read` gives the conjugate of a step's x and its
-// own share of the gradient.
-template <int PL, class Read>
-DEV void go_back(Retreat<PL>& back, c64 (&g)[PL], int top, c64* staged, Read read) {
-  const int P = back.P, batch = STAGED / P;
-  c64 *xs = staged, *shares = staged + STAGED;
-  for (int j = top; j >= 0;) {
-    const int low = max(j - batch + 1, 0);
-#pragma unroll 4
-    for (int k = j; k >= low; --k)
-      EACH_PAIR(i, n) read(k, n, xs[(j - k) * P + n], shares[(j - k) * P + n]);
-    __syncwarp();
-    for (int k = j; k >= low; --k) {
-      c64 x[PL] = {};
-      EACH_PAIR(i, n) x[i] = xs[(j - k) * P + n];
-      if (k < top) back.step(x, g);
-      EACH_PAIR(i, n) g[i] += shares[(j - k) * P + n];
+// Steps `top` … 0, the last of which has nothing to go back through, by the first of two warps; the second brings a batch
+// of steps to shared memory while the first goes through the batch before. `read` gives, of M steps from one down, the
+// conjugates of x and their own shares of the gradient; `rest` gives, for each pair, what the second warp adds up when
+// all is brought. Returns the place of the latter.
+template <int PL, class Read, class Rest>
+DEV const c64* go_back(Retreat<PL>& back, c64 (&g)[PL], int top, c64* staged, Read read, Rest rest) {
+  const int P = back.P, batch = STAGED / P, batches = top / batch + 1;
+  const bool brings = threadIdx.x >= 32;
+  auto half = [&](int b) { return staged + (b & 1) * 2 * STAGED; };
+  auto bring = [&](int b) {
+    c64 *xs = half(b), *shares = xs + STAGED;
+    const int high = top - b * batch, low = max(high - batch + 1, 0);
+    for (int k = high; k >= low; k -= M) EACH_PAIR(i, n) {
+      c64 x[M], share[M];
+      read(k, n, x, share);
+#pragma unroll
+      for (int m = 0; m < M; ++m)
+        if (k - m >= low) xs[(high - k + m) * P + n] = x[m], shares[(high - k + m) * P + n] = share[m];
     }
-    __syncwarp();
-    j = low - 1;
+  };
+  if (brings) bring(0);
+  __syncthreads();
+  for (int b = 0; b < batches; ++b) {
+    if (!brings) {
+      const c64 *xs = half(b), *shares = xs + STAGED;
+      const int high = top - b * batch, low = max(high - batch + 1, 0);
+      for (int k = high; k >= low; --k) {
+        c64 x[PL] = {};
+        EACH_PAIR(i, n) x[i] = xs[(high - k) * P + n];
+        if (k < top) back.step(x, g);
+        EACH_PAIR(i, n) g[i] += shares[(high - k) * P + n];
+      }
+    } else if (b + 1 < batches) {
+      bring(b + 1);
+    } else {
+      EACH_PAIR(i, n) half(b + 1)[n] = rest(n);
+    }
+    __syncthreads();
   }
+  return half(batches);
 }
 
-// Block: one warp; grid (H, 1 + 2R + kc); shared: 2·STAGED c64; `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
+// Block: two warps; grid (H, 1 + 2R + kc); shared: 4·STAGED c64; `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
 // Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
 template <int PL>
 DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
@@ -145,7 +165,9 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
   const Head q = {d0 + (i64)h * P, u + (i64)h * R * P, z + (i64)h * R * P, P, R};
   c64* mine = slot + ((i64)h * slots + seq) * (2 + 2 * R) * P;
   c64 *sd = mine, *sb = mine + P, *su = mine + 2 * P, *sz = mine + (2 + R) * P;
-  for (int e = threadIdx.x; e < (2 + 2 * R) * P; e += 32) mine[e] = {0, 0};
+  const bool first = threadIdx.x < 32;
+  if (first)
+    for (int e = threadIdx.x; e < (2 + 2 * R) * P; e += 32) mine[e] = {0, 0};
   __syncwarp();
   c64 g[PL] = {}, gd[PL] = {};
   // A column x ← Ā x, or a row x ← x Ā.
@@ -153,44 +175,79 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
   Retreat<PL> back(q, column ? q.u : q.z, column ? q.z : q.u, column ? su : sz, column ? sz : su);
   const float* G0 = g0 + h * head_stride;
   const float* G1 = g1 ? g1 + h * head_stride : nullptr;
-  // What a batch of steps reads, the x and their shares of the gradient, is brought to shared memory at once.
   extern __shared__ c64 staged[];
   if (seq <= R) {
     const c64* from = cols + ((i64)h * (R + 1) + seq) * T * P;
-    go_back(back, g, T - 1, staged, [&](int j, int n, c64& to_x, c64& to_share) {
-      to_x = conj(from[j * P + n]);
-      if (seq) {
-        to_share = ga[(((i64)h * R + seq - 1) * T + j) * P + n];
-        return;
+    auto columns = [&](int j, int n, c64 (&x)[M]) {
+#pragma unroll
+      for (int m = 0; m < M; ++m) x[m] = conj(from[max(j - m, 0) * P + n]);
+    };
+    // Of Ā^j U_r: ḡ a.
+    auto by_transition = [&](int j, int n, c64 (&x)[M], c64 (&share)[M]) {
+      columns(j, n, x);
+      const c64* own = ga + ((i64)h * R + seq - 1) * T * P;
+#pragma unroll
+      for (int m = 0; m < M; ++m) share[m] = own[max(j - m, 0) * P + n];
+    };
+    // Of Ā^j B̄: dV[n][t], where V[:, t] = v_{T−1−t}, or v_t looking ahead; and K̄_j = 2Re C·v_j.
+    auto by_input = [&](int j, int n, c64 (&x)[M], c64 (&share)[M]) {
+      columns(j, n, x);
+      const float* a = G0 + (i64)(T + n) * ld + T - 1;
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        const int t = max(j - m, 0);
+        share[m] = {a[-t], a[(i64)P * ld - t]};
       }
-      // dV[n][t]: V[:, t] = v_{T−1−t}, or v_t looking ahead; and K̄_j = 2Re C·v_j.
-      const float* a = G0 + (i64)(T + n) * ld + (T - 1 - j);
-      c64 sum = {a[0], a[(i64)P * ld]};
       if (G1) {
-        const float* b = G1 + (i64)(T + n) * ld + j;
-        sum += c64{b[0], b[(i64)P * ld]};
+        const float* b = G1 + (i64)(T + n) * ld;
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+          const int t = max(j - m, 0);
+          share[m] += c64{b[t], b[(i64)P * ld + t]};
+        }
       }
-      for (int k = 0; k < kc; ++k)
-        sum += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(rows[((i64)h * kc + k) * (T + 1) * P + n]);
-      to_share = sum;
-    });
+      for (int k = 0; k < kc; ++k) {
+        const c64 c = conj(rows[((i64)h * kc + k) * (T + 1) * P + n]);
+        const double* lag = dkern + ((i64)h * kc + k) * T;
+#pragma unroll
+        for (int m = 0; m < M; ++m) share[m] += (2 * lag[max(j - m, 0)]) * c;
+      }
+    };
+    // D₀^T on the diagonal of Q.
+    auto diagonal = [&](int n) {
+      if (seq) return c64{0, 0};
+      const c64 d = q.d0[n];
+      c64 p = d, square = d;  // d^(T − 1)
+      for (int k = 2; k < T; k *= 2) square = square * square, p = p * square;
+      auto dq = [&](int m, int l) {
+        const i64 at = (i64)(T + m) * ld + T + l;
+        return (double)G0[at] + (G1 ? (double)G1[at] : 0.0);
+      };
+      const c64 gdelta = {dq(n, n) + dq(P + n, P + n), dq(P + n, n) - dq(n, P + n)};
+      return (double)T * (gdelta * conj(p));
+    };
+    const c64* more = seq ? go_back(back, g, T - 1, staged, by_transition, diagonal)
+                          : go_back(back, g, T - 1, staged, by_input, diagonal);
+    if (!first) return;
     back.finish();
     EACH_PAIR(i, n) {
       if (seq) su[(seq - 1) * P + n] += g[i];
       else sb[n] = g[i];
+      gd[i] = more[n];
     }
   } else if (seq <= 2 * R) {
+    if (!first) return;
     const int r = seq - R - 1;
     const i64 at = ((i64)h * R + r) * T * P;
     EACH_PAIR(i, n) {
       c64 y = {0, 0};
       const c64 d = conj(q.d0[n]);
-      for (int j = T - 1; j >= 0; j -= 4) {
-        c64 x[4], share[4];  // four steps are read at once
+      for (int j = T - 1; j >= 0; j -= 8) {
+        c64 x[8], share[8];  // eight steps are read at once
 #pragma unroll
-        for (int k = 0; k < 4; ++k) x[k] = conj(powers[at + (j - k) * P + n]), share[k] = gb[at + (j - k) * P + n];
+        for (int k = 0; k < 8; ++k) x[k] = conj(powers[at + (j - k) * P + n]), share[k] = gb[at + (j - k) * P + n];
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
+        for (int k = 0; k < 8; ++k) {
           gd[i] += y * x[k];  // y is zero at the last power
           y = y * d + share[k];
         }
@@ -202,44 +259,43 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
     const c64* from = rows + ((i64)h * kc + k) * (T + 1) * P;
     const bool ahead = k >= ch0;
     const float* W = ahead ? G1 + (k - ch0) * channel_stride : G0 + k * channel_stride;
-    go_back(back, g, T, staged, [&](int j, int n, c64& to_x, c64& to_share) {
-      const int t = ahead ? T - 1 - j : j - 1;  // the row of W that is C Ā^j
-      to_x = conj(from[j * P + n]);
-      const float* w = W + t * ld + T + n;
-      to_share = t >= 0 && t < T ? c64{2.0 * w[0], -2.0 * w[P]} : c64{0, 0};
-    });
+    auto read = [&](int j, int n, c64 (&x)[M], c64 (&share)[M]) {
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        const int i = max(j - m, 0), t = ahead ? T - 1 - i : i - 1;  // the row of W that is C Ā^i
+        x[m] = conj(from[i * P + n]);
+        const bool there = t >= 0 && t < T;
+        const float* w = W + (there ? t : 0) * ld + T + n;
+        share[m] = there ? c64{2.0 * w[0], -2.0 * w[P]} : c64{0, 0};
+      }
+    };
+    // K̄_j = 2Re C·v_j.
+    auto by_kernel = [&](int n) {
+      const c64* v = cols + (i64)h * (R + 1) * T * P;
+      c64 sum = {0, 0};
+#pragma unroll 8
+      for (int j = 0; j < T; ++j) sum += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(v[j * P + n]);
+      return sum;
+    };
+    const c64* more = go_back(back, g, T, staged, read, by_kernel);
+    if (!first) return;
     back.finish();
-    const c64* v = cols + (i64)h * (R + 1) * T * P;
     EACH_PAIR(i, n) {
-#pragma unroll 4
-      for (int j = 0; j < T; ++j) g[i] += (2 * dkern[((i64)h * kc + k) * T + j]) * conj(v[j * P + n]);
+      const c64 sum = g[i] + more[n];
       float* o = dc + 2 * (((i64)k * heads + h) * P + n);
-      o[0] += (float)g[i].re, o[1] += (float)g[i].im;
+      o[0] += (float)sum.re, o[1] += (float)sum.im;
     }
   }
   EACH_PAIR(i, n) sd[n] = gd[i] + back.gd[i];
-  if (seq == 0) {
-    // D₀^T on the diagonal of Q.
-    EACH_PAIR(i, n) {
-      c64 p = {1, 0};
-      for (int k = 0; k < T - 1; ++k) p = p * q.d0[n];
-      auto dq = [&](int m, int l) {
-        const i64 at = (i64)(T + m) * ld + T + l;
-        return (double)G0[at] + (G1 ? (double)G1[at] : 0.0);
-      };
-      const c64 gdelta = {dq(n, n) + dq(P + n, P + n), dq(P + n, n) - dq(n, P + n)};
-      sd[n] += (double)T * (gdelta * conj(p));
-    }
-  }
 }
 
 // Up to 32 pairs and up to 64; so few registers that all sequences of a layer run at once.
 #define SEQUENCES_BACKWARD(name, PL, blocks)                                                                          \
-  extern "C" __global__ void __launch_bounds__(32, blocks) name(                                                      \
+  extern "C" __global__ void __launch_bounds__(64, blocks) name(                                                      \
       c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0, const float* g1,     \
       const c64* cols, const c64* rows, const c64* powers, const c64* d0, const c64* u, const c64* z, int heads,     \
       int pairs, int rank, int kc, int ch0, int ld, i64 head_stride, i64 channel_stride, int slots) { \
     sequences_backward<PL>(slot, dc, dkern, ga, gb, g0, g1, cols, rows, powers, d0, u, z, heads, pairs, rank, kc, ch0, ld, head_stride, channel_stride, slots);  \
   }
-SEQUENCES_BACKWARD(sequences_backward_32, 1, 20)
-SEQUENCES_BACKWARD(sequences_backward_64, 2, 12)
+SEQUENCES_BACKWARD(sequences_backward_32, 1, 8)
+SEQUENCES_BACKWARD(sequences_backward_64, 2, 6)

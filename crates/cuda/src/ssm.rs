@@ -367,8 +367,8 @@ impl Cuda {
                 if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" },
             ),
             (heads, 1 + 2 * rank + kc, 1),
-            (32, 1),
-            2 * 16 * 256,
+            (64, 1),
+            4 * 16 * 256,
             args![
                 &slot,
                 &grads.c,
