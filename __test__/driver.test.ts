@@ -94,10 +94,33 @@ const diverging = `
   console.log(JSON.stringify({ seen }))
 `
 
+/** Models that come and go. */
+const passing = `
+  import { SequenceModel } from 's4-node'
+  for (let i = 0; i < 3; i++) {
+    const model = await SequenceModel.create({ input: 1, output: 1, features: 8, layers: 2, state: 8, loss: 'mse', device: 'cuda' })
+    await model.predict({ data: new Float32Array(100), shape: [2, 50, 1] })
+    model.dispose()
+  }
+  await new Promise((later) => setTimeout(later, 200))
+  console.log(JSON.stringify({ ended: true }))
+`
+
+/** What each wish for a device comes to. */
+const wishes = `
+  import { SequenceModel, diagnose } from 's4-node'
+  const { state } = JSON.parse(process.argv.at(-1))
+  const seen = { cuda: diagnose().cuda.split('\\n')[0] }
+  for (const device of ['auto', 'cuda'])
+    seen[device === 'cuda' ? 'asked' : device] = await SequenceModel.create({ input: 1, output: 1, features: 8, layers: 1, state, loss: 'mse', device })
+      .then((m) => m.device, (e) => e.code + ': ' + e.message)
+  console.log(JSON.stringify(seen))
+`
+
 /** Runs children on the driver that does nothing; `undefined` where there can be none, with the reason printed. */
 function onNothing(
   t: ExecutionContext,
-): ((script: string, options?: object, gives?: number) => unknown) | undefined {
+): ((script: string, options?: object, driver?: Record<string, string>) => unknown) | undefined {
   const folder = mkdtempSync(join(tmpdir(), 's4-driver-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   const source = join(root, '__test__/fixtures/driver.c')
@@ -114,12 +137,12 @@ function onNothing(
   // This chip's own image, whatever the rest of the suite runs on.
   const { S4_CUDA_ARCH: _, ...rest } = process.env
   const env = { ...rest, LD_LIBRARY_PATH: folder }
-  return (script, options = {}, gives = 0) => {
+  return (script, options = {}, driver = {}) => {
     const args = ['--input-type=module', '-e', script, JSON.stringify(options)]
-    const all = { cwd: root, env: { ...env, DRIVER_GIVES: String(gives) }, encoding: 'utf8' } as const
+    const all = { cwd: root, env: { ...env, ...driver }, encoding: 'utf8' } as const
     const { stdout, stderr } = spawnSync(process.execPath, args, all)
     t.true(stdout.startsWith('{'), stderr)
-    return JSON.parse(stdout)
+    return driver.DRIVER_COUNTS === undefined ? JSON.parse(stdout) : { ...JSON.parse(stdout), said: stderr.trim() }
   }
 }
 
@@ -147,5 +170,29 @@ test('an update on a GPU that fails is named, whatever was begun behind it', (t)
   const run = onNothing(t)
   if (run === undefined) return
   const failed = [1, 2, 3].map((step) => ['ERR_S4_NONFINITE', step, 'encoder'])
-  t.deepEqual(run(diverging, {}, 255), { seen: failed })
+  t.deepEqual(run(diverging, {}, { DRIVER_GIVES: '255' }), { seen: failed })
+})
+
+test('the code of a model that is gone leaves the GPU', (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  t.deepEqual(run(passing, {}, { DRIVER_COUNTS: '1' }), { ended: true, said: 'modules left: 0' })
+})
+
+test("'auto' takes the CPU for what the GPU cannot do, 'cuda' says what that is", (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  const all = (options: object, driver = {}) => run(wishes, options, driver) as Record<string, string>
+  const small = all({ state: 128 })
+  t.deepEqual([small.auto, small.asked], ['cuda:0', 'cuda:0'])
+  const large = all({ state: 130 })
+  t.is(large.auto, 'cpu')
+  t.regex(large.asked!, /^ERR_S4_UNSUPPORTED: .*at most 128/)
+  // Newer than any machine code of this build.
+  const compiled = all({ state: 8 }, { DRIVER_CHIP: '110' })
+  t.deepEqual([compiled.auto, compiled.asked], ['cuda:0', 'cuda:0'])
+  const lacking = all({ state: 8 }, { DRIVER_CHIP: '110', DRIVER_LACKS_COMPILER: '1' })
+  t.is(lacking.auto, 'cpu')
+  t.regex(lacking.asked!, /^ERR_S4_DEVICE: .*ptxjitcompiler/)
+  t.regex(lacking.cuda!, /not usable: .*ptxjitcompiler/)
 })

@@ -12,7 +12,8 @@ export interface DeviceOptions {
   threads?: number
   /**
    * How exactly the GPU multiplies. `'highest'` (default): as good as f32, outputs within 1e-5 and gradients within 1e-4 of the
-   * truth; `'high'`: TF32, 2e-3 and 5e-3; `'bf16'`: 1e-2 and 5e-2. Chips without such units, and the CPU, compute as `'highest'`.
+   * truth; `'high'`: TF32, 2e-3 and 5e-3; `'bf16'`: 1e-2 and 5e-2. Chips without such units, the
+   * CPU, and layers whose state is above 64 compute as `'highest'`.
    */
   precision?: 'highest' | 'high' | 'bf16'
   /** Most bytes of GPU memory that the handle takes; beyond it `ERR_S4_MEMORY`. Default: all there are. */
@@ -30,7 +31,7 @@ export type Algorithm = 'auto' | 'fft' | 'chunk'
 export interface LayerOptions {
   /** H: input features. */
   features: number
-  /** N: real size of the state; even. Default 64. */
+  /** N: real size of the state; even. Default 64. At most 128 on a GPU: for more `device: 'auto'` takes the CPU. */
   state?: number
   /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
   mode?: 's4' | 's4d'

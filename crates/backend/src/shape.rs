@@ -20,7 +20,7 @@ pub enum Disc {
     Zoh,
 }
 
-/// How a stored parameter becomes a positive number (DESIGN: f, g, t).
+/// How a stored parameter becomes a positive number (the table in `crates/ssm/src/lib.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transform {
     /// eˣ

@@ -1,8 +1,8 @@
 //! Parameters of the SSM in f64, and the way back of their gradients.
 //!
 //! Every algorithm computes its constants from the same numbers: Δ = t(inv_dt)·rate, Λ = −f(a_real) − i·g(a_imag),
-//! B, P, C (DESIGN §1). They are small (a few numbers a pair and head), so f64 costs nothing and removes the
-//! rounding of exponentials and powers from everything that follows.
+//! B, P, C (the table in `crates/ssm/src/lib.rs`). They are small (a few numbers a pair and head), so f64 costs
+//! nothing and removes the rounding of exponentials and powers from everything that follows.
 
 use crate::{Cpu, Workspace};
 use num_complex::Complex;

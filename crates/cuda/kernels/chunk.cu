@@ -1,4 +1,4 @@
-// The chunk pass (DESIGN §2): with rows (batch × segment), chunks of T = 64 steps and states of NP reals,
+// The chunk pass: with rows (batch × segment), chunks of T = 64 steps and states of NP reals,
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ,   S_{c+1} = S_c·Qᵀ + X_c·Vᵀ,
 // and its adjoint, which is the same pass with other matrices, from the last chunk to the first:
 //   dX_c = dY_c·Toep + dS_{c+1}·V,   dS_c = dY_c·W + dS_{c+1}·Q.

@@ -219,15 +219,18 @@ impl Queue {
             // SAFETY: `dev` is a valid device; the context is released in `drop`, the stream destroyed there.
             unsafe {
                 let ctx = result::primary_ctx::retain(dev)?;
-                result::ctx::set_current(ctx)?;
-                let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-                Ok((ctx, stream))
+                let stream = result::ctx::set_current(ctx)
+                    .and_then(|()| result::stream::create(result::stream::StreamKind::NonBlocking));
+                if stream.is_err() {
+                    let _ = result::primary_ctx::release(dev);
+                }
+                Ok((ctx, stream?))
             }
         });
         let (ctx, stream) = match opened {
             Ok(Ok(pair)) => pair,
             Ok(Err(e)) => {
-                return Err(Error::new(Code::Device, "device 'cuda'", "a context on the GPU", words(e)));
+                return Err(Error::new(code(e), "device 'cuda'", "a context on the GPU", words(e)));
             }
             Err(_) => {
                 return Err(Error::new(
@@ -262,11 +265,11 @@ impl Queue {
         r: std::result::Result<T, result::DriverError>,
     ) -> Result<T> {
         r.map_err(|e| {
-            let code = e.0 as i32;
-            if matches!(code, 214 | 700 | 702 | 710 | 714..=719) {
+            let number = e.0 as i32;
+            if matches!(number, 214 | 700 | 702 | 710 | 714..=719) {
                 LOST[self.info.ordinal % 64].store(true, Ordering::Relaxed);
             }
-            Error::new(Code::Device, op, "the GPU to do it", words(e))
+            Error::new(code(e), op, "the GPU to do it", words(e))
         })
     }
 
@@ -528,6 +531,11 @@ impl Drop for Queue {
             }
         }
     }
+}
+
+/// Modules, graphs and contexts take memory as well, which may be short.
+fn code(e: result::DriverError) -> Code {
+    if e.0 as i32 == 2 { Code::Memory } else { Code::Device }
 }
 
 /// "CUDA_ERROR_…: what it means".

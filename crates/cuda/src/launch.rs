@@ -180,6 +180,30 @@ impl Modules {
         self.launches.load(Ordering::Relaxed)
     }
 
+    /// Gives every module back; nothing runs on the queue any more.
+    pub(crate) fn unload(&mut self, queue: &Queue) {
+        self.functions.get_mut().unwrap_or_else(|e| e.into_inner()).clear();
+        let modules = std::mem::take(self.modules.get_mut().unwrap_or_else(|e| e.into_inner()));
+        if queue.bind("unload").is_ok() {
+            for Handle(module) in modules.into_values() {
+                // SAFETY: it was loaded by `load`, once, and no function of it is known any more.
+                let _ = unsafe { result::module::unload(module) };
+            }
+        }
+    }
+
+    /// Whether the driver has to compile what this chip runs, which takes a library that a container may lack.
+    pub(crate) fn compiles(&self, capability: (u32, u32)) -> bool {
+        kernels::pick("memory", capability, self.force.as_deref())
+            .is_some_and(|image| image.arch.starts_with("compute_"))
+    }
+
+    /// Loads the smallest module, to see that it can be done.
+    pub(crate) fn try_one(&self, queue: &Queue) -> Result<()> {
+        queue.bind("device 'cuda'")?;
+        self.load(queue, "memory").map(|_| ())
+    }
+
     /// The generation of the images in use, 0 where there is none.
     pub(crate) fn generation(&self, queue: &Queue) -> u32 {
         kernels::pick("chunk", queue.info.capability, self.force.as_deref())

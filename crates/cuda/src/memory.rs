@@ -66,10 +66,14 @@ impl Cuda {
                 format!("cuda:{ordinal}"),
             )
         })?;
+        let (queue, modules) = (Queue::open(info)?, Modules::new(options.architecture.clone()));
+        if modules.compiles(info.capability) {
+            modules.try_one(&queue)?;
+        }
         Ok(Cuda {
             inner: Arc::new(Inner {
-                queue: Queue::open(info)?,
-                modules: Modules::new(options.architecture.clone()),
+                queue,
+                modules,
                 pool: Mutex::default(),
                 allocations: AtomicU64::new(0),
                 epoch: AtomicU64::new(0),

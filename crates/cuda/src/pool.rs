@@ -64,9 +64,12 @@ impl Drop for Block {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Freeing waits for the queue, so no kernel runs any more when its code goes.
         for span in self.pool().free.drain() {
             self.queue.free(span);
         }
+        let _ = self.queue.synchronize();
+        self.modules.unload(&self.queue);
     }
 }
 

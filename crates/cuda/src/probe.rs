@@ -1,6 +1,6 @@
 //! What NVIDIA hardware and driver this machine has, in words, without ever failing.
 
-use crate::{device, kernels};
+use crate::{Cuda, device, kernels};
 use s4_backend::{Code, Error};
 use std::fmt;
 
@@ -51,6 +51,8 @@ pub enum Unavailable {
     OldDevice(String),
     /// This build has no kernels (no NVRTC when it was built).
     NoKernels,
+    /// This build has kernels for other GPUs; the ones that are here, and what it has.
+    OtherKernels(String, String),
     /// The probe itself panicked; its message.
     Panicked(String),
 }
@@ -78,6 +80,10 @@ impl fmt::Display for Unavailable {
                 f,
                 "this build of s4-node has no GPU kernels (NVRTC was not found when it was built; run scripts/nvrtc.mjs and build again)"
             ),
+            Unavailable::OtherKernels(name, have) => write!(
+                f,
+                "this build of s4-node has no kernels for {name}, only {have}; build again with S4_CUDA_ARCHS naming that chip"
+            ),
             Unavailable::Panicked(e) => write!(f, "probing the GPU failed unexpectedly ({e})"),
         }
     }
@@ -101,11 +107,16 @@ pub fn probe() -> Result<Vec<DeviceInfo>, Unavailable> {
             .unwrap_or_else(|| "no message".into());
         Err(Unavailable::Panicked(text))
     })?;
-    judge(found, kernels::available())
+    let fits = |capability| kernels::pick("memory", capability, None).is_some();
+    judge(found, kernels::available(), fits)
 }
 
 /// What the list of devices means for us. Ordinals stay those of the driver.
-fn judge(found: Vec<DeviceInfo>, kernels: bool) -> Result<Vec<DeviceInfo>, Unavailable> {
+fn judge(
+    found: Vec<DeviceInfo>,
+    kernels: bool,
+    fits: impl Fn((u32, u32)) -> bool,
+) -> Result<Vec<DeviceInfo>, Unavailable> {
     if found.is_empty() {
         return Err(Unavailable::NoDevice);
     }
@@ -121,7 +132,23 @@ fn judge(found: Vec<DeviceInfo>, kernels: bool) -> Result<Vec<DeviceInfo>, Unava
     if !kernels {
         return Err(Unavailable::NoKernels);
     }
+    let usable: Vec<_> = usable.into_iter().filter(|d| fits(d.capability)).collect();
+    if usable.is_empty() {
+        return Err(Unavailable::OtherKernels(names, kernels::architectures()));
+    }
     Ok(usable)
+}
+
+/// What keeps a listed GPU from work: a fault in this process, or code that the driver has to compile and cannot.
+fn state(d: &DeviceInfo) -> String {
+    if device::whole("diagnose", d.ordinal).is_err() {
+        return ", lost".into();
+    }
+    let compiled = kernels::pick("memory", d.capability, None).is_some_and(|i| i.arch.starts_with("sm_"));
+    match if compiled { Ok(()) } else { Cuda::new(d.ordinal).map(|_| ()) } {
+        Ok(()) => String::new(),
+        Err(e) => format!(", not usable: {e}"),
+    }
 }
 
 /// A few lines for `diagnose()`: devices or the reason, and what this build carries.
@@ -130,7 +157,7 @@ pub fn diagnose_text() -> String {
         Ok(devices) => devices
             .iter()
             .map(|d| {
-                let state = if device::whole("diagnose", d.ordinal).is_ok() { "" } else { ", lost" };
+                let state = state(d);
                 format!(
                     "cuda:{}: {}, {:.1} GiB, compute capability {}.{}, driver CUDA {}.{}{state}",
                     d.ordinal,
@@ -168,10 +195,14 @@ mod tests {
 
     #[test]
     fn each_case_has_its_reason() {
+        let judge = |found, kernels| judge(found, kernels, |capability| capability < (9, 0));
         assert_eq!(judge(vec![], true), Err(Unavailable::NoDevice));
         assert_eq!(judge(vec![device((7, 0))], true), Err(Unavailable::OldDevice("Test (7.0)".into())));
         assert_eq!(judge(vec![device((9, 0))], false), Err(Unavailable::NoKernels));
         assert_eq!(judge(vec![device((6, 1)), device((8, 6))], true).unwrap(), vec![device((8, 6))]);
+        let other = judge(vec![device((9, 0))], true).unwrap_err();
+        assert_eq!(other, Unavailable::OtherKernels("Test (9.0)".into(), kernels::architectures()));
+        assert!(other.to_string().contains("Test (9.0)"));
     }
 
     #[test]

@@ -18,9 +18,20 @@ type Ref<'a> = <Cuda as Memory>::Ref<'a>;
 
 /// What depends on parameters and rate alone, kept while they stand still.
 pub struct SsmPlan {
+    spec: SsmSpec,
     key: Option<(u64, u64, bool)>,
     kept: Option<Kept>,
     turn: Option<Turn>,
+}
+
+impl SsmPlan {
+    fn check(&self, op: &'static str, spec: &SsmSpec) -> Result<()> {
+        spec.check(op)?;
+        if self.spec == *spec {
+            return Ok(());
+        }
+        Err(Error::value(op, "the layer that the plan was made for", "another"))
+    }
 }
 
 struct Kept {
@@ -491,7 +502,7 @@ impl SsmOps for Cuda {
     fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
         spec.check("ssm_plan")?;
         Sizes::new("ssm_plan", spec)?;
-        Ok(SsmPlan { key: None, kept: None, turn: None })
+        Ok(SsmPlan { spec: *spec, key: None, kept: None, turn: None })
     }
 
     fn ssm_algorithm(&self, call: &SsmCall) -> Result<Algorithm> {
@@ -531,6 +542,7 @@ impl SsmOps for Cuda {
     ) -> Result<()> {
         const OP: &str = "ssm_forward";
         let (spec, batch, len) = (&call.spec, call.batch, call.len);
+        plan.check(OP, spec)?;
         let states = state0.is_some() || state_end.is_some();
         let fft = self.choose(OP, call, states)?;
         same_len(OP, batch * spec.outputs() * len, y.len())?;
@@ -560,7 +572,7 @@ impl SsmOps for Cuda {
         if let Some(saved) = saved {
             // Backward follows, and other parameters after it: most matrices are not worth their memory.
             let last = plan.turn.take();
-            *plan = SsmPlan { key: None, kept: None, turn: None };
+            (plan.key, plan.kept) = (None, None);
             let mut turn = self.turn(OP, c.sizes, last)?;
             let room = Room { block: turn.q.clone(), filled: false };
             let mut once = self.prepare(&c, params, sides, room)?;
@@ -601,6 +613,7 @@ impl SsmOps for Cuda {
     ) -> Result<()> {
         const OP: &str = "ssm_backward";
         let (spec, batch, len) = (&call.spec, call.batch, call.len);
+        plan.check(OP, spec)?;
         let states = state0.is_some() || dstate_end.is_some() || dstate0.is_some();
         let fft = self.choose(OP, call, states)?;
         check_grads(OP, &grads, spec)?;

@@ -11,14 +11,15 @@ pub(crate) struct Turn {
     pub(crate) key: Option<(u64, u64)>,
     /// (H, NP, NP), f64: Ā^T.
     pub(crate) q: Arc<Block>,
-    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut.
+    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut; `each` is 0 while they are not
+    /// these parameters'.
     segment: Option<(usize, [Arc<Block>; 2])>,
 }
 
 impl Turn {
     /// The matrices of the scans over segments of `each` chunks, if they are here.
     pub(crate) fn scans(&self, each: usize) -> Option<&[Arc<Block>; 2]> {
-        self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
+        self.segment.as_ref().filter(|(own, _)| *own == each && each > 0).map(|(_, both)| both)
     }
 }
 
@@ -26,8 +27,13 @@ impl Cuda {
     /// A turn to write: the last one's memory, or new.
     pub(crate) fn turn(&self, op: &'static str, s: Sizes, last: Option<Turn>) -> Result<Turn> {
         let bytes = 8 * s.heads * s.np * s.np;
-        if let Some(last) = last.filter(|t| t.q.span().bytes() >= bytes) {
-            return Ok(Turn { key: None, ..last });
+        if let Some(mut last) = last {
+            // Its memory is of the same layer, so of the same size.
+            last.key = None;
+            if let Some((each, _)) = &mut last.segment {
+                *each = 0;
+            }
+            return Ok(last);
         }
         Ok(Turn { key: None, q: Arc::new(self.memory(op, bytes, Life::Buffer)?), segment: None })
     }

@@ -41,7 +41,7 @@ pub enum DiscName {
     Zoh,
 }
 
-/// How Λ, P, B start (DESIGN §2).
+/// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]

@@ -277,6 +277,8 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
         let (ns, m) = (spec.state_len(batch), batch * len * outputs);
         let be = self.be.clone();
         let b = &mut self.buf;
+        // Until it has succeeded there is nothing to go back through: what the last call kept is overwritten.
+        self.last = None;
         put(&be, &mut b.stage, &mut b.x, u, batch, len, h)?;
         if let Some(state) = opts.state {
             put(&be, &mut b.stage, &mut b.state0, state, batch * h, spec.pairs(), 2)?;
@@ -297,8 +299,6 @@ impl<B: Backend, C: Core<B>> Host<B, C> {
             key,
             state0: opts.state.is_some(),
         };
-        // Until it has succeeded there is nothing to go back through.
-        self.last = None;
         let call = saved.call(&b.lengths);
         b.y.ensure(&be, m)?;
         b.state1.ensure(&be, ns)?;

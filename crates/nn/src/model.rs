@@ -168,6 +168,8 @@ impl<B: Backend> Model<B> {
         len: usize,
         lengths: Option<&[i32]>,
     ) -> Result<()> {
+        // What a backward would go back through is gone, whether or not the rest arrives.
+        self.last = None;
         match x {
             Input::Values(x) => {
                 put(&self.be, &mut self.stage, &mut self.net.input, x, batch, len, self.config.input)?
@@ -179,8 +181,6 @@ impl<B: Backend> Model<B> {
         if let Some(lengths) = lengths {
             self.lengths.put(&self.be, lengths)?;
         }
-        // What a backward would go back through is gone.
-        self.last = None;
         Ok(())
     }
 

@@ -132,6 +132,7 @@ impl Cancel {
 }
 
 /// A layer made from a configuration.
+#[derive(Clone, Copy)]
 struct New<'a>(&'a str, &'a str);
 impl Make for New<'_> {
     type Out = BoxedLayer;
@@ -154,6 +155,7 @@ impl Make for New<'_> {
 }
 
 /// A block from an official state dict, by file or by tensors.
+#[derive(Clone)]
 enum Official {
     File(PathBuf, Option<String>),
     Tensors(HashMap<String, NamedTensor>, String),

@@ -97,6 +97,7 @@ fn sums(e: Evaluation) -> Sums {
     Sums { loss: e.loss, correct: e.correct, rows: e.rows }
 }
 
+#[derive(Clone, Copy)]
 struct New<'a>(&'a str);
 impl Make for New<'_> {
     type Out = BoxedModel;
@@ -109,6 +110,7 @@ impl Make for New<'_> {
 }
 
 /// A checkpoint's bytes.
+#[derive(Clone, Copy)]
 struct Load<'a>(&'a [u8]);
 impl Make for Load<'_> {
     type Out = (BoxedModel, Option<String>);

@@ -1,4 +1,4 @@
-//! Chunked state passing (DESIGN §2): S4 on a sequence of any length without a kernel of that length.
+//! Chunked state passing: S4 on a sequence of any length without a kernel of that length.
 //!
 //! `discrete` → `constants` (Φ, one chunk as a matrix) → `forward`; `backward` → `constants_backward` →
 //! `discrete`. `tasks` cuts the work, `states` ends rows inside a chunk, `pass` runs it all for a layer.

@@ -49,6 +49,11 @@ fn full<'a, B: Memory>(be: &B, b: &'a mut B::Buf) -> B::Mut<'a> {
 
 /// Forward and backward of one call.
 pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
+    apply_in(be, run, &mut be.ssm_plan(&run.spec).unwrap(), 1)
+}
+
+/// [`apply`] with a plan that lives on, at `version` of the parameters.
+pub fn apply_in<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u64) -> Named {
     let spec = &run.spec;
     let (batch, len) = (run.batch, run.len);
     let all = |b: &B::Buf| 0..be.len(b);
@@ -62,8 +67,7 @@ pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
         p: be.view(&p[5], all(&p[5])),
         d: be.view(&p[6], all(&p[6])),
     };
-    let call = SsmCall { spec: *spec, batch, len, rate: run.rate, algorithm: run.algorithm, version: 1 };
-    let mut plan = be.ssm_plan(spec).unwrap();
+    let call = SsmCall { spec: *spec, batch, len, rate: run.rate, algorithm: run.algorithm, version };
     let mut ws = be.workspace();
     let u = up(be, &noise(run.seed, 1, batch * spec.heads * len));
     let dy = up(be, &noise(run.seed, 2, batch * spec.outputs() * len));
@@ -88,7 +92,7 @@ pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
         lengths.as_ref(),
         &params,
         &call,
-        &mut plan,
+        plan,
         &mut ws,
     )
     .unwrap();
@@ -122,7 +126,7 @@ pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
         lengths.as_ref(),
         &params,
         &call,
-        &mut plan,
+        plan,
         &mut ws,
     )
     .unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{
     Report, golden, gpu,
-    layer::{Run, apply},
+    layer::{Run, apply, apply_in},
     step::steps,
 };
 use s4_backend::*;
@@ -80,6 +80,65 @@ fn rows_of_their_own_lengths() {
         compare(&mut report, &format!("{} lengths", case.name), &apply(&be, &r), &apply(&cpu, &r));
     }
     report.finish("lengths");
+}
+
+/// What a plan keeps is of one version, one rate and one way of cutting: each call equals a fresh plan's, to the bit.
+#[test]
+fn a_plan_follows_parameters_length_and_rate() {
+    let Some(be) = gpu() else { return };
+    for case in cases() {
+        let [short, long] = [70, 5000].map(|len| run(&case, 2, len));
+        let moved = |from: &Run, rate: f64| {
+            let mut r = Run { rate, ..from.clone() };
+            r.params[0].iter_mut().for_each(|x| *x = (*x * 0.9) as f32 as f64);
+            r.params[4].iter_mut().for_each(|x| *x = (*x + 0.5) as f32 as f64);
+            r
+        };
+        let calls = [
+            (long.clone(), 1),
+            (long.clone(), 1),
+            (short.clone(), 1),
+            (moved(&short, 1.0), 2),
+            (moved(&long, 1.0), 2),
+            (moved(&short, 0.5), 2),
+            (moved(&long, 0.5), 2),
+            (moved(&long, 1.0), 2),
+        ];
+        let mut plan = be.ssm_plan(&case.spec).unwrap();
+        for (i, (call, version)) in calls.iter().enumerate() {
+            let (got, want) = (apply_in(&be, call, &mut plan, *version), apply(&be, call));
+            assert!(got == want, "{}, call {i}", case.name);
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_of_one_layer() {
+    let Some(be) = gpu() else { return };
+    let all = cases();
+    let (one, other) = (&all[0], all.iter().find(|c| c.spec != all[0].spec).unwrap());
+    let mut plan = be.ssm_plan(&other.spec).unwrap();
+    let n = 2 * one.spec.heads * 70;
+    let u = be.alloc(n).unwrap();
+    let mut y = be.alloc(2 * one.spec.outputs() * 70).unwrap();
+    let p = one.params.each_ref().map(|x| crate::layer::up(&be, x));
+    let view = |i: usize| be.view(&p[i], 0..be.len(&p[i]));
+    let params: SsmParams<'_, Cuda> = SsmParams {
+        inv_dt: view(0),
+        a_real: view(1),
+        a_imag: view(2),
+        b: view(3),
+        c: view(4),
+        p: view(5),
+        d: view(6),
+    };
+    let (spec, algorithm) = (one.spec, Algorithm::Chunk);
+    let call = SsmCall { spec, batch: 2, len: 70, rate: 1.0, algorithm, version: 1 };
+    let (len, mut ws) = (be.len(&y), be.workspace());
+    let y = be.view_mut(&mut y, 0..len);
+    let u = be.view(&u, 0..n);
+    let error = be.ssm_forward(y, None, None, u, None, None, &params, &call, &mut plan, &mut ws).unwrap_err();
+    assert_eq!(error.code, Code::Value);
 }
 
 #[test]

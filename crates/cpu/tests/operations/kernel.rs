@@ -1,7 +1,6 @@
 //! Kernels against the golden vectors, long ones too, by blocks and by Cauchy sums.
-mod golden;
 
-use golden::{Case, Tensors, cast, read, rel, view};
+use crate::golden::{Case, Tensors, cast, read, rel, view};
 use s4_backend::{Disc, KernelOps, Memory, Mode, Scalar, SsmGrads, SsmSpec, Transform};
 use s4_cpu::Cpu;
 
@@ -127,7 +126,7 @@ fn gradients_by_cauchy_sums_equal_those_of_blocks() {
                 (gradients::<f64>(case, &dkernel, len, true), gradients::<f32>(case, &dkernel, len, true));
             for (i, name) in NAMES.iter().enumerate().filter(|&(i, _)| !blocks[i].is_empty()) {
                 let size = |g: &[f64]| g.iter().map(|x| x * x).sum::<f64>().sqrt();
-                // The sums of modes that hardly decay cancel (DESIGN: f64 to 5e-9), the more the shorter the
+                // The sums of modes that hardly decay cancel (f64 keeps 5e-9), the more the shorter the
                 // kernel: there, and where a length says nothing of a parameter, the whole gradient is the scale.
                 let near_marginal = case.name.contains("fourier") || case.name.contains("hippo");
                 let (own, all) = (size(&blocks[i]), size(&blocks.concat()));

@@ -1,7 +1,6 @@
 //! Every golden block: output, kernel, states, all gradients, through the official loader and the host layer.
 
-mod common;
-use common::*;
+use crate::common::*;
 use s4_backend::Algorithm;
 use s4_nn::*;
 

@@ -1,7 +1,6 @@
 //! Training: truncated back-propagation, lengths, divergence, checkpoints, no allocation, same bits on any threads.
 
-mod common;
-use common::*;
+use crate::common::*;
 use s4_nn::*;
 
 const SMALL: &str = r#"{"input": 2, "output": 3, "features": 8, "layers": 2, "state": 8, "pooling": "mean",

@@ -1,7 +1,6 @@
 //! Finite differences in f64 for every parameter, input and carried state of whole models.
 
-mod common;
-use common::*;
+use crate::common::*;
 use s4_nn::*;
 
 /// sum(output·w) + sum(state·ws).

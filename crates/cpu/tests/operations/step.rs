@@ -1,7 +1,6 @@
 //! The recurrence against the golden vectors, from zero and from an initial state, and with other intervals.
-mod golden;
 
-use golden::{Case, cast, rel, state_in, view};
+use crate::golden::{Case, cast, rel, state_in, view};
 use s4_backend::{Memory, Scalar, StepOps};
 use s4_cpu::Cpu;
 

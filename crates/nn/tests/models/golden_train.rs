@@ -1,7 +1,6 @@
 //! 20 AdamW updates of a two-block classifier against the float64 truth.
 
-mod common;
-use common::*;
+use crate::common::*;
 use s4_nn::*;
 
 fn train<T: Scalar>(file: &str, mode: &str, loss_tol: f64, grad_tol: f64, final_tol: f64)

@@ -1,7 +1,6 @@
 //! Whole networks: convolution = chunks with carried state = steps; rows with lengths = rows alone; pooled streams.
 
-mod common;
-use common::*;
+use crate::common::*;
 use s4_backend::Algorithm;
 use s4_nn::*;
 
