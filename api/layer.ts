@@ -29,7 +29,10 @@ export interface ForwardOptions {
   algorithm?: Algorithm
   /** Keep what {@link S4Layer.backward} needs. Default true; false saves memory. */
   save?: boolean
-  /** Dropout and batch statistics on (blocks). Default false. */
+  /**
+   * Dropout and batch statistics on (blocks). Each such forward draws new dropout masks, from the block's seed and how many
+   * it has done: a new block of the same seed draws the same ones again. Default false.
+   */
   training?: boolean
   /** Give the state after each row's last sample. Default true; with `fft` it costs about as much as the convolution. */
   finalState?: boolean

@@ -412,7 +412,10 @@ export class SequenceModel extends Handle<NativeModel> {
     return this.#description.config.loss === 'crossEntropy'
   }
 
-  /** Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. */
+  /**
+   * Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. Each batch of one
+   * update has dropout masks of its own.
+   */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.alive('accumulate')
     this.acquire('accumulate')

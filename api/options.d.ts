@@ -57,7 +57,7 @@ export interface LayerOptions {
     imagTransform?: Transform;
     /** Cut the kernel to this length; such a layer has no state. */
     truncate?: number;
-    /** Seed of the initial values. Default 0. */
+    /** Seed of the initial values and of a block's dropout masks; blocks that are stacked want a seed each. Default 0. */
     seed?: number;
 }
 /** Norm, S4, activation, dropout, linear, GLU, dropout, residual. */

@@ -96,6 +96,9 @@ struct Pending {
     slot: usize,
     rows: u64,
     lr: f64,
+    /// Batches whose gradients it sums.
+    batches: u64,
+    /// Of the last of them.
     batch: usize,
     len: usize,
 }
@@ -203,7 +206,8 @@ impl<B: Backend> Trainer<B> {
         self.update(model)
     }
 
-    /// First half of a step: the gradients of this batch's loss. A further batch before [`Trainer::update`] adds to them.
+    /// First half of a step: the gradients of this batch's loss. A further batch before [`Trainer::update`] adds to them,
+    /// with dropout masks of its own.
     pub fn accumulate(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
         let op = "SequenceModel.train";
         model.check_input(op, batch.input, batch.batch, batch.len, batch.lengths, batch.rate)?;
@@ -224,6 +228,7 @@ impl<B: Backend> Trainer<B> {
         }
         model.put_input(batch.input, batch.batch, batch.len, batch.lengths)?;
         self.buffers.put(&be, &counted, batch.target)?;
+        let before = self.open.map_or(0, |open| open.batches);
         let call = Call {
             batch: batch.batch,
             len: batch.len,
@@ -232,7 +237,8 @@ impl<B: Backend> Trainer<B> {
             version: model.store.version(),
             lengths: batch.lengths.map(|_| model.lengths.get()),
             training: true,
-            key: DropKey { seed: self.config.seed, step: self.adam.step, site: 0 },
+            // Updates stay below 2³²: the upper half of the counter tells the batches of one update apart.
+            key: DropKey { seed: self.config.seed, step: self.adam.step + (before << 32), site: 0 },
         };
         let (start, end) = match &mut self.carry {
             Some(carry) => (Some(&carry.start), Some(&mut carry.end)),
@@ -258,7 +264,8 @@ impl<B: Backend> Trainer<B> {
         let rows = self.open.map_or(0, |open| open.rows) + counted.rows as u64;
         let lr = self.config.adam.lr * self.schedule.factor(self.adam.step);
         let step = self.adam.step + 1;
-        self.open = Some(Pending { step, slot, rows, lr, batch: batch.batch, len: batch.len });
+        let (batches, batch, len) = (before + 1, batch.batch, batch.len);
+        self.open = Some(Pending { step, slot, rows, lr, batches, batch, len });
         Ok(())
     }
 

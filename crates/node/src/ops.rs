@@ -23,8 +23,12 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Borrows it in the model's type.
-    fn with<T: Real, R>(self, body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>) -> Result<R> {
+    /// Borrows it in the model's type; dropout is drawn at `draw`, seed and step.
+    fn with<T: Real, R>(
+        self,
+        draw: (u64, u64),
+        body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>,
+    ) -> Result<R> {
         let state = self.state.map(Data::real::<T>).transpose()?;
         body(&ForwardOptions {
             state: state.as_deref(),
@@ -34,7 +38,7 @@ impl Call {
             training: self.training,
             want_state: self.want_state,
             save: self.save,
-            ..Default::default()
+            draw,
         })
     }
 }
@@ -162,11 +166,13 @@ pub(crate) struct LayerBox<B: Backend, L> {
     inner: L,
     adams: HashMap<u32, Adam<B>>,
     next: u32,
+    /// Training forwards so far: each draws dropout masks of its own.
+    trained: u64,
 }
 
 impl<B: Backend, L> LayerBox<B, L> {
     pub(crate) fn new(inner: L) -> Self {
-        LayerBox { inner, adams: HashMap::new(), next: 0 }
+        LayerBox { inner, adams: HashMap::new(), next: 0, trained: 0 }
     }
 }
 
@@ -175,7 +181,24 @@ pub(crate) fn parse<C: serde::de::DeserializeOwned>(op: &'static str, json: &str
 }
 
 macro_rules! layer_ops {
-    ($kind:ident) => {
+    ($kind:ident, $($seed:ident).+) => {
+        impl<B: Backend> LayerBox<B, $kind<B>>
+        where
+            B::Scalar: Real,
+        {
+            /// One forward with the masks that are its turn.
+            fn run<R>(
+                &mut self,
+                call: Call,
+                body: impl FnOnce(&mut $kind<B>, &ForwardOptions<'_, B::Scalar>) -> Result<R>,
+            ) -> Result<R> {
+                let (training, draw) = (call.training, (self.inner.config().$($seed).+, self.trained));
+                let out = call.with(draw, |options| body(&mut self.inner, options))?;
+                self.trained += u64::from(training);
+                Ok(out)
+            }
+        }
+
         impl<B: Backend> ParamOps for LayerBox<B, $kind<B>>
         where
             B::Scalar: Real,
@@ -198,7 +221,7 @@ macro_rules! layer_ops {
             }
             fn forward(&mut self, u: Data, batch: usize, len: usize, call: Call) -> Result<Forward> {
                 let u = u.real::<B::Scalar>()?;
-                let out = call.with::<B::Scalar, _>(|options| self.inner.forward(&u, batch, len, options))?;
+                let out = self.run(call, |inner, options| inner.forward(&u, batch, len, options))?;
                 Ok(Forward { y: Real::give(out.y), state: out.state.map(Real::give) })
             }
             fn forward_into(
@@ -210,8 +233,7 @@ macro_rules! layer_ops {
                 call: Call,
             ) -> Result<Option<Data>> {
                 let (y, u) = (y.real::<B::Scalar>()?, u.real::<B::Scalar>()?);
-                let state =
-                    call.with::<B::Scalar, _>(|options| self.inner.forward_into(y, u, batch, len, options))?;
+                let state = self.run(call, |inner, options| inner.forward_into(y, u, batch, len, options))?;
                 Ok(state.map(Real::give))
             }
             fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward> {
@@ -268,8 +290,8 @@ macro_rules! layer_ops {
         }
     };
 }
-layer_ops!(Layer);
-layer_ops!(Block);
+layer_ops!(Layer, seed);
+layer_ops!(Block, layer.seed);
 
 /// A whole model with its trainer and streams.
 pub(crate) trait ModelOps: ParamOps {
@@ -415,7 +437,9 @@ where
     }
     fn predict(&mut self, x: Data, batch: usize, len: usize, call: Call) -> Result<Forward> {
         let x = Held::<B::Scalar>::of(x)?;
-        let out = call.with::<B::Scalar, _>(|options| self.inner.forward(x.input(), batch, len, options))?;
+        let inner = &mut self.inner;
+        let out =
+            call.with::<B::Scalar, _>((0, 0), |options| inner.forward(x.input(), batch, len, options))?;
         Ok(Forward { y: Real::give(out.y), state: out.state.map(Real::give) })
     }
     fn backward(&mut self, doutput: Data, dstate: Option<Data>) -> Result<Backward> {
