@@ -1,7 +1,10 @@
 /** Disposal, exclusion, aborts, counters, threads. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import test from 'ava'
-import { S4Layer } from '../index.js'
+import { AdamW, S4Layer } from '../index.js'
 import { batch, drain, model, noisy, refuses, rejects } from './helpers.js'
 
 test('a disposed handle answers with its own code', async (t) => {
@@ -20,6 +23,71 @@ test('a disposed handle answers with its own code', async (t) => {
   other.dispose()
   await rejects(t, 'ERR_S4_DISPOSED', m.predict(noisy([1, 5, 1])))
   await rejects(t, 'ERR_S4_DISPOSED', drain(m.train([batch()], {})))
+})
+
+/** What the addon still holds is asked of the addon: numbers are given in order, from 1. */
+interface Held {
+  streamPosition(id: number): number
+  adamUpdate(id: number, scale: number): number
+}
+const held = (x: object) => (x as { handle: Held }).handle
+
+test('a stream that is disposed while its model is busy is freed behind the calls under way', async (t) => {
+  using m = await model()
+  const [idle, pushed, other] = [m.stream(), m.stream(), m.stream()]
+  idle.dispose()
+  const busy = m.predict(noisy([4, 3000, 1]))
+  const y = pushed.pushAsync(noisy([1, 200, 1]))
+  pushed.dispose()
+  other.dispose()
+  t.is((await y).data.length, 200)
+  await busy
+  await m.predict(noisy([1, 5, 1]))
+  for (const id of [1, 2, 3])
+    t.throws(() => held(m).streamPosition(id), { message: /ERR_S4_DISPOSED/ }, `${id}`)
+})
+
+test('a stream that is forgotten is freed when it is collected', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  using m = await model()
+  const kept = m.stream()
+  const position = () => {
+    try {
+      return held(m).streamPosition(2)
+    } catch {
+      return undefined
+    }
+  }
+  m.stream()
+  t.is(position(), 0)
+  for (let i = 0; i < 100 && position() !== undefined; i++) {
+    collect()
+    await sleep(10)
+  }
+  t.is(position(), undefined)
+  t.is(kept.position, 0)
+})
+
+test('an optimiser frees its moments whatever becomes of its layers', async (t) => {
+  using a = new S4Layer({ features: 4, state: 8 })
+  const b = new S4Layer({ features: 4, state: 8 })
+  const gone = (id: number) =>
+    t.throws(() => held(a).adamUpdate(id, 1), { message: /an open optimiser/ }, `optimiser ${id}`)
+  const adam = new AdamW([b, a])
+  b.dispose()
+  adam.dispose()
+  adam.dispose()
+  gone(1)
+  refuses(t, 'ERR_S4_DISPOSED', () => adam.step())
+  refuses(t, 'ERR_S4_DISPOSED', () => new AdamW([a, b]))
+  gone(2)
+  const late = new AdamW([a])
+  const busy = a.forwardAsync(noisy([4, 3000, 4]))
+  late.dispose()
+  await busy
+  await a.forwardAsync(noisy([1, 5, 4]))
+  gone(3)
 })
 
 test('one handle used by two calls at once', async (t) => {

@@ -1,7 +1,7 @@
 import type { SsmHandle } from './layer.js'
 import { fail } from './error.js'
 import { known } from './tensor.js'
-import type { AdamWOptions } from './train.js'
+import { numbers, type AdamWOptions } from './train.js'
 
 const NAMES = ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip'] as const
 
@@ -18,17 +18,38 @@ export class AdamW {
   constructor(layers: readonly SsmHandle[], options: AdamWOptions = {}) {
     known('AdamW', options, NAMES)
     if (!Array.isArray(layers) || layers.length === 0)
-      throw fail('ERR_S4_VALUE', 'AdamW', 'an array of layers', String(layers))
-    const config = JSON.stringify(options)
-    for (const layer of layers) this.#open.push({ layer, id: layer.adamOpen(config) })
+      throw fail(
+        'ERR_S4_VALUE',
+        'AdamW',
+        'an array of layers',
+        Array.isArray(layers) ? 'none' : typeof layers,
+      )
+    for (const layer of layers as readonly (Partial<SsmHandle> | null | undefined)[]) {
+      if (typeof layer?.adamOpen !== 'function')
+        throw fail(
+          'ERR_S4_VALUE',
+          'AdamW',
+          'S4Layers and S4Blocks (a SequenceModel has train())',
+          typeof layer,
+        )
+    }
+    const config = JSON.stringify(numbers('AdamW', options, NAMES))
+    try {
+      for (const layer of layers) this.#open.push({ layer, id: layer.adamOpen(config) })
+    } catch (error) {
+      this.dispose()
+      throw error
+    }
   }
 
   /** One update of every layer; `scale` multiplies the learning rates (a schedule's factor). Gives each layer's gradient norm. */
   step(scale = 1): number[] {
+    if (this.#open.length === 0)
+      throw fail('ERR_S4_DISPOSED', 'AdamW.step', 'a live optimiser', 'a disposed one')
     return this.#open.map(({ layer, id }) => layer.adamUpdate(id, scale))
   }
 
-  /** Frees the moments. */
+  /** Frees the moments; idempotent. While a layer is busy, the calls under way end first. */
   dispose(): void {
     for (const { layer, id } of this.#open.splice(0)) layer.adamClose(id)
   }

@@ -41,6 +41,8 @@ export declare abstract class Handle<N extends NativeHandle> {
     protected read<R>(op: string, call: (handle: N, cancel: Cancel) => Promise<R>, signal?: AbortSignal): Promise<R>;
     /** @internal A short call of the writer: it waits for the reads under way without holding up the event loop. */
     protected ready<R>(op: string, call: (handle: N) => R): Promise<R>;
+    /** @internal Frees something within the handle, behind the calls under way; of a disposed handle it is free already. */
+    protected free(call: (handle: N) => void): void;
     /** @internal Takes the right to change the handle; a second taker gets `ERR_S4_BUSY`. */
     protected acquire(op: string): void;
     /** @internal */

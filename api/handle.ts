@@ -99,6 +99,11 @@ export abstract class Handle<N extends NativeHandle> {
     return native(() => call(this.handle))
   }
 
+  /** @internal Frees something within the handle, behind the calls under way; of a disposed handle it is free already. */
+  protected free(call: (handle: N) => void): void {
+    native(() => call(this.handle))
+  }
+
   /** @internal Takes the right to change the handle; a second taker gets `ERR_S4_BUSY`. */
   protected acquire(op: string): void {
     const name = this.alive(op)

@@ -289,7 +289,7 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
   }
   /** @internal */
   adamClose(id: number): void {
-    this.sync('AdamW.dispose', (handle) => handle.adamClose(id))
+    this.free((handle) => handle.adamClose(id))
   }
 }
 

@@ -491,6 +491,7 @@ export class SequenceModel extends Handle<NativeModel> {
       {
         sync: (verb, call) => this.sync(verb, call),
         read: (verb, call, signal) => this.read(verb, call, signal),
+        free: (call) => this.free(call),
         dtype: this.dtype,
       },
       id,

@@ -5,6 +5,7 @@ import { type Dtype, type Tensor, type TensorLike } from './tensor.js';
 export interface StreamOwner {
     sync<R>(op: string, call: (handle: NativeModel) => R): R;
     read<R>(op: string, call: (handle: NativeModel, cancel: Cancel) => Promise<R>, signal?: AbortSignal): Promise<R>;
+    free(call: (handle: NativeModel) => void): void;
     dtype: Dtype;
 }
 /** How a push runs. */
@@ -29,7 +30,11 @@ export declare class Stream {
     });
     /** The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. */
     push(x: TensorLike, options?: PushOptions): Tensor;
-    /** As {@link Stream.push}, off the event loop: for long chunks and prompts. */
+    /**
+     * As {@link Stream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
+     * begun leaves the state as it was; one under way goes on to its end, its outputs are lost and the state has moved past its
+     * samples. `position` tells which, when the model is free again.
+     */
     pushAsync(x: TensorLike, options?: PushOptions & {
         signal?: AbortSignal;
     }): Promise<Tensor>;
@@ -45,7 +50,7 @@ export declare class Stream {
     reset(): void;
     /** A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. */
     toTransform(): Transform;
-    /** Frees its state; idempotent. */
+    /** Frees its state; idempotent. While the model is busy, the calls under way end first. */
     dispose(): void;
     /** `using` disposes. */
     [Symbol.dispose](): void;

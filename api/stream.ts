@@ -22,8 +22,12 @@ export interface StreamOwner {
     call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
     signal?: AbortSignal,
   ): Promise<R>
+  free(call: (handle: NativeModel) => void): void
   dtype: Dtype
 }
+
+/** Streams that were forgotten, not disposed: their states go when they are collected. */
+const forgotten = new FinalizationRegistry<() => void>((free) => free())
 
 /** How a push runs. */
 export interface PushOptions {
@@ -53,6 +57,7 @@ export class Stream {
     this.#owner = owner
     this.#id = id
     this.#shape = shape
+    forgotten.register(this, () => owner.free((handle) => handle.streamClose(id)), this)
   }
 
   #alive(op: string): string {
@@ -75,19 +80,8 @@ export class Stream {
     }
     if (x.shape[0] !== batch) throw fail('ERR_S4_SHAPE', op, `${batch} rows`, `${x.shape[0]}`)
     const len = x.shape[1] as number
-    const interval =
-      options.interval === undefined
-        ? undefined
-        : intervals(
-            op,
-            options.interval,
-            typeof options.interval === 'number'
-              ? [batch]
-              : options.interval.length === batch
-                ? [batch]
-                : [batch, len],
-            dtype,
-          )
+    const one = typeof options.interval === 'number'
+    const interval = intervals(op, options.interval, one ? [batch] : [batch, len], dtype)
     return { data, len, interval, shape: [batch, len, output] as const }
   }
 
@@ -101,7 +95,11 @@ export class Stream {
     return tensor(out, shape)
   }
 
-  /** As {@link Stream.push}, off the event loop: for long chunks and prompts. */
+  /**
+   * As {@link Stream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
+   * begun leaves the state as it was; one under way goes on to its end, its outputs are lost and the state has moved past its
+   * samples. `position` tells which, when the model is free again.
+   */
   async pushAsync(x: TensorLike, options: PushOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
     const op = this.#alive('pushAsync')
     known(op, options, ['interval', 'signal'])
@@ -169,15 +167,12 @@ export class Stream {
     })
   }
 
-  /** Frees its state; idempotent. */
+  /** Frees its state; idempotent. While the model is busy, the calls under way end first. */
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    try {
-      this.#owner.sync('dispose', (handle) => handle.streamClose(this.#id))
-    } catch {
-      // The model was disposed before, and the stream's state with it.
-    }
+    forgotten.unregister(this)
+    this.#owner.free((handle) => handle.streamClose(this.#id))
   }
 
   /** `using` disposes. */

@@ -87,6 +87,10 @@ export interface TrainOptions extends AdamWOptions {
 }
 /** @internal Names of {@link TrainOptions}. */
 export declare const TRAIN: readonly ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip', 'epochs', 'batchSize', 'schedule', 'validation', 'carryState', 'ema', 'seed', 'shuffle', 'checkpoint', 'resume', 'signal'];
+/** @internal The options of these names that were given, each a finite number. */
+export declare function numbers<K extends string>(op: string, options: {
+    readonly [name in K]?: unknown;
+}, names: readonly K[]): Record<string, unknown>;
 /** @internal The addon's JSON. */
 export declare function trainConfig(op: string, options: TrainOptions): string;
 /** After every update (`step`) and every epoch (`epoch`: means over it). */

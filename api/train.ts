@@ -97,16 +97,26 @@ export const TRAIN = [
 
 const NUMBERS = ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip', 'ema', 'seed'] as const
 
-/** @internal The addon's JSON. */
-export function trainConfig(op: string, options: TrainOptions): string {
+/** @internal The options of these names that were given, each a finite number. */
+export function numbers<K extends string>(
+  op: string,
+  options: { readonly [name in K]?: unknown },
+  names: readonly K[],
+): Record<string, unknown> {
   const out: Record<string, unknown> = {}
-  for (const name of NUMBERS) {
+  for (const name of names) {
     const x = options[name]
     if (x === undefined) continue
     if (typeof x !== 'number' || !Number.isFinite(x))
       throw fail('ERR_S4_VALUE', op, `a finite number for '${name}'`, String(x))
     out[name] = x
   }
+  return out
+}
+
+/** @internal The addon's JSON. */
+export function trainConfig(op: string, options: TrainOptions): string {
+  const out = numbers(op, options, NUMBERS)
   if (options.schedule !== undefined) out['schedule'] = options.schedule
   if (options.carryState !== undefined) out['carryState'] = options.carryState
   return JSON.stringify(out)

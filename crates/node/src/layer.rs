@@ -391,14 +391,12 @@ impl NativeLayer {
     pub fn adam_update(&self, id: u32, scale: f64) -> napi::Result<f64> {
         guard(|| self.worker.call(move |l| l.adam_update(id, scale)))
     }
-    /// Frees its moments.
+    /// Frees its moments, behind the calls under way.
     #[napi]
     pub fn adam_close(&self, id: u32) -> napi::Result<()> {
         guard(|| {
-            self.worker.call(move |l| {
-                l.adam_close(id);
-                Ok(())
-            })
+            self.worker.release(move |l| l.adam_close(id));
+            Ok(())
         })
     }
     /// Counters of its backend.

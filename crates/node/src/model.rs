@@ -452,14 +452,12 @@ impl NativeModel {
     pub fn stream_position(&self, id: u32) -> napi::Result<f64> {
         guard(|| self.worker.call(move |m| m.stream_position(id)).map(|n| n as f64))
     }
-    /// Frees it.
+    /// Frees it, behind the calls under way.
     #[napi]
     pub fn stream_close(&self, id: u32) -> napi::Result<()> {
         guard(|| {
-            self.worker.call(move |m| {
-                m.stream_close(id);
-                Ok(())
-            })
+            self.worker.release(move |m| m.stream_close(id));
+            Ok(())
         })
     }
     /// All parameters.

@@ -152,6 +152,25 @@ impl<S: Send + 'static> Worker<S> {
         Ok(jobs)
     }
 
+    /// Frees something within the state, after the jobs before it, without waiting for them; of a disposed handle it is
+    /// free already.
+    pub(crate) fn release(&self, body: impl FnOnce(&mut S) + Send + 'static) {
+        // Nobody waits to hear how it went.
+        let job = |slot: &mut Option<S>| {
+            drop(caught(|| {
+                if let Some(state) = slot {
+                    body(state);
+                }
+                Ok(())
+            }));
+        };
+        match &*lock(&self.queue) {
+            Queue::Running { jobs, .. } => drop(jobs.send(Box::new(job))),
+            Queue::Idle => job(&mut lock(&self.state)),
+            Queue::Closed => {}
+        }
+    }
+
     /// Frees the state, after the jobs before it, without waiting for them; the thread then ends.
     pub(crate) fn dispose(&self, env: &Env) {
         match std::mem::replace(&mut *lock(&self.queue), Queue::Closed) {
