@@ -71,8 +71,12 @@ fn config(meta: &HashMap<String, String>) -> Result<ModelConfig> {
 
 /// Configuration of a checkpoint and its dtype (`"f32"`, `"f64"`), without making a model.
 pub fn inspect(path: &Path) -> Result<(ModelConfig, String)> {
-    let bytes = read(path)?;
-    let (meta, _) = open(&bytes)?;
+    inspect_bytes(&read(path)?)
+}
+
+/// [`inspect`] of a checkpoint's bytes.
+pub fn inspect_bytes(bytes: &[u8]) -> Result<(ModelConfig, String)> {
+    let (meta, _) = open(bytes)?;
     let dtype = meta.get("dtype").cloned().ok_or_else(|| bad("a dtype in the metadata", "none"))?;
     Ok((config(&meta)?, dtype))
 }

@@ -22,7 +22,7 @@ mod stepper;
 mod tensor;
 mod train;
 
-pub use checkpoint::{Loaded, inspect, load, load_bytes, save, save_bytes};
+pub use checkpoint::{Loaded, inspect, inspect_bytes, load, load_bytes, save, save_bytes};
 pub use config::*;
 pub use layer::{Block, Forward, ForwardOptions, InputGrads, Layer};
 pub use metrics::{Evaluation, Metrics};

@@ -112,6 +112,18 @@ impl Make for New<'_> {
 /// A checkpoint's bytes.
 #[derive(Clone, Copy)]
 struct Load<'a>(&'a [u8]);
+
+impl Load<'_> {
+    /// Fills the place of the model, in the number format of the checkpoint unless another was asked for; gives the
+    /// caller's own JSON.
+    fn fill(self, slot: &mut Option<BoxedModel>, host: &HostOptions) -> Result<Option<String>> {
+        let (_, dtype) = s4_nn::inspect_bytes(self.0)?;
+        let (model, extra) = host.make(self, Some(&dtype))?;
+        *slot = Some(model);
+        Ok(extra)
+    }
+}
+
 impl Make for Load<'_> {
     type Out = (BoxedModel, Option<String>);
     fn on<B: Backend>(self, be: B) -> Result<Self::Out>
@@ -169,7 +181,6 @@ impl NativeModel {
             None,
             move |slot| {
                 let path = PathBuf::from(path);
-                let dtype = s4_nn::inspect(&path)?.1;
                 let file = std::fs::read(&path).map_err(|e| {
                     s4_backend::Error::new(
                         s4_backend::Code::Checkpoint,
@@ -178,9 +189,7 @@ impl NativeModel {
                         format!("{}: {e}", path.display()),
                     )
                 })?;
-                let (model, extra) = host.make(Load(&file), Some(&dtype))?;
-                *slot = Some(model);
-                Ok(extra)
+                Load(&file).fill(slot, &host)
             },
             |extra| extra,
         )
@@ -194,16 +203,7 @@ impl NativeModel {
         host: HostOptions,
     ) -> napi::Result<Object<'env>> {
         let file = bytes(&file);
-        self.worker.promise(
-            env,
-            None,
-            move |slot| {
-                let (model, extra) = host.make(Load(&file), None)?;
-                *slot = Some(model);
-                Ok(extra)
-            },
-            |extra| extra,
-        )
+        self.worker.promise(env, None, move |slot| Load(&file).fill(slot, &host), |extra| extra)
     }
     /// Atomically.
     #[napi(ts_return_type = "Promise<void>")]
