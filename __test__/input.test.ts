@@ -13,6 +13,9 @@ import {
   S4Layer,
   SequenceModel,
   AdamW,
+  windows,
+  writeSafetensors,
+  type TensorLike,
 } from '../index.js'
 import { batch, drain, model, noisy, refuses, rejects, small } from './helpers.js'
 
@@ -194,8 +197,26 @@ test('files', async (t) => {
   writeFileSync(path, 't,x\n1,2\n2,\n3,4\n')
   refuses(t, 'ERR_S4_DATA', () => readCsv(path, { column: 'x' }))
   t.deepEqual([...readCsv(path, { column: 'x', gaps: 'linear' })], [2, 3, 4])
+  writeFileSync(path, '0,2020,2020b\n1,2,3\n4,5,6\n')
+  t.deepEqual([...readCsv(path, { column: '2020' })], [2, 5])
+  t.deepEqual([...readCsv(path, { column: '0' })], [1, 4])
+  refuses(t, 'ERR_S4_DATA', () => readCsv(path, { column: '1' }))
+  refuses(t, 'ERR_S4_DATA', () => readCsv(path, { column: '' }))
+  refuses(t, 'ERR_S4_DATA', () => readCsv(path, { column: 3 }))
+  for (const column of [-1, 0.5, NaN, null, {}])
+    refuses(t, 'ERR_S4_VALUE', () => readCsv(path, { column: column as never }))
+  writeFileSync(path, 't,x,2020b\n1,2,3\n4,5,6\n')
+  t.deepEqual([...readCsv(path, { column: 1 })], [2, 5])
+  t.deepEqual([...readCsv(path)], [3, 6])
+  writeFileSync(path, 't,x\n1,2\n')
   refuses(t, 'ERR_S4_CHECKPOINT', () => readSafetensors(path))
   refuses(t, 'ERR_S4_CHECKPOINT', () => readSafetensors(join(folder, 'none')))
+  for (const data of [[1, null], [1, 2n], new BigInt64Array(2)])
+    refuses(t, 'ERR_S4_DTYPE', () => writeSafetensors(path, { a: { data: data as number[], shape: [2] } }))
+  refuses(t, 'ERR_S4_SHAPE', () => writeSafetensors(path, { a: null as never }))
+  const scalar = join(folder, 'scalar')
+  writeSafetensors(scalar, { a: { data: [3], shape: [] } })
+  t.deepEqual(readSafetensors(scalar).tensors, { a: { data: Float32Array.of(3), shape: [] } })
   await rejects(t, 'ERR_S4_CHECKPOINT', SequenceModel.load(path))
   await rejects(t, 'ERR_S4_CHECKPOINT', SequenceModel.load(join(folder, 'none')))
   refuses(t, 'ERR_S4_CHECKPOINT', () => S4Block.fromStateDict(path, {}))

@@ -13,7 +13,7 @@ export declare function readSafetensors(path: string): {
 export declare function writeSafetensors(path: string, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): void;
 /** Which column, and what a field without a value becomes. */
 export interface CsvOptions {
-    /** Name in the header, or place from 0. Default the last. */
+    /** A string is a name in the header, a number a place from 0. Default the last. */
     column?: string | number;
     /** `'error'` (default) names the row; `'linear'` draws the line between the values before and after. */
     gaps?: 'error' | 'linear';

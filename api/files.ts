@@ -1,6 +1,6 @@
 import * as binding from '#binding'
 import { fail, native } from './error.js'
-import { checkTensor, known, type TensorLike } from './tensor.js'
+import { checkTensor, floats, known, size, type TensorLike } from './tensor.js'
 
 /** A tensor of a file: real as it is stored, integers as 32-bit. A scalar has the shape []. */
 export interface FileTensor {
@@ -27,17 +27,18 @@ export function writeSafetensors(
   metadata: Record<string, string> = {},
 ): void {
   const list = Object.entries(tensors).map(([name, x]) => {
-    const t = x.shape.length === 0 ? x : checkTensor('writeSafetensors', name, x)
-    const { data } = t
+    const op = 'writeSafetensors'
+    // A scalar has no sizes.
+    const { data } = checkTensor(op, name, x?.shape?.length === 0 ? { data: x.data, shape: [1] } : x)
     const kept = data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array
-    return { name, shape: [...t.shape], data: kept ? data : Float32Array.from(data as ArrayLike<number>) }
+    return { name, shape: [...x.shape], data: kept ? data : floats(op, name, data, 'f32') }
   })
   native(() => binding.writeSafetensors(path, list, metadata))
 }
 
 /** Which column, and what a field without a value becomes. */
 export interface CsvOptions {
-  /** Name in the header, or place from 0. Default the last. */
+  /** A string is a name in the header, a number a place from 0. Default the last. */
   column?: string | number
   /** `'error'` (default) names the row; `'linear'` draws the line between the values before and after. */
   gaps?: 'error' | 'linear'
@@ -45,9 +46,12 @@ export interface CsvOptions {
 
 /** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
 export function readCsv(path: string, options: CsvOptions = {}): Float64Array {
-  known('readCsv', options, ['column', 'gaps'])
-  const { column = '', gaps = 'error' } = options
-  if (gaps !== 'error' && gaps !== 'linear')
-    throw fail('ERR_S4_VALUE', 'readCsv', "gaps 'error' or 'linear'", gaps)
-  return native(() => binding.readColumn(path, String(column), gaps))
+  const op = 'readCsv'
+  known(op, options, ['column', 'gaps'])
+  const { column, gaps = 'error' } = options
+  if (gaps !== 'error' && gaps !== 'linear') throw fail('ERR_S4_VALUE', op, "gaps 'error' or 'linear'", gaps)
+  const name = typeof column === 'string' ? column : undefined
+  const place =
+    column === undefined || name !== undefined ? undefined : size(op, 'column', column, 0, 2 ** 31)
+  return native(() => binding.readColumn(path, name, place, gaps))
 }

@@ -124,6 +124,22 @@ test('mistakes are one line and exit code 2, failures exit code 1', () => {
     assert.match(s4([name, '--help']).stdout, new RegExp(`usage: s4 ${name}`))
 })
 
+test('a number for --column is a name first, then a place', () => {
+  const years = join(folder, 'years.csv')
+  const lines = Array.from({ length: 400 }, (_, i) => `${i},${i % 7},${i === 3 ? '' : i % 5},${i % 7}`)
+  writeFileSync(years, `t,value,0,2020\n${lines.join('\n')}\n`)
+  const run = (column: string) => s4(['forecast', model, years, '--steps', '1', '--column', column])
+  const named = run('value')
+  assert.equal(named.status, 0, named.stderr)
+  assert.equal(run('2020').stdout, named.stdout, 'the column named 2020')
+  assert.equal(run('1').stdout, named.stdout, 'the column at place 1')
+  const gap = run('0')
+  assert.equal(gap.status, 1)
+  assert.match(gap.stderr, /row 5, column 0/, 'the column named 0, not the one at place 0')
+  assert.match(run('9').stderr, /expected one of 4 columns/)
+  assert.match(run('x').stderr, /expected one of t, value, 0, 2020/)
+})
+
 test('diagnose tells of this machine', () => {
   const { status, stdout } = s4(['diagnose', '--json'])
   assert.equal(status, 0)

@@ -163,5 +163,10 @@ export function fftConv(
 ): Floats
 export function readSafetensors(path: string): { tensors: NamedArray[]; metadata: Record<string, string> }
 export function writeSafetensors(path: string, tensors: NamedArray[], metadata: Record<string, string>): void
-export function readColumn(path: string, column: string, gaps: string): Float64Array
+export function readColumn(
+  path: string,
+  name: string | undefined,
+  place: number | undefined,
+  gaps: string,
+): Float64Array
 export function diagnose(): string

@@ -1,5 +1,5 @@
 /** Options that several commands share, and how a series is read. */
-import { readCsv } from 's4-node'
+import { readCsv, S4Error } from 's4-node'
 import type { Args } from '../args.js'
 import type { RunOptions } from '../verify/cases.js'
 
@@ -21,10 +21,18 @@ export const seriesOptions = {
   gaps: { type: 'string' },
 } as const
 
-/** One column of a CSV file as numbers. */
+/** One column of a CSV file as numbers; a number is the column of that name, or the one at that place from 0 where none has it. */
 export async function readSeries(path: string, args: Args): Promise<Float64Array> {
   const gaps = args.oneOf('gaps', ['error', 'linear'])
+  const read = (column?: string | number) =>
+    readCsv(path, { ...(column !== undefined && { column }), ...(gaps && { gaps }) })
   const column = args.text('column')
-  const series = await readCsv(path, { ...(column !== undefined && { column }), ...(gaps && { gaps }) })
-  return Float64Array.from(series as ArrayLike<number>)
+  try {
+    return read(column)
+  } catch (error) {
+    // A column that is there and cannot be read says its row.
+    const missing = error instanceof S4Error && /^column .*: expected one of /.test(error.got)
+    if (column === undefined || !/^\d+$/.test(column) || !missing) throw error
+    return read(Number(column))
+  }
 }

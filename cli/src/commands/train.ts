@@ -9,7 +9,7 @@ import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js
 export const train: Command = {
   name: 'train',
   summary: 'train a forecasting model on one column of a CSV file',
-  usage: `train DATA.csv --out MODEL [--column NAME] [--gaps error|linear] [--horizon N] [--holdout SHARE]
+  usage: `train DATA.csv --out MODEL [--column NAME|PLACE] [--gaps error|linear] [--horizon N] [--holdout SHARE]
           [--mode s4|s4d] [--layers N] [--features N] [--state N] [--window N] [--batch N] [--updates N] [--lr X] [--ssm-lr X]
           [--max-seconds S] [--seed N] [--device cpu|cuda] [--precision P] [--threads N]
 

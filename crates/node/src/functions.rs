@@ -241,18 +241,25 @@ pub fn write_safetensors(
     })
 }
 
-/// One column of a CSV file; `gaps`: `error` or `linear`.
+/// One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
+/// `linear`.
 #[napi]
-pub fn read_column(path: String, column: String, gaps: String) -> napi::Result<Data> {
+pub fn read_column(
+    path: String,
+    name: Option<String>,
+    place: Option<u32>,
+    gaps: String,
+) -> napi::Result<Data> {
     guard(|| {
         let gaps = match gaps.as_str() {
             "error" => s4_data::Gaps::Error,
             "linear" => s4_data::Gaps::Linear,
             other => return Err(Error::value("readCsv", "gaps 'error' or 'linear'", other)),
         };
-        let column = match column.as_str() {
-            "" => s4_data::Column::Last,
-            name => name.parse().map_or_else(|_| s4_data::Column::Name(name.into()), s4_data::Column::Index),
+        let column = match (name, place) {
+            (Some(name), _) => s4_data::Column::Name(name),
+            (None, Some(place)) => s4_data::Column::Index(place as usize),
+            (None, None) => s4_data::Column::Last,
         };
         let options = s4_data::CsvOptions { column, gaps, ..Default::default() };
         s4_data::read_csv(&path, &options)
