@@ -16,7 +16,7 @@ export interface Batch {
 export interface Sample {
     /** (len, input), or tokens (len). */
     input: TensorLike;
-    /** A label, values (output), or per step (len, output) / labels (len). */
+    /** A label, values (output), or per step: values (len, output), labels (len); len is that of its own input. */
     target: number | TensorLike;
 }
 /** Anything that can be walked: an array, a generator, an async iterable. Walked once an epoch. */

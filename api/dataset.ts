@@ -1,5 +1,5 @@
 import { fail } from './error.js'
-import { checkTensor, type TensorLike } from './tensor.js'
+import { checkTensor, floats, integers, known, size, type Floats, type TensorLike } from './tensor.js'
 
 /** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
 export interface Batch {
@@ -19,7 +19,7 @@ export interface Batch {
 export interface Sample {
   /** (len, input), or tokens (len). */
   input: TensorLike
-  /** A label, values (output), or per step (len, output) / labels (len). */
+  /** A label, values (output), or per step: values (len, output), labels (len); len is that of its own input. */
   target: number | TensorLike
 }
 
@@ -102,18 +102,13 @@ export function collate(op: string, samples: readonly Sample[]): Batch {
   const lens = inputs.map((x) => x.shape[0] as number)
   const len = Math.max(...lens)
   const width = inputs[0]?.shape[1]
-  const pack = (parts: readonly TensorLike[], columns: number): Float64Array => {
-    const out = new Float64Array(parts.length * len * columns)
-    parts.forEach((x, row) => out.set(Array.from(x.data as ArrayLike<number>), row * len * columns))
-    return out
-  }
   for (const x of inputs) {
     if (x.shape[1] !== width)
       throw fail('ERR_S4_SHAPE', op, `examples of width ${width ?? 'tokens'}`, `[${x.shape.join(', ')}]`)
   }
   const rows = samples.length
   const input: TensorLike = {
-    data: pack(inputs, width ?? 1),
+    data: pack(op, 'input', inputs, len * (width ?? 1)),
     shape: width === undefined ? [rows, len] : [rows, len, width],
   }
   const ragged = lens.some((n) => n !== len)
@@ -122,29 +117,55 @@ export function collate(op: string, samples: readonly Sample[]): Batch {
     return { input, target: samples.map((s) => s.target as number), ...lengths }
   }
   const targets = samples.map((s) => checkTensor(op, 'target', s.target, [1, 2]))
-  const columns = targets[0]?.shape[1]
+  const [count, columns] = (targets[0] as TensorLike).shape as [number, number?]
   if (columns !== undefined) {
-    // Per step: padding is left out of the loss by weight 0.
+    targets.forEach((t, row) => {
+      if (t.shape[0] !== lens[row] || t.shape[1] !== columns)
+        throw fail('ERR_S4_SHAPE', op, `target [${lens[row]}, ${columns}]`, `[${t.shape.join(', ')}]`)
+    })
+    // Padding is left out of the loss by weight 0.
     const weights = new Float64Array(rows * len)
     lens.forEach((n, row) => weights.fill(1, row * len, row * len + n))
     return {
       input,
-      target: { data: pack(targets, columns), shape: [rows, len, columns] },
+      target: { data: pack(op, 'target', targets, len * columns), shape: [rows, len, columns] },
       ...lengths,
       ...(ragged ? { weights } : {}),
     }
   }
-  const size = targets[0]?.shape[0] as number
-  if (targets.some((t) => t.shape[0] !== size))
-    throw fail('ERR_S4_SHAPE', op, `targets of ${size} values`, 'others')
-  return {
-    input,
-    target: {
-      data: Float64Array.from(targets.flatMap((t) => Array.from(t.data as ArrayLike<number>))),
-      shape: [rows, size],
-    },
-    ...lengths,
+  if (targets.every((t) => t.shape.length === 1 && t.shape[0] === count)) {
+    return { input, target: { data: pack(op, 'target', targets, count), shape: [rows, count] }, ...lengths }
   }
+  targets.forEach((t, row) => {
+    if (t.shape.length !== 1 || t.shape[0] !== lens[row])
+      throw fail(
+        'ERR_S4_SHAPE',
+        op,
+        `targets of ${count} values, or of as many labels as their inputs have steps`,
+        `[${t.shape.join(', ')}] beside an input of ${lens[row]} steps`,
+      )
+  })
+  // A label below 0 is left out of the loss.
+  return { input, target: { data: pack(op, 'target', targets, len, -1), shape: [rows, len] }, ...lengths }
+}
+
+/** One row a tensor, each filled up to `width` numbers. */
+function pack(
+  op: string,
+  what: string,
+  parts: readonly TensorLike[],
+  width: number,
+  padding = 0,
+): Float64Array {
+  const out = new Float64Array(parts.length * width).fill(padding)
+  parts.forEach(({ data }, row) => {
+    // Tokens and labels may be 64-bit integers.
+    out.set(
+      data instanceof BigInt64Array ? integers(op, what, data) : floats(op, what, data, 'f64'),
+      row * width,
+    )
+  })
+  return out
 }
 
 /** Windows over a long series, (len, features), for next-values prediction. */
@@ -158,15 +179,21 @@ export interface WindowOptions {
 }
 
 /** Examples { input (length, 1), target (length, horizon) }: at every step the next `horizon` values. */
-export function* windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample> {
+export function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample> {
   const op = 'windows'
+  known(op, options, ['length', 'stride', 'horizon'])
   const { length, stride = length, horizon = 1 } = options
-  for (const [what, n] of Object.entries({ length, stride, horizon })) {
-    if (!Number.isSafeInteger(n) || n < 1) throw fail('ERR_S4_VALUE', op, `${what} of 1 or more`, n)
+  for (const [what, n] of Object.entries({ length, stride, horizon })) size(op, what, n)
+  if (typeof series !== 'object' || series === null)
+    throw fail('ERR_S4_DTYPE', op, 'a series as an array of numbers', typeof series)
+  const values = floats(op, 'series', series, 'f64')
+  if (values.length < length + horizon) {
+    throw fail('ERR_S4_DATA', op, `a series of at least ${length + horizon} samples`, values.length)
   }
-  if (series.length < length + horizon) {
-    throw fail('ERR_S4_DATA', op, `a series of at least ${length + horizon} samples`, series.length)
-  }
+  return cut(values, length, stride, horizon)
+}
+
+function* cut(series: Floats, length: number, stride: number, horizon: number): Generator<Sample> {
   for (let start = 0; start + length + horizon <= series.length; start += stride) {
     const input = new Float64Array(length)
     const target = new Float64Array(length * horizon)

@@ -43,6 +43,6 @@ export declare function size(op: string, what: string, x: unknown, min?: number,
 export declare function positive(op: string, what: string, x: unknown): number;
 /** True or false. */
 export declare function boolean(op: string, what: string, x: unknown): boolean;
-/** Refuses options that do not exist, by name. */
-export declare function known(op: string, options: object | undefined, names: readonly string[]): void;
+/** Refuses options that do not exist, by name, and what is no object of options. */
+export declare function known(op: string, options: object, names: readonly string[]): void;
 export type { Data };

@@ -96,12 +96,21 @@ export function floats(op: string, what: string, data: TensorLike['data'], dtype
   if (dtype === 'f32' && data instanceof Float32Array) return shared(data) ? data.slice() : data
   if (dtype === 'f64' && data instanceof Float64Array) return shared(data) ? data.slice() : data
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
-    throw fail('ERR_S4_DTYPE', op, `${what} of real numbers`, 'BigInt64Array')
+    throw fail('ERR_S4_DTYPE', op, `${what} of real numbers`, describe(data))
   }
-  if (data.length > 0 && typeof data[0] !== 'number') {
-    throw fail('ERR_S4_DTYPE', op, `${what} of numbers`, describe(data[0]))
+  const out = room(op, [data.length], dtype)
+  // A typed array holds nothing but numbers.
+  if (ArrayBuffer.isView(data)) {
+    out.set(data as ArrayLike<number>)
+    return out
   }
-  return dtype === 'f32' ? Float32Array.from(data) : Float64Array.from(data)
+  for (let i = 0; i < out.length; i++) {
+    const x: unknown = data[i]
+    if (typeof x !== 'number')
+      throw fail('ERR_S4_DTYPE', op, `${what} of numbers`, `${describe(x)} at index ${i}`)
+    out[i] = x
+  }
+  return out
 }
 
 /** Whole numbers as 32-bit integers; anything that is not one is `ERR_S4_DTYPE`. */
@@ -109,9 +118,10 @@ export function integers(op: string, what: string, data: ArrayLike<number> | Big
   if (data instanceof Int32Array) return data
   const out = new Int32Array(data.length)
   for (let i = 0; i < data.length; i++) {
-    const x = Number(data[i])
-    if (!Number.isInteger(x) || x > 0x7fffffff || x < -0x80000000) {
-      throw fail('ERR_S4_DTYPE', op, `${what} of 32-bit integers`, `${String(data[i])} at index ${i}`)
+    const given: unknown = data[i]
+    const x = typeof given === 'bigint' ? Number(given) : given
+    if (typeof x !== 'number' || !Number.isInteger(x) || x > 0x7fffffff || x < -0x80000000) {
+      throw fail('ERR_S4_DTYPE', op, `${what} of 32-bit integers`, `${describe(given)} at index ${i}`)
     }
     out[i] = x
   }
@@ -134,8 +144,8 @@ export function rowLengths(
   batch: number,
 ): Int32Array | undefined {
   if (lengths === undefined) return undefined
-  if (lengths.length !== batch)
-    throw fail('ERR_S4_SHAPE', op, `lengths of ${batch} rows`, `${lengths.length}`)
+  if (lengths?.length !== batch)
+    throw fail('ERR_S4_SHAPE', op, `lengths of ${batch} rows`, `${lengths?.length}`)
   return integers(op, 'lengths', lengths)
 }
 
@@ -166,9 +176,11 @@ export function boolean(op: string, what: string, x: unknown): boolean {
   return x
 }
 
-/** Refuses options that do not exist, by name. */
-export function known(op: string, options: object | undefined, names: readonly string[]): void {
-  for (const key of Object.keys(options ?? {})) {
+/** Refuses options that do not exist, by name, and what is no object of options. */
+export function known(op: string, options: object, names: readonly string[]): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw fail('ERR_S4_VALUE', op, 'an object of options', describe(options))
+  for (const key of Object.keys(options)) {
     if (!names.includes(key))
       throw fail('ERR_S4_VALUE', op, `one of the options ${names.join(', ')}`, `unknown option '${key}'`)
   }
