@@ -45,6 +45,14 @@ test('dtypes', (t) => {
   refuses(t, 'ERR_S4_DTYPE', () => l.forward({ data: new BigInt64Array(20), shape: [1, 5, 4] }))
   refuses(t, 'ERR_S4_DTYPE', () => l.forward({ data: ['a', 'b', 'c', 'd'] as never, shape: [1, 1, 4] }))
   refuses(t, 'ERR_S4_DTYPE', () => l.forward({ data: 'text' as never, shape: [1, 1, 4] }))
+  for (const bad of [null, undefined, '2', 2n, true, {}, []]) {
+    const data = [1, 2, 3, bad] as number[]
+    refuses(t, 'ERR_S4_DTYPE', () => l.forward({ data, shape: [1, 1, 4] }))
+    // Whole numbers may be 64-bit ones.
+    if (bad !== 2n) refuses(t, 'ERR_S4_DTYPE', () => l.forward(noisy([4, 5, 4]), { lengths: data }))
+  }
+  const ints = l.forward({ data: Int16Array.of(1, 2, 3, 4), shape: [1, 1, 4] })
+  t.deepEqual(ints.y.data, l.forward({ data: [1, 2, 3, 4], shape: [1, 1, 4] }).y.data)
   refuses(t, 'ERR_S4_DTYPE', () => new S4Layer({ features: 4, dtype: 'f16' as never }))
   refuses(t, 'ERR_S4_DTYPE', () => l.forward(noisy([1, 5, 4]), { lengths: [2.5] }))
 })
@@ -66,7 +74,10 @@ test('values', (t) => {
   refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([2, 5, 4]), { lengths: [0, 1] }))
   refuses(t, 'ERR_S4_VALUE', () => l.kernel(0))
   refuses(t, 'ERR_S4_VALUE', () => l.setParameter('E', noisy([4])))
-  refuses(t, 'ERR_S4_VALUE', () => l.step(noisy([1, 4]), l.initialState(1), { interval: -1 }))
+  for (const interval of [-1, null, [NaN]])
+    refuses(t, 'ERR_S4_VALUE', () =>
+      l.step(noisy([1, 4]), l.initialState(1), { interval: interval as number }),
+    )
 })
 
 test('options', async (t) => {
@@ -100,6 +111,27 @@ test('options', async (t) => {
   refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([1, 5, 4]), { algorithm: 'dft' as never }))
   refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([1, 5, 4]), { colour: 1 } as never))
   refuses(t, 'ERR_S4_VALUE', () => new AdamW([l], { lr: -1 }))
+  for (const lr of [NaN, '1', 1n]) refuses(t, 'ERR_S4_VALUE', () => new AdamW([l], { lr: lr as number }))
+  using m = await model()
+  for (const layers of [[m], [l, null], [undefined], [], {}, null, l])
+    refuses(t, 'ERR_S4_VALUE', () => new AdamW(layers as never))
+  for (const bad of [null, 'fft', 5, []])
+    refuses(t, 'ERR_S4_VALUE', () => l.forward(noisy([1, 5, 4]), bad as never))
+  await rejects(t, 'ERR_S4_VALUE', m.fit([batch()], { colour: 1 } as never))
+  await rejects(t, 'ERR_S4_VALUE', m.fit([batch()], null as never))
+  using block = new S4Block({ features: 4, state: 8, norm: 'none', residual: false })
+  const official: Record<string, TensorLike> = {}
+  for (const p of block.parameters()) official[p.name] = p.value
+  S4Block.fromStateDict(official).dispose()
+  refuses(t, 'ERR_S4_VALUE', () => S4Block.fromStateDict(official, {}, { colour: 1 } as never))
+  refuses(t, 'ERR_S4_VALUE', () => S4Block.fromStateDict(official, {}, { algorithm: 'dft' as never }))
+  for (const bad of [
+    { data: ['1'], shape: [1] },
+    { data: undefined, shape: [] },
+    null,
+    { data: [1, null], shape: [2] },
+  ])
+    t.throws(() => S4Block.fromStateDict({ ...official, 'layer.D': bad as never }), { name: 'S4Error' })
   for (const o of [
     { layers: 0 },
     { output: 0 },
@@ -111,7 +143,10 @@ test('options', async (t) => {
   ]) {
     await rejects(t, 'ERR_S4_VALUE', SequenceModel.create({ ...small, ...(o as object) }))
   }
-  refuses(t, 'ERR_S4_VALUE', () => hippo('x' as never, 4))
+  for (const kind of ['x', 5, undefined]) {
+    refuses(t, 'ERR_S4_VALUE', () => hippo(kind as never, 4))
+    refuses(t, 'ERR_S4_VALUE', () => nplr(kind as never, 4))
+  }
   refuses(t, 'ERR_S4_VALUE', () => nplr('legs', 3))
 })
 
@@ -171,7 +206,8 @@ test('training data', async (t) => {
     before,
     'nothing was lost',
   )
-  t.is(await drain(m.train([good], { epochs: 1 })), 2)
+  t.is(await drain(m.train([good])), 2)
+  t.is((await m.fit([good])).length, 1)
   using tokens = await model({
     encoder: 'embedding',
     vocabulary: 5,
@@ -229,6 +265,8 @@ test('convolution', (t) => {
   refuses(t, 'ERR_S4_VALUE', () =>
     fftConv(noisy([1, 4, 2]), { data: new Float32Array(8).fill(NaN), shape: [1, 2, 4] }),
   )
+  for (const options of [{ twosided: true }, { twoSided: 1 }, null])
+    refuses(t, 'ERR_S4_VALUE', () => fftConv(noisy([1, 4, 2]), noisy([2, 2, 4]), undefined, options as never))
   const y = fftConv(
     { data: [1, 2, 3], shape: [1, 3, 1] },
     { data: [1, 10], shape: [1, 1, 2] },
@@ -238,4 +276,19 @@ test('convolution', (t) => {
     [...y.data].map((x) => Math.round(x)),
     [101, 212, 323],
   )
+})
+
+test('windows of a series', (t) => {
+  for (const options of [
+    {},
+    { length: 0 },
+    { length: 2, stride: 0.5 },
+    { length: 2, step: 1 },
+    undefined,
+    null,
+  ])
+    refuses(t, 'ERR_S4_VALUE', () => windows([1, 2, 3, 4], options as never))
+  for (const series of [[1, '2', 3], [1, null, 3], new BigInt64Array(4), 'text', null, 5])
+    refuses(t, 'ERR_S4_DTYPE', () => windows(series as never, { length: 1 }))
+  refuses(t, 'ERR_S4_DATA', () => windows([1, 2, 3], { length: 3 }))
 })

@@ -183,6 +183,21 @@ test('streams save, restore and fork', async (t) => {
   t.throws(() => wide.restore(saved), { code: 'ERR_S4_CHECKPOINT' })
 })
 
+test('a push takes its interval as one number, one a row, or one a row and sample', async (t) => {
+  using m = await model()
+  const x = noisy([2, 5, 1])
+  const push = (interval: number | number[]) => {
+    using stream = m.stream({ batch: 2 })
+    return stream.push(x, { interval }).data
+  }
+  const one = push(2)
+  t.notDeepEqual(one, push(1))
+  t.deepEqual(push([2, 2]), one)
+  t.deepEqual(push(Array(10).fill(2)), one)
+  t.throws(() => push([2, 2, 2]), { code: 'ERR_S4_SHAPE' })
+  t.throws(() => push(null as never), { code: 'ERR_S4_VALUE' })
+})
+
 test('a loop of one’s own with AdamW learns', (t) => {
   using block = new S4Block({ features: 4, state: 8 })
   using adam = new AdamW([block], { lr: 1e-2 })

@@ -1,15 +1,8 @@
 import { NativeLayer } from '#binding'
 import { fail, native } from './error.js'
 import { SsmHandle } from './layer.js'
-import {
-  checkAlgorithm,
-  checkHost,
-  split,
-  type Algorithm,
-  type DeviceOptions,
-  type S4BlockOptions,
-} from './options.js'
-import { checkTensor, type TensorLike } from './tensor.js'
+import { loading, split, type Algorithm, type DeviceOptions, type S4BlockOptions } from './options.js'
+import { checkTensor, floats, type TensorLike } from './tensor.js'
 
 /**
  * What an official PyTorch S4 (V4) state dict does not say. Defaults are those of the official code; files of this
@@ -60,9 +53,7 @@ export class S4Block extends SsmHandle {
     options: DeviceOptions & { algorithm?: Algorithm } = {},
   ): S4Block {
     const op = 'S4Block.fromStateDict'
-    const { algorithm = 'auto', ...device } = options
-    const host = checkHost(op, device)
-    checkAlgorithm(op, algorithm)
+    const { algorithm, host } = loading(op, options)
     if (typeof source === 'string') {
       const text = config && JSON.stringify(config)
       return new S4Block(
@@ -74,13 +65,11 @@ export class S4Block extends SsmHandle {
       throw fail('ERR_S4_VALUE', op, 'a path or named tensors', String(source))
     }
     const tensors = Object.entries(source).map(([name, x]) => {
-      const scalar = x?.shape?.length === 0
-      const t = scalar ? x : checkTensor(op, name, x)
-      return {
-        name,
-        shape: [...t.shape],
-        data: Float64Array.from(Array.from(t.data as ArrayLike<number>, Number)),
-      }
+      // A scalar has no sizes.
+      const { data } = checkTensor(op, name, x?.shape?.length === 0 ? { data: x.data, shape: [1] } : x)
+      const values =
+        data instanceof BigInt64Array ? Float64Array.from(data, Number) : floats(op, name, data, 'f64')
+      return { name, shape: [...x.shape], data: values }
     })
     return new S4Block(
       native(() => NativeLayer.fromOfficial(tensors, JSON.stringify(config ?? {}), host)),

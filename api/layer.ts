@@ -303,6 +303,7 @@ export function intervals(
   if (interval === undefined) return undefined
   const n = shape.reduce((a, b) => a * b, 1)
   const values = typeof interval === 'number' ? Array.from({ length: n }, () => interval) : interval
+  if (values === null) throw fail('ERR_S4_VALUE', op, `interval as a number or ${n} numbers`, values)
   if (values.length !== n && values.length !== shape[0]) {
     throw fail('ERR_S4_SHAPE', op, `interval as a number or ${n} numbers`, `${values.length}`)
   }

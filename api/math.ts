@@ -1,9 +1,12 @@
 import * as binding from '#binding'
 import { fail, native } from './error.js'
-import { checkTensor, floats, size, tensor, type Tensor, type TensorLike } from './tensor.js'
+import { oneOf } from './options.js'
+import { boolean, checkTensor, floats, known, size, tensor, type Tensor, type TensorLike } from './tensor.js'
 
 /** Which measure the state remembers its input by. */
 export type HippoKind = 'legs' | 'legt' | 'fourier'
+
+const KINDS = ['legs', 'legt', 'fourier'] as const
 
 function named(arrays: binding.NamedArray[]): Record<string, Tensor> {
   return Object.fromEntries(
@@ -13,6 +16,7 @@ function named(arrays: binding.NamedArray[]): Record<string, Tensor> {
 
 /** HiPPO matrices in float64: A (N, N), B (N), P (rank, N) (paper eq. 2, Theorem 1). */
 export function hippo(kind: HippoKind, n: number): { a: Tensor; b: Tensor; p: Tensor } {
+  oneOf('hippo', 'kind', kind, KINDS)
   size('hippo', 'n', n, 1, 4096)
   const { A, B, P } = named(native(() => binding.hippo(kind, n))) as { A: Tensor; B: Tensor; P: Tensor }
   return { a: A, b: B, p: P }
@@ -23,6 +27,7 @@ export function nplr(
   kind: HippoKind,
   n: number,
 ): { lambda: Tensor; p: Tensor; b: Tensor; bUnclipped: Tensor } {
+  oneOf('nplr', 'kind', kind, KINDS)
   size('nplr', 'n', n, 2, 4096)
   const f = named(native(() => binding.nplr(kind, n))) as Record<'lambda' | 'p' | 'b' | 'b_unclipped', Tensor>
   return { lambda: f.lambda, p: f.p, b: f.b, bUnclipped: f.b_unclipped }
@@ -39,13 +44,14 @@ export function fftConv(
   options: { twoSided?: boolean } = {},
 ): Tensor {
   const op = 'fftConv'
+  known(op, options, ['twoSided'])
+  const twoSided = boolean(op, 'twoSided', options.twoSided ?? false)
   const [batch, len, heads] = checkTensor(op, 'u', u, 3).shape as [number, number, number]
   const [rows, kernelHeads, kernelLen] = checkTensor(op, 'kernel', kernel, 3).shape as [
     number,
     number,
     number,
   ]
-  const twoSided = options.twoSided ?? false
   if (kernelHeads !== heads) throw fail('ERR_S4_SHAPE', op, `kernel of ${heads} heads`, kernelHeads)
   if (kernelLen > len) throw fail('ERR_S4_SHAPE', op, `kernel no longer than u (${len})`, kernelLen)
   if (twoSided && rows % 2 !== 0)

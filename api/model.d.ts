@@ -78,12 +78,15 @@ export declare class SequenceModel extends Handle<NativeModel> {
      * under way, an AbortSignal ends it with `ERR_S4_ABORTED` within one update. A non-finite loss or gradient is `ERR_S4_NONFINITE`
      * with step and tensor, and the parameters stay as they were before that update.
      */
-    train(dataset: Dataset, options: TrainOptions): AsyncGenerator<TrainEvent, void, void>;
+    train(dataset: Dataset, options?: TrainOptions): AsyncGenerator<TrainEvent, void, void>;
     /** {@link SequenceModel.train} to its end; gives the epochs' events. */
-    fit(dataset: Dataset, options: TrainOptions & {
+    fit(dataset: Dataset, options?: TrainOptions & {
         onEvent?: (event: TrainEvent) => void;
     }): Promise<TrainEvent[]>;
-    /** Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. */
+    /**
+     * Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. Each batch of one
+     * update has dropout masks of its own.
+     */
     accumulate(batch: Batch, options?: {
         signal?: AbortSignal;
     }): Promise<void>;

@@ -4,7 +4,7 @@ import { aborted, fail, native, nativeAsync, throwIfAborted } from './error.js'
 import { Handle } from './handle.js'
 import {
   checkAlgorithm,
-  checkHost,
+  loading,
   split,
   type Algorithm,
   type DeviceOptions,
@@ -230,8 +230,8 @@ export class SequenceModel extends Handle<NativeModel> {
     const { config } = this.#description
     const pooled = config.pooling !== 'none'
     const count = pooled ? rows : rows * len
-    if (batch.target === undefined || batch.target === null)
-      throw fail('ERR_S4_DATA', op, 'a target', String(batch.target))
+    if (typeof batch.target !== 'object' || batch.target === null)
+      throw fail('ERR_S4_DATA', op, 'a target for each row', String(batch.target))
     let target
     if (config.loss === 'crossEntropy') {
       const labels =
@@ -247,6 +247,8 @@ export class SequenceModel extends Handle<NativeModel> {
     }
     let weights
     if (batch.weights !== undefined) {
+      if (typeof batch.weights !== 'object' || batch.weights === null)
+        throw fail('ERR_S4_SHAPE', op, `${count} weights`, String(batch.weights))
       const w = 'shape' in batch.weights ? checkTensor(op, 'weights', batch.weights).data : batch.weights
       if (w.length !== count) throw fail('ERR_S4_SHAPE', op, `${count} weights`, `${w.length}`)
       weights = floats(op, 'weights', w, this.dtype)
@@ -281,7 +283,7 @@ export class SequenceModel extends Handle<NativeModel> {
    * under way, an AbortSignal ends it with `ERR_S4_ABORTED` within one update. A non-finite loss or gradient is `ERR_S4_NONFINITE`
    * with step and tensor, and the parameters stay as they were before that update.
    */
-  async *train(dataset: Dataset, options: TrainOptions): AsyncGenerator<TrainEvent, void, void> {
+  async *train(dataset: Dataset, options: TrainOptions = {}): AsyncGenerator<TrainEvent, void, void> {
     const op = this.alive('train')
     known(op, options, TRAIN)
     const { signal, epochs = 1 } = options
@@ -397,8 +399,9 @@ export class SequenceModel extends Handle<NativeModel> {
   /** {@link SequenceModel.train} to its end; gives the epochs' events. */
   async fit(
     dataset: Dataset,
-    options: TrainOptions & { onEvent?: (event: TrainEvent) => void },
+    options: TrainOptions & { onEvent?: (event: TrainEvent) => void } = {},
   ): Promise<TrainEvent[]> {
+    known(this.alive('fit'), options, [...TRAIN, 'onEvent'])
     const { onEvent, ...rest } = options
     const history: TrainEvent[] = []
     for await (const event of this.train(dataset, rest)) {
@@ -507,12 +510,6 @@ interface Begun {
 }
 
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-
-function loading(op: string, options: LoadOptions) {
-  known(op, options, ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'])
-  const { algorithm = 'auto', ...host } = options
-  return { algorithm: checkAlgorithm(op, algorithm), host: checkHost(op, host) }
-}
 
 /** Frees the handle when what should fill it fails. */
 async function made<R, M>(handle: NativeModel, work: Promise<R>, make: (result: R) => M): Promise<M> {

@@ -1,5 +1,5 @@
 import type { HostOptions } from '#binding';
-import type { Dtype } from './tensor.js';
+import { type Dtype } from './tensor.js';
 /** Where and in which number format a handle computes. */
 export interface DeviceOptions {
     /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
@@ -118,6 +118,13 @@ export interface SequenceModelOptions extends ModelOptions, DeviceOptions {
 /** Splits what the device needs from the configuration, which the addon checks option by option. */
 export declare function split(op: string, options: unknown): {
     config: string;
+    host: HostOptions;
+    algorithm: Algorithm;
+};
+/** Checks the options of what is read from a file or from bytes. */
+export declare function loading(op: string, options: DeviceOptions & {
+    algorithm?: Algorithm;
+}): {
     host: HostOptions;
     algorithm: Algorithm;
 };

@@ -1,6 +1,6 @@
 import type { HostOptions } from '#binding'
 import { fail } from './error.js'
-import type { Dtype } from './tensor.js'
+import { known, type Dtype } from './tensor.js'
 
 /** Where and in which number format a handle computes. */
 export interface DeviceOptions {
@@ -152,6 +152,16 @@ export function split(
     host: checkHost(op, rest),
     algorithm: checkAlgorithm(op, algorithm),
   }
+}
+
+/** Checks the options of what is read from a file or from bytes. */
+export function loading(
+  op: string,
+  options: DeviceOptions & { algorithm?: Algorithm },
+): { host: HostOptions; algorithm: Algorithm } {
+  known(op, options, DEVICE)
+  const { algorithm = 'auto', ...host } = options
+  return { algorithm: checkAlgorithm(op, algorithm), host: checkHost(op, host) }
 }
 
 /** Checks device options. */
