@@ -9,11 +9,11 @@ import { root } from './helpers.js'
 
 /** Most GB that a training step may hold: bidirectional, GLU, six blocks, N 64. */
 const experiments = {
-  sCIFAR: { must: 3, features: 512, len: 1024, batch: 50, input: 3, output: 10, norm: 'layer' },
-  'Path-X': { must: 6, features: 256, len: 16384, batch: 16, input: 1, output: 2, norm: 'batch' },
-  speech: { must: 3, features: 128, len: 16000, batch: 16, input: 1, output: 35, norm: 'batch' },
+  sCIFAR: { limit: 3, features: 512, len: 1024, batch: 50, input: 3, output: 10, norm: 'layer' },
+  'Path-X': { limit: 6, features: 256, len: 16384, batch: 16, input: 1, output: 2, norm: 'batch' },
+  speech: { limit: 3, features: 128, len: 16000, batch: 16, input: 1, output: 35, norm: 'batch' },
   ListOps: {
-    must: 3,
+    limit: 3,
     features: 256,
     len: 2048,
     batch: 50,
@@ -27,7 +27,7 @@ const experiments = {
 /** Trains on the machine's only "GPU"; prints what is held, asked for and waited for in five steady updates. */
 const child = `
   import { SequenceModel } from 's4-node'
-  const { must, len, batch, ...options } = JSON.parse(process.argv[1])
+  const { limit, len, batch, ...options } = JSON.parse(process.argv[1])
   const model = await SequenceModel.create({
     ...options, device: 'cuda', layers: 6, state: 64, bidirectional: true, dropout: 0.1, pooling: 'mean', loss: 'crossEntropy',
   })
@@ -154,7 +154,7 @@ test('training on a GPU: memory within its limits, nothing asked for and one wai
       const { held, ...rest } = run(child, { ...experiment, precision }) as { held: number }
       t.log(`${name}, ${precision}: ${held.toFixed(2)} GB`)
       t.deepEqual(rest, { device: 'cuda:0', allocations: 0, waits: 5 }, name)
-      t.true(held > experiment.must / 4 && held <= experiment.must, `${name}, ${precision}: ${held} GB`)
+      t.true(held > experiment.limit / 4 && held <= experiment.limit, `${name}, ${precision}: ${held} GB`)
     }
   }
 })

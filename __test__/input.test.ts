@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import {
+  devices,
   fftConv,
   hippo,
   nplr,
@@ -172,8 +173,8 @@ test('precision on the CPU is the highest, whatever is asked', (t) => {
 })
 
 test('the CUDA device without a GPU says why', (t) => {
-  if (process.env['S4_DEVICE'] === 'cuda') {
-    t.log('skipped: this run is on a GPU')
+  if (devices().some((d) => d.kind === 'cuda')) {
+    t.log('skipped: this machine has a GPU')
     t.pass()
     return
   }
@@ -193,6 +194,9 @@ test('training data', async (t) => {
     ['ERR_S4_VALUE', { ...good, input: { data: new Float32Array(100).fill(NaN), shape: [2, 50, 1] } }],
     ['ERR_S4_VALUE', { ...good, target: { data: new Float32Array(100).fill(Infinity), shape: [2, 50, 1] } }],
     ['ERR_S4_DATA', { input: good.input }],
+    ['ERR_S4_DATA', { ...good, target: 3 }],
+    ['ERR_S4_SHAPE', { ...good, weights: null }],
+    ['ERR_S4_SHAPE', { ...good, lengths: null }],
   ]
   for (const [code, b] of bad) await rejects(t, code, drain(m.train([b as never], { epochs: 1 })))
   await rejects(t, 'ERR_S4_DATA', drain(m.train([], { epochs: 1 })))
