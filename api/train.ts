@@ -127,7 +127,7 @@ export interface TrainEvent {
   type: 'step' | 'epoch'
   /** From 0. */
   epoch: number
-  /** Updates so far, over all runs. */
+  /** Updates so far: from 1, or with `resume` on from the run or checkpoint before. */
   step: number
   /** Before the update. */
   loss: number
