@@ -167,6 +167,32 @@ for (const options of networks) {
   })
 }
 
+gpuTest(
+  'later forwards of a block and later batches of an update drop the same units on both devices',
+  async (t) => {
+    const options = { features: 8, state: 16, dropout: 0.5, seed: 3, residual: false }
+    using gpu = new S4Block({ ...options, device: 'cuda' })
+    using cpu = new S4Block({ ...options, device: 'cpu' })
+    const u = noisy([2, 90, 8])
+    for (let i = 0; i < 3; i++) {
+      const [a, b] = [gpu, cpu].map((block) => [...block.forward(u, { training: true }).y.data])
+      t.deepEqual(
+        a?.map((y) => y === 0),
+        b?.map((y) => y === 0),
+        `forward ${i}`,
+      )
+    }
+    const gradients = async (device: 'cpu' | 'cuda') => {
+      using m = await model({ dropout: 0.5, device })
+      await m.accumulate(batch())
+      m.zeroGrad()
+      await m.accumulate(batch())
+      return m.parameters().find((p) => p.name === 'decoder.weight')!.grad
+    }
+    close(t, 'gradients of the second batch', await gradients('cuda'), await gradients('cpu'), 1e-4)
+  },
+)
+
 gpuTest('checkpoints move between the devices, both ways, with the optimiser', async (t) => {
   const path = join(mkdtempSync(join(tmpdir(), 's4-')), 'm.safetensors')
   const batches = [batch(2, 80, 3), batch(2, 80, 4)]
