@@ -142,7 +142,9 @@ function onNothing(
     const all = { cwd: root, env: { ...env, ...driver }, encoding: 'utf8' } as const
     const { stdout, stderr } = spawnSync(process.execPath, args, all)
     t.true(stdout.startsWith('{'), stderr)
-    return driver.DRIVER_COUNTS === undefined ? JSON.parse(stdout) : { ...JSON.parse(stdout), said: stderr.trim() }
+    return driver.DRIVER_COUNTS === undefined
+      ? JSON.parse(stdout)
+      : { ...JSON.parse(stdout), said: stderr.trim() }
   }
 }
 
