@@ -196,10 +196,11 @@ async function start(seconds) {
   }
 }
 
-/** One tool of compute-sanitizer over the test that launches every kernel at small shapes, or over a part of it. */
+/** One tool of compute-sanitizer, `undefined` where there is none, over the test that launches every kernel at small shapes, or over a part of it. */
 async function sanitized(tool, seconds, extra) {
   const homes = ['/usr/local/cuda/bin/compute-sanitizer', '/opt/cuda/bin/compute-sanitizer']
   const path = homes.find((p) => existsSync(p)) ?? 'compute-sanitizer'
+  if (spawnSync(path, ['--version']).error !== undefined) return undefined
   const options = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '20']
   const test = [join(root, '.gpu/rust/against_cpu'), 'every_kernel', '--nocapture', '--test-threads=1']
   const { text, ok } = await program(path, [...options, ...test], { seconds, extra })
@@ -212,10 +213,14 @@ async function sanitized(tool, seconds, extra) {
   return { ok: clean, text, detail, failures }
 }
 
+const absent = { ok: true, text: '', detail: 'skipped: no compute-sanitizer on this machine' }
+
 /** The whole test; it fails where it misses a kernel. */
 function sanitizer(tool) {
   return async (seconds) => {
-    const { text, ...rest } = await sanitized(tool, seconds, {})
+    const run = await sanitized(tool, seconds, {})
+    if (run === undefined) return absent
+    const { text, ...rest } = run
     return { ...rest, text: rest.ok ? '' : text.slice(0, 200_000) }
   }
 }
@@ -228,9 +233,10 @@ function sanitizerByParts(tool) {
     const runs = await Promise.all(
       parts.map(async (name) => {
         const run = await sanitized(tool, seconds, { S4_EVERY: name })
-        return { name, seconds: Math.round((performance.now() - began) / 1000), ...run }
+        return run && { name, seconds: Math.round((performance.now() - began) / 1000), ...run }
       }),
     )
+    if (runs.includes(undefined)) return absent
     const names = (list) =>
       runs.flatMap(({ text }) => new RegExp(`^${list}: (.+)$`, 'm').exec(text)?.[1].split(' ') ?? [])
     const launched = new Set(names('launched'))
