@@ -88,6 +88,11 @@ pub(crate) fn pick(module: &str, capability: (u32, u32), force: Option<&str>) ->
         .map(|(_, i)| i)
 }
 
+/// Whether a chip runs code that the driver has to compile first, with a library that a container may lack.
+pub(crate) fn compiled_by_driver(capability: (u32, u32), force: Option<&str>) -> bool {
+    pick("memory", capability, force).is_some_and(|image| image.arch.starts_with("compute_"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{generation, preference};

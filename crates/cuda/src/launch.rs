@@ -192,14 +192,11 @@ impl Modules {
         }
     }
 
-    /// Whether the driver has to compile what this chip runs, which takes a library that a container may lack.
-    pub(crate) fn compiles(&self, capability: (u32, u32)) -> bool {
-        kernels::pick("memory", capability, self.force.as_deref())
-            .is_some_and(|image| image.arch.starts_with("compute_"))
-    }
-
-    /// Loads the smallest module, to see that it can be done.
-    pub(crate) fn try_one(&self, queue: &Queue) -> Result<()> {
+    /// Loads the smallest module where the driver has to compile it, to see that it can.
+    pub(crate) fn try_compiler(&self, queue: &Queue) -> Result<()> {
+        if !kernels::compiled_by_driver(queue.info.capability, self.force.as_deref()) {
+            return Ok(());
+        }
         queue.bind("device 'cuda'")?;
         self.load(queue, "memory").map(|_| ())
     }

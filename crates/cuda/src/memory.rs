@@ -67,9 +67,7 @@ impl Cuda {
             )
         })?;
         let (queue, modules) = (Queue::open(info)?, Modules::new(options.architecture.clone()));
-        if modules.compiles(info.capability) {
-            modules.try_one(&queue)?;
-        }
+        modules.try_compiler(&queue)?;
         Ok(Cuda {
             inner: Arc::new(Inner {
                 queue,

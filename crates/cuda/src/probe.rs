@@ -144,11 +144,13 @@ fn state(d: &DeviceInfo) -> String {
     if device::whole("diagnose", d.ordinal).is_err() {
         return ", lost".into();
     }
-    let compiled = kernels::pick("memory", d.capability, None).is_some_and(|i| i.arch.starts_with("sm_"));
-    match if compiled { Ok(()) } else { Cuda::new(d.ordinal).map(|_| ()) } {
-        Ok(()) => String::new(),
-        Err(e) => format!(", not usable: {e}"),
+    // A context is opened only to ask this.
+    if kernels::compiled_by_driver(d.capability, None)
+        && let Err(e) = Cuda::new(d.ordinal)
+    {
+        return format!(", not usable: {e}");
     }
+    String::new()
 }
 
 /// A few lines for `diagnose()`: devices or the reason, and what this build carries.

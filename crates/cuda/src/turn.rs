@@ -19,7 +19,7 @@ pub(crate) struct Turn {
 impl Turn {
     /// The matrices of the scans over segments of `each` chunks, if they are here.
     pub(crate) fn scans(&self, each: usize) -> Option<&[Arc<Block>; 2]> {
-        self.segment.as_ref().filter(|(own, _)| *own == each && each > 0).map(|(_, both)| both)
+        self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
     }
 }
 

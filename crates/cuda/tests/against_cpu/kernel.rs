@@ -2,7 +2,7 @@
 
 use crate::{
     Report, gpu,
-    layer::{down, up},
+    layer::{self, down, up},
     ssm::cases,
 };
 use s4_backend::*;
@@ -11,16 +11,7 @@ use s4_cpu::Cpu;
 /// K̄ (kernel channels, H, len).
 fn kernel<B: Backend>(be: &B, spec: &SsmSpec, params: &[Vec<f64>; 7], len: usize, rate: f64) -> Vec<f64> {
     let p = params.each_ref().map(|x| up(be, x));
-    let view = |i: usize| be.view(&p[i], 0..be.len(&p[i]));
-    let params: SsmParams<'_, B> = SsmParams {
-        inv_dt: view(0),
-        a_real: view(1),
-        a_imag: view(2),
-        b: view(3),
-        c: view(4),
-        p: view(5),
-        d: view(6),
-    };
+    let params = layer::params(be, &p);
     let n = spec.kernel_channels() * spec.heads * len;
     let mut k = up(be, &vec![f64::NAN; n]);
     be.kernel_forward(be.view_mut(&mut k, 0..n), &params, spec, len, rate, &mut be.workspace()).unwrap();

@@ -47,6 +47,12 @@ fn full<'a, B: Memory>(be: &B, b: &'a mut B::Buf) -> B::Mut<'a> {
     be.view_mut(b, 0..n)
 }
 
+/// Views of the seven parameters.
+pub fn params<'a, B: Memory>(be: &B, p: &'a [B::Buf; 7]) -> SsmParams<'a, B> {
+    let [inv_dt, a_real, a_imag, b, c, p, d] = p.each_ref().map(|x| be.view(x, 0..be.len(x)));
+    SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
+}
+
 /// Forward and backward of one call.
 pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
     apply_in(be, run, &mut be.ssm_plan(&run.spec).unwrap(), 1)
@@ -58,15 +64,7 @@ pub fn apply_in<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u
     let (batch, len) = (run.batch, run.len);
     let all = |b: &B::Buf| 0..be.len(b);
     let p = run.params.each_ref().map(|x| up(be, x));
-    let params: SsmParams<'_, B> = SsmParams {
-        inv_dt: be.view(&p[0], all(&p[0])),
-        a_real: be.view(&p[1], all(&p[1])),
-        a_imag: be.view(&p[2], all(&p[2])),
-        b: be.view(&p[3], all(&p[3])),
-        c: be.view(&p[4], all(&p[4])),
-        p: be.view(&p[5], all(&p[5])),
-        d: be.view(&p[6], all(&p[6])),
-    };
+    let params = params(be, &p);
     let call = SsmCall { spec: *spec, batch, len, rate: run.rate, algorithm: run.algorithm, version };
     let mut ws = be.workspace();
     let u = up(be, &noise(run.seed, 1, batch * spec.heads * len));

@@ -2,7 +2,7 @@
 
 use crate::{
     Report, golden, gpu,
-    layer::{Run, apply, apply_in},
+    layer::{Run, apply, apply_in, params, up},
     step::steps,
 };
 use s4_backend::*;
@@ -121,17 +121,8 @@ fn a_plan_is_of_one_layer() {
     let n = 2 * one.spec.heads * 70;
     let u = be.alloc(n).unwrap();
     let mut y = be.alloc(2 * one.spec.outputs() * 70).unwrap();
-    let p = one.params.each_ref().map(|x| crate::layer::up(&be, x));
-    let view = |i: usize| be.view(&p[i], 0..be.len(&p[i]));
-    let params: SsmParams<'_, Cuda> = SsmParams {
-        inv_dt: view(0),
-        a_real: view(1),
-        a_imag: view(2),
-        b: view(3),
-        c: view(4),
-        p: view(5),
-        d: view(6),
-    };
+    let p = one.params.each_ref().map(|x| up(&be, x));
+    let params = params(&be, &p);
     let (spec, algorithm) = (one.spec, Algorithm::Chunk);
     let call = SsmCall { spec, batch: 2, len: 70, rate: 1.0, algorithm, version: 1 };
     let (len, mut ws) = (be.len(&y), be.workspace());

@@ -1,5 +1,4 @@
 //! Golden files and errors for the tests of this crate.
-#![allow(dead_code, unused_imports)] // each test file uses its own part
 
 pub use s4_backend::{Backend, Memory, Scalar};
 pub use s4_cpu::Cpu;
