@@ -7,8 +7,8 @@
 #![allow(clippy::print_stdout)]
 
 use s4_backend::{
-    Algorithm, DenseOps, Disc, LinearShape, Memory, Mode, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec,
-    Transform, random::Rng,
+    Algorithm, DenseOps, Discretization, LinearShape, Memory, Mode, SsmCall, SsmGrads, SsmOps, SsmParams,
+    SsmSpec, Transform, random::Rng,
 };
 use s4_cpu::Cpu;
 use std::time::Instant;
@@ -82,7 +82,7 @@ impl Layer {
             channels: 1,
             bidirectional: false,
             dt_per_state: false,
-            disc: if s4d { Disc::Zoh } else { Disc::Bilinear },
+            discretization: if s4d { Discretization::Zoh } else { Discretization::Bilinear },
             dt_transform: Transform::Exp,
             real_transform: Transform::Exp,
             imag_transform: Transform::None,

@@ -2,8 +2,8 @@
 #![allow(clippy::print_stdout, missing_docs, reason = "a program that prints")]
 
 use s4_backend::{
-    ConvOps, ConvShape, Disc, KernelOps, Memory, Mode, SsmGrads, SsmParams, SsmSpec, StepOps, Transform,
-    random::Rng,
+    ConvOps, ConvShape, Discretization, KernelOps, Memory, Mode, SsmGrads, SsmParams, SsmSpec, StepOps,
+    Transform, random::Rng,
 };
 use s4_cpu::Cpu;
 use std::time::Instant;
@@ -37,7 +37,7 @@ fn spec(mode: Mode) -> SsmSpec {
         channels: 1,
         bidirectional: false,
         dt_per_state: false,
-        disc: if s4 { Disc::Bilinear } else { Disc::Zoh },
+        discretization: if s4 { Discretization::Bilinear } else { Discretization::Zoh },
         dt_transform: Transform::Exp,
         real_transform: Transform::Exp,
         imag_transform: Transform::None,

@@ -1,13 +1,7 @@
 //! Pointwise activations, value and derivative side by side.
 
-use crate::{
-    Cpu,
-    linalg::gemm::Tiles,
-    linalg::math::{fma, normal, sigmoid, tanh},
-    linalg::simd::simd,
-    memory::cpu::{GRAIN, expect_len},
-};
-use s4_backend::{Activation, Result, Scalar};
+use crate::linalg::math::{fma, normal, sigmoid, tanh};
+use s4_backend::Scalar;
 
 /// One activation as a type, so that a loop over it has no branch inside.
 pub(crate) trait Pointwise {
@@ -146,38 +140,4 @@ pub(crate) fn map_both<P: Pointwise, T: Scalar, const FMA: bool>(y: &mut [T], sl
     for ((y, s), &x) in y.iter_mut().zip(slope).zip(x) {
         (*y, *s) = P::both::<T, FMA>(x);
     }
-}
-
-pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, y: &mut [T], x: &[T], activation: Activation) -> Result<()> {
-    expect_len("activation_forward", y.len(), x.len())?;
-    let level = be.level();
-    Tiles::flat(y, GRAIN).for_each(be, |mut tile| {
-        let x = &x[tile.start()..][..tile.cols()];
-        let y = tile.row(0);
-        with_activation!(activation, P => simd!(level, FMA => map::<P, T, FMA>(y, x)))
-    });
-    Ok(())
-}
-
-pub(crate) fn backward<T: Scalar>(
-    be: &Cpu<T>,
-    dx: &mut [T],
-    dy: &[T],
-    x: &[T],
-    activation: Activation,
-) -> Result<()> {
-    expect_len("activation_backward", dx.len(), x.len())?;
-    expect_len("activation_backward", dx.len(), dy.len())?;
-    let level = be.level();
-    Tiles::flat(dx, GRAIN).for_each(be, |mut tile| {
-        let (at, n) = (tile.start(), tile.cols());
-        let (x, dy) = (&x[at..][..n], &dy[at..][..n]);
-        let dx = tile.row(0);
-        with_activation!(activation, P => simd!(level, FMA => {
-            for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-                *dx = dy * P::both::<T, FMA>(x).1;
-            }
-        }))
-    });
-    Ok(())
 }

@@ -5,12 +5,10 @@ use crate::{
     linalg::{
         gemm::Tiles,
         math::{LANES, deviation, fma, fold, sum},
-        reduce::lengths as check_lengths,
         simd::simd,
     },
-    memory::cpu::expect_len,
 };
-use s4_backend::{Result, Scalar, SeqShape};
+use s4_backend::{BatchNormBackward, BatchNormForward, BatchNormRecompute, Result, Scalar, SeqShape};
 
 /// How many samples of a row count.
 fn counted(lengths: Option<&[i32]>, row: usize, len: usize) -> usize {
@@ -18,33 +16,15 @@ fn counted(lengths: Option<&[i32]>, row: usize, len: usize) -> usize {
 }
 
 /// y = γ(x − μ)·rstd + β with the batch's statistics, or the running ones when not training; 0 beyond lengths.
-pub(crate) fn forward<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    stats: &mut [T],
-    running: &mut [T],
-    x: &[T],
-    gamma: &[T],
-    beta: &[T],
-    lengths: Option<&Ints>,
-    eps: f64,
-    momentum: f64,
-    training: bool,
-    shape: &SeqShape,
-) -> Result<()> {
-    const OP: &str = "batch_norm_forward";
-    let &SeqShape { batch, heads, len } = shape;
-    expect_len(OP, shape.elements(), y.len())?;
-    expect_len(OP, shape.elements(), x.len())?;
-    for n in [stats.len(), running.len()] {
-        expect_len(OP, 2 * heads, n)?;
-    }
-    expect_len(OP, heads, gamma.len())?;
-    expect_len(OP, heads, beta.len())?;
-    let lengths = check_lengths(OP, lengths, batch, len)?;
+pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: BatchNormForward<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    let BatchNormForward { y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape } =
+        args;
+    let SeqShape { batch, heads, len } = shape;
+    let own = lengths.map(Ints::as_slice);
     let level = be.level();
-    let count: usize = (0..batch).map(|b| counted(lengths, b, len)).sum();
-    let row = |b: usize, h: usize| &x[(b * heads + h) * len..][..counted(lengths, b, len)];
+    let count: usize = (0..batch).map(|b| counted(own, b, len)).sum();
+    let row = |b: usize, h: usize| &x[(b * heads + h) * len..][..counted(own, b, len)];
     if training {
         // A head's statistics are two columns of one tile.
         Tiles::new(stats, 1, 2, heads, 1).for_each(be, |mut tile| {
@@ -76,50 +56,27 @@ pub(crate) fn forward<T: Scalar>(
             stats[heads + h] = T::from_f64(1.0 / (running[heads + h].to_f64() + eps).sqrt());
         }
     }
-    apply(be, y, stats, x, gamma, beta, lengths, shape);
+    apply(be, BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape });
     Ok(())
 }
 
-/// y of a forward before, from its statistics.
-pub(crate) fn recompute<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    stats: &[T],
-    x: &[T],
-    gamma: &[T],
-    beta: &[T],
-    lengths: Option<&Ints>,
-    shape: &SeqShape,
-) -> Result<()> {
-    const OP: &str = "batch_norm_again";
-    let &SeqShape { batch, heads, len } = shape;
-    expect_len(OP, shape.elements(), y.len())?;
-    expect_len(OP, shape.elements(), x.len())?;
-    expect_len(OP, 2 * heads, stats.len())?;
-    expect_len(OP, heads, gamma.len())?;
-    expect_len(OP, heads, beta.len())?;
-    let lengths = check_lengths(OP, lengths, batch, len)?;
-    apply(be, y, stats, x, gamma, beta, lengths, shape);
+/// y from the statistics of the forward before.
+pub(crate) fn recompute<T: Scalar>(be: &Cpu<T>, args: BatchNormRecompute<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    apply(be, args);
     Ok(())
 }
 
-fn apply<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    stats: &[T],
-    x: &[T],
-    gamma: &[T],
-    beta: &[T],
-    lengths: Option<&[i32]>,
-    shape: &SeqShape,
-) {
-    let &SeqShape { batch, heads, len } = shape;
+fn apply<T: Scalar>(be: &Cpu<T>, args: BatchNormRecompute<'_, Cpu<T>>) {
+    let BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape } = args;
+    let SeqShape { batch, heads, len } = shape;
+    let own = lengths.map(Ints::as_slice);
     let level = be.level();
     Tiles::new(y, 1, batch, heads * len, len.max(1)).for_each(be, |mut tile| {
         let h = tile.start() / len;
         let (mean, g, b) = (stats[h], gamma[h] * stats[heads + h], beta[h]);
         for r in 0..batch {
-            let x = &x[(r * heads + h) * len..][..counted(lengths, r, len)];
+            let x = &x[(r * heads + h) * len..][..counted(own, r, len)];
             let (y, rest) = tile.row(r).split_at_mut(x.len());
             simd!(level, FMA => {
                 for (y, &x) in y.iter_mut().zip(x) {
@@ -134,31 +91,16 @@ fn apply<T: Scalar>(
 /// Training: dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)); otherwise dx = γ·rstd·dy. 0 beyond lengths.
 pub(crate) fn backward<T: Scalar>(
     be: &Cpu<T>,
-    dx: &mut [T],
-    dgamma: &mut [T],
-    dbeta: &mut [T],
-    dy: &[T],
-    x: &[T],
-    stats: &[T],
-    gamma: &[T],
-    lengths: Option<&Ints>,
-    training: bool,
-    residual: Option<&[T]>,
-    shape: &SeqShape,
+    args: BatchNormBackward<'_, Cpu<T>>,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
-    const OP: &str = "batch_norm_backward";
-    let &SeqShape { batch, heads, len } = shape;
-    for n in [dx.len(), dy.len(), x.len()] {
-        expect_len(OP, shape.elements(), n)?;
-    }
-    expect_len(OP, 2 * heads, stats.len())?;
-    for n in [gamma.len(), dgamma.len(), dbeta.len()] {
-        expect_len(OP, heads, n)?;
-    }
-    let lengths = check_lengths(OP, lengths, batch, len)?;
+    args.check(be)?;
+    let BatchNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, lengths, training, shape } =
+        args;
+    let SeqShape { batch, heads, len } = shape;
+    let own = lengths.map(Ints::as_slice);
     let level = be.level();
-    let count: usize = (0..batch).map(|b| counted(lengths, b, len)).sum();
+    let count: usize = (0..batch).map(|b| counted(own, b, len)).sum();
     // Σ dy and Σ dy·x̂ of each head.
     let mut sums = ws.real.take(2 * heads);
     Tiles::new(&mut sums, 1, 2, heads, 1).for_each(be, |mut tile| {
@@ -166,7 +108,7 @@ pub(crate) fn backward<T: Scalar>(
         let (mean, rstd) = (stats[h], stats[heads + h]);
         let (mut s, mut p) = (0.0, 0.0);
         for b in 0..batch {
-            let (at, n) = ((b * heads + h) * len, counted(lengths, b, len));
+            let (at, n) = ((b * heads + h) * len, counted(own, b, len));
             let (dy, x) = (&dy[at..][..n], &x[at..][..n]);
             s += simd!(level, _FMA => sum(dy)).to_f64();
             p += simd!(level, FMA => centred_dot::<T, FMA>(dy, x, mean)).to_f64();
@@ -182,7 +124,7 @@ pub(crate) fn backward<T: Scalar>(
         let g = gamma[h] * rstd;
         let (s, p) = (totals[h] * scale, totals[heads + h] * scale * rstd);
         for b in 0..batch {
-            let (at, n) = ((b * heads + h) * len, counted(lengths, b, len));
+            let (at, n) = ((b * heads + h) * len, counted(own, b, len));
             let (dy, x) = (&dy[at..][..n], &x[at..][..n]);
             let (dx, rest) = tile.row(b).split_at_mut(n);
             simd!(level, FMA => {

@@ -6,10 +6,9 @@ use crate::{
     linalg::math::{LANES, deviation, fma, fold, sum},
     linalg::reduce::add_parts,
     linalg::simd::simd,
-    memory::cpu::expect_len,
     memory::tasks::{Slots, parts, slots_len},
 };
-use s4_backend::{Result, Scalar, SeqShape};
+use s4_backend::{LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape};
 
 /// Columns of a tile: all heads of it fit half an L2 beside the output.
 fn width(heads: usize) -> usize {
@@ -17,23 +16,10 @@ fn width(heads: usize) -> usize {
 }
 
 /// μ and Σ(x − μ)² over heads in two passes, then y = γ(x − μ)·rstd + β.
-pub(crate) fn forward<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    stats: &mut [T],
-    x: &[T],
-    gamma: &[T],
-    beta: &[T],
-    eps: f64,
-    shape: &SeqShape,
-) -> Result<()> {
-    const OP: &str = "layer_norm_forward";
-    let &SeqShape { batch, heads, len } = shape;
-    expect_len(OP, shape.elements(), y.len())?;
-    expect_len(OP, shape.elements(), x.len())?;
-    expect_len(OP, batch * 2 * len, stats.len())?;
-    expect_len(OP, heads, gamma.len())?;
-    expect_len(OP, heads, beta.len())?;
+pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LayerNormForward<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    let LayerNormForward { y, stats, x, gamma, beta, eps, shape } = args;
+    let SeqShape { batch, heads, len } = shape;
     let (level, w) = (be.level(), width(heads));
     let (scale, eps) = (T::from_f64(1.0 / heads as f64), T::from_f64(eps));
     if len == 1 {
@@ -98,7 +84,7 @@ pub(crate) fn forward<T: Scalar>(
                     *v = T::one() / (*v * scale + eps).sqrt();
                 }
             });
-            apply(be, &mut y, x, len, mean, rstd, gamma, beta);
+            apply(be, &mut y, x, len, [mean, rstd], [gamma, beta]);
         },
     );
     Ok(())
@@ -110,10 +96,8 @@ fn apply<T: Scalar>(
     y: &mut Tile<'_, T>,
     x: &[T],
     len: usize,
-    mean: &[T],
-    rstd: &[T],
-    gamma: &[T],
-    beta: &[T],
+    [mean, rstd]: [&[T]; 2],
+    [gamma, beta]: [&[T]; 2],
 ) {
     let (n, level) = (y.cols(), be.level());
     for (h, (&g, &b)) in gamma.iter().zip(beta).enumerate() {
@@ -126,28 +110,15 @@ fn apply<T: Scalar>(
     }
 }
 
-/// y of a forward before, from its statistics.
-pub(crate) fn recompute<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    stats: &[T],
-    x: &[T],
-    gamma: &[T],
-    beta: &[T],
-    shape: &SeqShape,
-) -> Result<()> {
-    const OP: &str = "layer_norm_again";
-    let &SeqShape { batch, heads, len } = shape;
-    expect_len(OP, shape.elements(), y.len())?;
-    expect_len(OP, shape.elements(), x.len())?;
-    expect_len(OP, batch * 2 * len, stats.len())?;
-    expect_len(OP, heads, gamma.len())?;
-    expect_len(OP, heads, beta.len())?;
+/// y from the statistics of the forward before.
+pub(crate) fn recompute<T: Scalar>(be: &Cpu<T>, args: LayerNormRecompute<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    let LayerNormRecompute { y, stats, x, gamma, beta, shape: SeqShape { batch, heads, len } } = args;
     Tiles::new(y, batch, heads, len, width(heads)).for_each(be, |mut y| {
         let n = y.cols();
         let x = &x[y.batch() * heads * len + y.start()..];
         let stats = &stats[y.batch() * 2 * len + y.start()..];
-        apply(be, &mut y, x, len, &stats[..n], &stats[len..][..n], gamma, beta);
+        apply(be, &mut y, x, len, [&stats[..n], &stats[len..][..n]], [gamma, beta]);
     });
     Ok(())
 }
@@ -155,26 +126,12 @@ pub(crate) fn recompute<T: Scalar>(
 /// With g = γ·dy and x̂ = (x − μ)·rstd: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)); dγ += Σ dy·x̂; dβ += Σ dy.
 pub(crate) fn backward<T: Scalar>(
     be: &Cpu<T>,
-    dx: &mut [T],
-    dgamma: &mut [T],
-    dbeta: &mut [T],
-    dy: &[T],
-    x: &[T],
-    stats: &[T],
-    gamma: &[T],
-    residual: Option<&[T]>,
-    shape: &SeqShape,
+    args: LayerNormBackward<'_, Cpu<T>>,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
-    const OP: &str = "layer_norm_backward";
-    let &SeqShape { batch, heads, len } = shape;
-    for n in [dx.len(), dy.len(), x.len()] {
-        expect_len(OP, shape.elements(), n)?;
-    }
-    expect_len(OP, batch * 2 * len, stats.len())?;
-    for n in [gamma.len(), dgamma.len(), dbeta.len()] {
-        expect_len(OP, heads, n)?;
-    }
+    args.check(be)?;
+    let LayerNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape } = args;
+    let SeqShape { batch, heads, len } = shape;
     let (level, w) = (be.level(), (width(heads) / 2).min(len.max(1)));
     let scale = T::from_f64(1.0 / heads as f64);
     let tiles = Tiles::new(dx, batch, heads, len, w);
@@ -222,7 +179,7 @@ pub(crate) fn backward<T: Scalar>(
             let (xh, dy) = (&kept[..n], &kept[w..][..n]);
             let dx = dx.row(h);
             let residual = residual.map(|r| &r[at + h * len..][..n]);
-            simd!(level, FMA => head_dx::<T, FMA>(dx, dy, xh, s1, s2, rstd, gamma[h], residual));
+            simd!(level, FMA => head_dx::<T, FMA>(dx, dy, xh, [s1, s2], rstd, gamma[h], residual));
         }
     });
     drop(slots);
@@ -239,8 +196,7 @@ fn head_dx<T: Scalar, const FMA: bool>(
     dx: &mut [T],
     dy: &[T],
     xh: &[T],
-    s1: &[T],
-    s2: &[T],
+    [s1, s2]: [&[T]; 2],
     rstd: &[T],
     g: T,
     residual: Option<&[T]>,

@@ -7,36 +7,24 @@ use crate::{
     linalg::matvec_simd::product,
     linalg::reduce::add_parts,
     linalg::simd::simd,
-    memory::cpu::expect_len,
     memory::tasks::parts,
 };
-use s4_backend::{LinearShape, Result, Scalar};
+use s4_backend::{LinearBackward, LinearForward, LinearShape, Result, Scalar};
 
 /// Columns that one product takes: enough to be efficient, few enough that its operands stay in L2.
 fn width(shape: &LinearShape) -> usize {
     (65_536 / (shape.inputs + shape.outputs)).next_multiple_of(16).clamp(64, 1024)
 }
 
-pub(crate) fn forward<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    x: &[T],
-    weight: &[T],
-    bias: Option<&[T]>,
-    shape: &LinearShape,
-) -> Result<()> {
-    let &LinearShape { batch, inputs, outputs, len } = shape;
-    expect_len("linear_forward", batch * outputs * len, y.len())?;
-    expect_len("linear_forward", batch * inputs * len, x.len())?;
-    expect_len("linear_forward", outputs * inputs, weight.len())?;
-    if let Some(bias) = bias {
-        expect_len("linear_forward", outputs, bias.len())?;
-    }
-    if len == 1 {
-        rows_forward(be, y, x, weight, bias, batch, inputs, outputs);
+pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LinearForward<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    if args.shape.len == 1 {
+        rows_forward(be, args);
         return Ok(());
     }
-    Tiles::new(y, batch, outputs, len, width(shape)).for_each(be, |mut tile| {
+    let LinearForward { y, x, weight, bias, shape } = args;
+    let LinearShape { batch, inputs, outputs, len } = shape;
+    Tiles::new(y, batch, outputs, len, width(&shape)).for_each(be, |mut tile| {
         let x = &x[tile.batch() * inputs * len + tile.start()..];
         let beta = match bias {
             Some(bias) => {
@@ -53,16 +41,8 @@ pub(crate) fn forward<T: Scalar>(
 }
 
 /// The whole batch at once where each row is one sample: Y = X·Wᵀ + b, (batch, inputs) → (batch, outputs).
-pub(crate) fn rows_forward<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    x: &[T],
-    weight: &[T],
-    bias: Option<&[T]>,
-    batch: usize,
-    inputs: usize,
-    outputs: usize,
-) {
+pub(crate) fn rows_forward<T: Scalar>(be: &Cpu<T>, args: LinearForward<'_, Cpu<T>>) {
+    let LinearForward { y, x, weight, bias, shape: LinearShape { batch, inputs, outputs, .. } } = args;
     let level = be.level();
     if batch < 4 {
         // A few rows: W is read once a row anyway, so plain dot products along it are as fast as memory.
@@ -98,33 +78,18 @@ pub(crate) fn rows_forward<T: Scalar>(
 /// dx = Wᵀ dy; dW += Σ dy xᵀ; db += Σ dy.
 pub(crate) fn backward<T: Scalar>(
     be: &Cpu<T>,
-    dx: Option<&mut [T]>,
-    dweight: &mut [T],
-    dbias: Option<&mut [T]>,
-    dy: &[T],
-    x: &[T],
-    weight: &[T],
-    shape: &LinearShape,
+    args: LinearBackward<'_, Cpu<T>>,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
-    const OP: &str = "linear_backward";
-    let &LinearShape { batch, inputs, outputs, len } = shape;
-    expect_len(OP, batch * outputs * len, dy.len())?;
-    expect_len(OP, batch * inputs * len, x.len())?;
-    expect_len(OP, outputs * inputs, weight.len())?;
-    expect_len(OP, outputs * inputs, dweight.len())?;
-    if let Some(dbias) = &dbias {
-        expect_len(OP, outputs, dbias.len())?;
-    }
-    if let Some(dx) = &dx {
-        expect_len(OP, batch * inputs * len, dx.len())?;
-    }
+    args.check(be)?;
+    let LinearBackward { dx, dweight, dbias, dy, x, weight, shape } = args;
+    let LinearShape { batch, inputs, outputs, len } = shape;
     if batch * len == 0 {
         return Ok(());
     }
     // With one sample a row the batch takes the place of time, with the strides of a transpose.
     let (cols, at_time) = if len == 1 { (batch, false) } else { (len, true) };
-    let (groups, w) = (if at_time { batch } else { 1 }, width(shape));
+    let (groups, w) = (if at_time { batch } else { 1 }, width(&shape));
     if let Some(dx) = dx {
         if at_time {
             Tiles::new(dx, batch, inputs, len, w).for_each(be, |mut tile| {

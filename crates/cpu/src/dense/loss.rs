@@ -1,7 +1,7 @@
 //! What is minimised, with its gradient: value and derivative of a row are made together.
 
-use crate::{Cpu, Workspace, linalg::gemm::Tiles, linalg::reduce::ints, memory::cpu::expect_len};
-use s4_backend::{Error, Loss, Result, Scalar, Target};
+use crate::{Cpu, Workspace, linalg::gemm::Tiles};
+use s4_backend::{Loss, LossForwardBackward, LossKind, Result, Scalar, Target};
 
 /// ½·ln 2π.
 const HALF_LN_TAU: f64 = 0.918_938_533_204_672_7;
@@ -12,10 +12,11 @@ const ROWS: usize = 256;
 /// (ℓ(r), ℓ′(r)) of r = output − target.
 #[inline(always)]
 fn residual_loss(loss: Loss, r: f64) -> (f64, f64) {
-    match loss {
-        Loss::Mae => (r.abs(), if r == 0.0 { 0.0 } else { r.signum() }),
-        Loss::Huber { delta } if r.abs() > delta => (delta * (r.abs() - 0.5 * delta), delta * r.signum()),
-        Loss::Huber { .. } => (0.5 * r * r, r),
+    let delta = loss.huber_delta;
+    match loss.kind {
+        LossKind::Mae => (r.abs(), if r == 0.0 { 0.0 } else { r.signum() }),
+        LossKind::Huber if r.abs() > delta => (delta * (r.abs() - 0.5 * delta), delta * r.signum()),
+        LossKind::Huber => (0.5 * r * r, r),
         _ => (r * r, 2.0 * r),
     }
 }
@@ -41,57 +42,25 @@ fn cross_entropy<T: Scalar>(x: &[T], label: usize, d: Option<&mut [T]>, scale: f
 
 pub(crate) fn forward_backward<T: Scalar>(
     be: &Cpu<T>,
-    stats: &mut [T],
-    doutput: Option<&mut [T]>,
-    output: &[T],
-    target: &Target<'_, Cpu<T>>,
-    row_weights: Option<&[T]>,
-    loss: Loss,
-    rows: usize,
-    outputs: usize,
-    denominator: f64,
+    args: LossForwardBackward<'_, Cpu<T>>,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
-    const OP: &str = "loss_forward_backward";
-    expect_len(OP, rows * outputs, output.len())?;
-    if stats.len() < 2 {
-        return Err(Error::shape(OP, "2 statistics", stats.len()));
-    }
-    if let Some(w) = row_weights {
-        expect_len(OP, rows, w.len())?;
-    }
-    if let Some(d) = &doutput {
-        expect_len(OP, rows * outputs, d.len())?;
-    }
+    let width = args.check(be)?;
+    let LossForwardBackward { stats, doutput, output, target, row_weights, loss, .. } = args;
+    let (rows, outputs, denominator) = (args.rows, args.outputs, args.denominator);
     if rows * outputs == 0 {
         return Ok(());
     }
-    let width = match loss {
-        Loss::Gaussian if outputs % 2 != 0 => return Err(Error::shape(OP, "an even width", outputs)),
-        Loss::Gaussian => outputs / 2,
-        _ => outputs,
-    };
-    let (values, labels) = match (loss, target) {
-        (Loss::CrossEntropy, Target::Labels(labels)) => {
-            let labels = ints(OP, labels, rows)?;
-            if let Some(l) = labels.iter().find(|&&l| l >= 0 && l as usize >= outputs) {
-                return Err(Error::value(OP, format!("labels below {outputs}"), l));
-            }
-            (&[][..], labels)
-        }
-        (Loss::CrossEntropy, Target::Values(_)) => return Err(Error::value(OP, "integer labels", "values")),
-        (_, Target::Values(values)) => {
-            expect_len(OP, rows * width, values.len())?;
-            (*values, &[][..])
-        }
-        (_, Target::Labels(_)) => return Err(Error::value(OP, "real targets", "labels")),
+    let (values, labels) = match target {
+        Target::Values(values) => (values, &[][..]),
+        Target::Labels(labels) => (&[][..], labels.as_slice()),
     };
     let one = |r: usize, d: Option<&mut [T]>| -> (f64, bool) {
         let weight = row_weights.map_or(1.0, |w| w[r].to_f64());
         let scale = weight / denominator;
         let x = &output[r * outputs..][..outputs];
-        match loss {
-            Loss::CrossEntropy => match labels[r] {
+        match loss.kind {
+            LossKind::CrossEntropy => match labels[r] {
                 label if label < 0 || weight == 0.0 => {
                     if let Some(d) = d {
                         d.fill(T::zero());
@@ -103,7 +72,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                     (scale * value, hit)
                 }
             },
-            Loss::Gaussian => {
+            LossKind::Gaussian => {
                 let target = &values[r * width..][..width];
                 let (mut total, mut d) = (0.0, d);
                 for i in 0..width {

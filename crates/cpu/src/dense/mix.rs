@@ -12,10 +12,11 @@ use crate::{
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
     linalg::simd::simd,
-    memory::cpu::expect_len,
     memory::tasks::{Slots, parts, slots_len},
 };
-use s4_backend::{MixGrads, MixParams, MixSpec, Result, Scalar, random::DropKey};
+use s4_backend::{
+    LinearForward, LinearShape, MixBackward, MixCall, MixForward, MixSpec, Result, Scalar, random::DropKey,
+};
 
 /// Columns of a tile; `per_column` floats of scratch stay within 512 KB.
 fn width(per_column: usize) -> usize {
@@ -26,21 +27,6 @@ fn width(per_column: usize) -> usize {
 /// (a product along rows then runs at 60 % of its speed).
 fn stride(width: usize) -> usize {
     width + 16
-}
-
-fn check<T: Scalar>(
-    op: &'static str,
-    out: usize,
-    s: usize,
-    params: &MixParams<'_, Cpu<T>>,
-    spec: &MixSpec,
-    batch: usize,
-    len: usize,
-) -> Result<()> {
-    expect_len(op, batch * spec.outputs * len, out)?;
-    expect_len(op, batch * spec.inputs * len, s)?;
-    expect_len(op, spec.rows() * spec.inputs, params.weight.len())?;
-    expect_len(op, spec.rows(), params.bias.len())
 }
 
 /// Both dropouts of a call.
@@ -89,27 +75,21 @@ fn biases<T: Scalar>(bias: &[T], spec: &MixSpec, o: usize) -> (T, T) {
     (bias[o], if spec.glu { bias[spec.outputs + o] } else { T::zero() })
 }
 
+/// Elements that forward saves for backward, which computes again what it needs.
+pub(crate) const SAVED: usize = 0;
+
 pub(crate) fn forward<T: Scalar>(
     be: &Cpu<T>,
-    y: &mut [T],
-    s: &[T],
-    residual: Option<&[T]>,
-    params: &MixParams<'_, Cpu<T>>,
-    spec: &MixSpec,
-    key: DropKey,
-    batch: usize,
-    len: usize,
+    args: MixForward<'_, Cpu<T>>,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
-    const OP: &str = "mix_forward";
-    check(OP, y.len(), s.len(), params, spec, batch, len)?;
-    if let Some(residual) = residual {
-        expect_len(OP, y.len(), residual.len())?;
-    }
-    if len == 1 {
-        step(be, y, s, residual, params, spec, key, batch, ws);
+    args.check(be, SAVED)?;
+    if args.call.len == 1 {
+        step(be, args, ws);
         return Ok(());
     }
+    let MixForward { y, s, residual, params, call: MixCall { spec, key, batch, len }, .. } = args;
+    let spec = &spec;
     let &MixSpec { inputs, outputs, .. } = spec;
     let (rows, level, [drop0, drop1]) = (spec.rows(), be.level(), dropouts::<T>(spec, key));
     let per_column = inputs + rows + 1;
@@ -164,17 +144,9 @@ pub(crate) fn forward<T: Scalar>(
 }
 
 /// One sample a row: features are contiguous, the product takes the whole batch.
-fn step<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    s: &[T],
-    residual: Option<&[T]>,
-    params: &MixParams<'_, Cpu<T>>,
-    spec: &MixSpec,
-    key: DropKey,
-    batch: usize,
-    ws: &mut Workspace<T>,
-) {
+fn step<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace<T>) {
+    let MixForward { y, s, residual, params, call: MixCall { spec, key, batch, .. }, .. } = args;
+    let spec = &spec;
     let &MixSpec { inputs, outputs, .. } = spec;
     // Element (row, feature) is number row·features + feature, tied or not.
     let [drop0, drop1] = dropouts::<T>(&MixSpec { tied: false, ..*spec }, key);
@@ -186,7 +158,9 @@ fn step<T: Scalar>(
         map::<P, T, FMA>(&mut a, s);
         drop_row(&drop0, &mut a, &mut factors, 0, 1, 0);
     }));
-    rows_forward(be, &mut z, &a, params.weight, Some(params.bias), batch, inputs, rows);
+    let shape = LinearShape { batch, inputs, outputs: rows, len: 1 };
+    let (weight, bias) = (params.weight, Some(params.bias));
+    rows_forward(be, LinearForward { y: &mut z, x: &a, weight, bias, shape });
     for (b, (y, z)) in y.chunks_exact_mut(outputs).zip(z.chunks_exact_mut(rows)).enumerate() {
         let (z1, z2) = z.split_at_mut(outputs);
         let z2 = spec.glu.then_some(&*z2);
@@ -211,22 +185,12 @@ fn step<T: Scalar>(
 /// ds = f′(s)·mask·(Wᵀ dZ); dW += dZ·Aᵀ; db += Σ dZ, with A and Z computed again.
 pub(crate) fn backward<T: Scalar>(
     be: &Cpu<T>,
-    ds: &mut [T],
-    grads: MixGrads<'_, Cpu<T>>,
-    dy: &[T],
-    s: &[T],
-    params: &MixParams<'_, Cpu<T>>,
-    spec: &MixSpec,
-    key: DropKey,
-    batch: usize,
-    len: usize,
+    args: MixBackward<'_, Cpu<T>>,
     ws: &mut Workspace<T>,
 ) -> Result<()> {
-    const OP: &str = "mix_backward";
-    check(OP, dy.len(), s.len(), params, spec, batch, len)?;
-    expect_len(OP, s.len(), ds.len())?;
-    expect_len(OP, params.weight.len(), grads.weight.len())?;
-    expect_len(OP, params.bias.len(), grads.bias.len())?;
+    args.check(be, SAVED)?;
+    let MixBackward { ds, grads, dy, s, params, call: MixCall { spec, key, batch, len }, .. } = args;
+    let spec = &spec;
     let &MixSpec { inputs, outputs, .. } = spec;
     let (rows, level, [drop0, drop1]) = (spec.rows(), be.level(), dropouts::<T>(spec, key));
     let per_column = 2 * inputs + rows + 1;

@@ -5,9 +5,9 @@ use crate::{
     linalg::gemm::Tiles,
     linalg::math::{LANES, fma},
     linalg::simd::simd,
-    memory::cpu::{GRAIN, expect_len},
+    memory::cpu::GRAIN,
 };
-use s4_backend::{AdamW, Clip, Error, OptimOps, Result, Scalar};
+use s4_backend::{AdamWUpdate, EmaUpdate, OptimOps, Result, Scalar, check_sum_squares};
 
 /// Elements of one partial sum; fixed, so that the sum is too.
 const PART: usize = 8192;
@@ -30,17 +30,14 @@ fn squares<T: Scalar>(x: &[T]) -> f64 {
     total
 }
 
-/// Whether loss and gradient norm allow an update.
-fn finite<T: Scalar>(op: &'static str, guard: &[T]) -> Result<bool> {
-    match guard {
-        [loss, norm, ..] => Ok(loss.is_finite() && norm.is_finite()),
-        _ => Err(Error::shape(op, "a guard of [loss, squared norm]", guard.len())),
-    }
+/// Whether loss and gradient norm ([loss, squared norm]) allow an update.
+fn finite<T: Scalar>(guard: &[T]) -> bool {
+    guard.iter().take(2).all(|x| x.is_finite())
 }
 
 impl<T: Scalar> OptimOps for Cpu<T> {
     fn sum_squares(&self, acc: Self::Mut<'_>, x: Self::Ref<'_>, ws: &mut Self::Workspace) -> Result<()> {
-        let Some(acc) = acc.first_mut() else { return Err(Error::shape("sum_squares", "1 element", 0)) };
+        check_sum_squares(self, &acc)?;
         let level = self.level();
         let mut partials = ws.f64.take(x.len().div_ceil(PART));
         let work = x.len();
@@ -49,27 +46,17 @@ impl<T: Scalar> OptimOps for Cpu<T> {
             let x = &x[..x.len().min(PART)];
             tile.row(0)[0] = simd!(level, _FMA => squares(x));
         });
-        *acc += T::from_f64(partials.iter().sum::<f64>());
+        acc[0] += T::from_f64(partials.iter().sum::<f64>());
         ws.f64.give(partials);
         Ok(())
     }
 
     /// With g clipped: m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g²,
     /// θ ← (1 − lr·decay)θ − lr·(m/(1−β₁ᵗ)) / (√(v/(1−β₂ᵗ)) + ε).
-    fn adamw(
-        &self,
-        value: Self::Mut<'_>,
-        m: Self::Mut<'_>,
-        v: Self::Mut<'_>,
-        grad: Self::Ref<'_>,
-        guard: Self::Ref<'_>,
-        hyper: &AdamW,
-        clip: &Clip,
-    ) -> Result<()> {
-        for n in [m.len(), v.len(), grad.len()] {
-            expect_len("adamw", value.len(), n)?;
-        }
-        if !finite("adamw", guard)? {
+    fn adamw(&self, args: AdamWUpdate<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        let AdamWUpdate { value, m, v, grad, guard, hyper, clip } = args;
+        if !finite(guard) {
             return Ok(());
         }
         let norm = guard[1].to_f64().sqrt();
@@ -99,15 +86,10 @@ impl<T: Scalar> OptimOps for Cpu<T> {
         Ok(())
     }
 
-    fn ema(
-        &self,
-        average: Self::Mut<'_>,
-        value: Self::Ref<'_>,
-        guard: Self::Ref<'_>,
-        decay: f64,
-    ) -> Result<()> {
-        expect_len("ema", average.len(), value.len())?;
-        if !finite("ema", guard)? {
+    fn ema(&self, args: EmaUpdate<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        let EmaUpdate { average, value, guard, decay } = args;
+        if !finite(guard) {
             return Ok(());
         }
         let (decay, rest, level) = (T::from_f64(decay), T::from_f64(1.0 - decay), self.level());

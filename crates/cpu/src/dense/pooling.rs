@@ -1,10 +1,10 @@
 //! Reduction over time, (batch, heads, len) → (batch, heads), and the mask of positions beyond a row's length.
 
 use crate::{
-    Cpu, Ints, linalg::gemm::Tiles, linalg::math::sum, linalg::reduce::lengths as check_lengths,
-    linalg::simd::simd, memory::cpu::expect_len,
+    Cpu, Ints,
+    linalg::{gemm::Tiles, math::sum, simd::simd},
 };
-use s4_backend::{Pooling, Result, Scalar, SeqShape};
+use s4_backend::{Mask, PoolBackward, PoolForward, Pooling, Result, Scalar, SeqShape};
 
 /// First position of the largest value; NaN counts as largest.
 fn first_max<T: Scalar>(x: &[T]) -> usize {
@@ -17,19 +17,10 @@ fn first_max<T: Scalar>(x: &[T]) -> usize {
     at
 }
 
-pub(crate) fn forward<T: Scalar>(
-    be: &Cpu<T>,
-    y: &mut [T],
-    x: &[T],
-    lengths: Option<&Ints>,
-    pooling: Pooling,
-    shape: &SeqShape,
-) -> Result<()> {
-    const OP: &str = "pool_forward";
-    let &SeqShape { batch, heads, len } = shape;
-    expect_len(OP, batch * heads, y.len())?;
-    expect_len(OP, shape.elements(), x.len())?;
-    let lengths = check_lengths(OP, lengths, batch, len)?;
+pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: PoolForward<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    let PoolForward { y, x, lengths, pooling, shape: SeqShape { batch, heads, len } } = args;
+    let lengths = lengths.map(Ints::as_slice);
     let level = be.level();
     Tiles::new(y, batch, 1, heads, heads.max(1)).for_each(be, |mut tile| {
         let b = tile.batch();
@@ -48,21 +39,10 @@ pub(crate) fn forward<T: Scalar>(
     Ok(())
 }
 
-pub(crate) fn backward<T: Scalar>(
-    be: &Cpu<T>,
-    dx: &mut [T],
-    dy: &[T],
-    x: &[T],
-    lengths: Option<&Ints>,
-    pooling: Pooling,
-    shape: &SeqShape,
-) -> Result<()> {
-    const OP: &str = "pool_backward";
-    let &SeqShape { batch, heads, len } = shape;
-    expect_len(OP, batch * heads, dy.len())?;
-    expect_len(OP, shape.elements(), x.len())?;
-    expect_len(OP, shape.elements(), dx.len())?;
-    let lengths = check_lengths(OP, lengths, batch, len)?;
+pub(crate) fn backward<T: Scalar>(be: &Cpu<T>, args: PoolBackward<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    let PoolBackward { dx, dy, x, lengths, pooling, shape: SeqShape { batch, heads, len } } = args;
+    let lengths = lengths.map(Ints::as_slice);
     Tiles::new(dx, batch, heads, len, len.max(1)).for_each(be, |mut tile| {
         let b = tile.batch();
         let n = lengths.map_or(len, |l| l[b] as usize);
@@ -89,13 +69,11 @@ pub(crate) fn backward<T: Scalar>(
 }
 
 /// Sets positions beyond each row's length to 0.
-pub(crate) fn mask<T: Scalar>(be: &Cpu<T>, x: &mut [T], lengths: &Ints, shape: &SeqShape) -> Result<()> {
-    const OP: &str = "mask";
-    let &SeqShape { batch, heads, len } = shape;
-    expect_len(OP, shape.elements(), x.len())?;
-    let lengths = check_lengths(OP, Some(lengths), batch, len)?;
+pub(crate) fn mask<T: Scalar>(be: &Cpu<T>, args: Mask<'_, Cpu<T>>) -> Result<()> {
+    args.check(be)?;
+    let Mask { x, lengths, shape: SeqShape { batch, heads, len } } = args;
     Tiles::new(x, batch, heads, len, len.max(1)).for_each(be, |mut tile| {
-        let n = lengths.map_or(len, |l| l[tile.batch()] as usize);
+        let n = lengths.as_slice()[tile.batch()] as usize;
         for h in 0..heads {
             tile.row(h)[n..].fill(T::zero());
         }

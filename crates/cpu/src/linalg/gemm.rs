@@ -72,7 +72,14 @@ pub(crate) fn gemm<T: Scalar>(
     }
     assert!(inside(c.data.len(), m, n, c.rs, c.cs), "gemm: C {m}×{n} beyond its {} elements", c.data.len());
     // SAFETY: the assert keeps all of C inside its slice, which is borrowed exclusively.
-    unsafe { product([m, n, k], alpha, a, b, beta, c.data.as_mut_ptr(), c.rs, c.cs) }
+    unsafe { product([m, n, k], alpha, a, b, beta, Out { data: c.data.as_mut_ptr(), rs: c.rs, cs: c.cs }) }
+}
+
+/// C by its address: element (i, j) is `data[i·rs + j·cs]`.
+struct Out<T> {
+    data: *mut T,
+    rs: usize,
+    cs: usize,
 }
 
 /// # Safety
@@ -84,9 +91,7 @@ unsafe fn product<T: Scalar>(
     a: Mat<'_, T>,
     b: Mat<'_, T>,
     beta: T,
-    c: *mut T,
-    rs: usize,
-    cs: usize,
+    c: Out<T>,
 ) {
     // Nothing to add up: one product with a zero scales C.
     let (zero, zeros) = (T::zero(), [T::zero()]);
@@ -105,9 +110,9 @@ unsafe fn product<T: Scalar>(
             m,
             n,
             k,
-            c,
-            cs as isize,
-            rs as isize,
+            c.data,
+            c.cs as isize,
+            c.rs as isize,
             !beta.is_zero(),
             a.data.as_ptr(),
             a.cs as isize,
@@ -302,7 +307,10 @@ impl<T: Scalar> Tile<'_, T> {
             return;
         }
         // SAFETY: the tile is rows × cols with strides (stride, 1) inside its slice, used by nobody else.
-        unsafe { product([self.rows, self.cols, k], T::one(), a, b, beta, self.data, self.stride, 1) }
+        unsafe {
+            let c = Out { data: self.data, rs: self.stride, cs: 1 };
+            product([self.rows, self.cols, k], T::one(), a, b, beta, c)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use num_complex::Complex;
 use rayon::prelude::*;
-use s4_backend::{Code, Dtype, Error, Memory, Result, Scalar};
+use s4_backend::{Code, Dtype, Error, Memory, Result, Scalar, checks::same_len};
 use std::{marker::PhantomData, ops::Range, sync::Arc};
 
 /// The CPU with its own thread pool. Cheap to clone.
@@ -106,7 +106,7 @@ impl<T: Scalar> Memory for Cpu<T> {
     type Ref<'a> = &'a [T];
     type Mut<'a> = &'a mut [T];
     type Workspace = Workspace<T>;
-    type Later = Vec<T>;
+    type AsyncDownload = Vec<T>;
     /// Nothing to record: a call is what is computed.
     type Graph = ();
 
@@ -180,6 +180,18 @@ impl<T: Scalar> Memory for Cpu<T> {
         view.len()
     }
 
+    fn ints_len(&self, ints: &Ints) -> usize {
+        ints.0.len()
+    }
+
+    fn host_ints<'a>(&self, ints: &'a Ints) -> Option<&'a [i32]> {
+        Some(&ints.0)
+    }
+
+    fn shorten<'short, 'long: 'short>(&self, view: &'long [T]) -> &'short [T] {
+        view
+    }
+
     fn sub<'a>(&self, view: Self::Ref<'a>, range: Range<usize>) -> Self::Ref<'a> {
         &view[range]
     }
@@ -197,7 +209,7 @@ impl<T: Scalar> Memory for Cpu<T> {
     }
 
     fn upload(&self, dst: &mut [T], src: &[T]) -> Result<()> {
-        expect_len("upload", dst.len(), src.len())?;
+        same_len("upload", "the source", dst.len(), src.len())?;
         dst.copy_from_slice(src);
         Ok(())
     }
@@ -211,21 +223,21 @@ impl<T: Scalar> Memory for Cpu<T> {
     }
 
     fn download(&self, dst: &mut [T], src: &[T]) -> Result<()> {
-        expect_len("download", dst.len(), src.len())?;
+        same_len("download", "the source", dst.len(), src.len())?;
         dst.copy_from_slice(src);
         Ok(())
     }
 
-    fn later(&self, len: usize) -> Result<Vec<T>> {
+    fn async_download(&self, len: usize) -> Result<Vec<T>> {
         self.alloc(len)
     }
 
-    fn send(&self, later: &mut Vec<T>, src: &[T]) -> Result<()> {
-        self.download(later, src)
+    fn start_download(&self, download: &mut Vec<T>, src: &[T]) -> Result<()> {
+        self.download(download, src)
     }
 
-    fn arrived<'a>(&self, later: &'a mut Vec<T>) -> Result<&'a [T]> {
-        Ok(later)
+    fn wait_download<'a>(&self, download: &'a mut Vec<T>) -> Result<&'a [T]> {
+        Ok(download)
     }
 
     fn host_ref<'a>(&self, host: &'a [T]) -> Option<&'a [T]> {
@@ -234,10 +246,6 @@ impl<T: Scalar> Memory for Cpu<T> {
 
     fn host_mut<'a>(&self, host: &'a mut [T]) -> Option<&'a mut [T]> {
         Some(host)
-    }
-
-    fn synchronize(&self) -> Result<()> {
-        Ok(())
     }
 
     fn replay(&self, _: &mut (), _: [u64; 2], body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
@@ -250,13 +258,13 @@ impl<T: Scalar> Memory for Cpu<T> {
     }
 
     fn copy(&self, dst: &mut [T], src: &[T]) -> Result<()> {
-        expect_len("copy", dst.len(), src.len())?;
+        same_len("copy", "the source", dst.len(), src.len())?;
         dst.copy_from_slice(src);
         Ok(())
     }
 
     fn axpy(&self, dst: &mut [T], alpha: T, src: &[T]) -> Result<()> {
-        expect_len("axpy", dst.len(), src.len())?;
+        same_len("axpy", "the source", dst.len(), src.len())?;
         let level = self.inner.level;
         self.install(|| {
             dst.par_chunks_mut(GRAIN).zip(src.par_chunks(GRAIN)).for_each(|(d, s)| {
@@ -281,8 +289,8 @@ impl<T: Scalar> Memory for Cpu<T> {
     }
 
     fn transpose(&self, dst: &mut [T], src: &[T], batch: usize, rows: usize, cols: usize) -> Result<()> {
-        expect_len("transpose", batch * rows * cols, src.len())?;
-        expect_len("transpose", src.len(), dst.len())?;
+        same_len("transpose", "the source", batch * rows * cols, src.len())?;
+        same_len("transpose", "the source", src.len(), dst.len())?;
         if rows == 1 || cols == 1 {
             dst.copy_from_slice(src);
             return Ok(());
@@ -303,15 +311,6 @@ impl<T: Scalar> Memory for Cpu<T> {
             })
         });
         Ok(())
-    }
-}
-
-/// The check that every operation makes before it touches memory.
-pub(crate) fn expect_len(op: &'static str, expected: usize, got: usize) -> Result<()> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(Error::shape(op, format!("{expected} elements"), format!("{got}")))
     }
 }
 

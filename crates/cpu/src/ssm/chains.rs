@@ -5,8 +5,13 @@
 //! T-deep product.
 
 use crate::{
+    Level,
     linalg::gemm::{Mat, MatMut, gemm},
-    ssm::{discretize::Discrete, recurrence, recurrence_simd},
+    ssm::{
+        discretize::Discrete,
+        recurrence::{self, Transition},
+        recurrence_simd,
+    },
 };
 use pulp::{Simd, WithSimd};
 use s4_backend::SsmSpec;
@@ -79,7 +84,7 @@ pub(crate) struct Chains<'a> {
     pub(crate) q: &'a mut [f64],
     /// (kernel channels, T): K̄.
     pub(crate) k: &'a mut [f64],
-    /// (3 + 4R, N): room for what every step reads, or adds to.
+    /// (3 + 4R, N): scratch for what every step reads, or adds to.
     pub(crate) spare: &'a mut [f64],
 }
 
@@ -115,7 +120,7 @@ impl<'a> Chains<'a> {
     }
 
     /// T steps of the recurrence and of its transpose.
-    pub(crate) fn run(&mut self, level: crate::Level, a: &Discrete, d: &Dims) {
+    pub(crate) fn run(&mut self, level: Level, a: &Discrete, d: &Dims) {
         level.dispatch(Run { chains: self, a, d });
     }
 
@@ -139,18 +144,22 @@ impl<'a> Chains<'a> {
         d0.copy_from_slice(&a.d0);
         u.copy_from_slice(&a.u);
         v.copy_from_slice(&a.v);
+        let (d0, u, v) = (&*d0, &*u, &*v);
+        let columns = Transition { d0, out: u, inn: v };
+        let rows = Transition { d0, out: v, inn: u };
+        let diagonal = Transition { d0, out: &[], inn: &[] };
         // All chains side by side: a step of one waits for its sum, not for the others.
         for k in 1..=chunk {
             if k < chunk {
-                advance(simd, self.x, k, d0, u, v);
+                advance(simd, self.x, k, columns);
                 for chain in self.u.chunks_exact_mut(chunk * state) {
-                    advance(simd, chain, k, d0, u, v);
+                    advance(simd, chain, k, columns);
                 }
             }
             for chain in self.w.chunks_exact_mut((chunk + 1) * state) {
-                advance(simd, chain, k, d0, v, u);
+                advance(simd, chain, k, rows);
             }
-            advance(simd, self.power, k, d0, &[], &[]);
+            advance(simd, self.power, k, diagonal);
         }
         for (k, c) in self.k.chunks_exact_mut(chunk).zip(a.c.chunks_exact(state)) {
             for (k, x) in k.iter_mut().zip(self.x.chunks_exact(state)) {
@@ -207,8 +216,8 @@ impl WithSimd for Run<'_, '_> {
 
 /// The k-th vector of a chain from the one before.
 #[inline(always)]
-fn advance<S: Simd>(simd: S, chain: &mut [f64], k: usize, d0: &[f64], out: &[f64], inn: &[f64]) {
-    let state = d0.len();
+fn advance<S: Simd>(simd: S, chain: &mut [f64], k: usize, a: Transition<'_>) {
+    let state = a.d0.len();
     let (done, next) = chain.split_at_mut(k * state);
-    recurrence_simd::step(simd, &mut next[..state], &done[(k - 1) * state..], d0, out, inn);
+    recurrence_simd::step(simd, &mut next[..state], &done[(k - 1) * state..], a);
 }

@@ -9,7 +9,8 @@ use crate::{
     ssm::{
         chains::{Chains, Dims},
         discretize::HeadState,
-        recurrence, recurrence_simd,
+        recurrence::{self, Transition, TransitionGrads},
+        recurrence_simd,
     },
 };
 use pulp::{Simd, WithSimd};
@@ -106,22 +107,27 @@ fn run_backward<S: Simd>(simd: S, chains: &Chains<'_>, dchains: Chains<'_>, at: 
             recurrence_simd::multiply_conj::<S, true>(simd, dpower, row, v);
         }
     }
-    chain_backward(simd, dchains.power, dd0, &mut [], &mut [], chains.power, (d0, &[], &[]));
+    let (d0, u, v) = (&*d0, &*u, &*v);
+    let diagonal = Transition { d0, out: &[], inn: &[] };
+    let ddiagonal = TransitionGrads { d0: dd0, out: &mut [], inn: &mut [] };
+    chain_backward(simd, dchains.power, ddiagonal, chains.power, diagonal);
     for (kc, dw) in dchains.w.chunks_exact_mut((chunk + 1) * state).enumerate() {
         let w = &chains.w[kc * (chunk + 1) * state..][..(chunk + 1) * state];
-        chain_backward(simd, dw, dd0, dv, du, w, (d0, v, u));
+        let da = TransitionGrads { d0: dd0, out: dv, inn: du };
+        chain_backward(simd, dw, da, w, Transition { d0, out: v, inn: u });
         for (dc, dw) in g.c[kc * state..][..state].iter_mut().zip(&dw[..state]) {
             *dc += dw;
         }
     }
+    let columns = Transition { d0, out: u, inn: v };
     for (r, dchain) in dchains.u.chunks_exact_mut(chunk * state).enumerate() {
         let chain = &chains.u[r * chunk * state..][..chunk * state];
-        chain_backward(simd, dchain, dd0, du, dv, chain, (d0, u, v));
+        chain_backward(simd, dchain, TransitionGrads { d0: dd0, out: du, inn: dv }, chain, columns);
         for (to, du) in du[r * state..][..state].iter_mut().zip(&dchain[..state]) {
             *to += du;
         }
     }
-    chain_backward(simd, dchains.x, dd0, du, dv, chains.x, (d0, u, v));
+    chain_backward(simd, dchains.x, TransitionGrads { d0: dd0, out: du, inn: dv }, chains.x, columns);
     for (db, dx) in g.b_bar.iter_mut().zip(&dchains.x[..state]) {
         *db += dx;
     }
@@ -135,17 +141,15 @@ fn run_backward<S: Simd>(simd: S, chains: &Chains<'_>, dchains: Chains<'_>, at: 
 fn chain_backward<S: Simd>(
     simd: S,
     dchain: &mut [f64],
-    dd0: &mut [f64],
-    dout: &mut [f64],
-    dinn: &mut [f64],
+    mut da: TransitionGrads<'_>,
     chain: &[f64],
-    (d0, out, inn): (&[f64], &[f64], &[f64]),
+    a: Transition<'_>,
 ) {
-    let state = d0.len();
+    let state = a.d0.len();
     for k in (1..chain.len() / state).rev() {
         let (before, dnext) = dchain.split_at_mut(k * state);
         let x = &chain[(k - 1) * state..][..state];
         let dx = &mut before[(k - 1) * state..];
-        recurrence_simd::step_backward(simd, dx, dd0, dout, dinn, &dnext[..state], x, d0, out, inn);
+        recurrence_simd::step_backward(simd, dx, da.reborrow(), &dnext[..state], x, a);
     }
 }

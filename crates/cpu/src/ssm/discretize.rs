@@ -18,9 +18,12 @@
 use crate::{
     linalg::small,
     memory::pool::Pool,
-    ssm::params::{C64, Head, HeadGrads},
+    ssm::{
+        params::{C64, Head, HeadGrads},
+        recurrence::Transition,
+    },
 };
-use s4_backend::{Disc, SsmSpec};
+use s4_backend::{Discretization, SsmSpec};
 
 /// The largest rank of P that a layer may have.
 const MAX_RANK: usize = 8;
@@ -73,6 +76,11 @@ impl Discrete {
         for part in [d0, g, u, v, m_inv, b_bar, c] {
             pool.give(part);
         }
+    }
+
+    /// Ā as a map of columns, x′ = Āx.
+    pub(crate) fn columns(&self) -> Transition<'_> {
+        Transition { d0: &self.d0, out: &self.u, inn: &self.v }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -148,19 +156,21 @@ fn resolvent(dt: f64, lambda: C64) -> C64 {
 
 /// D0 − 1, formed without the subtraction: for a slow mode D0 is so close to 1 that rounding it to f32 would
 /// move the mode. `out`: N.
-pub(crate) fn increment(out: &mut [f64], head: &Head<'_>, spec: &SsmSpec) {
+pub(crate) fn increment(out: &mut [f64], head: &Head<'_>) {
+    let spec = head.spec();
     for n in 0..spec.pairs() {
         let z = head.lambda[n] * head.dt[n];
-        let value = match spec.disc {
-            Disc::Bilinear => z * resolvent(head.dt[n], head.lambda[n]),
-            Disc::Zoh => expm1(z),
+        let value = match spec.discretization {
+            Discretization::Bilinear => z * resolvent(head.dt[n], head.lambda[n]),
+            Discretization::Zoh => expm1(z),
         };
         put(out, n, value);
     }
 }
 
 /// Ā, B̄, C from the parameters of a head.
-pub(crate) fn discretize(out: &mut Discrete, head: &Head<'_>, spec: &SsmSpec) {
+pub(crate) fn discretize(out: &mut Discrete, head: &Head<'_>) {
+    let spec = head.spec();
     let (pairs, state, rank) = (spec.pairs(), spec.state, spec.rank);
     for (channel, out) in out.c.chunks_mut(state).enumerate() {
         let c = head.c(channel);
@@ -168,7 +178,7 @@ pub(crate) fn discretize(out: &mut Discrete, head: &Head<'_>, spec: &SsmSpec) {
             put(out, n, c[n]);
         }
     }
-    if spec.disc == Disc::Zoh {
+    if spec.discretization == Discretization::Zoh {
         for n in 0..pairs {
             let z = head.lambda[n] * head.dt[n];
             put(&mut out.d0, n, z.exp());
@@ -215,15 +225,15 @@ pub(crate) fn discretize_backward(
     dout: &mut Discrete,
     out: &Discrete,
     head: &Head<'_>,
-    spec: &SsmSpec,
 ) {
+    let spec = head.spec();
     let (pairs, state, rank) = (spec.pairs(), spec.state, spec.rank);
     for (dc, grad) in dout.c.chunks(state).zip(grad.c.chunks_mut(pairs)) {
         for n in 0..pairs {
             grad[n] += get(dc, n);
         }
     }
-    if spec.disc == Disc::Zoh {
+    if spec.discretization == Discretization::Zoh {
         for n in 0..pairs {
             let (dt, z) = (head.dt[n], head.lambda[n] * head.dt[n]);
             let (phi, db) = (phi1(z), get(&dout.b_bar, n));
@@ -259,7 +269,7 @@ pub(crate) fn discretize_backward(
             grad.dt[n].re += dsigma * (v * head.b[n]).re;
         }
     }
-    low_rank_backward(grad, dout, out, head, spec);
+    low_rank_backward(grad, dout, out, head);
     for n in 0..pairs {
         // g = 1/(1 − z/2), z = ΔΛ
         let g = get(&out.g, n);
@@ -270,13 +280,8 @@ pub(crate) fn discretize_backward(
 }
 
 /// From u, v and M⁻¹ to P and g; Dg = (Δ/2) g is led back to Δ and g at once.
-fn low_rank_backward(
-    grad: &mut HeadGrads<'_>,
-    dout: &mut Discrete,
-    out: &Discrete,
-    head: &Head<'_>,
-    spec: &SsmSpec,
-) {
+fn low_rank_backward(grad: &mut HeadGrads<'_>, dout: &mut Discrete, out: &Discrete, head: &Head<'_>) {
+    let spec = head.spec();
     let (pairs, state, rank) = (spec.pairs(), spec.state, spec.rank);
     // v_r = 2 Σ_s M⁻¹_rs conj(P_s) g
     dout.m_inv.fill(0.0);

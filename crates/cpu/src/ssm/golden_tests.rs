@@ -2,7 +2,7 @@
 
 use crate::{Cpu, SsmPlan};
 use s4_backend::{
-    Algorithm, Disc, Memory, Mode, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec, Transform,
+    Algorithm, Discretization, Memory, Mode, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec, Transform,
 };
 use safetensors::{Dtype, SafeTensors};
 use std::{collections::HashMap, fs};
@@ -66,7 +66,7 @@ fn load(case: &str) -> Case {
         channels: size("channels"),
         bidirectional: config["bidirectional"] == true,
         dt_per_state: config["dt_tie"] == false,
-        disc: if config["disc"] == "zoh" { Disc::Zoh } else { Disc::Bilinear },
+        discretization: if config["disc"] == "zoh" { Discretization::Zoh } else { Discretization::Bilinear },
         dt_transform: transform("dt_transform"),
         real_transform: transform("real_transform"),
         imag_transform: transform("imag_transform"),

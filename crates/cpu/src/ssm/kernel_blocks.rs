@@ -109,7 +109,6 @@ impl Blocks {
         kernel: &mut [&mut [T]],
         at: &mut HeadState,
         head: &Head<'_>,
-        spec: &SsmSpec,
         scratch: Scratch<'_, T>,
     ) {
         let Dims { chunk, state, .. } = self.dims;
@@ -117,7 +116,7 @@ impl Blocks {
         let (w, q) = w.split_at_mut(self.rows * state);
         let q = &mut q[..self.matrix()];
         let mut chains = Chains::new(wide, &self.dims);
-        self.chains(level, &mut chains, at, head, spec);
+        self.chains(level, &mut chains, at, head);
         self.transition(level, q, &chains);
         let (x_t, w_t) = scratch.real.split_at_mut(chunk * state);
         round(x_t, chains.x);
@@ -134,15 +133,8 @@ impl Blocks {
         }
     }
 
-    fn chains(
-        &self,
-        level: Level,
-        chains: &mut Chains<'_>,
-        at: &mut HeadState,
-        head: &Head<'_>,
-        spec: &SsmSpec,
-    ) {
-        discretize(&mut at.discrete, head, spec);
+    fn chains(&self, level: Level, chains: &mut Chains<'_>, at: &mut HeadState, head: &Head<'_>) {
+        discretize(&mut at.discrete, head);
         chains.run(level, &at.discrete, &self.dims);
         if self.dims.rank > 0 {
             chains.product(&self.dims);
@@ -157,7 +149,6 @@ impl Blocks {
         dkernel: impl Iterator<Item = &'k [T]>,
         at: &mut HeadState,
         head: &Head<'_>,
-        spec: &SsmSpec,
         scratch: Scratch<'_, T>,
     ) {
         let Dims { chunk, state, rank, .. } = self.dims;
@@ -168,7 +159,7 @@ impl Blocks {
         let (g, q) = wide.split_at_mut(rows * state);
         let q = &mut q[..self.matrix()];
         let mut chains = Chains::new(forward, &self.dims);
-        self.chains(level, &mut chains, at, head, spec);
+        self.chains(level, &mut chains, at, head);
         self.transition(level, q, &chains);
         back.fill(0.0);
         let dchains = Chains::new(back, &self.dims);
@@ -226,7 +217,7 @@ impl Blocks {
             }
         }
         chains_backward(level, &chains, dchains, at, &self.dims);
-        discretize_backward(grad, &mut at.ddiscrete, &at.discrete, head, spec);
+        discretize_backward(grad, &mut at.ddiscrete, &at.discrete, head);
     }
 }
 

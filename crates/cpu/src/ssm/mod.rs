@@ -4,7 +4,6 @@
 //! sums), or `chunk` (chunked state passing). `sequence` is the operation that a layer calls.
 
 mod cauchy;
-mod cauchy_backward;
 mod chains;
 mod chains_backward;
 mod chunk;
@@ -21,3 +20,4 @@ mod rows;
 pub(crate) mod sequence;
 mod step;
 mod step_simd;
+mod workers;

@@ -4,9 +4,9 @@
 //! B, P, C (the table in `crates/ssm/src/lib.rs`). They are small (a few numbers a pair and head), so f64 costs
 //! nothing and removes the rounding of exponentials and powers from everything that follows.
 
-use crate::{Cpu, Workspace, memory::cpu::expect_len};
+use crate::{Cpu, Workspace};
 use num_complex::Complex;
-use s4_backend::{Result, Scalar, SsmGrads, SsmParams, SsmSpec};
+use s4_backend::{Scalar, SsmGrads, SsmParams, SsmSpec};
 
 pub(crate) type C64 = Complex<f64>;
 
@@ -50,6 +50,9 @@ impl<'a> Head<'a> {
         let n = self.spec.pairs();
         &self.c[(channel * self.spec.heads + self.head) * n..][..n]
     }
+    pub fn spec(&self) -> &'a SsmSpec {
+        self.spec
+    }
     /// The head with another Δ by pair.
     pub fn with_dt(self, dt: &'a [f64]) -> Self {
         Head { dt, ..self }
@@ -57,22 +60,13 @@ impl<'a> Head<'a> {
 }
 
 impl Params64 {
-    /// Checks the lengths and reads everything.
+    /// Reads everything.
     pub fn load<T: Scalar>(
-        op: &'static str,
         params: &SsmParams<'_, Cpu<T>>,
         spec: &SsmSpec,
         rate: f64,
         ws: &mut Workspace<T>,
-    ) -> Result<Self> {
-        spec.check(op)?;
-        expect_len(op, spec.inv_dt_len(), params.inv_dt.len())?;
-        expect_len(op, spec.a_len(), params.a_real.len())?;
-        expect_len(op, spec.a_len(), params.a_imag.len())?;
-        expect_len(op, spec.b_len(), params.b.len())?;
-        expect_len(op, spec.c_len(), params.c.len())?;
-        expect_len(op, spec.p_len(), params.p.len())?;
-        expect_len(op, spec.d_len(), params.d.len())?;
+    ) -> Self {
         let n = spec.pairs();
         let mut out = Params64 {
             dt: ws.f64.take(spec.heads * n),
@@ -94,7 +88,7 @@ impl Params64 {
                 *z = C64::new(x[0].to_f64(), x[1].to_f64());
             }
         }
-        Ok(out)
+        out
     }
 
     /// Parameters of head h (SSM h mod S).
@@ -210,17 +204,10 @@ pub(crate) fn accumulate<T: Scalar>(
     }
 }
 
-/// All gradients have their parameter's length.
-pub(crate) fn check_grads<T: Scalar>(
-    op: &'static str,
-    grads: &SsmGrads<'_, Cpu<T>>,
-    spec: &SsmSpec,
-) -> Result<()> {
-    expect_len(op, spec.inv_dt_len(), grads.inv_dt.len())?;
-    expect_len(op, spec.a_len(), grads.a_real.len())?;
-    expect_len(op, spec.a_len(), grads.a_imag.len())?;
-    expect_len(op, spec.b_len(), grads.b.len())?;
-    expect_len(op, spec.c_len(), grads.c.len())?;
-    expect_len(op, spec.p_len(), grads.p.len())?;
-    expect_len(op, spec.d_len(), grads.d.len())
+/// The parameters under a shorter borrow.
+pub(crate) fn shorten<'short, 'long: 'short, T: Scalar>(
+    params: &SsmParams<'long, Cpu<T>>,
+) -> SsmParams<'short, Cpu<T>> {
+    let &SsmParams { inv_dt, a_real, a_imag, b, c, p, d } = params;
+    SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
 }

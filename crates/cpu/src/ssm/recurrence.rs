@@ -3,7 +3,6 @@
 //! A column x = [Re; Im] goes x′ = D₀∘x + Σ_r u_r·2Re(v_r·x), and a row w, kept as [Re; Im] of its
 //! coefficients, goes w′ = wĀ = D₀∘w + Σ_r v_r·2Re(u_r·w): the same map with u and v exchanged, so both have
 //! one function, called with (out, inn) = (u, v) for columns and (v, u) for rows.
-
 //!
 //! Every loop goes by blocks of a fixed length, each loaded whole before anything is stored: with lengths only
 //! known at run time, plain loops would spend as much on tests for overlaps as on a step.
@@ -139,9 +138,36 @@ pub(crate) fn add_row<T: Scalar>(z: &mut [f64], s: f64, x: &[T]) {
     add_scaled(z_im, -s, x_im);
 }
 
-/// x′ from x. `out`, `inn`: (R, N).
+/// The map of a step: x′ = D0∘x + Σ_r out_r·2Re(inn_r·x).
+#[derive(Clone, Copy)]
+pub(crate) struct Transition<'a> {
+    /// N
+    pub(crate) d0: &'a [f64],
+    /// (R, N)
+    pub(crate) out: &'a [f64],
+    /// (R, N)
+    pub(crate) inn: &'a [f64],
+}
+
+/// Where the gradients of a [`Transition`] accumulate.
+pub(crate) struct TransitionGrads<'a> {
+    pub(crate) d0: &'a mut [f64],
+    pub(crate) out: &'a mut [f64],
+    pub(crate) inn: &'a mut [f64],
+}
+
+impl TransitionGrads<'_> {
+    /// A shorter borrow.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> TransitionGrads<'_> {
+        TransitionGrads { d0: self.d0, out: self.out, inn: self.inn }
+    }
+}
+
+/// x′ from x.
 #[inline(always)]
-pub(crate) fn step(next: &mut [f64], x: &[f64], d0: &[f64], out: &[f64], inn: &[f64]) {
+pub(crate) fn step(next: &mut [f64], x: &[f64], a: Transition<'_>) {
+    let Transition { d0, out, inn } = a;
     let state = x.len();
     let next = &mut next[..state];
     multiply_onto::<false, false>(next, x, d0);
@@ -150,19 +176,16 @@ pub(crate) fn step(next: &mut [f64], x: &[f64], d0: &[f64], out: &[f64], inn: &[
     }
 }
 
-/// Transpose of [`step`]: from `dnext`, the gradient of x′, to `dx`, D₀, `out` and `inn`, all accumulated.
+/// Transpose of [`step`]: from `dnext`, the gradient of x′, to `dx` and the transition, all accumulated.
 #[inline(always)]
 pub(crate) fn step_backward(
     dx: &mut [f64],
-    dd0: &mut [f64],
-    dout: &mut [f64],
-    dinn: &mut [f64],
+    da: TransitionGrads<'_>,
     dnext: &[f64],
     x: &[f64],
-    d0: &[f64],
-    out: &[f64],
-    inn: &[f64],
+    a: Transition<'_>,
 ) {
+    let (Transition { d0, out, inn }, TransitionGrads { d0: dd0, out: dout, inn: dinn }) = (a, da);
     let state = x.len();
     let ([g_re, g_im], [x_re, x_im], [d_re, d_im]) = (re_im(dnext), re_im(x), re_im(d0));
     {

@@ -1,7 +1,7 @@
 //! [`recurrence`] in explicit vectors of f64, a pass over memory for each function where the plain form takes several.
 //! The plain form is what each must equal; it also takes the N/2 that no vector divides.
 
-use crate::ssm::recurrence;
+use crate::ssm::recurrence::{self, Transition, TransitionGrads};
 use pulp::Simd;
 
 fn divides<S: Simd>(state: usize) -> bool {
@@ -65,11 +65,12 @@ pub(crate) fn multiply_conj<S: Simd, const KEEP: bool>(simd: S, z: &mut [f64], x
 
 /// [`recurrence::step`]
 #[inline(always)]
-pub(crate) fn step<S: Simd>(simd: S, next: &mut [f64], x: &[f64], d0: &[f64], out: &[f64], inn: &[f64]) {
+pub(crate) fn step<S: Simd>(simd: S, next: &mut [f64], x: &[f64], a: Transition<'_>) {
+    let Transition { d0, out, inn } = a;
     let state = d0.len();
     let (next, x) = (&mut next[..state], &x[..state]);
     if !divides::<S>(state) {
-        return recurrence::step(next, x, d0, out, inn);
+        return recurrence::step(next, x, a);
     }
     {
         let ([to_re, to_im], [x_re, x_im], [d_re, d_im]) =
@@ -100,19 +101,17 @@ pub(crate) fn step<S: Simd>(simd: S, next: &mut [f64], x: &[f64], d0: &[f64], ou
 pub(crate) fn step_backward<S: Simd>(
     simd: S,
     dx: &mut [f64],
-    dd0: &mut [f64],
-    dout: &mut [f64],
-    dinn: &mut [f64],
+    da: TransitionGrads<'_>,
     dnext: &[f64],
     x: &[f64],
-    d0: &[f64],
-    out: &[f64],
-    inn: &[f64],
+    a: Transition<'_>,
 ) {
+    let (Transition { d0, out, inn }, TransitionGrads { d0: dd0, out: dout, inn: dinn }) = (a, da);
     let state = d0.len();
     let (dx, dnext, x) = (&mut dx[..state], &dnext[..state], &x[..state]);
     if !divides::<S>(state) {
-        return recurrence::step_backward(dx, dd0, dout, dinn, dnext, x, d0, out, inn);
+        let da = TransitionGrads { d0: dd0, out: dout, inn: dinn };
+        return recurrence::step_backward(dx, da, dnext, x, a);
     }
     let ([g_re, g_im], [x_re, x_im], [d_re, d_im]) = (re_im::<S>(dnext), re_im::<S>(x), re_im::<S>(d0));
     let h = g_re.len();
@@ -184,17 +183,19 @@ mod tests {
                 let (mut next, mut z) = (vec![f64::NAN; d0.len()], vec![f64::NAN; d0.len()]);
                 let first = &inn[..d0.len().min(inn.len())];
                 let mut sum = 0.0;
+                let a = Transition { d0, out, inn };
+                let da = TransitionGrads { d0: &mut dd, out: &mut dout, inn: &mut dinn };
                 if plain {
-                    recurrence::step_backward(&mut dx, &mut dd, &mut dout, &mut dinn, g, x, d0, out, inn);
-                    recurrence::step(&mut next, x, d0, out, inn);
+                    recurrence::step_backward(&mut dx, da, g, x, a);
+                    recurrence::step(&mut next, x, a);
                     recurrence::multiply_onto::<false, true>(&mut z, x, d0);
                     recurrence::multiply_onto::<true, true>(&mut z, x, g);
                     if !first.is_empty() {
                         sum = recurrence::pair_dot(first, x);
                     }
                 } else {
-                    step_backward(simd, &mut dx, &mut dd, &mut dout, &mut dinn, g, x, d0, out, inn);
-                    step(simd, &mut next, x, d0, out, inn);
+                    step_backward(simd, &mut dx, da, g, x, a);
+                    step(simd, &mut next, x, a);
                     multiply_conj::<S, false>(simd, &mut z, x, d0);
                     multiply_conj::<S, true>(simd, &mut z, x, g);
                     if !first.is_empty() {

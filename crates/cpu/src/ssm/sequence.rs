@@ -1,26 +1,36 @@
-//! The SSM as one operation: parameters and u to y, by `fft` (the paper) or by chunks.
+//! The SSM as one operation, parameters and u to y, by any of its algorithms.
+//!
+//! `fft` and `cauchy` differ in how they make the kernel: by blocks of powers (`kernel.rs`) or by the paper's
+//! Algorithm 1 (`cauchy/`). Both then convolve, and send states, which a kernel does not have, by chunks.
 
 use crate::{
     Cpu, Ints, Workspace,
-    memory::cpu::expect_len,
     ssm::{
-        chunk::{CHUNK, ChunkPlan, Sizes, Terms},
-        params::check_grads,
+        chunk::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, Sizes, Terms},
+        params::shorten,
     },
 };
 use s4_backend::{
-    Algorithm, ConvOps, ConvShape, Error, KernelOps, Result, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams,
-    SsmSpec,
+    Algorithm, ConvBackward, ConvForward, ConvOps, KernelBackward, KernelForward, KernelOps, Result, Scalar,
+    SsmBackward, SsmCall, SsmForward, SsmOps, SsmParams, SsmSpec,
 };
 
-/// Constants of one layer between calls: the kernel of the `fft` algorithm, the chunk constants of the other.
+/// Constants of one layer between calls: the kernel of the algorithms that have one, the chunk constants.
 #[derive(Debug)]
 pub struct SsmPlan<T> {
     spec: SsmSpec,
     chunk: ChunkPlan<T>,
     kernel: Vec<T>,
-    /// (version, rate, length) that `kernel` stands for.
-    kernel_built: Option<(u64, u64, usize)>,
+    kernel_built: Option<KernelKey>,
+}
+
+/// What a kernel was made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct KernelKey {
+    version: u64,
+    rate: f64,
+    len: usize,
+    algorithm: Algorithm,
 }
 
 /// Everything that a chunk does.
@@ -36,9 +46,11 @@ impl<T: Scalar> SsmPlan<T> {
     }
 
     /// Elements of `saved` with this plan's chunks.
-    #[cfg(test)]
-    pub(crate) fn saved_len(&self, call: &SsmCall) -> usize {
-        self.chunk.saved(&Sizes { batch: call.batch, len: call.len, lengths: None })
+    pub(crate) fn saved_len(&self, be: &Cpu<T>, call: &SsmCall<'_, Cpu<T>>) -> usize {
+        match be.chosen_algorithm(call) {
+            Algorithm::Chunk => self.chunk.saved(call.batch, call.len),
+            _ => 0,
+        }
     }
 
     /// K̄ of the call, made unless it stands already; (kernel channels, H, kernel length).
@@ -46,28 +58,29 @@ impl<T: Scalar> SsmPlan<T> {
         &mut self,
         be: &Cpu<T>,
         params: &SsmParams<'_, Cpu<T>>,
-        call: &SsmCall,
+        call: &SsmCall<'_, Cpu<T>>,
+        algorithm: Algorithm,
         ws: &mut Workspace<T>,
     ) -> Result<()> {
-        let len = kernel_len(call);
-        let key = (call.version, call.rate.to_bits(), len);
+        let (spec, len, rate) = (call.spec, call.kernel_len(), call.options.rate);
+        let key = KernelKey { version: call.version, rate, len, algorithm };
         if self.kernel_built == Some(key) {
             return Ok(());
         }
         self.kernel_built = None;
-        let size = call.spec.kernel_channels() * call.spec.heads * len;
+        let size = spec.kernel_channels() * spec.heads * len;
         if self.kernel.capacity() < size {
             be.inner.counter.bump();
         }
         self.kernel.resize(size, T::zero());
-        be.kernel_forward(&mut self.kernel, params, &call.spec, len, call.rate, ws)?;
+        let args = KernelForward { kernel: &mut self.kernel[..], params: shorten(params), spec, len, rate };
+        match algorithm {
+            Algorithm::Cauchy => be.kernel_by_cauchy(args, ws)?,
+            _ => be.kernel_forward(args, ws)?,
+        }
         self.kernel_built = Some(key);
         Ok(())
     }
-}
-
-fn kernel_len(call: &SsmCall) -> usize {
-    call.spec.truncate.map_or(call.len, |m| m.min(call.len))
 }
 
 /// Samples from which chunks take less time than the transform, forward and backward together and made anew each
@@ -81,67 +94,8 @@ fn crossover(rows: usize) -> usize {
     }
 }
 
-fn conv_shape(call: &SsmCall) -> ConvShape {
-    ConvShape {
-        batch: call.batch,
-        heads: call.spec.heads,
-        channels: call.spec.channels,
-        len: call.len,
-        kernel_len: kernel_len(call),
-        two_sided: call.spec.bidirectional,
-    }
-}
-
-/// Sizes and lengths, checked.
-fn check<'a>(
-    op: &'static str,
-    call: &SsmCall,
-    plan_spec: &SsmSpec,
-    u: usize,
-    y: usize,
-    states: &[Option<usize>],
-    lengths: Option<&'a Ints>,
-) -> Result<Sizes<'a>> {
-    call.spec.check(op)?;
-    if *plan_spec != call.spec {
-        return Err(Error::value(op, "the layer that the plan was made for", "another"));
-    }
-    if call.batch == 0 || call.len == 0 {
-        return Err(Error::shape(
-            op,
-            "one row and one sample or more",
-            format!("{} × {}", call.batch, call.len),
-        ));
-    }
-    if !(call.rate.is_finite() && call.rate > 0.0) {
-        return Err(Error::value(op, "a finite rate above 0", call.rate));
-    }
-    let rows = call.batch * call.len;
-    expect_len(op, rows * call.spec.heads, u)?;
-    expect_len(op, rows * call.spec.outputs(), y)?;
-    for len in states.iter().flatten() {
-        if call.spec.bidirectional || call.spec.truncate.is_some() {
-            return Err(Error::unsupported(
-                op,
-                "no state with a two-sided layer or a truncated kernel",
-                "a state",
-            ));
-        }
-        expect_len(op, call.spec.state_len(call.batch), *len)?;
-    }
-    let lengths = lengths.map(|l| l.as_slice());
-    if let Some(lengths) = lengths {
-        let good = |&l: &i32| l >= 1 && l as usize <= call.len;
-        match lengths.get(..call.batch) {
-            None => return Err(Error::shape(op, format!("{} lengths", call.batch), lengths.len())),
-            Some(own) => {
-                if let Some(bad) = own.iter().find(|l| !good(l)) {
-                    return Err(Error::value(op, format!("lengths from 1 to {}", call.len), bad));
-                }
-            }
-        }
-    }
-    Ok(Sizes { batch: call.batch, len: call.len, lengths })
+fn sizes<'a, T: Scalar>(call: &SsmCall<'a, Cpu<T>>) -> Sizes<'a> {
+    Sizes { batch: call.batch, len: call.len, lengths: call.options.lengths.map(Ints::as_slice) }
 }
 
 /// Copies rows and puts zeros beyond each row's own length.
@@ -164,6 +118,17 @@ fn mask<T: Scalar>(x: &mut [T], sizes: &Sizes<'_>) {
     }
 }
 
+impl<T: Scalar> Cpu<T> {
+    /// What `Auto` means for this call; the others mean themselves.
+    pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
+        match call.options.algorithm {
+            Algorithm::Auto if call.is_truncated() || call.len < crossover(call.batch) => Algorithm::Fft,
+            Algorithm::Auto => Algorithm::Chunk,
+            other => other,
+        }
+    }
+}
+
 impl<T: Scalar> SsmOps for Cpu<T> {
     type SsmPlan = SsmPlan<T>;
 
@@ -172,127 +137,120 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         Ok(SsmPlan::with_chunk(spec, CHUNK))
     }
 
-    fn ssm_algorithm(&self, call: &SsmCall) -> Result<Algorithm> {
-        match (call.algorithm, call.spec.truncate) {
-            (Algorithm::Chunk, Some(_)) => {
-                Err(Error::unsupported("ssm", "algorithm 'fft' or 'auto' with a truncated kernel", "'chunk'"))
-            }
-            (Algorithm::Auto, Some(_)) => Ok(Algorithm::Fft),
-            (Algorithm::Auto, None) if call.len < crossover(call.batch) => Ok(Algorithm::Fft),
-            (Algorithm::Auto, None) => Ok(Algorithm::Chunk),
-            (other, _) => Ok(other),
-        }
-    }
-
-    fn ssm_saved_len(&self, call: &SsmCall) -> usize {
-        match self.ssm_algorithm(call) {
-            Ok(Algorithm::Chunk) => ChunkPlan::<T>::saved_len(&call.spec, CHUNK, call.batch, call.len),
+    fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
+        match self.chosen_algorithm(call) {
+            Algorithm::Chunk => ChunkPlan::<T>::saved_len(&call.spec, CHUNK, call.batch, call.len),
             _ => 0,
         }
     }
 
     fn ssm_forward(
         &self,
-        y: &mut [T],
-        state_end: Option<&mut [T]>,
-        saved: Option<&mut [T]>,
-        u: &[T],
-        state0: Option<&[T]>,
-        lengths: Option<&Ints>,
-        params: &SsmParams<'_, Self>,
-        call: &SsmCall,
+        args: SsmForward<'_, Self>,
         plan: &mut SsmPlan<T>,
         ws: &mut Workspace<T>,
     ) -> Result<()> {
-        let op = "ssm_forward";
-        let states = [state_end.as_ref().map(|s| s.len()), state0.map(|s| s.len())];
-        let sizes = check(op, call, &plan.spec, u.len(), y.len(), &states, lengths)?;
+        args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
+        let SsmForward { y, state_end, saved, u, state0, params, call } = args;
+        let (sizes, rate, version) = (sizes(&call), call.options.rate, call.version);
+        let algorithm = self.chosen_algorithm(&call);
         // What is only streamed has its states go by chunks anyway, so `auto` takes them for all of it.
         let stream = saved.is_none() && (state0.is_some() || state_end.is_some());
-        let stream = stream && call.algorithm == Algorithm::Auto && call.spec.truncate.is_none();
-        if stream || self.ssm_algorithm(call)? == Algorithm::Chunk {
-            plan.chunk.prepare(self, params, call.rate, call.version, ws)?;
-            if let Some(saved) = &saved {
-                expect_len(op, plan.chunk.saved(&sizes), saved.len())?;
-            }
-            plan.chunk.forward(self, Some(y), state_end, saved, u, state0, &sizes, WHOLE, false, ws);
+        let stream = stream && call.options.algorithm == Algorithm::Auto;
+        if stream || algorithm == Algorithm::Chunk {
+            plan.chunk.prepare(self, &params, rate, version, ws);
+            let y = Some(y);
+            let args = ChunkForward { y, state_end, saved, u, state0, sizes, terms: WHOLE, onto: false };
+            plan.chunk.forward(self, args, ws);
             return Ok(());
         }
-        plan.kernel(self, params, call, ws)?;
-        let shape = conv_shape(call);
+        plan.kernel(self, &params, &call, algorithm, ws)?;
         let own = masked(u, &sizes, ws);
-        self.conv_forward(y, own.as_deref().unwrap_or(u), &plan.kernel, Some(params.d), &shape, ws)?;
+        let conv = ConvForward {
+            y: &mut *y,
+            u: own.as_deref().unwrap_or(u),
+            kernel: &plan.kernel[..],
+            d: Some(params.d),
+            shape: call.conv_shape(),
+        };
+        self.conv_forward(conv, ws)?;
         if let Some(own) = own {
             mask(y, &sizes);
             ws.real.give(own);
         }
         // The states go by chunks: what x₀ adds to y, and the state at the end.
         if state0.is_some() || state_end.is_some() {
-            plan.chunk.prepare(self, params, call.rate, call.version, ws)?;
+            plan.chunk.prepare(self, &params, rate, version, ws);
         }
+        let states = |y, state_end, terms| ChunkForward {
+            y,
+            state_end,
+            saved: None,
+            u,
+            state0,
+            sizes,
+            terms,
+            onto: true,
+        };
         if state0.is_some() {
-            plan.chunk.forward(self, Some(y), None, None, u, state0, &sizes, FROM_STATE, true, ws);
+            plan.chunk.forward(self, states(Some(y), None, FROM_STATE), ws);
         }
         if state_end.is_some() {
-            plan.chunk.forward(self, None, state_end, None, u, state0, &sizes, TO_STATE, false, ws);
+            plan.chunk.forward(self, states(None, state_end, TO_STATE), ws);
         }
         Ok(())
     }
 
     fn ssm_backward(
         &self,
-        mut du: Option<&mut [T]>,
-        mut dstate0: Option<&mut [T]>,
-        mut grads: SsmGrads<'_, Self>,
-        dy: &[T],
-        dstate_end: Option<&[T]>,
-        u: &[T],
-        state0: Option<&[T]>,
-        saved: &[T],
-        lengths: Option<&Ints>,
-        params: &SsmParams<'_, Self>,
-        call: &SsmCall,
+        args: SsmBackward<'_, Self>,
         plan: &mut SsmPlan<T>,
         ws: &mut Workspace<T>,
     ) -> Result<()> {
-        let op = "ssm_backward";
-        let states =
-            [dstate0.as_ref().map(|s| s.len()), dstate_end.map(|s| s.len()), state0.map(|s| s.len())];
-        let sizes = check(op, call, &plan.spec, u.len(), dy.len(), &states, lengths)?;
-        check_grads(op, &grads, &call.spec)?;
-        if let Some(du) = du.as_deref_mut() {
-            expect_len(op, u.len(), du.len())?;
-        }
+        args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
+        let SsmBackward { mut du, mut dstate0, mut grads, dy, dstate_end, u, state0, saved, params, call } =
+            args;
+        let (spec, sizes, rate, version) = (call.spec, sizes(&call), call.options.rate, call.version);
         if let Some(dstate0) = dstate0.as_deref_mut() {
             dstate0.fill(T::zero());
         }
-        let (rate, version) = (call.rate, call.version);
-        if self.ssm_algorithm(call)? == Algorithm::Chunk {
-            plan.chunk.prepare(self, params, rate, version, ws)?;
-            expect_len(op, plan.chunk.saved(&sizes), saved.len())?;
-            let parts = [(WHOLE, saved)];
-            return plan.chunk.backward(
-                self, du, dstate0, &mut grads, dy, dstate_end, u, &parts, &sizes, false, params, rate, ws,
-            );
+        let algorithm = self.chosen_algorithm(&call);
+        if algorithm == Algorithm::Chunk {
+            plan.chunk.prepare(self, &params, rate, version, ws);
+            let parts = &[(WHOLE, saved)];
+            let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, onto: false };
+            plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
+            return Ok(());
         }
-        plan.kernel(self, params, call, ws)?;
+        plan.kernel(self, &params, &call, algorithm, ws)?;
         let (own_u, own_dy) = (masked(u, &sizes, ws), masked(dy, &sizes, ws));
         let mut dkernel = ws.real.take_zeroed(plan.kernel.len());
-        self.conv_backward(
-            du.as_deref_mut(),
-            &mut dkernel,
-            Some(&mut *grads.d),
-            own_dy.as_deref().unwrap_or(dy),
-            own_u.as_deref().unwrap_or(u),
-            &plan.kernel,
-            Some(params.d),
-            &conv_shape(call),
-            ws,
-        )?;
+        let conv = ConvBackward {
+            du: du.as_deref_mut(),
+            dkernel: &mut dkernel[..],
+            dd: Some(&mut *grads.d),
+            dy: own_dy.as_deref().unwrap_or(dy),
+            u: own_u.as_deref().unwrap_or(u),
+            kernel: &plan.kernel[..],
+            d: Some(params.d),
+            shape: call.conv_shape(),
+        };
+        self.conv_backward(conv, ws)?;
         if let Some(du) = du.as_deref_mut() {
             mask(du, &sizes);
         }
-        self.kernel_backward(grads.reborrow(self), &dkernel, params, &call.spec, kernel_len(call), rate, ws)?;
+        let kernel = KernelBackward {
+            grads: grads.reborrow(self),
+            dkernel: &dkernel[..],
+            params: shorten(&params),
+            spec,
+            len: call.kernel_len(),
+            rate,
+        };
+        match algorithm {
+            Algorithm::Cauchy => self.kernel_by_cauchy_backward(kernel, ws)?,
+            _ => self.kernel_backward(kernel, ws)?,
+        }
         ws.real.give(dkernel);
         for own in [own_u, own_dy].into_iter().flatten() {
             ws.real.give(own);
@@ -301,19 +259,22 @@ impl<T: Scalar> SsmOps for Cpu<T> {
             return Ok(());
         }
         // Neither pass over the states saved them: once more, then back.
-        plan.chunk.prepare(self, params, rate, version, ws)?;
-        let size = plan.chunk.saved(&sizes);
-        let mut free = ws.real.take(size);
-        let mut driven = ws.real.take(size);
-        plan.chunk.forward(self, None, None, Some(&mut free), u, state0, &sizes, FROM_STATE, false, ws);
-        let mut parts = vec![(FROM_STATE, &free[..])];
+        plan.chunk.prepare(self, &params, rate, version, ws);
+        let size = plan.chunk.saved(call.batch, call.len);
+        let (mut free, mut driven) = (ws.real.take(size), ws.real.take(size));
+        let mut save = |saved: &mut [T], terms| {
+            let saved = Some(saved);
+            let args = ChunkForward { y: None, state_end: None, saved, u, state0, sizes, terms, onto: false };
+            plan.chunk.forward(self, args, ws);
+        };
+        save(&mut free, FROM_STATE);
         if dstate_end.is_some() {
-            plan.chunk.forward(self, None, None, Some(&mut driven), u, state0, &sizes, TO_STATE, false, ws);
-            parts.push((TO_STATE, &driven[..]));
+            save(&mut driven, TO_STATE);
         }
-        plan.chunk.backward(
-            self, du, dstate0, &mut grads, dy, dstate_end, u, &parts, &sizes, true, params, rate, ws,
-        )?;
+        let parts = [(FROM_STATE, &free[..]), (TO_STATE, &driven[..])];
+        let parts = &parts[..if dstate_end.is_some() { 2 } else { 1 }];
+        let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, onto: true };
+        plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
         ws.real.give(free);
         ws.real.give(driven);
         Ok(())

@@ -8,7 +8,6 @@
 use crate::{
     Cpu, Level, Workspace,
     linalg::{math::fma, simd::simd},
-    memory::cpu::expect_len,
     ssm::{
         discretize::{Discrete, discretize, increment},
         params::{Head, Params64},
@@ -16,7 +15,7 @@ use crate::{
     },
 };
 use rayon::prelude::*;
-use s4_backend::{Error, Result, Scalar, SsmParams, SsmSpec, StepOps};
+use s4_backend::{Result, Scalar, SsmParams, SsmSpec, SsmStep, StepOps, check_layer};
 
 /// Sums run over this many lanes side by side, so that they vectorise without reordering at run time.
 const LANES: usize = 16;
@@ -44,10 +43,10 @@ struct Wide {
 
 impl Wide {
     /// Writes the constants of a head in the order of [`Layout`].
-    fn constants<T: Scalar>(&mut self, dst: &mut [T], head: &Head<'_>, spec: &SsmSpec) {
+    fn constants<T: Scalar>(&mut self, dst: &mut [T], head: &Head<'_>) {
         let Wide { discrete, increment: d } = self;
-        discretize(discrete, head, spec);
-        increment(d, head, spec);
+        discretize(discrete, head);
+        increment(d, head);
         let blocks = [&*d, &discrete.b_bar, &discrete.u, &discrete.v, &discrete.c];
         for (dst, x) in dst.iter_mut().zip(blocks.into_iter().flatten()) {
             *dst = T::from_f64(*x);
@@ -217,25 +216,18 @@ impl<T: Scalar> Row<'_, T> {
 }
 
 impl<T: Scalar> StepPlan<T> {
-    fn refresh(
-        &mut self,
-        params: &SsmParams<'_, Cpu<T>>,
-        rate: f64,
-        version: u64,
-        ws: &mut Workspace<T>,
-    ) -> Result<()> {
+    fn refresh(&mut self, params: &SsmParams<'_, Cpu<T>>, rate: f64, version: u64, ws: &mut Workspace<T>) {
         let key = (version, rate.to_bits());
         if self.key == Some(key) {
-            return Ok(());
+            return;
         }
-        let loaded = Params64::load("ssm_step", params, &self.spec, rate, ws)?;
+        let loaded = Params64::load(params, &self.spec, rate, ws);
         let stride = Layout::of(&self.spec).stride();
         for (h, constants) in self.constants.chunks_exact_mut(stride).enumerate() {
-            self.wide.constants(constants, &loaded.head(h), &self.spec);
+            self.wide.constants(constants, &loaded.head(h));
         }
         loaded.give(ws);
         self.key = Some(key);
-        Ok(())
     }
 }
 
@@ -243,11 +235,7 @@ impl<T: Scalar> StepOps for Cpu<T> {
     type StepPlan = StepPlan<T>;
 
     fn step_plan(&self, spec: &SsmSpec) -> Result<StepPlan<T>> {
-        spec.check("step_plan")?;
-        if spec.bidirectional || spec.truncate.is_some() {
-            let got = if spec.bidirectional { "a two-sided layer" } else { "a truncated kernel" };
-            return Err(Error::unsupported("step_plan", "a causal layer with its whole kernel", got));
-        }
+        check_layer("step_plan", spec)?;
         self.inner.counter.bump();
         let layout = Layout::of(spec);
         Ok(StepPlan {
@@ -260,34 +248,12 @@ impl<T: Scalar> StepOps for Cpu<T> {
         })
     }
 
-    fn ssm_step(
-        &self,
-        y: &mut [T],
-        state: &mut [T],
-        u: &[T],
-        interval: Option<&[T]>,
-        params: &SsmParams<'_, Self>,
-        spec: &SsmSpec,
-        batch: usize,
-        rate: f64,
-        version: u64,
-        plan: &mut StepPlan<T>,
-        ws: &mut Workspace<T>,
-    ) -> Result<()> {
-        if *spec != plan.spec {
-            return Err(Error::shape("ssm_step", "the plan of this layer", "the plan of another"));
-        }
+    fn ssm_step(&self, args: SsmStep<'_, Self>, plan: &mut StepPlan<T>, ws: &mut Workspace<T>) -> Result<()> {
+        args.check(self, &plan.spec)?;
+        let SsmStep { y, state, u, interval, params, spec, batch, rate, version } = args;
+        let spec = &spec;
         let (heads, size) = (spec.heads, spec.state);
-        expect_len("ssm_step", batch * spec.outputs(), y.len())?;
-        expect_len("ssm_step", spec.state_len(batch), state.len())?;
-        expect_len("ssm_step", batch * heads, u.len())?;
-        if let Some(interval) = interval {
-            expect_len("ssm_step", batch, interval.len())?;
-            if let Some(bad) = interval.iter().find(|r| !(r.is_finite() && **r > T::zero())) {
-                return Err(Error::value("ssm_step", "positive intervals", bad));
-            }
-        }
-        plan.refresh(params, rate, version, ws)?;
+        plan.refresh(&params, rate, version, ws);
         let layout = Layout::of(spec);
         let level = self.inner.level;
         let d = params.d;
@@ -320,7 +286,7 @@ impl<T: Scalar> StepOps for Cpu<T> {
             // Another interval: the O(N) constants of each head are rebuilt for this row.
             let ratio = interval.map_or(1.0, |r| r[b].to_f64());
             if source.is_none() {
-                source = Some(Params64::load("ssm_step", params, spec, rate, ws)?);
+                source = Some(Params64::load(&params, spec, rate, ws));
             }
             let Some(source) = &source else { continue };
             for h in 0..heads {
@@ -328,7 +294,7 @@ impl<T: Scalar> StepOps for Cpu<T> {
                 for (scaled, dt) in dt.iter_mut().zip(head.dt) {
                     *scaled = dt * ratio;
                 }
-                wide.constants(scratch, &head.with_dt(dt), spec);
+                wide.constants(scratch, &head.with_dt(dt));
                 step_head::<T, false>(
                     layout,
                     scratch,

@@ -1,7 +1,7 @@
 //! Kernels against the golden vectors, long ones too, by blocks and by Cauchy sums.
 
 use crate::golden::{Case, Tensors, cast, read, rel, view};
-use s4_backend::{Disc, KernelOps, Memory, Mode, Scalar, SsmGrads, SsmSpec, Transform};
+use s4_backend::{Discretization, KernelOps, Memory, Mode, Scalar, SsmGrads, SsmSpec, Transform};
 use s4_cpu::Cpu;
 
 /// Both forms of a kernel (Cauchy sums where the SSM is bilinear) within `tol` of the truth.
@@ -19,7 +19,7 @@ fn check<T: Scalar>(name: &str, spec: &SsmSpec, params: &[Vec<f64>; 7], rate: f6
     assert_eq!(be.allocations(), warm, "a second kernel asks for memory");
     kernel.fill(T::nan());
     let cauchy = be.kernel_by_cauchy(&mut kernel, &view(&params), spec, len, rate, &mut ws);
-    if spec.disc == Disc::Zoh {
+    if spec.discretization == Discretization::Zoh {
         assert_eq!(cauchy.unwrap_err().code.as_str(), "ERR_S4_UNSUPPORTED");
     } else {
         cauchy.unwrap();
@@ -61,7 +61,7 @@ fn long(file: &str) {
         channels: 1,
         bidirectional: false,
         dt_per_state: false,
-        disc: Disc::Bilinear,
+        discretization: Discretization::Bilinear,
         dt_transform: Transform::Exp,
         real_transform: Transform::Exp,
         imag_transform: Transform::None,
@@ -116,7 +116,7 @@ fn gradients<T: Scalar>(case: &Case, dkernel: &[f64], len: usize, cauchy: bool) 
 fn gradients_by_cauchy_sums_equal_those_of_blocks() {
     const NAMES: [&str; 6] = ["inv_dt", "a_real", "a_imag", "b", "c", "p"];
     let mut compared = 0;
-    for case in Case::all().iter().filter(|c| c.spec.disc == Disc::Bilinear) {
+    for case in Case::all().iter().filter(|c| c.spec.discretization == Discretization::Bilinear) {
         for len in [1, 2, 3, 17, 64, 489, 1047] {
             let mut rng = s4_backend::random::Rng::new(len as u64, 3);
             let size = case.spec.kernel_channels() * case.spec.heads * len;

@@ -3,7 +3,7 @@
 use super::{
     forward::Terms,
     scan::{scan, scan_diagonal, scan_scratch},
-    states::{self, Direct},
+    states::{self, Direct, Rest},
     tasks::{Cut, Lengths, gather, scatter},
 };
 use crate::{
@@ -28,6 +28,25 @@ pub(crate) struct BackwardJob<'a, T> {
     pub(crate) dphi: &'a mut [T],
     /// [`Direct`], accumulated.
     pub(crate) direct: &'a mut [f64],
+}
+
+/// Rows of a job that go through the chunks together.
+struct Block<'b, 'a, T> {
+    head: usize,
+    rows: Range<usize>,
+    du: &'b mut [&'a mut [T]],
+    dstate0: &'b mut [&'a mut [T]],
+    saved: &'b [T],
+    dphi: &'b mut [T],
+    direct: &'b mut Direct<'a>,
+}
+
+/// Chunks c0 … c0 + chunks − 1, which may be the last of the sequence.
+#[derive(Clone, Copy)]
+struct Window {
+    c0: usize,
+    chunks: usize,
+    last: bool,
 }
 
 /// What all jobs of one pass share.
@@ -93,24 +112,20 @@ impl<T: Scalar> BackwardPass<'_, T> {
             let ds0 = if dstate0.is_empty() { &mut [] } else { &mut dstate0[at..][..block.len()] };
             let line = cut.chunks * d.state;
             let saved = &saved[at * line..][..block.len() * line];
-            self.rows(head, block, du, ds0, saved, dphi, &mut direct, phi, a, scratch, scratch64);
+            let block = Block { head, rows: block, du, dstate0: ds0, saved, dphi, direct: &mut direct };
+            self.rows(block, phi, a, scratch, scratch64);
         }
     }
 
     fn rows(
         &self,
-        head: usize,
-        rows: Range<usize>,
-        du: &mut [&mut [T]],
-        dstate0: &mut [&mut [T]],
-        saved: &[T],
-        dphi: &mut [T],
-        direct: &mut Direct<'_>,
+        mut block: Block<'_, '_, T>,
         phi: &[T],
         a: &Discrete,
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
+        let (head, rows, saved) = (block.head, block.rows.clone(), block.saved);
         let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
         let count = rows.len();
         let area = cut.rows * cut.block * chunk;
@@ -169,8 +184,9 @@ impl<T: Scalar> BackwardPass<'_, T> {
             } else {
                 ds[..m * state].fill(zero);
             }
-            self.inject(head, &rows, du, ds, c0, chunks, first, saved, direct, a, scratch64);
+            self.inject(&mut block, ds, Window { c0, chunks, last: first }, a, scratch64);
             first = false;
+            let (du, dphi) = (&mut *block.du, &mut *block.dphi);
             if d.rank == 0 {
                 for c in (0..chunks).rev() {
                     let (before, after) = ds.split_at_mut((c + 1) * count * state);
@@ -243,11 +259,11 @@ impl<T: Scalar> BackwardPass<'_, T> {
             add([state, state], after, s, d.to_state() + chunk * state, state, Part::Full);
         }
         if !self.onto {
-            for (r, du) in du.iter_mut().enumerate() {
+            for (r, du) in block.du.iter_mut().enumerate() {
                 du[self.lengths.of(rows.start + r)..].fill(zero);
             }
         }
-        for (ds0, ds) in dstate0.iter_mut().zip(ds.chunks_exact(state)) {
+        for (ds0, ds) in block.dstate0.iter_mut().zip(ds.chunks_exact(state)) {
             for (to, ds) in ds0.iter_mut().zip(ds) {
                 *to += *ds;
             }
@@ -257,19 +273,15 @@ impl<T: Scalar> BackwardPass<'_, T> {
     /// Adds the gradient of each row's end state where the row ends, led back through its last r < T samples.
     fn inject(
         &self,
-        head: usize,
-        rows: &Range<usize>,
-        du: &mut [&mut [T]],
+        block: &mut Block<'_, '_, T>,
         ds: &mut [T],
-        c0: usize,
-        chunks: usize,
-        last_block: bool,
-        saved: &[T],
-        direct: &mut Direct<'_>,
+        window: Window,
         a: &Discrete,
         scratch64: &mut [f64],
     ) {
         let Some(dstate_end) = self.dstate_end else { return };
+        let Block { head, ref rows, ref mut du, saved, ref mut direct, .. } = *block;
+        let Window { c0, chunks, last: last_block } = window;
         let (d, state, chunk) = (&self.dims, self.dims.state, self.cut.chunk);
         for r in 0..rows.len() {
             let row = rows.start + r;
@@ -287,7 +299,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                 continue;
             }
             let start = &saved[(last * rows.len() + r) * state..][..state];
-            let x = &self.u(head, row)[last * chunk..length];
+            let rest = Rest { start, x: &self.u(head, row)[last * chunk..length] };
             let mut du = du.get_mut(r);
             self.level.run(
                 #[inline(always)]
@@ -297,7 +309,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                             du[last * chunk + k] += g;
                         }
                     };
-                    states::finish_backward(ds, add, direct, dend, start, x, a, scratch64)
+                    states::finish_backward(ds, add, direct, dend, rest, a, scratch64)
                 },
             );
         }

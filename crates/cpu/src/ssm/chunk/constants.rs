@@ -21,7 +21,7 @@ use crate::{
         params::Head,
     },
 };
-use s4_backend::{Scalar, SsmSpec};
+use s4_backend::Scalar;
 
 /// Φᵀ of every pass of one head, in the order of [`Dims::to_state`].
 pub(crate) fn head_constants<T: Scalar>(
@@ -29,11 +29,10 @@ pub(crate) fn head_constants<T: Scalar>(
     phi_t: &mut [T],
     at: &mut HeadState,
     head: &Head<'_>,
-    spec: &SsmSpec,
     d: &Dims,
     scratch: &mut [f64],
 ) {
-    discretize(&mut at.discrete, head, spec);
+    discretize(&mut at.discrete, head);
     let mut chains = Chains::new(scratch, d);
     chains.run(level, &at.discrete, d);
     chains.product(d);

@@ -10,7 +10,7 @@ use crate::{
         recurrence,
     },
 };
-use s4_backend::{Scalar, SsmSpec};
+use s4_backend::Scalar;
 
 /// Elements of (f64, T) scratch for [`head_constants_backward`].
 pub(crate) fn scratch_len(d: &Dims) -> (usize, usize) {
@@ -26,7 +26,6 @@ pub(crate) fn head_constants_backward<'g, T: Scalar>(
     at: &mut HeadState,
     head: &Head<'_>,
     dphi: impl Fn(usize) -> &'g [T],
-    spec: &SsmSpec,
     d: &Dims,
     (scratch, narrow): (&mut [f64], &mut [T]),
 ) {
@@ -69,7 +68,7 @@ pub(crate) fn head_constants_backward<'g, T: Scalar>(
         },
     );
     level.dispatch(RunBackward { chains: &chains, dchains, at, d });
-    discretize_backward(grad, &mut at.ddiscrete, &at.discrete, head, spec);
+    discretize_backward(grad, &mut at.ddiscrete, &at.discrete, head);
 }
 
 /// Adds dΦ to the gradients of what it is made of; dK̄ in reversed order, so that rows of dToep add up to it.

@@ -2,7 +2,7 @@
 
 use super::{
     scan::{scan, scan_diagonal, scan_scratch},
-    states,
+    states::{self, Rest},
     tasks::{Cut, Lengths, gather, scatter},
 };
 use crate::{
@@ -34,6 +34,15 @@ pub(crate) struct ForwardJob<'a, T> {
     pub(crate) state_end: Vec<&'a mut [T]>,
     /// (rows, chunks, N) in the order of blocks: the state entering each chunk.
     pub(crate) saved: Option<&'a mut [T]>,
+}
+
+/// Rows of a job that go through the chunks together.
+struct Block<'b, 'a, T> {
+    head: usize,
+    rows: Range<usize>,
+    y: &'b mut [&'a mut [T]],
+    end: &'b mut [&'a mut [T]],
+    saved: Option<&'b mut [T]>,
 }
 
 /// What all jobs of one pass share.
@@ -94,23 +103,20 @@ impl<T: Scalar> ForwardPass<'_, T> {
             };
             let line = cut.chunks * d.state;
             let saved = saved.as_mut().map(|s| &mut s[at * line..][..block.len() * line]);
-            self.rows(head, block, y, end, saved, phi_t, a, scratch, scratch64);
+            self.rows(Block { head, rows: block, y, end, saved }, phi_t, a, scratch, scratch64);
         }
     }
 
     /// The rows of a block through all chunks.
     fn rows(
         &self,
-        head: usize,
-        rows: Range<usize>,
-        y: &mut [&mut [T]],
-        end: &mut [&mut [T]],
-        mut saved: Option<&mut [T]>,
+        block: Block<'_, '_, T>,
         phi_t: &[T],
         a: &Discrete,
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
+        let Block { head, rows, y, end, mut saved } = block;
         let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
         let count = rows.len();
         let (x, rest) = scratch.split_at_mut(cut.rows * cut.block * chunk);
@@ -187,9 +193,10 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 if last >= c0 && (last < c0 + chunks || (last == cut.chunks && c0 + chunks == cut.chunks)) {
                     let start = &s[((last - c0) * count + r) * state..][..state];
                     let x = &self.u(head, rows.start + r)[last * chunk..length];
+                    let rest = Rest { start, x };
                     self.level.run(
                         #[inline(always)]
-                        || states::finish(end, start, x, a, scratch64),
+                        || states::finish(end, rest, a, scratch64),
                     );
                 }
             }

@@ -7,7 +7,7 @@ mod backward;
 mod constants;
 mod constants_backward;
 mod forward;
-pub(crate) mod pass;
+mod pass;
 mod scan;
 mod states;
 mod tasks;
@@ -15,4 +15,4 @@ mod tasks;
 mod tests;
 
 pub(crate) use forward::Terms;
-pub(crate) use pass::{CHUNK, ChunkPlan, Sizes};
+pub(crate) use pass::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, Sizes};

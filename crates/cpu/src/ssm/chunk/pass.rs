@@ -18,7 +18,7 @@ use crate::{
     },
 };
 use rayon::prelude::*;
-use s4_backend::{Result, Scalar, SsmGrads, SsmParams, SsmSpec};
+use s4_backend::{Scalar, SsmGrads, SsmParams, SsmSpec};
 
 /// T: measured best for N = 64, and a multiple of every SIMD width.
 pub(crate) const CHUNK: usize = 64;
@@ -30,6 +30,48 @@ pub(crate) struct Sizes<'a> {
     pub(crate) len: usize,
     /// (batch), checked to lie in 1..=len.
     pub(crate) lengths: Option<&'a [i32]>,
+}
+
+/// What [`ChunkPlan::forward`] writes and reads.
+pub(crate) struct ChunkForward<'a, T> {
+    /// (batch, channels·H, len)
+    pub(crate) y: Option<&'a mut [T]>,
+    /// (batch, H, N)
+    pub(crate) state_end: Option<&'a mut [T]>,
+    /// [`ChunkPlan::saved`] elements: the states entering the chunks.
+    pub(crate) saved: Option<&'a mut [T]>,
+    /// (batch, H, len)
+    pub(crate) u: &'a [T],
+    /// (batch, H, N)
+    pub(crate) state0: Option<&'a [T]>,
+    pub(crate) sizes: Sizes<'a>,
+    pub(crate) terms: Terms,
+    /// Add to y instead of overwriting it.
+    pub(crate) onto: bool,
+}
+
+/// What [`ChunkPlan::backward`] writes and reads.
+pub(crate) struct ChunkBackward<'a, T> {
+    pub(crate) du: Option<&'a mut [T]>,
+    /// Accumulates.
+    pub(crate) dstate0: Option<&'a mut [T]>,
+    pub(crate) dy: &'a [T],
+    pub(crate) dstate_end: Option<&'a [T]>,
+    pub(crate) u: &'a [T],
+    /// The terms that were run, each with its saved states; their dΦ are added up.
+    pub(crate) parts: &'a [(Terms, &'a [T])],
+    pub(crate) sizes: Sizes<'a>,
+    /// Add to du instead of overwriting it.
+    pub(crate) onto: bool,
+}
+
+/// The gradients that reach the constants of a layer.
+struct Collected<'a, T> {
+    /// (passes, H, groups, Φ)
+    dphi: &'a [T],
+    /// (passes, H, groups, [`Direct`])
+    direct: &'a [f64],
+    groups: usize,
 }
 
 /// The constants of a layer, kept while (version, rate) stand still.
@@ -68,8 +110,8 @@ impl<T: Scalar> ChunkPlan<T> {
         Dims::new(spec, chunk).passes * spec.state_len(batch) * len.div_ceil(chunk)
     }
 
-    pub(crate) fn saved(&self, sizes: &Sizes<'_>) -> usize {
-        Self::saved_len(&self.spec, self.dims.chunk, sizes.batch, sizes.len)
+    pub(crate) fn saved(&self, batch: usize, len: usize) -> usize {
+        Self::saved_len(&self.spec, self.dims.chunk, batch, len)
     }
 
     /// Builds Φ of every head unless it stands already.
@@ -80,10 +122,10 @@ impl<T: Scalar> ChunkPlan<T> {
         rate: f64,
         version: u64,
         ws: &mut Workspace<T>,
-    ) -> Result<()> {
+    ) {
         let key = (version, rate.to_bits());
         if self.built == Some(key) {
-            return Ok(());
+            return;
         }
         let (spec, dims) = (self.spec, self.dims);
         if self.heads.is_empty() {
@@ -92,7 +134,7 @@ impl<T: Scalar> ChunkPlan<T> {
             self.phi_t = vec![T::zero(); spec.heads * dims.passes * dims.phi()];
         }
         (self.built, self.phi_built) = (None, false);
-        let loaded = Params64::load("ssm", params, &spec, rate, ws)?;
+        let loaded = Params64::load(params, &spec, rate, ws);
         for (h, at) in self.heads.iter_mut().enumerate() {
             for (channel, d) in at.d.iter_mut().enumerate() {
                 *d = params.d[channel * spec.heads + h].to_f64();
@@ -105,12 +147,11 @@ impl<T: Scalar> ChunkPlan<T> {
             .enumerate()
             .collect();
         for_each(be, jobs, (&mut [], 0), (&mut scratch64, size), |(h, (at, phi_t)), _, scratch| {
-            head_constants(be.level(), phi_t, at, &loaded.head(h), &spec, &dims, scratch)
+            head_constants(be.level(), phi_t, at, &loaded.head(h), &dims, scratch)
         });
         ws.f64.give(scratch64);
         loaded.give(ws);
         self.built = Some(key);
-        Ok(())
     }
 
     /// Φ from Φᵀ.
@@ -140,21 +181,10 @@ impl<T: Scalar> ChunkPlan<T> {
         self.phi_built = true;
     }
 
-    /// y (batch, channels·H, len), `state_end` (batch, H, N), `saved`; [`ChunkPlan::prepare`] came before.
-    /// `onto`: add to y instead of overwriting it.
-    pub(crate) fn forward(
-        &self,
-        be: &Cpu<T>,
-        mut y: Option<&mut [T]>,
-        state_end: Option<&mut [T]>,
-        mut saved: Option<&mut [T]>,
-        u: &[T],
-        state0: Option<&[T]>,
-        sizes: &Sizes<'_>,
-        terms: Terms,
-        onto: bool,
-        ws: &mut Workspace<T>,
-    ) {
+    /// [`ChunkPlan::prepare`] came before.
+    pub(crate) fn forward(&self, be: &Cpu<T>, args: ChunkForward<'_, T>, ws: &mut Workspace<T>) {
+        let ChunkForward { mut y, state_end, mut saved, u, state0, sizes, terms, onto } = args;
+        let sizes = &sizes;
         let (d, cut) = (&self.dims, self.cut(sizes));
         let mut ends = state_end.map(|s| rows_by_head(s, d.state, d.heads));
         for pass in 0..d.passes {
@@ -207,26 +237,20 @@ impl<T: Scalar> ChunkPlan<T> {
         }
     }
 
-    /// Gradients of what [`ChunkPlan::forward`] gave; `dstate0` accumulates, and so does `du` where `onto`.
-    /// `parts`: the terms that were run, each with its saved states; their dΦ are added up.
+    /// Gradients of what [`ChunkPlan::forward`] gave.
     pub(crate) fn backward(
         &mut self,
         be: &Cpu<T>,
-        mut du: Option<&mut [T]>,
-        mut dstate0: Option<&mut [T]>,
+        args: ChunkBackward<'_, T>,
         grads: &mut SsmGrads<'_, Cpu<T>>,
-        dy: &[T],
-        dstate_end: Option<&[T]>,
-        u: &[T],
-        parts: &[(Terms, &[T])],
-        sizes: &Sizes<'_>,
-        mut onto: bool,
         params: &SsmParams<'_, Cpu<T>>,
         rate: f64,
         ws: &mut Workspace<T>,
-    ) -> Result<()> {
+    ) {
+        let ChunkBackward { mut du, mut dstate0, dy, dstate_end, u, parts, sizes, mut onto } = args;
+        let sizes = &sizes;
         self.prepare_backward(be);
-        let (spec, d, cut) = (self.spec, self.dims, self.cut(sizes));
+        let (d, cut) = (self.dims, self.cut(sizes));
         let groups = cut.groups_per_head();
         let direct_len = Direct::len(d.state, d.rank);
         // What an end state adds to du comes before the rest.
@@ -295,10 +319,9 @@ impl<T: Scalar> ChunkPlan<T> {
                 ws.f64.give(scratch64);
             }
         }
-        self.parameters(be, grads, &dphi, &direct, groups, params, rate, &spec, ws)?;
+        self.parameters(be, grads, Collected { dphi: &dphi, direct: &direct, groups }, params, rate, ws);
         ws.real.give(dphi);
         ws.f64.give(direct);
-        Ok(())
     }
 
     /// Sums dΦ of each head over its row groups, in order, and leads it to the parameters.
@@ -306,16 +329,14 @@ impl<T: Scalar> ChunkPlan<T> {
         &mut self,
         be: &Cpu<T>,
         grads: &mut SsmGrads<'_, Cpu<T>>,
-        dphi: &[T],
-        direct: &[f64],
-        groups: usize,
+        collected: Collected<'_, T>,
         params: &SsmParams<'_, Cpu<T>>,
         rate: f64,
-        spec: &SsmSpec,
         ws: &mut Workspace<T>,
-    ) -> Result<()> {
-        let d = self.dims;
-        let loaded = Params64::load("ssm_backward", params, spec, rate, ws)?;
+    ) {
+        let Collected { dphi, direct, groups } = collected;
+        let (d, spec) = (self.dims, &self.spec);
+        let loaded = Params64::load(params, spec, rate, ws);
         let flat_len = params::head_grads_len(spec);
         let mut flat = ws.c64.take(d.heads * flat_len);
         flat.fill(C64::default());
@@ -340,7 +361,7 @@ impl<T: Scalar> ChunkPlan<T> {
             let mut grad = params::head_grads(flat, spec);
             let dphi = |pass: usize| &dphi[of(pass) * d.phi()..][..groups * d.phi()];
             let (level, head) = (be.level(), loaded.head(h));
-            head_constants_backward(level, &mut grad, at, &head, dphi, spec, &d, (scratch64, scratch));
+            head_constants_backward(level, &mut grad, at, &head, dphi, &d, (scratch64, scratch));
         });
         ws.real.give(scratch);
         params::accumulate(grads, &mut flat, params, spec, rate);
@@ -352,6 +373,5 @@ impl<T: Scalar> ChunkPlan<T> {
         ws.f64.give(scratch64);
         ws.c64.give(flat);
         loaded.give(ws);
-        Ok(())
     }
 }

@@ -2,12 +2,25 @@
 //!
 //! Zero padding to a whole chunk would give Ā^{T−r} of it, a wrong state.
 
-use crate::ssm::{discretize::Discrete, recurrence};
+use crate::ssm::{
+    discretize::Discrete,
+    recurrence::{self, TransitionGrads},
+};
 use s4_backend::Scalar;
+
+/// The part of a row in its last chunk, which it does not fill.
+#[derive(Clone, Copy)]
+pub(crate) struct Rest<'a, T> {
+    /// N: the state entering the chunk.
+    pub(crate) start: &'a [T],
+    /// r < T samples.
+    pub(crate) x: &'a [T],
+}
 
 /// `state` (N) ← the state after x, from `start`. Scratch: 2N.
 #[inline(always)]
-pub(crate) fn finish<T: Scalar>(state: &mut [T], start: &[T], x: &[T], a: &Discrete, scratch: &mut [f64]) {
+pub(crate) fn finish<T: Scalar>(state: &mut [T], rest: Rest<'_, T>, a: &Discrete, scratch: &mut [f64]) {
+    let Rest { start, x } = rest;
     let n = start.len();
     let (mut s, mut next) = scratch[..2 * n].split_at_mut(n);
     for (s, start) in s.iter_mut().zip(start) {
@@ -24,7 +37,7 @@ pub(crate) fn finish<T: Scalar>(state: &mut [T], start: &[T], x: &[T], a: &Discr
 
 #[inline(always)]
 fn step_with_input(next: &mut [f64], s: &[f64], x: f64, a: &Discrete) {
-    recurrence::step(next, s, &a.d0, &a.u, &a.v);
+    recurrence::step(next, s, a.columns());
     for (next, b) in next.iter_mut().zip(&a.b_bar) {
         *next += b * x;
     }
@@ -62,14 +75,14 @@ pub(crate) fn finish_backward<T: Scalar>(
     mut dx: impl FnMut(usize, T),
     direct: &mut Direct<'_>,
     dstate: &[T],
-    start: &[T],
-    x: &[T],
+    rest: Rest<'_, T>,
     a: &Discrete,
     scratch: &mut [f64],
 ) {
+    let Rest { start, x } = rest;
     let n = start.len();
-    let (s, rest) = scratch.split_at_mut((x.len() + 1) * n);
-    let (mut g, mut before) = rest[..2 * n].split_at_mut(n);
+    let (s, after) = scratch.split_at_mut((x.len() + 1) * n);
+    let (mut g, mut before) = after[..2 * n].split_at_mut(n);
     for (s, start) in s.iter_mut().zip(start) {
         *s = (*start).to_f64();
     }
@@ -88,7 +101,8 @@ pub(crate) fn finish_backward<T: Scalar>(
         }
         let s = &s[k * n..][..n];
         before.fill(0.0);
-        recurrence::step_backward(before, direct.d0, direct.u, direct.v, g, s, &a.d0, &a.u, &a.v);
+        let da = TransitionGrads { d0: direct.d0, out: direct.u, inn: direct.v };
+        recurrence::step_backward(before, da, g, s, a.columns());
         std::mem::swap(&mut g, &mut before);
     }
     for (to, g) in dstart.iter_mut().zip(g.iter()) {

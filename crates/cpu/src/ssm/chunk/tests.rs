@@ -2,8 +2,8 @@
 
 use crate::Cpu;
 use s4_backend::{
-    Algorithm, Disc, Memory, Mode, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec, Transform,
-    random::Rng,
+    Algorithm, Discretization, Memory, Mode, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec,
+    Transform, random::Rng,
 };
 
 struct Layer<T> {
@@ -30,7 +30,7 @@ impl<T: Scalar> Layer<T> {
             channels,
             bidirectional: false,
             dt_per_state: false,
-            disc: if rank == 0 { Disc::Zoh } else { Disc::Bilinear },
+            discretization: if rank == 0 { Discretization::Zoh } else { Discretization::Bilinear },
             dt_transform: Transform::Exp,
             real_transform: Transform::Exp,
             imag_transform: Transform::None,

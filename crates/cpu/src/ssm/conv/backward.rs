@@ -1,6 +1,6 @@
 //! The transpose of the convolution of one head: du and the gradient of the kernel.
 
-use super::plan::{ConvPlan, Rows, back_twist, pack, pack_twisted};
+use super::plan::{ConvPlan, Inputs, Rows, back_twist, pack, pack_twisted};
 use num_complex::Complex;
 use s4_backend::{ConvShape, Scalar};
 
@@ -12,11 +12,10 @@ impl<T: Scalar> ConvPlan<T> {
         du: &mut [&mut [T]],
         dkernel: &mut [&mut [T]],
         dy: Rows<'_, T>,
-        u: Rows<'_, T>,
-        kernel: &[T],
-        d: Option<&[T]>,
+        inputs: Inputs<'_, T>,
         scratch: &mut [Complex<T>],
     ) {
+        let Inputs { u, kernel, d } = inputs;
         let ConvShape { batch, heads, channels, .. } = self.shape;
         let points = self.points();
         let (spectra, rest) = scratch.split_at_mut(points * channels);

@@ -1,6 +1,6 @@
 //! y of one head.
 
-use super::plan::{ConvPlan, Rows, pack, pack_twisted};
+use super::plan::{ConvPlan, Inputs, pack, pack_twisted};
 use num_complex::Complex;
 use s4_backend::{ConvShape, Scalar};
 
@@ -10,11 +10,10 @@ impl<T: Scalar> ConvPlan<T> {
         &self,
         h: usize,
         y: &mut [&mut [T]],
-        u: Rows<'_, T>,
-        kernel: &[T],
-        d: Option<&[T]>,
+        inputs: Inputs<'_, T>,
         scratch: &mut [Complex<T>],
     ) {
+        let Inputs { u, kernel, d } = inputs;
         let ConvShape { heads, channels, .. } = self.shape;
         let points = self.points();
         let (spectra, rest) = scratch.split_at_mut(points * channels);

@@ -5,7 +5,7 @@ use crate::{
     linalg::fft::{Fft, good_len},
 };
 use num_complex::Complex;
-use s4_backend::{ConvShape, Error, Result, Scalar};
+use s4_backend::{ConvShape, Scalar};
 use std::sync::Arc;
 
 /// Rows of a head from which they go two by two. Measured at 256 to 64k points: with few rows the kernel's own
@@ -25,26 +25,15 @@ pub(super) struct ConvPlan<T> {
 }
 
 impl<T: Scalar> ConvPlan<T> {
-    pub(super) fn new(be: &Cpu<T>, op: &'static str, shape: &ConvShape) -> Result<Self> {
-        let ConvShape { batch, heads, channels, len, kernel_len, two_sided } = *shape;
-        if batch == 0 || heads == 0 || channels == 0 || len == 0 {
-            return Err(Error::shape(op, "sizes of 1 or more", format!("{shape:?}")));
-        }
-        if kernel_len == 0 || kernel_len > len {
-            return Err(Error::shape(op, format!("a kernel of 1 to {len} samples"), kernel_len));
-        }
+    pub(super) fn new(be: &Cpu<T>, shape: &ConvShape) -> Self {
+        let ConvShape { batch, len, kernel_len, two_sided, .. } = *shape;
         let pairs = if batch < PAIRS_FROM { 0 } else { batch / 2 };
         let pair = (pairs > 0).then(|| be.fft(good_len(len + kernel_len - usize::from(!two_sided))));
         let lone = (2 * pairs < batch).then(|| {
             let n = good_len(len);
             (be.fft(n), be.twist(n))
         });
-        Ok(ConvPlan { shape: *shape, pairs, pair, lone, level: be.level() })
-    }
-
-    /// Rows that the kernel has for each head.
-    pub(super) fn kernel_channels(&self) -> usize {
-        self.shape.channels * if self.shape.two_sided { 2 } else { 1 }
+        ConvPlan { shape: *shape, pairs, pair, lone, level: be.level() }
     }
 
     pub(super) fn points(&self) -> usize {
@@ -152,4 +141,12 @@ impl<'a, T> Rows<'a, T> {
     pub(super) fn get(&self, row: usize, feature: usize) -> &'a [T] {
         &self.data[(row * self.features + feature) * self.len..][..self.len]
     }
+}
+
+/// What a convolution reads.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a, T> {
+    pub(super) u: Rows<'a, T>,
+    pub(super) kernel: &'a [T],
+    pub(super) d: Option<&'a [T]>,
 }
