@@ -1,9 +1,9 @@
 //! One layer by chunks in the ways a call may be cut: threads, rows together or alone, blocks of chunks.
 
-use crate::Cpu;
+use crate::{Cpu, ssm::params::shorten};
 use s4_backend::{
-    Algorithm, Discretization, Memory, Mode, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec,
-    Transform, random::Rng,
+    Algorithm, CallOptions, Discretization, Memory, Mode, Scalar, SsmBackward, SsmCall, SsmForward, SsmGrads,
+    SsmOps, SsmParams, SsmSpec, Transform, random::Rng,
 };
 
 struct Layer<T> {
@@ -54,21 +54,40 @@ impl<T: Scalar> Layer<T> {
     fn run(&self, threads: usize, u: &[T], dy: &[T], len: usize) -> All<T> {
         let (be, spec) = (Cpu::<T>::new(threads).unwrap(), self.spec);
         let batch = u.len() / spec.heads / len;
-        let call = SsmCall { spec, batch, len, rate: 1.0, algorithm: Algorithm::Chunk, version: 1 };
+        let options = CallOptions { algorithm: Algorithm::Chunk, ..CallOptions::default() };
+        let call = SsmCall { spec, batch, len, options, version: 1 };
         let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
         let mut saved = vec![T::nan(); be.ssm_saved_len(&call)];
         let (mut y, mut du) = (vec![T::nan(); dy.len()], vec![T::nan(); u.len()]);
         let p = &self.params;
         let params: SsmParams<'_, Cpu<T>> =
             SsmParams { inv_dt: &p[0], a_real: &p[1], a_imag: &p[2], b: &p[3], c: &p[4], p: &p[5], d: &p[6] };
-        let keep = Some(&mut saved[..]);
-        be.ssm_forward(&mut y, None, keep, u, None, None, &params, &call, &mut plan, &mut ws).unwrap();
+        let forward = SsmForward {
+            y: &mut y[..],
+            state_end: None,
+            saved: Some(&mut saved[..]),
+            u,
+            state0: None,
+            params: shorten(&params),
+            call,
+        };
+        be.ssm_forward(forward, &mut plan, &mut ws).unwrap();
         let mut g: Vec<Vec<T>> = p.iter().map(|p| vec![T::zero(); p.len()]).collect();
         let [dt, re, im, b, c, low, d] = &mut g[..] else { panic!("seven parameters") };
         let grads: SsmGrads<'_, Cpu<T>> = SsmGrads { inv_dt: dt, a_real: re, a_imag: im, b, c, p: low, d };
-        let to = Some(&mut du[..]);
-        be.ssm_backward(to, None, grads, dy, None, u, None, &saved, None, &params, &call, &mut plan, &mut ws)
-            .unwrap();
+        let backward = SsmBackward {
+            du: Some(&mut du[..]),
+            dstate0: None,
+            grads,
+            dy,
+            dstate_end: None,
+            u,
+            state0: None,
+            saved: &saved[..],
+            params: shorten(&params),
+            call,
+        };
+        be.ssm_backward(backward, &mut plan, &mut ws).unwrap();
         g.extend([y, du]);
         g
     }
