@@ -6,4 +6,5 @@ mod conv;
 #[path = "../golden/mod.rs"]
 mod golden;
 mod kernel;
+mod perturbed;
 mod step;
