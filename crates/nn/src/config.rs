@@ -85,7 +85,7 @@ pub struct LayerConfig {
     /// One Δ a state instead of one a feature.
     pub dt_per_state: bool,
     /// By default bilinear for S4 and zoh for S4D.
-    pub disc: Option<DiscName>,
+    pub discretization: Option<DiscName>,
     /// t
     #[serde(with = "transform")]
     pub dt_transform: Transform,
@@ -115,7 +115,7 @@ impl Default for LayerConfig {
             dt_min: 1e-3,
             dt_max: 0.1,
             dt_per_state: false,
-            disc: None,
+            discretization: None,
             dt_transform: Transform::Softplus,
             real_transform: Transform::Exp,
             imag_transform: Transform::None,
@@ -251,7 +251,22 @@ impl Default for ModelConfig {
     }
 }
 
-/// Parses a configuration; an unknown option is refused by name.
+/// Options that have had another name: (old, present). Checkpoints of 0.1.0 are read by it.
+const RENAMED: [(&str, &str); 1] = [("disc", "discretization")];
+
+/// A configuration written by 0.1.0, with its options by their present names.
+pub(crate) fn with_present_names(json: &str) -> Result<String> {
+    let bad = |e: serde_json::Error| Error::value("configuration", "an object of options", e);
+    let old: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(bad)?;
+    let renamed = |name: String| match RENAMED.iter().find(|(old, _)| *old == name) {
+        Some((_, present)) => present.to_string(),
+        None => name,
+    };
+    let present: serde_json::Map<_, _> = old.into_iter().map(|(name, x)| (renamed(name), x)).collect();
+    serde_json::to_string(&present).map_err(bad)
+}
+
+/// Parses a configuration; an unknown option is refused by name, one that was renamed with its present name.
 fn parse<T: Serialize + DeserializeOwned>(op: &'static str, json: &str) -> Result<T> {
     let bad = |got: String| Error::value(op, "known options with valid values", got);
     let given: serde_json::Value = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;
@@ -260,7 +275,12 @@ fn parse<T: Serialize + DeserializeOwned>(op: &'static str, json: &str) -> Resul
     match (&given, &known) {
         (serde_json::Value::Object(given), serde_json::Value::Object(known)) => {
             match given.keys().find(|k| !known.contains_key(*k)) {
-                Some(k) => Err(bad(format!("unknown option '{k}'"))),
+                Some(k) => Err(match RENAMED.iter().find(|(old, _)| old == k) {
+                    Some((_, present)) => {
+                        Error::value(op, format!("option '{present}' (its name before was '{k}')"), format!("'{k}'"))
+                    }
+                    None => bad(format!("unknown option '{k}'")),
+                }),
                 None => Ok(config),
             }
         }
@@ -326,7 +346,7 @@ impl LayerConfig {
             channels: self.channels,
             bidirectional: self.bidirectional,
             dt_per_state: self.dt_per_state,
-            disc: match (self.disc, self.mode) {
+            disc: match (self.discretization, self.mode) {
                 (Some(DiscName::Zoh), _) | (None, Mode::S4d) => Disc::Zoh,
                 _ => Disc::Bilinear,
             },
@@ -445,12 +465,17 @@ mod tests {
     #[test]
     fn json_round_trip_and_unknown_options() {
         let m = ModelConfig::from_json(
-            r#"{"features": 16, "layers": 2, "mode": "s4d", "pooling": "mean", "loss": "mse", "seed": 7, "disc": "bilinear"}"#,
+            r#"{"features": 16, "layers": 2, "mode": "s4d", "pooling": "mean", "loss": "mse", "seed": 7, "discretization": "bilinear"}"#,
         )
         .unwrap();
         assert_eq!((m.features(), m.block.layer.seed, m.pooling), (16, 7, Some(Pooling::Mean)));
         assert_eq!(m.block.layer.spec().disc, Disc::Bilinear);
         assert_eq!(ModelConfig::from_json(&m.to_json()).unwrap(), m);
+        let old = r#"{"features": 16, "mode": "s4d", "disc": "bilinear"}"#;
+        let refused = ModelConfig::from_json(old).unwrap_err();
+        assert!(refused.expected.contains("'discretization'"), "{refused}");
+        let read = ModelConfig::from_json(&with_present_names(old).unwrap()).unwrap();
+        assert_eq!(read.block.layer.spec().disc, Disc::Bilinear);
         for bad in [
             r#"{"features": 16, "layer": 2}"#,
             r#"{"features": 0}"#,

@@ -1,9 +1,9 @@
 //! Layer norm and batch norm of a block, with running statistics that a diverged step cannot spoil.
 
 use crate::{
-    NormKind,
+    call::Pass,
+    config::NormKind,
     param::{Flats, Group, ParamBuilder, Slot},
-    s4::Call,
 };
 use s4_backend::{Backend, Error, Result, Scalar, SeqShape};
 
@@ -22,6 +22,18 @@ pub(crate) struct Norm<B: Backend> {
     /// What training forwards update; becomes `running` when the step proves finite.
     next: B::Buf,
     pending: bool,
+}
+
+/// Arrays of one backward.
+pub(crate) struct NormBackward<'a, B: Backend> {
+    pub dx: B::Mut<'a>,
+    pub grads: &'a mut Flats<B>,
+    pub dy: B::Ref<'a>,
+    pub x: B::Ref<'a>,
+    /// Of its forward.
+    pub stats: B::Ref<'a>,
+    /// Gradient that goes past the norm; added to `dx`.
+    pub residual: Option<B::Ref<'a>>,
 }
 
 impl<B: Backend> Norm<B> {
@@ -97,29 +109,29 @@ impl<B: Backend> Norm<B> {
         self.pending = false;
     }
 
-    fn shape(&self, call: &Call<'_, B>) -> SeqShape {
-        SeqShape { batch: call.batch, heads: self.heads, len: call.len }
+    fn shape(&self, pass: &Pass<'_, B>) -> SeqShape {
+        SeqShape { batch: pass.batch, heads: self.heads, len: pass.len }
     }
 
     /// y = γ(x − μ)·rstd + β.
     pub fn forward(
         &mut self,
-        be: &B,
+        pass: &Pass<'_, B>,
         y: B::Mut<'_>,
         stats: B::Mut<'_>,
         x: B::Ref<'_>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let shape = self.shape(call);
+        let Pass { be, values, lengths, .. } = *pass;
+        let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
         if self.kind == NormKind::Layer {
             return be.layer_norm_forward(y, stats, x, gamma, beta, EPS, &shape, ws);
         }
         let n = 2 * self.heads;
-        if call.training {
-            if call.batch * call.len < 2 {
+        let training = pass.options.training;
+        if training {
+            if pass.batch * pass.len < 2 {
                 return Err(Error::value("batch norm", "two values or more a feature in training", 1));
             }
             if !self.pending {
@@ -127,75 +139,48 @@ impl<B: Backend> Norm<B> {
                 self.pending = true;
             }
         }
-        let running = if call.training { &mut self.next } else { &mut self.running };
+        let running = if training { &mut self.next } else { &mut self.running };
         let running = be.view_mut(running, 0..n);
         be.batch_norm_forward(
-            y,
-            stats,
-            running,
-            x,
-            gamma,
-            beta,
-            call.lengths,
-            EPS,
-            MOMENTUM,
-            call.training,
-            &shape,
-            ws,
+            y, stats, running, x, gamma, beta, lengths, EPS, MOMENTUM, training, &shape, ws,
         )
     }
 
-    /// y again for backward, from the statistics of its forward.
-    pub fn again(
+    /// y once more for backward, from the statistics of its forward.
+    pub fn recompute(
         &self,
-        be: &B,
+        pass: &Pass<'_, B>,
         y: B::Mut<'_>,
         stats: B::Ref<'_>,
         x: B::Ref<'_>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
     ) -> Result<()> {
-        let shape = self.shape(call);
+        let Pass { be, values, lengths, .. } = *pass;
+        let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
         match self.kind {
             NormKind::Layer => be.layer_norm_again(y, stats, x, gamma, beta, &shape),
-            _ => be.batch_norm_again(y, stats, x, gamma, beta, call.lengths, &shape),
+            _ => be.batch_norm_again(y, stats, x, gamma, beta, lengths, &shape),
         }
     }
 
-    /// dx overwrites; `residual` is added to it.
+    /// dx overwrites; the parameters' gradients accumulate.
     pub fn backward(
         &self,
-        be: &B,
-        dx: B::Mut<'_>,
-        grads: &mut Flats<B>,
-        dy: B::Ref<'_>,
-        x: B::Ref<'_>,
-        stats: B::Ref<'_>,
-        residual: Option<B::Ref<'_>>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+        pass: &Pass<'_, B>,
+        arrays: NormBackward<'_, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let shape = self.shape(call);
+        let Pass { be, values, lengths, .. } = *pass;
+        let NormBackward { dx, grads, dy, x, stats, residual } = arrays;
+        let shape = self.shape(pass);
         let gamma = values.view(be, self.gamma);
         let [dgamma, dbeta] = grads.views_mut(be, [self.gamma, self.beta]);
         if self.kind == NormKind::Layer {
             return be.layer_norm_backward(dx, dgamma, dbeta, dy, x, stats, gamma, residual, &shape, ws);
         }
+        let training = pass.options.training;
         be.batch_norm_backward(
-            dx,
-            dgamma,
-            dbeta,
-            dy,
-            x,
-            stats,
-            gamma,
-            call.lengths,
-            call.training,
-            residual,
-            &shape,
-            ws,
+            dx, dgamma, dbeta, dy, x, stats, gamma, lengths, training, residual, &shape, ws,
         )
     }
 }

@@ -1,6 +1,9 @@
 //! AdamW over a parameter store: two groups, one clip over both.
 
-use crate::{Flats, Group, ParamStore, check};
+use crate::{
+    check,
+    param::{Flats, Group, ParamStore},
+};
 use num_traits::Zero;
 use s4_backend::{AdamW, Backend, Clip, Code, Error, Result, Scalar};
 use serde::{Deserialize, Serialize};

@@ -3,20 +3,20 @@
 use s4_backend::{Backend, Result};
 
 /// A buffer that is asked for once for the largest size seen; smaller sizes use its beginning.
-pub(crate) struct Grow<B: Backend> {
+pub(crate) struct GrowableBuffer<B: Backend> {
     buf: B::Buf,
-    cap: usize,
+    capacity: usize,
 }
 
-impl<B: Backend> Grow<B> {
+impl<B: Backend> GrowableBuffer<B> {
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Grow { buf: be.alloc(0)?, cap: 0 })
+        Ok(GrowableBuffer { buf: be.alloc(0)?, capacity: 0 })
     }
-    /// At least `len` elements; contents are garbage after growing.
+    /// At least `len` elements; contents are undefined after growing.
     pub fn ensure(&mut self, be: &B, len: usize) -> Result<()> {
-        if len > self.cap {
+        if len > self.capacity {
             self.buf = be.alloc(len)?;
-            self.cap = len;
+            self.capacity = len;
         }
         Ok(())
     }
@@ -30,26 +30,26 @@ impl<B: Backend> Grow<B> {
     }
 }
 
-/// As [`Grow`], for integers.
-pub(crate) struct GrowInts<B: Backend> {
+/// As [`GrowableBuffer`], for integers.
+pub(crate) struct GrowableInts<B: Backend> {
     buf: B::Ints,
-    cap: usize,
+    capacity: usize,
 }
 
-impl<B: Backend> GrowInts<B> {
+impl<B: Backend> GrowableInts<B> {
     pub fn new(be: &B) -> Result<Self> {
-        Ok(GrowInts { buf: be.alloc_ints(0)?, cap: 0 })
+        Ok(GrowableInts { buf: be.alloc_ints(0)?, capacity: 0 })
     }
-    /// Uploads.
-    pub fn put(&mut self, be: &B, x: &[i32]) -> Result<&B::Ints> {
-        if x.len() > self.cap {
+    /// Uploads `x`, growing first where it must.
+    pub fn upload(&mut self, be: &B, x: &[i32]) -> Result<&B::Ints> {
+        if x.len() > self.capacity {
             self.buf = be.alloc_ints(x.len())?;
-            self.cap = x.len();
+            self.capacity = x.len();
         }
         be.upload_ints(&mut self.buf, x)?;
         Ok(&self.buf)
     }
-    /// What was put last (and garbage behind it).
+    /// What was uploaded last (what lies behind it is undefined).
     pub fn get(&self) -> &B::Ints {
         &self.buf
     }
