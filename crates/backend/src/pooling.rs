@@ -18,6 +18,38 @@ choices! {
     }
 }
 
+/// x ↦ scale·x + offset.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Affine {
+    pub scale: f64,
+    pub offset: f64,
+}
+
+impl Affine {
+    /// x ↦ x.
+    pub const IDENTITY: Affine = Affine { scale: 1.0, offset: 0.0 };
+}
+
+/// A stream's pool, sample by sample: with the first sample as what is carried, each further one x makes it
+/// `carry()` of the pool of the two samples (carried, x), and the pool of `count` samples is `of_carried(count)` of it.
+impl Pooling {
+    /// See above; the mean carries the sum.
+    pub fn carry(self) -> Affine {
+        match self {
+            Pooling::Mean => Affine { scale: 2.0, offset: 0.0 },
+            _ => Affine::IDENTITY,
+        }
+    }
+    /// See above.
+    pub fn of_carried(self, count: u64) -> Affine {
+        match self {
+            Pooling::Mean => Affine { scale: 1.0 / count as f64, offset: 0.0 },
+            _ => Affine::IDENTITY,
+        }
+    }
+}
+
 /// y = pooling(x).
 #[allow(missing_docs)]
 pub struct PoolForward<'a, B: Memory> {

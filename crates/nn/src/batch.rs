@@ -1,6 +1,6 @@
 //! What goes into a model and what its output is compared with, as host arrays.
 
-use crate::call::CallOptions;
+use s4_backend::CallOptions;
 
 /// What goes in.
 #[derive(Clone, Copy, Debug)]
@@ -31,18 +31,16 @@ pub struct Batch<'a, T> {
     pub batch: usize,
     /// Samples a row.
     pub len: usize,
-    /// Length of each row.
-    pub lengths: Option<&'a [i32]>,
     /// Weight of each output row: (batch) when pooled, else (batch, len).
     pub weights: Option<&'a [T]>,
-    /// Rate and algorithm; whether it trains is the caller's choice of operation.
-    pub call: CallOptions,
+    /// Lengths, rate, algorithm; whether it trains is the operation's.
+    pub call: CallOptions<'a, [i32]>,
 }
 
 impl<'a, T> Batch<'a, T> {
     /// A batch without lengths or weights, at rate 1.
     pub fn new(input: Input<'a, T>, target: TargetData<'a, T>, batch: usize, len: usize) -> Self {
-        Batch { input, target, batch, len, lengths: None, weights: None, call: CallOptions::default() }
+        Batch { input, target, batch, len, weights: None, call: CallOptions::default() }
     }
 }
 
@@ -87,8 +85,8 @@ pub struct OwnedBatch<T> {
     pub lengths: Option<Vec<i32>>,
     /// Weight of each output row.
     pub weights: Option<Vec<T>>,
-    /// Rate and algorithm.
-    pub call: CallOptions,
+    /// Rate and algorithm; lengths are those above.
+    pub call: CallOptions<'static, [i32]>,
 }
 
 impl<T> OwnedBatch<T> {
@@ -99,9 +97,8 @@ impl<T> OwnedBatch<T> {
             target: self.target.target(),
             batch: self.batch,
             len: self.len,
-            lengths: self.lengths.as_deref(),
             weights: self.weights.as_deref(),
-            call: self.call,
+            call: self.call.with_lengths(self.lengths.as_deref()),
         }
     }
 }

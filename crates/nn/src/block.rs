@@ -6,7 +6,7 @@ use crate::{
     call::Pass,
     config::BlockConfig,
     growable::GrowableBuffer,
-    mix::{MixBackward, MixForward, MixStage},
+    mix::{MixStage, MixStageBackward, MixStageForward},
     norm::{Norm, NormBackward},
     param::{Flats, ParamBuilder},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
@@ -70,18 +70,18 @@ pub(crate) struct BlockForward<'a, B: Backend> {
     /// With it a backward may follow.
     pub saved: Option<&'a mut SavedBlock<B>>,
     pub x: B::Ref<'a>,
-    pub state_start: Option<B::Ref<'a>>,
+    pub state0: Option<B::Ref<'a>>,
 }
 
 /// Arrays of its backward: gradients of sum(y·dy) + sum(state_end·dstate_end).
 pub(crate) struct BlockBackward<'a, B: Backend> {
     pub dx: B::Mut<'a>,
-    pub dstate_start: Option<B::Mut<'a>>,
+    pub dstate0: Option<B::Mut<'a>>,
     pub grads: &'a mut Flats<B>,
     pub dy: B::Ref<'a>,
     pub dstate_end: Option<B::Ref<'a>>,
     pub x: B::Ref<'a>,
-    pub state_start: Option<B::Ref<'a>>,
+    pub state0: Option<B::Ref<'a>>,
     pub saved: &'a mut SavedBlock<B>,
     /// Saved values may be overwritten, which spares a buffer; no second backward can follow.
     pub consume_saved: bool,
@@ -133,7 +133,7 @@ impl<B: Backend> BlockCore<B> {
         scratch: &mut Scratch<B>,
     ) -> Result<()> {
         let be = pass.be;
-        let BlockForward { mut y, state_end, saved, x, state_start } = arrays;
+        let BlockForward { mut y, mut state_end, saved, x, state0 } = arrays;
         let n = pass.batch * self.heads() * pass.len;
         let inner = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
@@ -154,30 +154,40 @@ impl<B: Backend> BlockCore<B> {
         };
         s.ensure(be, inner)?;
         stats.ensure(be, stats_len)?;
-        let ssm_saved = ssm_saved.as_mut().map(|to| to.get_mut(be, ssm_len));
-        let mix_saved = mix_saved.as_mut().map(|to| to.get_mut(be, mix_len));
-        let residual = self.residual.then_some(x);
-        let (s4, mix) = (&mut self.s4, &self.mix);
-        match &mut self.norm {
-            Some(norm) if self.prenorm => {
-                // The SSM's input stands where the block's output will: it is not needed by then.
-                norm.forward(pass, be.reborrow(&mut y), stats.get_mut(be, stats_len), x, ws)?;
-                let (u, out) = (be.freeze(&y), s.get_mut(be, inner));
-                s4.forward(pass, S4Forward { y: out, state_end, saved: ssm_saved, u, state_start }, ws)?;
-                mix.forward(pass, MixForward { y, saved: mix_saved, s: s.get(be, inner), residual }, ws)
+        let prenorm = self.norm.is_some() && self.prenorm;
+        if let (Some(norm), true) = (&mut self.norm, prenorm) {
+            // The SSM's input stands where the block's output will: it is not needed by then.
+            let stats = stats.get_mut(be, stats_len);
+            norm.forward(pass, be.reborrow(&mut y), stats, be.shorten(x), ws)?;
+        }
+        let ssm = S4Forward {
+            y: s.get_mut(be, inner),
+            state_end: state_end.as_mut().map(|view| be.reborrow(view)),
+            saved: ssm_saved.as_mut().map(|to| to.get_mut(be, ssm_len)),
+            u: if prenorm { be.freeze(&y) } else { be.shorten(x) },
+            state0: state0.map(|view| be.shorten(view)),
+        };
+        self.s4.forward(pass, ssm, ws)?;
+        let postnorm = self.norm.as_mut().filter(|_| !prenorm);
+        if postnorm.is_some() {
+            norm_input.ensure(be, n)?;
+        }
+        let mix = MixStageForward {
+            y: match postnorm {
+                Some(_) => norm_input.get_mut(be, n),
+                None => be.reborrow(&mut y),
+            },
+            saved: mix_saved.as_mut().map(|to| to.get_mut(be, mix_len)),
+            s: s.get(be, inner),
+            residual: self.residual.then(|| be.shorten(x)),
+        };
+        self.mix.forward(pass, mix, ws)?;
+        match postnorm {
+            Some(norm) => {
+                let stats = stats.get_mut(be, stats_len);
+                norm.forward(pass, be.reborrow(&mut y), stats, norm_input.get(be, n), ws)
             }
-            norm => {
-                let out = s.get_mut(be, inner);
-                s4.forward(pass, S4Forward { y: out, state_end, saved: ssm_saved, u: x, state_start }, ws)?;
-                let s = s.get(be, inner);
-                let Some(norm) = norm else {
-                    return mix.forward(pass, MixForward { y, saved: mix_saved, s, residual }, ws);
-                };
-                norm_input.ensure(be, n)?;
-                let out = norm_input.get_mut(be, n);
-                mix.forward(pass, MixForward { y: out, saved: mix_saved, s, residual }, ws)?;
-                norm.forward(pass, y, stats.get_mut(be, stats_len), norm_input.get(be, n), ws)
-            }
+            None => Ok(()),
         }
     }
 
@@ -189,76 +199,76 @@ impl<B: Backend> BlockCore<B> {
         scratch: &mut Scratch<B>,
     ) -> Result<()> {
         let be = pass.be;
-        let BlockBackward { mut dx, dstate_start, grads, dy, dstate_end, x, state_start, saved, consume_saved } =
+        let BlockBackward { mut dx, mut dstate0, grads, dy, dstate_end, x, state0, saved, consume_saved } =
             arrays;
         let n = pass.batch * self.heads() * pass.len;
         let inner = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
-        let mix_saved = saved.mix.get(be, self.mix.saved_len(pass));
-        let ssm_saved = saved.ssm.get(be, self.s4.saved_len(pass));
+        let (ssm_len, mix_len) = (self.s4.saved_len(pass), self.mix.saved_len(pass));
         let Scratch { ws, norm: norm_out, ssm_output: ds, du, .. } = scratch;
+        let prenorm = self.norm.as_ref().filter(|_| self.prenorm);
+        let postnorm = self.norm.as_ref().filter(|_| !self.prenorm);
+        // Post-norm: back through it first.
+        if let Some(norm) = postnorm {
+            norm_out.ensure(be, n)?;
+            let arrays = NormBackward {
+                dx: norm_out.get_mut(be, n),
+                grads: &mut *grads,
+                dy: be.shorten(dy),
+                x: saved.norm_input.get(be, n),
+                stats: saved.stats.get(be, stats_len),
+                residual: None,
+            };
+            norm.backward(pass, arrays, ws)?;
+        }
+        let dz = if postnorm.is_some() { norm_out.get(be, n) } else { be.shorten(dy) };
         ds.ensure(be, inner)?;
-        let (s4, mix) = (&mut self.s4, &self.mix);
-        match &mut self.norm {
-            Some(norm) if self.prenorm => {
-                let s = saved.ssm_output.get(be, inner);
-                let ds_out = ds.get_mut(be, inner);
-                mix.backward(pass, MixBackward { ds: ds_out, grads, dy, s, saved: mix_saved }, ws)?;
-                // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
-                let stats = saved.stats.get(be, stats_len);
-                norm.recompute(pass, be.reborrow(&mut dx), stats, x)?;
-                let du = if consume_saved { &mut saved.ssm_output } else { du };
-                du.ensure(be, n)?;
-                let arrays = S4Backward {
-                    du: Some(du.get_mut(be, n)),
-                    dstate_start,
+        let mix = MixStageBackward {
+            ds: ds.get_mut(be, inner),
+            grads: &mut *grads,
+            dy: be.shorten(dz),
+            s: saved.ssm_output.get(be, inner),
+            saved: saved.mix.get(be, mix_len),
+        };
+        self.mix.backward(pass, mix, ws)?;
+        let SavedBlock { ssm_output, stats, ssm, .. } = saved;
+        if let Some(norm) = prenorm {
+            // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
+            norm.recompute(pass, be.reborrow(&mut dx), stats.get(be, stats_len), be.shorten(x))?;
+        }
+        let du = if consume_saved { ssm_output } else { du };
+        if prenorm.is_some() {
+            du.ensure(be, n)?;
+        }
+        let (du_out, u) = match prenorm {
+            Some(_) => (du.get_mut(be, n), be.freeze(&dx)),
+            None => (be.reborrow(&mut dx), be.shorten(x)),
+        };
+        let arrays = S4Backward {
+            du: Some(du_out),
+            dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
+            grads: &mut *grads,
+            dy: ds.get(be, inner),
+            dstate_end: dstate_end.map(|view| be.shorten(view)),
+            u,
+            state0: state0.map(|view| be.shorten(view)),
+            saved: ssm.get(be, ssm_len),
+        };
+        self.s4.backward(pass, arrays, ws)?;
+        match prenorm {
+            Some(norm) => {
+                let arrays = NormBackward {
+                    dx: be.reborrow(&mut dx),
                     grads,
-                    dy: ds.get(be, inner),
-                    dstate_end,
-                    u: be.freeze(&dx),
-                    state_start,
-                    saved: ssm_saved,
+                    dy: du.get(be, n),
+                    x: be.shorten(x),
+                    stats: stats.get(be, stats_len),
+                    residual: self.residual.then(|| be.shorten(dy)),
                 };
-                s4.backward(pass, arrays, ws)?;
-                let residual = self.residual.then_some(dy);
-                norm.backward(pass, NormBackward { dx, grads, dy: du.get(be, n), x, stats, residual }, ws)
+                norm.backward(pass, arrays, ws)
             }
-            norm => {
-                let dz = match norm {
-                    Some(norm) => {
-                        norm_out.ensure(be, n)?;
-                        let arrays = NormBackward {
-                            dx: norm_out.get_mut(be, n),
-                            grads,
-                            dy,
-                            x: saved.norm_input.get(be, n),
-                            stats: saved.stats.get(be, stats_len),
-                            residual: None,
-                        };
-                        norm.backward(pass, arrays, ws)?;
-                        norm_out.get(be, n)
-                    }
-                    None => dy,
-                };
-                let s = saved.ssm_output.get(be, inner);
-                let ds_out = ds.get_mut(be, inner);
-                mix.backward(pass, MixBackward { ds: ds_out, grads, dy: dz, s, saved: mix_saved }, ws)?;
-                let arrays = S4Backward {
-                    du: Some(be.reborrow(&mut dx)),
-                    dstate_start,
-                    grads,
-                    dy: ds.get(be, inner),
-                    dstate_end,
-                    u: x,
-                    state_start,
-                    saved: ssm_saved,
-                };
-                s4.backward(pass, arrays, ws)?;
-                match self.residual {
-                    true => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
-                    false => Ok(()),
-                }
-            }
+            None if self.residual => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
+            None => Ok(()),
         }
     }
 
@@ -270,32 +280,43 @@ impl<B: Backend> BlockCore<B> {
         scratch: &mut Scratch<B>,
     ) -> Result<()> {
         let be = pass.be;
-        let BlockStep { y, state, u: x, interval, plan } = arrays;
-        let (n, inner) = (pass.batch * self.heads(), pass.batch * self.mix.inputs);
+        let BlockStep { mut y, mut state, u: x, interval, plan } = arrays;
+        let (n, inner) = (pass.batch * self.heads(), pass.batch * self.mix.inputs());
         let stats_len = self.stats_len(pass);
         let Scratch { ws, norm: norm_out, stats, ssm_output: s, .. } = scratch;
         s.ensure(be, inner)?;
         norm_out.ensure(be, n)?;
         stats.ensure(be, stats_len)?;
-        let residual = self.residual.then_some(x);
-        let out = s.get_mut(be, inner);
-        let (s4, mix) = (&mut self.s4, &self.mix);
-        match &mut self.norm {
-            Some(norm) if self.prenorm => {
-                norm.forward(pass, norm_out.get_mut(be, n), stats.get_mut(be, stats_len), x, ws)?;
-                let u = norm_out.get(be, n);
-                s4.step(pass, S4Step { y: out, state, u, interval, plan }, ws)?;
-                mix.forward(pass, MixForward { y, saved: None, s: s.get(be, inner), residual }, ws)
+        let prenorm = self.norm.is_some() && self.prenorm;
+        if let (Some(norm), true) = (&mut self.norm, prenorm) {
+            let (out, stats) = (norm_out.get_mut(be, n), stats.get_mut(be, stats_len));
+            norm.forward(pass, out, stats, be.shorten(x), ws)?;
+        }
+        let ssm = S4Step {
+            y: s.get_mut(be, inner),
+            state: be.reborrow(&mut state),
+            u: if prenorm { norm_out.get(be, n) } else { be.shorten(x) },
+            interval: interval.map(|view| be.shorten(view)),
+            plan,
+        };
+        self.s4.step(pass, ssm, ws)?;
+        let postnorm = self.norm.as_mut().filter(|_| !prenorm);
+        let mix = MixStageForward {
+            y: match postnorm {
+                Some(_) => norm_out.get_mut(be, n),
+                None => be.reborrow(&mut y),
+            },
+            saved: None,
+            s: s.get(be, inner),
+            residual: self.residual.then(|| be.shorten(x)),
+        };
+        self.mix.forward(pass, mix, ws)?;
+        match postnorm {
+            Some(norm) => {
+                let stats = stats.get_mut(be, stats_len);
+                norm.forward(pass, be.reborrow(&mut y), stats, norm_out.get(be, n), ws)
             }
-            norm => {
-                s4.step(pass, S4Step { y: out, state, u: x, interval, plan }, ws)?;
-                let s = s.get(be, inner);
-                let Some(norm) = norm else {
-                    return mix.forward(pass, MixForward { y, saved: None, s, residual }, ws);
-                };
-                mix.forward(pass, MixForward { y: norm_out.get_mut(be, n), saved: None, s, residual }, ws)?;
-                norm.forward(pass, y, stats.get_mut(be, stats_len), norm_out.get(be, n), ws)
-            }
+            None => Ok(()),
         }
     }
 }

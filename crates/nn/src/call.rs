@@ -1,36 +1,20 @@
 //! How one pass through a layer, block or network runs: what the caller asks for, what holds for every block of the
 //! pass, and what a saved forward leaves for its backward.
 
-use crate::{growable::GrowableInts, param::{Flats, ParamStore}};
-use s4_backend::{Algorithm, Backend, Error, Result, random::DropKey};
+use crate::{
+    growable::GrowableInts,
+    param::{Flats, ParamStore},
+};
+use s4_backend::{Backend, CallOptions, Error, Result, random::DropKey};
 
-/// The options of one call, the same from JavaScript to the device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CallOptions {
-    /// Multiplies every Δ.
-    pub rate: f64,
-    /// How the SSM is applied.
-    pub algorithm: Algorithm,
-    /// Dropout and batch statistics on.
-    pub training: bool,
-}
-
-impl Default for CallOptions {
-    fn default() -> Self {
-        CallOptions { rate: 1.0, algorithm: Algorithm::Auto, training: false }
-    }
-}
-
-/// How one forward runs, with host arrays. Lengths: one a row, 1..=len.
+/// How one forward runs, with host arrays.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardOptions<'a, T> {
     /// State before the first sample, (batch, H, N/2, 2); for a model: its blocks' states one after another
     /// (layers, batch, H, N/2, 2).
     pub state: Option<&'a [T]>,
-    /// Length of each row; outputs beyond it are 0.
-    pub lengths: Option<&'a [i32]>,
-    /// Rate, algorithm, training (which also saves values for backward).
-    pub call: CallOptions,
+    /// Lengths, rate, algorithm, training (which also saves values for backward).
+    pub call: CallOptions<'a, [i32]>,
     /// Give the end state (layers that have one).
     pub want_state: bool,
     /// Save what backward needs (implied by `training`).
@@ -44,7 +28,6 @@ impl<T> Default for ForwardOptions<'_, T> {
     fn default() -> Self {
         ForwardOptions {
             state: None,
-            lengths: None,
             call: CallOptions::default(),
             want_state: false,
             save: false,
@@ -68,10 +51,9 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub values: &'a Flats<B>,
     pub batch: usize,
     pub len: usize,
-    pub options: CallOptions,
+    pub options: CallOptions<'a, B::Ints>,
     /// Of the parameters.
     pub version: u64,
-    pub lengths: Option<&'a B::Ints>,
     /// Of the dropout; blocks add their own sites.
     pub key: DropKey,
 }
@@ -88,9 +70,8 @@ impl<'a, B: Backend> Pass<'a, B> {
     pub fn inference(
         be: &'a B,
         store: &'a ParamStore<B>,
-        batch: usize,
-        len: usize,
-        options: CallOptions,
+        (batch, len): (usize, usize),
+        options: CallOptions<'a, B::Ints>,
     ) -> Self {
         Pass {
             be,
@@ -99,9 +80,12 @@ impl<'a, B: Backend> Pass<'a, B> {
             len,
             options: CallOptions { training: false, ..options },
             version: store.version(),
-            lengths: None,
             key: DropKey { seed: 0, step: 0, site: 0 },
         }
+    }
+    /// As [`Pass::inference`], at one rate and otherwise by default.
+    pub fn at_rate(be: &'a B, store: &'a ParamStore<B>, sizes: (usize, usize), rate: f64) -> Self {
+        Self::inference(be, store, sizes, CallOptions { rate, ..Default::default() })
     }
 }
 
@@ -110,14 +94,15 @@ impl<'a, B: Backend> Pass<'a, B> {
 pub(crate) struct Saved {
     pub batch: usize,
     pub len: usize,
-    pub options: CallOptions,
+    /// Without the lengths, which stay on the device.
+    options: CallOptions<'static, [i32]>,
     /// Of the parameters.
-    pub version: u64,
+    version: u64,
     /// Rows had lengths of their own.
-    pub lengths: bool,
-    pub key: DropKey,
+    lengths: bool,
+    key: DropKey,
     /// It started from a given state.
-    pub state_start: bool,
+    pub state0: bool,
 }
 
 impl Saved {
@@ -133,11 +118,11 @@ impl Saved {
         Saved {
             batch,
             len,
-            options: options.call,
+            options: options.call.with_lengths(None),
             version,
-            lengths: options.lengths.is_some(),
+            lengths: options.call.lengths.is_some(),
             key: DropKey { seed, step, site: 0 },
-            state_start: options.state.is_some(),
+            state0: options.state.is_some(),
         }
     }
 
@@ -153,9 +138,8 @@ impl Saved {
             values,
             batch: self.batch,
             len: self.len,
-            options: self.options,
+            options: self.options.with_lengths(self.lengths.then_some(lengths.get())),
             version: self.version,
-            lengths: self.lengths.then_some(lengths.get()),
             key: self.key,
         }
     }
@@ -167,7 +151,9 @@ impl Saved {
         };
         match saved.version == version {
             true => Ok(saved),
-            false => Err(Error::value(op, "the parameters of the forward before", "parameters changed since")),
+            false => {
+                Err(Error::value(op, "the parameters of the forward before", "parameters changed since"))
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! States that run on from batch to batch of a training run; an update that failed leaves them as they were.
 
 use crate::{config::ModelConfig, states::RecurrentStates};
-use s4_backend::{Backend, Result};
+use s4_backend::{Backend, EmaUpdate, Result};
 
 /// The states of one number of rows.
 pub(crate) struct CarriedStates<B: Backend> {
@@ -27,7 +27,12 @@ impl<B: Backend> CarriedStates<B> {
     pub fn commit(&mut self, be: &B, guard: B::Ref<'_>) -> Result<()> {
         for i in 0..self.kept.blocks.len() {
             // A guarded copy is an average that forgets everything.
-            be.ema(self.kept.view_mut(be, i), self.start.view(be, i), guard, 0.0)?;
+            be.ema(EmaUpdate {
+                average: self.kept.view_mut(be, i),
+                value: self.start.view(be, i),
+                guard: be.shorten(guard),
+                decay: 0.0,
+            })?;
         }
         self.discard(be)
     }

@@ -5,15 +5,18 @@ use crate::{
     config::{Encoder, ModelConfig},
     growable::{GrowableBuffer, GrowableInts},
     init,
-    linear::{Linear, LinearBackward},
+    linear::{LinearStage, LinearStageBackward},
     param::{Flats, Group, ParamBuilder, Slot},
 };
-use s4_backend::{Backend, Result, SeqShape};
+use s4_backend::{Backend, EmbeddingBackward, EmbeddingForward, Result, SeqShape};
 
 /// An encoder's parameters.
 pub(crate) enum EncoderStage {
-    Linear(Linear),
-    Embedding { table: Slot, vocabulary: usize },
+    Linear(LinearStage),
+    Embedding {
+        table: Slot,
+        vocabulary: usize,
+    },
     /// Inputs are features already.
     Identity,
 }
@@ -29,7 +32,7 @@ impl EncoderStage {
         let (heads, seed) = (config.features(), config.block.layer.seed);
         match (config.encoder, config.vocabulary) {
             (Encoder::Linear, _) => {
-                EncoderStage::Linear(Linear::new("encoder", (seed, 0), config.input, heads, params))
+                EncoderStage::Linear(LinearStage::new("encoder", (seed, 0), config.input, heads, params))
             }
             (Encoder::Embedding, vocabulary) => {
                 let vocabulary = vocabulary.unwrap_or(1);
@@ -50,20 +53,24 @@ impl EncoderStage {
     }
 
     /// `y`: (batch, heads, len).
-    pub fn forward<B: Backend>(
+    pub fn forward<'a, B: Backend>(
         &self,
-        pass: &Pass<'_, B>,
-        y: B::Mut<'_>,
-        input: EncoderInput<'_, B>,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        input: EncoderInput<'a, B>,
         heads: usize,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let Pass { be, values, batch, len, .. } = *pass;
         match self {
             EncoderStage::Linear(linear) => linear.forward(pass, y, input.values, len, ws),
-            EncoderStage::Embedding { table, .. } => {
-                be.embedding_forward(y, values.view(be, *table), input.tokens, &SeqShape { batch, heads, len })
-            }
+            &EncoderStage::Embedding { table, vocabulary } => be.embedding_forward(EmbeddingForward {
+                y,
+                table: values.view(be, table),
+                tokens: input.tokens,
+                vocabulary,
+                shape: SeqShape { batch, heads, len },
+            }),
             EncoderStage::Identity => be.copy(y, input.values),
         }
     }
@@ -87,7 +94,7 @@ impl EncoderStage {
                 if want_dx {
                     dx.ensure(be, size)?;
                 }
-                let arrays = LinearBackward {
+                let arrays = LinearStageBackward {
                     dx: want_dx.then(|| dx.get_mut(be, size)),
                     grads,
                     dy: dy.get(be, batch * linear.outputs * len),
@@ -98,12 +105,13 @@ impl EncoderStage {
                 gradients.swap(0, 1);
                 Ok(())
             }
-            EncoderStage::Embedding { table, vocabulary } => {
-                let [dtable] = grads.views_mut(be, [*table]);
+            &EncoderStage::Embedding { table, vocabulary } => {
+                let [dtable] = grads.views_mut(be, [table]);
                 let heads = table.len / vocabulary;
                 let dy = gradients[0].get(be, batch * heads * len);
                 let shape = SeqShape { batch, heads, len };
-                be.embedding_backward(dtable, dy, tokens.get(), *vocabulary, &shape, ws)
+                let args = EmbeddingBackward { dtable, dy, tokens: tokens.get(), vocabulary, shape };
+                be.embedding_backward(args, ws)
             }
             EncoderStage::Identity => Ok(()),
         }

@@ -43,7 +43,7 @@ impl<B: Backend> Model<B> {
     /// Adds one batch's loss and hits to `total`, without gradients.
     pub fn evaluate(&mut self, batch: &Batch<'_, B::Scalar>, total: &mut Evaluation) -> Result<()> {
         let op = "SequenceModel.evaluate";
-        self.check_input(op, (batch.input, batch.batch, batch.len), batch.lengths, batch.call.rate)?;
+        self.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
         let mut buffers = match self.loss.take() {
             Some(buffers) => buffers,
             None => LossBuffers::new(&self.be)?,
@@ -63,12 +63,10 @@ impl<B: Backend> Model<B> {
     ) -> Result<(f64, f64, f64)> {
         let be = self.be.clone();
         let counted = buffers.check(op, &self.config, batch)?;
-        self.upload_input(batch.input, batch.batch, batch.len, batch.lengths)?;
+        self.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
         buffers.upload(&be, &counted, batch.target)?;
-        let pass = Pass {
-            lengths: batch.lengths.map(|_| self.lengths.get()),
-            ..Pass::inference(&be, &self.store, batch.batch, batch.len, batch.call)
-        };
+        let options = batch.call.with_lengths(batch.call.lengths.map(|_| self.lengths.get()));
+        let pass = Pass::inference(&be, &self.store, (batch.batch, batch.len), options);
         self.net.forward(&pass, None, None, false)?;
         let mut stats = be.view_mut(&mut self.eval_stats, 0..2);
         be.fill(be.reborrow(&mut stats), Zero::zero())?;

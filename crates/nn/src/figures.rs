@@ -52,7 +52,7 @@ pub(crate) struct Read {
 pub(crate) struct Figures<B: Backend> {
     slots: B::Buf,
     /// The slots as the last update left them, on their way to the host.
-    download: B::Later,
+    download: B::AsyncDownload,
     /// Where the next step's figures go.
     slot: usize,
     pending: Vec<(usize, PendingStep)>,
@@ -62,7 +62,7 @@ impl<B: Backend> Figures<B> {
     pub fn new(be: &B) -> Result<Self> {
         Ok(Figures {
             slots: be.alloc(SLOTS * SLOT_LEN)?,
-            download: be.later(SLOTS * SLOT_LEN)?,
+            download: be.async_download(SLOTS * SLOT_LEN)?,
             slot: 0,
             pending: Vec::with_capacity(SLOTS),
         })
@@ -109,7 +109,7 @@ impl<B: Backend> Figures<B> {
     }
     /// Ends the step under way: its figures start for the host.
     pub fn finish(&mut self, be: &B, step: PendingStep) -> Result<()> {
-        be.send(&mut self.download, be.view(&self.slots, 0..SLOTS * SLOT_LEN))?;
+        be.start_download(&mut self.download, be.view(&self.slots, 0..SLOTS * SLOT_LEN))?;
         self.pending.push((self.slot, step));
         self.slot = (self.slot + 1) % SLOTS;
         Ok(())
@@ -119,7 +119,7 @@ impl<B: Backend> Figures<B> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let host = be.arrived(&mut self.download)?;
+        let host = be.wait_download(&mut self.download)?;
         let count = self.pending.len();
         for (i, (slot, step)) in self.pending.drain(..).enumerate() {
             let figures = &host[slot * SLOT_LEN..];

@@ -4,16 +4,18 @@ use crate::{
     call::Pass,
     config::ModelConfig,
     growable::GrowableBuffer,
-    linear::{Linear, LinearBackward},
+    linear::{LinearStage, LinearStageBackward},
     norm::{Norm, NormBackward},
     param::{Flats, ParamBuilder},
 };
-use s4_backend::{Backend, Loss, Pooling, Result, SeqShape, Target};
+use s4_backend::{
+    Backend, Loss, LossForwardBackward, Mask, PoolBackward, PoolForward, Pooling, Result, SeqShape, Target,
+};
 
 /// Final norm, pooling, decoder, with the output and its gradient.
 pub(crate) struct Head<B: Backend> {
     pub norm: Option<Norm<B>>,
-    decoder: Linear,
+    decoder: LinearStage,
     pooling: Option<Pooling>,
     stats: GrowableBuffer<B>,
     /// (batch, H)
@@ -46,7 +48,7 @@ impl<B: Backend> Head<B> {
             true => Norm::new(be, config.block.norm, heads, "norm.", params)?,
             false => None,
         };
-        let decoder = Linear::new("decoder", (seed, 1), heads, config.decoder_outputs(), params);
+        let decoder = LinearStage::new("decoder", (seed, 1), heads, config.decoder_outputs(), params);
         let buffer = || GrowableBuffer::new(be);
         Ok(Head {
             norm,
@@ -95,35 +97,30 @@ impl<B: Backend> Head<B> {
         let Pass { be, batch, len, .. } = *pass;
         let (heads, outputs) = (self.decoder.inputs, self.decoder.outputs);
         let n = batch * heads * len;
-        let x = match &mut self.norm {
-            Some(norm) => {
-                let stats_len = norm.stats_len(batch, len);
-                self.stats.ensure(be, stats_len)?;
-                normed.ensure(be, n)?;
-                norm.forward(pass, normed.get_mut(be, n), self.stats.get_mut(be, stats_len), x, ws)?;
-                normed.get(be, n)
-            }
-            None => x,
-        };
+        if let Some(norm) = &mut self.norm {
+            let stats_len = norm.stats_len(batch, len);
+            self.stats.ensure(be, stats_len)?;
+            normed.ensure(be, n)?;
+            let stats = self.stats.get_mut(be, stats_len);
+            norm.forward(pass, normed.get_mut(be, n), stats, be.shorten(x), ws)?;
+        }
+        let x = if self.norm.is_some() { normed.get(be, n) } else { be.shorten(x) };
+        let lengths = pass.options.lengths;
         if let (Some(pooling), false) = (self.pooling, every_step) {
             let (size, m) = (batch * heads, batch * outputs);
             self.pooled.ensure(be, size)?;
             self.output.ensure(be, m)?;
-            let shape = SeqShape { batch, heads, len };
-            be.pool_forward(self.pooled.get_mut(be, size), x, pass.lengths, pooling, &shape)?;
-            return self.decoder.forward(
-                pass,
-                self.output.get_mut(be, m),
-                self.pooled.get(be, size),
-                1,
-                ws,
-            );
+            let (y, shape) = (self.pooled.get_mut(be, size), SeqShape { batch, heads, len });
+            be.pool_forward(PoolForward { y, x, lengths, pooling, shape })?;
+            let (y, x) = (self.output.get_mut(be, m), self.pooled.get(be, size));
+            return self.decoder.forward(pass, y, x, 1, ws);
         }
         let m = batch * len * outputs;
         self.output.ensure(be, m)?;
         self.decoder.forward(pass, self.output.get_mut(be, m), x, len, ws)?;
-        if let Some(lengths) = pass.lengths {
-            be.mask(self.output.get_mut(be, m), lengths, &SeqShape { batch, heads: outputs, len })?;
+        if let Some(lengths) = lengths {
+            let (x, shape) = (self.output.get_mut(be, m), SeqShape { batch, heads: outputs, len });
+            be.mask(Mask { x, lengths, shape })?;
         }
         if !self.layouts_agree(len) {
             self.output_rows.ensure(be, m)?;
@@ -147,7 +144,7 @@ impl<B: Backend> Head<B> {
     pub fn loss(
         &mut self,
         pass: &Pass<'_, B>,
-        stats: B::Mut<'_>,
+        mut stats: B::Mut<'_>,
         against: HeadLoss<'_, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
@@ -160,19 +157,21 @@ impl<B: Backend> Head<B> {
             true => self.output.get(be, m),
             false => self.output_rows.get(be, m),
         };
-        let drows = gradient.then(|| self.drows.get_mut(be, m));
-        be.loss_forward_backward(
-            stats,
-            drows,
+        let args = LossForwardBackward {
+            stats: be.reborrow(&mut stats),
+            doutput: gradient.then(|| self.drows.get_mut(be, m)),
             output,
-            &target,
-            weights,
+            target: match target {
+                Target::Values(values) => Target::Values(be.shorten(values)),
+                Target::Labels(labels) => Target::Labels(labels),
+            },
+            row_weights: weights.map(|view| be.shorten(view)),
             loss,
             rows,
             outputs,
             denominator,
-            ws,
-        )
+        };
+        be.loss_forward_backward(args, ws)
     }
 
     /// Starts backward from the caller's gradient of the output rows.
@@ -203,39 +202,43 @@ impl<B: Backend> Head<B> {
                 &mut self.doutput
             }
         };
-        if let (Some(lengths), None) = (pass.lengths, self.pooling) {
-            be.mask(doutput.get_mut(be, m), lengths, &SeqShape { heads: outputs, ..shape })?;
+        let lengths = pass.options.lengths;
+        if let (Some(lengths), None) = (lengths, self.pooling) {
+            let shape = SeqShape { heads: outputs, ..shape };
+            be.mask(Mask { x: doutput.get_mut(be, m), lengths, shape })?;
         }
         let dy = doutput.get(be, m);
         gradients.iter_mut().try_for_each(|g| g.ensure(be, n))?;
         let [d, normed] = gradients;
-        let features = match &self.norm {
-            Some(norm) => {
-                // Recomputed: the buffer that held it in the forward has served for other things since.
-                let stats = self.stats.get(be, norm.stats_len(batch, len));
-                norm.recompute(pass, normed.get_mut(be, n), stats, x)?;
-                normed.get(be, n)
-            }
-            None => x,
-        };
+        if let Some(norm) = &self.norm {
+            // Recomputed: the buffer that held it in the forward has served for other things since.
+            let stats = self.stats.get(be, norm.stats_len(batch, len));
+            norm.recompute(pass, normed.get_mut(be, n), stats, be.shorten(x))?;
+        }
+        let features = if self.norm.is_some() { normed.get(be, n) } else { be.shorten(x) };
         match self.pooling {
             Some(pooling) => {
                 let size = batch * heads;
                 self.dpooled.ensure(be, size)?;
-                let arrays = LinearBackward {
+                let arrays = LinearStageBackward {
                     dx: Some(self.dpooled.get_mut(be, size)),
-                    grads,
-                    dy,
+                    grads: &mut *grads,
+                    dy: be.shorten(dy),
                     x: self.pooled.get(be, size),
                     len: 1,
                 };
                 self.decoder.backward(pass, arrays, ws)?;
-                let dpooled = self.dpooled.get(be, size);
-                be.pool_backward(d.get_mut(be, n), dpooled, features, pass.lengths, pooling, &shape)?;
+                let (dx, dy) = (d.get_mut(be, n), self.dpooled.get(be, size));
+                be.pool_backward(PoolBackward { dx, dy, x: features, lengths, pooling, shape })?;
             }
             None => {
-                let dx = Some(d.get_mut(be, n));
-                let arrays = LinearBackward { dx, grads, dy, x: features, len };
+                let arrays = LinearStageBackward {
+                    dx: Some(d.get_mut(be, n)),
+                    grads: &mut *grads,
+                    dy: be.shorten(dy),
+                    x: features,
+                    len,
+                };
                 self.decoder.backward(pass, arrays, ws)?;
             }
         }
@@ -244,7 +247,7 @@ impl<B: Backend> Head<B> {
                 dx: normed.get_mut(be, n),
                 grads,
                 dy: d.get(be, n),
-                x,
+                x: be.shorten(x),
                 stats: self.stats.get(be, norm.stats_len(batch, len)),
                 residual: None,
             };
@@ -255,11 +258,11 @@ impl<B: Backend> Head<B> {
     }
 
     /// The final norm of one sample, (batch, H); false when there is none.
-    pub fn norm_step(
-        &mut self,
-        pass: &Pass<'_, B>,
-        y: B::Mut<'_>,
-        x: B::Ref<'_>,
+    pub fn norm_step<'a>(
+        &'a mut self,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        x: B::Ref<'a>,
         ws: &mut B::Workspace,
     ) -> Result<bool> {
         let Some(norm) = &mut self.norm else { return Ok(false) };
@@ -270,11 +273,11 @@ impl<B: Backend> Head<B> {
     }
 
     /// The decoder of one sample, (batch, H) → (batch, outputs).
-    pub fn decode_step(
-        &mut self,
-        pass: &Pass<'_, B>,
-        y: B::Mut<'_>,
-        x: B::Ref<'_>,
+    pub fn decode_step<'a>(
+        &self,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        x: B::Ref<'a>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         self.decoder.forward(pass, y, x, 1, ws)

@@ -5,11 +5,11 @@ use crate::{
     init,
     param::{Flats, Group, ParamBuilder, Slot},
 };
-use s4_backend::{Backend, LinearShape, Result};
+use s4_backend::{Backend, LinearBackward, LinearForward, LinearShape, Result};
 
 /// Weight and bias of a linear.
 #[derive(Clone, Copy)]
-pub(crate) struct Linear {
+pub(crate) struct LinearStage {
     weight: Slot,
     bias: Slot,
     pub inputs: usize,
@@ -17,7 +17,7 @@ pub(crate) struct Linear {
 }
 
 /// Arrays of one backward.
-pub(crate) struct LinearBackward<'a, B: Backend> {
+pub(crate) struct LinearStageBackward<'a, B: Backend> {
     pub dx: Option<B::Mut<'a>>,
     pub grads: &'a mut Flats<B>,
     pub dy: B::Ref<'a>,
@@ -26,7 +26,7 @@ pub(crate) struct LinearBackward<'a, B: Backend> {
     pub len: usize,
 }
 
-impl Linear {
+impl LinearStage {
     /// Parameters `prefix.weight` and `prefix.bias`, drawn from `stream` of `seed`.
     pub fn new(
         prefix: &str,
@@ -38,35 +38,35 @@ impl Linear {
         let (w, b) = init::linear(seed, stream, outputs, inputs);
         let weight = params.add(format!("{prefix}.weight"), &[outputs, inputs], Group::Main, w);
         let bias = params.add(format!("{prefix}.bias"), &[outputs], Group::Main, b);
-        Linear { weight, bias, inputs, outputs }
+        LinearStage { weight, bias, inputs, outputs }
     }
     fn shape(&self, batch: usize, len: usize) -> LinearShape {
         LinearShape { batch, inputs: self.inputs, outputs: self.outputs, len }
     }
     /// `y` (batch, outputs, len) of `x` (batch, inputs, len).
-    pub fn forward<B: Backend>(
+    pub fn forward<'a, B: Backend>(
         &self,
-        pass: &Pass<'_, B>,
-        y: B::Mut<'_>,
-        x: B::Ref<'_>,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        x: B::Ref<'a>,
         len: usize,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let Pass { be, values, batch, .. } = *pass;
-        let bias = Some(values.view(be, self.bias));
-        be.linear_forward(y, x, values.view(be, self.weight), bias, &self.shape(batch, len), ws)
+        let (weight, bias) = (values.view(be, self.weight), Some(values.view(be, self.bias)));
+        be.linear_forward(LinearForward { y, x, weight, bias, shape: self.shape(batch, len) }, ws)
     }
     /// dx overwrites; the parameters' gradients accumulate.
-    pub fn backward<B: Backend>(
+    pub fn backward<'a, B: Backend>(
         &self,
-        pass: &Pass<'_, B>,
-        arrays: LinearBackward<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: LinearStageBackward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let Pass { be, values, batch, .. } = *pass;
-        let LinearBackward { dx, grads, dy, x, len } = arrays;
+        let LinearStageBackward { dx, grads, dy, x, len } = arrays;
         let [dweight, dbias] = grads.views_mut(be, [self.weight, self.bias]);
-        let weight = values.view(be, self.weight);
-        be.linear_backward(dx, dweight, Some(dbias), dy, x, weight, &self.shape(batch, len), ws)
+        let (weight, shape) = (values.view(be, self.weight), self.shape(batch, len));
+        be.linear_backward(LinearBackward { dx, dweight, dbias: Some(dbias), dy, x, weight, shape }, ws)
     }
 }

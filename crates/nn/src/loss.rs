@@ -4,7 +4,7 @@ use crate::{
     batch::{Batch, TargetData},
     call::Pass,
     check,
-    config::{LossName, ModelConfig},
+    config::ModelConfig,
     growable::{GrowableBuffer, GrowableInts},
     head::HeadLoss,
     net::Net,
@@ -50,11 +50,11 @@ impl<B: Backend> LossBuffers<B> {
         let per_step = c.pooling.is_none();
         let rows = if per_step { batch.batch * batch.len } else { batch.batch };
         let sizes: &[usize] = if per_step { &[batch.batch, batch.len] } else { &[batch.batch] };
-        let beyond = |row: usize| match (batch.lengths, per_step) {
+        let beyond = |row: usize| match (batch.call.lengths, per_step) {
             (Some(lengths), true) => row % batch.len >= lengths[row / batch.len] as usize,
             _ => false,
         };
-        let lengths = batch.lengths.filter(|_| per_step);
+        let lengths = batch.call.lengths.filter(|_| per_step);
         self.host_weights.clear();
         if let Some(weights) = batch.weights {
             check::shaped(op, "weights", weights, sizes)?;
@@ -65,15 +65,18 @@ impl<B: Backend> LossBuffers<B> {
             self.host_weights.extend_from_slice(weights);
         }
         self.host_labels.clear();
-        let labels = match (batch.target, c.loss) {
-            (TargetData::Labels(labels), LossName::CrossEntropy) => {
+        let dtype = |expected: &str, got: &str| {
+            Error::new(Code::Dtype, op, format!("{expected} with loss '{}'", c.loss), got)
+        };
+        let labels = match (batch.target, c.loss.takes_labels()) {
+            (TargetData::Labels(labels), true) => {
                 check::shaped(op, "target (labels)", labels, sizes)?;
                 check::indices(op, "labels", labels, c.output, true)?;
                 self.host_labels
                     .extend(labels.iter().enumerate().map(|(i, &l)| if beyond(i) { -1 } else { l }));
                 true
             }
-            (TargetData::Values(values), loss) if loss != LossName::CrossEntropy => {
+            (TargetData::Values(values), false) => {
                 let full: Vec<usize> = sizes.iter().copied().chain([c.output]).collect();
                 check::shaped(op, "target", values, &full)?;
                 check::finite(op, "target", values)?;
@@ -82,22 +85,8 @@ impl<B: Backend> LossBuffers<B> {
                 }
                 false
             }
-            (TargetData::Labels(_), _) => {
-                return Err(Error::new(
-                    Code::Dtype,
-                    op,
-                    "real targets (loss is not cross-entropy)",
-                    "labels",
-                ));
-            }
-            (TargetData::Values(_), _) => {
-                return Err(Error::new(
-                    Code::Dtype,
-                    op,
-                    "integer labels (loss is cross-entropy)",
-                    "real numbers",
-                ));
-            }
+            (TargetData::Labels(_), false) => return Err(dtype("real targets", "labels")),
+            (TargetData::Values(_), true) => return Err(dtype("integer labels", "real numbers")),
         };
         if lengths.is_some() {
             self.host_weights

@@ -6,7 +6,9 @@ use crate::{
     init,
     param::{Flats, Group, ParamBuilder, Slot},
 };
-use s4_backend::{Backend, MixGrads, MixParams, MixSpec, Result, random::DropKey};
+use s4_backend::{
+    Backend, MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec, Result, random::DropKey,
+};
 
 /// The mix of one block.
 pub(crate) struct MixStage {
@@ -18,7 +20,7 @@ pub(crate) struct MixStage {
 }
 
 /// Arrays of one forward: `y` (batch, H, len) of `s` (batch, channels·H, len).
-pub(crate) struct MixForward<'a, B: Backend> {
+pub(crate) struct MixStageForward<'a, B: Backend> {
     pub y: B::Mut<'a>,
     /// What backward needs, [`MixStage::saved_len`] elements.
     pub saved: Option<B::Mut<'a>>,
@@ -28,7 +30,7 @@ pub(crate) struct MixForward<'a, B: Backend> {
 }
 
 /// Arrays of its backward.
-pub(crate) struct MixBackward<'a, B: Backend> {
+pub(crate) struct MixStageBackward<'a, B: Backend> {
     pub ds: B::Mut<'a>,
     pub grads: &'a mut Flats<B>,
     pub dy: B::Ref<'a>,
@@ -74,8 +76,14 @@ impl MixStage {
     }
 
     /// The mix of this pass: no dropout outside training.
-    fn spec<B: Backend>(&self, pass: &Pass<'_, B>) -> MixSpec {
-        MixSpec { dropout: if pass.options.training { self.spec.dropout } else { 0.0 }, ..self.spec }
+    fn call<B: Backend>(&self, pass: &Pass<'_, B>) -> MixCall {
+        let dropout = if pass.options.training { self.spec.dropout } else { 0.0 };
+        MixCall {
+            spec: MixSpec { dropout, ..self.spec },
+            key: DropKey { site: pass.key.site + self.site, ..pass.key },
+            batch: pass.batch,
+            len: pass.len,
+        }
     }
 
     fn params<'a, B: Backend>(&self, pass: &Pass<'a, B>) -> MixParams<'a, B> {
@@ -83,40 +91,33 @@ impl MixStage {
         MixParams { weight: values.view(be, self.weight), bias: values.view(be, self.bias) }
     }
 
-    fn key<B: Backend>(&self, pass: &Pass<'_, B>) -> DropKey {
-        DropKey { site: pass.key.site + self.site, ..pass.key }
-    }
-
     /// Elements that forward saves for backward.
     pub fn saved_len<B: Backend>(&self, pass: &Pass<'_, B>) -> usize {
-        pass.be.mix_saved_len(&self.spec(pass), pass.batch, pass.len)
+        pass.be.mix_saved_len(&self.call(pass))
     }
 
     /// y = mix(s) (+ residual).
-    pub fn forward<B: Backend>(
+    pub fn forward<'a, B: Backend>(
         &self,
-        pass: &Pass<'_, B>,
-        arrays: MixForward<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: MixStageForward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, batch, len, .. } = *pass;
-        let MixForward { y, saved, s, residual } = arrays;
-        let (params, spec) = (self.params(pass), self.spec(pass));
-        be.mix_forward(y, saved, s, residual, &params, &spec, self.key(pass), batch, len, ws)
+        let MixStageForward { y, saved, s, residual } = arrays;
+        let (params, call) = (self.params(pass), self.call(pass));
+        pass.be.mix_forward(MixForward { y, saved, s, residual, params, call }, ws)
     }
 
     /// ds overwrites; the parameters' gradients accumulate.
-    pub fn backward<B: Backend>(
+    pub fn backward<'a, B: Backend>(
         &self,
-        pass: &Pass<'_, B>,
-        arrays: MixBackward<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: MixStageBackward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, batch, len, .. } = *pass;
-        let MixBackward { ds, grads, dy, s, saved } = arrays;
-        let [weight, bias] = grads.views_mut(be, [self.weight, self.bias]);
-        let (params, spec) = (self.params(pass), self.spec(pass));
-        let grads = MixGrads { weight, bias };
-        be.mix_backward(ds, grads, dy, s, saved, &params, &spec, self.key(pass), batch, len, ws)
+        let MixStageBackward { ds, grads, dy, s, saved } = arrays;
+        let [weight, bias] = grads.views_mut(pass.be, [self.weight, self.bias]);
+        let (grads, params, call) = (MixGrads { weight, bias }, self.params(pass), self.call(pass));
+        pass.be.mix_backward(MixBackward { ds, grads, dy, s, saved, params, call }, ws)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     batch::Input,
-    call::{CallOptions, Forward, ForwardOptions, Pass, Saved},
+    call::{Forward, ForwardOptions, Pass, Saved},
     check,
     config::{Encoder, ModelConfig},
     growable::{GrowableBuffer, GrowableInts},
@@ -13,7 +13,7 @@ use crate::{
     transfer::{Matrices, download_transposed, upload_transposed},
 };
 use num_traits::Zero;
-use s4_backend::{Backend, Code, Error, Result};
+use s4_backend::{Backend, CallOptions, Code, Error, Result, check_layer, checks};
 
 /// A deep S4 model with its parameters.
 pub struct Model<B: Backend> {
@@ -82,7 +82,7 @@ impl<B: Backend> Model<B> {
     }
     /// Whether it can carry states (causal, not truncated).
     pub fn has_state(&self) -> bool {
-        self.net.blocks.iter().all(|b| b.s4.has_state())
+        self.config.block.layer.spec().has_state()
     }
     /// Elements of the whole network's state, (layers, batch, H, N/2, 2).
     pub fn state_len(&self, batch: usize) -> usize {
@@ -101,11 +101,11 @@ impl<B: Backend> Model<B> {
         let Some(core) = self.net.blocks.get(block) else {
             return Err(Error::value(op, format!("a block below {}", self.config.layers), block));
         };
-        check::rate(op, rate)?;
+        checks::rate(op, rate)?;
         let spec = core.s4.spec();
         let n = check::elements(op, "kernel", &[spec.kernel_channels(), spec.heads, len])?;
         self.staging.ensure(&self.be, n)?;
-        let pass = Pass::inference(&self.be, &self.store, 1, len, CallOptions { rate, ..Default::default() });
+        let pass = Pass::at_rate(&self.be, &self.store, (1, len), rate);
         core.s4.kernel(&pass, self.staging.get_mut(&self.be, n), &mut self.net.scratch.ws)?;
         let mut host = vec![B::Scalar::zero(); n];
         self.be.download(&mut host, self.staging.get(&self.be, n))?;
@@ -117,8 +117,7 @@ impl<B: Backend> Model<B> {
         &self,
         op: &'static str,
         (x, batch, len): (Input<'_, B::Scalar>, usize, usize),
-        lengths: Option<&[i32]>,
-        rate: f64,
+        call: CallOptions<'_, [i32]>,
     ) -> Result<()> {
         let c = &self.config;
         let widest = c.input.max(2 * c.block.layer.spec().outputs()).max(c.decoder_outputs());
@@ -133,12 +132,7 @@ impl<B: Backend> Model<B> {
                 check::finite_on(&self.be, op, "input", x)?;
             }
             (Input::Tokens(_), ..) => {
-                return Err(Error::new(
-                    Code::Dtype,
-                    op,
-                    "real numbers (encoder is no embedding)",
-                    "tokens",
-                ));
+                return Err(Error::new(Code::Dtype, op, "real numbers (encoder is no embedding)", "tokens"));
             }
             (Input::Values(_), ..) => {
                 return Err(Error::new(
@@ -149,8 +143,8 @@ impl<B: Backend> Model<B> {
                 ));
             }
         }
-        check::rate(op, rate)?;
-        lengths.map_or(Ok(()), |l| check::lengths(op, l, batch, len))
+        checks::rate(op, call.rate)?;
+        call.lengths.map_or(Ok(()), |l| check::lengths(op, l, batch, len))
     }
 
     /// Uploads a checked input.
@@ -188,7 +182,7 @@ impl<B: Backend> Model<B> {
     }
 
     pub(crate) fn need_state(&self, op: &'static str) -> Result<()> {
-        self.net.blocks.first().map_or(Ok(()), |b| b.s4.need_state(op))
+        check_layer(op, &self.config.block.layer.spec())
     }
 
     /// The output, and with `opts.want_state` the states after each row's last sample.
@@ -200,7 +194,7 @@ impl<B: Backend> Model<B> {
         opts: &ForwardOptions<'_, B::Scalar>,
     ) -> Result<Forward<B::Scalar>> {
         let op = "SequenceModel.forward";
-        self.check_input(op, (x, batch, len), opts.lengths, opts.call.rate)?;
+        self.check_input(op, (x, batch, len), opts.call)?;
         let spec = self.config.block.layer.spec();
         let want_state = opts.want_state && self.has_state();
         if let Some(state) = opts.state {
@@ -208,7 +202,7 @@ impl<B: Backend> Model<B> {
             check::shaped(op, "state", state, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
             check::finite(op, "state", state)?;
         }
-        self.upload_input(x, batch, len, opts.lengths)?;
+        self.upload_input(x, batch, len, opts.call.lengths)?;
         let be = self.be.clone();
         if opts.state.is_some() || want_state {
             self.host_states(batch)?;
@@ -266,17 +260,16 @@ impl<B: Backend> Model<B> {
         }
         self.net.head.set_gradient(&be, doutput)?;
         let want_dx = self.config.encoder != Encoder::Embedding;
-        let (state_start, dstate_end, dstate_start) = match &mut self.states {
+        let (state0, dstate_end, dstate0) = match &mut self.states {
             Some([start, end, dstart]) => {
-                let given = last.state_start;
+                let given = last.state0;
                 (given.then_some(&*start), dstate.map(|_| &*end), given.then_some(dstart))
             }
             None => (None, None, None),
         };
         let ParamStore { values, grads, .. } = &mut self.store;
         let pass = last.pass(&be, values, &self.lengths);
-        let arrays =
-            NetBackward { grads, state_start, dstate_end, dstate_start, want_dx, consume_saved: false };
+        let arrays = NetBackward { grads, state0, dstate_end, dstate0, want_dx, consume_saved: false };
         self.net.backward(&pass, arrays)?;
         let dx = match want_dx {
             true => {
@@ -285,7 +278,7 @@ impl<B: Backend> Model<B> {
             }
             false => None,
         };
-        let dstate = match (&self.states, last.state_start) {
+        let dstate = match (&self.states, last.state0) {
             (Some([_, _, dstart]), true) => Some(dstart.download(&be, &mut self.staging)?),
             _ => None,
         };

@@ -3,17 +3,17 @@
 
 use crate::{
     block::{BlockBackward, BlockCore, BlockForward, SavedBlock, Scratch},
-    call::{CallOptions, Forward, ForwardOptions, Pass, Saved},
+    call::{Forward, ForwardOptions, Pass, Saved},
     check,
     config::{BlockConfig, LayerConfig},
-    wrapped::Core,
     growable::{GrowableBuffer, GrowableInts},
     param::{ParamBuilder, ParamStore},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transfer::{Matrices, download_transposed, download_transposed_into, upload_transposed},
+    wrapped::Core,
 };
 use num_traits::Zero;
-use s4_backend::{Backend, Result, SeqShape};
+use s4_backend::{Backend, Mask, Result, SeqShape, check_layer, checks};
 
 /// What a backward gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,11 +32,11 @@ struct Buffers<B: Backend> {
     y: GrowableBuffer<B>,
     dx: GrowableBuffer<B>,
     /// What the last saved forward started from.
-    state_start: GrowableBuffer<B>,
+    state0: GrowableBuffer<B>,
     /// The end state, or its gradient.
     state_end: GrowableBuffer<B>,
     /// The start state's gradient, or the state of a step.
-    dstate_start: GrowableBuffer<B>,
+    dstate0: GrowableBuffer<B>,
     interval: GrowableBuffer<B>,
     lengths: GrowableInts<B>,
     saved_block: SavedBlock<B>,
@@ -90,9 +90,9 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
             x: GrowableBuffer::new(&be)?,
             y: GrowableBuffer::new(&be)?,
             dx: GrowableBuffer::new(&be)?,
-            state_start: GrowableBuffer::new(&be)?,
+            state0: GrowableBuffer::new(&be)?,
             state_end: GrowableBuffer::new(&be)?,
-            dstate_start: GrowableBuffer::new(&be)?,
+            dstate0: GrowableBuffer::new(&be)?,
             interval: GrowableBuffer::new(&be)?,
             lengths: GrowableInts::new(&be)?,
             saved_block: SavedBlock::new(&be)?,
@@ -124,7 +124,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     }
     /// Whether it can carry a state (causal, not truncated).
     pub fn has_state(&self) -> bool {
-        self.core.s4().has_state()
+        self.core.s4().spec().has_state()
     }
     /// Features of the output.
     pub fn outputs(&self) -> usize {
@@ -144,7 +144,8 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     ) -> Result<Forward<B::Scalar>> {
         // Before room is made for the output.
         check::shaped(C::NAMES.forward, "u", u, &[batch, len, self.core.s4().spec().heads])?;
-        let mut y = vec![B::Scalar::zero(); check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?];
+        let mut y =
+            vec![B::Scalar::zero(); check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?];
         let state = self.forward_into(&mut y, u, batch, len, opts)?;
         Ok(Forward { y, state })
     }
@@ -165,12 +166,12 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         check::elements(op, "y", &[batch, len, spec.outputs().max(outputs), 2])?;
         check::shaped(op, "y", y_out, &[batch, len, outputs])?;
         check::finite_on(&self.be, op, "u", u)?;
-        check::rate(op, opts.call.rate)?;
-        if let Some(lengths) = opts.lengths {
+        checks::rate(op, opts.call.rate)?;
+        if let Some(lengths) = opts.call.lengths {
             check::lengths(op, lengths, batch, len)?;
         }
         if let Some(state) = opts.state {
-            self.core.s4().need_state(op)?;
+            check_layer(op, self.core.s4().spec())?;
             check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
             check::finite(op, "state", state)?;
         }
@@ -183,9 +184,9 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         upload_transposed(&be, &mut b.staging, &mut b.x, u, Matrices::new(batch, len, h))?;
         if let Some(state) = opts.state {
             let sizes = Matrices::new(batch * h, spec.pairs(), 2);
-            upload_transposed(&be, &mut b.staging, &mut b.state_start, state, sizes)?;
+            upload_transposed(&be, &mut b.staging, &mut b.state0, state, sizes)?;
         }
-        if let Some(lengths) = opts.lengths {
+        if let Some(lengths) = opts.call.lengths {
             b.lengths.upload(&be, lengths)?;
         }
         let training = opts.call.training;
@@ -196,12 +197,12 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         b.y.ensure(&be, m)?;
         b.state_end.ensure(&be, ns)?;
         let state_end = want_state.then(|| b.state_end.get_mut(&be, ns));
-        let state_start = opts.state.map(|_| b.state_start.get(&be, ns));
+        let state0 = opts.state.map(|_| b.state0.get(&be, ns));
         let (x, y) = (b.x.get(&be, n), b.y.get_mut(&be, m));
         match self.core.block_mut() {
             Some(block) => {
                 let saved = save.then_some(&mut b.saved_block);
-                let arrays = BlockForward { y, state_end, saved, x, state_start };
+                let arrays = BlockForward { y, state_end, saved, x, state0 };
                 block.forward(&pass, arrays, &mut b.scratch)?;
                 if let Some(norm) = &mut block.norm {
                     norm.commit(&be, None)?;
@@ -212,12 +213,13 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
                 let saved_len = if save { core.saved_len(&pass) } else { 0 };
                 b.saved_layer.ensure(&be, saved_len)?;
                 let saved = save.then(|| b.saved_layer.get_mut(&be, saved_len));
-                let arrays = S4Forward { y, state_end, saved, u: x, state_start };
+                let arrays = S4Forward { y, state_end, saved, u: x, state0 };
                 core.forward(&pass, arrays, &mut b.scratch.ws)?;
             }
         }
-        if let Some(lengths) = pass.lengths {
-            be.mask(b.y.get_mut(&be, m), lengths, &SeqShape { batch, heads: outputs, len })?;
+        if let Some(lengths) = pass.options.lengths {
+            let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
+            be.mask(Mask { x, lengths, shape })?;
         }
         let (y, sizes) = (b.y.get(&be, m), Matrices::new(batch, outputs, len));
         download_transposed_into(&be, &mut b.staging, y_out, y, sizes)?;
@@ -263,7 +265,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         check::shaped(op, "du", du, &[batch, len, h])?;
         check::finite_on(&self.be, op, "dy", dy)?;
         if let Some(dstate) = dstate {
-            self.core.s4().need_state(op)?;
+            check_layer(op, self.core.s4().spec())?;
             check::shaped(op, "dstate", dstate, &[batch, h, spec.pairs(), 2])?;
             check::finite(op, "dstate", dstate)?;
         }
@@ -273,29 +275,30 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         upload_transposed(&be, &mut b.staging, &mut b.y, dy, Matrices::new(batch, len, outputs))?;
         let ParamStore { values, grads, .. } = &mut self.store;
         let pass = last.pass(&be, values, &b.lengths);
-        if let Some(lengths) = pass.lengths {
-            be.mask(b.y.get_mut(&be, m), lengths, &SeqShape { batch, heads: outputs, len })?;
+        if let Some(lengths) = pass.options.lengths {
+            let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
+            be.mask(Mask { x, lengths, shape })?;
         }
         if let Some(dstate) = dstate {
             let sizes = Matrices::new(batch * h, spec.pairs(), 2);
             upload_transposed(&be, &mut b.staging, &mut b.state_end, dstate, sizes)?;
         }
         b.dx.ensure(&be, n)?;
-        b.dstate_start.ensure(&be, ns)?;
-        let dstate_start = last.state_start.then(|| b.dstate_start.get_mut(&be, ns));
-        let state_start = last.state_start.then(|| b.state_start.get(&be, ns));
+        b.dstate0.ensure(&be, ns)?;
+        let dstate0 = last.state0.then(|| b.dstate0.get_mut(&be, ns));
+        let state0 = last.state0.then(|| b.state0.get(&be, ns));
         let dstate_end = dstate.map(|_| b.state_end.get(&be, ns));
         let (x, dx, dy) = (b.x.get(&be, n), b.dx.get_mut(&be, n), b.y.get(&be, m));
         match self.core.block_mut() {
             Some(block) => {
                 let arrays = BlockBackward {
                     dx,
-                    dstate_start,
+                    dstate0,
                     grads,
                     dy,
                     dstate_end,
                     x,
-                    state_start,
+                    state0,
                     saved: &mut b.saved_block,
                     consume_saved: false,
                 };
@@ -305,12 +308,12 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
                 let core = self.core.s4_mut();
                 let arrays = S4Backward {
                     du: Some(dx),
-                    dstate_start,
+                    dstate0,
                     grads,
                     dy,
                     dstate_end,
                     u: x,
-                    state_start,
+                    state0,
                     saved: b.saved_layer.get(&be, core.saved_len(&pass)),
                 };
                 core.backward(&pass, arrays, &mut b.scratch.ws)?;
@@ -318,11 +321,11 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         }
         let (dx, sizes) = (b.dx.get(&be, n), Matrices::new(batch, h, len));
         download_transposed_into(&be, &mut b.staging, du, dx, sizes)?;
-        if !last.state_start {
+        if !last.state0 {
             return Ok(None);
         }
         let sizes = Matrices::new(batch * h, 2, spec.pairs());
-        download_transposed(&be, &mut b.staging, b.dstate_start.get(&be, ns), sizes).map(Some)
+        download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes).map(Some)
     }
 
     /// One sample a row: `u` (batch, H) → (batch, outputs); `state` (batch, H, N/2, 2) moves on; norms use running
@@ -338,12 +341,12 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         let op = C::NAMES.step;
         let spec = *self.core.s4().spec();
         let (h, outputs) = (spec.heads, self.outputs());
-        self.core.s4().need_state(op)?;
+        check_layer(op, self.core.s4().spec())?;
         let n = check::shaped(op, "u", u, &[batch, h])?;
         let ns = check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
         check::finite_on(&self.be, op, "u", u)?;
         check::finite(op, "state", state)?;
-        check::rate(op, rate)?;
+        checks::rate(op, rate)?;
         if let Some(interval) = interval {
             check::intervals(op, interval, batch)?;
         }
@@ -354,16 +357,16 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         b.dx.ensure(&be, n)?;
         be.upload(b.dx.get_mut(&be, n), u)?;
         let sizes = Matrices::new(batch * h, spec.pairs(), 2);
-        upload_transposed(&be, &mut b.staging, &mut b.dstate_start, state, sizes)?;
+        upload_transposed(&be, &mut b.staging, &mut b.dstate0, state, sizes)?;
         if let Some(interval) = interval {
             b.interval.ensure(&be, batch)?;
             be.upload(b.interval.get_mut(&be, batch), interval)?;
         }
         b.staging.ensure(&be, m)?;
-        let pass = Pass::inference(&be, &self.store, batch, 1, CallOptions { rate, ..Default::default() });
+        let pass = Pass::at_rate(&be, &self.store, (batch, 1), rate);
         let arrays = S4Step {
             y: b.staging.get_mut(&be, m),
-            state: b.dstate_start.get_mut(&be, ns),
+            state: b.dstate0.get_mut(&be, ns),
             u: b.dx.get(&be, n),
             interval: interval.map(|_| b.interval.get(&be, batch)),
             plan: None,
@@ -375,7 +378,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         let mut out = vec![B::Scalar::zero(); m];
         be.download(&mut out, b.staging.get(&be, m))?;
         let sizes = Matrices::new(batch * h, 2, spec.pairs());
-        let next = download_transposed(&be, &mut b.staging, b.dstate_start.get(&be, ns), sizes)?;
+        let next = download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes)?;
         state.copy_from_slice(&next);
         Ok(out)
     }
@@ -385,10 +388,10 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         let op = C::NAMES.kernel;
         let spec = *self.core.s4().spec();
         let n = check::elements(op, "kernel", &[spec.kernel_channels(), spec.heads, len])?;
-        check::rate(op, rate)?;
+        checks::rate(op, rate)?;
         let (be, b) = (&self.be, &mut self.buf);
         b.staging.ensure(be, n)?;
-        let pass = Pass::inference(be, &self.store, 1, len, CallOptions { rate, ..Default::default() });
+        let pass = Pass::at_rate(be, &self.store, (1, len), rate);
         self.core.s4().kernel(&pass, b.staging.get_mut(be, n), &mut b.scratch.ws)?;
         let mut out = vec![B::Scalar::zero(); n];
         be.download(&mut out, b.staging.get(be, n))?;
@@ -398,7 +401,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     /// Zeros (batch, H, N/2, 2).
     pub fn initial_state(&self, batch: usize) -> Result<Vec<B::Scalar>> {
         let spec = self.core.s4().spec();
-        self.core.s4().need_state(C::NAMES.initial_state)?;
+        check_layer(C::NAMES.initial_state, spec)?;
         let n = check::elements(C::NAMES.initial_state, "state", &[batch, spec.heads, spec.pairs(), 2])?;
         Ok(vec![B::Scalar::zero(); n])
     }
@@ -411,4 +414,3 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         }
     }
 }
-

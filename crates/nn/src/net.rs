@@ -35,12 +35,12 @@ pub(crate) struct Net<B: Backend> {
     pub scratch: Scratch<B>,
 }
 
-/// Arrays of one backward; `dstate_start` receives the gradients of `state_start`.
+/// Arrays of one backward; `dstate0` receives the gradients of `state0`.
 pub(crate) struct NetBackward<'a, B: Backend> {
     pub grads: &'a mut Flats<B>,
-    pub state_start: Option<&'a RecurrentStates<B>>,
+    pub state0: Option<&'a RecurrentStates<B>>,
     pub dstate_end: Option<&'a RecurrentStates<B>>,
-    pub dstate_start: Option<&'a mut RecurrentStates<B>>,
+    pub dstate0: Option<&'a mut RecurrentStates<B>>,
     /// Give [`Net::dx`].
     pub want_dx: bool,
     /// As in [`BlockBackward`]; the activations between blocks stay.
@@ -79,11 +79,11 @@ impl<B: Backend> Net<B> {
     pub fn forward(
         &mut self,
         pass: &Pass<'_, B>,
-        state_start: Option<&RecurrentStates<B>>,
+        state0: Option<&RecurrentStates<B>>,
         state_end: Option<&mut RecurrentStates<B>>,
         save: bool,
     ) -> Result<()> {
-        self.features(pass, state_start, state_end, save)?;
+        self.features(pass, state0, state_end, save)?;
         let last = if save { self.blocks.len() } else { self.blocks.len() % 2 };
         self.head_forward(pass, last, false)
     }
@@ -92,10 +92,10 @@ impl<B: Backend> Net<B> {
     pub fn forward_every_step(
         &mut self,
         pass: &Pass<'_, B>,
-        state_start: &RecurrentStates<B>,
+        state0: &RecurrentStates<B>,
         state_end: Option<&mut RecurrentStates<B>>,
     ) -> Result<()> {
-        self.features(pass, Some(state_start), state_end, false)?;
+        self.features(pass, Some(state0), state_end, false)?;
         self.head_forward(pass, self.blocks.len() % 2, true)
     }
 
@@ -108,7 +108,7 @@ impl<B: Backend> Net<B> {
     fn features(
         &mut self,
         pass: &Pass<'_, B>,
-        state_start: Option<&RecurrentStates<B>>,
+        state0: Option<&RecurrentStates<B>>,
         mut state_end: Option<&mut RecurrentStates<B>>,
         save: bool,
     ) -> Result<()> {
@@ -127,7 +127,7 @@ impl<B: Backend> Net<B> {
                 state_end: state_end.as_mut().map(|s| s.view_mut(be, i)),
                 saved: save.then_some(&mut self.saved[i]),
                 x: x.get(be, n),
-                state_start: state_start.map(|s| s.view(be, i)),
+                state0: state0.map(|s| s.view(be, i)),
             };
             block.forward(pass, arrays, &mut self.scratch)?;
         }
@@ -138,7 +138,7 @@ impl<B: Backend> Net<B> {
     /// ([`Net::dx`]) and the first states'.
     pub fn backward(&mut self, pass: &Pass<'_, B>, arrays: NetBackward<'_, B>) -> Result<()> {
         let be = pass.be;
-        let NetBackward { grads, state_start, dstate_end, mut dstate_start, want_dx, consume_saved } = arrays;
+        let NetBackward { grads, state0, dstate_end, mut dstate0, want_dx, consume_saved } = arrays;
         let n = pass.batch * self.heads * pass.len;
         let last = self.activations[self.blocks.len()].get(be, n);
         self.head.backward(pass, &mut self.gradients, grads, last, &mut self.scratch.ws)?;
@@ -146,12 +146,12 @@ impl<B: Backend> Net<B> {
             let [dy, dx] = &mut self.gradients;
             let arrays = BlockBackward {
                 dx: dx.get_mut(be, n),
-                dstate_start: dstate_start.as_mut().map(|s| s.view_mut(be, i)),
-                grads,
+                dstate0: dstate0.as_mut().map(|s| s.view_mut(be, i)),
+                grads: &mut *grads,
                 dy: dy.get(be, n),
                 dstate_end: dstate_end.map(|s| s.view(be, i)),
                 x: self.activations[i].get(be, n),
-                state_start: state_start.map(|s| s.view(be, i)),
+                state0: state0.map(|s| s.view(be, i)),
                 saved: &mut self.saved[i],
                 consume_saved,
             };
@@ -194,11 +194,11 @@ impl<B: Backend> Net<B> {
     }
 
     /// Encoder of one sample, `y` (batch, H).
-    pub fn encode_step(
+    pub fn encode_step<'a>(
         &mut self,
-        pass: &Pass<'_, B>,
-        y: B::Mut<'_>,
-        input: EncoderInput<'_, B>,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        input: EncoderInput<'a, B>,
     ) -> Result<()> {
         self.encoder.forward(pass, y, input, self.heads, &mut self.scratch.ws)
     }

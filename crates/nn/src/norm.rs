@@ -5,7 +5,10 @@ use crate::{
     config::NormKind,
     param::{Flats, Group, ParamBuilder, Slot},
 };
-use s4_backend::{Backend, Error, Result, Scalar, SeqShape};
+use s4_backend::{
+    Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, CallOptions, EmaUpdate, Error,
+    LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape,
+};
 
 /// As in PyTorch.
 const EPS: f64 = 1e-5;
@@ -99,7 +102,10 @@ impl<B: Backend> Norm<B> {
         let (running, next) = (be.view_mut(&mut self.running, 0..n), be.view(&self.next, 0..n));
         match guard {
             // A guarded copy is an average that forgets everything.
-            Some(guard) => be.ema(running, next, guard, 0.0),
+            Some(guard) => {
+                let guard = be.shorten(guard);
+                be.ema(EmaUpdate { average: running, value: next, guard, decay: 0.0 })
+            }
             None => be.copy(running, next),
         }
     }
@@ -114,19 +120,19 @@ impl<B: Backend> Norm<B> {
     }
 
     /// y = γ(x − μ)·rstd + β.
-    pub fn forward(
-        &mut self,
-        pass: &Pass<'_, B>,
-        y: B::Mut<'_>,
-        stats: B::Mut<'_>,
-        x: B::Ref<'_>,
+    pub fn forward<'a>(
+        &'a mut self,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        stats: B::Mut<'a>,
+        x: B::Ref<'a>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, values, lengths, .. } = *pass;
+        let Pass { be, values, .. } = *pass;
         let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
         if self.kind == NormKind::Layer {
-            return be.layer_norm_forward(y, stats, x, gamma, beta, EPS, &shape, ws);
+            return be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps: EPS, shape }, ws);
         }
         let n = 2 * self.heads;
         let training = pass.options.training;
@@ -140,47 +146,59 @@ impl<B: Backend> Norm<B> {
             }
         }
         let running = if training { &mut self.next } else { &mut self.running };
-        let running = be.view_mut(running, 0..n);
-        be.batch_norm_forward(
-            y, stats, running, x, gamma, beta, lengths, EPS, MOMENTUM, training, &shape, ws,
-        )
+        let args = BatchNormForward {
+            y,
+            stats,
+            running: be.view_mut(running, 0..n),
+            x,
+            gamma,
+            beta,
+            lengths: pass.options.lengths,
+            eps: EPS,
+            momentum: MOMENTUM,
+            training,
+            shape,
+        };
+        be.batch_norm_forward(args, ws)
     }
 
     /// y once more for backward, from the statistics of its forward.
-    pub fn recompute(
+    pub fn recompute<'a>(
         &self,
-        pass: &Pass<'_, B>,
-        y: B::Mut<'_>,
-        stats: B::Ref<'_>,
-        x: B::Ref<'_>,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        stats: B::Ref<'a>,
+        x: B::Ref<'a>,
     ) -> Result<()> {
-        let Pass { be, values, lengths, .. } = *pass;
+        let Pass { be, values, .. } = *pass;
         let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
-        match self.kind {
-            NormKind::Layer => be.layer_norm_again(y, stats, x, gamma, beta, &shape),
-            _ => be.batch_norm_again(y, stats, x, gamma, beta, lengths, &shape),
+        if self.kind == NormKind::Layer {
+            return be.layer_norm_recompute(LayerNormRecompute { y, stats, x, gamma, beta, shape });
         }
+        let lengths = pass.options.lengths;
+        be.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape })
     }
 
     /// dx overwrites; the parameters' gradients accumulate.
-    pub fn backward(
+    pub fn backward<'a>(
         &self,
-        pass: &Pass<'_, B>,
-        arrays: NormBackward<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: NormBackward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, values, lengths, .. } = *pass;
+        let Pass { be, values, .. } = *pass;
         let NormBackward { dx, grads, dy, x, stats, residual } = arrays;
         let shape = self.shape(pass);
         let gamma = values.view(be, self.gamma);
         let [dgamma, dbeta] = grads.views_mut(be, [self.gamma, self.beta]);
         if self.kind == NormKind::Layer {
-            return be.layer_norm_backward(dx, dgamma, dbeta, dy, x, stats, gamma, residual, &shape, ws);
+            let args = LayerNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape };
+            return be.layer_norm_backward(args, ws);
         }
-        let training = pass.options.training;
-        be.batch_norm_backward(
-            dx, dgamma, dbeta, dy, x, stats, gamma, lengths, training, residual, &shape, ws,
-        )
+        let CallOptions { lengths, training, .. } = pass.options;
+        let args =
+            BatchNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, lengths, training, shape };
+        be.batch_norm_backward(args, ws)
     }
 }

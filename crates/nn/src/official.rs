@@ -2,12 +2,12 @@
 
 use crate::{
     bytes,
-    config::{BlockConfig, DiscName, LayerConfig, NormKind},
+    config::{BlockConfig, LayerConfig, NormKind},
     module::Block,
 };
 use num_complex::Complex;
-use s4_backend::{Activation, Backend, Code, Error, Mode, Result, Scalar, Transform};
-use s4_ssm::{Discretization, Ssm, c_from_tilde};
+use s4_backend::{Activation, Backend, Code, Discretization, Error, Mode, Result, Scalar, Transform};
+use s4_ssm::{Ssm, c_from_tilde};
 use serde::Deserialize;
 use std::{collections::HashMap, fmt::Display, path::Path};
 
@@ -56,26 +56,17 @@ fn bad(expected: impl Display, got: impl Display) -> Error {
 }
 
 fn transform(what: &str, name: &str) -> Result<Transform> {
-    Ok(match name {
-        "exp" => Transform::Exp,
-        "softplus" => Transform::Softplus,
-        "relu" => Transform::Relu,
-        "sigmoid" => Transform::Sigmoid,
-        "none" => Transform::None,
-        _ => return Err(bad(format!("{what} exp, softplus, relu, sigmoid or none"), name)),
-    })
+    Transform::from_name(name).ok_or_else(|| bad(format!("{what} of {}", Transform::names()), name))
 }
 
 fn activation(what: &str, name: &str) -> Result<Activation> {
-    Ok(match name {
-        "gelu" => Activation::Gelu,
-        "relu" => Activation::Relu,
-        "silu" | "swish" => Activation::Silu,
-        "tanh" => Activation::Tanh,
-        "sigmoid" => Activation::Sigmoid,
-        "id" | "identity" | "linear" | "none" => Activation::Identity,
-        _ => return Err(bad(format!("{what} id, gelu, relu, silu, tanh or sigmoid"), name)),
-    })
+    let ours = match name {
+        "swish" => "silu",
+        "id" | "linear" | "none" => "identity",
+        same => same,
+    };
+    Activation::from_name(ours)
+        .ok_or_else(|| bad(format!("{what} 'id', or of {}", Activation::names()), name))
 }
 
 /// The state dict by our names: without a common prefix.
@@ -148,9 +139,9 @@ pub fn block_from_official<B: Backend>(
             bidirectional: official.bidirectional,
             dt_per_state: inv_dt.shape[1] != 1,
             discretization: match (mode, official.disc.as_deref()) {
-                (Mode::S4, _) => Some(DiscName::Bilinear),
-                (_, None | Some("zoh")) => Some(DiscName::Zoh),
-                (_, Some("bilinear")) => Some(DiscName::Bilinear),
+                (Mode::S4, _) => Some(Discretization::Bilinear),
+                (_, None | Some("zoh")) => Some(Discretization::Zoh),
+                (_, Some("bilinear")) => Some(Discretization::Bilinear),
                 (_, Some(other)) => return Err(bad("disc zoh or bilinear", other)),
             },
             dt_transform: transform("dt_transform", &official.dt_transform)?,
@@ -255,7 +246,7 @@ fn c_of_c_tilde(spec: &s4_backend::SsmSpec, len: usize, stored: &Stored<'_>) -> 
             b: complex(&row(b, s, 2 * pairs)),
             c: (0..spec.kernel_channels()).map(|k| complex(&c.data[c_rows(k)..][..2 * pairs])).collect(),
             dt: row(inv_dt, h, dts).iter().map(|&x| spec.dt_transform.apply(x)).collect(),
-            disc: Discretization::Bilinear,
+            disc: s4_ssm::Discretization::Bilinear,
         };
         let rows = c_from_tilde(&ssm, len).ok_or_else(|| {
             bad("C̃ that can be turned back into C", format!("head {h}, whose I − Ā^{len} is singular"))

@@ -5,7 +5,7 @@ use crate::{
     param::{Flats, Group, ParamStore},
 };
 use num_traits::Zero;
-use s4_backend::{AdamW, Backend, Clip, Code, Error, Result, Scalar};
+use s4_backend::{AdamW, AdamWUpdate, Backend, Clip, Code, Error, Result, Scalar};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters; the SSM group has its own learning rate and no decay.
@@ -150,9 +150,15 @@ impl<B: Backend> Adam<B> {
                 step: self.step,
             };
             let be = &self.be;
-            let (m, v) = (self.m.all_mut(be, group), self.v.all_mut(be, group));
-            let (value, grad) = (store.values.all_mut(be, group), store.grads.all(be, group));
-            be.adamw(value, m, v, grad, guard, &hyper, &clip)?;
+            be.adamw(AdamWUpdate {
+                value: store.values.all_mut(be, group),
+                m: self.m.all_mut(be, group),
+                v: self.v.all_mut(be, group),
+                grad: store.grads.all(be, group),
+                guard: be.shorten(guard),
+                hyper,
+                clip,
+            })?;
         }
         store.touch();
         Ok(())

@@ -6,7 +6,9 @@ use crate::{
     init,
     param::{Flats, Group, ParamBuilder, Slot},
 };
-use s4_backend::{Backend, Error, Result, SsmCall, SsmGrads, SsmParams, SsmSpec};
+use s4_backend::{
+    Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmParams, SsmSpec, SsmStep,
+};
 
 /// Arrays of one forward: `y` (batch, channels·H, len), `u` (batch, H, len), states (batch, H, 2, N/2).
 pub(crate) struct S4Forward<'a, B: Backend> {
@@ -15,18 +17,18 @@ pub(crate) struct S4Forward<'a, B: Backend> {
     /// What backward needs, [`S4Core::saved_len`] elements.
     pub saved: Option<B::Mut<'a>>,
     pub u: B::Ref<'a>,
-    pub state_start: Option<B::Ref<'a>>,
+    pub state0: Option<B::Ref<'a>>,
 }
 
 /// Arrays of its backward: gradients of sum(y·dy) + sum(state_end·dstate_end).
 pub(crate) struct S4Backward<'a, B: Backend> {
     pub du: Option<B::Mut<'a>>,
-    pub dstate_start: Option<B::Mut<'a>>,
+    pub dstate0: Option<B::Mut<'a>>,
     pub grads: &'a mut Flats<B>,
     pub dy: B::Ref<'a>,
     pub dstate_end: Option<B::Ref<'a>>,
     pub u: B::Ref<'a>,
-    pub state_start: Option<B::Ref<'a>>,
+    pub state0: Option<B::Ref<'a>>,
     pub saved: B::Ref<'a>,
 }
 
@@ -103,20 +105,6 @@ impl<B: Backend> S4Core<B> {
         &self.spec
     }
 
-    /// Causal with an untruncated kernel: the only layers that carry a state.
-    pub fn has_state(&self) -> bool {
-        !self.spec.bidirectional && self.spec.truncate.is_none()
-    }
-
-    /// `ERR_S4_UNSUPPORTED` for layers without a state.
-    pub fn need_state(&self, op: &'static str) -> Result<()> {
-        if self.has_state() {
-            return Ok(());
-        }
-        let got = if self.spec.bidirectional { "a two-sided layer" } else { "a truncated kernel" };
-        Err(Error::unsupported(op, "a causal layer with an untruncated kernel (others have no state)", got))
-    }
-
     fn params<'a>(&self, be: &B, values: &'a Flats<B>) -> SsmParams<'a, B> {
         let s = &self.slots;
         SsmParams {
@@ -137,13 +125,12 @@ impl<B: Backend> S4Core<B> {
         SsmGrads { inv_dt, a_real, a_imag, b, c, p, d }
     }
 
-    fn call(&self, pass: &Pass<'_, B>) -> SsmCall {
+    fn call<'a>(&self, pass: &Pass<'a, B>) -> SsmCall<'a, B> {
         SsmCall {
             spec: self.spec,
             batch: pass.batch,
             len: pass.len,
-            rate: pass.options.rate,
-            algorithm: pass.options.algorithm,
+            options: pass.options,
             version: pass.version,
         }
     }
@@ -154,44 +141,30 @@ impl<B: Backend> S4Core<B> {
     }
 
     /// y = K̄∗u + D·u from the given state.
-    pub(crate) fn forward(
+    pub(crate) fn forward<'a>(
         &mut self,
-        pass: &Pass<'_, B>,
-        arrays: S4Forward<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: S4Forward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
+        let S4Forward { y, state_end, saved, u, state0 } = arrays;
         let (params, call) = (self.params(pass.be, pass.values), self.call(pass));
-        let S4Forward { y, state_end, saved, u, state_start } = arrays;
-        let plan = &mut self.plan;
-        pass.be.ssm_forward(y, state_end, saved, u, state_start, pass.lengths, &params, &call, plan, ws)
+        let args = SsmForward { y, state_end, saved, u, state0, params, call };
+        pass.be.ssm_forward(args, &mut self.plan, ws)
     }
 
     /// Parameter gradients accumulate, the others overwrite.
-    pub(crate) fn backward(
+    pub(crate) fn backward<'a>(
         &mut self,
-        pass: &Pass<'_, B>,
-        arrays: S4Backward<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: S4Backward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let S4Backward { du, dstate_start, grads, dy, dstate_end, u, state_start, saved } = arrays;
+        let S4Backward { du, dstate0, grads, dy, dstate_end, u, state0, saved } = arrays;
         let (params, call) = (self.params(pass.be, pass.values), self.call(pass));
         let grads = self.grads(pass.be, grads);
-        let (lengths, plan) = (pass.lengths, &mut self.plan);
-        pass.be.ssm_backward(
-            du,
-            dstate_start,
-            grads,
-            dy,
-            dstate_end,
-            u,
-            state_start,
-            saved,
-            lengths,
-            &params,
-            &call,
-            plan,
-            ws,
-        )
+        let args = SsmBackward { du, dstate0, grads, dy, dstate_end, u, state0, saved, params, call };
+        pass.be.ssm_backward(args, &mut self.plan, ws)
     }
 
     /// A plan of its own, for a stream.
@@ -200,31 +173,31 @@ impl<B: Backend> S4Core<B> {
     }
 
     /// One sample a row.
-    pub(crate) fn step(
+    pub(crate) fn step<'a>(
         &mut self,
-        pass: &Pass<'_, B>,
-        arrays: S4Step<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: S4Step<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let Pass { be, batch, version, .. } = *pass;
         let S4Step { y, state, u, interval, plan } = arrays;
-        let params = self.params(be, pass.values);
+        let (params, spec) = (self.params(be, pass.values), self.spec);
         let plan = match (plan, &mut self.step_plan) {
             (Some(plan), _) | (None, Some(plan)) => plan,
             (None, own) => own.insert(be.step_plan(&self.spec)?),
         };
         let rate = pass.options.rate;
-        be.ssm_step(y, state, u, interval, &params, &self.spec, batch, rate, version, plan, ws)
+        be.ssm_step(SsmStep { y, state, u, interval, params, spec, batch, rate, version }, plan, ws)
     }
 
     /// K̄: (kernel channels, H, `pass.len`).
-    pub(crate) fn kernel(
+    pub(crate) fn kernel<'a>(
         &self,
-        pass: &Pass<'_, B>,
-        kernel: B::Mut<'_>,
+        pass: &Pass<'a, B>,
+        kernel: B::Mut<'a>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let params = self.params(pass.be, pass.values);
-        pass.be.kernel_forward(kernel, &params, &self.spec, pass.len, pass.options.rate, ws)
+        let (params, rate) = (self.params(pass.be, pass.values), pass.options.rate);
+        pass.be.kernel_forward(KernelForward { kernel, params, spec: self.spec, len: pass.len, rate }, ws)
     }
 }

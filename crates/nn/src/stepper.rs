@@ -6,7 +6,7 @@
 
 use crate::{
     batch::Input,
-    call::{CallOptions, Pass},
+    call::Pass,
     check,
     config::Encoder,
     encoder::EncoderInput,
@@ -17,7 +17,7 @@ use crate::{
     states::RecurrentStates,
 };
 use num_traits::Zero;
-use s4_backend::{Algorithm, Backend, Error, Result};
+use s4_backend::{Backend, CallOptions, Error, Result, checks};
 
 /// Per push options.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,7 @@ impl<B: Backend> Stepper<B> {
     fn new(model: &Model<B>, batch: usize, rate: f64) -> Result<Self> {
         let op = "SequenceModel.stream";
         model.need_state(op)?;
-        check::rate(op, rate)?;
+        checks::rate(op, rate)?;
         let (c, be) = (&model.config, model.be.clone());
         let spec = c.block.layer.spec();
         check::elements(
@@ -189,7 +189,8 @@ impl<B: Backend> Stepper<B> {
         if Sizes::of(model) != self.sizes {
             return Err(Error::value(op, "the model that the stream was made of", "another"));
         }
-        model.check_input(op, (x, self.batch, len), None, self.rate)
+        let call = CallOptions { rate: self.rate, ..Default::default() };
+        model.check_input(op, (x, self.batch, len), call)
     }
 
     /// Sample t of a push.
@@ -257,8 +258,7 @@ impl<B: Backend> Stepper<B> {
         let [a, b] = &mut self.features;
         let (mut x, mut y) = (a, b);
         let net = &mut model.net;
-        let options = CallOptions { rate: self.rate, ..Default::default() };
-        let pass = Pass::inference(&be, &model.store, batch, 1, options);
+        let pass = Pass::at_rate(&be, &model.store, (batch, 1), self.rate);
         let size = if c.encoder == Encoder::Embedding { 0 } else { batch * c.input };
         let input = EncoderInput { values: self.input.get(&be, size), tokens: self.tokens.get() };
         net.encode_step(&pass, x.get_mut(&be, n), input)?;
@@ -296,9 +296,8 @@ impl<B: Backend> Stepper<B> {
         if self.next.is_none() {
             self.next = Some(RecurrentStates::new(&be, &model.config, batch)?);
         }
-        // Which algorithm is the backend's choice; `Auto` weighs the states too.
-        let options = CallOptions { rate: self.rate, algorithm: Algorithm::Auto, training: false };
-        let pass = Pass::inference(&be, &model.store, batch, len, options);
+        // Which algorithm is the backend's choice; `auto` weighs the states too.
+        let pass = Pass::at_rate(&be, &model.store, (batch, len), self.rate);
         model.net.forward_every_step(&pass, &self.states, self.next.as_mut())?;
         if let Some(next) = &mut self.next {
             std::mem::swap(&mut self.states, next);
@@ -313,7 +312,7 @@ impl<B: Backend> Stepper<B> {
         let mut other = Stepper::new(model, self.batch, self.rate)?;
         other.states.copy_from(&self.be, &self.states)?;
         let n = self.pool.len();
-        self.be.copy(other.pool.pool.get_mut(&self.be, n), self.pool.pool.get(&self.be, n))?;
+        self.be.copy(other.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
         other.position = self.position;
         Ok(other)
     }

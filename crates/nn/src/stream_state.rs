@@ -15,12 +15,10 @@ impl<B: Backend> Stepper<B> {
         }
         let n = self.pool.len();
         let mut pool = vec![B::Scalar::zero(); n];
-        be.download(&mut pool, self.pool.pool.get(be, n))?;
+        be.download(&mut pool, self.pool.carried.get(be, n))?;
         tensors.push(("pool".into(), pool));
-        let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-            .iter()
-            .map(|(name, x)| (name.clone(), vec![x.len()], bytes::to_bytes(x)))
-            .collect();
+        let data: Vec<(String, Vec<usize>, Vec<u8>)> =
+            tensors.iter().map(|(name, x)| (name.clone(), vec![x.len()], bytes::to_bytes(x))).collect();
         let views = data
             .iter()
             .map(|(name, shape, bytes)| {
@@ -70,7 +68,7 @@ impl<B: Backend> Stepper<B> {
         for (i, values) in all.iter().enumerate() {
             let dst = match i < self.states.blocks.len() {
                 true => self.states.view_mut(&self.be, i),
-                false => self.pool.pool.get_mut(&self.be, values.len()),
+                false => self.pool.carried.get_mut(&self.be, values.len()),
             };
             self.be.upload(dst, values)?;
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     batch::Batch,
-    call::{CallOptions, Pass},
+    call::Pass,
     carry::CarriedStates,
     figures::{Figures, PendingStep, StepStats},
     loss::LossBuffers,
@@ -13,7 +13,7 @@ use crate::{
     schedule::{Schedule, ScheduleConfig},
     states::RecurrentStates,
 };
-use s4_backend::{Backend, Error, Result, random::DropKey};
+use s4_backend::{Backend, CallOptions, EmaUpdate, Error, Result, random::DropKey};
 use serde::{Deserialize, Serialize};
 
 /// Options of a training run.
@@ -142,7 +142,7 @@ impl<B: Backend> Trainer<B> {
     /// them, with dropout masks of its own.
     pub fn accumulate(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
         let op = "SequenceModel.train";
-        model.check_input(op, (batch.input, batch.batch, batch.len), batch.lengths, batch.call.rate)?;
+        model.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
         let counted = self.buffers.check(op, &model.config, batch)?;
         let be = self.be.clone();
         let first = self.open.is_none();
@@ -156,7 +156,7 @@ impl<B: Backend> Trainer<B> {
             self.figures.clear(&be)?;
             model.store.grads.zero(&be)?;
         }
-        model.upload_input(batch.input, batch.batch, batch.len, batch.lengths)?;
+        model.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
         self.buffers.upload(&be, &counted, batch.target)?;
         let before = self.open.map_or(0, |open| open.batches);
         let version = model.store.version();
@@ -166,9 +166,11 @@ impl<B: Backend> Trainer<B> {
             values,
             batch: batch.batch,
             len: batch.len,
-            options: CallOptions { training: true, ..batch.call },
+            options: CallOptions {
+                training: true,
+                ..batch.call.with_lengths(batch.call.lengths.map(|_| model.lengths.get()))
+            },
             version,
-            lengths: batch.lengths.map(|_| model.lengths.get()),
             // Updates stay below 2³²: the upper bits of the counter tell the batches of one update apart.
             key: DropKey { seed: self.config.seed, step: self.adam.step + (before << 32), site: 0 },
         };
@@ -181,9 +183,9 @@ impl<B: Backend> Trainer<B> {
         self.buffers.run(&pass, sums, &mut model.net, &model.config, &counted, true)?;
         let arrays = NetBackward {
             grads,
-            state_start: start,
+            state0: start,
             dstate_end: None,
-            dstate_start: None,
+            dstate0: None,
             want_dx: false,
             consume_saved: true,
         };
@@ -215,7 +217,12 @@ impl<B: Backend> Trainer<B> {
         self.adam.enqueue(&mut model.store, guard, factor)?;
         if let (Some(average), Some(decay)) = (&mut self.average, self.config.ema) {
             for group in [Group::Main, Group::Ssm] {
-                be.ema(average.all_mut(&be, group), model.store.values.all(&be, group), guard, decay)?;
+                be.ema(EmaUpdate {
+                    average: average.all_mut(&be, group),
+                    value: model.store.values.all(&be, group),
+                    guard: be.shorten(guard),
+                    decay,
+                })?;
             }
         }
         model.net.commit(&be, Some(guard))?;
