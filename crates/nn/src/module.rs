@@ -13,7 +13,7 @@ use crate::{
     wrapped::Core,
 };
 use num_traits::Zero;
-use s4_backend::{Backend, Mask, Result, SeqShape, check_layer, checks};
+use s4_backend::{Backend, Mask, Result, SeqShape, SsmSpec, check_layer, checks};
 
 /// What a backward gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +121,10 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     /// For `set` and `zero_grad`.
     pub fn store_mut(&mut self) -> &mut ParamStore<B> {
         &mut self.store
+    }
+    /// The SSM's sizes.
+    pub fn spec(&self) -> &SsmSpec {
+        self.core.s4().spec()
     }
     /// Whether it can carry a state (causal, not truncated).
     pub fn has_state(&self) -> bool {

@@ -38,6 +38,11 @@ impl Default for AdamConfig {
 }
 
 impl AdamConfig {
+    /// From JSON. `ERR_S4_VALUE` names what is wrong.
+    pub fn from_json(op: &'static str, json: &str) -> Result<Self> {
+        serde_json::from_str(json)
+            .map_err(|e| Error::value(op, "known options with values of their types", e))
+    }
     /// Refuses impossible values.
     pub fn check(&self, op: &'static str) -> Result<()> {
         let at_least_0 = |what: &str, x: f64| match x.is_finite() && x >= 0.0 {

@@ -103,7 +103,7 @@ pub fn noise(seed: u64, n: usize) -> Vec<f64> {
 }
 
 /// Rows of these lengths.
-pub fn lengths(lengths: &[i32]) -> CallOptions<'_, [i32]> {
+pub fn with_lengths(lengths: &[i32]) -> CallOptions<'_, [i32]> {
     CallOptions { lengths: Some(lengths), ..Default::default() }
 }
 
@@ -118,6 +118,6 @@ pub fn at_rate(rate: f64) -> CallOptions<'static, [i32]> {
 }
 
 /// With dropout and batch statistics.
-pub fn training(training: bool) -> CallOptions<'static, [i32]> {
+pub fn in_training(training: bool) -> CallOptions<'static, [i32]> {
     CallOptions { training, ..Default::default() }
 }

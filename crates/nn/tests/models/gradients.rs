@@ -15,7 +15,7 @@ fn value(
     let opts = ForwardOptions {
         state,
         want_state: true,
-        call: crate::common::training(training),
+        call: in_training(training),
         dropout_at: Some((9, 4)),
         ..Default::default()
     };
@@ -39,7 +39,7 @@ fn check(options: &str, stateful: bool, training: bool) {
     let opts = ForwardOptions {
         state: s,
         want_state: true,
-        call: crate::common::training(training),
+        call: in_training(training),
         save: true,
         dropout_at: Some((9, 4)),
         ..Default::default()
@@ -121,8 +121,7 @@ fn backward_twice_accumulates_twice() {
             let config = ModelConfig::from_json(&json).unwrap();
             let mut m = Model::new(Cpu::<f64>::new(1).unwrap(), config).unwrap();
             let w = noise(3, m.output_shape(2, 9).iter().product());
-            let opts =
-                ForwardOptions { call: crate::common::training(true), save: true, ..Default::default() };
+            let opts = ForwardOptions { call: in_training(true), save: true, ..Default::default() };
             m.forward(Input::Values(&noise(1, 36)), 2, 9, &opts).unwrap();
             let names: Vec<String> = m.store().infos().iter().map(|p| p.name.clone()).collect();
             let grads =

@@ -16,7 +16,7 @@ where
     Cpu<T>: Backend<Scalar = T>,
 {
     let x: Vec<T> = cast(&noise(5, 2 * len * m.config().input));
-    let opts = ForwardOptions { call: training(true), ..Default::default() };
+    let opts = ForwardOptions { call: in_training(true), ..Default::default() };
     for _ in 0..3 {
         m.forward(Input::Values(&x), 2, len, &opts).unwrap();
     }
@@ -118,7 +118,7 @@ fn rows_with_lengths_are_rows_alone() {
                 Input::Values(&x),
                 4,
                 len,
-                &ForwardOptions { call: crate::common::lengths(&lengths), ..Default::default() },
+                &ForwardOptions { call: with_lengths(&lengths), ..Default::default() },
             )
             .unwrap()
             .y;
@@ -143,8 +143,7 @@ fn rows_with_lengths_are_rows_alone() {
         let alone: Vec<(String, Vec<f64>)> =
             m.store().infos().iter().map(|p| (p.name.clone(), m.store().grad(&p.name).unwrap())).collect();
         m.store_mut().zero_grad().unwrap();
-        let opts =
-            ForwardOptions { call: crate::common::lengths(&lengths), save: true, ..Default::default() };
+        let opts = ForwardOptions { call: with_lengths(&lengths), save: true, ..Default::default() };
         m.forward(Input::Values(&x), 4, len, &opts).unwrap();
         let dx = m.backward(&weight, None).unwrap().dx.unwrap();
         close(&format!("{options} dx"), &dx, &dx_alone, 1e-10);

@@ -1,6 +1,6 @@
 //! Which backend a handle computes on.
 
-use crate::ops::{LayerOps, ModelOps};
+use crate::buffer::Real;
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
 use s4_cpu::Cpu;
@@ -10,13 +10,15 @@ use s4_cuda::{Cuda, Options};
 #[napi(object)]
 #[derive(Clone, Debug, Default)]
 pub struct HostOptions {
-    /// `cpu`, `cuda` or `auto`.
+    /// `cpu`, `cuda` or `auto` (default): a GPU where there is one.
     pub device: Option<String>,
-    /// `f32` or `f64`.
+    /// Number format; default `f32`, or that of the checkpoint.
+    #[napi(ts_type = "'f32' | 'f64'")]
     pub dtype: Option<String>,
     /// CPU threads, 0 or nothing for all cores.
     pub threads: Option<u32>,
-    /// `highest`, `high`, `bf16`: CUDA only.
+    /// How exactly the GPU multiplies; CUDA only.
+    #[napi(ts_type = "'highest' | 'high' | 'bf16'")]
     pub precision: Option<String>,
     /// Most bytes of GPU memory that the handle takes; CUDA only.
     pub memory_limit: Option<f64>,
@@ -25,9 +27,7 @@ pub struct HostOptions {
 /// Something that can be made on any backend.
 pub(crate) trait Make: Clone {
     type Out;
-    fn on<B: Backend>(self, be: B) -> Result<Self::Out>
-    where
-        B::Scalar: crate::buffer::Real;
+    fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<Self::Out>;
 }
 
 impl HostOptions {
@@ -69,8 +69,3 @@ impl HostOptions {
         Cuda::with(0, &Options { memory_limit, architecture, precision })
     }
 }
-
-/// A boxed layer or block.
-pub(crate) type BoxedLayer = Box<dyn LayerOps>;
-/// A boxed model.
-pub(crate) type BoxedModel = Box<dyn ModelOps>;
