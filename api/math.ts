@@ -67,17 +67,14 @@ export function fftConv(
     floats(op, ['u', 'kernel', 'd'][i] as string, x.data, dtype),
   )
   const y = native(() =>
-    binding.fftConv(
-      all[0] as Float32Array,
-      all[1] as Float32Array,
-      all[2],
+    binding.fftConv(all[0] as Float32Array, all[1] as Float32Array, all[2], {
       batch,
       heads,
       channels,
       len,
       kernelLen,
       twoSided,
-    ),
+    }),
   )
   return tensor(y, [batch, len, channels * heads])
 }

@@ -107,7 +107,7 @@ export class Stream {
     const out = await this.#owner.read(
       'pushAsync',
       (handle, cancel) =>
-        handle.streamPushAsync(this.#id, data, len, interval, shape[0] * len * shape[2], cancel),
+        handle.streamPushAsync(this.#id, data, len, interval, cancel),
       options.signal,
     )
     return tensor(out, shape)

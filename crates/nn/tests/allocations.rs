@@ -2,7 +2,6 @@
 //! A steady step of training keeps nothing that it asks for, and asks for no buffer: what remains is the packing
 //! inside the GEMM crate and lists of a head's rows, a few kilobytes each, given back before the step ends.
 
-use s4_backend::Algorithm;
 use s4_cpu::Cpu;
 use s4_nn::*;
 
@@ -37,8 +36,10 @@ fn steady_steps_ask_for_nothing() {
             let (x, y) = (wave(2 * batch * len), wave(batch * len));
             for algorithm in [Algorithm::Fft, Algorithm::Chunk] {
                 let mut trainer = Trainer::new(&model, TrainConfig::default()).unwrap();
-                let data =
-                    Batch { algorithm, ..Batch::new(Input::Values(&x), TargetData::Values(&y), batch, len) };
+                let data = Batch {
+                    call: CallOptions { algorithm, ..Default::default() },
+                    ..Batch::new(Input::Values(&x), TargetData::Values(&y), batch, len)
+                };
                 let (_, kept) = steady(|| {
                     trainer.train_step(&mut model, &data).unwrap();
                     trainer.read_stats(&model).unwrap();

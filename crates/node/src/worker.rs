@@ -73,7 +73,7 @@ impl<S: Send + 'static> Worker<S> {
 
     /// Computes in place. The caller has seen to it that no job is under way; if one is, this waits for it.
     pub(crate) fn call<R>(&self, body: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
-        self.call_slot(|slot| body(slot.as_mut().ok_or_else(disposed)?))
+        self.call_slot(|slot| body(live(slot)?))
     }
 
     /// As [`Worker::call`], with the place of the state itself.
@@ -180,4 +180,9 @@ impl<S: Send + 'static> Worker<S> {
         }
         self.tell(env, 0);
     }
+}
+
+/// The state, unless the handle was disposed.
+pub(crate) fn live<S>(slot: &mut Option<S>) -> Result<&mut S> {
+    slot.as_mut().ok_or_else(disposed)
 }

@@ -1,7 +1,6 @@
 //! Every golden block: output, kernel, states, all gradients, through the official loader and the host layer.
 
 use crate::common::*;
-use s4_backend::Algorithm;
 use s4_nn::*;
 
 /// Our names of the golden parameters.
@@ -23,7 +22,7 @@ where
     // From here on with the golden C itself.
     block.store_mut().set("layer.kernel.C", &cast(golden.get("C"))).unwrap();
     let u: Vec<T> = cast(&swap(golden.get("u"), batch, h, len));
-    let opts = ForwardOptions { save: true, algorithm, ..Default::default() };
+    let opts = ForwardOptions { save: true, call: by(algorithm), ..Default::default() };
     let y = block.forward(&u, batch, len, &opts).unwrap().y;
     close(&format!("{case} y"), &wide(&swap(&y, batch, len, h)), golden.get("y"), out_tol);
     let g: Vec<T> = cast(&swap(golden.get("g"), batch, h, len));

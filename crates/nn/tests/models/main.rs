@@ -5,4 +5,5 @@ mod golden_block;
 mod golden_train;
 mod gradients;
 mod network;
+mod old_checkpoints;
 mod training;
