@@ -1,0 +1,23 @@
+//! What the kernel `mix_planes` does; `build/codes.rs` makes the kernel's constants of it.
+
+/// f16 planes of a mix's operands on Hopper are scaled by powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlanesMode {
+    /// Both planes by the powers of two that most networks need, and the largest magnitudes.
+    Guess,
+    /// Those that did not fit, by powers of two that do.
+    Fit,
+    /// a for backward.
+    Recompute,
+}
+
+impl PlanesMode {
+    /// Every mode.
+    #[cfg(test)]
+    pub(crate) const ALL: [PlanesMode; 3] = [PlanesMode::Guess, PlanesMode::Fit, PlanesMode::Recompute];
+
+    /// The kernel's number of this mode.
+    pub(crate) fn code(self) -> i32 {
+        self as i32
+    }
+}
