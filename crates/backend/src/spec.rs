@@ -1,38 +1,41 @@
 //! What an SSM is: mode, sizes, transforms; and the lengths of its arrays.
 
-use crate::{Error, Result};
+use crate::{Error, Result, choices::choices};
 
-/// Which SSM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Diagonal plus low rank (S4): A = diag(Λ) − P P*.
-    S4,
-    /// Diagonal (S4D): A = diag(Λ).
-    S4d,
+choices! {
+    /// Which SSM.
+    pub enum Mode {
+        /// Diagonal plus low rank (S4): A = diag(Λ) − P P*.
+        S4 = "s4",
+        /// Diagonal (S4D): A = diag(Λ).
+        S4d = "s4d",
+    }
 }
 
-/// Discretisation. S4 is always bilinear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Disc {
-    /// Ā = (I − ΔA/2)⁻¹(I + ΔA/2), B̄ = (I − ΔA/2)⁻¹ΔB.
-    Bilinear,
-    /// Ā = e^{ΔΛ}, B̄ = B·expm1(ΔΛ)/Λ.
-    Zoh,
+choices! {
+    /// How Ā and B̄ come from A, B and Δ. S4 is always bilinear.
+    pub enum Discretization {
+        /// Ā = (I − ΔA/2)⁻¹(I + ΔA/2), B̄ = (I − ΔA/2)⁻¹ΔB.
+        Bilinear = "bilinear",
+        /// Zero-order hold: Ā = e^{ΔΛ}, B̄ = B·expm1(ΔΛ)/Λ.
+        Zoh = "zoh",
+    }
 }
 
-/// How a stored parameter becomes a positive number (the table in `crates/ssm/src/lib.rs`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transform {
-    /// eˣ
-    Exp,
-    /// log(1 + eˣ)
-    Softplus,
-    /// max(x, 0) + 1e-4
-    Relu,
-    /// 1/(1 + e⁻ˣ)
-    Sigmoid,
-    /// x
-    None,
+choices! {
+    /// How a stored parameter becomes a positive number (the table in `crates/ssm/src/lib.rs`).
+    pub enum Transform {
+        /// eˣ
+        Exp = "exp",
+        /// log(1 + eˣ)
+        Softplus = "softplus",
+        /// max(x, 0) + 1e-4
+        Relu = "relu",
+        /// 1/(1 + e⁻ˣ)
+        Sigmoid = "sigmoid",
+        /// x
+        None = "none",
+    }
 }
 
 impl Transform {
@@ -98,8 +101,8 @@ pub struct SsmSpec {
     pub bidirectional: bool,
     /// Δ of shape (H, N/2) instead of (H).
     pub dt_per_state: bool,
-    /// Discretisation.
-    pub disc: Disc,
+    /// How Ā and B̄ are made.
+    pub discretization: Discretization,
     /// t: Δ = t(inv_dt)·rate.
     pub dt_transform: Transform,
     /// f: Re Λ = −f(a_real).
@@ -147,6 +150,10 @@ impl SsmSpec {
     pub fn d_len(&self) -> usize {
         self.outputs()
     }
+    /// Causal with an untruncated kernel: the only layers whose recurrence has a state of N numbers.
+    pub fn has_state(&self) -> bool {
+        !self.bidirectional && self.truncate.is_none()
+    }
     /// Elements of a state: (batch, H, 2, N/2).
     pub fn state_len(&self, batch: usize) -> usize {
         batch * self.heads * self.state
@@ -172,8 +179,8 @@ impl SsmSpec {
         }
         match self.mode {
             Mode::S4 if self.rank == 0 || self.rank > 8 => bad("rank 1 to 8", self.rank.to_string()),
-            Mode::S4 if self.disc != Disc::Bilinear => {
-                bad("bilinear discretisation with mode 's4'", "zoh".into())
+            Mode::S4 if self.discretization != Discretization::Bilinear => {
+                bad("bilinear discretization with mode 's4'", "zoh".into())
             }
             Mode::S4d if self.rank != 0 => bad("no P with mode 's4d'", format!("rank {}", self.rank)),
             _ if self.truncate == Some(0) => bad("truncate of 1 or more", "0".into()),
