@@ -1,5 +1,5 @@
 // Fetches NVRTC 12.8 (the CUDA run-time compiler) and the CUDA headers into .cuda/ with Python's pip; needs no
-// GPU and no CUDA toolkit. crates/cuda/build/nvrtc.rs finds them there. Built-in modules only.
+// GPU and no CUDA toolkit. crates/cuda/build.rs finds them there. Built-in modules only.
 //   node scripts/nvrtc.mjs [--force]
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
@@ -60,7 +60,7 @@ function main() {
   writeFileSync(stamp, wheels.join('\n') + '\n')
   // Cargo looks at this file to know that the kernels must be built.
   const now = new Date()
-  utimesSync(join(root, '..', 'crates', 'cuda', 'build', 'nvrtc.rs'), now, now)
+  utimesSync(join(root, '..', 'crates', 'cuda', 'build.rs'), now, now)
   console.log(`NVRTC is in ${root}`)
   return 0
 }

@@ -12,10 +12,6 @@ pub(crate) enum PlanesMode {
 }
 
 impl PlanesMode {
-    /// Every mode.
-    #[cfg(test)]
-    pub(crate) const ALL: [PlanesMode; 3] = [PlanesMode::Guess, PlanesMode::Fit, PlanesMode::Recompute];
-
     /// The kernel's number of this mode.
     pub(crate) fn code(self) -> i32 {
         self as i32

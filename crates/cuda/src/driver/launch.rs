@@ -22,12 +22,7 @@ pub(crate) struct Launch {
 
 impl Modules {
     /// Enqueues a kernel. Arguments are in the kernel's order; sizes were checked by the operation.
-    pub(crate) fn launch(
-        &self,
-        queue: &Queue,
-        launch: &Launch,
-        args: &[Arg],
-    ) -> Result<()> {
+    pub(crate) fn launch(&self, queue: &Queue, launch: &Launch, args: &[Arg]) -> Result<()> {
         let &Launch { kernel: (module, kernel), grid, block, shared } = launch;
         if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
             return Ok(());

@@ -43,4 +43,3 @@ impl Stages {
         std::mem::take(self.0.get_mut().unwrap_or_else(|e| e.into_inner()))
     }
 }
-

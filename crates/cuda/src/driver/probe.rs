@@ -1,8 +1,7 @@
 //! The GPUs that this build can use.
 
 use super::{
-    devices,
-    images,
+    devices, images,
     info::{DeviceInfo, MIN_CAPABILITY, Unavailable},
 };
 

@@ -1,10 +1,6 @@
 //! A device with its context and its stream, and the few calls of the driver that everything else is made of.
 
-use super::{
-    info::DeviceInfo,
-    pinned::Stages,
-    span::Span,
-};
+use super::{info::DeviceInfo, pinned::Stages, span::Span};
 use cudarc::driver::{result, sys};
 use s4_backend::{Code, Error, Result};
 use std::{
@@ -136,7 +132,9 @@ impl Queue {
         self.bind("copy")?;
         assert!(dst.bytes() == src.bytes());
         // SAFETY: both ranges are live and of equal size.
-        self.check("copy", unsafe { result::memcpy_dtod_async(dst.ptr(), src.ptr(), src.bytes(), self.stream) })
+        self.check("copy", unsafe {
+            result::memcpy_dtod_async(dst.ptr(), src.ptr(), src.bytes(), self.stream)
+        })
     }
 
     pub(crate) fn zero(&self, dst: Span) -> Result<()> {

@@ -1,10 +1,6 @@
 //! Transfers between host and device: large ones pass through page-locked memory, so that the host need not wait.
 
-use super::{
-    pinned::Pinned,
-    queue::Queue,
-    span::Span,
-};
+use super::{pinned::Pinned, queue::Queue, span::Span};
 use cudarc::driver::{result, sys};
 use s4_backend::{Code, Error, Result};
 

@@ -48,7 +48,8 @@ impl Cuda {
             return Ok(());
         }
         if graph.recorded.is_none() {
-            let (made, scratch) = self.allocator().with_own_scratch(|| self.queue().record("replay", &mut *body));
+            let (made, scratch) =
+                self.allocator().with_own_scratch(|| self.queue().record("replay", &mut *body));
             match made {
                 Ok(Some(exec)) => graph.recorded = Some(Recorded { exec, scratch, be: self.clone() }),
                 // What cannot be recorded runs as it did before, and gives its own error if it has one.

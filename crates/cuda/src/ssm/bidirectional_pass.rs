@@ -1,15 +1,16 @@
-//! Hopper's chunk pass over rows that begin and end without a state (`kernels/pass90.cu`): both directions of a
-//! two-sided layer at once, or one.
+//! Hopper's chunk pass over rows that begin and end without a state (`kernels/ssm/bidirectional_pass_sm90.cu`): both
+//! directions of a two-sided layer at once, or one.
 
-use crate::{
-    Cuda, Ints,
-    chunk::{Cut, Entering, Matrices, Sizes, T},
-    device::Span,
-    launch::args,
-    memory::Block,
-    ssm::Call,
+use super::{
+    call::Call, chunk_pass::Entering, matrices::Matrices, pass_backward::Products, segments::Cut,
+    sizes::Sizes,
 };
-use s4_backend::*;
+use crate::{
+    device::Cuda,
+    driver::{Span, args},
+    memory::{Block, Ints},
+};
+use s4_backend::Result;
 use std::ops::Range;
 
 /// Bytes of 64 × 64 numbers of 16 bits.
@@ -20,17 +21,17 @@ const EXPONENTS: usize = 64 * 4;
 
 /// What operands are for.
 #[derive(Clone, Copy)]
-pub(crate) struct OperandsOf {
+pub(super) struct OperandsOf {
     /// Both directions of a two-sided layer.
-    pub(crate) both: bool,
+    pub(super) both: bool,
     /// The adjoint.
-    pub(crate) backward: bool,
+    pub(super) backward: bool,
     /// Outputs are wanted, not states alone.
-    pub(crate) outputs: bool,
+    pub(super) outputs: bool,
 }
 
-/// The matrices of every head, as `kernels/pairs90.cu` lays them out.
-pub(crate) struct Operands {
+/// The matrices of every head, as `kernels/ssm/bidirectional_operands_sm90.cu` lays them out.
+pub(super) struct Operands {
     planes: Block,
     exponents: Block,
     /// Planes a head.
@@ -39,62 +40,31 @@ pub(crate) struct Operands {
 }
 
 /// One pass over both directions, or over one.
-pub(crate) struct Walk<'a> {
-    pub(crate) y: Option<Span>,
-    pub(crate) x: Span,
-    pub(crate) operands: &'a Operands,
+pub(super) struct BidirectionalPass<'a> {
+    pub(super) y: Option<Span>,
+    pub(super) x: Span,
+    pub(super) operands: &'a Operands,
     /// With time, against time; the first of a pass over one direction.
-    pub(crate) entering: [Entering; 2],
-    pub(crate) lengths: Option<&'a Ints>,
-    pub(crate) batch: usize,
-    pub(crate) len: usize,
+    pub(super) entering: [Entering; 2],
+    pub(super) lengths: Option<&'a Ints>,
+    pub(super) batch: usize,
+    pub(super) len: usize,
     /// A pass over one direction: against time.
-    pub(crate) reverse: bool,
+    pub(super) reverse: bool,
 }
 
 /// Arrays of a backward pass; those of [`Cuda::segment_matrices`] where sequences are cut.
-pub(crate) struct SidesBackward<'a> {
-    pub(crate) du: Option<Span>,
-    pub(crate) dy: Span,
-    pub(crate) u: Span,
-    pub(crate) saved: Option<Span>,
-    pub(crate) d: Span,
-    pub(crate) segment: [Option<&'a Block>; 2],
-}
-
-/// Whether vectors of four floats lie on their boundaries.
-pub(crate) fn aligned(spans: &[Span]) -> bool {
-    spans.iter().all(|s| s.ptr() % 16 == 0)
-}
-
-/// Chunks of a segment of which shared memory keeps the states, until the directions meet.
-fn most_chunks(products: usize) -> usize {
-    if products == 3 { 8 } else { 16 }
-}
-
-/// Segments for directions that meet: as long as shared memory allows, and shorter where rows are too few to fill the chip.
-pub(crate) fn cut_to_meet(batch: usize, heads: usize, len: usize, processors: usize, products: usize) -> Cut {
-    let chunks = len.div_ceil(T);
-    let most = most_chunks(products);
-    let blocks = |each: usize| heads * (batch * chunks.div_ceil(each)).div_ceil(64);
-    if chunks <= most && (chunks <= 4 || blocks(chunks) >= processors) {
-        return Cut { segments: 1, each: chunks, chunks };
-    }
-    let mut each = most.min(chunks.next_power_of_two());
-    while each > 4 && blocks(each) < processors {
-        each /= 2;
-    }
-    let segments = chunks.div_ceil(each);
-    if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
+pub(super) struct BidirectionalBackward<'a> {
+    pub(super) du: Option<Span>,
+    pub(super) dy: Span,
+    pub(super) u: Span,
+    pub(super) saved: Option<Span>,
+    pub(super) d: Span,
+    pub(super) segment: [Option<&'a Block>; 2],
 }
 
 impl Cuda {
-    /// Whether sizes allow these passes.
-    pub(crate) fn sides(&self, spec: &SsmSpec, s: Sizes, len: usize) -> bool {
-        self.warpgroups() && s.np == 64 && spec.channels == 1 && len % 4 == 0
-    }
-
-    pub(crate) fn operands(
+    pub(super) fn operands(
         &self,
         op: &'static str,
         m: &Matrices,
@@ -103,13 +73,13 @@ impl Cuda {
         of: OperandsOf,
     ) -> Result<Operands> {
         let Sizes { heads, pairs, rank, kc, .. } = s;
-        let lows = if self.inner.precision.products() == 3 { 2 } else { 1 };
+        let lows = if self.precision().products() == 3 { 2 } else { 1 };
         let (states, kinds) = if of.both { (6, 3) } else { (4, 2) };
         let (count, kinds) = if of.outputs { (states + lows * kinds, 2 * kinds) } else { (states, kinds) };
         let planes = self.block(op, heads * count * PLANE)?;
         let exponents = self.block(op, heads * 8 * 4)?;
         self.launch(
-            ("pairs90", "pair_planes"),
+            ("bidirectional_operands_sm90", "operand_planes"),
             (heads, kinds, 1),
             (256, 1),
             0,
@@ -134,9 +104,9 @@ impl Cuda {
     }
 
     /// One launch. `heads`: which; `states`: (heads of those, B, chunks, NP) a direction, the states that enter the chunks.
-    fn walk_once(
+    fn run_directions(
         &self,
-        p: &Walk<'_>,
+        p: &BidirectionalPass<'_>,
         s: Sizes,
         cut: Cut,
         y: Option<Span>,
@@ -149,14 +119,14 @@ impl Cuda {
         let (row, state) = (4 * p.len, 4 * s.np);
         let Operands { planes, exponents, count, both } = p.operands;
         let tiles = (p.batch * cut.segments).div_ceil(64);
-        let exact = self.inner.precision.products() == 3;
+        let exact = self.precision().products() == 3;
         let name = match (y, both) {
             (None, _) => "states",
             (_, true) => {
                 if exact {
-                    "meet_3"
+                    "both_3"
                 } else {
-                    "meet_1"
+                    "both_1"
                 }
             }
             (_, false) => {
@@ -167,18 +137,18 @@ impl Cuda {
                 }
             }
         };
-        let meet = y.is_some() && *both;
+        let both_at_once = y.is_some() && *both;
         let slot = if exact { 2 * PLANE } else { PLANE };
-        let shared = match (y, meet) {
+        let shared = match (y, both_at_once) {
             (None, _) => 4 * PLANE,
             (_, true) => count * PLANE + cut.each * (slot + EXPONENTS),
             (_, false) => count * PLANE,
         };
         let dirs = 1 + *both as usize;
         self.launch(
-            ("pass90", name),
-            (if meet { tiles } else { tiles * dirs }, heads.len(), 1),
-            (if meet { 256 } else { 128 }, 1),
+            ("bidirectional_pass_sm90", name),
+            (if both_at_once { tiles } else { tiles * dirs }, heads.len(), 1),
+            (if both_at_once { 256 } else { 128 }, 1),
             shared,
             args![
                 y.map(|y| on(y, row)),
@@ -210,7 +180,7 @@ impl Cuda {
     fn enter(
         &self,
         op: &'static str,
-        p: &Walk<'_>,
+        p: &BidirectionalPass<'_>,
         s: Sizes,
         cut: Cut,
         segment: Option<&Block>,
@@ -234,10 +204,10 @@ impl Cuda {
         }
         let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
-        self.walk_once(p, s, cut, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
+        self.run_directions(p, s, cut, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
         let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
         self.launch(
-            ("chunk", name),
+            ("segment_scan", name),
             (p.batch.div_ceil(rows), s.heads, dirs),
             (threads, 1),
             0,
@@ -258,34 +228,35 @@ impl Cuda {
     }
 
     /// A pass over all heads.
-    pub(crate) fn walk(
+    pub(super) fn bidirectional_pass(
         &self,
         op: &'static str,
-        p: &Walk<'_>,
+        p: &BidirectionalPass<'_>,
         s: Sizes,
         cut: Cut,
         segment: Option<&Block>,
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, cut, segment)?;
-        self.walk_once(p, s, cut, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
+        self.run_directions(p, s, cut, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
     }
 
-    /// [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the one that looks ahead, and du.
-    pub(crate) fn sides_backward(
+    /// [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one, and du.
+    pub(super) fn bidirectional_backward(
         &self,
         c: &Call<'_>,
-        b: &SidesBackward<'_>,
+        b: &BidirectionalBackward<'_>,
         m: &Matrices,
     ) -> Result<Vec<Block>> {
-        let (op, s, both) = (c.op, c.sizes, c.spec.bidirectional);
-        let side = T + s.np;
+        let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
+        let side = s.side();
         let dirs = 1 + both as usize;
         let of = |backward, outputs| OperandsOf { both, backward, outputs };
         let forward = self.operands(op, m, b.d, s, of(false, false))?;
         let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
-        let entering = |flip| b.saved.map_or(Entering::Unknown, |s| Entering::Known(c.half(s, flip)));
+        let entering =
+            |anticausal| b.saved.map_or(Entering::Unknown, |s| Entering::Known(c.saved_of(s, anticausal)));
         let (lengths, batch, len) = (c.lengths, c.batch, c.len);
-        let ahead = Walk {
+        let ahead = BidirectionalPass {
             y: None,
             x: b.u,
             operands: &forward,
@@ -295,7 +266,7 @@ impl Cuda {
             len,
             reverse: false,
         };
-        let back = Walk {
+        let back = BidirectionalPass {
             y: b.du,
             x: b.dy,
             operands: &adjoint,
@@ -307,7 +278,7 @@ impl Cuda {
         };
         let (init, _own) = self.enter(op, &ahead, s, c.cut, b.segment[0])?;
         let (dinit, _down) = self.enter(op, &back, s, c.cut, b.segment[1])?;
-        // Two portions of the heads, so that states of half of them are held at a time.
+        // Two portions of the heads, so that the states of one are held at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
         let size = portion * batch * c.cut.chunks * s.np;
@@ -325,18 +296,22 @@ impl Cuda {
             let range = from..from + portion;
             let none = [None; 2];
             let to = [span(&x, 0), span(&x, 1)];
-            self.walk_once(&ahead, s, c.cut, None, [init, none, to], range.clone())?;
+            self.run_directions(&ahead, s, c.cut, None, [init, none, to], range.clone())?;
             let to = [span(&dx, 0), span(&dx, 1)];
-            self.walk_once(&back, s, c.cut, b.du, [dinit, none, to], range.clone())?;
-            for half in 0..dirs {
+            self.run_directions(&back, s, c.cut, b.du, [dinit, none, to], range.clone())?;
+            for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.
-                let (s, ds) = (x[half].span(), dx[dirs - 1 - half].span());
-                let target = wide.get(half).unwrap_or(&sums[half]).span();
-                self.product(c, target, [b.dy, ds, b.u, s], (1, 0), side, range.clone(), parts)?;
+                let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
+                let target = wide.get(dir).unwrap_or(&sums[dir]).span();
+                let heads = range.clone();
+                self.product(
+                    c,
+                    &Products { target, dy: b.dy, ds, u: b.u, s, channel: (1, 0), heads, parts },
+                )?;
             }
         }
         for (sum, cell) in sums.iter().zip(&wide) {
-            self.each(("chunk_grad", "sum_parts"), cells, args![sum, cell, cells, parts])?;
+            self.each(("chunk_pass_backward", "sum_parts"), cells, args![sum, cell, cells, parts])?;
         }
         Ok(sums)
     }
@@ -345,6 +320,7 @@ impl Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ssm::{segments::cut_bidirectional, sizes::T};
 
     #[test]
     fn segments_cover_the_sequence_and_fit_in_shared_memory() {
@@ -352,7 +328,7 @@ mod tests {
             [(1, 1, 4), (50, 512, 1024), (16, 256, 16384), (1, 64, 1 << 20), (3, 5, 1000)]
         {
             for products in [1, 3] {
-                let c = cut_to_meet(batch, heads, len, 132, products);
+                let c = cut_bidirectional(batch, heads, len, 132, products);
                 assert_eq!(c.chunks, len.div_ceil(T));
                 assert!(c.each * c.segments >= c.chunks && c.each * (c.segments - 1) < c.chunks, "{c:?}");
                 assert!(c.segments == 1 || c.each.is_power_of_two(), "{c:?}");
@@ -360,7 +336,7 @@ mod tests {
                 assert!(planes * PLANE + c.each * (slot + EXPONENTS) <= 227 << 10, "{c:?}");
             }
         }
-        assert_eq!(cut_to_meet(50, 512, 1024, 132, 1).segments, 1);
-        assert_eq!(cut_to_meet(50, 256, 2048, 132, 1).segments, 2);
+        assert_eq!(cut_bidirectional(50, 512, 1024, 132, 1).segments, 1);
+        assert_eq!(cut_bidirectional(50, 256, 2048, 132, 1).segments, 2);
     }
 }

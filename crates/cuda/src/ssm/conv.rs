@@ -1,12 +1,11 @@
-//! Convolution by FFT (`kernels/conv.cu`), a group of heads at a time so that scratch stays bounded.
+//! Convolution by FFT (`kernels/ssm/conv.cu`), a group of heads at a time so that scratch stays bounded.
 
 use crate::{
-    Cuda, Ints,
-    device::Span,
-    launch::{Arg, args},
-    memory::{Block, same_len},
+    device::Cuda,
+    driver::{Arg, Span, args},
+    memory::{Block, Ints, Workspace},
 };
-use s4_backend::*;
+use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Error, Result};
 
 /// Longest row that one block of any chip transforms.
 const ROW: usize = 4096;
@@ -23,9 +22,6 @@ struct Fft {
 }
 
 fn plan(op: &'static str, s: &ConvShape) -> Result<Fft> {
-    if s.kernel_len == 0 || s.kernel_len > s.len {
-        return Err(Error::value(op, "a kernel of 1 to len samples", s.kernel_len));
-    }
     if s.len > ROW * ROW {
         return Err(Error::value(op, format!("{} samples or fewer by FFT on CUDA", ROW * ROW), s.len));
     }
@@ -33,26 +29,41 @@ fn plan(op: &'static str, s: &ConvShape) -> Result<Fft> {
     Ok(Fft { n, group: (GROUP / (8 * n * s.batch.max(1))).clamp(1, s.heads.max(1)) })
 }
 
-fn check(op: &'static str, s: &ConvShape, y: usize, u: usize, kernel: usize, d: Option<usize>) -> Result<()> {
-    same_len(op, s.batch * s.channels * s.heads * s.len, y)?;
-    same_len(op, s.batch * s.heads * s.len, u)?;
-    same_len(op, s.channels * (1 + s.two_sided as usize) * s.heads * s.kernel_len, kernel)?;
-    d.map_or(Ok(()), |d| same_len(op, s.channels * s.heads, d))
+/// Arrays of a convolution.
+#[derive(Clone, Copy)]
+pub(super) struct Convolution<'a> {
+    /// (B, channels, H, L): y, or dy for gradients.
+    pub(super) y: Span,
+    pub(super) u: Span,
+    pub(super) kernel: Span,
+    pub(super) d: Option<Span>,
+    pub(super) lengths: Option<&'a Ints>,
+    pub(super) shape: &'a ConvShape,
 }
 
-/// The arguments that `conv.cu` calls CONV.
-fn conv(
-    y: Span,
-    u: Span,
-    kernel: Span,
-    d: Option<Span>,
-    lengths: Option<&Ints>,
-    s: &ConvShape,
+/// Where the gradients of a convolution go: du overwrites, the others accumulate.
+pub(super) struct ConvolutionBackward {
+    pub(super) du: Option<Span>,
+    pub(super) dkernel: Span,
+    pub(super) dd: Option<Span>,
+}
+
+impl Convolution<'_> {
+    /// The arguments that `conv.cu` calls CONV, for heads from h0 on and transforms of n points.
+    fn args(&self, h0: usize, n: usize) -> Vec<Arg> {
+        let &Convolution { y, u, kernel, d, lengths, shape: s } = self;
+        let (b, m) = (s.batch, s.kernel_len);
+        args![y, u, kernel, d, lengths, b, s.channels, s.heads, h0, s.len, m, s.two_sided, n].to_vec()
+    }
+}
+
+/// One channel of a group of heads, of an array (B, channels, H, L).
+#[derive(Clone, Copy)]
+struct Group {
+    channels: usize,
+    channel: usize,
     h0: usize,
-    n: usize,
-) -> Vec<Arg> {
-    let (b, m) = (s.batch, s.kernel_len);
-    args![y, u, kernel, d, lengths, b, s.channels, s.heads, h0, s.len, m, s.two_sided, n].to_vec()
+    heads: usize,
 }
 
 /// How a transform of n points is cut: n1 columns' points (1 for a row that one block holds) by rows of n2.
@@ -124,17 +135,9 @@ impl Cuda {
         self.transform(k, f.n, heads, false)
     }
 
-    /// The spectra of channel `c` of x (B, channels, H, L).
-    fn spectra(
-        &self,
-        z: &Block,
-        x: Span,
-        lengths: Option<&Ints>,
-        s: &ConvShape,
-        f: &Fft,
-        (channels, c): (usize, usize),
-        (h0, heads): (usize, usize),
-    ) -> Result<()> {
+    /// The spectra of a group of x, rows and their lengths as in `conv`.
+    fn spectra(&self, z: &Block, x: Span, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
+        let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
         let total = heads * s.batch * f.n;
         self.each(
             ("conv", "pack_rows"),
@@ -144,17 +147,9 @@ impl Cuda {
         self.transform(z, f.n, heads * s.batch, false)
     }
 
-    /// Inverse transforms of z into channel `c` of y.
-    fn signals(
-        &self,
-        y: Span,
-        z: &Block,
-        lengths: Option<&Ints>,
-        s: &ConvShape,
-        f: &Fft,
-        (channels, c): (usize, usize),
-        (h0, heads): (usize, usize),
-    ) -> Result<()> {
+    /// Inverse transforms of z into a group of y.
+    fn signals(&self, y: Span, z: &Block, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
+        let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
         self.transform(z, f.n, heads * s.batch, true)?;
         let total = heads * s.batch * s.len;
         self.each(
@@ -165,21 +160,13 @@ impl Cuda {
     }
 
     /// y = K̄∗u + D·u; u beyond a row's length counts as 0, y there is 0.
-    pub(crate) fn convolve(
-        &self,
-        op: &'static str,
-        y: Span,
-        u: Span,
-        kernel: Span,
-        d: Option<Span>,
-        lengths: Option<&Ints>,
-        s: &ConvShape,
-    ) -> Result<()> {
+    pub(super) fn convolve(&self, op: &'static str, conv: &Convolution<'_>) -> Result<()> {
+        let s = conv.shape;
         let Fft { n, .. } = plan(op, s)?;
         let shape = Shape::new(n);
         let Shape { n1, n2 } = shape;
         let (together, row_threads, row_shared) = shape.rows();
-        let call = |h0| conv(y, u, kernel, d, lengths, s, h0, n);
+        let call = |h0| conv.args(h0, n);
         if n1 == 1 {
             let (parts, each) = self.shares(s.heads.div_ceil(together), s.batch);
             for c in 0..s.channels {
@@ -223,19 +210,14 @@ impl Cuda {
     }
 
     /// du = Σ_c K̄_c ⋆ dy_c; dK̄_c += Σ_rows dy_c ⋆ u; dD_c += its value at lag 0.
-    pub(crate) fn convolve_backward(
+    pub(super) fn convolve_backward(
         &self,
         op: &'static str,
-        du: Option<Span>,
-        dkernel: Span,
-        dd: Option<Span>,
-        dy: Span,
-        u: Span,
-        kernel: Span,
-        d: Option<Span>,
-        lengths: Option<&Ints>,
-        s: &ConvShape,
+        gradients: &ConvolutionBackward,
+        conv: &Convolution<'_>,
     ) -> Result<()> {
+        let &ConvolutionBackward { du, dkernel, dd } = gradients;
+        let &Convolution { y: dy, u, shape: s, .. } = conv;
         let f = plan(op, s)?;
         let size = 8 * f.group * s.batch * f.n;
         let (zu, zd) = (self.block(op, size)?, self.block(op, size)?);
@@ -244,10 +226,12 @@ impl Cuda {
         for h0 in (0..s.heads).step_by(f.group) {
             let heads = (s.heads - h0).min(f.group);
             let total = heads * s.batch * f.n;
-            let call = conv(dy, u, kernel, d, lengths, s, h0, f.n);
-            self.spectra(&zu, u, lengths, s, &f, (1, 0), (h0, heads))?;
+            let call = conv.args(h0, f.n);
+            let single = Group { channels: 1, channel: 0, h0, heads };
+            self.spectra(&zu, u, conv, &f, single)?;
             for c in 0..s.channels {
-                self.spectra(&zd, dy, lengths, s, &f, (s.channels, c), (h0, heads))?;
+                let of_channel = Group { channels: s.channels, channel: c, ..single };
+                self.spectra(&zd, dy, conv, &f, of_channel)?;
                 if let Some(w) = &w {
                     self.kernel_spectrum(&k, &call, &f, (c, heads))?;
                     let one = args![w, &zd, &k, total, f.n, s.batch, c > 0];
@@ -262,60 +246,45 @@ impl Cuda {
                 self.each(("conv", "unpack_kernel"), n, one)?;
             }
             if let (Some(du), Some(w)) = (du, &w) {
-                self.signals(du, w, lengths, s, &f, (1, 0), (h0, heads))?;
+                self.signals(du, w, conv, &f, single)?;
             }
         }
         Ok(())
     }
 }
 
-impl ConvOps for Cuda {
-    fn conv_forward(
-        &self,
-        y: Self::Mut<'_>,
-        u: Self::Ref<'_>,
-        kernel: Self::Ref<'_>,
-        d: Option<Self::Ref<'_>>,
-        shape: &ConvShape,
-        _ws: &mut Self::Workspace,
-    ) -> Result<()> {
-        const OP: &str = "conv_forward";
-        check(OP, shape, y.len(), u.len(), kernel.len(), d.map(|d| d.len()))?;
-        self.convolve(OP, y.span(), u.span(), kernel.span(), d.map(|d| d.span()), None, shape)
+impl Cuda {
+    /// See [`ConvBackward`].
+    pub fn conv_backward(&self, args: ConvBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        let conv = Convolution {
+            y: args.dy.span(),
+            u: args.u.span(),
+            kernel: args.kernel.span(),
+            d: args.d.map(|d| d.span()),
+            lengths: None,
+            shape: &args.shape,
+        };
+        let gradients = ConvolutionBackward {
+            du: args.du.map(|x| x.span()),
+            dkernel: args.dkernel.span(),
+            dd: args.dd.map(|x| x.span()),
+        };
+        self.convolve_backward("conv_backward", &gradients, &conv)
     }
+}
 
-    fn conv_backward(
-        &self,
-        du: Option<Self::Mut<'_>>,
-        dkernel: Self::Mut<'_>,
-        dd: Option<Self::Mut<'_>>,
-        dy: Self::Ref<'_>,
-        u: Self::Ref<'_>,
-        kernel: Self::Ref<'_>,
-        d: Option<Self::Ref<'_>>,
-        shape: &ConvShape,
-        _ws: &mut Self::Workspace,
-    ) -> Result<()> {
-        const OP: &str = "conv_backward";
-        check(OP, shape, dy.len(), u.len(), kernel.len(), d.map(|d| d.len()))?;
-        same_len(OP, kernel.len(), dkernel.len())?;
-        if let Some(du) = &du {
-            same_len(OP, u.len(), du.len())?;
-        }
-        if let Some(dd) = &dd {
-            same_len(OP, shape.channels * shape.heads, dd.len())?;
-        }
-        self.convolve_backward(
-            OP,
-            du.map(|x| x.span()),
-            dkernel.span(),
-            dd.map(|x| x.span()),
-            dy.span(),
-            u.span(),
-            kernel.span(),
-            d.map(|x| x.span()),
-            None,
-            shape,
-        )
+impl ConvOps for Cuda {
+    fn conv_forward(&self, args: ConvForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        let conv = Convolution {
+            y: args.y.span(),
+            u: args.u.span(),
+            kernel: args.kernel.span(),
+            d: args.d.map(|d| d.span()),
+            lengths: None,
+            shape: &args.shape,
+        };
+        self.convolve("conv_forward", &conv)
     }
 }

@@ -1,32 +1,38 @@
-//! What a training step's forward pass leaves for its backward pass: the powers of Ā that cost more to make again than to
-//! keep. The other matrices are made again: they are ten times as large.
+//! What a training step's forward pass leaves for its backward pass: the powers of Ā that cost more to recompute than
+//! to keep. The other matrices are recomputed: they are ten times as large.
 
-use crate::{Cuda, cache::Life, chunk::Sizes, memory::Block, ssm::Call};
+use super::{call::Call, sizes::Sizes};
+use crate::{device::Cuda, memory::Block};
 use s4_backend::Result;
 use std::sync::Arc;
 
 /// Lives as long as its plan and is written by every forward pass, so that a steady step asks for no memory.
-pub(crate) struct Turn {
+pub(super) struct SavedPowers {
     /// Version and rate of the parameters whose powers these are; `None` while they are made.
-    pub(crate) key: Option<(u64, u64)>,
+    pub(super) key: Option<(u64, u64)>,
     /// (H, NP, NP), f64: Ā^T.
-    pub(crate) q: Arc<Block>,
+    pub(super) q: Arc<Block>,
     /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut; `each` is 0 while they are not
     /// these parameters'.
     segment: Option<(usize, [Arc<Block>; 2])>,
 }
 
-impl Turn {
+impl SavedPowers {
     /// The matrices of the scans over segments of `each` chunks, if they are here.
-    pub(crate) fn scans(&self, each: usize) -> Option<&[Arc<Block>; 2]> {
+    pub(super) fn scans(&self, each: usize) -> Option<&[Arc<Block>; 2]> {
         self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
     }
 }
 
 impl Cuda {
-    /// A turn to write: the last one's memory, or new.
-    pub(crate) fn turn(&self, op: &'static str, s: Sizes, last: Option<Turn>) -> Result<Turn> {
-        let bytes = 8 * s.heads * s.np * s.np;
+    /// Powers to write: in the memory of the last ones, or in new.
+    pub(super) fn saved_powers(
+        &self,
+        op: &'static str,
+        s: Sizes,
+        last: Option<SavedPowers>,
+    ) -> Result<SavedPowers> {
+        let bytes = 8 * s.transition_len();
         if let Some(mut last) = last {
             // Its memory is of the same layer, so of the same size.
             last.key = None;
@@ -35,19 +41,19 @@ impl Cuda {
             }
             return Ok(last);
         }
-        Ok(Turn { key: None, q: Arc::new(self.memory(op, bytes, Life::Buffer)?), segment: None })
+        Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment: None })
     }
 
     /// Makes the matrices of the scans, out of `q`.
-    pub(crate) fn turn_scans(&self, c: &Call<'_>, turn: &mut Turn) -> Result<()> {
-        let bytes = 4 * c.sizes.heads * c.sizes.np * c.sizes.np;
-        let make = || self.memory(c.op, bytes, Life::Buffer).map(Arc::new);
-        let [ahead, back] = match turn.segment.take() {
+    pub(super) fn save_scans(&self, c: &Call<'_>, powers: &mut SavedPowers) -> Result<()> {
+        let bytes = 4 * c.sizes.transition_len();
+        let make = || self.buffer(c.op, bytes).map(Arc::new);
+        let [ahead, back] = match powers.segment.take() {
             Some((_, both)) => both,
             None => [make()?, make()?],
         };
-        self.segment_matrices(c.op, &turn.q, c.sizes, c.cut.each, &ahead, Some(&back))?;
-        turn.segment = Some((c.cut.each, [ahead, back]));
+        self.segment_matrices(c.op, &powers.q, c.sizes, c.cut.each, &ahead, Some(&back))?;
+        powers.segment = Some((c.cut.each, [ahead, back]));
         Ok(())
     }
 }

@@ -1,15 +1,16 @@
-//! The recurrence in O(N) (`kernels/step.cu`).
+//! The recurrence in O(N) (`kernels/ssm/step.cu`), paper Theorem 2.
 
+use super::discretize::{Layer, with_params};
 use crate::{
-    Cuda,
-    discrete::{check_params, with_params},
-    launch::args,
-    memory::{Block, same_len},
+    device::Cuda,
+    driver::args,
+    memory::{Block, Workspace},
 };
-use s4_backend::*;
+use s4_backend::{Result, SsmSpec, SsmStep, StepOps};
 
 /// f32 constants of one layer at one (version, rate).
 pub struct StepPlan {
+    spec: SsmSpec,
     key: Option<(u64, u64)>,
     constants: Option<Block>,
 }
@@ -19,40 +20,17 @@ impl StepOps for Cuda {
 
     fn step_plan(&self, spec: &SsmSpec) -> Result<StepPlan> {
         spec.check("step_plan")?;
-        Ok(StepPlan { key: None, constants: None })
+        Ok(StepPlan { spec: *spec, key: None, constants: None })
     }
 
-    fn ssm_step(
-        &self,
-        y: Self::Mut<'_>,
-        state: Self::Mut<'_>,
-        u: Self::Ref<'_>,
-        interval: Option<Self::Ref<'_>>,
-        params: &SsmParams<'_, Self>,
-        spec: &SsmSpec,
-        batch: usize,
-        rate: f64,
-        version: u64,
-        plan: &mut Self::StepPlan,
-        _ws: &mut Self::Workspace,
-    ) -> Result<()> {
+    fn ssm_step(&self, args: SsmStep<'_, Self>, plan: &mut StepPlan, _ws: &mut Workspace) -> Result<()> {
         const OP: &str = "ssm_step";
-        if spec.bidirectional || spec.truncate.is_some() {
-            return Err(Error::unsupported(
-                OP,
-                "a causal layer without truncation",
-                "a two-sided or truncated one",
-            ));
-        }
-        check_params(OP, params, spec)?;
+        args.check(self, &plan.spec)?;
+        let SsmStep { y, state, u, interval, params, spec, batch, rate, version } = args;
         let (heads, pairs, rank, channels) = (spec.heads, spec.pairs(), spec.rank, spec.channels);
-        same_len(OP, batch * spec.outputs(), y.len())?;
-        same_len(OP, spec.state_len(batch), state.len())?;
-        same_len(OP, batch * heads, u.len())?;
+        let layer = Layer { params, spec, rate };
         if let Some(interval) = interval {
-            same_len(OP, batch, interval.len())?;
-            let all =
-                with_params(args![&y, &state, u, interval, params.c, params.d, channels], params, spec, rate);
+            let all = with_params(args![&y, &state, u, interval, params.c, params.d, channels], &layer);
             let shared = 3 * 16 * pairs;
             return self.launch(("step", "step_interval"), (heads, batch, 1), (32, 1), shared, &all);
         }
@@ -61,12 +39,12 @@ impl StepOps for Cuda {
             Some(c) if plan.key == key => c,
             slot => {
                 let width = (2 + 2 * rank) * pairs;
-                let d = self.discretise(OP, params, spec, rate)?;
+                let d = self.discretise(OP, &layer)?;
                 let c = match slot.take() {
                     Some(c) => c,
                     None => self.block(OP, 8 * heads * width)?,
                 };
-                let all = args![&c, d.d0(), d.u(), d.z(), d.bb(), heads, pairs, rank];
+                let all = args![&c, d.d0(), d.u(), d.v(), d.b_bar(), heads, pairs, rank];
                 self.each(("step", "step_constants"), heads * width, all)?;
                 plan.key = key;
                 slot.insert(c)
