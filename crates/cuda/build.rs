@@ -6,11 +6,11 @@
 //! without all kernels into an error (CI). Compiled images are kept in `.cuda/cache` under a hash of all that they
 //! are made of, so that debug and release builds, and builds after a kernel was changed, compile only what is new.
 
-#[path = "build/codes.rs"]
+#[path = "compile/codes.rs"]
 mod codes;
-#[path = "build/images.rs"]
+#[path = "compile/images.rs"]
 mod images;
-#[path = "build/nvrtc.rs"]
+#[path = "compile/nvrtc.rs"]
 mod nvrtc;
 
 use std::{env, fs, path::PathBuf};
@@ -21,7 +21,7 @@ fn main() {
     }
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed=compile");
     println!("cargo:rerun-if-changed=src/dense/planes.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../..");

@@ -1,4 +1,4 @@
-//! What the kernel `mix_planes` does; `build/codes.rs` makes the kernel's constants of it.
+//! What the kernel `mix_planes` does; `compile/codes.rs` makes the kernel's constants of it.
 
 /// f16 planes of a mix's operands on Hopper are scaled by powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
