@@ -14,7 +14,7 @@ mod ssm;
 mod step;
 
 use s4_cuda::{Cuda, Options, Precision, probe};
-use s4_testing::{relative, relative_or_zero};
+use s4_testing::relative;
 
 /// The GPU, or a printed reason why the test is skipped.
 pub fn gpu() -> Option<Cuda> {
@@ -50,17 +50,7 @@ impl Report {
     /// The truth must not be zero: anything small would pass beside it.
     #[track_caller]
     pub fn check(&mut self, name: String, got: &[f64], want: &[f64], tolerance: f64) {
-        self.note(name, relative(got, want), tolerance);
-    }
-
-    /// A truth that is zero: the result is zero as well, to the bit.
-    #[track_caller]
-    pub fn check_zero(&mut self, name: String, got: &[f64], want: &[f64]) {
-        assert!(want.iter().all(|&x| x == 0.0), "{name}: the truth is not zero");
-        self.note(name, relative_or_zero(got, want), f64::MIN_POSITIVE);
-    }
-
-    fn note(&mut self, name: String, e: f64, tolerance: f64) {
+        let e = relative(got, want);
         self.count += 1;
         if e / tolerance > self.worst {
             (self.worst, self.name) = (e / tolerance, name.clone());
