@@ -35,7 +35,9 @@ function packDigits(from, to) {
 }
 
 function packMnist(from, to, trainCount = 8000) {
-  const names = readdirSync(from).filter((name) => /num\d\.png$/.test(name)).sort()
+  const names = readdirSync(from)
+    .filter((name) => /num\d\.png$/.test(name))
+    .toSorted()
   for (const [stem, part] of [
     ['train', names.slice(0, trainCount)],
     ['t10k', names.slice(trainCount)],

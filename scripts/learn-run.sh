@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Learning runs side by side on one GPU, in a bounded time: bash learn-run.sh SECONDS, in the folder that learn-pack.sh filled.
-# Text | digits, then each speaker left out | sequential, then permuted MNIST | the twenty ETT settings. All in $OUT, as tar files.
+# Learning runs side by side on one GPU, in a bounded time: bash learn-run.sh SECONDS [LANE ...], in the folder that learn-pack.sh
+# filled. Lanes: text | digits, then each speaker left out | pixels: sequential, then permuted MNIST | series: the twenty ETT
+# settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT settings, small, on the CPU.
+# What they made comes to $OUT as tar files.
 set -uo pipefail
 seconds=${1:-520}
+shift
+wanted=("$@")
+((${#wanted[@]})) || wanted=(text digits pixels series)
 began=$(date +%s)
 cd "$(dirname "$0")"
 work=${WORK:-/tmp/s4-learn}
@@ -10,7 +15,7 @@ device=${DEVICE:-cuda}
 extra=${EXTRA:-}
 mkdir -p "$work/runs" "$work/logs"
 xz -dc node.xz >"$work/node" & tar -xJf tree.tar.xz -C "$work" & tar -xJf small.tar.xz -C "$work" &
-(tar -xJf acl.tar.xz -C "$work" && touch "$work/text-there") &
+[ ! -f acl.tar.xz ] || tar -xJf acl.tar.xz -C "$work" &
 wait
 chmod +x "$work/node"
 cd "$work"
@@ -48,12 +53,28 @@ series() {
     n=$((n - 1))
   done; done; done
 }
-text & lanes=($!); digits & lanes+=($!); pixels & lanes+=($!); series & lanes+=($!)
+rates() { go digits-rates digits-rates $(($(left) - 8)) --evaluate-every 10; }
+rates_s4d() { go digits-rates-s4d digits-rates-s4d $(($(left) - 8)) --evaluate-every 10; }
+univariate() {
+  for file in ETTh1 ETTh2; do for horizon in 24 48 168 336 720; do
+    (
+      device=cpu
+      renice -n 10 $BASHPID >/dev/null
+      go "small-$file-univariate-$horizon" ett-univariate-small $(($(left) - 12)) --set model.threads=1 \
+        --set "data.file=$file.csv" --set "data.horizon=$horizon"
+    ) &
+  done; done
+  wait
+}
+lanes=()
+for lane in "${wanted[@]}"; do "$lane" & lanes+=($!); done
 alive() { for lane in "${lanes[@]}"; do kill -0 "$lane" 2>/dev/null && return 0; done; return 1; }
 while alive && (($(left) > -28)); do sleep 1; done
 echo "ended after $(($(date +%s) - began)) s"
 tar -czf "$OUT/histories.tgz" logs runs/*/history.jsonl runs/*/result.json
-tar -cf - runs/{text,digits,smnist,pmnist}/*.safetensors | split -b 15m -d - "$OUT/main.tar."
-tar -cf - $(ls -d runs/text-published/last.safetensors runs/digits-without-*/final.safetensors runs/ett-*/best.safetensors 2>/dev/null) | split -b 15m -d - "$OUT/more.tar."
+list() { ls -d "$@" 2>/dev/null; }
+tar -cf - $(list runs/{text,digits,digits-rates*,smnist,pmnist}/*.safetensors) | split -b 15m -d - "$OUT/main.tar."
+tar -cf - $(list runs/text-published/last.safetensors runs/digits-without-*/final.safetensors runs/*ett*/best.safetensors runs/small-*/best.safetensors) |
+  split -b 15m -d - "$OUT/more.tar."
 ls -l "$OUT"
 for log in logs/*.log; do echo "$(basename "$log" .log): $(tail -n 1 "$log" | cut -c1-220)"; done

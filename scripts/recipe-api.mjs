@@ -7,13 +7,16 @@ export function createModel(recipe, dataset, { seed, device }) {
 }
 
 export const loadModel = (path, { device, precision }) => SequenceModel.load(path, { device, precision })
-export const modelFromBytes = (bytes, { device, precision }) => SequenceModel.fromBytes(bytes, { device, precision })
+export const modelFromBytes = (bytes, { device, precision }) =>
+  SequenceModel.fromBytes(bytes, { device, precision })
 
 /** Options of one epoch of training, whose learning rate follows a warm-up and half a cosine down to update `total`. */
 export function epochOptions(recipe, { warmup, total, seed, resume }) {
   const { lr, ssmLr, weightDecay, clip, ema } = recipe.train
   return {
-    ...Object.fromEntries(Object.entries({ lr, ssmLr, weightDecay, clip, ema }).filter(([, x]) => x !== undefined)),
+    ...Object.fromEntries(
+      Object.entries({ lr, ssmLr, weightDecay, clip, ema }).filter(([, x]) => x !== undefined),
+    ),
     schedule: warmupCosine({ warmup, total }),
     epochs: 1,
     seed,

@@ -18,12 +18,13 @@ export function grouped(examples, { batchSize, bucket = 0, random }) {
 }
 
 /** One batch of classified sequences; lengths are padded to a multiple of `pad`, which keeps the number of shapes small. */
-function classified(group, { values, tokens, pad, rate, random }) {
-  const rows = group.map((example) => (tokens ?? values)(example, random))
+function classified(group, { values, tokens, pad, rate, random, draw }) {
+  const rows = group.map((example) => (tokens ?? values)(example, random, draw))
   const lengths = Int32Array.from(rows, (row) => row.length)
   const longest = Math.max(...lengths)
   const length = Math.ceil(longest / pad) * pad
-  const data = tokens === undefined ? new Float32Array(rows.length * length) : new Int32Array(rows.length * length)
+  const data =
+    tokens === undefined ? new Float32Array(rows.length * length) : new Int32Array(rows.length * length)
   rows.forEach((row, i) => data.set(row, i * length))
   return {
     input: { data, shape: tokens === undefined ? [rows.length, length, 1] : [rows.length, length] },
@@ -33,27 +34,29 @@ function classified(group, { values, tokens, pad, rate, random }) {
   }
 }
 
-/** Batches of one training epoch, from `skip` on; the same for the same seed and epoch. */
-export function* trainingBatches(dataset, { batchSize, bucket, pad = 1, seed, epoch, skip = 0 }) {
+/** Batches of one training epoch (at most `count`), from `skip` on; the same for the same seed and epoch. */
+export function* trainingBatches(
+  dataset,
+  { batchSize, bucket, pad = 1, seed, epoch, skip = 0, count = Infinity },
+) {
   const groups = grouped(dataset.train, { batchSize, bucket, random: generator(seed * 7919 + epoch) })
-  for (let i = skip; i < groups.length; i++) {
+  for (let i = skip; i < Math.min(groups.length, count); i++) {
     // A generator a batch, so that a run that goes on in the middle of an epoch draws the same numbers.
     const random = generator((seed * 7919 + epoch) * 65537 + i)
-    yield dataset.kind === 'forecast'
-      ? dataset.batch(groups[i])
-      : classified(groups[i], {
-          values: dataset.values,
-          tokens: dataset.tokens,
-          pad,
-          rate: dataset.rate?.(random),
-          random,
-        })
+    if (dataset.kind === 'forecast') {
+      yield dataset.batch(groups[i])
+      continue
+    }
+    // What the rows of a batch have in common, its sampling rate among it.
+    const draw = dataset.draw?.(random)
+    const { values, tokens } = dataset
+    yield classified(groups[i], { values, tokens, pad, rate: draw?.rate, random, draw })
   }
 }
 
 /** Groups of a test set with their batches, sorted by length. */
 export function* testBatches(dataset, set, { batchSize, pad = 1 }) {
-  const sorted = [...set.examples].sort((a, b) => a.length - b.length)
+  const sorted = set.examples.toSorted((a, b) => a.length - b.length)
   for (const group of grouped(sorted, { batchSize })) {
     const batch =
       dataset.kind === 'forecast'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 const MONTH = 30 * 24
 const ENDS = [12 * MONTH, 16 * MONTH, 20 * MONTH]
-const TIMES = 8
+const PARTS = ['hour', 'weekday', 'day', 'year']
 
 /** { time, columns: name → Float64Array } of a CSV whose first column is a date. */
 function readTable(path) {
@@ -13,19 +13,21 @@ function readTable(path) {
   const cells = lines.map((line) => line.split(','))
   return {
     time: cells.map((row) => new Date(`${row[0].replace(' ', 'T')}Z`)),
-    columns: Object.fromEntries(names.slice(1).map((name, i) => [name, Float64Array.from(cells, (row) => Number(row[i + 1]))])),
+    columns: Object.fromEntries(
+      names.slice(1).map((name, i) => [name, Float64Array.from(cells, (row) => Number(row[i + 1]))]),
+    ),
   }
 }
 
-/** Hour, day of the week, of the month and of the year, each as a point on a circle. */
-function timeFeatures(date) {
-  const month = date.getUTCMonth() + (date.getUTCDate() - 1) / 31
-  return [
-    date.getUTCHours() / 24,
-    date.getUTCDay() / 7,
-    (date.getUTCDate() - 1) / 31,
-    month / 12,
-  ].flatMap((part) => [Math.sin(2 * Math.PI * part), Math.cos(2 * Math.PI * part)])
+/** The named parts of a date (hour, weekday, day of the month, time of the year), each as a point on a circle. */
+function timeFeatures(date, parts) {
+  const all = {
+    hour: date.getUTCHours() / 24,
+    weekday: date.getUTCDay() / 7,
+    day: (date.getUTCDate() - 1) / 31,
+    year: (date.getUTCMonth() + (date.getUTCDate() - 1) / 31) / 12,
+  }
+  return parts.flatMap((part) => [Math.sin(2 * Math.PI * all[part]), Math.cos(2 * Math.PI * all[part])])
 }
 
 /** Each column by mean and (population) deviation of its training rows. */
@@ -38,9 +40,13 @@ function scaled(column) {
 
 /**
  * Windows of `lookBack` known hours followed by `horizon` unknown ones, whose values are 0 and whose times are known.
- * `normalize` takes each window's own mean and deviation off and puts them back on the forecast.
+ * `normalize` takes a level off each window and divides by its deviation, and undoes both on the forecast: the level is the mean of
+ * the look-back (`'mean'`) or its last value (`'last'`); `'none'` leaves the values as they are.
  */
-export function ett(folder, { file, columns, horizon, lookBack = 336, normalize = true } = {}) {
+export function ett(
+  folder,
+  { file, columns, horizon, lookBack = 336, normalize = 'mean', times = PARTS } = {},
+) {
   const path = [join(folder, file), join(folder, 'ETT-small', file)].find(existsSync)
   if (path === undefined) throw new Error(`${folder}: no ${file}`)
   const table = readTable(path)
@@ -48,9 +54,9 @@ export function ett(folder, { file, columns, horizon, lookBack = 336, normalize 
   const series = names.map((name) => scaled(table.columns[name]))
   const length = lookBack + horizon
   // A step's input: the values (0 where they are to be forecast), 1 where they are, the time.
-  const width = names.length + 1 + TIMES
+  const width = names.length + 1 + 2 * times.length
   const frame = new Float32Array(table.time.length * width)
-  table.time.forEach((date, t) => frame.set(timeFeatures(date), t * width + names.length + 1))
+  table.time.forEach((date, t) => frame.set(timeFeatures(date, times), t * width + names.length + 1))
 
   /** First rows of the windows whose horizon lies in a part; validation and test look back into the part before. */
   const starts = (part) => {
@@ -58,12 +64,13 @@ export function ett(folder, { file, columns, horizon, lookBack = 336, normalize 
     return Array.from({ length: ENDS[part] - from - length + 1 }, (_, i) => ({ start: from + i, length }))
   }
   const statistics = (column, start) => {
-    if (!normalize) return [0, 1]
+    if (normalize === 'none') return [0, 1]
     let [sum, squares] = [0, 0]
     for (let t = start; t < start + lookBack; t++) sum += column[t]
     const mean = sum / lookBack
     for (let t = start; t < start + lookBack; t++) squares += (column[t] - mean) ** 2
-    return [mean, Math.sqrt(squares / lookBack) + 0.05]
+    const level = normalize === 'last' ? column[start + lookBack - 1] : mean
+    return [level, Math.sqrt(squares / lookBack) + 0.05]
   }
 
   function batch(windows) {
@@ -76,7 +83,8 @@ export function ett(folder, { file, columns, horizon, lookBack = 336, normalize 
       input.set(frame.subarray(start * width, (start + length) * width), from * width)
       series.forEach((column, k) => {
         const [mean, deviation] = statistics(column, start)
-        for (let t = 0; t < lookBack; t++) input[(from + t) * width + k] = (column[start + t] - mean) / deviation
+        for (let t = 0; t < lookBack; t++)
+          input[(from + t) * width + k] = (column[start + t] - mean) / deviation
         for (let t = lookBack; t < length; t++)
           target[(from + t) * outputs + k] = (column[start + t] - mean) / deviation
       })

@@ -16,7 +16,10 @@ function idx(folder, stem) {
 
 /** Pictures and labels of one IDX pair (magic numbers 0x803 and 0x801, big-endian sizes). */
 function idxPair(folder, stem) {
-  const [images, labels] = [idx(folder, `${stem}-images-idx3-ubyte`), idx(folder, `${stem}-labels-idx1-ubyte`)]
+  const [images, labels] = [
+    idx(folder, `${stem}-images-idx3-ubyte`),
+    idx(folder, `${stem}-labels-idx1-ubyte`),
+  ]
   if (images === undefined || labels === undefined) return undefined
   if (images.readUInt32BE(0) !== 0x803 || labels.readUInt32BE(0) !== 0x801)
     throw new Error(`${folder}: ${stem} is not an IDX pair`)
@@ -29,7 +32,7 @@ function idxPair(folder, stem) {
 function pngFolder(folder) {
   return readdirSync(folder)
     .filter((name) => /num\d\.png$/.test(name))
-    .sort()
+    .toSorted()
     .map((name) => ({
       pixels: readGreyPng(readFileSync(join(folder, name))).pixels,
       target: Number(/num(\d)\.png$/.exec(name)[1]),
@@ -49,11 +52,15 @@ function moved(pixels, dx, dy) {
  * With IDX: the published 60,000 and 10,000. With a folder of pictures: the first `trainCount` by name train, the rest test.
  * `permute` takes the pixels in one fixed random order; `shift` moves training pictures by up to so many pixels, before that.
  */
-export function mnist(folder, { permute = false, permutationSeed = 92916, shift = 0, trainCount = 8000 } = {}) {
+export function mnist(
+  folder,
+  { permute = false, permutationSeed = 92916, shift = 0, trainCount = 8000 } = {},
+) {
   let [train, test] = [idxPair(folder, 'train'), idxPair(folder, 't10k')]
   if (train === undefined || test === undefined) {
     const all = pngFolder(folder)
-    if (all.length <= trainCount) throw new Error(`${folder}: ${all.length} pictures, more than ${trainCount} are needed`)
+    if (all.length <= trainCount)
+      throw new Error(`${folder}: ${all.length} pictures, more than ${trainCount} are needed`)
     ;[train, test] = [all.slice(0, trainCount), all.slice(trainCount)]
   }
   const order = Array.from({ length: SIDE * SIDE }, (_, i) => i)
@@ -72,7 +79,8 @@ export function mnist(folder, { permute = false, permutationSeed = 92916, shift 
     classes: 10,
     model: { input: 1, output: 10 },
     train,
-    values: shift > 0 ? (example, random) => values(moved(example.pixels, step(random), step(random))) : plain,
+    values:
+      shift > 0 ? (example, random) => values(moved(example.pixels, step(random), step(random))) : plain,
     tests: [{ name: 'test', examples: test, values: plain }],
     summary: { train: train.length, test: test.length },
   }

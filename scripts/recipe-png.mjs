@@ -12,7 +12,7 @@ export function readGreyPng(bytes) {
   if (depth !== 8 || colour !== 0 || interlace !== 0)
     throw new Error(`an 8-bit greyscale PNG is read, this one has depth ${depth}, colour type ${colour}`)
   const parts = []
-  for (let at = 8; at < bytes.length; ) {
+  for (let at = 8; at < bytes.length;) {
     const size = bytes.readUInt32BE(at)
     if (bytes.toString('latin1', at + 4, at + 8) === 'IDAT') parts.push(bytes.subarray(at + 8, at + 8 + size))
     at += size + 12

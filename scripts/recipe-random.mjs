@@ -12,8 +12,7 @@ export function generator(seed) {
 }
 
 /** A standard normal number (Box and Muller). */
-export const normal = (random) =>
-  Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
+export const normal = (random) => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
 
 /** Shuffles in place (Fisher and Yates). */
 export function shuffle(items, random) {

@@ -1,5 +1,13 @@
 // One learning run of a recipe: epochs, checkpoints, history, figures.
-import { appendFileSync, createReadStream, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 import { createModel, epochOptions, loadModel, modelFromBytes } from './recipe-api.mjs'
@@ -11,19 +19,39 @@ const PLANNED = 0.92
 
 /**
  * Trains until the recipe's epochs are done or `minutes` are over. With `minutes`, the number of epochs is planned anew after every
- * epoch, so the learning rate reaches its end with the time. Writes history.jsonl, last.safetensors (with the optimiser, every
+ * epoch, so the learning rate reaches its end with the time; history.jsonl says how many were planned (`of`), and `plan`, those numbers
+ * epoch by epoch, gives the same run again whatever the time. Writes history.jsonl, last.safetensors (with the optimiser, every
  * `every` seconds and at the end), final.safetensors, best.safetensors where a validation set chooses, and result.json.
  */
 export async function runRecipe(recipe, dataset, options) {
-  const { out, minutes = Infinity, resume = false, device, seed, every = 60, evaluateEvery = 1, updates = Infinity, log } = options
+  const {
+    out,
+    minutes = Infinity,
+    plan,
+    resume = false,
+    device,
+    seed,
+    every = 60,
+    evaluateEvery = 1,
+    updates = Infinity,
+    log,
+  } = options
   mkdirSync(out, { recursive: true })
   const [last, history] = [join(out, 'last.safetensors'), join(out, 'history.jsonl')]
   const { batchSize, bucket = 0, pad = 1, testBatchSize = 64 } = recipe.train
   const scoring = { batchSize: testBatchSize, pad }
   const going = resume && existsSync(last)
-  const model = going ? await loadModel(last, { device, precision: recipe.model.precision }) : await createModel(recipe, dataset, { seed, device })
-  const at = going ? JSON.parse(model.extra) : { epoch: 0, batch: 0, step: 0, seconds: 0, best: null, choices: 0 }
-  const perEpoch = Math.ceil(dataset.train.length / batchSize)
+  const model = going
+    ? await loadModel(last, { device, precision: recipe.model.precision })
+    : await createModel(recipe, dataset, { seed, device })
+  const at = going
+    ? JSON.parse(model.extra)
+    : { epoch: 0, batch: 0, step: 0, seconds: 0, best: null, choices: 0 }
+  // An epoch may be a random part of the training set: validation then comes more often.
+  const perEpoch = Math.min(
+    Math.ceil(dataset.train.length / batchSize),
+    recipe.train.batchesPerEpoch ?? Infinity,
+  )
   const begun = performance.now()
   const before = at.seconds
   const elapsed = () => (performance.now() - begun) / 1000
@@ -32,7 +60,15 @@ export async function runRecipe(recipe, dataset, options) {
     log(entry)
   }
   if (!going) writeFileSync(history, '')
-  record({ event: 'start', recipe: recipe.name, seed, device: model.device, data: dataset.summary, perEpoch, ...(going ? { resumedAt: at } : {}) })
+  record({
+    event: 'start',
+    recipe: recipe.name,
+    seed,
+    device: model.device,
+    data: dataset.summary,
+    perEpoch,
+    ...(going ? { resumedAt: at } : {}),
+  })
 
   const save = async () => model.save(last, { extra: JSON.stringify({ ...at, seconds: before + elapsed() }) })
   const chosen = join(out, 'best.safetensors')
@@ -41,21 +77,30 @@ export async function runRecipe(recipe, dataset, options) {
   let epochs = recipe.train.epochs
   let fresh = !going
   while (at.epoch < epochs && !stopped) {
-    if (epochSeconds !== undefined && minutes !== Infinity) {
+    if (plan !== undefined) epochs = plan[at.epoch] ?? at.epoch
+    else if (epochSeconds !== undefined && minutes !== Infinity) {
       const left = Math.floor((minutes * 60 * PLANNED - elapsed()) / epochSeconds)
       epochs = Math.min(recipe.train.epochs, at.epoch + Math.max(left, 0))
-      if (at.epoch >= epochs) break
     }
+    if (at.epoch >= epochs) break
     const started = performance.now()
     let [loss, correct, count, saved] = [0, 0, 0, performance.now()]
-    const source = trainingBatches(dataset, { batchSize, bucket, pad, seed, epoch: at.epoch, skip: at.batch })
-    const plan = epochOptions(recipe, {
-      warmup: Math.round((recipe.train.warmupEpochs ?? 0) * perEpoch),
+    const source = trainingBatches(dataset, {
+      batchSize,
+      bucket,
+      pad,
+      seed,
+      epoch: at.epoch,
+      skip: at.batch,
+      count: perEpoch,
+    })
+    const how = epochOptions(recipe, {
+      warmup: Math.min(Math.round((recipe.train.warmupEpochs ?? 0) * perEpoch), epochs * perEpoch),
       total: epochs * perEpoch,
       seed,
       resume: !fresh,
     })
-    for await (const event of model.train(source, plan)) {
+    for await (const event of model.train(source, how)) {
       fresh = false
       if (event.type !== 'step') continue
       at.batch++
@@ -100,7 +145,8 @@ export async function runRecipe(recipe, dataset, options) {
   await model.save(final, { optimizer: false })
 
   const file = best === undefined ? final : chosen
-  const judged = best === undefined ? model : await modelFromBytes(best, { device, precision: recipe.model.precision })
+  const judged =
+    best === undefined ? model : await modelFromBytes(best, { device, precision: recipe.model.precision })
   const tests = {}
   for (const set of dataset.tests)
     tests[set.name] = await score(judged, dataset, set, { ...scoring, confusion: true })

@@ -13,7 +13,9 @@ export async function score(model, dataset, set, { batchSize, pad, confusion = f
 }
 
 async function classScore(model, dataset, set, options) {
-  const table = Array.from({ length: dataset.classes }, () => new Array(dataset.classes).fill(0))
+  const table = Array.from({ length: dataset.classes }, () =>
+    Array.from({ length: dataset.classes }, () => 0),
+  )
   let correct = 0
   for (const { group, batch } of testBatches(dataset, set, options)) {
     const { data } = await model.predict(batch.input, { lengths: batch.lengths, rate: batch.rate })

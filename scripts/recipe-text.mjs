@@ -8,7 +8,7 @@ function reviews(folder, part) {
     if (!existsSync(inside)) throw new Error(`${inside} is missing; --data names the folder aclImdb`)
     return readdirSync(inside)
       .filter((file) => file.endsWith('.txt'))
-      .sort()
+      .toSorted()
       .map((file) => ({ text: readFileSync(join(inside, file), 'utf8'), target }))
   })
 }
@@ -22,7 +22,9 @@ export function aclImdb(folder, { maxLength = 4096, minFrequency = 15 } = {}) {
   const [train, test] = [reviews(inside, 'train'), reviews(inside, 'test')]
   const counts = new Map()
   for (const { text } of train) for (const c of text) counts.set(c, (counts.get(c) ?? 0) + 1)
-  const kept = [...counts].filter(([, n]) => n >= minFrequency).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
+  const kept = [...counts]
+    .filter(([, n]) => n >= minFrequency)
+    .toSorted((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
   const token = new Map(kept.map(([c], i) => [c, i + 2]))
   for (const example of [...train, ...test]) {
     const tokens = new Uint16Array(Math.min(maxLength, example.text.length + 1))

@@ -23,6 +23,7 @@ const { values, positionals } = parseArgs({
     set: { type: 'string', multiple: true, default: [] },
     'checkpoint-every': { type: 'string', default: '60' },
     'evaluate-every': { type: 'string', default: '1' },
+    plan: { type: 'string' },
     updates: { type: 'string' },
     limit: { type: 'string' },
   },
@@ -33,7 +34,9 @@ if (name === undefined || values.data === undefined || values.out === undefined)
   process.exit(2)
 }
 
-const recipe = JSON.parse(readFileSync(fileURLToPath(new URL(`../recipes/${name}.json`, import.meta.url)), 'utf8'))
+const recipe = JSON.parse(
+  readFileSync(fileURLToPath(new URL(`../recipes/${name}.json`, import.meta.url)), 'utf8'),
+)
 recipe.name = name
 for (const pair of values.set) {
   const [path, text] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]
@@ -57,6 +60,11 @@ const number = (text) => (text === undefined ? undefined : Number(text))
 await runRecipe(recipe, dataset, {
   out: values.out,
   minutes: number(values.minutes),
+  // 24,11x3 is 24,11,11,11.
+  plan: values.plan?.split(',').flatMap((part) => {
+    const [epochs, times = 1] = part.split('x').map(Number)
+    return Array.from({ length: times }, () => epochs)
+  }),
   resume: values.resume,
   device: values.device,
   seed: number(values.seed) ?? recipe.seed,
