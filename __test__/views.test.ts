@@ -13,7 +13,7 @@ const kinds: Partial<S4LayerOptions>[] = [
   { mode: 's4', init: 'hippo' },
   { mode: 's4', channels: 2, dtPerState: true },
   { mode: 's4d' },
-  { mode: 's4d', init: 'lin', disc: 'bilinear' },
+  { mode: 's4d', init: 'lin', discretization: 'bilinear' },
   { mode: 's4d', init: 'inv' },
   { mode: 's4d', init: 'real', imagTransform: 'softplus' },
 ]
