@@ -337,14 +337,23 @@ declare class S4Layer extends SsmHandle {
  * this project's golden format carry it in their metadata.
  */
 interface OfficialConfig {
+    /** Structure of A: diagonal plus low rank, or diagonal. */
     mode?: 'dplr' | 'nplr' | 's4' | 'diag' | 's4d';
-    disc?: 'bilinear' | 'zoh';
+    /** Discretisation. */
+    disc?: (typeof choices.discretization)[number];
+    /** Of inv_dt. */
     dt_transform?: ParameterTransform;
+    /** Of A_real. */
     real_transform?: ParameterTransform;
+    /** Of A_imag. */
     imag_transform?: ParameterTransform;
+    /** Two-sided. */
     bidirectional?: boolean;
+    /** After the SSM. */
     activation?: string;
+    /** After the linear: `'glu'`, or an activation. */
     final_act?: string;
+    /** Other options of the official code. */
     [other: string]: unknown;
 }
 /**
@@ -681,26 +690,40 @@ declare class SequenceModel extends Handle {
 
 /** Which measure the state remembers its input by. */
 type HippoKind = (typeof choices.measure)[number];
-/** HiPPO matrices in float64: A (N, N), B (N), P (rank, N) (paper eq. 2, Theorem 1). */
-declare function hippo(kind: HippoKind, n: number): {
+/** HiPPO matrices in float64: x′ = A x + B u, with A + P Pᵀ normal. */
+interface HippoMatrices {
+    /** A: (N, N). */
     a: Tensor;
+    /** B: (N). */
     b: Tensor;
+    /** P: (rank, N). */
     p: Tensor;
-};
-/** The diagonalised normal plus low-rank form in float64, half of the conjugate pairs, complex as trailing (re, im). */
-declare function nplr(kind: HippoKind, n: number): {
+}
+/** A = V (diag(Λ) − P P*) V* in float64, one of each conjugate pair, complex as trailing (re, im). */
+interface NplrForm {
+    /** Λ: (N/2, 2). */
     lambda: Tensor;
+    /** V* P: (rank, N/2, 2). */
     p: Tensor;
+    /** V* B, its imaginary part clipped to ±2: (N/2, 2). */
     b: Tensor;
+    /** V* B: (N/2, 2). */
     bUnclipped: Tensor;
-};
+}
+/** How {@link fftConv} convolves. */
+interface FftConvOptions {
+    /** The kernel has a direction against time as well. Default false. */
+    twoSided?: boolean;
+}
+/** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
+declare function hippo(kind: HippoKind, n: number): HippoMatrices;
+/** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
+declare function nplr(kind: HippoKind, n: number): NplrForm;
 /**
  * Linear convolution by FFT: u (batch, len, heads), kernel (channels, heads, kernelLen), d (channels, heads) →
  * (batch, len, channels·heads). Two-sided: the kernel has 2·channels rows, forward direction first, y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j}.
  */
-declare function fftConv(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: {
-    twoSided?: boolean;
-}): Tensor;
+declare function fftConv(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions): Tensor;
 
 /** A tensor of a file: real as it is stored, integers as 32-bit. A scalar has the shape []. */
 interface FileTensor {
@@ -709,11 +732,15 @@ interface FileTensor {
     /** Sizes, outermost first. */
     readonly shape: readonly number[];
 }
-/** Tensors and metadata of a safetensors file; a damaged one is `ERR_S4_CHECKPOINT`. */
-declare function readSafetensors(path: string): {
+/** What a safetensors file holds. */
+interface SafetensorsFile {
+    /** By name. */
     tensors: Record<string, FileTensor>;
+    /** Texts by name. */
     metadata: Record<string, string>;
-};
+}
+/** Tensors and metadata of a safetensors file; a damaged one is `ERR_S4_CHECKPOINT`. */
+declare function readSafetensors(path: string): SafetensorsFile;
 /** Writes a safetensors file: a temporary file, then a rename. */
 declare function writeSafetensors(path: string, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): void;
 /** Which column, and what a field without a value becomes. */
@@ -806,4 +833,4 @@ declare class S4Error extends Error {
 }
 
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, hippo, nplr, readCsv, readSafetensors, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FileTensor, Floats, ForwardOptions, ForwardResult, HippoKind, Integers, LayerConfig, LayerOptions, LoadOptions, Metrics, ModelConfig, ModelOptions, OfficialConfig, Parameter, ParameterTransform, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, Sample, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FileTensor, Floats, ForwardOptions, ForwardResult, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterTransform, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

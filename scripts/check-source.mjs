@@ -33,7 +33,9 @@ for (const crate of crates) {
   const edges = importsOf(join(root, 'crates', crate, 'src/lib.rs'))
   imports += edges.length
   for (const circle of circlesOf(edges)) {
-    const steps = circle.map(({ from, to, line }) => `${relative(root, from)}:${line} → ${relative(root, to)}`)
+    const steps = circle.map(
+      ({ from, to, line }) => `${relative(root, from)}:${line} → ${relative(root, to)}`,
+    )
     problems.push(`files that import each other:\n    ${steps.join('\n    ')}`)
   }
 }
@@ -44,7 +46,7 @@ if (imports === 0) problems.push('no import was found in any crate')
 const map = []
 let within = false
 for (const line of readFileSync(join(root, 'crates/ssm/src/lib.rs'), 'utf8').split('\n')) {
-  if (/^\/\/! \| paper \|/.test(line)) within = true
+  if (line.startsWith('//! | paper |')) within = true
   else if (!line.startsWith('//! |')) within = false
   else if (within) {
     const [, , ...cells] = line.split('|')
@@ -52,7 +54,8 @@ for (const line of readFileSync(join(root, 'crates/ssm/src/lib.rs'), 'utf8').spl
   }
 }
 if (map.length < 10) problems.push("the paper's map in crates/ssm/src/lib.rs was not found")
-const definition = /(?:\bfn|\bstruct|\benum|\btrait|__global__\s[^;{(]*?|__device__\s[^;{(]*?)\s+(\w+)\s*[(<{:;]/g
+const definition =
+  /(?:\bfn|\bstruct|\benum|\btrait|\bKERNEL|__global__ void(?: __launch_bounds__\([^)]*\))?)\s+(\w+)\s*[(<{:;]/g
 const names = new Map()
 for (const file of files.filter((name) => /^crates\/\w+\/(src|kernels)\//.test(name) && !isTest(name))) {
   const crate = file.split('/')[1]

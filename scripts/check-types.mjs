@@ -1,7 +1,8 @@
 // Checks the declarations that users get: current (as committed or staged), documented member by member, nothing internal in
 // them, and no export by a name that Node or the web has. Ends with 1 and a line for each that is not so.
+//   node scripts/check-types.mjs [FOLDER]     with the folder of an addon's build: its declarations must be the committed ones
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { root } from './setup.mjs'
@@ -18,6 +19,15 @@ for (const line of stdout.split('\n')) {
   // What is staged is as it will be committed.
   if (line !== '' && line[1] !== ' ')
     problems.push(`${line.slice(3)} is not what its source gives: commit what the build wrote`)
+}
+
+const [buildFolder] = process.argv.slice(2)
+const built = buildFolder && join(buildFolder, 'native.d.ts')
+if (built && existsSync(built)) {
+  if (readFileSync(built, 'utf8') !== readFileSync(join(root, 'crates/node/native.d.ts'), 'utf8'))
+    problems.push(
+      'crates/node/native.d.ts is not what crates/node gives: npm run build:native, and commit it',
+    )
 }
 
 const text = readFileSync(join(root, 'index.d.ts'), 'utf8')

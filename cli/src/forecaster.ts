@@ -130,7 +130,8 @@ export class Forecaster {
     const frames = this.inputs(series)
     const random = uniform(seed)
     const starts = x.length - window - horizon
-    if (starts < 0) throw new RangeError(`windows of ${window} + ${horizon} samples do not fit in ${x.length}`)
+    if (starts < 0)
+      throw new RangeError(`windows of ${window} + ${horizon} samples do not fit in ${x.length}`)
     for (let update = 0; update < updates; update++) {
       const input = new Float32Array(batch * window * frame)
       const target = new Float32Array(batch * window * horizon)

@@ -12,7 +12,9 @@ export async function runLong(
   for (const { name } of layer.parameters()) {
     if (name !== 'D') layer.setParameter(name, tensor(golden, name.replace('kernel.', 'param.')))
   }
-  return new Map([['kernel', run.algorithm === undefined ? layer.kernel(L).data : impulseResponse(layer, H, L)]])
+  return new Map([
+    ['kernel', run.algorithm === undefined ? layer.kernel(L).data : impulseResponse(layer, H, L)],
+  ])
 }
 
 /** (H, L): the outputs of one algorithm for a first sample of 1, with D = 0. */

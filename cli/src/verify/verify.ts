@@ -111,7 +111,11 @@ export async function verify(
       }
     }
   }
-  const counts = [`${tensors} tensors`, skipped > 0 && `${skipped} cases skipped`, failures > 0 && `${failures} failed`]
+  const counts = [
+    `${tensors} tensors`,
+    skipped > 0 && `${skipped} cases skipped`,
+    failures > 0 && `${failures} failed`,
+  ]
   print(counts.filter(Boolean).join(', '))
   if (worst !== undefined) print(`worst ${worst.name} ${worst.quantity} ${worst.error.toExponential(2)}`)
   return { tensors, failures, skipped, ...(worst === undefined ? {} : { worst }) }
