@@ -31,7 +31,7 @@ function checkCrate(name) {
   must(`The format of ${crate}`, run('cargo', ['fmt', '-p', crate, '--check']))
   const lints = ['clippy', '-p', crate, '--all-targets', '--quiet', '--', '-D', 'warnings']
   must(`The lints of ${crate}`, run('cargo', lints))
-  must(`The tests of ${crate}`, run('cargo', ['test', '-p', crate, '--quiet']))
+  must(`The tests of ${crate}`, run('cargo', ['test', '-p', crate, '--lib', '--tests', '--quiet']))
 }
 
 function checkApi(tests) {

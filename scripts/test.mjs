@@ -80,7 +80,10 @@ function cage() {
 
 // What is quick comes first.
 const checks = [
-  ['source: sizes of files, import circles, the paper’s map', () => node('scripts/check-source.mjs')],
+  [
+    'source: sizes of files, import circles, the paper’s map',
+    () => node('--test', 'scripts/rust-imports.test.mjs') && node('scripts/check-source.mjs'),
+  ],
   ['TypeScript lints', () => npm('lint')],
   ['TypeScript format', () => npm('format', '--', '--check')],
   ['Rust format', () => run('cargo', ['fmt', '--all', '--check'])],

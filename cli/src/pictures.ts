@@ -66,10 +66,10 @@ export function layerPictures(
     }
     const dt = steps(after)
     const [re, im] = [of(after, 'kernel.A_real'), of(after, 'kernel.A_imag')]
-    const [ssms, half] = re.shape
-    const modes = Array.from({ length: features * half }, (_mode, at) => {
-      const [h, n] = [Math.floor(at / half), at % half]
-      const lambda = (h % ssms) * half + n
+    const [ssms, pairs] = re.shape
+    const modes = Array.from({ length: features * pairs }, (_mode, at) => {
+      const [h, n] = [Math.floor(at / pairs), at % pairs]
+      const lambda = (h % ssms) * pairs + n
       return {
         decay: 1 / (dt[h] * reOf(re.data[lambda]) * rate),
         frequency: (dt[h] * Math.abs(imOf(im.data[lambda])) * rate) / (2 * Math.PI),

@@ -65,7 +65,7 @@
 //! | Theorem 1, NPLR form | [`nplr()`] | [`start`], [`combination`], at initialisation |
 //! | S4D (arXiv 2206.11893) §4 | [`diagonal`] | [`diagonal`], at initialisation |
 //! | Δ at the start (arXiv 2206.12037) | [`log_uniform`] | [`log_uniform`], at initialisation |
-//! | eq. (3), bilinear; S4D eq. (3), ZOH | [`bilinear_diagonal`], [`zoh_diagonal`], [`Ssm::discretize`] | `cpu::discretize`, `cuda::discretise` |
+//! | eq. (3), bilinear; S4D eq. (3), ZOH | [`bilinear_diagonal`], [`zoh_diagonal`], [`Ssm::discretize`] | `cpu::discretize`, `cuda::discretize` |
 //! | eq. (3), the recurrence | [`recurrence`], its transpose [`recurrence_adjoint`] | as Theorem 2 |
 //! | Theorem 2, appendix C.2, the recurrence in O(N) | [`Recurrence`] | `cpu::ssm_step`, `cuda::ssm_step` |
 //! | eq. (4), convolution | [`conv_causal`], [`conv_two_sided`], their transposes [`conv_causal_adjoint`], [`conv_two_sided_adjoint`] | `cpu::conv_forward`, `cuda::conv_forward` |
