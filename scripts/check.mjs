@@ -31,7 +31,7 @@ function checkCrate(name) {
   must(`The format of ${crate}`, run('cargo', ['fmt', '-p', crate, '--check']))
   const lints = ['clippy', '-p', crate, '--all-targets', '--quiet', '--', '-D', 'warnings']
   must(`The lints of ${crate}`, run('cargo', lints))
-  must(`The tests of ${crate}`, run('cargo', ['test', '-p', crate, '--lib', '--tests', '--quiet']))
+  must(`The tests of ${crate}`, run('cargo', ['test', '-p', crate, '--tests', '--quiet']))
 }
 
 function checkApi(tests) {
@@ -55,9 +55,9 @@ const unknown = asked.filter((name) => !crates.includes(name))
 must(`'${unknown.join(' ')}' are no crates; there are ${crates.join(', ')}, and api:`, unknown.length === 0)
 const names = process.argv.length > 2 ? [...asked, ...(api < 0 ? [] : ['api'])] : changed()
 console.log(`Checking ${names.join(', ')}`)
-must('The layout of the source', run(process.execPath, ['scripts/check-source.mjs']))
 for (const name of names) {
   if (name === 'api') checkApi(tests)
   else checkCrate(name)
 }
+must('The layout of the source', run(process.execPath, ['scripts/check-source.mjs']))
 console.log(`\nall is well after ${((performance.now() - start) / 1000).toFixed(0)} s`)
