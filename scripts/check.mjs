@@ -5,8 +5,9 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { installPackages, must, root, run } from './setup.mjs'
+import { installPackages, must, root, run, shareCompilation } from './setup.mjs'
 
+shareCompilation()
 // An empty list of architectures: crates/cuda is built without kernels.
 process.env.S4_CUDA_ARCHS = ''
 delete process.env.S4_CUDA_REQUIRE

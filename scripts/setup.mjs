@@ -35,6 +35,17 @@ function has(command) {
   )
 }
 
+/**
+ * What cargo compiles for the Rust tests then serves an addon built for tests as well: the napi-rs CLI names the target, so all
+ * commands must, and the profiles `dev` and `test` become one.
+ */
+export function shareCompilation() {
+  const { stdout } = spawnSync('rustc', ['-vV'], { encoding: 'utf8' })
+  const host = /^host: (.+)$/m.exec(stdout ?? '')?.[1]
+  if (host !== undefined) process.env.CARGO_BUILD_TARGET ??= host
+  process.env.CARGO_PROFILE_DEV_OPT_LEVEL ??= '2'
+}
+
 /** Installs the locked packages unless node_modules already holds them. */
 export function installPackages() {
   const lock = readFileSync(join(root, 'package-lock.json'))

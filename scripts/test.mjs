@@ -13,19 +13,19 @@ import {
   installPackages,
   root,
   run,
+  shareCompilation,
 } from './setup.mjs'
 
 const release = process.argv.includes('--release')
-// Cargo's profiles `dev` and `test` are then one, and all that is compiled for the tests serves the addon.
-if (!release) process.env.CARGO_PROFILE_DEV_OPT_LEVEL = '2'
+shareCompilation()
 
 const npm = (...args) => run('npm', ['run', '--silent', ...args])
 const node = (...args) => run(process.execPath, args)
 
-/** Where the addon under test is built, beside what cargo built for the tests: `npm start` goes on with its own. */
-const own = join(root, 'target', 'debug', 'addon')
+/** Where the addon under test is put: `npm start` goes on with its own. */
+const own = join(root, 'target', 'test-addon')
 
-/** The words of `build:native`, with the addon built for tests and put aside. */
+/** The command `build:native` with debug assertions, its files put aside. */
 function buildTestAddon() {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const [command, ...words] = scripts['build:native'].split(' ')
