@@ -5,9 +5,12 @@
 //! with its queue; `ssm` and `dense` are the operations, each beside the kernels of the same folder and name
 //! (`kernels/ssm`, `kernels/dense`).
 
+#![deny(unsafe_code)]
+
 mod dense;
 mod device;
 mod diagnose;
+#[allow(unsafe_code)]
 mod driver;
 mod memory;
 mod precision;

@@ -1,4 +1,4 @@
-// From the discrete recurrence to the matrices of one chunk of T = 64 steps, in f64, and back.
+// From the discrete recurrence to the matrices of one chunk of T = 64 steps, in f64.
 //
 // Sequences of one head, each T steps of the recurrence, one warp each:
 //   columns 0…R: Ā^j B̄ and Ā^j u_r;   rows: C_k Ā^j (j = 0…T);   powers: v_r D₀^j.

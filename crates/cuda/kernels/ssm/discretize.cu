@@ -85,7 +85,7 @@ DEV c64 e2(c64 x) {
   return s;
 }
 
-KERNEL discretise(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
+KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;
@@ -118,7 +118,7 @@ KERNEL discretise(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
 
 // Gradients of (D₀, B̄, u_r, v_r) stand in `slots` slots a head, each (2 + 2R) × P; they are summed here.
 // Results: f64 per head, `g_dt` (H, P), `g_re`, `g_im` (H, P), `g_b` (H, P), `g_p` (H, R, P).
-KERNEL discretise_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* slot, int slots, PARAMS) {
+KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* slot, int slots, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;

@@ -68,7 +68,7 @@ impl Queue {
     /// Page-locked memory, or `None` where there is none.
     fn pin(&self, op: &'static str, bytes: usize) -> Result<Option<Pinned>> {
         self.count_pin();
-        // SAFETY: the memory is freed once, by `unpin`; flags 0 is plain page-locked memory.
+        // SAFETY: the memory is freed once, by `Pinned::free`; flags 0 is plain page-locked memory.
         let Ok(ptr) = (unsafe { result::malloc_host(bytes, 0) }) else { return Ok(None) };
         match result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
             Ok(done) => Ok(Some(Pinned { ptr, bytes, done })),

@@ -2,11 +2,13 @@
 
 use super::sizes::T;
 
-/// How sequences are cut: segments of `each` chunks, a power of two where there are several.
+/// How sequences are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) segments: usize,
+    /// Chunks of a segment; a power of two where there are several segments.
     pub(super) each: usize,
+    /// Chunks of the sequence.
     pub(super) chunks: usize,
 }
 
