@@ -1,7 +1,7 @@
 // (Δ, Λ, P, B) → the discrete recurrence, in f64, and the way back of its gradients.
 //
-// With τ = 2/Δ, Dg = 1/(τ − Λ), M_rs = I + 2Re P_r*·Dg·P_s and the Woodbury row R_r = Σ_s M⁻¹_rs P̄_s Dg (paper Theorem 2,
-// bilinear):
+// With τ = 2/Δ, Dg = 1/(τ − Λ), M_rs = I + 2Re P_r*·Dg·P_s and the Woodbury row R_r = Σ_s M⁻¹_rs P̄_s Dg (paper Theorem
+// 2, bilinear):
 //   Ā x = D₀∘x + Σ_r u_r·(2Re v_r·x),   D₀ = Dg(τ + Λ),  u_r = −Dg P_r,  v_r = 2τ R_r,
 //   B̄ = 2 Dg B + 2 Σ_r u_r h_r,  h = M⁻¹ q,  q_s = 2Re P_s*·Dg·B.
 // S4D has rank 0; by zero-order hold D₀ = e^{ΔΛ}, B̄ = B·expm1(ΔΛ)/Λ.

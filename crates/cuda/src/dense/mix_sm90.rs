@@ -1,5 +1,5 @@
-//! A mix with GLU by Hopper's products that do it all (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_planes_sm90.cu`), below
-//! `highest`.
+//! A mix with GLU by Hopper's products that do it all (`kernels/dense/mix_sm90.cu`,
+//! `kernels/dense/mix_planes_sm90.cu`), below `highest`.
 
 use super::{
     dropout::{Drop, drop_args},
@@ -102,8 +102,8 @@ impl Fused<'_> {
 }
 
 impl<'a> Fused<'a> {
-    /// The call, where the kernels of `mix_sm90.cu` serve: rows of the arrays begin at multiples of 16 bytes, and there is
-    /// enough to do.
+    /// The call, where the kernels of `mix_sm90.cu` serve: rows of the arrays begin at multiples of 16 bytes, and there
+    /// is enough to do.
     pub(super) fn of(be: &Cuda, call: &'a MixCall) -> Option<Fused<'a>> {
         let &MixCall { ref spec, batch, len, .. } = call;
         let fused = Fused { call, spec, batch, len };

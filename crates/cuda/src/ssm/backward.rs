@@ -118,8 +118,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// The pass of one direction again, for its states, and its adjoint. Gives the gradients of the chunk's matrices, and the
-    /// share of du in the chunks in which rows end, where an end state has a gradient.
+    /// The pass of one direction again, for its states, and its adjoint. Gives the gradients of the chunk's matrices,
+    /// and the share of du in the chunks in which rows end, where an end state has a gradient.
     fn direction_backward(
         &self,
         a: &ChunkBackward<'_>,

@@ -103,7 +103,8 @@ impl Cuda {
         Ok(Operands { planes, exponents, count, both: of.both })
     }
 
-    /// One launch. `heads`: which; `states`: (heads of those, B, chunks, NP) a direction, the states that enter the chunks.
+    /// One launch. `heads`: which; `states`: (heads of those, B, chunks, NP) a direction, the states that enter the
+    /// chunks.
     fn run_directions(
         &self,
         p: &BidirectionalPass<'_>,
@@ -175,8 +176,8 @@ impl Cuda {
         )
     }
 
-    /// States that enter the segments, by a pass over x and a scan where they are not given; nothing where the sequence is
-    /// not cut. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
+    /// States that enter the segments, by a pass over x and a scan where they are not given; nothing where the sequence
+    /// is not cut. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
     fn enter(
         &self,
         op: &'static str,

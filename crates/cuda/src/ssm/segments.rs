@@ -32,8 +32,8 @@ fn most_chunks(products: usize) -> usize {
     if products == 3 { 8 } else { 16 }
 }
 
-/// Segments for a pass over both directions at once: as long as shared memory allows, and shorter where rows are too few to
-/// fill the chip.
+/// Segments for a pass over both directions at once: as long as shared memory allows, and shorter where rows are too
+/// few to fill the chip.
 pub(super) fn cut_bidirectional(
     batch: usize,
     heads: usize,
