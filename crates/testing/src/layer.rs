@@ -78,9 +78,8 @@ impl Layer {
         let complex = |x: &[f64], row: usize| -> Vec<C64> {
             x[row * spec.state..][..spec.state].chunks(2).map(|x| C64::new(x[0], x[1])).collect()
         };
-        let lambda = (s * pairs..(s + 1) * pairs).map(|i| {
-            C64::new(-spec.real_transform.apply(a_real[i]), -spec.imag_transform.apply(a_imag[i]))
-        });
+        let lambda = (s * pairs..(s + 1) * pairs)
+            .map(|i| C64::new(-spec.real_transform.apply(a_real[i]), -spec.imag_transform.apply(a_imag[i])));
         let steps = if spec.dt_per_state { pairs } else { 1 };
         let dt = inv_dt[h * steps..][..steps].iter();
         Ssm {

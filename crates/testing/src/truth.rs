@@ -4,8 +4,8 @@ use crate::layer::{Call, Layer};
 use nalgebra::{DMatrix, DVector};
 use s4_backend::Transform;
 use s4_ssm::{
-    C64, Discrete, Discretization, Ssm, conv_causal, conv_causal_adjoint, conv_two_sided, conv_two_sided_adjoint,
-    exp_m1, full, kernel_by_powers, recurrence,
+    C64, Discrete, Discretization, Ssm, conv_causal, conv_causal_adjoint, conv_two_sided,
+    conv_two_sided_adjoint, exp_m1, full, kernel_by_powers, recurrence,
 };
 
 fn state_row(state: Option<&Vec<f64>>, row: usize, pairs: usize) -> Option<Vec<C64>> {
@@ -240,7 +240,9 @@ impl<'a> Transpose<'a> {
         let dt = DVector::from_fn(2 * pairs, |n, _| C64::from(ssm.dt_of(n % pairs)));
         let b = full(&ssm.b);
         let ddt: Vec<f64> = (0..2 * pairs)
-            .map(|k| ((0..2 * pairs).map(|l| dm[(k, l)] * m[(k, l)] / dt[k]).sum::<C64>() + db_dt[k] * b[k]).re)
+            .map(|k| {
+                ((0..2 * pairs).map(|l| dm[(k, l)] * m[(k, l)] / dt[k]).sum::<C64>() + db_dt[k] * b[k]).re
+            })
             .collect();
         let da = DMatrix::from_fn(2 * pairs, 2 * pairs, |k, l| dm[(k, l)] * dt[k] * 0.5);
         // A = diag(Λ) − Σ p p*.

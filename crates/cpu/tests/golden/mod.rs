@@ -1,7 +1,7 @@
 //! Golden cases as layers of the CPU backend: float32 parameters (C recovered where the file says so), float64 truth.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use s4_backend::{Disc, Mode, Scalar, SsmParams, SsmSpec, Transform};
+use s4_backend::{Discretization, Mode, Scalar, SsmParams, SsmSpec, Transform};
 use s4_cpu::Cpu;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -85,7 +85,11 @@ impl Case {
             channels: size("channels"),
             bidirectional: config["bidirectional"].as_bool().expect("bool"),
             dt_per_state: !config["dt_tie"].as_bool().expect("bool"),
-            disc: if config["disc"] == "zoh" { Disc::Zoh } else { Disc::Bilinear },
+            discretization: if config["disc"] == "zoh" {
+                Discretization::Zoh
+            } else {
+                Discretization::Bilinear
+            },
             dt_transform: transform(&config["dt_transform"]),
             real_transform: transform(&config["real_transform"]),
             imag_transform: transform(&config["imag_transform"]),

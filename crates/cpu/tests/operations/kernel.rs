@@ -1,7 +1,10 @@
 //! Kernels against the golden vectors, long ones too, by blocks and by Cauchy sums.
 
 use crate::golden::{Case, Tensors, cast, read, rel, view};
-use s4_backend::{Disc, KernelOps, Memory, Mode, Scalar, SsmGrads, SsmSpec, Transform};
+use s4_backend::{
+    Discretization, KernelBackward, KernelForward, KernelOps, Memory, Mode, Scalar, SsmGrads, SsmSpec,
+    Transform,
+};
 use s4_cpu::Cpu;
 
 /// Both forms of a kernel (Cauchy sums where the SSM is bilinear) within `tol` of the truth.
@@ -11,20 +14,23 @@ fn check<T: Scalar>(name: &str, spec: &SsmSpec, params: &[Vec<f64>; 7], rate: f6
     let len = truth.len() / (spec.kernel_channels() * spec.heads);
     let params = params.each_ref().map(|p| cast::<T>(p));
     let mut kernel = vec![T::nan(); truth.len()];
-    be.kernel_forward(&mut kernel, &view(&params), spec, len, rate, &mut ws).unwrap();
-    let e = rel(&kernel, truth);
-    assert!(e <= tol, "{name}, rate {rate}, blocks: {e:e} > {tol:e}");
-    let warm = be.allocations();
-    be.kernel_forward(&mut kernel, &view(&params), spec, len, rate, &mut ws).unwrap();
-    assert_eq!(be.allocations(), warm, "a second kernel asks for memory");
-    kernel.fill(T::nan());
-    let cauchy = be.kernel_by_cauchy(&mut kernel, &view(&params), spec, len, rate, &mut ws);
-    if spec.disc == Disc::Zoh {
-        assert_eq!(cauchy.unwrap_err().code.as_str(), "ERR_S4_UNSUPPORTED");
-    } else {
-        cauchy.unwrap();
+    let mut run = |kernel: &mut [T], cauchy: bool| {
+        let args = KernelForward { kernel, params: view(&params), spec: *spec, len, rate };
+        if cauchy { be.kernel_by_cauchy(args, &mut ws) } else { be.kernel_forward(args, &mut ws) }
+    };
+    for (what, cauchy) in [("blocks", false), ("Cauchy sums", true)] {
+        kernel.fill(T::nan());
+        let result = run(&mut kernel, cauchy);
+        if cauchy && spec.discretization == Discretization::Zoh {
+            assert_eq!(result.unwrap_err().code.as_str(), "ERR_S4_UNSUPPORTED");
+            continue;
+        }
+        result.unwrap();
         let e = rel(&kernel, truth);
-        assert!(e <= tol, "{name}, rate {rate}, Cauchy sums: {e:e} > {tol:e}");
+        assert!(e <= tol, "{name}, rate {rate}, {what}: {e:e} > {tol:e}");
+        let warm = be.allocations();
+        run(&mut kernel, cauchy).unwrap();
+        assert_eq!(be.allocations(), warm, "{what}: a second kernel asks for memory");
     }
 }
 
@@ -61,7 +67,7 @@ fn long(file: &str) {
         channels: 1,
         bidirectional: false,
         dt_per_state: false,
-        disc: Disc::Bilinear,
+        discretization: Discretization::Bilinear,
         dt_transform: Transform::Exp,
         real_transform: Transform::Exp,
         imag_transform: Transform::None,
@@ -89,13 +95,15 @@ fn cauchy_sums_equal_blocks_at_any_length() {
         for len in [1, 2, 3, 17, 64, 489, 1024, 1047] {
             let size = case.spec.kernel_channels() * case.spec.heads * len;
             let mut kernel = vec![f64::NAN; size];
-            be.kernel_forward(&mut kernel, &view(&case.params), &case.spec, len, 1.0, &mut ws).unwrap();
+            let (kernel_view, params) = (&mut kernel[..], view(&case.params));
+            let args = KernelForward { kernel: kernel_view, params, spec: case.spec, len, rate: 1.0 };
+            be.kernel_forward(args, &mut ws).unwrap();
             check::<f64>(&format!("{name}, length {len}"), &case.spec, &case.params, 1.0, &kernel, 1e-10);
         }
     }
 }
 
-/// Gradients of Σ K̄·dK̄ by one road: inv_dt, a_real, a_imag, b, c, p, d.
+/// Gradients of Σ K̄·dK̄ one way: inv_dt, a_real, a_imag, b, c, p, d.
 fn gradients<T: Scalar>(case: &Case, dkernel: &[f64], len: usize, cauchy: bool) -> [Vec<T>; 7] {
     let be = Cpu::<T>::new(2).unwrap();
     let mut ws = be.workspace();
@@ -104,10 +112,11 @@ fn gradients<T: Scalar>(case: &Case, dkernel: &[f64], len: usize, cauchy: bool) 
     let [inv_dt, a_real, a_imag, b, c, p, d] = grads.each_mut().map(Vec::as_mut_slice);
     let into = SsmGrads { inv_dt, a_real, a_imag, b, c, p, d };
     let params = view(&params);
+    let args = KernelBackward { grads: into, dkernel: &dkernel[..], params, spec: case.spec, len, rate: 1.0 };
     if cauchy {
-        be.kernel_by_cauchy_backward(into, &dkernel, &params, &case.spec, len, 1.0, &mut ws).unwrap();
+        be.kernel_by_cauchy_backward(args, &mut ws).unwrap();
     } else {
-        be.kernel_backward(into, &dkernel, &params, &case.spec, len, 1.0, &mut ws).unwrap();
+        be.kernel_backward(args, &mut ws).unwrap();
     }
     grads
 }
@@ -116,7 +125,7 @@ fn gradients<T: Scalar>(case: &Case, dkernel: &[f64], len: usize, cauchy: bool) 
 fn gradients_by_cauchy_sums_equal_those_of_blocks() {
     const NAMES: [&str; 6] = ["inv_dt", "a_real", "a_imag", "b", "c", "p"];
     let mut compared = 0;
-    for case in Case::all().iter().filter(|c| c.spec.disc == Disc::Bilinear) {
+    for case in Case::all().iter().filter(|c| c.spec.discretization == Discretization::Bilinear) {
         for len in [1, 2, 3, 17, 64, 489, 1047] {
             let mut rng = s4_backend::random::Rng::new(len as u64, 3);
             let size = case.spec.kernel_channels() * case.spec.heads * len;
@@ -152,15 +161,16 @@ fn wrong_arguments_of_the_transpose_are_errors() {
     let mut grads = case.params.each_ref().map(|p| vec![0.0; p.len()]);
     let [inv_dt, a_real, a_imag, b, c, p, d] = grads.each_mut().map(Vec::as_mut_slice);
     let into = SsmGrads { inv_dt, a_real, a_imag, b, c, p, d };
-    let wrong = be.kernel_by_cauchy_backward(
-        into,
-        &[0.0; 3],
-        &view(&case.params),
-        &case.spec,
-        64,
-        1.0,
-        &mut be.workspace(),
-    );
+    let dkernel = &[0.0; 3][..];
+    let args = KernelBackward {
+        grads: into,
+        dkernel,
+        params: view(&case.params),
+        spec: case.spec,
+        len: 64,
+        rate: 1.0,
+    };
+    let wrong = be.kernel_by_cauchy_backward(args, &mut be.workspace());
     assert_eq!(wrong.unwrap_err().code.as_str(), "ERR_S4_SHAPE");
     assert!(grads.iter().flatten().all(|&g| g == 0.0));
 }
@@ -169,19 +179,31 @@ fn wrong_arguments_of_the_transpose_are_errors() {
 fn threads_do_not_change_a_bit() {
     let case = Case::load("x_dplr_tied");
     let params = case.cast::<f32>();
-    let run = |threads: usize| {
+    let run = |threads: usize, cauchy: bool| {
         let be = Cpu::<f32>::new(threads).unwrap();
         let len = 3000;
         let size = case.spec.kernel_channels() * case.spec.heads * len;
         let mut kernel = vec![0.0; size];
         let mut ws = be.workspace();
-        be.kernel_forward(&mut kernel, &view(&params), &case.spec, len, 1.0, &mut ws).unwrap();
+        let args =
+            KernelForward { kernel: &mut kernel[..], params: view(&params), spec: case.spec, len, rate: 1.0 };
+        if cauchy { be.kernel_by_cauchy(args, &mut ws) } else { be.kernel_forward(args, &mut ws) }.unwrap();
         let dkernel = kernel.clone();
         let mut grads = params.each_ref().map(|p| vec![0.0f32; p.len()]);
         let [inv_dt, a_real, a_imag, b, c, p, d] = grads.each_mut().map(Vec::as_mut_slice);
         let into = SsmGrads { inv_dt, a_real, a_imag, b, c, p, d };
-        be.kernel_backward(into, &dkernel, &view(&params), &case.spec, len, 1.0, &mut ws).unwrap();
+        let args = KernelBackward {
+            grads: into,
+            dkernel: &dkernel[..],
+            params: view(&params),
+            spec: case.spec,
+            len,
+            rate: 1.0,
+        };
+        if cauchy { be.kernel_by_cauchy_backward(args, &mut ws) } else { be.kernel_backward(args, &mut ws) }
+            .unwrap();
         (kernel, grads)
     };
-    assert_eq!(run(1), run(2));
+    assert_eq!(run(1, false), run(2, false));
+    assert_eq!(run(1, true), run(2, true));
 }

@@ -1,7 +1,10 @@
 //! The recurrence against the golden vectors, from zero and from an initial state, and with other intervals.
 
 use crate::golden::{Case, cast, rel, state_in, view};
-use s4_backend::{Memory, Scalar, StepOps};
+use s4_backend::{
+    Algorithm, CallOptions, Discretization, Memory, Mode, Scalar, SsmCall, SsmForward, SsmOps, SsmSpec,
+    SsmStep, StepOps, Transform,
+};
 use s4_cpu::Cpu;
 
 /// Steps through `u` (batch, H, len); returns y (batch, channels·H, len) and the last state.
@@ -18,20 +21,18 @@ fn run<T: Scalar>(case: &Case, state: Vec<T>, interval: Option<T>, rate: f64) ->
     let mut warm = 0;
     for t in 0..len {
         let ut: Vec<T> = (0..batch * spec.heads).map(|i| u[i * len + t]).collect();
-        be.ssm_step(
-            &mut y,
-            &mut state,
-            &ut,
-            interval.as_deref(),
-            &view(&params),
-            spec,
+        let step = SsmStep {
+            y: &mut y[..],
+            state: &mut state[..],
+            u: &ut[..],
+            interval: interval.as_deref(),
+            params: view(&params),
+            spec: *spec,
             batch,
             rate,
-            1,
-            &mut plan,
-            &mut ws,
-        )
-        .unwrap();
+            version: 1,
+        };
+        be.ssm_step(step, &mut plan, &mut ws).unwrap();
         for (i, y) in y.iter().enumerate() {
             out[i * len + t] = *y;
         }
@@ -87,28 +88,62 @@ fn golden_f32() {
     check::<f32>(1e-5);
 }
 
+/// Λ = 0 is an integrator: B̄ = ΔB for either discretization, and a step is what forward does.
 #[test]
-fn a_bad_interval_changes_nothing() {
-    let case = Case::load("dplr_legs");
+fn a_mode_of_zero_integrates() {
     let be = Cpu::<f64>::new(1).unwrap();
-    let params = case.cast::<f64>();
-    let (mut plan, mut ws) = (be.step_plan(&case.spec).unwrap(), be.workspace());
-    let mut state = vec![0.5; case.spec.state_len(2)];
-    let mut y = vec![0.0; 2 * case.spec.outputs()];
-    let u = vec![1.0; 2 * case.spec.heads];
-    let got = be.ssm_step(
-        &mut y,
-        &mut state,
-        &u,
-        Some(&[1.0, f64::NAN]),
-        &view(&params),
-        &case.spec,
-        2,
-        1.0,
-        1,
-        &mut plan,
-        &mut ws,
-    );
-    assert_eq!(got.unwrap_err().code, s4_backend::Code::Value);
-    assert!(state.iter().all(|&x| x == 0.5));
+    for discretization in [Discretization::Zoh, Discretization::Bilinear] {
+        let spec = SsmSpec {
+            mode: Mode::S4d,
+            heads: 1,
+            state: 2,
+            n_ssm: 1,
+            rank: 0,
+            channels: 1,
+            bidirectional: false,
+            dt_per_state: false,
+            discretization,
+            dt_transform: Transform::None,
+            real_transform: Transform::None,
+            imag_transform: Transform::None,
+            truncate: None,
+        };
+        // Δ = 1, Λ = 0, B = 3 + 2i, C = 1, D = 0: y_t = 2Re(C Σ B u) = 6 Σ u.
+        let p = [vec![1.0], vec![0.0], vec![0.0], vec![3.0, 2.0], vec![1.0, 0.0], vec![], vec![0.0]];
+        let u = [1.0, 0.5, -2.0, 0.25];
+        let want = [6.0, 9.0, -3.0, -1.5];
+        let (mut plan, mut ws) = (be.step_plan(&spec).unwrap(), be.workspace());
+        let (mut state, mut y) = ([0.0; 2], [0.0]);
+        for (u, want) in u.iter().zip(want) {
+            let step = SsmStep {
+                y: &mut y[..],
+                state: &mut state[..],
+                u: std::slice::from_ref(u),
+                interval: None,
+                params: view(&p),
+                spec,
+                batch: 1,
+                rate: 1.0,
+                version: 1,
+            };
+            be.ssm_step(step, &mut plan, &mut ws).unwrap();
+            assert_eq!(y[0], want, "{discretization}");
+        }
+        for algorithm in [Algorithm::Fft, Algorithm::Chunk] {
+            let options = CallOptions { algorithm, ..CallOptions::default() };
+            let call = SsmCall { spec, batch: 1, len: u.len(), options, version: 1 };
+            let mut out = [f64::NAN; 4];
+            let args = SsmForward {
+                y: &mut out[..],
+                state_end: None,
+                saved: None,
+                u: &u[..],
+                state0: None,
+                params: view(&p),
+                call,
+            };
+            be.ssm_forward(args, &mut be.ssm_plan(&spec).unwrap(), &mut ws).unwrap();
+            assert!(rel(&out, &want) <= 1e-14, "{discretization}, {algorithm}: {out:?}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Gradients by both algorithms: against finite differences of the oracle, its transpose, and the identity
+//! Gradients by every algorithm: against finite differences of the oracle, its transpose, and the identity
 //! ⟨F(u, x₀), (dy, dx)⟩ = ⟨(u, x₀), F*(dy, dx)⟩.
 
 use crate::{
@@ -47,8 +47,8 @@ fn parameters(layer: &Layer, lens: &[usize]) {
     for &len in lens {
         let call = Call::new(layer, 2, len, len % 2 == 1);
         let outcomes: Vec<_> = algorithms(layer)
-            .iter()
-            .flat_map(|&a| {
+            .into_iter()
+            .flat_map(|a| {
                 [
                     (format!("{a:?}, f64"), 1e-8, run(&double, layer, &call, a, 1)),
                     (format!("{a:?}, f32"), 1e-4, run(&single, layer, &call, a, 1)),
@@ -93,7 +93,7 @@ fn inputs<B: SsmOps>(be: &B, tol: f64) {
             for own_lengths in [false, true] {
                 let call = Call::new(&layer, 3, len, own_lengths);
                 let (du, dstate0) = truth::adjoint(&layer, &call);
-                for &algorithm in algorithms(&layer) {
+                for algorithm in algorithms(&layer) {
                     let got = run(be, &layer, &call, algorithm, 1);
                     let place = format!(
                         "{}, {algorithm:?}, {}, length {len}, own lengths {own_lengths}",
@@ -135,7 +135,7 @@ fn adjoint_identity() {
         for len in [1, 17, 200, 1047] {
             // dy beyond a row's length counts as 0, so rows are of one length here.
             let call = Call::new(&layer, 3, len, false);
-            for &algorithm in algorithms(&layer) {
+            for algorithm in algorithms(&layer) {
                 let got = run(&be, &layer, &call, algorithm, 1);
                 let (mut left, mut right) = (dot(&got.y, &call.dy), dot(&call.u, &got.du));
                 if let (Some(end), Some(dend)) = (&got.state_end, &call.dstate_end) {
@@ -156,7 +156,7 @@ fn gradients_accumulate() {
     let be = Cpu::<f64>::new(1).unwrap();
     for layer in layers() {
         let call = Call::new(&layer, 2, 90, true);
-        for &algorithm in algorithms(&layer) {
+        for algorithm in algorithms(&layer) {
             let (once, twice) =
                 (run(&be, &layer, &call, algorithm, 1), run(&be, &layer, &call, algorithm, 2));
             for which in 0..7 {

@@ -1,7 +1,7 @@
 //! Random layers and random calls of them.
 
-use s4_backend::{Disc, Mode, SsmSpec, Transform, random::Rng};
-use s4_ssm::{C64, Diagonal, Discretization, Measure, Ssm, Start, diagonal, start};
+use s4_backend::{Discretization, Mode, SsmSpec, Transform, random::Rng};
+use s4_ssm::{self as ssm, C64, Diagonal, Measure, Ssm, Start, diagonal, start};
 
 /// Where Λ, P, B start; all get noise.
 #[derive(Clone, Copy)]
@@ -92,9 +92,9 @@ impl Layer {
                     b: complex(b, s),
                     c: (0..spec.kernel_channels()).map(|k| complex(c, k * spec.heads + h)).collect(),
                     dt: dt.map(|&x| spec.dt_transform.apply(x) * self.rate * interval).collect(),
-                    disc: match spec.disc {
-                        Disc::Bilinear => Discretization::Bilinear,
-                        Disc::Zoh => Discretization::Zoh,
+                    disc: match spec.discretization {
+                        Discretization::Bilinear => ssm::Discretization::Bilinear,
+                        Discretization::Zoh => ssm::Discretization::Zoh,
                     },
                 }
             })
@@ -153,13 +153,13 @@ pub fn layers() -> Vec<Layer> {
         channels: 1,
         bidirectional: false,
         dt_per_state: false,
-        disc: Disc::Bilinear,
+        discretization: Discretization::Bilinear,
         dt_transform: Transform::Softplus,
         real_transform: Transform::Exp,
         imag_transform: Transform::None,
         truncate: None,
     };
-    let s4d = SsmSpec { mode: Mode::S4d, rank: 0, disc: Disc::Zoh, ..s4 };
+    let s4d = SsmSpec { mode: Mode::S4d, rank: 0, discretization: Discretization::Zoh, ..s4 };
     let (legs, legt) = (Init::Measure(Measure::LegS), Init::Measure(Measure::LegT));
     let lin = Init::Diagonal(Diagonal::Lin);
     vec![
@@ -199,7 +199,7 @@ pub fn layers() -> Vec<Layer> {
             "s4d, bilinear, Δ per state, tied",
             Init::Diagonal(Diagonal::Inv),
             SsmSpec {
-                disc: Disc::Bilinear,
+                discretization: Discretization::Bilinear,
                 dt_per_state: true,
                 n_ssm: 2,
                 imag_transform: Transform::Softplus,

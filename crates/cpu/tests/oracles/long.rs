@@ -5,7 +5,7 @@ use crate::{
     layer::{Call, Layer, layers},
     truth::relative,
 };
-use s4_backend::Algorithm;
+use s4_backend::{Algorithm, Discretization};
 use s4_cpu::Cpu;
 
 /// Outputs and gradients, each with what it may differ by.
@@ -38,6 +38,10 @@ fn long(layer: &Layer, batch: usize, len: usize) {
     let place = |what: &str| format!("{}, length {len}, {what}", layer.name);
     let fft = run(&double, layer, &call, Algorithm::Fft, 1);
     compare(&place("f64, fft"), &fft, &chunks, 1e-10, 1e-8);
+    if layer.spec.discretization == Discretization::Bilinear && len <= 1 << 17 {
+        let cauchy = run(&double, layer, &call, Algorithm::Cauchy, 1);
+        compare(&place("f64, cauchy"), &cauchy, &chunks, 1e-9, 1e-8);
+    }
     // In f32 by FFT up to 65,536 alone: its gradients take ten times as long as those of chunks.
     let both = [Algorithm::Chunk, Algorithm::Fft];
     for &algorithm in &both[..if len > 1 << 17 { 1 } else { 2 }] {

@@ -5,7 +5,7 @@ use crate::{
     layer::{Call, Layer, layers},
     truth::{self, relative},
 };
-use s4_backend::{Code, Memory, StepOps};
+use s4_backend::{Code, Memory, SsmStep, StepOps};
 use s4_cpu::Cpu;
 use s4_ssm::{C64, recurrence};
 
@@ -94,7 +94,18 @@ fn layers_without_a_state_do_not_step() {
             let (mut y, mut state) = (vec![0.0; spec.outputs()], vec![0.0; spec.state_len(1)]);
             let u = vec![0.0; spec.heads];
             let (params, mut ws) = (params.params(&be), be.workspace());
-            be.ssm_step(&mut y, &mut state, &u, None, &params, &spec, 1, 1.0, 1, &mut plan, &mut ws)
+            let step = SsmStep {
+                y: &mut y[..],
+                state: &mut state[..],
+                u: &u[..],
+                interval: None,
+                params,
+                spec,
+                batch: 1,
+                rate: 1.0,
+                version: 1,
+            };
+            be.ssm_step(step, &mut plan, &mut ws)
         });
         let error = refused.and_then(|step| step).unwrap_err();
         assert_eq!(error.code, Code::Unsupported, "{}: {error}", layer.name);
