@@ -11,7 +11,7 @@ fn the_gpu_passes_the_suite() {
             let architecture = std::env::var("S4_CUDA_ARCH").ok();
             let be = Cuda::with(devices[0].ordinal, &Options { architecture, ..Default::default() }).unwrap();
             let one = conformance::run(&be);
-            conformance::assert_passed(&one);
+            one.assert_passed();
             assert_eq!(one, conformance::run(&be), "two runs differ");
         }
         Err(reason) => eprintln!("skipped: {reason}"),

@@ -8,7 +8,7 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// An array as the copy engine sees it (CUtensorMap, made in launch.rs).
+// An array as the copy engine sees it (CUtensorMap, made in src/driver/tensor_map.rs).
 struct __align__(64) Map {
   u64 opaque[16];
 };

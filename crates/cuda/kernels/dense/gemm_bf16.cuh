@@ -1,4 +1,5 @@
-// What the products of gemm_bf16.cu and gemm_bf16_sm90.cu end with: two neighbours of a row, and the kernels by transposition.
+// What the products of gemm_bf16.cu and gemm_bf16_sm90.cu end with: two neighbours of a row, and the kernels by
+// transposition.
 #pragma once
 #include "common/base.cuh"
 

@@ -149,7 +149,8 @@ KERNEL layer_norm_recompute(float* y, const float* stats, const float* x, const 
   }
 }
 
-// Layer norm of rows of H numbers; a block a row. stats (B, 2): mean, 1/σ. The first numbers of a thread stay in its registers.
+// Layer norm of rows of H numbers; a block a row. stats (B, 2): mean, 1/σ. The first numbers of a thread stay in its
+// registers.
 KERNEL layer_norm_rows(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, int H) {
   constexpr int KEPT = 2;
   const i64 b = blockIdx.x;

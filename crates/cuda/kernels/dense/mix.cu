@@ -6,10 +6,10 @@
 // a = mask·f(s), n elements in lines of `len`.
 KERNEL activate_drop(float* a, const float* s, i64 n, i64 len, int f, DROP) {
   DROP_HERE;
-  const bool lined = aligned(a) && aligned(s);
+  const bool all_aligned = aligned(a) && aligned(s);
   for (i64 q = index(); q * 4 < n; q += stride()) {
     float m[4], x[4];
-    const bool vec = lined && q * 4 + 4 <= n;
+    const bool vec = all_aligned && q * 4 + 4 <= n;
     read4(x, s + q * 4, n - q * 4, vec);
     factors(drop, q, len, m);
 #pragma unroll
@@ -21,10 +21,10 @@ KERNEL activate_drop(float* a, const float* s, i64 n, i64 len, int f, DROP) {
 // ds = da·mask·f′(s), in place over da.
 KERNEL activate_drop_backward(float* ds, const float* s, i64 n, i64 len, int f, DROP) {
   DROP_HERE;
-  const bool lined = aligned(ds) && aligned(s);
+  const bool all_aligned = aligned(ds) && aligned(s);
   for (i64 q = index(); q * 4 < n; q += stride()) {
     float m[4], x[4], d[4];
-    const bool vec = lined && q * 4 + 4 <= n;
+    const bool vec = all_aligned && q * 4 + 4 <= n;
     read4(x, s + q * 4, n - q * 4, vec);
     read4(d, ds + q * 4, n - q * 4, vec);
     factors(drop, q, len, m);
@@ -39,10 +39,10 @@ struct Quad {
   i64 at[4], count;
   bool vec;
 };
-DEV Quad quad(i64 q, i64 n, i64 size, i64 zsize, bool lined) {
+DEV Quad quad(i64 q, i64 n, i64 size, i64 zsize, bool all_aligned) {
   Quad r;
   r.count = n - q * 4;
-  r.vec = lined && r.count >= 4;  // lined: size is a multiple of four
+  r.vec = all_aligned && r.count >= 4;  // all_aligned: size is a multiple of four
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const i64 e = q * 4 + i;
@@ -71,10 +71,10 @@ DEV void scatter(float* z, const float (&v)[4], const Quad& r) {
 KERNEL gate(float* y, const float* z, const float* residual, i64 n, i64 len, i64 outputs, int glu, int f, DROP) {
   DROP_HERE;
   const i64 size = outputs * len, zsize = glu ? 2 * size : size;
-  const bool lined = size % 4 == 0 && aligned(y) && aligned(z) && aligned(residual);
+  const bool all_aligned = size % 4 == 0 && aligned(y) && aligned(z) && aligned(residual);
   for (i64 q = index(); q * 4 < n; q += stride()) {
     float m[4], v[4], g[4], x[4] = {};
-    const Quad r = quad(q, n, size, zsize, lined);
+    const Quad r = quad(q, n, size, zsize, all_aligned);
     gather(v, z, r);
     if (glu) gather(g, z + size, r);
     if (residual) read4(x, residual + q * 4, r.count, r.vec);
@@ -89,10 +89,10 @@ KERNEL gate(float* y, const float* z, const float* residual, i64 n, i64 len, i64
 KERNEL gate_backward(float* dz, const float* dy, const float* z, i64 n, i64 len, i64 outputs, int glu, int f, DROP) {
   DROP_HERE;
   const i64 size = outputs * len, zsize = glu ? 2 * size : size;
-  const bool lined = size % 4 == 0 && aligned(dz) && aligned(dy) && aligned(z);
+  const bool all_aligned = size % 4 == 0 && aligned(dz) && aligned(dy) && aligned(z);
   for (i64 q = index(); q * 4 < n; q += stride()) {
     float m[4], d[4], v[4], w[4];
-    const Quad r = quad(q, n, size, zsize, lined);
+    const Quad r = quad(q, n, size, zsize, all_aligned);
     read4(d, dy + q * 4, r.count, r.vec);
     gather(v, z, r);
     if (glu) gather(w, z + size, r);

@@ -78,9 +78,9 @@ DEV float plane_of_w(u16* plane, const float* w, float to, int outputs, int inpu
   return most;
 }
 
-// mode, a PLANES_… of src/dense/planes.rs. GUESS: forward makes both planes with the powers of two that most networks need, draws the masks, and finds the largest
-// magnitudes. FIT: recomputes those that did not fit. RECOMPUTE: a for backward, lines `first` and on.
-// Grid (blocks, 2): a, then W.
+// mode, a PLANES_… of src/dense/planes.rs. GUESS: forward makes both planes with the powers of two that most networks
+// need, draws the masks, and finds the largest magnitudes. FIT: recomputes those that did not fit. RECOMPUTE: a for
+// backward, lines `first` and on. Grid (blocks, 2): a, then W.
 KERNEL mix_planes(u16* a, u16* w, u8* masks, Largest* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
@@ -95,7 +95,8 @@ KERNEL mix_planes(u16* a, u16* w, u8* masks, Largest* largest, const float* s, c
   if (mode == PLANES_GUESS) block_largest(second ? &largest->w : &largest->a, most);
 }
 
-// *to ← max(*to, largest magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last four.
+// *to ← max(*to, largest magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last
+// four.
 KERNEL mix_sample(u32* to, const float* dy, i64 lines, i64 L) {
   const i64 i = index(), line = i * lines / stride(), q = (i * 0x9E3779B1ll & 0x7fffffff) % (L / 4);
   const float4 x = *(const float4*)(dy + line * L + 4 * q), y = *(const float4*)(dy + line * L + L - 4);

@@ -1,7 +1,7 @@
 // What the kernels of a mix with GLU on Hopper share (mix_sm90.cu, mix_planes_sm90.cu).
 //
-// Operands are f16 planes, x·2^e, where e is a guess that fits what most networks hold, or, where it does not, brings the
-// largest magnitude below 2^15. One product of such planes holds TF32's 11 bits.
+// Operands are f16 planes, x·2^e, where e is a guess that fits what most networks hold, or, where it does not, brings
+// the largest magnitude below 2^15. One product of such planes holds TF32's 11 bits.
 //
 // The rows of W and of dz stand so that a thread of wgmma has z₁ and z₂ of one output: of each sixteen the first eight
 // belong to z₁ and the last eight to z₂ of the same eight outputs. The last sixteen may be filled up with zeros.

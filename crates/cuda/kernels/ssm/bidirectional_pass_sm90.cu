@@ -1,12 +1,14 @@
-// The chunk pass by Hopper's warpgroups for rows that begin and end without a state: both directions of a two-sided layer
-// at once, or one. It means what chunk_pass_f16.cuh means, with matrices that bidirectional_operands_sm90.cu prepared.
+// The chunk pass by Hopper's warpgroups for rows that begin and end without a state: both directions of a two-sided
+// layer at once, or one. It means what chunk_pass_f16.cuh means, with matrices that bidirectional_operands_sm90.cu
+// prepared.
 //
 // A warpgroup takes 64 rows (segments of a sequence) of one head and goes from chunk to chunk, x a chunk ahead in
-// registers. Of a two-sided layer one warpgroup goes with time and one against it, and they meet in the middle: each keeps
-// the states of the chunks before the middle in shared memory, where the other reads them after the middle, so that
+// registers. Of a two-sided layer one warpgroup goes with time and one against it, and they meet in the middle: each
+// keeps the states of the chunks before the middle in shared memory, where the other reads them after the middle, so
+// that
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ + S′_c·W′ᵀ
-// is written once and nothing but x is read. Scales are those of chunk_pass_f16.cuh; states take three products of 16-bit
-// numbers, outputs three or one (PROD; of the other direction's states then only the high ones are kept).
+// is written once and nothing but x is read. Scales are those of chunk_pass_f16.cuh; states take three products of
+// 16-bit numbers, outputs three or one (PROD; of the other direction's states then only the high ones are kept).
 #include "common/wgmma.cuh"
 #include "ssm/chunk.cuh"
 

@@ -1,4 +1,4 @@
-// From the discrete recurrence to the matrices of one chunk of T = 64 steps, in f64, and back.
+// From the discrete recurrence to the matrices of one chunk of T = 64 steps, in f64.
 //
 // Sequences of one head, each T steps of the recurrence, one warp each:
 //   columns 0…R: Ā^j B̄ and Ā^j u_r;   rows: C_k Ā^j (j = 0…T);   powers: v_r D₀^j.
@@ -120,8 +120,8 @@ KERNEL square(double* dst, const double* src, int np) {
   }
 }
 
-// Ā^(T·2^squarings) − 1 of every head as a scan over segments multiplies by it: transposed for the pass, as it is for its
-// adjoint, which may be null. q (H, np, np), np ≤ 64. Block 256; grid H; shared: 64·POWER doubles.
+// Ā^(T·2^squarings) − 1 of every head as a scan over segments multiplies by it: transposed for the pass, as it is for
+// its adjoint, which may be null. q (H, np, np), np ≤ 64. Block 256; grid H; shared: 64·POWER doubles.
 constexpr int POWER = TILE + 4;
 KERNEL segment_power(float* ahead, float* back, const double* q, int np, int squarings) {
   extern __shared__ double m[];

@@ -154,8 +154,8 @@ DEV const c64* reverse_sequence(ReverseStep<PL>& back, c64 (&g)[PL], int top, c6
   return buffer(batches);
 }
 
-// Block: two warps; grid (H, 1 + 2R + kc); shared: 4·STAGED c64; `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc written here.
-// Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
+// Block: two warps; grid (H, 1 + 2R + kc); shared: 4·STAGED c64; `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc
+// written here. Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
 template <int PL>
 DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
                             const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,

@@ -1,4 +1,5 @@
-// The gradients of chunk_pass_backward.cu for states of 64 reals, in split bf16 (split16.cuh), for chips that multiply 16-bit numbers.
+// The gradients of chunk_pass_backward.cu for states of 64 reals, in split bf16 (split16.cuh), for chips that multiply
+// 16-bit numbers.
 //
 // A block takes every (row, chunk) of one head, 16 at a time: each operand is split once, on its way to shared
 // memory, while the 16 after them are under way from global memory. Eight warps of 32 × 64 cells.

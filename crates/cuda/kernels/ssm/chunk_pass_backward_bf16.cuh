@@ -1,5 +1,5 @@
-// What the gradients of chunk_pass_backward_bf16.cu and chunk_pass_backward_bf16_sm90.cu read: for each (row, chunk) of one head, in order, the 64
-// steps of dY and X and the 64 states of dS and S.
+// What the gradients of chunk_pass_backward_bf16.cu and chunk_pass_backward_bf16_sm90.cu read: for each (row, chunk) of
+// one head, in order, the 64 steps of dY and X and the 64 states of dS and S.
 #pragma once
 #include "common/split16.cuh"
 #include "ssm/chunk.cuh"

@@ -1,5 +1,5 @@
-// The gradients of chunk_pass_backward_bf16.cu by warpgroups (wgmma.cuh): (row, chunk) is the inner index and the slow one of both
-// operands.
+// The gradients of chunk_pass_backward_bf16.cu by warpgroups (wgmma.cuh): (row, chunk) is the inner index and the slow
+// one of both operands.
 #include "ssm/chunk_pass_backward_bf16.cuh"
 #include "common/wgmma.cuh"
 

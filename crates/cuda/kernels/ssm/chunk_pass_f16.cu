@@ -20,7 +20,8 @@ DEV uint4 split_fragment(float4 f, float scale) {
   return r;
 }
 
-// Where fragment (k, n) of Toep stands among those that are not zero: of the lower triangle n/2 ≥ k, of the upper n/2 ≤ k.
+// Where fragment (k, n) of Toep stands among those that are not zero: of the lower triangle n/2 ≥ k, of the upper n/2 ≤
+// k.
 DEV constexpr int lower_at(int k, int n) { return k * (9 - k) + n - 2 * k; }
 DEV constexpr int upper_at(int k, int n) { return k * (k + 1) + n; }
 constexpr int TOEP = 20;

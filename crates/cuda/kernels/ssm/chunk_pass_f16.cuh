@@ -1,5 +1,5 @@
-// The chunk pass of chunk_pass.cu for one input and one output channel, in split f16 (split16.cuh), for chips that multiply 16-bit numbers:
-// the same arguments, fragments and rows; what differs is how a block is fed.
+// The chunk pass of chunk_pass.cu for one input and one output channel, in split f16 (split16.cuh), for chips that
+// multiply 16-bit numbers: the same arguments, fragments and rows; what differs is how a block is fed.
 //
 // The matrices of a head are split once a block and stay in shared memory; x comes a chunk ahead by asynchronous
 // copies; a warp owns 16 rows for a whole segment and keeps their state in registers. Scales: each row of X and of S

@@ -1,5 +1,5 @@
-// The chunk pass (chunk_pass_f16.cuh) by Hopper's warpgroups: 64 rows, whose split numbers go to wgmma from registers as they are
-// (each warp's sixteen lie as for mma m16n8k16), and matrices that it reads from shared memory.
+// The chunk pass (chunk_pass_f16.cuh) by Hopper's warpgroups: 64 rows, whose split numbers go to wgmma from registers
+// as they are (each warp's sixteen lie as for mma m16n8k16), and matrices that it reads from shared memory.
 #include "ssm/chunk_pass_f16.cuh"
 #include "common/wgmma.cuh"
 
@@ -13,8 +13,8 @@ struct Warpgroups {
   static constexpr int W = 2 * TT, V = W + 2 * ST, Q = V + 2 * ST, MATRICES = (Q + 2 * SS) / 16;
   uint4* memory;
 
-  // Where eight columns of y stand among its accumulators: the products of the lower triangle leave out the first of them,
-  // and wgmma wants its accumulators from the first on, so there they are in reverse.
+  // Where eight columns of y stand among its accumulators: the products of the lower triangle leave out the first of
+  // them, and wgmma wants its accumulators from the first on, so there they are in reverse.
   template <int MODE>
   __device__ static constexpr int tile(int n) {
     return MODE == LOWER ? 7 - n : n;

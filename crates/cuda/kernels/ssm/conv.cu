@@ -1,8 +1,8 @@
-// Linear convolution by FFT, a real row in a complex transform of n ≥ len points without padding, n a power of two, 8 or
-// more. The right angle: with w = e^{2πi/4n}, w^{−t}·IFFT(FFT(w^t x)·FFT(w^t k)) is the product of x and k modulo zⁿ = i.
-// Samples of the linear convolution at n and beyond so wrap into the imaginary part; its first n samples are the real
-// part. A lag of −1−j is z^{n−1−j}/i: the anticausal kernel of a two-sided layer stands in the imaginary part, reversed
-// and negated.
+// Linear convolution by FFT, a real row in a complex transform of n ≥ len points without padding, n a power of two, 8
+// or more. The right angle: with w = e^{2πi/4n}, w^{−t}·IFFT(FFT(w^t x)·FFT(w^t k)) is the product of x and k modulo zⁿ
+// = i. Samples of the linear convolution at n and beyond so wrap into the imaginary part; its first n samples are the
+// real part. A lag of −1−j is z^{n−1−j}/i: the anticausal kernel of a two-sided layer stands in the imaginary part,
+// reversed and negated.
 //
 // A transform that one block holds (4096 points) is Stockham's in natural order: a thread holds eight points,
 // passes of radix 8 (the first of radix 2 or 4 where n asks for it) exchange them through shared memory. Beyond, with

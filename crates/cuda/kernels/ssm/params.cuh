@@ -1,4 +1,5 @@
-// The parameters of an SSM layer as they are stored, the transforms that give them their meaning, and kernels' arguments.
+// The parameters of an SSM layer as they are stored, the transforms that give them their meaning, and kernels'
+// arguments.
 #pragma once
 #include "codes.cuh"
 #include "common/complex.cuh"

@@ -2,10 +2,10 @@
 #include "common/base.cuh"
 
 // States entering each segment, from what each segment adds by itself: s ← s·Qᵀ + e, over segments in order (or in
-// reverse). q: (H, NP, NP) f32 is Qᵀ − 1, as it multiplies from the right: s′[m] = s[m] + Σ_n s[n] q[n][m]. So slow modes,
-// whose Q is near 1, lose nothing to its rounding, which would add up over thousands of segments. PARTS threads share a
-// column, which they use for ROWS rows of the batch, and read AHEAD segments in advance. init ← (B, segments, H, NP).
-// Block: NP·PARTS threads; grid (B / ROWS, H, directions).
+// reverse). q: (H, NP, NP) f32 is Qᵀ − 1, as it multiplies from the right: s′[m] = s[m] + Σ_n s[n] q[n][m]. So slow
+// modes, whose Q is near 1, lose nothing to its rounding, which would add up over thousands of segments. PARTS threads
+// share a column, which they use for ROWS rows of the batch, and read AHEAD segments in advance. init ← (B, segments,
+// H, NP). Block: NP·PARTS threads; grid (B / ROWS, H, directions).
 template <int NP, int ROWS, int PARTS>
 DEV void scan(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int reverse) {
   constexpr int AHEAD = 16 / ROWS, OWN = NP / 4 / PARTS;

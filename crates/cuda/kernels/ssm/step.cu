@@ -1,6 +1,6 @@
 // One step of the recurrence, O(N) a head (paper Theorem 2): x′ = Ā x + B̄ u, y = 2Re C x′ + D u.
 // One warp a (row, head). Ā x is kept as x + (D₀ − 1)∘x + Σ_r u_r(2Re v_r·x), so that small steps lose nothing to
-// rounding near 1. With an interval a row, Δ·interval is discretised on the spot, in f64.
+// rounding near 1. With an interval a row, Δ·interval is discretized on the spot, in f64.
 #include "ssm/params.cuh"
 
 // f64 constants → f32: (D₀ − 1), B̄, u_r, v_r, each (·, P), head after head.

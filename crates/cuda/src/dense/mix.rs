@@ -1,6 +1,6 @@
-//! The mix: activation, dropout, linear, gate, dropout, residual (`kernels/dense/mix.cu` around the products of `gemm.rs`,
-//! or, with GLU on Hopper, products that do it all: `mix_sm90.rs`). Backward recomputes a = dropout(activation(s)) and
-//! z = W a + b.
+//! The mix: activation, dropout, linear, gate, dropout, residual (`kernels/dense/mix.cu` around the products of
+//! `gemm.rs`, or, with GLU on Hopper, products that do it all: `mix_sm90.rs`). Backward recomputes a =
+//! dropout(activation(s)) and z = W a + b.
 
 use super::{
     dropout::{Drop, drop_args},

@@ -1,5 +1,5 @@
-//! A mix with GLU by Hopper's products that do it all (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_planes_sm90.cu`), below
-//! `highest`.
+//! A mix with GLU by Hopper's products that do it all (`kernels/dense/mix_sm90.cu`,
+//! `kernels/dense/mix_planes_sm90.cu`), below `highest`.
 
 use super::{
     dropout::{Drop, drop_args},
@@ -102,8 +102,8 @@ impl Fused<'_> {
 }
 
 impl<'a> Fused<'a> {
-    /// The call, where the kernels of `mix_sm90.cu` serve: rows of the arrays begin at multiples of 16 bytes, and there is
-    /// enough to do.
+    /// The call, where the kernels of `mix_sm90.cu` serve: rows of the arrays begin at multiples of 16 bytes, and there
+    /// is enough to do.
     pub(super) fn of(be: &Cuda, call: &'a MixCall) -> Option<Fused<'a>> {
         let &MixCall { ref spec, batch, len, .. } = call;
         let fused = Fused { call, spec, batch, len };
@@ -128,8 +128,8 @@ impl<'a> Fused<'a> {
 
 impl Cuda {
     /// `x`, or a copy of it where boxes can be taken from.
-    fn lined(&self, op: &'static str, x: Span) -> Result<(Span, Option<Block>)> {
-        let (at, own) = self.place(op, x)?;
+    fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<Block>)> {
+        let (at, own) = self.aligned_place(op, x)?;
         if own.is_some() {
             self.queue().copy(at, x)?;
         }
@@ -137,8 +137,8 @@ impl Cuda {
     }
 
     /// `y`, or a place of its size where boxes can be put, to be copied.
-    fn place(&self, op: &'static str, y: Span) -> Result<(Span, Option<Block>)> {
-        if y.ptr() % 16 == 0 {
+    fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<Block>)> {
+        if y.is_aligned() {
             return Ok((y, None));
         }
         let own = self.block(op, y.bytes())?;
@@ -167,13 +167,13 @@ impl Fused<'_> {
                 own.span().part(0, size)
             }
         };
-        let (kept, kept_copy) = be.place(OP, span)?;
+        let (kept, kept_copy) = be.aligned_place(OP, span)?;
         let k = self.kept(kept);
         let a_bytes = self.a_bytes(batch);
         let a_own = k.a.is_none().then(|| be.block(OP, a_bytes)).transpose()?;
         let a = k.a.or(a_own.as_ref().map(|b| b.span())).expect("one of the two");
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
-        let (s, _s) = be.lined(OP, s.span())?;
+        let (s, _s) = be.aligned_copy(OP, s.span())?;
 
         be.zero(k.largest)?;
         let drop = Drop::new(call, 0);
@@ -192,8 +192,8 @@ impl Fused<'_> {
             )?;
         }
 
-        let (to, own) = be.place(OP, y)?;
-        let (past, _past) = residual.map_or(Ok((to, None)), |r| be.lined(OP, r))?;
+        let (to, own) = be.aligned_place(OP, y)?;
+        let (past, _past) = residual.map_or(Ok((to, None)), |r| be.aligned_copy(OP, r))?;
         let drop = Drop::new(call, 1);
         be.tiled(
             "mix_forward",
@@ -223,10 +223,10 @@ impl Fused<'_> {
         let (ds, dy, s, saved) = (ds.span(), dy.span(), s.span(), saved.span());
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
         let f = spec.activation.code();
-        let (saved, _saved) = be.lined(OP, saved)?;
-        let (s, _s) = be.lined(OP, s)?;
-        let (dy, _dy) = be.lined(OP, dy)?;
-        let (to, own) = be.place(OP, ds)?;
+        let (saved, _saved) = be.aligned_copy(OP, saved)?;
+        let (s, _s) = be.aligned_copy(OP, s)?;
+        let (dy, _dy) = be.aligned_copy(OP, dy)?;
+        let (to, own) = be.aligned_place(OP, ds)?;
         let k = self.kept(saved);
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
         let first = Drop::new(call, 0);
@@ -237,7 +237,7 @@ impl Fused<'_> {
         let parts = (batch * rows * len * 2).div_ceil(PART).clamp(1, batch);
         let portion = batch.div_ceil(parts);
         let (dw, width) = if inputs <= 128 { ("mix_dw_128", 128) } else { ("mix_dw_256", 256) };
-        let sides = (rows.div_ceil(128), inputs.div_ceil(width));
+        let tiles = (rows.div_ceil(128), inputs.div_ceil(width));
         let w_rows = TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 128)?;
         let w_boxes = TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 64)?;
         for b0 in (0..batch).step_by(portion) {
@@ -304,11 +304,11 @@ impl Fused<'_> {
 
             // As many parts of the sum as fill the chip once, of eight steps or more.
             let steps = count * len.div_ceil(64);
-            let slices_count = (be.processors() / (sides.0 * sides.1)).clamp(1, steps.div_ceil(8));
+            let slices_count = (be.processors() / (tiles.0 * tiles.1)).clamp(1, steps.div_ceil(8));
             let slices = be.scratch(OP, slices_count * rows * inputs)?;
             be.launch(
                 ("mix_sm90", dw),
-                (sides.0, sides.1, slices_count),
+                (tiles.0, tiles.1, slices_count),
                 (384, 1),
                 SHARED_DW,
                 args![

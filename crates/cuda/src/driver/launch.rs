@@ -38,8 +38,8 @@ impl Modules {
             };
         }
         // SAFETY: every pointer is to eight live bytes or to a map, at least the size of the parameter it stands for,
-        // which the driver reads; arrays are `Span`s of live allocations whose lengths the operation compared with the
-        // sizes it passes. tests/against_cpu/every.rs launches every kernel of a build with these argument lists.
+        // which the driver reads; arrays are `Span`s of live allocations whose lengths the call's `check` compared with
+        // the sizes passed. tests/against_cpu/every.rs launches every kernel of a build with these argument lists.
         let r = unsafe {
             result::launch_kernel(
                 f.handle,

@@ -32,7 +32,7 @@ impl TensorMap {
             Number::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4),
         };
         assert!(matrices * rows * columns * size <= span.bytes(), "a map beyond its array");
-        let sides = [columns as u64, rows as u64, matrices as u64];
+        let extents = [columns as u64, rows as u64, matrices as u64];
         let strides = [(columns * size) as u64, (columns * rows * size) as u64];
         let (shape, every) = ([(128 / size) as u32, height as u32, 1], [1u32; 3]);
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
@@ -43,7 +43,7 @@ impl TensorMap {
                 kind,
                 3,
                 span.ptr() as *mut c_void,
-                sides.as_ptr(),
+                extents.as_ptr(),
                 strides.as_ptr(),
                 shape.as_ptr(),
                 every.as_ptr(),
@@ -58,7 +58,7 @@ impl TensorMap {
             e => Err(Error::new(
                 Code::Internal,
                 op,
-                format!("an array to map, {sides:?} {number:?}"),
+                format!("an array to map, {extents:?} {number:?}"),
                 format!("{e:?}"),
             )),
         }

@@ -9,9 +9,9 @@ use s4_backend::{Code, Error, Result};
 const STAGED_FROM: usize = 64 << 10;
 /// Larger ones are not worth as much locked memory.
 const STAGED_TO: usize = 256 << 20;
-/// Uploads of one size (a power of two) on their way at once; a further one waits for the first of them. Two arrays of the
-/// batch under way and two of the next. The oldest is reused even where a younger one has already ended, so that what a
-/// steady step asks for does not depend on timing.
+/// Uploads of one size (a power of two) on their way at once; a further one waits for the first of them. Two arrays of
+/// the batch under way and two of the next. The oldest is reused even where a younger one has already ended, so that
+/// what a steady step asks for does not depend on timing.
 const STAGES: usize = 4;
 
 impl Queue {
@@ -68,7 +68,7 @@ impl Queue {
     /// Page-locked memory, or `None` where there is none.
     fn pin(&self, op: &'static str, bytes: usize) -> Result<Option<Pinned>> {
         self.count_pin();
-        // SAFETY: the memory is freed once, by `unpin`; flags 0 is plain page-locked memory.
+        // SAFETY: the memory is freed once, by `Pinned::free`; flags 0 is plain page-locked memory.
         let Ok(ptr) = (unsafe { result::malloc_host(bytes, 0) }) else { return Ok(None) };
         match result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
             Ok(done) => Ok(Some(Pinned { ptr, bytes, done })),

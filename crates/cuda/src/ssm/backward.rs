@@ -55,7 +55,7 @@ impl Cuda {
     pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &Call<'_>) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
         let (rows, params) = (c.batch * heads, &c.layer.params);
-        let discrete = self.discretise(op, &c.layer)?;
+        let discrete = self.discretize(op, &c.layer)?;
         let q = match a.powers {
             Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
             None => self.transition_buffer(op, c.sizes)?,
@@ -109,7 +109,7 @@ impl Cuda {
             }
         }
         self.matrices_backward(a, c, &m, &discrete, (&products, &dkern), (&slot, slots))?;
-        self.discretise_backward(op, a.grads, &slot, slots, &c.layer)?;
+        self.discretize_backward(op, a.grads, &slot, slots, &c.layer)?;
         if let (Some(du), Some(last)) = (a.du, &du_last) {
             let n = rows * T;
             let all = args![du, last, c.lengths, c.batch, heads, c.len];
@@ -118,8 +118,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// The pass of one direction again, for its states, and its adjoint. Gives the gradients of the chunk's matrices, and the
-    /// share of du in the chunks in which rows end, where an end state has a gradient.
+    /// The pass of one direction again, for its states, and its adjoint. Gives the gradients of the chunk's matrices,
+    /// and the share of du in the chunks in which rows end, where an end state has a gradient.
     fn direction_backward(
         &self,
         a: &ChunkBackward<'_>,
@@ -142,7 +142,7 @@ impl Cuda {
             x: a.u,
             fragments: &forward,
             state0: shared.state0,
-            entering: a.saved.map_or(Entering::Unknown, |s| Entering::Known(c.saved_of(s, anticausal))),
+            entering: a.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal))),
             end: None,
             states: Some(s.span()),
             mid: mid.as_ref().map(|m| m.span()),
@@ -198,7 +198,7 @@ impl Cuda {
             x: a.dy,
             fragments: &adjoint,
             state0: None,
-            entering: Entering::Unknown,
+            entering: Entering::Computed,
             end: end.as_ref().map(|e| e.span()),
             states: Some(ds.span()),
             mid: None,

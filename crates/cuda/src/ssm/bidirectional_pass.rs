@@ -103,7 +103,8 @@ impl Cuda {
         Ok(Operands { planes, exponents, count, both: of.both })
     }
 
-    /// One launch. `heads`: which; `states`: (heads of those, B, chunks, NP) a direction, the states that enter the chunks.
+    /// One launch. `heads`: which; `states`: (heads of those, B, chunks, NP) a direction, the states that enter the
+    /// chunks.
     fn run_directions(
         &self,
         p: &BidirectionalPass<'_>,
@@ -175,8 +176,8 @@ impl Cuda {
         )
     }
 
-    /// States that enter the segments, by a pass over x and a scan where they are not known; nothing where the sequence is
-    /// not cut. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
+    /// States that enter the segments, by a pass over x and a scan where they are not given; nothing where the sequence
+    /// is not cut. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
     fn enter(
         &self,
         op: &'static str,
@@ -188,18 +189,18 @@ impl Cuda {
         let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
         let dirs = 1 + p.operands.both as usize;
         let size = p.batch * cut.segments * s.heads * s.np;
-        let (mut init, mut own, mut known) = ([None; 2], Vec::new(), true);
+        let (mut init, mut own, mut given) = ([None; 2], Vec::new(), true);
         for (init, entering) in init.iter_mut().zip(&p.entering).take(dirs) {
-            known &= matches!(entering, Entering::Known(_));
+            given &= matches!(entering, Entering::Given(_));
             *init = Some(match entering {
-                Entering::Known(span) | Entering::Kept(span) => *span,
-                Entering::Unknown => {
+                Entering::Given(span) | Entering::ComputedInto(span) => *span,
+                Entering::Computed => {
                     own.push(self.scratch(op, size)?);
                     own.last().expect("just pushed").span()
                 }
             });
         }
-        if known {
+        if given {
             return Ok((init, own));
         }
         let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<_>>()?;
@@ -254,7 +255,7 @@ impl Cuda {
         let forward = self.operands(op, m, b.d, s, of(false, false))?;
         let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
         let entering =
-            |anticausal| b.saved.map_or(Entering::Unknown, |s| Entering::Known(c.saved_of(s, anticausal)));
+            |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
         let (lengths, batch, len) = (c.lengths, c.batch, c.len);
         let ahead = BidirectionalPass {
             y: None,
@@ -270,7 +271,7 @@ impl Cuda {
             y: b.du,
             x: b.dy,
             operands: &adjoint,
-            entering: [Entering::Unknown; 2],
+            entering: [Entering::Computed; 2],
             lengths,
             batch,
             len,

@@ -14,12 +14,12 @@ use s4_backend::Result;
 /// States (B, segments, H, NP) that enter the segments of a pass.
 #[derive(Clone, Copy)]
 pub(super) enum Entering {
-    /// Made, and not needed after it.
-    Unknown,
-    /// Made and kept.
-    Kept(Span),
-    /// Kept from an earlier pass over the same rows.
-    Known(Span),
+    /// Computed by the pass, and not needed after it.
+    Computed,
+    /// Computed by the pass and kept.
+    ComputedInto(Span),
+    /// Kept from an earlier pass over these rows.
+    Given(Span),
 }
 
 /// One chunk pass; arrays as in `kernels/ssm/chunk_pass.cu`.
@@ -55,8 +55,8 @@ struct Run {
     full: bool,
 }
 
-/// Launch shape of `chunk_pass_f16.cu` and, where 64 rows go together, `chunk_pass_f16_sm90.cu`: 16 rows a warp, as many warps a block as
-/// shared memory holds.
+/// Launch shape of `chunk_pass_f16.cu` and, where 64 rows go together, `chunk_pass_f16_sm90.cu`: 16 rows a warp, as many
+/// warps a block as shared memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct F16Launch {
     warps: usize,
@@ -184,14 +184,14 @@ impl Cuda {
         let size = p.batch * cut.segments * s.heads * s.np;
         let own;
         let init = match p.entering {
-            Entering::Known(span) => {
+            Entering::Given(span) => {
                 let end = p.end.map(|_| self.scratch(op, size)).transpose()?;
                 let end_span = end.as_ref().map(|e| e.span());
                 self.run(p, s, cut, Run { y: p.y, init: Some(span), end: end_span, full: true })?;
                 return self.leaving(p, s, cut, end.as_ref());
             }
-            Entering::Kept(span) => span,
-            Entering::Unknown => {
+            Entering::ComputedInto(span) => span,
+            Entering::Computed => {
                 own = self.scratch(op, size)?;
                 own.span()
             }

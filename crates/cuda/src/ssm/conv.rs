@@ -9,8 +9,8 @@ use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Error, Result};
 
 /// Longest row that one block of any chip transforms.
 const ROW: usize = 4096;
-/// Bytes of one spectrum buffer that a group of heads may take, where one head fits. Small groups that stay in the L2 cache
-/// are slower: their launches do not fill the chip.
+/// Bytes of one spectrum buffer that a group of heads may take, where one head fits. Small groups that stay in the L2
+/// cache are slower: their launches do not fill the chip.
 const GROUP: usize = 256 << 20;
 
 /// Sizes of the transforms of one call.

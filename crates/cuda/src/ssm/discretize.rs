@@ -98,18 +98,18 @@ pub(super) fn with_params(first: &[Arg], layer: &Layer<'_>) -> Vec<Arg> {
 }
 
 impl Cuda {
-    pub(super) fn discretise(&self, op: &'static str, layer: &Layer<'_>) -> Result<Discrete> {
+    pub(super) fn discretize(&self, op: &'static str, layer: &Layer<'_>) -> Result<Discrete> {
         let spec = &layer.spec;
         let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
         let block = self.block(op, 16 * (2 + 2 * rank) * heads * pairs)?;
         let d = Discrete { block, heads, pairs, rank };
         let all = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
-        self.launch(("discretize", "discretise"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
+        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
         Ok(d)
     }
 
     /// `slots`: (H, count, (2 + 2R)·P) shares of (ḡ D₀, ḡ B̄, ḡ u, ḡ v); adds to all of `grads` but C and D.
-    pub(super) fn discretise_backward(
+    pub(super) fn discretize_backward(
         &self,
         op: &'static str,
         grads: GradientSpans,
@@ -125,7 +125,7 @@ impl Cuda {
         let at = |from: usize, n: usize| block.span().part(8 * hp * from, 8 * hp * n);
         let (dt, re, im, b, p) = (at(0, 1), at(1, 1), at(2, 1), at(3, 2), at(5, 2 * rank));
         let all = with_params(args![dt, re, im, b, p, slots, count], layer);
-        self.launch(("discretize", "discretise_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
+        self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
         self.launch(
             ("discretize", "add_parameter_gradients"),
             (spec.n_ssm, pairs, 1),

@@ -33,8 +33,9 @@ impl Cuda {
             k.segment = ahead.map(|b| (c.cut.each, b));
         }
         let segment = k.segment.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| &**b);
-        let entering =
-            |anticausal| saved.map_or(Entering::Unknown, |s| Entering::Kept(c.saved_of(s, anticausal)));
+        let entering = |anticausal| {
+            saved.map_or(Entering::Computed, |s| Entering::ComputedInto(c.saved_of(s, anticausal)))
+        };
         if let Some(operands) = &k.operands {
             let pass = BidirectionalPass {
                 y: Some(y),

@@ -23,7 +23,7 @@ impl Cuda {
         len: usize,
     ) -> Result<()> {
         let c = self.plan_sizes(op, layer, (1, len))?;
-        let discrete = self.discretise(op, &layer)?;
+        let discrete = self.discretize(op, &layer)?;
         let q = self.transition_buffer(op, c.sizes)?;
         let m = self.matrices(op, &discrete, layer.params.c.span(), c.sizes, q)?;
         let direction = Direction { first: 0, channels: c.sizes.kc, anticausal: false };
@@ -35,7 +35,7 @@ impl Cuda {
             x: u.span(),
             fragments: &fragments,
             state0: None,
-            entering: Entering::Unknown,
+            entering: Entering::Computed,
             end: None,
             states: None,
             mid: None,

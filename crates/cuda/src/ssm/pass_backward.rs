@@ -1,4 +1,5 @@
-//! Gradients of a chunk's matrices (`kernels/ssm/chunk_pass_backward*.cu`): one product over all rows and chunks of a head.
+//! Gradients of a chunk's matrices (`kernels/ssm/chunk_pass_backward*.cu`): one product over all rows and chunks of a
+//! head.
 
 use super::{
     call::Call,

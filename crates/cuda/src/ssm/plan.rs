@@ -43,7 +43,7 @@ impl Cuda {
         q: TransitionBuffer,
     ) -> Result<Constants> {
         let (params, spec) = (&c.layer.params, &c.layer.spec);
-        let discrete = self.discretise(c.op, &c.layer)?;
+        let discrete = self.discretize(c.op, &c.layer)?;
         let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         if bidirectional_pass {
             let of = OperandsOf { both: spec.bidirectional, backward: false, outputs: true };

@@ -12,8 +12,8 @@ pub(super) struct SavedPowers {
     pub(super) key: Option<(u64, u64)>,
     /// (H, NP, NP), f64: Ā^T.
     pub(super) q: Arc<Block>,
-    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut; `each` is 0 while they are not
-    /// these parameters'.
+    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut; `each` is 0 while they are
+    /// not these parameters'.
     segment: Option<(usize, [Arc<Block>; 2])>,
 }
 

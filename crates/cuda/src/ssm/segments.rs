@@ -2,11 +2,13 @@
 
 use super::sizes::T;
 
-/// How sequences are cut: segments of `each` chunks, a power of two where there are several.
+/// How sequences are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) segments: usize,
+    /// Chunks of a segment; a power of two where there are several segments.
     pub(super) each: usize,
+    /// Chunks of the sequence.
     pub(super) chunks: usize,
 }
 
@@ -30,8 +32,8 @@ fn most_chunks(products: usize) -> usize {
     if products == 3 { 8 } else { 16 }
 }
 
-/// Segments for a pass over both directions at once: as long as shared memory allows, and shorter where rows are too few to
-/// fill the chip.
+/// Segments for a pass over both directions at once: as long as shared memory allows, and shorter where rows are too
+/// few to fill the chip.
 pub(super) fn cut_bidirectional(
     batch: usize,
     heads: usize,

@@ -39,7 +39,7 @@ impl StepOps for Cuda {
             Some(c) if plan.key == key => c,
             slot => {
                 let width = (2 + 2 * rank) * pairs;
-                let d = self.discretise(OP, &layer)?;
+                let d = self.discretize(OP, &layer)?;
                 let c = match slot.take() {
                     Some(c) => c,
                     None => self.block(OP, 8 * heads * width)?,
