@@ -1,8 +1,8 @@
 //! The GPU passes the suite of the contract. Without a GPU it says so and skips.
 #![allow(clippy::print_stderr)]
 
-use s4_backend::conformance;
 use s4_cuda::{Cuda, Options, probe};
+use s4_testing::conformance;
 
 #[test]
 fn the_gpu_passes_the_suite() {

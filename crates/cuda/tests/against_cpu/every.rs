@@ -1,8 +1,8 @@
 //! Every kernel of the build at shapes that a sanitizer gets through.
 
 use crate::{Report, conv, linear, memory, mix, norm, ssm};
-use s4_backend::conformance;
 use s4_cuda::{Cuda, Options, Precision, probe};
+use s4_testing::conformance;
 use std::collections::BTreeSet;
 
 /// Launched by a debug hook alone: it faults.
