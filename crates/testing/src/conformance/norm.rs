@@ -1,9 +1,13 @@
 //! Layer norm and batch norm.
 
-use super::{Out, Suite, added, inner, take};
-use crate::{DenseOps, SeqShape};
+use super::suite::{At, Out, Suite, added, inner, take};
+use s4_backend::{
+    Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, LayerNormBackward, LayerNormForward,
+    LayerNormRecompute, SeqShape,
+};
 
 const EPS: f64 = 1e-5;
+const MOMENTUM: f64 = 0.125;
 
 /// (y, stats (batch, 2, len)).
 fn layer(x: &[f64], gamma: &[f64], beta: &[f64], s: &SeqShape) -> (Vec<f64>, Vec<f64>) {
@@ -24,17 +28,23 @@ fn layer(x: &[f64], gamma: &[f64], beta: &[f64], s: &SeqShape) -> (Vec<f64>, Vec
     (y, stats)
 }
 
-/// (y, stats (2, heads), running after) of batch norm.
-fn batch(
-    x: &[f64],
-    gamma: &[f64],
-    beta: &[f64],
-    running: &[f64],
-    lengths: Option<&[i32]>,
-    momentum: f64,
+/// A case of batch norm.
+struct BatchNorm<'a> {
+    shape: SeqShape,
+    lengths: Option<&'a [i32]>,
     training: bool,
-    s: &SeqShape,
-) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    running: &'a [f64],
+}
+
+impl BatchNorm<'_> {
+    fn case(&self) -> String {
+        format!("{:?} lengths={:?} training={}", self.shape, self.lengths, self.training)
+    }
+}
+
+/// (y, stats (2, heads), running after) of batch norm.
+fn batch(p: &BatchNorm<'_>, x: &[f64], gamma: &[f64], beta: &[f64]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let &BatchNorm { shape: s, lengths, training, running } = p;
     let (mut y, mut stats, mut after) = (vec![0.0; x.len()], vec![0.0; 2 * s.heads], running.to_vec());
     let n = |b: usize| lengths.map_or(s.len, |l| l[b] as usize);
     for h in 0..s.heads {
@@ -45,9 +55,9 @@ fn batch(
         if training {
             mean = values.iter().sum::<f64>() / count;
             var = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
-            after[h] = (1.0 - momentum) * running[h] + momentum * mean;
+            after[h] = (1.0 - MOMENTUM) * running[h] + MOMENTUM * mean;
             let unbiased = var * count / (count - 1.0).max(1.0);
-            after[s.heads + h] = (1.0 - momentum) * running[s.heads + h] + momentum * unbiased;
+            after[s.heads + h] = (1.0 - MOMENTUM) * running[s.heads + h] + MOMENTUM * unbiased;
         }
         let rstd = 1.0 / (var + EPS).sqrt();
         stats[h] = mean;
@@ -62,20 +72,26 @@ fn batch(
     (y, stats, after)
 }
 
-impl<B: DenseOps> Suite<'_, B> {
+impl<B: Backend> Suite<'_, B> {
     pub(super) fn norm(&mut self) {
-        for (batch, heads, len) in
-            [(1, 3, 1), (2, 5, 7), (64, 6, 1), (1, 128, 33), (2, 17, 300), (3, 64, 1047)]
-        {
+        let all = [(1, 3, 1), (2, 5, 7), (64, 6, 1), (1, 128, 33), (2, 17, 300), (3, 64, 1047)];
+        for (batch, heads, len) in self.cases(&all, &all[..2]) {
             for add in [false, true] {
                 self.layer_norm_case(SeqShape { batch, heads, len }, add);
             }
         }
-        for (batch, heads, len) in [(5, 1, 1), (2, 3, 17), (1, 33, 130), (4, 7, 1047)] {
+        let all = [(5, 1, 1), (2, 3, 17), (1, 33, 130), (4, 7, 1047)];
+        for (batch, heads, len) in self.cases(&all, &all[..2]) {
             let lengths: Vec<i32> = (0..batch).map(|b| 1 + ((b * 41 + len / 2) % len) as i32).collect();
+            let shape = SeqShape { batch, heads, len };
+            let running: Vec<f64> = (0..2 * heads).map(|i| if i < heads { 7.5 } else { 0.75 }).collect();
             for lengths in [None, Some(&lengths[..])] {
-                for (training, add) in [(true, false), (true, true), (false, false), (false, true)] {
-                    self.batch_norm_case(SeqShape { batch, heads, len }, lengths, training, add);
+                for training in [true, false] {
+                    let p = BatchNorm { shape, lengths, training, running: &running };
+                    self.batch_norm_forward_case(&p);
+                    for add in [false, true] {
+                        self.batch_norm_backward_case(&p, add);
+                    }
                 }
             }
         }
@@ -86,121 +102,122 @@ impl<B: DenseOps> Suite<'_, B> {
         self.normal(len).into_iter().map(|x| 8.0 + 0.5 * (x * 1024.0).round() / 1024.0).collect()
     }
 
-    fn layer_norm_case(&mut self, s: SeqShape, add: bool) {
-        let case = format!("layer_norm {s:?} add={add}");
+    fn layer_norm_case(&mut self, shape: SeqShape, add: bool) {
+        let (be, s, case) = (self.be, &shape, format!("{shape:?} residual={add}"));
         let (x, dy) = (self.off_centre(s.elements()), self.normal(s.elements()));
         let (gamma, beta) = (self.normal(s.heads), self.normal(s.heads));
-        let be = self.be;
-        let (y, stats) = layer(&x, &gamma, &beta, &s);
+        let (y, stats) = layer(&x, &gamma, &beta, s);
+        let at = At { operation: "layer_norm_forward", case: &case };
+        let want: [(&str, &[f64]); 2] = [("y", &y), ("stats", &stats)];
+        self.forward(at, &[&x, &gamma, &beta], &[], &want, &mut |a, ws| {
+            let ([y, stats], [x, gamma, beta]) = (take(a.outs), take(a.ins));
+            be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps: EPS, shape }, ws)
+        });
         // In the backend's own precision, as backward would get them.
-        let stored: Vec<f64> = stats.iter().map(|&v| crate::Scalar::to_f64(of::<B>(v))).collect();
-        self.forward(&case, &[&x, &gamma, &beta], &[("y", y), ("stats", stats)], &mut |i, o, ws| {
-            let [y, stats] = take(o);
-            be.layer_norm_forward(y, stats, i[0], i[1], i[2], EPS, &s, ws)
+        let stored = self.held(&stats);
+        let at = At { operation: "layer_norm_recompute", case: &case };
+        self.forward(at, &[&stored, &x, &gamma, &beta], &[], &[("y", &y)], &mut |a, _| {
+            let ([y], [stats, x, gamma, beta]) = (take(a.outs), take(a.ins));
+            be.layer_norm_recompute(LayerNormRecompute { y, stats, x, gamma, beta, shape })
         });
-        let y = layer(&x, &gamma, &beta, &s).0;
-        self.forward(&case, &[&stored, &x, &gamma, &beta], &[("y again", y)], &mut |i, o, _| {
-            let [y] = take(o);
-            be.layer_norm_again(y, i[0], i[1], i[2], i[3], &s)
-        });
-        let (dx0, dg0, db0) = (self.normal(x.len()), self.normal(s.heads), self.normal(s.heads));
-        match self.twice(
-            &[&dy, &x, &stored, &gamma, &dx0],
-            &[Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)],
-            &mut |i, o, ws| {
-                let [dx, dg, db] = take(o);
-                be.layer_norm_backward(dx, dg, db, i[0], i[1], i[2], i[3], add.then_some(i[4]), &s, ws)
-            },
-        ) {
-            Ok(got) => {
-                let dx = if add { added(&got[0], &dx0) } else { got[0].clone() };
-                self.gradient(&case, "dx", &dx, &x, &mut |x| inner(&layer(x, &gamma, &beta, &s).0, &dy));
-                let dg = added(&got[1], &dg0);
-                self.gradient(&case, "dgamma", &dg, &gamma, &mut |g| inner(&layer(&x, g, &beta, &s).0, &dy));
-                let db = added(&got[2], &db0);
-                self.gradient(&case, "dbeta", &db, &beta, &mut |b| inner(&layer(&x, &gamma, b, &s).0, &dy));
-            }
-            Err(why) => self.failed(&case, &why),
-        }
-    }
-
-    fn batch_norm_case(&mut self, s: SeqShape, lengths: Option<&[i32]>, training: bool, add: bool) {
-        let case = format!("batch_norm {s:?} lengths={lengths:?} training={training} add={add}");
-        let momentum = 0.125;
-        let (x, dy) = (self.off_centre(s.elements()), self.normal(s.elements()));
-        let (gamma, beta) = (self.normal(s.heads), self.normal(s.heads));
-        let running: Vec<f64> = (0..2 * s.heads).map(|i| if i < s.heads { 7.5 } else { 0.75 }).collect();
-        let be = self.be;
-        let ints = lengths.map(|l| self.ints(l));
-        let (y, stats, after) = batch(&x, &gamma, &beta, &running, lengths, momentum, training, &s);
-        let stored: Vec<f64> = stats.iter().map(|&v| crate::Scalar::to_f64(of::<B>(v))).collect();
-        let outs = [Out::Over(x.len()), Out::Over(stats.len()), Out::Add(&running)];
-        match self.twice(&[&x, &gamma, &beta], &outs, &mut |i, o, ws| {
-            let [y, stats, running] = take(o);
-            be.batch_norm_forward(
-                y,
-                stats,
-                running,
-                i[0],
-                i[1],
-                i[2],
-                ints.as_ref(),
-                EPS,
-                momentum,
-                training,
-                &s,
+        let at = At { operation: "layer_norm_backward", case: &case };
+        let (past, dg0, db0) = (self.normal(x.len()), self.normal(s.heads), self.normal(s.heads));
+        let outs = [Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)];
+        let got = self.outputs(at, &[&dy, &x, &stored, &gamma, &past], &[], &outs, &mut |a, ws| {
+            let ([dx, dgamma, dbeta], [dy, x, stats, gamma, past]) = (take(a.outs), take(a.ins));
+            let residual = add.then_some(past);
+            be.layer_norm_backward(
+                LayerNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape },
                 ws,
             )
-        }) {
-            Ok(got) => {
-                let tolerance = self.value_tolerance();
-                self.compare(&case, "y", &got[0], &y, tolerance);
-                self.compare(&case, "stats", &got[1], &stats, tolerance);
-                self.compare(&case, "running", &got[2], &after, tolerance);
-            }
-            Err(why) => self.failed(&case, &why),
-        }
-        let y = batch(&x, &gamma, &beta, &running, lengths, momentum, training, &s).0;
-        self.forward(&case, &[&stored, &x, &gamma, &beta], &[("y again", y)], &mut |i, o, _| {
-            let [y] = take(o);
-            be.batch_norm_again(y, i[0], i[1], i[2], i[3], ints.as_ref(), &s)
         });
-        let (dx0, dg0, db0) = (self.normal(x.len()), self.normal(s.heads), self.normal(s.heads));
-        match self.twice(
-            &[&dy, &x, &stored, &gamma, &dx0],
-            &[Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)],
-            &mut |i, o, ws| {
-                let [dx, dg, db] = take(o);
-                be.batch_norm_backward(
-                    dx,
-                    dg,
-                    db,
-                    i[0],
-                    i[1],
-                    i[2],
-                    i[3],
-                    ints.as_ref(),
-                    training,
-                    add.then_some(i[4]),
-                    &s,
-                    ws,
-                )
-            },
-        ) {
-            Ok(got) => {
-                let value = |x: &[f64], g: &[f64], b: &[f64]| {
-                    inner(&batch(x, g, b, &running, lengths, momentum, training, &s).0, &dy)
-                };
-                let dx = if add { added(&got[0], &dx0) } else { got[0].clone() };
-                self.gradient(&case, "dx", &dx, &x, &mut |x| value(x, &gamma, &beta));
-                self.gradient(&case, "dgamma", &added(&got[1], &dg0), &gamma, &mut |g| value(&x, g, &beta));
-                self.gradient(&case, "dbeta", &added(&got[2], &db0), &beta, &mut |b| value(&x, &gamma, b));
-            }
-            Err(why) => self.failed(&case, &why),
+        let value = |x: &[f64], g: &[f64], b: &[f64]| inner(&layer(x, g, b, s).0, &dy);
+        if let Some(got) = got {
+            let dx = if add { added(&got[0], &past) } else { got[0].clone() };
+            self.difference(at, "dx", &dx, &x, &mut |x| value(x, &gamma, &beta));
+            self.difference(at, "dgamma", &added(&got[1], &dg0), &gamma, &mut |g| value(&x, g, &beta));
+            self.difference(at, "dbeta", &added(&got[2], &db0), &beta, &mut |b| value(&x, &gamma, b));
         }
     }
-}
 
-fn of<B: crate::Memory>(x: f64) -> B::Scalar {
-    crate::Scalar::from_f64(x)
+    fn batch_norm_forward_case(&mut self, p: &BatchNorm<'_>) {
+        let (be, case, shape, training) = (self.be, p.case(), p.shape, p.training);
+        let x = self.off_centre(shape.elements());
+        let (gamma, beta) = (self.normal(shape.heads), self.normal(shape.heads));
+        let (y, stats, after) = batch(p, &x, &gamma, &beta);
+        let at = At { operation: "batch_norm_forward", case: &case };
+        let outs = [Out::Over(x.len()), Out::Over(stats.len()), Out::Add(p.running)];
+        let got = self.outputs(at, &[&x, &gamma, &beta], p.lengths.as_slice(), &outs, &mut |a, ws| {
+            let ([y, stats, running], [x, gamma, beta]) = (take(a.outs), take(a.ins));
+            let (lengths, eps, momentum) = (a.ints.first(), EPS, MOMENTUM);
+            be.batch_norm_forward(
+                BatchNormForward {
+                    y,
+                    stats,
+                    running,
+                    x,
+                    gamma,
+                    beta,
+                    lengths,
+                    eps,
+                    momentum,
+                    training,
+                    shape,
+                },
+                ws,
+            )
+        });
+        if let Some(got) = got {
+            self.value(at, "y", &got[0], &y);
+            self.value(at, "stats", &got[1], &stats);
+            self.value(at, "running", &got[2], &after);
+        }
+        let stored = self.held(&stats);
+        let at = At { operation: "batch_norm_recompute", case: &case };
+        let ins = [&stored[..], &x, &gamma, &beta];
+        self.forward(at, &ins, p.lengths.as_slice(), &[("y", &y)], &mut |a, _| {
+            let ([y], [stats, x, gamma, beta]) = (take(a.outs), take(a.ins));
+            let lengths = a.ints.first();
+            be.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape })
+        });
+    }
+
+    fn batch_norm_backward_case(&mut self, p: &BatchNorm<'_>, add: bool) {
+        let (be, shape, training) = (self.be, p.shape, p.training);
+        let case = format!("{} residual={add}", p.case());
+        let at = At { operation: "batch_norm_backward", case: &case };
+        let (x, dy) = (self.off_centre(shape.elements()), self.normal(shape.elements()));
+        let (gamma, beta) = (self.normal(shape.heads), self.normal(shape.heads));
+        let stored = self.held(&batch(p, &x, &gamma, &beta).1);
+        let (past, dg0, db0) = (self.normal(x.len()), self.normal(shape.heads), self.normal(shape.heads));
+        let outs = [Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)];
+        let ins = [&dy[..], &x, &stored, &gamma, &past];
+        let got = self.outputs(at, &ins, p.lengths.as_slice(), &outs, &mut |a, ws| {
+            let ([dx, dgamma, dbeta], [dy, x, stats, gamma, past]) = (take(a.outs), take(a.ins));
+            let (residual, lengths) = (add.then_some(past), a.ints.first());
+            be.batch_norm_backward(
+                BatchNormBackward {
+                    dx,
+                    dgamma,
+                    dbeta,
+                    dy,
+                    x,
+                    stats,
+                    gamma,
+                    residual,
+                    lengths,
+                    training,
+                    shape,
+                },
+                ws,
+            )
+        });
+        let value = |x: &[f64], g: &[f64], b: &[f64]| inner(&batch(p, x, g, b).0, &dy);
+        if let Some(got) = got {
+            let dx = if add { added(&got[0], &past) } else { got[0].clone() };
+            self.difference(at, "dx", &dx, &x, &mut |x| value(x, &gamma, &beta));
+            self.difference(at, "dgamma", &added(&got[1], &dg0), &gamma, &mut |g| value(&x, g, &beta));
+            self.difference(at, "dbeta", &added(&got[2], &db0), &beta, &mut |b| value(&x, &gamma, b));
+        }
+    }
 }

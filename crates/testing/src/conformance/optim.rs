@@ -1,47 +1,55 @@
 //! Sum of squares, AdamW with clipping and guard, moving average.
 
-use super::{Out, Suite, take};
-use crate::{AdamW, Clip, OptimOps};
+use super::suite::{At, Out, Suite, added, take};
+use s4_backend::{AdamW, AdamWUpdate, Backend, Clip, EmaUpdate};
 
-impl<B: OptimOps> Suite<'_, B> {
+const GUARDS: [[f64; 2]; 4] = [[1.0, 4.0], [f64::NAN, 4.0], [1.0, f64::INFINITY], [1.0, 0.0]];
+
+impl<B: Backend> Suite<'_, B> {
     pub(super) fn optim(&mut self) {
-        for len in [1, 255, 70_001] {
+        for len in self.cases(&[1, 255, 70_001], &[1, 255]) {
             self.sum_squares_case(len);
-            for max_norm in [f64::INFINITY, 0.5] {
-                for guard in [[1.0, 4.0], [f64::NAN, 4.0], [1.0, f64::INFINITY], [1.0, 0.0]] {
+            for guard in GUARDS {
+                for max_norm in [f64::INFINITY, 0.5] {
                     self.adamw_case(len, max_norm, guard);
                 }
+                self.ema_case(len, guard);
             }
         }
     }
 
     fn sum_squares_case(&mut self, len: usize) {
-        let case = format!("sum_squares {len}");
+        let (be, case) = (self.be, format!("{len}"));
+        let at = At { operation: "sum_squares", case: &case };
         let x = self.normal(len);
-        let be = self.be;
-        match self.twice(&[&x], &[Out::Add(&[2.0])], &mut |i, o, ws| {
-            let [acc] = take(o);
-            be.sum_squares(acc, i[0], ws)
-        }) {
-            Ok(got) => {
-                let want = 2.0 + x.iter().map(|x| x * x).sum::<f64>();
-                let tolerance = self.value_tolerance();
-                self.compare(&case, "acc", &got[0], &[want], tolerance);
-            }
-            Err(why) => self.failed(&case, &why),
+        let got = self.outputs(at, &[&x], &[], &[Out::Add(&[2.0])], &mut |a, ws| {
+            let ([acc], [x]) = (take(a.outs), take(a.ins));
+            be.sum_squares(acc, x, ws)
+        });
+        if let Some(got) = got {
+            let want = x.iter().map(|x| x * x).sum::<f64>();
+            self.value(at, "acc", &added(&got[0], &[2.0]), &[want]);
+        }
+    }
+
+    /// Updated values, or the untouched ones where the guard holds the update back.
+    fn updated(&mut self, at: At<'_>, output: &str, got: &[f64], want: &[f64], guard: [f64; 2]) {
+        if guard.iter().all(|g| g.is_finite()) {
+            self.value(at, output, got, want);
+        } else {
+            self.exact(at, output, got, want);
         }
     }
 
     fn adamw_case(&mut self, len: usize, max_norm: f64, guard: [f64; 2]) {
-        let case = format!("adamw {len} max_norm={max_norm} guard={guard:?}");
+        let (be, case) = (self.be, format!("{len} max_norm={max_norm} guard={guard:?}"));
+        let at = At { operation: "adamw", case: &case };
         let hyper = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 3 };
         let (value, m, grad) = (self.normal(len), self.normal(len), self.normal(len));
         let v: Vec<f64> = self.normal(len).into_iter().map(f64::abs).collect();
-        let be = self.be;
-        let go = guard.iter().all(|g| g.is_finite());
         let scale = (max_norm / guard[1].sqrt()).min(1.0);
         let (mut p1, mut m1, mut v1) = (value.clone(), m.clone(), v.clone());
-        if go {
+        if guard.iter().all(|g| g.is_finite()) {
             for i in 0..len {
                 let g = grad[i] * scale;
                 m1[i] = hyper.beta1 * m[i] + (1.0 - hyper.beta1) * g;
@@ -52,33 +60,36 @@ impl<B: OptimOps> Suite<'_, B> {
                     - hyper.lr * (hyper.weight_decay * value[i] + m_hat / (v_hat.sqrt() + hyper.eps));
             }
         }
-        let outs = [Out::Add(&value), Out::Add(&m), Out::Add(&v)];
         // The guard goes as an output that must not change: inputs are compared with ==, and this may be NaN.
-        let outs = outs.into_iter().chain([Out::Add(&guard)]).collect::<Vec<_>>();
-        match self.twice(&[&grad], &outs, &mut |i, o, _| {
-            let [value, m, v, guard] = take(o);
-            be.adamw(value, m, v, i[0], be.freeze(&guard), &hyper, &Clip { max_norm })
-        }) {
-            Ok(got) => {
-                let tolerance = if go { self.value_tolerance() } else { 0.0 };
-                self.compare(&case, "value", &got[0], &p1, tolerance);
-                self.compare(&case, "m", &got[1], &m1, tolerance);
-                self.compare(&case, "v", &got[2], &v1, tolerance);
-            }
-            Err(why) => self.failed(&case, &why),
+        let outs = [Out::Add(&value), Out::Add(&m), Out::Add(&v), Out::Add(&guard)];
+        let got = self.outputs(at, &[&grad], &[], &outs, &mut |a, _| {
+            let ([mut value, mut m, mut v, guard], [grad]) = (take(a.outs), take(a.ins));
+            let (value, m, v) = (be.reborrow(&mut value), be.reborrow(&mut m), be.reborrow(&mut v));
+            let (grad, guard, clip) = (be.shorten(grad), be.freeze(&guard), Clip { max_norm });
+            be.adamw(AdamWUpdate { value, m, v, grad, guard, hyper, clip })
+        });
+        if let Some(got) = got {
+            self.updated(at, "value", &got[0], &p1, guard);
+            self.updated(at, "m", &got[1], &m1, guard);
+            self.updated(at, "v", &got[2], &v1, guard);
         }
-        let case = format!("ema {len} guard={guard:?}");
-        match self.twice(&[&value], &[Out::Add(&m), Out::Add(&guard)], &mut |i, o, _| {
-            let [average, guard] = take(o);
-            be.ema(average, i[0], be.freeze(&guard), 0.75)
-        }) {
-            Ok(got) => {
-                let want: Vec<f64> =
-                    m.iter().zip(&value).map(|(m, v)| if go { 0.75 * m + 0.25 * v } else { *m }).collect();
-                let tolerance = if go { self.value_tolerance() } else { 0.0 };
-                self.compare(&case, "average", &got[0], &want, tolerance);
-            }
-            Err(why) => self.failed(&case, &why),
+    }
+
+    fn ema_case(&mut self, len: usize, guard: [f64; 2]) {
+        let (be, case) = (self.be, format!("{len} guard={guard:?}"));
+        let at = At { operation: "ema", case: &case };
+        let (average, value) = (self.normal(len), self.normal(len));
+        let outs = [Out::Add(&average), Out::Add(&guard)];
+        let got = self.outputs(at, &[&value], &[], &outs, &mut |a, _| {
+            let ([mut average, guard], [value]) = (take(a.outs), take(a.ins));
+            let average = be.reborrow(&mut average);
+            be.ema(EmaUpdate { average, value: be.shorten(value), guard: be.freeze(&guard), decay: 0.75 })
+        });
+        if let Some(got) = got {
+            let go = guard.iter().all(|g| g.is_finite());
+            let pairs = average.iter().zip(&value);
+            let want: Vec<f64> = pairs.map(|(a, v)| if go { 0.75 * a + 0.25 * v } else { *a }).collect();
+            self.updated(at, "average", &got[0], &want, guard);
         }
     }
 }
