@@ -31,14 +31,23 @@ impl Affine {
     pub const IDENTITY: Affine = Affine { scale: 1.0, offset: 0.0 };
 }
 
-/// A stream's pool, sample by sample: with the first sample as what is carried, each further one x makes it
-/// `carry()` of the pool of the two samples (carried, x), and the pool of `count` samples is `of_carried(count)` of it.
+/// How what a stream carries of a pool takes in one more sample x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Carry {
+    /// carried ← carried + x
+    Add,
+    /// carried ← the map of the pool of the two samples (carried, x)
+    Pool(Affine),
+}
+
+/// A stream's pool, sample by sample: what is carried is the first sample at first, takes in each further one by
+/// `carry()`, and the pool of `count` samples is `of_carried(count)` of it.
 impl Pooling {
     /// See above; the mean carries the sum.
-    pub fn carry(self) -> Affine {
+    pub fn carry(self) -> Carry {
         match self {
-            Pooling::Mean => Affine { scale: 2.0, offset: 0.0 },
-            _ => Affine::IDENTITY,
+            Pooling::Mean | Pooling::Sum => Carry::Add,
+            _ => Carry::Pool(Affine::IDENTITY),
         }
     }
     /// See above.

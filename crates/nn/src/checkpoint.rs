@@ -7,7 +7,8 @@
 use crate::{
     bytes::{dtype, from_bytes, to_bytes},
     check,
-    config::{ModelConfig, with_present_names},
+    config::ModelConfig,
+    config_json::with_present_names,
     model::Model,
     param::{Flats, ParamStore},
     schedule::Schedule,

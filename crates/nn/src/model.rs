@@ -64,11 +64,11 @@ impl<B: Backend> Model<B> {
             trained: 0,
         })
     }
-    /// What it is.
+    /// Its configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
-    /// Device.
+    /// The backend it computes on.
     pub fn backend(&self) -> &B {
         &self.be
     }
@@ -76,7 +76,7 @@ impl<B: Backend> Model<B> {
     pub fn store(&self) -> &ParamStore<B> {
         &self.store
     }
-    /// For `set` and `zero_grad`.
+    /// All parameters, to be changed: `set`, `zero_grad`.
     pub fn store_mut(&mut self) -> &mut ParamStore<B> {
         &mut self.store
     }
@@ -155,7 +155,7 @@ impl<B: Backend> Model<B> {
         len: usize,
         lengths: Option<&[i32]>,
     ) -> Result<()> {
-        // What a backward would go back through is gone, whether or not the rest arrives.
+        // From here on the values of the last forward are overwritten: no backward may follow it.
         self.last = None;
         match x {
             Input::Values(x) => {

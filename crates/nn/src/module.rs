@@ -7,10 +7,10 @@ use crate::{
     check,
     config::{BlockConfig, LayerConfig},
     growable::{GrowableBuffer, GrowableInts},
+    module_core::Core,
     param::{ParamBuilder, ParamStore},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transfer::{Matrices, download_transposed, download_transposed_into, upload_transposed},
-    wrapped::Core,
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Mask, Result, SeqShape, SsmSpec, check_layer, checks};
@@ -110,7 +110,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     pub fn config_json(&self) -> String {
         C::config_json(&self.config)
     }
-    /// Device.
+    /// The backend it computes on.
     pub fn backend(&self) -> &B {
         &self.be
     }
@@ -118,7 +118,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     pub fn store(&self) -> &ParamStore<B> {
         &self.store
     }
-    /// For `set` and `zero_grad`.
+    /// Parameters and gradients, to be changed: `set`, `zero_grad`.
     pub fn store_mut(&mut self) -> &mut ParamStore<B> {
         &mut self.store
     }
@@ -146,7 +146,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         len: usize,
         opts: &ForwardOptions<'_, B::Scalar>,
     ) -> Result<Forward<B::Scalar>> {
-        // Before room is made for the output.
+        // Sizes are checked before memory for the output is asked for.
         check::shaped(C::NAMES.forward, "u", u, &[batch, len, self.core.s4().spec().heads])?;
         let mut y =
             vec![B::Scalar::zero(); check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?];
@@ -183,7 +183,8 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         let (ns, m) = (spec.state_len(batch), batch * len * outputs);
         let be = self.be.clone();
         let b = &mut self.buf;
-        // Until it has succeeded there is nothing to go back through: what the last call kept is overwritten.
+        // From here on the saved values of the last forward are overwritten: no backward may follow unless this one
+        // succeeds.
         self.last = None;
         upload_transposed(&be, &mut b.staging, &mut b.x, u, Matrices::new(batch, len, h))?;
         if let Some(state) = opts.state {

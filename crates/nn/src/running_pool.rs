@@ -1,7 +1,8 @@
 //! The pool of all features so far, one sample at a time.
 
 use crate::growable::GrowableBuffer;
-use s4_backend::{Affine, Backend, PoolForward, Pooling, Result, Scalar, SeqShape};
+use num_traits::One;
+use s4_backend::{Affine, Backend, Carry, PoolForward, Pooling, Result, Scalar, SeqShape};
 
 /// What the pool of (batch, H) features is made with.
 pub(crate) struct RunningPool<B: Backend> {
@@ -45,25 +46,27 @@ impl<B: Backend> RunningPool<B> {
             Some(pooling) if !self.is_last() => (pooling, self.len),
             _ => return Ok(false),
         };
-        if position == 0 {
-            be.copy(self.carried.get_mut(be, n), x.get(be, n))?;
-        } else {
-            // (2, n) as n features of two samples.
-            let (rows, pairs) = (&mut self.rows, &mut self.pairs);
-            rows.ensure(be, 2 * n)?;
-            pairs.ensure(be, 2 * n)?;
-            let (first, second) = be.split_mut(rows.get_mut(be, 2 * n), n);
-            be.copy(first, self.carried.get(be, n))?;
-            be.copy(second, x.get(be, n))?;
-            be.transpose(pairs.get_mut(be, 2 * n), rows.get(be, 2 * n), 1, 2, n)?;
-            be.pool_forward(PoolForward {
-                y: y.get_mut(be, n),
-                x: pairs.get(be, 2 * n),
-                lengths: None,
-                pooling,
-                shape: SeqShape { batch: 1, heads: n, len: 2 },
-            })?;
-            apply(be, pooling.carry(), self.carried.get_mut(be, n), y.get(be, n))?;
+        match pooling.carry() {
+            _ if position == 0 => be.copy(self.carried.get_mut(be, n), x.get(be, n))?,
+            Carry::Add => be.axpy(self.carried.get_mut(be, n), B::Scalar::one(), x.get(be, n))?,
+            Carry::Pool(map) => {
+                // (2, n) as n features of two samples.
+                let (rows, pairs) = (&mut self.rows, &mut self.pairs);
+                rows.ensure(be, 2 * n)?;
+                pairs.ensure(be, 2 * n)?;
+                let (first, second) = be.split_mut(rows.get_mut(be, 2 * n), n);
+                be.copy(first, self.carried.get(be, n))?;
+                be.copy(second, x.get(be, n))?;
+                be.transpose(pairs.get_mut(be, 2 * n), rows.get(be, 2 * n), 1, 2, n)?;
+                be.pool_forward(PoolForward {
+                    y: y.get_mut(be, n),
+                    x: pairs.get(be, 2 * n),
+                    lengths: None,
+                    pooling,
+                    shape: SeqShape { batch: 1, heads: n, len: 2 },
+                })?;
+                apply(be, map, self.carried.get_mut(be, n), y.get(be, n))?;
+            }
         }
         apply(be, pooling.of_carried(position + 1), y.get_mut(be, n), self.carried.get(be, n))?;
         Ok(true)

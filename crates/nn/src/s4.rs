@@ -100,7 +100,7 @@ impl<B: Backend> S4Core<B> {
         Ok(S4Core { plan: be.ssm_plan(&spec)?, step_plan: None, spec, slots })
     }
 
-    /// What it is.
+    /// The contract's description.
     pub fn spec(&self) -> &SsmSpec {
         &self.spec
     }

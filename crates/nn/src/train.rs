@@ -257,8 +257,9 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// Names the tensor of a failed last update when activations and gradients are another batch's by now: the update has
-    /// left the parameters alone, so the same batch gives the same numbers again. Drops what came after it.
+    /// Names the tensor of a failed last update when a batch begun since has overwritten its activations and gradients:
+    /// computes the failed batch once more (a failed update leaves the parameters alone, so it gives the same numbers).
+    /// What was begun after it is dropped.
     pub fn explain(
         &mut self,
         model: &mut Model<B>,

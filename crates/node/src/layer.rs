@@ -64,7 +64,7 @@ pub struct NativeLayer {
 
 impl ObjectFinalize for NativeLayer {
     fn finalize(self, env: Env) -> napi::Result<()> {
-        self.worker.tell(&env, 0);
+        self.worker.report_bytes(&env, 0);
         Ok(())
     }
 }
@@ -79,7 +79,7 @@ impl NativeLayer {
                 *slot = Some(layer);
                 Ok(bytes)
             })?;
-            worker.tell(env, bytes);
+            worker.report_bytes(env, bytes);
             Ok(NativeLayer { worker })
         })
     }

@@ -57,7 +57,7 @@ pub struct NativeModel {
 
 impl ObjectFinalize for NativeModel {
     fn finalize(self, env: Env) -> napi::Result<()> {
-        self.worker.tell(&env, 0);
+        self.worker.report_bytes(&env, 0);
         Ok(())
     }
 }
@@ -155,7 +155,7 @@ impl NativeModel {
                 });
                 Ok((all.to_string(), m.bytes()))
             })?;
-            self.worker.tell(&env, bytes);
+            self.worker.report_bytes(&env, bytes);
             Ok(text)
         })
     }

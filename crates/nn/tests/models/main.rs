@@ -6,4 +6,5 @@ mod golden_train;
 mod gradients;
 mod network;
 mod old_checkpoints;
+mod session;
 mod training;

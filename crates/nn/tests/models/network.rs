@@ -211,7 +211,7 @@ fn streams_save_restore_fork_and_refuse() {
     assert_eq!(push(&mut a, &mut m, 0.25).unwrap(), push(&mut fresh, &mut m, 0.25).unwrap());
     // Two-sided and truncated models do not stream; another model is refused.
     for extra in [r#""bidirectional": true"#, r#""truncate": 9"#] {
-        let mut m = model::<f32>(&format!(r#"{{"features": 4, "layers": 1, "state": 8, {extra}}}"#), 1);
+        let m = model::<f32>(&format!(r#"{{"features": 4, "layers": 1, "state": 8, {extra}}}"#), 1);
         assert_eq!(m.stream(1, 1.0).err().unwrap().code.as_str(), "ERR_S4_UNSUPPORTED");
     }
     let mut other =
