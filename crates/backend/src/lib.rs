@@ -53,7 +53,7 @@ pub use norm::{
     LayerNormRecompute,
 };
 pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_sum_squares};
-pub use pooling::{Mask, PoolBackward, PoolForward, Pooling};
+pub use pooling::{Affine, Carry, Mask, PoolBackward, PoolForward, Pooling};
 pub use scalar::{Dtype, Scalar, all_finite};
 pub use spec::{Discretization, Mode, SsmSpec, Transform};
 pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps};

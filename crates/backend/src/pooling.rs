@@ -18,6 +18,47 @@ choices! {
     }
 }
 
+/// x ↦ scale·x + offset.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Affine {
+    pub scale: f64,
+    pub offset: f64,
+}
+
+impl Affine {
+    /// x ↦ x.
+    pub const IDENTITY: Affine = Affine { scale: 1.0, offset: 0.0 };
+}
+
+/// How what a stream carries of a pool takes in one more sample x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Carry {
+    /// carried ← carried + x
+    Add,
+    /// carried ← the map of the pool of the two samples (carried, x)
+    Pool(Affine),
+}
+
+/// A stream's pool, sample by sample: what is carried is the first sample at first, takes in each further one by
+/// `carry()`, and the pool of `count` samples is `of_carried(count)` of it.
+impl Pooling {
+    /// See above; the mean carries the sum.
+    pub fn carry(self) -> Carry {
+        match self {
+            Pooling::Mean | Pooling::Sum => Carry::Add,
+            _ => Carry::Pool(Affine::IDENTITY),
+        }
+    }
+    /// See above.
+    pub fn of_carried(self, count: u64) -> Affine {
+        match self {
+            Pooling::Mean => Affine { scale: 1.0 / count as f64, offset: 0.0 },
+            _ => Affine::IDENTITY,
+        }
+    }
+}
+
 /// y = pooling(x).
 #[allow(missing_docs)]
 pub struct PoolForward<'a, B: Memory> {

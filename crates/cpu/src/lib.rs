@@ -6,6 +6,8 @@
 //! `ssm` is the paper; `dense` is what stands around it in a model; `linalg` and `memory` serve both. `unsafe`
 //! stands in `linalg/gemm.rs` alone (the call of the matrix library, and tiles that tasks write side by side).
 
+#![deny(unsafe_code)]
+
 mod dense;
 mod linalg;
 mod memory;

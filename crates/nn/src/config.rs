@@ -1,44 +1,29 @@
 //! What a layer, a block and a model are: the same JSON that TypeScript passes and checkpoints store.
 
-use s4_backend::{Activation, Disc, Error, Loss, Mode, Pooling, Result, SsmSpec, Transform};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use crate::config_json::{parse, to_json};
+use s4_backend::{
+    Activation, Discretization, Error, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
+};
+use serde::{Deserialize, Serialize};
 
-/// The contract's enums as JSON strings.
-macro_rules! names {
-    ($module:ident, $ty:ty, $($name:literal => $value:expr),+ $(,)?) => {
-        mod $module {
-            use super::*;
-            use serde::{Deserializer, Serializer, de::Error as _};
-            pub fn serialize<S: Serializer>(x: &$ty, s: S) -> Result<S::Ok, S::Error> {
-                $(if *x == $value { return s.serialize_str($name); })+
-                s.serialize_none()
+/// A pooling, or `"none"`.
+mod pooling {
+    use s4_backend::Pooling;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(pooling: &Option<Pooling>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(pooling.map_or("none", Pooling::name))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Pooling>, D::Error> {
+        let name = String::deserialize(d)?;
+        match (Pooling::from_name(&name), name.as_str()) {
+            (None, "none") => Ok(None),
+            (None, _) => {
+                Err(D::Error::custom(format!("'{name}' is not one of 'none', {}", Pooling::names())))
             }
-            pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$ty, D::Error> {
-                let name = String::deserialize(d)?;
-                match name.as_str() {
-                    $($name => Ok($value),)+
-                    _ => Err(D::Error::custom(format!("'{name}' is not one of {}", [$($name),+].join(", ")))),
-                }
-            }
+            (found, _) => Ok(found),
         }
-    };
-}
-
-names!(mode, Mode, "s4" => Mode::S4, "s4d" => Mode::S4d);
-names!(transform, Transform, "exp" => Transform::Exp, "softplus" => Transform::Softplus, "relu" => Transform::Relu,
-    "sigmoid" => Transform::Sigmoid, "none" => Transform::None);
-names!(activation, Activation, "identity" => Activation::Identity, "gelu" => Activation::Gelu,
-    "relu" => Activation::Relu, "silu" => Activation::Silu, "tanh" => Activation::Tanh, "sigmoid" => Activation::Sigmoid);
-names!(pooling, Option<Pooling>, "none" => None, "mean" => Some(Pooling::Mean), "last" => Some(Pooling::Last),
-    "first" => Some(Pooling::First), "max" => Some(Pooling::Max), "sum" => Some(Pooling::Sum));
-
-/// Discretisation as named in JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum DiscName {
-    Bilinear,
-    Zoh,
+    }
 }
 
 /// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
@@ -66,7 +51,6 @@ pub struct LayerConfig {
     /// N.
     pub state: usize,
     /// `"s4"` or `"s4d"`.
-    #[serde(with = "mode")]
     pub mode: Mode,
     /// Initialisation.
     pub init: Init,
@@ -85,15 +69,12 @@ pub struct LayerConfig {
     /// One Δ a state instead of one a feature.
     pub dt_per_state: bool,
     /// By default bilinear for S4 and zoh for S4D.
-    pub disc: Option<DiscName>,
+    pub discretization: Option<Discretization>,
     /// t
-    #[serde(with = "transform")]
     pub dt_transform: Transform,
     /// f
-    #[serde(with = "transform")]
     pub real_transform: Transform,
     /// g
-    #[serde(with = "transform")]
     pub imag_transform: Transform,
     /// Cut the kernel to this length.
     pub truncate: Option<usize>,
@@ -115,7 +96,7 @@ impl Default for LayerConfig {
             dt_min: 1e-3,
             dt_max: 0.1,
             dt_per_state: false,
-            disc: None,
+            discretization: None,
             dt_transform: Transform::Softplus,
             real_transform: Transform::Exp,
             imag_transform: Transform::None,
@@ -148,12 +129,10 @@ pub struct BlockConfig {
     /// Norm before the SSM (else after the residual sum).
     pub prenorm: bool,
     /// After the SSM.
-    #[serde(with = "activation")]
     pub activation: Activation,
     /// The linear gives twice the features, first half · σ(second half).
     pub glu: bool,
     /// After a linear without GLU.
-    #[serde(with = "activation")]
     pub final_activation: Activation,
     /// Dropout probability, in training only.
     pub dropout: f64,
@@ -192,20 +171,6 @@ pub enum Encoder {
     None,
 }
 
-/// What is minimised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
-pub enum LossName {
-    #[default]
-    CrossEntropy,
-    Mse,
-    Mae,
-    Huber,
-    /// The decoder gives 2·output values: means, then log σ.
-    Gaussian,
-}
-
 /// Encoder, blocks, norm, pooling, decoder, loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -229,7 +194,7 @@ pub struct ModelConfig {
     /// A norm after the last block; by default when prenorm.
     pub final_norm: Option<bool>,
     /// What is minimised.
-    pub loss: LossName,
+    pub loss: LossKind,
     /// Where Huber turns linear.
     pub huber_delta: f64,
 }
@@ -245,31 +210,10 @@ impl Default for ModelConfig {
             block: BlockConfig::default(),
             pooling: None,
             final_norm: None,
-            loss: LossName::CrossEntropy,
+            loss: LossKind::CrossEntropy,
             huber_delta: 1.0,
         }
     }
-}
-
-/// Parses a configuration; an unknown option is refused by name.
-fn parse<T: Serialize + DeserializeOwned>(op: &'static str, json: &str) -> Result<T> {
-    let bad = |got: String| Error::value(op, "known options with valid values", got);
-    let given: serde_json::Value = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;
-    let config: T = serde_json::from_value(given.clone()).map_err(|e| bad(e.to_string()))?;
-    let known = serde_json::to_value(&config).map_err(|e| bad(e.to_string()))?;
-    match (&given, &known) {
-        (serde_json::Value::Object(given), serde_json::Value::Object(known)) => {
-            match given.keys().find(|k| !known.contains_key(*k)) {
-                Some(k) => Err(bad(format!("unknown option '{k}'"))),
-                None => Ok(config),
-            }
-        }
-        _ => Err(bad("something other than an object".into())),
-    }
-}
-
-fn to_json<T: Serialize>(config: &T) -> String {
-    serde_json::to_string(config).unwrap_or_default()
 }
 
 impl LayerConfig {
@@ -326,10 +270,10 @@ impl LayerConfig {
             channels: self.channels,
             bidirectional: self.bidirectional,
             dt_per_state: self.dt_per_state,
-            disc: match (self.disc, self.mode) {
-                (Some(DiscName::Zoh), _) | (None, Mode::S4d) => Disc::Zoh,
-                _ => Disc::Bilinear,
-            },
+            discretization: self.discretization.unwrap_or(match self.mode {
+                Mode::S4 => Discretization::Bilinear,
+                Mode::S4d => Discretization::Zoh,
+            }),
             dt_transform: self.dt_transform,
             real_transform: self.real_transform,
             imag_transform: self.imag_transform,
@@ -361,11 +305,7 @@ impl BlockConfig {
             return Err(Error::value(op, "dropout from 0 to below 1", self.dropout));
         }
         if self.glu && self.final_activation != Activation::Identity {
-            return Err(Error::value(
-                op,
-                "finalActivation 'identity' with glu",
-                format!("{:?}", self.final_activation),
-            ));
+            return Err(Error::value(op, "finalActivation 'identity' with glu", self.final_activation));
         }
         Ok(())
     }
@@ -418,9 +358,9 @@ impl ModelConfig {
     pub fn features(&self) -> usize {
         self.block.layer.features
     }
-    /// Values the decoder gives: output, doubled for the Gaussian loss.
+    /// Values the decoder gives: as many as the loss wants for `output`.
     pub fn decoder_outputs(&self) -> usize {
-        self.output * if self.loss == LossName::Gaussian { 2 } else { 1 }
+        self.loss().outputs(self.output)
     }
     /// Whether a norm follows the last block.
     pub fn has_final_norm(&self) -> bool {
@@ -428,29 +368,29 @@ impl ModelConfig {
     }
     /// The contract's loss.
     pub fn loss(&self) -> Loss {
-        match self.loss {
-            LossName::CrossEntropy => Loss::CrossEntropy,
-            LossName::Mse => Loss::Mse,
-            LossName::Mae => Loss::Mae,
-            LossName::Huber => Loss::Huber { delta: self.huber_delta },
-            LossName::Gaussian => Loss::Gaussian,
-        }
+        Loss { kind: self.loss, huber_delta: self.huber_delta }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config_json::with_present_names;
 
     #[test]
     fn json_round_trip_and_unknown_options() {
         let m = ModelConfig::from_json(
-            r#"{"features": 16, "layers": 2, "mode": "s4d", "pooling": "mean", "loss": "mse", "seed": 7, "disc": "bilinear"}"#,
+            r#"{"features": 16, "layers": 2, "mode": "s4d", "pooling": "mean", "loss": "mse", "seed": 7, "discretization": "bilinear"}"#,
         )
         .unwrap();
         assert_eq!((m.features(), m.block.layer.seed, m.pooling), (16, 7, Some(Pooling::Mean)));
-        assert_eq!(m.block.layer.spec().disc, Disc::Bilinear);
+        assert_eq!(m.block.layer.spec().discretization, Discretization::Bilinear);
         assert_eq!(ModelConfig::from_json(&m.to_json()).unwrap(), m);
+        let old = r#"{"features": 16, "mode": "s4d", "disc": "bilinear"}"#;
+        let refused = ModelConfig::from_json(old).unwrap_err();
+        assert!(refused.expected.contains("'discretization'"), "{refused}");
+        let read = ModelConfig::from_json(&with_present_names(old).unwrap()).unwrap();
+        assert_eq!(read.block.layer.spec().discretization, Discretization::Bilinear);
         for bad in [
             r#"{"features": 16, "layer": 2}"#,
             r#"{"features": 0}"#,

@@ -1,6 +1,6 @@
 //! Initial values, drawn on the host in f64.
 
-use crate::{Init, LayerConfig};
+use crate::config::{Init, LayerConfig};
 use s4_backend::{Error, Mode, Result, random::Rng};
 use s4_ssm::{Diagonal, HIPPO, Measure, Start, combination, diagonal, log_uniform};
 

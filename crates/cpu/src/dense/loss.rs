@@ -17,7 +17,8 @@ fn residual_loss(loss: Loss, r: f64) -> (f64, f64) {
         LossKind::Mae => (r.abs(), if r == 0.0 { 0.0 } else { r.signum() }),
         LossKind::Huber if r.abs() > delta => (delta * (r.abs() - 0.5 * delta), delta * r.signum()),
         LossKind::Huber => (0.5 * r * r, r),
-        _ => (r * r, 2.0 * r),
+        LossKind::Mse => (r * r, 2.0 * r),
+        LossKind::CrossEntropy | LossKind::Gaussian => unreachable!("no loss of residuals"),
     }
 }
 
@@ -90,7 +91,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                 }
                 (scale * total, false)
             }
-            _ => {
+            LossKind::Mse | LossKind::Mae | LossKind::Huber => {
                 let target = &values[r * width..][..width];
                 let (mut total, mut d) = (0.0, d);
                 for i in 0..width {

@@ -1,7 +1,7 @@
-//! The second half of a block: activation → dropout → linear with bias → gate → dropout → + residual.
+//! What follows the SSM in a block: activation → dropout → linear with bias → gate → dropout → + residual.
 //!
 //! Work goes by tiles of time: the activated tile A, the product Z = W·A + b and what follows stay in L2.
-//! Backward computes A and Z again, which is cheaper than keeping 2·outputs values an element.
+//! Backward recomputes A and Z, which is cheaper than keeping 2·outputs values an element.
 
 use crate::{
     Cpu, Workspace,
@@ -75,7 +75,7 @@ fn biases<T: Scalar>(bias: &[T], spec: &MixSpec, o: usize) -> (T, T) {
     (bias[o], if spec.glu { bias[spec.outputs + o] } else { T::zero() })
 }
 
-/// Elements that forward saves for backward, which computes again what it needs.
+/// Elements that forward saves for backward, which recomputes what it needs.
 pub(crate) const SAVED: usize = 0;
 
 pub(crate) fn forward<T: Scalar>(
@@ -182,7 +182,7 @@ fn step<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
     }
 }
 
-/// ds = f′(s)·mask·(Wᵀ dZ); dW += dZ·Aᵀ; db += Σ dZ, with A and Z computed again.
+/// ds = f′(s)·mask·(Wᵀ dZ); dW += dZ·Aᵀ; db += Σ dZ, with A and Z recomputed.
 pub(crate) fn backward<T: Scalar>(
     be: &Cpu<T>,
     args: MixBackward<'_, Cpu<T>>,
@@ -223,7 +223,7 @@ pub(crate) fn backward<T: Scalar>(
                 }
             }
         }));
-        // Z again, then dZ in its place.
+        // Z recomputed, then dZ in its place.
         let weight = params.weight;
         let z_now = MatMut::rows(&mut *z, ld);
         gemm([rows, n, inputs], T::one(), Mat::rows(weight, inputs), Mat::rows(a, ld), T::zero(), z_now);

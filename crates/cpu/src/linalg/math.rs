@@ -80,11 +80,11 @@ fn normal32<const FMA: bool>(x: f32) -> (f32, f32) {
     let a = x.abs();
     // e^{−13²/2} is the smallest normal number; NaN passes.
     let a = if a > 13.0 { 13.0 } else { a };
-    let half = -0.5 * a;
+    let minus_half_a = -0.5 * a;
     let e = exp_parts::<FMA>(
-        half * a,
+        minus_half_a * a,
         #[inline(always)]
-        |n| fma32::<FMA>(half, a, -(n * LN2_HI)),
+        |n| fma32::<FMA>(minus_half_a, a, -(n * LN2_HI)),
     );
     let t = 1.0 / fma32::<FMA>(a, 0.35, 1.0);
     let ratio = poly32::<FMA, 9>(

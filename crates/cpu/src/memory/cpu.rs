@@ -78,7 +78,7 @@ impl<T: Scalar> Cpu<T> {
         self.inner.plans.fft(len, T::DTYPE)
     }
 
-    /// The same in f64.
+    /// The transform of length `len` ≥ 1 in f64.
     pub(crate) fn fft64(&self, len: usize) -> Fft {
         self.inner.plans.fft(len, Dtype::F64)
     }

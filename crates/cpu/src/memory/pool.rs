@@ -3,7 +3,7 @@
 use crate::memory::counter::Counter;
 
 /// A pool of vectors of one type. Capacities are powers of two and a vector serves requests of its own class
-/// alone: equal requests find equal classes, so a repeated call never asks for memory again, and the
+/// alone: equal requests find equal classes, so a repeated call asks for no more memory, and the
 /// classes below the largest together hold no more than it does, a vector each.
 #[derive(Debug)]
 pub(crate) struct Pool<E> {

@@ -1,7 +1,7 @@
 //! Powers of Ā on vectors, in f64: what both a chunk and a block of the kernel are made of.
 //!
 //! T steps of the recurrence and of its transpose give Ā^k B̄ and C Ā^k. Q = Ā^T takes no squarings: with
-//! Ā = D0 + Σ_r u_r v_r*, Q = D0^T + Σ_r Σ_j (Ā^j u_r)(v_r* D0^{T−1−j}), the recurrence run on u_r and one
+//! Ā = D₀ + Σ_r u_r v_r*, Q = D₀^T + Σ_r Σ_j (Ā^j u_r)(v_r* D₀^{T−1−j}), the recurrence run on u_r and one
 //! T-deep product.
 
 use crate::{

@@ -3,7 +3,7 @@
 //! Bilinear, with Dg = 1/(2/Δ − Λ), E = 2/Δ + Λ, M = I + 2Re(P* Dg P) and the Woodbury row R = M⁻¹ P* Dg:
 //!
 //! ```text
-//! Ā = D0 + Σ_r u_r v_r*,    D0 = E Dg,    u_r = −Dg P_r,    v_r* = (4/Δ) R_r,
+//! Ā = D₀ + Σ_r u_r v_r*,    D₀ = E Dg,    u_r = −Dg P_r,    v_r* = (4/Δ) R_r,
 //! B̄ = 2 Dg B + Σ_r u_r · 2Re Σ v_r* (Δ/2) B
 //! ```
 //!
@@ -11,7 +11,7 @@
 //! diag(Δ) stands left of A, as everywhere. What is computed and kept is g = (2/Δ) Dg = 1/(1 − ΔΛ/2), which
 //! does not vanish with Δ.
 //!
-//! Zero-order hold (diagonal A only): D0 = e^{ΔΛ}, B̄ = Δ φ₁(ΔΛ) B with φ₁(z) = (eᶻ − 1)/z, φ₁(0) = 1.
+//! Zero-order hold (diagonal A only): D₀ = e^{ΔΛ}, B̄ = Δ φ₁(ΔΛ) B with φ₁(z) = (eᶻ − 1)/z, φ₁(0) = 1.
 //!
 //! A gradient of a complex z is ∂/∂Re z + i ∂/∂Im z, so z = ab gives g_a = g_z conj(b).
 
@@ -31,7 +31,7 @@ const MAX_RANK: usize = 8;
 /// Real coordinates throughout: a vector of N reals is [Re; Im] of N/2 complex numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Discrete {
-    /// N: D0.
+    /// N: D₀.
     pub(crate) d0: Vec<f64>,
     /// N: g = (2/Δ) Dg; bilinear only.
     pub(crate) g: Vec<f64>,
@@ -154,7 +154,7 @@ fn resolvent(dt: f64, lambda: C64) -> C64 {
     (1.0 - lambda * (0.5 * dt)).inv()
 }
 
-/// D0 − 1, formed without the subtraction: for a slow mode D0 is so close to 1 that rounding it to f32 would
+/// D₀ − 1, formed without the subtraction: for a slow mode D₀ is so close to 1 that rounding it to f32 would
 /// move the mode. `out`: N.
 pub(crate) fn increment(out: &mut [f64], head: &Head<'_>) {
     let spec = head.spec();
@@ -245,7 +245,7 @@ pub(crate) fn discretize_backward(
         }
         return;
     }
-    // D0 = 2g − 1; B̄ = Δ g B + Σ_r u_r σ_r, σ_r = Σ Re(v_r B) Δ
+    // D₀ = 2g − 1; B̄ = Δ g B + Σ_r u_r σ_r, σ_r = Σ Re(v_r B) Δ
     for n in 0..pairs {
         let (db, g) = (get(&dout.b_bar, n), get(&out.g, n));
         grad.b[n] += db * (g * head.dt[n]).conj();

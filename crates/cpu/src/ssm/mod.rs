@@ -1,7 +1,12 @@
 //! The state space model: one discretization, its recurrence, its kernel, and its three algorithms.
 //!
-//! `params` → `discretize` → either `step` (one sample), `kernel` with `conv` (by blocks of powers or by Cauchy
-//! sums), or `chunk` (chunked state passing). `sequence` is the operation that a layer calls.
+//! `params` → `discretize` → one of
+//!
+//! - `step`: the recurrence, one sample at a time;
+//! - `kernel` (by blocks of powers, `kernel_blocks`) or `cauchy` (the paper's Algorithm 1), then `conv`;
+//! - `chunk`: chunked state passing.
+//!
+//! `sequence` is the operation on whole sequences that a layer calls; it picks among the last two.
 
 mod cauchy;
 mod chains;

@@ -138,7 +138,7 @@ pub(crate) fn add_row<T: Scalar>(z: &mut [f64], s: f64, x: &[T]) {
     add_scaled(z_im, -s, x_im);
 }
 
-/// The map of a step: x′ = D0∘x + Σ_r out_r·2Re(inn_r·x).
+/// The map of a step: x′ = D₀∘x + Σ_r out_r·2Re(inn_r·x).
 #[derive(Clone, Copy)]
 pub(crate) struct Transition<'a> {
     /// N

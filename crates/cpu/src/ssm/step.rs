@@ -1,6 +1,6 @@
 //! The recurrence in O(N) (paper Theorem 2): one fused pass over a head's state a sample.
 //!
-//! With Ā = D0 + Σ_r u_r v_r* (`discretize.rs`): x′ = x + ((D0 − 1)∘x + Σ_r u_r (v_r* x) + B̄u), y = 2Re(C x′) + D u.
+//! With Ā = D₀ + Σ_r u_r v_r* (`discretize.rs`): x′ = x + ((D₀ − 1)∘x + Σ_r u_r (v_r* x) + B̄u), y = 2Re(C x′) + D u.
 //! Inner products run over conjugate pairs: 2Re of the sums over the N/2 that are stored. The increment is formed
 //! apart and then added: a slow mode's Ā rounded to f32 would be off by 6e-8 a step and drift; Ā − 1 rounded is
 //! off by 6e-8 of itself.
@@ -37,7 +37,7 @@ pub struct StepPlan<T> {
 /// One head in f64.
 struct Wide {
     discrete: Discrete,
-    /// N: D0 − 1.
+    /// N: D₀ − 1.
     increment: Vec<f64>,
 }
 
@@ -66,7 +66,7 @@ impl Layout {
     fn of(spec: &SsmSpec) -> Self {
         Layout { pairs: spec.pairs(), rank: spec.rank, channels: spec.channels }
     }
-    /// D0 − 1; B̄; u, v (R each); C (channels).
+    /// D₀ − 1; B̄; u, v (R each); C (channels).
     fn blocks(&self) -> usize {
         2 + 2 * self.rank + self.channels
     }
@@ -119,7 +119,7 @@ fn dot<T: Scalar, const FMA: bool>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
     fold(acc)
 }
 
-/// x ← x + (a∘x + Σ u_r w_r + b·input) with a = D0 − 1 and w_r = v_r* x.
+/// x ← x + (a∘x + Σ u_r w_r + b·input) with a = D₀ − 1 and w_r = v_r* x.
 #[inline(always)]
 fn advance<T: Scalar, const FMA: bool>(
     layout: Layout,

@@ -9,7 +9,7 @@ use s4_backend::Scalar;
 
 /// One row of the recurrence: the arguments of `step.rs`, one channel, rank 0 or 1.
 pub(crate) struct Heads<'a, T> {
-    /// heads × (D0 − 1, B̄, u and v* when `rank` is 1, C), each real parts, then imaginary parts.
+    /// heads × (D₀ − 1, B̄, u and v* when `rank` is 1, C), each real parts, then imaginary parts.
     pub(crate) constants: &'a [T],
     pub(crate) d: &'a [T],
     pub(crate) y: &'a mut [T],
@@ -20,7 +20,7 @@ pub(crate) struct Heads<'a, T> {
 }
 
 impl<T: Scalar> Heads<'_, T> {
-    /// x ← x + ((D0 − 1)∘x + u(v* x) + B̄ input), y = 2Re(C x) + D input for every head. False, with nothing done, where it does
+    /// x ← x + ((D₀ − 1)∘x + u(v* x) + B̄ input), y = 2Re(C x) + D input for every head. False, with nothing done, where it does
     /// not serve: another type, pairs that fill no whole vectors, no vectors here.
     pub(crate) fn step(self, level: Level) -> bool {
         let Heads { constants, d, y, state, u, pairs, rank } = self;

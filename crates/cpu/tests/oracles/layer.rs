@@ -8,7 +8,7 @@ use s4_ssm::{self as ssm, C64, Diagonal, Measure, Ssm, Start, diagonal, start};
 pub enum Init {
     Measure(Measure),
     Diagonal(Diagonal),
-    /// LegS and Fourier by turns, real parts at the floor of 1e-4 in the Fourier ones.
+    /// LegS and Fourier alternating, real parts at the floor of 1e-4 in the Fourier ones.
     Hippo,
 }
 

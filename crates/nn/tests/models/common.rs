@@ -2,6 +2,7 @@
 
 pub use s4_backend::{Backend, Memory, Scalar};
 pub use s4_cpu::Cpu;
+pub use s4_nn::{Algorithm, CallOptions};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -99,4 +100,24 @@ pub fn swap<T: Copy>(x: &[T], batch: usize, rows: usize, cols: usize) -> Vec<T> 
 pub fn noise(seed: u64, n: usize) -> Vec<f64> {
     let mut rng = s4_backend::random::Rng::new(seed, 99);
     (0..n).map(|_| rng.normal()).collect()
+}
+
+/// Rows of these lengths.
+pub fn with_lengths(lengths: &[i32]) -> CallOptions<'_, [i32]> {
+    CallOptions { lengths: Some(lengths), ..Default::default() }
+}
+
+/// By this algorithm.
+pub fn by(algorithm: Algorithm) -> CallOptions<'static, [i32]> {
+    CallOptions { algorithm, ..Default::default() }
+}
+
+/// At this rate.
+pub fn at_rate(rate: f64) -> CallOptions<'static, [i32]> {
+    CallOptions { rate, ..Default::default() }
+}
+
+/// With dropout and batch statistics.
+pub fn in_training(training: bool) -> CallOptions<'static, [i32]> {
+    CallOptions { training, ..Default::default() }
 }

@@ -13,15 +13,15 @@
 //! Memory, a thread: L complex numbers for the transform and L/2 for each kernel channel's spectrum; for S4 and
 //! its Ā^L (`power.rs`) two matrices of N² reals forward, log₂ L + 2 of them backward.
 //!
-//! A mode that does not decay at all, an eigenvalue of A that is 0, has its pole on a node of every length: K̂ is
-//! 0/0 there, and `fft` or `chunk` must take such a layer.
+//! A mode Λ = 0 of a diagonal A has its pole on the node ω = 1 of every length, where K̂ is 0/0: such a layer is
+//! refused, `fft` and `chunk` take it.
 
 mod power;
 mod sums;
 mod sums_backward;
 
 use crate::{
-    Cpu, Workspace,
+    Cpu, Level, Workspace,
     linalg::fft::Fft,
     ssm::{
         discretize::{HeadState, discretize, discretize_backward},
@@ -32,17 +32,28 @@ use crate::{
 };
 use power::{Power, c_tilde, c_tilde_backward};
 use rayon::prelude::*;
-use s4_backend::{Discretization, Error, KernelBackward, KernelForward, Result, Scalar, SsmSpec};
+use s4_backend::{Discretization, Error, KernelBackward, KernelForward, Result, Scalar, SsmParams, SsmSpec};
 use sums::Sums;
 use sums_backward::SumsBackward;
 
-fn check_bilinear(op: &'static str, spec: &SsmSpec) -> Result<()> {
-    match spec.discretization {
-        Discretization::Bilinear => Ok(()),
-        other => {
-            Err(Error::unsupported(op, "bilinear discretization, whose generating function it is", other))
-        }
+/// The parameters of a layer that Algorithm 1 can do.
+fn load<T: Scalar>(
+    op: &'static str,
+    params: &SsmParams<'_, Cpu<T>>,
+    spec: &SsmSpec,
+    rate: f64,
+    ws: &mut Workspace<T>,
+) -> Result<Params64> {
+    if spec.discretization != Discretization::Bilinear {
+        let got = spec.discretization;
+        return Err(Error::unsupported(op, "bilinear discretization, whose generating function it is", got));
     }
+    let loaded = Params64::load(params, spec, rate, ws);
+    if spec.rank == 0 && loaded.lambda.contains(&C64::ZERO) {
+        loaded.give(ws);
+        return Err(Error::unsupported(op, "no mode Λ = 0 with algorithm 'cauchy'", "one"));
+    }
+    Ok(loaded)
 }
 
 impl<T: Scalar> Cpu<T> {
@@ -53,8 +64,7 @@ impl<T: Scalar> Cpu<T> {
     pub fn kernel_by_cauchy(&self, args: KernelForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         args.check(self)?;
         let KernelForward { kernel, params, spec, len, rate } = args;
-        check_bilinear("kernel_by_cauchy", &spec)?;
-        let loaded = Params64::load(&params, &spec, rate, ws);
+        let loaded = load("kernel_by_cauchy", &params, &spec, rate, ws)?;
         let plan = Plan { fft: self.fft64(len), level: self.level(), len };
         let workers = Workers::take(self.threads(), &spec, plan.need(&spec, false), ws);
         let mut rows = rows_by_head(kernel, len, spec.heads);
@@ -80,8 +90,7 @@ impl<T: Scalar> Cpu<T> {
     ) -> Result<()> {
         args.check(self)?;
         let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
-        check_bilinear("kernel_by_cauchy_backward", &spec)?;
-        let loaded = Params64::load(&params, &spec, rate, ws);
+        let loaded = load("kernel_by_cauchy_backward", &params, &spec, rate, ws)?;
         let plan = Plan { fft: self.fft64(len), level: self.level(), len };
         let workers = Workers::take(self.threads(), &spec, plan.need(&spec, true), ws);
         let stride = head_grads_len(&spec);
@@ -106,7 +115,7 @@ impl<T: Scalar> Cpu<T> {
 /// What the length fixes.
 struct Plan {
     fft: Fft,
-    level: crate::Level,
+    level: Level,
     /// L
     len: usize,
 }
