@@ -3,7 +3,6 @@
 
 mod conformance;
 mod conv;
-#[path = "../golden/mod.rs"]
 mod golden;
 mod kernel;
 mod perturbed;

@@ -150,7 +150,6 @@ pub fn run<B: Backend>(be: &B) -> Report {
 pub fn run_families<B: Backend>(be: &B, families: &[Family], extent: Extent) -> Report {
     let mut suite = Suite::new(be, extent);
     for family in families {
-        let t0 = std::time::Instant::now();
         match family {
             Family::Memory => suite.memory(),
             Family::Kernel => suite.kernel(),
@@ -164,9 +163,6 @@ pub fn run_families<B: Backend>(be: &B, families: &[Family], extent: Extent) -> 
             Family::Embedding => suite.embedding(),
             Family::Loss => suite.loss(),
             Family::Optim => suite.optim(),
-        }
-        if extent == Extent::All {
-            eprintln!("TIMING {family:?} {:?} {}", t0.elapsed(), suite.report.checks.len());
         }
     }
     suite.report
