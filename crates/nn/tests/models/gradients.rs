@@ -17,7 +17,6 @@ fn value(
         want_state: true,
         call: in_training(training),
         dropout_at: Some((9, 4)),
-        ..Default::default()
     };
     let out = m.forward(Input::Values(x), 2, x.len() / 4, &opts).unwrap();
     let end = out.state.unwrap_or_default();
@@ -42,7 +41,6 @@ fn check(options: &str, stateful: bool, training: bool) {
         call: in_training(training),
         save: true,
         dropout_at: Some((9, 4)),
-        ..Default::default()
     };
     m.forward(Input::Values(&x), 2, len, &opts).unwrap();
     let grads = m.backward(&w, stateful.then_some(&ws)).unwrap();
