@@ -1,9 +1,8 @@
 //! Kernels against the golden vectors, long ones too, by blocks and by Cauchy sums.
 
-use crate::golden::{Case, Tensors, cast, read, rel, view};
+use crate::golden::{Case, Golden, cast, cast_all, rel, view};
 use s4_backend::{
-    Discretization, KernelBackward, KernelForward, KernelOps, Memory, Mode, Scalar, SsmGrads, SsmSpec,
-    Transform,
+    Discretization, KernelBackward, KernelForward, KernelOps, Memory, Scalar, SsmGrads, SsmSpec,
 };
 use s4_cpu::Cpu;
 
@@ -12,7 +11,7 @@ fn check<T: Scalar>(name: &str, spec: &SsmSpec, params: &[Vec<f64>; 7], rate: f6
     let be = Cpu::<T>::new(2).unwrap();
     let mut ws = be.workspace();
     let len = truth.len() / (spec.kernel_channels() * spec.heads);
-    let params = params.each_ref().map(|p| cast::<T>(p));
+    let params = cast_all::<T>(params);
     let mut kernel = vec![T::nan(); truth.len()];
     let mut run = |kernel: &mut [T], cauchy: bool| {
         let args = KernelForward { kernel, params: view(&params), spec: *spec, len, rate };
@@ -38,52 +37,29 @@ fn check<T: Scalar>(name: &str, spec: &SsmSpec, params: &[Vec<f64>; 7], rate: f6
 fn golden_kernels() {
     for case in Case::all() {
         for (tensor, rate) in [("kernel", 1.0), ("kernel.rate2", 2.0), ("kernel.rate0.5", 0.5)] {
-            let Some((_, truth)) = case.truth.get(tensor) else { continue };
+            if !case.truth.has(tensor) {
+                continue;
+            }
+            let truth = case.truth.get(tensor);
             // C itself is known to 2e-10 in the files of these two (golden/README.md).
-            let near_marginal = case.name.contains("fourier") || case.name.contains("hippo");
-            check::<f64>(
-                &case.name,
-                &case.spec,
-                &case.params,
-                rate,
-                truth,
-                if near_marginal { 1e-9 } else { 1e-10 },
-            );
+            let tol = if case.is_near_marginal() { 1e-9 } else { 1e-10 };
+            check::<f64>(&case.name, &case.spec, &case.params, rate, truth, tol);
             check::<f32>(&case.name, &case.spec, &case.params, rate, truth, 1e-5);
         }
     }
 }
 
 fn long(file: &str) {
-    let (tensors, config): (Tensors, _) = read(file);
-    let size = |k: &str| config[k].as_u64().unwrap() as usize;
-    let heads = size("H");
-    let spec = SsmSpec {
-        mode: Mode::S4,
-        heads,
-        state: size("d_state"),
-        n_ssm: heads,
-        rank: 1,
-        channels: 1,
-        bidirectional: false,
-        dt_per_state: false,
-        discretization: Discretization::Bilinear,
-        dt_transform: Transform::Exp,
-        real_transform: Transform::Exp,
-        imag_transform: Transform::None,
-        truncate: None,
-    };
-    let get = |name: &str| tensors[&format!("param.{name}")].1.clone();
-    let params =
-        [get("inv_dt"), get("A_real"), get("A_imag"), get("B"), get("C"), get("P"), vec![0.0; heads]];
-    check::<f32>(file, &spec, &params, 1.0, &tensors["kernel"].1, 1e-5);
-    check::<f64>(file, &spec, &params, 1.0, &tensors["kernel"].1, 1e-10);
+    let golden = Golden::read(file);
+    let layer = golden.layer(file, "param.", golden.get("param.C"));
+    check::<f32>(file, &layer.spec, &layer.values, 1.0, golden.get("kernel"), 1e-5);
+    check::<f64>(file, &layer.spec, &layer.values, 1.0, golden.get("kernel"), 1e-10);
 }
 
 #[test]
 fn long_kernels() {
-    long("long_16k.golden.safetensors");
-    long("long_64k_slow.golden.safetensors");
+    long("long_16k.golden");
+    long("long_64k_slow.golden");
 }
 
 #[test]
@@ -107,7 +83,7 @@ fn cauchy_sums_equal_blocks_at_any_length() {
 fn gradients<T: Scalar>(case: &Case, dkernel: &[f64], len: usize, cauchy: bool) -> [Vec<T>; 7] {
     let be = Cpu::<T>::new(2).unwrap();
     let mut ws = be.workspace();
-    let (params, dkernel) = (case.cast::<T>(), cast::<T>(dkernel));
+    let (params, dkernel) = (cast_all::<T>(&case.params), cast::<T>(dkernel));
     let mut run = || {
         let mut grads = params.each_ref().map(|p| vec![T::zero(); p.len()]);
         let [inv_dt, a_real, a_imag, b, c, p, d] = grads.each_mut().map(Vec::as_mut_slice);
@@ -183,7 +159,7 @@ fn wrong_arguments_of_the_transpose_are_errors() {
 #[test]
 fn threads_do_not_change_a_bit() {
     let case = Case::load("x_dplr_tied");
-    let params = case.cast::<f32>();
+    let params = cast_all::<f32>(&case.params);
     let run = |threads: usize, cauchy: bool| {
         let be = Cpu::<f32>::new(threads).unwrap();
         let len = 3000;

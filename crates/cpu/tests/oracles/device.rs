@@ -1,11 +1,11 @@
 //! Calls of a backend with host values in and out.
 
-use crate::layer::{Call, Layer};
 use s4_backend::{
     Algorithm, CallOptions, KernelBackward, KernelForward, KernelOps, Memory, Scalar, SsmBackward, SsmCall,
     SsmForward, SsmGrads, SsmOps, SsmParams, SsmSpec, SsmStep, StepOps,
 };
 use s4_cpu::Cpu;
+use s4_testing::layer::{Call, Layer};
 
 /// Buffers of the seven parameters, or of their gradients.
 pub struct Buffers<B: Memory>([B::Buf; 7]);
@@ -140,7 +140,7 @@ pub fn run_in<B: SsmOps>(
     });
     let options = CallOptions { lengths: lengths.as_ref(), rate: layer.rate, algorithm, training: false };
     let shape: SsmCall<'_, B> = SsmCall { spec, batch: call.batch, len: call.len, options, version };
-    let state_buffer = || layer.carries().then(|| spoiled(be, spec.state_len(call.batch)));
+    let state_buffer = || layer.spec.has_state().then(|| spoiled(be, spec.state_len(call.batch)));
     let mut y = spoiled(be, call.batch * spec.outputs() * call.len);
     let mut state_end = state_buffer();
     let mut saved = be.alloc(be.ssm_saved_len(&shape)).unwrap();

@@ -1,12 +1,12 @@
 //! Sequences too long for the slow oracles: by chunks in f32 against f64, and there against the FFT.
 
-use crate::{
-    device::{Outcome, run},
-    layer::{Call, Layer, layers},
-    truth::relative,
-};
+use crate::device::{Outcome, run};
 use s4_backend::{Algorithm, Discretization};
 use s4_cpu::Cpu;
+use s4_testing::{
+    layer::{Call, Layer, PARAMETERS, layers},
+    relative,
+};
 
 /// Outputs and gradients, each with what it may differ by.
 fn compare(place: &str, got: &Outcome, want: &Outcome, outputs: f64, gradients: f64) {
@@ -25,7 +25,9 @@ fn compare(place: &str, got: &Outcome, want: &Outcome, outputs: f64, gradients: 
             check(what, got, want, tolerance);
         }
     }
-    for (name, (got, want)) in crate::layer::PARAMETERS.iter().zip(got.grads.iter().zip(&want.grads)) {
+    for (name, (got, want)) in
+        PARAMETERS.iter().zip(got.grads.iter().zip(&want.grads)).filter(|(_, (_, want))| !want.is_empty())
+    {
         check(name, got, want, gradients);
     }
 }
@@ -59,7 +61,7 @@ fn of_65536_samples() {
 fn of_a_million_samples() {
     let some = ["s4", "s4, two-sided", "s4d", "s4d, two-sided, sigmoid"];
     let all = layers();
-    let chosen: Vec<_> = all.iter().filter(|l| some.contains(&l.name)).collect();
+    let chosen: Vec<_> = all.iter().filter(|l| some.contains(&&l.name[..])).collect();
     assert_eq!(chosen.len(), some.len());
     chosen.into_iter().for_each(|layer| long(layer, 1, 1 << 20));
 }

@@ -31,7 +31,7 @@ impl<B: Backend> Suite<'_, B> {
             be.embedding_forward(EmbeddingForward { y, table, tokens: &a.ints[0], vocabulary, shape })
         });
         let at = At { operation: "embedding_backward", case: &case };
-        let d0 = self.normal(table.len());
+        let d0 = self.start(table.len());
         let got = self.outputs(at, &[&dy], &[&tokens], &[Out::Add(&d0)], &mut |a, ws| {
             let ([dtable], [dy]) = (take(a.outs), take(a.ins));
             let tokens = &a.ints[0];

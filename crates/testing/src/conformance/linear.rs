@@ -54,7 +54,7 @@ impl<B: Backend> Suite<'_, B> {
             be.linear_forward(LinearForward { y, x, weight, bias: with_bias.then_some(bias), shape }, ws)
         });
         let at = At { operation: "linear_backward", case: &case };
-        let (dw0, db0) = (self.normal(w.len()), self.normal(bias.len()));
+        let (dw0, db0) = (self.start(w.len()), self.start(bias.len()));
         let outs = [Out::Over(x.len()), Out::Add(&dw0), Out::Add(&db0)];
         let got = self.outputs(at, &[&dy, &x, &w], &[], &outs, &mut |a, ws| {
             let ([dx, dweight, dbias], [dy, x, weight]) = (take(a.outs), take(a.ins));

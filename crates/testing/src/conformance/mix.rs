@@ -122,7 +122,7 @@ impl<B: Backend> Suite<'_, B> {
 
     fn mix_backward_case(&mut self, at: At<'_>, call: &MixCall, ins: [&[f64]; 5]) {
         let (be, [dy, s, _, weight, bias], call) = (self.be, ins, *call);
-        let (dw0, db0) = (self.normal(weight.len()), self.normal(bias.len()));
+        let (dw0, db0) = (self.start(weight.len()), self.start(bias.len()));
         let outs = [Out::Over(s.len()), Out::Add(&dw0), Out::Add(&db0)];
         let got = self.outputs(at, &ins, &[], &outs, &mut |a, ws| {
             let ([ds, dweight, dbias], [dy, s, saved, weight, bias]) = (take(a.outs), take(a.ins));

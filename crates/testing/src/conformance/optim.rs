@@ -22,13 +22,14 @@ impl<B: Backend> Suite<'_, B> {
         let (be, case) = (self.be, format!("{len}"));
         let at = At { operation: "sum_squares", case: &case };
         let x = self.normal(len);
-        let got = self.outputs(at, &[&x], &[], &[Out::Add(&[2.0])], &mut |a, ws| {
+        let want = [x.iter().map(|x| x * x).sum::<f64>()];
+        let before = self.before(&want);
+        let got = self.outputs(at, &[&x], &[], &[Out::Add(&before)], &mut |a, ws| {
             let ([acc], [x]) = (take(a.outs), take(a.ins));
             be.sum_squares(acc, x, ws)
         });
         if let Some(got) = got {
-            let want = x.iter().map(|x| x * x).sum::<f64>();
-            self.value(at, "acc", &added(&got[0], &[2.0]), &[want]);
+            self.value(at, "acc", &added(&got[0], &before), &want);
         }
     }
 

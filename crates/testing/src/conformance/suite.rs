@@ -87,6 +87,11 @@ impl<'b, B: Backend> Suite<'b, B> {
         self.normal(len).into_iter().map(|x| if x.abs() < 0.02 { 0.5 } else { x }).collect()
     }
 
+    /// What a gradient is added to: small beside most gradients, so that rounding hides none.
+    pub fn start(&mut self, len: usize) -> Vec<f64> {
+        self.normal(len).into_iter().map(|x| x * 0.0625).collect()
+    }
+
     /// Noise of the size of a gradient, for it to be added to.
     pub fn before(&mut self, gradient: &[f64]) -> Vec<f64> {
         let mean_square = gradient.iter().map(|g| g * g).sum::<f64>() / gradient.len().max(1) as f64;
