@@ -1,0 +1,1 @@
+pub struct OfficialModel; pub struct Tilde;
