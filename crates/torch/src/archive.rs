@@ -118,7 +118,11 @@ impl Archive {
                     }
                 }
                 other => {
-                    return Err(Error::new(quoted(&name), "an entry stored or deflated", format!("{other:?}")));
+                    return Err(Error::new(
+                        quoted(&name),
+                        "an entry stored or deflated",
+                        format!("{other:?}"),
+                    ));
                 }
             }
             names.push((name, i, size));
@@ -137,7 +141,9 @@ impl Archive {
         for (name, i, size) in names {
             match name.strip_prefix(&root) {
                 Some(rest) => entries.insert(rest.to_string(), (i, size)),
-                None => return Err(Error::new("file", format!("entries under {}", quoted(&root)), quoted(&name))),
+                None => {
+                    return Err(Error::new("file", format!("entries under {}", quoted(&root)), quoted(&name)));
+                }
             };
         }
         if entries.contains_key("constants.pkl") || entries.keys().any(|name| name.starts_with("code/")) {
@@ -151,11 +157,7 @@ impl Archive {
         if archive.size("byteorder").is_some() {
             let order = archive.read("byteorder", 16)?;
             if order != b"little" {
-                return Err(Error::new(
-                    "byteorder",
-                    "'little'",
-                    quoted(&String::from_utf8_lossy(&order)),
-                ));
+                return Err(Error::new("byteorder", "'little'", quoted(&String::from_utf8_lossy(&order))));
             }
         }
         Ok(archive)

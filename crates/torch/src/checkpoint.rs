@@ -3,8 +3,7 @@
 use crate::{
     error::{Error, Result, quoted},
     file::TorchFile,
-    hyper,
-    safetensors,
+    hyper, safetensors,
     tensor::StateDict,
     value::{Object, Value},
 };
@@ -80,7 +79,9 @@ fn find_weights(file: &TorchFile, root: Value) -> Result<(&'static str, Value)> 
     let pickle = &file.pickle;
     let is_tensor = |value: &Value| matches!(pickle.object(*value), Some(Object::Tensor(_)));
     let items = pickle.items(root).unwrap_or_default();
-    if items.iter().any(|(_, value)| is_tensor(value)) && WEIGHTS.iter().all(|k| pickle.get(root, k).is_none()) {
+    if items.iter().any(|(_, value)| is_tensor(value))
+        && WEIGHTS.iter().all(|k| pickle.get(root, k).is_none())
+    {
         return Ok(("", root));
     }
     for key in WEIGHTS {

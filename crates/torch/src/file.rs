@@ -97,7 +97,8 @@ impl TorchFile {
         let mut out = Vec::new();
         out.try_reserve_exact(need)
             .map_err(|_| Error::new("tensor", "memory", format!("none for {need} bytes")))?;
-        gather(&mut out, bytes, view, size).ok_or_else(|| Error::new("tensor", "its storage", "less of it"))?;
+        gather(&mut out, bytes, view, size)
+            .ok_or_else(|| Error::new("tensor", "its storage", "less of it"))?;
         Tensor::new(view.dtype, view.shape.clone(), out)
     }
 }

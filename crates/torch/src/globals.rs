@@ -52,7 +52,18 @@ impl Global {
 
 /// Types of Python itself that appear in configurations; none of its functions.
 const BUILTIN_TYPES: [&str; 13] = [
-    "int", "float", "complex", "bool", "str", "bytes", "bytearray", "list", "tuple", "dict", "object", "slice",
+    "int",
+    "float",
+    "complex",
+    "bool",
+    "str",
+    "bytes",
+    "bytearray",
+    "list",
+    "tuple",
+    "dict",
+    "object",
+    "slice",
     "range",
 ];
 
@@ -131,7 +142,9 @@ pub(crate) fn find(module: &str, name: &str) -> Result<Global> {
         ("torch", _) if name.ends_with("Storage") => {
             return refused("a storage of f32, f64, f16, bf16, i64, i32, i16, i8, u8, bool, c64 or c128");
         }
-        _ => return refused("only what tensors and configurations need (nothing is ever imported or called)"),
+        _ => {
+            return refused("only what tensors and configurations need (nothing is ever imported or called)");
+        }
     })
 }
 

@@ -48,7 +48,8 @@ pub(crate) fn read(code: &[u8], entry: &dyn Fn(&str) -> Option<u64>) -> Result<P
         depth: Vec::new(),
         entry,
     };
-    let root = machine.run().map_err(|e| Error { at: format!("{} (data.pkl, byte {})", e.at, machine.at), ..e })?;
+    let root =
+        machine.run().map_err(|e| Error { at: format!("{} (data.pkl, byte {})", e.at, machine.at), ..e })?;
     Ok(Pickle { objects: machine.objects, root })
 }
 
@@ -391,8 +392,10 @@ impl<'a> Machine<'a> {
         if key.is_empty() || key.len() > 32 || !key.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad("a storage key in digits", name));
         }
-        let bytes = u64::try_from(elements).ok().and_then(|n| n.checked_mul(dtype.map_or(1, |d| d.size()) as u64));
-        let have = (self.entry)(key).ok_or_else(|| bad(format!("an entry data/{key}"), "none in the archive"))?;
+        let bytes =
+            u64::try_from(elements).ok().and_then(|n| n.checked_mul(dtype.map_or(1, |d| d.size()) as u64));
+        let have =
+            (self.entry)(key).ok_or_else(|| bad(format!("an entry data/{key}"), "none in the archive"))?;
         match bytes == Some(have) {
             true => Ok(Storage { key: key.to_string(), dtype: *dtype, bytes: have }),
             false => Err(bad(

@@ -170,7 +170,9 @@ fn view(
     };
     let shape = size.iter().map(|&n| usize::try_from(n)).collect::<std::result::Result<Vec<_>, _>>();
     match (fits, shape) {
-        (true, Ok(shape)) => machine.add(Object::Tensor(View { storage: place, dtype, offset, shape, stride })),
+        (true, Ok(shape)) => {
+            machine.add(Object::Tensor(View { storage: place, dtype, offset, shape, stride }))
+        }
         _ => Err(bad(
             format!("a tensor within storage {name} of {have} elements"),
             format!("offset {offset}, sizes {size:?}, strides {stride:?}"),

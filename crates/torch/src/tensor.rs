@@ -149,8 +149,12 @@ mod tests {
 
     #[test]
     fn narrow_floats() {
-        let half = |bits: u16| Tensor::new(Dtype::F16, vec![], bits.to_le_bytes().to_vec()).unwrap().to_f64()[0];
-        assert_eq!([0x3c00, 0xc000, 0x7bff, 0x0001, 0x7c00].map(half), [1.0, -2.0, 65504.0, 2f64.powi(-24), f64::INFINITY]);
+        let half =
+            |bits: u16| Tensor::new(Dtype::F16, vec![], bits.to_le_bytes().to_vec()).unwrap().to_f64()[0];
+        assert_eq!(
+            [0x3c00, 0xc000, 0x7bff, 0x0001, 0x7c00].map(half),
+            [1.0, -2.0, 65504.0, 2f64.powi(-24), f64::INFINITY]
+        );
         assert!(half(0x7c01).is_nan());
         let wide = Tensor::new(Dtype::Bf16, vec![1], vec![0x80, 0xbf]).unwrap();
         assert_eq!(wide.to_f64(), [-1.0]);
