@@ -142,7 +142,11 @@ impl Archive {
             match name.strip_prefix(&root) {
                 Some(rest) => entries.insert(rest.to_string(), (i, size)),
                 None => {
-                    return Err(Error::new("file", format!("entries under {}", quoted(&root)), quoted(&name)));
+                    return Err(Error::new(
+                        "file",
+                        format!("entries under {}", quoted(&root)),
+                        quoted(&name),
+                    ));
                 }
             };
         }

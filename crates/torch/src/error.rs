@@ -43,3 +43,13 @@ pub(crate) fn quoted(name: &str) -> String {
     }
     format!("'{out}'")
 }
+
+/// The first few names.
+pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 5;
+    let mut list: Vec<String> = names.take(MOST + 1).map(quoted).collect();
+    if list.len() > MOST {
+        list[MOST] = "…".into();
+    }
+    list.join(", ")
+}

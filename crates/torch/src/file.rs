@@ -4,8 +4,9 @@ use crate::{
     archive::{Archive, MAX_PICKLE, Source},
     error::{Error, Result, quoted},
     machine,
+    pickle::Pickle,
     tensor::{StateDict, Tensor, elements},
-    value::{Object, Pickle, Storage, Value, View},
+    value::{Object, Storage, Value, View},
 };
 use std::{collections::HashMap, fs::File, io::Cursor, path::Path};
 
@@ -70,7 +71,7 @@ impl TorchFile {
     }
 
     fn tensor(&mut self, view: &View, storages: &mut HashMap<String, Vec<u8>>) -> Result<Tensor> {
-        let Some(Object::Storage(storage)) = self.pickle.objects.get(view.storage as usize) else {
+        let Some(Object::Storage(storage)) = self.pickle.arena.get(view.storage) else {
             return Err(Error::new("tensor", "a storage", "none"));
         };
         let Storage { key, bytes: have, .. } = storage.clone();

@@ -1,7 +1,10 @@
 //! Configurations in pickles as JSON: plain dicts, `argparse.Namespace`, and omegaconf's nodes, whose classes stay inert:
 //! a `DictConfig` or `ListConfig` keeps its children in `_content`, a leaf its value in `_val`.
 
-use crate::value::{Inert, Object, Pickle, Value};
+use crate::{
+    pickle::Pickle,
+    value::{Inert, Object, Value},
+};
 use serde_json::{Map, Number, Value as Json};
 
 /// Values a configuration may have, and containers in containers.
@@ -30,6 +33,7 @@ fn json(pickle: &Pickle, value: Value, depth: usize, left: &mut usize) -> Json {
         (Value::Int(n), _) => n.into(),
         (Value::Float(x), _) => Number::from_f64(x).map_or(Json::Null, Json::Number),
         (_, Some(Object::Text(s))) => s.as_str().into(),
+        (_, Some(Object::Big(n))) => n.to_string().into(),
         (_, Some(Object::List(items) | Object::Tuple(items) | Object::Set(items))) => list(items),
         (_, Some(Object::Dict(items))) => object(pickle, items, depth, left),
         (_, Some(Object::Inert(node))) => inert(pickle, node, depth, left),

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod arena;
 mod checkpoint;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ mod hyper;
 mod machine;
 mod official;
 mod opcode;
+mod pickle;
 mod rebuild;
 mod safetensors;
 mod tensor;

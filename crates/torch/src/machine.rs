@@ -4,34 +4,31 @@
 //! imported, called or run. Work and memory are linear in the pickle's bytes, and bounded.
 
 use crate::{
+    arena::{Arena, MAX_DEPTH},
     error::{Error, Result},
     globals::{self, Global},
     opcode::{self as op, *},
+    pickle::Pickle,
     rebuild,
-    value::{Inert, Object, Pickle, Storage, Value},
+    value::{Object, Storage, Value},
 };
 use std::collections::HashMap;
 
-/// Objects a pickle may make.
-const MAX_OBJECTS: usize = 1 << 21;
 /// Values on the stack.
 const MAX_STACK: usize = 1 << 20;
 /// Values in the memo.
 const MAX_MEMO: usize = 1 << 21;
-/// Open marks, and containers in containers. Python's own pickler gives up near 1,000.
-const MAX_DEPTH: usize = 1024;
 /// Bytes of a class's or module's name.
 const MAX_NAME: usize = 256;
 
 /// The machine while it reads.
-pub(crate) struct Machine<'a> {
+struct Machine<'a> {
     code: &'a [u8],
     at: usize,
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
-    pub(crate) objects: Vec<Object>,
-    depth: Vec<u16>,
+    arena: Arena,
     /// Bytes of the entry `data/KEY`.
     entry: &'a dyn Fn(&str) -> Option<u64>,
 }
@@ -44,13 +41,12 @@ pub(crate) fn read(code: &[u8], entry: &dyn Fn(&str) -> Option<u64>) -> Result<P
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
-        objects: Vec::new(),
-        depth: Vec::new(),
+        arena: Arena::default(),
         entry,
     };
     let root =
         machine.run().map_err(|e| Error { at: format!("{} (data.pkl, byte {})", e.at, machine.at), ..e })?;
-    Ok(Pickle { objects: machine.objects, root })
+    Ok(Pickle { arena: machine.arena, root })
 }
 
 fn bad(expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Error {
@@ -174,12 +170,12 @@ impl<'a> Machine<'a> {
             }
             REDUCE => {
                 let (args, function) = (self.pop()?, self.pop()?);
-                let made = rebuild::reduce(self, function, args)?;
+                let made = rebuild::reduce(&mut self.arena, function, args)?;
                 self.push(made)
             }
             NEWOBJ => {
                 let (args, class) = (self.pop()?, self.pop()?);
-                let made = rebuild::new_object(self, class, args)?;
+                let made = rebuild::new_object(&mut self.arena, class, args)?;
                 self.push(made)
             }
             BUILD => self.build(),
@@ -266,22 +262,8 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
-    /// Adds an object without pushing it.
-    pub(crate) fn add(&mut self, object: Object) -> Result<Value> {
-        if self.objects.len() >= MAX_OBJECTS {
-            return Err(bad(format!("at most {MAX_OBJECTS} objects"), "more"));
-        }
-        let depth = match &object {
-            Object::Tuple(items) | Object::Set(items) => self.depth_of(items)?,
-            Object::Inert(node) => self.depth_of(&[node.args])?,
-            _ => 0,
-        };
-        self.objects.push(object);
-        self.depth.push(depth);
-        Ok(Value::Object(self.objects.len() as u32 - 1))
-    }
     fn new_object(&mut self, object: Object) -> Result<()> {
-        let value = self.add(object)?;
+        let value = self.arena.add(object)?;
         self.push(value)
     }
     fn new_container(&mut self, items: Vec<Value>) -> Result<()> {
@@ -295,30 +277,11 @@ impl<'a> Machine<'a> {
         items.reverse();
         self.new_container(items)
     }
-    /// Depth of what holds `items`.
-    fn depth_of(&self, items: &[Value]) -> Result<u16> {
-        let deepest = items.iter().filter_map(|v| match v {
-            Value::Object(i) => self.depth.get(*i as usize).map(|d| d + 1),
-            _ => None,
-        });
-        let depth = deepest.max().unwrap_or(0);
-        match depth as usize > MAX_DEPTH {
-            true => Err(bad(format!("at most {MAX_DEPTH} containers in one another"), "more")),
-            false => Ok(depth),
-        }
-    }
-    fn deepen(&mut self, place: u32, items: &[Value]) -> Result<()> {
-        let depth = self.depth_of(items)?;
-        if let Some(d) = self.depth.get_mut(place as usize) {
-            *d = (*d).max(depth);
-        }
-        Ok(())
-    }
     /// The object on top of the stack, which opcodes of containers change.
     fn container(&mut self, items: &[Value]) -> Result<u32> {
         match self.top()? {
             Value::Object(place) => {
-                self.deepen(place, items)?;
+                self.arena.deepen(place, items)?;
                 Ok(place)
             }
             other => Err(bad("a container", format!("{other:?}"))),
@@ -326,7 +289,7 @@ impl<'a> Machine<'a> {
     }
     fn extend(&mut self, items: Vec<Value>) -> Result<()> {
         let place = self.container(&items)?;
-        match self.objects.get_mut(place as usize) {
+        match self.arena.get_mut(place) {
             Some(Object::List(list)) => list.extend(items),
             Some(Object::Inert(node)) => node.elements.extend(items),
             other => return Err(bad("a list to append to", other.map_or("nothing", |o| o.kind()))),
@@ -339,7 +302,7 @@ impl<'a> Machine<'a> {
         if !rest.is_empty() {
             return Err(bad("keys and values in pairs", "one without the other"));
         }
-        match self.objects.get_mut(place as usize) {
+        match self.arena.get_mut(place) {
             Some(Object::Dict(dict)) => dict.extend(pairs.iter().map(|p| (p[0], p[1]))),
             Some(Object::Inert(node)) => node.items.extend(pairs.iter().map(|p| (p[0], p[1]))),
             other => return Err(bad("a dict to set items of", other.map_or("nothing", |o| o.kind()))),
@@ -362,7 +325,7 @@ impl<'a> Machine<'a> {
     fn build(&mut self) -> Result<()> {
         let state = self.pop()?;
         let place = self.container(&[state])?;
-        match self.objects.get_mut(place as usize) {
+        match self.arena.get_mut(place) {
             Some(Object::Inert(node)) => node.state = state,
             Some(Object::Dict(_) | Object::Tensor(_)) => {}
             other => {
@@ -376,16 +339,16 @@ impl<'a> Machine<'a> {
     /// ('storage', type, key, location, elements), the only persistent id that torch.save writes.
     fn storage(&self, id: Value) -> Result<Storage> {
         let what = "a persistent id ('storage', type, key, location, elements)";
-        let Some(&[tag, kind, key, _location, elements]) = self.tuple_of(id) else {
+        let Some(&[tag, kind, key, _location, elements]) = self.arena.tuple(id) else {
             return Err(bad(what, "something else"));
         };
-        if self.text_of(tag) != Some("storage") {
+        if self.arena.text(tag) != Some("storage") {
             return Err(bad(what, "another kind"));
         }
-        let Some(Object::Global(Global::StorageType(dtype))) = self.object(kind) else {
+        let Some(Object::Global(Global::StorageType(dtype))) = self.arena.object(kind) else {
             return Err(bad(what, "no type of storage"));
         };
-        let (Some(key), Value::Int(elements)) = (self.text_of(key), elements) else {
+        let (Some(key), Value::Int(elements)) = (self.arena.text(key), elements) else {
             return Err(bad(what, "no key or no number of elements"));
         };
         let name = crate::error::quoted(key);
@@ -403,34 +366,5 @@ impl<'a> Machine<'a> {
                 format!("{elements} elements of {dtype:?}"),
             )),
         }
-    }
-
-    pub(crate) fn object(&self, value: Value) -> Option<&Object> {
-        match value {
-            Value::Object(i) => self.objects.get(i as usize),
-            _ => None,
-        }
-    }
-    pub(crate) fn tuple_of(&self, value: Value) -> Option<&[Value]> {
-        match self.object(value) {
-            Some(Object::Tuple(items)) => Some(items),
-            _ => None,
-        }
-    }
-    pub(crate) fn text_of(&self, value: Value) -> Option<&str> {
-        match self.object(value) {
-            Some(Object::Text(s)) => Some(s),
-            _ => None,
-        }
-    }
-    /// A node that stays what it is.
-    pub(crate) fn inert(&mut self, class: u32, args: Value) -> Result<Value> {
-        self.add(Object::Inert(Inert {
-            class,
-            args,
-            state: Value::None,
-            items: Vec::new(),
-            elements: Vec::new(),
-        }))
     }
 }

@@ -1,11 +1,11 @@
 //! What REDUCE and NEWOBJ give: tensors as checked views of storages, containers, inert nodes.
 
 use crate::{
+    arena::Arena,
     error::{Error, Result, quoted},
     globals::Global,
-    machine::Machine,
     tensor::Dtype,
-    value::{Object, Value, View},
+    value::{Inert, Object, Value, View},
 };
 
 /// Dimensions a tensor may have.
@@ -18,27 +18,27 @@ fn bad(expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Error {
 }
 
 /// What a class would make of `args`.
-pub(crate) fn new_object(machine: &mut Machine<'_>, class: Value, args: Value) -> Result<Value> {
-    match machine.object(class) {
+pub(crate) fn new_object(arena: &mut Arena, class: Value, args: Value) -> Result<Value> {
+    match arena.object(class) {
         Some(Object::Global(
             Global::Inert(_) | Global::OrderedDict | Global::DefaultDict | Global::Set | Global::Size,
-        )) => reduce(machine, class, args),
+        )) => reduce(arena, class, args),
         Some(Object::Global(other)) => Err(bad("NEWOBJ of a class", other.name())),
         other => Err(bad("NEWOBJ of a class", other.map_or("a plain value", |o| o.kind()))),
     }
 }
 
 /// What a known function would make of `args`; an inert node of anything else that has a name here.
-pub(crate) fn reduce(machine: &mut Machine<'_>, function: Value, args: Value) -> Result<Value> {
-    call(machine, function, args, 0)
+pub(crate) fn reduce(arena: &mut Arena, function: Value, args: Value) -> Result<Value> {
+    call(arena, function, args, 0)
 }
 
-fn call(machine: &mut Machine<'_>, function: Value, args: Value, wrappers: usize) -> Result<Value> {
-    let (global, place) = match (machine.object(function), function) {
+fn call(arena: &mut Arena, function: Value, args: Value, wrappers: usize) -> Result<Value> {
+    let (global, place) = match (arena.object(function), function) {
         (Some(Object::Global(global)), Value::Object(place)) => (global.clone(), place),
         (other, _) => return Err(bad("REDUCE of a name", other.map_or("a plain value", |o| o.kind()))),
     };
-    let Some(list) = machine.tuple_of(args) else {
+    let Some(list) = arena.tuple(args) else {
         return Err(bad(format!("a tuple of arguments for {}", global.name()), "something else"));
     };
     if wrappers > MAX_WRAPPERS {
@@ -47,69 +47,69 @@ fn call(machine: &mut Machine<'_>, function: Value, args: Value, wrappers: usize
     let arguments = list.to_vec();
     let wrong = |got: &str| Err(bad(format!("the arguments of {}", global.name()), got));
     match (&global, arguments.as_slice()) {
-        (Global::OrderedDict, []) => machine.add(Object::Dict(Vec::new())),
+        (Global::OrderedDict, []) => arena.add(Object::Dict(Vec::new())),
         (Global::OrderedDict, [pairs]) => {
-            let pairs = pairs_of(machine, *pairs)?;
-            machine.add(Object::Dict(pairs))
+            let pairs = pairs_of(arena, *pairs)?;
+            arena.add(Object::Dict(pairs))
         }
-        (Global::DefaultDict, [] | [_]) => machine.add(Object::Dict(Vec::new())),
-        (Global::Set, []) => machine.add(Object::Set(Vec::new())),
-        (Global::Set, [items]) => match machine.object(*items) {
+        (Global::DefaultDict, [] | [_]) => arena.add(Object::Dict(Vec::new())),
+        (Global::Set, []) => arena.add(Object::Set(Vec::new())),
+        (Global::Set, [items]) => match arena.object(*items) {
             Some(Object::List(items) | Object::Tuple(items)) => {
                 let items = items.clone();
-                machine.add(Object::Set(items))
+                arena.add(Object::Set(items))
             }
             _ => wrong("no list"),
         },
         (Global::Size, [sizes]) => {
-            let sizes = machine.tuple_of(*sizes).map(<[Value]>::to_vec);
+            let sizes = arena.tuple(*sizes).map(<[Value]>::to_vec);
             match sizes {
-                Some(sizes) => machine.add(Object::Tuple(sizes)),
+                Some(sizes) => arena.add(Object::Tuple(sizes)),
                 None => wrong("no tuple"),
             }
         }
         (Global::RebuildTensor, [storage, offset, size, stride])
         | (Global::RebuildTensorV2, [storage, offset, size, stride, _, _])
         | (Global::RebuildTensorV2, [storage, offset, size, stride, _, _, _]) => {
-            view(machine, *storage, *offset, *size, *stride, None)
+            view(arena, *storage, *offset, *size, *stride, None)
         }
         (Global::RebuildTensorV3, [storage, offset, size, stride, _, _, dtype])
         | (Global::RebuildTensorV3, [storage, offset, size, stride, _, _, dtype, _]) => {
-            match machine.object(*dtype) {
+            match arena.object(*dtype) {
                 Some(Object::Global(Global::Dtype(dtype))) => {
                     let dtype = *dtype;
-                    view(machine, *storage, *offset, *size, *stride, Some(dtype))
+                    view(arena, *storage, *offset, *size, *stride, Some(dtype))
                 }
                 _ => wrong("no dtype"),
             }
         }
         (Global::RebuildParameter, [data, _, _]) | (Global::RebuildParameterWithState, [data, _, _, _]) => {
-            match machine.object(*data) {
+            match arena.object(*data) {
                 Some(Object::Tensor(_)) => Ok(*data),
                 _ => wrong("no tensor"),
             }
         }
         (Global::RebuildFromType, [inner, _class, inner_args, _state]) => {
-            let made = call(machine, *inner, *inner_args, wrappers + 1)?;
-            match machine.object(made) {
+            let made = call(arena, *inner, *inner_args, wrappers + 1)?;
+            match arena.object(made) {
                 Some(Object::Tensor(_)) => Ok(made),
                 _ => wrong("no tensor"),
             }
         }
-        (Global::Inert(_), _) => machine.inert(place, args),
+        (Global::Inert(_), _) => arena.add(Object::Inert(Inert::new(place, args))),
         (Global::StorageType(_) | Global::Dtype(_), _) => Err(bad("REDUCE of a function", "a type")),
         _ => wrong(&format!("{} of them", arguments.len())),
     }
 }
 
 /// A list of (key, value).
-fn pairs_of(machine: &Machine<'_>, value: Value) -> Result<Vec<(Value, Value)>> {
-    let Some(Object::List(items)) = machine.object(value) else {
+fn pairs_of(arena: &Arena, value: Value) -> Result<Vec<(Value, Value)>> {
+    let Some(Object::List(items)) = arena.object(value) else {
         return Err(bad("a list of pairs", "something else"));
     };
-    let pair = |item: &Value| match machine.tuple_of(*item) {
+    let pair = |item: &Value| match arena.tuple(*item) {
         Some(&[key, value]) => Ok((key, value)),
-        _ => match machine.object(*item) {
+        _ => match arena.object(*item) {
             Some(Object::List(two)) if two.len() == 2 => Ok((two[0], two[1])),
             _ => Err(bad("a list of pairs", "another item")),
         },
@@ -119,14 +119,14 @@ fn pairs_of(machine: &Machine<'_>, value: Value) -> Result<Vec<(Value, Value)>> 
 
 /// A tensor, after every index it can reach has been proven to lie in its storage.
 fn view(
-    machine: &mut Machine<'_>,
+    arena: &mut Arena,
     storage: Value,
     offset: Value,
     size: Value,
     stride: Value,
     dtype: Option<Dtype>,
 ) -> Result<Value> {
-    let (Value::Object(place), Some(Object::Storage(found))) = (storage, machine.object(storage)) else {
+    let (Value::Object(place), Some(Object::Storage(found))) = (storage, arena.object(storage)) else {
         return Err(bad("a tensor of a storage", "something else"));
     };
     let dtype = match (found.dtype, dtype) {
@@ -145,7 +145,7 @@ fn view(
         _ => Err(bad(format!("a whole number as {what}"), "something else")),
     };
     let offset = whole(&offset, "storage offset")?;
-    let (Some(size), Some(stride)) = (machine.tuple_of(size), machine.tuple_of(stride)) else {
+    let (Some(size), Some(stride)) = (arena.tuple(size), arena.tuple(stride)) else {
         return Err(bad("tuples of sizes and strides", "something else"));
     };
     if size.len() != stride.len() || size.len() > MAX_DIMENSIONS {
@@ -170,9 +170,7 @@ fn view(
     };
     let shape = size.iter().map(|&n| usize::try_from(n)).collect::<std::result::Result<Vec<_>, _>>();
     match (fits, shape) {
-        (true, Ok(shape)) => {
-            machine.add(Object::Tensor(View { storage: place, dtype, offset, shape, stride }))
-        }
+        (true, Ok(shape)) => arena.add(Object::Tensor(View { storage: place, dtype, offset, shape, stride })),
         _ => Err(bad(
             format!("a tensor within storage {name} of {have} elements"),
             format!("offset {offset}, sizes {size:?}, strides {stride:?}"),

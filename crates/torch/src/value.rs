@@ -1,7 +1,4 @@
-//! What a pickle's objects become: plain values in one arena, referred to by number.
-//!
-//! A pickle may refer to an object before it is complete, share it, or put it into itself; with numbers none of that
-//! needs recursion, copies or a garbage collector, and dropping is flat.
+//! What a pickle's objects become: plain values.
 
 use crate::tensor::Dtype;
 
@@ -52,11 +49,18 @@ pub(crate) struct Inert {
     pub elements: Vec<Value>,
 }
 
+impl Inert {
+    /// Without a state.
+    pub fn new(class: u32, args: Value) -> Self {
+        Inert { class, args, state: Value::None, items: Vec::new(), elements: Vec::new() }
+    }
+}
+
 /// What the arena holds.
 #[derive(Debug)]
 pub(crate) enum Object {
     Text(String),
-    /// An integer of more than 64 bits, in decimal where it fits 128.
+    /// An integer of more than 64 bits.
     Big(i128),
     List(Vec<Value>),
     Tuple(Vec<Value>),
@@ -82,57 +86,6 @@ impl Object {
             Object::Storage(_) => "a storage",
             Object::Tensor(_) => "a tensor",
             Object::Inert(_) => "an object of a class that is not read",
-        }
-    }
-}
-
-/// A finished pickle.
-#[derive(Debug)]
-pub(crate) struct Pickle {
-    pub objects: Vec<Object>,
-    pub root: Value,
-}
-
-impl Pickle {
-    pub fn object(&self, value: Value) -> Option<&Object> {
-        match value {
-            Value::Object(i) => self.objects.get(i as usize),
-            _ => None,
-        }
-    }
-    pub fn text(&self, value: Value) -> Option<&str> {
-        match self.object(value) {
-            Some(Object::Text(s)) => Some(s),
-            _ => None,
-        }
-    }
-    /// A dict's items, or those of an inert subclass of it.
-    pub fn items(&self, value: Value) -> Option<&[(Value, Value)]> {
-        match self.object(value) {
-            Some(Object::Dict(items)) => Some(items),
-            Some(Object::Inert(node)) if !node.items.is_empty() => Some(&node.items),
-            _ => None,
-        }
-    }
-    /// The last value under a text key, as in Python.
-    pub fn get(&self, dict: Value, key: &str) -> Option<Value> {
-        self.items(dict)?.iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|(_, v)| *v)
-    }
-    /// The dotted name of an inert node's class.
-    pub fn class(&self, node: &Inert) -> &str {
-        match self.objects.get(node.class as usize) {
-            Some(Object::Global(global)) => global.name(),
-            _ => "",
-        }
-    }
-    pub fn kind(&self, value: Value) -> &'static str {
-        match (value, self.object(value)) {
-            (Value::None, _) => "None",
-            (Value::Bool(_), _) => "a bool",
-            (Value::Int(_), _) => "an integer",
-            (Value::Float(_), _) => "a float",
-            (_, Some(object)) => object.kind(),
-            (_, None) => "nothing",
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Whole models: layers, norms and what stands around them.
 
 use super::{
-    Parts, ends,
+    ends,
     keys::{Keys, unknown},
     layer::{Layer, layer},
     options::{Options, refuse},
+    parts::Parts,
     step::Step,
 };
-use crate::error::{Error, Result, quoted};
+use crate::error::{Error, Result, listed, quoted};
 use serde_json::Value as Json;
 
 /// Blocks a model may have.
@@ -36,9 +37,7 @@ pub(super) fn map(parts: &mut Parts, keys: &mut Keys<'_>, options: &mut Options<
                 _ => Error::new(
                     "state dict",
                     "keys 'model.layers.…' (train.py) or 's4_layers.…' (example.py)",
-                    super::keys::names(
-                        keys.starting("").iter().map(|k| k.to_string()).collect::<Vec<_>>().iter(),
-                    ),
+                    listed(keys.starting("").into_iter()),
                 ),
             });
         }

@@ -1,30 +1,31 @@
 //! Encoder, pooling, decoder and loss.
 
 use super::{
-    Parts,
     keys::{Keys, unknown},
     options::{Options, refuse},
+    parts::Parts,
     step::Step,
 };
 use crate::error::{Error, Result, quoted};
 use serde_json::Value as Json;
 
 /// Data sets of `train.py` whose targets are one for a sequence (l_output = 0).
-const ONE_TARGET: [&str; 14] = [
+const ONE_TARGET: [&str; 15] = [
     "mnist",
     "cifar",
+    "cifar100",
+    "cifar-c",
+    "imagenet",
     "imdb",
     "listops",
     "pathfinder",
     "aan",
     "sc",
+    "adding",
     "bidmc",
-    "imdb_char",
-    "celeba",
-    "tabmnist",
-    "ucr",
-    "speech_commands",
-    "cifar10",
+    "eegseizure",
+    "ptbxl",
+    "hmdb51",
 ];
 
 /// The place of a linear layer (or an embedding) of an end.
@@ -206,7 +207,7 @@ fn pooling(options: &mut Options<'_>, is_example: bool, is_lm: bool) -> Result<&
     }
     if let Some(given) = options.top("pooling") {
         let known = ["none", "mean", "last", "first", "sum"];
-        let found = known.into_iter().find(|name| given.as_str() == Some(name));
+        let found = known.into_iter().find(|name| given.as_str() == Some(*name));
         return found.ok_or_else(|| refuse("pooling", "none, mean, last, first or sum", given));
     }
     let single = |x: Option<&Json>| match x {

@@ -15,15 +15,6 @@ pub(super) struct Keys<'a> {
     used: BTreeSet<String>,
 }
 
-/// The first few names.
-pub(super) fn names<'a>(keys: impl Iterator<Item = &'a String>) -> String {
-    let mut list: Vec<String> = keys.take(5).map(|k| quoted(k)).collect();
-    if list.len() == 5 {
-        list[4] = "…".into();
-    }
-    list.join(", ")
-}
-
 impl<'a> Keys<'a> {
     pub fn new(tensors: &'a StateDict) -> Self {
         const WRAPPED: &str = "module.";

@@ -138,11 +138,10 @@ fn ssm(
         }
     };
     // V3's diagonal kernel lacks the first axis of B.
-    let b = match keys.peek(&name("B"))?.shape().len() {
+    match keys.peek(&name("B"))?.shape().len() {
         3 if names.is_v3 => keys.shaped(&name("B"), &[n_ssm, pairs, 2])?,
         _ => keys.shaped(&name("B"), &[1, n_ssm, pairs, 2])?,
     };
-    let _ = b;
     let rank = match keys.has(&name("P")) {
         true => {
             let rank = keys.real(&name("P"), 4)?.shape()[0];
@@ -329,7 +328,11 @@ fn mix(
         rows if rows == 2 * features => true,
         rows if rows == features => false,
         _ => {
-            return Err(Error::new(quoted(&keys.full(&name("bias"))), "the features, or twice as many", rows));
+            return Err(Error::new(
+                quoted(&keys.full(&name("bias"))),
+                "the features, or twice as many",
+                rows,
+            ));
         }
     };
     layer.steps.push(Step::Shape { theirs: keys.full(&name("bias")), ours: mine("bias"), shape: vec![rows] });

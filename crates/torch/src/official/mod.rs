@@ -5,6 +5,7 @@ mod ends;
 mod keys;
 mod layer;
 mod options;
+mod parts;
 mod step;
 
 pub use layer::Tilde;
@@ -15,7 +16,8 @@ use crate::{
 };
 use keys::Keys;
 use options::Options;
-use serde_json::{Map, Value as Json};
+use parts::Parts;
+use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use step::{Step, check_ours, same_values};
 
@@ -35,14 +37,6 @@ pub struct OfficialModel {
     original: StateDict,
     /// What C̃ was solved to.
     solved: BTreeMap<String, Tensor>,
-}
-
-/// The pieces of a model while it is mapped.
-#[derive(Default)]
-pub(crate) struct Parts {
-    config: Map<String, Json>,
-    steps: Vec<Step>,
-    tildes: Vec<Tilde>,
 }
 
 impl OfficialModel {

@@ -1,8 +1,7 @@
 //! How tensors of an official state dict become ours, and the way back.
 
-use super::keys::names;
 use crate::{
-    error::{Error, Result, quoted},
+    error::{Error, Result, listed, quoted},
     tensor::{Dtype, StateDict, Tensor},
 };
 
@@ -116,7 +115,8 @@ impl Step {
                 negated(get(theirs, name)?, 2)?.reshaped(shape.clone())?
             }
             Step::Ones { like, shape, .. } => {
-                let values: Vec<f64> = (0..shape.iter().product()).map(|i| (1 - i % 2) as f64).collect();
+                let values: Vec<f64> =
+                    (0..shape.iter().product::<usize>()).map(|i| (1 - i % 2) as f64).collect();
                 Tensor::from_f64(get(theirs, like)?.dtype(), shape.clone(), &values)?
             }
             Step::Running { mean, variance, .. } => {
@@ -232,7 +232,7 @@ pub(super) fn check_ours(steps: &[Step], reference: &StateDict, ours: &StateDict
     match ours.keys().find(|name| !reference.contains_key(*name)) {
         Some(extra) => Err(Error::new(
             "tensors",
-            format!("the model's own ({})", names(reference.keys())),
+            format!("the model's own ({})", listed(reference.keys().map(String::as_str))),
             quoted(extra),
         )),
         None => Ok(()),
