@@ -17,7 +17,8 @@ const MAX_STEPS: usize = 16;
 pub(crate) fn to_json(pickle: &Pickle, value: Value) -> Json {
     let mut left = MAX_VALUES;
     let tree = json(pickle, value, 0, &mut left);
-    resolved(&tree, &tree, &mut Vec::new(), &mut MAX_VALUES.clone())
+    let mut left = MAX_VALUES;
+    resolved(&tree, &tree, &mut Vec::new(), &mut left)
 }
 
 fn json(pickle: &Pickle, value: Value, depth: usize, left: &mut usize) -> Json {
