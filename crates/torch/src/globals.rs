@@ -50,13 +50,15 @@ impl Global {
     }
 }
 
-/// Types of Python itself that appear in configurations; none of its functions.
-const BUILTIN_TYPES: [&str; 13] = [
+/// Types of Python itself that appear in configurations, by Python 2's names too, which protocol 2 writes.
+const BUILTIN_TYPES: [&str; 16] = [
     "int",
+    "long",
     "float",
     "complex",
     "bool",
     "str",
+    "unicode",
     "bytes",
     "bytearray",
     "list",
@@ -65,6 +67,7 @@ const BUILTIN_TYPES: [&str; 13] = [
     "object",
     "slice",
     "range",
+    "xrange",
 ];
 
 /// Single classes and functions that stay inert.

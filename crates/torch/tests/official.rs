@@ -287,14 +287,14 @@ fn damaged_state_dicts_are_refused() {
         });
         assert!(message.contains(key) || message.contains("layer"), "{key}: {message}");
     }
-    for key in [
-        "encoder.0.bias",
-        "decoder.0.output_transform.weight",
-        "model.layers.0.layer.layer.kernel.l_kernel",
-        "model.layers.1.layer.layer.D",
+    for (key, reason) in [
+        ("encoder.0.bias", "'encoder.0.weight'"),
+        ("decoder.0.output_transform.weight", "'decoder.0.output_transform.bias'"),
+        ("model.layers.0.layer.layer.kernel.l_kernel", "l_kernel'"),
+        ("model.layers.1.layer.layer.D", "'model.layers.1.layer.layer.D'"),
     ] {
         let message = refusal("v4-post-layer", |tensors, _| drop(tensors.remove(key)));
-        assert!(message.contains("none") || message.contains("key"), "{key}: {message}");
+        assert!(message.contains(reason), "{key}: {message}");
     }
     let message = refusal("v4-post-layer", |tensors, _| {
         let key = "model.layers.0.layer.layer.D";
