@@ -1,6 +1,9 @@
 //! What a layer, a block and a model are: the same JSON that TypeScript passes and checkpoints store.
 
-use crate::config_json::{parse, to_json};
+use crate::{
+    config_json::{parse, to_json},
+    initialization::Init,
+};
 use s4_backend::{
     Activation, Discretization, Error, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
 };
@@ -24,22 +27,6 @@ mod pooling {
             (found, _) => Ok(found),
         }
     }
-}
-
-/// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Init {
-    #[default]
-    Legs,
-    Legt,
-    Fourier,
-    /// SSM 0 LegS, SSM 1 Fourier, and so on in turn.
-    Hippo,
-    Lin,
-    Inv,
-    Real,
 }
 
 /// One SSM layer.
@@ -237,24 +224,7 @@ impl LayerConfig {
         if self.dt_transform == Transform::Sigmoid && hi >= 1.0 {
             return Err(Error::value(op, "dtMax below 1 with dtTransform 'sigmoid'", hi));
         }
-        let diagonal = matches!(self.init, Init::Lin | Init::Inv | Init::Real);
-        match self.mode {
-            Mode::S4 if diagonal => Err(Error::value(
-                op,
-                "init 'legs', 'legt', 'fourier' or 'hippo' with mode 's4'",
-                name(&self.init),
-            )),
-            Mode::S4d if !diagonal && self.init != Init::Legs => {
-                Err(Error::value(op, "init 'legs', 'lin', 'inv' or 'real' with mode 's4d'", name(&self.init)))
-            }
-            Mode::S4 if self.init == Init::Hippo && self.spec().n_ssm % 2 != 0 => {
-                Err(Error::value(op, "an even nSsm with init 'hippo'", self.spec().n_ssm))
-            }
-            Mode::S4 if self.init == Init::Legt && self.spec().rank < 2 => {
-                Err(Error::value(op, "rank 2 or more with init 'legt'", self.spec().rank))
-            }
-            _ => Ok(()),
-        }
+        self.init.check(op, &self.spec())
     }
     /// The contract's description.
     pub fn spec(&self) -> SsmSpec {
@@ -265,7 +235,7 @@ impl LayerConfig {
             n_ssm: self.n_ssm.unwrap_or(self.features),
             rank: match self.mode {
                 Mode::S4d => 0,
-                Mode::S4 => self.rank.unwrap_or(if self.init == Init::Legt { 2 } else { 1 }),
+                Mode::S4 => self.rank.unwrap_or(self.init.default_rank()),
             },
             channels: self.channels,
             bidirectional: self.bidirectional,
