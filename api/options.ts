@@ -21,7 +21,7 @@ export const choices = {
   /** How a parameter becomes a positive number. */
   transform: ['exp', 'softplus', 'relu', 'sigmoid', 'none'],
   /** Pointwise nonlinearities. */
-  activation: ['identity', 'gelu', 'relu', 'silu', 'tanh', 'sigmoid'],
+  activation: ['identity', 'gelu', 'relu', 'silu', 'tanh', 'sigmoid', 'softplus'],
   /** Normalisation of a block. */
   norm: ['layer', 'batch', 'none'],
   /** What maps inputs to features. */
