@@ -29,7 +29,7 @@ export const choices = {
   /** What a row of steps becomes before the decoder. */
   pooling: ['none', 'mean', 'last', 'first', 'max', 'sum'],
   /** What training minimises. */
-  loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian'],
+  loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian', 'logCosh'],
   /** HiPPO measures of {@link hippo} and {@link nplr}. */
   measure: ['legs', 'legt', 'fourier'],
   /** What a field without a value becomes in {@link readCsv}. */

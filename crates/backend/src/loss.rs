@@ -15,6 +15,8 @@ choices! {
         Huber = "huber",
         /// Negative log likelihood of N(μ, σ²); the output is 2·width: μ first, then log σ (held to ±10).
         Gaussian = "gaussian",
+        /// log cosh(output − target): quadratic near 0, linear far from it, smooth everywhere.
+        LogCosh = "logCosh",
     }
 }
 

@@ -18,6 +18,8 @@ fn residual_loss(loss: Loss, r: f64) -> (f64, f64) {
         LossKind::Huber if r.abs() > delta => (delta * (r.abs() - 0.5 * delta), delta * r.signum()),
         LossKind::Huber => (0.5 * r * r, r),
         LossKind::Mse => (r * r, 2.0 * r),
+        // log cosh r = |r| + log(1 + e^{−2|r|}) − log 2, which does not overflow.
+        LossKind::LogCosh => (r.abs() + (-2.0 * r.abs()).exp().ln_1p() - std::f64::consts::LN_2, r.tanh()),
         LossKind::CrossEntropy | LossKind::Gaussian => unreachable!("no loss of residuals"),
     }
 }
@@ -91,7 +93,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                 }
                 (scale * total, false)
             }
-            LossKind::Mse | LossKind::Mae | LossKind::Huber => {
+            LossKind::Mse | LossKind::Mae | LossKind::Huber | LossKind::LogCosh => {
                 let target = &values[r * width..][..width];
                 let (mut total, mut d) = (0.0, d);
                 for i in 0..width {

@@ -56,6 +56,7 @@ KERNEL loss(double* cells, float* dout, const float* out, const float* values, c
       if (kind == LOSS_KIND_MAE) v = a, s = sign;
       else if (kind == LOSS_KIND_HUBER && a > delta) v = delta * (a - 0.5 * delta), s = delta * sign;
       else if (kind == LOSS_KIND_HUBER) v = 0.5 * e * e, s = e;
+      else if (kind == LOSS_KIND_LOG_COSH) v = a + log1p(exp(-2 * a)) - 0.69314718055994531, s = tanh(e);
       else v = e * e, s = 2 * e;
       value += v;
       if (d) d[i] = (float)(scale * s);

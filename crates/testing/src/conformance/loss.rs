@@ -35,6 +35,7 @@ impl Data {
                 a if a > delta => delta * (a - delta / 2.0),
                 a => a * a / 2.0,
             }),
+            LossKind::LogCosh => sum(&|_, r| r.cosh().ln()),
             LossKind::Gaussian => sum(&|i, r| {
                 let log_sigma = x[self.width + i].clamp(-10.0, 10.0);
                 let scaled = r / log_sigma.exp();
