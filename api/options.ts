@@ -27,7 +27,7 @@ export const choices = {
   /** What maps inputs to features. */
   encoder: ['linear', 'embedding', 'none'],
   /** What a row of steps becomes before the decoder. */
-  pooling: ['none', 'mean', 'last', 'first', 'max', 'sum'],
+  pooling: ['none', 'mean', 'last', 'first', 'max', 'sum', 'logMeanExp'],
   /** What training minimises. */
   loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian', 'logCosh'],
   /** HiPPO measures of {@link hippo} and {@link nplr}. */
