@@ -21,8 +21,8 @@ const FLOOR: f64 = 1e-4;
 /// Λ, P, B by `config.init`; Δ log-uniform; C complex normal with variance ½ a part; D normal.
 pub(crate) fn ssm(config: &LayerConfig, stream: u32) -> Result<SsmInit> {
     let spec = config.spec();
-    let starts = config.init.starts(&spec);
-    let mut rng: Vec<Rng> = (0..3).map(|i| Rng::new(config.seed, stream + i)).collect();
+    let mut rng: Vec<Rng> = (0..4).map(|i| Rng::new(config.seed, stream + i)).collect();
+    let starts = config.init.starts(&spec, &mut rng[3]);
     let dt = log_uniform(spec.inv_dt_len(), config.dt_min, config.dt_max, || rng[0].uniform());
     let inverse = |t: s4_backend::Transform, x: f64| t.inverse(x.max(FLOOR));
     let out = SsmInit {

@@ -1,6 +1,6 @@
 //! The initialisations by name: the modes that each is for, what it needs, and where Λ, P and B start.
 
-use s4_backend::{Error, Mode, Result, SsmSpec};
+use s4_backend::{Error, Mode, Result, SsmSpec, random::Rng};
 use s4_ssm::{Diagonal, HIPPO, Measure, Start, combination, diagonal};
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +57,8 @@ impl Init {
         }
     }
 
-    /// Λ, P and B of each SSM.
-    pub(crate) fn starts(self, spec: &SsmSpec) -> Vec<Start> {
+    /// Λ, P and B of each SSM; what is random is drawn from `rng`.
+    pub(crate) fn starts(self, spec: &SsmSpec, _rng: &mut Rng) -> Vec<Start> {
         let (n, s) = (spec.state, spec.n_ssm);
         let each = |kind| vec![diagonal(kind, n); s];
         let of = |measures: &[Measure]| combination(measures, n, s, spec.rank);
