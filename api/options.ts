@@ -15,7 +15,7 @@ export const choices = {
   /** Structure of A. */
   mode: ['s4', 's4d'],
   /** How Λ, P and B start. */
-  init: ['legs', 'legt', 'fourier', 'hippo', 'lin', 'inv', 'real'],
+  init: ['legs', 'legt', 'fourier', 'hippo', 'lin', 'inv', 'real', 'random'],
   /** How continuous time becomes steps. */
   discretization: ['bilinear', 'zoh'],
   /** How a parameter becomes a positive number. */
@@ -77,7 +77,7 @@ export interface LayerOptions {
   state?: number
   /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
   mode?: (typeof choices.mode)[number]
-  /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Default `'legs'`. */
+  /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Both: `random`, without any measure, as the control of the paper's ablation. Default `'legs'`. */
   init?: (typeof choices.init)[number]
   /** Rank of the low-rank part of S4; default 1, or 2 for LegT. */
   rank?: number

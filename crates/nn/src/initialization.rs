@@ -1,7 +1,7 @@
 //! The initialisations by name: the modes that each is for, what it needs, and where Λ, P and B start.
 
 use s4_backend::{Error, Mode, Result, SsmSpec, random::Rng};
-use s4_ssm::{Diagonal, HIPPO, Measure, Start, combination, diagonal};
+use s4_ssm::{Diagonal, HIPPO, Measure, Start, combination, diagonal, random};
 use serde::{Deserialize, Serialize};
 
 /// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
@@ -18,10 +18,12 @@ pub enum Init {
     Lin,
     Inv,
     Real,
+    /// Random Λ (and P), the control of the paper's ablation; every SSM draws its own.
+    Random,
 }
 
 /// An initialisation's names, each with the modes that it is for.
-const MODES: [(&str, Init, &[Mode]); 7] = [
+const MODES: [(&str, Init, &[Mode]); 8] = [
     ("legs", Init::Legs, &[Mode::S4, Mode::S4d]),
     ("legt", Init::Legt, &[Mode::S4]),
     ("fourier", Init::Fourier, &[Mode::S4]),
@@ -29,6 +31,7 @@ const MODES: [(&str, Init, &[Mode]); 7] = [
     ("lin", Init::Lin, &[Mode::S4d]),
     ("inv", Init::Inv, &[Mode::S4d]),
     ("real", Init::Real, &[Mode::S4d]),
+    ("random", Init::Random, &[Mode::S4, Mode::S4d]),
 ];
 
 impl Init {
@@ -58,7 +61,7 @@ impl Init {
     }
 
     /// Λ, P and B of each SSM; what is random is drawn from `rng`.
-    pub(crate) fn starts(self, spec: &SsmSpec, _rng: &mut Rng) -> Vec<Start> {
+    pub(crate) fn starts(self, spec: &SsmSpec, rng: &mut Rng) -> Vec<Start> {
         let (n, s) = (spec.state, spec.n_ssm);
         let each = |kind| vec![diagonal(kind, n); s];
         let of = |measures: &[Measure]| combination(measures, n, s, spec.rank);
@@ -71,6 +74,7 @@ impl Init {
             Init::Legt => of(&[Measure::LegT]),
             Init::Fourier => of(&[Measure::Fourier]),
             Init::Hippo => of(&HIPPO),
+            Init::Random => (0..s).map(|_| random(n, spec.rank, || rng.normal())).collect(),
         }
     }
 }
