@@ -29,7 +29,7 @@ export const choices = {
   /** What a row of steps becomes before the decoder. */
   pooling: ['none', 'mean', 'last', 'first', 'max', 'sum', 'logMeanExp'],
   /** What training minimises. */
-  loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian', 'logCosh'],
+  loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian', 'logCosh', 'quantile'],
   /** HiPPO measures of {@link hippo} and {@link nplr}. */
   measure: ['legs', 'legt', 'fourier'],
   /** What a field without a value becomes in {@link readCsv}. */
@@ -143,10 +143,12 @@ export interface ModelOptions extends BlockOptions {
   pooling?: (typeof choices.pooling)[number]
   /** A norm after the last block; by default when `prenorm`. */
   finalNorm?: boolean
-  /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ. Default `'crossEntropy'`. */
+  /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ; `'quantile'` quantiles·output values, those of the first level first. Default `'crossEntropy'`. */
   loss?: (typeof choices.loss)[number]
   /** The error at which Huber becomes linear. Default 1. */
   huberDelta?: number
+  /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
+  quantiles?: number[]
 }
 
 /** The algorithm that every call of a handle takes unless it names one. */

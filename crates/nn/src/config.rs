@@ -5,7 +5,7 @@ use crate::{
     initialization::Init,
 };
 use s4_backend::{
-    Activation, Discretization, Error, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
+    Activation, Discretization, Error, Levels, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
 };
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +184,8 @@ pub struct ModelConfig {
     pub loss: LossKind,
     /// Where Huber turns linear.
     pub huber_delta: f64,
+    /// Levels of the quantile loss, ascending between 0 and 1.
+    pub quantiles: Vec<f64>,
 }
 
 impl Default for ModelConfig {
@@ -199,6 +201,7 @@ impl Default for ModelConfig {
             final_norm: None,
             loss: LossKind::CrossEntropy,
             huber_delta: 1.0,
+            quantiles: Levels::default().as_slice().to_vec(),
         }
     }
 }
@@ -322,6 +325,10 @@ impl ModelConfig {
         if !(self.huber_delta.is_finite() && self.huber_delta > 0.0) {
             return Err(Error::value(op, "huberDelta above 0", self.huber_delta));
         }
+        if Levels::new(&self.quantiles).is_none() {
+            let expected = format!("quantiles: 1 to {} ascending levels between 0 and 1", Levels::MOST);
+            return Err(Error::value(op, expected, format!("{:?}", self.quantiles)));
+        }
         Ok(())
     }
     /// H.
@@ -338,7 +345,8 @@ impl ModelConfig {
     }
     /// The contract's loss.
     pub fn loss(&self) -> Loss {
-        Loss { kind: self.loss, huber_delta: self.huber_delta }
+        let levels = Levels::new(&self.quantiles).unwrap_or_default();
+        Loss { kind: self.loss, huber_delta: self.huber_delta, levels }
     }
 }
 
