@@ -180,9 +180,6 @@ export interface ModelConfig
 
 const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
 
-/** What the addon calls an option by another name. */
-const NATIVE_NAME: Readonly<Record<string, string>> = { discretization: 'disc' }
-
 /** Options as the addon takes them. */
 export interface NativeOptions {
   /** JSON of what a layer, block or model is. */
@@ -203,7 +200,7 @@ export function nativeOptions(op: string, options: unknown): NativeOptions {
     if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol')
       throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, typeof value)
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value
-    else config[NATIVE_NAME[key] ?? key] = value
+    else config[key] = value
   }
   return { config: JSON.stringify(config), ...deviceOptions(op, host) }
 }
@@ -233,12 +230,10 @@ export function checkAlgorithm(op: string, x: unknown): SsmAlgorithm {
   return oneOf(op, 'algorithm', x, choices.algorithm)
 }
 
-/** The addon's configuration as the API gives it: its names, every value, nothing for an option without one. */
+/** The addon's configuration as the API gives it: every value, nothing for an option without one. */
 export function publicConfig<C extends LayerConfig>(native: Readonly<Record<string, unknown>>): Readonly<C> {
   const given = Object.entries(native).filter(([, value]) => value !== null)
-  const names = Object.entries(NATIVE_NAME).map(([name, nativeName]) => [nativeName, name])
-  const renamed = new Map(names as [string, string][])
-  const config = Object.fromEntries(given.map(([key, value]) => [renamed.get(key) ?? key, value]))
+  const config = Object.fromEntries(given)
   const s4 = config['mode'] === 's4'
   return Object.freeze({
     ...(s4 && { rank: config['init'] === 'legt' ? 2 : 1 }),

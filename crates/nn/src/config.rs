@@ -255,11 +255,6 @@ impl LayerConfig {
     }
 }
 
-/// A unit variant's JSON name.
-fn name<T: Serialize>(x: &T) -> String {
-    serde_json::to_string(x).unwrap_or_default()
-}
-
 impl BlockConfig {
     /// From JSON; `ERR_S4_VALUE` names what is wrong.
     pub fn from_json(json: &str) -> Result<Self> {
