@@ -12,8 +12,13 @@ fn value(
     ws: &[f64],
     training: bool,
 ) -> f64 {
-    let opts =
-        ForwardOptions { state, want_state: true, call: in_training(training), dropout_at: Some((9, 4)) };
+    let opts = ForwardOptions {
+        state,
+        want_state: true,
+        call: in_training(training),
+        dropout_at: Some((9, 4)),
+        ..Default::default()
+    };
     let out = m.forward(Input::Values(x), 2, x.len() / 4, &opts).unwrap();
     let end = out.state.unwrap_or_default();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
