@@ -15,21 +15,21 @@ export const choices = {
   /** Structure of A. */
   mode: ['s4', 's4d'],
   /** How Λ, P and B start. */
-  init: ['legs', 'legt', 'fourier', 'hippo', 'lin', 'inv', 'real'],
+  init: ['legs', 'legt', 'fourier', 'hippo', 'lin', 'inv', 'real', 'random'],
   /** How continuous time becomes steps. */
   discretization: ['bilinear', 'zoh'],
   /** How a parameter becomes a positive number. */
   transform: ['exp', 'softplus', 'relu', 'sigmoid', 'none'],
   /** Pointwise nonlinearities. */
-  activation: ['identity', 'gelu', 'relu', 'silu', 'tanh', 'sigmoid'],
+  activation: ['identity', 'gelu', 'relu', 'silu', 'tanh', 'sigmoid', 'softplus'],
   /** Normalisation of a block. */
   norm: ['layer', 'batch', 'none'],
   /** What maps inputs to features. */
   encoder: ['linear', 'embedding', 'none'],
   /** What a row of steps becomes before the decoder. */
-  pooling: ['none', 'mean', 'last', 'first', 'max', 'sum'],
+  pooling: ['none', 'mean', 'last', 'first', 'max', 'sum', 'logMeanExp'],
   /** What training minimises. */
-  loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian'],
+  loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian', 'logCosh', 'quantile'],
   /** HiPPO measures of {@link hippo} and {@link nplr}. */
   measure: ['legs', 'legt', 'fourier'],
   /** What a field without a value becomes in {@link readCsv}. */
@@ -77,7 +77,7 @@ export interface LayerOptions {
   state?: number
   /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
   mode?: (typeof choices.mode)[number]
-  /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Default `'legs'`. */
+  /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Both: `random`, without any measure, as the control of the paper's ablation. Default `'legs'`. */
   init?: (typeof choices.init)[number]
   /** Rank of the low-rank part of S4; default 1, or 2 for LegT. */
   rank?: number
@@ -143,10 +143,12 @@ export interface ModelOptions extends BlockOptions {
   pooling?: (typeof choices.pooling)[number]
   /** A norm after the last block; by default when `prenorm`. */
   finalNorm?: boolean
-  /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ. Default `'crossEntropy'`. */
+  /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ; `'quantile'` quantiles·output values, those of the first level first. Default `'crossEntropy'`. */
   loss?: (typeof choices.loss)[number]
   /** The error at which Huber becomes linear. Default 1. */
   huberDelta?: number
+  /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
+  quantiles?: number[]
 }
 
 /** The algorithm that every call of a handle takes unless it names one. */
@@ -178,9 +180,6 @@ export interface ModelConfig
 
 const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
 
-/** What the addon calls an option by another name. */
-const NATIVE_NAME: Readonly<Record<string, string>> = { discretization: 'disc' }
-
 /** Options as the addon takes them. */
 export interface NativeOptions {
   /** JSON of what a layer, block or model is. */
@@ -201,7 +200,7 @@ export function nativeOptions(op: string, options: unknown): NativeOptions {
     if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol')
       throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, typeof value)
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value
-    else config[NATIVE_NAME[key] ?? key] = value
+    else config[key] = value
   }
   return { config: JSON.stringify(config), ...deviceOptions(op, host) }
 }
@@ -231,12 +230,10 @@ export function checkAlgorithm(op: string, x: unknown): SsmAlgorithm {
   return oneOf(op, 'algorithm', x, choices.algorithm)
 }
 
-/** The addon's configuration as the API gives it: its names, every value, nothing for an option without one. */
+/** The addon's configuration as the API gives it: every value, nothing for an option without one. */
 export function publicConfig<C extends LayerConfig>(native: Readonly<Record<string, unknown>>): Readonly<C> {
   const given = Object.entries(native).filter(([, value]) => value !== null)
-  const names = Object.entries(NATIVE_NAME).map(([name, nativeName]) => [nativeName, name])
-  const renamed = new Map(names as [string, string][])
-  const config = Object.fromEntries(given.map(([key, value]) => [renamed.get(key) ?? key, value]))
+  const config = Object.fromEntries(given)
   const s4 = config['mode'] === 's4'
   return Object.freeze({
     ...(s4 && { rank: config['init'] === 'legt' ? 2 : 1 }),

@@ -106,8 +106,7 @@ export class ModelStream {
     const { data, len, interval, shape } = this.#pushCall(op, x, options)
     const out = await this.#access.read(
       'pushAsync',
-      (handle, cancel) =>
-        handle.streamPushAsync(this.#id, data, len, interval, cancel),
+      (handle, cancel) => handle.streamPushAsync(this.#id, data, len, interval, cancel),
       options.signal,
     )
     return tensor(out, shape)

@@ -1,5 +1,5 @@
 // The one place where recipes meet the names of the library's options.
-import { SequenceModel, warmupCosine } from 's4-node'
+import { SequenceModel, schedules } from 's4-node'
 
 /** A new model from a recipe's `model`, with what the data decide (input, output, vocabulary). */
 export function createModel(recipe, dataset, { seed, device }) {
@@ -17,7 +17,7 @@ export function epochOptions(recipe, { warmup, total, seed, resume }) {
     ...Object.fromEntries(
       Object.entries({ lr, ssmLr, weightDecay, clip, ema }).filter(([, x]) => x !== undefined),
     ),
-    schedule: warmupCosine({ warmup, total }),
+    schedule: schedules.warmupCosine({ warmup, total }),
     epochs: 1,
     seed,
     resume,

@@ -17,5 +17,7 @@ choices! {
         Tanh = "tanh",
         /// σ(x)
         Sigmoid = "sigmoid",
+        /// log(1 + eˣ)
+        Softplus = "softplus",
     }
 }

@@ -37,7 +37,7 @@ mod spec;
 mod ssm;
 mod step;
 
-pub use activation::Activation;
+pub use activation::*;
 pub use call::{Algorithm, CallOptions};
 pub use conv::{ConvBackward, ConvForward, ConvOps, ConvShape};
 pub use dense::{DenseOps, SeqShape};
@@ -45,7 +45,7 @@ pub use embedding::{EmbeddingBackward, EmbeddingForward};
 pub use error::{Code, Error, Result};
 pub use kernel::{KernelBackward, KernelForward, KernelOps, SsmGrads, SsmParams};
 pub use linear::{LinearBackward, LinearForward, LinearShape};
-pub use loss::{Loss, LossForwardBackward, LossKind, Target};
+pub use loss::*;
 pub use memory::Memory;
 pub use mix::{MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec};
 pub use norm::{
@@ -53,7 +53,7 @@ pub use norm::{
     LayerNormRecompute,
 };
 pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_sum_squares};
-pub use pooling::{Affine, Carry, Mask, PoolBackward, PoolForward, Pooling};
+pub use pooling::*;
 pub use scalar::{Dtype, Scalar, all_finite};
 pub use spec::{Discretization, Mode, SsmSpec, Transform};
 pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps};

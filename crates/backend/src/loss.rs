@@ -15,6 +15,11 @@ choices! {
         Huber = "huber",
         /// Negative log likelihood of N(μ, σ²); the output is 2·width: μ first, then log σ (held to ±10).
         Gaussian = "gaussian",
+        /// log cosh(output − target): quadratic near 0, linear far from it, smooth everywhere.
+        LogCosh = "logCosh",
+        /// The mean over the levels q of the pinball loss max(q·r, (q − 1)·r), r = target − output; the output is
+        /// levels·width: the values of the first level, then those of the second, and so on.
+        Quantile = "quantile",
     }
 }
 
@@ -25,6 +30,49 @@ impl LossKind {
     }
 }
 
+/// Levels of a quantile loss: ascending, each above 0 and below 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Levels {
+    count: usize,
+    values: [f64; Levels::MOST],
+}
+
+impl Levels {
+    /// Levels that a loss takes at most: the deciles.
+    pub const MOST: usize = 9;
+
+    /// 1 to 9 ascending levels between 0 and 1; `None` for others.
+    pub fn new(levels: &[f64]) -> Option<Self> {
+        let inside = levels.iter().all(|&q| q > 0.0 && q < 1.0);
+        let ascending = levels.windows(2).all(|pair| pair[0] < pair[1]);
+        if levels.is_empty() || levels.len() > Self::MOST || !inside || !ascending {
+            return None;
+        }
+        let mut values = [0.0; Self::MOST];
+        values[..levels.len()].copy_from_slice(levels);
+        Some(Levels { count: levels.len(), values })
+    }
+
+    /// The levels.
+    pub fn as_slice(&self) -> &[f64] {
+        &self.values[..self.count]
+    }
+
+    /// The levels, zeros after the last: a CUDA kernel's arguments.
+    pub fn padded(&self) -> &[f64; Self::MOST] {
+        &self.values
+    }
+}
+
+impl Default for Levels {
+    /// The median between a low and a high decile.
+    fn default() -> Self {
+        let mut values = [0.0; Self::MOST];
+        values[..3].copy_from_slice(&[0.1, 0.5, 0.9]);
+        Levels { count: 3, values }
+    }
+}
+
 /// A loss with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
@@ -32,12 +80,14 @@ pub struct Loss {
     pub kind: LossKind,
     /// Where Huber turns linear.
     pub huber_delta: f64,
+    /// Of the quantile loss.
+    pub levels: Levels,
 }
 
 impl From<LossKind> for Loss {
     /// The loss with default settings.
     fn from(kind: LossKind) -> Self {
-        Loss { kind, huber_delta: 1.0 }
+        Loss { kind, huber_delta: 1.0, levels: Levels::default() }
     }
 }
 
@@ -46,6 +96,7 @@ impl Loss {
     pub fn outputs(&self, width: usize) -> usize {
         match self.kind {
             LossKind::Gaussian => 2 * width,
+            LossKind::Quantile => self.levels.count * width,
             _ => width,
         }
     }

@@ -15,6 +15,8 @@ choices! {
         Max = "max",
         /// The sum over time.
         Sum = "sum",
+        /// log of the mean of eˣ over time: between the mean and the largest value, smooth.
+        LogMeanExp = "logMeanExp",
     }
 }
 
@@ -47,6 +49,8 @@ impl Pooling {
     pub fn carry(self) -> Carry {
         match self {
             Pooling::Mean | Pooling::Sum => Carry::Add,
+            // What is carried is log Σ eˣ: the mean of two lacks log 2.
+            Pooling::LogMeanExp => Carry::Pool(Affine { scale: 1.0, offset: std::f64::consts::LN_2 }),
             _ => Carry::Pool(Affine::IDENTITY),
         }
     }
@@ -54,6 +58,7 @@ impl Pooling {
     pub fn of_carried(self, count: u64) -> Affine {
         match self {
             Pooling::Mean => Affine { scale: 1.0 / count as f64, offset: 0.0 },
+            Pooling::LogMeanExp => Affine { scale: 1.0, offset: -(count as f64).ln() },
             _ => Affine::IDENTITY,
         }
     }

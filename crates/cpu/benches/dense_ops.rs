@@ -30,6 +30,10 @@ fn line(name: &str, ms: [f64; 3], note: &str) {
     println!("{name:<44} {:>9.3} ms  [{:.3} .. {:.3}]  {note}", ms[0], ms[1], ms[2]);
 }
 
+fn mix_params<'a>(weight: &'a [f32], bias: &'a [f32]) -> MixParams<'a, Cpu<f32>> {
+    MixParams { weight, bias }
+}
+
 fn main() {
     let threads = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(0);
     let be = Cpu::<f32>::new(threads).expect("a backend");
@@ -98,7 +102,6 @@ fn main() {
                 tied: false,
             };
             let (weight, bias) = (draw(spec.rows() * heads), draw(spec.rows()));
-            let params = MixParams { weight: &weight[..], bias: &bias[..] };
             let key = DropKey { seed: 1, step: 2, site: 3 };
             let flops = 2.0 * (spec.rows() * heads * batch * len) as f64;
             let call = MixCall { spec, key, batch, len };
@@ -113,7 +116,7 @@ fn main() {
                     saved: Some(&mut saved[..]),
                     s: &x[..],
                     residual: Some(&dy[..]),
-                    params,
+                    params: mix_params(&weight, &bias),
                     call,
                 };
                 be.mix_forward(args, &mut ws).expect("mix")
@@ -123,6 +126,7 @@ fn main() {
             let ms = time(|| {
                 let grads = MixGrads { weight: &mut dw[..], bias: &mut db[..] };
                 let (ds, dy, s, saved) = (&mut dx[..], &dy[..], &x[..], &saved[..]);
+                let params = mix_params(&weight, &bias);
                 be.mix_backward(MixBackward { ds, grads, dy, s, saved, params, call }, &mut ws).expect("mix")
             });
             line(&name(&format!("mix backward, dropout {dropout}")), ms, &share(ms, 3.0));
@@ -140,13 +144,13 @@ fn main() {
         tied: false,
     };
     let (weight, bias, x) = (draw(spec.rows() * 128), draw(spec.rows()), draw(128));
-    let params = MixParams { weight: &weight[..], bias: &bias[..] };
     let key = DropKey { seed: 0, step: 0, site: 0 };
     let (mut y, mut stats) = (vec![0.0; 128], vec![0.0; 2]);
     let ms = time(|| {
         for _ in 0..1000 {
             let call = MixCall { spec, key, batch: 1, len: 1 };
             let (y, s, residual) = (&mut y[..], &x[..], Some(&x[..]));
+            let params = mix_params(&weight, &bias);
             be.mix_forward(MixForward { y, saved: None, s, residual, params, call }, &mut ws).expect("mix");
         }
     });

@@ -1,8 +1,11 @@
 //! What a layer, a block and a model are: the same JSON that TypeScript passes and checkpoints store.
 
-use crate::config_json::{parse, to_json};
+use crate::{
+    config_json::{parse, to_json},
+    initialization::Init,
+};
 use s4_backend::{
-    Activation, Discretization, Error, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
+    Activation, Discretization, Error, Levels, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,22 +27,6 @@ mod pooling {
             (found, _) => Ok(found),
         }
     }
-}
-
-/// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Init {
-    #[default]
-    Legs,
-    Legt,
-    Fourier,
-    /// SSM 0 LegS, SSM 1 Fourier, and so on in turn.
-    Hippo,
-    Lin,
-    Inv,
-    Real,
 }
 
 /// One SSM layer.
@@ -197,6 +184,8 @@ pub struct ModelConfig {
     pub loss: LossKind,
     /// Where Huber turns linear.
     pub huber_delta: f64,
+    /// Levels of the quantile loss, ascending between 0 and 1.
+    pub quantiles: Vec<f64>,
 }
 
 impl Default for ModelConfig {
@@ -212,6 +201,7 @@ impl Default for ModelConfig {
             final_norm: None,
             loss: LossKind::CrossEntropy,
             huber_delta: 1.0,
+            quantiles: Levels::default().as_slice().to_vec(),
         }
     }
 }
@@ -237,24 +227,7 @@ impl LayerConfig {
         if self.dt_transform == Transform::Sigmoid && hi >= 1.0 {
             return Err(Error::value(op, "dtMax below 1 with dtTransform 'sigmoid'", hi));
         }
-        let diagonal = matches!(self.init, Init::Lin | Init::Inv | Init::Real);
-        match self.mode {
-            Mode::S4 if diagonal => Err(Error::value(
-                op,
-                "init 'legs', 'legt', 'fourier' or 'hippo' with mode 's4'",
-                name(&self.init),
-            )),
-            Mode::S4d if !diagonal && self.init != Init::Legs => {
-                Err(Error::value(op, "init 'legs', 'lin', 'inv' or 'real' with mode 's4d'", name(&self.init)))
-            }
-            Mode::S4 if self.init == Init::Hippo && self.spec().n_ssm % 2 != 0 => {
-                Err(Error::value(op, "an even nSsm with init 'hippo'", self.spec().n_ssm))
-            }
-            Mode::S4 if self.init == Init::Legt && self.spec().rank < 2 => {
-                Err(Error::value(op, "rank 2 or more with init 'legt'", self.spec().rank))
-            }
-            _ => Ok(()),
-        }
+        self.init.check(op, &self.spec())
     }
     /// The contract's description.
     pub fn spec(&self) -> SsmSpec {
@@ -265,7 +238,7 @@ impl LayerConfig {
             n_ssm: self.n_ssm.unwrap_or(self.features),
             rank: match self.mode {
                 Mode::S4d => 0,
-                Mode::S4 => self.rank.unwrap_or(if self.init == Init::Legt { 2 } else { 1 }),
+                Mode::S4 => self.rank.unwrap_or(self.init.default_rank()),
             },
             channels: self.channels,
             bidirectional: self.bidirectional,
@@ -280,11 +253,6 @@ impl LayerConfig {
             truncate: self.truncate,
         }
     }
-}
-
-/// A unit variant's JSON name.
-fn name<T: Serialize>(x: &T) -> String {
-    serde_json::to_string(x).unwrap_or_default()
 }
 
 impl BlockConfig {
@@ -352,6 +320,10 @@ impl ModelConfig {
         if !(self.huber_delta.is_finite() && self.huber_delta > 0.0) {
             return Err(Error::value(op, "huberDelta above 0", self.huber_delta));
         }
+        if Levels::new(&self.quantiles).is_none() {
+            let expected = format!("quantiles: 1 to {} ascending levels between 0 and 1", Levels::MOST);
+            return Err(Error::value(op, expected, format!("{:?}", self.quantiles)));
+        }
         Ok(())
     }
     /// H.
@@ -368,7 +340,8 @@ impl ModelConfig {
     }
     /// The contract's loss.
     pub fn loss(&self) -> Loss {
-        Loss { kind: self.loss, huber_delta: self.huber_delta }
+        let levels = Levels::new(&self.quantiles).unwrap_or_default();
+        Loss { kind: self.loss, huber_delta: self.huber_delta, levels }
     }
 }
 

@@ -16,6 +16,7 @@ mod figures;
 mod growable;
 mod head;
 mod init;
+mod initialization;
 mod linear;
 mod loss;
 mod mix;
@@ -43,6 +44,7 @@ pub use checkpoint::{Loaded, inspect, inspect_bytes, load, load_bytes, save, sav
 pub use config::*;
 pub use evaluate::{Evaluation, Metrics};
 pub use figures::StepStats;
+pub use initialization::Init;
 pub use model::{Model, ModelGrads};
 pub use module::{Block, InputGrads, Layer, Module};
 pub use module_core::Core;

@@ -49,6 +49,17 @@ pub fn diagonal(init: Diagonal, state: usize) -> Start {
     Start { lambda: lambda.collect(), p: vec![], b: vec![C64::new(1.0, 0.0); pairs] }
 }
 
+/// No measure at all: Λ = −½ − i·e^ξ with ξ standard normal, P of `rank` rows complex normal with variance ½ a part,
+/// B = 1; what the paper's ablation of initialisations (§4.4) compares HiPPO with, in NPLR form or, with rank 0,
+/// diagonal. `normal` gives standard normal numbers.
+pub fn random(state: usize, rank: usize, mut normal: impl FnMut() -> f64) -> Start {
+    let pairs = state / 2;
+    let lambda = (0..pairs).map(|_| C64::new(-0.5, -normal().exp())).collect();
+    let mut part = || normal() * std::f64::consts::FRAC_1_SQRT_2;
+    let p = (0..rank).map(|_| (0..pairs).map(|_| C64::new(part(), part())).collect()).collect();
+    Start { lambda, p, b: vec![C64::new(1.0, 0.0); pairs] }
+}
+
 /// The NPLR form of a measure with P of at least `rank` rows (zeros beyond its own).
 ///
 /// # Panics

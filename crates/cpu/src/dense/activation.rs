@@ -1,6 +1,6 @@
 //! Pointwise activations, value and derivative side by side.
 
-use crate::linalg::math::{fma, normal, sigmoid, tanh};
+use crate::linalg::math::{exp, fma, normal, sigmoid, tanh};
 use s4_backend::Scalar;
 
 /// One activation as a type, so that a loop over it has no branch inside.
@@ -92,6 +92,19 @@ impl Pointwise for Sigmoid {
     }
 }
 
+/// log(1 + eˣ), as max(x, 0) + log(1 + e^{−|x|}), which neither overflows nor cancels; derivative σ.
+pub(crate) struct Softplus;
+impl Pointwise for Softplus {
+    #[inline(always)]
+    fn value<T: Scalar, const FMA: bool>(x: T) -> T {
+        x.max(T::zero()) + exp::<T, FMA>(-x.abs()).ln_1p()
+    }
+    #[inline(always)]
+    fn both<T: Scalar, const FMA: bool>(x: T) -> (T, T) {
+        (Self::value::<T, FMA>(x), sigmoid::<T, FMA>(x))
+    }
+}
+
 /// Evaluates a body with `P` bound to the activation's type.
 macro_rules! with_activation {
     ($activation:expr, $P:ident => $body:expr) => {{
@@ -119,6 +132,10 @@ macro_rules! with_activation {
             }
             s4_backend::Activation::Sigmoid => {
                 type $P = kinds::Sigmoid;
+                $body
+            }
+            s4_backend::Activation::Softplus => {
+                type $P = kinds::Softplus;
                 $body
             }
         }

@@ -18,7 +18,11 @@ fn residual_loss(loss: Loss, r: f64) -> (f64, f64) {
         LossKind::Huber if r.abs() > delta => (delta * (r.abs() - 0.5 * delta), delta * r.signum()),
         LossKind::Huber => (0.5 * r * r, r),
         LossKind::Mse => (r * r, 2.0 * r),
-        LossKind::CrossEntropy | LossKind::Gaussian => unreachable!("no loss of residuals"),
+        // log cosh r = |r| + log(1 + e^{−2|r|}) − log 2, which does not overflow.
+        LossKind::LogCosh => (r.abs() + (-2.0 * r.abs()).exp().ln_1p() - std::f64::consts::LN_2, r.tanh()),
+        LossKind::CrossEntropy | LossKind::Gaussian | LossKind::Quantile => {
+            unreachable!("no loss of residuals")
+        }
     }
 }
 
@@ -91,7 +95,30 @@ pub(crate) fn forward_backward<T: Scalar>(
                 }
                 (scale * total, false)
             }
-            LossKind::Mse | LossKind::Mae | LossKind::Huber => {
+            LossKind::Quantile => {
+                let target = &values[r * width..][..width];
+                let levels = loss.levels.as_slice();
+                let (each, mut total, mut d) = (scale / levels.len() as f64, 0.0, d);
+                for (k, q) in levels.iter().enumerate() {
+                    for i in 0..width {
+                        // Of r = output − target: (1 − q)·r above 0, −q·r below.
+                        let r = x[k * width + i].to_f64() - target[i].to_f64();
+                        let slope = if r > 0.0 {
+                            1.0 - q
+                        } else if r == 0.0 {
+                            0.0
+                        } else {
+                            -q
+                        };
+                        total += slope * r;
+                        if let Some(d) = &mut d {
+                            d[k * width + i] = T::from_f64(each * slope);
+                        }
+                    }
+                }
+                (each * total, false)
+            }
+            LossKind::Mse | LossKind::Mae | LossKind::Huber | LossKind::LogCosh => {
                 let target = &values[r * width..][..width];
                 let (mut total, mut d) = (0.0, d);
                 for i in 0..width {

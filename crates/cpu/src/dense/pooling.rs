@@ -17,6 +17,13 @@ fn first_max<T: Scalar>(x: &[T]) -> usize {
     at
 }
 
+/// log((1/n) Σ eˣ) about the largest x, so that nothing overflows.
+fn log_mean_exp<T: Scalar>(x: &[T]) -> f64 {
+    let top = x[first_max(x)].to_f64();
+    let total: f64 = x.iter().map(|&v| (v.to_f64() - top).exp()).sum();
+    top + (total / x.len() as f64).ln()
+}
+
 pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: PoolForward<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
     let PoolForward { y, x, lengths, pooling, shape: SeqShape { batch, heads, len } } = args;
@@ -33,6 +40,7 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: PoolForward<'_, Cpu<T>>) -> 
                 Pooling::First => x[0],
                 Pooling::Last => x[n - 1],
                 Pooling::Max => x[first_max(x)],
+                Pooling::LogMeanExp => T::from_f64(log_mean_exp(x)),
             };
         }
     });
@@ -53,6 +61,13 @@ pub(crate) fn backward<T: Scalar>(be: &Cpu<T>, args: PoolBackward<'_, Cpu<T>>) -
             match pooling {
                 Pooling::Mean => dx.fill(dy / T::from_f64(n as f64)),
                 Pooling::Sum => dx.fill(dy),
+                Pooling::LogMeanExp => {
+                    // ∂y/∂x_t = e^{x_t − y}/n.
+                    let (y, scale) = (log_mean_exp(x), dy.to_f64() / n as f64);
+                    for (dx, &x) in dx.iter_mut().zip(x) {
+                        *dx = T::from_f64(scale * (x.to_f64() - y).exp());
+                    }
+                }
                 Pooling::First | Pooling::Last | Pooling::Max => {
                     dx.fill(T::zero());
                     let at = match pooling {

@@ -2,8 +2,12 @@
 
 use crate::tools::{noise, time};
 use s4_backend::*;
-use s4_cuda::Cuda;
+use s4_cuda::{Buf, Cuda};
 use std::io::Write;
+
+fn params<'a>(be: &Cuda, weight: &'a Buf, bias: &'a Buf) -> MixParams<'a, Cuda> {
+    MixParams { weight: be.view(weight, 0..be.len(weight)), bias: be.view(bias, 0..be.len(bias)) }
+}
 
 pub fn mix(be: &Cuda, out: &mut impl Write, batch: usize, heads: usize, len: usize) {
     let spec = MixSpec {
@@ -18,7 +22,6 @@ pub fn mix(be: &Cuda, out: &mut impl Write, batch: usize, heads: usize, len: usi
     let n = batch * heads * len;
     let (s, dy, w, b) =
         (noise(be, n, 1.0), noise(be, n, 1.0), noise(be, 2 * heads * heads, 0.05), noise(be, 2 * heads, 0.1));
-    let params = || MixParams { weight: be.view(&w, 0..2 * heads * heads), bias: be.view(&b, 0..2 * heads) };
     let call = MixCall { spec, key: random::DropKey { seed: 1, step: 1, site: 0 }, batch, len };
     let saved_len = be.mix_saved_len(&call);
     let [mut y, mut ds] = [n, n].map(|n| be.alloc(n).expect("memory"));
@@ -32,7 +35,7 @@ pub fn mix(be: &Cuda, out: &mut impl Write, batch: usize, heads: usize, len: usi
             saved: Some(be.view_mut(&mut saved, 0..saved_len)),
             s: be.view(&s, 0..n),
             residual: Some(be.view(&dy, 0..n)),
-            params: params(),
+            params: params(be, &w, &b),
             call,
         };
         be.mix_forward(args, &mut ws).expect("forward")
@@ -47,7 +50,7 @@ pub fn mix(be: &Cuda, out: &mut impl Write, batch: usize, heads: usize, len: usi
             dy: be.view(&dy, 0..n),
             s: be.view(&s, 0..n),
             saved: be.view(&saved, 0..saved_len),
-            params: params(),
+            params: params(be, &w, &b),
             call,
         };
         be.mix_backward(args, &mut ws).expect("backward")

@@ -13,6 +13,7 @@ DEV float activate(int f, float x) {
     case ACTIVATION_SILU: return x * sigmoid(x);
     case ACTIVATION_TANH: return tanhf(x);
     case ACTIVATION_SIGMOID: return sigmoid(x);
+    case ACTIVATION_SOFTPLUS: return fmaxf(x, 0.f) + log1pf(expf(-fabsf(x)));
     default: return x;
   }
 }
@@ -33,6 +34,7 @@ DEV float activate_slope(int f, float x) {
       float s = sigmoid(x);
       return s * (1.f - s);
     }
+    case ACTIVATION_SOFTPLUS: return sigmoid(x);
     default: return 1.f;
   }
 }

@@ -2,10 +2,11 @@
 #include "codes.cuh"
 #include "common/base.cuh"
 
-// kind: a LOSS_KIND_… of s4_backend; delta: where Huber's turns linear. One warp a row; block 128.
+// kind: a LOSS_KIND_… of s4_backend; delta: where Huber's turns linear; q0 …: as many levels of the quantile loss. One warp a row; block 128.
 // cells: (rows, 2) value and hit, added up by `loss_total`.
 KERNEL loss(double* cells, float* dout, const float* out, const float* values, const int* labels, const float* weights,
-            int kind, double delta, i64 rows, int outputs, double denominator) {
+            int kind, double delta, i64 rows, int outputs, double denominator, int levels, double q0, double q1, double q2,
+            double q3, double q4, double q5, double q6, double q7, double q8) {
   const i64 r = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
   if (r >= rows) return;
   const int lane = threadIdx.x & 31;
@@ -49,6 +50,16 @@ KERNEL loss(double* cells, float* dout, const float* out, const float* values, c
       }
     }
     value = warp_sum(value);
+  } else if (kind == LOSS_KIND_QUANTILE) {
+    const double q[] = {q0, q1, q2, q3, q4, q5, q6, q7, q8};
+    const int width = outputs / levels;
+    for (int i = lane; i < outputs; i += 32) {
+      const double e = (double)x[i] - values[r * width + i % width], level = q[i / width];
+      const double s = e > 0 ? 1 - level : e < 0 ? -level : e;
+      value += s * e / levels;
+      if (d) d[i] = (float)(scale * s / levels);
+    }
+    value = warp_sum(value);
   } else {
     for (int i = lane; i < outputs; i += 32) {
       const double e = (double)x[i] - values[r * outputs + i], a = fabs(e), sign = e > 0 ? 1.0 : e < 0 ? -1.0 : e;
@@ -56,6 +67,7 @@ KERNEL loss(double* cells, float* dout, const float* out, const float* values, c
       if (kind == LOSS_KIND_MAE) v = a, s = sign;
       else if (kind == LOSS_KIND_HUBER && a > delta) v = delta * (a - 0.5 * delta), s = delta * sign;
       else if (kind == LOSS_KIND_HUBER) v = 0.5 * e * e, s = e;
+      else if (kind == LOSS_KIND_LOG_COSH) v = a + log1p(exp(-2 * a)) - 0.69314718055994531, s = tanh(e);
       else v = e * e, s = 2 * e;
       value += v;
       if (d) d[i] = (float)(scale * s);

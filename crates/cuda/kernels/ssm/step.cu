@@ -116,7 +116,7 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
 STEP(step_rows_1, 1)
 STEP(step_rows_4, 4)
 
-// The same with Δ·interval[b]; S4 by Theorem 2, S4D by its own discretisation. Shared: 3P c64.
+// The same with Δ·interval[b]; S4 by Theorem 2, S4D by its own discretization. Shared: 3P c64.
 KERNEL step_interval(float* y, float* state, const float* u, const float* interval, const float* c, const float* d,
                      int channels, PARAMS) {
   PARAMS_HERE;

@@ -14,6 +14,7 @@ pub(super) fn forward_backward(be: &Cuda, args: &LossForwardBackward<'_, Cuda>) 
         Target::Values(values) => (Some(values), None),
         Target::Labels(labels) => (None, Some(labels)),
     };
+    let (levels, q) = (loss.levels.as_slice().len(), loss.levels.padded());
     let cells = be.scratch64("loss_forward_backward", 2 * rows)?;
     be.launch(
         ("loss", "loss"),
@@ -31,7 +32,17 @@ pub(super) fn forward_backward(be: &Cuda, args: &LossForwardBackward<'_, Cuda>) 
             loss.huber_delta,
             rows,
             outputs,
-            *denominator
+            *denominator,
+            levels,
+            q[0],
+            q[1],
+            q[2],
+            q[3],
+            q[4],
+            q[5],
+            q[6],
+            q[7],
+            q[8]
         ],
     )?;
     be.launch(("loss", "loss_total"), (1, 1, 1), (1024, 1), 0, args![stats, &cells, rows])

@@ -37,6 +37,10 @@ fn nan<B: Memory>(be: &B, n: usize) -> B::Buf {
     up(be, &vec![f64::NAN; n])
 }
 
+fn all<'a, B: Memory>(be: &B, b: &'a B::Buf) -> B::Ref<'a> {
+    be.view(b, 0..be.len(b))
+}
+
 fn full<'a, B: Memory>(be: &B, b: &'a mut B::Buf) -> B::Mut<'a> {
     let n = be.len(b);
     be.view_mut(b, 0..n)
@@ -57,7 +61,6 @@ pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
 pub fn apply_in<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u64) -> Named {
     let spec = &run.spec;
     let (batch, len) = (run.batch, run.len);
-    let all = |b: &B::Buf| be.view(b, 0..be.len(b));
     let p = run.params.each_ref().map(|x| up(be, x));
     let mut ws = be.workspace();
     let u = up(be, &noise(run.seed, 1, batch * spec.heads * len));
@@ -79,8 +82,8 @@ pub fn apply_in<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u
         y: full(be, &mut y),
         state_end: run.states.then(|| full(be, &mut end)),
         saved: Some(full(be, &mut saved)),
-        u: all(&u),
-        state0: state0.as_ref().map(all),
+        u: all(be, &u),
+        state0: state0.as_ref().map(|s| all(be, s)),
         params: params(be, &p),
         call,
     };
@@ -96,11 +99,11 @@ pub fn apply_in<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u
         du: Some(full(be, &mut du)),
         dstate0: run.states.then(|| full(be, &mut dstate0)),
         grads: grads(be, &mut g),
-        dy: all(&dy),
-        dstate_end: dend.as_ref().map(all),
-        u: all(&u),
-        state0: state0.as_ref().map(all),
-        saved: all(&saved),
+        dy: all(be, &dy),
+        dstate_end: dend.as_ref().map(|s| all(be, s)),
+        u: all(be, &u),
+        state0: state0.as_ref().map(|s| all(be, s)),
+        saved: all(be, &saved),
         params: params(be, &p),
         call,
     };

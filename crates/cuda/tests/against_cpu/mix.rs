@@ -18,6 +18,11 @@ pub struct Case {
     sizes: [f64; 2],
 }
 
+/// All of weight and bias from element `off` on.
+fn params<'a, B: Memory>(be: &B, weight: &'a B::Buf, bias: &'a B::Buf, off: usize) -> MixParams<'a, B> {
+    MixParams { weight: be.view(weight, off..be.len(weight)), bias: be.view(bias, off..be.len(bias)) }
+}
+
 /// y with and without a residual; ds, dW, db.
 fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     let (spec, batch, len) = (&c.spec, c.batch, c.len);
@@ -37,13 +42,12 @@ fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     let kept = be.mix_saved_len(&call);
     let mut saved = fill(0.0, kept);
     let mut ws = be.workspace();
-    let params = || MixParams { weight: be.view(&weight, 0..w), bias: be.view(&bias, 0..r) };
     let inference = MixForward {
         y: be.view_mut(&mut plain, 0..m),
         saved: None,
         s: be.view(&s, 0..n),
         residual: None,
-        params: params(),
+        params: params(be, &weight, &bias, 0),
         call,
     };
     be.mix_forward(inference, &mut ws).unwrap();
@@ -52,7 +56,7 @@ fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
         saved: Some(be.view_mut(&mut saved, 0..kept)),
         s: be.view(&s, 0..n),
         residual: Some(be.view(&residual, 0..m)),
-        params: params(),
+        params: params(be, &weight, &bias, 0),
         call,
     };
     be.mix_forward(training, &mut ws).unwrap();
@@ -64,7 +68,7 @@ fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
             dy: be.view(&dy, 0..m),
             s: be.view(&s, 0..n),
             saved: be.view(&saved, 0..kept),
-            params: params(),
+            params: params(be, &weight, &bias, 0),
             call,
         };
         be.mix_backward(args, &mut ws).unwrap();
@@ -187,15 +191,13 @@ fn mixes_of_uneven_gradients_at_any_address() {
         let [mut y, mut ds, mut saved] = [n, n, kept].map(|n| shifted(vec![0.0; n]));
         let [mut dw, mut db] = [w, spec.rows()].map(|n| shifted(vec![0.0; n]));
         let all = |n: usize| off..off + n;
-        let params =
-            || MixParams { weight: be.view(&weight, all(w)), bias: be.view(&bias, all(spec.rows())) };
         let mut ws = be.workspace();
         let forward = MixForward {
             y: be.view_mut(&mut y, all(n)),
             saved: Some(be.view_mut(&mut saved, all(kept))),
             s: be.view(&s, all(n)),
             residual: Some(be.view(&dy, all(n))),
-            params: params(),
+            params: params(be, &weight, &bias, off),
             call,
         };
         be.mix_forward(forward, &mut ws).unwrap();
@@ -208,7 +210,7 @@ fn mixes_of_uneven_gradients_at_any_address() {
             dy: be.view(&dy, all(n)),
             s: be.view(&s, all(n)),
             saved: be.view(&saved, all(kept)),
-            params: params(),
+            params: params(be, &weight, &bias, off),
             call,
         };
         be.mix_backward(backward, &mut ws).unwrap();

@@ -42,7 +42,6 @@ fn check(options: &str, stateful: bool, training: bool) {
         call: in_training(training),
         save: true,
         dropout_at: Some((9, 4)),
-        ..Default::default()
     };
     m.forward(Input::Values(&x), 2, len, &opts).unwrap();
     let grads = m.backward(&w, stateful.then_some(&ws)).unwrap();

@@ -38,6 +38,7 @@ pub(super) fn activation(kind: Activation, x: f64) -> f64 {
         Activation::Silu => x * sigmoid(x),
         Activation::Tanh => x.tanh(),
         Activation::Sigmoid => sigmoid(x),
+        Activation::Softplus => x.exp().ln_1p(),
     }
 }
 

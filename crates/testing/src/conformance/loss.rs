@@ -1,7 +1,7 @@
 //! Losses and their gradients.
 
 use super::suite::{At, Out, Suite, added, take};
-use s4_backend::{Backend, Loss, LossForwardBackward, LossKind, Target};
+use s4_backend::{Backend, Levels, Loss, LossForwardBackward, LossKind, Target};
 
 const HUBER_DELTA: f64 = 0.75;
 
@@ -19,7 +19,7 @@ struct Data {
 impl Data {
     /// Loss of one row, unweighted.
     fn row(&self, row: usize, x: &[f64]) -> f64 {
-        let Loss { kind, huber_delta: delta } = self.loss;
+        let Loss { kind, huber_delta: delta, .. } = self.loss;
         let residual = |i: usize| x[i] - self.values[row * self.width + i];
         let sum = |f: &dyn Fn(usize, f64) -> f64| (0..self.width).map(|i| f(i, residual(i))).sum::<f64>();
         match kind {
@@ -35,6 +35,18 @@ impl Data {
                 a if a > delta => delta * (a - delta / 2.0),
                 a => a * a / 2.0,
             }),
+            LossKind::LogCosh => sum(&|_, r| r.cosh().ln()),
+            LossKind::Quantile => {
+                let levels = self.loss.levels.as_slice();
+                let pinball = |(k, q): (usize, &f64)| {
+                    let one = |i: usize| {
+                        let r = self.values[row * self.width + i] - x[k * self.width + i];
+                        (q * r).max((q - 1.0) * r)
+                    };
+                    (0..self.width).map(one).sum::<f64>()
+                };
+                levels.iter().enumerate().map(pinball).sum::<f64>() / levels.len() as f64
+            }
             LossKind::Gaussian => sum(&|i, r| {
                 let log_sigma = x[self.width + i].clamp(-10.0, 10.0);
                 let scaled = r / log_sigma.exp();
@@ -68,7 +80,9 @@ impl<B: Backend> Suite<'_, B> {
         for (rows, outputs) in self.cases(&[(1, 2), (7, 10), (1047, 4), (300, 130)], &[(1, 2), (19, 4)]) {
             for weighted in [false, true] {
                 for &kind in LossKind::ALL {
-                    self.loss_case(Loss { kind, huber_delta: HUBER_DELTA }, rows, outputs, weighted);
+                    let levels = Levels::new(&[0.2, 0.7]).expect("two levels");
+                    let loss = Loss { kind, huber_delta: HUBER_DELTA, levels };
+                    self.loss_case(loss, rows, outputs, weighted);
                 }
             }
         }
@@ -93,6 +107,13 @@ impl<B: Backend> Suite<'_, B> {
             x[width] = 12.0;
             x[outputs + width] = -12.0;
             values[width] = x[outputs];
+        }
+        if loss.kind == LossKind::Quantile {
+            // The kink of every level is where its output meets the target.
+            let residual = self.away_from_zero(rows * width);
+            for i in 0..rows * width {
+                x[i / width * outputs + width + i % width] = values[i] - residual[i];
+            }
         }
         let labels: Vec<i32> =
             (0..rows).map(|r| if r % 5 == 3 { -1 } else { self.rng.below(outputs) as i32 }).collect();

@@ -13,6 +13,10 @@ fn pooled(x: &[f64], lengths: Option<&[i32]>, pooling: Pooling, s: &SeqShape) ->
                 Pooling::Sum => x.iter().sum(),
                 Pooling::First => x[0],
                 Pooling::Last => x[n - 1],
+                Pooling::LogMeanExp => {
+                    let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    top + (x.iter().map(|v| (v - top).exp()).sum::<f64>() / n as f64).ln()
+                }
                 Pooling::Max => x.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             }
         })

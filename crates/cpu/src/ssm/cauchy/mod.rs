@@ -11,7 +11,7 @@
 //! is f64: modes that hardly decay (|Re λ|ΔL ≪ 1) defeat anything less.
 //!
 //! Memory, a thread: L complex numbers for the transform and L/2 for each kernel channel's spectrum; for S4 and
-//! its Ā^L (`power.rs`) two matrices of N² reals forward, log₂ L + 2 of them backward.
+//! its Ā^L (`power.rs`) two matrices of N² reals forward, ⌊log₂ L⌋ + 3 of them backward.
 //!
 //! A mode Λ = 0 of a diagonal A has its pole on the node ω = 1 of every length, where K̂ is 0/0: such a layer is
 //! refused, `fft` and `chunk` take it.

@@ -1,0 +1,110 @@
+//! The weights of a checkpoint and what it says of its model.
+
+use crate::{
+    error::{Error, Result, quoted},
+    file::TorchFile,
+    hyper, safetensors,
+    tensor::StateDict,
+    value::{Object, Value},
+};
+use serde_json::Value as Json;
+use std::path::Path;
+
+/// Bytes of a safetensors file that is read whole.
+const MAX_SAFETENSORS: u64 = 1 << 36;
+
+/// A state dict, and the configuration where the file has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Names as in the file.
+    pub tensors: StateDict,
+    /// The hyper-parameters, omegaconf's references followed.
+    pub config: Option<Json>,
+    /// Where the weights stood: `""`, `"state_dict"`, `"model"`.
+    pub under: &'static str,
+}
+
+/// Keys under which training programs keep a state dict: Lightning; `example.py`; a custom of others.
+const WEIGHTS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+/// Keys of hyper-parameters.
+const CONFIGS: [&str; 3] = ["hyper_parameters", "config", "hparams"];
+
+impl Checkpoint {
+    /// Reads `.safetensors` by its name, everything else as a zip archive of `torch.save`.
+    pub fn open(path: &Path) -> Result<Self> {
+        match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+            true => {
+                let io = |e: std::io::Error| Error::new(path.display(), "a readable file", e);
+                let len = std::fs::metadata(path).map_err(io)?.len();
+                if len > MAX_SAFETENSORS {
+                    return Err(Error::new(path.display(), format!("at most {MAX_SAFETENSORS} bytes"), len));
+                }
+                Checkpoint::from_safetensors(&std::fs::read(path).map_err(io)?)
+            }
+            false => Checkpoint::from_file(TorchFile::open(path)?),
+        }
+    }
+
+    /// From the bytes of a `.pt` or `.ckpt` file.
+    pub fn from_torch(bytes: Vec<u8>) -> Result<Self> {
+        Checkpoint::from_file(TorchFile::from_bytes(bytes)?)
+    }
+
+    /// From the bytes of a safetensors file; its metadata may hold the configuration under `config`.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
+        let (tensors, config) = safetensors::read(bytes)?;
+        Ok(Checkpoint { tensors, config, under: "" })
+    }
+
+    fn from_file(mut file: TorchFile) -> Result<Self> {
+        let root = file.pickle.root;
+        if file.pickle.items(root).is_none() {
+            return Err(Error::new("the checkpoint", "a dict of tensors", file.pickle.kind(root)));
+        }
+        let (under, weights) = find_weights(&file, root)?;
+        let config = match under {
+            "" => None,
+            _ => CONFIGS
+                .iter()
+                .filter_map(|key| file.pickle.get(root, key))
+                .map(|value| hyper::to_json(&file.pickle, value))
+                .find(Json::is_object),
+        };
+        Ok(Checkpoint { tensors: file.tensors(weights)?, config, under })
+    }
+}
+
+/// The dict that holds the weights: the root itself where any of its values is a tensor.
+fn find_weights(file: &TorchFile, root: Value) -> Result<(&'static str, Value)> {
+    let pickle = &file.pickle;
+    let is_tensor = |value: &Value| matches!(pickle.object(*value), Some(Object::Tensor(_)));
+    let items = pickle.items(root).unwrap_or_default();
+    if items.iter().any(|(_, value)| is_tensor(value))
+        && WEIGHTS.iter().all(|k| pickle.get(root, k).is_none())
+    {
+        return Ok(("", root));
+    }
+    for key in WEIGHTS {
+        if let Some(value) = pickle.get(root, key) {
+            return match pickle.items(value) {
+                Some(items) if items.iter().any(|(_, value)| is_tensor(value)) => Ok((key, value)),
+                Some(_) => Err(Error::new(format!("key {}", quoted(key)), "tensors", "none")),
+                None => Err(Error::new(
+                    format!("key {}", quoted(key)),
+                    "a state dict (save model.state_dict(), not the model)",
+                    pickle.kind(value),
+                )),
+            };
+        }
+    }
+    let keys: Vec<String> =
+        items.iter().filter_map(|(key, _)| pickle.text(*key)).take(8).map(quoted).collect();
+    Err(Error::new(
+        "the checkpoint",
+        "tensors, or a state dict under 'state_dict' or 'model'",
+        match keys.is_empty() {
+            true => "nothing".to_string(),
+            false => format!("keys {}", keys.join(", ")),
+        },
+    ))
+}

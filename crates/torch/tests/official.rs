@@ -1,0 +1,308 @@
+//! Fixtures made by the official repository's own code: read bit for bit, mapped, and written back bit for bit.
+
+use s4_torch::{Checkpoint, Dtype, OfficialModel, StateDict, Tensor, to_safetensors};
+use serde_json::{Value as Json, json};
+use std::path::PathBuf;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../__test__/fixtures/official").join(name)
+}
+
+/// Names, configurations, files.
+fn index() -> Vec<(String, Json, Vec<String>)> {
+    let text = std::fs::read_to_string(fixture("index.json")).unwrap();
+    let all: serde_json::Map<String, Json> = serde_json::from_str(&text).unwrap();
+    let files = |x: &Json| -> Vec<String> {
+        x["files"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_string()).collect()
+    };
+    all.into_iter().map(|(name, x)| (name, x["config"].clone(), files(&x))).collect()
+}
+
+fn twin(name: &str) -> Checkpoint {
+    Checkpoint::open(&fixture(&format!("{name}.safetensors"))).unwrap()
+}
+
+fn mapped(name: &str) -> OfficialModel {
+    let file = twin(name);
+    OfficialModel::new(file.tensors, file.config.as_ref()).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+#[test]
+fn pickles_hold_the_bits_of_their_safetensors_twins() {
+    let index = index();
+    assert!(index.len() >= 12);
+    for (name, config, files) in index {
+        let twin = twin(&name);
+        assert!(!twin.tensors.is_empty(), "{name}");
+        assert_eq!(twin.config.as_ref(), Some(&config), "{name}");
+        assert!(!files.is_empty(), "{name}");
+        for file in files {
+            let read = Checkpoint::open(&fixture(&file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert_eq!(read.tensors, twin.tensors, "{file}");
+        }
+    }
+}
+
+/// omegaconf's nodes, with references followed, say what Python's own omegaconf says.
+#[test]
+fn hyper_parameters_of_lightning() {
+    let file = Checkpoint::open(&fixture("v4-lightning.ckpt")).unwrap();
+    assert_eq!(file.under, "state_dict");
+    let (config, want) = (file.config.unwrap(), twin("v4-lightning").config.unwrap());
+    assert_eq!(config, want);
+    assert_eq!(config["model"]["layer"]["dropout"], 0.0);
+    assert_eq!(config["model"]["layer"]["tie_dropout"], true);
+}
+
+#[test]
+fn configurations_are_ours() {
+    let cases = [
+        (
+            "v4-post-layer",
+            json!({"features": 6, "state": 8, "mode": "s4", "nSsm": 1, "rank": 1, "norm": "layer", "prenorm": false,
+                "finalNorm": false, "pooling": "mean", "input": 3, "output": 5, "layers": 2, "dtTransform": "softplus",
+                "glu": true, "residual": true, "encoder": "linear", "bidirectional": false, "discretization": "bilinear"}),
+        ),
+        (
+            "v4-bi-batch",
+            json!({"bidirectional": true, "norm": "batch", "prenorm": true, "finalNorm": true, "encoder": "embedding",
+                "vocabulary": 9, "pooling": "last", "nSsm": 2}),
+        ),
+        (
+            "v4-diag",
+            json!({"mode": "s4d", "channels": 2, "dtPerState": true, "discretization": "bilinear",
+                "realTransform": "softplus", "imagTransform": "exp", "dtTransform": "exp", "glu": false,
+                "finalActivation": "gelu", "activation": "silu", "pooling": "first"}),
+        ),
+        ("v4-lm", json!({"encoder": "embedding", "vocabulary": 7, "output": 7, "pooling": "none"})),
+        (
+            "v4-legt-truncated",
+            json!({"rank": 2, "truncate": 6, "pooling": "none", "norm": "batch", "prenorm": false}),
+        ),
+        ("v4-minimal-s4d", json!({"mode": "s4d", "discretization": "zoh", "nSsm": 4, "dtTransform": "exp"})),
+        ("v4-weight-norm", json!({"norm": "none", "finalNorm": false})),
+        ("v3-nplr", json!({"bidirectional": true, "dtTransform": "exp", "mode": "s4", "norm": "batch"})),
+        ("v3-diag", json!({"mode": "s4d", "discretization": "bilinear", "pooling": "last"})),
+        (
+            "example-post",
+            json!({"prenorm": false, "finalNorm": false, "pooling": "mean", "state": 64, "norm": "layer"}),
+        ),
+        ("example-pre", json!({"prenorm": true, "finalNorm": false, "residual": true})),
+    ];
+    for (name, want) in cases {
+        let model = mapped(name);
+        for (key, value) in want.as_object().unwrap() {
+            assert_eq!(&model.config[key], value, "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn tensors_are_under_our_names() {
+    let model = mapped("v3-nplr");
+    let theirs = twin("v3-nplr").tensors;
+    let ours = &model.tensors;
+    let get = |name: &str| ours[name].to_f64();
+    assert_eq!(ours["blocks.1.layer.kernel.C"].shape(), [2, 4, 4, 2]);
+    assert_eq!(ours["blocks.0.layer.kernel.inv_dt"].shape(), [4, 1]);
+    let negated: Vec<f64> =
+        theirs["model.layers.0.layer.kernel.kernel.w_imag"].to_f64().iter().map(|x| -x).collect();
+    assert_eq!(get("blocks.0.layer.kernel.A_imag"), negated);
+    let running =
+        [theirs["model.norm.norm.running_mean"].to_f64(), theirs["model.norm.norm.running_var"].to_f64()];
+    assert_eq!((ours["norm.running"].shape(), get("norm.running")), (&[2, 4][..], running.concat()));
+    let tildes: Vec<(&str, u64)> = model.tildes.iter().map(|t| (t.name.as_str(), t.length)).collect();
+    assert_eq!(tildes, [("blocks.0.layer.kernel.C", 16), ("blocks.1.layer.kernel.C", 16)]);
+
+    let model = mapped("example-pre");
+    let theirs = twin("example-pre").tensors;
+    let c = theirs["s4_layers.0.kernel.C"].to_f64();
+    let conjugate: Vec<f64> = c.iter().enumerate().map(|(i, x)| if i % 2 == 1 { -x } else { *x }).collect();
+    assert_eq!(model.tensors["blocks.0.layer.kernel.C"].to_f64(), conjugate);
+    assert_eq!(model.tensors["blocks.0.layer.kernel.B"].to_f64()[..4], [1., 0., 1., 0.]);
+    assert_eq!(model.tensors["blocks.1.output_linear.0.weight"].shape(), [12, 6]);
+    assert!(model.tildes.is_empty());
+
+    let (model, theirs) = (mapped("v4-lm"), twin("v4-lm").tensors);
+    let scaled: Vec<f64> = theirs["encoder.0.weight"].to_f64().iter().map(|x| x * 2.0).collect();
+    assert_eq!(model.tensors["encoder.weight"].to_f64(), scaled);
+}
+
+/// Every value moved a little, as training does.
+fn moved(tensors: &StateDict) -> StateDict {
+    let move_one = |tensor: &Tensor| {
+        let values: Vec<f64> =
+            tensor.to_f64().iter().enumerate().map(|(i, x)| x * 1.01 + 0.001 * (i % 7) as f64).collect();
+        Tensor::from_f64(Dtype::F32, tensor.shape().to_vec(), &values).unwrap()
+    };
+    tensors.iter().map(|(name, tensor)| (name.clone(), move_one(tensor))).collect()
+}
+
+#[test]
+fn unchanged_models_go_back_bit_for_bit() {
+    for (name, ..) in index() {
+        let (mut model, twin) = (mapped(&name), twin(&name).tensors);
+        let back = model.to_official(&model.tensors).unwrap();
+        assert_eq!(back, twin, "{name}");
+        let file = to_safetensors(&back, None).unwrap();
+        assert_eq!(Checkpoint::from_safetensors(&file).unwrap().tensors, twin, "{name}");
+        // The same in another type, and with C in the place of C̃.
+        for tilde in model.tildes.clone() {
+            let c = moved(&model.tensors).remove(&tilde.name).unwrap();
+            model.solved(&tilde.name, c).unwrap();
+        }
+        let wide = model
+            .tensors
+            .iter()
+            .map(|(name, t)| {
+                (name.clone(), Tensor::from_f64(Dtype::F64, t.shape().to_vec(), &t.to_f64()).unwrap())
+            })
+            .collect();
+        assert_eq!(model.to_official(&wide).unwrap(), twin, "{name}");
+    }
+}
+
+#[test]
+fn changed_models_go_back_and_come_again() {
+    for (name, config, _) in index() {
+        let model = mapped(&name);
+        let trained = moved(&model.tensors);
+        let back = model.to_official(&trained).unwrap();
+        assert_eq!(back.keys().collect::<Vec<_>>(), twin(&name).tensors.keys().collect::<Vec<_>>(), "{name}");
+        let again = OfficialModel::new(back, Some(&config)).unwrap();
+        assert_eq!(again.config, model.config, "{name}");
+        // C that changed is C: l_kernel went back as 0.
+        assert!(again.tildes.is_empty(), "{name}");
+        let folds = name.contains("example") || name.contains("minimal") || name.contains("weight-norm");
+        for (key, tensor) in &again.tensors {
+            let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-6 * (1.0 + b.abs());
+            let (now, then) = (tensor.to_f64(), trained[key].to_f64());
+            match folds {
+                // The minimal S4D has no B: C·B is what counts.
+                true if key.ends_with("kernel.B") || key.ends_with("kernel.C") => {}
+                true => assert!(now.iter().zip(&then).all(close), "{name}: {key}"),
+                false => assert_eq!(tensor, &trained[key], "{name}: {key}"),
+            }
+        }
+        if name.contains("example") {
+            let product = |t: &StateDict| -> Vec<f64> {
+                let (b, c) = (t["blocks.0.layer.kernel.B"].to_f64(), t["blocks.0.layer.kernel.C"].to_f64());
+                b.chunks(2)
+                    .zip(c.chunks(2))
+                    .flat_map(|(b, c)| [b[0] * c[0] - b[1] * c[1], b[0] * c[1] + b[1] * c[0]])
+                    .collect()
+            };
+            let (now, then) = (product(&again.tensors), product(&trained));
+            assert!(now.iter().zip(&then).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+        }
+    }
+}
+
+/// The refusal of a state dict with a change to it.
+fn refusal(name: &str, change: impl FnOnce(&mut StateDict, &mut Json)) -> String {
+    let file = twin(name);
+    let (mut tensors, mut config) = (file.tensors, file.config.unwrap());
+    change(&mut tensors, &mut config);
+    OfficialModel::new(tensors, Some(&config)).expect_err("a refusal").to_string()
+}
+
+#[test]
+fn what_cannot_be_mapped_is_named() {
+    let one = || Tensor::from_f64(Dtype::F32, vec![1], &[1.0]).unwrap();
+    for (key, reason) in [
+        ("model.layers.0.norm.norm.m", "transposed layer norm"),
+        ("model.layers.0.reverse_layer.D", "opposite directions"),
+        ("model.layers.0.bidirectional_linear.weight", "opposite directions"),
+        ("model.layers.1.residual.affine", "residual with weights"),
+        ("model.layers.1.pool.linear.weight", "pooling"),
+        ("model.layers.1.layer.input_gate.weight", "a gate"),
+        ("model.layers.1.layer.input_linear.weight", "a bottleneck"),
+        ("encoder.1.pe", "'encoder.1.pe'"),
+        ("decoder.1.retrieval.classifier.0.weight", "retrieval"),
+        ("surprise", "'surprise'"),
+    ] {
+        let message = refusal("v4-post-layer", |tensors, _| drop(tensors.insert(key.into(), one())));
+        assert!(message.contains(key) && message.contains(reason), "{key}: {message}");
+    }
+    for (path, value, reason) in [
+        ("/model/residual", json!("A"), "residual"),
+        ("/model/pool", json!({"_name_": "pool", "stride": 2, "expand": null}), "model.pool"),
+        ("/model/norm", json!("group"), "norm"),
+        ("/model/prenorm", json!(true), "prenorm"),
+        ("/model/layer/final_act", json!("glu-relu"), "final_act"),
+        ("/model/layer/dt_transform", json!("sinh"), "dt_transform"),
+        ("/model/layer/activation", json!("elu"), "activation"),
+        ("/model/layer/mode", json!("diag"), "mode"),
+        ("/model/_name_", json!("sashimi"), "model._name_"),
+        ("/decoder/_name_", json!("retrieval"), "decoder"),
+        ("/decoder/mode", json!("ragged-sum"), "decoder.mode"),
+        ("/encoder", json!("position"), "encoder"),
+    ] {
+        let message = refusal("v4-post-layer", |_, config| *config.pointer_mut(path).unwrap() = value);
+        assert!(message.contains(reason), "{path}: {message}");
+    }
+    for (key, value) in [
+        ("gate", json!(2)),
+        ("bottleneck", json!(2)),
+        ("bandlimit", json!(0.5)),
+        ("is_real", json!(true)),
+        ("dt_fast", json!(true)),
+    ] {
+        let message = refusal("v4-diag", |_, config| config["model"]["layer"][key] = value);
+        assert!(message.contains(key), "{key}: {message}");
+    }
+    let message = refusal("v4-diag", |_, config| config["model"]["layer"]["disc"] = json!("dss"));
+    assert!(message.contains("disc"), "{message}");
+}
+
+#[test]
+fn what_only_a_configuration_tells_is_asked_for() {
+    let alone = |name: &str, config: Json| OfficialModel::new(twin(name).tensors, Some(&config));
+    let missing = |name: &str, config: Json| alone(name, config).expect_err("a refusal").to_string();
+    assert!(missing("v4-post-layer", json!({})).contains("dt_transform"));
+    assert!(missing("v4-post-layer", json!({"dt_transform": "exp"})).contains("decoder"));
+    assert!(missing("example-post", json!({})).contains("prenorm"));
+    assert!(missing("v4-diag", json!({"dt_transform": "exp", "pooling": "mean"})).contains("final_act"));
+    let model = alone("v4-post-layer", json!({"dt_transform": "softplus", "pooling": "mean"})).unwrap();
+    assert!(model.notes.iter().any(|note| note.contains("residual")), "{:?}", model.notes);
+    assert_eq!(model.config, mapped("v4-post-layer").config);
+}
+
+#[test]
+fn damaged_state_dicts_are_refused() {
+    let filled = |shape: &[usize]| {
+        Tensor::from_f64(Dtype::F32, shape.to_vec(), &vec![0.5; shape.iter().product()]).unwrap()
+    };
+    let shape_cases: [(&str, &[usize]); 6] = [
+        ("model.layers.0.layer.layer.kernel.C", &[3, 6, 4, 2]),
+        ("model.layers.0.layer.layer.kernel.B", &[1, 2, 4, 2]),
+        ("model.layers.0.layer.layer.kernel.inv_dt", &[6, 3]),
+        ("model.layers.1.layer.output_linear.0.bias", &[7]),
+        ("model.layers.1.norm.norm.weight", &[5]),
+        ("encoder.0.weight", &[5, 3]),
+    ];
+    for (key, shape) in shape_cases {
+        let message = refusal("v4-post-layer", |tensors, _| {
+            tensors.insert(key.into(), filled(shape));
+        });
+        assert!(message.contains(key) || message.contains("layer"), "{key}: {message}");
+    }
+    for (key, reason) in [
+        ("encoder.0.bias", "'encoder.0.weight'"),
+        ("decoder.0.output_transform.weight", "'decoder.0.output_transform.bias'"),
+        ("model.layers.0.layer.layer.kernel.l_kernel", "l_kernel'"),
+        ("model.layers.1.layer.layer.D", "'model.layers.1.layer.layer.D'"),
+    ] {
+        let message = refusal("v4-post-layer", |tensors, _| drop(tensors.remove(key)));
+        assert!(message.contains(reason), "{key}: {message}");
+    }
+    let message = refusal("v4-post-layer", |tensors, _| {
+        let key = "model.layers.0.layer.layer.D";
+        let nan = Tensor::from_f64(Dtype::F32, vec![1, 6], &[f64::NAN; 6]).unwrap();
+        tensors.insert(key.into(), nan);
+    });
+    assert!(message.contains("finite"), "{message}");
+    let message =
+        refusal("v4-post-layer", |tensors, _| tensors.retain(|key, _| !key.starts_with("model.layers.0.")));
+    assert!(message.contains("layers from 0"), "{message}");
+}
