@@ -1,17 +1,17 @@
-//! Datasets: CSV columns, windows over a series, splits in time, normalisation, shuffles that repeat, and
-//! generators of the toy tasks of the S4 papers. Everything is f64 or integers; whoever feeds a model casts.
+//! Datasets: readers of tables, arrays, recordings and pictures, windows over series, splits, scaling, shuffles
+//! that repeat, and generators of the tasks of the S4 papers.
 #![forbid(unsafe_code)]
 
 mod error;
+mod generators;
 mod normalizer;
+mod readers;
 mod rng;
-mod series_csv;
-mod synthetic;
 mod windows;
 
 pub use error::*;
+pub use generators::*;
 pub use normalizer::*;
+pub use readers::*;
 pub use rng::*;
-pub use series_csv::*;
-pub use synthetic::*;
 pub use windows::*;

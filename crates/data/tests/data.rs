@@ -74,7 +74,7 @@ fn headers_separators_marks() {
     assert_eq!(parse("1\n2\n", &plain), [1.0, 2.0]);
     assert_eq!(parse("\u{feff}x\r\n 1e3 \r\n-.5\r\n", &plain), [1000.0, -0.5]);
     assert_eq!(parse("\"a \"\"b\"\"\",c\n\"1\",2\n", &plain), [2.0]);
-    assert_eq!(parse("t;v\n0;1\n1;2\n", &CsvOptions { delimiter: b';', ..named("v") }), [1.0, 2.0]);
+    assert_eq!(parse("t;v\n0;1\n1;2\n", &CsvOptions { delimiter: Some(b';'), ..named("v") }), [1.0, 2.0]);
     let linear = CsvOptions { gaps: Gaps::Linear, ..Default::default() };
     assert_eq!(parse("t,v\n0,1\n1,NaN\n2,NA\n3,4\n", &linear), [1.0, 2.0, 3.0, 4.0]);
     let numbers_as_names = CsvOptions { header: Some(true), ..Default::default() };
