@@ -80,6 +80,9 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
     let Some(format) = format else {
         return Err(DataError::at_byte(0, "expected a picture as PNG or JPEG, got other first bytes"));
     };
+    if format == ImageFormat::Jpeg && !ends(bytes) {
+        return Err(DataError::at_byte(bytes.len() as u64, "expected more of a JPEG picture, the file ends"));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(LONGEST_SIDE);
@@ -100,4 +103,11 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
         (Colours::AsStored, p) => (3, p.into_rgb8().into_raw()),
     };
     Ok(Pictures { pixels, count: 1, height, width, channels })
+}
+
+/// Whether a JPEG has its end after its last scan: the decoder fills what is missing with grey. (Between a scan
+/// and the end 0xFF is followed by 0 or the number of a restart; a thumbnail stands before all scans.)
+fn ends(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last(0xD9) > last(0xDA)
 }

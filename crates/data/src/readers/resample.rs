@@ -4,8 +4,8 @@ use crate::{DataError, Result};
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Indexing, Resampler as _};
 
-/// Frames that are resampled together.
-const CHUNK: usize = 1024;
+/// At least so many frames are transformed together.
+const BLOCK: usize = 1024;
 const HIGHEST_RATE: u32 = 1 << 20;
 /// Rates without a large common divisor need transforms of about their own length.
 const LONGEST_PERIOD: u32 = 1 << 18;
@@ -54,11 +54,14 @@ impl Resampler {
         if from.max(to) / divisor > LONGEST_PERIOD {
             return Err(DataError::new(format!("expected rates with a common measure, got {from} and {to}")));
         }
-        let inner = match from == to {
-            true => None,
-            false => Some(
-                Fft::new(from as usize, to as usize, CHUNK, channels, FixedSync::Input).map_err(failed)?,
-            ),
+        let inner = if from == to {
+            None
+        } else {
+            // An even number of periods: the filter's delay is half a block, and must be whole frames of both rates.
+            let period = (from / divisor) as usize;
+            let block = 2 * period * BLOCK.div_ceil(2 * period);
+            let fft = Fft::new(from as usize, to as usize, block, channels, FixedSync::Both);
+            Some(fft.map_err(failed)?)
         };
         let delay = inner.as_ref().map_or(0, |r| r.output_delay());
         let (waiting, buffer) = (Vec::new(), Vec::new());
