@@ -4,14 +4,16 @@
 
 mod error;
 mod generators;
-mod normalizer;
 mod readers;
 mod rng;
+mod scaler;
+mod split;
 mod windows;
 
 pub use error::*;
 pub use generators::*;
-pub use normalizer::*;
 pub use readers::*;
 pub use rng::*;
+pub use scaler::*;
+pub use split::*;
 pub use windows::*;
