@@ -2,6 +2,7 @@
 //! that repeat, and generators of the tasks of the S4 papers.
 #![forbid(unsafe_code)]
 
+mod calendar;
 mod error;
 mod generators;
 mod readers;
@@ -10,6 +11,7 @@ mod scaler;
 mod split;
 mod windows;
 
+pub use calendar::*;
 pub use error::*;
 pub use generators::*;
 pub use readers::*;

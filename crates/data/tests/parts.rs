@@ -163,3 +163,18 @@ fn scales_of_difficult_channels() {
         assert!(Scaler::fit(&[1.0; 3], 2, scaling).is_err() && Scaler::fit(&[], 1, scaling).is_err());
     }
 }
+
+#[test]
+fn calendars() {
+    use CalendarField::{Day, DayOfYear, Hour, Minute, Month, Weekday};
+    // Saturday, 29 February 2020, 23:45 UTC.
+    let moment = 1_583_019_900_000;
+    let all = [Minute, Hour, Weekday, Day, DayOfYear, Month];
+    assert_eq!(calendar(&[moment], &all, None).unwrap(), [45, 23, 5, 28, 59, 1]);
+    assert_eq!(calendar(&[moment], &all, Some("Europe/Berlin")).unwrap(), [45, 0, 6, 0, 60, 2]);
+    assert_eq!(calendar(&[0, moment], &[Hour, Month], None).unwrap(), [0, 0, 23, 1]);
+    let last = calendar(&[1_609_459_140_000], &all, None).unwrap();
+    assert!(last.iter().zip(all).filter(|(v, f)| **v as usize == f.count() - 1).count() == 5, "{last:?}");
+    assert_eq!(calendar(&[0, i64::MAX], &all, None).unwrap_err().row, Some(2));
+    assert!(calendar(&[0], &all, Some("Nowhere")).is_err());
+}

@@ -4,7 +4,6 @@ use super::field::{self, Decimal, Look, TimeForm, trim};
 use super::sniff::{self, Looks};
 use crate::{DataError, Result};
 use csv::ByteRecord;
-use jiff::tz::TimeZone;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Chain, Cursor, Read};
 use std::path::Path;
@@ -157,11 +156,7 @@ impl<R: Read> TableReader<R> {
             return Err(DataError::new("expected lines of numbers, got an empty file"));
         };
         let decimal = options.decimal.unwrap_or_else(|| sniff::decimal(&records, delimiter));
-        let zone = match &options.zone {
-            None => TimeZone::UTC,
-            Some(name) => TimeZone::get(name)
-                .map_err(|_| DataError::new(format!("expected the name of a time zone, got \"{name}\"")))?,
-        };
+        let zone = crate::calendar::time_zone(options.zone.as_deref())?;
         let form = TimeForm { format: options.time_format.clone(), zone };
         let looks = Looks::new(&records, decimal, &options.missing, &form);
         let named = |c: &(Column, Kind)| matches!(c.0, Column::Name(_));
