@@ -158,6 +158,7 @@ fn rules_without_room_are_refused() {
         PathfinderRules { paddle_thickness: -1.0, ..base() },
         PathfinderRules { marker_radius: f64::INFINITY, ..base() },
         PathfinderRules { antialias: 0, ..base() },
+        PathfinderRules { size: 16, seed_distance: 3, paddle_length: 16, ..base() },
     ] {
         assert!(Pathfinder::new(rules.clone()).is_err(), "{rules:?}");
     }

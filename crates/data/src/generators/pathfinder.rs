@@ -7,6 +7,9 @@ use crate::{DataError, DataRng, Result};
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// Of the published rules about one attempt in some hundred succeeds.
+const ATTEMPTS: usize = 20_000;
+
 /// Sizes in pixels; [`PathfinderRules::pathfinder`] and [`PathfinderRules::path_x`] are the published ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PathfinderRules {
@@ -130,6 +133,8 @@ pub struct Pathfinder {
     /// One for each margin.
     shapes: Vec<Shapes>,
     marker: Vec<Dot>,
+    /// Without snakes: most attempts fail early, so that making it would be most of the work.
+    board: Board,
 }
 
 /// Where the snakes of a picture lie: paddles, and the two ends of each target.
@@ -155,7 +160,17 @@ impl Pathfinder {
         };
         let shapes = rules.margins.iter().map(shape).collect();
         let marker = marker(rules.marker_radius, rules.antialias as i32);
-        Ok(Pathfinder { rules, shapes, marker })
+        let board = Board::new(rules.size, rules.padding);
+        let made = Pathfinder { rules, shapes, marker, board };
+        // Where no picture ever succeeds, drawing would not end.
+        let possible = |shapes: &Shapes| {
+            let mut rng = DataRng::new(0, 0);
+            (0..ATTEMPTS).any(|_| made.layout(&mut rng, shapes).is_some())
+        };
+        match made.shapes.iter().all(possible) {
+            true => Ok(made),
+            false => Err(DataError::new("pathfinder: expected sizes that leave room for two snakes")),
+        }
     }
 
     /// Examples `range` of `seed`, on all threads of rayon's pool. Example i is the same in every range.
@@ -191,9 +206,9 @@ impl Pathfinder {
     /// One attempt to grow both targets in turn; the short snakes are as many as find room.
     fn layout(&self, rng: &mut DataRng, shapes: &Shapes) -> Option<Layout> {
         let rules = &self.rules;
-        let mut board = Board::new(rules.size, rules.padding);
-        let first = shapes.seed(rng, &board, 2 * rules.seed_distance as i32)?;
+        let first = shapes.seed_empty(rng, 2 * rules.seed_distance as i32)?;
         let second = shapes.seed_near(rng, first.last.at, rules.seed_distance as i32)?;
+        let mut board = self.board.clone();
         let mut tips = [first, second];
         let begins = tips.map(|tip| tip.last.at);
         let mut ends = begins;

@@ -120,6 +120,29 @@ impl Shapes {
         (self.inside(head) && self.inside(pivot)).then_some(Tip { pivot, angle: degree, last: placed })
     }
 
+    /// A first paddle of an empty board, at least `border` from the edge; `None` where there is no place. The same as
+    /// [`Shapes::seed`] there, where the free pixels are a rectangle.
+    pub(super) fn seed_empty(&self, rng: &mut DataRng, border: i32) -> Option<Tip> {
+        for _ in 0..PADDLE_TRIALS {
+            let degree = rng.below(360);
+            let span = |axis: usize| {
+                let places = || self.full[degree].iter().map(|d| d[axis]);
+                let (low, high) = (places().min().unwrap_or(0), places().max().unwrap_or(0));
+                (border - low, self.size - border - high)
+            };
+            let ((top, bottom), (left, right)) = (span(0), span(1));
+            if bottom <= top || right <= left {
+                return None;
+            }
+            let width = right - left;
+            let n = rng.below(((bottom - top) * width) as usize) as i32;
+            if let Some(tip) = self.tip([top + n / width, left + n % width], degree) {
+                return Some(tip);
+            }
+        }
+        None
+    }
+
     /// A first paddle on free pixels, at least `border` from the edge; `None` where there is no place.
     pub(super) fn seed(&self, rng: &mut DataRng, board: &Board, border: i32) -> Option<Tip> {
         for _ in 0..PADDLE_TRIALS {

@@ -53,8 +53,15 @@ pub fn read_audio(path: impl AsRef<Path>) -> Result<Audio> {
     let path = path.as_ref();
     let in_file = |e: DataError| e.in_file(path);
     let file = open(path)?;
+    // No file has more frames than bytes, silence in FLAC aside: a false header reserves no more than that.
+    let most = file.metadata().map_or(0, |m| m.len());
     let mut reader = AudioReader::new(file).map_err(in_file)?;
-    reader.read_all().map_err(in_file)
+    let AudioFormat { frames, channels, .. } = reader.format();
+    let mut samples = Vec::new();
+    let room = usize::try_from(frames.unwrap_or(0).min(most)).unwrap_or(0).saturating_mul(channels);
+    let memory = samples.try_reserve_exact(room);
+    memory.map_err(|_| in_file(DataError::new(format!("no memory for {room} samples"))))?;
+    reader.read_into(samples).map_err(in_file)
 }
 
 impl AudioReader {
@@ -90,8 +97,11 @@ impl AudioReader {
 
     /// All that is left.
     pub fn read_all(&mut self) -> Result<Audio> {
+        self.read_into(Vec::new())
+    }
+
+    fn read_into(&mut self, mut samples: Vec<f32>) -> Result<Audio> {
         let AudioFormat { rate, channels, .. } = self.format();
-        let mut samples = Vec::new();
         while self.next_frames(1 << 20, &mut samples)? > 0 {}
         Ok(Audio { samples, rate, channels })
     }

@@ -46,6 +46,9 @@ pub(super) fn is_missing(field: &[u8], words: &[String]) -> bool {
 
 /// A trimmed field as a number; infinite where it says so or is too large.
 pub(super) fn number(field: &[u8], decimal: Decimal) -> Option<f64> {
+    if let Some(number) = short_number(field, decimal) {
+        return Some(number);
+    }
     match decimal {
         Decimal::Point => std::str::from_utf8(field).ok()?.parse().ok(),
         Decimal::Comma => {
@@ -62,6 +65,35 @@ pub(super) fn number(field: &[u8], decimal: Decimal) -> Option<f64> {
             std::str::from_utf8(written).ok()?.parse().ok()
         }
     }
+}
+
+/// A number of at most 15 digits without an exponent, as most are: digits and power of ten are both exact, so that
+/// one division rounds correctly. `None`: of another form, or no number.
+fn short_number(field: &[u8], decimal: Decimal) -> Option<f64> {
+    const POWERS: [f64; 16] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let sign = if decimal == Decimal::Comma { b',' } else { b'.' };
+    let (negative, digits) = match field {
+        [b'-', rest @ ..] => (true, rest),
+        other => (false, other),
+    };
+    let (mut value, mut point) = (0u64, None);
+    if digits.len() > 16 {
+        return None;
+    }
+    for (i, byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + u64::from(byte - b'0'),
+            other if *other == sign && point.is_none() => point = Some(i),
+            _ => return None,
+        }
+    }
+    let count = digits.len() - usize::from(point.is_some());
+    if count == 0 || count > 15 {
+        return None;
+    }
+    let number = value as f64 / POWERS[point.map_or(0, |at| digits.len() - at - 1)];
+    Some(if negative { -number } else { number })
 }
 
 /// A trimmed field as milliseconds since 1970 in UTC.
@@ -120,4 +152,35 @@ pub(super) fn look(field: &[u8], decimal: Decimal, words: &[String], form: &Time
     let digits = field.strip_prefix(b"-").or_else(|| field.strip_prefix(b"+")).unwrap_or(field);
     let digits = digits.strip_prefix(b".").unwrap_or(digits);
     if digits.first().is_some_and(u8::is_ascii_digit) { Look::BadNumber } else { Look::Text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DataRng;
+
+    #[test]
+    fn short_numbers_are_the_standard_librarys() {
+        let mut rng = DataRng::new(4, 4);
+        let letters = b"0123456789012345678901234567890123456789...-+e ";
+        for _ in 0..200_000 {
+            let length = 1 + rng.below(18);
+            let text: Vec<u8> = (0..length).map(|_| letters[rng.below(letters.len())]).collect();
+            if let Some(number) = short_number(&text, Decimal::Point) {
+                let text = std::str::from_utf8(&text).unwrap();
+                assert_eq!(Ok(number.to_bits()), text.parse::<f64>().map(f64::to_bits), "{text}");
+            }
+        }
+        for (text, number) in
+            [("-0", -0.0f64), ("5.", 5.0), (".5", 0.5), ("999999999999999", 999999999999999.0)]
+        {
+            assert_eq!(
+                short_number(text.as_bytes(), Decimal::Point).map(f64::to_bits),
+                Some(number.to_bits())
+            );
+        }
+        for text in ["", "-", ".", "-.", "1.2.3", "--1", "1e5", "1234567890123456", "1,5", "+1"] {
+            assert_eq!(short_number(text.as_bytes(), Decimal::Point), None, "{text}");
+        }
+    }
 }
