@@ -1,6 +1,6 @@
 //! Runs operations on guarded buffers and records how far their results are from the truth.
 
-use super::{Check, Extent, Report};
+use super::report::{Check, Extent, Report};
 use crate::{relative, relative_or_zero};
 use s4_backend::{Backend, Code, Dtype, Error, Memory, Result, Scalar, random::Rng};
 
