@@ -10,34 +10,48 @@ export {
   type StepResult,
 } from './api/layer.js'
 export { S4Block, type OfficialConfig } from './api/block.js'
-export { SequenceModel, type LoadOptions, type PredictOptions, type SaveOptions } from './api/model.js'
-export { Stream, type PushOptions } from './api/stream.js'
-export { AdamW } from './api/adamw.js'
-export { constant, plateau, stepDecay, warmup, warmupCosine } from './api/train.js'
-export type {
-  AdamWOptions,
-  EvaluateOptions,
-  Metrics,
-  Schedule,
-  TrainEvent,
-  TrainOptions,
-} from './api/train.js'
+export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
+export { ModelStream, type PushOptions } from './api/stream.js'
+export { AdamW, type AdamWOptions } from './api/adamw.js'
+export { schedules, type Schedule } from './api/schedules.js'
+export type { EvaluateOptions, Metrics, TrainEvent, TrainOptions } from './api/train.js'
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
-export { fftConv, hippo, nplr, type HippoKind } from './api/math.js'
-export { readCsv, readSafetensors, writeSafetensors, type CsvOptions, type FileTensor } from './api/files.js'
+export {
+  fftConv,
+  hippo,
+  nplr,
+  type FftConvOptions,
+  type HippoKind,
+  type HippoMatrices,
+  type NplrForm,
+} from './api/math.js'
+export {
+  readCsv,
+  readSafetensors,
+  writeSafetensors,
+  type CsvOptions,
+  type FileTensor,
+  type SafetensorsFile,
+} from './api/files.js'
 export { devices, diagnose, type Device, type Diagnosis } from './api/device.js'
 export { S4Error, type S4ErrorCode, type S4ErrorDetail } from './api/error.js'
-export type { Parameter } from './api/handle.js'
-export type {
-  Activation,
-  Algorithm,
-  BlockOptions,
-  DeviceOptions,
-  LayerOptions,
-  ModelOptions,
-  S4BlockOptions,
-  S4LayerOptions,
-  SequenceModelOptions,
-  Transform,
+export type { Counters, Parameter } from './api/handle.js'
+export {
+  choices,
+  type Activation,
+  type AlgorithmOption,
+  type BlockConfig,
+  type BlockOptions,
+  type DeviceOptions,
+  type LayerConfig,
+  type LayerOptions,
+  type LoadOptions,
+  type ModelConfig,
+  type ModelOptions,
+  type ParameterTransform,
+  type S4BlockOptions,
+  type S4LayerOptions,
+  type SequenceModelOptions,
+  type SsmAlgorithm,
 } from './api/options.js'
 export type { Dtype, Floats, Integers, Shape, Tensor, TensorLike } from './api/tensor.js'

@@ -26,7 +26,7 @@ const layers: Options[] = [
   { mode: 's4', bidirectional: true },
   { mode: 's4', truncate: 40 },
   { mode: 's4d' },
-  { mode: 's4d', init: 'lin', disc: 'bilinear' },
+  { mode: 's4d', init: 'lin', discretization: 'bilinear' },
   { mode: 's4d', init: 'real', imagTransform: 'softplus', bidirectional: true },
 ]
 

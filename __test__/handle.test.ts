@@ -30,7 +30,7 @@ interface Held {
   streamPosition(id: number): number
   adamUpdate(id: number, scale: number): number
 }
-const held = (x: object) => (x as { handle: Held }).handle
+const held = (x: object) => (x as { access: { handle: Held } }).access.handle
 
 test('a stream that is disposed while its model is busy is freed behind the calls under way', async (t) => {
   using m = await model()

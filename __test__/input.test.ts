@@ -94,7 +94,7 @@ test('options', async (t) => {
     { dtMin: -1 },
     { dtMin: 1, dtMax: 0.1 },
     { colour: 1 },
-    { disc: 'zoh' },
+    { discretization: 'zoh' },
     { rank: 99 },
     { truncate: 0 },
     { dtMin: NaN },
@@ -149,6 +149,20 @@ test('options', async (t) => {
     refuses(t, 'ERR_S4_VALUE', () => nplr(kind as never, 4))
   }
   refuses(t, 'ERR_S4_VALUE', () => nplr('legs', 3))
+})
+
+test('former names of options are refused by their present ones', async (t) => {
+  const old = { features: 4, mode: 's4d', disc: 'bilinear' } as never
+  for (const make of [() => new S4Layer(old), () => new S4Block(old)]) {
+    const error = refuses(t, 'ERR_S4_VALUE', make)
+    t.regex(error.message, /'discretization'.*former name 'disc'/)
+  }
+  await rejects(t, 'ERR_S4_VALUE', SequenceModel.create(old))
+  using m = await model()
+  for (const schedule of ['warmupCosine', () => 1, null, {}]) {
+    const error = await rejects(t, 'ERR_S4_VALUE', m.fit([batch()], { schedule: schedule as never }))
+    t.regex(error.message, /schedules\.warmupCosine\(\)/)
+  }
 })
 
 test('what a layer cannot do', (t) => {

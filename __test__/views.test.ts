@@ -1,7 +1,7 @@
 /** One map seen in several ways: convolution, chunks, steps; algorithms; dtypes; lengths; gradients. */
 import test from 'ava'
 import { AdamW, S4Block, S4Layer, windows, type S4LayerOptions, type TensorLike } from '../index.js'
-import { close, device, f64, model, noise, noisy, relative } from './helpers.js'
+import { close, device, f64, model, noise, noisy, refuses, relative } from './helpers.js'
 
 const inner = (a: ArrayLike<number>, b: ArrayLike<number>) =>
   Array.from(a).reduce((sum, x, i) => sum + x * (b[i] as number), 0)
@@ -13,7 +13,7 @@ const kinds: Partial<S4LayerOptions>[] = [
   { mode: 's4', init: 'hippo' },
   { mode: 's4', channels: 2, dtPerState: true },
   { mode: 's4d' },
-  { mode: 's4d', init: 'lin', disc: 'bilinear' },
+  { mode: 's4d', init: 'lin', discretization: 'bilinear' },
   { mode: 's4d', init: 'inv' },
   { mode: 's4d', init: 'real', imagTransform: 'softplus' },
 ]
@@ -115,6 +115,30 @@ for (const kind of kinds) {
     }
   })
 }
+
+test("the paper's Algorithm 1 is one more view of bilinear layers, and zero-order hold is refused", (t) => {
+  const bilinear = kinds.filter((kind) => kind.mode === 's4' || kind.discretization === 'bilinear')
+  for (const kind of [...bilinear, { mode: 's4', bidirectional: true } as const]) {
+    using l = new S4Layer({ features: 4, state: 16, device: 'cpu', ...kind })
+    for (const len of [1, 2, 37, 150]) {
+      const u = noisy([2, len, 4])
+      const [fft, cauchy] = (['fft', 'cauchy'] as const).map((algorithm) => {
+        l.zeroGrad()
+        const { y } = l.forward(u, { algorithm, lengths: [len, (len + 1) >> 1] })
+        const { du } = l.backward(noisy([...y.shape], 3))
+        return [y, du, ...l.parameters().map((p) => p.grad)]
+      })
+      fft!.forEach((truth, i) => {
+        const name = `${JSON.stringify(kind)}, length ${len}, ${i}`
+        // What one sample cannot move has a gradient of zero both ways.
+        if (Math.hypot(...truth.data) > 1e-6) close(t, name, cauchy![i]!, truth, i < 1 ? 1e-5 : 1e-4)
+      })
+    }
+  }
+  using zoh = new S4Layer({ features: 4, state: 8, mode: 's4d', device: 'cpu' })
+  const error = refuses(t, 'ERR_S4_UNSUPPORTED', () => zoh.forward(noisy([1, 9, 4]), { algorithm: 'cauchy' }))
+  t.regex(error.message, /bilinear/)
+})
 
 test('two-sided: fft = chunk, and lengths are each row alone', (t) => {
   for (const bidirectional of [false, true]) {

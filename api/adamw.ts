@@ -1,9 +1,28 @@
-import type { SsmHandle } from './layer.js'
+import { describe, finiteNumbers, rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
-import { known } from './tensor.js'
-import { numbers, type AdamWOptions } from './train.js'
+import type { S4Block } from './block.js'
+import type { S4Layer } from './layer.js'
 
-const NAMES = ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip'] as const
+/** AdamW with a group of its own for the SSM's parameters (Δ, Λ, B, P), which do not decay. */
+export interface AdamWOptions {
+  /** Learning rate of the main group. Default 4e-3. */
+  lr?: number
+  /** Learning rate of the SSM group. Default 1e-3. */
+  ssmLr?: number
+  /** Decoupled decay of the main group. Default 0.01. */
+  weightDecay?: number
+  /** Default 0.9. */
+  beta1?: number
+  /** Default 0.999. */
+  beta2?: number
+  /** Default 1e-8. */
+  eps?: number
+  /** Largest global gradient norm. Default none. */
+  clip?: number
+}
+
+/** Names of {@link AdamWOptions}. */
+export const ADAMW_OPTIONS = ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip'] as const
 
 /**
  * AdamW over the parameters of layers and blocks, for loops of your own.
@@ -13,29 +32,20 @@ const NAMES = ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip'] as
  * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
  */
 export class AdamW {
-  readonly #open: { layer: SsmHandle; id: number }[] = []
+  readonly #open: { layer: S4Layer | S4Block; id: number }[] = []
 
-  constructor(layers: readonly SsmHandle[], options: AdamWOptions = {}) {
-    known('AdamW', options, NAMES)
+  constructor(layers: readonly (S4Layer | S4Block)[], options: AdamWOptions = {}) {
+    const op = 'AdamW'
+    rejectUnknownOptions(op, options, ADAMW_OPTIONS)
     if (!Array.isArray(layers) || layers.length === 0)
-      throw fail(
-        'ERR_S4_VALUE',
-        'AdamW',
-        'an array of layers',
-        Array.isArray(layers) ? 'none' : typeof layers,
-      )
-    for (const layer of layers as readonly (Partial<SsmHandle> | null | undefined)[]) {
-      if (typeof layer?.adamOpen !== 'function')
-        throw fail(
-          'ERR_S4_VALUE',
-          'AdamW',
-          'S4Layers and S4Blocks (a SequenceModel has train())',
-          typeof layer,
-        )
+      throw fail('ERR_S4_VALUE', op, 'an array of layers', Array.isArray(layers) ? 'none' : describe(layers))
+    for (const layer of layers as readonly (Partial<S4Layer> | null | undefined)[]) {
+      if (typeof layer?.openAdam !== 'function')
+        throw fail('ERR_S4_VALUE', op, 'S4Layers and S4Blocks (a SequenceModel has train())', describe(layer))
     }
-    const config = JSON.stringify(numbers('AdamW', options, NAMES))
+    const config = JSON.stringify(finiteNumbers(op, options, ADAMW_OPTIONS))
     try {
-      for (const layer of layers) this.#open.push({ layer, id: layer.adamOpen(config) })
+      for (const layer of layers) this.#open.push({ layer, id: layer.openAdam(config) })
     } catch (error) {
       this.dispose()
       throw error
@@ -46,12 +56,12 @@ export class AdamW {
   step(scale = 1): number[] {
     if (this.#open.length === 0)
       throw fail('ERR_S4_DISPOSED', 'AdamW.step', 'a live optimiser', 'a disposed one')
-    return this.#open.map(({ layer, id }) => layer.adamUpdate(id, scale))
+    return this.#open.map(({ layer, id }) => layer.updateAdam(id, scale))
   }
 
   /** Frees the moments; idempotent. While a layer is busy, the calls under way end first. */
   dispose(): void {
-    for (const { layer, id } of this.#open.splice(0)) layer.adamClose(id)
+    for (const { layer, id } of this.#open.splice(0)) layer.closeAdam(id)
   }
 
   /** `using` disposes. */

@@ -1,22 +1,40 @@
 import { NativeLayer } from '#binding'
 import { fail, native } from './error.js'
 import { SsmHandle } from './layer.js'
-import { loading, split, type Algorithm, type DeviceOptions, type S4BlockOptions } from './options.js'
-import { checkTensor, floats, type TensorLike } from './tensor.js'
+import {
+  type choices,
+  nativeLoadOptions,
+  nativeOptions,
+  type BlockConfig,
+  type LoadOptions,
+  type ParameterTransform,
+  type S4BlockOptions,
+  type SsmAlgorithm,
+} from './options.js'
+import { checkFileTensor, floats, type TensorLike } from './tensor.js'
 
 /**
- * What an official PyTorch S4 (V4) state dict does not say. Defaults are those of the official code; files of this
- * project's golden format carry it in their metadata.
+ * What an official PyTorch S4 (V4) state dict does not say, in the words of the official code, whose defaults hold; files of
+ * this project's golden format carry it in their metadata.
  */
 export interface OfficialConfig {
+  /** Structure of A: diagonal plus low rank, or diagonal. */
   mode?: 'dplr' | 'nplr' | 's4' | 'diag' | 's4d'
-  disc?: 'bilinear' | 'zoh'
-  dt_transform?: 'exp' | 'softplus' | 'relu' | 'sigmoid' | 'none'
-  real_transform?: 'exp' | 'softplus' | 'relu' | 'sigmoid' | 'none'
-  imag_transform?: 'exp' | 'softplus' | 'relu' | 'sigmoid' | 'none'
+  /** Discretisation. */
+  disc?: (typeof choices.discretization)[number]
+  /** Of inv_dt. */
+  dt_transform?: ParameterTransform
+  /** Of A_real. */
+  real_transform?: ParameterTransform
+  /** Of A_imag. */
+  imag_transform?: ParameterTransform
+  /** Two-sided. */
   bidirectional?: boolean
+  /** After the SSM. */
   activation?: string
+  /** After the linear: `'glu'`, or an activation. */
   final_act?: string
+  /** Other options of the official code. */
   [other: string]: unknown
 }
 
@@ -24,23 +42,20 @@ export interface OfficialConfig {
  * Norm, S4, activation, dropout, GLU mixing, residual: what replaces a Transformer layer. u and y are (batch, len, features).
  */
 export class S4Block extends SsmHandle {
+  /** Every option with its value. */
+  declare readonly config: Readonly<BlockConfig>
+
   constructor(options: S4BlockOptions)
   /** @internal */
-  constructor(handle: NativeLayer, algorithm: Algorithm)
-  constructor(first: S4BlockOptions | NativeLayer, given?: Algorithm) {
+  constructor(handle: NativeLayer, algorithm: SsmAlgorithm)
+  constructor(first: S4BlockOptions | NativeLayer, given: SsmAlgorithm = 'auto') {
     if (first instanceof NativeLayer) {
-      super(first, given ?? 'auto')
+      super('S4Block', first, given)
     } else {
-      const { config, host, algorithm } = split('S4Block', first)
-      super(
-        native(() => new NativeLayer('block', config, host)),
-        algorithm,
-      )
+      const { config, host, algorithm } = nativeOptions('S4Block', first)
+      const handle = native(() => new NativeLayer('block', config, host))
+      super('S4Block', handle, algorithm)
     }
-  }
-
-  protected override get label(): string {
-    return 'S4Block'
   }
 
   /**
@@ -50,30 +65,25 @@ export class S4Block extends SsmHandle {
   static fromStateDict(
     source: string | Record<string, TensorLike>,
     config?: OfficialConfig,
-    options: DeviceOptions & { algorithm?: Algorithm } = {},
+    options: LoadOptions = {},
   ): S4Block {
     const op = 'S4Block.fromStateDict'
-    const { algorithm, host } = loading(op, options)
+    const { algorithm, host } = nativeLoadOptions(op, options)
     if (typeof source === 'string') {
       const text = config && JSON.stringify(config)
-      return new S4Block(
-        native(() => NativeLayer.fromOfficialFile(source, text, host)),
-        algorithm,
-      )
+      const handle = native(() => NativeLayer.fromOfficialFile(source, text, host))
+      return new S4Block(handle, algorithm)
     }
     if (typeof source !== 'object' || source === null) {
       throw fail('ERR_S4_VALUE', op, 'a path or named tensors', String(source))
     }
     const tensors = Object.entries(source).map(([name, x]) => {
-      // A scalar has no sizes.
-      const { data } = checkTensor(op, name, x?.shape?.length === 0 ? { data: x.data, shape: [1] } : x)
+      const data = checkFileTensor(op, name, x)
       const values =
         data instanceof BigInt64Array ? Float64Array.from(data, Number) : floats(op, name, data, 'f64')
       return { name, shape: [...x.shape], data: values }
     })
-    return new S4Block(
-      native(() => NativeLayer.fromOfficial(tensors, JSON.stringify(config ?? {}), host)),
-      algorithm,
-    )
+    const handle = native(() => NativeLayer.fromOfficial(tensors, JSON.stringify(config ?? {}), host))
+    return new S4Block(handle, algorithm)
   }
 }

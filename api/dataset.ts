@@ -1,5 +1,6 @@
+import { rejectUnknownOptions, size } from './check.js'
 import { fail } from './error.js'
-import { checkTensor, floats, integers, known, size, type Floats, type TensorLike } from './tensor.js'
+import { checkTensor, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
 
 /** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
 export interface Batch {
@@ -23,7 +24,7 @@ export interface Sample {
   target: number | TensorLike
 }
 
-/** Anything that can be walked: an array, a generator, an async iterable. Walked once an epoch. */
+/** Anything that can be iterated: an array, a generator, an async iterable. Iterated once an epoch. */
 export type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>
 
 /** Batches of a dataset; with `batchSize`, examples are collected; with a seed, an array is shuffled. */
@@ -49,22 +50,22 @@ export async function* batches(
   }
   if (!Number.isSafeInteger(batchSize) || batchSize < 1)
     throw fail('ERR_S4_VALUE', op, 'batchSize of 1 or more', batchSize)
-  let waiting: Sample[] = []
+  let collected: Sample[] = []
   for await (const sample of source) {
-    waiting.push(sample as Sample)
-    if (waiting.length === batchSize) {
-      yield collate(op, waiting)
-      waiting = []
+    collected.push(sample as Sample)
+    if (collected.length === batchSize) {
+      yield collate(op, collected)
+      collected = []
     }
   }
-  if (waiting.length > 0) yield collate(op, waiting)
+  if (collected.length > 0) yield collate(op, collected)
 }
 
 /**
  * The same batches, each made while the one before it is in use: the next is asked for once the consumer has started its native
  * call, so a slow source and the computation overlap. One batch more than was used may have been read when the consumer stops.
  */
-export async function* ahead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
+export async function* readAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
   let next = source.next()
   try {
     for (;;) {
@@ -104,11 +105,11 @@ export function collate(op: string, samples: readonly Sample[]): Batch {
   const width = inputs[0]?.shape[1]
   for (const x of inputs) {
     if (x.shape[1] !== width)
-      throw fail('ERR_S4_SHAPE', op, `examples of width ${width ?? 'tokens'}`, `[${x.shape.join(', ')}]`)
+      throw fail('ERR_S4_SHAPE', op, `examples of width ${width ?? 'tokens'}`, shapeText(x.shape))
   }
   const rows = samples.length
   const input: TensorLike = {
-    data: pack(op, 'input', inputs, len * (width ?? 1)),
+    data: padded(op, 'input', inputs, len * (width ?? 1)),
     shape: width === undefined ? [rows, len] : [rows, len, width],
   }
   const ragged = lens.some((n) => n !== len)
@@ -121,20 +122,20 @@ export function collate(op: string, samples: readonly Sample[]): Batch {
   if (columns !== undefined) {
     targets.forEach((t, row) => {
       if (t.shape[0] !== lens[row] || t.shape[1] !== columns)
-        throw fail('ERR_S4_SHAPE', op, `target [${lens[row]}, ${columns}]`, `[${t.shape.join(', ')}]`)
+        throw fail('ERR_S4_SHAPE', op, `target [${lens[row]}, ${columns}]`, shapeText(t.shape))
     })
     // Padding is left out of the loss by weight 0.
     const weights = new Float64Array(rows * len)
     lens.forEach((n, row) => weights.fill(1, row * len, row * len + n))
     return {
       input,
-      target: { data: pack(op, 'target', targets, len * columns), shape: [rows, len, columns] },
+      target: { data: padded(op, 'target', targets, len * columns), shape: [rows, len, columns] },
       ...lengths,
       ...(ragged ? { weights } : {}),
     }
   }
   if (targets.every((t) => t.shape.length === 1 && t.shape[0] === count)) {
-    return { input, target: { data: pack(op, 'target', targets, count), shape: [rows, count] }, ...lengths }
+    return { input, target: { data: padded(op, 'target', targets, count), shape: [rows, count] }, ...lengths }
   }
   targets.forEach((t, row) => {
     if (t.shape.length !== 1 || t.shape[0] !== lens[row])
@@ -142,15 +143,15 @@ export function collate(op: string, samples: readonly Sample[]): Batch {
         'ERR_S4_SHAPE',
         op,
         `targets of ${count} values, or of as many labels as their inputs have steps`,
-        `[${t.shape.join(', ')}] beside an input of ${lens[row]} steps`,
+        `${shapeText(t.shape)} beside an input of ${lens[row]} steps`,
       )
   })
   // A label below 0 is left out of the loss.
-  return { input, target: { data: pack(op, 'target', targets, len, -1), shape: [rows, len] }, ...lengths }
+  return { input, target: { data: padded(op, 'target', targets, len, -1), shape: [rows, len] }, ...lengths }
 }
 
 /** One row a tensor, each filled up to `width` numbers. */
-function pack(
+function padded(
   op: string,
   what: string,
   parts: readonly TensorLike[],
@@ -181,7 +182,7 @@ export interface WindowOptions {
 /** Examples { input (length, 1), target (length, horizon) }: at every step the next `horizon` values. */
 export function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample> {
   const op = 'windows'
-  known(op, options, ['length', 'stride', 'horizon'])
+  rejectUnknownOptions(op, options, ['length', 'stride', 'horizon'])
   const { length, stride = length, horizon = 1 } = options
   for (const [what, n] of Object.entries({ length, stride, horizon })) size(op, what, n)
   if (typeof series !== 'object' || series === null)
@@ -190,10 +191,10 @@ export function windows(series: ArrayLike<number>, options: WindowOptions): Gene
   if (values.length < length + horizon) {
     throw fail('ERR_S4_DATA', op, `a series of at least ${length + horizon} samples`, values.length)
   }
-  return cut(values, length, stride, horizon)
+  return windowsOf(values, length, stride, horizon)
 }
 
-function* cut(series: Floats, length: number, stride: number, horizon: number): Generator<Sample> {
+function* windowsOf(series: Floats, length: number, stride: number, horizon: number): Generator<Sample> {
   for (let start = 0; start + length + horizon <= series.length; start += stride) {
     const input = new Float64Array(length)
     const target = new Float64Array(length * horizon)

@@ -5,23 +5,33 @@ import { native } from './error.js'
 export interface Device {
   /** `'cpu'`, `'cuda:0'`. */
   id: string
+  /** What it is. */
   kind: 'cpu' | 'cuda'
-  /** CPU: cores, and the instruction set of the hot loops. */
+  /** CPU: cores. */
   threads?: number
+  /** CPU: instruction set of the hot loops. */
   simd?: 'portable' | 'avx2' | 'avx512'
-  /** GPU: name, bytes of memory, compute capability, CUDA version of the driver. */
+  /** GPU: its name. */
   name?: string
+  /** GPU: bytes of memory. */
   memory?: number
+  /** GPU: compute capability, `'9.0'`. */
   capability?: string
+  /** GPU: CUDA version of the driver. */
   driver?: string
 }
 
 /** What this machine offers, and in words why not more. */
 export interface Diagnosis {
+  /** Of this package. */
   version: string
+  /** As `process.platform` says it. */
   platform: string
+  /** As `process.arch` says it. */
   arch: string
+  /** Number formats. */
   dtypes: string[]
+  /** The devices to compute on, the CPU first. */
   devices: Device[]
   /** The state of CUDA, in words. */
   cuda: string

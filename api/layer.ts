@@ -1,21 +1,33 @@
 import { NativeLayer } from '#binding'
-import type { CallOptions, Floats } from '#binding'
+import type { CallOptions } from '#binding'
+import { NativeAccess } from './access.js'
+import { boolean, rejectUnknownOptions, size } from './check.js'
 import { fail, native } from './error.js'
 import { Handle } from './handle.js'
-import { checkAlgorithm, split, type Algorithm, type S4LayerOptions } from './options.js'
 import {
-  boolean,
+  checkAlgorithm,
+  nativeOptions,
+  publicConfig,
+  type LayerConfig,
+  type S4LayerOptions,
+  type SsmAlgorithm,
+} from './options.js'
+import {
+  allocate,
   checkTensor,
   floats,
-  known,
-  positive,
-  room,
+  rateOf,
   rowLengths,
   shaped,
-  size,
+  shapeText,
+  stepIntervals,
   tensor,
+  type Dtype,
+  type Floats,
+  type Shape,
+  type Tensor,
+  type TensorLike,
 } from './tensor.js'
-import type { Dtype, Shape, Tensor, TensorLike } from './tensor.js'
 
 /** Options of one forward. */
 export interface ForwardOptions {
@@ -26,7 +38,7 @@ export interface ForwardOptions {
   /** Multiplies every step size: 2 for data sampled half as often. Default 1. */
   rate?: number
   /** Default that of the constructor. */
-  algorithm?: Algorithm
+  algorithm?: SsmAlgorithm
   /** Keep what {@link S4Layer.backward} needs. Default true; false saves memory. */
   save?: boolean
   /**
@@ -62,6 +74,7 @@ export interface StepResult {
   state: Tensor
 }
 
+/** What the addon says of a layer or block. */
 interface Description {
   config: Record<string, unknown> & { features: number; state: number }
   dtype: Dtype
@@ -71,32 +84,45 @@ interface Description {
   hasState: boolean
 }
 
-const FORWARD = ['state', 'lengths', 'rate', 'algorithm', 'save', 'training', 'finalState', 'signal'] as const
+const FORWARD_OPTIONS = [
+  'state',
+  'lengths',
+  'rate',
+  'algorithm',
+  'save',
+  'training',
+  'finalState',
+  'signal',
+] as const
 
-/** The verbs that {@link S4Layer} and {@link S4Block} share. */
-export abstract class SsmHandle extends Handle<NativeLayer> {
+const NEEDS_STATE = 'a causal layer that is not truncated'
+
+/** The methods that {@link S4Layer} and {@link S4Block} share. */
+export abstract class SsmHandle extends Handle {
+  /** @internal */
+  declare protected readonly access: NativeAccess<NativeLayer>
   /** Number format. */
   readonly dtype: Dtype
   /** `'cpu'`, `'cuda:0'`. */
   readonly device: string
   /** Every option with its value. */
-  readonly config: Readonly<Record<string, unknown>>
+  readonly config: Readonly<LayerConfig>
   /** Whether it can carry a state: causal and not truncated. */
   readonly hasState: boolean
   readonly #features: number
   readonly #state: number
   readonly #outputs: number
   readonly #kernelChannels: number
-  readonly #algorithm: Algorithm
-  #shape: Shape | undefined
+  readonly #algorithm: SsmAlgorithm
+  #forwardShape: Shape | undefined
 
   /** @internal */
-  protected constructor(handle: NativeLayer, algorithm: Algorithm) {
-    super(handle)
+  protected constructor(label: string, handle: NativeLayer, algorithm: SsmAlgorithm) {
+    super(new NativeAccess(label, handle))
     const d = JSON.parse(native(() => handle.describe())) as Description
     this.dtype = d.dtype
     this.device = d.device
-    this.config = Object.freeze(d.config)
+    this.config = publicConfig(d.config)
     this.hasState = d.hasState
     this.#features = d.config.features
     this.#state = d.config.state
@@ -109,30 +135,23 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     return [batch, this.#features, this.#state / 2, 2]
   }
 
-  #prepare(
+  #forwardCall(
     op: string,
     u: TensorLike,
     options: ForwardOptions,
   ): { data: Floats; batch: number; len: number; call: CallOptions } {
-    known(op, options, FORWARD)
+    rejectUnknownOptions(op, options, FORWARD_OPTIONS)
     const [batch, len, features] = checkTensor(op, 'u', u, 3).shape as [number, number, number]
-    if (features !== this.#features) {
-      throw fail('ERR_S4_SHAPE', op, `u (batch, len, ${this.#features})`, `[${u.shape.join(', ')}]`)
-    }
+    if (features !== this.#features)
+      throw fail('ERR_S4_SHAPE', op, `u (batch, len, ${this.#features})`, shapeText(u.shape))
     const { state, lengths, rate, algorithm, save = true, training = false, finalState = true } = options
-    if (state !== undefined && !this.hasState) {
-      throw fail(
-        'ERR_S4_UNSUPPORTED',
-        op,
-        'a causal layer that is not truncated, to start from a state',
-        'a state',
-      )
-    }
+    if (state !== undefined && !this.hasState)
+      throw fail('ERR_S4_UNSUPPORTED', op, `${NEEDS_STATE}, to start from a state`, 'a state')
     const call: CallOptions = {
       state:
         state === undefined ? undefined : shaped(op, 'state', state, this.#stateShape(batch), this.dtype),
       lengths: rowLengths(op, lengths, batch),
-      rate: rate === undefined ? 1 : positive(op, 'rate', rate),
+      rate: rateOf(op, rate),
       algorithm: checkAlgorithm(op, algorithm ?? this.#algorithm),
       wantState: this.hasState && boolean(op, 'finalState', finalState),
       save: boolean(op, 'save', save),
@@ -141,19 +160,24 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     return { data: floats(op, 'u', u.data, this.dtype), batch, len, call }
   }
 
-  #result(out: { y: Floats; state?: Floats }, batch: number, len: number, save: boolean): ForwardResult {
-    if (save) this.#shape = [batch, len]
+  #forwardResult(
+    out: { y: Floats; state?: Floats | null },
+    batch: number,
+    len: number,
+    save: boolean,
+  ): ForwardResult {
+    if (save) this.#forwardShape = [batch, len]
     const y = tensor(out.y, [batch, len, this.#outputs])
-    return out.state === undefined ? { y } : { y, state: tensor(out.state, this.#stateShape(batch)) }
+    return out.state == null ? { y } : { y, state: tensor(out.state, this.#stateShape(batch)) }
   }
 
   /** The whole sequence: u (batch, len, features) → y (batch, len, channels·features). */
   forward(u: TensorLike, options: ForwardOptions = {}): ForwardResult {
-    const op = this.alive('forward')
-    const p = this.#prepare(op, u, options)
-    const y = room(op, [p.batch, p.len, this.#outputs], this.dtype)
-    const state = this.sync('forward', (handle) => handle.forward(p.data, p.batch, p.len, p.call, y))
-    return this.#result({ y, state: state ?? undefined }, p.batch, p.len, p.call.save === true)
+    const op = this.access.checkLive('forward')
+    const { data, batch, len, call } = this.#forwardCall(op, u, options)
+    const y = allocate(op, [batch, len, this.#outputs], this.dtype)
+    const state = this.access.sync('forward', (handle) => handle.forward(data, batch, len, call, y))
+    return this.#forwardResult({ y, state }, batch, len, call.save === true)
   }
 
   /** {@link S4Layer.forward} off the event loop. */
@@ -161,22 +185,24 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     u: TensorLike,
     options: ForwardOptions & { signal?: AbortSignal } = {},
   ): Promise<ForwardResult> {
-    const p = this.#prepare(this.alive('forwardAsync'), u, options)
-    const out = await this.read(
+    const op = this.access.checkLive('forwardAsync')
+    const { data, batch, len, call } = this.#forwardCall(op, u, options)
+    const out = await this.access.read(
       'forwardAsync',
-      (handle, cancel) => handle.forwardAsync(p.data, p.batch, p.len, p.call, cancel),
+      (handle, cancel) => handle.forwardAsync(data, batch, len, call, cancel),
       options.signal,
     )
-    return this.#result(out, p.batch, p.len, p.call.save === true)
+    return this.#forwardResult(out, batch, len, call.save === true)
   }
 
-  #gradients(
+  #outputGradients(
     op: string,
     dy: TensorLike,
     options: { dstate?: TensorLike },
   ): { dy: Floats; dstate?: Floats; batch: number; len: number } {
-    if (this.#shape === undefined) throw fail('ERR_S4_VALUE', op, 'a forward (with save) before it', 'none')
-    const [batch, len] = this.#shape as [number, number]
+    if (this.#forwardShape === undefined)
+      throw fail('ERR_S4_VALUE', op, 'a forward (with save) before it', 'none')
+    const [batch, len] = this.#forwardShape as [number, number]
     return {
       dy: shaped(op, 'dy', dy, [batch, len, this.#outputs], this.dtype),
       dstate: options.dstate && shaped(op, 'dstate', options.dstate, this.#stateShape(batch), this.dtype),
@@ -185,9 +211,9 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     }
   }
 
-  #backwardResult(out: { du?: Floats; dstate?: Floats }, batch: number, len: number): BackwardResult {
+  #backwardResult(out: { du?: Floats; dstate?: Floats | null }, batch: number, len: number): BackwardResult {
     const du = tensor(out.du as Floats, [batch, len, this.#features])
-    return out.dstate === undefined ? { du } : { du, dstate: tensor(out.dstate, this.#stateShape(batch)) }
+    return out.dstate == null ? { du } : { du, dstate: tensor(out.dstate, this.#stateShape(batch)) }
   }
 
   /**
@@ -195,12 +221,12 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
    * {@link S4Layer.zeroGrad}.
    */
   backward(dy: TensorLike, options: { dstate?: TensorLike } = {}): BackwardResult {
-    const op = this.alive('backward')
-    known(op, options, ['dstate'])
-    const g = this.#gradients(op, dy, options)
-    const du = room(op, [g.batch, g.len, this.#features], this.dtype)
-    const dstate = this.sync('backward', (handle) => handle.backward(g.dy, g.dstate, du))
-    return this.#backwardResult({ du, dstate: dstate ?? undefined }, g.batch, g.len)
+    const op = this.access.checkLive('backward')
+    rejectUnknownOptions(op, options, ['dstate'])
+    const g = this.#outputGradients(op, dy, options)
+    const du = allocate(op, [g.batch, g.len, this.#features], this.dtype)
+    const dstate = this.access.sync('backward', (handle) => handle.backward(g.dy, g.dstate, du))
+    return this.#backwardResult({ du, dstate }, g.batch, g.len)
   }
 
   /** {@link S4Layer.backward} off the event loop. */
@@ -208,20 +234,17 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     dy: TensorLike,
     options: { dstate?: TensorLike; signal?: AbortSignal } = {},
   ): Promise<BackwardResult> {
-    const op = this.alive('backwardAsync')
-    known(op, options, ['dstate', 'signal'])
-    const g = this.#gradients(op, dy, options)
-    this.acquire('backwardAsync')
-    try {
-      const out = await this.read(
+    const op = this.access.checkLive('backwardAsync')
+    rejectUnknownOptions(op, options, ['dstate', 'signal'])
+    const g = this.#outputGradients(op, dy, options)
+    return this.access.write('backwardAsync', async () => {
+      const out = await this.access.read(
         'backwardAsync',
         (handle, cancel) => handle.backwardAsync(g.dy, g.dstate, cancel),
         options.signal,
       )
       return this.#backwardResult(out, g.batch, g.len)
-    } finally {
-      this.release()
-    }
+    })
   }
 
   /**
@@ -233,18 +256,17 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
     state: TensorLike,
     options: { interval?: number | ArrayLike<number>; rate?: number } = {},
   ): StepResult {
-    const op = this.alive('step')
-    known(op, options, ['interval', 'rate'])
-    if (!this.hasState)
-      throw fail('ERR_S4_UNSUPPORTED', op, 'a causal layer that is not truncated', 'one without a state')
+    const op = this.access.checkLive('step')
+    rejectUnknownOptions(op, options, ['interval', 'rate'])
+    if (!this.hasState) throw fail('ERR_S4_UNSUPPORTED', op, NEEDS_STATE, 'one without a state')
     const [batch, features] = checkTensor(op, 'u', u, 2).shape as [number, number]
     if (features !== this.#features)
-      throw fail('ERR_S4_SHAPE', op, `u (batch, ${this.#features})`, `[${u.shape.join(', ')}]`)
+      throw fail('ERR_S4_SHAPE', op, `u (batch, ${this.#features})`, shapeText(u.shape))
     const x = shaped(op, 'state', state, this.#stateShape(batch), this.dtype)
-    const rate = options.rate === undefined ? 1 : positive(op, 'rate', options.rate)
-    const interval = intervals(op, options.interval, [batch], this.dtype)
+    const rate = rateOf(op, options.rate)
+    const interval = stepIntervals(op, options.interval, [batch], this.dtype)
     const data = floats(op, 'u', u.data, this.dtype)
-    const out = this.sync('step', (handle) => handle.step(data, x, interval, batch, rate))
+    const out = this.access.sync('step', (handle) => handle.step(data, x, interval, batch, rate))
     return {
       y: tensor(out.y, [batch, this.#outputs]),
       state: tensor(out.state as Floats, this.#stateShape(batch)),
@@ -253,62 +275,39 @@ export abstract class SsmHandle extends Handle<NativeLayer> {
 
   /** A zero state of so many rows: (batch, features, state/2, 2). */
   initialState(batch = 1): Tensor {
-    const n = size(this.alive('initialState'), 'batch', batch, 1, 2 ** 24)
-    if (!this.hasState)
-      throw fail(
-        'ERR_S4_UNSUPPORTED',
-        this.alive('initialState'),
-        'a causal layer that is not truncated',
-        'one without a state',
-      )
+    const op = this.access.checkLive('initialState')
+    const n = size(op, 'batch', batch, 1, 2 ** 24)
+    if (!this.hasState) throw fail('ERR_S4_UNSUPPORTED', op, NEEDS_STATE, 'one without a state')
     return tensor(
-      this.sync('initialState', (handle) => handle.initialState(n)),
+      this.access.sync('initialState', (handle) => handle.initialState(n)),
       this.#stateShape(n),
     )
   }
 
-  /** The convolution kernel K̄ (channels, features, len); two-sided layers: 2·channels, the forward half first. */
+  /** The convolution kernel K̄ (channels, features, len); two-sided layers: 2·channels, the forward direction first. */
   kernel(len: number, options: { rate?: number } = {}): Tensor {
-    const op = this.alive('kernel')
-    known(op, options, ['rate'])
+    const op = this.access.checkLive('kernel')
+    rejectUnknownOptions(op, options, ['rate'])
     const n = size(op, 'len', len, 1, 2 ** 30)
-    const rate = options.rate === undefined ? 1 : positive(op, 'rate', options.rate)
+    const rate = rateOf(op, options.rate)
     return tensor(
-      this.sync('kernel', (handle) => handle.kernel(n, rate)),
+      this.access.sync('kernel', (handle) => handle.kernel(n, rate)),
       [this.#kernelChannels, this.#features, n],
     )
   }
 
-  /** @internal For {@link AdamW}. */
-  adamOpen(config: string): number {
-    return this.sync('AdamW', (handle) => handle.adamOpen(config))
+  /** @internal For {@link AdamW}: moments for this layer's parameters. */
+  openAdam(config: string): number {
+    return this.access.sync('AdamW', (handle) => handle.adamOpen(config))
   }
   /** @internal */
-  adamUpdate(id: number, scale: number): number {
-    return this.sync('AdamW.step', (handle) => handle.adamUpdate(id, scale))
+  updateAdam(id: number, scale: number): number {
+    return this.access.sync('AdamW.step', (handle) => handle.adamUpdate(id, scale))
   }
   /** @internal */
-  adamClose(id: number): void {
-    this.free((handle) => handle.adamClose(id))
+  closeAdam(id: number): void {
+    this.access.free((handle) => handle.adamClose(id))
   }
-}
-
-/** A step's intervals as an array of the model's type. */
-export function intervals(
-  op: string,
-  interval: number | ArrayLike<number> | undefined,
-  shape: Shape,
-  dtype: Dtype,
-): Floats | undefined {
-  if (interval === undefined) return undefined
-  const n = shape.reduce((a, b) => a * b, 1)
-  const values = typeof interval === 'number' ? Array.from({ length: n }, () => interval) : interval
-  if (values === null) throw fail('ERR_S4_VALUE', op, `interval as a number or ${n} numbers`, values)
-  if (values.length !== n && values.length !== shape[0]) {
-    throw fail('ERR_S4_SHAPE', op, `interval as a number or ${n} numbers`, `${values.length}`)
-  }
-  for (let i = 0; i < values.length; i++) positive(op, 'interval', values[i])
-  return floats(op, 'interval', values, dtype)
 }
 
 /**
@@ -321,14 +320,8 @@ export function intervals(
  */
 export class S4Layer extends SsmHandle {
   constructor(options: S4LayerOptions) {
-    const { config, host, algorithm } = split('S4Layer', options)
-    super(
-      native(() => new NativeLayer('layer', config, host)),
-      algorithm,
-    )
-  }
-
-  protected override get label(): string {
-    return 'S4Layer'
+    const { config, host, algorithm } = nativeOptions('S4Layer', options)
+    const handle = native(() => new NativeLayer('layer', config, host))
+    super('S4Layer', handle, algorithm)
   }
 }

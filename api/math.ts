@@ -1,50 +1,81 @@
 import * as binding from '#binding'
+import { boolean, oneOf, rejectUnknownOptions, size } from './check.js'
 import { fail, native } from './error.js'
-import { oneOf } from './options.js'
-import { boolean, checkTensor, floats, known, size, tensor, type Tensor, type TensorLike } from './tensor.js'
+import { choices } from './options.js'
+import { checkTensor, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
 
 /** Which measure the state remembers its input by. */
-export type HippoKind = 'legs' | 'legt' | 'fourier'
+export type HippoKind = (typeof choices.measure)[number]
 
-const KINDS = ['legs', 'legt', 'fourier'] as const
-
-function named(arrays: binding.NamedArray[]): Record<string, Tensor> {
+function tensorsByName(arrays: binding.NamedArray[]): Record<string, Tensor> {
   return Object.fromEntries(
     arrays.map(({ name, shape, data }) => [name, tensor(data as Float64Array, shape)]),
   )
 }
 
-/** HiPPO matrices in float64: A (N, N), B (N), P (rank, N) (paper eq. 2, Theorem 1). */
-export function hippo(kind: HippoKind, n: number): { a: Tensor; b: Tensor; p: Tensor } {
-  oneOf('hippo', 'kind', kind, KINDS)
+/** HiPPO matrices in float64: x′ = A x + B u, with A + P Pᵀ normal. */
+export interface HippoMatrices {
+  /** A: (N, N). */
+  a: Tensor
+  /** B: (N). */
+  b: Tensor
+  /** P: (rank, N). */
+  p: Tensor
+}
+
+/** A = V (diag(Λ) − P P*) V* in float64, one of each conjugate pair, complex as trailing (re, im). */
+export interface NplrForm {
+  /** Λ: (N/2, 2). */
+  lambda: Tensor
+  /** V* P: (rank, N/2, 2). */
+  p: Tensor
+  /** V* B, its imaginary part clipped to ±2: (N/2, 2). */
+  b: Tensor
+  /** V* B: (N/2, 2). */
+  bUnclipped: Tensor
+}
+
+/** How {@link fftConv} convolves. */
+export interface FftConvOptions {
+  /** The kernel has a direction against time as well. Default false. */
+  twoSided?: boolean
+}
+
+/** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
+export function hippo(kind: HippoKind, n: number): HippoMatrices {
+  oneOf('hippo', 'kind', kind, choices.measure)
   size('hippo', 'n', n, 1, 4096)
-  const { A, B, P } = named(native(() => binding.hippo(kind, n))) as { A: Tensor; B: Tensor; P: Tensor }
+  const { A, B, P } = tensorsByName(native(() => binding.hippo(kind, n))) as {
+    A: Tensor
+    B: Tensor
+    P: Tensor
+  }
   return { a: A, b: B, p: P }
 }
 
-/** The diagonalised normal plus low-rank form in float64, half of the conjugate pairs, complex as trailing (re, im). */
-export function nplr(
-  kind: HippoKind,
-  n: number,
-): { lambda: Tensor; p: Tensor; b: Tensor; bUnclipped: Tensor } {
-  oneOf('nplr', 'kind', kind, KINDS)
+/** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
+export function nplr(kind: HippoKind, n: number): NplrForm {
+  oneOf('nplr', 'kind', kind, choices.measure)
   size('nplr', 'n', n, 2, 4096)
-  const f = named(native(() => binding.nplr(kind, n))) as Record<'lambda' | 'p' | 'b' | 'b_unclipped', Tensor>
+  const f = tensorsByName(native(() => binding.nplr(kind, n))) as Record<
+    'lambda' | 'p' | 'b' | 'b_unclipped',
+    Tensor
+  >
   return { lambda: f.lambda, p: f.p, b: f.b, bUnclipped: f.b_unclipped }
 }
 
 /**
  * Linear convolution by FFT: u (batch, len, heads), kernel (channels, heads, kernelLen), d (channels, heads) →
- * (batch, len, channels·heads). Two-sided: the kernel has 2·channels rows, forward half first, y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j}.
+ * (batch, len, channels·heads). Two-sided: the kernel has 2·channels rows, forward direction first, y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j}.
  */
 export function fftConv(
   u: TensorLike,
   kernel: TensorLike,
   d?: TensorLike,
-  options: { twoSided?: boolean } = {},
+  options: FftConvOptions = {},
 ): Tensor {
   const op = 'fftConv'
-  known(op, options, ['twoSided'])
+  rejectUnknownOptions(op, options, ['twoSided'])
   const twoSided = boolean(op, 'twoSided', options.twoSided ?? false)
   const [batch, len, heads] = checkTensor(op, 'u', u, 3).shape as [number, number, number]
   const [rows, kernelHeads, kernelLen] = checkTensor(op, 'kernel', kernel, 3).shape as [
@@ -60,24 +91,21 @@ export function fftConv(
   if (d !== undefined) {
     const shape = checkTensor(op, 'd', d, 2).shape
     if (shape[0] !== channels || shape[1] !== heads)
-      throw fail('ERR_S4_SHAPE', op, `d [${channels}, ${heads}]`, `[${shape.join(', ')}]`)
+      throw fail('ERR_S4_SHAPE', op, `d [${channels}, ${heads}]`, shapeText(shape))
   }
   const dtype = u.data instanceof Float64Array ? 'f64' : 'f32'
   const all = [u, kernel, ...(d === undefined ? [] : [d])].map((x, i) =>
     floats(op, ['u', 'kernel', 'd'][i] as string, x.data, dtype),
   )
   const y = native(() =>
-    binding.fftConv(
-      all[0] as Float32Array,
-      all[1] as Float32Array,
-      all[2],
+    binding.fftConv(all[0] as Float32Array, all[1] as Float32Array, all[2], {
       batch,
       heads,
       channels,
       len,
       kernelLen,
       twoSided,
-    ),
+    }),
   )
   return tensor(y, [batch, len, channels * heads])
 }

@@ -1,33 +1,30 @@
 import { Transform } from 'node:stream'
-import type { Cancel, NativeModel } from '#binding'
+import type { NativeModel } from '#binding'
+import type { NativeAccess } from './access.js'
+import { rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
-import { intervals } from './layer.js'
 import {
+  allocate,
   checkTensor,
   floats,
   integers,
-  known,
-  room,
+  shapeText,
+  stepIntervals,
   tensor,
   type Dtype,
   type Tensor,
   type TensorLike,
 } from './tensor.js'
 
-/** @internal What a stream needs of its model. */
-export interface StreamOwner {
-  sync<R>(op: string, call: (handle: NativeModel) => R): R
-  read<R>(
-    op: string,
-    call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
-    signal?: AbortSignal,
-  ): Promise<R>
-  free(call: (handle: NativeModel) => void): void
-  dtype: Dtype
+/** Sizes of a stream: rows, values a sample has (none where it takes tokens), values of an output. */
+interface StreamShape {
+  readonly batch: number
+  readonly input: number | undefined
+  readonly output: number
 }
 
-/** Streams that were forgotten, not disposed: their states go when they are collected. */
-const forgotten = new FinalizationRegistry<() => void>((free) => free())
+/** Frees the state of a stream that was collected without being disposed. */
+const collected = new FinalizationRegistry<() => void>((free) => free())
 
 /** How a push runs. */
 export interface PushOptions {
@@ -42,32 +39,35 @@ export interface PushOptions {
  * using stream = model.stream()
  * for await (const frame of microphone) console.log(stream.push({ data: frame, shape: [1, frame.length, 1] }).data)
  */
-export class Stream {
-  readonly #owner: StreamOwner
+export class ModelStream {
+  readonly #access: NativeAccess<NativeModel>
+  readonly #dtype: Dtype
   readonly #id: number
-  readonly #shape: { batch: number; input: number | undefined; output: number }
+  readonly #shape: StreamShape
   #disposed = false
 
-  /** @internal */
-  constructor(
-    owner: StreamOwner,
-    id: number,
-    shape: { batch: number; input: number | undefined; output: number },
-  ) {
-    this.#owner = owner
+  private constructor(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape) {
+    this.#access = access
+    this.#dtype = dtype
     this.#id = id
     this.#shape = shape
-    forgotten.register(this, () => owner.free((handle) => handle.streamClose(id)), this)
+    collected.register(this, () => access.free((handle) => handle.streamClose(id)), this)
   }
 
-  #alive(op: string): string {
-    if (this.#disposed) throw fail('ERR_S4_DISPOSED', `Stream.${op}`, 'a live stream', 'a disposed one')
-    return `Stream.${op}`
+  /** @internal Around a stream that the addon has opened. */
+  static open(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape): ModelStream {
+    return new ModelStream(access, dtype, id, shape)
   }
 
-  #take(op: string, x: TensorLike, options: PushOptions) {
+  #checkLive(op: string): string {
+    const name = `ModelStream.${op}`
+    if (this.#disposed) throw fail('ERR_S4_DISPOSED', name, 'a live stream', 'a disposed one')
+    return name
+  }
+
+  #pushCall(op: string, x: TensorLike, options: PushOptions) {
     const { batch, input, output } = this.#shape
-    const { dtype } = this.#owner
+    const dtype = this.#dtype
     let data
     if (input === undefined) {
       checkTensor(op, 'tokens', x, 2)
@@ -75,39 +75,38 @@ export class Stream {
     } else {
       checkTensor(op, 'input', x, 3)
       if (x.shape[2] !== input)
-        throw fail('ERR_S4_SHAPE', op, `input (${batch}, len, ${input})`, `[${x.shape.join(', ')}]`)
+        throw fail('ERR_S4_SHAPE', op, `input (${batch}, len, ${input})`, shapeText(x.shape))
       data = floats(op, 'input', x.data, dtype)
     }
     if (x.shape[0] !== batch) throw fail('ERR_S4_SHAPE', op, `${batch} rows`, `${x.shape[0]}`)
     const len = x.shape[1] as number
     const one = typeof options.interval === 'number'
-    const interval = intervals(op, options.interval, one ? [batch] : [batch, len], dtype)
+    const interval = stepIntervals(op, options.interval, one ? [batch] : [batch, len], dtype)
     return { data, len, interval, shape: [batch, len, output] as const }
   }
 
   /** The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. */
   push(x: TensorLike, options: PushOptions = {}): Tensor {
-    const op = this.#alive('push')
-    known(op, options, ['interval'])
-    const { data, len, interval, shape } = this.#take(op, x, options)
-    const out = room(op, shape, this.#owner.dtype)
-    this.#owner.sync('push', (handle) => handle.streamPush(this.#id, data, len, interval, out))
+    const op = this.#checkLive('push')
+    rejectUnknownOptions(op, options, ['interval'])
+    const { data, len, interval, shape } = this.#pushCall(op, x, options)
+    const out = allocate(op, shape, this.#dtype)
+    this.#access.sync('push', (handle) => handle.streamPush(this.#id, data, len, interval, out))
     return tensor(out, shape)
   }
 
   /**
-   * As {@link Stream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
+   * As {@link ModelStream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
    * begun leaves the state as it was; one under way goes on to its end, its outputs are lost and the state has moved past its
    * samples. `position` tells which, when the model is free again.
    */
   async pushAsync(x: TensorLike, options: PushOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
-    const op = this.#alive('pushAsync')
-    known(op, options, ['interval', 'signal'])
-    const { data, len, interval, shape } = this.#take(op, x, options)
-    const out = await this.#owner.read(
+    const op = this.#checkLive('pushAsync')
+    rejectUnknownOptions(op, options, ['interval', 'signal'])
+    const { data, len, interval, shape } = this.#pushCall(op, x, options)
+    const out = await this.#access.read(
       'pushAsync',
-      (handle, cancel) =>
-        handle.streamPushAsync(this.#id, data, len, interval, shape[0] * len * shape[2], cancel),
+      (handle, cancel) => handle.streamPushAsync(this.#id, data, len, interval, cancel),
       options.signal,
     )
     return tensor(out, shape)
@@ -115,44 +114,41 @@ export class Stream {
 
   /** Samples seen so far. */
   get position(): number {
-    this.#alive('position')
-    return this.#owner.sync('position', (handle) => handle.streamPosition(this.#id))
+    this.#checkLive('position')
+    return this.#access.sync('position', (handle) => handle.streamPosition(this.#id))
   }
 
-  /** The whole state as bytes, for {@link Stream.restore} of a stream of the same model and batch, here or in another process. */
+  /** The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process. */
   save(): Uint8Array {
-    this.#alive('save')
-    return this.#owner.sync('save', (handle) => handle.streamSave(this.#id))
+    this.#checkLive('save')
+    return this.#access.sync('save', (handle) => handle.streamSave(this.#id))
   }
 
   /** Back to a saved state. A state of another shape is refused and nothing changes. */
   restore(state: Uint8Array): void {
-    const op = this.#alive('restore')
+    const op = this.#checkLive('restore')
     if (!ArrayBuffer.isView(state)) throw fail('ERR_S4_VALUE', op, 'the bytes of save()', typeof state)
-    this.#owner.sync('restore', (handle) => handle.streamRestore(this.#id, state))
+    this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, state))
   }
 
   /** An independent copy that goes on from here. */
-  fork(): Stream {
-    this.#alive('fork')
-    return new Stream(
-      this.#owner,
-      this.#owner.sync('fork', (handle) => handle.streamFork(this.#id)),
-      this.#shape,
-    )
+  fork(): ModelStream {
+    this.#checkLive('fork')
+    const id = this.#access.sync('fork', (handle) => handle.streamFork(this.#id))
+    return new ModelStream(this.#access, this.#dtype, id, this.#shape)
   }
 
   /** Zero states. */
   reset(): void {
-    this.#alive('reset')
-    this.#owner.sync('reset', (handle) => handle.streamReset(this.#id))
+    this.#checkLive('reset')
+    this.#access.sync('reset', (handle) => handle.streamReset(this.#id))
   }
 
   /** A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. */
   toTransform(): Transform {
     const { batch, input = 1 } = this.#shape
     if (batch !== 1)
-      throw fail('ERR_S4_UNSUPPORTED', 'Stream.toTransform', 'a stream of one row', `${batch} rows`)
+      throw fail('ERR_S4_UNSUPPORTED', 'ModelStream.toTransform', 'a stream of one row', `${batch} rows`)
     return new Transform({
       objectMode: true,
       transform: (frame: ArrayLike<number>, _encoding, done) => {
@@ -171,8 +167,8 @@ export class Stream {
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    forgotten.unregister(this)
-    this.#owner.free((handle) => handle.streamClose(this.#id))
+    collected.unregister(this)
+    this.#access.free((handle) => handle.streamClose(this.#id))
   }
 
   /** `using` disposes. */

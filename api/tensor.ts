@@ -1,10 +1,11 @@
-import type { Data, Floats as NativeFloats } from '#binding'
+// Arrays with sizes: what a caller gives is checked by its form, never by its class.
+import { describe, positive } from './check.js'
 import { fail } from './error.js'
 
 /** Sizes, outermost first. */
 export type Shape = readonly number[]
 /** Real numbers as the library gives them. */
-export type Floats = NativeFloats
+export type Floats = Float32Array | Float64Array
 /** Element type of a model: `f64` runs on the CPU only. */
 export type Dtype = 'f32' | 'f64'
 /** Integers: tokens, labels, lengths. */
@@ -12,14 +13,19 @@ export type Integers = Int32Array | Uint8Array | Uint16Array | Uint32Array | Big
 
 /** Any array with sizes: of this library, of another, or a literal. Row-major, densely packed. */
 export interface TensorLike {
+  /** The elements, the last size running fastest. */
   readonly data: ArrayLike<number> | BigInt64Array
+  /** Sizes of 1 or more whose product is the number of elements. */
   readonly shape: Shape
 }
 
 /** What the library gives: a row-major array with its sizes. */
 export interface Tensor {
+  /** The elements, the last size running fastest. */
   readonly data: Floats
+  /** Sizes, outermost first. */
   readonly shape: Shape
+  /** Element type of `data`. */
   readonly dtype: Dtype
 }
 
@@ -33,8 +39,8 @@ export function tensor(data: Floats, shape: Shape): Tensor {
   return { data, shape, dtype: data instanceof Float64Array ? 'f64' : 'f32' }
 }
 
-/** An array for a result of so many numbers. */
-export function room(op: string, shape: Shape, dtype: Dtype): Floats {
+/** A zeroed array of these sizes, for the addon to fill. */
+export function allocate(op: string, shape: Shape, dtype: Dtype): Floats {
   const n = elements(shape)
   try {
     return dtype === 'f32' ? new Float32Array(n) : new Float64Array(n)
@@ -43,9 +49,10 @@ export function room(op: string, shape: Shape, dtype: Dtype): Floats {
   }
 }
 
-const show = (shape: Shape) => `[${shape.join(', ')}]`
+/** A shape as it is written. */
+export const shapeText = (shape: Shape) => `[${shape.join(', ')}]`
 
-/** Checks `{ data, shape }` by form, never by class: sizes are whole, at least 1, and their product is the data's length. */
+/** Checks `{ data, shape }`: sizes are whole, at least 1, and their product is the data's length. */
 export function checkTensor(
   op: string,
   what: string,
@@ -62,30 +69,34 @@ export function checkTensor(
   }
   const ranks = rank === undefined ? undefined : typeof rank === 'number' ? [rank] : rank
   if (ranks !== undefined && !ranks.includes(shape.length)) {
-    throw fail('ERR_S4_SHAPE', op, `${what} with ${ranks.join(' or ')} sizes`, show(shape))
+    throw fail('ERR_S4_SHAPE', op, `${what} with ${ranks.join(' or ')} sizes`, shapeText(shape))
   }
   for (const s of shape) {
     if (!Number.isSafeInteger(s) || s < 1)
-      throw fail('ERR_S4_SHAPE', op, `${what} with sizes of at least 1`, show(shape))
+      throw fail('ERR_S4_SHAPE', op, `${what} with sizes of at least 1`, shapeText(shape))
   }
   const n = elements(shape)
   if (!Number.isSafeInteger(n) || n > 2 ** 40) {
-    throw fail('ERR_S4_SHAPE', op, `${what} of at most 2^40 elements`, show(shape))
+    throw fail('ERR_S4_SHAPE', op, `${what} of at most 2^40 elements`, shapeText(shape))
   }
   if (data.length !== n) {
-    throw fail('ERR_S4_SHAPE', op, `${what} ${show(shape)} with ${n} elements`, `${data.length} elements`)
+    throw fail(
+      'ERR_S4_SHAPE',
+      op,
+      `${what} ${shapeText(shape)} with ${n} elements`,
+      `${data.length} elements`,
+    )
   }
   return t as TensorLike
 }
 
-function describe(x: unknown): string {
-  if (x === null || x === undefined) return String(x)
-  if (typeof x !== 'object') return `${typeof x} ${String(x)}`
-  return x.constructor?.name ?? 'an object'
+/** A tensor of a file, which may be a scalar: the shape [], one element. */
+export function checkFileTensor(op: string, what: string, x: TensorLike): TensorLike['data'] {
+  return checkTensor(op, what, x?.shape?.length === 0 ? { data: x.data, shape: [1] } : x).data
 }
 
-/** Memory that another thread may write to while the addon reads it. */
-const shared = (data: ArrayBufferView) =>
+/** Whether another thread may write to this memory while the addon reads it. */
+const isShared = (data: ArrayBufferView) =>
   typeof SharedArrayBuffer !== 'undefined' && data.buffer instanceof SharedArrayBuffer
 
 /**
@@ -93,12 +104,12 @@ const shared = (data: ArrayBufferView) =>
  * write to it: the addon copies it, or reads it before it returns.
  */
 export function floats(op: string, what: string, data: TensorLike['data'], dtype: Dtype): Floats {
-  if (dtype === 'f32' && data instanceof Float32Array) return shared(data) ? data.slice() : data
-  if (dtype === 'f64' && data instanceof Float64Array) return shared(data) ? data.slice() : data
+  if (dtype === 'f32' && data instanceof Float32Array) return isShared(data) ? data.slice() : data
+  if (dtype === 'f64' && data instanceof Float64Array) return isShared(data) ? data.slice() : data
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
     throw fail('ERR_S4_DTYPE', op, `${what} of real numbers`, describe(data))
   }
-  const out = room(op, [data.length], dtype)
+  const out = allocate(op, [data.length], dtype)
   // A typed array holds nothing but numbers.
   if (ArrayBuffer.isView(data)) {
     out.set(data as ArrayLike<number>)
@@ -132,7 +143,7 @@ export function integers(op: string, what: string, data: ArrayLike<number> | Big
 export function shaped(op: string, what: string, x: unknown, shape: Shape, dtype: Dtype): Floats {
   const t = checkTensor(op, what, x, shape.length)
   if (t.shape.some((s, i) => s !== shape[i])) {
-    throw fail('ERR_S4_SHAPE', op, `${what} ${show(shape)}`, show(t.shape))
+    throw fail('ERR_S4_SHAPE', op, `${what} ${shapeText(shape)}`, shapeText(t.shape))
   }
   return floats(op, what, t.data, dtype)
 }
@@ -149,41 +160,25 @@ export function rowLengths(
   return integers(op, 'lengths', lengths)
 }
 
-/** A whole number in a range. */
-export function size(op: string, what: string, x: unknown, min = 1, max = 2 ** 40): number {
-  if (typeof x !== 'number' || !Number.isSafeInteger(x) || x < min || x > max) {
-    throw fail(
-      'ERR_S4_VALUE',
-      op,
-      `${what} as a whole number of ${min} or more`,
-      typeof x === 'bigint' ? `${x}n` : describe(x),
-    )
+/** The ratio of sampling rates of a call; 1 where none is given. */
+export function rateOf(op: string, rate: number | undefined): number {
+  return rate === undefined ? 1 : positive(op, 'rate', rate)
+}
+
+/** Intervals of steps in the model's type: one number for all, one a row, or as many as `shape` has. */
+export function stepIntervals(
+  op: string,
+  interval: number | ArrayLike<number> | undefined,
+  shape: Shape,
+  dtype: Dtype,
+): Floats | undefined {
+  if (interval === undefined) return undefined
+  const n = elements(shape)
+  const values = typeof interval === 'number' ? Array.from({ length: n }, () => interval) : interval
+  if (values === null) throw fail('ERR_S4_VALUE', op, `interval as a number or ${n} numbers`, values)
+  if (values.length !== n && values.length !== shape[0]) {
+    throw fail('ERR_S4_SHAPE', op, `interval as a number or ${n} numbers`, `${values.length}`)
   }
-  return x
+  for (let i = 0; i < values.length; i++) positive(op, 'interval', values[i])
+  return floats(op, 'interval', values, dtype)
 }
-
-/** A finite positive number. */
-export function positive(op: string, what: string, x: unknown): number {
-  if (typeof x !== 'number' || !Number.isFinite(x) || x <= 0) {
-    throw fail('ERR_S4_VALUE', op, `${what} above 0`, describe(x))
-  }
-  return x
-}
-
-/** True or false. */
-export function boolean(op: string, what: string, x: unknown): boolean {
-  if (typeof x !== 'boolean') throw fail('ERR_S4_VALUE', op, `${what} true or false`, describe(x))
-  return x
-}
-
-/** Refuses options that do not exist, by name, and what is no object of options. */
-export function known(op: string, options: object, names: readonly string[]): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw fail('ERR_S4_VALUE', op, 'an object of options', describe(options))
-  for (const key of Object.keys(options)) {
-    if (!names.includes(key))
-      throw fail('ERR_S4_VALUE', op, `one of the options ${names.join(', ')}`, `unknown option '${key}'`)
-  }
-}
-
-export type { Data }

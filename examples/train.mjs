@@ -30,13 +30,13 @@ console.log(`${right} of ${batch} right`)
 
 const path = process.argv[2] ?? 'sines.safetensors'
 await model.save(path)
-const same = await SequenceModel.load(path)
+const loaded = await SequenceModel.load(path)
 console.log(
-  'loaded again, same answer:',
-  (await same.predict(test.input)).data.every((value, i) => value === data[i]),
+  'the loaded model gives the same outputs:',
+  (await loaded.predict(test.input)).data.every((value, i) => value === data[i]),
 )
 model.dispose()
-same.dispose()
+loaded.dispose()
 
 function makeBatch() {
   const input = new Float32Array(batch * len)

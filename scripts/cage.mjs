@@ -1,6 +1,7 @@
 // Electron's memory cage, in plain Node: external array buffers are refused (N-API status 22), as in Electron ≥ 21, and the whole
-// suite runs against the addon so. Linux with gcc. It tests that no result needs external memory; real Electron is not run.
-//   node scripts/cage.mjs            after npm run build and tsc -p __test__/tsconfig.json
+// suite runs against the addon so. Linux with a C compiler. It tests that no result needs external memory; real Electron is not run.
+//   node scripts/cage.mjs [FILE …]    after npm run build and tsc -p __test__/tsconfig.json; NAPI_RS_NATIVE_LIBRARY_PATH names
+//                                     another addon
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,11 +10,12 @@ import { must, root, run } from './setup.mjs'
 
 const names = ['napi_create_external_arraybuffer', 'napi_create_external_buffer']
 const folder = mkdtempSync(join(tmpdir(), 's4-cage-'))
-const addon = readdirSync(join(root, 'crates/node')).find((file) => file.endsWith('.node'))
+const built = readdirSync(join(root, 'crates/node')).find((file) => file.endsWith('.node'))
+const addon = process.env.NAPI_RS_NATIVE_LIBRARY_PATH ?? (built && join(root, 'crates/node', built))
 must('Looking for the addon (npm run build)', addon !== undefined)
 
 // Symbols of the executable cannot be overridden, so the addon asks for names of the same length that the shim has.
-let bytes = readFileSync(join(root, 'crates/node', addon), 'latin1')
+let bytes = readFileSync(addon, 'latin1')
 for (const name of names) bytes = bytes.replaceAll(name, name.replace(/^napi/, 'cage'))
 const caged = join(folder, 'caged.node')
 writeFileSync(caged, bytes, 'latin1')
@@ -23,7 +25,11 @@ writeFileSync(
   names.map((name) => `int ${name.replace(/^napi/, 'cage')}(void) { return 22; }\n`).join(''),
 )
 const shim = join(folder, 'shim.so')
-must('gcc', spawnSync('gcc', ['-shared', '-fPIC', '-o', shim, source], { stdio: 'inherit' }).status === 0)
+const compiler = process.env.CC ?? 'cc'
+must(
+  compiler,
+  spawnSync(compiler, ['-shared', '-fPIC', '-o', shim, source], { stdio: 'inherit' }).status === 0,
+)
 
 const env = { ...process.env, LD_PRELOAD: shim, NAPI_RS_NATIVE_LIBRARY_PATH: caged }
 must(

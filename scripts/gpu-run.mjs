@@ -28,8 +28,8 @@ const toolkit =
 function driverOnly() {
   const { LD_LIBRARY_PATH: path = '', ...env } = process.env
   env.S4_GOLDEN = join(root, '__test__/fixtures/golden')
-  const known = spawnSync('ldconfig', ['-p'], { encoding: 'utf8' }).stdout ?? ''
-  if (known.includes('libcuda.so.1')) return { env, how: 'LD_LIBRARY_PATH cleared' }
+  const loader = spawnSync('ldconfig', ['-p'], { encoding: 'utf8' }).stdout ?? ''
+  if (loader.includes('libcuda.so.1')) return { env, how: 'LD_LIBRARY_PATH cleared' }
   const folders = [...path.split(':'), '/usr/local/nvidia/lib64', '/usr/local/nvidia/lib']
   const home = folders.find((f) => f !== '' && existsSync(join(f, 'libcuda.so.1')))
   if (home === undefined) return { env, how: 'LD_LIBRARY_PATH cleared; no libcuda.so.1 was found' }

@@ -35,6 +35,17 @@ function has(command) {
   )
 }
 
+/**
+ * What cargo compiles for the Rust tests then serves an addon built for tests as well: the napi-rs CLI names the target, so all
+ * commands must, and the profiles `dev` and `test` become one.
+ */
+export function shareCompilation() {
+  const { stdout } = spawnSync('rustc', ['-vV'], { encoding: 'utf8' })
+  const host = /^host: (.+)$/m.exec(stdout ?? '')?.[1]
+  if (host !== undefined) process.env.CARGO_BUILD_TARGET ??= host
+  process.env.CARGO_PROFILE_DEV_OPT_LEVEL ??= '2'
+}
+
 /** Installs the locked packages unless node_modules already holds them. */
 export function installPackages() {
   const lock = readFileSync(join(root, 'package-lock.json'))
@@ -74,21 +85,28 @@ function addonTime() {
   )
 }
 
+/** Compiles the API, its public types and the command; true when all ended well. */
+export function buildJavaScript() {
+  const npm = (...args) => run('npm', ['run', '--silent', ...args])
+  return npm('build:ts') && npm('build:types') && npm('build', '-w', 'cli')
+}
+
 /** Builds addon and JavaScript where sources are newer than what was built. */
 export function build({ force = false } = {}) {
   if (!has('cargo')) must('Rust is needed to build from source (https://rustup.rs): looking for cargo', false)
   const sources = [
     'Cargo.toml',
     'Cargo.lock',
-    ...['ssm', 'backend', 'cpu', 'cuda', 'nn', 'data'].map((c) => `crates/${c}`),
+    ...readdirSync(join(root, 'crates'))
+      .filter((name) => name !== 'node' && name !== 'testing')
+      .map((name) => `crates/${name}`),
     'crates/node/src',
   ]
   if (force || addonTime() < Math.max(...sources.map((s) => newest(join(root, s))))) {
     console.log('Building the addon (a few minutes the first time) …')
     must('The build of the addon', run('npm', ['run', '--silent', 'build:native']))
   }
-  must('The build of the TypeScript API', run('npm', ['run', '--silent', 'build:ts']))
-  must('The build of the command line', run('npm', ['run', '--silent', 'build', '-w', 'cli']))
+  must('The build of the JavaScript', buildJavaScript())
 }
 
 export function setup(options) {

@@ -1,9 +1,43 @@
 // npm test: sets up and runs every check; all of them run even when one fails. Ends with 'N passed, N failed'.
+//   npm test                  the addon under test shares its compilation with the Rust tests: optimised, with debug assertions
+//   npm test -- --release     the addon as it is shipped, which compiles everything once more
 import { spawnSync } from 'node:child_process'
-import { dirname } from 'node:path'
-import { allImages, build, fetchNvrtc, fewImages, installPackages, root, run } from './setup.mjs'
+import { copyFileSync, readFileSync, readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import {
+  allImages,
+  build,
+  buildJavaScript,
+  fetchNvrtc,
+  fewImages,
+  installPackages,
+  root,
+  run,
+  shareCompilation,
+} from './setup.mjs'
+
+const release = process.argv.includes('--release')
+shareCompilation()
 
 const npm = (...args) => run('npm', ['run', '--silent', ...args])
+const node = (...args) => run(process.execPath, args)
+
+/** Where the addon under test is put: `npm start` goes on with its own. */
+const own = join(root, 'target', 'test-addon')
+
+/** The command `build:native` with debug assertions, its files put aside. */
+function buildTestAddon() {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const [command, ...words] = scripts['build:native'].split(' ')
+  words.splice(words.indexOf('--output-dir'), 2, '--output-dir', own)
+  if (!run('npx', [command, ...words.filter((word) => word !== '--release')])) return false
+  // The file that loads the addon is the same for both.
+  copyFileSync(join(own, 'binding.js'), join(root, 'crates', 'node', 'binding.js'))
+  const addon = readdirSync(own).find((name) => name.endsWith('.node'))
+  process.env.NAPI_RS_NATIVE_LIBRARY_PATH = join(own, addon)
+  return buildJavaScript()
+}
+
 /** The addon must hold an image of the kernels for each architecture of a release, though nothing here can run them. */
 function kernels() {
   if (!nvrtc) {
@@ -37,8 +71,23 @@ function rust() {
   return ok && programs.length > 0
 }
 
+/** The suite again where external memory is refused, as in Electron; Linux alone can be made so. */
+function cage() {
+  if (process.platform === 'linux') return node('scripts/cage.mjs')
+  console.log('skipped: Linux alone')
+  return true
+}
+
+// What is quick comes first.
 const checks = [
+  [
+    'source: sizes of files, import circles, the paper’s map',
+    () => node('--test', 'scripts/rust-imports.test.mjs') && node('scripts/check-source.mjs'),
+  ],
+  ['TypeScript lints', () => npm('lint')],
+  ['TypeScript format', () => npm('format', '--', '--check')],
   ['Rust format', () => run('cargo', ['fmt', '--all', '--check'])],
+  ['workflows', () => npm('lint:workflows')],
   [
     'Rust lints',
     () =>
@@ -54,24 +103,11 @@ const checks = [
         run(file, ['--quiet'], { cwd, env: { ...process.env, S4_SIMD: level } }),
       ),
   ]),
-  ['addon and JavaScript', () => (build(), true)],
+  ['addon and JavaScript', () => (release ? (build(), true) : buildTestAddon())],
   ['GPU kernels of every architecture', kernels],
-  [
-    'generated types are current',
-    () => {
-      const { stdout } = spawnSync('git', ['status', '--porcelain', '--', 'index.d.ts', 'api/*.d.ts'], {
-        cwd: root,
-        encoding: 'utf8',
-      })
-      // What is staged is as it will be committed.
-      const stale = stdout.split('\n').filter((line) => line !== '' && line[1] !== ' ')
-      console.log(stale.join('\n'))
-      return stale.length === 0
-    },
-  ],
-  ['TypeScript lints', () => npm('lint')],
-  ['TypeScript format', () => npm('format', '--', '--check')],
+  ['generated types', () => node('scripts/check-types.mjs', ...(release ? [] : [own]))],
   ['tests through the public API', () => npm('ava')],
+  ['the same without external memory', cage],
   ['tests of the command', () => run('npm', ['test', '--silent', '-w', 'cli'])],
 ]
 

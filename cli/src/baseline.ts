@@ -100,7 +100,7 @@ function gramMatrix(x: ArrayLike<number>, order: number, first: number, last: nu
   return gram
 }
 
-/** Lower factor of a positive definite matrix, A = G Gᵀ, row-major n². A whisper of a ridge keeps a constant series solvable. */
+/** Lower factor of a positive definite matrix, A = G Gᵀ, row-major n². A small ridge on the diagonal keeps a constant series solvable. */
 function cholesky(a: Float64Array, n: number): Float64Array {
   const g = new Float64Array(n * n)
   let largest = 0

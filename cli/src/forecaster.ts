@@ -6,7 +6,8 @@
  * start, whatever the horizon. The differences matter one sample ahead (RMSE 0.04 instead of 0.09 on the electrocardiogram): the norm of
  * the first block would drown them in the level.
  */
-import { SequenceModel, type SequenceModelOptions, type Stream, type TrainEvent } from 's4-node'
+import { schedules, SequenceModel } from 's4-node'
+import type { ModelStream, SequenceModelOptions, TrainEvent } from 's4-node'
 import { calibrate, type Thresholds } from './marks.js'
 import { scaleOf, standardise, type Scale } from './series.js'
 
@@ -115,7 +116,7 @@ export class Forecaster {
       seed,
       clip: 1,
       signal,
-      schedule: { kind: 'warmupCosine', warmup: Math.min(20, Math.ceil(updates / 10)), total: updates },
+      schedule: schedules.warmupCosine({ warmup: Math.min(20, Math.ceil(updates / 10)), total: updates }),
     })
     for await (const event of events) {
       if (event.type === 'step') yield event
@@ -128,13 +129,14 @@ export class Forecaster {
     const x = standardise(series, scale)
     const frames = this.inputs(series)
     const random = uniform(seed)
-    const room = x.length - window - horizon
-    if (room < 0) throw new RangeError(`windows of ${window} + ${horizon} samples do not fit in ${x.length}`)
+    const starts = x.length - window - horizon
+    if (starts < 0)
+      throw new RangeError(`windows of ${window} + ${horizon} samples do not fit in ${x.length}`)
     for (let update = 0; update < updates; update++) {
       const input = new Float32Array(batch * window * frame)
       const target = new Float32Array(batch * window * horizon)
       for (let row = 0; row < batch; row++) {
-        const start = Math.floor(random() * (room + 1))
+        const start = Math.floor(random() * (starts + 1))
         input.set(frames.subarray(start * frame, (start + window) * frame), row * window * frame)
         for (let t = 0; t < window; t++) {
           const now = x[start + t]
@@ -162,7 +164,7 @@ export class Forecaster {
     return out
   }
 
-  stream(): Stream {
+  stream(): ModelStream {
     return this.model.stream({ batch: 1 })
   }
 

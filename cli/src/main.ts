@@ -1,18 +1,12 @@
 /** The `s4` command. Exit codes: 0 done, 1 it failed (or a check did not hold), 2 a mistake in the command line. */
 import { UsageError } from './args.js'
+import type { Command } from './commands/command.js'
 import { demo } from './commands/demo.js'
 import { diagnose } from './commands/diagnose.js'
 import { forecast } from './commands/forecast.js'
 import { stream } from './commands/stream.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
-
-export interface Command {
-  readonly name: string
-  readonly summary: string
-  readonly usage: string
-  readonly run: (argv: readonly string[]) => Promise<number>
-}
 
 const commands: readonly Command[] = [train, forecast, stream, diagnose, verify, demo]
 

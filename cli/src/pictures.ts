@@ -1,13 +1,40 @@
 /** What a report shows of each layer: kernels and timescales, read through the public API. */
-import { S4Layer, type SequenceModel, type Tensor } from 's4-node'
+import {
+  S4Layer,
+  type ModelConfig,
+  type ParameterTransform,
+  type S4LayerOptions,
+  type SequenceModel,
+  type Tensor,
+} from 's4-node'
 import type { LayerPicture } from './report/data.js'
 
-const transforms: Record<string, (x: number) => number> = {
+const transforms: Record<ParameterTransform, (x: number) => number> = {
   exp: Math.exp,
   softplus: (x) => (x > 30 ? x : Math.log1p(Math.exp(x))),
   relu: (x) => Math.max(x, 0) + 1e-4,
   sigmoid: (x) => 1 / (1 + Math.exp(-x)),
   none: (x) => x,
+}
+
+/** A layer on the CPU of the form that each block of a model has. */
+function layerOptions(config: ModelConfig): S4LayerOptions {
+  const { features, state, mode, rank, nSsm, init, discretization, dtPerState } = config
+  const { dtTransform, realTransform, imagTransform } = config
+  return {
+    features,
+    state,
+    mode,
+    rank,
+    nSsm,
+    init,
+    discretization,
+    dtPerState,
+    dtTransform,
+    realTransform,
+    imagTransform,
+    device: 'cpu',
+  }
 }
 
 /** A copy of every parameter by name. */
@@ -22,46 +49,16 @@ export function layerPictures(
   rate: number,
   length: number,
 ): LayerPicture[] {
-  const config = model.config as unknown as Record<string, unknown> & {
-    features: number
-    layers: number
-    state: number
-  }
-  const {
-    features,
-    layers,
-    state,
-    mode,
-    rank,
-    nSsm,
-    disc,
-    dtPerState,
-    dtTransform,
-    realTransform,
-    imagTransform,
-    init,
-  } = config
+  const { config } = model
+  const { features, layers } = config
   const after = snapshot(model)
-  const [dtOf, reOf, imOf] = [dtTransform, realTransform, imagTransform].map(
-    (name) => transforms[name as string],
+  const [dtOf, reOf, imOf] = [config.dtTransform, config.realTransform, config.imagTransform].map(
+    (name) => transforms[name],
   )
   return Array.from({ length: layers }, (_layer, i) => {
     const of = (from: ReadonlyMap<string, Tensor>, name: string) =>
       from.get(`blocks.${i}.layer.${name}`) as Tensor
-    using layer = new S4Layer({
-      features,
-      state,
-      mode,
-      rank,
-      nSsm,
-      disc,
-      dtPerState,
-      dtTransform,
-      realTransform,
-      imagTransform,
-      init,
-      device: 'cpu',
-    } as ConstructorParameters<typeof S4Layer>[0])
+    using layer = new S4Layer(layerOptions(config))
     for (const { name } of layer.parameters()) layer.setParameter(name, of(after, name))
     const steps = (from: ReadonlyMap<string, Tensor>) => {
       const { data, shape } = of(from, 'kernel.inv_dt')
@@ -69,10 +66,10 @@ export function layerPictures(
     }
     const dt = steps(after)
     const [re, im] = [of(after, 'kernel.A_real'), of(after, 'kernel.A_imag')]
-    const [ssms, half] = re.shape
-    const modes = Array.from({ length: features * half }, (_mode, at) => {
-      const [h, n] = [Math.floor(at / half), at % half]
-      const lambda = (h % ssms) * half + n
+    const [ssms, pairs] = re.shape
+    const modes = Array.from({ length: features * pairs }, (_mode, at) => {
+      const [h, n] = [Math.floor(at / pairs), at % pairs]
+      const lambda = (h % ssms) * pairs + n
       return {
         decay: 1 / (dt[h] * reOf(re.data[lambda]) * rate),
         frequency: (dt[h] * Math.abs(imOf(im.data[lambda])) * rate) / (2 * Math.PI),

@@ -21,7 +21,7 @@ test('examples/train.mjs: learns, saves, loads', () => {
   const out = mkdtempSync(join(tmpdir(), 's4-examples-'))
   try {
     const text = run('train.mjs', join(out, 'sines.safetensors'))
-    assert.match(text, /same answer: true/)
+    assert.match(text, /same outputs: true/)
     assert.ok(Number(/(\d+) of 16 right/.exec(text)?.[1]) >= 14, text)
   } finally {
     rmSync(out, { recursive: true })

@@ -1,6 +1,6 @@
 import { diagnose as diagnosis } from 's4-node'
 import { Args } from '../args.js'
-import type { Command } from '../main.js'
+import type { Command } from './command.js'
 
 export const diagnose: Command = {
   name: 'diagnose',

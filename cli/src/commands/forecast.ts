@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { Args } from '../args.js'
-import type { Command } from '../main.js'
+import type { Command } from './command.js'
 import { frame, Frames } from '../forecaster.js'
 import { loadForecaster } from '../store.js'
 import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js'
@@ -25,14 +25,14 @@ what came, so the band there is too narrow.`,
     const steps = args.count('steps', horizon)
     using stream = forecaster.stream()
     const frames = new Frames(forecaster.about)
-    let known: ArrayLike<number> = series
+    let latest: ArrayLike<number> = series
     const lines = ['step,mean,low,high']
     while (lines.length <= steps) {
       const outputs = (
-        await stream.pushAsync({ data: forecaster.inputs(known, frames), shape: [1, known.length, frame] })
+        await stream.pushAsync({ data: forecaster.inputs(latest, frames), shape: [1, latest.length, frame] })
       ).data
       const last = outputs.subarray(outputs.length - 2 * horizon)
-      const { mean, sigma } = forecaster.fan(last, [known[known.length - 1]], 0)
+      const { mean, sigma } = forecaster.fan(last, [latest[latest.length - 1]], 0)
       for (let k = 0; k < horizon && lines.length <= steps; k++) {
         lines.push(
           [lines.length, mean[k], mean[k] - 2 * sigma[k], mean[k] + 2 * sigma[k]]
@@ -40,7 +40,7 @@ what came, so the band there is too narrow.`,
             .join(','),
         )
       }
-      known = mean
+      latest = mean
     }
     const out = args.text('out')
     if (out === undefined) console.log(lines.join('\n'))

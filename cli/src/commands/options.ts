@@ -1,5 +1,5 @@
 /** Options that several commands share, and how a series is read. */
-import { readCsv, S4Error } from 's4-node'
+import { choices, readCsv, S4Error } from 's4-node'
 import type { Args } from '../args.js'
 import type { RunOptions } from '../verify/cases.js'
 
@@ -10,8 +10,8 @@ export const deviceOptions = {
 } as const
 
 export function deviceOf(args: Args): Omit<RunOptions, 'dtype' | 'algorithm'> {
-  const device = args.oneOf('device', ['cpu', 'cuda'])
-  const precision = args.oneOf('precision', ['highest', 'high', 'bf16'])
+  const device = args.oneOf('device', choices.device)
+  const precision = args.oneOf('precision', choices.precision)
   const threads = args.text('threads') === undefined ? undefined : args.count('threads', 1)
   return { ...(device && { device }), ...(precision && { precision }), ...(threads && { threads }) }
 }
@@ -23,7 +23,7 @@ export const seriesOptions = {
 
 /** One column of a CSV file as numbers; a number is the column of that name, or the one at that place from 0 where none has it. */
 export async function readSeries(path: string, args: Args): Promise<Float64Array> {
-  const gaps = args.oneOf('gaps', ['error', 'linear'])
+  const gaps = args.oneOf('gaps', choices.gaps)
   const read = (column?: string | number) =>
     readCsv(path, { ...(column !== undefined && { column }), ...(gaps && { gaps }) })
   const column = args.text('column')

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { Args, UsageError } from '../args.js'
-import type { Command } from '../main.js'
+import type { Command } from './command.js'
 import { Detector } from '../marks.js'
 import { frame, Frames } from '../forecaster.js'
 import { loadForecaster } from '../store.js'

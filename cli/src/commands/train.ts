@@ -1,6 +1,7 @@
+import { choices } from 's4-node'
 import { Args, UsageError } from '../args.js'
 import { Forecaster } from '../forecaster.js'
-import type { Command } from '../main.js'
+import type { Command } from './command.js'
 import { progress } from '../progress.js'
 import { scoreTable, scores } from '../scores.js'
 import { saveForecaster } from '../store.js'
@@ -42,7 +43,7 @@ kept from training; errors there are printed beside those of persistence and of 
     const out = args.required('out')
     const number = (name: string, otherwise: number, min = 1) => args.count(name, otherwise, min)
     const shape = {
-      mode: args.oneOf('mode', ['s4', 's4d']) ?? ('s4' as const),
+      mode: args.oneOf('mode', choices.mode) ?? ('s4' as const),
       layers: number('layers', 3),
       features: number('features', 48),
       state: number('state', 64, 2),

@@ -345,7 +345,7 @@ export function timescaleChart({ layers, rate }: ReportData, width = 520, height
   })
 }
 
-/** Decay time against frequency of every mode: what each layer listens to. */
+/** Decay time against frequency of every mode of each layer. */
 export function modeChart({ layers }: ReportData, width = 520, height = 260): string {
   const rows = layers.flatMap((layer, i) =>
     layer.modes

@@ -1,5 +1,5 @@
 /** One S4 block from an official state dict: the block for y and its gradients, its SSM alone for everything before the activation. */
-import { S4Block, S4Layer, type S4LayerOptions } from 's4-node'
+import { S4Block, S4Layer, type S4LayerOptions, type SsmAlgorithm } from 's4-node'
 import { swapLast, tensor, type Computed, type GoldenFile, type RunOptions, type Tensor } from './cases.js'
 
 /** The options of a layer, from the words of a golden file. */
@@ -14,15 +14,19 @@ function layerOptions(config: GoldenFile['config'], run: RunOptions): S4LayerOpt
     nSsm: config.n_ssm as number,
     channels: config.channels as number,
     bidirectional: config.bidirectional as boolean,
-    disc: config.disc as S4LayerOptions['disc'],
+    discretization: config.disc as S4LayerOptions['discretization'],
     dtPerState: !(config.dt_tie as boolean),
     dtTransform: config.dt_transform as S4LayerOptions['dtTransform'],
     realTransform: config.real_transform as S4LayerOptions['realTransform'],
     imagTransform: config.imag_transform as S4LayerOptions['imagTransform'],
     ...run,
-    // a truncated kernel has one algorithm only
-    ...(longest !== null && longest < L ? { truncate: longest, algorithm: 'fft' as const } : {}),
+    ...(longest !== null && longest < L ? { truncate: longest, algorithm: kernelAlgorithm(run) } : {}),
   }
+}
+
+/** A truncated layer is a kernel and a convolution: chunks cannot compute it. */
+function kernelAlgorithm({ algorithm }: RunOptions): SsmAlgorithm {
+  return algorithm === 'cauchy' ? 'cauchy' : 'fft'
 }
 
 export async function runBlock(
@@ -40,7 +44,7 @@ export async function runBlock(
   using block = S4Block.fromStateDict(
     checkpoint as string,
     { ...config, ...(options.truncate === undefined ? {} : { truncate: options.truncate }) },
-    options.truncate === undefined ? run : { ...run, algorithm: 'fft' },
+    options.truncate === undefined ? run : { ...run, algorithm: kernelAlgorithm(run) },
   )
   put('y', block.forward(u, { training: true }).y)
   put('grad.u', block.backward(g).du)

@@ -1,7 +1,7 @@
 /** A folder of golden cases, as the golden README describes them: `<case>.golden.safetensors`, with `<case>.ckpt.safetensors` beside it. */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { readSafetensors } from 's4-node'
+import { readSafetensors, type Dtype, type LoadOptions } from 's4-node'
 
 export interface Tensor {
   readonly data: ArrayLike<number>
@@ -19,12 +19,8 @@ export interface GoldenCase {
   readonly checkpoint?: string
 }
 
-export interface RunOptions {
-  readonly dtype: 'f32' | 'f64'
-  readonly device?: 'cpu' | 'cuda'
-  readonly algorithm?: 'fft' | 'chunk'
-  readonly precision?: 'highest' | 'high' | 'bf16'
-  readonly threads?: number
+export interface RunOptions extends Readonly<Omit<LoadOptions, 'dtype'>> {
+  readonly dtype: Dtype
 }
 
 /** What a runner computed, under the names that the file gives, in the layout that the file has. */
@@ -45,9 +41,9 @@ export function findCases(folder: string): GoldenCase[] {
       ...(files.includes(checkpoint) ? { checkpoint: join(folder, checkpoint) } : {}),
     }
   })
-  const known = new Set(cases.flatMap((c) => [c.golden, c.checkpoint]))
+  const listed = new Set(cases.flatMap((c) => [c.golden, c.checkpoint]))
   for (const file of files)
-    if (!known.has(join(folder, file)))
+    if (!listed.has(join(folder, file)))
       cases.push({ name: file.replace(/(\.ckpt)?\.safetensors$/, ''), golden: join(folder, file) })
   return cases
 }

@@ -1,6 +1,6 @@
 /** Kernels of 16,384 and 65,536 samples. */
 import { S4Layer } from 's4-node'
-import { tensor, type Computed, type GoldenFile, type RunOptions } from './cases.js'
+import { swapLast, tensor, type Computed, type GoldenFile, type RunOptions } from './cases.js'
 
 export async function runLong(
   golden: GoldenFile,
@@ -12,5 +12,14 @@ export async function runLong(
   for (const { name } of layer.parameters()) {
     if (name !== 'D') layer.setParameter(name, tensor(golden, name.replace('kernel.', 'param.')))
   }
-  return new Map([['kernel', layer.kernel(L).data]])
+  return new Map([
+    ['kernel', run.algorithm === undefined ? layer.kernel(L).data : impulseResponse(layer, H, L)],
+  ])
+}
+
+/** (H, L): the outputs of one algorithm for a first sample of 1, with D = 0. */
+function impulseResponse(layer: S4Layer, features: number, len: number): Float64Array {
+  layer.setParameter('D', { data: new Float64Array(features), shape: [1, features] })
+  const u = { data: new Float64Array(len * features).fill(1, 0, features), shape: [1, len, features] }
+  return swapLast(layer.forward(u, { save: false, finalState: false }).y).data
 }

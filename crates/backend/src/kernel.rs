@@ -1,6 +1,6 @@
 //! The convolution kernel K̄ of an SSM, and the parameters it is made of.
 
-use crate::{Memory, Result, SsmSpec};
+use crate::{Error, Memory, Result, SsmSpec, checks, checks::Views};
 
 /// The parameters of one SSM, as stored and trained. Shapes in [`SsmSpec`].
 pub struct SsmParams<'a, B: Memory> {
@@ -18,6 +18,18 @@ pub struct SsmParams<'a, B: Memory> {
     pub p: B::Ref<'a>,
     /// (channels, H)
     pub d: B::Ref<'a>,
+}
+
+impl<B: Memory> SsmParams<'_, B> {
+    pub(crate) fn check(&self, v: &Views<'_, B>, spec: &SsmSpec) -> Result<()> {
+        v.input("inv_dt", self.inv_dt, spec.inv_dt_len())?;
+        v.input("A_real", self.a_real, spec.a_len())?;
+        v.input("A_imag", self.a_imag, spec.a_len())?;
+        v.input("B", self.b, spec.b_len())?;
+        v.input("C", self.c, spec.c_len())?;
+        v.input("P", self.p, spec.p_len())?;
+        v.input("D", self.d, spec.d_len())
+    }
 }
 
 impl<B: Memory> Clone for SsmParams<'_, B> {
@@ -40,6 +52,16 @@ pub struct SsmGrads<'a, B: Memory> {
 }
 
 impl<'a, B: Memory> SsmGrads<'a, B> {
+    pub(crate) fn check(&self, v: &Views<'_, B>, spec: &SsmSpec) -> Result<()> {
+        v.output("the gradient of inv_dt", &self.inv_dt, spec.inv_dt_len())?;
+        v.output("the gradient of A_real", &self.a_real, spec.a_len())?;
+        v.output("the gradient of A_imag", &self.a_imag, spec.a_len())?;
+        v.output("the gradient of B", &self.b, spec.b_len())?;
+        v.output("the gradient of C", &self.c, spec.c_len())?;
+        v.output("the gradient of P", &self.p, spec.p_len())?;
+        v.output("the gradient of D", &self.d, spec.d_len())
+    }
+
     /// A shorter borrow.
     pub fn reborrow<'b>(&'b mut self, be: &B) -> SsmGrads<'b, B> {
         SsmGrads {
@@ -54,28 +76,65 @@ impl<'a, B: Memory> SsmGrads<'a, B> {
     }
 }
 
-/// K̄_l = C Ā^l B̄ (paper eq. 5), by blocks of it, (C Ā^{Ta})·(Ā^b B̄), or by Cauchy sums (S4, Algorithm 1).
-pub trait KernelOps: Memory {
-    /// `kernel`: (kernel channels, H, len). `spec.truncate` is not applied here.
-    fn kernel_forward(
-        &self,
-        kernel: Self::Mut<'_>,
-        params: &SsmParams<'_, Self>,
-        spec: &SsmSpec,
-        len: usize,
-        rate: f64,
-        ws: &mut Self::Workspace,
-    ) -> Result<()>;
+/// K̄_l = C Ā^l B̄ (paper eq. 5) for l in 0..len, whatever `spec.truncate` says.
+#[allow(missing_docs)]
+pub struct KernelForward<'a, B: Memory> {
+    /// (kernel channels, H, len)
+    pub kernel: B::Mut<'a>,
+    pub params: SsmParams<'a, B>,
+    pub spec: SsmSpec,
+    pub len: usize,
+    /// Multiplies every Δ.
+    pub rate: f64,
+}
 
-    /// Gradients of sum(kernel·dkernel) for Δ, Λ, P, B, C accumulate into `grads` (`grads.d` is untouched).
-    fn kernel_backward(
-        &self,
-        grads: SsmGrads<'_, Self>,
-        dkernel: Self::Ref<'_>,
-        params: &SsmParams<'_, Self>,
-        spec: &SsmSpec,
-        len: usize,
-        rate: f64,
-        ws: &mut Self::Workspace,
-    ) -> Result<()>;
+/// The gradients of sum(kernel·dkernel) for Δ, Λ, P, B, C accumulate into `grads` (`grads.d` is untouched). Backends
+/// compose it with the gradient of their convolution in `ssm_backward`.
+#[allow(missing_docs)]
+pub struct KernelBackward<'a, B: Memory> {
+    pub grads: SsmGrads<'a, B>,
+    /// (kernel channels, H, len)
+    pub dkernel: B::Ref<'a>,
+    pub params: SsmParams<'a, B>,
+    pub spec: SsmSpec,
+    pub len: usize,
+    pub rate: f64,
+}
+
+fn check_len(op: &'static str, len: usize) -> Result<()> {
+    if (1..=1 << 30).contains(&len) {
+        return Ok(());
+    }
+    Err(Error::shape(op, "a kernel of 1 to 2^30 samples", len))
+}
+
+impl<B: Memory> KernelForward<'_, B> {
+    /// Refuses sizes and views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let v = Views { be, op: "kernel_forward" };
+        self.spec.check(v.op)?;
+        check_len(v.op, self.len)?;
+        checks::rate(v.op, self.rate)?;
+        v.output("kernel", &self.kernel, self.spec.kernel_channels() * self.spec.heads * self.len)?;
+        self.params.check(&v, &self.spec)
+    }
+}
+
+impl<B: Memory> KernelBackward<'_, B> {
+    /// Refuses sizes and views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let v = Views { be, op: "kernel_backward" };
+        self.spec.check(v.op)?;
+        check_len(v.op, self.len)?;
+        checks::rate(v.op, self.rate)?;
+        v.input("dkernel", self.dkernel, self.spec.kernel_channels() * self.spec.heads * self.len)?;
+        self.params.check(&v, &self.spec)?;
+        self.grads.check(&v, &self.spec)
+    }
+}
+
+/// The kernel by blocks of powers, (C Ā^{Ta})·(Ā^b B̄).
+pub trait KernelOps: Memory {
+    /// kernel overwrites.
+    fn kernel_forward(&self, args: KernelForward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;
 }

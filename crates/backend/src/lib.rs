@@ -6,38 +6,58 @@
 //!
 //! Conventions, the same everywhere:
 //! - activations are (batch, heads, len), time contiguous; sizes are words, matrices are the paper's letters;
-//! - `x_forward` stands beside `x_backward`; arguments are outputs, inputs, sizes, in that order;
+//! - `x_forward` stands beside `x_backward`; each takes one struct of named arguments, outputs first;
 //! - parameter gradients **accumulate** (`+=`), every other output **overwrites**;
-//! - operations enqueue; only [`Memory::download`] and [`Memory::synchronize`] wait for the device;
-//! - arguments were validated by the caller against [`shape`]; a backend still checks every length once
-//!   and answers [`Error`], never a panic;
+//! - operations enqueue; only [`Memory::download`] and [`Memory::wait_download`] wait for the device;
+//! - a backend calls the struct's `check` before any work and answers [`Error`], never a panic; shapes and values
+//!   are checked there and nowhere else;
 //! - complex parameters are trailing (re, im) pairs; recurrent states are (batch, heads, 2, state/2), the
 //!   real parts first, so that a state is a vector of `state` reals.
 #![forbid(unsafe_code)]
 
-pub mod conformance;
+mod activation;
+mod call;
+pub mod checks;
+mod choices;
 mod conv;
 mod dense;
+mod embedding;
 mod error;
 mod kernel;
+mod linear;
+mod loss;
 mod memory;
+mod mix;
+mod norm;
 mod optim;
+mod pooling;
 pub mod random;
 mod scalar;
-pub mod shape;
+mod spec;
 mod ssm;
 mod step;
 
-pub use conv::{ConvOps, ConvShape};
-pub use dense::*;
+pub use activation::*;
+pub use call::{Algorithm, CallOptions};
+pub use conv::{ConvBackward, ConvForward, ConvOps, ConvShape};
+pub use dense::{DenseOps, SeqShape};
+pub use embedding::{EmbeddingBackward, EmbeddingForward};
 pub use error::{Code, Error, Result};
-pub use kernel::{KernelOps, SsmGrads, SsmParams};
+pub use kernel::{KernelBackward, KernelForward, KernelOps, SsmGrads, SsmParams};
+pub use linear::{LinearBackward, LinearForward, LinearShape};
+pub use loss::*;
 pub use memory::Memory;
-pub use optim::{AdamW, Clip, OptimOps};
+pub use mix::{MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec};
+pub use norm::{
+    BatchNormBackward, BatchNormForward, BatchNormRecompute, LayerNormBackward, LayerNormForward,
+    LayerNormRecompute,
+};
+pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_sum_squares};
+pub use pooling::*;
 pub use scalar::{Dtype, Scalar, all_finite};
-pub use shape::*;
-pub use ssm::{Algorithm, SsmCall, SsmOps};
-pub use step::StepOps;
+pub use spec::{Discretization, Mode, SsmSpec, Transform};
+pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps};
+pub use step::{SsmStep, StepOps, check_layer};
 
 /// A device that can do everything.
 pub trait Backend: KernelOps + ConvOps + SsmOps + StepOps + DenseOps + OptimOps {}

@@ -20,8 +20,8 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     type Mut<'a>: Send;
     /// Grow-only scratch memory, one a model; operations take what they need and leave garbage in it.
     type Workspace: Send + 'static;
-    /// Room on the host for what [`Memory::send`] gives.
-    type Later: Send + Sync + 'static;
+    /// A download that need not be waited for at once, and the host memory that it fills.
+    type AsyncDownload: Send + Sync + 'static;
     /// Work that [`Memory::replay`] has recorded.
     type Graph: Default + Send + Sync + 'static;
 
@@ -51,6 +51,16 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn ref_len(&self, view: Self::Ref<'_>) -> usize;
     /// Elements of an exclusive view.
     fn mut_len(&self, view: &Self::Mut<'_>) -> usize;
+    /// Elements of an integer buffer.
+    fn ints_len(&self, ints: &Self::Ints) -> usize;
+    /// The integers themselves where the host can read them without waiting, so that the contract's checks can look
+    /// at their values; elsewhere they were checked before they were uploaded.
+    fn host_ints<'a>(&self, ints: &'a Self::Ints) -> Option<&'a [i32]> {
+        let _ = ints;
+        None
+    }
+    /// A shorter borrow of a shared view.
+    fn shorten<'short, 'long: 'short>(&self, view: Self::Ref<'long>) -> Self::Ref<'short>;
     /// Part of a view.
     fn sub<'a>(&self, view: Self::Ref<'a>, range: Range<usize>) -> Self::Ref<'a>;
     /// Splits an exclusive view in two.
@@ -66,12 +76,12 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn upload_ints(&self, dst: &mut Self::Ints, src: &[i32]) -> Result<()>;
     /// Device to host; waits for all that was enqueued before.
     fn download(&self, dst: &mut [Self::Scalar], src: Self::Ref<'_>) -> Result<()>;
-    /// Room for `len` elements, for [`Memory::send`].
-    fn later(&self, len: usize) -> Result<Self::Later>;
-    /// Enqueues a download of as many elements as `later` has room for; what was sent there before is overwritten.
-    fn send(&self, later: &mut Self::Later, src: Self::Ref<'_>) -> Result<()>;
-    /// Waits for what was sent last, but for nothing that was enqueued after it, and gives it.
-    fn arrived<'a>(&self, later: &'a mut Self::Later) -> Result<&'a [Self::Scalar]>;
+    /// Host memory for downloads of `len` elements by [`Memory::start_download`].
+    fn async_download(&self, len: usize) -> Result<Self::AsyncDownload>;
+    /// Enqueues a download of as many elements as `download` has memory for; its last result is overwritten.
+    fn start_download(&self, download: &mut Self::AsyncDownload, src: Self::Ref<'_>) -> Result<()>;
+    /// Waits for the download that was started last, but for nothing that was enqueued after it, and gives its result.
+    fn wait_download<'a>(&self, download: &'a mut Self::AsyncDownload) -> Result<&'a [Self::Scalar]>;
     /// A host array seen as device memory, where the two are one: transfers are then left out.
     fn host_ref<'a>(&self, host: &'a [Self::Scalar]) -> Option<Self::Ref<'a>> {
         let _ = host;
@@ -86,9 +96,6 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn all_finite(&self, host: &[Self::Scalar]) -> bool {
         crate::scalar::all_finite(host)
     }
-    /// Waits for all that was enqueued.
-    fn synchronize(&self) -> Result<()>;
-
     /// Enqueues what `body` enqueues. For one `graph` and one `key` that is the same work on the same buffers each
     /// time, so a backend may record it and then enqueue it as a whole: `body` only enqueues (no transfer from or to
     /// the host), leaves the host's own values as they are, and may run more than once or not at all. Nothing else

@@ -1,6 +1,6 @@
 //! Updates of flat parameter buffers.
 
-use crate::{Memory, Result};
+use crate::{Error, Memory, Result, checks, checks::Views};
 
 /// AdamW (Loshchilov and Hutter 2019): decoupled decay, bias correction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,30 +22,67 @@ pub struct Clip {
     pub max_norm: f64,
 }
 
+/// One AdamW update of a flat buffer.
+#[allow(missing_docs)]
+pub struct AdamWUpdate<'a, B: Memory> {
+    pub value: B::Mut<'a>,
+    pub m: B::Mut<'a>,
+    pub v: B::Mut<'a>,
+    pub grad: B::Ref<'a>,
+    /// [loss, Σ g² over all groups]: unless both are finite the parameters and moments are left as they are (decided
+    /// on the device, without a host round trip).
+    pub guard: B::Ref<'a>,
+    pub hyper: AdamW,
+    pub clip: Clip,
+}
+
+/// average ← decay·average + (1 − decay)·value, under the same guard.
+#[allow(missing_docs)]
+pub struct EmaUpdate<'a, B: Memory> {
+    pub average: B::Mut<'a>,
+    pub value: B::Ref<'a>,
+    pub guard: B::Ref<'a>,
+    pub decay: f64,
+}
+
+fn check_guard<B: Memory>(v: &Views<'_, B>, guard: B::Ref<'_>) -> Result<()> {
+    match v.be.ref_len(guard) {
+        len if len >= 2 => Ok(()),
+        len => Err(Error::shape(v.op, "a guard of [loss, squared norm]", len)),
+    }
+}
+
+impl<B: Memory> AdamWUpdate<'_, B> {
+    /// Refuses views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let (n, v) = (be.mut_len(&self.value), Views { be, op: "adamw" });
+        v.output("m", &self.m, n)?;
+        v.output("v", &self.v, n)?;
+        v.input("grad", self.grad, n)?;
+        check_guard(&v, self.guard)
+    }
+}
+
+impl<B: Memory> EmaUpdate<'_, B> {
+    /// Refuses views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let (n, v) = (be.mut_len(&self.average), Views { be, op: "ema" });
+        v.input("value", self.value, n)?;
+        check_guard(&v, self.guard)
+    }
+}
+
+/// Where `sum_squares` adds.
+pub fn check_sum_squares<B: Memory>(be: &B, acc: &B::Mut<'_>) -> Result<()> {
+    checks::same_len("sum_squares", "the sum", 1, be.mut_len(acc))
+}
+
 /// Optimiser families.
 pub trait OptimOps: Memory {
     /// acc[0] += Σ x². Deterministic whatever the number of threads.
     fn sum_squares(&self, acc: Self::Mut<'_>, x: Self::Ref<'_>, ws: &mut Self::Workspace) -> Result<()>;
-
-    /// One AdamW update of a flat buffer. `guard` is [loss, Σ g² over all groups]: unless both are finite the
-    /// parameters and moments are left as they are (decided on the device, without a host round trip).
-    fn adamw(
-        &self,
-        value: Self::Mut<'_>,
-        m: Self::Mut<'_>,
-        v: Self::Mut<'_>,
-        grad: Self::Ref<'_>,
-        guard: Self::Ref<'_>,
-        hyper: &AdamW,
-        clip: &Clip,
-    ) -> Result<()>;
-
-    /// average ← decay·average + (1 − decay)·value, under the same guard.
-    fn ema(
-        &self,
-        average: Self::Mut<'_>,
-        value: Self::Ref<'_>,
-        guard: Self::Ref<'_>,
-        decay: f64,
-    ) -> Result<()>;
+    /// See [`AdamWUpdate`].
+    fn adamw(&self, args: AdamWUpdate<'_, Self>) -> Result<()>;
+    /// See [`EmaUpdate`].
+    fn ema(&self, args: EmaUpdate<'_, Self>) -> Result<()>;
 }

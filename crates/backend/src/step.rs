@@ -1,29 +1,65 @@
-//! The recurrence in O(N) (paper Theorem 3).
+//! The recurrence in O(N) (paper Theorem 2).
 
-use crate::{Memory, Result, SsmParams, SsmSpec};
+use crate::{Error, Memory, Result, SsmParams, SsmSpec, checks, checks::Views};
+
+/// One sample of every row: x ← Ā x + B̄ u, y = C x + D u.
+#[allow(missing_docs)]
+pub struct SsmStep<'a, B: Memory> {
+    /// (batch, channels·H)
+    pub y: B::Mut<'a>,
+    /// (batch, H, 2, N/2), updated in place.
+    pub state: B::Mut<'a>,
+    /// (batch, H)
+    pub u: B::Ref<'a>,
+    /// (batch), the ratio of this step to the training interval row by row, on top of `rate`; `None` for 1.
+    pub interval: Option<B::Ref<'a>>,
+    pub params: SsmParams<'a, B>,
+    pub spec: SsmSpec,
+    pub batch: usize,
+    /// Multiplies every Δ.
+    pub rate: f64,
+    /// As in `SsmCall`.
+    pub version: u64,
+}
+
+impl<B: Memory> SsmStep<'_, B> {
+    /// Refuses sizes and views that do not fit, and layers without a state; `plan` is the layer of the plan.
+    pub fn check(&self, be: &B, plan: &SsmSpec) -> Result<()> {
+        let (spec, v) = (&self.spec, Views { be, op: "ssm_step" });
+        check_layer(v.op, spec)?;
+        checks::plan_of(v.op, plan, spec)?;
+        v.sizes(&[("batch", self.batch)])?;
+        checks::rate(v.op, self.rate)?;
+        v.output("y", &self.y, self.batch * spec.outputs())?;
+        v.output("the state", &self.state, spec.state_len(self.batch))?;
+        v.input("u", self.u, self.batch * spec.heads)?;
+        v.optional_input("intervals", self.interval, self.batch)?;
+        self.params.check(&v, spec)
+    }
+}
+
+/// Refuses layers without a recurrent state of N numbers.
+pub fn check_layer(op: &'static str, spec: &SsmSpec) -> Result<()> {
+    spec.check(op)?;
+    if spec.has_state() {
+        return Ok(());
+    }
+    let got = if spec.bidirectional { "a two-sided layer" } else { "a truncated kernel" };
+    Err(Error::unsupported(op, "a causal layer with an untruncated kernel (others have no state)", got))
+}
 
 /// One sample at a time.
 pub trait StepOps: Memory {
-    /// Constants of the recurrence of one layer: D_g, E, P, R, B̄, C at one (version, rate).
+    /// Constants of the recurrence of one layer: Dg, E, P, R, B̄, C at one (version, rate).
     type StepPlan: Send + 'static;
 
     /// An empty plan.
     fn step_plan(&self, spec: &SsmSpec) -> Result<Self::StepPlan>;
 
-    /// `y`: (batch, channels·H); `state`: (batch, H, 2, N/2), updated in place; `u`: (batch, H).
-    /// `interval`: (batch), the ratio of this step to the training interval row by row, on top of `rate`;
-    /// `None` for 1. Two-sided and truncated layers are refused.
+    /// See [`SsmStep`]. Intervals are finite and above 0 (`checks::intervals`, before they are uploaded).
     fn ssm_step(
         &self,
-        y: Self::Mut<'_>,
-        state: Self::Mut<'_>,
-        u: Self::Ref<'_>,
-        interval: Option<Self::Ref<'_>>,
-        params: &SsmParams<'_, Self>,
-        spec: &SsmSpec,
-        batch: usize,
-        rate: f64,
-        version: u64,
+        args: SsmStep<'_, Self>,
         plan: &mut Self::StepPlan,
         ws: &mut Self::Workspace,
     ) -> Result<()>;

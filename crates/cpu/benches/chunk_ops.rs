@@ -1,14 +1,14 @@
 //! The SSM on a whole sequence: ns an element, forward and forward + backward, constants made anew each time.
 //!
-//! `cargo bench -p s4-cpu --bench chunk_ops -- [chunk] [fft] [auto] [--s4d] [--rows N] [--max LOG2]`
+//! `cargo bench -p s4-cpu --bench chunk_ops -- [chunk] [fft] [auto] [cauchy] [--s4d] [--rows N] [--max LOG2]`
 //! prints one line a length with the rate of this machine's own matrix product from the same run, so that
 //! lines of two machines can be compared. `crossover` prints both algorithms over rows × length instead, by
-//! processor time: what the rule of `auto` in `src/ssm.rs` is made from.
+//! processor time: what the rule of `auto` in `src/ssm/sequence.rs` is made from.
 #![allow(clippy::print_stdout)]
 
 use s4_backend::{
-    Algorithm, DenseOps, Disc, LinearShape, Memory, Mode, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec,
-    Transform, random::Rng,
+    Algorithm, CallOptions, DenseOps, Discretization, LinearForward, LinearShape, Memory, Mode, SsmBackward,
+    SsmCall, SsmForward, SsmGrads, SsmOps, SsmParams, SsmSpec, Transform, random::Rng,
 };
 use s4_cpu::Cpu;
 use std::time::Instant;
@@ -55,7 +55,8 @@ fn sgemm(be: &Cpu<f32>) -> [f64; 2] {
     let (x, w) = (normals(&mut rng, 4 * n * n), normals(&mut rng, n * n));
     let (mut y, mut ws) = (vec![0.0; 4 * n * n], be.workspace());
     let time = median(be.threads(), 1.0, || {
-        be.linear_forward(&mut y, &x, &w, None, &shape, &mut ws).expect("linear")
+        let args = LinearForward { y: &mut y[..], x: &x[..], weight: &w[..], bias: None, shape };
+        be.linear_forward(args, &mut ws).expect("linear")
     });
     time.map(|time| 8.0 * (n as f64).powi(3) / time / 1e9)
 }
@@ -82,7 +83,7 @@ impl Layer {
             channels: 1,
             bidirectional: false,
             dt_per_state: false,
-            disc: if s4d { Disc::Zoh } else { Disc::Bilinear },
+            discretization: if s4d { Discretization::Zoh } else { Discretization::Bilinear },
             dt_transform: Transform::Exp,
             real_transform: Transform::Exp,
             imag_transform: Transform::None,
@@ -121,17 +122,24 @@ impl Layer {
         let mut rng = Rng::new(3, 0);
         let (u, dy) = (normals(&mut rng, size), normals(&mut rng, size));
         let (mut y, mut du) = (vec![0.0; size], vec![0.0; size]);
-        let mut call = SsmCall { spec, batch, len, rate: 1.0, algorithm, version: 0 };
+        let options = CallOptions { algorithm, ..CallOptions::default() };
+        let mut call = SsmCall { spec, batch, len, options, version: 0 };
         let mut saved = vec![0.0; be.ssm_saved_len(&call)];
         let (mut plan, mut ws) = (be.ssm_plan(&spec).expect("plan"), be.workspace());
         let mut g = Layer::new(spec.heads, spec.state, spec.mode == Mode::S4d);
         [false, true].map(|training| {
             median(be.threads(), s, || {
                 call.version += 1;
-                let keep = training.then_some(&mut saved[..]);
-                let params = self.params();
-                be.ssm_forward(&mut y, None, keep, &u, None, None, &params, &call, &mut plan, &mut ws)
-                    .expect("forward");
+                let forward = SsmForward {
+                    y: &mut y[..],
+                    state_end: None,
+                    saved: training.then_some(&mut saved[..]),
+                    u: &u[..],
+                    state0: None,
+                    params: self.params(),
+                    call,
+                };
+                be.ssm_forward(forward, &mut plan, &mut ws).expect("forward");
                 if training {
                     let grads: SsmGrads<'_, Cpu<f32>> = SsmGrads {
                         inv_dt: &mut g.inv_dt,
@@ -142,22 +150,19 @@ impl Layer {
                         p: &mut g.p,
                         d: &mut g.d,
                     };
-                    be.ssm_backward(
-                        Some(&mut du),
-                        None,
+                    let backward = SsmBackward {
+                        du: Some(&mut du[..]),
+                        dstate0: None,
                         grads,
-                        &dy,
-                        None,
-                        &u,
-                        None,
-                        &saved,
-                        None,
-                        &params,
-                        &call,
-                        &mut plan,
-                        &mut ws,
-                    )
-                    .expect("backward");
+                        dy: &dy[..],
+                        dstate_end: None,
+                        u: &u[..],
+                        state0: None,
+                        saved: &saved[..],
+                        params: self.params(),
+                        call,
+                    };
+                    be.ssm_backward(backward, &mut plan, &mut ws).expect("backward");
                 }
             })
         })
@@ -199,7 +204,12 @@ fn main() {
         let at = args.iter().position(|a| a == name);
         at.and_then(|i| args.get(i + 1)?.parse().ok()).unwrap_or(default)
     };
-    let all = [("chunk", Algorithm::Chunk), ("fft", Algorithm::Fft), ("auto", Algorithm::Auto)];
+    let all = [
+        ("chunk", Algorithm::Chunk),
+        ("fft", Algorithm::Fft),
+        ("auto", Algorithm::Auto),
+        ("cauchy", Algorithm::Cauchy),
+    ];
     let mut algorithms: Vec<_> = all.iter().filter(|(name, _)| has(name)).collect();
     if algorithms.is_empty() {
         algorithms = vec![&all[0], &all[2]];

@@ -1,10 +1,11 @@
-//! What the dense half of a block costs here, beside this machine's own rates.
+//! What the dense operations of a block cost here, beside this machine's own rates.
 //!
 //!     cargo bench -p s4-cpu --bench dense_ops -- [THREADS]
 #![allow(clippy::print_stdout)]
 
 use s4_backend::{
-    Activation, AdamW, Clip, DenseOps, LinearShape, Memory, MixGrads, MixParams, MixSpec, OptimOps, SeqShape,
+    Activation, AdamW, AdamWUpdate, Clip, DenseOps, LayerNormBackward, LayerNormForward, LinearForward,
+    LinearShape, Memory, MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec, OptimOps, SeqShape,
     random::{DropKey, Rng},
 };
 use s4_cpu::Cpu;
@@ -29,6 +30,10 @@ fn line(name: &str, ms: [f64; 3], note: &str) {
     println!("{name:<44} {:>9.3} ms  [{:.3} .. {:.3}]  {note}", ms[0], ms[1], ms[2]);
 }
 
+fn mix_params<'a>(weight: &'a [f32], bias: &'a [f32]) -> MixParams<'a, Cpu<f32>> {
+    MixParams { weight, bias }
+}
+
 fn main() {
     let threads = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(0);
     let be = Cpu::<f32>::new(threads).expect("a backend");
@@ -41,7 +46,10 @@ fn main() {
     let s = LinearShape { batch: 8, inputs: 1024, outputs: 1024, len: 512 };
     let (x, w) = (draw(8 * 1024 * 512), draw(1024 * 1024));
     let mut y = vec![0.0; x.len()];
-    let ms = time(|| be.linear_forward(&mut y, &x, &w, None, &s, &mut ws).expect("linear"));
+    let ms = time(|| {
+        let args = LinearForward { y: &mut y[..], x: &x[..], weight: &w[..], bias: None, shape: s };
+        be.linear_forward(args, &mut ws).expect("linear")
+    });
     let sgemm = 2.0 * 8.0 * 1024.0 * 1024.0 * 512.0 / ms[0] / 1e6;
     line("sgemm 1024×4096×1024", ms, &format!("{sgemm:.0} GFLOP/s"));
     let (a, mut b) = (vec![1.0f32; 1 << 25], vec![0.0f32; 1 << 25]);
@@ -60,28 +68,28 @@ fn main() {
         let (gamma, beta) = (draw(heads), draw(heads));
         let mut stats = vec![0.0; batch * 2 * len];
         let ms = time(|| {
-            be.layer_norm_forward(&mut y, &mut stats, &x, &gamma, &beta, 1e-5, &shape, &mut ws).expect("norm")
+            let (y, stats, x) = (&mut y[..], &mut stats[..], &x[..]);
+            let (gamma, beta, eps) = (&gamma[..], &beta[..], 1e-5);
+            be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps, shape }, &mut ws)
+                .expect("norm")
         });
         line(&name("layer norm forward"), ms, &ns(ms));
         let (mut dg, mut db) = (vec![0.0; heads], vec![0.0; heads]);
         let ms = time(|| {
-            be.layer_norm_backward(
-                &mut dx,
-                &mut dg,
-                &mut db,
-                &dy,
-                &x,
-                &stats,
-                &gamma,
-                Some(&y),
-                &shape,
-                &mut ws,
-            )
-            .expect("norm")
+            let args = LayerNormBackward {
+                dx: &mut dx[..],
+                dgamma: &mut dg[..],
+                dbeta: &mut db[..],
+                dy: &dy[..],
+                x: &x[..],
+                stats: &stats[..],
+                gamma: &gamma[..],
+                residual: Some(&y[..]),
+                shape,
+            };
+            be.layer_norm_backward(args, &mut ws).expect("norm")
         });
         line(&name("layer norm backward"), ms, &ns(ms));
-        let ms = time(|| be.activation_forward(&mut y, &x, Activation::Gelu).expect("gelu"));
-        line(&name("gelu"), ms, &ns(ms));
 
         for dropout in [0.0, 0.1] {
             let spec = MixSpec {
@@ -94,35 +102,32 @@ fn main() {
                 tied: false,
             };
             let (weight, bias) = (draw(spec.rows() * heads), draw(spec.rows()));
-            let params = MixParams { weight: &weight[..], bias: &bias[..] };
             let key = DropKey { seed: 1, step: 2, site: 3 };
             let flops = 2.0 * (spec.rows() * heads * batch * len) as f64;
-            let mut saved = vec![0.0; be.mix_saved_len(&spec, batch, len)];
+            let call = MixCall { spec, key, batch, len };
+            let mut saved = vec![0.0; be.mix_saved_len(&call)];
             let share = |ms: [f64; 3], products: f64| {
                 let roof = products * flops / sgemm / 1e6;
                 format!("{}, its products alone {roof:.1} ms ({:.0} %)", ns(ms), 100.0 * roof / ms[0])
             };
             let ms = time(|| {
-                be.mix_forward(
-                    &mut y,
-                    Some(&mut saved[..]),
-                    &x,
-                    Some(&dy),
-                    &params,
-                    &spec,
-                    key,
-                    batch,
-                    len,
-                    &mut ws,
-                )
-                .expect("mix")
+                let args = MixForward {
+                    y: &mut y[..],
+                    saved: Some(&mut saved[..]),
+                    s: &x[..],
+                    residual: Some(&dy[..]),
+                    params: mix_params(&weight, &bias),
+                    call,
+                };
+                be.mix_forward(args, &mut ws).expect("mix")
             });
             line(&name(&format!("mix forward, dropout {dropout}")), ms, &share(ms, 1.0));
             let (mut dw, mut db) = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
             let ms = time(|| {
                 let grads = MixGrads { weight: &mut dw[..], bias: &mut db[..] };
-                be.mix_backward(&mut dx, grads, &dy, &x, &saved, &params, &spec, key, batch, len, &mut ws)
-                    .expect("mix")
+                let (ds, dy, s, saved) = (&mut dx[..], &dy[..], &x[..], &saved[..]);
+                let params = mix_params(&weight, &bias);
+                be.mix_backward(MixBackward { ds, grads, dy, s, saved, params, call }, &mut ws).expect("mix")
             });
             line(&name(&format!("mix backward, dropout {dropout}")), ms, &share(ms, 3.0));
         }
@@ -139,19 +144,23 @@ fn main() {
         tied: false,
     };
     let (weight, bias, x) = (draw(spec.rows() * 128), draw(spec.rows()), draw(128));
-    let params = MixParams { weight: &weight[..], bias: &bias[..] };
     let key = DropKey { seed: 0, step: 0, site: 0 };
     let (mut y, mut stats) = (vec![0.0; 128], vec![0.0; 2]);
     let ms = time(|| {
         for _ in 0..1000 {
-            be.mix_forward(&mut y, None, &x, Some(&x), &params, &spec, key, 1, 1, &mut ws).expect("mix");
+            let call = MixCall { spec, key, batch: 1, len: 1 };
+            let (y, s, residual) = (&mut y[..], &x[..], Some(&x[..]));
+            let params = mix_params(&weight, &bias);
+            be.mix_forward(MixForward { y, saved: None, s, residual, params, call }, &mut ws).expect("mix");
         }
     });
     line("1000 × mix forward (1, 128, 1)", ms, "µs each as printed");
     let one = SeqShape { batch: 1, heads: 128, len: 1 };
     let ms = time(|| {
         for _ in 0..1000 {
-            be.layer_norm_forward(&mut y, &mut stats, &x, &bias[..128], &bias[..128], 1e-5, &one, &mut ws)
+            let (gamma, beta) = (&bias[..128], &bias[..128]);
+            let (y, stats, x, eps, shape) = (&mut y[..], &mut stats[..], &x[..], 1e-5, one);
+            be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps, shape }, &mut ws)
                 .expect("norm");
         }
     });
@@ -162,7 +171,9 @@ fn main() {
     let hyper = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: 1 };
     let guard = [1.0, 1.0];
     let ms = time(|| {
-        be.adamw(&mut p, &mut m, &mut v, &g, &guard, &hyper, &Clip { max_norm: 1.0 }).expect("adamw");
+        let (value, m, v) = (&mut p[..], &mut m[..], &mut v[..]);
+        let clip = Clip { max_norm: 1.0 };
+        be.adamw(AdamWUpdate { value, m, v, grad: &g[..], guard: &guard[..], hyper, clip }).expect("adamw");
         black_box(&p);
     });
     line("adamw, 4M parameters", ms, &format!("{:.2} ns/parameter", ms[0] * 1e6 / n as f64));

@@ -2,8 +2,8 @@
 #![allow(clippy::print_stdout, missing_docs, reason = "a program that prints")]
 
 use s4_backend::{
-    ConvOps, ConvShape, Disc, KernelOps, Memory, Mode, SsmGrads, SsmParams, SsmSpec, StepOps, Transform,
-    random::Rng,
+    ConvBackward, ConvForward, ConvOps, ConvShape, Discretization, KernelBackward, KernelForward, KernelOps,
+    Memory, Mode, SsmGrads, SsmParams, SsmSpec, SsmStep, StepOps, Transform, random::Rng,
 };
 use s4_cpu::Cpu;
 use std::time::Instant;
@@ -37,7 +37,7 @@ fn spec(mode: Mode) -> SsmSpec {
         channels: 1,
         bidirectional: false,
         dt_per_state: false,
-        disc: if s4 { Disc::Bilinear } else { Disc::Zoh },
+        discretization: if s4 { Discretization::Bilinear } else { Discretization::Zoh },
         dt_transform: Transform::Exp,
         real_transform: Transform::Exp,
         imag_transform: Transform::None,
@@ -74,13 +74,17 @@ fn main() {
             for len in [1024, 4096, 16_384] {
                 let mut kernel = vec![0.0; spec.heads * len];
                 let forward = median(|| {
-                    be.kernel_forward(&mut kernel, &view(&p), &spec, len, 1.0, &mut ws).expect("kernel")
+                    let (kernel, params) = (&mut kernel[..], view(&p));
+                    let args = KernelForward { kernel, params, spec, len, rate: 1.0 };
+                    be.kernel_forward(args, &mut ws).expect("kernel")
                 });
                 let mut grads = p.each_ref().map(|p| vec![0.0f32; p.len()]);
                 let backward = median(|| {
                     let [inv_dt, a_real, a_imag, b, c, p_, d] = grads.each_mut().map(Vec::as_mut_slice);
                     let into = SsmGrads { inv_dt, a_real, a_imag, b, c, p: p_, d };
-                    be.kernel_backward(into, &kernel, &view(&p), &spec, len, 1.0, &mut ws).expect("kernel")
+                    let (dkernel, params) = (&kernel[..], view(&p));
+                    let args = KernelBackward { grads: into, dkernel, params, spec, len, rate: 1.0 };
+                    be.kernel_backward(args, &mut ws).expect("kernel")
                 });
                 println!(
                     "kernel {mode:?} 128 × {len}: forward {:.2} ms, backward {:.2} ms",
@@ -92,20 +96,18 @@ fn main() {
             let (u, mut y) = (draw(spec.heads), vec![0.0; spec.heads]);
             let many = median(|| {
                 for _ in 0..100 {
-                    be.ssm_step(
-                        &mut y,
-                        &mut state,
-                        &u,
-                        None,
-                        &view(&p),
-                        &spec,
-                        1,
-                        1.0,
-                        1,
-                        &mut plan,
-                        &mut ws,
-                    )
-                    .expect("step");
+                    let step = SsmStep {
+                        y: &mut y[..],
+                        state: &mut state[..],
+                        u: &u[..],
+                        interval: None,
+                        params: view(&p),
+                        spec,
+                        batch: 1,
+                        rate: 1.0,
+                        version: 1,
+                    };
+                    be.ssm_step(step, &mut plan, &mut ws).expect("step");
                 }
             });
             println!("step {mode:?} 128 × 64, batch 1: {:.2} µs", 1e4 * many);
@@ -116,21 +118,21 @@ fn main() {
             let (mut y, mut du) = (vec![0.0; u.len()], vec![0.0; u.len()]);
             let (mut dk, mut dd) = (vec![0.0; kernel.len()], vec![0.0; 128]);
             let forward = median(|| {
-                be.conv_forward(&mut y, &u, &kernel, Some(&d), &shape, &mut ws).expect("conv");
+                let (u, kernel, d) = (&u[..], &kernel[..], Some(&d[..]));
+                be.conv_forward(ConvForward { y: &mut y[..], u, kernel, d, shape }, &mut ws).expect("conv");
             });
             let backward = median(|| {
-                be.conv_backward(
-                    Some(&mut du),
-                    &mut dk,
-                    Some(&mut dd),
-                    &y,
-                    &u,
-                    &kernel,
-                    Some(&d),
-                    &shape,
-                    &mut ws,
-                )
-                .expect("conv");
+                let args = ConvBackward {
+                    du: Some(&mut du[..]),
+                    dkernel: &mut dk[..],
+                    dd: Some(&mut dd[..]),
+                    dy: &y[..],
+                    u: &u[..],
+                    kernel: &kernel[..],
+                    d: Some(&d[..]),
+                    shape,
+                };
+                be.conv_backward(args, &mut ws).expect("conv");
             });
             let per = 1e9 / u.len() as f64;
             println!(

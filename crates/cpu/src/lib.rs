@@ -1,41 +1,21 @@
 //! The contract on the CPU, generic over f32 and f64.
 //!
-//! Each file holds one family, the readable form first and the fast form beside it. Work is split in parts
+//! Each file holds one idea, the readable form first and the fast form beside it. Work is split in parts
 //! that depend on the sizes alone, never on the number of threads, so results are the same bits on any pool.
+//!
+//! `ssm` is the paper; `dense` is what stands around it in a model; `linalg` and `memory` serve both. `unsafe`
+//! stands in `linalg/gemm.rs` alone (the call of the matrix library, and tiles that tasks write side by side).
 
-mod activation;
-mod cauchy;
-mod cauchy_backward;
-mod chunk;
-mod conv;
+#![deny(unsafe_code)]
+
 mod dense;
-mod dropout;
-mod embedding;
-mod fft;
-mod gemm;
-mod huge;
-mod kernel;
-mod linear;
-mod loss;
-mod math;
+mod linalg;
 mod memory;
-mod mix;
-mod norm;
-mod optim;
-mod par;
-mod params;
-mod pool;
-mod reduce;
-mod simd;
 mod ssm;
-#[cfg(test)]
-mod ssm_golden;
-mod step;
-mod step_simd;
-mod vandermonde;
-mod workspace;
 
-pub use memory::{Cpu, Ints};
-pub use simd::Level;
-pub use ssm::SsmPlan;
-pub use workspace::Workspace;
+pub use linalg::simd::Level;
+pub use memory::{
+    cpu::{Cpu, Ints},
+    workspace::Workspace,
+};
+pub use ssm::sequence::SsmPlan;

@@ -1,8 +1,8 @@
 //! The GPU passes the suite of the contract. Without a GPU it says so and skips.
 #![allow(clippy::print_stderr)]
 
-use s4_backend::conformance;
 use s4_cuda::{Cuda, Options, probe};
+use s4_testing::conformance;
 
 #[test]
 fn the_gpu_passes_the_suite() {
@@ -11,7 +11,7 @@ fn the_gpu_passes_the_suite() {
             let architecture = std::env::var("S4_CUDA_ARCH").ok();
             let be = Cuda::with(devices[0].ordinal, &Options { architecture, ..Default::default() }).unwrap();
             let one = conformance::run(&be);
-            conformance::assert_passed(&one);
+            one.assert_passed();
             assert_eq!(one, conformance::run(&be), "two runs differ");
         }
         Err(reason) => eprintln!("skipped: {reason}"),

@@ -4,7 +4,6 @@
 //! before the model was made.
 #![allow(clippy::print_stdout)]
 
-use s4_backend::Algorithm;
 use s4_cpu::Cpu;
 use s4_nn::*;
 use std::time::Instant;
@@ -39,7 +38,11 @@ fn blocks(threads: usize) {
                 let mut block =
                     Block::new(Cpu::<f32>::new(threads).expect("a CPU"), config).expect("a block");
                 let u = wave(batch * len * 128);
-                let opts = ForwardOptions { save: true, algorithm, ..Default::default() };
+                let opts = ForwardOptions {
+                    save: true,
+                    call: CallOptions { algorithm, ..Default::default() },
+                    ..Default::default()
+                };
                 let (mut forward, mut both) = (f64::INFINITY, f64::INFINITY);
                 for _ in 0..4 {
                     // As in training: the parameters have changed, so constants are made anew.
@@ -68,7 +71,10 @@ fn train(threads: usize) {
         let config = ModelConfig::from_json(json).expect("a configuration");
         let mut model = Model::new(Cpu::<f32>::new(threads).expect("a CPU"), config).expect("a model");
         let mut trainer = Trainer::new(&model, TrainConfig::default()).expect("a trainer");
-        let batch = Batch { algorithm, ..Batch::new(Input::Values(&x), TargetData::Values(&y), batch, len) };
+        let batch = Batch {
+            call: CallOptions { algorithm, ..Default::default() },
+            ..Batch::new(Input::Values(&x), TargetData::Values(&y), batch, len)
+        };
         let ms = best(4, || {
             trainer.train_step(&mut model, &batch).expect("a step");
             trainer.read_stats(&model).expect("figures");

@@ -3,36 +3,38 @@
 //! Pre-norm: y = x + mix(S4(norm(x))). Post-norm: y = norm(x + mix(S4(x))).
 
 use crate::{
-    BlockConfig, init,
-    norm::Norm,
-    param::{Flats, Group, ParamBuilder, Slot},
-    s4::{Call, S4Core},
-    tensor::Grow,
+    call::Pass,
+    config::BlockConfig,
+    growable::GrowableBuffer,
+    mix::{MixStage, MixStageBackward, MixStageForward},
+    norm::{Norm, NormBackward},
+    param::{Flats, ParamBuilder},
+    s4::{S4Backward, S4Core, S4Forward, S4Step},
 };
-use s4_backend::{Backend, MixGrads, MixParams, MixSpec, Result, Scalar, random::DropKey};
+use s4_backend::{Backend, Result, Scalar};
 
 /// What one block's forward saves for its backward, besides its input.
-pub(crate) struct Tape<B: Backend> {
+pub(crate) struct SavedBlock<B: Backend> {
     /// SSM output (batch, channels·H, len).
-    s: Grow<B>,
+    ssm_output: GrowableBuffer<B>,
     /// Of the norm.
-    stats: Grow<B>,
+    stats: GrowableBuffer<B>,
     /// What the SSM asks for.
-    ssm: Grow<B>,
+    ssm: GrowableBuffer<B>,
     /// What the mix asks for.
-    mix: Grow<B>,
+    mix: GrowableBuffer<B>,
     /// Post-norm: the norm's input.
-    z: Grow<B>,
+    norm_input: GrowableBuffer<B>,
 }
 
-impl<B: Backend> Tape<B> {
+impl<B: Backend> SavedBlock<B> {
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Tape {
-            s: Grow::new(be)?,
-            stats: Grow::new(be)?,
-            ssm: Grow::new(be)?,
-            mix: Grow::new(be)?,
-            z: Grow::new(be)?,
+        Ok(SavedBlock {
+            ssm_output: GrowableBuffer::new(be)?,
+            stats: GrowableBuffer::new(be)?,
+            ssm: GrowableBuffer::new(be)?,
+            mix: GrowableBuffer::new(be)?,
+            norm_input: GrowableBuffer::new(be)?,
         })
     }
 }
@@ -41,23 +43,52 @@ impl<B: Backend> Tape<B> {
 pub(crate) struct Scratch<B: Backend> {
     pub ws: B::Workspace,
     /// Norm output, or the post-norm's gradient.
-    norm: Grow<B>,
-    stats: Grow<B>,
-    s: Grow<B>,
-    du: Grow<B>,
+    norm: GrowableBuffer<B>,
+    stats: GrowableBuffer<B>,
+    /// SSM output, or its gradient.
+    ssm_output: GrowableBuffer<B>,
+    /// Gradient of the SSM's input.
+    du: GrowableBuffer<B>,
 }
 
 impl<B: Backend> Scratch<B> {
     pub fn new(be: &B) -> Result<Self> {
         Ok(Scratch {
             ws: be.workspace(),
-            norm: Grow::new(be)?,
-            stats: Grow::new(be)?,
-            s: Grow::new(be)?,
-            du: Grow::new(be)?,
+            norm: GrowableBuffer::new(be)?,
+            stats: GrowableBuffer::new(be)?,
+            ssm_output: GrowableBuffer::new(be)?,
+            du: GrowableBuffer::new(be)?,
         })
     }
 }
+
+/// Arrays of one forward: `y` and `x` (batch, H, len), states (batch, H, 2, N/2).
+pub(crate) struct BlockForward<'a, B: Backend> {
+    pub y: B::Mut<'a>,
+    pub state_end: Option<B::Mut<'a>>,
+    /// With it a backward may follow.
+    pub saved: Option<&'a mut SavedBlock<B>>,
+    pub x: B::Ref<'a>,
+    pub state0: Option<B::Ref<'a>>,
+}
+
+/// Arrays of its backward: gradients of sum(y·dy) + sum(state_end·dstate_end).
+pub(crate) struct BlockBackward<'a, B: Backend> {
+    pub dx: B::Mut<'a>,
+    pub dstate0: Option<B::Mut<'a>>,
+    pub grads: &'a mut Flats<B>,
+    pub dy: B::Ref<'a>,
+    pub dstate_end: Option<B::Ref<'a>>,
+    pub x: B::Ref<'a>,
+    pub state0: Option<B::Ref<'a>>,
+    pub saved: &'a mut SavedBlock<B>,
+    /// Saved values may be overwritten, which spares a buffer; no second backward can follow.
+    pub consume_saved: bool,
+}
+
+/// Arrays of one step: `y` and `x` (batch, H); as in [`S4Step`].
+pub(crate) type BlockStep<'a, B> = S4Step<'a, B>;
 
 /// One block.
 pub struct BlockCore<B: Backend> {
@@ -65,11 +96,7 @@ pub struct BlockCore<B: Backend> {
     pub(crate) norm: Option<Norm<B>>,
     prenorm: bool,
     residual: bool,
-    mix: MixSpec,
-    weight: Slot,
-    bias: Slot,
-    /// Its first dropout.
-    site: u32,
+    mix: MixStage,
 }
 
 impl<B: Backend> BlockCore<B> {
@@ -85,284 +112,211 @@ impl<B: Backend> BlockCore<B> {
         let stream = 16 * (index + 1);
         let norm = Norm::new(be, config.norm, config.layer.features, &format!("{prefix}norm."), params)?;
         let s4 = S4Core::new(be, &config.layer, &format!("{prefix}layer."), stream, params)?;
-        let mix = MixSpec {
-            inputs: s4.spec().outputs(),
-            outputs: config.layer.features,
-            activation: config.activation,
-            glu: config.glu,
-            final_activation: config.final_activation,
-            dropout: config.dropout,
-            tied: config.tied_dropout,
-        };
-        let name = format!("{prefix}output_linear.0.");
-        let (w, b) = init::linear(config.layer.seed, stream + 8, mix.rows(), mix.inputs);
-        let weight = params.add(format!("{name}weight"), &[mix.rows(), mix.inputs], Group::Main, w);
-        let bias = params.add(format!("{name}bias"), &[mix.rows()], Group::Main, b);
-        Ok(BlockCore {
-            s4,
-            norm,
-            prenorm: config.prenorm,
-            residual: config.residual,
-            mix,
-            weight,
-            bias,
-            site: 2 * index,
-        })
+        let mix = MixStage::new(config, s4.spec().outputs(), prefix, index, stream + 8, params);
+        Ok(BlockCore { s4, norm, prenorm: config.prenorm, residual: config.residual, mix })
     }
 
     /// H.
     pub(crate) fn heads(&self) -> usize {
-        self.mix.outputs
+        self.mix.outputs()
     }
 
-    fn mix_params<'a>(&self, be: &B, values: &'a Flats<B>) -> MixParams<'a, B> {
-        MixParams { weight: values.view(be, self.weight), bias: values.view(be, self.bias) }
+    fn stats_len(&self, pass: &Pass<'_, B>) -> usize {
+        self.norm.as_ref().map_or(0, |norm| norm.stats_len(pass.batch, pass.len))
     }
 
-    /// The mix of this call: no dropout outside training.
-    fn mix_spec(&self, training: bool) -> MixSpec {
-        MixSpec { dropout: if training { self.mix.dropout } else { 0.0 }, ..self.mix }
-    }
-
-    fn key(&self, key: DropKey) -> DropKey {
-        DropKey { site: key.site + self.site, ..key }
-    }
-
-    /// `y`: (batch, H, len) of `x`: (batch, H, len); with `tape` for backward.
+    /// (batch, H, len) → (batch, H, len).
     pub(crate) fn forward(
         &mut self,
-        be: &B,
-        mut y: B::Mut<'_>,
-        state_end: Option<B::Mut<'_>>,
-        x: B::Ref<'_>,
-        state0: Option<B::Ref<'_>>,
-        tape: Option<&mut Tape<B>>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+        pass: &Pass<'_, B>,
+        arrays: BlockForward<'_, B>,
         scratch: &mut Scratch<B>,
     ) -> Result<()> {
-        let n = call.batch * self.heads() * call.len;
-        let inner = call.batch * self.mix.inputs * call.len;
-        let spec = self.mix_spec(call.training);
-        let stats_len = self.norm.as_ref().map_or(0, |norm| norm.stats_len(call.batch, call.len));
-        let saving = tape.is_some();
-        let (saved_len, mix_len) = match saving {
-            true => (self.s4.saved_len(be, call), be.mix_saved_len(&spec, call.batch, call.len)),
-            false => (0, 0),
+        let be = pass.be;
+        let BlockForward { mut y, mut state_end, saved, x, state0 } = arrays;
+        let n = pass.batch * self.heads() * pass.len;
+        let inner = pass.batch * self.mix.inputs() * pass.len;
+        let stats_len = self.stats_len(pass);
+        let (ssm_len, mix_len) = match saved {
+            Some(_) => (self.s4.saved_len(pass), self.mix.saved_len(pass)),
+            None => (0, 0),
         };
-        let Scratch { ws, norm: norm_out, stats, s, .. } = scratch;
-        // Where things go: the tape when backward follows, else shared scratch.
-        let (s, stats, mut ssm, mut mix, z) = match tape {
-            Some(t) => {
-                t.ssm.ensure(be, saved_len)?;
-                t.mix.ensure(be, mix_len)?;
-                (&mut t.s, &mut t.stats, Some(&mut t.ssm), Some(&mut t.mix), Some(&mut t.z))
+        let Scratch { ws, norm: norm_out, stats, ssm_output, .. } = scratch;
+        // Where things go: among the saved values when a backward follows, else in shared scratch.
+        let (s, stats, mut ssm_saved, mut mix_saved, norm_input) = match saved {
+            Some(to) => {
+                to.ssm.ensure(be, ssm_len)?;
+                to.mix.ensure(be, mix_len)?;
+                let SavedBlock { ssm_output, stats, ssm, mix, norm_input } = to;
+                (ssm_output, stats, Some(ssm), Some(mix), norm_input)
             }
-            None => (s, stats, None, None, None),
+            None => (ssm_output, stats, None, None, norm_out),
         };
         s.ensure(be, inner)?;
         stats.ensure(be, stats_len)?;
-        let ssm = ssm.as_mut().map(|g| g.get_mut(be, saved_len));
-        let mix = mix.as_mut().map(|g| g.get_mut(be, mix_len));
-        let params = self.mix_params(be, values);
-        let key = self.key(call.key);
-        let residual = self.residual.then_some(x);
-        match &mut self.norm {
-            Some(norm) if self.prenorm => {
-                // The SSM's input stands where the block's output will: it is dead by then.
-                let stats = stats.get_mut(be, stats_len);
-                norm.forward(be, be.reborrow(&mut y), stats, x, values, call, ws)?;
-                let u = be.freeze(&y);
-                self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, u, state0, values, call, ws)?;
-                be.mix_forward(
-                    y,
-                    mix,
-                    s.get(be, inner),
-                    residual,
-                    &params,
-                    &spec,
-                    key,
-                    call.batch,
-                    call.len,
-                    ws,
-                )
-            }
+        let prenorm = self.norm.is_some() && self.prenorm;
+        if let (Some(norm), true) = (&mut self.norm, prenorm) {
+            // The SSM's input stands where the block's output will: it is not needed by then.
+            let stats = stats.get_mut(be, stats_len);
+            norm.forward(pass, be.reborrow(&mut y), stats, be.shorten(x), ws)?;
+        }
+        let ssm = S4Forward {
+            y: s.get_mut(be, inner),
+            state_end: state_end.as_mut().map(|view| be.reborrow(view)),
+            saved: ssm_saved.as_mut().map(|to| to.get_mut(be, ssm_len)),
+            u: if prenorm { be.freeze(&y) } else { be.shorten(x) },
+            state0: state0.map(|view| be.shorten(view)),
+        };
+        self.s4.forward(pass, ssm, ws)?;
+        let postnorm = self.norm.as_mut().filter(|_| !prenorm);
+        if postnorm.is_some() {
+            norm_input.ensure(be, n)?;
+        }
+        let mix = MixStageForward {
+            y: match postnorm {
+                Some(_) => norm_input.get_mut(be, n),
+                None => be.reborrow(&mut y),
+            },
+            saved: mix_saved.as_mut().map(|to| to.get_mut(be, mix_len)),
+            s: s.get(be, inner),
+            residual: self.residual.then(|| be.shorten(x)),
+        };
+        self.mix.forward(pass, mix, ws)?;
+        match postnorm {
             Some(norm) => {
-                let z = z.unwrap_or(norm_out);
-                z.ensure(be, n)?;
-                self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, x, state0, values, call, ws)?;
-                let (s, out) = (s.get(be, inner), z.get_mut(be, n));
-                be.mix_forward(out, mix, s, residual, &params, &spec, key, call.batch, call.len, ws)?;
-                norm.forward(be, y, stats.get_mut(be, stats_len), z.get(be, n), values, call, ws)
+                let stats = stats.get_mut(be, stats_len);
+                norm.forward(pass, be.reborrow(&mut y), stats, norm_input.get(be, n), ws)
             }
-            None => {
-                self.s4.forward(be, s.get_mut(be, inner), state_end, ssm, x, state0, values, call, ws)?;
-                be.mix_forward(
-                    y,
-                    mix,
-                    s.get(be, inner),
-                    residual,
-                    &params,
-                    &spec,
-                    key,
-                    call.batch,
-                    call.len,
-                    ws,
-                )
-            }
+            None => Ok(()),
         }
     }
 
-    /// Gradients of sum(y·dy) + sum(state_end·dstate_end), from the same call and tape. What a `once` leaves of the
-    /// tape serves no second backward: memory of its own is spared.
+    /// Gradients from the same pass and the values that its forward saved.
     pub(crate) fn backward(
         &mut self,
-        be: &B,
-        mut dx: B::Mut<'_>,
-        dstate0: Option<B::Mut<'_>>,
-        grads: &mut Flats<B>,
-        dy: B::Ref<'_>,
-        dstate_end: Option<B::Ref<'_>>,
-        x: B::Ref<'_>,
-        state0: Option<B::Ref<'_>>,
-        tape: &mut Tape<B>,
-        once: bool,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+        pass: &Pass<'_, B>,
+        arrays: BlockBackward<'_, B>,
         scratch: &mut Scratch<B>,
     ) -> Result<()> {
-        let n = call.batch * self.heads() * call.len;
-        let inner = call.batch * self.mix.inputs * call.len;
-        let spec = self.mix_spec(call.training);
-        let stats_len = self.norm.as_ref().map_or(0, |norm| norm.stats_len(call.batch, call.len));
-        let Tape { s, stats, ssm, mix, z } = tape;
-        let saved = ssm.get(be, self.s4.saved_len(be, call));
-        let mix_saved = mix.get(be, be.mix_saved_len(&spec, call.batch, call.len));
-        let Scratch { ws, norm: norm_out, s: ds, du, .. } = scratch;
-        ds.ensure(be, inner)?;
-        let params = self.mix_params(be, values);
-        let key = self.key(call.key);
-        let (weight, bias) = (self.weight, self.bias);
-        let mix_backward =
-            |s: &Grow<B>, ds: B::Mut<'_>, dy: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
-                let [weight, bias] = grads.views_mut(be, [weight, bias]);
-                let s = s.get(be, inner);
-                be.mix_backward(
-                    ds,
-                    MixGrads { weight, bias },
-                    dy,
-                    s,
-                    mix_saved,
-                    &params,
-                    &spec,
-                    key,
-                    call.batch,
-                    call.len,
-                    ws,
-                )
+        let be = pass.be;
+        let BlockBackward { mut dx, mut dstate0, grads, dy, dstate_end, x, state0, saved, consume_saved } =
+            arrays;
+        let n = pass.batch * self.heads() * pass.len;
+        let inner = pass.batch * self.mix.inputs() * pass.len;
+        let stats_len = self.stats_len(pass);
+        let (ssm_len, mix_len) = (self.s4.saved_len(pass), self.mix.saved_len(pass));
+        let Scratch { ws, norm: norm_out, ssm_output: ds, du, .. } = scratch;
+        let prenorm = self.norm.as_ref().filter(|_| self.prenorm);
+        let postnorm = self.norm.as_ref().filter(|_| !self.prenorm);
+        // Post-norm: back through it first.
+        if let Some(norm) = postnorm {
+            norm_out.ensure(be, n)?;
+            let arrays = NormBackward {
+                dx: norm_out.get_mut(be, n),
+                grads: &mut *grads,
+                dy: be.shorten(dy),
+                x: saved.norm_input.get(be, n),
+                stats: saved.stats.get(be, stats_len),
+                residual: None,
             };
-        match &mut self.norm {
-            Some(norm) if self.prenorm => {
-                mix_backward(s, ds.get_mut(be, inner), dy, grads, ws)?;
-                // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
-                let stats = stats.get(be, stats_len);
-                norm.again(be, be.reborrow(&mut dx), stats, x, values, call)?;
-                let du = if once { s } else { du };
-                du.ensure(be, n)?;
-                let (u, out) = (be.freeze(&dx), Some(du.get_mut(be, n)));
-                self.s4.backward(
-                    be,
-                    out,
-                    dstate0,
+            norm.backward(pass, arrays, ws)?;
+        }
+        let dz = if postnorm.is_some() { norm_out.get(be, n) } else { be.shorten(dy) };
+        ds.ensure(be, inner)?;
+        let mix = MixStageBackward {
+            ds: ds.get_mut(be, inner),
+            grads: &mut *grads,
+            dy: be.shorten(dz),
+            s: saved.ssm_output.get(be, inner),
+            saved: saved.mix.get(be, mix_len),
+        };
+        self.mix.backward(pass, mix, ws)?;
+        let SavedBlock { ssm_output, stats, ssm, .. } = saved;
+        if let Some(norm) = prenorm {
+            // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
+            norm.recompute(pass, be.reborrow(&mut dx), stats.get(be, stats_len), be.shorten(x))?;
+        }
+        let du = if consume_saved { ssm_output } else { du };
+        if prenorm.is_some() {
+            du.ensure(be, n)?;
+        }
+        let (du_out, u) = match prenorm {
+            Some(_) => (du.get_mut(be, n), be.freeze(&dx)),
+            None => (be.reborrow(&mut dx), be.shorten(x)),
+        };
+        let arrays = S4Backward {
+            du: Some(du_out),
+            dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
+            grads: &mut *grads,
+            dy: ds.get(be, inner),
+            dstate_end: dstate_end.map(|view| be.shorten(view)),
+            u,
+            state0: state0.map(|view| be.shorten(view)),
+            saved: ssm.get(be, ssm_len),
+        };
+        self.s4.backward(pass, arrays, ws)?;
+        match prenorm {
+            Some(norm) => {
+                let arrays = NormBackward {
+                    dx: be.reborrow(&mut dx),
                     grads,
-                    ds.get(be, inner),
-                    dstate_end,
-                    u,
-                    state0,
-                    saved,
-                    values,
-                    call,
-                    ws,
-                )?;
-                let residual = self.residual.then_some(dy);
-                norm.backward(be, dx, grads, du.get(be, n), x, stats, residual, values, call, ws)
-            }
-            other => {
-                let (s4, residual) = (&mut self.s4, self.residual);
-                let through = |dz: B::Ref<'_>, grads: &mut Flats<B>, ws: &mut B::Workspace| {
-                    mix_backward(s, ds.get_mut(be, inner), dz, grads, ws)?;
-                    let (out, ds) = (Some(be.reborrow(&mut dx)), ds.get(be, inner));
-                    s4.backward(be, out, dstate0, grads, ds, dstate_end, x, state0, saved, values, call, ws)?;
-                    match residual {
-                        true => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
-                        false => Ok(()),
-                    }
+                    dy: du.get(be, n),
+                    x: be.shorten(x),
+                    stats: stats.get(be, stats_len),
+                    residual: self.residual.then(|| be.shorten(dy)),
                 };
-                match other {
-                    Some(norm) => {
-                        norm_out.ensure(be, n)?;
-                        let (z, stats) = (z.get(be, n), stats.get(be, stats_len));
-                        norm.backward(
-                            be,
-                            norm_out.get_mut(be, n),
-                            grads,
-                            dy,
-                            z,
-                            stats,
-                            None,
-                            values,
-                            call,
-                            ws,
-                        )?;
-                        through(norm_out.get(be, n), grads, ws)
-                    }
-                    None => through(dy, grads, ws),
-                }
+                norm.backward(pass, arrays, ws)
             }
+            None if self.residual => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
+            None => Ok(()),
         }
     }
 
-    /// One sample: `y` (batch, H) of `x` (batch, H); `state` in place. Norms use running statistics.
+    /// One sample a row; norms use running statistics.
     pub(crate) fn step(
         &mut self,
-        be: &B,
-        y: B::Mut<'_>,
-        state: B::Mut<'_>,
-        x: B::Ref<'_>,
-        interval: Option<B::Ref<'_>>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
-        plan: Option<&mut B::StepPlan>,
+        pass: &Pass<'_, B>,
+        arrays: BlockStep<'_, B>,
         scratch: &mut Scratch<B>,
     ) -> Result<()> {
-        let (batch, rate, version) = (call.batch, call.rate, call.version);
-        let (n, inner) = (batch * self.heads(), batch * self.mix.inputs);
-        let spec = self.mix_spec(false);
-        let stats_len = self.norm.as_ref().map_or(0, |norm| norm.stats_len(batch, 1));
-        let Scratch { ws, norm: norm_out, stats, s, .. } = scratch;
+        let be = pass.be;
+        let BlockStep { mut y, mut state, u: x, interval, plan } = arrays;
+        let (n, inner) = (pass.batch * self.heads(), pass.batch * self.mix.inputs());
+        let stats_len = self.stats_len(pass);
+        let Scratch { ws, norm: norm_out, stats, ssm_output: s, .. } = scratch;
         s.ensure(be, inner)?;
         norm_out.ensure(be, n)?;
         stats.ensure(be, stats_len)?;
-        let params = self.mix_params(be, values);
-        let residual = self.residual.then_some(x);
-        let out = s.get_mut(be, inner);
-        match &mut self.norm {
-            Some(norm) if self.prenorm => {
-                norm.forward(be, norm_out.get_mut(be, n), stats.get_mut(be, stats_len), x, values, call, ws)?;
-                let u = norm_out.get(be, n);
-                self.s4.step(be, out, state, u, interval, values, batch, rate, version, plan, ws)?;
-                be.mix_forward(y, None, s.get(be, inner), residual, &params, &spec, call.key, batch, 1, ws)
-            }
+        let prenorm = self.norm.is_some() && self.prenorm;
+        if let (Some(norm), true) = (&mut self.norm, prenorm) {
+            let (out, stats) = (norm_out.get_mut(be, n), stats.get_mut(be, stats_len));
+            norm.forward(pass, out, stats, be.shorten(x), ws)?;
+        }
+        let ssm = S4Step {
+            y: s.get_mut(be, inner),
+            state: be.reborrow(&mut state),
+            u: if prenorm { norm_out.get(be, n) } else { be.shorten(x) },
+            interval: interval.map(|view| be.shorten(view)),
+            plan,
+        };
+        self.s4.step(pass, ssm, ws)?;
+        let postnorm = self.norm.as_mut().filter(|_| !prenorm);
+        let mix = MixStageForward {
+            y: match postnorm {
+                Some(_) => norm_out.get_mut(be, n),
+                None => be.reborrow(&mut y),
+            },
+            saved: None,
+            s: s.get(be, inner),
+            residual: self.residual.then(|| be.shorten(x)),
+        };
+        self.mix.forward(pass, mix, ws)?;
+        match postnorm {
             Some(norm) => {
-                self.s4.step(be, out, state, x, interval, values, batch, rate, version, plan, ws)?;
-                let z = norm_out.get_mut(be, n);
-                be.mix_forward(z, None, s.get(be, inner), residual, &params, &spec, call.key, batch, 1, ws)?;
-                norm.forward(be, y, stats.get_mut(be, stats_len), norm_out.get(be, n), values, call, ws)
+                let stats = stats.get_mut(be, stats_len);
+                norm.forward(pass, be.reborrow(&mut y), stats, norm_out.get(be, n), ws)
             }
-            None => {
-                self.s4.step(be, out, state, x, interval, values, batch, rate, version, plan, ws)?;
-                be.mix_forward(y, None, s.get(be, inner), residual, &params, &spec, call.key, batch, 1, ws)
-            }
+            None => Ok(()),
         }
     }
 }

@@ -61,19 +61,8 @@ pub fn indices(op: &'static str, what: &str, x: &[i32], n: usize, skip: bool) ->
     }
 }
 
-/// A positive finite rate.
-pub fn rate(op: &'static str, rate: f64) -> Result<()> {
-    if rate.is_finite() && rate > 0.0 && rate <= 1e6 {
-        return Ok(());
-    }
-    Err(Error::value(op, "rate above 0", rate))
-}
-
 /// Ratios of steps to the training interval: `n` positive finite numbers.
 pub fn intervals<T: Scalar>(op: &'static str, x: &[T], n: usize) -> Result<()> {
     shaped(op, "interval", x, &[n])?;
-    match x.iter().find(|v| !(v.is_finite() && **v > T::zero())) {
-        Some(v) => Err(Error::value(op, "intervals above 0", v)),
-        None => Ok(()),
-    }
+    s4_backend::checks::intervals(op, x)
 }

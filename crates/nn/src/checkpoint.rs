@@ -5,9 +5,14 @@
 //! `config` (JSON), `trainer` (JSON), `extra` (JSON of the caller's).
 
 use crate::{
-    Flats, Model, ModelConfig, ParamStore, Schedule, TrainConfig, Trainer,
     bytes::{dtype, from_bytes, to_bytes},
     check,
+    config::ModelConfig,
+    config_json::with_present_names,
+    model::Model,
+    param::{Flats, ParamStore},
+    schedule::Schedule,
+    train::{TrainConfig, Trainer},
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Code, Error, Result, Scalar};
@@ -21,7 +26,10 @@ use std::{
 };
 
 const FORMAT: &str = "s4-node";
-const VERSION: &str = "1";
+/// What is written: the options of a configuration by their present names.
+const VERSION: &str = "2";
+/// Written by 0.1.0: options that were renamed since have their old names.
+const VERSION_0_1_0: &str = "1";
 
 /// What a checkpoint gives.
 pub struct Loaded<B: Backend> {
@@ -60,13 +68,19 @@ fn open(bytes: &[u8]) -> Result<(HashMap<String, String>, SafeTensors<'_>)> {
 }
 
 fn config(meta: &HashMap<String, String>) -> Result<ModelConfig> {
-    match (meta.get("format").map(String::as_str), meta.get("version").map(String::as_str)) {
-        (Some(FORMAT), Some(VERSION)) => {}
-        (Some(FORMAT), other) => return Err(bad(format!("version {VERSION}"), format!("{other:?}"))),
-        (other, _) => return Err(bad(format!("format '{FORMAT}' in the metadata"), format!("{other:?}"))),
+    match meta.get("format").map(String::as_str) {
+        Some(FORMAT) => {}
+        other => return Err(bad(format!("format '{FORMAT}' in the metadata"), format!("{other:?}"))),
     }
     let json = meta.get("config").ok_or_else(|| bad("a configuration in the metadata", "none"))?;
-    ModelConfig::from_json(json).map_err(|e| bad("a valid configuration", e))
+    let invalid = |e: Error| bad("a valid configuration", e);
+    match meta.get("version").map(String::as_str) {
+        Some(VERSION) => ModelConfig::from_json(json).map_err(invalid),
+        Some(VERSION_0_1_0) => with_present_names(json)
+            .map_err(invalid)
+            .and_then(|json| ModelConfig::from_json(&json).map_err(invalid)),
+        other => Err(bad(format!("version {VERSION_0_1_0} or {VERSION}"), format!("{other:?}"))),
+    }
 }
 
 /// Configuration of a checkpoint and its dtype (`"f32"`, `"f64"`), without making a model.
@@ -117,12 +131,6 @@ fn collect<B: Backend>(
     Ok(())
 }
 
-/// Names of the running statistics, with the norm's place.
-fn running_names<B: Backend>(model: &Model<B>) -> Vec<String> {
-    let blocks = (0..model.net.blocks.len()).map(|i| format!("blocks.{i}.norm.running"));
-    blocks.chain(["norm.running".to_string()]).collect()
-}
-
 /// The bytes that [`save`] writes.
 pub fn save_bytes<B: Backend>(
     model: &Model<B>,
@@ -132,10 +140,9 @@ pub fn save_bytes<B: Backend>(
     let be = &model.be;
     let mut out: Vec<Entry> = Vec::new();
     collect(&mut out, "", &model.store, &model.store.values)?;
-    let norms = model.net.blocks.iter().map(|b| b.norm.as_ref()).chain([model.net.norm.as_ref()]);
-    for (name, norm) in running_names(model).into_iter().zip(norms) {
-        if let Some(values) = norm.map(|n| n.running(be)).transpose()?.flatten() {
-            out.push((name, vec![2, values.len() / 2], to_bytes(&values)));
+    for (name, norm) in model.net.norms() {
+        if let Some(values) = norm.running(be)? {
+            out.push((format!("{name}.running"), vec![2, values.len() / 2], to_bytes(&values)));
         }
     }
     let mut meta = HashMap::from([
@@ -155,9 +162,7 @@ pub fn save_bytes<B: Backend>(
         }
         if let Some(states) = t.carried() {
             for i in 0..states.blocks.len() {
-                let view = states.view(be, i);
-                let mut host = vec![B::Scalar::zero(); be.ref_len(view)];
-                be.download(&mut host, view)?;
+                let host = states.read(be, i)?;
                 out.push((format!("optimizer.state.{i}"), vec![host.len()], to_bytes(&host)));
             }
         }
@@ -247,13 +252,9 @@ pub fn load_bytes<B: Backend>(be: B, bytes: &[u8]) -> Result<Loaded<B>> {
     source.fill(&be, "", &model.store, &mut values)?;
     model.store.values = values;
     model.store.touch();
-    let names = running_names(&model);
-    let norms = model.net.blocks.iter_mut().map(|b| b.norm.as_mut()).chain([model.net.norm.as_mut()]);
-    for (name, norm) in names.into_iter().zip(norms) {
-        if let Some(norm) = norm
-            && let Some(now) = norm.running(&be)?
-        {
-            let heads = now.len() / 2;
+    for (name, norm) in model.net.norms_mut() {
+        if let Some(now) = norm.running(&be)? {
+            let (name, heads) = (format!("{name}.running"), now.len() / 2);
             let values: Vec<B::Scalar> = source.take(&name, &[2, heads])?;
             if values[heads..].iter().any(|v| *v < B::Scalar::zero()) {
                 return Err(bad(format!("variances of 0 or more in '{name}'"), "a negative one"));

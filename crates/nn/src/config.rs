@@ -1,60 +1,32 @@
 //! What a layer, a block and a model are: the same JSON that TypeScript passes and checkpoints store.
 
-use s4_backend::{Activation, Disc, Error, Loss, Mode, Pooling, Result, SsmSpec, Transform};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use crate::{
+    config_json::{parse, to_json},
+    initialization::Init,
+};
+use s4_backend::{
+    Activation, Discretization, Error, Levels, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
+};
+use serde::{Deserialize, Serialize};
 
-/// The contract's enums as JSON strings.
-macro_rules! names {
-    ($module:ident, $ty:ty, $($name:literal => $value:expr),+ $(,)?) => {
-        mod $module {
-            use super::*;
-            use serde::{Deserializer, Serializer, de::Error as _};
-            pub fn serialize<S: Serializer>(x: &$ty, s: S) -> Result<S::Ok, S::Error> {
-                $(if *x == $value { return s.serialize_str($name); })+
-                s.serialize_none()
+/// A pooling, or `"none"`.
+mod pooling {
+    use s4_backend::Pooling;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(pooling: &Option<Pooling>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(pooling.map_or("none", Pooling::name))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Pooling>, D::Error> {
+        let name = String::deserialize(d)?;
+        match (Pooling::from_name(&name), name.as_str()) {
+            (None, "none") => Ok(None),
+            (None, _) => {
+                Err(D::Error::custom(format!("'{name}' is not one of 'none', {}", Pooling::names())))
             }
-            pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$ty, D::Error> {
-                let name = String::deserialize(d)?;
-                match name.as_str() {
-                    $($name => Ok($value),)+
-                    _ => Err(D::Error::custom(format!("'{name}' is not one of {}", [$($name),+].join(", ")))),
-                }
-            }
+            (found, _) => Ok(found),
         }
-    };
-}
-
-names!(mode, Mode, "s4" => Mode::S4, "s4d" => Mode::S4d);
-names!(transform, Transform, "exp" => Transform::Exp, "softplus" => Transform::Softplus, "relu" => Transform::Relu,
-    "sigmoid" => Transform::Sigmoid, "none" => Transform::None);
-names!(activation, Activation, "identity" => Activation::Identity, "gelu" => Activation::Gelu,
-    "relu" => Activation::Relu, "silu" => Activation::Silu, "tanh" => Activation::Tanh, "sigmoid" => Activation::Sigmoid);
-names!(pooling, Option<Pooling>, "none" => None, "mean" => Some(Pooling::Mean), "last" => Some(Pooling::Last),
-    "first" => Some(Pooling::First), "max" => Some(Pooling::Max), "sum" => Some(Pooling::Sum));
-
-/// Discretisation as named in JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum DiscName {
-    Bilinear,
-    Zoh,
-}
-
-/// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Init {
-    #[default]
-    Legs,
-    Legt,
-    Fourier,
-    /// SSM 0 LegS, SSM 1 Fourier, and so on in turn.
-    Hippo,
-    Lin,
-    Inv,
-    Real,
+    }
 }
 
 /// One SSM layer.
@@ -66,7 +38,6 @@ pub struct LayerConfig {
     /// N.
     pub state: usize,
     /// `"s4"` or `"s4d"`.
-    #[serde(with = "mode")]
     pub mode: Mode,
     /// Initialisation.
     pub init: Init,
@@ -85,15 +56,12 @@ pub struct LayerConfig {
     /// One Δ a state instead of one a feature.
     pub dt_per_state: bool,
     /// By default bilinear for S4 and zoh for S4D.
-    pub disc: Option<DiscName>,
+    pub discretization: Option<Discretization>,
     /// t
-    #[serde(with = "transform")]
     pub dt_transform: Transform,
     /// f
-    #[serde(with = "transform")]
     pub real_transform: Transform,
     /// g
-    #[serde(with = "transform")]
     pub imag_transform: Transform,
     /// Cut the kernel to this length.
     pub truncate: Option<usize>,
@@ -115,7 +83,7 @@ impl Default for LayerConfig {
             dt_min: 1e-3,
             dt_max: 0.1,
             dt_per_state: false,
-            disc: None,
+            discretization: None,
             dt_transform: Transform::Softplus,
             real_transform: Transform::Exp,
             imag_transform: Transform::None,
@@ -148,12 +116,10 @@ pub struct BlockConfig {
     /// Norm before the SSM (else after the residual sum).
     pub prenorm: bool,
     /// After the SSM.
-    #[serde(with = "activation")]
     pub activation: Activation,
     /// The linear gives twice the features, first half · σ(second half).
     pub glu: bool,
     /// After a linear without GLU.
-    #[serde(with = "activation")]
     pub final_activation: Activation,
     /// Dropout probability, in training only.
     pub dropout: f64,
@@ -192,20 +158,6 @@ pub enum Encoder {
     None,
 }
 
-/// What is minimised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
-pub enum LossName {
-    #[default]
-    CrossEntropy,
-    Mse,
-    Mae,
-    Huber,
-    /// The decoder gives 2·output values: means, then log σ.
-    Gaussian,
-}
-
 /// Encoder, blocks, norm, pooling, decoder, loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -229,9 +181,11 @@ pub struct ModelConfig {
     /// A norm after the last block; by default when prenorm.
     pub final_norm: Option<bool>,
     /// What is minimised.
-    pub loss: LossName,
+    pub loss: LossKind,
     /// Where Huber turns linear.
     pub huber_delta: f64,
+    /// Levels of the quantile loss, ascending between 0 and 1.
+    pub quantiles: Vec<f64>,
 }
 
 impl Default for ModelConfig {
@@ -245,31 +199,11 @@ impl Default for ModelConfig {
             block: BlockConfig::default(),
             pooling: None,
             final_norm: None,
-            loss: LossName::CrossEntropy,
+            loss: LossKind::CrossEntropy,
             huber_delta: 1.0,
+            quantiles: Levels::default().as_slice().to_vec(),
         }
     }
-}
-
-/// Parses a configuration; an unknown option is refused by name.
-fn parse<T: Serialize + DeserializeOwned>(op: &'static str, json: &str) -> Result<T> {
-    let bad = |got: String| Error::value(op, "known options with valid values", got);
-    let given: serde_json::Value = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;
-    let config: T = serde_json::from_value(given.clone()).map_err(|e| bad(e.to_string()))?;
-    let known = serde_json::to_value(&config).map_err(|e| bad(e.to_string()))?;
-    match (&given, &known) {
-        (serde_json::Value::Object(given), serde_json::Value::Object(known)) => {
-            match given.keys().find(|k| !known.contains_key(*k)) {
-                Some(k) => Err(bad(format!("unknown option '{k}'"))),
-                None => Ok(config),
-            }
-        }
-        _ => Err(bad("something other than an object".into())),
-    }
-}
-
-fn to_json<T: Serialize>(config: &T) -> String {
-    serde_json::to_string(config).unwrap_or_default()
 }
 
 impl LayerConfig {
@@ -293,24 +227,7 @@ impl LayerConfig {
         if self.dt_transform == Transform::Sigmoid && hi >= 1.0 {
             return Err(Error::value(op, "dtMax below 1 with dtTransform 'sigmoid'", hi));
         }
-        let diagonal = matches!(self.init, Init::Lin | Init::Inv | Init::Real);
-        match self.mode {
-            Mode::S4 if diagonal => Err(Error::value(
-                op,
-                "init 'legs', 'legt', 'fourier' or 'hippo' with mode 's4'",
-                name(&self.init),
-            )),
-            Mode::S4d if !diagonal && self.init != Init::Legs => {
-                Err(Error::value(op, "init 'legs', 'lin', 'inv' or 'real' with mode 's4d'", name(&self.init)))
-            }
-            Mode::S4 if self.init == Init::Hippo && self.spec().n_ssm % 2 != 0 => {
-                Err(Error::value(op, "an even nSsm with init 'hippo'", self.spec().n_ssm))
-            }
-            Mode::S4 if self.init == Init::Legt && self.spec().rank < 2 => {
-                Err(Error::value(op, "rank 2 or more with init 'legt'", self.spec().rank))
-            }
-            _ => Ok(()),
-        }
+        self.init.check(op, &self.spec())
     }
     /// The contract's description.
     pub fn spec(&self) -> SsmSpec {
@@ -321,26 +238,21 @@ impl LayerConfig {
             n_ssm: self.n_ssm.unwrap_or(self.features),
             rank: match self.mode {
                 Mode::S4d => 0,
-                Mode::S4 => self.rank.unwrap_or(if self.init == Init::Legt { 2 } else { 1 }),
+                Mode::S4 => self.rank.unwrap_or(self.init.default_rank()),
             },
             channels: self.channels,
             bidirectional: self.bidirectional,
             dt_per_state: self.dt_per_state,
-            disc: match (self.disc, self.mode) {
-                (Some(DiscName::Zoh), _) | (None, Mode::S4d) => Disc::Zoh,
-                _ => Disc::Bilinear,
-            },
+            discretization: self.discretization.unwrap_or(match self.mode {
+                Mode::S4 => Discretization::Bilinear,
+                Mode::S4d => Discretization::Zoh,
+            }),
             dt_transform: self.dt_transform,
             real_transform: self.real_transform,
             imag_transform: self.imag_transform,
             truncate: self.truncate,
         }
     }
-}
-
-/// A unit variant's JSON name.
-fn name<T: Serialize>(x: &T) -> String {
-    serde_json::to_string(x).unwrap_or_default()
 }
 
 impl BlockConfig {
@@ -361,11 +273,7 @@ impl BlockConfig {
             return Err(Error::value(op, "dropout from 0 to below 1", self.dropout));
         }
         if self.glu && self.final_activation != Activation::Identity {
-            return Err(Error::value(
-                op,
-                "finalActivation 'identity' with glu",
-                format!("{:?}", self.final_activation),
-            ));
+            return Err(Error::value(op, "finalActivation 'identity' with glu", self.final_activation));
         }
         Ok(())
     }
@@ -412,15 +320,19 @@ impl ModelConfig {
         if !(self.huber_delta.is_finite() && self.huber_delta > 0.0) {
             return Err(Error::value(op, "huberDelta above 0", self.huber_delta));
         }
+        if Levels::new(&self.quantiles).is_none() {
+            let expected = format!("quantiles: 1 to {} ascending levels between 0 and 1", Levels::MOST);
+            return Err(Error::value(op, expected, format!("{:?}", self.quantiles)));
+        }
         Ok(())
     }
     /// H.
     pub fn features(&self) -> usize {
         self.block.layer.features
     }
-    /// Values the decoder gives: output, doubled for the Gaussian loss.
+    /// Values the decoder gives: as many as the loss wants for `output`.
     pub fn decoder_outputs(&self) -> usize {
-        self.output * if self.loss == LossName::Gaussian { 2 } else { 1 }
+        self.loss().outputs(self.output)
     }
     /// Whether a norm follows the last block.
     pub fn has_final_norm(&self) -> bool {
@@ -428,29 +340,30 @@ impl ModelConfig {
     }
     /// The contract's loss.
     pub fn loss(&self) -> Loss {
-        match self.loss {
-            LossName::CrossEntropy => Loss::CrossEntropy,
-            LossName::Mse => Loss::Mse,
-            LossName::Mae => Loss::Mae,
-            LossName::Huber => Loss::Huber { delta: self.huber_delta },
-            LossName::Gaussian => Loss::Gaussian,
-        }
+        let levels = Levels::new(&self.quantiles).unwrap_or_default();
+        Loss { kind: self.loss, huber_delta: self.huber_delta, levels }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config_json::with_present_names;
 
     #[test]
     fn json_round_trip_and_unknown_options() {
         let m = ModelConfig::from_json(
-            r#"{"features": 16, "layers": 2, "mode": "s4d", "pooling": "mean", "loss": "mse", "seed": 7, "disc": "bilinear"}"#,
+            r#"{"features": 16, "layers": 2, "mode": "s4d", "pooling": "mean", "loss": "mse", "seed": 7, "discretization": "bilinear"}"#,
         )
         .unwrap();
         assert_eq!((m.features(), m.block.layer.seed, m.pooling), (16, 7, Some(Pooling::Mean)));
-        assert_eq!(m.block.layer.spec().disc, Disc::Bilinear);
+        assert_eq!(m.block.layer.spec().discretization, Discretization::Bilinear);
         assert_eq!(ModelConfig::from_json(&m.to_json()).unwrap(), m);
+        let old = r#"{"features": 16, "mode": "s4d", "disc": "bilinear"}"#;
+        let refused = ModelConfig::from_json(old).unwrap_err();
+        assert!(refused.expected.contains("'discretization'"), "{refused}");
+        let read = ModelConfig::from_json(&with_present_names(old).unwrap()).unwrap();
+        assert_eq!(read.block.layer.spec().discretization, Discretization::Bilinear);
         for bad in [
             r#"{"features": 16, "layer": 2}"#,
             r#"{"features": 0}"#,

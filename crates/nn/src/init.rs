@@ -1,8 +1,8 @@
 //! Initial values, drawn on the host in f64.
 
-use crate::{Init, LayerConfig};
-use s4_backend::{Error, Mode, Result, random::Rng};
-use s4_ssm::{Diagonal, HIPPO, Measure, Start, combination, diagonal, log_uniform};
+use crate::config::LayerConfig;
+use s4_backend::{Error, Result, random::Rng};
+use s4_ssm::{Start, log_uniform};
 
 /// Stored parameters of one SSM, in the order of [`s4_backend::SsmSpec`]'s shapes.
 pub(crate) struct SsmInit {
@@ -21,28 +21,8 @@ const FLOOR: f64 = 1e-4;
 /// Λ, P, B by `config.init`; Δ log-uniform; C complex normal with variance ½ a part; D normal.
 pub(crate) fn ssm(config: &LayerConfig, stream: u32) -> Result<SsmInit> {
     let spec = config.spec();
-    let (n, s) = (spec.state, spec.n_ssm);
-    let starts: Vec<Start> = match (spec.mode, config.init) {
-        (Mode::S4d, init) => {
-            let kind = match init {
-                Init::Lin => Diagonal::Lin,
-                Init::Inv => Diagonal::Inv,
-                Init::Real => Diagonal::Real,
-                _ => Diagonal::LegS,
-            };
-            vec![diagonal(kind, n); s]
-        }
-        (Mode::S4, Init::Hippo) => combination(&HIPPO, n, s, spec.rank),
-        (Mode::S4, init) => {
-            let measure = match init {
-                Init::Legt => Measure::LegT,
-                Init::Fourier => Measure::Fourier,
-                _ => Measure::LegS,
-            };
-            combination(&[measure], n, s, spec.rank)
-        }
-    };
-    let mut rng: Vec<Rng> = (0..3).map(|i| Rng::new(config.seed, stream + i)).collect();
+    let mut rng: Vec<Rng> = (0..4).map(|i| Rng::new(config.seed, stream + i)).collect();
+    let starts = config.init.starts(&spec, &mut rng[3]);
     let dt = log_uniform(spec.inv_dt_len(), config.dt_min, config.dt_max, || rng[0].uniform());
     let inverse = |t: s4_backend::Transform, x: f64| t.inverse(x.max(FLOOR));
     let out = SsmInit {

@@ -1,19 +1,22 @@
 //! The loss of a batch: its target checked, on the device, and compared with the model's output.
 
 use crate::{
-    Batch, Evaluation, LossName, Model, ModelConfig, TargetData, check,
+    batch::{Batch, TargetData},
+    call::Pass,
+    check,
+    config::ModelConfig,
+    growable::{GrowableBuffer, GrowableInts},
+    head::HeadLoss,
     net::Net,
-    s4::Call,
-    tensor::{Grow, GrowInts},
 };
 use num_traits::{One, Zero};
-use s4_backend::{Backend, Code, Error, Result, Scalar, Target, random::DropKey};
+use s4_backend::{Backend, Code, Error, Result, Scalar, Target};
 
 /// Targets on the device.
 pub(crate) struct LossBuffers<B: Backend> {
-    labels: GrowInts<B>,
-    values: Grow<B>,
-    weights: Grow<B>,
+    labels: GrowableInts<B>,
+    values: GrowableBuffer<B>,
+    weights: GrowableBuffer<B>,
     host_labels: Vec<i32>,
     host_weights: Vec<B::Scalar>,
 }
@@ -29,9 +32,9 @@ pub(crate) struct Counted {
 impl<B: Backend> LossBuffers<B> {
     pub fn new(be: &B) -> Result<Self> {
         Ok(LossBuffers {
-            labels: GrowInts::new(be)?,
-            values: Grow::new(be)?,
-            weights: Grow::new(be)?,
+            labels: GrowableInts::new(be)?,
+            values: GrowableBuffer::new(be)?,
+            weights: GrowableBuffer::new(be)?,
             host_labels: Vec::new(),
             host_weights: Vec::new(),
         })
@@ -41,18 +44,17 @@ impl<B: Backend> LossBuffers<B> {
     pub fn check(
         &mut self,
         op: &'static str,
-        model: &Model<B>,
+        c: &ModelConfig,
         batch: &Batch<'_, B::Scalar>,
     ) -> Result<Counted> {
-        let c = model.config();
         let per_step = c.pooling.is_none();
-        let rows = model.net.rows(batch.batch, batch.len);
+        let rows = if per_step { batch.batch * batch.len } else { batch.batch };
         let sizes: &[usize] = if per_step { &[batch.batch, batch.len] } else { &[batch.batch] };
-        let beyond = |row: usize| match (batch.lengths, per_step) {
+        let beyond = |row: usize| match (batch.call.lengths, per_step) {
             (Some(lengths), true) => row % batch.len >= lengths[row / batch.len] as usize,
             _ => false,
         };
-        let lengths = batch.lengths.filter(|_| per_step);
+        let lengths = batch.call.lengths.filter(|_| per_step);
         self.host_weights.clear();
         if let Some(weights) = batch.weights {
             check::shaped(op, "weights", weights, sizes)?;
@@ -63,15 +65,18 @@ impl<B: Backend> LossBuffers<B> {
             self.host_weights.extend_from_slice(weights);
         }
         self.host_labels.clear();
-        let labels = match (batch.target, c.loss) {
-            (TargetData::Labels(labels), LossName::CrossEntropy) => {
+        let dtype = |expected: &str, got: &str| {
+            Error::new(Code::Dtype, op, format!("{expected} with loss '{}'", c.loss), got)
+        };
+        let labels = match (batch.target, c.loss.takes_labels()) {
+            (TargetData::Labels(labels), true) => {
                 check::shaped(op, "target (labels)", labels, sizes)?;
                 check::indices(op, "labels", labels, c.output, true)?;
                 self.host_labels
                     .extend(labels.iter().enumerate().map(|(i, &l)| if beyond(i) { -1 } else { l }));
                 true
             }
-            (TargetData::Values(values), loss) if loss != LossName::CrossEntropy => {
+            (TargetData::Values(values), false) => {
                 let full: Vec<usize> = sizes.iter().copied().chain([c.output]).collect();
                 check::shaped(op, "target", values, &full)?;
                 check::finite(op, "target", values)?;
@@ -80,22 +85,8 @@ impl<B: Backend> LossBuffers<B> {
                 }
                 false
             }
-            (TargetData::Labels(_), _) => {
-                return Err(Error::new(
-                    Code::Dtype,
-                    op,
-                    "real targets (loss is not cross-entropy)",
-                    "labels",
-                ));
-            }
-            (TargetData::Values(_), _) => {
-                return Err(Error::new(
-                    Code::Dtype,
-                    op,
-                    "integer labels (loss is cross-entropy)",
-                    "real numbers",
-                ));
-            }
+            (TargetData::Labels(_), false) => return Err(dtype("real targets", "labels")),
+            (TargetData::Values(_), true) => return Err(dtype("integer labels", "real numbers")),
         };
         if lengths.is_some() {
             self.host_weights
@@ -122,31 +113,34 @@ impl<B: Backend> LossBuffers<B> {
         Ok(Counted { rows: counted, denominator, labels, weighted })
     }
 
-    /// stats += [loss, correct] of the model's last forward.
+    /// stats += [loss, correct] of the network's last forward; with `gradient` a backward may follow.
     pub fn run(
         &self,
-        be: &B,
+        pass: &Pass<'_, B>,
         stats: B::Mut<'_>,
         net: &mut Net<B>,
         config: &ModelConfig,
         counted: &Counted,
         gradient: bool,
-        batch: usize,
-        len: usize,
     ) -> Result<()> {
-        let rows = net.rows(batch, len);
-        let target = match counted.labels {
-            true => Target::Labels(self.labels.get()),
-            false => Target::Values(self.values.get(be, rows * config.output)),
+        let rows = net.head.rows(pass.batch, pass.len);
+        let against = HeadLoss {
+            target: match counted.labels {
+                true => Target::Labels(self.labels.get()),
+                false => Target::Values(self.values.get(pass.be, rows * config.output)),
+            },
+            weights: counted.weighted.then(|| self.weights.get(pass.be, rows)),
+            loss: config.loss(),
+            denominator: counted.denominator,
+            gradient,
         };
-        let weights = counted.weighted.then(|| self.weights.get(be, rows));
-        net.loss(be, stats, &target, weights, config.loss(), counted.denominator, gradient, batch, len)
+        net.head.loss(pass, stats, against, &mut net.scratch.ws)
     }
 
     /// Uploads what [`LossBuffers::check`] found.
-    pub fn put(&mut self, be: &B, counted: &Counted, target: TargetData<'_, B::Scalar>) -> Result<()> {
+    pub fn upload(&mut self, be: &B, counted: &Counted, target: TargetData<'_, B::Scalar>) -> Result<()> {
         if counted.labels {
-            self.labels.put(be, &self.host_labels)?;
+            self.labels.upload(be, &self.host_labels)?;
         } else if let TargetData::Values(values) = target {
             self.values.ensure(be, values.len())?;
             be.upload(self.values.get_mut(be, values.len()), values)?;
@@ -156,56 +150,5 @@ impl<B: Backend> LossBuffers<B> {
             be.upload(self.weights.get_mut(be, self.host_weights.len()), &self.host_weights)?;
         }
         Ok(())
-    }
-}
-
-impl<B: Backend> Model<B> {
-    fn loss_buffers(&mut self) -> Result<LossBuffers<B>> {
-        match self.loss.take() {
-            Some(buffers) => Ok(buffers),
-            None => LossBuffers::new(&self.be),
-        }
-    }
-
-    /// Adds one batch's loss and hits to `total`, without gradients.
-    pub fn evaluate(&mut self, batch: &Batch<'_, B::Scalar>, total: &mut Evaluation) -> Result<()> {
-        let op = "SequenceModel.evaluate";
-        self.check_input(op, batch.input, batch.batch, batch.len, batch.lengths, batch.rate)?;
-        let mut buffers = self.loss_buffers()?;
-        let result = self.evaluate_with(op, batch, &mut buffers);
-        self.loss = Some(buffers);
-        let (loss, correct, rows) = result?;
-        total.add(loss, correct, rows);
-        Ok(())
-    }
-
-    fn evaluate_with(
-        &mut self,
-        op: &'static str,
-        batch: &Batch<'_, B::Scalar>,
-        buffers: &mut LossBuffers<B>,
-    ) -> Result<(f64, f64, f64)> {
-        let be = self.be.clone();
-        let counted = buffers.check(op, self, batch)?;
-        self.put_input(batch.input, batch.batch, batch.len, batch.lengths)?;
-        buffers.put(&be, &counted, batch.target)?;
-        let call = Call {
-            batch: batch.batch,
-            len: batch.len,
-            rate: batch.rate,
-            algorithm: batch.algorithm,
-            version: self.store.version(),
-            lengths: batch.lengths.map(|_| self.lengths.get()),
-            training: false,
-            key: DropKey { seed: 0, step: 0, site: 0 },
-        };
-        self.net.forward(&be, &self.store.values, None, None, false, &call)?;
-        let mut stats = be.view_mut(&mut self.eval_stats, 0..2);
-        be.fill(be.reborrow(&mut stats), Zero::zero())?;
-        let (batch, len) = (batch.batch, batch.len);
-        buffers.run(&be, stats, &mut self.net, &self.config, &counted, false, batch, len)?;
-        let mut host = [B::Scalar::zero(); 2];
-        be.download(&mut host, be.view(&self.eval_stats, 0..2))?;
-        Ok((host[0].to_f64(), host[1].to_f64(), counted.rows as f64))
     }
 }

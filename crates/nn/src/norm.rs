@@ -1,11 +1,14 @@
 //! Layer norm and batch norm of a block, with running statistics that a diverged step cannot spoil.
 
 use crate::{
-    NormKind,
+    call::Pass,
+    config::NormKind,
     param::{Flats, Group, ParamBuilder, Slot},
-    s4::Call,
 };
-use s4_backend::{Backend, Error, Result, Scalar, SeqShape};
+use s4_backend::{
+    Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, CallOptions, EmaUpdate, Error,
+    LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape,
+};
 
 /// As in PyTorch.
 const EPS: f64 = 1e-5;
@@ -22,6 +25,18 @@ pub(crate) struct Norm<B: Backend> {
     /// What training forwards update; becomes `running` when the step proves finite.
     next: B::Buf,
     pending: bool,
+}
+
+/// Arrays of one backward.
+pub(crate) struct NormBackward<'a, B: Backend> {
+    pub dx: B::Mut<'a>,
+    pub grads: &'a mut Flats<B>,
+    pub dy: B::Ref<'a>,
+    pub x: B::Ref<'a>,
+    /// Of its forward.
+    pub stats: B::Ref<'a>,
+    /// Gradient that goes past the norm; added to `dx`.
+    pub residual: Option<B::Ref<'a>>,
 }
 
 impl<B: Backend> Norm<B> {
@@ -87,7 +102,10 @@ impl<B: Backend> Norm<B> {
         let (running, next) = (be.view_mut(&mut self.running, 0..n), be.view(&self.next, 0..n));
         match guard {
             // A guarded copy is an average that forgets everything.
-            Some(guard) => be.ema(running, next, guard, 0.0),
+            Some(guard) => {
+                let guard = be.shorten(guard);
+                be.ema(EmaUpdate { average: running, value: next, guard, decay: 0.0 })
+            }
             None => be.copy(running, next),
         }
     }
@@ -97,29 +115,29 @@ impl<B: Backend> Norm<B> {
         self.pending = false;
     }
 
-    fn shape(&self, call: &Call<'_, B>) -> SeqShape {
-        SeqShape { batch: call.batch, heads: self.heads, len: call.len }
+    fn shape(&self, pass: &Pass<'_, B>) -> SeqShape {
+        SeqShape { batch: pass.batch, heads: self.heads, len: pass.len }
     }
 
     /// y = γ(x − μ)·rstd + β.
-    pub fn forward(
-        &mut self,
-        be: &B,
-        y: B::Mut<'_>,
-        stats: B::Mut<'_>,
-        x: B::Ref<'_>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+    pub fn forward<'a>(
+        &'a mut self,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        stats: B::Mut<'a>,
+        x: B::Ref<'a>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let shape = self.shape(call);
+        let Pass { be, values, .. } = *pass;
+        let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
         if self.kind == NormKind::Layer {
-            return be.layer_norm_forward(y, stats, x, gamma, beta, EPS, &shape, ws);
+            return be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps: EPS, shape }, ws);
         }
         let n = 2 * self.heads;
-        if call.training {
-            if call.batch * call.len < 2 {
+        let training = pass.options.training;
+        if training {
+            if pass.batch * pass.len < 2 {
                 return Err(Error::value("batch norm", "two values or more a feature in training", 1));
             }
             if !self.pending {
@@ -127,75 +145,60 @@ impl<B: Backend> Norm<B> {
                 self.pending = true;
             }
         }
-        let running = if call.training { &mut self.next } else { &mut self.running };
-        let running = be.view_mut(running, 0..n);
-        be.batch_norm_forward(
+        let running = if training { &mut self.next } else { &mut self.running };
+        let args = BatchNormForward {
             y,
             stats,
-            running,
+            running: be.view_mut(running, 0..n),
             x,
             gamma,
             beta,
-            call.lengths,
-            EPS,
-            MOMENTUM,
-            call.training,
-            &shape,
-            ws,
-        )
+            lengths: pass.options.lengths,
+            eps: EPS,
+            momentum: MOMENTUM,
+            training,
+            shape,
+        };
+        be.batch_norm_forward(args, ws)
     }
 
-    /// y again for backward, from the statistics of its forward.
-    pub fn again(
+    /// y once more for backward, from the statistics of its forward.
+    pub fn recompute<'a>(
         &self,
-        be: &B,
-        y: B::Mut<'_>,
-        stats: B::Ref<'_>,
-        x: B::Ref<'_>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+        pass: &Pass<'a, B>,
+        y: B::Mut<'a>,
+        stats: B::Ref<'a>,
+        x: B::Ref<'a>,
     ) -> Result<()> {
-        let shape = self.shape(call);
+        let Pass { be, values, .. } = *pass;
+        let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
-        match self.kind {
-            NormKind::Layer => be.layer_norm_again(y, stats, x, gamma, beta, &shape),
-            _ => be.batch_norm_again(y, stats, x, gamma, beta, call.lengths, &shape),
+        if self.kind == NormKind::Layer {
+            return be.layer_norm_recompute(LayerNormRecompute { y, stats, x, gamma, beta, shape });
         }
+        let lengths = pass.options.lengths;
+        be.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape })
     }
 
-    /// dx overwrites; `residual` is added to it.
-    pub fn backward(
+    /// dx overwrites; the parameters' gradients accumulate.
+    pub fn backward<'a>(
         &self,
-        be: &B,
-        dx: B::Mut<'_>,
-        grads: &mut Flats<B>,
-        dy: B::Ref<'_>,
-        x: B::Ref<'_>,
-        stats: B::Ref<'_>,
-        residual: Option<B::Ref<'_>>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: NormBackward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let shape = self.shape(call);
+        let Pass { be, values, .. } = *pass;
+        let NormBackward { dx, grads, dy, x, stats, residual } = arrays;
+        let shape = self.shape(pass);
         let gamma = values.view(be, self.gamma);
         let [dgamma, dbeta] = grads.views_mut(be, [self.gamma, self.beta]);
         if self.kind == NormKind::Layer {
-            return be.layer_norm_backward(dx, dgamma, dbeta, dy, x, stats, gamma, residual, &shape, ws);
+            let args = LayerNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape };
+            return be.layer_norm_backward(args, ws);
         }
-        be.batch_norm_backward(
-            dx,
-            dgamma,
-            dbeta,
-            dy,
-            x,
-            stats,
-            gamma,
-            call.lengths,
-            call.training,
-            residual,
-            &shape,
-            ws,
-        )
+        let CallOptions { lengths, training, .. } = pass.options;
+        let args =
+            BatchNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, lengths, training, shape };
+        be.batch_norm_backward(args, ws)
     }
 }

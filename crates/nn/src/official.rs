@@ -1,9 +1,13 @@
 //! Official PyTorch S4 (V4) state dicts of one block.
 
-use crate::{Block, BlockConfig, DiscName, LayerConfig, NormKind};
+use crate::{
+    bytes,
+    config::{BlockConfig, LayerConfig, NormKind},
+    module::Block,
+};
 use num_complex::Complex;
-use s4_backend::{Activation, Backend, Code, Error, Mode, Result, Scalar, Transform};
-use s4_ssm::{Discretization, Ssm, c_from_tilde};
+use s4_backend::{Activation, Backend, Code, Discretization, Error, Mode, Result, Scalar, Transform};
+use s4_ssm::{Ssm, c_from_tilde};
 use serde::Deserialize;
 use std::{collections::HashMap, fmt::Display, path::Path};
 
@@ -52,26 +56,17 @@ fn bad(expected: impl Display, got: impl Display) -> Error {
 }
 
 fn transform(what: &str, name: &str) -> Result<Transform> {
-    Ok(match name {
-        "exp" => Transform::Exp,
-        "softplus" => Transform::Softplus,
-        "relu" => Transform::Relu,
-        "sigmoid" => Transform::Sigmoid,
-        "none" => Transform::None,
-        _ => return Err(bad(format!("{what} exp, softplus, relu, sigmoid or none"), name)),
-    })
+    Transform::from_name(name).ok_or_else(|| bad(format!("{what} of {}", Transform::names()), name))
 }
 
 fn activation(what: &str, name: &str) -> Result<Activation> {
-    Ok(match name {
-        "gelu" => Activation::Gelu,
-        "relu" => Activation::Relu,
-        "silu" | "swish" => Activation::Silu,
-        "tanh" => Activation::Tanh,
-        "sigmoid" => Activation::Sigmoid,
-        "id" | "identity" | "linear" | "none" => Activation::Identity,
-        _ => return Err(bad(format!("{what} id, gelu, relu, silu, tanh or sigmoid"), name)),
-    })
+    let ours = match name {
+        "swish" => "silu",
+        "id" | "linear" | "none" => "identity",
+        same => same,
+    };
+    Activation::from_name(ours)
+        .ok_or_else(|| bad(format!("{what} 'id', or of {}", Activation::names()), name))
 }
 
 /// The state dict by our names: without a common prefix.
@@ -143,10 +138,10 @@ pub fn block_from_official<B: Backend>(
             channels,
             bidirectional: official.bidirectional,
             dt_per_state: inv_dt.shape[1] != 1,
-            disc: match (mode, official.disc.as_deref()) {
-                (Mode::S4, _) => Some(DiscName::Bilinear),
-                (_, None | Some("zoh")) => Some(DiscName::Zoh),
-                (_, Some("bilinear")) => Some(DiscName::Bilinear),
+            discretization: match (mode, official.disc.as_deref()) {
+                (Mode::S4, _) => Some(Discretization::Bilinear),
+                (_, None | Some("zoh")) => Some(Discretization::Zoh),
+                (_, Some("bilinear")) => Some(Discretization::Bilinear),
                 (_, Some(other)) => return Err(bad("disc zoh or bilinear", other)),
             },
             dt_transform: transform("dt_transform", &official.dt_transform)?,
@@ -193,7 +188,8 @@ pub fn block_from_official<B: Backend>(
             if l > (1u64 << 40) as f64 {
                 return Err(bad("l_kernel up to 2^40", l));
             }
-            untilde(&spec, l as usize, inv_dt, a_real, sizes[5].1, b, c, p)?
+            let stored = Stored { inv_dt, a_real, a_imag: sizes[5].1, b, c, p };
+            c_of_c_tilde(&spec, l as usize, &stored)?
         }
         _ => c.data.clone(),
     };
@@ -216,44 +212,47 @@ pub fn block_from_official<B: Backend>(
     Ok(out)
 }
 
+/// The SSM's tensors as stored.
+struct Stored<'a> {
+    inv_dt: &'a NamedTensor,
+    a_real: &'a NamedTensor,
+    a_imag: &'a NamedTensor,
+    b: &'a NamedTensor,
+    /// C̃
+    c: &'a NamedTensor,
+    p: Option<&'a NamedTensor>,
+}
+
 /// C = C̃(I − Ā^L)⁻¹ (paper Algorithm 1, line 1 backwards), head by head.
-fn untilde(
-    spec: &s4_backend::SsmSpec,
-    len: usize,
-    inv_dt: &NamedTensor,
-    a_real: &NamedTensor,
-    a_imag: &NamedTensor,
-    b: &NamedTensor,
-    c: &NamedTensor,
-    p: Option<&NamedTensor>,
-) -> Result<Vec<f64>> {
-    let half = spec.pairs();
+fn c_of_c_tilde(spec: &s4_backend::SsmSpec, len: usize, stored: &Stored<'_>) -> Result<Vec<f64>> {
+    let Stored { inv_dt, a_real, a_imag, b, c, p } = *stored;
+    let pairs = spec.pairs();
     let complex =
         |x: &[f64]| -> Vec<Complex<f64>> { x.chunks_exact(2).map(|z| Complex::new(z[0], z[1])).collect() };
     let mut out = vec![0.0; c.data.len()];
     for h in 0..spec.heads {
         let s = h % spec.n_ssm;
         let row = |x: &NamedTensor, i: usize, width: usize| x.data[i * width..][..width].to_vec();
-        let lambda = (row(a_real, s, half).iter().zip(row(a_imag, s, half)))
+        let lambda = (row(a_real, s, pairs).iter().zip(row(a_imag, s, pairs)))
             .map(|(&re, im)| Complex::new(-spec.real_transform.apply(re), -spec.imag_transform.apply(im)))
             .collect();
-        let c_rows = |k: usize| (k * spec.heads + h) * 2 * half;
-        let dts = if spec.dt_per_state { half } else { 1 };
+        let c_rows = |k: usize| (k * spec.heads + h) * 2 * pairs;
+        let dts = if spec.dt_per_state { pairs } else { 1 };
         let ssm = Ssm {
             lambda,
             p: (0..spec.rank)
-                .filter_map(|r| p.map(|p| complex(&row(p, r * spec.n_ssm + s, 2 * half))))
+                .filter_map(|r| p.map(|p| complex(&row(p, r * spec.n_ssm + s, 2 * pairs))))
                 .collect(),
-            b: complex(&row(b, s, 2 * half)),
-            c: (0..spec.kernel_channels()).map(|k| complex(&c.data[c_rows(k)..][..2 * half])).collect(),
+            b: complex(&row(b, s, 2 * pairs)),
+            c: (0..spec.kernel_channels()).map(|k| complex(&c.data[c_rows(k)..][..2 * pairs])).collect(),
             dt: row(inv_dt, h, dts).iter().map(|&x| spec.dt_transform.apply(x)).collect(),
-            disc: Discretization::Bilinear,
+            disc: s4_ssm::Discretization::Bilinear,
         };
         let rows = c_from_tilde(&ssm, len).ok_or_else(|| {
             bad("C̃ that can be turned back into C", format!("head {h}, whose I − Ā^{len} is singular"))
         })?;
         for (k, row) in rows.iter().enumerate() {
-            for (o, z) in out[c_rows(k)..][..2 * half].chunks_exact_mut(2).zip(row) {
+            for (o, z) in out[c_rows(k)..][..2 * pairs].chunks_exact_mut(2).zip(row) {
                 (o[0], o[1]) = (z.re, z.im);
             }
         }
@@ -263,19 +262,19 @@ fn untilde(
 
 /// From a safetensors file; without `config`, its metadata must hold one under `config`.
 pub fn block_from_official_file<B: Backend>(be: B, path: &Path, config: Option<&str>) -> Result<Block<B>> {
-    let bytes = std::fs::read(path).map_err(|e| bad(format!("a readable file {}", path.display()), e))?;
-    let file =
-        safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad("a sound safetensors file", e))?;
+    let file = std::fs::read(path).map_err(|e| bad(format!("a readable file {}", path.display()), e))?;
+    let tensors =
+        safetensors::SafeTensors::deserialize(&file).map_err(|e| bad("a sound safetensors file", e))?;
     let (_, header) =
-        safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad("a sound safetensors header", e))?;
+        safetensors::SafeTensors::read_metadata(&file).map_err(|e| bad("a sound safetensors header", e))?;
     let meta = header.metadata().clone().unwrap_or_default();
     let config = config
         .or(meta.get("config").map(String::as_str))
         .ok_or_else(|| bad("a configuration, given or in the metadata", "none"))?;
-    let tensors = file
+    let tensors = tensors
         .iter()
         .map(|(name, view)| {
-            let data = crate::bytes::to_f64(view.dtype(), view.data());
+            let data = bytes::to_f64(view.dtype(), view.data());
             (name.to_string(), NamedTensor { shape: view.shape().to_vec(), data })
         })
         .collect();

@@ -1,8 +1,11 @@
 //! AdamW over a parameter store: two groups, one clip over both.
 
-use crate::{Flats, Group, ParamStore, check};
+use crate::{
+    check,
+    param::{Flats, Group, ParamStore},
+};
 use num_traits::Zero;
-use s4_backend::{AdamW, Backend, Clip, Code, Error, Result, Scalar};
+use s4_backend::{AdamW, AdamWUpdate, Backend, Clip, Code, Error, Result, Scalar};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters; the SSM group has its own learning rate and no decay.
@@ -35,6 +38,11 @@ impl Default for AdamConfig {
 }
 
 impl AdamConfig {
+    /// From JSON. `ERR_S4_VALUE` names what is wrong.
+    pub fn from_json(op: &'static str, json: &str) -> Result<Self> {
+        serde_json::from_str(json)
+            .map_err(|e| Error::value(op, "known options with values of their types", e))
+    }
     /// Refuses impossible values.
     pub fn check(&self, op: &'static str) -> Result<()> {
         let at_least_0 = |what: &str, x: f64| match x.is_finite() && x >= 0.0 {
@@ -147,9 +155,15 @@ impl<B: Backend> Adam<B> {
                 step: self.step,
             };
             let be = &self.be;
-            let (m, v) = (self.m.all_mut(be, group), self.v.all_mut(be, group));
-            let (value, grad) = (store.values.all_mut(be, group), store.grads.all(be, group));
-            be.adamw(value, m, v, grad, guard, &hyper, &clip)?;
+            be.adamw(AdamWUpdate {
+                value: store.values.all_mut(be, group),
+                m: self.m.all_mut(be, group),
+                v: self.v.all_mut(be, group),
+                grad: store.grads.all(be, group),
+                guard: be.shorten(guard),
+                hyper,
+                clip,
+            })?;
         }
         store.touch();
         Ok(())

@@ -109,12 +109,12 @@ impl<B: Backend> Flats<B> {
         ];
         for i in order {
             let slot = slots[i];
-            let lane = &mut rest[slot.group as usize];
-            if let Some((at, view)) = lane.take() {
+            let remaining = &mut rest[slot.group as usize];
+            if let Some((at, view)) = remaining.take() {
                 let (_, tail) = be.split_mut(view, slot.offset - at);
                 let (this, tail) = be.split_mut(tail, slot.len);
                 out[i] = Some(this);
-                *lane = Some((slot.offset + slot.len, tail));
+                *remaining = Some((slot.offset + slot.len, tail));
             }
         }
         out.map(|x| x.expect("every slot was visited"))
@@ -162,7 +162,7 @@ impl ParamBuilder {
             grads: Flats::new(be, main, ssm)?,
             be: be.clone(),
             infos: self.infos,
-            version: fresh(),
+            version: new_version(),
         };
         for (i, init) in self.init.iter().enumerate() {
             let values: Vec<B::Scalar> = init.iter().map(|&x| B::Scalar::from_f64(x)).collect();
@@ -173,8 +173,8 @@ impl ParamBuilder {
     }
 }
 
-/// A version that no other store of this process has or had: what is kept for one is never taken for another.
-fn fresh() -> u64 {
+/// A version that no other store of this process has or had, so that constants kept for one are never used for another.
+fn new_version() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -206,7 +206,7 @@ impl<B: Backend> ParamStore<B> {
     }
     /// Says that values changed.
     pub fn touch(&mut self) {
-        self.version = fresh();
+        self.version = new_version();
     }
     /// The parameter of that name.
     pub fn info(&self, name: &str) -> Result<&ParamInfo> {

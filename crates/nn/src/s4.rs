@@ -1,47 +1,48 @@
 //! The SSM of one layer on the device: its parameters' places, its plan, forward beside backward, the kernel, a step.
 
 use crate::{
-    LayerConfig, init,
+    call::Pass,
+    config::LayerConfig,
+    init,
     param::{Flats, Group, ParamBuilder, Slot},
 };
-use s4_backend::{Algorithm, Backend, Error, Result, SsmCall, SsmGrads, SsmParams, SsmSpec, random::DropKey};
+use s4_backend::{
+    Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmParams, SsmSpec, SsmStep,
+};
 
-/// What holds for every block of one pass through a network.
-pub(crate) struct Call<'a, B: Backend> {
-    pub batch: usize,
-    pub len: usize,
-    pub rate: f64,
-    pub algorithm: Algorithm,
-    /// Of the parameters.
-    pub version: u64,
-    pub lengths: Option<&'a B::Ints>,
-    /// Dropout and batch statistics on.
-    pub training: bool,
-    /// Of the dropout; blocks add their own sites.
-    pub key: DropKey,
+/// Arrays of one forward: `y` (batch, channels·H, len), `u` (batch, H, len), states (batch, H, 2, N/2).
+pub(crate) struct S4Forward<'a, B: Backend> {
+    pub y: B::Mut<'a>,
+    pub state_end: Option<B::Mut<'a>>,
+    /// What backward needs, [`S4Core::saved_len`] elements.
+    pub saved: Option<B::Mut<'a>>,
+    pub u: B::Ref<'a>,
+    pub state0: Option<B::Ref<'a>>,
 }
 
-impl<B: Backend> Clone for Call<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
+/// Arrays of its backward: gradients of sum(y·dy) + sum(state_end·dstate_end).
+pub(crate) struct S4Backward<'a, B: Backend> {
+    pub du: Option<B::Mut<'a>>,
+    pub dstate0: Option<B::Mut<'a>>,
+    pub grads: &'a mut Flats<B>,
+    pub dy: B::Ref<'a>,
+    pub dstate_end: Option<B::Ref<'a>>,
+    pub u: B::Ref<'a>,
+    pub state0: Option<B::Ref<'a>>,
+    pub saved: B::Ref<'a>,
 }
-impl<B: Backend> Copy for Call<'_, B> {}
 
-impl<B: Backend> Call<'_, B> {
-    /// One sample in inference.
-    pub fn step(batch: usize, rate: f64, version: u64) -> Self {
-        Call {
-            batch,
-            len: 1,
-            rate,
-            algorithm: Algorithm::Auto,
-            version,
-            lengths: None,
-            training: false,
-            key: DropKey { seed: 0, step: 0, site: 0 },
-        }
-    }
+/// Arrays of one step of the recurrence: `state` moves on in place.
+pub(crate) struct S4Step<'a, B: Backend> {
+    /// (batch, channels·H)
+    pub y: B::Mut<'a>,
+    pub state: B::Mut<'a>,
+    /// (batch, H)
+    pub u: B::Ref<'a>,
+    /// (batch): ratio of this step to the training interval.
+    pub interval: Option<B::Ref<'a>>,
+    /// A stream's own; the layer's without one.
+    pub plan: Option<&'a mut B::StepPlan>,
 }
 
 /// Places of (Δ, Λ, B, C, P, D) in the flat buffers.
@@ -74,7 +75,7 @@ impl<B: Backend> S4Core<B> {
         params: &mut ParamBuilder,
     ) -> Result<Self> {
         let spec = config.spec();
-        let (h, s, half) = (spec.heads, spec.n_ssm, spec.pairs());
+        let (h, s, pairs) = (spec.heads, spec.n_ssm, spec.pairs());
         let v = init::ssm(config, stream)?;
         let mut add = |name: &str, shape: &[usize], group, values| {
             params.add(format!("{prefix}{name}"), shape, group, values)
@@ -82,40 +83,26 @@ impl<B: Backend> S4Core<B> {
         let slots = Slots {
             inv_dt: add(
                 "kernel.inv_dt",
-                &[h, if spec.dt_per_state { half } else { 1 }],
+                &[h, if spec.dt_per_state { pairs } else { 1 }],
                 Group::Ssm,
                 v.inv_dt,
             ),
-            a_real: add("kernel.A_real", &[s, half], Group::Ssm, v.a_real),
-            a_imag: add("kernel.A_imag", &[s, half], Group::Ssm, v.a_imag),
-            b: add("kernel.B", &[1, s, half, 2], Group::Ssm, v.b),
-            c: add("kernel.C", &[spec.kernel_channels(), h, half, 2], Group::Main, v.c),
+            a_real: add("kernel.A_real", &[s, pairs], Group::Ssm, v.a_real),
+            a_imag: add("kernel.A_imag", &[s, pairs], Group::Ssm, v.a_imag),
+            b: add("kernel.B", &[1, s, pairs, 2], Group::Ssm, v.b),
+            c: add("kernel.C", &[spec.kernel_channels(), h, pairs, 2], Group::Main, v.c),
             p: match spec.rank {
                 0 => Slot { group: Group::Ssm, offset: 0, len: 0 },
-                r => add("kernel.P", &[r, s, half, 2], Group::Ssm, v.p),
+                r => add("kernel.P", &[r, s, pairs, 2], Group::Ssm, v.p),
             },
             d: add("D", &[spec.channels, h], Group::Main, v.d),
         };
         Ok(S4Core { plan: be.ssm_plan(&spec)?, step_plan: None, spec, slots })
     }
 
-    /// What it is.
+    /// The contract's description.
     pub fn spec(&self) -> &SsmSpec {
         &self.spec
-    }
-
-    /// Causal with an untruncated kernel: the only layers that carry a state.
-    pub fn has_state(&self) -> bool {
-        !self.spec.bidirectional && self.spec.truncate.is_none()
-    }
-
-    /// `ERR_S4_UNSUPPORTED` for layers without a state.
-    pub fn need_state(&self, op: &'static str) -> Result<()> {
-        if self.has_state() {
-            return Ok(());
-        }
-        let got = if self.spec.bidirectional { "a two-sided layer" } else { "a truncated kernel" };
-        Err(Error::unsupported(op, "a causal layer with an untruncated kernel (others have no state)", got))
     }
 
     fn params<'a>(&self, be: &B, values: &'a Flats<B>) -> SsmParams<'a, B> {
@@ -138,72 +125,46 @@ impl<B: Backend> S4Core<B> {
         SsmGrads { inv_dt, a_real, a_imag, b, c, p, d }
     }
 
-    fn call(&self, call: &Call<'_, B>) -> SsmCall {
+    fn call<'a>(&self, pass: &Pass<'a, B>) -> SsmCall<'a, B> {
         SsmCall {
             spec: self.spec,
-            batch: call.batch,
-            len: call.len,
-            rate: call.rate,
-            algorithm: call.algorithm,
-            version: call.version,
+            batch: pass.batch,
+            len: pass.len,
+            options: pass.options,
+            version: pass.version,
         }
     }
 
     /// Elements that forward saves for backward.
-    pub(crate) fn saved_len(&self, be: &B, call: &Call<'_, B>) -> usize {
-        be.ssm_saved_len(&self.call(call))
+    pub(crate) fn saved_len(&self, pass: &Pass<'_, B>) -> usize {
+        pass.be.ssm_saved_len(&self.call(pass))
     }
 
-    /// `y`: (batch, channels·H, len) of `u`: (batch, H, len); states (batch, H, 2, N/2).
-    pub(crate) fn forward(
+    /// y = K̄∗u + D·u from the given state.
+    pub(crate) fn forward<'a>(
         &mut self,
-        be: &B,
-        y: B::Mut<'_>,
-        state_end: Option<B::Mut<'_>>,
-        saved: Option<B::Mut<'_>>,
-        u: B::Ref<'_>,
-        state0: Option<B::Ref<'_>>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: S4Forward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let (params, shape) = (self.params(be, values), self.call(call));
-        be.ssm_forward(y, state_end, saved, u, state0, call.lengths, &params, &shape, &mut self.plan, ws)
+        let S4Forward { y, state_end, saved, u, state0 } = arrays;
+        let (params, call) = (self.params(pass.be, pass.values), self.call(pass));
+        let args = SsmForward { y, state_end, saved, u, state0, params, call };
+        pass.be.ssm_forward(args, &mut self.plan, ws)
     }
 
-    /// Gradients of sum(y·dy) + sum(state_end·dstate_end).
-    pub(crate) fn backward(
+    /// Parameter gradients accumulate, the others overwrite.
+    pub(crate) fn backward<'a>(
         &mut self,
-        be: &B,
-        du: Option<B::Mut<'_>>,
-        dstate0: Option<B::Mut<'_>>,
-        grads: &mut Flats<B>,
-        dy: B::Ref<'_>,
-        dstate_end: Option<B::Ref<'_>>,
-        u: B::Ref<'_>,
-        state0: Option<B::Ref<'_>>,
-        saved: B::Ref<'_>,
-        values: &Flats<B>,
-        call: &Call<'_, B>,
+        pass: &Pass<'a, B>,
+        arrays: S4Backward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let (params, grads, shape) = (self.params(be, values), self.grads(be, grads), self.call(call));
-        let plan = &mut self.plan;
-        be.ssm_backward(
-            du,
-            dstate0,
-            grads,
-            dy,
-            dstate_end,
-            u,
-            state0,
-            saved,
-            call.lengths,
-            &params,
-            &shape,
-            plan,
-            ws,
-        )
+        let S4Backward { du, dstate0, grads, dy, dstate_end, u, state0, saved } = arrays;
+        let (params, call) = (self.params(pass.be, pass.values), self.call(pass));
+        let grads = self.grads(pass.be, grads);
+        let args = SsmBackward { du, dstate0, grads, dy, dstate_end, u, state0, saved, params, call };
+        pass.be.ssm_backward(args, &mut self.plan, ws)
     }
 
     /// A plan of its own, for a stream.
@@ -211,39 +172,32 @@ impl<B: Backend> S4Core<B> {
         be.step_plan(&self.spec)
     }
 
-    /// One sample: `y` (batch, channels·H), `state` in place; with the layer's own plan, or a stream's.
-    pub(crate) fn step(
+    /// One sample a row.
+    pub(crate) fn step<'a>(
         &mut self,
-        be: &B,
-        y: B::Mut<'_>,
-        state: B::Mut<'_>,
-        u: B::Ref<'_>,
-        interval: Option<B::Ref<'_>>,
-        values: &Flats<B>,
-        batch: usize,
-        rate: f64,
-        version: u64,
-        plan: Option<&mut B::StepPlan>,
+        pass: &Pass<'a, B>,
+        arrays: S4Step<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let params = self.params(be, values);
+        let Pass { be, batch, version, .. } = *pass;
+        let S4Step { y, state, u, interval, plan } = arrays;
+        let (params, spec) = (self.params(be, pass.values), self.spec);
         let plan = match (plan, &mut self.step_plan) {
             (Some(plan), _) | (None, Some(plan)) => plan,
             (None, own) => own.insert(be.step_plan(&self.spec)?),
         };
-        be.ssm_step(y, state, u, interval, &params, &self.spec, batch, rate, version, plan, ws)
+        let rate = pass.options.rate;
+        be.ssm_step(SsmStep { y, state, u, interval, params, spec, batch, rate, version }, plan, ws)
     }
 
-    /// K̄: (kernel channels, H, len).
-    pub(crate) fn kernel(
+    /// K̄: (kernel channels, H, `pass.len`).
+    pub(crate) fn kernel<'a>(
         &self,
-        be: &B,
-        kernel: B::Mut<'_>,
-        values: &Flats<B>,
-        len: usize,
-        rate: f64,
+        pass: &Pass<'a, B>,
+        kernel: B::Mut<'a>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        be.kernel_forward(kernel, &self.params(be, values), &self.spec, len, rate, ws)
+        let (params, rate) = (self.params(pass.be, pass.values), pass.options.rate);
+        pass.be.kernel_forward(KernelForward { kernel, params, spec: self.spec, len: pass.len, rate }, ws)
     }
 }

@@ -6,9 +6,11 @@ use napi::bindgen_prelude::{
     Either, Either3, Float32Array, Float64Array, Int32Array, ToNapiValue, TypeName, Uint8Array, ValueType,
 };
 use napi::sys;
+use napi_derive::napi;
 use s4_backend::{Code, Error, Result, Scalar};
 
-/// A typed array as JavaScript passes it.
+/// Numbers as JavaScript passes them.
+#[napi(js_name = "Data")]
 pub type DataIn = Either3<Float32Array, Float64Array, Int32Array>;
 
 /// A copy of it.
@@ -22,57 +24,57 @@ pub enum Data {
     I32(Vec<i32>),
 }
 
-/// A typed array of JavaScript's, read in place: for synchronous calls, during which no JavaScript runs.
+/// An array of JavaScript's, read in place: for synchronous calls, during which no JavaScript runs.
 #[derive(Clone, Copy)]
-pub(crate) enum View<'a> {
+pub(crate) enum InputSlice<'a> {
     F32(&'a [f32]),
     F64(&'a [f64]),
     I32,
 }
 
-impl<'a> View<'a> {
-    pub(crate) fn of(input: &'a DataIn) -> View<'a> {
+impl<'a> InputSlice<'a> {
+    pub(crate) fn of(input: &'a DataIn) -> InputSlice<'a> {
         match input {
-            Either3::A(x) => View::F32(x),
-            Either3::B(x) => View::F64(x),
-            Either3::C(_) => View::I32,
+            Either3::A(x) => InputSlice::F32(x),
+            Either3::B(x) => InputSlice::F64(x),
+            Either3::C(_) => InputSlice::I32,
         }
     }
     /// As the model's own type.
     pub(crate) fn real<T: Real>(self) -> Result<&'a [T]> {
         let name = match self {
-            View::F32(_) => "Float32Array",
-            View::F64(_) => "Float64Array",
-            View::I32 => "Int32Array",
+            InputSlice::F32(_) => "Float32Array",
+            InputSlice::F64(_) => "Float64Array",
+            InputSlice::I32 => "Int32Array",
         };
-        T::look(self).ok_or_else(|| wrong_type::<T>(name))
+        T::input(self).ok_or_else(|| wrong_type::<T>(name))
     }
 }
 
 /// A caller's own output array, written in place by a synchronous call.
-pub(crate) enum Room<'a> {
+pub(crate) enum OutputSlice<'a> {
     F32(&'a mut [f32]),
     F64(&'a mut [f64]),
 }
 
-impl<'a> Room<'a> {
-    pub(crate) fn of(out: &'a mut FloatsOut) -> Room<'a> {
+impl<'a> OutputSlice<'a> {
+    pub(crate) fn of(out: &'a mut FloatsOut) -> OutputSlice<'a> {
         // SAFETY: this is the JavaScript thread, which runs nothing else during the call; the array is one that
         // `api/*.ts` has just made for this result, so no other view of it exists.
         unsafe {
             match out {
-                Either::A(x) => Room::F32(x.as_mut()),
-                Either::B(x) => Room::F64(x.as_mut()),
+                Either::A(x) => OutputSlice::F32(x.as_mut()),
+                Either::B(x) => OutputSlice::F64(x.as_mut()),
             }
         }
     }
     /// As the model's own type.
     pub(crate) fn real<T: Real>(self) -> Result<&'a mut [T]> {
         let name = match self {
-            Room::F32(_) => "Float32Array",
-            Room::F64(_) => "Float64Array",
+            OutputSlice::F32(_) => "Float32Array",
+            OutputSlice::F64(_) => "Float64Array",
         };
-        T::fill(self).ok_or_else(|| wrong_type::<T>(name))
+        T::output(self).ok_or_else(|| wrong_type::<T>(name))
     }
 }
 
@@ -98,43 +100,43 @@ impl Data {
     /// As the model's own type.
     pub(crate) fn real<T: Real>(self) -> Result<Vec<T>> {
         let name = self.name();
-        T::take(self).ok_or_else(|| wrong_type::<T>(name))
+        T::from_data(self).ok_or_else(|| wrong_type::<T>(name))
     }
 }
 
 /// `f32` or `f64` with its arrays.
 pub(crate) trait Real: Scalar {
-    fn take(data: Data) -> Option<Vec<Self>>;
-    fn give(data: Vec<Self>) -> Data;
-    fn look(view: View<'_>) -> Option<&[Self]>;
-    fn fill(room: Room<'_>) -> Option<&mut [Self]>;
+    fn from_data(data: Data) -> Option<Vec<Self>>;
+    fn into_data(data: Vec<Self>) -> Data;
+    fn input(slice: InputSlice<'_>) -> Option<&[Self]>;
+    fn output(slice: OutputSlice<'_>) -> Option<&mut [Self]>;
 }
 impl Real for f32 {
-    fn take(data: Data) -> Option<Vec<f32>> {
+    fn from_data(data: Data) -> Option<Vec<f32>> {
         if let Data::F32(x) = data { Some(x) } else { None }
     }
-    fn give(data: Vec<f32>) -> Data {
+    fn into_data(data: Vec<f32>) -> Data {
         Data::F32(data)
     }
-    fn look(view: View<'_>) -> Option<&[f32]> {
-        if let View::F32(x) = view { Some(x) } else { None }
+    fn input(slice: InputSlice<'_>) -> Option<&[f32]> {
+        if let InputSlice::F32(x) = slice { Some(x) } else { None }
     }
-    fn fill(room: Room<'_>) -> Option<&mut [f32]> {
-        if let Room::F32(x) = room { Some(x) } else { None }
+    fn output(slice: OutputSlice<'_>) -> Option<&mut [f32]> {
+        if let OutputSlice::F32(x) = slice { Some(x) } else { None }
     }
 }
 impl Real for f64 {
-    fn take(data: Data) -> Option<Vec<f64>> {
+    fn from_data(data: Data) -> Option<Vec<f64>> {
         if let Data::F64(x) = data { Some(x) } else { None }
     }
-    fn give(data: Vec<f64>) -> Data {
+    fn into_data(data: Vec<f64>) -> Data {
         Data::F64(data)
     }
-    fn look(view: View<'_>) -> Option<&[f64]> {
-        if let View::F64(x) = view { Some(x) } else { None }
+    fn input(slice: InputSlice<'_>) -> Option<&[f64]> {
+        if let InputSlice::F64(x) = slice { Some(x) } else { None }
     }
-    fn fill(room: Room<'_>) -> Option<&mut [f64]> {
-        if let Room::F64(x) = room { Some(x) } else { None }
+    fn output(slice: OutputSlice<'_>) -> Option<&mut [f64]> {
+        if let OutputSlice::F64(x) = slice { Some(x) } else { None }
     }
 }
 
@@ -219,7 +221,8 @@ unsafe fn fill<T: Plain>(
     Ok(array)
 }
 
-/// A caller's own output array.
+/// Real numbers in the number format of their handle.
+#[napi(js_name = "Floats")]
 pub type FloatsOut = Either<Float32Array, Float64Array>;
 
 /// Writes into a caller's own array of the same type and length.

@@ -42,3 +42,8 @@ pub(crate) fn guard<R>(body: impl FnOnce() -> s4_backend::Result<R>) -> napi::Re
 pub(crate) fn disposed() -> Error {
     Error::new(Code::Disposed, "s4-node", "a live handle", "a disposed one")
 }
+
+/// JSON that this crate's own side has written; anything else would be a defect.
+pub(crate) fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_default()
+}

@@ -41,11 +41,11 @@ pub(crate) struct Worker<S> {
     state: Arc<Mutex<Option<S>>>,
     queue: Arc<Mutex<Queue<S>>>,
     stop: Flag,
-    /// Native bytes that V8 was told of.
-    told: AtomicI64,
+    /// Native bytes that V8 knows of.
+    reported: AtomicI64,
 }
 
-/// A panic inside a job is caught before it can poison; a poisoned lock's value is whole all the same.
+/// Locks whether or not the lock is poisoned: panics inside a job are caught, so the value behind it is consistent.
 fn lock<T>(x: &Mutex<T>) -> MutexGuard<'_, T> {
     x.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -61,19 +61,19 @@ impl<S: Send + 'static> Worker<S> {
             state: Arc::default(),
             queue: Arc::new(Mutex::new(Queue::Idle)),
             stop: Flag::default(),
-            told: AtomicI64::new(0),
+            reported: AtomicI64::new(0),
         }
     }
 
-    /// Tells V8 how many native bytes the handle holds now, so that it collects forgotten handles in time.
-    pub(crate) fn tell(&self, env: &Env, bytes: usize) {
-        let before = self.told.swap(bytes as i64, Ordering::Relaxed);
+    /// Reports to V8 how many native bytes the handle holds now, so that it collects forgotten handles in time.
+    pub(crate) fn report_bytes(&self, env: &Env, bytes: usize) {
+        let before = self.reported.swap(bytes as i64, Ordering::Relaxed);
         drop(env.adjust_external_memory(bytes as i64 - before));
     }
 
     /// Computes in place. The caller has seen to it that no job is under way; if one is, this waits for it.
     pub(crate) fn call<R>(&self, body: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
-        self.call_slot(|slot| body(slot.as_mut().ok_or_else(disposed)?))
+        self.call_slot(|slot| body(live(slot)?))
     }
 
     /// As [`Worker::call`], with the place of the state itself.
@@ -178,6 +178,11 @@ impl<S: Send + 'static> Worker<S> {
             Queue::Idle => *lock(&self.state) = None,
             Queue::Closed => {}
         }
-        self.tell(env, 0);
+        self.report_bytes(env, 0);
     }
+}
+
+/// The state, unless the handle was disposed.
+pub(crate) fn live<S>(slot: &mut Option<S>) -> Result<&mut S> {
+    slot.as_mut().ok_or_else(disposed)
 }

@@ -12,13 +12,13 @@ pub enum Discretization {
     Zoh,
 }
 
-/// One head, half stored, in f64: what every oracle of this crate takes. The conjugate-symmetric other half
-/// is made where it is needed.
+/// One head in f64, one of each conjugate pair stored: what every oracle of this crate takes. The conjugates are
+/// made where they are needed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ssm {
     /// Λ: N/2.
     pub lambda: Vec<C64>,
-    /// P: R rows of N/2; none for S4D. A = diag(Λ) − P P* over the full state.
+    /// P: `rank` rows of N/2; none for S4D. A = diag(Λ) − P P* over the full state.
     pub p: Vec<Vec<C64>>,
     /// B: N/2.
     pub b: Vec<C64>,
@@ -30,7 +30,7 @@ pub struct Ssm {
     pub disc: Discretization,
 }
 
-/// Ā and B̄ over the full state, ordered half then conjugate half.
+/// Ā and B̄ over the full state: the stored pairs, then their conjugates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Discrete {
     /// (N, N)
@@ -40,8 +40,8 @@ pub struct Discrete {
 }
 
 /// x and then its conjugate: the full state.
-pub fn full(half: &[C64]) -> DVector<C64> {
-    DVector::from_iterator(2 * half.len(), half.iter().copied().chain(half.iter().map(|x| x.conj())))
+pub fn full(pairs: &[C64]) -> DVector<C64> {
+    DVector::from_iterator(2 * pairs.len(), pairs.iter().copied().chain(pairs.iter().map(|x| x.conj())))
 }
 
 impl Ssm {
@@ -116,29 +116,29 @@ pub fn zoh_diagonal(lambda: C64, b: C64, dt: f64) -> (C64, C64) {
 /// e^z − 1 without cancellation near 0: with z = x + iy,
 /// Re = expm1(x) cos y − 2 sin²(y/2), Im = eˣ sin y.
 pub fn exp_m1(z: C64) -> C64 {
-    let half = (0.5 * z.im).sin();
-    C64::new(z.re.exp_m1() * z.im.cos() - 2.0 * half * half, z.re.exp() * z.im.sin())
+    let sine = (0.5 * z.im).sin();
+    C64::new(z.re.exp_m1() * z.im.cos() - 2.0 * sine * sine, z.re.exp() * z.im.sin())
 }
 
-/// The bilinear recurrence in O(N) (paper Theorem 3 and appendix C.2), P of any rank.
+/// The bilinear recurrence in O(N) (paper Theorem 2 and appendix C.2), P of any rank.
 ///
-/// D_g = 1/(2/Δ − Λ), E = 2/Δ + Λ, R = (I + P*D_g P)⁻¹ P*D_g;
-/// x′ = D_g∘(t − P(R t)) with t = E∘x − P(P*x) + 2Bu, inner products over conjugate pairs.
+/// Dg = 1/(2/Δ − Λ), E = 2/Δ + Λ, M = I + P*Dg P, R = M⁻¹ P*Dg;
+/// x′ = Dg∘(t − P(R t)) with t = E∘x − P(P*x) + 2Bu, inner products over conjugate pairs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrence {
-    /// N/2.
+    /// Dg: N/2.
     pub dg: Vec<C64>,
-    /// N/2.
+    /// E: N/2.
     pub e: Vec<C64>,
-    /// R rows of N/2.
+    /// P: `rank` rows of N/2.
     pub p: Vec<Vec<C64>>,
-    /// R rows of N/2.
+    /// R, the Woodbury row: `rank` rows of N/2.
     pub r: Vec<Vec<C64>>,
     /// B: N/2.
     pub b: Vec<C64>,
 }
 
-/// Σ over the full state of a_n x_n with a, x half stored: 2·Re of the half's sum.
+/// Σ over the full state of a_n x_n with one of each conjugate pair of a and x: 2·Re of their sum.
 fn pair_sum(a: impl Iterator<Item = C64>, x: &[C64]) -> f64 {
     2.0 * a.zip(x).map(|(a, x)| (a * x).re).sum::<f64>()
 }
@@ -153,12 +153,12 @@ impl Recurrence {
         let rank = ssm.p.len();
         let p_dg: Vec<Vec<C64>> =
             ssm.p.iter().map(|p| p.iter().zip(&dg).map(|(p, dg)| p.conj() * dg).collect()).collect();
-        let inner = DMatrix::from_fn(rank, rank, |i, j| {
+        let m = DMatrix::from_fn(rank, rank, |i, j| {
             f64::from(u8::from(i == j)) + pair_sum(p_dg[i].iter().copied(), &ssm.p[j])
         });
-        let inverse = if rank == 0 { inner } else { inner.try_inverse().expect("I + P*D_g P is regular") };
+        let m_inv = if rank == 0 { m } else { m.try_inverse().expect("I + P*Dg P is regular") };
         let r = (0..rank)
-            .map(|i| (0..pairs).map(|n| (0..rank).map(|j| p_dg[j][n] * inverse[(i, j)]).sum()).collect())
+            .map(|i| (0..pairs).map(|n| (0..rank).map(|j| p_dg[j][n] * m_inv[(i, j)]).sum()).collect())
             .collect();
         Recurrence { dg, e, p: ssm.p.clone(), r, b: ssm.b.clone() }
     }
@@ -182,10 +182,10 @@ impl Recurrence {
     }
 }
 
-/// M^k by squarings.
-pub fn power(m: &DMatrix<C64>, mut k: usize) -> DMatrix<C64> {
-    let mut result = DMatrix::identity(m.nrows(), m.ncols());
-    let mut square = m.clone();
+/// A^k by squarings.
+pub fn power(a: &DMatrix<C64>, mut k: usize) -> DMatrix<C64> {
+    let mut result = DMatrix::identity(a.nrows(), a.ncols());
+    let mut square = a.clone();
     while k > 0 {
         if k & 1 == 1 {
             result = &result * &square;
@@ -204,14 +204,14 @@ fn truncation(ssm: &Ssm, len: usize) -> DMatrix<C64> {
     (DMatrix::identity(a_bar.nrows(), a_bar.ncols()) - power(&a_bar, len)).transpose()
 }
 
-fn halves(ssm: &Ssm, m: impl Fn(DVector<C64>) -> DVector<C64>) -> Vec<Vec<C64>> {
+fn each_channel(ssm: &Ssm, m: impl Fn(DVector<C64>) -> DVector<C64>) -> Vec<Vec<C64>> {
     ssm.c.iter().map(|c| m(full(c)).rows(0, c.len()).iter().copied().collect()).collect()
 }
 
 /// C̃ = C(I − Ā^L), one row per channel (Algorithm 1).
 pub fn c_tilde(ssm: &Ssm, len: usize) -> Vec<Vec<C64>> {
     let m = truncation(ssm, len);
-    halves(ssm, |c| &m * c)
+    each_channel(ssm, |c| &m * c)
 }
 
 /// C from C̃: `ssm.c` is read as C̃ for length `len`, at the rate that is in `ssm.dt`. `None` when

@@ -22,7 +22,7 @@ pub struct Hippo {
     pub a: Vec<f64>,
     /// (N).
     pub b: Vec<f64>,
-    /// R rows of N with A + Σ P Pᵀ normal: R = 1 for LegS and Fourier, 2 for LegT.
+    /// `rank` rows of N with A + Σ P Pᵀ normal: 1 for LegS and Fourier, 2 for LegT.
     pub p: Vec<Vec<f64>>,
 }
 
@@ -72,10 +72,10 @@ fn legt(state: usize) -> Parts {
         -0.5 * (((2 * n + 1) * (2 * k + 1)) as f64).sqrt() * sign
     });
     let b = (0..state).map(|n| 0.5 * root(n)).collect();
-    let half = |parity: usize| {
+    let only = |parity: usize| {
         (0..state).map(|n| if n % 2 == parity { (n as f64 + 0.5).sqrt() } else { 0.0 }).collect()
     };
-    (a, b, vec![half(1), half(0)])
+    (a, b, vec![only(1), only(0)])
 }
 
 /// Skew blocks A[2k+1, 2k] = −A[2k, 2k+1] = πk, less B Bᵀ; B = [1, 0, √2, 0, √2, …]; P = B.

@@ -4,39 +4,77 @@
 //!
 //! # Notation
 //!
-//! One table for code, documentation and tests.
+//! One table for code, documentation and tests, in every crate and kernel: one letter for one thing.
 //!
 //! | symbol | name in code | shape | meaning |
 //! |---|---|---|---|
 //! | B, H, L, N | `batch, heads, len, state` | | sizes are words in code, so that `b` and `c` stay matrices. `state` is N; N/2 conjugate pairs are stored |
+//! | S | `n_ssm` | | independent (A, B); head h uses SSM h mod S |
 //! | Λ | `lambda` (from `a_real`, `a_imag`) | (S, N/2) complex | diagonal part; Λ = −f(a_real) − i·g(a_imag) |
-//! | P | `p` | (R, S, N/2) complex | low-rank part, A = diag(Λ) − P P* over the full conjugate-symmetric state |
+//! | P | `p` | (rank, S, N/2) complex | low-rank part, A = diag(Λ) − P P* over the full conjugate-symmetric state |
 //! | B | `b` | (S, N/2) complex | input vector |
 //! | C | `c` | (channels, H, N/2) complex | output vector. The trained parameter is C, never C̃ |
 //! | D | `d` | (channels, H) | skip |
 //! | Δ | `dt` (from `inv_dt`) | (H) or (H, N/2) | step size, Δ = t(inv_dt)·rate |
-//! | Ā, B̄ | `a_bar, b_bar` | | discretised |
-//! | K̄ | `kernel` | (channels, H, L) | convolution kernel |
+//! | u, x, y | `u`, `x` or `state`, `y` | (batch, H, L), (batch, H, N/2) complex, (batch, channels·H, L) | input, state, output |
+//! | Ā, B̄ | `a_bar, b_bar` | | discretised: x_t = Ā x_{t−1} + B̄ u_t, y_t = C x_t + D u_t |
+//! | K̄ | `kernel` | (channels, H, L) | convolution kernel, K̄_l = C Ā^l B̄ |
 //!
-//! S = `n_ssm` independent (A, B); head h uses SSM h mod S. f, g, t are `exp`, `softplus`, `relu` (+1e-4),
-//! `sigmoid` or `none`. With a half-stored state, a sum over the state is 2·Re of the sum over the half.
+//! f, g, t are `exp`, `softplus`, `relu` (+1e-4), `sigmoid` or `none`. With a half-stored state, a sum over the
+//! state is 2·Re of the sum over the stored pairs.
+//!
+//! The bilinear recurrence of one head (Theorem 2), and Ā as a diagonal and a low-rank part:
+//!
+//! | symbol | name in code | shape | meaning |
+//! |---|---|---|---|
+//! | Dg | `dg` | (N/2) complex | 1/(2/Δ − Λ) |
+//! | E | `e` | (N/2) complex | 2/Δ + Λ |
+//! | M, M⁻¹ | `m, m_inv` | (rank, rank) real | I + 2Re(P* Dg P), and its inverse |
+//! | R | `r` | (rank, N/2) complex | the Woodbury row, M⁻¹ P* Dg |
+//! | D₀ | `d0` | (N/2) complex | diagonal part of Ā: E·Dg, or e^{ΔΛ} by zero-order hold |
+//! | u_r, v_r | `u, v` with a row for each rank | (rank, N/2) complex | low-rank part: Ā = D₀ + Σ_r u_r v_r*, u_r = −Dg P_r, v_r* = (4/Δ) R_r |
+//!
+//! The kernel at the roots of unity (Theorem 3, Algorithm 1):
+//!
+//! | symbol | name in code | shape | meaning |
+//! |---|---|---|---|
+//! | ω, θ | `omega, theta` | (L) | ω_j = e^{−iθ_j}, θ_j = 2πj/L |
+//! | C̃ | `c_tilde` | (channels, N/2) complex | C(I − Ā^L) |
+//! | ρ_xy | `rho` | | Cauchy sum Σ_n x_n y_n/(i(2/Δ) sin θ/2 − λ_n cos θ/2) over the full state |
+//! | K̂ | `spectrum` | (L) complex | transform of K̄ |
+//!
+//! Chunks of T samples (one head, real coordinates: columns are [Re; Im], rows are [2Re, −2Im]):
+//!
+//! | symbol | name in code | shape | meaning |
+//! |---|---|---|---|
+//! | T | `chunk` | | samples of a chunk |
+//! | Toep | `toep` | (channels·T, T) | `Toep[t, j]` = K̄_{t−j} for t ≥ j, D added where t = j: from a chunk's inputs to its outputs |
+//! | W | `w` | (channels·T, N) | `W[t]` = C Ā^{t+1}: from the state before the chunk to its outputs |
+//! | V | `v` | (N, T) | `V[:, j]` = Ā^{T−1−j} B̄: from the chunk's inputs to the state after it |
+//! | Q | `q` | (N, N) | Ā^T: from the state before the chunk to the state after it |
+//! | Φ | `phi` | (channels·T + N, T + N) | `[Toep, W; V, Q]`: one chunk as one matrix |
 //!
 //! # From equation to function
 //!
-//! | paper | function |
-//! |---|---|
-//! | eq. (2), HiPPO-LegS; appendix, LegT | [`hippo()`] |
-//! | Theorem 1, NPLR form | [`nplr()`] |
-//! | S4D (arXiv 2206.11893) §4 | [`diagonal`]; several SSMs: [`combination`] |
-//! | Theorem 3, appendix C.2, the recurrence in O(N) | [`Recurrence`] |
-//! | Δ at the start | [`log_uniform`] |
-//! | eq. (3), bilinear; S4D eq. (3), ZOH | [`bilinear_diagonal`], [`zoh_diagonal`], [`Ssm::discretize`] |
-//! | eq. (3), recurrence | [`recurrence`] and its transpose [`recurrence_adjoint`] |
-//! | eq. (4), (5), kernel and convolution | [`kernel_by_powers`], [`conv_causal`], [`conv_two_sided`] |
-//! | §3.3, appendix C.3, truncated generating function | [`kernel_by_generating_function`] |
-//! | Algorithm 1, Cauchy sums and Woodbury | [`kernel_by_cauchy`] |
-//! | Algorithm 1, C̃ = C(I − Ā^L) | [`c_tilde`], [`c_from_tilde`] |
-//! | §2.4 without structure, as the LSSL computes it | [`lssl_kernel`] |
+//! The paper's map: each equation, the slow form of this crate that proves it, and what runs. Production names have
+//! their crate before them; without one they are of this crate.
+//!
+//! | paper | oracle | what runs in production (cpu, cuda) |
+//! |---|---|---|
+//! | eq. (2), HiPPO-LegS; appendix C.1, LegT | [`hippo()`] | [`hippo()`], once, at initialisation |
+//! | Theorem 1, NPLR form | [`nplr()`] | [`start`], [`combination`], at initialisation |
+//! | S4D (arXiv 2206.11893) §4 | [`diagonal`] | [`diagonal`], at initialisation |
+//! | Δ at the start (arXiv 2206.12037) | [`log_uniform`] | [`log_uniform`], at initialisation |
+//! | eq. (3), bilinear; S4D eq. (3), ZOH | [`bilinear_diagonal`], [`zoh_diagonal`], [`Ssm::discretize`] | `cpu::discretize`, `cuda::discretize` |
+//! | eq. (3), the recurrence | [`recurrence`], its transpose [`recurrence_adjoint`] | as Theorem 2 |
+//! | Theorem 2, appendix C.2, the recurrence in O(N) | [`Recurrence`] | `cpu::ssm_step`, `cuda::ssm_step` |
+//! | eq. (4), convolution | [`conv_causal`], [`conv_two_sided`], their transposes [`conv_causal_adjoint`], [`conv_two_sided_adjoint`] | `cpu::conv_forward`, `cuda::conv_forward` |
+//! | eq. (5), kernel | [`kernel_by_powers`] | `cpu::kernel_forward` by blocks of powers, `cuda::impulse_kernel` by chunks on an impulse |
+//! | §3.3, appendix C.3, truncated generating function | [`kernel_by_generating_function`] | – |
+//! | Theorem 3, Algorithm 1, Cauchy sums and Woodbury | [`kernel_by_cauchy`] | `cpu::kernel_by_cauchy` |
+//! | Algorithm 1, C̃ = C(I − Ā^L) | [`c_tilde`], [`c_from_tilde`] | `cpu::c_tilde`; [`c_from_tilde`] for official checkpoints |
+//! | §3.1, the LSSL's naive algorithm | [`lssl_kernel`] | – |
+//! | chunks of time (not in the paper) | [`recurrence`], [`kernel_by_powers`] | `cpu::ssm_forward`, `cuda::ssm_forward` |
 #![forbid(unsafe_code)]
 
 mod discretize;

@@ -3,19 +3,19 @@
 use crate::{C64, Hippo, Measure, hippo};
 use nalgebra::{DMatrix, SymmetricEigen};
 
-/// A = V (diag(Λ) − P P*) V*, the conjugate half with negative imaginary parts kept, ascending.
+/// A = V (diag(Λ) − P P*) V*: of each conjugate pair the one with the negative imaginary part, ascending.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nplr {
     /// Λ: N/2.
     pub lambda: Vec<C64>,
-    /// V*P: R rows of N/2.
+    /// V*P: `rank` rows of N/2.
     pub p: Vec<Vec<C64>>,
     /// V*B with imaginary parts clipped to ±2, as the official code starts from: N/2.
     pub b: Vec<C64>,
     /// V*B itself: N/2.
     pub b_unclipped: Vec<C64>,
     /// The kept columns of V: N/2 rows of N. Each has unit norm and a first nonzero entry that is real and
-    /// positive; the other half of V is its conjugate.
+    /// positive; the other columns of V are their conjugates.
     pub v: Vec<Vec<C64>>,
 }
 
@@ -37,16 +37,16 @@ pub fn nplr(measure: Measure, state: usize) -> Nplr {
         "an NPLR form needs an even state of 2 or more, got {state}"
     );
     let dense = hippo(measure, state);
-    let half = state / 2;
-    let (w_re, w, mut v) = negative_half(&dense);
+    let pairs = state / 2;
+    let (w_re, w, mut v) = negative_eigenpairs(&dense);
     let mut lambda: Vec<C64> = w.iter().map(|&w| C64::new(w_re, w)).collect();
     if measure == Measure::Fourier {
         // Its pair of zero eigenvalues: any basis of their plane diagonalises, this one is conjugate-symmetric.
-        lambda[half - 1] = C64::new(w_re, 0.0);
+        lambda[pairs - 1] = C64::new(w_re, 0.0);
         let h = std::f64::consts::FRAC_1_SQRT_2;
-        v[half - 1] = vec![C64::new(0.0, 0.0); state];
-        v[half - 1][0] = C64::new(h, 0.0);
-        v[half - 1][1] = C64::new(0.0, h);
+        v[pairs - 1] = vec![C64::new(0.0, 0.0); state];
+        v[pairs - 1][0] = C64::new(h, 0.0);
+        v[pairs - 1][1] = C64::new(0.0, h);
     }
     for column in &mut v {
         fix_phase(column);
@@ -61,7 +61,7 @@ pub fn nplr(measure: Measure, state: usize) -> Nplr {
 }
 
 /// w_re, the N/2 most negative eigenvalues of −i(A + P Pᵀ − w_re I) ascending, and their eigenvectors.
-fn negative_half(dense: &Hippo) -> (f64, Vec<f64>, Vec<Vec<C64>>) {
+fn negative_eigenpairs(dense: &Hippo) -> (f64, Vec<f64>, Vec<Vec<C64>>) {
     let n = dense.state;
     let normal =
         DMatrix::from_fn(n, n, |i, j| dense.a[i * n + j] + dense.p.iter().map(|p| p[i] * p[j]).sum::<f64>());
@@ -77,11 +77,11 @@ fn negative_half(dense: &Hippo) -> (f64, Vec<f64>, Vec<Vec<C64>>) {
     (w_re, w, v)
 }
 
-/// Turns a unit vector so that its first nonzero entry is real and positive.
+/// Multiplies a unit vector by the phase that makes its first nonzero entry real and positive.
 fn fix_phase(v: &mut [C64]) {
     let first = v.iter().copied().find(|x| x.norm() > ZERO).expect("an eigenvector is not zero");
-    let turn = first.conj() / first.norm();
+    let phase = first.conj() / first.norm();
     for x in v {
-        *x *= turn;
+        *x *= phase;
     }
 }

@@ -6,7 +6,7 @@ use std::f64::consts::PI;
 
 /// y_t = C x_t with x_t = Ā x_{t−1} + B̄ u_t (paper eq. (3)), dense, without D.
 ///
-/// `state0` is x_{−1}, half stored, or zero. Gives one output row per channel and x_{L−1}.
+/// `state0` is x_{−1}, one of each conjugate pair, or zero. Gives one output row per channel and x_{L−1}.
 pub fn recurrence(ssm: &Ssm, u: &[f64], state0: Option<&[C64]>) -> (Vec<Vec<f64>>, Vec<C64>) {
     let discrete = ssm.discretize();
     let pairs = ssm.pairs();
@@ -23,12 +23,12 @@ pub fn recurrence(ssm: &Ssm, u: &[f64], state0: Option<&[C64]>) -> (Vec<Vec<f64>
 }
 
 /// The transpose of [`recurrence`]: gradients of Σ y·dy + Σ Re(conj(dstate_end)·state_end) with respect to u
-/// and to the state before the first sample. A complex gradient is ∂/∂Re + i ∂/∂Im of the half stored.
+/// and to the state before the first sample. A complex gradient is ∂/∂Re + i ∂/∂Im of what is stored.
 pub fn recurrence_adjoint(ssm: &Ssm, dy: &[Vec<f64>], dstate_end: Option<&[C64]>) -> (Vec<f64>, Vec<C64>) {
     let discrete = ssm.discretize();
     let pairs = ssm.pairs();
     let len = dy.first().map_or(0, Vec::len);
-    // x′ = M x + M′ conj(x) + B̄u over the half; transposed: M* g + M′ᵀ conj(g), Re(B̄* g).
+    // x′ = M x + M′ conj(x) + B̄u over the stored pairs; transposed: M* g + M′ᵀ conj(g), Re(B̄* g).
     let m = discrete.a_bar.view((0, 0), (pairs, pairs)).adjoint();
     let m_conj = discrete.a_bar.view((0, pairs), (pairs, pairs)).transpose();
     let b_bar = discrete.b_bar.rows(0, pairs).into_owned();
@@ -72,7 +72,7 @@ pub fn kernel_by_generating_function(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
     inverse_transform(&spectrum, ssm.c.len())
 }
 
-/// K̄ by Algorithm 1: Cauchy sums and Woodbury at the roots of unity, in the half-angle form that is finite
+/// K̄ by Theorem 3 and Algorithm 1: Cauchy sums and Woodbury at the roots of unity, in half angles, which is finite
 /// at ω = −1. With θ = 2πj/L, s = sin θ/2, c = cos θ/2, ρ_xy = Σ_n x y/(i(2/Δ)s − λc):
 /// K̂ = e^{iθ/2} [ρ_{C̃B} − c ρ_{C̃P} (I + c ρ_{P*P})⁻¹ ρ_{P*B}].
 ///
@@ -101,12 +101,12 @@ pub fn kernel_by_cauchy(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
                 C64::from(f64::from(u8::from(i == k))) + rho(&p_star[i], &p[k]) * c
             });
             let inner = if rank == 0 { p_b } else { woodbury.lu().solve(&p_b).expect("Woodbury is regular") };
-            let turn = C64::from_polar(1.0, half_theta);
+            let phase = C64::from_polar(1.0, half_theta);
             c_tilde
                 .iter()
                 .map(|ct| {
                     let low_rank: C64 = (0..rank).map(|i| rho(ct, &p[i]) * inner[i]).sum();
-                    turn * (rho(ct, &b) - low_rank * c)
+                    phase * (rho(ct, &b) - low_rank * c)
                 })
                 .collect()
         })
@@ -167,7 +167,8 @@ fn reversed(mut x: Vec<f64>) -> Vec<f64> {
     x
 }
 
-/// The LSSL without structure (paper §2.4, as the LSSL of Gu et al. 2021 computes it): K̄_l = C Ā^l B̄ with the real dense HiPPO A, bilinear, O(N²L).
+/// The naive algorithm of the LSSL (paper §3.1; Gu et al. 2021): K̄_l = C Ā^l B̄ with the real dense HiPPO A,
+/// bilinear, O(N²L).
 /// `c`: (N), real.
 pub fn lssl_kernel(hippo: &Hippo, c: &[f64], dt: f64, len: usize) -> Vec<f64> {
     let n = hippo.state;

@@ -16,12 +16,12 @@ pub enum Diagonal {
     Real,
 }
 
-/// One SSM to start from: (Λ, P, B), half stored.
+/// One SSM to start from: (Λ, P, B), one of each conjugate pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
     /// Λ: N/2. Imaginary parts are 0 or negative.
     pub lambda: Vec<C64>,
-    /// P: R rows of N/2; none for S4D.
+    /// P: `rank` rows of N/2; none for S4D.
     pub p: Vec<Vec<C64>>,
     /// B: N/2.
     pub b: Vec<C64>,
@@ -33,12 +33,12 @@ pub struct Start {
 /// When `state` is 0 or odd.
 pub fn diagonal(init: Diagonal, state: usize) -> Start {
     assert!(state > 0 && state.is_multiple_of(2), "an even state of 2 or more, got {state}");
-    let (half, n_all) = (state / 2, state as f64);
+    let (pairs, n_all) = (state / 2, state as f64);
     if init == Diagonal::LegS {
         let legs = nplr(Measure::LegS, state);
         return Start { lambda: legs.lambda, p: vec![], b: legs.b };
     }
-    let lambda = (0..half).map(|n| {
+    let lambda = (0..pairs).map(|n| {
         let n = n as f64;
         match init {
             Diagonal::Lin => C64::new(-0.5, -PI * n),
@@ -46,7 +46,18 @@ pub fn diagonal(init: Diagonal, state: usize) -> Start {
             _ => C64::new(-(n + 1.0), 0.0),
         }
     });
-    Start { lambda: lambda.collect(), p: vec![], b: vec![C64::new(1.0, 0.0); half] }
+    Start { lambda: lambda.collect(), p: vec![], b: vec![C64::new(1.0, 0.0); pairs] }
+}
+
+/// No measure at all: Λ = −½ − i·e^ξ with ξ standard normal, P of `rank` rows complex normal with variance ½ a part,
+/// B = 1; what the paper's ablation of initialisations (§4.4) compares HiPPO with, in NPLR form or, with rank 0,
+/// diagonal. `normal` gives standard normal numbers.
+pub fn random(state: usize, rank: usize, mut normal: impl FnMut() -> f64) -> Start {
+    let pairs = state / 2;
+    let lambda = (0..pairs).map(|_| C64::new(-0.5, -normal().exp())).collect();
+    let mut part = || normal() * std::f64::consts::FRAC_1_SQRT_2;
+    let p = (0..rank).map(|_| (0..pairs).map(|_| C64::new(part(), part())).collect()).collect();
+    Start { lambda, p, b: vec![C64::new(1.0, 0.0); pairs] }
 }
 
 /// The NPLR form of a measure with P of at least `rank` rows (zeros beyond its own).

@@ -1,7 +1,7 @@
 //! FFT convolution: its own transpose, threads, memory, long rows, wrong shapes. Against the sums that define
 //! it: `oracles/conv.rs`.
 
-use s4_backend::{ConvOps, ConvShape, Memory, Scalar, random::Rng};
+use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Memory, Scalar, random::Rng};
 use s4_cpu::Cpu;
 
 fn draw(rng: &mut Rng, n: usize) -> Vec<f64> {
@@ -58,13 +58,20 @@ impl Case {
         let mut ws = be.workspace();
         let (u, k, d, dy) =
             (cast::<T>(&self.u), cast::<T>(&self.kernel), cast::<T>(&self.d), cast::<T>(&self.dy));
-        let mut y = vec![T::nan(); dy.len()];
-        be.conv_forward(&mut y, &u, &k, Some(&d), &self.shape, &mut ws).unwrap();
-        let mut du = vec![T::nan(); u.len()];
-        let (mut dk, mut dd) = (vec![T::zero(); k.len()], vec![T::zero(); d.len()]);
-        let mut back = |du: Option<&mut [T]>, dk: &mut [T], dd: &mut [T]| {
-            be.conv_backward(du, dk, Some(dd), &dy, &u, &k, Some(&d), &self.shape, &mut ws).unwrap();
+        let (d, shape) = (Some(&d[..]), self.shape);
+        let mut forward = |y: &mut [T]| {
+            be.conv_forward(ConvForward { y, u: &u[..], kernel: &k[..], d, shape }, &mut ws).unwrap();
         };
+        let mut y = vec![T::nan(); dy.len()];
+        forward(&mut y);
+        let mut back_ws = be.workspace();
+        let mut back = |du: Option<&mut [T]>, dkernel: &mut [T], dd: &mut [T]| {
+            let (dy, u, kernel) = (&dy[..], &u[..], &k[..]);
+            let args = ConvBackward { du, dkernel, dd: Some(dd), dy, u, kernel, d, shape };
+            be.conv_backward(args, &mut back_ws).unwrap();
+        };
+        let mut du = vec![T::nan(); u.len()];
+        let (mut dk, mut dd) = (vec![T::zero(); k.len()], vec![T::zero(); self.d.len()]);
         back(Some(&mut du), &mut dk, &mut dd);
         let (mut dk2, mut dd2) = (dk.clone(), dd.clone());
         // Kernel gradients do not depend on whether du is wanted.
@@ -73,19 +80,8 @@ impl Case {
         back(None, &mut dk2, &mut dd2);
         assert_eq!((&dk2, &dd2), (&dk, &dd));
         let warm = be.allocations();
-        be.conv_forward(&mut y, &u, &k, Some(&d), &self.shape, &mut ws).unwrap();
-        be.conv_backward(
-            Some(&mut du),
-            &mut dk2,
-            Some(&mut dd2),
-            &dy,
-            &u,
-            &k,
-            Some(&d),
-            &self.shape,
-            &mut ws,
-        )
-        .unwrap();
+        forward(&mut y);
+        back(Some(&mut du), &mut dk2, &mut dd2);
         assert_eq!(be.allocations(), warm, "a second run asks for memory");
         [y, du, dk, dd]
     }
@@ -142,7 +138,8 @@ fn long_rows(batch: usize) {
     (u[0], u[len + 5]) = (1.0, -2.0);
     let be = Cpu::<f32>::new(1).unwrap();
     let mut y = vec![0.0f32; batch * len];
-    be.conv_forward(&mut y, &u, &kernel, None, &shape, &mut be.workspace()).unwrap();
+    let args = ConvForward { y: &mut y[..], u: &u[..], kernel: &kernel[..], d: None, shape };
+    be.conv_forward(args, &mut be.workspace()).unwrap();
     let truth = |scale: f64, delay: usize| -> Vec<f64> {
         (0..len).map(|t| if t < delay { 0.0 } else { scale * kernel[t - delay] as f64 }).collect()
     };
@@ -162,7 +159,8 @@ fn wrong_shapes_are_errors() {
         (shape(1, 1, 1, 8, 8, true), 8),
         (shape(1, 1, 1, 8, 8, false), 7),
     ] {
-        let e = be.conv_forward(&mut y[..y_len], &u, &k, None, &shape, &mut ws).unwrap_err();
+        let args = ConvForward { y: &mut y[..y_len], u: &u[..], kernel: &k[..], d: None, shape };
+        let e = be.conv_forward(args, &mut ws).unwrap_err();
         assert_eq!(e.code.as_str(), "ERR_S4_SHAPE");
     }
 }

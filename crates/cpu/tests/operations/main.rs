@@ -3,7 +3,7 @@
 
 mod conformance;
 mod conv;
-#[path = "../golden/mod.rs"]
 mod golden;
 mod kernel;
+mod perturbed;
 mod step;

@@ -1,15 +1,18 @@
 //! The recurrence against the golden vectors, from zero and from an initial state, and with other intervals.
 
-use crate::golden::{Case, cast, rel, state_in, view};
-use s4_backend::{Memory, Scalar, StepOps};
+use crate::golden::{Case, cast, cast_all, rel, state_in, view};
+use s4_backend::{
+    Algorithm, CallOptions, Discretization, Memory, Mode, Scalar, SsmCall, SsmForward, SsmOps, SsmSpec,
+    SsmStep, StepOps, Transform,
+};
 use s4_cpu::Cpu;
 
 /// Steps through `u` (batch, H, len); returns y (batch, channels·H, len) and the last state.
 fn run<T: Scalar>(case: &Case, state: Vec<T>, interval: Option<T>, rate: f64) -> (Vec<T>, Vec<T>) {
     let be = Cpu::<T>::new(1).unwrap();
     let (spec, batch, len) = (&case.spec, case.batch, case.len);
-    let params = case.cast::<T>();
-    let u = cast::<T>(&case.truth["u"].1);
+    let params = cast_all::<T>(&case.params);
+    let u = cast::<T>(case.truth.get("u"));
     let (mut plan, mut ws) = (be.step_plan(spec).unwrap(), be.workspace());
     let mut state = state;
     let mut out = vec![T::zero(); batch * spec.outputs() * len];
@@ -18,20 +21,18 @@ fn run<T: Scalar>(case: &Case, state: Vec<T>, interval: Option<T>, rate: f64) ->
     let mut warm = 0;
     for t in 0..len {
         let ut: Vec<T> = (0..batch * spec.heads).map(|i| u[i * len + t]).collect();
-        be.ssm_step(
-            &mut y,
-            &mut state,
-            &ut,
-            interval.as_deref(),
-            &view(&params),
-            spec,
+        let step = SsmStep {
+            y: &mut y[..],
+            state: &mut state[..],
+            u: &ut[..],
+            interval: interval.as_deref(),
+            params: view(&params),
+            spec: *spec,
             batch,
             rate,
-            1,
-            &mut plan,
-            &mut ws,
-        )
-        .unwrap();
+            version: 1,
+        };
+        be.ssm_step(step, &mut plan, &mut ws).unwrap();
         for (i, y) in y.iter().enumerate() {
             out[i * len + t] = *y;
         }
@@ -45,26 +46,23 @@ fn run<T: Scalar>(case: &Case, state: Vec<T>, interval: Option<T>, rate: f64) ->
 
 fn check<T: Scalar>(tol: f64) {
     let mut ran = 0;
-    for case in Case::all().iter().filter(|c| c.truth.contains_key("state.final")) {
+    for case in Case::all().iter().filter(|c| c.truth.has("state.final")) {
         ran += 1;
         let n = case.spec.pairs();
         let zero = vec![T::zero(); case.spec.state_len(case.batch)];
         let name = &case.name;
         let (y, x) = run(case, zero.clone(), None, 1.0);
         for (what, e) in [
-            ("ssm_out", rel(&y, &case.truth["ssm_out"].1)),
-            ("state.final", rel(&x, &state_in::<f64>(&case.truth["state.final"].1, n))),
+            ("ssm_out", rel(&y, case.truth.get("ssm_out"))),
+            ("state.final", rel(&x, &state_in(case.truth.get("state.final"), n))),
         ] {
             assert!(e <= tol, "{name} {what}: {e:e}");
         }
-        let start = state_in::<T>(&case.truth["state.initial"].1, n);
+        let start = cast::<T>(&state_in(case.truth.get("state.initial"), n));
         let (y, x) = run(case, start, None, 1.0);
         for (what, e) in [
-            ("ssm_out.from_initial", rel(&y, &case.truth["ssm_out.from_initial"].1)),
-            (
-                "state.final_from_initial",
-                rel(&x, &state_in::<f64>(&case.truth["state.final_from_initial"].1, n)),
-            ),
+            ("ssm_out.from_initial", rel(&y, case.truth.get("ssm_out.from_initial"))),
+            ("state.final_from_initial", rel(&x, &state_in(case.truth.get("state.final_from_initial"), n))),
         ] {
             assert!(e <= tol, "{name} {what}: {e:e}");
         }
@@ -87,28 +85,67 @@ fn golden_f32() {
     check::<f32>(1e-5);
 }
 
+/// Λ = 0 is an integrator: B̄ = ΔB for either discretization, and a step is what forward does.
 #[test]
-fn a_bad_interval_changes_nothing() {
-    let case = Case::load("dplr_legs");
+fn a_mode_of_zero_integrates() {
     let be = Cpu::<f64>::new(1).unwrap();
-    let params = case.cast::<f64>();
-    let (mut plan, mut ws) = (be.step_plan(&case.spec).unwrap(), be.workspace());
-    let mut state = vec![0.5; case.spec.state_len(2)];
-    let mut y = vec![0.0; 2 * case.spec.outputs()];
-    let u = vec![1.0; 2 * case.spec.heads];
-    let got = be.ssm_step(
-        &mut y,
-        &mut state,
-        &u,
-        Some(&[1.0, f64::NAN]),
-        &view(&params),
-        &case.spec,
-        2,
-        1.0,
-        1,
-        &mut plan,
-        &mut ws,
-    );
-    assert_eq!(got.unwrap_err().code, s4_backend::Code::Value);
-    assert!(state.iter().all(|&x| x == 0.5));
+    for discretization in [Discretization::Zoh, Discretization::Bilinear] {
+        let spec = SsmSpec {
+            mode: Mode::S4d,
+            heads: 1,
+            state: 2,
+            n_ssm: 1,
+            rank: 0,
+            channels: 1,
+            bidirectional: false,
+            dt_per_state: false,
+            discretization,
+            dt_transform: Transform::None,
+            real_transform: Transform::None,
+            imag_transform: Transform::None,
+            truncate: None,
+        };
+        // Δ = 1, Λ = 0, B = 3 + 2i, C = 1, D = 0: y_t = 2Re(C Σ B u) = 6 Σ u.
+        let p = [vec![1.0], vec![0.0], vec![0.0], vec![3.0, 2.0], vec![1.0, 0.0], vec![], vec![0.0]];
+        let u = [1.0, 0.5, -2.0, 0.25];
+        let want = [6.0, 9.0, -3.0, -1.5];
+        let (mut plan, mut ws) = (be.step_plan(&spec).unwrap(), be.workspace());
+        let (mut state, mut y) = ([0.0; 2], [0.0]);
+        for (u, want) in u.iter().zip(want) {
+            let step = SsmStep {
+                y: &mut y[..],
+                state: &mut state[..],
+                u: std::slice::from_ref(u),
+                interval: None,
+                params: view(&p),
+                spec,
+                batch: 1,
+                rate: 1.0,
+                version: 1,
+            };
+            be.ssm_step(step, &mut plan, &mut ws).unwrap();
+            assert_eq!(y[0], want, "{discretization}");
+        }
+        for algorithm in [Algorithm::Fft, Algorithm::Chunk, Algorithm::Cauchy] {
+            let options = CallOptions { algorithm, ..CallOptions::default() };
+            let call = SsmCall { spec, batch: 1, len: u.len(), options, version: 1 };
+            let mut out = [f64::NAN; 4];
+            let args = SsmForward {
+                y: &mut out[..],
+                state_end: None,
+                saved: None,
+                u: &u[..],
+                state0: None,
+                params: view(&p),
+                call,
+            };
+            let result = be.ssm_forward(args, &mut be.ssm_plan(&spec).unwrap(), &mut ws);
+            if algorithm == Algorithm::Cauchy {
+                assert_eq!(result.unwrap_err().code.as_str(), "ERR_S4_UNSUPPORTED");
+                continue;
+            }
+            result.unwrap();
+            assert!(rel(&out, &want) <= 1e-14, "{discretization}, {algorithm}: {out:?}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Calls of a backend with host values in and out.
 
-use crate::layer::{Call, Layer};
 use s4_backend::{
-    Algorithm, KernelOps, Memory, Scalar, SsmCall, SsmGrads, SsmOps, SsmParams, SsmSpec, StepOps,
+    Algorithm, CallOptions, KernelBackward, KernelForward, KernelOps, Memory, Scalar, SsmBackward, SsmCall,
+    SsmForward, SsmGrads, SsmOps, SsmParams, SsmSpec, SsmStep, StepOps,
 };
+use s4_cpu::Cpu;
+use s4_testing::layer::{Call, Layer};
 
 /// Buffers of the seven parameters, or of their gradients.
 pub struct Buffers<B: Memory>([B::Buf; 7]);
@@ -79,16 +81,25 @@ pub fn kernel<B: KernelOps>(be: &B, layer: &Layer, len: usize) -> Vec<f64> {
     let params = Buffers::of(be, layer);
     let mut out = spoiled(be, layer.spec.kernel_channels() * layer.spec.heads * len);
     let mut ws = be.workspace();
+    let (spec, rate) = (layer.spec, layer.rate);
     let (kernel, params) = (whole_mut(be, &mut out), params.params(be));
-    be.kernel_forward(kernel, &params, &layer.spec, len, layer.rate, &mut ws).unwrap();
+    be.kernel_forward(KernelForward { kernel, params, spec, len, rate }, &mut ws).unwrap();
     download(be, &out)
 }
 
-pub fn kernel_gradient<B: KernelOps>(be: &B, layer: &Layer, len: usize, dkernel: &[f64]) -> [Vec<f64>; 7] {
+pub fn kernel_gradient<T: Scalar>(be: &Cpu<T>, layer: &Layer, len: usize, dkernel: &[f64]) -> [Vec<f64>; 7] {
     let (params, mut grads) = (Buffers::of(be, layer), Buffers::zeros(be, layer));
     let (dkernel, mut ws) = (upload(be, dkernel), be.workspace());
-    let (params, into, dkernel) = (params.params(be), grads.grads(be), whole(be, &dkernel));
-    be.kernel_backward(into, dkernel, &params, &layer.spec, len, layer.rate, &mut ws).unwrap();
+    let (spec, rate) = (layer.spec, layer.rate);
+    let args = KernelBackward {
+        grads: grads.grads(be),
+        dkernel: whole(be, &dkernel),
+        params: params.params(be),
+        spec,
+        len,
+        rate,
+    };
+    be.kernel_backward(args, &mut ws).unwrap();
     grads.host(be)
 }
 
@@ -103,23 +114,20 @@ pub struct Outcome {
 
 pub fn run<B: SsmOps>(be: &B, layer: &Layer, call: &Call, algorithm: Algorithm, repeats: usize) -> Outcome {
     let mut plan = be.ssm_plan(&layer.spec).unwrap();
-    run_in(be, &mut plan, 1, layer, call, algorithm, repeats)
+    run_in(be, (&mut plan, 1), layer, call, algorithm, repeats)
 }
 
 /// [`run`] with a plan that lives on, at version `version` of the parameters.
 pub fn run_in<B: SsmOps>(
     be: &B,
-    plan: &mut B::SsmPlan,
-    version: u64,
+    (plan, version): (&mut B::SsmPlan, u64),
     layer: &Layer,
     call: &Call,
     algorithm: Algorithm,
     repeats: usize,
 ) -> Outcome {
     let spec: SsmSpec = layer.spec;
-    let shape = SsmCall { spec, batch: call.batch, len: call.len, rate: layer.rate, algorithm, version };
-    let (params, mut grads) = (Buffers::of(be, layer), Buffers::zeros(be, layer));
-    let params = params.params(be);
+    let (buffers, mut grads) = (Buffers::of(be, layer), Buffers::zeros(be, layer));
     let mut ws = be.workspace();
     let u = upload(be, &call.u);
     let state0 = call.state0.as_ref().map(|s| upload(be, s));
@@ -130,44 +138,39 @@ pub fn run_in<B: SsmOps>(
         be.upload_ints(&mut ints, &host).unwrap();
         ints
     });
-    let state0_ref = state0.as_ref().map(|s| whole(be, s));
-    let state_buffer = || layer.carries().then(|| spoiled(be, spec.state_len(call.batch)));
+    let options = CallOptions { lengths: lengths.as_ref(), rate: layer.rate, algorithm, training: false };
+    let shape: SsmCall<'_, B> = SsmCall { spec, batch: call.batch, len: call.len, options, version };
+    let state_buffer = || layer.spec.has_state().then(|| spoiled(be, spec.state_len(call.batch)));
     let mut y = spoiled(be, call.batch * spec.outputs() * call.len);
     let mut state_end = state_buffer();
     let mut saved = be.alloc(be.ssm_saved_len(&shape)).unwrap();
-    be.ssm_forward(
-        whole_mut(be, &mut y),
-        state_end.as_mut().map(|s| whole_mut(be, s)),
-        (repeats > 0).then(|| whole_mut(be, &mut saved)),
-        whole(be, &u),
-        state0_ref,
-        lengths.as_ref(),
-        &params,
-        &shape,
-        plan,
-        &mut ws,
-    )
-    .unwrap();
+    let forward = SsmForward {
+        y: whole_mut(be, &mut y),
+        state_end: state_end.as_mut().map(|s| whole_mut(be, s)),
+        saved: (repeats > 0).then(|| whole_mut(be, &mut saved)),
+        u: whole(be, &u),
+        state0: state0.as_ref().map(|s| whole(be, s)),
+        params: buffers.params(be),
+        call: shape,
+    };
+    be.ssm_forward(forward, plan, &mut ws).unwrap();
     let dy = upload(be, &call.dy);
     let mut du = spoiled(be, call.u.len());
     let mut dstate0 = state_buffer();
     for _ in 0..repeats {
-        be.ssm_backward(
-            Some(whole_mut(be, &mut du)),
-            dstate0.as_mut().map(|s| whole_mut(be, s)),
-            grads.grads(be),
-            whole(be, &dy),
-            dstate_end.as_ref().map(|s| whole(be, s)),
-            whole(be, &u),
-            state0_ref,
-            whole(be, &saved),
-            lengths.as_ref(),
-            &params,
-            &shape,
-            plan,
-            &mut ws,
-        )
-        .unwrap();
+        let backward = SsmBackward {
+            du: Some(whole_mut(be, &mut du)),
+            dstate0: dstate0.as_mut().map(|s| whole_mut(be, s)),
+            grads: grads.grads(be),
+            dy: whole(be, &dy),
+            dstate_end: dstate_end.as_ref().map(|s| whole(be, s)),
+            u: whole(be, &u),
+            state0: state0.as_ref().map(|s| whole(be, s)),
+            saved: whole(be, &saved),
+            params: buffers.params(be),
+            call: shape,
+        };
+        be.ssm_backward(backward, plan, &mut ws).unwrap();
     }
     Outcome {
         y: download(be, &y),
@@ -198,20 +201,18 @@ pub fn steps<B: StepOps>(
         let u = upload(be, &u);
         let interval = intervals.map(|i| upload(be, &i[t * batch..][..batch]));
         let mut out = spoiled(be, batch * spec.outputs());
-        be.ssm_step(
-            whole_mut(be, &mut out),
-            whole_mut(be, &mut state),
-            whole(be, &u),
-            interval.as_ref().map(|i| whole(be, i)),
-            &params.params(be),
-            &spec,
+        let step = SsmStep {
+            y: whole_mut(be, &mut out),
+            state: whole_mut(be, &mut state),
+            u: whole(be, &u),
+            interval: interval.as_ref().map(|i| whole(be, i)),
+            params: params.params(be),
+            spec,
             batch,
-            layer.rate,
-            1,
-            &mut plan,
-            &mut ws,
-        )
-        .unwrap();
+            rate: layer.rate,
+            version: 1,
+        };
+        be.ssm_step(step, &mut plan, &mut ws).unwrap();
         for (row, out) in download(be, &out).into_iter().enumerate() {
             y[row * len + t] = out;
         }

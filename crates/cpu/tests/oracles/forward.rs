@@ -1,20 +1,21 @@
-//! y and the end state, by both algorithms.
+//! y and the end state, by every algorithm.
 
-use crate::{
-    device::{run, run_in},
-    layer::{Call, Layer, layers},
-    truth::{self, relative},
-};
-use s4_backend::{Algorithm, Scalar, SsmCall, SsmOps};
+use crate::device::{run, run_in};
+use s4_backend::{Algorithm, CallOptions, Code, Discretization, Memory, Scalar, SsmCall, SsmForward, SsmOps};
 use s4_cpu::Cpu;
+use s4_testing::{
+    layer::{Call, Layer, layers},
+    relative, relative_or_zero, truth,
+};
 
-/// The algorithms a layer runs by: a truncated kernel is convolved.
-pub fn algorithms(layer: &Layer) -> &'static [Algorithm] {
-    if layer.spec.truncate.is_some() {
-        &[Algorithm::Fft, Algorithm::Auto]
-    } else {
-        &[Algorithm::Fft, Algorithm::Chunk, Algorithm::Auto]
-    }
+/// The algorithms a layer runs by: a truncated kernel is convolved, and Algorithm 1 is of the bilinear transform.
+pub fn algorithms(layer: &Layer) -> Vec<Algorithm> {
+    let runs = |algorithm: &Algorithm| match algorithm {
+        Algorithm::Chunk => layer.spec.truncate.is_none(),
+        Algorithm::Cauchy => layer.spec.discretization == Discretization::Bilinear,
+        _ => true,
+    };
+    Algorithm::ALL.iter().copied().filter(runs).collect()
 }
 
 fn forward<B: SsmOps>(be: &B, tol: f64) {
@@ -23,7 +24,7 @@ fn forward<B: SsmOps>(be: &B, tol: f64) {
             for own_lengths in [false, true] {
                 let call = Call::new(&layer, 3, len, own_lengths);
                 let (y, end) = truth::forward(&layer, &call);
-                for &algorithm in algorithms(&layer) {
+                for algorithm in algorithms(&layer) {
                     let got = run(be, &layer, &call, algorithm, 0);
                     let place = format!(
                         "{}, {algorithm:?}, {}, length {len}, own lengths {own_lengths}",
@@ -56,8 +57,8 @@ fn forward_f32() {
 #[test]
 fn no_state_is_the_zero_state() {
     let be = Cpu::<f64>::new(1).unwrap();
-    for layer in layers().into_iter().filter(Layer::carries) {
-        for &algorithm in algorithms(&layer) {
+    for layer in layers().into_iter().filter(|l| l.spec.has_state()) {
+        for algorithm in algorithms(&layer) {
             let mut call = Call::new(&layer, 1, 77, false);
             call.state0 = None;
             let without = run(&be, &layer, &call, algorithm, 1);
@@ -66,7 +67,7 @@ fn no_state_is_the_zero_state() {
             assert!(relative(&without.y, &with.y) <= 1e-13, "{}", layer.name);
             assert!(relative(&without.y, &truth::forward(&layer, &call).0) <= 1e-10, "{}", layer.name);
             for (a, b) in without.grads.iter().zip(&with.grads) {
-                assert!(relative(a, b) <= 1e-12, "{}", layer.name);
+                assert!(relative_or_zero(a, b) <= 1e-12, "{}", layer.name);
             }
         }
     }
@@ -77,7 +78,7 @@ fn no_state_is_the_zero_state() {
 fn a_plan_follows_parameters_length_and_rate() {
     let be = Cpu::<f64>::new(2).unwrap();
     for layer in layers() {
-        for &algorithm in algorithms(&layer) {
+        for algorithm in algorithms(&layer) {
             let mut plan = be.ssm_plan(&layer.spec).unwrap();
             let mut moved = layer.clone();
             moved.values[0].iter_mut().for_each(|x| *x *= 0.9);
@@ -93,7 +94,7 @@ fn a_plan_follows_parameters_length_and_rate() {
             ];
             for (i, (layer, version, len)) in calls.into_iter().enumerate() {
                 let call = Call::new(layer, 2, len, false);
-                let got = run_in(&be, &mut plan, version, layer, &call, algorithm, 0);
+                let got = run_in(&be, (&mut plan, version), layer, &call, algorithm, 0);
                 let error = relative(&got.y, &truth::forward(layer, &call).0);
                 assert!(error <= 1e-10, "{}, {algorithm:?}, call {i}: {error:e}", layer.name);
             }
@@ -108,7 +109,7 @@ fn the_same_bits_at_one_and_two_threads() {
     for layer in layers() {
         for (batch, len) in [(2, 700), (5, 64), (1, 3001)] {
             let call = Call::new(&layer, batch, len, batch > 1);
-            for &algorithm in algorithms(&layer) {
+            for algorithm in algorithms(&layer) {
                 let (a, b) = (run(&one, &layer, &call, algorithm, 1), run(&two, &layer, &call, algorithm, 1));
                 let place = format!("{}, {algorithm:?}, {batch} × {len}", layer.name);
                 assert_eq!(bits(&a.y), bits(&b.y), "{place}: y");
@@ -134,23 +135,50 @@ fn bits(x: &[f64]) -> Vec<u64> {
 fn auto_is_one_of_the_two() {
     let be = Cpu::<f32>::new(1).unwrap();
     for layer in layers() {
-        let call = SsmCall {
-            spec: layer.spec,
-            batch: 2,
-            len: 100,
-            rate: 1.0,
-            algorithm: Algorithm::Auto,
-            version: 1,
-        };
-        let chosen = be.ssm_algorithm(&call).unwrap();
-        assert!(matches!(chosen, Algorithm::Fft | Algorithm::Chunk));
-        for algorithm in [Algorithm::Fft, Algorithm::Chunk] {
-            let asked = be.ssm_algorithm(&SsmCall { algorithm, ..call });
-            if algorithm == Algorithm::Chunk && layer.spec.truncate.is_some() {
-                assert_eq!(asked.unwrap_err().code, s4_backend::Code::Unsupported);
-            } else {
-                assert_eq!(asked.unwrap(), algorithm);
+        for len in [1, 100, 1 << 20] {
+            let call = |algorithm| SsmCall {
+                spec: layer.spec,
+                batch: 2,
+                len,
+                options: CallOptions { algorithm, ..CallOptions::default() },
+                version: 1,
+            };
+            let chosen = be.chosen_algorithm(&call(Algorithm::Auto));
+            assert!(matches!(chosen, Algorithm::Fft | Algorithm::Chunk));
+            assert!(algorithms(&layer).contains(&chosen), "{}", layer.name);
+            for algorithm in algorithms(&layer).into_iter().filter(|&a| a != Algorithm::Auto) {
+                assert_eq!(be.chosen_algorithm(&call(algorithm)), algorithm);
             }
         }
     }
+}
+
+/// What a layer cannot be run by is refused, before anything is written.
+#[test]
+fn other_algorithms_are_refused() {
+    let be = Cpu::<f64>::new(1).unwrap();
+    let mut refused = 0;
+    for layer in layers() {
+        for &algorithm in Algorithm::ALL.iter().filter(|a| !algorithms(&layer).contains(a)) {
+            let (spec, len) = (layer.spec, 100);
+            let options = CallOptions { algorithm, ..CallOptions::default() };
+            let buffers = crate::device::Buffers::of(&be, &layer);
+            let (u, mut y) = (vec![0.0; spec.heads * len], vec![7.0; spec.outputs() * len]);
+            let args = SsmForward {
+                y: &mut y[..],
+                state_end: None,
+                saved: None,
+                u: &u[..],
+                state0: None,
+                params: buffers.params(&be),
+                call: SsmCall { spec, batch: 1, len, options, version: 1 },
+            };
+            let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
+            let error = be.ssm_forward(args, &mut plan, &mut ws).unwrap_err();
+            assert_eq!(error.code, Code::Unsupported, "{}, {algorithm}: {error}", layer.name);
+            assert!(y.iter().all(|&y| y == 7.0));
+            refused += 1;
+        }
+    }
+    assert!(refused >= 4, "{refused}");
 }

@@ -6,7 +6,5 @@ mod device;
 mod forward;
 mod gradient;
 mod kernel;
-mod layer;
 mod long;
 mod step;
-mod truth;

@@ -1,16 +1,16 @@
 //! The recurrence, one sample at a time.
 
-use crate::{
-    device::steps,
-    layer::{Call, Layer, layers},
-    truth::{self, relative},
-};
-use s4_backend::{Code, Memory, StepOps};
+use crate::device::steps;
+use s4_backend::{Code, Memory, SsmStep, StepOps};
 use s4_cpu::Cpu;
 use s4_ssm::{C64, recurrence};
+use s4_testing::{
+    layer::{Call, layers},
+    relative, truth,
+};
 
 fn follow<B: StepOps>(be: &B, tol: f64) {
-    for layer in layers().into_iter().filter(Layer::carries) {
+    for layer in layers().into_iter().filter(|l| l.spec.has_state()) {
         for (batch, len) in [(1, 1), (2, 300), (5, 40)] {
             let call = Call::new(&layer, batch, len, false);
             let (y, end) = truth::forward(&layer, &call);
@@ -38,7 +38,7 @@ fn intervals<B: StepOps>(be: &B, tol: f64) {
     let (batch, len) = (3, 25);
     let interval = |t: usize, b: usize| 0.25 * (1 + (t + 2 * b) % 8) as f64;
     let all: Vec<f64> = (0..len * batch).map(|i| interval(i / batch, i % batch)).collect();
-    for layer in layers().into_iter().filter(Layer::carries) {
+    for layer in layers().into_iter().filter(|l| l.spec.has_state()) {
         let spec = layer.spec;
         let call = Call::new(&layer, batch, len, false);
         let state0 = call.state0.as_ref().unwrap();
@@ -87,14 +87,25 @@ fn intervals_f32() {
 #[test]
 fn layers_without_a_state_do_not_step() {
     let be = Cpu::<f64>::new(1).unwrap();
-    for layer in layers().into_iter().filter(|l| !l.carries()) {
+    for layer in layers().into_iter().filter(|l| !l.spec.has_state()) {
         let refused = be.step_plan(&layer.spec).map(|mut plan| {
             let spec = layer.spec;
             let params = crate::device::Buffers::of(&be, &layer);
             let (mut y, mut state) = (vec![0.0; spec.outputs()], vec![0.0; spec.state_len(1)]);
             let u = vec![0.0; spec.heads];
             let (params, mut ws) = (params.params(&be), be.workspace());
-            be.ssm_step(&mut y, &mut state, &u, None, &params, &spec, 1, 1.0, 1, &mut plan, &mut ws)
+            let step = SsmStep {
+                y: &mut y[..],
+                state: &mut state[..],
+                u: &u[..],
+                interval: None,
+                params,
+                spec,
+                batch: 1,
+                rate: 1.0,
+                version: 1,
+            };
+            be.ssm_step(step, &mut plan, &mut ws)
         });
         let error = refused.and_then(|step| step).unwrap_err();
         assert_eq!(error.code, Code::Unsupported, "{}: {error}", layer.name);

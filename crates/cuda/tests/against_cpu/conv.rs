@@ -2,10 +2,11 @@
 
 use crate::{
     Report, gpu,
-    layer::{down, noise, up},
+    layer::{down, up},
 };
 use s4_backend::*;
 use s4_cuda::Cuda;
+use s4_testing::noise;
 
 /// y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j} + D u_t for one row; with the roles changed it gives the gradients.
 fn each(s: &ConvShape, mut f: impl FnMut(usize, usize, usize, usize, Option<usize>)) {
@@ -78,27 +79,25 @@ pub fn compare(be: &Cuda, report: &mut Report, shapes: &[(usize, usize, usize, u
         let mut out = [ny, nu, nk, d.len()].map(|n| be.alloc(n).unwrap());
         let [oy, odu, odk, odd] = &mut out;
         let name = format!("{s:?}");
-        be.conv_forward(
-            be.view_mut(oy, 0..ny),
-            be.view(&gu, 0..nu),
-            be.view(&gk, 0..nk),
-            Some(be.view(&gd, 0..d.len())),
-            &s,
-            &mut ws,
-        )
-        .unwrap();
-        be.conv_backward(
-            Some(be.view_mut(odu, 0..nu)),
-            be.view_mut(odk, 0..nk),
-            Some(be.view_mut(odd, 0..d.len())),
-            be.view(&gdy, 0..ny),
-            be.view(&gu, 0..nu),
-            be.view(&gk, 0..nk),
-            Some(be.view(&gd, 0..d.len())),
-            &s,
-            &mut ws,
-        )
-        .unwrap();
+        let forward = ConvForward {
+            y: be.view_mut(oy, 0..ny),
+            u: be.view(&gu, 0..nu),
+            kernel: be.view(&gk, 0..nk),
+            d: Some(be.view(&gd, 0..d.len())),
+            shape: s,
+        };
+        be.conv_forward(forward, &mut ws).unwrap();
+        let backward = ConvBackward {
+            du: Some(be.view_mut(odu, 0..nu)),
+            dkernel: be.view_mut(odk, 0..nk),
+            dd: Some(be.view_mut(odd, 0..d.len())),
+            dy: be.view(&gdy, 0..ny),
+            u: be.view(&gu, 0..nu),
+            kernel: be.view(&gk, 0..nk),
+            d: Some(be.view(&gd, 0..d.len())),
+            shape: s,
+        };
+        be.conv_backward(backward, &mut ws).unwrap();
         for ((got, want), (what, tol)) in out.iter().zip([&y, &du, &dk, &dd]).zip([
             ("y", 1e-5),
             ("du", 1e-4),

@@ -1,8 +1,8 @@
 //! Every kernel of the build at shapes that a sanitizer gets through.
 
 use crate::{Report, conv, linear, memory, mix, norm, ssm};
-use s4_backend::conformance;
 use s4_cuda::{Cuda, Options, Precision, probe};
+use s4_testing::conformance::{Extent, Family, run_families};
 use std::collections::BTreeSet;
 
 /// Launched by a debug hook alone: it faults.
@@ -26,7 +26,16 @@ const PARTS: [(&str, Precision, Option<&str>); 7] = [
 
 /// Operations that take the same kernels in every precision.
 fn common(be: &Cuda) {
-    conformance::assert_passed(&conformance::run(be));
+    let families = [
+        Family::Linear,
+        Family::Norm,
+        Family::Mix,
+        Family::Pooling,
+        Family::Embedding,
+        Family::Loss,
+        Family::Optim,
+    ];
+    run_families(be, &families, Extent::All).assert_passed();
     memory::transfers(be);
     let mut report = Report::default();
     norm::compare(be, &mut report, &[128, 256, 512, 700]);

@@ -11,10 +11,16 @@ use s4_cpu::Cpu;
 /// K̄ (kernel channels, H, len).
 fn kernel<B: Backend>(be: &B, spec: &SsmSpec, params: &[Vec<f64>; 7], len: usize, rate: f64) -> Vec<f64> {
     let p = params.each_ref().map(|x| up(be, x));
-    let params = layer::params(be, &p);
     let n = spec.kernel_channels() * spec.heads * len;
     let mut k = up(be, &vec![f64::NAN; n]);
-    be.kernel_forward(be.view_mut(&mut k, 0..n), &params, spec, len, rate, &mut be.workspace()).unwrap();
+    let args = KernelForward {
+        kernel: be.view_mut(&mut k, 0..n),
+        params: layer::params(be, &p),
+        spec: *spec,
+        len,
+        rate,
+    };
+    be.kernel_forward(args, &mut be.workspace()).unwrap();
     down(be, &k)
 }
 

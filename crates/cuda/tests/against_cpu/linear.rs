@@ -2,11 +2,12 @@
 
 use crate::{
     Report, gpu_with,
-    layer::{down, noise, up},
+    layer::{down, up},
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
 use s4_cuda::{Cuda, Precision};
+use s4_testing::noise;
 
 /// y, dx, dW, db.
 fn apply<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
@@ -17,26 +18,24 @@ fn apply<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
     let (mut y, mut dx) = (fill(f64::NAN, ny), fill(f64::NAN, nx));
     let (mut dw, mut db) = (fill(0.0, nw), fill(0.0, s.outputs));
     let mut ws = be.workspace();
-    be.linear_forward(
-        be.view_mut(&mut y, 0..ny),
-        be.view(&x, 0..nx),
-        be.view(&w, 0..nw),
-        Some(be.view(&b, 0..s.outputs)),
-        s,
-        &mut ws,
-    )
-    .unwrap();
-    be.linear_backward(
-        Some(be.view_mut(&mut dx, 0..nx)),
-        be.view_mut(&mut dw, 0..nw),
-        Some(be.view_mut(&mut db, 0..s.outputs)),
-        be.view(&dy, 0..ny),
-        be.view(&x, 0..nx),
-        be.view(&w, 0..nw),
-        s,
-        &mut ws,
-    )
-    .unwrap();
+    let forward = LinearForward {
+        y: be.view_mut(&mut y, 0..ny),
+        x: be.view(&x, 0..nx),
+        weight: be.view(&w, 0..nw),
+        bias: Some(be.view(&b, 0..s.outputs)),
+        shape: *s,
+    };
+    be.linear_forward(forward, &mut ws).unwrap();
+    let backward = LinearBackward {
+        dx: Some(be.view_mut(&mut dx, 0..nx)),
+        dweight: be.view_mut(&mut dw, 0..nw),
+        dbias: Some(be.view_mut(&mut db, 0..s.outputs)),
+        dy: be.view(&dy, 0..ny),
+        x: be.view(&x, 0..nx),
+        weight: be.view(&w, 0..nw),
+        shape: *s,
+    };
+    be.linear_backward(backward, &mut ws).unwrap();
     [y, dx, dw, db].map(|b| down(be, &b))
 }
 

@@ -1,11 +1,12 @@
 //! Allocation, transfer, what a steady step asks for, and running out.
 
 use crate::{
-    golden, gpu,
-    layer::{Run, apply, down, noise, up},
+    gpu,
+    layer::{Run, apply, down, up},
 };
 use s4_backend::*;
 use s4_cuda::{Cuda, Options};
+use s4_testing::{golden, noise, relative};
 
 #[test]
 fn transfers_and_whole_buffer_operations() {
@@ -21,7 +22,7 @@ pub fn transfers(be: &Cuda) {
         assert_eq!(down(be, &da), a);
         be.axpy(be.view_mut(&mut db, 0..n), 2.0, be.view(&da, 0..n)).unwrap();
         let want: Vec<f64> = a.iter().zip(&b).map(|(a, b)| (*b as f32 + 2.0 * *a as f32) as f64).collect();
-        assert!(golden::rel(&down(be, &db), &want) < 1e-7);
+        assert!(relative(&down(be, &db), &want) < 1e-7);
         be.fill(be.view_mut(&mut db, 0..n), 3.5).unwrap();
         assert_eq!(down(be, &db), vec![3.5; n]);
         be.copy(be.view_mut(&mut db, 0..n), be.view(&da, 0..n)).unwrap();
@@ -83,7 +84,7 @@ fn a_replay_is_the_work_itself() {
         drop(held);
         times += 1.0;
         let want: Vec<f64> = x.iter().map(|x| times * x).collect();
-        assert!(golden::rel(&down(&be, &to), &want) < 1e-6, "round {round}");
+        assert!(relative(&down(&be, &to), &want) < 1e-6, "round {round}");
     }
     let launched = be.launches();
     for _ in 0..5 {
@@ -92,14 +93,14 @@ fn a_replay_is_the_work_itself() {
     }
     assert_eq!(be.launches(), launched, "recorded work needs no launches of its own");
     let want: Vec<f64> = x.iter().map(|x| 17.0 * x).collect();
-    assert!(golden::rel(&down(&be, &to), &want) < 1e-6);
+    assert!(relative(&down(&be, &to), &want) < 1e-6);
     // What cannot be recorded still runs.
     let mut host = vec![0.0f32; n];
     let mut other = <Cuda as Memory>::Graph::default();
     for _ in 0..3 {
         host.fill(0.0);
         be.replay(&mut other, [0, 0], &mut || be.download(&mut host, be.view(&to, 0..n))).unwrap();
-        assert!(golden::rel(&host.iter().map(|&x| x as f64).collect::<Vec<_>>(), &want) < 1e-6);
+        assert!(relative(&host.iter().map(|&x| x as f64).collect::<Vec<_>>(), &want) < 1e-6);
     }
 }
 
@@ -112,7 +113,9 @@ fn a_panic_while_recording_leaves_the_device_as_it_was() {
     // The gradient of the weight takes scratch.
     let mut backward = |be: &Cuda| {
         let (dx, dw, x) = (be.view_mut(&mut dx, 0..n), be.view_mut(&mut dw, 0..4), be.view(&x, 0..n));
-        be.linear_backward(Some(dx), dw, None, x, x, be.sub(x, 0..4), &shape, &mut be.workspace())
+        let weight = be.sub(x, 0..4);
+        let args = LinearBackward { dx: Some(dx), dweight: dw, dbias: None, dy: x, x, weight, shape };
+        be.linear_backward(args, &mut be.workspace())
     };
     let mut graph = <Cuda as Memory>::Graph::default();
     be.replay(&mut graph, [0, 0], &mut || backward(&be)).unwrap();

@@ -1,13 +1,14 @@
-//! The mix by the kernels that do it all (`kernels/mix90.cu`) and by the general ones: tiles that end early, batches
-//! that go in two halves, magnitudes far from one, every precision.
+//! The mix by the kernels that do it all (`kernels/dense/mix_sm90.cu`) and by the general ones: tiles that end early, batches
+//! that go in two parts, magnitudes far from one, every precision.
 
 use crate::{
     Report, gpu_with,
-    layer::{down, noise, up},
+    layer::{down, up},
 };
 use s4_backend::{random::DropKey, *};
 use s4_cpu::Cpu;
 use s4_cuda::{Cuda, Precision};
+use s4_testing::noise;
 
 pub struct Case {
     spec: MixSpec,
@@ -15,6 +16,11 @@ pub struct Case {
     len: usize,
     /// Of s, and of dy.
     sizes: [f64; 2],
+}
+
+/// All of weight and bias from element `off` on.
+fn params<'a, B: Memory>(be: &B, weight: &'a B::Buf, bias: &'a B::Buf, off: usize) -> MixParams<'a, B> {
+    MixParams { weight: be.view(weight, off..be.len(weight)), bias: be.view(bias, off..be.len(bias)) }
 }
 
 /// y with and without a residual; ds, dW, db.
@@ -31,22 +37,41 @@ fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     let fill = |value: f64, n: usize| up(be, &vec![value; n]);
     let [mut y, mut plain, mut ds] = [fill(f64::NAN, m), fill(f64::NAN, m), fill(f64::NAN, n)];
     let [mut dw, mut db] = [fill(0.0, w), fill(0.0, r)];
-    let kept = be.mix_saved_len(spec, batch, len);
+    let key = DropKey { seed: 5, step: 1 << 33, site: 6 };
+    let call = MixCall { spec: *spec, key, batch, len };
+    let kept = be.mix_saved_len(&call);
     let mut saved = fill(0.0, kept);
     let mut ws = be.workspace();
-    let params = MixParams { weight: be.view(&weight, 0..w), bias: be.view(&bias, 0..r) };
-    let key = DropKey { seed: 5, step: 1 << 33, site: 6 };
-    let s = be.view(&s, 0..n);
-    let out = be.view_mut(&mut plain, 0..m);
-    be.mix_forward(out, None, s, None, &params, spec, key, batch, len, &mut ws).unwrap();
-    let (out, keep) = (be.view_mut(&mut y, 0..m), Some(be.view_mut(&mut saved, 0..kept)));
-    let past = Some(be.view(&residual, 0..m));
-    be.mix_forward(out, keep, s, past, &params, spec, key, batch, len, &mut ws).unwrap();
+    let inference = MixForward {
+        y: be.view_mut(&mut plain, 0..m),
+        saved: None,
+        s: be.view(&s, 0..n),
+        residual: None,
+        params: params(be, &weight, &bias, 0),
+        call,
+    };
+    be.mix_forward(inference, &mut ws).unwrap();
+    let training = MixForward {
+        y: be.view_mut(&mut y, 0..m),
+        saved: Some(be.view_mut(&mut saved, 0..kept)),
+        s: be.view(&s, 0..n),
+        residual: Some(be.view(&residual, 0..m)),
+        params: params(be, &weight, &bias, 0),
+        call,
+    };
+    be.mix_forward(training, &mut ws).unwrap();
     // Twice: what forward kept stays as it was.
     for _ in 0..2 {
-        let grads = MixGrads { weight: be.view_mut(&mut dw, 0..w), bias: be.view_mut(&mut db, 0..r) };
-        let (out, dy, kept) = (be.view_mut(&mut ds, 0..n), be.view(&dy, 0..m), be.view(&saved, 0..kept));
-        be.mix_backward(out, grads, dy, s, kept, &params, spec, key, batch, len, &mut ws).unwrap();
+        let args = MixBackward {
+            ds: be.view_mut(&mut ds, 0..n),
+            grads: MixGrads { weight: be.view_mut(&mut dw, 0..w), bias: be.view_mut(&mut db, 0..r) },
+            dy: be.view(&dy, 0..m),
+            s: be.view(&s, 0..n),
+            saved: be.view(&saved, 0..kept),
+            params: params(be, &weight, &bias, 0),
+            call,
+        };
+        be.mix_backward(args, &mut ws).unwrap();
     }
     [y, plain, ds, dw, db].map(|b| down(be, &b))
 }
@@ -123,7 +148,7 @@ fn mixes_of_every_kind() {
     }
 }
 
-/// Sizes at which backward goes through the batch in parts and makes a again.
+/// Sizes at which backward goes through the batch in parts and recomputes a.
 #[test]
 fn mixes_in_parts() {
     let Some(be) = gpu_with(Precision::High) else { return };
@@ -160,21 +185,35 @@ fn mixes_of_uneven_gradients_at_any_address() {
         let (s, dy) = (shifted(noise(7, 1, n)), shifted(dy.to_vec()));
         let weight = shifted(noise(7, 4, w).iter().map(|x| x * 0.125).collect());
         let bias = shifted(noise(7, 5, spec.rows()));
-        let kept = be.mix_saved_len(spec, batch, len);
+        let key = DropKey { seed: 5, step: 1, site: 6 };
+        let call = MixCall { spec: *spec, key, batch, len };
+        let kept = be.mix_saved_len(&call);
         let [mut y, mut ds, mut saved] = [n, n, kept].map(|n| shifted(vec![0.0; n]));
         let [mut dw, mut db] = [w, spec.rows()].map(|n| shifted(vec![0.0; n]));
         let all = |n: usize| off..off + n;
-        let params = MixParams { weight: be.view(&weight, all(w)), bias: be.view(&bias, all(spec.rows())) };
-        let (key, mut ws) = (DropKey { seed: 5, step: 1, site: 6 }, be.workspace());
-        let (out, keep) = (be.view_mut(&mut y, all(n)), Some(be.view_mut(&mut saved, all(kept))));
-        let s = be.view(&s, all(n));
-        be.mix_forward(out, keep, s, Some(be.view(&dy, all(n))), &params, spec, key, batch, len, &mut ws)
-            .unwrap();
-        let grads =
-            MixGrads { weight: be.view_mut(&mut dw, all(w)), bias: be.view_mut(&mut db, all(spec.rows())) };
-        let (out, dy, kept) =
-            (be.view_mut(&mut ds, all(n)), be.view(&dy, all(n)), be.view(&saved, all(kept)));
-        be.mix_backward(out, grads, dy, s, kept, &params, spec, key, batch, len, &mut ws).unwrap();
+        let mut ws = be.workspace();
+        let forward = MixForward {
+            y: be.view_mut(&mut y, all(n)),
+            saved: Some(be.view_mut(&mut saved, all(kept))),
+            s: be.view(&s, all(n)),
+            residual: Some(be.view(&dy, all(n))),
+            params: params(be, &weight, &bias, off),
+            call,
+        };
+        be.mix_forward(forward, &mut ws).unwrap();
+        let backward = MixBackward {
+            ds: be.view_mut(&mut ds, all(n)),
+            grads: MixGrads {
+                weight: be.view_mut(&mut dw, all(w)),
+                bias: be.view_mut(&mut db, all(spec.rows())),
+            },
+            dy: be.view(&dy, all(n)),
+            s: be.view(&s, all(n)),
+            saved: be.view(&saved, all(kept)),
+            params: params(be, &weight, &bias, off),
+            call,
+        };
+        be.mix_backward(backward, &mut ws).unwrap();
         [y, ds, dw, db].map(|b| down(be, &b))
     }
     let mut report = Report::default();

@@ -2,11 +2,12 @@
 
 use crate::{
     Report, gpu,
-    layer::{down, noise, up},
+    layer::{down, up},
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
 use s4_cuda::Cuda;
+use s4_testing::noise;
 
 /// y, dx, dγ, dβ.
 fn apply<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
@@ -19,30 +20,28 @@ fn apply<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
     let pairs = 2 * s.batch * s.len;
     let mut stats = fill(f64::NAN, pairs);
     let mut ws = be.workspace();
-    be.layer_norm_forward(
-        be.view_mut(&mut y, 0..n),
-        be.view_mut(&mut stats, 0..pairs),
-        be.view(&x, 0..n),
-        be.view(&gamma, 0..h),
-        be.view(&beta, 0..h),
-        1e-5,
-        s,
-        &mut ws,
-    )
-    .unwrap();
-    be.layer_norm_backward(
-        be.view_mut(&mut dx, 0..n),
-        be.view_mut(&mut dgamma, 0..h),
-        be.view_mut(&mut dbeta, 0..h),
-        be.view(&dy, 0..n),
-        be.view(&x, 0..n),
-        be.view(&stats, 0..pairs),
-        be.view(&gamma, 0..h),
-        None,
-        s,
-        &mut ws,
-    )
-    .unwrap();
+    let forward = LayerNormForward {
+        y: be.view_mut(&mut y, 0..n),
+        stats: be.view_mut(&mut stats, 0..pairs),
+        x: be.view(&x, 0..n),
+        gamma: be.view(&gamma, 0..h),
+        beta: be.view(&beta, 0..h),
+        eps: 1e-5,
+        shape: *s,
+    };
+    be.layer_norm_forward(forward, &mut ws).unwrap();
+    let backward = LayerNormBackward {
+        dx: be.view_mut(&mut dx, 0..n),
+        dgamma: be.view_mut(&mut dgamma, 0..h),
+        dbeta: be.view_mut(&mut dbeta, 0..h),
+        dy: be.view(&dy, 0..n),
+        x: be.view(&x, 0..n),
+        stats: be.view(&stats, 0..pairs),
+        gamma: be.view(&gamma, 0..h),
+        residual: None,
+        shape: *s,
+    };
+    be.layer_norm_backward(backward, &mut ws).unwrap();
     [y, dx, dgamma, dbeta].map(|b| down(be, &b))
 }
 

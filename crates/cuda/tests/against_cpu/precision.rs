@@ -3,7 +3,7 @@
 use crate::{
     Report, gpu_with,
     layer::apply,
-    ssm::{cases, run},
+    ssm::{cases, check, run},
 };
 use s4_cpu::Cpu;
 use s4_cuda::Precision;
@@ -18,12 +18,8 @@ fn class(precision: Precision, outputs: f64, gradients: f64) {
             r.states = !case.spec.bidirectional;
             let got = apply(&be, &r);
             for ((name, g), (_, w)) in got.iter().zip(&apply(&cpu, &r)) {
-                if w.iter().all(|&x| x == 0.0) {
-                    continue;
-                }
-                let gradient = name.starts_with('d') || name.starts_with("grad");
-                let name = format!("{} {batch}×{len} {name}", case.name);
-                report.check(name, g, w, if gradient { gradients } else { outputs });
+                let run = format!("{} {batch}×{len}", case.name);
+                check(&mut report, &run, (name, g, w), (outputs, gradients));
             }
             if batch == 3 {
                 assert_eq!(got, apply(&be, &r), "{}: two runs differ", case.name);

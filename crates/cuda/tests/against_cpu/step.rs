@@ -1,19 +1,17 @@
 //! Steps against the sequence, and against the CPU where every row has its own interval.
 
 use crate::{
-    Report, golden, gpu,
-    layer::{down, noise, up},
+    Report, gpu,
+    layer::{down, params, up},
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
+use s4_testing::{golden, noise};
 
 /// `len` steps of (batch) rows; returns y (len, batch, outputs) and the last state.
 pub fn steps<B: Backend>(be: &B, case: &golden::Case, batch: usize, len: usize, own: bool) -> [Vec<f64>; 2] {
     let spec = &case.spec;
     let p = case.params.each_ref().map(|x| up(be, x));
-    let v = |i: usize| be.view(&p[i], 0..be.len(&p[i]));
-    let params: SsmParams<'_, B> =
-        SsmParams { inv_dt: v(0), a_real: v(1), a_imag: v(2), b: v(3), c: v(4), p: v(5), d: v(6) };
     let mut plan = be.step_plan(spec).unwrap();
     let mut ws = be.workspace();
     let u = up(be, &noise(3, 1, len * batch * spec.heads));
@@ -23,20 +21,18 @@ pub fn steps<B: Backend>(be: &B, case: &golden::Case, batch: usize, len: usize, 
     let gaps = up(be, &gaps);
     let (ny, nu, ns) = (batch * spec.outputs(), batch * spec.heads, spec.state_len(batch));
     for t in 0..len {
-        be.ssm_step(
-            be.view_mut(&mut y, t * ny..(t + 1) * ny),
-            be.view_mut(&mut state, 0..ns),
-            be.view(&u, t * nu..(t + 1) * nu),
-            own.then(|| be.view(&gaps, t * batch..(t + 1) * batch)),
-            &params,
-            spec,
+        let args = SsmStep {
+            y: be.view_mut(&mut y, t * ny..(t + 1) * ny),
+            state: be.view_mut(&mut state, 0..ns),
+            u: be.view(&u, t * nu..(t + 1) * nu),
+            interval: own.then(|| be.view(&gaps, t * batch..(t + 1) * batch)),
+            params: params(be, &p),
+            spec: *spec,
             batch,
-            1.25,
-            1,
-            &mut plan,
-            &mut ws,
-        )
-        .unwrap();
+            rate: 1.25,
+            version: 1,
+        };
+        be.ssm_step(args, &mut plan, &mut ws).unwrap();
     }
     [down(be, &y), down(be, &state)]
 }

@@ -12,7 +12,13 @@ fn value(
     ws: &[f64],
     training: bool,
 ) -> f64 {
-    let opts = ForwardOptions { state, want_state: true, training, draw: (9, 4), ..Default::default() };
+    let opts = ForwardOptions {
+        state,
+        want_state: true,
+        call: in_training(training),
+        dropout_at: Some((9, 4)),
+        ..Default::default()
+    };
     let out = m.forward(Input::Values(x), 2, x.len() / 4, &opts).unwrap();
     let end = out.state.unwrap_or_default();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -33,10 +39,9 @@ fn check(options: &str, stateful: bool, training: bool) {
     let opts = ForwardOptions {
         state: s,
         want_state: true,
-        training,
+        call: in_training(training),
         save: true,
-        draw: (9, 4),
-        ..Default::default()
+        dropout_at: Some((9, 4)),
     };
     m.forward(Input::Values(&x), 2, len, &opts).unwrap();
     let grads = m.backward(&w, stateful.then_some(&ws)).unwrap();
@@ -93,7 +98,7 @@ fn layer_norm_s4_with_states() {
 #[test]
 fn batch_norm_s4d() {
     check(r#""norm": "batch", "mode": "s4d", "init": "inv", "pooling": "mean""#, false, true);
-    check(r#""norm": "batch", "mode": "s4d", "disc": "bilinear", "prenorm": false"#, true, false);
+    check(r#""norm": "batch", "mode": "s4d", "discretization": "bilinear", "prenorm": false"#, true, false);
 }
 
 #[test]
@@ -115,7 +120,7 @@ fn backward_twice_accumulates_twice() {
             let config = ModelConfig::from_json(&json).unwrap();
             let mut m = Model::new(Cpu::<f64>::new(1).unwrap(), config).unwrap();
             let w = noise(3, m.output_shape(2, 9).iter().product());
-            let opts = ForwardOptions { training: true, save: true, ..Default::default() };
+            let opts = ForwardOptions { call: in_training(true), save: true, ..Default::default() };
             m.forward(Input::Values(&noise(1, 36)), 2, 9, &opts).unwrap();
             let names: Vec<String> = m.store().infos().iter().map(|p| p.name.clone()).collect();
             let grads =

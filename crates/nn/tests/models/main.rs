@@ -5,4 +5,6 @@ mod golden_block;
 mod golden_train;
 mod gradients;
 mod network;
+mod old_checkpoints;
+mod session;
 mod training;

@@ -1,7 +1,6 @@
 //! Whole networks: convolution = chunks with carried state = steps; rows with lengths = rows alone; pooled streams.
 
 use crate::common::*;
-use s4_backend::Algorithm;
 use s4_nn::*;
 
 fn model<T: Scalar>(json: &str, threads: usize) -> Model<Cpu<T>>
@@ -17,7 +16,7 @@ where
     Cpu<T>: Backend<Scalar = T>,
 {
     let x: Vec<T> = cast(&noise(5, 2 * len * m.config().input));
-    let opts = ForwardOptions { training: true, ..Default::default() };
+    let opts = ForwardOptions { call: in_training(true), ..Default::default() };
     for _ in 0..3 {
         m.forward(Input::Values(&x), 2, len, &opts).unwrap();
     }
@@ -44,7 +43,7 @@ where
                 Input::Values(&x),
                 batch,
                 len,
-                &ForwardOptions { algorithm: Algorithm::Fft, want_state: true, ..Default::default() },
+                &ForwardOptions { call: by(Algorithm::Fft), want_state: true, ..Default::default() },
             );
             let whole = whole.unwrap();
             let y = wide(&whole.y);
@@ -119,7 +118,7 @@ fn rows_with_lengths_are_rows_alone() {
                 Input::Values(&x),
                 4,
                 len,
-                &ForwardOptions { lengths: Some(&lengths), ..Default::default() },
+                &ForwardOptions { call: with_lengths(&lengths), ..Default::default() },
             )
             .unwrap()
             .y;
@@ -144,7 +143,7 @@ fn rows_with_lengths_are_rows_alone() {
         let alone: Vec<(String, Vec<f64>)> =
             m.store().infos().iter().map(|p| (p.name.clone(), m.store().grad(&p.name).unwrap())).collect();
         m.store_mut().zero_grad().unwrap();
-        let opts = ForwardOptions { lengths: Some(&lengths), save: true, ..Default::default() };
+        let opts = ForwardOptions { call: with_lengths(&lengths), save: true, ..Default::default() };
         m.forward(Input::Values(&x), 4, len, &opts).unwrap();
         let dx = m.backward(&weight, None).unwrap().dx.unwrap();
         close(&format!("{options} dx"), &dx, &dx_alone, 1e-10);
@@ -212,7 +211,7 @@ fn streams_save_restore_fork_and_refuse() {
     assert_eq!(push(&mut a, &mut m, 0.25).unwrap(), push(&mut fresh, &mut m, 0.25).unwrap());
     // Two-sided and truncated models do not stream; another model is refused.
     for extra in [r#""bidirectional": true"#, r#""truncate": 9"#] {
-        let mut m = model::<f32>(&format!(r#"{{"features": 4, "layers": 1, "state": 8, {extra}}}"#), 1);
+        let m = model::<f32>(&format!(r#"{{"features": 4, "layers": 1, "state": 8, {extra}}}"#), 1);
         assert_eq!(m.stream(1, 1.0).err().unwrap().code.as_str(), "ERR_S4_UNSUPPORTED");
     }
     let mut other =
@@ -226,8 +225,10 @@ fn intervals_equal_rates() {
     let json = r#"{"input": 2, "output": 2, "features": 6, "layers": 2, "state": 8, "loss": "mse"}"#;
     let mut m = model::<f64>(json, 1);
     let (len, x) = (40, noise(3, 80));
-    let want =
-        m.forward(Input::Values(&x), 1, len, &ForwardOptions { rate: 2.0, ..Default::default() }).unwrap().y;
+    let want = m
+        .forward(Input::Values(&x), 1, len, &ForwardOptions { call: at_rate(2.0), ..Default::default() })
+        .unwrap()
+        .y;
     let mut out = vec![0.0; want.len()];
     let interval = vec![2.0; len];
     let mut stream = m.stream(1, 1.0).unwrap();

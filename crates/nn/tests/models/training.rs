@@ -25,7 +25,7 @@ fn run(m: &mut Model<Cpu<f32>>, t: &mut Trainer<Cpu<f32>>, steps: std::ops::Rang
             let labels = [0, 1, 2, 1];
             let lengths = [70, 64, 1, 33];
             let batch = Batch {
-                lengths: Some(&lengths),
+                call: with_lengths(&lengths),
                 ..Batch::new(Input::Values(&x), TargetData::Labels(&labels), 4, 70)
             };
             t.train_step(m, &batch).unwrap();
@@ -138,7 +138,7 @@ fn damaged_checkpoints_are_refused() {
         ("too long", [&good[..], &[0; 4]].concat()),
         ("NaN", nan),
         ("not ours", with_header(&good, |h| meta(h, "format", Some("other")))),
-        ("another version", with_header(&good, |h| meta(h, "version", Some("2")))),
+        ("another version", with_header(&good, |h| meta(h, "version", Some("3")))),
         ("no configuration", with_header(&good, |h| meta(h, "config", None))),
         ("a bad configuration", with_header(&good, |h| meta(h, "config", Some("{\"features\": -1}")))),
         ("a configuration for more than the file", with_header(&good, |h| meta(h, "config", Some(&huge)))),
@@ -340,11 +340,11 @@ fn bad_batches_are_refused_before_any_work() {
         (Batch { len: 0, ..ok }, "ERR_S4_SHAPE"),
         (Batch { batch: usize::MAX, ..ok }, "ERR_S4_SHAPE"),
         (Batch { len: 1 << 60, ..ok }, "ERR_S4_SHAPE"),
-        (Batch { rate: f64::NAN, ..ok }, "ERR_S4_VALUE"),
-        (Batch { rate: 0.0, ..ok }, "ERR_S4_VALUE"),
-        (Batch { lengths: Some(&[10, 11]), ..ok }, "ERR_S4_VALUE"),
-        (Batch { lengths: Some(&[10, 0]), ..ok }, "ERR_S4_VALUE"),
-        (Batch { lengths: Some(&[10]), ..ok }, "ERR_S4_SHAPE"),
+        (Batch { call: at_rate(f64::NAN), ..ok }, "ERR_S4_VALUE"),
+        (Batch { call: at_rate(0.0), ..ok }, "ERR_S4_VALUE"),
+        (Batch { call: with_lengths(&[10, 11]), ..ok }, "ERR_S4_VALUE"),
+        (Batch { call: with_lengths(&[10, 0]), ..ok }, "ERR_S4_VALUE"),
+        (Batch { call: with_lengths(&[10]), ..ok }, "ERR_S4_SHAPE"),
         (Batch { target: TargetData::Labels(&[0, 3]), ..ok }, "ERR_S4_VALUE"),
         (Batch { target: TargetData::Labels(&[-1, -1]), ..ok }, "ERR_S4_VALUE"),
         (Batch { target: TargetData::Labels(&[0]), ..ok }, "ERR_S4_SHAPE"),
@@ -378,7 +378,7 @@ fn evaluation_counts_what_training_counts() {
     labels[3] = -1;
     let lengths = [10, 4];
     let batch = Batch {
-        lengths: Some(&lengths),
+        call: with_lengths(&lengths),
         ..Batch::new(Input::Values(&x), TargetData::Labels(&labels), 2, 10)
     };
     let mut total = Evaluation::default();
@@ -401,7 +401,7 @@ fn adam_of_a_custom_loop_is_the_trainers() {
     for _ in 0..3 {
         t.train_step(&mut a, &Batch::new(Input::Values(&x), TargetData::Values(&y), 1, 20)).unwrap();
         b.store_mut().zero_grad().unwrap();
-        let opts = ForwardOptions { training: true, ..Default::default() };
+        let opts = ForwardOptions { call: in_training(true), ..Default::default() };
         let out = b.forward(Input::Values(&x), 1, 20, &opts).unwrap().y;
         let d: Vec<f64> = out.iter().zip(&y).map(|(o, y)| 2.0 * (o - y) / 20.0).collect();
         b.backward(&d, None).unwrap();

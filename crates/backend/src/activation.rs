@@ -1,0 +1,23 @@
+//! Pointwise nonlinearities.
+
+use crate::choices::choices;
+
+choices! {
+    /// Pointwise activation.
+    pub enum Activation {
+        /// x
+        Identity = "identity",
+        /// x·Φ(x), exact (erf)
+        Gelu = "gelu",
+        /// max(x, 0)
+        Relu = "relu",
+        /// x·σ(x)
+        Silu = "silu",
+        /// tanh x
+        Tanh = "tanh",
+        /// σ(x)
+        Sigmoid = "sigmoid",
+        /// log(1 + eˣ)
+        Softplus = "softplus",
+    }
+}

@@ -1,0 +1,92 @@
+//! Checks of a call's arguments, written once for all backends: lengths of views, integers where the host can read
+//! them, layers against plans. Each call struct has a `check` made of these; a backend calls it before any work.
+
+use crate::{Error, Memory, Result, Scalar, SsmSpec};
+
+/// `got` elements where `expected` are needed.
+pub fn same_len(op: &'static str, what: &str, expected: usize, got: usize) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(Error::shape(op, format!("{expected} elements of {what}"), got))
+}
+
+/// Checks of the views of one operation.
+pub(crate) struct Views<'b, B: Memory> {
+    pub be: &'b B,
+    pub op: &'static str,
+}
+
+impl<B: Memory> Views<'_, B> {
+    /// An input of `len` elements.
+    pub fn input(&self, what: &str, view: B::Ref<'_>, len: usize) -> Result<()> {
+        same_len(self.op, what, len, self.be.ref_len(view))
+    }
+    /// An output of `len` elements.
+    pub fn output(&self, what: &str, view: &B::Mut<'_>, len: usize) -> Result<()> {
+        same_len(self.op, what, len, self.be.mut_len(view))
+    }
+    /// An input that may be left out.
+    pub fn optional_input(&self, what: &str, view: Option<B::Ref<'_>>, len: usize) -> Result<()> {
+        view.map_or(Ok(()), |view| self.input(what, view, len))
+    }
+    /// An output that may be left out.
+    pub fn optional_output(&self, what: &str, view: Option<&B::Mut<'_>>, len: usize) -> Result<()> {
+        view.map_or(Ok(()), |view| self.output(what, view, len))
+    }
+    /// At least `count` integers, each within `allowed` where the host can see them.
+    pub fn integers(
+        &self,
+        what: &str,
+        ints: &B::Ints,
+        count: usize,
+        allowed: std::ops::RangeInclusive<i64>,
+    ) -> Result<()> {
+        let len = self.be.ints_len(ints);
+        if len < count {
+            return Err(Error::shape(self.op, format!("{count} {what}"), len));
+        }
+        let seen = self.be.host_ints(ints).and_then(|all| all.get(..count)).unwrap_or(&[]);
+        match seen.iter().find(|&&x| !allowed.contains(&i64::from(x))) {
+            Some(x) => {
+                Err(Error::value(self.op, format!("{what} from {} to {}", allowed.start(), allowed.end()), x))
+            }
+            None => Ok(()),
+        }
+    }
+    /// Lengths of rows, one a row, each in 1..=len.
+    pub fn lengths(&self, lengths: Option<&B::Ints>, batch: usize, len: usize) -> Result<()> {
+        lengths.map_or(Ok(()), |l| self.integers("lengths", l, batch, 1..=len as i64))
+    }
+    /// Sizes of 1 or more.
+    pub fn sizes(&self, sizes: &[(&str, usize)]) -> Result<()> {
+        match sizes.iter().find(|(_, size)| *size == 0) {
+            Some((what, _)) => Err(Error::shape(self.op, format!("{what} of 1 or more"), 0)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A finite factor of Δ above 0.
+pub fn rate(op: &'static str, rate: f64) -> Result<()> {
+    if rate.is_finite() && rate > 0.0 {
+        return Ok(());
+    }
+    Err(Error::value(op, "a finite rate above 0", rate))
+}
+
+/// Intervals of a step: finite and above 0. For whoever holds them on the host, before they are uploaded.
+pub fn intervals<T: Scalar>(op: &'static str, intervals: &[T]) -> Result<()> {
+    match intervals.iter().find(|x| !(x.is_finite() && **x > T::zero())) {
+        Some(x) => Err(Error::value(op, "finite intervals above 0", x)),
+        None => Ok(()),
+    }
+}
+
+/// A plan serves the layer that it was made for.
+pub fn plan_of(op: &'static str, plan: &SsmSpec, spec: &SsmSpec) -> Result<()> {
+    if plan == spec {
+        return Ok(());
+    }
+    Err(Error::value(op, "the layer that the plan was made for", "another"))
+}

@@ -1,0 +1,158 @@
+//! Layer norm (over heads at each row and time) and batch norm (over rows and time at each head).
+
+use crate::{Memory, Result, SeqShape, checks::Views};
+
+/// y = γ(x − μ)·rstd + β over heads at each (row, time), biased variance.
+#[allow(missing_docs)]
+pub struct LayerNormForward<'a, B: Memory> {
+    /// (batch, heads, len)
+    pub y: B::Mut<'a>,
+    /// (batch, 2, len): mean and rstd.
+    pub stats: B::Mut<'a>,
+    pub x: B::Ref<'a>,
+    /// (heads)
+    pub gamma: B::Ref<'a>,
+    /// (heads)
+    pub beta: B::Ref<'a>,
+    pub eps: f64,
+    pub shape: SeqShape,
+}
+
+/// y again, from the statistics that [`LayerNormForward`] left.
+#[allow(missing_docs)]
+pub struct LayerNormRecompute<'a, B: Memory> {
+    pub y: B::Mut<'a>,
+    pub stats: B::Ref<'a>,
+    pub x: B::Ref<'a>,
+    pub gamma: B::Ref<'a>,
+    pub beta: B::Ref<'a>,
+    pub shape: SeqShape,
+}
+
+/// dx overwrites, and `residual` (the gradient that goes past the norm) is added to it; dgamma and dbeta accumulate.
+#[allow(missing_docs)]
+pub struct LayerNormBackward<'a, B: Memory> {
+    pub dx: B::Mut<'a>,
+    pub dgamma: B::Mut<'a>,
+    pub dbeta: B::Mut<'a>,
+    pub dy: B::Ref<'a>,
+    pub x: B::Ref<'a>,
+    pub stats: B::Ref<'a>,
+    pub gamma: B::Ref<'a>,
+    pub residual: Option<B::Ref<'a>>,
+    pub shape: SeqShape,
+}
+
+/// Over (rows, time) at each head, positions beyond `lengths` left out.
+#[allow(missing_docs)]
+pub struct BatchNormForward<'a, B: Memory> {
+    /// (batch, heads, len)
+    pub y: B::Mut<'a>,
+    /// (2, heads): the mean and rstd that were used.
+    pub stats: B::Mut<'a>,
+    /// (2, heads): mean and unbiased variance, updated with `momentum` when `training`, used instead of the batch's
+    /// otherwise.
+    pub running: B::Mut<'a>,
+    pub x: B::Ref<'a>,
+    pub gamma: B::Ref<'a>,
+    pub beta: B::Ref<'a>,
+    pub lengths: Option<&'a B::Ints>,
+    pub eps: f64,
+    pub momentum: f64,
+    pub training: bool,
+    pub shape: SeqShape,
+}
+
+/// y again, from the statistics that [`BatchNormForward`] left.
+#[allow(missing_docs)]
+pub struct BatchNormRecompute<'a, B: Memory> {
+    pub y: B::Mut<'a>,
+    pub stats: B::Ref<'a>,
+    pub x: B::Ref<'a>,
+    pub gamma: B::Ref<'a>,
+    pub beta: B::Ref<'a>,
+    pub lengths: Option<&'a B::Ints>,
+    pub shape: SeqShape,
+}
+
+/// As [`LayerNormBackward`].
+#[allow(missing_docs)]
+pub struct BatchNormBackward<'a, B: Memory> {
+    pub dx: B::Mut<'a>,
+    pub dgamma: B::Mut<'a>,
+    pub dbeta: B::Mut<'a>,
+    pub dy: B::Ref<'a>,
+    pub x: B::Ref<'a>,
+    pub stats: B::Ref<'a>,
+    pub gamma: B::Ref<'a>,
+    pub residual: Option<B::Ref<'a>>,
+    pub lengths: Option<&'a B::Ints>,
+    /// Whether the statistics were the batch's own, which then have gradients.
+    pub training: bool,
+    pub shape: SeqShape,
+}
+
+/// Elements of a layer norm's statistics.
+fn layer_stats(s: &SeqShape) -> usize {
+    s.batch * 2 * s.len
+}
+
+macro_rules! forward_checks {
+    ($name:ident, $op:literal, $stats:ident, $stats_len:expr $(, $lengths:ident)?) => {
+        impl<B: Memory> $name<'_, B> {
+            /// Refuses views that do not fit.
+            pub fn check(&self, be: &B) -> Result<()> {
+                let (s, v) = (&self.shape, Views { be, op: $op });
+                v.output("y", &self.y, s.elements())?;
+                v.input("x", self.x, s.elements())?;
+                forward_checks!(@ $stats, v, self.stats, $stats_len(s));
+                v.input("gamma", self.gamma, s.heads)?;
+                $(v.lengths(self.$lengths, s.batch, s.len)?;)?
+                v.input("beta", self.beta, s.heads)
+            }
+        }
+    };
+    (@ output, $v:ident, $stats:expr, $len:expr) => { $v.output("statistics", &$stats, $len)? };
+    (@ input, $v:ident, $stats:expr, $len:expr) => { $v.input("statistics", $stats, $len)? };
+}
+
+forward_checks!(LayerNormForward, "layer_norm_forward", output, layer_stats);
+forward_checks!(LayerNormRecompute, "layer_norm_recompute", input, layer_stats);
+forward_checks!(BatchNormRecompute, "batch_norm_recompute", input, |s: &SeqShape| 2 * s.heads, lengths);
+
+impl<B: Memory> BatchNormForward<'_, B> {
+    /// Refuses views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let (s, v) = (&self.shape, Views { be, op: "batch_norm_forward" });
+        v.output("y", &self.y, s.elements())?;
+        v.output("statistics", &self.stats, 2 * s.heads)?;
+        v.output("running statistics", &self.running, 2 * s.heads)?;
+        v.input("x", self.x, s.elements())?;
+        v.input("gamma", self.gamma, s.heads)?;
+        v.input("beta", self.beta, s.heads)?;
+        v.lengths(self.lengths, s.batch, s.len)
+    }
+}
+
+macro_rules! backward_checks {
+    ($name:ident, $op:literal, $stats_len:expr $(, $lengths:ident)?) => {
+        impl<B: Memory> $name<'_, B> {
+            /// Refuses views that do not fit.
+            pub fn check(&self, be: &B) -> Result<()> {
+                let (s, v) = (&self.shape, Views { be, op: $op });
+                v.output("dx", &self.dx, s.elements())?;
+                v.output("dgamma", &self.dgamma, s.heads)?;
+                v.output("dbeta", &self.dbeta, s.heads)?;
+                v.input("dy", self.dy, s.elements())?;
+                v.input("x", self.x, s.elements())?;
+                v.input("statistics", self.stats, $stats_len(s))?;
+                v.input("gamma", self.gamma, s.heads)?;
+                $(v.lengths(self.$lengths, s.batch, s.len)?;)?
+                v.optional_input("residual", self.residual, s.elements())
+            }
+        }
+    };
+}
+
+backward_checks!(LayerNormBackward, "layer_norm_backward", layer_stats);
+backward_checks!(BatchNormBackward, "batch_norm_backward", |s: &SeqShape| 2 * s.heads, lengths);

@@ -1,0 +1,127 @@
+//! Reduction over time.
+
+use crate::{Memory, Result, SeqShape, checks::Views, choices::choices};
+
+choices! {
+    /// (batch, heads, len) → (batch, heads), over each row's own length.
+    pub enum Pooling {
+        /// The mean over time.
+        Mean = "mean",
+        /// The last sample.
+        Last = "last",
+        /// The first sample.
+        First = "first",
+        /// The largest value, head by head.
+        Max = "max",
+        /// The sum over time.
+        Sum = "sum",
+        /// log of the mean of eˣ over time: between the mean and the largest value, smooth.
+        LogMeanExp = "logMeanExp",
+    }
+}
+
+/// x ↦ scale·x + offset.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Affine {
+    pub scale: f64,
+    pub offset: f64,
+}
+
+impl Affine {
+    /// x ↦ x.
+    pub const IDENTITY: Affine = Affine { scale: 1.0, offset: 0.0 };
+}
+
+/// How what a stream carries of a pool takes in one more sample x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Carry {
+    /// carried ← carried + x
+    Add,
+    /// carried ← the map of the pool of the two samples (carried, x)
+    Pool(Affine),
+}
+
+/// A stream's pool, sample by sample: what is carried is the first sample at first, takes in each further one by
+/// `carry()`, and the pool of `count` samples is `of_carried(count)` of it.
+impl Pooling {
+    /// See above; the mean carries the sum.
+    pub fn carry(self) -> Carry {
+        match self {
+            Pooling::Mean | Pooling::Sum => Carry::Add,
+            // What is carried is log Σ eˣ: the mean of two lacks log 2.
+            Pooling::LogMeanExp => Carry::Pool(Affine { scale: 1.0, offset: std::f64::consts::LN_2 }),
+            _ => Carry::Pool(Affine::IDENTITY),
+        }
+    }
+    /// See above.
+    pub fn of_carried(self, count: u64) -> Affine {
+        match self {
+            Pooling::Mean => Affine { scale: 1.0 / count as f64, offset: 0.0 },
+            Pooling::LogMeanExp => Affine { scale: 1.0, offset: -(count as f64).ln() },
+            _ => Affine::IDENTITY,
+        }
+    }
+}
+
+/// y = pooling(x).
+#[allow(missing_docs)]
+pub struct PoolForward<'a, B: Memory> {
+    /// (batch, heads)
+    pub y: B::Mut<'a>,
+    /// (batch, heads, len)
+    pub x: B::Ref<'a>,
+    pub lengths: Option<&'a B::Ints>,
+    pub pooling: Pooling,
+    pub shape: SeqShape,
+}
+
+/// Overwrites all of dx.
+#[allow(missing_docs)]
+pub struct PoolBackward<'a, B: Memory> {
+    pub dx: B::Mut<'a>,
+    pub dy: B::Ref<'a>,
+    pub x: B::Ref<'a>,
+    pub lengths: Option<&'a B::Ints>,
+    pub pooling: Pooling,
+    pub shape: SeqShape,
+}
+
+/// x ← 0 beyond each row's length.
+#[allow(missing_docs)]
+pub struct Mask<'a, B: Memory> {
+    /// (batch, heads, len)
+    pub x: B::Mut<'a>,
+    pub lengths: &'a B::Ints,
+    pub shape: SeqShape,
+}
+
+impl<B: Memory> PoolForward<'_, B> {
+    /// Refuses views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let (s, v) = (&self.shape, Views { be, op: "pool_forward" });
+        v.output("y", &self.y, s.batch * s.heads)?;
+        v.input("x", self.x, s.elements())?;
+        v.lengths(self.lengths, s.batch, s.len)
+    }
+}
+
+impl<B: Memory> PoolBackward<'_, B> {
+    /// Refuses views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let (s, v) = (&self.shape, Views { be, op: "pool_backward" });
+        v.output("dx", &self.dx, s.elements())?;
+        v.input("dy", self.dy, s.batch * s.heads)?;
+        v.input("x", self.x, s.elements())?;
+        v.lengths(self.lengths, s.batch, s.len)
+    }
+}
+
+impl<B: Memory> Mask<'_, B> {
+    /// Refuses views that do not fit.
+    pub fn check(&self, be: &B) -> Result<()> {
+        let (s, v) = (&self.shape, Views { be, op: "mask" });
+        v.output("x", &self.x, s.elements())?;
+        v.lengths(Some(self.lengths), s.batch, s.len)
+    }
+}

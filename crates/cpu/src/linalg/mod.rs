@@ -1,0 +1,12 @@
+//! Matrix products, transforms, elementary functions and the choice of the instruction set.
+
+pub(crate) mod fft;
+#[allow(unsafe_code, reason = "the call of the matrix library, and tiles that tasks write side by side")]
+pub(crate) mod gemm;
+pub(crate) mod math;
+pub(crate) mod matvec_simd;
+pub(crate) mod reduce;
+pub(crate) mod register_tiles;
+pub(crate) mod simd;
+pub(crate) mod small;
+pub(crate) mod transpose;

@@ -1,0 +1,258 @@
+//! K̄ by the paper's Algorithm 1, and its gradients: four Cauchy sums a node, Woodbury, an inverse transform.
+//!
+//! With θ = 2πj/L, s = sin θ/2, c = cos θ/2, ρ_xy = Σ_n x_n y_n/(i(2/Δ)s − λ_n c) over all N, C̃ = C(I − Ā^L):
+//!
+//! ```text
+//! K̂(ω_j) = e^{iθ/2} [ ρ_{C̃B} − c ρ_{C̃P} (I + c ρ_{P*P})⁻¹ ρ_{P*B} ],      K̄ = irfft(K̂, n = L)
+//! ```
+//!
+//! The textbook form divides by 1 + ω and is NaN at ω = −1; this one has e^{−iθ/2} taken out and is finite
+//! everywhere. All sums of a node share one denominator a pair, and that of its conjugate (`sums.rs`). All of it
+//! is f64: modes that hardly decay (|Re λ|ΔL ≪ 1) defeat anything less.
+//!
+//! Memory, a thread: L complex numbers for the transform and L/2 for each kernel channel's spectrum; for S4 and
+//! its Ā^L (`power.rs`) two matrices of N² reals forward, ⌊log₂ L⌋ + 3 of them backward.
+//!
+//! A mode Λ = 0 of a diagonal A has its pole on the node ω = 1 of every length, where K̂ is 0/0: such a layer is
+//! refused, `fft` and `chunk` take it.
+
+mod power;
+mod sums;
+mod sums_backward;
+
+use crate::{
+    Cpu, Level, Workspace,
+    linalg::fft::Fft,
+    ssm::{
+        discretize::{HeadState, discretize, discretize_backward},
+        params::{C64, Head, HeadGrads, Params64, accumulate, head_grads, head_grads_len},
+        rows::rows_by_head,
+        workers::{Need, Workers},
+    },
+};
+use power::{Power, c_tilde, c_tilde_backward};
+use rayon::prelude::*;
+use s4_backend::{Discretization, Error, KernelBackward, KernelForward, Result, Scalar, SsmParams, SsmSpec};
+use sums::Sums;
+use sums_backward::SumsBackward;
+
+/// The parameters of a layer that Algorithm 1 can do.
+fn load<T: Scalar>(
+    op: &'static str,
+    params: &SsmParams<'_, Cpu<T>>,
+    spec: &SsmSpec,
+    rate: f64,
+    ws: &mut Workspace<T>,
+) -> Result<Params64> {
+    if spec.discretization != Discretization::Bilinear {
+        let got = spec.discretization;
+        return Err(Error::unsupported(op, "bilinear discretization, whose generating function it is", got));
+    }
+    let loaded = Params64::load(params, spec, rate, ws);
+    if spec.rank == 0 && loaded.lambda.contains(&C64::ZERO) {
+        loaded.give(ws);
+        return Err(Error::unsupported(op, "no mode Λ = 0 with algorithm 'cauchy'", "one"));
+    }
+    Ok(loaded)
+}
+
+impl<T: Scalar> Cpu<T> {
+    /// K̄ by Algorithm 1, rounded once: the numbers of `kernel_forward` by another way.
+    ///
+    /// # Errors
+    /// Those of [`KernelForward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    pub fn kernel_by_cauchy(&self, args: KernelForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
+        args.check(self)?;
+        let KernelForward { kernel, params, spec, len, rate } = args;
+        let loaded = load("kernel_by_cauchy", &params, &spec, rate, ws)?;
+        let plan = Plan { fft: self.fft64(len), level: self.level(), len };
+        let workers = Workers::take(self.threads(), &spec, plan.need(&spec, false), ws);
+        let mut rows = rows_by_head(kernel, len, spec.heads);
+        self.install(|| {
+            rows.par_chunks_mut(spec.kernel_channels()).enumerate().for_each(|(h, kernel)| {
+                let worker = &mut *workers.lock();
+                plan.forward(kernel, &loaded.head(h), &mut worker.at, &mut worker.wide, &mut worker.complex);
+            })
+        });
+        workers.give(ws);
+        loaded.give(ws);
+        Ok(())
+    }
+
+    /// The transpose of [`Cpu::kernel_by_cauchy`]: see [`KernelBackward`].
+    ///
+    /// # Errors
+    /// Those of [`KernelBackward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    pub fn kernel_by_cauchy_backward(
+        &self,
+        args: KernelBackward<'_, Self>,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        args.check(self)?;
+        let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
+        let loaded = load("kernel_by_cauchy_backward", &params, &spec, rate, ws)?;
+        let plan = Plan { fft: self.fft64(len), level: self.level(), len };
+        let workers = Workers::take(self.threads(), &spec, plan.need(&spec, true), ws);
+        let stride = head_grads_len(&spec);
+        let mut flat = ws.c64.take_zeroed(spec.heads * stride);
+        self.install(|| {
+            flat.par_chunks_mut(stride).enumerate().for_each(|(h, flat)| {
+                let worker = &mut *workers.lock();
+                let dkernel = |channel: usize| &dkernel[(channel * spec.heads + h) * len..][..len];
+                let grad = &mut head_grads(flat, &spec);
+                let scratch = (&mut worker.wide[..], &mut worker.complex[..]);
+                plan.backward(grad, dkernel, &loaded.head(h), &mut worker.at, scratch);
+            })
+        });
+        accumulate(&mut grads, &mut flat, &params, &spec, rate);
+        ws.c64.give(flat);
+        workers.give(ws);
+        loaded.give(ws);
+        Ok(())
+    }
+}
+
+/// What the length fixes.
+struct Plan {
+    fft: Fft,
+    level: Level,
+    /// L
+    len: usize,
+}
+
+impl Plan {
+    /// Nodes 0 … L/2; the others are their conjugates.
+    fn nodes(&self) -> usize {
+        self.len / 2 + 1
+    }
+
+    /// What a thread works in: see `forward` and `backward`.
+    fn need(&self, spec: &SsmSpec, backward: bool) -> Need {
+        let channels = spec.kernel_channels();
+        let spectra = channels * self.nodes() + self.len + self.fft.scratch();
+        let (products, c_tilde) = (Sums::products_len(spec), channels * spec.pairs());
+        let (wide, complex) = match backward {
+            false => (Sums::lanes_len(spec), products + c_tilde),
+            true => (2 * Sums::lanes_len(spec), 2 * (products + c_tilde)),
+        };
+        let wide = wide + Power::scratch_len(spec, self.len, backward);
+        Need { wide, real: 0, complex: spectra + complex, backward }
+    }
+
+    /// The kernel rows (kernel channels) of one head.
+    fn forward<T: Scalar>(
+        &self,
+        kernel: &mut [&mut [T]],
+        head: &Head<'_>,
+        at: &mut HeadState,
+        wide: &mut [f64],
+        complex: &mut [C64],
+    ) {
+        let spec = head.spec();
+        discretize(&mut at.discrete, head);
+        let (lanes, power) = wide.split_at_mut(Sums::lanes_len(spec));
+        let (products, complex) = complex.split_at_mut(Sums::products_len(spec));
+        let (tilde, complex) = complex.split_at_mut(kernel.len() * spec.pairs());
+        let (spectra, complex) = complex.split_at_mut(kernel.len() * self.nodes());
+        let (circle, fft_scratch) = complex.split_at_mut(self.len);
+        c_tilde(tilde, &at.discrete, spec, self.len, power);
+        let sums = Sums::new(products, head, tilde);
+        for first in (0..self.nodes()).step_by(sums::NODES) {
+            let block = self.level.run(
+                #[inline(always)]
+                || sums.at(lanes, first, self.len),
+            );
+            for node in block.nodes(lanes, self.nodes()) {
+                sums.spectrum(spectra, &node, self.nodes());
+            }
+        }
+        for (kernel, spectrum) in kernel.iter_mut().zip(spectra.chunks_exact(self.nodes())) {
+            self.inverse(kernel, spectrum, circle, fft_scratch);
+        }
+    }
+
+    /// K̄_l = (1/L) Σ_j K̂_j e^{2πijl/L}.
+    fn inverse<T: Scalar>(
+        &self,
+        kernel: &mut [T],
+        spectrum: &[C64],
+        circle: &mut [C64],
+        fft_scratch: &mut [C64],
+    ) {
+        circle[..spectrum.len()].copy_from_slice(spectrum);
+        for (to, from) in circle.iter_mut().rev().zip(&spectrum[1..]) {
+            *to = from.conj();
+        }
+        self.fft.inverse(circle, fft_scratch);
+        let scale = 1.0 / self.len as f64;
+        for (k, z) in kernel.iter_mut().zip(circle.iter()) {
+            *k = T::from_f64(z.re * scale);
+        }
+    }
+
+    /// The transpose of [`Plan::inverse`]: g_K̂ = (w_j/L)·FFT(dK̄)_j at nodes 0 … L/2, w_j = 2 but for the nodes
+    /// that are their own conjugates.
+    fn inverse_backward<T: Scalar>(
+        &self,
+        spectrum: &mut [C64],
+        dkernel: &[T],
+        circle: &mut [C64],
+        fft_scratch: &mut [C64],
+    ) {
+        for (z, &dk) in circle.iter_mut().zip(dkernel) {
+            *z = C64::new(Scalar::to_f64(dk), 0.0);
+        }
+        self.fft.forward(circle, fft_scratch);
+        for (j, (g, z)) in spectrum.iter_mut().zip(circle.iter()).enumerate() {
+            let weight = if j == 0 || 2 * j == self.len { 1.0 } else { 2.0 };
+            *g = z * (weight / self.len as f64);
+        }
+    }
+
+    /// Gradients of one head, accumulated. `dkernel(channel)`: L.
+    fn backward<'k, T: Scalar>(
+        &self,
+        grad: &mut HeadGrads<'_>,
+        dkernel: impl Fn(usize) -> &'k [T],
+        head: &Head<'_>,
+        at: &mut HeadState,
+        (wide, complex): (&mut [f64], &mut [C64]),
+    ) {
+        let spec = head.spec();
+        let channels = spec.kernel_channels();
+        let HeadState { discrete, ddiscrete, .. } = at;
+        discretize(discrete, head);
+        ddiscrete.clear();
+        let (lanes, wide) = wide.split_at_mut(Sums::lanes_len(spec));
+        let (dlanes, power) = wide.split_at_mut(Sums::lanes_len(spec));
+        let (products, complex) = complex.split_at_mut(Sums::products_len(spec));
+        let (dproducts, complex) = complex.split_at_mut(Sums::products_len(spec));
+        let (tilde, complex) = complex.split_at_mut(channels * spec.pairs());
+        let (dtilde, complex) = complex.split_at_mut(channels * spec.pairs());
+        let (spectra, complex) = complex.split_at_mut(channels * self.nodes());
+        let (circle, fft_scratch) = complex.split_at_mut(self.len);
+        for (channel, spectrum) in spectra.chunks_exact_mut(self.nodes()).enumerate() {
+            self.inverse_backward(spectrum, dkernel(channel), circle, fft_scratch);
+        }
+        c_tilde(tilde, discrete, spec, self.len, power);
+        let sums = Sums::new(products, head, tilde);
+        let mut dsums = SumsBackward::new(&sums, dproducts, dtilde);
+        for first in (0..self.nodes()).step_by(sums::NODES) {
+            let block = self.level.run(
+                #[inline(always)]
+                || sums.at(lanes, first, self.len),
+            );
+            dlanes.fill(0.0);
+            for node in block.nodes(lanes, self.nodes()) {
+                dsums.woodbury(grad, dlanes, &node, |channel| spectra[channel * self.nodes() + node.j]);
+            }
+            self.level.run(
+                #[inline(always)]
+                || dsums.sums(grad, dlanes, &block),
+            );
+        }
+        dsums.products(grad);
+        c_tilde_backward(ddiscrete, dtilde, discrete, spec, self.len, power);
+        discretize_backward(grad, ddiscrete, discrete, head);
+    }
+}

@@ -1,0 +1,317 @@
+//! Chunks backward, from the last to the first: [ dx | ds ] = [ dy | ds′ ] Φ, dΦ += [ dy | ds′ ]ᵀ [ x | s ].
+
+use super::{
+    forward::Terms,
+    scan::{scan, scan_diagonal, scan_scratch},
+    states::{self, Direct, Rest},
+    tasks::{Cut, Lengths, gather, scatter},
+};
+use crate::{
+    Level,
+    linalg::register_tiles::{Outer, Part, Product, outer, product},
+    ssm::{chains::Dims, discretize::Discrete},
+};
+use s4_backend::Scalar;
+use std::ops::Range;
+
+/// One head and some of its rows.
+pub(crate) struct BackwardJob<'a, T> {
+    pub(crate) head: usize,
+    pub(crate) rows: Range<usize>,
+    /// (rows) of len; empty where not wanted.
+    pub(crate) du: Vec<&'a mut [T]>,
+    /// (rows) of N, accumulated; empty where not wanted.
+    pub(crate) dstate0: Vec<&'a mut [T]>,
+    /// (rows, chunks, N): the states that the forward pass saved.
+    pub(crate) saved: &'a [T],
+    /// dΦ of these rows, accumulated: [dToep | dW] (T, inputs) for each channel, dVᵀ (T, N), dQ (N, N).
+    pub(crate) dphi: &'a mut [T],
+    /// [`Direct`], accumulated.
+    pub(crate) direct: &'a mut [f64],
+}
+
+/// Rows of a job that go through the chunks together.
+struct Block<'b, 'a, T> {
+    head: usize,
+    rows: Range<usize>,
+    du: &'b mut [&'a mut [T]],
+    dstate0: &'b mut [&'a mut [T]],
+    saved: &'b [T],
+    dphi: &'b mut [T],
+    direct: &'b mut Direct<'a>,
+}
+
+/// Chunks c0 … c0 + chunks − 1, which may be the last of the sequence.
+#[derive(Clone, Copy)]
+struct Window {
+    c0: usize,
+    chunks: usize,
+    last: bool,
+}
+
+/// What all jobs of one pass share.
+pub(crate) struct BackwardPass<'a, T> {
+    pub(crate) level: Level,
+    pub(crate) dims: Dims,
+    pub(crate) cut: Cut,
+    pub(crate) terms: Terms,
+    pub(crate) reversed: bool,
+    /// Add to du; an end state's gradient needs it.
+    pub(crate) onto: bool,
+    /// Nothing was added to dΦ so far: what stands there is garbage.
+    pub(crate) first: bool,
+    /// (batch, channels·H, len)
+    pub(crate) dy: &'a [T],
+    /// (batch, H, N)
+    pub(crate) dstate_end: Option<&'a [T]>,
+    /// (batch, H, len)
+    pub(crate) u: &'a [T],
+    pub(crate) lengths: Lengths<'a>,
+}
+
+impl<T: Scalar> BackwardPass<'_, T> {
+    /// Scalars of scratch for one job.
+    pub(crate) fn scratch(&self) -> usize {
+        let (d, block) = (&self.dims, self.cut.rows * self.cut.block);
+        block * self.cut.chunk * (2 + d.channels) + (block + self.cut.rows) * d.state + scan_scratch(d.state)
+    }
+
+    /// Doubles of scratch for one job.
+    pub(crate) fn scratch64(&self) -> usize {
+        states::finish_backward_scratch(self.dims.state, self.cut.chunk)
+    }
+
+    fn u(&self, head: usize, row: usize) -> &[T] {
+        &self.u[(row * self.dims.heads + head) * self.cut.len..][..self.cut.len]
+    }
+
+    fn dy(&self, head: usize, row: usize, channel: usize) -> &[T] {
+        let feature = (row * self.dims.channels + channel) * self.dims.heads + head;
+        &self.dy[feature * self.cut.len..][..self.cut.len]
+    }
+
+    /// All rows of a job. `phi`: Φ of this head and pass.
+    pub(crate) fn run(
+        &self,
+        job: BackwardJob<'_, T>,
+        phi: &[T],
+        a: &Discrete,
+        scratch: &mut [T],
+        scratch64: &mut [f64],
+    ) {
+        let (d, cut) = (&self.dims, &self.cut);
+        let BackwardJob { head, rows, mut du, mut dstate0, saved, dphi, direct } = job;
+        if self.first {
+            dphi.fill(T::zero());
+        }
+        let mut direct = Direct::new(direct, d.state, d.rank);
+        for first in rows.clone().step_by(cut.rows) {
+            let block = first..(first + cut.rows).min(rows.end);
+            let at = first - rows.start;
+            let du = if du.is_empty() { &mut [] } else { &mut du[at..][..block.len()] };
+            let ds0 = if dstate0.is_empty() { &mut [] } else { &mut dstate0[at..][..block.len()] };
+            let line = cut.chunks * d.state;
+            let saved = &saved[at * line..][..block.len() * line];
+            let block = Block { head, rows: block, du, dstate0: ds0, saved, dphi, direct: &mut direct };
+            self.rows(block, phi, a, scratch, scratch64);
+        }
+    }
+
+    fn rows(
+        &self,
+        mut block: Block<'_, '_, T>,
+        phi: &[T],
+        a: &Discrete,
+        scratch: &mut [T],
+        scratch64: &mut [f64],
+    ) {
+        let (head, rows, saved) = (block.head, block.rows.clone(), block.saved);
+        let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
+        let count = rows.len();
+        let area = cut.rows * cut.block * chunk;
+        let (x, rest) = scratch.split_at_mut(area);
+        let (dx, rest) = rest.split_at_mut(area);
+        let (dy, rest) = rest.split_at_mut(area * d.channels);
+        let (ds, spare) = rest.split_at_mut(cut.rows * (cut.block + 1) * state);
+        let (wide, width) = (d.channels * chunk, d.inputs());
+        let zero = T::zero();
+        let (from_x, from_state) = phi.split_at(d.from_state());
+        let (toep, v) = from_x.split_at(wide * chunk);
+        let (w, q) = from_state.split_at(wide * state);
+        let blocks = cut.chunks.div_ceil(cut.block);
+        // ds holds the gradient of the state entering chunk c0 + i in its i-th part.
+        ds[..count * state].fill(zero);
+        let mut first = true;
+        for c0 in (0..blocks).rev().map(|i| i * cut.block) {
+            let chunks = cut.block.min(cut.chunks - c0);
+            let m = chunks * count;
+            // What the block after this one left in front is the gradient of the state after this one.
+            ds.copy_within(0..count * state, m * state);
+            // One row whose chunks lie whole in u, dy and du: nothing to copy, for a single channel.
+            let whole = (c0 + chunks) * chunk;
+            let in_place =
+                count == 1 && d.channels == 1 && !self.reversed && whole <= self.lengths.of(rows.start);
+            let (x, dy) = if in_place {
+                let part = c0 * chunk..whole;
+                (&self.u(head, rows.start)[part.clone()], &self.dy(head, rows.start, 0)[part])
+            } else {
+                for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
+                    let row = rows.start + i % count;
+                    gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
+                }
+                for (i, dy) in dy[..m * wide].chunks_exact_mut(chunk).enumerate() {
+                    let (i, channel) = (i / d.channels, i % d.channels);
+                    let row = rows.start + i % count;
+                    let from = self.dy(head, row, channel);
+                    gather(dy, from, self.lengths.of(row), c0 + i / count, self.reversed);
+                }
+                (&*x, &*dy)
+            };
+            // ds = dy W, all chunks at once; then ds += ds′ Q, from the last to the first.
+            if self.terms.output {
+                let p = Product {
+                    size: [m, state, wide],
+                    a: dy,
+                    lda: wide,
+                    b: w,
+                    ldb: state,
+                    c: &mut ds[..m * state],
+                    ldc: state,
+                    onto: false,
+                    part: Part::Full,
+                };
+                product(self.level, p);
+            } else {
+                ds[..m * state].fill(zero);
+            }
+            self.inject(&mut block, ds, Window { c0, chunks, last: first }, a, scratch64);
+            first = false;
+            let (du, dphi) = (&mut *block.du, &mut *block.dphi);
+            if d.rank == 0 {
+                for c in (0..chunks).rev() {
+                    let (before, after) = ds.split_at_mut((c + 1) * count * state);
+                    let before = &mut before[c * count * state..];
+                    scan_diagonal(self.level, before, &after[..count * state], q, state);
+                }
+            } else {
+                scan(self.level, ds, q, [chunks, count, state], true, spare);
+            }
+            let after = &ds[count * state..][..m * state];
+            let s = &saved[c0 * count * state..][..m * state];
+            if !du.is_empty() && (self.terms.direct || self.terms.input) {
+                let (to, onto) = match in_place {
+                    true => (&mut du[0][c0 * chunk..whole], self.onto),
+                    false => (&mut *dx, false),
+                };
+                for channel in 0..if self.terms.direct { d.channels } else { 0 } {
+                    let p = Product {
+                        size: [m, chunk, chunk],
+                        a: &dy[channel * chunk..],
+                        lda: wide,
+                        b: &toep[channel * chunk * chunk..],
+                        ldb: chunk,
+                        c: to,
+                        ldc: chunk,
+                        onto: onto || channel > 0,
+                        part: Part::Lower,
+                    };
+                    product(self.level, p);
+                }
+                if self.terms.input {
+                    let p = Product {
+                        size: [m, chunk, state],
+                        a: after,
+                        lda: state,
+                        b: v,
+                        ldb: chunk,
+                        c: to,
+                        ldc: chunk,
+                        onto: onto || self.terms.direct,
+                        part: Part::Full,
+                    };
+                    product(self.level, p);
+                }
+                let copied = if in_place { 0 } else { m * chunk };
+                for (i, dx) in dx[..copied].chunks_exact(chunk).enumerate() {
+                    let length = self.lengths.of(rows.start + i % count);
+                    scatter(du[i % count], dx, length, c0 + i / count, self.reversed, self.onto);
+                }
+            }
+            // dToep += dyᵀ x, dW += dyᵀ s, dVᵀ += xᵀ ds′, dQ += ds′ᵀ s
+            let (x, s, after) = ((x, chunk), (s, state), (after, state));
+            let mut add = |size: [usize; 2], a: (&[T], usize), b: (&[T], usize), at, ldc, part| {
+                let size = [size[0], size[1], m];
+                let c = &mut dphi[at..];
+                outer(self.level, Outer { size, a: a.0, lda: a.1, b: b.0, ldb: b.1, c, ldc, part });
+            };
+            for channel in 0..d.channels {
+                let (dy, at) = ((&dy[channel * chunk..], wide), channel * chunk * width);
+                if self.terms.direct {
+                    add([chunk, chunk], dy, x, at, width, Part::Lower);
+                }
+                if self.terms.output {
+                    add([chunk, state], dy, s, at + chunk, width, Part::Full);
+                }
+            }
+            if self.terms.input {
+                add([chunk, state], x, after, d.to_state(), state, Part::Full);
+            }
+            add([state, state], after, s, d.to_state() + chunk * state, state, Part::Full);
+        }
+        if !self.onto {
+            for (r, du) in block.du.iter_mut().enumerate() {
+                du[self.lengths.of(rows.start + r)..].fill(zero);
+            }
+        }
+        for (ds0, ds) in block.dstate0.iter_mut().zip(ds.chunks_exact(state)) {
+            for (to, ds) in ds0.iter_mut().zip(ds) {
+                *to += *ds;
+            }
+        }
+    }
+
+    /// Adds the gradient of each row's end state where the row ends, led back through its last r < T samples.
+    fn inject(
+        &self,
+        block: &mut Block<'_, '_, T>,
+        ds: &mut [T],
+        window: Window,
+        a: &Discrete,
+        scratch64: &mut [f64],
+    ) {
+        let Some(dstate_end) = self.dstate_end else { return };
+        let Block { head, ref rows, ref mut du, saved, ref mut direct, .. } = *block;
+        let Window { c0, chunks, last: last_block } = window;
+        let (d, state, chunk) = (&self.dims, self.dims.state, self.cut.chunk);
+        for r in 0..rows.len() {
+            let row = rows.start + r;
+            let length = self.lengths.of(row);
+            let last = length / chunk;
+            if last < c0 || last > c0 + chunks || (last == c0 + chunks && !last_block) {
+                continue;
+            }
+            let dend = &dstate_end[(row * d.heads + head) * state..][..state];
+            let ds = &mut ds[((last - c0) * rows.len() + r) * state..][..state];
+            if length % chunk == 0 {
+                for (ds, dend) in ds.iter_mut().zip(dend) {
+                    *ds += *dend;
+                }
+                continue;
+            }
+            let start = &saved[(last * rows.len() + r) * state..][..state];
+            let rest = Rest { start, x: &self.u(head, row)[last * chunk..length] };
+            let mut du = du.get_mut(r);
+            self.level.run(
+                #[inline(always)]
+                || {
+                    let add = |k: usize, g: T| {
+                        if let Some(du) = du.as_mut() {
+                            du[last * chunk + k] += g;
+                        }
+                    };
+                    states::finish_backward(ds, add, direct, dend, rest, a, scratch64)
+                },
+            );
+        }
+    }
+}

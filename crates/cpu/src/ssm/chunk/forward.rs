@@ -1,0 +1,254 @@
+//! Chunks forward: [ y | s′ ] = [ x | s ] Φᵀ.
+
+use super::{
+    scan::{scan, scan_diagonal, scan_scratch},
+    states::{self, Rest},
+    tasks::{Cut, Lengths, gather, scatter},
+};
+use crate::{
+    Level,
+    linalg::register_tiles::{Part, Product, product},
+    ssm::{chains::Dims, discretize::Discrete},
+};
+use s4_backend::Scalar;
+use std::ops::Range;
+
+/// Which blocks of Φ take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Toep: x to y.
+    pub(crate) direct: bool,
+    /// V: x to the state.
+    pub(crate) input: bool,
+    /// W: the state to y.
+    pub(crate) output: bool,
+}
+
+/// One head and some of its rows.
+pub(crate) struct ForwardJob<'a, T> {
+    pub(crate) head: usize,
+    pub(crate) rows: Range<usize>,
+    /// (rows, channels) of len; empty where y is not wanted.
+    pub(crate) y: Vec<&'a mut [T]>,
+    /// (rows) of N; empty where not wanted.
+    pub(crate) state_end: Vec<&'a mut [T]>,
+    /// (rows, chunks, N) in the order of blocks: the state entering each chunk.
+    pub(crate) saved: Option<&'a mut [T]>,
+}
+
+/// Rows of a job that go through the chunks together.
+struct Block<'b, 'a, T> {
+    head: usize,
+    rows: Range<usize>,
+    y: &'b mut [&'a mut [T]],
+    end: &'b mut [&'a mut [T]],
+    saved: Option<&'b mut [T]>,
+}
+
+/// What all jobs of one pass share.
+pub(crate) struct ForwardPass<'a, T> {
+    pub(crate) level: Level,
+    pub(crate) dims: Dims,
+    pub(crate) cut: Cut,
+    pub(crate) terms: Terms,
+    /// Second pass of a two-sided layer.
+    pub(crate) reversed: bool,
+    /// Add to y.
+    pub(crate) onto: bool,
+    /// (batch, H, len)
+    pub(crate) u: &'a [T],
+    /// (batch, H, N)
+    pub(crate) state0: Option<&'a [T]>,
+    pub(crate) lengths: Lengths<'a>,
+}
+
+impl<T: Scalar> ForwardPass<'_, T> {
+    /// Scalars of scratch for one job.
+    pub(crate) fn scratch(&self) -> usize {
+        let block = self.cut.rows * self.cut.block;
+        2 * block * self.cut.chunk + (block + self.cut.rows) * self.dims.state + scan_scratch(self.dims.state)
+    }
+
+    /// Doubles of scratch for one job.
+    pub(crate) fn scratch64(&self) -> usize {
+        2 * self.dims.state
+    }
+
+    /// One row of u.
+    fn u(&self, head: usize, row: usize) -> &[T] {
+        &self.u[(row * self.dims.heads + head) * self.cut.len..][..self.cut.len]
+    }
+
+    /// All rows of a job, block after block. `phi_t`: Φᵀ of this head and pass.
+    pub(crate) fn run(
+        &self,
+        job: ForwardJob<'_, T>,
+        phi_t: &[T],
+        a: &Discrete,
+        scratch: &mut [T],
+        scratch64: &mut [f64],
+    ) {
+        let (d, cut) = (&self.dims, &self.cut);
+        let ForwardJob { head, rows, mut y, mut state_end, mut saved } = job;
+        for first in rows.clone().step_by(cut.rows) {
+            let block = first..(first + cut.rows).min(rows.end);
+            let at = first - rows.start;
+            let y = match y.is_empty() {
+                true => &mut [],
+                false => &mut y[at * d.channels..][..block.len() * d.channels],
+            };
+            let end = match state_end.is_empty() {
+                true => &mut [],
+                false => &mut state_end[at..][..block.len()],
+            };
+            let line = cut.chunks * d.state;
+            let saved = saved.as_mut().map(|s| &mut s[at * line..][..block.len() * line]);
+            self.rows(Block { head, rows: block, y, end, saved }, phi_t, a, scratch, scratch64);
+        }
+    }
+
+    /// The rows of a block through all chunks.
+    fn rows(
+        &self,
+        block: Block<'_, '_, T>,
+        phi_t: &[T],
+        a: &Discrete,
+        scratch: &mut [T],
+        scratch64: &mut [f64],
+    ) {
+        let Block { head, rows, y, end, mut saved } = block;
+        let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
+        let count = rows.len();
+        let (x, rest) = scratch.split_at_mut(cut.rows * cut.block * chunk);
+        let (out, rest) = rest.split_at_mut(cut.rows * cut.block * chunk);
+        let (s, spare) = rest.split_at_mut(cut.rows * (cut.block + 1) * state);
+        let zero = T::zero();
+        let (to_y, to_state) = phi_t.split_at(d.to_state());
+        let (v_t, q_t) = to_state.split_at(chunk * state);
+        for (r, s) in s[..count * state].chunks_exact_mut(state).enumerate() {
+            match self.state0 {
+                Some(state0) => {
+                    s.copy_from_slice(&state0[((rows.start + r) * d.heads + head) * state..][..state])
+                }
+                None => s.fill(zero),
+            }
+        }
+        for c0 in (0..cut.chunks).step_by(cut.block) {
+            let chunks = cut.block.min(cut.chunks - c0);
+            let m = chunks * count;
+            let needs_x = self.terms.direct || self.terms.input;
+            // One row whose chunks lie whole in u and y: nothing to copy.
+            let whole = (c0 + chunks) * chunk;
+            let in_place = count == 1 && !self.reversed && whole <= self.lengths.of(rows.start);
+            let x = if in_place {
+                &self.u(head, rows.start)[c0 * chunk..whole]
+            } else if needs_x {
+                for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
+                    let row = rows.start + i % count;
+                    gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
+                }
+                &*x
+            } else {
+                &[]
+            };
+            // s′ = x Vᵀ, all chunks at once; then s′ += s Qᵀ, one after the other.
+            let next = &mut s[count * state..][..m * state];
+            if self.terms.input {
+                let p = Product {
+                    size: [m, state, chunk],
+                    a: x,
+                    lda: chunk,
+                    b: v_t,
+                    ldb: state,
+                    c: next,
+                    ldc: state,
+                    onto: false,
+                    part: Part::Full,
+                };
+                product(self.level, p);
+            } else {
+                next.fill(zero);
+            }
+            if d.rank == 0 {
+                for c in 0..chunks {
+                    let (before, after) = s.split_at_mut((c + 1) * count * state);
+                    scan_diagonal(
+                        self.level,
+                        &mut after[..count * state],
+                        &before[c * count * state..],
+                        q_t,
+                        state,
+                    );
+                }
+            } else {
+                scan(self.level, s, q_t, [chunks, count, state], false, spare);
+            }
+            if let Some(saved) = saved.as_mut() {
+                saved[c0 * count * state..][..m * state].copy_from_slice(&s[..m * state]);
+            }
+            for (r, end) in end.iter_mut().enumerate() {
+                let length = self.lengths.of(rows.start + r);
+                let last = length / chunk;
+                // A row that fills its last chunk ends in the state after it.
+                if last >= c0 && (last < c0 + chunks || (last == cut.chunks && c0 + chunks == cut.chunks)) {
+                    let start = &s[((last - c0) * count + r) * state..][..state];
+                    let x = &self.u(head, rows.start + r)[last * chunk..length];
+                    let rest = Rest { start, x };
+                    self.level.run(
+                        #[inline(always)]
+                        || states::finish(end, rest, a, scratch64),
+                    );
+                }
+            }
+            for channel in 0..if y.is_empty() { 0 } else { d.channels } {
+                let (to, onto) = match in_place {
+                    true => (&mut y[channel][c0 * chunk..whole], self.onto),
+                    false => (&mut *out, false),
+                };
+                let (toep_t, w_t) =
+                    to_y[channel * d.inputs() * chunk..][..d.inputs() * chunk].split_at(chunk * chunk);
+                if self.terms.direct {
+                    let p = Product {
+                        size: [m, chunk, chunk],
+                        a: x,
+                        lda: chunk,
+                        b: toep_t,
+                        ldb: chunk,
+                        c: to,
+                        ldc: chunk,
+                        onto,
+                        part: Part::Upper,
+                    };
+                    product(self.level, p);
+                }
+                if self.terms.output {
+                    let p = Product {
+                        size: [m, chunk, state],
+                        a: s,
+                        lda: state,
+                        b: w_t,
+                        ldb: chunk,
+                        c: to,
+                        ldc: chunk,
+                        onto: onto || self.terms.direct,
+                        part: Part::Full,
+                    };
+                    product(self.level, p);
+                }
+                let copied = if in_place { 0 } else { m * chunk };
+                for (i, out) in out[..copied].chunks_exact(chunk).enumerate() {
+                    let r = i % count;
+                    let length = self.lengths.of(rows.start + r);
+                    let y = &mut y[r * d.channels + channel];
+                    scatter(y, out, length, c0 + i / count, self.reversed, self.onto);
+                }
+            }
+            s.copy_within(m * state..(m + count) * state, 0);
+        }
+        if !self.onto {
+            for (i, y) in y.iter_mut().enumerate() {
+                y[self.lengths.of(rows.start + i / d.channels)..].fill(zero);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What the shape of a convolution fixes, and spectra of the kernel.
+
+use crate::{
+    Cpu, Level,
+    linalg::fft::{Fft, good_len},
+};
+use num_complex::Complex;
+use s4_backend::{ConvShape, Scalar};
+use std::sync::Arc;
+
+/// Rows of a head from which they go two by two. Measured at 256 to 64k points: with few rows the kernel's own
+/// transform weighs, and the right-angle form needs half the points for it; with many, backward gains 10 % from pairs.
+const PAIRS_FROM: usize = 8;
+
+/// Everything that the shape alone fixes.
+pub(super) struct ConvPlan<T> {
+    pub(super) shape: ConvShape,
+    /// Rows 0 … 2·pairs−1 go two by two, the rest alone.
+    pub(super) pairs: usize,
+    /// Length n ≥ L + M − 1 for two rows (one more when two-sided), where rows go two by two.
+    pub(super) pair: Option<Fft>,
+    /// Length m ≥ L and w^t for a lone row, where rows go alone.
+    pub(super) lone: Option<(Fft, Arc<Vec<Complex<T>>>)>,
+    pub(super) level: Level,
+}
+
+impl<T: Scalar> ConvPlan<T> {
+    pub(super) fn new(be: &Cpu<T>, shape: &ConvShape) -> Self {
+        let ConvShape { batch, len, kernel_len, two_sided, .. } = *shape;
+        let pairs = if batch < PAIRS_FROM { 0 } else { batch / 2 };
+        let pair = (pairs > 0).then(|| be.fft(good_len(len + kernel_len - usize::from(!two_sided))));
+        let lone = (2 * pairs < batch).then(|| {
+            let n = good_len(len);
+            (be.fft(n), be.twist(n))
+        });
+        ConvPlan { shape: *shape, pairs, pair, lone, level: be.level() }
+    }
+
+    pub(super) fn points(&self) -> usize {
+        let lone = self.lone.as_ref().map_or(0, |(fft, _)| fft.len());
+        self.pair.as_ref().map_or(0, Fft::len).max(lone)
+    }
+
+    pub(super) fn fft_scratch(&self) -> usize {
+        let lone = self.lone.as_ref().map_or(0, |(fft, _)| fft.scratch());
+        self.pair.as_ref().map_or(0, Fft::scratch).max(lone)
+    }
+
+    /// The kernel rows of channel `c` of head `h`: forward, and backward when two-sided.
+    pub(super) fn kernel_rows<'k>(&self, kernel: &'k [T], h: usize, c: usize) -> (&'k [T], Option<&'k [T]>) {
+        let ConvShape { heads, channels, kernel_len, two_sided, .. } = self.shape;
+        let row = |c: usize| &kernel[(c * heads + h) * kernel_len..][..kernel_len];
+        (row(c), two_sided.then(|| row(channels + c)))
+    }
+
+    /// (1/n)·FFT of the kernel laid on the circle: k0_j at j, k1_j at −(1+j).
+    pub(super) fn pair_spectrum(
+        &self,
+        fft: &Fft,
+        out: &mut [Complex<T>],
+        k: (&[T], Option<&[T]>),
+        scratch: &mut [Complex<T>],
+    ) {
+        let n = fft.len();
+        let scale = T::one() / T::from_f64(n as f64);
+        self.level.run(
+            #[inline(always)]
+            || {
+                for (z, &k) in out.iter_mut().zip(k.0) {
+                    *z = Complex::new(k * scale, T::zero());
+                }
+                out[k.0.len()..].fill(Complex::default());
+                for (z, &k) in out.iter_mut().rev().zip(k.1.unwrap_or(&[])) {
+                    z.re += k * scale;
+                }
+            },
+        );
+        fft.forward(out, scratch);
+    }
+
+    /// (1/m)·FFT of the twisted kernel: k0_j w^j at j, k1_j w^{−(1+j)} at −(1+j).
+    pub(super) fn lone_spectrum(
+        &self,
+        fft: &Fft,
+        twist: &[Complex<T>],
+        out: &mut [Complex<T>],
+        k: (&[T], Option<&[T]>),
+        scratch: &mut [Complex<T>],
+    ) {
+        let m = fft.len();
+        let scale = T::one() / T::from_f64(m as f64);
+        self.level.run(
+            #[inline(always)]
+            || {
+                for ((z, &k), w) in out.iter_mut().zip(k.0).zip(twist) {
+                    *z = w * (k * scale);
+                }
+                out[k.0.len()..].fill(Complex::default());
+                for (j, &k) in k.1.unwrap_or(&[]).iter().enumerate() {
+                    out[m - 1 - j] += back_twist(twist, j) * (k * scale);
+                }
+            },
+        );
+        fft.forward(out, scratch);
+    }
+}
+
+/// w^{−(1+j)}; the table ends before w^m = i.
+#[inline(always)]
+pub(super) fn back_twist<T: Scalar>(twist: &[Complex<T>], j: usize) -> Complex<T> {
+    twist.get(j + 1).map_or(Complex::new(T::zero(), -T::one()), |w| w.conj())
+}
+
+/// z = a + i b, padded with zeros.
+#[inline(always)]
+pub(super) fn pack<T: Scalar>(z: &mut [Complex<T>], a: &[T], b: &[T]) {
+    for ((z, &a), &b) in z.iter_mut().zip(a).zip(b) {
+        *z = Complex::new(a, b);
+    }
+    z[a.len()..].fill(Complex::default());
+}
+
+/// z = a∘w, padded with zeros.
+#[inline(always)]
+pub(super) fn pack_twisted<T: Scalar>(z: &mut [Complex<T>], a: &[T], twist: &[Complex<T>]) {
+    for ((z, &a), w) in z.iter_mut().zip(a).zip(twist) {
+        *z = w * a;
+    }
+    z[a.len()..].fill(Complex::default());
+}
+
+/// The shared rows of a (batch, features, len) buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, T> {
+    pub(super) data: &'a [T],
+    pub(super) features: usize,
+    pub(super) len: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    pub(super) fn get(&self, row: usize, feature: usize) -> &'a [T] {
+        &self.data[(row * self.features + feature) * self.len..][..self.len]
+    }
+}
+
+/// What a convolution reads.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a, T> {
+    pub(super) u: Rows<'a, T>,
+    pub(super) kernel: &'a [T],
+    pub(super) d: Option<&'a [T]>,
+}

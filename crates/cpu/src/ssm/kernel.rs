@@ -1,0 +1,84 @@
+//! K̄ by blocks of powers and its gradients, head by head.
+
+use crate::{
+    Cpu, Workspace,
+    ssm::{
+        kernel_blocks::{Blocks, Scratch},
+        params::{C64, Params64, accumulate, head_grads, head_grads_len},
+        rows::rows_by_head,
+        workers::{Need, Workers},
+    },
+};
+use rayon::prelude::*;
+use s4_backend::{KernelBackward, KernelForward, KernelOps, Result, Scalar};
+
+/// Heads × samples × pairs from which a kernel is worth several threads.
+const PARALLEL: usize = 1 << 15;
+
+impl<T: Scalar> KernelOps for Cpu<T> {
+    fn kernel_forward(&self, args: KernelForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
+        args.check(self)?;
+        let KernelForward { kernel, params, spec, len, rate } = args;
+        let loaded = Params64::load(&params, &spec, rate, ws);
+        let blocks = Blocks::new(&spec, len);
+        let workers = {
+            let (wide, real) = blocks.forward_scratch();
+            let need = Need { wide, real, complex: 0, backward: false };
+            Workers::take(self.threads(), &spec, need, ws)
+        };
+        let level = self.level();
+        let mut rows = rows_by_head(kernel, len, spec.heads);
+        let task = |(h, kernel): (usize, &mut [&mut [T]])| {
+            let worker = &mut *workers.lock();
+            let scratch = Scratch { wide: &mut worker.wide, real: &mut worker.real };
+            blocks.forward(level, kernel, &mut worker.at, &loaded.head(h), scratch);
+        };
+        let per_head = spec.kernel_channels();
+        if spec.heads * len * spec.pairs() < PARALLEL {
+            rows.chunks_mut(per_head).enumerate().for_each(task);
+        } else {
+            self.install(|| rows.par_chunks_mut(per_head).enumerate().for_each(task));
+        }
+        workers.give(ws);
+        loaded.give(ws);
+        Ok(())
+    }
+}
+
+impl<T: Scalar> Cpu<T> {
+    /// The transpose of `kernel_forward`; see [`KernelBackward`].
+    ///
+    /// # Errors
+    /// Those of [`KernelBackward::check`].
+    pub fn kernel_backward(&self, args: KernelBackward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
+        args.check(self)?;
+        let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
+        let loaded = Params64::load(&params, &spec, rate, ws);
+        let blocks = Blocks::new(&spec, len);
+        let workers = {
+            let (wide, real) = blocks.backward_scratch();
+            let need = Need { wide, real, complex: 0, backward: true };
+            Workers::take(self.threads(), &spec, need, ws)
+        };
+        let level = self.level();
+        let stride = head_grads_len(&spec);
+        let mut flat = ws.c64.take_zeroed(spec.heads * stride);
+        let task = |(h, flat): (usize, &mut [C64])| {
+            let worker = &mut *workers.lock();
+            let scratch = Scratch { wide: &mut worker.wide, real: &mut worker.real };
+            let dkernel = (0..spec.kernel_channels()).map(|c| &dkernel[(c * spec.heads + h) * len..][..len]);
+            let grad = &mut head_grads(flat, &spec);
+            blocks.backward(level, grad, dkernel, &mut worker.at, &loaded.head(h), scratch);
+        };
+        if spec.heads * len * spec.pairs() < PARALLEL {
+            flat.chunks_mut(stride).enumerate().for_each(task);
+        } else {
+            self.install(|| flat.par_chunks_mut(stride).enumerate().for_each(task));
+        }
+        accumulate(&mut grads, &mut flat, &params, &spec, rate);
+        ws.c64.give(flat);
+        workers.give(ws);
+        loaded.give(ws);
+        Ok(())
+    }
+}

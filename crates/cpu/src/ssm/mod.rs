@@ -1,0 +1,28 @@
+//! The state space model: one discretization, its recurrence, its kernel, and its three algorithms.
+//!
+//! `params` → `discretize` → one of
+//!
+//! - `step`: the recurrence, one sample at a time;
+//! - `kernel` (by blocks of powers, `kernel_blocks`) or `cauchy` (the paper's Algorithm 1), then `conv`;
+//! - `chunk`: chunked state passing.
+//!
+//! `sequence` is the operation on whole sequences that a layer calls; it picks among the last two.
+
+mod cauchy;
+mod chains;
+mod chains_backward;
+mod chunk;
+mod conv;
+mod discretize;
+#[cfg(test)]
+mod golden_tests;
+mod kernel;
+mod kernel_blocks;
+mod params;
+mod recurrence;
+mod recurrence_simd;
+mod rows;
+pub(crate) mod sequence;
+mod step;
+mod step_simd;
+mod workers;

@@ -1,0 +1,282 @@
+//! The SSM as one operation, parameters and u to y, by any of its algorithms.
+//!
+//! `fft` and `cauchy` differ in how they make the kernel: by blocks of powers (`kernel.rs`) or by the paper's
+//! Algorithm 1 (`cauchy/`). Both then convolve, and send states, which a kernel does not have, by chunks.
+
+use crate::{
+    Cpu, Ints, Workspace,
+    ssm::{
+        chunk::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, Sizes, Terms},
+        params::shorten,
+    },
+};
+use s4_backend::{
+    Algorithm, ConvBackward, ConvForward, ConvOps, KernelBackward, KernelForward, KernelOps, Result, Scalar,
+    SsmBackward, SsmCall, SsmForward, SsmOps, SsmParams, SsmSpec,
+};
+
+/// Constants of one layer between calls: the kernel of the algorithms that have one, the chunk constants.
+#[derive(Debug)]
+pub struct SsmPlan<T> {
+    spec: SsmSpec,
+    chunk: ChunkPlan<T>,
+    kernel: Vec<T>,
+    kernel_built: Option<KernelKey>,
+}
+
+/// What a kernel was made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct KernelKey {
+    version: u64,
+    rate: f64,
+    len: usize,
+    algorithm: Algorithm,
+}
+
+/// Everything that a chunk does.
+const WHOLE: Terms = Terms { direct: true, input: true, output: true };
+/// The response of y to the initial state alone.
+const FROM_STATE: Terms = Terms { direct: false, input: false, output: true };
+/// The end state alone.
+const TO_STATE: Terms = Terms { direct: false, input: true, output: false };
+
+impl<T: Scalar> SsmPlan<T> {
+    pub(crate) fn with_chunk(spec: &SsmSpec, chunk: usize) -> Self {
+        SsmPlan { spec: *spec, chunk: ChunkPlan::new(spec, chunk), kernel: Vec::new(), kernel_built: None }
+    }
+
+    /// Elements of `saved` with this plan's chunks.
+    pub(crate) fn saved_len(&self, be: &Cpu<T>, call: &SsmCall<'_, Cpu<T>>) -> usize {
+        match be.chosen_algorithm(call) {
+            Algorithm::Chunk => self.chunk.saved(call.batch, call.len),
+            _ => 0,
+        }
+    }
+
+    /// K̄ of the call, made unless it stands already; (kernel channels, H, kernel length).
+    fn kernel(
+        &mut self,
+        be: &Cpu<T>,
+        params: &SsmParams<'_, Cpu<T>>,
+        call: &SsmCall<'_, Cpu<T>>,
+        algorithm: Algorithm,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        let (spec, len, rate) = (call.spec, call.kernel_len(), call.options.rate);
+        let key = KernelKey { version: call.version, rate, len, algorithm };
+        if self.kernel_built == Some(key) {
+            return Ok(());
+        }
+        self.kernel_built = None;
+        let size = spec.kernel_channels() * spec.heads * len;
+        if self.kernel.capacity() < size {
+            be.inner.counter.bump();
+        }
+        self.kernel.resize(size, T::zero());
+        let args = KernelForward { kernel: &mut self.kernel[..], params: shorten(params), spec, len, rate };
+        match algorithm {
+            Algorithm::Cauchy => be.kernel_by_cauchy(args, ws)?,
+            _ => be.kernel_forward(args, ws)?,
+        }
+        self.kernel_built = Some(key);
+        Ok(())
+    }
+}
+
+/// Samples from which chunks take less time than the transform, forward and backward together and made anew each
+/// time: a kernel is shared by all rows, so the more rows the later (benches/RESULTS.md, "Crossovers of `auto`").
+fn crossover(rows: usize) -> usize {
+    match rows {
+        ..=2 => 2048,
+        3..=4 => 8192,
+        5..16 => 32_768,
+        _ => 65_536,
+    }
+}
+
+fn sizes<'a, T: Scalar>(call: &SsmCall<'a, Cpu<T>>) -> Sizes<'a> {
+    Sizes { batch: call.batch, len: call.len, lengths: call.options.lengths.map(Ints::as_slice) }
+}
+
+/// Copies rows and puts zeros beyond each row's own length.
+fn masked<T: Scalar>(x: &[T], sizes: &Sizes<'_>, ws: &mut Workspace<T>) -> Option<Vec<T>> {
+    sizes.lengths?;
+    let mut copy = ws.real.take(x.len());
+    copy.copy_from_slice(x);
+    mask(&mut copy, sizes);
+    Some(copy)
+}
+
+/// Zeros beyond each row's own length; `x`: (batch, any, len).
+fn mask<T: Scalar>(x: &mut [T], sizes: &Sizes<'_>) {
+    let Some(lengths) = sizes.lengths else { return };
+    let per_row = x.len() / sizes.batch;
+    for (x, &length) in x.chunks_exact_mut(per_row).zip(lengths) {
+        for x in x.chunks_exact_mut(sizes.len) {
+            x[length as usize..].fill(T::zero());
+        }
+    }
+}
+
+impl<T: Scalar> Cpu<T> {
+    /// What `Auto` means for this call; the others mean themselves.
+    pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
+        match call.options.algorithm {
+            Algorithm::Auto if call.is_truncated() || call.len < crossover(call.batch) => Algorithm::Fft,
+            Algorithm::Auto => Algorithm::Chunk,
+            other => other,
+        }
+    }
+}
+
+impl<T: Scalar> SsmOps for Cpu<T> {
+    type SsmPlan = SsmPlan<T>;
+
+    fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan<T>> {
+        spec.check("ssm_plan")?;
+        Ok(SsmPlan::with_chunk(spec, CHUNK))
+    }
+
+    fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
+        match self.chosen_algorithm(call) {
+            Algorithm::Chunk => ChunkPlan::<T>::saved_len(&call.spec, CHUNK, call.batch, call.len),
+            _ => 0,
+        }
+    }
+
+    fn ssm_forward(
+        &self,
+        args: SsmForward<'_, Self>,
+        plan: &mut SsmPlan<T>,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
+        let SsmForward { y, state_end, saved, u, state0, params, call } = args;
+        let (sizes, rate, version) = (sizes(&call), call.options.rate, call.version);
+        let algorithm = self.chosen_algorithm(&call);
+        // What is only streamed has its states go by chunks anyway, so `auto` takes them for all of it.
+        let stream = saved.is_none() && (state0.is_some() || state_end.is_some());
+        let stream = stream && call.options.algorithm == Algorithm::Auto;
+        if stream || algorithm == Algorithm::Chunk {
+            plan.chunk.prepare(self, &params, rate, version, ws);
+            let y = Some(y);
+            let args = ChunkForward { y, state_end, saved, u, state0, sizes, terms: WHOLE, onto: false };
+            plan.chunk.forward(self, args, ws);
+            return Ok(());
+        }
+        plan.kernel(self, &params, &call, algorithm, ws)?;
+        let own = masked(u, &sizes, ws);
+        let conv = ConvForward {
+            y: &mut *y,
+            u: own.as_deref().unwrap_or(u),
+            kernel: &plan.kernel[..],
+            d: Some(params.d),
+            shape: call.conv_shape(),
+        };
+        self.conv_forward(conv, ws)?;
+        if let Some(own) = own {
+            mask(y, &sizes);
+            ws.real.give(own);
+        }
+        // The states go by chunks: what x₀ adds to y, and the state at the end.
+        if state0.is_some() || state_end.is_some() {
+            plan.chunk.prepare(self, &params, rate, version, ws);
+        }
+        let states = |y, state_end, terms| ChunkForward {
+            y,
+            state_end,
+            saved: None,
+            u,
+            state0,
+            sizes,
+            terms,
+            onto: true,
+        };
+        if state0.is_some() {
+            plan.chunk.forward(self, states(Some(y), None, FROM_STATE), ws);
+        }
+        if state_end.is_some() {
+            plan.chunk.forward(self, states(None, state_end, TO_STATE), ws);
+        }
+        Ok(())
+    }
+
+    fn ssm_backward(
+        &self,
+        args: SsmBackward<'_, Self>,
+        plan: &mut SsmPlan<T>,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
+        let SsmBackward { mut du, mut dstate0, mut grads, dy, dstate_end, u, state0, saved, params, call } =
+            args;
+        let (spec, sizes, rate, version) = (call.spec, sizes(&call), call.options.rate, call.version);
+        if let Some(dstate0) = dstate0.as_deref_mut() {
+            dstate0.fill(T::zero());
+        }
+        let algorithm = self.chosen_algorithm(&call);
+        if algorithm == Algorithm::Chunk {
+            plan.chunk.prepare(self, &params, rate, version, ws);
+            let parts = &[(WHOLE, saved)];
+            let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, onto: false };
+            plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
+            return Ok(());
+        }
+        plan.kernel(self, &params, &call, algorithm, ws)?;
+        let (own_u, own_dy) = (masked(u, &sizes, ws), masked(dy, &sizes, ws));
+        let mut dkernel = ws.real.take_zeroed(plan.kernel.len());
+        let conv = ConvBackward {
+            du: du.as_deref_mut(),
+            dkernel: &mut dkernel[..],
+            dd: Some(&mut *grads.d),
+            dy: own_dy.as_deref().unwrap_or(dy),
+            u: own_u.as_deref().unwrap_or(u),
+            kernel: &plan.kernel[..],
+            d: Some(params.d),
+            shape: call.conv_shape(),
+        };
+        self.conv_backward(conv, ws)?;
+        if let Some(du) = du.as_deref_mut() {
+            mask(du, &sizes);
+        }
+        let kernel = KernelBackward {
+            grads: grads.reborrow(self),
+            dkernel: &dkernel[..],
+            params: shorten(&params),
+            spec,
+            len: call.kernel_len(),
+            rate,
+        };
+        match algorithm {
+            Algorithm::Cauchy => self.kernel_by_cauchy_backward(kernel, ws)?,
+            _ => self.kernel_backward(kernel, ws)?,
+        }
+        ws.real.give(dkernel);
+        for own in [own_u, own_dy].into_iter().flatten() {
+            ws.real.give(own);
+        }
+        if state0.is_none() && dstate_end.is_none() && dstate0.is_none() {
+            return Ok(());
+        }
+        // Neither pass over the states saved them: once more, then back.
+        plan.chunk.prepare(self, &params, rate, version, ws);
+        let size = plan.chunk.saved(call.batch, call.len);
+        let (mut free, mut driven) = (ws.real.take(size), ws.real.take(size));
+        let mut save = |saved: &mut [T], terms| {
+            let saved = Some(saved);
+            let args = ChunkForward { y: None, state_end: None, saved, u, state0, sizes, terms, onto: false };
+            plan.chunk.forward(self, args, ws);
+        };
+        save(&mut free, FROM_STATE);
+        if dstate_end.is_some() {
+            save(&mut driven, TO_STATE);
+        }
+        let parts = [(FROM_STATE, &free[..]), (TO_STATE, &driven[..])];
+        let parts = &parts[..if dstate_end.is_some() { 2 } else { 1 }];
+        let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, onto: true };
+        plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
+        ws.real.give(free);
+        ws.real.give(driven);
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! The recurrence in O(N) (paper Theorem 2): one fused pass over a head's state a sample.
+//!
+//! With Ā = D₀ + Σ_r u_r v_r* (`discretize.rs`): x′ = x + ((D₀ − 1)∘x + Σ_r u_r (v_r* x) + B̄u), y = 2Re(C x′) + D u.
+//! Inner products run over conjugate pairs: 2Re of the sums over the N/2 that are stored. The increment is formed
+//! apart and then added: a slow mode's Ā rounded to f32 would be off by 6e-8 a step and drift; Ā − 1 rounded is
+//! off by 6e-8 of itself.
+
+use crate::{
+    Cpu, Level, Workspace,
+    linalg::{math::fma, simd::simd},
+    ssm::{
+        discretize::{Discrete, discretize, increment},
+        params::{Head, Params64},
+        step_simd::Heads,
+    },
+};
+use rayon::prelude::*;
+use s4_backend::{Result, Scalar, SsmParams, SsmSpec, SsmStep, StepOps, check_layer};
+
+/// Sums run over this many lanes side by side, so that they vectorise without reordering at run time.
+const LANES: usize = 16;
+/// Heads × pairs from which a step is worth several threads.
+const PARALLEL: usize = 1 << 16;
+
+/// Constants of one layer's recurrence at one (version, rate).
+pub struct StepPlan<T> {
+    spec: SsmSpec,
+    key: Option<(u64, u64)>,
+    /// heads × [`Layout::stride`]
+    constants: Vec<T>,
+    wide: Wide,
+    /// Constants of one head at another interval, and its Δ by pair.
+    scratch: Vec<T>,
+    dt: Vec<f64>,
+}
+
+/// One head in f64.
+struct Wide {
+    discrete: Discrete,
+    /// N: D₀ − 1.
+    increment: Vec<f64>,
+}
+
+impl Wide {
+    /// Writes the constants of a head in the order of [`Layout`].
+    fn constants<T: Scalar>(&mut self, dst: &mut [T], head: &Head<'_>) {
+        let Wide { discrete, increment: d } = self;
+        discretize(discrete, head);
+        increment(d, head);
+        let blocks = [&*d, &discrete.b_bar, &discrete.u, &discrete.v, &discrete.c];
+        for (dst, x) in dst.iter_mut().zip(blocks.into_iter().flatten()) {
+            *dst = T::from_f64(*x);
+        }
+    }
+}
+
+/// Where a head's constants lie: blocks of 2·pairs numbers, real parts first.
+#[derive(Clone, Copy)]
+struct Layout {
+    pairs: usize,
+    rank: usize,
+    channels: usize,
+}
+
+impl Layout {
+    fn of(spec: &SsmSpec) -> Self {
+        Layout { pairs: spec.pairs(), rank: spec.rank, channels: spec.channels }
+    }
+    /// D₀ − 1; B̄; u, v (R each); C (channels).
+    fn blocks(&self) -> usize {
+        2 + 2 * self.rank + self.channels
+    }
+    fn stride(&self) -> usize {
+        self.blocks() * 2 * self.pairs
+    }
+    #[inline(always)]
+    fn block<'a, T>(&self, constants: &'a [T], block: usize) -> (&'a [T], &'a [T]) {
+        constants[block * 2 * self.pairs..][..2 * self.pairs].split_at(self.pairs)
+    }
+}
+
+/// Sums of lanes in a fixed tree, the same at every instruction set.
+#[inline(always)]
+fn fold<T: Scalar>(mut acc: [T; LANES]) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for k in 0..width {
+            acc[k] += acc[k + width];
+        }
+        width /= 2;
+    }
+    acc[0]
+}
+
+/// Whole lanes of real and imaginary parts, and what is left of each.
+type Split<'a, T> = ([&'a [[T; LANES]]; 2], [&'a [T]; 2]);
+
+#[inline(always)]
+fn split<'a, T>((re, im): (&'a [T], &'a [T])) -> Split<'a, T> {
+    let ((re, re_tail), (im, im_tail)) = (re.as_chunks(), im.as_chunks());
+    ([re, im], [re_tail, im_tail])
+}
+
+/// Re Σ a·b in lanes.
+#[inline(always)]
+fn dot<T: Scalar, const FMA: bool>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
+    let mut acc = [T::zero(); LANES];
+    let ([a_re, a_im], a_tail) = split(a);
+    let ([b_re, b_im], b_tail) = split(b);
+    let one = |acc: T, a: (T, T), b: (T, T)| fma::<T, FMA>(a.0, b.0, fma::<T, FMA>(-a.1, b.1, acc));
+    for (((a_re, a_im), b_re), b_im) in a_re.iter().zip(a_im).zip(b_re).zip(b_im) {
+        for k in 0..LANES {
+            acc[k] = one(acc[k], (a_re[k], a_im[k]), (b_re[k], b_im[k]));
+        }
+    }
+    for k in 0..a_tail[0].len() {
+        acc[k] = one(acc[k], (a_tail[0][k], a_tail[1][k]), (b_tail[0][k], b_tail[1][k]));
+    }
+    fold(acc)
+}
+
+/// x ← x + (a∘x + Σ u_r w_r + b·input) with a = D₀ − 1 and w_r = v_r* x.
+#[inline(always)]
+fn advance<T: Scalar, const FMA: bool>(
+    layout: Layout,
+    k: &[T],
+    (x_re, x_im): (&mut [T], &mut [T]),
+    w: &[T; 8],
+    input: T,
+) {
+    let (a, b) = (layout.block(k, 0), layout.block(k, 1));
+    let n = layout.pairs;
+    let (x_re, x_im) = (&mut x_re[..n], &mut x_im[..n]);
+    let (a_re, a_im, b_re, b_im) = (&a.0[..n], &a.1[..n], &b.0[..n], &b.1[..n]);
+    if layout.rank == 1 {
+        let u = layout.block(k, 2);
+        let (u_re, u_im, w) = (&u.0[..n], &u.1[..n], w[0]);
+        for i in 0..n {
+            let (re, im) = (x_re[i], x_im[i]);
+            let (step_re, step_im) =
+                (fma::<T, FMA>(u_re[i], w, b_re[i] * input), fma::<T, FMA>(u_im[i], w, b_im[i] * input));
+            x_re[i] = re + fma::<T, FMA>(a_re[i], re, fma::<T, FMA>(-a_im[i], im, step_re));
+            x_im[i] = im + fma::<T, FMA>(a_re[i], im, fma::<T, FMA>(a_im[i], re, step_im));
+        }
+        return;
+    }
+    for i in 0..n {
+        let (re, im) = (x_re[i], x_im[i]);
+        let (mut step_re, mut step_im) = (b_re[i] * input, b_im[i] * input);
+        for (r, &w) in w.iter().enumerate().take(layout.rank) {
+            let u = layout.block(k, 2 + r);
+            (step_re, step_im) = (fma::<T, FMA>(u.0[i], w, step_re), fma::<T, FMA>(u.1[i], w, step_im));
+        }
+        x_re[i] = re + fma::<T, FMA>(a_re[i], re, fma::<T, FMA>(-a_im[i], im, step_re));
+        x_im[i] = im + fma::<T, FMA>(a_re[i], im, fma::<T, FMA>(a_im[i], re, step_im));
+    }
+}
+
+/// One head, one sample. `x`: real parts then imaginary parts; `emit(channel, 2Re(C x′))`.
+#[inline(always)]
+fn step_head<T: Scalar, const FMA: bool>(
+    layout: Layout,
+    k: &[T],
+    x: &mut [T],
+    u: T,
+    mut emit: impl FnMut(usize, T),
+) {
+    let Layout { pairs, rank, channels } = layout;
+    let two = T::one() + T::one();
+    let (x_re, x_im) = x[..2 * pairs].split_at_mut(pairs);
+    let mut w = [T::zero(); 8];
+    for (r, w) in w.iter_mut().enumerate().take(rank) {
+        *w = two * dot::<T, FMA>(layout.block(k, 2 + rank + r), (x_re, x_im));
+    }
+    advance::<T, FMA>(layout, k, (x_re, x_im), &w, u);
+    for channel in 0..channels {
+        emit(channel, two * dot::<T, FMA>(layout.block(k, 2 + 2 * rank + channel), (x_re, x_im)));
+    }
+}
+
+/// All heads of one row, one sample.
+struct Row<'a, T> {
+    constants: &'a [T],
+    d: &'a [T],
+    y: &'a mut [T],
+    state: &'a mut [T],
+    u: &'a [T],
+}
+
+impl<T: Scalar> Row<'_, T> {
+    fn step(self, layout: Layout, level: Level) {
+        let Row { constants, d, y, state, u } = self;
+        let Layout { pairs, rank, channels } = layout;
+        if channels == 1 && rank <= 1 {
+            let heads = Heads { constants, d, y: &mut *y, state: &mut *state, u, pairs, rank };
+            if heads.step(level) {
+                return;
+            }
+        }
+        simd!(level, FMA => Row { constants, d, y, state, u }.heads::<FMA>(layout));
+    }
+
+    #[inline(always)]
+    fn heads<const FMA: bool>(self, layout: Layout) {
+        let Row { constants, d, y, state, u } = self;
+        let heads = u.len();
+        let constants = constants.chunks_exact(layout.stride());
+        let states = state.chunks_exact_mut(2 * layout.pairs);
+        for (h, ((k, x), &u)) in constants.zip(states).zip(u).enumerate() {
+            step_head::<T, FMA>(layout, k, x, u, |channel, out| {
+                let at = channel * heads + h;
+                y[at] = fma::<T, FMA>(d[at], u, out);
+            });
+        }
+    }
+}
+
+impl<T: Scalar> StepPlan<T> {
+    fn refresh(&mut self, params: &SsmParams<'_, Cpu<T>>, rate: f64, version: u64, ws: &mut Workspace<T>) {
+        let key = (version, rate.to_bits());
+        if self.key == Some(key) {
+            return;
+        }
+        let loaded = Params64::load(params, &self.spec, rate, ws);
+        let stride = Layout::of(&self.spec).stride();
+        for (h, constants) in self.constants.chunks_exact_mut(stride).enumerate() {
+            self.wide.constants(constants, &loaded.head(h));
+        }
+        loaded.give(ws);
+        self.key = Some(key);
+    }
+}
+
+impl<T: Scalar> StepOps for Cpu<T> {
+    type StepPlan = StepPlan<T>;
+
+    fn step_plan(&self, spec: &SsmSpec) -> Result<StepPlan<T>> {
+        check_layer("step_plan", spec)?;
+        self.inner.counter.bump();
+        let layout = Layout::of(spec);
+        Ok(StepPlan {
+            spec: *spec,
+            key: None,
+            constants: vec![T::zero(); spec.heads * layout.stride()],
+            wide: Wide { discrete: Discrete::zeroed(spec), increment: vec![0.0; spec.state] },
+            scratch: vec![T::zero(); layout.stride()],
+            dt: vec![0.0; spec.pairs()],
+        })
+    }
+
+    fn ssm_step(&self, args: SsmStep<'_, Self>, plan: &mut StepPlan<T>, ws: &mut Workspace<T>) -> Result<()> {
+        args.check(self, &plan.spec)?;
+        let SsmStep { y, state, u, interval, params, spec, batch, rate, version } = args;
+        let spec = &spec;
+        let (heads, size) = (spec.heads, spec.state);
+        plan.refresh(&params, rate, version, ws);
+        let layout = Layout::of(spec);
+        let level = self.inner.level;
+        let d = params.d;
+        let StepPlan { constants, scratch, wide, dt, .. } = plan;
+        let row = |y: &mut [T], state: &mut [T], u: &[T]| {
+            Row { constants: &*constants, d, y, state, u }.step(layout, level);
+        };
+        let one = T::one();
+        let regular = |b: usize| interval.is_none_or(|r| r[b] == one);
+        let rows = y
+            .chunks_exact_mut(spec.outputs())
+            .zip(state.chunks_exact_mut(heads * size))
+            .zip(u.chunks_exact(heads))
+            .enumerate();
+        if interval.is_none() && batch > 1 && batch * heads * layout.pairs >= PARALLEL {
+            self.install(|| {
+                y.par_chunks_exact_mut(spec.outputs())
+                    .zip(state.par_chunks_exact_mut(heads * size))
+                    .zip(u.par_chunks_exact(heads))
+                    .for_each(|((y, state), u)| row(y, state, u));
+            });
+            return Ok(());
+        }
+        let mut source = None;
+        for (b, ((y, state), u)) in rows {
+            if regular(b) {
+                row(y, state, u);
+                continue;
+            }
+            // Another interval: the O(N) constants of each head are rebuilt for this row.
+            let ratio = interval.map_or(1.0, |r| r[b].to_f64());
+            if source.is_none() {
+                source = Some(Params64::load(&params, spec, rate, ws));
+            }
+            let Some(source) = &source else { continue };
+            for h in 0..heads {
+                let head = source.head(h);
+                for (scaled, dt) in dt.iter_mut().zip(head.dt) {
+                    *scaled = dt * ratio;
+                }
+                wide.constants(scratch, &head.with_dt(dt));
+                step_head::<T, false>(
+                    layout,
+                    scratch,
+                    &mut state[h * size..][..size],
+                    u[h],
+                    |channel, out| {
+                        let at = channel * heads + h;
+                        y[at] = out + d[at] * u[h];
+                    },
+                );
+            }
+        }
+        if let Some(source) = source {
+            source.give(ws);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! The numbers by which kernels know the values of the contract's enums, as a header of `#define`s: each stands in Rust
+//! once, and kernels name it (`POOLING_MEAN`, `ACTIVATION_GELU`, `LOSS_KIND_HUBER`, `TRANSFORM_EXP`).
+
+use s4_backend::{Activation, LossKind, Pooling, Transform};
+
+#[path = "../src/dense/planes.rs"]
+mod planes;
+use planes::PlanesMode;
+
+/// `codes.cuh`.
+pub fn header() -> String {
+    let mut text = String::from("// Made by compile/codes.rs of the contract's enums.\n#pragma once\n");
+    let mut define = |kind: &str, name: &str, code: i32| {
+        text += &format!("#define {kind}_{} {code}\n", screaming(name));
+    };
+    Activation::ALL.iter().for_each(|x| define("ACTIVATION", x.name(), x.code()));
+    Pooling::ALL.iter().for_each(|x| define("POOLING", x.name(), x.code()));
+    LossKind::ALL.iter().for_each(|x| define("LOSS_KIND", x.name(), x.code()));
+    Transform::ALL.iter().for_each(|x| define("TRANSFORM", x.name(), x.code()));
+    for mode in [PlanesMode::Guess, PlanesMode::Fit, PlanesMode::Recompute] {
+        define("PLANES", &format!("{mode:?}"), mode.code());
+    }
+    text
+}
+
+/// `crossEntropy`, `cross-entropy` and `CrossEntropy` as `CROSS_ENTROPY`.
+fn screaming(name: &str) -> String {
+    let mut out = String::new();
+    for (i, c) in name.chars().enumerate() {
+        if c.is_ascii_uppercase() && i > 0 {
+            out.push('_');
+        }
+        out.push(if c == '-' { '_' } else { c.to_ascii_uppercase() });
+    }
+    out
+}

@@ -1,0 +1,26 @@
+// Whole-buffer operations.
+#include "common/base.cuh"
+
+KERNEL fill(float* dst, float value, i64 n) {
+  for (i64 i = index(); i < n; i += stride()) dst[i] = value;
+}
+
+KERNEL axpy(float* dst, float alpha, const float* src, i64 n) {
+  for (i64 i = index(); i < n; i += stride()) dst[i] += alpha * src[i];
+}
+
+// (batch, rows, cols) → (batch, cols, rows); tiles of 32 × 32 through shared memory, block (32, 8).
+KERNEL transpose(float* dst, const float* src, i64 rows, i64 cols, i64 first) {
+  __shared__ float tile[32][33];
+  i64 c0 = (i64)blockIdx.x * 32, r0 = first + (i64)blockIdx.y * 32, base = (i64)blockIdx.z * rows * cols;
+  for (int k = threadIdx.y; k < 32; k += 8)
+    if (r0 + k < rows && c0 + threadIdx.x < cols)
+      tile[k][threadIdx.x] = src[base + (r0 + k) * cols + c0 + threadIdx.x];
+  __syncthreads();
+  for (int k = threadIdx.y; k < 32; k += 8)
+    if (c0 + k < cols && r0 + threadIdx.x < rows)
+      dst[base + (c0 + k) * rows + r0 + threadIdx.x] = tile[threadIdx.x][k];
+}
+
+// A write to memory that nobody has, for the tests of what a fault leaves behind.
+extern "C" __global__ void fault(int* nowhere) { *nowhere = 1; }

@@ -1,0 +1,44 @@
+// A 64 × 64 tile of a small product by plain FMA.
+#pragma once
+#include "common/base.cuh"
+
+constexpr int TILE = 64;
+
+// acc[i][j] += Σ_k a(k, row)·b(k, column), rows threadIdx.x / 16 + 16i, columns threadIdx.x % 16 + 16j of the tile.
+// Block 256. Neighbouring threads read neighbouring rows or columns, or, where AK (BK) says so, neighbouring terms k.
+template <bool AK = false, bool BK = false, class F, class A, class B>
+DEV void tile_product(F (&acc)[4][4], int depth, A a, B b) {
+  constexpr int K = 16, LOADS = K * TILE / 256;
+  __shared__ F as[K][TILE + AK], bs[K][TILE + BK];
+  auto term = [](int e, bool fast) { return fast ? e % K : e / TILE; };
+  auto line = [](int e, bool fast) { return fast ? e / K : e % TILE; };
+  const int row = threadIdx.x / 16, column = threadIdx.x % 16;
+  for (int k0 = 0; k0 < depth; k0 += K) {
+    F x[LOADS], y[LOADS];  // all reads on their way before the first is used
+#pragma unroll
+    for (int l = 0; l < LOADS; ++l) {
+      const int e = l * 256 + threadIdx.x, ka = k0 + term(e, AK), kb = k0 + term(e, BK);
+      x[l] = ka < depth ? a(ka, line(e, AK)) : F(0);
+      y[l] = kb < depth ? b(kb, line(e, BK)) : F(0);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int l = 0; l < LOADS; ++l) {
+      const int e = l * 256 + threadIdx.x;
+      as[term(e, AK)][line(e, AK)] = x[l], bs[term(e, BK)][line(e, BK)] = y[l];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const F x = as[k][row + 16 * i];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) acc[i][j] += x * bs[k][column + 16 * j];
+      }
+  }
+}
+
+#define EACH_CELL(i, j, r, c)                                                                          \
+  _Pragma("unroll") for (int i = 0, r = threadIdx.x / 16; i < 4; ++i, r += 16)                       \
+      _Pragma("unroll") for (int j = 0, c = threadIdx.x % 16; j < 4; ++j, c += 16)

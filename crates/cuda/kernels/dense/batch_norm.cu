@@ -1,0 +1,178 @@
+// Batch norm over (rows, time) at each head.
+//
+// A warp has up to PIECE samples of one head of one row in registers. What its pieces give is put together by a block a
+// head; another kernel over the pieces then writes.
+#include "common/base.cuh"
+
+constexpr int PIECE = 1024;
+
+struct Piece {
+  int h, n;     // head; samples that count
+  i64 at, size; // first sample; samples of the piece
+  i64 slot;     // among the pieces of its head, which stand together
+
+  // Piece number blockIdx.x·8 + warp of (B, H, pieces); false beyond the last. Block 256.
+  __device__ bool find(const int* lengths, int B, int H, i64 L, int pieces) {
+    const i64 w = (i64)blockIdx.x * 8 + (threadIdx.x >> 5), line = quotient(w, pieces), b = quotient(line, H);
+    if (b >= B) return false;
+    const i64 from = (w - line * pieces) * PIECE;
+    h = (int)(line - b * H);
+    at = line * L + from;
+    size = min(L - from, (i64)PIECE);
+    n = (int)max(min((i64)row_len(lengths, (int)b, (int)L) - from, size), (i64)0);
+    slot = ((i64)h * B + b) * pieces + w - line * pieces;
+    return true;
+  }
+  // Where quad k of a lane starts.
+  __device__ static int quad(int k) { return 4 * ((threadIdx.x & 31) + 32 * k); }
+  // Samples of an array, zero beyond those that count.
+  __device__ void read(float (&v)[32], const float* x, bool vec) const {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      float q[4] = {};
+      const int t = quad(k);
+      if (t < n) read4(q, x + at + t, n - t, vec);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) v[4 * k + i] = t + i < n ? q[i] : 0.f;
+    }
+  }
+};
+
+// (mean, Σ (x − mean)²) of each piece.
+KERNEL batch_norm_pieces(float2* part, const float* x, const int* lengths, int B, int H, i64 L, int pieces) {
+  Piece p;
+  if (!p.find(lengths, B, H, L, pieces)) return;
+  float v[32], s = 0.f;
+  p.read(v, x, L % 4 == 0 && aligned(x));
+#pragma unroll
+  for (int k = 0; k < 32; ++k) s += v[k];
+  const float mean = p.n ? warp_sum(s) / p.n : 0.f;
+  s = 0.f;
+#pragma unroll
+  for (int k = 0; k < 32; ++k)
+    if (Piece::quad(k / 4) + k % 4 < p.n) s += (v[k] - mean) * (v[k] - mean);
+  s = warp_sum(s);
+  if ((threadIdx.x & 31) == 0) part[p.slot] = make_float2(mean, s);
+}
+
+// Samples that count in piece number k of a head, of B·pieces.
+DEV double counted(const int* lengths, int k, i64 L, int pieces) {
+  const int b = k / pieces;
+  return (double)max(min((i64)row_len(lengths, b, (int)L) - (i64)(k - b * pieces) * PIECE, (i64)PIECE), (i64)0);
+}
+
+// One block a head: `stats` (2, H), and `running`, which is updated when training and used otherwise.
+KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const int* lengths, double eps, double momentum,
+                        int training, int B, int H, i64 L, int pieces) {
+  const int h = blockIdx.x;
+  float mean, rstd;
+  if (training) {
+    const float2* mine = part + (i64)h * B * pieces;
+    double count = 0, s = 0;
+    for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
+      const double n = counted(lengths, k, L, pieces);
+      count += n, s += n * mine[k].x;
+    }
+    count = block_sum(count);
+    const double middle = block_sum(s) / count;
+    s = 0;
+    for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
+      const double d = mine[k].x - middle;
+      s += mine[k].y + counted(lengths, k, L, pieces) * d * d;
+    }
+    const double variance = block_sum(s) / count;
+    mean = (float)middle, rstd = (float)(1.0 / sqrt(variance + eps));
+    if (threadIdx.x == 0) {
+      const double unbiased = variance * count / fmax(count - 1.0, 1.0);
+      running[h] = (float)((1.0 - momentum) * running[h] + momentum * middle);
+      running[H + h] = (float)((1.0 - momentum) * running[H + h] + momentum * unbiased);
+    }
+  } else {
+    mean = running[h];
+    rstd = (float)(1.0 / sqrt((double)running[H + h] + eps));
+  }
+  if (threadIdx.x == 0) stats[h] = mean, stats[H + h] = rstd;
+}
+
+// y = γ(x − μ)·rstd + β; 0 beyond lengths.
+KERNEL batch_norm_apply(float* y, const float* stats, const float* x, const float* gamma, const float* beta,
+                        const int* lengths, int B, int H, i64 L, int pieces) {
+  Piece p;
+  if (!p.find(lengths, B, H, L, pieces)) return;
+  const bool vec = L % 4 == 0 && aligned(x) && aligned(y);
+  const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h], shift = beta[p.h];
+  float v[32];
+  p.read(v, x, vec);
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    const int t = Piece::quad(k);
+    float q[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) q[i] = t + i < p.n ? fmaf(g, v[4 * k + i] - mean, shift) : 0.f;
+    if (t < p.size) write4(y + p.at + t, q, p.size - t, vec);
+  }
+}
+
+// (Σ dy, Σ dy·(x − μ)) of each piece.
+KERNEL batch_norm_sums(float2* part, const float* dy, const float* x, const float* stats, const int* lengths, int B, int H,
+                       i64 L, int pieces) {
+  Piece p;
+  if (!p.find(lengths, B, H, L, pieces)) return;
+  const bool vec = L % 4 == 0 && aligned(x) && aligned(dy);
+  const float mean = stats[p.h];
+  float v[32], d[32], s1 = 0.f, s2 = 0.f;
+  p.read(v, x, vec);
+  p.read(d, dy, vec);
+#pragma unroll
+  for (int k = 0; k < 32; ++k) s1 += d[k], s2 += d[k] * (v[k] - mean);
+  s1 = warp_sum(s1), s2 = warp_sum(s2);
+  if ((threadIdx.x & 31) == 0) part[p.slot] = make_float2(s1, s2);
+}
+
+// One block a head: dγ += Σ dy·x̂, dβ += Σ dy; means = (mean(dy), mean(dy·x̂)·rstd), 0 when not training.
+KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float2* means, const float2* part, const float* stats,
+                          const int* lengths, int training, int B, int H, i64 L, int pieces) {
+  const int h = blockIdx.x;
+  const float2* mine = part + (i64)h * B * pieces;
+  double count = 0, s1 = 0, s2 = 0;
+  for (int k = threadIdx.x; k < B * pieces; k += blockDim.x)
+    count += counted(lengths, k, L, pieces), s1 += mine[k].x, s2 += mine[k].y;
+  count = block_sum(count);
+  s1 = block_sum(s1);
+  s2 = block_sum(s2) * stats[H + h];
+  if (threadIdx.x) return;
+  dgamma[h] += (float)s2, dbeta[h] += (float)s1;
+  means[h] = training ? make_float2((float)(s1 / count), (float)(s2 / count) * stats[H + h]) : make_float2(0.f, 0.f);
+}
+
+// dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)) (+ residual).
+KERNEL batch_norm_dx(float* dx, const float* dy, const float* x, const float* residual, const float* stats,
+                     const float2* means, const float* gamma, const int* lengths, int B, int H, i64 L, int pieces) {
+  Piece p;
+  if (!p.find(lengths, B, H, L, pieces)) return;
+  const bool vec = L % 4 == 0 && aligned(x) && aligned(dy) && aligned(dx) && aligned(residual);
+  const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h];
+  const float2 m = means[p.h];
+  // Two quads at a time: few registers, so that many warps have their reads on the way.
+#pragma unroll 1
+  for (int k = 0; k < 8; k += 2) {
+    float v[2][4], d[2][4], q[2][4] = {};
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int t = Piece::quad(k + j);
+      if (t >= p.size) continue;
+      read4(v[j], x + p.at + t, p.size - t, vec);
+      read4(d[j], dy + p.at + t, p.size - t, vec);
+      if (residual) read4(q[j], residual + p.at + t, p.size - t, vec);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int t = Piece::quad(k + j);
+      if (t >= p.size) continue;
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (t + i < p.n) q[j][i] += g * fmaf(mean - v[j][i], m.y, d[j][i] - m.x);
+      write4(dx + p.at + t, q[j], p.size - t, vec);
+    }
+  }
+}

@@ -1,0 +1,56 @@
+// Dropout masks, drawn as s4_backend::random says.
+#pragma once
+#include "common/base.cuh"
+
+// Philox 4×32, ten rounds.
+DEV uint4 philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
+#pragma unroll
+  for (int r = 0; r < 10; ++r) {
+    const u32 h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0;
+    const u32 h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
+    c0 = h1 ^ c1 ^ k0, c1 = l1, c2 = h0 ^ c3 ^ k1, c3 = l0;
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+  return make_uint4(c0, c1, c2, c3);
+}
+
+struct Drop {
+  u64 seed, step;
+  u32 site, threshold;  // threshold 0: nothing is dropped
+  float scale;
+  int tied;
+};
+
+// The draws of elements 4·block … 4·block + 3; what lies below the threshold is dropped.
+DEV uint4 philox_of(const Drop& d, u64 block) {
+  const u32 rot = (d.site << 16) | (d.site >> 16);
+  return philox((u32)block, (u32)(block >> 32) ^ rot, (u32)d.step, (u32)(d.step >> 32) ^ d.site, (u32)d.seed,
+                (u32)(d.seed >> 32));
+}
+
+// Their factors, 0 or 1/(1 − p).
+DEV float4 drop_factors(const Drop& d, u64 block) {
+  const uint4 r = philox_of(d, block);
+  return make_float4(r.x >= d.threshold ? d.scale : 0.f, r.y >= d.threshold ? d.scale : 0.f,
+                     r.z >= d.threshold ? d.scale : 0.f, r.w >= d.threshold ? d.scale : 0.f);
+}
+
+// Factors of the four elements from 4·block on of an array of (lines, len): one an element, or one a line when tied.
+DEV void factors(const Drop& d, u64 block, i64 len, float (&f)[4]) {
+  if (d.threshold == 0) {
+    f[0] = f[1] = f[2] = f[3] = 1.f;
+  } else if (!d.tied) {
+    const float4 v = drop_factors(d, block);
+    f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const u64 line = (block * 4 + i) / len;
+      const float4 v = drop_factors(d, line / 4);
+      f[i] = (line & 3) == 0 ? v.x : (line & 3) == 1 ? v.y : (line & 3) == 2 ? v.z : v.w;
+    }
+  }
+}
+
+#define DROP u64 seed, u64 step, u32 site, u32 threshold, float scale, int tied
+#define DROP_HERE const Drop drop = {seed, step, site, threshold, scale, tied}

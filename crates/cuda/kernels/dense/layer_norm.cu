@@ -1,0 +1,182 @@
+// Layer norm over heads at each (row, time).
+#include "common/base.cuh"
+
+constexpr int SHARES = 16;  // of the heads, one a threadIdx.y
+
+// Sum over threadIdx.y for each threadIdx.x (32).
+DEV float sum_y(float x) {
+  __shared__ float part[SHARES][33];
+  __syncthreads();
+  part[threadIdx.y][threadIdx.x] = x;
+  __syncthreads();
+  float s = 0.f;
+#pragma unroll
+  for (int k = 0; k < SHARES; ++k) s += part[k][threadIdx.x];
+  return s;
+}
+
+// A thread's share of one position's heads, x[h·L] for h = threadIdx.y + 16k: in registers where there are at most
+// KEPT of them, else read again each time.
+template <int KEPT>
+struct Heads {
+  const float* x;
+  i64 L;
+  int H;
+  bool in;
+  float kept[KEPT ? KEPT : 1];
+
+  __device__ Heads(const float* x, i64 L, int H, bool in) : x(x), L(L), H(H), in(in) {
+#pragma unroll
+    for (int k = 0; k < KEPT; ++k) {
+      const int h = threadIdx.y + SHARES * k;
+      kept[k] = in && h < H ? x[h * L] : 0.f;
+    }
+  }
+  template <class F>
+  __device__ __forceinline__ void each(F f) const {
+    if (!in) return;
+    if (KEPT) {
+#pragma unroll
+      for (int k = 0; k < KEPT; ++k) {
+        const int h = threadIdx.y + SHARES * k;
+        if (h < H) f(h, kept[k], k);
+      }
+    } else {
+      for (int h = threadIdx.y; h < H; h += SHARES) f(h, x[h * L], 0);
+    }
+  }
+};
+
+// Block (32, 16): 32 positions (row, time) × 16 shares of the heads. Grid: positions / 32.
+template <int KEPT>
+DEV void layer_norm(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, i64 B, int H,
+                    i64 L) {
+  const i64 p = (i64)blockIdx.x * 32 + threadIdx.x;
+  const bool in = p < B * L;
+  const i64 b = in ? quotient(p, L) : 0, t = in ? p - b * L : 0;
+  const Heads<KEPT> r(x + b * H * L + t, L, H, in);
+  float s = 0.f;
+  r.each([&](int, float v, int) { s += v; });
+  const float mean = sum_y(s) / H;
+  s = 0.f;
+  r.each([&](int, float v, int) { s += (v - mean) * (v - mean); });
+  const float rstd = 1.f / sqrtf(sum_y(s) / H + eps);
+  float* o = y + b * H * L + t;
+  r.each([&](int h, float v, int) { o[h * L] = fmaf(gamma[h] * rstd, v - mean, beta[h]); });
+  if (in && threadIdx.y == 0) stats[b * 2 * L + t] = mean, stats[b * 2 * L + L + t] = rstd;
+}
+
+// With g = γ·dy and x̂ = (x − μ)·rstd: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) (+ residual).
+template <int KEPT>
+DEV void layer_norm_dx(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ x,
+                       const float* __restrict__ stats, const float* __restrict__ gamma,
+                       const float* __restrict__ residual, i64 B, int H, i64 L) {
+  const i64 p = (i64)blockIdx.x * 32 + threadIdx.x;
+  const bool in = p < B * L;
+  const i64 b = in ? quotient(p, L) : 0, t = in ? p - b * L : 0, at = b * H * L + t;
+  const float mean = stats[b * 2 * L + t], rstd = stats[b * 2 * L + L + t];
+  const Heads<KEPT> xs(x + at, L, H, in), ds(dy + at, L, H, in);
+  auto x_at = [&](int h, int k) { return KEPT ? xs.kept[k] : x[at + h * L]; };
+  float s1 = 0.f, s2 = 0.f;
+  ds.each([&](int h, float d, int k) {
+    const float g = gamma[h] * d;
+    s1 += g, s2 += g * ((x_at(h, k) - mean) * rstd);
+  });
+  s1 = sum_y(s1) / H;
+  s2 = sum_y(s2) / H;
+  // The residual is read some heads ahead.
+  constexpr int AHEAD = 8;
+  float past[AHEAD] = {};
+  ds.each([&](int h, float d, int k) {
+    if (KEPT && k % AHEAD == 0 && residual)
+#pragma unroll
+      for (int j = 0; j < AHEAD; ++j) past[j] = h + SHARES * j < H ? residual[at + (h + SHARES * j) * L] : 0.f;
+    if (!KEPT && residual) past[0] = residual[at + h * L];
+    const float xh = (x_at(h, k) - mean) * rstd;
+    dx[at + h * L] = past[KEPT ? k % AHEAD : 0] + rstd * (gamma[h] * d - s1 - xh * s2);
+  });
+}
+
+#define LAYER_NORM(suffix, KEPT)                                                                                      \
+  extern "C" __global__ void __launch_bounds__(512) layer_norm_##suffix(                                              \
+      float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, i64 B, int H, i64 L) { \
+    layer_norm<KEPT>(y, stats, x, gamma, beta, eps, B, H, L);                                                         \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(512) layer_norm_dx_##suffix(                                           \
+      float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ x,                              \
+      const float* __restrict__ stats, const float* __restrict__ gamma, const float* __restrict__ residual, i64 B,    \
+      int H, i64 L) {                                                                                                 \
+    layer_norm_dx<KEPT>(dx, dy, x, stats, gamma, residual, B, H, L);                                                  \
+  }
+LAYER_NORM(128, 8)
+LAYER_NORM(256, 16)
+LAYER_NORM(512, 32)
+LAYER_NORM(any, 0)
+
+// dγ[h] += Σ dy·x̂, dβ[h] += Σ dy. One block a head.
+KERNEL layer_norm_dparams(float* dgamma, float* dbeta, const float* dy, const float* x, const float* stats, int B, int H,
+                          i64 L) {
+  const int h = blockIdx.x;
+  float g = 0.f, s = 0.f;
+  for (int b = 0; b < B; ++b) {
+    const i64 at = ((i64)b * H + h) * L;
+    const float *mean = stats + (i64)b * 2 * L, *rstd = mean + L;
+    for (i64 t = threadIdx.x; t < L; t += blockDim.x) {
+      const float d = dy[at + t];
+      s += d, g += d * ((x[at + t] - mean[t]) * rstd[t]);
+    }
+  }
+  g = block_sum(g);
+  s = block_sum(s);
+  if (threadIdx.x == 0) dgamma[h] += g, dbeta[h] += s;
+}
+
+// y of an earlier forward pass, from its statistics: n elements.
+KERNEL layer_norm_recompute(float* y, const float* stats, const float* x, const float* gamma, const float* beta, i64 n, i64 H,
+                        i64 L) {
+  const bool vec = L % 4 == 0 && aligned(y) && aligned(x) && aligned(stats);
+  const int width = vec ? 4 : 1;
+  for (i64 e = index() * width; e < n; e += stride() * width) {
+    const i64 line = quotient(e, L), t = e - line * L, b = quotient(line, H), h = line - b * H;
+    const float *mean = stats + b * 2 * L + t, *rstd = mean + L, g = gamma[h], shift = beta[h];
+    float v[4], m[4], r[4];
+    read4(v, x + e, width, vec);
+    read4(m, mean, width, vec);
+    read4(r, rstd, width, vec);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = fmaf(g * r[i], v[i] - m[i], shift);
+    write4(y + e, v, width, vec);
+  }
+}
+
+// Layer norm of rows of H numbers; a block a row. stats (B, 2): mean, 1/σ. The first numbers of a thread stay in its
+// registers.
+KERNEL layer_norm_rows(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, int H) {
+  constexpr int KEPT = 2;
+  const i64 b = blockIdx.x;
+  x += b * H, y += b * H;
+  float v[KEPT], g[KEPT], c[KEPT], s = 0.f;
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i) {
+    const int h = threadIdx.x + i * blockDim.x;
+    v[i] = h < H ? x[h] : 0.f, g[i] = h < H ? gamma[h] : 0.f, c[i] = h < H ? beta[h] : 0.f;
+  }
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i) s += v[i];
+  const int rest = threadIdx.x + KEPT * blockDim.x;
+  for (int h = rest; h < H; h += blockDim.x) s += x[h];
+  const float mean = block_sum(s) / H;
+  s = 0.f;
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i)
+    if (threadIdx.x + i * blockDim.x < H) s += (v[i] - mean) * (v[i] - mean);
+  for (int h = rest; h < H; h += blockDim.x) s += (x[h] - mean) * (x[h] - mean);
+  const float rstd = 1.f / sqrtf(block_sum(s) / H + eps);
+#pragma unroll
+  for (int i = 0; i < KEPT; ++i) {
+    const int h = threadIdx.x + i * blockDim.x;
+    if (h < H) y[h] = fmaf(g[i] * rstd, v[i] - mean, c[i]);
+  }
+  for (int h = rest; h < H; h += blockDim.x) y[h] = fmaf(gamma[h] * rstd, x[h] - mean, beta[h]);
+  if (threadIdx.x == 0) stats[2 * b] = mean, stats[2 * b + 1] = rstd;
+}

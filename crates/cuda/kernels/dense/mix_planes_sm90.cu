@@ -1,0 +1,141 @@
+// What a mix with GLU on Hopper (mix_sm90.cu) makes its products of: f16 planes of a = dropout(f(s)) and of W, with the
+// powers of two that bring them into range; and the last sums of its gradients.
+#include "codes.cuh"
+#include "dense/mix_sm90.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+DEV void block_largest(u32* to, float m) {
+  __shared__ float part[8];
+#pragma unroll
+  for (int k = 16; k; k >>= 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, k));
+  if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = m;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+#pragma unroll
+    for (int i = 1; i < 8; ++i) m = fmaxf(m, part[i]);
+    if (m > 0.f) atomicMax(to, __float_as_uint(m));
+  }
+}
+
+// Eight numbers of one line a lane, 256 a warp.
+template <bool GELU>
+DEV float plane_of_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
+                     const Drop& drop) {
+  const i64 warps = stride() >> 5, tiles = (L + 255) / 256;
+  const int lane = threadIdx.x & 31;
+  float most = 0.f;
+  for (i64 u = index() >> 5; u < lines * tiles; u += warps) {
+    const i64 line = quotient(u, tiles), tile = u - line * tiles, n = tile * 256 + 8 * lane;
+    if (n >= L) continue;
+    const i64 row = quotient(first + line, inputs), at = (first + line) * L + n;
+    const float4 x0 = *(const float4*)(s + at), x1 = *(const float4*)(s + at + 4);
+    float x[8] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w};
+    u32 keep = 255;
+    if (drop.threshold) {
+      u8* mask = masks + ((row * tiles + tile) * inputs + (first + line - row * inputs)) * 32 + lane;
+      if (draw) {
+        float m[4];
+        keep = 0;
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          factors(drop, at / 4 + h, L, m);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) keep |= m[i] != 0.f ? 1u << (4 * h + i) : 0u;
+        }
+        *mask = (u8)keep;
+      } else {
+        keep = *mask;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float v = GELU ? gelu_near(x[i]) : activate(f, x[i]);
+      x[i] = keep >> i & 1 ? drop.scale * v : 0.f;
+      most = fmaxf(most, fabsf(x[i]));
+    }
+    uint4 h;
+    h.x = pack_f16(x[0] * to, x[1] * to), h.y = pack_f16(x[2] * to, x[3] * to);
+    h.z = pack_f16(x[4] * to, x[5] * to), h.w = pack_f16(x[6] * to, x[7] * to);
+    *(uint4*)(a + line * L + n) = h;
+  }
+  return most;
+}
+
+// The plane of W, rows as mix_sm90.cuh orders them.
+DEV float plane_of_w(u16* plane, const float* w, float to, int outputs, int inputs) {
+  const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
+  const bool vec = aligned(w);
+  float most = 0.f;
+  for (i64 q = index(); q < (i64)rows * quads; q += stride()) {
+    const int p = (int)(q / quads), k = (int)(q - (i64)p * quads) * 4, row = row_of(p, outputs);
+    float x[4] = {};
+    if (row >= 0) read4(x, w + (i64)row * inputs + k, 4, vec);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) most = fmaxf(most, fabsf(x[i]));
+    *(uint2*)(plane + (i64)p * inputs + k) = make_uint2(pack_f16(x[0] * to, x[1] * to), pack_f16(x[2] * to, x[3] * to));
+  }
+  return most;
+}
+
+// mode, a PLANES_… of src/dense/planes.rs. GUESS: forward makes both planes with the powers of two that most networks
+// need, draws the masks, and finds the largest magnitudes. FIT: recomputes those that did not fit. RECOMPUTE: a for
+// backward, lines `first` and on. Grid (blocks, 2): a, then W.
+KERNEL mix_planes(u16* a, u16* w, u8* masks, Largest* largest, const float* s, const float* weight, i64 first, i64 lines,
+                  i64 L, int outputs, int inputs, int mode, int f, DROP) {
+  DROP_HERE;
+  const bool second = blockIdx.y;
+  const int guess = second ? GUESS_W : GUESS_A, e = mode == PLANES_GUESS ? guess : second ? exponent_w(largest) : exponent_a(largest);
+  if (mode == PLANES_FIT && e == guess) return;
+  const float to = power_of_two(e);
+  float most;
+  if (second) most = plane_of_w(w, weight, to, outputs, inputs);
+  else if (f == ACTIVATION_GELU) most = plane_of_a<true>(a, masks, s, to, mode == PLANES_GUESS, first, lines, L, inputs, f, drop);
+  else most = plane_of_a<false>(a, masks, s, to, mode == PLANES_GUESS, first, lines, L, inputs, f, drop);
+  if (mode == PLANES_GUESS) block_largest(second ? &largest->w : &largest->a, most);
+}
+
+// *to ← max(*to, largest magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last
+// four.
+KERNEL mix_sample(u32* to, const float* dy, i64 lines, i64 L) {
+  const i64 i = index(), line = i * lines / stride(), q = (i * 0x9E3779B1ll & 0x7fffffff) % (L / 4);
+  const float4 x = *(const float4*)(dy + line * L + 4 * q), y = *(const float4*)(dy + line * L + L - 4);
+  block_largest(to, fmaxf(fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w))),
+                          fmaxf(fmaxf(fabsf(y.x), fabsf(y.y)), fmaxf(fabsf(y.z), fabsf(y.w)))));
+}
+
+// dW += Σ of the slices (parts, rows, inputs), rows as mix_sm90.cuh orders them.
+KERNEL mix_dw_sum(float* dw, const float* slices, int parts, int outputs, int inputs) {
+  const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
+  const bool vec = aligned(dw);
+  for (i64 q = index(); q < (i64)rows * quads; q += stride()) {
+    const int p = (int)(q / quads), k = (int)(q - (i64)p * quads) * 4, row = row_of(p, outputs);
+    if (row < 0) continue;
+    float* to = dw + (i64)row * inputs + k;
+    float s[4], x[4];
+    read4(s, to, 4, vec);
+#pragma unroll 8
+    for (int i = 0; i < parts; ++i) {
+      read4(x, slices + ((i64)i * rows + p) * inputs + k, 4, true);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) s[j] += x[j];
+    }
+    write4(to, s, 4, vec);
+  }
+}
+
+// db += Σ_i part[i], parts (parts, rows). Block (32, 32).
+KERNEL mix_db(float* db, const float* part, i64 parts, int outputs) {
+  __shared__ float share[32][33];
+  const int rows = (outputs + 7) / 8 * 16, p = blockIdx.x * 32 + threadIdx.x;
+  float s = 0.f;
+  if (p < rows)
+    for (i64 i = threadIdx.y; i < parts; i += 32) s += part[i * rows + p];
+  share[threadIdx.y][threadIdx.x] = s;
+  __syncthreads();
+  s = warp_sum(share[threadIdx.x][threadIdx.y]);
+  const int own = blockIdx.x * 32 + threadIdx.y, row = own < rows ? row_of(own, outputs) : -1;
+  if (threadIdx.x == 0 && row >= 0) db[row] += s;
+}
+
+#endif

@@ -1,0 +1,392 @@
+// A mix with GLU by Hopper's warpgroups: its products (tma_pipeline.cuh) with what stands around them.
+//   y = dropout(z₁·σ(z₂)) (+ residual), z = W a + b, a = dropout(f(s))      mix_forward
+//   dz from dy and z, which is recomputed, and its sums over time           mix_dz
+//   Σ dz·aᵀ                                                                 mix_dw
+//   ds = (Wᵀ dz)·mask·f′(s)                                                 mix_ds
+//
+// As many blocks as multiprocessors go through all tiles. What a tile takes besides operands comes by boxes while its
+// product runs, and what it gives leaves by boxes from the same place. Masks of dropout are drawn once, while the tensor
+// cores multiply, and kept as bits.
+#include "codes.cuh"
+#include "dense/mix_sm90.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+#define PRODUCT extern "C" __global__ void __launch_bounds__(PIPE_BLOCK, 1)
+extern __shared__ char shared[];
+
+constexpr int STAGES = 3, WIDTH = 256;
+constexpr int STAGE_BYTES = 128 * 128 + WIDTH * 128;
+constexpr int SIDE = 32 << 10;  // of a warpgroup: what comes and goes besides operands
+
+// The tiles of an array (rows, L) of `batch` matrices, all rows first.
+struct Tile {
+  int row, column, batch;
+};
+struct Tiles {
+  int rows, columns, count;
+  DEV_MEMBER Tiles(int r, i64 L, int batch) {
+    rows = r, columns = (int)((L + WIDTH - 1) / WIDTH), count = rows * columns * batch;
+  }
+  DEV_MEMBER Tile operator[](int i) const {
+    const int rest = i / rows;
+    return {i - rest * rows, rest % columns, rest / columns};
+  }
+};
+
+// Shared memory: stages, the sides of both warpgroups, barriers.
+struct Memory {
+  char* at;
+  u32 stages, side, barriers, side_ready;
+};
+DEV Memory memory() {
+  const u32 address = shared_address(shared), start = (address + 1023) & ~1023u;
+  Memory m;
+  m.at = shared + (start - address);
+  m.stages = start, m.side = start + STAGES * STAGE_BYTES, m.barriers = m.side + 2 * SIDE;
+  m.side_ready = m.barriers + 16 * STAGES;
+  return m;
+}
+
+// A thread of a warpgroup: warp, and its place g, t in what wgmma gives (wgmma.cuh).
+struct Lane {
+  int group, warp, g, t;
+  bool first;  // does what one thread has to
+};
+DEV Lane lane_of() {
+  const int i = threadIdx.x;
+  return {i >> 7, i >> 5 & 3, (i & 31) >> 2, i & 3, (i & 127) == 0};
+}
+
+// Bits of 64 outputs of one row: bit 2j + e stands for column 8j + 2t + e. Neighbouring lanes need the same draws: one
+// draws for even j, the other for odd ones.
+struct Draw {
+  u64 own;
+  int done;
+  DEV_MEMBER void some(const Drop& drop, u64 block, int t, int count) {
+    for (int q = done; q < min(16, done + count); ++q) {
+      const uint4 r = philox_of(drop, block + 4 * q + 2 * (t & 1) + (t >> 1));
+      const u32 bits = (r.x >= drop.threshold) | (r.y >= drop.threshold) << 1 | (r.z >= drop.threshold) << 2 |
+                       (r.w >= drop.threshold) << 3;
+      own |= (u64)bits << (4 * q);
+    }
+    done = min(16, done + count);
+  }
+  DEV_MEMBER u64 all(int t) const {
+    const u64 other = __shfl_xor_sync(~0u, own, 1), pairs = 0x3333333333333333ull;
+    const u64 even = t & 1 ? other >> 2 : own, odd = t & 1 ? own >> 2 : other;
+    return (even & pairs) | (odd & pairs) << 2;
+  }
+};
+DEV bool bit(u64 bits, int i) { return (i < 32 ? (u32)bits >> i : (u32)(bits >> 32) >> (i - 32)) & 1; }
+
+// What the two products of z have in common: boxes of a tile, rows of which a warpgroup has 32 outputs, 256 columns.
+constexpr int OUT_BOX = 32 * 128;  // 32 rows of 32 numbers
+DEV u32 out_place(const Lane& l, int j) {
+  return (j >> 2) * OUT_BOX + (8 * l.warp + l.g) * 128 + ((2 * (j & 3) + (l.t >> 1)) ^ l.g) * 16 + (l.t & 1) * 8;
+}
+
+// `masks`: 64 bits a thread and tile; missing where nothing is dropped, or not kept.
+PRODUCT mix_forward(MAP y, MAP residual, MAP w, MAP a, u64* masks, const Largest* largest, const float* bias, int outputs,
+                    int inputs, i64 L, int batch, int past, DROP) {
+  DROP_HERE;
+  const Memory m = memory();
+  Pipe<WIDTH, true, false, STAGES> pipe;
+  pipe.start(m.stages, m.barriers);
+  if (threadIdx.x == 0) barrier_init(m.side_ready, 1), barrier_init(m.side_ready + 8, 1);
+  barriers_there();
+  const Tiles tiles((outputs + 63) / 64, L, batch);
+  const int steps = (inputs + 63) / 64;
+  if (threadIdx.x >= PRODUCER) {
+    registers_less<24>();
+    if (threadIdx.x == PRODUCER)
+      for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+        const Tile at = tiles[i];
+        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * WIDTH, s * 64, 0, at.batch});
+      }
+  } else {
+    registers_more<240>();
+    const Lane l = lane_of();
+    const u32 side = m.side + l.group * SIDE, ready = m.side_ready + 8 * l.group;
+    char* mine = m.at + STAGES * STAGE_BYTES + l.group * SIDE;
+    const float scale = power_of_two(-exponent_a(largest) - exponent_w(largest));
+    float acc[WIDTH / 2] = {};
+    u32 phase = 0;
+    for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+      const Tile at = tiles[i];
+      const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * WIDTH;
+      const i64 line = (i64)at.batch * outputs + o;
+      const u64 block = (line * L + n0) / 4;
+      const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
+      Draw draw = {0, 0};
+      const bool each = drop.threshold && !drop.tied;
+      pipe.multiply(acc, steps, [&](int s) {
+        if (each) draw.some(drop, block, l.t, (16 + steps - 1) / steps);
+        if (past && l.first && s == min(1, steps - 1)) {
+          boxes_read<0>();
+          barrier_expect(ready, SIDE);
+          for (int b = 0; b < 8; ++b) box_load(side + b * OUT_BOX, &residual, n0 + 32 * b, o0, at.batch, ready);
+        }
+      });
+      u64 keep = ~0ull;
+      if (each) {
+        keep = draw.all(l.t);
+      } else if (drop.threshold) {
+        const uint4 r = philox_of(drop, (u64)line / 4);
+        const int q = (int)line & 3;
+        keep = (q == 0 ? r.x : q == 1 ? r.y : q == 2 ? r.z : r.w) >= drop.threshold ? ~0ull : 0ull;
+      }
+      if (masks) masks[(i64)i * PRODUCER + threadIdx.x] = keep;
+      if (past) {
+        barrier_wait(ready, phase);
+        phase ^= 1;
+      } else {
+        if (l.first) boxes_read<0>();
+        group_sync(1 + l.group);
+      }
+#pragma unroll
+      for (int j = 0; j < WIDTH / 8; ++j) {
+        float2* place = (float2*)(mine + out_place(l, j));
+        float2 x = past ? *place : make_float2(0.f, 0.f);
+        const float m0 = bit(keep, 2 * j) ? drop.scale : 0.f, m1 = bit(keep, 2 * j + 1) ? drop.scale : 0.f;
+        x.x = fmaf(m0, fmaf(acc[4 * j], scale, b1) * sigmoid_near(fmaf(acc[4 * j + 2], scale, b2)), x.x);
+        x.y = fmaf(m1, fmaf(acc[4 * j + 1], scale, b1) * sigmoid_near(fmaf(acc[4 * j + 3], scale, b2)), x.y);
+        *place = x;
+      }
+      stores_before_wgmma();
+      group_sync(1 + l.group);
+      if (l.first && o0 < outputs) {
+        for (int b = 0; b < 8 && n0 + 32 * b < L; ++b) box_store(&y, side + b * OUT_BOX, n0 + 32 * b, o0, at.batch);
+        boxes_end_group();
+      }
+    }
+    if (l.first) boxes_written();
+  }
+}
+
+// dz (rows, L) for `batch` rows of the batch from b0 on; part (B, L / 256, rows): its sums over the tile's time. `fit`:
+// the second run, which does something only where the guess of dz's exponent did not fit.
+PRODUCT mix_dz(MAP dz, MAP dy, MAP w, MAP a, float* part, const u64* masks, const Largest* largest, LargestBack* back,
+               const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, float drop_scale) {
+  const int guess = guess_dz(back, drop_scale), fitted = fit ? exponent_dz(back, drop_scale) : guess;
+  if (fit && fitted == guess) return;
+  const Memory m = memory();
+  Pipe<WIDTH, true, false, STAGES> pipe;
+  pipe.start(m.stages, m.barriers);
+  if (threadIdx.x == 0) barrier_init(m.side_ready, 1), barrier_init(m.side_ready + 8, 1);
+  barriers_there();
+  const Tiles tiles((outputs + 63) / 64, L, batch);
+  const int steps = (inputs + 63) / 64, rows = (outputs + 7) / 8 * 16;
+  if (threadIdx.x >= PRODUCER) {
+    registers_less<24>();
+    if (threadIdx.x == PRODUCER)
+      for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+        const Tile at = tiles[i];
+        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * WIDTH, s * 64, 0, a0 + at.batch});
+      }
+  } else {
+    registers_more<240>();
+    const Lane l = lane_of();
+    const u32 side = m.side + l.group * SIDE, ready = m.side_ready + 8 * l.group;
+    char* mine = m.at + STAGES * STAGE_BYTES + l.group * SIDE;
+    const float scale = power_of_two(-exponent_a(largest) - exponent_w(largest)), to = power_of_two(fitted);
+    float acc[WIDTH / 2] = {}, most = 0.f;
+    u32 phase = 0;
+    for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+      const Tile at = tiles[i];
+      const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * WIDTH, b = b0 + at.batch;
+      const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
+      const u64 keep =
+          masks ? masks[((i64)b0 * tiles.rows * tiles.columns + i) * PRODUCER + threadIdx.x] : ~0ull;
+      pipe.multiply(acc, steps, [&](int s) {
+        if (l.first && s == min(1, steps - 1)) {
+          boxes_read<0>();
+          barrier_expect(ready, SIDE);
+          for (int q = 0; q < 8; ++q) box_load(side + q * OUT_BOX, &dy, n0 + 32 * q, o0, b, ready);
+        }
+      });
+      barrier_wait(ready, phase);
+      phase ^= 1;
+      float s1 = 0.f, s2 = 0.f;
+#pragma unroll
+      for (int j = 0; j < WIDTH / 8; ++j) {
+        const float2 x = *(const float2*)(mine + out_place(l, j));
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float open = sigmoid_near(fmaf(acc[4 * j + 2 + e], scale, b2));
+          const float d = (bit(keep, 2 * j + e) ? drop_scale * (e ? x.y : x.x) : 0.f) * open;
+          const float d2 = d * fmaf(acc[4 * j + e], scale, b1) * (1.f - open);
+          s1 += d, s2 += d2;
+          most = fmaxf(most, fmaxf(fabsf(d), fabsf(d2)));
+          acc[4 * j + e] = d * to, acc[4 * j + 2 + e] = d2 * to;
+        }
+      }
+#pragma unroll
+      for (int k = 1; k < 4; k <<= 1) s1 += __shfl_xor_sync(~0u, s1, k), s2 += __shfl_xor_sync(~0u, s2, k);
+      if (l.t == 0 && o < outputs) {
+        float* sums = part + ((i64)b * tiles.columns + at.column) * rows + (o >> 3) * 16 + (o & 7);
+        sums[0] = s1, sums[8] = s2;
+      }
+      // dz takes the place of dy, once all have read that: boxes of 64 rows of 64 numbers.
+      group_sync(1 + l.group);
+#pragma unroll
+      for (int j = 0; j < WIDTH / 8; ++j) {
+        char* place = mine + (j >> 3) * 8192 + (16 * l.warp + l.g) * 128 + ((j & 7) ^ l.g) * 16 + 4 * l.t;
+        *(u32*)place = pack_f16(acc[4 * j], acc[4 * j + 1]);
+        *(u32*)(place + 1024) = pack_f16(acc[4 * j + 2], acc[4 * j + 3]);
+      }
+      stores_before_wgmma();
+      group_sync(1 + l.group);
+      if (l.first && o0 < outputs) {
+        for (int q = 0; q < 4 && n0 + 64 * q < L; ++q) box_store(&dz, side + q * 8192, n0 + 64 * q, 2 * o0, at.batch);
+        boxes_end_group();
+      }
+    }
+    if (l.first) boxes_written();
+#pragma unroll
+    for (int k = 16; k; k >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, k));
+    if ((threadIdx.x & 31) == 0 && most > 0.f) atomicMax(&back->dz, __float_as_uint(most));
+  }
+}
+
+// slices (parts, rows, inputs): parts of Σ dz·aᵀ over `batch` rows of the batch and all time. Grid (rows / 128,
+// inputs / N, parts).
+template <int N>
+DEV void mix_dw(const Map* dz, const Map* a, float* slices, const Largest* largest, const LargestBack* back, int a0,
+                int rows, int inputs, i64 L, int batch, float drop_scale) {
+  constexpr int DEEP = 4;
+  const u32 start = (shared_address(shared) + 1023) & ~1023u;
+  Pipe<N, true, true, DEEP> pipe;
+  pipe.start(start, start + DEEP * (128 * 128 + N * 128));
+  barriers_there();
+  const int each = (int)((L + 63) / 64), all = batch * each, share = (all + (int)gridDim.z - 1) / (int)gridDim.z;
+  const int first = blockIdx.z * share, steps = min(all, first + share) - first;
+  const int m0 = blockIdx.x * 128, n0 = blockIdx.y * N;
+  if (threadIdx.x >= PRODUCER) {
+    registers_less<24>();
+    if (threadIdx.x == PRODUCER)
+      for (int s = first; s < first + steps; ++s) {
+        const int z = s / each;
+        pipe.load(dz, a, {m0, n0, (s - z * each) * 64, z, a0 + z});
+      }
+  } else {
+    registers_more<240>();
+    const Lane l = lane_of();
+    float acc[N / 2];
+#pragma unroll
+    for (int e = 0; e < N / 2; ++e) acc[e] = 0.f;
+    if (steps > 0) pipe.multiply(acc, steps, [](int) {});
+    const float scale = power_of_two(-exponent_a(largest) - exponent_dz(back, drop_scale));
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int m = m0 + l.group * 64 + 16 * l.warp + 8 * r + l.g;
+      float* to = slices + ((i64)blockIdx.z * rows + m) * inputs + n0 + 2 * l.t;
+#pragma unroll
+      for (int j = 0; j < N / 8; ++j)
+        if (m < rows && n0 + 8 * j < inputs)
+          *(float2*)(to + 8 * j) = make_float2(acc[4 * j + 2 * r] * scale, acc[4 * j + 2 * r + 1] * scale);
+    }
+  }
+}
+
+// For rows b0 … of the batch, to which dz belongs. s comes and ds leaves in eight pieces a tile, boxes of 64 rows of 32
+// numbers, through four places.
+constexpr int PIECE = 64 * 128;
+PRODUCT mix_ds(MAP ds, MAP s, MAP w, MAP dz, const u8* masks, const Largest* largest, const LargestBack* back, int b0,
+               int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
+  const Memory m = memory();
+  Pipe<WIDTH, false, false, STAGES> pipe;
+  pipe.start(m.stages, m.barriers);
+  if (threadIdx.x == 0)
+    for (int i = 0; i < 8; ++i) barrier_init(m.side_ready + 8 * i, 1);
+  barriers_there();
+  const Tiles tiles((inputs + 127) / 128, L, batch);
+  const int steps = ((outputs + 7) / 8 * 16 + 63) / 64;
+  if (threadIdx.x >= PRODUCER) {
+    registers_less<24>();
+    if (threadIdx.x == PRODUCER)
+      for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+        const Tile at = tiles[i];
+        for (int k = 0; k < steps; ++k) pipe.load(&w, &dz, {at.row * 128, at.column * WIDTH, k * 64, 0, at.batch});
+      }
+  } else {
+    registers_more<240>();
+    const Lane l = lane_of();
+    const u32 side = m.side + l.group * SIDE, ready = m.side_ready + 32 * l.group;
+    char* mine = m.at + STAGES * STAGE_BYTES + l.group * SIDE;
+    const float scale = power_of_two(-exponent_w(largest) - exponent_dz(back, drop_scale)) * drop_scale;
+    float acc[WIDTH / 2] = {};
+    u32 phase = 0;
+    for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
+      const Tile at = tiles[i];
+      const int m0 = at.row * 128 + l.group * 64, r0 = m0 + 16 * l.warp + l.g, n0 = at.column * WIDTH, b = b0 + at.batch;
+      auto piece = [&](int q) {
+        barrier_expect(ready + 8 * (q & 3), PIECE);
+        box_load(side + (q & 3) * PIECE, &s, n0 + 32 * q, m0, b, ready + 8 * (q & 3));
+      };
+      // Bit 2t + e of byte j stands for column 8j + 2t + e.
+      uint4 bits[4];
+#pragma unroll
+      for (int q = 0; q < 4; ++q) {
+        const int row = r0 + 8 * (q >> 1);
+        bits[q] = make_uint4(~0u, ~0u, ~0u, ~0u);
+        if (masks && row < inputs)
+          bits[q] = *(const uint4*)(masks + (((i64)b * tiles.columns + at.column) * inputs + row) * 32 + 16 * (q & 1));
+      }
+      pipe.multiply(acc, steps, [&](int k) {
+        if (l.first && k == min(1, steps - 1)) {
+          boxes_read<0>();
+          for (int q = 0; q < 4; ++q) piece(q);
+        }
+      });
+#pragma unroll
+      for (int q = 0; q < 8; ++q) {
+        if ((q & 3) == 0 && q) phase ^= 1;
+        barrier_wait(ready + 8 * (q & 3), phase);
+        char* const from = mine + (q & 3) * PIECE + (16 * l.warp + l.g) * 128 + (l.t & 1) * 8;
+        if (f != ACTIVATION_GELU)
+#pragma unroll 1
+          for (int k = 0; k < 8; ++k) {
+            float2* place = (float2*)(from + (k >> 2) * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16);
+            *place = make_float2(activate_slope(f, place->x), activate_slope(f, place->y));
+          }
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+          const int r = k >> 2, j = 4 * q + (k & 3);
+          float2* place = (float2*)(from + r * 1024 + ((2 * (k & 3) + (l.t >> 1)) ^ l.g) * 16);
+          const uint4& of = bits[2 * r + (q >> 2)];
+          const u32 word = (q & 3) == 0 ? of.x : (q & 3) == 1 ? of.y : (q & 3) == 2 ? of.z : of.w;
+          const u32 two = word >> (8 * (k & 3) + 2 * l.t);
+          float2 x = *place;
+          if (f == ACTIVATION_GELU) x = make_float2(gelu_slope_near(x.x), gelu_slope_near(x.y));
+          x.x = two & 1 ? acc[4 * j + 2 * r] * scale * x.x : 0.f;
+          x.y = two & 2 ? acc[4 * j + 2 * r + 1] * scale * x.y : 0.f;
+          *place = x;
+        }
+        stores_before_wgmma();
+        group_sync(1 + l.group);
+        if (l.first) {
+          if (m0 < inputs && n0 + 32 * q < L) box_store(&ds, side + (q & 3) * PIECE, n0 + 32 * q, m0, b);
+          boxes_end_group();
+          if (q >= 1 && q <= 4) {
+            boxes_read<1>();
+            piece(q + 3);
+          }
+        }
+      }
+      phase ^= 1;
+    }
+    if (l.first) boxes_written();
+  }
+}
+
+PRODUCT mix_dw_128(MAP dz, MAP a, float* slices, const Largest* largest, const LargestBack* back, int a0, int rows,
+                   int inputs, i64 L, int batch, float scale) {
+  mix_dw<128>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
+}
+PRODUCT mix_dw_256(MAP dz, MAP a, float* slices, const Largest* largest, const LargestBack* back, int a0, int rows,
+                   int inputs, i64 L, int batch, float scale) {
+  mix_dw<256>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
+}
+
+#endif

@@ -1,0 +1,68 @@
+// Reductions over time, and their gradients.
+#include "codes.cuh"
+#include "common/base.cuh"
+
+// First position of the largest value, over a warp; NaN counts as largest.
+DEV int warp_first_max(const float* x, int n) {
+  const int lane = threadIdx.x & 31;
+  auto before = [](float v, int i, float w, int j) {  // whether (v, i) wins over (w, j)
+    const bool nv = v != v, nw = w != w;
+    if (nv != nw) return nv;
+    if (!nv && v != w) return v > w;
+    return i < j;
+  };
+  float best = 0.f;
+  int at = 0x7fffffff;
+  for (int t = lane; t < n; t += 32)
+    if (at == 0x7fffffff || before(x[t], t, best, at)) best = x[t], at = t;
+  for (int k = 16; k; k >>= 1) {
+    const float v = __shfl_xor_sync(~0u, best, k);
+    const int i = __shfl_xor_sync(~0u, at, k);
+    if (i != 0x7fffffff && (at == 0x7fffffff || before(v, i, best, at))) best = v, at = i;
+  }
+  return at;
+}
+
+// log((1/n) Σ e^x) over a warp, about the largest x, so that nothing overflows.
+DEV float warp_log_mean_exp(const float* x, int n) {
+  const float top = x[warp_first_max(x, n)];
+  double total = 0;
+  for (int t = threadIdx.x & 31; t < n; t += 32) total += exp((double)x[t] - top);
+  return (float)(top + log(warp_sum(total) / n));
+}
+
+// kind: a POOLING_… of s4_backend. One warp a (row, head); block 128.
+KERNEL pool(float* y, const float* x, const int* lengths, int kind, i64 rows, int H, i64 L) {
+  const i64 r = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
+  if (r >= rows) return;
+  const int lane = threadIdx.x & 31, n = row_len(lengths, (int)(r / H), (int)L);
+  const float* p = x + r * L;
+  float v = 0.f;
+  if (kind == POOLING_MEAN || kind == POOLING_SUM) {
+    for (int t = lane; t < n; t += 32) v += p[t];
+    v = warp_sum(v);
+    if (kind == POOLING_MEAN) v /= n;
+  } else if (kind == POOLING_LOG_MEAN_EXP) {
+    v = warp_log_mean_exp(p, n);
+  } else {
+    v = p[kind == POOLING_LAST ? n - 1 : kind == POOLING_FIRST ? 0 : warp_first_max(p, n)];
+  }
+  if (lane == 0) y[r] = v;
+}
+
+KERNEL pool_backward(float* dx, const float* dy, const float* x, const int* lengths, int kind, i64 rows, int H, i64 L) {
+  const i64 r = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
+  if (r >= rows) return;
+  const int lane = threadIdx.x & 31, n = row_len(lengths, (int)(r / H), (int)L);
+  const float d = dy[r];
+  const int at = kind == POOLING_MAX ? warp_first_max(x + r * L, n) : kind == POOLING_LAST ? n - 1 : 0;
+  const float y = kind == POOLING_LOG_MEAN_EXP ? warp_log_mean_exp(x + r * L, n) : 0.f;
+  for (i64 t = lane; t < L; t += 32) {
+    float v;
+    if (kind == POOLING_LOG_MEAN_EXP) v = t < n ? d / n * expf(x[r * L + t] - y) : 0.f;
+    else if (kind == POOLING_MEAN) v = d / n;
+    else if (kind == POOLING_SUM) v = d;
+    else v = t == at ? d : 0.f;
+    dx[r * L + t] = t < n ? v : 0.f;
+  }
+}

@@ -1,0 +1,311 @@
+// The chunk pass by Hopper's warpgroups for rows that begin and end without a state: both directions of a two-sided
+// layer at once, or one. It means what chunk_pass_f16.cuh means, with matrices that bidirectional_operands_sm90.cu
+// prepared.
+//
+// A warpgroup takes 64 rows (segments of a sequence) of one head and goes from chunk to chunk, x a chunk ahead in
+// registers. Of a two-sided layer one warpgroup goes with time and one against it, and they meet in the middle: each
+// keeps the states of the chunks before the middle in shared memory, where the other reads them after the middle, so
+// that
+//   Y_c = X_c·Toepᵀ + S_c·Wᵀ + S′_c·W′ᵀ
+// is written once and nothing but x is read. Scales are those of chunk_pass_f16.cuh; states take three products of
+// 16-bit numbers, outputs three or one (PROD; of the other direction's states then only the high ones are kept).
+#include "common/wgmma.cuh"
+#include "ssm/chunk.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+constexpr int NP = 64, KS = 4, PLANE = 64 * 64 * 2;
+
+struct Pass {
+  float* y;                // (B, H, L)
+  const float* x;          // (B, H, L)
+  const uint4* planes;     // (H, count, 64 × 64 of f16)
+  const int* exps;         // (H, 8): V, V′, Q, W, W′, Toep
+  const float* init[2];    // (B, segments, H, NP) a direction: state entering each segment, or null: zero
+  float* end[2];           // (B, segments, H, NP): state leaving each segment, or null
+  float* states[2];        // (H, B, chunks, NP): state entering each chunk, or null
+  const int* lengths;      // (B) or null
+  int B, H, segments, each, chunks, dirs, reverse, count;
+  i64 L;
+};
+
+// Planes in shared memory: V (V′) high and low, Q high and low, then W (W′) and Toep, first all high, then all low.
+template <bool BOTH>
+struct Planes {
+  static constexpr int Q = BOTH ? 4 : 2, W = Q + 2, TOEP = W + 1 + BOTH, LOW = 2 + BOTH;
+  __device__ static constexpr int used(bool out, int prod) { return out ? W + (prod == 3 ? 2 : 1) * LOW : W; }
+};
+
+#define EACH_ROW(r) _Pragma("unroll") for (int r = 0; r < 2; ++r)
+
+DEV float row_max(float m) {
+  m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+  return fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+}
+// Zeros have no exponent of their own.
+DEV int row_exponent(float m) { return m == 0.f ? 0 : f16_exponent(m, 64); }
+
+DEV u64 describe(u32 address) { return (u64)(address >> 4 & 0x3fff) | (u64)(8 * 128 >> 4) << 16 | (u64)(128 >> 4) << 32; }
+
+// c += A·(rows 16k … 16k + 15 of a matrix), whose low plane is `behind` bytes behind the high one.
+// FRESH: the first of them sets c.
+template <int P, bool FRESH>
+DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u32 matrix, u32 behind, int k) {
+  const u32 at = matrix + 2 * k * 8 * 128;
+  if (FRESH && k == 0)
+    wgmma_f16_first(c, high, describe(at));
+  else
+    wgmma_f16<64>(c, high, describe(at));
+  if (P == 3) {
+    wgmma_f16<64>(c, low, describe(at));
+    wgmma_f16<64>(c, high, describe(at + behind));
+  }
+}
+
+template <int PROD, bool OUT, bool BOTH>
+struct Direction {
+  static constexpr int USED = Planes<BOTH>::used(OUT, PROD), SLOT = PROD == 3 ? 2 * PLANE : PLANE;
+  const Pass& a;
+  const int lane, warp, g, t, mine, dir;  // index of this direction, and whether it goes against time
+  u32 base, slots;  // shared addresses: the planes, the states that are kept
+  int* kept_exps;
+  i64 at[2];
+  int left[2], allocated[2], b[2], seg[2], ev, eq, ew, ewo, et;
+  float s[8][4];
+  float4 next[2][4];
+
+  __device__ __forceinline__ Direction(const Pass& a, char* memory)
+      : a(a), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3), g(lane >> 2), t(lane & 3),
+        mine(BOTH ? __shfl_sync(~0u, (int)threadIdx.x >> 7, 0) : (int)blockIdx.x % a.dirs),
+        dir(a.dirs == 2 ? mine : a.reverse) {
+    const int h = blockIdx.y, tile = BOTH ? blockIdx.x : blockIdx.x / a.dirs;
+    base = shared_address(memory), slots = base + USED * PLANE;
+    kept_exps = (int*)(memory + USED * PLANE + a.each * SLOT);
+    const int* e = a.exps + 8 * h;
+    ev = e[mine], eq = e[2], ew = e[3 + mine], ewo = e[4 - mine], et = e[5];
+    EACH_ROW(r) {
+      const int rho = tile * 64 + 16 * warp + 8 * r + g;
+      const bool in = rho < a.B * a.segments;
+      b[r] = in ? rho / a.segments : -1, seg[r] = in ? rho % a.segments : 0;
+      const i64 first = (i64)seg[r] * a.each * T, most = (i64)a.each * T;
+      const i64 len = !in ? 0 : a.lengths ? (i64)a.lengths[b[r]] : a.L;
+      left[r] = (int)min(max(len - first, (i64)0), most), allocated[r] = in ? (int)min(max(a.L - first, (i64)0), most) : 0;
+      at[r] = in ? ((i64)b[r] * a.H + h) * a.L + first : 0;
+    }
+#pragma unroll
+    for (int n = 0; n < 8; ++n) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.f;
+    if (const float* init = (mine ? a.init[1] : a.init[0])) EACH_ROW(r) {
+        if (b[r] < 0) continue;
+        const float* p = init + (((i64)b[r] * a.segments + seg[r]) * a.H + h) * NP + 2 * t;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) s[n][2 * r] = p[8 * n], s[n][2 * r + 1] = p[8 * n + 1];
+      }
+  }
+
+  __device__ __forceinline__ int chunk(int i) const { return dir ? a.each - 1 - i : i; }
+
+  __device__ __forceinline__ void fetch(int i) {
+    const int from = chunk(i) * T + 4 * t;
+    EACH_ROW(r) {
+      const float* p = a.x + at[r] + from;
+#pragma unroll
+      for (int k = 0; k < KS; ++k) {
+        const int rest = left[r] - from - 16 * k;
+        next[r][k] = read4_if(p + 16 * k, rest > 0);
+      }
+    }
+  }
+
+  // Zeros beyond the row's length in the quad in which it ends. Not where they are read: that would wait for them.
+  __device__ __forceinline__ void cut(int c) {
+    EACH_ROW(r)
+#pragma unroll
+    for (int k = 0; k < KS; ++k) {
+      const int rest = left[r] - c * T - 4 * t - 16 * k;
+      if (rest < 4) next[r][k].w = 0.f;
+      if (rest < 3) next[r][k].z = 0.f;
+      if (rest < 2) next[r][k].y = 0.f;
+    }
+  }
+
+  // Chunk number i in this warpgroup's order. WRITE: its outputs are due; KEEP: the other warpgroup will want its state.
+  template <bool WRITE, bool KEEP>
+  __device__ __forceinline__ void step(int i) {
+    using P = Planes<BOTH>;
+    const int c = chunk(i), h = blockIdx.y, own = BOTH ? mine : 0;
+    const u32 v = base + 2 * own * PLANE, q = base + P::Q * PLANE, w = base + (P::W + own) * PLANE,
+              toep = base + P::TOEP * PLANE, other = base + (P::W + 1 - own) * PLANE;
+    constexpr u32 LOW = P::LOW * PLANE;
+    u32 xh[KS][4], xl[KS][4];
+    int ex[2], es[2];
+    if (a.lengths) cut(c);
+    EACH_ROW(r) {
+      float m = 0.f;
+#pragma unroll
+      for (int k = 0; k < KS; ++k) {
+        const float4 u = next[r][k];
+        m = fmaxf(fmaxf(m, fmaxf(fabsf(u.x), fabsf(u.y))), fmaxf(fabsf(u.z), fabsf(u.w)));
+      }
+      ex[r] = row_exponent(row_max(m));
+      const float scale = power_of_two(ex[r]);
+#pragma unroll
+      for (int k = 0; k < KS; ++k) {
+        split_f16(xh[k][r], xl[k][r], next[r][k].x, next[r][k].y, scale);
+        split_f16(xh[k][2 + r], xl[k][2 + r], next[r][k].z, next[r][k].w, scale);
+      }
+    }
+    if (OUT && i + 1 < a.each) fetch(i + 1);
+    float acc[8][4], y[8][4];
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < KS; ++k) {
+      product<3, true>(acc, xh[k], xl[k], v, PLANE, k);
+      if (WRITE) product<PROD, true>(y, xh[k], xl[k], toep, LOW, k);
+    }
+    wgmma_end_group();
+    // Meanwhile S as split f16.
+    u32 sh[KS][4], sl[KS][4];
+    EACH_ROW(r) {
+      const int global = seg[r] * a.each + c;
+      if (float* states = (mine ? a.states[1] : a.states[0]); states && b[r] >= 0 && global < a.chunks) {
+        float* p = states + (((i64)h * a.B + b[r]) * a.chunks + global) * NP + 2 * t;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) *(float2*)(p + 8 * n) = make_float2(s[n][2 * r], s[n][2 * r + 1]);
+      }
+      float m = 0.f;
+#pragma unroll
+      for (int n = 0; n < 8; ++n) m = fmaxf(m, fmaxf(fabsf(s[n][2 * r]), fabsf(s[n][2 * r + 1])));
+      es[r] = row_exponent(row_max(m));
+      const float scale = power_of_two(es[r]);
+#pragma unroll
+      for (int n = 0; n < 8; ++n)
+        split_f16(sh[n / 2][2 * (n & 1) + r], sl[n / 2][2 * (n & 1) + r], s[n][2 * r], s[n][2 * r + 1], scale);
+      if (KEEP && t == 0) kept_exps[64 * c + 16 * warp + 8 * r + g] = es[r];
+    }
+    if (KEEP) {
+      // A lane gives where row lane % 8 of tile lane / 8 goes: tiles of 8 rows and 8 states, four of them at a time.
+      const u32 to = slots + c * SLOT + (lane >> 4) * 1024 + (2 * warp + (lane >> 3 & 1)) * 128 + (lane & 7) * 16;
+#pragma unroll
+      for (int k = 0; k < KS; ++k) {
+        store_tiles(to + k * 2048, sh[k]);
+        if (PROD == 3) store_tiles(to + PLANE + k * 2048, sl[k]);
+      }
+    }
+    wgmma_wait();
+    EACH_ROW(r) {
+      const float fs = power_of_two(es[r] + eq - ex[r] - ev), fy = power_of_two(es[r] + ew - ex[r] - et);
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+        acc[n][2 * r] *= fs, acc[n][2 * r + 1] *= fs;
+        if (WRITE) y[n][2 * r] *= fy, y[n][2 * r + 1] *= fy;
+      }
+    }
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < KS; ++k) {
+      product<3, false>(acc, sh[k], sl[k], q, PLANE, k);
+      if (WRITE) product<PROD, false>(y, sh[k], sl[k], w, LOW, k);
+    }
+    wgmma_end_group();
+    if (!OUT && i + 1 < a.each) fetch(i + 1);
+    wgmma_wait();
+    int ey[2];
+    EACH_ROW(r) ey[r] = es[r] + ew;
+    if (WRITE && BOTH) {
+      EACH_ROW(r) {
+        const int eo = kept_exps[64 * c + 16 * warp + 8 * r + g] + ewo;
+        const float fy = power_of_two(eo - ey[r]);
+#pragma unroll
+        for (int n = 0; n < 8; ++n) y[n][2 * r] *= fy, y[n][2 * r + 1] *= fy;
+        ey[r] = eo;
+      }
+      wgmma_begin();
+#pragma unroll
+      for (int k = 0; k < KS; ++k) {
+        const u32 to = 2 * k * 8 * 128, theirs = slots + c * SLOT + to;
+        if (PROD == 3) {
+          wgmma_f16_shared(y, describe(theirs + PLANE), describe(other + to));
+          wgmma_f16_shared(y, describe(theirs), describe(other + LOW + to));
+        }
+        wgmma_f16_shared(y, describe(theirs), describe(other + to));
+      }
+      wgmma_end_group();
+    }
+    EACH_ROW(r) {
+      const float fs = power_of_two(-es[r] - eq);
+#pragma unroll
+      for (int n = 0; n < 8; ++n) s[n][2 * r] = acc[n][2 * r] * fs, s[n][2 * r + 1] = acc[n][2 * r + 1] * fs;
+    }
+    if (!WRITE) return;
+    if (BOTH) wgmma_wait();
+    EACH_ROW(r) {
+      const float fy = power_of_two(-ey[r]);
+      float* p = a.y + at[r] + c * T;
+#pragma unroll
+      for (int n = 0; n < 8; n += 2) {
+        // Written up to L; zero at and beyond the row's length.
+        const int to = 8 * n + 4 * t, rest = left[r] - c * T - to;
+        float4 o = make_float4(y[n][2 * r] * fy, y[n][2 * r + 1] * fy, y[n + 1][2 * r] * fy, y[n + 1][2 * r + 1] * fy);
+        if (a.lengths && rest < 4) {
+          o.w = 0.f;
+          if (rest < 3) o.z = 0.f;
+          if (rest < 2) o.y = 0.f;
+          if (rest < 1) o.x = 0.f;
+        }
+        if (allocated[r] - c * T > to) *(float4*)(p + to) = o;
+      }
+    }
+  }
+};
+
+template <int PROD, bool OUT, bool BOTH>
+DEV void pass(const Pass& a) {
+  using D = Direction<PROD, OUT, BOTH>;
+  extern __shared__ __align__(128) char memory[];
+  D direction(a, memory);
+  direction.fetch(0);
+  // States of one direction of two: its V, and Q.
+  const bool one_of_two = !BOTH && a.dirs == 2;
+  const uint4* planes = a.planes + (i64)blockIdx.y * a.count * (PLANE / 16);
+  for (int e = threadIdx.x; e < D::USED * (PLANE / 16); e += blockDim.x) {
+    const int skip = !one_of_two ? 0 : e >= 2 * (PLANE / 16) ? 2 : 2 * direction.mine;
+    copy_16(direction.base + 16 * e, planes + e + skip * (PLANE / 16), 16);
+  }
+  copies_end_group();
+  copies_wait<0>();
+  stores_before_wgmma();
+  __syncthreads();
+  if (BOTH) {
+    const int first = direction.dir ? a.each - a.each / 2 : a.each / 2;
+    for (int i = 0; i < first; ++i) direction.template step<false, true>(i);
+    stores_before_wgmma();
+    __syncthreads();
+    for (int i = first; i < a.each; ++i) direction.template step<true, false>(i);
+  } else {
+    for (int i = 0; i < a.each; ++i) direction.template step<OUT, false>(i);
+  }
+  if (float* end = direction.mine ? a.end[1] : a.end[0]) EACH_ROW(r) {
+      if (direction.b[r] < 0) continue;
+      float* p = end + (((i64)direction.b[r] * a.segments + direction.seg[r]) * a.H + blockIdx.y) * NP + 2 * direction.t;
+#pragma unroll
+      for (int n = 0; n < 8; ++n) p[8 * n] = direction.s[n][2 * r], p[8 * n + 1] = direction.s[n][2 * r + 1];
+    }
+}
+
+// Grid (64 rows each, H); shared: the planes in use. Both directions: block 256, and shared memory for `each` slots
+// of PLANE (2·PLANE) bytes and 256 of exponents. Else block 128; where there are two directions, a block each.
+#define PASS(name, threads, blocks, PROD, OUT, BOTH)                                                                   \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name(                                                 \
+      float* y, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
+      float* end0, float* end1, float* states0, float* states1, const int* lengths, int B, int H, int segments,         \
+      int each, int chunks, int dirs, int reverse, int count, i64 L) {                                                  \
+    pass<PROD, OUT, BOTH>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, lengths, B, H,         \
+                           segments, each, chunks, dirs, reverse, count, L});                                           \
+  }
+PASS(states, 128, 3, 1, false, false)
+PASS(outputs_1, 128, 2, 1, true, false)
+PASS(outputs_3, 128, 2, 3, true, false)
+PASS(both_1, 256, 1, 1, true, true)
+PASS(both_3, 256, 1, 3, true, true)
+
+#endif

@@ -1,0 +1,3 @@
+#pragma once
+
+constexpr int T = 64;  // steps of a chunk, as in src/ssm/sizes.rs

@@ -1,0 +1,38 @@
+// The matrices of one chunk, element by element, from the sequences of chunk_matrices.cu; and the order in which a pass
+// holds the elements of time and state.
+#pragma once
+#include "common/complex.cuh"
+#include "ssm/chunk.cuh"
+
+// A thread's values of x and y are float4, and the result of one product is the operand of the next without a shuffle:
+// number i of a thread t (of four) along the inner index, number g (of eight) of tile nt along the outer one.
+DEV int time_inner(int kt2, int t, int i) { return 16 * kt2 + 4 * t + i; }
+DEV int state_inner(int kt2, int t, int i) { return 16 * kt2 + 8 * (i >> 1) + 2 * t + (i & 1); }
+DEV int time_outer(int nt, int g) { return 16 * (nt >> 1) + 4 * (g >> 1) + 2 * (nt & 1) + (g & 1); }
+DEV int state_outer(int nt, int g) { return 8 * nt + g; }
+
+struct Chunk {
+  const double *kern, *q;
+  const c64 *cols, *rows;
+  const float* d;
+  int h, heads, pairs, rank, kc, k0, np, anticausal;
+
+  // Toep[t][j] of channel k; anticausal: the kernel of a two-sided layer that takes later inputs.
+  __device__ double toep(int k, int t, int j) const {
+    const int lag = anticausal ? j - t - 1 : t - j;
+    if (lag < 0) return 0;
+    double x = kern[((i64)h * kc + k0 + k) * T + lag];
+    if (d && t == j) x += d[(i64)k * heads + h];
+    return x;
+  }
+  __device__ double w(int k, int t, int n) const {
+    if (n >= 2 * pairs) return 0;
+    const c64* row = rows + (((i64)h * kc + k0 + k) * (T + 1) + (anticausal ? T - 1 - t : t + 1)) * pairs;
+    return n < pairs ? 2 * row[n].re : -2 * row[n - pairs].im;
+  }
+  __device__ double v(int n, int j) const {
+    if (n >= 2 * pairs) return 0;
+    const c64* col = cols + ((i64)h * (rank + 1) * T + (anticausal ? j : T - 1 - j)) * pairs;
+    return n < pairs ? col[n].re : col[n - pairs].im;
+  }
+};

@@ -1,0 +1,260 @@
+// (Δ, Λ, P, B) → the discrete recurrence, in f64, and the way back of its gradients.
+//
+// With τ = 2/Δ, Dg = 1/(τ − Λ), M_rs = I + 2Re P_r*·Dg·P_s and the Woodbury row R_r = Σ_s M⁻¹_rs P̄_s Dg (paper Theorem
+// 2, bilinear):
+//   Ā x = D₀∘x + Σ_r u_r·(2Re v_r·x),   D₀ = Dg(τ + Λ),  u_r = −Dg P_r,  v_r = 2τ R_r,
+//   B̄ = 2 Dg B + 2 Σ_r u_r h_r,  h = M⁻¹ q,  q_s = 2Re P_s*·Dg·B.
+// S4D has rank 0; by zero-order hold D₀ = e^{ΔΛ}, B̄ = B·expm1(ΔΛ)/Λ.
+//
+// A gradient of a complex z is ∂/∂Re z + i ∂/∂Im z; through w ↦ z = f(w) it goes back as ḡ_w = ḡ_z·conj f′(w).
+// One warp a head.
+#include "ssm/params.cuh"
+
+struct Small {
+  double m[MAXR][MAXR], m_inv[MAXR][MAXR], q[MAXR], h[MAXR];
+};
+
+// M⁻¹ by Gauss–Jordan with pivots, and h; one thread.
+DEV void invert(Small& s, int rank) {
+  double a[MAXR][2 * MAXR];
+  for (int i = 0; i < rank; ++i)
+    for (int j = 0; j < rank; ++j) a[i][j] = s.m[i][j], a[i][rank + j] = (i == j);
+  for (int c = 0; c < rank; ++c) {
+    int pivot = c;
+    for (int i = c + 1; i < rank; ++i)
+      if (fabs(a[i][c]) > fabs(a[pivot][c])) pivot = i;
+    for (int j = 0; j < 2 * rank; ++j) {
+      double x = a[c][j];
+      a[c][j] = a[pivot][j], a[pivot][j] = x;
+    }
+    double d = 1.0 / a[c][c];
+    for (int j = 0; j < 2 * rank; ++j) a[c][j] *= d;
+    for (int i = 0; i < rank; ++i)
+      if (i != c) {
+        double f = a[i][c];
+        for (int j = 0; j < 2 * rank; ++j) a[i][j] -= f * a[c][j];
+      }
+  }
+  for (int i = 0; i < rank; ++i) {
+    double x = 0;
+    for (int j = 0; j < rank; ++j) s.m_inv[i][j] = a[i][rank + j], x += a[i][rank + j] * s.q[j];
+    s.h[i] = x;
+  }
+}
+
+// Fills dg[n] (shared) and the small matrices.
+DEV void prepare(Small& s, c64* dg, const Params& q, int h) {
+  const int lane = threadIdx.x;
+  for (int n = lane; n < q.pairs; n += 32) {
+    c64 l = lambda(q, h, n);
+    dg[n] = inv({2.0 / step_size(q, h, n) - l.re, -l.im});
+  }
+  __syncwarp();
+  for (int r = 0; r < q.rank; ++r) {
+    double x = 0;
+    for (int n = lane; n < q.pairs; n += 32) x += dot(dg[n] * input(q, h, n), lowrank(q, r, h, n));
+    x = warp_sum(x);
+    if (lane == 0) s.q[r] = 2 * x;
+    for (int t = 0; t < q.rank; ++t) {
+      double g = 0;
+      for (int n = lane; n < q.pairs; n += 32) g += dot(dg[n] * lowrank(q, t, h, n), lowrank(q, r, h, n));
+      g = warp_sum(g);
+      if (lane == 0) s.m[r][t] = 2 * g + (r == t);
+    }
+  }
+  if (lane == 0) invert(s, q.rank);
+  __syncwarp();
+}
+
+// φ = expm1(ΔΛ)/Λ = Δ·e1(x), x = ΔΛ, and dφ/dΛ = Δ²·e2(x); series where |x| is small.
+DEV c64 e1(c64 x) {
+  if (x.re * x.re + x.im * x.im > 1e-2) return cexpm1(x) * inv(x);
+  c64 s = {0, 0}, p = {1, 0};
+  double f = 1;
+  for (int k = 1; k < 14; ++k) f /= k, s += f * p, p = p * x;
+  return s;
+}
+DEV c64 e2(c64 x) {
+  if (x.re * x.re + x.im * x.im > 1e-2) {
+    c64 e = cexpm1(x), i = inv(x);
+    return ((e + c64{1, 0}) * x - e) * i * i;
+  }
+  c64 s = {0, 0}, p = {1, 0};
+  double f = 1;  // Σ x^m (m+1)/(m+2)!
+  for (int m = 0; m < 13; ++m) f /= m + 2, s += (f * (m + 1)) * p, p = p * x;
+  return s;
+}
+
+KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
+  PARAMS_HERE;
+  extern __shared__ char memory[];
+  c64* dg = (c64*)memory;
+  __shared__ Small s;
+  const int h = blockIdx.x, lane = threadIdx.x, P = q.pairs;
+  prepare(s, dg, q, h);
+  for (int n = lane; n < P; n += 32) {
+    const i64 i = (i64)h * P + n;
+    const c64 l = lambda(q, h, n), b = input(q, h, n);
+    const double dt = step_size(q, h, n), tau = 2.0 / dt;
+    if (q.zoh) {
+      const c64 x = dt * l;
+      d0[i] = cexpm1(x) + c64{1, 0};
+      b_bar[i] = dt * (e1(x) * b);
+      continue;
+    }
+    d0[i] = dg[n] * c64{tau + l.re, l.im};
+    c64 x = 2.0 * (dg[n] * b);
+    for (int r = 0; r < q.rank; ++r) {
+      const c64 x_r = -1.0 * (dg[n] * lowrank(q, r, h, n));
+      u_r[((i64)h * q.rank + r) * P + n] = x_r;
+      x += (2.0 * s.h[r]) * x_r;
+      c64 y = {0, 0};
+      for (int t = 0; t < q.rank; ++t) y += s.m_inv[r][t] * conj(lowrank(q, t, h, n));
+      v_r[((i64)h * q.rank + r) * P + n] = (2.0 * tau) * (y * dg[n]);
+    }
+    b_bar[i] = x;
+  }
+}
+
+// Gradients of (D₀, B̄, u_r, v_r) stand in `slots` slots a head, each (2 + 2R) × P; they are summed here.
+// Results: f64 per head, `g_dt` (H, P), `g_re`, `g_im` (H, P), `g_b` (H, P), `g_p` (H, R, P).
+KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* slot, int slots, PARAMS) {
+  PARAMS_HERE;
+  extern __shared__ char memory[];
+  c64* dg = (c64*)memory;
+  __shared__ Small s;
+  __shared__ double dh[MAXR], dm_inv[MAXR][MAXR], dq[MAXR], dm[MAXR][MAXR];
+  const int h = blockIdx.x, lane = threadIdx.x, P = q.pairs, R = q.rank, width = (2 + 2 * R) * P;
+  prepare(s, dg, q, h);
+  c64* g = slot + (i64)h * slots * width;
+  for (int i = lane; i < width; i += 32) {
+    c64 x = g[i];
+    for (int k = 1; k < slots; ++k) x += g[(i64)k * width + i];
+    g[i] = x;
+  }
+  __syncwarp();
+  const c64 *gd0 = g, *gb_bar = g + P, *gu = g + 2 * P, *gv = g + (2 + R) * P;
+  for (int r = 0; r < R; ++r) {
+    double x = 0;
+    for (int n = lane; n < P; n += 32) x -= dot(gb_bar[n], dg[n] * lowrank(q, r, h, n));
+    x = 2 * warp_sum(x);
+    if (lane == 0) dh[r] = x;
+    for (int t = 0; t < R; ++t) {
+      double y = 0;
+      for (int n = lane; n < P; n += 32)
+        y += (4.0 / step_size(q, h, n)) * dot(gv[r * P + n], conj(lowrank(q, t, h, n)) * dg[n]);
+      y = warp_sum(y);
+      if (lane == 0) dm_inv[r][t] = y + x * s.q[t];
+    }
+  }
+  __syncwarp();
+  if (lane == 0) {
+    for (int t = 0; t < R; ++t) {
+      double x = 0;
+      for (int r = 0; r < R; ++r) x += s.m_inv[r][t] * dh[r];
+      dq[t] = x;
+    }
+    // dM = −M⁻ᵀ dM⁻¹ M⁻ᵀ
+    double left[MAXR][MAXR];
+    for (int a = 0; a < R; ++a)
+      for (int c = 0; c < R; ++c) {
+        double x = 0;
+        for (int k = 0; k < R; ++k) x += s.m_inv[k][a] * dm_inv[k][c];
+        left[a][c] = x;
+      }
+    for (int a = 0; a < R; ++a)
+      for (int c = 0; c < R; ++c) {
+        double x = 0;
+        for (int k = 0; k < R; ++k) x += left[a][k] * s.m_inv[c][k];
+        dm[a][c] = -x;
+      }
+  }
+  __syncwarp();
+  for (int n = lane; n < P; n += 32) {
+    const i64 i = (i64)h * P + n;
+    const c64 l = lambda(q, h, n), b = input(q, h, n), D = dg[n];
+    const double dt = step_size(q, h, n), tau = 2.0 / dt;
+    c64 gl;
+    double ddt;
+    if (q.zoh) {
+      const c64 x = dt * l, d = cexpm1(x) + c64{1, 0};
+      g_b[i] = gb_bar[n] * conj(dt * e1(x));
+      const c64 gphi = gb_bar[n] * conj(b);
+      gl = gd0[n] * conj(dt * d) + gphi * conj((dt * dt) * e2(x));
+      ddt = dot(gd0[n], l * d) + dot(gphi, d);
+    } else {
+      c64 gdg = gb_bar[n] * conj(2.0 * b);
+      c64 gb = gb_bar[n] * conj(2.0 * D);
+      double dtau = 0;
+      for (int t = 0; t < R; ++t) {
+        const c64 p = lowrank(q, t, h, n);
+        gdg += (2 * dq[t]) * (p * conj(b));
+        gb += (2 * dq[t]) * (p * conj(D));
+        c64 gp = (2 * dq[t]) * (D * b);
+        c64 gy = {0, 0};
+        for (int r = 0; r < R; ++r) gy += s.m_inv[r][t] * gv[r * P + n];
+        gdg += (2 * tau) * (gy * p);
+        gp += (2 * tau) * (conj(gy) * D);
+        dtau += 2 * dot(gy * p, D);
+        const c64 gut = gu[t * P + n] + (2 * s.h[t]) * gb_bar[n];
+        gdg -= gut * conj(p);
+        gp -= gut * conj(D);
+        for (int r = 0; r < R; ++r) {
+          const c64 pr = lowrank(q, r, h, n);
+          gdg += (2 * dm[r][t]) * (pr * conj(p));
+          gp += (2 * dm[r][t]) * (pr * conj(D));
+          gp += (2 * dm[t][r]) * (D * pr);
+        }
+        g_p[((i64)h * R + t) * P + n] = gp;
+      }
+      gdg += gd0[n] * conj(c64{tau + l.re, l.im});
+      gl = gd0[n] * conj(D);
+      dtau += dot(gd0[n], D);
+      const c64 D2 = D * D;
+      dtau -= dot(gdg, D2);
+      gl += gdg * conj(D2);
+      ddt = -0.5 * tau * tau * dtau;
+      g_b[i] = gb;
+    }
+    const i64 a = (i64)(h % q.ssms) * P + n;
+    g_re[i] = -gl.re * transform_derivative(q.t_real, q.a_real[a]);
+    g_im[i] = -gl.im * transform_derivative(q.t_imag, q.a_imag[a]);
+    g_dt[i] = ddt * q.rate * transform_derivative(q.t_dt, q.inv_dt[q.per_state ? i : h]);
+  }
+}
+
+// Sums over the heads that share an SSM, in an order that depends on sizes alone, and adds to the f32 gradients.
+// One warp a (SSM, pair): grid (n_ssm, P).
+KERNEL add_parameter_gradients(float* dinv_dt, float* da_real, float* da_imag, float* db, float* dp, const double* g_dt,
+                               const double* g_re, const double* g_im, const c64* g_b, const c64* g_p, int heads,
+                               int pairs, int ssms, int rank, int per_state) {
+  const int s = blockIdx.x, n = blockIdx.y, lane = threadIdx.x;
+  double re = 0, im = 0;
+  c64 b = {0, 0};
+  for (int h = s + ssms * lane; h < heads; h += 32 * ssms) {
+    const i64 i = (i64)h * pairs + n;
+    re += g_re[i], im += g_im[i], b += g_b[i];
+    if (per_state) dinv_dt[i] += (float)g_dt[i];
+  }
+  re = warp_sum(re), im = warp_sum(im), b = {warp_sum(b.re), warp_sum(b.im)};
+  const i64 o = (i64)s * pairs + n;
+  if (lane == 0) {
+    da_real[o] += (float)re, da_imag[o] += (float)im;
+    db[2 * o] += (float)b.re, db[2 * o + 1] += (float)b.im;
+  }
+  for (int r = 0; r < rank; ++r) {
+    c64 p = {0, 0};
+    for (int h = s + ssms * lane; h < heads; h += 32 * ssms) p += g_p[((i64)h * rank + r) * pairs + n];
+    p = {warp_sum(p.re), warp_sum(p.im)};
+    const i64 w = ((i64)r * ssms + s) * pairs + n;
+    if (lane == 0) dp[2 * w] += (float)p.re, dp[2 * w + 1] += (float)p.im;
+  }
+}
+
+// The gradient of a Δ that a whole head shares is the sum over its state. One warp a head.
+KERNEL add_step_gradients(float* dinv_dt, const double* g_dt, int pairs) {
+  double x = 0;
+  for (int n = threadIdx.x; n < pairs; n += 32) x += g_dt[(i64)blockIdx.x * pairs + n];
+  x = warp_sum(x);
+  if (threadIdx.x == 0) dinv_dt[blockIdx.x] += (float)x;
+}

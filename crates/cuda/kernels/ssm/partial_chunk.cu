@@ -1,0 +1,123 @@
+// The last, partial chunk of a row: plain steps of the recurrence, in f64, where an end state is wanted.
+// A row of length 64c + r: state_end = r steps from the state that enters chunk c; zero padding would not give it.
+#include "common/complex.cuh"
+#include "ssm/chunk.cuh"
+
+constexpr int PL = 2;
+#define EACH_PAIR(i, n) _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < P)
+
+struct Head {
+  const c64 *d0, *u_r, *v_r, *b_bar;
+};
+DEV Head head(const c64* d0, const c64* u_r, const c64* v_r, const c64* b_bar, int h, int P, int R) {
+  return {d0 + (i64)h * P, u_r + (i64)h * R * P, v_r + (i64)h * R * P, b_bar + (i64)h * P};
+}
+
+// x ← Ā x + B̄ u.
+DEV void step(const Head& q, c64 (&x)[PL], double u, int P, int R) {
+  c64 y[PL] = {};
+  EACH_PAIR(i, n) y[i] = q.d0[n] * x[i] + u * q.b_bar[n];
+  for (int r = 0; r < R; ++r) {
+    double rho = 0;
+    EACH_PAIR(i, n) rho += dot(conj(q.v_r[r * P + n]), x[i]);
+    rho = 2 * warp_sum(rho);
+    EACH_PAIR(i, n) y[i] += rho * q.u_r[r * P + n];
+  }
+  EACH_PAIR(i, n) x[i] = y[i];
+}
+
+// state_end (B, H, 2P) from mid (B, H, NP). One warp; grid (B, H).
+KERNEL partial_chunk(float* state_end, const float* mid, const float* u, const int* lengths, const c64* d0, const c64* u_r,
+            const c64* v_r, const c64* b_bar, int H, int P, int R, int np, i64 L) {
+  const int b = blockIdx.x, h = blockIdx.y;
+  const Head q = head(d0, u_r, v_r, b_bar, h, P, R);
+  const float* m = mid + ((i64)b * H + h) * np;
+  c64 x[PL] = {};
+  EACH_PAIR(i, n) x[i] = {m[n], m[P + n]};
+  const i64 len = lengths ? (i64)lengths[b] : L;
+  const float* row = u + ((i64)b * H + h) * L;
+  for (i64 t = len / T * T; t < len; ++t) step(q, x, row[t], P, R);
+  float* o = state_end + ((i64)b * H + h) * 2 * P;
+  EACH_PAIR(i, n) {
+    o[n] = (float)x[i].re;
+    o[P + n] = (float)x[i].im;
+  }
+}
+
+// Its adjoint. inject (B, H, NP): gradient of the state that enters the last chunk; du_last (B, H, T): its share of du;
+// shares of (ḡ D₀, ḡ B̄, ḡ u, ḡ v) go to slot `slot0 + blockIdx.y`, row b to share b mod gridDim.y. `states`:
+// (H, shares, T, P), scratch for the states on the way. One warp; grid (H, shares).
+KERNEL partial_chunk_backward(float* inject, float* du_last, c64* slot, c64* states, const float* dstate_end, const float* mid,
+                     const float* u, const int* lengths, const c64* d0, const c64* u_r, const c64* v_r, const c64* b_bar,
+                     int B, int H, int P, int R, int np, i64 L, int slots, int slot0) {
+  const int h = blockIdx.x, share = blockIdx.y;
+  const Head q = head(d0, u_r, v_r, b_bar, h, P, R);
+  c64* mine = slot + ((i64)h * slots + slot0 + share) * (2 + 2 * R) * P;
+  c64 *su = mine + 2 * P, *sv = mine + (2 + R) * P;
+  for (int e = threadIdx.x; e < (2 + 2 * R) * P; e += 32) mine[e] = {0, 0};
+  __syncwarp();
+  c64 gd[PL] = {}, gb[PL] = {};
+  c64* on = states + ((i64)h * gridDim.y + share) * T * P;
+  for (int b = share; b < B; b += gridDim.y) {
+    const i64 bh = (i64)b * H + h, len = lengths ? (i64)lengths[b] : L;
+    const int r = (int)(len % T);
+    const float *m = mid + bh * np, *row = u + bh * L + len / T * T, *ge = dstate_end + bh * 2 * P;
+    c64 x[PL] = {}, g[PL] = {};
+    EACH_PAIR(i, n) {
+      x[i] = {m[n], m[P + n]};
+      g[i] = {ge[n], ge[P + n]};
+    }
+    for (int k = 0; k < r; ++k) {
+      EACH_PAIR(i, n) on[k * P + n] = x[i];
+      step(q, x, row[k], P, R);
+    }
+    for (int k = T - 1; k >= r; --k)
+      if (threadIdx.x == 0) du_last[bh * T + k] = 0.f;
+    for (int k = r - 1; k >= 0; --k) {
+      double du = 0;
+      c64 y[PL] = {};
+      EACH_PAIR(i, n) {
+        du += dot(g[i], q.b_bar[n]);
+        gb[i] += (double)row[k] * g[i];
+        gd[i] += g[i] * conj(on[k * P + n]);
+        y[i] = g[i] * conj(q.d0[n]);
+      }
+      du = warp_sum(du);
+      if (threadIdx.x == 0) du_last[bh * T + k] = (float)du;
+      for (int a = 0; a < R; ++a) {
+        double rho = 0, d = 0;
+        EACH_PAIR(i, n) {
+          rho += dot(conj(q.v_r[a * P + n]), on[k * P + n]);
+          d += dot(g[i], q.u_r[a * P + n]);
+        }
+        rho = 2 * warp_sum(rho), d = 2 * warp_sum(d);
+        EACH_PAIR(i, n) {
+          su[a * P + n] += rho * g[i];
+          sv[a * P + n] += d * conj(on[k * P + n]);
+          y[i] += d * conj(q.v_r[a * P + n]);
+        }
+      }
+      EACH_PAIR(i, n) g[i] = y[i];
+    }
+    float* o = inject + bh * np;
+    for (int n = threadIdx.x; n < np; n += 32)
+      if (n >= 2 * P) o[n] = 0.f;
+    EACH_PAIR(i, n) {
+      o[n] = (float)g[i].re;
+      o[P + n] = (float)g[i].im;
+    }
+  }
+  EACH_PAIR(i, n) {
+    mine[n] = gd[i];
+    mine[P + n] = gb[i];
+  }
+}
+
+// du[b][h][64c + k] += du_last[b][h][k] in the last, partial chunk of each row.
+KERNEL add_partial_chunk(float* du, const float* du_last, const int* lengths, int B, int H, i64 L) {
+  const i64 total = (i64)B * H * T;
+  for (i64 i = index(); i < total; i += stride()) {
+    const i64 bh = i / T, k = i % T, len = row_len(lengths, (int)(bh / H), (int)L);
+    if (k < len % T) du[bh * L + len / T * T + k] += du_last[i];
+  }
+}

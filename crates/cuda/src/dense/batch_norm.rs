@@ -1,0 +1,74 @@
+//! Batch norm over rows and time (`kernels/dense/batch_norm.cu`).
+
+use crate::{
+    device::Cuda,
+    driver::{Arg, args},
+};
+use s4_backend::{BatchNormBackward, BatchNormForward, BatchNormRecompute, Memory, Result, SeqShape};
+
+/// Pieces of a row, which the kernels' warps keep in registers.
+struct Pieces {
+    row: usize,
+    total: usize,
+}
+
+impl Pieces {
+    fn of(s: &SeqShape) -> Pieces {
+        let row = s.len.div_ceil(1024);
+        Pieces { row, total: s.batch * s.heads * row }
+    }
+
+    /// A kernel with a warp a piece.
+    fn launch(&self, be: &Cuda, kernel: &'static str, args: &[Arg]) -> Result<()> {
+        be.launch(("batch_norm", kernel), (self.total.div_ceil(8), 1, 1), (256, 1), 0, args)
+    }
+}
+
+pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()> {
+    let BatchNormForward { y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape } =
+        args;
+    let &SeqShape { batch, heads, len } = shape;
+    let p = Pieces::of(shape);
+    let part = training.then(|| be.scratch("batch_norm_forward", 2 * p.total)).transpose()?;
+    if let Some(part) = &part {
+        p.launch(be, "batch_norm_pieces", args![part, *x, *lengths, batch, heads, len, p.row])?;
+    }
+    be.launch(
+        ("batch_norm", "batch_norm_stats"),
+        (heads, 1, 1),
+        (128, 1),
+        0,
+        args![stats, running, part.as_ref(), *lengths, *eps, *momentum, *training, batch, heads, len, p.row],
+    )?;
+    let stats = be.freeze(stats);
+    let all = args![y, stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_apply", all)
+}
+
+pub(super) fn recompute(be: &Cuda, args: &BatchNormRecompute<'_, Cuda>) -> Result<()> {
+    let BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape } = args;
+    let &SeqShape { batch, heads, len } = shape;
+    let p = Pieces::of(shape);
+    let all = args![y, *stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_apply", all)
+}
+
+pub(super) fn backward(be: &Cuda, args: &BatchNormBackward<'_, Cuda>) -> Result<()> {
+    const OP: &str = "batch_norm_backward";
+    let BatchNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, lengths, training, shape } =
+        args;
+    let &SeqShape { batch, heads, len } = shape;
+    let p = Pieces::of(shape);
+    let (part, means) = (be.scratch(OP, 2 * p.total)?, be.scratch(OP, 2 * heads)?);
+    let all = args![&part, *dy, *x, *stats, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_sums", all)?;
+    be.launch(
+        ("batch_norm", "batch_norm_dparams"),
+        (heads, 1, 1),
+        (128, 1),
+        0,
+        args![dgamma, dbeta, &means, &part, *stats, *lengths, *training, batch, heads, len, p.row],
+    )?;
+    let all = args![dx, *dy, *x, *residual, *stats, &means, *gamma, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_dx", all)
+}

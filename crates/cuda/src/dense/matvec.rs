@@ -1,0 +1,55 @@
+//! One sample a row (`kernels/dense/matvec.cu`): what a stream's step is made of.
+
+use crate::{
+    device::Cuda,
+    driver::{Span, args},
+};
+use s4_backend::{Activation, Result};
+
+/// y (batch, outputs) = residual + gate(W·f(x) + bias), W (outputs, or twice as many with GLU; inputs).
+pub(super) struct Matvec {
+    pub(super) y: Span,
+    pub(super) x: Span,
+    pub(super) weight: Span,
+    pub(super) bias: Option<Span>,
+    pub(super) residual: Option<Span>,
+    pub(super) batch: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) glu: bool,
+    /// f, and the gate without GLU.
+    pub(super) activations: [Activation; 2],
+}
+
+impl Cuda {
+    /// Enqueues it where rows are few; false where the tiles of a matrix product do better.
+    pub(super) fn matvec(&self, r: &Matvec) -> Result<bool> {
+        let (kernel, at_once) = if r.batch == 1 { ("matvec_1", 1) } else { ("matvec_8", 8) };
+        let shared = 4 * at_once * r.inputs;
+        if r.batch > 64 || shared > 48 << 10 || r.outputs == 0 || r.batch == 0 {
+            return Ok(false);
+        }
+        // Each block computes f(x) of its rows itself: the more rows, the more outputs it should have for that.
+        let (warps, each) = if r.batch == 1 { (4, 1) } else { (16, 2) };
+        self.launch(
+            ("matvec", kernel),
+            (r.outputs.div_ceil(warps * each), r.batch.div_ceil(at_once), 1),
+            (32 * warps as u32, 1),
+            shared,
+            args![
+                r.y,
+                r.x,
+                r.weight,
+                r.bias,
+                r.residual,
+                r.batch as i32,
+                r.inputs as i32,
+                r.outputs as i32,
+                r.glu as i32,
+                r.activations[0].code(),
+                r.activations[1].code()
+            ],
+        )?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,106 @@
+//! The mix: activation, dropout, linear, gate, dropout, residual (`kernels/dense/mix.cu` around the products of
+//! `gemm.rs`, or, with GLU on Hopper, products that do it all: `mix_sm90.rs`). Backward recomputes a =
+//! dropout(activation(s)) and z = W a + b.
+
+use super::{
+    dropout::{Drop, drop_args},
+    matvec::Matvec,
+    mix_sm90::Fused,
+};
+use crate::{
+    device::Cuda,
+    driver::args,
+    memory::{Block, Ref},
+};
+use s4_backend::{Activation, MixBackward, MixCall, MixForward, Result};
+
+/// Elements that forward keeps for backward.
+pub(super) fn saved_len(be: &Cuda, call: &MixCall) -> usize {
+    Fused::of(be, call).map_or(0, |fused| fused.saved_len())
+}
+
+/// a = dropout(activation(s)); `None` where that is s itself.
+fn activated(be: &Cuda, op: &'static str, s: Ref<'_>, call: &MixCall) -> Result<Option<Block>> {
+    let drop = Drop::new(call, 0);
+    if call.spec.activation == Activation::Identity && drop.threshold == 0 {
+        return Ok(None);
+    }
+    let a = be.scratch(op, s.len())?;
+    let n = s.len();
+    be.each(
+        ("mix", "activate_drop"),
+        n.div_ceil(4),
+        drop_args![drop; &a, s, n, call.len, call.spec.activation.code()],
+    )?;
+    Ok(Some(a))
+}
+
+/// y = mix(s) (+ residual).
+pub(super) fn forward(be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
+    const OP: &str = "mix_forward";
+    let MixForward { y, saved, s, residual, params, call } = args;
+    let &MixCall { ref spec, batch, len, .. } = call;
+    // A stream's step keeps nothing and drops nothing: one kernel.
+    let few = Matvec {
+        y: y.span(),
+        x: s.span(),
+        weight: params.weight.span(),
+        bias: Some(params.bias.span()),
+        residual: residual.map(|r| r.span()),
+        batch,
+        inputs: spec.inputs,
+        outputs: spec.outputs,
+        glu: spec.glu,
+        activations: [spec.activation, spec.final_activation],
+    };
+    if len == 1 && saved.is_none() && spec.dropout == 0.0 && be.matvec(&few)? {
+        return Ok(());
+    }
+    if let Some(fused) = Fused::of(be, call) {
+        return fused.forward(be, args);
+    }
+    let a = activated(be, OP, *s, call)?;
+    let a = a.as_ref().map_or(s.span(), |a| a.span());
+    let z = be.scratch(OP, batch * spec.rows() * len)?;
+    let sizes = (batch, spec.rows(), spec.inputs, len);
+    be.weight_times(z.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
+    let (drop, n, f) = (Drop::new(call, 1), y.len(), spec.final_activation.code());
+    be.each(
+        ("mix", "gate"),
+        n.div_ceil(4),
+        drop_args![drop; y, &z, *residual, n, len, spec.outputs, spec.glu, f],
+    )
+}
+
+/// ds overwrites, dW and db accumulate.
+pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
+    const OP: &str = "mix_backward";
+    let MixBackward { ds, grads, dy, s, params, call, .. } = args;
+    let &MixCall { ref spec, batch, len, .. } = call;
+    if let Some(fused) = Fused::of(be, call) {
+        return fused.backward(be, args);
+    }
+    let own = activated(be, OP, *s, call)?;
+    let a = own.as_ref().map_or(s.span(), |a| a.span());
+    let sizes = (batch, spec.rows(), spec.inputs, len);
+    let dz = be.scratch(OP, batch * spec.rows() * len)?;
+    be.weight_times(dz.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
+    let (drop, n, f) = (Drop::new(call, 1), dy.len(), spec.final_activation.code());
+    be.each(
+        ("mix", "gate_backward"),
+        n.div_ceil(4),
+        drop_args![drop; &dz, *dy, &dz, n, len, spec.outputs, spec.glu, f],
+    )?;
+    be.weight_gradient(grads.weight.span(), dz.span(), a, sizes)?;
+    be.bias_gradient(grads.bias.span(), dz.span(), (batch, spec.rows(), len))?;
+    be.weight_t_times(ds.span(), params.weight.span(), dz.span(), sizes)?;
+    if own.is_some() {
+        let (drop, n) = (Drop::new(call, 0), s.len());
+        be.each(
+            ("mix", "activate_drop_backward"),
+            n.div_ceil(4),
+            drop_args![drop; ds, *s, n, len, spec.activation.code()],
+        )?;
+    }
+    Ok(())
+}

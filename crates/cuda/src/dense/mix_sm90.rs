@@ -1,0 +1,367 @@
+//! A mix with GLU by Hopper's products that do it all (`kernels/dense/mix_sm90.cu`,
+//! `kernels/dense/mix_planes_sm90.cu`), below `highest`.
+
+use super::{
+    dropout::{Drop, drop_args},
+    planes::PlanesMode,
+};
+use crate::{
+    Precision,
+    device::Cuda,
+    driver::{Arg, Number, Span, TensorMap, args},
+    memory::Block,
+};
+use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result, random::DropKey};
+
+/// Shared memory of a product: stages of a 128 × 64 and of a 64 × 256 box of f16, what comes and goes besides, barriers,
+/// and what alignment takes.
+const SHARED: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
+/// The same of the weight's gradient.
+const SHARED_DW: usize = 4 * (48 << 10) + (2 << 10);
+/// Steps of time of a tile.
+const WIDTH: usize = 256;
+/// Forward keeps planes of a up to this size for backward; larger ones are recomputed.
+const KEPT: usize = 60 << 20;
+/// Backward goes through the batch in parts whose dz has at most this many bytes.
+const PART: usize = 112 << 20;
+
+/// Sizes of a call.
+pub(super) struct Fused<'a> {
+    call: &'a MixCall,
+    spec: &'a MixSpec,
+    batch: usize,
+    len: usize,
+}
+
+/// What forward keeps for backward: largest magnitudes, the plane of W, bits of both masks, the plane of a.
+struct Kept {
+    largest: Span,
+    w: Span,
+    masks: Option<[Span; 2]>,
+    a: Option<Span>,
+}
+
+impl Fused<'_> {
+    /// Rows of W and dz, of z₁ and z₂ alternately, eight by eight.
+    fn rows(&self) -> usize {
+        self.spec.outputs.div_ceil(8) * 16
+    }
+
+    fn columns(&self) -> usize {
+        self.len.div_ceil(WIDTH)
+    }
+
+    /// Tiles of a product of `rows` rows.
+    fn tiles(&self, rows: usize, batch: usize) -> usize {
+        rows.div_ceil(128) * self.columns() * batch
+    }
+
+    /// Bytes of the parts of [`Kept`].
+    fn sizes(&self) -> [usize; 5] {
+        let spec = self.spec;
+        // As the kernels ask: below the smallest threshold nothing is drawn, so nothing is kept.
+        let masks = match DropKey::threshold(spec.dropout) > 0 {
+            true => [
+                self.tiles(self.rows(), self.batch) * 256 * 8,
+                self.batch * self.columns() * spec.inputs * 32,
+            ],
+            false => [0, 0],
+        };
+        let a = self.a_bytes(self.batch);
+        [16, 2 * self.rows() * spec.inputs, masks[0], masks[1], if a <= KEPT { a } else { 0 }]
+            .map(|n| n.next_multiple_of(128))
+    }
+
+    fn a_bytes(&self, batch: usize) -> usize {
+        2 * batch * self.spec.inputs * self.len
+    }
+
+    fn kept(&self, span: Span) -> Kept {
+        let mut at = 0;
+        let mut parts = self.sizes().map(|size| {
+            at += size;
+            span.part(at - size, size)
+        });
+        let some = |span: Span| (span.bytes() > 0).then_some(span);
+        let masks = some(parts[2]).map(|m| [m, parts[3]]);
+        parts[0] = parts[0].part(0, 16);
+        Kept { largest: parts[0], w: parts[1], masks, a: some(parts[4]) }
+    }
+
+    /// (batch, features, len) in boxes.
+    fn map(
+        &self,
+        op: &'static str,
+        span: Span,
+        number: Number,
+        (batch, rows): (usize, usize),
+        height: usize,
+    ) -> Result<TensorMap> {
+        TensorMap::new(op, span, number, (batch, rows, self.len), height)
+    }
+}
+
+impl<'a> Fused<'a> {
+    /// The call, where the kernels of `mix_sm90.cu` serve: rows of the arrays begin at multiples of 16 bytes, and there
+    /// is enough to do.
+    pub(super) fn of(be: &Cuda, call: &'a MixCall) -> Option<Fused<'a>> {
+        let &MixCall { ref spec, batch, len, .. } = call;
+        let fused = Fused { call, spec, batch, len };
+        let most =
+            [spec.inputs, spec.rows(), len, batch, spec.rows() * spec.inputs].into_iter().max().unwrap_or(0);
+        let serves = be.precision() != Precision::Highest
+            && spec.glu
+            && len % 8 == 0
+            && spec.inputs % 8 == 0
+            && batch * len >= 512
+            && most < 1 << 30
+            && fused.tiles(fused.rows().max(spec.inputs), batch) < 1 << 30
+            && be.multiplies_by_warpgroups();
+        serves.then_some(fused)
+    }
+
+    /// Floats that forward keeps for backward.
+    pub(super) fn saved_len(&self) -> usize {
+        self.sizes().iter().sum::<usize>() / 4
+    }
+}
+
+impl Cuda {
+    /// `x`, or a copy of it where boxes can be taken from.
+    fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<Block>)> {
+        let (at, own) = self.aligned_place(op, x)?;
+        if own.is_some() {
+            self.queue().copy(at, x)?;
+        }
+        Ok((at, own))
+    }
+
+    /// `y`, or a place of its size where boxes can be put, to be copied.
+    fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<Block>)> {
+        if y.is_aligned() {
+            return Ok((y, None));
+        }
+        let own = self.block(op, y.bytes())?;
+        Ok((own.span().part(0, y.bytes()), Some(own)))
+    }
+
+    /// One of the products that go through tiles: as many blocks as multiprocessors.
+    fn tiled(&self, name: &'static str, tiles: usize, args: &[Arg]) -> Result<()> {
+        self.launch(("mix_sm90", name), (tiles.min(self.processors()), 1, 1), (384, 1), SHARED, args)
+    }
+}
+
+impl Fused<'_> {
+    pub(super) fn forward(&self, be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
+        const OP: &str = "mix_forward";
+        let &Fused { call, spec, batch, len } = self;
+        let MixForward { y, saved, s, residual, params, .. } = args;
+        let (y, saved, residual) = (y.span(), saved.as_ref().map(|s| s.span()), residual.map(|r| r.span()));
+        let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
+        let size = self.sizes().iter().sum();
+        let own;
+        let span = match saved {
+            Some(span) => span,
+            None => {
+                own = be.block(OP, size)?;
+                own.span().part(0, size)
+            }
+        };
+        let (kept, kept_copy) = be.aligned_place(OP, span)?;
+        let k = self.kept(kept);
+        let a_bytes = self.a_bytes(batch);
+        let a_own = k.a.is_none().then(|| be.block(OP, a_bytes)).transpose()?;
+        let a = k.a.or(a_own.as_ref().map(|b| b.span())).expect("one of the two");
+        let masks = k.masks.map_or([None, None], |m| m.map(Some));
+        let (s, _s) = be.aligned_copy(OP, s.span())?;
+
+        be.zero(k.largest)?;
+        let drop = Drop::new(call, 0);
+        let lines = batch * inputs;
+        let blocks = (lines * self.columns()).div_ceil(8).min(16 * be.processors());
+        for mode in [PlanesMode::Guess, PlanesMode::Fit] {
+            be.launch(
+                ("mix_planes_sm90", "mix_planes"),
+                (blocks, 2, 1),
+                (256, 1),
+                0,
+                drop_args![
+                    drop; a, k.w, masks[1], k.largest, s, params.weight, 0usize, lines, len, outputs, inputs, mode.code(),
+                    spec.activation.code()
+                ],
+            )?;
+        }
+
+        let (to, own) = be.aligned_place(OP, y)?;
+        let (past, _past) = residual.map_or(Ok((to, None)), |r| be.aligned_copy(OP, r))?;
+        let drop = Drop::new(call, 1);
+        be.tiled(
+            "mix_forward",
+            self.tiles(rows, batch),
+            drop_args![
+                drop;
+                self.map(OP, to, Number::F32, (batch, outputs), 32)?,
+                self.map(OP, past, Number::F32, (batch, outputs), 32)?,
+                TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 128)?,
+                self.map(OP, a, Number::F16, (batch, inputs), 64)?,
+                masks[0], k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
+            ],
+        )?;
+        if own.is_some() {
+            be.queue().copy(y, to)?;
+        }
+        if kept_copy.is_some() && saved.is_some() {
+            be.queue().copy(span, kept)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn backward(&self, be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
+        const OP: &str = "mix_backward";
+        let &Fused { call, spec, batch, len } = self;
+        let MixBackward { ds, grads, dy, s, saved, params, .. } = args;
+        let (ds, dy, s, saved) = (ds.span(), dy.span(), s.span(), saved.span());
+        let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
+        let f = spec.activation.code();
+        let (saved, _saved) = be.aligned_copy(OP, saved)?;
+        let (s, _s) = be.aligned_copy(OP, s)?;
+        let (dy, _dy) = be.aligned_copy(OP, dy)?;
+        let (to, own) = be.aligned_place(OP, ds)?;
+        let k = self.kept(saved);
+        let masks = k.masks.map_or([None, None], |m| m.map(Some));
+        let first = Drop::new(call, 0);
+        let scale = first.scale;
+
+        let columns = self.columns();
+        let sums = be.scratch(OP, batch * columns * rows)?;
+        let parts = (batch * rows * len * 2).div_ceil(PART).clamp(1, batch);
+        let portion = batch.div_ceil(parts);
+        let (dw, width) = if inputs <= 128 { ("mix_dw_128", 128) } else { ("mix_dw_256", 256) };
+        let tiles = (rows.div_ceil(128), inputs.div_ceil(width));
+        let w_rows = TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 128)?;
+        let w_boxes = TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 64)?;
+        for b0 in (0..batch).step_by(portion) {
+            let count = portion.min(batch - b0);
+            let back = be.block(OP, 16)?;
+            let back = back.span().part(0, 16);
+            be.zero(back)?;
+            let lines = count * outputs;
+            let some = dy.part(4 * b0 * outputs * len, 4 * lines * len);
+            be.launch(
+                ("mix_planes_sm90", "mix_sample"),
+                (64, 1, 1),
+                (256, 1),
+                0,
+                args![back, some, lines, len],
+            )?;
+
+            let a_own = k.a.is_none().then(|| be.block(OP, self.a_bytes(count))).transpose()?;
+            if let Some(a) = &a_own {
+                let lines = count * inputs;
+                let blocks = (lines * columns).div_ceil(8).min(16 * be.processors());
+                be.launch(
+                    ("mix_planes_sm90", "mix_planes"),
+                    (blocks, 1, 1),
+                    (256, 1),
+                    0,
+                    drop_args![
+                        first; a, k.w, masks[1], k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
+                        PlanesMode::Recompute.code(), f
+                    ],
+                )?;
+            }
+            let (a, a0, a_count) = match (&a_own, k.a) {
+                (None, Some(a)) => (a, b0, batch),
+                (own, _) => (own.as_ref().expect("made above").span(), 0, count),
+            };
+            let dz = be.block(OP, 2 * count * rows * len)?;
+            let dz = dz.span();
+            for fit in [false, true] {
+                be.tiled(
+                    "mix_dz",
+                    self.tiles(rows, count),
+                    args![
+                        self.map(OP, dz, Number::F16, (count, rows), 64)?,
+                        self.map(OP, dy, Number::F32, (batch, outputs), 32)?,
+                        w_rows,
+                        self.map(OP, a, Number::F16, (a_count, inputs), 64)?,
+                        &sums,
+                        masks[0],
+                        k.largest,
+                        back,
+                        params.bias,
+                        b0,
+                        a0,
+                        outputs,
+                        inputs,
+                        len,
+                        count,
+                        fit,
+                        scale
+                    ],
+                )?;
+            }
+
+            // As many parts of the sum as fill the chip once, of eight steps or more.
+            let steps = count * len.div_ceil(64);
+            let slices_count = (be.processors() / (tiles.0 * tiles.1)).clamp(1, steps.div_ceil(8));
+            let slices = be.scratch(OP, slices_count * rows * inputs)?;
+            be.launch(
+                ("mix_sm90", dw),
+                (tiles.0, tiles.1, slices_count),
+                (384, 1),
+                SHARED_DW,
+                args![
+                    self.map(OP, dz, Number::F16, (count, rows), 128)?,
+                    self.map(OP, a, Number::F16, (a_count, inputs), width / 2)?,
+                    &slices,
+                    k.largest,
+                    back,
+                    a0,
+                    rows,
+                    inputs,
+                    len,
+                    count,
+                    scale
+                ],
+            )?;
+            be.each(
+                ("mix_planes_sm90", "mix_dw_sum"),
+                rows * inputs / 4,
+                args![&grads.weight, &slices, slices_count, outputs, inputs],
+            )?;
+            be.tiled(
+                "mix_ds",
+                self.tiles(inputs, count),
+                args![
+                    self.map(OP, to, Number::F32, (batch, inputs), 64)?,
+                    self.map(OP, s, Number::F32, (batch, inputs), 64)?,
+                    w_boxes,
+                    self.map(OP, dz, Number::F16, (count, rows), 64)?,
+                    masks[1],
+                    k.largest,
+                    back,
+                    b0,
+                    outputs,
+                    inputs,
+                    len,
+                    count,
+                    f,
+                    scale
+                ],
+            )?;
+        }
+        let grid = (rows.div_ceil(32), 1, 1);
+        be.launch(
+            ("mix_planes_sm90", "mix_db"),
+            grid,
+            (32, 32),
+            0,
+            args![&grads.bias, &sums, batch * columns, outputs],
+        )?;
+        if own.is_some() {
+            be.queue().copy(ds, to)?;
+        }
+        Ok(())
+    }
+}

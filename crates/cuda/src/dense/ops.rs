@@ -1,0 +1,95 @@
+//! The contract's families around the SSM: arguments are checked here, work is done in the files of the same names.
+
+use super::{batch_norm, embedding, layer_norm, linear, loss, mix, pooling};
+use crate::{device::Cuda, memory::Workspace};
+use s4_backend::{
+    BatchNormBackward, BatchNormForward, BatchNormRecompute, DenseOps, EmbeddingBackward, EmbeddingForward,
+    LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
+    LossForwardBackward, Mask, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result,
+};
+
+impl DenseOps for Cuda {
+    fn linear_forward(&self, args: LinearForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        linear::forward(self, &args)
+    }
+
+    fn linear_backward(&self, args: LinearBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        linear::backward(self, &args)
+    }
+
+    fn layer_norm_forward(&self, args: LayerNormForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        layer_norm::forward(self, &args)
+    }
+
+    fn layer_norm_recompute(&self, args: LayerNormRecompute<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        layer_norm::recompute(self, &args)
+    }
+
+    fn layer_norm_backward(&self, args: LayerNormBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        layer_norm::backward(self, &args)
+    }
+
+    fn batch_norm_forward(&self, args: BatchNormForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        batch_norm::forward(self, &args)
+    }
+
+    fn batch_norm_recompute(&self, args: BatchNormRecompute<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        batch_norm::recompute(self, &args)
+    }
+
+    fn batch_norm_backward(&self, args: BatchNormBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        batch_norm::backward(self, &args)
+    }
+
+    fn mix_saved_len(&self, call: &MixCall) -> usize {
+        mix::saved_len(self, call)
+    }
+
+    fn mix_forward(&self, args: MixForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self, self.mix_saved_len(&args.call))?;
+        mix::forward(self, &args)
+    }
+
+    fn mix_backward(&self, args: MixBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self, self.mix_saved_len(&args.call))?;
+        mix::backward(self, &args)
+    }
+
+    fn mask(&self, args: Mask<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        pooling::mask(self, &args)
+    }
+
+    fn pool_forward(&self, args: PoolForward<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        pooling::forward(self, &args)
+    }
+
+    fn pool_backward(&self, args: PoolBackward<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        pooling::backward(self, &args)
+    }
+
+    fn embedding_forward(&self, args: EmbeddingForward<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        embedding::forward(self, &args)
+    }
+
+    fn embedding_backward(&self, args: EmbeddingBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        embedding::backward(self, &args)
+    }
+
+    fn loss_forward_backward(&self, args: LossForwardBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        loss::forward_backward(self, &args)
+    }
+}

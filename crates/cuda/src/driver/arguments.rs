@@ -1,0 +1,69 @@
+//! Arguments of kernels.
+
+use super::{span::Span, tensor_map::TensorMap};
+
+/// A kernel argument, as the kernel reads it: bytes, lowest first, or the map of an array.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arg {
+    Word(u64),
+    Map(TensorMap),
+}
+
+impl From<i32> for Arg {
+    fn from(x: i32) -> Arg {
+        Arg::Word(x as u32 as u64)
+    }
+}
+impl From<u32> for Arg {
+    fn from(x: u32) -> Arg {
+        Arg::Word(x as u64)
+    }
+}
+impl From<bool> for Arg {
+    fn from(x: bool) -> Arg {
+        Arg::Word(x as u64)
+    }
+}
+/// Sizes are `i64` (or, where small, `int`) in kernels.
+impl From<usize> for Arg {
+    fn from(x: usize) -> Arg {
+        Arg::Word(x as u64)
+    }
+}
+impl From<u64> for Arg {
+    fn from(x: u64) -> Arg {
+        Arg::Word(x)
+    }
+}
+impl From<f32> for Arg {
+    fn from(x: f32) -> Arg {
+        Arg::Word(x.to_bits() as u64)
+    }
+}
+impl From<f64> for Arg {
+    fn from(x: f64) -> Arg {
+        Arg::Word(x.to_bits())
+    }
+}
+impl From<Span> for Arg {
+    fn from(x: Span) -> Arg {
+        Arg::Word(x.ptr())
+    }
+}
+impl From<TensorMap> for Arg {
+    fn from(x: TensorMap) -> Arg {
+        Arg::Map(x)
+    }
+}
+/// An absent array is a null pointer.
+impl<T: Into<Arg>> From<Option<T>> for Arg {
+    fn from(x: Option<T>) -> Arg {
+        x.map_or(Arg::Word(0), Into::into)
+    }
+}
+
+/// `args![a, b, c]`: an array of [`Arg`].
+macro_rules! args {
+    ($($x:expr),* $(,)?) => { &[$($crate::driver::Arg::from($x)),*] };
+}
+pub(crate) use args;

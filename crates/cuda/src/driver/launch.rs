@@ -1,0 +1,65 @@
+//! Launches: the one place where kernels meet arguments.
+
+use super::{
+    arguments::{Arg, args},
+    modules::Modules,
+    queue::Queue,
+};
+use cudarc::driver::result;
+use s4_backend::Result;
+use std::{ffi::c_void, sync::atomic::Ordering};
+
+/// Which kernel, and how many threads run it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launch {
+    /// Module (the stem of its `.cu`) and kernel.
+    pub(crate) kernel: (&'static str, &'static str),
+    pub(crate) grid: (u32, u32, u32),
+    pub(crate) block: (u32, u32),
+    /// Bytes of dynamic shared memory a block.
+    pub(crate) shared: usize,
+}
+
+impl Modules {
+    /// Enqueues a kernel. Arguments are in the kernel's order; sizes were checked by the operation.
+    pub(crate) fn launch(&self, queue: &Queue, launch: &Launch, args: &[Arg]) -> Result<()> {
+        let &Launch { kernel: (module, kernel), grid, block, shared } = launch;
+        if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
+            return Ok(());
+        }
+        queue.bind(kernel)?;
+        let f = self.function(queue, module, kernel, shared as u32)?;
+        let mut pointers = [std::ptr::null_mut::<c_void>(); 40];
+        assert!(args.len() <= 40);
+        for (pointer, a) in pointers.iter_mut().zip(args) {
+            *pointer = match a {
+                Arg::Word(word) => std::ptr::from_ref(word).cast_mut().cast(),
+                Arg::Map(map) => std::ptr::from_ref(&map.0).cast_mut().cast(),
+            };
+        }
+        // SAFETY: every pointer is to eight live bytes or to a map, at least the size of the parameter it stands for,
+        // which the driver reads; arrays are `Span`s of live allocations whose lengths the call's `check` compared with
+        // the sizes passed. tests/against_cpu/every.rs launches every kernel of a build with these argument lists.
+        let r = unsafe {
+            result::launch_kernel(
+                f.handle,
+                grid,
+                (block.0, block.1, 1),
+                shared as u32,
+                queue.stream(),
+                &mut pointers[..args.len()],
+            )
+        };
+        let count = self.launches.fetch_add(1, Ordering::Relaxed);
+        queue.check(kernel, r)?;
+        if self.fault == Some(count) {
+            let fault = Launch { kernel: ("memory", "fault"), grid: (1, 1, 1), block: (1, 1), shared: 0 };
+            self.launch(queue, &fault, args![16usize])?;
+        }
+        if self.check {
+            // SAFETY: the stream is live.
+            queue.check(kernel, unsafe { result::stream::synchronize(queue.stream()) })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! NVIDIA's driver: devices, queues, memory, modules, launches and graphs. `unsafe` stands in this folder alone.
+
+mod arguments;
+mod devices;
+mod graph;
+mod images;
+mod info;
+mod launch;
+mod modules;
+mod pinned;
+mod probe;
+mod queue;
+mod span;
+mod tensor_map;
+mod transfer;
+
+pub(crate) use arguments::{Arg, args};
+pub(crate) use graph::Exec;
+pub use images::{architectures, available};
+pub(crate) use images::{compiled_by_driver, shared_memory};
+pub use info::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable};
+pub(crate) use launch::Launch;
+pub(crate) use modules::Modules;
+pub(crate) use pinned::Pinned;
+pub use probe::probe;
+pub(crate) use queue::{Queue, refuse_lost};
+pub(crate) use span::Span;
+pub(crate) use tensor_map::{Number, TensorMap};

@@ -1,0 +1,211 @@
+//! A device with its context and its stream, and the few calls of the driver that everything else is made of.
+
+use super::{info::DeviceInfo, pinned::Stages, span::Span};
+use cudarc::driver::{result, sys};
+use s4_backend::{Code, Error, Result};
+use std::{
+    ffi::{CStr, c_int},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// Which devices of this process had a fault: their context is gone until the process ends.
+static LOST: [AtomicBool; 64] = [const { AtomicBool::new(false) }; 64];
+
+/// Refuses a device that had a fault in this process.
+pub(crate) fn refuse_lost(op: &'static str, ordinal: usize) -> Result<()> {
+    if !LOST[ordinal % 64].load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let got = format!("cuda:{ordinal} after a kernel fault; start a new process to use it again");
+    Err(Error::new(Code::Device, op, "a working GPU", got))
+}
+
+/// One device with its primary context and one stream.
+pub(crate) struct Queue {
+    pub(crate) info: DeviceInfo,
+    ctx: sys::CUcontext,
+    stream: sys::CUstream,
+    waits: AtomicU64,
+    pins: AtomicU64,
+    stages: Stages,
+}
+
+// SAFETY: driver handles may be used from any thread once the context is current there, which `bind` sees to.
+unsafe impl Send for Queue {}
+// SAFETY: as above; the driver locks its own state.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    pub(crate) fn open(info: &DeviceInfo) -> Result<Queue> {
+        refuse_lost("device 'cuda'", info.ordinal)?;
+        // The probe has opened the driver, so cudarc finds it; a panic of its loader is an error all the same.
+        let opened = std::panic::catch_unwind(|| -> std::result::Result<_, result::DriverError> {
+            result::init()?;
+            let dev = result::device::get(info.ordinal as c_int)?;
+            // SAFETY: `dev` is a valid device; the context is released in `drop`, the stream destroyed there.
+            unsafe {
+                let ctx = result::primary_ctx::retain(dev)?;
+                let stream = result::ctx::set_current(ctx)
+                    .and_then(|()| result::stream::create(result::stream::StreamKind::NonBlocking));
+                if stream.is_err() {
+                    let _ = result::primary_ctx::release(dev);
+                }
+                Ok((ctx, stream?))
+            }
+        });
+        let (ctx, stream) = match opened {
+            Ok(Ok(pair)) => pair,
+            Ok(Err(e)) => {
+                return Err(Error::new(code(e), "device 'cuda'", "a context on the GPU", words(e)));
+            }
+            Err(_) => {
+                return Err(Error::new(
+                    Code::Device,
+                    "device 'cuda'",
+                    "a complete driver",
+                    "one without needed functions",
+                ));
+            }
+        };
+        Ok(Queue {
+            info: info.clone(),
+            ctx,
+            stream,
+            waits: AtomicU64::new(0),
+            pins: AtomicU64::new(0),
+            stages: Stages::default(),
+        })
+    }
+
+    /// Makes the context current on this thread; refuses a device that had a fault.
+    pub(crate) fn bind(&self, op: &'static str) -> Result<()> {
+        refuse_lost(op, self.info.ordinal)?;
+        // SAFETY: the context is retained for as long as `self` lives.
+        self.check(op, unsafe { result::ctx::set_current(self.ctx) })
+    }
+
+    /// Turns a driver error into ours; faults that kill the context mark the device lost.
+    pub(crate) fn check<T>(
+        &self,
+        op: &'static str,
+        r: std::result::Result<T, result::DriverError>,
+    ) -> Result<T> {
+        r.map_err(|e| {
+            let number = e.0 as i32;
+            if matches!(number, 214 | 700 | 702 | 710 | 714..=719) {
+                LOST[self.info.ordinal % 64].store(true, Ordering::Relaxed);
+            }
+            Error::new(code(e), op, "the GPU to do it", words(e))
+        })
+    }
+
+    pub(crate) fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
+    /// New memory, or `None` where there is not enough.
+    pub(crate) fn alloc(&self, bytes: usize) -> Result<Option<Span>> {
+        self.bind("alloc")?;
+        // SAFETY: the memory is freed once, by `free`.
+        match unsafe { result::malloc_sync(bytes) } {
+            Ok(ptr) => Ok(Some(Span::of_allocation(ptr, bytes))),
+            Err(e) if e.0 as i32 == 2 => Ok(None),
+            Err(e) => self.check("alloc", Err(e)),
+        }
+    }
+
+    /// Frees what [`Queue::alloc`] gave; waits for work that may use it.
+    pub(crate) fn free(&self, span: Span) {
+        if self.bind("free").is_ok() {
+            // SAFETY: `span` is a whole allocation that its one owner gives up here.
+            let _ = unsafe { result::free_sync(span.ptr()) };
+        }
+    }
+
+    /// (free, total) bytes of the device.
+    pub(crate) fn memory(&self) -> Result<(usize, usize)> {
+        self.bind("memory")?;
+        self.check("memory", result::mem_get_info())
+    }
+
+    pub(crate) fn copy(&self, dst: Span, src: Span) -> Result<()> {
+        self.bind("copy")?;
+        assert!(dst.bytes() == src.bytes());
+        // SAFETY: both ranges are live and of equal size.
+        self.check("copy", unsafe {
+            result::memcpy_dtod_async(dst.ptr(), src.ptr(), src.bytes(), self.stream)
+        })
+    }
+
+    pub(crate) fn zero(&self, dst: Span) -> Result<()> {
+        if dst.bytes() == 0 {
+            return Ok(());
+        }
+        self.bind("zero")?;
+        // SAFETY: the range is live.
+        self.check("zero", unsafe { result::memset_d8_async(dst.ptr(), 0, dst.bytes(), self.stream) })
+    }
+
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        self.bind("synchronize")?;
+        self.count_wait();
+        // SAFETY: the stream lives as long as `self`.
+        self.check("synchronize", unsafe { result::stream::synchronize(self.stream) })
+    }
+
+    pub(super) fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    pub(super) fn count_wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_pin(&self) {
+        self.pins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often page-locked memory was asked for.
+    pub(crate) fn pins(&self) -> u64 {
+        self.pins.load(Ordering::Relaxed)
+    }
+
+    /// How often the host waited.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: nothing uses the stream any more (buffers keep the queue alive); errors of a lost device are
+        // of no use here.
+        unsafe {
+            let _ = result::ctx::set_current(self.ctx);
+            let _ = result::stream::synchronize(self.stream);
+        }
+        for stage in self.stages.take() {
+            stage.free();
+        }
+        // SAFETY: as above.
+        unsafe {
+            let _ = result::stream::destroy(self.stream);
+            if let Ok(dev) = result::device::get(self.info.ordinal as c_int) {
+                let _ = result::primary_ctx::release(dev);
+            }
+        }
+    }
+}
+
+/// Modules, graphs and contexts take memory as well, which may be short.
+fn code(e: result::DriverError) -> Code {
+    if e.0 as i32 == 2 { Code::Memory } else { Code::Device }
+}
+
+/// "CUDA_ERROR_…: what it means".
+fn words(e: result::DriverError) -> String {
+    let text = |r: std::result::Result<&CStr, result::DriverError>| {
+        r.map_or_else(|_| format!("error {}", e.0 as i32), |s| s.to_string_lossy().into_owned())
+    };
+    format!("{}: {}", text(e.error_name()), text(e.error_string()))
+}

@@ -1,0 +1,36 @@
+//! Addresses of device memory.
+
+/// Device memory that is known to be inside one live allocation. Made by [`Queue::alloc`] and cut smaller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    ptr: u64,
+    bytes: usize,
+}
+
+impl Span {
+    /// A whole allocation of the driver's.
+    pub(super) fn of_allocation(ptr: u64, bytes: usize) -> Span {
+        Span { ptr, bytes }
+    }
+    /// Memory of no device, for tests of what keeps account of it.
+    #[cfg(test)]
+    pub(crate) fn at(ptr: u64, bytes: usize) -> Span {
+        Span { ptr, bytes }
+    }
+    /// The address, for a kernel.
+    pub(crate) fn ptr(self) -> u64 {
+        self.ptr
+    }
+    pub(crate) fn bytes(self) -> usize {
+        self.bytes
+    }
+    /// Whether vectors of four floats lie on their boundaries.
+    pub(crate) fn is_aligned(self) -> bool {
+        self.ptr % 16 == 0
+    }
+    /// A part. Panics outside (a bug of the caller).
+    pub(crate) fn part(self, offset: usize, bytes: usize) -> Span {
+        assert!(offset <= self.bytes && bytes <= self.bytes - offset, "view outside its buffer");
+        Span { ptr: self.ptr + offset as u64, bytes }
+    }
+}

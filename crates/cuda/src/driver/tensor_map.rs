@@ -1,0 +1,66 @@
+//! Arrays as Hopper's copy engine (TMA) sees them.
+
+use super::span::Span;
+use cudarc::driver::sys;
+use s4_backend::{Code, Error, Result};
+use std::ffi::c_void;
+
+/// What the numbers of a mapped array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Number {
+    F16,
+    F32,
+}
+
+/// An array as Hopper's copy engine takes boxes of it (`kernels/common/tma.cuh`): rows of 128 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TensorMap(pub(super) sys::CUtensorMap);
+
+impl TensorMap {
+    /// `span` as (matrices, rows, columns), columns the fast index, in boxes of `height` rows. Addresses and rows are
+    /// multiples of 16 bytes.
+    pub(crate) fn new(
+        op: &'static str,
+        span: Span,
+        number: Number,
+        (matrices, rows, columns): (usize, usize, usize),
+        height: usize,
+    ) -> Result<TensorMap> {
+        use sys::{CUtensorMapDataType_enum as Type, CUtensorMapSwizzle_enum as Swizzle};
+        let (kind, size) = match number {
+            Number::F16 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2),
+            Number::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4),
+        };
+        assert!(matrices * rows * columns * size <= span.bytes(), "a map beyond its array");
+        let extents = [columns as u64, rows as u64, matrices as u64];
+        let strides = [(columns * size) as u64, (columns * rows * size) as u64];
+        let (shape, every) = ([(128 / size) as u32, height as u32, 1], [1u32; 3]);
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        // SAFETY: the driver writes a map and reads arrays of its rank; the array lies inside one live allocation.
+        let result = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &raw mut map,
+                kind,
+                3,
+                span.ptr() as *mut c_void,
+                extents.as_ptr(),
+                strides.as_ptr(),
+                shape.as_ptr(),
+                every.as_ptr(),
+                sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                Swizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        match result {
+            sys::CUresult::CUDA_SUCCESS => Ok(TensorMap(map)),
+            e => Err(Error::new(
+                Code::Internal,
+                op,
+                format!("an array to map, {extents:?} {number:?}"),
+                format!("{e:?}"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Who has taken memory of a device, and the cache that makes a steady step ask the driver for nothing.
+
+use super::cache::{Cache, Free, Life, class};
+use crate::driver::{Arg, Queue, Span};
+use s4_backend::{Code, Error, Result};
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The memory of one queue's device.
+pub(crate) struct Allocator {
+    pool: Mutex<Pool>,
+    /// Most bytes to take of the device.
+    limit: usize,
+    /// How often the driver was asked.
+    requests: AtomicU64,
+    /// Changes whenever a buffer is made or freed; recorded graphs hold addresses of buffers.
+    epoch: AtomicU64,
+    queue: Arc<Queue>,
+}
+
+/// All memory that was taken of the device and is not in a block's hands.
+#[derive(Default)]
+struct Pool {
+    free: Cache,
+    /// Bytes, in use or free.
+    taken: usize,
+    /// Scratch of a graph that is being recorded stays where it is.
+    recording: bool,
+}
+
+/// Owned device memory; returns to the cache when dropped.
+pub(crate) struct Block {
+    span: Span,
+    owner: Arc<Allocator>,
+}
+
+impl Block {
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// A buffer on this memory was made or freed.
+    pub(super) fn count_change(&self) {
+        self.owner.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.owner.pool().free.put(self.span);
+    }
+}
+
+impl From<&Block> for Arg {
+    fn from(x: &Block) -> Arg {
+        x.span.into()
+    }
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        // Freeing waits for work that may use the memory.
+        for span in self.pool().free.drain() {
+            self.queue.free(span);
+        }
+    }
+}
+
+/// Puts the common memory back in its place when recording ends, also by a panic.
+struct Recording<'a> {
+    allocator: &'a Allocator,
+    common: Option<Free>,
+}
+
+impl Recording<'_> {
+    /// What the recording has used.
+    fn end(&mut self) -> Vec<Span> {
+        let Some(common) = self.common.take() else { return Vec::new() };
+        let mut pool = self.allocator.pool();
+        pool.recording = false;
+        pool.free.restore(common).into_spans().collect()
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        let own = self.end();
+        self.allocator.give_back(own);
+    }
+}
+
+impl Allocator {
+    pub(crate) fn new(queue: Arc<Queue>, limit: usize) -> Allocator {
+        Allocator {
+            pool: Mutex::default(),
+            limit,
+            requests: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            queue,
+        }
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// How often the driver was asked for device memory.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How often a buffer was made or freed so far.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in use and kept for reuse.
+    pub(crate) fn held(&self) -> usize {
+        self.pool().taken
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Runs `body` with scratch memory of its own, which the caller has afterwards.
+    pub(super) fn with_own_scratch<R>(&self, body: impl FnOnce() -> R) -> (R, Vec<Span>) {
+        let mut recording = Recording { allocator: self, common: Some(self.set_aside()) };
+        let result = body();
+        (result, recording.end())
+    }
+
+    fn set_aside(&self) -> Free {
+        let mut pool = self.pool();
+        pool.recording = true;
+        pool.free.set_aside()
+    }
+
+    /// Scratch goes back to the common cache.
+    pub(super) fn give_back(&self, scratch: Vec<Span>) {
+        let mut pool = self.pool();
+        scratch.into_iter().for_each(|span| pool.free.put(span));
+    }
+
+    /// Gives cached memory back to the device.
+    pub(crate) fn trim(&self) {
+        let mut pool = self.pool();
+        if pool.recording {
+            return;
+        }
+        for span in pool.free.drain() {
+            pool.taken -= span.bytes();
+            self.queue.free(span);
+        }
+    }
+
+    /// Device memory with arbitrary contents.
+    pub(crate) fn block(self: &Arc<Self>, op: &'static str, bytes: usize, life: Life) -> Result<Block> {
+        let own = |span| Block { span, owner: self.clone() };
+        let cached = self.pool().free.take(bytes, life);
+        if let Some(span) = cached {
+            return Ok(own(span));
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(span) = self.take(bytes, life)? {
+            return Ok(own(span));
+        }
+        // What would not fit even if all that is kept were given back leaves it where it is, so that the next smaller
+        // batch finds what it had.
+        let size = class(bytes);
+        let Available { free, limit, .. } = self.available()?;
+        if size <= free.min(limit) {
+            self.trim();
+            if let Some(span) = self.take(bytes, life)? {
+                return Ok(own(span));
+            }
+        }
+        let Available { free, limit, total } = self.available()?;
+        let ordinal = self.queue.info.ordinal;
+        let got = match self.limit {
+            usize::MAX => format!("{free} of {total} bytes free on cuda:{ordinal}"),
+            most => {
+                format!("{limit} of {most} bytes of memoryLimit free, {free} of {total} on cuda:{ordinal}")
+            }
+        };
+        Err(Error::new(Code::Memory, op, format!("{size} bytes of GPU memory"), got))
+    }
+
+    /// Memory of the driver's, or `None` where there is not enough.
+    fn take(&self, bytes: usize, life: Life) -> Result<Option<Span>> {
+        let (size, mut pool) = (class(bytes), self.pool());
+        if size > self.limit.saturating_sub(pool.taken) {
+            return Ok(None);
+        }
+        let span = self.queue.alloc(size)?;
+        if span.is_some() {
+            pool.taken += size;
+        }
+        Ok(span.map(|span| pool.free.add(span, bytes, life)))
+    }
+
+    /// Bytes that there would be, if all that is kept for reuse were given back.
+    fn available(&self) -> Result<Available> {
+        let (free, total) = self.queue.memory()?;
+        let pool = self.pool();
+        let kept = pool.free.drainable();
+        let limit = self.limit.saturating_sub(pool.taken).saturating_add(kept);
+        Ok(Available { free: free + kept, limit, total })
+    }
+}
+
+/// Bytes of the device that are free, bytes left of the allocator's limit, and bytes of the whole device.
+struct Available {
+    free: usize,
+    limit: usize,
+    total: usize,
+}

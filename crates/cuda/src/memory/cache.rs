@@ -1,0 +1,316 @@
+//! Device memory that was asked for and is free.
+//!
+//! Buffers stay as long as a model, so each is an allocation of its own and wastes nothing. The scratch of operations
+//! comes and goes like a stack, in sizes that differ from operation to operation: its large blocks are cut from
+//! segments and joined again when they return, so that one operation's two blocks are the next one's three.
+//! Work is in order on one queue, so a block may be used again at once.
+
+use crate::driver::Span;
+use std::collections::BTreeMap;
+
+/// Blocks of this size and more are cut from segments; smaller ones go whole, so that near sizes share them.
+pub(crate) const LARGE: usize = 1 << 20;
+
+/// What the driver gives large allocations in.
+const PAGE: usize = 2 << 20;
+
+/// How long a block is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// As long as its buffer.
+    Buffer,
+    /// Within an operation.
+    Scratch,
+}
+
+/// What a request of `bytes` takes of a free block, or of the driver where there is none.
+pub(crate) fn class(bytes: usize) -> usize {
+    if bytes >= LARGE {
+        return bytes.div_ceil(PAGE) * PAGE;
+    }
+    // An eighth of the power of two.
+    let bytes = bytes.max(512);
+    let step = (bytes.next_power_of_two() / 16).max(512);
+    bytes.div_ceil(step) * step
+}
+
+/// Free memory of one device.
+#[derive(Default)]
+pub(crate) struct Cache {
+    /// Whole allocations, by size.
+    whole: BTreeMap<usize, Vec<Span>>,
+    /// Allocations that are cut, by address.
+    segments: BTreeMap<u64, Span>,
+    /// Their free parts, by address.
+    parts: BTreeMap<u64, Span>,
+}
+
+/// A cache's free memory without the segments that parts of it belong to.
+#[derive(Default)]
+pub(crate) struct Free {
+    whole: BTreeMap<usize, Vec<Span>>,
+    parts: BTreeMap<u64, Span>,
+}
+
+impl Free {
+    pub(crate) fn into_spans(self) -> impl Iterator<Item = Span> {
+        self.whole.into_values().flatten().chain(self.parts.into_values())
+    }
+}
+
+impl Cache {
+    /// A free block of `bytes` or some more.
+    pub(crate) fn take(&mut self, bytes: usize, life: Life) -> Option<Span> {
+        let size = class(bytes);
+        if size < LARGE {
+            return self.take_whole(size, size + size / 2);
+        }
+        if life == Life::Buffer {
+            return self.take_whole(size, size + size / 16);
+        }
+        self.cut(bytes).or_else(|| {
+            // A buffer's memory that nothing uses becomes a segment.
+            let segment = self.take_whole(size, usize::MAX)?;
+            self.segments.insert(segment.ptr(), segment);
+            self.parts.insert(segment.ptr(), segment);
+            self.cut(bytes)
+        })
+    }
+
+    /// The smallest whole block between two sizes.
+    fn take_whole(&mut self, least: usize, most: usize) -> Option<Span> {
+        let (&size, list) = self.whole.range_mut(least..=most).next()?;
+        let span = list.pop();
+        if list.is_empty() {
+            self.whole.remove(&size);
+        }
+        span
+    }
+
+    /// The beginning of the smallest free part that is large enough.
+    fn cut(&mut self, bytes: usize) -> Option<Span> {
+        let bytes = bytes.div_ceil(512) * 512;
+        let fits = self.parts.values().filter(|part| part.bytes() >= bytes);
+        let part = *fits.min_by_key(|part| part.bytes())?;
+        self.parts.remove(&part.ptr());
+        if part.bytes() > bytes {
+            let rest = part.part(bytes, part.bytes() - bytes);
+            self.parts.insert(rest.ptr(), rest);
+        }
+        Some(part.part(0, bytes))
+    }
+
+    /// What the driver gave, to be used at once; `bytes` of it where it is scratch, whose rest is free.
+    pub(crate) fn add(&mut self, span: Span, bytes: usize, life: Life) -> Span {
+        if span.bytes() < LARGE || life == Life::Buffer {
+            return span;
+        }
+        self.segments.insert(span.ptr(), span);
+        self.parts.insert(span.ptr(), span);
+        self.cut(bytes).unwrap_or(span)
+    }
+
+    /// The segment that a block was cut from.
+    fn segment(&self, span: Span) -> Option<Span> {
+        let (_, &segment) = self.segments.range(..=span.ptr()).next_back()?;
+        (span.ptr() < segment.ptr() + segment.bytes() as u64).then_some(segment)
+    }
+
+    /// A block returns.
+    pub(crate) fn put(&mut self, span: Span) {
+        let Some(segment) = self.segment(span) else {
+            self.whole.entry(span.bytes()).or_default().push(span);
+            return;
+        };
+        let (mut from, mut to) = (span.ptr(), span.ptr() + span.bytes() as u64);
+        // Free neighbours, but not across the end of the segment: two may lie side by side.
+        if let Some((&at, &before)) = self.parts.range(segment.ptr()..from).next_back()
+            && at + before.bytes() as u64 == from
+        {
+            self.parts.remove(&at);
+            from = at;
+        }
+        if to < segment.ptr() + segment.bytes() as u64
+            && let Some(after) = self.parts.remove(&to)
+        {
+            to += after.bytes() as u64;
+        }
+        let joined = segment.part((from - segment.ptr()) as usize, (to - from) as usize);
+        self.parts.insert(from, joined);
+    }
+
+    /// Takes all that is free out, to be put back by [`Cache::restore`].
+    pub(crate) fn set_aside(&mut self) -> Free {
+        Free { whole: std::mem::take(&mut self.whole), parts: std::mem::take(&mut self.parts) }
+    }
+
+    /// Exchanges what is free now for what was set aside.
+    pub(crate) fn restore(&mut self, free: Free) -> Free {
+        let now = self.set_aside();
+        (self.whole, self.parts) = (free.whole, free.parts);
+        now
+    }
+
+    /// Whether all of the segment that begins where a free part does is free.
+    fn is_whole(segments: &BTreeMap<u64, Span>, part: &Span) -> bool {
+        segments.get(&part.ptr()).is_some_and(|s| s.bytes() == part.bytes())
+    }
+
+    /// Bytes that [`Cache::drain`] would give.
+    pub(crate) fn drainable(&self) -> usize {
+        let parts = self.parts.values().filter(|part| Self::is_whole(&self.segments, part));
+        self.whole.values().flatten().chain(parts).map(|span| span.bytes()).sum()
+    }
+
+    /// Every allocation of which all is free leaves the cache.
+    pub(crate) fn drain(&mut self) -> Vec<Span> {
+        let mut out: Vec<Span> = std::mem::take(&mut self.whole).into_values().flatten().collect();
+        let segments = &mut self.segments;
+        self.parts.retain(|at, part| {
+            let all = Self::is_whole(segments, part);
+            if all {
+                segments.remove(at);
+                out.push(*part);
+            }
+            !all
+        });
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: usize = 1 << 20;
+
+    /// A cache over a driver that counts what it gave.
+    #[derive(Default)]
+    struct Device {
+        cache: Cache,
+        next: u64,
+        taken: usize,
+        calls: usize,
+    }
+
+    impl Device {
+        fn block(&mut self, bytes: usize, life: Life) -> Span {
+            self.cache.take(bytes, life).unwrap_or_else(|| {
+                let size = class(bytes);
+                let span = Span::at(4096 + self.next, size);
+                self.next += size as u64;
+                self.taken += size;
+                self.calls += 1;
+                self.cache.add(span, bytes, life)
+            })
+        }
+    }
+
+    fn apart(blocks: &[Span]) -> bool {
+        let end = |s: &Span| s.ptr() + s.bytes() as u64;
+        blocks
+            .iter()
+            .enumerate()
+            .all(|(i, a)| blocks[..i].iter().all(|b| end(a) <= b.ptr() || end(b) <= a.ptr()))
+    }
+
+    #[test]
+    fn classes_hold_their_size_and_waste_little() {
+        for bytes in [0, 1, 512, 513, 8191, 8192, 8193, 1_000_000, 123_456_789] {
+            let c = class(bytes);
+            assert!(c >= bytes && c % 512 == 0);
+            assert!(c <= bytes.max(512) + bytes / 8 + 512, "{bytes} became {c}");
+        }
+    }
+
+    #[test]
+    fn two_blocks_of_scratch_are_another_operations_three() {
+        let mut d = Device::default();
+        for round in 0..3 {
+            let held = [d.block(200 * MB, Life::Scratch), d.block(100 * MB, Life::Scratch)];
+            assert!(apart(&held));
+            held.into_iter().for_each(|b| d.cache.put(b));
+            let held = [100, 99, 98].map(|m| d.block(m * MB + 7, Life::Scratch));
+            assert!(apart(&held));
+            held.into_iter().for_each(|b| d.cache.put(b));
+            assert_eq!((d.taken, d.calls), (300 * MB, 2), "round {round}");
+        }
+        let whole = d.cache.drain();
+        assert_eq!(whole.iter().map(|s| s.bytes()).sum::<usize>(), 300 * MB);
+        assert!(d.cache.take(MB, Life::Scratch).is_none());
+    }
+
+    #[test]
+    fn neighbouring_segments_stay_two() {
+        let mut d = Device::default();
+        let two = [d.block(10 * MB, Life::Scratch), d.block(10 * MB, Life::Scratch)];
+        assert_eq!(two[0].ptr() + 10 * MB as u64, two[1].ptr());
+        two.into_iter().for_each(|b| d.cache.put(b));
+        assert!(d.cache.take(11 * MB, Life::Scratch).is_none());
+        assert_eq!(d.cache.drain().len(), 2);
+    }
+
+    #[test]
+    fn buffers_are_whole_and_serve_as_scratch_once_freed() {
+        let mut d = Device::default();
+        let scratch = d.block(64 * MB, Life::Scratch);
+        d.cache.put(scratch);
+        // Not out of scratch, which would then be short.
+        let buffer = d.block(32 * MB, Life::Buffer);
+        assert_eq!(d.calls, 2);
+        d.cache.put(buffer);
+        assert_eq!(d.block(31 * MB, Life::Buffer).bytes(), 32 * MB);
+        assert_eq!(d.calls, 2);
+        d.cache.put(buffer);
+        let held = [60, 20, 10].map(|m| d.block(m * MB, Life::Scratch));
+        assert!(apart(&held));
+        assert_eq!(d.calls, 2);
+        assert!(d.cache.drain().is_empty(), "memory in use was given away");
+    }
+
+    #[test]
+    fn what_is_set_aside_is_out_of_reach() {
+        let mut d = Device::default();
+        let [a, b] = [8, 8].map(|m| d.block(m * MB, Life::Scratch));
+        let small = d.block(1000, Life::Scratch);
+        d.cache.put(a);
+        d.cache.put(small);
+        let common = d.cache.set_aside();
+        let own = d.block(4 * MB, Life::Scratch);
+        assert!(apart(&[a, b, own]));
+        d.cache.put(b);
+        d.cache.put(own);
+        let mut spans: Vec<Span> = d.cache.restore(common).into_spans().collect();
+        spans.sort_by_key(|s| s.ptr());
+        assert_eq!(spans.iter().map(|s| s.bytes()).collect::<Vec<_>>(), [8 * MB, 4 * MB]);
+        spans.into_iter().for_each(|s| d.cache.put(s));
+        assert_eq!(d.cache.drain().len(), 4);
+    }
+
+    /// A thousand requests of any size in any order: no two overlap, and all comes back in the end.
+    #[test]
+    fn blocks_never_overlap() {
+        let mut d = Device::default();
+        let mut held: Vec<Span> = Vec::new();
+        let mut seed = 1u64;
+        let mut draw = |n: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % n
+        };
+        for _ in 0..1000 {
+            if held.len() > 20 || (!held.is_empty() && draw(2) == 0) {
+                d.cache.put(held.swap_remove(draw(held.len())));
+            } else {
+                let life = if draw(4) == 0 { Life::Buffer } else { Life::Scratch };
+                let most = if draw(2) == 0 { 10_000 } else { 40 * MB };
+                let bytes = draw(most);
+                let block = d.block(bytes, life);
+                assert!(block.bytes() >= bytes);
+                held.push(block);
+                assert!(apart(&held));
+            }
+        }
+        held.into_iter().for_each(|b| d.cache.put(b));
+        assert_eq!(d.cache.drain().iter().map(|s| s.bytes()).sum::<usize>(), d.taken);
+    }
+}

@@ -1,0 +1,281 @@
+//! Whole sequences by chunked passes, backward: the adjoint passes, then the gradients of a chunk's matrices back to the
+//! parameters.
+
+use super::{
+    bidirectional_pass::BidirectionalBackward,
+    call::Call,
+    chunk_pass::{Entering, Pass},
+    discretize::{Discrete, GradientSpans},
+    matrices::{Direction, Matrices, Pack, TransitionBuffer},
+    saved_powers::SavedPowers,
+    sizes::{Sizes, T},
+};
+use crate::{
+    device::Cuda,
+    driver::{Span, args},
+    memory::Block,
+};
+use s4_backend::Result;
+
+/// Arrays of a backward pass, as in [`s4_backend::SsmBackward`].
+pub(super) struct ChunkBackward<'a> {
+    pub(super) du: Option<Span>,
+    pub(super) dstate0: Option<Span>,
+    pub(super) grads: GradientSpans,
+    pub(super) dy: Span,
+    pub(super) dstate_end: Option<Span>,
+    pub(super) saved: Option<Span>,
+    pub(super) u: Span,
+    pub(super) state0: Option<Span>,
+    /// What the passes apply.
+    pub(super) directions: &'a [Direction],
+    /// Whether there is a D; not in a kernel's gradient, where u is an impulse.
+    pub(super) with_d: bool,
+    /// Powers of Ā that forward has saved.
+    pub(super) powers: Option<&'a SavedPowers>,
+}
+
+/// What the passes of one backward have in common.
+struct Shared<'a> {
+    discrete: &'a Discrete,
+    matrices: &'a Matrices,
+    /// Matrices of the scans over segments, of the pass and of its adjoint.
+    segment: [Option<&'a Block>; 2],
+    /// (B, H, NP), padded.
+    state0: Option<Span>,
+    /// (H, slots, (2 + 2R)·P): shares of the gradients of (D₀, B̄, u, v).
+    slot: &'a Block,
+    slots: usize,
+    /// The last of them, for rows that end inside a chunk.
+    row_slots: usize,
+}
+
+impl Cuda {
+    /// Gradients by the adjoint passes; chunk states are recomputed.
+    pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &Call<'_>) -> Result<()> {
+        let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
+        let (rows, params) = (c.batch * heads, &c.layer.params);
+        let discrete = self.discretize(op, &c.layer)?;
+        let q = match a.powers {
+            Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
+            None => self.transition_buffer(op, c.sizes)?,
+        };
+        let m = self.matrices(op, &discrete, params.c.span(), c.sizes, q)?;
+        let [ahead, back] = match a.powers.and_then(|p| p.scans(c.cut.each)) {
+            Some(both) if c.cut.segments > 1 => both.clone().map(Some),
+            _ => self.scan_matrices(c, &m.q, true)?,
+        };
+        let segment = [ahead.as_deref(), back.as_deref()];
+        let state0 = a.state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
+        let row_slots = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
+        let slots = 1 + 2 * rank + kc + row_slots;
+        let slot = self.block(op, 16 * heads * slots * (2 + 2 * rank) * pairs)?;
+        let dkern = self.scratch64(op, heads * kc * T)?;
+
+        let mut products: Vec<Block> = Vec::new();
+        let mut du_last = None;
+        let plain = state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
+        let aligned = [Some(a.dy), Some(a.u), a.du].into_iter().flatten().all(Span::is_aligned);
+        if c.bidirectional_pass && plain && aligned {
+            let b = BidirectionalBackward {
+                du: a.du,
+                dy: a.dy,
+                u: a.u,
+                saved: a.saved,
+                d: params.d.span(),
+                segment,
+            };
+            products = self.bidirectional_backward(c, &b, &m)?;
+            for (g, &direction) in products.iter().zip(a.directions) {
+                let dd = (!direction.anticausal).then_some(a.grads.d);
+                self.kernel_gradient(&dkern, dd, g, c.sizes, direction)?;
+            }
+        } else {
+            let shared = Shared {
+                discrete: &discrete,
+                matrices: &m,
+                segment,
+                state0: state0.as_ref().map(|s| s.span()),
+                slot: &slot,
+                slots,
+                row_slots,
+            };
+            for &direction in a.directions {
+                let (g, last) = self.direction_backward(a, c, &shared, direction)?;
+                du_last = last.or(du_last);
+                let dd = (a.with_d && !direction.anticausal).then_some(a.grads.d);
+                self.kernel_gradient(&dkern, dd, &g, c.sizes, direction)?;
+                products.push(g);
+            }
+        }
+        self.matrices_backward(a, c, &m, &discrete, (&products, &dkern), (&slot, slots))?;
+        self.discretize_backward(op, a.grads, &slot, slots, &c.layer)?;
+        if let (Some(du), Some(last)) = (a.du, &du_last) {
+            let n = rows * T;
+            let all = args![du, last, c.lengths, c.batch, heads, c.len];
+            self.each(("partial_chunk", "add_partial_chunk"), n, all)?;
+        }
+        Ok(())
+    }
+
+    /// The pass of one direction again, for its states, and its adjoint. Gives the gradients of the chunk's matrices,
+    /// and the share of du in the chunks in which rows end, where an end state has a gradient.
+    fn direction_backward(
+        &self,
+        a: &ChunkBackward<'_>,
+        c: &Call<'_>,
+        shared: &Shared<'_>,
+        direction: Direction,
+    ) -> Result<(Block, Option<Block>)> {
+        let (op, Sizes { heads, pairs, rank, np, .. }) = (c.op, c.sizes);
+        let Direction { channels, anticausal, .. } = direction;
+        let (rows, d) = (c.batch * heads, shared.discrete);
+        let pack = |backward| Pack { direction, backward };
+        let skip = (a.with_d && !anticausal).then(|| c.layer.params.d.span());
+        let forward = self.pack(op, shared.matrices, skip, c.sizes, pack(false))?;
+        let adjoint = self.pack(op, shared.matrices, skip, c.sizes, pack(true))?;
+        let size = heads * c.batch * c.cut.chunks * np;
+        let (s, ds) = (self.scratch(op, size)?, self.scratch(op, size)?);
+        let mid = a.dstate_end.map(|_| self.scratch(op, rows * np)).transpose()?;
+        let mut pass = Pass {
+            y: None,
+            x: a.u,
+            fragments: &forward,
+            state0: shared.state0,
+            entering: a.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal))),
+            end: None,
+            states: Some(s.span()),
+            mid: mid.as_ref().map(|m| m.span()),
+            inject: None,
+            lengths: c.lengths,
+            batch: c.batch,
+            len: c.len,
+            ins: 1,
+            outs: channels,
+            reverse: anticausal,
+            lower: !anticausal,
+            add: false,
+        };
+        self.pass(op, &pass, c.sizes, c.cut, shared.segment[0])?;
+        let (mut inject, mut du_last) = (None, None);
+        if let (Some(dend), Some(mid)) = (a.dstate_end, &mid) {
+            let (i, last) = (self.scratch(op, rows * np)?, self.scratch(op, rows * T)?);
+            let (slots, row_slots) = (shared.slots, shared.row_slots);
+            let states = self.block(op, 16 * heads * row_slots * T * pairs)?;
+            self.launch(
+                ("partial_chunk", "partial_chunk_backward"),
+                (heads, row_slots, 1),
+                (32, 1),
+                0,
+                args![
+                    &i,
+                    &last,
+                    shared.slot,
+                    &states,
+                    dend,
+                    mid,
+                    a.u,
+                    c.lengths,
+                    d.d0(),
+                    d.u(),
+                    d.v(),
+                    d.b_bar(),
+                    c.batch,
+                    heads,
+                    pairs,
+                    rank,
+                    np,
+                    c.len,
+                    slots,
+                    slots - row_slots
+                ],
+            )?;
+            (inject, du_last) = (Some(i), Some(last));
+        }
+        let end = a.dstate0.map(|_| self.scratch(op, rows * np)).transpose()?;
+        pass = Pass {
+            y: a.du,
+            x: a.dy,
+            fragments: &adjoint,
+            state0: None,
+            entering: Entering::Computed,
+            end: end.as_ref().map(|e| e.span()),
+            states: Some(ds.span()),
+            mid: None,
+            inject: inject.as_ref().map(|i| i.span()),
+            lengths: c.lengths,
+            batch: c.batch,
+            len: c.len,
+            ins: channels,
+            outs: 1,
+            reverse: !anticausal,
+            lower: anticausal,
+            add: anticausal,
+        };
+        self.pass(op, &pass, c.sizes, c.cut, shared.segment[1])?;
+        if let (Some(out), Some(end)) = (a.dstate0, &end) {
+            let n = rows * 2 * pairs;
+            let one = args![out, end, c.batch, heads, 2 * pairs, np, 1usize, 0usize];
+            self.each(("states", "cut_state"), n, one)?;
+        }
+        Ok((self.products(c, a.dy, &ds, a.u, &s, channels)?, du_last))
+    }
+
+    /// [dToep, dW; dV, dQ] of each direction and the gradient of the first T samples of the kernel, back to the slots of
+    /// (D₀, B̄, u, v) and to dC.
+    fn matrices_backward(
+        &self,
+        a: &ChunkBackward<'_>,
+        c: &Call<'_>,
+        m: &Matrices,
+        d: &Discrete,
+        (products, dkern): (&[Block], &Block),
+        (slot, slots): (&Block, usize),
+    ) -> Result<()> {
+        let (op, Sizes { heads, pairs, rank, kc, .. }) = (c.op, c.sizes);
+        let side = c.sizes.side();
+        let (g0, g1) = (&products[0], products.get(1));
+        let size = heads * rank * T * pairs;
+        let (ga, gb) = (self.block(op, 16 * size)?, self.block(op, 16 * size)?);
+        if rank > 0 {
+            self.launch(
+                ("chunk_matrices_backward", "transition_gradient"),
+                (heads, rank, 2 * (2 * pairs).div_ceil(64)),
+                (256, 1),
+                0,
+                args![&ga, &gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
+            )?;
+        }
+        let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
+        self.launch(
+            ("chunk_matrices_backward", name),
+            (heads, 1 + 2 * rank + kc, 1),
+            (64, 1),
+            4 * 16 * 256,
+            args![
+                slot,
+                a.grads.c,
+                dkern,
+                &ga,
+                &gb,
+                g0,
+                g1,
+                &m.cols,
+                &m.rows,
+                &m.powers,
+                d.d0(),
+                d.u(),
+                d.v(),
+                heads,
+                pairs,
+                rank,
+                kc,
+                a.directions[0].channels,
+                side,
+                side * side,
+                heads * side * side,
+                slots
+            ],
+        )
+    }
+}

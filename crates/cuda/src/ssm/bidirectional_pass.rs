@@ -1,0 +1,343 @@
+//! Hopper's chunk pass over rows that begin and end without a state (`kernels/ssm/bidirectional_pass_sm90.cu`): both
+//! directions of a two-sided layer at once, or one.
+
+use super::{
+    call::Call, chunk_pass::Entering, matrices::Matrices, pass_backward::Products, segments::Cut,
+    sizes::Sizes,
+};
+use crate::{
+    device::Cuda,
+    driver::{Span, args},
+    memory::{Block, Ints},
+};
+use s4_backend::Result;
+use std::ops::Range;
+
+/// Bytes of 64 × 64 numbers of 16 bits.
+const PLANE: usize = 64 * 64 * 2;
+
+/// Bytes of the exponents of 64 rows.
+const EXPONENTS: usize = 64 * 4;
+
+/// What operands are for.
+#[derive(Clone, Copy)]
+pub(super) struct OperandsOf {
+    /// Both directions of a two-sided layer.
+    pub(super) both: bool,
+    /// The adjoint.
+    pub(super) backward: bool,
+    /// Outputs are wanted, not states alone.
+    pub(super) outputs: bool,
+}
+
+/// The matrices of every head, as `kernels/ssm/bidirectional_operands_sm90.cu` lays them out.
+pub(super) struct Operands {
+    planes: Block,
+    exponents: Block,
+    /// Planes a head.
+    count: usize,
+    both: bool,
+}
+
+/// One pass over both directions, or over one.
+pub(super) struct BidirectionalPass<'a> {
+    pub(super) y: Option<Span>,
+    pub(super) x: Span,
+    pub(super) operands: &'a Operands,
+    /// With time, against time; the first of a pass over one direction.
+    pub(super) entering: [Entering; 2],
+    pub(super) lengths: Option<&'a Ints>,
+    pub(super) batch: usize,
+    pub(super) len: usize,
+    /// A pass over one direction: against time.
+    pub(super) reverse: bool,
+}
+
+/// Arrays of a backward pass; those of [`Cuda::segment_matrices`] where sequences are cut.
+pub(super) struct BidirectionalBackward<'a> {
+    pub(super) du: Option<Span>,
+    pub(super) dy: Span,
+    pub(super) u: Span,
+    pub(super) saved: Option<Span>,
+    pub(super) d: Span,
+    pub(super) segment: [Option<&'a Block>; 2],
+}
+
+impl Cuda {
+    pub(super) fn operands(
+        &self,
+        op: &'static str,
+        m: &Matrices,
+        d: Span,
+        s: Sizes,
+        of: OperandsOf,
+    ) -> Result<Operands> {
+        let Sizes { heads, pairs, rank, kc, .. } = s;
+        let lows = if self.precision().products() == 3 { 2 } else { 1 };
+        let (states, kinds) = if of.both { (6, 3) } else { (4, 2) };
+        let (count, kinds) = if of.outputs { (states + lows * kinds, 2 * kinds) } else { (states, kinds) };
+        let planes = self.block(op, heads * count * PLANE)?;
+        let exponents = self.block(op, heads * 8 * 4)?;
+        self.launch(
+            ("bidirectional_operands_sm90", "operand_planes"),
+            (heads, kinds, 1),
+            (256, 1),
+            0,
+            args![
+                &planes,
+                &exponents,
+                &m.kern,
+                &*m.q,
+                &m.cols,
+                &m.rows,
+                d,
+                heads,
+                pairs,
+                rank,
+                kc,
+                of.both,
+                of.backward,
+                count
+            ],
+        )?;
+        Ok(Operands { planes, exponents, count, both: of.both })
+    }
+
+    /// One launch. `heads`: which; `states`: (heads of those, B, chunks, NP) a direction, the states that enter the
+    /// chunks.
+    fn run_directions(
+        &self,
+        p: &BidirectionalPass<'_>,
+        s: Sizes,
+        cut: Cut,
+        y: Option<Span>,
+        [init, end, states]: [[Option<Span>; 2]; 3],
+        heads: Range<usize>,
+    ) -> Result<()> {
+        let from = heads.start;
+        // Arrays of all heads, from the first of these on.
+        let on = |x: Span, each: usize| x.part(from * each, x.bytes() - from * each);
+        let (row, state) = (4 * p.len, 4 * s.np);
+        let Operands { planes, exponents, count, both } = p.operands;
+        let tiles = (p.batch * cut.segments).div_ceil(64);
+        let exact = self.precision().products() == 3;
+        let name = match (y, both) {
+            (None, _) => "states",
+            (_, true) => {
+                if exact {
+                    "both_3"
+                } else {
+                    "both_1"
+                }
+            }
+            (_, false) => {
+                if exact {
+                    "outputs_3"
+                } else {
+                    "outputs_1"
+                }
+            }
+        };
+        let both_at_once = y.is_some() && *both;
+        let slot = if exact { 2 * PLANE } else { PLANE };
+        let shared = match (y, both_at_once) {
+            (None, _) => 4 * PLANE,
+            (_, true) => count * PLANE + cut.each * (slot + EXPONENTS),
+            (_, false) => count * PLANE,
+        };
+        let dirs = 1 + *both as usize;
+        self.launch(
+            ("bidirectional_pass_sm90", name),
+            (if both_at_once { tiles } else { tiles * dirs }, heads.len(), 1),
+            (if both_at_once { 256 } else { 128 }, 1),
+            shared,
+            args![
+                y.map(|y| on(y, row)),
+                on(p.x, row),
+                on(planes.span(), count * PLANE),
+                on(exponents.span(), 8 * 4),
+                init[0].map(|x| on(x, state)),
+                init[1].map(|x| on(x, state)),
+                end[0].map(|x| on(x, state)),
+                end[1].map(|x| on(x, state)),
+                states[0],
+                states[1],
+                p.lengths,
+                p.batch,
+                s.heads,
+                cut.segments,
+                cut.each,
+                cut.chunks,
+                dirs,
+                p.reverse,
+                *count,
+                p.len
+            ],
+        )
+    }
+
+    /// States that enter the segments, by a pass over x and a scan where they are not given; nothing where the sequence
+    /// is not cut. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
+    fn enter(
+        &self,
+        op: &'static str,
+        p: &BidirectionalPass<'_>,
+        s: Sizes,
+        cut: Cut,
+        segment: Option<&Block>,
+    ) -> Result<([Option<Span>; 2], Vec<Block>)> {
+        let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
+        let dirs = 1 + p.operands.both as usize;
+        let size = p.batch * cut.segments * s.heads * s.np;
+        let (mut init, mut own, mut given) = ([None; 2], Vec::new(), true);
+        for (init, entering) in init.iter_mut().zip(&p.entering).take(dirs) {
+            given &= matches!(entering, Entering::Given(_));
+            *init = Some(match entering {
+                Entering::Given(span) | Entering::ComputedInto(span) => *span,
+                Entering::Computed => {
+                    own.push(self.scratch(op, size)?);
+                    own.last().expect("just pushed").span()
+                }
+            });
+        }
+        if given {
+            return Ok((init, own));
+        }
+        let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<_>>()?;
+        let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
+        self.run_directions(p, s, cut, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
+        let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
+        self.launch(
+            ("segment_scan", name),
+            (p.batch.div_ceil(rows), s.heads, dirs),
+            (threads, 1),
+            0,
+            args![
+                init[0],
+                init[1],
+                end[0],
+                end[1],
+                None::<Span>,
+                segment,
+                p.batch,
+                s.heads,
+                cut.segments,
+                !p.operands.both && p.reverse
+            ],
+        )?;
+        Ok((init, own))
+    }
+
+    /// A pass over all heads.
+    pub(super) fn bidirectional_pass(
+        &self,
+        op: &'static str,
+        p: &BidirectionalPass<'_>,
+        s: Sizes,
+        cut: Cut,
+        segment: Option<&Block>,
+    ) -> Result<()> {
+        let (init, _own) = self.enter(op, p, s, cut, segment)?;
+        self.run_directions(p, s, cut, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
+    }
+
+    /// [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one, and du.
+    pub(super) fn bidirectional_backward(
+        &self,
+        c: &Call<'_>,
+        b: &BidirectionalBackward<'_>,
+        m: &Matrices,
+    ) -> Result<Vec<Block>> {
+        let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
+        let side = s.side();
+        let dirs = 1 + both as usize;
+        let of = |backward, outputs| OperandsOf { both, backward, outputs };
+        let forward = self.operands(op, m, b.d, s, of(false, false))?;
+        let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
+        let entering =
+            |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
+        let (lengths, batch, len) = (c.lengths, c.batch, c.len);
+        let ahead = BidirectionalPass {
+            y: None,
+            x: b.u,
+            operands: &forward,
+            entering: [entering(false), entering(both)],
+            lengths,
+            batch,
+            len,
+            reverse: false,
+        };
+        let back = BidirectionalPass {
+            y: b.du,
+            x: b.dy,
+            operands: &adjoint,
+            entering: [Entering::Computed; 2],
+            lengths,
+            batch,
+            len,
+            reverse: true,
+        };
+        let (init, _own) = self.enter(op, &ahead, s, c.cut, b.segment[0])?;
+        let (dinit, _down) = self.enter(op, &back, s, c.cut, b.segment[1])?;
+        // Two portions of the heads, so that the states of one are held at a time.
+        let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
+        let portion = s.heads / portions;
+        let size = portion * batch * c.cut.chunks * s.np;
+        // Two blocks of a gradient's products a multiprocessor, and not a few more: those would run alone.
+        let steps = (batch * c.cut.chunks).div_ceil(32);
+        let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
+        let cells = s.heads * side * side;
+        let sums: Vec<Block> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
+        let wide = if parts > 1 { dirs } else { 0 };
+        let wide: Vec<Block> = (0..wide).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
+        let states = || (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<Vec<Block>>>();
+        let (x, dx) = (states()?, states()?);
+        let span = |v: &[Block], dir: usize| v.get(dir).map(|b| b.span());
+        for from in (0..s.heads).step_by(portion) {
+            let range = from..from + portion;
+            let none = [None; 2];
+            let to = [span(&x, 0), span(&x, 1)];
+            self.run_directions(&ahead, s, c.cut, None, [init, none, to], range.clone())?;
+            let to = [span(&dx, 0), span(&dx, 1)];
+            self.run_directions(&back, s, c.cut, b.du, [dinit, none, to], range.clone())?;
+            for dir in 0..dirs {
+                // The adjoint of the causal pass goes against time.
+                let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
+                let target = wide.get(dir).unwrap_or(&sums[dir]).span();
+                let heads = range.clone();
+                self.product(
+                    c,
+                    &Products { target, dy: b.dy, ds, u: b.u, s, channel: (1, 0), heads, parts },
+                )?;
+            }
+        }
+        for (sum, cell) in sums.iter().zip(&wide) {
+            self.each(("chunk_pass_backward", "sum_parts"), cells, args![sum, cell, cells, parts])?;
+        }
+        Ok(sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssm::{segments::cut_bidirectional, sizes::T};
+
+    #[test]
+    fn segments_cover_the_sequence_and_fit_in_shared_memory() {
+        for (batch, heads, len) in
+            [(1, 1, 4), (50, 512, 1024), (16, 256, 16384), (1, 64, 1 << 20), (3, 5, 1000)]
+        {
+            for products in [1, 3] {
+                let c = cut_bidirectional(batch, heads, len, 132, products);
+                assert_eq!(c.chunks, len.div_ceil(T));
+                assert!(c.each * c.segments >= c.chunks && c.each * (c.segments - 1) < c.chunks, "{c:?}");
+                assert!(c.segments == 1 || c.each.is_power_of_two(), "{c:?}");
+                let (planes, slot) = if products == 3 { (12, 2 * PLANE) } else { (9, PLANE) };
+                assert!(planes * PLANE + c.each * (slot + EXPONENTS) <= 227 << 10, "{c:?}");
+            }
+        }
+        assert_eq!(cut_bidirectional(50, 512, 1024, 132, 1).segments, 1);
+        assert_eq!(cut_bidirectional(50, 256, 2048, 132, 1).segments, 2);
+    }
+}

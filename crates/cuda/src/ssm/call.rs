@@ -1,0 +1,110 @@
+//! One application of an SSM to whole sequences, with what its sizes decide.
+
+use super::{
+    discretize::Layer,
+    segments::{Cut, cut, cut_bidirectional},
+    sizes::Sizes,
+};
+use crate::{
+    device::Cuda,
+    driver::Span,
+    memory::{Block, Ints},
+};
+use s4_backend::{Result, SsmCall, SsmParams, SsmSpec};
+use std::sync::Arc;
+
+/// A call by chunked passes.
+pub(super) struct Call<'a> {
+    pub(super) op: &'static str,
+    pub(super) layer: Layer<'a>,
+    pub(super) sizes: Sizes,
+    pub(super) batch: usize,
+    pub(super) len: usize,
+    pub(super) cut: Cut,
+    /// Whether `bidirectional_pass.rs` can do it, as far as sizes decide.
+    pub(super) bidirectional_pass: bool,
+    pub(super) lengths: Option<&'a Ints>,
+}
+
+impl Call<'_> {
+    /// Elements of the states that enter the segments of one pass.
+    fn entering_len(&self) -> usize {
+        entering_len(self.sizes, self.cut, self.batch)
+    }
+
+    /// The part of `saved` that belongs to one direction.
+    pub(super) fn saved_of(&self, saved: Span, anticausal: bool) -> Span {
+        let bytes = 4 * self.entering_len();
+        saved.part(anticausal as usize * bytes, bytes)
+    }
+}
+
+/// States that enter the segments of one pass, which forward keeps for backward where sequences are cut.
+fn entering_len(s: Sizes, cut: Cut, batch: usize) -> usize {
+    if cut.segments > 1 { batch * cut.segments * s.heads * s.np } else { 0 }
+}
+
+impl Cuda {
+    /// How a call's rows are cut, and whether `bidirectional_pass.rs` can do it.
+    fn plan_cut(&self, spec: &SsmSpec, s: Sizes, (batch, len): (usize, usize)) -> (Cut, bool) {
+        let suits = self.multiplies_by_warpgroups() && s.np == 64 && spec.channels == 1 && len % 4 == 0;
+        let cut = if suits && spec.bidirectional {
+            cut_bidirectional(batch, spec.heads, len, self.processors(), self.precision().products())
+        } else {
+            cut(batch, spec.heads, len, self.processors())
+        };
+        // One direction: 64 rows go together.
+        (cut, suits && (spec.bidirectional || batch * cut.segments >= 48))
+    }
+
+    /// The call, planned.
+    pub(super) fn call<'a>(
+        &self,
+        op: &'static str,
+        call: &SsmCall<'a, Cuda>,
+        params: SsmParams<'a, Cuda>,
+    ) -> Result<Call<'a>> {
+        let layer = Layer { params, spec: call.spec, rate: call.options.rate };
+        let planned = self.plan_sizes(op, layer, (call.batch, call.len))?;
+        Ok(Call { lengths: call.options.lengths, ..planned })
+    }
+
+    /// A call on `batch` whole rows of `len` samples.
+    pub(super) fn plan_sizes<'a>(
+        &self,
+        op: &'static str,
+        layer: Layer<'a>,
+        (batch, len): (usize, usize),
+    ) -> Result<Call<'a>> {
+        let sizes = Sizes::new(op, &layer.spec)?;
+        let (cut, bidirectional_pass) = self.plan_cut(&layer.spec, sizes, (batch, len));
+        Ok(Call { op, layer, sizes, batch, len, cut, bidirectional_pass, lengths: None })
+    }
+
+    /// Elements that forward keeps for backward; 0 where sizes are refused.
+    pub(super) fn chunk_saved_len(&self, spec: &SsmSpec, batch: usize, len: usize) -> usize {
+        match Sizes::new("ssm_saved_len", spec) {
+            Ok(s) if batch > 0 && len > 0 => {
+                let (cut, _) = self.plan_cut(spec, s, (batch, len));
+                (1 + spec.bidirectional as usize) * entering_len(s, cut, batch)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut.
+    pub(super) fn scan_matrices(
+        &self,
+        c: &Call<'_>,
+        q: &Block,
+        backward: bool,
+    ) -> Result<[Option<Arc<Block>>; 2]> {
+        if c.cut.segments == 1 {
+            return Ok([None, None]);
+        }
+        let make = || self.scratch(c.op, c.sizes.transition_len()).map(Arc::new);
+        let (ahead, back) = (make()?, backward.then(make).transpose()?);
+        self.segment_matrices(c.op, q, c.sizes, c.cut.each, &ahead, back.as_deref())?;
+        Ok([Some(ahead), back])
+    }
+}

@@ -1,0 +1,279 @@
+//! The chunk pass over sequences (`kernels/ssm/chunk_pass*.cu`), one direction at a time, any layer.
+
+use super::{
+    segments::Cut,
+    sizes::{Sizes, T},
+};
+use crate::{
+    device::Cuda,
+    driver::{Span, args},
+    memory::{Block, Ints},
+};
+use s4_backend::Result;
+
+/// States (B, segments, H, NP) that enter the segments of a pass.
+#[derive(Clone, Copy)]
+pub(super) enum Entering {
+    /// Computed by the pass, and not needed after it.
+    Computed,
+    /// Computed by the pass and kept.
+    ComputedInto(Span),
+    /// Kept from an earlier pass over these rows.
+    Given(Span),
+}
+
+/// One chunk pass; arrays as in `kernels/ssm/chunk_pass.cu`.
+pub(super) struct Pass<'a> {
+    pub(super) y: Option<Span>,
+    pub(super) x: Span,
+    pub(super) fragments: &'a Block,
+    pub(super) state0: Option<Span>,
+    pub(super) entering: Entering,
+    pub(super) end: Option<Span>,
+    pub(super) states: Option<Span>,
+    pub(super) mid: Option<Span>,
+    pub(super) inject: Option<Span>,
+    pub(super) lengths: Option<&'a Ints>,
+    pub(super) batch: usize,
+    pub(super) len: usize,
+    pub(super) ins: usize,
+    pub(super) outs: usize,
+    /// From the last chunk to the first.
+    pub(super) reverse: bool,
+    /// Outputs depend on inputs at or before them (else at or after): the zero triangle of Toep is skipped.
+    pub(super) lower: bool,
+    /// y += instead of y =.
+    pub(super) add: bool,
+}
+
+/// One launch of a pass.
+struct Run {
+    y: Option<Span>,
+    init: Option<Span>,
+    end: Option<Span>,
+    /// The states on the way are wanted as well.
+    full: bool,
+}
+
+/// Launch shape of `chunk_pass_f16.cu` and, where 64 rows go together, `chunk_pass_f16_sm90.cu`: 16 rows a warp, as many
+/// warps a block as shared memory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct F16Launch {
+    warps: usize,
+    blocks: usize,
+    shared: usize,
+}
+
+impl F16Launch {
+    fn choose(rows: usize, np: usize, shared_memory: usize, warpgroups: bool) -> F16Launch {
+        let (k, n) = (np / 16, np / 8);
+        let (together, matrices) = if warpgroups {
+            (4, 4 * (T * T + 2 * T * np + np * np))
+        } else {
+            (1, 512 * (20 + 8 * k + 4 * n + k * n))
+        };
+        let warp = 16 * (2 * 4 * T + 32);
+        let needed = rows.div_ceil(16).next_multiple_of(together);
+        let most = ((shared_memory - 1024 - matrices) / warp).min(16) / together * together;
+        let warps = needed.min(most);
+        F16Launch { warps, blocks: needed.div_ceil(warps), shared: matrices + warps * warp }
+    }
+}
+
+/// Kernels of those files: states only, outputs from inputs before them, outputs from inputs after them.
+fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str {
+    let names = match (np, products) {
+        (32, 3) => ["states_32", "lower_32_3", "upper_32_3"],
+        (32, _) => ["states_32", "lower_32_1", "upper_32_1"],
+        (_, 3) => ["states_64", "lower_64_3", "upper_64_3"],
+        _ => ["states_64", "lower_64_1", "upper_64_1"],
+    };
+    names[outputs.map_or(0, |lower| if lower { 1 } else { 2 })]
+}
+
+impl Cuda {
+    fn run(&self, p: &Pass<'_>, s: Sizes, cut: Cut, r: Run) -> Result<()> {
+        let Run { y, init, end, full } = r;
+        let vec = p.len % 4 == 0 && p.x.is_aligned() && y.is_none_or(Span::is_aligned);
+        let keep = |x: Option<Span>| x.filter(|_| full);
+        if p.ins == 1 && p.outs == 1 && s.np <= 64 && self.multiplies_split16() {
+            let rows = p.batch * cut.segments;
+            let warpgroups = self.multiplies_by_warpgroups() && rows >= 48;
+            let h = F16Launch::choose(rows, s.np, self.shared_memory(), warpgroups);
+            let name = f16_kernel(s.np, self.precision().products(), y.map(|_| p.lower));
+            return self.launch(
+                (if warpgroups { "chunk_pass_f16_sm90" } else { "chunk_pass_f16" }, name),
+                (h.blocks, s.heads, 1),
+                (32 * h.warps as u32, 1),
+                h.shared,
+                args![
+                    y,
+                    p.x,
+                    p.fragments,
+                    init,
+                    end,
+                    keep(p.states),
+                    keep(p.mid),
+                    p.inject,
+                    p.lengths,
+                    p.batch,
+                    s.heads,
+                    cut.segments,
+                    cut.each,
+                    cut.chunks,
+                    p.reverse,
+                    p.add,
+                    vec,
+                    p.len
+                ],
+            );
+        }
+        let name = match s.np {
+            32 => "pass_32",
+            64 => "pass_64",
+            _ => "pass_128",
+        };
+        let tiles = (p.batch * cut.segments).div_ceil(16);
+        let warps = tiles.min(4);
+        self.launch(
+            ("chunk_pass", name),
+            (tiles.div_ceil(warps), s.heads, 1),
+            (32 * warps as u32, 1),
+            0,
+            args![
+                y,
+                p.x,
+                p.fragments,
+                init,
+                end,
+                keep(p.states),
+                keep(p.mid),
+                p.inject,
+                p.lengths,
+                p.batch,
+                s.heads,
+                p.ins,
+                p.outs,
+                cut.segments,
+                cut.each,
+                cut.chunks,
+                p.reverse,
+                p.lower,
+                p.add,
+                vec,
+                p.len
+            ],
+        )
+    }
+
+    /// A pass; where the sequence is cut, first what each segment adds to the state, then a scan, then the pass.
+    /// `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
+    /// `p.end` (B, H, NP) is the state that leaves the whole sequence.
+    pub(super) fn pass(
+        &self,
+        op: &'static str,
+        p: &Pass<'_>,
+        s: Sizes,
+        cut: Cut,
+        segment: Option<&Block>,
+    ) -> Result<()> {
+        let Some(segment) = segment else {
+            let whole = Run { y: p.y, init: p.state0, end: p.end, full: true };
+            return self.run(p, s, cut, whole);
+        };
+        let size = p.batch * cut.segments * s.heads * s.np;
+        let own;
+        let init = match p.entering {
+            Entering::Given(span) => {
+                let end = p.end.map(|_| self.scratch(op, size)).transpose()?;
+                let end_span = end.as_ref().map(|e| e.span());
+                self.run(p, s, cut, Run { y: p.y, init: Some(span), end: end_span, full: true })?;
+                return self.leaving(p, s, cut, end.as_ref());
+            }
+            Entering::ComputedInto(span) => span,
+            Entering::Computed => {
+                own = self.scratch(op, size)?;
+                own.span()
+            }
+        };
+        let end = self.scratch(op, size)?;
+        self.run(p, s, cut, Run { y: None, init: None, end: Some(end.span()), full: false })?;
+        let (name, rows, threads) = match (s.np, p.batch) {
+            (32, 1) => ("scan_32_1", 1, 128),
+            (32, _) => ("scan_32_4", 4, 32),
+            (64, 1) => ("scan_64_1", 1, 256),
+            (64, _) => ("scan_64_4", 4, 64),
+            (_, 1) => ("scan_128_1", 1, 512),
+            _ => ("scan_128_4", 4, 128),
+        };
+        self.launch(
+            ("segment_scan", name),
+            (p.batch.div_ceil(rows), s.heads, 1),
+            (threads, 1),
+            0,
+            args![
+                init,
+                None::<Span>,
+                &end,
+                None::<Span>,
+                p.state0,
+                segment,
+                p.batch,
+                s.heads,
+                cut.segments,
+                p.reverse
+            ],
+        )?;
+        let wanted = p.end.map(|_| &end);
+        let end_span = wanted.map(|e| e.span());
+        self.run(p, s, cut, Run { y: p.y, init: Some(init), end: end_span, full: true })?;
+        self.leaving(p, s, cut, wanted)
+    }
+
+    /// The state that leaves the last segment, out of those that leave each.
+    fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: Cut, end: Option<&Block>) -> Result<()> {
+        let (Some(out), Some(end)) = (p.end, end) else { return Ok(()) };
+        let last = if p.reverse { 0 } else { cut.segments - 1 };
+        let n = p.batch * s.heads * s.np;
+        self.each(
+            ("states", "cut_state"),
+            n,
+            args![out, end, p.batch, s.heads, s.np, s.np, cut.segments, last],
+        )
+    }
+
+    /// (B, H, N) → (B, H, NP).
+    pub(super) fn pad_state(
+        &self,
+        op: &'static str,
+        state: Span,
+        rows: usize,
+        n: usize,
+        np: usize,
+    ) -> Result<Block> {
+        let out = self.scratch(op, rows * np)?;
+        self.each(("states", "pad_state"), rows * np, args![&out, state, rows, n, np])?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_fit_in_shared_memory_and_cover_the_rows() {
+        for np in [32, 64] {
+            for (shared, warpgroups) in
+                [(99 << 10, false), (163 << 10, false), (227 << 10, false), (227 << 10, true)]
+            {
+                for rows in [1, 16, 17, 64, 256, 5000] {
+                    let h = F16Launch::choose(rows, np, shared, warpgroups);
+                    assert!(h.warps >= 1 && h.shared + 1024 <= shared, "{h:?}");
+                    assert!(h.blocks * h.warps * 16 >= rows, "{h:?}");
+                    assert!(!warpgroups || h.warps % 4 == 0, "{h:?}");
+                }
+            }
+        }
+    }
+}

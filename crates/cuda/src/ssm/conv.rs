@@ -1,0 +1,290 @@
+//! Convolution by FFT (`kernels/ssm/conv.cu`), a group of heads at a time so that scratch stays bounded.
+
+use crate::{
+    device::Cuda,
+    driver::{Arg, Span, args},
+    memory::{Block, Ints, Workspace},
+};
+use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Error, Result};
+
+/// Longest row that one block of any chip transforms.
+const ROW: usize = 4096;
+/// Bytes of one spectrum buffer that a group of heads may take, where one head fits. Small groups that stay in the L2
+/// cache are slower: their launches do not fill the chip.
+const GROUP: usize = 256 << 20;
+
+/// Sizes of the transforms of one call.
+struct Fft {
+    /// Points.
+    n: usize,
+    /// Heads in a group.
+    group: usize,
+}
+
+fn plan(op: &'static str, s: &ConvShape) -> Result<Fft> {
+    if s.len > ROW * ROW {
+        return Err(Error::value(op, format!("{} samples or fewer by FFT on CUDA", ROW * ROW), s.len));
+    }
+    let n = s.len.next_power_of_two().max(8);
+    Ok(Fft { n, group: (GROUP / (8 * n * s.batch.max(1))).clamp(1, s.heads.max(1)) })
+}
+
+/// Arrays of a convolution.
+#[derive(Clone, Copy)]
+pub(super) struct Convolution<'a> {
+    /// (B, channels, H, L): y, or dy for gradients.
+    pub(super) y: Span,
+    pub(super) u: Span,
+    pub(super) kernel: Span,
+    pub(super) d: Option<Span>,
+    pub(super) lengths: Option<&'a Ints>,
+    pub(super) shape: &'a ConvShape,
+}
+
+/// Where the gradients of a convolution go: du overwrites, the others accumulate.
+pub(super) struct ConvolutionBackward {
+    pub(super) du: Option<Span>,
+    pub(super) dkernel: Span,
+    pub(super) dd: Option<Span>,
+}
+
+impl Convolution<'_> {
+    /// The arguments that `conv.cu` calls CONV, for heads from h0 on and transforms of n points.
+    fn args(&self, h0: usize, n: usize) -> Vec<Arg> {
+        let &Convolution { y, u, kernel, d, lengths, shape: s } = self;
+        let (b, m) = (s.batch, s.kernel_len);
+        args![y, u, kernel, d, lengths, b, s.channels, s.heads, h0, s.len, m, s.two_sided, n].to_vec()
+    }
+}
+
+/// One channel of a group of heads, of an array (B, channels, H, L).
+#[derive(Clone, Copy)]
+struct Group {
+    channels: usize,
+    channel: usize,
+    h0: usize,
+    heads: usize,
+}
+
+/// How a transform of n points is cut: n1 columns' points (1 for a row that one block holds) by rows of n2.
+#[derive(Clone, Copy)]
+struct Shape {
+    n1: usize,
+    n2: usize,
+}
+
+impl Shape {
+    fn new(n: usize) -> Shape {
+        // Columns have eight points or more.
+        let n2 = if n <= ROW { n } else { ROW.min(n / 8) };
+        Shape { n1: n / n2, n2 }
+    }
+
+    /// Rows of a block, its threads and the bytes of their points.
+    fn rows(self) -> (usize, u32, usize) {
+        let together = (128 / (self.n2 / 8)).max(1);
+        (together, (together * self.n2 / 8) as u32, 8 * self.n2 * together)
+    }
+
+    /// Columns of a block, its threads and its shared memory.
+    fn columns(self) -> (usize, u32, usize) {
+        let width = (4096 / self.n1).clamp(1, 256).min(self.n2);
+        (width, (self.n1 / 8 * width) as u32, 8 * self.n1 * width)
+    }
+}
+
+impl Cuda {
+    /// `count` transforms of n points in place; the inverse is scaled by 1/n.
+    fn transform(&self, z: &Block, n: usize, count: usize, inverse: bool) -> Result<()> {
+        let shape = Shape::new(n);
+        let Shape { n1, n2 } = shape;
+        let sign = if inverse { 1 } else { -1 };
+        let scale = if inverse { 1.0 / n as f32 } else { 1.0 };
+        let rows = || {
+            let (together, threads, shared) = shape.rows();
+            let total = count * n1;
+            self.launch(
+                ("conv", "fft_rows"),
+                (total.div_ceil(together), 1, 1),
+                (threads, 1),
+                shared,
+                args![z, total, n2, sign, scale],
+            )
+        };
+        let columns = || {
+            let (width, threads, shared) = shape.columns();
+            self.launch(
+                ("conv", "fft_columns"),
+                (n2 / width * count, 1, 1),
+                (threads, 1),
+                shared,
+                args![z, n1, n2, width, sign],
+            )
+        };
+        match (n1 > 1, inverse) {
+            (false, _) => rows(),
+            (true, false) => columns().and_then(|()| rows()),
+            (true, true) => rows().and_then(|()| columns()),
+        }
+    }
+
+    /// The spectrum of channel c's kernel for heads h0 … h0 + heads.
+    fn kernel_spectrum(&self, k: &Block, conv: &[Arg], f: &Fft, (c, heads): (usize, usize)) -> Result<()> {
+        let total = heads * f.n;
+        self.each(("conv", "pack_kernel"), total, &[conv, args![k, total, c]].concat())?;
+        self.transform(k, f.n, heads, false)
+    }
+
+    /// The spectra of a group of x, rows and their lengths as in `conv`.
+    fn spectra(&self, z: &Block, x: Span, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
+        let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
+        let total = heads * s.batch * f.n;
+        self.each(
+            ("conv", "pack_rows"),
+            total,
+            args![z, x, lengths, total, f.n, s.batch, channels, c, s.heads, h0, s.len],
+        )?;
+        self.transform(z, f.n, heads * s.batch, false)
+    }
+
+    /// Inverse transforms of z into a group of y.
+    fn signals(&self, y: Span, z: &Block, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
+        let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
+        self.transform(z, f.n, heads * s.batch, true)?;
+        let total = heads * s.batch * s.len;
+        self.each(
+            ("conv", "unpack_rows"),
+            total,
+            args![y, z, lengths, total, f.n, s.batch, channels, c, s.heads, h0, s.len],
+        )
+    }
+
+    /// y = K̄∗u + D·u; u beyond a row's length counts as 0, y there is 0.
+    pub(super) fn convolve(&self, op: &'static str, conv: &Convolution<'_>) -> Result<()> {
+        let s = conv.shape;
+        let Fft { n, .. } = plan(op, s)?;
+        let shape = Shape::new(n);
+        let Shape { n1, n2 } = shape;
+        let (together, row_threads, row_shared) = shape.rows();
+        let call = |h0| conv.args(h0, n);
+        if n1 == 1 {
+            let (parts, each) = self.shares(s.heads.div_ceil(together), s.batch);
+            for c in 0..s.channels {
+                let all = [&call(0)[..], args![c, parts, each]].concat();
+                let blocks = ((s.heads * parts).div_ceil(together), 1, 1);
+                self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), 2 * row_shared, &all)?;
+            }
+            return Ok(());
+        }
+        let rows = s.batch + s.channels;
+        let group = (GROUP / (8 * n * rows)).clamp(1, s.heads.max(1));
+        let (width, column_threads, column_shared) = shape.columns();
+        let z = self.block(op, 8 * n * rows * group)?;
+        // One channel's product may overwrite the spectrum; each row is read before it is written.
+        let own = (s.channels > 1).then(|| self.block(op, 8 * n * rows * group)).transpose()?;
+        let w = own.as_ref().unwrap_or(&z);
+        for h0 in (0..s.heads).step_by(group) {
+            let (heads, call) = ((s.heads - h0).min(group), call(h0));
+            let (threads, blocks) = ((column_threads, 1), |rows: usize| (n2 / width * heads * rows, 1, 1));
+            let all = [&call[..], args![&z, n1, n2, width]].concat();
+            self.launch(("conv", "conv_in"), blocks(rows), threads, column_shared, &all)?;
+            let (parts, each) = self.shares((heads * n1).div_ceil(together), s.batch);
+            for c in 0..s.channels {
+                let shares = heads * parts * n1;
+                let all = args![w, &z, s.batch, s.channels, c, n1, n2, parts, each, shares];
+                let grid = (shares.div_ceil(together), 1, 1);
+                self.launch(("conv", "conv_times"), grid, (row_threads, 1), 2 * row_shared, all)?;
+                let all = [&call[..], args![w, c, n1, n2, width]].concat();
+                self.launch(("conv", "conv_out"), blocks(s.batch), threads, column_shared, &all)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// In how many parts the rows of a batch go, and how many rows a part has, where `blocks` blocks would take them
+    /// whole: few rows a part fill the chip, and each part makes the kernel's spectrum anew.
+    fn shares(&self, blocks: usize, batch: usize) -> (usize, usize) {
+        let wanted = (16 * self.processors()).div_ceil(blocks.max(1));
+        let each = batch.div_ceil(wanted).clamp(batch.min(8), batch.max(1));
+        (batch.div_ceil(each.max(1)), each)
+    }
+
+    /// du = Σ_c K̄_c ⋆ dy_c; dK̄_c += Σ_rows dy_c ⋆ u; dD_c += its value at lag 0.
+    pub(super) fn convolve_backward(
+        &self,
+        op: &'static str,
+        gradients: &ConvolutionBackward,
+        conv: &Convolution<'_>,
+    ) -> Result<()> {
+        let &ConvolutionBackward { du, dkernel, dd } = gradients;
+        let &Convolution { y: dy, u, shape: s, .. } = conv;
+        let f = plan(op, s)?;
+        let size = 8 * f.group * s.batch * f.n;
+        let (zu, zd) = (self.block(op, size)?, self.block(op, size)?);
+        let w = du.map(|_| self.block(op, size)).transpose()?;
+        let k = self.block(op, 8 * f.group * f.n)?;
+        for h0 in (0..s.heads).step_by(f.group) {
+            let heads = (s.heads - h0).min(f.group);
+            let total = heads * s.batch * f.n;
+            let call = conv.args(h0, f.n);
+            let single = Group { channels: 1, channel: 0, h0, heads };
+            self.spectra(&zu, u, conv, &f, single)?;
+            for c in 0..s.channels {
+                let of_channel = Group { channels: s.channels, channel: c, ..single };
+                self.spectra(&zd, dy, conv, &f, of_channel)?;
+                if let Some(w) = &w {
+                    self.kernel_spectrum(&k, &call, &f, (c, heads))?;
+                    let one = args![w, &zd, &k, total, f.n, s.batch, c > 0];
+                    self.each(("conv", "times"), total, one)?;
+                }
+                let one = args![&k, &zd, &zu, heads * f.n, f.n, s.batch];
+                self.each(("conv", "correlate"), heads * f.n, one)?;
+                self.transform(&k, f.n, heads, true)?;
+                let n = heads * s.kernel_len;
+                let one =
+                    args![dkernel, dd, &k, n, f.n, s.kernel_len, s.channels, c, s.heads, h0, s.two_sided];
+                self.each(("conv", "unpack_kernel"), n, one)?;
+            }
+            if let (Some(du), Some(w)) = (du, &w) {
+                self.signals(du, w, conv, &f, single)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cuda {
+    /// See [`ConvBackward`].
+    pub fn conv_backward(&self, args: ConvBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        let conv = Convolution {
+            y: args.dy.span(),
+            u: args.u.span(),
+            kernel: args.kernel.span(),
+            d: args.d.map(|d| d.span()),
+            lengths: None,
+            shape: &args.shape,
+        };
+        let gradients = ConvolutionBackward {
+            du: args.du.map(|x| x.span()),
+            dkernel: args.dkernel.span(),
+            dd: args.dd.map(|x| x.span()),
+        };
+        self.convolve_backward("conv_backward", &gradients, &conv)
+    }
+}
+
+impl ConvOps for Cuda {
+    fn conv_forward(&self, args: ConvForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        let conv = Convolution {
+            y: args.y.span(),
+            u: args.u.span(),
+            kernel: args.kernel.span(),
+            d: args.d.map(|d| d.span()),
+            lengths: None,
+            shape: &args.shape,
+        };
+        self.convolve("conv_forward", &conv)
+    }
+}

@@ -1,0 +1,158 @@
+//! Parameters → the discrete recurrence in f64 (`kernels/ssm/discretize.cu`), and its gradients back to parameters.
+
+use crate::{
+    device::Cuda,
+    driver::{Arg, Span, args},
+    memory::Block,
+};
+use s4_backend::{Discretization, Result, SsmGrads, SsmParams, SsmSpec};
+
+/// (D₀, u, v, B̄) of every head, complex f64.
+pub(super) struct Discrete {
+    block: Block,
+    heads: usize,
+    pairs: usize,
+    rank: usize,
+}
+
+impl Discrete {
+    fn part(&self, offset: usize, count: usize) -> Span {
+        self.block.span().part(16 * offset * self.heads * self.pairs, 16 * count * self.heads * self.pairs)
+    }
+    /// (H, P)
+    pub(super) fn d0(&self) -> Span {
+        self.part(0, 1)
+    }
+    /// (H, P)
+    pub(super) fn b_bar(&self) -> Span {
+        self.part(1, 1)
+    }
+    /// (H, R, P)
+    pub(super) fn u(&self) -> Span {
+        self.part(2, self.rank)
+    }
+    /// (H, R, P)
+    pub(super) fn v(&self) -> Span {
+        self.part(2 + self.rank, self.rank)
+    }
+}
+
+/// The parameters of a layer at a rate.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    pub(super) params: SsmParams<'a, Cuda>,
+    pub(super) spec: SsmSpec,
+    /// Multiplies every Δ.
+    pub(super) rate: f64,
+}
+
+/// Where the gradients of [`SsmParams`] accumulate.
+#[derive(Clone, Copy)]
+pub(super) struct GradientSpans {
+    pub(super) inv_dt: Span,
+    pub(super) a_real: Span,
+    pub(super) a_imag: Span,
+    pub(super) b: Span,
+    pub(super) c: Span,
+    pub(super) p: Span,
+    pub(super) d: Span,
+}
+
+impl From<&SsmGrads<'_, Cuda>> for GradientSpans {
+    fn from(g: &SsmGrads<'_, Cuda>) -> GradientSpans {
+        GradientSpans {
+            inv_dt: g.inv_dt.span(),
+            a_real: g.a_real.span(),
+            a_imag: g.a_imag.span(),
+            b: g.b.span(),
+            c: g.c.span(),
+            p: g.p.span(),
+            d: g.d.span(),
+        }
+    }
+}
+
+/// The argument list `PARAMS` of `kernels/ssm/params.cuh`, after `first`.
+pub(super) fn with_params(first: &[Arg], layer: &Layer<'_>) -> Vec<Arg> {
+    let &Layer { params: p, spec, rate } = layer;
+    let zoh = spec.discretization == Discretization::Zoh;
+    let mut all = first.to_vec();
+    all.extend_from_slice(args![
+        p.inv_dt,
+        p.a_real,
+        p.a_imag,
+        p.b,
+        p.p,
+        spec.heads,
+        spec.pairs(),
+        spec.n_ssm,
+        spec.rank,
+        spec.dt_per_state,
+        zoh,
+        spec.dt_transform.code(),
+        spec.real_transform.code(),
+        spec.imag_transform.code(),
+        rate
+    ]);
+    all
+}
+
+impl Cuda {
+    pub(super) fn discretize(&self, op: &'static str, layer: &Layer<'_>) -> Result<Discrete> {
+        let spec = &layer.spec;
+        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
+        let block = self.block(op, 16 * (2 + 2 * rank) * heads * pairs)?;
+        let d = Discrete { block, heads, pairs, rank };
+        let all = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
+        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
+        Ok(d)
+    }
+
+    /// `slots`: (H, count, (2 + 2R)·P) shares of (ḡ D₀, ḡ B̄, ḡ u, ḡ v); adds to all of `grads` but C and D.
+    pub(super) fn discretize_backward(
+        &self,
+        op: &'static str,
+        grads: GradientSpans,
+        slots: &Block,
+        count: usize,
+        layer: &Layer<'_>,
+    ) -> Result<()> {
+        let spec = &layer.spec;
+        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
+        let hp = heads * pairs;
+        // dΔ, dRe Λ, dIm Λ: f64; dB, dP: complex.
+        let block = self.scratch64(op, hp * (3 + 2 + 2 * rank))?;
+        let at = |from: usize, n: usize| block.span().part(8 * hp * from, 8 * hp * n);
+        let (dt, re, im, b, p) = (at(0, 1), at(1, 1), at(2, 1), at(3, 2), at(5, 2 * rank));
+        let all = with_params(args![dt, re, im, b, p, slots, count], layer);
+        self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
+        self.launch(
+            ("discretize", "add_parameter_gradients"),
+            (spec.n_ssm, pairs, 1),
+            (32, 1),
+            0,
+            args![
+                grads.inv_dt,
+                grads.a_real,
+                grads.a_imag,
+                grads.b,
+                grads.p,
+                dt,
+                re,
+                im,
+                b,
+                p,
+                heads,
+                pairs,
+                spec.n_ssm,
+                rank,
+                spec.dt_per_state
+            ],
+        )?;
+        if spec.dt_per_state {
+            return Ok(());
+        }
+        let all = args![grads.inv_dt, dt, pairs];
+        self.launch(("discretize", "add_step_gradients"), (heads, 1, 1), (32, 1), 0, all)
+    }
+}

@@ -1,0 +1,89 @@
+//! Whole sequences by chunked passes, forward.
+
+use super::{
+    bidirectional_pass::BidirectionalPass,
+    call::Call,
+    chunk_pass::{Entering, Pass},
+    plan::Constants,
+    sizes::Sizes,
+};
+use crate::{
+    device::Cuda,
+    driver::{Span, args},
+};
+use s4_backend::Result;
+
+/// Arrays of a forward pass, as in [`s4_backend::SsmForward`].
+pub(super) struct ChunkForward {
+    pub(super) y: Span,
+    pub(super) state_end: Option<Span>,
+    pub(super) saved: Option<Span>,
+    pub(super) u: Span,
+    pub(super) state0: Option<Span>,
+}
+
+impl Cuda {
+    pub(super) fn chunk_forward(&self, a: &ChunkForward, c: &Call<'_>, k: &mut Constants) -> Result<()> {
+        let Sizes { heads, pairs, rank, np, .. } = c.sizes;
+        let rows = c.batch * heads;
+        let &ChunkForward { y, state_end, saved, u, state0 } = a;
+        let spec = &c.layer.spec;
+        if c.cut.segments > 1 && k.segment.as_ref().is_none_or(|(each, _)| *each != c.cut.each) {
+            let [ahead, _] = self.scan_matrices(c, &k.q, false)?;
+            k.segment = ahead.map(|b| (c.cut.each, b));
+        }
+        let segment = k.segment.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| &**b);
+        let entering = |anticausal| {
+            saved.map_or(Entering::Computed, |s| Entering::ComputedInto(c.saved_of(s, anticausal)))
+        };
+        if let Some(operands) = &k.operands {
+            let pass = BidirectionalPass {
+                y: Some(y),
+                x: u,
+                operands,
+                entering: [entering(false), entering(spec.bidirectional)],
+                lengths: c.lengths,
+                batch: c.batch,
+                len: c.len,
+                reverse: false,
+            };
+            return self.bidirectional_pass(c.op, &pass, c.sizes, c.cut, segment);
+        }
+        let state0 = state0.map(|s| self.pad_state(c.op, s, rows, 2 * pairs, np)).transpose()?;
+        let mid = state_end.map(|_| self.scratch(c.op, rows * np)).transpose()?;
+        for (fragments, anticausal) in k.fragments.iter().zip([false, true]) {
+            let Some(fragments) = fragments else { continue };
+            let pass = Pass {
+                y: Some(y),
+                x: u,
+                fragments,
+                state0: state0.as_ref().map(|s| s.span()).filter(|_| !anticausal),
+                entering: entering(anticausal),
+                end: None,
+                states: None,
+                mid: mid.as_ref().map(|m| m.span()).filter(|_| !anticausal),
+                inject: None,
+                lengths: c.lengths,
+                batch: c.batch,
+                len: c.len,
+                ins: 1,
+                outs: spec.channels,
+                reverse: anticausal,
+                lower: !anticausal,
+                add: anticausal,
+            };
+            self.pass(c.op, &pass, c.sizes, c.cut, segment)?;
+        }
+        if let (Some(end), Some(mid)) = (state_end, &mid) {
+            let d = &k.discrete;
+            self.launch(
+                ("partial_chunk", "partial_chunk"),
+                (c.batch, heads, 1),
+                (32, 1),
+                0,
+                args![end, mid, u, c.lengths, d.d0(), d.u(), d.v(), d.b_bar(), heads, pairs, rank, np, c.len],
+            )?;
+        }
+        Ok(())
+    }
+}

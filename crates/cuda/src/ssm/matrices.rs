@@ -1,0 +1,182 @@
+//! The matrices of one chunk (`kernels/ssm/chunk_matrices.cu`): Toep, V, W and Q of DESIGN §2, "Chunked state passing".
+
+use super::{
+    discretize::Discrete,
+    sizes::{Sizes, T},
+};
+use crate::{
+    device::Cuda,
+    driver::{Span, args},
+    memory::Block,
+};
+use s4_backend::Result;
+use std::sync::Arc;
+
+/// f64 sequences and matrices of every head.
+pub(super) struct Matrices {
+    /// (H, R+1, T, P): Ā^j B̄, Ā^j u_r
+    pub(super) cols: Block,
+    /// (H, kc, T+1, P): C Ā^j
+    pub(super) rows: Block,
+    /// (H, R, T, P): v_r D₀^j
+    pub(super) powers: Block,
+    /// (H, kc, T)
+    pub(super) kern: Block,
+    /// (H, NP, NP): Ā^T
+    pub(super) q: Arc<Block>,
+}
+
+/// Memory for Ā^T in f64.
+pub(super) struct TransitionBuffer {
+    pub(super) block: Arc<Block>,
+    /// Whether it is there already.
+    pub(super) filled: bool,
+}
+
+/// The kernels of a head that one pass applies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Direction {
+    /// Index of the first.
+    pub(super) first: usize,
+    /// How many.
+    pub(super) channels: usize,
+    /// Those of a two-sided layer that take later inputs.
+    pub(super) anticausal: bool,
+}
+
+impl Direction {
+    /// Of a layer of so many channels: the causal direction, and the anticausal one.
+    pub(super) fn both(channels: usize) -> [Direction; 2] {
+        [false, true].map(|anticausal| Direction {
+            first: if anticausal { channels } else { 0 },
+            channels,
+            anticausal,
+        })
+    }
+}
+
+/// Which matrices a pass uses.
+#[derive(Clone, Copy)]
+pub(super) struct Pack {
+    pub(super) direction: Direction,
+    /// The adjoint.
+    pub(super) backward: bool,
+}
+
+impl Cuda {
+    /// Every matrix of the parameters.
+    pub(super) fn matrices(
+        &self,
+        op: &'static str,
+        d: &Discrete,
+        c: Span,
+        s: Sizes,
+        q: TransitionBuffer,
+    ) -> Result<Matrices> {
+        let Sizes { heads, pairs, rank, kc, np } = s;
+        let m = Matrices {
+            cols: self.block(op, 16 * heads * (rank + 1) * T * pairs)?,
+            rows: self.block(op, 16 * heads * kc * (T + 1) * pairs)?,
+            powers: self.block(op, 16 * heads * rank * T * pairs)?,
+            kern: self.scratch64(op, heads * kc * T)?,
+            q: q.block,
+        };
+        self.launch(
+            ("chunk_matrices", "sequences"),
+            (heads, 1 + 2 * rank + kc, 1),
+            (32, 1),
+            0,
+            args![&m.cols, &m.rows, &m.powers, d.d0(), d.u(), d.v(), d.b_bar(), c, heads, pairs, rank, kc],
+        )?;
+        self.launch(
+            ("chunk_matrices", "short_kernel"),
+            (heads, kc, 1),
+            (4 * T as u32, 1),
+            0,
+            args![&m.kern, &m.cols, &m.rows, pairs, rank, kc],
+        )?;
+        if !q.filled {
+            self.launch(
+                ("chunk_matrices", "transition"),
+                (heads, np.div_ceil(64).pow(2), 1),
+                (256, 1),
+                0,
+                args![&*m.q, &m.cols, &m.powers, d.d0(), pairs, rank, np],
+            )?;
+        }
+        Ok(m)
+    }
+
+    /// Memory for Ā^T within one operation.
+    pub(super) fn transition_buffer(&self, op: &'static str, s: Sizes) -> Result<TransitionBuffer> {
+        Ok(TransitionBuffer { block: Arc::new(self.scratch64(op, s.transition_len())?), filled: false })
+    }
+
+    /// The matrices as the operands of a pass.
+    pub(super) fn pack(
+        &self,
+        op: &'static str,
+        m: &Matrices,
+        d: Option<Span>,
+        s: Sizes,
+        p: Pack,
+    ) -> Result<Block> {
+        let Sizes { heads, pairs, rank, kc, np } = s;
+        let Direction { first, channels, anticausal } = p.direction;
+        let (w, v) = if p.backward { (1, channels) } else { (channels, 1) };
+        let total = 32 * (channels * 32 + w * np / 16 * 8 + v * np / 2 + np / 16 * np / 8);
+        let fragments = self.block(op, 16 * heads * total)?;
+        self.launch(
+            ("chunk_matrices", "pack"),
+            (heads, 4, 1),
+            (256, 1),
+            0,
+            args![
+                &fragments, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, first, channels, np,
+                anticausal, p.backward
+            ],
+        )?;
+        Ok(fragments)
+    }
+
+    /// Ā^(T·each) − 1 in f32 as the scan over segments multiplies by it, `each` a power of two, and, into `back`, as its
+    /// adjoint does. Both (H, NP, NP).
+    pub(super) fn segment_matrices(
+        &self,
+        op: &'static str,
+        q: &Block,
+        s: Sizes,
+        each: usize,
+        ahead: &Block,
+        back: Option<&Block>,
+    ) -> Result<()> {
+        let n = s.heads * s.np * s.np;
+        let squarings = each.trailing_zeros();
+        if s.np <= 64 {
+            return self.launch(
+                ("chunk_matrices", "segment_power"),
+                (s.heads, 1, 1),
+                (256, 1),
+                8 * 64 * 68,
+                args![ahead, back, q, s.np, squarings],
+            );
+        }
+        let (mut power, mut spare) = (None, None);
+        for _ in 0..squarings {
+            let target = match spare.take() {
+                Some(b) => b,
+                None => self.scratch64(op, n)?,
+            };
+            let source = power.as_ref().unwrap_or(q);
+            let grid = (s.heads, s.np.div_ceil(64).pow(2), 1);
+            self.launch(("chunk_matrices", "square"), grid, (256, 1), 0, args![&target, source, s.np])?;
+            spare = power.replace(target);
+        }
+        for (f, transposed) in [(Some(ahead), true), (back, false)] {
+            let Some(f) = f else { continue };
+            let all = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
+            self.each(("chunk_matrices", "minus_identity"), n, all)?;
+        }
+        Ok(())
+    }
+}

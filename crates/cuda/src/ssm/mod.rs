@@ -1,0 +1,21 @@
+//! The SSM: whole sequences by chunked passes or by a kernel and FFT convolution, and one sample at a time.
+
+mod backward;
+mod bidirectional_pass;
+mod call;
+mod chunk_pass;
+mod conv;
+mod discretize;
+mod forward;
+mod impulse_kernel;
+mod matrices;
+mod ops;
+mod pass_backward;
+mod plan;
+mod saved_powers;
+mod segments;
+mod sizes;
+mod step;
+
+pub use plan::SsmPlan;
+pub use step::StepPlan;

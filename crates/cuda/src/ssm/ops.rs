@@ -1,0 +1,177 @@
+//! The contract's family of the SSM on whole sequences: chunked passes, or a kernel and FFT convolution.
+
+use super::{
+    backward::ChunkBackward,
+    conv::{Convolution, ConvolutionBackward},
+    discretize::Layer,
+    forward::ChunkForward,
+    matrices::{Direction, TransitionBuffer},
+    plan::SsmPlan,
+    sizes::Sizes,
+};
+use crate::{device::Cuda, driver::Span, memory::Workspace};
+use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec};
+
+impl Cuda {
+    /// The algorithm that a call is run by. States are the recurrence's, so a call that has them goes by chunks even
+    /// where `Fft` was asked for: both mean the same.
+    pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
+        match call.options.algorithm {
+            Algorithm::Auto if call.is_truncated() => Algorithm::Fft,
+            Algorithm::Auto => Algorithm::Chunk,
+            asked => asked,
+        }
+    }
+
+    /// Whether a call goes by FFT; refuses what the GPU does not have.
+    fn goes_by_fft(&self, op: &'static str, call: &SsmCall<'_, Self>, states: bool) -> Result<bool> {
+        match self.chosen_algorithm(call) {
+            Algorithm::Cauchy => {
+                Err(Error::unsupported(op, "algorithm 'auto', 'fft' or 'chunk' on CUDA", "'cauchy'"))
+            }
+            Algorithm::Fft => Ok(!states),
+            _ => Ok(false),
+        }
+    }
+
+    fn fft_forward(&self, args: &SsmForward<'_, Self>) -> Result<()> {
+        const OP: &str = "ssm_forward";
+        let (params, call) = (args.params, &args.call);
+        let shape = call.conv_shape();
+        let kernel = self.scratch(OP, shape.kernel_channels() * shape.heads * shape.kernel_len)?;
+        let layer = Layer { params, spec: call.spec, rate: call.options.rate };
+        self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
+        let conv = Convolution {
+            y: args.y.span(),
+            u: args.u.span(),
+            kernel: kernel.span(),
+            d: Some(params.d.span()),
+            lengths: call.options.lengths,
+            shape: &shape,
+        };
+        self.convolve(OP, &conv)
+    }
+
+    fn fft_backward(&self, args: &SsmBackward<'_, Self>) -> Result<()> {
+        const OP: &str = "ssm_backward";
+        let (params, call) = (args.params, &args.call);
+        let shape = call.conv_shape();
+        let size = shape.kernel_channels() * shape.heads * shape.kernel_len;
+        let (kernel, dkernel) = (self.scratch(OP, size)?, self.scratch(OP, size)?);
+        let layer = Layer { params, spec: call.spec, rate: call.options.rate };
+        self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
+        self.zero(dkernel.span())?;
+        let conv = Convolution {
+            y: args.dy.span(),
+            u: args.u.span(),
+            kernel: kernel.span(),
+            d: Some(params.d.span()),
+            lengths: call.options.lengths,
+            shape: &shape,
+        };
+        let gradients = ConvolutionBackward {
+            du: args.du.as_ref().map(|d| d.span()),
+            dkernel: dkernel.span(),
+            dd: Some(args.grads.d.span()),
+        };
+        self.convolve_backward(OP, &gradients, &conv)?;
+        self.impulse_kernel_backward(OP, (&args.grads).into(), dkernel.span(), layer, shape.kernel_len)
+    }
+}
+
+impl SsmOps for Cuda {
+    type SsmPlan = SsmPlan;
+
+    fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
+        spec.check("ssm_plan")?;
+        Sizes::new("ssm_plan", spec)?;
+        Ok(SsmPlan { spec: *spec, key: None, constants: None, powers: None })
+    }
+
+    /// The states that enter the segments, where sequences are cut; backward recomputes all else that it needs.
+    fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
+        match self.chosen_algorithm(call) {
+            Algorithm::Chunk => self.chunk_saved_len(&call.spec, call.batch, call.len),
+            _ => 0,
+        }
+    }
+
+    fn ssm_forward(&self, args: SsmForward<'_, Self>, plan: &mut SsmPlan, _ws: &mut Workspace) -> Result<()> {
+        const OP: &str = "ssm_forward";
+        args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        let states = args.state0.is_some() || args.state_end.is_some();
+        if self.goes_by_fft(OP, &args.call, states)? {
+            return self.fft_forward(&args);
+        }
+        let call = &args.call;
+        let c = self.call(OP, call, args.params)?;
+        let mut arrays = ChunkForward {
+            y: args.y.span(),
+            state_end: args.state_end.as_ref().map(|s| s.span()),
+            saved: None,
+            u: args.u.span(),
+            state0: args.state0.map(|s| s.span()),
+        };
+        let aligned = [arrays.y, arrays.u].into_iter().all(Span::is_aligned);
+        let bidirectional_pass = c.bidirectional_pass && !states && aligned;
+        let (version, rate) = (call.version, call.options.rate.to_bits());
+        if let Some(saved) = &args.saved {
+            // Backward follows, and other parameters after it: most matrices are not worth their memory.
+            let last = plan.powers.take();
+            (plan.key, plan.constants) = (None, None);
+            let mut powers = self.saved_powers(OP, c.sizes, last)?;
+            let q = TransitionBuffer { block: powers.q.clone(), filled: false };
+            let mut once = self.constants(&c, bidirectional_pass, q)?;
+            if c.cut.segments > 1 {
+                self.save_scans(&c, &mut powers)?;
+                once.segment = powers.scans(c.cut.each).map(|[ahead, _]| (c.cut.each, ahead.clone()));
+            }
+            arrays.saved = Some(saved.span()).filter(|s| s.bytes() > 0);
+            self.chunk_forward(&arrays, &c, &mut once)?;
+            powers.key = Some((version, rate));
+            plan.powers = Some(powers);
+            return Ok(());
+        }
+        let key = Some((version, rate, bidirectional_pass));
+        if plan.key != key || plan.constants.is_none() {
+            plan.constants = None;
+            let q = self.transition_buffer(OP, c.sizes)?;
+            plan.constants = Some(self.constants(&c, bidirectional_pass, q)?);
+            plan.key = key;
+        }
+        let constants = plan.constants.as_mut().expect("made above");
+        self.chunk_forward(&arrays, &c, constants)
+    }
+
+    fn ssm_backward(
+        &self,
+        args: SsmBackward<'_, Self>,
+        plan: &mut SsmPlan,
+        _ws: &mut Workspace,
+    ) -> Result<()> {
+        const OP: &str = "ssm_backward";
+        args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        let states = args.state0.is_some() || args.dstate_end.is_some() || args.dstate0.is_some();
+        if self.goes_by_fft(OP, &args.call, states)? {
+            return self.fft_backward(&args);
+        }
+        let call = &args.call;
+        let c = self.call(OP, call, args.params)?;
+        let directions = Direction::both(call.spec.channels);
+        let key = Some((call.version, call.options.rate.to_bits()));
+        let arrays = ChunkBackward {
+            du: args.du.as_ref().map(|d| d.span()),
+            dstate0: args.dstate0.as_ref().map(|s| s.span()),
+            grads: (&args.grads).into(),
+            dy: args.dy.span(),
+            dstate_end: args.dstate_end.map(|s| s.span()),
+            saved: Some(args.saved.span()).filter(|s| s.bytes() > 0),
+            u: args.u.span(),
+            state0: args.state0.map(|s| s.span()),
+            directions: &directions[..1 + call.spec.bidirectional as usize],
+            with_d: true,
+            powers: plan.powers.as_ref().filter(|p| p.key == key),
+        };
+        self.chunk_backward(&arrays, &c)
+    }
+}

@@ -1,0 +1,126 @@
+//! Gradients of a chunk's matrices (`kernels/ssm/chunk_pass_backward*.cu`): one product over all rows and chunks of a
+//! head.
+
+use super::{
+    call::Call,
+    matrices::Direction,
+    sizes::{Sizes, T},
+};
+use crate::{
+    Precision,
+    device::Cuda,
+    driver::{Span, args},
+    memory::Block,
+};
+use s4_backend::Result;
+use std::ops::Range;
+
+/// One launch of a gradient's products. dy and u are of all heads, ds and s of those in the range.
+pub(super) struct Products {
+    /// (parts, H, T + NP, T + NP), of which the heads in the range are written.
+    pub(super) target: Span,
+    pub(super) dy: Span,
+    pub(super) ds: Span,
+    pub(super) u: Span,
+    pub(super) s: Span,
+    /// Channels of dy, and which of them.
+    pub(super) channel: (usize, usize),
+    pub(super) heads: Range<usize>,
+    pub(super) parts: usize,
+}
+
+impl Cuda {
+    /// (channels, H, T + NP, T + NP): [dToep, dW; dV, dQ], dV and dQ with the first channel only.
+    pub(super) fn products(
+        &self,
+        c: &Call<'_>,
+        dy: Span,
+        ds: &Block,
+        u: Span,
+        s: &Block,
+        channels: usize,
+    ) -> Result<Block> {
+        let heads = c.sizes.heads;
+        let size = heads * c.sizes.side() * c.sizes.side();
+        let out = self.scratch(c.op, channels * size)?;
+        let parts = self.parts(c, heads);
+        let cells = (parts > 1).then(|| self.scratch(c.op, parts * size)).transpose()?;
+        for k in 0..channels {
+            let one = out.span().part(4 * k * size, 4 * size);
+            let target = cells.as_ref().map_or(one, |x| x.span());
+            let (ds, s) = (ds.span(), s.span());
+            let one_channel =
+                Products { target, dy, ds, u, s, channel: (channels, k), heads: 0..heads, parts };
+            self.product(c, &one_channel)?;
+            if let Some(cells) = &cells {
+                self.each(("chunk_pass_backward", "sum_parts"), size, args![one, cells, size, parts])?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Diagonal sums of dToep in `g`, and dD.
+    pub(super) fn kernel_gradient(
+        &self,
+        dkern: &Block,
+        dd: Option<Span>,
+        g: &Block,
+        s: Sizes,
+        direction: Direction,
+    ) -> Result<()> {
+        let (heads, side) = (s.heads, s.side());
+        let Direction { first, channels, anticausal } = direction;
+        self.launch(
+            ("chunk_matrices_backward", "kernel_gradient"),
+            (heads, channels, 1),
+            (T as u32, 1),
+            0,
+            args![dkern, dd, g, heads, s.kc, first, side, side * side, heads * side * side, anticausal],
+        )
+    }
+
+    /// In how many parts rows and chunks are summed, where as many heads go together.
+    fn parts(&self, c: &Call<'_>, heads: usize) -> usize {
+        let steps = (c.batch * c.cut.chunks).div_ceil(16);
+        (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1)
+    }
+
+    pub(super) fn product(&self, c: &Call<'_>, p: &Products) -> Result<()> {
+        let &Products { target, dy, ds, u, s, channel: (channels, k), ref heads, parts } = p;
+        let (range, side) = (heads, c.sizes.side());
+        let Sizes { heads, np, .. } = c.sizes;
+        let on = |x: Span, each: usize| x.part(range.start * each, x.bytes() - range.start * each);
+        let (target, dy, u) = (on(target, 4 * side * side), on(dy, 4 * c.len), on(u, 4 * c.len));
+        let vec = c.len % 4 == 0 && dy.is_aligned() && u.is_aligned();
+        let rows = if k == 0 { side } else { T };
+        let (b, chunks, len, grid) = (c.batch, c.cut.chunks, c.len, (range.len(), parts, 1));
+        if np == 64 && self.multiplies_split16() {
+            let name = if self.precision() == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
+            // Two stages of four planes: 32 rows in core matrices, or 16 in lines.
+            let (module, shared) = if self.multiplies_by_warpgroups() {
+                ("chunk_pass_backward_bf16_sm90", 8 * 4 * 16 * 144)
+            } else {
+                ("chunk_pass_backward_bf16", 8 * 16 * (side + 8) * 2)
+            };
+            return self.launch(
+                (module, name),
+                grid,
+                (256, 1),
+                shared,
+                args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows, vec],
+            );
+        }
+        let name = match np {
+            32 => "grad_32",
+            64 => "grad_64",
+            _ => "grad_128",
+        };
+        self.launch(
+            ("chunk_pass_backward", name),
+            grid,
+            (512, 1),
+            0,
+            args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows],
+        )
+    }
+}

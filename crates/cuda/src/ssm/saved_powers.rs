@@ -1,0 +1,59 @@
+//! What a training step's forward pass leaves for its backward pass: the powers of Ā that cost more to recompute than
+//! to keep. The other matrices are recomputed: they are ten times as large.
+
+use super::{call::Call, sizes::Sizes};
+use crate::{device::Cuda, memory::Block};
+use s4_backend::Result;
+use std::sync::Arc;
+
+/// Lives as long as its plan and is written by every forward pass, so that a steady step asks for no memory.
+pub(super) struct SavedPowers {
+    /// Version and rate of the parameters whose powers these are; `None` while they are made.
+    pub(super) key: Option<(u64, u64)>,
+    /// (H, NP, NP), f64: Ā^T.
+    pub(super) q: Arc<Block>,
+    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut; `each` is 0 while they are
+    /// not these parameters'.
+    segment: Option<(usize, [Arc<Block>; 2])>,
+}
+
+impl SavedPowers {
+    /// The matrices of the scans over segments of `each` chunks, if they are here.
+    pub(super) fn scans(&self, each: usize) -> Option<&[Arc<Block>; 2]> {
+        self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
+    }
+}
+
+impl Cuda {
+    /// Powers to write: in the memory of the last ones, or in new.
+    pub(super) fn saved_powers(
+        &self,
+        op: &'static str,
+        s: Sizes,
+        last: Option<SavedPowers>,
+    ) -> Result<SavedPowers> {
+        let bytes = 8 * s.transition_len();
+        if let Some(mut last) = last {
+            // Its memory is of the same layer, so of the same size.
+            last.key = None;
+            if let Some((each, _)) = &mut last.segment {
+                *each = 0;
+            }
+            return Ok(last);
+        }
+        Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment: None })
+    }
+
+    /// Makes the matrices of the scans, out of `q`.
+    pub(super) fn save_scans(&self, c: &Call<'_>, powers: &mut SavedPowers) -> Result<()> {
+        let bytes = 4 * c.sizes.transition_len();
+        let make = || self.buffer(c.op, bytes).map(Arc::new);
+        let [ahead, back] = match powers.segment.take() {
+            Some((_, both)) => both,
+            None => [make()?, make()?],
+        };
+        self.segment_matrices(c.op, &powers.q, c.sizes, c.cut.each, &ahead, Some(&back))?;
+        powers.segment = Some((c.cut.each, [ahead, back]));
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! Sizes of the chunk kernels.
+
+use s4_backend::{Error, Result, SsmSpec};
+
+/// Steps of a chunk, as in `kernels/ssm/chunk.cuh`.
+pub(super) const T: usize = 64;
+
+/// Largest N/2 of the chunk kernels.
+const MAX_PAIRS: usize = 64;
+
+/// Sizes of one layer's chunk kernels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) heads: usize,
+    /// N/2.
+    pub(super) pairs: usize,
+    pub(super) rank: usize,
+    /// Kernels a head, of both directions.
+    pub(super) kc: usize,
+    /// N padded to what the kernels are made for.
+    pub(super) np: usize,
+}
+
+impl Sizes {
+    pub(super) fn new(op: &'static str, spec: &SsmSpec) -> Result<Sizes> {
+        if spec.pairs() > MAX_PAIRS {
+            return Err(Error::unsupported(
+                op,
+                format!("a state of at most {} on CUDA", 2 * MAX_PAIRS),
+                spec.state,
+            ));
+        }
+        let np = spec.state.next_power_of_two().max(32);
+        Ok(Sizes { heads: spec.heads, pairs: spec.pairs(), rank: spec.rank, kc: spec.kernel_channels(), np })
+    }
+
+    /// Elements of one (NP, NP) matrix of every head.
+    pub(super) fn transition_len(&self) -> usize {
+        self.heads * self.np * self.np
+    }
+
+    /// Rows and columns of the gradient of a chunk's matrices, [dToep, dW; dV, dQ].
+    pub(super) fn side(&self) -> usize {
+        T + self.np
+    }
+}

@@ -1,0 +1,421 @@
+//! A layer or a block with host arrays: (batch, len, features) outside, (batch, features, len) inside;
+//! states (batch, H, N/2, 2) outside, (batch, H, 2, N/2) inside.
+
+use crate::{
+    block::{BlockBackward, BlockCore, BlockForward, SavedBlock, Scratch},
+    call::{Forward, ForwardOptions, Pass, Saved},
+    check,
+    config::{BlockConfig, LayerConfig},
+    growable::{GrowableBuffer, GrowableInts},
+    module_core::Core,
+    param::{ParamBuilder, ParamStore},
+    s4::{S4Backward, S4Core, S4Forward, S4Step},
+    transfer::{Matrices, download_transposed, download_transposed_into, upload_transposed},
+};
+use num_traits::Zero;
+use s4_backend::{Backend, Mask, Result, SeqShape, SsmSpec, check_layer, checks};
+
+/// What a backward gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputGrads<T> {
+    /// (batch, len, H)
+    pub du: Vec<T>,
+    /// Gradient of the state that forward started from, when it was given one.
+    pub dstate: Option<Vec<T>>,
+}
+
+/// Device buffers of one layer's calls, reused.
+struct Buffers<B: Backend> {
+    /// Host layout on the device.
+    staging: GrowableBuffer<B>,
+    x: GrowableBuffer<B>,
+    y: GrowableBuffer<B>,
+    dx: GrowableBuffer<B>,
+    /// What the last saved forward started from.
+    state0: GrowableBuffer<B>,
+    /// The end state, or its gradient.
+    state_end: GrowableBuffer<B>,
+    /// The start state's gradient, or the state of a step.
+    dstate0: GrowableBuffer<B>,
+    interval: GrowableBuffer<B>,
+    lengths: GrowableInts<B>,
+    saved_block: SavedBlock<B>,
+    saved_layer: GrowableBuffer<B>,
+    scratch: Scratch<B>,
+}
+
+/// A layer or a block with its own parameters and host arrays.
+pub struct Module<B: Backend, C: Core<B>> {
+    be: B,
+    config: C::Config,
+    store: ParamStore<B>,
+    core: C,
+    buf: Buffers<B>,
+    last: Option<Saved>,
+    /// Training forwards so far: each draws dropout masks of its own.
+    trained: u64,
+}
+
+/// One S4 or S4D layer: y = K̄∗u + D·u. Parameters `kernel.{inv_dt,A_real,A_imag,B,C,P}` and `D`.
+pub type Layer<B> = Module<B, S4Core<B>>;
+
+/// One block: norm, S4, activation, dropout, linear, GLU, dropout, residual. Parameters `norm.{weight,bias}`,
+/// `layer.kernel.*`, `layer.D`, `output_linear.0.{weight,bias}`.
+pub type Block<B> = Module<B, BlockCore<B>>;
+
+impl<B: Backend> Module<B, S4Core<B>> {
+    /// A layer initialised from `config.seed`.
+    pub fn new(be: B, config: LayerConfig) -> Result<Self> {
+        config.check("S4Layer")?;
+        let mut params = ParamBuilder::default();
+        let core = S4Core::new(&be, &config, "", 16, &mut params)?;
+        Self::with(be, config, core, params)
+    }
+}
+
+impl<B: Backend> Module<B, BlockCore<B>> {
+    /// A block initialised from `config.layer.seed`.
+    pub fn new(be: B, config: BlockConfig) -> Result<Self> {
+        config.check("S4Block")?;
+        let mut params = ParamBuilder::default();
+        let core = BlockCore::new(&be, &config, "", 0, &mut params)?;
+        Self::with(be, config, core, params)
+    }
+}
+
+impl<B: Backend, C: Core<B>> Module<B, C> {
+    fn with(be: B, config: C::Config, core: C, params: ParamBuilder) -> Result<Self> {
+        let buf = Buffers {
+            staging: GrowableBuffer::new(&be)?,
+            x: GrowableBuffer::new(&be)?,
+            y: GrowableBuffer::new(&be)?,
+            dx: GrowableBuffer::new(&be)?,
+            state0: GrowableBuffer::new(&be)?,
+            state_end: GrowableBuffer::new(&be)?,
+            dstate0: GrowableBuffer::new(&be)?,
+            interval: GrowableBuffer::new(&be)?,
+            lengths: GrowableInts::new(&be)?,
+            saved_block: SavedBlock::new(&be)?,
+            saved_layer: GrowableBuffer::new(&be)?,
+            scratch: Scratch::new(&be)?,
+        };
+        Ok(Module { store: params.build(&be)?, be, config, core, buf, last: None, trained: 0 })
+    }
+
+    /// Its options.
+    pub fn config(&self) -> &C::Config {
+        &self.config
+    }
+    /// As JSON, every option spelled out.
+    pub fn config_json(&self) -> String {
+        C::config_json(&self.config)
+    }
+    /// The backend it computes on.
+    pub fn backend(&self) -> &B {
+        &self.be
+    }
+    /// Parameters and gradients.
+    pub fn store(&self) -> &ParamStore<B> {
+        &self.store
+    }
+    /// Parameters and gradients, to be changed: `set`, `zero_grad`.
+    pub fn store_mut(&mut self) -> &mut ParamStore<B> {
+        &mut self.store
+    }
+    /// The SSM's sizes.
+    pub fn spec(&self) -> &SsmSpec {
+        self.core.s4().spec()
+    }
+    /// Whether it can carry a state (causal, not truncated).
+    pub fn has_state(&self) -> bool {
+        self.core.s4().spec().has_state()
+    }
+    /// Features of the output.
+    pub fn outputs(&self) -> usize {
+        match self.core.block() {
+            Some(block) => block.heads(),
+            None => self.core.s4().spec().outputs(),
+        }
+    }
+
+    /// `u`: (batch, len, H). With `opts.save` (or `training`) backward may follow.
+    pub fn forward(
+        &mut self,
+        u: &[B::Scalar],
+        batch: usize,
+        len: usize,
+        opts: &ForwardOptions<'_, B::Scalar>,
+    ) -> Result<Forward<B::Scalar>> {
+        // Sizes are checked before memory for the output is asked for.
+        check::shaped(C::NAMES.forward, "u", u, &[batch, len, self.core.s4().spec().heads])?;
+        let mut y =
+            vec![B::Scalar::zero(); check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?];
+        let state = self.forward_into(&mut y, u, batch, len, opts)?;
+        Ok(Forward { y, state })
+    }
+
+    /// As [`Module::forward`], into the caller's own `y` (batch, len, outputs); gives the state alone.
+    pub fn forward_into(
+        &mut self,
+        y_out: &mut [B::Scalar],
+        u: &[B::Scalar],
+        batch: usize,
+        len: usize,
+        opts: &ForwardOptions<'_, B::Scalar>,
+    ) -> Result<Option<Vec<B::Scalar>>> {
+        let op = C::NAMES.forward;
+        let spec = *self.core.s4().spec();
+        let (h, outputs) = (spec.heads, self.outputs());
+        let n = check::shaped(op, "u", u, &[batch, len, h])?;
+        check::elements(op, "y", &[batch, len, spec.outputs().max(outputs), 2])?;
+        check::shaped(op, "y", y_out, &[batch, len, outputs])?;
+        check::finite_on(&self.be, op, "u", u)?;
+        checks::rate(op, opts.call.rate)?;
+        if let Some(lengths) = opts.call.lengths {
+            check::lengths(op, lengths, batch, len)?;
+        }
+        if let Some(state) = opts.state {
+            check_layer(op, self.core.s4().spec())?;
+            check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
+            check::finite(op, "state", state)?;
+        }
+        let want_state = opts.want_state && self.has_state();
+        let (ns, m) = (spec.state_len(batch), batch * len * outputs);
+        let be = self.be.clone();
+        let b = &mut self.buf;
+        // From here on the saved values of the last forward are overwritten: no backward may follow unless this one
+        // succeeds.
+        self.last = None;
+        upload_transposed(&be, &mut b.staging, &mut b.x, u, Matrices::new(batch, len, h))?;
+        if let Some(state) = opts.state {
+            let sizes = Matrices::new(batch * h, spec.pairs(), 2);
+            upload_transposed(&be, &mut b.staging, &mut b.state0, state, sizes)?;
+        }
+        if let Some(lengths) = opts.call.lengths {
+            b.lengths.upload(&be, lengths)?;
+        }
+        let training = opts.call.training;
+        let save = opts.save || training;
+        let dropout_at = (C::seed(&self.config), self.trained);
+        let saved = Saved::new(batch, len, self.store.version(), opts, dropout_at);
+        let pass = saved.pass(&be, &self.store.values, &b.lengths);
+        b.y.ensure(&be, m)?;
+        b.state_end.ensure(&be, ns)?;
+        let state_end = want_state.then(|| b.state_end.get_mut(&be, ns));
+        let state0 = opts.state.map(|_| b.state0.get(&be, ns));
+        let (x, y) = (b.x.get(&be, n), b.y.get_mut(&be, m));
+        match self.core.block_mut() {
+            Some(block) => {
+                let saved = save.then_some(&mut b.saved_block);
+                let arrays = BlockForward { y, state_end, saved, x, state0 };
+                block.forward(&pass, arrays, &mut b.scratch)?;
+                if let Some(norm) = &mut block.norm {
+                    norm.commit(&be, None)?;
+                }
+            }
+            None => {
+                let core = self.core.s4_mut();
+                let saved_len = if save { core.saved_len(&pass) } else { 0 };
+                b.saved_layer.ensure(&be, saved_len)?;
+                let saved = save.then(|| b.saved_layer.get_mut(&be, saved_len));
+                let arrays = S4Forward { y, state_end, saved, u: x, state0 };
+                core.forward(&pass, arrays, &mut b.scratch.ws)?;
+            }
+        }
+        if let Some(lengths) = pass.options.lengths {
+            let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
+            be.mask(Mask { x, lengths, shape })?;
+        }
+        let (y, sizes) = (b.y.get(&be, m), Matrices::new(batch, outputs, len));
+        download_transposed_into(&be, &mut b.staging, y_out, y, sizes)?;
+        let state = match want_state {
+            true => {
+                let sizes = Matrices::new(batch * h, 2, spec.pairs());
+                Some(download_transposed(&be, &mut b.staging, b.state_end.get(&be, ns), sizes)?)
+            }
+            false => None,
+        };
+        self.trained += u64::from(training);
+        if save {
+            self.last = Some(saved);
+        }
+        Ok(state)
+    }
+
+    /// Gradients of sum(y·dy) + sum(state·dstate) of the last saved forward; parameters' accumulate.
+    pub fn backward(
+        &mut self,
+        dy: &[B::Scalar],
+        dstate: Option<&[B::Scalar]>,
+    ) -> Result<InputGrads<B::Scalar>> {
+        let n = self.last.as_ref().map_or(0, |last| last.batch * last.len * self.core.s4().spec().heads);
+        let mut du = vec![B::Scalar::zero(); n];
+        let dstate = self.backward_into(&mut du, dy, dstate)?;
+        Ok(InputGrads { du, dstate })
+    }
+
+    /// As [`Module::backward`], into the caller's own `du` (batch, len, H); gives the state's gradient alone.
+    pub fn backward_into(
+        &mut self,
+        du: &mut [B::Scalar],
+        dy: &[B::Scalar],
+        dstate: Option<&[B::Scalar]>,
+    ) -> Result<Option<Vec<B::Scalar>>> {
+        let op = C::NAMES.backward;
+        let spec = *self.core.s4().spec();
+        let (h, outputs) = (spec.heads, self.outputs());
+        let last = Saved::last(op, self.last, self.store.version())?;
+        let (batch, len) = (last.batch, last.len);
+        let m = check::shaped(op, "dy", dy, &[batch, len, outputs])?;
+        check::shaped(op, "du", du, &[batch, len, h])?;
+        check::finite_on(&self.be, op, "dy", dy)?;
+        if let Some(dstate) = dstate {
+            check_layer(op, self.core.s4().spec())?;
+            check::shaped(op, "dstate", dstate, &[batch, h, spec.pairs(), 2])?;
+            check::finite(op, "dstate", dstate)?;
+        }
+        let (n, ns) = (batch * len * h, spec.state_len(batch));
+        let be = self.be.clone();
+        let b = &mut self.buf;
+        upload_transposed(&be, &mut b.staging, &mut b.y, dy, Matrices::new(batch, len, outputs))?;
+        let ParamStore { values, grads, .. } = &mut self.store;
+        let pass = last.pass(&be, values, &b.lengths);
+        if let Some(lengths) = pass.options.lengths {
+            let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
+            be.mask(Mask { x, lengths, shape })?;
+        }
+        if let Some(dstate) = dstate {
+            let sizes = Matrices::new(batch * h, spec.pairs(), 2);
+            upload_transposed(&be, &mut b.staging, &mut b.state_end, dstate, sizes)?;
+        }
+        b.dx.ensure(&be, n)?;
+        b.dstate0.ensure(&be, ns)?;
+        let dstate0 = last.state0.then(|| b.dstate0.get_mut(&be, ns));
+        let state0 = last.state0.then(|| b.state0.get(&be, ns));
+        let dstate_end = dstate.map(|_| b.state_end.get(&be, ns));
+        let (x, dx, dy) = (b.x.get(&be, n), b.dx.get_mut(&be, n), b.y.get(&be, m));
+        match self.core.block_mut() {
+            Some(block) => {
+                let arrays = BlockBackward {
+                    dx,
+                    dstate0,
+                    grads,
+                    dy,
+                    dstate_end,
+                    x,
+                    state0,
+                    saved: &mut b.saved_block,
+                    consume_saved: false,
+                };
+                block.backward(&pass, arrays, &mut b.scratch)?;
+            }
+            None => {
+                let core = self.core.s4_mut();
+                let arrays = S4Backward {
+                    du: Some(dx),
+                    dstate0,
+                    grads,
+                    dy,
+                    dstate_end,
+                    u: x,
+                    state0,
+                    saved: b.saved_layer.get(&be, core.saved_len(&pass)),
+                };
+                core.backward(&pass, arrays, &mut b.scratch.ws)?;
+            }
+        }
+        let (dx, sizes) = (b.dx.get(&be, n), Matrices::new(batch, h, len));
+        download_transposed_into(&be, &mut b.staging, du, dx, sizes)?;
+        if !last.state0 {
+            return Ok(None);
+        }
+        let sizes = Matrices::new(batch * h, 2, spec.pairs());
+        download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes).map(Some)
+    }
+
+    /// One sample a row: `u` (batch, H) → (batch, outputs); `state` (batch, H, N/2, 2) moves on; norms use running
+    /// statistics. `interval`: (batch), the ratio of this step to the training interval.
+    pub fn step(
+        &mut self,
+        u: &[B::Scalar],
+        state: &mut [B::Scalar],
+        interval: Option<&[B::Scalar]>,
+        batch: usize,
+        rate: f64,
+    ) -> Result<Vec<B::Scalar>> {
+        let op = C::NAMES.step;
+        let spec = *self.core.s4().spec();
+        let (h, outputs) = (spec.heads, self.outputs());
+        check_layer(op, self.core.s4().spec())?;
+        let n = check::shaped(op, "u", u, &[batch, h])?;
+        let ns = check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
+        check::finite_on(&self.be, op, "u", u)?;
+        check::finite(op, "state", state)?;
+        checks::rate(op, rate)?;
+        if let Some(interval) = interval {
+            check::intervals(op, interval, batch)?;
+        }
+        let be = self.be.clone();
+        let b = &mut self.buf;
+        let m = batch * outputs;
+        // Forward's buffers are left alone: a backward may still come.
+        b.dx.ensure(&be, n)?;
+        be.upload(b.dx.get_mut(&be, n), u)?;
+        let sizes = Matrices::new(batch * h, spec.pairs(), 2);
+        upload_transposed(&be, &mut b.staging, &mut b.dstate0, state, sizes)?;
+        if let Some(interval) = interval {
+            b.interval.ensure(&be, batch)?;
+            be.upload(b.interval.get_mut(&be, batch), interval)?;
+        }
+        b.staging.ensure(&be, m)?;
+        let pass = Pass::at_rate(&be, &self.store, (batch, 1), rate);
+        let arrays = S4Step {
+            y: b.staging.get_mut(&be, m),
+            state: b.dstate0.get_mut(&be, ns),
+            u: b.dx.get(&be, n),
+            interval: interval.map(|_| b.interval.get(&be, batch)),
+            plan: None,
+        };
+        match self.core.block_mut() {
+            Some(block) => block.step(&pass, arrays, &mut b.scratch)?,
+            None => self.core.s4_mut().step(&pass, arrays, &mut b.scratch.ws)?,
+        }
+        let mut out = vec![B::Scalar::zero(); m];
+        be.download(&mut out, b.staging.get(&be, m))?;
+        let sizes = Matrices::new(batch * h, 2, spec.pairs());
+        let next = download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes)?;
+        state.copy_from_slice(&next);
+        Ok(out)
+    }
+
+    /// K̄: (kernel channels, H, len), of the untruncated layer.
+    pub fn kernel(&mut self, len: usize, rate: f64) -> Result<Vec<B::Scalar>> {
+        let op = C::NAMES.kernel;
+        let spec = *self.core.s4().spec();
+        let n = check::elements(op, "kernel", &[spec.kernel_channels(), spec.heads, len])?;
+        checks::rate(op, rate)?;
+        let (be, b) = (&self.be, &mut self.buf);
+        b.staging.ensure(be, n)?;
+        let pass = Pass::at_rate(be, &self.store, (1, len), rate);
+        self.core.s4().kernel(&pass, b.staging.get_mut(be, n), &mut b.scratch.ws)?;
+        let mut out = vec![B::Scalar::zero(); n];
+        be.download(&mut out, b.staging.get(be, n))?;
+        Ok(out)
+    }
+
+    /// Zeros (batch, H, N/2, 2).
+    pub fn initial_state(&self, batch: usize) -> Result<Vec<B::Scalar>> {
+        let spec = self.core.s4().spec();
+        check_layer(C::NAMES.initial_state, spec)?;
+        let n = check::elements(C::NAMES.initial_state, "state", &[batch, spec.heads, spec.pairs(), 2])?;
+        Ok(vec![B::Scalar::zero(); n])
+    }
+
+    /// Running mean and variance of a block's batch norm, (2, H).
+    pub fn running(&self) -> Result<Option<Vec<B::Scalar>>> {
+        match self.core.block().and_then(|block| block.norm.as_ref()) {
+            Some(norm) => norm.running(&self.be),
+            None => Ok(None),
+        }
+    }
+}

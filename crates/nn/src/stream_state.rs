@@ -1,0 +1,82 @@
+//! A stream's state as bytes (safetensors): saved, and put back.
+
+use crate::{bytes, check, stepper::Stepper};
+use num_traits::Zero;
+use s4_backend::{Backend, Code, Error, Result};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+impl<B: Backend> Stepper<B> {
+    /// Everything needed to go on from here, as bytes (safetensors).
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let be = &self.be;
+        let mut tensors: Vec<(String, Vec<B::Scalar>)> = Vec::new();
+        for i in 0..self.states.blocks.len() {
+            tensors.push((format!("state.{i}"), self.states.read(be, i)?));
+        }
+        let n = self.pool.len();
+        let mut pool = vec![B::Scalar::zero(); n];
+        be.download(&mut pool, self.pool.carried.get(be, n))?;
+        tensors.push(("pool".into(), pool));
+        let data: Vec<(String, Vec<usize>, Vec<u8>)> =
+            tensors.iter().map(|(name, x)| (name.clone(), vec![x.len()], bytes::to_bytes(x))).collect();
+        let views = data
+            .iter()
+            .map(|(name, shape, bytes)| {
+                let view = TensorView::new(bytes::dtype::<B::Scalar>(), shape.clone(), bytes);
+                Ok((name.as_str(), view.map_err(bad_state)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let meta = [
+            ("format".to_string(), "s4-node stream".to_string()),
+            ("batch".into(), self.batch.to_string()),
+            ("position".into(), self.position.to_string()),
+        ];
+        safetensors::serialize(views, Some(meta.into())).map_err(bad_state)
+    }
+
+    /// Goes back to what [`Stepper::save`] gave. `ERR_S4_CHECKPOINT` when it does not fit, and nothing changes.
+    pub fn restore(&mut self, saved: &[u8]) -> Result<()> {
+        let (_, header) = SafeTensors::read_metadata(saved).map_err(bad_state)?;
+        let file = SafeTensors::deserialize(saved).map_err(bad_state)?;
+        let meta = header.metadata().clone().unwrap_or_default();
+        if meta.get("batch") != Some(&self.batch.to_string()) {
+            return Err(bad_state(format!(
+                "a stream of {:?} rows for one of {}",
+                meta.get("batch"),
+                self.batch
+            )));
+        }
+        let position: u64 =
+            meta.get("position").and_then(|p| p.parse().ok()).ok_or_else(|| bad_state("no position"))?;
+        let names = (0..self.states.blocks.len()).map(|i| format!("state.{i}")).chain(["pool".to_string()]);
+        let mut all = Vec::new();
+        for name in names {
+            let view = file.tensor(&name).map_err(bad_state)?;
+            let want = match name.as_str() {
+                "pool" => self.pool.len(),
+                _ => self.be.ref_len(self.states.view(&self.be, 0)),
+            };
+            let values = match view.dtype() {
+                Dtype::F32 | Dtype::F64 => bytes::from_bytes::<B::Scalar>(view.dtype(), view.data()),
+                other => return Err(bad_state(format!("{name} of type {other:?}"))),
+            };
+            if values.len() != want || check::finite("", "", &values).is_err() {
+                return Err(bad_state(format!("{name}: {} elements for {want}, or NaN", values.len())));
+            }
+            all.push(values);
+        }
+        for (i, values) in all.iter().enumerate() {
+            let dst = match i < self.states.blocks.len() {
+                true => self.states.view_mut(&self.be, i),
+                false => self.pool.carried.get_mut(&self.be, values.len()),
+            };
+            self.be.upload(dst, values)?;
+        }
+        self.position = position;
+        Ok(())
+    }
+}
+
+fn bad_state(got: impl std::fmt::Display) -> Error {
+    Error::new(Code::Checkpoint, "Stream.restore", "a saved state of this stream", got)
+}

@@ -1,0 +1,168 @@
+//! A model with its training session and its streams behind one object-safe face, whatever the backend and the number
+//! format.
+
+use crate::{
+    buffer::{Data, Real},
+    error::disposed,
+    objects::{CopiedBatch, Forward, OwnedCall, array},
+    param_ops::{HasStored, ParamOps},
+    table::Table,
+};
+use s4_backend::{Backend, Result};
+use s4_nn::{Evaluation, Model, Session, StepOptions, StepStats, Stepper, Trainer};
+use std::path::Path;
+
+/// What `NativeModel` asks of it.
+pub(crate) trait ModelOps: ParamOps {
+    fn config(&self) -> String;
+    fn has_state(&self) -> bool;
+    fn output_shape(&self, batch: usize, len: usize) -> Vec<usize>;
+    fn predict(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward>;
+    fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data>;
+    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
+    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
+    fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
+
+    fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
+    fn train_step(&mut self, batch: Option<CopiedBatch>) -> Result<()>;
+    fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()>;
+    fn train_stats(&mut self) -> Result<StepStats>;
+    fn train_end(&mut self) -> Result<()>;
+    fn accumulate(&mut self, batch: CopiedBatch) -> Result<()>;
+    fn update(&mut self) -> Result<StepStats>;
+    fn observe(&mut self, metric: f64) -> Result<()>;
+    fn reset_state(&mut self) -> Result<()>;
+    fn swap_average(&mut self) -> Result<()>;
+
+    fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32>;
+    fn stream_push(&mut self, id: u32, x: Data, len: usize, interval: Option<Data>) -> Result<Data>;
+    fn stream_save(&self, id: u32) -> Result<Vec<u8>>;
+    fn stream_restore(&mut self, id: u32, bytes: &[u8]) -> Result<()>;
+    fn stream_fork(&mut self, id: u32) -> Result<u32>;
+    fn stream_reset(&mut self, id: u32) -> Result<()>;
+    fn stream_position(&self, id: u32) -> Result<u64>;
+    fn stream_close(&mut self, id: u32);
+}
+
+/// A model of any backend.
+pub(crate) type BoxedModel = Box<dyn ModelOps>;
+
+struct ModelBox<B: Backend> {
+    session: Session<B>,
+    streams: Table<Stepper<B>>,
+}
+
+/// A model, with the trainer of its checkpoint where there is one.
+pub(crate) fn boxed<B: Backend<Scalar: Real>>(model: Model<B>, trainer: Option<Trainer<B>>) -> BoxedModel {
+    Box::new(ModelBox { session: Session::new(model, trainer), streams: Table::new() })
+}
+
+impl<B: Backend<Scalar: Real>> ModelBox<B> {
+    fn stream(&self, id: u32) -> Result<&Stepper<B>> {
+        self.streams.get(id).ok_or_else(disposed)
+    }
+    fn stream_mut(&mut self, id: u32) -> Result<&mut Stepper<B>> {
+        self.streams.get_mut(id).ok_or_else(disposed)
+    }
+}
+
+impl<B: Backend<Scalar: Real>> HasStored for ModelBox<B> {
+    type Inner = Model<B>;
+    fn inner(&self) -> &Model<B> {
+        self.session.model()
+    }
+    fn inner_mut(&mut self) -> &mut Model<B> {
+        self.session.model_mut()
+    }
+}
+
+impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
+    fn config(&self) -> String {
+        self.session.model().config().to_json()
+    }
+    fn has_state(&self) -> bool {
+        self.session.model().has_state()
+    }
+    fn output_shape(&self, batch: usize, len: usize) -> Vec<usize> {
+        self.session.model().output_shape(batch, len)
+    }
+    fn predict(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward> {
+        let (x, model) = (array(x)?, self.session.model_mut());
+        let out = call.with(|options| model.forward(x.input(), batch, len, options))?;
+        Ok(Forward { y: Real::into_data(out.y), state: out.state.map(Real::into_data) })
+    }
+    fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
+        Ok(Real::into_data(self.session.model_mut().kernel(block, len, rate)?))
+    }
+    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()> {
+        self.session.save(path, optimizer, extra)
+    }
+    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
+        self.session.save_bytes(optimizer, extra)
+    }
+    fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation> {
+        let mut total = Evaluation::default();
+        self.session.model_mut().evaluate(&batch.real()?.batch(), &mut total)?;
+        Ok(total)
+    }
+
+    fn train_begin(&mut self, config: &str, resume: bool) -> Result<()> {
+        self.session.begin(config, resume)
+    }
+    fn train_step(&mut self, batch: Option<CopiedBatch>) -> Result<()> {
+        self.session.step(batch.map(CopiedBatch::real).transpose()?)
+    }
+    fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()> {
+        self.session.begin_ahead(batch.real()?)
+    }
+    fn train_stats(&mut self) -> Result<StepStats> {
+        self.session.stats()
+    }
+    fn train_end(&mut self) -> Result<()> {
+        self.session.end()
+    }
+    fn accumulate(&mut self, batch: CopiedBatch) -> Result<()> {
+        self.session.accumulate(&batch.real()?.batch())
+    }
+    fn update(&mut self) -> Result<StepStats> {
+        self.session.update()
+    }
+    fn observe(&mut self, metric: f64) -> Result<()> {
+        self.session.observe(metric)
+    }
+    fn reset_state(&mut self) -> Result<()> {
+        self.session.reset_state()
+    }
+    fn swap_average(&mut self) -> Result<()> {
+        self.session.swap_average()
+    }
+
+    fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32> {
+        Ok(self.streams.insert(self.session.model().stream(batch, rate)?))
+    }
+    fn stream_push(&mut self, id: u32, x: Data, len: usize, interval: Option<Data>) -> Result<Data> {
+        let (x, interval) = (array(x)?, interval.map(Data::real::<B::Scalar>).transpose()?);
+        let stepper = self.streams.get_mut(id).ok_or_else(disposed)?;
+        let options = StepOptions { interval: interval.as_deref() };
+        Ok(Real::into_data(stepper.push_new(self.session.model_mut(), x.input(), len, &options)?))
+    }
+    fn stream_save(&self, id: u32) -> Result<Vec<u8>> {
+        self.stream(id)?.save()
+    }
+    fn stream_restore(&mut self, id: u32, bytes: &[u8]) -> Result<()> {
+        self.stream_mut(id)?.restore(bytes)
+    }
+    fn stream_fork(&mut self, id: u32) -> Result<u32> {
+        let fork = self.stream(id)?.fork(self.session.model())?;
+        Ok(self.streams.insert(fork))
+    }
+    fn stream_reset(&mut self, id: u32) -> Result<()> {
+        self.stream_mut(id)?.reset()
+    }
+    fn stream_position(&self, id: u32) -> Result<u64> {
+        Ok(self.stream(id)?.position())
+    }
+    fn stream_close(&mut self, id: u32) {
+        self.streams.remove(id);
+    }
+}

@@ -1,0 +1,235 @@
+//! The SSM on whole sequences, by every algorithm, forward and backward.
+
+use super::{
+    Extent,
+    suite::{At, Out, Suite, added, take},
+};
+use crate::{
+    layer::{Call, Layer, PARAMETERS, layers},
+    truth::{self, Gradients},
+};
+use s4_backend::{
+    Algorithm, Backend, CallOptions, Code, Discretization, Memory, SsmBackward, SsmCall, SsmForward,
+    SsmGrads, SsmParams,
+};
+
+/// The seven parameters in the order of a layer's values.
+pub(super) fn params<'a, B: Memory>(values: [B::Ref<'a>; 7]) -> SsmParams<'a, B> {
+    let [inv_dt, a_real, a_imag, b, c, p, d] = values;
+    SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
+}
+
+/// Rows, length, rows of their own lengths, states.
+type Shape = (usize, usize, bool, bool);
+
+const SHAPES: [Shape; 9] = [
+    (1, 1, false, true),
+    (3, 7, true, true),
+    (2, 7, false, false),
+    (2, 63, false, true),
+    (3, 64, true, true),
+    (2, 65, true, false),
+    (5, 130, true, true),
+    (2, 130, false, true),
+    (1, 1047, false, true),
+];
+
+/// A layer, a call of it, and what it gives.
+struct Truth<'a> {
+    layer: &'a Layer,
+    call: Call,
+    lengths: Option<Vec<i32>>,
+    y: Vec<f64>,
+    state_end: Option<Vec<f64>>,
+    gradients: Gradients,
+}
+
+impl<'a> Truth<'a> {
+    fn new(layer: &'a Layer, (batch, len, own_lengths, states): Shape) -> Self {
+        let mut call = Call::new(layer, batch, len, own_lengths);
+        if !states {
+            (call.state0, call.dstate_end) = (None, None);
+        }
+        let lengths = call.lengths.as_ref().map(|l| l.iter().map(|&n| n as i32).collect());
+        let (y, state_end) = truth::forward(layer, &call);
+        let gradients = truth::gradients(layer, &call);
+        Truth { layer, call, lengths, y, state_end, gradients }
+    }
+
+    /// Whether states go in and out.
+    fn states(&self) -> bool {
+        self.call.state0.is_some()
+    }
+
+    fn ints(&self) -> Vec<&[i32]> {
+        self.lengths.iter().map(|l| &l[..]).collect()
+    }
+
+    /// u, dy, state0, dstate_end, then the parameters.
+    fn ins(&self) -> Vec<&[f64]> {
+        let Call { u, dy, state0, dstate_end, .. } = &self.call;
+        let [state0, dstate_end] = [state0, dstate_end].map(|s| s.as_deref().unwrap_or(&[]));
+        let first = [&u[..], dy, state0, dstate_end];
+        first.into_iter().chain(self.layer.values.iter().map(|v| &v[..])).collect()
+    }
+
+    fn call<'i, B: Memory>(&self, algorithm: Algorithm, ints: &'i [B::Ints]) -> SsmCall<'i, B> {
+        let options =
+            CallOptions { lengths: ints.first(), rate: self.layer.rate, algorithm, training: false };
+        let Call { batch, len, .. } = self.call;
+        SsmCall { spec: self.layer.spec, batch, len, options, version: 1 }
+    }
+}
+
+impl<B: Backend> Suite<'_, B> {
+    pub(super) fn ssm(&mut self) {
+        let few = ["s4, Δ per state, rank 2", "s4, two-sided, 2 channels, rank 2", "s4d", "s4, truncated"];
+        for layer in layers() {
+            if self.extent == Extent::Few && !few.contains(&&layer.name[..]) {
+                continue;
+            }
+            for shape in self.cases(&SHAPES, &[(3, 7, true, true), (2, 65, true, false)]) {
+                let truth = Truth::new(&layer, shape);
+                for &algorithm in Algorithm::ALL {
+                    self.ssm_case(&truth, algorithm);
+                }
+            }
+        }
+    }
+
+    fn ssm_case(&mut self, truth: &Truth<'_>, algorithm: Algorithm) {
+        let Call { batch, len, ref lengths, .. } = truth.call;
+        let layer = truth.layer;
+        let case = format!(
+            "'{algorithm}', {}, batch {batch}, len {len}, lengths {lengths:?}, states {}",
+            layer.name,
+            truth.states()
+        );
+        let at = At { operation: "ssm_forward", case: &case };
+        let mut plan = match self.be.ssm_plan(&layer.spec) {
+            Ok(plan) => plan,
+            Err(error) => return self.failed(at, &error.to_string()),
+        };
+        // The contract says what must be refused; 'cauchy' a backend may not have.
+        let call = truth.call::<B>(algorithm, &[]);
+        let must_refuse = match algorithm {
+            Algorithm::Chunk => call.is_truncated(),
+            Algorithm::Cauchy => layer.spec.discretization != Discretization::Bilinear,
+            _ => false,
+        };
+        let forward = self.ssm_forward_case(truth, algorithm, false, &mut plan);
+        match forward {
+            Err(error) if error.code == Code::Unsupported && must_refuse => {
+                return self.holds(at, "refusal", true);
+            }
+            Err(error) if error.code == Code::Unsupported && algorithm == Algorithm::Cauchy => {
+                let name = format!("ssm_forward and ssm_backward by '{algorithm}': {}", layer.name);
+                if !self.report.skipped.contains(&name) {
+                    self.report.skipped.push(name);
+                }
+                return;
+            }
+            Ok(_) if must_refuse => return self.holds(at, "refusal", false),
+            Err(error) => return self.failed(at, &error.to_string()),
+            Ok([y, state_end, _]) => self.ssm_outputs(at, truth, &y, &state_end),
+        }
+        match self.ssm_forward_case(truth, algorithm, true, &mut plan) {
+            Err(error) => self.failed(at, &error.to_string()),
+            Ok([y, state_end, saved]) => {
+                self.ssm_outputs(at, truth, &y, &state_end);
+                let first = self.report.checks.len();
+                let at_backward = At { operation: "ssm_backward", ..at };
+                self.ssm_backward_case(at_backward, truth, algorithm, &saved, &mut plan);
+                self.saved(at, &saved, first);
+            }
+        }
+    }
+
+    fn ssm_outputs(&mut self, at: At<'_>, truth: &Truth<'_>, y: &[f64], state_end: &[f64]) {
+        self.value(at, "y", y, &truth.y);
+        if let (true, Some(want)) = (truth.states(), &truth.state_end) {
+            self.value(at, "state_end", state_end, want);
+        }
+    }
+
+    /// y, the end state (empty without states), the saved values (empty unless asked for).
+    fn ssm_forward_case(
+        &mut self,
+        truth: &Truth<'_>,
+        algorithm: Algorithm,
+        saves: bool,
+        plan: &mut B::SsmPlan,
+    ) -> s4_backend::Result<[Vec<f64>; 3]> {
+        let (be, states) = (self.be, truth.states());
+        let state_len = if states { truth.layer.spec.state_len(truth.call.batch) } else { 0 };
+        let mut saved_len = 0;
+        if saves {
+            // With the lengths of the call, which a backend may look at.
+            let ints: Vec<B::Ints> = truth.ints().into_iter().map(|l| self.upload_ints(l)).collect();
+            saved_len = be.ssm_saved_len(&truth.call(algorithm, &ints));
+        }
+        let outs = [Out::Over(truth.y.len()), Out::Over(state_len), Out::Over(saved_len)];
+        let got = self.twice(&truth.ins(), &truth.ints(), &outs, &mut |a, ws| {
+            let ([y, state_end, saved], [u, _, state0, _, p @ ..]) = (take(a.outs), take::<11, _>(a.ins));
+            let args = SsmForward {
+                y,
+                state_end: states.then_some(state_end),
+                saved: saves.then_some(saved),
+                u,
+                state0: states.then_some(state0),
+                params: params(p),
+                call: truth.call(algorithm, a.ints),
+            };
+            be.ssm_forward(args, plan, ws)
+        });
+        got.map(take)
+    }
+
+    fn ssm_backward_case(
+        &mut self,
+        at: At<'_>,
+        truth: &Truth<'_>,
+        algorithm: Algorithm,
+        saved: &[f64],
+        plan: &mut B::SsmPlan,
+    ) {
+        let (be, states, want) = (self.be, truth.states(), &truth.gradients);
+        let mut ins = truth.ins();
+        ins.push(saved);
+        let before = want.params.each_ref().map(|g| self.before(g));
+        let state_len = if states { truth.layer.spec.state_len(truth.call.batch) } else { 0 };
+        // Without du the parameters' gradients are the same.
+        for with_du in [true, false] {
+            let mut outs = vec![Out::Over(if with_du { want.du.len() } else { 0 }), Out::Over(state_len)];
+            outs.extend(before.iter().map(|g| Out::Add(g)));
+            let got = self.outputs(at, &ins, &truth.ints(), &outs, &mut |a, ws| {
+                let [du, dstate0, inv_dt, a_real, a_imag, b, c, p, d] = take(a.outs);
+                let [u, dy, state0, dstate_end, params @ .., saved] = take::<12, _>(a.ins);
+                let args = SsmBackward {
+                    du: with_du.then_some(du),
+                    dstate0: states.then_some(dstate0),
+                    grads: SsmGrads { inv_dt, a_real, a_imag, b, c, p, d },
+                    dy,
+                    dstate_end: states.then_some(dstate_end),
+                    u,
+                    state0: states.then_some(state0),
+                    saved,
+                    params: self::params(params),
+                    call: truth.call(algorithm, a.ints),
+                };
+                be.ssm_backward(args, plan, ws)
+            });
+            let Some(got) = got else { return };
+            if with_du {
+                self.gradient(at, "du", &got[0], &want.du);
+            }
+            if let (true, Some(want)) = (states, &want.dstate0) {
+                self.gradient(at, "dstate0", &got[1], want);
+            }
+            for (i, name) in PARAMETERS.iter().enumerate().filter(|&(i, _)| !before[i].is_empty()) {
+                let got = added(&got[2 + i], &before[i]);
+                self.gradient(at, &format!("grads.{name}"), &got, &want.params[i]);
+            }
+        }
+    }
+}

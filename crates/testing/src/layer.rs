@@ -1,0 +1,228 @@
+//! Random layers of every kind, and random calls of them.
+
+use crate::noise;
+use s4_backend::{Discretization, Mode, SsmSpec, Transform, random::Rng};
+use s4_ssm::{C64, Diagonal, Measure, Ssm, Start, diagonal, start};
+
+/// Where Λ, P, B start; all get noise.
+#[derive(Clone, Copy)]
+enum Init {
+    Measure(Measure),
+    Diagonal(Diagonal),
+    /// LegS and Fourier by turns, real parts at the floor of 1e-4 in the Fourier ones.
+    Hippo,
+}
+
+/// A layer with the values of its parameters, all exactly representable in f32.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// For messages.
+    pub name: String,
+    /// What it is.
+    pub spec: SsmSpec,
+    /// Multiplies every Δ.
+    pub rate: f64,
+    /// inv_dt, a_real, a_imag, b, c, p, d in the shapes of the contract.
+    pub values: [Vec<f64>; 7],
+}
+
+/// The names of `values`.
+pub const PARAMETERS: [&str; 7] = ["inv_dt", "a_real", "a_imag", "b", "c", "p", "d"];
+
+/// The nearest f32.
+fn single(x: f64) -> f64 {
+    f64::from(x as f32)
+}
+
+fn flat(x: &[C64]) -> impl Iterator<Item = f64> + '_ {
+    x.iter().flat_map(|x| [x.re, x.im])
+}
+
+impl Layer {
+    fn new(name: &str, init: Init, spec: SsmSpec, rate: f64) -> Self {
+        spec.check("a layer of the tests").expect(name);
+        let mut rng = Rng::new(17, name.bytes().map(u32::from).sum());
+        let starts: Vec<Start> = (0..spec.n_ssm)
+            .map(|s| match init {
+                Init::Measure(m) => start(m, spec.state, spec.rank),
+                Init::Diagonal(d) => diagonal(d, spec.state),
+                Init::Hippo => start([Measure::LegS, Measure::Fourier][s % 2], spec.state, spec.rank),
+            })
+            .collect();
+        let marginal = |s: usize| matches!(init, Init::Hippo) && s % 2 == 1;
+        let mut near = |x: f64, amount: f64| x + amount * (2.0 * rng.uniform() - 1.0);
+        let dt = (0..spec.inv_dt_len()).map(|_| spec.dt_transform.inverse(near(0.05, 0.03))).collect();
+        let (mut a_real, mut a_imag, mut b) = (vec![], vec![], vec![]);
+        for (s, form) in starts.iter().enumerate() {
+            for lambda in &form.lambda {
+                let re = if marginal(s) { 1e-4 } else { near(0.5, 0.2) };
+                a_real.push(spec.real_transform.inverse(re));
+                a_imag.push(spec.imag_transform.inverse(near(-lambda.im, 0.1).max(1e-4)));
+            }
+            b.extend(flat(&form.b).map(|x| near(x, 0.3)));
+        }
+        let p = (0..spec.rank).flat_map(|r| starts.iter().flat_map(move |s| flat(&s.p[r])));
+        let p: Vec<f64> = p.map(|x| near(x, 0.1)).collect();
+        let c = (0..spec.c_len()).map(|_| near(0.0, 1.0)).collect();
+        let d = (0..spec.d_len()).map(|_| near(0.0, 1.0)).collect();
+        let values =
+            [dt, a_real, a_imag, b, c, p, d].map(|v: Vec<f64>| v.into_iter().map(single).collect::<Vec<_>>());
+        Layer { name: name.into(), spec, rate, values }
+    }
+
+    /// The oracle of head h, Δ·rate·`interval` in it.
+    pub fn head(&self, h: usize, interval: f64) -> Ssm {
+        let spec = &self.spec;
+        let (pairs, s) = (spec.pairs(), h % spec.n_ssm);
+        let [inv_dt, a_real, a_imag, b, c, p, _] = &self.values;
+        let complex = |x: &[f64], row: usize| -> Vec<C64> {
+            x[row * spec.state..][..spec.state].chunks(2).map(|x| C64::new(x[0], x[1])).collect()
+        };
+        let lambda = (s * pairs..(s + 1) * pairs)
+            .map(|i| C64::new(-spec.real_transform.apply(a_real[i]), -spec.imag_transform.apply(a_imag[i])));
+        let steps = if spec.dt_per_state { pairs } else { 1 };
+        let dt = inv_dt[h * steps..][..steps].iter();
+        Ssm {
+            lambda: lambda.collect(),
+            p: (0..spec.rank).map(|r| complex(p, r * spec.n_ssm + s)).collect(),
+            b: complex(b, s),
+            c: (0..spec.kernel_channels()).map(|k| complex(c, k * spec.heads + h)).collect(),
+            dt: dt.map(|&x| spec.dt_transform.apply(x) * self.rate * interval).collect(),
+            disc: match spec.discretization {
+                Discretization::Bilinear => s4_ssm::Discretization::Bilinear,
+                Discretization::Zoh => s4_ssm::Discretization::Zoh,
+            },
+        }
+    }
+
+    /// One oracle per head.
+    pub fn heads(&self, interval: f64) -> Vec<Ssm> {
+        (0..self.spec.heads).map(|h| self.head(h, interval)).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+/// One call of a layer, with the gradients that come back to it.
+pub struct Call {
+    /// Rows.
+    pub batch: usize,
+    /// L.
+    pub len: usize,
+    /// (batch, H, len)
+    pub u: Vec<f64>,
+    /// (batch, H, 2, N/2)
+    pub state0: Option<Vec<f64>>,
+    /// (batch)
+    pub lengths: Option<Vec<usize>>,
+    /// (batch, channels·H, len)
+    pub dy: Vec<f64>,
+    /// (batch, H, 2, N/2)
+    pub dstate_end: Option<Vec<f64>>,
+}
+
+impl Call {
+    /// With states where the layer has them; with `own_lengths`, rows of different lengths, the first full.
+    pub fn new(layer: &Layer, batch: usize, len: usize, own_lengths: bool) -> Self {
+        let spec = &layer.spec;
+        let draw = |stream: u32, n: usize| noise((len + 8192 * batch) as u64, stream, n);
+        let state = |stream| spec.has_state().then(|| draw(stream, spec.state_len(batch)));
+        let lengths = own_lengths
+            .then(|| (0..batch).map(|b| (len - b * len / (batch + 1)).saturating_sub(b).max(1)).collect());
+        Call {
+            batch,
+            len,
+            u: draw(1, batch * spec.heads * len),
+            state0: state(2),
+            lengths,
+            dy: draw(3, batch * spec.outputs() * len),
+            dstate_end: state(4),
+        }
+    }
+
+    /// Length of row b.
+    pub fn length(&self, b: usize) -> usize {
+        self.lengths.as_ref().map_or(self.len, |l| l[b])
+    }
+}
+
+/// Every kind of layer.
+pub fn layers() -> Vec<Layer> {
+    let s4 = SsmSpec {
+        mode: Mode::S4,
+        heads: 4,
+        state: 8,
+        n_ssm: 4,
+        rank: 1,
+        channels: 1,
+        bidirectional: false,
+        dt_per_state: false,
+        discretization: Discretization::Bilinear,
+        dt_transform: Transform::Softplus,
+        real_transform: Transform::Exp,
+        imag_transform: Transform::None,
+        truncate: None,
+    };
+    let s4d = SsmSpec { mode: Mode::S4d, rank: 0, discretization: Discretization::Zoh, ..s4 };
+    let (legs, legt) = (Init::Measure(Measure::LegS), Init::Measure(Measure::LegT));
+    let lin = Init::Diagonal(Diagonal::Lin);
+    vec![
+        Layer::new("s4", legs, s4, 1.0),
+        Layer::new(
+            "s4, tied, 2 channels, rank 2",
+            legt,
+            SsmSpec { n_ssm: 2, channels: 2, rank: 2, ..s4 },
+            1.0,
+        ),
+        Layer::new(
+            "s4, Δ per state, rank 2",
+            legs,
+            SsmSpec {
+                n_ssm: 1,
+                rank: 2,
+                dt_per_state: true,
+                dt_transform: Transform::Exp,
+                real_transform: Transform::Relu,
+                ..s4
+            },
+            0.5,
+        ),
+        Layer::new("s4, two-sided", legs, SsmSpec { bidirectional: true, n_ssm: 2, ..s4 }, 1.0),
+        Layer::new(
+            "s4, two-sided, 2 channels, rank 2",
+            legt,
+            SsmSpec { bidirectional: true, channels: 2, rank: 2, heads: 3, n_ssm: 3, ..s4 },
+            2.0,
+        ),
+        Layer::new("s4, truncated", legs, SsmSpec { truncate: Some(13), ..s4 }, 1.0),
+        Layer::new("s4, hippo", Init::Hippo, SsmSpec { n_ssm: 2, ..s4 }, 1.0),
+        Layer::new("s4, N = 64", legs, SsmSpec { state: 64, heads: 2, n_ssm: 1, ..s4 }, 1.0),
+        Layer::new("s4, N = 2, one head", legs, SsmSpec { state: 2, heads: 1, n_ssm: 1, ..s4 }, 1.0),
+        Layer::new("s4d", lin, SsmSpec { channels: 2, ..s4d }, 2.0),
+        Layer::new(
+            "s4d, bilinear, Δ per state, tied",
+            Init::Diagonal(Diagonal::Inv),
+            SsmSpec {
+                discretization: Discretization::Bilinear,
+                dt_per_state: true,
+                n_ssm: 2,
+                imag_transform: Transform::Softplus,
+                dt_transform: Transform::None,
+                ..s4d
+            },
+            1.0,
+        ),
+        Layer::new(
+            "s4d, two-sided, sigmoid",
+            lin,
+            SsmSpec { bidirectional: true, channels: 2, real_transform: Transform::Sigmoid, ..s4d },
+            1.0,
+        ),
+        Layer::new(
+            "s4d, real, Δ per state",
+            Init::Diagonal(Diagonal::Real),
+            SsmSpec { dt_per_state: true, imag_transform: Transform::Exp, ..s4d },
+            1.0,
+        ),
+        Layer::new("s4d, truncated", lin, SsmSpec { truncate: Some(70), n_ssm: 1, ..s4d }, 1.0),
+    ]
+}

@@ -1,0 +1,69 @@
+// Checks the declarations that users get: current (as committed or staged), documented member by member, nothing internal in
+// them, and no export by a name that Node or the web has. Ends with 1 and a line for each that is not so.
+//   node scripts/check-types.mjs [FOLDER]     with the folder of an addon's build: its declarations must be the committed ones
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { root } from './setup.mjs'
+
+/** Generated files: of each entry point, and of the addon. */
+const generated = ['index.d.ts', 'crates/node/native.d.ts']
+const problems = []
+
+const { stdout } = spawnSync('git', ['status', '--porcelain', '--', ...generated], {
+  cwd: root,
+  encoding: 'utf8',
+})
+for (const line of stdout.split('\n')) {
+  // What is staged is as it will be committed.
+  if (line !== '' && line[1] !== ' ')
+    problems.push(`${line.slice(3)} is not what its source gives: commit what the build wrote`)
+}
+
+const [buildFolder] = process.argv.slice(2)
+const built = buildFolder && join(buildFolder, 'native.d.ts')
+if (built && existsSync(built)) {
+  if (readFileSync(built, 'utf8') !== readFileSync(join(root, 'crates/node/native.d.ts'), 'utf8'))
+    problems.push(
+      'crates/node/native.d.ts is not what crates/node gives: npm run build:native, and commit it',
+    )
+}
+
+const text = readFileSync(join(root, 'index.d.ts'), 'utf8')
+const lines = text.split('\n')
+lines.forEach((line, i) => {
+  const declared = /^(?:declare )?(?:abstract )?(?:class|interface|type|const|function) /.test(line)
+  const member = /^ {4}(?:readonly |static |abstract )*[a-zA-Z]+\??[:(]/.test(line)
+  // The fields of a schedule are told by the function that makes it, the name of an error by its class.
+  const plain = /^ {4}(?:constructor|kind|warmup|total|floor|every|factor|patience|readonly name)\b/
+  if ((declared || member) && !plain.test(line) && !(lines[i - 1] ?? '').endsWith('*/'))
+    problems.push(`index.d.ts:${i + 1} has no documentation: ${line.trim()}`)
+})
+for (const word of ['@internal', '#binding', 'Native'])
+  if (text.includes(word)) problems.push(`index.d.ts names ${word}, which is internal`)
+
+/** Names that the `.d.ts` files of a package declare. */
+function declaredIn(name, below = '.') {
+  const folder = join(dirname(createRequire(import.meta.url).resolve(`${name}/package.json`)), below)
+  const declaration =
+    /^\s*(?:export |declare )*(?:abstract )?(?:interface|type|var|let|const|function|class|namespace|enum) (\w+)/gm
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  return new Set(
+    files
+      .filter((file) => file.endsWith('.d.ts') && !file.includes('node_modules'))
+      .flatMap((file) =>
+        [...readFileSync(join(folder, file), 'utf8').matchAll(declaration)].map((match) => match[1]),
+      ),
+  )
+}
+const taken = new Set([...declaredIn('@typescript/old', 'lib'), ...declaredIn('@types/node')])
+const names = [...text.matchAll(/^export (?:type )?\{ (.*) \};$/gm)].flatMap(([, list]) => list.split(', '))
+if (!taken.has('ReadableStream') || !taken.has('Transform') || names.length < 50)
+  problems.push('the names of Node, of the web or of index.d.ts were not found')
+for (const name of names.filter((n) => taken.has(n) || n in globalThis))
+  problems.push(`the export ${name} has a name of Node's or the web's`)
+
+for (const problem of problems) console.error(problem)
+if (problems.length === 0) console.log(`${names.length} exports, documented and current`)
+process.exit(problems.length === 0 ? 0 : 1)

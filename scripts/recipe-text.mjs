@@ -1,0 +1,51 @@
+// IMDB reviews as characters, Long Range Arena's "Text": aclImdb/{train,test}/{pos,neg}/*.txt.
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+
+function reviews(folder, part) {
+  return ['neg', 'pos'].flatMap((name, target) => {
+    const inside = join(folder, part, name)
+    if (!existsSync(inside)) throw new Error(`${inside} is missing; --data names the folder aclImdb`)
+    return readdirSync(inside)
+      .filter((file) => file.endsWith('.txt'))
+      .toSorted()
+      .map((file) => ({ text: readFileSync(join(inside, file), 'utf8'), target }))
+  })
+}
+
+/**
+ * Token 0 is any rare character, 1 the end; then every character that the training reviews have `minFrequency` times, most frequent
+ * first. A review is cut so that it has at most `maxLength` tokens with its end.
+ */
+export function aclImdb(folder, { maxLength = 4096, minFrequency = 15 } = {}) {
+  const inside = existsSync(join(folder, 'aclImdb')) ? join(folder, 'aclImdb') : folder
+  const [train, test] = [reviews(inside, 'train'), reviews(inside, 'test')]
+  const counts = new Map()
+  for (const { text } of train) for (const c of text) counts.set(c, (counts.get(c) ?? 0) + 1)
+  const kept = [...counts]
+    .filter(([, n]) => n >= minFrequency)
+    .toSorted((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
+  const token = new Map(kept.map(([c], i) => [c, i + 2]))
+  for (const example of [...train, ...test]) {
+    const tokens = new Uint16Array(Math.min(maxLength, example.text.length + 1))
+    let n = 0
+    for (const c of example.text) {
+      if (n === maxLength - 1) break
+      tokens[n++] = token.get(c) ?? 0
+    }
+    tokens[n++] = 1
+    example.tokens = tokens.subarray(0, n)
+    example.length = n
+    delete example.text
+  }
+  const vocabulary = kept.length + 2
+  return {
+    kind: 'classes',
+    classes: 2,
+    model: { encoder: 'embedding', vocabulary, output: 2 },
+    train,
+    tokens: (example) => example.tokens,
+    tests: [{ name: 'test', examples: test, tokens: (example) => example.tokens }],
+    summary: { train: train.length, test: test.length, vocabulary },
+  }
+}

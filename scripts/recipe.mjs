@@ -1,0 +1,76 @@
+// Runs a recipe, an experiment of the paper as a JSON file in recipes/:
+//   node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M] [--resume] [--device cuda] [--seed N] [--set data.horizon=48] …
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { fileURLToPath } from 'node:url'
+import { spokenDigits } from './recipe-audio.mjs'
+import { ett } from './recipe-ett.mjs'
+import { mnist } from './recipe-images.mjs'
+import { runRecipe } from './recipe-run.mjs'
+import { aclImdb } from './recipe-text.mjs'
+
+const READERS = { 'acl-imdb': aclImdb, digits: spokenDigits, ett, mnist }
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    data: { type: 'string' },
+    out: { type: 'string' },
+    minutes: { type: 'string' },
+    resume: { type: 'boolean' },
+    device: { type: 'string', default: 'auto' },
+    seed: { type: 'string' },
+    set: { type: 'string', multiple: true, default: [] },
+    'checkpoint-every': { type: 'string', default: '60' },
+    'evaluate-every': { type: 'string', default: '1' },
+    plan: { type: 'string' },
+    updates: { type: 'string' },
+    limit: { type: 'string' },
+  },
+})
+const [name] = positionals
+if (name === undefined || values.data === undefined || values.out === undefined) {
+  console.error('node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M] [--resume] [--device cuda]')
+  process.exit(2)
+}
+
+const recipe = JSON.parse(
+  readFileSync(fileURLToPath(new URL(`../recipes/${name}.json`, import.meta.url)), 'utf8'),
+)
+recipe.name = name
+for (const pair of values.set) {
+  const [path, text] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]
+  const keys = path.split('.')
+  let inner = recipe
+  for (const key of keys.slice(0, -1)) inner = inner[key] ??= {}
+  inner[keys.at(-1)] = /^[[{"\d-]|^(true|false|null)$/.test(text) ? JSON.parse(text) : text
+}
+
+const { reader, ...data } = recipe.data
+const dataset = READERS[reader](values.data, data)
+// For a trial: so many examples of each part.
+if (values.limit !== undefined)
+  for (const set of [dataset, ...dataset.tests, ...(dataset.validation ? [dataset.validation] : [])]) {
+    const key = set === dataset ? 'train' : 'examples'
+    const stride = Math.max(1, Math.floor(set[key].length / Number(values.limit)))
+    set[key] = set[key].filter((_, i) => i % stride === 0).slice(0, Number(values.limit))
+  }
+
+const number = (text) => (text === undefined ? undefined : Number(text))
+await runRecipe(recipe, dataset, {
+  out: values.out,
+  minutes: number(values.minutes),
+  // 24,11x3 is 24,11,11,11.
+  plan: values.plan?.split(',').flatMap((part) => {
+    const [epochs, times = 1] = part.split('x').map(Number)
+    return Array.from({ length: times }, () => epochs)
+  }),
+  resume: values.resume,
+  device: values.device,
+  seed: number(values.seed) ?? recipe.seed,
+  every: number(values['checkpoint-every']),
+  evaluateEvery: number(values['evaluate-every']),
+  updates: number(values.updates),
+  settings: values.set,
+  log: (entry) => console.log(JSON.stringify(entry)),
+})
