@@ -7,7 +7,7 @@ use crate::{
     Cpu, Workspace,
     dense::activation::{Pointwise, map, map_both, with_activation},
     dense::dropout::Dropout,
-    dense::linear::rows_forward,
+    dense::linear::step_forward,
     linalg::gemm::{Mat, MatMut, Tiles, gemm},
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
@@ -160,7 +160,7 @@ fn step<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
     }));
     let shape = LinearShape { batch, inputs, outputs: rows, len: 1 };
     let (weight, bias) = (params.weight, Some(params.bias));
-    rows_forward(be, LinearForward { y: &mut z, x: &a, weight, bias, shape });
+    step_forward(be, LinearForward { y: &mut z, x: &a, weight, bias, shape });
     for (b, (y, z)) in y.chunks_exact_mut(outputs).zip(z.chunks_exact_mut(rows)).enumerate() {
         let (z1, z2) = z.split_at_mut(outputs);
         let z2 = spec.glu.then_some(&*z2);
