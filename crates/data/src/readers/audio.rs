@@ -16,7 +16,7 @@ use symphonia::core::io::{MediaSourceStream, ReadOnlySource};
 pub struct Audio {
     /// (frames, channels), in −1 … 1.
     pub samples: Vec<f32>,
-    /// Frames a second.
+    /// Frames per second.
     pub rate: u32,
     /// Samples of a frame.
     pub channels: usize,
@@ -48,7 +48,7 @@ pub struct AudioReader {
     decoding: Decoding,
 }
 
-/// The whole of a file.
+/// Reads a whole file.
 pub fn read_audio(path: impl AsRef<Path>) -> Result<Audio> {
     let path = path.as_ref();
     let in_file = |e: DataError| e.in_file(path);
@@ -95,7 +95,7 @@ impl AudioReader {
         }
     }
 
-    /// All that is left.
+    /// Reads all frames that were not read yet.
     pub fn read_all(&mut self) -> Result<Audio> {
         self.read_into(Vec::new())
     }

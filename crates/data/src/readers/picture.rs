@@ -1,4 +1,4 @@
-//! PNG and JPEG as bytes a pixel.
+//! Reads PNG and JPEG into bytes, one for each channel of a pixel.
 
 use super::bytes::open;
 use crate::{DataError, Result};
@@ -24,7 +24,7 @@ pub enum Colours {
 pub struct Pictures {
     /// (count, height, width, channels).
     pub pixels: Vec<u8>,
-    /// How many.
+    /// Number of pictures.
     pub count: usize,
     /// Rows of pixels.
     pub height: usize,
@@ -38,7 +38,7 @@ pub struct Pictures {
 const LONGEST_SIDE: u32 = 1 << 15;
 const MOST_MEMORY: u64 = 1 << 29;
 
-/// One file.
+/// Reads one PNG or JPEG file.
 pub fn read_picture(path: impl AsRef<Path>, colours: Colours) -> Result<Pictures> {
     let path = path.as_ref();
     let mut bytes = Vec::new();

@@ -68,9 +68,9 @@ pub enum Values {
 pub struct TableColumn {
     /// From the header, or the place from 1.
     pub name: String,
-    /// One a row.
+    /// One value for each row.
     pub values: Values,
-    /// One a row: whether there is no value.
+    /// For each row, whether the value is missing.
     pub missing: Vec<bool>,
 }
 
@@ -95,7 +95,7 @@ impl Table {
     }
 }
 
-/// The whole of a file.
+/// Reads a whole file.
 pub fn read_table(path: impl AsRef<Path>, options: &TableOptions) -> Result<Table> {
     let path = path.as_ref();
     let in_file = |e: DataError| e.in_file(path);
@@ -103,7 +103,7 @@ pub fn read_table(path: impl AsRef<Path>, options: &TableOptions) -> Result<Tabl
     parse_table(file, options).map_err(in_file)
 }
 
-/// The whole of what `input` gives.
+/// Reads all that `input` gives.
 pub fn parse_table(input: impl Read, options: &TableOptions) -> Result<Table> {
     let mut reader = TableReader::new(input, options)?;
     Ok(reader.next_rows(usize::MAX)?.unwrap_or_else(|| reader.empty()))

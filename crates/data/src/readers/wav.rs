@@ -8,7 +8,7 @@ use std::io::Read;
 /// What a recording is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioFormat {
-    /// Frames a second.
+    /// Frames per second.
     pub rate: u32,
     /// Samples of a frame.
     pub channels: usize,

@@ -102,8 +102,8 @@ impl<B: Backend> Suite<'_, B> {
                 self.mix_case(MixCall { spec, key, batch: 3, len: 5 });
             }
         }
-        let all = [(16, 8, 3, 129), (33, 17, 1, 300), (96, 48, 1, 130), (24, 12, 70, 1), (5, 5, 2, 1047)];
-        for (inputs, outputs, batch, len) in self.cases(&all, &[]) {
+        let shapes = [(16, 8, 3, 129), (33, 17, 1, 300), (96, 48, 1, 130), (24, 12, 70, 1), (5, 5, 2, 1047)];
+        for (inputs, outputs, batch, len) in self.cases(&shapes, &[]) {
             for (glu, dropout, tied) in [(true, 0.0, false), (true, 0.1, false), (false, 0.1, true)] {
                 let final_activation = if glu { Activation::Identity } else { Activation::Silu };
                 let spec = MixSpec { inputs, outputs, glu, dropout, tied, final_activation, ..plain };
@@ -145,7 +145,7 @@ impl<B: Backend> Suite<'_, B> {
         let Some(got) = got else { return };
         let [y, saved] = take(got);
         self.value(at, "y", &y, &with);
-        let first = self.report.checks.len();
+        let first = self.report.comparisons.len();
         self.mix_backward_case(
             At { operation: "mix_backward", ..at },
             &call,

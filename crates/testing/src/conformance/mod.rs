@@ -25,7 +25,7 @@ mod ssm;
 mod step;
 mod suite;
 
-pub use report::{Check, Extent, Report};
+pub use report::{Comparison, Extent, Report};
 use s4_backend::Backend;
 use suite::Suite;
 

@@ -128,14 +128,14 @@ fn batch(p: &BatchNorm<'_>, x: &[f64], gamma: &[f64], beta: &[f64]) -> (Vec<f64>
 
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn norm(&mut self) {
-        let all = [(1, 3, 1), (2, 5, 7), (64, 6, 1), (1, 128, 33), (2, 17, 300), (3, 64, 1047)];
-        for (batch, heads, len) in self.cases(&all, &all[..2]) {
+        let shapes = [(1, 3, 1), (2, 5, 7), (64, 6, 1), (1, 128, 33), (2, 17, 300), (3, 64, 1047)];
+        for (batch, heads, len) in self.cases(&shapes, &shapes[..2]) {
             for add in [false, true] {
                 self.layer_norm_case(SeqShape { batch, heads, len }, add);
             }
         }
-        let all = [(5, 2, 1), (2, 3, 17), (1, 33, 130), (4, 7, 1047)];
-        for (batch, heads, len) in self.cases(&all, &all[..2]) {
+        let shapes = [(5, 2, 1), (2, 3, 17), (1, 33, 130), (4, 7, 1047)];
+        for (batch, heads, len) in self.cases(&shapes, &shapes[..2]) {
             let lengths: Vec<i32> = (0..batch).map(|b| 1 + ((b * 41 + len / 2) % len) as i32).collect();
             let shape = SeqShape { batch, heads, len };
             let running: Vec<f64> = (0..2 * heads).map(|i| if i < heads { 7.5 } else { 0.75 }).collect();

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// One compared quantity.
+/// One result of a run: how far a computed quantity lies from its truth, and how far it may.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Check {
+pub struct Comparison {
     /// The operation of the contract.
     pub operation: String,
     /// The field of its arguments that was compared, `"grads.c"` for a part.
@@ -19,16 +19,16 @@ pub struct Check {
     pub bits: u64,
 }
 
-impl Check {
+impl Comparison {
     /// Fails closed: NaN is a failure.
     pub fn passed(&self) -> bool {
         self.error.is_finite() && self.error <= self.tolerance
     }
 }
 
-impl fmt::Display for Check {
+impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Check { operation, output, case, error, tolerance, .. } = self;
+        let Comparison { operation, output, case, error, tolerance, .. } = self;
         write!(f, "{operation} {output}: {error:.3e} > {tolerance:.0e} ({case})")
     }
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Check {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Every comparison, in order.
-    pub checks: Vec<Check>,
+    pub comparisons: Vec<Comparison>,
     /// What the backend answered `ERR_S4_UNSUPPORTED` to, where it may, by name.
     pub skipped: Vec<String>,
 }
@@ -46,8 +46,9 @@ impl Report {
     /// Panics with a line for every failed check; also where nothing was checked.
     #[track_caller]
     pub fn assert_passed(&self) {
-        let failed: Vec<String> = self.checks.iter().filter(|c| !c.passed()).map(|c| c.to_string()).collect();
-        assert!(!self.checks.is_empty(), "nothing was checked");
+        let failed: Vec<String> =
+            self.comparisons.iter().filter(|c| !c.passed()).map(|c| c.to_string()).collect();
+        assert!(!self.comparisons.is_empty(), "nothing was checked");
         assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
     }
 }

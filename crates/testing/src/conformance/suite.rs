@@ -1,6 +1,6 @@
 //! Runs operations on guarded buffers and records how far their results are from the truth.
 
-use super::report::{Check, Extent, Report};
+use super::report::{Comparison, Extent, Report};
 use crate::{relative, relative_or_zero};
 use s4_backend::{Backend, Code, Dtype, Error, Memory, Result, Scalar, random::Rng};
 
@@ -278,7 +278,7 @@ impl<'b, B: Backend> Suite<'b, B> {
             .iter()
             .flat_map(|x| x.to_bits().to_le_bytes())
             .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        self.report.checks.push(Check {
+        self.report.comparisons.push(Comparison {
             operation: at.operation.into(),
             output: output.into(),
             case: at.case.into(),
@@ -304,7 +304,7 @@ impl<'b, B: Backend> Suite<'b, B> {
         if saved.is_empty() {
             return;
         }
-        let worst = self.report.checks[first..].iter().map(|c| c.error).fold(0.0, f64::max);
+        let worst = self.report.comparisons[first..].iter().map(|c| c.error).fold(0.0, f64::max);
         let case = format!("{}: by the gradients that come from it", at.case);
         self.record(At { case: &case, ..at }, "saved", saved, worst, self.gradient_tolerance());
     }
