@@ -32,7 +32,7 @@ DEV T block_sum(T x) {
 }
 
 // Length of row b: lengths[b], or len where no lengths are given.
-DEV int row_len(const int* lengths, int b, int len) { return lengths ? lengths[b] : len; }
+DEV int sequence_len(const int* lengths, int b, int len) { return lengths ? lengths[b] : len; }
 
 // a / b, quickly where both are small.
 DEV i64 quotient(i64 a, i64 b) { return (a | b) >> 31 ? a / b : (i64)((u32)a / (u32)b); }

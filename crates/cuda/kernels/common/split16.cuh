@@ -88,7 +88,7 @@ DEV void copy_4(u32 dst, const void* src, int bytes) {
 }
 DEV void copies_end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N>
-DEV void copies_wait() {
+DEV void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 

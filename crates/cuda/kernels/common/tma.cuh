@@ -9,16 +9,16 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 // An array as the copy engine sees it (CUtensorMap, made in src/driver/tensor_map.rs).
-struct __align__(64) Map {
+struct __align__(64) TensorMap {
   u64 opaque[16];
 };
-#define MAP const __grid_constant__ Map
+#define TENSOR_MAP const __grid_constant__ TensorMap
 
 DEV void barrier_init(u32 barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
 // Initialised barriers become visible to the copy engine.
-DEV void barriers_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+DEV void fence_barrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 DEV void barrier_arrive(u32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
@@ -38,7 +38,7 @@ DEV void barrier_wait(u32 barrier, u32 parity) {
 }
 
 // The box at (x, y, z); beyond the array it is zero. The barrier counts its bytes.
-DEV void box_load(u32 to, const Map* map, int x, int y, int z, u32 barrier) {
+DEV void box_load(u32 to, const TensorMap* map, int x, int y, int z, u32 barrier) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
           to),
@@ -46,7 +46,7 @@ DEV void box_load(u32 to, const Map* map, int x, int y, int z, u32 barrier) {
       : "memory");
 }
 // What lies in the array is written, in one group with the other stores of this thread before boxes_end_group.
-DEV void box_store(const Map* map, u32 from, int x, int y, int z) {
+DEV void box_store(const TensorMap* map, u32 from, int x, int y, int z) {
   asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(map),
                "r"(from), "r"(x), "r"(y), "r"(z)
                : "memory");
@@ -54,21 +54,21 @@ DEV void box_store(const Map* map, u32 from, int x, int y, int z) {
 DEV void boxes_end_group() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 // All groups but the last N are read from shared memory.
 template <int N>
-DEV void boxes_read() {
+DEV void wait_boxes_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
 }
 // All groups are written.
-DEV void boxes_written() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+DEV void wait_boxes_written() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
 // A barrier of the 128 threads of warpgroup `id`.
-DEV void group_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+DEV void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
 template <int REGISTERS>
-DEV void registers_more() {
+DEV void registers_increase() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 template <int REGISTERS>
-DEV void registers_less() {
+DEV void registers_decrease() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 

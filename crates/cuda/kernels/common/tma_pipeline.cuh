@@ -10,7 +10,7 @@
 constexpr int PIPE_BLOCK = 384, PRODUCER = 256;  // threads; two warpgroups multiply, thread 256 loads
 
 // Where a step's boxes start: rows a of A, columns b of B, k, and the matrices of the batch.
-struct Place {
+struct BoxStart {
   int a, b, k, za, zb;
 };
 
@@ -24,7 +24,7 @@ struct Pipe {
   int stage;
   u32 phase;
 
-  // `memory`: STAGES stages; `barriers`: 2·STAGES of them. By all threads, before barriers_there.
+  // `memory`: STAGES stages; `barriers`: 2·STAGES of them. By all threads, before wait_for_barrier_init.
   DEV_MEMBER void start(u32 at, u32 barriers) {
     memory = at, full = barriers, empty = barriers + 8 * STAGES, stage = 0, phase = 0;
     if (threadIdx.x == 0)
@@ -39,7 +39,7 @@ struct Pipe {
   }
 
   // The boxes of one step.
-  DEV_MEMBER void load(const Map* a, const Map* b, const Place& p) {
+  DEV_MEMBER void load(const TensorMap* a, const TensorMap* b, const BoxStart& p) {
     barrier_wait(empty + 8 * stage, phase ^ 1);
     const u32 ready = full + 8 * stage, to = memory + stage * STAGE;
     barrier_expect(ready, STAGE);
@@ -91,8 +91,8 @@ struct Pipe {
 };
 
 // All barriers are initialised.
-DEV void barriers_there() {
-  if (threadIdx.x == 0) barriers_ready();
+DEV void wait_for_barrier_init() {
+  if (threadIdx.x == 0) fence_barrier_init();
   __syncthreads();
 }
 

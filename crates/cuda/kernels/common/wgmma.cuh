@@ -10,7 +10,7 @@
 
 // Strides for operands of 128 × 32: k fast, or i fast.
 template <bool KFAST>
-struct Cores {
+struct CoreMatrices {
   static constexpr int INNER = KFAST ? 160 : 16 * 144, OUTER = KFAST ? 4 * 160 : 144;
   static constexpr int BYTES = KFAST ? 16 * OUTER : 4 * INNER;
   // Byte of number (i, k).

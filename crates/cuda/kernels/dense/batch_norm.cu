@@ -1,10 +1,10 @@
 // Batch norm over (rows, time) at each head.
 //
-// A warp has up to PIECE samples of one head of one row in registers. What its pieces give is put together by a block a
+// A warp has up to PIECE_STEPS samples of one head of one row in registers. What its pieces give is put together by a block a
 // head; another kernel over the pieces then writes.
 #include "common/base.cuh"
 
-constexpr int PIECE = 1024;
+constexpr int PIECE_STEPS = 1024;
 
 struct Piece {
   int h, n;     // head; samples that count
@@ -15,11 +15,11 @@ struct Piece {
   __device__ bool find(const int* lengths, int B, int H, i64 L, int pieces) {
     const i64 w = (i64)blockIdx.x * 8 + (threadIdx.x >> 5), line = quotient(w, pieces), b = quotient(line, H);
     if (b >= B) return false;
-    const i64 from = (w - line * pieces) * PIECE;
+    const i64 from = (w - line * pieces) * PIECE_STEPS;
     h = (int)(line - b * H);
     at = line * L + from;
-    size = min(L - from, (i64)PIECE);
-    n = (int)max(min((i64)row_len(lengths, (int)b, (int)L) - from, size), (i64)0);
+    size = min(L - from, (i64)PIECE_STEPS);
+    n = (int)max(min((i64)sequence_len(lengths, (int)b, (int)L) - from, size), (i64)0);
     slot = ((i64)h * B + b) * pieces + w - line * pieces;
     return true;
   }
@@ -56,9 +56,9 @@ KERNEL batch_norm_pieces(float2* part, const float* x, const int* lengths, int B
 }
 
 // Samples that count in piece number k of a head, of B·pieces.
-DEV double counted(const int* lengths, int k, i64 L, int pieces) {
+DEV double valid_samples(const int* lengths, int k, i64 L, int pieces) {
   const int b = k / pieces;
-  return (double)max(min((i64)row_len(lengths, b, (int)L) - (i64)(k - b * pieces) * PIECE, (i64)PIECE), (i64)0);
+  return (double)max(min((i64)sequence_len(lengths, b, (int)L) - (i64)(k - b * pieces) * PIECE_STEPS, (i64)PIECE_STEPS), (i64)0);
 }
 
 // One block a head: `stats` (2, H), and `running`, which is updated when training and used otherwise.
@@ -70,7 +70,7 @@ KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const 
     const float2* mine = part + (i64)h * B * pieces;
     double count = 0, s = 0;
     for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
-      const double n = counted(lengths, k, L, pieces);
+      const double n = valid_samples(lengths, k, L, pieces);
       count += n, s += n * mine[k].x;
     }
     count = block_sum(count);
@@ -78,7 +78,7 @@ KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const 
     s = 0;
     for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
       const double d = mine[k].x - middle;
-      s += mine[k].y + counted(lengths, k, L, pieces) * d * d;
+      s += mine[k].y + valid_samples(lengths, k, L, pieces) * d * d;
     }
     const double variance = block_sum(s) / count;
     mean = (float)middle, rstd = (float)(1.0 / sqrt(variance + eps));
@@ -95,7 +95,7 @@ KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const 
 }
 
 // y = γ(x − μ)·rstd + β; 0 beyond lengths.
-KERNEL batch_norm_apply(float* y, const float* stats, const float* x, const float* gamma, const float* beta,
+KERNEL batch_norm_normalize(float* y, const float* stats, const float* x, const float* gamma, const float* beta,
                         const int* lengths, int B, int H, i64 L, int pieces) {
   Piece p;
   if (!p.find(lengths, B, H, L, pieces)) return;
@@ -136,7 +136,7 @@ KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float2* means, const floa
   const float2* mine = part + (i64)h * B * pieces;
   double count = 0, s1 = 0, s2 = 0;
   for (int k = threadIdx.x; k < B * pieces; k += blockDim.x)
-    count += counted(lengths, k, L, pieces), s1 += mine[k].x, s2 += mine[k].y;
+    count += valid_samples(lengths, k, L, pieces), s1 += mine[k].x, s2 += mine[k].y;
   count = block_sum(count);
   s1 = block_sum(s1);
   s2 = block_sum(s2) * stats[H + h];

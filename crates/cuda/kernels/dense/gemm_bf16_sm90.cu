@@ -6,7 +6,7 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 constexpr int TM = 128, TK = 32;
-constexpr int PLANE = Cores<true>::BYTES;  // the larger of the two layouts
+constexpr int PLANE = CoreMatrices<true>::BYTES;  // the larger of the two layouts
 constexpr int STAGE = 4 * PLANE;           // A high, A low, B high, B low
 constexpr int LOADS = TM * TK / 4 / 256;
 
@@ -40,7 +40,7 @@ DEV void put(char* plane, const float4 (&r)[LOADS]) {
     uint2 high, low;
     split_bf16(high.x, low.x, r[l].x, r[l].y);
     split_bf16(high.y, low.y, r[l].z, r[l].w);
-    char* p = plane + Cores<KFAST>::at(i, k);
+    char* p = plane + CoreMatrices<KFAST>::at(i, k);
     *(uint2*)p = high;
     if (PROD == 3) *(uint2*)(p + PLANE) = low;
   }
@@ -76,15 +76,15 @@ DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, con
       fetch<AK>(ra, a, am, ak, m0, (s + 1) * TK, M, K, vec & 1);
       fetch<BK>(rb, b, bn, bk, n0, (s + 1) * TK, N, K, vec & 2);
     }
-    const u32 at_a = base + now * STAGE + (warp >> 2) * 8 * Cores<AK>::OUTER, at_b = base + now * STAGE + 2 * PLANE;
+    const u32 at_a = base + now * STAGE + (warp >> 2) * 8 * CoreMatrices<AK>::OUTER, at_b = base + now * STAGE + 2 * PLANE;
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < TK / 16; ++k) {
-      const u64 ah = Cores<AK>::describe(at_a + 2 * k * Cores<AK>::INNER),
-                bh = Cores<BK>::describe(at_b + 2 * k * Cores<BK>::INNER);
+      const u64 ah = CoreMatrices<AK>::describe(at_a + 2 * k * CoreMatrices<AK>::INNER),
+                bh = CoreMatrices<BK>::describe(at_b + 2 * k * CoreMatrices<BK>::INNER);
       if (PROD == 3) {
-        wgmma<AK, BK>(acc, Cores<AK>::describe(at_a + PLANE + 2 * k * Cores<AK>::INNER), bh);
-        wgmma<AK, BK>(acc, ah, Cores<BK>::describe(at_b + PLANE + 2 * k * Cores<BK>::INNER));
+        wgmma<AK, BK>(acc, CoreMatrices<AK>::describe(at_a + PLANE + 2 * k * CoreMatrices<AK>::INNER), bh);
+        wgmma<AK, BK>(acc, ah, CoreMatrices<BK>::describe(at_b + PLANE + 2 * k * CoreMatrices<BK>::INNER));
       }
       wgmma<AK, BK>(acc, ah, bh);
     }

@@ -35,7 +35,7 @@ DEV float warp_log_mean_exp(const float* x, int n) {
 KERNEL pool(float* y, const float* x, const int* lengths, int kind, i64 rows, int H, i64 L) {
   const i64 r = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
   if (r >= rows) return;
-  const int lane = threadIdx.x & 31, n = row_len(lengths, (int)(r / H), (int)L);
+  const int lane = threadIdx.x & 31, n = sequence_len(lengths, (int)(r / H), (int)L);
   const float* p = x + r * L;
   float v = 0.f;
   if (kind == POOLING_MEAN || kind == POOLING_SUM) {
@@ -53,7 +53,7 @@ KERNEL pool(float* y, const float* x, const int* lengths, int kind, i64 rows, in
 KERNEL pool_backward(float* dx, const float* dy, const float* x, const int* lengths, int kind, i64 rows, int H, i64 L) {
   const i64 r = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
   if (r >= rows) return;
-  const int lane = threadIdx.x & 31, n = row_len(lengths, (int)(r / H), (int)L);
+  const int lane = threadIdx.x & 31, n = sequence_len(lengths, (int)(r / H), (int)L);
   const float d = dy[r];
   const int at = kind == POOLING_MAX ? warp_first_max(x + r * L, n) : kind == POOLING_LAST ? n - 1 : 0;
   const float y = kind == POOLING_LOG_MEAN_EXP ? warp_log_mean_exp(x + r * L, n) : 0.f;

@@ -3,7 +3,7 @@
 // prepared.
 //
 // A warpgroup takes 64 rows (segments of a sequence) of one head and goes from chunk to chunk, x a chunk ahead in
-// registers. Of a two-sided layer one warpgroup goes with time and one against it, and they meet in the middle: each
+// registers. Of a two-sided layer one warpgroup goes with time and one against it, and they meet in the middle: chunks_per_segment
 // keeps the states of the chunks before the middle in shared memory, where the other reads them after the middle, so
 // that
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ + S′_c·W′ᵀ
@@ -21,17 +21,17 @@ struct Pass {
   const float* x;          // (B, H, L)
   const uint4* planes;     // (H, count, 64 × 64 of f16)
   const int* exps;         // (H, 8): V, V′, Q, W, W′, Toep
-  const float* init[2];    // (B, segments, H, NP) a direction: state entering each segment, or null: zero
-  float* end[2];           // (B, segments, H, NP): state leaving each segment, or null
-  float* states[2];        // (H, B, chunks, NP): state entering each chunk, or null
+  const float* init[2];    // (B, segments, H, NP) a direction: state entering chunks_per_segment segment, or null: zero
+  float* end[2];           // (B, segments, H, NP): state leaving chunks_per_segment segment, or null
+  float* states[2];        // (H, B, chunks, NP): state entering chunks_per_segment chunk, or null
   const int* lengths;      // (B) or null
-  int B, H, segments, each, chunks, dirs, reverse, count;
+  int B, H, segments, chunks_per_segment, chunks, directions, last_to_first, count;
   i64 L;
 };
 
-// Planes in shared memory: V (V′) high and low, Q high and low, then W (W′) and Toep, first all high, then all low.
+// PlaneLayout in shared memory: V (V′) high and low, Q high and low, then W (W′) and Toep, first all high, then all low.
 template <bool BOTH>
-struct Planes {
+struct PlaneLayout {
   static constexpr int Q = BOTH ? 4 : 2, W = Q + 2, TOEP = W + 1 + BOTH, LOW = 2 + BOTH;
   __device__ static constexpr int used(bool out, int prod) { return out ? W + (prod == 3 ? 2 : 1) * LOW : W; }
 };
@@ -63,10 +63,10 @@ DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u3
 }
 
 template <int PROD, bool OUT, bool BOTH>
-struct Direction {
-  static constexpr int USED = Planes<BOTH>::used(OUT, PROD), SLOT = PROD == 3 ? 2 * PLANE : PLANE;
+struct OneDirectionPass {
+  static constexpr int USED = PlaneLayout<BOTH>::used(OUT, PROD), SLOT = PROD == 3 ? 2 * PLANE : PLANE;
   const Pass& a;
-  const int lane, warp, g, t, mine, dir;  // index of this direction, and whether it goes against time
+  const int lane, warp, g, t, direction, against_time;  // index of this direction, and whether it goes against time
   u32 base, slots;  // shared addresses: the planes, the states that are kept
   int* kept_exps;
   i64 at[2];
@@ -74,27 +74,27 @@ struct Direction {
   float s[8][4];
   float4 next[2][4];
 
-  __device__ __forceinline__ Direction(const Pass& a, char* memory)
+  __device__ __forceinline__ OneDirectionPass(const Pass& a, char* memory)
       : a(a), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3), g(lane >> 2), t(lane & 3),
-        mine(BOTH ? __shfl_sync(~0u, (int)threadIdx.x >> 7, 0) : (int)blockIdx.x % a.dirs),
-        dir(a.dirs == 2 ? mine : a.reverse) {
-    const int h = blockIdx.y, tile = BOTH ? blockIdx.x : blockIdx.x / a.dirs;
+        direction(BOTH ? __shfl_sync(~0u, (int)threadIdx.x >> 7, 0) : (int)blockIdx.x % a.directions),
+        against_time(a.directions == 2 ? direction : a.last_to_first) {
+    const int h = blockIdx.y, tile = BOTH ? blockIdx.x : blockIdx.x / a.directions;
     base = shared_address(memory), slots = base + USED * PLANE;
-    kept_exps = (int*)(memory + USED * PLANE + a.each * SLOT);
+    kept_exps = (int*)(memory + USED * PLANE + a.chunks_per_segment * SLOT);
     const int* e = a.exps + 8 * h;
-    ev = e[mine], eq = e[2], ew = e[3 + mine], ewo = e[4 - mine], et = e[5];
+    ev = e[direction], eq = e[2], ew = e[3 + direction], ewo = e[4 - direction], et = e[5];
     EACH_ROW(r) {
       const int rho = tile * 64 + 16 * warp + 8 * r + g;
       const bool in = rho < a.B * a.segments;
       b[r] = in ? rho / a.segments : -1, seg[r] = in ? rho % a.segments : 0;
-      const i64 first = (i64)seg[r] * a.each * T, most = (i64)a.each * T;
+      const i64 first = (i64)seg[r] * a.chunks_per_segment * T, most = (i64)a.chunks_per_segment * T;
       const i64 len = !in ? 0 : a.lengths ? (i64)a.lengths[b[r]] : a.L;
       left[r] = (int)min(max(len - first, (i64)0), most), allocated[r] = in ? (int)min(max(a.L - first, (i64)0), most) : 0;
       at[r] = in ? ((i64)b[r] * a.H + h) * a.L + first : 0;
     }
 #pragma unroll
     for (int n = 0; n < 8; ++n) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.f;
-    if (const float* init = (mine ? a.init[1] : a.init[0])) EACH_ROW(r) {
+    if (const float* init = (direction ? a.init[1] : a.init[0])) EACH_ROW(r) {
         if (b[r] < 0) continue;
         const float* p = init + (((i64)b[r] * a.segments + seg[r]) * a.H + h) * NP + 2 * t;
 #pragma unroll
@@ -102,7 +102,7 @@ struct Direction {
       }
   }
 
-  __device__ __forceinline__ int chunk(int i) const { return dir ? a.each - 1 - i : i; }
+  __device__ __forceinline__ int chunk(int i) const { return against_time ? a.chunks_per_segment - 1 - i : i; }
 
   __device__ __forceinline__ void fetch(int i) {
     const int from = chunk(i) * T + 4 * t;
@@ -131,8 +131,8 @@ struct Direction {
   // Chunk number i in this warpgroup's order. WRITE: its outputs are due; KEEP: the other warpgroup will want its state.
   template <bool WRITE, bool KEEP>
   __device__ __forceinline__ void step(int i) {
-    using P = Planes<BOTH>;
-    const int c = chunk(i), h = blockIdx.y, own = BOTH ? mine : 0;
+    using P = PlaneLayout<BOTH>;
+    const int c = chunk(i), h = blockIdx.y, own = BOTH ? direction : 0;
     const u32 v = base + 2 * own * PLANE, q = base + P::Q * PLANE, w = base + (P::W + own) * PLANE,
               toep = base + P::TOEP * PLANE, other = base + (P::W + 1 - own) * PLANE;
     constexpr u32 LOW = P::LOW * PLANE;
@@ -154,7 +154,7 @@ struct Direction {
         split_f16(xh[k][2 + r], xl[k][2 + r], next[r][k].z, next[r][k].w, scale);
       }
     }
-    if (OUT && i + 1 < a.each) fetch(i + 1);
+    if (OUT && i + 1 < a.chunks_per_segment) fetch(i + 1);
     float acc[8][4], y[8][4];
     wgmma_begin();
 #pragma unroll
@@ -166,8 +166,8 @@ struct Direction {
     // Meanwhile S as split f16.
     u32 sh[KS][4], sl[KS][4];
     EACH_ROW(r) {
-      const int global = seg[r] * a.each + c;
-      if (float* states = (mine ? a.states[1] : a.states[0]); states && b[r] >= 0 && global < a.chunks) {
+      const int global = seg[r] * a.chunks_per_segment + c;
+      if (float* states = (direction ? a.states[1] : a.states[0]); states && b[r] >= 0 && global < a.chunks) {
         float* p = states + (((i64)h * a.B + b[r]) * a.chunks + global) * NP + 2 * t;
 #pragma unroll
         for (int n = 0; n < 8; ++n) *(float2*)(p + 8 * n) = make_float2(s[n][2 * r], s[n][2 * r + 1]);
@@ -207,7 +207,7 @@ struct Direction {
       if (WRITE) product<PROD, false>(y, sh[k], sl[k], w, LOW, k);
     }
     wgmma_end_group();
-    if (!OUT && i + 1 < a.each) fetch(i + 1);
+    if (!OUT && i + 1 < a.chunks_per_segment) fetch(i + 1);
     wgmma_wait();
     int ey[2];
     EACH_ROW(r) ey[r] = es[r] + ew;
@@ -260,47 +260,47 @@ struct Direction {
 
 template <int PROD, bool OUT, bool BOTH>
 DEV void pass(const Pass& a) {
-  using D = Direction<PROD, OUT, BOTH>;
+  using D = OneDirectionPass<PROD, OUT, BOTH>;
   extern __shared__ __align__(128) char memory[];
-  D direction(a, memory);
-  direction.fetch(0);
+  D one_pass(a, memory);
+  one_pass.fetch(0);
   // States of one direction of two: its V, and Q.
-  const bool one_of_two = !BOTH && a.dirs == 2;
+  const bool one_of_two = !BOTH && a.directions == 2;
   const uint4* planes = a.planes + (i64)blockIdx.y * a.count * (PLANE / 16);
   for (int e = threadIdx.x; e < D::USED * (PLANE / 16); e += blockDim.x) {
-    const int skip = !one_of_two ? 0 : e >= 2 * (PLANE / 16) ? 2 : 2 * direction.mine;
-    copy_16(direction.base + 16 * e, planes + e + skip * (PLANE / 16), 16);
+    const int skip = !one_of_two ? 0 : e >= 2 * (PLANE / 16) ? 2 : 2 * one_pass.direction;
+    copy_16(one_pass.base + 16 * e, planes + e + skip * (PLANE / 16), 16);
   }
   copies_end_group();
-  copies_wait<0>();
+  wait_copies<0>();
   stores_before_wgmma();
   __syncthreads();
   if (BOTH) {
-    const int first = direction.dir ? a.each - a.each / 2 : a.each / 2;
-    for (int i = 0; i < first; ++i) direction.template step<false, true>(i);
+    const int first = one_pass.against_time ? a.chunks_per_segment - a.chunks_per_segment / 2 : a.chunks_per_segment / 2;
+    for (int i = 0; i < first; ++i) one_pass.template step<false, true>(i);
     stores_before_wgmma();
     __syncthreads();
-    for (int i = first; i < a.each; ++i) direction.template step<true, false>(i);
+    for (int i = first; i < a.chunks_per_segment; ++i) one_pass.template step<true, false>(i);
   } else {
-    for (int i = 0; i < a.each; ++i) direction.template step<OUT, false>(i);
+    for (int i = 0; i < a.chunks_per_segment; ++i) one_pass.template step<OUT, false>(i);
   }
-  if (float* end = direction.mine ? a.end[1] : a.end[0]) EACH_ROW(r) {
-      if (direction.b[r] < 0) continue;
-      float* p = end + (((i64)direction.b[r] * a.segments + direction.seg[r]) * a.H + blockIdx.y) * NP + 2 * direction.t;
+  if (float* end = one_pass.direction ? a.end[1] : a.end[0]) EACH_ROW(r) {
+      if (one_pass.b[r] < 0) continue;
+      float* p = end + (((i64)one_pass.b[r] * a.segments + one_pass.seg[r]) * a.H + blockIdx.y) * NP + 2 * one_pass.t;
 #pragma unroll
-      for (int n = 0; n < 8; ++n) p[8 * n] = direction.s[n][2 * r], p[8 * n + 1] = direction.s[n][2 * r + 1];
+      for (int n = 0; n < 8; ++n) p[8 * n] = one_pass.s[n][2 * r], p[8 * n + 1] = one_pass.s[n][2 * r + 1];
     }
 }
 
-// Grid (64 rows each, H); shared: the planes in use. Both directions: block 256, and shared memory for `each` slots
-// of PLANE (2·PLANE) bytes and 256 of exponents. Else block 128; where there are two directions, a block each.
+// Grid (64 rows chunks_per_segment, H); shared: the planes in use. Both directions: block 256, and shared memory for `chunks_per_segment` slots
+// of PLANE (2·PLANE) bytes and 256 of exponents. Else block 128; where there are two directions, a block chunks_per_segment.
 #define PASS(name, threads, blocks, PROD, OUT, BOTH)                                                                   \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(                                                 \
       float* y, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
       float* end0, float* end1, float* states0, float* states1, const int* lengths, int B, int H, int segments,         \
-      int each, int chunks, int dirs, int reverse, int count, i64 L) {                                                  \
+      int chunks_per_segment, int chunks, int directions, int last_to_first, int count, i64 L) {                                                  \
     pass<PROD, OUT, BOTH>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, lengths, B, H,         \
-                           segments, each, chunks, dirs, reverse, count, L});                                           \
+                           segments, chunks_per_segment, chunks, directions, last_to_first, count, L});                                           \
   }
 PASS(states, 128, 3, 1, false, false)
 PASS(outputs_1, 128, 2, 1, true, false)

@@ -12,19 +12,19 @@ constexpr int LD = I + 8;                  // 16-bit numbers a row of a plane; 1
 constexpr int PLANE = MK * LD;             // A high, A low, B high, B low
 constexpr int STAGE = 4 * PLANE;
 
-// out: (parts, H, I, I), of which `rows` = I rows, or T when only the dY half is wanted, are written.
+// gradients: (parts, H, I, I), of which `rows` = I rows, or T when only the dY half is wanted, are written.
 // Block 256; grid (H, parts); shared: two stages.
 template <int PROD>
-DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
-                    int B, int H, int outs, int out_index, int chunks, i64 L, int rows, int vec) {
+DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
+                    int B, int H, int out_channels, int out_channel, int chunks, i64 L, int rows, int vec) {
   extern __shared__ unsigned short planes[];
   const int h = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
   const int m0 = (warp & 3) * 32, n0 = (warp >> 2) * 64;
-  const int kind = Share::kind(), k0 = threadIdx.x >> 6;
+  const int kind = OperandReader::kind(), k0 = threadIdx.x >> 6;
   int first, end;
-  part(B * chunks, MK, first, end);
-  Share share(dy, ds, x, s, lengths, B, H, outs, out_index, chunks, L, vec, first * MK);
-  unsigned short* mine = planes + (kind >= 2 ? 2 * PLANE : 0) + (kind & 1) * T + share.within;
+  steps_of_block(B * chunks, MK, first, end);
+  OperandReader reader(dy, ds, x, s, lengths, B, H, out_channels, out_channel, chunks, L, vec, first * MK);
+  unsigned short* mine = planes + (kind >= 2 ? 2 * PLANE : 0) + (kind & 1) * T + reader.within;
   float4 next[MK / 4];
   auto put = [&](int stage) {
 #pragma unroll
@@ -45,13 +45,13 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
   const u32 at_a = shared_address(planes + ((lane >> 4) * 8 + (lane & 7)) * LD + m0 + ((lane >> 3) & 1) * 8);
   const u32 at_b = shared_address(planes + 2 * PLANE + (((lane >> 3) & 1) * 8 + (lane & 7)) * LD + n0 + (lane >> 4) * 8);
   if (first < end) {
-    share.fetch(next);
+    reader.fetch(next);
     put(0);
   }
   __syncthreads();
   for (int step = first; step < end; ++step) {
     const u32 stage = ((step - first) & 1) * STAGE * 2;
-    if (step + 1 < end) share.fetch(next);
+    if (step + 1 < end) reader.fetch(next);
     if (wanted) {
 #pragma unroll
       for (int k = 0; k < MK; k += 16) {
@@ -81,7 +81,7 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
     __syncthreads();
   }
   if (!wanted) return;
-  float* o = out + ((i64)blockIdx.y * H + h) * I * I;
+  float* o = gradients + ((i64)blockIdx.y * H + h) * I * I;
 #pragma unroll
   for (int i = 0; i < 2; ++i)
 #pragma unroll

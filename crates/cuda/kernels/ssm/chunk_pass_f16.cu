@@ -51,7 +51,7 @@ struct Warps {
   }
   __device__ void v(int e, float4 f, float scale) { memory[V + e] = split_fragment(f, scale); }
   __device__ void q(int e, float4 f, float scale) { memory[Q + e] = split_fragment(f, scale); }
-  __device__ void placed() {}
+  __device__ void matrices_written() {}
 
   // Two neighbouring fragments of a matrix, from number n on.
   template <int P>

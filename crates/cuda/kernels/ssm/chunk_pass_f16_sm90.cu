@@ -42,7 +42,7 @@ struct Warpgroups {
   }
   __device__ void v(int e, float4 f, float scale) { place<STATES>(V, ST, NP, e, f, scale); }
   __device__ void q(int e, float4 f, float scale) { place<STATES>(Q, SS, NP, e, f, scale); }
-  __device__ void placed() { stores_before_wgmma(); }
+  __device__ void matrices_written() { stores_before_wgmma(); }
 
   // c += A·(rows 16k … 16k + 15 of the first N columns of a matrix).
   template <int P, int N, int C>

@@ -133,12 +133,12 @@ struct Conv {
   int two_sided, n;
 
   // u of row b, t < n; 0 beyond the row's length.
-  __device__ float in(int b, int h, i64 t) const {
-    return t < row_len(lengths, b, (int)L) ? u[((i64)b * H + h0 + h) * L + t] : 0.f;
+  __device__ float input_at(int b, int h, i64 t) const {
+    return t < sequence_len(lengths, b, (int)L) ? u[((i64)b * H + h0 + h) * L + t] : 0.f;
   }
   // y of row b; 0 beyond the row's length.
-  __device__ void out(int b, int c, int h, i64 t, float x) const {
-    if (t < L) y[(((i64)b * channels + c) * H + h0 + h) * L + t] = t < row_len(lengths, b, (int)L) ? x : 0.f;
+  __device__ void write_output(int b, int c, int h, i64 t, float x) const {
+    if (t < L) y[(((i64)b * channels + c) * H + h0 + h) * L + t] = t < sequence_len(lengths, b, (int)L) ? x : 0.f;
   }
   // The kernel of channel c as a number of the ring.
   __device__ float2 tap(int c, int h, i64 t) const {
@@ -181,7 +181,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_rows(CONV, int c, int 
     const int b = first + i;
     angle.forget();
 #pragma unroll
-    for (int m = 0; m < 8; ++m) v[m] = angle.times(m, b < B ? a.in(b, h, j + m * eighth) : 0.f);
+    for (int m = 0; m < 8; ++m) v[m] = angle.times(m, b < B ? a.input_at(b, h, j + m * eighth) : 0.f);
     transform(v, mine, n, j, -1, swapped);
 #pragma unroll
     for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[m * eighth]);
@@ -189,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_rows(CONV, int c, int 
     angle.forget();
     if (b < B)
 #pragma unroll
-      for (int m = 0; m < 8; ++m) a.out(b, c, h, j + m * eighth, scale * angle.real_of_inverse(m, v[m]));
+      for (int m = 0; m < 8; ++m) a.write_output(b, c, h, j + m * eighth, scale * angle.real_of_inverse(m, v[m]));
   }
 }
 
@@ -225,7 +225,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_in(CONV, float2* z, in
   float2 v[8];
 #pragma unroll
   for (int m = 0; m < 8; ++m)
-    v[m] = b < B ? angle.times(m, a.in(b, h, at.sample(m))) : angle.times(m, a.tap(b - B, h, at.sample(m)));
+    v[m] = b < B ? angle.times(m, a.input_at(b, h, at.sample(m))) : angle.times(m, a.tap(b - B, h, at.sample(m)));
   at.across(v, memory, -1);
   at.between(v, -1);
 #pragma unroll
@@ -275,7 +275,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_out(CONV, const float2
   const RightAngle angle = at.angle();
   const float scale = 1.f / n;
 #pragma unroll
-  for (int m = 0; m < 8; ++m) a.out(b, c, h, at.sample(m), scale * angle.real_of_inverse(m, v[m]));
+  for (int m = 0; m < 8; ++m) a.write_output(b, c, h, at.sample(m), scale * angle.real_of_inverse(m, v[m]));
 }
 
 // ---- step by step, for gradients ----------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ KERNEL pack_rows(float2* z, const float* x, const int* lengths, i64 total, i64 n
                  i64 L) {
   for (i64 i = index(); i < total; i += stride()) {
     const i64 row = quotient(i, n), t = i - row * n, own = quotient(row, B), b = row - own * B;
-    const float v = t < row_len(lengths, (int)b, (int)L) ? x[((b * ins + in) * H + h0 + own) * L + t] : 0.f;
+    const float v = t < sequence_len(lengths, (int)b, (int)L) ? x[((b * ins + in) * H + h0 + own) * L + t] : 0.f;
     const float2 w = root((int)t, 4 * (int)n, 1);
     z[i] = make_float2(v * w.x, v * w.y);
   }
@@ -328,7 +328,7 @@ KERNEL unpack_rows(float* y, const float2* z, const int* lengths, i64 total, i64
     const i64 row = quotient(i, L), t = i - row * L, own = quotient(row, B), b = row - own * B;
     const float2 v = z[row * n + t], w = root((int)t, 4 * (int)n, 1);
     y[((b * outs + out) * H + h0 + own) * L + t] =
-        t < row_len(lengths, (int)b, (int)L) ? v.x * w.x + v.y * w.y : 0.f;
+        t < sequence_len(lengths, (int)b, (int)L) ? v.x * w.x + v.y * w.y : 0.f;
   }
 }
 
@@ -356,11 +356,11 @@ KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, int 
 }
 
 // w (+)= z·k̄ : (heads, B, n) by (heads, n).
-KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int B, int add) {
+KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int B, int accumulate) {
   for (i64 i = index(); i < total; i += stride()) {
     const i64 row = quotient(i, n);
     float2 v = mul_conj(z[i], k[(quotient(row, B) - row) * n + i]);
-    if (add) v.x += w[i].x, v.y += w[i].y;
+    if (accumulate) v.x += w[i].x, v.y += w[i].y;
     w[i] = v;
   }
 }

@@ -10,12 +10,12 @@
 // One warp a head.
 #include "ssm/params.cuh"
 
-struct Small {
+struct RankMatrices {
   double m[MAXR][MAXR], m_inv[MAXR][MAXR], q[MAXR], h[MAXR];
 };
 
 // M⁻¹ by Gauss–Jordan with pivots, and h; one thread.
-DEV void invert(Small& s, int rank) {
+DEV void invert(RankMatrices& s, int rank) {
   double a[MAXR][2 * MAXR];
   for (int i = 0; i < rank; ++i)
     for (int j = 0; j < rank; ++j) a[i][j] = s.m[i][j], a[i][rank + j] = (i == j);
@@ -43,7 +43,7 @@ DEV void invert(Small& s, int rank) {
 }
 
 // Fills dg[n] (shared) and the small matrices.
-DEV void prepare(Small& s, c64* dg, const Params& q, int h) {
+DEV void prepare(RankMatrices& s, c64* dg, const Params& q, int h) {
   const int lane = threadIdx.x;
   for (int n = lane; n < q.pairs; n += 32) {
     c64 l = lambda(q, h, n);
@@ -89,7 +89,7 @@ KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;
-  __shared__ Small s;
+  __shared__ RankMatrices s;
   const int h = blockIdx.x, lane = threadIdx.x, P = q.pairs;
   prepare(s, dg, q, h);
   for (int n = lane; n < P; n += 32) {
@@ -122,7 +122,7 @@ KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;
-  __shared__ Small s;
+  __shared__ RankMatrices s;
   __shared__ double dh[MAXR], dm_inv[MAXR][MAXR], dq[MAXR], dm[MAXR][MAXR];
   const int h = blockIdx.x, lane = threadIdx.x, P = q.pairs, R = q.rank, width = (2 + 2 * R) * P;
   prepare(s, dg, q, h);

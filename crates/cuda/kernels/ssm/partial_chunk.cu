@@ -117,7 +117,7 @@ KERNEL partial_chunk_backward(float* inject, float* du_last, c64* slot, c64* sta
 KERNEL add_partial_chunk(float* du, const float* du_last, const int* lengths, int B, int H, i64 L) {
   const i64 total = (i64)B * H * T;
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 bh = i / T, k = i % T, len = row_len(lengths, (int)(bh / H), (int)L);
+    const i64 bh = i / T, k = i % T, len = sequence_len(lengths, (int)(bh / H), (int)L);
     if (k < len % T) du[bh * L + len / T * T + k] += du_last[i];
   }
 }

@@ -61,9 +61,9 @@ KERNEL step(float* y, float* state, const float* u, const float2* consts, const 
 }
 
 // The same where N ≤ 64, R ≤ 1 and there is one channel: a warp keeps the constants of its head in registers and takes
-// ROWS rows at a time. Grid (H, shares of the rows); some warps a block.
-template <int ROWS>
-DEV void rows_step(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,
+// SEQUENCES rows at a time. Grid (H, shares of the rows); some warps a block.
+template <int SEQUENCES>
+DEV void step_sequences(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,
                    int P, int R, int B) {
   const int h = blockIdx.x, n = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   const float2* q = consts + (i64)h * (2 + 2 * R) * P;
@@ -72,10 +72,10 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
   const float2 e = in ? q[n] : none, b_bar = in ? q[P + n] : none, u_r = in && R ? q[2 * P + n] : none,
                v_r = in && R ? q[3 * P + n] : none, ck = in ? ((const float2*)c)[(i64)h * P + n] : none;
   const float dh = d[h];
-  for (int b0 = (blockIdx.y * warps + warp) * ROWS; b0 < B; b0 += gridDim.y * warps * ROWS) {
-    float xr[ROWS], xi[ROWS], v[ROWS], s[ROWS];
+  for (int b0 = (blockIdx.y * warps + warp) * SEQUENCES; b0 < B; b0 += gridDim.y * warps * SEQUENCES) {
+    float xr[SEQUENCES], xi[SEQUENCES], v[SEQUENCES], s[SEQUENCES];
 #pragma unroll
-    for (int k = 0; k < ROWS; ++k) {
+    for (int k = 0; k < SEQUENCES; ++k) {
       const int b = min(b0 + k, B - 1);
       const float* x = state + ((i64)b * H + h) * 2 * P;
       xr[k] = in ? x[n] : 0.f, xi[k] = in ? x[P + n] : 0.f;
@@ -85,9 +85,9 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
 #pragma unroll
     for (int o = 16; o; o >>= 1)
 #pragma unroll
-      for (int k = 0; k < ROWS; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
+      for (int k = 0; k < SEQUENCES; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
 #pragma unroll
-    for (int k = 0; k < ROWS; ++k) {
+    for (int k = 0; k < SEQUENCES; ++k) {
       const float rho = 2 * s[k];
       const float dr = e.x * xr[k] - e.y * xi[k] + b_bar.x * v[k] + rho * u_r.x;
       const float di = e.x * xi[k] + e.y * xr[k] + b_bar.y * v[k] + rho * u_r.y;
@@ -97,9 +97,9 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
 #pragma unroll
     for (int o = 16; o; o >>= 1)
 #pragma unroll
-      for (int k = 0; k < ROWS; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
+      for (int k = 0; k < SEQUENCES; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
 #pragma unroll
-    for (int k = 0; k < ROWS; ++k) {
+    for (int k = 0; k < SEQUENCES; ++k) {
       if (b0 + k >= B) break;
       float* x = state + ((i64)(b0 + k) * H + h) * 2 * P;
       if (in) x[n] = xr[k], x[P + n] = xi[k];
@@ -108,13 +108,13 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
   }
 }
 
-#define STEP(name, ROWS)                                                                                             \
+#define STEP(name, SEQUENCES)                                                                                             \
   KERNEL name(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,  \
               int P, int R, int B) {                                                                                 \
-    rows_step<ROWS>(y, state, u, consts, c, d, H, P, R, B);                                                          \
+    step_sequences<SEQUENCES>(y, state, u, consts, c, d, H, P, R, B);                                                          \
   }
-STEP(step_rows_1, 1)
-STEP(step_rows_4, 4)
+STEP(step_sequences_1, 1)
+STEP(step_sequences_4, 4)
 
 // The same with Δ·interval[b]; S4 by Theorem 2, S4D by its own discretization. Shared: 3P c64.
 KERNEL step_interval(float* y, float* state, const float* u, const float* interval, const float* c, const float* d,

@@ -41,16 +41,16 @@ pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()
         args![stats, running, part.as_ref(), *lengths, *eps, *momentum, *training, batch, heads, len, p.row],
     )?;
     let stats = be.freeze(stats);
-    let all = args![y, stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_apply", all)
+    let arguments = args![y, stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_normalize", arguments)
 }
 
 pub(super) fn recompute(be: &Cuda, args: &BatchNormRecompute<'_, Cuda>) -> Result<()> {
     let BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape } = args;
     let &SeqShape { batch, heads, len } = shape;
     let p = Pieces::of(shape);
-    let all = args![y, *stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_apply", all)
+    let arguments = args![y, *stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_normalize", arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &BatchNormBackward<'_, Cuda>) -> Result<()> {
@@ -60,8 +60,8 @@ pub(super) fn backward(be: &Cuda, args: &BatchNormBackward<'_, Cuda>) -> Result<
     let &SeqShape { batch, heads, len } = shape;
     let p = Pieces::of(shape);
     let (part, means) = (be.scratch(OP, 2 * p.total)?, be.scratch(OP, 2 * heads)?);
-    let all = args![&part, *dy, *x, *stats, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_sums", all)?;
+    let arguments = args![&part, *dy, *x, *stats, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_sums", arguments)?;
     be.launch(
         ("batch_norm", "batch_norm_dparams"),
         (heads, 1, 1),
@@ -69,6 +69,6 @@ pub(super) fn backward(be: &Cuda, args: &BatchNormBackward<'_, Cuda>) -> Result<
         0,
         args![dgamma, dbeta, &means, &part, *stats, *lengths, *training, batch, heads, len, p.row],
     )?;
-    let all = args![dx, *dy, *x, *residual, *stats, &means, *gamma, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_dx", all)
+    let arguments = args![dx, *dy, *x, *residual, *stats, &means, *gamma, *lengths, batch, heads, len, p.row];
+    p.launch(be, "batch_norm_dx", arguments)
 }

@@ -5,8 +5,8 @@ use s4_backend::{EmbeddingBackward, EmbeddingForward, Result, SeqShape};
 
 pub(super) fn forward(be: &Cuda, args: &EmbeddingForward<'_, Cuda>) -> Result<()> {
     let EmbeddingForward { y, table, tokens, shape, .. } = args;
-    let all = args![y, *table, *tokens, y.len(), shape.heads, shape.len];
-    be.each(("embedding", "embedding"), y.len(), all)
+    let arguments = args![y, *table, *tokens, y.len(), shape.heads, shape.len];
+    be.each(("embedding", "embedding"), y.len(), arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &EmbeddingBackward<'_, Cuda>) -> Result<()> {

@@ -12,13 +12,13 @@ pub(super) fn mask(be: &Cuda, args: &Mask<'_, Cuda>) -> Result<()> {
 pub(super) fn forward(be: &Cuda, args: &PoolForward<'_, Cuda>) -> Result<()> {
     let PoolForward { y, x, lengths, pooling, shape } = args;
     let rows = shape.batch * shape.heads;
-    let all = args![y, *x, *lengths, pooling.code(), rows, shape.heads, shape.len];
-    be.launch(("pooling", "pool"), (rows.div_ceil(4), 1, 1), (128, 1), 0, all)
+    let arguments = args![y, *x, *lengths, pooling.code(), rows, shape.heads, shape.len];
+    be.launch(("pooling", "pool"), (rows.div_ceil(4), 1, 1), (128, 1), 0, arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &PoolBackward<'_, Cuda>) -> Result<()> {
     let PoolBackward { dx, dy, x, lengths, pooling, shape } = args;
     let rows = shape.batch * shape.heads;
-    let all = args![dx, *dy, *x, *lengths, pooling.code(), rows, shape.heads, shape.len];
-    be.launch(("pooling", "pool_backward"), (rows.div_ceil(4), 1, 1), (128, 1), 0, all)
+    let arguments = args![dx, *dy, *x, *lengths, pooling.code(), rows, shape.heads, shape.len];
+    be.launch(("pooling", "pool_backward"), (rows.div_ceil(4), 1, 1), (128, 1), 0, arguments)
 }

@@ -56,7 +56,7 @@ impl Modules {
             let fault = Launch { kernel: ("memory", "fault"), grid: (1, 1, 1), block: (1, 1), shared: 0 };
             self.launch(queue, &fault, args![16usize])?;
         }
-        if self.check {
+        if self.wait_after_launch {
             // SAFETY: the stream is live.
             queue.check(kernel, unsafe { result::stream::synchronize(queue.stream()) })?;
         }

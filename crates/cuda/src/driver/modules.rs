@@ -22,7 +22,7 @@ pub(super) struct Function {
 pub(crate) struct Modules {
     force: Option<String>,
     /// Development: wait for every kernel, to name the one that faulted.
-    pub(super) check: bool,
+    pub(super) wait_after_launch: bool,
     /// Tests: the launch that is followed by one that faults.
     pub(super) fault: Option<u64>,
     modules: Mutex<HashMap<&'static str, Handle>>,
@@ -43,7 +43,7 @@ impl Modules {
     pub(crate) fn new(force: Option<String>) -> Modules {
         Modules {
             force,
-            check: std::env::var_os("S4_CUDA_CHECK").is_some_and(|v| v != "0"),
+            wait_after_launch: std::env::var_os("S4_CUDA_CHECK").is_some_and(|v| v != "0"),
             fault: std::env::var("S4_CUDA_FAULT").ok().and_then(|n| n.parse().ok()),
             modules: Mutex::default(),
             functions: Mutex::default(),

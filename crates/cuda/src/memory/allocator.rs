@@ -169,9 +169,9 @@ impl Allocator {
         }
         // What would not fit even if all that is kept were given back leaves it where it is, so that the next smaller
         // batch finds what it had.
-        let size = class(bytes);
+        let block_bytes = class(bytes);
         let Available { free, limit, .. } = self.available()?;
-        if size <= free.min(limit) {
+        if block_bytes <= free.min(limit) {
             self.trim();
             if let Some(span) = self.take(bytes, life)? {
                 return Ok(own(span));
@@ -185,18 +185,18 @@ impl Allocator {
                 format!("{limit} of {most} bytes of memoryLimit free, {free} of {total} on cuda:{ordinal}")
             }
         };
-        Err(Error::new(Code::Memory, op, format!("{size} bytes of GPU memory"), got))
+        Err(Error::new(Code::Memory, op, format!("{block_bytes} bytes of GPU memory"), got))
     }
 
     /// Memory of the driver's, or `None` where there is not enough.
     fn take(&self, bytes: usize, life: Life) -> Result<Option<Span>> {
-        let (size, mut pool) = (class(bytes), self.pool());
-        if size > self.limit.saturating_sub(pool.taken) {
+        let (block_bytes, mut pool) = (class(bytes), self.pool());
+        if block_bytes > self.limit.saturating_sub(pool.taken) {
             return Ok(None);
         }
-        let span = self.queue.alloc(size)?;
+        let span = self.queue.alloc(block_bytes)?;
         if span.is_some() {
-            pool.taken += size;
+            pool.taken += block_bytes;
         }
         Ok(span.map(|span| pool.free.add(span, bytes, life)))
     }

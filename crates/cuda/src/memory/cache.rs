@@ -8,7 +8,7 @@
 use crate::driver::Span;
 use std::collections::BTreeMap;
 
-/// Blocks of this size and more are cut from segments; smaller ones go whole, so that near sizes share them.
+/// Blocks of this block_bytes and more are cut from segments; smaller ones go whole, so that near sizes share them.
 pub(crate) const LARGE: usize = 1 << 20;
 
 /// What the driver gives large allocations in.
@@ -37,7 +37,7 @@ pub(crate) fn class(bytes: usize) -> usize {
 /// Free memory of one device.
 #[derive(Default)]
 pub(crate) struct Cache {
-    /// Whole allocations, by size.
+    /// Whole allocations, by block_bytes.
     whole: BTreeMap<usize, Vec<Span>>,
     /// Allocations that are cut, by address.
     segments: BTreeMap<u64, Span>,
@@ -61,16 +61,16 @@ impl Free {
 impl Cache {
     /// A free block of `bytes` or some more.
     pub(crate) fn take(&mut self, bytes: usize, life: Life) -> Option<Span> {
-        let size = class(bytes);
-        if size < LARGE {
-            return self.take_whole(size, size + size / 2);
+        let block_bytes = class(bytes);
+        if block_bytes < LARGE {
+            return self.take_whole(block_bytes, block_bytes + block_bytes / 2);
         }
         if life == Life::Buffer {
-            return self.take_whole(size, size + size / 16);
+            return self.take_whole(block_bytes, block_bytes + block_bytes / 16);
         }
         self.cut(bytes).or_else(|| {
             // A buffer's memory that nothing uses becomes a segment.
-            let segment = self.take_whole(size, usize::MAX)?;
+            let segment = self.take_whole(block_bytes, usize::MAX)?;
             self.segments.insert(segment.ptr(), segment);
             self.parts.insert(segment.ptr(), segment);
             self.cut(bytes)
@@ -79,10 +79,10 @@ impl Cache {
 
     /// The smallest whole block between two sizes.
     fn take_whole(&mut self, least: usize, most: usize) -> Option<Span> {
-        let (&size, list) = self.whole.range_mut(least..=most).next()?;
+        let (&block_bytes, list) = self.whole.range_mut(least..=most).next()?;
         let span = list.pop();
         if list.is_empty() {
-            self.whole.remove(&size);
+            self.whole.remove(&block_bytes);
         }
         span
     }
@@ -164,17 +164,17 @@ impl Cache {
 
     /// Every allocation of which all is free leaves the cache.
     pub(crate) fn drain(&mut self) -> Vec<Span> {
-        let mut out: Vec<Span> = std::mem::take(&mut self.whole).into_values().flatten().collect();
+        let mut freed: Vec<Span> = std::mem::take(&mut self.whole).into_values().flatten().collect();
         let segments = &mut self.segments;
         self.parts.retain(|at, part| {
-            let all = Self::is_whole(segments, part);
-            if all {
+            let whole = Self::is_whole(segments, part);
+            if whole {
                 segments.remove(at);
-                out.push(*part);
+                freed.push(*part);
             }
-            !all
+            !whole
         });
-        out
+        freed
     }
 }
 
@@ -196,10 +196,10 @@ mod tests {
     impl Device {
         fn block(&mut self, bytes: usize, life: Life) -> Span {
             self.cache.take(bytes, life).unwrap_or_else(|| {
-                let size = class(bytes);
-                let span = Span::at(4096 + self.next, size);
-                self.next += size as u64;
-                self.taken += size;
+                let block_bytes = class(bytes);
+                let span = Span::at(4096 + self.next, block_bytes);
+                self.next += block_bytes as u64;
+                self.taken += block_bytes;
                 self.calls += 1;
                 self.cache.add(span, bytes, life)
             })
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(d.cache.drain().len(), 4);
     }
 
-    /// A thousand requests of any size in any order: no two overlap, and all comes back in the end.
+    /// A thousand requests of any block_bytes in any order: no two overlap, and all comes back in the end.
     #[test]
     fn blocks_never_overlap() {
         let mut d = Device::default();

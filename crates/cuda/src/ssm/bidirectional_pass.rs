@@ -25,7 +25,7 @@ pub(super) struct OperandsOf {
     /// Both directions of a two-sided layer.
     pub(super) both: bool,
     /// The adjoint.
-    pub(super) backward: bool,
+    pub(super) adjoint: bool,
     /// Outputs are wanted, not states alone.
     pub(super) outputs: bool,
 }
@@ -50,7 +50,7 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) batch: usize,
     pub(super) len: usize,
     /// A pass over one direction: against time.
-    pub(super) reverse: bool,
+    pub(super) last_to_first: bool,
 }
 
 /// Arrays of a backward pass; those of [`Cuda::segment_matrices`] where sequences are cut.
@@ -84,20 +84,8 @@ impl Cuda {
             (256, 1),
             0,
             args![
-                &planes,
-                &exponents,
-                &m.kern,
-                &*m.q,
-                &m.cols,
-                &m.rows,
-                d,
-                heads,
-                pairs,
-                rank,
-                kc,
-                of.both,
-                of.backward,
-                count
+                &planes, &exponents, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, of.both,
+                of.adjoint, count
             ],
         )?;
         Ok(Operands { planes, exponents, count, both: of.both })
@@ -169,7 +157,7 @@ impl Cuda {
                 cut.each,
                 cut.chunks,
                 dirs,
-                p.reverse,
+                p.last_to_first,
                 *count,
                 p.len
             ],
@@ -188,14 +176,14 @@ impl Cuda {
     ) -> Result<([Option<Span>; 2], Vec<Block>)> {
         let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
         let dirs = 1 + p.operands.both as usize;
-        let size = p.batch * cut.segments * s.heads * s.np;
+        let entering_len = p.batch * cut.segments * s.heads * s.np;
         let (mut init, mut own, mut given) = ([None; 2], Vec::new(), true);
         for (init, entering) in init.iter_mut().zip(&p.entering).take(dirs) {
             given &= matches!(entering, Entering::Given(_));
             *init = Some(match entering {
                 Entering::Given(span) | Entering::ComputedInto(span) => *span,
                 Entering::Computed => {
-                    own.push(self.scratch(op, size)?);
+                    own.push(self.scratch(op, entering_len)?);
                     own.last().expect("just pushed").span()
                 }
             });
@@ -203,7 +191,7 @@ impl Cuda {
         if given {
             return Ok((init, own));
         }
-        let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<_>>()?;
+        let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
         self.run_directions(p, s, cut, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
         let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
@@ -222,7 +210,7 @@ impl Cuda {
                 p.batch,
                 s.heads,
                 cut.segments,
-                !p.operands.both && p.reverse
+                !p.operands.both && p.last_to_first
             ],
         )?;
         Ok((init, own))
@@ -265,7 +253,7 @@ impl Cuda {
             lengths,
             batch,
             len,
-            reverse: false,
+            last_to_first: false,
         };
         let back = BidirectionalPass {
             y: b.du,
@@ -275,14 +263,14 @@ impl Cuda {
             lengths,
             batch,
             len,
-            reverse: true,
+            last_to_first: true,
         };
         let (init, _own) = self.enter(op, &ahead, s, c.cut, b.segment[0])?;
         let (dinit, _down) = self.enter(op, &back, s, c.cut, b.segment[1])?;
         // Two portions of the heads, so that the states of one are held at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
-        let size = portion * batch * c.cut.chunks * s.np;
+        let states_len = portion * batch * c.cut.chunks * s.np;
         // Two blocks of a gradient's products a multiprocessor, and not a few more: those would run alone.
         let steps = (batch * c.cut.chunks).div_ceil(32);
         let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
@@ -290,7 +278,7 @@ impl Cuda {
         let sums: Vec<Block> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
         let wide = if parts > 1 { dirs } else { 0 };
         let wide: Vec<Block> = (0..wide).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
-        let states = || (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<Vec<Block>>>();
+        let states = || (0..dirs).map(|_| self.scratch(op, states_len)).collect::<Result<Vec<Block>>>();
         let (x, dx) = (states()?, states()?);
         let span = |v: &[Block], dir: usize| v.get(dir).map(|b| b.span());
         for from in (0..s.heads).step_by(portion) {
@@ -305,7 +293,7 @@ impl Cuda {
                 let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
                 let target = wide.get(dir).unwrap_or(&sums[dir]).span();
                 let heads = range.clone();
-                self.product(
+                self.chunk_gradient_product(
                     c,
                     &Products { target, dy: b.dy, ds, u: b.u, s, channel: (1, 0), heads, parts },
                 )?;

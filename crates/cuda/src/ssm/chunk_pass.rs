@@ -31,23 +31,23 @@ pub(super) struct Pass<'a> {
     pub(super) entering: Entering,
     pub(super) end: Option<Span>,
     pub(super) states: Option<Span>,
-    pub(super) mid: Option<Span>,
-    pub(super) inject: Option<Span>,
+    pub(super) state_at_end_chunk: Option<Span>,
+    pub(super) inject_before_end_chunk: Option<Span>,
     pub(super) lengths: Option<&'a Ints>,
     pub(super) batch: usize,
     pub(super) len: usize,
     pub(super) ins: usize,
     pub(super) outs: usize,
     /// From the last chunk to the first.
-    pub(super) reverse: bool,
+    pub(super) last_to_first: bool,
     /// Outputs depend on inputs at or before them (else at or after): the zero triangle of Toep is skipped.
     pub(super) lower: bool,
     /// y += instead of y =.
-    pub(super) add: bool,
+    pub(super) accumulate: bool,
 }
 
 /// One launch of a pass.
-struct Run {
+struct PassLaunch {
     y: Option<Span>,
     init: Option<Span>,
     end: Option<Span>,
@@ -92,8 +92,8 @@ fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str
 }
 
 impl Cuda {
-    fn run(&self, p: &Pass<'_>, s: Sizes, cut: Cut, r: Run) -> Result<()> {
-        let Run { y, init, end, full } = r;
+    fn run(&self, p: &Pass<'_>, s: Sizes, cut: Cut, r: PassLaunch) -> Result<()> {
+        let PassLaunch { y, init, end, full } = r;
         let vec = p.len % 4 == 0 && p.x.is_aligned() && y.is_none_or(Span::is_aligned);
         let keep = |x: Option<Span>| x.filter(|_| full);
         if p.ins == 1 && p.outs == 1 && s.np <= 64 && self.multiplies_split16() {
@@ -113,16 +113,16 @@ impl Cuda {
                     init,
                     end,
                     keep(p.states),
-                    keep(p.mid),
-                    p.inject,
+                    keep(p.state_at_end_chunk),
+                    p.inject_before_end_chunk,
                     p.lengths,
                     p.batch,
                     s.heads,
                     cut.segments,
                     cut.each,
                     cut.chunks,
-                    p.reverse,
-                    p.add,
+                    p.last_to_first,
+                    p.accumulate,
                     vec,
                     p.len
                 ],
@@ -147,8 +147,8 @@ impl Cuda {
                 init,
                 end,
                 keep(p.states),
-                keep(p.mid),
-                p.inject,
+                keep(p.state_at_end_chunk),
+                p.inject_before_end_chunk,
                 p.lengths,
                 p.batch,
                 s.heads,
@@ -157,9 +157,9 @@ impl Cuda {
                 cut.segments,
                 cut.each,
                 cut.chunks,
-                p.reverse,
+                p.last_to_first,
                 p.lower,
-                p.add,
+                p.accumulate,
                 vec,
                 p.len
             ],
@@ -178,26 +178,26 @@ impl Cuda {
         segment: Option<&Block>,
     ) -> Result<()> {
         let Some(segment) = segment else {
-            let whole = Run { y: p.y, init: p.state0, end: p.end, full: true };
+            let whole = PassLaunch { y: p.y, init: p.state0, end: p.end, full: true };
             return self.run(p, s, cut, whole);
         };
-        let size = p.batch * cut.segments * s.heads * s.np;
+        let entering_len = p.batch * cut.segments * s.heads * s.np;
         let own;
         let init = match p.entering {
             Entering::Given(span) => {
-                let end = p.end.map(|_| self.scratch(op, size)).transpose()?;
+                let end = p.end.map(|_| self.scratch(op, entering_len)).transpose()?;
                 let end_span = end.as_ref().map(|e| e.span());
-                self.run(p, s, cut, Run { y: p.y, init: Some(span), end: end_span, full: true })?;
+                self.run(p, s, cut, PassLaunch { y: p.y, init: Some(span), end: end_span, full: true })?;
                 return self.leaving(p, s, cut, end.as_ref());
             }
             Entering::ComputedInto(span) => span,
             Entering::Computed => {
-                own = self.scratch(op, size)?;
+                own = self.scratch(op, entering_len)?;
                 own.span()
             }
         };
-        let end = self.scratch(op, size)?;
-        self.run(p, s, cut, Run { y: None, init: None, end: Some(end.span()), full: false })?;
+        let end = self.scratch(op, entering_len)?;
+        self.run(p, s, cut, PassLaunch { y: None, init: None, end: Some(end.span()), full: false })?;
         let (name, rows, threads) = match (s.np, p.batch) {
             (32, 1) => ("scan_32_1", 1, 128),
             (32, _) => ("scan_32_4", 4, 32),
@@ -221,24 +221,24 @@ impl Cuda {
                 p.batch,
                 s.heads,
                 cut.segments,
-                p.reverse
+                p.last_to_first
             ],
         )?;
         let wanted = p.end.map(|_| &end);
         let end_span = wanted.map(|e| e.span());
-        self.run(p, s, cut, Run { y: p.y, init: Some(init), end: end_span, full: true })?;
+        self.run(p, s, cut, PassLaunch { y: p.y, init: Some(init), end: end_span, full: true })?;
         self.leaving(p, s, cut, wanted)
     }
 
     /// The state that leaves the last segment, out of those that leave each.
     fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: Cut, end: Option<&Block>) -> Result<()> {
-        let (Some(out), Some(end)) = (p.end, end) else { return Ok(()) };
-        let last = if p.reverse { 0 } else { cut.segments - 1 };
+        let (Some(sequence_end), Some(end)) = (p.end, end) else { return Ok(()) };
+        let last = if p.last_to_first { 0 } else { cut.segments - 1 };
         let n = p.batch * s.heads * s.np;
         self.each(
             ("states", "cut_state"),
             n,
-            args![out, end, p.batch, s.heads, s.np, s.np, cut.segments, last],
+            args![sequence_end, end, p.batch, s.heads, s.np, s.np, cut.segments, last],
         )
     }
 
@@ -251,9 +251,9 @@ impl Cuda {
         n: usize,
         np: usize,
     ) -> Result<Block> {
-        let out = self.scratch(op, rows * np)?;
-        self.each(("states", "pad_state"), rows * np, args![&out, state, rows, n, np])?;
-        Ok(out)
+        let padded = self.scratch(op, rows * np)?;
+        self.each(("states", "pad_state"), rows * np, args![&padded, state, rows, n, np])?;
+        Ok(padded)
     }
 }
 

@@ -170,9 +170,9 @@ impl Cuda {
         if n1 == 1 {
             let (parts, each) = self.shares(s.heads.div_ceil(together), s.batch);
             for c in 0..s.channels {
-                let all = [&call(0)[..], args![c, parts, each]].concat();
+                let arguments = [&call(0)[..], args![c, parts, each]].concat();
                 let blocks = ((s.heads * parts).div_ceil(together), 1, 1);
-                self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), 2 * row_shared, &all)?;
+                self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), 2 * row_shared, &arguments)?;
             }
             return Ok(());
         }
@@ -186,16 +186,16 @@ impl Cuda {
         for h0 in (0..s.heads).step_by(group) {
             let (heads, call) = ((s.heads - h0).min(group), call(h0));
             let (threads, blocks) = ((column_threads, 1), |rows: usize| (n2 / width * heads * rows, 1, 1));
-            let all = [&call[..], args![&z, n1, n2, width]].concat();
-            self.launch(("conv", "conv_in"), blocks(rows), threads, column_shared, &all)?;
+            let arguments = [&call[..], args![&z, n1, n2, width]].concat();
+            self.launch(("conv", "conv_in"), blocks(rows), threads, column_shared, &arguments)?;
             let (parts, each) = self.shares((heads * n1).div_ceil(together), s.batch);
             for c in 0..s.channels {
                 let shares = heads * parts * n1;
-                let all = args![w, &z, s.batch, s.channels, c, n1, n2, parts, each, shares];
+                let arguments = args![w, &z, s.batch, s.channels, c, n1, n2, parts, each, shares];
                 let grid = (shares.div_ceil(together), 1, 1);
-                self.launch(("conv", "conv_times"), grid, (row_threads, 1), 2 * row_shared, all)?;
-                let all = [&call[..], args![w, c, n1, n2, width]].concat();
-                self.launch(("conv", "conv_out"), blocks(s.batch), threads, column_shared, &all)?;
+                self.launch(("conv", "conv_times"), grid, (row_threads, 1), 2 * row_shared, arguments)?;
+                let arguments = [&call[..], args![w, c, n1, n2, width]].concat();
+                self.launch(("conv", "conv_out"), blocks(s.batch), threads, column_shared, &arguments)?;
             }
         }
         Ok(())
@@ -219,9 +219,9 @@ impl Cuda {
         let &ConvolutionBackward { du, dkernel, dd } = gradients;
         let &Convolution { y: dy, u, shape: s, .. } = conv;
         let f = plan(op, s)?;
-        let size = 8 * f.group * s.batch * f.n;
-        let (zu, zd) = (self.block(op, size)?, self.block(op, size)?);
-        let w = du.map(|_| self.block(op, size)).transpose()?;
+        let spectrum_bytes = 8 * f.group * s.batch * f.n;
+        let (zu, zd) = (self.block(op, spectrum_bytes)?, self.block(op, spectrum_bytes)?);
+        let w = du.map(|_| self.block(op, spectrum_bytes)).transpose()?;
         let k = self.block(op, 8 * f.group * f.n)?;
         for h0 in (0..s.heads).step_by(f.group) {
             let heads = (s.heads - h0).min(f.group);

@@ -35,21 +35,21 @@ pub(super) struct TransitionBuffer {
 
 /// The kernels of a head that one pass applies.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Direction {
+pub(super) struct KernelRange {
     /// Index of the first.
     pub(super) first: usize,
     /// How many.
-    pub(super) channels: usize,
+    pub(super) count: usize,
     /// Those of a two-sided layer that take later inputs.
     pub(super) anticausal: bool,
 }
 
-impl Direction {
+impl KernelRange {
     /// Of a layer of so many channels: the causal direction, and the anticausal one.
-    pub(super) fn both(channels: usize) -> [Direction; 2] {
-        [false, true].map(|anticausal| Direction {
+    pub(super) fn causal_and_anticausal(channels: usize) -> [KernelRange; 2] {
+        [false, true].map(|anticausal| KernelRange {
             first: if anticausal { channels } else { 0 },
-            channels,
+            count: channels,
             anticausal,
         })
     }
@@ -58,9 +58,9 @@ impl Direction {
 /// Which matrices a pass uses.
 #[derive(Clone, Copy)]
 pub(super) struct Pack {
-    pub(super) direction: Direction,
+    pub(super) kernels: KernelRange,
     /// The adjoint.
-    pub(super) backward: bool,
+    pub(super) adjoint: bool,
 }
 
 impl Cuda {
@@ -122,8 +122,8 @@ impl Cuda {
         p: Pack,
     ) -> Result<Block> {
         let Sizes { heads, pairs, rank, kc, np } = s;
-        let Direction { first, channels, anticausal } = p.direction;
-        let (w, v) = if p.backward { (1, channels) } else { (channels, 1) };
+        let KernelRange { first, count: channels, anticausal } = p.kernels;
+        let (w, v) = if p.adjoint { (1, channels) } else { (channels, 1) };
         let total = 32 * (channels * 32 + w * np / 16 * 8 + v * np / 2 + np / 16 * np / 8);
         let fragments = self.block(op, 16 * heads * total)?;
         self.launch(
@@ -133,7 +133,7 @@ impl Cuda {
             0,
             args![
                 &fragments, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, first, channels, np,
-                anticausal, p.backward
+                anticausal, p.adjoint
             ],
         )?;
         Ok(fragments)
@@ -174,8 +174,8 @@ impl Cuda {
         }
         for (f, transposed) in [(Some(ahead), true), (back, false)] {
             let Some(f) = f else { continue };
-            let all = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
-            self.each(("chunk_matrices", "minus_identity"), n, all)?;
+            let arguments = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
+            self.each(("chunk_matrices", "minus_identity"), n, arguments)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::{
     conv::{Convolution, ConvolutionBackward},
     discretize::Layer,
     forward::ChunkForward,
-    matrices::{Direction, TransitionBuffer},
+    matrices::{KernelRange, TransitionBuffer},
     plan::SsmPlan,
     sizes::Sizes,
 };
@@ -56,8 +56,8 @@ impl Cuda {
         const OP: &str = "ssm_backward";
         let (params, call) = (args.params, &args.call);
         let shape = call.conv_shape();
-        let size = shape.kernel_channels() * shape.heads * shape.kernel_len;
-        let (kernel, dkernel) = (self.scratch(OP, size)?, self.scratch(OP, size)?);
+        let kernel_elements = shape.kernel_channels() * shape.heads * shape.kernel_len;
+        let (kernel, dkernel) = (self.scratch(OP, kernel_elements)?, self.scratch(OP, kernel_elements)?);
         let layer = Layer { params, spec: call.spec, rate: call.options.rate };
         self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
         self.zero(dkernel.span())?;
@@ -157,7 +157,7 @@ impl SsmOps for Cuda {
         }
         let call = &args.call;
         let c = self.call(OP, call, args.params)?;
-        let directions = Direction::both(call.spec.channels);
+        let kernel_ranges = KernelRange::causal_and_anticausal(call.spec.channels);
         let key = Some((call.version, call.options.rate.to_bits()));
         let arrays = ChunkBackward {
             du: args.du.as_ref().map(|d| d.span()),
@@ -168,7 +168,7 @@ impl SsmOps for Cuda {
             saved: Some(args.saved.span()).filter(|s| s.bytes() > 0),
             u: args.u.span(),
             state0: args.state0.map(|s| s.span()),
-            directions: &directions[..1 + call.spec.bidirectional as usize],
+            kernel_ranges: &kernel_ranges[..1 + call.spec.bidirectional as usize],
             with_d: true,
             powers: plan.powers.as_ref().filter(|p| p.key == key),
         };

@@ -3,7 +3,7 @@
 
 use super::{
     call::Call,
-    matrices::Direction,
+    matrices::KernelRange,
     sizes::{Sizes, T},
 };
 use crate::{
@@ -41,22 +41,26 @@ impl Cuda {
         channels: usize,
     ) -> Result<Block> {
         let heads = c.sizes.heads;
-        let size = heads * c.sizes.side() * c.sizes.side();
-        let out = self.scratch(c.op, channels * size)?;
+        let gradient_len = heads * c.sizes.side() * c.sizes.side();
+        let gradients = self.scratch(c.op, channels * gradient_len)?;
         let parts = self.parts(c, heads);
-        let cells = (parts > 1).then(|| self.scratch(c.op, parts * size)).transpose()?;
+        let cells = (parts > 1).then(|| self.scratch(c.op, parts * gradient_len)).transpose()?;
         for k in 0..channels {
-            let one = out.span().part(4 * k * size, 4 * size);
+            let one = gradients.span().part(4 * k * gradient_len, 4 * gradient_len);
             let target = cells.as_ref().map_or(one, |x| x.span());
             let (ds, s) = (ds.span(), s.span());
             let one_channel =
                 Products { target, dy, ds, u, s, channel: (channels, k), heads: 0..heads, parts };
-            self.product(c, &one_channel)?;
+            self.chunk_gradient_product(c, &one_channel)?;
             if let Some(cells) = &cells {
-                self.each(("chunk_pass_backward", "sum_parts"), size, args![one, cells, size, parts])?;
+                self.each(
+                    ("chunk_pass_backward", "sum_parts"),
+                    gradient_len,
+                    args![one, cells, gradient_len, parts],
+                )?;
             }
         }
-        Ok(out)
+        Ok(gradients)
     }
 
     /// Diagonal sums of dToep in `g`, and dD.
@@ -66,10 +70,10 @@ impl Cuda {
         dd: Option<Span>,
         g: &Block,
         s: Sizes,
-        direction: Direction,
+        kernels: KernelRange,
     ) -> Result<()> {
         let (heads, side) = (s.heads, s.side());
-        let Direction { first, channels, anticausal } = direction;
+        let KernelRange { first, count: channels, anticausal } = kernels;
         self.launch(
             ("chunk_matrices_backward", "kernel_gradient"),
             (heads, channels, 1),
@@ -85,7 +89,7 @@ impl Cuda {
         (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1)
     }
 
-    pub(super) fn product(&self, c: &Call<'_>, p: &Products) -> Result<()> {
+    pub(super) fn chunk_gradient_product(&self, c: &Call<'_>, p: &Products) -> Result<()> {
         let &Products { target, dy, ds, u, s, channel: (channels, k), ref heads, parts } = p;
         let (range, side) = (heads, c.sizes.side());
         let Sizes { heads, np, .. } = c.sizes;

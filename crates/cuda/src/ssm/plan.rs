@@ -4,7 +4,7 @@ use super::{
     bidirectional_pass::{Operands, OperandsOf},
     call::Call,
     discretize::Discrete,
-    matrices::{Direction, Pack, TransitionBuffer},
+    matrices::{KernelRange, Pack, TransitionBuffer},
     saved_powers::SavedPowers,
 };
 use crate::{device::Cuda, memory::Block};
@@ -46,7 +46,7 @@ impl Cuda {
         let discrete = self.discretize(c.op, &c.layer)?;
         let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         if bidirectional_pass {
-            let of = OperandsOf { both: spec.bidirectional, backward: false, outputs: true };
+            let of = OperandsOf { both: spec.bidirectional, adjoint: false, outputs: true };
             let operands = Some(self.operands(c.op, &matrices, params.d.span(), c.sizes, of)?);
             return Ok(Constants {
                 discrete,
@@ -56,11 +56,11 @@ impl Cuda {
                 q: matrices.q,
             });
         }
-        let pack = |direction: Direction| {
-            let d = (!direction.anticausal).then(|| params.d.span());
-            self.pack(c.op, &matrices, d, c.sizes, Pack { direction, backward: false })
+        let pack = |kernels: KernelRange| {
+            let d = (!kernels.anticausal).then(|| params.d.span());
+            self.pack(c.op, &matrices, d, c.sizes, Pack { kernels, adjoint: false })
         };
-        let [causal, anticausal] = Direction::both(spec.channels);
+        let [causal, anticausal] = KernelRange::causal_and_anticausal(spec.channels);
         let fragments = [Some(pack(causal)?), spec.bidirectional.then(|| pack(anticausal)).transpose()?];
         Ok(Constants { discrete, fragments, operands: None, segment: None, q: matrices.q })
     }

@@ -53,12 +53,12 @@ pub fn params<'a, B: Memory>(be: &B, p: &'a [B::Buf; 7]) -> SsmParams<'a, B> {
 }
 
 /// Forward and backward of one call.
-pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
-    apply_in(be, run, &mut be.ssm_plan(&run.spec).unwrap(), 1)
+pub fn outputs_of<B: Backend>(be: &B, run: &Run) -> Named {
+    outputs_with_plan(be, run, &mut be.ssm_plan(&run.spec).unwrap(), 1)
 }
 
-/// [`apply`] with a plan that lives on, at `version` of the parameters.
-pub fn apply_in<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u64) -> Named {
+/// [`outputs_of`] with a plan that lives on, at `version` of the parameters.
+pub fn outputs_with_plan<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u64) -> Named {
     let spec = &run.spec;
     let (batch, len) = (run.batch, run.len);
     let p = run.params.each_ref().map(|x| up(be, x));

@@ -24,7 +24,7 @@ fn params<'a, B: Memory>(be: &B, weight: &'a B::Buf, bias: &'a B::Buf, off: usiz
 }
 
 /// y with and without a residual; ds, dW, db.
-fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
+fn outputs_of<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     let (spec, batch, len) = (&c.spec, c.batch, c.len);
     let (n, m, w, r) =
         (batch * spec.inputs * len, batch * spec.outputs * len, spec.rows() * spec.inputs, spec.rows());
@@ -101,7 +101,7 @@ pub fn small() -> Vec<Case> {
 pub fn compare(be: &Cuda, report: &mut Report, cases: &[Case], (outputs, gradients): (f64, f64)) {
     let cpu = Cpu::<f64>::new(0).unwrap();
     for case in cases {
-        let (got, want) = (apply(be, case), apply(&cpu, case));
+        let (got, want) = (outputs_of(be, case), outputs_of(&cpu, case));
         for (i, name) in ["y", "y without residual", "ds", "dW", "db"].into_iter().enumerate() {
             let Case { spec, batch, len, sizes } = &case;
             let name = format!("{spec:?} {batch} × {len}, {sizes:?}: {name}");

@@ -2,7 +2,7 @@
 
 use crate::{
     Report, gpu,
-    layer::{Run, apply, apply_in, params, up},
+    layer::{Run, outputs_of, outputs_with_plan, params, up},
     step::steps,
 };
 use s4_backend::*;
@@ -74,7 +74,7 @@ fn every_golden_layer_forward_and_backward() {
                 r.states = states && batch != 1;
                 r.rate = if batch == 3 { 0.5 } else { 1.0 };
                 let name = format!("{} {batch}×{len}", case.name);
-                compare(&mut report, &name, &apply(&be, &r), &apply(&cpu, &r));
+                compare(&mut report, &name, &outputs_of(&be, &r), &outputs_of(&cpu, &r));
             }
         }
     }
@@ -90,7 +90,7 @@ fn rows_of_their_own_lengths() {
         let mut r = run(&case, 5, 270);
         r.states = !case.spec.bidirectional;
         r.lengths = Some(vec![270, 1, 64, 129, 256]);
-        compare(&mut report, &format!("{} lengths", case.name), &apply(&be, &r), &apply(&cpu, &r));
+        compare(&mut report, &format!("{} lengths", case.name), &outputs_of(&be, &r), &outputs_of(&cpu, &r));
     }
     report.finish("lengths");
 }
@@ -119,7 +119,7 @@ fn a_plan_follows_parameters_length_and_rate() {
         ];
         let mut plan = be.ssm_plan(&case.spec).unwrap();
         for (i, (call, version)) in calls.iter().enumerate() {
-            let (got, want) = (apply_in(&be, call, &mut plan, *version), apply(&be, call));
+            let (got, want) = (outputs_with_plan(&be, call, &mut plan, *version), outputs_of(&be, call));
             assert!(got == want, "{}, call {i}", case.name);
         }
     }
@@ -167,7 +167,7 @@ fn long_rows_cut_in_segments() {
             let mut r = run(&case, batch, len);
             r.states = !case.spec.bidirectional;
             let name = format!("{} {batch}×{len}", case.name);
-            compare(&mut report, &name, &apply(&be, &r), &apply(&cpu, &r));
+            compare(&mut report, &name, &outputs_of(&be, &r), &outputs_of(&cpu, &r));
         }
     }
     report.finish("segments");
@@ -182,9 +182,9 @@ fn both_algorithms_mean_the_same() {
         for len in [1, 65, 300] {
             let mut r = run(&case, 3, len);
             r.lengths = (len == 300).then(|| vec![300, 17, 128]);
-            let want = apply(&cpu, &r);
+            let want = outputs_of(&cpu, &r);
             r.algorithm = Algorithm::Fft;
-            compare(&mut report, &format!("{} fft {len}", case.name), &apply(&be, &r), &want);
+            compare(&mut report, &format!("{} fft {len}", case.name), &outputs_of(&be, &r), &want);
         }
     }
     report.finish("fft");
@@ -199,9 +199,9 @@ fn long_rows_by_fft() {
     // Transforms of 8,192 to 524,288 points: every number of passes over rows and columns.
     for len in [3000, 6000, 20_000, 40_000, 70_001, 140_000] {
         let mut r = run(&case, 3, len);
-        let want = apply(&cpu, &r);
+        let want = outputs_of(&cpu, &r);
         r.algorithm = Algorithm::Fft;
-        compare(&mut report, &format!("fft {len}"), &apply(&be, &r), &want);
+        compare(&mut report, &format!("fft {len}"), &outputs_of(&be, &r), &want);
     }
     report.finish("long fft");
 }
@@ -212,7 +212,7 @@ fn the_same_bits_twice() {
     for case in cases().iter().take(4) {
         let mut r = run(case, 3, 500);
         r.states = !case.spec.bidirectional;
-        assert_eq!(apply(&be, &r), apply(&be, &r), "{}", case.name);
+        assert_eq!(outputs_of(&be, &r), outputs_of(&be, &r), "{}", case.name);
     }
 }
 
@@ -309,7 +309,7 @@ fn small(
         Precision::Bf16 => (1e-2, 5e-2),
     };
     let mut both = |r: &Run, name: &str| {
-        for ((n, got), (_, want)) in apply(be, r).iter().zip(&apply(cpu, r)) {
+        for ((n, got), (_, want)) in outputs_of(be, r).iter().zip(&outputs_of(cpu, r)) {
             check(report, &format!("{} small {name}", case.name), (n, got, want), (value, gradient));
         }
     };
