@@ -1,5 +1,5 @@
 // The products of gemm_bf16.cu by warpgroups (wgmma.cuh): the tensor cores read both operands from shared memory, and
-// while they work the same threads bring and split the next tile.
+// while they work the same threads load and split the next tile.
 #include "common/wgmma.cuh"
 #include "dense/gemm_bf16.cuh"
 
@@ -10,7 +10,7 @@ constexpr int PLANE = CoreMatrices<true>::BYTES;  // the larger of the two layou
 constexpr int STAGE = 4 * PLANE;           // A high, A low, B high, B low
 constexpr int LOADS = TM * TK / 4 / 256;
 
-// A thread's four values a load: at (i, k … k+3) where k is fast, else at (i … i+3, k).
+// First (i, k) of load l of a thread, four values: (i, k … k+3) where k is fast, else (i … i+3, k).
 template <bool KFAST>
 DEV void place(int l, int& i, int& k) {
   const int e = l * 256 + threadIdx.x;
@@ -25,7 +25,7 @@ DEV void fetch(float4 (&r)[LOADS], const float* src, i64 si, i64 sk, int i0, i64
     place<KFAST>(l, i, k);
     const float* p = src + (i0 + i) * si + (k0 + k) * sk;
     const i64 left = KFAST ? (i0 + i < ni ? nk - k0 - k : 0) : (k0 + k < nk ? ni - i0 - i : 0);
-    // Where access by 16 bytes is allowed rows end at multiples of four.
+    // Where access by 16 bytes is allowed the matrix's rows end at multiples of four.
     r[l] = vec ? read4_if(p, left > 0)
                : make_float4(read_if(p, left > 0), read_if(p + 1, left > 1), read_if(p + 2, left > 2),
                              read_if(p + 3, left > 3));
@@ -46,7 +46,7 @@ DEV void put(char* plane, const float4 (&r)[LOADS]) {
   }
 }
 
-// Arguments as in gemm_bf16.cu. Two warpgroups of 64 × 128.
+// Arguments as in gemm_bf16.cu. Two warpgroups, each for 64 × 128 elements of C.
 template <bool AK, bool BK, int PROD>
 DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, const float* bias_n, int M, int N, i64 K,
               i64 am, i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts, int vec) {
