@@ -1,9 +1,9 @@
-// Layer norm over heads at each (row, time).
+// Layer norm over the heads of x (B, H, L) at each time step of each sequence.
 #include "common/base.cuh"
 
-constexpr int HEAD_GROUPS = 16;  // of the heads, one a threadIdx.y
+constexpr int HEAD_GROUPS = 16;  // a block's threads of one position divide its heads by threadIdx.y
 
-// Sum over threadIdx.y for each threadIdx.x (32).
+// Sum of x over threadIdx.y, for each threadIdx.x (32).
 DEV float sum_y(float x) {
   __shared__ float part[HEAD_GROUPS][33];
   __syncthreads();
@@ -15,8 +15,8 @@ DEV float sum_y(float x) {
   return s;
 }
 
-// A thread's share of one position's heads, x[h·L] for h = threadIdx.y + 16k: in registers where there are at most
-// HEADS_PER_THREAD of them, else read again each time.
+// The heads of one position (sequence, time step) that a thread reads: x[h·L] for h = threadIdx.y + 16k. In registers
+// where there are at most HEADS_PER_THREAD of them, else (0) read again each time.
 template <int HEADS_PER_THREAD>
 struct HeadsOfThread {
   const float* x;
@@ -47,7 +47,8 @@ struct HeadsOfThread {
   }
 };
 
-// Block (32, 16): 32 positions (row, time) × 16 shares of the heads. Grid: positions / 32.
+// y = γ(x − mean)·rstd + β, stats (B, 2, L): mean and rstd = 1/√(variance + eps). Block (32, 16): 32 positions × 16
+// threads that divide the heads. Grid: positions / 32.
 template <int HEADS_PER_THREAD>
 DEV void layer_norm(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, i64 B, int H,
                     i64 L) {
@@ -66,7 +67,8 @@ DEV void layer_norm(float* y, float* stats, const float* x, const float* gamma, 
   if (in && threadIdx.y == 0) stats[b * 2 * L + t] = mean, stats[b * 2 * L + L + t] = rstd;
 }
 
-// With g = γ·dy and x̂ = (x − μ)·rstd: dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) (+ residual).
+// dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) (+ residual, where not null), with g = γ·dy and x̂ = (x − mean)·rstd. Block
+// and grid as for layer_norm.
 template <int HEADS_PER_THREAD>
 DEV void layer_norm_dx(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ x,
                        const float* __restrict__ stats, const float* __restrict__ gamma,
@@ -84,7 +86,7 @@ DEV void layer_norm_dx(float* __restrict__ dx, const float* __restrict__ dy, con
   });
   s1 = sum_y(s1) / H;
   s2 = sum_y(s2) / H;
-  // The residual is read some heads ahead.
+  // The residual is read AHEAD heads before it is needed.
   constexpr int AHEAD = 8;
   float residual_ahead[AHEAD] = {};
   ds.each([&](int h, float d, int k) {
@@ -113,7 +115,7 @@ LAYER_NORM(256, 16)
 LAYER_NORM(512, 32)
 LAYER_NORM(any, 0)
 
-// dγ[h] += Σ dy·x̂, dβ[h] += Σ dy. One block a head.
+// dγ[h] += Σ dy·x̂, dβ[h] += Σ dy over all sequences and time steps. One block per head.
 KERNEL layer_norm_dparams(float* dgamma, float* dbeta, const float* dy, const float* x, const float* stats, int B, int H,
                           i64 L) {
   const int h = blockIdx.x;
@@ -131,7 +133,7 @@ KERNEL layer_norm_dparams(float* dgamma, float* dbeta, const float* dy, const fl
   if (threadIdx.x == 0) dgamma[h] += g, dbeta[h] += s;
 }
 
-// y of an earlier forward pass, from its statistics: n elements.
+// y (n = B·H·L elements) of an earlier forward pass, from its statistics (B, 2, L).
 KERNEL layer_norm_recompute(float* y, const float* stats, const float* x, const float* gamma, const float* beta, i64 n, i64 H,
                         i64 L) {
   const bool vec = L % 4 == 0 && aligned(y) && aligned(x) && aligned(stats);
@@ -149,8 +151,8 @@ KERNEL layer_norm_recompute(float* y, const float* stats, const float* x, const 
   }
 }
 
-// Layer norm of rows of H numbers; a block a row. stats (B, 2): mean, 1/σ. The first numbers of a thread stay in its
-// registers.
+// Layer norm of sequences of one time step, x (B, H): one block per sequence. stats (B, 2): mean, 1/√(variance + eps).
+// A thread keeps its first elements in registers.
 KERNEL layer_norm_one_step(float* y, float* stats, const float* x, const float* gamma, const float* beta, float eps, int H) {
   constexpr int HEADS_PER_THREAD = 2;
   const i64 b = blockIdx.x;

@@ -1,10 +1,10 @@
-// One sample a row, as a stream's step has it: rows lie one after the other, and a weight is read for few of them. The
-// tiles of gemm.cu would leave the chip idle, and each launch costs as much as the work: so one kernel does
-//   y (B, M) = residual + gate(W f(x) + bias),  x (B, K), W (M or 2M with GLU, K),
-// and a norm's row is one block's.
+// Linear layers of sequences of one time step, as in a stream. Weights are read for few sequences, so the tiles of
+// gemm.cu would leave most of the chip idle, and a launch costs as much as the work: one kernel computes
+//   y (B, M) = residual + gate(W f(x) + bias),  x (B, K), W (M or, with GLU, 2M; K).
 #include "dense/activation.cuh"
 
-// N sums over the warp at once, N a power of two: lane l gets that of v[l·N/32]. Each exchange halves what is left.
+// The sums over the warp of N values per lane, N a power of two: lane l gets the sum of v[l·N/32]. Each exchange halves
+// the number of sums that a lane keeps.
 template <int N>
 DEV float warp_sums(float (&v)[N]) {
   const int lane = threadIdx.x & 31;
@@ -27,8 +27,9 @@ DEV float warp_sums(float (&v)[N]) {
   return v[0];
 }
 
-// A warp makes OUTPUTS outputs of SEQUENCES rows of the batch; x of these rows, activated, is in shared memory (SEQUENCES·K floats). Weights
-// are on their way DEPTH·128 columns ahead, the first of them before x is looked at.
+// A warp computes OUTPUTS outputs of SEQUENCES sequences. Their f(x) is in shared memory (SEQUENCES·K floats). Weights
+// are loaded DEPTH·128 columns before they are needed, the first of them before x is read. Grid (outputs, sequences /
+// SEQUENCES).
 template <int SEQUENCES, int OUTPUTS, int DEPTH>
 DEV void matvec(float* y, const float* x, const float* w, const float* bias, const float* residual, int B, int K,
                       int M, int glu, int before, int after) {
@@ -36,7 +37,7 @@ DEV void matvec(float* y, const float* x, const float* w, const float* bias, con
   float* a = (float*)memory;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   const int first = blockIdx.y * SEQUENCES, rows = min(SEQUENCES, B - first), m = (blockIdx.x * warps + warp) * OUTPUTS;
-  // Rows of W: OUTPUTS outputs, then their gates.
+  // Rows of the matrix W that this warp reads: of OUTPUTS outputs, then of their gates.
   const float* from[2 * OUTPUTS];
 #pragma unroll
   for (int i = 0; i < 2 * OUTPUTS; ++i) from[i] = w + (i64)(min(m + i % OUTPUTS, M - 1) + (glu && i >= OUTPUTS ? M : 0)) * K;
@@ -81,7 +82,7 @@ DEV void matvec(float* y, const float* x, const float* w, const float* bias, con
         for (int i = 0; i < 2 * OUTPUTS; ++i) s[i * SEQUENCES + t] += from[i][k] * a[t * K + k];
     }
   }
-  // Lanes 0 … 15 have the outputs, 16 … 31 their gates.
+  // Lanes 0 … 15 hold the outputs, lanes 16 … 31 their gates.
   constexpr int EACH = 16 / (OUTPUTS * SEQUENCES);
   const float own = warp_sums(s), gate = __shfl_xor_sync(~0u, own, 16);
   const int which = lane / EACH, t = which % SEQUENCES, o = m + which / SEQUENCES;

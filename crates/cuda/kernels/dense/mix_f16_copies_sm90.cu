@@ -1,10 +1,12 @@
-// What a mix with GLU on Hopper (mix_sm90.cu) makes its products of: f16 planes of a = dropout(f(s)) and of W, with the
-// powers of two that bring them into range; and the last sums of its gradients.
+// The operands of the mix with GLU on Hopper (mix_sm90.cu): f16 copies of a = dropout(f(s)) and of W, each multiplied
+// by a power of two that brings it into the range of f16; and the last sums of the gradients of weight and bias.
 #include "codes.cuh"
 #include "dense/mix_sm90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
+// *to ← max(*to, largest magnitude of a random subset of dy (lines, L)): of each thread, four numbers somewhere in a
+// line and the line's last four.
 DEV void block_largest(u32* to, float m) {
   __shared__ float part[8];
 #pragma unroll
@@ -18,7 +20,9 @@ DEV void block_largest(u32* to, float m) {
   }
 }
 
-// Eight numbers of one line a lane, 256 a warp.
+// Writes the f16 copy of a for features first … first + lines − 1 of (batch·inputs), times `to`, and returns the
+// thread's largest magnitude. Each lane takes eight neighbouring time steps of a feature, a warp 256. masks: one bit
+// per element, drawn if `draw`, else read.
 template <bool GELU>
 DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
                      const Drop& drop) {
@@ -62,7 +66,7 @@ DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i6
   return max_magnitude;
 }
 
-// The plane of W, rows as mix_sm90.cuh orders them.
+// Writes the f16 copy of W times `to`, its rows in the order of mix_sm90.cuh; returns the thread's largest magnitude.
 DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inputs) {
   const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
   const bool vec = aligned(w);
@@ -78,9 +82,10 @@ DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inp
   return max_magnitude;
 }
 
-// mode, a PLANES_… of src/dense/planes.rs. GUESS: forward makes both planes with the powers of two that max_magnitude networks
-// need, draws the masks, and finds the largest magnitudes. FIT: recomputes those that did not fit. RECOMPUTE: a for
-// backward, lines `first` and on. Grid (blocks, 2): a, then W.
+// Writes the f16 copies of a (blockIdx.y = 0) and W (1). mode, an F16_COPIES_… of src/dense/f16_copies.rs: GUESS writes
+// both with the powers of two that most networks need, draws the dropout masks and finds the largest magnitudes; FIT
+// writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a alone,
+// features from `first` on, again for backward. Grid (blocks, 2); block: 256 threads.
 KERNEL mix_f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
@@ -104,7 +109,7 @@ KERNEL mix_largest_of_subset(u32* to, const float* dy, i64 lines, i64 L) {
                           fmaxf(fmaxf(fabsf(y.x), fabsf(y.y)), fmaxf(fabsf(y.z), fabsf(y.w)))));
 }
 
-// dW += Σ of the slices (parts, rows, inputs), rows as mix_sm90.cuh orders them.
+// dW (2·outputs, inputs) += Σ of the slices (parts, rows, inputs), whose rows are in the order of mix_sm90.cuh.
 KERNEL mix_dw_sum(float* dw, const float* slices, int parts, int outputs, int inputs) {
   const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
   const bool vec = aligned(dw);
@@ -124,7 +129,7 @@ KERNEL mix_dw_sum(float* dw, const float* slices, int parts, int outputs, int in
   }
 }
 
-// db += Σ_i part[i], parts (parts, rows). Block (32, 32).
+// db (2·outputs) += Σ_i part[i] of part (parts, rows), rows in the order of mix_sm90.cuh. Block (32, 32), for 32 rows.
 KERNEL mix_db(float* db, const float* part, i64 parts, int outputs) {
   __shared__ float partial_sums[32][33];
   const int rows = (outputs + 7) / 8 * 16, p = blockIdx.x * 32 + threadIdx.x;

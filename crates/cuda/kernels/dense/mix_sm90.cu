@@ -1,12 +1,13 @@
-// A mix with GLU by Hopper's warpgroups: its products (tma_pipeline.cuh) with what stands around them.
+// The mix with GLU (mix.cu) by Hopper's warpgroups: matrix products (tma_pipeline.cuh) that include the gate, dropout
+// and the residual.
 //   y = dropout(z₁·σ(z₂)) (+ residual), z = W a + b, a = dropout(f(s))      mix_forward
 //   dz from dy and z, which is recomputed, and its sums over time           mix_dz
 //   Σ dz·aᵀ                                                                 mix_dw
 //   ds = (Wᵀ dz)·mask·f′(s)                                                 mix_ds
 //
-// As many blocks as multiprocessors go through all tiles. What a tile takes besides operands comes by boxes while its
-// product runs, and what it gives leaves by boxes from the same place. Masks of dropout are drawn once, while the tensor
-// cores multiply, and kept as bits.
+// One block per multiprocessor goes through the tiles of the result. Arrays other than operands (residual, dy, s) come
+// by boxes to a staging area while the tile's product runs, and results leave by boxes from the same area. Dropout
+// masks are drawn once, by forward, while the tensor cores multiply, and kept as bits.
 #include "codes.cuh"
 #include "dense/mix_sm90.cuh"
 
@@ -17,9 +18,9 @@ extern __shared__ char shared[];
 
 constexpr int STAGES = 3, TILE_STEPS = 256;
 constexpr int STAGE_BYTES = 128 * 128 + TILE_STEPS * 128;
-constexpr int STAGING_BYTES = 32 << 10;  // of a warpgroup: what comes and goes besides operands
+constexpr int STAGING_BYTES = 32 << 10;  // staging area per warpgroup: boxes of residual, dy, s and results
 
-// The tiles of an array (rows, L) of `batch` matrices, all rows first.
+// The tiles of a result (batch, rows, L): 128 rows × TILE_STEPS time steps, in the order rows, time, batch.
 struct Tile {
   int row, column, batch;
 };
@@ -34,7 +35,7 @@ struct Tiles {
   }
 };
 
-// Shared memory: stages, the sides of both warpgroups, barriers.
+// Addresses in shared memory: stages of operands, a staging area for each warpgroup, barriers.
 struct SharedLayout {
   char* at;
   u32 stages, staging, barriers, staging_ready;
@@ -48,18 +49,20 @@ DEV SharedLayout shared_layout() {
   return m;
 }
 
-// A thread of a warpgroup: warp, and its place g, t in what wgmma gives (wgmma.cuh).
+// Where a thread's numbers lie in wgmma's accumulator: its warpgroup, its warp, and within the warp row g = lane / 4
+// and columns 2t, 2t + 1 with t = lane % 4 (wgmma.cuh). first: the one thread of a warpgroup that starts copies.
 struct AccumulatorPosition {
   int group, warp, g, t;
-  bool first;  // does what one thread has to
+  bool first;
 };
 DEV AccumulatorPosition accumulator_position() {
   const int i = threadIdx.x;
   return {i >> 7, i >> 5 & 3, (i & 31) >> 2, i & 3, (i & 127) == 0};
 }
 
-// Bits of 64 outputs of one row: bit 2j + e stands for column 8j + 2t + e. Neighbouring lanes need the same draws: one
-// draws for even j, the other for odd ones.
+// A thread's 64 dropout bits of one output's TILE_STEPS time steps: bit 2j + e stands for column 8j + 2t + e. Two
+// neighbouring lanes need the same random words, so one draws those of even j, the other those of odd j, and they
+// exchange them.
 struct DropoutBits {
   u64 own;
   int done;
@@ -78,15 +81,18 @@ struct DropoutBits {
     return (even & pairs) | (odd & pairs) << 2;
   }
 };
+// Bit i.
 DEV bool bit(u64 bits, int i) { return (i < 32 ? (u32)bits >> i : (u32)(bits >> 32) >> (i - 32)) & 1; }
 
-// What the two products of z have in common: boxes of a tile, rows of which a warpgroup has 32 outputs, 256 columns.
+// Boxes of y, residual and dy in a staging area: 32 outputs per warpgroup × TILE_STEPS columns.
 constexpr int OUTPUT_BOX_BYTES = 32 * 128;  // 32 rows of 32 numbers
+// Byte in the staging area of columns 8j + 2t, 2t + 1 of this thread's output.
 DEV u32 output_offset(const AccumulatorPosition& l, int j) {
   return (j >> 2) * OUTPUT_BOX_BYTES + (8 * l.warp + l.g) * 128 + ((2 * (j & 3) + (l.t >> 1)) ^ l.g) * 16 + (l.t & 1) * 8;
 }
 
-// `masks`: 64 bits a thread and tile; missing where nothing is dropped, or not kept.
+// y (batch, outputs, L). masks: 64 bits per thread and tile, or null where nothing is dropped or the masks are not
+// kept.
 PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias, int outputs,
                     int inputs, i64 L, int batch, int has_residual, DROP) {
   DROP_HERE;
@@ -164,8 +170,8 @@ PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP 
   }
 }
 
-// dz (rows, L) for `batch` rows of the batch from b0 on; part (B, L / 256, rows): its sums over the tile's time. `fit`:
-// the second run, which does something only where the guess of dz's exponent did not fit.
+// dz (batch, rows, L) in f16 for the `batch` sequences from b0 on; part (B, L / 256, rows): sums of dz over each tile's
+// time steps. fit = 0: with a guessed power of two; fit = 1: again, only where the guess did not fit.
 PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* part, const u64* masks, const LargestMagnitudes* largest, LargestGradients* back,
                const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, float drop_scale) {
   const int guess = guessed_exponent_dz(back, drop_scale), fitted = fit ? exponent_dz(back, drop_scale) : guess;
@@ -227,7 +233,8 @@ PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* 
         float* sums = part + ((i64)b * tiles.columns + at.column) * rows + (o >> 3) * 16 + (o & 7);
         sums[0] = s1, sums[8] = s2;
       }
-      // dz takes the place of dy, once all have read that: boxes of 64 rows of 64 numbers.
+      // dz overwrites dy in the staging area, once all threads of the warpgroup have read dy: boxes of 64 rows × 64
+      // numbers.
       warpgroup_sync(1 + l.group);
 #pragma unroll
       for (int j = 0; j < TILE_STEPS / 8; ++j) {
@@ -249,8 +256,8 @@ PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* 
   }
 }
 
-// slices (parts, rows, inputs): parts of Σ dz·aᵀ over `batch` rows of the batch and all time. Grid (rows / 128,
-// inputs / N, parts).
+// slices (parts, rows, inputs): Σ dz·aᵀ over `batch` sequences and all time steps, cut into `parts` ranges. Grid (rows
+// / 128, inputs / N, parts).
 template <int N>
 DEV void mix_dw(const TensorMap* dz, const TensorMap* a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0,
                 int rows, int inputs, i64 L, int batch, float drop_scale) {
@@ -289,8 +296,8 @@ DEV void mix_dw(const TensorMap* dz, const TensorMap* a, float* slices, const La
   }
 }
 
-// For rows b0 … of the batch, to which dz belongs. s comes and ds leaves in eight pieces a tile, boxes of 64 rows of 32
-// numbers, through four places.
+// ds (B, inputs, L) for the `batch` sequences from b0 on, to which dz belongs. s is read and ds written in eight boxes
+// per tile (64 rows × 32 numbers), through four places of the staging area.
 constexpr int STAGED_BOX_BYTES = 64 * 128;
 PRODUCT mix_ds(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back, int b0,
                int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {

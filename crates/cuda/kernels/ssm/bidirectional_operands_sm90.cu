@@ -1,11 +1,13 @@
-// The operands of bidirectional_pass_sm90.cu: each matrix of a chunk, as the pass or its adjoint multiplies by it, in
-// split f16 (split16.cuh), laid out as wgmma reads it from shared memory.
+// The operands of bidirectional_pass_sm90.cu: each matrix of a chunk (Toep, V, W, Q of crates/ssm/src/lib.rs), as the
+// pass or its adjoint multiplies by it, in split f16 (split16.cuh), laid out as wgmma reads it from shared memory. A
+// plane is the high or the low parts of one 64 × 64 matrix.
 #include "ssm/chunk_matrices.cuh"
 #include "common/wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// Kinds of matrices, in order: V and W of the direction with time and of the one against it, Q, Toep of bidirectional.
+// Kinds of matrices: V of the direction with time and of the one against it, Q, W of both directions, and Toep, which
+// holds both.
 constexpr int V0 = 0, V1 = 1, Q = 2, W0 = 3, W1 = 4, TOEP = 5;
 constexpr int PLANE = 64 * 64 * 2, NP = 64;
 
@@ -16,8 +18,8 @@ DEV int plane_of(int kind, int bidirectional) {
 }
 DEV int low_behind(int kind, int bidirectional) { return kind <= Q ? 1 : bidirectional ? 3 : 2; }
 
-// planes: (H, count, 64 × 64), exps: (H, 8): the power of two of each kind. Block 256; grid (H, kinds: 6, or 4 of a
-// layer that is not two-sided).
+// planes (H, count, 64 × 64) and exps (H, 8), the power of two of each kind. Block: 256 threads; grid (H, kinds): 6
+// kinds, or 4 for a layer of one direction.
 KERNEL operand_planes(char* planes, int* exps, const double* kern, const double* q, const c64* cols, const c64* rows,
                    const float* d, int heads, int pairs, int rank, int kc, int bidirectional, int adjoint, int count) {
   __shared__ float part[8];

@@ -1,14 +1,14 @@
-// The chunk pass by Hopper's warpgroups for rows that begin and end without a state: both directions of a two-sided
-// layer at once, or one. It means what chunk_pass_f16.cuh means, with matrices that bidirectional_operands_sm90.cu
-// prepared.
+// The chunk pass by Hopper's warpgroups for sequences without an initial or a final state: both directions of a
+// bidirectional layer at once, or one. It computes what chunk_pass_f16.cuh computes, with matrices that
+// bidirectional_operands_sm90.cu prepared.
 //
-// A warpgroup takes 64 rows (segments of a sequence) of one head and goes from chunk to chunk, x a chunk ahead in
-// registers. Of a two-sided layer one warpgroup goes with time and one against it, and they meet in the middle: chunks_per_segment
-// keeps the states of the chunks before the middle in shared memory, where the other reads them after the middle, so
-// that
+// A warpgroup takes 64 segments of sequences, of one head, as the rows of X and S, and goes from chunk to chunk; x is
+// loaded one chunk ahead into registers. Of a bidirectional layer one warpgroup goes with time and one against it, and
+// they meet in the middle: each keeps the states of the chunks before the middle in shared memory, where the other
+// reads them after the middle, so that
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ + S′_c·W′ᵀ
-// is written once and nothing but x is read. Scales are those of chunk_pass_f16.cuh; states take three products of
-// 16-bit numbers, outputs three or one (PROD; of the other direction's states then only the high ones are kept).
+// is written once and nothing but x is read. Powers of two are those of chunk_pass_f16.cuh; states take three products
+// of 16-bit numbers, outputs three or one (PROD = 1: of the other direction's states only the high parts are kept).
 #include "common/wgmma.cuh"
 #include "ssm/chunk.cuh"
 
@@ -21,9 +21,9 @@ struct Pass {
   const float* x;          // (B, H, L)
   const uint4* planes;     // (H, count, 64 × 64 of f16)
   const int* exps;         // (H, 8): V, V′, Q, W, W′, Toep
-  const float* init[2];    // (B, segments, H, NP) a direction: state entering chunks_per_segment segment, or null: zero
-  float* end[2];           // (B, segments, H, NP): state leaving chunks_per_segment segment, or null
-  float* states[2];        // (H, B, chunks, NP): state entering chunks_per_segment chunk, or null
+  const float* init[2];    // (B, segments, H, NP) per direction: state entering each segment, or null: zero
+  float* end[2];           // (B, segments, H, NP): state leaving each segment, or null
+  float* states[2];        // (H, B, chunks, NP): state entering each chunk, or null
   const int* lengths;      // (B) or null
   int B, H, segments, chunks_per_segment, chunks, directions, last_to_first, count;
   i64 L;
@@ -38,17 +38,18 @@ struct PlaneLayout {
 
 #define EACH_ROW(r) _Pragma("unroll") for (int r = 0; r < 2; ++r)
 
+// Largest m of the four lanes that hold a row of the accumulator.
 DEV float row_max(float m) {
   m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
   return fmaxf(m, __shfl_xor_sync(~0u, m, 2));
 }
-// Zeros have no exponent of their own.
+// Exponent of a row's power of two, m its largest magnitude; 0 for a row of zeros.
 DEV int row_exponent(float m) { return m == 0.f ? 0 : f16_exponent(m, 64); }
 
 DEV u64 describe(u32 address) { return (u64)(address >> 4 & 0x3fff) | (u64)(8 * 128 >> 4) << 16 | (u64)(128 >> 4) << 32; }
 
-// c += A·(rows 16k … 16k + 15 of a matrix), whose low plane is `behind` bytes behind the high one.
-// FRESH: the first of them sets c.
+// c (64 × 64) += A·(rows 16k … 16k + 15 of a matrix in shared memory), whose low plane lies `behind` bytes after the
+// high one, by P = 3 or 1 products. FRESH: k = 0 overwrites c.
 template <int P, bool FRESH>
 DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u32 matrix, u32 behind, int k) {
   const u32 at = matrix + 2 * k * 8 * 128;
@@ -62,12 +63,14 @@ DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u3
   }
 }
 
+// What one warpgroup does: one direction of the pass over 64 segments of one head. OUT: writes y; BOTH: the block's other
+// warpgroup takes the other direction.
 template <int PROD, bool OUT, bool BOTH>
 struct OneDirectionPass {
   static constexpr int USED = PlaneLayout<BOTH>::used(OUT, PROD), SLOT = PROD == 3 ? 2 * PLANE : PLANE;
   const Pass& a;
   const int lane, warp, g, t, direction, against_time;  // index of this direction, and whether it goes against time
-  u32 base, slots;  // shared addresses: the planes, the states that are kept
+  u32 base, slots;  // shared addresses: the planes, and the states kept for the other direction
   int* kept_exps;
   i64 at[2];
   int left[2], allocated[2], b[2], seg[2], ev, eq, ew, ewo, et;
@@ -102,8 +105,10 @@ struct OneDirectionPass {
       }
   }
 
+  // Number, in time, of the i-th chunk that this direction visits.
   __device__ __forceinline__ int chunk(int i) const { return against_time ? a.chunks_per_segment - 1 - i : i; }
 
+  // Loads x of the i-th visited chunk into `next`.
   __device__ __forceinline__ void fetch(int i) {
     const int from = chunk(i) * T + 4 * t;
     EACH_ROW(r) {
@@ -116,7 +121,8 @@ struct OneDirectionPass {
     }
   }
 
-  // Zeros beyond the row's length in the quad in which it ends. Not where they are read: that would wait for them.
+  // Sets `next` to zero beyond the sequence's length, in the four values in which it ends. Not in fetch: that would
+  // wait for the loads.
   __device__ __forceinline__ void cut(int c) {
     EACH_ROW(r)
 #pragma unroll
@@ -128,7 +134,7 @@ struct OneDirectionPass {
     }
   }
 
-  // Chunk number i in this warpgroup's order. WRITE: its outputs are due; KEEP: the other warpgroup will want its state.
+  // The i-th visited chunk. WRITE: writes its outputs; KEEP: keeps its state for the other warpgroup.
   template <bool WRITE, bool KEEP>
   __device__ __forceinline__ void step(int i) {
     using P = PlaneLayout<BOTH>;
@@ -163,7 +169,7 @@ struct OneDirectionPass {
       if (WRITE) product<PROD, true>(y, xh[k], xl[k], toep, LOW, k);
     }
     wgmma_end_group();
-    // Meanwhile S as split f16.
+    // While the tensor cores work: S as split f16.
     u32 sh[KS][4], sl[KS][4];
     EACH_ROW(r) {
       const int global = seg[r] * a.chunks_per_segment + c;
@@ -183,7 +189,7 @@ struct OneDirectionPass {
       if (KEEP && t == 0) kept_exps[64 * c + 16 * warp + 8 * r + g] = es[r];
     }
     if (KEEP) {
-      // A lane gives where row lane % 8 of tile lane / 8 goes: tiles of 8 rows and 8 states, four of them at a time.
+      // Each lane gives the address of row lane % 8 of tile lane / 8: tiles of 8 rows × 8 states, four at a time.
       const u32 to = slots + c * SLOT + (lane >> 4) * 1024 + (2 * warp + (lane >> 3 & 1)) * 128 + (lane & 7) * 16;
 #pragma unroll
       for (int k = 0; k < KS; ++k) {
@@ -243,7 +249,7 @@ struct OneDirectionPass {
       float* p = a.y + at[r] + c * T;
 #pragma unroll
       for (int n = 0; n < 8; n += 2) {
-        // Written up to L; zero at and beyond the row's length.
+        // Written up to L; zero from the sequence's length on.
         const int to = 8 * n + 4 * t, rest = left[r] - c * T - to;
         float4 o = make_float4(y[n][2 * r] * fy, y[n][2 * r + 1] * fy, y[n + 1][2 * r] * fy, y[n + 1][2 * r + 1] * fy);
         if (a.lengths && rest < 4) {
@@ -264,7 +270,7 @@ DEV void pass(const Pass& a) {
   extern __shared__ __align__(128) char memory[];
   D one_pass(a, memory);
   one_pass.fetch(0);
-  // States of one direction of two: its V, and Q.
+  // A pass for states of one direction of two loads its own V, and Q.
   const bool one_of_two = !BOTH && a.directions == 2;
   const uint4* planes = a.planes + (i64)blockIdx.y * a.count * (PLANE / 16);
   for (int e = threadIdx.x; e < D::USED * (PLANE / 16); e += blockDim.x) {
@@ -292,8 +298,9 @@ DEV void pass(const Pass& a) {
     }
 }
 
-// Grid (64 rows chunks_per_segment, H); shared: the planes in use. Both directions: block 256, and shared memory for `chunks_per_segment` slots
-// of PLANE (2·PLANE) bytes and 256 of exponents. Else block 128; where there are two directions, a block chunks_per_segment.
+// Grid (segments of all sequences / 64, H); shared memory: the planes in use. Both directions: blocks of 256 threads,
+// and shared memory per chunk of a segment for PLANE (PROD = 3: 2·PLANE) bytes of states and 256 of exponents. Else
+// blocks of 128; where there are two directions, a block for each.
 #define PASS(name, threads, blocks, PROD, OUT, BOTH)                                                                   \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(                                                 \
       float* y, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
