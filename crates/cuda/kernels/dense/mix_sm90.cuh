@@ -21,7 +21,7 @@ DEV int weight_row(int p, int outputs) {
   return o < outputs ? o + (p & 8 ? outputs : 0) : -1;
 }
 
-// LargestMagnitudes magnitudes, as bits.
+// Largest magnitudes of a and W, as bits of f32.
 struct LargestMagnitudes {
   u32 a, w;
 };

@@ -11,7 +11,7 @@
 constexpr int V0 = 0, V1 = 1, Q = 2, W0 = 3, W1 = 4, TOEP = 5;
 constexpr int PLANE = 64 * 64 * 2, NP = 64;
 
-// BoxStart of the high plane of a kind among a head's, and how far behind it the low one is.
+// Index of a kind's high plane among a head's planes; low_behind: how many planes further its low one is.
 DEV int plane_of(int kind, int bidirectional) {
   if (bidirectional) return kind <= V1 ? 2 * kind : kind == Q ? 4 : 3 + kind;
   return kind == V0 ? 0 : kind == Q ? 2 : kind == W0 ? 4 : 5;

@@ -29,7 +29,8 @@ struct Pass {
   i64 L;
 };
 
-// PlaneLayout in shared memory: V (V′) high and low, Q high and low, then W (W′) and Toep, first all high, then all low.
+// Order of the planes in shared memory: V (V′) high and low, Q high and low, then W (W′) and Toep, first all high, then
+// all low.
 template <bool BOTH>
 struct PlaneLayout {
   static constexpr int Q = BOTH ? 4 : 2, W = Q + 2, TOEP = W + 1 + BOTH, LOW = 2 + BOTH;

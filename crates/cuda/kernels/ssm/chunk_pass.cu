@@ -1,10 +1,11 @@
-// The chunk pass: with rows (batch × segment), chunks of T = 64 steps and states of NP reals,
+// The chunk pass: with segments of sequences as rows of X, Y and S, chunks of T = 64 time steps and states of NP reals,
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ,   S_{c+1} = S_c·Qᵀ + X_c·Vᵀ,
-// and its adjoint, which is the same pass with other matrices, from the end_chunk chunk to the first:
+// and its adjoint, which is the same pass with other matrices, from the last chunk to the first:
 //   dX_c = dY_c·Toep + dS_{c+1}·V,   dS_c = dY_c·W + dS_{c+1}·Q.
+// Toep, V, W, Q: the table in crates/ssm/src/lib.rs.
 //
-// A warp owns 16 rows of one head for a whole segment; nothing is shared between warps. Matrices come as fragments
-// (chunk_matrices.cu `pack`): every read is 16 bytes a thread, in order, and stays in L1. The state never leaves
+// A warp owns 16 segments of one head, one per row; nothing is shared between warps. Matrices come as fragments
+// (chunk_matrices.cu, `pack`): every read is 16 bytes per thread, in order, and stays in L1. The state never leaves
 // registers: the accumulators of one chunk are the operands of the next.
 #include "common/mma.cuh"
 #include "ssm/chunk.cuh"
@@ -16,21 +17,21 @@ struct Pass {
   const float* init;     // (B, segments, H, NP): state entering each segment, or null: zero
   float* end;            // (B, segments, H, NP): state leaving each segment, or null
   float* states;         // (H, B, chunks, NP): state entering each chunk, or null
-  float* state_at_end_chunk;            // (B, H, NP): state entering the chunk in which the row ends, or null
-  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before that one, or null
+  float* state_at_end_chunk;            // (B, H, NP): state entering the end chunk, see end_chunk, or null
+  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before the end chunk, or null
   const int* lengths;    // (B) or null
   int B, H, in_channels, out_channels, segments, chunks_per_segment, chunks, last_to_first, lower, accumulate, vec;
   i64 L;
 };
 
-// Four values of a row from time t on, zero at and beyond `len`.
+// Four values of one sequence, p, from time step t on; zero from len on.
 DEV float4 load4(const float* p, i64 t, i64 len, bool vec) {
   if (vec && t + 4 <= len) return *(const float4*)(p + t);
   return make_float4(t < len ? p[t] : 0.f, t + 1 < len ? p[t + 1] : 0.f, t + 2 < len ? p[t + 2] : 0.f,
                      t + 3 < len ? p[t + 3] : 0.f);
 }
 
-// Writes four values, zero at and beyond `len`, nothing at or beyond `L`.
+// Writes (accumulate: adds) four values from time step t on: zero from len on, nothing from L on.
 DEV void store4(float* p, i64 t, i64 len, i64 L, float4 v, bool vec, bool accumulate) {
   float o[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
@@ -69,7 +70,7 @@ DEV void chunk_pass(const Pass& a) {
 
   int row_b[2], row_seg[2];
   i64 len[2];
-  int end_chunk[2];  // the chunk in which the row ends (its first one beyond, where it ends between two)
+  int end_chunk[2];  // the end chunk: the one that holds time step len, the first beyond the sequence
   bool live[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -113,7 +114,8 @@ DEV void chunk_pass(const Pass& a) {
       }
     }
     float next[NT][4] = {};
-    // X·V and X·Toep, an input channel at a time.
+    // next += X·Vᵀ: what the chunk's inputs add to the state after it. With one input channel y = X·Toepᵀ + S·Wᵀ as
+    // well, one output channel at a time.
     for (int in = 0; in < a.in_channels; ++in) {
       float4 x[2][KT];
 #pragma unroll
@@ -173,7 +175,7 @@ DEV void chunk_pass(const Pass& a) {
       }
     }
     if (a.y && a.in_channels > 1) {
-      // Several inputs, one output (the adjoint of several channels).
+      // Several input channels and one output channel, as in the adjoint of several output channels.
       float y[8][4] = {};
       for (int in = 0; in < a.in_channels; ++in)
 #pragma unroll
@@ -212,7 +214,7 @@ DEV void chunk_pass(const Pass& a) {
                    make_float4(y[n][2 * r], y[n][2 * r + 1], y[n + 1][2 * r], y[n + 1][2 * r + 1]), a.vec, a.accumulate);
         }
     }
-    // S·Q.
+    // next += S·Qᵀ: what the state before the chunk adds to the state after it.
 #pragma unroll
     for (int k = 0; k < KS; ++k) {
       const FragA lo = frag_a(s[2 * k][0], s[2 * k][2], s[2 * k][1], s[2 * k][3]);

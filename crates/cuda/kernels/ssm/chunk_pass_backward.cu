@@ -1,13 +1,15 @@
-// Gradients of a chunk's matrices: over all rows and chunks of one head,
+// Gradients of a chunk's matrices, summed over all sequences and chunks of one head,
 //   [dToep, dW; dV, dQ] = [dY | dS]ᵀ·[X | S],
-// dY and X being (row, chunk) × 64 steps, S the state that enters a chunk and dS the gradient of the one that
-// leaves it. One product of (T + NP) × (T + NP) with the chunks as its inner index, cut in parts.
+// where the rows of dY and X are (sequence, chunk), each of 64 time steps, S is the state that enters a chunk and dS
+// the gradient of the one that leaves it. One product of (T + NP) × (T + NP) per head whose inner index is (sequence,
+// chunk), cut into gridDim.y ranges (parts).
 #include "common/mma.cuh"
 #include "ssm/chunk.cuh"
 
 constexpr int MK = 16;
 
-// gradients: (parts, H, T + NP, T + NP), of which `rows` = T + NP rows, or T when only the dY half is wanted, are written.
+// gradients: (parts, H, T + NP, T + NP), of which the first `rows` rows are written: T + NP, or T where dToep and dW alone
+// are wanted.
 // Block 512; grid (H, parts).
 template <int NP>
 DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,

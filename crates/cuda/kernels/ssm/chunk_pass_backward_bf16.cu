@@ -1,19 +1,20 @@
-// The gradients of chunk_pass_backward.cu for states of 64 reals, in split bf16 (split16.cuh), for chips that multiply
-// 16-bit numbers.
+// The gradients of chunk_pass_backward.cu for NP = 64, from compute capability 8.0 on: products of bf16, three of split
+// numbers (split16.cuh; PROD = 3) or one of the high parts.
 //
-// A block takes every (row, chunk) of one head, 16 at a time: each operand is split once, on its way to shared
-// memory, while the 16 after them are under way from global memory. Eight warps of 32 × 64 cells.
+// A block sums over its part of the (sequence, chunk) pairs of one head, 16 at a time: while the tensor cores work on
+// 16, the next 16 are loaded from global memory, and are split on their way to shared memory. Eight warps of 32 × 64
+// cells.
 #include "ssm/chunk_pass_backward_bf16.cuh"
 
 #if __CUDA_ARCH__ >= 800
 
 constexpr int MK = 16;
-constexpr int LD = I + 8;                  // 16-bit numbers a row of a plane; 16 bytes more than a power of two
+constexpr int LD = I + 8;                  // 16-bit numbers per row of a plane (the high or low parts of an operand), 16 bytes more than a power of two
 constexpr int PLANE = MK * LD;             // A high, A low, B high, B low
 constexpr int STAGE = 4 * PLANE;
 
-// gradients: (parts, H, I, I), of which `rows` = I rows, or T when only the dY half is wanted, are written.
-// Block 256; grid (H, parts); shared: two stages.
+// gradients (parts, H, I, I), of which the first `rows` rows are written: I, or T where dToep and dW alone are wanted.
+// Block: 256 threads; grid (H, parts); shared memory: two stages.
 template <int PROD>
 DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
                     int B, int H, int out_channels, int out_channel, int chunks, i64 L, int rows, int vec) {

@@ -1,5 +1,5 @@
-// The gradients of chunk_pass_backward_bf16.cu by warpgroups (wgmma.cuh): (row, chunk) is the inner index and the slow
-// one of both operands.
+// The gradients of chunk_pass_backward_bf16.cu by warpgroups (wgmma.cuh). The sum runs over (sequence, chunk), which is
+// the slow index of both operands in memory: wgmma takes both transposed.
 #include "ssm/chunk_pass_backward_bf16.cuh"
 #include "common/wgmma.cuh"
 
@@ -9,7 +9,7 @@ constexpr int MK = 32;
 using Core = CoreMatrices<false>;
 constexpr int PLANE = Core::BYTES, STAGE = 4 * PLANE;  // A high, A low, B high, B low
 
-// As in chunk_pass_backward_bf16.cu. Two warpgroups of 64 × 128 cells; shared: two stages.
+// As in chunk_pass_backward_bf16.cu. Two warpgroups, each for 64 × 128 cells; shared memory: two stages.
 template <int PROD>
 DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
                     int B, int H, int out_channels, int out_channel, int chunks, i64 L, int rows, int vec) {

@@ -1,12 +1,14 @@
-// The chunk pass of chunk_pass.cu for one input and one output channel, in split f16 (split16.cuh), for chips that
-// multiply 16-bit numbers: the same arguments, fragments and rows; what differs is how a block is fed.
+// The chunk pass of chunk_pass.cu for one input and one output channel, in split f16 (split16.cuh), from compute
+// capability 8.0 on: the same arguments, fragments and rows; what differs is how a block gets its operands.
 //
-// The matrices of a head are split once a block and stay in shared memory; x comes a chunk ahead by asynchronous
-// copies; a warp owns 16 rows for a whole segment and keeps their state in registers. Scales: each row of X and of S
-// has its own power of two in each chunk, each matrix one for segment_rows, and accumulators change scale exactly.
-// States are always made of full products (three of 16-bit numbers); PROD = 3 or 1 products make the outputs.
+// The matrices of a head are split once per block and stay in shared memory; x is loaded one chunk ahead by
+// asynchronous copies; a warp owns 16 segments, the rows of X and S, and keeps their states in registers. Powers of
+// two: each row of X and of S has its own in each chunk, each matrix one for all its elements, and accumulators change
+// from one to another exactly. States are always computed by three products of 16-bit numbers, outputs by PROD = 3 or
+// 1.
 //
-// MODE: what a pass is for. A Unit multiplies: by warps (chunk_pass_f16.cu) or by warpgroups (chunk_pass_f16_sm90.cu).
+// MODE: what a pass computes. A Unit multiplies: by warps (chunk_pass_f16.cu) or by warpgroups
+// (chunk_pass_f16_sm90.cu).
 #pragma once
 #include "common/split16.cuh"
 #include "ssm/chunk.cuh"
@@ -15,7 +17,8 @@
 
 constexpr int KT = T / 16;
 
-// States only; outputs from inputs at or before them (the lower triangle of Toep); outputs from those at or after them.
+// STATES: states only. LOWER: outputs too, from inputs at or before them (the lower triangle of Toep). UPPER: outputs
+// from inputs at or after them.
 constexpr int STATES = 0, LOWER = 1, UPPER = 2;
 
 struct Pass {
@@ -25,20 +28,21 @@ struct Pass {
   const float* init;     // (B, segments, H, NP): state entering each segment, or null: zero
   float* end;            // (B, segments, H, NP): state leaving each segment, or null
   float* states;         // (H, B, chunks, NP): state entering each chunk, or null
-  float* state_at_end_chunk;            // (B, H, NP): state entering the chunk in which the row ends, or null
-  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before that one, or null
+  float* state_at_end_chunk;            // (B, H, NP): state entering the end chunk, see end_chunk, or null
+  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before the end chunk, or null
   const int* lengths;    // (B) or null
   int B, H, segments, chunks_per_segment, chunks, last_to_first, accumulate, vec;
   i64 L;
 };
 
-// One row of a warp's tile: where its segment starts, how many samples follow there, by its length and by L.
+// One row of a warp's tile, a segment of sequence b: index of its first time step in x, and how many time steps follow
+// there, up to the sequence's length (left) and up to L (allocated).
 struct SegmentRow {
   i64 at, left, allocated;
   int b, seg;
 };
 
-// LargestMagnitudes magnitude of n fragments, over the block.
+// Largest magnitude in n fragments, by the block.
 DEV float block_max(const float4* f, int n, float* part) {
   float m = 0.f;
   for (int e = threadIdx.x; e < n; e += blockDim.x) {
@@ -136,7 +140,7 @@ DEV void chunk_pass(const Pass& a) {
     }
   }
   const bool marks = a.inject_before_end_chunk || a.state_at_end_chunk || a.states;
-  // The chunk in which the row ends (its first one beyond, where it ends between two), counted from the segment.
+  // The end chunk, which holds the first time step beyond the sequence, counted from the segment's first chunk.
   auto end_chunk = [&](const SegmentRow& w) { return (int)((w.left + (i64)w.seg * a.chunks_per_segment * T) / T) - w.seg * a.chunks_per_segment; };
 
   fetch(a.last_to_first ? a.chunks_per_segment - 1 : 0, 0);
@@ -230,7 +234,7 @@ DEV void chunk_pass(const Pass& a) {
       float* p = a.y + w.at + from;
 #pragma unroll
       for (int n = 0; n < 8; n += 2) {
-        // Written up to L; zero at and beyond the row's length.
+        // Written up to L; zero from the sequence's length on.
         const int at = 8 * n + 4 * t;
         const int n0 = Unit::template tile<MODE>(n), n1 = Unit::template tile<MODE>(n + 1);
         float o[4] = {y[n0][2 * r] * fy, y[n0][2 * r + 1] * fy, y[n1][2 * r] * fy, y[n1][2 * r + 1] * fy};
