@@ -1,11 +1,12 @@
-// The scan over segments of a sequence.
+// The scan over the segments of each sequence: from the final state of each segment that starts at zero to the state
+// that enters each segment.
 #include "common/base.cuh"
 
-// States entering each segment, from what each segment adds by itself: s ← s·Qᵀ + e, over segments in order (or in
-// last_to_first). q: (H, NP, NP) f32 is Qᵀ − 1, as it multiplies from the right: s′[m] = s[m] + Σ_n s[n] q[n][m]. So slow
-// modes, whose Q is near 1, lose nothing to its rounding, which would add up over thousands of segments. PARTS threads
-// share a column, which they use for SEQUENCES rows of the batch, and read AHEAD segments in advance. init ← (B, segments,
-// H, NP). Block: NP·PARTS threads; grid (B / SEQUENCES, H, directions).
+// init (B, segments, H, NP): s ← s·Qᵀ + e over the segments in order (last_to_first: in reverse), e what each segment
+// adds by itself, s written before each. q (H, NP, NP) f32 is Qᵀ − 1, which multiplies from the right, s′[m] = s[m] +
+// Σ_n s[n] q[n][m], so that slow modes, whose Q is near 1, lose nothing to its rounding, which would add up over
+// thousands of segments. PARTS threads divide a column of q, which they use for SEQUENCES sequences, and read AHEAD
+// segments in advance. Block: NP·PARTS threads; grid (B / SEQUENCES, H, directions).
 template <int NP, int SEQUENCES, int PARTS>
 DEV void scan(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int last_to_first) {
   constexpr int AHEAD = 16 / SEQUENCES, OWN = NP / 4 / PARTS;
@@ -56,7 +57,7 @@ DEV void scan(float* init, const float* e, const float* state0, const float* q, 
       }
     }
 }
-// Where blockIdx.z is 1, the other direction of a two-sided layer.
+// blockIdx.z = 1 is the anticausal direction of a bidirectional layer.
 #define SCAN(name, NP, SEQUENCES, PARTS)                                                                                   \
   extern "C" __global__ void __launch_bounds__(NP * PARTS) name(                                                      \
       float* init, float* init1, const float* e, const float* e1, const float* state0, const float* q, int B, int H, \
