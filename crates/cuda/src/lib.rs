@@ -1,9 +1,5 @@
-//! The contract on NVIDIA GPUs. Nothing is needed at run time but the driver; kernels are compiled when the
-//! crate is built (`build.rs`) and embedded.
-//!
-//! `driver` is what CUDA's driver offers, and alone has `unsafe`; `memory` are buffers and the allocator; `device` is
-//! one GPU with its queue; `ssm` and `dense` are the operations, each beside the kernels of the same folder and name
-//! (`kernels/ssm`, `kernels/dense`).
+//! The backend contract (`s4_backend::Backend`) on NVIDIA GPUs. At run time nothing is needed but the driver; kernels
+//! are compiled when the crate is built (`build.rs`) and embedded.
 
 #![deny(unsafe_code)]
 

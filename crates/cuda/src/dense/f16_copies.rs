@@ -1,13 +1,16 @@
 //! What the kernel `mix_f16_copies` does; `compile/codes.rs` makes the kernel's constants of it.
 
-/// f16 planes of a mix's operands on Hopper are scaled by powers of two.
+/// What one launch of the kernel mix_f16_copies does. The kernel writes the operands of a mix on Hopper, a =
+/// dropout(f(s)) and W, as f16 copies, each array multiplied by a power of two that brings its values into the range of
+/// f16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum F16CopiesMode {
-    /// Both planes by the powers of two that most networks need, and the largest magnitudes.
+    /// Writes both arrays, by the powers of two that most networks need; draws the dropout masks and finds the largest
+    /// magnitudes.
     Guess,
-    /// Those that did not fit, by powers of two that do.
+    /// Writes again each array that did not fit, by a power of two from its largest magnitude.
     Fit,
-    /// a for backward.
+    /// Writes a alone, again, for backward.
     Recompute,
 }
 

@@ -3,7 +3,7 @@
 use crate::{device::Cuda, driver::args};
 use s4_backend::{LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, SeqShape};
 
-/// Layer norm and its gradient, by how many heads they keep in registers.
+/// Names of the layer norm kernel and of its gradient, by how many heads their threads keep in registers.
 fn kernels(heads: usize) -> [&'static str; 2] {
     match heads {
         0..=128 => ["layer_norm_128", "layer_norm_dx_128"],

@@ -1,5 +1,6 @@
-//! A mix with GLU by Hopper's products that do it all (`kernels/dense/mix_sm90.cu`,
-//! `kernels/dense/mix_f16_copies_sm90.cu`), below `highest`.
+//! A mix with GLU on Hopper: kernels whose matrix products include the gate, dropout and the residual
+//! (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_f16_copies_sm90.cu`), for every precision below
+//! [`Precision::Highest`].
 
 use super::{
     dropout::{Drop, drop_args},
@@ -13,19 +14,19 @@ use crate::{
 };
 use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result, random::DropKey};
 
-/// Shared memory of a product: stages of a 128 × 64 and of a 64 × 256 box of f16, what comes and goes besides, barriers,
-/// and what alignment takes.
+/// Shared memory of mix_forward, mix_dz and mix_ds, bytes: three stages of a 128 × 64 and of a 64 × 256 box of f16, two
+/// staging areas, barriers, and what alignment takes.
 const SHARED_BYTES: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
-/// The same of the weight's gradient.
+/// Shared memory of mix_dw_128 and mix_dw_256, bytes: four stages.
 const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
-/// Steps of time of a tile.
+/// Time steps of a tile.
 const TILE_STEPS: usize = 256;
-/// Forward keeps planes of a up to this size for backward; larger ones are recomputed.
+/// Forward saves the f16 copy of a for backward up to this size; larger ones are recomputed.
 const MAX_SAVED_A_BYTES: usize = 60 << 20;
-/// Backward goes through the batch in parts whose dz has at most this many bytes.
+/// Backward goes through the batch in portions whose dz has at most this many bytes.
 const MAX_DZ_BYTES: usize = 112 << 20;
 
-/// Sizes of a call.
+/// A mix call that the kernels of mix_sm90.cu serve (GLU, on Hopper, below precision 'highest'), with its sizes.
 pub(super) struct HopperMix<'a> {
     call: &'a MixCall,
     spec: &'a MixSpec,
@@ -33,7 +34,8 @@ pub(super) struct HopperMix<'a> {
     len: usize,
 }
 
-/// What forward keeps for backward: largest magnitudes, the plane of W, bits of both masks, the plane of a.
+/// What forward saves for backward: largest magnitudes, the f16 copy of W, one bit per element for each of the two
+/// dropouts, the f16 copy of a.
 struct SavedParts {
     largest: Span,
     w: Span,
@@ -42,21 +44,22 @@ struct SavedParts {
 }
 
 impl HopperMix<'_> {
-    /// Rows of W and dz, of z₁ and z₂ alternately, eight by eight.
+    /// Rows of the f16 copies of W and dz: z₁ and z₂ of the outputs alternately, eight by eight.
     fn rows(&self) -> usize {
         self.spec.outputs.div_ceil(8) * 16
     }
 
+    /// Tiles along time.
     fn columns(&self) -> usize {
         self.len.div_ceil(TILE_STEPS)
     }
 
-    /// Tiles of a product of `rows` rows.
+    /// Tiles of a product whose result is (batch, rows, len).
     fn tiles(&self, rows: usize, batch: usize) -> usize {
         rows.div_ceil(128) * self.columns() * batch
     }
 
-    /// Bytes of the parts of [`SavedParts`].
+    /// Bytes of each of [`SavedParts`]: largest magnitudes, W, masks after the gate, masks after the activation, a.
     fn saved_part_bytes(&self) -> [usize; 5] {
         let spec = self.spec;
         // As the kernels ask: below the smallest threshold nothing is drawn, so nothing is kept.
@@ -72,10 +75,12 @@ impl HopperMix<'_> {
             .map(|n| n.next_multiple_of(128))
     }
 
+    /// Bytes of the f16 copy of a, (batch, inputs, len).
     fn a_bytes(&self, batch: usize) -> usize {
         2 * batch * self.spec.inputs * self.len
     }
 
+    /// The saved memory `span`, divided.
     fn saved_parts(&self, span: Span) -> SavedParts {
         let mut at = 0;
         let mut parts = self.saved_part_bytes().map(|bytes| {
@@ -88,7 +93,7 @@ impl HopperMix<'_> {
         SavedParts { largest: parts[0], w: parts[1], masks, a: if_present(parts[4]) }
     }
 
-    /// (batch, features, len) in boxes.
+    /// An array (batch, rows, len) for the copy engine, in boxes of `height` rows of 128 bytes.
     fn tensor_map(
         &self,
         op: &'static str,
@@ -102,8 +107,8 @@ impl HopperMix<'_> {
 }
 
 impl<'a> HopperMix<'a> {
-    /// The call, where the kernels of `mix_sm90.cu` serve: rows of the arrays begin at multiples of 16 bytes, and there
-    /// is enough to do.
+    /// The call, or `None` where the general kernels serve it: those of `mix_sm90.cu` need rows that begin at multiples
+    /// of 16 bytes, and enough work.
     pub(super) fn if_supported(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
         let &MixCall { ref spec, batch, len, .. } = call;
         let hopper = HopperMix { call, spec, batch, len };
@@ -120,14 +125,14 @@ impl<'a> HopperMix<'a> {
         serves.then_some(hopper)
     }
 
-    /// Floats that forward keeps for backward.
+    /// Number of f32 elements that forward saves for backward.
     pub(super) fn saved_len(&self) -> usize {
         self.saved_part_bytes().iter().sum::<usize>() / 4
     }
 }
 
 impl Cuda {
-    /// `x`, or a copy of it where boxes can be taken from.
+    /// `x`, or a copy of it at an address from which the copy engine can read boxes, and what owns the copy.
     fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<Block>)> {
         let (at, own) = self.aligned_place(op, x)?;
         if own.is_some() {
@@ -136,7 +141,8 @@ impl Cuda {
         Ok((at, own))
     }
 
-    /// `y`, or a place of its size where boxes can be put, to be copied.
+    /// `y`, or scratch of its size at an address to which the copy engine can write boxes, to be copied to y
+    /// afterwards.
     fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<Block>)> {
         if y.is_aligned() {
             return Ok((y, None));
@@ -145,7 +151,7 @@ impl Cuda {
         Ok((own.span().part(0, y.bytes()), Some(own)))
     }
 
-    /// One of the products that go through tiles: as many blocks as multiprocessors.
+    /// Launches a kernel whose blocks, one per multiprocessor, go through all tiles.
     fn tiled(&self, name: &'static str, tiles: usize, args: &[Arg]) -> Result<()> {
         self.launch(("mix_sm90", name), (tiles.min(self.processors()), 1, 1), (384, 1), SHARED_BYTES, args)
     }

@@ -1,4 +1,4 @@
-//! Everything around the SSM, and the updates of parameters.
+//! The operations around the SSM (norms, mix, pooling, loss, embedding, linear), and the optimizer.
 
 mod batch_norm;
 mod dropout;

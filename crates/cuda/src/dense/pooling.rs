@@ -1,9 +1,10 @@
-//! Reductions over time (`kernels/dense/pooling.cu`), and positions beyond rows' lengths (`kernels/dense/mask.cu`).
+//! Reductions over time (`kernels/dense/pooling.cu`), and zeros beyond the lengths of sequences
+//! (`kernels/dense/mask.cu`).
 
 use crate::{device::Cuda, driver::args};
 use s4_backend::{Mask, PoolBackward, PoolForward, Result};
 
-/// x ← 0 beyond each row's length.
+/// x ← 0 beyond each sequence's length.
 pub(super) fn mask(be: &Cuda, args: &Mask<'_, Cuda>) -> Result<()> {
     let Mask { x, lengths, shape } = args;
     be.each(("mask", "mask"), x.len(), args![x, *lengths, x.len(), shape.heads, shape.len])
