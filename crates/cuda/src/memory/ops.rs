@@ -1,4 +1,4 @@
-//! The contract's family on memory: buffers, views, transfers, whole-buffer operations.
+//! The backend contract's operations on memory: buffers, views, transfers, whole-array operations.
 
 use super::{
     buffer::{Buf, Ints, Mut, Ref, floats},
@@ -165,7 +165,7 @@ impl Memory for Cuda {
             return self.copy(dst, src);
         }
         let matrix_len = rows * cols;
-        // Grid sides have limits; long inputs go in parts.
+        // A grid's dimensions have limits; large inputs take several launches.
         for b0 in (0..batch).step_by(32768) {
             let b = (batch - b0).min(32768);
             for r0 in (0..rows).step_by(32768 * 32) {

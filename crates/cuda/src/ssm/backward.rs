@@ -27,27 +27,27 @@ pub(super) struct ChunkBackward<'a> {
     pub(super) saved: Option<Span>,
     pub(super) u: Span,
     pub(super) state0: Option<Span>,
-    /// What the passes apply.
+    /// Kernels of each pass: the causal ones and, in a bidirectional layer, the anticausal ones.
     pub(super) kernel_ranges: &'a [KernelRange],
     /// Whether there is a D; not in a kernel's gradient, where u is an impulse.
     pub(super) with_d: bool,
-    /// Powers of Ā that forward has saved.
+    /// Powers of Ā that forward has saved, or none.
     pub(super) powers: Option<&'a SavedPowers>,
 }
 
-/// What the passes of one backward have in common.
+/// What the passes of one backward call share.
 struct Shared<'a> {
     discrete: &'a Discrete,
     matrices: &'a Matrices,
-    /// Matrices of the scans over segments, of the pass and of its adjoint.
+    /// Matrices of the scans over segments: of the pass, and of its adjoint.
     segment: [Option<&'a Block>; 2],
-    /// (B, H, NP), padded.
+    /// Initial states (B, H, NP), padded.
     state0: Option<Span>,
-    /// (H, slots, (2 + 2R)·P): shares of the gradients of (D₀, B̄, u, v).
+    /// (H, slots, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in parts, to be added by `discretize_backward`.
     slot: &'a Block,
     slots: usize,
-    /// The last of them, for rows that end inside a chunk.
-    row_slots: usize,
+    /// The number of slots at the end that partial_chunk_backward writes, for sequences that end inside a chunk.
+    partial_chunk_slots: usize,
 }
 
 impl Cuda {
@@ -67,8 +67,8 @@ impl Cuda {
         };
         let segment = [ahead.as_deref(), back.as_deref()];
         let state0 = a.state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
-        let row_slots = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
-        let slots = 1 + 2 * rank + kc + row_slots;
+        let partial_chunk_slots = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
+        let slots = 1 + 2 * rank + kc + partial_chunk_slots;
         let slot = self.block(op, 16 * heads * slots * (2 + 2 * rank) * pairs)?;
         let dkern = self.scratch64(op, heads * kc * T)?;
 
@@ -98,7 +98,7 @@ impl Cuda {
                 state0: state0.as_ref().map(|s| s.span()),
                 slot: &slot,
                 slots,
-                row_slots,
+                partial_chunk_slots,
             };
             for &kernels in a.kernel_ranges {
                 let (g, last) = self.direction_backward(a, c, &shared, kernels)?;
@@ -118,8 +118,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// The pass of one direction again, for its states, and its adjoint. Gives the gradients of the chunk's matrices,
-    /// and the share of du in the chunks in which rows end, where an end state has a gradient.
+    /// Recomputes the pass of one direction for its states, then runs its adjoint. Gives the gradients of the chunk's
+    /// matrices and, where the final state has a gradient, what du of each sequence's last chunk receives from it.
     fn direction_backward(
         &self,
         a: &ChunkBackward<'_>,
@@ -160,11 +160,11 @@ impl Cuda {
         let (mut inject, mut du_last) = (None, None);
         if let (Some(dend), Some(state_at_end_chunk)) = (a.dstate_end, &state_at_end_chunk) {
             let (i, last) = (self.scratch(op, rows * np)?, self.scratch(op, rows * T)?);
-            let (slots, row_slots) = (shared.slots, shared.row_slots);
-            let states = self.block(op, 16 * heads * row_slots * T * pairs)?;
+            let (slots, partial_chunk_slots) = (shared.slots, shared.partial_chunk_slots);
+            let states = self.block(op, 16 * heads * partial_chunk_slots * T * pairs)?;
             self.launch(
                 ("partial_chunk", "partial_chunk_backward"),
-                (heads, row_slots, 1),
+                (heads, partial_chunk_slots, 1),
                 (32, 1),
                 0,
                 args![
@@ -187,7 +187,7 @@ impl Cuda {
                     np,
                     c.len,
                     slots,
-                    slots - row_slots
+                    slots - partial_chunk_slots
                 ],
             )?;
             (inject, du_last) = (Some(i), Some(last));

@@ -1,4 +1,4 @@
-//! The chunk pass over sequences (`kernels/ssm/chunk_pass*.cu`), one direction at a time, any layer.
+//! The chunk pass over sequences (`kernels/ssm/chunk_pass*.cu`), for every layer, one direction per call.
 
 use super::{
     segments::Cut,
@@ -18,7 +18,7 @@ pub(super) enum Entering {
     Computed,
     /// Computed by the pass and kept.
     ComputedInto(Span),
-    /// Kept from an earlier pass over these rows.
+    /// Kept from an earlier pass over these sequences.
     Given(Span),
 }
 
@@ -40,23 +40,24 @@ pub(super) struct Pass<'a> {
     pub(super) outs: usize,
     /// From the last chunk to the first.
     pub(super) last_to_first: bool,
-    /// Outputs depend on inputs at or before them (else at or after): the zero triangle of Toep is skipped.
+    /// Outputs depend on inputs at or before them (else at or after them), so that the zero triangle of Toep is
+    /// skipped.
     pub(super) lower: bool,
-    /// y += instead of y =.
+    /// Adds to y instead of overwriting it.
     pub(super) accumulate: bool,
 }
 
-/// One launch of a pass.
+/// One launch of a pass over all segments.
 struct PassLaunch {
     y: Option<Span>,
     init: Option<Span>,
     end: Option<Span>,
-    /// The states on the way are wanted as well.
+    /// Whether the states that enter the chunks are wanted as well.
     full: bool,
 }
 
-/// Launch shape of `chunk_pass_f16.cu` and, where 64 rows go together, `chunk_pass_f16_sm90.cu`: 16 rows a warp, as many
-/// warps a block as shared memory holds.
+/// Launch of `chunk_pass_f16.cu` and, where 64 segments go together, of `chunk_pass_f16_sm90.cu`: 16 segments per warp,
+/// as many warps per block as shared memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct F16Launch {
     warps: usize,
@@ -80,7 +81,8 @@ impl F16Launch {
     }
 }
 
-/// Kernels of those files: states only, outputs from inputs before them, outputs from inputs after them.
+/// Names of those kernels: for states only (`None`), for outputs from inputs before them (`Some(true)`), from inputs
+/// after them (`Some(false)`).
 fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str {
     let names = match (np, products) {
         (32, 3) => ["states_32", "lower_32_3", "upper_32_3"],
@@ -166,9 +168,9 @@ impl Cuda {
         )
     }
 
-    /// A pass; where the sequence is cut, first what each segment adds to the state, then a scan, then the pass.
-    /// `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
-    /// `p.end` (B, H, NP) is the state that leaves the whole sequence.
+    /// Runs a pass. Where sequences are cut into segments: first what each segment adds to the state, then a scan over
+    /// segments, then the pass. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
+    /// `p.end` (B, H, NP): the state that leaves the whole sequence.
     pub(super) fn pass(
         &self,
         op: &'static str,
@@ -230,7 +232,7 @@ impl Cuda {
         self.leaving(p, s, cut, wanted)
     }
 
-    /// The state that leaves the last segment, out of those that leave each.
+    /// Copies the state that leaves the last segment to `p.end`.
     fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: Cut, end: Option<&Block>) -> Result<()> {
         let (Some(sequence_end), Some(end)) = (p.end, end) else { return Ok(()) };
         let last = if p.last_to_first { 0 } else { cut.segments - 1 };
@@ -242,7 +244,7 @@ impl Cuda {
         )
     }
 
-    /// (B, H, N) → (B, H, NP).
+    /// A copy of states (B, H, N) padded with zeros to (B, H, NP).
     pub(super) fn pad_state(
         &self,
         op: &'static str,

@@ -1,4 +1,4 @@
-//! Parameters → the discrete recurrence in f64 (`kernels/ssm/discretize.cu`), and its gradients back to parameters.
+//! From parameters to the discrete recurrence in f64 (`kernels/ssm/discretize.cu`), and its gradients back to them.
 
 use crate::{
     device::Cuda,
@@ -19,19 +19,19 @@ impl Discrete {
     fn part(&self, offset: usize, count: usize) -> Span {
         self.block.span().part(16 * offset * self.heads * self.pairs, 16 * count * self.heads * self.pairs)
     }
-    /// (H, P)
+    /// D₀ (H, P).
     pub(super) fn d0(&self) -> Span {
         self.part(0, 1)
     }
-    /// (H, P)
+    /// B̄ (H, P).
     pub(super) fn b_bar(&self) -> Span {
         self.part(1, 1)
     }
-    /// (H, R, P)
+    /// u_r (H, R, P).
     pub(super) fn u(&self) -> Span {
         self.part(2, self.rank)
     }
-    /// (H, R, P)
+    /// v_r (H, R, P).
     pub(super) fn v(&self) -> Span {
         self.part(2 + self.rank, self.rank)
     }
@@ -108,7 +108,8 @@ impl Cuda {
         Ok(d)
     }
 
-    /// `slots`: (H, count, (2 + 2R)·P) shares of (ḡ D₀, ḡ B̄, ḡ u, ḡ v); adds to all of `grads` but C and D.
+    /// slots (H, count, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in `count` parts. Adds to every gradient in
+    /// `grads` but those of C and D.
     pub(super) fn discretize_backward(
         &self,
         op: &'static str,

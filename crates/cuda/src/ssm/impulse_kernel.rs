@@ -1,4 +1,5 @@
-//! K̄ and its gradient. On the GPU both are the chunk pass on an impulse, D left out: no length-L sum over the state.
+//! The convolution kernel K̄ and its gradient, by the chunk pass on an impulse without D; no sum over the state of
+//! length L is needed.
 
 use super::{
     backward::ChunkBackward,

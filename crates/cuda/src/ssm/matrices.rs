@@ -12,7 +12,7 @@ use crate::{
 use s4_backend::Result;
 use std::sync::Arc;
 
-/// f64 sequences and matrices of every head.
+/// The sequences and matrices of one chunk, of every head, in f64 (`kernels/ssm/chunk_matrices.cu` defines them).
 pub(super) struct Matrices {
     /// (H, R+1, T, P): Ā^j B̄, Ā^j u_r
     pub(super) cols: Block,
@@ -20,32 +20,32 @@ pub(super) struct Matrices {
     pub(super) rows: Block,
     /// (H, R, T, P): v_r D₀^j
     pub(super) powers: Block,
-    /// (H, kc, T)
+    /// (H, kc, T): K̄_j for j < T
     pub(super) kern: Block,
     /// (H, NP, NP): Ā^T
     pub(super) q: Arc<Block>,
 }
 
-/// Memory for Ā^T in f64.
+/// Memory of Ā^T (H, NP, NP) in f64.
 pub(super) struct TransitionBuffer {
     pub(super) block: Arc<Block>,
-    /// Whether it is there already.
+    /// Whether it holds Ā^T already.
     pub(super) filled: bool,
 }
 
-/// The kernels of a head that one pass applies.
+/// The range of a head's convolution kernels that one pass applies, and their direction in time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KernelRange {
-    /// Index of the first.
+    /// Index of the first kernel.
     pub(super) first: usize,
-    /// How many.
+    /// Number of kernels.
     pub(super) count: usize,
-    /// Those of a two-sided layer that take later inputs.
+    /// Whether they apply to later inputs (in a bidirectional layer).
     pub(super) anticausal: bool,
 }
 
 impl KernelRange {
-    /// Of a layer of so many channels: the causal direction, and the anticausal one.
+    /// The kernels of the causal direction and of the anticausal one, of a layer with so many channels.
     pub(super) fn causal_and_anticausal(channels: usize) -> [KernelRange; 2] {
         [false, true].map(|anticausal| KernelRange {
             first: if anticausal { channels } else { 0 },
@@ -55,16 +55,16 @@ impl KernelRange {
     }
 }
 
-/// Which matrices a pass uses.
+/// Which operands [`Cuda::pack`] makes.
 #[derive(Clone, Copy)]
 pub(super) struct Pack {
     pub(super) kernels: KernelRange,
-    /// The adjoint.
+    /// Those of the adjoint pass.
     pub(super) adjoint: bool,
 }
 
 impl Cuda {
-    /// Every matrix of the parameters.
+    /// Computes the sequences, the first T elements of the kernels and, unless `q` is filled, Ā^T.
     pub(super) fn matrices(
         &self,
         op: &'static str,
@@ -112,7 +112,7 @@ impl Cuda {
         Ok(TransitionBuffer { block: Arc::new(self.scratch64(op, s.transition_len())?), filled: false })
     }
 
-    /// The matrices as the operands of a pass.
+    /// The matrices as the operands (fragments) of a chunk pass.
     pub(super) fn pack(
         &self,
         op: &'static str,

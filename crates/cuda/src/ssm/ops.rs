@@ -1,4 +1,5 @@
-//! The contract's family of the SSM on whole sequences: chunked passes, or a kernel and FFT convolution.
+//! The backend contract's operations of the SSM on whole sequences: by chunk passes, or by a kernel and FFT
+//! convolution.
 
 use super::{
     backward::ChunkBackward,
@@ -13,8 +14,8 @@ use crate::{device::Cuda, driver::Span, memory::Workspace};
 use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec};
 
 impl Cuda {
-    /// The algorithm that a call is run by. States are the recurrence's, so a call that has them goes by chunks even
-    /// where `Fft` was asked for: both mean the same.
+    /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
+    /// where `Fft` was asked for: both compute the same.
     pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
         match call.options.algorithm {
             Algorithm::Auto if call.is_truncated() => Algorithm::Fft,
@@ -23,7 +24,7 @@ impl Cuda {
         }
     }
 
-    /// Whether a call goes by FFT; refuses what the GPU does not have.
+    /// Whether a call runs by FFT; an error where the GPU does not support the algorithm.
     fn goes_by_fft(&self, op: &'static str, call: &SsmCall<'_, Self>, states: bool) -> Result<bool> {
         match self.chosen_algorithm(call) {
             Algorithm::Cauchy => {
@@ -116,7 +117,7 @@ impl SsmOps for Cuda {
         let bidirectional_pass = c.bidirectional_pass && !states && aligned;
         let (version, rate) = (call.version, call.options.rate.to_bits());
         if let Some(saved) = &args.saved {
-            // Backward follows, and other parameters after it: most matrices are not worth their memory.
+            // Backward follows, and then the parameters change: most matrices are not worth keeping.
             let last = plan.powers.take();
             (plan.key, plan.constants) = (None, None);
             let mut powers = self.saved_powers(OP, c.sizes, last)?;

@@ -11,26 +11,26 @@ use crate::{device::Cuda, memory::Block};
 use s4_backend::{Result, SsmSpec};
 use std::sync::Arc;
 
-/// What depends on parameters and rate alone, kept while they stay the same.
+/// The constants that depend on parameters and rate alone, kept while those stay the same.
 pub struct SsmPlan {
     pub(super) spec: SsmSpec,
     /// Version and rate of the parameters whose constants are kept, and whether they are for `bidirectional_pass.rs`.
     pub(super) key: Option<(u64, u64, bool)>,
     pub(super) constants: Option<Constants>,
-    /// Of the last forward pass of training.
+    /// Powers of Ā of the last forward pass of training.
     pub(super) powers: Option<SavedPowers>,
 }
 
-/// The matrices of one layer's passes.
+/// The operands of one layer's forward passes.
 pub(super) struct Constants {
     pub(super) discrete: Discrete,
     /// Operands of the causal pass, and of the anticausal one.
     pub(super) fragments: [Option<Block>; 2],
-    /// Those of both at once, instead (`bidirectional_pass.rs`).
+    /// Operands of a pass over both directions at once (`bidirectional_pass.rs`); `fragments` is then empty.
     pub(super) operands: Option<Operands>,
-    /// Ā^(T·each) − 1 for the latest way of cutting.
+    /// `each`, the chunks of a segment in the latest cut, and Ā^(T·each) − 1.
     pub(super) segment: Option<(usize, Arc<Block>)>,
-    /// Ā^T in f64, to make it from.
+    /// Ā^T in f64, from which `segment` is made.
     pub(super) q: Arc<Block>,
 }
 

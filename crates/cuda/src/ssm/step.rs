@@ -1,4 +1,4 @@
-//! The recurrence in O(N) (`kernels/ssm/step.cu`), paper Theorem 2.
+//! One time step of the recurrence in O(N) (`kernels/ssm/step.cu`), paper Theorem 2.
 
 use super::discretize::{Layer, with_params};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use s4_backend::{Result, SsmSpec, SsmStep, StepOps};
 
-/// f32 constants of one layer at one (version, rate).
+/// The f32 constants of one layer at one (version, rate) of its parameters.
 pub struct StepPlan {
     spec: SsmSpec,
     key: Option<(u64, u64)>,
@@ -53,7 +53,7 @@ impl StepOps for Cuda {
         if pairs <= 32 && rank <= 1 && channels == 1 {
             let (kernel, warps, rows) =
                 if batch < 8 { ("step_sequences_1", batch.min(4), 1) } else { ("step_sequences_4", 4, 4) };
-            // Enough blocks to fill the chip, then more rows a block.
+            // Enough blocks to fill the chip, then more sequences per block.
             let shares = batch.div_ceil(warps * rows).min((16 * self.processors()).div_ceil(heads));
             return self.launch(
                 ("step", kernel),
