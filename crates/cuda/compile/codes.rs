@@ -7,7 +7,7 @@ use s4_backend::{Activation, LossKind, Pooling, Transform};
 mod f16_copies;
 use f16_copies::F16CopiesMode;
 
-/// `codes.cuh`.
+/// The text of the header `codes.cuh`, which kernels include.
 pub fn header() -> String {
     let mut text = String::from("// Made by compile/codes.rs of the contract's enums.\n#pragma once\n");
     let mut define = |kind: &str, name: &str, code: i32| {
@@ -25,12 +25,12 @@ pub fn header() -> String {
 
 /// `crossEntropy`, `cross-entropy` and `CrossEntropy` as `CROSS_ENTROPY`.
 fn screaming(name: &str) -> String {
-    let mut constant = String::new();
+    let mut upper_case = String::new();
     for (i, c) in name.chars().enumerate() {
         if c.is_ascii_uppercase() && i > 0 {
-            constant.push('_');
+            upper_case.push('_');
         }
-        constant.push(if c == '-' { '_' } else { c.to_ascii_uppercase() });
+        upper_case.push(if c == '-' { '_' } else { c.to_ascii_uppercase() });
     }
-    constant
+    upper_case
 }

@@ -180,7 +180,7 @@ impl Cuda {
         let group = (GROUP / (8 * n * rows)).clamp(1, s.heads.max(1));
         let (width, column_threads, column_shared) = shape.columns();
         let z = self.block(op, 8 * n * rows * group)?;
-        // One channel's product may overwrite the spectrum; each row is read before it is written.
+        // With one channel the product may overwrite the spectrum: each row is read before it is written.
         let own = (s.channels > 1).then(|| self.block(op, 8 * n * rows * group)).transpose()?;
         let w = own.as_ref().unwrap_or(&z);
         for h0 in (0..s.heads).step_by(group) {
@@ -201,8 +201,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// In how many parts the rows of a batch go, and how many rows a part has, where `blocks` blocks would take them
-    /// whole: few rows a part fill the chip, and each part makes the kernel's spectrum anew.
+    /// The number of parts into which a batch is cut, and the sequences of a part, where `blocks` blocks would take the
+    /// batch whole: small parts fill the chip, but each part computes the kernel's spectrum again.
     fn shares(&self, blocks: usize, batch: usize) -> (usize, usize) {
         let wanted = (16 * self.processors()).div_ceil(blocks.max(1));
         let each = batch.div_ceil(wanted).clamp(batch.min(8), batch.max(1));

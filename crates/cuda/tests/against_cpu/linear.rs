@@ -1,4 +1,4 @@
-//! Products large enough for every kernel that multiplies, with sides that fit no tile.
+//! Linear layers large enough for every kernel of matrix products, with sizes that are no multiple of a tile.
 
 use crate::{
     Report, gpu_with,
@@ -9,7 +9,7 @@ use s4_cpu::Cpu;
 use s4_cuda::{Cuda, Precision};
 use s4_testing::noise;
 
-/// y, dx, dW, db.
+/// The arrays y, dx, dW, db of a linear layer on noise.
 fn outputs_of<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
     let (nx, ny, nw) = (s.batch * s.inputs * s.len, s.batch * s.outputs * s.len, s.outputs * s.inputs);
     let [x, dy, w, b] =

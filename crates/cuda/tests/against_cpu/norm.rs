@@ -1,4 +1,4 @@
-//! Layer norm over as many heads as every kernel keeps, and more.
+//! Layer norm over every number of heads for which there is a kernel, and over more.
 
 use crate::{
     Report, gpu,
@@ -9,7 +9,7 @@ use s4_cpu::Cpu;
 use s4_cuda::Cuda;
 use s4_testing::noise;
 
-/// y, dx, dγ, dβ.
+/// The arrays y, dx, dγ, dβ of a layer norm on noise.
 fn outputs_of<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
     let (n, h) = (s.elements(), s.heads);
     let [x, dy, gamma, beta] =

@@ -1,4 +1,4 @@
-//! The classes of precision keep their tolerances, and their bits.
+//! Every precision keeps its tolerance, and the same call gives the same bits.
 
 use crate::{
     Report, gpu_with,

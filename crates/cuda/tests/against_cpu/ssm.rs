@@ -17,7 +17,7 @@ fn compare(report: &mut Report, name: &str, got: &[(String, Vec<f64>)], want: &[
     }
 }
 
-/// One array of a run beside its truth, by the tolerance of values or by that of gradients.
+/// Compares one array of a run with its truth, by the tolerance of outputs or by that of gradients.
 pub fn check(
     report: &mut Report,
     run: &str,
@@ -47,7 +47,7 @@ pub fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
     }
 }
 
-/// C is given in f64 by the golden files; both sides must see what f32 holds.
+/// C of the golden files is f64; CPU and GPU both get it rounded to f32.
 pub fn cases() -> Vec<golden::Case> {
     let mut all = golden::Case::all();
     for c in &mut all {
@@ -95,7 +95,7 @@ fn rows_of_their_own_lengths() {
     report.finish("lengths");
 }
 
-/// What a plan keeps is of one version, one rate and one way of cutting: each call equals a fresh plan's, to the bit.
+/// What a plan keeps belongs to one version, one rate and one cut: each call equals that of a fresh plan, to the bit.
 #[test]
 fn a_plan_follows_parameters_length_and_rate() {
     let Some(be) = gpu() else { return };
@@ -216,7 +216,7 @@ fn the_same_bits_twice() {
     }
 }
 
-/// The case with twice the state: the same modes again, moved.
+/// The case with twice the state: its modes, and the same modes shifted.
 fn doubled(case: &golden::Case) -> golden::Case {
     let mut wide = case.clone();
     let pairs = case.spec.pairs();
@@ -233,13 +233,13 @@ fn doubled(case: &golden::Case) -> golden::Case {
     wide
 }
 
-/// How many of the small shapes.
+/// Which of the small shapes run.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Depth {
     All,
-    /// Long rows and the FFT for plain layers alone.
+    /// Long sequences and the FFT for plain layers alone.
     Each,
-    /// Plain layers alone (S4 of rank 1 with one channel and one step size a head, a state of at most 64), of several rows.
+    /// Plain layers alone (S4 of rank 1 with one channel and one step size a head, a state of at most 64), of several sequences.
     Plain,
 }
 
@@ -247,7 +247,7 @@ fn plain(s: &SsmSpec) -> bool {
     s.mode == Mode::S4 && s.rank == 1 && s.channels == 1 && !s.dt_per_state
 }
 
-/// One case of each kind at shapes that a sanitizer gets through: whole, by rows' lengths, in segments, step by step.
+/// One case of each kind at shapes small enough for a sanitizer: whole, with lengths, in segments, step by step.
 pub fn small_shapes(be: &Cuda, precision: Precision, depth: Depth) {
     let cpu = Cpu::<f64>::new(0).unwrap();
     let mut report = Report::default();
@@ -322,7 +322,8 @@ fn small(
         both(&r, &format!("{algorithm:?}"));
     }
     if case.spec.channels == 1 && deep {
-        // Cut in segments, one row and several; rows and chunks enough for warpgroups and for sums in parts.
+        // Cut into segments, one sequence and several; enough sequences and chunks for warpgroups and for sums in
+        // parts.
         let few = if depth == Depth::Plain { 2 } else { 0 };
         for &(batch, len) in &[(1, 1100), (2, 1100), (12, 1100), (49, 400)][few..] {
             let mut r = run(case, batch, len);
