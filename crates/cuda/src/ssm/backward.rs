@@ -270,7 +270,7 @@ impl Cuda {
                 pairs,
                 rank,
                 kc,
-                a.kernel_ranges[0].channels,
+                a.kernel_ranges[0].count,
                 side,
                 side * side,
                 heads * side * side,
