@@ -240,7 +240,7 @@ impl Cuda {
         let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
         let side = s.side();
         let dirs = 1 + both as usize;
-        let of = |backward, outputs| OperandsOf { both, backward, outputs };
+        let of = |adjoint, outputs| OperandsOf { both, adjoint, outputs };
         let forward = self.operands(op, m, b.d, s, of(false, false))?;
         let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
         let entering =
