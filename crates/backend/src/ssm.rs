@@ -88,7 +88,7 @@ pub struct SsmForward<'a, B: Memory> {
     pub y: B::Mut<'a>,
     /// (batch, H, 2, N/2), or not wanted.
     pub state_end: Option<B::Mut<'a>>,
-    /// Filled for `ssm_backward`; `None` in inference.
+    /// Filled for `ssm_backward`; `None` in inference. Begins at a multiple of 16 bytes, as whole buffers do.
     pub saved: Option<B::Mut<'a>>,
     /// (batch, H, len)
     pub u: B::Ref<'a>,

@@ -127,7 +127,7 @@ impl SsmOps for Cuda {
                 self.save_scans(&c, &mut powers)?;
                 once.segment = powers.scans(c.cut.each).map(|[ahead, _]| (c.cut.each, ahead.clone()));
             }
-            arrays.saved = Some(saved.span()).filter(|s| s.bytes() > 0);
+            arrays.saved = saved_span(OP, saved.span())?;
             self.chunk_forward(&arrays, &c, &mut once)?;
             powers.key = Some((version, rate));
             plan.powers = Some(powers);
@@ -166,7 +166,7 @@ impl SsmOps for Cuda {
             grads: (&args.grads).into(),
             dy: args.dy.span(),
             dstate_end: args.dstate_end.map(|s| s.span()),
-            saved: Some(args.saved.span()).filter(|s| s.bytes() > 0),
+            saved: saved_span(OP, args.saved.span())?,
             u: args.u.span(),
             state0: args.state0.map(|s| s.span()),
             kernel_ranges: &kernel_ranges[..1 + call.spec.bidirectional as usize],
@@ -175,4 +175,12 @@ impl SsmOps for Cuda {
         };
         self.chunk_backward(&arrays, &c)
     }
+}
+
+/// The saved values, where there are any; kernels read and write them two floats at a time and more.
+fn saved_span(op: &'static str, saved: Span) -> Result<Option<Span>> {
+    if saved.is_aligned() {
+        return Ok(Some(saved).filter(|s| s.bytes() > 0));
+    }
+    Err(Error::value(op, "saved values at a multiple of 16 bytes, as whole buffers are", "another address"))
 }

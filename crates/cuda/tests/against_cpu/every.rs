@@ -35,7 +35,8 @@ fn common(be: &Cuda) {
         Family::Loss,
         Family::Optim,
     ];
-    run_families(be, &families, Extent::All).assert_passed();
+    // The conformance test runs all cases; these launch every kernel, and a sanitizer gets through them.
+    run_families(be, &families, Extent::Few).assert_passed();
     memory::transfers(be);
     let mut report = Report::default();
     norm::compare(be, &mut report, &[128, 256, 512, 700]);

@@ -52,7 +52,7 @@ impl<B: Backend> Suite<'_, B> {
                 (2, 64, 128, 130),
                 (2, 40, 70, 1047),
             ],
-            &[(2, 3, 5, 7), (3, 7, 4, 1)],
+            &[(2, 3, 5, 7), (3, 7, 4, 1), (1, 17, 33, 1)],
         );
         for (batch, inputs, outputs, len) in shapes {
             for with_bias in [true, false] {

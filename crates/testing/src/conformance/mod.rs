@@ -92,6 +92,10 @@ pub fn run<B: Backend>(be: &B) -> Report {
 pub fn run_families<B: Backend>(be: &B, families: &[Family], extent: Extent) -> Report {
     let mut suite = Suite::new(be, extent);
     for family in families {
+        suite.guard = match family {
+            Family::Kernel | Family::Conv | Family::Ssm | Family::Step => suite::ALIGNED_GUARD,
+            _ => suite::GUARD,
+        };
         match family {
             Family::Memory => suite.memory(),
             Family::Kernel => suite.kernel(),
