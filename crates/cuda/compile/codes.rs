@@ -18,7 +18,7 @@ pub fn header() -> String {
     LossKind::ALL.iter().for_each(|x| define("LOSS_KIND", x.name(), x.code()));
     Transform::ALL.iter().for_each(|x| define("TRANSFORM", x.name(), x.code()));
     for mode in [F16CopiesMode::Guess, F16CopiesMode::Fit, F16CopiesMode::Recompute] {
-        define("PLANES", &format!("{mode:?}"), mode.code());
+        define("F16_COPIES", &format!("{mode:?}"), mode.code());
     }
     text
 }
