@@ -133,7 +133,7 @@ test('a number for --column is a name first, then a place', () => {
   assert.equal(named.status, 0, named.stderr)
   assert.equal(run('2020').stdout, named.stdout, 'the column named 2020')
   // Names and numbers in one line may be a header or data: a name says that they are a header, a place does not.
-  assert.match(run('1').stderr, /expected one of t, value, 0, 2020/)
+  assert.match(run('1').stderr, /names or values, got some of both/)
   const words = join(folder, 'words.csv')
   writeFileSync(words, `t,value,a,b\n${lines.join('\n')}\n`)
   const placed = s4(['forecast', model, words, '--steps', '1', '--column', '1'])
