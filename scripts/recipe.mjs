@@ -1,15 +1,18 @@
 // Runs a recipe, an experiment of the paper as a JSON file in recipes/:
-//   node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M] [--resume] [--device cuda] [--seed N] [--set data.horizon=48] …
+//   node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M [--ahead M]] [--resume] [--device cuda] [--seed N] [--set data.horizon=48] …
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { fileURLToPath } from 'node:url'
 import { spokenDigits } from './recipe-audio.mjs'
+import { cifar10 } from './recipe-cifar.mjs'
 import { ett } from './recipe-ett.mjs'
 import { mnist } from './recipe-images.mjs'
+import { listops } from './recipe-listops.mjs'
+import { pathfinder } from './recipe-pathfinder.mjs'
 import { runRecipe } from './recipe-run.mjs'
 import { aclImdb } from './recipe-text.mjs'
 
-const READERS = { 'acl-imdb': aclImdb, digits: spokenDigits, ett, mnist }
+const READERS = { 'acl-imdb': aclImdb, cifar10, digits: spokenDigits, ett, listops, mnist, pathfinder }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -17,6 +20,7 @@ const { values, positionals } = parseArgs({
     data: { type: 'string' },
     out: { type: 'string' },
     minutes: { type: 'string' },
+    ahead: { type: 'string' },
     resume: { type: 'boolean' },
     device: { type: 'string', default: 'auto' },
     seed: { type: 'string' },
@@ -47,7 +51,7 @@ for (const pair of values.set) {
 }
 
 const { reader, ...data } = recipe.data
-const dataset = READERS[reader](values.data, data)
+const dataset = await READERS[reader](values.data, data)
 // For a trial: so many examples of each part.
 if (values.limit !== undefined)
   for (const set of [dataset, ...dataset.tests, ...(dataset.validation ? [dataset.validation] : [])]) {
@@ -56,10 +60,17 @@ if (values.limit !== undefined)
     set[key] = set[key].filter((_, i) => i % stride === 0).slice(0, Number(values.limit))
   }
 
+// A run that is told to end saves itself first; a second signal ends it at once.
+const stop = new AbortController()
+for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => stop.abort())
+
 const number = (text) => (text === undefined ? undefined : Number(text))
 await runRecipe(recipe, dataset, {
   out: values.out,
   minutes: number(values.minutes),
+  ahead: number(values.ahead),
+  begun: 0,
+  signal: stop.signal,
   // 24,11x3 is 24,11,11,11.
   plan: values.plan?.split(',').flatMap((part) => {
     const [epochs, times = 1] = part.split('x').map(Number)
