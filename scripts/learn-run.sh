@@ -19,12 +19,22 @@ extra=${EXTRA:-}
 ahead=${AHEAD:-0}
 mkdir -p "$work/runs" "$work/logs"
 xz -dc node.xz >"$work/node.new" && chmod +x "$work/node.new" && mv "$work/node.new" "$work/node" &
-for pack in *.tar.xz; do tar -xJf "$pack" -C "$work" & done
-wait
+tools=($!)
+# Data are many small files: who needs them waits for them, and a later call finds them there.
+for pack in *.tar.xz; do
+  name=${pack%.tar.xz}
+  case $name in
+    acl | cifar | small) [ -f "$work/$name.there" ] || (tar -xJf "$pack" -C "$work" && touch "$work/$name.there") & ;;
+    *) tar -xJf "$pack" -C "$work" & tools+=($!) ;;
+  esac
+done
+wait "${tools[@]}"
 cd "$work"
 echo "unpacked after $(($(date +%s) - began)) s"; nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true
 
 left() { echo $((began + seconds - $(date +%s))); }
+# there PACK: its data have been unpacked.
+there() { while [ ! -f "$work/$1.there" ] && (($(left) > 0)); do sleep 0.5; done; }
 # go NAME RECIPE MOST_SECONDS ARGUMENTS...: one run, or the rest of it, within what is left.
 go() {
   local name=$1 recipe=$2 most=$3 have; shift 3
@@ -46,9 +56,10 @@ made() {
   ./node --input-type=module -e "import * as files from './cli/dist/src/taskfiles.js'; $2" >>"logs/data-$1.log" 2>&1 &&
     mv "$1.part" "$1" && echo "$1: data after $(($(date +%s) - began)) s"
 }
-text() { go text lra-text-short $(($(left) - 20)) --evaluate-every 4; }
+text() { there acl; go text lra-text-short $(($(left) - 20)) --evaluate-every 4; }
 text_again() {
   grep -o '"accuracy": [0-9.]*' runs/text/result.json | head -n 1 | awk '{exit !($2 < .872)}' || return 0
+  there acl
   go text-published-dropout lra-text $(($(left) - 20)) --set train.bucket=4 --set train.epochs=15 --set train.evaluateLast=3 --evaluate-every 4
 }
 pathfinder() {
@@ -62,9 +73,11 @@ listops() {
 # Whichever lane comes first takes it.
 image() {
   mkdir "$work/image.$began" 2>/dev/null || return 0
+  there cifar
   through image lra-image-short --evaluate-every 2
 }
 digits() {
+  there small
   go digits digits 260 --evaluate-every 5
   local speakers=(george jackson lucas nicolas theo yweweler) n=6
   for speaker in "${speakers[@]}"; do
@@ -73,19 +86,22 @@ digits() {
   done
 }
 pixels() {
+  there small
   go smnist smnist 200 --data mnist --evaluate-every 5
   go pmnist pmnist 270 --data mnist --evaluate-every 5
 }
 series() {
+  there small
   local n=20
   for file in ETTh1 ETTh2; do for variables in univariate multivariate; do for horizon in 24 48 168 336 720; do
     go "ett-$file-$variables-$horizon" "ett-$variables" $(($(left) / n)) --set "data.file=$file.csv" --set "data.horizon=$horizon"
     n=$((n - 1))
   done; done; done
 }
-rates() { go digits-rates digits-rates $(($(left) - 8)) --evaluate-every 10; }
-rates_s4d() { go digits-rates-s4d digits-rates-s4d $(($(left) - 8)) --evaluate-every 10; }
+rates() { there small; go digits-rates digits-rates $(($(left) - 8)) --evaluate-every 10; }
+rates_s4d() { there small; go digits-rates-s4d digits-rates-s4d $(($(left) - 8)) --evaluate-every 10; }
 univariate() {
+  there small
   for file in ETTh1 ETTh2; do for horizon in 24 48 168 336 720; do
     (
       device=cpu

@@ -109,7 +109,8 @@ export async function runRecipe(recipe, dataset, options) {
       seed,
       resume: !fresh,
     })
-    for await (const event of model.train(source, how)) {
+    // A checkpoint may stand behind an epoch's last update: its evaluation alone is left then.
+    for await (const event of at.batch < perEpoch ? model.train(source, how) : []) {
       fresh = false
       if (event.type !== 'step') continue
       at.batch++
@@ -134,8 +135,8 @@ export async function runRecipe(recipe, dataset, options) {
       ...(at.batch > 0 ? { batch: at.batch } : {}),
       step: at.step,
       of: epochs,
-      loss: loss / count,
-      ...(dataset.kind === 'classes' ? { accuracy: correct / count } : {}),
+      ...(count > 0 ? { loss: loss / count } : {}),
+      ...(count > 0 && dataset.kind === 'classes' ? { accuracy: correct / count } : {}),
     }
     const due = at.batch === 0 && (at.epoch % evaluateEvery === 0 || at.epoch > epochs - evaluateLast)
     const ends = stopped === 'time' && ahead === 0 && !signal?.aborted
