@@ -38,11 +38,7 @@ export interface PathfinderExamples {
   side: number
 }
 
-const WORDS = [
-  '<pad>',
-  ...Array.from({ length: 10 }, (_, digit) => String(digit)),
-  ...['[MIN', '[MAX', '[MED', '[SM', ']'],
-] as const
+const WORDS: readonly string[] = '<pad> 0 1 2 3 4 5 6 7 8 9 [MIN [MAX [MED [SM ]'.split(' ')
 
 const MOST_TREES = 1_000_000
 /** Bytes that one array of JavaScript's may have everywhere. */

@@ -75,7 +75,7 @@ if (limit !== undefined)
 
 // A run that is told to end saves itself first; a second signal ends it at once.
 const stop = new AbortController()
-for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => stop.abort())
+for (const event of ['SIGINT', 'SIGTERM']) process.once(event, () => stop.abort())
 
 const number = (text) => (text === undefined ? undefined : Number(text))
 await runRecipe(recipe, dataset, {

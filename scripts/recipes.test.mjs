@@ -58,9 +58,8 @@ function sameParameters(a, b) {
 }
 
 /** A recipe with dropout and augmentation, long enough to be interrupted; a checkpoint after every update. */
-const long = (out, ...more) => [
-  ...['digits', '--smoke', '--out', out, '--set', 'train.epochs=12', '--checkpoint-every', '0', ...more],
-]
+const long = (out, ...more) =>
+  'digits --smoke --set train.epochs=12 --checkpoint-every 0'.split(' ').concat('--out', out, more)
 
 test('a run that is killed or told to end goes on to the same bits', async () => {
   const whole = join(folder, 'whole')

@@ -13,8 +13,8 @@ export interface ListOpsSizes {
   readonly test: number
 }
 
-/** Pictures made and written at once: about 32 MB. */
-const PIECE = { pathfinder: 32_768, pathx: 2048 } as const
+/** Pictures made and written at once: 8 MB. */
+const PIECE = { pathfinder: 8192, pathx: 512 } as const
 
 /** Fills a file under another name, then renames it. */
 function whole(path: string, fill: (file: number) => void): void {
