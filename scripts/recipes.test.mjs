@@ -17,10 +17,11 @@ const recipes = readdirSync(fileURLToPath(new URL('../recipes', import.meta.url)
   .filter((name) => name.endsWith('.json'))
   .map((name) => name.slice(0, -5))
 const run = (...args) => spawnSync(process.execPath, [script, ...args], { encoding: 'utf8' })
+// A line may be half written.
 const history = (out) =>
   readFileSync(join(out, 'history.jsonl'), 'utf8')
-    .trim()
     .split('\n')
+    .slice(0, -1)
     .map((line) => JSON.parse(line))
 
 for (const name of recipes)

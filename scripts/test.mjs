@@ -108,6 +108,7 @@ const checks = [
   ['generated types', () => node('scripts/check-types.mjs', ...(release ? [] : [own]))],
   ['tests through the public API', () => npm('ava')],
   ['the same without external memory', cage],
+  ['every recipe in miniature', () => node('--test', 'scripts/recipes.test.mjs')],
   ['tests of the command', () => run('npm', ['test', '--silent', '-w', 'cli'])],
 ]
 
