@@ -3,7 +3,7 @@
 use crate::choices::choices;
 
 choices! {
-    /// Pointwise activation.
+    /// Activation function, applied to each element.
     pub enum Activation {
         /// x
         Identity = "identity",
