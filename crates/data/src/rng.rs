@@ -1,11 +1,11 @@
-//! Random numbers that repeat.
+//! Pseudorandom numbers that are the same for the same seed.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): one 64-bit state, seeded with anything.
+/// The generator SplitMix64 (Steele, Lea, Flood 2014): one 64-bit state, for which any seed is good.
 #[derive(Clone, Debug)]
 pub struct DataRng(u64);
 
 impl DataRng {
-    /// Stream `stream` of `seed`.
+    /// The sequence number `stream` of `seed`; each gives other numbers.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = DataRng(seed);
         let mixed = rng.next_u64();
@@ -32,14 +32,14 @@ impl DataRng {
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 
-    /// Uniform integer below n, n ≥ 1 (high half of the product; its bias is below n/2⁶⁴).
+    /// Uniform integer below n, n ≥ 1: the high half of a 64-bit draw times n, whose bias is below n/2⁶⁴.
     pub fn below(&mut self, n: usize) -> usize {
         ((self.next_u64() as u128 * n as u128) >> 64) as usize
     }
 }
 
-/// The order of `count` samples in one epoch (Fisher–Yates): a function of seed and epoch alone, so that a
-/// resumed run goes on where it was.
+/// A random order of `count` examples for one epoch (Fisher–Yates). It depends on seed and epoch alone, so that a
+/// training run that is resumed sees the same order.
 pub fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut rng = DataRng::new(seed, epoch);
     let mut order: Vec<usize> = (0..count).collect();
