@@ -38,7 +38,7 @@ impl ConvShape {
     }
 }
 
-/// y = K̄∗u + D·u.
+/// The convolution y = K̄∗u + D·u of sequences u with kernels K̄.
 #[allow(missing_docs)]
 pub struct ConvForward<'a, B: Memory> {
     /// (batch, channels·H, len)

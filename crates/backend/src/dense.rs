@@ -13,7 +13,7 @@ pub struct SeqShape {
 }
 
 impl SeqShape {
-    /// batch·heads·len.
+    /// The number of elements, batch·heads·len.
     pub fn elements(&self) -> usize {
         self.batch * self.heads * self.len
     }

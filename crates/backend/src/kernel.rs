@@ -76,7 +76,7 @@ impl<'a, B: Memory> SsmGrads<'a, B> {
     }
 }
 
-/// K̄_l = C Ā^l B̄ (paper eq. 5) for l in 0..len, whatever `spec.truncate` says.
+/// The convolution kernel K̄_l = C Ā^l B̄ (paper eq. 5) for l in 0..len; `spec.truncate` is ignored.
 #[allow(missing_docs)]
 pub struct KernelForward<'a, B: Memory> {
     /// (kernel channels, H, len)

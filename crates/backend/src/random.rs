@@ -95,7 +95,7 @@ impl Rng {
             words_used: 4,
         }
     }
-    /// Next 32 bits.
+    /// The next 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.words_used == 4 {
             // The last counter word keeps these blocks apart from those of dropout masks.
@@ -109,17 +109,17 @@ impl Rng {
         self.words_used += 1;
         self.block_words[self.words_used - 1]
     }
-    /// Uniform in [0, 1), 53 bits.
+    /// The next number, uniform in [0, 1) with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
         let (high_27_bits, low_26_bits) = (self.next_u32() >> 5, self.next_u32() >> 6);
         (high_27_bits as f64 * 67_108_864.0 + low_26_bits as f64) / 9_007_199_254_740_992.0
     }
-    /// Standard normal (Box–Muller).
+    /// The next number with a standard normal distribution (Box–Muller).
     pub fn normal(&mut self) -> f64 {
         let (u, v) = (1.0 - self.uniform(), self.uniform());
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
-    /// Uniform integer in 0..n, n ≥ 1.
+    /// The next integer, uniform in 0..n, for n ≥ 1.
     pub fn below(&mut self, n: usize) -> usize {
         ((self.uniform() * n as f64) as usize).min(n - 1)
     }

@@ -26,15 +26,15 @@ choices! {
     /// How a stored parameter x, which training may move anywhere, becomes the number that the SSM uses: f, g and t in
     /// the table of `crates/ssm/src/lib.rs`. All but `None` give positive numbers.
     pub enum Transform {
-        /// eˣ
+        /// The exponential, eˣ
         Exp = "exp",
-        /// log(1 + eˣ)
+        /// Softplus, log(1 + eˣ)
         Softplus = "softplus",
-        /// max(x, 0) + 1e-4
+        /// ReLU with a lower bound, max(x, 0) + 1e-4
         Relu = "relu",
-        /// 1/(1 + e⁻ˣ)
+        /// The logistic function, 1/(1 + e⁻ˣ)
         Sigmoid = "sigmoid",
-        /// x
+        /// The stored parameter itself, x
         None = "none",
     }
 }

@@ -13,8 +13,8 @@ fn thread_seconds() -> Option<f64> {
     text.split(' ').next()?.parse::<f64>().ok().map(|ns| ns / 1e9)
 }
 
-/// Runs three times and gives the best speed, in what `run` returns per second: by the clock, and by the CPU time of this
-/// thread.
+/// Runs three times and gives the best speed, in what `run` returns per second: by the clock, and by the CPU time of
+/// this thread.
 fn best_speed(mut run: impl FnMut() -> f64) -> (f64, Option<f64>) {
     let mut best = (0f64, None);
     for _ in 0..3 {
@@ -32,7 +32,8 @@ fn megabytes(path: &Path) -> f64 {
     std::fs::metadata(path).map_or(0.0, |m| m.len() as f64 / 1e6)
 }
 
-/// Writes a table of seven columns of numbers, with a column of dates before them if `dates`, as the ETT data sets have.
+/// Writes a table of seven columns of numbers, with a column of dates before them if `dates`, as the ETT data sets
+/// have.
 fn write_table(path: &Path, dates: bool, digits: usize) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     writeln!(file, "{}HUFL,HULL,MUFL,MULL,LUFL,LULL,OT", if dates { "date," } else { "" })?;

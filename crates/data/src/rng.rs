@@ -12,7 +12,7 @@ impl DataRng {
         DataRng(mixed ^ stream.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
-    /// Next 64 bits.
+    /// The next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -21,12 +21,12 @@ impl DataRng {
         z ^ (z >> 31)
     }
 
-    /// Uniform in [0, 1), 53 bits.
+    /// The next number, uniform in [0, 1) with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Standard normal (Box–Muller).
+    /// The next number with a standard normal distribution (Box–Muller).
     pub fn normal(&mut self) -> f64 {
         let (u, v) = (1.0 - self.uniform(), self.uniform());
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()

@@ -14,8 +14,8 @@ pub enum Scaling {
     Robust,
 }
 
-/// The map x ↦ (x − offset)/scale of each channel. Usually fitted on the training part of a series and applied to all of
-/// it; fitted on a single window it is instance normalisation.
+/// The map x ↦ (x − offset)/scale of each channel. Usually fitted on the training part of a series and applied to all
+/// of it; fitted on a single window it is instance normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaler {
     /// One per channel.

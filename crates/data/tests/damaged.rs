@@ -1,5 +1,5 @@
-//! Files of every format, cut at every length and with random bytes changed: readers must return data or an error, never
-//! panic, and never take more memory than a file of that size can need.
+//! Files of every format, cut at every length and with random bytes changed: readers must return data or an error,
+//! never panic, and never take more memory than a file of that size can need.
 
 use s4_data::*;
 use std::io::Cursor;

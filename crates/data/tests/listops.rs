@@ -25,7 +25,7 @@ fn value_of(words: &[&str]) -> Option<u32> {
                     "[MED" => {
                         arguments.sort();
                         let n = arguments.len();
-                        // Integer division is the truncation of the mean; of an odd count both are the same.
+                        // The mean of the two middle arguments, rounded down; for an odd number both are the same one.
                         (arguments[(n - 1) / 2] + arguments[n / 2]) / 2
                     }
                     _ => return None,

@@ -62,7 +62,7 @@ fn windows_without_missing_rows() {
     let mut missing = vec![false; 20];
     (missing[7], missing[19]) = (true, true);
     let plan = WindowPlan::new(1..20, 3, 2, Horizon::After(1)).unwrap();
-    // Rows 1–4, 3–6, 5–8, 7–10, 9–12, 11–14, 13–16, 15–18.
+    // The windows with their targets are the rows 1–4, 3–6, 5–8, 7–10, 9–12, 11–14, 13–16, 15–18.
     assert_eq!(plan.complete_windows(&missing), [0, 1, 4, 5, 6, 7]);
     assert_eq!(plan.complete_windows(&[false; 20]).len(), plan.count());
 }

@@ -1,4 +1,4 @@
-//! PNG and JPEG that Pillow wrote, and folders of classes.
+//! Reading of PNG and JPEG pictures that the Python library Pillow wrote, and of folders of classes.
 
 use s4_data::*;
 

@@ -49,12 +49,12 @@ fn matrix_of_entries(state: usize, entry: impl Fn(usize, usize) -> f64) -> Vec<f
     (0..state * state).map(|i| entry(i / state, i % state)).collect()
 }
 
-/// √(2n+1)
+/// The factor √(2n+1), which LegS and LegT have in A and B.
 fn sqrt_2n_plus_1(n: usize) -> f64 {
     ((2 * n + 1) as f64).sqrt()
 }
 
-/// Paper eq. (2): A_nk = −√((2n+1)(2k+1)) below the diagonal, −(n+1) on it; B_n = √(2n+1); P_n = √(n+½).
+/// HiPPO-LegS (paper eq. (2)): A_nk = −√((2n+1)(2k+1)) below the diagonal, −(n+1) on it; B_n = √(2n+1); P_n = √(n+½).
 fn legs(state: usize) -> MatricesAbp {
     let a = matrix_of_entries(state, |n, k| match n.cmp(&k) {
         std::cmp::Ordering::Greater => -(((2 * n + 1) * (2 * k + 1)) as f64).sqrt(),
@@ -66,8 +66,8 @@ fn legs(state: usize) -> MatricesAbp {
     (a, b, vec![p])
 }
 
-/// A_nk = −½√((2n+1)(2k+1))·((−1)^{n−k} if n < k else 1); B_n = ½√(2n+1); P: √(n+½) on the odd n, then on
-/// the even n.
+/// HiPPO-LegT: A_nk = −½√((2n+1)(2k+1))·((−1)^{n−k} if n < k else 1); B_n = ½√(2n+1); P has a row with √(n+½) at odd n
+/// and zeros at even n, and a row the other way round.
 fn legt(state: usize) -> MatricesAbp {
     let a = matrix_of_entries(state, |n, k| {
         let sign = if n < k && (k - n) % 2 == 1 { -1.0 } else { 1.0 };
@@ -80,7 +80,8 @@ fn legt(state: usize) -> MatricesAbp {
     (a, b, vec![on_parity(1), on_parity(0)])
 }
 
-/// Skew blocks A[2k+1, 2k] = −A[2k, 2k+1] = πk, less B Bᵀ; B = [1, 0, √2, 0, √2, …]; P = B.
+/// HiPPO-Fourier: A = S − B Bᵀ, where S has skew-symmetric 2 × 2 blocks S[2k+1, 2k] = −S[2k, 2k+1] = πk on its
+/// diagonal; B = [1, 0, √2, 0, √2, …]; P = B.
 fn fourier(state: usize) -> MatricesAbp {
     assert!(state.is_multiple_of(2), "the Fourier basis needs an even state, got {state}");
     let b: Vec<f64> = (0..state)

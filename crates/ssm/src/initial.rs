@@ -4,8 +4,8 @@
 use crate::{C64, Measure, nplr};
 use std::f64::consts::PI;
 
-/// Diagonal initialisations (Gu et al. 2022, arXiv 2206.11893, §4) for a state of N real numbers. Of each conjugate pair
-/// λ_n is the one with the negative imaginary part; that paper writes the other.
+/// Diagonal initialisations (Gu et al. 2022, arXiv 2206.11893, §4) for a state of N real numbers. Of each conjugate
+/// pair λ_n is the one with the negative imaginary part; that paper writes the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DiagonalInit {
     /// λ_n = −½ − iπn, n = 0 … N/2 − 1

@@ -3,8 +3,8 @@
 use crate::{C64, Hippo, Measure, hippo};
 use nalgebra::{DMatrix, SymmetricEigen};
 
-/// The normal plus low-rank form of a HiPPO matrix, A = V (diag(Λ) − P P*) V*. Of each conjugate pair of eigenvalues the
-/// one with the negative imaginary part is stored, in ascending order of imaginary parts.
+/// The normal plus low-rank form of a HiPPO matrix, A = V (diag(Λ) − P P*) V*. Of each conjugate pair of eigenvalues
+/// the one with the negative imaginary part is stored, in ascending order of imaginary parts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nplr {
     /// Λ: N/2 entries.
@@ -42,8 +42,8 @@ pub fn nplr(measure: Measure, state: usize) -> Nplr {
     let (w_re, w, mut v) = negative_eigenpairs(&dense);
     let mut lambda: Vec<C64> = w.iter().map(|&w| C64::new(w_re, w)).collect();
     if measure == Measure::Fourier {
-        // The Fourier matrix has two eigenvalues 0. Any basis of the plane of their eigenvectors would do; these two are
-        // conjugates of each other, so that one of them can be stored for both.
+        // The Fourier matrix has two eigenvalues 0. Any basis of the plane of their eigenvectors would do; these two
+        // are conjugates of each other, so that one of them can be stored for both.
         lambda[pairs - 1] = C64::new(w_re, 0.0);
         let entry = std::f64::consts::FRAC_1_SQRT_2;
         v[pairs - 1] = vec![C64::new(0.0, 0.0); state];

@@ -125,7 +125,8 @@ pub fn kernel_by_cauchy(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
 /// (L, channels); gives (channels, L).
 fn inverse_transform(spectrum: &[Vec<C64>], channels: usize) -> Vec<Vec<f64>> {
     let len = spectrum.len();
-    // e^{2πik/L} for k < L. The product jl is reduced mod L before it becomes an angle: a large angle would lose digits.
+    // e^{2πik/L} for k < L. The product jl is reduced mod L before it becomes an angle: a large angle would lose
+    // digits.
     let roots: Vec<C64> = (0..len).map(|k| C64::from_polar(1.0, 2.0 * PI * k as f64 / len as f64)).collect();
     (0..channels)
         .map(|channel| {

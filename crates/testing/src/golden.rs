@@ -7,8 +7,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// The folder of the golden files: the environment variable `S4_GOLDEN`, which programs need that run on another machine
-/// than the one that built them, or else the folder in this repository.
+/// The folder of the golden files: the environment variable `S4_GOLDEN`, which programs need that run on another
+/// machine than the one that built them, or else the folder in this repository.
 pub fn folder() -> PathBuf {
     let folder_in_repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../../__test__/fixtures/golden");
     std::env::var("S4_GOLDEN").unwrap_or_else(|_| folder_in_repository.into()).into()
@@ -79,8 +79,8 @@ impl Golden {
         Transform::from_name(name).unwrap_or_else(|| panic!("transform {name}"))
     }
 
-    /// The layer whose parameters have in this file their official names after `prefix`. C is given, since the files have
-    /// C̃ in its place where the official code stores that. D is zero where the file has none.
+    /// The layer whose parameters have in this file their official names after `prefix`. C is given, since the files
+    /// have C̃ in its place where the official code stores that. D is zero where the file has none.
     pub fn layer(&self, name: &str, prefix: &str, c: &[f64]) -> Layer {
         let shape = |tensor: &str| self.shape(&format!("{prefix}{tensor}"));
         let get = |tensor: &str| self.get(&format!("{prefix}{tensor}")).to_vec();

@@ -122,8 +122,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// A random call, with states where the layer has them. With `own_lengths` the sequences have different lengths, the
-    /// first one `len`.
+    /// A random call, with states where the layer has them. With `own_lengths` the sequences have different lengths,
+    /// the first one `len`.
     pub fn new(layer: &Layer, batch: usize, len: usize, own_lengths: bool) -> Self {
         let spec = &layer.spec;
         let draw = |stream: u32, n: usize| noise((len + 8192 * batch) as u64, stream, n);

@@ -1,5 +1,5 @@
-//! The true outputs and gradients of layers in f64: outputs by the oracles of `s4-ssm`, gradients by the transpose of the
-//! dense recurrence.
+//! The true outputs and gradients of layers in f64: outputs by the oracles of `s4-ssm`, gradients by the transpose of
+//! the dense recurrence.
 
 use crate::layer::{Call, Layer};
 use nalgebra::{DMatrix, DVector};
@@ -9,7 +9,8 @@ use s4_ssm::{
     conv_causal, conv_causal_adjoint, exp_m1, kernel_by_powers, recurrence, with_conjugates,
 };
 
-/// The stored state of one head of one sequence, from a state (batch, H, 2, N/2); `head_index` counts through (batch, H).
+/// The stored state of one head of one sequence, from a state (batch, H, 2, N/2); `head_index` counts through (batch,
+/// H).
 fn state_of_head(state: Option<&Vec<f64>>, head_index: usize, pairs: usize) -> Option<Vec<C64>> {
     let parts = &state?[head_index * 2 * pairs..][..2 * pairs];
     Some((0..pairs).map(|n| C64::new(parts[n], parts[pairs + n])).collect())
@@ -141,8 +142,8 @@ pub fn kernel_gradients(layer: &Layer, len: usize, dkernel: &[f64]) -> [Vec<f64>
     params
 }
 
-/// The gradient of a convolution's kernel: dkernel_j += Σ_t dy_t u_{at(t, j)}, without the terms where `at` gives `None`
-/// or an index beyond the end.
+/// The gradient of a convolution's kernel: dkernel_j += Σ_t dy_t u_{at(t, j)}, without the terms where `at` gives
+/// `None` or an index beyond the end.
 fn correlate(dkernel: &mut [f64], dy: &[f64], u: &[f64], at: impl Fn(usize, usize) -> Option<usize>) {
     for (j, dk) in dkernel.iter_mut().enumerate() {
         let terms = (0..u.len()).filter_map(|t| Some(dy[t] * u.get(at(t, j)?)?));
@@ -152,8 +153,8 @@ fn correlate(dkernel: &mut [f64], dy: &[f64], u: &[f64], at: impl Fn(usize, usiz
 
 /// The transpose of one head's recurrence x_t = Ā x_{t−1} + B̄ u_t, y = Re(C x), over the full state.
 ///
-/// Gradients g of a complex z are defined by dF = Re(g dz), without a conjugate. A stored entry z and its conjugate in the
-/// full state first have gradients g and g′ of their own; the gradient of the stored entry is g + conj(g′).
+/// Gradients g of a complex z are defined by dF = Re(g dz), without a conjugate. A stored entry z and its conjugate in
+/// the full state first have gradients g and g′ of their own; the gradient of the stored entry is g + conj(g′).
 struct RecurrenceTranspose<'a> {
     ssm: &'a Ssm,
     discrete: DiscretizedMatrices,
@@ -191,7 +192,8 @@ impl<'a> RecurrenceTranspose<'a> {
         for (t, &u) in u.iter().enumerate() {
             states.push(a_bar * &states[t] + b_bar * C64::from(u));
         }
-        // dstate_end holds ∂F/∂Re and ∂F/∂Im of the end state as real and imaginary part: the gradient g is its conjugate.
+        // dstate_end holds ∂F/∂Re and ∂F/∂Im of the end state as real and imaginary part: the gradient g is its
+        // conjugate.
         let mut g = DVector::from_fn(2 * pairs, |n, _| match dstate_end {
             Some(d) if n < pairs => d[n].conj(),
             _ => C64::ZERO,

@@ -1,7 +1,7 @@
 //! All objects of a pickle in one list, which refer to each other by index.
 //!
-//! A pickle may refer to an object before it is complete, refer to it several times, or put it into itself. With indices
-//! none of this needs recursion, copies or a garbage collector, and freeing memory is not recursive either.
+//! A pickle may refer to an object before it is complete, refer to it several times, or put it into itself. With
+//! indices none of this needs recursion, copies or a garbage collector, and freeing memory is not recursive either.
 
 use crate::{
     error::{Error, Result},

@@ -105,8 +105,8 @@ impl TorchFile {
     }
 }
 
-/// Appends the values of a view in row-major order. `None` where a value lies outside the storage, which the check of the
-/// view has excluded.
+/// Appends the values of a view in row-major order. `None` where a value lies outside the storage, which the check of
+/// the view has excluded.
 fn gather_values(values: &mut Vec<u8>, storage: &[u8], view: &TensorView, value_bytes: usize) -> Option<()> {
     if view.shape.contains(&0) {
         return Some(());

@@ -92,7 +92,8 @@ const INERT_NAMES: [&str; 16] = [
     "typing.Any",
 ];
 
-/// Modules, of libraries and of the official repository, all of whose classes (also in submodules) are kept as plain data.
+/// Modules, of libraries and of the official repository, all of whose classes (also in submodules) are kept as plain
+/// data.
 const INERT_MODULES: [&str; 10] = [
     "omegaconf",
     "pytorch_lightning",

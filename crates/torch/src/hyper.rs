@@ -14,8 +14,8 @@ const MAX_DEPTH: usize = 64;
 /// Largest number of references from one to the next until a value is found.
 const MAX_STEPS: usize = 16;
 
-/// A value of a pickle as JSON, with references followed. Null stands for what JSON cannot express (tensors, classes, other
-/// objects) and for what is nested too deeply.
+/// A value of a pickle as JSON, with references followed. Null stands for what JSON cannot express (tensors, classes,
+/// other objects) and for what is nested too deeply.
 pub(crate) fn to_json(pickle: &Pickle, value: Value) -> Json {
     let mut values_left = MAX_VALUES;
     let tree = value_json(pickle, value, 0, &mut values_left);
@@ -74,9 +74,9 @@ fn object_json(pickle: &Pickle, node: &InertObject, depth: usize, values_left: &
     }
 }
 
-/// The configuration with omegaconf's references replaced by their values: `${a.b}` is a path from the root, `${.b}` and
-/// `${..b}` are paths relative to the value, `${oc.select:a.b,default}` has a default. A reference to nothing, and any
-/// other resolver, becomes null.
+/// The configuration with omegaconf's references replaced by their values: `${a.b}` is a path from the root, `${.b}`
+/// and `${..b}` are paths relative to the value, `${oc.select:a.b,default}` has a default. A reference to nothing, and
+/// any other resolver, becomes null.
 fn resolve_references(root: &Json, value: &Json, path: &mut Vec<String>, values_left: &mut usize) -> Json {
     if *values_left == 0 {
         return Json::Null;

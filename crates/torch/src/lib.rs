@@ -1,10 +1,11 @@
-//! Reads PyTorch checkpoints without PyTorch, and maps the official S4 models to this library's configuration and tensors.
+//! Reads PyTorch checkpoints without PyTorch, and maps the official S4 models to this library's configuration and
+//! tensors.
 //!
-//! [`Checkpoint`] reads `.pt` and `.ckpt` files (the zip archives of `torch.save`) and safetensors. The pickle inside an
-//! archive is read by a small stack machine that knows the opcodes which torch's own weights-only reader allows. Classes
-//! and functions that a pickle names are compared with a list: tensors are rebuilt, objects of configurations are kept
-//! as plain data, anything else is refused with the reason. Nothing is imported, called or run, and sizes are checked
-//! against the archive before memory is allocated.
+//! [`Checkpoint`] reads `.pt` and `.ckpt` files (the zip archives of `torch.save`) and safetensors. The pickle inside
+//! an archive is read by a small stack machine that knows the opcodes which torch's own weights-only reader allows.
+//! Classes and functions that a pickle names are compared with a list: tensors are rebuilt, objects of configurations
+//! are kept as plain data, anything else is refused with the reason. Nothing is imported, called or run, and sizes are
+//! checked against the archive before memory is allocated.
 //!
 //! [`OfficialModel`] maps a state dict of <https://github.com/state-spaces/s4> (`train.py`'s models of V3 and V4,
 //! `example.py`'s S4D) to this library's configuration and tensors, and back, bit for bit. A tensor or an option that

@@ -1,8 +1,9 @@
 //! Reads a pickle with a stack machine: its opcodes push values on a stack, number some of them in a memo, and build
 //! objects in an arena.
 //!
-//! The machine knows exactly the opcodes that torch's weights-only reader allows. Classes and functions are compared with
-//! a list of names; nothing is imported, called or run. Time and memory are linear in the pickle's bytes, and bounded.
+//! The machine knows exactly the opcodes that torch's weights-only reader allows. Classes and functions are compared
+//! with a list of names; nothing is imported, called or run. Time and memory are linear in the pickle's bytes, and
+//! bounded.
 
 use crate::{
     arena::{Arena, MAX_DEPTH},
@@ -334,8 +335,8 @@ impl<'a> PickleMachine<'a> {
         self.memo.insert(key, value);
         Ok(())
     }
-    /// The opcode BUILD: keeps an object's state. For a tensor or a dict the state would be Python attributes, which are
-    /// dropped.
+    /// The opcode BUILD: keeps an object's state. For a tensor or a dict the state would be Python attributes, which
+    /// are dropped.
     fn set_state(&mut self) -> Result<()> {
         let state = self.pop()?;
         let place = self.container_on_top(&[state])?;

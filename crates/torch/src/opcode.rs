@@ -1,5 +1,5 @@
-//! Opcodes of pickles, by the names of Python's `pickletools`: those that torch's own weights-only reader allows, and the
-//! names of all others for error messages.
+//! Opcodes of pickles, by the names of Python's `pickletools`: those that torch's own weights-only reader allows, and
+//! the names of all others for error messages.
 
 pub(crate) const MARK: u8 = b'(';
 pub(crate) const STOP: u8 = b'.';

@@ -48,7 +48,8 @@ fn call_within(arena: &mut Arena, function: Value, args: Value, wrappers: usize)
     if wrappers > MAX_WRAPPERS {
         return Err(malformed(format!("at most {MAX_WRAPPERS} wrappers of a tensor"), "more"));
     }
-    // Arguments are not copied before their number is checked: a short pickle can pass the same long tuple to many calls.
+    // Arguments are not copied before their number is checked: a short pickle can pass the same long tuple to many
+    // calls.
     if let Global::Inert(_) = global {
         return arena.add(Object::Inert(InertObject::new(place, args)));
     }

@@ -24,8 +24,8 @@ pub(crate) struct Storage {
     pub bytes: u64,
 }
 
-/// A tensor as a view of a storage. Offset and strides are in elements; every element has been checked to lie within the
-/// storage.
+/// A tensor as a view of a storage. Offset and strides are in elements; every element has been checked to lie within
+/// the storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TensorView {
     /// Index of the storage in the arena.
@@ -36,8 +36,8 @@ pub(crate) struct TensorView {
     pub stride: Vec<u64>,
 }
 
-/// An object of a class, or the result of a function, of which this reader knows nothing but the name: its parts are kept
-/// as plain data and nothing is run.
+/// An object of a class, or the result of a function, of which this reader knows nothing but the name: its parts are
+/// kept as plain data and nothing is run.
 #[derive(Debug)]
 pub(crate) struct InertObject {
     /// Index in the arena of the class's or function's name.

@@ -1,5 +1,5 @@
-//! Damaged and malicious files: every one must be refused with its reason, without a panic, without running anything, and
-//! with little memory.
+//! Damaged and malicious files: every one must be refused with its reason, without a panic, without running anything,
+//! and with little memory.
 
 mod common;
 

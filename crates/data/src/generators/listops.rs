@@ -115,8 +115,8 @@ fn append_node(rng: &mut DataRng, depth: usize, tokens: &mut Vec<u8>) -> Option<
     (tokens.len() <= MAX_TOKENS).then(|| value_of(operator, &mut arguments[..count]))
 }
 
-/// The value of an operator (0 MIN, 1 MAX, 2 MED, 3 SM) on digits. The median of an even number of arguments is the mean
-/// of the middle two, rounded down; SM is the sum modulo 10.
+/// The value of an operator (0 MIN, 1 MAX, 2 MED, 3 SM) on digits. The median of an even number of arguments is the
+/// mean of the middle two, rounded down; SM is the sum modulo 10.
 fn value_of(operator: u8, arguments: &mut [u8]) -> u8 {
     arguments.sort_unstable();
     let middle = arguments.len() / 2;
@@ -129,8 +129,8 @@ fn value_of(operator: u8, arguments: &mut [u8]) -> u8 {
     }
 }
 
-/// The tokens of an expression that is written in words separated by white space. Parentheses, which the published files
-/// have around every argument, are dropped.
+/// The tokens of an expression that is written in words separated by white space. Parentheses, which the published
+/// files have around every argument, are dropped.
 pub fn listops_tokens(text: &str) -> Result<Vec<u8>> {
     let token_of = |(i, word): (usize, &str)| {
         let token = LISTOPS_TOKENS.iter().skip(1).position(|t| *t == word);

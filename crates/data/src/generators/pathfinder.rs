@@ -135,8 +135,8 @@ pub struct Pathfinder {
     /// One set for each of the rules' margins.
     paddle_sets: Vec<PaddleSet>,
     marker_stamp: Vec<StampPixel>,
-    /// An empty canvas, of which each attempt gets a copy: most attempts fail early, so that creating it each time would
-    /// be most of the work.
+    /// An empty canvas, of which each attempt gets a copy: most attempts fail early, so that creating it each time
+    /// would be most of the work.
     empty_canvas: Canvas,
 }
 
@@ -177,8 +177,8 @@ impl Pathfinder {
         }
     }
 
-    /// The examples with numbers in `range` for this seed, drawn on all threads of rayon's pool. Example i is the same in
-    /// every range.
+    /// The examples with numbers in `range` for this seed, drawn on all threads of rayon's pool. Example i is the same
+    /// in every range.
     pub fn examples(&self, seed: u64, range: Range<u64>) -> LabelledPictures {
         let (count, side) = (range.end.saturating_sub(range.start) as usize, self.rules.size);
         let mut examples =
@@ -189,8 +189,8 @@ impl Pathfinder {
         examples
     }
 
-    /// Draws example `index` into (side, side) pixels and returns its label: 1 (with probability ½) where the markers are
-    /// the ends of one snake, 0 where they are ends of two.
+    /// Draws example `index` into (side, side) pixels and returns its label: 1 (with probability ½) where the markers
+    /// are the ends of one snake, 0 where they are ends of two.
     fn draw_example(&self, seed: u64, index: u64, pixels: &mut [u8]) -> u8 {
         let mut rng = DataRng::new(seed, index);
         let label = rng.below(2);
@@ -259,7 +259,8 @@ impl Pathfinder {
         Some((canvas, paddles))
     }
 
-    /// Draws the snakes and a marker at each point of `marked` into (side, side) pixels, and scales the brightest to 255.
+    /// Draws the snakes and a marker at each point of `marked` into (side, side) pixels, and scales the brightest to
+    /// 255.
     fn draw_pixels(
         &self,
         paddles: &PaddleSet,

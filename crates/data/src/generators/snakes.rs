@@ -32,8 +32,8 @@ pub(super) struct PaddleSet {
     pub paddles: Vec<Paddle>,
     angles: Vec<f64>,
     candidates: Vec<Candidate>,
-    /// (angles, candidates): the probability, not normalised, that a candidate follows a paddle of this direction: cos² of
-    /// the change of direction times the continuity, 0 from a right angle on.
+    /// (angles, candidates): the probability, not normalised, that a candidate follows a paddle of this direction: cos²
+    /// of the change of direction times the continuity, 0 from a right angle on.
     weights: Vec<f64>,
     /// Offsets of the pixels within the margin of a pixel.
     margin_offsets: Vec<[i32; 2]>,
@@ -51,7 +51,7 @@ pub(super) struct PlacedPaddle {
 /// The growing end of a snake.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SnakeTip {
-    /// The point at which the last paddle's direction is continued.
+    /// The point from which the last paddle was placed, `margin` before its beginning.
     pivot: [i32; 2],
     /// Direction of the last paddle.
     angle: usize,
@@ -184,8 +184,8 @@ impl PaddleSet {
         })
     }
 
-    /// The pixels from which a paddle with these fully taken pixels can be drawn without covering any taken pixel, as one
-    /// bit mask per row; `border` pixels along the edge count as taken.
+    /// The pixels from which a paddle with these fully taken pixels can be drawn without covering any taken pixel, as
+    /// one bit mask per row; `border` pixels along the edge count as taken.
     fn free_pixels(&self, canvas: &Canvas, full_pixels: &[[i32; 2]], border: i32) -> Vec<u128> {
         let all = u128::MAX >> (128 - self.size);
         let edge = |y: i32| if (border..self.size - border).contains(&y) { all } else { 0 };
@@ -202,8 +202,8 @@ impl PaddleSet {
         blocked.iter().map(|row| !row & all).collect()
     }
 
-    /// Adds a paddle to a snake and puts the one before it on the canvas. Returns the new paddle's far end, `None` where
-    /// nothing fits.
+    /// Adds a paddle to a snake and puts the one before it on the canvas. Returns the new paddle's far end, `None`
+    /// where nothing fits.
     pub(super) fn add_paddle(
         &self,
         rng: &mut DataRng,

@@ -38,8 +38,8 @@ fn check_positive(what: &str, sizes: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// The copying task (Arjovsky et al. 2016): `memorize` random symbols, `wait` blanks, then `memorize` marks, whose labels
-/// are the symbols in order. Token 0 is the blank, 1 … `symbols` are symbols, `symbols` + 1 is the mark.
+/// The copying task (Arjovsky et al. 2016): `memorize` random symbols, `wait` blanks, then `memorize` marks, whose
+/// labels are the symbols in order. Token 0 is the blank, 1 … `symbols` are symbols, `symbols` + 1 is the mark.
 pub fn copying(count: usize, memorize: usize, wait: usize, symbols: usize, seed: u64) -> Result<TokenTask> {
     check_positive("copying", &[count, memorize, symbols])?;
     let len = 2 * memorize + wait;

@@ -118,7 +118,8 @@ pub(super) fn read_content(file: &[u8], entry: &Entry) -> Result<Vec<u8>> {
     if bytes_at::<4>(file, at)? != *b"PK\x03\x04" {
         return Err(wrong("expected an entry of a ZIP archive".into()));
     }
-    // The name and the extra field of the entry's own header may have other lengths than those in the table of contents.
+    // The name and the extra field of the entry's own header may have other lengths than those in the table of
+    // contents.
     let begin = at + 30 + usize::from(u16_at(file, at + 26)?) + usize::from(u16_at(file, at + 28)?);
     let end =
         begin.checked_add(usize_of(entry.compressed_bytes)?).ok_or_else(|| ends_too_early(file.len()))?;

@@ -87,8 +87,8 @@ impl AudioReader {
         }
     }
 
-    /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each other)
-    /// and returns how many there were; 0 at the end.
+    /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each
+    /// other) and returns how many there were; 0 at the end.
     pub fn next_frames(&mut self, limit: usize, samples: &mut Vec<f32>) -> Result<usize> {
         match &mut self.decoder {
             Decoder::Wav(wav) => wav.next_frames(limit, samples),

@@ -46,7 +46,8 @@ impl<R: Read> ByteReader<R> {
     pub(super) fn read_vec(&mut self, what: &str, count: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < count {
-            // Memory doubles with the bytes that were read, so that a false `count` costs at most twice the file's size.
+            // Memory doubles with the bytes that were read, so that a false `count` costs at most twice the file's
+            // size.
             let piece = (count - bytes.len() as u64).min(bytes.len().max(PIECE_BYTES) as u64) as usize;
             let begin = bytes.len();
             let memory = bytes.try_reserve_exact(piece);

@@ -14,8 +14,8 @@ pub struct ClassFolder {
     pub labels: Vec<usize>,
 }
 
-/// The files in every subfolder of `path` whose names end in one of `endings` (such as `".png"`, in upper or lower case;
-/// all files where `endings` is empty). Names that begin with a dot are skipped.
+/// The files in every subfolder of `path` whose names end in one of `endings` (such as `".png"`, in upper or lower
+/// case; all files where `endings` is empty). Names that begin with a dot are skipped.
 pub fn class_folder(path: impl AsRef<Path>, endings: &[&str]) -> Result<ClassFolder> {
     let path = path.as_ref();
     let mut class_files = ClassFolder { classes: Vec::new(), files: Vec::new(), labels: Vec::new() };

@@ -107,8 +107,8 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
 }
 
 /// Whether a JPEG file is complete, that is, has the marker "end of image" after its last marker "start of scan". The
-/// decoder would fill missing pixels with grey. (In the data of a scan, 0xFF is followed by 0 or a restart marker, so that
-/// a marker that is found is one; a thumbnail has markers of its own, but stands before all scans.)
+/// decoder would fill missing pixels with grey. (In the data of a scan, 0xFF is followed by 0 or a restart marker, so
+/// that a marker that is found is one; a thumbnail has markers of its own, but stands before all scans.)
 fn jpeg_has_end(bytes: &[u8]) -> bool {
     let last_marker = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
     last_marker(0xD9) > last_marker(0xDA)

@@ -59,8 +59,8 @@ impl Resampler {
         let fft_resampler = if from == to {
             None
         } else {
-            // The filter's delay is half a block and must be a whole number of frames at both rates, so that a block has an
-            // even number of periods.
+            // The filter's delay is half a block and must be a whole number of frames at both rates, so that a block
+            // has an even number of periods.
             let period = (from / divisor) as usize;
             let block = 2 * period * MIN_BLOCK_FRAMES.div_ceil(2 * period);
             let fft = Fft::new(from as usize, to as usize, block, channels, FixedSync::Both);

@@ -1,4 +1,5 @@
-//! Recognises from the first lines of a text table how it is written: separator, decimal sign, header, kinds of columns.
+//! Recognises from the first lines of a text table how it is written: separator, decimal sign, header, kinds of
+//! columns.
 
 use super::field::{Appearance, Decimal, TimeFormat, field_appearance, trim};
 use crate::{DataError, Result};
@@ -86,8 +87,8 @@ impl FieldAppearances {
         FieldAppearances { rows: records.iter().map(row).collect() }
     }
 
-    /// The appearance of most values of a column, `Missing` where it has none. The first line, which may be a header, does
-    /// not count unless it is the only one.
+    /// The appearance of most values of a column, `Missing` where it has none. The first line, which may be a header,
+    /// does not count unless it is the only one.
     pub(super) fn column(&self, column: usize) -> Appearance {
         let skip = usize::from(self.rows.len() > 1);
         let values: Vec<Appearance> = self
@@ -107,8 +108,8 @@ impl FieldAppearances {
         }
     }
 
-    /// Whether the first line is a header. A line with text above columns of numbers but also with numbers of its own is
-    /// refused, since it may be a header or not.
+    /// Whether the first line is a header. A line with text above columns of numbers but also with numbers of its own
+    /// is refused, since it may be a header or not.
     pub(super) fn has_header(&self) -> Result<bool> {
         let Some(first) = self.rows.first() else { return Ok(false) };
         let has = |field_appearance: Appearance| first.contains(&field_appearance);

@@ -276,7 +276,8 @@ impl<R: Read> TableReader<R> {
                 Ok(more.then(|| self.record.position().map_or(0, csv::Position::line)))
             }
             RecordSource::Lines { input, line, text, blank_lines, has_begun } => loop {
-                // Blank lines count as missing values only once a value follows: at the end of a file they mean nothing.
+                // Blank lines count as missing values only once a value follows: at the end of a file they mean
+                // nothing.
                 if *blank_lines > 0 && !text.is_empty() {
                     *blank_lines -= 1;
                     self.record.clear();
@@ -309,8 +310,8 @@ impl<R: Read> TableReader<R> {
     }
 }
 
-/// Reads the first bytes of a file, enough for a few lines, without a byte order mark. Gives them and whether they are the
-/// whole file.
+/// Reads the first bytes of a file, enough for a few lines, without a byte order mark. Gives them and whether they are
+/// the whole file.
 fn read_sample(input: &mut impl Read) -> Result<(Vec<u8>, bool)> {
     let mut sample = vec![0; SAMPLE_BYTES];
     let mut filled = 0;

@@ -89,8 +89,8 @@ impl<R: Read> WavReader<R> {
         self.format
     }
 
-    /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each other)
-    /// and returns how many there were; 0 at the end.
+    /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each
+    /// other) and returns how many there were; 0 at the end.
     pub fn next_frames(&mut self, limit: usize, samples: &mut Vec<f32>) -> Result<usize> {
         let mut frames_given = 0;
         while frames_given < limit {
@@ -202,8 +202,8 @@ fn decode_samples(coding: SampleCoding, bytes: &[u8], samples: &mut Vec<f32>) {
     }
 }
 
-/// The 16-bit value of an A-law code (ITU-T G.711): a sign, three bits of exponent and four of mantissa, every other bit
-/// inverted. The value's 13 bits are its upper ones.
+/// The 16-bit value of an A-law code (ITU-T G.711): a sign, three bits of exponent and four of mantissa, every other
+/// bit inverted. The value's 13 bits are its upper ones.
 const fn a_law_value(code: u8) -> i32 {
     let code = code ^ 0x55;
     let (exponent, mantissa) = ((code >> 4) & 7, (code & 15) as i32);
@@ -214,8 +214,8 @@ const fn a_law_value(code: u8) -> i32 {
     if code & 0x80 != 0 { magnitude } else { -magnitude }
 }
 
-/// The 16-bit value of a μ-law code (ITU-T G.711): all bits inverted, a bias of 33 (132 in 16 bits). The value's 14 bits
-/// are its upper ones.
+/// The 16-bit value of a μ-law code (ITU-T G.711): all bits inverted, a bias of 33 (132 in 16 bits). The value's 14
+/// bits are its upper ones.
 const fn mu_law_value(code: u8) -> i32 {
     let code = !code;
     let (exponent, mantissa) = ((code >> 4) & 7, (code & 15) as i32);

@@ -3,8 +3,8 @@
 use crate::support::{cases, complex, head_ssms, interleaved, read_golden, relative};
 use s4_ssm::*;
 
-/// Whether an initialisation has modes that hardly decay. C of their golden files was recovered from C̃, which is accurate
-/// to 1e-9 only (README of the golden files).
+/// Whether an initialisation has modes that hardly decay. C of their golden files was recovered from C̃, which is
+/// accurate to 1e-9 only (README of the golden files).
 fn hardly_decays(init: &str) -> bool {
     init == "fourier" || init == "hippo"
 }

@@ -32,7 +32,8 @@ fn ssm_from(initial: InitialSsm, dts: usize, discretization: Discretization, noi
     }
 }
 
-/// Named SSMs of every form: LegS and LegT with several ranks, diagonal ones, one Δ and one per pair, both discretisations.
+/// Named SSMs of every form: LegS and LegT with several ranks, diagonal ones, one Δ and one per pair, both
+/// discretisations.
 fn test_ssms() -> Vec<(&'static str, Ssm)> {
     let mut noise = Noise(7);
     let (bilinear, zoh) = (Discretization::Bilinear, Discretization::Zoh);
@@ -101,8 +102,8 @@ fn zoh_near_zero() {
     assert_eq!(zoh_diagonal(C64::ZERO, C64::new(2.0, 1.0), 0.5), (C64::ONE, C64::new(1.0, 0.5)));
 }
 
-/// Theorem 1 for the kernel: the real dense system of the LSSL and its NPLR form, with C transformed by V, have the same
-/// kernel.
+/// Theorem 1 for the kernel: the real dense system of the LSSL and its NPLR form, with C transformed by V, have the
+/// same kernel.
 #[test]
 fn lssl_is_nplr() {
     for measure in [Measure::LegS, Measure::LegT, Measure::Fourier] {
@@ -144,8 +145,8 @@ fn inner_product(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// ⟨F(u, x₀), (dy, dx)⟩ = ⟨(u, x₀), F*(dy, dx)⟩ for each linear map F and its transpose F*: the recurrence (with the state
-/// before and after) and the convolutions.
+/// ⟨F(u, x₀), (dy, dx)⟩ = ⟨(u, x₀), F*(dy, dx)⟩ for each linear map F and its transpose F*: the recurrence (with the
+/// state before and after) and the convolutions.
 #[test]
 fn adjoint_identities() {
     let mut noise = Noise(9);

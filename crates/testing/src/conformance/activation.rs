@@ -2,8 +2,8 @@
 
 use s4_backend::Activation;
 
-/// The normal distribution function Φ(x), by its power series, or in the tails by Laplace's continued fraction; accurate
-/// to 1e-15 of max(Φ, 1 − Φ).
+/// The normal distribution function Φ(x), by its power series, or in the tails by Laplace's continued fraction;
+/// accurate to 1e-15 of max(Φ, 1 − Φ).
 fn normal_cdf(x: f64) -> f64 {
     let a = x.abs();
     let density = (-0.5 * a * a).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -26,7 +26,7 @@ fn normal_cdf(x: f64) -> f64 {
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-/// σ(x).
+/// The logistic function σ(x) = 1/(1 + e⁻ˣ).
 pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }

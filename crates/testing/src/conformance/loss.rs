@@ -103,8 +103,8 @@ impl<B: Backend> Suite<'_, B> {
             .collect();
         let mut values = self.rounded(&targets);
         if loss.kind == LossKind::Gaussian && rows > 1 {
-            // One log σ above and one below the limits to which it is clamped; the other rows are within them. Where σ is
-            // e⁻¹⁰ the residual is 0, or the loss would be huge.
+            // One log σ above and one below the limits to which it is clamped; the other rows are within them. Where σ
+            // is e⁻¹⁰ the residual is 0, or the loss would be huge.
             x[width] = 12.0;
             x[outputs + width] = -12.0;
             values[width] = x[outputs];

@@ -117,8 +117,8 @@ impl<B: Backend> Suite<'_, B> {
         }
     }
 
-    /// A random weight and bias. Where a ReLU follows the linear layer, they are such that none of its inputs is so close
-    /// to 0 that rounding would decide its sign.
+    /// A random weight and bias. Where a ReLU follows the linear layer, they are such that none of its inputs is so
+    /// close to 0 that rounding would decide its sign.
     fn mix_params(&mut self, call: &MixCall, s: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let spec = &call.spec;
         let scale = 1.0 / (spec.inputs as f64).sqrt();

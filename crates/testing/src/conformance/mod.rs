@@ -1,10 +1,12 @@
-//! The tests that every backend must pass: each operation, forward and backward, is compared with a plain implementation
-//! in f64 (here or in [`crate::truth`]), its gradients with the transpose or the finite differences of that.
+//! The tests that every backend must pass: each operation, forward and backward, is compared with a plain
+//! implementation in f64 (here or in [`crate::truth`]), its gradients with the transpose or the finite differences of
+//! that.
 //!
-//! Every operation runs twice, and both runs must give the same bits, although the second finds in the workspace what the
-//! first has left there. Elements of value NaN surround the inputs, which must not change; elements of a known value
-//! surround the outputs and must not change either; outputs that an operation must overwrite start as NaN. A comparison
-//! with a truth of zeros counts as failed, unless zeros are what is tested, because garbage near zero would pass.
+//! Every operation runs twice, and both runs must give the same bits, although the second finds in the workspace what
+//! the first has left there. Elements of value NaN surround the inputs, which must not change; elements of a known
+//! value surround the outputs and must not change either; outputs that an operation must overwrite start as NaN. A
+//! comparison with a truth of zeros counts as failed, unless zeros are what is tested, because garbage near zero would
+//! pass.
 //!
 //! ```text
 //! conformance::run(&Cpu::<f32>::new(2)?).assert_passed();

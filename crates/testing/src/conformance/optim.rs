@@ -34,7 +34,8 @@ impl<B: Backend> Suite<'_, B> {
         }
     }
 
-    /// Compares updated values with their truth: within the tolerance, or exactly where the guard has stopped the update.
+    /// Compares updated values with their truth: within the tolerance, or exactly where the guard has stopped the
+    /// update.
     fn check_updated(
         &mut self,
         label: CaseLabel<'_>,
@@ -69,8 +70,8 @@ impl<B: Backend> Suite<'_, B> {
                     - hyper.lr * (hyper.weight_decay * value[i] + m_hat / (v_hat.sqrt() + hyper.eps));
             }
         }
-        // The guard is passed as an output that nothing is added to: it may be NaN, and the comparison that shows inputs
-        // to be unchanged would fail for NaN.
+        // The guard is passed as an output that nothing is added to: it may be NaN, and the comparison that shows
+        // inputs to be unchanged would fail for NaN.
         let outs = [
             OutputBuffer::AddedTo(&value),
             OutputBuffer::AddedTo(&m),

@@ -19,7 +19,8 @@ pub(super) fn params<'a, B: Memory>(values: [B::Ref<'a>; 7]) -> SsmParams<'a, B>
     SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
 }
 
-/// Sizes of a call: (batch, len, whether sequences have lengths of their own, whether there are states before and after).
+/// Sizes of a call: (batch, len, whether sequences have lengths of their own, whether there are states before and
+/// after).
 type CallSizes = (usize, usize, bool, bool);
 
 const ALL_SIZES: [CallSizes; 9] = [

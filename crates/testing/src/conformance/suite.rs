@@ -7,14 +7,14 @@ use s4_backend::{Backend, Code, Dtype, Error, Memory, Result, Scalar, random::Rn
 /// Elements before and after each array that no operation may change. The number is odd, so that arrays begin at
 /// addresses that are multiples of nothing but their elements' size.
 pub(super) const GUARD_ELEMENTS: usize = 37;
-/// Elements before and after each array for the families of the SSM, whose arrays must begin at multiples of 16 bytes, as
-/// whole buffers do.
+/// Elements before and after each array for the families of the SSM, whose arrays must begin at multiples of 16 bytes,
+/// as whole buffers do.
 pub(super) const ALIGNED_GUARD_ELEMENTS: usize = 64;
 /// The value of the elements before and after each output.
 pub(super) const GUARD_VALUE: f64 = -1234.5;
 
-/// The array of an output before an operation runs: NaNs, this many, where the operation must overwrite it; these values
-/// where the operation adds to it.
+/// The array of an output before an operation runs: NaNs, this many, where the operation must overwrite it; these
+/// values where the operation adds to it.
 pub(super) enum OutputBuffer<'a> {
     Overwritten(usize),
     AddedTo(&'a [f64]),
@@ -90,14 +90,14 @@ impl<'b, B: Backend> Suite<'b, B> {
         (0..len).map(|_| B::Scalar::from_f64(self.rng.normal()).to_f64()).collect()
     }
 
-    /// Standard normal numbers of which those within 0.02 of 0 are replaced by 0.5: for functions with a kink at 0, where
-    /// finite differences fail.
+    /// Standard normal numbers of which those within 0.02 of 0 are replaced by 0.5: for functions with a kink at 0,
+    /// where finite differences fail.
     pub fn away_from_zero(&mut self, len: usize) -> Vec<f64> {
         self.normal(len).into_iter().map(|x| if x.abs() < 0.02 { 0.5 } else { x }).collect()
     }
 
-    /// Values that an operation adds a gradient to: small compared with most gradients, so that the sum loses few digits
-    /// of the gradient.
+    /// Values that an operation adds a gradient to: small compared with most gradients, so that the sum loses few
+    /// digits of the gradient.
     pub fn small_initial_gradient(&mut self, len: usize) -> Vec<f64> {
         self.normal(len).into_iter().map(|x| x * 0.0625).collect()
     }
@@ -191,8 +191,8 @@ impl<'b, B: Backend> Suite<'b, B> {
         Ok(results)
     }
 
-    /// Runs an operation twice, the second time with the workspace as the first run left it. Gives the outputs; an error
-    /// also where the runs differ in a bit.
+    /// Runs an operation twice, the second time with the workspace as the first run left it. Gives the outputs; an
+    /// error also where the runs differ in a bit.
     pub fn run_twice(
         &mut self,
         ins: &[&[f64]],
@@ -324,8 +324,8 @@ impl<'b, B: Backend> Suite<'b, B> {
         self.record(label, output, &[], if holds { 0.0 } else { f64::INFINITY }, 0.0);
     }
 
-    /// Records the error of the values that forward saved. They have no truth of their own and are used by backward only,
-    /// so that their error is the largest of the comparisons from number `first` on, which must be backward's.
+    /// Records the error of the values that forward saved. They have no truth of their own and are used by backward
+    /// only, so that their error is the largest of the comparisons from number `first` on, which must be backward's.
     pub fn check_saved(&mut self, label: CaseLabel<'_>, saved: &[f64], first: usize) {
         if saved.is_empty() {
             return;

@@ -16,8 +16,8 @@ pub type Output = (&'static str, &'static str);
 const RELATIVE_ERROR: f64 = 1e-3;
 
 /// A backend that runs every operation on `inner` and then makes one output of one operation wrong: its values are
-/// multiplied by 1.001, or the part that was added where the operation accumulates. It also records every output that is
-/// computed and not empty.
+/// multiplied by 1.001, or the part that was added where the operation accumulates. It also records every output that
+/// is computed and not empty.
 #[derive(Clone)]
 pub struct Perturbed<B> {
     inner: B,

@@ -1,6 +1,6 @@
-//! The operations of the perturbed backend. One table gives the kind (input, overwritten output, accumulated output, …) of
-//! every field of every struct of arguments, so that no output can be forgotten: without an entry for each field the code
-//! does not compile.
+//! The operations of the perturbed backend. One table gives the kind (input, overwritten output, accumulated output, …)
+//! of every field of every struct of arguments, so that no output can be forgotten: without an entry for each field the
+//! code does not compile.
 
 use super::Perturbed;
 use s4_backend::*;
@@ -196,8 +196,8 @@ macro_rules! perturb_output {
     ($to:ident, $op:expr, $kind:ident $x:ident) => {};
 }
 
-/// Defines for each operation a function that runs it on the inner backend and then makes its outputs wrong where they are
-/// the target; defines also the list of all outputs.
+/// Defines for each operation a function that runs it on the inner backend and then makes its outputs wrong where they
+/// are the target; defines also the list of all outputs.
 macro_rules! operations {
     ($($op:ident($args:ident) { $($x:ident: $kind:ident),+ $(,)? })+) => {
         pub(super) const OUTPUTS: &[(&str, &[&[&str]])] =

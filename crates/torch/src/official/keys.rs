@@ -118,7 +118,8 @@ const UNSUPPORTED_BY_PART: [(&str, &str); 24] = [
     (".omega", "names of V2"),
 ];
 
-/// The error of a key that cannot be mapped, which names the key and, where it is known, the feature that has such keys.
+/// The error of a key that cannot be mapped, which names the key and, where it is known, the feature that has such
+/// keys.
 pub(super) fn unmapped_key(key: &str) -> Error {
     let ending = UNSUPPORTED_BY_ENDING.iter().find(|(part, _)| key.ends_with(part));
     let got = match ending.or_else(|| UNSUPPORTED_BY_PART.iter().find(|(part, _)| key.contains(part))) {

@@ -31,8 +31,8 @@ pub(super) struct MappedLayer {
 /// Largest kernel length that a file may give.
 const MAX_KERNEL_LENGTH: u64 = 1 << 40;
 
-/// Recognises the kind of the layer whose keys begin with `theirs` (`model.layers.0.layer.`) and maps it to this library's
-/// names, which begin with `ours` (`blocks.0.`).
+/// Recognises the kind of the layer whose keys begin with `theirs` (`model.layers.0.layer.`) and maps it to this
+/// library's names, which begin with `ours` (`blocks.0.`).
 pub(super) fn map_layer(
     keys: &mut Keys<'_>,
     options: &mut Options<'_>,

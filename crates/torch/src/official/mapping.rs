@@ -236,8 +236,8 @@ pub(super) fn check_values(name: &str, tensor: &Tensor) -> Result<()> {
     }
 }
 
-/// Refuses tensors for [`TensorMapping::add_theirs`] that have not the names and shapes of `reference`, the tensors that
-/// were mapped.
+/// Refuses tensors for [`TensorMapping::add_theirs`] that have not the names and shapes of `reference`, the tensors
+/// that were mapped.
 pub(super) fn check_ours(mappings: &[TensorMapping], reference: &StateDict, ours: &StateDict) -> Result<()> {
     for mapping in mappings {
         let Some(name) = mapping.ours() else { continue };

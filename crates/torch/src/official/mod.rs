@@ -84,8 +84,8 @@ impl OfficialModel {
     }
 
     /// The official state dict of `ours`, tensors by this library's names. Tensors that are unchanged since
-    /// [`OfficialModel::new`] are given as they were in the file, bit for bit, also C̃. A C that has changed is given as C,
-    /// with `l_kernel` 0.
+    /// [`OfficialModel::new`] are given as they were in the file, bit for bit, also C̃. A C that has changed is given
+    /// as C, with `l_kernel` 0.
     pub fn to_official(&self, ours: &StateDict) -> Result<StateDict> {
         check_ours(&self.mappings, &self.tensors, ours)?;
         let mut official = StateDict::new();

@@ -1,4 +1,5 @@
-//! Options of an official model that its tensors do not determine, from the configuration of `train.py` or a part of it.
+//! Options of an official model that its tensors do not determine, from the configuration of `train.py` or a part of
+//! it.
 
 use crate::error::{Error, Result, quoted};
 use serde_json::{Map, Value as Json};

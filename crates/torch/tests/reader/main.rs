@@ -88,7 +88,7 @@ fn shared_storages_parameters_and_attributes() {
         pickled_global("torch._utils", "_rebuild_parameter"),
         &[second, b"\x88".to_vec(), hooks.clone()],
     );
-    // The dict of a module, with the attribute `_metadata` that BUILD gives it.
+    // The state dict of a torch module, whose attribute `_metadata` is set by the opcode BUILD.
     let state = [
         hooks,
         [b"(".to_vec(), pickled_text("a"), first, pickled_text("b"), parameter, b"u".to_vec()].concat(),
@@ -114,7 +114,7 @@ fn weights_and_hyper_parameters_are_found() {
     let raw = float_bytes(&[1.]);
     let state =
         || pickled_dict(&[("w", pickled_tensor(pickled_storage("FloatStorage", "0", 1), 0, &[1], &[1]))]);
-    // argparse.Namespace by NEWOBJ and BUILD, with a class of the official code that stays inert.
+    // An argparse.Namespace, built by the opcodes NEWOBJ and BUILD, which refers to a class of the official code.
     let space = [
         pickled_global("argparse", "Namespace"),
         b")\x81".to_vec(),
