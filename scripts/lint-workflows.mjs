@@ -1,4 +1,4 @@
-// npm run lint:workflows: actionlint over .github/workflows. Ends with 1 when it finds something.
+// npm run lint:workflows: runs actionlint on .github/workflows; exits with 1 when it finds a fault.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createLinter } from 'actionlint'

@@ -1,4 +1,4 @@
-// One learning run of a recipe: epochs, checkpoints, history, figures.
+// Runs one training of a recipe: epochs, checkpoints, a history of losses, and the final scores.
 import {
   appendFileSync,
   createReadStream,
@@ -14,8 +14,8 @@ import { createModel, epochOptions, loadModel, modelFromBytes } from './recipe-a
 import { trainingBatches } from './recipe-batches.mjs'
 import { score } from './recipe-score.mjs'
 
-/** Share of the minutes that the learning rate's curve is drawn over; the rest is for the last evaluation and for misjudging. */
-const PLANNED = 0.92
+/** The share of the allowed time that is planned for training; the rest is for the last evaluation and for errors of the plan. */
+const PLANNED_SHARE = 0.92
 
 /**
  * Trains until the recipe's epochs are done or `minutes` are over. With `minutes`, the number of epochs is planned anew after every
@@ -47,7 +47,7 @@ export async function runRecipe(recipe, dataset, options) {
   const at = going
     ? JSON.parse(model.extra)
     : { epoch: 0, batch: 0, step: 0, seconds: 0, best: null, choices: 0 }
-  // An epoch may be a random part of the training set: validation then comes more often.
+  // A recipe may limit the batches of an epoch, so that a large training set is validated more often.
   const perEpoch = Math.min(
     Math.ceil(dataset.train.length / batchSize),
     recipe.train.batchesPerEpoch ?? Infinity,
@@ -79,7 +79,7 @@ export async function runRecipe(recipe, dataset, options) {
   while (at.epoch < epochs && !stopped) {
     if (plan !== undefined) epochs = plan[at.epoch] ?? at.epoch
     else if (epochSeconds !== undefined && minutes !== Infinity) {
-      const left = Math.floor((minutes * 60 * PLANNED - elapsed()) / epochSeconds)
+      const left = Math.floor((minutes * 60 * PLANNED_SHARE - elapsed()) / epochSeconds)
       epochs = Math.min(recipe.train.epochs, at.epoch + Math.max(left, 0))
     }
     if (at.epoch >= epochs) break

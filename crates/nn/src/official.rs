@@ -234,7 +234,9 @@ fn c_of_c_tilde(spec: &s4_backend::SsmSpec, len: usize, stored: &Stored<'_>) -> 
         let s = h % spec.n_ssm;
         let row = |x: &NamedTensor, i: usize, width: usize| x.data[i * width..][..width].to_vec();
         let lambda = (row(a_real, s, pairs).iter().zip(row(a_imag, s, pairs)))
-            .map(|(&re, im)| Complex::new(-spec.real_transform.apply(re), -spec.imag_transform.apply(im)))
+            .map(|(&re, im)| {
+                Complex::new(-spec.real_transform.transformed(re), -spec.imag_transform.transformed(im))
+            })
             .collect();
         let c_rows = |k: usize| (k * spec.heads + h) * 2 * pairs;
         let dts = if spec.dt_per_state { pairs } else { 1 };
@@ -245,8 +247,8 @@ fn c_of_c_tilde(spec: &s4_backend::SsmSpec, len: usize, stored: &Stored<'_>) -> 
                 .collect(),
             b: complex(&row(b, s, 2 * pairs)),
             c: (0..spec.kernel_channels()).map(|k| complex(&c.data[c_rows(k)..][..2 * pairs])).collect(),
-            dt: row(inv_dt, h, dts).iter().map(|&x| spec.dt_transform.apply(x)).collect(),
-            disc: s4_ssm::Discretization::Bilinear,
+            dt: row(inv_dt, h, dts).iter().map(|&x| spec.dt_transform.transformed(x)).collect(),
+            discretization: s4_ssm::Discretization::Bilinear,
         };
         let rows = c_from_tilde(&ssm, len).ok_or_else(|| {
             bad("C̃ that can be turned back into C", format!("head {h}, whose I − Ā^{len} is singular"))

@@ -114,7 +114,7 @@ pub fn fft_conv(u: DataIn, kernel: DataIn, d: Option<DataIn>, sizes: ConvSizes) 
             channels: sizes.channels as usize,
             len: sizes.len as usize,
             kernel_len: sizes.kernel_len as usize,
-            two_sided: sizes.two_sided,
+            bidirectional: sizes.two_sided,
         };
         let (u, kernel, d) = (Data::copy(&u), Data::copy(&kernel), d.as_ref().map(Data::copy));
         match u {
