@@ -116,7 +116,8 @@ pub fn save<B: Backend>(
     Ok(())
 }
 
-type Entry = (String, Vec<usize>, Vec<u8>);
+/// Name, shape, little-endian values.
+pub(crate) type Entry = (String, Vec<usize>, Vec<u8>);
 
 fn collect<B: Backend>(
     out: &mut Vec<Entry>,
@@ -131,6 +132,28 @@ fn collect<B: Backend>(
     Ok(())
 }
 
+/// Name, shape and little-endian values of every parameter and of the running statistics of batch norms.
+pub(crate) fn model_tensors<B: Backend>(model: &Model<B>) -> Result<Vec<Entry>> {
+    let mut tensors: Vec<Entry> = Vec::new();
+    collect(&mut tensors, "", &model.store, &model.store.values)?;
+    for (name, norm) in model.net.norms() {
+        if let Some(values) = norm.running(&model.be)? {
+            tensors.push((format!("{name}.running"), vec![2, values.len() / 2], to_bytes(&values)));
+        }
+    }
+    Ok(tensors)
+}
+
+/// The metadata of a checkpoint without a trainer.
+pub(crate) fn model_metadata<T: Scalar>(config: &ModelConfig) -> HashMap<String, String> {
+    HashMap::from([
+        ("format".to_string(), FORMAT.to_string()),
+        ("version".into(), VERSION.into()),
+        ("dtype".into(), T::DTYPE.as_str().into()),
+        ("config".into(), config.to_json()),
+    ])
+}
+
 /// The bytes that [`save`] writes.
 pub fn save_bytes<B: Backend>(
     model: &Model<B>,
@@ -138,19 +161,8 @@ pub fn save_bytes<B: Backend>(
     extra: Option<&str>,
 ) -> Result<Vec<u8>> {
     let be = &model.be;
-    let mut out: Vec<Entry> = Vec::new();
-    collect(&mut out, "", &model.store, &model.store.values)?;
-    for (name, norm) in model.net.norms() {
-        if let Some(values) = norm.running(be)? {
-            out.push((format!("{name}.running"), vec![2, values.len() / 2], to_bytes(&values)));
-        }
-    }
-    let mut meta = HashMap::from([
-        ("format".to_string(), FORMAT.to_string()),
-        ("version".into(), VERSION.into()),
-        ("dtype".into(), B::Scalar::DTYPE.as_str().into()),
-        ("config".into(), model.config.to_json()),
-    ]);
+    let mut out = model_tensors(model)?;
+    let mut meta = model_metadata::<B::Scalar>(&model.config);
     if let Some(extra) = extra {
         meta.insert("extra".into(), extra.into());
     }

@@ -5,6 +5,7 @@ mod golden_block;
 mod golden_train;
 mod gradients;
 mod network;
+mod official_models;
 mod old_checkpoints;
 mod session;
 mod training;
