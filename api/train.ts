@@ -1,12 +1,12 @@
 // Options and events of training and evaluation.
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
-import { finiteNumbers } from './check.js'
+import { boolean, finiteNumbers, size } from './check.js'
 import type { Dataset } from './dataset.js'
 import { checkSchedule, type Schedule } from './schedules.js'
 
 /** Options of a training run. */
 export interface TrainOptions extends AdamWOptions {
-  /** Passes over the dataset. Default 1. */
+  /** Passes over the dataset in all: a run that is resumed makes those that it has not made. Default 1, resumed that of the run. */
   epochs?: number
   /** Collects examples into batches of this size; without it the dataset gives batches. */
   batchSize?: number
@@ -18,13 +18,17 @@ export interface TrainOptions extends AdamWOptions {
   carryState?: boolean
   /** Decay of a running average of the parameters. Default none. */
   ema?: number
-  /** Seed of dropout and of shuffling. Default 0. */
+  /** Seed of dropout and of shuffling: each seed and epoch has an order of its own. Default 0. */
   seed?: number
   /** A new order of an array of examples every epoch. Default false. */
   shuffle?: boolean
   /** A file that is written, whole, after every epoch. */
   checkpoint?: string
-  /** Go on with the optimiser's state, and where none is given its options, of the last run or of the checkpoint. Default false. */
+  /**
+   * Go on with the last run, or the checkpoint's: optimiser, schedule, order, dropout and counts as if it had not stopped, from any
+   * epoch and from the middle of one; options that are not given are the run's. The dataset, `batchSize`, `validation` and
+   * `checkpoint` are named again. A model from a file without the optimiser's state is `ERR_S4_CHECKPOINT`. Default false.
+   */
   resume?: boolean
   /** Ends training within one update. */
   signal?: AbortSignal
@@ -48,11 +52,13 @@ export const TRAIN_OPTIONS = [
 
 /** The part of the options that the addon takes, as its JSON. */
 export function nativeTrainConfig(op: string, options: TrainOptions): string {
-  const { schedule, carryState } = options
+  const { schedule, carryState, shuffle, epochs } = options
   return JSON.stringify({
     ...finiteNumbers(op, options, NUMBERS),
     ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
-    ...(carryState !== undefined && { carryState }),
+    ...(carryState !== undefined && { carryState: boolean(op, 'carryState', carryState) }),
+    ...(shuffle !== undefined && { shuffle: boolean(op, 'shuffle', shuffle) }),
+    ...(epochs !== undefined && { epochs: size(op, 'epochs', epochs) }),
   })
 }
 
@@ -60,7 +66,7 @@ export function nativeTrainConfig(op: string, options: TrainOptions): string {
 export interface TrainEvent {
   /** What has ended. */
   type: 'step' | 'epoch'
-  /** From 0. */
+  /** Of the run, from 0. */
   epoch: number
   /** Updates so far: from 1, or with `resume` on from the run or checkpoint before. */
   step: number
@@ -78,9 +84,19 @@ export interface TrainEvent {
   samplesPerSecond: number
 }
 
+/** How far a model's training is: of its last run, or of the checkpoint's. */
+export interface Progress {
+  /** Updates. */
+  readonly steps: number
+  /** Whole epochs. */
+  readonly epochs: number
+  /** Samples seen: rows × length. */
+  readonly samples: number
+}
+
 /** What an evaluation gives. */
 export interface Metrics {
-  /** Mean over rows. */
+  /** Mean over rows, by weight. */
   loss: number
   /** With cross-entropy. */
   accuracy?: number

@@ -91,7 +91,8 @@ export async function runRecipe(recipe, dataset, options) {
       pad,
       seed,
       epoch: at.epoch,
-      skip: at.batch,
+      // The library leaves out what its checkpoint has seen; those of 0.1.0 do not say.
+      skip: model.progress.samples > 0 ? 0 : at.batch,
       count: perEpoch,
     })
     const how = epochOptions(recipe, {
@@ -100,7 +101,7 @@ export async function runRecipe(recipe, dataset, options) {
       seed,
       resume: !fresh,
     })
-    for await (const event of model.train(source, how)) {
+    for await (const event of model.train(source, { ...how, epochs: model.progress.epochs + 1 })) {
       fresh = false
       if (event.type !== 'step') continue
       at.batch++

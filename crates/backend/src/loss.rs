@@ -123,8 +123,8 @@ impl<B: Memory> Clone for Target<'_, B> {
 }
 impl<B: Memory> Copy for Target<'_, B> {}
 
-/// stats\[0\] += weight·(loss summed over counted rows and width)/denominator; stats\[1\] += rows whose largest
-/// output is the label (cross-entropy). `doutput` overwrites: the gradient of what is added to stats\[0\].
+/// stats\[0\] += weight·(loss summed over counted rows and width)/denominator; stats\[1\] += the weights
+/// of the rows whose largest output is the label (cross-entropy). `doutput` overwrites: the gradient of what is added to stats\[0\].
 #[allow(missing_docs)]
 pub struct LossForwardBackward<'a, B: Memory> {
     /// (2)

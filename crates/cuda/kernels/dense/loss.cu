@@ -36,7 +36,7 @@ KERNEL loss(double* cells, float* dout, const float* out, const float* values, c
       for (int i = lane; d && i < outputs; i += 32)
         d[i] = (float)(scale * exp((double)x[i] - best) / total) - (i == label ? (float)scale : 0.f);
       value = log(total) + best - own;
-      hit = at == label;
+      hit = at == label ? weight : 0.0;
     }
   } else if (kind == LOSS_KIND_GAUSSIAN) {
     const int width = outputs / 2;

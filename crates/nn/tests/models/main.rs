@@ -8,3 +8,4 @@ mod network;
 mod old_checkpoints;
 mod session;
 mod training;
+mod weights;

@@ -41,6 +41,7 @@ fn config() -> TrainConfig {
         ema: Some(0.9),
         seed: 11,
         carry_state: false,
+        ..Default::default()
     }
 }
 
@@ -289,8 +290,7 @@ fn accumulated_batches_are_one_batch() {
         let (x, y) = (&x[i * 20..][..20], &y[i * 2..][..2]);
         t.accumulate(&mut m, &Batch::new(Input::Values(x), TargetData::Values(y), 1, 20)).unwrap();
     }
-    let sum: Vec<f64> = m.store().grad(name).unwrap().iter().map(|g| g / 2.0).collect();
-    close("accumulated", &sum, &both, 1e-12);
+    close("accumulated", &m.store().grad(name).unwrap(), &both, 1e-12);
     t.update(&mut m).unwrap();
     assert_eq!(t.read_stats(&m).unwrap().rows, 2);
 }
@@ -346,11 +346,9 @@ fn bad_batches_are_refused_before_any_work() {
         (Batch { call: with_lengths(&[10, 0]), ..ok }, "ERR_S4_VALUE"),
         (Batch { call: with_lengths(&[10]), ..ok }, "ERR_S4_SHAPE"),
         (Batch { target: TargetData::Labels(&[0, 3]), ..ok }, "ERR_S4_VALUE"),
-        (Batch { target: TargetData::Labels(&[-1, -1]), ..ok }, "ERR_S4_VALUE"),
         (Batch { target: TargetData::Labels(&[0]), ..ok }, "ERR_S4_SHAPE"),
         (Batch { target: TargetData::Values(&reals), ..ok }, "ERR_S4_DTYPE"),
         (Batch { weights: Some(&[1.0, -1.0]), ..ok }, "ERR_S4_VALUE"),
-        (Batch { weights: Some(&[0.0, 0.0]), ..ok }, "ERR_S4_VALUE"),
     ] {
         let error = t.train_step(&mut m, &batch).unwrap_err();
         assert_eq!(error.code.as_str(), code, "{error}");
@@ -388,7 +386,7 @@ fn evaluation_counts_what_training_counts() {
     t.train_step(&mut m, &batch).unwrap();
     let stats = t.read_stats(&m).unwrap();
     close("loss", &[total.metrics().loss], &[stats.loss], 1e-12);
-    assert_eq!((stats.rows, stats.correct as f64), (13, total.correct));
+    assert_eq!((stats.rows, stats.correct), (13, total.correct));
 }
 
 #[test]

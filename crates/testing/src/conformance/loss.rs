@@ -65,13 +65,13 @@ impl Data {
         rows.map(|(row, x)| self.weight(row) / self.denominator * self.row(row, x)).sum()
     }
 
-    /// Rows that count (a label, a weight) and whose largest output is the label.
-    fn hits(&self, x: &[f64]) -> usize {
-        let hit = |(row, x): &(usize, &[f64])| {
+    /// Weights of the rows whose largest output is the label.
+    fn hits(&self, x: &[f64]) -> f64 {
+        let hit = |(row, x): (usize, &[f64])| {
             let best = (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
-            best as i32 == self.labels[*row] && self.weight(*row) != 0.0
+            if best as i32 == self.labels[row] { self.weight(row) } else { 0.0 }
         };
-        x.chunks(self.outputs).enumerate().filter(hit).count()
+        x.chunks(self.outputs).enumerate().map(hit).sum()
     }
 }
 
@@ -126,7 +126,7 @@ impl<B: Backend> Suite<'_, B> {
         let (data, x) = self.loss_data(loss, rows, outputs, weighted);
         let (be, denominator) = (self.be, data.denominator);
         let takes_labels = loss.kind.takes_labels();
-        let want = [data.total(&x), if takes_labels { data.hits(&x) as f64 } else { 0.0 }];
+        let want = [data.total(&x), if takes_labels { data.hits(&x) } else { 0.0 }];
         let stats0 = [0.5, 3.0];
         let ins = [&x[..], &data.values, data.weights.as_deref().unwrap_or(&[])];
         for with_gradient in [true, false] {
