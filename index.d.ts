@@ -80,21 +80,21 @@ declare const choices: {
     /** Structure of A. */
     readonly mode: readonly ["s4", "s4d"];
     /** How Λ, P and B start. */
-    readonly init: readonly ["legs", "legt", "fourier", "hippo", "lin", "inv", "real"];
+    readonly init: readonly ["legs", "legt", "fourier", "hippo", "lin", "inv", "real", "random"];
     /** How continuous time becomes steps. */
     readonly discretization: readonly ["bilinear", "zoh"];
     /** How a parameter becomes a positive number. */
     readonly transform: readonly ["exp", "softplus", "relu", "sigmoid", "none"];
     /** Pointwise nonlinearities. */
-    readonly activation: readonly ["identity", "gelu", "relu", "silu", "tanh", "sigmoid"];
+    readonly activation: readonly ["identity", "gelu", "relu", "silu", "tanh", "sigmoid", "softplus"];
     /** Normalisation of a block. */
     readonly norm: readonly ["layer", "batch", "none"];
     /** What maps inputs to features. */
     readonly encoder: readonly ["linear", "embedding", "none"];
     /** What a row of steps becomes before the decoder. */
-    readonly pooling: readonly ["none", "mean", "last", "first", "max", "sum"];
+    readonly pooling: readonly ["none", "mean", "last", "first", "max", "sum", "logMeanExp"];
     /** What training minimises. */
-    readonly loss: readonly ["crossEntropy", "mse", "mae", "huber", "gaussian"];
+    readonly loss: readonly ["crossEntropy", "mse", "mae", "huber", "gaussian", "logCosh", "quantile"];
     /** HiPPO measures of {@link hippo} and {@link nplr}. */
     readonly measure: readonly ["legs", "legt", "fourier"];
     /** What a field without a value becomes in {@link readCsv}. */
@@ -139,7 +139,7 @@ interface LayerOptions {
     state?: number;
     /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
     mode?: (typeof choices.mode)[number];
-    /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Default `'legs'`. */
+    /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Both: `random`, without any measure, as the control of the paper's ablation. Default `'legs'`. */
     init?: (typeof choices.init)[number];
     /** Rank of the low-rank part of S4; default 1, or 2 for LegT. */
     rank?: number;
@@ -203,10 +203,12 @@ interface ModelOptions extends BlockOptions {
     pooling?: (typeof choices.pooling)[number];
     /** A norm after the last block; by default when `prenorm`. */
     finalNorm?: boolean;
-    /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ. Default `'crossEntropy'`. */
+    /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ; `'quantile'` quantiles·output values, those of the first level first. Default `'crossEntropy'`. */
     loss?: (typeof choices.loss)[number];
     /** The error at which Huber becomes linear. Default 1. */
     huberDelta?: number;
+    /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
+    quantiles?: number[];
 }
 /** The algorithm that every call of a handle takes unless it names one. */
 interface AlgorithmOption {
