@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import test from 'ava'
-import { AdamW, S4Layer } from '../index.js'
-import { batch, drain, model, noisy, refuses, rejects } from './helpers.js'
+import { AdamW, S4Layer, SequenceModel } from '../index.js'
+import { batch, close, drain, model, noisy, refuses, rejects } from './helpers.js'
 
 test('a disposed handle answers with its own code', async (t) => {
   const l = new S4Layer({ features: 4, state: 8 })
@@ -95,11 +95,47 @@ test('one handle used by two calls at once', async (t) => {
   const training = m.train(Array(20).fill(batch()), { epochs: 1 })
   await training.next()
   await rejects(t, 'ERR_S4_BUSY', drain(m.train([batch()], {})))
-  refuses(t, 'ERR_S4_BUSY', () => m.predictSync(noisy([1, 5, 1])))
+  await rejects(t, 'ERR_S4_BUSY', m.accumulate(batch()))
+  await rejects(t, 'ERR_S4_BUSY', m.update())
   refuses(t, 'ERR_S4_BUSY', () => m.setParameter('decoder.bias', noisy([1])))
-  t.is((await m.predict(noisy([1, 5, 1]))).data.length, 5, 'reads queue')
+  refuses(t, 'ERR_S4_BUSY', () => m.zeroGrad())
+  refuses(t, 'ERR_S4_BUSY', () => m.swapAverage())
+  const reading = m.predict(noisy([1, 5, 1]))
+  refuses(t, 'ERR_S4_BUSY', () => m.predictSync(noisy([1, 5, 1])))
+  t.is((await reading).data.length, 5, 'reads queue')
+  t.is(m.predictSync(noisy([1, 5, 1])).data.length, 5, 'between two events no call is under way')
   await training.return()
-  t.notThrows(() => m.predictSync(noisy([1, 5, 1])), 'free again')
+  t.notThrows(() => m.setParameter('decoder.bias', noisy([1])), 'free again')
+})
+
+test('between two events a loop reads, predicts, streams, evaluates and saves; training goes on as if it had not', async (t) => {
+  const network = { norm: 'batch', dropout: 0.1 } as const
+  const data = [1, 2, 3].map((seed) => batch(2, 50, seed))
+  const options = { epochs: 2, seed: 5, ema: 0.9, clip: 1 }
+  const x = noisy([1, 20, 1], 9)
+  const bits = (one: SequenceModel) => one.parameters().map((p) => [...p.value.data])
+  using alone = await model(network)
+  const want: unknown[] = []
+  for await (const e of alone.train(data, options)) want.push({ ...e, samplesPerSecond: 0 })
+  using m = await model(network)
+  const stream = m.stream()
+  const seen: unknown[] = []
+  for await (const e of m.train(data, options)) {
+    seen.push({ ...e, samplesPerSecond: 0 })
+    const values = bits(m)
+    const y = m.predictSync(x).data
+    stream.reset()
+    close(t, 'stream', stream.push(x).data, y, 1e-4)
+    const kernel = m.kernel(0, 7).data
+    const { loss } = await m.evaluate(data)
+    using same = await SequenceModel.fromBytes(await m.toBytes())
+    t.deepEqual(values, bits(same), 'the model as of this event')
+    t.deepEqual(y, same.predictSync(x).data)
+    t.deepEqual(kernel, same.kernel(0, 7).data)
+    t.is((await same.evaluate(data)).loss, loss)
+  }
+  t.deepEqual(seen, want)
+  t.deepEqual(bits(m), bits(alone))
 })
 
 test('abort ends training within one update, and the model stays usable', async (t) => {

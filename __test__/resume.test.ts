@@ -2,8 +2,16 @@
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import test from 'ava'
-import { schedules, SequenceModel, type Sample, type TrainEvent, type TrainOptions } from '../index.js'
+import test, { type ExecutionContext } from 'ava'
+import {
+  schedules,
+  SequenceModel,
+  type Dataset,
+  type Progress,
+  type Sample,
+  type TrainEvent,
+  type TrainOptions,
+} from '../index.js'
 import { batch, drain, model, noise, noisy, rejects } from './helpers.js'
 
 const samples: Sample[] = Array.from({ length: 10 }, (_, i) => ({
@@ -15,7 +23,6 @@ const options: TrainOptions = {
   shuffle: true,
   seed: 2 ** 40 + 7,
   epochs: 4,
-  carryState: false,
   schedule: schedules.plateau({ factor: 0.5, patience: 0 }),
 }
 const network = { dropout: 0.2, norm: 'batch' } as const
@@ -24,17 +31,19 @@ const network = { dropout: 0.2, norm: 'batch' } as const
 const said = (event: TrainEvent) => ({ ...event, samplesPerSecond: 0 })
 const bits = (m: SequenceModel) => m.parameters().map((p) => [...p.value.data])
 
-test('a run resumed after every event is the undisturbed run, bit for bit', async (t) => {
+/** Trains a second model in pieces of one event, a checkpoint between two, and compares it with the undisturbed run. */
+async function inPieces(t: ExecutionContext, dataset: Dataset, given: TrainOptions): Promise<Progress> {
   using whole = await model(network)
   const want: unknown[] = []
-  for await (const e of whole.train(samples, options)) want.push(said(e))
-  t.is(want.length, 4 * 5)
+  for await (const e of whole.train(dataset, given)) want.push(said(e))
   const seen: unknown[] = []
+  const { batchSize } = given
   let m = await model(network)
   for (let left = true, resume = false; left; resume = true) {
     left = false
-    // Seed, shuffle, schedule and epochs are the run's.
-    for await (const e of m.train(samples, resume ? { resume, batchSize: 3 } : options)) {
+    // Seed, shuffle, schedule, epochs and carried states are the run's.
+    const options = resume ? { resume, ...(batchSize !== undefined && { batchSize }) } : given
+    for await (const e of m.train(dataset, options)) {
       seen.push(said(e))
       left = true
       break
@@ -45,9 +54,23 @@ test('a run resumed after every event is the undisturbed run, bit for bit', asyn
   }
   t.deepEqual(seen, want)
   t.deepEqual(bits(m), bits(whole))
-  t.deepEqual(m.progress, { steps: 16, epochs: 4, samples: 4 * 10 * 20 })
   t.deepEqual(whole.progress, m.progress)
   m.dispose()
+  return whole.progress
+}
+
+test('a run resumed after every event is the undisturbed run, bit for bit', async (t) => {
+  t.deepEqual(await inPieces(t, samples, options), { steps: 16, epochs: 4, samples: 4 * 10 * 20 })
+})
+
+test('carried states go on too, from zero at each epoch', async (t) => {
+  const data = [1, 2, 3].map((seed) => batch(2, 20, seed))
+  const given = { carryState: true, epochs: 2, seed: 3, ema: 0.9 }
+  t.deepEqual(await inPieces(t, data, given), { steps: 6, epochs: 2, samples: 2 * 3 * 2 * 20 })
+  using m = await model(network)
+  const error = await rejects(t, 'ERR_S4_SHAPE', drain(m.train([batch(2), batch(1)], { carryState: true })))
+  t.regex(error.message, /carryState/)
+  t.is(m.progress.steps, 1)
 })
 
 test('what can be walked again goes on from within an epoch; a seed of its own order each', async (t) => {

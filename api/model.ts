@@ -269,7 +269,7 @@ export class SequenceModel extends Handle {
 
   /** Swaps the parameters with their running average (training with `ema`); a second call swaps back. */
   swapAverage(): void {
-    this.access.sync('swapAverage', (handle) => handle.swapAverage())
+    this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
   /** Loss (and accuracy) over a dataset, with nothing changed. */

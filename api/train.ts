@@ -14,7 +14,10 @@ export interface TrainOptions extends AdamWOptions {
   schedule?: Schedule
   /** Evaluated after every epoch; a plateau schedule follows it. */
   validation?: Dataset
-  /** States run on from batch to batch (truncated back-propagation through time); reset at every epoch. */
+  /**
+   * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
+   * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
+   */
   carryState?: boolean
   /** Decay of a running average of the parameters. Default none. */
   ema?: number

@@ -95,7 +95,7 @@ export async function* train(
   const { access } = model
   const op = access.checkLive('train')
   rejectUnknownOptions(op, options, TRAIN_OPTIONS)
-  const { signal, batchSize, checkpoint, resume = false, carryState } = options
+  const { signal, batchSize, checkpoint, resume = false } = options
   boolean(op, 'resume', resume)
   checkSignal(op, signal)
   throwIfAborted(op, signal)
@@ -114,7 +114,8 @@ export async function* train(
     while (state.epochs < total) {
       const epoch = state.epochs
       const started = { time: performance.now(), samples: state.samples }
-      if (carryState && state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
+      // Nothing where the run carries no states.
+      if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
       yield* updates(op, model, dataset, options, state)
       state = await trainState(model)
       checkEpoch(op, state)

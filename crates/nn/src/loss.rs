@@ -125,6 +125,8 @@ impl<B: Backend> LossBuffers<B> {
         gradient: bool,
     ) -> Result<()> {
         let rows = net.head.rows(pass.batch, pass.len);
+        // Where nothing counts every weight is 0 or every label left out: the loss is 0.
+        let total = if weight > 0.0 { weight } else { 1.0 };
         let against = HeadLoss {
             target: match counted.labels {
                 true => Target::Labels(self.labels.get()),
@@ -132,8 +134,7 @@ impl<B: Backend> LossBuffers<B> {
             },
             weights: counted.weighted.then(|| self.weights.get(pass.be, rows)),
             loss: config.loss(),
-            // Where nothing counts every weight is 0 or every label left out: the loss is 0.
-            denominator: if weight > 0.0 { weight } else { 1.0 } * counted.width as f64,
+            denominator: total * counted.width as f64,
             gradient,
         };
         net.head.loss(pass, stats, against, &mut net.scratch.ws)

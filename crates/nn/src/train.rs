@@ -134,6 +134,8 @@ impl<B: Backend> Trainer<B> {
         }
         if config.carry_state {
             model.need_state("train with carryState")?;
+        } else {
+            self.carry = None;
         }
         if config.schedule != self.config.schedule {
             self.schedule = Schedule::new(config.schedule)?;
@@ -254,12 +256,13 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::value("SequenceModel.train", "a batch before an update", "none"));
         };
         let be = self.be.clone();
-        let squares = self.figures.guard_squares_mut(&be)?;
         let counts = open.weight > 0.0;
         let factor = self.schedule.factor(self.adam.step);
-        match counts {
-            true => self.adam.sum_squares(squares, &model.store)?,
-            false => drop(squares),
+        {
+            let squares = self.figures.guard_squares_mut(&be)?;
+            if counts {
+                self.adam.sum_squares(squares, &model.store)?;
+            }
         }
         let guard = self.figures.guard(&be);
         if counts {
@@ -394,11 +397,21 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
-    /// Carried states for `batch` rows; another number of rows starts from zero.
+    /// Carried states for `batch` rows: those there are, or zeros where a sequence begins. Within one, other rows than
+    /// before have no states to go on from: `ERR_S4_SHAPE`.
     fn carry_for(&mut self, model: &Model<B>, batch: usize) -> Result<()> {
-        if self.carry.as_ref().is_none_or(|c| c.kept.batch != batch) {
-            self.carry = Some(CarriedStates::new(&self.be, &model.config, batch)?);
+        match &self.carry {
+            Some(carry) if carry.kept.batch == batch => return Ok(()),
+            Some(carry) if self.open.is_some() || !carry.is_zero() => {
+                return Err(Error::shape(
+                    "SequenceModel.train",
+                    format!("batches of {} rows, whose states carryState goes on with", carry.kept.batch),
+                    format!("{batch} rows"),
+                ));
+            }
+            _ => {}
         }
+        self.carry = Some(CarriedStates::new(&self.be, &model.config, batch)?);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 #include "codes.cuh"
 #include "common/base.cuh"
 
-// Value and gradient of one row's loss. cells (rows, 2): weighted value, and 1 where the largest output is the label
+// Value and gradient of one row's loss. cells (rows, 2): weighted value, and the weight where the largest output is the label
 // (cross-entropy), for loss_total to add; dout (rows, outputs): gradient, or null. kind: a LOSS_KIND_… of s4_backend;
 // delta: where Huber's loss becomes linear; q0 … q8: `levels` levels of the quantile loss. One warp per row; block: 128
 // threads.

@@ -1,5 +1,6 @@
 //! Blocks, models and training on the CPU, in one program: each test program of its own would compile the backend again.
 
+mod carried;
 mod common;
 mod golden_block;
 mod golden_train;
