@@ -1,8 +1,21 @@
 // Options and events of training and evaluation.
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
-import { boolean, finiteNumbers, size } from './check.js'
+import { boolean, describe, finiteNumbers, rejectUnknownOptions, size } from './check.js'
 import type { Dataset } from './dataset.js'
+import { fail } from './error.js'
 import { checkSchedule, type Schedule } from './schedules.js'
+
+/** Parameters chosen by name, with rates of their own. */
+export interface ParameterGroup {
+  /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
+  name: string
+  /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
+  lr?: number
+  /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
+  weightDecay?: number
+  /** They stay as they are, and their gradients count in no norm. Default false. */
+  freeze?: boolean
+}
 
 /** Options of a training run. */
 export interface TrainOptions extends AdamWOptions {
@@ -10,6 +23,11 @@ export interface TrainOptions extends AdamWOptions {
   epochs?: number
   /** Collects examples into batches of this size; without it the dataset gives batches. */
   batchSize?: number
+  /**
+   * Parameters with rates of their own; the first group that names one has it, and clipping is over all together. The schedule is a
+   * factor on their rates too. A group that names no parameter is `ERR_S4_VALUE`.
+   */
+  groups?: readonly ParameterGroup[]
   /** Default constant. */
   schedule?: Schedule
   /** Evaluated after every epoch; a plateau schedule follows it. */
@@ -44,6 +62,7 @@ export const TRAIN_OPTIONS = [
   ...NUMBERS,
   'epochs',
   'batchSize',
+  'groups',
   'schedule',
   'validation',
   'carryState',
@@ -53,11 +72,28 @@ export const TRAIN_OPTIONS = [
   'signal',
 ] as const
 
+function checkGroups(op: string, groups: unknown): object[] {
+  if (!Array.isArray(groups)) throw fail('ERR_S4_VALUE', op, `an array for 'groups'`, describe(groups))
+  return groups.map((group: Partial<ParameterGroup>) => {
+    const what = `${op}, groups`
+    rejectUnknownOptions(what, group, ['name', 'lr', 'weightDecay', 'freeze'])
+    const { name, freeze } = group
+    if (typeof name !== 'string')
+      throw fail('ERR_S4_VALUE', what, `names of parameters for 'name'`, describe(name))
+    return {
+      name,
+      ...finiteNumbers(what, group, ['lr', 'weightDecay']),
+      ...(freeze !== undefined && { freeze: boolean(what, 'freeze', freeze) }),
+    }
+  })
+}
+
 /** The part of the options that the addon takes, as its JSON. */
 export function nativeTrainConfig(op: string, options: TrainOptions): string {
-  const { schedule, carryState, shuffle, epochs } = options
+  const { groups, schedule, carryState, shuffle, epochs } = options
   return JSON.stringify({
     ...finiteNumbers(op, options, NUMBERS),
+    ...(groups !== undefined && { groups: checkGroups(op, groups) }),
     ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
     ...(carryState !== undefined && { carryState: boolean(op, 'carryState', carryState) }),
     ...(shuffle !== undefined && { shuffle: boolean(op, 'shuffle', shuffle) }),

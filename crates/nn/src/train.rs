@@ -102,7 +102,7 @@ impl<B: Backend> Trainer<B> {
             None => None,
         };
         Ok(Trainer {
-            adam: Adam::new(be.clone(), &model.store, config.adam)?,
+            adam: Adam::new(be.clone(), &model.store, config.adam.clone())?,
             schedule: Schedule::new(config.schedule)?,
             average,
             buffers: LossBuffers::new(&be)?,
@@ -124,7 +124,6 @@ impl<B: Backend> Trainer<B> {
     /// Goes on with other options, moments and update counter kept. A schedule that is another one starts without
     /// observations. `ERR_S4_UNSUPPORTED` when `ema` changes.
     pub fn reconfigure(&mut self, model: &Model<B>, config: TrainConfig) -> Result<()> {
-        config.adam.check("train")?;
         if config.ema != self.config.ema {
             return Err(Error::unsupported(
                 "train",
@@ -134,13 +133,16 @@ impl<B: Backend> Trainer<B> {
         }
         if config.carry_state {
             model.need_state("train with carryState")?;
-        } else {
+        }
+        let schedule = (config.schedule != self.config.schedule).then(|| Schedule::new(config.schedule));
+        let schedule = schedule.transpose()?;
+        self.adam.configure("train", &model.store, config.adam.clone())?;
+        if let Some(schedule) = schedule {
+            self.schedule = schedule;
+        }
+        if !config.carry_state {
             self.carry = None;
         }
-        if config.schedule != self.config.schedule {
-            self.schedule = Schedule::new(config.schedule)?;
-        }
-        self.adam.config = config.adam;
         self.config = config;
         Ok(())
     }

@@ -5,6 +5,7 @@ mod common;
 mod golden_block;
 mod golden_train;
 mod gradients;
+mod groups;
 mod network;
 mod old_checkpoints;
 mod session;
