@@ -14,7 +14,14 @@ export { SequenceModel, type PredictOptions, type SaveOptions } from './api/mode
 export { ModelStream, type PushOptions } from './api/stream.js'
 export { AdamW, type AdamWOptions } from './api/adamw.js'
 export { schedules, type Schedule } from './api/schedules.js'
-export type { EvaluateOptions, Metrics, TrainEvent, TrainOptions } from './api/train.js'
+export type {
+  EvaluateOptions,
+  Metrics,
+  ParameterGroup,
+  Progress,
+  TrainEvent,
+  TrainOptions,
+} from './api/train.js'
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
 export {
   fftConv,

@@ -36,14 +36,22 @@ export class NativeAccess<N extends NativeHandle> {
     return name
   }
 
-  /** A call that must have the handle to itself and returns at once. */
+  /**
+   * A call that returns at once and leaves parameters as they are: not while another is under way. Between two events of a training
+   * loop none is.
+   */
   sync<R>(op: string, call: (handle: N) => R): R {
     const name = this.checkLive(op)
-    if (this.#writer !== undefined || this.#running > 0) {
-      const busy = this.#writer ?? `${this.#running} unfinished calls`
-      throw fail('ERR_S4_BUSY', name, 'no other call under way', busy)
-    }
+    if (this.#running > 0)
+      throw fail('ERR_S4_BUSY', name, 'no other call under way', `${this.#running} unfinished calls`)
     return native(() => call(this.handle))
+  }
+
+  /** As {@link NativeAccess.sync}, of a call that changes what a writer works on. */
+  syncWrite<R>(op: string, call: (handle: N) => R): R {
+    const name = this.checkLive(op)
+    if (this.#writer !== undefined) throw fail('ERR_S4_BUSY', name, 'no other writer', this.#writer)
+    return this.sync(op, call)
   }
 
   /** A call off the event loop that leaves parameters as they are; such calls queue. */

@@ -1,6 +1,6 @@
 // What a model takes, checked against its description, in the addon's types.
 import type { BatchInput } from '#binding'
-import type { Batch } from './dataset.js'
+import { rejectUnknownKeys, type Batch } from './dataset.js'
 import { fail } from './error.js'
 import type { ModelConfig, SsmAlgorithm } from './options.js'
 import {
@@ -59,8 +59,7 @@ function numbersOf(
 
 /** A checked batch as the addon takes it. */
 export function nativeBatch(op: string, model: ModelShape, batch: Batch): BatchInput {
-  if (typeof batch !== 'object' || batch === null)
-    throw fail('ERR_S4_DATA', op, '{ input, target }', String(batch))
+  rejectUnknownKeys(op, 'a batch', batch, ['input', 'target', 'lengths', 'weights', 'rate'])
   const { data, batch: rows, len } = nativeInput(op, model, batch.input)
   const { config, dtype, algorithm } = model
   const pooled = config.pooling !== 'none'

@@ -1,4 +1,4 @@
-import { rejectUnknownOptions, size } from './check.js'
+import { describe, rejectUnknownOptions, size } from './check.js'
 import { fail } from './error.js'
 import { checkTensor, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
 
@@ -8,9 +8,9 @@ export interface Batch {
   input: TensorLike
   /** Values (batch, [len,] output), or labels (batch, [len]) as a tensor or a plain array; a negative label is left out. */
   target: TensorLike | ArrayLike<number>
-  /** Length of each row, 1 … len. */
+  /** Length of each row, 1 … len; what lies beyond may be anything, NaN too. */
   lengths?: ArrayLike<number>
-  /** Weight of each output row. */
+  /** Weight of each output row, 0 or more: losses, metrics and gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything. */
   weights?: TensorLike | ArrayLike<number>
   /** Sampling-rate ratio. */
   rate?: number
@@ -27,13 +27,16 @@ export interface Sample {
 /** Anything that can be iterated: an array, a generator, an async iterable. Iterated once an epoch. */
 export type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>
 
-/** Batches of a dataset; with `batchSize`, examples are collected; with a seed, an array is shuffled. */
-export async function* batches(
-  op: string,
-  dataset: Dataset,
-  batchSize?: number,
-  seed?: number,
-): AsyncGenerator<Batch> {
+/** The order of one epoch of a run: where the array is shuffled, and how many of its items were taken already. */
+export interface EpochOrder {
+  /** Of the run, and the epoch: each has an order of its own. */
+  shuffle?: { seed: number; epoch: number } | undefined
+  /** Items that are left out at its start. */
+  skip?: number
+}
+
+/** Refuses what cannot be iterated. */
+export function checkDataset(op: string, dataset: unknown): void {
   const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>> | undefined | null
   if (
     d === undefined ||
@@ -43,15 +46,32 @@ export async function* batches(
   ) {
     throw fail('ERR_S4_DATA', op, 'an iterable of batches', typeof dataset)
   }
-  const source = seed === undefined ? dataset : shuffled(op, dataset, seed)
+}
+
+/** Refuses what no batch can be collected by. */
+export function checkBatchSize(op: string, batchSize: unknown): void {
+  if (batchSize !== undefined && !(Number.isSafeInteger(batchSize) && (batchSize as number) >= 1))
+    throw fail('ERR_S4_VALUE', op, 'batchSize of 1 or more', batchSize)
+}
+
+/** Batches of a dataset; with `batchSize`, examples are collected; an array may be shuffled. */
+export async function* batches(
+  op: string,
+  dataset: Dataset,
+  batchSize?: number,
+  { shuffle, skip = 0 }: EpochOrder = {},
+): AsyncGenerator<Batch> {
+  checkDataset(op, dataset)
+  checkBatchSize(op, batchSize)
+  const source = shuffle === undefined ? dataset : shuffled(op, dataset, shuffle)
+  let left = skip
   if (batchSize === undefined) {
-    for await (const batch of source) yield batch as Batch
+    for await (const batch of source) if (left-- <= 0) yield batch as Batch
     return
   }
-  if (!Number.isSafeInteger(batchSize) || batchSize < 1)
-    throw fail('ERR_S4_VALUE', op, 'batchSize of 1 or more', batchSize)
   let collected: Sample[] = []
   for await (const sample of source) {
+    if (left-- > 0) continue
     collected.push(sample as Sample)
     if (collected.length === batchSize) {
       yield collate(op, collected)
@@ -80,10 +100,25 @@ export async function* readAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T
   }
 }
 
-function shuffled(op: string, dataset: Dataset, seed: number): (Batch | Sample)[] {
+/** 32 bits of a run's seed and an epoch, each bit of both in all of them. */
+function mixed(seed: number, epoch: number): number {
+  let h = 0x9e3779b9
+  for (const word of [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0, epoch >>> 0]) {
+    h = Math.imul(h ^ word, 0x85ebca6b)
+    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+    h ^= h >>> 16
+  }
+  return h >>> 0
+}
+
+function shuffled(
+  op: string,
+  dataset: Dataset,
+  { seed, epoch }: { seed: number; epoch: number },
+): (Batch | Sample)[] {
   if (!Array.isArray(dataset)) throw fail('ERR_S4_DATA', op, 'an array, to shuffle it', 'another iterable')
   const out = [...(dataset as (Batch | Sample)[])]
-  let state = (seed + 1) >>> 0
+  let state = mixed(seed, epoch)
   for (let i = out.length - 1; i > 0; i--) {
     // mulberry32
     state = (state + 0x6d2b79f5) >>> 0
@@ -97,8 +132,17 @@ function shuffled(op: string, dataset: Dataset, seed: number): (Batch | Sample)[
   return out
 }
 
+/** Refuses keys that a batch or an example has not. */
+export function rejectUnknownKeys(op: string, what: string, x: unknown, names: readonly string[]): void {
+  if (typeof x !== 'object' || x === null) throw fail('ERR_S4_DATA', op, what, describe(x))
+  const unknown = Object.keys(x).find((key) => !names.includes(key))
+  if (unknown !== undefined)
+    throw fail('ERR_S4_DATA', op, `${what} of ${names.join(', ')}`, `the unknown key '${unknown}'`)
+}
+
 /** Examples of any lengths as one padded batch with `lengths`. */
 export function collate(op: string, samples: readonly Sample[]): Batch {
+  for (const sample of samples) rejectUnknownKeys(op, 'an example', sample, ['input', 'target'])
   const inputs = samples.map((s) => checkTensor(op, 'input', s?.input, [1, 2]))
   const lens = inputs.map((x) => x.shape[0] as number)
   const len = Math.max(...lens)

@@ -84,12 +84,12 @@ export abstract class Handle {
     if (withoutOnes(shape) !== withoutOnes(info.shape))
       throw fail('ERR_S4_SHAPE', op, `${name} ${shapeText(info.shape)}`, shapeText(shape))
     const values = floats(op, name, data, this.dtype)
-    this.access.sync('setParameter', (handle) => handle.setParameter(name, values))
+    this.access.syncWrite('setParameter', (handle) => handle.setParameter(name, values))
   }
 
   /** Zeroes all gradients. */
   zeroGrad(): void {
-    this.access.sync('zeroGrad', (handle) => handle.zeroGrad())
+    this.access.syncWrite('zeroGrad', (handle) => handle.zeroGrad())
   }
 
   /** Requests of memory, waits of the host, and memory held, so far. */

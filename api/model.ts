@@ -1,10 +1,11 @@
 import { NativeModel } from '#binding'
 import type { Cancel } from '#binding'
 import { NativeAccess } from './access.js'
+import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
-import { filePath, rejectUnknownOptions, size } from './check.js'
+import { describe, filePath, finiteNumbers, rejectUnknownOptions, size } from './check.js'
 import type { Batch, Dataset } from './dataset.js'
-import { native, nativeAsync, throwIfAborted } from './error.js'
+import { fail, native, nativeAsync, throwIfAborted } from './error.js'
 import { Handle } from './handle.js'
 import {
   checkAlgorithm,
@@ -19,14 +20,14 @@ import {
 import { ModelStream } from './stream.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
-  nativeTrainConfig,
   TRAIN_OPTIONS,
   type EvaluateOptions,
   type Metrics,
+  type Progress,
   type TrainEvent,
   type TrainOptions,
 } from './train.js'
-import { evaluate, train, type TrainedModel } from './training.js'
+import { checkSignal, evaluate, progressOf, train, type TrainedModel } from './training.js'
 
 /** How one prediction runs. */
 export interface PredictOptions {
@@ -87,7 +88,13 @@ export class SequenceModel extends Handle {
     this.config = publicConfig(config)
     this.hasState = hasState
     this.extra = extra
-    this.#trained = { access, config: this.config, dtype, device, algorithm }
+    const progress = progressOf(native(() => handle.trainState()))
+    this.#trained = { access, config: this.config, dtype, device, algorithm, progress }
+  }
+
+  /** How far its training is, of the last run or the checkpoint's: updates, whole epochs, samples seen. */
+  get progress(): Progress {
+    return this.#trained.progress
   }
 
   /** A model around a new native handle that `fill` fills; where that fails, the handle is freed. */
@@ -201,8 +208,11 @@ export class SequenceModel extends Handle {
     dataset: Dataset,
     options: TrainOptions & { onEvent?: (event: TrainEvent) => void } = {},
   ): Promise<TrainEvent[]> {
-    rejectUnknownOptions(this.access.checkLive('fit'), options, [...TRAIN_OPTIONS, 'onEvent'])
+    const op = this.access.checkLive('fit')
+    rejectUnknownOptions(op, options, [...TRAIN_OPTIONS, 'onEvent'])
     const { onEvent, ...rest } = options
+    if (onEvent !== undefined && typeof onEvent !== 'function')
+      throw fail('ERR_S4_VALUE', op, `a function for 'onEvent'`, describe(onEvent))
     const history: TrainEvent[] = []
     for await (const event of this.train(dataset, rest)) {
       onEvent?.(event)
@@ -225,36 +235,48 @@ export class SequenceModel extends Handle {
   }
 
   /**
-   * Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. Each batch of one
-   * update has dropout masks of its own.
+   * Forward and backward of a batch: it joins those since the last update, whose loss and gradients are then those of the mean
+   * over all their rows by weight; nothing is updated. For custom loops. Each batch has dropout masks and batch statistics of its
+   * own.
    */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.access.checkLive('accumulate')
     await this.access.write('accumulate', async () => {
+      rejectUnknownOptions(op, options, ['signal'])
+      checkSignal(op, options.signal)
       const input = nativeBatch(op, this.#trained, batch)
-      const config = nativeTrainConfig(op, {})
-      await this.access.afterReads('accumulate', (handle) => handle.trainBegin(config, true))
+      await this.access.afterReads('accumulate', (handle) => handle.configure('{}'))
       await this.#change('accumulate', (handle, cancel) => handle.accumulate(input, cancel), options.signal)
     })
   }
 
-  /** The update after {@link SequenceModel.accumulate}. */
-  async update(): Promise<{ step: number; loss: number; gradNorm: number }> {
+  /**
+   * The update after {@link SequenceModel.accumulate}, that of the joint batch. Options that are given stay for the updates after
+   * it. Where nothing counted there is no update, and `loss` is NaN.
+   */
+  async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
+    const op = this.access.checkLive('update')
+    rejectUnknownOptions(op, options, ADAMW_OPTIONS)
+    const config = JSON.stringify(finiteNumbers(op, options, ADAMW_OPTIONS))
     return this.access.write('update', async () => {
+      if (config !== '{}') await this.access.afterReads('update', (handle) => handle.configure(config))
       const { step, loss, gradNorm } = await this.#change('update', (handle, cancel) => handle.update(cancel))
+      const state = await this.access.afterReads('update', (handle) => handle.trainState())
+      this.#trained.progress = progressOf(state)
       return { step, loss, gradNorm }
     })
   }
 
   /** Swaps the parameters with their running average (training with `ema`); a second call swaps back. */
   swapAverage(): void {
-    this.access.sync('swapAverage', (handle) => handle.swapAverage())
+    this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
   /** Loss (and accuracy) over a dataset, with nothing changed. */
   async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
     const op = this.access.checkLive('evaluate')
     rejectUnknownOptions(op, options, ['batchSize', 'signal'])
+    checkSignal(op, options.signal)
     throwIfAborted(op, options.signal)
     return evaluate(op, this.#trained, dataset, options)
   }

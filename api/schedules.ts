@@ -42,6 +42,14 @@ export const schedules = {
 /** Refuses what is no schedule by its form; the addon checks its kind and its numbers. */
 export function checkSchedule(op: string, schedule: unknown): Schedule {
   if (typeof schedule !== 'object' || typeof (schedule as Schedule | null)?.kind !== 'string') {
+    const uncalled = Object.entries(schedules).find(([, make]) => make === schedule)?.[0]
+    if (uncalled !== undefined)
+      throw fail(
+        'ERR_S4_VALUE',
+        op,
+        `schedules.${uncalled}(…), called, for 'schedule'`,
+        'the function itself',
+      )
     const names = Object.keys(schedules).map((name) => `schedules.${name}()`)
     throw fail('ERR_S4_VALUE', op, `what ${names.join(', ')} give for 'schedule'`, describe(schedule))
   }

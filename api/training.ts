@@ -1,15 +1,18 @@
 // The loops over a dataset: training and evaluation of a model.
-import type { BatchInput, NativeModel, StepStats, Sums } from '#binding'
+import { accessSync, constants, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { BatchInput, NativeModel, Sums, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
-import { rejectUnknownOptions, size } from './check.js'
-import { batches, readAhead, type Batch, type Dataset } from './dataset.js'
+import { boolean, describe, filePath, rejectUnknownOptions } from './check.js'
+import { batches, checkBatchSize, checkDataset, readAhead, type Batch, type Dataset } from './dataset.js'
 import { fail, throwIfAborted } from './error.js'
 import {
   nativeTrainConfig,
   TRAIN_OPTIONS,
   type EvaluateOptions,
   type Metrics,
+  type Progress,
   type TrainEvent,
   type TrainOptions,
 } from './train.js'
@@ -18,40 +21,69 @@ import {
 export interface TrainedModel extends ModelShape {
   readonly access: NativeAccess<NativeModel>
   readonly device: string
+  /** As of the last update that was seen. */
+  progress: Progress
+}
+
+/** How far the addon says that training is. */
+export function progressOf({ steps, epochs, samples }: Progress): Progress {
+  return Object.freeze({ steps, epochs, samples })
 }
 
 const nextTick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-
-/** Sums over the updates of an epoch. */
-class EpochTotals {
-  readonly #start = performance.now()
-  #loss = 0
-  #correct = 0
-  #rows = 0
-  #samples = 0
-
-  add({ loss, correct, rows }: Sums, samples: number): void {
-    this.#loss += loss * rows
-    this.#correct += correct
-    this.#rows += rows
-    this.#samples += samples
-  }
-
-  get loss(): number {
-    return this.#loss / this.#rows
-  }
-  get accuracy(): number {
-    return this.#correct / this.#rows
-  }
-  get samplesPerSecond(): number {
-    return this.#samples / ((performance.now() - this.#start) / 1000)
-  }
-}
 
 /** A batch whose gradients have begun, or why they have not. */
 interface BegunBatch {
   input?: BatchInput
   error?: Error
+}
+
+/** Refuses a folder that cannot be written to, before an epoch's work is lost by it. */
+function checkCheckpoint(op: string, path: string | undefined): void {
+  if (path === undefined) return
+  const folder = dirname(filePath(op, path))
+  try {
+    accessSync(folder, constants.W_OK)
+  } catch (error) {
+    throw fail(
+      'ERR_S4_CHECKPOINT',
+      op,
+      `a folder to write 'checkpoint' in`,
+      `${folder}: ${(error as Error).message}`,
+    )
+  }
+  if (!statSync(folder).isDirectory())
+    throw fail('ERR_S4_CHECKPOINT', op, `a folder to write 'checkpoint' in`, `${folder}, which is a file`)
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory())
+    throw fail('ERR_S4_CHECKPOINT', op, `a file for 'checkpoint'`, `${path}, which is a folder`)
+}
+
+/** Refuses a validation of wrong form: all of an array, the first batch of what can be walked again. */
+async function checkValidation(op: string, model: TrainedModel, options: TrainOptions): Promise<void> {
+  const { validation, batchSize } = options
+  if (validation === undefined) return
+  checkDataset(op, validation)
+  const once = validation as { [Symbol.iterator]?(): unknown; [Symbol.asyncIterator]?(): unknown }
+  if (!Array.isArray(validation)) {
+    // An iterator gives itself, and what is read of it is gone.
+    const iterator = once[Symbol.asyncIterator]?.() ?? once[Symbol.iterator]?.()
+    if (iterator === validation) return
+  }
+  let count = 0
+  for await (const batch of batches(op, validation, batchSize)) {
+    nativeBatch(op, model, batch)
+    count++
+    if (!Array.isArray(validation)) break
+  }
+  if (count === 0) throw fail('ERR_S4_DATA', op, 'a validation with at least one batch', 'none')
+}
+
+/** An AbortSignal by its form. */
+export function checkSignal(op: string, signal: unknown): void {
+  if (signal === undefined) return
+  const s = signal as Partial<AbortSignal> | null
+  if (typeof s !== 'object' || typeof s?.aborted !== 'boolean' || typeof s.addEventListener !== 'function')
+    throw fail('ERR_S4_VALUE', op, `an AbortSignal for 'signal'`, describe(signal))
 }
 
 /** {@link SequenceModel.train}. */
@@ -63,55 +95,80 @@ export async function* train(
   const { access } = model
   const op = access.checkLive('train')
   rejectUnknownOptions(op, options, TRAIN_OPTIONS)
-  const { signal, epochs = 1, batchSize, checkpoint, resume = false } = options
+  const { signal, batchSize, checkpoint, resume = false } = options
+  boolean(op, 'resume', resume)
+  checkSignal(op, signal)
   throwIfAborted(op, signal)
-  size(op, 'epochs', epochs)
+  checkDataset(op, dataset)
+  checkBatchSize(op, batchSize)
+  if (options.shuffle && !Array.isArray(dataset))
+    throw fail('ERR_S4_DATA', op, 'an array, to shuffle it', 'another iterable')
+  checkCheckpoint(op, checkpoint)
+  const config = nativeTrainConfig(op, options)
   access.acquire('train')
   try {
-    const config = nativeTrainConfig(op, options)
+    await checkValidation(op, model, options)
     await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
-    for (let epoch = 0; epoch < epochs; epoch++) {
-      const totals = new EpochTotals()
-      const last = yield* updates(op, model, dataset, options, epoch, totals)
-      if (last === undefined) {
-        const ended = 'none left in this epoch: an iterator runs once, pass an array or an iterable'
-        throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', epoch === 0 ? 'none' : ended)
-      }
+    let state = await trainState(model)
+    const total = state.totalEpochs ?? 1
+    while (state.epochs < total) {
+      const epoch = state.epochs
+      const started = { time: performance.now(), samples: state.samples }
+      // Nothing where the run carries no states.
+      if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
+      yield* updates(op, model, dataset, options, state)
+      state = await trainState(model)
+      checkEpoch(op, state)
+      const loss = state.loss / state.weight
       const validation =
         options.validation && (await evaluate(op, model, options.validation, { batchSize, signal }))
-      await access.afterReads('train', (handle) => handle.observe(validation?.loss ?? totals.loss))
-      if (checkpoint !== undefined) await access.read('train', (handle) => handle.save(checkpoint, true))
-      yield {
+      await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
+      const event: TrainEvent = {
         type: 'epoch',
         epoch,
-        step: last.step,
-        loss: totals.loss,
-        gradNorm: last.gradNorm,
-        lr: last.lr,
-        ...(model.config.loss === 'crossEntropy' && { accuracy: totals.accuracy }),
+        step: state.steps,
+        loss,
+        gradNorm: state.gradNorm,
+        lr: state.lr,
+        ...(model.config.loss === 'crossEntropy' && { accuracy: state.correct / state.weight }),
         ...(validation && { validation }),
-        samplesPerSecond: totals.samplesPerSecond,
+        samplesPerSecond: (state.samples - started.samples) / ((performance.now() - started.time) / 1000),
       }
+      state = await trainState(model)
+      if (checkpoint !== undefined) await access.read('train', (handle) => handle.save(checkpoint, true))
+      yield event
     }
   } finally {
     access.release()
   }
 }
 
-/** The updates of one epoch; gives the statistics of the last, if there was one. */
+/** An epoch that nothing counted in has no mean. */
+function checkEpoch(op: string, { items, weight, epochs }: TrainState): void {
+  const ended = 'none left in this epoch: an iterator runs once, pass an array or an iterable'
+  if (items === 0)
+    throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', epochs === 0 ? 'none' : ended)
+  if (weight === 0) throw fail('ERR_S4_DATA', op, 'a dataset with at least one target that counts', 'none')
+}
+
+/** How far the run is; what the model tells of it follows. */
+async function trainState(model: TrainedModel): Promise<TrainState> {
+  const state = await model.access.afterReads('train', (handle) => handle.trainState())
+  model.progress = progressOf(state)
+  return state
+}
+
+/** The updates of one epoch, from where it stands. */
 async function* updates(
   op: string,
   model: TrainedModel,
   dataset: Dataset,
   options: TrainOptions,
-  epoch: number,
-  totals: EpochTotals,
-): AsyncGenerator<TrainEvent, StepStats | undefined, void> {
+  { epochs: epoch, items: skip, seed, shuffle }: TrainState,
+): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
-  const { signal, batchSize, carryState, shuffle, seed = 0 } = options
-  if (carryState) await access.afterReads('train', (handle) => handle.resetState())
-  const source = batches(op, dataset, batchSize, shuffle ? seed + epoch : undefined)
-  let last: StepStats | undefined
+  const { signal, batchSize } = options
+  const source = batches(op, dataset, batchSize, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
   try {
     let item = await source.next()
     let begun: BegunBatch | undefined
@@ -120,33 +177,41 @@ async function* updates(
       throwIfAborted(op, signal)
       if (begun?.error !== undefined) throw begun.error
       const input: BatchInput = begun?.input ?? nativeBatch(op, model, item.value)
+      // What a batch takes of the dataset: its examples, or itself.
+      const items = batchSize === undefined ? 1 : input.batch
       const work = access.read('train', (handle, cancel) =>
-        handle.trainStep(begun === undefined ? input : undefined, cancel),
+        handle.trainStep(begun === undefined ? input : undefined, items, cancel),
       )
       // The next batch is asked for once the native call has started, so a slow source and the computation overlap.
       const following = nextTick().then(() => source.next())
       following.catch(() => undefined)
       await work
       begun = await beginNext(op, model, following)
-      last = await access.read('train', (handle) => handle.trainStats())
+      const last = await access.read('train', (handle) => handle.trainStats())
+      const samples = input.batch * input.len
+      model.progress = progressOf({
+        steps: last.step,
+        epochs: epoch,
+        samples: model.progress.samples + samples,
+      })
       throwIfAborted(op, signal)
       const now = performance.now()
-      const samples = input.batch * input.len
-      totals.add(last, samples)
-      yield {
-        type: 'step',
-        epoch,
-        step: last.step,
-        loss: last.loss,
-        gradNorm: last.gradNorm,
-        lr: last.lr,
-        ...(model.config.loss === 'crossEntropy' && { accuracy: last.correct / last.rows }),
-        samplesPerSecond: samples / ((now - before) / 1000),
+      // Where nothing counted there was no update.
+      if (last.weight > 0) {
+        yield {
+          type: 'step',
+          epoch,
+          step: last.step,
+          loss: last.loss,
+          gradNorm: last.gradNorm,
+          lr: last.lr,
+          ...(model.config.loss === 'crossEntropy' && { accuracy: last.correct / last.weight }),
+          samplesPerSecond: samples / ((now - before) / 1000),
+        }
       }
       before = now
       item = await following
     }
-    return last
   } finally {
     void source.return(undefined).catch(() => undefined)
     // Gradients that were begun are dropped; a handle that is disposed or whose device is lost has none left to drop.
@@ -183,7 +248,8 @@ export async function evaluate(
   dataset: Dataset,
   { batchSize, signal }: EvaluateOptions,
 ): Promise<Metrics> {
-  const total: Sums = { loss: 0, correct: 0, rows: 0 }
+  const total: Sums = { loss: 0, correct: 0, rows: 0, weight: 0 }
+  let seen = false
   for await (const batch of readAhead(batches(op, dataset, batchSize))) {
     throwIfAborted(op, signal)
     const input = nativeBatch(op, model, batch)
@@ -193,11 +259,15 @@ export async function evaluate(
     total.loss += sums.loss
     total.correct += sums.correct
     total.rows += sums.rows
+    total.weight += sums.weight
+    seen = true
   }
-  if (total.rows === 0) throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', 'none')
+  if (!seen) throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', 'none')
+  if (total.weight === 0)
+    throw fail('ERR_S4_DATA', op, 'a dataset with at least one target that counts', 'none')
   return {
-    loss: total.loss / total.rows,
-    ...(model.config.loss === 'crossEntropy' && { accuracy: total.correct / total.rows }),
+    loss: total.loss / total.weight,
+    ...(model.config.loss === 'crossEntropy' && { accuracy: total.correct / total.weight }),
     rows: total.rows,
   }
 }

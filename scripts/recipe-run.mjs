@@ -76,6 +76,7 @@ export async function runRecipe(recipe, dataset, options) {
   let [epochSeconds, stopped] = [undefined, false]
   let epochs = recipe.train.epochs
   let fresh = !going
+  const over = () => elapsed() > minutes * 60 || at.step >= updates
   while (at.epoch < epochs && !stopped) {
     if (plan !== undefined) epochs = plan[at.epoch] ?? at.epoch
     else if (epochSeconds !== undefined && minutes !== Infinity) {
@@ -91,7 +92,8 @@ export async function runRecipe(recipe, dataset, options) {
       pad,
       seed,
       epoch: at.epoch,
-      skip: at.batch,
+      // The library leaves out what its checkpoint has seen; those of 0.1.0 do not say.
+      skip: model.progress.samples > 0 ? 0 : at.batch,
       count: perEpoch,
     })
     const how = epochOptions(recipe, {
@@ -100,7 +102,7 @@ export async function runRecipe(recipe, dataset, options) {
       seed,
       resume: !fresh,
     })
-    for await (const event of model.train(source, how)) {
+    for await (const event of model.train(source, { ...how, epochs: model.progress.epochs + 1 })) {
       fresh = false
       if (event.type !== 'step') continue
       at.batch++
@@ -112,11 +114,10 @@ export async function runRecipe(recipe, dataset, options) {
         await save()
         saved = performance.now()
       }
-      if (elapsed() > minutes * 60 || at.step >= updates) {
-        stopped = true
-        break
-      }
+      // After an epoch's last batch the loop goes on to the end of the epoch.
+      if (over() && at.batch < perEpoch) break
     }
+    stopped = over()
     if (at.batch >= perEpoch) [at.epoch, at.batch] = [at.epoch + 1, 0]
     const entry = {
       event: 'epoch',

@@ -121,10 +121,14 @@ export declare class NativeModel {
   streamPosition(id: number): number
   /** Frees it, behind the calls under way. */
   streamClose(id: number): void
-  /** A trainer; with `resume`, the one that is there. */
+  /** A new run; with `resume`, the one that is there goes on. */
   trainBegin(config: string, resume: boolean): void
-  /** One update, enqueued; without a batch, of the one given to `trainAhead`. */
-  trainStep(batch?: BatchInput | undefined | null, cancel?: Cancel | undefined | null): Promise<void>
+  /** Options of a loop of the caller's own. */
+  configure(config: string): void
+  /** How far the run is. */
+  trainState(): TrainState
+  /** One update, enqueued, of so many items of the dataset; without a batch, of the one given to `trainAhead`. */
+  trainStep(batch: BatchInput | undefined | null, items: number, cancel?: Cancel | undefined | null): Promise<void>
   /** Begins the next update behind the one under way: its gradients, which change no parameter. */
   trainAhead(batch: BatchInput): Promise<void>
   /** Waits for the last update. */
@@ -135,8 +139,8 @@ export declare class NativeModel {
   accumulate(batch: BatchInput, cancel?: Cancel | undefined | null): Promise<void>
   /** The update after accumulated batches. */
   update(cancel?: Cancel | undefined | null): Promise<StepStats>
-  /** Tells a plateau schedule how it goes. */
-  observe(metric: number): void
+  /** Ends an epoch, whose metric a plateau schedule follows. */
+  endEpoch(metric: number): void
   /** Forgets carried states. */
   resetState(): void
   /** Swaps parameters and their running average. */
@@ -300,10 +304,12 @@ export interface StepStats {
   step: number
   /** Before the update. */
   loss: number
-  /** Rows whose label was the largest output. */
+  /** Weights of the rows whose label was the largest output. */
   correct: number
   /** Rows counted. */
   rows: number
+  /** Their weights; 0 where nothing counted and so nothing was updated. */
+  weight: number
   /** Before clipping. */
   gradNorm: number
   /** Of the main group. */
@@ -312,12 +318,14 @@ export interface StepStats {
 
 /** Sums of an evaluation. */
 export interface Sums {
-  /** Loss times rows. */
+  /** Loss times weights. */
   loss: number
-  /** Rows whose label was the largest output. */
+  /** Weights of the rows whose label was the largest output. */
   correct: number
   /** Rows counted. */
   rows: number
+  /** Their weights. */
+  weight: number
 }
 
 /** Tensors and metadata of a safetensors file. */
@@ -326,6 +334,34 @@ export interface TensorFile {
   tensors: Array<NamedData>
   /** Strings of the header. */
   metadata: Record<string, string>
+}
+
+/** How far a training run is, and the options that its loop goes on with. */
+export interface TrainState {
+  /** Updates so far. */
+  steps: number
+  /** Whole epochs. */
+  epochs: number
+  /** Samples seen. */
+  samples: number
+  /** Items of the dataset that the epoch under way has taken. */
+  items: number
+  /** Σ weight·loss of the epoch under way. */
+  loss: number
+  /** Weights of its hits. */
+  correct: number
+  /** Its weights. */
+  weight: number
+  /** Of its last update. */
+  gradNorm: number
+  /** Of its last update. */
+  lr: number
+  /** Seed of dropout and of the order. */
+  seed: number
+  /** A new order every epoch. */
+  shuffle: boolean
+  /** Epochs of the whole run. */
+  totalEpochs?: number
 }
 
 /** Writes a safetensors file: a temporary file, then a rename. */

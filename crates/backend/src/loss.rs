@@ -125,7 +125,7 @@ impl<B: Memory> Clone for Target<'_, B> {
 impl<B: Memory> Copy for Target<'_, B> {}
 
 /// Value and gradient of a loss. Adds to stats\[0\] the sum over predictions of weight·loss/denominator, leaving out
-/// those with a negative label; adds to stats\[1\] the number of predictions whose largest output is the label
+/// those with a negative label; adds to stats\[1\] the weights of the predictions whose largest output is the label
 /// (cross-entropy only). Overwrites `doutput` with the gradient of what is added to stats\[0\].
 #[allow(missing_docs)]
 pub struct LossForwardBackward<'a, B: Memory> {

@@ -11,6 +11,7 @@ use crate::{
     config_json::with_present_names,
     model::Model,
     param::{Flats, ParamStore},
+    progress::Progress,
     schedule::Schedule,
     train::{TrainConfig, Trainer},
 };
@@ -49,6 +50,12 @@ struct TrainerMeta {
     schedule: Schedule,
     /// Rows of the carried states.
     carried: Option<usize>,
+    /// Absent in files of 0.1.0: such a run goes on from epoch 0 with the steps that it has.
+    #[serde(default)]
+    progress: Progress,
+    /// Whether the parameters are their average.
+    #[serde(default)]
+    swapped: bool,
 }
 
 /// `ERR_S4_CHECKPOINT`.
@@ -183,6 +190,8 @@ pub fn save_bytes<B: Backend>(
             step: t.steps(),
             schedule: t.schedule.clone(),
             carried: t.carried().map(|s| s.batch),
+            progress: t.progress,
+            swapped: t.swapped,
         };
         let json = serde_json::to_string(&trainer).map_err(|e| bad("a trainer that can be written", e))?;
         meta.insert("trainer".into(), json);
@@ -299,6 +308,7 @@ fn load_trainer<B: Backend>(
     let mut trainer = Trainer::new(model, meta.config).map_err(invalid)?;
     trainer.schedule = meta.schedule;
     trainer.adam.step = meta.step;
+    (trainer.progress, trainer.swapped) = (meta.progress, meta.swapped);
     source.fill(be, "optimizer.m.", &model.store, &mut trainer.adam.m)?;
     source.fill(be, "optimizer.v.", &model.store, &mut trainer.adam.v)?;
     if let Some(average) = &mut trainer.average {

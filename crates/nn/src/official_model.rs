@@ -35,9 +35,9 @@ fn mapped<T: Scalar>(path: &Path, config: Option<&str>) -> Result<(OfficialModel
     let config = ModelConfig::from_json(&official.config.to_string())
         .and_then(|config| config.check("official model").map(|()| config))
         .map_err(|e| bad(&e.expected, e.got))?;
-    for tilde in official.tildes.clone() {
+    for tilde in official.c_tildes.clone() {
         let c = solved_c::<T>(&official.tensors, &config, &tilde.name, tilde.length)?;
-        official.solved(&tilde.name, c).map_err(refused)?;
+        official.set_solved_c(&tilde.name, c).map_err(refused)?;
     }
     Ok((official, config))
 }

@@ -14,7 +14,7 @@ use napi::{
 };
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
-use s4_nn::{Model, ModelConfig};
+use s4_nn::{Model, ModelConfig, Session};
 use std::path::PathBuf;
 
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ struct New<'a>(&'a str);
 impl Make for New<'_> {
     type Out = BoxedModel;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedModel> {
-        Ok(boxed(Model::new(be, ModelConfig::from_json(self.0)?)?, None))
+        Ok(boxed(Session::new(Model::new(be, ModelConfig::from_json(self.0)?)?)))
     }
 }
 
@@ -45,7 +45,7 @@ impl Make for Load<'_> {
     type Out = (BoxedModel, Option<String>);
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<Self::Out> {
         let loaded = s4_nn::load_bytes(be, self.0)?;
-        Ok((boxed(loaded.model, loaded.trainer), loaded.extra))
+        Ok((boxed(Session::loaded(loaded.model, loaded.trainer)), loaded.extra))
     }
 }
 

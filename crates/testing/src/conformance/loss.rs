@@ -65,13 +65,13 @@ impl LossCase {
         rows.map(|(row, x)| self.weight(row) / self.denominator * self.loss_of_row(row, x)).sum()
     }
 
-    /// The number of predictions whose largest output is the label, without those of weight 0 or with a negative label.
-    fn correct_predictions(&self, x: &[f64]) -> usize {
-        let hit = |(row, x): &(usize, &[f64])| {
+    /// Sum of the weights of the predictions whose largest output is the label.
+    fn weight_of_correct_predictions(&self, x: &[f64]) -> f64 {
+        let weight_if_correct = |(row, x): (usize, &[f64])| {
             let best = (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
-            best as i32 == self.labels[*row] && self.weight(*row) != 0.0
+            if best as i32 == self.labels[row] { self.weight(row) } else { 0.0 }
         };
-        x.chunks(self.outputs).enumerate().filter(hit).count()
+        x.chunks(self.outputs).enumerate().map(weight_if_correct).sum()
     }
 }
 
@@ -129,7 +129,7 @@ impl<B: Backend> Suite<'_, B> {
         let (backend, denominator) = (self.backend, data.denominator);
         let takes_labels = loss.kind.takes_labels();
         let want =
-            [data.weighted_loss(&x), if takes_labels { data.correct_predictions(&x) as f64 } else { 0.0 }];
+            [data.weighted_loss(&x), if takes_labels { data.weight_of_correct_predictions(&x) } else { 0.0 }];
         let stats0 = [0.5, 3.0];
         let ins = [&x[..], &data.values, data.weights.as_deref().unwrap_or(&[])];
         for with_gradient in [true, false] {
