@@ -99,6 +99,8 @@ declare const choices: {
     readonly measure: readonly ["legs", "legt", "fourier"];
     /** What a field without a value becomes in {@link readCsv}. */
     readonly gaps: readonly ["error", "linear"];
+    /** What a pixel becomes in {@link readPictures}. */
+    readonly colours: readonly ["asStored", "grey", "rgb"];
 };
 /** Where and in which number format a handle computes. */
 interface DeviceOptions {
@@ -755,6 +757,79 @@ interface CsvOptions {
 /** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
 declare function readCsv(path: string, options?: CsvOptions): Float64Array;
 
+/** How many examples, and from which seed. */
+interface GeneratorOptions {
+    /** How many. Of ListOps at most a million, of pictures as many as JavaScript has memory for in one array. */
+    count: number;
+    /** What is made depends on it and on nothing else: neither on the number of cores nor on `count`. Default 0. */
+    seed?: number;
+}
+/** {@link GeneratorOptions} of pictures. */
+interface PictureOptions extends GeneratorOptions {
+    /** Number of the first picture: a large set can be made in pieces. Default 0. */
+    first?: number;
+}
+/** Expressions as tokens, one row after the other, with their values. */
+interface ListOpsExamples {
+    /** All rows joined: places in `words`. */
+    tokens: Uint8Array;
+    /** (count + 1): row i is `tokens.subarray(offsets[i], offsets[i + 1])`. */
+    offsets: Int32Array;
+    /** (count): the value of each expression, 0 to 9. */
+    labels: Uint8Array;
+    /** What the tokens say; place 0 is left to padding. */
+    words: readonly string[];
+}
+/** Grey pictures with a label each. */
+interface PathfinderExamples {
+    /** (count, side, side): 0 is black, 255 the brightest pixel of its picture. */
+    pixels: Uint8Array;
+    /** (count): 1 where one path joins the two markers, else 0. */
+    labels: Uint8Array;
+    /** Pixels of a row. */
+    side: number;
+}
+declare function listops(options: GeneratorOptions): Promise<ListOpsExamples>;
+/**
+ * Data of the Long Range Arena's tasks, made from a seed on all cores while JavaScript goes on; `ERR_S4_VALUE` for options that make
+ * none.
+ */
+declare const generators: {
+    /**
+     * ListOps: nested operations on digits. A node is a digit with probability 3/4 and an operator (minimum, maximum, median, sum modulo
+     * 10) of 2 to 10 arguments otherwise, ten levels at most; distinct trees of 501 to 1,999 tokens are kept.
+     */
+    readonly listops: typeof listops;
+    /** Pathfinder, 32 × 32: two paths among short ones and two markers. */
+    readonly pathfinder: (options: PictureOptions) => Promise<PathfinderExamples>;
+    /** Path-X, 128 × 128: the same in pictures of 16,384 pixels. */
+    readonly pathx: (options: PictureOptions) => Promise<PathfinderExamples>;
+};
+
+/** Pictures of one size. */
+interface Pictures {
+    /** (count, height, width, channels). */
+    pixels: Uint8Array;
+    /** Number of pictures. */
+    count: number;
+    /** Rows of pixels. */
+    height: number;
+    /** Pixels of a row. */
+    width: number;
+    /** Bytes of a pixel. */
+    channels: number;
+}
+/** What a pixel is to be. */
+interface PictureFileOptions {
+    /** One byte of luminance, three of colour, or as many as the first file has. Default `'asStored'`. */
+    colours?: (typeof choices.colours)[number];
+}
+/**
+ * Pictures of PNG and JPEG files, in the order given, read on all cores while JavaScript goes on. A file that is no picture, or one of
+ * another size than the first, is `ERR_S4_DATA` with its path.
+ */
+declare function readPictures(paths: readonly string[], options?: PictureFileOptions): Promise<Pictures>;
+
 /** A device that this process can compute on. */
 interface Device {
     /** `'cpu'`, `'cuda:0'`. */
@@ -834,5 +909,5 @@ declare class S4Error extends Error {
     constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
 }
 
-export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, hippo, nplr, readCsv, readSafetensors, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FileTensor, Floats, ForwardOptions, ForwardResult, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterTransform, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, generators, hippo, nplr, readCsv, readPictures, readSafetensors, schedules, windows, writeSafetensors };
+export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

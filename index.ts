@@ -40,6 +40,14 @@ export {
   type FileTensor,
   type SafetensorsFile,
 } from './api/files.js'
+export {
+  generators,
+  type GeneratorOptions,
+  type ListOpsExamples,
+  type PathfinderExamples,
+  type PictureOptions,
+} from './api/generators.js'
+export { readPictures, type PictureFileOptions, type Pictures } from './api/pictures.js'
 export { devices, diagnose, type Device, type Diagnosis } from './api/device.js'
 export { S4Error, type S4ErrorCode, type S4ErrorDetail } from './api/error.js'
 export type { Counters, Parameter } from './api/handle.js'

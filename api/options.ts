@@ -34,6 +34,8 @@ export const choices = {
   measure: ['legs', 'legt', 'fourier'],
   /** What a field without a value becomes in {@link readCsv}. */
   gaps: ['error', 'linear'],
+  /** What a pixel becomes in {@link readPictures}. */
+  colours: ['asStored', 'grey', 'rgb'],
 } as const
 
 /** Where and in which number format a handle computes. */

@@ -256,6 +256,19 @@ export interface HostOptions {
   memoryLimit?: number
 }
 
+/** Grey pictures with a label each. */
+export interface LabelledPictures {
+  /** (count, side, side). */
+  pixels: Uint8Array
+  /** (count). */
+  labels: Uint8Array
+  /** Pixels of a row. */
+  side: number
+}
+
+/** Trees of ListOps, at most a million (their tokens are counted in 32 bits). `seed` is a whole number. */
+export declare function listops(count: number, seed: number): Promise<TokenRows>
+
 /** A named array coming in. */
 export interface NamedArray {
   /** Name. */
@@ -290,10 +303,33 @@ export interface ParameterInfo {
 }
 
 /**
+ * Pictures `first` to `first + count` of a seed: Path-X (128 × 128) with `long`, Pathfinder (32 × 32) without. `first` and
+ * `seed` are whole numbers.
+ */
+export declare function pathfinder(long: boolean, first: number, count: number, seed: number): Promise<LabelledPictures>
+
+/** Pictures of one size. */
+export interface Pictures {
+  /** (count, height, width, channels). */
+  pixels: Uint8Array
+  /** Number of pictures. */
+  count: number
+  /** Rows of pixels. */
+  height: number
+  /** Pixels of a row. */
+  width: number
+  /** Bytes of a pixel. */
+  channels: number
+}
+
+/**
  * One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
  * `linear`.
  */
 export declare function readColumn(path: string, name: string | undefined | null, place: number | undefined | null, gaps: 'error' | 'linear'): Float64Array
+
+/** Files in PNG or JPEG whose pictures have one size, in the order given. */
+export declare function readPictures(paths: Array<string>, colours: 'asStored' | 'grey' | 'rgb'): Promise<Pictures>
 
 /** Reads a safetensors file. */
 export declare function readSafetensors(path: string): TensorFile
@@ -362,6 +398,16 @@ export interface TrainState {
   shuffle: boolean
   /** Epochs of the whole run. */
   totalEpochs?: number
+}
+
+/** ListOps: rows of tokens, one after the other. */
+export interface TokenRows {
+  /** All rows joined. */
+  tokens: Uint8Array
+  /** (count + 1): where each row begins, and the end of the last. */
+  offsets: Int32Array
+  /** (count). */
+  labels: Uint8Array
 }
 
 /** Writes a safetensors file: a temporary file, then a rename. */

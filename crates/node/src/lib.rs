@@ -17,6 +17,8 @@ mod error;
 #[cfg(not(test))]
 mod files;
 #[cfg(not(test))]
+mod generators;
+#[cfg(not(test))]
 mod layer;
 #[cfg(not(test))]
 mod layer_ops;
@@ -30,6 +32,8 @@ mod model_ops;
 mod objects;
 #[cfg(not(test))]
 mod param_ops;
+#[cfg(not(test))]
+mod pictures;
 #[cfg(not(test))]
 mod streams;
 #[cfg(not(test))]
