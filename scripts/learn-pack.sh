@@ -22,7 +22,7 @@ if [ ! -f "$folder/small.tar.xz" ]; then
   tar "${order[@]}" -C "$stage/small" -cf - recordings mnist ETT-small | xz -T1 --lzma2=preset=9e,lc=0,lp=0,pb=0 >"$folder/small.tar.xz"
 fi
 cp "$built/package.json" "$stage/tree/" && cp -r "$built/build" "$stage/tree/" && rm -rf "$stage/tree/build/__test__"
-cp "$built"/crates/node/{binding.js,*.node} "$stage/tree/crates/node/" && strip "$stage"/tree/crates/node/*.node
+cp "$built"/crates/node/{binding.js,load.cjs,*.node} "$stage/tree/crates/node/" && strip "$stage"/tree/crates/node/*.node
 cp -r "$here/../recipes" "$stage/tree/" && cp "$here"/recipe*.mjs "$stage/tree/scripts/"
 tar "${order[@]}" -C "$stage/tree" -cf - . | xz -T1 --x86 --lzma2=preset=9e >"$folder/tree.tar.xz"
 cp "$here/learn-run.sh" "$folder/"
