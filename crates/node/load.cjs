@@ -40,11 +40,11 @@ const bundled = here === undefined || path.basename(here) !== 'load.cjs'
 /** The first bytes of a file; fewer where it is shorter. */
 function head(file, length) {
   const bytes = Buffer.alloc(length)
-  const open = fs.openSync(file, 'r')
+  const handle = fs.openSync(file, 'r')
   try {
-    return bytes.subarray(0, fs.readSync(open, bytes, 0, length, 0))
+    return bytes.subarray(0, fs.readSync(handle, bytes, 0, length, 0))
   } finally {
-    fs.closeSync(open)
+    fs.closeSync(handle)
   }
 }
 
