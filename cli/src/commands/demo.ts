@@ -124,9 +124,11 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
   },
 }
 
-/** The series that comes with the repository, unless another is named. */
+/** The series that comes with the package, or in a clone with the repository, unless another is named. */
 async function electrocardiogram(path: string | undefined): Promise<Float64Array> {
-  const own = fileURLToPath(new URL('../../../../data/ecg_mitdb208.csv', import.meta.url))
+  const below = (folder: string) => fileURLToPath(new URL(`${folder}/data/ecg_mitdb208.csv`, import.meta.url))
+  const packed = below('../../..')
+  const own = existsSync(packed) ? packed : below('../../../..')
   if (path === undefined && !existsSync(own))
     throw new UsageError(`no data: ${own} is missing, name a CSV file`)
   return Float64Array.from((await readCsv(path ?? own, { column: 'mv' })) as ArrayLike<number>)
