@@ -44,6 +44,7 @@ function platformPackages(all) {
     must(`Looking for the addon in ${place}`, existsSync(join(place, `s4-node.${platform}.node`)))
     const path = join(place, 'package.json')
     const own = JSON.parse(readFileSync(path, 'utf8'))
+    own.type = 'commonjs'
     own.description = `The addon of s4-node for ${platform}`
     own.files.push('THIRD-PARTY.md')
     const { repository, homepage } = manifest(source)
