@@ -61,8 +61,9 @@ function load(place: Place): string {
   const { NAPI_RS_NATIVE_LIBRARY_PATH: _, ...env } = process.env
   if (place.named) env.NAPI_RS_NATIVE_LIBRARY_PATH = place.named
   const source = `${place.before ?? ''}
-    try { console.log(typeof require('s4-node/lib/native/load.cjs').diagnose === 'function' ? 'loaded' : 'empty') }
-    catch (e) { console.log(e.name, e.code, e.message) }`
+    const { binding, failure: e } = require('s4-node/lib/native/load.cjs')
+    if (e) console.log(e.name, e.code, e.message)
+    else console.log(typeof binding.diagnose === 'function' ? 'loaded' : 'empty')`
   const { stdout, stderr, status } = spawnSync(process.execPath, ['-e', source], {
     cwd: project,
     env,
@@ -185,14 +186,23 @@ test('a system whose glibc is older than the library asks for', (t) => {
   t.regex(load({ named: file }), /it needs glibc 2\.28 or newer \(2\.99 was asked for\).*Debian 10/)
 })
 
+test('who imports the library in a clone can catch the error, on every version of Node', (t) => {
+  const source = "import('s4-node').catch((e) => console.log('caught', e.code))"
+  const env = { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: '/nowhere/s4.node' }
+  const { stdout, status } = spawnSync(process.execPath, ['-e', source], { cwd: root, env, encoding: 'utf8' })
+  t.deepEqual([status, stdout.trim()], [0, 'caught ERR_S4_LOAD'])
+})
+
 test('where there is no Node, as in a renderer or a browser', (t) => {
   const text = load({
     before: `
       const { readFileSync } = require('node:fs')
       const code = readFileSync(require.resolve('s4-node/lib/native/load.cjs'), 'utf8')
-      const run = new (require('node:vm').Script)('(function (require, module, exports) {' + code + '})')
-      try { run.runInNewContext()((name) => ({ name: 's4-node', version: '0.1.0' }), {}, {}) }
-      catch (e) { console.log(e.code, e.message); process.exit() }`,
+      const run = new (require('node:vm').Script)('(function (require, module) {' + code + '})')
+      const module = {}
+      run.runInNewContext()((name) => ({ name: 's4-node', version: '0.1.0' }), module)
+      console.log(module.exports.failure.code, module.exports.failure.message)
+      process.exit()`,
   })
   t.regex(
     text,
@@ -205,8 +215,10 @@ test('inside a bundle: how to leave it out', (t) => {
     before: `
       const { readFileSync } = require('node:fs')
       const code = readFileSync(require.resolve('s4-node/lib/native/load.cjs'), 'utf8')
-      try { new Function('require', 'module', 'exports', code)((name) => ({ name: 's4-node', version: '0.1.0' }), {}, {}) }
-      catch (e) { console.log(e.code, e.message); process.exit() }`,
+      const module = {}
+      new Function('require', 'module', code)((name) => ({ name: 's4-node', version: '0.1.0' }), module)
+      console.log(module.exports.failure.code, module.exports.failure.message)
+      process.exit()`,
   })
   t.regex(text, /^ERR_S4_LOAD .*put into a bundle.*esbuild --external:s4-node; webpack.*Rollup.*Vite/)
 })

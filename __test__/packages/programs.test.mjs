@@ -175,7 +175,10 @@ test('the command: its own package, with npx, from a series to a forecast', () =
   ]
   must(folder, install, { npm_config_cache: join(process.env.HOME, '.npm') })
   assert.match(must(folder, ['npx', '--no-install', 's4', '--help']), /usage: s4 <command>/)
-  assert.match(must(folder, ['npx', '--no-install', 's4-node-cli', 'diagnose']), /id: cpu[\s\S]*version: \d+\.\d+\.\d+/)
+  assert.match(
+    must(folder, ['npx', '--no-install', 's4-node-cli', 'diagnose']),
+    /id: cpu[\s\S]*version: \d+\.\d+\.\d+/,
+  )
   const rows = Array.from({ length: 600 }, (_, i) => Math.sin(i / 6) + Math.sin(i / 17))
   writeFileSync(join(folder, 'waves.csv'), `t,x\n${rows.map((x, i) => `${i},${x}`).join('\n')}\n`)
   const series = ['waves.csv', '--column', 'x']

@@ -22,7 +22,7 @@ const list = (folder) =>
 test('the library holds what a user needs, and nothing else', () => {
   const of = list(unpacked.get(library))
   const allowed =
-    /^(CHANGELOG\.md|LICENSE|README\.md|package\.json|[\w/-]+\.d\.c?ts|lib\/native\/load\.cjs|lib\/(?!native)[\w/-]+\.c?js)$/
+    /^(CHANGELOG\.md|LICENSE|README\.md|package\.json|[\w/-]+\.d\.c?ts|lib\/native\/(load\.cjs|binding\.cjs|check\.js)|lib\/(?!native)[\w/-]+\.c?js)$/
   assert.deepEqual(
     of.filter((path) => !allowed.test(path)),
     [],

@@ -23,19 +23,16 @@ function failure(sentence, cause) {
   return error
 }
 
-if (typeof process === 'undefined' || !process.versions?.node || !process.getBuiltinModule)
-  throw failure(
-    "it runs in Node.js (20.19 or newer) and in Electron's main and utility processes, not in a browser or a sandboxed " +
-      'renderer; call it there and send the results over.',
-  )
-
-const fs = process.getBuiltinModule('node:fs')
-const path = process.getBuiltinModule('node:path')
-const { createRequire } = process.getBuiltinModule('node:module')
+const supported =
+  typeof process !== 'undefined' && Boolean(process.versions?.node && process.getBuiltinModule)
+const builtin = (module) => (supported ? process.getBuiltinModule(module) : {})
+const fs = builtin('node:fs')
+const path = builtin('node:path')
+const { createRequire } = builtin('node:module')
 
 /** This file; inside a bundle the bundle, or nothing where the bundle is an ES module. */
 const here = typeof __filename === 'string' ? __filename : undefined
-const bundled = here === undefined || path.basename(here) !== 'load.cjs'
+const bundled = here === undefined || !/[\\/]load\.cjs$/.test(here)
 
 /** The first bytes of a file; fewer where it is shorter. */
 function head(file, length) {
@@ -135,6 +132,11 @@ function installed(platform) {
 const again = `delete node_modules and run \`npm install\` on this machine, or \`npm install --force ${name}\`.`
 
 function load() {
+  if (!supported)
+    throw failure(
+      "it runs in Node.js (20.19 or newer) and in Electron's main and utility processes, not in a browser or a sandboxed " +
+        'renderer; call it there and send the results over.',
+    )
   const named = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
   if (named) return open(named, 'NAPI_RS_NATIVE_LIBRARY_PATH names it: name another or none.')
   const platform = thisPlatform()
@@ -175,4 +177,10 @@ function load() {
   )
 }
 
-module.exports = load()
+// { binding } or { failure }, and no throw: what a CommonJS module throws while an ES module imports it ends Node 20, whoever would
+// catch it. Those who ask throw it.
+try {
+  module.exports = { binding: load() }
+} catch (problem) {
+  module.exports = { failure: problem }
+}

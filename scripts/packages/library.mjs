@@ -47,6 +47,13 @@ function entryPoints(source) {
     }))
 }
 
+/** Who asks load.cjs, and throws what it met: an ES module before all others, or CommonJS. */
+const asks = {
+  'check.js': "import load from './load.cjs'\n\nif (load.failure) throw load.failure\n",
+  'binding.cjs':
+    "const { binding, failure } = require('./load.cjs')\n\nif (failure) throw failure\nmodule.exports = binding\n",
+}
+
 /** Bundles the compiled API into CommonJS; each entry loads the addon first, so that a problem of it is told before any other. */
 async function bundle(entries, folder) {
   const first = 'first:'
@@ -89,14 +96,16 @@ export async function library(folder, platforms) {
     must(`Looking for the exports of ${name}`, list.length > 0)
     writeFileSync(
       join(folder, 'lib', `${name}.js`),
-      `export { ${list.join(', ')} } from './${basename(name)}.cjs'\n`,
+      `import '#native'\nexport { ${list.join(', ')} } from './${basename(name)}.cjs'\n`,
     )
     const text = read(types)
     mkdirSync(dirname(join(folder, `${name}.d.ts`)), { recursive: true })
     writeFileSync(join(folder, `${name}.d.ts`), text)
     writeFileSync(join(folder, `${name}.d.cts`), text.replace(/(from '\.{1,2}\/[^']+)\.js'/g, "$1.cjs'"))
   }
-  cpSync(join(root, 'crates', 'node', 'load.cjs'), join(folder, 'lib', 'native', 'load.cjs'))
+  const native = join(folder, 'lib', 'native')
+  cpSync(join(root, 'crates', 'node', 'load.cjs'), join(native, 'load.cjs'))
+  for (const [file, text] of Object.entries(asks)) writeFileSync(join(native, file), text)
   const forms = (name) => ({
     import: { types: `./${name}.d.ts`, default: `./lib/${name}.js` },
     require: { types: `./${name}.d.cts`, default: `./lib/${name}.cjs` },
@@ -112,7 +121,7 @@ export async function library(folder, platforms) {
         ...Object.fromEntries(entries.map(({ key, name }) => [key, forms(name)])),
         './package.json': './package.json',
       },
-      imports: { '#native': './lib/native/load.cjs' },
+      imports: { '#native': { import: './lib/native/check.js', require: './lib/native/binding.cjs' } },
       optionalDependencies: Object.fromEntries(
         platforms.map((platform) => [`${source.name}-${platform}`, source.version]),
       ),
