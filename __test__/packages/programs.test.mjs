@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { command, empty, installed, lend, library, must, platforms, root, run, tools } from './project.mjs'
+import { command, empty, installed, lend, library, must, platform, root, run, tools } from './project.mjs'
 
 /** The program of the README, with the data that it takes for granted. */
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
@@ -171,7 +171,7 @@ test('the command: its own package, with npx, from a series to a forecast', () =
     '--no-fund',
     library,
     command,
-    ...platforms,
+    platform,
   ]
   must(folder, install, { npm_config_cache: join(process.env.HOME, '.npm') })
   assert.match(must(folder, ['npx', '--no-install', 's4', '--help']), /usage: s4 <command>/)

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { pick } from '../../scripts/packages/platform.mjs'
 
 export const here = dirname(fileURLToPath(import.meta.url))
 export const root = join(here, '..', '..')
@@ -25,14 +26,8 @@ const packages = join(root, 'target', 'packages')
 export const tarballs = readdirSync(packages)
   .filter((name) => name.endsWith('.tgz'))
   .map((name) => join(packages, name))
-const named = (pattern) => {
-  const found = tarballs.find((path) => pattern.test(path))
-  if (found === undefined) throw new Error(`no tarball ${pattern}: npm run build:packages`)
-  return found
-}
-export const library = named(/s4-node-\d[^/]*\.tgz$/)
-export const command = named(/s4-node-cli-\d[^/]*\.tgz$/)
-/** Packages for platforms; to install all of them is what npm does with --force alone, so that each names its own. */
+export const { library, command, platform } = pick(tarballs)
+/** Of every platform that was packed. */
 export const platforms = tarballs.filter((path) => path !== library && path !== command)
 
 /** Everything that the tests write, removed at the end. */
@@ -95,7 +90,7 @@ export function installed(manifest) {
   const folder = empty(manifest)
   if (first === undefined) {
     const options = ['--offline', '--no-audit', '--no-fund', '--no-save']
-    must(folder, ['npm', 'install', ...options, library, ...platforms])
+    must(folder, ['npm', 'install', ...options, library, platform])
     first = folder
   } else cpSync(join(first, 'node_modules'), join(folder, 'node_modules'), { recursive: true })
   return folder
