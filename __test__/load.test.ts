@@ -22,10 +22,13 @@ const addon =
     node,
     readdirSync(node).find((file) => file.endsWith('.node'))!,
   )
-/** `linux-x64-gnu` and the like, as the file of the addon is called; the suite in the cage gives it another name. */
-const here = /s4-node\.(.+)\.node$/.exec(
-  readdirSync(node).find((file) => file.endsWith('.node')) ?? addon,
-)![1]!
+/** `linux-x64-gnu` and the like, as packages are called. */
+const { glibcVersionRuntime } = (process.report.getReport() as { header: { glibcVersionRuntime?: string } })
+  .header
+const libc = { linux: glibcVersionRuntime === undefined ? '-musl' : '-gnu', win32: '-msvc' }[
+  process.platform as string
+]
+const here = `${process.platform}-${process.arch}${libc ?? ''}`
 
 const folder = mkdtempSync(join(tmpdir(), 's4-load-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
@@ -163,10 +166,11 @@ test('a system whose glibc is older than the library asks for', (t) => {
   if (!here.endsWith('gnu')) return t.log('skipped: glibc alone') as undefined
   const file = join(folder, 'future.node')
   // Linked to a libc.so.6 with a version that no glibc has.
-  const [source, libc] = [join(folder, 'future.c'), join(folder, 'libc.c')]
+  const [source, old] = [join(folder, 'future.c'), join(folder, 'libc.c')]
   const [versions, stub] = [join(folder, 'versions.map'), join(folder, 'libc.so.6')]
   const c = process.env.CC ?? 'cc'
-  writeFileSync(libc, 'void s4_future(void) {}\n')
+  if (spawnSync(c, ['--version']).status !== 0) return t.log('skipped: no C compiler') as undefined
+  writeFileSync(old, 'void s4_future(void) {}\n')
   writeFileSync(versions, 'GLIBC_2.99 { global: s4_future; };\n')
   execFileSync(c, [
     '-shared',
@@ -176,7 +180,7 @@ test('a system whose glibc is older than the library asks for', (t) => {
     `-Wl,--version-script,${versions}`,
     '-o',
     stub,
-    libc,
+    old,
   ])
   writeFileSync(
     source,
