@@ -100,7 +100,7 @@ const list = [
     (path) => files(join(root, path)),
   ),
   ...['cli/bin', 'cli/dist', 'cli/package.json'].flatMap((path) => files(join(root, path))),
-  ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js)$/.test(path)),
+  ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js|load\.cjs)$/.test(path)),
   ...closure(['ava', '@observablehq/plot', 'linkedom']).flatMap((path) => files(path, code)),
   ...['s4-node', 's4-node-cli'].map((name) => join(root, 'node_modules', name)),
   ...files(rust),

@@ -2,7 +2,7 @@
 //   npm test                  the addon under test shares its compilation with the Rust tests: optimised, with debug assertions
 //   npm test -- --release     the addon as it is shipped, which compiles everything once more
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import {
   allImages,
@@ -31,8 +31,6 @@ function buildTestAddon() {
   const [command, ...words] = scripts['build:native'].split(' ')
   words.splice(words.indexOf('--output-dir'), 2, '--output-dir', own)
   if (!run('npx', [command, ...words.filter((word) => word !== '--release')])) return false
-  // The file that loads the addon is the same for both.
-  copyFileSync(join(own, 'binding.js'), join(root, 'crates', 'node', 'binding.js'))
   const addon = readdirSync(own).find((name) => name.endsWith('.node'))
   process.env.NAPI_RS_NATIVE_LIBRARY_PATH = join(own, addon)
   return buildJavaScript()

@@ -138,9 +138,14 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
   },
 }
 
-/** Reads the series of the file `path`, or where there is none the electrocardiogram in the repository; in millivolts. */
+/**
+ * Reads the series of the file `path`, or where there is none the electrocardiogram that comes with the package, or in a clone with
+ * the repository; in millivolts.
+ */
 async function electrocardiogram(path: string | undefined): Promise<Float64Array> {
-  const includedFile = fileURLToPath(new URL('../../../../data/ecg_mitdb208.csv', import.meta.url))
+  const below = (folder: string) => fileURLToPath(new URL(`${folder}/data/ecg_mitdb208.csv`, import.meta.url))
+  const packed = below('../../..')
+  const includedFile = existsSync(packed) ? packed : below('../../../..')
   if (path === undefined && !existsSync(includedFile))
     throw new UsageError(`no data: ${includedFile} is missing, name a CSV file`)
   return Float64Array.from((await readCsv(path ?? includedFile, { column: 'mv' })) as ArrayLike<number>)
