@@ -18,7 +18,7 @@ const samples: Sample[] = Array.from({ length: 10 }, (_, i) => ({
   input: { data: noise(20, i + 1), shape: [20, 1] },
   target: { data: noise(20, i + 50), shape: [20, 1] },
 }))
-const options: TrainOptions = {
+const runOptions: TrainOptions = {
   batchSize: 3,
   shuffle: true,
   seed: 2 ** 40 + 7,
@@ -60,7 +60,7 @@ async function inPieces(t: ExecutionContext, dataset: Dataset, given: TrainOptio
 }
 
 test('a run resumed after every event is the undisturbed run, bit for bit', async (t) => {
-  t.deepEqual(await inPieces(t, samples, options), { steps: 16, epochs: 4, samples: 4 * 10 * 20 })
+  t.deepEqual(await inPieces(t, samples, runOptions), { steps: 16, epochs: 4, samples: 4 * 10 * 20 })
 })
 
 test('carried states go on too, from zero at each epoch', async (t) => {
