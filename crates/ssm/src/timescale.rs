@@ -1,7 +1,7 @@
 //! Step sizes Δ at initialisation.
 
-/// `count` step sizes Δ, log-uniform in [`dt_min`, `dt_max`]: ln Δ = ln Δ_min + ξ (ln Δ_max − ln Δ_min) with ξ in [0,
-/// 1) drawn from `uniform` (Gu et al. 2022, "How to train your HiPPO", on the timescale). A layer needs H of them, one
+/// `count` step sizes Δ, log-uniform in [`dt_min`, `dt_max`]: ln Δ = ln Δ_min + ξ (ln Δ_max − ln Δ_min) with ξ drawn
+/// from `uniform` in [0, 1) (Gu et al. 2022, "How to train your HiPPO", on the timescale). A layer needs H of them, one
 /// per head, or H·N/2 where each pair of the state has its own.
 ///
 /// # Panics
