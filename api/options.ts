@@ -198,7 +198,7 @@ export function nativeOptions(op: string, options: unknown): NativeOptions {
     if (typeof value === 'number' && !Number.isFinite(value))
       throw fail('ERR_S4_VALUE', op, `a finite number for '${key}'`, value)
     if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol')
-      throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, typeof value)
+      throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, value)
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value
     else config[key] = value
   }
@@ -207,8 +207,7 @@ export function nativeOptions(op: string, options: unknown): NativeOptions {
 
 /** Options of what is read from a file or from bytes. */
 export function nativeLoadOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
-  rejectUnknownOptions(op, options, DEVICE_OPTIONS)
-  return deviceOptions(op, options)
+  return deviceOptions(op, rejectUnknownOptions(op, options, DEVICE_OPTIONS))
 }
 
 function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
@@ -216,7 +215,7 @@ function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'c
   const { device = process.env['S4_DEVICE'] ?? 'auto', dtype, precision, threads, memoryLimit } = host
   oneOf(op, 'device', device, choices.device)
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f64')
-    throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, String(dtype))
+    throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, dtype)
   if (precision !== undefined) oneOf(op, 'precision', precision, choices.precision)
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
     throw fail('ERR_S4_VALUE', op, 'threads from 1 to 1024', threads)

@@ -17,7 +17,7 @@ use crate::{
     states::RecurrentStates,
 };
 use num_traits::Zero;
-use s4_backend::{Backend, CallOptions, Error, Result, checks};
+use s4_backend::{Backend, CallOptions, Error, Result, checks, host_memory};
 
 /// Per push options.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +174,7 @@ impl<B: Backend> Stepper<B> {
         let op = "Stream.push";
         self.check_push(op, model, x, len)?;
         let n = check::elements(op, "output", &[self.batch, len, self.sizes.outputs])?;
-        let mut out = vec![B::Scalar::zero(); n];
+        let mut out = host_memory::zeros("s4-node", "a result", n)?;
         self.push(model, x, len, opts, &mut out)?;
         Ok(out)
     }

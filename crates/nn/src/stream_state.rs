@@ -1,8 +1,7 @@
 //! A stream's state as bytes (safetensors): saved, and put back.
 
 use crate::{bytes, check, stepper::Stepper};
-use num_traits::Zero;
-use s4_backend::{Backend, Code, Error, Result};
+use s4_backend::{Backend, Code, Error, Result, host_memory};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 impl<B: Backend> Stepper<B> {
@@ -14,7 +13,7 @@ impl<B: Backend> Stepper<B> {
             tensors.push((format!("state.{i}"), self.states.read(be, i)?));
         }
         let n = self.pool.len();
-        let mut pool = vec![B::Scalar::zero(); n];
+        let mut pool = host_memory::zeros("s4-node", "a result", n)?;
         be.download(&mut pool, self.pool.carried.get(be, n))?;
         tensors.push(("pool".into(), pool));
         let data: Vec<(String, Vec<usize>, Vec<u8>)> =

@@ -8,6 +8,7 @@
 use crate::memory::counter::Counter;
 use bytemuck::Pod;
 use memmap2::{MmapMut, MmapOptions};
+use s4_backend::{Error, host_memory};
 use std::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -39,8 +40,15 @@ impl<E: Pod> Scratch<E> {
     fn new(len: usize) -> Self {
         const { assert!(align_of::<E>() <= align_of::<u64>()) }
         let bytes = len * size_of::<E>();
-        let pages = (bytes >= LARGE).then(|| map(bytes)).flatten();
-        let memory = pages.unwrap_or_else(|| Source::Heap(vec![0; bytes.div_ceil(size_of::<u64>())]));
+        let refused = |error: Error| -> Source { std::panic::panic_any(error) };
+        // As in `Pool`: the refusal unwinds to the edge.
+        let memory = host_memory::check("s4-node", "scratch", bytes as u128).map_or_else(refused, |()| {
+            let pages = (bytes >= LARGE).then(|| map(bytes)).flatten();
+            pages.unwrap_or_else(|| {
+                let words = bytes.div_ceil(size_of::<u64>());
+                host_memory::zeros("s4-node", "scratch", words).map_or_else(refused, Source::Heap)
+            })
+        });
         Scratch { memory, len, _element: PhantomData }
     }
 

@@ -1,6 +1,7 @@
 //! Vectors of one type that are asked for once and then reused.
 
 use crate::memory::counter::Counter;
+use s4_backend::host_memory;
 
 /// A pool of vectors of one type. Capacities are powers of two and a vector serves requests of its own class
 /// alone: equal requests find equal classes, so a repeated call asks for no more memory, and the
@@ -26,9 +27,9 @@ impl<E: Copy + Default> Pool<E> {
             Some(i) => self.free.swap_remove(i),
             None => {
                 self.counter.bump();
-                let mut v = Vec::new();
-                v.reserve_exact(class);
-                v
+                // Scratch is taken deep inside of operations: the refusal unwinds to the edge, which knows it by its type.
+                host_memory::reserved("s4-node", "scratch", class)
+                    .unwrap_or_else(|refused| std::panic::panic_any(refused))
             }
         };
         // Only the part that was never written is initialised.
