@@ -39,11 +39,21 @@ export class AdamW {
     const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
     const list = reading(op, 'layers', () => {
       if (!Array.isArray(layers) || layers.length === 0)
-        throw fail('ERR_S4_VALUE', op, 'an array of layers', Array.isArray(layers) ? 'none' : describe(layers))
+        throw fail(
+          'ERR_S4_VALUE',
+          op,
+          'an array of layers',
+          Array.isArray(layers) ? 'none' : describe(layers),
+        )
       const all = [...layers] as readonly (S4Layer | S4Block)[]
       for (const layer of all as readonly (Partial<S4Layer> | null | undefined)[]) {
         if (typeof layer?.openAdam !== 'function')
-          throw fail('ERR_S4_VALUE', op, 'S4Layers and S4Blocks (a SequenceModel has train())', describe(layer))
+          throw fail(
+            'ERR_S4_VALUE',
+            op,
+            'S4Layers and S4Blocks (a SequenceModel has train())',
+            describe(layer),
+          )
       }
       return all
     })

@@ -28,7 +28,12 @@ export function boolean(op: string, what: string, x: unknown): boolean {
 /** One of several words. */
 export function oneOf<T extends string>(op: string, what: string, x: unknown, words: readonly T[]): T {
   if (!words.includes(x as T))
-    throw fail('ERR_S4_VALUE', op, `${what} one of ${words.join(', ')}`, typeof x === 'string' ? x : describe(x))
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      `${what} one of ${words.join(', ')}`,
+      typeof x === 'string' ? x : describe(x),
+    )
   return x as T
 }
 
@@ -64,7 +69,12 @@ const RENAMED: Readonly<Record<string, string>> = { disc: 'discretization' }
 /** The options that were given, each read once; refuses what is no object of options. */
 export function optionsObject(op: string, options: unknown): Record<string, unknown> {
   return reading(op, 'options', () => {
-    if (typeof options !== 'object' || options === null || Array.isArray(options) || ArrayBuffer.isView(options))
+    if (
+      typeof options !== 'object' ||
+      options === null ||
+      Array.isArray(options) ||
+      ArrayBuffer.isView(options)
+    )
       throw fail('ERR_S4_VALUE', op, 'an object of options', describe(options))
     return { ...options }
   })

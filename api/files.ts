@@ -8,18 +8,17 @@ import { checkFileTensor, floats, type TensorLike } from './tensor.js'
 /** A tensor of a file. A scalar has the shape []. */
 export interface FileTensor {
   /**
-   * The elements, the last size running fastest, each exactly as it is stored: F16, BF16 and F32 in a Float32Array, F64 in a
-   * Float64Array; BOOL, integers of up to 32 bits, and I64 where all its values fit, in an Int32Array; U32 in a Uint32Array; other
-   * I64 in a BigInt64Array; U64 in a BigUint64Array.
+   * The elements, the last size running fastest, each exactly: F16, BF16 and F32 in a Float32Array; F64 in a Float64Array; BOOL and
+   * integers that fit 32 bits in an Int32Array; U32, and 64-bit integers up to 2^53, in a Float64Array.
    */
-  readonly data: Float32Array | Float64Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array
+  readonly data: Float32Array | Float64Array | Int32Array
   /** Sizes, outermost first. */
   readonly shape: readonly number[]
 }
 
 /** What a safetensors file holds. */
 export interface SafetensorsFile {
-  /** By name. One of a type that is not read here (`F8_E4M3`, `C64`) is not listed; to ask for it by name is `ERR_S4_DTYPE`. */
+  /** By name. One of a type that is not read here (`F8_E4M3`, `C64`, integers beyond 2^53) is not listed; to ask for it by name is `ERR_S4_DTYPE`. */
   tensors: Record<string, FileTensor>
   /** Texts by name. */
   metadata: Record<string, string>
@@ -31,13 +30,14 @@ export function readSafetensors(path: FilePath): SafetensorsFile {
   const file = filePath(op, path)
   const { tensors, metadata } = native(() => binding.readSafetensors(file))
   const byName: Record<string, FileTensor> = {}
-  for (const { name, shape, dtype, data } of tensors) {
+  for (const { name, shape, dtype, data: stored } of tensors) {
+    const data = stored === undefined || stored === null ? undefined : exactly(stored)
     const unread = (): S4Error =>
       fail('ERR_S4_DTYPE', op, `a tensor of a type that is read here for '${name}'`, `the type ${dtype}`)
     Object.defineProperty(
       byName,
       name,
-      data === undefined || data === null
+      data === undefined
         ? {
             get: () => {
               throw unread()
@@ -47,6 +47,17 @@ export function readSafetensors(path: FilePath): SafetensorsFile {
     )
   }
   return { tensors: byName, metadata }
+}
+
+/** Integers of other types as reals where each is exact; nothing where one is not. */
+function exactly(data: NonNullable<binding.FileTensor['data']>): FileTensor['data'] | undefined {
+  const given: unknown = data
+  if (types.isUint32Array(given)) return Float64Array.from(given)
+  if (types.isBigInt64Array(given) || types.isBigUint64Array(given)) {
+    const values = Float64Array.from(given as BigInt64Array, Number)
+    return values.every((x) => Math.abs(x) <= Number.MAX_SAFE_INTEGER) ? values : undefined
+  }
+  return given as FileTensor['data']
 }
 
 /** The file's words for the arrays that it can hold as they are. */
@@ -73,7 +84,12 @@ function storedTensor(op: string, name: string, x: unknown): binding.BytesTensor
     throw fail('ERR_S4_DTYPE', op, `${name}.data as one of ${STORED.map(([word]) => word).join(', ')}`, data)
   const array = dtype === undefined ? floats(op, name, data, 'f32') : (data as unknown as Float32Array)
   const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
-  return { name, shape: [...shape], dtype: dtype ?? 'F32', bytes: types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Array(bytes) : bytes }
+  return {
+    name,
+    shape: [...shape],
+    dtype: dtype ?? 'F32',
+    bytes: types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Array(bytes) : bytes,
+  }
 }
 
 /**

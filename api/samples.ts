@@ -23,7 +23,11 @@ export function frameOf(op: string, frame: unknown): ArrayLike<number> {
       "frames that are arrays of numbers, or toTransform({ format: 'f32' | 'i16' | 'u8' }) for samples in bytes",
       typeof frame === 'string' ? 'a string' : 'bytes',
     )
-  if (typeof frame !== 'object' || frame === null || typeof (frame as { length?: unknown }).length !== 'number')
+  if (
+    typeof frame !== 'object' ||
+    frame === null ||
+    typeof (frame as { length?: unknown }).length !== 'number'
+  )
     throw fail('ERR_S4_DTYPE', op, 'frames that are arrays of numbers', frame)
   return frame as ArrayLike<number>
 }

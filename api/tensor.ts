@@ -107,9 +107,7 @@ const NOTHING: ReturnType<typeof readOnce> = {}
 
 /** A tensor of a file, which may be a scalar: the shape [], one element. */
 export function checkFileTensor(op: string, what: string, x: unknown): TensorLike {
-  const given = reading(op, what, () =>
-    typeof x === 'object' && x !== null ? readOnce(x) : NOTHING,
-  )
+  const given = reading(op, what, () => (typeof x === 'object' && x !== null ? readOnce(x) : NOTHING))
   const scalar = Array.isArray(given.sizes) && given.sizes.length === 0
   const { data, shape } = checkTensor(op, what, { data: given.data, shape: scalar ? [1] : given.sizes })
   return { data, shape: scalar ? [] : shape }

@@ -157,8 +157,8 @@ pub fn write_safetensors(
             let dtype = dtype
                 .ok_or_else(|| Error::new(Code::Dtype, "writeSafetensors", "a type of a file", &t.dtype))?;
             let shape = t.shape.iter().map(|&n| n as usize).collect();
-            let view = TensorView::new(dtype, shape, &t.bytes)
-                .map_err(|e| fail(format!("'{}': {e}", t.name)))?;
+            let view =
+                TensorView::new(dtype, shape, &t.bytes).map_err(|e| fail(format!("'{}': {e}", t.name)))?;
             views.push((t.name.as_str(), view));
         }
         // Before the file of that size is made in memory.
