@@ -104,7 +104,7 @@ function messageOf(error: unknown): string {
 }
 
 /** What N-API says of an argument of another type than declared. */
-const ARGUMENT_CODES: readonly unknown[] = [
+const ARGUMENT_CODES: ReadonlySet<unknown> = new Set([
   'InvalidArg',
   'ObjectExpected',
   'StringExpected',
@@ -114,7 +114,7 @@ const ARGUMENT_CODES: readonly unknown[] = [
   'ArrayExpected',
   'BigintExpected',
   'ArrayBufferExpected',
-]
+])
 
 /** The addon sends an error as JSON in its message; anything else passes as `ERR_S4_INTERNAL`, or as it is when it is ours. */
 export function fromNative(error: unknown): Error {
@@ -126,7 +126,7 @@ export function fromNative(error: unknown): Error {
     }
     return new S4Error(code, detail)
   }
-  const argument = ARGUMENT_CODES.includes((error as { code?: unknown } | null | undefined)?.code)
+  const argument = ARGUMENT_CODES.has((error as { code?: unknown } | null | undefined)?.code)
   return argument
     ? new S4Error(
         'ERR_S4_VALUE',

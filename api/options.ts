@@ -235,12 +235,19 @@ const KINDS: Readonly<Record<string, 'whole' | 'number' | 'boolean' | readonly s
 }
 
 /** Options that may be null, which says nothing. */
-const OPTIONAL: readonly string[] = ['rank', 'nSsm', 'truncate', 'vocabulary', 'finalNorm', 'discretization']
+const OPTIONAL: ReadonlySet<string> = new Set([
+  'rank',
+  'nSsm',
+  'truncate',
+  'vocabulary',
+  'finalNorm',
+  'discretization',
+])
 
 /** Refuses a value of another kind, by the option's name. */
 function checkKind(op: string, name: string, value: unknown): void {
   const kind = KINDS[name]
-  if (kind === undefined || (value === null && OPTIONAL.includes(name))) return
+  if (kind === undefined || (value === null && OPTIONAL.has(name))) return
   if (kind === 'whole') size(op, name, value, 0, Number.MAX_SAFE_INTEGER)
   else if (kind === 'boolean') boolean(op, name, value)
   else if (kind === 'number') finiteNumbers(op, { [name]: value ?? 'null' }, [name])
