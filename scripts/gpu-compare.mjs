@@ -1,5 +1,5 @@
 // Times two unpacked builds of this project in turns on one GPU and fails where the second is slower than the first.
-//   node scripts/gpu-compare.mjs OLD NEW [--rounds 5] [--most 1.03] [--json FILE]
+//   node scripts/gpu-compare.mjs OLD NEW [--rounds 5] [--seconds MOST] [--most 1.03] [--json FILE] [--run 'timings high step' …]
 // OLD and NEW are folders as gpu-pack.mjs packs them (`.gpu/rust/timings`, `benches/gpu.mjs`). Built-in modules only.
 import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
@@ -11,19 +11,23 @@ const { values, positionals } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     most: { type: 'string', default: '1.03' },
+    seconds: { type: 'string', default: '86400' },
     json: { type: 'string' },
+    // Instead of all: one program with its words, any number of times.
+    run: { type: 'string', multiple: true },
   },
 })
 const trees = positionals.map((folder) => resolve(folder))
 if (trees.length !== 2) throw new Error('two folders: the old build, then the new one')
 
 /** What is run in each tree, in this order. */
-const runs = [
+const allRuns = [
   ...['highest', 'high', 'bf16'].map((p) => ['timings', [p, 'dense', 'ssm', 'two-sided', 'step']]),
   ['timings', ['highest', 'fft']],
   ...['highest', 'high', 'bf16'].map((p) => ['node', ['benches/gpu.mjs', 'train', p]]),
   ['node', ['benches/gpu.mjs', 'step']],
 ]
+const runs = values.run?.map((line) => line.split(' ')).map(([program, ...words]) => [program, words]) ?? allRuns
 
 /** Every time of a program's output, by the words before it. */
 function times(tree, [program, args]) {
@@ -51,10 +55,12 @@ function times(tree, [program, args]) {
 }
 
 const samples = [new Map(), new Map()]
-for (let round = 0; round < Number(values.rounds); round++)
+const end = performance.now() + Number(values.seconds) * 1000
+let rounds = 0
+for (; rounds < Number(values.rounds) && performance.now() < end; rounds++)
   for (const run of runs) {
     // The order alternates, so that neither tree always meets the warmer chip.
-    for (const i of round % 2 === 0 ? [0, 1] : [1, 0])
+    for (const i of rounds % 2 === 0 ? [0, 1] : [1, 0])
       for (const [name, ms] of times(trees[i], run)) {
         if (!samples[i].has(name)) samples[i].set(name, [])
         samples[i].get(name).push(ms)
@@ -75,5 +81,7 @@ for (const { name, old, new: now, ratio, spread } of rows)
   console.log(`${ratio.toFixed(3)}  ${old} -> ${now}  ±${(100 * spread).toFixed(1)} %  ${name}`)
 const slow = rows.filter((row) => row.ratio > Number(values.most))
 if (values.json) writeFileSync(values.json, JSON.stringify(rows, null, 1) + '\n')
-console.log(`${rows.length} times compared, ${slow.length} slower than ${values.most} times the old`)
+console.log(
+  `${rounds} rounds, ${rows.length} times compared, ${slow.length} slower than ${values.most} times the old`,
+)
 process.exitCode = rows.length === 0 ? 1 : slow.length > 0 ? 2 : 0

@@ -50,7 +50,8 @@ function files(path, keep = () => true) {
 function rustPrograms() {
   const { status, stdout } = spawnSync(
     'cargo',
-    ['test', '--no-run', '--locked', '--message-format=json-render-diagnostics', '-p', 's4-cuda'],
+    // The whole workspace, as `npm test` builds it: this crate alone would be built anew with other features.
+    ['test', '--no-run', '--locked', '--message-format=json-render-diagnostics', '--workspace'],
     {
       cwd: root,
       encoding: 'utf8',
@@ -64,8 +65,8 @@ function rustPrograms() {
   mkdirSync(rust, { recursive: true })
   for (const line of stdout.split('\n')) {
     if (!line.startsWith('{')) continue
-    const { executable, target } = JSON.parse(line)
-    if (!executable) continue
+    const { executable, target, package_id: id } = JSON.parse(line)
+    if (!executable || !/\b(s4-)?cuda#/.test(id)) continue
     const name = target.kind.includes('lib') ? 'unit' : target.name
     copyFileSync(executable, join(rust, name))
     must(`strip ${name}`, run('strip', [join(rust, name)]))

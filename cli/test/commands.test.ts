@@ -132,11 +132,16 @@ test('a number for --column is a name first, then a place', () => {
   const named = run('value')
   assert.equal(named.status, 0, named.stderr)
   assert.equal(run('2020').stdout, named.stdout, 'the column named 2020')
-  assert.equal(run('1').stdout, named.stdout, 'the column at place 1')
+  // Names and numbers in one line may be a header or data: a name says that they are a header, a place does not.
+  assert.match(run('1').stderr, /names or values, got some of both/)
+  const words = join(folder, 'words.csv')
+  writeFileSync(words, `t,value,a,b\n${lines.join('\n')}\n`)
+  const placed = s4(['forecast', model, words, '--steps', '1', '--column', '1'])
+  assert.equal(placed.stdout, named.stdout, 'the column at place 1')
   const gap = run('0')
   assert.equal(gap.status, 1)
   assert.match(gap.stderr, /row 5, column 0/, 'the column named 0, not the one at place 0')
-  assert.match(run('9').stderr, /expected one of 4 columns/)
+  assert.match(s4(['forecast', model, words, '--column', '9']).stderr, /expected one of 4 columns/)
   assert.match(run('x').stderr, /expected one of t, value, 0, 2020/)
 })
 

@@ -22,7 +22,7 @@ fn main() {
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=compile");
-    println!("cargo:rerun-if-changed=src/dense/planes.rs");
+    println!("cargo:rerun-if-changed=src/dense/f16_copies.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../..");
     // `scripts/nvrtc.mjs` touches this file when it has filled `.cuda/`: watching a folder that may not exist

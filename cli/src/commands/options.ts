@@ -31,7 +31,7 @@ export async function readSeries(path: string, args: Args): Promise<Float64Array
     return read(column)
   } catch (error) {
     // A column that is there and cannot be read says its row.
-    const missing = error instanceof S4Error && /^column .*: expected one of /.test(error.got)
+    const missing = error instanceof S4Error && /(^|: )column .*: expected one of /.test(error.got)
     if (column === undefined || !/^\d+$/.test(column) || !missing) throw error
     return read(Number(column))
   }

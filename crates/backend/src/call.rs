@@ -7,9 +7,9 @@ choices! {
     pub enum Algorithm {
         /// The backend picks `Fft` or `Chunk` by shape, from measurements.
         Auto = "auto",
-        /// The kernel by blocks of powers, then FFT convolution: many rows of short sequences.
+        /// The kernel by blocks of powers, then FFT convolution: for many short sequences.
         Fft = "fft",
-        /// Chunked state passing, no kernel of the sequence's length: long sequences at constant cost a sample.
+        /// Chunked state passing, no kernel of the sequence's length: long sequences at constant cost per time step.
         Chunk = "chunk",
         /// The paper's Algorithm 1 (the kernel by four Cauchy sums, Woodbury and an inverse FFT), then FFT convolution:
         /// to follow the paper, and an independent check of the others. Bilinear layers only; `Auto` never picks it.
@@ -20,7 +20,7 @@ choices! {
 /// The options of one call. `L` is what lengths are at that place: `[i32]` on the host, `Memory::Ints` on a device.
 #[derive(Debug, PartialEq)]
 pub struct CallOptions<'a, L: ?Sized> {
-    /// Length of each row, (batch), 1 ≤ length ≤ len; outputs beyond it are 0.
+    /// (batch): time steps of each sequence, 1 to len; outputs beyond them are 0. `None`: all have len.
     pub lengths: Option<&'a L>,
     /// Multiplies every Δ.
     pub rate: f64,

@@ -3,7 +3,7 @@
 
 use crate::{Error, Memory, Result, Scalar, SsmSpec};
 
-/// `got` elements where `expected` are needed.
+/// Refuses `got` elements where `expected` are needed: `ERR_S4_SHAPE`, naming `what`.
 pub fn same_len(op: &'static str, what: &str, expected: usize, got: usize) -> Result<()> {
     if expected == got {
         return Ok(());
@@ -11,30 +11,30 @@ pub fn same_len(op: &'static str, what: &str, expected: usize, got: usize) -> Re
     Err(Error::shape(op, format!("{expected} elements of {what}"), got))
 }
 
-/// Checks of the views of one operation.
+/// Checks the views and options of one operation `op` on the backend `be`; every method answers an error or nothing.
 pub(crate) struct Views<'b, B: Memory> {
     pub be: &'b B,
     pub op: &'static str,
 }
 
 impl<B: Memory> Views<'_, B> {
-    /// An input of `len` elements.
+    /// Refuses an input that has not `len` elements.
     pub fn input(&self, what: &str, view: B::Ref<'_>, len: usize) -> Result<()> {
         same_len(self.op, what, len, self.be.ref_len(view))
     }
-    /// An output of `len` elements.
+    /// Refuses an output that has not `len` elements.
     pub fn output(&self, what: &str, view: &B::Mut<'_>, len: usize) -> Result<()> {
         same_len(self.op, what, len, self.be.mut_len(view))
     }
-    /// An input that may be left out.
+    /// As `input`, for one that may be left out.
     pub fn optional_input(&self, what: &str, view: Option<B::Ref<'_>>, len: usize) -> Result<()> {
         view.map_or(Ok(()), |view| self.input(what, view, len))
     }
-    /// An output that may be left out.
+    /// As `output`, for one that may be left out.
     pub fn optional_output(&self, what: &str, view: Option<&B::Mut<'_>>, len: usize) -> Result<()> {
         view.map_or(Ok(()), |view| self.output(what, view, len))
     }
-    /// At least `count` integers, each within `allowed` where the host can see them.
+    /// Refuses fewer than `count` integers, and integers outside `allowed` where the host can read them.
     pub fn integers(
         &self,
         what: &str,
@@ -54,11 +54,11 @@ impl<B: Memory> Views<'_, B> {
             None => Ok(()),
         }
     }
-    /// Lengths of rows, one a row, each in 1..=len.
+    /// Refuses lengths of sequences that are not one for each of `batch`, each from 1 to `len`.
     pub fn lengths(&self, lengths: Option<&B::Ints>, batch: usize, len: usize) -> Result<()> {
         lengths.map_or(Ok(()), |l| self.integers("lengths", l, batch, 1..=len as i64))
     }
-    /// Sizes of 1 or more.
+    /// Refuses a size of 0, by its name.
     pub fn sizes(&self, sizes: &[(&str, usize)]) -> Result<()> {
         match sizes.iter().find(|(_, size)| *size == 0) {
             Some((what, _)) => Err(Error::shape(self.op, format!("{what} of 1 or more"), 0)),
@@ -67,7 +67,7 @@ impl<B: Memory> Views<'_, B> {
     }
 }
 
-/// A finite factor of Δ above 0.
+/// Refuses a factor of Δ that is not finite or not above 0.
 pub fn rate(op: &'static str, rate: f64) -> Result<()> {
     if rate.is_finite() && rate > 0.0 {
         return Ok(());
@@ -75,7 +75,8 @@ pub fn rate(op: &'static str, rate: f64) -> Result<()> {
     Err(Error::value(op, "a finite rate above 0", rate))
 }
 
-/// Intervals of a step: finite and above 0. For whoever holds them on the host, before they are uploaded.
+/// Refuses intervals of a step (ratios to the training interval) that are not finite or not above 0. Called where
+/// they are on the host, before they are uploaded.
 pub fn intervals<T: Scalar>(op: &'static str, intervals: &[T]) -> Result<()> {
     match intervals.iter().find(|x| !(x.is_finite() && **x > T::zero())) {
         Some(x) => Err(Error::value(op, "finite intervals above 0", x)),
@@ -83,7 +84,7 @@ pub fn intervals<T: Scalar>(op: &'static str, intervals: &[T]) -> Result<()> {
     }
 }
 
-/// A plan serves the layer that it was made for.
+/// Refuses a plan that was made for another layer than `spec`.
 pub fn plan_of(op: &'static str, plan: &SsmSpec, spec: &SsmSpec) -> Result<()> {
     if plan == spec {
         return Ok(());

@@ -5,11 +5,11 @@ use crate::{Error, Memory, Result, checks::Views};
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
-    /// Independent rows.
+    /// Sequences.
     pub batch: usize,
     /// H.
     pub heads: usize,
-    /// Output channels a head.
+    /// Output channels per head.
     pub channels: usize,
     /// Length of input and output.
     pub len: usize,
@@ -21,7 +21,7 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
-    /// Rows of the kernel a head.
+    /// Kernels per head: `channels`, doubled when two-sided.
     pub fn kernel_channels(&self) -> usize {
         self.channels * if self.two_sided { 2 } else { 1 }
     }

@@ -18,7 +18,7 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     type Ref<'a>: Copy + Send + Sync;
     /// Exclusive view.
     type Mut<'a>: Send;
-    /// Grow-only scratch memory, one a model; operations take what they need and leave garbage in it.
+    /// Grow-only scratch memory, one per model; operations take what they need and leave garbage in it.
     type Workspace: Send + 'static;
     /// A download that need not be waited for at once, and the host memory that it fills.
     type AsyncDownload: Send + Sync + 'static;

@@ -1,4 +1,4 @@
-//! The second half of a block.
+//! The mixing stage of a block: what follows the SSM.
 
 use crate::{Activation, Memory, Result, checks::Views, random::DropKey};
 
@@ -10,15 +10,15 @@ pub struct MixSpec {
     pub inputs: usize,
     /// H.
     pub outputs: usize,
-    /// After the SSM.
+    /// The activation after the SSM, before the first dropout.
     pub activation: Activation,
     /// GLU: the linear gives 2·outputs rows, result = first half · σ(second half).
     pub glu: bool,
     /// Applied after a linear without GLU.
     pub final_activation: Activation,
-    /// Dropout probability of both places; 0 in inference.
+    /// Probability of both dropouts, after the activation and after the gate; 0 in inference.
     pub dropout: f64,
-    /// One mask element per (row, feature) for all of time, instead of one per element.
+    /// Whether one element of the dropout mask serves all time steps of a (sequence, feature), instead of one each.
     pub tied: bool,
 }
 

@@ -1,8 +1,10 @@
-//! Layer norm (over heads at each row and time) and batch norm (over rows and time at each head).
+//! Layer norm (over heads at each time step of each sequence) and batch norm (over sequences and time steps at each
+//! head).
 
 use crate::{Memory, Result, SeqShape, checks::Views};
 
-/// y = γ(x − μ)·rstd + β over heads at each (row, time), biased variance.
+/// y = γ(x − μ)·rstd + β, with mean μ and rstd = 1/√(variance + eps) over the heads at each time step of each
+/// sequence; the variance is divided by the number of heads.
 #[allow(missing_docs)]
 pub struct LayerNormForward<'a, B: Memory> {
     /// (batch, heads, len)
@@ -18,7 +20,7 @@ pub struct LayerNormForward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// y again, from the statistics that [`LayerNormForward`] left.
+/// Computes y once more, from the `stats` that [`LayerNormForward`] wrote.
 #[allow(missing_docs)]
 pub struct LayerNormRecompute<'a, B: Memory> {
     pub y: B::Mut<'a>,
@@ -43,7 +45,8 @@ pub struct LayerNormBackward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// Over (rows, time) at each head, positions beyond `lengths` left out.
+/// y = γ(x − μ)·rstd + β, with mean and variance of each head over the time steps of all sequences; those beyond
+/// `lengths` are left out, and y is 0 there.
 #[allow(missing_docs)]
 pub struct BatchNormForward<'a, B: Memory> {
     /// (batch, heads, len)
@@ -63,7 +66,7 @@ pub struct BatchNormForward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// y again, from the statistics that [`BatchNormForward`] left.
+/// Computes y once more, from the `stats` that [`BatchNormForward`] wrote.
 #[allow(missing_docs)]
 pub struct BatchNormRecompute<'a, B: Memory> {
     pub y: B::Mut<'a>,

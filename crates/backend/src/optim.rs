@@ -72,7 +72,7 @@ impl<B: Memory> EmaUpdate<'_, B> {
     }
 }
 
-/// Where `sum_squares` adds.
+/// Refuses an accumulator of `sum_squares` that has no element.
 pub fn check_sum_squares<B: Memory>(be: &B, acc: &B::Mut<'_>) -> Result<()> {
     checks::same_len("sum_squares", "the sum", 1, be.mut_len(acc))
 }

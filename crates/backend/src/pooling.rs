@@ -3,13 +3,13 @@
 use crate::{Memory, Result, SeqShape, checks::Views, choices::choices};
 
 choices! {
-    /// (batch, heads, len) → (batch, heads), over each row's own length.
+    /// (batch, heads, len) → (batch, heads), over each sequence's own length.
     pub enum Pooling {
         /// The mean over time.
         Mean = "mean",
-        /// The last sample.
+        /// The last time step.
         Last = "last",
-        /// The first sample.
+        /// The first time step.
         First = "first",
         /// The largest value, head by head.
         Max = "max",
@@ -33,19 +33,19 @@ impl Affine {
     pub const IDENTITY: Affine = Affine { scale: 1.0, offset: 0.0 };
 }
 
-/// How what a stream carries of a pool takes in one more sample x.
+/// How the number that a stream carries for pooling changes with x of one more time step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Carry {
     /// carried ← carried + x
     Add,
-    /// carried ← the map of the pool of the two samples (carried, x)
+    /// carried ← the map of the pool of the two time steps (carried, x)
     Pool(Affine),
 }
 
-/// A stream's pool, sample by sample: what is carried is the first sample at first, takes in each further one by
-/// `carry()`, and the pool of `count` samples is `of_carried(count)` of it.
+/// Pooling of a stream, one time step after the other. One number per head is carried: at first x of the first time
+/// step; `carry()` says how each further x enters it; `of_carried(count)` maps it to the pool of `count` time steps.
 impl Pooling {
-    /// See above; the mean carries the sum.
+    /// How one more time step enters what is carried; the mean carries the sum.
     pub fn carry(self) -> Carry {
         match self {
             Pooling::Mean | Pooling::Sum => Carry::Add,
@@ -54,7 +54,7 @@ impl Pooling {
             _ => Carry::Pool(Affine::IDENTITY),
         }
     }
-    /// See above.
+    /// The map from what is carried after `count` time steps to their pool.
     pub fn of_carried(self, count: u64) -> Affine {
         match self {
             Pooling::Mean => Affine { scale: 1.0 / count as f64, offset: 0.0 },
@@ -87,7 +87,7 @@ pub struct PoolBackward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// x ← 0 beyond each row's length.
+/// x ← 0 beyond each sequence's length.
 #[allow(missing_docs)]
 pub struct Mask<'a, B: Memory> {
     /// (batch, heads, len)

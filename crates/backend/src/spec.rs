@@ -95,7 +95,7 @@ pub struct SsmSpec {
     pub n_ssm: usize,
     /// R: rank of P; 0 for S4D.
     pub rank: usize,
-    /// Output channels a head; SSM output feature index is c·H + h.
+    /// Output channels per head; SSM output feature index is c·H + h.
     pub channels: usize,
     /// Two-sided: C and the kernel have 2·channels rows, the forward half first.
     pub bidirectional: bool,
@@ -118,7 +118,7 @@ impl SsmSpec {
     pub fn pairs(&self) -> usize {
         self.state / 2
     }
-    /// Rows of C and of the kernel a head: channels, doubled when two-sided.
+    /// Rows of C, and kernels, per head: channels, doubled when two-sided.
     pub fn kernel_channels(&self) -> usize {
         self.channels * if self.bidirectional { 2 } else { 1 }
     }

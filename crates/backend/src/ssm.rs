@@ -9,7 +9,7 @@ use crate::{
 pub struct SsmCall<'a, B: Memory> {
     /// The layer.
     pub spec: SsmSpec,
-    /// Rows.
+    /// Sequences.
     pub batch: usize,
     /// L.
     pub len: usize,
@@ -28,7 +28,7 @@ impl<B: Memory> Clone for SsmCall<'_, B> {
 impl<B: Memory> Copy for SsmCall<'_, B> {}
 
 impl<B: Memory> SsmCall<'_, B> {
-    /// Samples of the kernel: `truncate` of them, and never more than the call has.
+    /// Time steps of the kernel: `truncate` of them, and never more than the call has.
     pub fn kernel_len(&self) -> usize {
         self.spec.truncate.map_or(self.len, |m| m.min(self.len))
     }
@@ -73,7 +73,7 @@ impl<B: Memory> SsmCall<'_, B> {
         }
     }
 
-    /// States are given and taken by layers that have one.
+    /// Refuses states (`any`: one is given or wanted) for layers that have none.
     fn check_states(&self, op: &'static str, any: bool) -> Result<()> {
         if !any || self.spec.has_state() {
             return Ok(());
@@ -88,15 +88,15 @@ pub struct SsmForward<'a, B: Memory> {
     pub y: B::Mut<'a>,
     /// (batch, H, 2, N/2), or not wanted.
     pub state_end: Option<B::Mut<'a>>,
-    /// Filled for `ssm_backward`; `None` in inference.
+    /// Filled for `ssm_backward`; `None` in inference. Begins at a multiple of 16 bytes, as whole buffers do.
     pub saved: Option<B::Mut<'a>>,
     /// (batch, H, len)
     pub u: B::Ref<'a>,
-    /// The state before the first sample, or zero.
+    /// The state before the first time step, or zero.
     pub state0: Option<B::Ref<'a>>,
     /// The layer's parameters.
     pub params: SsmParams<'a, B>,
-    /// What and how.
+    /// The layer, the sizes and the options.
     pub call: SsmCall<'a, B>,
 }
 
@@ -166,8 +166,8 @@ impl<B: Memory> SsmBackward<'_, B> {
 
 /// The SSM on whole sequences.
 ///
-/// Rows may have lengths of their own (`call.options.lengths`): a row then gives what it would give alone, its end
-/// state is the state after its own last sample, y beyond it is 0, dy beyond it counts as 0, and du beyond it is 0.
+/// Sequences may have lengths of their own (`call.options.lengths`): a sequence then gives what it would give alone,
+/// its end state is the state after its own last time step, y beyond it is 0, dy beyond it counts as 0, and du beyond it is 0.
 /// Two-sided and truncated layers take and give no state.
 pub trait SsmOps: Memory {
     /// Constants of one layer, kept between calls: kernel or its spectrum, chunk constants.

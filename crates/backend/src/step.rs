@@ -2,7 +2,7 @@
 
 use crate::{Error, Memory, Result, SsmParams, SsmSpec, checks, checks::Views};
 
-/// One sample of every row: x ← Ā x + B̄ u, y = C x + D u.
+/// One time step of every sequence: x ← Ā x + B̄ u, y = C x + D u.
 #[allow(missing_docs)]
 pub struct SsmStep<'a, B: Memory> {
     /// (batch, channels·H)
@@ -11,7 +11,7 @@ pub struct SsmStep<'a, B: Memory> {
     pub state: B::Mut<'a>,
     /// (batch, H)
     pub u: B::Ref<'a>,
-    /// (batch), the ratio of this step to the training interval row by row, on top of `rate`; `None` for 1.
+    /// (batch), the ratio of this step to the training interval for each sequence, on top of `rate`; `None` for 1.
     pub interval: Option<B::Ref<'a>>,
     pub params: SsmParams<'a, B>,
     pub spec: SsmSpec,
@@ -48,7 +48,7 @@ pub fn check_layer(op: &'static str, spec: &SsmSpec) -> Result<()> {
     Err(Error::unsupported(op, "a causal layer with an untruncated kernel (others have no state)", got))
 }
 
-/// One sample at a time.
+/// One time step at a time.
 pub trait StepOps: Memory {
     /// Constants of the recurrence of one layer: Dg, E, P, R, B̄, C at one (version, rate).
     type StepPlan: Send + 'static;

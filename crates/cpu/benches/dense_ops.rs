@@ -133,7 +133,7 @@ fn main() {
         }
     }
 
-    // One sample of one row: what a stream pays a block.
+    // One time step of one row: what a stream pays a block.
     let spec = MixSpec {
         inputs: 128,
         outputs: 128,

@@ -3,11 +3,11 @@
 
 use s4_backend::{Activation, LossKind, Pooling, Transform};
 
-#[path = "../src/dense/planes.rs"]
-mod planes;
-use planes::PlanesMode;
+#[path = "../src/dense/f16_copies.rs"]
+mod f16_copies;
+use f16_copies::F16CopiesMode;
 
-/// `codes.cuh`.
+/// The text of the header `codes.cuh`, which kernels include.
 pub fn header() -> String {
     let mut text = String::from("// Made by compile/codes.rs of the contract's enums.\n#pragma once\n");
     let mut define = |kind: &str, name: &str, code: i32| {
@@ -17,20 +17,20 @@ pub fn header() -> String {
     Pooling::ALL.iter().for_each(|x| define("POOLING", x.name(), x.code()));
     LossKind::ALL.iter().for_each(|x| define("LOSS_KIND", x.name(), x.code()));
     Transform::ALL.iter().for_each(|x| define("TRANSFORM", x.name(), x.code()));
-    for mode in [PlanesMode::Guess, PlanesMode::Fit, PlanesMode::Recompute] {
-        define("PLANES", &format!("{mode:?}"), mode.code());
+    for mode in [F16CopiesMode::Guess, F16CopiesMode::Fit, F16CopiesMode::Recompute] {
+        define("F16_COPIES", &format!("{mode:?}"), mode.code());
     }
     text
 }
 
 /// `crossEntropy`, `cross-entropy` and `CrossEntropy` as `CROSS_ENTROPY`.
 fn screaming(name: &str) -> String {
-    let mut out = String::new();
+    let mut upper_case = String::new();
     for (i, c) in name.chars().enumerate() {
         if c.is_ascii_uppercase() && i > 0 {
-            out.push('_');
+            upper_case.push('_');
         }
-        out.push(if c == '-' { '_' } else { c.to_ascii_uppercase() });
+        upper_case.push(if c == '-' { '_' } else { c.to_ascii_uppercase() });
     }
-    out
+    upper_case
 }

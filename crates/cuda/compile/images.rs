@@ -1,4 +1,4 @@
-//! The images of the kernels: one a source and architecture, deflated, and the table that embeds them.
+//! The images of the kernels: one per source and architecture, deflated, and the table that embeds them.
 
 use crate::{codes, nvrtc::Nvrtc};
 use std::{
@@ -18,7 +18,7 @@ const ARCHS: &str = "75 80 86 89 90a 100 120 compute_75 compute_80";
 /// Debug builds are for development: Hopper, and everything else by the driver's compiler.
 const DEBUG_ARCHS: &str = "90a compute_75 compute_80";
 
-/// One image to make, or to take from the cache.
+/// One image: to compile, or to take from the cache.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Job {
     /// Stem of the source's name, by which launches name it.
@@ -29,7 +29,7 @@ struct Job {
     target: PathBuf,
 }
 
-/// Rust text of the table: one entry a module and architecture.
+/// Compiles every image that is not cached; gives the Rust text of the table, one entry per module and architecture.
 pub fn compile_all(
     library: &Path,
     include: Option<&Path>,
@@ -39,7 +39,7 @@ pub fn compile_all(
     fs::create_dir_all(cache).map_err(|e| format!("{}: {e}", cache.display()))?;
     let nvrtc = Nvrtc::open(library)?;
     let kernels = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("kernels");
-    // Headers that are made here.
+    // Headers that are generated.
     let made = out.join("include");
     fs::create_dir_all(&made).map_err(|e| format!("{}: {e}", made.display()))?;
     fs::write(made.join("codes.cuh"), codes::header()).map_err(|e| e.to_string())?;
@@ -83,7 +83,7 @@ pub fn compile_all(
     Ok(text)
 }
 
-/// Every `.cu` below `kernels` for every wanted architecture, with the place of its image in the cache.
+/// Every `.cu` below `kernels` for every wanted architecture, with the path of its image in the cache.
 fn jobs(kernels: &Path, include: &[&Path], cache: &Path, version: (i32, i32)) -> Result<Vec<Job>, String> {
     let wanted = env::var("S4_CUDA_ARCHS").unwrap_or_else(|_| {
         let whole = env::var("PROFILE").is_ok_and(|p| p == "release")
@@ -157,7 +157,7 @@ fn make(nvrtc: &Nvrtc, job: &Job, include: &[&Path]) -> Result<(), String> {
         .compile(file, source, arch, include)
         .map_err(|e| format!("{} for {arch}:\n{e}", file.display()))?;
     let bytes = miniz_oxide::deflate::compress_to_vec(&image, 8);
-    // Written aside and renamed: another build may look for the same image.
+    // Written to a temporary file and renamed: another build may be reading the same image.
     let aside = target.with_extension(format!("{}", std::process::id()));
     fs::write(&aside, bytes)
         .and_then(|()| fs::rename(&aside, target))

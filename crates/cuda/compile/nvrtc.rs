@@ -1,4 +1,4 @@
-//! NVRTC, CUDA's run-time compiler: where it is, and the few functions of it that are used.
+//! NVRTC, CUDA's run-time compiler: how it is found, and the functions of it that the build uses.
 
 use std::{
     env,
@@ -7,7 +7,7 @@ use std::{
     ptr,
 };
 
-/// The library and the folder of CUDA's headers, by the documented order.
+/// Paths of the library and of CUDA's headers, looked for in the order that build.rs documents.
 pub fn find(root: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
     let names = ["libnvrtc.so.12", "libnvrtc.so", "nvrtc64_120_0.dll"];
     let within = |folder: &Path| names.iter().map(|n| folder.join(n)).find(|p| p.is_file());

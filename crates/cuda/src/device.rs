@@ -1,4 +1,4 @@
-//! One GPU: its queue, its memory, its kernels, and how they are launched.
+//! One GPU: its queue, its memory, its kernels, and how kernels are launched.
 
 use crate::{
     driver::{Arg, Launch, Modules, Queue, Span, probe, shared_memory},
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct Options {
     /// Most bytes to take of the device; `None` for all there are.
     pub memory_limit: Option<usize>,
-    /// Use only this image of the kernels (`"compute_75"`), to test PTX; `None` for the best.
+    /// Use only this image of the kernels (`"compute_75"`), to test PTX; `None`: the best one for the chip.
     pub architecture: Option<String>,
     /// How exactly products are computed.
     pub precision: Precision,
@@ -33,7 +33,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // No kernel runs any more when its code goes.
+        // No kernel may run when its code is unloaded.
         let _ = self.allocator.queue().synchronize();
         self.modules.unload(self.allocator.queue());
     }
@@ -97,7 +97,7 @@ impl Cuda {
         self.inner.modules.kernels(self.queue().info.capability)
     }
 
-    /// Those that this value has launched: what a test leaves out is the rest.
+    /// The kernels that this value has launched, for a test that every kernel is launched.
     pub fn launched(&self) -> Vec<String> {
         self.inner.modules.launched()
     }
@@ -115,16 +115,17 @@ impl Cuda {
         shared: usize,
         args: &[Arg],
     ) -> Result<()> {
-        let side = |n: usize, most: usize| {
+        let dimension = |n: usize, most: usize| {
             u32::try_from(n).ok().filter(|_| n <= most).ok_or_else(|| {
                 Error::new(Code::Value, kernel.1, "sizes within the GPU's grid", format!("{grid:?} blocks"))
             })
         };
-        let grid = (side(grid.0, i32::MAX as usize)?, side(grid.1, 65535)?, side(grid.2, 65535)?);
+        let grid =
+            (dimension(grid.0, i32::MAX as usize)?, dimension(grid.1, 65535)?, dimension(grid.2, 65535)?);
         self.inner.modules.launch(self.queue(), &Launch { kernel, grid, block, shared }, args)
     }
 
-    /// A kernel with a grid-stride loop over `n` elements.
+    /// Launches a kernel whose threads loop over `n` elements with the stride of the grid.
     pub(crate) fn each(&self, kernel: (&'static str, &'static str), n: usize, args: &[Arg]) -> Result<()> {
         let most = self.queue().info.multiprocessors as usize * 16;
         self.launch(kernel, (n.div_ceil(256).min(most), 1, 1), (256, 1), 0, args)
@@ -135,12 +136,12 @@ impl Cuda {
         self.queue().info.multiprocessors as usize
     }
 
-    /// Whether this chip and build multiply 16-bit numbers (`kernels/common/split16.cuh`).
+    /// Whether chip and build have matrix products of 16-bit numbers (`kernels/common/split16.cuh`).
     pub(crate) fn multiplies_split16(&self) -> bool {
         self.inner.modules.generation(self.queue()) >= 80
     }
 
-    /// Whether warpgroups multiply (`kernels/common/wgmma.cuh`): Hopper's machine code.
+    /// Whether chip and build have products by warpgroups (`kernels/common/wgmma.cuh`): Hopper's machine code.
     pub(crate) fn multiplies_by_warpgroups(&self) -> bool {
         self.inner.modules.generation(self.queue()) == 90
     }
@@ -150,12 +151,12 @@ impl Cuda {
         shared_memory(self.queue().info.capability)
     }
 
-    /// Device memory with arbitrary contents that stays.
+    /// Device memory with arbitrary contents, for a buffer that outlives the operation.
     pub(crate) fn buffer(&self, op: &'static str, bytes: usize) -> Result<Block> {
         self.allocator().block(op, bytes, Life::Buffer)
     }
 
-    /// Scratch with arbitrary contents; goes back to the cache when dropped.
+    /// Scratch with arbitrary contents for one operation; returns to the cache when dropped.
     pub(crate) fn block(&self, op: &'static str, bytes: usize) -> Result<Block> {
         self.allocator().block(op, bytes, Life::Scratch)
     }

@@ -1,11 +1,12 @@
-//! What NVIDIA hardware and driver this machine has, in words, without ever failing.
+//! A text on the NVIDIA hardware and driver of this machine; never fails.
 
 use crate::{
     device::Cuda,
     driver::{self, DeviceInfo, probe},
 };
 
-/// What keeps a listed GPU from work: a fault in this process, or code that the driver has to compile and cannot.
+/// Why a listed GPU cannot be used, as a suffix of its line, or nothing: a fault in this process, or code that the
+/// driver would have to compile and cannot.
 fn state(d: &DeviceInfo) -> String {
     if driver::refuse_lost("diagnose", d.ordinal).is_err() {
         return ", lost".into();

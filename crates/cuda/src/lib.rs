@@ -1,9 +1,9 @@
-//! The contract on NVIDIA GPUs. Nothing is needed at run time but the driver; kernels are compiled when the
-//! crate is built (`build.rs`) and embedded.
+//! The backend contract (`s4_backend::Backend`) on NVIDIA GPUs. At run time nothing is needed but the driver; kernels
+//! are compiled when the crate is built (`build.rs`) and embedded.
 //!
-//! `driver` is what CUDA's driver offers, and alone has `unsafe`; `memory` are buffers and the allocator; `device` is
-//! one GPU with its queue; `ssm` and `dense` are the operations, each beside the kernels of the same folder and name
-//! (`kernels/ssm`, `kernels/dense`).
+//! `driver` wraps the calls of CUDA's driver, and only there is `unsafe` allowed; `memory` has the buffers and their
+//! allocator; `device` is one GPU with its queue; `ssm` and `dense` are the operations, each beside the kernels of the
+//! same folder and name (`kernels/ssm`, `kernels/dense`).
 
 #![deny(unsafe_code)]
 

@@ -2,9 +2,9 @@
 
 use s4_backend::{Error, Result};
 
-/// Precision of the products on the tensor cores. Storage, sums and everything that is not a product stay f32; the
-/// state of the recurrence is always carried in split precision. Chips without tensor cores for it (7.5) and states
-/// above 64 compute as [`Precision::Highest`] whatever is asked.
+/// Precision of matrix products on the tensor cores. Storage, sums and everything that is not a product stay f32; the
+/// state of the recurrence is always multiplied in split form (high and low part, three products), as good as f32. On
+/// chips of compute capability 7.5, and for states above 64, every product is [`Precision::Highest`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// As good as f32: outputs within 1e-5, gradients within 1e-4.
@@ -31,7 +31,7 @@ impl std::str::FromStr for Precision {
 }
 
 impl Precision {
-    /// Products of 16-bit parts that make one product of f32: high·high, and twice high·low.
+    /// Products of 16-bit numbers that make one product of f32: 3 (high·high, high·low, low·high), or high·high alone.
     pub(crate) fn products(self) -> usize {
         if self == Precision::Highest { 3 } else { 1 }
     }

@@ -1,4 +1,4 @@
-//! The GPU passes the suite of the contract. Without a GPU it says so and skips.
+//! The GPU passes the conformance suite of the backend contract. Without a GPU it prints that and skips.
 #![allow(clippy::print_stderr)]
 
 use s4_cuda::{Cuda, Options, probe};

@@ -1,14 +1,18 @@
 //! What can be wrong with data, and where.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 /// Data that cannot be used. Callers give it the code `ERR_S4_DATA`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataError {
+    /// File, where there is one.
+    pub path: Option<String>,
     /// Line of the file, from 1, header included; or row of the series, from 1, where there is no file.
     pub row: Option<u64>,
     /// Name of the column, or its number from 1.
     pub column: Option<String>,
+    /// Byte of the file, from 0, in formats without lines.
+    pub offset: Option<u64>,
     /// What was expected and what was found.
     pub reason: String,
 }
@@ -20,24 +24,50 @@ impl DataError {
     /// An error that is not of one place.
     #[cold]
     pub fn new(reason: impl fmt::Display) -> Self {
-        DataError { row: None, column: None, reason: reason.to_string() }
+        DataError { reason: reason.to_string(), ..Default::default() }
     }
 
     /// An error of one field.
     #[cold]
     pub fn at(row: u64, column: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        DataError { row: Some(row), column: Some(column.to_string()), reason: reason.to_string() }
+        DataError { row: Some(row), column: Some(column.to_string()), ..DataError::new(reason) }
+    }
+
+    /// An error of a column as a whole.
+    #[cold]
+    pub fn of_column(column: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        DataError { column: Some(column.to_string()), ..DataError::new(reason) }
+    }
+
+    /// An error at a byte.
+    #[cold]
+    pub fn at_byte(offset: u64, reason: impl fmt::Display) -> Self {
+        DataError { offset: Some(offset), ..DataError::new(reason) }
+    }
+
+    /// The same error with the file that it was found in, unless it names one.
+    #[cold]
+    pub fn in_file(mut self, path: &Path) -> Self {
+        self.path.get_or_insert_with(|| path.display().to_string());
+        self
     }
 }
 
 impl fmt::Display for DataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.row, &self.column) {
-            (Some(row), Some(column)) => write!(f, "row {row}, column {column}: {}", self.reason),
-            (Some(row), None) => write!(f, "row {row}: {}", self.reason),
-            (None, Some(column)) => write!(f, "column {column}: {}", self.reason),
-            (None, None) => f.write_str(&self.reason),
+        if let Some(path) = &self.path {
+            write!(f, "{path}: ")?;
         }
+        match (self.row, &self.column) {
+            (Some(row), Some(column)) => write!(f, "row {row}, column {column}: ")?,
+            (Some(row), None) => write!(f, "row {row}: ")?,
+            (None, Some(column)) => write!(f, "column {column}: ")?,
+            (None, None) => {}
+        }
+        if let Some(offset) = self.offset {
+            write!(f, "byte {offset}: ")?;
+        }
+        f.write_str(&self.reason)
     }
 }
 

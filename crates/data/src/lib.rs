@@ -1,17 +1,21 @@
-//! Datasets: CSV columns, windows over a series, splits in time, normalisation, shuffles that repeat, and
-//! generators of the toy tasks of the S4 papers. Everything is f64 or integers; whoever feeds a model casts.
+//! Datasets: readers of tables, arrays, recordings and pictures, windows over series, splits, scaling, shuffles
+//! that repeat, and generators of the tasks of the S4 papers.
 #![forbid(unsafe_code)]
 
+mod calendar;
 mod error;
-mod normalizer;
+mod generators;
+mod readers;
 mod rng;
-mod series_csv;
-mod synthetic;
+mod scaler;
+mod split;
 mod windows;
 
+pub use calendar::*;
 pub use error::*;
-pub use normalizer::*;
+pub use generators::*;
+pub use readers::*;
 pub use rng::*;
-pub use series_csv::*;
-pub use synthetic::*;
+pub use scaler::*;
+pub use split::*;
 pub use windows::*;

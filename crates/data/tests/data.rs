@@ -74,60 +74,11 @@ fn headers_separators_marks() {
     assert_eq!(parse("1\n2\n", &plain), [1.0, 2.0]);
     assert_eq!(parse("\u{feff}x\r\n 1e3 \r\n-.5\r\n", &plain), [1000.0, -0.5]);
     assert_eq!(parse("\"a \"\"b\"\"\",c\n\"1\",2\n", &plain), [2.0]);
-    assert_eq!(parse("t;v\n0;1\n1;2\n", &CsvOptions { delimiter: b';', ..named("v") }), [1.0, 2.0]);
+    assert_eq!(parse("t;v\n0;1\n1;2\n", &CsvOptions { delimiter: Some(b';'), ..named("v") }), [1.0, 2.0]);
     let linear = CsvOptions { gaps: Gaps::Linear, ..Default::default() };
     assert_eq!(parse("t,v\n0,1\n1,NaN\n2,NA\n3,4\n", &linear), [1.0, 2.0, 3.0, 4.0]);
     let numbers_as_names = CsvOptions { header: Some(true), ..Default::default() };
     assert_eq!(parse("2001\n7\n", &numbers_as_names), [7.0]);
-}
-
-#[test]
-fn windows_and_targets() {
-    let series: Vec<f64> = (0..20).map(f64::from).collect();
-    let each = Windows::new(&series, 4, 3, Horizon::EachStep(2)).unwrap();
-    // Starts 0, 3, 6, 9, 12; the last reaches value 17, the next would need 20.
-    assert_eq!((each.count(), each.target_len()), (5, 8));
-    assert_eq!(each.input(4), [12.0, 13.0, 14.0, 15.0]);
-    assert_eq!(each.target(4), [13.0, 14.0, 14.0, 15.0, 15.0, 16.0, 16.0, 17.0]);
-    let after = Windows::new(&series, 15, 1, Horizon::After(5)).unwrap();
-    assert_eq!((after.count(), after.target(0)), (1, vec![15.0, 16.0, 17.0, 18.0, 19.0]));
-    let alone = Windows::new(&series, 20, 7, Horizon::None).unwrap();
-    assert_eq!((alone.count(), alone.target(0).len()), (1, 0));
-    for (length, stride, horizon) in [
-        (0, 1, Horizon::None),
-        (4, 0, Horizon::None),
-        (4, 1, Horizon::After(0)),
-        (16, 1, Horizon::After(5)),
-        (usize::MAX, 1, Horizon::EachStep(9)),
-    ] {
-        assert!(Windows::new(&series, length, stride, horizon).is_err(), "{length} {stride} {horizon:?}");
-    }
-}
-
-#[test]
-fn splits() {
-    assert_eq!(split_in_time(108_000, 0.8).unwrap(), (0..86_400, 86_400..108_000));
-    for (len, fraction) in [(10, 0.0), (10, 1.0), (10, f64::NAN), (1, 0.5), (0, 0.5), (3, 0.01)] {
-        assert!(split_in_time(len, fraction).is_err(), "{len} {fraction}");
-    }
-}
-
-#[test]
-fn normalizer() {
-    let series = [1.0, 7.0, 3.0, 7.0, 5.0, 7.0];
-    let n = Normalizer::fit(&series, 2).unwrap();
-    assert_eq!(n.mean, [3.0, 7.0]);
-    assert!((n.deviation[0] - (8f64 / 3.0).sqrt()).abs() < 1e-15 && n.deviation[1] == 1.0);
-    let mut x = series;
-    n.apply(&mut x);
-    assert!((x[0] + x[4]).abs() < 1e-15 && x[2] == 0.0 && x[1] == 0.0);
-    n.invert(&mut x);
-    assert!(x.iter().zip(series).all(|(a, b)| (a - b).abs() < 1e-14));
-    let tenths = Normalizer::fit(&[0.1; 1000], 1).unwrap();
-    assert_eq!(tenths.deviation, [1.0], "a constant feature is left as it is");
-    let error = Normalizer::fit(&[1.0, 2.0, 3.0, f64::NAN], 2).unwrap_err();
-    assert_eq!((error.row, error.column.as_deref()), (Some(2), Some("2")));
-    assert!(Normalizer::fit(&[1.0; 3], 2).is_err() && Normalizer::fit(&[], 1).is_err());
 }
 
 #[test]

@@ -4,7 +4,19 @@
 //!
 //! # Notation
 //!
-//! One table for code, documentation and tests, in every crate and kernel: one letter for one thing.
+//! One table for code, documentation and tests, in every crate and kernel: one letter and one word for one thing.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | sequence | one member of the batch, (features, L); it may end before L, at a length of its own |
+//! | time step | one moment of a sequence |
+//! | head | one feature of the SSM's input, with an SSM and a Δ of its own |
+//! | channel | one of the outputs that each head has; feature `channel·H + head` of y |
+//! | chunk | T time steps that one pair of matrix products takes through the SSM |
+//! | segment | consecutive chunks of one sequence that one block of threads goes through |
+//! | state | the N real numbers that the recurrence of one head carries from time step to time step |
+//! | pair | two conjugate complex entries of a state, of which one is stored |
+//! | row | a row of a matrix, and nothing else |
 //!
 //! | symbol | name in code | shape | meaning |
 //! |---|---|---|---|
@@ -43,11 +55,11 @@
 //! | ρ_xy | `rho` | | Cauchy sum Σ_n x_n y_n/(i(2/Δ) sin θ/2 − λ_n cos θ/2) over the full state |
 //! | K̂ | `spectrum` | (L) complex | transform of K̄ |
 //!
-//! Chunks of T samples (one head, real coordinates: columns are [Re; Im], rows are [2Re, −2Im]):
+//! Chunks of T time steps (one head, real coordinates: columns are [Re; Im], rows are [2Re, −2Im]):
 //!
 //! | symbol | name in code | shape | meaning |
 //! |---|---|---|---|
-//! | T | `chunk` | | samples of a chunk |
+//! | T | `chunk` | | time steps of a chunk |
 //! | Toep | `toep` | (channels·T, T) | `Toep[t, j]` = K̄_{t−j} for t ≥ j, D added where t = j: from a chunk's inputs to its outputs |
 //! | W | `w` | (channels·T, N) | `W[t]` = C Ā^{t+1}: from the state before the chunk to its outputs |
 //! | V | `v` | (N, T) | `V[:, j]` = Ā^{T−1−j} B̄: from the chunk's inputs to the state after it |

@@ -23,7 +23,7 @@ pub fn recurrence(ssm: &Ssm, u: &[f64], state0: Option<&[C64]>) -> (Vec<Vec<f64>
 }
 
 /// The transpose of [`recurrence`]: gradients of Σ y·dy + Σ Re(conj(dstate_end)·state_end) with respect to u
-/// and to the state before the first sample. A complex gradient is ∂/∂Re + i ∂/∂Im of what is stored.
+/// and to the state before the first time step. A complex gradient is ∂/∂Re + i ∂/∂Im of what is stored.
 pub fn recurrence_adjoint(ssm: &Ssm, dy: &[Vec<f64>], dstate_end: Option<&[C64]>) -> (Vec<f64>, Vec<C64>) {
     let discrete = ssm.discretize();
     let pairs = ssm.pairs();
@@ -142,7 +142,7 @@ pub fn conv_causal(u: &[f64], kernel: &[f64], d: f64) -> Vec<f64> {
 }
 
 /// y_t = Σ_j k0_j u_{t−j} + Σ_j k1_j u_{t+1+j} + D u_t: the official convention of a two-sided layer, in which
-/// the backward kernel starts one sample ahead.
+/// the backward kernel starts one time step ahead.
 pub fn conv_two_sided(u: &[f64], k0: &[f64], k1: &[f64], d: f64) -> Vec<f64> {
     let mut y = conv_causal(u, k0, d);
     for (t, y) in y.iter_mut().enumerate() {

@@ -3,16 +3,17 @@
 use crate::{C64, Measure, nplr};
 use std::f64::consts::PI;
 
-/// Diagonal initialisations (Gu et al. 2022, arXiv 2206.11893, §4).
+/// Diagonal initialisations (Gu et al. 2022, arXiv 2206.11893, §4). N is the size of the state; the values are the
+/// conjugates of the paper's: of each pair the one with the negative imaginary part is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Diagonal {
-    /// λ_n = −½ − iπn
+    /// λ_n = −½ − iπn, n = 0 … N/2 − 1
     Lin,
-    /// λ_n = −½ − i(N/π)(N/(2n+1) − 1)
+    /// λ_n = −½ − i(N/π)(N/(2n+1) − 1), n = 0 … N/2 − 1
     Inv,
     /// Λ and the clipped B of LegS, without P.
     LegS,
-    /// λ_n = −(n+1)
+    /// λ_n = −(n+1), n = 0 … N/2 − 1
     Real,
 }
 
@@ -49,14 +50,14 @@ pub fn diagonal(init: Diagonal, state: usize) -> Start {
     Start { lambda: lambda.collect(), p: vec![], b: vec![C64::new(1.0, 0.0); pairs] }
 }
 
-/// No measure at all: Λ = −½ − i·e^ξ with ξ standard normal, P of `rank` rows complex normal with variance ½ a part,
+/// No measure at all: Λ = −½ − i·e^ξ with ξ standard normal, P of `rank` rows complex normal with variance ½ per part,
 /// B = 1; what the paper's ablation of initialisations (§4.4) compares HiPPO with, in NPLR form or, with rank 0,
 /// diagonal. `normal` gives standard normal numbers.
 pub fn random(state: usize, rank: usize, mut normal: impl FnMut() -> f64) -> Start {
     let pairs = state / 2;
     let lambda = (0..pairs).map(|_| C64::new(-0.5, -normal().exp())).collect();
-    let mut part = || normal() * std::f64::consts::FRAC_1_SQRT_2;
-    let p = (0..rank).map(|_| (0..pairs).map(|_| C64::new(part(), part())).collect()).collect();
+    let mut normal_part = || normal() * std::f64::consts::FRAC_1_SQRT_2;
+    let p = (0..rank).map(|_| (0..pairs).map(|_| C64::new(normal_part(), normal_part())).collect()).collect();
     Start { lambda, p, b: vec![C64::new(1.0, 0.0); pairs] }
 }
 
@@ -88,10 +89,10 @@ pub fn combination(measures: &[Measure], state: usize, n_ssm: usize, rank: usize
     let forms: Vec<Start> = measures.iter().map(|&m| start(m, state, rank)).collect();
     let rank = forms.iter().map(|f| f.p.len()).max().unwrap_or(rank);
     let run = n_ssm / measures.len();
-    let mut all = Vec::with_capacity(n_ssm);
+    let mut starts = Vec::with_capacity(n_ssm);
     for mut form in forms {
         form.p.resize_with(rank, || vec![C64::new(0.0, 0.0); state / 2]);
-        all.extend(std::iter::repeat_n(form, run));
+        starts.extend(std::iter::repeat_n(form, run));
     }
-    all
+    starts
 }

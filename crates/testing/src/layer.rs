@@ -104,7 +104,7 @@ impl Layer {
 #[derive(Clone, Debug)]
 /// One call of a layer, with the gradients that come back to it.
 pub struct Call {
-    /// Rows.
+    /// Number of sequences.
     pub batch: usize,
     /// L.
     pub len: usize,
@@ -121,7 +121,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// With states where the layer has them; with `own_lengths`, rows of different lengths, the first full.
+    /// With states where the layer has them; with `own_lengths`, sequences of different lengths, the first full.
     pub fn new(layer: &Layer, batch: usize, len: usize, own_lengths: bool) -> Self {
         let spec = &layer.spec;
         let draw = |stream: u32, n: usize| noise((len + 8192 * batch) as u64, stream, n);
@@ -139,7 +139,7 @@ impl Call {
         }
     }
 
-    /// Length of row b.
+    /// Length of sequence b.
     pub fn length(&self, b: usize) -> usize {
         self.lengths.as_ref().map_or(self.len, |l| l[b])
     }

@@ -24,7 +24,7 @@ pub fn kernel(layer: &Layer, len: usize) -> Vec<f64> {
     (0..layer.spec.kernel_channels()).flat_map(|c| heads.iter().flat_map(move |h| h[c].clone())).collect()
 }
 
-/// y (batch, channels·H, len) and, where the layer carries a state, the state after each row's last sample.
+/// y (batch, channels·H, len) and, where the layer carries a state, the state after each sequence's last time step.
 pub fn forward(layer: &Layer, call: &Call) -> (Vec<f64>, Option<Vec<f64>>) {
     let spec = &layer.spec;
     let (len, d) = (call.len, &layer.values[6]);
@@ -71,7 +71,7 @@ pub struct Gradients {
     pub params: [Vec<f64>; 7],
 }
 
-/// Gradients of sum(y·dy) + sum(state_end·dstate_end), dy beyond a row's length left out.
+/// Gradients of sum(y·dy) + sum(state_end·dstate_end), dy beyond a sequence's length left out.
 pub fn gradients(layer: &Layer, call: &Call) -> Gradients {
     let (spec, len, d) = (&layer.spec, call.len, &layer.values[6]);
     let mut du = vec![0.0; call.batch * spec.heads * len];
@@ -154,7 +154,7 @@ struct Transpose<'a> {
     discrete: Discrete,
     da_bar: DMatrix<C64>,
     db_bar: DVector<C64>,
-    /// Half stored, one row a channel.
+    /// One stored half of the state for each channel.
     dc: Vec<Vec<C64>>,
 }
 
@@ -170,7 +170,7 @@ impl<'a> Transpose<'a> {
         }
     }
 
-    /// One row: adds to the gradients of Ā, B̄ and C; gives those of u and of the state before, half stored.
+    /// Goes back through one sequence: adds to the gradients of Ā, B̄ and C; gives those of u and of the state before, half stored.
     fn run(
         &mut self,
         u: &[f64],
@@ -213,7 +213,7 @@ impl<'a> Transpose<'a> {
         self.run(&impulse, &dkernel.iter().map(|row| &row[..]).collect::<Vec<_>>(), None, None);
     }
 
-    /// Gradients of Δ (one a pair), Λ, B and P, half stored.
+    /// Gradients of Δ (one per pair), Λ, B and P, half stored.
     fn discretization(&self) -> (Vec<f64>, Vec<C64>, Vec<C64>, Vec<Vec<C64>>) {
         let (ssm, pairs) = (self.ssm, self.ssm.pairs());
         let Discrete { a_bar, b_bar } = &self.discrete;
@@ -284,8 +284,8 @@ fn both(g: C64, conjugate: C64) -> C64 {
     g + conjugate.conj()
 }
 
-/// One step of every row from `state` (batch, H, 2, N/2) with `u` (batch, H): y (batch, channels·H) and the new state.
-/// `interval` is one a row.
+/// One step of every sequence from `state` (batch, H, 2, N/2) with `u` (batch, H): y (batch, channels·H) and the new state.
+/// `interval`: (batch).
 pub fn step(layer: &Layer, u: &[f64], state: &[f64], interval: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
     let (spec, batch) = (&layer.spec, u.len() / layer.spec.heads);
     let (mut y, mut next) = (vec![0.0; batch * spec.outputs()], Vec::new());
@@ -304,7 +304,7 @@ pub fn step(layer: &Layer, u: &[f64], state: &[f64], interval: Option<&[f64]>) -
     (y, next)
 }
 
-/// sum(y·dy) + sum(state_end·dstate_end), positions beyond a row's length left out.
+/// sum(y·dy) + sum(state_end·dstate_end), positions beyond a sequence's length left out.
 pub fn objective(layer: &Layer, call: &Call) -> f64 {
     let (y, end) = forward(layer, call);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();

@@ -11,9 +11,9 @@ use zip::{CompressionMethod, ZipArchive};
 pub(crate) trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
 
-/// Entries an archive may have.
+/// Most entries that an archive may have.
 const MAX_ENTRIES: usize = 1 << 18;
-/// Bytes of a pickle; real ones take some 150 bytes a tensor.
+/// Largest size of a pickle in bytes; real ones take some 150 bytes per tensor.
 pub(crate) const MAX_PICKLE: u64 = 64 << 20;
 /// Deflated entries may unfold to this many times the archive (or to `MIN_UNFOLDED`, when that is more).
 const MAX_RATIO: u64 = 16;
@@ -188,21 +188,23 @@ impl Archive {
         }
         let bad = |e: String| Error::new(at(), "a sound entry", e);
         let mut entry = self.zip.by_index(index).map_err(|e| bad(e.to_string()))?;
-        let mut out = Vec::new();
+        let mut bytes = Vec::new();
         loop {
-            let want = CHUNK.min(size.saturating_sub(out.len() as u64) + 1);
-            out.try_reserve(want as usize).map_err(|_| bad(format!("{size} bytes, more than the memory")))?;
-            let got = (&mut entry).take(want).read_to_end(&mut out).map_err(|e| bad(e.to_string()))?;
-            if out.len() as u64 > size {
+            let want = CHUNK.min(size.saturating_sub(bytes.len() as u64) + 1);
+            bytes
+                .try_reserve(want as usize)
+                .map_err(|_| bad(format!("{size} bytes, more than the memory")))?;
+            let got = (&mut entry).take(want).read_to_end(&mut bytes).map_err(|e| bad(e.to_string()))?;
+            if bytes.len() as u64 > size {
                 return Err(bad("more bytes than it says".into()));
             }
             if got == 0 {
                 break;
             }
         }
-        match out.len() as u64 == size {
-            true => Ok(out),
-            false => Err(bad(format!("{} bytes of {size}", out.len()))),
+        match bytes.len() as u64 == size {
+            true => Ok(bytes),
+            false => Err(bad(format!("{} bytes of {size}", bytes.len()))),
         }
     }
 }

@@ -95,12 +95,13 @@ impl TorchFile {
             storages.insert(key.clone(), bytes);
         }
         let bytes = storages.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let mut out = Vec::new();
-        out.try_reserve_exact(need)
+        let mut values = Vec::new();
+        values
+            .try_reserve_exact(need)
             .map_err(|_| Error::new("tensor", "memory", format!("none for {need} bytes")))?;
-        gather(&mut out, bytes, view, size)
+        gather(&mut values, bytes, view, size)
             .ok_or_else(|| Error::new("tensor", "its storage", "less of it"))?;
-        Tensor::new(view.dtype, view.shape.clone(), out)
+        Tensor::new(view.dtype, view.shape.clone(), values)
     }
 }
 

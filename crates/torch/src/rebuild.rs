@@ -10,6 +10,8 @@ use crate::{
 
 /// Dimensions a tensor may have.
 const MAX_DIMENSIONS: usize = 32;
+/// Arguments of a function that is known.
+const MAX_ARGUMENTS: usize = 8;
 /// Wrappers of tensors in wrappers.
 const MAX_WRAPPERS: usize = 4;
 
@@ -44,30 +46,27 @@ fn call(arena: &mut Arena, function: Value, args: Value, wrappers: usize) -> Res
     if wrappers > MAX_WRAPPERS {
         return Err(bad(format!("at most {MAX_WRAPPERS} wrappers of a tensor"), "more"));
     }
+    // Lists and tuples may be shared: to copy one at each call would let a short pickle take any memory and time.
+    if let Global::Inert(_) = global {
+        return arena.add(Object::Inert(Inert::new(place, args)));
+    }
+    if list.len() > MAX_ARGUMENTS {
+        return Err(bad(format!("at most {MAX_ARGUMENTS} arguments of {}", global.name()), list.len()));
+    }
     let arguments = list.to_vec();
     let wrong = |got: &str| Err(bad(format!("the arguments of {}", global.name()), got));
     match (&global, arguments.as_slice()) {
         (Global::OrderedDict, []) => arena.add(Object::Dict(Vec::new())),
-        (Global::OrderedDict, [pairs]) => {
-            let pairs = pairs_of(arena, *pairs)?;
-            arena.add(Object::Dict(pairs))
-        }
         (Global::DefaultDict, [] | [_]) => arena.add(Object::Dict(Vec::new())),
         (Global::Set, []) => arena.add(Object::Set(Vec::new())),
         (Global::Set, [items]) => match arena.object(*items) {
-            Some(Object::List(items) | Object::Tuple(items)) => {
-                let items = items.clone();
-                arena.add(Object::Set(items))
-            }
+            Some(Object::List(_) | Object::Tuple(_)) => Ok(*items),
             _ => wrong("no list"),
         },
-        (Global::Size, [sizes]) => {
-            let sizes = arena.tuple(*sizes).map(<[Value]>::to_vec);
-            match sizes {
-                Some(sizes) => arena.add(Object::Tuple(sizes)),
-                None => wrong("no tuple"),
-            }
-        }
+        (Global::Size, [sizes]) => match arena.tuple(*sizes) {
+            Some(_) => Ok(*sizes),
+            None => wrong("no tuple"),
+        },
         (Global::RebuildTensor, [storage, offset, size, stride])
         | (Global::RebuildTensorV2, [storage, offset, size, stride, _, _])
         | (Global::RebuildTensorV2, [storage, offset, size, stride, _, _, _]) => {
@@ -96,25 +95,9 @@ fn call(arena: &mut Arena, function: Value, args: Value, wrappers: usize) -> Res
                 _ => wrong("no tensor"),
             }
         }
-        (Global::Inert(_), _) => arena.add(Object::Inert(Inert::new(place, args))),
         (Global::StorageType(_) | Global::Dtype(_), _) => Err(bad("REDUCE of a function", "a type")),
         _ => wrong(&format!("{} of them", arguments.len())),
     }
-}
-
-/// A list of (key, value).
-fn pairs_of(arena: &Arena, value: Value) -> Result<Vec<(Value, Value)>> {
-    let Some(Object::List(items)) = arena.object(value) else {
-        return Err(bad("a list of pairs", "something else"));
-    };
-    let pair = |item: &Value| match arena.tuple(*item) {
-        Some(&[key, value]) => Ok((key, value)),
-        _ => match arena.object(*item) {
-            Some(Object::List(two)) if two.len() == 2 => Ok((two[0], two[1])),
-            _ => Err(bad("a list of pairs", "another item")),
-        },
-    };
-    items.iter().map(pair).collect()
 }
 
 /// A tensor, after every index it can reach has been proven to lie in its storage.

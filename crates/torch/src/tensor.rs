@@ -20,9 +20,9 @@ pub enum Dtype {
     I8,
     U8,
     Bool,
-    /// A pair of F32.
+    /// Complex: real and imaginary part in F32.
     C64,
-    /// A pair of F64.
+    /// Complex: real and imaginary part in F64.
     C128,
 }
 

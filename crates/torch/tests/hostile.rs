@@ -140,6 +140,17 @@ fn opcodes(add: &mut dyn FnMut(&str, Vec<u8>, &'static str)) {
     add("100,000 tuples in tuples", pickle(&[b")", &repeat(b"\x85", 100_000)]), "in one another");
     add("3,000,000 values on the stack", pickle(&[&repeat(b"N", 3_000_000)]), "on the stack");
     add("3,000,000 objects", pickle(&[b"]", &repeat(b")a", 3_000_000)]), "objects");
+    // A list of 100,000 given to 200,000 calls.
+    let shared =
+        [global("builtins", "set"), b"q\0](".to_vec(), repeat(b"N", 100_000), b"eq\x01]".to_vec()].concat();
+    let calls = repeat(b"h\0h\x01\x85Ra", 200_000);
+    add("a list in many sets", pickle(&[&shared, &calls]), "one value at the end");
+    let arguments = [b"(".to_vec(), repeat(b"N", 100_000), b"tR".to_vec()].concat();
+    add(
+        "a call of 100,000 arguments",
+        pickle(&[&global("builtins", "set"), &arguments]),
+        "at most 8 arguments",
+    );
     let memos: Vec<u8> =
         (0..2_200_000u32).flat_map(|i| [b"r".as_slice(), &i.to_le_bytes()].concat()).collect();
     add("2,200,000 memos", pickle(&[b"N", &memos]), "memos");

@@ -1,4 +1,4 @@
-//! Batch norm over (rows, time) at each head.
+//! Batch norm: mean and variance of each head over the time steps of all sequences.
 
 use crate::{
     Cpu, Ints, Workspace,
@@ -10,9 +10,9 @@ use crate::{
 };
 use s4_backend::{BatchNormBackward, BatchNormForward, BatchNormRecompute, Result, Scalar, SeqShape};
 
-/// How many samples of a row count.
-fn counted(lengths: Option<&[i32]>, row: usize, len: usize) -> usize {
-    lengths.map_or(len, |l| l[row] as usize)
+/// Valid time steps of a sequence: its own length, or len where no lengths are given.
+fn valid_steps(lengths: Option<&[i32]>, sequence: usize, len: usize) -> usize {
+    lengths.map_or(len, |l| l[sequence] as usize)
 }
 
 /// y = γ(x − μ)·rstd + β with the batch's statistics, or the running ones when not training; 0 beyond lengths.
@@ -21,10 +21,10 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: BatchNormForward<'_, Cpu<T>>
     let BatchNormForward { y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape } =
         args;
     let SeqShape { batch, heads, len } = shape;
-    let own = lengths.map(Ints::as_slice);
+    let lengths_slice = lengths.map(Ints::as_slice);
     let level = be.level();
-    let count: usize = (0..batch).map(|b| counted(own, b, len)).sum();
-    let row = |b: usize, h: usize| &x[(b * heads + h) * len..][..counted(own, b, len)];
+    let count: usize = (0..batch).map(|b| valid_steps(lengths_slice, b, len)).sum();
+    let row = |b: usize, h: usize| &x[(b * heads + h) * len..][..valid_steps(lengths_slice, b, len)];
     if training {
         // A head's statistics are two columns of one tile.
         Tiles::new(stats, 1, 2, heads, 1).for_each(be, |mut tile| {
@@ -56,27 +56,28 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: BatchNormForward<'_, Cpu<T>>
             stats[heads + h] = T::from_f64(1.0 / (running[heads + h].to_f64() + eps).sqrt());
         }
     }
-    apply(be, BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape });
+    normalize(be, BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape });
     Ok(())
 }
 
-/// y from the statistics of the forward before.
+/// Computes y from the statistics that `forward` wrote: (2, heads), mean and rstd.
 pub(crate) fn recompute<T: Scalar>(be: &Cpu<T>, args: BatchNormRecompute<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
-    apply(be, args);
+    normalize(be, args);
     Ok(())
 }
 
-fn apply<T: Scalar>(be: &Cpu<T>, args: BatchNormRecompute<'_, Cpu<T>>) {
+/// y = γ(x − μ)·rstd + β from given statistics; 0 beyond lengths. Checks nothing.
+fn normalize<T: Scalar>(be: &Cpu<T>, args: BatchNormRecompute<'_, Cpu<T>>) {
     let BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape } = args;
     let SeqShape { batch, heads, len } = shape;
-    let own = lengths.map(Ints::as_slice);
+    let lengths_slice = lengths.map(Ints::as_slice);
     let level = be.level();
     Tiles::new(y, 1, batch, heads * len, len.max(1)).for_each(be, |mut tile| {
         let h = tile.start() / len;
         let (mean, g, b) = (stats[h], gamma[h] * stats[heads + h], beta[h]);
         for r in 0..batch {
-            let x = &x[(r * heads + h) * len..][..counted(own, r, len)];
+            let x = &x[(r * heads + h) * len..][..valid_steps(lengths_slice, r, len)];
             let (y, rest) = tile.row(r).split_at_mut(x.len());
             simd!(level, FMA => {
                 for (y, &x) in y.iter_mut().zip(x) {
@@ -98,9 +99,9 @@ pub(crate) fn backward<T: Scalar>(
     let BatchNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, lengths, training, shape } =
         args;
     let SeqShape { batch, heads, len } = shape;
-    let own = lengths.map(Ints::as_slice);
+    let lengths_slice = lengths.map(Ints::as_slice);
     let level = be.level();
-    let count: usize = (0..batch).map(|b| counted(own, b, len)).sum();
+    let count: usize = (0..batch).map(|b| valid_steps(lengths_slice, b, len)).sum();
     // Σ dy and Σ dy·x̂ of each head.
     let mut sums = ws.real.take(2 * heads);
     Tiles::new(&mut sums, 1, 2, heads, 1).for_each(be, |mut tile| {
@@ -108,7 +109,7 @@ pub(crate) fn backward<T: Scalar>(
         let (mean, rstd) = (stats[h], stats[heads + h]);
         let (mut s, mut p) = (0.0, 0.0);
         for b in 0..batch {
-            let (at, n) = ((b * heads + h) * len, counted(own, b, len));
+            let (at, n) = ((b * heads + h) * len, valid_steps(lengths_slice, b, len));
             let (dy, x) = (&dy[at..][..n], &x[at..][..n]);
             s += simd!(level, _FMA => sum(dy)).to_f64();
             p += simd!(level, FMA => centred_dot::<T, FMA>(dy, x, mean)).to_f64();
@@ -124,7 +125,7 @@ pub(crate) fn backward<T: Scalar>(
         let g = gamma[h] * rstd;
         let (s, p) = (totals[h] * scale, totals[heads + h] * scale * rstd);
         for b in 0..batch {
-            let (at, n) = ((b * heads + h) * len, counted(own, b, len));
+            let (at, n) = ((b * heads + h) * len, valid_steps(lengths_slice, b, len));
             let (dy, x) = (&dy[at..][..n], &x[at..][..n]);
             let (dx, rest) = tile.row(b).split_at_mut(n);
             simd!(level, FMA => {

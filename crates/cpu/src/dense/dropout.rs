@@ -3,13 +3,13 @@
 
 use s4_backend::{Scalar, random::DropKey};
 
-/// One dropout of one call.
+/// What fixes the mask of one dropout in one call.
 #[derive(Clone, Copy)]
 pub(crate) struct Dropout<T> {
     key: DropKey,
     threshold: u32,
     scale: T,
-    /// Elements share a mask along time: i = row·features + feature.
+    /// Whether all time steps of a (sequence, feature) share one element of the mask, number sequence·features + feature.
     tied: bool,
 }
 
@@ -27,13 +27,14 @@ impl<T: Scalar> Dropout<T> {
         })
     }
 
-    /// 0 or 1/(1 − p) for element i.
+    /// The factor of an element by its draw: 0 or 1/(1 − p).
     #[inline(always)]
     fn factor(&self, draw: u32) -> T {
         if draw >= self.threshold { self.scale } else { T::zero() }
     }
 
-    /// Factors of time `start..start + out.len()` of one (row, feature): `line` = row·features + feature.
+    /// Writes the factors (0 or 1/(1 − p)) of the time steps from `start` on of one (sequence, feature), of `len` time steps
+    /// in all: as many as `out` holds. `line` = sequence·features + feature.
     #[inline(always)]
     pub(crate) fn factors(&self, out: &mut [T], line: usize, len: usize, start: usize) {
         if self.tied {

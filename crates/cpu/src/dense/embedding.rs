@@ -7,7 +7,7 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: EmbeddingForward<'_, Cpu<T>>
     args.check(be)?;
     let EmbeddingForward { y, table, tokens, shape: SeqShape { batch, heads, len }, .. } = args;
     let tokens = tokens.as_slice();
-    // Tiles of 64 samples: the 64 table rows stay in cache from head to head.
+    // Tiles of 64 time steps: the 64 table rows stay in cache from head to head.
     Tiles::new(y, batch, heads, len, 64).for_each(be, |mut tile| {
         let tokens = &tokens[tile.batch() * len + tile.start()..];
         for h in 0..heads {

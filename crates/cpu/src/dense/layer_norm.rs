@@ -1,4 +1,4 @@
-//! Layer norm over heads at each (row, time).
+//! Layer norm: mean and variance over the heads at each time step of each sequence.
 
 use crate::{
     Cpu, Workspace,
@@ -10,7 +10,7 @@ use crate::{
 };
 use s4_backend::{LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape};
 
-/// Columns of a tile: all heads of it fit half an L2 beside the output.
+/// Time steps of a tile, so that the input and output of all heads at them fit half of a second-level cache.
 fn width(heads: usize) -> usize {
     (32_768 / heads.max(1)).next_multiple_of(32).clamp(32, 1024)
 }
@@ -23,7 +23,7 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LayerNormForward<'_, Cpu<T>>
     let (level, w) = (be.level(), width(heads));
     let (scale, eps) = (T::from_f64(1.0 / heads as f64), T::from_f64(eps));
     if len == 1 {
-        // One sample a row: heads are contiguous.
+        // Sequences of one time step: the heads of each are contiguous.
         for ((y, stats), x) in
             y.chunks_exact_mut(heads).zip(stats.chunks_exact_mut(2)).zip(x.chunks_exact(heads))
         {
@@ -84,14 +84,14 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LayerNormForward<'_, Cpu<T>>
                     *v = T::one() / (*v * scale + eps).sqrt();
                 }
             });
-            apply(be, &mut y, x, len, [mean, rstd], [gamma, beta]);
+            normalize_tile(be, &mut y, x, len, [mean, rstd], [gamma, beta]);
         },
     );
     Ok(())
 }
 
 /// y = γ(x − μ)·rstd + β on one tile.
-fn apply<T: Scalar>(
+fn normalize_tile<T: Scalar>(
     be: &Cpu<T>,
     y: &mut Tile<'_, T>,
     x: &[T],
@@ -110,7 +110,7 @@ fn apply<T: Scalar>(
     }
 }
 
-/// y from the statistics of the forward before.
+/// Computes y from the statistics that `forward` wrote: (batch, 2, len), mean and rstd.
 pub(crate) fn recompute<T: Scalar>(be: &Cpu<T>, args: LayerNormRecompute<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
     let LayerNormRecompute { y, stats, x, gamma, beta, shape: SeqShape { batch, heads, len } } = args;
@@ -118,7 +118,7 @@ pub(crate) fn recompute<T: Scalar>(be: &Cpu<T>, args: LayerNormRecompute<'_, Cpu
         let n = y.cols();
         let x = &x[y.batch() * heads * len + y.start()..];
         let stats = &stats[y.batch() * 2 * len + y.start()..];
-        apply(be, &mut y, x, len, [&stats[..n], &stats[len..][..n]], [gamma, beta]);
+        normalize_tile(be, &mut y, x, len, [&stats[..n], &stats[len..][..n]], [gamma, beta]);
     });
     Ok(())
 }
@@ -136,7 +136,7 @@ pub(crate) fn backward<T: Scalar>(
     let scale = T::from_f64(1.0 / heads as f64);
     let tiles = Tiles::new(dx, batch, heads, len, w);
     let parts = parts(tiles.count());
-    // x̂ and dy of a tile are kept side by side: where rows lie a power of two apart, a second pass over
+    // x̂ and dy of a tile are kept side by side: where heads lie a power of two apart, a second pass over
     // the arrays themselves would find them evicted from the few cache sets that they share.
     let size = 2 * heads * w + 2 * w;
     let mut partials = ws.real.take(parts * 2 * heads);
@@ -220,7 +220,7 @@ fn head_dx<T: Scalar, const FMA: bool>(
     }
 }
 
-/// One head's share: s1 += γ·dy, s2 += γ·dy·x̂, and (Σ dy, Σ dy·x̂) over time.
+/// Adds what one head gives: s1 += γ·dy, s2 += γ·dy·x̂, and (Σ dy, Σ dy·x̂) over time.
 #[inline(always)]
 fn head_sums<T: Scalar, const FMA: bool>(s1: &mut [T], s2: &mut [T], dy: &[T], xh: &[T], g: T) -> (T, T) {
     let n = dy.len();

@@ -11,7 +11,8 @@ use crate::{
 };
 use s4_backend::{LinearBackward, LinearForward, LinearShape, Result, Scalar};
 
-/// Columns that one product takes: enough to be efficient, few enough that its operands stay in L2.
+/// Time steps that one product takes: enough to be efficient, few enough that its operands stay in the second-level
+/// cache.
 fn width(shape: &LinearShape) -> usize {
     (65_536 / (shape.inputs + shape.outputs)).next_multiple_of(16).clamp(64, 1024)
 }
@@ -19,7 +20,7 @@ fn width(shape: &LinearShape) -> usize {
 pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LinearForward<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
     if args.shape.len == 1 {
-        rows_forward(be, args);
+        step_forward(be, args);
         return Ok(());
     }
     let LinearForward { y, x, weight, bias, shape } = args;
@@ -40,12 +41,12 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LinearForward<'_, Cpu<T>>) -
     Ok(())
 }
 
-/// The whole batch at once where each row is one sample: Y = X·Wᵀ + b, (batch, inputs) → (batch, outputs).
-pub(crate) fn rows_forward<T: Scalar>(be: &Cpu<T>, args: LinearForward<'_, Cpu<T>>) {
+/// The whole batch at once where sequences have one time step: Y = X·Wᵀ + b, (batch, inputs) → (batch, outputs).
+pub(crate) fn step_forward<T: Scalar>(be: &Cpu<T>, args: LinearForward<'_, Cpu<T>>) {
     let LinearForward { y, x, weight, bias, shape: LinearShape { batch, inputs, outputs, .. } } = args;
     let level = be.level();
     if batch < 4 {
-        // A few rows: W is read once a row anyway, so plain dot products along it are as fast as memory.
+        // A few sequences: W is read once for each, so plain dot products along its rows run at the speed of memory.
         for (y, x) in y.chunks_exact_mut(outputs).zip(x.chunks_exact(inputs)) {
             if !product(level, y, weight, x) {
                 simd!(level, FMA => {
@@ -87,7 +88,7 @@ pub(crate) fn backward<T: Scalar>(
     if batch * len == 0 {
         return Ok(());
     }
-    // With one sample a row the batch takes the place of time, with the strides of a transpose.
+    // Where sequences have one time step the batch takes the place of time, with the strides of a transpose.
     let (cols, at_time) = if len == 1 { (batch, false) } else { (len, true) };
     let (groups, w) = (if at_time { batch } else { 1 }, width(&shape));
     if let Some(dx) = dx {

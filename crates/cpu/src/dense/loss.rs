@@ -1,4 +1,4 @@
-//! What is minimised, with its gradient: value and derivative of a row are made together.
+//! The losses and their gradients: value and derivative of each row of the output (rows, outputs) are made together.
 
 use crate::{Cpu, Workspace, linalg::gemm::Tiles};
 use s4_backend::{Loss, LossForwardBackward, LossKind, Result, Scalar, Target};
@@ -60,7 +60,7 @@ pub(crate) fn forward_backward<T: Scalar>(
         Target::Values(values) => (values, &[][..]),
         Target::Labels(labels) => (&[][..], labels.as_slice()),
     };
-    let one = |r: usize, d: Option<&mut [T]>| -> (f64, bool) {
+    let row_loss = |r: usize, d: Option<&mut [T]>| -> (f64, bool) {
         let weight = row_weights.map_or(1.0, |w| w[r].to_f64());
         let scale = weight / denominator;
         let x = &output[r * outputs..][..outputs];
@@ -132,7 +132,7 @@ pub(crate) fn forward_backward<T: Scalar>(
             }
         }
     };
-    // One partial (loss, hits) a task, added in order.
+    // One partial sum (loss, hits) per task; they are added in order.
     let blocks = rows.div_ceil(ROWS);
     let mut partials = ws.f64.take(2 * blocks);
     match doutput {
@@ -142,7 +142,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                 let first = d.start() / outputs;
                 let (mut total, mut hits) = (0.0, 0.0);
                 for (r, d) in (first..).zip(d.row(0).chunks_exact_mut(outputs)) {
-                    let (value, hit) = one(r, Some(d));
+                    let (value, hit) = row_loss(r, Some(d));
                     total += value;
                     hits += hit as u8 as f64;
                 }
@@ -153,7 +153,7 @@ pub(crate) fn forward_backward<T: Scalar>(
             for (block, cell) in partials.chunks_exact_mut(2).enumerate() {
                 cell.fill(0.0);
                 for r in block * ROWS..((block + 1) * ROWS).min(rows) {
-                    let (value, hit) = one(r, None);
+                    let (value, hit) = row_loss(r, None);
                     cell[0] += value;
                     cell[1] += hit as u8 as f64;
                 }

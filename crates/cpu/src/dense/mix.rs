@@ -1,13 +1,13 @@
 //! What follows the SSM in a block: activation → dropout → linear with bias → gate → dropout → + residual.
 //!
 //! Work goes by tiles of time: the activated tile A, the product Z = W·A + b and what follows stay in L2.
-//! Backward recomputes A and Z, which is cheaper than keeping 2·outputs values an element.
+//! Backward recomputes A and Z, which is cheaper than keeping 2·outputs values per time step.
 
 use crate::{
     Cpu, Workspace,
     dense::activation::{Pointwise, map, map_both, with_activation},
     dense::dropout::Dropout,
-    dense::linear::rows_forward,
+    dense::linear::step_forward,
     linalg::gemm::{Mat, MatMut, Tiles, gemm},
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
@@ -143,12 +143,12 @@ pub(crate) fn forward<T: Scalar>(
     Ok(())
 }
 
-/// One sample a row: features are contiguous, the product takes the whole batch.
+/// `forward` where sequences have one time step: the features of each are contiguous, one product takes the whole batch.
 fn step<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace<T>) {
     let MixForward { y, s, residual, params, call: MixCall { spec, key, batch, .. }, .. } = args;
     let spec = &spec;
     let &MixSpec { inputs, outputs, .. } = spec;
-    // Element (row, feature) is number row·features + feature, tied or not.
+    // Element (sequence, feature) has number sequence·features + feature, whether masks are tied or not.
     let [drop0, drop1] = dropouts::<T>(&MixSpec { tied: false, ..*spec }, key);
     let (rows, level) = (spec.rows(), be.level());
     let mut a = ws.real.take(batch * inputs);
@@ -160,7 +160,7 @@ fn step<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
     }));
     let shape = LinearShape { batch, inputs, outputs: rows, len: 1 };
     let (weight, bias) = (params.weight, Some(params.bias));
-    rows_forward(be, LinearForward { y: &mut z, x: &a, weight, bias, shape });
+    step_forward(be, LinearForward { y: &mut z, x: &a, weight, bias, shape });
     for (b, (y, z)) in y.chunks_exact_mut(outputs).zip(z.chunks_exact_mut(rows)).enumerate() {
         let (z1, z2) = z.split_at_mut(outputs);
         let z2 = spec.glu.then_some(&*z2);

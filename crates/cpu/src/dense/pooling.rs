@@ -1,4 +1,4 @@
-//! Reduction over time, (batch, heads, len) → (batch, heads), and the mask of positions beyond a row's length.
+//! Reduction over time, (batch, heads, len) → (batch, heads), and the mask of positions beyond a sequence's length.
 
 use crate::{
     Cpu, Ints,
@@ -83,7 +83,7 @@ pub(crate) fn backward<T: Scalar>(be: &Cpu<T>, args: PoolBackward<'_, Cpu<T>>) -
     Ok(())
 }
 
-/// Sets positions beyond each row's length to 0.
+/// Sets positions beyond each sequence's length to 0.
 pub(crate) fn mask<T: Scalar>(be: &Cpu<T>, args: Mask<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
     let Mask { x, lengths, shape: SeqShape { batch, heads, len } } = args;

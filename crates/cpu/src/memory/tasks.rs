@@ -22,7 +22,7 @@ pub(crate) fn slots_len<T: Scalar>(be: &Cpu<T>, each: usize) -> usize {
     be.threads() * each.max(1)
 }
 
-/// One scratch slice a thread, so that it stays in that core's cache from task to task.
+/// One scratch slice per thread, so that it stays in that core's cache from task to task.
 pub(crate) struct Slots<'a, T>(Vec<Mutex<&'a mut [T]>>);
 
 impl<'a, T> Slots<'a, T> {

@@ -12,7 +12,7 @@ use crate::{
 use rayon::prelude::*;
 use s4_backend::{KernelBackward, KernelForward, KernelOps, Result, Scalar};
 
-/// Heads × samples × pairs from which a kernel is worth several threads.
+/// Heads × time steps × pairs from which a kernel is worth several threads.
 const PARALLEL: usize = 1 << 15;
 
 impl<T: Scalar> KernelOps for Cpu<T> {

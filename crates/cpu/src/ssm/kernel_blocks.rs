@@ -1,8 +1,8 @@
-//! K̄ of one head in blocks of T samples (paper eq. 5): K̄_{Ta+b} = (C Ā^{Ta})·(Ā^b B̄), forward and backward.
+//! K̄ of one head in blocks of T time steps (paper eq. 5): K̄_{Ta+b} = (C Ā^{Ta})·(Ā^b B̄), forward and backward.
 //!
 //! Both factors are chains in f64: T columns x_b = Ā^b B̄ by the recurrence, ⌈L/T⌉ rows w_a = w_{a−1} Q with
 //! Q = Ā^T; the product is one GEMM in the type of the buffers. For S4D, Q is diagonal and this is the
-//! Vandermonde product λ̄^{Ta}·λ̄^b without a power or an exponential per sample. For S4 it gives what
+//! Vandermonde product λ̄^{Ta}·λ̄^b without a power or an exponential per time step. For S4 it gives what
 //! Algorithm 1 gives (`cauchy.rs`) and stays exact for modes that hardly decay.
 //!
 //! Rows are kept as [2Re, −2Im] of their coefficients, columns as [Re; Im], so a product over conjugate pairs is
@@ -25,7 +25,7 @@ use crate::{
 };
 use s4_backend::{Scalar, SsmSpec};
 
-/// How a kernel is cut: L samples in ⌈L/T⌉ blocks of T, T near √L.
+/// How a kernel is cut: L time steps in ⌈L/T⌉ blocks of T, T near √L.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocks {
     len: usize,
@@ -50,20 +50,20 @@ impl Blocks {
     /// (wide, real) elements of scratch that the forward pass takes.
     pub(crate) fn forward_scratch(&self) -> (usize, usize) {
         let Dims { chunk, state, .. } = self.dims;
-        (Chains::len(&self.dims) + self.rows * state + self.matrix(), (chunk + self.rows) * state)
+        (Chains::len(&self.dims) + self.rows * state + self.transition_len(), (chunk + self.rows) * state)
     }
 
     /// (wide, real) elements of scratch that the backward pass takes.
     pub(crate) fn backward_scratch(&self) -> (usize, usize) {
         let Dims { chunk, state, .. } = self.dims;
         (
-            2 * Chains::len(&self.dims) + 2 * self.rows * state + self.matrix(),
+            2 * Chains::len(&self.dims) + 2 * self.rows * state + self.transition_len(),
             2 * (chunk + self.rows) * state + self.rows * chunk,
         )
     }
 
     /// Elements of Q as [`Blocks::rows`] reads it.
-    fn matrix(&self) -> usize {
+    fn transition_len(&self) -> usize {
         if self.dims.rank == 0 { 0 } else { self.dims.state.pow(2) }
     }
 
@@ -114,7 +114,7 @@ impl Blocks {
         let Dims { chunk, state, .. } = self.dims;
         let (wide, w) = scratch.wide.split_at_mut(Chains::len(&self.dims));
         let (w, q) = w.split_at_mut(self.rows * state);
-        let q = &mut q[..self.matrix()];
+        let q = &mut q[..self.transition_len()];
         let mut chains = Chains::new(wide, &self.dims);
         self.chains(level, &mut chains, at, head);
         self.transition(level, q, &chains);
@@ -157,7 +157,7 @@ impl Blocks {
         let (back, wide) = wide.split_at_mut(Chains::len(&self.dims));
         let (w, wide) = wide.split_at_mut(rows * state);
         let (g, q) = wide.split_at_mut(rows * state);
-        let q = &mut q[..self.matrix()];
+        let q = &mut q[..self.transition_len()];
         let mut chains = Chains::new(forward, &self.dims);
         self.chains(level, &mut chains, at, head);
         self.transition(level, q, &chains);

@@ -2,7 +2,7 @@
 //!
 //! `params` → `discretize` → one of
 //!
-//! - `step`: the recurrence, one sample at a time;
+//! - `step`: the recurrence, one time step at a time;
 //! - `kernel` (by blocks of powers, `kernel_blocks`) or `cauchy` (the paper's Algorithm 1), then `conv`;
 //! - `chunk`: chunked state passing.
 //!

@@ -1,7 +1,7 @@
 //! Parameters of the SSM in f64, and the way back of their gradients.
 //!
 //! Every algorithm computes its constants from the same numbers: Δ = t(inv_dt)·rate, Λ = −f(a_real) − i·g(a_imag),
-//! B, P, C (the table in `crates/ssm/src/lib.rs`). They are small (a few numbers a pair and head), so f64 costs
+//! B, P, C (the table in `crates/ssm/src/lib.rs`). They are small (a few numbers per pair and head), so f64 costs
 //! nothing and removes the rounding of exponentials and powers from everything that follows.
 
 use crate::{Cpu, Workspace};
@@ -68,7 +68,7 @@ impl Params64 {
         ws: &mut Workspace<T>,
     ) -> Self {
         let n = spec.pairs();
-        let mut out = Params64 {
+        let mut loaded = Params64 {
             dt: ws.f64.take(spec.heads * n),
             lambda: ws.c64.take(spec.a_len()),
             b: ws.c64.take(spec.a_len()),
@@ -76,19 +76,19 @@ impl Params64 {
             c: ws.c64.take(spec.c_len() / 2),
             spec: *spec,
         };
-        for (i, dt) in out.dt.iter_mut().enumerate() {
+        for (i, dt) in loaded.dt.iter_mut().enumerate() {
             let k = if spec.dt_per_state { i } else { i / n };
             *dt = spec.dt_transform.apply(params.inv_dt[k].to_f64()) * rate;
         }
-        for (l, (&re, &im)) in out.lambda.iter_mut().zip(params.a_real.iter().zip(params.a_imag)) {
+        for (l, (&re, &im)) in loaded.lambda.iter_mut().zip(params.a_real.iter().zip(params.a_imag)) {
             *l = C64::new(-spec.real_transform.apply(re.to_f64()), -spec.imag_transform.apply(im.to_f64()));
         }
-        for (dst, src) in [(&mut out.b, params.b), (&mut out.p, params.p), (&mut out.c, params.c)] {
+        for (dst, src) in [(&mut loaded.b, params.b), (&mut loaded.p, params.p), (&mut loaded.c, params.c)] {
             for (z, x) in dst.iter_mut().zip(src.chunks_exact(2)) {
                 *z = C64::new(x[0].to_f64(), x[1].to_f64());
             }
         }
-        out
+        loaded
     }
 
     /// Parameters of head h (SSM h mod S).

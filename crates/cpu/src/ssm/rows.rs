@@ -1,7 +1,8 @@
-//! Rows of a head, which lie apart in a (batch, channels·H, len) array.
+//! The slices of a head, which lie apart in a (batch, channels·H, len) array.
 
-/// The rows of a (outer, H, len) array, all rows of head 0 first: what lets every head be one task. With
-/// (batch, channels·H, len) the rows of a head are in the order (batch, channels).
+/// Cuts an (outer, H, len) array into slices of len and gives those of head 0 first, then those of head 1, and so on,
+/// so that every head can be one task. Of a (batch, channels·H, len) array the slices of a head come in the order
+/// (batch, channels).
 pub(crate) fn rows_by_head<T>(data: &mut [T], len: usize, heads: usize) -> Vec<&mut [T]> {
     let outer = data.len() / (len * heads);
     let mut rows: Vec<&mut [T]> = Vec::new();

@@ -83,8 +83,8 @@ impl<T: Scalar> SsmPlan<T> {
     }
 }
 
-/// Samples from which chunks take less time than the transform, forward and backward together and made anew each
-/// time: a kernel is shared by all rows, so the more rows the later (benches/RESULTS.md, "Crossovers of `auto`").
+/// Time steps from which chunks take less time than the transform, forward and backward together and made anew each
+/// time: a kernel is shared by all sequences, so the more sequences the later (benches/RESULTS.md, "Crossovers of `auto`").
 fn crossover(rows: usize) -> usize {
     match rows {
         ..=2 => 2048,
@@ -98,7 +98,7 @@ fn sizes<'a, T: Scalar>(call: &SsmCall<'a, Cpu<T>>) -> Sizes<'a> {
     Sizes { batch: call.batch, len: call.len, lengths: call.options.lengths.map(Ints::as_slice) }
 }
 
-/// Copies rows and puts zeros beyond each row's own length.
+/// A copy of x (batch, any, len) that is 0 beyond each sequence's own length; `None` where all have len.
 fn masked<T: Scalar>(x: &[T], sizes: &Sizes<'_>, ws: &mut Workspace<T>) -> Option<Vec<T>> {
     sizes.lengths?;
     let mut copy = ws.real.take(x.len());
@@ -107,7 +107,7 @@ fn masked<T: Scalar>(x: &[T], sizes: &Sizes<'_>, ws: &mut Workspace<T>) -> Optio
     Some(copy)
 }
 
-/// Zeros beyond each row's own length; `x`: (batch, any, len).
+/// Sets x (batch, any, len) to 0 beyond each sequence's own length.
 fn mask<T: Scalar>(x: &mut [T], sizes: &Sizes<'_>) {
     let Some(lengths) = sizes.lengths else { return };
     let per_row = x.len() / sizes.batch;

@@ -1,4 +1,4 @@
-//! The recurrence in O(N) (paper Theorem 2): one fused pass over a head's state a sample.
+//! The recurrence in O(N) (paper Theorem 2): one fused pass over a head's state per time step.
 //!
 //! With Ā = D₀ + Σ_r u_r v_r* (`discretize.rs`): x′ = x + ((D₀ − 1)∘x + Σ_r u_r (v_r* x) + B̄u), y = 2Re(C x′) + D u.
 //! Inner products run over conjugate pairs: 2Re of the sums over the N/2 that are stored. The increment is formed
@@ -156,7 +156,8 @@ fn advance<T: Scalar, const FMA: bool>(
     }
 }
 
-/// One head, one sample. `x`: real parts then imaginary parts; `emit(channel, 2Re(C x′))`.
+/// One time step of one head: updates its state `x` (real parts, then imaginary parts) and calls
+/// `emit(channel, 2Re(C x′))` for each channel.
 #[inline(always)]
 fn step_head<T: Scalar, const FMA: bool>(
     layout: Layout,
@@ -178,7 +179,7 @@ fn step_head<T: Scalar, const FMA: bool>(
     }
 }
 
-/// All heads of one row, one sample.
+/// One time step of one sequence: the states and inputs of all its heads.
 struct Row<'a, T> {
     constants: &'a [T],
     d: &'a [T],
@@ -283,7 +284,7 @@ impl<T: Scalar> StepOps for Cpu<T> {
                 row(y, state, u);
                 continue;
             }
-            // Another interval: the O(N) constants of each head are rebuilt for this row.
+            // Another interval: the O(N) constants of each head are rebuilt for this sequence.
             let ratio = interval.map_or(1.0, |r| r[b].to_f64());
             if source.is_none() {
                 source = Some(Params64::load(&params, spec, rate, ws));

@@ -1,4 +1,4 @@
-//! One sample of whole heads in vectors of f32 (`pulp`, no `unsafe`). `step.rs` holds the plain form.
+//! One time step of whole heads in vectors of f32 (`pulp`, no `unsafe`). `step.rs` holds the plain form.
 
 use crate::linalg::{
     matvec_simd::{f32s, f32s_mut},
@@ -7,7 +7,7 @@ use crate::linalg::{
 use pulp::{Simd, WithSimd};
 use s4_backend::Scalar;
 
-/// One row of the recurrence: the arguments of `step.rs`, one channel, rank 0 or 1.
+/// One sequence of the recurrence: the arguments of `step.rs`, one channel, rank 0 or 1.
 pub(crate) struct Heads<'a, T> {
     /// heads × (D₀ − 1, B̄, u and v* when `rank` is 1, C), each real parts, then imaginary parts.
     pub(crate) constants: &'a [T],

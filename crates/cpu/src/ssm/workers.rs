@@ -18,7 +18,7 @@ pub(crate) struct Worker<T> {
     pub(crate) complex: Vec<C64>,
 }
 
-/// Elements of scratch a thread, and whether it holds gradients.
+/// Elements of scratch per thread, and whether it holds gradients.
 #[derive(Clone, Copy)]
 pub(crate) struct Need {
     pub(crate) wide: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Need {
     pub(crate) backward: bool,
 }
 
-/// One [`Worker`] a thread.
+/// One [`Worker`] per thread.
 pub(crate) struct Workers<T>(Vec<Mutex<Worker<T>>>);
 
 impl<T: Scalar> Workers<T> {

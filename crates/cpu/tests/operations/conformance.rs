@@ -10,7 +10,7 @@ fn passes<T: Scalar>() {
     assert!(one.skipped.is_empty(), "the CPU has every algorithm: {:?}", one.skipped);
     let two = conformance::run(&Cpu::<T>::new(2).unwrap());
     two.assert_passed();
-    for (a, b) in one.checks.iter().zip(&two.checks) {
+    for (a, b) in one.comparisons.iter().zip(&two.comparisons) {
         assert_eq!(a, b, "one and two threads differ");
     }
 }

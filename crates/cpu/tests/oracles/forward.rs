@@ -53,7 +53,7 @@ fn forward_f32() {
     forward(&Cpu::<f32>::new(2).unwrap(), 1e-5);
 }
 
-/// From zero, `None` and a zero state are one; one row and many.
+/// From zero, `None` and a zero state are one; one sequence and many.
 #[test]
 fn no_state_is_the_zero_state() {
     let be = Cpu::<f64>::new(1).unwrap();

@@ -101,7 +101,7 @@ fn adjoint_identity() {
     let be = Cpu::<f64>::new(2).unwrap();
     for layer in layers() {
         for len in [1, 17, 200, 1047] {
-            // dy beyond a row's length counts as 0, so rows are of one length here.
+            // dy beyond a sequence's length counts as 0, so sequences are of one length here.
             let call = Call::new(&layer, 3, len, false);
             for algorithm in algorithms(&layer) {
                 let got = run(&be, &layer, &call, algorithm, 1);

@@ -32,7 +32,7 @@ fn compare(place: &str, got: &Outcome, want: &Outcome, outputs: f64, gradients: 
     }
 }
 
-/// Rows of different lengths, from a state where the layer carries one.
+/// Sequences of different lengths, from a state where the layer carries one.
 fn long(layer: &Layer, batch: usize, len: usize) {
     let (single, double) = (Cpu::<f32>::new(2).unwrap(), Cpu::<f64>::new(2).unwrap());
     let call = Call::new(layer, batch, len, true);

@@ -1,4 +1,4 @@
-//! The recurrence, one sample at a time.
+//! The recurrence, one time step at a time.
 
 use crate::device::steps;
 use s4_backend::{Code, Memory, SsmStep, StepOps};
@@ -9,7 +9,8 @@ use s4_testing::{
     relative, truth,
 };
 
-fn follow<B: StepOps>(be: &B, tol: f64) {
+/// The steps of every layer with a state give the oracle's y and end state within `tol`.
+fn check_steps<B: StepOps>(be: &B, tol: f64) {
     for layer in layers().into_iter().filter(|l| l.spec.has_state()) {
         for (batch, len) in [(1, 1), (2, 300), (5, 40)] {
             let call = Call::new(&layer, batch, len, false);
@@ -25,15 +26,15 @@ fn follow<B: StepOps>(be: &B, tol: f64) {
 
 #[test]
 fn steps_are_the_recurrence_f64() {
-    follow(&Cpu::<f64>::new(1).unwrap(), 1e-10);
+    check_steps(&Cpu::<f64>::new(1).unwrap(), 1e-10);
 }
 
 #[test]
 fn steps_are_the_recurrence_f32() {
-    follow(&Cpu::<f32>::new(1).unwrap(), 1e-5);
+    check_steps(&Cpu::<f32>::new(1).unwrap(), 1e-5);
 }
 
-/// Each row at each step with an interval of its own: Δ·rate·interval.
+/// Each sequence at each step with an interval of its own: Δ·rate·interval.
 fn intervals<B: StepOps>(be: &B, tol: f64) {
     let (batch, len) = (3, 25);
     let interval = |t: usize, b: usize| 0.25 * (1 + (t + 2 * b) % 8) as f64;

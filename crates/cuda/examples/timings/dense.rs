@@ -1,4 +1,4 @@
-//! What stands around the SSM.
+//! Times of the operations around the SSM.
 
 use crate::tools::{noise, time};
 use s4_backend::*;

@@ -4,7 +4,7 @@ use crate::tools::{noise, whole_mut};
 use s4_backend::*;
 use s4_cuda::{Buf, Cuda};
 
-/// One layer with its arrays: 2²⁶ elements where they fit a whole number of rows.
+/// One layer with its arrays: 2²⁶ elements where the length divides that.
 pub struct Layer {
     pub spec: SsmSpec,
     batch: usize,

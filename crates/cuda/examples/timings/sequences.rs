@@ -1,11 +1,11 @@
-//! The SSM on whole sequences.
+//! Times of the SSM on whole sequences.
 
 use crate::{layer::Layer, tools::time};
 use s4_backend::*;
 use s4_cuda::Cuda;
 use std::io::Write;
 
-/// Batch, heads and length of about `total` elements.
+/// (batch, heads, length) with about `total` elements.
 fn rows(total: usize, len: usize) -> (usize, usize, usize) {
     let heads = if len > 300_000 { 64 } else { 256 };
     ((total / heads / len).max(1), heads, len)

@@ -1,4 +1,4 @@
-//! One sample a row at a time.
+//! Times of one time step per sequence.
 
 use crate::{
     layer::Layer,
@@ -8,7 +8,7 @@ use s4_backend::*;
 use s4_cuda::{Buf, Cuda};
 use std::io::Write;
 
-/// Eight layers of 512 heads, one sample each: without what lies between the layers.
+/// Eight SSM layers of 512 heads, one time step each, without what lies between the layers of a model.
 pub fn step(be: &Cuda, out: &mut impl Write, batch: usize) {
     let (layers, heads) = (8, 512);
     let l = Layer::new(be, Mode::S4, (1, heads, 1), false);
@@ -37,8 +37,8 @@ pub fn step(be: &Cuda, out: &mut impl Write, batch: usize) {
     writeln!(out, "step of 8 × 512, batch {batch}: {t:.4}").expect("output");
 }
 
-/// One sample a row from host array to host array: eight blocks (norm, SSM, GLU) in a graph. Returns ms of the graph alone,
-/// and with upload and download, each waited for.
+/// One time step per sequence from host array to host array: eight blocks (norm, SSM, GLU) in a graph. Returns ms of
+/// the graph alone, and with upload and download, each waited for.
 pub fn stream(be: &Cuda, out: &mut impl Write, batch: usize) {
     let (layers, heads) = (8, 512);
     let l = Layer::new(be, Mode::S4, (1, heads, 1), false);

@@ -1,4 +1,4 @@
-//! Inputs and clocks.
+//! Noise as input, and timing.
 
 use s4_backend::{Memory, random::Rng};
 use s4_cuda::{Buf, Cuda};
@@ -36,7 +36,7 @@ pub fn time(be: &Cuda, mut f: impl FnMut()) -> f64 {
     all[2]
 }
 
-/// All of a buffer.
+/// A view of a whole buffer.
 pub fn whole_mut<'a>(be: &Cuda, buf: &'a mut Buf) -> <Cuda as Memory>::Mut<'a> {
     let n = be.len(buf);
     be.view_mut(buf, 0..n)

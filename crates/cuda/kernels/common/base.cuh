@@ -1,4 +1,5 @@
-// What every kernel uses. NVRTC has no standard headers; nothing here needs any.
+// Types, index arithmetic, sums over warps and blocks, and vector reads that every kernel includes. NVRTC has no
+// standard headers; nothing here needs any.
 #pragma once
 
 typedef long long i64;
@@ -12,6 +13,7 @@ typedef unsigned long long u64;
 DEV i64 index() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 DEV i64 stride() { return (i64)gridDim.x * blockDim.x; }
 
+// Sum of x over the 32 lanes of a warp; every lane gets it.
 template <class T>
 DEV T warp_sum(T x) {
   for (int k = 16; k; k >>= 1) x += __shfl_xor_sync(~0u, x, k);
@@ -31,13 +33,14 @@ DEV T block_sum(T x) {
   return warp_sum(x);
 }
 
-// Length of row b: lengths[b], or len where no lengths are given.
-DEV int row_len(const int* lengths, int b, int len) { return lengths ? lengths[b] : len; }
+// Valid time steps of sequence b of the batch: lengths[b], or len where no lengths are given.
+DEV int sequence_len(const int* lengths, int b, int len) { return lengths ? lengths[b] : len; }
 
-// a / b, quickly where both are small.
+// a / b for a ≥ 0 and b > 0: by 32-bit division, which is faster, where both fit in 31 bits.
 DEV i64 quotient(i64 a, i64 b) { return (a | b) >> 31 ? a / b : (i64)((u32)a / (u32)b); }
 
-// Four elements from `p` on, of which `count` are there; `vec`: p is aligned and all four are.
+// Reads four elements from p on: the first `count` exist, the others read as 0. vec: p is a multiple of 16 bytes and
+// all four exist.
 DEV void read4(float (&v)[4], const float* p, i64 count, bool vec) {
   if (vec) {
     const float4 x = *(const float4*)p;
@@ -47,6 +50,7 @@ DEV void read4(float (&v)[4], const float* p, i64 count, bool vec) {
     for (int i = 0; i < 4; ++i) v[i] = i < count ? p[i] : 0.f;
   }
 }
+// Writes the first `count` of four elements to p on; vec as for read4.
 DEV void write4(float* p, const float (&v)[4], i64 count, bool vec) {
   if (vec) {
     *(float4*)p = make_float4(v[0], v[1], v[2], v[3]);
@@ -56,4 +60,5 @@ DEV void write4(float* p, const float (&v)[4], i64 count, bool vec) {
       if (i < count) p[i] = v[i];
   }
 }
+// Whether p is a multiple of 16 bytes (or null), as access by float4 needs it.
 DEV bool aligned(const void* p) { return ((u64)p & 15) == 0; }

@@ -1,4 +1,4 @@
-// Complex numbers in f64, and the transforms of stored parameters.
+// Complex numbers in f64.
 #pragma once
 #include "common/base.cuh"
 
@@ -14,10 +14,12 @@ DEV void operator-=(c64& a, c64 b) { a = a - b; }
 DEV c64 conj(c64 a) { return {a.re, -a.im}; }
 // Re(a·b̄): the real inner product.
 DEV double dot(c64 a, c64 b) { return a.re * b.re + a.im * b.im; }
+// 1/a.
 DEV c64 inv(c64 a) {
   double n = 1.0 / (a.re * a.re + a.im * a.im);
   return {a.re * n, -a.im * n};
 }
+// Complex number i of an array of (re, im) pairs in f32.
 DEV c64 load(const float* p, i64 i) { return {(double)p[2 * i], (double)p[2 * i + 1]}; }
 
 // e^z − 1 without cancellation.

@@ -1,4 +1,4 @@
-// Whole-buffer operations.
+// Operations on whole arrays: fill, y += α·x, transpose. dst and src have n elements.
 #include "common/base.cuh"
 
 KERNEL fill(float* dst, float value, i64 n) {
@@ -9,7 +9,8 @@ KERNEL axpy(float* dst, float alpha, const float* src, i64 n) {
   for (i64 i = index(); i < n; i += stride()) dst[i] += alpha * src[i];
 }
 
-// (batch, rows, cols) → (batch, cols, rows); tiles of 32 × 32 through shared memory, block (32, 8).
+// Transposes each matrix of a batch,
+// (batch, rows, cols) → (batch, cols, rows); tiles of 32 × 32 through shared memory, block (32, 8). `first`: first row of this launch.
 KERNEL transpose(float* dst, const float* src, i64 rows, i64 cols, i64 first) {
   __shared__ float tile[32][33];
   i64 c0 = (i64)blockIdx.x * 32, r0 = first + (i64)blockIdx.y * 32, base = (i64)blockIdx.z * rows * cols;
@@ -22,5 +23,5 @@ KERNEL transpose(float* dst, const float* src, i64 rows, i64 cols, i64 first) {
       dst[base + (c0 + k) * rows + r0 + threadIdx.x] = tile[threadIdx.x][k];
 }
 
-// A write to memory that nobody has, for the tests of what a fault leaves behind.
+// Writes to an address outside every allocation: an intentional fault, for tests of how the host reports it.
 extern "C" __global__ void fault(int* nowhere) { *nowhere = 1; }

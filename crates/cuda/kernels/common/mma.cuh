@@ -1,4 +1,5 @@
-// Products of 16×8 and 8×8 tiles on the tensor cores, in the precision of f32.
+// Matrix products of 16×8 by 8×8 tiles on the tensor cores, as exact as f32: each operand is split in two TF32 numbers
+// (Split) and three products are added.
 //
 // m16n8k8: with g = lane / 4 and t = lane % 4 a thread holds
 //   A (16×8): a0 = A[g][t], a1 = A[g+8][t], a2 = A[g][t+4], a3 = A[g+8][t+4]
@@ -23,9 +24,11 @@ DEV Split split(float x) {
 #endif
 }
 
+// A thread's values of a 16 × 8 tile of A, split.
 struct FragA {
   Split x[4];
 };
+// A thread's values of an 8 × 8 tile of B, split.
 struct FragB {
   Split x[2];
 };

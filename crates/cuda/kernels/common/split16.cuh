@@ -1,8 +1,8 @@
-// Products on the tensor cores of numbers that are split in two of 16 bits: x = high + low, so that
-// a·b ≈ high·high + high·low + low·high, twice as fast as the same from TF32.
+// Matrix products on the tensor cores of f32 numbers, each split in two 16-bit numbers: x = high + low, so that a·b ≈
+// high·high + high·low + low·high. Twice as fast as the same from two TF32 numbers (mma.cuh).
 //
-// Split f16 holds 22 bits of what is scaled into their range (a common power of two a row of A and a matrix B);
-// Split bf16 holds 16 bits of any f32, for sums in which no such scale exists.
+// Split f16 holds 22 bits of numbers that are first scaled into the range of f16 (by one power of two per row of A and
+// one per matrix B); split bf16 holds 16 bits of any f32, for sums in which no such scale exists.
 //
 // m16n8k16: with g = lane / 4 and t = lane % 4 a thread holds
 //   A (16×16): a0 = A[g][2t, 2t+1], a1 = A[g+8][2t, 2t+1], a2 = A[g][2t+8, 2t+9], a3 = A[g+8][2t+8, 2t+9]
@@ -30,12 +30,13 @@ DEV u32 pack_bf16(float a, float b) {
   return r;
 }
 
-// (a, b)·scale as split f16, two numbers a register; the scale is a power of two.
+// Splits a·scale and b·scale into f16 numbers, two per register (a in the lower 16 bits); the scale is a power of two.
 DEV void split_f16(u32& high, u32& low, float a, float b, float scale) {
   high = pack_f16(a * scale, b * scale);
   const float2 h = unpack_f16(high);
   low = pack_f16(fmaf(a, scale, -h.x), fmaf(b, scale, -h.y));
 }
+// Splits a and b into bf16 numbers, two per register.
 DEV void split_bf16(u32& high, u32& low, float a, float b) {
   high = pack_bf16(a, b);
   low = pack_bf16(a - __uint_as_float(high << 16), b - __uint_as_float(high & 0xffff0000u));
@@ -52,14 +53,14 @@ DEV void mma_bf16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// 2^k, k cut to what f32 holds.
+// 2^k, with k limited to the exponents of normal f32 numbers, −126 to 127.
 DEV float power_of_two(int k) { return __int_as_float((min(max(k, -126), 127) + 127) << 23); }
 
-// The exponent e for which max·2^e lies in [2^14, 2^15), at most `most`: the range below is deep enough that small
-// values need no larger one.
+// The exponent e for which max·2^e lies in [2^14, 2^15), but at most `most`: f16 has room below that for smaller
+// values, so arrays of small numbers need no larger scale.
 DEV int f16_exponent(float max, int most) { return min(141 - (int)(__float_as_uint(max) >> 23), most); }
 
-// Reads that do not branch: zero where `there` is false.
+// Reads of four (one) elements without a branch; zero, and no access to memory, where `there` is false.
 DEV float4 read4_if(const float* p, bool there) {
   float4 v;
   asm volatile(
@@ -79,28 +80,30 @@ DEV float read_if(const float* p, bool there) {
 
 DEV u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
-// Asynchronous copy of 16 or 4 bytes to shared memory, of which the first `bytes` are read and the rest zero.
+// Starts an asynchronous copy of 16 (4) bytes to shared memory: the first `bytes` are read, the others become zero.
 DEV void copy_16(u32 dst, const void* src, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
 }
 DEV void copy_4(u32 dst, const void* src, int bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
 }
+// Ends the group of copies that this thread has started since the last call.
 DEV void copies_end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits until at most N of this thread's groups of copies are unfinished.
 template <int N>
-DEV void copies_wait() {
+DEV void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-// Four 8×8 tiles of 16-bit numbers: lane l gives the address of row l % 8 of tile l / 8 and gets the elements
-// (lane / 4; 2(lane % 4), +1) of each.
+// Loads four 8×8 tiles of 16-bit numbers from shared memory as operands of mma: lane l gives the address of row l % 8
+// of tile l / 8 and gets elements (lane / 4; 2(lane % 4), +1) of each.
 DEV void load_tiles(u32 (&r)[4], u32 address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(address)
                : "memory");
 }
-// The same, each tile transposed.
+// As load_tiles, each tile transposed.
 DEV void load_transposed(u32 (&r)[4], u32 address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

@@ -4,8 +4,9 @@
 
 constexpr int TILE = 64;
 
-// acc[i][j] += Σ_k a(k, row)·b(k, column), rows threadIdx.x / 16 + 16i, columns threadIdx.x % 16 + 16j of the tile.
-// Block 256. Neighbouring threads read neighbouring rows or columns, or, where AK (BK) says so, neighbouring terms k.
+// acc[i][j] += Σ_k a(k, row)·b(k, column) for k < depth, with row = threadIdx.x / 16 + 16i and column = threadIdx.x %
+// 16 + 16j of the tile. a and b are functions that read an element. Block: 256 threads. Neighbouring threads read
+// neighbouring rows or columns, or, where AK (for a) or BK (for b) is set, neighbouring k.
 template <bool AK = false, bool BK = false, class F, class A, class B>
 DEV void tile_product(F (&acc)[4][4], int depth, A a, B b) {
   constexpr int K = 16, LOADS = K * TILE / 256;
@@ -39,6 +40,7 @@ DEV void tile_product(F (&acc)[4][4], int depth, A a, B b) {
   }
 }
 
+// Loops over the 16 elements (r, c) of the tile that a thread holds in acc[i][j].
 #define EACH_CELL(i, j, r, c)                                                                          \
   _Pragma("unroll") for (int i = 0, r = threadIdx.x / 16; i < 4; ++i, r += 16)                       \
       _Pragma("unroll") for (int j = 0, c = threadIdx.x % 16; j < 4; ++j, c += 16)

@@ -1,31 +1,32 @@
-// What Hopper has for products: barriers in shared memory that count bytes, copies of boxes of an array by the copy
-// engine (TMA), and warpgroup products of f16 from the boxes that it brought.
+// Hopper's instructions for pipelined matrix products: barriers in shared memory that count arrived bytes, copies of
+// boxes of an array by the copy engine (TMA), and products by warpgroups (wgmma) of f16 operands in such boxes.
 //
-// A box has rows of 128 bytes, pieces of 16 bytes exchanged within groups of eight rows (piece p of row r lies at
-// p ^ (r & 7)), and starts at a multiple of 1024 bytes.
+// A box has rows of 128 bytes. The 16-byte blocks of a row are exchanged within groups of eight rows (block p of row r
+// lies at p ^ (r & 7)), and a box starts at a multiple of 1024 bytes.
 #pragma once
 #include "common/wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 // An array as the copy engine sees it (CUtensorMap, made in src/driver/tensor_map.rs).
-struct __align__(64) Map {
+struct __align__(64) TensorMap {
   u64 opaque[16];
 };
-#define MAP const __grid_constant__ Map
+#define TENSOR_MAP const __grid_constant__ TensorMap
 
 DEV void barrier_init(u32 barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
-// Initialised barriers become visible to the copy engine.
-DEV void barriers_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+// Makes barriers that this thread has initialised visible to the copy engine.
+DEV void fence_barrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 DEV void barrier_arrive(u32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// Arrives, and lets the phase wait for that many bytes.
+// Arrives at the barrier, whose current phase then ends only after that many bytes were copied.
 DEV void barrier_expect(u32 barrier, u32 bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
+// Waits until the phase of this parity (0, 1, 0, …) has ended.
 DEV void barrier_wait(u32 barrier, u32 parity) {
   u32 done;
   do {
@@ -37,49 +38,55 @@ DEV void barrier_wait(u32 barrier, u32 parity) {
   } while (!done);
 }
 
-// The box at (x, y, z); beyond the array it is zero. The barrier counts its bytes.
-DEV void box_load(u32 to, const Map* map, int x, int y, int z, u32 barrier) {
+// Starts the copy of the box at (x, y, z) of an array to shared memory; elements outside the array become zero. The
+// barrier counts its bytes.
+DEV void box_load(u32 to, const TensorMap* map, int x, int y, int z, u32 barrier) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
           to),
       "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
-// What lies in the array is written, in one group with the other stores of this thread before boxes_end_group.
-DEV void box_store(const Map* map, u32 from, int x, int y, int z) {
+// Starts the copy of a box from shared memory to (x, y, z) of an array; elements outside the array are left out.
+// boxes_end_group ends a group of such copies.
+DEV void box_store(const TensorMap* map, u32 from, int x, int y, int z) {
   asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(map),
                "r"(from), "r"(x), "r"(y), "r"(z)
                : "memory");
 }
 DEV void boxes_end_group() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-// All groups but the last N are read from shared memory.
+// Waits until the copy engine has read shared memory for all of this thread's groups but the last N: their memory may
+// be written again.
 template <int N>
-DEV void boxes_read() {
+DEV void wait_boxes_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
 }
-// All groups are written.
-DEV void boxes_written() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+// Waits until all of this thread's groups are written to the array.
+DEV void wait_boxes_written() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
-// A barrier of the 128 threads of warpgroup `id`.
-DEV void group_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+// Waits for the 128 threads that use named barrier `id` (one warpgroup).
+DEV void warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
+// Raises (lowers) the registers per thread of the calling warpgroup, so that those that multiply get the ones the loading
+// warpgroup does not need.
 template <int REGISTERS>
-DEV void registers_more() {
+DEV void registers_increase() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 template <int REGISTERS>
-DEV void registers_less() {
+DEV void registers_decrease() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
+// Waits until at most N groups of wgmma are unfinished.
 template <int N>
 DEV void wgmma_wait_but() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
-// What wgmma is told of an operand in boxes. Where k is fast, groups of eight rows are 1024 bytes apart and 16 k are 32
-// bytes; where it is slow, groups of eight k are 1024 bytes apart, 16 k are 2048 bytes, and `apart` leads from one box
-// of 64 columns to the next.
+// The descriptor that wgmma takes of an operand in boxes. Where k is the fast index (KFAST), groups of eight rows are
+// 1024 bytes apart and 16 k take 32 bytes; where it is slow, groups of eight k are 1024 bytes apart, 16 k take 2048
+// bytes, and `apart` is the distance from one box of 64 columns to the next.
 template <bool KFAST>
 struct Boxes {
   static constexpr int K16 = KFAST ? 32 : 2048;
@@ -89,7 +96,7 @@ struct Boxes {
   }
 };
 
-// d (64 × 128 or 64 × 256 a warpgroup, as in wgmma.cuh) = (add ? d : 0) + product over 16 k.
+// d (64 × 128 or 64 × 256 per warpgroup, laid out as in wgmma.cuh) = (add ? d : 0) + product over 16 k.
 template <bool AK, bool BK>
 DEV void wgmma_f16(float (&d)[64], u64 a, u64 b, int add) {
   asm volatile(

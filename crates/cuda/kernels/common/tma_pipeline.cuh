@@ -1,6 +1,8 @@
-// A product as a pipeline: one thread (the producer) loads boxes of both operands by TMA, two warpgroups multiply them.
+// A matrix product as a pipeline: one thread (the producer) loads boxes of both operands by TMA, two warpgroups
+// multiply them.
 //
-// A block's tile is 128 × N, 64 rows a warpgroup; a step is 64 of k.
+// A block's tile is 128 × N, 64 rows per warpgroup; a step of the pipeline is 64 values of k, and STAGES steps are in
+// shared memory at a time.
 #pragma once
 #include "common/tma.cuh"
 
@@ -9,8 +11,8 @@
 #define DEV_MEMBER __device__ __forceinline__
 constexpr int PIPE_BLOCK = 384, PRODUCER = 256;  // threads; two warpgroups multiply, thread 256 loads
 
-// Where a step's boxes start: rows a of A, columns b of B, k, and the matrices of the batch.
-struct Place {
+// First element of a step's boxes: row a of A, column b of B, k, and the matrices of the batch (za of A, zb of B).
+struct BoxStart {
   int a, b, k, za, zb;
 };
 
@@ -24,7 +26,8 @@ struct Pipe {
   int stage;
   u32 phase;
 
-  // `memory`: STAGES stages; `barriers`: 2·STAGES of them. By all threads, before barriers_there.
+  // at: shared address of the STAGES stages; barriers: of 2·STAGES barriers. Called by all threads, before
+  // wait_for_barrier_init.
   DEV_MEMBER void start(u32 at, u32 barriers) {
     memory = at, full = barriers, empty = barriers + 8 * STAGES, stage = 0, phase = 0;
     if (threadIdx.x == 0)
@@ -34,12 +37,13 @@ struct Pipe {
       }
   }
 
+  // The next stage of the ring.
   DEV_MEMBER void next() {
     if (++stage == STAGES) stage = 0, phase ^= 1;
   }
 
-  // The boxes of one step.
-  DEV_MEMBER void load(const Map* a, const Map* b, const Place& p) {
+  // Producer: waits until the stage is free, then starts the copies of one step's boxes of A and B.
+  DEV_MEMBER void load(const TensorMap* a, const TensorMap* b, const BoxStart& p) {
     barrier_wait(empty + 8 * stage, phase ^ 1);
     const u32 ready = full + 8 * stage, to = memory + stage * STAGE;
     barrier_expect(ready, STAGE);
@@ -57,7 +61,7 @@ struct Pipe {
     next();
   }
 
-  // A warp has read the stage.
+  // Called by each warp when the tensor cores have read stage `at`.
   DEV_MEMBER void release(int at) {
     if ((threadIdx.x & 31) == 0) barrier_arrive(empty + 8 * at);
   }
@@ -83,16 +87,16 @@ struct Pipe {
       next();
     }
     wgmma_wait_but<0>();
-    // No use of the sums moves to before the wait.
+    // Keeps the compiler from moving uses of the sums to before the wait.
 #pragma unroll
     for (int e = 0; e < N / 2; ++e) asm volatile("" : "+f"(acc[e])::"memory");
     release(last);
   }
 };
 
-// All barriers are initialised.
-DEV void barriers_there() {
-  if (threadIdx.x == 0) barriers_ready();
+// Waits until thread 0's initialised barriers can be used by every thread and by the copy engine.
+DEV void wait_for_barrier_init() {
+  if (threadIdx.x == 0) fence_barrier_init();
   __syncthreads();
 }
 

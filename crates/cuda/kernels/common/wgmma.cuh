@@ -8,23 +8,24 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// Strides for operands of 128 × 32: k fast, or i fast.
+// Byte offsets of an operand of 128 (index i) × 32 (index k) numbers in shared memory; KFAST: k is the fast index, else
+// i.
 template <bool KFAST>
-struct Cores {
+struct CoreMatrices {
   static constexpr int INNER = KFAST ? 160 : 16 * 144, OUTER = KFAST ? 4 * 160 : 144;
   static constexpr int BYTES = KFAST ? 16 * OUTER : 4 * INNER;
   // Byte of number (i, k).
   __device__ __forceinline__ static int at(int i, int k) {
     return i / 8 * OUTER + k / 8 * INNER + (KFAST ? i % 8 * 16 + k % 8 * 2 : k % 8 * 16 + i % 8 * 2);
   }
-  // What wgmma is told of an operand that starts at a shared address.
+  // The descriptor that wgmma takes of an operand starting at this shared address.
   __device__ __forceinline__ static u64 describe(u32 address) {
     return (u64)(address >> 4 & 0x3fff) | (u64)(INNER >> 4) << 16 | (u64)(OUTER >> 4) << 32;
   }
 };
 
-// Four 8×8 tiles of 16-bit numbers, as a thread of mma holds them, to shared memory: lane l gives the address of row l % 8
-// of tile l / 8.
+// Stores four 8×8 tiles of 16-bit numbers, held as mma holds its results, to shared memory: lane l gives the address of
+// row l % 8 of tile l / 8.
 DEV void store_tiles(u32 address, const u32 (&r)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(r[0]), "r"(r[1]),
                "r"(r[2]), "r"(r[3])
@@ -34,10 +35,11 @@ DEV void store_tiles(u32 address, const u32 (&r)[4]) {
 DEV void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEV void wgmma_end_group() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 DEV void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
-// What ordinary stores wrote to shared memory becomes visible to wgmma.
+// Makes this thread's ordinary stores to shared memory visible to wgmma and to TMA.
 DEV void stores_before_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// d[4j + e]: column 8j + 2t + (e & 1) of row g + 8·(e >> 1) among the warp's sixteen.
+// d (64 × 128) += a·b over 16 k, of bf16, from descriptors of both operands. Thread (g = lane / 4, t = lane % 4) holds
+// in d[4j + e] column 8j + 2t + (e & 1) of row g + 8·(e >> 1) of its warp's sixteen rows.
 template <bool AK, bool BK>
 DEV void wgmma(float (&d)[64], u64 a, u64 b) {
   asm volatile(
@@ -56,7 +58,7 @@ DEV void wgmma(float (&d)[64], u64 a, u64 b) {
       : "l"(a), "l"(b), "n"(AK ? 0 : 1), "n"(BK ? 0 : 1));
 }
 
-// d = a·b of 64 × 64 × 16 of f16, k fast in b: what d held does not count.
+// d (64 × 64) = a·b over 16 k, of f16, a in registers, b in shared memory with k fast; d is overwritten.
 DEV void wgmma_f16_first(float (&d)[8][4], const u32 (&a)[4], u64 b) {
 #define D(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
   asm volatile(
@@ -69,7 +71,7 @@ DEV void wgmma_f16_first(float (&d)[8][4], const u32 (&a)[4], u64 b) {
 #undef D
 }
 
-// The first N columns of d += a·b: 64 × N += (64 × 16)·(16 × N) of f16, k fast in b.
+// The first N columns of d += a·b: (64 × 16)·(16 × N) of f16, a in registers, b in shared memory with k fast.
 template <int N, int NT>
 DEV void wgmma_f16(float (&d)[NT][4], const u32 (&a)[4], u64 b) {
 #define D(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])

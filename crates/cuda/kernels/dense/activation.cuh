@@ -5,7 +5,7 @@
 
 DEV float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
 
-// f: an ACTIVATION_… of s4_backend; gelu is exact.
+// Activation of x. f: an ACTIVATION_… of s4_backend (codes.cuh); gelu by the error function.
 DEV float activate(int f, float x) {
   switch (f) {
     case ACTIVATION_GELU: return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
@@ -17,6 +17,7 @@ DEV float activate(int f, float x) {
     default: return x;
   }
 }
+// Derivative of activation f at x.
 DEV float activate_slope(int f, float x) {
   switch (f) {
     case ACTIVATION_GELU:
@@ -40,7 +41,7 @@ DEV float activate_slope(int f, float x) {
 }
 
 #if __CUDA_ARCH__ >= 750
-// The same from the special function units, a few times 1e-7 off.
+// The same functions by the special function units, with errors of a few times 1e-7.
 DEV float exp2_near(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -53,7 +54,7 @@ DEV float reciprocal_near(float x) {
 }
 DEV float sigmoid_near(float x) { return reciprocal_near(1.f + exp2_near(-1.44269504f * x)); }
 
-// Φ(x) with e = exp(−x²/2): Abramowitz and Stegun 7.1.26, absolute error 8e-8.
+// Φ(x), the normal distribution function, by Abramowitz and Stegun 7.1.26, absolute error 8e-8; sets e = exp(−x²/2).
 DEV float normal_near(float x, float& e) {
   const float t = reciprocal_near(fmaf(0.3275911f * 0.70710678f, fabsf(x), 1.f));
   float p = fmaf(t, 0.5f * 1.061405429f, 0.5f * -1.453152027f);

@@ -1,31 +1,33 @@
-// Batch norm over (rows, time) at each head.
+// Batch norm of x (B, H, L): mean and variance of each head over all valid time steps of all sequences.
 //
-// A warp has up to PIECE samples of one head of one row in registers. What its pieces give is put together by a block a
-// head; another kernel over the pieces then writes.
+// A piece is up to PIECE_STEPS consecutive time steps of one head of one sequence. One warp holds a piece in registers
+// and computes its sums; one block per head adds the sums of all pieces; another kernel, again one warp per piece,
+// writes the result.
 #include "common/base.cuh"
 
-constexpr int PIECE = 1024;
+constexpr int PIECE_STEPS = 1024;
 
 struct Piece {
-  int h, n;     // head; samples that count
-  i64 at, size; // first sample; samples of the piece
-  i64 slot;     // among the pieces of its head, which stand together
+  int h, n;     // head; valid time steps of the piece
+  i64 at, size; // index in x of its first time step; time steps up to L
+  i64 slot;     // index in arrays (H, B, pieces per sequence) of sums
 
-  // Piece number blockIdx.x·8 + warp of (B, H, pieces); false beyond the last. Block 256.
+  // Finds the piece of this warp, number blockIdx.x·8 + warp of (B, H, pieces per sequence); false beyond the last.
+  // Block: 256 threads.
   __device__ bool find(const int* lengths, int B, int H, i64 L, int pieces) {
     const i64 w = (i64)blockIdx.x * 8 + (threadIdx.x >> 5), line = quotient(w, pieces), b = quotient(line, H);
     if (b >= B) return false;
-    const i64 from = (w - line * pieces) * PIECE;
+    const i64 from = (w - line * pieces) * PIECE_STEPS;
     h = (int)(line - b * H);
     at = line * L + from;
-    size = min(L - from, (i64)PIECE);
-    n = (int)max(min((i64)row_len(lengths, (int)b, (int)L) - from, size), (i64)0);
+    size = min(L - from, (i64)PIECE_STEPS);
+    n = (int)max(min((i64)sequence_len(lengths, (int)b, (int)L) - from, size), (i64)0);
     slot = ((i64)h * B + b) * pieces + w - line * pieces;
     return true;
   }
-  // Where quad k of a lane starts.
+  // First time step, within the piece, of the four that a lane holds in v[4k … 4k + 3].
   __device__ static int quad(int k) { return 4 * ((threadIdx.x & 31) + 32 * k); }
-  // Samples of an array, zero beyond those that count.
+  // The piece's elements of an array, zero beyond the valid ones.
   __device__ void read(float (&v)[32], const float* x, bool vec) const {
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
@@ -38,7 +40,7 @@ struct Piece {
   }
 };
 
-// (mean, Σ (x − mean)²) of each piece.
+// part (H, B, pieces): mean of each piece and Σ (x − mean)². One warp per piece.
 KERNEL batch_norm_pieces(float2* part, const float* x, const int* lengths, int B, int H, i64 L, int pieces) {
   Piece p;
   if (!p.find(lengths, B, H, L, pieces)) return;
@@ -55,13 +57,15 @@ KERNEL batch_norm_pieces(float2* part, const float* x, const int* lengths, int B
   if ((threadIdx.x & 31) == 0) part[p.slot] = make_float2(mean, s);
 }
 
-// Samples that count in piece number k of a head, of B·pieces.
-DEV double counted(const int* lengths, int k, i64 L, int pieces) {
+// Number of valid time steps in piece k of a head. A piece has PIECE_STEPS time steps (the last of a sequence may have
+// fewer); sequence b has pieces b·pieces … (b + 1)·pieces − 1.
+DEV double valid_samples(const int* lengths, int k, i64 L, int pieces) {
   const int b = k / pieces;
-  return (double)max(min((i64)row_len(lengths, b, (int)L) - (i64)(k - b * pieces) * PIECE, (i64)PIECE), (i64)0);
+  return (double)max(min((i64)sequence_len(lengths, b, (int)L) - (i64)(k - b * pieces) * PIECE_STEPS, (i64)PIECE_STEPS), (i64)0);
 }
 
-// One block a head: `stats` (2, H), and `running`, which is updated when training and used otherwise.
+// stats (2, H): mean and 1/√(variance + eps) of each head. When training they come from the pieces, and running (2, H:
+// mean, unbiased variance) moves towards them by momentum; otherwise they come from running. One block per head.
 KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const int* lengths, double eps, double momentum,
                         int training, int B, int H, i64 L, int pieces) {
   const int h = blockIdx.x;
@@ -70,7 +74,7 @@ KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const 
     const float2* mine = part + (i64)h * B * pieces;
     double count = 0, s = 0;
     for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
-      const double n = counted(lengths, k, L, pieces);
+      const double n = valid_samples(lengths, k, L, pieces);
       count += n, s += n * mine[k].x;
     }
     count = block_sum(count);
@@ -78,7 +82,7 @@ KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const 
     s = 0;
     for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
       const double d = mine[k].x - middle;
-      s += mine[k].y + counted(lengths, k, L, pieces) * d * d;
+      s += mine[k].y + valid_samples(lengths, k, L, pieces) * d * d;
     }
     const double variance = block_sum(s) / count;
     mean = (float)middle, rstd = (float)(1.0 / sqrt(variance + eps));
@@ -94,8 +98,8 @@ KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const 
   if (threadIdx.x == 0) stats[h] = mean, stats[H + h] = rstd;
 }
 
-// y = γ(x − μ)·rstd + β; 0 beyond lengths.
-KERNEL batch_norm_apply(float* y, const float* stats, const float* x, const float* gamma, const float* beta,
+// y (B, H, L) = γ(x − mean)·rstd + β from stats (2, H); 0 beyond each sequence's length. One warp per piece.
+KERNEL batch_norm_normalize(float* y, const float* stats, const float* x, const float* gamma, const float* beta,
                         const int* lengths, int B, int H, i64 L, int pieces) {
   Piece p;
   if (!p.find(lengths, B, H, L, pieces)) return;
@@ -113,7 +117,7 @@ KERNEL batch_norm_apply(float* y, const float* stats, const float* x, const floa
   }
 }
 
-// (Σ dy, Σ dy·(x − μ)) of each piece.
+// part (H, B, pieces): Σ dy and Σ dy·(x − mean) of each piece. One warp per piece.
 KERNEL batch_norm_sums(float2* part, const float* dy, const float* x, const float* stats, const int* lengths, int B, int H,
                        i64 L, int pieces) {
   Piece p;
@@ -129,14 +133,15 @@ KERNEL batch_norm_sums(float2* part, const float* dy, const float* x, const floa
   if ((threadIdx.x & 31) == 0) part[p.slot] = make_float2(s1, s2);
 }
 
-// One block a head: dγ += Σ dy·x̂, dβ += Σ dy; means = (mean(dy), mean(dy·x̂)·rstd), 0 when not training.
+// dγ += Σ dy·x̂, dβ += Σ dy with x̂ = (x − mean)·rstd; means (H) = (mean of dy, mean of dy·x̂ times rstd), 0 when not
+// training. One block per head.
 KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float2* means, const float2* part, const float* stats,
                           const int* lengths, int training, int B, int H, i64 L, int pieces) {
   const int h = blockIdx.x;
   const float2* mine = part + (i64)h * B * pieces;
   double count = 0, s1 = 0, s2 = 0;
   for (int k = threadIdx.x; k < B * pieces; k += blockDim.x)
-    count += counted(lengths, k, L, pieces), s1 += mine[k].x, s2 += mine[k].y;
+    count += valid_samples(lengths, k, L, pieces), s1 += mine[k].x, s2 += mine[k].y;
   count = block_sum(count);
   s1 = block_sum(s1);
   s2 = block_sum(s2) * stats[H + h];
@@ -145,7 +150,7 @@ KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float2* means, const floa
   means[h] = training ? make_float2((float)(s1 / count), (float)(s2 / count) * stats[H + h]) : make_float2(0.f, 0.f);
 }
 
-// dx = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)) (+ residual).
+// dx (B, H, L) = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)) (+ residual, where not null). One warp per piece.
 KERNEL batch_norm_dx(float* dx, const float* dy, const float* x, const float* residual, const float* stats,
                      const float2* means, const float* gamma, const int* lengths, int B, int H, i64 L, int pieces) {
   Piece p;
@@ -153,7 +158,7 @@ KERNEL batch_norm_dx(float* dx, const float* dy, const float* x, const float* re
   const bool vec = L % 4 == 0 && aligned(x) && aligned(dy) && aligned(dx) && aligned(residual);
   const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h];
   const float2 m = means[p.h];
-  // Two quads at a time: few registers, so that many warps have their reads on the way.
+  // Eight elements at a time per lane: few registers, so that many warps wait for memory at once.
 #pragma unroll 1
   for (int k = 0; k < 8; k += 2) {
     float v[2][4], d[2][4], q[2][4] = {};

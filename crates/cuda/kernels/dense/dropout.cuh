@@ -2,7 +2,7 @@
 #pragma once
 #include "common/base.cuh"
 
-// Philox 4×32, ten rounds.
+// The random generator Philox 4×32 of ten rounds: four random words of counter c0 … c3 and key k0, k1.
 DEV uint4 philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
 #pragma unroll
   for (int r = 0; r < 10; ++r) {
@@ -14,28 +14,30 @@ DEV uint4 philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
   return make_uint4(c0, c1, c2, c3);
 }
 
+// One dropout: the key of its random numbers (s4_backend::random), and what it does with them.
 struct Drop {
   u64 seed, step;
   u32 site, threshold;  // threshold 0: nothing is dropped
   float scale;
-  int tied;
+  int tied;             // one draw for all time steps of a feature
 };
 
-// The draws of elements 4·block … 4·block + 3; what lies below the threshold is dropped.
+// Random words of elements 4·block … 4·block + 3; an element whose word is below the threshold is dropped.
 DEV uint4 philox_of(const Drop& d, u64 block) {
   const u32 rot = (d.site << 16) | (d.site >> 16);
   return philox((u32)block, (u32)(block >> 32) ^ rot, (u32)d.step, (u32)(d.step >> 32) ^ d.site, (u32)d.seed,
                 (u32)(d.seed >> 32));
 }
 
-// Their factors, 0 or 1/(1 − p).
+// Factors of the same four elements: 0 where dropped, else 1/(1 − p).
 DEV float4 drop_factors(const Drop& d, u64 block) {
   const uint4 r = philox_of(d, block);
   return make_float4(r.x >= d.threshold ? d.scale : 0.f, r.y >= d.threshold ? d.scale : 0.f,
                      r.z >= d.threshold ? d.scale : 0.f, r.w >= d.threshold ? d.scale : 0.f);
 }
 
-// Factors of the four elements from 4·block on of an array of (lines, len): one an element, or one a line when tied.
+// Factors of elements 4·block … 4·block + 3 of an array (batch·features, len): drawn per element, or per feature of a
+// sequence when tied.
 DEV void factors(const Drop& d, u64 block, i64 len, float (&f)[4]) {
   if (d.threshold == 0) {
     f[0] = f[1] = f[2] = f[3] = 1.f;

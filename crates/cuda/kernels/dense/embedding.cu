@@ -1,4 +1,4 @@
-// Rows of a table by token, and the gradient of the table.
+// Rows of a table picked by token, and the gradient of the table.
 #include "common/base.cuh"
 
 // y (B, H, L) = table (V, H) at tokens (B, L).
@@ -9,8 +9,9 @@ KERNEL embedding(float* y, const float* table, const int* tokens, i64 n, i64 H, 
   }
 }
 
-// part (splits, V, H): what each token's row receives from one share of the positions, in their order. Threads keep
-// a head each and go through the positions of their share. Block 128; grid (V, heads / 128, splits).
+// part (splits, V, H): gradient of each token's row of the table from one of `splits` equal ranges of the positions (b,
+// t), added in their order. A thread adds for one token and one head. Block: 128 threads; grid (V, heads / 128,
+// splits).
 KERNEL embedding_backward(float* part, const float* dy, const int* tokens, i64 positions, int V, int H, i64 L) {
   const int v = blockIdx.x, h = blockIdx.y * 128 + threadIdx.x;
   const i64 each = (positions + gridDim.z - 1) / gridDim.z, first = blockIdx.z * each;

@@ -1,14 +1,15 @@
-// C = A·B (+ bias) for every matrix that is not the SSM's: batched, any strides, on the tensor cores.
+// C = A·B (+ bias) for the matrices of dense layers: batched, any strides, on the tensor cores in the precision of f32
+// (split TF32, mma.cuh).
 //
-// Operands are addressed as A(m, k) = a[m·am + k·ak] with one of the two strides 1, so one kernel a transposition
-// serves forward and backward. Tiles of 128 × 128 × 16, 8 warps of 64 × 32 each.
+// Operands are addressed as A(m, k) = a[m·am + k·ak] with one of the two strides 1, so one kernel for each combination
+// of transposed operands serves forward and backward. Tiles of 128 × 128 × 16, 8 warps of 64 × 32 each.
 #include "common/mma.cuh"
 
 constexpr int TM = 128, TN = 128, TK = 16, PAD = 8;
 
 constexpr int LOADS = TM * TK / 256;
 
-// A thread's share of a (TK × 128) tile on its way from global memory (`fetch`, before the product that hides the
+// A thread's elements of a (TK × 128) tile on the way from global memory (`fetch`, before the product that hides the
 // wait) to shared memory as tile[k][i] (`put`). KFAST: k has stride 1 in memory.
 template <bool KFAST>
 DEV void fetch(float (&r)[LOADS], const float* src, i64 si, i64 sk, int i0, i64 k0, int ni, i64 nk) {
@@ -28,8 +29,8 @@ DEV void put(float (*tile)[TM + PAD], const float (&r)[LOADS]) {
   }
 }
 
-// c[z][m][n] = Σ_k a[z][m, k] b[z][k, n] (+ bias). Grid: (tiles of n, tiles of m, batch · parts); the sum over k is
-// cut in `parts`, each of which writes a slice of its own (`cpart` apart) for `reduce_parts`.
+// c[z][m][n] = Σ_k a[z][m, k] b[z][k, n] (+ bias). Grid: (tiles of n, tiles of m, batch · parts). The sum over k is cut
+// into `parts` ranges, each of which writes an array of its own, `cpart` elements apart, for reduce_parts to add.
 template <bool AK, bool BK>
 DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, const float* bias_n, int M, int N, i64 K,
               i64 am, i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts) {
@@ -111,7 +112,7 @@ KERNEL reduce_parts(float* dst, const float* src, i64 n, int parts) {
   }
 }
 
-// dst[m] += Σ_{b, n} x[b][m][n]: one block a row.
+// dst[m] += Σ_{b, n} x[b][m][n], x (batch, rows, len). One block per row m.
 KERNEL row_sums(float* dst, const float* x, int batch, int rows, i64 len) {
   const int m = blockIdx.x;
   float s = 0.f;
@@ -123,7 +124,7 @@ KERNEL row_sums(float* dst, const float* x, int batch, int rows, i64 len) {
   if (threadIdx.x == 0) dst[m] += s;
 }
 
-// dst[n] += Σ_m x[m][n] for a tall matrix (rows × width): one warp-wide column strip a block, block (32, 8).
+// dst[n] += Σ_m x[m][n], x (rows, width) with many rows. One block (32, 8) per 32 columns.
 KERNEL col_sums(float* dst, const float* x, i64 rows, int width) {
   __shared__ float part[8][32];
   const int n = blockIdx.x * 32 + threadIdx.x;

@@ -1,8 +1,9 @@
-// The products of gemm.cu in split bf16 (split16.cuh), for chips that multiply 16-bit numbers: twice the rate of TF32.
+// The products of gemm.cu in split bf16 (split16.cuh), from compute capability 8.0 on: twice the rate of TF32. PROD =
+// 3: all three products of the split numbers; 1: the high parts alone.
 //
-// Tiles of 128 × 128 × 32; each operand is split once, on its way to shared memory, while the next tile is under way
-// from global memory. Eight warps of 64 × 32. An operand lies in shared memory as in global memory (its fast index
-// fast), and ldmatrix transposes where the product needs it.
+// Tiles of 128 × 128 × 32; each operand is split once, on its way to shared memory, while the next tile is loaded from
+// global memory. Eight warps of 64 × 32. An operand lies in shared memory as in global memory (its fast index fast),
+// and ldmatrix transposes where the product needs it.
 #include "common/split16.cuh"
 #include "dense/gemm_bf16.cuh"
 
@@ -13,13 +14,14 @@ constexpr int PLANE = TM * (TK + 8);  // the larger of the two layouts: rows of 
 constexpr int STAGE = 4 * PLANE;      // A high, A low, B high, B low
 constexpr int LOADS = TM * TK / 4 / 256;
 
-// 16-bit numbers from one row of a plane to the next.
+// Distance, in 16-bit numbers, from one row of a plane to the next. A plane is the high or the low parts of an
+// operand's tile.
 template <bool KFAST>
 DEV constexpr int leading() {
   return KFAST ? TK + 8 : TM + 8;
 }
 
-// A thread's four values a load: at (i, k … k+3) where k is fast, else at (i … i+3, k).
+// Each load of a thread reads four values: (i, k … k+3) where k is fast, else (i … i+3, k).
 template <bool KFAST>
 DEV void fetch(float4 (&r)[LOADS], const float* src, i64 si, i64 sk, int i0, i64 k0, int ni, i64 nk, bool vec) {
 #pragma unroll
@@ -54,7 +56,8 @@ DEV void put(unsigned short* plane, const float4 (&r)[LOADS]) {
   }
 }
 
-// Arguments as in gemm.cu; `vec`: bit 0 (1, 2) where A (B, C) allows access by 16 (16, 8) bytes.
+// Arguments as in gemm.cu; vec: bit 0 set where A allows access by 16 bytes, bit 1 where B does, bit 2 where C allows
+// access by 8.
 template <bool AK, bool BK, int PROD>
 DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, const float* bias_n, int M, int N, i64 K,
               i64 am, i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts, int vec) {

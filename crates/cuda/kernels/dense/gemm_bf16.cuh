@@ -1,9 +1,10 @@
-// What the products of gemm_bf16.cu and gemm_bf16_sm90.cu end with: two neighbours of a row, and the kernels by
-// transposition.
+// What gemm_bf16.cu and gemm_bf16_sm90.cu have in common: writing two neighbouring elements of C, and the definitions
+// of the kernels for each combination of transposed operands.
 #pragma once
 #include "common/base.cuh"
 
-// c[m][n] and c[m][n + 1] as far as they exist, with `over` (the row's bias) and those of the columns.
+// Writes v to c[m][n] and c[m][n + 1] as far as they exist (n < N), adding `over`, the bias of row m, and bias_n, those
+// of the columns.
 DEV void store_pair(float* c, i64 cm, int m, int n, int N, float2 v, float over, const float* bias_n, int vec) {
   float* p = c + m * cm + n;
   v.x += over, v.y += over;

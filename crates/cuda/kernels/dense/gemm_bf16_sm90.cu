@@ -1,16 +1,16 @@
 // The products of gemm_bf16.cu by warpgroups (wgmma.cuh): the tensor cores read both operands from shared memory, and
-// while they work the same threads bring and split the next tile.
+// while they work the same threads load and split the next tile.
 #include "common/wgmma.cuh"
 #include "dense/gemm_bf16.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 constexpr int TM = 128, TK = 32;
-constexpr int PLANE = Cores<true>::BYTES;  // the larger of the two layouts
+constexpr int PLANE = CoreMatrices<true>::BYTES;  // the larger of the two layouts
 constexpr int STAGE = 4 * PLANE;           // A high, A low, B high, B low
 constexpr int LOADS = TM * TK / 4 / 256;
 
-// A thread's four values a load: at (i, k … k+3) where k is fast, else at (i … i+3, k).
+// First (i, k) of load l of a thread, four values: (i, k … k+3) where k is fast, else (i … i+3, k).
 template <bool KFAST>
 DEV void place(int l, int& i, int& k) {
   const int e = l * 256 + threadIdx.x;
@@ -25,7 +25,7 @@ DEV void fetch(float4 (&r)[LOADS], const float* src, i64 si, i64 sk, int i0, i64
     place<KFAST>(l, i, k);
     const float* p = src + (i0 + i) * si + (k0 + k) * sk;
     const i64 left = KFAST ? (i0 + i < ni ? nk - k0 - k : 0) : (k0 + k < nk ? ni - i0 - i : 0);
-    // Where access by 16 bytes is allowed rows end at multiples of four.
+    // Where access by 16 bytes is allowed the matrix's rows end at multiples of four.
     r[l] = vec ? read4_if(p, left > 0)
                : make_float4(read_if(p, left > 0), read_if(p + 1, left > 1), read_if(p + 2, left > 2),
                              read_if(p + 3, left > 3));
@@ -40,13 +40,13 @@ DEV void put(char* plane, const float4 (&r)[LOADS]) {
     uint2 high, low;
     split_bf16(high.x, low.x, r[l].x, r[l].y);
     split_bf16(high.y, low.y, r[l].z, r[l].w);
-    char* p = plane + Cores<KFAST>::at(i, k);
+    char* p = plane + CoreMatrices<KFAST>::at(i, k);
     *(uint2*)p = high;
     if (PROD == 3) *(uint2*)(p + PLANE) = low;
   }
 }
 
-// Arguments as in gemm_bf16.cu. Two warpgroups of 64 × 128.
+// Arguments as in gemm_bf16.cu. Two warpgroups, each for 64 × 128 elements of C.
 template <bool AK, bool BK, int PROD>
 DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, const float* bias_n, int M, int N, i64 K,
               i64 am, i64 ak, i64 bk, i64 bn, i64 cm, i64 abatch, i64 bbatch, i64 cbatch, i64 cpart, int parts, int vec) {
@@ -76,15 +76,15 @@ DEV void gemm(float* c, const float* a, const float* b, const float* bias_m, con
       fetch<AK>(ra, a, am, ak, m0, (s + 1) * TK, M, K, vec & 1);
       fetch<BK>(rb, b, bn, bk, n0, (s + 1) * TK, N, K, vec & 2);
     }
-    const u32 at_a = base + now * STAGE + (warp >> 2) * 8 * Cores<AK>::OUTER, at_b = base + now * STAGE + 2 * PLANE;
+    const u32 at_a = base + now * STAGE + (warp >> 2) * 8 * CoreMatrices<AK>::OUTER, at_b = base + now * STAGE + 2 * PLANE;
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < TK / 16; ++k) {
-      const u64 ah = Cores<AK>::describe(at_a + 2 * k * Cores<AK>::INNER),
-                bh = Cores<BK>::describe(at_b + 2 * k * Cores<BK>::INNER);
+      const u64 ah = CoreMatrices<AK>::describe(at_a + 2 * k * CoreMatrices<AK>::INNER),
+                bh = CoreMatrices<BK>::describe(at_b + 2 * k * CoreMatrices<BK>::INNER);
       if (PROD == 3) {
-        wgmma<AK, BK>(acc, Cores<AK>::describe(at_a + PLANE + 2 * k * Cores<AK>::INNER), bh);
-        wgmma<AK, BK>(acc, ah, Cores<BK>::describe(at_b + PLANE + 2 * k * Cores<BK>::INNER));
+        wgmma<AK, BK>(acc, CoreMatrices<AK>::describe(at_a + PLANE + 2 * k * CoreMatrices<AK>::INNER), bh);
+        wgmma<AK, BK>(acc, ah, CoreMatrices<BK>::describe(at_b + PLANE + 2 * k * CoreMatrices<BK>::INNER));
       }
       wgmma<AK, BK>(acc, ah, bh);
     }

@@ -1,9 +1,11 @@
-// Losses with their gradients, and their sum over rows.
+// Losses with their gradients for each row of the outputs (rows, outputs), and the sum over rows.
 #include "codes.cuh"
 #include "common/base.cuh"
 
-// kind: a LOSS_KIND_… of s4_backend; delta: where Huber's turns linear; q0 …: as many levels of the quantile loss. One warp a row; block 128.
-// cells: (rows, 2) value and hit, added up by `loss_total`.
+// Value and gradient of one row's loss. cells (rows, 2): weighted value, and 1 where the largest output is the label
+// (cross-entropy), for loss_total to add; dout (rows, outputs): gradient, or null. kind: a LOSS_KIND_… of s4_backend;
+// delta: where Huber's loss becomes linear; q0 … q8: `levels` levels of the quantile loss. One warp per row; block: 128
+// threads.
 KERNEL loss(double* cells, float* dout, const float* out, const float* values, const int* labels, const float* weights,
             int kind, double delta, i64 rows, int outputs, double denominator, int levels, double q0, double q1, double q2,
             double q3, double q4, double q5, double q6, double q7, double q8) {
@@ -16,7 +18,8 @@ KERNEL loss(double* cells, float* dout, const float* out, const float* values, c
   double value = 0, hit = 0;
   if (kind == LOSS_KIND_CROSS_ENTROPY) {
     const int label = labels[r];
-    // The first of the largest outputs; a label out of range gives NaN, which the guard of the update sees.
+    // `at` becomes the index of the first of the largest outputs. A label out of range gives NaN, which the guard of
+    // the update sees.
     if (label < 0 || weight == 0.0) {
       for (int i = lane; d && i < outputs; i += 32) d[i] = 0.f;
     } else {
@@ -77,7 +80,8 @@ KERNEL loss(double* cells, float* dout, const float* out, const float* values, c
   if (lane == 0) cells[2 * r] = scale * value, cells[2 * r + 1] = hit;
 }
 
-// stats[0..2] += Σ cells, one block, in an order that depends on the number of rows alone.
+// stats[0], stats[1] += the sums of cells (rows, 2), by one block, in an order that depends on the number of rows
+// alone.
 KERNEL loss_total(float* stats, const double* cells, i64 rows) {
   double v = 0, hit = 0;
   for (i64 r = threadIdx.x; r < rows; r += blockDim.x) v += cells[2 * r], hit += cells[2 * r + 1];

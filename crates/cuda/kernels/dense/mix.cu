@@ -1,9 +1,9 @@
-// The pointwise parts of a block's mix (the product between them is gemm.cu):
+// The pointwise parts of what follows the SSM in a block, the mix (gemm.cu computes the product between them):
 //   a = dropout(activation(s)),  z = W a + b,  y = dropout(gate(z)) (+ residual).
 #include "dense/activation.cuh"
 #include "dense/dropout.cuh"
 
-// a = mask·f(s), n elements in lines of `len`.
+// a = mask·f(s), n elements (batch·features, len); mask is the factor of dropout, 0 or 1/(1 − p).
 KERNEL activate_drop(float* a, const float* s, i64 n, i64 len, int f, DROP) {
   DROP_HERE;
   const bool all_aligned = aligned(a) && aligned(s);
@@ -18,7 +18,7 @@ KERNEL activate_drop(float* a, const float* s, i64 n, i64 len, int f, DROP) {
   }
 }
 
-// ds = da·mask·f′(s), in place over da.
+// ds = da·mask·f′(s), written over da (ds holds da on entry).
 KERNEL activate_drop_backward(float* ds, const float* s, i64 n, i64 len, int f, DROP) {
   DROP_HERE;
   const bool all_aligned = aligned(ds) && aligned(s);
@@ -34,7 +34,8 @@ KERNEL activate_drop_backward(float* ds, const float* s, i64 n, i64 len, int f, 
   }
 }
 
-// Where four elements of y lie in z (B, rows, len): rows = 2·outputs with GLU.
+// Indices in z (B, rows, len) of four elements of y (B, outputs, len), with rows = outputs, or 2·outputs with GLU: the
+// outputs z₁, then their gates z₂.
 struct Quad {
   i64 at[4], count;
   bool vec;
@@ -55,6 +56,7 @@ DEV Quad quad(i64 q, i64 n, i64 size, i64 zsize, bool all_aligned) {
   }
   return r;
 }
+// Reads (scatter: writes) those elements of z.
 DEV void gather(float (&v)[4], const float* z, const Quad& r) {
   if (r.vec) return read4(v, z + r.at[0], 4, true);
 #pragma unroll
@@ -67,7 +69,7 @@ DEV void scatter(float* z, const float (&v)[4], const Quad& r) {
     if (i < r.count) z[r.at[i]] = v[i];
 }
 
-// y (B, outputs, len) from z: with GLU z₁·σ(z₂).
+// y (B, outputs, len) = mask·z₁·σ(z₂) with GLU, else mask·f(z), (+ residual, where not null).
 KERNEL gate(float* y, const float* z, const float* residual, i64 n, i64 len, i64 outputs, int glu, int f, DROP) {
   DROP_HERE;
   const i64 size = outputs * len, zsize = glu ? 2 * size : size;
@@ -85,7 +87,8 @@ KERNEL gate(float* y, const float* z, const float* residual, i64 n, i64 len, i64
   }
 }
 
-// dz from dy and z, in whose place it may stand: with g = σ(z2), dz1 = mask·dy·g and dz2 = mask·dy·z1·g(1 − g).
+// dz (B, rows, len) from dy and z; dz may be z's own memory. With g = σ(z₂), dz₁ = mask·dy·g and dz₂ = mask·dy·z₁·g(1 −
+// g).
 KERNEL gate_backward(float* dz, const float* dy, const float* z, i64 n, i64 len, i64 outputs, int glu, int f, DROP) {
   DROP_HERE;
   const i64 size = outputs * len, zsize = glu ? 2 * size : size;

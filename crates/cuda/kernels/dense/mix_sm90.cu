@@ -1,12 +1,13 @@
-// A mix with GLU by Hopper's warpgroups: its products (tma_pipeline.cuh) with what stands around them.
+// The mix with GLU (mix.cu) by Hopper's warpgroups: matrix products (tma_pipeline.cuh) that include the gate, dropout
+// and the residual.
 //   y = dropout(z₁·σ(z₂)) (+ residual), z = W a + b, a = dropout(f(s))      mix_forward
 //   dz from dy and z, which is recomputed, and its sums over time           mix_dz
 //   Σ dz·aᵀ                                                                 mix_dw
 //   ds = (Wᵀ dz)·mask·f′(s)                                                 mix_ds
 //
-// As many blocks as multiprocessors go through all tiles. What a tile takes besides operands comes by boxes while its
-// product runs, and what it gives leaves by boxes from the same place. Masks of dropout are drawn once, while the tensor
-// cores multiply, and kept as bits.
+// One block per multiprocessor goes through the tiles of the result. Arrays other than operands (residual, dy, s) come
+// by boxes to a staging area while the tile's product runs, and results leave by boxes from the same area. Dropout
+// masks are drawn once, by forward, while the tensor cores multiply, and kept as bits.
 #include "codes.cuh"
 #include "dense/mix_sm90.cuh"
 
@@ -15,18 +16,18 @@
 #define PRODUCT extern "C" __global__ void __launch_bounds__(PIPE_BLOCK, 1)
 extern __shared__ char shared[];
 
-constexpr int STAGES = 3, WIDTH = 256;
-constexpr int STAGE_BYTES = 128 * 128 + WIDTH * 128;
-constexpr int SIDE = 32 << 10;  // of a warpgroup: what comes and goes besides operands
+constexpr int STAGES = 3, TILE_STEPS = 256;
+constexpr int STAGE_BYTES = 128 * 128 + TILE_STEPS * 128;
+constexpr int STAGING_BYTES = 32 << 10;  // staging area per warpgroup: boxes of residual, dy, s and results
 
-// The tiles of an array (rows, L) of `batch` matrices, all rows first.
+// The tiles of a result (batch, rows, L): 128 rows × TILE_STEPS time steps, in the order rows, time, batch.
 struct Tile {
   int row, column, batch;
 };
 struct Tiles {
   int rows, columns, count;
   DEV_MEMBER Tiles(int r, i64 L, int batch) {
-    rows = r, columns = (int)((L + WIDTH - 1) / WIDTH), count = rows * columns * batch;
+    rows = r, columns = (int)((L + TILE_STEPS - 1) / TILE_STEPS), count = rows * columns * batch;
   }
   DEV_MEMBER Tile operator[](int i) const {
     const int rest = i / rows;
@@ -34,36 +35,38 @@ struct Tiles {
   }
 };
 
-// Shared memory: stages, the sides of both warpgroups, barriers.
-struct Memory {
+// Addresses in shared memory: stages of operands, a staging area for each warpgroup, barriers.
+struct SharedLayout {
   char* at;
-  u32 stages, side, barriers, side_ready;
+  u32 stages, staging, barriers, staging_ready;
 };
-DEV Memory memory() {
+DEV SharedLayout shared_layout() {
   const u32 address = shared_address(shared), start = (address + 1023) & ~1023u;
-  Memory m;
+  SharedLayout m;
   m.at = shared + (start - address);
-  m.stages = start, m.side = start + STAGES * STAGE_BYTES, m.barriers = m.side + 2 * SIDE;
-  m.side_ready = m.barriers + 16 * STAGES;
+  m.stages = start, m.staging = start + STAGES * STAGE_BYTES, m.barriers = m.staging + 2 * STAGING_BYTES;
+  m.staging_ready = m.barriers + 16 * STAGES;
   return m;
 }
 
-// A thread of a warpgroup: warp, and its place g, t in what wgmma gives (wgmma.cuh).
-struct Lane {
+// Where a thread's numbers lie in wgmma's accumulator: its warpgroup, its warp, and within the warp row g = lane / 4
+// and columns 2t, 2t + 1 with t = lane % 4 (wgmma.cuh). first: the one thread of a warpgroup that starts copies.
+struct AccumulatorPosition {
   int group, warp, g, t;
-  bool first;  // does what one thread has to
+  bool first;
 };
-DEV Lane lane_of() {
+DEV AccumulatorPosition accumulator_position() {
   const int i = threadIdx.x;
   return {i >> 7, i >> 5 & 3, (i & 31) >> 2, i & 3, (i & 127) == 0};
 }
 
-// Bits of 64 outputs of one row: bit 2j + e stands for column 8j + 2t + e. Neighbouring lanes need the same draws: one
-// draws for even j, the other for odd ones.
-struct Draw {
+// A thread's 64 dropout bits of one output's TILE_STEPS time steps: bit 2j + e stands for column 8j + 2t + e. Two
+// neighbouring lanes need the same random words, so one draws those of even j, the other those of odd j, and they
+// exchange them.
+struct DropoutBits {
   u64 own;
   int done;
-  DEV_MEMBER void some(const Drop& drop, u64 block, int t, int count) {
+  DEV_MEMBER void draw(const Drop& drop, u64 block, int t, int count) {
     for (int q = done; q < min(16, done + count); ++q) {
       const uint4 r = philox_of(drop, block + 4 * q + 2 * (t & 1) + (t >> 1));
       const u32 bits = (r.x >= drop.threshold) | (r.y >= drop.threshold) << 1 | (r.z >= drop.threshold) << 2 |
@@ -72,152 +75,155 @@ struct Draw {
     }
     done = min(16, done + count);
   }
-  DEV_MEMBER u64 all(int t) const {
+  DEV_MEMBER u64 bits(int t) const {
     const u64 other = __shfl_xor_sync(~0u, own, 1), pairs = 0x3333333333333333ull;
     const u64 even = t & 1 ? other >> 2 : own, odd = t & 1 ? own >> 2 : other;
     return (even & pairs) | (odd & pairs) << 2;
   }
 };
+// Bit i.
 DEV bool bit(u64 bits, int i) { return (i < 32 ? (u32)bits >> i : (u32)(bits >> 32) >> (i - 32)) & 1; }
 
-// What the two products of z have in common: boxes of a tile, rows of which a warpgroup has 32 outputs, 256 columns.
-constexpr int OUT_BOX = 32 * 128;  // 32 rows of 32 numbers
-DEV u32 out_place(const Lane& l, int j) {
-  return (j >> 2) * OUT_BOX + (8 * l.warp + l.g) * 128 + ((2 * (j & 3) + (l.t >> 1)) ^ l.g) * 16 + (l.t & 1) * 8;
+// Boxes of y, residual and dy in a staging area: 32 outputs per warpgroup × TILE_STEPS columns.
+constexpr int OUTPUT_BOX_BYTES = 32 * 128;  // 32 rows of 32 numbers
+// Byte in the staging area of columns 8j + 2t, 2t + 1 of this thread's output.
+DEV u32 output_offset(const AccumulatorPosition& l, int j) {
+  return (j >> 2) * OUTPUT_BOX_BYTES + (8 * l.warp + l.g) * 128 + ((2 * (j & 3) + (l.t >> 1)) ^ l.g) * 16 + (l.t & 1) * 8;
 }
 
-// `masks`: 64 bits a thread and tile; missing where nothing is dropped, or not kept.
-PRODUCT mix_forward(MAP y, MAP residual, MAP w, MAP a, u64* masks, const Largest* largest, const float* bias, int outputs,
-                    int inputs, i64 L, int batch, int past, DROP) {
+// y (batch, outputs, L). masks: 64 bits per thread and tile, or null where nothing is dropped or the masks are not
+// kept.
+PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP a, u64* masks, const LargestMagnitudes* largest, const float* bias, int outputs,
+                    int inputs, i64 L, int batch, int has_residual, DROP) {
   DROP_HERE;
-  const Memory m = memory();
-  Pipe<WIDTH, true, false, STAGES> pipe;
+  const SharedLayout m = shared_layout();
+  Pipe<TILE_STEPS, true, false, STAGES> pipe;
   pipe.start(m.stages, m.barriers);
-  if (threadIdx.x == 0) barrier_init(m.side_ready, 1), barrier_init(m.side_ready + 8, 1);
-  barriers_there();
+  if (threadIdx.x == 0) barrier_init(m.staging_ready, 1), barrier_init(m.staging_ready + 8, 1);
+  wait_for_barrier_init();
   const Tiles tiles((outputs + 63) / 64, L, batch);
   const int steps = (inputs + 63) / 64;
   if (threadIdx.x >= PRODUCER) {
-    registers_less<24>();
+    registers_decrease<24>();
     if (threadIdx.x == PRODUCER)
       for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
         const Tile at = tiles[i];
-        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * WIDTH, s * 64, 0, at.batch});
+        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * TILE_STEPS, s * 64, 0, at.batch});
       }
   } else {
-    registers_more<240>();
-    const Lane l = lane_of();
-    const u32 side = m.side + l.group * SIDE, ready = m.side_ready + 8 * l.group;
-    char* mine = m.at + STAGES * STAGE_BYTES + l.group * SIDE;
+    registers_increase<240>();
+    const AccumulatorPosition l = accumulator_position();
+    const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
+    char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
     const float scale = power_of_two(-exponent_a(largest) - exponent_w(largest));
-    float acc[WIDTH / 2] = {};
+    float acc[TILE_STEPS / 2] = {};
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
       const Tile at = tiles[i];
-      const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * WIDTH;
+      const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * TILE_STEPS;
       const i64 line = (i64)at.batch * outputs + o;
       const u64 block = (line * L + n0) / 4;
       const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
-      Draw draw = {0, 0};
-      const bool each = drop.threshold && !drop.tied;
+      DropoutBits dropout_bits = {0, 0};
+      const bool mask_per_element = drop.threshold && !drop.tied;
       pipe.multiply(acc, steps, [&](int s) {
-        if (each) draw.some(drop, block, l.t, (16 + steps - 1) / steps);
-        if (past && l.first && s == min(1, steps - 1)) {
-          boxes_read<0>();
-          barrier_expect(ready, SIDE);
-          for (int b = 0; b < 8; ++b) box_load(side + b * OUT_BOX, &residual, n0 + 32 * b, o0, at.batch, ready);
+        if (mask_per_element) dropout_bits.draw(drop, block, l.t, (16 + steps - 1) / steps);
+        if (has_residual && l.first && s == min(1, steps - 1)) {
+          wait_boxes_read<0>();
+          barrier_expect(ready, STAGING_BYTES);
+          for (int b = 0; b < 8; ++b) box_load(staging + b * OUTPUT_BOX_BYTES, &residual, n0 + 32 * b, o0, at.batch, ready);
         }
       });
       u64 keep = ~0ull;
-      if (each) {
-        keep = draw.all(l.t);
+      if (mask_per_element) {
+        keep = dropout_bits.bits(l.t);
       } else if (drop.threshold) {
         const uint4 r = philox_of(drop, (u64)line / 4);
         const int q = (int)line & 3;
         keep = (q == 0 ? r.x : q == 1 ? r.y : q == 2 ? r.z : r.w) >= drop.threshold ? ~0ull : 0ull;
       }
       if (masks) masks[(i64)i * PRODUCER + threadIdx.x] = keep;
-      if (past) {
+      if (has_residual) {
         barrier_wait(ready, phase);
         phase ^= 1;
       } else {
-        if (l.first) boxes_read<0>();
-        group_sync(1 + l.group);
+        if (l.first) wait_boxes_read<0>();
+        warpgroup_sync(1 + l.group);
       }
 #pragma unroll
-      for (int j = 0; j < WIDTH / 8; ++j) {
-        float2* place = (float2*)(mine + out_place(l, j));
-        float2 x = past ? *place : make_float2(0.f, 0.f);
+      for (int j = 0; j < TILE_STEPS / 8; ++j) {
+        float2* place = (float2*)(mine + output_offset(l, j));
+        float2 x = has_residual ? *place : make_float2(0.f, 0.f);
         const float m0 = bit(keep, 2 * j) ? drop.scale : 0.f, m1 = bit(keep, 2 * j + 1) ? drop.scale : 0.f;
         x.x = fmaf(m0, fmaf(acc[4 * j], scale, b1) * sigmoid_near(fmaf(acc[4 * j + 2], scale, b2)), x.x);
         x.y = fmaf(m1, fmaf(acc[4 * j + 1], scale, b1) * sigmoid_near(fmaf(acc[4 * j + 3], scale, b2)), x.y);
         *place = x;
       }
       stores_before_wgmma();
-      group_sync(1 + l.group);
+      warpgroup_sync(1 + l.group);
       if (l.first && o0 < outputs) {
-        for (int b = 0; b < 8 && n0 + 32 * b < L; ++b) box_store(&y, side + b * OUT_BOX, n0 + 32 * b, o0, at.batch);
+        for (int b = 0; b < 8 && n0 + 32 * b < L; ++b) box_store(&y, staging + b * OUTPUT_BOX_BYTES, n0 + 32 * b, o0, at.batch);
         boxes_end_group();
       }
     }
-    if (l.first) boxes_written();
+    if (l.first) wait_boxes_written();
   }
 }
 
-// dz (rows, L) for `batch` rows of the batch from b0 on; part (B, L / 256, rows): its sums over the tile's time. `fit`:
-// the second run, which does something only where the guess of dz's exponent did not fit.
-PRODUCT mix_dz(MAP dz, MAP dy, MAP w, MAP a, float* part, const u64* masks, const Largest* largest, LargestBack* back,
+// dz (batch, rows, L) in f16 for the `batch` sequences from b0 on; part (B, L / 256, rows): sums of dz over each tile's
+// time steps. fit = 0: with a guessed power of two; fit = 1: again, only where the guess did not fit.
+PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* part, const u64* masks, const LargestMagnitudes* largest, LargestGradients* back,
                const float* bias, int b0, int a0, int outputs, int inputs, i64 L, int batch, int fit, float drop_scale) {
-  const int guess = guess_dz(back, drop_scale), fitted = fit ? exponent_dz(back, drop_scale) : guess;
+  const int guess = guessed_exponent_dz(back, drop_scale), fitted = fit ? exponent_dz(back, drop_scale) : guess;
   if (fit && fitted == guess) return;
-  const Memory m = memory();
-  Pipe<WIDTH, true, false, STAGES> pipe;
+  const SharedLayout m = shared_layout();
+  Pipe<TILE_STEPS, true, false, STAGES> pipe;
   pipe.start(m.stages, m.barriers);
-  if (threadIdx.x == 0) barrier_init(m.side_ready, 1), barrier_init(m.side_ready + 8, 1);
-  barriers_there();
+  if (threadIdx.x == 0) barrier_init(m.staging_ready, 1), barrier_init(m.staging_ready + 8, 1);
+  wait_for_barrier_init();
   const Tiles tiles((outputs + 63) / 64, L, batch);
   const int steps = (inputs + 63) / 64, rows = (outputs + 7) / 8 * 16;
   if (threadIdx.x >= PRODUCER) {
-    registers_less<24>();
+    registers_decrease<24>();
     if (threadIdx.x == PRODUCER)
       for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
         const Tile at = tiles[i];
-        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * WIDTH, s * 64, 0, a0 + at.batch});
+        for (int s = 0; s < steps; ++s) pipe.load(&w, &a, {at.row * 128, at.column * TILE_STEPS, s * 64, 0, a0 + at.batch});
       }
   } else {
-    registers_more<240>();
-    const Lane l = lane_of();
-    const u32 side = m.side + l.group * SIDE, ready = m.side_ready + 8 * l.group;
-    char* mine = m.at + STAGES * STAGE_BYTES + l.group * SIDE;
+    registers_increase<240>();
+    const AccumulatorPosition l = accumulator_position();
+    const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 8 * l.group;
+    char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
     const float scale = power_of_two(-exponent_a(largest) - exponent_w(largest)), to = power_of_two(fitted);
-    float acc[WIDTH / 2] = {}, most = 0.f;
+    float acc[TILE_STEPS / 2] = {}, max_magnitude = 0.f;
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
       const Tile at = tiles[i];
-      const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * WIDTH, b = b0 + at.batch;
+      const int o0 = at.row * 64 + l.group * 32, o = o0 + 8 * l.warp + l.g, n0 = at.column * TILE_STEPS, b = b0 + at.batch;
       const float b1 = o < outputs ? bias[o] : 0.f, b2 = o < outputs ? bias[outputs + o] : 0.f;
       const u64 keep =
           masks ? masks[((i64)b0 * tiles.rows * tiles.columns + i) * PRODUCER + threadIdx.x] : ~0ull;
       pipe.multiply(acc, steps, [&](int s) {
         if (l.first && s == min(1, steps - 1)) {
-          boxes_read<0>();
-          barrier_expect(ready, SIDE);
-          for (int q = 0; q < 8; ++q) box_load(side + q * OUT_BOX, &dy, n0 + 32 * q, o0, b, ready);
+          wait_boxes_read<0>();
+          barrier_expect(ready, STAGING_BYTES);
+          for (int q = 0; q < 8; ++q) box_load(staging + q * OUTPUT_BOX_BYTES, &dy, n0 + 32 * q, o0, b, ready);
         }
       });
       barrier_wait(ready, phase);
       phase ^= 1;
       float s1 = 0.f, s2 = 0.f;
 #pragma unroll
-      for (int j = 0; j < WIDTH / 8; ++j) {
-        const float2 x = *(const float2*)(mine + out_place(l, j));
+      for (int j = 0; j < TILE_STEPS / 8; ++j) {
+        const float2 x = *(const float2*)(mine + output_offset(l, j));
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           const float open = sigmoid_near(fmaf(acc[4 * j + 2 + e], scale, b2));
           const float d = (bit(keep, 2 * j + e) ? drop_scale * (e ? x.y : x.x) : 0.f) * open;
           const float d2 = d * fmaf(acc[4 * j + e], scale, b1) * (1.f - open);
           s1 += d, s2 += d2;
-          most = fmaxf(most, fmaxf(fabsf(d), fabsf(d2)));
+          max_magnitude = fmaxf(max_magnitude, fmaxf(fabsf(d), fabsf(d2)));
           acc[4 * j + e] = d * to, acc[4 * j + 2 + e] = d2 * to;
         }
       }
@@ -227,51 +233,52 @@ PRODUCT mix_dz(MAP dz, MAP dy, MAP w, MAP a, float* part, const u64* masks, cons
         float* sums = part + ((i64)b * tiles.columns + at.column) * rows + (o >> 3) * 16 + (o & 7);
         sums[0] = s1, sums[8] = s2;
       }
-      // dz takes the place of dy, once all have read that: boxes of 64 rows of 64 numbers.
-      group_sync(1 + l.group);
+      // dz overwrites dy in the staging area, once all threads of the warpgroup have read dy: boxes of 64 rows × 64
+      // numbers.
+      warpgroup_sync(1 + l.group);
 #pragma unroll
-      for (int j = 0; j < WIDTH / 8; ++j) {
+      for (int j = 0; j < TILE_STEPS / 8; ++j) {
         char* place = mine + (j >> 3) * 8192 + (16 * l.warp + l.g) * 128 + ((j & 7) ^ l.g) * 16 + 4 * l.t;
         *(u32*)place = pack_f16(acc[4 * j], acc[4 * j + 1]);
         *(u32*)(place + 1024) = pack_f16(acc[4 * j + 2], acc[4 * j + 3]);
       }
       stores_before_wgmma();
-      group_sync(1 + l.group);
+      warpgroup_sync(1 + l.group);
       if (l.first && o0 < outputs) {
-        for (int q = 0; q < 4 && n0 + 64 * q < L; ++q) box_store(&dz, side + q * 8192, n0 + 64 * q, 2 * o0, at.batch);
+        for (int q = 0; q < 4 && n0 + 64 * q < L; ++q) box_store(&dz, staging + q * 8192, n0 + 64 * q, 2 * o0, at.batch);
         boxes_end_group();
       }
     }
-    if (l.first) boxes_written();
+    if (l.first) wait_boxes_written();
 #pragma unroll
-    for (int k = 16; k; k >>= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, k));
-    if ((threadIdx.x & 31) == 0 && most > 0.f) atomicMax(&back->dz, __float_as_uint(most));
+    for (int k = 16; k; k >>= 1) max_magnitude = fmaxf(max_magnitude, __shfl_xor_sync(~0u, max_magnitude, k));
+    if ((threadIdx.x & 31) == 0 && max_magnitude > 0.f) atomicMax(&back->dz, __float_as_uint(max_magnitude));
   }
 }
 
-// slices (parts, rows, inputs): parts of Σ dz·aᵀ over `batch` rows of the batch and all time. Grid (rows / 128,
-// inputs / N, parts).
+// slices (parts, rows, inputs): Σ dz·aᵀ over `batch` sequences and all time steps, cut into `parts` ranges. Grid (rows
+// / 128, inputs / N, parts).
 template <int N>
-DEV void mix_dw(const Map* dz, const Map* a, float* slices, const Largest* largest, const LargestBack* back, int a0,
+DEV void mix_dw(const TensorMap* dz, const TensorMap* a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0,
                 int rows, int inputs, i64 L, int batch, float drop_scale) {
-  constexpr int DEEP = 4;
+  constexpr int DW_STAGES = 4;
   const u32 start = (shared_address(shared) + 1023) & ~1023u;
-  Pipe<N, true, true, DEEP> pipe;
-  pipe.start(start, start + DEEP * (128 * 128 + N * 128));
-  barriers_there();
-  const int each = (int)((L + 63) / 64), all = batch * each, share = (all + (int)gridDim.z - 1) / (int)gridDim.z;
-  const int first = blockIdx.z * share, steps = min(all, first + share) - first;
+  Pipe<N, true, true, DW_STAGES> pipe;
+  pipe.start(start, start + DW_STAGES * (128 * 128 + N * 128));
+  wait_for_barrier_init();
+  const int steps_per_matrix = (int)((L + 63) / 64), total_steps = batch * steps_per_matrix, steps_per_block = (total_steps + (int)gridDim.z - 1) / (int)gridDim.z;
+  const int first = blockIdx.z * steps_per_block, steps = min(total_steps, first + steps_per_block) - first;
   const int m0 = blockIdx.x * 128, n0 = blockIdx.y * N;
   if (threadIdx.x >= PRODUCER) {
-    registers_less<24>();
+    registers_decrease<24>();
     if (threadIdx.x == PRODUCER)
       for (int s = first; s < first + steps; ++s) {
-        const int z = s / each;
-        pipe.load(dz, a, {m0, n0, (s - z * each) * 64, z, a0 + z});
+        const int z = s / steps_per_matrix;
+        pipe.load(dz, a, {m0, n0, (s - z * steps_per_matrix) * 64, z, a0 + z});
       }
   } else {
-    registers_more<240>();
-    const Lane l = lane_of();
+    registers_increase<240>();
+    const AccumulatorPosition l = accumulator_position();
     float acc[N / 2];
 #pragma unroll
     for (int e = 0; e < N / 2; ++e) acc[e] = 0.f;
@@ -289,40 +296,40 @@ DEV void mix_dw(const Map* dz, const Map* a, float* slices, const Largest* large
   }
 }
 
-// For rows b0 … of the batch, to which dz belongs. s comes and ds leaves in eight pieces a tile, boxes of 64 rows of 32
-// numbers, through four places.
-constexpr int PIECE = 64 * 128;
-PRODUCT mix_ds(MAP ds, MAP s, MAP w, MAP dz, const u8* masks, const Largest* largest, const LargestBack* back, int b0,
+// ds (B, inputs, L) for the `batch` sequences from b0 on, to which dz belongs. s is read and ds written in eight boxes
+// per tile (64 rows × 32 numbers), through four places of the staging area.
+constexpr int STAGED_BOX_BYTES = 64 * 128;
+PRODUCT mix_ds(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back, int b0,
                int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
-  const Memory m = memory();
-  Pipe<WIDTH, false, false, STAGES> pipe;
+  const SharedLayout m = shared_layout();
+  Pipe<TILE_STEPS, false, false, STAGES> pipe;
   pipe.start(m.stages, m.barriers);
   if (threadIdx.x == 0)
-    for (int i = 0; i < 8; ++i) barrier_init(m.side_ready + 8 * i, 1);
-  barriers_there();
+    for (int i = 0; i < 8; ++i) barrier_init(m.staging_ready + 8 * i, 1);
+  wait_for_barrier_init();
   const Tiles tiles((inputs + 127) / 128, L, batch);
   const int steps = ((outputs + 7) / 8 * 16 + 63) / 64;
   if (threadIdx.x >= PRODUCER) {
-    registers_less<24>();
+    registers_decrease<24>();
     if (threadIdx.x == PRODUCER)
       for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
         const Tile at = tiles[i];
-        for (int k = 0; k < steps; ++k) pipe.load(&w, &dz, {at.row * 128, at.column * WIDTH, k * 64, 0, at.batch});
+        for (int k = 0; k < steps; ++k) pipe.load(&w, &dz, {at.row * 128, at.column * TILE_STEPS, k * 64, 0, at.batch});
       }
   } else {
-    registers_more<240>();
-    const Lane l = lane_of();
-    const u32 side = m.side + l.group * SIDE, ready = m.side_ready + 32 * l.group;
-    char* mine = m.at + STAGES * STAGE_BYTES + l.group * SIDE;
+    registers_increase<240>();
+    const AccumulatorPosition l = accumulator_position();
+    const u32 staging = m.staging + l.group * STAGING_BYTES, ready = m.staging_ready + 32 * l.group;
+    char* mine = m.at + STAGES * STAGE_BYTES + l.group * STAGING_BYTES;
     const float scale = power_of_two(-exponent_w(largest) - exponent_dz(back, drop_scale)) * drop_scale;
-    float acc[WIDTH / 2] = {};
+    float acc[TILE_STEPS / 2] = {};
     u32 phase = 0;
     for (int i = blockIdx.x; i < tiles.count; i += gridDim.x) {
       const Tile at = tiles[i];
-      const int m0 = at.row * 128 + l.group * 64, r0 = m0 + 16 * l.warp + l.g, n0 = at.column * WIDTH, b = b0 + at.batch;
-      auto piece = [&](int q) {
-        barrier_expect(ready + 8 * (q & 3), PIECE);
-        box_load(side + (q & 3) * PIECE, &s, n0 + 32 * q, m0, b, ready + 8 * (q & 3));
+      const int m0 = at.row * 128 + l.group * 64, r0 = m0 + 16 * l.warp + l.g, n0 = at.column * TILE_STEPS, b = b0 + at.batch;
+      auto load_box = [&](int q) {
+        barrier_expect(ready + 8 * (q & 3), STAGED_BOX_BYTES);
+        box_load(staging + (q & 3) * STAGED_BOX_BYTES, &s, n0 + 32 * q, m0, b, ready + 8 * (q & 3));
       };
       // Bit 2t + e of byte j stands for column 8j + 2t + e.
       uint4 bits[4];
@@ -335,15 +342,15 @@ PRODUCT mix_ds(MAP ds, MAP s, MAP w, MAP dz, const u8* masks, const Largest* lar
       }
       pipe.multiply(acc, steps, [&](int k) {
         if (l.first && k == min(1, steps - 1)) {
-          boxes_read<0>();
-          for (int q = 0; q < 4; ++q) piece(q);
+          wait_boxes_read<0>();
+          for (int q = 0; q < 4; ++q) load_box(q);
         }
       });
 #pragma unroll
       for (int q = 0; q < 8; ++q) {
         if ((q & 3) == 0 && q) phase ^= 1;
         barrier_wait(ready + 8 * (q & 3), phase);
-        char* const from = mine + (q & 3) * PIECE + (16 * l.warp + l.g) * 128 + (l.t & 1) * 8;
+        char* const from = mine + (q & 3) * STAGED_BOX_BYTES + (16 * l.warp + l.g) * 128 + (l.t & 1) * 8;
         if (f != ACTIVATION_GELU)
 #pragma unroll 1
           for (int k = 0; k < 8; ++k) {
@@ -364,27 +371,27 @@ PRODUCT mix_ds(MAP ds, MAP s, MAP w, MAP dz, const u8* masks, const Largest* lar
           *place = x;
         }
         stores_before_wgmma();
-        group_sync(1 + l.group);
+        warpgroup_sync(1 + l.group);
         if (l.first) {
-          if (m0 < inputs && n0 + 32 * q < L) box_store(&ds, side + (q & 3) * PIECE, n0 + 32 * q, m0, b);
+          if (m0 < inputs && n0 + 32 * q < L) box_store(&ds, staging + (q & 3) * STAGED_BOX_BYTES, n0 + 32 * q, m0, b);
           boxes_end_group();
           if (q >= 1 && q <= 4) {
-            boxes_read<1>();
-            piece(q + 3);
+            wait_boxes_read<1>();
+            load_box(q + 3);
           }
         }
       }
       phase ^= 1;
     }
-    if (l.first) boxes_written();
+    if (l.first) wait_boxes_written();
   }
 }
 
-PRODUCT mix_dw_128(MAP dz, MAP a, float* slices, const Largest* largest, const LargestBack* back, int a0, int rows,
+PRODUCT mix_dw_128(TENSOR_MAP dz, TENSOR_MAP a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0, int rows,
                    int inputs, i64 L, int batch, float scale) {
   mix_dw<128>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
 }
-PRODUCT mix_dw_256(MAP dz, MAP a, float* slices, const Largest* largest, const LargestBack* back, int a0, int rows,
+PRODUCT mix_dw_256(TENSOR_MAP dz, TENSOR_MAP a, float* slices, const LargestMagnitudes* largest, const LargestGradients* back, int a0, int rows,
                    int inputs, i64 L, int batch, float scale) {
   mix_dw<256>(&dz, &a, slices, largest, back, a0, rows, inputs, L, batch, scale);
 }

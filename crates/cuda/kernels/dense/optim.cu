@@ -1,9 +1,9 @@
-// AdamW, the sum of squares for clipping, and the moving average: one pass over a flat buffer each.
+// AdamW, the sum of squares for clipping, and the moving average of parameters, each over one flat array of n elements.
 #include "common/base.cuh"
 
 constexpr i64 PART = 8192;
 
-// cells[p] = Σ x² of elements PART·p … Block 256; one block a part.
+// cells[p] = Σ x² of elements PART·p … PART·(p + 1) − 1. One block of 256 threads per p.
 KERNEL squares(double* cells, const float* x, i64 n) {
   const i64 first = (i64)blockIdx.x * PART, last = min(first + PART, n);
   double s = 0;
@@ -12,7 +12,7 @@ KERNEL squares(double* cells, const float* x, i64 n) {
   if (threadIdx.x == 0) cells[blockIdx.x] = s;
 }
 
-// acc[0] += Σ cells, one block.
+// acc[0] += Σ cells. One block.
 KERNEL squares_total(float* acc, const double* cells, i64 n) {
   double s = 0;
   for (i64 i = threadIdx.x; i < n; i += blockDim.x) s += cells[i];
@@ -20,10 +20,11 @@ KERNEL squares_total(float* acc, const double* cells, i64 n) {
   if (threadIdx.x == 0) acc[0] += (float)s;
 }
 
-// guard = [loss, Σ g²]: unless both are finite nothing changes.
+// Whether an update may happen. guard = [loss, Σ g²] of the step: unless both are finite, parameters and moments stay.
 DEV bool allowed(const float* guard) { return isfinite(guard[0]) && isfinite(guard[1]); }
 
-// With g clipped: m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², θ ← (1 − lr·decay)θ − rate·m / (√(v·correct) + ε).
+// AdamW, g clipped to the norm max_norm: m ← b1·m + c1·g, v ← b2·v + c2·g², θ ← keep·θ − rate·m / (√(v·correct) + ε),
+// with c = 1 − b, keep = 1 − lr·decay, rate = lr/(1 − b1^t) and correct = 1/(1 − b2^t).
 KERNEL adamw(float* value, float* m, float* v, const float* grad, const float* guard, i64 n, float b1, float c1, float b2,
              float c2, float rate, float correct, float keep, float eps, double max_norm) {
   if (!allowed(guard)) return;
@@ -36,6 +37,7 @@ KERNEL adamw(float* value, float* m, float* v, const float* grad, const float* g
   }
 }
 
+// average ← decay·average + rest·value, rest = 1 − decay.
 KERNEL ema(float* average, const float* value, const float* guard, i64 n, float decay, float rest) {
   if (!allowed(guard)) return;
   for (i64 i = index(); i < n; i += stride()) average[i] = fmaf(decay, average[i], rest * value[i]);

@@ -1,8 +1,8 @@
-// Reductions over time, and their gradients.
+// Reductions of x (B, H, L) over the valid time steps of each sequence, and their gradients.
 #include "codes.cuh"
 #include "common/base.cuh"
 
-// First position of the largest value, over a warp; NaN counts as largest.
+// Time step of the first largest of x[0 … n − 1], by one warp; NaN counts as largest.
 DEV int warp_first_max(const float* x, int n) {
   const int lane = threadIdx.x & 31;
   auto before = [](float v, int i, float w, int j) {  // whether (v, i) wins over (w, j)
@@ -23,7 +23,7 @@ DEV int warp_first_max(const float* x, int n) {
   return at;
 }
 
-// log((1/n) Σ e^x) over a warp, about the largest x, so that nothing overflows.
+// log((1/n) Σ e^x) of x[0 … n − 1], by one warp, relative to the largest x so that nothing overflows.
 DEV float warp_log_mean_exp(const float* x, int n) {
   const float top = x[warp_first_max(x, n)];
   double total = 0;
@@ -31,11 +31,11 @@ DEV float warp_log_mean_exp(const float* x, int n) {
   return (float)(top + log(warp_sum(total) / n));
 }
 
-// kind: a POOLING_… of s4_backend. One warp a (row, head); block 128.
+// y (B, H); kind: a POOLING_… of s4_backend. One warp for each of rows = B·H (sequence, head); block: 128 threads.
 KERNEL pool(float* y, const float* x, const int* lengths, int kind, i64 rows, int H, i64 L) {
   const i64 r = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
   if (r >= rows) return;
-  const int lane = threadIdx.x & 31, n = row_len(lengths, (int)(r / H), (int)L);
+  const int lane = threadIdx.x & 31, n = sequence_len(lengths, (int)(r / H), (int)L);
   const float* p = x + r * L;
   float v = 0.f;
   if (kind == POOLING_MEAN || kind == POOLING_SUM) {
@@ -50,10 +50,11 @@ KERNEL pool(float* y, const float* x, const int* lengths, int kind, i64 rows, in
   if (lane == 0) y[r] = v;
 }
 
+// dx (B, H, L) from dy (B, H); 0 beyond each sequence's length. Warps as for pool.
 KERNEL pool_backward(float* dx, const float* dy, const float* x, const int* lengths, int kind, i64 rows, int H, i64 L) {
   const i64 r = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
   if (r >= rows) return;
-  const int lane = threadIdx.x & 31, n = row_len(lengths, (int)(r / H), (int)L);
+  const int lane = threadIdx.x & 31, n = sequence_len(lengths, (int)(r / H), (int)L);
   const float d = dy[r];
   const int at = kind == POOLING_MAX ? warp_first_max(x + r * L, n) : kind == POOLING_LAST ? n - 1 : 0;
   const float y = kind == POOLING_LOG_MEAN_EXP ? warp_log_mean_exp(x + r * L, n) : 0.f;

@@ -1,29 +1,31 @@
-// The operands of bidirectional_pass_sm90.cu: each matrix of a chunk, as the pass or its adjoint multiplies by it, in
-// split f16 (split16.cuh), laid out as wgmma reads it from shared memory.
+// The operands of bidirectional_pass_sm90.cu: each matrix of a chunk (Toep, V, W, Q of crates/ssm/src/lib.rs), as the
+// pass or its adjoint multiplies by it, in split f16 (split16.cuh), laid out as wgmma reads it from shared memory. A
+// plane is the high or the low parts of one 64 × 64 matrix.
 #include "ssm/chunk_matrices.cuh"
 #include "common/wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// Kinds of matrices, in order: V and W of the direction with time and of the one against it, Q, Toep of both.
+// Kinds of matrices: V of the direction with time and of the one against it, Q, W of both directions, and Toep, which
+// holds both.
 constexpr int V0 = 0, V1 = 1, Q = 2, W0 = 3, W1 = 4, TOEP = 5;
 constexpr int PLANE = 64 * 64 * 2, NP = 64;
 
-// Place of the high plane of a kind among a head's, and how far behind it the low one is.
-DEV int plane_of(int kind, int both) {
-  if (both) return kind <= V1 ? 2 * kind : kind == Q ? 4 : 3 + kind;
+// Index of a kind's high plane among a head's planes; low_behind: how many planes further its low one is.
+DEV int plane_of(int kind, int bidirectional) {
+  if (bidirectional) return kind <= V1 ? 2 * kind : kind == Q ? 4 : 3 + kind;
   return kind == V0 ? 0 : kind == Q ? 2 : kind == W0 ? 4 : 5;
 }
-DEV int low_behind(int kind, int both) { return kind <= Q ? 1 : both ? 3 : 2; }
+DEV int low_behind(int kind, int bidirectional) { return kind <= Q ? 1 : bidirectional ? 3 : 2; }
 
-// planes: (H, count, 64 × 64), exps: (H, 8): the power of two of each kind. Block 256; grid (H, kinds: 6, or 4 of a
-// layer that is not two-sided).
+// planes (H, count, 64 × 64) and exps (H, 8), the power of two of each kind. Block: 256 threads; grid (H, kinds): 6
+// kinds, or 4 for a layer of one direction.
 KERNEL operand_planes(char* planes, int* exps, const double* kern, const double* q, const c64* cols, const c64* rows,
-                   const float* d, int heads, int pairs, int rank, int kc, int both, int backward, int count) {
+                   const float* d, int heads, int pairs, int rank, int kc, int bidirectional, int adjoint, int count) {
   __shared__ float part[8];
-  const int h = blockIdx.x, y = blockIdx.y, kind = both || y == 0 ? y : y + 1 + (y == 3);
+  const int h = blockIdx.x, y = blockIdx.y, kind = bidirectional || y == 0 ? y : y + 1 + (y == 3);
   // The adjoint of the causal direction runs against time, that of the anticausal one with it.
-  const bool second = kind == V1 || kind == W1, anticausal = both && second != (backward != 0);
+  const bool second = kind == V1 || kind == W1, anticausal = bidirectional && second != (adjoint != 0);
   const Chunk c = {kern, q, cols, rows, nullptr, h, heads, pairs, rank, kc, anticausal, NP, anticausal};
   const double* Qh = q + (i64)h * NP * NP;
   const double* k0 = kern + (i64)h * kc * T;
@@ -38,12 +40,12 @@ KERNEL operand_planes(char* planes, int* exps, const double* kern, const double*
       const int in = w || kind == Q ? state_inner(k, t, i) : time_inner(k, t, i);
       const int to = v || kind == Q ? state_outer(nt, g) : time_outer(nt, g);
       double x;
-      if (v) x = backward ? c.w(0, in, to) : c.v(to, in);
-      else if (w) x = backward ? c.v(in, to) : c.w(0, to, in);
-      else if (kind == Q) x = backward ? Qh[in * NP + to] : Qh[to * NP + in];
+      if (v) x = adjoint ? c.w(0, in, to) : c.v(to, in);
+      else if (w) x = adjoint ? c.v(in, to) : c.w(0, to, in);
+      else if (kind == Q) x = adjoint ? Qh[in * NP + to] : Qh[to * NP + in];
       else {
-        const int lag = backward ? in - to : to - in;
-        x = lag >= 0 ? k0[lag] : both ? k0[T - 1 - lag] : 0.0;
+        const int lag = adjoint ? in - to : to - in;
+        x = lag >= 0 ? k0[lag] : bidirectional ? k0[T - 1 - lag] : 0.0;
         if (lag == 0) x += skip;
       }
       f[l][i] = (float)x, m = fmaxf(m, fabsf(f[l][i]));
@@ -53,7 +55,7 @@ KERNEL operand_planes(char* planes, int* exps, const double* kern, const double*
   if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = m;
   __syncthreads();
   for (int k = 0; k < 8; ++k) m = fmaxf(m, part[k]);
-  const int exponent = f16_exponent(m, 24), at = plane_of(kind, both), low_at = at + low_behind(kind, both);
+  const int exponent = f16_exponent(m, 24), at = plane_of(kind, bidirectional), low_at = at + low_behind(kind, bidirectional);
   if (threadIdx.x == 0) exps[8 * h + kind] = exponent;
   const float scale = power_of_two(exponent);
   // Core matrix (k/8, n/8) of 8 × 8 numbers is at k/8·8 + n/8, a row of it is one n.

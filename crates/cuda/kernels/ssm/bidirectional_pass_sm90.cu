@@ -1,14 +1,14 @@
-// The chunk pass by Hopper's warpgroups for rows that begin and end without a state: both directions of a two-sided
-// layer at once, or one. It means what chunk_pass_f16.cuh means, with matrices that bidirectional_operands_sm90.cu
-// prepared.
+// The chunk pass by Hopper's warpgroups for sequences without an initial or a final state: both directions of a
+// bidirectional layer at once, or one. It computes what chunk_pass_f16.cuh computes, with matrices that
+// bidirectional_operands_sm90.cu prepared.
 //
-// A warpgroup takes 64 rows (segments of a sequence) of one head and goes from chunk to chunk, x a chunk ahead in
-// registers. Of a two-sided layer one warpgroup goes with time and one against it, and they meet in the middle: each
-// keeps the states of the chunks before the middle in shared memory, where the other reads them after the middle, so
-// that
+// A warpgroup takes 64 segments of sequences, of one head, as the rows of X and S, and goes from chunk to chunk; x is
+// loaded one chunk ahead into registers. Of a bidirectional layer one warpgroup goes with time and one against it, and
+// they meet in the middle: each keeps the states of the chunks before the middle in shared memory, where the other
+// reads them after the middle, so that
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ + S′_c·W′ᵀ
-// is written once and nothing but x is read. Scales are those of chunk_pass_f16.cuh; states take three products of
-// 16-bit numbers, outputs three or one (PROD; of the other direction's states then only the high ones are kept).
+// is written once and nothing but x is read. Powers of two are those of chunk_pass_f16.cuh; states take three products
+// of 16-bit numbers, outputs three or one (PROD = 1: of the other direction's states only the high parts are kept).
 #include "common/wgmma.cuh"
 #include "ssm/chunk.cuh"
 
@@ -21,34 +21,36 @@ struct Pass {
   const float* x;          // (B, H, L)
   const uint4* planes;     // (H, count, 64 × 64 of f16)
   const int* exps;         // (H, 8): V, V′, Q, W, W′, Toep
-  const float* init[2];    // (B, segments, H, NP) a direction: state entering each segment, or null: zero
+  const float* init[2];    // (B, segments, H, NP) per direction: state entering each segment, or null: zero
   float* end[2];           // (B, segments, H, NP): state leaving each segment, or null
   float* states[2];        // (H, B, chunks, NP): state entering each chunk, or null
   const int* lengths;      // (B) or null
-  int B, H, segments, each, chunks, dirs, reverse, count;
+  int B, H, segments, chunks_per_segment, chunks, directions, last_to_first, count;
   i64 L;
 };
 
-// Planes in shared memory: V (V′) high and low, Q high and low, then W (W′) and Toep, first all high, then all low.
+// Order of the planes in shared memory: V (V′) high and low, Q high and low, then W (W′) and Toep, first all high, then
+// all low.
 template <bool BOTH>
-struct Planes {
+struct PlaneLayout {
   static constexpr int Q = BOTH ? 4 : 2, W = Q + 2, TOEP = W + 1 + BOTH, LOW = 2 + BOTH;
   __device__ static constexpr int used(bool out, int prod) { return out ? W + (prod == 3 ? 2 : 1) * LOW : W; }
 };
 
 #define EACH_ROW(r) _Pragma("unroll") for (int r = 0; r < 2; ++r)
 
+// Largest m of the four lanes that hold a row of the accumulator.
 DEV float row_max(float m) {
   m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
   return fmaxf(m, __shfl_xor_sync(~0u, m, 2));
 }
-// Zeros have no exponent of their own.
+// Exponent of a row's power of two, m its largest magnitude; 0 for a row of zeros.
 DEV int row_exponent(float m) { return m == 0.f ? 0 : f16_exponent(m, 64); }
 
 DEV u64 describe(u32 address) { return (u64)(address >> 4 & 0x3fff) | (u64)(8 * 128 >> 4) << 16 | (u64)(128 >> 4) << 32; }
 
-// c += A·(rows 16k … 16k + 15 of a matrix), whose low plane is `behind` bytes behind the high one.
-// FRESH: the first of them sets c.
+// c (64 × 64) += A·(rows 16k … 16k + 15 of a matrix in shared memory), whose low plane lies `behind` bytes after the
+// high one, by P = 3 or 1 products. FRESH: k = 0 overwrites c.
 template <int P, bool FRESH>
 DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u32 matrix, u32 behind, int k) {
   const u32 at = matrix + 2 * k * 8 * 128;
@@ -62,39 +64,41 @@ DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u3
   }
 }
 
+// What one warpgroup does: one direction of the pass over 64 segments of one head. OUT: writes y; BOTH: the block's other
+// warpgroup takes the other direction.
 template <int PROD, bool OUT, bool BOTH>
-struct Direction {
-  static constexpr int USED = Planes<BOTH>::used(OUT, PROD), SLOT = PROD == 3 ? 2 * PLANE : PLANE;
+struct OneDirectionPass {
+  static constexpr int USED = PlaneLayout<BOTH>::used(OUT, PROD), SLOT = PROD == 3 ? 2 * PLANE : PLANE;
   const Pass& a;
-  const int lane, warp, g, t, mine, dir;  // index of this direction, and whether it goes against time
-  u32 base, slots;  // shared addresses: the planes, the states that are kept
+  const int lane, warp, g, t, direction, against_time;  // index of this direction, and whether it goes against time
+  u32 base, slots;  // shared addresses: the planes, and the states kept for the other direction
   int* kept_exps;
   i64 at[2];
   int left[2], allocated[2], b[2], seg[2], ev, eq, ew, ewo, et;
   float s[8][4];
   float4 next[2][4];
 
-  __device__ __forceinline__ Direction(const Pass& a, char* memory)
+  __device__ __forceinline__ OneDirectionPass(const Pass& a, char* memory)
       : a(a), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3), g(lane >> 2), t(lane & 3),
-        mine(BOTH ? __shfl_sync(~0u, (int)threadIdx.x >> 7, 0) : (int)blockIdx.x % a.dirs),
-        dir(a.dirs == 2 ? mine : a.reverse) {
-    const int h = blockIdx.y, tile = BOTH ? blockIdx.x : blockIdx.x / a.dirs;
+        direction(BOTH ? __shfl_sync(~0u, (int)threadIdx.x >> 7, 0) : (int)blockIdx.x % a.directions),
+        against_time(a.directions == 2 ? direction : a.last_to_first) {
+    const int h = blockIdx.y, tile = BOTH ? blockIdx.x : blockIdx.x / a.directions;
     base = shared_address(memory), slots = base + USED * PLANE;
-    kept_exps = (int*)(memory + USED * PLANE + a.each * SLOT);
+    kept_exps = (int*)(memory + USED * PLANE + a.chunks_per_segment * SLOT);
     const int* e = a.exps + 8 * h;
-    ev = e[mine], eq = e[2], ew = e[3 + mine], ewo = e[4 - mine], et = e[5];
+    ev = e[direction], eq = e[2], ew = e[3 + direction], ewo = e[4 - direction], et = e[5];
     EACH_ROW(r) {
       const int rho = tile * 64 + 16 * warp + 8 * r + g;
       const bool in = rho < a.B * a.segments;
       b[r] = in ? rho / a.segments : -1, seg[r] = in ? rho % a.segments : 0;
-      const i64 first = (i64)seg[r] * a.each * T, most = (i64)a.each * T;
+      const i64 first = (i64)seg[r] * a.chunks_per_segment * T, most = (i64)a.chunks_per_segment * T;
       const i64 len = !in ? 0 : a.lengths ? (i64)a.lengths[b[r]] : a.L;
       left[r] = (int)min(max(len - first, (i64)0), most), allocated[r] = in ? (int)min(max(a.L - first, (i64)0), most) : 0;
       at[r] = in ? ((i64)b[r] * a.H + h) * a.L + first : 0;
     }
 #pragma unroll
     for (int n = 0; n < 8; ++n) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.f;
-    if (const float* init = (mine ? a.init[1] : a.init[0])) EACH_ROW(r) {
+    if (const float* init = (direction ? a.init[1] : a.init[0])) EACH_ROW(r) {
         if (b[r] < 0) continue;
         const float* p = init + (((i64)b[r] * a.segments + seg[r]) * a.H + h) * NP + 2 * t;
 #pragma unroll
@@ -102,8 +106,10 @@ struct Direction {
       }
   }
 
-  __device__ __forceinline__ int chunk(int i) const { return dir ? a.each - 1 - i : i; }
+  // Number, in time, of the i-th chunk that this direction visits.
+  __device__ __forceinline__ int chunk(int i) const { return against_time ? a.chunks_per_segment - 1 - i : i; }
 
+  // Loads x of the i-th visited chunk into `next`.
   __device__ __forceinline__ void fetch(int i) {
     const int from = chunk(i) * T + 4 * t;
     EACH_ROW(r) {
@@ -116,7 +122,8 @@ struct Direction {
     }
   }
 
-  // Zeros beyond the row's length in the quad in which it ends. Not where they are read: that would wait for them.
+  // Sets `next` to zero beyond the sequence's length, in the four values in which it ends. Not in fetch: that would
+  // wait for the loads.
   __device__ __forceinline__ void cut(int c) {
     EACH_ROW(r)
 #pragma unroll
@@ -128,11 +135,11 @@ struct Direction {
     }
   }
 
-  // Chunk number i in this warpgroup's order. WRITE: its outputs are due; KEEP: the other warpgroup will want its state.
+  // The i-th visited chunk. WRITE: writes its outputs; KEEP: keeps its state for the other warpgroup.
   template <bool WRITE, bool KEEP>
   __device__ __forceinline__ void step(int i) {
-    using P = Planes<BOTH>;
-    const int c = chunk(i), h = blockIdx.y, own = BOTH ? mine : 0;
+    using P = PlaneLayout<BOTH>;
+    const int c = chunk(i), h = blockIdx.y, own = BOTH ? direction : 0;
     const u32 v = base + 2 * own * PLANE, q = base + P::Q * PLANE, w = base + (P::W + own) * PLANE,
               toep = base + P::TOEP * PLANE, other = base + (P::W + 1 - own) * PLANE;
     constexpr u32 LOW = P::LOW * PLANE;
@@ -154,7 +161,7 @@ struct Direction {
         split_f16(xh[k][2 + r], xl[k][2 + r], next[r][k].z, next[r][k].w, scale);
       }
     }
-    if (OUT && i + 1 < a.each) fetch(i + 1);
+    if (OUT && i + 1 < a.chunks_per_segment) fetch(i + 1);
     float acc[8][4], y[8][4];
     wgmma_begin();
 #pragma unroll
@@ -163,11 +170,11 @@ struct Direction {
       if (WRITE) product<PROD, true>(y, xh[k], xl[k], toep, LOW, k);
     }
     wgmma_end_group();
-    // Meanwhile S as split f16.
+    // While the tensor cores work: S as split f16.
     u32 sh[KS][4], sl[KS][4];
     EACH_ROW(r) {
-      const int global = seg[r] * a.each + c;
-      if (float* states = (mine ? a.states[1] : a.states[0]); states && b[r] >= 0 && global < a.chunks) {
+      const int global = seg[r] * a.chunks_per_segment + c;
+      if (float* states = (direction ? a.states[1] : a.states[0]); states && b[r] >= 0 && global < a.chunks) {
         float* p = states + (((i64)h * a.B + b[r]) * a.chunks + global) * NP + 2 * t;
 #pragma unroll
         for (int n = 0; n < 8; ++n) *(float2*)(p + 8 * n) = make_float2(s[n][2 * r], s[n][2 * r + 1]);
@@ -183,7 +190,7 @@ struct Direction {
       if (KEEP && t == 0) kept_exps[64 * c + 16 * warp + 8 * r + g] = es[r];
     }
     if (KEEP) {
-      // A lane gives where row lane % 8 of tile lane / 8 goes: tiles of 8 rows and 8 states, four of them at a time.
+      // Each lane gives the address of row lane % 8 of tile lane / 8: tiles of 8 rows × 8 states, four at a time.
       const u32 to = slots + c * SLOT + (lane >> 4) * 1024 + (2 * warp + (lane >> 3 & 1)) * 128 + (lane & 7) * 16;
 #pragma unroll
       for (int k = 0; k < KS; ++k) {
@@ -207,7 +214,7 @@ struct Direction {
       if (WRITE) product<PROD, false>(y, sh[k], sl[k], w, LOW, k);
     }
     wgmma_end_group();
-    if (!OUT && i + 1 < a.each) fetch(i + 1);
+    if (!OUT && i + 1 < a.chunks_per_segment) fetch(i + 1);
     wgmma_wait();
     int ey[2];
     EACH_ROW(r) ey[r] = es[r] + ew;
@@ -243,7 +250,7 @@ struct Direction {
       float* p = a.y + at[r] + c * T;
 #pragma unroll
       for (int n = 0; n < 8; n += 2) {
-        // Written up to L; zero at and beyond the row's length.
+        // Written up to L; zero from the sequence's length on.
         const int to = 8 * n + 4 * t, rest = left[r] - c * T - to;
         float4 o = make_float4(y[n][2 * r] * fy, y[n][2 * r + 1] * fy, y[n + 1][2 * r] * fy, y[n + 1][2 * r + 1] * fy);
         if (a.lengths && rest < 4) {
@@ -260,47 +267,48 @@ struct Direction {
 
 template <int PROD, bool OUT, bool BOTH>
 DEV void pass(const Pass& a) {
-  using D = Direction<PROD, OUT, BOTH>;
+  using D = OneDirectionPass<PROD, OUT, BOTH>;
   extern __shared__ __align__(128) char memory[];
-  D direction(a, memory);
-  direction.fetch(0);
-  // States of one direction of two: its V, and Q.
-  const bool one_of_two = !BOTH && a.dirs == 2;
+  D one_pass(a, memory);
+  one_pass.fetch(0);
+  // A pass for states of one direction of two loads its own V, and Q.
+  const bool one_of_two = !BOTH && a.directions == 2;
   const uint4* planes = a.planes + (i64)blockIdx.y * a.count * (PLANE / 16);
   for (int e = threadIdx.x; e < D::USED * (PLANE / 16); e += blockDim.x) {
-    const int skip = !one_of_two ? 0 : e >= 2 * (PLANE / 16) ? 2 : 2 * direction.mine;
-    copy_16(direction.base + 16 * e, planes + e + skip * (PLANE / 16), 16);
+    const int skip = !one_of_two ? 0 : e >= 2 * (PLANE / 16) ? 2 : 2 * one_pass.direction;
+    copy_16(one_pass.base + 16 * e, planes + e + skip * (PLANE / 16), 16);
   }
   copies_end_group();
-  copies_wait<0>();
+  wait_copies<0>();
   stores_before_wgmma();
   __syncthreads();
   if (BOTH) {
-    const int first = direction.dir ? a.each - a.each / 2 : a.each / 2;
-    for (int i = 0; i < first; ++i) direction.template step<false, true>(i);
+    const int first = one_pass.against_time ? a.chunks_per_segment - a.chunks_per_segment / 2 : a.chunks_per_segment / 2;
+    for (int i = 0; i < first; ++i) one_pass.template step<false, true>(i);
     stores_before_wgmma();
     __syncthreads();
-    for (int i = first; i < a.each; ++i) direction.template step<true, false>(i);
+    for (int i = first; i < a.chunks_per_segment; ++i) one_pass.template step<true, false>(i);
   } else {
-    for (int i = 0; i < a.each; ++i) direction.template step<OUT, false>(i);
+    for (int i = 0; i < a.chunks_per_segment; ++i) one_pass.template step<OUT, false>(i);
   }
-  if (float* end = direction.mine ? a.end[1] : a.end[0]) EACH_ROW(r) {
-      if (direction.b[r] < 0) continue;
-      float* p = end + (((i64)direction.b[r] * a.segments + direction.seg[r]) * a.H + blockIdx.y) * NP + 2 * direction.t;
+  if (float* end = one_pass.direction ? a.end[1] : a.end[0]) EACH_ROW(r) {
+      if (one_pass.b[r] < 0) continue;
+      float* p = end + (((i64)one_pass.b[r] * a.segments + one_pass.seg[r]) * a.H + blockIdx.y) * NP + 2 * one_pass.t;
 #pragma unroll
-      for (int n = 0; n < 8; ++n) p[8 * n] = direction.s[n][2 * r], p[8 * n + 1] = direction.s[n][2 * r + 1];
+      for (int n = 0; n < 8; ++n) p[8 * n] = one_pass.s[n][2 * r], p[8 * n + 1] = one_pass.s[n][2 * r + 1];
     }
 }
 
-// Grid (64 rows each, H); shared: the planes in use. Both directions: block 256, and shared memory for `each` slots
-// of PLANE (2·PLANE) bytes and 256 of exponents. Else block 128; where there are two directions, a block each.
+// Grid (segments of all sequences / 64, H); shared memory: the planes in use. Both directions: blocks of 256 threads,
+// and shared memory per chunk of a segment for PLANE (PROD = 3: 2·PLANE) bytes of states and 256 of exponents. Else
+// blocks of 128; where there are two directions, a block for each.
 #define PASS(name, threads, blocks, PROD, OUT, BOTH)                                                                   \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(                                                 \
       float* y, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
       float* end0, float* end1, float* states0, float* states1, const int* lengths, int B, int H, int segments,         \
-      int each, int chunks, int dirs, int reverse, int count, i64 L) {                                                  \
+      int chunks_per_segment, int chunks, int directions, int last_to_first, int count, i64 L) {                                                  \
     pass<PROD, OUT, BOTH>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, lengths, B, H,         \
-                           segments, each, chunks, dirs, reverse, count, L});                                           \
+                           segments, chunks_per_segment, chunks, directions, last_to_first, count, L});                                           \
   }
 PASS(states, 128, 3, 1, false, false)
 PASS(outputs_1, 128, 2, 1, true, false)

@@ -1,3 +1,3 @@
 #pragma once
 
-constexpr int T = 64;  // steps of a chunk, as in src/ssm/sizes.rs
+constexpr int T = 64;  // time steps of a chunk, as in src/ssm/sizes.rs

@@ -1,20 +1,21 @@
-// From the discrete recurrence to the matrices of one chunk of T = 64 steps, in f64.
+// From the discrete recurrence (D₀, B̄, u, v of discretize.cu) to the matrices Toep, V, W, Q of one chunk of T = 64
+// time steps (crates/ssm/src/lib.rs), in f64.
 //
-// Sequences of one head, each T steps of the recurrence, one warp each:
+// Sequences of one head, each T steps of the recurrence, by one warp each:
 //   columns 0…R: Ā^j B̄ and Ā^j u_r;   rows: C_k Ā^j (j = 0…T);   powers: v_r D₀^j.
-// Then K̄_j = 2Re C·Ā^j B̄ and Q = Ā^T = D₀^T + Σ_j (Ā^j u_r)(v_r D₀^{T−1−j}), so nothing is squared.
-// In real coordinates a column is [Re; Im] and a row [2Re, −2Im].
+// Then K̄_j = 2Re C·Ā^j B̄ and Q = Ā^T = D₀^T + Σ_j (Ā^j u_r)(v_r D₀^{T−1−j}), so nothing is squared. In real
+// coordinates a column is [Re; Im] and a row [2Re, −2Im]. P = N/2 pairs, R the rank, kc kernels per head.
 #include "ssm/chunk_matrices.cuh"
 #include "common/tile_product.cuh"
 #include "common/tile_product_f64.cuh"
 
-constexpr int PL = 2;  // pairs a lane: N ≤ 128
+constexpr int PL = 2;  // pairs per lane: N ≤ 128
 
 #define EACH_PAIR(i, n, P) \
   _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < (P))
 
-// x ← x∘D₀ + Σ_r (2Re b_r·x) a_r, T times: with a = u, b = v it is Ā x; with a = v, b = u it is the row x Ā. Writes
-// every x. What the steps read stays in registers for the first of the rank.
+// x ← x∘D₀ + Σ_r (2Re b_r·x) a_r, `steps` times, every x written to `out`: with a = u, b = v a step is Ā x; with a = v,
+// b = u it is the row x Ā. What a step reads stays in registers for the first r.
 DEV void powers_of_a(c64* out, c64 (&x)[PL], const c64* d0, const c64* a, const c64* b, int P, int rank, int steps) {
   c64 d[PL] = {}, a0[PL] = {}, b0[PL] = {};
   EACH_PAIR(i, n, P) {
@@ -41,7 +42,8 @@ DEV void powers_of_a(c64* out, c64 (&x)[PL], const c64* d0, const c64* a, const 
   }
 }
 
-// cols: (H, R+1, T, P); rows: (H, kc, T+1, P); powers: (H, R, T, P). Block: one warp; grid (H, 1 + 2R + kc).
+// cols (H, R+1, T, P), rows (H, kc, T+1, P), powers (H, R, T, P) as above. One warp per sequence; grid (H, 1 + 2R +
+// kc).
 KERNEL sequences(c64* cols, c64* rows, c64* powers, const c64* d0, const c64* u_r, const c64* v_r, const c64* b_bar,
                  const float* c, int heads, int pairs, int rank, int kc) {
   const int h = blockIdx.x, seq = blockIdx.y, P = pairs;
@@ -61,7 +63,7 @@ KERNEL sequences(c64* cols, c64* rows, c64* powers, const c64* d0, const c64* u_
   }
 }
 
-// kern: (H, kc, T), K̄_j for j < T. Block: 256 threads, four a lag; grid (H, kc).
+// kern (H, kc, T): K̄_j for j < T. Block: 256 threads, four per j; grid (H, kc).
 KERNEL short_kernel(double* kern, const c64* cols, const c64* rows, int pairs, int rank, int kc) {
   const int h = blockIdx.x, k = blockIdx.y, j = threadIdx.x / 4, part = threadIdx.x % 4;
   const c64* col = cols + ((i64)h * (rank + 1) * T + j) * pairs;
@@ -73,13 +75,14 @@ KERNEL short_kernel(double* kern, const c64* cols, const c64* rows, int pairs, i
   if (part == 0) kern[((i64)h * kc + k) * T + j] = 2 * s;
 }
 
+// x^64.
 DEV c64 power64(c64 x) {
   for (int k = 0; k < 6; ++k) x = x * x;
   return x;
 }
 
-// q: (H, NP, NP) real over [Re; Im] coordinates, zero beyond N. In those the sum of the outer products a_j b_{T−1−j}
-// is a product of real matrices: [Re a; Im a] · [2 Re b, −2 Im b]. Block 256; grid (H, tiles).
+// q (H, NP, NP), Q over the coordinates [Re; Im], zero beyond N. In these the sum of the outer products a_j b_{T−1−j}
+// is a product of real matrices: [Re a; Im a] · [2 Re b, −2 Im b]. Block: 256 threads; grid (H, tiles).
 KERNEL transition(double* q, const c64* cols, const c64* powers, const c64* d0, int pairs, int rank, int np) {
   const int h = blockIdx.x, P = pairs, tiles = (np + TILE - 1) / TILE;
   const int m0 = blockIdx.y / tiles * TILE, n0 = blockIdx.y % tiles * TILE;
@@ -106,7 +109,7 @@ KERNEL transition(double* q, const c64* cols, const c64* powers, const c64* d0, 
   }
 }
 
-// dst = src·src, (H, np, np). Block 256; grid (H, tiles).
+// dst = src·src for each head's matrix (H, np, np). Block: 256 threads; grid (H, tiles).
 KERNEL square(double* dst, const double* src, int np) {
   const int tiles = (np + TILE - 1) / TILE, m0 = blockIdx.y / tiles * TILE, n0 = blockIdx.y % tiles * TILE;
   const double* s = src + (i64)blockIdx.x * np * np;
@@ -120,8 +123,9 @@ KERNEL square(double* dst, const double* src, int np) {
   }
 }
 
-// Ā^(T·2^squarings) − 1 of every head as a scan over segments multiplies by it: transposed for the pass, as it is for
-// its adjoint, which may be null. q (H, np, np), np ≤ 64. Block 256; grid H; shared: 64·POWER doubles.
+// Ā^(T·2^squarings) − 1 of every head, as segment_scan.cu multiplies by it: `ahead`, transposed, for the pass, and
+// `back`, not transposed, for its adjoint (may be null). q (H, np, np), np ≤ 64. Block: 256 threads; grid H; shared
+// memory: 64·POWER doubles.
 constexpr int POWER = TILE + 4;
 KERNEL segment_power(float* ahead, float* back, const double* q, int np, int squarings) {
   extern __shared__ double m[];
@@ -146,7 +150,7 @@ KERNEL segment_power(float* ahead, float* back, const double* q, int np, int squ
   }
 }
 
-// The same of a power that is there already.
+// dst = src − 1 for each head's matrix (H, np, np), transposed or not; n elements in all.
 KERNEL minus_identity(float* dst, const double* src, int np, i64 n, int transposed) {
   for (i64 i = index(); i < n; i += stride()) {
     const i64 base = i / (np * np) * (np * np);
@@ -156,10 +160,12 @@ KERNEL minus_identity(float* dst, const double* src, int np, i64 n, int transpos
 }
 
 // ---- fragments --------------------------------------------------------------------------------------------------
-// A chunk pass reads its matrices M (inner × outer) as the B operands of mma (mma.cuh), four values a thread:
+// A chunk pass reads its matrices M (inner × outer) as fragments, the operands B of mma (mma.cuh), four values per
+// thread:
 //   frag[kt2][nt][lane][i] = M[inner(kt2, lane % 4, i)][outer(nt, lane / 4)].
-// Fragments of one head, in order: toep (channels), w, v, q; forward has w a channel and one v, backward (the
-// adjoint: x ↔ y, v ↔ w, all transposed) one w and v a channel. Block 256; grid (H, shares).
+// `pack` writes the fragments of each head in the order toep (channels), w, v, q: forward has one w per channel and one
+// v, the adjoint (x ↔ y, v ↔ w, all transposed) one w and one v per channel. Block: 256 threads; grid (H, blocks per
+// head).
 KERNEL pack(float4* out, const double* kern, const double* q, const c64* cols, const c64* rows, const float* d,
             int heads, int pairs, int rank, int kc, int k0, int channels, int np, int anticausal, int backward) {
   Chunk c = {kern, q, cols, rows, d, (int)blockIdx.x, heads, pairs, rank, kc, k0, np, anticausal};

@@ -1,23 +1,25 @@
-// The matrices of one chunk, element by element, from the sequences of chunk_matrices.cu; and the order in which a pass
-// holds the elements of time and state.
+// Elements of the matrices of one chunk, from the sequences of chunk_matrices.cu; and the order in which a chunk pass
+// holds time steps and state coordinates.
 #pragma once
 #include "common/complex.cuh"
 #include "ssm/chunk.cuh"
 
-// A thread's values of x and y are float4, and the result of one product is the operand of the next without a shuffle:
-// number i of a thread t (of four) along the inner index, number g (of eight) of tile nt along the outer one.
+// Index along time or state of value i of thread t (of four) on the inner index, and of row g (of eight) of tile nt on
+// the outer one. Chosen so that a thread reads x and y as float4, and the result of one product is the operand of the
+// next without a shuffle.
 DEV int time_inner(int kt2, int t, int i) { return 16 * kt2 + 4 * t + i; }
 DEV int state_inner(int kt2, int t, int i) { return 16 * kt2 + 8 * (i >> 1) + 2 * t + (i & 1); }
 DEV int time_outer(int nt, int g) { return 16 * (nt >> 1) + 4 * (g >> 1) + 2 * (nt & 1) + (g & 1); }
 DEV int state_outer(int nt, int g) { return 8 * nt + g; }
 
+// The matrices of one chunk of head h.
 struct Chunk {
   const double *kern, *q;
   const c64 *cols, *rows;
   const float* d;
   int h, heads, pairs, rank, kc, k0, np, anticausal;
 
-  // Toep[t][j] of channel k; anticausal: the kernel of a two-sided layer that takes later inputs.
+  // Toep[t][j] of channel k; anticausal: of the kernel that a bidirectional layer applies to later inputs.
   __device__ double toep(int k, int t, int j) const {
     const int lag = anticausal ? j - t - 1 : t - j;
     if (lag < 0) return 0;

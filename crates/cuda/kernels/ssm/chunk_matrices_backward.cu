@@ -1,15 +1,17 @@
 // Gradients of a chunk's matrices back to the discrete recurrence: each sequence of chunk_matrices.cu in reverse.
 //
-// `g` holds, a head and a pass (0 causal, 1 anticausal), the products of chunk_pass_backward.cu:
+// g holds, per head and pass (0 causal, 1 anticausal), the products of chunk_pass_backward.cu:
 //   G[(time | state)][(time | state)] = [dToep, dW; dV, dQ], leading dimension T + NP.
-// Each sequence writes its share of (ḡ D₀, ḡ B̄, ḡ u, ḡ v) into its own slot; discretize.cu adds the slots in order.
+// Each sequence writes its part of the gradients (ḡ D₀, ḡ B̄, ḡ u, ḡ v) into a slot of its own; discretize.cu adds the
+// slots in order.
 #include "common/complex.cuh"
 #include "common/tile_product.cuh"
 #include "ssm/chunk.cuh"
 
-constexpr int STAGED = 256;  // numbers that sequences_backward reads at once, of each kind
-constexpr int M = 4;         // steps whose numbers are on their way together
+constexpr int STAGED = 256;  // c64 numbers of x, and of its gradient, that sequences_backward loads at once
+constexpr int M = 4;         // steps whose numbers are loaded together
 
+// The discrete recurrence of one head.
 struct Head {
   const c64 *d0, *u_r, *v_r;
   int pairs, rank;
@@ -17,7 +19,8 @@ struct Head {
 
 #define EACH_PAIR(i, n) _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < P)
 
-// dkern: (H, kc, T) diagonal sums of dToep; dd[k][h] += the main one. Block 64; grid (H, channels).
+// dkern (H, kc, T): sums of dToep along its diagonals; dd[k][h] += that of the main diagonal. Block: 64 threads; grid
+// (H, channels).
 KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int kc, int k0, int ld, i64 head_stride,
                        i64 channel_stride, int anticausal) {
   const int h = blockIdx.x, k = blockIdx.y, lag = threadIdx.x;
@@ -31,9 +34,9 @@ KERNEL kernel_gradient(double* dkern, float* dd, const float* g, int heads, int 
   if (dd && lag == 0) dd[(i64)k * heads + h] += (float)s;
 }
 
-// ga, gb: (H, R, T, P): gradients of a_j = Ā^j u_r and b_j = v_r D₀^j from dQ = Σ of the passes: with x = [Re b, −Im b]
-// of a_j's partner, [Re, Im] ga = 2 dQ·x; with x = [Re a, Im a] of b_j's, [Re, −Im] gb = 2 dQᵀ·x. In f32, as dQ is.
-// Block 256; grid (H, R, 2 · tiles of the state).
+// ga, gb (H, R, T, P): gradients of a_j = Ā^j u_r and of b_j = v_r D₀^j, from dQ, summed over the passes. As Q contains
+// a_j b_{T−1−j}: [Re, Im] of ga_j is 2 dQ·[Re, −Im] of b_{T−1−j}, and [Re, −Im] of gb_j is 2 dQᵀ·[Re, Im] of a_{T−1−j}.
+// In f32, as dQ is. Block: 256 threads; grid (H, R, 2 · tiles of the state).
 extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(c64* ga, c64* gb, const float* g0, const float* g1, const c64* cols, const c64* powers,
                            int pairs, int rank, int ld, i64 head_stride) {
   const int h = blockIdx.x, r = blockIdx.y, P = pairs, N = 2 * P, tiles = (N + TILE - 1) / TILE;
@@ -60,12 +63,12 @@ extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(c64* ga
   }
 }
 
-// The reverse of x′ = x∘D₀ + Σ_r (2Re b_r·x) a_r. What each step reads and adds to stays in registers for the
-// first of the rank. PL: pairs a lane.
+// One step of x′ = x∘D₀ + Σ_r (2Re b_r·x) a_r in reverse. What it reads and adds to stays in registers for the first r.
+// PL: pairs per lane.
 template <int PL>
 struct ReverseStep {
   const c64 *a, *b;
-  c64 *sa, *sb;  // shares of a and b (slots, R × P)
+  c64 *sa, *sb;  // gradients of a and b in this sequence's slot, R × P each
   int P, rank;
   c64 d0[PL], a0[PL], b0[PL], ga0[PL], gb0[PL], gd[PL];
 
@@ -79,7 +82,7 @@ struct ReverseStep {
     }
   }
 
-  // In: g = ḡx′ and the conjugate of that step's x; out: g = ḡx.
+  // On entry g is the gradient of x′ and x the conjugate of that step's x; on return g is the gradient of x.
   __device__ void step(const c64 (&x)[PL], c64 (&g)[PL]) {
     c64 y[PL];
     double rho = 0, d = 0;
@@ -112,10 +115,10 @@ struct ReverseStep {
   }
 };
 
-// Steps `top` … 0, the last of which has nothing to go back through, by the first of two warps; the second loads a batch
-// of steps to shared memory while the first goes through the batch before. `read` gives, of M steps from one down, the
-// conjugates of x and their own shares of the gradient; `rest` gives, for each pair, what the second warp adds up when
-// all is loaded. Returns where that is.
+// Goes through steps top … 0 in reverse (step 0 has none before it) by the first of two warps, while the second loads
+// the next batch of steps to shared memory. read(j, n, x, share): for M steps from j down, the conjugates of x and the
+// gradients that x receives directly; rest(n): for each pair, what the second warp computes when all is loaded. Returns
+// where in shared memory that is.
 template <int PL, class Read, class Rest>
 DEV const c64* reverse_sequence(ReverseStep<PL>& back, c64 (&g)[PL], int top, c64* staged, Read read, Rest rest) {
   const int P = back.P, batch = STAGED / P, batches = top / batch + 1;
@@ -154,8 +157,9 @@ DEV const c64* reverse_sequence(ReverseStep<PL>& back, c64 (&g)[PL], int top, c6
   return buffer(batches);
 }
 
-// Block: two warps; grid (H, 1 + 2R + kc); shared: 4·STAGED c64; `slot`: (H, slots, (2 + 2R)·P), slots 0 … 2R + kc
-// written here. Channels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
+// One sequence per block of two warps; grid (H, 1 + 2R + kc); shared memory: 4·STAGED c64. slot (H, slots, (2 + 2R)·P):
+// slots 0 … 2R + kc are written here. Kernels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H,
+// P, 2) accumulates.
 template <int PL>
 DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
                             const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,
@@ -170,7 +174,7 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
     for (int e = threadIdx.x; e < (2 + 2 * R) * P; e += 32) mine[e] = {0, 0};
   __syncwarp();
   c64 g[PL] = {}, gd[PL] = {};
-  // A column x ← Ā x, or a row x ← x Ā.
+  // Whether the sequence is a column, x ← Ā x, or a row, x ← x Ā.
   const bool column = seq <= R;
   ReverseStep<PL> back(q, column ? q.u_r : q.v_r, column ? q.v_r : q.u_r, column ? su : sv, column ? sv : su);
   const float* G0 = g0 + h * head_stride;
@@ -182,14 +186,15 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
 #pragma unroll
       for (int m = 0; m < M; ++m) x[m] = conj(from[max(j - m, 0) * P + n]);
     };
-    // Of Ā^j u_r: ḡ a.
+    // Sequence Ā^j u_r: its gradient is ga.
     auto by_transition = [&](int j, int n, c64 (&x)[M], c64 (&share)[M]) {
       columns(j, n, x);
       const c64* own = ga + ((i64)h * R + seq - 1) * T * P;
 #pragma unroll
       for (int m = 0; m < M; ++m) share[m] = own[max(j - m, 0) * P + n];
     };
-    // Of Ā^j B̄: dV[n][t], where V[:, t] = Ā^{T−1−t} B̄, or Ā^t B̄ anticausal; and K̄_j = 2Re C·Ā^j B̄.
+    // Sequence Ā^j B̄: its gradient comes from dV, as V[:, t] = Ā^{T−1−t} B̄ (Ā^t B̄ where anticausal), and from K̄_j =
+    // 2Re C·Ā^j B̄.
     auto by_input = [&](int j, int n, c64 (&x)[M], c64 (&share)[M]) {
       columns(j, n, x);
       const float* a = G0 + (i64)(T + n) * ld + T - 1;
@@ -289,7 +294,7 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
   EACH_PAIR(i, n) sd[n] = gd[i] + back.gd[i];
 }
 
-// Up to 32 pairs and up to 64; so few registers that all sequences of a layer run at once.
+// Kernels for up to 32 and up to 64 pairs, with so few registers that all sequences of a layer run at once.
 #define SEQUENCES_BACKWARD(name, PL, blocks)                                                                          \
   extern "C" __global__ void __launch_bounds__(64, blocks) name(                                                      \
       c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0, const float* g1,     \

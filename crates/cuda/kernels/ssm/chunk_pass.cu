@@ -1,37 +1,38 @@
-// The chunk pass: with rows (batch × segment), chunks of T = 64 steps and states of NP reals,
+// The chunk pass: with segments of sequences as rows of X, Y and S, chunks of T = 64 time steps and states of NP reals,
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ,   S_{c+1} = S_c·Qᵀ + X_c·Vᵀ,
 // and its adjoint, which is the same pass with other matrices, from the last chunk to the first:
 //   dX_c = dY_c·Toep + dS_{c+1}·V,   dS_c = dY_c·W + dS_{c+1}·Q.
+// Toep, V, W, Q: the table in crates/ssm/src/lib.rs.
 //
-// A warp owns 16 rows of one head for a whole segment; nothing is shared between warps. Matrices come as fragments
-// (chunk_matrices.cu `pack`): every read is 16 bytes a thread, in order, and stays in L1. The state never leaves
+// A warp owns 16 segments of one head, one per row; nothing is shared between warps. Matrices come as fragments
+// (chunk_matrices.cu, `pack`): every read is 16 bytes per thread, in order, and stays in L1. The state never leaves
 // registers: the accumulators of one chunk are the operands of the next.
 #include "common/mma.cuh"
 #include "ssm/chunk.cuh"
 
 struct Pass {
-  float* y;              // (B, outs, H, L), or null: states only
-  const float* x;        // (B, ins, H, L)
+  float* y;              // (B, out_channels, H, L), or null: states only
+  const float* x;        // (B, in_channels, H, L)
   const float4* frags;   // (H, toep | w | v | q)
   const float* init;     // (B, segments, H, NP): state entering each segment, or null: zero
   float* end;            // (B, segments, H, NP): state leaving each segment, or null
   float* states;         // (H, B, chunks, NP): state entering each chunk, or null
-  float* mid;            // (B, H, NP): state entering the chunk in which the row ends, or null
-  const float* inject;   // (B, H, NP): added to the state that enters the chunk before that one, or null
+  float* state_at_end_chunk;            // (B, H, NP): state entering the end chunk, see end_chunk, or null
+  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before the end chunk, or null
   const int* lengths;    // (B) or null
-  int B, H, ins, outs, segments, chunks_each, chunks, reverse, lower, add, vec;
+  int B, H, in_channels, out_channels, segments, chunks_per_segment, chunks, last_to_first, lower, accumulate, vec;
   i64 L;
 };
 
-// Four values of a row from time t on, zero at and beyond `len`.
+// Four values of one sequence, p, from time step t on; zero from len on.
 DEV float4 load4(const float* p, i64 t, i64 len, bool vec) {
   if (vec && t + 4 <= len) return *(const float4*)(p + t);
   return make_float4(t < len ? p[t] : 0.f, t + 1 < len ? p[t + 1] : 0.f, t + 2 < len ? p[t + 2] : 0.f,
                      t + 3 < len ? p[t + 3] : 0.f);
 }
 
-// Writes four values, zero at and beyond `len`, nothing at or beyond `L`.
-DEV void store4(float* p, i64 t, i64 len, i64 L, float4 v, bool vec, bool add) {
+// Writes (accumulate: adds) four values from time step t on: zero from len on, nothing from L on.
+DEV void store4(float* p, i64 t, i64 len, i64 L, float4 v, bool vec, bool accumulate) {
   float o[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i)
@@ -39,7 +40,7 @@ DEV void store4(float* p, i64 t, i64 len, i64 L, float4 v, bool vec, bool add) {
   if (vec && t + 4 <= L) {
     float4* q = (float4*)(p + t);
     float4 w = make_float4(o[0], o[1], o[2], o[3]);
-    if (add) {
+    if (accumulate) {
       float4 u = *q;
       w.x += u.x, w.y += u.y, w.z += u.z, w.w += u.w;
     }
@@ -47,7 +48,7 @@ DEV void store4(float* p, i64 t, i64 len, i64 L, float4 v, bool vec, bool add) {
   } else {
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      if (t + i < L) p[t + i] = add ? p[t + i] + o[i] : o[i];
+      if (t + i < L) p[t + i] = accumulate ? p[t + i] + o[i] : o[i];
   }
 }
 
@@ -63,13 +64,13 @@ DEV void chunk_pass(const Pass& a) {
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, h = blockIdx.y;
   const int tile = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
   if (tile * 16 >= a.B * a.segments) return;
-  const int nw = a.outs, nv = a.ins;
-  const float4* frags = a.frags + (i64)h * (a.ins * a.outs * TT + nw * ST + nv * TS + SS) + lane;
-  const float4 *toep = frags, *fw = toep + a.ins * a.outs * TT, *fv = fw + nw * ST, *fq = fv + nv * TS;
+  const int nw = a.out_channels, nv = a.in_channels;
+  const float4* frags = a.frags + (i64)h * (a.in_channels * a.out_channels * TT + nw * ST + nv * TS + SS) + lane;
+  const float4 *toep = frags, *fw = toep + a.in_channels * a.out_channels * TT, *fv = fw + nw * ST, *fq = fv + nv * TS;
 
   int row_b[2], row_seg[2];
   i64 len[2];
-  int last[2];  // the chunk in which the row ends (its first one beyond, where it ends between two)
+  int end_chunk[2];  // the end chunk: the one that holds time step len, the first beyond the sequence
   bool live[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -78,10 +79,10 @@ DEV void chunk_pass(const Pass& a) {
     row_b[r] = live[r] ? rho / a.segments : 0;
     row_seg[r] = live[r] ? rho % a.segments : 0;
     len[r] = live[r] ? (a.lengths ? (i64)a.lengths[row_b[r]] : a.L) : 0;
-    last[r] = (int)(len[r] / T);
+    end_chunk[r] = (int)(len[r] / T);
   }
   auto state_at = [&](int r) { return (((i64)row_b[r] * a.segments + row_seg[r]) * a.H + h) * NP; };
-  auto mid_at = [&](int r) { return ((i64)row_b[r] * a.H + h) * NP; };
+  auto end_chunk_at = [&](int r) { return ((i64)row_b[r] * a.H + h) * NP; };
 
   float s[NT][4] = {};
   // s[nt] holds columns 8nt + 2t, +1 of rows g (0, 1) and g + 8 (2, 3).
@@ -92,19 +93,19 @@ DEV void chunk_pass(const Pass& a) {
       EACH_STATE(n, u, v) { u = p[n], v = p[n + 1]; }
     }
 
-  for (int step = 0; step < a.chunks_each; ++step) {
-    const int i = a.reverse ? a.chunks_each - 1 - step : step;
+  for (int step = 0; step < a.chunks_per_segment; ++step) {
+    const int i = a.last_to_first ? a.chunks_per_segment - 1 - step : step;
     int c[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      c[r] = row_seg[r] * a.chunks_each + i;
+      c[r] = row_seg[r] * a.chunks_per_segment + i;
       if (!live[r]) continue;
-      if (a.inject && c[r] + 1 == last[r]) {
-        const float* p = a.inject + mid_at(r);
+      if (a.inject_before_end_chunk && c[r] + 1 == end_chunk[r]) {
+        const float* p = a.inject_before_end_chunk + end_chunk_at(r);
         EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
       }
-      if (a.mid && c[r] == last[r]) {
-        float* p = a.mid + mid_at(r);
+      if (a.state_at_end_chunk && c[r] == end_chunk[r]) {
+        float* p = a.state_at_end_chunk + end_chunk_at(r);
         EACH_STATE(n, u, v) { p[n] = u, p[n + 1] = v; }
       }
       if (a.states && c[r] < a.chunks) {
@@ -113,12 +114,13 @@ DEV void chunk_pass(const Pass& a) {
       }
     }
     float next[NT][4] = {};
-    // X·V and X·Toep, an input channel at a time.
-    for (int in = 0; in < a.ins; ++in) {
+    // next += X·Vᵀ: what the chunk's inputs add to the state after it. With one input channel y = X·Toepᵀ + S·Wᵀ as
+    // well, one output channel at a time.
+    for (int in = 0; in < a.in_channels; ++in) {
       float4 x[2][KT];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const float* p = a.x + (((i64)row_b[r] * a.ins + in) * a.H + h) * a.L;
+        const float* p = a.x + (((i64)row_b[r] * a.in_channels + in) * a.H + h) * a.L;
 #pragma unroll
         for (int k = 0; k < KT; ++k) x[r][k] = load4(p, (i64)c[r] * T + 16 * k + 4 * t, len[r], a.vec);
       }
@@ -133,8 +135,8 @@ DEV void chunk_pass(const Pass& a) {
           mma(next[n], hi, frag_b(f.z, f.w));
         }
       }
-      if (a.y && in == 0 && a.ins == 1) {
-        for (int out = 0; out < a.outs; ++out) {
+      if (a.y && in == 0 && a.in_channels == 1) {
+        for (int out = 0; out < a.out_channels; ++out) {
           float y[8][4] = {};
 #pragma unroll
           for (int k = 0; k < KT; ++k) {
@@ -163,25 +165,25 @@ DEV void chunk_pass(const Pass& a) {
 #pragma unroll
           for (int r = 0; r < 2; ++r)
             if (live[r]) {
-              float* p = a.y + (((i64)row_b[r] * a.outs + out) * a.H + h) * a.L;
+              float* p = a.y + (((i64)row_b[r] * a.out_channels + out) * a.H + h) * a.L;
 #pragma unroll
               for (int n = 0; n < 8; n += 2)
                 store4(p, (i64)c[r] * T + 8 * n + 4 * t, len[r], a.L,
-                       make_float4(y[n][2 * r], y[n][2 * r + 1], y[n + 1][2 * r], y[n + 1][2 * r + 1]), a.vec, a.add);
+                       make_float4(y[n][2 * r], y[n][2 * r + 1], y[n + 1][2 * r], y[n + 1][2 * r + 1]), a.vec, a.accumulate);
             }
         }
       }
     }
-    if (a.y && a.ins > 1) {
-      // Several inputs, one output (the adjoint of several channels).
+    if (a.y && a.in_channels > 1) {
+      // Several input channels and one output channel, as in the adjoint of several output channels.
       float y[8][4] = {};
-      for (int in = 0; in < a.ins; ++in)
+      for (int in = 0; in < a.in_channels; ++in)
 #pragma unroll
         for (int k = 0; k < KT; ++k) {
           float4 x[2];
 #pragma unroll
           for (int r = 0; r < 2; ++r)
-            x[r] = load4(a.x + (((i64)row_b[r] * a.ins + in) * a.H + h) * a.L, (i64)c[r] * T + 16 * k + 4 * t, len[r],
+            x[r] = load4(a.x + (((i64)row_b[r] * a.in_channels + in) * a.H + h) * a.L, (i64)c[r] * T + 16 * k + 4 * t, len[r],
                          a.vec);
           const FragA lo = frag_a(x[0].x, x[1].x, x[0].y, x[1].y), hi = frag_a(x[0].z, x[1].z, x[0].w, x[1].w);
 #pragma unroll
@@ -209,10 +211,10 @@ DEV void chunk_pass(const Pass& a) {
 #pragma unroll
           for (int n = 0; n < 8; n += 2)
             store4(p, (i64)c[r] * T + 8 * n + 4 * t, len[r], a.L,
-                   make_float4(y[n][2 * r], y[n][2 * r + 1], y[n + 1][2 * r], y[n + 1][2 * r + 1]), a.vec, a.add);
+                   make_float4(y[n][2 * r], y[n][2 * r + 1], y[n + 1][2 * r], y[n + 1][2 * r + 1]), a.vec, a.accumulate);
         }
     }
-    // S·Q.
+    // next += S·Qᵀ: what the state before the chunk adds to the state after it.
 #pragma unroll
     for (int k = 0; k < KS; ++k) {
       const FragA lo = frag_a(s[2 * k][0], s[2 * k][2], s[2 * k][1], s[2 * k][3]);
@@ -232,12 +234,12 @@ DEV void chunk_pass(const Pass& a) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (!live[r]) continue;
-    if (a.inject && last[r] == 0 && row_seg[r] == 0) {
-      const float* p = a.inject + mid_at(r);
+    if (a.inject_before_end_chunk && end_chunk[r] == 0 && row_seg[r] == 0) {
+      const float* p = a.inject_before_end_chunk + end_chunk_at(r);
       EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
     }
-    if (a.mid && row_seg[r] == a.segments - 1 && (row_seg[r] + 1) * a.chunks_each == last[r]) {
-      float* p = a.mid + mid_at(r);
+    if (a.state_at_end_chunk && row_seg[r] == a.segments - 1 && (row_seg[r] + 1) * a.chunks_per_segment == end_chunk[r]) {
+      float* p = a.state_at_end_chunk + end_chunk_at(r);
       EACH_STATE(n, u, v) { p[n] = u, p[n + 1] = v; }
     }
     if (a.end) {
@@ -249,11 +251,11 @@ DEV void chunk_pass(const Pass& a) {
 
 #define PASS(name, NP)                                                                                                \
   extern "C" __global__ void __launch_bounds__(128) name(                                                            \
-      float* y, const float* x, const float4* frags, const float* init, float* end, float* states, float* mid,        \
-      const float* inject, const int* lengths, int B, int H, int ins, int outs, int segments, int chunks_each,        \
-      int chunks, int reverse, int lower, int add, int vec, i64 L) {                                                  \
-    chunk_pass<NP>({y, x, frags, init, end, states, mid, inject, lengths, B, H, ins, outs, segments, chunks_each,    \
-                    chunks, reverse, lower, add, vec, L});                                                           \
+      float* y, const float* x, const float4* frags, const float* init, float* end, float* states, float* state_at_end_chunk,        \
+      const float* inject_before_end_chunk, const int* lengths, int B, int H, int in_channels, int out_channels, int segments, int chunks_per_segment,        \
+      int chunks, int last_to_first, int lower, int accumulate, int vec, i64 L) {                                                  \
+    chunk_pass<NP>({y, x, frags, init, end, states, state_at_end_chunk, inject_before_end_chunk, lengths, B, H, in_channels, out_channels, segments, chunks_per_segment,    \
+                    chunks, last_to_first, lower, accumulate, vec, L});                                                           \
   }
 PASS(pass_32, 32)
 PASS(pass_64, 64)

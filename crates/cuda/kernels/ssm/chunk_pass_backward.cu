@@ -1,17 +1,19 @@
-// Gradients of a chunk's matrices: over all rows and chunks of one head,
+// Gradients of a chunk's matrices, summed over all sequences and chunks of one head,
 //   [dToep, dW; dV, dQ] = [dY | dS]ᵀ·[X | S],
-// dY and X being (row, chunk) × 64 steps, S the state that enters a chunk and dS the gradient of the one that
-// leaves it. One product of (T + NP) × (T + NP) with the chunks as its inner index, cut in parts.
+// where the rows of dY and X are (sequence, chunk), each of 64 time steps, S is the state that enters a chunk and dS
+// the gradient of the one that leaves it. One product of (T + NP) × (T + NP) per head whose inner index is (sequence,
+// chunk), cut into gridDim.y ranges (parts).
 #include "common/mma.cuh"
 #include "ssm/chunk.cuh"
 
 constexpr int MK = 16;
 
-// out: (parts, H, T + NP, T + NP), of which `rows` = T + NP rows, or T when only the dY half is wanted, are written.
+// gradients: (parts, H, T + NP, T + NP), of which the first `rows` rows are written: T + NP, or T where dToep and dW alone
+// are wanted.
 // Block 512; grid (H, parts).
 template <int NP>
-DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
-                    int B, int H, int outs, int out_index, int chunks, i64 L, int rows) {
+DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
+                    int B, int H, int out_channels, int out_channel, int chunks, i64 L, int rows) {
   constexpr int I = T + NP, W = I / 32, TILES = W * W, PER = (TILES + 15) / 16, LD = I + 8, LOADS = MK * I / 512;
   static_assert(MK * I % 512 == 0, "whole loads");
   __shared__ float A[MK][LD], Bm[MK][LD];
@@ -31,7 +33,7 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
         if (i < T) {
           const i64 at = c * T + i, len = lengths ? (i64)lengths[b] : L;
           if (at < len) {
-            p = dy[((b * outs + out_index) * H + h) * L + at];
+            p = dy[((b * out_channels + out_channel) * H + h) * L + at];
             q = x[(b * H + h) * L + at];
           }
         } else {
@@ -71,7 +73,7 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
       }
     }
   }
-  float* o = out + ((i64)blockIdx.y * H + h) * I * I;
+  float* o = gradients + ((i64)blockIdx.y * H + h) * I * I;
 #pragma unroll
   for (int p = 0; p < PER; ++p) {
     const int tile = warp + 16 * p, i0 = tile / W * 32, j0 = tile % W * 32;
@@ -87,11 +89,11 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
 }
 
 #define GRAD(name, NP)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(512) name(float* out, const float* dy, const float* ds,             \
+  extern "C" __global__ void __launch_bounds__(512) name(float* gradients, const float* dy, const float* ds,             \
                                                          const float* x, const float* s, const int* lengths, int B, \
-                                                         int H, int outs, int out_index, int chunks, i64 L,        \
+                                                         int H, int out_channels, int out_channel, int chunks, i64 L,        \
                                                          int rows) {                                                  \
-    chunk_grad<NP>(out, dy, ds, x, s, lengths, B, H, outs, out_index, chunks, L, rows);                       \
+    chunk_grad<NP>(gradients, dy, ds, x, s, lengths, B, H, out_channels, out_channel, chunks, L, rows);                       \
   }
 GRAD(grad_32, 32)
 GRAD(grad_64, 64)

@@ -1,30 +1,31 @@
-// The gradients of chunk_pass_backward.cu for states of 64 reals, in split bf16 (split16.cuh), for chips that multiply
-// 16-bit numbers.
+// The gradients of chunk_pass_backward.cu for NP = 64, from compute capability 8.0 on: products of bf16, three of split
+// numbers (split16.cuh; PROD = 3) or one of the high parts.
 //
-// A block takes every (row, chunk) of one head, 16 at a time: each operand is split once, on its way to shared
-// memory, while the 16 after them are under way from global memory. Eight warps of 32 × 64 cells.
+// A block sums over its part of the (sequence, chunk) pairs of one head, 16 at a time: while the tensor cores work on
+// 16, the next 16 are loaded from global memory, and are split on their way to shared memory. Eight warps of 32 × 64
+// cells.
 #include "ssm/chunk_pass_backward_bf16.cuh"
 
 #if __CUDA_ARCH__ >= 800
 
 constexpr int MK = 16;
-constexpr int LD = I + 8;                  // 16-bit numbers a row of a plane; 16 bytes more than a power of two
+constexpr int LD = I + 8;                  // 16-bit numbers per row of a plane (the high or low parts of an operand), 16 bytes more than a power of two
 constexpr int PLANE = MK * LD;             // A high, A low, B high, B low
 constexpr int STAGE = 4 * PLANE;
 
-// out: (parts, H, I, I), of which `rows` = I rows, or T when only the dY half is wanted, are written.
-// Block 256; grid (H, parts); shared: two stages.
+// gradients (parts, H, I, I), of which the first `rows` rows are written: I, or T where dToep and dW alone are wanted.
+// Block: 256 threads; grid (H, parts); shared memory: two stages.
 template <int PROD>
-DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
-                    int B, int H, int outs, int out_index, int chunks, i64 L, int rows, int vec) {
+DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
+                    int B, int H, int out_channels, int out_channel, int chunks, i64 L, int rows, int vec) {
   extern __shared__ unsigned short planes[];
   const int h = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
   const int m0 = (warp & 3) * 32, n0 = (warp >> 2) * 64;
-  const int kind = Share::kind(), k0 = threadIdx.x >> 6;
+  const int kind = OperandReader::kind(), k0 = threadIdx.x >> 6;
   int first, end;
-  part(B * chunks, MK, first, end);
-  Share share(dy, ds, x, s, lengths, B, H, outs, out_index, chunks, L, vec, first * MK);
-  unsigned short* mine = planes + (kind >= 2 ? 2 * PLANE : 0) + (kind & 1) * T + share.within;
+  steps_of_block(B * chunks, MK, first, end);
+  OperandReader reader(dy, ds, x, s, lengths, B, H, out_channels, out_channel, chunks, L, vec, first * MK);
+  unsigned short* mine = planes + (kind >= 2 ? 2 * PLANE : 0) + (kind & 1) * T + reader.within;
   float4 next[MK / 4];
   auto put = [&](int stage) {
 #pragma unroll
@@ -45,13 +46,13 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
   const u32 at_a = shared_address(planes + ((lane >> 4) * 8 + (lane & 7)) * LD + m0 + ((lane >> 3) & 1) * 8);
   const u32 at_b = shared_address(planes + 2 * PLANE + (((lane >> 3) & 1) * 8 + (lane & 7)) * LD + n0 + (lane >> 4) * 8);
   if (first < end) {
-    share.fetch(next);
+    reader.fetch(next);
     put(0);
   }
   __syncthreads();
   for (int step = first; step < end; ++step) {
     const u32 stage = ((step - first) & 1) * STAGE * 2;
-    if (step + 1 < end) share.fetch(next);
+    if (step + 1 < end) reader.fetch(next);
     if (wanted) {
 #pragma unroll
       for (int k = 0; k < MK; k += 16) {
@@ -81,7 +82,7 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
     __syncthreads();
   }
   if (!wanted) return;
-  float* o = out + ((i64)blockIdx.y * H + h) * I * I;
+  float* o = gradients + ((i64)blockIdx.y * H + h) * I * I;
 #pragma unroll
   for (int i = 0; i < 2; ++i)
 #pragma unroll

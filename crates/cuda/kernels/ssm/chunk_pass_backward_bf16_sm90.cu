@@ -1,25 +1,25 @@
-// The gradients of chunk_pass_backward_bf16.cu by warpgroups (wgmma.cuh): (row, chunk) is the inner index and the slow
-// one of both operands.
+// The gradients of chunk_pass_backward_bf16.cu by warpgroups (wgmma.cuh). The sum runs over (sequence, chunk), which is
+// the slow index of both operands in memory: wgmma takes both transposed.
 #include "ssm/chunk_pass_backward_bf16.cuh"
 #include "common/wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 constexpr int MK = 32;
-using Core = Cores<false>;
+using Core = CoreMatrices<false>;
 constexpr int PLANE = Core::BYTES, STAGE = 4 * PLANE;  // A high, A low, B high, B low
 
-// As in chunk_pass_backward_bf16.cu. Two warpgroups of 64 × 128 cells; shared: two stages.
+// As in chunk_pass_backward_bf16.cu. Two warpgroups, each for 64 × 128 cells; shared memory: two stages.
 template <int PROD>
-DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
-                    int B, int H, int outs, int out_index, int chunks, i64 L, int rows, int vec) {
+DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const float* x, const float* s, const int* lengths,
+                    int B, int H, int out_channels, int out_channel, int chunks, i64 L, int rows, int vec) {
   extern __shared__ __align__(128) char planes[];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-  const int kind = Share::kind(), k0 = threadIdx.x >> 6;
+  const int kind = OperandReader::kind(), k0 = threadIdx.x >> 6;
   int first, end;
-  part(B * chunks, MK, first, end);
-  Share share(dy, ds, x, s, lengths, B, H, outs, out_index, chunks, L, vec, first * MK);
-  const int i = (kind & 1) * T + share.within;
+  steps_of_block(B * chunks, MK, first, end);
+  OperandReader reader(dy, ds, x, s, lengths, B, H, out_channels, out_channel, chunks, L, vec, first * MK);
+  const int i = (kind & 1) * T + reader.within;
   char* mine = planes + (kind >= 2 ? 2 * PLANE : 0);
   float4 next[MK / 4];
   auto put = [&](int stage) {
@@ -39,14 +39,14 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
   const bool wanted = 64 * (warp >> 2) < rows;
   const u32 base = shared_address(planes);
   if (first < end) {
-    share.fetch(next);
+    reader.fetch(next);
     put(0);
   }
   stores_before_wgmma();
   __syncthreads();
   for (int step = first; step < end; ++step) {
     const int now = (step - first) & 1;
-    if (step + 1 < end) share.fetch(next);
+    if (step + 1 < end) reader.fetch(next);
     const u32 at_a = base + now * STAGE + (warp >> 2) * 8 * Core::OUTER, at_b = base + now * STAGE + 2 * PLANE;
     if (wanted) {
       wgmma_begin();
@@ -68,7 +68,7 @@ DEV void chunk_grad(float* out, const float* dy, const float* ds, const float* x
     __syncthreads();
   }
   if (!wanted) return;
-  float* o = out + ((i64)blockIdx.y * H + blockIdx.x) * I * I;
+  float* o = gradients + ((i64)blockIdx.y * H + blockIdx.x) * I * I;
 #pragma unroll
   for (int r = 0; r < 2; ++r)
 #pragma unroll

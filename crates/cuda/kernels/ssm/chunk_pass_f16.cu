@@ -1,9 +1,9 @@
-// The chunk pass (chunk_pass_f16.cuh) by warps: fragments of mma m16n8k16, high and low in one 16-byte read.
+// The chunk pass of chunk_pass_f16.cuh by warps: fragments of mma m16n8k16, high and low parts in one 16-byte read.
 #include "ssm/chunk_pass_f16.cuh"
 
 #if __CUDA_ARCH__ >= 800
 
-// Products of a split A with two 16×8 fragments, the independent ones next to each other.
+// c0 += A·f0 and c1 += A·f1 for a split A and two 16×8 fragments; the independent products stand next to each other.
 template <int PROD>
 DEV void multiply(float (&c0)[4], float (&c1)[4], const u32 (&high)[4], const u32 (&low)[4], uint4 f0, uint4 f1) {
   if (PROD == 3) {
@@ -13,6 +13,7 @@ DEV void multiply(float (&c0)[4], float (&c1)[4], const u32 (&high)[4], const u3
   mma_f16(c0, high, f0.x, f0.y), mma_f16(c1, high, f1.x, f1.y);
 }
 
+// A fragment times `scale`, split: high parts in x and y, low parts in z and w.
 DEV uint4 split_fragment(float4 f, float scale) {
   uint4 r;
   split_f16(r.x, r.z, f.x, f.y, scale);
@@ -20,8 +21,7 @@ DEV uint4 split_fragment(float4 f, float scale) {
   return r;
 }
 
-// Where fragment (k, n) of Toep stands among those that are not zero: of the lower triangle n/2 ≥ k, of the upper n/2 ≤
-// k.
+// Index of fragment (k, n) of Toep among those that are not zero: n/2 ≥ k in the lower triangle, n/2 ≤ k in the upper.
 DEV constexpr int lower_at(int k, int n) { return k * (9 - k) + n - 2 * k; }
 DEV constexpr int upper_at(int k, int n) { return k * (k + 1) + n; }
 constexpr int TOEP = 20;
@@ -32,7 +32,7 @@ struct Warps {
   static constexpr int W = TOEP * 32, V = W + KS * 8 * 32, Q = V + KT * NT * 32, MATRICES = Q + KS * NT * 32;
   uint4* memory;
 
-  // Where eight columns of y stand among its accumulators.
+  // Index of tile n (eight columns of y) among the accumulators.
   template <int MODE>
   __device__ static constexpr int tile(int n) {
     return n;
@@ -51,9 +51,9 @@ struct Warps {
   }
   __device__ void v(int e, float4 f, float scale) { memory[V + e] = split_fragment(f, scale); }
   __device__ void q(int e, float4 f, float scale) { memory[Q + e] = split_fragment(f, scale); }
-  __device__ void placed() {}
+  __device__ void matrices_written() {}
 
-  // Two neighbouring fragments of a matrix, from number n on.
+  // c0 and c1 += A·(fragments n and n + 1 of the matrix that starts at `from`).
   template <int P>
   __device__ __forceinline__ void two(float (&c0)[4], float (&c1)[4], const u32 (&high)[4], const u32 (&low)[4], int from,
                                       int n) {
@@ -61,7 +61,7 @@ struct Warps {
     multiply<P>(c0, c1, high, low, f[0], f[32]);
   }
 
-  // s += S·Q, y += S·W.
+  // s += S·Qᵀ, y += S·Wᵀ, S the states before the chunk.
   template <int MODE>
   __device__ __forceinline__ void states(float (&s)[NT][4], float (&y)[8][4], const u32 (&high)[KS][4],
                                          const u32 (&low)[KS][4]) {
@@ -75,7 +75,7 @@ struct Warps {
     }
   }
 
-  // s += X·V, y += X·Toep.
+  // s += X·Vᵀ, y += X·Toepᵀ, X the chunk's inputs.
   template <int MODE, class Splits>
   __device__ __forceinline__ void inputs(float (&s)[NT][4], float (&y)[8][4], Splits splits) {
 #pragma unroll

@@ -1,12 +1,14 @@
-// The chunk pass of chunk_pass.cu for one input and one output channel, in split f16 (split16.cuh), for chips that
-// multiply 16-bit numbers: the same arguments, fragments and rows; what differs is how a block is fed.
+// The chunk pass of chunk_pass.cu for one input and one output channel, in split f16 (split16.cuh), from compute
+// capability 8.0 on: the same arguments, fragments and rows; what differs is how a block gets its operands.
 //
-// The matrices of a head are split once a block and stay in shared memory; x comes a chunk ahead by asynchronous
-// copies; a warp owns 16 rows for a whole segment and keeps their state in registers. Scales: each row of X and of S
-// has its own power of two in each chunk, each matrix one for all, and accumulators change scale exactly.
-// States are always made of full products (three of 16-bit numbers); PROD = 3 or 1 products make the outputs.
+// The matrices of a head are split once per block and stay in shared memory; x is loaded one chunk ahead by
+// asynchronous copies; a warp owns 16 segments, the rows of X and S, and keeps their states in registers. Powers of
+// two: each row of X and of S has its own in each chunk, each matrix one for all its elements, and accumulators change
+// from one to another exactly. States are always computed by three products of 16-bit numbers, outputs by PROD = 3 or
+// 1.
 //
-// MODE: what a pass is for. A Unit multiplies: by warps (chunk_pass_f16.cu) or by warpgroups (chunk_pass_f16_sm90.cu).
+// MODE: what a pass computes. A Unit multiplies: by warps (chunk_pass_f16.cu) or by warpgroups
+// (chunk_pass_f16_sm90.cu).
 #pragma once
 #include "common/split16.cuh"
 #include "ssm/chunk.cuh"
@@ -15,7 +17,8 @@
 
 constexpr int KT = T / 16;
 
-// States only; outputs from inputs at or before them (the lower triangle of Toep); outputs from those at or after them.
+// STATES: states only. LOWER: outputs too, from inputs at or before them (the lower triangle of Toep). UPPER: outputs
+// from inputs at or after them.
 constexpr int STATES = 0, LOWER = 1, UPPER = 2;
 
 struct Pass {
@@ -25,20 +28,21 @@ struct Pass {
   const float* init;     // (B, segments, H, NP): state entering each segment, or null: zero
   float* end;            // (B, segments, H, NP): state leaving each segment, or null
   float* states;         // (H, B, chunks, NP): state entering each chunk, or null
-  float* mid;            // (B, H, NP): state entering the chunk in which the row ends, or null
-  const float* inject;   // (B, H, NP): added to the state that enters the chunk before that one, or null
+  float* state_at_end_chunk;            // (B, H, NP): state entering the end chunk, see end_chunk, or null
+  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before the end chunk, or null
   const int* lengths;    // (B) or null
-  int B, H, segments, chunks_each, chunks, reverse, add, vec;
+  int B, H, segments, chunks_per_segment, chunks, last_to_first, accumulate, vec;
   i64 L;
 };
 
-// One row of a warp's tile: where its segment starts, how many samples follow there, by its length and by L.
-struct Row {
+// One row of a warp's tile, a segment of sequence b: index of its first time step in x, and how many time steps follow
+// there, up to the sequence's length (left) and up to L (allocated).
+struct SegmentRow {
   i64 at, left, allocated;
   int b, seg;
 };
 
-// Largest magnitude of n fragments, over the block.
+// Largest magnitude in n fragments, by the block.
 DEV float block_max(const float4* f, int n, float* part) {
   float m = 0.f;
   for (int e = threadIdx.x; e < n; e += blockDim.x) {
@@ -66,9 +70,9 @@ DEV void chunk_pass(const Pass& a) {
   __shared__ float part[32];
   Unit unit = {memory};
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
-  const int h = blockIdx.y, tile = blockIdx.x * warps + warp, all = a.B * a.segments;
+  const int h = blockIdx.y, tile = blockIdx.x * warps + warp, segment_rows = a.B * a.segments;
   float4* ring = (float4*)(memory + Unit::MATRICES) + warp * 2 * STAGE;
-  Row* row = (Row*)((float4*)(memory + Unit::MATRICES) + warps * 2 * STAGE) + warp * ROWS;
+  SegmentRow* row = (SegmentRow*)((float4*)(memory + Unit::MATRICES) + warps * 2 * STAGE) + warp * ROWS;
 
   int et, ew, ev, eq;
   {
@@ -83,14 +87,14 @@ DEV void chunk_pass(const Pass& a) {
       for (int e = threadIdx.x; e < ST; e += blockDim.x) unit.template w<MODE>(e, f[TT + e], power_of_two(ew));
     for (int e = threadIdx.x; e < TS; e += blockDim.x) unit.v(e, f[TT + ST + e], power_of_two(ev));
     for (int e = threadIdx.x; e < SS; e += blockDim.x) unit.q(e, f[TT + ST + TS + e], power_of_two(eq));
-    unit.placed();
+    unit.matrices_written();
   }
   for (int r = lane; r < ROWS; r += 32) {
     const int rho = tile * ROWS + r;
-    Row w = {0, 0, 0, 0, 0};
-    if (rho < all) {
+    SegmentRow w = {0, 0, 0, 0, 0};
+    if (rho < segment_rows) {
       w.b = rho / a.segments, w.seg = rho % a.segments;
-      const i64 from = (i64)w.seg * a.chunks_each * T;
+      const i64 from = (i64)w.seg * a.chunks_per_segment * T;
       w.at = ((i64)w.b * a.H + h) * a.L + from;
       w.left = (a.lengths ? (i64)a.lengths[w.b] : a.L) - from;
       w.allocated = a.L - from;
@@ -100,7 +104,7 @@ DEV void chunk_pass(const Pass& a) {
     row[r] = w;
   }
   __syncthreads();
-  if (tile / Unit::TOGETHER * Unit::TOGETHER * ROWS >= all) return;
+  if (tile / Unit::TOGETHER * Unit::TOGETHER * ROWS >= segment_rows) return;
 
   // x of chunk c → stage c % 2; 16-byte pieces p of odd rows lie at p ^ 4, so that reads have no conflicts.
   auto fetch = [&](int i, int stage) {
@@ -129,35 +133,35 @@ DEV void chunk_pass(const Pass& a) {
   float s[NT][4] = {};
   if (a.init) {
     EACH_ROW(r) {
-      const Row w = row[8 * r + g];
+      const SegmentRow w = row[8 * r + g];
       if (w.b < 0) continue;
       const float* p = a.init + (((i64)w.b * a.segments + w.seg) * a.H + h) * NP;
       EACH_STATE(n, u, v) { u = p[n], v = p[n + 1]; }
     }
   }
-  const bool marks = a.inject || a.mid || a.states;
-  // The chunk in which the row ends (its first one beyond, where it ends between two), counted from the segment.
-  auto last = [&](const Row& w) { return (int)((w.left + (i64)w.seg * a.chunks_each * T) / T) - w.seg * a.chunks_each; };
+  const bool marks = a.inject_before_end_chunk || a.state_at_end_chunk || a.states;
+  // The end chunk, which holds the first time step beyond the sequence, counted from the segment's first chunk.
+  auto end_chunk = [&](const SegmentRow& w) { return (int)((w.left + (i64)w.seg * a.chunks_per_segment * T) / T) - w.seg * a.chunks_per_segment; };
 
-  fetch(a.reverse ? a.chunks_each - 1 : 0, 0);
+  fetch(a.last_to_first ? a.chunks_per_segment - 1 : 0, 0);
   copies_end_group();
-  for (int step = 0; step < a.chunks_each; ++step) {
-    const int c = a.reverse ? a.chunks_each - 1 - step : step;
-    if (step + 1 < a.chunks_each) fetch(a.reverse ? c - 1 : c + 1, (step + 1) & 1);
+  for (int step = 0; step < a.chunks_per_segment; ++step) {
+    const int c = a.last_to_first ? a.chunks_per_segment - 1 - step : step;
+    if (step + 1 < a.chunks_per_segment) fetch(a.last_to_first ? c - 1 : c + 1, (step + 1) & 1);
     copies_end_group();
     if (marks) {
       EACH_ROW(r) {
-        const Row w = row[8 * r + g];
+        const SegmentRow w = row[8 * r + g];
         if (w.b < 0) continue;
-        if (a.inject && c + 1 == last(w)) {
-          const float* p = a.inject + ((i64)w.b * a.H + h) * NP;
+        if (a.inject_before_end_chunk && c + 1 == end_chunk(w)) {
+          const float* p = a.inject_before_end_chunk + ((i64)w.b * a.H + h) * NP;
           EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
         }
-        if (a.mid && c == last(w)) {
-          float* p = a.mid + ((i64)w.b * a.H + h) * NP;
+        if (a.state_at_end_chunk && c == end_chunk(w)) {
+          float* p = a.state_at_end_chunk + ((i64)w.b * a.H + h) * NP;
           EACH_STATE(n, u, v) { p[n] = u, p[n + 1] = v; }
         }
-        const int global = w.seg * a.chunks_each + c;
+        const int global = w.seg * a.chunks_per_segment + c;
         if (a.states && global < a.chunks) {
           float* p = a.states + (((i64)h * a.B + w.b) * a.chunks + global) * NP;
           EACH_STATE(n, u, v) { *(float2*)(p + n) = make_float2(u, v); }
@@ -185,7 +189,7 @@ DEV void chunk_pass(const Pass& a) {
     for (int n = 0; n < NT; ++n)
       for (int e = 0; e < 4; ++e) s[n][e] = 0.f;
     unit.template states<MODE>(s, y, high, low);
-    copies_wait<1>();
+    wait_copies<1>();
     __syncwarp();
     const float4* x = ring + (step & 1) * STAGE + g * 16 + t;
     const int swap = (g & 1) << 2;
@@ -225,12 +229,12 @@ DEV void chunk_pass(const Pass& a) {
       for (int n = 0; n < NT; ++n) s[n][2 * r] *= fs, s[n][2 * r + 1] *= fs;
       if (MODE == STATES) continue;
       const float fy = power_of_two(-ex[r] - et);
-      const Row& w = row[8 * r + g];
+      const SegmentRow& w = row[8 * r + g];
       const i64 from = (i64)c * T, left = w.left - from, allocated = w.allocated - from;
       float* p = a.y + w.at + from;
 #pragma unroll
       for (int n = 0; n < 8; n += 2) {
-        // Written up to L; zero at and beyond the row's length.
+        // Written up to L; zero from the sequence's length on.
         const int at = 8 * n + 4 * t;
         const int n0 = Unit::template tile<MODE>(n), n1 = Unit::template tile<MODE>(n + 1);
         float o[4] = {y[n0][2 * r] * fy, y[n0][2 * r + 1] * fy, y[n1][2 * r] * fy, y[n1][2 * r + 1] * fy};
@@ -241,7 +245,7 @@ DEV void chunk_pass(const Pass& a) {
         }
         if (a.vec && at + 4 <= allocated) {
           float4 v = make_float4(o[0], o[1], o[2], o[3]);
-          if (a.add) {
+          if (a.accumulate) {
             const float4 u = *(const float4*)(p + at);
             v.x += u.x, v.y += u.y, v.z += u.z, v.w += u.w;
           }
@@ -249,21 +253,21 @@ DEV void chunk_pass(const Pass& a) {
         } else {
 #pragma unroll
           for (int e = 0; e < 4; ++e)
-            if (at + e < allocated) p[at + e] = a.add ? p[at + e] + o[e] : o[e];
+            if (at + e < allocated) p[at + e] = a.accumulate ? p[at + e] + o[e] : o[e];
         }
       }
     }
   }
   EACH_ROW(r) {
-    const Row w = row[8 * r + g];
+    const SegmentRow w = row[8 * r + g];
     if (w.b < 0) continue;
-    const int ends = (int)((w.left + (i64)w.seg * a.chunks_each * T) / T);
-    if (a.inject && ends == 0 && w.seg == 0) {
-      const float* p = a.inject + ((i64)w.b * a.H + h) * NP;
+    const int ends = (int)((w.left + (i64)w.seg * a.chunks_per_segment * T) / T);
+    if (a.inject_before_end_chunk && ends == 0 && w.seg == 0) {
+      const float* p = a.inject_before_end_chunk + ((i64)w.b * a.H + h) * NP;
       EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
     }
-    if (a.mid && w.seg == a.segments - 1 && (w.seg + 1) * a.chunks_each == ends) {
-      float* p = a.mid + ((i64)w.b * a.H + h) * NP;
+    if (a.state_at_end_chunk && w.seg == a.segments - 1 && (w.seg + 1) * a.chunks_per_segment == ends) {
+      float* p = a.state_at_end_chunk + ((i64)w.b * a.H + h) * NP;
       EACH_STATE(n, u, v) { p[n] = u, p[n + 1] = v; }
     }
     if (a.end) {
@@ -275,11 +279,11 @@ DEV void chunk_pass(const Pass& a) {
 
 #define PASS(name, UNIT, NP, PROD, MODE)                                                                             \
   extern "C" __global__ void __launch_bounds__(512, 1) name(                                                        \
-      float* y, const float* x, const float4* frags, const float* init, float* end, float* states, float* mid,        \
-      const float* inject, const int* lengths, int B, int H, int segments, int chunks_each, int chunks, int reverse,  \
-      int add, int vec, i64 L) {                                                                                     \
-    chunk_pass<UNIT<NP, PROD>, NP, MODE>({y, x, frags, init, end, states, mid, inject, lengths, B, H, segments,       \
-                                          chunks_each, chunks, reverse, add, vec, L});                               \
+      float* y, const float* x, const float4* frags, const float* init, float* end, float* states, float* state_at_end_chunk,        \
+      const float* inject_before_end_chunk, const int* lengths, int B, int H, int segments, int chunks_per_segment, int chunks, int last_to_first,  \
+      int accumulate, int vec, i64 L) {                                                                                     \
+    chunk_pass<UNIT<NP, PROD>, NP, MODE>({y, x, frags, init, end, states, state_at_end_chunk, inject_before_end_chunk, lengths, B, H, segments,       \
+                                          chunks_per_segment, chunks, last_to_first, accumulate, vec, L});                               \
   }
 #define PASSES(UNIT, NP)                        \
   PASS(states_##NP, UNIT, NP, 3, STATES)        \

@@ -1,5 +1,5 @@
-// The chunk pass (chunk_pass_f16.cuh) by Hopper's warpgroups: 64 rows, whose split numbers go to wgmma from registers
-// as they are (each warp's sixteen lie as for mma m16n8k16), and matrices that it reads from shared memory.
+// The chunk pass of chunk_pass_f16.cuh by Hopper's warpgroups: 64 rows (segments), whose split numbers go to wgmma from
+// registers (each warp's sixteen lie as for mma m16n8k16), and matrices that it reads from shared memory.
 #include "ssm/chunk_pass_f16.cuh"
 #include "common/wgmma.cuh"
 
@@ -8,19 +8,20 @@
 template <int NP, int PROD>
 struct Warpgroups {
   static constexpr int NT = NP / 8, KS = NP / 16, TOGETHER = 4;
-  // Bytes of a matrix's high plane, its low one as far behind it; where each matrix starts.
+  // Bytes of a matrix's high plane, which its low plane follows; and where each matrix starts.
   static constexpr int TT = T * T * 2, ST = NP * T * 2, SS = NP * NP * 2;
   static constexpr int W = 2 * TT, V = W + 2 * ST, Q = V + 2 * ST, MATRICES = (Q + 2 * SS) / 16;
   uint4* memory;
 
-  // Where eight columns of y stand among its accumulators: the products of the lower triangle leave out the first of
-  // them, and wgmma wants its accumulators from the first on, so there they are in reverse.
+  // Index of tile n (eight columns of y) among the accumulators. Products of the lower triangle leave out its first
+  // tiles, and wgmma needs its accumulators from the first on, so there they are in reverse order.
   template <int MODE>
   __device__ static constexpr int tile(int n) {
     return MODE == LOWER ? 7 - n : n;
   }
 
-  // Fragment e of a matrix of `columns` columns: core matrix (k/8, n/8) is at k/8·columns/8 + n/8, rows n.
+  // Writes fragment e of a matrix of `columns` columns: core matrix (k/8, n/8) is at k/8·columns/8 + n/8, its rows are
+  // n.
   template <int MODE>
   __device__ __forceinline__ void place(int from, int plane, int columns, int e, float4 f, float scale) {
     const int groups = columns / 8, lane = e & 31, n = tile<MODE>((e >> 5) % groups), k = (e >> 5) / groups;
@@ -42,9 +43,9 @@ struct Warpgroups {
   }
   __device__ void v(int e, float4 f, float scale) { place<STATES>(V, ST, NP, e, f, scale); }
   __device__ void q(int e, float4 f, float scale) { place<STATES>(Q, SS, NP, e, f, scale); }
-  __device__ void placed() { stores_before_wgmma(); }
+  __device__ void matrices_written() { stores_before_wgmma(); }
 
-  // c += A·(rows 16k … 16k + 15 of the first N columns of a matrix).
+  // c += A·(rows 16k … 16k + 15 of the first N columns of the matrix at `from`), by P products.
   template <int P, int N, int C>
   __device__ __forceinline__ void product(float (&c)[C][4], const u32 (&high)[4], const u32 (&low)[4], int from, int plane,
                                           int columns, int k) {

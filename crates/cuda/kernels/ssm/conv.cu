@@ -1,13 +1,13 @@
-// Linear convolution by FFT, a real row in a complex transform of n ≥ len points without padding, n a power of two, 8
-// or more. The right angle: with w = e^{2πi/4n}, w^{−t}·IFFT(FFT(w^t x)·FFT(w^t k)) is the product of x and k modulo zⁿ
-// = i. Samples of the linear convolution at n and beyond so wrap into the imaginary part; its first n samples are the
-// real part. A lag of −1−j is z^{n−1−j}/i: the anticausal kernel of a two-sided layer stands in the imaginary part,
-// reversed and negated.
+// Linear convolution of each sequence with each kernel, by FFT: a real sequence in a complex transform of n ≥ len
+// points without padding, n a power of two and at least 8. The "right angle" avoids the padding: with w = e^{2πi/4n},
+// w^{−t}·IFFT(FFT(w^t x)·FFT(w^t k)) is the product of x and k modulo zⁿ = i. Samples of the linear convolution at n
+// and beyond so wrap into the imaginary part; its first n samples are the real part. A lag of −1−j is z^{n−1−j}/i: the
+// anticausal kernel of a bidirectional layer is put in the imaginary part, reversed and negated.
 //
-// A transform that one block holds (4096 points) is Stockham's in natural order: a thread holds eight points,
-// passes of radix 8 (the first of radix 2 or 4 where n asks for it) exchange them through shared memory. Beyond, with
-// j = j₁·n₂ + j₂ and k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in [k₁][k₂]
-// order, and the inverse goes back the same way.
+// A transform that one block holds (4096 points) is Stockham's in natural order: a thread holds eight points, passes of
+// radix 8 (the first of radix 2 or 4 where n needs it) exchange them through shared memory. A larger one is cut as a
+// matrix, j = j₁·n₂ + j₂ and k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in
+// [k₁][k₂] order, and the inverse goes back the same way.
 #include "common/base.cuh"
 
 DEV float2 operator+(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
@@ -45,7 +45,7 @@ DEV void fft8(float2 (&v)[8], int sign) {
   for (int k = 0; k < 4; ++k) v[2 * k] = e[k], v[2 * k + 1] = o[k];
 }
 
-// v[m], which is point to(m), for v[m], which is point j + m·n/8.
+// Exchanges points through shared memory: on entry v[m] is point to(m), on return it is point j + m·n/8.
 template <class At, class To>
 DEV void exchange(float2 (&v)[8], float2* memory, int j, int eighth, At at, To to) {
   __syncthreads();
@@ -97,7 +97,7 @@ DEV void twiddle(float2 (&v)[8], float2 a, float2 s) {
   v[4] = mul(v[4], a), v[5] = mul(v[5], mul(a, s)), v[6] = mul(v[6], mul(a, s2)), v[7] = mul(v[7], mul(a, s3));
 }
 
-// The factor w^t of the right angle at t = first + m·n/8.
+// The factors w^t of the right angle at t = first + m·n/8.
 struct RightAngle {
   float2 w;
 
@@ -122,8 +122,8 @@ struct RightAngle {
   }
 };
 
-// Arrays of a convolution: y (B, channels, H, L), u (B, H, L), kernel (channels, twice as many where two-sided; H, M),
-// d (channels, H) or null; heads from h0 on.
+// Arrays of a convolution: y (B, channels, H, L), u (B, H, L), kernel (channels, or 2·channels where bidirectional; H,
+// M), d (channels, H) or null; for heads from h0 on.
 struct Conv {
   float* y;
   const float *u, *kernel, *d;
@@ -132,15 +132,15 @@ struct Conv {
   i64 L, M;
   int two_sided, n;
 
-  // u of row b, t < n; 0 beyond the row's length.
-  __device__ float in(int b, int h, i64 t) const {
-    return t < row_len(lengths, b, (int)L) ? u[((i64)b * H + h0 + h) * L + t] : 0.f;
+  // u of sequence b at time step t < n; 0 beyond the sequence's length.
+  __device__ float input_at(int b, int h, i64 t) const {
+    return t < sequence_len(lengths, b, (int)L) ? u[((i64)b * H + h0 + h) * L + t] : 0.f;
   }
-  // y of row b; 0 beyond the row's length.
-  __device__ void out(int b, int c, int h, i64 t, float x) const {
-    if (t < L) y[(((i64)b * channels + c) * H + h0 + h) * L + t] = t < row_len(lengths, b, (int)L) ? x : 0.f;
+  // Writes y of sequence b; 0 beyond the sequence's length.
+  __device__ void write_output(int b, int c, int h, i64 t, float x) const {
+    if (t < L) y[(((i64)b * channels + c) * H + h0 + h) * L + t] = t < sequence_len(lengths, b, (int)L) ? x : 0.f;
   }
-  // The kernel of channel c as a number of the ring.
+  // Element t of channel c's kernel, with its anticausal part in the imaginary part, as a polynomial modulo zⁿ = i.
   __device__ float2 tap(int c, int h, i64 t) const {
     const i64 back = n - 1 - t;
     float2 x = make_float2(0.f, 0.f);
@@ -156,11 +156,12 @@ struct Conv {
 #define CONV_HERE                                                           \
   const Conv a = {y, u, kernel, d, lengths, B, channels, H, h0, L, M, two_sided, n}
 
-// Where point p of a row lies in shared memory: a stride of eight meets no bank twice.
+// Index of point p of a transform in shared memory, chosen so that a stride of eight has no bank conflict.
 DEV int swapped(int p) { return p ^ (p >> 3 & 15); }
 
-// The whole convolution for channel c where a row fits a block: the kernel's spectrum stays in shared memory for `each`
-// rows of the batch. blockDim.x / (n/8) of the H·parts shares a block; shared: twice the block's points.
+// The whole convolution for channel c where one transform fits in a block: the kernel's spectrum stays in shared memory
+// for `each` sequences of the batch. A block computes blockDim.x / (n/8) of the H·parts (head, part of the batch) at a
+// time; shared memory: twice the block's points.
 extern "C" __global__ void __launch_bounds__(512, 2) conv_rows(CONV, int c, int parts, int each) {
   extern __shared__ float2 memory[];
   CONV_HERE;
@@ -181,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_rows(CONV, int c, int 
     const int b = first + i;
     angle.forget();
 #pragma unroll
-    for (int m = 0; m < 8; ++m) v[m] = angle.times(m, b < B ? a.in(b, h, j + m * eighth) : 0.f);
+    for (int m = 0; m < 8; ++m) v[m] = angle.times(m, b < B ? a.input_at(b, h, j + m * eighth) : 0.f);
     transform(v, mine, n, j, -1, swapped);
 #pragma unroll
     for (int m = 0; m < 8; ++m) v[m] = mul(v[m], k[m * eighth]);
@@ -189,13 +190,13 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_rows(CONV, int c, int 
     angle.forget();
     if (b < B)
 #pragma unroll
-      for (int m = 0; m < 8; ++m) a.out(b, c, h, j + m * eighth, scale * angle.real_of_inverse(m, v[m]));
+      for (int m = 0; m < 8; ++m) a.write_output(b, c, h, j + m * eighth, scale * angle.real_of_inverse(m, v[m]));
   }
 }
 
-// Longer ones in three, by way of z (heads, B + channels, n), where a head's kernels stand behind its rows: columns of
-// u and of the kernels to z; rows of z times those of the kernel to w, which may be z; columns of w to y. A column
-// kernel takes `width` columns a block, n1/8 · width threads and n1·width float2 of shared memory.
+// Longer transforms, in three kernels, by way of z (heads, B + channels, n), where a head's kernels follow its
+// sequences: columns of u and of the kernels to z; rows of z times those of the kernel to w, which may be z; columns of
+// w to y. A column kernel takes `width` columns per block, n1/8 · width threads and n1·width float2 of shared memory.
 struct Columns {
   int width, n1, n2, q, j, column;
   i64 row;
@@ -205,7 +206,7 @@ struct Columns {
     const int blocks = n2 / width;
     row = blockIdx.x / blocks, column = blockIdx.x % blocks * width + q;
   }
-  // Sample of point m, and the right angle there.
+  // Time step of point m, and the right angle there.
   __device__ i64 sample(int m) const { return (i64)(j + m * (n1 / 8)) * n2 + column; }
   __device__ RightAngle angle() const { return RightAngle(j * n2 + column, n1 * n2); }
   // ω^{±p·column} at this thread's points p = j + m·n1/8.
@@ -225,13 +226,14 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_in(CONV, float2* z, in
   float2 v[8];
 #pragma unroll
   for (int m = 0; m < 8; ++m)
-    v[m] = b < B ? angle.times(m, a.in(b, h, at.sample(m))) : angle.times(m, a.tap(b - B, h, at.sample(m)));
+    v[m] = b < B ? angle.times(m, a.input_at(b, h, at.sample(m))) : angle.times(m, a.tap(b - B, h, at.sample(m)));
   at.across(v, memory, -1);
   at.between(v, -1);
 #pragma unroll
   for (int m = 0; m < 8; ++m) z[at.row * n + at.sample(m)] = v[m];
 }
-// Each share is one of `parts` of the batch in row k₁ of one head; as many a block as conv_rows takes, and its memory.
+// Rows k₁ of z times the kernel's, for one of `parts` ranges of the batch in one row of one head (a share); a block
+// takes as many shares as conv_rows, and as much memory.
 extern "C" __global__ void __launch_bounds__(512, 2) conv_times(float2* w, const float2* z, int B, int channels, int c, int n1,
                                                              int n2, int parts, int each, i64 shares) {
   extern __shared__ float2 memory[];
@@ -275,11 +277,11 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_out(CONV, const float2
   const RightAngle angle = at.angle();
   const float scale = 1.f / n;
 #pragma unroll
-  for (int m = 0; m < 8; ++m) a.out(b, c, h, at.sample(m), scale * angle.real_of_inverse(m, v[m]));
+  for (int m = 0; m < 8; ++m) a.write_output(b, c, h, at.sample(m), scale * angle.real_of_inverse(m, v[m]));
 }
 
 // ---- step by step, for gradients ----------------------------------------------------------------------------------
-// Rows of n points in place, blockDim.x / (n/8) of them a block. Shared: the block's points.
+// Transforms of n points in place, blockDim.x / (n/8) of them per block. Shared memory: the block's points.
 extern "C" __global__ void __launch_bounds__(512) fft_rows(float2* z, i64 rows, int n, int sign, float scale) {
   extern __shared__ float2 memory[];
   const int eighth = n / 8, own = threadIdx.x / eighth, j = threadIdx.x % eighth;
@@ -295,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(512) fft_rows(float2* z, i64 rows, 
     for (int m = 0; m < 8; ++m) row[j + m * eighth] = make_float2(scale * v[m].x, scale * v[m].y);
 }
 
-// Columns in place; the twiddle comes after them forward and before them inverse.
+// Transforms of columns in place; the twiddle factors come after them forward and before them inverse.
 extern "C" __global__ void __launch_bounds__(512) fft_columns(float2* z, int n1, int n2, int width, int sign) {
   extern __shared__ float2 memory[];
   const Columns at(n1, n2, width);
@@ -310,29 +312,29 @@ extern "C" __global__ void __launch_bounds__(512) fft_columns(float2* z, int n1,
   for (int m = 0; m < 8; ++m) base[at.sample(m)] = v[m];
 }
 
-// z (heads, B, n) from x (B, ins, H, L), channel `in`, heads h0 …, times w^t.
+// z (heads, B, n) = w^t · channel `in` of x (B, ins, H, L), for heads from h0 on.
 KERNEL pack_rows(float2* z, const float* x, const int* lengths, i64 total, i64 n, int B, int ins, int in, int H, int h0,
                  i64 L) {
   for (i64 i = index(); i < total; i += stride()) {
     const i64 row = quotient(i, n), t = i - row * n, own = quotient(row, B), b = row - own * B;
-    const float v = t < row_len(lengths, (int)b, (int)L) ? x[((b * ins + in) * H + h0 + own) * L + t] : 0.f;
+    const float v = t < sequence_len(lengths, (int)b, (int)L) ? x[((b * ins + in) * H + h0 + own) * L + t] : 0.f;
     const float2 w = root((int)t, 4 * (int)n, 1);
     z[i] = make_float2(v * w.x, v * w.y);
   }
 }
 
-// The way back; 0 beyond lengths.
+// Channel `out` of y (B, outs, H, L) = real part of w^{−t}·z; 0 beyond each sequence's length.
 KERNEL unpack_rows(float* y, const float2* z, const int* lengths, i64 total, i64 n, int B, int outs, int out, int H,
                    int h0, i64 L) {
   for (i64 i = index(); i < total; i += stride()) {
     const i64 row = quotient(i, L), t = i - row * L, own = quotient(row, B), b = row - own * B;
     const float2 v = z[row * n + t], w = root((int)t, 4 * (int)n, 1);
     y[((b * outs + out) * H + h0 + own) * L + t] =
-        t < row_len(lengths, (int)b, (int)L) ? v.x * w.x + v.y * w.y : 0.f;
+        t < sequence_len(lengths, (int)b, (int)L) ? v.x * w.x + v.y * w.y : 0.f;
   }
 }
 
-// k (heads, n): the kernel of channel c, times w^t.
+// k (heads, n) = w^t · kernel of channel c, as Conv::tap gives it.
 KERNEL pack_kernel(CONV, float2* k, i64 total, int c) {
   CONV_HERE;
   for (i64 i = index(); i < total; i += stride()) {
@@ -341,8 +343,8 @@ KERNEL pack_kernel(CONV, float2* k, i64 total, int c) {
   }
 }
 
-// The gradient of what pack_kernel did: k as a number of the ring, its real part to the kernel and D, its imaginary
-// part to the anticausal kernel.
+// Adds the gradient that k (heads, n), from `correlate`, holds of what pack_kernel wrote: its real part to the causal
+// kernel and to D, its imaginary part to the anticausal kernel.
 KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, int n, i64 M, int channels, int c, int H,
                      int h0, int two_sided) {
   for (i64 i = index(); i < total; i += stride()) {
@@ -355,17 +357,17 @@ KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, int 
   }
 }
 
-// w (+)= z·k̄ : (heads, B, n) by (heads, n).
-KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int B, int add) {
+// w (+)= z times the conjugate of k, elementwise: (heads, B, n) by (heads, n).
+KERNEL times(float2* w, const float2* z, const float2* k, i64 total, i64 n, int B, int accumulate) {
   for (i64 i = index(); i < total; i += stride()) {
     const i64 row = quotient(i, n);
     float2 v = mul_conj(z[i], k[(quotient(row, B) - row) * n + i]);
-    if (add) v.x += w[i].x, v.y += w[i].y;
+    if (accumulate) v.x += w[i].x, v.y += w[i].y;
     w[i] = v;
   }
 }
 
-// s (heads, n) = Σ_b zd·z̄u.
+// s (heads, n) = Σ_b zd[b] times the conjugate of zu[b], elementwise.
 KERNEL correlate(float2* s, const float2* zd, const float2* zu, i64 total, i64 n, int B) {
   for (i64 i = index(); i < total; i += stride()) {
     float2 a = make_float2(0.f, 0.f);

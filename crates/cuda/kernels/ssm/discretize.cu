@@ -1,4 +1,4 @@
-// (Δ, Λ, P, B) → the discrete recurrence, in f64, and the way back of its gradients.
+// From the parameters (Δ, Λ, P, B) of each head to its discrete recurrence, in f64, and the gradients back to them.
 //
 // With τ = 2/Δ, Dg = 1/(τ − Λ), M_rs = I + 2Re P_r*·Dg·P_s and the Woodbury row R_r = Σ_s M⁻¹_rs P̄_s Dg (paper Theorem
 // 2, bilinear):
@@ -6,16 +6,16 @@
 //   B̄ = 2 Dg B + 2 Σ_r u_r h_r,  h = M⁻¹ q,  q_s = 2Re P_s*·Dg·B.
 // S4D has rank 0; by zero-order hold D₀ = e^{ΔΛ}, B̄ = B·expm1(ΔΛ)/Λ.
 //
-// A gradient of a complex z is ∂/∂Re z + i ∂/∂Im z; through w ↦ z = f(w) it goes back as ḡ_w = ḡ_z·conj f′(w).
-// One warp a head.
+// The gradient of a complex z is ∂/∂Re z + i ∂/∂Im z; where z = f(w), that of w is ḡ_z·conj f′(w). One warp per head.
 #include "ssm/params.cuh"
 
-struct Small {
+// The (rank × rank) matrices and the vectors of one head.
+struct RankMatrices {
   double m[MAXR][MAXR], m_inv[MAXR][MAXR], q[MAXR], h[MAXR];
 };
 
-// M⁻¹ by Gauss–Jordan with pivots, and h; one thread.
-DEV void invert(Small& s, int rank) {
+// M⁻¹ by Gauss–Jordan with pivots, and h; by one thread.
+DEV void invert(RankMatrices& s, int rank) {
   double a[MAXR][2 * MAXR];
   for (int i = 0; i < rank; ++i)
     for (int j = 0; j < rank; ++j) a[i][j] = s.m[i][j], a[i][rank + j] = (i == j);
@@ -42,8 +42,8 @@ DEV void invert(Small& s, int rank) {
   }
 }
 
-// Fills dg[n] (shared) and the small matrices.
-DEV void prepare(Small& s, c64* dg, const Params& q, int h) {
+// Computes dg[n], in shared memory, and the matrices of the rank for head h, by one warp.
+DEV void prepare(RankMatrices& s, c64* dg, const Params& q, int h) {
   const int lane = threadIdx.x;
   for (int n = lane; n < q.pairs; n += 32) {
     c64 l = lambda(q, h, n);
@@ -89,7 +89,7 @@ KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;
-  __shared__ Small s;
+  __shared__ RankMatrices s;
   const int h = blockIdx.x, lane = threadIdx.x, P = q.pairs;
   prepare(s, dg, q, h);
   for (int n = lane; n < P; n += 32) {
@@ -116,13 +116,13 @@ KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
   }
 }
 
-// Gradients of (D₀, B̄, u_r, v_r) stand in `slots` slots a head, each (2 + 2R) × P; they are summed here.
-// Results: f64 per head, `g_dt` (H, P), `g_re`, `g_im` (H, P), `g_b` (H, P), `g_p` (H, R, P).
+// The gradients of (D₀, B̄, u_r, v_r) are in `slots` slots per head, each (2 + 2R) × P, and are summed here. Results,
+// f64 per head: g_dt, g_re and g_im (Δ, Re Λ, Im Λ), complex g_b (H, P) and g_p (H, R, P). One warp per head.
 KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* slot, int slots, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;
-  __shared__ Small s;
+  __shared__ RankMatrices s;
   __shared__ double dh[MAXR], dm_inv[MAXR][MAXR], dq[MAXR], dm[MAXR][MAXR];
   const int h = blockIdx.x, lane = threadIdx.x, P = q.pairs, R = q.rank, width = (2 + 2 * R) * P;
   prepare(s, dg, q, h);
@@ -223,8 +223,8 @@ KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
   }
 }
 
-// Sums over the heads that share an SSM, in an order that depends on sizes alone, and adds to the f32 gradients.
-// One warp a (SSM, pair): grid (n_ssm, P).
+// Sums the gradients over the heads that share an SSM, in an order that depends on sizes alone, and adds them to those
+// of the stored f32 parameters. One warp per (SSM, pair): grid (n_ssm, P).
 KERNEL add_parameter_gradients(float* dinv_dt, float* da_real, float* da_imag, float* db, float* dp, const double* g_dt,
                                const double* g_re, const double* g_im, const c64* g_b, const c64* g_p, int heads,
                                int pairs, int ssms, int rank, int per_state) {
@@ -251,7 +251,7 @@ KERNEL add_parameter_gradients(float* dinv_dt, float* da_real, float* da_imag, f
   }
 }
 
-// The gradient of a Δ that a whole head shares is the sum over its state. One warp a head.
+// Where a whole head has one Δ: dinv_dt[h] += the sum of g_dt (H, P) over the head's pairs. One warp per head.
 KERNEL add_step_gradients(float* dinv_dt, const double* g_dt, int pairs) {
   double x = 0;
   for (int n = threadIdx.x; n < pairs; n += 32) x += g_dt[(i64)blockIdx.x * pairs + n];

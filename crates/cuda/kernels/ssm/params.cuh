@@ -1,10 +1,10 @@
-// The parameters of an SSM layer as they are stored, the transforms that give them their meaning, and kernels'
-// arguments.
+// The parameters of an SSM layer as stored, the functions that turn them into Δ, Λ, P and B, and how kernels take them
+// as arguments.
 #pragma once
 #include "codes.cuh"
 #include "common/complex.cuh"
 
-// f: a TRANSFORM_… of s4_backend.
+// The function f at x; f: a TRANSFORM_… of s4_backend.
 DEV double transform(int f, double x) {
   switch (f) {
     case TRANSFORM_EXP: return exp(x);
@@ -29,7 +29,7 @@ DEV double transform_derivative(int f, double x) {
 
 constexpr int MAXR = 8;
 
-// The parameters of a layer as stored (f32), and what they mean.
+// The stored parameters (f32) of a layer, and their meaning at (head h, pair n).
 struct Params {
   const float *inv_dt, *a_real, *a_imag, *b, *p;
   int heads, pairs, ssms, rank, per_state, zoh, t_dt, t_real, t_imag;
@@ -48,7 +48,7 @@ DEV c64 lowrank(const Params& q, int r, int h, int n) {
   return load(q.p, ((i64)r * q.ssms + h % q.ssms) * q.pairs + n);
 }
 
-// As kernel arguments, one by one.
+// The members of Params as kernel arguments, one by one.
 #define PARAMS                                                                                                   \
   const float *inv_dt, const float *a_real, const float *a_imag, const float *b_, const float *p_, int heads,    \
       int pairs, int ssms, int rank, int per_state, int zoh, int t_dt, int t_real, int t_imag, double rate

@@ -1,11 +1,13 @@
-// The last, partial chunk of a row: plain steps of the recurrence, in f64, where an end state is wanted.
-// A row of length 64c + r: state_end = r steps from the state that enters chunk c; zero padding would not give it.
+// The last, partial chunk of a sequence: plain steps of the recurrence, in f64, where a final state is wanted. For a
+// sequence of length 64c + r the final state is r steps after the state that enters chunk c; a chunk padded with zeros
+// would not give it.
 #include "common/complex.cuh"
 #include "ssm/chunk.cuh"
 
 constexpr int PL = 2;
 #define EACH_PAIR(i, n) _Pragma("unroll") for (int i = 0, n = threadIdx.x & 31; i < PL; ++i, n += 32) if (n < P)
 
+// The discrete recurrence of one head.
 struct Head {
   const c64 *d0, *u_r, *v_r, *b_bar;
 };
@@ -26,7 +28,8 @@ DEV void step(const Head& q, c64 (&x)[PL], double u, int P, int R) {
   EACH_PAIR(i, n) x[i] = y[i];
 }
 
-// state_end (B, H, 2P) from mid (B, H, NP). One warp; grid (B, H).
+// state_end (B, H, 2P) from mid (B, H, NP), the states that enter the last chunks. One warp per (sequence, head); grid
+// (B, H).
 KERNEL partial_chunk(float* state_end, const float* mid, const float* u, const int* lengths, const c64* d0, const c64* u_r,
             const c64* v_r, const c64* b_bar, int H, int P, int R, int np, i64 L) {
   const int b = blockIdx.x, h = blockIdx.y;
@@ -44,9 +47,10 @@ KERNEL partial_chunk(float* state_end, const float* mid, const float* u, const i
   }
 }
 
-// Its adjoint. inject (B, H, NP): gradient of the state that enters the last chunk; du_last (B, H, T): its share of du;
-// shares of (ḡ D₀, ḡ B̄, ḡ u, ḡ v) go to slot `slot0 + blockIdx.y`, row b to share b mod gridDim.y. `states`:
-// (H, shares, T, P), scratch for the states on the way. One warp; grid (H, shares).
+// The adjoint of partial_chunk. inject (B, H, NP): gradient of the state that enters the last chunk; du_last (B, H, T):
+// what du of that chunk receives from dstate_end. The gradients of (D₀, B̄, u, v) go to slot `slot0 + blockIdx.y`; a
+// block takes the sequences b ≡ blockIdx.y mod gridDim.y. states (H, gridDim.y, T, P): scratch for the states of the
+// steps. One warp; grid (H, slots).
 KERNEL partial_chunk_backward(float* inject, float* du_last, c64* slot, c64* states, const float* dstate_end, const float* mid,
                      const float* u, const int* lengths, const c64* d0, const c64* u_r, const c64* v_r, const c64* b_bar,
                      int B, int H, int P, int R, int np, i64 L, int slots, int slot0) {
@@ -113,11 +117,11 @@ KERNEL partial_chunk_backward(float* inject, float* du_last, c64* slot, c64* sta
   }
 }
 
-// du[b][h][64c + k] += du_last[b][h][k] in the last, partial chunk of each row.
+// du[b][h][64c + k] += du_last[b][h][k] in the last, partial chunk of each sequence.
 KERNEL add_partial_chunk(float* du, const float* du_last, const int* lengths, int B, int H, i64 L) {
   const i64 total = (i64)B * H * T;
   for (i64 i = index(); i < total; i += stride()) {
-    const i64 bh = i / T, k = i % T, len = row_len(lengths, (int)(bh / H), (int)L);
+    const i64 bh = i / T, k = i % T, len = sequence_len(lengths, (int)(bh / H), (int)L);
     if (k < len % T) du[bh * L + len / T * T + k] += du_last[i];
   }
 }

@@ -1,16 +1,17 @@
-// The scan over segments of a sequence.
+// The scan over the segments of each sequence: from the final state of each segment that starts at zero to the state
+// that enters each segment.
 #include "common/base.cuh"
 
-// States entering each segment, from what each segment adds by itself: s ← s·Qᵀ + e, over segments in order (or in
-// reverse). q: (H, NP, NP) f32 is Qᵀ − 1, as it multiplies from the right: s′[m] = s[m] + Σ_n s[n] q[n][m]. So slow
-// modes, whose Q is near 1, lose nothing to its rounding, which would add up over thousands of segments. PARTS threads
-// share a column, which they use for ROWS rows of the batch, and read AHEAD segments in advance. init ← (B, segments,
-// H, NP). Block: NP·PARTS threads; grid (B / ROWS, H, directions).
-template <int NP, int ROWS, int PARTS>
-DEV void scan(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int reverse) {
-  constexpr int AHEAD = 16 / ROWS, OWN = NP / 4 / PARTS;
-  __shared__ float4 s[2][ROWS][NP / 4];
-  const int b0 = blockIdx.x * ROWS, h = blockIdx.y, m = threadIdx.x / PARTS, part = threadIdx.x % PARTS;
+// init (B, segments, H, NP): s ← s·Qᵀ + e over the segments in order (last_to_first: in reverse), e what each segment
+// adds by itself, s written before each. q (H, NP, NP) f32 is Qᵀ − 1, which multiplies from the right, s′[m] = s[m] +
+// Σ_n s[n] q[n][m], so that slow modes, whose Q is near 1, lose nothing to its rounding, which would add up over
+// thousands of segments. PARTS threads divide a column of q, which they use for SEQUENCES sequences, and read AHEAD
+// segments in advance. Block: NP·PARTS threads; grid (B / SEQUENCES, H, directions).
+template <int NP, int SEQUENCES, int PARTS>
+DEV void scan(float* init, const float* e, const float* state0, const float* q, int B, int H, int segments, int last_to_first) {
+  constexpr int AHEAD = 16 / SEQUENCES, OWN = NP / 4 / PARTS;
+  __shared__ float4 s[2][SEQUENCES][NP / 4];
+  const int b0 = blockIdx.x * SEQUENCES, h = blockIdx.y, m = threadIdx.x / PARTS, part = threadIdx.x % PARTS;
   float4 column[OWN];
 #pragma unroll
   for (int n = 0; n < OWN; ++n) {
@@ -18,11 +19,11 @@ DEV void scan(float* init, const float* e, const float* state0, const float* q, 
     column[n] = make_float4(p[0], p[NP], p[2 * NP], p[3 * NP]);
   }
   auto at = [&](int r, int k) {
-    return (((i64)min(b0 + r, B - 1) * segments + (reverse ? segments - 1 - k : k)) * H + h) * NP + m;
+    return (((i64)min(b0 + r, B - 1) * segments + (last_to_first ? segments - 1 - k : k)) * H + h) * NP + m;
   };
-  float x[ROWS], next[AHEAD][ROWS];
+  float x[SEQUENCES], next[AHEAD][SEQUENCES];
 #pragma unroll
-  for (int r = 0; r < ROWS; ++r) {
+  for (int r = 0; r < SEQUENCES; ++r) {
     x[r] = state0 ? state0[((i64)min(b0 + r, B - 1) * H + h) * NP + m] : 0.f;
 #pragma unroll
     for (int k = 0; k < AHEAD; ++k) next[k][r] = k < segments ? e[at(r, k)] : 0.f;
@@ -33,14 +34,14 @@ DEV void scan(float* init, const float* e, const float* state0, const float* q, 
       const int k = k0 + i;
       if (k >= segments) break;
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r)
+      for (int r = 0; r < SEQUENCES; ++r)
         if (part == 0) {
           if (b0 + r < B) init[at(r, k)] = x[r];
           ((float*)s[k & 1][r])[m] = x[r];
         }
       __syncthreads();
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r) {
+      for (int r = 0; r < SEQUENCES; ++r) {
         float4 a = make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
         for (int n = 0; n < OWN; ++n) {
@@ -56,13 +57,13 @@ DEV void scan(float* init, const float* e, const float* state0, const float* q, 
       }
     }
 }
-// Where blockIdx.z is 1, the other direction of a two-sided layer.
-#define SCAN(name, NP, ROWS, PARTS)                                                                                   \
+// blockIdx.z = 1 is the anticausal direction of a bidirectional layer.
+#define SCAN(name, NP, SEQUENCES, PARTS)                                                                                   \
   extern "C" __global__ void __launch_bounds__(NP * PARTS) name(                                                      \
       float* init, float* init1, const float* e, const float* e1, const float* state0, const float* q, int B, int H, \
-      int segments, int reverse) {                                                                                    \
+      int segments, int last_to_first) {                                                                                    \
     const bool second = blockIdx.z == 1;                                                                              \
-    scan<NP, ROWS, PARTS>(second ? init1 : init, second ? e1 : e, state0, q, B, H, segments, second || reverse);      \
+    scan<NP, SEQUENCES, PARTS>(second ? init1 : init, second ? e1 : e, state0, q, B, H, segments, second || last_to_first);      \
   }
 SCAN(scan_32_1, 32, 1, 4)
 SCAN(scan_64_1, 64, 1, 4)

@@ -1,9 +1,9 @@
-// One step of the recurrence, O(N) a head (paper Theorem 2): x′ = Ā x + B̄ u, y = 2Re C x′ + D u.
-// One warp a (row, head). Ā x is kept as x + (D₀ − 1)∘x + Σ_r u_r(2Re v_r·x), so that small steps lose nothing to
-// rounding near 1. With an interval a row, Δ·interval is discretized on the spot, in f64.
+// One time step of the recurrence in O(N) per head (paper Theorem 2): x′ = Ā x + B̄ u, y = 2Re C x′ + D u, by one warp
+// per (sequence, head). Ā x is computed as x + (D₀ − 1)∘x + Σ_r u_r(2Re v_r·x), so that small Δ lose nothing to
+// rounding near 1. Where each sequence has its own interval, Δ·interval is discretized in the kernel, in f64.
 #include "ssm/params.cuh"
 
-// f64 constants → f32: (D₀ − 1), B̄, u_r, v_r, each (·, P), head after head.
+// out (H, 2 + 2R, P): (D₀ − 1), B̄, u_r, v_r of each head, from f64 to f32.
 KERNEL step_constants(float2* out, const c64* d0, const c64* u_r, const c64* v_r, const c64* b_bar, int heads, int P, int R) {
   const int width = (2 + 2 * R) * P;
   for (i64 i = index(); i < (i64)heads * width; i += stride()) {
@@ -18,10 +18,11 @@ KERNEL step_constants(float2* out, const c64* d0, const c64* u_r, const c64* v_r
   }
 }
 
+// Re(a·b).
 DEV float re(float2 a, float2 b) { return a.x * b.x - a.y * b.y; }
 
-// y (B, channels·H), state (B, H, 2, P) in place, u (B, H), c (channels, H, P, 2), d (channels, H).
-// Grid (H, B); one warp; shared: 2P floats.
+// y (B, channels·H), state (B, H, 2, P) updated in place, u (B, H), consts from step_constants, c (channels, H, P, 2),
+// d (channels, H). One warp per (sequence, head): grid (H, B); shared memory: 2P floats.
 KERNEL step(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H, int P,
             int R, int channels) {
   extern __shared__ float next[];
@@ -60,10 +61,10 @@ KERNEL step(float* y, float* state, const float* u, const float2* consts, const 
   }
 }
 
-// The same where N ≤ 64, R ≤ 1 and there is one channel: a warp keeps the constants of its head in registers and takes
-// ROWS rows at a time. Grid (H, shares of the rows); some warps a block.
-template <int ROWS>
-DEV void rows_step(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,
+// As `step` for N ≤ 64, R ≤ 1 and one channel: a warp keeps the constants of its head in registers and takes SEQUENCES
+// sequences at a time. Grid (H, blocks that divide the batch); several warps per block.
+template <int SEQUENCES>
+DEV void step_sequences(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,
                    int P, int R, int B) {
   const int h = blockIdx.x, n = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   const float2* q = consts + (i64)h * (2 + 2 * R) * P;
@@ -72,10 +73,10 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
   const float2 e = in ? q[n] : none, b_bar = in ? q[P + n] : none, u_r = in && R ? q[2 * P + n] : none,
                v_r = in && R ? q[3 * P + n] : none, ck = in ? ((const float2*)c)[(i64)h * P + n] : none;
   const float dh = d[h];
-  for (int b0 = (blockIdx.y * warps + warp) * ROWS; b0 < B; b0 += gridDim.y * warps * ROWS) {
-    float xr[ROWS], xi[ROWS], v[ROWS], s[ROWS];
+  for (int b0 = (blockIdx.y * warps + warp) * SEQUENCES; b0 < B; b0 += gridDim.y * warps * SEQUENCES) {
+    float xr[SEQUENCES], xi[SEQUENCES], v[SEQUENCES], s[SEQUENCES];
 #pragma unroll
-    for (int k = 0; k < ROWS; ++k) {
+    for (int k = 0; k < SEQUENCES; ++k) {
       const int b = min(b0 + k, B - 1);
       const float* x = state + ((i64)b * H + h) * 2 * P;
       xr[k] = in ? x[n] : 0.f, xi[k] = in ? x[P + n] : 0.f;
@@ -85,9 +86,9 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
 #pragma unroll
     for (int o = 16; o; o >>= 1)
 #pragma unroll
-      for (int k = 0; k < ROWS; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
+      for (int k = 0; k < SEQUENCES; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
 #pragma unroll
-    for (int k = 0; k < ROWS; ++k) {
+    for (int k = 0; k < SEQUENCES; ++k) {
       const float rho = 2 * s[k];
       const float dr = e.x * xr[k] - e.y * xi[k] + b_bar.x * v[k] + rho * u_r.x;
       const float di = e.x * xi[k] + e.y * xr[k] + b_bar.y * v[k] + rho * u_r.y;
@@ -97,9 +98,9 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
 #pragma unroll
     for (int o = 16; o; o >>= 1)
 #pragma unroll
-      for (int k = 0; k < ROWS; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
+      for (int k = 0; k < SEQUENCES; ++k) s[k] += __shfl_xor_sync(~0u, s[k], o);
 #pragma unroll
-    for (int k = 0; k < ROWS; ++k) {
+    for (int k = 0; k < SEQUENCES; ++k) {
       if (b0 + k >= B) break;
       float* x = state + ((i64)(b0 + k) * H + h) * 2 * P;
       if (in) x[n] = xr[k], x[P + n] = xi[k];
@@ -108,22 +109,22 @@ DEV void rows_step(float* y, float* state, const float* u, const float2* consts,
   }
 }
 
-#define STEP(name, ROWS)                                                                                             \
+#define STEP(name, SEQUENCES)                                                                                             \
   KERNEL name(float* y, float* state, const float* u, const float2* consts, const float* c, const float* d, int H,  \
               int P, int R, int B) {                                                                                 \
-    rows_step<ROWS>(y, state, u, consts, c, d, H, P, R, B);                                                          \
+    step_sequences<SEQUENCES>(y, state, u, consts, c, d, H, P, R, B);                                                          \
   }
-STEP(step_rows_1, 1)
-STEP(step_rows_4, 4)
+STEP(step_sequences_1, 1)
+STEP(step_sequences_4, 4)
 
-// The same with Δ·interval[b]; S4 by Theorem 2, S4D by its own discretization. Shared: 3P c64.
+// As `step` with Δ·interval[b]: S4 by Theorem 2, S4D by its own discretization. Shared memory: 3P c64.
 KERNEL step_interval(float* y, float* state, const float* u, const float* interval, const float* c, const float* d,
                      int channels, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   const int h = blockIdx.x, b = blockIdx.y, lane = threadIdx.x, P = q.pairs, R = q.rank;
   c64 *dg = (c64*)memory, *t = dg + P, *x = t + P;
-  __shared__ double m[MAXR][MAXR + 1];  // M = I + 2Re P*·Dg·P, and what it is solved for
+  __shared__ double m[MAXR][MAXR + 1];  // M = I + 2Re P*·Dg·P, and its right-hand side in column R
   float *re_x = state + ((i64)b * q.heads + h) * 2 * P, *im_x = re_x + P;
   const double in = u[(i64)b * q.heads + h], ratio = interval[b];
   for (int n = lane; n < P; n += 32) {

@@ -1,4 +1,4 @@
-//! Batch norm over rows and time (`kernels/dense/batch_norm.cu`).
+//! Batch norm over all sequences and time steps (`kernels/dense/batch_norm.cu`).
 
 use crate::{
     device::Cuda,
@@ -6,19 +6,21 @@ use crate::{
 };
 use s4_backend::{BatchNormBackward, BatchNormForward, BatchNormRecompute, Memory, Result, SeqShape};
 
-/// Pieces of a row, which the kernels' warps keep in registers.
+/// Numbers of pieces, the up to 1024 time steps of one head of one sequence that a warp keeps in registers.
 struct Pieces {
-    row: usize,
+    /// Pieces of one head of one sequence.
+    per_sequence: usize,
+    /// Pieces of (batch, heads).
     total: usize,
 }
 
 impl Pieces {
     fn of(s: &SeqShape) -> Pieces {
-        let row = s.len.div_ceil(1024);
-        Pieces { row, total: s.batch * s.heads * row }
+        let per_sequence = s.len.div_ceil(1024);
+        Pieces { per_sequence, total: s.batch * s.heads * per_sequence }
     }
 
-    /// A kernel with a warp a piece.
+    /// Launches a kernel with one warp per piece.
     fn launch(&self, be: &Cuda, kernel: &'static str, args: &[Arg]) -> Result<()> {
         be.launch(("batch_norm", kernel), (self.total.div_ceil(8), 1, 1), (256, 1), 0, args)
     }
@@ -31,26 +33,38 @@ pub(super) fn forward(be: &Cuda, args: &BatchNormForward<'_, Cuda>) -> Result<()
     let p = Pieces::of(shape);
     let part = training.then(|| be.scratch("batch_norm_forward", 2 * p.total)).transpose()?;
     if let Some(part) = &part {
-        p.launch(be, "batch_norm_pieces", args![part, *x, *lengths, batch, heads, len, p.row])?;
+        p.launch(be, "batch_norm_pieces", args![part, *x, *lengths, batch, heads, len, p.per_sequence])?;
     }
     be.launch(
         ("batch_norm", "batch_norm_stats"),
         (heads, 1, 1),
         (128, 1),
         0,
-        args![stats, running, part.as_ref(), *lengths, *eps, *momentum, *training, batch, heads, len, p.row],
+        args![
+            stats,
+            running,
+            part.as_ref(),
+            *lengths,
+            *eps,
+            *momentum,
+            *training,
+            batch,
+            heads,
+            len,
+            p.per_sequence
+        ],
     )?;
     let stats = be.freeze(stats);
-    let all = args![y, stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_apply", all)
+    let arguments = args![y, stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.per_sequence];
+    p.launch(be, "batch_norm_normalize", arguments)
 }
 
 pub(super) fn recompute(be: &Cuda, args: &BatchNormRecompute<'_, Cuda>) -> Result<()> {
     let BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape } = args;
     let &SeqShape { batch, heads, len } = shape;
     let p = Pieces::of(shape);
-    let all = args![y, *stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_apply", all)
+    let arguments = args![y, *stats, *x, *gamma, *beta, *lengths, batch, heads, len, p.per_sequence];
+    p.launch(be, "batch_norm_normalize", arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &BatchNormBackward<'_, Cuda>) -> Result<()> {
@@ -60,15 +74,16 @@ pub(super) fn backward(be: &Cuda, args: &BatchNormBackward<'_, Cuda>) -> Result<
     let &SeqShape { batch, heads, len } = shape;
     let p = Pieces::of(shape);
     let (part, means) = (be.scratch(OP, 2 * p.total)?, be.scratch(OP, 2 * heads)?);
-    let all = args![&part, *dy, *x, *stats, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_sums", all)?;
+    let arguments = args![&part, *dy, *x, *stats, *lengths, batch, heads, len, p.per_sequence];
+    p.launch(be, "batch_norm_sums", arguments)?;
     be.launch(
         ("batch_norm", "batch_norm_dparams"),
         (heads, 1, 1),
         (128, 1),
         0,
-        args![dgamma, dbeta, &means, &part, *stats, *lengths, *training, batch, heads, len, p.row],
+        args![dgamma, dbeta, &means, &part, *stats, *lengths, *training, batch, heads, len, p.per_sequence],
     )?;
-    let all = args![dx, *dy, *x, *residual, *stats, &means, *gamma, *lengths, batch, heads, len, p.row];
-    p.launch(be, "batch_norm_dx", all)
+    let arguments =
+        args![dx, *dy, *x, *residual, *stats, &means, *gamma, *lengths, batch, heads, len, p.per_sequence];
+    p.launch(be, "batch_norm_dx", arguments)
 }

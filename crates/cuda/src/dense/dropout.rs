@@ -1,20 +1,20 @@
-//! Dropout, as kernels take it (`kernels/dense/dropout.cuh`).
+//! The arguments by which kernels take a dropout (`kernels/dense/dropout.cuh`).
 
 use s4_backend::{MixCall, random::DropKey};
 
-/// One dropout of a call.
+/// One of the two dropouts of a mix call.
 pub(super) struct Drop {
     pub(super) key: DropKey,
-    /// Draws below it are dropped; 0 for none.
+    /// Elements whose random word is below it are dropped; 0: none.
     pub(super) threshold: u32,
     /// 1/(1 − p)
     pub(super) scale: f32,
-    /// One mask element for all of time.
+    /// One draw for all time steps of a feature.
     pub(super) tied: bool,
 }
 
 impl Drop {
-    /// The first (`site` 0) or the second (1) dropout of a mix.
+    /// The dropout after the activation (`site` 0) or after the gate (1).
     pub(super) fn new(call: &MixCall, site: u32) -> Drop {
         let p = call.spec.dropout;
         let threshold = if p > 0.0 { DropKey::threshold(p) } else { 0 };
@@ -27,7 +27,7 @@ impl Drop {
     }
 }
 
-/// Appends a dropout's arguments.
+/// `args![x, …]` followed by the arguments of dropout `$d`.
 macro_rules! drop_args {
     ($d:expr; $($x:expr),* $(,)?) => {
         args![$($x),*, $d.key.seed, $d.key.step, $d.key.site, $d.threshold, $d.scale, $d.tied]

@@ -1,4 +1,4 @@
-//! Matrix products for every matrix that is not the SSM's (`kernels/dense/gemm*.cu`).
+//! Matrix products of dense layers (`kernels/dense/gemm*.cu`).
 
 use super::matvec::Matvec;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use s4_backend::{Activation, Result};
 
-/// One operand: where it starts, its strides along the two indices, and from one matrix of the batch to the next.
+/// One operand: where it starts, its strides along rows and columns, and from one matrix of the batch to the next.
 #[derive(Clone, Copy)]
 pub(super) struct Operand {
     pub(super) at: Span,
@@ -17,12 +17,13 @@ pub(super) struct Operand {
     pub(super) batch: usize,
 }
 
-/// c\[z\] (m × n) = a\[z\] (m × k) · b\[z\] (k × n) + bias, the sum over k in `parts` slices, `part_stride` apart in c.
+/// c\[z\] (m × n) = a\[z\] (m × k) · b\[z\] (k × n) + bias. The sum over k is cut into `parts` ranges, whose results
+/// lie `part_stride` apart in c.
 struct Product {
     c: Operand,
     a: Operand,
     b: Operand,
-    /// Over rows, and over columns.
+    /// One per row of c, and one per column.
     bias: [Option<Span>; 2],
     /// m, n, k
     sizes: (usize, usize, usize),
@@ -40,7 +41,7 @@ impl Product {
 impl Cuda {
     fn gemm(&self, p: &Product) -> Result<()> {
         let &Product { c, a, b, bias, sizes: (m, n, k), batch, parts, part_stride } = p;
-        // Split bf16 holds 16 bits: within f32's class for sums of many terms, not for a few.
+        // Split bf16 holds 16 bits: as exact as f32 for sums of many terms, not for few.
         let precision = self.precision();
         let split = self.multiplies_split16() && (k >= 128 || precision != Precision::Highest);
         let one = precision == Precision::Bf16;
@@ -65,7 +66,7 @@ impl Cuda {
         let vec = aligned(a, if a.col == 1 { a.row } else { a.col }, 4) as i32
             + 2 * aligned(b, if b.row == 1 { b.col } else { b.row }, 4) as i32
             + 4 * (aligned(c, c.row, 2) && part_stride % 2 == 0) as i32;
-        // The grid's third side has a limit; larger batches go in parts.
+        // The third dimension of a grid has a limit; larger batches take several launches.
         let most = 65535 / parts;
         for z in (0..batch).step_by(most) {
             let count = (batch - z).min(most);
@@ -74,7 +75,7 @@ impl Cuda {
                 kernel,
                 (n.div_ceil(128), m.div_ceil(128), count * parts),
                 (256, 1),
-                // Two stages of four planes of 10 KiB.
+                // Two stages of four planes (high and low parts of A and of B) of 10 KiB.
                 if split { 80 << 10 } else { 0 },
                 args![
                     at(c),
@@ -127,7 +128,7 @@ impl Cuda {
             if self.matvec(&few)? {
                 return Ok(());
             }
-            // One product over the whole batch: y (batch × m) = x (batch × k) · wᵀ.
+            // One product for the whole batch: y (batch × m) = x (batch × k) · wᵀ.
             let (c, a) =
                 (Operand { at: y, row: m, col: 1, batch: 0 }, Operand { at: x, row: k, col: 1, batch: 0 });
             let b = Operand { at: w, row: 1, col: k, batch: 0 };
@@ -160,7 +161,7 @@ impl Cuda {
         self.gemm(&Product::new(c, a, b, (k, n, m), batch))
     }
 
-    /// dw (m × k) += Σ_b dy\[b\] · x\[b\]ᵀ: parts of the sum side by side, then added in order.
+    /// dw (m × k) += Σ_b dy\[b\] · x\[b\]ᵀ: ranges of the sum are computed at the same time, then added in order.
     pub(super) fn weight_gradient(
         &self,
         dw: Span,
@@ -178,7 +179,7 @@ impl Cuda {
             let b = Operand { at: x, row: 1, col: n, batch: k * n };
             (batch, a, b, n)
         };
-        // Enough blocks to fill the chip, parts of at least 256 terms; a function of the sizes alone.
+        // Enough blocks to fill the chip, of at least 256 terms each; a function of the sizes alone.
         let want = 512usize.div_ceil(tiles * count).max(1);
         let parts = depth.div_ceil(256).clamp(1, want);
         let slices = self.scratch("linear_backward", count * parts * m * k)?;
@@ -188,7 +189,7 @@ impl Cuda {
         self.each(("gemm", "reduce_parts"), m * k, args![dw, &slices, m * k, (count * parts) as i32])
     }
 
-    /// db (m) += sums of dy (batch, m, n) over rows and time.
+    /// db (m) += sums of dy (batch, m, n) over sequences and time steps.
     pub(super) fn bias_gradient(
         &self,
         db: Span,

@@ -3,7 +3,7 @@
 use crate::{device::Cuda, driver::args};
 use s4_backend::{LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, SeqShape};
 
-/// Layer norm and its gradient, by how many heads they keep in registers.
+/// Names of the layer norm kernel and of its gradient, by how many heads their threads keep in registers.
 fn kernels(heads: usize) -> [&'static str; 2] {
     match heads {
         0..=128 => ["layer_norm_128", "layer_norm_dx_128"],
@@ -19,8 +19,8 @@ pub(super) fn forward(be: &Cuda, args: &LayerNormForward<'_, Cuda>) -> Result<()
     let eps = *eps as f32;
     if len == 1 {
         let block = heads.next_multiple_of(32).min(256) as u32;
-        let all = args![y, stats, *x, *gamma, *beta, eps, heads as i32];
-        return be.launch(("layer_norm", "layer_norm_rows"), (batch, 1, 1), (block, 1), 0, all);
+        let arguments = args![y, stats, *x, *gamma, *beta, eps, heads as i32];
+        return be.launch(("layer_norm", "layer_norm_one_step"), (batch, 1, 1), (block, 1), 0, arguments);
     }
     be.launch(
         ("layer_norm", kernels(heads)[0]),
@@ -34,8 +34,8 @@ pub(super) fn forward(be: &Cuda, args: &LayerNormForward<'_, Cuda>) -> Result<()
 pub(super) fn recompute(be: &Cuda, args: &LayerNormRecompute<'_, Cuda>) -> Result<()> {
     let LayerNormRecompute { y, stats, x, gamma, beta, shape } = args;
     let n = shape.elements();
-    let all = args![y, *stats, *x, *gamma, *beta, n, shape.heads, shape.len];
-    be.each(("layer_norm", "layer_norm_recompute"), n.div_ceil(4), all)
+    let arguments = args![y, *stats, *x, *gamma, *beta, n, shape.heads, shape.len];
+    be.each(("layer_norm", "layer_norm_recompute"), n.div_ceil(4), arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &LayerNormBackward<'_, Cuda>) -> Result<()> {

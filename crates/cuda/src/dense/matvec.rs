@@ -1,4 +1,4 @@
-//! One sample a row (`kernels/dense/matvec.cu`): what a stream's step is made of.
+//! Linear layers of sequences of one time step (`kernels/dense/matvec.cu`), as a stream needs them.
 
 use crate::{
     device::Cuda,
@@ -22,14 +22,15 @@ pub(super) struct Matvec {
 }
 
 impl Cuda {
-    /// Enqueues it where rows are few; false where the tiles of a matrix product do better.
+    /// Enqueues it where the batch is small; false, and nothing enqueued, where the tiles of a matrix product are
+    /// faster.
     pub(super) fn matvec(&self, r: &Matvec) -> Result<bool> {
         let (kernel, at_once) = if r.batch == 1 { ("matvec_1", 1) } else { ("matvec_8", 8) };
         let shared = 4 * at_once * r.inputs;
         if r.batch > 64 || shared > 48 << 10 || r.outputs == 0 || r.batch == 0 {
             return Ok(false);
         }
-        // Each block computes f(x) of its rows itself: the more rows, the more outputs it should have for that.
+        // Each block computes f(x) of its sequences itself: the more sequences, the more outputs it should have.
         let (warps, each) = if r.batch == 1 { (4, 1) } else { (16, 2) };
         self.launch(
             ("matvec", kernel),

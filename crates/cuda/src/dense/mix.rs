@@ -5,7 +5,7 @@
 use super::{
     dropout::{Drop, drop_args},
     matvec::Matvec,
-    mix_sm90::Fused,
+    mix_sm90::HopperMix,
 };
 use crate::{
     device::Cuda,
@@ -16,7 +16,7 @@ use s4_backend::{Activation, MixBackward, MixCall, MixForward, Result};
 
 /// Elements that forward keeps for backward.
 pub(super) fn saved_len(be: &Cuda, call: &MixCall) -> usize {
-    Fused::of(be, call).map_or(0, |fused| fused.saved_len())
+    HopperMix::if_supported(be, call).map_or(0, |hopper| hopper.saved_len())
 }
 
 /// a = dropout(activation(s)); `None` where that is s itself.
@@ -56,8 +56,8 @@ pub(super) fn forward(be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
     if len == 1 && saved.is_none() && spec.dropout == 0.0 && be.matvec(&few)? {
         return Ok(());
     }
-    if let Some(fused) = Fused::of(be, call) {
-        return fused.forward(be, args);
+    if let Some(hopper) = HopperMix::if_supported(be, call) {
+        return hopper.forward(be, args);
     }
     let a = activated(be, OP, *s, call)?;
     let a = a.as_ref().map_or(s.span(), |a| a.span());
@@ -77,8 +77,8 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
     const OP: &str = "mix_backward";
     let MixBackward { ds, grads, dy, s, params, call, .. } = args;
     let &MixCall { ref spec, batch, len, .. } = call;
-    if let Some(fused) = Fused::of(be, call) {
-        return fused.backward(be, args);
+    if let Some(hopper) = HopperMix::if_supported(be, call) {
+        return hopper.backward(be, args);
     }
     let own = activated(be, OP, *s, call)?;
     let a = own.as_ref().map_or(s.span(), |a| a.span());

@@ -1,9 +1,10 @@
-//! A mix with GLU by Hopper's products that do it all (`kernels/dense/mix_sm90.cu`,
-//! `kernels/dense/mix_planes_sm90.cu`), below `highest`.
+//! A mix with GLU on Hopper: kernels whose matrix products include the gate, dropout and the residual
+//! (`kernels/dense/mix_sm90.cu`, `kernels/dense/mix_f16_copies_sm90.cu`), for every precision below
+//! [`Precision::Highest`].
 
 use super::{
     dropout::{Drop, drop_args},
-    planes::PlanesMode,
+    f16_copies::F16CopiesMode,
 };
 use crate::{
     Precision,
@@ -13,51 +14,53 @@ use crate::{
 };
 use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result, random::DropKey};
 
-/// Shared memory of a product: stages of a 128 × 64 and of a 64 × 256 box of f16, what comes and goes besides, barriers,
-/// and what alignment takes.
-const SHARED: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
-/// The same of the weight's gradient.
-const SHARED_DW: usize = 4 * (48 << 10) + (2 << 10);
-/// Steps of time of a tile.
-const WIDTH: usize = 256;
-/// Forward keeps planes of a up to this size for backward; larger ones are recomputed.
-const KEPT: usize = 60 << 20;
-/// Backward goes through the batch in parts whose dz has at most this many bytes.
-const PART: usize = 112 << 20;
+/// Shared memory of mix_forward, mix_dz and mix_ds, bytes: three stages of a 128 × 64 and of a 64 × 256 box of f16, two
+/// staging areas, barriers, and what alignment takes.
+const SHARED_BYTES: usize = 3 * (48 << 10) + (64 << 10) + (2 << 10);
+/// Shared memory of mix_dw_128 and mix_dw_256, bytes: four stages.
+const SHARED_DW_BYTES: usize = 4 * (48 << 10) + (2 << 10);
+/// Time steps of a tile.
+const TILE_STEPS: usize = 256;
+/// Forward saves the f16 copy of a for backward up to this size; larger ones are recomputed.
+const MAX_SAVED_A_BYTES: usize = 60 << 20;
+/// Backward goes through the batch in portions whose dz has at most this many bytes.
+const MAX_DZ_BYTES: usize = 112 << 20;
 
-/// Sizes of a call.
-pub(super) struct Fused<'a> {
+/// A mix call that the kernels of mix_sm90.cu serve (GLU, on Hopper, below precision 'highest'), with its sizes.
+pub(super) struct HopperMix<'a> {
     call: &'a MixCall,
     spec: &'a MixSpec,
     batch: usize,
     len: usize,
 }
 
-/// What forward keeps for backward: largest magnitudes, the plane of W, bits of both masks, the plane of a.
-struct Kept {
+/// What forward saves for backward: largest magnitudes, the f16 copy of W, one bit per element for each of the two
+/// dropouts, the f16 copy of a.
+struct SavedParts {
     largest: Span,
     w: Span,
     masks: Option<[Span; 2]>,
     a: Option<Span>,
 }
 
-impl Fused<'_> {
-    /// Rows of W and dz, of z₁ and z₂ alternately, eight by eight.
+impl HopperMix<'_> {
+    /// Rows of the f16 copies of W and dz: z₁ and z₂ of the outputs alternately, eight by eight.
     fn rows(&self) -> usize {
         self.spec.outputs.div_ceil(8) * 16
     }
 
+    /// Tiles along time.
     fn columns(&self) -> usize {
-        self.len.div_ceil(WIDTH)
+        self.len.div_ceil(TILE_STEPS)
     }
 
-    /// Tiles of a product of `rows` rows.
+    /// Tiles of a product whose result is (batch, rows, len).
     fn tiles(&self, rows: usize, batch: usize) -> usize {
         rows.div_ceil(128) * self.columns() * batch
     }
 
-    /// Bytes of the parts of [`Kept`].
-    fn sizes(&self) -> [usize; 5] {
+    /// Bytes of each of [`SavedParts`]: largest magnitudes, W, masks after the gate, masks after the activation, a.
+    fn saved_part_bytes(&self) -> [usize; 5] {
         let spec = self.spec;
         // As the kernels ask: below the smallest threshold nothing is drawn, so nothing is kept.
         let masks = match DropKey::threshold(spec.dropout) > 0 {
@@ -68,28 +71,30 @@ impl Fused<'_> {
             false => [0, 0],
         };
         let a = self.a_bytes(self.batch);
-        [16, 2 * self.rows() * spec.inputs, masks[0], masks[1], if a <= KEPT { a } else { 0 }]
+        [16, 2 * self.rows() * spec.inputs, masks[0], masks[1], if a <= MAX_SAVED_A_BYTES { a } else { 0 }]
             .map(|n| n.next_multiple_of(128))
     }
 
+    /// Bytes of the f16 copy of a, (batch, inputs, len).
     fn a_bytes(&self, batch: usize) -> usize {
         2 * batch * self.spec.inputs * self.len
     }
 
-    fn kept(&self, span: Span) -> Kept {
+    /// The saved memory `span`, divided.
+    fn saved_parts(&self, span: Span) -> SavedParts {
         let mut at = 0;
-        let mut parts = self.sizes().map(|size| {
-            at += size;
-            span.part(at - size, size)
+        let mut parts = self.saved_part_bytes().map(|bytes| {
+            at += bytes;
+            span.part(at - bytes, bytes)
         });
-        let some = |span: Span| (span.bytes() > 0).then_some(span);
-        let masks = some(parts[2]).map(|m| [m, parts[3]]);
+        let if_present = |span: Span| (span.bytes() > 0).then_some(span);
+        let masks = if_present(parts[2]).map(|m| [m, parts[3]]);
         parts[0] = parts[0].part(0, 16);
-        Kept { largest: parts[0], w: parts[1], masks, a: some(parts[4]) }
+        SavedParts { largest: parts[0], w: parts[1], masks, a: if_present(parts[4]) }
     }
 
-    /// (batch, features, len) in boxes.
-    fn map(
+    /// An array (batch, rows, len) for the copy engine, in boxes of `height` rows of 128 bytes.
+    fn tensor_map(
         &self,
         op: &'static str,
         span: Span,
@@ -101,12 +106,12 @@ impl Fused<'_> {
     }
 }
 
-impl<'a> Fused<'a> {
-    /// The call, where the kernels of `mix_sm90.cu` serve: rows of the arrays begin at multiples of 16 bytes, and there
-    /// is enough to do.
-    pub(super) fn of(be: &Cuda, call: &'a MixCall) -> Option<Fused<'a>> {
+impl<'a> HopperMix<'a> {
+    /// The call, or `None` where the general kernels serve it: those of `mix_sm90.cu` need rows that begin at multiples
+    /// of 16 bytes, and enough work.
+    pub(super) fn if_supported(be: &Cuda, call: &'a MixCall) -> Option<HopperMix<'a>> {
         let &MixCall { ref spec, batch, len, .. } = call;
-        let fused = Fused { call, spec, batch, len };
+        let hopper = HopperMix { call, spec, batch, len };
         let most =
             [spec.inputs, spec.rows(), len, batch, spec.rows() * spec.inputs].into_iter().max().unwrap_or(0);
         let serves = be.precision() != Precision::Highest
@@ -115,19 +120,19 @@ impl<'a> Fused<'a> {
             && spec.inputs % 8 == 0
             && batch * len >= 512
             && most < 1 << 30
-            && fused.tiles(fused.rows().max(spec.inputs), batch) < 1 << 30
+            && hopper.tiles(hopper.rows().max(spec.inputs), batch) < 1 << 30
             && be.multiplies_by_warpgroups();
-        serves.then_some(fused)
+        serves.then_some(hopper)
     }
 
-    /// Floats that forward keeps for backward.
+    /// Number of f32 elements that forward saves for backward.
     pub(super) fn saved_len(&self) -> usize {
-        self.sizes().iter().sum::<usize>() / 4
+        self.saved_part_bytes().iter().sum::<usize>() / 4
     }
 }
 
 impl Cuda {
-    /// `x`, or a copy of it where boxes can be taken from.
+    /// `x`, or a copy of it at an address from which the copy engine can read boxes, and what owns the copy.
     fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<Block>)> {
         let (at, own) = self.aligned_place(op, x)?;
         if own.is_some() {
@@ -136,7 +141,8 @@ impl Cuda {
         Ok((at, own))
     }
 
-    /// `y`, or a place of its size where boxes can be put, to be copied.
+    /// `y`, or scratch of its size at an address to which the copy engine can write boxes, to be copied to y
+    /// afterwards.
     fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<Block>)> {
         if y.is_aligned() {
             return Ok((y, None));
@@ -145,30 +151,30 @@ impl Cuda {
         Ok((own.span().part(0, y.bytes()), Some(own)))
     }
 
-    /// One of the products that go through tiles: as many blocks as multiprocessors.
+    /// Launches a kernel whose blocks, one per multiprocessor, go through all tiles.
     fn tiled(&self, name: &'static str, tiles: usize, args: &[Arg]) -> Result<()> {
-        self.launch(("mix_sm90", name), (tiles.min(self.processors()), 1, 1), (384, 1), SHARED, args)
+        self.launch(("mix_sm90", name), (tiles.min(self.processors()), 1, 1), (384, 1), SHARED_BYTES, args)
     }
 }
 
-impl Fused<'_> {
+impl HopperMix<'_> {
     pub(super) fn forward(&self, be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
         const OP: &str = "mix_forward";
-        let &Fused { call, spec, batch, len } = self;
+        let &HopperMix { call, spec, batch, len } = self;
         let MixForward { y, saved, s, residual, params, .. } = args;
         let (y, saved, residual) = (y.span(), saved.as_ref().map(|s| s.span()), residual.map(|r| r.span()));
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
-        let size = self.sizes().iter().sum();
+        let saved_bytes = self.saved_part_bytes().iter().sum();
         let own;
         let span = match saved {
             Some(span) => span,
             None => {
-                own = be.block(OP, size)?;
-                own.span().part(0, size)
+                own = be.block(OP, saved_bytes)?;
+                own.span().part(0, saved_bytes)
             }
         };
         let (kept, kept_copy) = be.aligned_place(OP, span)?;
-        let k = self.kept(kept);
+        let k = self.saved_parts(kept);
         let a_bytes = self.a_bytes(batch);
         let a_own = k.a.is_none().then(|| be.block(OP, a_bytes)).transpose()?;
         let a = k.a.or(a_own.as_ref().map(|b| b.span())).expect("one of the two");
@@ -179,9 +185,9 @@ impl Fused<'_> {
         let drop = Drop::new(call, 0);
         let lines = batch * inputs;
         let blocks = (lines * self.columns()).div_ceil(8).min(16 * be.processors());
-        for mode in [PlanesMode::Guess, PlanesMode::Fit] {
+        for mode in [F16CopiesMode::Guess, F16CopiesMode::Fit] {
             be.launch(
-                ("mix_planes_sm90", "mix_planes"),
+                ("mix_f16_copies_sm90", "mix_f16_copies"),
                 (blocks, 2, 1),
                 (256, 1),
                 0,
@@ -193,17 +199,17 @@ impl Fused<'_> {
         }
 
         let (to, own) = be.aligned_place(OP, y)?;
-        let (past, _past) = residual.map_or(Ok((to, None)), |r| be.aligned_copy(OP, r))?;
+        let (residual_or_y, _residual_copy) = residual.map_or(Ok((to, None)), |r| be.aligned_copy(OP, r))?;
         let drop = Drop::new(call, 1);
         be.tiled(
             "mix_forward",
             self.tiles(rows, batch),
             drop_args![
                 drop;
-                self.map(OP, to, Number::F32, (batch, outputs), 32)?,
-                self.map(OP, past, Number::F32, (batch, outputs), 32)?,
+                self.tensor_map(OP, to, Number::F32, (batch, outputs), 32)?,
+                self.tensor_map(OP, residual_or_y, Number::F32, (batch, outputs), 32)?,
                 TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 128)?,
-                self.map(OP, a, Number::F16, (batch, inputs), 64)?,
+                self.tensor_map(OP, a, Number::F16, (batch, inputs), 64)?,
                 masks[0], k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
             ],
         )?;
@@ -218,7 +224,7 @@ impl Fused<'_> {
 
     pub(super) fn backward(&self, be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
         const OP: &str = "mix_backward";
-        let &Fused { call, spec, batch, len } = self;
+        let &HopperMix { call, spec, batch, len } = self;
         let MixBackward { ds, grads, dy, s, saved, params, .. } = args;
         let (ds, dy, s, saved) = (ds.span(), dy.span(), s.span(), saved.span());
         let (rows, inputs, outputs) = (self.rows(), spec.inputs, spec.outputs);
@@ -227,14 +233,14 @@ impl Fused<'_> {
         let (s, _s) = be.aligned_copy(OP, s)?;
         let (dy, _dy) = be.aligned_copy(OP, dy)?;
         let (to, own) = be.aligned_place(OP, ds)?;
-        let k = self.kept(saved);
+        let k = self.saved_parts(saved);
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
         let first = Drop::new(call, 0);
         let scale = first.scale;
 
         let columns = self.columns();
         let sums = be.scratch(OP, batch * columns * rows)?;
-        let parts = (batch * rows * len * 2).div_ceil(PART).clamp(1, batch);
+        let parts = (batch * rows * len * 2).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
         let portion = batch.div_ceil(parts);
         let (dw, width) = if inputs <= 128 { ("mix_dw_128", 128) } else { ("mix_dw_256", 256) };
         let tiles = (rows.div_ceil(128), inputs.div_ceil(width));
@@ -246,13 +252,13 @@ impl Fused<'_> {
             let back = back.span().part(0, 16);
             be.zero(back)?;
             let lines = count * outputs;
-            let some = dy.part(4 * b0 * outputs * len, 4 * lines * len);
+            let portion_dy = dy.part(4 * b0 * outputs * len, 4 * lines * len);
             be.launch(
-                ("mix_planes_sm90", "mix_sample"),
+                ("mix_f16_copies_sm90", "mix_largest_of_subset"),
                 (64, 1, 1),
                 (256, 1),
                 0,
-                args![back, some, lines, len],
+                args![back, portion_dy, lines, len],
             )?;
 
             let a_own = k.a.is_none().then(|| be.block(OP, self.a_bytes(count))).transpose()?;
@@ -260,13 +266,13 @@ impl Fused<'_> {
                 let lines = count * inputs;
                 let blocks = (lines * columns).div_ceil(8).min(16 * be.processors());
                 be.launch(
-                    ("mix_planes_sm90", "mix_planes"),
+                    ("mix_f16_copies_sm90", "mix_f16_copies"),
                     (blocks, 1, 1),
                     (256, 1),
                     0,
                     drop_args![
                         first; a, k.w, masks[1], k.largest, s, params.weight, b0 * inputs, lines, len, outputs, inputs,
-                        PlanesMode::Recompute.code(), f
+                        F16CopiesMode::Recompute.code(), f
                     ],
                 )?;
             }
@@ -281,10 +287,10 @@ impl Fused<'_> {
                     "mix_dz",
                     self.tiles(rows, count),
                     args![
-                        self.map(OP, dz, Number::F16, (count, rows), 64)?,
-                        self.map(OP, dy, Number::F32, (batch, outputs), 32)?,
+                        self.tensor_map(OP, dz, Number::F16, (count, rows), 64)?,
+                        self.tensor_map(OP, dy, Number::F32, (batch, outputs), 32)?,
                         w_rows,
-                        self.map(OP, a, Number::F16, (a_count, inputs), 64)?,
+                        self.tensor_map(OP, a, Number::F16, (a_count, inputs), 64)?,
                         &sums,
                         masks[0],
                         k.largest,
@@ -310,10 +316,10 @@ impl Fused<'_> {
                 ("mix_sm90", dw),
                 (tiles.0, tiles.1, slices_count),
                 (384, 1),
-                SHARED_DW,
+                SHARED_DW_BYTES,
                 args![
-                    self.map(OP, dz, Number::F16, (count, rows), 128)?,
-                    self.map(OP, a, Number::F16, (a_count, inputs), width / 2)?,
+                    self.tensor_map(OP, dz, Number::F16, (count, rows), 128)?,
+                    self.tensor_map(OP, a, Number::F16, (a_count, inputs), width / 2)?,
                     &slices,
                     k.largest,
                     back,
@@ -326,7 +332,7 @@ impl Fused<'_> {
                 ],
             )?;
             be.each(
-                ("mix_planes_sm90", "mix_dw_sum"),
+                ("mix_f16_copies_sm90", "mix_dw_sum"),
                 rows * inputs / 4,
                 args![&grads.weight, &slices, slices_count, outputs, inputs],
             )?;
@@ -334,10 +340,10 @@ impl Fused<'_> {
                 "mix_ds",
                 self.tiles(inputs, count),
                 args![
-                    self.map(OP, to, Number::F32, (batch, inputs), 64)?,
-                    self.map(OP, s, Number::F32, (batch, inputs), 64)?,
+                    self.tensor_map(OP, to, Number::F32, (batch, inputs), 64)?,
+                    self.tensor_map(OP, s, Number::F32, (batch, inputs), 64)?,
                     w_boxes,
-                    self.map(OP, dz, Number::F16, (count, rows), 64)?,
+                    self.tensor_map(OP, dz, Number::F16, (count, rows), 64)?,
                     masks[1],
                     k.largest,
                     back,
@@ -353,7 +359,7 @@ impl Fused<'_> {
         }
         let grid = (rows.div_ceil(32), 1, 1);
         be.launch(
-            ("mix_planes_sm90", "mix_db"),
+            ("mix_f16_copies_sm90", "mix_db"),
             grid,
             (32, 32),
             0,

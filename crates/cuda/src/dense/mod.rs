@@ -1,8 +1,9 @@
-//! Everything around the SSM, and the updates of parameters.
+//! The operations around the SSM (norms, mix, pooling, loss, embedding, linear), and the optimizer.
 
 mod batch_norm;
 mod dropout;
 mod embedding;
+mod f16_copies;
 mod gemm;
 mod layer_norm;
 mod linear;
@@ -12,5 +13,4 @@ mod mix;
 mod mix_sm90;
 mod ops;
 mod optim;
-mod planes;
 mod pooling;

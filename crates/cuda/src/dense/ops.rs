@@ -1,4 +1,5 @@
-//! The contract's families around the SSM: arguments are checked here, work is done in the files of the same names.
+//! The backend contract's operations around the SSM: arguments are checked here, work is done in the files of the same
+//! names.
 
 use super::{batch_norm, embedding, layer_norm, linear, loss, mix, pooling};
 use crate::{device::Cuda, memory::Workspace};

@@ -2,7 +2,7 @@
 
 use super::{span::Span, tensor_map::TensorMap};
 
-/// A kernel argument, as the kernel reads it: bytes, lowest first, or the map of an array.
+/// A kernel argument: the bytes of a number or address, lowest first, or the tensor map of an array.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arg {
     Word(u64),

@@ -14,7 +14,7 @@ pub(super) fn enumerate() -> Result<Vec<DeviceInfo>, Unavailable> {
     FOUND.get_or_init(|| enumerate_from(NAMES)).clone()
 }
 
-/// The same, through a library of any name.
+/// As [`enumerate`], through the first library of these names that opens.
 fn enumerate_from(names: &[&str]) -> Result<Vec<DeviceInfo>, Unavailable> {
     let mut errors = Vec::new();
     let library = names.iter().find_map(|name| {
@@ -72,6 +72,7 @@ fn enumerate_from(names: &[&str]) -> Result<Vec<DeviceInfo>, Unavailable> {
     }
 }
 
+/// The functions of the driver library that are called before cudarc opens it.
 struct Driver {
     init: unsafe extern "C" fn(u32) -> c_int,
     version: unsafe extern "C" fn(*mut c_int) -> c_int,
@@ -102,7 +103,7 @@ impl Driver {
     }
 }
 
-/// What the usual failures of `cuInit` mean for a user.
+/// What an error code of `cuInit` means, for users.
 fn meaning(code: c_int) -> &'static str {
     match code {
         2 => "out of memory",

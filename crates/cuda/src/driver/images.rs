@@ -1,4 +1,4 @@
-//! The compiled kernels that the build embedded: for each module one image an architecture.
+//! The compiled kernels that the build embedded: one image per module and architecture.
 
 /// One image: module (stem of its `.cu`), architecture (`"sm_90a"`, `"compute_80"`), deflated bytes.
 pub(crate) struct Image {
@@ -14,7 +14,7 @@ pub fn available() -> bool {
     !IMAGES.is_empty()
 }
 
-/// The architectures of this build, for people.
+/// The architectures of this build, as a text for users.
 pub fn architectures() -> String {
     let mut list: Vec<&str> = IMAGES.iter().map(|i| i.arch).collect();
     list.sort_unstable();
@@ -46,9 +46,9 @@ pub(crate) fn names(image: &Image) -> Vec<String> {
     found
 }
 
-/// The architectures in the order in which a chip of this capability should try them: its own machine code,
-/// machine code of an earlier chip of the same major version, then PTX from newest to oldest.
-/// Code for 9.0a is for Hopper alone.
+/// Rank of an image for a chip of this capability, highest first, `None` where it does not run: the chip's own machine
+/// code, machine code of an earlier chip of the same major version, then PTX from newest to oldest. Code for 9.0a runs
+/// on Hopper alone.
 pub(crate) fn preference(arch: &str, capability: (u32, u32)) -> Option<u32> {
     let number = |s: &str| s.trim_end_matches('a').parse::<u32>().ok();
     let (major, minor) = capability;
@@ -62,7 +62,7 @@ pub(crate) fn preference(arch: &str, capability: (u32, u32)) -> Option<u32> {
     }
 }
 
-/// The generation that an image is made for: 90 of `"sm_90a"`, 75 of `"compute_75"`.
+/// The number in an architecture's name: 90 of `"sm_90a"`, 75 of `"compute_75"`.
 pub(crate) fn generation(arch: &str) -> u32 {
     arch.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches('a').parse().unwrap_or(0)
 }
@@ -88,7 +88,7 @@ pub(crate) fn pick(module: &str, capability: (u32, u32), force: Option<&str>) ->
         .map(|(_, i)| i)
 }
 
-/// Whether a chip runs code that the driver has to compile first, with a library that a container may lack.
+/// Whether a chip runs PTX, which the driver compiles first, with a library that a container may lack.
 pub(crate) fn compiled_by_driver(capability: (u32, u32), force: Option<&str>) -> bool {
     pick("memory", capability, force).is_some_and(|image| image.arch.starts_with("compute_"))
 }

@@ -1,11 +1,11 @@
-//! What NVIDIA hardware there can be, and why none is used.
+//! Descriptions of a usable GPU, and of why none is usable.
 
 use s4_backend::{Code, Error};
 use std::fmt;
 
 /// Oldest driver that runs CUDA 12 code (R525).
 pub const MIN_DRIVER: (u32, u32) = (12, 0);
-/// Oldest chip that has kernels here (Turing).
+/// Lowest compute capability that has kernels in this crate (Turing).
 pub const MIN_CAPABILITY: (u32, u32) = (7, 5);
 
 /// One usable GPU.
@@ -25,7 +25,7 @@ pub struct DeviceInfo {
     pub multiprocessors: u32,
 }
 
-/// Why no GPU is used; each cause has its own.
+/// Why no GPU is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// No `libcuda.so.1` (`nvcuda.dll`) could be opened.

@@ -1,4 +1,4 @@
-//! Launches: the one place where kernels meet arguments.
+//! Launches of kernels, with the unsafe call that hands them their arguments.
 
 use super::{
     arguments::{Arg, args},
@@ -9,14 +9,14 @@ use cudarc::driver::result;
 use s4_backend::Result;
 use std::{ffi::c_void, sync::atomic::Ordering};
 
-/// Which kernel, and how many threads run it.
+/// Which kernel, and with how many blocks, threads and bytes it runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Launch {
     /// Module (the stem of its `.cu`) and kernel.
     pub(crate) kernel: (&'static str, &'static str),
     pub(crate) grid: (u32, u32, u32),
     pub(crate) block: (u32, u32),
-    /// Bytes of dynamic shared memory a block.
+    /// Bytes of dynamic shared memory per block.
     pub(crate) shared: usize,
 }
 
@@ -56,7 +56,7 @@ impl Modules {
             let fault = Launch { kernel: ("memory", "fault"), grid: (1, 1, 1), block: (1, 1), shared: 0 };
             self.launch(queue, &fault, args![16usize])?;
         }
-        if self.check {
+        if self.wait_after_launch {
             // SAFETY: the stream is live.
             queue.check(kernel, unsafe { result::stream::synchronize(queue.stream()) })?;
         }

@@ -21,9 +21,9 @@ pub(super) struct Function {
 /// The modules of one queue, loaded when first used.
 pub(crate) struct Modules {
     force: Option<String>,
-    /// Development: wait for every kernel, to name the one that faulted.
-    pub(super) check: bool,
-    /// Tests: the launch that is followed by one that faults.
+    /// For development (`S4_CUDA_CHECK`): wait after every launch, so that an error names the kernel that faulted.
+    pub(super) wait_after_launch: bool,
+    /// For tests: the number of the launch after which a kernel that faults is launched.
     pub(super) fault: Option<u64>,
     modules: Mutex<HashMap<&'static str, Handle>>,
     functions: Mutex<HashMap<(&'static str, &'static str), Function>>,
@@ -43,7 +43,7 @@ impl Modules {
     pub(crate) fn new(force: Option<String>) -> Modules {
         Modules {
             force,
-            check: std::env::var_os("S4_CUDA_CHECK").is_some_and(|v| v != "0"),
+            wait_after_launch: std::env::var_os("S4_CUDA_CHECK").is_some_and(|v| v != "0"),
             fault: std::env::var("S4_CUDA_FAULT").ok().and_then(|n| n.parse().ok()),
             modules: Mutex::default(),
             functions: Mutex::default(),
@@ -55,7 +55,7 @@ impl Modules {
         self.launches.load(Ordering::Relaxed)
     }
 
-    /// Gives every module back; nothing runs on the queue any more.
+    /// Unloads every module; nothing may run on the queue any more.
     pub(crate) fn unload(&mut self, queue: &Queue) {
         self.functions.get_mut().unwrap_or_else(|e| e.into_inner()).clear();
         let modules = std::mem::take(self.modules.get_mut().unwrap_or_else(|e| e.into_inner()));
@@ -67,7 +67,7 @@ impl Modules {
         }
     }
 
-    /// Loads the smallest module where the driver has to compile it, to see that it can.
+    /// Loads the smallest module where the driver has to compile it, to see whether it can.
     pub(crate) fn try_compiler(&self, queue: &Queue) -> Result<()> {
         if !images::compiled_by_driver(queue.info.capability, self.force.as_deref()) {
             return Ok(());
@@ -76,7 +76,7 @@ impl Modules {
         self.load(queue, "memory").map(|_| ())
     }
 
-    /// The generation of the images in use, 0 where there is none.
+    /// The number in the name of the architecture in use (90 for `sm_90a`), 0 where there is no image.
     pub(crate) fn generation(&self, queue: &Queue) -> u32 {
         images::pick("chunk_pass", queue.info.capability, self.force.as_deref())
             .map_or(0, |i| images::generation(i.arch))
@@ -93,7 +93,7 @@ impl Modules {
             .collect()
     }
 
-    /// Those that were launched so far.
+    /// Kernels that were launched so far, as `module::kernel`.
     pub(crate) fn launched(&self) -> Vec<String> {
         let touched = self.functions.lock().unwrap_or_else(|e| e.into_inner());
         touched.keys().map(|(module, kernel)| format!("{module}::{kernel}")).collect()

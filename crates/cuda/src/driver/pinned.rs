@@ -38,7 +38,7 @@ impl Stages {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// All of it, when the queue ends.
+    /// Takes everything out, to be freed when the queue ends.
     pub(super) fn take(&mut self) -> Vec<Pinned> {
         std::mem::take(self.0.get_mut().unwrap_or_else(|e| e.into_inner()))
     }

@@ -19,7 +19,7 @@ pub fn probe() -> Result<Vec<DeviceInfo>, Unavailable> {
     judge(found, images::available(), fits)
 }
 
-/// What the list of devices means for us. Ordinals stay those of the driver.
+/// The usable devices among those found, or why there is none. Ordinals stay those of the driver.
 fn judge(
     found: Vec<DeviceInfo>,
     kernels: bool,

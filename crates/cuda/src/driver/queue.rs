@@ -1,4 +1,4 @@
-//! A device with its context and its stream, and the few calls of the driver that everything else is made of.
+//! A device with its context and its stream, and the basic calls of the driver: memory, copies, waiting.
 
 use super::{info::DeviceInfo, pinned::Stages, span::Span};
 use cudarc::driver::{result, sys};
@@ -84,7 +84,7 @@ impl Queue {
         self.check(op, unsafe { result::ctx::set_current(self.ctx) })
     }
 
-    /// Turns a driver error into ours; faults that kill the context mark the device lost.
+    /// Turns a driver error into [`Error`]; a fault that destroys the context marks the device as lost.
     pub(crate) fn check<T>(
         &self,
         op: &'static str,
@@ -103,7 +103,7 @@ impl Queue {
         self.stream
     }
 
-    /// New memory, or `None` where there is not enough.
+    /// Allocates device memory; `None` where there is not enough.
     pub(crate) fn alloc(&self, bytes: usize) -> Result<Option<Span>> {
         self.bind("alloc")?;
         // SAFETY: the memory is freed once, by `free`.
@@ -197,12 +197,13 @@ impl Drop for Queue {
     }
 }
 
-/// Modules, graphs and contexts take memory as well, which may be short.
+/// The code of a driver error: `Memory` where memory is short (modules, graphs and contexts take some too), else
+/// `Device`.
 fn code(e: result::DriverError) -> Code {
     if e.0 as i32 == 2 { Code::Memory } else { Code::Device }
 }
 
-/// "CUDA_ERROR_…: what it means".
+/// The name and meaning of a driver error: "CUDA_ERROR_…: what it means".
 fn words(e: result::DriverError) -> String {
     let text = |r: std::result::Result<&CStr, result::DriverError>| {
         r.map_or_else(|_| format!("error {}", e.0 as i32), |s| s.to_string_lossy().into_owned())

@@ -12,7 +12,7 @@ impl Span {
     pub(super) fn of_allocation(ptr: u64, bytes: usize) -> Span {
         Span { ptr, bytes }
     }
-    /// Memory of no device, for tests of what keeps account of it.
+    /// An address range of no device, for tests of the allocator.
     #[cfg(test)]
     pub(crate) fn at(ptr: u64, bytes: usize) -> Span {
         Span { ptr, bytes }
@@ -24,7 +24,7 @@ impl Span {
     pub(crate) fn bytes(self) -> usize {
         self.bytes
     }
-    /// Whether vectors of four floats lie on their boundaries.
+    /// Whether the address is a multiple of 16 bytes, as access by four floats needs it.
     pub(crate) fn is_aligned(self) -> bool {
         self.ptr % 16 == 0
     }

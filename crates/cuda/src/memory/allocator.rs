@@ -1,4 +1,4 @@
-//! Who has taken memory of a device, and the cache that makes a steady step ask the driver for nothing.
+//! Accounts of the device memory taken, and the cache by which a steady step asks the driver for none.
 
 use super::cache::{Cache, Free, Life, class};
 use crate::driver::{Arg, Queue, Span};
@@ -13,20 +13,20 @@ pub(crate) struct Allocator {
     pool: Mutex<Pool>,
     /// Most bytes to take of the device.
     limit: usize,
-    /// How often the driver was asked.
+    /// How often the driver was asked for memory.
     requests: AtomicU64,
     /// Changes whenever a buffer is made or freed; recorded graphs hold addresses of buffers.
     epoch: AtomicU64,
     queue: Arc<Queue>,
 }
 
-/// All memory that was taken of the device and is not in a block's hands.
+/// The memory taken of the device, except what live blocks own.
 #[derive(Default)]
 struct Pool {
     free: Cache,
-    /// Bytes, in use or free.
+    /// Bytes taken of the device, in use or free.
     taken: usize,
-    /// Scratch of a graph that is being recorded stays where it is.
+    /// Whether a graph is being recorded: its scratch then stays apart from the common cache.
     recording: bool,
 }
 
@@ -41,7 +41,7 @@ impl Block {
         self.span
     }
 
-    /// A buffer on this memory was made or freed.
+    /// Counts that a buffer on this memory was made or freed.
     pub(super) fn count_change(&self) {
         self.owner.epoch.fetch_add(1, Ordering::Relaxed);
     }
@@ -68,14 +68,14 @@ impl Drop for Allocator {
     }
 }
 
-/// Puts the common memory back in its place when recording ends, also by a panic.
+/// Returns the common free memory to the pool when recording ends, also by a panic.
 struct Recording<'a> {
     allocator: &'a Allocator,
     common: Option<Free>,
 }
 
 impl Recording<'_> {
-    /// What the recording has used.
+    /// Ends the recording; gives the scratch that it has used.
     fn end(&mut self) -> Vec<Span> {
         let Some(common) = self.common.take() else { return Vec::new() };
         let mut pool = self.allocator.pool();
@@ -116,7 +116,7 @@ impl Allocator {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// Bytes in use and kept for reuse.
+    /// Bytes taken of the device: in use, and kept for reuse.
     pub(crate) fn held(&self) -> usize {
         self.pool().taken
     }
@@ -125,7 +125,7 @@ impl Allocator {
         self.pool.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Runs `body` with scratch memory of its own, which the caller has afterwards.
+    /// Runs `body` with scratch that is taken newly of the device, and gives that scratch to the caller.
     pub(super) fn with_own_scratch<R>(&self, body: impl FnOnce() -> R) -> (R, Vec<Span>) {
         let mut recording = Recording { allocator: self, common: Some(self.set_aside()) };
         let result = body();
@@ -138,7 +138,7 @@ impl Allocator {
         pool.free.set_aside()
     }
 
-    /// Scratch goes back to the common cache.
+    /// Returns scratch to the common cache.
     pub(super) fn give_back(&self, scratch: Vec<Span>) {
         let mut pool = self.pool();
         scratch.into_iter().for_each(|span| pool.free.put(span));
@@ -167,11 +167,11 @@ impl Allocator {
         if let Some(span) = self.take(bytes, life)? {
             return Ok(own(span));
         }
-        // What would not fit even if all that is kept were given back leaves it where it is, so that the next smaller
-        // batch finds what it had.
-        let size = class(bytes);
+        // A request that would not fit even if all cached memory were returned leaves the cache as it is, so that the
+        // next, smaller batch finds its memory.
+        let block_bytes = class(bytes);
         let Available { free, limit, .. } = self.available()?;
-        if size <= free.min(limit) {
+        if block_bytes <= free.min(limit) {
             self.trim();
             if let Some(span) = self.take(bytes, life)? {
                 return Ok(own(span));
@@ -185,23 +185,23 @@ impl Allocator {
                 format!("{limit} of {most} bytes of memoryLimit free, {free} of {total} on cuda:{ordinal}")
             }
         };
-        Err(Error::new(Code::Memory, op, format!("{size} bytes of GPU memory"), got))
+        Err(Error::new(Code::Memory, op, format!("{block_bytes} bytes of GPU memory"), got))
     }
 
-    /// Memory of the driver's, or `None` where there is not enough.
+    /// Takes memory of the device, or `None` where there is not enough.
     fn take(&self, bytes: usize, life: Life) -> Result<Option<Span>> {
-        let (size, mut pool) = (class(bytes), self.pool());
-        if size > self.limit.saturating_sub(pool.taken) {
+        let (block_bytes, mut pool) = (class(bytes), self.pool());
+        if block_bytes > self.limit.saturating_sub(pool.taken) {
             return Ok(None);
         }
-        let span = self.queue.alloc(size)?;
+        let span = self.queue.alloc(block_bytes)?;
         if span.is_some() {
-            pool.taken += size;
+            pool.taken += block_bytes;
         }
         Ok(span.map(|span| pool.free.add(span, bytes, life)))
     }
 
-    /// Bytes that there would be, if all that is kept for reuse were given back.
+    /// Bytes that would be available if all cached memory were returned to the device.
     fn available(&self) -> Result<Available> {
         let (free, total) = self.queue.memory()?;
         let pool = self.pool();

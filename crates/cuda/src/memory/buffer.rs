@@ -75,7 +75,7 @@ impl From<&Ints> for Arg {
     }
 }
 
-/// Part of a span of floats.
+/// The elements `range` of a span of f32.
 pub(super) fn floats(span: Span, range: Range<usize>) -> Span {
     assert!(range.start <= range.end, "a range that runs backwards");
     span.part(range.start * 4, (range.end - range.start) * 4)

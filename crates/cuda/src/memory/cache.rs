@@ -1,20 +1,21 @@
-//! Device memory that was asked for and is free.
+//! The free device memory that is kept for reuse.
 //!
-//! Buffers stay as long as a model, so each is an allocation of its own and wastes nothing. The scratch of operations
-//! comes and goes like a stack, in sizes that differ from operation to operation: its large blocks are cut from
-//! segments and joined again when they return, so that one operation's two blocks are the next one's three.
-//! Work is in order on one queue, so a block may be used again at once.
+//! A buffer lives as long as a model, so each is an allocation of its own, and no memory is wasted. The scratch of
+//! operations is taken and returned in reverse order, in sizes that differ from operation to operation: its large blocks
+//! are cut from segments and joined again when they return, so that the memory of one operation's two blocks serves the
+//! next one's three. All work runs in order on one queue, so a returned block may be used again at once.
 
 use crate::driver::Span;
 use std::collections::BTreeMap;
 
-/// Blocks of this size and more are cut from segments; smaller ones go whole, so that near sizes share them.
+/// Blocks of at least this many bytes are cut from segments; smaller ones stay whole, and requests of similar sizes
+/// share them.
 pub(crate) const LARGE: usize = 1 << 20;
 
-/// What the driver gives large allocations in.
+/// The driver rounds large allocations up to multiples of this many bytes.
 const PAGE: usize = 2 << 20;
 
-/// How long a block is wanted.
+/// How long a block is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     /// As long as its buffer.
@@ -23,12 +24,12 @@ pub(crate) enum Life {
     Scratch,
 }
 
-/// What a request of `bytes` takes of a free block, or of the driver where there is none.
+/// The bytes that a request of `bytes` takes of a free block, or of the driver where there is none.
 pub(crate) fn class(bytes: usize) -> usize {
     if bytes >= LARGE {
         return bytes.div_ceil(PAGE) * PAGE;
     }
-    // An eighth of the power of two.
+    // Rounded up to an eighth of the power of two.
     let bytes = bytes.max(512);
     let step = (bytes.next_power_of_two() / 16).max(512);
     bytes.div_ceil(step) * step
@@ -37,15 +38,15 @@ pub(crate) fn class(bytes: usize) -> usize {
 /// Free memory of one device.
 #[derive(Default)]
 pub(crate) struct Cache {
-    /// Whole allocations, by size.
+    /// Whole allocations, by block_bytes.
     whole: BTreeMap<usize, Vec<Span>>,
-    /// Allocations that are cut, by address.
+    /// Segments: allocations that are cut into parts, by address.
     segments: BTreeMap<u64, Span>,
-    /// Their free parts, by address.
+    /// The free parts of segments, by address.
     parts: BTreeMap<u64, Span>,
 }
 
-/// A cache's free memory without the segments that parts of it belong to.
+/// Free memory set aside: whole allocations and parts, without the segments that the parts belong to.
 #[derive(Default)]
 pub(crate) struct Free {
     whole: BTreeMap<usize, Vec<Span>>,
@@ -59,35 +60,35 @@ impl Free {
 }
 
 impl Cache {
-    /// A free block of `bytes` or some more.
+    /// A free block of at least `bytes`.
     pub(crate) fn take(&mut self, bytes: usize, life: Life) -> Option<Span> {
-        let size = class(bytes);
-        if size < LARGE {
-            return self.take_whole(size, size + size / 2);
+        let block_bytes = class(bytes);
+        if block_bytes < LARGE {
+            return self.take_whole(block_bytes, block_bytes + block_bytes / 2);
         }
         if life == Life::Buffer {
-            return self.take_whole(size, size + size / 16);
+            return self.take_whole(block_bytes, block_bytes + block_bytes / 16);
         }
         self.cut(bytes).or_else(|| {
-            // A buffer's memory that nothing uses becomes a segment.
-            let segment = self.take_whole(size, usize::MAX)?;
+            // A free whole allocation becomes a segment.
+            let segment = self.take_whole(block_bytes, usize::MAX)?;
             self.segments.insert(segment.ptr(), segment);
             self.parts.insert(segment.ptr(), segment);
             self.cut(bytes)
         })
     }
 
-    /// The smallest whole block between two sizes.
+    /// Takes the smallest whole block of `least` to `most` bytes.
     fn take_whole(&mut self, least: usize, most: usize) -> Option<Span> {
-        let (&size, list) = self.whole.range_mut(least..=most).next()?;
+        let (&block_bytes, list) = self.whole.range_mut(least..=most).next()?;
         let span = list.pop();
         if list.is_empty() {
-            self.whole.remove(&size);
+            self.whole.remove(&block_bytes);
         }
         span
     }
 
-    /// The beginning of the smallest free part that is large enough.
+    /// Takes `bytes` from the start of the smallest free part that is large enough.
     fn cut(&mut self, bytes: usize) -> Option<Span> {
         let bytes = bytes.div_ceil(512) * 512;
         let fits = self.parts.values().filter(|part| part.bytes() >= bytes);
@@ -100,7 +101,7 @@ impl Cache {
         Some(part.part(0, bytes))
     }
 
-    /// What the driver gave, to be used at once; `bytes` of it where it is scratch, whose rest is free.
+    /// Adds an allocation that is used at once. As scratch only its first `bytes` are used, and the rest is free.
     pub(crate) fn add(&mut self, span: Span, bytes: usize, life: Life) -> Span {
         if span.bytes() < LARGE || life == Life::Buffer {
             return span;
@@ -116,14 +117,14 @@ impl Cache {
         (span.ptr() < segment.ptr() + segment.bytes() as u64).then_some(segment)
     }
 
-    /// A block returns.
+    /// Returns a block.
     pub(crate) fn put(&mut self, span: Span) {
         let Some(segment) = self.segment(span) else {
             self.whole.entry(span.bytes()).or_default().push(span);
             return;
         };
         let (mut from, mut to) = (span.ptr(), span.ptr() + span.bytes() as u64);
-        // Free neighbours, but not across the end of the segment: two may lie side by side.
+        // Joins it with free neighbours of the same segment; the next segment may begin right after.
         if let Some((&at, &before)) = self.parts.range(segment.ptr()..from).next_back()
             && at + before.bytes() as u64 == from
         {
@@ -139,19 +140,19 @@ impl Cache {
         self.parts.insert(from, joined);
     }
 
-    /// Takes all that is free out, to be put back by [`Cache::restore`].
+    /// Takes all free memory out, to be put back by [`Cache::restore`].
     pub(crate) fn set_aside(&mut self) -> Free {
         Free { whole: std::mem::take(&mut self.whole), parts: std::mem::take(&mut self.parts) }
     }
 
-    /// Exchanges what is free now for what was set aside.
+    /// Puts back what was set aside, and gives what is free now.
     pub(crate) fn restore(&mut self, free: Free) -> Free {
         let now = self.set_aside();
         (self.whole, self.parts) = (free.whole, free.parts);
         now
     }
 
-    /// Whether all of the segment that begins where a free part does is free.
+    /// Whether the free part is its whole segment.
     fn is_whole(segments: &BTreeMap<u64, Span>, part: &Span) -> bool {
         segments.get(&part.ptr()).is_some_and(|s| s.bytes() == part.bytes())
     }
@@ -162,19 +163,19 @@ impl Cache {
         self.whole.values().flatten().chain(parts).map(|span| span.bytes()).sum()
     }
 
-    /// Every allocation of which all is free leaves the cache.
+    /// Removes every allocation that is free as a whole, to be returned to the device.
     pub(crate) fn drain(&mut self) -> Vec<Span> {
-        let mut out: Vec<Span> = std::mem::take(&mut self.whole).into_values().flatten().collect();
+        let mut freed: Vec<Span> = std::mem::take(&mut self.whole).into_values().flatten().collect();
         let segments = &mut self.segments;
         self.parts.retain(|at, part| {
-            let all = Self::is_whole(segments, part);
-            if all {
+            let whole = Self::is_whole(segments, part);
+            if whole {
                 segments.remove(at);
-                out.push(*part);
+                freed.push(*part);
             }
-            !all
+            !whole
         });
-        out
+        freed
     }
 }
 
@@ -184,7 +185,7 @@ mod tests {
 
     const MB: usize = 1 << 20;
 
-    /// A cache over a driver that counts what it gave.
+    /// A cache and a driver that counts what it gave.
     #[derive(Default)]
     struct Device {
         cache: Cache,
@@ -196,10 +197,10 @@ mod tests {
     impl Device {
         fn block(&mut self, bytes: usize, life: Life) -> Span {
             self.cache.take(bytes, life).unwrap_or_else(|| {
-                let size = class(bytes);
-                let span = Span::at(4096 + self.next, size);
-                self.next += size as u64;
-                self.taken += size;
+                let block_bytes = class(bytes);
+                let span = Span::at(4096 + self.next, block_bytes);
+                self.next += block_bytes as u64;
+                self.taken += block_bytes;
                 self.calls += 1;
                 self.cache.add(span, bytes, life)
             })
@@ -255,7 +256,7 @@ mod tests {
         let mut d = Device::default();
         let scratch = d.block(64 * MB, Life::Scratch);
         d.cache.put(scratch);
-        // Not out of scratch, which would then be short.
+        // Not cut from the free scratch, which would then be too small.
         let buffer = d.block(32 * MB, Life::Buffer);
         assert_eq!(d.calls, 2);
         d.cache.put(buffer);
@@ -287,7 +288,7 @@ mod tests {
         assert_eq!(d.cache.drain().len(), 4);
     }
 
-    /// A thousand requests of any size in any order: no two overlap, and all comes back in the end.
+    /// A thousand requests of random sizes in random order: no two blocks overlap, and all memory is free in the end.
     #[test]
     fn blocks_never_overlap() {
         let mut d = Device::default();

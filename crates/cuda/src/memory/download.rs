@@ -1,10 +1,10 @@
-//! Downloads that the host need not wait for at once.
+//! Downloads for which the host waits later.
 
 use crate::driver::{Pinned, Queue, Span};
 use s4_backend::Result;
 use std::sync::Arc;
 
-/// A download's page-locked memory, and where the host reads the result.
+/// A download: page-locked memory that the device writes, and the host array that the caller reads.
 pub struct AsyncDownload {
     /// `None` only while this is dropped.
     pinned: Option<Pinned>,

@@ -1,4 +1,4 @@
-//! The contract's family on memory: buffers, views, transfers, whole-buffer operations.
+//! The backend contract's operations on memory: buffers, views, transfers, whole-array operations.
 
 use super::{
     buffer::{Buf, Ints, Mut, Ref, floats},
@@ -164,15 +164,15 @@ impl Memory for Cuda {
         if rows == 1 || cols == 1 {
             return self.copy(dst, src);
         }
-        let size = rows * cols;
-        // Grid sides have limits; long inputs go in parts.
+        let matrix_len = rows * cols;
+        // A grid's dimensions have limits; large inputs take several launches.
         for b0 in (0..batch).step_by(32768) {
             let b = (batch - b0).min(32768);
             for r0 in (0..rows).step_by(32768 * 32) {
                 let grid = (cols.div_ceil(32), (rows - r0).min(32768 * 32).div_ceil(32), b);
                 let (d, s) = (
-                    floats(dst.span, b0 * size..(b0 + b) * size),
-                    floats(src.span, b0 * size..(b0 + b) * size),
+                    floats(dst.span, b0 * matrix_len..(b0 + b) * matrix_len),
+                    floats(src.span, b0 * matrix_len..(b0 + b) * matrix_len),
                 );
                 self.launch(("memory", "transpose"), grid, (32, 8), 0, args![d, s, rows, cols, r0])?;
             }

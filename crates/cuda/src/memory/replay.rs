@@ -1,7 +1,7 @@
-//! Work that repeats, recorded once as a CUDA graph: one call of the driver instead of one a kernel.
+//! Work that repeats, recorded once as a CUDA graph: one call of the driver instead of one per kernel.
 //!
 //! The first call with a key runs plainly, so that modules are loaded, plans made and buffers grown; the second
-//! records. A recording holds addresses, so it is good while no buffer was made or freed since (`epoch`), and its
+//! records. A recording holds addresses, so it is valid while no buffer was made or freed since (`epoch`), and its
 //! scratch is its own: a block of the common cache could belong to another operation at the next replay.
 
 use crate::{
@@ -10,13 +10,13 @@ use crate::{
 };
 use s4_backend::Result;
 
-/// What [`s4_backend::Memory::replay`] keeps.
+/// What [`s4_backend::Memory::replay`] keeps between calls.
 #[derive(Default)]
 pub struct Graph {
-    /// What ran last: the caller's key and the buffers' epoch.
+    /// Of the last call: the caller's key, and the epoch of the buffers.
     seen: Option<([u64; 2], u64)>,
     recorded: Option<Recorded>,
-    /// The driver could not record it.
+    /// Whether the driver could not record the work.
     refused: bool,
 }
 

@@ -6,7 +6,7 @@ use super::{
     call::Call,
     chunk_pass::{Entering, Pass},
     discretize::{Discrete, GradientSpans},
-    matrices::{Direction, Matrices, Pack, TransitionBuffer},
+    matrices::{KernelRange, Matrices, Pack, TransitionBuffer},
     saved_powers::SavedPowers,
     sizes::{Sizes, T},
 };
@@ -27,27 +27,27 @@ pub(super) struct ChunkBackward<'a> {
     pub(super) saved: Option<Span>,
     pub(super) u: Span,
     pub(super) state0: Option<Span>,
-    /// What the passes apply.
-    pub(super) directions: &'a [Direction],
+    /// Kernels of each pass: the causal ones and, in a bidirectional layer, the anticausal ones.
+    pub(super) kernel_ranges: &'a [KernelRange],
     /// Whether there is a D; not in a kernel's gradient, where u is an impulse.
     pub(super) with_d: bool,
-    /// Powers of Ā that forward has saved.
+    /// Powers of Ā that forward has saved, or none.
     pub(super) powers: Option<&'a SavedPowers>,
 }
 
-/// What the passes of one backward have in common.
+/// What the passes of one backward call share.
 struct Shared<'a> {
     discrete: &'a Discrete,
     matrices: &'a Matrices,
-    /// Matrices of the scans over segments, of the pass and of its adjoint.
+    /// Matrices of the scans over segments: of the pass, and of its adjoint.
     segment: [Option<&'a Block>; 2],
-    /// (B, H, NP), padded.
+    /// Initial states (B, H, NP), padded.
     state0: Option<Span>,
-    /// (H, slots, (2 + 2R)·P): shares of the gradients of (D₀, B̄, u, v).
+    /// (H, slots, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in parts, to be added by `discretize_backward`.
     slot: &'a Block,
     slots: usize,
-    /// The last of them, for rows that end inside a chunk.
-    row_slots: usize,
+    /// The number of slots at the end that partial_chunk_backward writes, for sequences that end inside a chunk.
+    partial_chunk_slots: usize,
 }
 
 impl Cuda {
@@ -67,8 +67,8 @@ impl Cuda {
         };
         let segment = [ahead.as_deref(), back.as_deref()];
         let state0 = a.state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
-        let row_slots = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
-        let slots = 1 + 2 * rank + kc + row_slots;
+        let partial_chunk_slots = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
+        let slots = 1 + 2 * rank + kc + partial_chunk_slots;
         let slot = self.block(op, 16 * heads * slots * (2 + 2 * rank) * pairs)?;
         let dkern = self.scratch64(op, heads * kc * T)?;
 
@@ -86,9 +86,9 @@ impl Cuda {
                 segment,
             };
             products = self.bidirectional_backward(c, &b, &m)?;
-            for (g, &direction) in products.iter().zip(a.directions) {
-                let dd = (!direction.anticausal).then_some(a.grads.d);
-                self.kernel_gradient(&dkern, dd, g, c.sizes, direction)?;
+            for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
+                let dd = (!kernels.anticausal).then_some(a.grads.d);
+                self.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
             }
         } else {
             let shared = Shared {
@@ -98,13 +98,13 @@ impl Cuda {
                 state0: state0.as_ref().map(|s| s.span()),
                 slot: &slot,
                 slots,
-                row_slots,
+                partial_chunk_slots,
             };
-            for &direction in a.directions {
-                let (g, last) = self.direction_backward(a, c, &shared, direction)?;
+            for &kernels in a.kernel_ranges {
+                let (g, last) = self.direction_backward(a, c, &shared, kernels)?;
                 du_last = last.or(du_last);
-                let dd = (a.with_d && !direction.anticausal).then_some(a.grads.d);
-                self.kernel_gradient(&dkern, dd, &g, c.sizes, direction)?;
+                let dd = (a.with_d && !kernels.anticausal).then_some(a.grads.d);
+                self.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
                 products.push(g);
             }
         }
@@ -112,31 +112,31 @@ impl Cuda {
         self.discretize_backward(op, a.grads, &slot, slots, &c.layer)?;
         if let (Some(du), Some(last)) = (a.du, &du_last) {
             let n = rows * T;
-            let all = args![du, last, c.lengths, c.batch, heads, c.len];
-            self.each(("partial_chunk", "add_partial_chunk"), n, all)?;
+            let arguments = args![du, last, c.lengths, c.batch, heads, c.len];
+            self.each(("partial_chunk", "add_partial_chunk"), n, arguments)?;
         }
         Ok(())
     }
 
-    /// The pass of one direction again, for its states, and its adjoint. Gives the gradients of the chunk's matrices,
-    /// and the share of du in the chunks in which rows end, where an end state has a gradient.
+    /// Recomputes the pass of one direction for its states, then runs its adjoint. Gives the gradients of the chunk's
+    /// matrices and, where the final state has a gradient, what du of each sequence's last chunk receives from it.
     fn direction_backward(
         &self,
         a: &ChunkBackward<'_>,
         c: &Call<'_>,
         shared: &Shared<'_>,
-        direction: Direction,
+        kernels: KernelRange,
     ) -> Result<(Block, Option<Block>)> {
         let (op, Sizes { heads, pairs, rank, np, .. }) = (c.op, c.sizes);
-        let Direction { channels, anticausal, .. } = direction;
+        let KernelRange { count: channels, anticausal, .. } = kernels;
         let (rows, d) = (c.batch * heads, shared.discrete);
-        let pack = |backward| Pack { direction, backward };
+        let pack = |adjoint| Pack { kernels, adjoint };
         let skip = (a.with_d && !anticausal).then(|| c.layer.params.d.span());
         let forward = self.pack(op, shared.matrices, skip, c.sizes, pack(false))?;
         let adjoint = self.pack(op, shared.matrices, skip, c.sizes, pack(true))?;
-        let size = heads * c.batch * c.cut.chunks * np;
-        let (s, ds) = (self.scratch(op, size)?, self.scratch(op, size)?);
-        let mid = a.dstate_end.map(|_| self.scratch(op, rows * np)).transpose()?;
+        let states_len = heads * c.batch * c.cut.chunks * np;
+        let (s, ds) = (self.scratch(op, states_len)?, self.scratch(op, states_len)?);
+        let state_at_end_chunk = a.dstate_end.map(|_| self.scratch(op, rows * np)).transpose()?;
         let mut pass = Pass {
             y: None,
             x: a.u,
@@ -145,26 +145,26 @@ impl Cuda {
             entering: a.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal))),
             end: None,
             states: Some(s.span()),
-            mid: mid.as_ref().map(|m| m.span()),
-            inject: None,
+            state_at_end_chunk: state_at_end_chunk.as_ref().map(|m| m.span()),
+            inject_before_end_chunk: None,
             lengths: c.lengths,
             batch: c.batch,
             len: c.len,
             ins: 1,
             outs: channels,
-            reverse: anticausal,
+            last_to_first: anticausal,
             lower: !anticausal,
-            add: false,
+            accumulate: false,
         };
         self.pass(op, &pass, c.sizes, c.cut, shared.segment[0])?;
         let (mut inject, mut du_last) = (None, None);
-        if let (Some(dend), Some(mid)) = (a.dstate_end, &mid) {
+        if let (Some(dend), Some(state_at_end_chunk)) = (a.dstate_end, &state_at_end_chunk) {
             let (i, last) = (self.scratch(op, rows * np)?, self.scratch(op, rows * T)?);
-            let (slots, row_slots) = (shared.slots, shared.row_slots);
-            let states = self.block(op, 16 * heads * row_slots * T * pairs)?;
+            let (slots, partial_chunk_slots) = (shared.slots, shared.partial_chunk_slots);
+            let states = self.block(op, 16 * heads * partial_chunk_slots * T * pairs)?;
             self.launch(
                 ("partial_chunk", "partial_chunk_backward"),
-                (heads, row_slots, 1),
+                (heads, partial_chunk_slots, 1),
                 (32, 1),
                 0,
                 args![
@@ -173,7 +173,7 @@ impl Cuda {
                     shared.slot,
                     &states,
                     dend,
-                    mid,
+                    state_at_end_chunk,
                     a.u,
                     c.lengths,
                     d.d0(),
@@ -187,7 +187,7 @@ impl Cuda {
                     np,
                     c.len,
                     slots,
-                    slots - row_slots
+                    slots - partial_chunk_slots
                 ],
             )?;
             (inject, du_last) = (Some(i), Some(last));
@@ -201,22 +201,22 @@ impl Cuda {
             entering: Entering::Computed,
             end: end.as_ref().map(|e| e.span()),
             states: Some(ds.span()),
-            mid: None,
-            inject: inject.as_ref().map(|i| i.span()),
+            state_at_end_chunk: None,
+            inject_before_end_chunk: inject.as_ref().map(|i| i.span()),
             lengths: c.lengths,
             batch: c.batch,
             len: c.len,
             ins: channels,
             outs: 1,
-            reverse: !anticausal,
+            last_to_first: !anticausal,
             lower: anticausal,
-            add: anticausal,
+            accumulate: anticausal,
         };
         self.pass(op, &pass, c.sizes, c.cut, shared.segment[1])?;
-        if let (Some(out), Some(end)) = (a.dstate0, &end) {
+        if let (Some(dstate0), Some(end)) = (a.dstate0, &end) {
             let n = rows * 2 * pairs;
-            let one = args![out, end, c.batch, heads, 2 * pairs, np, 1usize, 0usize];
-            self.each(("states", "cut_state"), n, one)?;
+            let arguments = args![dstate0, end, c.batch, heads, 2 * pairs, np, 1usize, 0usize];
+            self.each(("states", "cut_state"), n, arguments)?;
         }
         Ok((self.products(c, a.dy, &ds, a.u, &s, channels)?, du_last))
     }
@@ -235,8 +235,8 @@ impl Cuda {
         let (op, Sizes { heads, pairs, rank, kc, .. }) = (c.op, c.sizes);
         let side = c.sizes.side();
         let (g0, g1) = (&products[0], products.get(1));
-        let size = heads * rank * T * pairs;
-        let (ga, gb) = (self.block(op, 16 * size)?, self.block(op, 16 * size)?);
+        let powers_len = heads * rank * T * pairs;
+        let (ga, gb) = (self.block(op, 16 * powers_len)?, self.block(op, 16 * powers_len)?);
         if rank > 0 {
             self.launch(
                 ("chunk_matrices_backward", "transition_gradient"),
@@ -270,7 +270,7 @@ impl Cuda {
                 pairs,
                 rank,
                 kc,
-                a.directions[0].channels,
+                a.kernel_ranges[0].count,
                 side,
                 side * side,
                 heads * side * side,

@@ -1,5 +1,5 @@
-//! Hopper's chunk pass over rows that begin and end without a state (`kernels/ssm/bidirectional_pass_sm90.cu`): both
-//! directions of a two-sided layer at once, or one.
+//! Hopper's chunk pass over sequences without an initial or a final state (`kernels/ssm/bidirectional_pass_sm90.cu`):
+//! both directions of a bidirectional layer at once, or one.
 
 use super::{
     call::Call, chunk_pass::Entering, matrices::Matrices, pass_backward::Products, segments::Cut,
@@ -13,20 +13,20 @@ use crate::{
 use s4_backend::Result;
 use std::ops::Range;
 
-/// Bytes of 64 × 64 numbers of 16 bits.
+/// Bytes of one plane: the high or the low parts of a 64 × 64 matrix.
 const PLANE: usize = 64 * 64 * 2;
 
 /// Bytes of the exponents of 64 rows.
 const EXPONENTS: usize = 64 * 4;
 
-/// What operands are for.
+/// Which operands a pass needs.
 #[derive(Clone, Copy)]
 pub(super) struct OperandsOf {
-    /// Both directions of a two-sided layer.
+    /// Of both directions of a bidirectional layer.
     pub(super) both: bool,
-    /// The adjoint.
-    pub(super) backward: bool,
-    /// Outputs are wanted, not states alone.
+    /// Of the adjoint of the pass.
+    pub(super) adjoint: bool,
+    /// Also those of the outputs, not of the states alone.
     pub(super) outputs: bool,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct OperandsOf {
 pub(super) struct Operands {
     planes: Block,
     exponents: Block,
-    /// Planes a head.
+    /// Planes per head.
     count: usize,
     both: bool,
 }
@@ -44,16 +44,17 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) y: Option<Span>,
     pub(super) x: Span,
     pub(super) operands: &'a Operands,
-    /// With time, against time; the first of a pass over one direction.
+    /// States that enter the segments, of the direction with time and of the one against it; a pass over one direction
+    /// uses the first.
     pub(super) entering: [Entering; 2],
     pub(super) lengths: Option<&'a Ints>,
     pub(super) batch: usize,
     pub(super) len: usize,
-    /// A pass over one direction: against time.
-    pub(super) reverse: bool,
+    /// Of a pass over one direction: whether it goes from the last chunk to the first.
+    pub(super) last_to_first: bool,
 }
 
-/// Arrays of a backward pass; those of [`Cuda::segment_matrices`] where sequences are cut.
+/// Arrays of a backward pass. segment: matrices of [`Cuda::segment_matrices`], where sequences are cut into segments.
 pub(super) struct BidirectionalBackward<'a> {
     pub(super) du: Option<Span>,
     pub(super) dy: Span,
@@ -84,27 +85,15 @@ impl Cuda {
             (256, 1),
             0,
             args![
-                &planes,
-                &exponents,
-                &m.kern,
-                &*m.q,
-                &m.cols,
-                &m.rows,
-                d,
-                heads,
-                pairs,
-                rank,
-                kc,
-                of.both,
-                of.backward,
-                count
+                &planes, &exponents, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, of.both,
+                of.adjoint, count
             ],
         )?;
         Ok(Operands { planes, exponents, count, both: of.both })
     }
 
-    /// One launch. `heads`: which; `states`: (heads of those, B, chunks, NP) a direction, the states that enter the
-    /// chunks.
+    /// One launch for the given heads. init, end, states: one array per direction; `states` (those heads, B, chunks,
+    /// NP): the states that enter the chunks.
     fn run_directions(
         &self,
         p: &BidirectionalPass<'_>,
@@ -115,7 +104,7 @@ impl Cuda {
         heads: Range<usize>,
     ) -> Result<()> {
         let from = heads.start;
-        // Arrays of all heads, from the first of these on.
+        // The part of an array of all heads that begins at the first of these heads.
         let on = |x: Span, each: usize| x.part(from * each, x.bytes() - from * each);
         let (row, state) = (4 * p.len, 4 * s.np);
         let Operands { planes, exponents, count, both } = p.operands;
@@ -169,15 +158,15 @@ impl Cuda {
                 cut.each,
                 cut.chunks,
                 dirs,
-                p.reverse,
+                p.last_to_first,
                 *count,
                 p.len
             ],
         )
     }
 
-    /// States that enter the segments, by a pass over x and a scan where they are not given; nothing where the sequence
-    /// is not cut. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
+    /// States that enter the segments: given, or computed by a pass over x and a scan; none where sequences are not
+    /// cut. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
     fn enter(
         &self,
         op: &'static str,
@@ -188,14 +177,14 @@ impl Cuda {
     ) -> Result<([Option<Span>; 2], Vec<Block>)> {
         let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
         let dirs = 1 + p.operands.both as usize;
-        let size = p.batch * cut.segments * s.heads * s.np;
+        let entering_len = p.batch * cut.segments * s.heads * s.np;
         let (mut init, mut own, mut given) = ([None; 2], Vec::new(), true);
         for (init, entering) in init.iter_mut().zip(&p.entering).take(dirs) {
             given &= matches!(entering, Entering::Given(_));
             *init = Some(match entering {
                 Entering::Given(span) | Entering::ComputedInto(span) => *span,
                 Entering::Computed => {
-                    own.push(self.scratch(op, size)?);
+                    own.push(self.scratch(op, entering_len)?);
                     own.last().expect("just pushed").span()
                 }
             });
@@ -203,7 +192,7 @@ impl Cuda {
         if given {
             return Ok((init, own));
         }
-        let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<_>>()?;
+        let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
         self.run_directions(p, s, cut, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
         let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
@@ -222,13 +211,13 @@ impl Cuda {
                 p.batch,
                 s.heads,
                 cut.segments,
-                !p.operands.both && p.reverse
+                !p.operands.both && p.last_to_first
             ],
         )?;
         Ok((init, own))
     }
 
-    /// A pass over all heads.
+    /// Runs a pass over all heads.
     pub(super) fn bidirectional_pass(
         &self,
         op: &'static str,
@@ -241,7 +230,7 @@ impl Cuda {
         self.run_directions(p, s, cut, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
     }
 
-    /// [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one, and du.
+    /// The gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one; writes du.
     pub(super) fn bidirectional_backward(
         &self,
         c: &Call<'_>,
@@ -251,7 +240,7 @@ impl Cuda {
         let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
         let side = s.side();
         let dirs = 1 + both as usize;
-        let of = |backward, outputs| OperandsOf { both, backward, outputs };
+        let of = |adjoint, outputs| OperandsOf { both, adjoint, outputs };
         let forward = self.operands(op, m, b.d, s, of(false, false))?;
         let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
         let entering =
@@ -265,7 +254,7 @@ impl Cuda {
             lengths,
             batch,
             len,
-            reverse: false,
+            last_to_first: false,
         };
         let back = BidirectionalPass {
             y: b.du,
@@ -275,22 +264,23 @@ impl Cuda {
             lengths,
             batch,
             len,
-            reverse: true,
+            last_to_first: true,
         };
         let (init, _own) = self.enter(op, &ahead, s, c.cut, b.segment[0])?;
         let (dinit, _down) = self.enter(op, &back, s, c.cut, b.segment[1])?;
-        // Two portions of the heads, so that the states of one are held at a time.
+        // Two portions of the heads, one after the other, so that the states of one are in memory at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
-        let size = portion * batch * c.cut.chunks * s.np;
-        // Two blocks of a gradient's products a multiprocessor, and not a few more: those would run alone.
+        let states_len = portion * batch * c.cut.chunks * s.np;
+        // Two blocks of the gradient's products per multiprocessor and no more: a few more would run alone after the
+        // others.
         let steps = (batch * c.cut.chunks).div_ceil(32);
         let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
         let sums: Vec<Block> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
         let wide = if parts > 1 { dirs } else { 0 };
         let wide: Vec<Block> = (0..wide).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
-        let states = || (0..dirs).map(|_| self.scratch(op, size)).collect::<Result<Vec<Block>>>();
+        let states = || (0..dirs).map(|_| self.scratch(op, states_len)).collect::<Result<Vec<Block>>>();
         let (x, dx) = (states()?, states()?);
         let span = |v: &[Block], dir: usize| v.get(dir).map(|b| b.span());
         for from in (0..s.heads).step_by(portion) {
@@ -305,7 +295,7 @@ impl Cuda {
                 let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
                 let target = wide.get(dir).unwrap_or(&sums[dir]).span();
                 let heads = range.clone();
-                self.product(
+                self.chunk_gradient_product(
                     c,
                     &Products { target, dy: b.dy, ds, u: b.u, s, channel: (1, 0), heads, parts },
                 )?;

@@ -1,4 +1,4 @@
-//! One application of an SSM to whole sequences, with what its sizes decide.
+//! One call of an SSM on whole sequences, with what its sizes decide.
 
 use super::{
     discretize::Layer,
@@ -13,7 +13,7 @@ use crate::{
 use s4_backend::{Result, SsmCall, SsmParams, SsmSpec};
 use std::sync::Arc;
 
-/// A call by chunked passes.
+/// A call by chunk passes.
 pub(super) struct Call<'a> {
     pub(super) op: &'static str,
     pub(super) layer: Layer<'a>,
@@ -21,7 +21,7 @@ pub(super) struct Call<'a> {
     pub(super) batch: usize,
     pub(super) len: usize,
     pub(super) cut: Cut,
-    /// Whether `bidirectional_pass.rs` can do it, as far as sizes decide.
+    /// Whether the pass of `bidirectional_pass.rs` serves it, as far as sizes decide.
     pub(super) bidirectional_pass: bool,
     pub(super) lengths: Option<&'a Ints>,
 }
@@ -32,20 +32,21 @@ impl Call<'_> {
         entering_len(self.sizes, self.cut, self.batch)
     }
 
-    /// The part of `saved` that belongs to one direction.
+    /// The part of `saved`, the states that enter the segments, that belongs to one direction.
     pub(super) fn saved_of(&self, saved: Span, anticausal: bool) -> Span {
         let bytes = 4 * self.entering_len();
         saved.part(anticausal as usize * bytes, bytes)
     }
 }
 
-/// States that enter the segments of one pass, which forward keeps for backward where sequences are cut.
+/// Elements of the states that enter the segments of one pass, which forward saves for backward where sequences are
+/// cut; else 0.
 fn entering_len(s: Sizes, cut: Cut, batch: usize) -> usize {
     if cut.segments > 1 { batch * cut.segments * s.heads * s.np } else { 0 }
 }
 
 impl Cuda {
-    /// How a call's rows are cut, and whether `bidirectional_pass.rs` can do it.
+    /// How a call's sequences are cut, and whether `bidirectional_pass.rs` serves it.
     fn plan_cut(&self, spec: &SsmSpec, s: Sizes, (batch, len): (usize, usize)) -> (Cut, bool) {
         let suits = self.multiplies_by_warpgroups() && s.np == 64 && spec.channels == 1 && len % 4 == 0;
         let cut = if suits && spec.bidirectional {
@@ -53,11 +54,11 @@ impl Cuda {
         } else {
             cut(batch, spec.heads, len, self.processors())
         };
-        // One direction: 64 rows go together.
+        // With one direction, 64 segments make one warpgroup's work.
         (cut, suits && (spec.bidirectional || batch * cut.segments >= 48))
     }
 
-    /// The call, planned.
+    /// The call with its sizes and its cut.
     pub(super) fn call<'a>(
         &self,
         op: &'static str,
@@ -69,7 +70,7 @@ impl Cuda {
         Ok(Call { lengths: call.options.lengths, ..planned })
     }
 
-    /// A call on `batch` whole rows of `len` samples.
+    /// A call on `batch` sequences of `len` time steps, without lengths.
     pub(super) fn plan_sizes<'a>(
         &self,
         op: &'static str,
@@ -81,7 +82,7 @@ impl Cuda {
         Ok(Call { op, layer, sizes, batch, len, cut, bidirectional_pass, lengths: None })
     }
 
-    /// Elements that forward keeps for backward; 0 where sizes are refused.
+    /// Elements that forward saves for backward; 0 where the sizes are not supported.
     pub(super) fn chunk_saved_len(&self, spec: &SsmSpec, batch: usize, len: usize) -> usize {
         match Sizes::new("ssm_saved_len", spec) {
             Ok(s) if batch > 0 && len > 0 => {

@@ -1,4 +1,4 @@
-//! The chunk pass over sequences (`kernels/ssm/chunk_pass*.cu`), one direction at a time, any layer.
+//! The chunk pass over sequences (`kernels/ssm/chunk_pass*.cu`), for every layer, one direction per call.
 
 use super::{
     segments::Cut,
@@ -18,7 +18,7 @@ pub(super) enum Entering {
     Computed,
     /// Computed by the pass and kept.
     ComputedInto(Span),
-    /// Kept from an earlier pass over these rows.
+    /// Kept from an earlier pass over these sequences.
     Given(Span),
 }
 
@@ -31,32 +31,33 @@ pub(super) struct Pass<'a> {
     pub(super) entering: Entering,
     pub(super) end: Option<Span>,
     pub(super) states: Option<Span>,
-    pub(super) mid: Option<Span>,
-    pub(super) inject: Option<Span>,
+    pub(super) state_at_end_chunk: Option<Span>,
+    pub(super) inject_before_end_chunk: Option<Span>,
     pub(super) lengths: Option<&'a Ints>,
     pub(super) batch: usize,
     pub(super) len: usize,
     pub(super) ins: usize,
     pub(super) outs: usize,
     /// From the last chunk to the first.
-    pub(super) reverse: bool,
-    /// Outputs depend on inputs at or before them (else at or after): the zero triangle of Toep is skipped.
+    pub(super) last_to_first: bool,
+    /// Outputs depend on inputs at or before them (else at or after them), so that the zero triangle of Toep is
+    /// skipped.
     pub(super) lower: bool,
-    /// y += instead of y =.
-    pub(super) add: bool,
+    /// Adds to y instead of overwriting it.
+    pub(super) accumulate: bool,
 }
 
-/// One launch of a pass.
-struct Run {
+/// One launch of a pass over all segments.
+struct PassLaunch {
     y: Option<Span>,
     init: Option<Span>,
     end: Option<Span>,
-    /// The states on the way are wanted as well.
+    /// Whether the states that enter the chunks are wanted as well.
     full: bool,
 }
 
-/// Launch shape of `chunk_pass_f16.cu` and, where 64 rows go together, `chunk_pass_f16_sm90.cu`: 16 rows a warp, as many
-/// warps a block as shared memory holds.
+/// Launch of `chunk_pass_f16.cu` and, where 64 segments go together, of `chunk_pass_f16_sm90.cu`: 16 segments per warp,
+/// as many warps per block as shared memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct F16Launch {
     warps: usize,
@@ -80,7 +81,8 @@ impl F16Launch {
     }
 }
 
-/// Kernels of those files: states only, outputs from inputs before them, outputs from inputs after them.
+/// Names of those kernels: for states only (`None`), for outputs from inputs before them (`Some(true)`), from inputs
+/// after them (`Some(false)`).
 fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str {
     let names = match (np, products) {
         (32, 3) => ["states_32", "lower_32_3", "upper_32_3"],
@@ -92,8 +94,8 @@ fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str
 }
 
 impl Cuda {
-    fn run(&self, p: &Pass<'_>, s: Sizes, cut: Cut, r: Run) -> Result<()> {
-        let Run { y, init, end, full } = r;
+    fn run(&self, p: &Pass<'_>, s: Sizes, cut: Cut, r: PassLaunch) -> Result<()> {
+        let PassLaunch { y, init, end, full } = r;
         let vec = p.len % 4 == 0 && p.x.is_aligned() && y.is_none_or(Span::is_aligned);
         let keep = |x: Option<Span>| x.filter(|_| full);
         if p.ins == 1 && p.outs == 1 && s.np <= 64 && self.multiplies_split16() {
@@ -113,16 +115,16 @@ impl Cuda {
                     init,
                     end,
                     keep(p.states),
-                    keep(p.mid),
-                    p.inject,
+                    keep(p.state_at_end_chunk),
+                    p.inject_before_end_chunk,
                     p.lengths,
                     p.batch,
                     s.heads,
                     cut.segments,
                     cut.each,
                     cut.chunks,
-                    p.reverse,
-                    p.add,
+                    p.last_to_first,
+                    p.accumulate,
                     vec,
                     p.len
                 ],
@@ -147,8 +149,8 @@ impl Cuda {
                 init,
                 end,
                 keep(p.states),
-                keep(p.mid),
-                p.inject,
+                keep(p.state_at_end_chunk),
+                p.inject_before_end_chunk,
                 p.lengths,
                 p.batch,
                 s.heads,
@@ -157,18 +159,18 @@ impl Cuda {
                 cut.segments,
                 cut.each,
                 cut.chunks,
-                p.reverse,
+                p.last_to_first,
                 p.lower,
-                p.add,
+                p.accumulate,
                 vec,
                 p.len
             ],
         )
     }
 
-    /// A pass; where the sequence is cut, first what each segment adds to the state, then a scan, then the pass.
-    /// `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
-    /// `p.end` (B, H, NP) is the state that leaves the whole sequence.
+    /// Runs a pass. Where sequences are cut into segments: first what each segment adds to the state, then a scan over
+    /// segments, then the pass. `segment`: from [`Cuda::segment_matrices`], present where there are several segments.
+    /// `p.end` (B, H, NP): the state that leaves the whole sequence.
     pub(super) fn pass(
         &self,
         op: &'static str,
@@ -178,26 +180,26 @@ impl Cuda {
         segment: Option<&Block>,
     ) -> Result<()> {
         let Some(segment) = segment else {
-            let whole = Run { y: p.y, init: p.state0, end: p.end, full: true };
+            let whole = PassLaunch { y: p.y, init: p.state0, end: p.end, full: true };
             return self.run(p, s, cut, whole);
         };
-        let size = p.batch * cut.segments * s.heads * s.np;
+        let entering_len = p.batch * cut.segments * s.heads * s.np;
         let own;
         let init = match p.entering {
             Entering::Given(span) => {
-                let end = p.end.map(|_| self.scratch(op, size)).transpose()?;
+                let end = p.end.map(|_| self.scratch(op, entering_len)).transpose()?;
                 let end_span = end.as_ref().map(|e| e.span());
-                self.run(p, s, cut, Run { y: p.y, init: Some(span), end: end_span, full: true })?;
+                self.run(p, s, cut, PassLaunch { y: p.y, init: Some(span), end: end_span, full: true })?;
                 return self.leaving(p, s, cut, end.as_ref());
             }
             Entering::ComputedInto(span) => span,
             Entering::Computed => {
-                own = self.scratch(op, size)?;
+                own = self.scratch(op, entering_len)?;
                 own.span()
             }
         };
-        let end = self.scratch(op, size)?;
-        self.run(p, s, cut, Run { y: None, init: None, end: Some(end.span()), full: false })?;
+        let end = self.scratch(op, entering_len)?;
+        self.run(p, s, cut, PassLaunch { y: None, init: None, end: Some(end.span()), full: false })?;
         let (name, rows, threads) = match (s.np, p.batch) {
             (32, 1) => ("scan_32_1", 1, 128),
             (32, _) => ("scan_32_4", 4, 32),
@@ -221,28 +223,28 @@ impl Cuda {
                 p.batch,
                 s.heads,
                 cut.segments,
-                p.reverse
+                p.last_to_first
             ],
         )?;
         let wanted = p.end.map(|_| &end);
         let end_span = wanted.map(|e| e.span());
-        self.run(p, s, cut, Run { y: p.y, init: Some(init), end: end_span, full: true })?;
+        self.run(p, s, cut, PassLaunch { y: p.y, init: Some(init), end: end_span, full: true })?;
         self.leaving(p, s, cut, wanted)
     }
 
-    /// The state that leaves the last segment, out of those that leave each.
+    /// Copies the state that leaves the last segment to `p.end`.
     fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: Cut, end: Option<&Block>) -> Result<()> {
-        let (Some(out), Some(end)) = (p.end, end) else { return Ok(()) };
-        let last = if p.reverse { 0 } else { cut.segments - 1 };
+        let (Some(sequence_end), Some(end)) = (p.end, end) else { return Ok(()) };
+        let last = if p.last_to_first { 0 } else { cut.segments - 1 };
         let n = p.batch * s.heads * s.np;
         self.each(
             ("states", "cut_state"),
             n,
-            args![out, end, p.batch, s.heads, s.np, s.np, cut.segments, last],
+            args![sequence_end, end, p.batch, s.heads, s.np, s.np, cut.segments, last],
         )
     }
 
-    /// (B, H, N) → (B, H, NP).
+    /// A copy of states (B, H, N) padded with zeros to (B, H, NP).
     pub(super) fn pad_state(
         &self,
         op: &'static str,
@@ -251,9 +253,9 @@ impl Cuda {
         n: usize,
         np: usize,
     ) -> Result<Block> {
-        let out = self.scratch(op, rows * np)?;
-        self.each(("states", "pad_state"), rows * np, args![&out, state, rows, n, np])?;
-        Ok(out)
+        let padded = self.scratch(op, rows * np)?;
+        self.each(("states", "pad_state"), rows * np, args![&padded, state, rows, n, np])?;
+        Ok(padded)
     }
 }
 

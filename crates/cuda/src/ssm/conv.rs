@@ -7,15 +7,15 @@ use crate::{
 };
 use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Error, Result};
 
-/// Longest row that one block of any chip transforms.
+/// Longest transform that one block of any chip holds, points.
 const ROW: usize = 4096;
-/// Bytes of one spectrum buffer that a group of heads may take, where one head fits. Small groups that stay in the L2
-/// cache are slower: their launches do not fill the chip.
+/// Most bytes of the spectra of one group of heads (a single head may take more). Small groups, which stay in the L2
+/// cache, are slower: their launches do not fill the chip.
 const GROUP: usize = 256 << 20;
 
 /// Sizes of the transforms of one call.
 struct Fft {
-    /// Points.
+    /// Points of a transform.
     n: usize,
     /// Heads in a group.
     group: usize,
@@ -66,7 +66,7 @@ struct Group {
     heads: usize,
 }
 
-/// How a transform of n points is cut: n1 columns' points (1 for a row that one block holds) by rows of n2.
+/// How a transform of n points is cut: n1 rows of n2 points (n1 = 1 where one block holds it).
 #[derive(Clone, Copy)]
 struct Shape {
     n1: usize,
@@ -80,13 +80,13 @@ impl Shape {
         Shape { n1: n / n2, n2 }
     }
 
-    /// Rows of a block, its threads and the bytes of their points.
+    /// Rows per block, threads per block, and bytes of their points.
     fn rows(self) -> (usize, u32, usize) {
         let together = (128 / (self.n2 / 8)).max(1);
         (together, (together * self.n2 / 8) as u32, 8 * self.n2 * together)
     }
 
-    /// Columns of a block, its threads and its shared memory.
+    /// Columns per block, threads per block, and bytes of shared memory.
     fn columns(self) -> (usize, u32, usize) {
         let width = (4096 / self.n1).clamp(1, 256).min(self.n2);
         (width, (self.n1 / 8 * width) as u32, 8 * self.n1 * width)
@@ -128,14 +128,14 @@ impl Cuda {
         }
     }
 
-    /// The spectrum of channel c's kernel for heads h0 … h0 + heads.
+    /// Writes the spectrum of channel c's kernel for heads h0 … h0 + heads.
     fn kernel_spectrum(&self, k: &Block, conv: &[Arg], f: &Fft, (c, heads): (usize, usize)) -> Result<()> {
         let total = heads * f.n;
         self.each(("conv", "pack_kernel"), total, &[conv, args![k, total, c]].concat())?;
         self.transform(k, f.n, heads, false)
     }
 
-    /// The spectra of a group of x, rows and their lengths as in `conv`.
+    /// Writes to z the spectra of one group of heads of x, with the batch and lengths of `conv`.
     fn spectra(&self, z: &Block, x: Span, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
         let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
         let total = heads * s.batch * f.n;
@@ -147,7 +147,7 @@ impl Cuda {
         self.transform(z, f.n, heads * s.batch, false)
     }
 
-    /// Inverse transforms of z into a group of y.
+    /// Writes the inverse transforms of z to one group of heads of y.
     fn signals(&self, y: Span, z: &Block, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
         let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
         self.transform(z, f.n, heads * s.batch, true)?;
@@ -159,7 +159,7 @@ impl Cuda {
         )
     }
 
-    /// y = K̄∗u + D·u; u beyond a row's length counts as 0, y there is 0.
+    /// y = K̄∗u + D·u. u beyond a sequence's length counts as 0, and y is 0 there.
     pub(super) fn convolve(&self, op: &'static str, conv: &Convolution<'_>) -> Result<()> {
         let s = conv.shape;
         let Fft { n, .. } = plan(op, s)?;
@@ -170,9 +170,9 @@ impl Cuda {
         if n1 == 1 {
             let (parts, each) = self.shares(s.heads.div_ceil(together), s.batch);
             for c in 0..s.channels {
-                let all = [&call(0)[..], args![c, parts, each]].concat();
+                let arguments = [&call(0)[..], args![c, parts, each]].concat();
                 let blocks = ((s.heads * parts).div_ceil(together), 1, 1);
-                self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), 2 * row_shared, &all)?;
+                self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), 2 * row_shared, &arguments)?;
             }
             return Ok(());
         }
@@ -180,36 +180,36 @@ impl Cuda {
         let group = (GROUP / (8 * n * rows)).clamp(1, s.heads.max(1));
         let (width, column_threads, column_shared) = shape.columns();
         let z = self.block(op, 8 * n * rows * group)?;
-        // One channel's product may overwrite the spectrum; each row is read before it is written.
+        // With one channel the product may overwrite the spectrum: each row is read before it is written.
         let own = (s.channels > 1).then(|| self.block(op, 8 * n * rows * group)).transpose()?;
         let w = own.as_ref().unwrap_or(&z);
         for h0 in (0..s.heads).step_by(group) {
             let (heads, call) = ((s.heads - h0).min(group), call(h0));
             let (threads, blocks) = ((column_threads, 1), |rows: usize| (n2 / width * heads * rows, 1, 1));
-            let all = [&call[..], args![&z, n1, n2, width]].concat();
-            self.launch(("conv", "conv_in"), blocks(rows), threads, column_shared, &all)?;
+            let arguments = [&call[..], args![&z, n1, n2, width]].concat();
+            self.launch(("conv", "conv_in"), blocks(rows), threads, column_shared, &arguments)?;
             let (parts, each) = self.shares((heads * n1).div_ceil(together), s.batch);
             for c in 0..s.channels {
                 let shares = heads * parts * n1;
-                let all = args![w, &z, s.batch, s.channels, c, n1, n2, parts, each, shares];
+                let arguments = args![w, &z, s.batch, s.channels, c, n1, n2, parts, each, shares];
                 let grid = (shares.div_ceil(together), 1, 1);
-                self.launch(("conv", "conv_times"), grid, (row_threads, 1), 2 * row_shared, all)?;
-                let all = [&call[..], args![w, c, n1, n2, width]].concat();
-                self.launch(("conv", "conv_out"), blocks(s.batch), threads, column_shared, &all)?;
+                self.launch(("conv", "conv_times"), grid, (row_threads, 1), 2 * row_shared, arguments)?;
+                let arguments = [&call[..], args![w, c, n1, n2, width]].concat();
+                self.launch(("conv", "conv_out"), blocks(s.batch), threads, column_shared, &arguments)?;
             }
         }
         Ok(())
     }
 
-    /// In how many parts the rows of a batch go, and how many rows a part has, where `blocks` blocks would take them
-    /// whole: few rows a part fill the chip, and each part makes the kernel's spectrum anew.
+    /// The number of parts into which a batch is cut, and the sequences of a part, where `blocks` blocks would take the
+    /// batch whole: small parts fill the chip, but each part computes the kernel's spectrum again.
     fn shares(&self, blocks: usize, batch: usize) -> (usize, usize) {
         let wanted = (16 * self.processors()).div_ceil(blocks.max(1));
         let each = batch.div_ceil(wanted).clamp(batch.min(8), batch.max(1));
         (batch.div_ceil(each.max(1)), each)
     }
 
-    /// du = Σ_c K̄_c ⋆ dy_c; dK̄_c += Σ_rows dy_c ⋆ u; dD_c += its value at lag 0.
+    /// du = Σ_c K̄_c ⋆ dy_c; dK̄_c += Σ_b dy_c ⋆ u; dD_c += Σ_b of the same sum at lag 0 (⋆: correlation).
     pub(super) fn convolve_backward(
         &self,
         op: &'static str,
@@ -219,9 +219,9 @@ impl Cuda {
         let &ConvolutionBackward { du, dkernel, dd } = gradients;
         let &Convolution { y: dy, u, shape: s, .. } = conv;
         let f = plan(op, s)?;
-        let size = 8 * f.group * s.batch * f.n;
-        let (zu, zd) = (self.block(op, size)?, self.block(op, size)?);
-        let w = du.map(|_| self.block(op, size)).transpose()?;
+        let spectrum_bytes = 8 * f.group * s.batch * f.n;
+        let (zu, zd) = (self.block(op, spectrum_bytes)?, self.block(op, spectrum_bytes)?);
+        let w = du.map(|_| self.block(op, spectrum_bytes)).transpose()?;
         let k = self.block(op, 8 * f.group * f.n)?;
         for h0 in (0..s.heads).step_by(f.group) {
             let heads = (s.heads - h0).min(f.group);

@@ -1,4 +1,4 @@
-//! Parameters → the discrete recurrence in f64 (`kernels/ssm/discretize.cu`), and its gradients back to parameters.
+//! From parameters to the discrete recurrence in f64 (`kernels/ssm/discretize.cu`), and its gradients back to them.
 
 use crate::{
     device::Cuda,
@@ -19,19 +19,19 @@ impl Discrete {
     fn part(&self, offset: usize, count: usize) -> Span {
         self.block.span().part(16 * offset * self.heads * self.pairs, 16 * count * self.heads * self.pairs)
     }
-    /// (H, P)
+    /// D₀ (H, P).
     pub(super) fn d0(&self) -> Span {
         self.part(0, 1)
     }
-    /// (H, P)
+    /// B̄ (H, P).
     pub(super) fn b_bar(&self) -> Span {
         self.part(1, 1)
     }
-    /// (H, R, P)
+    /// u_r (H, R, P).
     pub(super) fn u(&self) -> Span {
         self.part(2, self.rank)
     }
-    /// (H, R, P)
+    /// v_r (H, R, P).
     pub(super) fn v(&self) -> Span {
         self.part(2 + self.rank, self.rank)
     }
@@ -76,8 +76,8 @@ impl From<&SsmGrads<'_, Cuda>> for GradientSpans {
 pub(super) fn with_params(first: &[Arg], layer: &Layer<'_>) -> Vec<Arg> {
     let &Layer { params: p, spec, rate } = layer;
     let zoh = spec.discretization == Discretization::Zoh;
-    let mut all = first.to_vec();
-    all.extend_from_slice(args![
+    let mut arguments = first.to_vec();
+    arguments.extend_from_slice(args![
         p.inv_dt,
         p.a_real,
         p.a_imag,
@@ -94,7 +94,7 @@ pub(super) fn with_params(first: &[Arg], layer: &Layer<'_>) -> Vec<Arg> {
         spec.imag_transform.code(),
         rate
     ]);
-    all
+    arguments
 }
 
 impl Cuda {
@@ -103,12 +103,13 @@ impl Cuda {
         let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
         let block = self.block(op, 16 * (2 + 2 * rank) * heads * pairs)?;
         let d = Discrete { block, heads, pairs, rank };
-        let all = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
-        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
+        let arguments = with_params(args![d.d0(), d.u(), d.v(), d.b_bar()], layer);
+        self.launch(("discretize", "discretize"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
         Ok(d)
     }
 
-    /// `slots`: (H, count, (2 + 2R)·P) shares of (ḡ D₀, ḡ B̄, ḡ u, ḡ v); adds to all of `grads` but C and D.
+    /// slots (H, count, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in `count` parts. Adds to every gradient in
+    /// `grads` but those of C and D.
     pub(super) fn discretize_backward(
         &self,
         op: &'static str,
@@ -124,8 +125,8 @@ impl Cuda {
         let block = self.scratch64(op, hp * (3 + 2 + 2 * rank))?;
         let at = |from: usize, n: usize| block.span().part(8 * hp * from, 8 * hp * n);
         let (dt, re, im, b, p) = (at(0, 1), at(1, 1), at(2, 1), at(3, 2), at(5, 2 * rank));
-        let all = with_params(args![dt, re, im, b, p, slots, count], layer);
-        self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &all)?;
+        let arguments = with_params(args![dt, re, im, b, p, slots, count], layer);
+        self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
         self.launch(
             ("discretize", "add_parameter_gradients"),
             (spec.n_ssm, pairs, 1),
@@ -152,7 +153,7 @@ impl Cuda {
         if spec.dt_per_state {
             return Ok(());
         }
-        let all = args![grads.inv_dt, dt, pairs];
-        self.launch(("discretize", "add_step_gradients"), (heads, 1, 1), (32, 1), 0, all)
+        let arguments = args![grads.inv_dt, dt, pairs];
+        self.launch(("discretize", "add_step_gradients"), (heads, 1, 1), (32, 1), 0, arguments)
     }
 }

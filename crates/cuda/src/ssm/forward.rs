@@ -45,7 +45,7 @@ impl Cuda {
                 lengths: c.lengths,
                 batch: c.batch,
                 len: c.len,
-                reverse: false,
+                last_to_first: false,
             };
             return self.bidirectional_pass(c.op, &pass, c.sizes, c.cut, segment);
         }
@@ -61,16 +61,16 @@ impl Cuda {
                 entering: entering(anticausal),
                 end: None,
                 states: None,
-                mid: mid.as_ref().map(|m| m.span()).filter(|_| !anticausal),
-                inject: None,
+                state_at_end_chunk: mid.as_ref().map(|m| m.span()).filter(|_| !anticausal),
+                inject_before_end_chunk: None,
                 lengths: c.lengths,
                 batch: c.batch,
                 len: c.len,
                 ins: 1,
                 outs: spec.channels,
-                reverse: anticausal,
+                last_to_first: anticausal,
                 lower: !anticausal,
-                add: anticausal,
+                accumulate: anticausal,
             };
             self.pass(c.op, &pass, c.sizes, c.cut, segment)?;
         }

@@ -1,10 +1,11 @@
-//! K̄ and its gradient. On the GPU both are the chunk pass on an impulse, D left out: no length-L sum over the state.
+//! The convolution kernel K̄ and its gradient, by the chunk pass on an impulse without D; no sum over the state of
+//! length L is needed.
 
 use super::{
     backward::ChunkBackward,
     chunk_pass::{Entering, Pass},
     discretize::{GradientSpans, Layer},
-    matrices::{Direction, Pack},
+    matrices::{KernelRange, Pack},
 };
 use crate::{
     device::Cuda,
@@ -26,8 +27,8 @@ impl Cuda {
         let discrete = self.discretize(op, &layer)?;
         let q = self.transition_buffer(op, c.sizes)?;
         let m = self.matrices(op, &discrete, layer.params.c.span(), c.sizes, q)?;
-        let direction = Direction { first: 0, channels: c.sizes.kc, anticausal: false };
-        let fragments = self.pack(op, &m, None, c.sizes, Pack { direction, backward: false })?;
+        let kernels = KernelRange { first: 0, count: c.sizes.kc, anticausal: false };
+        let fragments = self.pack(op, &m, None, c.sizes, Pack { kernels, adjoint: false })?;
         let [segment, _] = self.scan_matrices(&c, &m.q, false)?;
         let u = self.impulse(op, layer.spec.heads, len)?;
         let pass = Pass {
@@ -38,16 +39,16 @@ impl Cuda {
             entering: Entering::Computed,
             end: None,
             states: None,
-            mid: None,
-            inject: None,
+            state_at_end_chunk: None,
+            inject_before_end_chunk: None,
             lengths: None,
             batch: 1,
             len,
             ins: 1,
             outs: c.sizes.kc,
-            reverse: false,
+            last_to_first: false,
             lower: true,
-            add: false,
+            accumulate: false,
         };
         self.pass(op, &pass, c.sizes, c.cut, segment.as_deref())
     }
@@ -63,7 +64,7 @@ impl Cuda {
     ) -> Result<()> {
         let c = self.plan_sizes(op, layer, (1, len))?;
         let u = self.impulse(op, layer.spec.heads, len)?;
-        let all = Direction { first: 0, channels: c.sizes.kc, anticausal: false };
+        let every_kernel = KernelRange { first: 0, count: c.sizes.kc, anticausal: false };
         let a = ChunkBackward {
             du: None,
             dstate0: None,
@@ -73,7 +74,7 @@ impl Cuda {
             saved: None,
             u: u.span(),
             state0: None,
-            directions: &[all],
+            kernel_ranges: &[every_kernel],
             with_d: false,
             powers: None,
         };

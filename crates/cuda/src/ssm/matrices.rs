@@ -12,7 +12,7 @@ use crate::{
 use s4_backend::Result;
 use std::sync::Arc;
 
-/// f64 sequences and matrices of every head.
+/// The sequences and matrices of one chunk, of every head, in f64 (`kernels/ssm/chunk_matrices.cu` defines them).
 pub(super) struct Matrices {
     /// (H, R+1, T, P): Ā^j B̄, Ā^j u_r
     pub(super) cols: Block,
@@ -20,51 +20,51 @@ pub(super) struct Matrices {
     pub(super) rows: Block,
     /// (H, R, T, P): v_r D₀^j
     pub(super) powers: Block,
-    /// (H, kc, T)
+    /// (H, kc, T): K̄_j for j < T
     pub(super) kern: Block,
     /// (H, NP, NP): Ā^T
     pub(super) q: Arc<Block>,
 }
 
-/// Memory for Ā^T in f64.
+/// Memory of Ā^T (H, NP, NP) in f64.
 pub(super) struct TransitionBuffer {
     pub(super) block: Arc<Block>,
-    /// Whether it is there already.
+    /// Whether it holds Ā^T already.
     pub(super) filled: bool,
 }
 
-/// The kernels of a head that one pass applies.
+/// The range of a head's convolution kernels that one pass applies, and their direction in time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Direction {
-    /// Index of the first.
+pub(super) struct KernelRange {
+    /// Index of the first kernel.
     pub(super) first: usize,
-    /// How many.
-    pub(super) channels: usize,
-    /// Those of a two-sided layer that take later inputs.
+    /// Number of kernels.
+    pub(super) count: usize,
+    /// Whether they apply to later inputs (in a bidirectional layer).
     pub(super) anticausal: bool,
 }
 
-impl Direction {
-    /// Of a layer of so many channels: the causal direction, and the anticausal one.
-    pub(super) fn both(channels: usize) -> [Direction; 2] {
-        [false, true].map(|anticausal| Direction {
+impl KernelRange {
+    /// The kernels of the causal direction and of the anticausal one, of a layer with so many channels.
+    pub(super) fn causal_and_anticausal(channels: usize) -> [KernelRange; 2] {
+        [false, true].map(|anticausal| KernelRange {
             first: if anticausal { channels } else { 0 },
-            channels,
+            count: channels,
             anticausal,
         })
     }
 }
 
-/// Which matrices a pass uses.
+/// Which operands [`Cuda::pack`] makes.
 #[derive(Clone, Copy)]
 pub(super) struct Pack {
-    pub(super) direction: Direction,
-    /// The adjoint.
-    pub(super) backward: bool,
+    pub(super) kernels: KernelRange,
+    /// Those of the adjoint pass.
+    pub(super) adjoint: bool,
 }
 
 impl Cuda {
-    /// Every matrix of the parameters.
+    /// Computes the sequences, the first T elements of the kernels and, unless `q` is filled, Ā^T.
     pub(super) fn matrices(
         &self,
         op: &'static str,
@@ -112,7 +112,7 @@ impl Cuda {
         Ok(TransitionBuffer { block: Arc::new(self.scratch64(op, s.transition_len())?), filled: false })
     }
 
-    /// The matrices as the operands of a pass.
+    /// The matrices as the operands (fragments) of a chunk pass.
     pub(super) fn pack(
         &self,
         op: &'static str,
@@ -122,8 +122,8 @@ impl Cuda {
         p: Pack,
     ) -> Result<Block> {
         let Sizes { heads, pairs, rank, kc, np } = s;
-        let Direction { first, channels, anticausal } = p.direction;
-        let (w, v) = if p.backward { (1, channels) } else { (channels, 1) };
+        let KernelRange { first, count: channels, anticausal } = p.kernels;
+        let (w, v) = if p.adjoint { (1, channels) } else { (channels, 1) };
         let total = 32 * (channels * 32 + w * np / 16 * 8 + v * np / 2 + np / 16 * np / 8);
         let fragments = self.block(op, 16 * heads * total)?;
         self.launch(
@@ -133,7 +133,7 @@ impl Cuda {
             0,
             args![
                 &fragments, &m.kern, &*m.q, &m.cols, &m.rows, d, heads, pairs, rank, kc, first, channels, np,
-                anticausal, p.backward
+                anticausal, p.adjoint
             ],
         )?;
         Ok(fragments)
@@ -174,8 +174,8 @@ impl Cuda {
         }
         for (f, transposed) in [(Some(ahead), true), (back, false)] {
             let Some(f) = f else { continue };
-            let all = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
-            self.each(("chunk_matrices", "minus_identity"), n, all)?;
+            let arguments = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
+            self.each(("chunk_matrices", "minus_identity"), n, arguments)?;
         }
         Ok(())
     }

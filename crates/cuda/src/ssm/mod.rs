@@ -1,4 +1,4 @@
-//! The SSM: whole sequences by chunked passes or by a kernel and FFT convolution, and one sample at a time.
+//! The SSM: whole sequences by chunk passes or by a kernel and FFT convolution, and one time step at a time.
 
 mod backward;
 mod bidirectional_pass;

@@ -1,11 +1,12 @@
-//! The contract's family of the SSM on whole sequences: chunked passes, or a kernel and FFT convolution.
+//! The backend contract's operations of the SSM on whole sequences: by chunk passes, or by a kernel and FFT
+//! convolution.
 
 use super::{
     backward::ChunkBackward,
     conv::{Convolution, ConvolutionBackward},
     discretize::Layer,
     forward::ChunkForward,
-    matrices::{Direction, TransitionBuffer},
+    matrices::{KernelRange, TransitionBuffer},
     plan::SsmPlan,
     sizes::Sizes,
 };
@@ -13,8 +14,8 @@ use crate::{device::Cuda, driver::Span, memory::Workspace};
 use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec};
 
 impl Cuda {
-    /// The algorithm that a call is run by. States are the recurrence's, so a call that has them goes by chunks even
-    /// where `Fft` was asked for: both mean the same.
+    /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
+    /// where `Fft` was asked for: both compute the same.
     pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
         match call.options.algorithm {
             Algorithm::Auto if call.is_truncated() => Algorithm::Fft,
@@ -23,7 +24,7 @@ impl Cuda {
         }
     }
 
-    /// Whether a call goes by FFT; refuses what the GPU does not have.
+    /// Whether a call runs by FFT; an error where the GPU does not support the algorithm.
     fn goes_by_fft(&self, op: &'static str, call: &SsmCall<'_, Self>, states: bool) -> Result<bool> {
         match self.chosen_algorithm(call) {
             Algorithm::Cauchy => {
@@ -56,8 +57,8 @@ impl Cuda {
         const OP: &str = "ssm_backward";
         let (params, call) = (args.params, &args.call);
         let shape = call.conv_shape();
-        let size = shape.kernel_channels() * shape.heads * shape.kernel_len;
-        let (kernel, dkernel) = (self.scratch(OP, size)?, self.scratch(OP, size)?);
+        let kernel_elements = shape.kernel_channels() * shape.heads * shape.kernel_len;
+        let (kernel, dkernel) = (self.scratch(OP, kernel_elements)?, self.scratch(OP, kernel_elements)?);
         let layer = Layer { params, spec: call.spec, rate: call.options.rate };
         self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
         self.zero(dkernel.span())?;
@@ -116,7 +117,7 @@ impl SsmOps for Cuda {
         let bidirectional_pass = c.bidirectional_pass && !states && aligned;
         let (version, rate) = (call.version, call.options.rate.to_bits());
         if let Some(saved) = &args.saved {
-            // Backward follows, and other parameters after it: most matrices are not worth their memory.
+            // Backward follows, and then the parameters change: most matrices are not worth keeping.
             let last = plan.powers.take();
             (plan.key, plan.constants) = (None, None);
             let mut powers = self.saved_powers(OP, c.sizes, last)?;
@@ -126,7 +127,7 @@ impl SsmOps for Cuda {
                 self.save_scans(&c, &mut powers)?;
                 once.segment = powers.scans(c.cut.each).map(|[ahead, _]| (c.cut.each, ahead.clone()));
             }
-            arrays.saved = Some(saved.span()).filter(|s| s.bytes() > 0);
+            arrays.saved = saved_span(OP, saved.span())?;
             self.chunk_forward(&arrays, &c, &mut once)?;
             powers.key = Some((version, rate));
             plan.powers = Some(powers);
@@ -157,7 +158,7 @@ impl SsmOps for Cuda {
         }
         let call = &args.call;
         let c = self.call(OP, call, args.params)?;
-        let directions = Direction::both(call.spec.channels);
+        let kernel_ranges = KernelRange::causal_and_anticausal(call.spec.channels);
         let key = Some((call.version, call.options.rate.to_bits()));
         let arrays = ChunkBackward {
             du: args.du.as_ref().map(|d| d.span()),
@@ -165,13 +166,21 @@ impl SsmOps for Cuda {
             grads: (&args.grads).into(),
             dy: args.dy.span(),
             dstate_end: args.dstate_end.map(|s| s.span()),
-            saved: Some(args.saved.span()).filter(|s| s.bytes() > 0),
+            saved: saved_span(OP, args.saved.span())?,
             u: args.u.span(),
             state0: args.state0.map(|s| s.span()),
-            directions: &directions[..1 + call.spec.bidirectional as usize],
+            kernel_ranges: &kernel_ranges[..1 + call.spec.bidirectional as usize],
             with_d: true,
             powers: plan.powers.as_ref().filter(|p| p.key == key),
         };
         self.chunk_backward(&arrays, &c)
     }
+}
+
+/// The saved values, where there are any; kernels read and write them two floats at a time and more.
+fn saved_span(op: &'static str, saved: Span) -> Result<Option<Span>> {
+    if saved.is_aligned() {
+        return Ok(Some(saved).filter(|s| s.bytes() > 0));
+    }
+    Err(Error::value(op, "saved values at a multiple of 16 bytes, as whole buffers are", "another address"))
 }

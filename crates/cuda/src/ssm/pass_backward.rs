@@ -1,9 +1,9 @@
-//! Gradients of a chunk's matrices (`kernels/ssm/chunk_pass_backward*.cu`): one product over all rows and chunks of a
-//! head.
+//! Gradients of a chunk's matrices (`kernels/ssm/chunk_pass_backward*.cu`): one product per head over all sequences and
+//! chunks.
 
 use super::{
     call::Call,
-    matrices::Direction,
+    matrices::KernelRange,
     sizes::{Sizes, T},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 use s4_backend::Result;
 use std::ops::Range;
 
-/// One launch of a gradient's products. dy and u are of all heads, ds and s of those in the range.
+/// One launch of that product. dy and u hold all heads, ds and s those in the range.
 pub(super) struct Products {
     /// (parts, H, T + NP, T + NP), of which the heads in the range are written.
     pub(super) target: Span,
@@ -23,14 +23,14 @@ pub(super) struct Products {
     pub(super) ds: Span,
     pub(super) u: Span,
     pub(super) s: Span,
-    /// Channels of dy, and which of them.
+    /// Number of dy's channels, and which of them.
     pub(super) channel: (usize, usize),
     pub(super) heads: Range<usize>,
     pub(super) parts: usize,
 }
 
 impl Cuda {
-    /// (channels, H, T + NP, T + NP): [dToep, dW; dV, dQ], dV and dQ with the first channel only.
+    /// The gradients [dToep, dW; dV, dQ] (channels, H, T + NP, T + NP); dV and dQ with the first channel only.
     pub(super) fn products(
         &self,
         c: &Call<'_>,
@@ -41,35 +41,39 @@ impl Cuda {
         channels: usize,
     ) -> Result<Block> {
         let heads = c.sizes.heads;
-        let size = heads * c.sizes.side() * c.sizes.side();
-        let out = self.scratch(c.op, channels * size)?;
+        let gradient_len = heads * c.sizes.side() * c.sizes.side();
+        let gradients = self.scratch(c.op, channels * gradient_len)?;
         let parts = self.parts(c, heads);
-        let cells = (parts > 1).then(|| self.scratch(c.op, parts * size)).transpose()?;
+        let cells = (parts > 1).then(|| self.scratch(c.op, parts * gradient_len)).transpose()?;
         for k in 0..channels {
-            let one = out.span().part(4 * k * size, 4 * size);
+            let one = gradients.span().part(4 * k * gradient_len, 4 * gradient_len);
             let target = cells.as_ref().map_or(one, |x| x.span());
             let (ds, s) = (ds.span(), s.span());
             let one_channel =
                 Products { target, dy, ds, u, s, channel: (channels, k), heads: 0..heads, parts };
-            self.product(c, &one_channel)?;
+            self.chunk_gradient_product(c, &one_channel)?;
             if let Some(cells) = &cells {
-                self.each(("chunk_pass_backward", "sum_parts"), size, args![one, cells, size, parts])?;
+                self.each(
+                    ("chunk_pass_backward", "sum_parts"),
+                    gradient_len,
+                    args![one, cells, gradient_len, parts],
+                )?;
             }
         }
-        Ok(out)
+        Ok(gradients)
     }
 
-    /// Diagonal sums of dToep in `g`, and dD.
+    /// Adds up dToep, in `g`, along its diagonals: the gradient of the kernel's first T elements, and dD.
     pub(super) fn kernel_gradient(
         &self,
         dkern: &Block,
         dd: Option<Span>,
         g: &Block,
         s: Sizes,
-        direction: Direction,
+        kernels: KernelRange,
     ) -> Result<()> {
         let (heads, side) = (s.heads, s.side());
-        let Direction { first, channels, anticausal } = direction;
+        let KernelRange { first, count: channels, anticausal } = kernels;
         self.launch(
             ("chunk_matrices_backward", "kernel_gradient"),
             (heads, channels, 1),
@@ -79,13 +83,13 @@ impl Cuda {
         )
     }
 
-    /// In how many parts rows and chunks are summed, where as many heads go together.
+    /// Number of ranges into which the sum over (sequence, chunk) is cut, where so many heads are in one launch.
     fn parts(&self, c: &Call<'_>, heads: usize) -> usize {
         let steps = (c.batch * c.cut.chunks).div_ceil(16);
         (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1)
     }
 
-    pub(super) fn product(&self, c: &Call<'_>, p: &Products) -> Result<()> {
+    pub(super) fn chunk_gradient_product(&self, c: &Call<'_>, p: &Products) -> Result<()> {
         let &Products { target, dy, ds, u, s, channel: (channels, k), ref heads, parts } = p;
         let (range, side) = (heads, c.sizes.side());
         let Sizes { heads, np, .. } = c.sizes;
@@ -96,7 +100,8 @@ impl Cuda {
         let (b, chunks, len, grid) = (c.batch, c.cut.chunks, c.len, (range.len(), parts, 1));
         if np == 64 && self.multiplies_split16() {
             let name = if self.precision() == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
-            // Two stages of four planes: 32 rows in core matrices, or 16 in lines.
+            // Two stages of four planes (high and low parts of both operands): 32 (sequence, chunk) in core matrices,
+            // or 16 in lines.
             let (module, shared) = if self.multiplies_by_warpgroups() {
                 ("chunk_pass_backward_bf16_sm90", 8 * 4 * 16 * 144)
             } else {

@@ -6,26 +6,27 @@ use crate::{device::Cuda, memory::Block};
 use s4_backend::Result;
 use std::sync::Arc;
 
-/// Lives as long as its plan and is written by every forward pass, so that a steady step asks for no memory.
+/// Powers of Ā; lives as long as its plan and is overwritten by every forward pass, so that a steady step asks for no
+/// memory.
 pub(super) struct SavedPowers {
-    /// Version and rate of the parameters whose powers these are; `None` while they are made.
+    /// Version and rate of the parameters they belong to; `None` while they are computed.
     pub(super) key: Option<(u64, u64)>,
     /// (H, NP, NP), f64: Ā^T.
     pub(super) q: Arc<Block>,
-    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut; `each` is 0 while they are
-    /// not these parameters'.
+    /// `each` and Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut into segments of
+    /// `each` chunks; `each` is 0 while the matrices are not those of these parameters.
     segment: Option<(usize, [Arc<Block>; 2])>,
 }
 
 impl SavedPowers {
-    /// The matrices of the scans over segments of `each` chunks, if they are here.
+    /// The matrices of the scans over segments of `each` chunks, if they were saved.
     pub(super) fn scans(&self, each: usize) -> Option<&[Arc<Block>; 2]> {
         self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
     }
 }
 
 impl Cuda {
-    /// Powers to write: in the memory of the last ones, or in new.
+    /// Memory for the powers: that of the last ones, or new.
     pub(super) fn saved_powers(
         &self,
         op: &'static str,
@@ -44,7 +45,7 @@ impl Cuda {
         Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment: None })
     }
 
-    /// Makes the matrices of the scans, out of `q`.
+    /// Computes the matrices of the scans from `q`.
     pub(super) fn save_scans(&self, c: &Call<'_>, powers: &mut SavedPowers) -> Result<()> {
         let bytes = 4 * c.sizes.transition_len();
         let make = || self.buffer(c.op, bytes).map(Arc::new);

@@ -1,8 +1,8 @@
-//! How sequences are cut in segments, which are passed over side by side.
+//! How sequences are cut into segments, which are computed in parallel.
 
 use super::sizes::T;
 
-/// How sequences are cut.
+/// How the sequences of a call are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) segments: usize,
@@ -12,7 +12,7 @@ pub(super) struct Cut {
     pub(super) chunks: usize,
 }
 
-/// One segment where rows fill half the chip, else enough of them for about sixteen warps a multiprocessor.
+/// One segment where the sequences fill half the chip, else enough segments for about sixteen warps per multiprocessor.
 pub(super) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> Cut {
     let chunks = len.div_ceil(T);
     let warps = |each: usize| heads * (batch * chunks.div_ceil(each)).div_ceil(16);
@@ -27,13 +27,13 @@ pub(super) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> 
     if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
 }
 
-/// Chunks of a segment of which shared memory keeps the states, until the other direction has read them.
+/// Most chunks of a segment whose states fit in shared memory, where the other direction reads them.
 fn most_chunks(products: usize) -> usize {
     if products == 3 { 8 } else { 16 }
 }
 
-/// Segments for a pass over both directions at once: as long as shared memory allows, and shorter where rows are too
-/// few to fill the chip.
+/// The cut for a pass over both directions at once: segments as long as shared memory allows, and shorter where there
+/// are too few sequences to fill the chip.
 pub(super) fn cut_bidirectional(
     batch: usize,
     heads: usize,

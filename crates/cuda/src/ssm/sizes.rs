@@ -2,7 +2,7 @@
 
 use s4_backend::{Error, Result, SsmSpec};
 
-/// Steps of a chunk, as in `kernels/ssm/chunk.cuh`.
+/// Time steps of a chunk, as in `kernels/ssm/chunk.cuh`.
 pub(super) const T: usize = 64;
 
 /// Largest N/2 of the chunk kernels.
@@ -15,9 +15,9 @@ pub(super) struct Sizes {
     /// N/2.
     pub(super) pairs: usize,
     pub(super) rank: usize,
-    /// Kernels a head, of both directions.
+    /// Convolution kernels per head: channels, twice as many in a bidirectional layer.
     pub(super) kc: usize,
-    /// N padded to what the kernels are made for.
+    /// N padded to a size that the kernels are compiled for.
     pub(super) np: usize,
 }
 

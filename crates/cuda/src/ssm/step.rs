@@ -1,4 +1,4 @@
-//! The recurrence in O(N) (`kernels/ssm/step.cu`), paper Theorem 2.
+//! One time step of the recurrence in O(N) (`kernels/ssm/step.cu`), paper Theorem 2.
 
 use super::discretize::{Layer, with_params};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use s4_backend::{Result, SsmSpec, SsmStep, StepOps};
 
-/// f32 constants of one layer at one (version, rate).
+/// The f32 constants of one layer at one (version, rate) of its parameters.
 pub struct StepPlan {
     spec: SsmSpec,
     key: Option<(u64, u64)>,
@@ -30,9 +30,9 @@ impl StepOps for Cuda {
         let (heads, pairs, rank, channels) = (spec.heads, spec.pairs(), spec.rank, spec.channels);
         let layer = Layer { params, spec, rate };
         if let Some(interval) = interval {
-            let all = with_params(args![&y, &state, u, interval, params.c, params.d, channels], &layer);
+            let arguments = with_params(args![&y, &state, u, interval, params.c, params.d, channels], &layer);
             let shared = 3 * 16 * pairs;
-            return self.launch(("step", "step_interval"), (heads, batch, 1), (32, 1), shared, &all);
+            return self.launch(("step", "step_interval"), (heads, batch, 1), (32, 1), shared, &arguments);
         }
         let key = Some((version, rate.to_bits()));
         let constants = match &mut plan.constants {
@@ -44,16 +44,16 @@ impl StepOps for Cuda {
                     Some(c) => c,
                     None => self.block(OP, 8 * heads * width)?,
                 };
-                let all = args![&c, d.d0(), d.u(), d.v(), d.b_bar(), heads, pairs, rank];
-                self.each(("step", "step_constants"), heads * width, all)?;
+                let arguments = args![&c, d.d0(), d.u(), d.v(), d.b_bar(), heads, pairs, rank];
+                self.each(("step", "step_constants"), heads * width, arguments)?;
                 plan.key = key;
                 slot.insert(c)
             }
         };
         if pairs <= 32 && rank <= 1 && channels == 1 {
             let (kernel, warps, rows) =
-                if batch < 8 { ("step_rows_1", batch.min(4), 1) } else { ("step_rows_4", 4, 4) };
-            // Enough blocks to fill the chip, then more rows a block.
+                if batch < 8 { ("step_sequences_1", batch.min(4), 1) } else { ("step_sequences_4", 4, 4) };
+            // Enough blocks to fill the chip, then more sequences per block.
             let shares = batch.div_ceil(warps * rows).min((16 * self.processors()).div_ceil(heads));
             return self.launch(
                 ("step", kernel),

@@ -8,8 +8,9 @@ use s4_backend::*;
 use s4_cuda::Cuda;
 use s4_testing::noise;
 
-/// y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j} + D u_t for one row; with the roles changed it gives the gradients.
-fn each(s: &ConvShape, mut f: impl FnMut(usize, usize, usize, usize, Option<usize>)) {
+/// Calls f for every term of y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j} + D u_t; with the roles of the arrays changed it
+/// gives the gradients.
+fn each_term(s: &ConvShape, mut f: impl FnMut(usize, usize, usize, usize, Option<usize>)) {
     // f(y index, u index, channel, head, kernel index or None for D)
     for b in 0..s.batch {
         for c in 0..s.channels {
@@ -63,7 +64,7 @@ pub fn compare(be: &Cuda, report: &mut Report, shapes: &[(usize, usize, usize, u
             (noise(1, 1, nu), noise(1, 2, nk), noise(1, 3, channels * heads), noise(1, 4, ny));
         let (mut y, mut du, mut dk, mut dd) =
             (vec![0.0; ny], vec![0.0; nu], vec![0.0; nk], vec![0.0; d.len()]);
-        each(&s, |yi, ui, c, h, ki| match ki {
+        each_term(&s, |yi, ui, c, h, ki| match ki {
             Some(ki) => {
                 y[yi] += k[ki] * u[ui];
                 du[ui] += k[ki] * dy[yi];

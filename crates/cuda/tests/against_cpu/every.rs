@@ -1,14 +1,14 @@
-//! Every kernel of the build at shapes that a sanitizer gets through.
+//! Launches every kernel of the build, at shapes small enough for a sanitizer.
 
 use crate::{Report, conv, linear, memory, mix, norm, ssm};
 use s4_cuda::{Cuda, Options, Precision, probe};
 use s4_testing::conformance::{Extent, Family, run_families};
 use std::collections::BTreeSet;
 
-/// Launched by a debug hook alone: it faults.
+/// Kernels that only a test of faults launches.
 const FAULT: &str = "memory::fault";
 
-/// Batch, inputs, outputs, len: every order of the operands, of many terms and of few.
+/// (batch, inputs, outputs, len) for every combination of transposed operands, with many terms per sum and with few.
 const SHAPES: [(usize, usize, usize, usize); 5] =
     [(2, 130, 140, 133), (70, 130, 129, 1), (5, 33, 20, 1), (200, 1, 130, 1), (20, 1, 13, 1)];
 
@@ -24,7 +24,7 @@ const PARTS: [(&str, Precision, Option<&str>); 7] = [
     ("compute_75", Precision::Highest, Some("compute_75")),
 ];
 
-/// Operations that take the same kernels in every precision.
+/// Operations that run the same kernels in every precision.
 fn common(be: &Cuda) {
     let families = [
         Family::Linear,
@@ -35,7 +35,8 @@ fn common(be: &Cuda) {
         Family::Loss,
         Family::Optim,
     ];
-    run_families(be, &families, Extent::All).assert_passed();
+    // The conformance test runs all cases; these launch every kernel, and a sanitizer gets through them.
+    run_families(be, &families, Extent::Few).assert_passed();
     memory::transfers(be);
     let mut report = Report::default();
     norm::compare(be, &mut report, &[128, 256, 512, 700]);
@@ -57,8 +58,8 @@ fn chosen(be: &Cuda, precision: Precision, depth: ssm::Depth) {
     report.finish(&format!("linear and mix, {precision:?}"));
 }
 
-/// All parts, or the one that `S4_EVERY` names: a slow tool takes them one by one, with fewer shapes, and compares the
-/// kernels that the parts have launched with those there are.
+/// Runs all parts, or the one that `S4_EVERY` names: a slow tool takes them one by one, with fewer shapes, and compares
+/// the kernels that the parts have launched with those of the build.
 #[test]
 fn every_kernel_is_right_at_small_shapes() {
     let devices = match probe() {

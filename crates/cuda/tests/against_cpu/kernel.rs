@@ -8,7 +8,7 @@ use crate::{
 use s4_backend::*;
 use s4_cpu::Cpu;
 
-/// K̄ (kernel channels, H, len).
+/// K̄ (channels, H, len), or twice the channels where bidirectional.
 fn kernel<B: Backend>(be: &B, spec: &SsmSpec, params: &[Vec<f64>; 7], len: usize, rate: f64) -> Vec<f64> {
     let p = params.each_ref().map(|x| up(be, x));
     let n = spec.kernel_channels() * spec.heads * len;

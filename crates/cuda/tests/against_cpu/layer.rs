@@ -1,4 +1,4 @@
-//! One SSM layer on any backend: host arrays in f64 in, named host arrays in f64 out.
+//! Runs one SSM layer on any backend: host arrays in f64 in, named host arrays in f64 out.
 
 use s4_backend::*;
 use s4_testing::{layer::PARAMETERS, noise};
@@ -52,13 +52,13 @@ pub fn params<'a, B: Memory>(be: &B, p: &'a [B::Buf; 7]) -> SsmParams<'a, B> {
     SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
 }
 
-/// Forward and backward of one call.
-pub fn apply<B: Backend>(be: &B, run: &Run) -> Named {
-    apply_in(be, run, &mut be.ssm_plan(&run.spec).unwrap(), 1)
+/// Every output and gradient of one forward and one backward call.
+pub fn outputs_of<B: Backend>(be: &B, run: &Run) -> Named {
+    outputs_with_plan(be, run, &mut be.ssm_plan(&run.spec).unwrap(), 1)
 }
 
-/// [`apply`] with a plan that lives on, at `version` of the parameters.
-pub fn apply_in<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u64) -> Named {
+/// As [`outputs_of`], with a plan that the caller keeps, at `version` of the parameters.
+pub fn outputs_with_plan<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u64) -> Named {
     let spec = &run.spec;
     let (batch, len) = (run.batch, run.len);
     let p = run.params.each_ref().map(|x| up(be, x));

@@ -1,4 +1,4 @@
-//! Products large enough for every kernel that multiplies, with sides that fit no tile.
+//! Linear layers large enough for every kernel of matrix products, with sizes that are no multiple of a tile.
 
 use crate::{
     Report, gpu_with,
@@ -9,8 +9,8 @@ use s4_cpu::Cpu;
 use s4_cuda::{Cuda, Precision};
 use s4_testing::noise;
 
-/// y, dx, dW, db.
-fn apply<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
+/// The arrays y, dx, dW, db of a linear layer on noise.
+fn outputs_of<B: Backend>(be: &B, s: &LinearShape) -> [Vec<f64>; 4] {
     let (nx, ny, nw) = (s.batch * s.inputs * s.len, s.batch * s.outputs * s.len, s.outputs * s.inputs);
     let [x, dy, w, b] =
         [(1, nx), (2, ny), (3, nw), (4, s.outputs)].map(|(stream, n)| up(be, &noise(9, stream, n)));
@@ -64,7 +64,7 @@ pub fn compare(
     let cpu = Cpu::<f64>::new(0).unwrap();
     for &(batch, inputs, outputs_, len) in shapes {
         let s = LinearShape { batch, inputs, outputs: outputs_, len };
-        let (got, want) = (apply(be, &s), apply(&cpu, &s));
+        let (got, want) = (outputs_of(be, &s), outputs_of(&cpu, &s));
         for (i, name) in ["y", "dx", "dW", "db"].into_iter().enumerate() {
             report.check(
                 format!("{s:?} {name}"),
@@ -73,7 +73,7 @@ pub fn compare(
                 if i == 0 { outputs } else { gradients },
             );
         }
-        assert_eq!(got, apply(be, &s), "{s:?}: two runs differ");
+        assert_eq!(got, outputs_of(be, &s), "{s:?}: two runs differ");
     }
 }
 

@@ -21,7 +21,7 @@ pub fn gpu() -> Option<Cuda> {
     gpu_with(Precision::Highest)
 }
 
-/// The same in another precision.
+/// As [`gpu`], in a given precision.
 pub fn gpu_with(precision: Precision) -> Option<Cuda> {
     match probe() {
         Ok(devices) => {
@@ -37,7 +37,7 @@ pub fn gpu_with(precision: Precision) -> Option<Cuda> {
     }
 }
 
-/// Relative errors that are too large, with their names; fails closed.
+/// Relative errors above their tolerance, with their names; an error that is NaN counts as too large.
 #[derive(Default)]
 pub struct Report {
     worst: f64,
@@ -47,7 +47,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The truth must not be zero: anything small would pass beside it.
+    /// The truth must not be zero: any small result would pass.
     #[track_caller]
     pub fn check(&mut self, name: String, got: &[f64], want: &[f64], tolerance: f64) {
         let e = relative(got, want);

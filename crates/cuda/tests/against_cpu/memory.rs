@@ -2,7 +2,7 @@
 
 use crate::{
     gpu,
-    layer::{Run, apply, down, up},
+    layer::{Run, down, outputs_of, up},
 };
 use s4_backend::*;
 use s4_cuda::{Cuda, Options};
@@ -59,10 +59,10 @@ fn a_steady_call_allocates_nothing() {
         states: true,
         seed: 1,
     };
-    let first = apply(&be, &run);
-    let second = apply(&be, &run);
+    let first = outputs_of(&be, &run);
+    let second = outputs_of(&be, &run);
     let before = be.allocations();
-    assert_eq!(apply(&be, &run), first);
+    assert_eq!(outputs_of(&be, &run), first);
     assert_eq!(second, first);
     assert_eq!(be.allocations(), before);
 }
@@ -76,7 +76,7 @@ fn a_replay_is_the_work_itself() {
     let mut graph = <Cuda as Memory>::Graph::default();
     let mut times = 0.0;
     for round in 0..12u64 {
-        // A new buffer, a new key: both make the recording stale.
+        // A new buffer or a new key makes the recording stale.
         let held = (round == 5).then(|| be.alloc(10).unwrap());
         let key = [round / 8, 0];
         be.replay(&mut graph, key, &mut || be.axpy(be.view_mut(&mut to, 0..n), 1.0, be.view(&from, 0..n)))
@@ -150,7 +150,7 @@ fn out_of_memory_is_an_error_and_nothing_is_lost() {
     assert!(error.to_string().contains("bytes"), "{error}");
     assert_eq!(down(&be, &kept), x);
     assert!(be.alloc(1000).is_ok());
-    // The whole card, twice over.
+    // Twice the memory of the device.
     let Err(error) = gpu.alloc(1 << 36) else { panic!("256 GiB were given") };
     assert_eq!(error.code, Code::Memory);
 }

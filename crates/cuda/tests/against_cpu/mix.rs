@@ -1,5 +1,6 @@
-//! The mix by the kernels that do it all (`kernels/dense/mix_sm90.cu`) and by the general ones: tiles that end early, batches
-//! that go in two parts, magnitudes far from one, every precision.
+//! The mix by the Hopper kernels with gate, dropout and residual in their products (`kernels/dense/mix_sm90.cu`) and by
+//! the general ones: sizes that are no multiple of a tile, batches that backward cuts in two portions, magnitudes far
+//! from one, every precision.
 
 use crate::{
     Report, gpu_with,
@@ -14,17 +15,17 @@ pub struct Case {
     spec: MixSpec,
     batch: usize,
     len: usize,
-    /// Of s, and of dy.
+    /// Factors of the noise in s and in dy.
     sizes: [f64; 2],
 }
 
-/// All of weight and bias from element `off` on.
+/// Weight and bias without their first `off` elements.
 fn params<'a, B: Memory>(be: &B, weight: &'a B::Buf, bias: &'a B::Buf, off: usize) -> MixParams<'a, B> {
     MixParams { weight: be.view(weight, off..be.len(weight)), bias: be.view(bias, off..be.len(bias)) }
 }
 
-/// y with and without a residual; ds, dW, db.
-fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
+/// y with a residual, y without, ds, dW, db.
+fn outputs_of<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     let (spec, batch, len) = (&c.spec, c.batch, c.len);
     let (n, m, w, r) =
         (batch * spec.inputs * len, batch * spec.outputs * len, spec.rows() * spec.inputs, spec.rows());
@@ -60,7 +61,7 @@ fn apply<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
         call,
     };
     be.mix_forward(training, &mut ws).unwrap();
-    // Twice: what forward kept stays as it was.
+    // Backward twice: it leaves what forward saved unchanged.
     for _ in 0..2 {
         let args = MixBackward {
             ds: be.view_mut(&mut ds, 0..n),
@@ -88,7 +89,7 @@ fn spec(inputs: usize, outputs: usize) -> MixSpec {
     }
 }
 
-/// Cases that a sanitizer gets through: every kernel, tiles that end early.
+/// Cases small enough for a sanitizer: every kernel, sizes that are no multiple of a tile.
 pub fn small() -> Vec<Case> {
     let of = |spec, batch, len| Case { spec, batch, len, sizes: [1.0, 1.0] };
     vec![
@@ -101,7 +102,7 @@ pub fn small() -> Vec<Case> {
 pub fn compare(be: &Cuda, report: &mut Report, cases: &[Case], (outputs, gradients): (f64, f64)) {
     let cpu = Cpu::<f64>::new(0).unwrap();
     for case in cases {
-        let (got, want) = (apply(be, case), apply(&cpu, case));
+        let (got, want) = (outputs_of(be, case), outputs_of(&cpu, case));
         for (i, name) in ["y", "y without residual", "ds", "dW", "db"].into_iter().enumerate() {
             let Case { spec, batch, len, sizes } = &case;
             let name = format!("{spec:?} {batch} × {len}, {sizes:?}: {name}");
@@ -148,7 +149,7 @@ fn mixes_of_every_kind() {
     }
 }
 
-/// Sizes at which backward goes through the batch in parts and recomputes a.
+/// Sizes at which backward goes through the batch in portions and recomputes a.
 #[test]
 fn mixes_in_parts() {
     let Some(be) = gpu_with(Precision::High) else { return };
@@ -158,7 +159,7 @@ fn mixes_in_parts() {
     report.finish("mixes in parts");
 }
 
-/// A gradient whose few large numbers lie where no sample finds them, arrays that begin at odd addresses.
+/// A gradient whose few large numbers the random subset does not contain, and arrays whose addresses are not aligned.
 #[test]
 fn mixes_of_uneven_gradients_at_any_address() {
     let Some(be) = gpu_with(Precision::High) else { return };

@@ -1,4 +1,4 @@
-//! Layer norm over as many heads as every kernel keeps, and more.
+//! Layer norm over every number of heads for which there is a kernel, and over more.
 
 use crate::{
     Report, gpu,
@@ -9,8 +9,8 @@ use s4_cpu::Cpu;
 use s4_cuda::Cuda;
 use s4_testing::noise;
 
-/// y, dx, dγ, dβ.
-fn apply<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
+/// The arrays y, dx, dγ, dβ of a layer norm on noise.
+fn outputs_of<B: Backend>(be: &B, s: &SeqShape) -> [Vec<f64>; 4] {
     let (n, h) = (s.elements(), s.heads);
     let [x, dy, gamma, beta] =
         [(1, n), (2, n), (3, h), (4, h)].map(|(stream, n)| up(be, &noise(5, stream, n)));
@@ -58,7 +58,7 @@ pub fn compare(be: &Cuda, report: &mut Report, heads: &[usize]) {
     for &heads in heads {
         for (batch, len) in [(3, 45), (2, 1)] {
             let s = SeqShape { batch, heads, len };
-            let (got, want) = (apply(be, &s), apply(&cpu, &s));
+            let (got, want) = (outputs_of(be, &s), outputs_of(&cpu, &s));
             for (i, name) in ["y", "dx", "dγ", "dβ"].into_iter().enumerate() {
                 report.check(format!("{s:?} {name}"), &got[i], &want[i], if i == 0 { 1e-5 } else { 1e-4 });
             }

@@ -1,8 +1,8 @@
-//! The classes of precision keep their tolerances, and their bits.
+//! Every precision keeps its tolerance, and the same call gives the same bits.
 
 use crate::{
     Report, gpu_with,
-    layer::apply,
+    layer::outputs_of,
     ssm::{cases, check, run},
 };
 use s4_cpu::Cpu;
@@ -16,13 +16,13 @@ fn class(precision: Precision, outputs: f64, gradients: f64) {
         for (batch, len) in [(3, 333), (19, 128), (1, 5000)] {
             let mut r = run(&case, batch, len);
             r.states = !case.spec.bidirectional;
-            let got = apply(&be, &r);
-            for ((name, g), (_, w)) in got.iter().zip(&apply(&cpu, &r)) {
+            let got = outputs_of(&be, &r);
+            for ((name, g), (_, w)) in got.iter().zip(&outputs_of(&cpu, &r)) {
                 let run = format!("{} {batch}×{len}", case.name);
                 check(&mut report, &run, (name, g, w), (outputs, gradients));
             }
             if batch == 3 {
-                assert_eq!(got, apply(&be, &r), "{}: two runs differ", case.name);
+                assert_eq!(got, outputs_of(&be, &r), "{}: two runs differ", case.name);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Report, gpu,
-    layer::{Run, apply, apply_in, params, up},
+    layer::{Run, outputs_of, outputs_with_plan, params, up},
     step::steps,
 };
 use s4_backend::*;
@@ -17,7 +17,7 @@ fn compare(report: &mut Report, name: &str, got: &[(String, Vec<f64>)], want: &[
     }
 }
 
-/// One array of a run beside its truth, by the tolerance of values or by that of gradients.
+/// Compares one array of a run with its truth, by the tolerance of outputs or by that of gradients.
 pub fn check(
     report: &mut Report,
     run: &str,
@@ -47,7 +47,7 @@ pub fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
     }
 }
 
-/// C is given in f64 by the golden files; both sides must see what f32 holds.
+/// C of the golden files is f64; CPU and GPU both get it rounded to f32.
 pub fn cases() -> Vec<golden::Case> {
     let mut all = golden::Case::all();
     for c in &mut all {
@@ -74,7 +74,7 @@ fn every_golden_layer_forward_and_backward() {
                 r.states = states && batch != 1;
                 r.rate = if batch == 3 { 0.5 } else { 1.0 };
                 let name = format!("{} {batch}×{len}", case.name);
-                compare(&mut report, &name, &apply(&be, &r), &apply(&cpu, &r));
+                compare(&mut report, &name, &outputs_of(&be, &r), &outputs_of(&cpu, &r));
             }
         }
     }
@@ -90,12 +90,12 @@ fn rows_of_their_own_lengths() {
         let mut r = run(&case, 5, 270);
         r.states = !case.spec.bidirectional;
         r.lengths = Some(vec![270, 1, 64, 129, 256]);
-        compare(&mut report, &format!("{} lengths", case.name), &apply(&be, &r), &apply(&cpu, &r));
+        compare(&mut report, &format!("{} lengths", case.name), &outputs_of(&be, &r), &outputs_of(&cpu, &r));
     }
     report.finish("lengths");
 }
 
-/// What a plan keeps is of one version, one rate and one way of cutting: each call equals a fresh plan's, to the bit.
+/// What a plan keeps belongs to one version, one rate and one cut: each call equals that of a fresh plan, to the bit.
 #[test]
 fn a_plan_follows_parameters_length_and_rate() {
     let Some(be) = gpu() else { return };
@@ -119,7 +119,7 @@ fn a_plan_follows_parameters_length_and_rate() {
         ];
         let mut plan = be.ssm_plan(&case.spec).unwrap();
         for (i, (call, version)) in calls.iter().enumerate() {
-            let (got, want) = (apply_in(&be, call, &mut plan, *version), apply(&be, call));
+            let (got, want) = (outputs_with_plan(&be, call, &mut plan, *version), outputs_of(&be, call));
             assert!(got == want, "{}, call {i}", case.name);
         }
     }
@@ -167,7 +167,7 @@ fn long_rows_cut_in_segments() {
             let mut r = run(&case, batch, len);
             r.states = !case.spec.bidirectional;
             let name = format!("{} {batch}×{len}", case.name);
-            compare(&mut report, &name, &apply(&be, &r), &apply(&cpu, &r));
+            compare(&mut report, &name, &outputs_of(&be, &r), &outputs_of(&cpu, &r));
         }
     }
     report.finish("segments");
@@ -182,9 +182,9 @@ fn both_algorithms_mean_the_same() {
         for len in [1, 65, 300] {
             let mut r = run(&case, 3, len);
             r.lengths = (len == 300).then(|| vec![300, 17, 128]);
-            let want = apply(&cpu, &r);
+            let want = outputs_of(&cpu, &r);
             r.algorithm = Algorithm::Fft;
-            compare(&mut report, &format!("{} fft {len}", case.name), &apply(&be, &r), &want);
+            compare(&mut report, &format!("{} fft {len}", case.name), &outputs_of(&be, &r), &want);
         }
     }
     report.finish("fft");
@@ -199,9 +199,9 @@ fn long_rows_by_fft() {
     // Transforms of 8,192 to 524,288 points: every number of passes over rows and columns.
     for len in [3000, 6000, 20_000, 40_000, 70_001, 140_000] {
         let mut r = run(&case, 3, len);
-        let want = apply(&cpu, &r);
+        let want = outputs_of(&cpu, &r);
         r.algorithm = Algorithm::Fft;
-        compare(&mut report, &format!("fft {len}"), &apply(&be, &r), &want);
+        compare(&mut report, &format!("fft {len}"), &outputs_of(&be, &r), &want);
     }
     report.finish("long fft");
 }
@@ -212,11 +212,11 @@ fn the_same_bits_twice() {
     for case in cases().iter().take(4) {
         let mut r = run(case, 3, 500);
         r.states = !case.spec.bidirectional;
-        assert_eq!(apply(&be, &r), apply(&be, &r), "{}", case.name);
+        assert_eq!(outputs_of(&be, &r), outputs_of(&be, &r), "{}", case.name);
     }
 }
 
-/// The case with twice the state: the same modes again, moved.
+/// The case with twice the state: its modes, and the same modes shifted.
 fn doubled(case: &golden::Case) -> golden::Case {
     let mut wide = case.clone();
     let pairs = case.spec.pairs();
@@ -233,13 +233,13 @@ fn doubled(case: &golden::Case) -> golden::Case {
     wide
 }
 
-/// How many of the small shapes.
+/// Which of the small shapes run.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Depth {
     All,
-    /// Long rows and the FFT for plain layers alone.
+    /// Long sequences and the FFT for plain layers alone.
     Each,
-    /// Plain layers alone (S4 of rank 1 with one channel and one step size a head, a state of at most 64), of several rows.
+    /// Plain layers alone (S4 of rank 1 with one channel and one step size a head, a state of at most 64), of several sequences.
     Plain,
 }
 
@@ -247,7 +247,7 @@ fn plain(s: &SsmSpec) -> bool {
     s.mode == Mode::S4 && s.rank == 1 && s.channels == 1 && !s.dt_per_state
 }
 
-/// One case of each kind at shapes that a sanitizer gets through: whole, by rows' lengths, in segments, step by step.
+/// One case of each kind at shapes small enough for a sanitizer: whole, with lengths, in segments, step by step.
 pub fn small_shapes(be: &Cuda, precision: Precision, depth: Depth) {
     let cpu = Cpu::<f64>::new(0).unwrap();
     let mut report = Report::default();
@@ -309,7 +309,7 @@ fn small(
         Precision::Bf16 => (1e-2, 5e-2),
     };
     let mut both = |r: &Run, name: &str| {
-        for ((n, got), (_, want)) in apply(be, r).iter().zip(&apply(cpu, r)) {
+        for ((n, got), (_, want)) in outputs_of(be, r).iter().zip(&outputs_of(cpu, r)) {
             check(report, &format!("{} small {name}", case.name), (n, got, want), (value, gradient));
         }
     };
@@ -322,7 +322,8 @@ fn small(
         both(&r, &format!("{algorithm:?}"));
     }
     if case.spec.channels == 1 && deep {
-        // Cut in segments, one row and several; rows and chunks enough for warpgroups and for sums in parts.
+        // Cut into segments, one sequence and several; enough sequences and chunks for warpgroups and for sums in
+        // parts.
         let few = if depth == Depth::Plain { 2 } else { 0 };
         for &(batch, len) in &[(1, 1100), (2, 1100), (12, 1100), (49, 400)][few..] {
             let mut r = run(case, batch, len);

@@ -1,4 +1,5 @@
-//! Steps against the sequence, and against the CPU where every row has its own interval.
+//! Single steps of the recurrence against the whole sequence, and against the CPU where every sequence has its own
+//! interval.
 
 use crate::{
     Report, gpu,
@@ -8,7 +9,7 @@ use s4_backend::*;
 use s4_cpu::Cpu;
 use s4_testing::{golden, noise};
 
-/// `len` steps of (batch) rows; returns y (len, batch, outputs) and the last state.
+/// Runs `len` time steps of `batch` sequences; gives y (len, batch, outputs) and the last state.
 pub fn steps<B: Backend>(be: &B, case: &golden::Case, batch: usize, len: usize, own: bool) -> [Vec<f64>; 2] {
     let spec = &case.spec;
     let p = case.params.each_ref().map(|x| up(be, x));

@@ -122,7 +122,7 @@ fn c_from_the_checkpoint() {
     assert!(truncated >= 10 && plain >= 5, "{truncated} with C̃, {plain} with C");
 }
 
-/// The first samples of the long kernels (all of them take minutes by dense powers).
+/// The first time steps of the long kernels (all of them take minutes by dense powers).
 #[test]
 fn long_kernels_begin_right() {
     for name in ["long_16k.golden", "long_64k_slow.golden"] {

@@ -25,7 +25,7 @@ fn conv(s: &ConvShape, u: &[f64], kernel: &[f64], d: Option<&[f64]>) -> Vec<f64>
 
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn conv(&mut self) {
-        let all = [
+        let shapes = [
             (1, 1, 1, 1, 1, false),
             (3, 2, 2, 7, 5, true),
             (2, 3, 1, 63, 63, false),
@@ -35,7 +35,7 @@ impl<B: Backend> Suite<'_, B> {
             (9, 3, 2, 257, 40, true),
             (2, 2, 1, 1047, 1000, false),
         ];
-        for (batch, heads, channels, len, kernel_len, two_sided) in self.cases(&all, &all[..3]) {
+        for (batch, heads, channels, len, kernel_len, two_sided) in self.cases(&shapes, &shapes[..3]) {
             let shape = ConvShape { batch, heads, channels, len, kernel_len, two_sided };
             let (be, s) = (self.be, &shape);
             let u = self.normal(batch * heads * len);

@@ -5,8 +5,8 @@ use s4_backend::{Backend, EmbeddingBackward, EmbeddingForward, SeqShape};
 
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn embedding(&mut self) {
-        let all = [(1, 1, 1, 1), (2, 3, 17, 5), (3, 64, 1, 7), (2, 33, 300, 1000)];
-        for (batch, heads, len, vocabulary) in self.cases(&all, &all[..2]) {
+        let shapes = [(1, 1, 1, 1), (2, 3, 17, 5), (3, 64, 1, 7), (2, 33, 300, 1000)];
+        for (batch, heads, len, vocabulary) in self.cases(&shapes, &shapes[..2]) {
             self.embedding_case(SeqShape { batch, heads, len }, vocabulary);
         }
     }

@@ -114,6 +114,7 @@ impl<B: Backend> Suite<'_, B> {
             for i in 0..rows * width {
                 x[i / width * outputs + width + i % width] = values[i] - residual[i];
             }
+            x = self.held(&x);
         }
         let labels: Vec<i32> =
             (0..rows).map(|r| if r % 5 == 3 { -1 } else { self.rng.below(outputs) as i32 }).collect();

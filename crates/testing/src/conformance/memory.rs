@@ -15,8 +15,8 @@ impl<B: Backend> Suite<'_, B> {
         for len in self.cases(&[1, 7, 65, 1000], &[7]) {
             self.integer_case(len);
         }
-        let all = [(1, 1, 9), (3, 33, 70), (2, 128, 5), (1, 65, 63)];
-        for (batch, rows, cols) in self.cases(&all, &all[..1]) {
+        let shapes = [(1, 1, 9), (3, 33, 70), (2, 128, 5), (1, 65, 63)];
+        for (batch, rows, cols) in self.cases(&shapes, &shapes[..1]) {
             self.transpose_case(batch, rows, cols);
         }
         self.view_cases();
@@ -37,11 +37,11 @@ impl<B: Backend> Suite<'_, B> {
         let (be, case) = (self.be, format!("{len}"));
         let at = |operation| At { operation, case: &case };
         let mut buf = be.alloc(len + 2 * GUARD).expect("a buffer");
-        let all = 0..len + 2 * GUARD;
-        self.exact(at("alloc"), "buffer", &self.download(&buf), &vec![0.0; all.end]);
+        let whole = 0..len + 2 * GUARD;
+        self.exact(at("alloc"), "buffer", &self.download(&buf), &vec![0.0; whole.end]);
         // Downloads without uploads: what a fill has left.
-        be.fill(be.view_mut(&mut buf, all.clone()), B::Scalar::from_f64(SENTINEL)).expect("fill");
-        self.exact(at("download"), "dst", &self.download(&buf), &vec![SENTINEL; all.end]);
+        be.fill(be.view_mut(&mut buf, whole.clone()), B::Scalar::from_f64(SENTINEL)).expect("fill");
+        self.exact(at("download"), "dst", &self.download(&buf), &vec![SENTINEL; whole.end]);
         let x = self.normal(len);
         be.upload(be.view_mut(&mut buf, GUARD..GUARD + len), &Self::scalars(&x)).expect("upload");
         let side = [SENTINEL; GUARD];

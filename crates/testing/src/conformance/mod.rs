@@ -20,72 +20,14 @@ mod mix;
 mod norm;
 mod optim;
 mod pooling;
+mod report;
 mod ssm;
 mod step;
 mod suite;
 
+pub use report::{Comparison, Extent, Report};
 use s4_backend::Backend;
-use std::fmt;
 use suite::Suite;
-
-/// One compared quantity.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// The operation of the contract.
-    pub operation: String,
-    /// The field of its arguments that was compared, `"grads.c"` for a part.
-    pub output: String,
-    /// Shapes and options, or what was wrong.
-    pub case: String,
-    /// ‖got − want‖/‖want‖; infinite where something else was wrong.
-    pub error: f64,
-    /// Largest error allowed.
-    pub tolerance: f64,
-    /// Hash of the result's bits: the same on every run, and on the CPU with every number of threads.
-    pub bits: u64,
-}
-
-impl Check {
-    /// Fails closed: NaN is a failure.
-    pub fn passed(&self) -> bool {
-        self.error.is_finite() && self.error <= self.tolerance
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Check { operation, output, case, error, tolerance, .. } = self;
-        write!(f, "{operation} {output}: {error:.3e} > {tolerance:.0e} ({case})")
-    }
-}
-
-/// What a run found.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// Every comparison, in order.
-    pub checks: Vec<Check>,
-    /// What the backend answered `ERR_S4_UNSUPPORTED` to, where it may, by name.
-    pub skipped: Vec<String>,
-}
-
-impl Report {
-    /// Panics with a line for every failed check; also where nothing was checked.
-    #[track_caller]
-    pub fn assert_passed(&self) {
-        let failed: Vec<String> = self.checks.iter().filter(|c| !c.passed()).map(|c| c.to_string()).collect();
-        assert!(!self.checks.is_empty(), "nothing was checked");
-        assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
-    }
-}
-
-/// How much of a family is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// Every case.
-    All,
-    /// A few small ones that still exercise every output.
-    Few,
-}
 
 /// Operations that are checked together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +92,10 @@ pub fn run<B: Backend>(be: &B) -> Report {
 pub fn run_families<B: Backend>(be: &B, families: &[Family], extent: Extent) -> Report {
     let mut suite = Suite::new(be, extent);
     for family in families {
+        suite.guard = match family {
+            Family::Kernel | Family::Conv | Family::Ssm | Family::Step => suite::ALIGNED_GUARD,
+            _ => suite::GUARD,
+        };
         match family {
             Family::Memory => suite.memory(),
             Family::Kernel => suite.kernel(),

@@ -1,6 +1,6 @@
 //! Layer norm and batch norm.
 
-use super::suite::{At, Out, Suite, added, inner, take};
+use super::suite::{At, Out, Suite, added, take};
 use s4_backend::{
     Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, LayerNormBackward, LayerNormForward,
     LayerNormRecompute, SeqShape,
@@ -26,6 +26,60 @@ fn layer(x: &[f64], gamma: &[f64], beta: &[f64], s: &SeqShape) -> (Vec<f64>, Vec
         }
     }
     (y, stats)
+}
+
+/// dx of a normalisation whose statistics are of the elements at `places`: with x̂ = (x − μ)·rstd and g = γ·dy,
+/// dx = rstd·(g − mean(g) − x̂·mean(g·x̂)), or rstd·g where the statistics are given.
+fn normalised_transposed(dx: &mut [f64], places: &[usize], g: &[f64], hat: &[f64], rstd: f64, own: bool) {
+    let mean = |f: &dyn Fn(usize) -> f64| places.iter().map(|&i| f(i)).sum::<f64>() / places.len() as f64;
+    let (m, m_hat) = if own { (mean(&|i| g[i]), mean(&|i| g[i] * hat[i])) } else { (0.0, 0.0) };
+    places.iter().for_each(|&i| dx[i] = rstd * (g[i] - m - hat[i] * m_hat));
+}
+
+/// dgamma and dbeta: sums of dy·x̂ and of dy at each head; x̂ is 0 and dy left out where nothing is counted.
+fn affine_transposed(dy: &[f64], hat: &[f64], counted: &[bool], s: &SeqShape) -> (Vec<f64>, Vec<f64>) {
+    let (mut dgamma, mut dbeta) = (vec![0.0; s.heads], vec![0.0; s.heads]);
+    for i in (0..dy.len()).filter(|&i| counted[i]) {
+        let h = i / s.len % s.heads;
+        dgamma[h] += dy[i] * hat[i];
+        dbeta[h] += dy[i];
+    }
+    (dgamma, dbeta)
+}
+
+/// dx, dgamma, dbeta of layer norm.
+fn layer_transposed(dy: &[f64], x: &[f64], gamma: &[f64], s: &SeqShape) -> [Vec<f64>; 3] {
+    let (ones, zeros) = (vec![1.0; s.heads], vec![0.0; s.heads]);
+    let (hat, stats) = layer(x, &ones, &zeros, s);
+    let g: Vec<f64> = dy.iter().enumerate().map(|(i, dy)| dy * gamma[i / s.len % s.heads]).collect();
+    let mut dx = vec![0.0; x.len()];
+    for b in 0..s.batch {
+        for t in 0..s.len {
+            let places: Vec<usize> = (0..s.heads).map(|h| (b * s.heads + h) * s.len + t).collect();
+            let rstd = stats[(b * 2 + 1) * s.len + t];
+            normalised_transposed(&mut dx, &places, &g, &hat, rstd, true);
+        }
+    }
+    let (dgamma, dbeta) = affine_transposed(dy, &hat, &vec![true; x.len()], s);
+    [dx, dgamma, dbeta]
+}
+
+/// dx, dgamma, dbeta of batch norm.
+fn batch_transposed(p: &BatchNorm<'_>, dy: &[f64], x: &[f64], gamma: &[f64]) -> [Vec<f64>; 3] {
+    let s = &p.shape;
+    let (ones, zeros) = (vec![1.0; s.heads], vec![0.0; s.heads]);
+    let (hat, stats, _) = batch(p, x, &ones, &zeros);
+    let g: Vec<f64> = dy.iter().enumerate().map(|(i, dy)| dy * gamma[i / s.len % s.heads]).collect();
+    let (mut dx, mut counted) = (vec![0.0; x.len()], vec![false; x.len()]);
+    for h in 0..s.heads {
+        let n = |b: usize| p.lengths.map_or(s.len, |l| l[b] as usize);
+        let row = |b: usize| (b * s.heads + h) * s.len;
+        let places: Vec<usize> = (0..s.batch).flat_map(|b| row(b)..row(b) + n(b)).collect();
+        places.iter().for_each(|&i| counted[i] = true);
+        normalised_transposed(&mut dx, &places, &g, &hat, stats[s.heads + h], p.training);
+    }
+    let (dgamma, dbeta) = affine_transposed(dy, &hat, &counted, s);
+    [dx, dgamma, dbeta]
 }
 
 /// A case of batch norm.
@@ -74,14 +128,14 @@ fn batch(p: &BatchNorm<'_>, x: &[f64], gamma: &[f64], beta: &[f64]) -> (Vec<f64>
 
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn norm(&mut self) {
-        let all = [(1, 3, 1), (2, 5, 7), (64, 6, 1), (1, 128, 33), (2, 17, 300), (3, 64, 1047)];
-        for (batch, heads, len) in self.cases(&all, &all[..2]) {
+        let shapes = [(1, 3, 1), (2, 5, 7), (64, 6, 1), (1, 128, 33), (2, 17, 300), (3, 64, 1047)];
+        for (batch, heads, len) in self.cases(&shapes, &shapes[..2]) {
             for add in [false, true] {
                 self.layer_norm_case(SeqShape { batch, heads, len }, add);
             }
         }
-        let all = [(5, 2, 1), (2, 3, 17), (1, 33, 130), (4, 7, 1047)];
-        for (batch, heads, len) in self.cases(&all, &all[..2]) {
+        let shapes = [(5, 2, 1), (2, 3, 17), (1, 33, 130), (4, 7, 1047)];
+        for (batch, heads, len) in self.cases(&shapes, &shapes[..2]) {
             let lengths: Vec<i32> = (0..batch).map(|b| 1 + ((b * 41 + len / 2) % len) as i32).collect();
             let shape = SeqShape { batch, heads, len };
             let running: Vec<f64> = (0..2 * heads).map(|i| if i < heads { 7.5 } else { 0.75 }).collect();
@@ -131,12 +185,12 @@ impl<B: Backend> Suite<'_, B> {
                 ws,
             )
         });
-        let value = |x: &[f64], g: &[f64], b: &[f64]| inner(&layer(x, g, b, s).0, &dy);
         if let Some(got) = got {
+            let [want, dgamma, dbeta] = layer_transposed(&dy, &x, &gamma, s);
             let dx = if add { added(&got[0], &past) } else { got[0].clone() };
-            self.difference(at, "dx", &dx, &x, &mut |x| value(x, &gamma, &beta));
-            self.difference(at, "dgamma", &added(&got[1], &dg0), &gamma, &mut |g| value(&x, g, &beta));
-            self.difference(at, "dbeta", &added(&got[2], &db0), &beta, &mut |b| value(&x, &gamma, b));
+            self.gradient(at, "dx", &dx, &want);
+            self.gradient(at, "dgamma", &added(&got[1], &dg0), &dgamma);
+            self.gradient(at, "dbeta", &added(&got[2], &db0), &dbeta);
         }
     }
 
@@ -212,12 +266,12 @@ impl<B: Backend> Suite<'_, B> {
                 ws,
             )
         });
-        let value = |x: &[f64], g: &[f64], b: &[f64]| inner(&batch(p, x, g, b).0, &dy);
         if let Some(got) = got {
+            let [want, dgamma, dbeta] = batch_transposed(p, &dy, &x, &gamma);
             let dx = if add { added(&got[0], &past) } else { got[0].clone() };
-            self.difference(at, "dx", &dx, &x, &mut |x| value(x, &gamma, &beta));
-            self.difference(at, "dgamma", &added(&got[1], &dg0), &gamma, &mut |g| value(&x, g, &beta));
-            self.difference(at, "dbeta", &added(&got[2], &db0), &beta, &mut |b| value(&x, &gamma, b));
+            self.gradient(at, "dx", &dx, &want);
+            self.gradient(at, "dgamma", &added(&got[1], &dg0), &dgamma);
+            self.gradient(at, "dbeta", &added(&got[2], &db0), &dbeta);
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn params<'a, B: Memory>(values: [B::Ref<'a>; 7]) -> SsmParams<'a, B>
     SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
 }
 
-/// Rows, length, rows of their own lengths, states.
+/// (batch, len, whether sequences have lengths of their own, whether states go in and out).
 type Shape = (usize, usize, bool, bool);
 
 const SHAPES: [Shape; 9] = [
@@ -35,7 +35,7 @@ const SHAPES: [Shape; 9] = [
 ];
 
 /// A layer, a call of it, and what it gives.
-struct Truth<'a> {
+struct CaseWithTruth<'a> {
     layer: &'a Layer,
     call: Call,
     lengths: Option<Vec<i32>>,
@@ -44,7 +44,7 @@ struct Truth<'a> {
     gradients: Gradients,
 }
 
-impl<'a> Truth<'a> {
+impl<'a> CaseWithTruth<'a> {
     fn new(layer: &'a Layer, (batch, len, own_lengths, states): Shape) -> Self {
         let mut call = Call::new(layer, batch, len, own_lengths);
         if !states {
@@ -53,7 +53,7 @@ impl<'a> Truth<'a> {
         let lengths = call.lengths.as_ref().map(|l| l.iter().map(|&n| n as i32).collect());
         let (y, state_end) = truth::forward(layer, &call);
         let gradients = truth::gradients(layer, &call);
-        Truth { layer, call, lengths, y, state_end, gradients }
+        CaseWithTruth { layer, call, lengths, y, state_end, gradients }
     }
 
     /// Whether states go in and out.
@@ -89,7 +89,7 @@ impl<B: Backend> Suite<'_, B> {
                 continue;
             }
             for shape in self.cases(&SHAPES, &[(3, 7, true, true), (2, 65, true, false)]) {
-                let truth = Truth::new(&layer, shape);
+                let truth = CaseWithTruth::new(&layer, shape);
                 for &algorithm in Algorithm::ALL {
                     self.ssm_case(&truth, algorithm);
                 }
@@ -97,7 +97,7 @@ impl<B: Backend> Suite<'_, B> {
         }
     }
 
-    fn ssm_case(&mut self, truth: &Truth<'_>, algorithm: Algorithm) {
+    fn ssm_case(&mut self, truth: &CaseWithTruth<'_>, algorithm: Algorithm) {
         let Call { batch, len, ref lengths, .. } = truth.call;
         let layer = truth.layer;
         let case = format!(
@@ -137,7 +137,7 @@ impl<B: Backend> Suite<'_, B> {
             Err(error) => self.failed(at, &error.to_string()),
             Ok([y, state_end, saved]) => {
                 self.ssm_outputs(at, truth, &y, &state_end);
-                let first = self.report.checks.len();
+                let first = self.report.comparisons.len();
                 let at_backward = At { operation: "ssm_backward", ..at };
                 self.ssm_backward_case(at_backward, truth, algorithm, &saved, &mut plan);
                 self.saved(at, &saved, first);
@@ -145,7 +145,7 @@ impl<B: Backend> Suite<'_, B> {
         }
     }
 
-    fn ssm_outputs(&mut self, at: At<'_>, truth: &Truth<'_>, y: &[f64], state_end: &[f64]) {
+    fn ssm_outputs(&mut self, at: At<'_>, truth: &CaseWithTruth<'_>, y: &[f64], state_end: &[f64]) {
         self.value(at, "y", y, &truth.y);
         if let (true, Some(want)) = (truth.states(), &truth.state_end) {
             self.value(at, "state_end", state_end, want);
@@ -155,7 +155,7 @@ impl<B: Backend> Suite<'_, B> {
     /// y, the end state (empty without states), the saved values (empty unless asked for).
     fn ssm_forward_case(
         &mut self,
-        truth: &Truth<'_>,
+        truth: &CaseWithTruth<'_>,
         algorithm: Algorithm,
         saves: bool,
         plan: &mut B::SsmPlan,
@@ -188,7 +188,7 @@ impl<B: Backend> Suite<'_, B> {
     fn ssm_backward_case(
         &mut self,
         at: At<'_>,
-        truth: &Truth<'_>,
+        truth: &CaseWithTruth<'_>,
         algorithm: Algorithm,
         saved: &[f64],
         plan: &mut B::SsmPlan,

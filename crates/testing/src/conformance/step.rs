@@ -1,4 +1,4 @@
-//! The recurrence, one sample at a time.
+//! The recurrence, one time step at a time.
 
 use super::{
     ssm::params,

@@ -1,11 +1,13 @@
 //! Runs operations on guarded buffers and records how far their results are from the truth.
 
-use super::{Check, Extent, Report};
+use super::report::{Comparison, Extent, Report};
 use crate::{relative, relative_or_zero};
 use s4_backend::{Backend, Code, Dtype, Error, Memory, Result, Scalar, random::Rng};
 
-/// Elements around each buffer that nobody may touch.
+/// Elements around each buffer that nobody may touch; arrays begin at odd addresses.
 pub(super) const GUARD: usize = 37;
+/// The same for the families of the SSM, whose arrays begin at multiples of 16 bytes, as whole buffers do.
+pub(super) const ALIGNED_GUARD: usize = 64;
 /// What outputs lie between.
 pub(super) const SENTINEL: f64 = -1234.5;
 
@@ -42,13 +44,15 @@ pub(super) struct Suite<'b, B: Backend> {
     pub ws: B::Workspace,
     pub rng: Rng,
     pub extent: Extent,
+    /// Elements around each buffer of the family that is run.
+    pub guard: usize,
     pub report: Report,
 }
 
 impl<'b, B: Backend> Suite<'b, B> {
     pub fn new(be: &'b B, extent: Extent) -> Self {
         let (ws, rng) = (be.workspace(), Rng::new(20_211_031, 396));
-        Suite { be, ws, rng, extent, report: Report::default() }
+        Suite { be, ws, rng, extent, guard: GUARD, report: Report::default() }
     }
 
     /// All of the cases, or the few that are small.
@@ -102,9 +106,9 @@ impl<'b, B: Backend> Suite<'b, B> {
     /// A buffer with `values` between guards of `guard`.
     fn guarded(&self, values: impl Iterator<Item = f64>, len: usize, guard: f64) -> B::Buf {
         let of = B::Scalar::from_f64;
-        let side = std::iter::repeat_n(of(guard), GUARD);
+        let side = std::iter::repeat_n(of(guard), self.guard);
         let host: Vec<B::Scalar> = side.clone().chain(values.take(len).map(of)).chain(side).collect();
-        assert_eq!(host.len(), len + 2 * GUARD);
+        assert_eq!(host.len(), len + 2 * self.guard);
         let mut buf = self.be.alloc(host.len()).expect("a buffer");
         let all = self.be.view_mut(&mut buf, 0..host.len());
         self.be.upload(all, &host).expect("upload");
@@ -133,6 +137,7 @@ impl<'b, B: Backend> Suite<'b, B> {
         outs: &[Out<'_>],
         op: &mut Operation<'_, B>,
     ) -> Result<Arrays> {
+        let margin = self.guard;
         let wrong = |what: &str| Error::new(Code::Internal, "conformance", "guarded buffers", what);
         let inputs: Vec<B::Buf> =
             ins.iter().map(|x| self.guarded(x.iter().copied(), x.len(), f64::NAN)).collect();
@@ -144,30 +149,30 @@ impl<'b, B: Backend> Suite<'b, B> {
             })
             .collect();
         let args = Args {
-            ins: inputs.iter().zip(ins).map(|(b, x)| self.be.view(b, GUARD..GUARD + x.len())).collect(),
+            ins: inputs.iter().zip(ins).map(|(b, x)| self.be.view(b, margin..margin + x.len())).collect(),
             outs: outputs
                 .iter_mut()
                 .map(|b| {
-                    let end = self.be.len(b) - GUARD;
-                    self.be.view_mut(b, GUARD..end)
+                    let end = self.be.len(b) - margin;
+                    self.be.view_mut(b, margin..end)
                 })
                 .collect(),
             ints,
         };
         op(args, &mut self.ws)?;
         for (buf, x) in inputs.iter().zip(ins) {
-            if self.download(buf)[GUARD..GUARD + x.len()] != **x {
+            if self.download(buf)[margin..margin + x.len()] != **x {
                 return Err(wrong("an input was changed"));
             }
         }
         let mut results = Vec::new();
         for buf in &outputs {
             let host = self.download(buf);
-            let end = host.len() - GUARD;
-            if host[..GUARD].iter().chain(&host[end..]).any(|&x| x != SENTINEL) {
+            let end = host.len() - margin;
+            if host[..margin].iter().chain(&host[end..]).any(|&x| x != SENTINEL) {
                 return Err(wrong("something was written beyond an output"));
             }
-            results.push(host[GUARD..end].to_vec());
+            results.push(host[margin..end].to_vec());
         }
         Ok(results)
     }
@@ -278,7 +283,7 @@ impl<'b, B: Backend> Suite<'b, B> {
             .iter()
             .flat_map(|x| x.to_bits().to_le_bytes())
             .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        self.report.checks.push(Check {
+        self.report.comparisons.push(Comparison {
             operation: at.operation.into(),
             output: output.into(),
             case: at.case.into(),
@@ -304,7 +309,7 @@ impl<'b, B: Backend> Suite<'b, B> {
         if saved.is_empty() {
             return;
         }
-        let worst = self.report.checks[first..].iter().map(|c| c.error).fold(0.0, f64::max);
+        let worst = self.report.comparisons[first..].iter().map(|c| c.error).fold(0.0, f64::max);
         let case = format!("{}: by the gradients that come from it", at.case);
         self.record(At { case: &case, ..at }, "saved", saved, worst, self.gradient_tolerance());
     }

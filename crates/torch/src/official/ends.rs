@@ -9,7 +9,7 @@ use super::{
 use crate::error::{Error, Result, quoted};
 use serde_json::Value as Json;
 
-/// Data sets of `train.py` whose targets are one for a sequence (l_output = 0).
+/// Data sets of `train.py` that have one target per sequence (l_output = 0).
 const ONE_TARGET: [&str; 15] = [
     "mnist",
     "cifar",

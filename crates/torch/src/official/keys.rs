@@ -33,7 +33,7 @@ impl<'a> Keys<'a> {
         let start = self.full(start);
         self.tensors.keys().filter(|k| k.starts_with(&start)).map(|k| &k[self.prefix.len()..]).collect()
     }
-    /// Without using it.
+    /// The tensor of this name; does not count the key as used.
     pub fn peek(&self, name: &str) -> Result<&'a Tensor> {
         let full = self.full(name);
         self.tensors
@@ -88,7 +88,7 @@ const ENDINGS: [(&str, &str); 3] = [
     ("norm.norm.s", "transposed layer norm (one scale and shift, no epsilon)"),
     ("kernel.w", "names of V1 or V2"),
 ];
-/// The same by a part.
+/// What a key belongs to that this library has not, by a part of the key.
 const PARTS: [(&str, &str); 24] = [
     (".reverse_layer.", "two layers of opposite directions (the backbone's bidirectional)"),
     (".bidirectional_linear.", "two layers of opposite directions (the backbone's bidirectional)"),

@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 /// A tensor that holds C̃ = C(I − Ā^length) in place of C.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tilde {
-    /// Ours.
+    /// This library's name of the tensor.
     pub name: String,
     /// The length that C̃ was made for.
     pub length: u64,

@@ -86,7 +86,7 @@ impl OfficialModel {
     /// for bit (a C̃ too); a C that changed goes back as C, with `l_kernel` 0.
     pub fn to_official(&self, ours: &StateDict) -> Result<StateDict> {
         check_ours(&self.steps, &self.tensors, ours)?;
-        let mut out = StateDict::new();
+        let mut official = StateDict::new();
         // B and C of the minimal S4D go back together.
         let changed = |name: &str| match (ours.get(name), self.tensors.get(name)) {
             (Some(now), Some(then)) => !same_values(now, then),
@@ -98,16 +98,16 @@ impl OfficialModel {
                 _ => step.ours().is_some_and(changed),
             };
             match is_changed {
-                true => step.back(&self.original, ours, &mut out)?,
+                true => step.back(&self.original, ours, &mut official)?,
                 false => {
                     for name in step.theirs() {
                         if let Some(tensor) = self.original.get(name) {
-                            out.insert(name.to_string(), tensor.clone());
+                            official.insert(name.to_string(), tensor.clone());
                         }
                     }
                 }
             }
         }
-        Ok(out)
+        Ok(official)
     }
 }

@@ -9,7 +9,7 @@ pub(super) struct Options<'a> {
     pub notes: Vec<String>,
 }
 
-/// Names and ours.
+/// Official names of activations, and this library's.
 const ACTIVATIONS: [(&str, &str); 11] = [
     ("gelu", "gelu"),
     ("relu", "relu"),
@@ -34,11 +34,11 @@ impl<'a> Options<'a> {
     pub fn new(root: Option<&'a Json>) -> Self {
         Options { root, notes: Vec::new() }
     }
-    /// At the top.
+    /// The option `key` at the top of the configuration.
     pub fn top(&self, key: &str) -> Option<&'a Json> {
         self.root?.get(key)
     }
-    /// Of the backbone: `model.KEY`, or at the top.
+    /// The option `key` of the backbone: `model.KEY`, or at the top.
     pub fn model(&self, key: &str) -> Option<&'a Json> {
         self.top("model").and_then(|m| m.get(key)).or_else(|| self.top(key))
     }
@@ -54,7 +54,7 @@ impl<'a> Options<'a> {
     pub fn is_complete(&self) -> bool {
         self.section().is_some()
     }
-    /// Of the layer: `model.layer.KEY`, `layer.KEY`, or at the top.
+    /// The option `key` of the layer: `model.layer.KEY`, `layer.KEY`, or at the top.
     pub fn layer(&self, key: &str) -> Option<&'a Json> {
         match self.section() {
             Some(map) => map.get(key),
@@ -158,7 +158,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Ours of an activation's name; null is none.
+    /// This library's name of an official activation; null is none.
     pub fn activation(key: &str, given: &Json) -> Result<&'static str> {
         let name = if given.is_null() { Some("") } else { given.as_str() };
         let found = name.and_then(|name| ACTIVATIONS.iter().find(|(theirs, _)| *theirs == name));

@@ -1,4 +1,4 @@
-//! K̄ by the paper's Algorithm 1, and its gradients: four Cauchy sums a node, Woodbury, an inverse transform.
+//! K̄ by the paper's Algorithm 1, and its gradients: four Cauchy sums per node, Woodbury, an inverse transform.
 //!
 //! With θ = 2πj/L, s = sin θ/2, c = cos θ/2, ρ_xy = Σ_n x_n y_n/(i(2/Δ)s − λ_n c) over all N, C̃ = C(I − Ā^L):
 //!
@@ -7,10 +7,10 @@
 //! ```
 //!
 //! The textbook form divides by 1 + ω and is NaN at ω = −1; this one has e^{−iθ/2} taken out and is finite
-//! everywhere. All sums of a node share one denominator a pair, and that of its conjugate (`sums.rs`). All of it
+//! everywhere. All sums of a node share one denominator per pair, and that of its conjugate (`sums.rs`). All of it
 //! is f64: modes that hardly decay (|Re λ|ΔL ≪ 1) defeat anything less.
 //!
-//! Memory, a thread: L complex numbers for the transform and L/2 for each kernel channel's spectrum; for S4 and
+//! Memory per thread: L complex numbers for the transform and L/2 for each kernel channel's spectrum; for S4 and
 //! its Ā^L (`power.rs`) two matrices of N² reals forward, ⌊log₂ L⌋ + 3 of them backward.
 //!
 //! A mode Λ = 0 of a diagonal A has its pole on the node ω = 1 of every length, where K̂ is 0/0: such a layer is

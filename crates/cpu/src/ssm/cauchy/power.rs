@@ -1,5 +1,5 @@
 //! C̃ = C(I − Ā^L) and back, without L steps: Ā^L by repeated squaring, log₂ L products of N × N matrices. Where A
-//! is diagonal so is Ā, and its power is one complex power a pair.
+//! is diagonal so is Ā, and its power is one complex power per pair.
 
 use crate::{
     linalg::gemm::{Mat, MatMut, gemm},
@@ -23,11 +23,11 @@ impl<'a> Power<'a> {
         if spec.rank == 0 {
             return 0;
         }
-        let (matrix, rows) = (spec.state * spec.state, spec.kernel_channels() * spec.state);
+        let (matrix_len, rows_len) = (spec.state * spec.state, spec.kernel_channels() * spec.state);
         let powers = Power { spec, len }.squarings() + 1;
         match backward {
-            false => 2 * matrix + 2 * rows + spec.state,
-            true => (powers + 2) * matrix + (powers + 2) * rows + spec.state,
+            false => 2 * matrix_len + 2 * rows_len + spec.state,
+            true => (powers + 2) * matrix_len + (powers + 2) * rows_len + spec.state,
         }
     }
 
@@ -37,13 +37,13 @@ impl<'a> Power<'a> {
     }
 
     /// Whether Ā^{2^k} is a factor of Ā^L.
-    fn factor(&self, k: usize) -> bool {
+    fn has_factor(&self, k: usize) -> bool {
         self.len >> k & 1 == 1
     }
 
-    /// Ā (N, N) as it multiplies rows of coefficients [Re; Im] from the right: row j is what becomes of the j-th
-    /// unit vector.
-    fn matrix(&self, a_bar: &mut [f64], unit: &mut [f64], a: Transition<'_>) {
+    /// Writes Ā (N, N) as it multiplies rows of coefficients [Re; Im] from the right: row j of `a_bar` becomes e_j Ā, with
+    /// e_j the j-th unit vector. `unit` (N) is scratch.
+    fn dense_a_bar_rows(&self, a_bar: &mut [f64], unit: &mut [f64], a: Transition<'_>) {
         unit.fill(0.0);
         for (j, row) in a_bar.chunks_exact_mut(self.spec.state).enumerate() {
             unit[j] = 1.0;
@@ -79,14 +79,14 @@ pub(super) fn c_tilde(out: &mut [C64], a: &Discrete, spec: &SsmSpec, len: usize,
     let (mut square, rest) = rest.split_at_mut(n * n);
     let (mut w, rest) = rest.split_at_mut(channels * n);
     let (mut next, rest) = rest.split_at_mut(channels * n);
-    power.matrix(matrix, &mut rest[..n], rows_of(a));
+    power.dense_a_bar_rows(matrix, &mut rest[..n], rows_of(a));
     w.copy_from_slice(&a.c);
     for k in 0..=power.squarings() {
         if k > 0 {
             power.product(square, Mat::rows(matrix, n), Mat::rows(matrix, n), [n, n], 0.0);
             (matrix, square) = (square, matrix);
         }
-        if power.factor(k) {
+        if power.has_factor(k) {
             power.product(next, Mat::rows(w, n), Mat::rows(matrix, n), [channels, n], 0.0);
             (w, next) = (next, w);
         }
@@ -134,7 +134,7 @@ pub(super) fn c_tilde_backward(
     let (mut g, rest) = rest.split_at_mut(rows);
     let (mut w, rest) = rest.split_at_mut(rows);
     let unit = &mut rest[..n];
-    power.matrix(&mut powers[..matrix], unit, rows_of(a));
+    power.dense_a_bar_rows(&mut powers[..matrix], unit, rows_of(a));
     saved[..rows].copy_from_slice(&a.c);
     for k in 0..top {
         let (done, next) = powers.split_at_mut((k + 1) * matrix);
@@ -142,7 +142,7 @@ pub(super) fn c_tilde_backward(
         power.product(&mut next[..matrix], a_k, a_k, [n, n], 0.0);
         let (done, next) = saved.split_at_mut((k + 1) * rows);
         let (w_k, next) = (&done[k * rows..], &mut next[..rows]);
-        if power.factor(k) {
+        if power.has_factor(k) {
             power.product(next, Mat::rows(w_k, n), a_k, [channels, n], 0.0);
         } else {
             next.copy_from_slice(w_k);
@@ -162,7 +162,7 @@ pub(super) fn c_tilde_backward(
             power.product(dnext, Mat::cols(a_k, n), Mat::rows(dmatrix, n), [n, n], 1.0);
             (dmatrix, dnext) = (dnext, dmatrix);
         }
-        if power.factor(k) {
+        if power.has_factor(k) {
             let w_k = &saved[k * rows..][..rows];
             power.product(dmatrix, Mat::cols(w_k, n), Mat::rows(g, n), [n, channels], 1.0);
             power.product(w, Mat::rows(g, n), Mat::cols(a_k, n), [channels, n], 0.0);

@@ -222,7 +222,7 @@ impl<'a> Sums<'a> {
     }
 
     /// The matrix of a node's system.
-    pub(super) fn matrix(&self, node: &Node<'_>) -> [C64; MAX_SIZE * MAX_SIZE] {
+    pub(super) fn node_system(&self, node: &Node<'_>) -> [C64; MAX_SIZE * MAX_SIZE] {
         let (size, k, c) = (self.size(), node.near, node.c);
         let mut m = [C64::ZERO; MAX_SIZE * MAX_SIZE];
         [m[0], m[size + 1]] = self.denominators(node);
@@ -246,7 +246,7 @@ impl<'a> Sums<'a> {
         for r in 0..self.rank {
             q[2 + r] = node.rho(self.p_b(r));
         }
-        solve(&mut self.matrix(node)[..size * size], &mut q[..size], size);
+        solve(&mut self.node_system(node)[..size * size], &mut q[..size], size);
         q
     }
 

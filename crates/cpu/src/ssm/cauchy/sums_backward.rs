@@ -56,7 +56,7 @@ impl<'s, 'a> SumsBackward<'s, 'a> {
             }
         }
         // M q = h: g_h = M^{−H} g_q, g_M = −g_h q^H
-        let m = sums.matrix(node);
+        let m = sums.node_system(node);
         let mut adjoint = [C64::ZERO; MAX_SIZE * MAX_SIZE];
         for (i, z) in adjoint[..size * size].iter_mut().enumerate() {
             *z = m[i % size * size + i / size].conj();

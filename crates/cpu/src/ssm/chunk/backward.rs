@@ -14,26 +14,26 @@ use crate::{
 use s4_backend::Scalar;
 use std::ops::Range;
 
-/// One head and some of its rows.
+/// One head and some of its sequences.
 pub(crate) struct BackwardJob<'a, T> {
     pub(crate) head: usize,
-    pub(crate) rows: Range<usize>,
-    /// (rows) of len; empty where not wanted.
+    pub(crate) sequences: Range<usize>,
+    /// (sequences) of len; empty where not wanted.
     pub(crate) du: Vec<&'a mut [T]>,
-    /// (rows) of N, accumulated; empty where not wanted.
+    /// (sequences) of N, accumulated; empty where not wanted.
     pub(crate) dstate0: Vec<&'a mut [T]>,
-    /// (rows, chunks, N): the states that the forward pass saved.
+    /// (sequences, chunks, N): the states that the forward pass saved.
     pub(crate) saved: &'a [T],
-    /// dΦ of these rows, accumulated: [dToep | dW] (T, inputs) for each channel, dVᵀ (T, N), dQ (N, N).
+    /// dΦ of these sequences, accumulated: [dToep | dW] (T, inputs) for each channel, dVᵀ (T, N), dQ (N, N).
     pub(crate) dphi: &'a mut [T],
     /// [`Direct`], accumulated.
     pub(crate) direct: &'a mut [f64],
 }
 
-/// Rows of a job that go through the chunks together.
+/// Sequences of a job that go through the chunks together.
 struct Block<'b, 'a, T> {
     head: usize,
-    rows: Range<usize>,
+    sequences: Range<usize>,
     du: &'b mut [&'a mut [T]],
     dstate0: &'b mut [&'a mut [T]],
     saved: &'b [T],
@@ -72,8 +72,10 @@ pub(crate) struct BackwardPass<'a, T> {
 impl<T: Scalar> BackwardPass<'_, T> {
     /// Scalars of scratch for one job.
     pub(crate) fn scratch(&self) -> usize {
-        let (d, block) = (&self.dims, self.cut.rows * self.cut.block);
-        block * self.cut.chunk * (2 + d.channels) + (block + self.cut.rows) * d.state + scan_scratch(d.state)
+        let (d, block) = (&self.dims, self.cut.sequences * self.cut.block);
+        block * self.cut.chunk * (2 + d.channels)
+            + (block + self.cut.sequences) * d.state
+            + scan_scratch(d.state)
     }
 
     /// Doubles of scratch for one job.
@@ -81,16 +83,16 @@ impl<T: Scalar> BackwardPass<'_, T> {
         states::finish_backward_scratch(self.dims.state, self.cut.chunk)
     }
 
-    fn u(&self, head: usize, row: usize) -> &[T] {
-        &self.u[(row * self.dims.heads + head) * self.cut.len..][..self.cut.len]
+    fn u(&self, head: usize, sequence: usize) -> &[T] {
+        &self.u[(sequence * self.dims.heads + head) * self.cut.len..][..self.cut.len]
     }
 
-    fn dy(&self, head: usize, row: usize, channel: usize) -> &[T] {
-        let feature = (row * self.dims.channels + channel) * self.dims.heads + head;
+    fn dy(&self, head: usize, sequence: usize, channel: usize) -> &[T] {
+        let feature = (sequence * self.dims.channels + channel) * self.dims.heads + head;
         &self.dy[feature * self.cut.len..][..self.cut.len]
     }
 
-    /// All rows of a job. `phi`: Φ of this head and pass.
+    /// All sequences of a job. `phi`: Φ of this head and pass.
     pub(crate) fn run(
         &self,
         job: BackwardJob<'_, T>,
@@ -100,19 +102,19 @@ impl<T: Scalar> BackwardPass<'_, T> {
         scratch64: &mut [f64],
     ) {
         let (d, cut) = (&self.dims, &self.cut);
-        let BackwardJob { head, rows, mut du, mut dstate0, saved, dphi, direct } = job;
+        let BackwardJob { head, sequences, mut du, mut dstate0, saved, dphi, direct } = job;
         if self.first {
             dphi.fill(T::zero());
         }
         let mut direct = Direct::new(direct, d.state, d.rank);
-        for first in rows.clone().step_by(cut.rows) {
-            let block = first..(first + cut.rows).min(rows.end);
-            let at = first - rows.start;
+        for first in sequences.clone().step_by(cut.sequences) {
+            let block = first..(first + cut.sequences).min(sequences.end);
+            let at = first - sequences.start;
             let du = if du.is_empty() { &mut [] } else { &mut du[at..][..block.len()] };
             let ds0 = if dstate0.is_empty() { &mut [] } else { &mut dstate0[at..][..block.len()] };
             let line = cut.chunks * d.state;
             let saved = &saved[at * line..][..block.len() * line];
-            let block = Block { head, rows: block, du, dstate0: ds0, saved, dphi, direct: &mut direct };
+            let block = Block { head, sequences: block, du, dstate0: ds0, saved, dphi, direct: &mut direct };
             self.rows(block, phi, a, scratch, scratch64);
         }
     }
@@ -125,14 +127,14 @@ impl<T: Scalar> BackwardPass<'_, T> {
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
-        let (head, rows, saved) = (block.head, block.rows.clone(), block.saved);
+        let (head, sequences, saved) = (block.head, block.sequences.clone(), block.saved);
         let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
-        let count = rows.len();
-        let area = cut.rows * cut.block * chunk;
+        let count = sequences.len();
+        let area = cut.sequences * cut.block * chunk;
         let (x, rest) = scratch.split_at_mut(area);
         let (dx, rest) = rest.split_at_mut(area);
         let (dy, rest) = rest.split_at_mut(area * d.channels);
-        let (ds, spare) = rest.split_at_mut(cut.rows * (cut.block + 1) * state);
+        let (ds, spare) = rest.split_at_mut(cut.sequences * (cut.block + 1) * state);
         let (wide, width) = (d.channels * chunk, d.inputs());
         let zero = T::zero();
         let (from_x, from_state) = phi.split_at(d.from_state());
@@ -147,23 +149,29 @@ impl<T: Scalar> BackwardPass<'_, T> {
             let m = chunks * count;
             // What the block after this one left in front is the gradient of the state after this one.
             ds.copy_within(0..count * state, m * state);
-            // One row whose chunks lie whole in u, dy and du: nothing to copy, for a single channel.
+            // One sequence whose chunks lie whole in u, dy and du: nothing to copy, for a single channel.
             let whole = (c0 + chunks) * chunk;
             let in_place =
-                count == 1 && d.channels == 1 && !self.reversed && whole <= self.lengths.of(rows.start);
+                count == 1 && d.channels == 1 && !self.reversed && whole <= self.lengths.of(sequences.start);
             let (x, dy) = if in_place {
                 let part = c0 * chunk..whole;
-                (&self.u(head, rows.start)[part.clone()], &self.dy(head, rows.start, 0)[part])
+                (&self.u(head, sequences.start)[part.clone()], &self.dy(head, sequences.start, 0)[part])
             } else {
                 for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
-                    let row = rows.start + i % count;
-                    gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
+                    let sequence = sequences.start + i % count;
+                    gather(
+                        x,
+                        self.u(head, sequence),
+                        self.lengths.of(sequence),
+                        c0 + i / count,
+                        self.reversed,
+                    );
                 }
                 for (i, dy) in dy[..m * wide].chunks_exact_mut(chunk).enumerate() {
                     let (i, channel) = (i / d.channels, i % d.channels);
-                    let row = rows.start + i % count;
-                    let from = self.dy(head, row, channel);
-                    gather(dy, from, self.lengths.of(row), c0 + i / count, self.reversed);
+                    let sequence = sequences.start + i % count;
+                    let from = self.dy(head, sequence, channel);
+                    gather(dy, from, self.lengths.of(sequence), c0 + i / count, self.reversed);
                 }
                 (&*x, &*dy)
             };
@@ -233,7 +241,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                 }
                 let copied = if in_place { 0 } else { m * chunk };
                 for (i, dx) in dx[..copied].chunks_exact(chunk).enumerate() {
-                    let length = self.lengths.of(rows.start + i % count);
+                    let length = self.lengths.of(sequences.start + i % count);
                     scatter(du[i % count], dx, length, c0 + i / count, self.reversed, self.onto);
                 }
             }
@@ -260,7 +268,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
         }
         if !self.onto {
             for (r, du) in block.du.iter_mut().enumerate() {
-                du[self.lengths.of(rows.start + r)..].fill(zero);
+                du[self.lengths.of(sequences.start + r)..].fill(zero);
             }
         }
         for (ds0, ds) in block.dstate0.iter_mut().zip(ds.chunks_exact(state)) {
@@ -270,7 +278,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
         }
     }
 
-    /// Adds the gradient of each row's end state where the row ends, led back through its last r < T samples.
+    /// Adds the gradient of each sequence's end state where the sequence ends, led back through its last r < T time steps.
     fn inject(
         &self,
         block: &mut Block<'_, '_, T>,
@@ -280,26 +288,26 @@ impl<T: Scalar> BackwardPass<'_, T> {
         scratch64: &mut [f64],
     ) {
         let Some(dstate_end) = self.dstate_end else { return };
-        let Block { head, ref rows, ref mut du, saved, ref mut direct, .. } = *block;
+        let Block { head, ref sequences, ref mut du, saved, ref mut direct, .. } = *block;
         let Window { c0, chunks, last: last_block } = window;
         let (d, state, chunk) = (&self.dims, self.dims.state, self.cut.chunk);
-        for r in 0..rows.len() {
-            let row = rows.start + r;
-            let length = self.lengths.of(row);
+        for r in 0..sequences.len() {
+            let sequence = sequences.start + r;
+            let length = self.lengths.of(sequence);
             let last = length / chunk;
             if last < c0 || last > c0 + chunks || (last == c0 + chunks && !last_block) {
                 continue;
             }
-            let dend = &dstate_end[(row * d.heads + head) * state..][..state];
-            let ds = &mut ds[((last - c0) * rows.len() + r) * state..][..state];
+            let dend = &dstate_end[(sequence * d.heads + head) * state..][..state];
+            let ds = &mut ds[((last - c0) * sequences.len() + r) * state..][..state];
             if length % chunk == 0 {
                 for (ds, dend) in ds.iter_mut().zip(dend) {
                     *ds += *dend;
                 }
                 continue;
             }
-            let start = &saved[(last * rows.len() + r) * state..][..state];
-            let rest = Rest { start, x: &self.u(head, row)[last * chunk..length] };
+            let start = &saved[(last * sequences.len() + r) * state..][..state];
+            let rest = Rest { start, x: &self.u(head, sequence)[last * chunk..length] };
             let mut du = du.get_mut(r);
             self.level.run(
                 #[inline(always)]

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! with one (Toep, W) for each channel. The second pass of a two-sided layer runs on reversed time and starts
-//! one sample ahead: Toep[t, j] = K̄₁[t−1−j], W[t] = C₁ Ā^t, no D.
+//! one time step ahead: Toep[t, j] = K̄₁[t−1−j], W[t] = C₁ Ā^t, no D.
 //!
 //! All of it comes from the chains (`chains.rs`), made in f64 and rounded once.
 

@@ -24,22 +24,22 @@ pub(crate) struct Terms {
     pub(crate) output: bool,
 }
 
-/// One head and some of its rows.
+/// One head and some of its sequences.
 pub(crate) struct ForwardJob<'a, T> {
     pub(crate) head: usize,
-    pub(crate) rows: Range<usize>,
-    /// (rows, channels) of len; empty where y is not wanted.
+    pub(crate) sequences: Range<usize>,
+    /// (sequences, channels) of len; empty where y is not wanted.
     pub(crate) y: Vec<&'a mut [T]>,
-    /// (rows) of N; empty where not wanted.
+    /// (sequences) of N; empty where not wanted.
     pub(crate) state_end: Vec<&'a mut [T]>,
-    /// (rows, chunks, N) in the order of blocks: the state entering each chunk.
+    /// (sequences, chunks, N) in the order of blocks: the state entering each chunk.
     pub(crate) saved: Option<&'a mut [T]>,
 }
 
-/// Rows of a job that go through the chunks together.
+/// Sequences of a job that go through the chunks together.
 struct Block<'b, 'a, T> {
     head: usize,
-    rows: Range<usize>,
+    sequences: Range<usize>,
     y: &'b mut [&'a mut [T]],
     end: &'b mut [&'a mut [T]],
     saved: Option<&'b mut [T]>,
@@ -65,8 +65,10 @@ pub(crate) struct ForwardPass<'a, T> {
 impl<T: Scalar> ForwardPass<'_, T> {
     /// Scalars of scratch for one job.
     pub(crate) fn scratch(&self) -> usize {
-        let block = self.cut.rows * self.cut.block;
-        2 * block * self.cut.chunk + (block + self.cut.rows) * self.dims.state + scan_scratch(self.dims.state)
+        let block = self.cut.sequences * self.cut.block;
+        2 * block * self.cut.chunk
+            + (block + self.cut.sequences) * self.dims.state
+            + scan_scratch(self.dims.state)
     }
 
     /// Doubles of scratch for one job.
@@ -74,12 +76,12 @@ impl<T: Scalar> ForwardPass<'_, T> {
         2 * self.dims.state
     }
 
-    /// One row of u.
-    fn u(&self, head: usize, row: usize) -> &[T] {
-        &self.u[(row * self.dims.heads + head) * self.cut.len..][..self.cut.len]
+    /// One sequence of u.
+    fn u(&self, head: usize, sequence: usize) -> &[T] {
+        &self.u[(sequence * self.dims.heads + head) * self.cut.len..][..self.cut.len]
     }
 
-    /// All rows of a job, block after block. `phi_t`: Φᵀ of this head and pass.
+    /// All sequences of a job, block after block. `phi_t`: Φᵀ of this head and pass.
     pub(crate) fn run(
         &self,
         job: ForwardJob<'_, T>,
@@ -89,10 +91,10 @@ impl<T: Scalar> ForwardPass<'_, T> {
         scratch64: &mut [f64],
     ) {
         let (d, cut) = (&self.dims, &self.cut);
-        let ForwardJob { head, rows, mut y, mut state_end, mut saved } = job;
-        for first in rows.clone().step_by(cut.rows) {
-            let block = first..(first + cut.rows).min(rows.end);
-            let at = first - rows.start;
+        let ForwardJob { head, sequences, mut y, mut state_end, mut saved } = job;
+        for first in sequences.clone().step_by(cut.sequences) {
+            let block = first..(first + cut.sequences).min(sequences.end);
+            let at = first - sequences.start;
             let y = match y.is_empty() {
                 true => &mut [],
                 false => &mut y[at * d.channels..][..block.len() * d.channels],
@@ -103,12 +105,12 @@ impl<T: Scalar> ForwardPass<'_, T> {
             };
             let line = cut.chunks * d.state;
             let saved = saved.as_mut().map(|s| &mut s[at * line..][..block.len() * line]);
-            self.rows(Block { head, rows: block, y, end, saved }, phi_t, a, scratch, scratch64);
+            self.run_block(Block { head, sequences: block, y, end, saved }, phi_t, a, scratch, scratch64);
         }
     }
 
-    /// The rows of a block through all chunks.
-    fn rows(
+    /// Takes the sequences of one block through all chunks: writes their y, end states and saved states.
+    fn run_block(
         &self,
         block: Block<'_, '_, T>,
         phi_t: &[T],
@@ -116,19 +118,19 @@ impl<T: Scalar> ForwardPass<'_, T> {
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
-        let Block { head, rows, y, end, mut saved } = block;
+        let Block { head, sequences, y, end, mut saved } = block;
         let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
-        let count = rows.len();
-        let (x, rest) = scratch.split_at_mut(cut.rows * cut.block * chunk);
-        let (out, rest) = rest.split_at_mut(cut.rows * cut.block * chunk);
-        let (s, spare) = rest.split_at_mut(cut.rows * (cut.block + 1) * state);
+        let count = sequences.len();
+        let (x, rest) = scratch.split_at_mut(cut.sequences * cut.block * chunk);
+        let (out, rest) = rest.split_at_mut(cut.sequences * cut.block * chunk);
+        let (s, spare) = rest.split_at_mut(cut.sequences * (cut.block + 1) * state);
         let zero = T::zero();
         let (to_y, to_state) = phi_t.split_at(d.to_state());
         let (v_t, q_t) = to_state.split_at(chunk * state);
         for (r, s) in s[..count * state].chunks_exact_mut(state).enumerate() {
             match self.state0 {
                 Some(state0) => {
-                    s.copy_from_slice(&state0[((rows.start + r) * d.heads + head) * state..][..state])
+                    s.copy_from_slice(&state0[((sequences.start + r) * d.heads + head) * state..][..state])
                 }
                 None => s.fill(zero),
             }
@@ -137,15 +139,21 @@ impl<T: Scalar> ForwardPass<'_, T> {
             let chunks = cut.block.min(cut.chunks - c0);
             let m = chunks * count;
             let needs_x = self.terms.direct || self.terms.input;
-            // One row whose chunks lie whole in u and y: nothing to copy.
+            // One sequence whose chunks lie whole in u and y: nothing to copy.
             let whole = (c0 + chunks) * chunk;
-            let in_place = count == 1 && !self.reversed && whole <= self.lengths.of(rows.start);
+            let in_place = count == 1 && !self.reversed && whole <= self.lengths.of(sequences.start);
             let x = if in_place {
-                &self.u(head, rows.start)[c0 * chunk..whole]
+                &self.u(head, sequences.start)[c0 * chunk..whole]
             } else if needs_x {
                 for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
-                    let row = rows.start + i % count;
-                    gather(x, self.u(head, row), self.lengths.of(row), c0 + i / count, self.reversed);
+                    let sequence = sequences.start + i % count;
+                    gather(
+                        x,
+                        self.u(head, sequence),
+                        self.lengths.of(sequence),
+                        c0 + i / count,
+                        self.reversed,
+                    );
                 }
                 &*x
             } else {
@@ -187,12 +195,12 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 saved[c0 * count * state..][..m * state].copy_from_slice(&s[..m * state]);
             }
             for (r, end) in end.iter_mut().enumerate() {
-                let length = self.lengths.of(rows.start + r);
+                let length = self.lengths.of(sequences.start + r);
                 let last = length / chunk;
-                // A row that fills its last chunk ends in the state after it.
+                // A sequence that fills its last chunk ends in the state after it.
                 if last >= c0 && (last < c0 + chunks || (last == cut.chunks && c0 + chunks == cut.chunks)) {
                     let start = &s[((last - c0) * count + r) * state..][..state];
-                    let x = &self.u(head, rows.start + r)[last * chunk..length];
+                    let x = &self.u(head, sequences.start + r)[last * chunk..length];
                     let rest = Rest { start, x };
                     self.level.run(
                         #[inline(always)]
@@ -238,7 +246,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 let copied = if in_place { 0 } else { m * chunk };
                 for (i, out) in out[..copied].chunks_exact(chunk).enumerate() {
                     let r = i % count;
-                    let length = self.lengths.of(rows.start + r);
+                    let length = self.lengths.of(sequences.start + r);
                     let y = &mut y[r * d.channels + channel];
                     scatter(y, out, length, c0 + i / count, self.reversed, self.onto);
                 }
@@ -247,7 +255,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
         }
         if !self.onto {
             for (i, y) in y.iter_mut().enumerate() {
-                y[self.lengths.of(rows.start + i / d.channels)..].fill(zero);
+                y[self.lengths.of(sequences.start + i / d.channels)..].fill(zero);
             }
         }
     }

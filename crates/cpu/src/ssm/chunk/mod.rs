@@ -1,7 +1,7 @@
 //! Chunked state passing: S4 on a sequence of any length without a kernel of that length.
 //!
 //! `discretize` → `constants` (Φ, one chunk as a matrix) → `forward`; `backward` → `constants_backward` →
-//! `discretize`. `tasks` cuts the work, `states` ends rows inside a chunk, `pass` runs it all for a layer.
+//! `discretize`. `tasks` cuts the work, `states` ends sequences inside a chunk, `pass` runs it all for a layer.
 
 mod backward;
 mod constants;

@@ -1,4 +1,4 @@
-//! One layer by chunks: all heads, rows and passes, and the way back to the parameters.
+//! One layer by chunks: all heads, sequences and passes, and the way back to the parameters.
 
 use super::{
     backward::{BackwardJob, BackwardPass},
@@ -23,7 +23,7 @@ use s4_backend::{Scalar, SsmGrads, SsmParams, SsmSpec};
 /// T: measured best for N = 64, and a multiple of every SIMD width.
 pub(crate) const CHUNK: usize = 64;
 
-/// Sizes of one application.
+/// Sizes of one call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes<'a> {
     pub(crate) batch: usize,
@@ -114,7 +114,7 @@ impl<T: Scalar> ChunkPlan<T> {
         Self::saved_len(&self.spec, self.dims.chunk, batch, len)
     }
 
-    /// Builds Φ of every head unless it stands already.
+    /// Builds Φᵀ of every head, unless it was built for this version and rate.
     pub(crate) fn prepare(
         &mut self,
         be: &Cpu<T>,
@@ -181,7 +181,8 @@ impl<T: Scalar> ChunkPlan<T> {
         self.phi_built = true;
     }
 
-    /// [`ChunkPlan::prepare`] came before.
+    /// Runs the whole batch by chunks: writes y, end states and saved states where they are wanted. [`ChunkPlan::prepare`]
+    /// must have been called for these parameters.
     pub(crate) fn forward(&self, be: &Cpu<T>, args: ChunkForward<'_, T>, ws: &mut Workspace<T>) {
         let ChunkForward { mut y, state_end, mut saved, u, state0, sizes, terms, onto } = args;
         let sizes = &sizes;
@@ -209,18 +210,18 @@ impl<T: Scalar> ChunkPlan<T> {
                 (saved.as_deref_mut()).map(|saved| &mut saved[pass * d.heads * sizes.batch * line..]);
             let mut jobs = Vec::with_capacity(d.heads * cut.groups_per_head());
             for head in 0..d.heads {
-                for rows in cut.groups() {
-                    let own = saved.take().map(|all| {
-                        let (own, rest) = all.split_at_mut(rows.len() * line);
+                for sequences in cut.groups() {
+                    let own = saved.take().map(|remaining| {
+                        let (own, rest) = remaining.split_at_mut(sequences.len() * line);
                         saved = Some(rest);
                         own
                     });
                     jobs.push(ForwardJob {
                         head,
-                        y: ys.by_ref().take(rows.len() * d.channels).collect(),
-                        state_end: ends.by_ref().take(rows.len()).collect(),
+                        y: ys.by_ref().take(sequences.len() * d.channels).collect(),
+                        state_end: ends.by_ref().take(sequences.len()).collect(),
                         saved: own,
-                        rows,
+                        sequences,
                     });
                 }
             }
@@ -291,17 +292,17 @@ impl<T: Scalar> ChunkPlan<T> {
                 let saved = &saved[pass * d.heads * sizes.batch * line..];
                 let mut jobs = Vec::with_capacity(per_pass);
                 for head in 0..d.heads {
-                    for rows in cut.groups() {
-                        let from = (head * sizes.batch + rows.start) * line;
+                    for sequences in cut.groups() {
+                        let from = (head * sizes.batch + sequences.start) * line;
                         let (Some(dphi), Some(direct)) = (dphis.next(), directs.next()) else { continue };
                         jobs.push(BackwardJob {
                             head,
-                            du: dus.by_ref().take(rows.len()).collect(),
-                            dstate0: dstates.by_ref().take(rows.len()).collect(),
-                            saved: &saved[from..][..rows.len() * line],
+                            du: dus.by_ref().take(sequences.len()).collect(),
+                            dstate0: dstates.by_ref().take(sequences.len()).collect(),
+                            saved: &saved[from..][..sequences.len() * line],
                             dphi,
                             direct,
-                            rows,
+                            sequences,
                         });
                     }
                 }
@@ -324,7 +325,7 @@ impl<T: Scalar> ChunkPlan<T> {
         ws.f64.give(direct);
     }
 
-    /// Sums dΦ of each head over its row groups, in order, and leads it to the parameters.
+    /// Sums dΦ of each head over its sequence groups, in order, and leads it to the parameters.
     fn parameters(
         &mut self,
         be: &Cpu<T>,
@@ -352,8 +353,8 @@ impl<T: Scalar> ChunkPlan<T> {
             for pass in 0..d.passes {
                 for direct in direct[of(pass) * direct_len..].chunks_exact(direct_len).take(groups) {
                     let g = &mut at.ddiscrete;
-                    let all = g.d0.iter_mut().chain(&mut g.u).chain(&mut g.v).chain(&mut g.b_bar);
-                    for (to, from) in all.zip(direct) {
+                    let gradients = g.d0.iter_mut().chain(&mut g.u).chain(&mut g.v).chain(&mut g.b_bar);
+                    for (to, from) in gradients.zip(direct) {
                         *to += from;
                     }
                 }

@@ -1,4 +1,4 @@
-//! The end of a row that lies inside a chunk: S_end = Ā^r S + Σ Ā^{r−1−j} B̄ x_j, by r steps in f64.
+//! The end of a sequence that lies inside a chunk: S_end = Ā^r S + Σ Ā^{r−1−j} B̄ x_j, by r steps in f64.
 //!
 //! Zero padding to a whole chunk would give Ā^{T−r} of it, a wrong state.
 
@@ -8,12 +8,12 @@ use crate::ssm::{
 };
 use s4_backend::Scalar;
 
-/// The part of a row in its last chunk, which it does not fill.
+/// The part of a sequence in its last chunk, which it does not fill.
 #[derive(Clone, Copy)]
 pub(crate) struct Rest<'a, T> {
     /// N: the state entering the chunk.
     pub(crate) start: &'a [T],
-    /// r < T samples.
+    /// r < T time steps.
     pub(crate) x: &'a [T],
 }
 
@@ -63,7 +63,7 @@ impl<'a> Direct<'a> {
     }
 }
 
-/// Doubles of scratch for [`finish_backward`] with r < T samples.
+/// Doubles of scratch for [`finish_backward`] with r < T time steps.
 pub(crate) fn finish_backward_scratch(state: usize, chunk: usize) -> usize {
     (chunk + 3) * state
 }

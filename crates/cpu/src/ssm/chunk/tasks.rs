@@ -1,21 +1,21 @@
-//! How work is cut into parts, and where each part finds its rows and its scratch.
+//! How work is cut into parts, and where each part finds its sequences and its scratch.
 //!
-//! A task is one head and a group of its rows; it goes through them in blocks of `rows` rows by `block`
-//! chunks, so that everything a block touches stays in L2. Sizes alone decide, never the number of threads.
+//! A task is one head for a group of the sequences; it goes through them in blocks of some sequences by some chunks
+//! ([`Cut`]), so that everything a block touches stays in the second-level cache. Sizes alone decide, never the number of threads.
 
 use crate::Cpu;
 use rayon::prelude::*;
 use s4_backend::Scalar;
 use std::{ops::Range, sync::Mutex};
 
-/// Rows of X (rows × chunks) that a block has at most.
+/// Rows of X, one for each (sequence, chunk), that a block has at most.
 const BLOCK: usize = 512;
-/// Rows that go through the scan together.
+/// Sequences that go through the scan together.
 const ROWS: usize = 32;
-/// Tasks that a call should have at least, where its rows allow it.
+/// Tasks that a call should have at least, where its sequences allow it.
 const TASKS: usize = 16;
 
-/// The cut of one call.
+/// How the work of one call is cut into tasks, and a task into blocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     pub(crate) batch: usize,
@@ -24,23 +24,31 @@ pub(crate) struct Cut {
     pub(crate) chunk: usize,
     /// ⌈L/T⌉
     pub(crate) chunks: usize,
-    /// Rows of a block.
-    pub(crate) rows: usize,
+    /// Sequences of a block.
+    pub(crate) sequences: usize,
     /// Chunks of a block.
     pub(crate) block: usize,
-    /// Rows of a task.
+    /// Sequences of a task.
     pub(crate) group: usize,
 }
 
 impl Cut {
     pub(crate) fn new(batch: usize, len: usize, heads: usize, chunk: usize) -> Self {
         let group = batch.div_ceil(TASKS.div_ceil(heads).min(batch.max(1)));
-        let rows = group.min(ROWS);
+        let sequences = group.min(ROWS);
         let chunks = len.div_ceil(chunk);
-        Cut { batch, len, chunk, chunks, rows, block: (BLOCK / rows).clamp(1, chunks.max(1)), group }
+        Cut {
+            batch,
+            len,
+            chunk,
+            chunks,
+            sequences,
+            block: (BLOCK / sequences).clamp(1, chunks.max(1)),
+            group,
+        }
     }
 
-    /// Row groups of a head.
+    /// Sequence groups of a head.
     pub(crate) fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (batch, group) = (self.batch, self.group);
         (0..batch).step_by(group).map(move |b| b..(b + group).min(batch))
@@ -85,7 +93,8 @@ pub(crate) fn for_each<T: Scalar, J: Send>(
     });
 }
 
-/// One row's x of one chunk: u[from..from+T], or in reversed time; zero beyond the row's own length.
+/// `x` (T) ← the inputs of one chunk of a sequence `u` of `length` time steps, or of the sequence in reversed time;
+/// zero beyond its length.
 #[inline(always)]
 pub(crate) fn gather<T: Scalar>(x: &mut [T], u: &[T], length: usize, chunk: usize, reversed: bool) {
     let size = x.len();
@@ -102,7 +111,7 @@ pub(crate) fn gather<T: Scalar>(x: &mut [T], u: &[T], length: usize, chunk: usiz
     x[have..].fill(T::zero());
 }
 
-/// The transpose of [`gather`]: into y, or onto what is there.
+/// The transpose of [`gather`]: writes `x` (T) to its place in `y`, or adds it (`onto`).
 #[inline(always)]
 pub(crate) fn scatter<T: Scalar>(
     y: &mut [T],
@@ -131,7 +140,7 @@ pub(crate) fn scatter<T: Scalar>(
     }
 }
 
-/// Lengths of rows; all alike, or one each.
+/// The lengths of the sequences of a batch: all `len`, or one each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lengths<'a> {
     pub(crate) len: usize,
@@ -139,7 +148,7 @@ pub(crate) struct Lengths<'a> {
 }
 
 impl Lengths<'_> {
-    pub(crate) fn of(&self, row: usize) -> usize {
-        self.own.map_or(self.len, |own| own[row] as usize)
+    pub(crate) fn of(&self, sequence: usize) -> usize {
+        self.own.map_or(self.len, |own| own[sequence] as usize)
     }
 }

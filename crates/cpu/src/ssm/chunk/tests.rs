@@ -1,4 +1,4 @@
-//! One layer by chunks in the ways a call may be cut: threads, rows together or alone, blocks of chunks.
+//! One layer by chunks in the ways a call may be cut: threads, sequences together or alone, blocks of chunks.
 
 use crate::{Cpu, ssm::params::shorten};
 use s4_backend::{
@@ -50,7 +50,7 @@ impl<T: Scalar> Layer<T> {
         Layer { spec, params }
     }
 
-    /// Forward and backward of these rows of (rows, H, len) inputs.
+    /// Forward and backward of these sequences of (sequences, H, len) inputs.
     fn run(&self, threads: usize, u: &[T], dy: &[T], len: usize) -> All<T> {
         let (be, spec) = (Cpu::<T>::new(threads).unwrap(), self.spec);
         let batch = u.len() / spec.heads / len;
@@ -108,20 +108,23 @@ const SHAPES: [(usize, usize, usize); 4] = [(64, 1, 1), (64, 1, 2), (16, 2, 1), 
 fn threads_do_not_change_a_bit() {
     for (state, rank, channels) in SHAPES {
         let layer = Layer::<f32>::new(state, rank, channels);
-        for (rows, len) in [(1, 1047), (5, 200), (37, 64)] {
-            let size = rows * 3 * len;
+        for (sequences, len) in [(1, 1047), (5, 200), (37, 64)] {
+            let size = sequences * 3 * len;
             let (u, dy) = (normals(5, size), normals(6, size * channels));
             let one = layer.run(1, &u, &dy, len);
             for threads in [2, 3] {
                 let bits =
                     |all: &All<f32>| -> Vec<u32> { all.iter().flatten().map(|x| x.to_bits()).collect() };
-                assert!(bits(&one) == bits(&layer.run(threads, &u, &dy, len)), "{state} {rank} {rows} {len}");
+                assert!(
+                    bits(&one) == bits(&layer.run(threads, &u, &dy, len)),
+                    "{state} {rank} {sequences} {len}"
+                );
             }
         }
     }
 }
 
-/// Rows that go alone are read in place and scanned by themselves.
+/// Sequences that go alone are read in place and scanned by themselves.
 #[test]
 fn rows_alone_equal_rows_together() {
     fn check<T: Scalar>(outputs: f64, gradients: f64) {
@@ -132,14 +135,16 @@ fn rows_alone_equal_rows_together() {
                 let (of_u, of_y) = (3 * len, 3 * len * channels);
                 let (u, dy) = (normals(7, 2 * of_u), normals(8, 2 * of_y));
                 let together = layer.run(2, &u, &dy, len);
-                let rows = [0, 1].map(|r| layer.run(2, &u[r * of_u..][..of_u], &dy[r * of_y..][..of_y], len));
+                let sequences =
+                    [0, 1].map(|r| layer.run(2, &u[r * of_u..][..of_u], &dy[r * of_y..][..of_y], len));
                 for (i, together) in together.iter().enumerate() {
                     let what = format!("{state} {rank} {channels} {len}: {i}");
                     if i < 7 {
-                        let sum: Vec<T> = rows[0][i].iter().zip(&rows[1][i]).map(|(a, b)| *a + *b).collect();
+                        let sum: Vec<T> =
+                            sequences[0][i].iter().zip(&sequences[1][i]).map(|(a, b)| *a + *b).collect();
                         close(&sum, together, gradients, &what);
                     } else {
-                        close(&[&rows[0][i][..], &rows[1][i]].concat(), together, outputs, &what);
+                        close(&[&sequences[0][i][..], &sequences[1][i]].concat(), together, outputs, &what);
                     }
                 }
             }

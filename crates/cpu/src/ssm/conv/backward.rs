@@ -5,7 +5,8 @@ use num_complex::Complex;
 use s4_backend::{ConvShape, Scalar};
 
 impl<T: Scalar> ConvPlan<T> {
-    /// Transpose of [`ConvPlan::forward_head`]. `du`: (batch) rows or none; `dkernel`: (kernel channels) rows.
+    /// Transpose of [`ConvPlan::forward_head`]. `du`: a slice of length len for each sequence, overwritten, or no slices;
+    /// `dkernel`: a slice of the kernel's length for each kernel channel, accumulated.
     pub(super) fn backward_head(
         &self,
         h: usize,

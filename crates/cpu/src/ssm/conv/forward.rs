@@ -5,7 +5,8 @@ use num_complex::Complex;
 use s4_backend::{ConvShape, Scalar};
 
 impl<T: Scalar> ConvPlan<T> {
-    /// All rows of head `h`; `y`: its (batch, channels) rows.
+    /// y = K̄∗u + D·u of head `h` for the whole batch. `y`: batch·channels slices of length len, in the order (batch,
+    /// channels); `scratch` as [`ConvPlan::points`] and [`ConvPlan::fft_scratch`] say.
     pub(super) fn forward_head(
         &self,
         h: usize,

@@ -1,9 +1,9 @@
 //! y = K̄∗u + D·u by FFT (paper eq. 4), any length, causal or two-sided.
 //!
-//! Two rows of one head go through one transform as real and imaginary part: K̄ is real, so its spectrum
-//! multiplies both and nothing is unpacked. A row that goes alone takes the right-angle form: twisted by
+//! Two sequences of one head go through one transform as real and imaginary part: K̄ is real, so its spectrum
+//! multiplies both and nothing is unpacked. A sequence that goes alone takes the right-angle form: twisted by
 //! w^t = e^{iπt/2m}, a circular product of m ≥ L points puts what wraps around into the imaginary part
-//! (w^{±m} = ±i), so m points do for one row what 2L points do for two.
+//! (w^{±m} = ±i), so m points do for one sequence what 2L points do for two.
 
 mod backward;
 mod forward;

@@ -8,18 +8,18 @@ use num_complex::Complex;
 use s4_backend::{ConvShape, Scalar};
 use std::sync::Arc;
 
-/// Rows of a head from which they go two by two. Measured at 256 to 64k points: with few rows the kernel's own
+/// Batch size from which sequences are transformed two by two. Measured at 256 to 64k points: with few sequences the kernel's own
 /// transform weighs, and the right-angle form needs half the points for it; with many, backward gains 10 % from pairs.
 const PAIRS_FROM: usize = 8;
 
 /// Everything that the shape alone fixes.
 pub(super) struct ConvPlan<T> {
     pub(super) shape: ConvShape,
-    /// Rows 0 … 2·pairs−1 go two by two, the rest alone.
+    /// Sequences 0 … 2·pairs−1 go two by two, the rest alone.
     pub(super) pairs: usize,
-    /// Length n ≥ L + M − 1 for two rows (one more when two-sided), where rows go two by two.
+    /// Length n ≥ L + M − 1 for two sequences (one more when two-sided), where sequences go two by two.
     pub(super) pair: Option<Fft>,
-    /// Length m ≥ L and w^t for a lone row, where rows go alone.
+    /// Length m ≥ L and w^t for a lone sequence, where sequences go alone.
     pub(super) lone: Option<(Fft, Arc<Vec<Complex<T>>>)>,
     pub(super) level: Level,
 }
@@ -46,7 +46,7 @@ impl<T: Scalar> ConvPlan<T> {
         self.pair.as_ref().map_or(0, Fft::scratch).max(lone)
     }
 
-    /// The kernel rows of channel `c` of head `h`: forward, and backward when two-sided.
+    /// The kernels of channel `c` of head `h`: the causal one, and the anticausal one when two-sided.
     pub(super) fn kernel_rows<'k>(&self, kernel: &'k [T], h: usize, c: usize) -> (&'k [T], Option<&'k [T]>) {
         let ConvShape { heads, channels, kernel_len, two_sided, .. } = self.shape;
         let row = |c: usize| &kernel[(c * heads + h) * kernel_len..][..kernel_len];
@@ -129,7 +129,7 @@ pub(super) fn pack_twisted<T: Scalar>(z: &mut [Complex<T>], a: &[T], twist: &[Co
     z[a.len()..].fill(Complex::default());
 }
 
-/// The shared rows of a (batch, features, len) buffer.
+/// A (batch, features, len) array to read, one sequence of one feature at a time.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a, T> {
     pub(super) data: &'a [T],

@@ -1,10 +1,12 @@
-// What a mix with GLU on Hopper (mix_sm90.cu) makes its products of: f16 planes of a = dropout(f(s)) and of W, with the
-// powers of two that bring them into range; and the last sums of its gradients.
+// The operands of the mix with GLU on Hopper (mix_sm90.cu): f16 copies of a = dropout(f(s)) and of W, each multiplied
+// by a power of two that brings it into the range of f16; and the last sums of the gradients of weight and bias.
 #include "codes.cuh"
 #include "dense/mix_sm90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
+// *to ← max(*to, largest magnitude of a random subset of dy (lines, L)): of each thread, four numbers somewhere in a
+// line and the line's last four.
 DEV void block_largest(u32* to, float m) {
   __shared__ float part[8];
 #pragma unroll
@@ -18,13 +20,15 @@ DEV void block_largest(u32* to, float m) {
   }
 }
 
-// Eight numbers of one line a lane, 256 a warp.
+// Writes the f16 copy of a for features first … first + lines − 1 of (batch·inputs), times `to`, and returns the
+// thread's largest magnitude. Each lane takes eight neighbouring time steps of a feature, a warp 256. masks: one bit
+// per element, drawn if `draw`, else read.
 template <bool GELU>
-DEV float plane_of_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
+DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
                      const Drop& drop) {
   const i64 warps = stride() >> 5, tiles = (L + 255) / 256;
   const int lane = threadIdx.x & 31;
-  float most = 0.f;
+  float max_magnitude = 0.f;
   for (i64 u = index() >> 5; u < lines * tiles; u += warps) {
     const i64 line = quotient(u, tiles), tile = u - line * tiles, n = tile * 256 + 8 * lane;
     if (n >= L) continue;
@@ -52,64 +56,65 @@ DEV float plane_of_a(u16* a, u8* masks, const float* s, float to, bool draw, i64
     for (int i = 0; i < 8; ++i) {
       const float v = GELU ? gelu_near(x[i]) : activate(f, x[i]);
       x[i] = keep >> i & 1 ? drop.scale * v : 0.f;
-      most = fmaxf(most, fabsf(x[i]));
+      max_magnitude = fmaxf(max_magnitude, fabsf(x[i]));
     }
     uint4 h;
     h.x = pack_f16(x[0] * to, x[1] * to), h.y = pack_f16(x[2] * to, x[3] * to);
     h.z = pack_f16(x[4] * to, x[5] * to), h.w = pack_f16(x[6] * to, x[7] * to);
     *(uint4*)(a + line * L + n) = h;
   }
-  return most;
+  return max_magnitude;
 }
 
-// The plane of W, rows as mix_sm90.cuh orders them.
-DEV float plane_of_w(u16* plane, const float* w, float to, int outputs, int inputs) {
+// Writes the f16 copy of W times `to`, its rows in the order of mix_sm90.cuh; returns the thread's largest magnitude.
+DEV float write_f16_w(u16* plane, const float* w, float to, int outputs, int inputs) {
   const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
   const bool vec = aligned(w);
-  float most = 0.f;
+  float max_magnitude = 0.f;
   for (i64 q = index(); q < (i64)rows * quads; q += stride()) {
-    const int p = (int)(q / quads), k = (int)(q - (i64)p * quads) * 4, row = row_of(p, outputs);
+    const int p = (int)(q / quads), k = (int)(q - (i64)p * quads) * 4, row = weight_row(p, outputs);
     float x[4] = {};
     if (row >= 0) read4(x, w + (i64)row * inputs + k, 4, vec);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) most = fmaxf(most, fabsf(x[i]));
+    for (int i = 0; i < 4; ++i) max_magnitude = fmaxf(max_magnitude, fabsf(x[i]));
     *(uint2*)(plane + (i64)p * inputs + k) = make_uint2(pack_f16(x[0] * to, x[1] * to), pack_f16(x[2] * to, x[3] * to));
   }
-  return most;
+  return max_magnitude;
 }
 
-// mode, a PLANES_… of src/dense/planes.rs. GUESS: forward makes both planes with the powers of two that most networks
-// need, draws the masks, and finds the largest magnitudes. FIT: recomputes those that did not fit. RECOMPUTE: a for
-// backward, lines `first` and on. Grid (blocks, 2): a, then W.
-KERNEL mix_planes(u16* a, u16* w, u8* masks, Largest* largest, const float* s, const float* weight, i64 first, i64 lines,
+// Writes the f16 copies of a (blockIdx.y = 0) and W (1). mode, an F16_COPIES_… of src/dense/f16_copies.rs: GUESS writes
+// both with the powers of two that most networks need, draws the dropout masks and finds the largest magnitudes; FIT
+// writes again each array that did not fit, with a power of two from its largest magnitude; RECOMPUTE writes a alone,
+// features from `first` on, again for backward. Grid (blocks, 2); block: 256 threads.
+KERNEL mix_f16_copies(u16* a, u16* w, u8* masks, LargestMagnitudes* largest, const float* s, const float* weight, i64 first, i64 lines,
                   i64 L, int outputs, int inputs, int mode, int f, DROP) {
   DROP_HERE;
   const bool second = blockIdx.y;
-  const int guess = second ? GUESS_W : GUESS_A, e = mode == PLANES_GUESS ? guess : second ? exponent_w(largest) : exponent_a(largest);
-  if (mode == PLANES_FIT && e == guess) return;
+  const int guess = second ? GUESS_W : GUESS_A, e = mode == F16_COPIES_GUESS ? guess : second ? exponent_w(largest) : exponent_a(largest);
+  if (mode == F16_COPIES_FIT && e == guess) return;
   const float to = power_of_two(e);
-  float most;
-  if (second) most = plane_of_w(w, weight, to, outputs, inputs);
-  else if (f == ACTIVATION_GELU) most = plane_of_a<true>(a, masks, s, to, mode == PLANES_GUESS, first, lines, L, inputs, f, drop);
-  else most = plane_of_a<false>(a, masks, s, to, mode == PLANES_GUESS, first, lines, L, inputs, f, drop);
-  if (mode == PLANES_GUESS) block_largest(second ? &largest->w : &largest->a, most);
+  float max_magnitude;
+  if (second) max_magnitude = write_f16_w(w, weight, to, outputs, inputs);
+  else if (f == ACTIVATION_GELU) max_magnitude = write_f16_a<true>(a, masks, s, to, mode == F16_COPIES_GUESS, first, lines, L, inputs, f, drop);
+  else max_magnitude = write_f16_a<false>(a, masks, s, to, mode == F16_COPIES_GUESS, first, lines, L, inputs, f, drop);
+  if (mode == F16_COPIES_GUESS) block_largest(second ? &largest->w : &largest->a, max_magnitude);
 }
 
 // *to ← max(*to, largest magnitude of a sample of dy (lines, L)): of four numbers somewhere in a line, and its last
 // four.
-KERNEL mix_sample(u32* to, const float* dy, i64 lines, i64 L) {
+KERNEL mix_largest_of_subset(u32* to, const float* dy, i64 lines, i64 L) {
   const i64 i = index(), line = i * lines / stride(), q = (i * 0x9E3779B1ll & 0x7fffffff) % (L / 4);
   const float4 x = *(const float4*)(dy + line * L + 4 * q), y = *(const float4*)(dy + line * L + L - 4);
   block_largest(to, fmaxf(fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w))),
                           fmaxf(fmaxf(fabsf(y.x), fabsf(y.y)), fmaxf(fabsf(y.z), fabsf(y.w)))));
 }
 
-// dW += Σ of the slices (parts, rows, inputs), rows as mix_sm90.cuh orders them.
+// dW (2·outputs, inputs) += Σ of the slices (parts, rows, inputs), whose rows are in the order of mix_sm90.cuh.
 KERNEL mix_dw_sum(float* dw, const float* slices, int parts, int outputs, int inputs) {
   const int rows = (outputs + 7) / 8 * 16, quads = inputs / 4;
   const bool vec = aligned(dw);
   for (i64 q = index(); q < (i64)rows * quads; q += stride()) {
-    const int p = (int)(q / quads), k = (int)(q - (i64)p * quads) * 4, row = row_of(p, outputs);
+    const int p = (int)(q / quads), k = (int)(q - (i64)p * quads) * 4, row = weight_row(p, outputs);
     if (row < 0) continue;
     float* to = dw + (i64)row * inputs + k;
     float s[4], x[4];
@@ -124,17 +129,17 @@ KERNEL mix_dw_sum(float* dw, const float* slices, int parts, int outputs, int in
   }
 }
 
-// db += Σ_i part[i], parts (parts, rows). Block (32, 32).
+// db (2·outputs) += Σ_i part[i] of part (parts, rows), rows in the order of mix_sm90.cuh. Block (32, 32), for 32 rows.
 KERNEL mix_db(float* db, const float* part, i64 parts, int outputs) {
-  __shared__ float share[32][33];
+  __shared__ float partial_sums[32][33];
   const int rows = (outputs + 7) / 8 * 16, p = blockIdx.x * 32 + threadIdx.x;
   float s = 0.f;
   if (p < rows)
     for (i64 i = threadIdx.y; i < parts; i += 32) s += part[i * rows + p];
-  share[threadIdx.y][threadIdx.x] = s;
+  partial_sums[threadIdx.y][threadIdx.x] = s;
   __syncthreads();
-  s = warp_sum(share[threadIdx.x][threadIdx.y]);
-  const int own = blockIdx.x * 32 + threadIdx.y, row = own < rows ? row_of(own, outputs) : -1;
+  s = warp_sum(partial_sums[threadIdx.x][threadIdx.y]);
+  const int own = blockIdx.x * 32 + threadIdx.y, row = own < rows ? weight_row(own, outputs) : -1;
   if (threadIdx.x == 0 && row >= 0) db[row] += s;
 }
 

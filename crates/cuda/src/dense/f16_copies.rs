@@ -1,0 +1,22 @@
+//! What the kernel `mix_f16_copies` does; `compile/codes.rs` makes the kernel's constants of it.
+
+/// What one launch of the kernel mix_f16_copies does. The kernel writes the operands of a mix on Hopper, a =
+/// dropout(f(s)) and W, as f16 copies, each array multiplied by a power of two that brings its values into the range of
+/// f16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum F16CopiesMode {
+    /// Writes both arrays, by the powers of two that most networks need; draws the dropout masks and finds the largest
+    /// magnitudes.
+    Guess,
+    /// Writes again each array that did not fit, by a power of two from its largest magnitude.
+    Fit,
+    /// Writes a alone, again, for backward.
+    Recompute,
+}
+
+impl F16CopiesMode {
+    /// The kernel's number of this mode.
+    pub(crate) fn code(self) -> i32 {
+        self as i32
+    }
+}

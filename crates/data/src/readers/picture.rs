@@ -1,0 +1,113 @@
+//! Reads PNG and JPEG into bytes, one for each channel of a pixel.
+
+use super::bytes::open;
+use crate::{DataError, Result};
+use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use rayon::prelude::*;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+/// What a pixel is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Colours {
+    /// As in the file: 1 to 4 channels.
+    #[default]
+    AsStored,
+    /// One channel: luminance.
+    Grey,
+    /// Three channels.
+    Rgb,
+}
+
+/// A picture, or several of the same size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pictures {
+    /// (count, height, width, channels).
+    pub pixels: Vec<u8>,
+    /// Number of pictures.
+    pub count: usize,
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Bytes of a pixel.
+    pub channels: usize,
+}
+
+/// No side is longer, and no picture takes more memory.
+const LONGEST_SIDE: u32 = 1 << 15;
+const MOST_MEMORY: u64 = 1 << 29;
+
+/// Reads one PNG or JPEG file.
+pub fn read_picture(path: impl AsRef<Path>, colours: Colours) -> Result<Pictures> {
+    let path = path.as_ref();
+    let mut bytes = Vec::new();
+    let read = open(path)?.read_to_end(&mut bytes);
+    read.map_err(|e| DataError::new(e).in_file(path))?;
+    decode_picture(&bytes, colours).map_err(|e| e.in_file(path))
+}
+
+/// Files whose pictures have one size, on all threads of rayon's pool, in the order given.
+pub fn read_pictures<P: AsRef<Path> + Sync>(paths: &[P], colours: Colours) -> Result<Pictures> {
+    let Some(first) = paths.first() else {
+        return Err(DataError::new("expected one or more pictures, got none"));
+    };
+    let mut all = read_picture(first, colours)?;
+    let (height, width, channels) = (all.height, all.width, all.channels);
+    let one = |path: &P| {
+        let picture = read_picture(path, colours)?;
+        if (picture.height, picture.width, picture.channels) != (height, width, channels) {
+            let reason = format!(
+                "expected {height} × {width} pixels of {channels} channels as in the first picture, got \
+                 {} × {} of {}",
+                picture.height, picture.width, picture.channels
+            );
+            return Err(DataError::new(reason).in_file(path.as_ref()));
+        }
+        Ok(picture.pixels)
+    };
+    let rest: Vec<Vec<u8>> = paths[1..].par_iter().map(one).collect::<Result<_>>()?;
+    let memory = all.pixels.try_reserve_exact(rest.iter().map(Vec::len).sum());
+    memory.map_err(|_| DataError::new(format!("no memory for {} pictures", paths.len())))?;
+    rest.iter().for_each(|pixels| all.pixels.extend_from_slice(pixels));
+    Ok(Pictures { count: paths.len(), ..all })
+}
+
+/// One picture from the bytes of its file. Of 16-bit channels the upper 8 bits are kept.
+pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
+    let format = image::guess_format(bytes).ok();
+    let format = format.filter(|f| matches!(f, ImageFormat::Png | ImageFormat::Jpeg));
+    let Some(format) = format else {
+        return Err(DataError::at_byte(0, "expected a picture as PNG or JPEG, got other first bytes"));
+    };
+    if format == ImageFormat::Jpeg && !ends(bytes) {
+        return Err(DataError::at_byte(bytes.len() as u64, "expected more of a JPEG picture, the file ends"));
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LONGEST_SIDE);
+    limits.max_image_height = Some(LONGEST_SIDE);
+    limits.max_alloc = Some(MOST_MEMORY);
+    reader.limits(limits);
+    let picture = reader.decode().map_err(|e| DataError::new(format!("the picture cannot be read: {e}")))?;
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (channels, pixels) = match (colours, picture) {
+        (Colours::Grey, picture) => (1, picture.into_luma8().into_raw()),
+        (Colours::Rgb, picture) => (3, picture.into_rgb8().into_raw()),
+        (Colours::AsStored, DynamicImage::ImageLuma8(p)) => (1, p.into_raw()),
+        (Colours::AsStored, DynamicImage::ImageLumaA8(p)) => (2, p.into_raw()),
+        (Colours::AsStored, DynamicImage::ImageRgba8(p)) => (4, p.into_raw()),
+        (Colours::AsStored, p @ DynamicImage::ImageLuma16(_)) => (1, p.into_luma8().into_raw()),
+        (Colours::AsStored, p @ DynamicImage::ImageLumaA16(_)) => (2, p.into_luma_alpha8().into_raw()),
+        (Colours::AsStored, p @ DynamicImage::ImageRgba16(_)) => (4, p.into_rgba8().into_raw()),
+        (Colours::AsStored, p) => (3, p.into_rgb8().into_raw()),
+    };
+    Ok(Pictures { pixels, count: 1, height, width, channels })
+}
+
+/// Whether a JPEG has its end after its last scan: the decoder fills what is missing with grey. (Between a scan
+/// and the end 0xFF is followed by 0 or the number of a restart; a thumbnail stands before all scans.)
+fn ends(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last(0xD9) > last(0xDA)
+}
