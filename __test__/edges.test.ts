@@ -23,6 +23,7 @@ import {
   S4Layer,
   SequenceModel,
   writeSafetensors,
+  type CsvOptions,
   type FileTensor,
 } from '../index.js'
 import { noise, noisy, refuses, rejects, small } from './helpers.js'
@@ -144,6 +145,32 @@ test('paths are taken as Node takes them', async (t) => {
   await model.save(pathToFileURL(join(folder, 'm')) as never)
   const again = await SequenceModel.load(Buffer.from(join(folder, 'm')) as never, { device: 'cpu' })
   t.deepEqual(again.predictSync(noisy([1, 4, 1])).data, model.predictSync(noisy([1, 4, 1])).data)
+})
+
+test('whether a first line is a header is found out, or said', (t) => {
+  const path = join(folder, 'header.csv')
+  const read = (text: string, options: CsvOptions = {}) => {
+    writeFileSync(path, text)
+    return [...readCsv(path, options)]
+  }
+  t.deepEqual(read('a\n1\n2\n'), [1, 2])
+  t.deepEqual(read('1\n2\n'), [1, 2])
+  t.deepEqual(read('1\n2\n', { header: 'auto' }), [1, 2])
+  t.deepEqual(read('2020\n1\n2\n', { header: true }), [1, 2])
+  t.deepEqual(read('2020\n1\n2\n', { header: true, column: '2020' }), [1, 2])
+  t.deepEqual(read('2020\n1\n2\n', { header: false }), [2020, 1, 2])
+  // The first value is not swallowed as a name.
+  t.regex(refuses(t, 'ERR_S4_DATA', () => read('x\n1\n2\n', { header: false })).message, /row 1, .*"x"/)
+  // Names and numbers in one line may be either.
+  const mixed = 't,2020\n1,2\n3,4\n'
+  t.regex(refuses(t, 'ERR_S4_DATA', () => read(mixed)).message, /row 1.*header: true or false/)
+  t.deepEqual(read(mixed, { header: true }), [2, 4])
+  t.deepEqual(read(mixed, { header: true, column: 0 }), [1, 3])
+  t.deepEqual(read(mixed, { header: false }), [2020, 2, 4])
+  t.regex(refuses(t, 'ERR_S4_DATA', () => read(mixed, { header: false, column: 0 })).message, /row 1, column 0/)
+  t.regex(refuses(t, 'ERR_S4_DATA', () => read(mixed, { header: false, column: 't' })).message, /header/)
+  for (const header of [null, 1, 'yes', {}])
+    t.regex(refuses(t, 'ERR_S4_VALUE', () => read(mixed, { header: header as never })).message, /header/)
 })
 
 test('files keep their mode, links lead on', async (t) => {

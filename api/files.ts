@@ -128,17 +128,28 @@ export interface CsvOptions {
   column?: string | number
   /** `'error'` (default) names the row; `'linear'` draws the line between the values before and after. */
   gaps?: (typeof choices.gaps)[number]
+  /**
+   * Whether the first line holds names. `'auto'` (default) finds it out: names above numbers are a header, and so is any first line
+   * where `column` is a name; a first line with names and numbers of its own is `ERR_S4_DATA`, as it may be either.
+   */
+  header?: boolean | 'auto'
 }
 
 /** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
 export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array {
   const op = 'readCsv'
-  const given = rejectUnknownOptions(op, options, ['column', 'gaps'])
-  const { column, gaps = 'error' } = given
+  const { column, gaps = 'error', header = 'auto' } = rejectUnknownOptions(op, options, [
+    'column',
+    'gaps',
+    'header',
+  ])
   oneOf(op, 'gaps', gaps, choices.gaps)
+  const named = header === 'auto' ? undefined : header
+  if (named !== undefined && typeof named !== 'boolean')
+    throw fail('ERR_S4_VALUE', op, "header true, false or 'auto'", named)
   const file = filePath(op, path)
   const name = typeof column === 'string' ? column : undefined
   const place =
     column === undefined || name !== undefined ? undefined : size(op, 'column', column, 0, 2 ** 31)
-  return native(() => binding.readColumn(file, name, place, gaps))
+  return native(() => binding.readColumn(file, name, place, gaps, named))
 }

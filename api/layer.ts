@@ -252,7 +252,8 @@ export abstract class SsmHandle extends Handle {
 
   /**
    * One sample as a recurrence in O(state): u (batch, features), state as {@link S4Layer.initialState} gives it.
-   * `interval`: this step as a multiple of the training interval, one number or one a row.
+   * `interval`: this step as a multiple of the training interval, one number or one a row. `ERR_S4_NONFINITE` for an output or a
+   * next state that is not finite.
    */
   step(
     u: TensorLike,

@@ -89,7 +89,10 @@ export class ModelStream {
     return { data, len, interval, shape: [batch, len, output] as const }
   }
 
-  /** The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. */
+  /**
+   * The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. `ERR_S4_NONFINITE` for an
+   * input, an output or a resulting state with NaN or an infinity. A push that fails leaves the stream as it was before it.
+   */
   push(x: TensorLike, options: PushOptions = {}): Tensor {
     const op = this.#checkLive('push')
     const given = rejectUnknownOptions(op, options, ['interval'])
@@ -122,13 +125,16 @@ export class ModelStream {
     return this.#access.sync('position', (handle) => handle.streamPosition(this.#id))
   }
 
-  /** The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process. */
+  /**
+   * The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process,
+   * at the same rate or another.
+   */
   save(): Uint8Array {
     this.#checkLive('save')
     return this.#access.sync('save', (handle) => handle.streamSave(this.#id))
   }
 
-  /** Back to a saved state. A state of another shape is refused and nothing changes. */
+  /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
   restore(state: Uint8Array): void {
     const op = this.#checkLive('restore')
     if (!types.isUint8Array(state)) throw fail('ERR_S4_VALUE', op, 'the bytes of save()', state)

@@ -10,16 +10,16 @@ import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js
 export const train: Command = {
   name: 'train',
   summary: 'train a forecasting model on one column of a CSV file',
-  usage: `train DATA.csv --out MODEL [--column NAME|PLACE] [--gaps error|linear] [--horizon N] [--holdout SHARE]
-          [--mode s4|s4d] [--layers N] [--features N] [--state N] [--window N] [--batch N] [--updates N] [--lr X] [--ssm-lr X]
-          [--max-seconds S] [--seed N] [--device cpu|cuda] [--precision P] [--threads N]
+  usage: `train DATA.csv --out MODEL [--column NAME|PLACE] [--gaps error|linear] [--header auto|true|false]
+          [--horizon N] [--holdout SHARE] [--mode s4|s4d] [--layers N] [--features N] [--state N] [--window N] [--batch N] [--updates N]
+          [--lr X] [--ssm-lr X] [--max-seconds S] [--seed N] [--device cpu|cuda] [--precision P] [--threads N]
 
 The model predicts a Gaussian for each of the next --horizon samples at every sample. The last --holdout of the series is
 kept from training; errors there are printed beside those of persistence and of a linear autoregressive model.
 
-Defaults: --column the last, --gaps error, --horizon a twentieth of the series and at most 36, --holdout 0.2, --mode s4, --layers 3,
---features 48, --state 64, --window half of the training part and at most 4096, --batch 4, --updates 400, --lr 0.01, --ssm-lr 0.004,
---max-seconds no limit, --seed 0, --device a GPU where there is one, --precision highest, --threads all cores.`,
+Defaults: --column the last, --gaps error, --header auto, --horizon a twentieth of the series and at most 36, --holdout 0.2,
+--mode s4, --layers 3, --features 48, --state 64, --window half of the training part and at most 4096, --batch 4, --updates 400, --lr 0.01,
+--ssm-lr 0.004, --max-seconds no limit, --seed 0, --device a GPU where there is one, --precision highest, --threads all cores.`,
   async run(argv) {
     const text = { type: 'string' } as const
     const args = new Args(

@@ -32,24 +32,24 @@ fn readable(bytes: u128) -> String {
 
 /// Zeros, asked for so that a size that cannot be had is an error.
 pub fn zeros<T: Copy + Default>(op: &'static str, what: &str, len: usize) -> Result<Vec<T>> {
-    let mut v = reserved(op, what, len)?;
+    let mut v = reserved(op, what, len, len)?;
     v.resize(len, T::default());
     Ok(v)
 }
 
 /// A copy, asked for like [`zeros`].
 pub fn copied<T: Copy>(op: &'static str, what: &str, x: &[T]) -> Result<Vec<T>> {
-    let mut v = reserved(op, what, x.len())?;
+    let mut v = reserved(op, what, x.len(), x.len())?;
     v.extend_from_slice(x);
     Ok(v)
 }
 
-/// Room for `len` elements, or `ERR_S4_MEMORY`.
-pub fn reserved<T>(op: &'static str, what: &str, len: usize) -> Result<Vec<T>> {
+/// Room for `room` elements, of which `len` will be written to, or `ERR_S4_MEMORY`.
+pub fn reserved<T>(op: &'static str, what: &str, len: usize, room: usize) -> Result<Vec<T>> {
     let bytes = len as u128 * size_of::<T>() as u128;
     check(op, what, bytes)?;
     let mut v = Vec::new();
-    v.try_reserve_exact(len).map_err(|_| {
+    v.try_reserve_exact(room).map_err(|_| {
         let left = memory_left().map_or("less".into(), |left| readable(left.into()));
         let expected = format!("{} of memory for {what}", readable(bytes));
         Error::new(Code::Memory, op, expected, format!("{left} that this process may still have"))

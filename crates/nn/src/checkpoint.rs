@@ -9,10 +9,10 @@ use crate::{
     check,
     config::ModelConfig,
     config_json::with_present_names,
+    file_kind::foreign_kind,
     model::Model,
     param::{Flats, ParamStore},
     schedule::Schedule,
-    file_kind::foreign_kind,
     train::{TrainConfig, Trainer},
     write_file::{check_target, write_whole},
 };

@@ -18,6 +18,7 @@ mod growable;
 mod head;
 mod init;
 mod initialization;
+mod journal;
 mod linear;
 mod loss;
 mod memory_estimate;

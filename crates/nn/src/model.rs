@@ -222,7 +222,11 @@ impl<B: Backend> Model<B> {
         if training {
             self.net.commit(&be, None)?;
         }
-        let mut y = host_memory::zeros("s4-node", "a result", self.net.head.rows(batch, len) * self.net.head.outputs())?;
+        let mut y = host_memory::zeros(
+            "s4-node",
+            "a result",
+            self.net.head.rows(batch, len) * self.net.head.outputs(),
+        )?;
         be.download(&mut y, self.net.head.output(&be, batch, len))?;
         let state = match (&self.states, want_state) {
             (Some([_, end, _]), true) => Some(end.download(&be, &mut self.staging)?),

@@ -12,7 +12,7 @@ use crate::{
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transfer::{Matrices, download_transposed, download_transposed_into, upload_transposed},
 };
-use s4_backend::{Backend, Mask, Result, SeqShape, SsmSpec, check_layer, checks, host_memory};
+use s4_backend::{Backend, Code, Error, Mask, Result, SeqShape, SsmSpec, check_layer, checks, host_memory};
 
 /// What a backward gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,8 +147,11 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     ) -> Result<Forward<B::Scalar>> {
         // Sizes are checked before memory for the output is asked for.
         check::shaped(C::NAMES.forward, "u", u, &[batch, len, self.core.s4().spec().heads])?;
-        let mut y =
-            host_memory::zeros("s4-node", "a result", check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?)?;
+        let mut y = host_memory::zeros(
+            "s4-node",
+            "a result",
+            check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?,
+        )?;
         let state = self.forward_into(&mut y, u, batch, len, opts)?;
         Ok(Forward { y, state })
     }
@@ -333,7 +336,8 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     }
 
     /// One sample a row: `u` (batch, H) → (batch, outputs); `state` (batch, H, N/2, 2) moves on; norms use running
-    /// statistics. `interval`: (batch), the ratio of this step to the training interval.
+    /// statistics. `interval`: (batch), the ratio of this step to the training interval. `ERR_S4_NONFINITE` for an output or
+    /// a next state that is not finite; `state` is then as it was.
     pub fn step(
         &mut self,
         u: &[B::Scalar],
@@ -383,6 +387,11 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         be.download(&mut out, b.staging.get(&be, m))?;
         let sizes = Matrices::new(batch * h, 2, spec.pairs());
         let next = download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes)?;
+        for (what, x) in [("y", &out), ("state", &next)] {
+            if !be.all_finite(x) {
+                return Err(Error::new(Code::NonFinite, op, format!("a finite {what}"), "NaN or infinity"));
+            }
+        }
         state.copy_from_slice(&next);
         Ok(out)
     }

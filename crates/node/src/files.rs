@@ -55,7 +55,7 @@ fn bad_file(path: &str, reason: impl std::fmt::Display) -> Error {
 /// Numbers of `N` bytes each.
 fn each<const N: usize, T>(raw: &[u8], from: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
     let (chunks, _) = raw.as_chunks::<N>();
-    let mut out = host_memory::reserved("readSafetensors", "a tensor", chunks.len())?;
+    let mut out = host_memory::reserved("readSafetensors", "a tensor", chunks.len(), chunks.len())?;
     out.extend(chunks.iter().map(|b| from(*b)));
     Ok(out)
 }
@@ -170,13 +170,14 @@ pub fn write_safetensors(
 }
 
 /// One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
-/// `linear`.
+/// `linear`. `header`: whether the first line holds names; nothing: it is found out.
 #[napi(ts_return_type = "Float64Array")]
 pub fn read_column(
     path: String,
     name: Option<String>,
     place: Option<u32>,
     #[napi(ts_arg_type = "'error' | 'linear'")] gaps: String,
+    header: Option<bool>,
 ) -> napi::Result<Data> {
     guard(|| {
         let gaps = match gaps.as_str() {
@@ -189,7 +190,7 @@ pub fn read_column(
             (None, Some(place)) => s4_data::Column::Index(place as usize),
             (None, None) => s4_data::Column::Last,
         };
-        let options = s4_data::CsvOptions { column: column.clone(), gaps, ..Default::default() };
+        let options = s4_data::CsvOptions { column: column.clone(), gaps, header, ..Default::default() };
         s4_data::read_csv(&path, &options)
             .map(Data::F64)
             .map_err(|e| Error::new(Code::Data, "readCsv", "a column of numbers", csv_words(&column, e)))
@@ -207,6 +208,9 @@ fn csv_words(column: &s4_data::Column, mut error: s4_data::DataError) -> String 
     }
     if error.reason.contains("an empty field") {
         error.reason.push_str("; the option gaps: 'linear' fills such a gap");
+    }
+    if error.reason.contains("say whether the first line is a header") {
+        error.reason.push_str(" by the option header: true or false");
     }
     error.to_string()
 }

@@ -1,6 +1,6 @@
 //! Vectors of one type that are asked for once and then reused.
 
-use crate::memory::counter::Counter;
+use crate::memory::{counter::Counter, refusal::refuse};
 use s4_backend::host_memory;
 
 /// A pool of vectors of one type. Capacities are powers of two and a vector serves requests of its own class
@@ -27,9 +27,8 @@ impl<E: Copy + Default> Pool<E> {
             Some(i) => self.free.swap_remove(i),
             None => {
                 self.counter.bump();
-                // Scratch is taken deep inside of operations: the refusal unwinds to the edge, which knows it by its type.
-                host_memory::reserved("s4-node", "scratch", class)
-                    .unwrap_or_else(|refused| std::panic::panic_any(refused))
+                // What is asked for is written to; the rest of a class costs addresses alone.
+                host_memory::reserved("s4-node", "scratch", len, class).unwrap_or_else(|error| refuse(error))
             }
         };
         // Only the part that was never written is initialised.

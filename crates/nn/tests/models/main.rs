@@ -7,4 +7,5 @@ mod gradients;
 mod network;
 mod old_checkpoints;
 mod session;
+mod streams;
 mod training;
