@@ -25,6 +25,9 @@ export class NativeAccess<N extends NativeHandle> {
   #disposed = false
 
   constructor(label: string, handle: N) {
+    // A class whose constructor is not for callers gets here with what they gave.
+    if (typeof (handle as Partial<NativeHandle> | null | undefined)?.counters !== 'function')
+      throw fail('ERR_S4_VALUE', label, `${label}.create(), ${label}.load() or ${label}.fromBytes()`, 'new')
     this.handle = handle
     this.#label = label
   }

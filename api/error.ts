@@ -60,28 +60,84 @@ export class S4Error extends Error {
   }
 }
 
+/** What a value is, for a message. Never throws, whatever the value does when it is looked at. */
+export function describe(x: unknown): string {
+  if (x === null || x === undefined) return String(x)
+  if (typeof x === 'bigint') return `${x}n`
+  if (typeof x === 'function') return 'a function'
+  if (typeof x === 'string') return `string ${x.length > 60 ? `${x.slice(0, 60)}…` : x}`
+  if (typeof x !== 'object') return `${typeof x} ${String(x)}`
+  try {
+    return x.constructor?.name || 'an object'
+  } catch {
+    return 'an object'
+  }
+}
+
 /** A new error, for the API's own checks. */
 export function fail(code: S4ErrorCode, op: string, expected: string, got: unknown): S4Error {
-  return new S4Error(code, { op, expected, got: String(got) })
+  const text = typeof got === 'string' || typeof got === 'number' ? String(got) : describe(got)
+  return new S4Error(code, { op, expected, got: text })
+}
+
+/** Reads what a caller gave; what its getters or its proxy throw is an error that names it. */
+export function reading<R>(op: string, what: string, read: () => R): R {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof S4Error) throw error
+    const detail = { op, expected: `${what} that can be read`, got: `an error: ${messageOf(error)}` }
+    throw new S4Error('ERR_S4_VALUE', detail, { cause: error })
+  }
 }
 
 const PREFIX = 'S4:'
 
+/** The message of an error of any realm: the addon's errors are of the main one, wherever this runs. */
+function messageOf(error: unknown): string {
+  try {
+    const message: unknown = (error as Partial<Error> | null | undefined)?.message
+    return typeof message === 'string' ? message : String(error)
+  } catch {
+    return describe(error)
+  }
+}
+
+/** What N-API says of an argument of another type than declared. */
+const ARGUMENT_CODES: ReadonlySet<unknown> = new Set([
+  'InvalidArg',
+  'ObjectExpected',
+  'StringExpected',
+  'FunctionExpected',
+  'NumberExpected',
+  'BooleanExpected',
+  'ArrayExpected',
+  'BigintExpected',
+  'ArrayBufferExpected',
+])
+
 /** The addon sends an error as JSON in its message; anything else passes as `ERR_S4_INTERNAL`, or as it is when it is ours. */
 export function fromNative(error: unknown): Error {
   if (error instanceof S4Error) return error
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   if (message.startsWith(PREFIX)) {
     const { code, ...detail } = JSON.parse(message.slice(PREFIX.length)) as S4ErrorDetail & {
       code: S4ErrorCode
     }
     return new S4Error(code, detail)
   }
-  return new S4Error(
-    'ERR_S4_INTERNAL',
-    { op: 's4-node', expected: 'the addon to answer', got: message },
-    { cause: error },
-  )
+  const argument = ARGUMENT_CODES.has((error as { code?: unknown } | null | undefined)?.code)
+  return argument
+    ? new S4Error(
+        'ERR_S4_VALUE',
+        { op: 's4-node', expected: 'arguments of the types that are declared', got: message },
+        { cause: error },
+      )
+    : new S4Error(
+        'ERR_S4_INTERNAL',
+        { op: 's4-node', expected: 'the addon to answer', got: message },
+        { cause: error },
+      )
 }
 
 /** Runs a synchronous native call. */
@@ -104,7 +160,15 @@ export async function nativeAsync<R>(call: () => Promise<R>): Promise<R> {
 
 /** Throws `ERR_S4_ABORTED` when the signal has fired. */
 export function throwIfAborted(op: string, signal?: AbortSignal): void {
-  if (signal?.aborted) throw aborted(op, signal)
+  if (signal === undefined) return
+  const { aborted: fired, addEventListener } = reading(op, 'signal', () =>
+    typeof signal === 'object' && signal !== null
+      ? { aborted: signal.aborted as unknown, addEventListener: signal.addEventListener as unknown }
+      : { aborted: undefined, addEventListener: undefined },
+  )
+  if (typeof fired !== 'boolean' || typeof addEventListener !== 'function')
+    throw fail('ERR_S4_VALUE', op, 'an AbortSignal for the option signal', signal)
+  if (fired) throw aborted(op, signal)
 }
 
 /** The error of aborted work; `cause` is the signal's reason. */
@@ -113,7 +177,7 @@ export function aborted(op: string, signal: AbortSignal): S4Error {
   const detail = {
     op,
     expected: 'to run to its end',
-    got: `an abort (${reason instanceof Error ? reason.message : String(reason)})`,
+    got: `an abort (${messageOf(reason)})`,
   }
   return new S4Error('ERR_S4_ABORTED', detail, { cause: reason })
 }

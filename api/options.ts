@@ -1,7 +1,15 @@
 // Options of layers, blocks and models: their types, their words, and how they reach the addon.
 import type { HostOptions } from '#binding'
-import { oneOf, optionsObject, rejectRenamedOption, rejectUnknownOptions } from './check.js'
-import { fail } from './error.js'
+import {
+  boolean,
+  finiteNumbers,
+  oneOf,
+  optionsObject,
+  rejectRenamedOption,
+  rejectUnknownOptions,
+  size,
+} from './check.js'
+import { fail, reading } from './error.js'
 import type { Dtype } from './tensor.js'
 
 /** The words that each option takes. */
@@ -190,6 +198,64 @@ export interface NativeOptions {
   algorithm: SsmAlgorithm
 }
 
+/** What each option of a layer, block or model is: a whole number, a number, true or false, or one of several words. */
+const KINDS: Readonly<Record<string, 'whole' | 'number' | 'boolean' | readonly string[]>> = {
+  ...Object.fromEntries(
+    [
+      'features',
+      'state',
+      'rank',
+      'nSsm',
+      'channels',
+      'truncate',
+      'seed',
+      'input',
+      'output',
+      'vocabulary',
+      'layers',
+    ].map((name) => [name, 'whole' as const]),
+  ),
+  ...Object.fromEntries(['dtMin', 'dtMax', 'dropout', 'huberDelta'].map((name) => [name, 'number' as const])),
+  ...Object.fromEntries(
+    ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map((name) => [
+      name,
+      'boolean' as const,
+    ]),
+  ),
+  mode: choices.mode,
+  init: choices.init,
+  discretization: choices.discretization,
+  dtTransform: choices.transform,
+  realTransform: choices.transform,
+  imagTransform: choices.transform,
+  norm: choices.norm,
+  activation: choices.activation,
+  finalActivation: choices.activation,
+  encoder: choices.encoder,
+  pooling: choices.pooling,
+  loss: choices.loss,
+}
+
+/** Options that may be null, which says nothing. */
+const OPTIONAL: ReadonlySet<string> = new Set([
+  'rank',
+  'nSsm',
+  'truncate',
+  'vocabulary',
+  'finalNorm',
+  'discretization',
+])
+
+/** Refuses a value of another kind, by the option's name. */
+function checkKind(op: string, name: string, value: unknown): void {
+  const kind = KINDS[name]
+  if (kind === undefined || (value === null && OPTIONAL.has(name))) return
+  if (kind === 'whole') size(op, name, value, 0, Number.MAX_SAFE_INTEGER)
+  else if (kind === 'boolean') boolean(op, name, value)
+  else if (kind === 'number') finiteNumbers(op, { [name]: value ?? 'null' }, [name])
+  else oneOf(op, name, value, kind)
+}
+
 /** Separates what the device needs from the configuration, whose names and values the addon checks. */
 export function nativeOptions(op: string, options: unknown): NativeOptions {
   const config: Record<string, unknown> = {}
@@ -200,17 +266,18 @@ export function nativeOptions(op: string, options: unknown): NativeOptions {
     if (typeof value === 'number' && !Number.isFinite(value))
       throw fail('ERR_S4_VALUE', op, `a finite number for '${key}'`, value)
     if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol')
-      throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, typeof value)
+      throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, value)
+    checkKind(op, key, value)
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value
     else config[key] = value
   }
-  return { config: JSON.stringify(config), ...deviceOptions(op, host) }
+  const text = reading(op, 'options', () => JSON.stringify(config))
+  return { config: text, ...deviceOptions(op, host) }
 }
 
 /** Options of what is read from a file or from bytes. */
 export function nativeLoadOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
-  rejectUnknownOptions(op, options, DEVICE_OPTIONS)
-  return deviceOptions(op, options)
+  return deviceOptions(op, rejectUnknownOptions(op, options, DEVICE_OPTIONS))
 }
 
 function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
@@ -218,7 +285,7 @@ function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'c
   const { device = process.env['S4_DEVICE'] ?? 'auto', dtype, precision, threads, memoryLimit } = host
   oneOf(op, 'device', device, choices.device)
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f64')
-    throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, String(dtype))
+    throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, dtype)
   if (precision !== undefined) oneOf(op, 'precision', precision, choices.precision)
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
     throw fail('ERR_S4_VALUE', op, 'threads from 1 to 1024', threads)

@@ -231,6 +231,30 @@ export interface Forward {
   state?: Floats
 }
 
+/** A tensor of a file. */
+export interface FileTensor {
+  /** Name. */
+  name: string
+  /** Sizes. */
+  shape: Array<number>
+  /** The file's word for its type: `F32`, `BF16`, `I64`, … */
+  dtype: string
+  /** Values; nothing where the type is not read here. */
+  data?: Float32Array | Float64Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array
+}
+
+/** A tensor to be written, as the bytes of its values. */
+export interface BytesTensor {
+  /** Name. */
+  name: string
+  /** Sizes. */
+  shape: Array<number>
+  /** The file's word for its type. */
+  dtype: string
+  /** Little-endian, row-major. */
+  bytes: Uint8Array
+}
+
 /** HiPPO matrices A (N, N), B (N), P (R, N). */
 export declare function hippo(kind: string, n: number): Array<NamedData>
 
@@ -358,8 +382,8 @@ export interface Sums {
 
 /** Tensors and metadata of a safetensors file. */
 export interface TensorFile {
-  /** F32 and F64 as they are, integers of 32 bits or fewer as Int32Array, I64 too where its values fit. */
-  tensors: Array<NamedData>
+  /** By name. */
+  tensors: Array<FileTensor>
   /** Strings of the header. */
   metadata: Record<string, string>
 }
@@ -403,4 +427,4 @@ export interface TokenRows {
 }
 
 /** Writes a safetensors file: a temporary file, then a rename. */
-export declare function writeSafetensors(path: string, tensors: Array<NamedArray>, metadata: Record<string, string>): void
+export declare function writeSafetensors(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): void

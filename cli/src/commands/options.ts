@@ -19,14 +19,25 @@ export function deviceOf(args: Args): Omit<RunOptions, 'dtype' | 'algorithm'> {
 export const seriesOptions = {
   column: { type: 'string' },
   gaps: { type: 'string' },
+  header: { type: 'string' },
 } as const
+
+const HEADERS = { auto: 'auto', true: true, false: false } as const
 
 /** Reads one column of a CSV file. `--column` is its name, or where no column has that name its number from 0. */
 export async function readSeries(path: string, args: Args): Promise<Float64Array> {
   const gaps = args.oneOf('gaps', choices.gaps)
+  const word = args.oneOf('header', Object.keys(HEADERS) as (keyof typeof HEADERS)[])
+  const header = word && HEADERS[word]
   const read = (column?: string | number) =>
-    readCsv(path, { ...(column !== undefined && { column }), ...(gaps && { gaps }) })
+    readCsv(path, {
+      ...(column !== undefined && { column }),
+      ...(gaps && { gaps }),
+      ...(header !== undefined && { header }),
+    })
   const column = args.text('column')
+  // Without a header a number can only be a place.
+  if (header === false && column !== undefined && /^\d+$/.test(column)) return read(Number(column))
   try {
     return read(column)
   } catch (error) {

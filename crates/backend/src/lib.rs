@@ -25,6 +25,7 @@ mod conv;
 mod dense;
 mod embedding;
 mod error;
+pub mod host_memory;
 mod kernel;
 mod linear;
 mod loss;

@@ -9,11 +9,13 @@ use crate::{
     check,
     config::ModelConfig,
     config_json::with_present_names,
+    file_kind::foreign_kind,
     model::Model,
     param::{Flats, ParamStore},
     progress::Progress,
     schedule::Schedule,
     train::{TrainConfig, Trainer},
+    write_file::{check_target, write_whole},
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Code, Error, Result, Scalar};
@@ -69,7 +71,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Header of a file whose layout is sound: offsets inside, no overlaps, sizes that fit shapes.
 fn open(bytes: &[u8]) -> Result<(HashMap<String, String>, SafeTensors<'_>)> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| bad("a sound safetensors file", e))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| match foreign_kind(bytes) {
+        Some(kind) => bad("a safetensors file", kind),
+        None => bad("a sound safetensors file", e),
+    })?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad("a sound safetensors header", e))?;
     Ok((header.metadata().clone().unwrap_or_default(), file))
 }
@@ -110,17 +115,10 @@ pub fn save<B: Backend>(
     trainer: Option<&Trainer<B>>,
     extra: Option<&str>,
 ) -> Result<()> {
-    let bytes = save_bytes(model, trainer, extra)?;
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
     let io = |e: std::io::Error| bad(format!("to write {}", path.display()), e);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    check_target(path).map_err(io)?;
+    let bytes = save_bytes(model, trainer, extra)?;
+    write_whole(path, |file| file.write_all(&bytes)).map_err(io)
 }
 
 /// Name, shape, little-endian values.

@@ -43,11 +43,7 @@ impl Task for ListopsTask {
 
     fn resolve(&mut self, _: Env, made: Self::Output) -> napi::Result<TokenRows> {
         let offsets = made.offsets.iter().map(|&at| at as i32).collect();
-        Ok(TokenRows {
-            tokens: Bytes(made.tokens),
-            offsets: Data::I32(offsets),
-            labels: Bytes(made.labels),
-        })
+        Ok(TokenRows { tokens: Bytes(made.tokens), offsets: Data::I32(offsets), labels: Bytes(made.labels) })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The plain objects that cross the edge, and what they become on the other side.
 
 use crate::{
-    buffer::{Data, DataIn, Real},
+    buffer::{Data, DataIn, Real, copied},
     worker::Flag,
 };
 use napi::bindgen_prelude::Int32Array;
@@ -80,8 +80,8 @@ pub(crate) struct OwnedCall {
 impl CallOptions {
     pub(crate) fn copy(&self) -> Result<OwnedCall> {
         Ok(OwnedCall {
-            state: self.state.as_ref().map(Data::copy),
-            lengths: self.lengths.as_ref().map(|x| x.to_vec()),
+            state: self.state.as_ref().map(Data::copy).transpose()?,
+            lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
             call: call(self.rate, self.algorithm.as_deref(), self.training)?,
             want_state: self.want_state.unwrap_or(false),
             save: self.save.unwrap_or(false),
@@ -124,12 +124,12 @@ pub(crate) struct CopiedBatch {
 impl BatchInput {
     pub(crate) fn copy(&self) -> Result<CopiedBatch> {
         Ok(CopiedBatch {
-            input: Data::copy(&self.input),
-            target: Data::copy(&self.target),
+            input: Data::copy(&self.input)?,
+            target: Data::copy(&self.target)?,
             batch: self.batch as usize,
             len: self.len as usize,
-            lengths: self.lengths.as_ref().map(|x| x.to_vec()),
-            weights: self.weights.as_ref().map(Data::copy),
+            lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
+            weights: self.weights.as_ref().map(Data::copy).transpose()?,
             call: call(self.rate, self.algorithm.as_deref(), None)?,
         })
     }

@@ -10,5 +10,6 @@ mod network;
 mod official_models;
 mod old_checkpoints;
 mod session;
+mod streams;
 mod training;
 mod weights;
