@@ -1,7 +1,7 @@
 // How the API reaches a native handle: one call at a time that may change it, reads that queue, nothing after disposal.
 import { Cancel } from '#binding'
 import type { Counters, Data, ParameterInfo } from '#binding'
-import { aborted, fail, native, nativeAsync, throwIfAborted } from './error.js'
+import { aborted, fail, native, nativeAsync, reading, throwIfAborted } from './error.js'
 import type { Floats } from './tensor.js'
 
 /** What every native handle has. */
@@ -26,7 +26,8 @@ export class NativeAccess<N extends NativeHandle> {
 
   constructor(label: string, handle: N) {
     // A class whose constructor is not for callers gets here with what they gave.
-    if (typeof (handle as Partial<NativeHandle> | null | undefined)?.counters !== 'function')
+    const ours = reading(label, 'options', () => (handle as Partial<NativeHandle> | null | undefined)?.counters)
+    if (typeof ours !== 'function')
       throw fail('ERR_S4_VALUE', label, `${label}.create(), ${label}.load() or ${label}.fromBytes()`, 'new')
     this.handle = handle
     this.#label = label

@@ -1,4 +1,4 @@
-import { finiteNumbers, rejectUnknownOptions } from './check.js'
+import { real, realNumbers, rejectUnknownOptions } from './check.js'
 import { describe, fail, reading } from './error.js'
 import type { S4Block } from './block.js'
 import type { S4Layer } from './layer.js'
@@ -42,7 +42,7 @@ export class AdamW {
         throw fail(
           'ERR_S4_VALUE',
           op,
-          'an array of layers',
+          'layers in an array',
           Array.isArray(layers) ? 'none' : describe(layers),
         )
       const all = [...layers] as readonly (S4Layer | S4Block)[]
@@ -51,13 +51,15 @@ export class AdamW {
           throw fail(
             'ERR_S4_VALUE',
             op,
-            'S4Layers and S4Blocks (a SequenceModel has train())',
+            'layers that are S4Layers and S4Blocks (a SequenceModel has train())',
             describe(layer),
           )
       }
+      if (new Set(all).size < all.length)
+        throw fail('ERR_S4_VALUE', op, 'layers of which each is there once', 'one that is there twice')
       return all
     })
-    const config = JSON.stringify(finiteNumbers(op, given, ADAMW_OPTIONS))
+    const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
     try {
       for (const layer of list) this.#open.push({ layer, id: layer.openAdam(config) })
     } catch (error) {
@@ -70,8 +72,8 @@ export class AdamW {
   step(scale = 1): number[] {
     if (this.#open.length === 0)
       throw fail('ERR_S4_DISPOSED', 'AdamW.step', 'a live optimiser', 'a disposed one')
-    if (typeof scale !== 'number' || !(scale >= 0 && scale < Infinity))
-      throw fail('ERR_S4_VALUE', 'AdamW.step', 'scale as a finite number of 0 or more', describe(scale))
+    if (real('AdamW.step', 'scale', scale) < 0)
+      throw fail('ERR_S4_VALUE', 'AdamW.step', 'scale of 0 or more', scale)
     return this.#open.map(({ layer, id }) => layer.updateAdam(id, scale))
   }
 

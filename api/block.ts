@@ -1,10 +1,10 @@
 import { NativeLayer } from '#binding'
 import { types } from 'node:util'
-import { filePath, type FilePath } from './check.js'
+import { boolean, filePath, membersOf, oneOf, text, type FilePath } from './check.js'
 import { describe, fail, native, reading } from './error.js'
 import { SsmHandle } from './layer.js'
 import {
-  type choices,
+  choices,
   nativeLoadOptions,
   nativeOptions,
   type BlockConfig,
@@ -76,20 +76,20 @@ export class S4Block extends SsmHandle {
   ): S4Block {
     const op = 'S4Block.fromStateDict'
     const { algorithm, host } = nativeLoadOptions(op, options)
-    const text = config === undefined ? undefined : configText(op, config)
+    const json = config === undefined ? undefined : configText(op, config)
     if (isPath(op, source)) {
       const path = filePath(op, source)
-      const handle = native(() => NativeLayer.fromOfficialFile(path, text, host))
+      const handle = native(() => NativeLayer.fromOfficialFile(path, json, host))
       return S4Block.#around(handle, algorithm)
     }
-    const tensors = reading(op, 'named tensors', () => Object.entries(source as object)).map(([name, x]) => {
+    const tensors = Object.entries(membersOf(op, 'source', source)).map(([name, x]) => {
       const { data, shape } = checkFileTensor(op, name, x)
       const values = types.isBigInt64Array(data)
         ? Float64Array.from(data, Number)
         : floats(op, name, data as ArrayLike<number>, 'f64')
       return { name, shape: [...shape], data: values }
     })
-    const handle = native(() => NativeLayer.fromOfficial(tensors, text ?? '{}', host))
+    const handle = native(() => NativeLayer.fromOfficial(tensors, json ?? '{}', host))
     return S4Block.#around(handle, algorithm)
   }
 }
@@ -107,9 +107,27 @@ function isPath(op: string, source: unknown): source is FilePath {
   })
 }
 
+/** What the options of the official code may be, where they are given; its other options are taken no notice of. */
+const OFFICIAL: Readonly<Record<string, 'boolean' | 'text' | readonly string[]>> = {
+  mode: ['dplr', 'nplr', 's4', 'diag', 's4d'],
+  disc: choices.discretization,
+  dt_transform: choices.transform,
+  real_transform: choices.transform,
+  imag_transform: choices.transform,
+  bidirectional: 'boolean',
+  activation: 'text',
+  final_act: 'text',
+}
+
 /** The configuration as JSON. */
 function configText(op: string, config: unknown): string {
-  if (typeof config !== 'object' || config === null || Array.isArray(config))
-    throw fail('ERR_S4_VALUE', op, 'an object for config', describe(config))
-  return reading(op, 'config', () => JSON.stringify(config))
+  const members = membersOf(op, 'config', config)
+  for (const [name, kind] of Object.entries(OFFICIAL)) {
+    const value = members[name]
+    if (value === undefined) continue
+    if (kind === 'boolean') boolean(op, name, value)
+    else if (kind === 'text') text(op, name, value)
+    else oneOf(op, name, value, kind)
+  }
+  return reading(op, 'config', () => JSON.stringify(members))
 }

@@ -1,7 +1,7 @@
 // Checks of what a caller gave: each refuses with the code, the operation, what was expected and what came.
 import { types } from 'node:util'
 import { fileURLToPath } from 'node:url'
-import { describe, fail, reading } from './error.js'
+import { describe, fail, reading, type S4ErrorCode } from './error.js'
 
 export { describe } from './error.js'
 
@@ -12,10 +12,17 @@ export function size(op: string, what: string, x: unknown, min = 1, max = 2 ** 4
   return x
 }
 
-/** A finite positive number. */
-export function positive(op: string, what: string, x: unknown): number {
-  if (typeof x !== 'number' || !Number.isFinite(x) || x <= 0)
-    throw fail('ERR_S4_VALUE', op, `${what} as a finite number above 0`, describe(x))
+/** A ratio of step sizes. Beyond these limits a step size would be nothing or infinite in 32 bits. */
+export function ratio(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x >= 1e-30 && x <= 1e30))
+    throw fail('ERR_S4_VALUE', op, `${what} as a number above 0, from 1e-30 to 1e30`, describe(x))
+  return x
+}
+
+/** A number of which 32 bits hold the product with another. */
+export function real(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x === 0 || (Math.abs(x) >= 1e-37 && Math.abs(x) <= 1e18)))
+    throw fail('ERR_S4_VALUE', op, `${what} as a number that is 0 or of a size from 1e-37 to 1e18`, describe(x))
   return x
 }
 
@@ -66,18 +73,39 @@ export function filePath(op: string, x: unknown, what = 'a path'): string {
 /** Options that had another name in an earlier version. */
 const RENAMED: Readonly<Record<string, string>> = { disc: 'discretization' }
 
+/** The members of an object, each read once. Arrays, maps, dates and promises are none, of whatever realm they are. */
+export function membersOf(
+  op: string,
+  what: string,
+  x: unknown,
+  code: S4ErrorCode = 'ERR_S4_VALUE',
+): Record<string, unknown> {
+  const names = reading(op, what, () => {
+    const tag = typeof x === 'object' && x !== null ? Object.prototype.toString.call(x) : ''
+    if (tag !== '[object Object]' && tag !== '[object Module]')
+      throw fail(code, op, `${what} in an object`, describe(x))
+    return Object.keys(x as object)
+  })
+  const members = x as Record<string, unknown>
+  return Object.fromEntries(names.map((name) => [name, reading(op, name, () => members[name])]))
+}
+
 /** The options that were given, each read once; refuses what is no object of options. */
 export function optionsObject(op: string, options: unknown): Record<string, unknown> {
-  return reading(op, 'options', () => {
-    if (
-      typeof options !== 'object' ||
-      options === null ||
-      Array.isArray(options) ||
-      ArrayBuffer.isView(options)
-    )
-      throw fail('ERR_S4_VALUE', op, 'an object of options', describe(options))
-    return { ...options }
-  })
+  return membersOf(op, 'options', options)
+}
+
+/** Text. */
+export function text(op: string, what: string, x: unknown): string {
+  if (typeof x !== 'string') throw fail('ERR_S4_VALUE', op, `${what} as a string`, describe(x))
+  return x
+}
+
+/** Bytes, as a Uint8Array or a Buffer of any realm. */
+export function bytesOf(op: string, what: string, x: unknown): Uint8Array {
+  if (!types.isUint8Array(x) || x.length === 0)
+    throw fail('ERR_S4_VALUE', op, `${what} as a Uint8Array with bytes`, types.isUint8Array(x) ? 'none' : describe(x))
+  return x
 }
 
 /** Refuses an option by its former name, and says the present one. */
@@ -92,13 +120,21 @@ export function rejectUnknownOptions<T>(op: string, options: T, names: readonly 
   for (const key of Object.keys(given)) {
     if (names.includes(key)) continue
     rejectRenamedOption(op, key)
-    throw fail('ERR_S4_VALUE', op, `one of the options ${names.join(', ')}`, `unknown option '${key}'`)
+    throw fail('ERR_S4_VALUE', op, `options of ${names.join(', ')}`, `unknown option '${key}'`)
   }
   return given as T
 }
 
-/** The options of these names that were given, each a finite number. */
-export function finiteNumbers<K extends string>(
+/** An array as a copy, each element read once. */
+export function listOf(op: string, what: string, x: unknown): unknown[] {
+  return reading(op, what, () => {
+    if (!Array.isArray(x)) throw fail('ERR_S4_VALUE', op, `${what} in an array`, describe(x))
+    return Array.from(x as unknown[])
+  })
+}
+
+/** The options of these names that were given, each a number. */
+export function realNumbers<K extends string>(
   op: string,
   options: { readonly [name in K]?: unknown },
   names: readonly K[],
@@ -106,10 +142,7 @@ export function finiteNumbers<K extends string>(
   const out: Record<string, unknown> = {}
   for (const name of names) {
     const x = options[name]
-    if (x === undefined) continue
-    if (typeof x !== 'number' || !Number.isFinite(x))
-      throw fail('ERR_S4_VALUE', op, `a finite number for '${name}'`, describe(x))
-    out[name] = x
+    if (x !== undefined) out[name] = real(op, name, x)
   }
   return out
 }

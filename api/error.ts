@@ -50,14 +50,45 @@ export class S4Error extends Error {
   readonly tensor?: string
 
   constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions) {
-    super(`${detail.op}: expected ${detail.expected}, got ${detail.got}`, options)
+    const { op, expected, got, step, tensor } = checkDetail(code, detail)
+    super(`${op}: expected ${expected}, got ${got}`, checkCause(options))
     this.code = code
-    this.op = detail.op
-    this.expected = detail.expected
-    this.got = detail.got
-    if (detail.step !== undefined) this.step = detail.step
-    if (detail.tensor !== undefined) this.tensor = detail.tensor
+    this.op = op
+    this.expected = expected
+    this.got = got
+    if (step !== undefined) this.step = step
+    if (tensor !== undefined) this.tensor = tensor
   }
+}
+
+/** What an error is made of, each read once; a program's own may be made of anything. */
+function checkDetail(code: unknown, detail: unknown): S4ErrorDetail {
+  const op = 'S4Error'
+  if (typeof code !== 'string' || !/^ERR_S4_[A-Z]+$/.test(code))
+    throw fail('ERR_S4_VALUE', op, "code as one that begins with 'ERR_S4_'", code)
+  if (typeof detail !== 'object' || detail === null)
+    throw fail('ERR_S4_VALUE', op, 'detail as { op, expected, got }', detail)
+  const out: Record<string, unknown> = {}
+  for (const name of ['op', 'expected', 'got', 'step', 'tensor'] as const) {
+    const x: unknown = reading(op, `detail.${name}`, () => (detail as Partial<S4ErrorDetail>)[name])
+    const right = name === 'step' ? Number.isSafeInteger(x) && (x as number) >= 0 : typeof x === 'string'
+    const optional = name === 'step' || name === 'tensor'
+    if (!right && !(optional && x === undefined))
+      throw fail('ERR_S4_VALUE', op, `detail.${name} as ${name === 'step' ? 'a whole number' : 'a string'}`, describe(x))
+    out[name] = x
+  }
+  return out as unknown as S4ErrorDetail
+}
+
+/** The cause of an error, if it has one. */
+function checkCause(options: unknown): ErrorOptions | undefined {
+  if (options === undefined) return undefined
+  return reading('S4Error', 'options.cause', () => {
+    if (Object.prototype.toString.call(options) !== '[object Object]')
+      throw fail('ERR_S4_VALUE', 'S4Error', 'options in an object', describe(options))
+    const { cause } = options as ErrorOptions
+    return cause === undefined ? undefined : { cause }
+  })
 }
 
 /** What a value is, for a message. Never throws, whatever the value does when it is looked at. */

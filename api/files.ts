@@ -1,7 +1,7 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
-import { describe, filePath, oneOf, rejectUnknownOptions, size, type FilePath } from './check.js'
-import { fail, native, reading, type S4Error } from './error.js'
+import { filePath, membersOf, oneOf, rejectUnknownOptions, size, text, type FilePath } from './check.js'
+import { fail, native, type S4Error } from './error.js'
 import { choices } from './options.js'
 import { checkFileTensor, floats, type TensorLike } from './tensor.js'
 
@@ -103,23 +103,10 @@ export function writeSafetensors(
 ): void {
   const op = 'writeSafetensors'
   const file = filePath(op, path)
-  const list = entries(op, 'tensors', tensors).map(([name, x]) => storedTensor(op, name, x))
-  const texts = entries(op, 'metadata', metadata).map(([name, text]) => {
-    if (typeof text !== 'string')
-      throw fail('ERR_S4_VALUE', op, `a string for metadata '${name}'`, describe(text))
-    return [name, text]
-  })
-  const meta = Object.fromEntries(texts) as Record<string, string>
+  const list = Object.entries(membersOf(op, 'tensors', tensors)).map(([name, x]) => storedTensor(op, name, x))
+  const texts = Object.entries(membersOf(op, 'metadata', metadata))
+  const meta = Object.fromEntries(texts.map(([name, x]) => [name, text(op, `metadata '${name}'`, x)]))
   native(() => binding.writeSafetensors(file, list, meta))
-}
-
-/** Names and values of an object, each read once. */
-function entries(op: string, what: string, x: unknown): [string, unknown][] {
-  return reading(op, what, () => {
-    if (typeof x !== 'object' || x === null || Array.isArray(x) || ArrayBuffer.isView(x))
-      throw fail('ERR_S4_VALUE', op, `${what} by name, in an object`, describe(x))
-    return Object.entries(x)
-  })
 }
 
 /** Which column, and what a field without a value becomes. */

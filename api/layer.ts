@@ -153,7 +153,7 @@ export abstract class SsmHandle extends Handle {
         state === undefined ? undefined : shaped(op, 'state', state, this.#stateShape(batch), this.dtype),
       lengths: rowLengths(op, lengths, batch),
       rate: rateOf(op, rate),
-      algorithm: checkAlgorithm(op, algorithm ?? this.#algorithm),
+      algorithm: checkAlgorithm(op, algorithm === undefined ? this.#algorithm : algorithm),
       wantState: boolean(op, 'finalState', finalState) && this.hasState,
       save: boolean(op, 'save', save),
       training: boolean(op, 'training', training),

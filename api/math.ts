@@ -3,7 +3,7 @@ import { types } from 'node:util'
 import { boolean, oneOf, rejectUnknownOptions, size } from './check.js'
 import { fail, native } from './error.js'
 import { choices } from './options.js'
-import { checkTensor, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
+import { checkTensor, finite, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
 
 /** Which measure the state remembers its input by. */
 export type HippoKind = (typeof choices.measure)[number]
@@ -91,9 +91,10 @@ export function fftConv(
   if (skip !== undefined && (skip.shape[0] !== channels || skip.shape[1] !== heads))
     throw fail('ERR_S4_SHAPE', op, `d [${channels}, ${heads}]`, shapeText(skip.shape))
   const dtype = types.isFloat64Array(input.data) ? 'f64' : 'f32'
-  const all = [input, k, ...(skip === undefined ? [] : [skip])].map((x, i) =>
-    floats(op, ['u', 'kernel', 'd'][i] as string, x.data, dtype),
-  )
+  const all = [input, k, ...(skip === undefined ? [] : [skip])].map((x, i) => {
+    const what = ['u', 'kernel', 'd'][i] as string
+    return finite(op, what, floats(op, what, x.data, dtype))
+  })
   const y = native(() =>
     binding.fftConv(all[0] as Float32Array, all[1] as Float32Array, all[2], {
       batch,

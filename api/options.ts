@@ -2,14 +2,15 @@
 import type { HostOptions } from '#binding'
 import {
   boolean,
-  finiteNumbers,
+  listOf,
   oneOf,
   optionsObject,
+  real,
   rejectRenamedOption,
   rejectUnknownOptions,
   size,
 } from './check.js'
-import { fail, reading } from './error.js'
+import { fail } from './error.js'
 import type { Dtype } from './tensor.js'
 
 /** The words that each option takes. */
@@ -199,7 +200,7 @@ export interface NativeOptions {
 }
 
 /** What each option of a layer, block or model is: a whole number, a number, true or false, or one of several words. */
-const KINDS: Readonly<Record<string, 'whole' | 'number' | 'boolean' | readonly string[]>> = {
+const KINDS: Readonly<Record<string, 'whole' | 'number' | 'numbers' | 'boolean' | readonly string[]>> = {
   ...Object.fromEntries(
     [
       'features',
@@ -222,6 +223,7 @@ const KINDS: Readonly<Record<string, 'whole' | 'number' | 'boolean' | readonly s
       'boolean' as const,
     ]),
   ),
+  quantiles: 'numbers',
   mode: choices.mode,
   init: choices.init,
   discretization: choices.discretization,
@@ -236,24 +238,23 @@ const KINDS: Readonly<Record<string, 'whole' | 'number' | 'boolean' | readonly s
   loss: choices.loss,
 }
 
-/** Options that may be null, which says nothing. */
-const OPTIONAL: ReadonlySet<string> = new Set([
-  'rank',
-  'nSsm',
-  'truncate',
-  'vocabulary',
-  'finalNorm',
-  'discretization',
-])
-
-/** Refuses a value of another kind, by the option's name. */
-function checkKind(op: string, name: string, value: unknown): void {
-  const kind = KINDS[name]
-  if (kind === undefined || (value === null && OPTIONAL.has(name))) return
-  if (kind === 'whole') size(op, name, value, 0, Number.MAX_SAFE_INTEGER)
-  else if (kind === 'boolean') boolean(op, name, value)
-  else if (kind === 'number') finiteNumbers(op, { [name]: value ?? 'null' }, [name])
-  else oneOf(op, name, value, kind)
+/** An option's value; one of another kind is refused by the option's name, an unknown option by the addon, whatever it is. */
+function checkedOption(op: string, name: string, value: unknown): unknown {
+  const kind = Object.hasOwn(KINDS, name) ? KINDS[name] : undefined
+  switch (kind) {
+    case 'whole':
+      return size(op, name, value, 0, Number.MAX_SAFE_INTEGER)
+    case 'number':
+      return real(op, name, value)
+    case 'boolean':
+      return boolean(op, name, value)
+    case 'numbers':
+      return listOf(op, name, value).map((x) => real(op, name, x))
+    case undefined:
+      return null
+    default:
+      return oneOf(op, name, value, kind)
+  }
 }
 
 /** Separates what the device needs from the configuration, whose names and values the addon checks. */
@@ -263,16 +264,10 @@ export function nativeOptions(op: string, options: unknown): NativeOptions {
   for (const [key, value] of Object.entries(optionsObject(op, options))) {
     rejectRenamedOption(op, key)
     if (value === undefined) continue
-    if (typeof value === 'number' && !Number.isFinite(value))
-      throw fail('ERR_S4_VALUE', op, `a finite number for '${key}'`, value)
-    if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol')
-      throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, value)
-    checkKind(op, key, value)
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value
-    else config[key] = value
+    else config[key] = checkedOption(op, key, value)
   }
-  const text = reading(op, 'options', () => JSON.stringify(config))
-  return { config: text, ...deviceOptions(op, host) }
+  return { config: JSON.stringify(config), ...deviceOptions(op, host) }
 }
 
 /** Options of what is read from a file or from bytes. */
@@ -287,10 +282,8 @@ function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'c
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f64')
     throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, dtype)
   if (precision !== undefined) oneOf(op, 'precision', precision, choices.precision)
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
-    throw fail('ERR_S4_VALUE', op, 'threads from 1 to 1024', threads)
-  if (memoryLimit !== undefined && !(Number.isInteger(memoryLimit) && memoryLimit > 0))
-    throw fail('ERR_S4_VALUE', op, 'memoryLimit in whole bytes, 1 or more', memoryLimit)
+  if (threads !== undefined) size(op, 'threads', threads, 1, 1024)
+  if (memoryLimit !== undefined) size(op, 'memoryLimit in bytes', memoryLimit, 1, Number.MAX_SAFE_INTEGER)
   return { host: { ...host, device }, algorithm: checkAlgorithm(op, algorithm) }
 }
 

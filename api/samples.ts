@@ -1,6 +1,6 @@
 // Samples in bytes, as files, sockets and microphones give them.
 import { types } from 'node:util'
-import { fail } from './error.js'
+import { fail, reading } from './error.js'
 
 /** Types of samples that bytes may hold, little-endian. */
 export type SampleFormat = 'f32' | 'i16' | 'u8'
@@ -14,8 +14,23 @@ export const SAMPLES: Readonly<
   u8: { bytes: 1, at: (view, i) => view.getUint8(i) },
 }
 
+/** Whether the memory of an array was handed to another thread. */
+function isDetached({ buffer }: ArrayBufferView): boolean {
+  try {
+    return new Uint8Array(buffer).length < 0
+  } catch {
+    return true
+  }
+}
+
 /** A frame of numbers. Bytes are refused: that each of them were a sample is hardly ever meant. */
 export function frameOf(op: string, frame: unknown): ArrayLike<number> {
+  return reading(op, 'frame', () => arrayOf(op, frame))
+}
+
+function arrayOf(op: string, frame: unknown): ArrayLike<number> {
+  if (ArrayBuffer.isView(frame) && isDetached(frame))
+    throw fail('ERR_S4_DTYPE', op, 'a frame with its memory', 'one that was handed to another thread')
   if (types.isUint8Array(frame) || typeof frame === 'string')
     throw fail(
       'ERR_S4_DTYPE',

@@ -1,8 +1,7 @@
 import { Transform } from 'node:stream'
 import type { NativeModel } from '#binding'
 import type { NativeAccess } from './access.js'
-import { types } from 'node:util'
-import { oneOf, rejectUnknownOptions } from './check.js'
+import { bytesOf, oneOf, rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
 import { frameOf, SampleReader, SAMPLES, type SampleFormat } from './samples.js'
 import {
@@ -34,6 +33,9 @@ export interface TransformOptions {
   format?: SampleFormat
 }
 
+/** Sizes of streams that the addon has opened. */
+const streams = new WeakSet<StreamShape>()
+
 /** How a push runs. */
 export interface PushOptions {
   /** Ratio of each step to the training interval: one number, one a row, or one a row and sample. */
@@ -55,6 +57,8 @@ export class ModelStream {
   #disposed = false
 
   private constructor(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape) {
+    // JavaScript lets a caller get here with anything.
+    if (!streams.has(shape)) throw fail('ERR_S4_VALUE', 'ModelStream', 'SequenceModel.stream()', 'new')
     this.#access = access
     this.#dtype = dtype
     this.#id = id
@@ -64,6 +68,7 @@ export class ModelStream {
 
   /** @internal Around a stream that the addon has opened. */
   static open(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape): ModelStream {
+    streams.add(shape)
     return new ModelStream(access, dtype, id, shape)
   }
 
@@ -137,8 +142,8 @@ export class ModelStream {
   /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
   restore(state: Uint8Array): void {
     const op = this.#checkLive('restore')
-    if (!types.isUint8Array(state)) throw fail('ERR_S4_VALUE', op, 'the bytes of save()', state)
-    this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, state))
+    const saved = bytesOf(op, 'state', state)
+    this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, saved))
   }
 
   /** An independent copy that goes on from here. */
@@ -160,7 +165,7 @@ export class ModelStream {
    * as numbers: f32 as it is, i16 / 32768 from -1 to below 1, u8 from 0 to 255.
    */
   toTransform(options: TransformOptions = {}): Transform {
-    const op = 'ModelStream.toTransform'
+    const op = this.#checkLive('toTransform')
     const { format } = rejectUnknownOptions(op, options, ['format'])
     if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLES) as SampleFormat[])
     const { batch, input: width } = this.#shape

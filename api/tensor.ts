@@ -1,6 +1,6 @@
 // Arrays with sizes: what a caller gives is checked by its form, never by its class.
 import { types } from 'node:util'
-import { positive } from './check.js'
+import { ratio } from './check.js'
 import { describe, fail, reading } from './error.js'
 
 /** Sizes, outermost first. */
@@ -107,8 +107,10 @@ const NOTHING: ReturnType<typeof readOnce> = {}
 
 /** A tensor of a file, which may be a scalar: the shape [], one element. */
 export function checkFileTensor(op: string, what: string, x: unknown): TensorLike {
-  const given = reading(op, what, () => (typeof x === 'object' && x !== null ? readOnce(x) : NOTHING))
-  const scalar = Array.isArray(given.sizes) && given.sizes.length === 0
+  const { given, scalar } = reading(op, what, () => {
+    const read = typeof x === 'object' && x !== null ? readOnce(x) : NOTHING
+    return { given: read, scalar: Array.isArray(read.sizes) && read.sizes.length === 0 }
+  })
   const { data, shape } = checkTensor(op, what, { data: given.data, shape: scalar ? [1] : given.sizes })
   return { data, shape: scalar ? [] : shape }
 }
@@ -142,6 +144,14 @@ export function floats(op: string, what: string, data: TensorLike['data'], dtype
     }
     return out
   })
+}
+
+/** Refuses NaN and infinities by their place. */
+export function finite(op: string, what: string, data: Floats): Floats {
+  for (let i = 0; i < data.length; i++) {
+    if (!Number.isFinite(data[i])) throw fail('ERR_S4_VALUE', op, `finite numbers in ${what}`, `${data[i]} at index ${i}`)
+  }
+  return data
 }
 
 /** Whole numbers as 32-bit integers; anything that is not one is `ERR_S4_DTYPE`. */
@@ -193,7 +203,7 @@ export function rowLengths(
 
 /** The ratio of sampling rates of a call; 1 where none is given. */
 export function rateOf(op: string, rate: number | undefined): number {
-  return rate === undefined ? 1 : positive(op, 'rate', rate)
+  return rate === undefined ? 1 : ratio(op, 'rate', rate)
 }
 
 /** Intervals of steps in the model's type: one number for all, one a row, or as many as `shape` has. */
@@ -205,7 +215,7 @@ export function stepIntervals(
 ): Floats | undefined {
   if (interval === undefined) return undefined
   if (typeof interval === 'number')
-    return allocate(op, shape, dtype).fill(positive(op, 'interval', interval)) as Floats
+    return allocate(op, shape, dtype).fill(ratio(op, 'interval', interval)) as Floats
   return reading(op, 'interval', () => {
     const n = elements(shape)
     const count: unknown = (interval as ArrayLike<number> | null)?.length
@@ -213,7 +223,7 @@ export function stepIntervals(
       throw fail('ERR_S4_VALUE', op, `interval as a number or ${n} numbers`, describe(interval))
     if (count !== n && count !== shape[0])
       throw fail('ERR_S4_SHAPE', op, `interval as a number or ${n} numbers`, count)
-    for (let i = 0; i < count; i++) positive(op, 'interval', interval[i])
+    for (let i = 0; i < count; i++) ratio(op, 'interval', interval[i])
     return floats(op, 'interval', interval, dtype)
   })
 }

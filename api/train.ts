@@ -1,6 +1,6 @@
 // Options and events of training and evaluation.
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
-import { boolean, describe, finiteNumbers, rejectUnknownOptions, size } from './check.js'
+import { boolean, listOf, membersOf, real, realNumbers, size, text, type FilePath } from './check.js'
 import type { Dataset } from './dataset.js'
 import { fail } from './error.js'
 import { checkSchedule, type Schedule } from './schedules.js'
@@ -44,7 +44,7 @@ export interface TrainOptions extends AdamWOptions {
   /** A new order of an array of examples every epoch. Default false. */
   shuffle?: boolean
   /** A file that is written, whole, after every epoch. */
-  checkpoint?: string
+  checkpoint?: FilePath
   /**
    * Go on with the last run, or the checkpoint's: optimiser, schedule, order, dropout and counts as if it had not stopped, from any
    * epoch and from the middle of one; options that are not given are the run's. The dataset, `batchSize`, `validation` and
@@ -55,11 +55,12 @@ export interface TrainOptions extends AdamWOptions {
   signal?: AbortSignal
 }
 
-const NUMBERS = [...ADAMW_OPTIONS, 'ema', 'seed'] as const
+const NUMBERS = [...ADAMW_OPTIONS, 'ema'] as const
 
 /** Names of {@link TrainOptions}. */
 export const TRAIN_OPTIONS = [
   ...NUMBERS,
+  'seed',
   'epochs',
   'batchSize',
   'groups',
@@ -72,27 +73,28 @@ export const TRAIN_OPTIONS = [
   'signal',
 ] as const
 
+/** Groups of parameters as the addon takes them, which knows the names. */
 function checkGroups(op: string, groups: unknown): object[] {
-  if (!Array.isArray(groups)) throw fail('ERR_S4_VALUE', op, `an array for 'groups'`, describe(groups))
-  return groups.map((group: Partial<ParameterGroup>) => {
-    const what = `${op}, groups`
-    rejectUnknownOptions(what, group, ['name', 'lr', 'weightDecay', 'freeze'])
-    const { name, freeze } = group
-    if (typeof name !== 'string')
-      throw fail('ERR_S4_VALUE', what, `names of parameters for 'name'`, describe(name))
+  return listOf(op, 'groups', groups).map((group) => {
+    const { name, lr, weightDecay, freeze, ...others } = membersOf(op, 'each of groups', group)
+    const [unknown] = Object.keys(others)
+    if (unknown !== undefined)
+      throw fail('ERR_S4_VALUE', op, 'groups of name, lr, weightDecay, freeze', `unknown option '${unknown}'`)
     return {
-      name,
-      ...finiteNumbers(what, group, ['lr', 'weightDecay']),
-      ...(freeze !== undefined && { freeze: boolean(what, 'freeze', freeze) }),
+      name: text(op, 'name of each of groups', name),
+      ...(lr !== undefined && { lr: real(op, 'lr of each of groups', lr) }),
+      ...(weightDecay !== undefined && { weightDecay: real(op, 'weightDecay of each of groups', weightDecay) }),
+      ...(freeze !== undefined && { freeze: boolean(op, 'freeze of each of groups', freeze) }),
     }
   })
 }
 
 /** The part of the options that the addon takes, as its JSON. */
 export function nativeTrainConfig(op: string, options: TrainOptions): string {
-  const { groups, schedule, carryState, shuffle, epochs } = options
+  const { groups, schedule, carryState, shuffle, epochs, seed } = options
   return JSON.stringify({
-    ...finiteNumbers(op, options, NUMBERS),
+    ...realNumbers(op, options, NUMBERS),
+    ...(seed !== undefined && { seed: size(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER) }),
     ...(groups !== undefined && { groups: checkGroups(op, groups) }),
     ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
     ...(carryState !== undefined && { carryState: boolean(op, 'carryState', carryState) }),

@@ -4,13 +4,20 @@ import { dirname } from 'node:path'
 import type { BatchInput, NativeModel, Sums, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
-import { boolean, describe, filePath, rejectUnknownOptions } from './check.js'
-import { batches, checkBatchSize, checkDataset, readAhead, type Batch, type Dataset } from './dataset.js'
-import { fail, throwIfAborted } from './error.js'
+import { boolean, filePath, rejectUnknownOptions } from './check.js'
+import {
+  batches,
+  checkDataset,
+  checkShuffled,
+  readAhead,
+  type Batch,
+  type Dataset,
+  type DatasetSource,
+} from './dataset.js'
+import { fail, reading, throwIfAborted } from './error.js'
 import {
   nativeTrainConfig,
   TRAIN_OPTIONS,
-  type EvaluateOptions,
   type Metrics,
   type Progress,
   type TrainEvent,
@@ -38,10 +45,11 @@ interface BegunBatch {
   error?: Error
 }
 
-/** Refuses a folder that cannot be written to, before an epoch's work is lost by it. */
-function checkCheckpoint(op: string, path: string | undefined): void {
-  if (path === undefined) return
-  const folder = dirname(filePath(op, path))
+/** The path of a checkpoint; a folder that cannot be written to is refused before an epoch's work is lost by it. */
+function checkpointPath(op: string, given: unknown): string | undefined {
+  if (given === undefined) return undefined
+  const path = filePath(op, given, 'checkpoint')
+  const folder = dirname(path)
   try {
     accessSync(folder, constants.W_OK)
   } catch (error) {
@@ -56,58 +64,56 @@ function checkCheckpoint(op: string, path: string | undefined): void {
     throw fail('ERR_S4_CHECKPOINT', op, `a folder to write 'checkpoint' in`, `${folder}, which is a file`)
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory())
     throw fail('ERR_S4_CHECKPOINT', op, `a file for 'checkpoint'`, `${path}, which is a folder`)
+  return path
 }
 
-/** Refuses a validation of wrong form: all of an array, the first batch of what can be walked again. */
-async function checkValidation(op: string, model: TrainedModel, options: TrainOptions): Promise<void> {
-  const { validation, batchSize } = options
-  if (validation === undefined) return
-  checkDataset(op, validation)
-  const once = validation as { [Symbol.iterator]?(): unknown; [Symbol.asyncIterator]?(): unknown }
-  if (!Array.isArray(validation)) {
-    // An iterator gives itself, and what is read of it is gone.
-    const iterator = once[Symbol.asyncIterator]?.() ?? once[Symbol.iterator]?.()
-    if (iterator === validation) return
-  }
+/** Refuses wrong batches of a validation before training: all of an array, the first one of what can be walked again. */
+async function checkValidation(op: string, model: TrainedModel, source: DatasetSource | undefined): Promise<void> {
+  if (source === undefined) return
+  const { what, dataset } = source
+  checkDataset(op, source)
+  const whole = Array.isArray(dataset)
+  // An iterator gives itself, and what is read of it is gone.
+  if (!whole && reading(op, what, () => iteratesItself(dataset))) return
   let count = 0
-  for await (const batch of batches(op, validation, batchSize)) {
-    nativeBatch(op, model, batch)
+  for await (const batch of batches(op, source)) {
+    const input = nativeBatch(op, model, batch, `each batch of ${what}`)
+    await model.access.afterReads('train', (handle) => handle.checkBatch(input))
     count++
-    if (!Array.isArray(validation)) break
+    if (!whole) break
   }
-  if (count === 0) throw fail('ERR_S4_DATA', op, 'a validation with at least one batch', 'none')
+  if (count === 0) throw fail('ERR_S4_DATA', op, `${what} with at least one batch`, 'none')
 }
 
-/** An AbortSignal by its form. */
-export function checkSignal(op: string, signal: unknown): void {
-  if (signal === undefined) return
-  const s = signal as Partial<AbortSignal> | null
-  if (typeof s !== 'object' || typeof s?.aborted !== 'boolean' || typeof s.addEventListener !== 'function')
-    throw fail('ERR_S4_VALUE', op, `an AbortSignal for 'signal'`, describe(signal))
+function iteratesItself(dataset: object): boolean {
+  const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>>
+  return (d[Symbol.asyncIterator]?.() ?? d[Symbol.iterator]?.()) === dataset
 }
 
 /** {@link SequenceModel.train}. */
 export async function* train(
   model: TrainedModel,
   dataset: Dataset,
-  options: TrainOptions,
+  given: TrainOptions,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
   const op = access.checkLive('train')
-  rejectUnknownOptions(op, options, TRAIN_OPTIONS)
-  const { signal, batchSize, checkpoint, resume = false } = options
+  const options = rejectUnknownOptions(op, given, TRAIN_OPTIONS)
+  const { signal, batchSize, resume = false } = options
   boolean(op, 'resume', resume)
-  checkSignal(op, signal)
   throwIfAborted(op, signal)
-  checkDataset(op, dataset)
-  checkBatchSize(op, batchSize)
-  if (options.shuffle && !Array.isArray(dataset))
-    throw fail('ERR_S4_DATA', op, 'an array, to shuffle it', 'another iterable')
-  checkCheckpoint(op, checkpoint)
+  const source: DatasetSource = { what: 'dataset', dataset, batchSize }
+  checkDataset(op, source)
   const config = nativeTrainConfig(op, options)
+  if (options.shuffle) checkShuffled(op, dataset)
+  const checkpoint = checkpointPath(op, options.checkpoint)
+  const validated: DatasetSource | undefined =
+    options.validation === undefined
+      ? undefined
+      : { what: 'validation', dataset: options.validation, batchSize }
   access.acquire('train')
   try {
-    await checkValidation(op, model, options)
+    await checkValidation(op, model, validated)
     await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
     let state = await trainState(model)
     const total = state.totalEpochs ?? 1
@@ -116,12 +122,11 @@ export async function* train(
       const started = { time: performance.now(), samples: state.samples }
       // Nothing where the run carries no states.
       if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
-      yield* updates(op, model, dataset, options, state)
+      yield* updates(op, model, source, signal, state)
       state = await trainState(model)
       checkEpoch(op, state)
       const loss = state.loss / state.weight
-      const validation =
-        options.validation && (await evaluate(op, model, options.validation, { batchSize, signal }))
+      const validation = validated && (await evaluate(op, model, validated, signal))
       await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
       const event: TrainEvent = {
         type: 'epoch',
@@ -147,8 +152,8 @@ export async function* train(
 function checkEpoch(op: string, { items, weight, epochs }: TrainState): void {
   const ended = 'none left in this epoch: an iterator runs once, pass an array or an iterable'
   if (items === 0)
-    throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', epochs === 0 ? 'none' : ended)
-  if (weight === 0) throw fail('ERR_S4_DATA', op, 'a dataset with at least one target that counts', 'none')
+    throw fail('ERR_S4_DATA', op, 'dataset with at least one batch', epochs === 0 ? 'none' : ended)
+  if (weight === 0) throw fail('ERR_S4_DATA', op, 'dataset with at least one target that counts', 'none')
 }
 
 /** How far the run is; what the model tells of it follows. */
@@ -162,13 +167,12 @@ async function trainState(model: TrainedModel): Promise<TrainState> {
 async function* updates(
   op: string,
   model: TrainedModel,
-  dataset: Dataset,
-  options: TrainOptions,
+  dataset: DatasetSource,
+  signal: AbortSignal | undefined,
   { epochs: epoch, items: skip, seed, shuffle }: TrainState,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
-  const { signal, batchSize } = options
-  const source = batches(op, dataset, batchSize, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
+  const source = batches(op, dataset, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
   try {
     let item = await source.next()
     let begun: BegunBatch | undefined
@@ -176,9 +180,9 @@ async function* updates(
     while (!item.done) {
       throwIfAborted(op, signal)
       if (begun?.error !== undefined) throw begun.error
-      const input: BatchInput = begun?.input ?? nativeBatch(op, model, item.value)
+      const input: BatchInput = begun?.input ?? nativeBatch(op, model, item.value, 'each batch of dataset')
       // What a batch takes of the dataset: its examples, or itself.
-      const items = batchSize === undefined ? 1 : input.batch
+      const items = dataset.batchSize === undefined ? 1 : input.batch
       const work = access.read('train', (handle, cancel) =>
         handle.trainStep(begun === undefined ? input : undefined, items, cancel),
       )
@@ -216,6 +220,8 @@ async function* updates(
     void source.return(undefined).catch(() => undefined)
     // Gradients that were begun are dropped; a handle that is disposed or whose device is lost has none left to drop.
     await access.afterReads('train', (handle) => handle.trainEnd()).catch(() => undefined)
+    // Where the first batch of a new run was refused, the run before it is there again.
+    await trainState(model).catch(() => undefined)
   }
 }
 
@@ -232,7 +238,7 @@ async function beginNext(
   const next = await Promise.race([following, undefined]).catch(() => undefined)
   if (next === undefined || next.done) return undefined
   try {
-    const input = nativeBatch(op, model, next.value)
+    const input = nativeBatch(op, model, next.value, 'each batch of dataset')
     await model.access.read('train', (handle) => handle.trainAhead(input))
     return { input }
   } catch (error) {
@@ -245,14 +251,14 @@ async function beginNext(
 export async function evaluate(
   op: string,
   model: TrainedModel,
-  dataset: Dataset,
-  { batchSize, signal }: EvaluateOptions,
+  source: DatasetSource,
+  signal: AbortSignal | undefined,
 ): Promise<Metrics> {
   const total: Sums = { loss: 0, correct: 0, rows: 0, weight: 0 }
   let seen = false
-  for await (const batch of readAhead(batches(op, dataset, batchSize))) {
+  for await (const batch of readAhead(batches(op, source))) {
     throwIfAborted(op, signal)
-    const input = nativeBatch(op, model, batch)
+    const input = nativeBatch(op, model, batch, `each batch of ${source.what}`)
     const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[1]) =>
       handle.evaluate(input, cancel)
     const sums = await model.access.read('evaluate', call, signal)
@@ -262,9 +268,9 @@ export async function evaluate(
     total.weight += sums.weight
     seen = true
   }
-  if (!seen) throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', 'none')
+  if (!seen) throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none')
   if (total.weight === 0)
-    throw fail('ERR_S4_DATA', op, 'a dataset with at least one target that counts', 'none')
+    throw fail('ERR_S4_DATA', op, `${source.what} with at least one target that counts`, 'none')
   return {
     loss: total.loss / total.weight,
     ...(model.config.loss === 'crossEntropy' && { accuracy: total.correct / total.weight }),

@@ -119,6 +119,8 @@ export declare class NativeModel {
   configure(config: string): void
   /** How far the run is. */
   trainState(): TrainState
+  /** Refuses a batch that training could not take. */
+  checkBatch(batch: BatchInput): void
   /** One update, enqueued, of so many items of the dataset; without a batch, of the one given to `trainAhead`. */
   trainStep(batch: BatchInput | undefined | null, items: number, cancel?: Cancel | undefined | null): Promise<void>
   /** Begins the next update behind the one under way: its gradients, which change no parameter. */

@@ -65,6 +65,18 @@ impl<B: Backend> Model<B> {
         Ok(())
     }
 
+    /// Refuses a batch that neither an evaluation nor a training step could take; nothing is computed.
+    pub fn check_batch(&mut self, op: &'static str, batch: &Batch<'_, B::Scalar>) -> Result<()> {
+        self.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
+        let mut buffers = match self.loss.take() {
+            Some(buffers) => buffers,
+            None => LossBuffers::new(&self.be)?,
+        };
+        let result = buffers.check(op, &self.config, batch);
+        self.loss = Some(buffers);
+        result.map(|_| ())
+    }
+
     fn evaluate_with(
         &mut self,
         op: &'static str,

@@ -20,6 +20,9 @@ pub struct Session<B: Backend> {
     trainer: Option<Trainer<B>>,
     /// Whether the model is from a checkpoint without a trainer, so that there is no run to go on with.
     bare: bool,
+    /// The run before a new one, until an update of the new one has succeeded: where its first batch is refused, that run
+    /// is there again.
+    former: Option<Former<B>>,
     /// Of the last update, until its figures are read: a failure is then traced by computing it once more.
     unread: Option<Taken<B::Scalar>>,
     /// Figures of the last update that a save had to read, until they are asked for.
@@ -28,6 +31,12 @@ pub struct Session<B: Backend> {
     ahead: Option<OwnedBatch<B::Scalar>>,
     /// Samples of the batches since the last update of a loop of the caller's own.
     accumulated: u64,
+}
+
+/// A run that is kept: its trainer, if there was one, and whether there was none to go on with.
+struct Former<B: Backend> {
+    trainer: Option<Trainer<B>>,
+    bare: bool,
 }
 
 /// A batch, and how many items of the dataset it takes.
@@ -40,7 +49,7 @@ impl<B: Backend> Session<B> {
     /// A new model, not trained yet.
     pub fn new(model: Model<B>) -> Self {
         let (unread, settled, ahead) = (None, None, None);
-        Session { model, trainer: None, bare: false, unread, settled, ahead, accumulated: 0 }
+        Session { model, trainer: None, bare: false, former: None, unread, settled, ahead, accumulated: 0 }
     }
     /// What a checkpoint held: a model, with the trainer of its run or without.
     pub fn loaded(model: Model<B>, trainer: Option<Trainer<B>>) -> Self {
@@ -84,7 +93,8 @@ impl<B: Backend> Session<B> {
         if !resume || self.trainer.is_none() {
             let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
             self.forget();
-            (self.trainer, self.bare) = (Some(trainer), false);
+            let former = self.trainer.replace(trainer);
+            self.former = Some(Former { trainer: former, bare: std::mem::take(&mut self.bare) });
             return Ok(());
         }
         let (model, trainer) = self.training()?;
@@ -101,6 +111,13 @@ impl<B: Backend> Session<B> {
         trainer.discard(model)?;
         self.forget();
         Ok(())
+    }
+
+    /// Puts the run before a new one that has made no update back in its place.
+    fn restore(&mut self) {
+        if let Some(Former { trainer, bare }) = self.former.take() {
+            (self.trainer, self.bare) = (trainer, bare);
+        }
     }
 
     fn forget(&mut self) {
@@ -172,6 +189,7 @@ impl<B: Backend> Session<B> {
                 Err(error?)
             }
             (Ok(stats), Some(Taken { batch, items })) => {
+                self.former = None;
                 trainer.progress.add(&stats, items, (batch.batch * batch.len) as u64);
                 Ok(stats)
             }
@@ -190,13 +208,24 @@ impl<B: Backend> Session<B> {
     pub fn end(&mut self) -> Result<()> {
         self.forget();
         let (model, trainer) = self.training()?;
-        trainer.discard(model)
+        trainer.discard(model)?;
+        self.restore();
+        Ok(())
+    }
+
+    /// Refuses a batch that training could not take, before any work.
+    pub fn check(&mut self, batch: &Batch<'_, B::Scalar>) -> Result<()> {
+        self.model.check_batch(OP, batch)
     }
 
     /// Forward and backward without an update.
     pub fn accumulate(&mut self, batch: &Batch<'_, B::Scalar>) -> Result<()> {
         let (model, trainer) = self.training()?;
-        trainer.accumulate(model, batch)?;
+        if let Err(error) = trainer.accumulate(model, batch) {
+            self.restore();
+            return Err(error);
+        }
+        self.former = None;
         self.accumulated += (batch.batch * batch.len) as u64;
         Ok(())
     }

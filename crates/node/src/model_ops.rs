@@ -24,6 +24,7 @@ pub(crate) trait ModelOps: ParamOps {
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
+    fn check_batch(&mut self, batch: CopiedBatch) -> Result<()>;
     fn train_step(&mut self, batch: Option<CopiedBatch>, items: u64) -> Result<()>;
     fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()>;
     fn train_stats(&mut self) -> Result<StepStats>;
@@ -123,6 +124,10 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()> {
         self.session.begin(config, resume)
+    }
+    fn check_batch(&mut self, batch: CopiedBatch) -> Result<()> {
+        let batch = self.counted(batch)?;
+        self.session.check(&batch.batch())
     }
     fn train_step(&mut self, batch: Option<CopiedBatch>, items: u64) -> Result<()> {
         let batch = batch.map(|b| self.counted(b)).transpose()?;

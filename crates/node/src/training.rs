@@ -26,6 +26,12 @@ impl NativeModel {
     pub fn train_state(&self) -> napi::Result<TrainState> {
         guard(|| self.worker.call(|m| Ok(m.train_state())))
     }
+    /// Refuses a batch that training could not take.
+    #[napi]
+    pub fn check_batch(&self, batch: BatchInput) -> napi::Result<()> {
+        let batch = batch.copy().map_err(to_js)?;
+        guard(|| self.worker.call(move |m| m.check_batch(batch)))
+    }
     /// One update, enqueued, of so many items of the dataset; without a batch, of the one given to `trainAhead`.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn train_step<'env>(
