@@ -336,6 +336,47 @@ declare class S4Layer extends SsmHandle {
     constructor(options: S4LayerOptions);
 }
 
+/** Stable codes of every failure. */
+type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
+/** What an {@link S4Error} says beside its message. */
+interface S4ErrorDetail {
+    /** The operation, in the words of the API. */
+    op: string;
+    /** What would have been right. */
+    expected: string;
+    /** What was given. */
+    got: string;
+    /** The optimiser step that failed. */
+    step?: number;
+    /** The parameter or tensor that failed. */
+    tensor?: string;
+}
+/**
+ * Every error of this library. `code` is stable; the message says the operation, what it expected and what it got.
+ *
+ * @example
+ * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
+ */
+declare class S4Error extends Error {
+    readonly name = "S4Error";
+    /** Stable code. */
+    readonly code: S4ErrorCode;
+    /** The operation, in the words of the API. */
+    readonly op: string;
+    /** What would have been right. */
+    readonly expected: string;
+    /** What was given. */
+    readonly got: string;
+    /** The optimiser step that failed, for `ERR_S4_NONFINITE`. */
+    readonly step?: number;
+    /** The tensor that failed, for `ERR_S4_NONFINITE`. */
+    readonly tensor?: string;
+    constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
+}
+
+/** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
+type FilePath = string | URL | Uint8Array;
+
 /**
  * What an official PyTorch S4 (V4) state dict does not say, in the words of the official code, whose defaults hold; files of
  * this project's golden format carry it in their metadata.
@@ -364,6 +405,7 @@ interface OfficialConfig {
  * Norm, S4, activation, dropout, GLU mixing, residual: what replaces a Transformer layer. u and y are (batch, len, features).
  */
 declare class S4Block extends SsmHandle {
+    #private;
     /** Every option with its value. */
     readonly config: Readonly<BlockConfig>;
     constructor(options: S4BlockOptions);
@@ -371,7 +413,7 @@ declare class S4Block extends SsmHandle {
      * An official PyTorch S4 (V4) block, from a safetensors file or from named tensors. C̃ (`l_kernel` > 0) becomes C by
      * an exact solve. Without `config` the file's metadata must hold one under `config`.
      */
-    static fromStateDict(source: string | Record<string, TensorLike>, config?: OfficialConfig, options?: LoadOptions): S4Block;
+    static fromStateDict(source: FilePath | Record<string, TensorLike>, config?: OfficialConfig, options?: LoadOptions): S4Block;
 }
 
 /** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
@@ -408,6 +450,14 @@ interface WindowOptions {
 /** Examples { input (length, 1), target (length, horizon) }: at every step the next `horizon` values. */
 declare function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample>;
 
+/** Types of samples that bytes may hold, little-endian. */
+type SampleFormat = 'f32' | 'i16' | 'u8';
+
+/** What {@link ModelStream.toTransform} takes. */
+interface TransformOptions {
+    /** The type of the samples that bytes hold; without it frames are arrays of numbers and bytes are refused. */
+    format?: SampleFormat;
+}
 /** How a push runs. */
 interface PushOptions {
     /** Ratio of each step to the training interval: one number, one a row, or one a row and sample. */
@@ -443,8 +493,12 @@ declare class ModelStream {
     fork(): ModelStream;
     /** Zero states. */
     reset(): void;
-    /** A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. */
-    toTransform(): Transform;
+    /**
+     * A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. With `format`
+     * frames are bytes instead, as files, sockets and microphones give them, cut anywhere: samples of that type, little-endian,
+     * as numbers: f32 as it is, i16 / 32768 from -1 to below 1, u8 from 0 to 255.
+     */
+    toTransform(options?: TransformOptions): Transform;
     /** Frees its state; idempotent. While the model is busy, the calls under way end first. */
     dispose(): void;
     /** `using` disposes. */
@@ -729,24 +783,30 @@ declare function nplr(kind: HippoKind, n: number): NplrForm;
  */
 declare function fftConv(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions): Tensor;
 
-/** A tensor of a file: real as it is stored, integers as 32-bit. A scalar has the shape []. */
+/** A tensor of a file. A scalar has the shape []. */
 interface FileTensor {
-    /** The elements, the last size running fastest. */
+    /**
+     * The elements, the last size running fastest, each exactly: F16, BF16 and F32 in a Float32Array; F64 in a Float64Array; BOOL and
+     * integers that fit 32 bits in an Int32Array; U32, and 64-bit integers up to 2^53, in a Float64Array.
+     */
     readonly data: Float32Array | Float64Array | Int32Array;
     /** Sizes, outermost first. */
     readonly shape: readonly number[];
 }
 /** What a safetensors file holds. */
 interface SafetensorsFile {
-    /** By name. */
+    /** By name. One of a type that is not read here (`F8_E4M3`, `C64`, integers beyond 2^53) is not listed; to ask for it by name is `ERR_S4_DTYPE`. */
     tensors: Record<string, FileTensor>;
     /** Texts by name. */
     metadata: Record<string, string>;
 }
 /** Tensors and metadata of a safetensors file; a damaged one is `ERR_S4_CHECKPOINT`. */
-declare function readSafetensors(path: string): SafetensorsFile;
-/** Writes a safetensors file: a temporary file, then a rename. */
-declare function writeSafetensors(path: string, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): void;
+declare function readSafetensors(path: FilePath): SafetensorsFile;
+/**
+ * Writes a safetensors file: a temporary file, then a rename; an existing file keeps its permissions, a symbolic link leads to
+ * what is replaced. Typed arrays are written as their own type, other arrays of numbers as F32.
+ */
+declare function writeSafetensors(path: FilePath, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): void;
 /** Which column, and what a field without a value becomes. */
 interface CsvOptions {
     /** A string is a name in the header, a number a place from 0. Default the last. */
@@ -755,7 +815,7 @@ interface CsvOptions {
     gaps?: (typeof choices.gaps)[number];
 }
 /** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
-declare function readCsv(path: string, options?: CsvOptions): Float64Array;
+declare function readCsv(path: FilePath, options?: CsvOptions): Float64Array;
 
 /** How many examples, and from which seed. */
 interface GeneratorOptions {

@@ -11,10 +11,19 @@ export {
 } from './api/layer.js'
 export { S4Block, type OfficialConfig } from './api/block.js'
 export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
-export { ModelStream, type PushOptions } from './api/stream.js'
+export { ModelStream, type PushOptions, type TransformOptions } from './api/stream.js'
+export type { SampleFormat } from './api/samples.js'
+export type { FilePath } from './api/check.js'
 export { AdamW, type AdamWOptions } from './api/adamw.js'
 export { schedules, type Schedule } from './api/schedules.js'
-export type { EvaluateOptions, Metrics, TrainEvent, TrainOptions } from './api/train.js'
+export type {
+  EvaluateOptions,
+  Metrics,
+  ParameterGroup,
+  Progress,
+  TrainEvent,
+  TrainOptions,
+} from './api/train.js'
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
 export {
   fftConv,

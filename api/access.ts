@@ -1,7 +1,7 @@
 // How the API reaches a native handle: one call at a time that may change it, reads that queue, nothing after disposal.
 import { Cancel } from '#binding'
 import type { Counters, Data, ParameterInfo } from '#binding'
-import { aborted, fail, native, nativeAsync, throwIfAborted } from './error.js'
+import { aborted, fail, native, nativeAsync, reading, throwIfAborted } from './error.js'
 import type { Floats } from './tensor.js'
 
 /** What every native handle has. */
@@ -25,6 +25,10 @@ export class NativeAccess<N extends NativeHandle> {
   #disposed = false
 
   constructor(label: string, handle: N) {
+    // A class whose constructor is not for callers gets here with what they gave.
+    const ours = reading(label, 'options', () => (handle as Partial<NativeHandle> | null | undefined)?.counters)
+    if (typeof ours !== 'function')
+      throw fail('ERR_S4_VALUE', label, `${label}.create(), ${label}.load() or ${label}.fromBytes()`, 'new')
     this.handle = handle
     this.#label = label
   }
@@ -36,14 +40,22 @@ export class NativeAccess<N extends NativeHandle> {
     return name
   }
 
-  /** A call that must have the handle to itself and returns at once. */
+  /**
+   * A call that returns at once and leaves parameters as they are: not while another is under way. Between two events of a training
+   * loop none is.
+   */
   sync<R>(op: string, call: (handle: N) => R): R {
     const name = this.checkLive(op)
-    if (this.#writer !== undefined || this.#running > 0) {
-      const busy = this.#writer ?? `${this.#running} unfinished calls`
-      throw fail('ERR_S4_BUSY', name, 'no other call under way', busy)
-    }
+    if (this.#running > 0)
+      throw fail('ERR_S4_BUSY', name, 'no other call under way', `${this.#running} unfinished calls`)
     return native(() => call(this.handle))
+  }
+
+  /** As {@link NativeAccess.sync}, of a call that changes what a writer works on. */
+  syncWrite<R>(op: string, call: (handle: N) => R): R {
+    const name = this.checkLive(op)
+    if (this.#writer !== undefined) throw fail('ERR_S4_BUSY', name, 'no other writer', this.#writer)
+    return this.sync(op, call)
   }
 
   /** A call off the event loop that leaves parameters as they are; such calls queue. */

@@ -1,5 +1,5 @@
-import { describe, finiteNumbers, rejectUnknownOptions } from './check.js'
-import { fail } from './error.js'
+import { real, realNumbers, rejectUnknownOptions } from './check.js'
+import { describe, fail, reading } from './error.js'
 import type { S4Block } from './block.js'
 import type { S4Layer } from './layer.js'
 
@@ -36,16 +36,32 @@ export class AdamW {
 
   constructor(layers: readonly (S4Layer | S4Block)[], options: AdamWOptions = {}) {
     const op = 'AdamW'
-    rejectUnknownOptions(op, options, ADAMW_OPTIONS)
-    if (!Array.isArray(layers) || layers.length === 0)
-      throw fail('ERR_S4_VALUE', op, 'an array of layers', Array.isArray(layers) ? 'none' : describe(layers))
-    for (const layer of layers as readonly (Partial<S4Layer> | null | undefined)[]) {
-      if (typeof layer?.openAdam !== 'function')
-        throw fail('ERR_S4_VALUE', op, 'S4Layers and S4Blocks (a SequenceModel has train())', describe(layer))
-    }
-    const config = JSON.stringify(finiteNumbers(op, options, ADAMW_OPTIONS))
+    const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
+    const list = reading(op, 'layers', () => {
+      if (!Array.isArray(layers) || layers.length === 0)
+        throw fail(
+          'ERR_S4_VALUE',
+          op,
+          'layers in an array',
+          Array.isArray(layers) ? 'none' : describe(layers),
+        )
+      const all = [...layers] as readonly (S4Layer | S4Block)[]
+      for (const layer of all as readonly (Partial<S4Layer> | null | undefined)[]) {
+        if (typeof layer?.openAdam !== 'function')
+          throw fail(
+            'ERR_S4_VALUE',
+            op,
+            'layers that are S4Layers and S4Blocks (a SequenceModel has train())',
+            describe(layer),
+          )
+      }
+      if (new Set(all).size < all.length)
+        throw fail('ERR_S4_VALUE', op, 'layers of which each is there once', 'one that is there twice')
+      return all
+    })
+    const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
     try {
-      for (const layer of layers) this.#open.push({ layer, id: layer.openAdam(config) })
+      for (const layer of list) this.#open.push({ layer, id: layer.openAdam(config) })
     } catch (error) {
       this.dispose()
       throw error
@@ -56,6 +72,8 @@ export class AdamW {
   step(scale = 1): number[] {
     if (this.#open.length === 0)
       throw fail('ERR_S4_DISPOSED', 'AdamW.step', 'a live optimiser', 'a disposed one')
+    if (real('AdamW.step', 'scale', scale) < 0)
+      throw fail('ERR_S4_VALUE', 'AdamW.step', 'scale of 0 or more', scale)
     return this.#open.map(({ layer, id }) => layer.updateAdam(id, scale))
   }
 

@@ -1,8 +1,10 @@
 import { NativeLayer } from '#binding'
-import { fail, native } from './error.js'
+import { types } from 'node:util'
+import { boolean, filePath, membersOf, oneOf, text, type FilePath } from './check.js'
+import { describe, fail, native, reading } from './error.js'
 import { SsmHandle } from './layer.js'
 import {
-  type choices,
+  choices,
   nativeLoadOptions,
   nativeOptions,
   type BlockConfig,
@@ -45,17 +47,22 @@ export class S4Block extends SsmHandle {
   /** Every option with its value. */
   declare readonly config: Readonly<BlockConfig>
 
-  constructor(options: S4BlockOptions)
-  /** @internal */
-  constructor(handle: NativeLayer, algorithm: SsmAlgorithm)
-  constructor(first: S4BlockOptions | NativeLayer, given: SsmAlgorithm = 'auto') {
-    if (first instanceof NativeLayer) {
-      super('S4Block', first, given)
+  constructor(options: S4BlockOptions) {
+    const made = adopted.get(options)
+    if (made !== undefined) {
+      super('S4Block', made.handle, made.algorithm)
     } else {
-      const { config, host, algorithm } = nativeOptions('S4Block', first)
+      const { config, host, algorithm } = nativeOptions('S4Block', options)
       const handle = native(() => new NativeLayer('block', config, host))
       super('S4Block', handle, algorithm)
     }
+  }
+
+  /** A block around a native handle. */
+  static #around(handle: NativeLayer, algorithm: SsmAlgorithm): S4Block {
+    const key = {} as S4BlockOptions
+    adopted.set(key, { handle, algorithm })
+    return new S4Block(key)
   }
 
   /**
@@ -63,27 +70,64 @@ export class S4Block extends SsmHandle {
    * an exact solve. Without `config` the file's metadata must hold one under `config`.
    */
   static fromStateDict(
-    source: string | Record<string, TensorLike>,
+    source: FilePath | Record<string, TensorLike>,
     config?: OfficialConfig,
     options: LoadOptions = {},
   ): S4Block {
     const op = 'S4Block.fromStateDict'
     const { algorithm, host } = nativeLoadOptions(op, options)
-    if (typeof source === 'string') {
-      const text = config && JSON.stringify(config)
-      const handle = native(() => NativeLayer.fromOfficialFile(source, text, host))
-      return new S4Block(handle, algorithm)
+    const json = config === undefined ? undefined : configText(op, config)
+    if (isPath(op, source)) {
+      const path = filePath(op, source)
+      const handle = native(() => NativeLayer.fromOfficialFile(path, json, host))
+      return S4Block.#around(handle, algorithm)
     }
-    if (typeof source !== 'object' || source === null) {
-      throw fail('ERR_S4_VALUE', op, 'a path or named tensors', String(source))
-    }
-    const tensors = Object.entries(source).map(([name, x]) => {
-      const data = checkFileTensor(op, name, x)
-      const values =
-        data instanceof BigInt64Array ? Float64Array.from(data, Number) : floats(op, name, data, 'f64')
-      return { name, shape: [...x.shape], data: values }
+    const tensors = Object.entries(membersOf(op, 'source', source)).map(([name, x]) => {
+      const { data, shape } = checkFileTensor(op, name, x)
+      const values = types.isBigInt64Array(data)
+        ? Float64Array.from(data, Number)
+        : floats(op, name, data as ArrayLike<number>, 'f64')
+      return { name, shape: [...shape], data: values }
     })
-    const handle = native(() => NativeLayer.fromOfficial(tensors, JSON.stringify(config ?? {}), host))
-    return new S4Block(handle, algorithm)
+    const handle = native(() => NativeLayer.fromOfficial(tensors, json ?? '{}', host))
+    return S4Block.#around(handle, algorithm)
   }
+}
+
+/** Native handles on their way into a constructor. */
+const adopted = new WeakMap<object, { handle: NativeLayer; algorithm: SsmAlgorithm }>()
+
+/** Whether a source is the path of a file rather than named tensors. */
+function isPath(op: string, source: unknown): source is FilePath {
+  return reading(op, 'source', () => {
+    if (typeof source === 'string' || types.isUint8Array(source)) return true
+    if (typeof source !== 'object' || source === null || Array.isArray(source) || ArrayBuffer.isView(source))
+      throw fail('ERR_S4_VALUE', op, 'a path or named tensors for source', describe(source))
+    return typeof (source as Partial<URL>).href === 'string'
+  })
+}
+
+/** What the options of the official code may be, where they are given; its other options are taken no notice of. */
+const OFFICIAL: Readonly<Record<string, 'boolean' | 'text' | readonly string[]>> = {
+  mode: ['dplr', 'nplr', 's4', 'diag', 's4d'],
+  disc: choices.discretization,
+  dt_transform: choices.transform,
+  real_transform: choices.transform,
+  imag_transform: choices.transform,
+  bidirectional: 'boolean',
+  activation: 'text',
+  final_act: 'text',
+}
+
+/** The configuration as JSON. */
+function configText(op: string, config: unknown): string {
+  const members = membersOf(op, 'config', config)
+  for (const [name, kind] of Object.entries(OFFICIAL)) {
+    const value = members[name]
+    if (value === undefined) continue
+    if (kind === 'boolean') boolean(op, name, value)
+    else if (kind === 'text') text(op, name, value)
+    else oneOf(op, name, value, kind)
+  }
+  return reading(op, 'config', () => JSON.stringify(members))
 }

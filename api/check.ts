@@ -1,25 +1,28 @@
 // Checks of what a caller gave: each refuses with the code, the operation, what was expected and what came.
-import { fail } from './error.js'
+import { types } from 'node:util'
+import { fileURLToPath } from 'node:url'
+import { describe, fail, reading, type S4ErrorCode } from './error.js'
 
-/** What a value is, for a message. */
-export function describe(x: unknown): string {
-  if (x === null || x === undefined) return String(x)
-  if (typeof x === 'bigint') return `${x}n`
-  if (typeof x !== 'object') return `${typeof x} ${String(x)}`
-  return x.constructor?.name ?? 'an object'
-}
+export { describe } from './error.js'
 
 /** A whole number in a range. */
 export function size(op: string, what: string, x: unknown, min = 1, max = 2 ** 40): number {
   if (typeof x !== 'number' || !Number.isSafeInteger(x) || x < min || x > max)
-    throw fail('ERR_S4_VALUE', op, `${what} as a whole number of ${min} or more`, describe(x))
+    throw fail('ERR_S4_VALUE', op, `${what} as a whole number from ${min} to ${max}`, describe(x))
   return x
 }
 
-/** A finite positive number. */
-export function positive(op: string, what: string, x: unknown): number {
-  if (typeof x !== 'number' || !Number.isFinite(x) || x <= 0)
-    throw fail('ERR_S4_VALUE', op, `${what} above 0`, describe(x))
+/** A ratio of step sizes. Beyond these limits a step size would be nothing or infinite in 32 bits. */
+export function ratio(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x >= 1e-30 && x <= 1e30))
+    throw fail('ERR_S4_VALUE', op, `${what} as a number above 0, from 1e-30 to 1e30`, describe(x))
+  return x
+}
+
+/** A number of which 32 bits hold the product with another. */
+export function real(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x === 0 || (Math.abs(x) >= 1e-37 && Math.abs(x) <= 1e18)))
+    throw fail('ERR_S4_VALUE', op, `${what} as a number that is 0 or of a size from 1e-37 to 1e18`, describe(x))
   return x
 }
 
@@ -31,24 +34,78 @@ export function boolean(op: string, what: string, x: unknown): boolean {
 
 /** One of several words. */
 export function oneOf<T extends string>(op: string, what: string, x: unknown, words: readonly T[]): T {
-  if (!words.includes(x as T)) throw fail('ERR_S4_VALUE', op, `${what} one of ${words.join(', ')}`, x)
+  if (!words.includes(x as T))
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      `${what} one of ${words.join(', ')}`,
+      typeof x === 'string' ? x : describe(x),
+    )
   return x as T
 }
 
-/** The path of a file. */
-export function filePath(op: string, x: unknown): string {
-  if (typeof x !== 'string' || x.length === 0) throw fail('ERR_S4_VALUE', op, 'a path', describe(x))
-  return x
+/** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
+export type FilePath = string | URL | Uint8Array
+
+/** The path of a file, by form: a URL or a Buffer may be of another realm. */
+export function filePath(op: string, x: unknown, what = 'a path'): string {
+  const expected = `${what} (a string, a file: URL or a Buffer)`
+  const path = reading(op, what, () => {
+    if (types.isUint8Array(x)) {
+      try {
+        return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(x)
+      } catch {
+        throw fail('ERR_S4_VALUE', op, expected, 'bytes that are not UTF-8')
+      }
+    }
+    if (typeof x !== 'object' || x === null) return x
+    const { href, protocol } = x as Partial<URL>
+    if (typeof href !== 'string' || typeof protocol !== 'string') return x
+    if (protocol !== 'file:') throw fail('ERR_S4_VALUE', op, expected, href)
+    return fileURLToPath(href)
+  })
+  if (typeof path !== 'string' || path.length === 0)
+    throw fail('ERR_S4_VALUE', op, expected, path === '' ? 'an empty one' : describe(path))
+  if (path.includes('\0')) throw fail('ERR_S4_VALUE', op, expected, 'one with a null byte')
+  return path
 }
 
 /** Options that had another name in an earlier version. */
 const RENAMED: Readonly<Record<string, string>> = { disc: 'discretization' }
 
-/** Refuses what is no object of options. */
-export function optionsObject(op: string, options: unknown): object {
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw fail('ERR_S4_VALUE', op, 'an object of options', describe(options))
-  return options
+/** The members of an object, each read once. Arrays, maps, dates and promises are none, of whatever realm they are. */
+export function membersOf(
+  op: string,
+  what: string,
+  x: unknown,
+  code: S4ErrorCode = 'ERR_S4_VALUE',
+): Record<string, unknown> {
+  const names = reading(op, what, () => {
+    const tag = typeof x === 'object' && x !== null ? Object.prototype.toString.call(x) : ''
+    if (tag !== '[object Object]' && tag !== '[object Module]')
+      throw fail(code, op, `${what} in an object`, describe(x))
+    return Object.keys(x as object)
+  })
+  const members = x as Record<string, unknown>
+  return Object.fromEntries(names.map((name) => [name, reading(op, name, () => members[name])]))
+}
+
+/** The options that were given, each read once; refuses what is no object of options. */
+export function optionsObject(op: string, options: unknown): Record<string, unknown> {
+  return membersOf(op, 'options', options)
+}
+
+/** Text. */
+export function text(op: string, what: string, x: unknown): string {
+  if (typeof x !== 'string') throw fail('ERR_S4_VALUE', op, `${what} as a string`, describe(x))
+  return x
+}
+
+/** Bytes, as a Uint8Array or a Buffer of any realm. */
+export function bytesOf(op: string, what: string, x: unknown): Uint8Array {
+  if (!types.isUint8Array(x) || x.length === 0)
+    throw fail('ERR_S4_VALUE', op, `${what} as a Uint8Array with bytes`, types.isUint8Array(x) ? 'none' : describe(x))
+  return x
 }
 
 /** Refuses an option by its former name, and says the present one. */
@@ -57,17 +114,27 @@ export function rejectRenamedOption(op: string, name: string): void {
     throw fail('ERR_S4_VALUE', op, `the option '${RENAMED[name]}'`, `its former name '${name}'`)
 }
 
-/** Refuses options that do not exist, by name, and what is no object of options. */
-export function rejectUnknownOptions(op: string, options: unknown, names: readonly string[]): void {
-  for (const key of Object.keys(optionsObject(op, options))) {
+/** Refuses options that do not exist, by name, and what is no object of options; gives the options, each read once. */
+export function rejectUnknownOptions<T>(op: string, options: T, names: readonly string[]): T {
+  const given = optionsObject(op, options)
+  for (const key of Object.keys(given)) {
     if (names.includes(key)) continue
     rejectRenamedOption(op, key)
-    throw fail('ERR_S4_VALUE', op, `one of the options ${names.join(', ')}`, `unknown option '${key}'`)
+    throw fail('ERR_S4_VALUE', op, `options of ${names.join(', ')}`, `unknown option '${key}'`)
   }
+  return given as T
 }
 
-/** The options of these names that were given, each a finite number. */
-export function finiteNumbers<K extends string>(
+/** An array as a copy, each element read once. */
+export function listOf(op: string, what: string, x: unknown): unknown[] {
+  return reading(op, what, () => {
+    if (!Array.isArray(x)) throw fail('ERR_S4_VALUE', op, `${what} in an array`, describe(x))
+    return Array.from(x as unknown[])
+  })
+}
+
+/** The options of these names that were given, each a number. */
+export function realNumbers<K extends string>(
   op: string,
   options: { readonly [name in K]?: unknown },
   names: readonly K[],
@@ -75,10 +142,7 @@ export function finiteNumbers<K extends string>(
   const out: Record<string, unknown> = {}
   for (const name of names) {
     const x = options[name]
-    if (x === undefined) continue
-    if (typeof x !== 'number' || !Number.isFinite(x))
-      throw fail('ERR_S4_VALUE', op, `a finite number for '${name}'`, String(x))
-    out[name] = x
+    if (x !== undefined) out[name] = real(op, name, x)
   }
   return out
 }

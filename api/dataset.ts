@@ -1,6 +1,6 @@
-import { rejectUnknownOptions, size } from './check.js'
-import { fail } from './error.js'
-import { checkTensor, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
+import { describe, membersOf, rejectUnknownOptions, size } from './check.js'
+import { fail, reading } from './error.js'
+import { checkTensor, finite, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
 
 /** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
 export interface Batch {
@@ -8,9 +8,9 @@ export interface Batch {
   input: TensorLike
   /** Values (batch, [len,] output), or labels (batch, [len]) as a tensor or a plain array; a negative label is left out. */
   target: TensorLike | ArrayLike<number>
-  /** Length of each row, 1 … len. */
+  /** Length of each row, 1 … len; what lies beyond may be anything, NaN too. */
   lengths?: ArrayLike<number>
-  /** Weight of each output row. */
+  /** Weight of each output row, 0 or more: losses, metrics and gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything. */
   weights?: TensorLike | ArrayLike<number>
   /** Sampling-rate ratio. */
   rate?: number
@@ -27,38 +27,78 @@ export interface Sample {
 /** Anything that can be iterated: an array, a generator, an async iterable. Iterated once an epoch. */
 export type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>
 
-/** Batches of a dataset; with `batchSize`, examples are collected; with a seed, an array is shuffled. */
+/** The order of one epoch of a run: where the array is shuffled, and how many of its items were taken already. */
+export interface EpochOrder {
+  /** Of the run, and the epoch: each has an order of its own. */
+  shuffle?: { seed: number; epoch: number } | undefined
+  /** Items that are left out at its start. */
+  skip?: number
+}
+
+/** What iterates a dataset, by name in errors: `dataset` or `validation`. */
+export interface DatasetSource {
+  readonly what: 'dataset' | 'validation'
+  readonly dataset: Dataset
+  readonly batchSize?: number | undefined
+}
+
+/** Refuses what cannot be iterated, and a size of batches that none can be collected by. */
+export function checkDataset(op: string, { what, dataset, batchSize }: DatasetSource): void {
+  const iterable = reading(op, what, () => {
+    const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>> | undefined | null
+    return (
+      typeof d === 'object' &&
+      d !== null &&
+      (typeof d[Symbol.iterator] === 'function' || typeof d[Symbol.asyncIterator] === 'function')
+    )
+  })
+  if (!iterable) throw fail('ERR_S4_DATA', op, `${what} as an iterable of batches`, describe(dataset))
+  if (batchSize !== undefined) size(op, 'batchSize', batchSize)
+}
+
+/** A walk over a dataset. What its own iterator throws passes as it is; the elements of an array are read here. */
+function walk(op: string, { what, dataset }: DatasetSource): Iterable<unknown> | AsyncIterable<unknown> {
+  return reading(op, what, () => {
+    if (Array.isArray(dataset)) return elementsOf(op, what, dataset)
+    const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>>
+    const iterator: unknown = d[Symbol.asyncIterator]?.() ?? d[Symbol.iterator]?.()
+    if (typeof (iterator as Partial<Iterator<unknown>> | null | undefined)?.next !== 'function')
+      throw fail('ERR_S4_DATA', op, `${what} whose iterator has next()`, describe(iterator))
+    return typeof d[Symbol.asyncIterator] === 'function'
+      ? { [Symbol.asyncIterator]: () => iterator as AsyncIterator<unknown> }
+      : { [Symbol.iterator]: () => iterator as Iterator<unknown> }
+  })
+}
+
+function* elementsOf(op: string, what: string, array: readonly unknown[]): Generator<unknown> {
+  const length = () => reading(op, what, () => array.length)
+  for (let i = 0; i < length(); i++) yield reading(op, what, () => array[i])
+}
+
+/** Batches of a dataset; with `batchSize`, examples are collected; an array may be shuffled. */
 export async function* batches(
   op: string,
-  dataset: Dataset,
-  batchSize?: number,
-  seed?: number,
+  source: DatasetSource,
+  { shuffle, skip = 0 }: EpochOrder = {},
 ): AsyncGenerator<Batch> {
-  const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>> | undefined | null
-  if (
-    d === undefined ||
-    d === null ||
-    (typeof d[Symbol.iterator] !== 'function' && typeof d[Symbol.asyncIterator] !== 'function') ||
-    typeof d === 'string'
-  ) {
-    throw fail('ERR_S4_DATA', op, 'an iterable of batches', typeof dataset)
-  }
-  const source = seed === undefined ? dataset : shuffled(op, dataset, seed)
+  checkDataset(op, source)
+  const { batchSize, what } = source
+  const items = shuffle === undefined ? walk(op, source) : shuffled(op, source, shuffle)
+  let left = skip
   if (batchSize === undefined) {
-    for await (const batch of source) yield batch as Batch
+    for await (const batch of items) if (left-- <= 0) yield batch as Batch
     return
   }
-  if (!Number.isSafeInteger(batchSize) || batchSize < 1)
-    throw fail('ERR_S4_VALUE', op, 'batchSize of 1 or more', batchSize)
   let collected: Sample[] = []
-  for await (const sample of source) {
+  for await (const sample of items) {
+    if (left-- > 0) continue
     collected.push(sample as Sample)
     if (collected.length === batchSize) {
-      yield collate(op, collected)
+      yield collate(op, what, collected)
       collected = []
     }
   }
-  if (collected.length > 0) yield collate(op, collected)
+  if (collected.length > 0) yield collate(op, what, collected)
 }
 
 /**
@@ -80,10 +120,25 @@ export async function* readAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T
   }
 }
 
-function shuffled(op: string, dataset: Dataset, seed: number): (Batch | Sample)[] {
-  if (!Array.isArray(dataset)) throw fail('ERR_S4_DATA', op, 'an array, to shuffle it', 'another iterable')
-  const out = [...(dataset as (Batch | Sample)[])]
-  let state = (seed + 1) >>> 0
+/** 32 bits of a run's seed and an epoch, each bit of both in all of them. */
+function mixed(seed: number, epoch: number): number {
+  let h = 0x9e3779b9
+  for (const word of [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0, epoch >>> 0]) {
+    h = Math.imul(h ^ word, 0x85ebca6b)
+    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+    h ^= h >>> 16
+  }
+  return h >>> 0
+}
+
+function shuffled(
+  op: string,
+  { what, dataset }: DatasetSource,
+  { seed, epoch }: { seed: number; epoch: number },
+): unknown[] {
+  checkShuffled(op, dataset)
+  const out = [...elementsOf(op, what, dataset)]
+  let state = mixed(seed, epoch)
   for (let i = out.length - 1; i > 0; i--) {
     // mulberry32
     state = (state + 0x6d2b79f5) >>> 0
@@ -91,21 +146,37 @@ function shuffled(op: string, dataset: Dataset, seed: number): (Batch | Sample)[
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
     const j = Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * (i + 1))
     const [a, b] = [out[i], out[j]]
-    out[i] = b as Batch | Sample
-    out[j] = a as Batch | Sample
+    out[i] = b
+    out[j] = a
   }
   return out
 }
 
+/** Refuses to shuffle what is no array. */
+export function checkShuffled(op: string, dataset: unknown): asserts dataset is unknown[] {
+  if (!reading(op, 'dataset', () => Array.isArray(dataset)))
+    throw fail('ERR_S4_DATA', op, 'dataset as an array, to shuffle it', 'another iterable')
+}
+
+/** The members of a batch or an example, each read once; what it has not is refused by name. */
+export function batchMembers<T>(op: string, what: string, x: unknown, names: readonly (keyof T & string)[]): Partial<T> {
+  const members = membersOf(op, what, x, 'ERR_S4_DATA')
+  const unknown = Object.keys(members).find((key) => !(names as readonly string[]).includes(key))
+  if (unknown !== undefined)
+    throw fail('ERR_S4_DATA', op, `${what} of ${names.join(', ')}`, `the unknown key '${unknown}'`)
+  return members as Partial<T>
+}
+
 /** Examples of any lengths as one padded batch with `lengths`. */
-export function collate(op: string, samples: readonly Sample[]): Batch {
-  const inputs = samples.map((s) => checkTensor(op, 'input', s?.input, [1, 2]))
+export function collate(op: string, what: string, given: readonly unknown[]): Batch {
+  const samples = given.map((x) => batchMembers<Sample>(op, `each example of ${what}`, x, ['input', 'target']))
+  const inputs = samples.map((s) => checkTensor(op, 'input', s.input, [1, 2]))
   const lens = inputs.map((x) => x.shape[0] as number)
   const len = Math.max(...lens)
   const width = inputs[0]?.shape[1]
   for (const x of inputs) {
     if (x.shape[1] !== width)
-      throw fail('ERR_S4_SHAPE', op, `examples of width ${width ?? 'tokens'}`, shapeText(x.shape))
+      throw fail('ERR_S4_SHAPE', op, `input of width ${width ?? 'tokens'} in every example`, shapeText(x.shape))
   }
   const rows = samples.length
   const input: TensorLike = {
@@ -182,12 +253,15 @@ export interface WindowOptions {
 /** Examples { input (length, 1), target (length, horizon) }: at every step the next `horizon` values. */
 export function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample> {
   const op = 'windows'
-  rejectUnknownOptions(op, options, ['length', 'stride', 'horizon'])
-  const { length, stride = length, horizon = 1 } = options
+  const { length, stride = length, horizon = 1 } = rejectUnknownOptions(op, options, [
+    'length',
+    'stride',
+    'horizon',
+  ])
   for (const [what, n] of Object.entries({ length, stride, horizon })) size(op, what, n)
   if (typeof series !== 'object' || series === null)
     throw fail('ERR_S4_DTYPE', op, 'a series as an array of numbers', typeof series)
-  const values = floats(op, 'series', series, 'f64')
+  const values = finite(op, 'series', floats(op, 'series', series, 'f64'))
   if (values.length < length + horizon) {
     throw fail('ERR_S4_DATA', op, `a series of at least ${length + horizon} samples`, values.length)
   }

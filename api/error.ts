@@ -50,38 +50,125 @@ export class S4Error extends Error {
   readonly tensor?: string
 
   constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions) {
-    super(`${detail.op}: expected ${detail.expected}, got ${detail.got}`, options)
+    const { op, expected, got, step, tensor } = checkDetail(code, detail)
+    super(`${op}: expected ${expected}, got ${got}`, checkCause(options))
     this.code = code
-    this.op = detail.op
-    this.expected = detail.expected
-    this.got = detail.got
-    if (detail.step !== undefined) this.step = detail.step
-    if (detail.tensor !== undefined) this.tensor = detail.tensor
+    this.op = op
+    this.expected = expected
+    this.got = got
+    if (step !== undefined) this.step = step
+    if (tensor !== undefined) this.tensor = tensor
+  }
+}
+
+/** What an error is made of, each read once; a program's own may be made of anything. */
+function checkDetail(code: unknown, detail: unknown): S4ErrorDetail {
+  const op = 'S4Error'
+  if (typeof code !== 'string' || !/^ERR_S4_[A-Z]+$/.test(code))
+    throw fail('ERR_S4_VALUE', op, "code as one that begins with 'ERR_S4_'", code)
+  if (typeof detail !== 'object' || detail === null)
+    throw fail('ERR_S4_VALUE', op, 'detail as { op, expected, got }', detail)
+  const out: Record<string, unknown> = {}
+  for (const name of ['op', 'expected', 'got', 'step', 'tensor'] as const) {
+    const x: unknown = reading(op, `detail.${name}`, () => (detail as Partial<S4ErrorDetail>)[name])
+    const right = name === 'step' ? Number.isSafeInteger(x) && (x as number) >= 0 : typeof x === 'string'
+    const optional = name === 'step' || name === 'tensor'
+    if (!right && !(optional && x === undefined))
+      throw fail('ERR_S4_VALUE', op, `detail.${name} as ${name === 'step' ? 'a whole number' : 'a string'}`, describe(x))
+    out[name] = x
+  }
+  return out as unknown as S4ErrorDetail
+}
+
+/** The cause of an error, if it has one. */
+function checkCause(options: unknown): ErrorOptions | undefined {
+  if (options === undefined) return undefined
+  return reading('S4Error', 'options.cause', () => {
+    if (Object.prototype.toString.call(options) !== '[object Object]')
+      throw fail('ERR_S4_VALUE', 'S4Error', 'options in an object', describe(options))
+    const { cause } = options as ErrorOptions
+    return cause === undefined ? undefined : { cause }
+  })
+}
+
+/** What a value is, for a message. Never throws, whatever the value does when it is looked at. */
+export function describe(x: unknown): string {
+  if (x === null || x === undefined) return String(x)
+  if (typeof x === 'bigint') return `${x}n`
+  if (typeof x === 'function') return 'a function'
+  if (typeof x === 'string') return `string ${x.length > 60 ? `${x.slice(0, 60)}…` : x}`
+  if (typeof x !== 'object') return `${typeof x} ${String(x)}`
+  try {
+    return x.constructor?.name || 'an object'
+  } catch {
+    return 'an object'
   }
 }
 
 /** A new error, for the API's own checks. */
 export function fail(code: S4ErrorCode, op: string, expected: string, got: unknown): S4Error {
-  return new S4Error(code, { op, expected, got: String(got) })
+  const text = typeof got === 'string' || typeof got === 'number' ? String(got) : describe(got)
+  return new S4Error(code, { op, expected, got: text })
+}
+
+/** Reads what a caller gave; what its getters or its proxy throw is an error that names it. */
+export function reading<R>(op: string, what: string, read: () => R): R {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof S4Error) throw error
+    const detail = { op, expected: `${what} that can be read`, got: `an error: ${messageOf(error)}` }
+    throw new S4Error('ERR_S4_VALUE', detail, { cause: error })
+  }
 }
 
 const PREFIX = 'S4:'
 
+/** The message of an error of any realm: the addon's errors are of the main one, wherever this runs. */
+function messageOf(error: unknown): string {
+  try {
+    const message: unknown = (error as Partial<Error> | null | undefined)?.message
+    return typeof message === 'string' ? message : String(error)
+  } catch {
+    return describe(error)
+  }
+}
+
+/** What N-API says of an argument of another type than declared. */
+const ARGUMENT_CODES: ReadonlySet<unknown> = new Set([
+  'InvalidArg',
+  'ObjectExpected',
+  'StringExpected',
+  'FunctionExpected',
+  'NumberExpected',
+  'BooleanExpected',
+  'ArrayExpected',
+  'BigintExpected',
+  'ArrayBufferExpected',
+])
+
 /** The addon sends an error as JSON in its message; anything else passes as `ERR_S4_INTERNAL`, or as it is when it is ours. */
 export function fromNative(error: unknown): Error {
   if (error instanceof S4Error) return error
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   if (message.startsWith(PREFIX)) {
     const { code, ...detail } = JSON.parse(message.slice(PREFIX.length)) as S4ErrorDetail & {
       code: S4ErrorCode
     }
     return new S4Error(code, detail)
   }
-  return new S4Error(
-    'ERR_S4_INTERNAL',
-    { op: 's4-node', expected: 'the addon to answer', got: message },
-    { cause: error },
-  )
+  const argument = ARGUMENT_CODES.has((error as { code?: unknown } | null | undefined)?.code)
+  return argument
+    ? new S4Error(
+        'ERR_S4_VALUE',
+        { op: 's4-node', expected: 'arguments of the types that are declared', got: message },
+        { cause: error },
+      )
+    : new S4Error(
+        'ERR_S4_INTERNAL',
+        { op: 's4-node', expected: 'the addon to answer', got: message },
+        { cause: error },
+      )
 }
 
 /** Runs a synchronous native call. */
@@ -104,7 +191,15 @@ export async function nativeAsync<R>(call: () => Promise<R>): Promise<R> {
 
 /** Throws `ERR_S4_ABORTED` when the signal has fired. */
 export function throwIfAborted(op: string, signal?: AbortSignal): void {
-  if (signal?.aborted) throw aborted(op, signal)
+  if (signal === undefined) return
+  const { aborted: fired, addEventListener } = reading(op, 'signal', () =>
+    typeof signal === 'object' && signal !== null
+      ? { aborted: signal.aborted as unknown, addEventListener: signal.addEventListener as unknown }
+      : { aborted: undefined, addEventListener: undefined },
+  )
+  if (typeof fired !== 'boolean' || typeof addEventListener !== 'function')
+    throw fail('ERR_S4_VALUE', op, 'an AbortSignal for the option signal', signal)
+  if (fired) throw aborted(op, signal)
 }
 
 /** The error of aborted work; `cause` is the signal's reason. */
@@ -113,7 +208,7 @@ export function aborted(op: string, signal: AbortSignal): S4Error {
   const detail = {
     op,
     expected: 'to run to its end',
-    got: `an abort (${reason instanceof Error ? reason.message : String(reason)})`,
+    got: `an abort (${messageOf(reason)})`,
   }
   return new S4Error('ERR_S4_ABORTED', detail, { cause: reason })
 }

@@ -1,5 +1,5 @@
 import type { NativeAccess, NativeHandle } from './access.js'
-import { fail, native } from './error.js'
+import { describe, fail, native } from './error.js'
 import {
   checkTensor,
   floats,
@@ -79,17 +79,23 @@ export abstract class Handle {
     const op = this.access.checkLive('setParameter')
     const all = this.access.sync('setParameter', (handle) => handle.parameters())
     const info = all.find((p) => p.name === name)
-    if (info === undefined) throw fail('ERR_S4_VALUE', op, 'the name of a parameter', `'${String(name)}'`)
+    if (info === undefined)
+      throw fail(
+        'ERR_S4_VALUE',
+        op,
+        'the name of a parameter',
+        typeof name === 'string' ? `'${name}'` : describe(name),
+      )
     const { data, shape } = checkTensor(op, name, value)
     if (withoutOnes(shape) !== withoutOnes(info.shape))
       throw fail('ERR_S4_SHAPE', op, `${name} ${shapeText(info.shape)}`, shapeText(shape))
     const values = floats(op, name, data, this.dtype)
-    this.access.sync('setParameter', (handle) => handle.setParameter(name, values))
+    this.access.syncWrite('setParameter', (handle) => handle.setParameter(name, values))
   }
 
   /** Zeroes all gradients. */
   zeroGrad(): void {
-    this.access.sync('zeroGrad', (handle) => handle.zeroGrad())
+    this.access.syncWrite('zeroGrad', (handle) => handle.zeroGrad())
   }
 
   /** Requests of memory, waits of the host, and memory held, so far. */

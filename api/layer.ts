@@ -1,7 +1,7 @@
 import { NativeLayer } from '#binding'
 import type { CallOptions } from '#binding'
 import { NativeAccess } from './access.js'
-import { boolean, rejectUnknownOptions, size } from './check.js'
+import { boolean, optionsObject, rejectUnknownOptions, size } from './check.js'
 import { fail, native } from './error.js'
 import { Handle } from './handle.js'
 import {
@@ -140,11 +140,12 @@ export abstract class SsmHandle extends Handle {
     u: TensorLike,
     options: ForwardOptions,
   ): { data: Floats; batch: number; len: number; call: CallOptions } {
-    rejectUnknownOptions(op, options, FORWARD_OPTIONS)
-    const [batch, len, features] = checkTensor(op, 'u', u, 3).shape as [number, number, number]
+    const given = rejectUnknownOptions(op, options, FORWARD_OPTIONS)
+    const x = checkTensor(op, 'u', u, 3)
+    const [batch, len, features] = x.shape as [number, number, number]
     if (features !== this.#features)
-      throw fail('ERR_S4_SHAPE', op, `u (batch, len, ${this.#features})`, shapeText(u.shape))
-    const { state, lengths, rate, algorithm, save = true, training = false, finalState = true } = options
+      throw fail('ERR_S4_SHAPE', op, `u (batch, len, ${this.#features})`, shapeText(x.shape))
+    const { state, lengths, rate, algorithm, save = true, training = false, finalState = true } = given
     if (state !== undefined && !this.hasState)
       throw fail('ERR_S4_UNSUPPORTED', op, `${NEEDS_STATE}, to start from a state`, 'a state')
     const call: CallOptions = {
@@ -152,12 +153,12 @@ export abstract class SsmHandle extends Handle {
         state === undefined ? undefined : shaped(op, 'state', state, this.#stateShape(batch), this.dtype),
       lengths: rowLengths(op, lengths, batch),
       rate: rateOf(op, rate),
-      algorithm: checkAlgorithm(op, algorithm ?? this.#algorithm),
-      wantState: this.hasState && boolean(op, 'finalState', finalState),
+      algorithm: checkAlgorithm(op, algorithm === undefined ? this.#algorithm : algorithm),
+      wantState: boolean(op, 'finalState', finalState) && this.hasState,
       save: boolean(op, 'save', save),
       training: boolean(op, 'training', training),
     }
-    return { data: floats(op, 'u', u.data, this.dtype), batch, len, call }
+    return { data: floats(op, 'u', x.data, this.dtype), batch, len, call }
   }
 
   #forwardResult(
@@ -186,11 +187,12 @@ export abstract class SsmHandle extends Handle {
     options: ForwardOptions & { signal?: AbortSignal } = {},
   ): Promise<ForwardResult> {
     const op = this.access.checkLive('forwardAsync')
-    const { data, batch, len, call } = this.#forwardCall(op, u, options)
+    const given = optionsObject(op, options) as typeof options
+    const { data, batch, len, call } = this.#forwardCall(op, u, given)
     const out = await this.access.read(
       'forwardAsync',
       (handle, cancel) => handle.forwardAsync(data, batch, len, call, cancel),
-      options.signal,
+      given.signal,
     )
     return this.#forwardResult(out, batch, len, call.save === true)
   }
@@ -198,14 +200,16 @@ export abstract class SsmHandle extends Handle {
   #outputGradients(
     op: string,
     dy: TensorLike,
-    options: { dstate?: TensorLike },
+    { dstate }: { dstate?: TensorLike },
   ): { dy: Floats; dstate?: Floats; batch: number; len: number } {
     if (this.#forwardShape === undefined)
       throw fail('ERR_S4_VALUE', op, 'a forward (with save) before it', 'none')
     const [batch, len] = this.#forwardShape as [number, number]
     return {
       dy: shaped(op, 'dy', dy, [batch, len, this.#outputs], this.dtype),
-      dstate: options.dstate && shaped(op, 'dstate', options.dstate, this.#stateShape(batch), this.dtype),
+      ...(dstate !== undefined && {
+        dstate: shaped(op, 'dstate', dstate, this.#stateShape(batch), this.dtype),
+      }),
       batch,
       len,
     }
@@ -222,8 +226,7 @@ export abstract class SsmHandle extends Handle {
    */
   backward(dy: TensorLike, options: { dstate?: TensorLike } = {}): BackwardResult {
     const op = this.access.checkLive('backward')
-    rejectUnknownOptions(op, options, ['dstate'])
-    const g = this.#outputGradients(op, dy, options)
+    const g = this.#outputGradients(op, dy, rejectUnknownOptions(op, options, ['dstate']))
     const du = allocate(op, [g.batch, g.len, this.#features], this.dtype)
     const dstate = this.access.sync('backward', (handle) => handle.backward(g.dy, g.dstate, du))
     return this.#backwardResult({ du, dstate }, g.batch, g.len)
@@ -235,13 +238,13 @@ export abstract class SsmHandle extends Handle {
     options: { dstate?: TensorLike; signal?: AbortSignal } = {},
   ): Promise<BackwardResult> {
     const op = this.access.checkLive('backwardAsync')
-    rejectUnknownOptions(op, options, ['dstate', 'signal'])
-    const g = this.#outputGradients(op, dy, options)
+    const given = rejectUnknownOptions(op, options, ['dstate', 'signal'])
+    const g = this.#outputGradients(op, dy, given)
     return this.access.write('backwardAsync', async () => {
       const out = await this.access.read(
         'backwardAsync',
         (handle, cancel) => handle.backwardAsync(g.dy, g.dstate, cancel),
-        options.signal,
+        given.signal,
       )
       return this.#backwardResult(out, g.batch, g.len)
     })
@@ -249,7 +252,8 @@ export abstract class SsmHandle extends Handle {
 
   /**
    * One sample as a recurrence in O(state): u (batch, features), state as {@link S4Layer.initialState} gives it.
-   * `interval`: this step as a multiple of the training interval, one number or one a row.
+   * `interval`: this step as a multiple of the training interval, one number or one a row. `ERR_S4_NONFINITE` for an output or a
+   * next state that is not finite.
    */
   step(
     u: TensorLike,
@@ -257,15 +261,16 @@ export abstract class SsmHandle extends Handle {
     options: { interval?: number | ArrayLike<number>; rate?: number } = {},
   ): StepResult {
     const op = this.access.checkLive('step')
-    rejectUnknownOptions(op, options, ['interval', 'rate'])
+    const given = rejectUnknownOptions(op, options, ['interval', 'rate'])
     if (!this.hasState) throw fail('ERR_S4_UNSUPPORTED', op, NEEDS_STATE, 'one without a state')
-    const [batch, features] = checkTensor(op, 'u', u, 2).shape as [number, number]
+    const input = checkTensor(op, 'u', u, 2)
+    const [batch, features] = input.shape as [number, number]
     if (features !== this.#features)
-      throw fail('ERR_S4_SHAPE', op, `u (batch, ${this.#features})`, shapeText(u.shape))
+      throw fail('ERR_S4_SHAPE', op, `u (batch, ${this.#features})`, shapeText(input.shape))
     const x = shaped(op, 'state', state, this.#stateShape(batch), this.dtype)
-    const rate = rateOf(op, options.rate)
-    const interval = stepIntervals(op, options.interval, [batch], this.dtype)
-    const data = floats(op, 'u', u.data, this.dtype)
+    const rate = rateOf(op, given.rate)
+    const interval = stepIntervals(op, given.interval, [batch], this.dtype)
+    const data = floats(op, 'u', input.data, this.dtype)
     const out = this.access.sync('step', (handle) => handle.step(data, x, interval, batch, rate))
     return {
       y: tensor(out.y, [batch, this.#outputs]),
@@ -287,9 +292,9 @@ export abstract class SsmHandle extends Handle {
   /** The convolution kernel K̄ (channels, features, len); two-sided layers: 2·channels, the forward direction first. */
   kernel(len: number, options: { rate?: number } = {}): Tensor {
     const op = this.access.checkLive('kernel')
-    rejectUnknownOptions(op, options, ['rate'])
+    const { rate: given } = rejectUnknownOptions(op, options, ['rate'])
     const n = size(op, 'len', len, 1, 2 ** 30)
-    const rate = rateOf(op, options.rate)
+    const rate = rateOf(op, given)
     return tensor(
       this.access.sync('kernel', (handle) => handle.kernel(n, rate)),
       [this.#kernelChannels, this.#features, n],

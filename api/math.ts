@@ -1,8 +1,9 @@
 import * as binding from '#binding'
+import { types } from 'node:util'
 import { boolean, oneOf, rejectUnknownOptions, size } from './check.js'
 import { fail, native } from './error.js'
 import { choices } from './options.js'
-import { checkTensor, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
+import { checkTensor, finite, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
 
 /** Which measure the state remembers its input by. */
 export type HippoKind = (typeof choices.measure)[number]
@@ -75,28 +76,25 @@ export function fftConv(
   options: FftConvOptions = {},
 ): Tensor {
   const op = 'fftConv'
-  rejectUnknownOptions(op, options, ['twoSided'])
-  const twoSided = boolean(op, 'twoSided', options.twoSided ?? false)
-  const [batch, len, heads] = checkTensor(op, 'u', u, 3).shape as [number, number, number]
-  const [rows, kernelHeads, kernelLen] = checkTensor(op, 'kernel', kernel, 3).shape as [
-    number,
-    number,
-    number,
-  ]
+  const { twoSided = false } = rejectUnknownOptions(op, options, ['twoSided'])
+  boolean(op, 'twoSided', twoSided)
+  const input = checkTensor(op, 'u', u, 3)
+  const k = checkTensor(op, 'kernel', kernel, 3)
+  const skip = d === undefined ? undefined : checkTensor(op, 'd', d, 2)
+  const [batch, len, heads] = input.shape as [number, number, number]
+  const [rows, kernelHeads, kernelLen] = k.shape as [number, number, number]
   if (kernelHeads !== heads) throw fail('ERR_S4_SHAPE', op, `kernel of ${heads} heads`, kernelHeads)
   if (kernelLen > len) throw fail('ERR_S4_SHAPE', op, `kernel no longer than u (${len})`, kernelLen)
   if (twoSided && rows % 2 !== 0)
     throw fail('ERR_S4_SHAPE', op, 'a two-sided kernel of 2·channels rows', rows)
   const channels = twoSided ? rows / 2 : rows
-  if (d !== undefined) {
-    const shape = checkTensor(op, 'd', d, 2).shape
-    if (shape[0] !== channels || shape[1] !== heads)
-      throw fail('ERR_S4_SHAPE', op, `d [${channels}, ${heads}]`, shapeText(shape))
-  }
-  const dtype = u.data instanceof Float64Array ? 'f64' : 'f32'
-  const all = [u, kernel, ...(d === undefined ? [] : [d])].map((x, i) =>
-    floats(op, ['u', 'kernel', 'd'][i] as string, x.data, dtype),
-  )
+  if (skip !== undefined && (skip.shape[0] !== channels || skip.shape[1] !== heads))
+    throw fail('ERR_S4_SHAPE', op, `d [${channels}, ${heads}]`, shapeText(skip.shape))
+  const dtype = types.isFloat64Array(input.data) ? 'f64' : 'f32'
+  const all = [input, k, ...(skip === undefined ? [] : [skip])].map((x, i) => {
+    const what = ['u', 'kernel', 'd'][i] as string
+    return finite(op, what, floats(op, what, x.data, dtype))
+  })
   const y = native(() =>
     binding.fftConv(all[0] as Float32Array, all[1] as Float32Array, all[2], {
       batch,

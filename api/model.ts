@@ -1,10 +1,21 @@
 import { NativeModel } from '#binding'
 import type { Cancel } from '#binding'
 import { NativeAccess } from './access.js'
+import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
-import { filePath, rejectUnknownOptions, size } from './check.js'
+import {
+  boolean,
+  bytesOf,
+  describe,
+  filePath,
+  realNumbers,
+  rejectUnknownOptions,
+  size,
+  text,
+  type FilePath,
+} from './check.js'
 import type { Batch, Dataset } from './dataset.js'
-import { native, nativeAsync, throwIfAborted } from './error.js'
+import { fail, native, nativeAsync, throwIfAborted } from './error.js'
 import { Handle } from './handle.js'
 import {
   checkAlgorithm,
@@ -19,14 +30,14 @@ import {
 import { ModelStream } from './stream.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
-  nativeTrainConfig,
   TRAIN_OPTIONS,
   type EvaluateOptions,
   type Metrics,
+  type Progress,
   type TrainEvent,
   type TrainOptions,
 } from './train.js'
-import { evaluate, train, type TrainedModel } from './training.js'
+import { evaluate, progressOf, train, type TrainedModel } from './training.js'
 
 /** How one prediction runs. */
 export interface PredictOptions {
@@ -46,7 +57,14 @@ export interface SaveOptions {
   extra?: string
 }
 
-const SAVE_OPTIONS = ['optimizer', 'extra'] as const
+/** What is to be saved. */
+function saved(op: string, options: SaveOptions): { optimizer: boolean; extra: string | undefined } {
+  const { optimizer = true, extra } = rejectUnknownOptions(op, options, ['optimizer', 'extra'])
+  return {
+    optimizer: boolean(op, 'optimizer', optimizer),
+    extra: extra === undefined ? undefined : text(op, 'extra', extra),
+  }
+}
 
 /** What the addon says of a model. */
 interface Description {
@@ -87,7 +105,13 @@ export class SequenceModel extends Handle {
     this.config = publicConfig(config)
     this.hasState = hasState
     this.extra = extra
-    this.#trained = { access, config: this.config, dtype, device, algorithm }
+    const progress = progressOf(native(() => handle.trainState()))
+    this.#trained = { access, config: this.config, dtype, device, algorithm, progress }
+  }
+
+  /** How far its training is, of the last run or the checkpoint's: updates, whole epochs, samples seen. */
+  get progress(): Progress {
+    return this.#trained.progress
   }
 
   /** A model around a new native handle that `fill` fills; where that fails, the handle is freed. */
@@ -112,7 +136,7 @@ export class SequenceModel extends Handle {
   }
 
   /** From a checkpoint file of {@link SequenceModel.save}. */
-  static async load(path: string, options: LoadOptions = {}): Promise<SequenceModel> {
+  static async load(path: FilePath, options: LoadOptions = {}): Promise<SequenceModel> {
     const op = 'SequenceModel.load'
     const { algorithm, host } = nativeLoadOptions(op, options)
     const file = filePath(op, path)
@@ -121,44 +145,47 @@ export class SequenceModel extends Handle {
 
   /** From the bytes of {@link SequenceModel.toBytes}. */
   static async fromBytes(bytes: Uint8Array, options: LoadOptions = {}): Promise<SequenceModel> {
-    const { algorithm, host } = nativeLoadOptions('SequenceModel.fromBytes', options)
-    return SequenceModel.#filled(algorithm, (handle) => handle.loadBytes(bytes, host))
+    const op = 'SequenceModel.fromBytes'
+    const { algorithm, host } = nativeLoadOptions(op, options)
+    const given = bytesOf(op, 'bytes', bytes)
+    return SequenceModel.#filled(algorithm, (handle) => handle.loadBytes(given, host))
   }
 
   /** Writes a checkpoint (safetensors): to a temporary file, then renamed, so that readers see the old file or the new one, whole. */
-  async save(path: string, options: SaveOptions = {}): Promise<void> {
+  async save(path: FilePath, options: SaveOptions = {}): Promise<void> {
     const op = this.access.checkLive('save')
-    rejectUnknownOptions(op, options, SAVE_OPTIONS)
-    const { optimizer = true, extra } = options
+    const { optimizer, extra } = saved(op, options)
     const file = filePath(op, path)
     await this.access.read('save', (handle) => handle.save(file, optimizer, extra))
   }
 
   /** A checkpoint as bytes. */
   async toBytes(options: SaveOptions = {}): Promise<Uint8Array> {
-    rejectUnknownOptions(this.access.checkLive('toBytes'), options, SAVE_OPTIONS)
-    const { optimizer = true, extra } = options
+    const { optimizer, extra } = saved(this.access.checkLive('toBytes'), options)
     return this.access.read('toBytes', (handle) => handle.saveBytes(optimizer, extra))
   }
 
-  #predictCall(op: string, x: TensorLike, options: PredictOptions & { signal?: AbortSignal }) {
-    rejectUnknownOptions(op, options, ['lengths', 'rate', 'algorithm', 'signal'])
+  #predictCall(op: string, x: TensorLike, options: PredictOptions, more: readonly string[] = []) {
+    const names = ['lengths', 'rate', 'algorithm', ...more]
+    const given: PredictOptions & { signal?: AbortSignal } = rejectUnknownOptions(op, options, names)
     const { data, batch, len } = nativeInput(op, this.#trained, x)
+    const { algorithm = this.#trained.algorithm } = given
     const call = {
-      lengths: rowLengths(op, options.lengths, batch),
-      rate: rateOf(op, options.rate),
-      algorithm: checkAlgorithm(op, options.algorithm ?? this.#trained.algorithm),
+      lengths: rowLengths(op, given.lengths, batch),
+      rate: rateOf(op, given.rate),
+      algorithm: checkAlgorithm(op, algorithm),
     }
-    return { data, batch, len, call }
+    return { data, batch, len, call, signal: given.signal }
   }
 
   /** Outputs for whole sequences: (batch, len, output), or (batch, output) when pooled. Off the event loop. */
   async predict(x: TensorLike, options: PredictOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
-    const { data, batch, len, call } = this.#predictCall(this.access.checkLive('predict'), x, options)
+    const op = this.access.checkLive('predict')
+    const { data, batch, len, call, signal } = this.#predictCall(op, x, options, ['signal'])
     const out = await this.access.read(
       'predict',
       (handle, cancel) => handle.predictAsync(data, batch, len, call, cancel),
-      options.signal,
+      signal,
     )
     return tensor(out.y, this.#outputShape(batch, len, out.y.length))
   }
@@ -178,8 +205,7 @@ export class SequenceModel extends Handle {
   /** K̄ of a block's SSM: (channels, features, len), two-sided 2·channels. */
   kernel(block: number, len: number, options: { rate?: number } = {}): Tensor {
     const op = this.access.checkLive('kernel')
-    rejectUnknownOptions(op, options, ['rate'])
-    const rate = rateOf(op, options.rate)
+    const rate = rateOf(op, rejectUnknownOptions(op, options, ['rate']).rate)
     size(op, 'block', block, 0, 1 << 20)
     size(op, 'len', len, 1, 2 ** 30)
     const data = this.access.sync('kernel', (handle) => handle.kernel(block, len, rate))
@@ -201,8 +227,10 @@ export class SequenceModel extends Handle {
     dataset: Dataset,
     options: TrainOptions & { onEvent?: (event: TrainEvent) => void } = {},
   ): Promise<TrainEvent[]> {
-    rejectUnknownOptions(this.access.checkLive('fit'), options, [...TRAIN_OPTIONS, 'onEvent'])
-    const { onEvent, ...rest } = options
+    const op = this.access.checkLive('fit')
+    const { onEvent, ...rest } = rejectUnknownOptions(op, options, [...TRAIN_OPTIONS, 'onEvent'])
+    if (onEvent !== undefined && typeof onEvent !== 'function')
+      throw fail('ERR_S4_VALUE', op, `a function for 'onEvent'`, describe(onEvent))
     const history: TrainEvent[] = []
     for await (const event of this.train(dataset, rest)) {
       onEvent?.(event)
@@ -225,46 +253,58 @@ export class SequenceModel extends Handle {
   }
 
   /**
-   * Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. Each batch of one
-   * update has dropout masks of its own.
+   * Forward and backward of a batch: it joins those since the last update, whose loss and gradients are then those of the mean
+   * over all their rows by weight; nothing is updated. For custom loops. Each batch has dropout masks and batch statistics of its
+   * own.
    */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.access.checkLive('accumulate')
+    const { signal } = rejectUnknownOptions(op, options, ['signal'])
+    throwIfAborted(op, signal)
+    const input = nativeBatch(op, this.#trained, batch, 'batch')
     await this.access.write('accumulate', async () => {
-      const input = nativeBatch(op, this.#trained, batch)
-      const config = nativeTrainConfig(op, {})
-      await this.access.afterReads('accumulate', (handle) => handle.trainBegin(config, true))
-      await this.#change('accumulate', (handle, cancel) => handle.accumulate(input, cancel), options.signal)
+      await this.access.afterReads('accumulate', (handle) => handle.configure('{}'))
+      await this.#change('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal)
     })
   }
 
-  /** The update after {@link SequenceModel.accumulate}. */
-  async update(): Promise<{ step: number; loss: number; gradNorm: number }> {
+  /**
+   * The update after {@link SequenceModel.accumulate}, that of the joint batch. Options that are given stay for the updates after
+   * it. Where nothing counted there is no update, and `loss` is NaN.
+   */
+  async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
+    const op = this.access.checkLive('update')
+    const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
+    const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
     return this.access.write('update', async () => {
+      if (config !== '{}') await this.access.afterReads('update', (handle) => handle.configure(config))
       const { step, loss, gradNorm } = await this.#change('update', (handle, cancel) => handle.update(cancel))
+      const state = await this.access.afterReads('update', (handle) => handle.trainState())
+      this.#trained.progress = progressOf(state)
       return { step, loss, gradNorm }
     })
   }
 
   /** Swaps the parameters with their running average (training with `ema`); a second call swaps back. */
   swapAverage(): void {
-    this.access.sync('swapAverage', (handle) => handle.swapAverage())
+    this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
   /** Loss (and accuracy) over a dataset, with nothing changed. */
   async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
     const op = this.access.checkLive('evaluate')
-    rejectUnknownOptions(op, options, ['batchSize', 'signal'])
-    throwIfAborted(op, options.signal)
-    return evaluate(op, this.#trained, dataset, options)
+    const { batchSize, signal } = rejectUnknownOptions(op, options, ['batchSize', 'signal'])
+    throwIfAborted(op, signal)
+    return evaluate(op, this.#trained, { what: 'dataset', dataset, batchSize }, signal)
   }
 
   /** The same weights as a recurrent network, from zero states. */
   stream(options: { batch?: number; rate?: number } = {}): ModelStream {
     const op = this.access.checkLive('stream')
-    rejectUnknownOptions(op, options, ['batch', 'rate'])
-    const batch = size(op, 'batch', options.batch ?? 1, 1, 1 << 24)
-    const rate = rateOf(op, options.rate)
+    const given = rejectUnknownOptions(op, options, ['batch', 'rate'])
+    const { batch: rows = 1 } = given
+    const batch = size(op, 'batch', rows, 1, 1 << 24)
+    const rate = rateOf(op, given.rate)
     const id = this.access.sync('stream', (handle) => handle.streamOpen(batch, rate))
     const output = native(() => this.access.handle.outputShape(batch, 1)).at(-1) as number
     return ModelStream.open(this.access, this.dtype, id, { batch, input: inputWidth(this.config), output })

@@ -1,6 +1,15 @@
 // Options of layers, blocks and models: their types, their words, and how they reach the addon.
 import type { HostOptions } from '#binding'
-import { oneOf, optionsObject, rejectRenamedOption, rejectUnknownOptions } from './check.js'
+import {
+  boolean,
+  listOf,
+  oneOf,
+  optionsObject,
+  real,
+  rejectRenamedOption,
+  rejectUnknownOptions,
+  size,
+} from './check.js'
 import { fail } from './error.js'
 import type { Dtype } from './tensor.js'
 
@@ -190,6 +199,64 @@ export interface NativeOptions {
   algorithm: SsmAlgorithm
 }
 
+/** What each option of a layer, block or model is: a whole number, a number, true or false, or one of several words. */
+const KINDS: Readonly<Record<string, 'whole' | 'number' | 'numbers' | 'boolean' | readonly string[]>> = {
+  ...Object.fromEntries(
+    [
+      'features',
+      'state',
+      'rank',
+      'nSsm',
+      'channels',
+      'truncate',
+      'seed',
+      'input',
+      'output',
+      'vocabulary',
+      'layers',
+    ].map((name) => [name, 'whole' as const]),
+  ),
+  ...Object.fromEntries(['dtMin', 'dtMax', 'dropout', 'huberDelta'].map((name) => [name, 'number' as const])),
+  ...Object.fromEntries(
+    ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map((name) => [
+      name,
+      'boolean' as const,
+    ]),
+  ),
+  quantiles: 'numbers',
+  mode: choices.mode,
+  init: choices.init,
+  discretization: choices.discretization,
+  dtTransform: choices.transform,
+  realTransform: choices.transform,
+  imagTransform: choices.transform,
+  norm: choices.norm,
+  activation: choices.activation,
+  finalActivation: choices.activation,
+  encoder: choices.encoder,
+  pooling: choices.pooling,
+  loss: choices.loss,
+}
+
+/** An option's value; one of another kind is refused by the option's name, an unknown option by the addon, whatever it is. */
+function checkedOption(op: string, name: string, value: unknown): unknown {
+  const kind = Object.hasOwn(KINDS, name) ? KINDS[name] : undefined
+  switch (kind) {
+    case 'whole':
+      return size(op, name, value, 0, Number.MAX_SAFE_INTEGER)
+    case 'number':
+      return real(op, name, value)
+    case 'boolean':
+      return boolean(op, name, value)
+    case 'numbers':
+      return listOf(op, name, value).map((x) => real(op, name, x))
+    case undefined:
+      return null
+    default:
+      return oneOf(op, name, value, kind)
+  }
+}
+
 /** Separates what the device needs from the configuration, whose names and values the addon checks. */
 export function nativeOptions(op: string, options: unknown): NativeOptions {
   const config: Record<string, unknown> = {}
@@ -197,20 +264,15 @@ export function nativeOptions(op: string, options: unknown): NativeOptions {
   for (const [key, value] of Object.entries(optionsObject(op, options))) {
     rejectRenamedOption(op, key)
     if (value === undefined) continue
-    if (typeof value === 'number' && !Number.isFinite(value))
-      throw fail('ERR_S4_VALUE', op, `a finite number for '${key}'`, value)
-    if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol')
-      throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, typeof value)
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value
-    else config[key] = value
+    else config[key] = checkedOption(op, key, value)
   }
   return { config: JSON.stringify(config), ...deviceOptions(op, host) }
 }
 
 /** Options of what is read from a file or from bytes. */
 export function nativeLoadOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
-  rejectUnknownOptions(op, options, DEVICE_OPTIONS)
-  return deviceOptions(op, options)
+  return deviceOptions(op, rejectUnknownOptions(op, options, DEVICE_OPTIONS))
 }
 
 function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
@@ -218,12 +280,10 @@ function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'c
   const { device = process.env['S4_DEVICE'] ?? 'auto', dtype, precision, threads, memoryLimit } = host
   oneOf(op, 'device', device, choices.device)
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f64')
-    throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, String(dtype))
+    throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, dtype)
   if (precision !== undefined) oneOf(op, 'precision', precision, choices.precision)
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
-    throw fail('ERR_S4_VALUE', op, 'threads from 1 to 1024', threads)
-  if (memoryLimit !== undefined && !(Number.isInteger(memoryLimit) && memoryLimit > 0))
-    throw fail('ERR_S4_VALUE', op, 'memoryLimit in whole bytes, 1 or more', memoryLimit)
+  if (threads !== undefined) size(op, 'threads', threads, 1, 1024)
+  if (memoryLimit !== undefined) size(op, 'memoryLimit in bytes', memoryLimit, 1, Number.MAX_SAFE_INTEGER)
   return { host: { ...host, device }, algorithm: checkAlgorithm(op, algorithm) }
 }
 

@@ -1,8 +1,9 @@
 import { Transform } from 'node:stream'
 import type { NativeModel } from '#binding'
 import type { NativeAccess } from './access.js'
-import { rejectUnknownOptions } from './check.js'
+import { bytesOf, oneOf, rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
+import { frameOf, SampleReader, SAMPLES, type SampleFormat } from './samples.js'
 import {
   allocate,
   checkTensor,
@@ -26,6 +27,15 @@ interface StreamShape {
 /** Frees the state of a stream that was collected without being disposed. */
 const collected = new FinalizationRegistry<() => void>((free) => free())
 
+/** What {@link ModelStream.toTransform} takes. */
+export interface TransformOptions {
+  /** The type of the samples that bytes hold; without it frames are arrays of numbers and bytes are refused. */
+  format?: SampleFormat
+}
+
+/** Sizes of streams that the addon has opened. */
+const streams = new WeakSet<StreamShape>()
+
 /** How a push runs. */
 export interface PushOptions {
   /** Ratio of each step to the training interval: one number, one a row, or one a row and sample. */
@@ -47,6 +57,8 @@ export class ModelStream {
   #disposed = false
 
   private constructor(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape) {
+    // JavaScript lets a caller get here with anything.
+    if (!streams.has(shape)) throw fail('ERR_S4_VALUE', 'ModelStream', 'SequenceModel.stream()', 'new')
     this.#access = access
     this.#dtype = dtype
     this.#id = id
@@ -56,6 +68,7 @@ export class ModelStream {
 
   /** @internal Around a stream that the addon has opened. */
   static open(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape): ModelStream {
+    streams.add(shape)
     return new ModelStream(access, dtype, id, shape)
   }
 
@@ -68,28 +81,27 @@ export class ModelStream {
   #pushCall(op: string, x: TensorLike, options: PushOptions) {
     const { batch, input, output } = this.#shape
     const dtype = this.#dtype
-    let data
-    if (input === undefined) {
-      checkTensor(op, 'tokens', x, 2)
-      data = integers(op, 'tokens', x.data)
-    } else {
-      checkTensor(op, 'input', x, 3)
-      if (x.shape[2] !== input)
-        throw fail('ERR_S4_SHAPE', op, `input (${batch}, len, ${input})`, shapeText(x.shape))
-      data = floats(op, 'input', x.data, dtype)
-    }
-    if (x.shape[0] !== batch) throw fail('ERR_S4_SHAPE', op, `${batch} rows`, `${x.shape[0]}`)
-    const len = x.shape[1] as number
+    const given = input === undefined ? checkTensor(op, 'tokens', x, 2) : checkTensor(op, 'input', x, 3)
+    const { shape: sizes } = given
+    if (input !== undefined && sizes[2] !== input)
+      throw fail('ERR_S4_SHAPE', op, `input (${batch}, len, ${input})`, shapeText(sizes))
+    if (sizes[0] !== batch) throw fail('ERR_S4_SHAPE', op, `${batch} rows`, `${sizes[0]}`)
+    const data =
+      input === undefined ? integers(op, 'tokens', given.data) : floats(op, 'input', given.data, dtype)
+    const len = sizes[1] as number
     const one = typeof options.interval === 'number'
     const interval = stepIntervals(op, options.interval, one ? [batch] : [batch, len], dtype)
     return { data, len, interval, shape: [batch, len, output] as const }
   }
 
-  /** The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. */
+  /**
+   * The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. `ERR_S4_NONFINITE` for an
+   * input, an output or a resulting state with NaN or an infinity. A push that fails leaves the stream as it was before it.
+   */
   push(x: TensorLike, options: PushOptions = {}): Tensor {
     const op = this.#checkLive('push')
-    rejectUnknownOptions(op, options, ['interval'])
-    const { data, len, interval, shape } = this.#pushCall(op, x, options)
+    const given = rejectUnknownOptions(op, options, ['interval'])
+    const { data, len, interval, shape } = this.#pushCall(op, x, given)
     const out = allocate(op, shape, this.#dtype)
     this.#access.sync('push', (handle) => handle.streamPush(this.#id, data, len, interval, out))
     return tensor(out, shape)
@@ -102,12 +114,12 @@ export class ModelStream {
    */
   async pushAsync(x: TensorLike, options: PushOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
     const op = this.#checkLive('pushAsync')
-    rejectUnknownOptions(op, options, ['interval', 'signal'])
-    const { data, len, interval, shape } = this.#pushCall(op, x, options)
+    const given = rejectUnknownOptions(op, options, ['interval', 'signal'])
+    const { data, len, interval, shape } = this.#pushCall(op, x, given)
     const out = await this.#access.read(
       'pushAsync',
       (handle, cancel) => handle.streamPushAsync(this.#id, data, len, interval, cancel),
-      options.signal,
+      given.signal,
     )
     return tensor(out, shape)
   }
@@ -118,17 +130,20 @@ export class ModelStream {
     return this.#access.sync('position', (handle) => handle.streamPosition(this.#id))
   }
 
-  /** The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process. */
+  /**
+   * The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process,
+   * at the same rate or another.
+   */
   save(): Uint8Array {
     this.#checkLive('save')
     return this.#access.sync('save', (handle) => handle.streamSave(this.#id))
   }
 
-  /** Back to a saved state. A state of another shape is refused and nothing changes. */
+  /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
   restore(state: Uint8Array): void {
     const op = this.#checkLive('restore')
-    if (!ArrayBuffer.isView(state)) throw fail('ERR_S4_VALUE', op, 'the bytes of save()', typeof state)
-    this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, state))
+    const saved = bytesOf(op, 'state', state)
+    this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, saved))
   }
 
   /** An independent copy that goes on from here. */
@@ -144,22 +159,35 @@ export class ModelStream {
     this.#access.sync('reset', (handle) => handle.streamReset(this.#id))
   }
 
-  /** A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. */
-  toTransform(): Transform {
-    const { batch, input = 1 } = this.#shape
-    if (batch !== 1)
-      throw fail('ERR_S4_UNSUPPORTED', 'ModelStream.toTransform', 'a stream of one row', `${batch} rows`)
+  /**
+   * A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. With `format`
+   * frames are bytes instead, as files, sockets and microphones give them, cut anywhere: samples of that type, little-endian,
+   * as numbers: f32 as it is, i16 / 32768 from -1 to below 1, u8 from 0 to 255.
+   */
+  toTransform(options: TransformOptions = {}): Transform {
+    const op = this.#checkLive('toTransform')
+    const { format } = rejectUnknownOptions(op, options, ['format'])
+    if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLES) as SampleFormat[])
+    const { batch, input: width } = this.#shape
+    const input = width ?? 1
+    if (batch !== 1) throw fail('ERR_S4_UNSUPPORTED', op, 'a stream of one row', `${batch} rows`)
+    const samples = format === undefined ? undefined : new SampleReader(op, format, input)
     return new Transform({
       objectMode: true,
-      transform: (frame: ArrayLike<number>, _encoding, done) => {
-        this.pushAsync({
-          data: frame,
-          shape: this.#shape.input === undefined ? [1, frame.length] : [1, frame.length / input, input],
-        }).then(
-          (y) => done(null, y.data),
+      transform: (frame: unknown, _encoding, done) => {
+        const push = async () => {
+          const data = samples === undefined ? frameOf(op, frame) : samples.read(frame)
+          if (data.length === 0) return undefined
+          const len = data.length / input
+          const y = await this.pushAsync({ data, shape: width === undefined ? [1, len] : [1, len, input] })
+          return y.data
+        }
+        push().then(
+          (y) => (y === undefined ? done() : done(null, y)),
           (error: Error) => done(error),
         )
       },
+      flush: (done) => done(samples?.rest()),
     })
   }
 

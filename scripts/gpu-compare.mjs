@@ -1,5 +1,5 @@
 // Times two unpacked builds of this project in turns on one GPU and fails where the second is slower than the first.
-//   node scripts/gpu-compare.mjs OLD NEW [--rounds 5] [--seconds MOST] [--most 1.03] [--json FILE]
+//   node scripts/gpu-compare.mjs OLD NEW [--rounds 5] [--seconds MOST] [--most 1.03] [--json FILE] [--run 'timings high step' …]
 // OLD and NEW are folders as gpu-pack.mjs packs them (`.gpu/rust/timings`, `benches/gpu.mjs`). Built-in modules only.
 import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
@@ -13,18 +13,21 @@ const { values, positionals } = parseArgs({
     most: { type: 'string', default: '1.03' },
     seconds: { type: 'string', default: '86400' },
     json: { type: 'string' },
+    // Instead of all: one program with its words, any number of times.
+    run: { type: 'string', multiple: true },
   },
 })
 const trees = positionals.map((folder) => resolve(folder))
 if (trees.length !== 2) throw new Error('two folders: the old build, then the new one')
 
 /** What is run in each tree, in this order. */
-const runs = [
+const allRuns = [
   ...['highest', 'high', 'bf16'].map((p) => ['timings', [p, 'dense', 'ssm', 'two-sided', 'step']]),
   ['timings', ['highest', 'fft']],
   ...['highest', 'high', 'bf16'].map((p) => ['node', ['benches/gpu.mjs', 'train', p]]),
   ['node', ['benches/gpu.mjs', 'step']],
 ]
+const runs = values.run?.map((line) => line.split(' ')).map(([program, ...words]) => [program, words]) ?? allRuns
 
 /** Every time of a program's output, by the words before it. */
 function times(tree, [program, args]) {

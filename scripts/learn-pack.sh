@@ -30,7 +30,7 @@ if wanted small; then
   tar "${order[@]}" -C "$stage/small" -cf - recordings mnist ETT-small | xz -T1 --lzma2=preset=9e,lc=0,lp=0,pb=0 >"$folder/small.tar.xz"
 fi
 cp "$built/package.json" "$stage/tree/" && cp -r "$built/build" "$stage/tree/" && rm -rf "$stage/tree/build/__test__"
-cp "$built"/crates/node/{binding.js,*.node} "$stage/tree/crates/node/" && strip "$stage"/tree/crates/node/*.node
+cp "$built"/crates/node/{binding.js,load.cjs,*.node} "$stage/tree/crates/node/" && strip "$stage"/tree/crates/node/*.node
 cp "$built/cli/package.json" "$stage/tree/cli/" && cp "$built/cli/dist/src/taskfiles.js" "$stage/tree/cli/dist/src/"
 ln -s .. "$stage/tree/node_modules/s4-node"
 cp -r "$here/../recipes" "$stage/tree/" && cp "$here"/recipe*.mjs "$stage/tree/scripts/"

@@ -1,4 +1,4 @@
-// One learning run of a recipe: epochs, checkpoints, history, figures.
+// Runs one training of a recipe: epochs, checkpoints, a history of losses, and the final scores.
 import {
   appendFileSync,
   createReadStream,
@@ -50,7 +50,7 @@ export async function runRecipe(recipe, dataset, options) {
   const at = going
     ? JSON.parse(model.extra)
     : { epoch: 0, batch: 0, step: 0, seconds: 0, best: null, choices: 0 }
-  // An epoch may be a random part of the training set: validation then comes more often.
+  // A recipe may limit the batches of an epoch, so that a large training set is validated more often.
   const perEpoch = Math.min(
     Math.ceil(dataset.train.length / batchSize),
     recipe.train.batchesPerEpoch ?? Infinity,
@@ -78,6 +78,7 @@ export async function runRecipe(recipe, dataset, options) {
   // Stopped early: `chosen` when validation gets no better, `time` when the clock, the updates or the signal end it.
   let [epochs, stopped] = [recipe.train.epochs, undefined]
   let fresh = !going
+  const over = () => elapsed() > minutes * 60 || at.step >= updates || signal?.aborted
   while (stopped === undefined) {
     // Within an epoch the plan stays as it was, also when another process goes on with it.
     if (at.batch === 0 || at.of === undefined)
@@ -100,7 +101,8 @@ export async function runRecipe(recipe, dataset, options) {
       pad,
       seed,
       epoch: at.epoch,
-      skip: at.batch,
+      // The library leaves out what its checkpoint has seen; those of 0.1.0 do not say.
+      skip: model.progress.samples > 0 ? 0 : at.batch,
       count: perEpoch,
     })
     const how = epochOptions(recipe, {
@@ -109,8 +111,8 @@ export async function runRecipe(recipe, dataset, options) {
       seed,
       resume: !fresh,
     })
-    // A checkpoint may stand behind an epoch's last update: its evaluation alone is left then.
-    for await (const event of at.batch < perEpoch ? model.train(source, how) : []) {
+    // A checkpoint may stand behind an epoch's last update: then this only ends the epoch.
+    for await (const event of model.train(source, { ...how, epochs: model.progress.epochs + 1 })) {
       fresh = false
       if (event.type !== 'step') continue
       at.batch++
@@ -122,11 +124,10 @@ export async function runRecipe(recipe, dataset, options) {
         await save()
         saved = performance.now()
       }
-      if (elapsed() > minutes * 60 || at.step >= updates || signal?.aborted) {
-        stopped = 'time'
-        break
-      }
+      // After an epoch's last batch the loop goes on to the end of the epoch.
+      if (over() && at.batch < perEpoch) break
     }
+    if (over()) stopped = 'time'
     const trained = (performance.now() - started) / 1000
     if (at.batch >= perEpoch) [at.epoch, at.batch] = [at.epoch + 1, 0]
     const entry = {

@@ -14,9 +14,10 @@ function reviews(folder, part) {
 }
 
 /**
- * Token 0 is any rare character, 1 the end; then every character that the training reviews have `minFrequency` times, most frequent
- * first. A review is cut so that it has at most `maxLength` tokens with its end. There is no validation set: with `chooseByTest` the
- * test set chooses the epoch, as in the published protocol.
+ * The data set of IMDB reviews. Token 0 stands for every rare character, token 1 for the end of a review; the others stand for the
+ * characters that occur at least `minFrequency` times in the training reviews, most frequent first. Reviews are cut to `maxLength`
+ * tokens, including the end. There is no validation set: with `chooseByTest` the test set chooses the epoch, as in the published
+ * protocol.
  */
 export function aclImdb(folder, { maxLength = 4096, minFrequency = 15, chooseByTest = false } = {}) {
   const inside = existsSync(join(folder, 'aclImdb')) ? join(folder, 'aclImdb') : folder

@@ -8,6 +8,18 @@ export class UsageError extends Error {
 
 type Options = NonNullable<ParseArgsConfig['options']>
 
+/** `--horizon -3` as `--horizon=-3`: what looks like a number is a value, which the option's own check then refuses or takes. */
+function withValues(argv: readonly string[], options: Options): string[] {
+  const out: string[] = []
+  for (const [i, argument] of argv.entries()) {
+    const before = argv[i - 1]
+    const named = before?.startsWith('--') === true && options[before.slice(2)]?.type === 'string'
+    if (named && /^-\.?\d/.test(argument)) out.push(`${out.pop()}=${argument}`)
+    else out.push(argument)
+  }
+  return out
+}
+
 export class Args {
   readonly #values: Record<string, unknown>
   readonly positionals: readonly string[]
@@ -15,7 +27,7 @@ export class Args {
   constructor(argv: readonly string[], options: Options, names: readonly string[]) {
     try {
       const { values, positionals } = parseArgs({
-        args: [...argv],
+        args: withValues(argv, options),
         options,
         allowPositionals: true,
         strict: true,

@@ -1,4 +1,5 @@
 /** The `s4` command. Exit codes: 0 done, 1 it failed (or a check did not hold), 2 a mistake in the command line. */
+import { diagnose as library } from 's4-node'
 import { UsageError } from './args.js'
 import type { Command } from './commands/command.js'
 import { data } from './commands/data.js'
@@ -13,7 +14,7 @@ const commands: readonly Command[] = [train, forecast, stream, data, diagnose, v
 
 function help(): string {
   const lines = commands.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`)
-  return `usage: s4 <command> [options]\n\n${lines.join('\n')}\n\n\`s4 <command> --help\` tells more.`
+  return `usage: s4 <command> [options]\n\n${lines.join('\n')}\n\n\`s4 <command> --help\` tells more, \`s4 --version\` the version.`
 }
 
 /** Runs one command line and gives the exit code. */
@@ -22,6 +23,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
     console.log(help())
     return name === undefined ? 2 : 0
+  }
+  if (name === '--version' || name === '-V' || name === 'version') {
+    console.log(library().version)
+    return 0
   }
   const command = commands.find((c) => c.name === name)
   if (command === undefined) {

@@ -145,6 +145,50 @@ test('a number for --column is a name first, then a place', () => {
   assert.match(run('x').stderr, /expected one of t, value, 0, 2020/)
 })
 
+test('--header says what a first line is', () => {
+  const file = join(folder, 'mixed.csv')
+  const lines = Array.from({ length: 400 }, (_, i) => `${i},${i % 7}`)
+  writeFileSync(file, `t,2020\n${lines.join('\n')}\n`)
+  const run = (...more: string[]) => s4(['forecast', model, file, '--steps', '1', ...more])
+  const refused = run()
+  assert.equal(refused.status, 1)
+  assert.match(refused.stderr, /names or values.*header/)
+  const named = run('--header', 'true')
+  assert.equal(named.status, 0, named.stderr)
+  assert.equal(run('--header', 'true', '--column', '2020').stdout, named.stdout)
+  // As data its first line is a number too, and one more sample before the others.
+  const data = run('--header', 'false')
+  assert.equal(data.status, 0, data.stderr)
+  assert.equal(run('--header', 'false', '--column', '1').stdout, data.stdout)
+  assert.match(run('--header', 'false', '--column', '0').stderr, /row 1, column 0 .*"t"/)
+  const wrong = run('--header', 'maybe')
+  assert.equal(wrong.status, 2)
+  assert.match(wrong.stderr, /--header is one of auto, true, false, not 'maybe'/)
+})
+
+test('a pipe that is closed ends the command, values may be negative, the version is told', () => {
+  const values = Array.from({ length: 20_000 }, (_, i) => i % 7).join('\n')
+  const shell = `"${process.execPath}" "${command}" stream "${model}" | head -2`
+  const { status, stdout, stderr } = spawnSync('bash', ['-o', 'pipefail', '-c', shell], {
+    encoding: 'utf8',
+    input: values,
+  })
+  assert.equal(stdout.trim().split('\n').length, 2)
+  assert.doesNotMatch(stderr, /EPIPE|Unhandled|at /)
+  assert.equal(status, 0, stderr)
+  const negative = s4(['train', 'x.csv', '--out', join(folder, 'x'), '--horizon', '-3'])
+  assert.equal(negative.status, 2)
+  assert.match(negative.stderr, /--horizon is a whole number of at least 1, not '-3'/)
+  const zero = s4(['train', 'x.csv', '--out', join(folder, 'x'), '--horizon', '0'])
+  assert.match(zero.stderr, /--horizon is a whole number of at least 1, not '0'/)
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
+  for (const word of ['--version', '-V', 'version']) assert.equal(s4([word]).stdout, `${version}\n`)
+  for (const name of ['train', 'forecast', 'stream', 'verify'])
+    assert.match(s4([name, '--help']).stdout, /Defaults: /, name)
+})
+
 test('diagnose tells of this machine', () => {
   const { status, stdout } = s4(['diagnose', '--json'])
   assert.equal(status, 0)

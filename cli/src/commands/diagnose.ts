@@ -31,6 +31,8 @@ function lines(value: Record<string, unknown>, indent = ''): string[] {
     }
     if (typeof entry === 'object' && entry !== null)
       return [`${indent}${key}:`, ...lines(entry as Record<string, unknown>, `${indent}  `)]
-    return [`${indent}${key}: ${String(entry)}`]
+    // Texts of several lines, and texts that begin with their own name, stand as they are.
+    const text = String(entry).replace(new RegExp(`^${key}: `), '')
+    return [`${indent}${key}: ${text.replaceAll('\n', `\n${indent}  `)}`]
   })
 }

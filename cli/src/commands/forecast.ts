@@ -8,10 +8,14 @@ import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js
 export const forecast: Command = {
   name: 'forecast',
   summary: 'what comes after the last sample of a CSV file',
-  usage: `forecast MODEL DATA.csv [--steps N] [--out FILE] [--column NAME|PLACE] [--gaps error|linear] [--device cpu|cuda] [--threads N]
+  usage: `forecast MODEL DATA.csv [--steps N] [--out FILE] [--column NAME|PLACE] [--gaps error|linear] [--header auto|true|false]
+          [--device cpu|cuda] [--threads N]
 
 Prints CSV lines step,mean,low,high: low and high are mean ∓ 2σ. Past the model's horizon the means themselves are taken as
-what came, so the band there is too narrow.`,
+what came, so the band there is too narrow.
+
+Defaults: --steps the model's horizon, --out standard output, --column the last, --gaps error, --header auto,
+--device a GPU where there is one, --threads all cores.`,
   async run(argv) {
     const args = new Args(
       argv,

@@ -14,7 +14,9 @@ export const stream: Command = {
 
 Reads one number a line from FILE, or from standard input, and answers each at once with a CSV line
 index,value,expected,sigma,strength,mark: expected and sigma were said one sample before; a strength above 1 is a mark,
-'surprise' or 'flat'. With --marks only the marked samples are printed. A first line that is not a number is a header.`,
+'surprise' or 'flat'. With --marks only the marked samples are printed. A first line that is not a number is a header.
+
+Defaults: FILE standard input, --marks off, --device a GPU where there is one, --threads all cores.`,
   async run(argv) {
     const args = new Args(argv, { marks: { type: 'boolean' }, ...deviceOptions }, ['MODEL', '[FILE]'])
     const [path, file] = args.positionals

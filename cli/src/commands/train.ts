@@ -10,12 +10,16 @@ import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js
 export const train: Command = {
   name: 'train',
   summary: 'train a forecasting model on one column of a CSV file',
-  usage: `train DATA.csv --out MODEL [--column NAME|PLACE] [--gaps error|linear] [--horizon N] [--holdout SHARE]
-          [--mode s4|s4d] [--layers N] [--features N] [--state N] [--window N] [--batch N] [--updates N] [--lr X] [--ssm-lr X]
-          [--max-seconds S] [--seed N] [--device cpu|cuda] [--precision P] [--threads N]
+  usage: `train DATA.csv --out MODEL [--column NAME|PLACE] [--gaps error|linear] [--header auto|true|false]
+          [--horizon N] [--holdout SHARE] [--mode s4|s4d] [--layers N] [--features N] [--state N] [--window N] [--batch N] [--updates N]
+          [--lr X] [--ssm-lr X] [--max-seconds S] [--seed N] [--device cpu|cuda] [--precision P] [--threads N]
 
 The model predicts a Gaussian for each of the next --horizon samples at every sample. The last --holdout of the series is
-kept from training; errors there are printed beside those of persistence and of a linear autoregressive model.`,
+kept from training; errors there are printed beside those of persistence and of a linear autoregressive model.
+
+Defaults: --column the last, --gaps error, --header auto, --horizon a twentieth of the series and at most 36, --holdout 0.2,
+--mode s4, --layers 3, --features 48, --state 64, --window half of the training part and at most 4096, --batch 4, --updates 400, --lr 0.01,
+--ssm-lr 0.004, --max-seconds no limit, --seed 0, --device a GPU where there is one, --precision highest, --threads all cores.`,
   async run(argv) {
     const text = { type: 'string' } as const
     const args = new Args(
@@ -42,6 +46,7 @@ kept from training; errors there are printed beside those of persistence and of 
     )
     const out = args.required('out')
     const number = (name: string, otherwise: number, min = 1) => args.count(name, otherwise, min)
+    const given = (name: string) => (args.text(name) === undefined ? 0 : number(name, 1))
     const shape = {
       mode: args.oneOf('mode', choices.mode) ?? ('s4' as const),
       layers: number('layers', 3),
@@ -60,7 +65,8 @@ kept from training; errors there are printed beside those of persistence and of 
     }
     const holdout = args.number('holdout', 0.2)
     if (holdout >= 1) throw new UsageError(`--holdout is a share below 1, not ${holdout}`)
-    const asked = { horizon: number('horizon', 0, 0), window: number('window', 0, 0) }
+    // 0 stands for an option that was not given.
+    const asked = { horizon: given('horizon'), window: given('window') }
 
     const series = await readSeries(args.positionals[0], args)
     const horizon = asked.horizon || Math.min(36, Math.max(1, Math.floor(series.length / 20)))

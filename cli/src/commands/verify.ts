@@ -12,7 +12,9 @@ export const verify: Command = {
 
 Prints one line \`CASE QUANTITY ERROR\` for every tensor that the files hold besides inputs and probes, ERROR being
 ‖a − b‖/‖b‖, then the count and the worst. Exit code 1 past a tolerance, on an unknown tensor, or on a file that cannot be run.
-The algorithm cauchy is of bilinear layers: cases of zero-order hold are skipped, and counted.`,
+The algorithm cauchy is of bilinear layers: cases of zero-order hold are skipped, and counted.
+
+Defaults: --f64 off (f32), --algorithm auto, --device cpu, --precision highest, --threads all cores.`,
   async run(argv) {
     const args = new Args(
       argv,

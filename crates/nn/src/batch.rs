@@ -1,5 +1,6 @@
 //! What goes into a model and what its output is compared with, as host arrays.
 
+use num_traits::Zero;
 use s4_backend::CallOptions;
 
 /// What goes in.
@@ -87,6 +88,55 @@ pub struct OwnedBatch<T> {
     pub weights: Option<Vec<T>>,
     /// Rate and algorithm; lengths are those above.
     pub call: CallOptions<'static, [i32]>,
+}
+
+impl<T: Copy + Zero> OwnedArray<T> {
+    /// Zeroes what lies beyond each row's length, `len` samples a row: it is never looked at, and may be NaN.
+    pub fn clear_padding(&mut self, lengths: &[i32], len: usize) {
+        match self {
+            OwnedArray::Values(x) => clear_padding(x, lengths, len),
+            OwnedArray::Integers(x) => clear_padding(x, lengths, len),
+        }
+    }
+}
+
+fn clear_padding<T: Copy + Zero>(x: &mut [T], lengths: &[i32], len: usize) {
+    // Other sizes are refused where the model's are known.
+    if lengths.is_empty() || len == 0 || !x.len().is_multiple_of(lengths.len() * len) {
+        return;
+    }
+    let each = x.len() / lengths.len();
+    for (row, &length) in x.chunks_exact_mut(each).zip(lengths) {
+        let from = usize::try_from(length).unwrap_or(len).min(len) * (each / len);
+        row[from..].fill(T::zero());
+    }
+}
+
+impl<T: Copy + Zero + PartialEq> OwnedBatch<T> {
+    /// Zeroes what does not count, which may hold anything: input, target and weights beyond each row's length, real
+    /// targets of weight 0. `per_step`: a row of the output is a step.
+    pub fn clear_uncounted(&mut self, per_step: bool) {
+        if let Some(lengths) = &self.lengths {
+            self.input.clear_padding(lengths, self.len);
+            if per_step {
+                if let OwnedArray::Values(target) = &mut self.target {
+                    clear_padding(target, lengths, self.len);
+                }
+                if let Some(weights) = &mut self.weights {
+                    clear_padding(weights, lengths, self.len);
+                }
+            }
+        }
+        if let (OwnedArray::Values(target), Some(weights)) = (&mut self.target, &self.weights)
+            && !weights.is_empty()
+            && target.len().is_multiple_of(weights.len())
+            && !target.is_empty()
+        {
+            let width = target.len() / weights.len();
+            let rows = target.chunks_exact_mut(width).zip(weights);
+            rows.filter(|(_, w)| w.is_zero()).for_each(|(row, _)| row.fill(T::zero()));
+        }
+    }
 }
 
 impl<T> OwnedBatch<T> {

@@ -11,13 +11,19 @@ pub(crate) struct CarriedStates<B: Backend> {
     pub start: RecurrentStates<B>,
     /// What the last batch ended in.
     pub end: RecurrentStates<B>,
+    /// No update since the states were zeros.
+    zero: bool,
 }
 
 impl<B: Backend> CarriedStates<B> {
     /// Zeros.
     pub fn new(be: &B, config: &ModelConfig, batch: usize) -> Result<Self> {
         let zeros = || RecurrentStates::new(be, config, batch);
-        Ok(CarriedStates { kept: zeros()?, start: zeros()?, end: zeros()? })
+        Ok(CarriedStates { kept: zeros()?, start: zeros()?, end: zeros()?, zero: true })
+    }
+    /// Whether a sequence begins here.
+    pub fn is_zero(&self) -> bool {
+        self.zero
     }
     /// The next batch goes on from where the last one ended.
     pub fn advance(&mut self, be: &B) -> Result<()> {
@@ -25,6 +31,7 @@ impl<B: Backend> CarriedStates<B> {
     }
     /// The step under way is accepted, if `guard` is finite.
     pub fn commit(&mut self, be: &B, guard: B::Ref<'_>) -> Result<()> {
+        self.zero = false;
         for i in 0..self.kept.blocks.len() {
             // A guarded copy is an average that forgets everything.
             be.ema(EmaUpdate {
@@ -42,11 +49,13 @@ impl<B: Backend> CarriedStates<B> {
     }
     /// Back to zero.
     pub fn zero(&mut self, be: &B) -> Result<()> {
+        self.zero = true;
         self.start.zero(be)?;
         self.kept.zero(be)
     }
     /// Replaces them by each block's (batch, H, 2, N/2).
     pub fn set(&mut self, be: &B, blocks: &[Vec<B::Scalar>]) -> Result<()> {
+        self.zero = false;
         for (i, block) in blocks.iter().enumerate() {
             be.upload(self.kept.view_mut(be, i), block)?;
         }

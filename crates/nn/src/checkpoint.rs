@@ -9,10 +9,13 @@ use crate::{
     check,
     config::ModelConfig,
     config_json::with_present_names,
+    file_kind::foreign_kind,
     model::Model,
     param::{Flats, ParamStore},
+    progress::Progress,
     schedule::Schedule,
     train::{TrainConfig, Trainer},
+    write_file::{check_target, write_whole},
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Code, Error, Result, Scalar};
@@ -49,6 +52,12 @@ struct TrainerMeta {
     schedule: Schedule,
     /// Rows of the carried states.
     carried: Option<usize>,
+    /// Absent in files of 0.1.0: such a run goes on from epoch 0 with the steps that it has.
+    #[serde(default)]
+    progress: Progress,
+    /// Whether the parameters are their average.
+    #[serde(default)]
+    swapped: bool,
 }
 
 /// `ERR_S4_CHECKPOINT`.
@@ -62,7 +71,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Header of a file whose layout is sound: offsets inside, no overlaps, sizes that fit shapes.
 fn open(bytes: &[u8]) -> Result<(HashMap<String, String>, SafeTensors<'_>)> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| bad("a sound safetensors file", e))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| match foreign_kind(bytes) {
+        Some(kind) => bad("a safetensors file", kind),
+        None => bad("a sound safetensors file", e),
+    })?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad("a sound safetensors header", e))?;
     Ok((header.metadata().clone().unwrap_or_default(), file))
 }
@@ -103,20 +115,14 @@ pub fn save<B: Backend>(
     trainer: Option<&Trainer<B>>,
     extra: Option<&str>,
 ) -> Result<()> {
-    let bytes = save_bytes(model, trainer, extra)?;
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
     let io = |e: std::io::Error| bad(format!("to write {}", path.display()), e);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    check_target(path).map_err(io)?;
+    let bytes = save_bytes(model, trainer, extra)?;
+    write_whole(path, |file| file.write_all(&bytes)).map_err(io)
 }
 
-type Entry = (String, Vec<usize>, Vec<u8>);
+/// Name, shape, little-endian values.
+pub(crate) type Entry = (String, Vec<usize>, Vec<u8>);
 
 fn collect<B: Backend>(
     out: &mut Vec<Entry>,
@@ -131,6 +137,28 @@ fn collect<B: Backend>(
     Ok(())
 }
 
+/// Name, shape and little-endian values of every parameter and of the running statistics of batch norms.
+pub(crate) fn model_tensors<B: Backend>(model: &Model<B>) -> Result<Vec<Entry>> {
+    let mut tensors: Vec<Entry> = Vec::new();
+    collect(&mut tensors, "", &model.store, &model.store.values)?;
+    for (name, norm) in model.net.norms() {
+        if let Some(values) = norm.running(&model.be)? {
+            tensors.push((format!("{name}.running"), vec![2, values.len() / 2], to_bytes(&values)));
+        }
+    }
+    Ok(tensors)
+}
+
+/// The metadata of a checkpoint without a trainer.
+pub(crate) fn model_metadata<T: Scalar>(config: &ModelConfig) -> HashMap<String, String> {
+    HashMap::from([
+        ("format".to_string(), FORMAT.to_string()),
+        ("version".into(), VERSION.into()),
+        ("dtype".into(), T::DTYPE.as_str().into()),
+        ("config".into(), config.to_json()),
+    ])
+}
+
 /// The bytes that [`save`] writes.
 pub fn save_bytes<B: Backend>(
     model: &Model<B>,
@@ -138,19 +166,8 @@ pub fn save_bytes<B: Backend>(
     extra: Option<&str>,
 ) -> Result<Vec<u8>> {
     let be = &model.be;
-    let mut out: Vec<Entry> = Vec::new();
-    collect(&mut out, "", &model.store, &model.store.values)?;
-    for (name, norm) in model.net.norms() {
-        if let Some(values) = norm.running(be)? {
-            out.push((format!("{name}.running"), vec![2, values.len() / 2], to_bytes(&values)));
-        }
-    }
-    let mut meta = HashMap::from([
-        ("format".to_string(), FORMAT.to_string()),
-        ("version".into(), VERSION.into()),
-        ("dtype".into(), B::Scalar::DTYPE.as_str().into()),
-        ("config".into(), model.config.to_json()),
-    ]);
+    let mut out = model_tensors(model)?;
+    let mut meta = model_metadata::<B::Scalar>(&model.config);
     if let Some(extra) = extra {
         meta.insert("extra".into(), extra.into());
     }
@@ -171,6 +188,8 @@ pub fn save_bytes<B: Backend>(
             step: t.steps(),
             schedule: t.schedule.clone(),
             carried: t.carried().map(|s| s.batch),
+            progress: t.progress,
+            swapped: t.swapped,
         };
         let json = serde_json::to_string(&trainer).map_err(|e| bad("a trainer that can be written", e))?;
         meta.insert("trainer".into(), json);
@@ -287,6 +306,7 @@ fn load_trainer<B: Backend>(
     let mut trainer = Trainer::new(model, meta.config).map_err(invalid)?;
     trainer.schedule = meta.schedule;
     trainer.adam.step = meta.step;
+    (trainer.progress, trainer.swapped) = (meta.progress, meta.swapped);
     source.fill(be, "optimizer.m.", &model.store, &mut trainer.adam.m)?;
     source.fill(be, "optimizer.v.", &model.store, &mut trainer.adam.v)?;
     if let Some(average) = &mut trainer.average {

@@ -5,7 +5,8 @@ use crate::{
     initialization::Init,
 };
 use s4_backend::{
-    Activation, Discretization, Error, Levels, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
+    Activation, Discretization, Error, Loss, LossKind, Mode, Pooling, QuantileLevels, Result, SsmSpec,
+    Transform,
 };
 use serde::{Deserialize, Serialize};
 
@@ -201,7 +202,7 @@ impl Default for ModelConfig {
             final_norm: None,
             loss: LossKind::CrossEntropy,
             huber_delta: 1.0,
-            quantiles: Levels::default().as_slice().to_vec(),
+            quantiles: QuantileLevels::default().as_slice().to_vec(),
         }
     }
 }
@@ -320,8 +321,9 @@ impl ModelConfig {
         if !(self.huber_delta.is_finite() && self.huber_delta > 0.0) {
             return Err(Error::value(op, "huberDelta above 0", self.huber_delta));
         }
-        if Levels::new(&self.quantiles).is_none() {
-            let expected = format!("quantiles: 1 to {} ascending levels between 0 and 1", Levels::MOST);
+        if QuantileLevels::new(&self.quantiles).is_none() {
+            let expected =
+                format!("quantiles: 1 to {} ascending levels between 0 and 1", QuantileLevels::MAX_COUNT);
             return Err(Error::value(op, expected, format!("{:?}", self.quantiles)));
         }
         Ok(())
@@ -340,7 +342,7 @@ impl ModelConfig {
     }
     /// The contract's loss.
     pub fn loss(&self) -> Loss {
-        let levels = Levels::new(&self.quantiles).unwrap_or_default();
+        let levels = QuantileLevels::new(&self.quantiles).unwrap_or_default();
         Loss { kind: self.loss, huber_delta: self.huber_delta, levels }
     }
 }

@@ -1,7 +1,7 @@
 //! The figures of training steps: they stay on the device, a slot a step, until they are asked for.
 
 use num_traits::Zero;
-use s4_backend::{Backend, Result, Scalar};
+use s4_backend::{Backend, EmaUpdate, Result, Scalar};
 
 /// What one update was.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -10,10 +10,12 @@ pub struct StepStats {
     pub step: u64,
     /// Loss before the update.
     pub loss: f64,
-    /// Rows whose largest output was the label (cross-entropy).
-    pub correct: u64,
+    /// Weights of the rows whose largest output was the label (cross-entropy).
+    pub correct: f64,
     /// Rows counted.
     pub rows: u64,
+    /// Their weights' sum; 0 where nothing counted, and then there was no update and `loss` is no number.
+    pub weight: f64,
     /// Global norm of the gradients, before clipping.
     pub grad_norm: f64,
     /// Learning rate of the main group.
@@ -30,8 +32,10 @@ const SLOT_LEN: usize = 4;
 pub(crate) struct PendingStep {
     pub step: u64,
     pub rows: u64,
+    /// Sum of their weights.
+    pub weight: f64,
     pub lr: f64,
-    /// Batches whose gradients it sums.
+    /// Batches whose gradients it holds.
     pub batches: u64,
     /// Sizes of the last of them.
     pub batch: usize,
@@ -87,6 +91,16 @@ impl<B: Backend> Figures<B> {
     pub fn sums_mut(&mut self, be: &B) -> B::Mut<'_> {
         let at = self.at();
         be.view_mut(&mut self.slots, at..at + 2)
+    }
+    /// Scales the loss of the step under way; `zeros` are two zeros on the device.
+    pub fn scale_loss(&mut self, be: &B, factor: f64, zeros: B::Ref<'_>) -> Result<()> {
+        let at = self.at();
+        be.ema(EmaUpdate {
+            average: be.view_mut(&mut self.slots, at..at + 1),
+            value: be.sub(be.shorten(zeros), 0..1),
+            guard: be.shorten(zeros),
+            decay: factor,
+        })
     }
     /// Loss of the step under way; waits.
     pub fn loss(&self, be: &B) -> Result<f64> {

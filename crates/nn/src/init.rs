@@ -2,7 +2,7 @@
 
 use crate::config::LayerConfig;
 use s4_backend::{Error, Result, random::Rng};
-use s4_ssm::{Start, log_uniform};
+use s4_ssm::{InitialSsm, log_uniform};
 
 /// Stored parameters of one SSM, in the order of [`s4_backend::SsmSpec`]'s shapes.
 pub(crate) struct SsmInit {
@@ -47,7 +47,7 @@ pub(crate) fn ssm(config: &LayerConfig, stream: u32) -> Result<SsmInit> {
     Ok(out)
 }
 
-fn each(starts: &[Start], f: impl Fn(&Start) -> Vec<f64>) -> Vec<f64> {
+fn each(starts: &[InitialSsm], f: impl Fn(&InitialSsm) -> Vec<f64>) -> Vec<f64> {
     starts.iter().flat_map(f).collect()
 }
 

@@ -1,10 +1,10 @@
 //! The initialisations by name: the modes that each is for, what it needs, and where Λ, P and B start.
 
 use s4_backend::{Error, Mode, Result, SsmSpec, random::Rng};
-use s4_ssm::{Diagonal, HIPPO, Measure, Start, combination, diagonal, random};
+use s4_ssm::{DiagonalInit, HIPPO_MEASURES, InitialSsm, Measure, combined_ssms, diagonal_ssm, random_ssm};
 use serde::{Deserialize, Serialize};
 
-/// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
+/// How Λ, P, B start (`s4_ssm::nplr_ssm`, `s4_ssm::diagonal_ssm`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -61,20 +61,20 @@ impl Init {
     }
 
     /// Λ, P and B of each SSM; what is random is drawn from `rng`.
-    pub(crate) fn starts(self, spec: &SsmSpec, rng: &mut Rng) -> Vec<Start> {
+    pub(crate) fn starts(self, spec: &SsmSpec, rng: &mut Rng) -> Vec<InitialSsm> {
         let (n, s) = (spec.state, spec.n_ssm);
-        let each = |kind| vec![diagonal(kind, n); s];
-        let of = |measures: &[Measure]| combination(measures, n, s, spec.rank);
+        let each = |kind| vec![diagonal_ssm(kind, n); s];
+        let of = |measures: &[Measure]| combined_ssms(measures, n, s, spec.rank);
         match self {
-            Init::Legs if spec.mode == Mode::S4d => each(Diagonal::LegS),
-            Init::Lin => each(Diagonal::Lin),
-            Init::Inv => each(Diagonal::Inv),
-            Init::Real => each(Diagonal::Real),
+            Init::Legs if spec.mode == Mode::S4d => each(DiagonalInit::LegS),
+            Init::Lin => each(DiagonalInit::Lin),
+            Init::Inv => each(DiagonalInit::Inv),
+            Init::Real => each(DiagonalInit::Real),
             Init::Legs => of(&[Measure::LegS]),
             Init::Legt => of(&[Measure::LegT]),
             Init::Fourier => of(&[Measure::Fourier]),
-            Init::Hippo => of(&HIPPO),
-            Init::Random => (0..s).map(|_| random(n, spec.rank, || rng.normal())).collect(),
+            Init::Hippo => of(&HIPPO_MEASURES),
+            Init::Random => (0..s).map(|_| random_ssm(n, spec.rank, || rng.normal())).collect(),
         }
     }
 }

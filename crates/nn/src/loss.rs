@@ -24,7 +24,10 @@ pub(crate) struct LossBuffers<B: Backend> {
 /// What a target was found to be.
 pub(crate) struct Counted {
     pub rows: usize,
-    denominator: f64,
+    /// Sum of their weights.
+    pub weight: f64,
+    /// Values of a target row that the loss averages.
+    width: usize,
     labels: bool,
     weighted: bool,
 }
@@ -71,9 +74,9 @@ impl<B: Backend> LossBuffers<B> {
         let labels = match (batch.target, c.loss.takes_labels()) {
             (TargetData::Labels(labels), true) => {
                 check::shaped(op, "target (labels)", labels, sizes)?;
-                check::indices(op, "labels", labels, c.output, true)?;
                 self.host_labels
                     .extend(labels.iter().enumerate().map(|(i, &l)| if beyond(i) { -1 } else { l }));
+                check::indices(op, "labels", &self.host_labels, c.output, true)?;
                 true
             }
             (TargetData::Values(values), false) => {
@@ -106,24 +109,24 @@ impl<B: Backend> LossBuffers<B> {
             counted += (w > 0.0) as usize;
             total += w;
         }
-        if counted == 0 {
-            return Err(Error::value(op, "one target or more that counts", "none"));
-        }
-        let denominator = total * if labels { 1.0 } else { c.output as f64 };
-        Ok(Counted { rows: counted, denominator, labels, weighted })
+        let width = if labels { 1 } else { c.output };
+        Ok(Counted { rows: counted, weight: total, width, labels, weighted })
     }
 
-    /// stats += [loss, correct] of the network's last forward; with `gradient` a backward may follow.
+    /// stats += [loss, correct] of the network's last forward; with `gradient` a backward may follow. The loss is this
+    /// batch's part of a mean whose weights sum to `weight`: its own, and those of the batches that it is joined with.
     pub fn run(
         &self,
         pass: &Pass<'_, B>,
         stats: B::Mut<'_>,
         net: &mut Net<B>,
         config: &ModelConfig,
-        counted: &Counted,
+        (counted, weight): (&Counted, f64),
         gradient: bool,
     ) -> Result<()> {
         let rows = net.head.rows(pass.batch, pass.len);
+        // Where nothing counts every weight is 0 or every label left out: the loss is 0.
+        let total = if weight > 0.0 { weight } else { 1.0 };
         let against = HeadLoss {
             target: match counted.labels {
                 true => Target::Labels(self.labels.get()),
@@ -131,7 +134,7 @@ impl<B: Backend> LossBuffers<B> {
             },
             weights: counted.weighted.then(|| self.weights.get(pass.be, rows)),
             loss: config.loss(),
-            denominator: counted.denominator,
+            denominator: total * counted.width as f64,
             gradient,
         };
         net.head.loss(pass, stats, against, &mut net.scratch.ws)

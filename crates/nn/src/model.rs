@@ -12,8 +12,7 @@ use crate::{
     states::RecurrentStates,
     transfer::{Matrices, download_transposed, upload_transposed},
 };
-use num_traits::Zero;
-use s4_backend::{Backend, CallOptions, Code, Error, Result, check_layer, checks};
+use s4_backend::{Backend, CallOptions, Code, Error, Result, check_layer, checks, host_memory};
 
 /// A deep S4 model with its parameters.
 pub struct Model<B: Backend> {
@@ -107,7 +106,7 @@ impl<B: Backend> Model<B> {
         self.staging.ensure(&self.be, n)?;
         let pass = Pass::at_rate(&self.be, &self.store, (1, len), rate);
         core.s4.kernel(&pass, self.staging.get_mut(&self.be, n), &mut self.net.scratch.ws)?;
-        let mut host = vec![B::Scalar::zero(); n];
+        let mut host = host_memory::zeros("s4-node", "a result", n)?;
         self.be.download(&mut host, self.staging.get(&self.be, n))?;
         Ok(host)
     }
@@ -223,7 +222,11 @@ impl<B: Backend> Model<B> {
         if training {
             self.net.commit(&be, None)?;
         }
-        let mut y = vec![B::Scalar::zero(); self.net.head.rows(batch, len) * self.net.head.outputs()];
+        let mut y = host_memory::zeros(
+            "s4-node",
+            "a result",
+            self.net.head.rows(batch, len) * self.net.head.outputs(),
+        )?;
         be.download(&mut y, self.net.head.output(&be, batch, len))?;
         let state = match (&self.states, want_state) {
             (Some([_, end, _]), true) => Some(end.download(&be, &mut self.staging)?),

@@ -12,8 +12,7 @@ use crate::{
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transfer::{Matrices, download_transposed, download_transposed_into, upload_transposed},
 };
-use num_traits::Zero;
-use s4_backend::{Backend, Mask, Result, SeqShape, SsmSpec, check_layer, checks};
+use s4_backend::{Backend, Code, Error, Mask, Result, SeqShape, SsmSpec, check_layer, checks, host_memory};
 
 /// What a backward gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,8 +147,11 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     ) -> Result<Forward<B::Scalar>> {
         // Sizes are checked before memory for the output is asked for.
         check::shaped(C::NAMES.forward, "u", u, &[batch, len, self.core.s4().spec().heads])?;
-        let mut y =
-            vec![B::Scalar::zero(); check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?];
+        let mut y = host_memory::zeros(
+            "s4-node",
+            "a result",
+            check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?,
+        )?;
         let state = self.forward_into(&mut y, u, batch, len, opts)?;
         Ok(Forward { y, state })
     }
@@ -249,7 +251,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         dstate: Option<&[B::Scalar]>,
     ) -> Result<InputGrads<B::Scalar>> {
         let n = self.last.as_ref().map_or(0, |last| last.batch * last.len * self.core.s4().spec().heads);
-        let mut du = vec![B::Scalar::zero(); n];
+        let mut du = host_memory::zeros("s4-node", "a result", n)?;
         let dstate = self.backward_into(&mut du, dy, dstate)?;
         Ok(InputGrads { du, dstate })
     }
@@ -334,7 +336,8 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     }
 
     /// One sample a row: `u` (batch, H) → (batch, outputs); `state` (batch, H, N/2, 2) moves on; norms use running
-    /// statistics. `interval`: (batch), the ratio of this step to the training interval.
+    /// statistics. `interval`: (batch), the ratio of this step to the training interval. `ERR_S4_NONFINITE` for an output or
+    /// a next state that is not finite; `state` is then as it was.
     pub fn step(
         &mut self,
         u: &[B::Scalar],
@@ -380,10 +383,15 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
             Some(block) => block.step(&pass, arrays, &mut b.scratch)?,
             None => self.core.s4_mut().step(&pass, arrays, &mut b.scratch.ws)?,
         }
-        let mut out = vec![B::Scalar::zero(); m];
+        let mut out = host_memory::zeros("s4-node", "a result", m)?;
         be.download(&mut out, b.staging.get(&be, m))?;
         let sizes = Matrices::new(batch * h, 2, spec.pairs());
         let next = download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes)?;
+        for (what, x) in [("y", &out), ("state", &next)] {
+            if !be.all_finite(x) {
+                return Err(Error::new(Code::NonFinite, op, format!("a finite {what}"), "NaN or infinity"));
+            }
+        }
         state.copy_from_slice(&next);
         Ok(out)
     }
@@ -398,7 +406,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         b.staging.ensure(be, n)?;
         let pass = Pass::at_rate(be, &self.store, (1, len), rate);
         self.core.s4().kernel(&pass, b.staging.get_mut(be, n), &mut b.scratch.ws)?;
-        let mut out = vec![B::Scalar::zero(); n];
+        let mut out = host_memory::zeros("s4-node", "a result", n)?;
         be.download(&mut out, b.staging.get(be, n))?;
         Ok(out)
     }
@@ -408,7 +416,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         let spec = self.core.s4().spec();
         check_layer(C::NAMES.initial_state, spec)?;
         let n = check::elements(C::NAMES.initial_state, "state", &[batch, spec.heads, spec.pairs(), 2])?;
-        Ok(vec![B::Scalar::zero(); n])
+        host_memory::zeros("initialState", "a state", n)
     }
 
     /// Running mean and variance of a block's batch norm, (2, H).

@@ -12,8 +12,7 @@ use crate::{
     param::{Flats, ParamBuilder},
     states::RecurrentStates,
 };
-use num_traits::Zero;
-use s4_backend::{Backend, Result};
+use s4_backend::{Backend, Result, host_memory};
 
 /// The network's places, plans and buffers.
 pub(crate) struct Net<B: Backend> {
@@ -206,7 +205,7 @@ impl<B: Backend> Net<B> {
     /// Name of the first activation of the last saved forward that is not finite.
     pub fn first_non_finite(&self, be: &B, batch: usize, len: usize) -> Result<Option<String>> {
         let n = batch * self.heads * len;
-        let mut host = vec![B::Scalar::zero(); n];
+        let mut host = host_memory::zeros("s4-node", "a result", n)?;
         for (i, activation) in self.activations.iter().enumerate() {
             be.download(&mut host, activation.get(be, n))?;
             if check::finite("", "", &host).is_err() {

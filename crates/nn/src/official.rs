@@ -188,7 +188,7 @@ pub fn block_from_official<B: Backend>(
             if l > (1u64 << 40) as f64 {
                 return Err(bad("l_kernel up to 2^40", l));
             }
-            let stored = Stored { inv_dt, a_real, a_imag: sizes[5].1, b, c, p };
+            let stored = StoredSsm { inv_dt, a_real, a_imag: sizes[5].1, b, c, p };
             c_of_c_tilde(&spec, l as usize, &stored)?
         }
         _ => c.data.clone(),
@@ -212,20 +212,24 @@ pub fn block_from_official<B: Backend>(
     Ok(out)
 }
 
-/// The SSM's tensors as stored.
-struct Stored<'a> {
-    inv_dt: &'a NamedTensor,
-    a_real: &'a NamedTensor,
-    a_imag: &'a NamedTensor,
-    b: &'a NamedTensor,
+/// An SSM's tensors as a state dict stores them: before the transforms, complex numbers as pairs.
+pub(crate) struct StoredSsm<'a> {
+    pub inv_dt: &'a NamedTensor,
+    pub a_real: &'a NamedTensor,
+    pub a_imag: &'a NamedTensor,
+    pub b: &'a NamedTensor,
     /// C̃
-    c: &'a NamedTensor,
-    p: Option<&'a NamedTensor>,
+    pub c: &'a NamedTensor,
+    pub p: Option<&'a NamedTensor>,
 }
 
 /// C = C̃(I − Ā^L)⁻¹ (paper Algorithm 1, line 1 backwards), head by head.
-fn c_of_c_tilde(spec: &s4_backend::SsmSpec, len: usize, stored: &Stored<'_>) -> Result<Vec<f64>> {
-    let Stored { inv_dt, a_real, a_imag, b, c, p } = *stored;
+pub(crate) fn c_of_c_tilde(
+    spec: &s4_backend::SsmSpec,
+    len: usize,
+    stored: &StoredSsm<'_>,
+) -> Result<Vec<f64>> {
+    let StoredSsm { inv_dt, a_real, a_imag, b, c, p } = *stored;
     let pairs = spec.pairs();
     let complex =
         |x: &[f64]| -> Vec<Complex<f64>> { x.chunks_exact(2).map(|z| Complex::new(z[0], z[1])).collect() };
@@ -234,7 +238,9 @@ fn c_of_c_tilde(spec: &s4_backend::SsmSpec, len: usize, stored: &Stored<'_>) -> 
         let s = h % spec.n_ssm;
         let row = |x: &NamedTensor, i: usize, width: usize| x.data[i * width..][..width].to_vec();
         let lambda = (row(a_real, s, pairs).iter().zip(row(a_imag, s, pairs)))
-            .map(|(&re, im)| Complex::new(-spec.real_transform.apply(re), -spec.imag_transform.apply(im)))
+            .map(|(&re, im)| {
+                Complex::new(-spec.real_transform.transformed(re), -spec.imag_transform.transformed(im))
+            })
             .collect();
         let c_rows = |k: usize| (k * spec.heads + h) * 2 * pairs;
         let dts = if spec.dt_per_state { pairs } else { 1 };
@@ -245,8 +251,8 @@ fn c_of_c_tilde(spec: &s4_backend::SsmSpec, len: usize, stored: &Stored<'_>) -> 
                 .collect(),
             b: complex(&row(b, s, 2 * pairs)),
             c: (0..spec.kernel_channels()).map(|k| complex(&c.data[c_rows(k)..][..2 * pairs])).collect(),
-            dt: row(inv_dt, h, dts).iter().map(|&x| spec.dt_transform.apply(x)).collect(),
-            disc: s4_ssm::Discretization::Bilinear,
+            dt: row(inv_dt, h, dts).iter().map(|&x| spec.dt_transform.transformed(x)).collect(),
+            discretization: s4_ssm::Discretization::Bilinear,
         };
         let rows = c_from_tilde(&ssm, len).ok_or_else(|| {
             bad("C̃ that can be turned back into C", format!("head {h}, whose I − Ā^{len} is singular"))

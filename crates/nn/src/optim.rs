@@ -1,15 +1,16 @@
-//! AdamW over a parameter store: two groups, one clip over both.
+//! AdamW over a parameter store: two groups and those chosen by name, one clip over all.
 
 use crate::{
     check,
     param::{Flats, Group, ParamStore},
+    param_groups::{ParamGroup, Segment, segments},
 };
 use num_traits::Zero;
 use s4_backend::{AdamW, AdamWUpdate, Backend, Clip, Code, Error, Result, Scalar};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters; the SSM group has its own learning rate and no decay.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct AdamConfig {
@@ -21,6 +22,8 @@ pub struct AdamConfig {
     pub eps: f64,
     /// Largest global gradient norm; none by default.
     pub clip: Option<f64>,
+    /// Parameters with rates of their own; the first group that names one has it.
+    pub groups: Vec<ParamGroup>,
 }
 
 impl Default for AdamConfig {
@@ -33,6 +36,7 @@ impl Default for AdamConfig {
             beta2: 0.999,
             eps: 1e-8,
             clip: None,
+            groups: Vec::new(),
         }
     }
 }
@@ -42,6 +46,12 @@ impl AdamConfig {
     pub fn from_json(op: &'static str, json: &str) -> Result<Self> {
         serde_json::from_str(json)
             .map_err(|e| Error::value(op, "known options with values of their types", e))
+    }
+    fn segments<B: Backend>(&self, op: &'static str, store: &ParamStore<B>) -> Result<Vec<Segment>> {
+        segments(op, store, &self.groups, |group| match group {
+            Group::Main => (self.lr, self.weight_decay),
+            Group::Ssm => (self.ssm_lr, 0.0),
+        })
     }
     /// Refuses impossible values.
     pub fn check(&self, op: &'static str) -> Result<()> {
@@ -60,6 +70,7 @@ impl AdamConfig {
         if !(self.eps.is_finite() && self.eps > 0.0) {
             return Err(Error::value(op, "eps above 0", self.eps));
         }
+        self.groups.iter().try_for_each(|group| group.check(op))?;
         match self.clip {
             Some(c) if c.is_nan() || c <= 0.0 => Err(Error::value(op, "clip above 0", c)),
             _ => Ok(()),
@@ -71,7 +82,8 @@ impl AdamConfig {
 /// [`Adam::update`].
 pub struct Adam<B: Backend> {
     be: B,
-    pub(crate) config: AdamConfig,
+    config: AdamConfig,
+    segments: Vec<Segment>,
     pub(crate) m: Flats<B>,
     pub(crate) v: Flats<B>,
     pub(crate) step: u64,
@@ -83,8 +95,16 @@ impl<B: Backend> Adam<B> {
     /// Zero moments. `ERR_S4_VALUE` on impossible hyperparameters.
     pub fn new(be: B, store: &ParamStore<B>, config: AdamConfig) -> Result<Self> {
         config.check("AdamW")?;
+        let segments = config.segments("AdamW", store)?;
         let (m, v, guard, ws) = (store.like()?, store.like()?, Some(be.alloc(2)?), be.workspace());
-        Ok(Adam { be, config, m, v, step: 0, guard, ws })
+        Ok(Adam { be, config, segments, m, v, step: 0, guard, ws })
+    }
+    /// Other hyperparameters from here on, moments and counter kept. `ERR_S4_VALUE` on impossible ones, and nothing changes.
+    pub fn configure(&mut self, op: &'static str, store: &ParamStore<B>, config: AdamConfig) -> Result<()> {
+        config.check(op)?;
+        self.segments = config.segments(op, store)?;
+        self.config = config;
+        Ok(())
     }
     /// Hyperparameters.
     pub fn config(&self) -> &AdamConfig {
@@ -131,10 +151,10 @@ impl<B: Backend> Adam<B> {
         }
     }
 
-    /// acc += Σ g² over both groups.
+    /// acc += Σ g² over all that is not frozen.
     pub(crate) fn sum_squares(&mut self, mut acc: B::Mut<'_>, store: &ParamStore<B>) -> Result<()> {
-        for group in [Group::Main, Group::Ssm] {
-            let g = store.grads.all(&self.be, group);
+        for s in &self.segments {
+            let g = self.be.view(store.grads.buf(s.group), s.range.clone());
             self.be.sum_squares(self.be.reborrow(&mut acc), g, &mut self.ws)?;
         }
         Ok(())
@@ -143,23 +163,23 @@ impl<B: Backend> Adam<B> {
     /// The update under `guard` = [loss, Σ g²].
     pub(crate) fn enqueue(&mut self, store: &mut ParamStore<B>, guard: B::Ref<'_>, scale: f64) -> Result<()> {
         self.step += 1;
-        let c = self.config;
+        let c = &self.config;
         let clip = Clip { max_norm: c.clip.unwrap_or(f64::INFINITY) };
-        for (group, lr, weight_decay) in [(Group::Main, c.lr, c.weight_decay), (Group::Ssm, c.ssm_lr, 0.0)] {
+        for s in &self.segments {
             let hyper = AdamW {
-                lr: lr * scale,
+                lr: s.lr * scale,
                 beta1: c.beta1,
                 beta2: c.beta2,
                 eps: c.eps,
-                weight_decay,
+                weight_decay: s.weight_decay,
                 step: self.step,
             };
             let be = &self.be;
             be.adamw(AdamWUpdate {
-                value: store.values.all_mut(be, group),
-                m: self.m.all_mut(be, group),
-                v: self.v.all_mut(be, group),
-                grad: store.grads.all(be, group),
+                value: be.view_mut(store.values.buf_mut(s.group), s.range.clone()),
+                m: be.view_mut(self.m.buf_mut(s.group), s.range.clone()),
+                v: be.view_mut(self.v.buf_mut(s.group), s.range.clone()),
+                grad: be.view(store.grads.buf(s.group), s.range.clone()),
                 guard: be.shorten(guard),
                 hyper,
                 clip,

@@ -1,6 +1,6 @@
 //! Parameters: one flat buffer a group, named views of it.
 
-use s4_backend::{Backend, Code, Error, Result, Scalar};
+use s4_backend::{Backend, Code, Error, Result, Scalar, host_memory};
 use std::{
     collections::HashMap,
     ops::Range,
@@ -225,7 +225,7 @@ impl<B: Backend> ParamStore<B> {
     /// One parameter's part of flat buffers.
     pub fn read(&self, flats: &Flats<B>, name: &str) -> Result<Vec<B::Scalar>> {
         let slot = self.info(name)?.slot;
-        let mut out = vec![B::Scalar::zero(); slot.len];
+        let mut out = host_memory::zeros("s4-node", "a result", slot.len)?;
         self.be.download(&mut out, flats.view(&self.be, slot))?;
         Ok(out)
     }

@@ -6,7 +6,7 @@ use crate::{
     transfer::{Matrices, download_transposed_into, upload_transposed},
 };
 use num_traits::Zero;
-use s4_backend::{Backend, Result};
+use s4_backend::{Backend, Result, host_memory};
 
 /// A recurrent state for each block, (batch, H, 2, N/2).
 pub(crate) struct RecurrentStates<B: Backend> {
@@ -54,7 +54,7 @@ impl<B: Backend> RecurrentStates<B> {
     /// To the host's (layers, batch, H, N/2, 2).
     pub fn download(&self, be: &B, staging: &mut GrowableBuffer<B>) -> Result<Vec<B::Scalar>> {
         let sizes = Matrices::new(self.len / (2 * self.pairs), 2, self.pairs);
-        let mut host = vec![B::Scalar::zero(); self.len * self.blocks.len()];
+        let mut host = host_memory::zeros("s4-node", "a result", self.len * self.blocks.len())?;
         for (i, part) in host.chunks_exact_mut(self.len).enumerate() {
             download_transposed_into(be, staging, part, self.view(be, i), sizes)?;
         }
@@ -62,7 +62,7 @@ impl<B: Backend> RecurrentStates<B> {
     }
     /// One block's state as it lies on the device, (batch, H, 2, N/2).
     pub fn read(&self, be: &B, block: usize) -> Result<Vec<B::Scalar>> {
-        let mut host = vec![B::Scalar::zero(); self.len];
+        let mut host = host_memory::zeros("s4-node", "a result", self.len)?;
         be.download(&mut host, self.view(be, block))?;
         Ok(host)
     }

@@ -11,13 +11,14 @@ use crate::{
     config::Encoder,
     encoder::EncoderInput,
     growable::{GrowableBuffer, GrowableInts},
+    journal::Journal,
     model::Model,
     running_pool::RunningPool,
     s4::S4Step,
     states::RecurrentStates,
 };
 use num_traits::Zero;
-use s4_backend::{Backend, CallOptions, Error, Result, checks};
+use s4_backend::{Activation, Backend, CallOptions, Code, Error, Pooling, Result, checks, host_memory};
 
 /// Per push options.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +43,15 @@ pub struct Stepper<B: Backend> {
     rate: f64,
     pub(crate) position: u64,
     pub(crate) states: RecurrentStates<B>,
-    /// Of chunked pushes: where the next states are written.
-    next: Option<RecurrentStates<B>>,
+    /// Of chunked pushes: where the next states are written. Of others: the states that `journal` began from.
+    other: Option<RecurrentStates<B>>,
+    /// The pool and the position that `journal` began from.
+    pool_before: GrowableBuffer<B>,
+    position_before: u64,
+    /// Pushes of single samples since.
+    pub(crate) journal: Journal<B::Scalar>,
+    /// Whether numbers of the states that are not finite may leave every output finite.
+    hides: bool,
     plans: Vec<B::StepPlan>,
     pub(crate) pool: RunningPool<B>,
     input: GrowableBuffer<B>,
@@ -56,21 +64,24 @@ pub struct Stepper<B: Backend> {
     features: [GrowableBuffer<B>; 2],
     out: GrowableBuffer<B>,
     host_out: Vec<B::Scalar>,
+    /// A block's state on the host, of networks that hide what is not finite.
+    host_state: Vec<B::Scalar>,
     /// The network's step as the backend recorded it.
     graph: B::Graph,
-    /// How often `states` and `next` have changed places: a recorded step belongs to one of the two.
+    /// How often `states` and `other` have changed places: a recorded step belongs to one of the two.
     exchanges: u64,
     /// What it streams: a push into another model is refused.
-    sizes: Sizes,
+    pub(crate) sizes: Sizes,
 }
 
-/// What a stream must agree on with its model.
+/// What a stream must agree on with its model, and a saved state with its stream.
 #[derive(PartialEq)]
-struct Sizes {
+pub(crate) struct Sizes {
     layers: usize,
-    features: usize,
-    state: usize,
+    pub(crate) features: usize,
+    pub(crate) state: usize,
     outputs: usize,
+    pub(crate) pooling: Option<Pooling>,
 }
 
 impl Sizes {
@@ -81,6 +92,7 @@ impl Sizes {
             features: c.features(),
             state: c.block.layer.state,
             outputs: c.decoder_outputs(),
+            pooling: c.pooling,
         }
     }
 }
@@ -112,7 +124,11 @@ impl<B: Backend> Stepper<B> {
             rate,
             position: 0,
             states: RecurrentStates::new(&be, c, batch)?,
-            next: None,
+            other: None,
+            pool_before: buffer()?,
+            position_before: 0,
+            journal: Journal::new(),
+            hides: hides(c.block.activation, c.block.final_activation, c.pooling),
             plans,
             pool: RunningPool::new(&be, c.pooling, batch * spec.heads)?,
             input: buffer()?,
@@ -124,6 +140,7 @@ impl<B: Backend> Stepper<B> {
             features: [buffer()?, buffer()?],
             out: buffer()?,
             host_out: Vec::new(),
+            host_state: Vec::new(),
             graph: B::Graph::default(),
             exchanges: 0,
             sizes: Sizes::of(model),
@@ -140,6 +157,8 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// `x`: (batch, len, input) or tokens (batch, len); `out`: (batch, len, decoder outputs), every element written.
+    /// `ERR_S4_NONFINITE` for an input, an output or a resulting state that is not finite. A push that fails leaves the
+    /// stream as it was before.
     pub fn push(
         &mut self,
         model: &mut Model<B>,
@@ -148,7 +167,7 @@ impl<B: Backend> Stepper<B> {
         opts: &StepOptions<'_, B::Scalar>,
         out: &mut [B::Scalar],
     ) -> Result<()> {
-        let op = "Stream.push";
+        let op = OP;
         self.check_push(op, model, x, len)?;
         check::shaped(op, "output", out, &[self.batch, len, self.sizes.outputs])?;
         if let Some(interval) = opts.interval {
@@ -157,10 +176,81 @@ impl<B: Backend> Stepper<B> {
         }
         // A running mean, maximum or sum needs every step; so do intervals.
         let stepwise = opts.interval.is_some() || !self.pool.is_last() || len < CHUNK_FROM;
-        match stepwise {
-            true => (0..len).try_for_each(|t| self.step(model, x, t, len, opts, out)),
-            false => self.chunk(model, x, len, out),
+        if !stepwise {
+            return self.chunk(model, x, len, out);
         }
+        self.keep(model)?;
+        let done = (0..len).try_for_each(|t| self.step(model, x, (t, len), opts, Some(&mut *out)));
+        match done.and_then(|()| self.check_finite(out)) {
+            Ok(()) => {
+                self.journal.add((x, len, opts.interval));
+                Ok(())
+            }
+            Err(error) => {
+                // The replay asks for nothing that was not there before; only a device that is lost refuses it, and
+                // that refuses every later call too.
+                drop(self.go_back(model));
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies the states where the last copy serves no longer.
+    fn keep(&mut self, model: &Model<B>) -> Result<()> {
+        let (be, version) = (self.be.clone(), model.store.version());
+        if self.journal.serves(version) {
+            return Ok(());
+        }
+        self.journal.end();
+        if self.other.is_none() {
+            self.other = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
+        }
+        if let Some(kept) = &mut self.other {
+            kept.copy_from(&be, &self.states)?;
+        }
+        let n = self.pool.len();
+        self.pool_before.ensure(&be, n)?;
+        be.copy(self.pool_before.get_mut(&be, n), self.pool.carried.get(&be, n))?;
+        self.position_before = self.position;
+        self.journal.begin(version);
+        Ok(())
+    }
+
+    /// To the states before the push that failed: those that were copied, and every push since once more.
+    fn go_back(&mut self, model: &mut Model<B>) -> Result<()> {
+        let be = self.be.clone();
+        if let Some(kept) = &self.other {
+            self.states.copy_from(&be, kept)?;
+        }
+        let n = self.pool.len();
+        be.copy(self.pool.carried.get_mut(&be, n), self.pool_before.get(&be, n))?;
+        self.position = self.position_before;
+        let journal = std::mem::replace(&mut self.journal, Journal::new());
+        let done = journal.pushes().try_for_each(|(x, len, interval)| {
+            let opts = StepOptions { interval };
+            (0..len).try_for_each(|t| self.step(model, x, (t, len), &opts, None))
+        });
+        self.journal = journal;
+        done
+    }
+
+    /// Refuses outputs, and states behind them, that are not finite.
+    fn check_finite(&mut self, out: &[B::Scalar]) -> Result<()> {
+        if !self.be.all_finite(out) {
+            return Err(not_finite("finite outputs", "NaN or infinity"));
+        }
+        if !self.hides {
+            return Ok(());
+        }
+        let n = self.be.ref_len(self.states.view(&self.be, 0));
+        self.host_state.resize(n, Zero::zero());
+        for i in 0..self.states.blocks.len() {
+            self.be.download(&mut self.host_state, self.states.view(&self.be, i))?;
+            if !self.be.all_finite(&self.host_state) {
+                return Err(not_finite("a finite state", format!("NaN or infinity in block {i}")));
+            }
+        }
+        Ok(())
     }
 
     /// As [`Stepper::push`], into a new array, which is made once the input has proved right.
@@ -171,10 +261,10 @@ impl<B: Backend> Stepper<B> {
         len: usize,
         opts: &StepOptions<'_, B::Scalar>,
     ) -> Result<Vec<B::Scalar>> {
-        let op = "Stream.push";
+        let op = OP;
         self.check_push(op, model, x, len)?;
         let n = check::elements(op, "output", &[self.batch, len, self.sizes.outputs])?;
-        let mut out = vec![B::Scalar::zero(); n];
+        let mut out = host_memory::zeros("s4-node", "a result", n)?;
         self.push(model, x, len, opts, &mut out)?;
         Ok(out)
     }
@@ -189,19 +279,23 @@ impl<B: Backend> Stepper<B> {
         if Sizes::of(model) != self.sizes {
             return Err(Error::value(op, "the model that the stream was made of", "another"));
         }
+        if let Input::Values(x) = x
+            && !self.be.all_finite(x)
+        {
+            return Err(not_finite("finite numbers in input", "NaN or infinity"));
+        }
         let call = CallOptions { rate: self.rate, ..Default::default() };
         model.check_input(op, (x, self.batch, len), call)
     }
 
-    /// Sample t of a push.
+    /// Sample t of a push of `len`, with its output where that is wanted.
     fn step(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,
-        t: usize,
-        len: usize,
+        (t, len): (usize, usize),
         opts: &StepOptions<'_, B::Scalar>,
-        out: &mut [B::Scalar],
+        out: Option<&mut [B::Scalar]>,
     ) -> Result<()> {
         let be = self.be.clone();
         let (batch, c) = (self.batch, &model.config);
@@ -239,6 +333,7 @@ impl<B: Backend> Stepper<B> {
             self.network(model, opts.interval.is_some())?;
         }
         self.position += 1;
+        let Some(out) = out else { return Ok(()) };
         if len == 1 {
             return be.download(out, self.out.get(&be, m));
         }
@@ -293,18 +388,29 @@ impl<B: Backend> Stepper<B> {
         let be = self.be.clone();
         let batch = self.batch;
         model.upload_input(x, batch, len, None)?;
-        if self.next.is_none() {
-            self.next = Some(RecurrentStates::new(&be, &model.config, batch)?);
+        self.journal.end();
+        if self.other.is_none() {
+            self.other = Some(RecurrentStates::new(&be, &model.config, batch)?);
         }
         // Which algorithm is the backend's choice; `auto` weighs the states too.
         let pass = Pass::at_rate(&be, &model.store, (batch, len), self.rate);
-        model.net.forward_every_step(&pass, &self.states, self.next.as_mut())?;
-        if let Some(next) = &mut self.next {
-            std::mem::swap(&mut self.states, next);
+        model.net.forward_every_step(&pass, &self.states, self.other.as_mut())?;
+        be.download(out, model.net.head.output_of_every_step(&be, batch, len))?;
+        self.exchange();
+        let done = self.check_finite(out);
+        match done {
+            Ok(()) => self.position += len as u64,
+            Err(_) => self.exchange(),
+        }
+        done
+    }
+
+    /// The states of a chunked push for those before it, and back.
+    fn exchange(&mut self) {
+        if let Some(other) = &mut self.other {
+            std::mem::swap(&mut self.states, other);
             self.exchanges += 1;
         }
-        self.position += len as u64;
-        be.download(out, model.net.head.output_of_every_step(&be, batch, len))
     }
 
     /// An independent stream from here.
@@ -320,8 +426,23 @@ impl<B: Backend> Stepper<B> {
     /// Back to zero.
     pub fn reset(&mut self) -> Result<()> {
         self.position = 0;
+        self.journal.end();
         self.states.zero(&self.be)
     }
+}
+
+const OP: &str = "ModelStream.push";
+
+fn not_finite(expected: &str, got: impl std::fmt::Display) -> Error {
+    Error::new(Code::NonFinite, OP, expected, got)
+}
+
+/// Whether a number that is not finite may be lost on its way from a state to the output: these activations map an infinity
+/// to a finite number, and these pools leave out what is not the first, not the largest, or −∞.
+fn hides(activation: Activation, last: Activation, pooling: Option<Pooling>) -> bool {
+    let shows = |f| matches!(f, Activation::Identity | Activation::Gelu | Activation::Silu);
+    let passes = matches!(pooling, None | Some(Pooling::Last | Pooling::Mean | Pooling::Sum));
+    !(shows(activation) && shows(last) && passes)
 }
 
 /// Sample t of each row, (batch, width) of (batch, len, width), gathered in `place`; a push of one sample is it already.

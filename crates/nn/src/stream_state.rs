@@ -1,9 +1,12 @@
 //! A stream's state as bytes (safetensors): saved, and put back.
 
-use crate::{bytes, check, stepper::Stepper};
-use num_traits::Zero;
-use s4_backend::{Backend, Code, Error, Result};
+use crate::{
+    bytes, check,
+    stepper::{Sizes, Stepper},
+};
+use s4_backend::{Backend, Code, Error, Pooling, Result, host_memory};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::collections::HashMap;
 
 impl<B: Backend> Stepper<B> {
     /// Everything needed to go on from here, as bytes (safetensors).
@@ -14,7 +17,7 @@ impl<B: Backend> Stepper<B> {
             tensors.push((format!("state.{i}"), self.states.read(be, i)?));
         }
         let n = self.pool.len();
-        let mut pool = vec![B::Scalar::zero(); n];
+        let mut pool = host_memory::zeros("s4-node", "a result", n)?;
         be.download(&mut pool, self.pool.carried.get(be, n))?;
         tensors.push(("pool".into(), pool));
         let data: Vec<(String, Vec<usize>, Vec<u8>)> =
@@ -26,12 +29,21 @@ impl<B: Backend> Stepper<B> {
                 Ok((name.as_str(), view.map_err(bad_state)?))
             })
             .collect::<Result<Vec<_>>>()?;
-        let meta = [
-            ("format".to_string(), "s4-node stream".to_string()),
-            ("batch".into(), self.batch.to_string()),
-            ("position".into(), self.position.to_string()),
-        ];
-        safetensors::serialize(views, Some(meta.into())).map_err(bad_state)
+        let mut meta: HashMap<_, _> = self.kind().map(|(name, value)| (name.to_string(), value)).into();
+        meta.insert("format".into(), "s4-node stream".into());
+        meta.insert("position".into(), self.position.to_string());
+        safetensors::serialize(views, Some(meta)).map_err(bad_state)
+    }
+
+    /// What a saved state and its stream agree on, by name. The rate is not of it: a state means the same at each.
+    fn kind(&self) -> [(&'static str, String); 4] {
+        let Sizes { features, state, pooling, .. } = &self.sizes;
+        [
+            ("batch", self.batch.to_string()),
+            ("features", features.to_string()),
+            ("state", state.to_string()),
+            ("pooling", pooling.map_or("none", Pooling::name).into()),
+        ]
     }
 
     /// Goes back to what [`Stepper::save`] gave. `ERR_S4_CHECKPOINT` when it does not fit, and nothing changes.
@@ -39,12 +51,13 @@ impl<B: Backend> Stepper<B> {
         let (_, header) = SafeTensors::read_metadata(saved).map_err(bad_state)?;
         let file = SafeTensors::deserialize(saved).map_err(bad_state)?;
         let meta = header.metadata().clone().unwrap_or_default();
-        if meta.get("batch") != Some(&self.batch.to_string()) {
-            return Err(bad_state(format!(
-                "a stream of {:?} rows for one of {}",
-                meta.get("batch"),
-                self.batch
-            )));
+        for (name, want) in self.kind() {
+            // What 0.1.0 saved says its batch alone.
+            let found = meta.get(name);
+            if found.map_or(name == "batch", |found| *found != want) {
+                let found = found.map_or("nothing", String::as_str);
+                return Err(bad_state(format!("{name} {found} for {want}")));
+            }
         }
         let position: u64 =
             meta.get("position").and_then(|p| p.parse().ok()).ok_or_else(|| bad_state("no position"))?;
@@ -73,10 +86,11 @@ impl<B: Backend> Stepper<B> {
             self.be.upload(dst, values)?;
         }
         self.position = position;
+        self.journal.end();
         Ok(())
     }
 }
 
 fn bad_state(got: impl std::fmt::Display) -> Error {
-    Error::new(Code::Checkpoint, "Stream.restore", "a saved state of this stream", got)
+    Error::new(Code::Checkpoint, "ModelStream.restore", "a saved state of this stream", got)
 }

@@ -10,6 +10,7 @@ use crate::{
     net::NetBackward,
     optim::{Adam, AdamConfig, bad_gradient, non_finite},
     param::{Flats, Group, ParamStore},
+    progress::Progress,
     schedule::{Schedule, ScheduleConfig},
     states::RecurrentStates,
 };
@@ -31,6 +32,10 @@ pub struct TrainConfig {
     pub seed: u64,
     /// States run on from batch to batch (truncated back-propagation); gradients stop at the boundary.
     pub carry_state: bool,
+    /// Whether the caller's loop takes a new order every epoch: kept for the run that goes on from a checkpoint.
+    pub shuffle: bool,
+    /// Epochs of the whole run, where the caller said how many: kept likewise.
+    pub epochs: Option<u64>,
 }
 
 impl TrainConfig {
@@ -61,6 +66,12 @@ pub struct Trainer<B: Backend> {
     pub(crate) average: Option<Flats<B>>,
     buffers: LossBuffers<B>,
     figures: Figures<B>,
+    /// Zeros like the parameters, once batches have been joined.
+    zeros: Option<Flats<B>>,
+    /// Whether the parameters in place are their average.
+    pub(crate) swapped: bool,
+    /// How far the run is.
+    pub progress: Progress,
     /// The step under way, between accumulate and update.
     open: Option<PendingStep>,
     /// First failure among steps whose figures had to be read before they were asked for.
@@ -91,11 +102,14 @@ impl<B: Backend> Trainer<B> {
             None => None,
         };
         Ok(Trainer {
-            adam: Adam::new(be.clone(), &model.store, config.adam)?,
+            adam: Adam::new(be.clone(), &model.store, config.adam.clone())?,
             schedule: Schedule::new(config.schedule)?,
             average,
             buffers: LossBuffers::new(&be)?,
             figures: Figures::new(&be)?,
+            zeros: None,
+            swapped: false,
+            progress: Progress::default(),
             open: None,
             failed: None,
             carry: None,
@@ -110,7 +124,6 @@ impl<B: Backend> Trainer<B> {
     /// Goes on with other options, moments and update counter kept. A schedule that is another one starts without
     /// observations. `ERR_S4_UNSUPPORTED` when `ema` changes.
     pub fn reconfigure(&mut self, model: &Model<B>, config: TrainConfig) -> Result<()> {
-        config.adam.check("train")?;
         if config.ema != self.config.ema {
             return Err(Error::unsupported(
                 "train",
@@ -121,10 +134,15 @@ impl<B: Backend> Trainer<B> {
         if config.carry_state {
             model.need_state("train with carryState")?;
         }
-        if config.schedule != self.config.schedule {
-            self.schedule = Schedule::new(config.schedule)?;
+        let schedule = (config.schedule != self.config.schedule).then(|| Schedule::new(config.schedule));
+        let schedule = schedule.transpose()?;
+        self.adam.configure("train", &model.store, config.adam.clone())?;
+        if let Some(schedule) = schedule {
+            self.schedule = schedule;
         }
-        self.adam.config = config.adam;
+        if !config.carry_state {
+            self.carry = None;
+        }
         self.config = config;
         Ok(())
     }
@@ -138,8 +156,9 @@ impl<B: Backend> Trainer<B> {
         self.update(model)
     }
 
-    /// First part of a step: the gradients of this batch's loss. A further batch before [`Trainer::update`] adds to
-    /// them, with dropout masks of its own.
+    /// First part of a step: the gradients of this batch's loss. A further batch before [`Trainer::update`] joins it:
+    /// loss and gradients are those of the mean over all their rows by weight. Each batch has dropout masks and batch
+    /// statistics of its own.
     pub fn accumulate(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
         let op = "SequenceModel.train";
         model.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
@@ -159,6 +178,11 @@ impl<B: Backend> Trainer<B> {
         model.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
         self.buffers.upload(&be, &counted, batch.target)?;
         let before = self.open.map_or(0, |open| open.batches);
+        let held = self.open.map_or(0.0, |open| open.weight);
+        let weight = held + counted.weight;
+        if held > 0.0 && counted.weight > 0.0 {
+            self.scale_held(model, held / weight)?;
+        }
         let version = model.store.version();
         let ParamStore { values, grads, .. } = &mut model.store;
         let pass = Pass {
@@ -180,7 +204,7 @@ impl<B: Backend> Trainer<B> {
         };
         model.net.forward(&pass, start, end, true)?;
         let sums = self.figures.sums_mut(&be);
-        self.buffers.run(&pass, sums, &mut model.net, &model.config, &counted, true)?;
+        self.buffers.run(&pass, sums, &mut model.net, &model.config, (&counted, weight), true)?;
         let arrays = NetBackward {
             grads,
             state0: start,
@@ -194,9 +218,11 @@ impl<B: Backend> Trainer<B> {
             carry.advance(&be)?;
         }
         self.open = Some(PendingStep {
-            step: self.adam.step + 1,
+            // Step and rate are the update's.
+            step: self.adam.step,
             rows: self.open.map_or(0, |open| open.rows) + counted.rows as u64,
-            lr: self.config.adam.lr * self.schedule.factor(self.adam.step),
+            weight,
+            lr: 0.0,
             batches: before + 1,
             batch: batch.batch,
             len: batch.len,
@@ -204,18 +230,48 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
+    /// Makes the gradients and the loss so far a smaller part of the joint mean.
+    fn scale_held(&mut self, model: &mut Model<B>, factor: f64) -> Result<()> {
+        let be = self.be.clone();
+        let zeros = match self.zeros.take() {
+            Some(zeros) => zeros,
+            None => model.store.like()?,
+        };
+        self.figures.scale_loss(&be, factor, be.view(&zeros.main, 0..2))?;
+        for group in [Group::Main, Group::Ssm] {
+            be.ema(EmaUpdate {
+                average: model.store.grads.all_mut(&be, group),
+                value: zeros.all(&be, group),
+                // Two zeros: taken whatever the gradients are, so that what is not finite stays seen.
+                guard: be.view(&zeros.main, 0..2),
+                decay: factor,
+            })?;
+        }
+        self.zeros = Some(zeros);
+        Ok(())
+    }
+
     /// Second part: clip and AdamW. Between the two, gradients (`model.store_mut().grads`) may be reduced over devices.
+    /// Where nothing counted there is no update.
     pub fn update(&mut self, model: &mut Model<B>) -> Result<()> {
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             return Err(Error::value("SequenceModel.train", "a batch before an update", "none"));
         };
         let be = self.be.clone();
-        let squares = self.figures.guard_squares_mut(&be)?;
-        self.adam.sum_squares(squares, &model.store)?;
-        let guard = self.figures.guard(&be);
+        let counts = open.weight > 0.0;
         let factor = self.schedule.factor(self.adam.step);
-        self.adam.enqueue(&mut model.store, guard, factor)?;
-        if let (Some(average), Some(decay)) = (&mut self.average, self.config.ema) {
+        {
+            let squares = self.figures.guard_squares_mut(&be)?;
+            if counts {
+                self.adam.sum_squares(squares, &model.store)?;
+            }
+        }
+        let guard = self.figures.guard(&be);
+        if counts {
+            self.adam.enqueue(&mut model.store, guard, factor)?;
+        }
+        (open.step, open.lr) = (self.adam.step, self.config.adam.lr * factor);
+        if let (Some(average), Some(decay), true) = (&mut self.average, self.config.ema, counts) {
             for group in [Group::Main, Group::Ssm] {
                 be.ema(EmaUpdate {
                     average: average.all_mut(&be, group),
@@ -230,6 +286,17 @@ impl<B: Backend> Trainer<B> {
             carry.commit(&be, guard)?;
         }
         self.figures.finish(&be, open)
+    }
+
+    /// The gradients of batches since the last update have been zeroed: they count no more. Their masks stay used.
+    pub fn uncount(&mut self) -> Result<()> {
+        match &mut self.open {
+            Some(open) => {
+                (open.weight, open.rows) = (0.0, 0);
+                self.figures.clear(&self.be)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Drops the gradients of batches since the last update, as if they had not been seen.
@@ -284,7 +351,7 @@ impl<B: Backend> Trainer<B> {
         let mut stats = None;
         figures.read(&self.be, |step, read| {
             let (loss, squares) = (read.loss, read.squares);
-            if failed.is_none() && !(loss.is_finite() && squares.is_finite()) {
+            if failed.is_none() && step.weight > 0.0 && !(loss.is_finite() && squares.is_finite()) {
                 // Gradients and activations are still those of the last step only.
                 let present = read.last && open.is_none();
                 let tensor = match (loss.is_finite(), present) {
@@ -296,9 +363,10 @@ impl<B: Backend> Trainer<B> {
             }
             stats = Some(StepStats {
                 step: step.step,
-                loss,
-                correct: read.correct as u64,
+                loss: if step.weight > 0.0 { loss } else { f64::NAN },
+                correct: read.correct,
                 rows: step.rows,
+                weight: step.weight,
                 grad_norm: squares.sqrt(),
                 lr: step.lr,
             });
@@ -326,15 +394,26 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::unsupported("swapAverage", "training with ema", "none"));
         };
         std::mem::swap(average, &mut model.store.values);
+        self.swapped = !self.swapped;
         model.store.touch();
         Ok(())
     }
 
-    /// Carried states for `batch` rows; another number of rows starts from zero.
+    /// Carried states for `batch` rows: those there are, or zeros where a sequence begins. Within one, other rows than
+    /// before have no states to go on from: `ERR_S4_SHAPE`.
     fn carry_for(&mut self, model: &Model<B>, batch: usize) -> Result<()> {
-        if self.carry.as_ref().is_none_or(|c| c.kept.batch != batch) {
-            self.carry = Some(CarriedStates::new(&self.be, &model.config, batch)?);
+        match &self.carry {
+            Some(carry) if carry.kept.batch == batch => return Ok(()),
+            Some(carry) if self.open.is_some() || !carry.is_zero() => {
+                return Err(Error::shape(
+                    "SequenceModel.train",
+                    format!("batches of {} rows, whose states carryState goes on with", carry.kept.batch),
+                    format!("{batch} rows"),
+                ));
+            }
+            _ => {}
         }
+        self.carry = Some(CarriedStates::new(&self.be, &model.config, batch)?);
         Ok(())
     }
 

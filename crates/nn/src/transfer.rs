@@ -1,8 +1,7 @@
 //! Host arrays to and from the device, transposed on the way: features last outside, time last inside.
 
 use crate::growable::GrowableBuffer;
-use num_traits::Zero;
-use s4_backend::{Backend, Result};
+use s4_backend::{Backend, Result, host_memory};
 
 /// Sizes of an array before its transpose, (batch, rows, cols) → (batch, cols, rows).
 #[derive(Clone, Copy)]
@@ -54,7 +53,7 @@ pub(crate) fn download_transposed<B: Backend>(
     src: B::Ref<'_>,
     sizes: Matrices,
 ) -> Result<Vec<B::Scalar>> {
-    let mut out = vec![B::Scalar::zero(); sizes.elements()];
+    let mut out = host_memory::zeros("s4-node", "a result", sizes.elements())?;
     download_transposed_into(be, staging, &mut out, src, sizes)?;
     Ok(out)
 }

@@ -7,7 +7,7 @@ use napi::bindgen_prelude::{
 };
 use napi::sys;
 use napi_derive::napi;
-use s4_backend::{Code, Error, Result, Scalar};
+use s4_backend::{Code, Error, Result, Scalar, host_memory};
 
 /// Numbers as JavaScript passes them.
 #[napi(js_name = "Data")]
@@ -83,11 +83,11 @@ fn wrong_type<T: Real>(got: &'static str) -> Error {
 }
 
 impl Data {
-    pub(crate) fn copy(input: &DataIn) -> Data {
+    pub(crate) fn copy(input: &DataIn) -> Result<Data> {
         match input {
-            Either3::A(x) => Data::F32(x.to_vec()),
-            Either3::B(x) => Data::F64(x.to_vec()),
-            Either3::C(x) => Data::I32(x.to_vec()),
+            Either3::A(x) => copied(x).map(Data::F32),
+            Either3::B(x) => copied(x).map(Data::F64),
+            Either3::C(x) => copied(x).map(Data::I32),
         }
     }
     fn name(&self) -> &'static str {
@@ -146,6 +146,9 @@ impl Plain for f32 {}
 impl Plain for f64 {}
 impl Plain for i32 {}
 impl Plain for u8 {}
+impl Plain for u32 {}
+impl Plain for i64 {}
+impl Plain for u64 {}
 
 impl TypeName for Data {
     fn type_name() -> &'static str {
@@ -165,6 +168,40 @@ impl ToNapiValue for Data {
                 Data::F32(x) => fill(env, &x, Kind::float32_array),
                 Data::F64(x) => fill(env, &x, Kind::float64_array),
                 Data::I32(x) => fill(env, &x, Kind::int32_array),
+            }
+        }
+    }
+}
+
+/// Numbers of a file, in the narrowest array that holds each of them exactly.
+pub enum FileNumbers {
+    /// F16, BF16, F32, F64; I8, I16, I32, U8, U16, BOOL.
+    Data(Data),
+    /// U32
+    U32(Vec<u32>),
+    /// I64
+    I64(Vec<i64>),
+    /// U64
+    U64(Vec<u64>),
+}
+impl TypeName for FileNumbers {
+    fn type_name() -> &'static str {
+        "TypedArray"
+    }
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+impl ToNapiValue for FileNumbers {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        use sys::TypedarrayType as Kind;
+        // SAFETY: `env` is the live environment that napi-rs passed in.
+        unsafe {
+            match value {
+                FileNumbers::Data(x) => ToNapiValue::to_napi_value(env, x),
+                FileNumbers::U32(x) => fill(env, &x, Kind::uint32_array),
+                FileNumbers::I64(x) => fill(env, &x, Kind::bigint64_array),
+                FileNumbers::U64(x) => fill(env, &x, Kind::biguint64_array),
             }
         }
     }
@@ -254,6 +291,11 @@ pub(crate) fn write_out(out: &mut FloatsOut, data: Data) -> Result<()> {
 }
 
 /// A copy of bytes from JavaScript.
-pub(crate) fn bytes(input: &Uint8Array) -> Vec<u8> {
-    input.to_vec()
+pub(crate) fn bytes(input: &Uint8Array) -> Result<Vec<u8>> {
+    copied(input)
+}
+
+/// A copy of numbers from JavaScript; `ERR_S4_MEMORY` where there is no memory for it.
+pub(crate) fn copied<T: Copy>(input: &[T]) -> Result<Vec<T>> {
+    host_memory::copied("s4-node", "a copy of an input", input)
 }

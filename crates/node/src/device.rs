@@ -2,9 +2,10 @@
 
 use crate::buffer::Real;
 use napi_derive::napi;
-use s4_backend::{Backend, Code, Error, Result};
+use s4_backend::{Backend, Code, Error, Result, host_memory};
 use s4_cpu::Cpu;
 use s4_cuda::{Cuda, Options};
+use s4_nn::{Parameters, initialization_bytes};
 
 /// Device, number format, threads, precision.
 #[napi(object)]
@@ -22,6 +23,13 @@ pub struct HostOptions {
     pub precision: Option<String>,
     /// Most bytes of GPU memory that the handle takes; CUDA only.
     pub memory_limit: Option<f64>,
+}
+
+/// Refuses what cannot be initialised in the memory that there is, before any of it is made.
+pub(crate) fn check_memory<B: Backend>(op: &'static str, config: &impl Parameters, be: &B) -> Result<()> {
+    let on_host = be.device_name() == "cpu";
+    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), on_host);
+    host_memory::check(op, &format!("{} parameters", config.parameters()), bytes)
 }
 
 /// Something that can be made on any backend.

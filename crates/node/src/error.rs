@@ -20,8 +20,13 @@ pub(crate) fn to_js(error: Error) -> napi::Error {
     napi::Error::from_reason(format!("S4:{json}"))
 }
 
-/// `ERR_S4_INTERNAL` for a caught panic, with its message.
+/// `ERR_S4_INTERNAL` for a caught panic, with its message; an error that was thrown as one (memory that scratch could not
+/// have) is that error.
 pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Error {
+    let payload = match payload.downcast::<Error>() {
+        Ok(error) => return *error,
+        Err(payload) => payload,
+    };
     let message = payload
         .downcast_ref::<String>()
         .cloned()

@@ -2,7 +2,7 @@
 
 use crate::{
     buffer::{Data, DataIn, FloatsOut, InputSlice, OutputSlice, Real},
-    device::{HostOptions, Make},
+    device::{HostOptions, Make, check_memory},
     error::{guard, json, to_js},
     layer_ops::{BoxedLayer, LayerBox},
     objects::{CallOptions, Cancel, Counters, Forward, NamedArray, ParameterInfo, flag},
@@ -28,10 +28,12 @@ impl Make for New<'_> {
         match self.0 {
             "layer" => {
                 let config = LayerConfig::from_json(self.1)?;
+                check_memory("S4Layer", &config, &be)?;
                 Ok(LayerBox::boxed(Layer::new(be, config)?))
             }
             "block" => {
                 let config = BlockConfig::from_json(self.1)?;
+                check_memory("S4Block", &config, &be)?;
                 Ok(LayerBox::boxed(Block::new(be, config)?))
             }
             other => Err(Error::value("NativeLayer", "'layer' or 'block'", other)),
@@ -119,7 +121,7 @@ impl NativeLayer {
             tensors
                 .iter()
                 .map(|t| {
-                    let data = match Data::copy(&t.data) {
+                    let data = match Data::copy(&t.data)? {
                         Data::F32(x) => x.into_iter().map(f64::from).collect(),
                         Data::F64(x) => x,
                         Data::I32(x) => x.into_iter().map(f64::from).collect(),
@@ -174,7 +176,7 @@ impl NativeLayer {
         options: CallOptions,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
-        let (u, call) = (Data::copy(&u), options.copy().map_err(to_js)?);
+        let (u, call) = (Data::copy(&u).map_err(to_js)?, options.copy().map_err(to_js)?);
         self.worker.promise(
             env,
             flag(cancel),
@@ -191,8 +193,8 @@ impl NativeLayer {
         mut du: FloatsOut,
     ) -> napi::Result<Option<Data>> {
         guard(|| {
-            let (dy, dstate, du) =
-                (InputSlice::of(&dy), dstate.as_ref().map(Data::copy), OutputSlice::of(&mut du));
+            let dstate = dstate.as_ref().map(Data::copy).transpose()?;
+            let (dy, du) = (InputSlice::of(&dy), OutputSlice::of(&mut du));
             self.worker.call(move |l| l.backward_into(du, dy, dstate))
         })
     }
@@ -205,7 +207,8 @@ impl NativeLayer {
         dstate: Option<DataIn>,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
-        let (dy, dstate) = (Data::copy(&dy), dstate.as_ref().map(Data::copy));
+        let dstate = dstate.as_ref().map(Data::copy).transpose().map_err(to_js)?;
+        let dy = Data::copy(&dy).map_err(to_js)?;
         self.worker.promise(env, flag(cancel), move |slot| live(slot)?.backward(dy, dstate), |out| out)
     }
     /// One sample a row, u (batch, features); gives the output and the next state.
@@ -219,8 +222,8 @@ impl NativeLayer {
         rate: f64,
     ) -> napi::Result<Forward> {
         guard(|| {
-            let (u, state, interval) =
-                (Data::copy(&u), Data::copy(&state), interval.as_ref().map(Data::copy));
+            let interval = interval.as_ref().map(Data::copy).transpose()?;
+            let (u, state) = (Data::copy(&u)?, Data::copy(&state)?);
             self.worker.call(move |l| l.step(u, state, interval, batch as usize, rate))
         })
     }
@@ -253,7 +256,7 @@ impl NativeLayer {
     #[napi]
     pub fn set_parameter(&self, name: String, value: DataIn) -> napi::Result<()> {
         guard(|| {
-            let value = Data::copy(&value);
+            let value = Data::copy(&value)?;
             self.worker.call(move |l| l.set_parameter(&name, value))
         })
     }

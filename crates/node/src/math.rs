@@ -6,7 +6,7 @@ use crate::{
     objects::NamedData,
 };
 use napi_derive::napi;
-use s4_backend::{ConvForward, ConvOps, ConvShape, Error, Memory, Result, checks};
+use s4_backend::{ConvForward, ConvOps, ConvShape, Error, Memory, Result, checks, host_memory};
 use s4_cpu::Cpu;
 use s4_ssm::{C64, Measure};
 
@@ -70,10 +70,10 @@ fn conv<T: Real>(u: Data, kernel: Data, d: Option<Data>, shape: &ConvShape) -> R
     let taps = shape.kernel_channels() * shape.heads * shape.kernel_len;
     checks::same_len("fftConv", "kernel", taps, kernel.len())?;
     // Public layout is (batch, len, features); the contract's is (batch, features, len).
-    let mut inside = vec![T::zero(); u.len()];
+    let mut inside = host_memory::zeros("fftConv", "the convolution", u.len())?;
     be.transpose(&mut inside, &u, shape.batch, shape.len, shape.heads)?;
     let outputs = shape.channels * shape.heads;
-    let mut y = vec![T::zero(); shape.batch * outputs * shape.len];
+    let mut y = host_memory::zeros("fftConv", "the convolution", shape.batch * outputs * shape.len)?;
     let args = ConvForward::<Cpu<T>> {
         y: &mut y[..],
         u: &inside[..],
@@ -82,7 +82,7 @@ fn conv<T: Real>(u: Data, kernel: Data, d: Option<Data>, shape: &ConvShape) -> R
         shape: *shape,
     };
     be.conv_forward(args, &mut be.workspace())?;
-    let mut out = vec![T::zero(); y.len()];
+    let mut out = host_memory::zeros("fftConv", "the convolution", y.len())?;
     be.transpose(&mut out, &y, shape.batch, outputs, shape.len)?;
     Ok(T::into_data(out))
 }
@@ -114,9 +114,10 @@ pub fn fft_conv(u: DataIn, kernel: DataIn, d: Option<DataIn>, sizes: ConvSizes) 
             channels: sizes.channels as usize,
             len: sizes.len as usize,
             kernel_len: sizes.kernel_len as usize,
-            two_sided: sizes.two_sided,
+            bidirectional: sizes.two_sided,
         };
-        let (u, kernel, d) = (Data::copy(&u), Data::copy(&kernel), d.as_ref().map(Data::copy));
+        let (u, kernel) = (Data::copy(&u)?, Data::copy(&kernel)?);
+        let d = d.as_ref().map(Data::copy).transpose()?;
         match u {
             Data::F64(_) => conv::<f64>(u, kernel, d, &shape),
             _ => conv::<f32>(u, kernel, d, &shape),

@@ -2,7 +2,7 @@
 
 use crate::{
     buffer::{Bytes, Data, DataIn, Real, bytes},
-    device::{HostOptions, Make},
+    device::{HostOptions, Make, check_memory},
     error::{guard, json, to_js},
     model_ops::{BoxedModel, boxed},
     objects::{BatchInput, CallOptions, Cancel, Counters, Forward, ParameterInfo, Sums, flag},
@@ -14,7 +14,7 @@ use napi::{
 };
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
-use s4_nn::{Model, ModelConfig};
+use s4_nn::{Model, ModelConfig, Session};
 use std::path::PathBuf;
 
 #[derive(Clone, Copy)]
@@ -22,7 +22,9 @@ struct New<'a>(&'a str);
 impl Make for New<'_> {
     type Out = BoxedModel;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedModel> {
-        Ok(boxed(Model::new(be, ModelConfig::from_json(self.0)?)?, None))
+        let config = ModelConfig::from_json(self.0)?;
+        check_memory("SequenceModel.create", &config, &be)?;
+        Ok(boxed(Session::new(Model::new(be, config)?)))
     }
 }
 
@@ -45,7 +47,7 @@ impl Make for Load<'_> {
     type Out = (BoxedModel, Option<String>);
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<Self::Out> {
         let loaded = s4_nn::load_bytes(be, self.0)?;
-        Ok((boxed(loaded.model, loaded.trainer), loaded.extra))
+        Ok((boxed(Session::loaded(loaded.model, loaded.trainer)), loaded.extra))
     }
 }
 
@@ -116,7 +118,7 @@ impl NativeModel {
         file: Uint8Array,
         host: HostOptions,
     ) -> napi::Result<Object<'env>> {
-        let file = bytes(&file);
+        let file = bytes(&file).map_err(to_js)?;
         self.worker.promise(env, None, move |slot| Load(&file).fill(slot, &host), |extra| extra)
     }
     /// Writes a checkpoint: to a temporary file, then renamed.
@@ -171,7 +173,7 @@ impl NativeModel {
     #[napi]
     pub fn predict(&self, x: DataIn, batch: u32, len: u32, options: CallOptions) -> napi::Result<Forward> {
         guard(|| {
-            let (x, call) = (Data::copy(&x), options.copy()?);
+            let (x, call) = (Data::copy(&x)?, options.copy()?);
             self.worker.call(move |m| m.predict(x, batch as usize, len as usize, call))
         })
     }
@@ -186,7 +188,7 @@ impl NativeModel {
         options: CallOptions,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
-        let (x, call) = (Data::copy(&x), options.copy().map_err(to_js)?);
+        let (x, call) = (Data::copy(&x).map_err(to_js)?, options.copy().map_err(to_js)?);
         self.worker.promise(
             env,
             flag(cancel),
@@ -229,7 +231,7 @@ impl NativeModel {
     #[napi]
     pub fn set_parameter(&self, name: String, value: DataIn) -> napi::Result<()> {
         guard(|| {
-            let value = Data::copy(&value);
+            let value = Data::copy(&value)?;
             self.worker.call(move |m| m.set_parameter(&name, value))
         })
     }

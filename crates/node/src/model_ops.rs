@@ -4,12 +4,12 @@
 use crate::{
     buffer::{Data, Real},
     error::disposed,
-    objects::{CopiedBatch, Forward, OwnedCall, array},
+    objects::{CopiedBatch, Forward, OwnedCall, TrainState, array},
     param_ops::{HasStored, ParamOps},
     table::Table,
 };
 use s4_backend::{Backend, Result};
-use s4_nn::{Evaluation, Model, Session, StepOptions, StepStats, Stepper, Trainer};
+use s4_nn::{Evaluation, Model, OwnedBatch, Session, StepOptions, StepStats, Stepper};
 use std::path::Path;
 
 /// What `NativeModel` asks of it.
@@ -19,18 +19,21 @@ pub(crate) trait ModelOps: ParamOps {
     fn output_shape(&self, batch: usize, len: usize) -> Vec<usize>;
     fn predict(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward>;
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data>;
-    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
-    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
+    fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
+    fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
-    fn train_step(&mut self, batch: Option<CopiedBatch>) -> Result<()>;
+    fn check_batch(&mut self, batch: CopiedBatch) -> Result<()>;
+    fn train_step(&mut self, batch: Option<CopiedBatch>, items: u64) -> Result<()>;
     fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()>;
     fn train_stats(&mut self) -> Result<StepStats>;
     fn train_end(&mut self) -> Result<()>;
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()>;
     fn update(&mut self) -> Result<StepStats>;
-    fn observe(&mut self, metric: f64) -> Result<()>;
+    fn train_state(&self) -> TrainState;
+    fn configure(&mut self, config: &str) -> Result<()>;
+    fn end_epoch(&mut self, metric: f64) -> Result<()>;
     fn reset_state(&mut self) -> Result<()>;
     fn swap_average(&mut self) -> Result<()>;
 
@@ -52,14 +55,20 @@ struct ModelBox<B: Backend> {
     streams: Table<Stepper<B>>,
 }
 
-/// A model, with the trainer of its checkpoint where there is one.
-pub(crate) fn boxed<B: Backend<Scalar: Real>>(model: Model<B>, trainer: Option<Trainer<B>>) -> BoxedModel {
-    Box::new(ModelBox { session: Session::new(model, trainer), streams: Table::new() })
+/// A model with its session.
+pub(crate) fn boxed<B: Backend<Scalar: Real>>(session: Session<B>) -> BoxedModel {
+    Box::new(ModelBox { session, streams: Table::new() })
 }
 
 impl<B: Backend<Scalar: Real>> ModelBox<B> {
     fn stream(&self, id: u32) -> Result<&Stepper<B>> {
         self.streams.get(id).ok_or_else(disposed)
+    }
+    /// A batch in the model's number format, with nothing in it that does not count.
+    fn counted(&self, batch: CopiedBatch) -> Result<OwnedBatch<B::Scalar>> {
+        let mut batch: OwnedBatch<B::Scalar> = batch.real()?;
+        batch.clear_uncounted(self.session.model().config().pooling.is_none());
+        Ok(batch)
     }
     fn stream_mut(&mut self, id: u32) -> Result<&mut Stepper<B>> {
         self.streams.get_mut(id).ok_or_else(disposed)
@@ -74,6 +83,9 @@ impl<B: Backend<Scalar: Real>> HasStored for ModelBox<B> {
     fn inner_mut(&mut self) -> &mut Model<B> {
         self.session.model_mut()
     }
+    fn zero_gradients(&mut self) -> Result<()> {
+        self.session.zero_grad()
+    }
 }
 
 impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
@@ -87,33 +99,43 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         self.session.model().output_shape(batch, len)
     }
     fn predict(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward> {
-        let (x, model) = (array(x)?, self.session.model_mut());
+        let (mut x, model) = (array::<B::Scalar>(x)?, self.session.model_mut());
+        if let Some(lengths) = call.lengths() {
+            x.clear_padding(lengths, len);
+        }
         let out = call.with(|options| model.forward(x.input(), batch, len, options))?;
         Ok(Forward { y: Real::into_data(out.y), state: out.state.map(Real::into_data) })
     }
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
         Ok(Real::into_data(self.session.model_mut().kernel(block, len, rate)?))
     }
-    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()> {
+    fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()> {
         self.session.save(path, optimizer, extra)
     }
-    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
+    fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
         self.session.save_bytes(optimizer, extra)
     }
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation> {
         let mut total = Evaluation::default();
-        self.session.model_mut().evaluate(&batch.real()?.batch(), &mut total)?;
+        let batch = self.counted(batch)?;
+        self.session.model_mut().evaluate(&batch.batch(), &mut total)?;
         Ok(total)
     }
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()> {
         self.session.begin(config, resume)
     }
-    fn train_step(&mut self, batch: Option<CopiedBatch>) -> Result<()> {
-        self.session.step(batch.map(CopiedBatch::real).transpose()?)
+    fn check_batch(&mut self, batch: CopiedBatch) -> Result<()> {
+        let batch = self.counted(batch)?;
+        self.session.check(&batch.batch())
+    }
+    fn train_step(&mut self, batch: Option<CopiedBatch>, items: u64) -> Result<()> {
+        let batch = batch.map(|b| self.counted(b)).transpose()?;
+        self.session.step(batch, items)
     }
     fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()> {
-        self.session.begin_ahead(batch.real()?)
+        let batch = self.counted(batch)?;
+        self.session.begin_ahead(batch)
     }
     fn train_stats(&mut self) -> Result<StepStats> {
         self.session.stats()
@@ -122,13 +144,20 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         self.session.end()
     }
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()> {
-        self.session.accumulate(&batch.real()?.batch())
+        let batch = self.counted(batch)?;
+        self.session.accumulate(&batch.batch())
     }
     fn update(&mut self) -> Result<StepStats> {
         self.session.update()
     }
-    fn observe(&mut self, metric: f64) -> Result<()> {
-        self.session.observe(metric)
+    fn train_state(&self) -> TrainState {
+        TrainState::of(&self.session)
+    }
+    fn configure(&mut self, config: &str) -> Result<()> {
+        self.session.configure(config)
+    }
+    fn end_epoch(&mut self, metric: f64) -> Result<()> {
+        self.session.end_epoch(metric)
     }
     fn reset_state(&mut self) -> Result<()> {
         self.session.reset_state()

@@ -1,7 +1,7 @@
 //! The plain objects that cross the edge, and what they become on the other side.
 
 use crate::{
-    buffer::{Data, DataIn, Real},
+    buffer::{Data, DataIn, Real, copied},
     worker::Flag,
 };
 use napi::bindgen_prelude::Int32Array;
@@ -80,8 +80,8 @@ pub(crate) struct OwnedCall {
 impl CallOptions {
     pub(crate) fn copy(&self) -> Result<OwnedCall> {
         Ok(OwnedCall {
-            state: self.state.as_ref().map(Data::copy),
-            lengths: self.lengths.as_ref().map(|x| x.to_vec()),
+            state: self.state.as_ref().map(Data::copy).transpose()?,
+            lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
             call: call(self.rate, self.algorithm.as_deref(), self.training)?,
             want_state: self.want_state.unwrap_or(false),
             save: self.save.unwrap_or(false),
@@ -90,6 +90,10 @@ impl CallOptions {
 }
 
 impl OwnedCall {
+    /// Length of each row, where they were given.
+    pub(crate) fn lengths(&self) -> Option<&[i32]> {
+        self.lengths.as_deref()
+    }
     /// Borrows it in the handle's number format.
     pub(crate) fn with<T: Real, R>(
         self,
@@ -120,12 +124,12 @@ pub(crate) struct CopiedBatch {
 impl BatchInput {
     pub(crate) fn copy(&self) -> Result<CopiedBatch> {
         Ok(CopiedBatch {
-            input: Data::copy(&self.input),
-            target: Data::copy(&self.target),
+            input: Data::copy(&self.input)?,
+            target: Data::copy(&self.target)?,
             batch: self.batch as usize,
             len: self.len as usize,
-            lengths: self.lengths.as_ref().map(|x| x.to_vec()),
-            weights: self.weights.as_ref().map(Data::copy),
+            lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
+            weights: self.weights.as_ref().map(Data::copy).transpose()?,
             call: call(self.rate, self.algorithm.as_deref(), None)?,
         })
     }
@@ -216,10 +220,12 @@ pub struct StepStats {
     pub step: f64,
     /// Before the update.
     pub loss: f64,
-    /// Rows whose label was the largest output.
+    /// Weights of the rows whose label was the largest output.
     pub correct: f64,
     /// Rows counted.
     pub rows: f64,
+    /// Their weights; 0 where nothing counted and so nothing was updated.
+    pub weight: f64,
     /// Before clipping.
     pub grad_norm: f64,
     /// Of the main group.
@@ -231,8 +237,9 @@ impl From<s4_nn::StepStats> for StepStats {
         StepStats {
             step: s.step as f64,
             loss: s.loss,
-            correct: s.correct as f64,
+            correct: s.correct,
             rows: s.rows as f64,
+            weight: s.weight,
             grad_norm: s.grad_norm,
             lr: s.lr,
         }
@@ -242,17 +249,69 @@ impl From<s4_nn::StepStats> for StepStats {
 /// Sums of an evaluation.
 #[napi(object, object_from_js = false)]
 pub struct Sums {
-    /// Loss times rows.
+    /// Loss times weights.
     pub loss: f64,
-    /// Rows whose label was the largest output.
+    /// Weights of the rows whose label was the largest output.
     pub correct: f64,
     /// Rows counted.
     pub rows: f64,
+    /// Their weights.
+    pub weight: f64,
+}
+
+/// How far a training run is, and the options that its loop goes on with.
+#[napi(object, object_from_js = false)]
+pub struct TrainState {
+    /// Updates so far.
+    pub steps: f64,
+    /// Whole epochs.
+    pub epochs: f64,
+    /// Samples seen.
+    pub samples: f64,
+    /// Items of the dataset that the epoch under way has taken.
+    pub items: f64,
+    /// Σ weight·loss of the epoch under way.
+    pub loss: f64,
+    /// Weights of its hits.
+    pub correct: f64,
+    /// Its weights.
+    pub weight: f64,
+    /// Of its last update.
+    pub grad_norm: f64,
+    /// Of its last update.
+    pub lr: f64,
+    /// Seed of dropout and of the order.
+    pub seed: f64,
+    /// A new order every epoch.
+    pub shuffle: bool,
+    /// Epochs of the whole run.
+    pub total_epochs: Option<f64>,
+}
+
+impl TrainState {
+    /// Of a session.
+    pub(crate) fn of<B: s4_backend::Backend>(session: &s4_nn::Session<B>) -> Self {
+        let (p, config) = (session.progress(), session.train_config());
+        TrainState {
+            steps: session.steps() as f64,
+            epochs: p.epochs as f64,
+            samples: p.samples as f64,
+            items: p.items as f64,
+            loss: p.loss,
+            correct: p.correct,
+            weight: p.weight,
+            grad_norm: p.grad_norm,
+            lr: p.lr,
+            seed: config.seed as f64,
+            shuffle: config.shuffle,
+            total_epochs: config.epochs.map(|n| n as f64),
+        }
+    }
 }
 
 impl From<Evaluation> for Sums {
     fn from(e: Evaluation) -> Self {
-        Sums { loss: e.loss, correct: e.correct, rows: e.rows }
+        Sums { loss: e.loss, correct: e.correct, rows: e.rows, weight: e.weight }
     }
 }
 

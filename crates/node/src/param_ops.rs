@@ -60,6 +60,10 @@ pub(crate) trait HasStored: Send {
     type Inner: Stored;
     fn inner(&self) -> &Self::Inner;
     fn inner_mut(&mut self) -> &mut Self::Inner;
+    /// Zeroes the gradients, and forgets what they were of.
+    fn zero_gradients(&mut self) -> Result<()> {
+        self.inner_mut().store_mut().zero_grad()
+    }
 }
 
 type ScalarOf<T> = <<<T as HasStored>::Inner as Stored>::Backend as Memory>::Scalar;
@@ -78,7 +82,7 @@ impl<T: HasStored> ParamOps for T {
         self.inner_mut().store_mut().set(name, &value.real()?)
     }
     fn zero_grad(&mut self) -> Result<()> {
-        self.inner_mut().store_mut().zero_grad()
+        self.zero_gradients()
     }
     fn counters(&self) -> Counters {
         let be = self.inner().backend();

@@ -2,7 +2,7 @@
 
 use crate::{
     buffer::{Bytes, Data, DataIn, FloatsOut, bytes, write_out},
-    error::guard,
+    error::{guard, to_js},
     model::NativeModel,
     objects::{Cancel, flag},
     worker::live,
@@ -31,7 +31,7 @@ impl NativeModel {
         mut out: FloatsOut,
     ) -> napi::Result<()> {
         guard(|| {
-            let (x, interval) = (Data::copy(&x), interval.as_ref().map(Data::copy));
+            let (x, interval) = (Data::copy(&x)?, interval.as_ref().map(Data::copy).transpose()?);
             let y = self.worker.call(move |m| m.stream_push(id, x, len as usize, interval))?;
             write_out(&mut out, y)
         })
@@ -47,7 +47,8 @@ impl NativeModel {
         interval: Option<DataIn>,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
-        let (x, interval) = (Data::copy(&x), interval.as_ref().map(Data::copy));
+        let interval = interval.as_ref().map(Data::copy).transpose().map_err(to_js)?;
+        let x = Data::copy(&x).map_err(to_js)?;
         self.worker.promise(
             env,
             flag(cancel),
@@ -64,7 +65,7 @@ impl NativeModel {
     #[napi]
     pub fn stream_restore(&self, id: u32, state: Uint8Array) -> napi::Result<()> {
         guard(|| {
-            let state = bytes(&state);
+            let state = bytes(&state)?;
             self.worker.call(move |m| m.stream_restore(id, &state))
         })
     }

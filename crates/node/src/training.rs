@@ -3,7 +3,7 @@
 use crate::{
     error::{guard, to_js},
     model::NativeModel,
-    objects::{BatchInput, Cancel, StepStats, flag},
+    objects::{BatchInput, Cancel, StepStats, TrainState, flag},
     worker::live,
 };
 use napi::{Env, bindgen_prelude::Object};
@@ -11,21 +11,43 @@ use napi_derive::napi;
 
 #[napi]
 impl NativeModel {
-    /// A trainer; with `resume`, the one that is there.
+    /// A new run; with `resume`, the one that is there goes on.
     #[napi]
     pub fn train_begin(&self, config: String, resume: bool) -> napi::Result<()> {
         guard(|| self.worker.call(move |m| m.train_begin(&config, resume)))
     }
-    /// One update, enqueued; without a batch, of the one given to `trainAhead`.
+    /// Options of a loop of the caller's own.
+    #[napi]
+    pub fn configure(&self, config: String) -> napi::Result<()> {
+        guard(|| self.worker.call(move |m| m.configure(&config)))
+    }
+    /// How far the run is.
+    #[napi]
+    pub fn train_state(&self) -> napi::Result<TrainState> {
+        guard(|| self.worker.call(|m| Ok(m.train_state())))
+    }
+    /// Refuses a batch that training could not take.
+    #[napi]
+    pub fn check_batch(&self, batch: BatchInput) -> napi::Result<()> {
+        let batch = batch.copy().map_err(to_js)?;
+        guard(|| self.worker.call(move |m| m.check_batch(batch)))
+    }
+    /// One update, enqueued, of so many items of the dataset; without a batch, of the one given to `trainAhead`.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn train_step<'env>(
         &self,
         env: &'env Env,
         batch: Option<BatchInput>,
+        items: u32,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
         let batch = batch.map(|b| b.copy()).transpose().map_err(to_js)?;
-        self.worker.promise(env, flag(cancel), move |slot| live(slot)?.train_step(batch), |()| ())
+        self.worker.promise(
+            env,
+            flag(cancel),
+            move |slot| live(slot)?.train_step(batch, items.into()),
+            |()| (),
+        )
     }
     /// Begins the next update behind the one under way: its gradients, which change no parameter.
     #[napi(ts_return_type = "Promise<void>")]
@@ -59,10 +81,10 @@ impl NativeModel {
     pub fn update<'env>(&self, env: &'env Env, cancel: Option<&Cancel>) -> napi::Result<Object<'env>> {
         self.worker.promise(env, flag(cancel), move |slot| live(slot)?.update(), StepStats::from)
     }
-    /// Tells a plateau schedule how it goes.
+    /// Ends an epoch, whose metric a plateau schedule follows.
     #[napi]
-    pub fn observe(&self, metric: f64) -> napi::Result<()> {
-        guard(|| self.worker.call(move |m| m.observe(metric)))
+    pub fn end_epoch(&self, metric: f64) -> napi::Result<()> {
+        guard(|| self.worker.call(move |m| m.end_epoch(metric)))
     }
     /// Forgets carried states.
     #[napi]

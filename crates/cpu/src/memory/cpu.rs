@@ -10,7 +10,7 @@ use crate::{
 };
 use num_complex::Complex;
 use rayon::prelude::*;
-use s4_backend::{Code, Dtype, Error, Memory, Result, Scalar, checks::same_len};
+use s4_backend::{Code, Dtype, Error, Memory, Result, Scalar, checks::same_len, host_memory};
 use std::{marker::PhantomData, ops::Range, sync::Arc};
 
 /// The CPU with its own thread pool. Cheap to clone.
@@ -116,32 +116,12 @@ impl<T: Scalar> Memory for Cpu<T> {
 
     fn alloc(&self, len: usize) -> Result<Vec<T>> {
         self.inner.counter.bump();
-        let mut v = Vec::new();
-        v.try_reserve_exact(len).map_err(|_| {
-            Error::new(
-                Code::Memory,
-                "alloc",
-                "memory to be available",
-                format!("a request for {} bytes", len.saturating_mul(std::mem::size_of::<T>())),
-            )
-        })?;
-        v.resize(len, T::zero());
-        Ok(v)
+        host_memory::zeros("alloc", "an array", len)
     }
 
     fn alloc_ints(&self, len: usize) -> Result<Ints> {
         self.inner.counter.bump();
-        let mut v = Vec::new();
-        v.try_reserve_exact(len).map_err(|_| {
-            Error::new(
-                Code::Memory,
-                "alloc_ints",
-                "memory to be available",
-                format!("a request for {len} integers"),
-            )
-        })?;
-        v.resize(len, 0);
-        Ok(Ints(v))
+        host_memory::zeros("alloc_ints", "integers", len).map(Ints)
     }
 
     fn workspace(&self) -> Workspace<T> {

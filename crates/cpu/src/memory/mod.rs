@@ -4,5 +4,6 @@ pub(crate) mod counter;
 pub(crate) mod cpu;
 pub(crate) mod huge_pages;
 pub(crate) mod pool;
+pub(crate) mod refusal;
 pub(crate) mod tasks;
 pub(crate) mod workspace;

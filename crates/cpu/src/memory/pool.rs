@@ -1,6 +1,7 @@
 //! Vectors of one type that are asked for once and then reused.
 
-use crate::memory::counter::Counter;
+use crate::memory::{counter::Counter, refusal::refuse};
+use s4_backend::host_memory;
 
 /// A pool of vectors of one type. Capacities are powers of two and a vector serves requests of its own class
 /// alone: equal requests find equal classes, so a repeated call asks for no more memory, and the
@@ -26,9 +27,8 @@ impl<E: Copy + Default> Pool<E> {
             Some(i) => self.free.swap_remove(i),
             None => {
                 self.counter.bump();
-                let mut v = Vec::new();
-                v.reserve_exact(class);
-                v
+                // What is asked for is written to; the rest of a class costs addresses alone.
+                host_memory::reserved("s4-node", "scratch", len, class).unwrap_or_else(|error| refuse(error))
             }
         };
         // Only the part that was never written is initialised.

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use rayon::prelude::*;
-use s4_backend::{Result, Scalar, SsmParams, SsmSpec, SsmStep, StepOps, check_layer};
+use s4_backend::{Result, Scalar, SsmParams, SsmSpec, SsmStep, StepOps, check_layer, host_memory};
 
 /// Sums run over this many lanes side by side, so that they vectorise without reordering at run time.
 const LANES: usize = 16;
@@ -242,7 +242,7 @@ impl<T: Scalar> StepOps for Cpu<T> {
         Ok(StepPlan {
             spec: *spec,
             key: None,
-            constants: vec![T::zero(); spec.heads * layout.stride()],
+            constants: host_memory::zeros("step_plan", "constants of steps", spec.heads * layout.stride())?,
             wide: Wide { discrete: Discrete::zeroed(spec), increment: vec![0.0; spec.state] },
             scratch: vec![T::zero(); layout.stride()],
             dt: vec![0.0; spec.pairs()],

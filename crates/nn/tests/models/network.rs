@@ -207,7 +207,7 @@ fn streams_save_restore_fork_and_refuse() {
         assert_eq!(a.restore(&saved[..cut]).unwrap_err().code.as_str(), "ERR_S4_CHECKPOINT");
     }
     assert_eq!(m.stream(2, 1.0).unwrap().restore(&saved).unwrap_err().code.as_str(), "ERR_S4_CHECKPOINT");
-    assert_eq!(push(&mut a, &mut m, f32::NAN).unwrap_err().code.as_str(), "ERR_S4_VALUE");
+    assert_eq!(push(&mut a, &mut m, f32::NAN).unwrap_err().code.as_str(), "ERR_S4_NONFINITE");
     assert_eq!(push(&mut a, &mut m, 0.25).unwrap(), push(&mut fresh, &mut m, 0.25).unwrap());
     // Two-sided and truncated models do not stream; another model is refused.
     for extra in [r#""bidirectional": true"#, r#""truncate": 9"#] {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Cpu, Workspace,
+    memory::refusal,
     ssm::{
         chains::{Chains, Dims},
         discretize::HeadState,
@@ -130,8 +131,12 @@ impl<T: Scalar> ChunkPlan<T> {
         let (spec, dims) = (self.spec, self.dims);
         if self.heads.is_empty() {
             be.inner.counter.bump();
+            let phi_t = refusal::zeros("constants of chunks", spec.heads * dims.passes * dims.phi());
+            // Λ, B̄, C and the rows of the low rank, and as much for their gradients.
+            let vectors = 2 * (3 + 2 * spec.rank + spec.kernel_channels());
+            refusal::need::<f64>("discretised heads", spec.heads * vectors * spec.state);
             self.heads = vec![HeadState::zeroed(&spec); spec.heads];
-            self.phi_t = vec![T::zero(); spec.heads * dims.passes * dims.phi()];
+            self.phi_t = phi_t;
         }
         (self.built, self.phi_built) = (None, false);
         let loaded = Params64::load(params, &spec, rate, ws);
@@ -161,7 +166,7 @@ impl<T: Scalar> ChunkPlan<T> {
         }
         if self.phi.is_empty() {
             be.inner.counter.bump();
-            self.phi = vec![T::zero(); self.phi_t.len()];
+            self.phi = refusal::zeros("constants of chunks", self.phi_t.len());
         }
         let (dims, size) = (self.dims, self.dims.phi());
         let level = be.level();
