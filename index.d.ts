@@ -311,7 +311,8 @@ declare abstract class SsmHandle extends Handle {
     }): Promise<BackwardResult>;
     /**
      * One sample as a recurrence in O(state): u (batch, features), state as {@link S4Layer.initialState} gives it.
-     * `interval`: this step as a multiple of the training interval, one number or one a row.
+     * `interval`: this step as a multiple of the training interval, one number or one a row. `ERR_S4_NONFINITE` for an output or a
+     * next state that is not finite.
      */
     step(u: TensorLike, state: TensorLike, options?: {
         interval?: number | ArrayLike<number>;
@@ -416,15 +417,50 @@ declare class S4Block extends SsmHandle {
     static fromStateDict(source: FilePath | Record<string, TensorLike>, config?: OfficialConfig, options?: LoadOptions): S4Block;
 }
 
+/** AdamW with a group of its own for the SSM's parameters (Δ, Λ, B, P), which do not decay. */
+interface AdamWOptions {
+    /** Learning rate of the main group. Default 4e-3. */
+    lr?: number;
+    /** Learning rate of the SSM group. Default 1e-3. */
+    ssmLr?: number;
+    /** Decoupled decay of the main group. Default 0.01. */
+    weightDecay?: number;
+    /** Default 0.9. */
+    beta1?: number;
+    /** Default 0.999. */
+    beta2?: number;
+    /** Default 1e-8. */
+    eps?: number;
+    /** Largest global gradient norm. Default none. */
+    clip?: number;
+}
+/**
+ * AdamW over the parameters of layers and blocks, for loops of your own.
+ *
+ * @example
+ * const optimizer = new AdamW([layer], { lr: 1e-3 })
+ * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
+ */
+declare class AdamW {
+    #private;
+    constructor(layers: readonly (S4Layer | S4Block)[], options?: AdamWOptions);
+    /** One update of every layer; `scale` multiplies the learning rates (a schedule's factor). Gives each layer's gradient norm. */
+    step(scale?: number): number[];
+    /** Frees the moments; idempotent. While a layer is busy, the calls under way end first. */
+    dispose(): void;
+    /** `using` disposes. */
+    [Symbol.dispose](): void;
+}
+
 /** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
 interface Batch {
     /** Values or tokens. */
     input: TensorLike;
     /** Values (batch, [len,] output), or labels (batch, [len]) as a tensor or a plain array; a negative label is left out. */
     target: TensorLike | ArrayLike<number>;
-    /** Length of each row, 1 … len. */
+    /** Length of each row, 1 … len; what lies beyond may be anything, NaN too. */
     lengths?: ArrayLike<number>;
-    /** Weight of each output row. */
+    /** Weight of each output row, 0 or more: losses, metrics and gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything. */
     weights?: TensorLike | ArrayLike<number>;
     /** Sampling-rate ratio. */
     rate?: number;
@@ -473,7 +509,10 @@ interface PushOptions {
 declare class ModelStream {
     #private;
     private constructor();
-    /** The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. */
+    /**
+     * The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. `ERR_S4_NONFINITE` for an
+     * input, an output or a resulting state with NaN or an infinity. A push that fails leaves the stream as it was before it.
+     */
     push(x: TensorLike, options?: PushOptions): Tensor;
     /**
      * As {@link ModelStream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
@@ -485,9 +524,12 @@ declare class ModelStream {
     }): Promise<Tensor>;
     /** Samples seen so far. */
     get position(): number;
-    /** The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process. */
+    /**
+     * The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process,
+     * at the same rate or another.
+     */
     save(): Uint8Array;
-    /** Back to a saved state. A state of another shape is refused and nothing changes. */
+    /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
     restore(state: Uint8Array): void;
     /** An independent copy that goes on from here. */
     fork(): ModelStream;
@@ -500,41 +542,6 @@ declare class ModelStream {
      */
     toTransform(options?: TransformOptions): Transform;
     /** Frees its state; idempotent. While the model is busy, the calls under way end first. */
-    dispose(): void;
-    /** `using` disposes. */
-    [Symbol.dispose](): void;
-}
-
-/** AdamW with a group of its own for the SSM's parameters (Δ, Λ, B, P), which do not decay. */
-interface AdamWOptions {
-    /** Learning rate of the main group. Default 4e-3. */
-    lr?: number;
-    /** Learning rate of the SSM group. Default 1e-3. */
-    ssmLr?: number;
-    /** Decoupled decay of the main group. Default 0.01. */
-    weightDecay?: number;
-    /** Default 0.9. */
-    beta1?: number;
-    /** Default 0.999. */
-    beta2?: number;
-    /** Default 1e-8. */
-    eps?: number;
-    /** Largest global gradient norm. Default none. */
-    clip?: number;
-}
-/**
- * AdamW over the parameters of layers and blocks, for loops of your own.
- *
- * @example
- * const optimizer = new AdamW([layer], { lr: 1e-3 })
- * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
- */
-declare class AdamW {
-    #private;
-    constructor(layers: readonly (S4Layer | S4Block)[], options?: AdamWOptions);
-    /** One update of every layer; `scale` multiplies the learning rates (a schedule's factor). Gives each layer's gradient norm. */
-    step(scale?: number): number[];
-    /** Frees the moments; idempotent. While a layer is busy, the calls under way end first. */
     dispose(): void;
     /** `using` disposes. */
     [Symbol.dispose](): void;
@@ -593,27 +600,50 @@ declare const schedules: {
     }): Schedule;
 };
 
+/** Parameters chosen by name, with rates of their own. */
+interface ParameterGroup {
+    /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
+    name: string;
+    /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
+    lr?: number;
+    /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
+    weightDecay?: number;
+    /** They stay as they are, and their gradients count in no norm. Default false. */
+    freeze?: boolean;
+}
 /** Options of a training run. */
 interface TrainOptions extends AdamWOptions {
-    /** Passes over the dataset. Default 1. */
+    /** Passes over the dataset in all: a run that is resumed makes those that it has not made. Default 1, resumed that of the run. */
     epochs?: number;
     /** Collects examples into batches of this size; without it the dataset gives batches. */
     batchSize?: number;
+    /**
+     * Parameters with rates of their own; the first group that names one has it, and clipping is over all together. The schedule is a
+     * factor on their rates too. A group that names no parameter is `ERR_S4_VALUE`.
+     */
+    groups?: readonly ParameterGroup[];
     /** Default constant. */
     schedule?: Schedule;
     /** Evaluated after every epoch; a plateau schedule follows it. */
     validation?: Dataset;
-    /** States run on from batch to batch (truncated back-propagation through time); reset at every epoch. */
+    /**
+     * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
+     * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
+     */
     carryState?: boolean;
     /** Decay of a running average of the parameters. Default none. */
     ema?: number;
-    /** Seed of dropout and of shuffling. Default 0. */
+    /** Seed of dropout and of shuffling: each seed and epoch has an order of its own. Default 0. */
     seed?: number;
     /** A new order of an array of examples every epoch. Default false. */
     shuffle?: boolean;
     /** A file that is written, whole, after every epoch. */
-    checkpoint?: string;
-    /** Go on with the optimiser's state, and where none is given its options, of the last run or of the checkpoint. Default false. */
+    checkpoint?: FilePath;
+    /**
+     * Go on with the last run, or the checkpoint's: optimiser, schedule, order, dropout and counts as if it had not stopped, from any
+     * epoch and from the middle of one; options that are not given are the run's. The dataset, `batchSize`, `validation` and
+     * `checkpoint` are named again. A model from a file without the optimiser's state is `ERR_S4_CHECKPOINT`. Default false.
+     */
     resume?: boolean;
     /** Ends training within one update. */
     signal?: AbortSignal;
@@ -622,7 +652,7 @@ interface TrainOptions extends AdamWOptions {
 interface TrainEvent {
     /** What has ended. */
     type: 'step' | 'epoch';
-    /** From 0. */
+    /** Of the run, from 0. */
     epoch: number;
     /** Updates so far: from 1, or with `resume` on from the run or checkpoint before. */
     step: number;
@@ -639,9 +669,18 @@ interface TrainEvent {
     /** Rows × length a second. */
     samplesPerSecond: number;
 }
+/** How far a model's training is: of its last run, or of the checkpoint's. */
+interface Progress {
+    /** Updates. */
+    readonly steps: number;
+    /** Whole epochs. */
+    readonly epochs: number;
+    /** Samples seen: rows × length. */
+    readonly samples: number;
+}
 /** What an evaluation gives. */
 interface Metrics {
-    /** Mean over rows. */
+    /** Mean over rows, by weight. */
     loss: number;
     /** With cross-entropy. */
     accuracy?: number;
@@ -692,14 +731,16 @@ declare class SequenceModel extends Handle {
     /** The JSON text that was saved with the checkpoint, if any. */
     readonly extra: string | undefined;
     private constructor();
+    /** How far its training is, of the last run or the checkpoint's: updates, whole epochs, samples seen. */
+    get progress(): Progress;
     /** A new model, initialised from `seed`. */
     static create(options: SequenceModelOptions): Promise<SequenceModel>;
     /** From a checkpoint file of {@link SequenceModel.save}. */
-    static load(path: string, options?: LoadOptions): Promise<SequenceModel>;
+    static load(path: FilePath, options?: LoadOptions): Promise<SequenceModel>;
     /** From the bytes of {@link SequenceModel.toBytes}. */
     static fromBytes(bytes: Uint8Array, options?: LoadOptions): Promise<SequenceModel>;
     /** Writes a checkpoint (safetensors): to a temporary file, then renamed, so that readers see the old file or the new one, whole. */
-    save(path: string, options?: SaveOptions): Promise<void>;
+    save(path: FilePath, options?: SaveOptions): Promise<void>;
     /** A checkpoint as bytes. */
     toBytes(options?: SaveOptions): Promise<Uint8Array>;
     /** Outputs for whole sequences: (batch, len, output), or (batch, output) when pooled. Off the event loop. */
@@ -723,14 +764,18 @@ declare class SequenceModel extends Handle {
         onEvent?: (event: TrainEvent) => void;
     }): Promise<TrainEvent[]>;
     /**
-     * Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. Each batch of one
-     * update has dropout masks of its own.
+     * Forward and backward of a batch: it joins those since the last update, whose loss and gradients are then those of the mean
+     * over all their rows by weight; nothing is updated. For custom loops. Each batch has dropout masks and batch statistics of its
+     * own.
      */
     accumulate(batch: Batch, options?: {
         signal?: AbortSignal;
     }): Promise<void>;
-    /** The update after {@link SequenceModel.accumulate}. */
-    update(): Promise<{
+    /**
+     * The update after {@link SequenceModel.accumulate}, that of the joint batch. Options that are given stay for the updates after
+     * it. Where nothing counted there is no update, and `loss` is NaN.
+     */
+    update(options?: AdamWOptions): Promise<{
         step: number;
         loss: number;
         gradNorm: number;
@@ -813,6 +858,11 @@ interface CsvOptions {
     column?: string | number;
     /** `'error'` (default) names the row; `'linear'` draws the line between the values before and after. */
     gaps?: (typeof choices.gaps)[number];
+    /**
+     * Whether the first line holds names. `'auto'` (default) finds it out: names above numbers are a header, and so is any first line
+     * where `column` is a name; a first line with names and numbers of its own is `ERR_S4_DATA`, as it may be either.
+     */
+    header?: boolean | 'auto';
 }
 /** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
 declare function readCsv(path: FilePath, options?: CsvOptions): Float64Array;
@@ -888,7 +938,7 @@ interface PictureFileOptions {
  * Pictures of PNG and JPEG files, in the order given, read on all cores while JavaScript goes on. A file that is no picture, or one of
  * another size than the first, is `ERR_S4_DATA` with its path.
  */
-declare function readPictures(paths: readonly string[], options?: PictureFileOptions): Promise<Pictures>;
+declare function readPictures(paths: readonly FilePath[], options?: PictureFileOptions): Promise<Pictures>;
 
 /** A device that this process can compute on. */
 interface Device {
@@ -931,43 +981,5 @@ declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-/** Stable codes of every failure. */
-type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
-/** What an {@link S4Error} says beside its message. */
-interface S4ErrorDetail {
-    /** The operation, in the words of the API. */
-    op: string;
-    /** What would have been right. */
-    expected: string;
-    /** What was given. */
-    got: string;
-    /** The optimiser step that failed. */
-    step?: number;
-    /** The parameter or tensor that failed. */
-    tensor?: string;
-}
-/**
- * Every error of this library. `code` is stable; the message says the operation, what it expected and what it got.
- *
- * @example
- * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
- */
-declare class S4Error extends Error {
-    readonly name = "S4Error";
-    /** Stable code. */
-    readonly code: S4ErrorCode;
-    /** The operation, in the words of the API. */
-    readonly op: string;
-    /** What would have been right. */
-    readonly expected: string;
-    /** What was given. */
-    readonly got: string;
-    /** The optimiser step that failed, for `ERR_S4_NONFINITE`. */
-    readonly step?: number;
-    /** The tensor that failed, for `ERR_S4_NONFINITE`. */
-    readonly tensor?: string;
-    constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
-}
-
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, generators, hippo, nplr, readCsv, readPictures, readSafetensors, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, TransformOptions, WindowOptions };

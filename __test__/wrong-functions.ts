@@ -1,13 +1,15 @@
 /** Recipes of the table: functions, files, schedules, errors. */
 import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { writeSafetensors } from '../index.js'
-import { noisy } from './helpers.js'
+import { noisy, root } from './helpers.js'
 import { ANY_LENGTH, REAL } from './wrong-layers.js'
 import { fileIn } from './wrong-models.js'
 import type { Recipe } from './wrong-table.js'
 
 const csv = fileIn('table.csv')
 writeFileSync(csv, 'a,b\n1,2\n3,4\n')
+const picture = join(root, 'crates/data/tests/files/rgb.png')
 const tensors = fileIn('tensors')
 writeSafetensors(tensors, { a: noisy([2]) })
 
@@ -43,6 +45,22 @@ export const functionRecipes: Readonly<Record<string, Recipe>> = {
       'tensors{}.data[]': [...REAL, 'NaN', 'Infinity', '-Infinity'],
       'metadata{}': ['""', '"a\\u0000b"'],
     },
+  },
+  readPictures: {
+    right: [{ args: () => [[picture], { colours: 'rgb' }] }],
+    legal: { paths: ['one element more', 'its elements as text'] },
+  },
+  'generators.listops': {
+    right: [{ args: () => [{ count: 2, seed: 3 }] }],
+    legal: { 'options.seed': ['0', '2**31'] },
+  },
+  'generators.pathfinder': {
+    right: [{ args: () => [{ count: 2, seed: 3, first: 4 }] }],
+    legal: { 'options.seed': ['0', '2**31'], 'options.first': ['0', '2**31'] },
+  },
+  'generators.pathx': {
+    right: [{ args: () => [{ count: 1, seed: 3, first: 4 }] }],
+    legal: { 'options.seed': ['0', '2**31'], 'options.first': ['0', '2**31'] },
   },
   diagnose: { right: [{ args: () => [] }] },
   devices: { right: [{ args: () => [] }] },

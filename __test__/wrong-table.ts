@@ -150,12 +150,18 @@ export function contents(bytes: Uint8Array): string {
   return JSON.stringify(sorted.toSorted(([a], [b]) => (a < b ? -1 : 1))) + hash(bytes.subarray(8 + length))
 }
 
+/** Whether bytes are a checkpoint or a stream's state: a length, then a header in JSON that ends before them. */
+function isFile(bytes: Uint8Array): boolean {
+  if (bytes.length < 9 || bytes[8] !== 0x7b) return false
+  return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true) <= bytes.length - 8
+}
+
 /** All that a value holds, as text; of handles their parameters. Speeds are left out. Handles are disposed. */
 export function digest(x: unknown): string {
   if (ArrayBuffer.isView(x)) {
     if (x instanceof Float32Array || x instanceof Float64Array)
       if (!x.every((v) => Number.isFinite(v))) return `not finite: ${[...x].slice(0, 8).join()}`
-    if (x instanceof Uint8Array) return contents(x)
+    if (x instanceof Uint8Array && isFile(x)) return contents(x)
     return `${x.constructor.name} ${hash(new Uint8Array(x.buffer, x.byteOffset, x.byteLength))}`
   }
   if (x instanceof S4Layer || x instanceof S4Block || x instanceof SequenceModel) {

@@ -44,24 +44,24 @@ const MOST_TREES = 1_000_000
 /** Bytes that one array of JavaScript's may have everywhere. */
 const MOST_BYTES = 2 ** 32 - 2 ** 16
 
-/** The seed and the number of examples, checked before any work. */
-function checked(op: string, options: GeneratorOptions, most: number, names: readonly string[]) {
-  rejectUnknownOptions(op, options, ['count', 'seed', ...names])
-  return {
-    count: size(op, 'count', options.count, 1, most),
-    seed: size(op, 'seed', options.seed ?? 0, 0, Number.MAX_SAFE_INTEGER),
-  }
-}
+const counted = (op: string, count: unknown, most: number) => size(op, 'count', count, 1, most)
+const seeded = (op: string, seed: unknown) => size(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
 
 async function listops(options: GeneratorOptions): Promise<ListOpsExamples> {
-  const { count, seed } = checked('generators.listops', options, MOST_TREES, [])
-  return { ...(await nativeAsync(() => binding.listops(count, seed))), words: WORDS }
+  const op = 'generators.listops'
+  const { count, seed = 0 } = rejectUnknownOptions(op, options, ['count', 'seed'])
+  const trees = counted(op, count, MOST_TREES)
+  const from = seeded(op, seed)
+  return { ...(await nativeAsync(() => binding.listops(trees, from))), words: WORDS }
 }
 
-async function pictures(op: string, long: boolean, side: number, options: PictureOptions) {
-  const { count, seed } = checked(op, options, Math.floor(MOST_BYTES / side ** 2), ['first'])
-  const first = size(op, 'first', options.first ?? 0, 0, 2 ** 52)
-  return nativeAsync<PathfinderExamples>(() => binding.pathfinder(long, first, count, seed))
+async function pictures(op: string, long: boolean, options: PictureOptions): Promise<PathfinderExamples> {
+  const { count, seed = 0, first = 0 } = rejectUnknownOptions(op, options, ['count', 'seed', 'first'])
+  const side = long ? 128 : 32
+  const number = counted(op, count, Math.floor(MOST_BYTES / side ** 2))
+  const from = seeded(op, seed)
+  const begin = size(op, 'first', first, 0, 2 ** 52)
+  return nativeAsync(() => binding.pathfinder(long, begin, number, from))
 }
 
 /**
@@ -76,8 +76,8 @@ export const generators = {
   listops,
   /** Pathfinder, 32 × 32: two paths among short ones and two markers. */
   pathfinder: (options: PictureOptions): Promise<PathfinderExamples> =>
-    pictures('generators.pathfinder', false, 32, options),
+    pictures('generators.pathfinder', false, options),
   /** Path-X, 128 × 128: the same in pictures of 16,384 pixels. */
   pathx: (options: PictureOptions): Promise<PathfinderExamples> =>
-    pictures('generators.pathx', true, 128, options),
+    pictures('generators.pathx', true, options),
 } as const

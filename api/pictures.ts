@@ -1,5 +1,5 @@
 import * as binding from '#binding'
-import { describe, filePath, oneOf, rejectUnknownOptions } from './check.js'
+import { filePath, listOf, oneOf, rejectUnknownOptions, type FilePath } from './check.js'
 import { fail, nativeAsync } from './error.js'
 import { choices } from './options.js'
 
@@ -28,14 +28,13 @@ export interface PictureFileOptions {
  * another size than the first, is `ERR_S4_DATA` with its path.
  */
 export async function readPictures(
-  paths: readonly string[],
+  paths: readonly FilePath[],
   options: PictureFileOptions = {},
 ): Promise<Pictures> {
   const op = 'readPictures'
-  rejectUnknownOptions(op, options, ['colours'])
-  const colours = oneOf(op, 'colours', options.colours ?? 'asStored', choices.colours)
-  if (!Array.isArray(paths) || paths.length === 0)
-    throw fail('ERR_S4_VALUE', op, 'one or more paths', Array.isArray(paths) ? 'none' : describe(paths))
-  const list = paths.map((path) => filePath(op, path))
-  return nativeAsync(() => binding.readPictures(list, colours))
+  const { colours = 'asStored' } = rejectUnknownOptions(op, options, ['colours'])
+  oneOf(op, 'colours', colours, choices.colours)
+  const files = listOf(op, 'paths', paths).map((path) => filePath(op, path, 'paths of files'))
+  if (files.length === 0) throw fail('ERR_S4_VALUE', op, 'one or more paths', 'none')
+  return nativeAsync(() => binding.readPictures(files, colours))
 }
