@@ -189,8 +189,8 @@ impl<B: Backend> Session<B> {
                 Err(error?)
             }
             (Ok(stats), Some(Taken { batch, items })) => {
-                self.former = None;
                 trainer.progress.add(&stats, items, (batch.batch * batch.len) as u64);
+                self.former = None;
                 Ok(stats)
             }
             (result, _) => result,
