@@ -1,6 +1,6 @@
 import * as binding from '#binding'
-import { rejectUnknownOptions, size } from './check.js'
-import { nativeAsync } from './error.js'
+import { rejectUnknownOptions, wholeNumber } from './check.js'
+import { callNativeAsync } from './error.js'
 
 /** How many examples, and from which seed. */
 export interface GeneratorOptions {
@@ -48,20 +48,20 @@ const MOST_BYTES = 2 ** 32 - 2 ** 16
 function checked(op: string, options: GeneratorOptions, most: number, names: readonly string[]) {
   rejectUnknownOptions(op, options, ['count', 'seed', ...names])
   return {
-    count: size(op, 'count', options.count, 1, most),
-    seed: size(op, 'seed', options.seed ?? 0, 0, Number.MAX_SAFE_INTEGER),
+    count: wholeNumber(op, 'count', options.count, 1, most),
+    seed: wholeNumber(op, 'seed', options.seed ?? 0, 0, Number.MAX_SAFE_INTEGER),
   }
 }
 
 async function listops(options: GeneratorOptions): Promise<ListOpsExamples> {
   const { count, seed } = checked('generators.listops', options, MOST_TREES, [])
-  return { ...(await nativeAsync(() => binding.listops(count, seed))), words: WORDS }
+  return { ...(await callNativeAsync(() => binding.listops(count, seed))), words: WORDS }
 }
 
 async function pictures(op: string, long: boolean, side: number, options: PictureOptions) {
   const { count, seed } = checked(op, options, Math.floor(MOST_BYTES / side ** 2), ['first'])
-  const first = size(op, 'first', options.first ?? 0, 0, 2 ** 52)
-  return nativeAsync<PathfinderExamples>(() => binding.pathfinder(long, first, count, seed))
+  const first = wholeNumber(op, 'first', options.first ?? 0, 0, 2 ** 52)
+  return callNativeAsync<PathfinderExamples>(() => binding.pathfinder(long, first, count, seed))
 }
 
 /**

@@ -1,6 +1,6 @@
 import * as binding from '#binding'
 import { describe, filePath, oneOf, rejectUnknownOptions } from './check.js'
-import { fail, nativeAsync } from './error.js'
+import { fail, callNativeAsync } from './error.js'
 import { choices } from './options.js'
 
 /** Pictures of one size. */
@@ -37,5 +37,5 @@ export async function readPictures(
   if (!Array.isArray(paths) || paths.length === 0)
     throw fail('ERR_S4_VALUE', op, 'one or more paths', Array.isArray(paths) ? 'none' : describe(paths))
   const list = paths.map((path) => filePath(op, path))
-  return nativeAsync(() => binding.readPictures(list, colours))
+  return callNativeAsync(() => binding.readPictures(list, colours))
 }
