@@ -192,7 +192,10 @@ test('parameters that change between pushes count from the next sample', async (
   using fresh = m.stream()
   fresh.restore(state)
   t.deepEqual(fresh.push(noisy([1, 1, 1], 2)).data, y)
-  t.notDeepEqual((await SequenceModel.create({ ...small, device: 'cpu' })).predictSync(noisy([1, 1, 1], 2)).data, y)
+  t.notDeepEqual(
+    (await SequenceModel.create({ ...small, device: 'cpu' })).predictSync(noisy([1, 1, 1], 2)).data,
+    y,
+  )
 })
 
 test('memory that is not there is an error, and all lives on', async (t) => {

@@ -1,6 +1,6 @@
 import * as binding from '#binding'
-import { rejectUnknownOptions, size } from './check.js'
-import { nativeAsync } from './error.js'
+import { rejectUnknownOptions, wholeNumber } from './check.js'
+import { callNativeAsync } from './error.js'
 
 /** How many examples, and from which seed. */
 export interface GeneratorOptions {
@@ -44,15 +44,15 @@ const MOST_TREES = 1_000_000
 /** Bytes that one array of JavaScript's may have everywhere. */
 const MOST_BYTES = 2 ** 32 - 2 ** 16
 
-const counted = (op: string, count: unknown, most: number) => size(op, 'count', count, 1, most)
-const seeded = (op: string, seed: unknown) => size(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
+const counted = (op: string, count: unknown, most: number) => wholeNumber(op, 'count', count, 1, most)
+const seeded = (op: string, seed: unknown) => wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
 
 async function listops(options: GeneratorOptions): Promise<ListOpsExamples> {
   const op = 'generators.listops'
   const { count, seed = 0 } = rejectUnknownOptions(op, options, ['count', 'seed'])
   const trees = counted(op, count, MOST_TREES)
   const from = seeded(op, seed)
-  return { ...(await nativeAsync(() => binding.listops(trees, from))), words: WORDS }
+  return { ...(await callNativeAsync(() => binding.listops(trees, from))), words: WORDS }
 }
 
 async function pictures(op: string, long: boolean, options: PictureOptions): Promise<PathfinderExamples> {
@@ -60,8 +60,8 @@ async function pictures(op: string, long: boolean, options: PictureOptions): Pro
   const side = long ? 128 : 32
   const number = counted(op, count, Math.floor(MOST_BYTES / side ** 2))
   const from = seeded(op, seed)
-  const begin = size(op, 'first', first, 0, 2 ** 52)
-  return nativeAsync(() => binding.pathfinder(long, begin, number, from))
+  const begin = wholeNumber(op, 'first', first, 0, 2 ** 52)
+  return callNativeAsync(() => binding.pathfinder(long, begin, number, from))
 }
 
 /**

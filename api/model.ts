@@ -10,12 +10,12 @@ import {
   filePath,
   realNumbers,
   rejectUnknownOptions,
-  size,
+  wholeNumber,
   text,
   type FilePath,
 } from './check.js'
 import type { Batch, Dataset } from './dataset.js'
-import { fail, native, nativeAsync, throwIfAborted } from './error.js'
+import { fail, callNative, callNativeAsync, throwIfAborted } from './error.js'
 import { Handle } from './handle.js'
 import {
   checkAlgorithm,
@@ -39,21 +39,24 @@ import {
 } from './train.js'
 import { evaluate, progressOf, train, type TrainedModel } from './training.js'
 
-/** How one prediction runs. */
+/** Options of one prediction. */
 export interface PredictOptions {
-  /** Length of each row, 1 … len; outputs beyond are 0. */
+  /** Length of each sequence, 1 to len. Outputs beyond it are 0. */
   lengths?: ArrayLike<number>
-  /** Sampling-rate ratio: multiplies every Δ. Default 1. */
+  /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
   rate?: number
-  /** Overrides the model's. */
+  /** How this call computes the SSM. Default as given to the model. */
   algorithm?: SsmAlgorithm
 }
 
-/** What is written with the parameters. */
+/** Options of what a checkpoint holds besides the parameters. */
 export interface SaveOptions {
-  /** Moments, update counter, schedule and random state, so that training goes on bit for bit. Default true. */
+  /**
+   * Whether it holds the state of training (moments, number of updates, schedule, random state), so that a resumed run
+   * gives the same bits. Default true.
+   */
   optimizer?: boolean
-  /** A JSON text of your own; `model.extra` after loading. */
+  /** A JSON text of your own, which `model.extra` is after loading. */
   extra?: string
 }
 
@@ -66,8 +69,8 @@ function saved(op: string, options: SaveOptions): { optimizer: boolean; extra: s
   }
 }
 
-/** What the addon says of a model. */
-interface Description {
+/** The addon's description of a model, which it gives as JSON. */
+interface ModelDescription {
   config: Record<string, unknown>
   dtype: Dtype
   device: string
@@ -84,44 +87,51 @@ interface Description {
 export class SequenceModel extends Handle {
   /** @internal */
   declare protected readonly access: NativeAccess<NativeModel>
-  /** Number format. */
+  /** Number format of parameters and results. */
   readonly dtype: Dtype
-  /** `'cpu'`, `'cuda:0'`. */
+  /** Name of the device that it computes on: `'cpu'` or `'cuda:0'`. */
   readonly device: string
-  /** Every option with its value: `SequenceModel.create(model.config)` makes a model of the same kind. */
+  /**
+   * Every option with its value, defaults included: `SequenceModel.create(model.config)` makes a model of the same kind.
+   */
   readonly config: Readonly<ModelConfig>
-  /** Whether it can be streamed: causal and not truncated. */
+  /** Whether it can be streamed: its layers must be causal and not truncated. */
   readonly hasState: boolean
   /** The JSON text that was saved with the checkpoint, if any. */
   readonly extra: string | undefined
-  readonly #trained: TrainedModel
+  readonly #trainedModel: TrainedModel
 
   private constructor(handle: NativeModel, algorithm: SsmAlgorithm, extra?: string) {
     const access = new NativeAccess('SequenceModel', handle)
     super(access)
-    const { config, dtype, device, hasState } = JSON.parse(native(() => handle.describe())) as Description
+    const { config, dtype, device, hasState } = JSON.parse(
+      callNative(() => handle.describe()),
+    ) as ModelDescription
     this.dtype = dtype
     this.device = device
     this.config = publicConfig(config)
     this.hasState = hasState
     this.extra = extra
-    const progress = progressOf(native(() => handle.trainState()))
-    this.#trained = { access, config: this.config, dtype, device, algorithm, progress }
+    const progress = progressOf(callNative(() => handle.trainState()))
+    this.#trainedModel = { access, config: this.config, dtype, device, algorithm, progress }
   }
 
-  /** How far its training is, of the last run or the checkpoint's: updates, whole epochs, samples seen. */
+  /** How far training is, in the last run or in that of the checkpoint that the model was loaded from. */
   get progress(): Progress {
-    return this.#trained.progress
+    return this.#trainedModel.progress
   }
 
-  /** A model around a new native handle that `fill` fills; where that fails, the handle is freed. */
-  static async #filled(
+  /**
+   * Makes an empty native handle, lets `fill` make or load the model in it, and gives the model of the API. Frees the
+   * handle where that fails.
+   */
+  static async #withHandle(
     algorithm: SsmAlgorithm,
     fill: (handle: NativeModel) => Promise<string | null | void>,
   ): Promise<SequenceModel> {
-    const handle = native(() => new NativeModel())
+    const handle = callNative(() => new NativeModel())
     try {
-      const extra = await nativeAsync(() => fill(handle))
+      const extra = await callNativeAsync(() => fill(handle))
       return new SequenceModel(handle, algorithm, extra ?? undefined)
     } catch (error) {
       handle.dispose()
@@ -129,29 +139,32 @@ export class SequenceModel extends Handle {
     }
   }
 
-  /** A new model, initialised from `seed`. */
+  /** Makes a new model. Its initial values are drawn from the option `seed`. */
   static async create(options: SequenceModelOptions): Promise<SequenceModel> {
     const { config, host, algorithm } = nativeOptions('SequenceModel', options)
-    return SequenceModel.#filled(algorithm, (handle) => handle.create(config, host))
+    return SequenceModel.#withHandle(algorithm, (handle) => handle.create(config, host))
   }
 
-  /** From a checkpoint file of {@link SequenceModel.save}. */
+  /** Loads a model from a checkpoint file that {@link SequenceModel.save} wrote. */
   static async load(path: FilePath, options: LoadOptions = {}): Promise<SequenceModel> {
     const op = 'SequenceModel.load'
     const { algorithm, host } = nativeLoadOptions(op, options)
     const file = filePath(op, path)
-    return SequenceModel.#filled(algorithm, (handle) => handle.load(file, host))
+    return SequenceModel.#withHandle(algorithm, (handle) => handle.load(file, host))
   }
 
-  /** From the bytes of {@link SequenceModel.toBytes}. */
+  /** Loads a model from the bytes that {@link SequenceModel.toBytes} gave. */
   static async fromBytes(bytes: Uint8Array, options: LoadOptions = {}): Promise<SequenceModel> {
     const op = 'SequenceModel.fromBytes'
     const { algorithm, host } = nativeLoadOptions(op, options)
     const given = bytesOf(op, 'bytes', bytes)
-    return SequenceModel.#filled(algorithm, (handle) => handle.loadBytes(given, host))
+    return SequenceModel.#withHandle(algorithm, (handle) => handle.loadBytes(given, host))
   }
 
-  /** Writes a checkpoint (safetensors): to a temporary file, then renamed, so that readers see the old file or the new one, whole. */
+  /**
+   * Writes a checkpoint (safetensors). It goes to a temporary file, which is then renamed: a reader finds the old file or
+   * the new one, never a part.
+   */
   async save(path: FilePath, options: SaveOptions = {}): Promise<void> {
     const op = this.access.checkLive('save')
     const { optimizer, extra } = saved(op, options)
@@ -159,17 +172,18 @@ export class SequenceModel extends Handle {
     await this.access.read('save', (handle) => handle.save(file, optimizer, extra))
   }
 
-  /** A checkpoint as bytes. */
+  /** The bytes of the checkpoint that {@link SequenceModel.save} would write. */
   async toBytes(options: SaveOptions = {}): Promise<Uint8Array> {
     const { optimizer, extra } = saved(this.access.checkLive('toBytes'), options)
     return this.access.read('toBytes', (handle) => handle.saveBytes(optimizer, extra))
   }
 
+  /** Checks the input and the options of a prediction, and converts them to the addon's types. */
   #predictCall(op: string, x: TensorLike, options: PredictOptions, more: readonly string[] = []) {
     const names = ['lengths', 'rate', 'algorithm', ...more]
     const given: PredictOptions & { signal?: AbortSignal } = rejectUnknownOptions(op, options, names)
-    const { data, batch, len } = nativeInput(op, this.#trained, x)
-    const { algorithm = this.#trained.algorithm } = given
+    const { data, batch, len } = nativeInput(op, this.#trainedModel, x)
+    const { algorithm = this.#trainedModel.algorithm } = given
     const call = {
       lengths: rowLengths(op, given.lengths, batch),
       rate: rateOf(op, given.rate),
@@ -178,69 +192,80 @@ export class SequenceModel extends Handle {
     return { data, batch, len, call, signal: given.signal }
   }
 
-  /** Outputs for whole sequences: (batch, len, output), or (batch, output) when pooled. Off the event loop. */
+  /**
+   * Computes the outputs for whole sequences, (batch, len, output), or (batch, output) with pooling, without holding up the
+   * event loop.
+   */
   async predict(x: TensorLike, options: PredictOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
     const op = this.access.checkLive('predict')
     const { data, batch, len, call, signal } = this.#predictCall(op, x, options, ['signal'])
-    const out = await this.access.read(
+    const result = await this.access.read(
       'predict',
       (handle, cancel) => handle.predictAsync(data, batch, len, call, cancel),
       signal,
     )
-    return tensor(out.y, this.#outputShape(batch, len, out.y.length))
+    return tensor(result.y, this.#outputShape(batch, len, result.y.length))
   }
 
+  /** Shape of an output of `count` numbers. */
   #outputShape(batch: number, len: number, count: number): Shape {
     const pooled = this.config.pooling !== 'none'
     return pooled ? [batch, count / batch] : [batch, len, count / (batch * len)]
   }
 
-  /** As {@link SequenceModel.predict}, at once. For short work. */
+  /** As {@link SequenceModel.predict}, but synchronous: for calls that take little time. */
   predictSync(x: TensorLike, options: PredictOptions = {}): Tensor {
     const { data, batch, len, call } = this.#predictCall(this.access.checkLive('predictSync'), x, options)
-    const out = this.access.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
-    return tensor(out.y, this.#outputShape(batch, len, out.y.length))
+    const result = this.access.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
+    return tensor(result.y, this.#outputShape(batch, len, result.y.length))
   }
 
-  /** K̄ of a block's SSM: (channels, features, len), two-sided 2·channels. */
+  /**
+   * The first `len` values of the convolution kernel K̄ of a block, (channels, features, len). Two-sided blocks have
+   * 2·channels, the causal ones first.
+   */
   kernel(block: number, len: number, options: { rate?: number } = {}): Tensor {
     const op = this.access.checkLive('kernel')
     const rate = rateOf(op, rejectUnknownOptions(op, options, ['rate']).rate)
-    size(op, 'block', block, 0, 1 << 20)
-    size(op, 'len', len, 1, 2 ** 30)
+    wholeNumber(op, 'block', block, 0, 1 << 20)
+    wholeNumber(op, 'len', len, 1, 2 ** 30)
     const data = this.access.sync('kernel', (handle) => handle.kernel(block, len, rate))
     const { features } = this.config
     return tensor(data, [data.length / (features * len), features, len])
   }
 
   /**
-   * Trains; yields an event after every update and after every epoch. The loop is yours: `break` ends training after the update
-   * under way, an AbortSignal ends it with `ERR_S4_ABORTED` within one update. A non-finite loss or gradient is `ERR_S4_NONFINITE`
-   * with step and tensor, and the parameters stay as they were before that update.
+   * Trains the model, and yields an event after every update and after every epoch. Leaving the loop over the events with
+   * `break` ends training after the update under way; an AbortSignal ends it within one update, with `ERR_S4_ABORTED`.
+   * Where a loss or a gradient is not finite, `ERR_S4_NONFINITE` names update and tensor, and the parameters stay as they
+   * were before that update.
    */
   train(dataset: Dataset, options: TrainOptions = {}): AsyncGenerator<TrainEvent, void, void> {
-    return train(this.#trained, dataset, options)
+    return train(this.#trainedModel, dataset, options)
   }
 
-  /** {@link SequenceModel.train} to its end; gives the epochs' events. */
+  /** Runs {@link SequenceModel.train} to its end; gives the events of the epochs. */
   async fit(
     dataset: Dataset,
     options: TrainOptions & { onEvent?: (event: TrainEvent) => void } = {},
   ): Promise<TrainEvent[]> {
     const op = this.access.checkLive('fit')
-    const { onEvent, ...rest } = rejectUnknownOptions(op, options, [...TRAIN_OPTIONS, 'onEvent'])
+    const { onEvent, ...trainOptions } = rejectUnknownOptions(op, options, [...TRAIN_OPTIONS, 'onEvent'])
     if (onEvent !== undefined && typeof onEvent !== 'function')
       throw fail('ERR_S4_VALUE', op, `a function for 'onEvent'`, describe(onEvent))
     const history: TrainEvent[] = []
-    for await (const event of this.train(dataset, rest)) {
+    for await (const event of this.train(dataset, trainOptions)) {
       onEvent?.(event)
       if (event.type === 'epoch') history.push(event)
     }
     return history
   }
 
-  /** One native call that changes the model; an abort waits for the call under way, at most one update. */
-  async #change<R>(
+  /**
+   * An asynchronous native call that changes the model. An abort takes effect when the call ends, so that the caller knows
+   * what has changed.
+   */
+  async #changeModel<R>(
     op: string,
     call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
     signal?: AbortSignal,
@@ -253,24 +278,24 @@ export class SequenceModel extends Handle {
   }
 
   /**
-   * Forward and backward of a batch: it joins those since the last update, whose loss and gradients are then those of the mean
-   * over all their rows by weight; nothing is updated. For custom loops. Each batch has dropout masks and batch statistics of its
-   * own.
+   * Computes the gradients of a batch without an update, for loops of your own. Batches since the last update are joined:
+   * loss and gradients are those of the mean by weight over the targets of all of them. Each batch has dropout masks and
+   * batch statistics of its own.
    */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.access.checkLive('accumulate')
     const { signal } = rejectUnknownOptions(op, options, ['signal'])
     throwIfAborted(op, signal)
-    const input = nativeBatch(op, this.#trained, batch, 'batch')
+    const input = nativeBatch(op, this.#trainedModel, batch, 'batch')
     await this.access.write('accumulate', async () => {
       await this.access.afterReads('accumulate', (handle) => handle.configure('{}'))
-      await this.#change('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal)
+      await this.#changeModel('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal)
     })
   }
 
   /**
-   * The update after {@link SequenceModel.accumulate}, that of the joint batch. Options that are given stay for the updates after
-   * it. Where nothing counted there is no update, and `loss` is NaN.
+   * Makes one update from all batches that {@link SequenceModel.accumulate} was given since the last. Options given here
+   * hold for later updates too. Where no target counts there is no update, and `loss` is NaN.
    */
   async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
     const op = this.access.checkLive('update')
@@ -278,35 +303,37 @@ export class SequenceModel extends Handle {
     const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
     return this.access.write('update', async () => {
       if (config !== '{}') await this.access.afterReads('update', (handle) => handle.configure(config))
-      const { step, loss, gradNorm } = await this.#change('update', (handle, cancel) => handle.update(cancel))
+      const { step, loss, gradNorm } = await this.#changeModel('update', (handle, cancel) =>
+        handle.update(cancel),
+      )
       const state = await this.access.afterReads('update', (handle) => handle.trainState())
-      this.#trained.progress = progressOf(state)
+      this.#trainedModel.progress = progressOf(state)
       return { step, loss, gradNorm }
     })
   }
 
-  /** Swaps the parameters with their running average (training with `ema`); a second call swaps back. */
+  /** Exchanges the parameters with their running average (training with `ema`); a second call exchanges them back. */
   swapAverage(): void {
     this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
-  /** Loss (and accuracy) over a dataset, with nothing changed. */
+  /** Mean loss, and with cross-entropy the accuracy, over a dataset. Changes nothing. */
   async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
     const op = this.access.checkLive('evaluate')
     const { batchSize, signal } = rejectUnknownOptions(op, options, ['batchSize', 'signal'])
     throwIfAborted(op, signal)
-    return evaluate(op, this.#trained, { what: 'dataset', dataset, batchSize }, signal)
+    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, signal)
   }
 
-  /** The same weights as a recurrent network, from zero states. */
+  /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */
   stream(options: { batch?: number; rate?: number } = {}): ModelStream {
     const op = this.access.checkLive('stream')
     const given = rejectUnknownOptions(op, options, ['batch', 'rate'])
     const { batch: rows = 1 } = given
-    const batch = size(op, 'batch', rows, 1, 1 << 24)
+    const batch = wholeNumber(op, 'batch', rows, 1, 1 << 24)
     const rate = rateOf(op, given.rate)
     const id = this.access.sync('stream', (handle) => handle.streamOpen(batch, rate))
-    const output = native(() => this.access.handle.outputShape(batch, 1)).at(-1) as number
+    const output = callNative(() => this.access.handle.outputShape(batch, 1)).at(-1) as number
     return ModelStream.open(this.access, this.dtype, id, { batch, input: inputWidth(this.config), output })
   }
 }

@@ -1,6 +1,6 @@
 import * as binding from '#binding'
 import { filePath, listOf, oneOf, rejectUnknownOptions, type FilePath } from './check.js'
-import { fail, nativeAsync } from './error.js'
+import { fail, callNativeAsync } from './error.js'
 import { choices } from './options.js'
 
 /** Pictures of one size. */
@@ -36,5 +36,5 @@ export async function readPictures(
   oneOf(op, 'colours', colours, choices.colours)
   const files = listOf(op, 'paths', paths).map((path) => filePath(op, path, 'paths of files'))
   if (files.length === 0) throw fail('ERR_S4_VALUE', op, 'one or more paths', 'none')
-  return nativeAsync(() => binding.readPictures(files, colours))
+  return callNativeAsync(() => binding.readPictures(files, colours))
 }

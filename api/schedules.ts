@@ -1,8 +1,11 @@
-// Learning-rate schedules.
-import { describe, membersOf, oneOf, real, rejectUnknownOptions, size } from './check.js'
-import { fail, reading } from './error.js'
+// The learning-rate schedules that training takes.
+import { describe, membersOf, oneOf, real, rejectUnknownOptions, wholeNumber } from './check.js'
+import { fail, readGiven } from './error.js'
 
-/** Learning rate over time, as {@link schedules} makes it: a factor on both learning rates; steps are updates. */
+/**
+ * A learning-rate schedule, which {@link schedules} makes: a factor for each update that both learning rates are multiplied
+ * by.
+ */
 export type Schedule =
   | { kind: 'constant' }
   | { kind: 'warmup'; warmup: number }
@@ -23,9 +26,9 @@ const NUMBERS: Readonly<Record<Schedule['kind'], Readonly<Record<string, Schedul
 function scheduleNumber(op: string, what: string, x: unknown, form: ScheduleNumber): number | undefined {
   switch (form) {
     case 'from 0':
-      return size(op, what, x, 0, Number.MAX_SAFE_INTEGER)
+      return wholeNumber(op, what, x, 0, Number.MAX_SAFE_INTEGER)
     case 'from 1':
-      return size(op, what, x, 1, Number.MAX_SAFE_INTEGER)
+      return wholeNumber(op, what, x, 1, Number.MAX_SAFE_INTEGER)
     case 'floor':
       if (x === undefined) return undefined
   }
@@ -51,29 +54,35 @@ function made(op: string, kind: Schedule['kind'], options: object, prefix = ''):
 }
 
 /**
- * Learning rate over time: a factor on both learning rates.
+ * Makes learning-rate schedules: factors for each update that both learning rates are multiplied by.
  *
  * @example
  * model.train(batches, { schedule: schedules.warmupCosine({ warmup: 100, total: 5000 }) })
  */
 export const schedules = {
-  /** Factor 1. */
+  /** The factor is always 1. */
   constant(): Schedule {
     return { kind: 'constant' }
   },
-  /** Linear over the first `warmup` updates, then 1. */
+  /** The factor rises linearly to 1 over the first `warmup` updates, and stays there. */
   warmup(options: { warmup: number }): Schedule {
     return made('schedules.warmup', 'warmup', options)
   },
-  /** Linear over the first `warmup` updates, then half a cosine down to `floor` (default 0) at update `total`. */
+  /**
+   * The factor rises linearly to 1 over the first `warmup` updates, then falls along half a cosine to `floor` (default 0)
+   * at update `total`.
+   */
   warmupCosine(options: { warmup: number; total: number; floor?: number }): Schedule {
     return made('schedules.warmupCosine', 'warmupCosine', options)
   },
-  /** Times `factor` when the epoch's (validation) loss has not fallen for `patience` epochs, down to `floor`. */
+  /**
+   * Multiplies by `factor`, down to `floor`, whenever the loss of an epoch (that of the validation, if there is one) has
+   * not fallen for more than `patience` epochs.
+   */
   plateau(options: { factor: number; patience: number; floor?: number }): Schedule {
     return made('schedules.plateau', 'plateau', options)
   },
-  /** Times `factor` every `every` updates. */
+  /** Multiplies by `factor` after every `every` updates. */
   stepDecay(options: { every: number; factor: number }): Schedule {
     return made('schedules.stepDecay', 'step', options)
   },
@@ -81,19 +90,28 @@ export const schedules = {
 
 /** Refuses what is no schedule, by its form, its kind and its numbers. */
 export function checkSchedule(op: string, schedule: unknown): Schedule {
-  const kind = reading(op, 'schedule', () => typeof schedule === 'object' && (schedule as Partial<Schedule> | null)?.kind)
+  const kind = readGiven(
+    op,
+    'schedule',
+    () => typeof schedule === 'object' && (schedule as Partial<Schedule> | null)?.kind,
+  )
   if (typeof kind !== 'string') {
-    const uncalled = Object.entries(schedules).find(([, make]) => make === schedule)?.[0]
-    if (uncalled !== undefined)
+    const uncalledName = Object.entries(schedules).find(([, make]) => make === schedule)?.[0]
+    if (uncalledName !== undefined)
       throw fail(
         'ERR_S4_VALUE',
         op,
-        `schedules.${uncalled}(…), called, for 'schedule'`,
+        `schedules.${uncalledName}(…), called, for 'schedule'`,
         'the function itself',
       )
     const names = Object.keys(schedules).map((name) => `schedules.${name}()`)
     throw fail('ERR_S4_VALUE', op, `what ${names.join(', ')} give for 'schedule'`, describe(schedule))
   }
   const { kind: _, ...options } = membersOf(op, 'schedule', schedule)
-  return made(op, oneOf(op, 'schedule.kind', kind, Object.keys(NUMBERS) as Schedule['kind'][]), options, 'schedule.')
+  return made(
+    op,
+    oneOf(op, 'schedule.kind', kind, Object.keys(NUMBERS) as Schedule['kind'][]),
+    options,
+    'schedule.',
+  )
 }

@@ -1,4 +1,4 @@
-// The loops over a dataset: training and evaluation of a model.
+// The loops over the batches of a dataset: training and evaluation of a model.
 import { accessSync, constants, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { BatchInput, NativeModel, Sums, TrainState } from '#binding'
@@ -14,7 +14,7 @@ import {
   type Dataset,
   type DatasetSource,
 } from './dataset.js'
-import { fail, reading, throwIfAborted } from './error.js'
+import { fail, readGiven, throwIfAborted } from './error.js'
 import {
   nativeTrainConfig,
   TRAIN_OPTIONS,
@@ -24,22 +24,22 @@ import {
   type TrainOptions,
 } from './train.js'
 
-/** What the loops need of a model. */
+/** What the loops need of a SequenceModel. */
 export interface TrainedModel extends ModelShape {
   readonly access: NativeAccess<NativeModel>
   readonly device: string
-  /** As of the last update that was seen. */
+  /** How far training is, as of the last update whose figures were read. */
   progress: Progress
 }
 
-/** How far the addon says that training is. */
+/** The counts in the addon's state of training that the API shows, frozen. */
 export function progressOf({ steps, epochs, samples }: Progress): Progress {
   return Object.freeze({ steps, epochs, samples })
 }
 
 const nextTick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** A batch whose gradients have begun, or why they have not. */
+/** The next batch, whose gradients the GPU computes already, or the error for which it does not. */
 interface BegunBatch {
   input?: BatchInput
   error?: Error
@@ -68,13 +68,17 @@ function checkpointPath(op: string, given: unknown): string | undefined {
 }
 
 /** Refuses wrong batches of a validation before training: all of an array, the first one of what can be walked again. */
-async function checkValidation(op: string, model: TrainedModel, source: DatasetSource | undefined): Promise<void> {
+async function checkValidation(
+  op: string,
+  model: TrainedModel,
+  source: DatasetSource | undefined,
+): Promise<void> {
   if (source === undefined) return
   const { what, dataset } = source
   checkDataset(op, source)
   const whole = Array.isArray(dataset)
-  // An iterator gives itself, and what is read of it is gone.
-  if (!whole && reading(op, what, () => iteratesItself(dataset))) return
+  // It is an iterator, which is its own iterable: a batch read here would be missing later.
+  if (!whole && readGiven(op, what, () => iteratesItself(dataset))) return
   let count = 0
   for await (const batch of batches(op, source)) {
     const input = nativeBatch(op, model, batch, `each batch of ${what}`)
@@ -90,7 +94,7 @@ function iteratesItself(dataset: object): boolean {
   return (d[Symbol.asyncIterator]?.() ?? d[Symbol.iterator]?.()) === dataset
 }
 
-/** {@link SequenceModel.train}. */
+/** The loop of {@link SequenceModel.train}: epochs, their updates, validation and checkpoints. */
 export async function* train(
   model: TrainedModel,
   dataset: Dataset,
@@ -115,15 +119,15 @@ export async function* train(
   try {
     await checkValidation(op, model, validated)
     await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
-    let state = await trainState(model)
-    const total = state.totalEpochs ?? 1
-    while (state.epochs < total) {
+    let state = await readTrainState(model)
+    const totalEpochs = state.totalEpochs ?? 1
+    while (state.epochs < totalEpochs) {
       const epoch = state.epochs
-      const started = { time: performance.now(), samples: state.samples }
+      const epochStart = { time: performance.now(), samples: state.samples }
       // Nothing where the run carries no states.
       if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
-      yield* updates(op, model, source, signal, state)
-      state = await trainState(model)
+      yield* epochUpdates(op, model, source, signal, state)
+      state = await readTrainState(model)
       checkEpoch(op, state)
       const loss = state.loss / state.weight
       const validation = validated && (await evaluate(op, model, validated, signal))
@@ -137,9 +141,10 @@ export async function* train(
         lr: state.lr,
         ...(model.config.loss === 'crossEntropy' && { accuracy: state.correct / state.weight }),
         ...(validation && { validation }),
-        samplesPerSecond: (state.samples - started.samples) / ((performance.now() - started.time) / 1000),
+        samplesPerSecond:
+          (state.samples - epochStart.samples) / ((performance.now() - epochStart.time) / 1000),
       }
-      state = await trainState(model)
+      state = await readTrainState(model)
       if (checkpoint !== undefined) await access.read('train', (handle) => handle.save(checkpoint, true))
       yield event
     }
@@ -148,23 +153,23 @@ export async function* train(
   }
 }
 
-/** An epoch that nothing counted in has no mean. */
+/** Refuses an epoch that had no batch, or none with a target that counts: it has no mean loss. */
 function checkEpoch(op: string, { items, weight, epochs }: TrainState): void {
-  const ended = 'none left in this epoch: an iterator runs once, pass an array or an iterable'
+  const iteratorEnded = 'none left in this epoch: an iterator runs once, pass an array or an iterable'
   if (items === 0)
-    throw fail('ERR_S4_DATA', op, 'dataset with at least one batch', epochs === 0 ? 'none' : ended)
+    throw fail('ERR_S4_DATA', op, 'dataset with at least one batch', epochs === 0 ? 'none' : iteratorEnded)
   if (weight === 0) throw fail('ERR_S4_DATA', op, 'dataset with at least one target that counts', 'none')
 }
 
-/** How far the run is; what the model tells of it follows. */
-async function trainState(model: TrainedModel): Promise<TrainState> {
+/** Reads how far the run is from the addon, and updates the model's `progress` by it. */
+async function readTrainState(model: TrainedModel): Promise<TrainState> {
   const state = await model.access.afterReads('train', (handle) => handle.trainState())
   model.progress = progressOf(state)
   return state
 }
 
-/** The updates of one epoch, from where it stands. */
-async function* updates(
+/** Makes the updates of one epoch, from the item at which a resumed run stopped, and yields an event for each. */
+async function* epochUpdates(
   op: string,
   model: TrainedModel,
   dataset: DatasetSource,
@@ -174,60 +179,64 @@ async function* updates(
   const { access } = model
   const source = batches(op, dataset, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
   try {
-    let item = await source.next()
-    let begun: BegunBatch | undefined
-    let before = performance.now()
-    while (!item.done) {
+    let current = await source.next()
+    let begunBatch: BegunBatch | undefined
+    let lastUpdateTime = performance.now()
+    while (!current.done) {
       throwIfAborted(op, signal)
-      if (begun?.error !== undefined) throw begun.error
-      const input: BatchInput = begun?.input ?? nativeBatch(op, model, item.value, 'each batch of dataset')
-      // What a batch takes of the dataset: its examples, or itself.
+      if (begunBatch?.error !== undefined) throw begunBatch.error
+      const input: BatchInput =
+        begunBatch?.input ?? nativeBatch(op, model, current.value, 'each batch of dataset')
+      // Number of items of the dataset that the batch consists of: its examples, or 1 where the dataset gives batches.
       const items = dataset.batchSize === undefined ? 1 : input.batch
       const work = access.read('train', (handle, cancel) =>
-        handle.trainStep(begun === undefined ? input : undefined, items, cancel),
+        handle.trainStep(begunBatch === undefined ? input : undefined, items, cancel),
       )
-      // The next batch is asked for once the native call has started, so a slow source and the computation overlap.
+      // The next batch is asked for only after the native call has started, so that a slow dataset and the computation
+      // overlap.
       const following = nextTick().then(() => source.next())
       following.catch(() => undefined)
       await work
-      begun = await beginNext(op, model, following)
-      const last = await access.read('train', (handle) => handle.trainStats())
+      begunBatch = await beginNext(op, model, following)
+      const stats = await access.read('train', (handle) => handle.trainStats())
       const samples = input.batch * input.len
       model.progress = progressOf({
-        steps: last.step,
+        steps: stats.step,
         epochs: epoch,
         samples: model.progress.samples + samples,
       })
       throwIfAborted(op, signal)
       const now = performance.now()
-      // Where nothing counted there was no update.
-      if (last.weight > 0) {
+      // Where no target of the batch counts there was no update.
+      if (stats.weight > 0) {
         yield {
           type: 'step',
           epoch,
-          step: last.step,
-          loss: last.loss,
-          gradNorm: last.gradNorm,
-          lr: last.lr,
-          ...(model.config.loss === 'crossEntropy' && { accuracy: last.correct / last.weight }),
-          samplesPerSecond: samples / ((now - before) / 1000),
+          step: stats.step,
+          loss: stats.loss,
+          gradNorm: stats.gradNorm,
+          lr: stats.lr,
+          ...(model.config.loss === 'crossEntropy' && { accuracy: stats.correct / stats.weight }),
+          samplesPerSecond: samples / ((now - lastUpdateTime) / 1000),
         }
       }
-      before = now
-      item = await following
+      lastUpdateTime = now
+      current = await following
     }
   } finally {
     void source.return(undefined).catch(() => undefined)
-    // Gradients that were begun are dropped; a handle that is disposed or whose device is lost has none left to drop.
+    // Drops gradients that no update has used. It may fail if the model was disposed or its device is lost, and then there
+    // are none to drop.
     await access.afterReads('train', (handle) => handle.trainEnd()).catch(() => undefined)
     // Where the first batch of a new run was refused, the run before it is there again.
-    await trainState(model).catch(() => undefined)
+    await readTrainState(model).catch(() => undefined)
   }
 }
 
 /**
- * On a GPU, begins the gradients of the next batch while the update's statistics are on their way, if that batch is there by
- * now. They change no parameter, so the loop still sees the model as each update left it, and the GPU never waits for the host.
+ * On a GPU, enqueues the gradients of the next batch, if the dataset has given it by now, before the figures of the update
+ * are read: the GPU need not wait for the host. Gradients change no parameter, so the caller's loop sees the model as each
+ * update left it.
  */
 async function beginNext(
   op: string,
@@ -242,38 +251,38 @@ async function beginNext(
     await model.access.read('train', (handle) => handle.trainAhead(input))
     return { input }
   } catch (error) {
-    // Thrown when the loop comes to this batch, after the event of the update before it.
+    // The loop throws it when it comes to this batch, after it has yielded the event of the update before.
     return { error: error as Error }
   }
 }
 
-/** Loss (and accuracy) over a dataset, with nothing changed. */
+/** Mean loss, and with cross-entropy the accuracy, of a model over a dataset. Changes nothing. */
 export async function evaluate(
   op: string,
   model: TrainedModel,
   source: DatasetSource,
   signal: AbortSignal | undefined,
 ): Promise<Metrics> {
-  const total: Sums = { loss: 0, correct: 0, rows: 0, weight: 0 }
-  let seen = false
+  const totals: Sums = { loss: 0, correct: 0, rows: 0, weight: 0 }
+  let hasBatch = false
   for await (const batch of readAhead(batches(op, source))) {
     throwIfAborted(op, signal)
     const input = nativeBatch(op, model, batch, `each batch of ${source.what}`)
     const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[1]) =>
       handle.evaluate(input, cancel)
     const sums = await model.access.read('evaluate', call, signal)
-    total.loss += sums.loss
-    total.correct += sums.correct
-    total.rows += sums.rows
-    total.weight += sums.weight
-    seen = true
+    totals.loss += sums.loss
+    totals.correct += sums.correct
+    totals.rows += sums.rows
+    totals.weight += sums.weight
+    hasBatch = true
   }
-  if (!seen) throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none')
-  if (total.weight === 0)
+  if (!hasBatch) throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none')
+  if (totals.weight === 0)
     throw fail('ERR_S4_DATA', op, `${source.what} with at least one target that counts`, 'none')
   return {
-    loss: total.loss / total.weight,
-    ...(model.config.loss === 'crossEntropy' && { accuracy: total.correct / total.weight }),
-    rows: total.rows,
+    loss: totals.loss / totals.weight,
+    ...(model.config.loss === 'crossEntropy' && { accuracy: totals.correct / totals.weight }),
+    rows: totals.rows,
   }
 }

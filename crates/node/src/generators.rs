@@ -2,7 +2,7 @@
 
 use crate::{
     buffer::{Bytes, Data},
-    error::guard,
+    error::to_js_result,
 };
 use napi::{Env, Task, bindgen_prelude::AsyncTask};
 use napi_derive::napi;
@@ -38,7 +38,7 @@ impl Task for ListopsTask {
     type JsValue = TokenRows;
 
     fn compute(&mut self) -> napi::Result<Self::Output> {
-        guard(|| s4_data::listops(self.count as usize, self.seed).map_err(|e| refused("listops", e)))
+        to_js_result(|| s4_data::listops(self.count as usize, self.seed).map_err(|e| refused("listops", e)))
     }
 
     fn resolve(&mut self, _: Env, made: Self::Output) -> napi::Result<TokenRows> {
@@ -79,7 +79,7 @@ impl Task for PathfinderTask {
     type JsValue = LabelledPictures;
 
     fn compute(&mut self) -> napi::Result<Self::Output> {
-        guard(|| {
+        to_js_result(|| {
             let rules = if self.long { PathfinderRules::path_x() } else { PathfinderRules::pathfinder() };
             let draw = Pathfinder::new(rules).map_err(|e| refused("pathfinder", e))?;
             Ok(draw.examples(self.seed, self.first..self.first + u64::from(self.count)))

@@ -1,6 +1,6 @@
 //! Picture files, read away from the JavaScript thread and on all cores.
 
-use crate::{buffer::Bytes, error::guard};
+use crate::{buffer::Bytes, error::to_js_result};
 use napi::{Env, Task, bindgen_prelude::AsyncTask};
 use napi_derive::napi;
 use s4_backend::{Code, Error};
@@ -33,7 +33,7 @@ impl Task for PicturesTask {
     type JsValue = Pictures;
 
     fn compute(&mut self) -> napi::Result<Self::Output> {
-        guard(|| {
+        to_js_result(|| {
             let colours = match self.colours.as_str() {
                 "asStored" => Colours::AsStored,
                 "grey" => Colours::Grey,

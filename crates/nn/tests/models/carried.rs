@@ -23,7 +23,8 @@ fn carried_state_is_one_long_forward() {
     }
     // Carried states are in the checkpoint: the next loss is the same.
     let saved = save_bytes(&m, Some(&t), None).unwrap();
-    let Loaded { model: mut m2, trainer, .. } = load_bytes(Cpu::<f64>::new(1).unwrap(), &saved).unwrap();
+    let LoadedCheckpoint { model: mut m2, trainer, .. } =
+        load_bytes(Cpu::<f64>::new(1).unwrap(), &saved).unwrap();
     let mut t2 = trainer.unwrap();
     let batch = Batch::new(Input::Values(&x[..50]), TargetData::Values(&y[..50]), 1, 50);
     let loss = |m: &mut Model<Cpu<f64>>, t: &mut Trainer<Cpu<f64>>| {

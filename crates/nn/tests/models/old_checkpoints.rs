@@ -21,7 +21,8 @@ where
     Cpu<T>: Backend<Scalar = T>,
 {
     let (bytes, then) = fixture(name);
-    let Loaded { mut model, trainer, extra } = load_bytes(Cpu::<T>::new(1).unwrap(), &bytes).unwrap();
+    let LoadedCheckpoint { mut model, trainer, extra } =
+        load_bytes(Cpu::<T>::new(1).unwrap(), &bytes).unwrap();
     assert_eq!(extra, Some(format!(r#"{{"name":"{name}"}}"#)));
     let (batch, len) = (then["batch"].as_u64().unwrap() as usize, then["len"].as_u64().unwrap() as usize);
     let input = match &then["tokens"] {

@@ -7,10 +7,10 @@ const MODEL: &str = r#"{"input": 1, "output": 1, "features": 6, "layers": 2, "st
     "dropout": 0.2}"#;
 const TRAIN: &str = r#"{"seed": 3, "ema": 0.5, "carryState": true}"#;
 
-fn session() -> Session<Cpu<f32>> {
+fn session() -> TrainingSession<Cpu<f32>> {
     let model = Model::new(Cpu::new(2).unwrap(), ModelConfig::from_json(MODEL).unwrap()).unwrap();
-    let mut session = Session::new(model);
-    session.begin(TRAIN, false).unwrap();
+    let mut session = TrainingSession::new(model);
+    session.begin_run(TRAIN, false).unwrap();
     session
 }
 
@@ -77,11 +77,11 @@ fn resuming_replaces_what_is_given_and_keeps_the_rest() {
     let mut session = session();
     session.step(Some(batch(0)), 1).unwrap();
     assert_eq!(session.stats().unwrap().lr, 4e-3);
-    session.begin(r#"{"lr": 0.5}"#, true).unwrap();
+    session.begin_run(r#"{"lr": 0.5}"#, true).unwrap();
     session.step(Some(batch(1)), 1).unwrap();
     let stats = session.stats().unwrap();
     assert_eq!((stats.step, stats.lr), (2, 0.5));
     // `ema` stayed as it was.
     session.swap_average().unwrap();
-    assert!(session.begin(r#"{"lr": "fast"}"#, true).is_err());
+    assert!(session.begin_run(r#"{"lr": "fast"}"#, true).is_err());
 }

@@ -68,7 +68,8 @@ fn resumed_training_is_the_same_bits() {
     save(&path, &m, Some(&t), Some(r#"{"epoch": 3}"#)).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let want = (run(&mut m, &mut t, 3..6), values(&m));
-    let Loaded { model: mut m2, trainer, extra } = load(Cpu::<f32>::new(1).unwrap(), &path).unwrap();
+    let LoadedCheckpoint { model: mut m2, trainer, extra } =
+        load(Cpu::<f32>::new(1).unwrap(), &path).unwrap();
     let mut t2 = trainer.unwrap();
     assert_eq!((extra.as_deref(), t2.steps(), t2.config()), (Some(r#"{"epoch": 3}"#), 3, t.config()));
     // A round trip changes nothing (the metadata's keys come in any order).
@@ -449,7 +450,7 @@ fn a_failure_behind_which_a_batch_was_begun_is_explained() {
         tb.train_step(&mut b, &batch).unwrap();
         tb.accumulate(&mut b, &good).unwrap();
         let error = tb.read_stats(&b).unwrap_err();
-        let error = tb.explain(&mut b, &batch, error).unwrap();
+        let error = tb.find_failed_tensor(&mut b, &batch, error).unwrap();
         assert_eq!((error.step, &error.tensor), (want.step, &want.tensor), "{name}");
         assert_eq!(error.to_string(), want.to_string());
         assert!(values(&b) == before && tb.steps() == ta.steps());
