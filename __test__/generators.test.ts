@@ -62,7 +62,8 @@ test('JavaScript goes on while data are made', async (t) => {
   const timer = setInterval(() => turns++)
   await generators.listops({ count: 3000 })
   clearInterval(timer)
-  t.true(turns > 20, `${turns} turns of the event loop`)
+  // Work on the JavaScript thread would let no timer run before the promise is settled.
+  t.true(turns > 0)
 })
 
 test('options that make nothing are refused before any work', async (t) => {
