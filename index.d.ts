@@ -309,7 +309,8 @@ declare abstract class SsmHandle extends Handle {
     }): Promise<BackwardResult>;
     /**
      * One sample as a recurrence in O(state): u (batch, features), state as {@link S4Layer.initialState} gives it.
-     * `interval`: this step as a multiple of the training interval, one number or one a row.
+     * `interval`: this step as a multiple of the training interval, one number or one a row. `ERR_S4_NONFINITE` for an output or a
+     * next state that is not finite.
      */
     step(u: TensorLike, state: TensorLike, options?: {
         interval?: number | ArrayLike<number>;
@@ -471,7 +472,10 @@ interface PushOptions {
 declare class ModelStream {
     #private;
     private constructor();
-    /** The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. */
+    /**
+     * The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. `ERR_S4_NONFINITE` for an
+     * input, an output or a resulting state with NaN or an infinity. A push that fails leaves the stream as it was before it.
+     */
     push(x: TensorLike, options?: PushOptions): Tensor;
     /**
      * As {@link ModelStream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
@@ -483,9 +487,12 @@ declare class ModelStream {
     }): Promise<Tensor>;
     /** Samples seen so far. */
     get position(): number;
-    /** The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process. */
+    /**
+     * The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process,
+     * at the same rate or another.
+     */
     save(): Uint8Array;
-    /** Back to a saved state. A state of another shape is refused and nothing changes. */
+    /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
     restore(state: Uint8Array): void;
     /** An independent copy that goes on from here. */
     fork(): ModelStream;
@@ -811,6 +818,11 @@ interface CsvOptions {
     column?: string | number;
     /** `'error'` (default) names the row; `'linear'` draws the line between the values before and after. */
     gaps?: (typeof choices.gaps)[number];
+    /**
+     * Whether the first line holds names. `'auto'` (default) finds it out: names above numbers are a header, and so is any first line
+     * where `column` is a name; a first line with names and numbers of its own is `ERR_S4_DATA`, as it may be either.
+     */
+    header?: boolean | 'auto';
 }
 /** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
 declare function readCsv(path: FilePath, options?: CsvOptions): Float64Array;

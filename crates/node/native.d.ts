@@ -171,6 +171,18 @@ export interface BatchInput {
   algorithm?: string
 }
 
+/** A tensor to be written, as the bytes of its values. */
+export interface BytesTensor {
+  /** Name. */
+  name: string
+  /** Sizes. */
+  shape: Array<number>
+  /** The file's word for its type. */
+  dtype: string
+  /** Little-endian, row-major. */
+  bytes: Uint8Array
+}
+
 /** How one forward runs. */
 export interface CallOptions {
   /** State before the first sample. */
@@ -224,17 +236,6 @@ export declare function diagnose(): string
 /** y = K∗u + D·u, (batch, len, channels·heads). */
 export declare function fftConv(u: Data, kernel: Data, d: Data | undefined | null, sizes: ConvSizes): Floats
 
-/** Real numbers in the number format of their handle. */
-export type Floats = Float32Array | Float64Array
-
-/** What a forward or a step gives. */
-export interface Forward {
-  /** The output. */
-  y: Floats
-  /** The state after the last sample. */
-  state?: Floats
-}
-
 /** A tensor of a file. */
 export interface FileTensor {
   /** Name. */
@@ -247,16 +248,15 @@ export interface FileTensor {
   data?: Float32Array | Float64Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array
 }
 
-/** A tensor to be written, as the bytes of its values. */
-export interface BytesTensor {
-  /** Name. */
-  name: string
-  /** Sizes. */
-  shape: Array<number>
-  /** The file's word for its type. */
-  dtype: string
-  /** Little-endian, row-major. */
-  bytes: Uint8Array
+/** Real numbers in the number format of their handle. */
+export type Floats = Float32Array | Float64Array
+
+/** What a forward or a step gives. */
+export interface Forward {
+  /** The output. */
+  y: Floats
+  /** The state after the last sample. */
+  state?: Floats
 }
 
 /** HiPPO matrices A (N, N), B (N), P (R, N). */
@@ -311,9 +311,9 @@ export interface ParameterInfo {
 
 /**
  * One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
- * `linear`.
+ * `linear`. `header`: whether the first line holds names; nothing: it is found out.
  */
-export declare function readColumn(path: string, name: string | undefined | null, place: number | undefined | null, gaps: 'error' | 'linear'): Float64Array
+export declare function readColumn(path: string, name: string | undefined | null, place: number | undefined | null, gaps: 'error' | 'linear', header?: boolean | undefined | null): Float64Array
 
 /** Reads a safetensors file. */
 export declare function readSafetensors(path: string): TensorFile
