@@ -453,7 +453,7 @@ declare function windows(series: ArrayLike<number>, options: WindowOptions): Gen
 type SampleFormat = 'f32' | 'i16' | 'u8';
 
 /** What {@link ModelStream.toTransform} takes. */
-interface TransformOptions {
+interface SampleTransformOptions {
     /** The type of the samples that bytes hold; without it frames are arrays of numbers and bytes are refused. */
     format?: SampleFormat;
 }
@@ -503,7 +503,7 @@ declare class ModelStream {
      * frames are bytes instead, as files, sockets and microphones give them, cut anywhere: samples of that type, little-endian,
      * as numbers: f32 as it is, i16 / 32768 from -1 to below 1, u8 from 0 to 255.
      */
-    toTransform(options?: TransformOptions): Transform;
+    toTransform(options?: SampleTransformOptions): Transform;
     /** Frees its state; idempotent. While the model is busy, the calls under way end first. */
     dispose(): void;
     /** `using` disposes. */
@@ -869,4 +869,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, hippo, nplr, readCsv, readSafetensors, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterTransform, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, TransformOptions, WindowOptions };
+export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterTransform, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

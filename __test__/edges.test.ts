@@ -167,7 +167,10 @@ test('whether a first line is a header is found out, or said', (t) => {
   t.deepEqual(read(mixed, { header: true }), [2, 4])
   t.deepEqual(read(mixed, { header: true, column: 0 }), [1, 3])
   t.deepEqual(read(mixed, { header: false }), [2020, 2, 4])
-  t.regex(refuses(t, 'ERR_S4_DATA', () => read(mixed, { header: false, column: 0 })).message, /row 1, column 0/)
+  t.regex(
+    refuses(t, 'ERR_S4_DATA', () => read(mixed, { header: false, column: 0 })).message,
+    /row 1, column 0/,
+  )
   t.regex(refuses(t, 'ERR_S4_DATA', () => read(mixed, { header: false, column: 't' })).message, /header/)
   for (const header of [null, 1, 'yes', {}])
     t.regex(refuses(t, 'ERR_S4_VALUE', () => read(mixed, { header: header as never })).message, /header/)

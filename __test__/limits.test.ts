@@ -148,7 +148,7 @@ test('what may change between two pushes is right or refused', async (t) => {
   // Sizes of pushes, types of arrays, now and later.
   const got = [...stream.push(part(0, 1)).data]
   got.push(...stream.push({ data: Float64Array.from(x.slice(1, 8)), shape: [1, 7, 1] }).data)
-  got.push(...stream.push({ data: [...x.slice(8, 10)], shape: [1, 2, 1] }).data)
+  got.push(...stream.push({ data: Array.from(x.slice(8, 10)), shape: [1, 2, 1] }).data)
   const [a, b] = [stream.pushAsync(part(10, 20)), stream.pushAsync(part(20, 21))]
   // A call that would overtake those under way.
   refuses(t, 'ERR_S4_BUSY', () => stream.push(part(21, 22)))
@@ -198,7 +198,10 @@ test('parameters that change between pushes count from the next sample', async (
   using fresh = m.stream()
   fresh.restore(state)
   t.deepEqual(fresh.push(noisy([1, 1, 1], 2)).data, y)
-  t.notDeepEqual((await SequenceModel.create({ ...small, device: 'cpu' })).predictSync(noisy([1, 1, 1], 2)).data, y)
+  t.notDeepEqual(
+    (await SequenceModel.create({ ...small, device: 'cpu' })).predictSync(noisy([1, 1, 1], 2)).data,
+    y,
+  )
 })
 
 test('memory that is not there is an error, and all lives on', async (t) => {

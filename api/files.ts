@@ -138,11 +138,11 @@ export interface CsvOptions {
 /** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
 export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array {
   const op = 'readCsv'
-  const { column, gaps = 'error', header = 'auto' } = rejectUnknownOptions(op, options, [
-    'column',
-    'gaps',
-    'header',
-  ])
+  const {
+    column,
+    gaps = 'error',
+    header = 'auto',
+  } = rejectUnknownOptions(op, options, ['column', 'gaps', 'header'])
   oneOf(op, 'gaps', gaps, choices.gaps)
   const named = header === 'auto' ? undefined : header
   if (named !== undefined && typeof named !== 'boolean')

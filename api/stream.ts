@@ -29,7 +29,7 @@ interface StreamShape {
 const collected = new FinalizationRegistry<() => void>((free) => free())
 
 /** What {@link ModelStream.toTransform} takes. */
-export interface TransformOptions {
+export interface SampleTransformOptions {
   /** The type of the samples that bytes hold; without it frames are arrays of numbers and bytes are refused. */
   format?: SampleFormat
 }
@@ -159,7 +159,7 @@ export class ModelStream {
    * frames are bytes instead, as files, sockets and microphones give them, cut anywhere: samples of that type, little-endian,
    * as numbers: f32 as it is, i16 / 32768 from -1 to below 1, u8 from 0 to 255.
    */
-  toTransform(options: TransformOptions = {}): Transform {
+  toTransform(options: SampleTransformOptions = {}): Transform {
     const op = 'ModelStream.toTransform'
     const { format } = rejectUnknownOptions(op, options, ['format'])
     if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLES) as SampleFormat[])
