@@ -6,20 +6,23 @@ import { Transform } from 'node:stream';
 
 /** Sizes, outermost first. */
 type Shape = readonly number[];
-/** Real numbers as the library gives them. */
+/** An array of real numbers, as the library gives them. */
 type Floats = Float32Array | Float64Array;
-/** Element type of a model: `f64` runs on the CPU only. */
+/** Number format of a layer, block or model. `f64` is computed on the CPU only. */
 type Dtype = 'f32' | 'f64';
-/** Integers: tokens, labels, lengths. */
+/** An array of integers: tokens, labels or lengths. */
 type Integers = Int32Array | Uint8Array | Uint16Array | Uint32Array | BigInt64Array | readonly number[];
-/** Any array with sizes: of this library, of another, or a literal. Row-major, densely packed. */
+/**
+ * An array with sizes, of this library, of another, or an object literal. Elements lie densely, the last size running
+ * fastest.
+ */
 interface TensorLike {
     /** The elements, the last size running fastest. */
     readonly data: ArrayLike<number> | BigInt64Array;
-    /** Sizes of 1 or more whose product is the number of elements. */
+    /** Sizes, outermost first: each at least 1, their product the number of elements. */
     readonly shape: Shape;
 }
-/** What the library gives: a row-major array with its sizes. */
+/** A tensor that the library gives: an array with its sizes. */
 interface Tensor {
     /** The elements, the last size running fastest. */
     readonly data: Floats;
@@ -29,47 +32,53 @@ interface Tensor {
     readonly dtype: Dtype;
 }
 
-/** A named parameter with copies of its value and accumulated gradient. */
+/** A parameter, with copies of its value and its accumulated gradient. */
 interface Parameter {
-    /** Official name: `layer.kernel.C`, `blocks.0.norm.weight`. */
+    /** Name as in the official code's state dicts: `layer.kernel.C`, `blocks.0.norm.weight`. */
     readonly name: string;
-    /** Official shape; complex numbers as a trailing 2. */
+    /** Shape as in the official code; complex numbers as a last size of 2. */
     readonly shape: Shape;
-    /** `'ssm'`: inv_dt, A_real, A_imag, B, P (own learning rate, no decay); `'main'`: the rest. */
+    /**
+     * Group of the optimiser: `'ssm'` for inv_dt, A_real, A_imag, B, P (a learning rate of their own, no weight decay),
+     * `'main'` for all others.
+     */
     readonly group: 'main' | 'ssm';
-    /** Copy of the value, read from the device when asked for. */
+    /** A copy of the value, read from the device each time it is asked for. */
     readonly value: Tensor;
-    /** Copy of the accumulated gradient, read when asked for. */
+    /** A copy of the accumulated gradient, read from the device each time it is asked for. */
     readonly grad: Tensor;
 }
-/** Counts since a handle was made. */
+/** Counts since a layer or model was made, and the memory that it holds now. */
 interface Counters {
-    /** How often memory was asked of the device; stands still in steady steps. */
+    /** How often memory was asked of the device. Once sizes repeat, it does not grow any more. */
     readonly allocations: number;
     /** How often the host waited for the device. */
     readonly hostWaits: number;
-    /** Bytes of the GPU that the handle holds, in use or for reuse. */
+    /** Bytes of GPU memory that it holds, those kept for reuse included. */
     readonly deviceMemory: number;
 }
-/** Parameters, counters and disposal: what layers, blocks and models have in common. */
+/** The base class of layers, blocks and models: their parameters, counters and disposal. */
 declare abstract class Handle {
-    /** Number format. */
+    /** Number format of parameters and results. */
     abstract readonly dtype: Dtype;
     /** All parameters, in the order of the forward pass. */
     parameters(): Parameter[];
-    /** Replaces a parameter; NaN and Inf are refused and nothing changes. */
+    /**
+     * Replaces the value of a parameter. A value with another shape, or with NaN or infinity, is refused, and nothing
+     * changes.
+     */
     setParameter(name: string, value: TensorLike): void;
     /** Zeroes all gradients. */
     zeroGrad(): void;
-    /** Requests of memory, waits of the host, and memory held, so far. */
+    /** Counts of memory requests and of waits for the device so far, and the memory held now. */
     counters(): Counters;
-    /** Frees native memory now; idempotent. Work under way ends first and its memory is freed then. */
+    /** Frees the native memory. Work under way ends first, and its memory is freed then. A second call does nothing. */
     dispose(): void;
-    /** `using` disposes. */
+    /** Called at the end of a `using` declaration's scope: disposes. */
     [Symbol.dispose](): void;
 }
 
-/** The words that each option takes. */
+/** For each option that takes one of several words: the words. */
 declare const choices: {
     /** Where to compute. */
     readonly device: readonly ["auto", "cpu", "cuda"];
@@ -79,140 +88,156 @@ declare const choices: {
     readonly algorithm: readonly ["auto", "fft", "chunk", "cauchy"];
     /** Structure of A. */
     readonly mode: readonly ["s4", "s4d"];
-    /** How Λ, P and B start. */
+    /** Initial values of Λ, P and B. */
     readonly init: readonly ["legs", "legt", "fourier", "hippo", "lin", "inv", "real", "random"];
     /** How continuous time becomes steps. */
     readonly discretization: readonly ["bilinear", "zoh"];
-    /** How a parameter becomes a positive number. */
+    /** Function that makes a positive number of a parameter, which may be any number. */
     readonly transform: readonly ["exp", "softplus", "relu", "sigmoid", "none"];
-    /** Pointwise nonlinearities. */
+    /** Nonlinear function of each feature at each time step. */
     readonly activation: readonly ["identity", "gelu", "relu", "silu", "tanh", "sigmoid", "softplus"];
-    /** Normalisation of a block. */
+    /** Kind of the normalisation in a block. */
     readonly norm: readonly ["layer", "batch", "none"];
-    /** What maps inputs to features. */
+    /** How inputs are mapped to features. */
     readonly encoder: readonly ["linear", "embedding", "none"];
-    /** What a row of steps becomes before the decoder. */
+    /**
+     * How the features of all time steps become one vector for the decoder; with `none` the decoder runs at every time step.
+     */
     readonly pooling: readonly ["none", "mean", "last", "first", "max", "sum", "logMeanExp"];
-    /** What training minimises. */
+    /** The loss that training minimises. */
     readonly loss: readonly ["crossEntropy", "mse", "mae", "huber", "gaussian", "logCosh", "quantile"];
     /** HiPPO measures of {@link hippo} and {@link nplr}. */
     readonly measure: readonly ["legs", "legt", "fourier"];
-    /** What a field without a value becomes in {@link readCsv}. */
+    /** How {@link readCsv} treats a field without a value. */
     readonly gaps: readonly ["error", "linear"];
+    /** What a pixel becomes in {@link readPictures}. */
+    readonly colours: readonly ["asStored", "grey", "rgb"];
 };
-/** Where and in which number format a handle computes. */
+/** Options of where and in which number format a layer, block or model computes. */
 interface DeviceOptions {
     /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
     device?: (typeof choices.device)[number];
-    /** Default `'f32'`; `'f64'` on the CPU only. */
+    /** Number format. Default `'f32'`; `'f64'` is computed on the CPU only. */
     dtype?: Dtype;
-    /** CPU threads; default all cores. Results are the same bits whatever the number. */
+    /** Number of CPU threads. Default one for each core. Results are the same bits for any number. */
     threads?: number;
     /**
-     * How exactly the GPU multiplies. `'highest'` (default): as good as f32, outputs within 1e-5 and gradients within 1e-4 of the
-     * truth; `'high'`: TF32, 2e-3 and 5e-3; `'bf16'`: 1e-2 and 5e-2. Chips without such units, the
-     * CPU, and layers whose state is above 64 compute as `'highest'`.
+     * How exactly a GPU multiplies matrices. `'highest'` (default) is as good as f32, with outputs within 1e-5 and gradients
+     * within 1e-4 of exact ones, relative; `'high'` takes TF32, within 2e-3 and 5e-3; `'bf16'` within 1e-2 and 5e-2. GPUs
+     * without units for such numbers, the CPU, and layers whose state is above 64 compute as `'highest'`.
      */
     precision?: (typeof choices.precision)[number];
-    /** Most bytes of GPU memory that the handle takes; beyond it `ERR_S4_MEMORY`. Default: all there are. */
+    /** Most bytes of GPU memory that it may take; beyond them a call answers `ERR_S4_MEMORY`. Default all there are. */
     memoryLimit?: number;
 }
-/** How a parameter becomes a positive number. */
+/** Function that makes a positive number of a parameter, which may be any number. */
 type ParameterTransform = (typeof choices.transform)[number];
-/** Pointwise nonlinearity. */
+/** Nonlinear function of each feature at each time step. */
 type Activation = (typeof choices.activation)[number];
 /**
- * How the SSM is computed; all give the same outputs and gradients.
+ * How the SSM is computed. All algorithms give the same outputs and gradients, up to rounding.
  *
- * - `'auto'` picks `'fft'` or `'chunk'` by the shape of the call, from measurements.
- * - `'fft'`, for short sequences and many rows: a kernel as long as the sequence, then a convolution by FFT.
- * - `'chunk'`, for long sequences: states pass between chunks of time; the cost of a sample does not grow with the length.
- * - `'cauchy'`, to check or to study: the paper's Algorithm 1, Cauchy sums, then the convolution of `'fft'`. Bilinear layers
- *   on the CPU; others answer `ERR_S4_UNSUPPORTED`.
+ * - `'auto'` takes the faster of `'fft'` and `'chunk'` for the sizes of the call, by measurements.
+ * - `'fft'`, for short sequences and many of them: a kernel as long as the sequence, then a convolution by FFT.
+ * - `'chunk'`, for long sequences: states pass between chunks of time; a time step costs the same at any length.
+ * - `'cauchy'`, to check or to study: the paper's Algorithm 1, Cauchy sums, then the convolution of `'fft'`. For bilinear
+ *   layers on the CPU; others answer `ERR_S4_UNSUPPORTED`.
  */
 type SsmAlgorithm = (typeof choices.algorithm)[number];
-/** One SSM layer (arXiv 2111.00396). */
+/** Options of one SSM layer, in the terms of the paper (arXiv 2111.00396). */
 interface LayerOptions {
-    /** H: input features. */
+    /** H, the number of input features. */
     features: number;
-    /** N: real size of the state; even. Default 64. At most 128 on a GPU: for more `device: 'auto'` takes the CPU. */
+    /**
+     * N, the number of reals in each feature's state; even. Default 64. A GPU takes at most 128: for more, `device: 'auto'`
+     * chooses the CPU.
+     */
     state?: number;
-    /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
+    /** Structure of A: diagonal plus low rank (`'s4'`, default) or diagonal (`'s4d'`). */
     mode?: (typeof choices.mode)[number];
-    /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Both: `random`, without any measure, as the control of the paper's ablation. Default `'legs'`. */
+    /**
+     * Initial values of Λ, P and B. S4 takes `legs`, `legt`, `fourier` and `hippo` (LegS and Fourier together); S4D takes
+     * `legs`, `lin`, `inv` and `real`; both take `random`, the control of the paper's ablation. Default `'legs'`.
+     */
     init?: (typeof choices.init)[number];
-    /** Rank of the low-rank part of S4; default 1, or 2 for LegT. */
+    /** Rank of the low-rank part of A in S4. Default 1, or 2 for LegT. */
     rank?: number;
-    /** Independent (A, B); divides `features`, which is the default. */
+    /** Number of different (A, B), which the features share; it divides `features`. Default one for each feature. */
     nSsm?: number;
-    /** Outputs a feature; SSM output c·H + h. Default 1. */
+    /** Outputs for each feature: channel c of feature h is output c·H + h of the SSM. Default 1. */
     channels?: number;
-    /** Two-sided: not causal, has no state. Default false. */
+    /** Whether outputs depend on later inputs too. Such a layer has no state. Default false. */
     bidirectional?: boolean;
     /** Smallest step size at initialisation. Default 1e-3. */
     dtMin?: number;
     /** Largest step size at initialisation. Default 0.1. */
     dtMax?: number;
-    /** One step size a state instead of one a feature. Default false. */
+    /** Whether each conjugate pair of a state has a step size of its own, instead of one for each feature. Default false. */
     dtPerState?: boolean;
-    /** How continuous time becomes steps; default bilinear for S4 (the only choice), zero-order hold for S4D. */
+    /** How continuous time becomes steps. S4 takes only bilinear; S4D takes zero-order hold by default. */
     discretization?: (typeof choices.discretization)[number];
-    /** Δ = t(inv_dt). Default `'softplus'`. */
+    /** Function t that makes the step size of its parameter, Δ = t(inv_dt). Default `'softplus'`. */
     dtTransform?: ParameterTransform;
-    /** Re Λ = −f(A_real). Default `'exp'`. */
+    /** Function f that makes the real part of Λ of its parameter, Re Λ = −f(A_real). Default `'exp'`. */
     realTransform?: ParameterTransform;
-    /** Im Λ = −g(A_imag). Default `'none'`. */
+    /** Function g that makes the imaginary part of Λ of its parameter, Im Λ = −g(A_imag). Default `'none'`. */
     imagTransform?: ParameterTransform;
-    /** Cut the kernel to this length; such a layer has no state. */
+    /** Length that the kernel is cut to. Such a layer has no state. */
     truncate?: number;
-    /** Seed of the initial values and of a block's dropout masks; blocks that are stacked want a seed each. Default 0. */
+    /** Seed of the initial values and of a block's dropout masks. Give each of several blocks another one. Default 0. */
     seed?: number;
 }
-/** Norm, S4, activation, dropout, linear, GLU, dropout, residual. */
+/** Options of a block: norm, S4, activation, dropout, linear, GLU, dropout, residual. */
 interface BlockOptions extends LayerOptions {
-    /** Default `'layer'`. */
+    /** Kind of the norm. Default `'layer'`. */
     norm?: (typeof choices.norm)[number];
-    /** Norm before the SSM (default), else after the residual sum. */
+    /** Whether the norm stands before the SSM (default) or after the residual sum. */
     prenorm?: boolean;
-    /** After the SSM. Default `'gelu'` (exact). */
+    /** Activation after the SSM. Default `'gelu'`, in its exact form. */
     activation?: Activation;
-    /** The linear gives twice the features, first half · σ(second half). Default true. */
+    /** Whether the linear gives twice the features, of which the block takes first half · σ(second half). Default true. */
     glu?: boolean;
-    /** After a linear without GLU. Default `'identity'`. */
+    /** Activation after a linear without GLU. Default `'identity'`. */
     finalActivation?: Activation;
-    /** Dropout probability while training. Default 0. */
+    /** Probability of each of the two dropouts in training. Default 0. */
     dropout?: number;
-    /** One dropout mask for all of time. Default false. */
+    /** Whether a dropout mask is the same at every time step of a sequence. Default false. */
     tiedDropout?: boolean;
-    /** Add the block's input to its output. Default true. */
+    /** Whether the block's input is added to its output. Default true. */
     residual?: boolean;
 }
-/** Encoder, blocks, norm, pooling, decoder, loss. */
+/** Options of a model: encoder, blocks, final norm, pooling, decoder, loss. */
 interface ModelOptions extends BlockOptions {
-    /** Values a sample has (unused with an embedding). Default 1. */
+    /** Number of input values at each time step; not used with an embedding. Default 1. */
     input?: number;
-    /** Values or classes predicted. Default 1. */
+    /** Number of values, or of classes, that are predicted. Default 1. */
     output?: number;
-    /** `'embedding'` takes tokens (batch, len). Default `'linear'`. */
+    /** How inputs are mapped to features; `'embedding'` takes tokens (batch, len). Default `'linear'`. */
     encoder?: (typeof choices.encoder)[number];
-    /** Rows of an embedding. */
+    /** Number of different tokens, for an embedding. */
     vocabulary?: number;
-    /** Blocks. Default 4. */
+    /** Number of blocks. Default 4. */
     layers?: number;
-    /** `'none'` (default) predicts at every step, anything else once a row. */
+    /**
+     * How the features of all time steps become one vector, for one prediction per sequence. `'none'` (default) predicts at
+     * every time step.
+     */
     pooling?: (typeof choices.pooling)[number];
-    /** A norm after the last block; by default when `prenorm`. */
+    /** Whether a norm follows the last block. Default as `prenorm`. */
     finalNorm?: boolean;
-    /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ; `'quantile'` quantiles·output values, those of the first level first. Default `'crossEntropy'`. */
+    /**
+     * The loss that training minimises. With `'gaussian'` a model gives 2·output values: means, then log σ. With `'quantile'`
+     * it gives output values for each level, those of the first level first. Default `'crossEntropy'`.
+     */
     loss?: (typeof choices.loss)[number];
-    /** The error at which Huber becomes linear. Default 1. */
+    /** Error beyond which the Huber loss grows linearly. Default 1. */
     huberDelta?: number;
     /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
     quantiles?: number[];
 }
-/** The algorithm that every call of a handle takes unless it names one. */
+/** The option `algorithm`, which layers, blocks and models have in common. */
 interface AlgorithmOption {
-    /** Default `'auto'`. */
+    /** How calls that do not name an algorithm compute the SSM. Default `'auto'`. */
     algorithm?: SsmAlgorithm;
 }
 /** Options of {@link S4Layer}. */
@@ -224,85 +249,92 @@ interface S4BlockOptions extends BlockOptions, DeviceOptions, AlgorithmOption {
 /** Options of {@link SequenceModel.create}. */
 interface SequenceModelOptions extends ModelOptions, DeviceOptions, AlgorithmOption {
 }
-/** Where and how a checkpoint is loaded. */
+/** Options of loading: where and by which algorithm what is loaded computes. */
 interface LoadOptions extends DeviceOptions, AlgorithmOption {
 }
-/** Every option of a layer with its value. */
+/** Every option of a layer with its value, defaults included. */
 interface LayerConfig extends Required<Omit<LayerOptions, 'rank' | 'truncate'>>, Pick<LayerOptions, 'rank' | 'truncate'> {
 }
-/** Every option of a block with its value. */
+/** Every option of a block with its value, defaults included. */
 interface BlockConfig extends LayerConfig, Required<Omit<BlockOptions, keyof LayerOptions>> {
 }
-/** Every option of a model with its value. */
+/** Every option of a model with its value, defaults included. */
 interface ModelConfig extends BlockConfig, Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary'>>, Pick<ModelOptions, 'vocabulary'> {
 }
 
 /** Options of one forward. */
 interface ForwardOptions {
-    /** State before the first sample (batch, features, state/2, 2); zero by default. */
+    /** State before the first time step, (batch, features, state/2, 2). Default zero. */
     state?: TensorLike;
-    /** Length of each row, 1 to len; a row gives what it would give alone and zeros beyond. */
+    /** Length of each sequence, 1 to len. Each gives what it would give alone, and zeros beyond its length. */
     lengths?: ArrayLike<number>;
     /** Multiplies every step size: 2 for data sampled half as often. Default 1. */
     rate?: number;
-    /** Default that of the constructor. */
+    /** How this call computes the SSM. Default as given to the constructor. */
     algorithm?: SsmAlgorithm;
-    /** Keep what {@link S4Layer.backward} needs. Default true; false saves memory. */
+    /** Whether to keep the values that {@link S4Layer.backward} needs. Default true; false takes less memory. */
     save?: boolean;
     /**
-     * Dropout and batch statistics on (blocks). Each such forward draws new dropout masks, from the block's seed and how many
-     * it has done: a new block of the same seed draws the same ones again. Default false.
+     * Whether a block uses dropout, and statistics of the batch in a batch norm. Each such forward draws other dropout masks,
+     * from the block's seed and the number of training forwards so far: a new block of the same seed draws the same again.
+     * Default false.
      */
     training?: boolean;
-    /** Give the state after each row's last sample. Default true; with `fft` it costs about as much as the convolution. */
+    /**
+     * Whether to give the state after each sequence's last time step. Default true. With `fft` that takes about as long as
+     * the convolution.
+     */
     finalState?: boolean;
 }
-/** What a forward gives. */
+/** Result of a forward. */
 interface ForwardResult {
-    /** (batch, len, channels·features) */
+    /** Output, (batch, len, channels·features). */
     y: Tensor;
-    /** State after each row's last sample (batch, features, state/2, 2), if asked for; layers that are causal and not truncated. */
+    /**
+     * State after each sequence's last time step, (batch, features, state/2, 2), if it was asked for. Only layers that are
+     * causal and not truncated have one.
+     */
     state?: Tensor;
 }
-/** What a backward gives. */
+/** Gradients that a backward gives. */
 interface BackwardResult {
-    /** (batch, len, features) */
+    /** Gradient of the input, (batch, len, features). */
     du: Tensor;
-    /** Gradient of the state that forward was given. */
+    /** Gradient of the state that the forward started from, if it was given one. */
     dstate?: Tensor;
 }
-/** What a step gives. */
+/** Result of one time step. */
 interface StepResult {
-    /** (batch, channels·features) */
+    /** Output, (batch, channels·features). */
     y: Tensor;
-    /** The state after this sample. */
+    /** State after this time step, (batch, features, state/2, 2). */
     state: Tensor;
 }
-/** The methods that {@link S4Layer} and {@link S4Block} share. */
+/** The methods that {@link S4Layer} and {@link S4Block} have in common. */
 declare abstract class SsmHandle extends Handle {
     #private;
-    /** Number format. */
+    /** Number format of parameters and results. */
     readonly dtype: Dtype;
-    /** `'cpu'`, `'cuda:0'`. */
+    /** Name of the device that it computes on: `'cpu'` or `'cuda:0'`. */
     readonly device: string;
-    /** Every option with its value. */
+    /** Every option with its value, defaults included. */
     readonly config: Readonly<LayerConfig>;
-    /** Whether it can carry a state: causal and not truncated. */
+    /** Whether it has a recurrent state: it must be causal and not truncated. */
     readonly hasState: boolean;
-    /** The whole sequence: u (batch, len, features) → y (batch, len, channels·features). */
+    /** Computes the output for whole sequences: u (batch, len, features) → y (batch, len, channels·features). */
     forward(u: TensorLike, options?: ForwardOptions): ForwardResult;
-    /** {@link S4Layer.forward} off the event loop. */
+    /** As {@link S4Layer.forward}, without holding up the event loop. */
     forwardAsync(u: TensorLike, options?: ForwardOptions & {
         signal?: AbortSignal;
     }): Promise<ForwardResult>;
     /**
-     * Gradients of sum(y·dy) + sum(state·dstate) for the last forward. Those of parameters accumulate until
-     * {@link S4Layer.zeroGrad}.
+     * Gradients of sum(y·dy) + sum(state·dstate) for the last forward that saved its values. Those of parameters are added up
+     * until {@link S4Layer.zeroGrad}.
      */
     backward(dy: TensorLike, options?: {
         dstate?: TensorLike;
     }): BackwardResult;
-    /** {@link S4Layer.backward} off the event loop. */
+    /** As {@link S4Layer.backward}, without holding up the event loop. */
     backwardAsync(dy: TensorLike, options?: {
         dstate?: TensorLike;
         signal?: AbortSignal;
@@ -316,9 +348,12 @@ declare abstract class SsmHandle extends Handle {
         interval?: number | ArrayLike<number>;
         rate?: number;
     }): StepResult;
-    /** A zero state of so many rows: (batch, features, state/2, 2). */
+    /** A zero state for so many sequences, (batch, features, state/2, 2). */
     initialState(batch?: number): Tensor;
-    /** The convolution kernel K̄ (channels, features, len); two-sided layers: 2·channels, the forward direction first. */
+    /**
+     * The first `len` values of the convolution kernel K̄, (channels, features, len). Two-sided layers have 2·channels, the
+     * causal ones first.
+     */
     kernel(len: number, options?: {
         rate?: number;
     }): Tensor;
@@ -335,40 +370,41 @@ declare class S4Layer extends SsmHandle {
     constructor(options: S4LayerOptions);
 }
 
-/** Stable codes of every failure. */
+/** The codes of all errors. A code keeps its meaning in later versions. */
 type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
-/** What an {@link S4Error} says beside its message. */
+/** The parts of an {@link S4Error}, of which its message is made. */
 interface S4ErrorDetail {
-    /** The operation, in the words of the API. */
+    /** The operation that failed, as the API names it: `S4Layer.forward`. */
     op: string;
-    /** What would have been right. */
+    /** What was expected. */
     expected: string;
-    /** What was given. */
+    /** What was found instead. */
     got: string;
-    /** The optimiser step that failed. */
+    /** Number of the update that failed. */
     step?: number;
-    /** The parameter or tensor that failed. */
+    /** Name of the parameter or tensor that was not finite. */
     tensor?: string;
 }
 /**
- * Every error of this library. `code` is stable; the message says the operation, what it expected and what it got.
+ * The class of all errors of this library. `code` keeps its meaning in later versions; the message says the operation, what
+ * it expected and what it got.
  *
  * @example
  * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
  */
 declare class S4Error extends Error {
     readonly name = "S4Error";
-    /** Stable code. */
+    /** Code of the error, which keeps its meaning in later versions. */
     readonly code: S4ErrorCode;
-    /** The operation, in the words of the API. */
+    /** The operation that failed, as the API names it: `S4Layer.forward`. */
     readonly op: string;
-    /** What would have been right. */
+    /** What was expected. */
     readonly expected: string;
-    /** What was given. */
+    /** What was found instead. */
     readonly got: string;
-    /** The optimiser step that failed, for `ERR_S4_NONFINITE`. */
+    /** Number of the update that failed, for `ERR_S4_NONFINITE`. */
     readonly step?: number;
-    /** The tensor that failed, for `ERR_S4_NONFINITE`. */
+    /** Name of the tensor that was not finite, for `ERR_S4_NONFINITE`. */
     readonly tensor?: string;
     constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
 }
@@ -377,93 +413,150 @@ declare class S4Error extends Error {
 type FilePath = string | URL | Uint8Array;
 
 /**
- * What an official PyTorch S4 (V4) state dict does not say, in the words of the official code, whose defaults hold; files of
- * this project's golden format carry it in their metadata.
+ * Options of the official PyTorch S4 code, version 4, that its state dicts do not say. They have the official names and
+ * defaults.
  */
 interface OfficialConfig {
     /** Structure of A: diagonal plus low rank, or diagonal. */
     mode?: 'dplr' | 'nplr' | 's4' | 'diag' | 's4d';
-    /** Discretisation. */
+    /** How continuous time becomes steps. */
     disc?: (typeof choices.discretization)[number];
-    /** Of inv_dt. */
+    /** How inv_dt becomes the step size. */
     dt_transform?: ParameterTransform;
-    /** Of A_real. */
+    /** How A_real becomes −Re Λ. */
     real_transform?: ParameterTransform;
-    /** Of A_imag. */
+    /** How A_imag becomes −Im Λ. */
     imag_transform?: ParameterTransform;
-    /** Two-sided. */
+    /** Whether outputs depend on later inputs too. */
     bidirectional?: boolean;
-    /** After the SSM. */
+    /** Activation after the SSM. */
     activation?: string;
-    /** After the linear: `'glu'`, or an activation. */
+    /** What follows the linear: `'glu'`, or an activation. */
     final_act?: string;
-    /** Other options of the official code. */
+    /** Other options of the official code, which are not read. */
     [other: string]: unknown;
 }
 /**
- * Norm, S4, activation, dropout, GLU mixing, residual: what replaces a Transformer layer. u and y are (batch, len, features).
+ * One S4 block, which may stand in the place of a Transformer layer: norm, S4, activation, dropout, linear with GLU,
+ * residual sum. Its input u and output y are (batch, len, features).
  */
 declare class S4Block extends SsmHandle {
     #private;
-    /** Every option with its value. */
+    /** Every option with its value, defaults included. */
     readonly config: Readonly<BlockConfig>;
     constructor(options: S4BlockOptions);
     /**
-     * An official PyTorch S4 (V4) block, from a safetensors file or from named tensors. C̃ (`l_kernel` > 0) becomes C by
-     * an exact solve. Without `config` the file's metadata must hold one under `config`.
+     * Makes a block of a state dict of the official PyTorch S4 code, version 4, which is given as a safetensors file or as
+     * named tensors. Where it holds C̃ (`l_kernel` > 0), C is solved from it in float64. Without `config` a file's metadata
+     * must hold it under that name.
      */
     static fromStateDict(source: FilePath | Record<string, TensorLike>, config?: OfficialConfig, options?: LoadOptions): S4Block;
 }
 
-/** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
+/** Options of AdamW. The SSM's parameters Δ, Λ, B and P are a group with its own learning rate and without weight decay. */
+interface AdamWOptions {
+    /** Learning rate of the main group. Default 4e-3. */
+    lr?: number;
+    /** Learning rate of the SSM group. Default 1e-3. */
+    ssmLr?: number;
+    /** Decoupled decay of the main group. Default 0.01. */
+    weightDecay?: number;
+    /** Decay of the first moment, the running mean of the gradients. Default 0.9. */
+    beta1?: number;
+    /** Decay of the second moment, the running mean of the squared gradients. Default 0.999. */
+    beta2?: number;
+    /** Added to the root of the second moment. Default 1e-8. */
+    eps?: number;
+    /** Norm over all gradients above which they are scaled down to it. Default none. */
+    clip?: number;
+}
+/**
+ * The optimiser AdamW for the parameters of layers and blocks, in training loops of your own.
+ *
+ * @example
+ * const optimizer = new AdamW([layer], { lr: 1e-3 })
+ * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
+ */
+declare class AdamW {
+    #private;
+    constructor(layers: readonly (S4Layer | S4Block)[], options?: AdamWOptions);
+    /**
+     * Makes one update of every layer, with the learning rates multiplied by `scale` (the factor of a schedule). Gives the
+     * norm of each layer's gradients.
+     */
+    step(scale?: number): number[];
+    /** Frees the moments, after the calls under way. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+/** One batch: inputs, and the targets that the model should give for them. */
 interface Batch {
-    /** Values or tokens. */
+    /** Values (batch, len, input), or tokens (batch, len). */
     input: TensorLike;
-    /** Values (batch, [len,] output), or labels (batch, [len]) as a tensor or a plain array; a negative label is left out. */
+    /**
+     * Values (batch, len, output) or labels (batch, len); with pooling (batch, output) or (batch). Labels may be a plain
+     * array, and a negative one is left out of the loss.
+     */
     target: TensorLike | ArrayLike<number>;
-    /** Length of each row, 1 … len. */
+    /** Length of each sequence, 1 to len. What lies beyond may be anything, NaN too. */
     lengths?: ArrayLike<number>;
-    /** Weight of each output row. */
+    /**
+     * Weight of each target, 0 or more: one for each sequence with pooling, else one for each time step. Losses, metrics and
+     * gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything.
+     */
     weights?: TensorLike | ArrayLike<number>;
-    /** Sampling-rate ratio. */
+    /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
     rate?: number;
 }
-/** One example without a batch: input (len, input) or tokens (len); with `batchSize` examples become batches, shorter ones padded. */
+/** One example of a dataset. With the option `batchSize` examples are collected into batches, the shorter ones padded. */
 interface Sample {
-    /** (len, input), or tokens (len). */
+    /** Values (len, input), or tokens (len). */
     input: TensorLike;
-    /** A label, values (output), or per step: values (len, output), labels (len); len is that of its own input. */
+    /**
+     * With pooling a label or values (output); without it labels (len) or values (len, output), with the len of its input.
+     */
     target: number | TensorLike;
 }
-/** Anything that can be iterated: an array, a generator, an async iterable. Iterated once an epoch. */
+/**
+ * Batches, or examples with `batchSize`, as anything that can be iterated: an array, a generator, an async iterable.
+ * Iterated once per epoch.
+ */
 type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>;
-/** Windows over a long series, (len, features), for next-values prediction. */
+/** Options of {@link windows}: how a long series is cut into examples. */
 interface WindowOptions {
-    /** Samples of a window. */
+    /** Time steps of a window. */
     length: number;
-    /** Samples between the starts of two windows. Default `length`. */
+    /** Time steps between the starts of two windows. Default `length`. */
     stride?: number;
-    /** Samples ahead that a step is to predict. Default 1. */
+    /** Number of the following values that each time step is to predict. Default 1. */
     horizon?: number;
 }
-/** Examples { input (length, 1), target (length, horizon) }: at every step the next `horizon` values. */
+/**
+ * Cuts a series into examples { input (length, 1), target (length, horizon) }, in which every time step has the next
+ * `horizon` values as target.
+ */
 declare function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample>;
 
-/** Types of samples that bytes may hold, little-endian. */
+/** Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, or unsigned ones of 8. */
 type SampleFormat = 'f32' | 'i16' | 'u8';
 
-/** What {@link ModelStream.toTransform} takes. */
+/** Options of {@link ModelStream.toTransform}. */
 interface SampleTransformOptions {
-    /** The type of the samples that bytes hold; without it frames are arrays of numbers and bytes are refused. */
+    /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
     format?: SampleFormat;
 }
-/** How a push runs. */
+/** Options of a push. */
 interface PushOptions {
-    /** Ratio of each step to the training interval: one number, one a row, or one a row and sample. */
+    /**
+     * Ratio of time steps to those of training: one number, one for each sequence, or one for each sequence and time step.
+     */
     interval?: number | ArrayLike<number>;
 }
 /**
- * A trained model as a recurrent network with its own state: pushes of any size, constant memory, outputs equal to the convolution.
+ * A model as a recurrent network with a state of its own. It is pushed inputs of any length, and gives the outputs that the
+ * model would give for the whole sequence, in memory that does not grow with it.
  *
  * @example
  * using stream = model.stream()
@@ -478,14 +571,14 @@ declare class ModelStream {
      */
     push(x: TensorLike, options?: PushOptions): Tensor;
     /**
-     * As {@link ModelStream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
-     * begun leaves the state as it was; one under way goes on to its end, its outputs are lost and the state has moved past its
-     * samples. `position` tells which, when the model is free again.
+     * As {@link ModelStream.push}, without holding up the event loop: for long inputs. An abort rejects at once. A push that
+     * has not begun then leaves the state as it was; one under way goes on to its end, so that its outputs are lost and the
+     * state is that after its time steps. `position` says which, when the model is free again.
      */
     pushAsync(x: TensorLike, options?: PushOptions & {
         signal?: AbortSignal;
     }): Promise<Tensor>;
-    /** Samples seen so far. */
+    /** Number of time steps so far. */
     get position(): number;
     /**
      * The whole state as bytes, for {@link ModelStream.restore} of a stream of the same model and batch, here or in another process,
@@ -494,58 +587,26 @@ declare class ModelStream {
     save(): Uint8Array;
     /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
     restore(state: Uint8Array): void;
-    /** An independent copy that goes on from here. */
+    /** Makes an independent stream that starts from the present state of this one. */
     fork(): ModelStream;
-    /** Zero states. */
+    /** Goes back to zero states and position 0. */
     reset(): void;
     /**
-     * A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. With `format`
-     * frames are bytes instead, as files, sockets and microphones give them, cut anywhere: samples of that type, little-endian,
-     * as numbers: f32 as it is, i16 / 32768 from -1 to below 1, u8 from 0 to 255.
+     * The stream as a Node Transform in object mode, for a batch of 1: it takes frames (arrays of len·input numbers) and
+     * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
+     * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16) or from 0 to 255 (u8).
      */
     toTransform(options?: SampleTransformOptions): Transform;
-    /** Frees its state; idempotent. While the model is busy, the calls under way end first. */
+    /** Frees the native state, after the calls under way. A second call does nothing. */
     dispose(): void;
-    /** `using` disposes. */
+    /** Called at the end of a `using` declaration's scope: disposes. */
     [Symbol.dispose](): void;
 }
 
-/** AdamW with a group of its own for the SSM's parameters (Δ, Λ, B, P), which do not decay. */
-interface AdamWOptions {
-    /** Learning rate of the main group. Default 4e-3. */
-    lr?: number;
-    /** Learning rate of the SSM group. Default 1e-3. */
-    ssmLr?: number;
-    /** Decoupled decay of the main group. Default 0.01. */
-    weightDecay?: number;
-    /** Default 0.9. */
-    beta1?: number;
-    /** Default 0.999. */
-    beta2?: number;
-    /** Default 1e-8. */
-    eps?: number;
-    /** Largest global gradient norm. Default none. */
-    clip?: number;
-}
 /**
- * AdamW over the parameters of layers and blocks, for loops of your own.
- *
- * @example
- * const optimizer = new AdamW([layer], { lr: 1e-3 })
- * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
+ * A learning-rate schedule, which {@link schedules} makes: a factor for each update that both learning rates are multiplied
+ * by.
  */
-declare class AdamW {
-    #private;
-    constructor(layers: readonly (S4Layer | S4Block)[], options?: AdamWOptions);
-    /** One update of every layer; `scale` multiplies the learning rates (a schedule's factor). Gives each layer's gradient norm. */
-    step(scale?: number): number[];
-    /** Frees the moments; idempotent. While a layer is busy, the calls under way end first. */
-    dispose(): void;
-    /** `using` disposes. */
-    [Symbol.dispose](): void;
-}
-
-/** Learning rate over time, as {@link schedules} makes it: a factor on both learning rates; steps are updates. */
 type Schedule = {
     kind: 'constant';
 } | {
@@ -567,114 +628,159 @@ type Schedule = {
     factor: number;
 };
 /**
- * Learning rate over time: a factor on both learning rates.
+ * Makes learning-rate schedules: factors for each update that both learning rates are multiplied by.
  *
  * @example
  * model.train(batches, { schedule: schedules.warmupCosine({ warmup: 100, total: 5000 }) })
  */
 declare const schedules: {
-    /** Factor 1. */
+    /** The factor is always 1. */
     constant(): Schedule;
-    /** Linear over the first `warmup` updates, then 1. */
+    /** The factor rises linearly to 1 over the first `warmup` updates, and stays there. */
     warmup(options: {
         warmup: number;
     }): Schedule;
-    /** Linear over the first `warmup` updates, then half a cosine down to `floor` (default 0) at update `total`. */
+    /**
+     * The factor rises linearly to 1 over the first `warmup` updates, then falls along half a cosine to `floor` (default 0)
+     * at update `total`.
+     */
     warmupCosine(options: {
         warmup: number;
         total: number;
         floor?: number;
     }): Schedule;
-    /** Times `factor` when the epoch's (validation) loss has not fallen for `patience` epochs, down to `floor`. */
+    /**
+     * Multiplies by `factor`, down to `floor`, whenever the loss of an epoch (that of the validation, if there is one) has
+     * not fallen for more than `patience` epochs.
+     */
     plateau(options: {
         factor: number;
         patience: number;
         floor?: number;
     }): Schedule;
-    /** Times `factor` every `every` updates. */
+    /** Multiplies by `factor` after every `every` updates. */
     stepDecay(options: {
         every: number;
         factor: number;
     }): Schedule;
 };
 
+/** Parameters chosen by name, with rates of their own. */
+interface ParameterGroup {
+    /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
+    name: string;
+    /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
+    lr?: number;
+    /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
+    weightDecay?: number;
+    /** They stay as they are, and their gradients count in no norm. Default false. */
+    freeze?: boolean;
+}
 /** Options of a training run. */
 interface TrainOptions extends AdamWOptions {
-    /** Passes over the dataset. Default 1. */
+    /**
+     * Number of epochs (passes over the dataset) of the whole run; a resumed run makes those that are left. Default 1, or
+     * that of the resumed run.
+     */
     epochs?: number;
-    /** Collects examples into batches of this size; without it the dataset gives batches. */
+    /** Number of examples that are collected into a batch. Without it the dataset must give batches. */
     batchSize?: number;
-    /** Default constant. */
+    /**
+     * Parameters with rates of their own; the first group that names one has it, and clipping is over all together. The schedule is a
+     * factor on their rates too. A group that names no parameter is `ERR_S4_VALUE`.
+     */
+    groups?: readonly ParameterGroup[];
+    /** Schedule of the learning rates. Default constant. */
     schedule?: Schedule;
-    /** Evaluated after every epoch; a plateau schedule follows it. */
+    /** Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. */
     validation?: Dataset;
-    /** States run on from batch to batch (truncated back-propagation through time); reset at every epoch. */
+    /**
+     * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
+     * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
+     */
     carryState?: boolean;
-    /** Decay of a running average of the parameters. Default none. */
+    /** Decay of a running average of the parameters, see {@link SequenceModel.swapAverage}. Default none. */
     ema?: number;
-    /** Seed of dropout and of shuffling. Default 0. */
+    /** Seed of the dropout masks and of shuffling. Default 0. */
     seed?: number;
-    /** A new order of an array of examples every epoch. Default false. */
+    /** Whether the dataset, which must be an array, is shuffled every epoch. Default false. */
     shuffle?: boolean;
-    /** A file that is written, whole, after every epoch. */
-    checkpoint?: string;
-    /** Go on with the optimiser's state, and where none is given its options, of the last run or of the checkpoint. Default false. */
+    /** Path of a checkpoint that is written after every epoch. */
+    checkpoint?: FilePath;
+    /**
+     * Whether to go on with the last run, or with that of the checkpoint that the model was loaded from, as if it had not
+     * stopped, even in the middle of an epoch. Options that are not given are those of the run, but for the dataset,
+     * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` for a model from a file
+     * without the state of training. Default false.
+     */
     resume?: boolean;
-    /** Ends training within one update. */
+    /** Ends training, within one update, when it fires. */
     signal?: AbortSignal;
 }
-/** After every update (`step`) and every epoch (`epoch`: means over it). */
+/** What training yields after every update (`step`), and after every epoch (`epoch`), with means over the epoch. */
 interface TrainEvent {
-    /** What has ended. */
+    /** Whether an update or an epoch has ended. */
     type: 'step' | 'epoch';
-    /** From 0. */
+    /** Number of the epoch, from 0. */
     epoch: number;
-    /** Updates so far: from 1, or with `resume` on from the run or checkpoint before. */
+    /** Number of updates so far, those before a resume included. */
     step: number;
-    /** Before the update. */
+    /** Loss with the parameters before the update. */
     loss: number;
-    /** Global norm before clipping. */
+    /** Norm over all gradients, before clipping. */
     gradNorm: number;
-    /** Of the main group. */
+    /** Learning rate of the main group. */
     lr: number;
-    /** With cross-entropy. */
+    /** Part of the targets that was predicted right, by weight, for cross-entropy. */
     accuracy?: number;
-    /** With `validation`, at the end of an epoch. */
+    /** Means over the option `validation`, if it is given, at the end of an epoch. */
     validation?: Metrics;
-    /** Rows × length a second. */
+    /** Time steps trained on per second: sequences × length. */
     samplesPerSecond: number;
 }
-/** What an evaluation gives. */
+/** How far the training of a model is, in its last run or in that of the checkpoint that it was loaded from. */
+interface Progress {
+    /** Number of updates. */
+    readonly steps: number;
+    /** Number of whole epochs. */
+    readonly epochs: number;
+    /** Time steps trained on: sequences × length. */
+    readonly samples: number;
+}
+/** Means that an evaluation gives. */
 interface Metrics {
-    /** Mean over rows. */
+    /** Mean loss over the targets, by weight. */
     loss: number;
-    /** With cross-entropy. */
+    /** Part of the targets that was predicted right, by weight, for cross-entropy. */
     accuracy?: number;
-    /** Rows counted. */
+    /** Number of targets that count: one for each sequence with pooling, else one for each time step. */
     rows: number;
 }
-/** How an evaluation runs. */
+/** Options of an evaluation. */
 interface EvaluateOptions {
-    /** Collects examples into batches. */
+    /** Number of examples that are collected into a batch. Without it the dataset must give batches. */
     batchSize?: number;
-    /** Ends it within one batch. */
+    /** Ends the evaluation, within one batch, when it fires. */
     signal?: AbortSignal;
 }
 
-/** How one prediction runs. */
+/** Options of one prediction. */
 interface PredictOptions {
-    /** Length of each row, 1 … len; outputs beyond are 0. */
+    /** Length of each sequence, 1 to len. Outputs beyond it are 0. */
     lengths?: ArrayLike<number>;
-    /** Sampling-rate ratio: multiplies every Δ. Default 1. */
+    /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
     rate?: number;
-    /** Overrides the model's. */
+    /** How this call computes the SSM. Default as given to the model. */
     algorithm?: SsmAlgorithm;
 }
-/** What is written with the parameters. */
+/** Options of what a checkpoint holds besides the parameters. */
 interface SaveOptions {
-    /** Moments, update counter, schedule and random state, so that training goes on bit for bit. Default true. */
+    /**
+     * Whether it holds the state of training (moments, number of updates, schedule, random state), so that a resumed run
+     * gives the same bits. Default true.
+     */
     optimizer?: boolean;
-    /** A JSON text of your own; `model.extra` after loading. */
+    /** A JSON text of your own, which `model.extra` is after loading. */
     extra?: string;
 }
 /**
@@ -686,96 +792,117 @@ interface SaveOptions {
  */
 declare class SequenceModel extends Handle {
     #private;
-    /** Number format. */
+    /** Number format of parameters and results. */
     readonly dtype: Dtype;
-    /** `'cpu'`, `'cuda:0'`. */
+    /** Name of the device that it computes on: `'cpu'` or `'cuda:0'`. */
     readonly device: string;
-    /** Every option with its value: `SequenceModel.create(model.config)` makes a model of the same kind. */
+    /**
+     * Every option with its value, defaults included: `SequenceModel.create(model.config)` makes a model of the same kind.
+     */
     readonly config: Readonly<ModelConfig>;
-    /** Whether it can be streamed: causal and not truncated. */
+    /** Whether it can be streamed: its layers must be causal and not truncated. */
     readonly hasState: boolean;
     /** The JSON text that was saved with the checkpoint, if any. */
     readonly extra: string | undefined;
     private constructor();
-    /** A new model, initialised from `seed`. */
+    /** How far training is, in the last run or in that of the checkpoint that the model was loaded from. */
+    get progress(): Progress;
+    /** Makes a new model. Its initial values are drawn from the option `seed`. */
     static create(options: SequenceModelOptions): Promise<SequenceModel>;
-    /** From a checkpoint file of {@link SequenceModel.save}. */
-    static load(path: string, options?: LoadOptions): Promise<SequenceModel>;
-    /** From the bytes of {@link SequenceModel.toBytes}. */
+    /** Loads a model from a checkpoint file that {@link SequenceModel.save} wrote. */
+    static load(path: FilePath, options?: LoadOptions): Promise<SequenceModel>;
+    /** Loads a model from the bytes that {@link SequenceModel.toBytes} gave. */
     static fromBytes(bytes: Uint8Array, options?: LoadOptions): Promise<SequenceModel>;
-    /** Writes a checkpoint (safetensors): to a temporary file, then renamed, so that readers see the old file or the new one, whole. */
-    save(path: string, options?: SaveOptions): Promise<void>;
-    /** A checkpoint as bytes. */
+    /**
+     * Writes a checkpoint (safetensors). It goes to a temporary file, which is then renamed: a reader finds the old file or
+     * the new one, never a part.
+     */
+    save(path: FilePath, options?: SaveOptions): Promise<void>;
+    /** The bytes of the checkpoint that {@link SequenceModel.save} would write. */
     toBytes(options?: SaveOptions): Promise<Uint8Array>;
-    /** Outputs for whole sequences: (batch, len, output), or (batch, output) when pooled. Off the event loop. */
+    /**
+     * Computes the outputs for whole sequences, (batch, len, output), or (batch, output) with pooling, without holding up the
+     * event loop.
+     */
     predict(x: TensorLike, options?: PredictOptions & {
         signal?: AbortSignal;
     }): Promise<Tensor>;
-    /** As {@link SequenceModel.predict}, at once. For short work. */
+    /** As {@link SequenceModel.predict}, but synchronous: for calls that take little time. */
     predictSync(x: TensorLike, options?: PredictOptions): Tensor;
-    /** K̄ of a block's SSM: (channels, features, len), two-sided 2·channels. */
+    /**
+     * The first `len` values of the convolution kernel K̄ of a block, (channels, features, len). Two-sided blocks have
+     * 2·channels, the causal ones first.
+     */
     kernel(block: number, len: number, options?: {
         rate?: number;
     }): Tensor;
     /**
-     * Trains; yields an event after every update and after every epoch. The loop is yours: `break` ends training after the update
-     * under way, an AbortSignal ends it with `ERR_S4_ABORTED` within one update. A non-finite loss or gradient is `ERR_S4_NONFINITE`
-     * with step and tensor, and the parameters stay as they were before that update.
+     * Trains the model, and yields an event after every update and after every epoch. Leaving the loop over the events with
+     * `break` ends training after the update under way; an AbortSignal ends it within one update, with `ERR_S4_ABORTED`.
+     * Where a loss or a gradient is not finite, `ERR_S4_NONFINITE` names update and tensor, and the parameters stay as they
+     * were before that update.
      */
     train(dataset: Dataset, options?: TrainOptions): AsyncGenerator<TrainEvent, void, void>;
-    /** {@link SequenceModel.train} to its end; gives the epochs' events. */
+    /** Runs {@link SequenceModel.train} to its end; gives the events of the epochs. */
     fit(dataset: Dataset, options?: TrainOptions & {
         onEvent?: (event: TrainEvent) => void;
     }): Promise<TrainEvent[]>;
     /**
-     * Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. Each batch of one
-     * update has dropout masks of its own.
+     * Computes the gradients of a batch without an update, for loops of your own. Batches since the last update are joined:
+     * loss and gradients are those of the mean by weight over the targets of all of them. Each batch has dropout masks and
+     * batch statistics of its own.
      */
     accumulate(batch: Batch, options?: {
         signal?: AbortSignal;
     }): Promise<void>;
-    /** The update after {@link SequenceModel.accumulate}. */
-    update(): Promise<{
+    /**
+     * Makes one update from all batches that {@link SequenceModel.accumulate} was given since the last. Options given here
+     * hold for later updates too. Where no target counts there is no update, and `loss` is NaN.
+     */
+    update(options?: AdamWOptions): Promise<{
         step: number;
         loss: number;
         gradNorm: number;
     }>;
-    /** Swaps the parameters with their running average (training with `ema`); a second call swaps back. */
+    /** Exchanges the parameters with their running average (training with `ema`); a second call exchanges them back. */
     swapAverage(): void;
-    /** Loss (and accuracy) over a dataset, with nothing changed. */
+    /** Mean loss, and with cross-entropy the accuracy, over a dataset. Changes nothing. */
     evaluate(dataset: Dataset, options?: EvaluateOptions): Promise<Metrics>;
-    /** The same weights as a recurrent network, from zero states. */
+    /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */
     stream(options?: {
         batch?: number;
         rate?: number;
     }): ModelStream;
 }
 
-/** Which measure the state remembers its input by. */
+/** The measure of a HiPPO matrix: how the state weighs the past of its input. */
 type HippoKind = (typeof choices.measure)[number];
-/** HiPPO matrices in float64: x′ = A x + B u, with A + P Pᵀ normal. */
+/** The HiPPO matrices of a measure in float64: the state follows x′ = A x + B u, and A + P Pᵀ is normal. */
 interface HippoMatrices {
-    /** A: (N, N). */
+    /** The matrix A, (N, N). */
     a: Tensor;
-    /** B: (N). */
+    /** The vector B, (N). */
     b: Tensor;
-    /** P: (rank, N). */
+    /** The low-rank part P, (rank, N). */
     p: Tensor;
 }
-/** A = V (diag(Λ) − P P*) V* in float64, one of each conjugate pair, complex as trailing (re, im). */
+/**
+ * The diagonalised form A = V (diag(Λ) − P P*) V* in float64. Of each conjugate pair one is given; complex numbers are a
+ * last size of 2, (re, im).
+ */
 interface NplrForm {
-    /** Λ: (N/2, 2). */
+    /** Diagonal Λ, (N/2, 2). */
     lambda: Tensor;
-    /** V* P: (rank, N/2, 2). */
+    /** P in the eigenvectors' coordinates, V* P, (rank, N/2, 2). */
     p: Tensor;
-    /** V* B, its imaginary part clipped to ±2: (N/2, 2). */
+    /** B in the eigenvectors' coordinates, V* B, with its imaginary part clipped to ±2 as in the official code, (N/2, 2). */
     b: Tensor;
-    /** V* B: (N/2, 2). */
+    /** V* B without clipping, (N/2, 2). */
     bUnclipped: Tensor;
 }
-/** How {@link fftConv} convolves. */
+/** Options of {@link fftConv}. */
 interface FftConvOptions {
-    /** The kernel has a direction against time as well. Default false. */
+    /** Whether the kernel has taps for later inputs too, so that the convolution is not causal. Default false. */
     twoSided?: boolean;
 }
 /** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
@@ -783,16 +910,18 @@ declare function hippo(kind: HippoKind, n: number): HippoMatrices;
 /** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
 declare function nplr(kind: HippoKind, n: number): NplrForm;
 /**
- * Linear convolution by FFT: u (batch, len, heads), kernel (channels, heads, kernelLen), d (channels, heads) →
- * (batch, len, channels·heads). Two-sided: the kernel has 2·channels rows, forward direction first, y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j}.
+ * Linear convolution of each feature by FFT, y = K∗u + D·u: u (batch, len, heads), kernel (channels, heads, kernelLen), d
+ * (channels, heads) → (batch, len, channels·heads). With `twoSided` the kernel is (2·channels, heads, kernelLen), the
+ * causal half k first, and y_t = Σ_j k_j u_{t−j} + Σ_j k′_j u_{t+1+j} + d·u_t.
  */
 declare function fftConv(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions): Tensor;
 
-/** A tensor of a file. A scalar has the shape []. */
+/** A tensor that was read from a safetensors file. A scalar has the shape []. */
 interface FileTensor {
     /**
-     * The elements, the last size running fastest, each exactly: F16, BF16 and F32 in a Float32Array; F64 in a Float64Array; BOOL and
-     * integers that fit 32 bits in an Int32Array; U32, and 64-bit integers up to 2^53, in a Float64Array.
+     * The elements, the last size running fastest, in an array that holds each of them exactly: F16, BF16 and F32 in a
+     * Float32Array; F64 in a Float64Array; BOOL and integers that fit 32 bits in an Int32Array; U32, and 64-bit integers up
+     * to 2^53, in a Float64Array.
      */
     readonly data: Float32Array | Float64Array | Int32Array;
     /** Sizes, outermost first. */
@@ -800,23 +929,30 @@ interface FileTensor {
 }
 /** What a safetensors file holds. */
 interface SafetensorsFile {
-    /** By name. One of a type that is not read here (`F8_E4M3`, `C64`, integers beyond 2^53) is not listed; to ask for it by name is `ERR_S4_DTYPE`. */
+    /**
+     * The tensors by name. Some cannot be read: those of types such as `F8_E4M3` and `C64`, and integers beyond 2^53. They
+     * are not listed, and to ask for one by its name throws `ERR_S4_DTYPE`.
+     */
     tensors: Record<string, FileTensor>;
-    /** Texts by name. */
+    /** The texts of the file's metadata, by name. */
     metadata: Record<string, string>;
 }
-/** Tensors and metadata of a safetensors file; a damaged one is `ERR_S4_CHECKPOINT`. */
+/** Reads the tensors and the metadata of a safetensors file. `ERR_S4_CHECKPOINT` where it is damaged or of another kind. */
 declare function readSafetensors(path: FilePath): SafetensorsFile;
 /**
- * Writes a safetensors file: a temporary file, then a rename; an existing file keeps its permissions, a symbolic link leads to
- * what is replaced. Typed arrays are written as their own type, other arrays of numbers as F32.
+ * Writes a safetensors file: to a temporary file, which is then renamed, so that a reader finds the old file or the new
+ * one. The permissions of a file that it replaces are kept, and a symbolic link stays: the file that it leads to is
+ * replaced. Typed arrays are written as their own type, other arrays of numbers as F32.
  */
 declare function writeSafetensors(path: FilePath, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): void;
-/** Which column, and what a field without a value becomes. */
+/** Options of {@link readCsv}: which column, and what a field without a value becomes. */
 interface CsvOptions {
-    /** A string is a name in the header, a number a place from 0. Default the last. */
+    /** The column: a string is its name in the header, a number its place from 0. Default the last. */
     column?: string | number;
-    /** `'error'` (default) names the row; `'linear'` draws the line between the values before and after. */
+    /**
+     * What a field without a value is: an error (`'error'`, default), or the value on the line between those before and after
+     * (`'linear'`).
+     */
     gaps?: (typeof choices.gaps)[number];
     /**
      * Whether the first line holds names. `'auto'` (default) finds it out: names above numbers are a header, and so is any first line
@@ -824,49 +960,128 @@ interface CsvOptions {
      */
     header?: boolean | 'auto';
 }
-/** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
+/**
+ * Reads one column of a CSV file as numbers. `ERR_S4_DATA`, with the line, where a field is no number or a line has another
+ * number of fields.
+ */
 declare function readCsv(path: FilePath, options?: CsvOptions): Float64Array;
+
+/** How many examples, and from which seed. */
+interface GeneratorOptions {
+    /** How many. Of ListOps at most a million, of pictures as many as JavaScript has memory for in one array. */
+    count: number;
+    /** What is made depends on it and on nothing else: neither on the number of cores nor on `count`. Default 0. */
+    seed?: number;
+}
+/** {@link GeneratorOptions} of pictures. */
+interface PictureOptions extends GeneratorOptions {
+    /** Number of the first picture: a large set can be made in pieces. Default 0. */
+    first?: number;
+}
+/** Expressions as tokens, one row after the other, with their values. */
+interface ListOpsExamples {
+    /** All rows joined: places in `words`. */
+    tokens: Uint8Array;
+    /** (count + 1): row i is `tokens.subarray(offsets[i], offsets[i + 1])`. */
+    offsets: Int32Array;
+    /** (count): the value of each expression, 0 to 9. */
+    labels: Uint8Array;
+    /** What the tokens say; place 0 is left to padding. */
+    words: readonly string[];
+}
+/** Grey pictures with a label each. */
+interface PathfinderExamples {
+    /** (count, side, side): 0 is black, 255 the brightest pixel of its picture. */
+    pixels: Uint8Array;
+    /** (count): 1 where one path joins the two markers, else 0. */
+    labels: Uint8Array;
+    /** Pixels of a row. */
+    side: number;
+}
+declare function listops(options: GeneratorOptions): Promise<ListOpsExamples>;
+/**
+ * Data of the Long Range Arena's tasks, made from a seed on all cores while JavaScript goes on; `ERR_S4_VALUE` for options that make
+ * none.
+ */
+declare const generators: {
+    /**
+     * ListOps: nested operations on digits. A node is a digit with probability 3/4 and an operator (minimum, maximum, median, sum modulo
+     * 10) of 2 to 10 arguments otherwise, ten levels at most; distinct trees of 501 to 1,999 tokens are kept.
+     */
+    readonly listops: typeof listops;
+    /** Pathfinder, 32 × 32: two paths among short ones and two markers. */
+    readonly pathfinder: (options: PictureOptions) => Promise<PathfinderExamples>;
+    /** Path-X, 128 × 128: the same in pictures of 16,384 pixels. */
+    readonly pathx: (options: PictureOptions) => Promise<PathfinderExamples>;
+};
+
+/** Pictures of one size. */
+interface Pictures {
+    /** (count, height, width, channels). */
+    pixels: Uint8Array;
+    /** Number of pictures. */
+    count: number;
+    /** Rows of pixels. */
+    height: number;
+    /** Pixels of a row. */
+    width: number;
+    /** Bytes of a pixel. */
+    channels: number;
+}
+/** What a pixel is to be. */
+interface PictureFileOptions {
+    /** One byte of luminance, three of colour, or as many as the first file has. Default `'asStored'`. */
+    colours?: (typeof choices.colours)[number];
+}
+/**
+ * Pictures of PNG and JPEG files, in the order given, read on all cores while JavaScript goes on. A file that is no picture, or one of
+ * another size than the first, is `ERR_S4_DATA` with its path.
+ */
+declare function readPictures(paths: readonly string[], options?: PictureFileOptions): Promise<Pictures>;
 
 /** A device that this process can compute on. */
 interface Device {
-    /** `'cpu'`, `'cuda:0'`. */
+    /** Name of the device: `'cpu'` or `'cuda:0'`. */
     id: string;
-    /** What it is. */
+    /** Kind of the device. */
     kind: 'cpu' | 'cuda';
-    /** CPU: cores. */
+    /** Of a CPU: number of cores. */
     threads?: number;
-    /** CPU: instruction set of the hot loops. */
+    /** Of a CPU: the vector instructions that are used. */
     simd?: 'portable' | 'avx2' | 'avx512';
-    /** GPU: its name. */
+    /** Of a GPU: its name. */
     name?: string;
-    /** GPU: bytes of memory. */
+    /** Of a GPU: bytes of memory. */
     memory?: number;
-    /** GPU: compute capability, `'9.0'`. */
+    /** Of a GPU: compute capability, such as `'9.0'`. */
     capability?: string;
-    /** GPU: CUDA version of the driver. */
+    /** Of a GPU: CUDA version of the driver. */
     driver?: string;
 }
-/** What this machine offers, and in words why not more. */
+/** What this package can compute on, on this machine. */
 interface Diagnosis {
-    /** Of this package. */
+    /** Version of this package. */
     version: string;
-    /** As `process.platform` says it. */
+    /** Operating system. */
     platform: string;
-    /** As `process.arch` says it. */
+    /** Architecture of the processor. */
     arch: string;
-    /** Number formats. */
+    /** Number formats that models may have. */
     dtypes: string[];
     /** The devices to compute on, the CPU first. */
     devices: Device[];
-    /** The state of CUDA, in words. */
+    /** A sentence on the state of CUDA: what was found, or why no GPU can be used. */
     cuda: string;
     /** GPU architectures that this build has kernels for. */
     kernels: string[];
 }
-/** What this machine offers, and in words why not more. Never throws for want of a GPU. */
+/**
+ * Describes what this package can compute on, on this machine, and why no GPU can be used where that is so. It does not
+ * throw for want of a GPU.
+ */
 declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, hippo, nplr, readCsv, readSafetensors, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterTransform, PredictOptions, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, generators, hippo, nplr, readCsv, readPictures, readSafetensors, schedules, windows, writeSafetensors };
+export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

@@ -16,7 +16,14 @@ export type { SampleFormat } from './api/samples.js'
 export type { FilePath } from './api/check.js'
 export { AdamW, type AdamWOptions } from './api/adamw.js'
 export { schedules, type Schedule } from './api/schedules.js'
-export type { EvaluateOptions, Metrics, TrainEvent, TrainOptions } from './api/train.js'
+export type {
+  EvaluateOptions,
+  Metrics,
+  ParameterGroup,
+  Progress,
+  TrainEvent,
+  TrainOptions,
+} from './api/train.js'
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
 export {
   fftConv,
@@ -35,6 +42,14 @@ export {
   type FileTensor,
   type SafetensorsFile,
 } from './api/files.js'
+export {
+  generators,
+  type GeneratorOptions,
+  type ListOpsExamples,
+  type PathfinderExamples,
+  type PictureOptions,
+} from './api/generators.js'
+export { readPictures, type PictureFileOptions, type Pictures } from './api/pictures.js'
 export { devices, diagnose, type Device, type Diagnosis } from './api/device.js'
 export { S4Error, type S4ErrorCode, type S4ErrorDetail } from './api/error.js'
 export type { Counters, Parameter } from './api/handle.js'

@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import test from 'ava'
-import { AdamW, S4Layer } from '../index.js'
-import { batch, drain, model, noisy, refuses, rejects } from './helpers.js'
+import { AdamW, S4Layer, SequenceModel } from '../index.js'
+import { batch, close, drain, model, noisy, refuses, rejects } from './helpers.js'
 
 test('a disposed handle answers with its own code', async (t) => {
   const l = new S4Layer({ features: 4, state: 8 })
@@ -95,11 +95,47 @@ test('one handle used by two calls at once', async (t) => {
   const training = m.train(Array(20).fill(batch()), { epochs: 1 })
   await training.next()
   await rejects(t, 'ERR_S4_BUSY', drain(m.train([batch()], {})))
-  refuses(t, 'ERR_S4_BUSY', () => m.predictSync(noisy([1, 5, 1])))
+  await rejects(t, 'ERR_S4_BUSY', m.accumulate(batch()))
+  await rejects(t, 'ERR_S4_BUSY', m.update())
   refuses(t, 'ERR_S4_BUSY', () => m.setParameter('decoder.bias', noisy([1])))
-  t.is((await m.predict(noisy([1, 5, 1]))).data.length, 5, 'reads queue')
+  refuses(t, 'ERR_S4_BUSY', () => m.zeroGrad())
+  refuses(t, 'ERR_S4_BUSY', () => m.swapAverage())
+  const reading = m.predict(noisy([1, 5, 1]))
+  refuses(t, 'ERR_S4_BUSY', () => m.predictSync(noisy([1, 5, 1])))
+  t.is((await reading).data.length, 5, 'reads queue')
+  t.is(m.predictSync(noisy([1, 5, 1])).data.length, 5, 'between two events no call is under way')
   await training.return()
-  t.notThrows(() => m.predictSync(noisy([1, 5, 1])), 'free again')
+  t.notThrows(() => m.setParameter('decoder.bias', noisy([1])), 'free again')
+})
+
+test('between two events a loop reads, predicts, streams, evaluates and saves; training goes on as if it had not', async (t) => {
+  const network = { norm: 'batch', dropout: 0.1 } as const
+  const data = [1, 2, 3].map((seed) => batch(2, 50, seed))
+  const options = { epochs: 2, seed: 5, ema: 0.9, clip: 1 }
+  const x = noisy([1, 20, 1], 9)
+  const bits = (one: SequenceModel) => one.parameters().map((p) => [...p.value.data])
+  using alone = await model(network)
+  const want: unknown[] = []
+  for await (const e of alone.train(data, options)) want.push({ ...e, samplesPerSecond: 0 })
+  using m = await model(network)
+  const stream = m.stream()
+  const seen: unknown[] = []
+  for await (const e of m.train(data, options)) {
+    seen.push({ ...e, samplesPerSecond: 0 })
+    const values = bits(m)
+    const y = m.predictSync(x).data
+    stream.reset()
+    close(t, 'stream', stream.push(x).data, y, 1e-4)
+    const kernel = m.kernel(0, 7).data
+    const { loss } = await m.evaluate(data)
+    using same = await SequenceModel.fromBytes(await m.toBytes())
+    t.deepEqual(values, bits(same), 'the model as of this event')
+    t.deepEqual(y, same.predictSync(x).data)
+    t.deepEqual(kernel, same.kernel(0, 7).data)
+    t.is((await same.evaluate(data)).loss, loss)
+  }
+  t.deepEqual(seen, want)
+  t.deepEqual(bits(m), bits(alone))
 })
 
 test('abort ends training within one update, and the model stays usable', async (t) => {
@@ -144,7 +180,7 @@ test('a steady step allocates nothing', async (t) => {
   const data = batch()
   await drain(m.train(Array(3).fill(data), { epochs: 1 }))
   const warm = m.counters()
-  await drain(m.train(Array(10).fill(data), { epochs: 1, resume: true }))
+  await drain(m.train(Array(10).fill(data), { epochs: 2, resume: true }))
   t.is(m.counters().allocations, warm.allocations, 'training')
   const stream = m.stream()
   for (let i = 0; i < 3; i++) stream.push(noisy([1, 1, 1]))
@@ -173,7 +209,7 @@ test('divergence names step and tensor, and the last good state stays', async (t
   await drain(m.train([data], { epochs: 1 }))
   const huge = { input: data.input, target: { data: new Float32Array(100).fill(3e38), shape: [2, 50, 1] } }
   const before = m.parameters().map((p) => [...p.value.data])
-  const error = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([huge], { epochs: 1, resume: true })))
+  const error = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([huge], { epochs: 2, resume: true })))
   t.true((error.step ?? 0) >= 1 && typeof error.tensor === 'string', JSON.stringify(error))
   t.deepEqual(
     m.parameters().map((p) => [...p.value.data]),
@@ -190,7 +226,7 @@ test('a loop sees the model as each update left it, whatever is begun behind it'
   using alone = await model(options)
   const want: [number, number[]][] = []
   for (const [i, one] of data.entries())
-    for await (const e of alone.train([one], { resume: i > 0 }))
+    for await (const e of alone.train([one], { resume: i > 0, epochs: i + 1 }))
       if (e.type === 'step') want.push([e.loss, await bits(alone)])
   using m = await model(options)
   const seen: [number, number[]][] = []
@@ -199,7 +235,7 @@ test('a loop sees the model as each update left it, whatever is begun behind it'
     if (e.step === 2) break
   }
   t.deepEqual(await bits(m), want[1]?.[1])
-  for await (const e of m.train(data.slice(2), { resume: true }))
+  for await (const e of m.train(data, { resume: true }))
     if (e.type === 'step') seen.push([e.loss, await bits(m)])
   t.deepEqual(seen, want)
 })
@@ -212,8 +248,8 @@ test('what fails in its turn: a bad batch after the event before it, a divergenc
   const first = await events.next()
   t.is(first.value?.step, 1)
   await rejects(t, 'ERR_S4_SHAPE', events.next())
-  const alone = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([huge], { resume: true })))
-  const followed = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([huge, good], { resume: true })))
+  const alone = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([good, huge], { resume: true })))
+  const followed = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([good, huge, good], { resume: true })))
   t.deepEqual([followed.tensor, followed.step], [alone.tensor, (alone.step ?? 0) + 1])
 })
 
@@ -224,8 +260,8 @@ test('training resumes with the optimiser it had, and with new options where giv
     for await (const e of m.train([batch()], options)) if (e.type === 'step') seen.push([e.step, e.lr])
   }
   await run({ lr: 1e-3, clip: 1 })
-  await run({ resume: true })
-  await run({ resume: true, lr: 1e-4 })
+  await run({ resume: true, epochs: 2 })
+  await run({ resume: true, epochs: 3, lr: 1e-4 })
   await run({ lr: 1e-3 })
   t.deepEqual(seen, [
     [1, 1e-3],

@@ -1,10 +1,11 @@
-// How the API reaches a native handle: one call at a time that may change it, reads that queue, nothing after disposal.
+// The rules by which the API calls a native handle: one call at a time may change it, calls that only read it queue, and
+// none is made after its disposal.
 import { Cancel } from '#binding'
 import type { Counters, Data, ParameterInfo } from '#binding'
-import { aborted, fail, native, nativeAsync, throwIfAborted } from './error.js'
+import { aborted, fail, callNative, callNativeAsync, readGiven, throwIfAborted } from './error.js'
 import type { Floats } from './tensor.js'
 
-/** What every native handle has. */
+/** The methods that every native handle has: NativeLayer and NativeModel. */
 export interface NativeHandle {
   parameters(): ParameterInfo[]
   parameter(name: string): Floats
@@ -15,41 +16,57 @@ export interface NativeHandle {
   dispose(): void
 }
 
-/** A native handle with the rules of its use. Operations are named in errors as `label.op`. */
+/** A native handle that is called by the rules above. `label` is the class of the API, so that errors name `label.op`. */
 export class NativeAccess<N extends NativeHandle> {
   readonly handle: N
   readonly #label: string
   #writer: string | undefined
   #running = 0
-  #idle: (() => void)[] = []
+  #waitingForReads: (() => void)[] = []
   #disposed = false
 
   constructor(label: string, handle: N) {
-    // A class whose constructor is not for callers gets here with what they gave.
-    if (typeof (handle as Partial<NativeHandle> | null | undefined)?.counters !== 'function')
+    // A caller of `new SequenceModel(…)`, whose constructor is private, gets here with arguments of its own.
+    const ours = readGiven(
+      label,
+      'options',
+      () => (handle as Partial<NativeHandle> | null | undefined)?.counters,
+    )
+    if (typeof ours !== 'function')
       throw fail('ERR_S4_VALUE', label, `${label}.create(), ${label}.load() or ${label}.fromBytes()`, 'new')
     this.handle = handle
     this.#label = label
   }
 
-  /** Refuses a disposed handle; gives the operation's full name. */
+  /** Refuses the operation `op` of a disposed handle; gives the operation's name for errors, such as `S4Layer.forward`. */
   checkLive(op: string): string {
     const name = `${this.#label}.${op}`
     if (this.#disposed) throw fail('ERR_S4_DISPOSED', name, 'a live handle', 'a disposed one')
     return name
   }
 
-  /** A call that must have the handle to itself and returns at once. */
+  /**
+   * A call that returns at once and leaves parameters as they are: not while another is under way. Between two events of a training
+   * loop none is.
+   */
   sync<R>(op: string, call: (handle: N) => R): R {
     const name = this.checkLive(op)
-    if (this.#writer !== undefined || this.#running > 0) {
-      const busy = this.#writer ?? `${this.#running} unfinished calls`
-      throw fail('ERR_S4_BUSY', name, 'no other call under way', busy)
-    }
-    return native(() => call(this.handle))
+    if (this.#running > 0)
+      throw fail('ERR_S4_BUSY', name, 'no other call under way', `${this.#running} unfinished calls`)
+    return callNative(() => call(this.handle))
   }
 
-  /** A call off the event loop that leaves parameters as they are; such calls queue. */
+  /** As {@link NativeAccess.sync}, of a call that changes what a writer works on. */
+  syncWrite<R>(op: string, call: (handle: N) => R): R {
+    const name = this.checkLive(op)
+    if (this.#writer !== undefined) throw fail('ERR_S4_BUSY', name, 'no other writer', this.#writer)
+    return this.sync(op, call)
+  }
+
+  /**
+   * An asynchronous native call that leaves the parameters as they are. Several may be under way: they run one after the
+   * other.
+   */
   async read<R>(
     op: string,
     call: (handle: N, cancel: Cancel) => Promise<R>,
@@ -59,20 +76,23 @@ export class NativeAccess<N extends NativeHandle> {
     throwIfAborted(name, signal)
     const cancel = new Cancel()
     this.#running++
-    const work = nativeAsync(() => call(this.handle, cancel)).finally(() => {
-      if (--this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve()
+    const work = callNativeAsync(() => call(this.handle, cancel)).finally(() => {
+      if (--this.#running === 0) for (const resolve of this.#waitingForReads.splice(0)) resolve()
     })
     return signal === undefined ? work : abortable(name, work, signal, cancel)
   }
 
-  /** A short call of the writer: it waits for the reads under way without holding up the event loop. */
+  /**
+   * A short native call by the one that holds the right to change the handle. It first waits, off the event loop, for the
+   * reads under way.
+   */
   async afterReads<R>(op: string, call: (handle: N) => R): Promise<R> {
-    while (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    while (this.#running > 0) await new Promise<void>((resolve) => this.#waitingForReads.push(resolve))
     this.checkLive(op)
-    return native(() => call(this.handle))
+    return callNative(() => call(this.handle))
   }
 
-  /** Runs `work` as the one writer; a second gets `ERR_S4_BUSY`. */
+  /** Runs `work`, which changes the handle, while no other does; `ERR_S4_BUSY` where one is under way. */
   async write<R>(op: string, work: () => Promise<R>): Promise<R> {
     this.acquire(op)
     try {
@@ -82,31 +102,35 @@ export class NativeAccess<N extends NativeHandle> {
     }
   }
 
-  /** Takes the right to change the handle, until {@link NativeAccess.release}; a second taker gets `ERR_S4_BUSY`. */
+  /** Takes the right to change the handle, until {@link NativeAccess.release}; `ERR_S4_BUSY` where another has it. */
   acquire(op: string): void {
     const name = this.checkLive(op)
     if (this.#writer !== undefined) throw fail('ERR_S4_BUSY', name, 'no other writer', this.#writer)
     this.#writer = name
   }
 
+  /** Gives the right to change the handle back. */
   release(): void {
     this.#writer = undefined
   }
 
-  /** Frees something that the handle owns, after the calls under way; of a disposed handle it is free already. */
+  /**
+   * Frees something that the handle owns, such as a stream, after the calls under way. Nothing happens if the handle was
+   * disposed.
+   */
   free(call: (handle: N) => void): void {
-    native(() => call(this.handle))
+    callNative(() => call(this.handle))
   }
 
-  /** Frees the handle, after the calls under way; idempotent. */
+  /** Frees the handle after the calls under way. A second call does nothing. */
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    native(() => this.handle.dispose())
+    callNative(() => this.handle.dispose())
   }
 }
 
-/** Rejects as soon as the signal fires; the native call, if it has not begun, never does. */
+/** The result of `work`, or a rejection as soon as the signal fires: a native call that has not begun then never begins. */
 async function abortable<R>(op: string, work: Promise<R>, signal: AbortSignal, cancel: Cancel): Promise<R> {
   let onAbort: (() => void) | undefined
   const abort = new Promise<never>((_, reject) => {

@@ -1,7 +1,8 @@
-// What a model takes, checked against its description, in the addon's types.
+// Inputs and batches that a caller gives to a model: checked against the model's configuration, and converted to the types
+// that the addon takes.
 import type { BatchInput } from '#binding'
-import type { Batch } from './dataset.js'
-import { fail } from './error.js'
+import { batchMembers, type Batch } from './dataset.js'
+import { describe, fail, readGiven } from './error.js'
 import type { ModelConfig, SsmAlgorithm } from './options.js'
 import {
   checkTensor,
@@ -9,79 +10,101 @@ import {
   integers,
   rateOf,
   rowLengths,
-  shaped,
+  floatsOfShape,
   shapeText,
   type Dtype,
   type TensorLike,
 } from './tensor.js'
 
-/** What decides the form of a model's inputs and targets. */
+/** What the form of a model's inputs and targets depends on. */
 export interface ModelShape {
   readonly config: Readonly<ModelConfig>
   readonly dtype: Dtype
   readonly algorithm: SsmAlgorithm
 }
 
-/** A sequence as the addon takes it: values (batch, len, width), or tokens (batch, len). */
+/** An input in the addon's types: values (batch, len, width), or tokens (batch, len). */
 export interface NativeInput {
   data: Float32Array | Float64Array | Int32Array
   batch: number
   len: number
 }
 
-/** Values that a sample has; none where the model takes tokens. */
+/** Number of values that the model's input has at each time step; undefined where it takes tokens. */
 export function inputWidth({ encoder, features, input }: Readonly<ModelConfig>): number | undefined {
   if (encoder === 'embedding') return undefined
   return encoder === 'none' ? features : input
 }
 
-/** Checked input: values (batch, len, input), or tokens (batch, len). */
-export function nativeInput(op: string, { config, dtype }: ModelShape, x: TensorLike): NativeInput {
+/** Checks an input, values (batch, len, input) or tokens (batch, len), and converts it to the addon's types. */
+export function nativeInput(op: string, { config, dtype }: ModelShape, x: unknown): NativeInput {
   const width = inputWidth(config)
   if (width === undefined) {
-    const [batch, len] = checkTensor(op, 'tokens', x, 2).shape as [number, number]
-    return { data: integers(op, 'tokens', x.data), batch, len }
+    const tokens = checkTensor(op, 'tokens', x, 2)
+    const [batch, len] = tokens.shape as [number, number]
+    return { data: integers(op, 'tokens', tokens.data), batch, len }
   }
-  const [batch, len, given] = checkTensor(op, 'input', x, 3).shape as [number, number, number]
-  if (given !== width) throw fail('ERR_S4_SHAPE', op, `input (batch, len, ${width})`, shapeText(x.shape))
-  return { data: floats(op, 'input', x.data, dtype), batch, len }
+  const input = checkTensor(op, 'input', x, 3)
+  const [batch, len, given] = input.shape as [number, number, number]
+  if (given !== width) throw fail('ERR_S4_SHAPE', op, `input (batch, len, ${width})`, shapeText(input.shape))
+  return { data: floats(op, 'input', input.data, dtype), batch, len }
 }
 
-/** The numbers of `{ data, shape }` of these ranks, or of a plain array. */
-function numbersOf(
+/** The numbers of a plain array, or of `{ data, shape }`, whose number of sizes must be one of `ranks`. */
+function numbersOf(op: string, what: string, x: unknown, ranks?: readonly number[]): TensorLike['data'] {
+  return hasShape(op, what, x) ? checkTensor(op, what, x, ranks).data : (x as ArrayLike<number>)
+}
+
+/** Whether it is `{ data, shape }` rather than a plain array. */
+const hasShape = (op: string, what: string, x: unknown) =>
+  readGiven(op, what, () => {
+    if (typeof x !== 'object' || x === null)
+      throw fail('ERR_S4_DATA', op, `${what} as { data, shape } or an array of numbers`, describe(x))
+    return 'shape' in x
+  })
+
+/** Refuses another count of numbers. */
+function checkCount(
   op: string,
   what: string,
-  x: TensorLike | ArrayLike<number>,
-  ranks?: readonly number[],
-): TensorLike['data'] {
-  return 'shape' in x ? checkTensor(op, what, x, ranks).data : x
+  unit: string,
+  data: TensorLike['data'],
+  targetCount: number,
+): void {
+  const given: unknown = readGiven(op, what, () => data.length)
+  if (given !== targetCount)
+    throw fail(
+      'ERR_S4_SHAPE',
+      op,
+      `${what} of ${targetCount} ${unit}`,
+      typeof given === 'number' ? given : describe(data),
+    )
 }
 
-/** A checked batch as the addon takes it. */
-export function nativeBatch(op: string, model: ModelShape, batch: Batch): BatchInput {
-  if (typeof batch !== 'object' || batch === null)
-    throw fail('ERR_S4_DATA', op, '{ input, target }', String(batch))
+const MEMBERS = ['input', 'target', 'lengths', 'weights', 'rate'] as const
+
+/** A checked batch as the addon takes it; `what` is its name in errors. */
+export function nativeBatch(op: string, model: ModelShape, given: unknown, what: string): BatchInput {
+  const batch = batchMembers<Batch>(op, what, given, MEMBERS)
   const { data, batch: rows, len } = nativeInput(op, model, batch.input)
   const { config, dtype, algorithm } = model
   const pooled = config.pooling !== 'none'
-  const count = pooled ? rows : rows * len
-  const { target: given } = batch
-  if (typeof given !== 'object' || given === null)
-    throw fail('ERR_S4_DATA', op, 'a target for each row', String(given))
+  const targetCount = pooled ? rows : rows * len
   let target
   if (config.loss === 'crossEntropy') {
-    target = integers(op, 'target', numbersOf(op, 'target', given, pooled ? [1] : [1, 2]))
-    if (target.length !== count) throw fail('ERR_S4_SHAPE', op, `${count} labels`, `${target.length}`)
+    const labels = numbersOf(op, 'target', batch.target, pooled ? [1] : [1, 2])
+    checkCount(op, 'target', 'labels', labels, targetCount)
+    target = integers(op, 'target', labels)
   } else {
-    if (!('shape' in given)) throw fail('ERR_S4_SHAPE', op, 'target as { data, shape }', 'an array')
-    target = shaped(op, 'target', given, pooled ? [rows, config.output] : [rows, len, config.output], dtype)
+    if (!hasShape(op, 'target', batch.target))
+      throw fail('ERR_S4_SHAPE', op, 'target as { data, shape }', 'an array')
+    const shape = pooled ? [rows, config.output] : [rows, len, config.output]
+    target = floatsOfShape(op, 'target', batch.target, shape, dtype)
   }
   let weights
   if (batch.weights !== undefined) {
-    if (typeof batch.weights !== 'object' || batch.weights === null)
-      throw fail('ERR_S4_SHAPE', op, `${count} weights`, String(batch.weights))
     const values = numbersOf(op, 'weights', batch.weights)
-    if (values.length !== count) throw fail('ERR_S4_SHAPE', op, `${count} weights`, `${values.length}`)
+    checkCount(op, 'weights', 'numbers', values, targetCount)
     weights = floats(op, 'weights', values, dtype)
   }
   return {

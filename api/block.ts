@@ -1,10 +1,10 @@
 import { NativeLayer } from '#binding'
 import { types } from 'node:util'
-import { filePath, type FilePath } from './check.js'
-import { describe, fail, native, reading } from './error.js'
+import { boolean, filePath, membersOf, oneOf, text, type FilePath } from './check.js'
+import { describe, fail, callNative, readGiven } from './error.js'
 import { SsmHandle } from './layer.js'
 import {
-  type choices,
+  choices,
   nativeLoadOptions,
   nativeOptions,
   type BlockConfig,
@@ -16,58 +16,60 @@ import {
 import { checkFileTensor, floats, type TensorLike } from './tensor.js'
 
 /**
- * What an official PyTorch S4 (V4) state dict does not say, in the words of the official code, whose defaults hold; files of
- * this project's golden format carry it in their metadata.
+ * Options of the official PyTorch S4 code, version 4, that its state dicts do not say. They have the official names and
+ * defaults.
  */
 export interface OfficialConfig {
   /** Structure of A: diagonal plus low rank, or diagonal. */
   mode?: 'dplr' | 'nplr' | 's4' | 'diag' | 's4d'
-  /** Discretisation. */
+  /** How continuous time becomes steps. */
   disc?: (typeof choices.discretization)[number]
-  /** Of inv_dt. */
+  /** How inv_dt becomes the step size. */
   dt_transform?: ParameterTransform
-  /** Of A_real. */
+  /** How A_real becomes −Re Λ. */
   real_transform?: ParameterTransform
-  /** Of A_imag. */
+  /** How A_imag becomes −Im Λ. */
   imag_transform?: ParameterTransform
-  /** Two-sided. */
+  /** Whether outputs depend on later inputs too. */
   bidirectional?: boolean
-  /** After the SSM. */
+  /** Activation after the SSM. */
   activation?: string
-  /** After the linear: `'glu'`, or an activation. */
+  /** What follows the linear: `'glu'`, or an activation. */
   final_act?: string
-  /** Other options of the official code. */
+  /** Other options of the official code, which are not read. */
   [other: string]: unknown
 }
 
 /**
- * Norm, S4, activation, dropout, GLU mixing, residual: what replaces a Transformer layer. u and y are (batch, len, features).
+ * One S4 block, which may stand in the place of a Transformer layer: norm, S4, activation, dropout, linear with GLU,
+ * residual sum. Its input u and output y are (batch, len, features).
  */
 export class S4Block extends SsmHandle {
-  /** Every option with its value. */
+  /** Every option with its value, defaults included. */
   declare readonly config: Readonly<BlockConfig>
 
   constructor(options: S4BlockOptions) {
-    const made = adopted.get(options)
+    const made = handlesOfNewBlocks.get(options)
     if (made !== undefined) {
       super('S4Block', made.handle, made.algorithm)
     } else {
       const { config, host, algorithm } = nativeOptions('S4Block', options)
-      const handle = native(() => new NativeLayer('block', config, host))
+      const handle = callNative(() => new NativeLayer('block', config, host))
       super('S4Block', handle, algorithm)
     }
   }
 
-  /** A block around a native handle. */
+  /** A block with a native handle that exists already. */
   static #around(handle: NativeLayer, algorithm: SsmAlgorithm): S4Block {
     const key = {} as S4BlockOptions
-    adopted.set(key, { handle, algorithm })
+    handlesOfNewBlocks.set(key, { handle, algorithm })
     return new S4Block(key)
   }
 
   /**
-   * An official PyTorch S4 (V4) block, from a safetensors file or from named tensors. C̃ (`l_kernel` > 0) becomes C by
-   * an exact solve. Without `config` the file's metadata must hold one under `config`.
+   * Makes a block of a state dict of the official PyTorch S4 code, version 4, which is given as a safetensors file or as
+   * named tensors. Where it holds C̃ (`l_kernel` > 0), C is solved from it in float64. Without `config` a file's metadata
+   * must hold it under that name.
    */
   static fromStateDict(
     source: FilePath | Record<string, TensorLike>,
@@ -76,30 +78,30 @@ export class S4Block extends SsmHandle {
   ): S4Block {
     const op = 'S4Block.fromStateDict'
     const { algorithm, host } = nativeLoadOptions(op, options)
-    const text = config === undefined ? undefined : configText(op, config)
+    const json = config === undefined ? undefined : configText(op, config)
     if (isPath(op, source)) {
       const path = filePath(op, source)
-      const handle = native(() => NativeLayer.fromOfficialFile(path, text, host))
+      const handle = callNative(() => NativeLayer.fromOfficialFile(path, json, host))
       return S4Block.#around(handle, algorithm)
     }
-    const tensors = reading(op, 'named tensors', () => Object.entries(source as object)).map(([name, x]) => {
+    const tensors = Object.entries(membersOf(op, 'source', source)).map(([name, x]) => {
       const { data, shape } = checkFileTensor(op, name, x)
       const values = types.isBigInt64Array(data)
         ? Float64Array.from(data, Number)
         : floats(op, name, data as ArrayLike<number>, 'f64')
       return { name, shape: [...shape], data: values }
     })
-    const handle = native(() => NativeLayer.fromOfficial(tensors, text ?? '{}', host))
+    const handle = callNative(() => NativeLayer.fromOfficial(tensors, json ?? '{}', host))
     return S4Block.#around(handle, algorithm)
   }
 }
 
-/** Native handles on their way into a constructor. */
-const adopted = new WeakMap<object, { handle: NativeLayer; algorithm: SsmAlgorithm }>()
+/** Handles that `#around` passes to the constructor, which is public and so cannot take one as an argument. */
+const handlesOfNewBlocks = new WeakMap<object, { handle: NativeLayer; algorithm: SsmAlgorithm }>()
 
-/** Whether a source is the path of a file rather than named tensors. */
+/** Whether `source` is the path of a file; otherwise it is an object of named tensors. */
 function isPath(op: string, source: unknown): source is FilePath {
-  return reading(op, 'source', () => {
+  return readGiven(op, 'source', () => {
     if (typeof source === 'string' || types.isUint8Array(source)) return true
     if (typeof source !== 'object' || source === null || Array.isArray(source) || ArrayBuffer.isView(source))
       throw fail('ERR_S4_VALUE', op, 'a path or named tensors for source', describe(source))
@@ -107,9 +109,27 @@ function isPath(op: string, source: unknown): source is FilePath {
   })
 }
 
-/** The configuration as JSON. */
+/** What the options of the official code may be, where they are given; its other options are taken no notice of. */
+const OFFICIAL: Readonly<Record<string, 'boolean' | 'text' | readonly string[]>> = {
+  mode: ['dplr', 'nplr', 's4', 'diag', 's4d'],
+  disc: choices.discretization,
+  dt_transform: choices.transform,
+  real_transform: choices.transform,
+  imag_transform: choices.transform,
+  bidirectional: 'boolean',
+  activation: 'text',
+  final_act: 'text',
+}
+
+/** A caller's configuration object as JSON. */
 function configText(op: string, config: unknown): string {
-  if (typeof config !== 'object' || config === null || Array.isArray(config))
-    throw fail('ERR_S4_VALUE', op, 'an object for config', describe(config))
-  return reading(op, 'config', () => JSON.stringify(config))
+  const members = membersOf(op, 'config', config)
+  for (const [name, kind] of Object.entries(OFFICIAL)) {
+    const value = members[name]
+    if (value === undefined) continue
+    if (kind === 'boolean') boolean(op, name, value)
+    else if (kind === 'text') text(op, name, value)
+    else oneOf(op, name, value, kind)
+  }
+  return readGiven(op, 'config', () => JSON.stringify(members))
 }

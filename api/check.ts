@@ -1,31 +1,44 @@
-// Checks of what a caller gave: each refuses with the code, the operation, what was expected and what came.
+// Checks of arguments that a caller gave. Each throws an S4Error with a code, the operation, what was expected and what it
+// got.
 import { types } from 'node:util'
 import { fileURLToPath } from 'node:url'
-import { describe, fail, reading } from './error.js'
+import { describe, fail, readGiven, type S4ErrorCode } from './error.js'
 
 export { describe } from './error.js'
 
-/** A whole number in a range. */
-export function size(op: string, what: string, x: unknown, min = 1, max = 2 ** 40): number {
+/** Checks that x is a whole number from `min` to `max`, and gives it. `what` names the argument in the error. */
+export function wholeNumber(op: string, what: string, x: unknown, min = 1, max = 2 ** 40): number {
   if (typeof x !== 'number' || !Number.isSafeInteger(x) || x < min || x > max)
     throw fail('ERR_S4_VALUE', op, `${what} as a whole number from ${min} to ${max}`, describe(x))
   return x
 }
 
-/** A finite positive number. */
-export function positive(op: string, what: string, x: unknown): number {
-  if (typeof x !== 'number' || !Number.isFinite(x) || x <= 0)
-    throw fail('ERR_S4_VALUE', op, `${what} as a finite number above 0`, describe(x))
+/** A ratio of step sizes. Beyond these limits a step size would be nothing or infinite in 32 bits. */
+export function ratio(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x >= 1e-30 && x <= 1e30))
+    throw fail('ERR_S4_VALUE', op, `${what} as a number above 0, from 1e-30 to 1e30`, describe(x))
   return x
 }
 
-/** True or false. */
+/** A number of which 32 bits hold the product with another. */
+export function real(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x === 0 || (Math.abs(x) >= 1e-37 && Math.abs(x) <= 1e18)))
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      `${what} as a number that is 0 or of a size from 1e-37 to 1e18`,
+      describe(x),
+    )
+  return x
+}
+
+/** Checks that x is true or false, and gives it. */
 export function boolean(op: string, what: string, x: unknown): boolean {
   if (typeof x !== 'boolean') throw fail('ERR_S4_VALUE', op, `${what} true or false`, describe(x))
   return x
 }
 
-/** One of several words. */
+/** Checks that x is one of `words`, and gives it. */
 export function oneOf<T extends string>(op: string, what: string, x: unknown, words: readonly T[]): T {
   if (!words.includes(x as T))
     throw fail(
@@ -40,10 +53,13 @@ export function oneOf<T extends string>(op: string, what: string, x: unknown, wo
 /** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
 export type FilePath = string | URL | Uint8Array
 
-/** The path of a file, by form: a URL or a Buffer may be of another realm. */
+/**
+ * Checks a path and gives it as text. A URL or Buffer is known by its properties: it may be of another realm, where
+ * `instanceof` fails.
+ */
 export function filePath(op: string, x: unknown, what = 'a path'): string {
   const expected = `${what} (a string, a file: URL or a Buffer)`
-  const path = reading(op, what, () => {
+  const path = readGiven(op, what, () => {
     if (types.isUint8Array(x)) {
       try {
         return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(x)
@@ -63,53 +79,87 @@ export function filePath(op: string, x: unknown, what = 'a path'): string {
   return path
 }
 
-/** Options that had another name in an earlier version. */
+/** Options that were renamed: the present name of each former one. */
 const RENAMED: Readonly<Record<string, string>> = { disc: 'discretization' }
 
-/** The options that were given, each read once; refuses what is no object of options. */
-export function optionsObject(op: string, options: unknown): Record<string, unknown> {
-  return reading(op, 'options', () => {
-    if (
-      typeof options !== 'object' ||
-      options === null ||
-      Array.isArray(options) ||
-      ArrayBuffer.isView(options)
-    )
-      throw fail('ERR_S4_VALUE', op, 'an object of options', describe(options))
-    return { ...options }
+/** The members of an object, each read once. Arrays, maps, dates and promises are none, of whatever realm they are. */
+export function membersOf(
+  op: string,
+  what: string,
+  x: unknown,
+  code: S4ErrorCode = 'ERR_S4_VALUE',
+): Record<string, unknown> {
+  const names = readGiven(op, what, () => {
+    const tag = typeof x === 'object' && x !== null ? Object.prototype.toString.call(x) : ''
+    if (tag !== '[object Object]' && tag !== '[object Module]')
+      throw fail(code, op, `${what} in an object`, describe(x))
+    return Object.keys(x as object)
   })
+  const members = x as Record<string, unknown>
+  return Object.fromEntries(names.map((name) => [name, readGiven(op, name, () => members[name])]))
 }
 
-/** Refuses an option by its former name, and says the present one. */
+/** A copy of a caller's options, for which each is read once. Refuses anything that is not an object of options. */
+export function optionsObject(op: string, options: unknown): Record<string, unknown> {
+  return membersOf(op, 'options', options)
+}
+
+/** Text. */
+export function text(op: string, what: string, x: unknown): string {
+  if (typeof x !== 'string') throw fail('ERR_S4_VALUE', op, `${what} as a string`, describe(x))
+  return x
+}
+
+/** Bytes, as a Uint8Array or a Buffer of any realm. */
+export function bytesOf(op: string, what: string, x: unknown): Uint8Array {
+  if (!types.isUint8Array(x) || x.length === 0)
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      `${what} as a Uint8Array with bytes`,
+      types.isUint8Array(x) ? 'none' : describe(x),
+    )
+  return x
+}
+
+/** Refuses an option that has the former name of a renamed one; the error says the present name. */
 export function rejectRenamedOption(op: string, name: string): void {
   if (Object.hasOwn(RENAMED, name))
     throw fail('ERR_S4_VALUE', op, `the option '${RENAMED[name]}'`, `its former name '${name}'`)
 }
 
-/** Refuses options that do not exist, by name, and what is no object of options; gives the options, each read once. */
+/**
+ * A copy of a caller's options, for which each is read once. Refuses names other than `names`, and anything that is not an
+ * object of options.
+ */
 export function rejectUnknownOptions<T>(op: string, options: T, names: readonly string[]): T {
   const given = optionsObject(op, options)
   for (const key of Object.keys(given)) {
     if (names.includes(key)) continue
     rejectRenamedOption(op, key)
-    throw fail('ERR_S4_VALUE', op, `one of the options ${names.join(', ')}`, `unknown option '${key}'`)
+    throw fail('ERR_S4_VALUE', op, `options of ${names.join(', ')}`, `unknown option '${key}'`)
   }
   return given as T
 }
 
-/** The options of these names that were given, each a finite number. */
-export function finiteNumbers<K extends string>(
+/** An array as a copy, each element read once. */
+export function listOf(op: string, what: string, x: unknown): unknown[] {
+  return readGiven(op, what, () => {
+    if (!Array.isArray(x)) throw fail('ERR_S4_VALUE', op, `${what} in an array`, describe(x))
+    return Array.from(x as unknown[])
+  })
+}
+
+/** The options of these names that were given, each a number. */
+export function realNumbers<K extends string>(
   op: string,
   options: { readonly [name in K]?: unknown },
   names: readonly K[],
 ): Record<string, unknown> {
-  const out: Record<string, unknown> = {}
+  const numbers: Record<string, unknown> = {}
   for (const name of names) {
     const x = options[name]
-    if (x === undefined) continue
-    if (typeof x !== 'number' || !Number.isFinite(x))
-      throw fail('ERR_S4_VALUE', op, `a finite number for '${name}'`, describe(x))
-    out[name] = x
+    if (x !== undefined) numbers[name] = real(op, name, x)
   }
-  return out
+  return numbers
 }

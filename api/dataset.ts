@@ -1,69 +1,122 @@
-import { rejectUnknownOptions, size } from './check.js'
-import { fail } from './error.js'
-import { checkTensor, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
+import { describe, membersOf, rejectUnknownOptions, wholeNumber } from './check.js'
+import { fail, readGiven } from './error.js'
+import { checkTensor, finite, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
 
-/** One batch: input (batch, len, input) or tokens (batch, len), and what should come out. */
+/** One batch: inputs, and the targets that the model should give for them. */
 export interface Batch {
-  /** Values or tokens. */
+  /** Values (batch, len, input), or tokens (batch, len). */
   input: TensorLike
-  /** Values (batch, [len,] output), or labels (batch, [len]) as a tensor or a plain array; a negative label is left out. */
+  /**
+   * Values (batch, len, output) or labels (batch, len); with pooling (batch, output) or (batch). Labels may be a plain
+   * array, and a negative one is left out of the loss.
+   */
   target: TensorLike | ArrayLike<number>
-  /** Length of each row, 1 … len. */
+  /** Length of each sequence, 1 to len. What lies beyond may be anything, NaN too. */
   lengths?: ArrayLike<number>
-  /** Weight of each output row. */
+  /**
+   * Weight of each target, 0 or more: one for each sequence with pooling, else one for each time step. Losses, metrics and
+   * gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything.
+   */
   weights?: TensorLike | ArrayLike<number>
-  /** Sampling-rate ratio. */
+  /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
   rate?: number
 }
 
-/** One example without a batch: input (len, input) or tokens (len); with `batchSize` examples become batches, shorter ones padded. */
+/** One example of a dataset. With the option `batchSize` examples are collected into batches, the shorter ones padded. */
 export interface Sample {
-  /** (len, input), or tokens (len). */
+  /** Values (len, input), or tokens (len). */
   input: TensorLike
-  /** A label, values (output), or per step: values (len, output), labels (len); len is that of its own input. */
+  /**
+   * With pooling a label or values (output); without it labels (len) or values (len, output), with the len of its input.
+   */
   target: number | TensorLike
 }
 
-/** Anything that can be iterated: an array, a generator, an async iterable. Iterated once an epoch. */
+/**
+ * Batches, or examples with `batchSize`, as anything that can be iterated: an array, a generator, an async iterable.
+ * Iterated once per epoch.
+ */
 export type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>
 
-/** Batches of a dataset; with `batchSize`, examples are collected; with a seed, an array is shuffled. */
-export async function* batches(
-  op: string,
-  dataset: Dataset,
-  batchSize?: number,
-  seed?: number,
-): AsyncGenerator<Batch> {
-  const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>> | undefined | null
-  if (
-    d === undefined ||
-    d === null ||
-    (typeof d[Symbol.iterator] !== 'function' && typeof d[Symbol.asyncIterator] !== 'function') ||
-    typeof d === 'string'
-  ) {
-    throw fail('ERR_S4_DATA', op, 'an iterable of batches', typeof dataset)
-  }
-  const source = seed === undefined ? dataset : shuffled(op, dataset, seed)
-  if (batchSize === undefined) {
-    for await (const batch of source) yield batch as Batch
-    return
-  }
-  if (!Number.isSafeInteger(batchSize) || batchSize < 1)
-    throw fail('ERR_S4_VALUE', op, 'batchSize of 1 or more', batchSize)
-  let collected: Sample[] = []
-  for await (const sample of source) {
-    collected.push(sample as Sample)
-    if (collected.length === batchSize) {
-      yield collate(op, collected)
-      collected = []
-    }
-  }
-  if (collected.length > 0) yield collate(op, collected)
+/** Which items an epoch takes from the dataset, and in which order. */
+export interface EpochOrder {
+  /** Shuffles an array in an order that the run's seed and the number of the epoch determine. */
+  shuffle?: { seed: number; epoch: number } | undefined
+  /** Number of items at the start that are left out, because a run that is resumed has taken them already. */
+  skip?: number
+}
+
+/** What iterates a dataset, by name in errors: `dataset` or `validation`. */
+export interface DatasetSource {
+  readonly what: 'dataset' | 'validation'
+  readonly dataset: Dataset
+  readonly batchSize?: number | undefined
+}
+
+/** Refuses what cannot be iterated, and a size of batches that none can be collected by. */
+export function checkDataset(op: string, { what, dataset, batchSize }: DatasetSource): void {
+  const iterable = readGiven(op, what, () => {
+    const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>> | undefined | null
+    return (
+      typeof d === 'object' &&
+      d !== null &&
+      (typeof d[Symbol.iterator] === 'function' || typeof d[Symbol.asyncIterator] === 'function')
+    )
+  })
+  if (!iterable) throw fail('ERR_S4_DATA', op, `${what} as an iterable of batches`, describe(dataset))
+  if (batchSize !== undefined) wholeNumber(op, 'batchSize', batchSize)
+}
+
+/** A walk over a dataset. What its own iterator throws passes as it is; the elements of an array are read here. */
+function walk(op: string, { what, dataset }: DatasetSource): Iterable<unknown> | AsyncIterable<unknown> {
+  return readGiven(op, what, () => {
+    if (Array.isArray(dataset)) return elementsOf(op, what, dataset)
+    const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>>
+    const iterator: unknown = d[Symbol.asyncIterator]?.() ?? d[Symbol.iterator]?.()
+    if (typeof (iterator as Partial<Iterator<unknown>> | null | undefined)?.next !== 'function')
+      throw fail('ERR_S4_DATA', op, `${what} whose iterator has next()`, describe(iterator))
+    return typeof d[Symbol.asyncIterator] === 'function'
+      ? { [Symbol.asyncIterator]: () => iterator as AsyncIterator<unknown> }
+      : { [Symbol.iterator]: () => iterator as Iterator<unknown> }
+  })
+}
+
+function* elementsOf(op: string, what: string, array: readonly unknown[]): Generator<unknown> {
+  const length = () => readGiven(op, what, () => array.length)
+  for (let i = 0; i < length(); i++) yield readGiven(op, what, () => array[i])
 }
 
 /**
- * The same batches, each made while the one before it is in use: the next is asked for once the consumer has started its native
- * call, so a slow source and the computation overlap. One batch more than was used may have been read when the consumer stops.
+ * The batches of a dataset for one epoch. With `batchSize` the dataset gives examples, which are collected into batches.
+ */
+export async function* batches(
+  op: string,
+  source: DatasetSource,
+  { shuffle, skip = 0 }: EpochOrder = {},
+): AsyncGenerator<Batch> {
+  checkDataset(op, source)
+  const { batchSize, what } = source
+  const items = shuffle === undefined ? walk(op, source) : shuffled(op, source, shuffle)
+  let toSkip = skip
+  if (batchSize === undefined) {
+    for await (const batch of items) if (toSkip-- <= 0) yield batch as Batch
+    return
+  }
+  let examples: Sample[] = []
+  for await (const sample of items) {
+    if (toSkip-- > 0) continue
+    examples.push(sample as Sample)
+    if (examples.length === batchSize) {
+      yield collate(op, what, examples)
+      examples = []
+    }
+  }
+  if (examples.length > 0) yield collate(op, what, examples)
+}
+
+/**
+ * The items of `source`, of which each is asked for while the one before it is in use: a slow source and the native
+ * computation overlap. When the consumer stops, one item more than it has used may have been read.
  */
 export async function* readAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
   let next = source.next()
@@ -80,40 +133,84 @@ export async function* readAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T
   }
 }
 
-function shuffled(op: string, dataset: Dataset, seed: number): (Batch | Sample)[] {
-  if (!Array.isArray(dataset)) throw fail('ERR_S4_DATA', op, 'an array, to shuffle it', 'another iterable')
-  const out = [...(dataset as (Batch | Sample)[])]
-  let state = (seed + 1) >>> 0
-  for (let i = out.length - 1; i > 0; i--) {
-    // mulberry32
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), state | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    const j = Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * (i + 1))
-    const [a, b] = [out[i], out[j]]
-    out[i] = b as Batch | Sample
-    out[j] = a as Batch | Sample
+/** A hash of a run's seed and the number of an epoch: 32 bits, of which each depends on every bit of both. */
+function hashOf(seed: number, epoch: number): number {
+  let h = 0x9e3779b9
+  for (const word of [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0, epoch >>> 0]) {
+    h = Math.imul(h ^ word, 0x85ebca6b)
+    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+    h ^= h >>> 16
   }
-  return out
+  return h >>> 0
 }
 
-/** Examples of any lengths as one padded batch with `lengths`. */
-export function collate(op: string, samples: readonly Sample[]): Batch {
-  const inputs = samples.map((s) => checkTensor(op, 'input', s?.input, [1, 2]))
-  const lens = inputs.map((x) => x.shape[0] as number)
-  const len = Math.max(...lens)
+/** A shuffled copy of an array of batches or examples, in an order that seed and epoch determine. */
+function shuffled(
+  op: string,
+  { what, dataset }: DatasetSource,
+  { seed, epoch }: { seed: number; epoch: number },
+): unknown[] {
+  checkShuffled(op, dataset)
+  const items = [...elementsOf(op, what, dataset)]
+  let randomState = hashOf(seed, epoch)
+  for (let i = items.length - 1; i > 0; i--) {
+    // A step of the random number generator mulberry32.
+    randomState = (randomState + 0x6d2b79f5) >>> 0
+    let t = Math.imul(randomState ^ (randomState >>> 15), randomState | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    const j = Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * (i + 1))
+    const [a, b] = [items[i], items[j]]
+    items[i] = b
+    items[j] = a
+  }
+  return items
+}
+
+/** Refuses to shuffle what is no array. */
+export function checkShuffled(op: string, dataset: unknown): asserts dataset is unknown[] {
+  if (!readGiven(op, 'dataset', () => Array.isArray(dataset)))
+    throw fail('ERR_S4_DATA', op, 'dataset as an array, to shuffle it', 'another iterable')
+}
+
+/** The members of a batch or an example, each read once; what it has not is refused by name. */
+export function batchMembers<T>(
+  op: string,
+  what: string,
+  x: unknown,
+  names: readonly (keyof T & string)[],
+): Partial<T> {
+  const members = membersOf(op, what, x, 'ERR_S4_DATA')
+  const unknown = Object.keys(members).find((key) => !(names as readonly string[]).includes(key))
+  if (unknown !== undefined)
+    throw fail('ERR_S4_DATA', op, `${what} of ${names.join(', ')}`, `the unknown key '${unknown}'`)
+  return members as Partial<T>
+}
+
+/** Collects examples of any lengths into one batch: the shorter are padded, and `lengths` says where each ends. */
+export function collate(op: string, what: string, given: readonly unknown[]): Batch {
+  const samples = given.map((x) =>
+    batchMembers<Sample>(op, `each example of ${what}`, x, ['input', 'target']),
+  )
+  const inputs = samples.map((s) => checkTensor(op, 'input', s.input, [1, 2]))
+  const inputLengths = inputs.map((x) => x.shape[0] as number)
+  const len = Math.max(...inputLengths)
   const width = inputs[0]?.shape[1]
   for (const x of inputs) {
     if (x.shape[1] !== width)
-      throw fail('ERR_S4_SHAPE', op, `examples of width ${width ?? 'tokens'}`, shapeText(x.shape))
+      throw fail(
+        'ERR_S4_SHAPE',
+        op,
+        `input of width ${width ?? 'tokens'} in every example`,
+        shapeText(x.shape),
+      )
   }
   const rows = samples.length
   const input: TensorLike = {
     data: padded(op, 'input', inputs, len * (width ?? 1)),
     shape: width === undefined ? [rows, len] : [rows, len, width],
   }
-  const ragged = lens.some((n) => n !== len)
-  const lengths = ragged ? { lengths: Int32Array.from(lens) } : {}
+  const lengthsDiffer = inputLengths.some((n) => n !== len)
+  const lengths = lengthsDiffer ? { lengths: Int32Array.from(inputLengths) } : {}
   if (samples.every((s) => typeof s.target === 'number')) {
     return { input, target: samples.map((s) => s.target as number), ...lengths }
   }
@@ -121,79 +218,86 @@ export function collate(op: string, samples: readonly Sample[]): Batch {
   const [count, columns] = (targets[0] as TensorLike).shape as [number, number?]
   if (columns !== undefined) {
     targets.forEach((t, row) => {
-      if (t.shape[0] !== lens[row] || t.shape[1] !== columns)
-        throw fail('ERR_S4_SHAPE', op, `target [${lens[row]}, ${columns}]`, shapeText(t.shape))
+      if (t.shape[0] !== inputLengths[row] || t.shape[1] !== columns)
+        throw fail('ERR_S4_SHAPE', op, `target [${inputLengths[row]}, ${columns}]`, shapeText(t.shape))
     })
-    // Padding is left out of the loss by weight 0.
+    // The weight 0 leaves the targets of padding out of the loss.
     const weights = new Float64Array(rows * len)
-    lens.forEach((n, row) => weights.fill(1, row * len, row * len + n))
+    inputLengths.forEach((n, row) => weights.fill(1, row * len, row * len + n))
     return {
       input,
       target: { data: padded(op, 'target', targets, len * columns), shape: [rows, len, columns] },
       ...lengths,
-      ...(ragged ? { weights } : {}),
+      ...(lengthsDiffer ? { weights } : {}),
     }
   }
   if (targets.every((t) => t.shape.length === 1 && t.shape[0] === count)) {
     return { input, target: { data: padded(op, 'target', targets, count), shape: [rows, count] }, ...lengths }
   }
   targets.forEach((t, row) => {
-    if (t.shape.length !== 1 || t.shape[0] !== lens[row])
+    if (t.shape.length !== 1 || t.shape[0] !== inputLengths[row])
       throw fail(
         'ERR_S4_SHAPE',
         op,
         `targets of ${count} values, or of as many labels as their inputs have steps`,
-        `${shapeText(t.shape)} beside an input of ${lens[row]} steps`,
+        `${shapeText(t.shape)} beside an input of ${inputLengths[row]} steps`,
       )
   })
-  // A label below 0 is left out of the loss.
+  // The labels of padding are -1, which leaves them out of the loss.
   return { input, target: { data: padded(op, 'target', targets, len, -1), shape: [rows, len] }, ...lengths }
 }
 
-/** One row a tensor, each filled up to `width` numbers. */
+/** The numbers of several tensors one after the other, each filled up to `width` numbers with `padding`. */
 function padded(
   op: string,
   what: string,
-  parts: readonly TensorLike[],
+  tensors: readonly TensorLike[],
   width: number,
   padding = 0,
 ): Float64Array {
-  const out = new Float64Array(parts.length * width).fill(padding)
-  parts.forEach(({ data }, row) => {
-    // Tokens and labels may be 64-bit integers.
-    out.set(
+  const filled = new Float64Array(tensors.length * width).fill(padding)
+  tensors.forEach(({ data }, row) => {
+    // Tokens and labels may be 64-bit integers, which `floats` refuses.
+    filled.set(
       data instanceof BigInt64Array ? integers(op, what, data) : floats(op, what, data, 'f64'),
       row * width,
     )
   })
-  return out
+  return filled
 }
 
-/** Windows over a long series, (len, features), for next-values prediction. */
+/** Options of {@link windows}: how a long series is cut into examples. */
 export interface WindowOptions {
-  /** Samples of a window. */
+  /** Time steps of a window. */
   length: number
-  /** Samples between the starts of two windows. Default `length`. */
+  /** Time steps between the starts of two windows. Default `length`. */
   stride?: number
-  /** Samples ahead that a step is to predict. Default 1. */
+  /** Number of the following values that each time step is to predict. Default 1. */
   horizon?: number
 }
 
-/** Examples { input (length, 1), target (length, horizon) }: at every step the next `horizon` values. */
+/**
+ * Cuts a series into examples { input (length, 1), target (length, horizon) }, in which every time step has the next
+ * `horizon` values as target.
+ */
 export function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample> {
   const op = 'windows'
-  rejectUnknownOptions(op, options, ['length', 'stride', 'horizon'])
-  const { length, stride = length, horizon = 1 } = options
-  for (const [what, n] of Object.entries({ length, stride, horizon })) size(op, what, n)
+  const {
+    length,
+    stride = length,
+    horizon = 1,
+  } = rejectUnknownOptions(op, options, ['length', 'stride', 'horizon'])
+  for (const [what, n] of Object.entries({ length, stride, horizon })) wholeNumber(op, what, n)
   if (typeof series !== 'object' || series === null)
     throw fail('ERR_S4_DTYPE', op, 'a series as an array of numbers', typeof series)
-  const values = floats(op, 'series', series, 'f64')
+  const values = finite(op, 'series', floats(op, 'series', series, 'f64'))
   if (values.length < length + horizon) {
     throw fail('ERR_S4_DATA', op, `a series of at least ${length + horizon} samples`, values.length)
   }
   return windowsOf(values, length, stride, horizon)
 }
 
+/** The examples of {@link windows}, whose arguments have been checked. */
 function* windowsOf(series: Floats, length: number, stride: number, horizon: number): Generator<Sample> {
   for (let start = 0; start + length + horizon <= series.length; start += stride) {
     const input = new Float64Array(length)

@@ -1,47 +1,50 @@
 import * as binding from '#binding'
-import { native } from './error.js'
+import { callNative } from './error.js'
 
 /** A device that this process can compute on. */
 export interface Device {
-  /** `'cpu'`, `'cuda:0'`. */
+  /** Name of the device: `'cpu'` or `'cuda:0'`. */
   id: string
-  /** What it is. */
+  /** Kind of the device. */
   kind: 'cpu' | 'cuda'
-  /** CPU: cores. */
+  /** Of a CPU: number of cores. */
   threads?: number
-  /** CPU: instruction set of the hot loops. */
+  /** Of a CPU: the vector instructions that are used. */
   simd?: 'portable' | 'avx2' | 'avx512'
-  /** GPU: its name. */
+  /** Of a GPU: its name. */
   name?: string
-  /** GPU: bytes of memory. */
+  /** Of a GPU: bytes of memory. */
   memory?: number
-  /** GPU: compute capability, `'9.0'`. */
+  /** Of a GPU: compute capability, such as `'9.0'`. */
   capability?: string
-  /** GPU: CUDA version of the driver. */
+  /** Of a GPU: CUDA version of the driver. */
   driver?: string
 }
 
-/** What this machine offers, and in words why not more. */
+/** What this package can compute on, on this machine. */
 export interface Diagnosis {
-  /** Of this package. */
+  /** Version of this package. */
   version: string
-  /** As `process.platform` says it. */
+  /** Operating system. */
   platform: string
-  /** As `process.arch` says it. */
+  /** Architecture of the processor. */
   arch: string
-  /** Number formats. */
+  /** Number formats that models may have. */
   dtypes: string[]
   /** The devices to compute on, the CPU first. */
   devices: Device[]
-  /** The state of CUDA, in words. */
+  /** A sentence on the state of CUDA: what was found, or why no GPU can be used. */
   cuda: string
   /** GPU architectures that this build has kernels for. */
   kernels: string[]
 }
 
-/** What this machine offers, and in words why not more. Never throws for want of a GPU. */
+/**
+ * Describes what this package can compute on, on this machine, and why no GPU can be used where that is so. It does not
+ * throw for want of a GPU.
+ */
 export function diagnose(): Diagnosis {
-  return JSON.parse(native(() => binding.diagnose())) as Diagnosis
+  return JSON.parse(callNative(() => binding.diagnose())) as Diagnosis
 }
 
 /** The devices to compute on. */

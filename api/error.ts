@@ -1,4 +1,4 @@
-/** Stable codes of every failure. */
+/** The codes of all errors. A code keeps its meaning in later versions. */
 export type S4ErrorCode =
   | 'ERR_S4_SHAPE'
   | 'ERR_S4_DTYPE'
@@ -14,53 +14,90 @@ export type S4ErrorCode =
   | 'ERR_S4_UNSUPPORTED'
   | 'ERR_S4_INTERNAL'
 
-/** What an {@link S4Error} says beside its message. */
+/** The parts of an {@link S4Error}, of which its message is made. */
 export interface S4ErrorDetail {
-  /** The operation, in the words of the API. */
+  /** The operation that failed, as the API names it: `S4Layer.forward`. */
   op: string
-  /** What would have been right. */
+  /** What was expected. */
   expected: string
-  /** What was given. */
+  /** What was found instead. */
   got: string
-  /** The optimiser step that failed. */
+  /** Number of the update that failed. */
   step?: number
-  /** The parameter or tensor that failed. */
+  /** Name of the parameter or tensor that was not finite. */
   tensor?: string
 }
 
 /**
- * Every error of this library. `code` is stable; the message says the operation, what it expected and what it got.
+ * The class of all errors of this library. `code` keeps its meaning in later versions; the message says the operation, what
+ * it expected and what it got.
  *
  * @example
  * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
  */
 export class S4Error extends Error {
   override readonly name = 'S4Error'
-  /** Stable code. */
+  /** Code of the error, which keeps its meaning in later versions. */
   readonly code: S4ErrorCode
-  /** The operation, in the words of the API. */
+  /** The operation that failed, as the API names it: `S4Layer.forward`. */
   readonly op: string
-  /** What would have been right. */
+  /** What was expected. */
   readonly expected: string
-  /** What was given. */
+  /** What was found instead. */
   readonly got: string
-  /** The optimiser step that failed, for `ERR_S4_NONFINITE`. */
+  /** Number of the update that failed, for `ERR_S4_NONFINITE`. */
   readonly step?: number
-  /** The tensor that failed, for `ERR_S4_NONFINITE`. */
+  /** Name of the tensor that was not finite, for `ERR_S4_NONFINITE`. */
   readonly tensor?: string
 
   constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions) {
-    super(`${detail.op}: expected ${detail.expected}, got ${detail.got}`, options)
+    const { op, expected, got, step, tensor } = checkDetail(code, detail)
+    super(`${op}: expected ${expected}, got ${got}`, checkCause(options))
     this.code = code
-    this.op = detail.op
-    this.expected = detail.expected
-    this.got = detail.got
-    if (detail.step !== undefined) this.step = detail.step
-    if (detail.tensor !== undefined) this.tensor = detail.tensor
+    this.op = op
+    this.expected = expected
+    this.got = got
+    if (step !== undefined) this.step = step
+    if (tensor !== undefined) this.tensor = tensor
   }
 }
 
-/** What a value is, for a message. Never throws, whatever the value does when it is looked at. */
+/** What an error is made of, each read once; a program's own may be made of anything. */
+function checkDetail(code: unknown, detail: unknown): S4ErrorDetail {
+  const op = 'S4Error'
+  if (typeof code !== 'string' || !/^ERR_S4_[A-Z]+$/.test(code))
+    throw fail('ERR_S4_VALUE', op, "code as one that begins with 'ERR_S4_'", code)
+  if (typeof detail !== 'object' || detail === null)
+    throw fail('ERR_S4_VALUE', op, 'detail as { op, expected, got }', detail)
+  const out: Record<string, unknown> = {}
+  for (const name of ['op', 'expected', 'got', 'step', 'tensor'] as const) {
+    const x: unknown = readGiven(op, `detail.${name}`, () => (detail as Partial<S4ErrorDetail>)[name])
+    const right = name === 'step' ? Number.isSafeInteger(x) && (x as number) >= 0 : typeof x === 'string'
+    const optional = name === 'step' || name === 'tensor'
+    if (!right && !(optional && x === undefined))
+      throw fail(
+        'ERR_S4_VALUE',
+        op,
+        `detail.${name} as ${name === 'step' ? 'a whole number' : 'a string'}`,
+        describe(x),
+      )
+    out[name] = x
+  }
+  return out as unknown as S4ErrorDetail
+}
+
+/** The cause of an error, if it has one. */
+function checkCause(options: unknown): ErrorOptions | undefined {
+  if (options === undefined) return undefined
+  return readGiven('S4Error', 'options.cause', () => {
+    if (Object.prototype.toString.call(options) !== '[object Object]')
+      throw fail('ERR_S4_VALUE', 'S4Error', 'options in an object', describe(options))
+    const { cause } = options as ErrorOptions
+    return cause === undefined ? undefined : { cause }
+  })
+}
+
+/** Describes a value for an error message. Does not throw, even where reading the value does (a getter, a proxy). */
 export function describe(x: unknown): string {
   if (x === null || x === undefined) return String(x)
   if (typeof x === 'bigint') return `${x}n`
@@ -74,14 +111,17 @@ export function describe(x: unknown): string {
   }
 }
 
-/** A new error, for the API's own checks. */
+/** Makes (does not throw) the error of a failed check: `throw fail(…)`. */
 export function fail(code: S4ErrorCode, op: string, expected: string, got: unknown): S4Error {
   const text = typeof got === 'string' || typeof got === 'number' ? String(got) : describe(got)
   return new S4Error(code, { op, expected, got: text })
 }
 
-/** Reads what a caller gave; what its getters or its proxy throw is an error that names it. */
-export function reading<R>(op: string, what: string, read: () => R): R {
+/**
+ * Reads a caller's argument by `read`. Where a getter or a proxy of it throws, the error is an S4Error that names the
+ * argument `what`.
+ */
+export function readGiven<R>(op: string, what: string, read: () => R): R {
   try {
     return read()
   } catch (error) {
@@ -91,9 +131,12 @@ export function reading<R>(op: string, what: string, read: () => R): R {
   }
 }
 
-const PREFIX = 'S4:'
+const NATIVE_ERROR_PREFIX = 'S4:'
 
-/** The message of an error of any realm: the addon's errors are of the main one, wherever this runs. */
+/**
+ * The message of anything that was thrown. An error is known by its properties: those of the addon are of the main realm,
+ * where `instanceof` may fail.
+ */
 function messageOf(error: unknown): string {
   try {
     const message: unknown = (error as Partial<Error> | null | undefined)?.message
@@ -103,7 +146,7 @@ function messageOf(error: unknown): string {
   }
 }
 
-/** What N-API says of an argument of another type than declared. */
+/** The codes of the errors that napi-rs throws where an argument has another type than it declares. */
 const ARGUMENT_CODES: ReadonlySet<unknown> = new Set([
   'InvalidArg',
   'ObjectExpected',
@@ -116,18 +159,21 @@ const ARGUMENT_CODES: ReadonlySet<unknown> = new Set([
   'ArrayBufferExpected',
 ])
 
-/** The addon sends an error as JSON in its message; anything else passes as `ERR_S4_INTERNAL`, or as it is when it is ours. */
+/**
+ * The S4Error for anything that a native call has thrown. The addon's own errors have JSON in their message; other errors
+ * become `ERR_S4_VALUE` (an argument of a wrong type) or `ERR_S4_INTERNAL`.
+ */
 export function fromNative(error: unknown): Error {
   if (error instanceof S4Error) return error
   const message = messageOf(error)
-  if (message.startsWith(PREFIX)) {
-    const { code, ...detail } = JSON.parse(message.slice(PREFIX.length)) as S4ErrorDetail & {
+  if (message.startsWith(NATIVE_ERROR_PREFIX)) {
+    const { code, ...detail } = JSON.parse(message.slice(NATIVE_ERROR_PREFIX.length)) as S4ErrorDetail & {
       code: S4ErrorCode
     }
     return new S4Error(code, detail)
   }
-  const argument = ARGUMENT_CODES.has((error as { code?: unknown } | null | undefined)?.code)
-  return argument
+  const isArgumentError = ARGUMENT_CODES.has((error as { code?: unknown } | null | undefined)?.code)
+  return isArgumentError
     ? new S4Error(
         'ERR_S4_VALUE',
         { op: 's4-node', expected: 'arguments of the types that are declared', got: message },
@@ -140,8 +186,8 @@ export function fromNative(error: unknown): Error {
       )
 }
 
-/** Runs a synchronous native call. */
-export function native<R>(call: () => R): R {
+/** Makes a synchronous native call; what it throws becomes an S4Error. */
+export function callNative<R>(call: () => R): R {
   try {
     return call()
   } catch (error) {
@@ -149,8 +195,8 @@ export function native<R>(call: () => R): R {
   }
 }
 
-/** Runs an asynchronous native call, failures of its start included. */
-export async function nativeAsync<R>(call: () => Promise<R>): Promise<R> {
+/** Makes an asynchronous native call; what it throws or rejects with becomes an S4Error. */
+export async function callNativeAsync<R>(call: () => Promise<R>): Promise<R> {
   try {
     return await call()
   } catch (error) {
@@ -158,10 +204,10 @@ export async function nativeAsync<R>(call: () => Promise<R>): Promise<R> {
   }
 }
 
-/** Throws `ERR_S4_ABORTED` when the signal has fired. */
+/** Throws `ERR_S4_ABORTED` if the signal has fired, and `ERR_S4_VALUE` if it is no AbortSignal. */
 export function throwIfAborted(op: string, signal?: AbortSignal): void {
   if (signal === undefined) return
-  const { aborted: fired, addEventListener } = reading(op, 'signal', () =>
+  const { aborted: fired, addEventListener } = readGiven(op, 'signal', () =>
     typeof signal === 'object' && signal !== null
       ? { aborted: signal.aborted as unknown, addEventListener: signal.addEventListener as unknown }
       : { aborted: undefined, addEventListener: undefined },
@@ -171,7 +217,7 @@ export function throwIfAborted(op: string, signal?: AbortSignal): void {
   if (fired) throw aborted(op, signal)
 }
 
-/** The error of aborted work; `cause` is the signal's reason. */
+/** Makes the error of an operation that a signal has aborted. Its `cause` is the signal's reason. */
 export function aborted(op: string, signal: AbortSignal): S4Error {
   const reason: unknown = signal.reason
   const detail = {

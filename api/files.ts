@@ -1,15 +1,24 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
-import { describe, filePath, oneOf, rejectUnknownOptions, size, type FilePath } from './check.js'
-import { fail, native, reading, type S4Error } from './error.js'
+import {
+  filePath,
+  membersOf,
+  oneOf,
+  rejectUnknownOptions,
+  wholeNumber,
+  text,
+  type FilePath,
+} from './check.js'
+import { fail, callNative, type S4Error } from './error.js'
 import { choices } from './options.js'
 import { checkFileTensor, floats, type TensorLike } from './tensor.js'
 
-/** A tensor of a file. A scalar has the shape []. */
+/** A tensor that was read from a safetensors file. A scalar has the shape []. */
 export interface FileTensor {
   /**
-   * The elements, the last size running fastest, each exactly: F16, BF16 and F32 in a Float32Array; F64 in a Float64Array; BOOL and
-   * integers that fit 32 bits in an Int32Array; U32, and 64-bit integers up to 2^53, in a Float64Array.
+   * The elements, the last size running fastest, in an array that holds each of them exactly: F16, BF16 and F32 in a
+   * Float32Array; F64 in a Float64Array; BOOL and integers that fit 32 bits in an Int32Array; U32, and 64-bit integers up
+   * to 2^53, in a Float64Array.
    */
   readonly data: Float32Array | Float64Array | Int32Array
   /** Sizes, outermost first. */
@@ -18,21 +27,24 @@ export interface FileTensor {
 
 /** What a safetensors file holds. */
 export interface SafetensorsFile {
-  /** By name. One of a type that is not read here (`F8_E4M3`, `C64`, integers beyond 2^53) is not listed; to ask for it by name is `ERR_S4_DTYPE`. */
+  /**
+   * The tensors by name. Some cannot be read: those of types such as `F8_E4M3` and `C64`, and integers beyond 2^53. They
+   * are not listed, and to ask for one by its name throws `ERR_S4_DTYPE`.
+   */
   tensors: Record<string, FileTensor>
-  /** Texts by name. */
+  /** The texts of the file's metadata, by name. */
   metadata: Record<string, string>
 }
 
-/** Tensors and metadata of a safetensors file; a damaged one is `ERR_S4_CHECKPOINT`. */
+/** Reads the tensors and the metadata of a safetensors file. `ERR_S4_CHECKPOINT` where it is damaged or of another kind. */
 export function readSafetensors(path: FilePath): SafetensorsFile {
   const op = 'readSafetensors'
   const file = filePath(op, path)
-  const { tensors, metadata } = native(() => binding.readSafetensors(file))
+  const { tensors, metadata } = callNative(() => binding.readSafetensors(file))
   const byName: Record<string, FileTensor> = {}
   for (const { name, shape, dtype, data: stored } of tensors) {
-    const data = stored === undefined || stored === null ? undefined : exactly(stored)
-    const unread = (): S4Error =>
+    const data = stored === undefined || stored === null ? undefined : exactNumbers(stored)
+    const unreadableError = (): S4Error =>
       fail('ERR_S4_DTYPE', op, `a tensor of a type that is read here for '${name}'`, `the type ${dtype}`)
     Object.defineProperty(
       byName,
@@ -40,7 +52,7 @@ export function readSafetensors(path: FilePath): SafetensorsFile {
       data === undefined
         ? {
             get: () => {
-              throw unread()
+              throw unreadableError()
             },
           }
         : { value: { data, shape }, enumerable: true, writable: true, configurable: true },
@@ -49,8 +61,11 @@ export function readSafetensors(path: FilePath): SafetensorsFile {
   return { tensors: byName, metadata }
 }
 
-/** Integers of other types as reals where each is exact; nothing where one is not. */
-function exactly(data: NonNullable<binding.FileTensor['data']>): FileTensor['data'] | undefined {
+/**
+ * The numbers of a file's tensor: integers of 64 bits, or of 32 without sign, become a Float64Array if it holds each of
+ * them exactly; else undefined.
+ */
+function exactNumbers(data: NonNullable<binding.FileTensor['data']>): FileTensor['data'] | undefined {
   const given: unknown = data
   if (types.isUint32Array(given)) return Float64Array.from(given)
   if (types.isBigInt64Array(given) || types.isBigUint64Array(given)) {
@@ -60,8 +75,10 @@ function exactly(data: NonNullable<binding.FileTensor['data']>): FileTensor['dat
   return given as FileTensor['data']
 }
 
-/** The file's words for the arrays that it can hold as they are. */
-const STORED: readonly (readonly [dtype: string, is: (x: unknown) => boolean])[] = [
+/**
+ * The typed arrays that a safetensors file can hold: the name of each element type in the file, and a test for the array.
+ */
+const STORED_TYPES: readonly (readonly [dtype: string, is: (x: unknown) => boolean])[] = [
   ['F32', types.isFloat32Array],
   ['F64', types.isFloat64Array],
   ['I8', types.isInt8Array],
@@ -74,14 +91,22 @@ const STORED: readonly (readonly [dtype: string, is: (x: unknown) => boolean])[]
   ['U64', types.isBigUint64Array],
 ]
 
-/** A tensor as the addon writes it: a typed array as its own type, other arrays of numbers as F32. */
+/**
+ * Checks a tensor and converts it to what the addon writes: a typed array keeps its type, other arrays of numbers become
+ * F32.
+ */
 function storedTensor(op: string, name: string, x: unknown): binding.BytesTensor {
   if (name === '__metadata__')
     throw fail('ERR_S4_VALUE', op, `a tensor's name other than '__metadata__', which the format keeps`, name)
   const { data, shape } = checkFileTensor(op, name, x)
-  const dtype = STORED.find(([, is]) => is(data))?.[0]
+  const dtype = STORED_TYPES.find(([, is]) => is(data))?.[0]
   if (dtype === undefined && ArrayBuffer.isView(data))
-    throw fail('ERR_S4_DTYPE', op, `${name}.data as one of ${STORED.map(([word]) => word).join(', ')}`, data)
+    throw fail(
+      'ERR_S4_DTYPE',
+      op,
+      `${name}.data as one of ${STORED_TYPES.map(([word]) => word).join(', ')}`,
+      data,
+    )
   const array = dtype === undefined ? floats(op, name, data, 'f32') : (data as unknown as Float32Array)
   const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
   return {
@@ -93,8 +118,9 @@ function storedTensor(op: string, name: string, x: unknown): binding.BytesTensor
 }
 
 /**
- * Writes a safetensors file: a temporary file, then a rename; an existing file keeps its permissions, a symbolic link leads to
- * what is replaced. Typed arrays are written as their own type, other arrays of numbers as F32.
+ * Writes a safetensors file: to a temporary file, which is then renamed, so that a reader finds the old file or the new
+ * one. The permissions of a file that it replaces are kept, and a symbolic link stays: the file that it leads to is
+ * replaced. Typed arrays are written as their own type, other arrays of numbers as F32.
  */
 export function writeSafetensors(
   path: FilePath,
@@ -103,30 +129,24 @@ export function writeSafetensors(
 ): void {
   const op = 'writeSafetensors'
   const file = filePath(op, path)
-  const list = entries(op, 'tensors', tensors).map(([name, x]) => storedTensor(op, name, x))
-  const texts = entries(op, 'metadata', metadata).map(([name, text]) => {
-    if (typeof text !== 'string')
-      throw fail('ERR_S4_VALUE', op, `a string for metadata '${name}'`, describe(text))
-    return [name, text]
-  })
-  const meta = Object.fromEntries(texts) as Record<string, string>
-  native(() => binding.writeSafetensors(file, list, meta))
+  const storedTensors = Object.entries(membersOf(op, 'tensors', tensors)).map(([name, x]) =>
+    storedTensor(op, name, x),
+  )
+  const metadataEntries = Object.entries(membersOf(op, 'metadata', metadata))
+  const meta = Object.fromEntries(
+    metadataEntries.map(([name, x]) => [name, text(op, `metadata '${name}'`, x)]),
+  )
+  callNative(() => binding.writeSafetensors(file, storedTensors, meta))
 }
 
-/** Names and values of an object, each read once. */
-function entries(op: string, what: string, x: unknown): [string, unknown][] {
-  return reading(op, what, () => {
-    if (typeof x !== 'object' || x === null || Array.isArray(x) || ArrayBuffer.isView(x))
-      throw fail('ERR_S4_VALUE', op, `${what} by name, in an object`, describe(x))
-    return Object.entries(x)
-  })
-}
-
-/** Which column, and what a field without a value becomes. */
+/** Options of {@link readCsv}: which column, and what a field without a value becomes. */
 export interface CsvOptions {
-  /** A string is a name in the header, a number a place from 0. Default the last. */
+  /** The column: a string is its name in the header, a number its place from 0. Default the last. */
   column?: string | number
-  /** `'error'` (default) names the row; `'linear'` draws the line between the values before and after. */
+  /**
+   * What a field without a value is: an error (`'error'`, default), or the value on the line between those before and after
+   * (`'linear'`).
+   */
   gaps?: (typeof choices.gaps)[number]
   /**
    * Whether the first line holds names. `'auto'` (default) finds it out: names above numbers are a header, and so is any first line
@@ -135,7 +155,10 @@ export interface CsvOptions {
   header?: boolean | 'auto'
 }
 
-/** One column of numbers; text, a gap or a ragged line is `ERR_S4_DATA` with its row. */
+/**
+ * Reads one column of a CSV file as numbers. `ERR_S4_DATA`, with the line, where a field is no number or a line has another
+ * number of fields.
+ */
 export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array {
   const op = 'readCsv'
   const {
@@ -150,6 +173,6 @@ export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array 
   const file = filePath(op, path)
   const name = typeof column === 'string' ? column : undefined
   const place =
-    column === undefined || name !== undefined ? undefined : size(op, 'column', column, 0, 2 ** 31)
-  return native(() => binding.readColumn(file, name, place, gaps, named))
+    column === undefined || name !== undefined ? undefined : wholeNumber(op, 'column', column, 0, 2 ** 31)
+  return callNative(() => binding.readColumn(file, name, place, gaps, named))
 }

@@ -1,5 +1,5 @@
 import type { NativeAccess, NativeHandle } from './access.js'
-import { describe, fail, native } from './error.js'
+import { describe, fail, callNative } from './error.js'
 import {
   checkTensor,
   floats,
@@ -11,38 +11,41 @@ import {
   type TensorLike,
 } from './tensor.js'
 
-/** A named parameter with copies of its value and accumulated gradient. */
+/** A parameter, with copies of its value and its accumulated gradient. */
 export interface Parameter {
-  /** Official name: `layer.kernel.C`, `blocks.0.norm.weight`. */
+  /** Name as in the official code's state dicts: `layer.kernel.C`, `blocks.0.norm.weight`. */
   readonly name: string
-  /** Official shape; complex numbers as a trailing 2. */
+  /** Shape as in the official code; complex numbers as a last size of 2. */
   readonly shape: Shape
-  /** `'ssm'`: inv_dt, A_real, A_imag, B, P (own learning rate, no decay); `'main'`: the rest. */
+  /**
+   * Group of the optimiser: `'ssm'` for inv_dt, A_real, A_imag, B, P (a learning rate of their own, no weight decay),
+   * `'main'` for all others.
+   */
   readonly group: 'main' | 'ssm'
-  /** Copy of the value, read from the device when asked for. */
+  /** A copy of the value, read from the device each time it is asked for. */
   readonly value: Tensor
-  /** Copy of the accumulated gradient, read when asked for. */
+  /** A copy of the accumulated gradient, read from the device each time it is asked for. */
   readonly grad: Tensor
 }
 
-/** Counts since a handle was made. */
+/** Counts since a layer or model was made, and the memory that it holds now. */
 export interface Counters {
-  /** How often memory was asked of the device; stands still in steady steps. */
+  /** How often memory was asked of the device. Once sizes repeat, it does not grow any more. */
   readonly allocations: number
   /** How often the host waited for the device. */
   readonly hostWaits: number
-  /** Bytes of the GPU that the handle holds, in use or for reuse. */
+  /** Bytes of GPU memory that it holds, those kept for reuse included. */
   readonly deviceMemory: number
 }
 
-/** A shape without its sizes of 1: official checkpoints write (H) and (H, 1) alike. */
+/** A shape as text, without its sizes of 1: (H) and (H, 1) are the same here, because official checkpoints have either. */
 const withoutOnes = (s: Shape) => s.filter((n) => n !== 1).join()
 
-/** Parameters, counters and disposal: what layers, blocks and models have in common. */
+/** The base class of layers, blocks and models: their parameters, counters and disposal. */
 export abstract class Handle {
   /** @internal */
   protected readonly access: NativeAccess<NativeHandle>
-  /** Number format. */
+  /** Number format of parameters and results. */
   abstract readonly dtype: Dtype
 
   /** @internal */
@@ -74,11 +77,14 @@ export abstract class Handle {
       })
   }
 
-  /** Replaces a parameter; NaN and Inf are refused and nothing changes. */
+  /**
+   * Replaces the value of a parameter. A value with another shape, or with NaN or infinity, is refused, and nothing
+   * changes.
+   */
   setParameter(name: string, value: TensorLike): void {
     const op = this.access.checkLive('setParameter')
-    const all = this.access.sync('setParameter', (handle) => handle.parameters())
-    const info = all.find((p) => p.name === name)
+    const infos = this.access.sync('setParameter', (handle) => handle.parameters())
+    const info = infos.find((p) => p.name === name)
     if (info === undefined)
       throw fail(
         'ERR_S4_VALUE',
@@ -90,26 +96,26 @@ export abstract class Handle {
     if (withoutOnes(shape) !== withoutOnes(info.shape))
       throw fail('ERR_S4_SHAPE', op, `${name} ${shapeText(info.shape)}`, shapeText(shape))
     const values = floats(op, name, data, this.dtype)
-    this.access.sync('setParameter', (handle) => handle.setParameter(name, values))
+    this.access.syncWrite('setParameter', (handle) => handle.setParameter(name, values))
   }
 
   /** Zeroes all gradients. */
   zeroGrad(): void {
-    this.access.sync('zeroGrad', (handle) => handle.zeroGrad())
+    this.access.syncWrite('zeroGrad', (handle) => handle.zeroGrad())
   }
 
-  /** Requests of memory, waits of the host, and memory held, so far. */
+  /** Counts of memory requests and of waits for the device so far, and the memory held now. */
   counters(): Counters {
     this.access.checkLive('counters')
-    return native(() => this.access.handle.counters())
+    return callNative(() => this.access.handle.counters())
   }
 
-  /** Frees native memory now; idempotent. Work under way ends first and its memory is freed then. */
+  /** Frees the native memory. Work under way ends first, and its memory is freed then. A second call does nothing. */
   dispose(): void {
     this.access.dispose()
   }
 
-  /** `using` disposes. */
+  /** Called at the end of a `using` declaration's scope: disposes. */
   [Symbol.dispose](): void {
     this.dispose()
   }

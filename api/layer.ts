@@ -1,8 +1,8 @@
 import { NativeLayer } from '#binding'
 import type { CallOptions } from '#binding'
 import { NativeAccess } from './access.js'
-import { boolean, optionsObject, rejectUnknownOptions, size } from './check.js'
-import { fail, native } from './error.js'
+import { boolean, optionsObject, rejectUnknownOptions, wholeNumber } from './check.js'
+import { fail, callNative } from './error.js'
 import { Handle } from './handle.js'
 import {
   checkAlgorithm,
@@ -18,7 +18,7 @@ import {
   floats,
   rateOf,
   rowLengths,
-  shaped,
+  floatsOfShape,
   shapeText,
   stepIntervals,
   tensor,
@@ -31,51 +31,58 @@ import {
 
 /** Options of one forward. */
 export interface ForwardOptions {
-  /** State before the first sample (batch, features, state/2, 2); zero by default. */
+  /** State before the first time step, (batch, features, state/2, 2). Default zero. */
   state?: TensorLike
-  /** Length of each row, 1 to len; a row gives what it would give alone and zeros beyond. */
+  /** Length of each sequence, 1 to len. Each gives what it would give alone, and zeros beyond its length. */
   lengths?: ArrayLike<number>
   /** Multiplies every step size: 2 for data sampled half as often. Default 1. */
   rate?: number
-  /** Default that of the constructor. */
+  /** How this call computes the SSM. Default as given to the constructor. */
   algorithm?: SsmAlgorithm
-  /** Keep what {@link S4Layer.backward} needs. Default true; false saves memory. */
+  /** Whether to keep the values that {@link S4Layer.backward} needs. Default true; false takes less memory. */
   save?: boolean
   /**
-   * Dropout and batch statistics on (blocks). Each such forward draws new dropout masks, from the block's seed and how many
-   * it has done: a new block of the same seed draws the same ones again. Default false.
+   * Whether a block uses dropout, and statistics of the batch in a batch norm. Each such forward draws other dropout masks,
+   * from the block's seed and the number of training forwards so far: a new block of the same seed draws the same again.
+   * Default false.
    */
   training?: boolean
-  /** Give the state after each row's last sample. Default true; with `fft` it costs about as much as the convolution. */
+  /**
+   * Whether to give the state after each sequence's last time step. Default true. With `fft` that takes about as long as
+   * the convolution.
+   */
   finalState?: boolean
 }
 
-/** What a forward gives. */
+/** Result of a forward. */
 export interface ForwardResult {
-  /** (batch, len, channels·features) */
+  /** Output, (batch, len, channels·features). */
   y: Tensor
-  /** State after each row's last sample (batch, features, state/2, 2), if asked for; layers that are causal and not truncated. */
+  /**
+   * State after each sequence's last time step, (batch, features, state/2, 2), if it was asked for. Only layers that are
+   * causal and not truncated have one.
+   */
   state?: Tensor
 }
 
-/** What a backward gives. */
+/** Gradients that a backward gives. */
 export interface BackwardResult {
-  /** (batch, len, features) */
+  /** Gradient of the input, (batch, len, features). */
   du: Tensor
-  /** Gradient of the state that forward was given. */
+  /** Gradient of the state that the forward started from, if it was given one. */
   dstate?: Tensor
 }
 
-/** What a step gives. */
+/** Result of one time step. */
 export interface StepResult {
-  /** (batch, channels·features) */
+  /** Output, (batch, channels·features). */
   y: Tensor
-  /** The state after this sample. */
+  /** State after this time step, (batch, features, state/2, 2). */
   state: Tensor
 }
 
-/** What the addon says of a layer or block. */
-interface Description {
+/** The addon's description of a layer or block, which it gives as JSON. */
+interface LayerDescription {
   config: Record<string, unknown> & { features: number; state: number }
   dtype: Dtype
   device: string
@@ -97,17 +104,17 @@ const FORWARD_OPTIONS = [
 
 const NEEDS_STATE = 'a causal layer that is not truncated'
 
-/** The methods that {@link S4Layer} and {@link S4Block} share. */
+/** The methods that {@link S4Layer} and {@link S4Block} have in common. */
 export abstract class SsmHandle extends Handle {
   /** @internal */
   declare protected readonly access: NativeAccess<NativeLayer>
-  /** Number format. */
+  /** Number format of parameters and results. */
   readonly dtype: Dtype
-  /** `'cpu'`, `'cuda:0'`. */
+  /** Name of the device that it computes on: `'cpu'` or `'cuda:0'`. */
   readonly device: string
-  /** Every option with its value. */
+  /** Every option with its value, defaults included. */
   readonly config: Readonly<LayerConfig>
-  /** Whether it can carry a state: causal and not truncated. */
+  /** Whether it has a recurrent state: it must be causal and not truncated. */
   readonly hasState: boolean
   readonly #features: number
   readonly #state: number
@@ -119,7 +126,7 @@ export abstract class SsmHandle extends Handle {
   /** @internal */
   protected constructor(label: string, handle: NativeLayer, algorithm: SsmAlgorithm) {
     super(new NativeAccess(label, handle))
-    const d = JSON.parse(native(() => handle.describe())) as Description
+    const d = JSON.parse(callNative(() => handle.describe())) as LayerDescription
     this.dtype = d.dtype
     this.device = d.device
     this.config = publicConfig(d.config)
@@ -131,10 +138,12 @@ export abstract class SsmHandle extends Handle {
     this.#algorithm = algorithm
   }
 
+  /** Shape of the state of so many sequences. */
   #stateShape(batch: number): Shape {
     return [batch, this.#features, this.#state / 2, 2]
   }
 
+  /** Checks the input and the options of a forward, and converts them to the addon's types. */
   #forwardCall(
     op: string,
     u: TensorLike,
@@ -150,10 +159,12 @@ export abstract class SsmHandle extends Handle {
       throw fail('ERR_S4_UNSUPPORTED', op, `${NEEDS_STATE}, to start from a state`, 'a state')
     const call: CallOptions = {
       state:
-        state === undefined ? undefined : shaped(op, 'state', state, this.#stateShape(batch), this.dtype),
+        state === undefined
+          ? undefined
+          : floatsOfShape(op, 'state', state, this.#stateShape(batch), this.dtype),
       lengths: rowLengths(op, lengths, batch),
       rate: rateOf(op, rate),
-      algorithm: checkAlgorithm(op, algorithm ?? this.#algorithm),
+      algorithm: checkAlgorithm(op, algorithm === undefined ? this.#algorithm : algorithm),
       wantState: boolean(op, 'finalState', finalState) && this.hasState,
       save: boolean(op, 'save', save),
       training: boolean(op, 'training', training),
@@ -161,18 +172,19 @@ export abstract class SsmHandle extends Handle {
     return { data: floats(op, 'u', x.data, this.dtype), batch, len, call }
   }
 
+  /** The result of a forward as the API gives it. With `save` its shape is kept for the check of a backward. */
   #forwardResult(
-    out: { y: Floats; state?: Floats | null },
+    result: { y: Floats; state?: Floats | null },
     batch: number,
     len: number,
     save: boolean,
   ): ForwardResult {
     if (save) this.#forwardShape = [batch, len]
-    const y = tensor(out.y, [batch, len, this.#outputs])
-    return out.state == null ? { y } : { y, state: tensor(out.state, this.#stateShape(batch)) }
+    const y = tensor(result.y, [batch, len, this.#outputs])
+    return result.state == null ? { y } : { y, state: tensor(result.state, this.#stateShape(batch)) }
   }
 
-  /** The whole sequence: u (batch, len, features) → y (batch, len, channels·features). */
+  /** Computes the output for whole sequences: u (batch, len, features) → y (batch, len, channels·features). */
   forward(u: TensorLike, options: ForwardOptions = {}): ForwardResult {
     const op = this.access.checkLive('forward')
     const { data, batch, len, call } = this.#forwardCall(op, u, options)
@@ -181,7 +193,7 @@ export abstract class SsmHandle extends Handle {
     return this.#forwardResult({ y, state }, batch, len, call.save === true)
   }
 
-  /** {@link S4Layer.forward} off the event loop. */
+  /** As {@link S4Layer.forward}, without holding up the event loop. */
   async forwardAsync(
     u: TensorLike,
     options: ForwardOptions & { signal?: AbortSignal } = {},
@@ -189,14 +201,15 @@ export abstract class SsmHandle extends Handle {
     const op = this.access.checkLive('forwardAsync')
     const given = optionsObject(op, options) as typeof options
     const { data, batch, len, call } = this.#forwardCall(op, u, given)
-    const out = await this.access.read(
+    const result = await this.access.read(
       'forwardAsync',
       (handle, cancel) => handle.forwardAsync(data, batch, len, call, cancel),
       given.signal,
     )
-    return this.#forwardResult(out, batch, len, call.save === true)
+    return this.#forwardResult(result, batch, len, call.save === true)
   }
 
+  /** Checks the gradients that a backward is given, and converts them to the addon's types. */
   #outputGradients(
     op: string,
     dy: TensorLike,
@@ -206,23 +219,28 @@ export abstract class SsmHandle extends Handle {
       throw fail('ERR_S4_VALUE', op, 'a forward (with save) before it', 'none')
     const [batch, len] = this.#forwardShape as [number, number]
     return {
-      dy: shaped(op, 'dy', dy, [batch, len, this.#outputs], this.dtype),
+      dy: floatsOfShape(op, 'dy', dy, [batch, len, this.#outputs], this.dtype),
       ...(dstate !== undefined && {
-        dstate: shaped(op, 'dstate', dstate, this.#stateShape(batch), this.dtype),
+        dstate: floatsOfShape(op, 'dstate', dstate, this.#stateShape(batch), this.dtype),
       }),
       batch,
       len,
     }
   }
 
-  #backwardResult(out: { du?: Floats; dstate?: Floats | null }, batch: number, len: number): BackwardResult {
-    const du = tensor(out.du as Floats, [batch, len, this.#features])
-    return out.dstate == null ? { du } : { du, dstate: tensor(out.dstate, this.#stateShape(batch)) }
+  /** The result of a backward as the API gives it. */
+  #backwardResult(
+    result: { du?: Floats; dstate?: Floats | null },
+    batch: number,
+    len: number,
+  ): BackwardResult {
+    const du = tensor(result.du as Floats, [batch, len, this.#features])
+    return result.dstate == null ? { du } : { du, dstate: tensor(result.dstate, this.#stateShape(batch)) }
   }
 
   /**
-   * Gradients of sum(y·dy) + sum(state·dstate) for the last forward. Those of parameters accumulate until
-   * {@link S4Layer.zeroGrad}.
+   * Gradients of sum(y·dy) + sum(state·dstate) for the last forward that saved its values. Those of parameters are added up
+   * until {@link S4Layer.zeroGrad}.
    */
   backward(dy: TensorLike, options: { dstate?: TensorLike } = {}): BackwardResult {
     const op = this.access.checkLive('backward')
@@ -232,7 +250,7 @@ export abstract class SsmHandle extends Handle {
     return this.#backwardResult({ du, dstate }, g.batch, g.len)
   }
 
-  /** {@link S4Layer.backward} off the event loop. */
+  /** As {@link S4Layer.backward}, without holding up the event loop. */
   async backwardAsync(
     dy: TensorLike,
     options: { dstate?: TensorLike; signal?: AbortSignal } = {},
@@ -241,12 +259,12 @@ export abstract class SsmHandle extends Handle {
     const given = rejectUnknownOptions(op, options, ['dstate', 'signal'])
     const g = this.#outputGradients(op, dy, given)
     return this.access.write('backwardAsync', async () => {
-      const out = await this.access.read(
+      const result = await this.access.read(
         'backwardAsync',
         (handle, cancel) => handle.backwardAsync(g.dy, g.dstate, cancel),
         given.signal,
       )
-      return this.#backwardResult(out, g.batch, g.len)
+      return this.#backwardResult(result, g.batch, g.len)
     })
   }
 
@@ -267,21 +285,21 @@ export abstract class SsmHandle extends Handle {
     const [batch, features] = input.shape as [number, number]
     if (features !== this.#features)
       throw fail('ERR_S4_SHAPE', op, `u (batch, ${this.#features})`, shapeText(input.shape))
-    const x = shaped(op, 'state', state, this.#stateShape(batch), this.dtype)
+    const x = floatsOfShape(op, 'state', state, this.#stateShape(batch), this.dtype)
     const rate = rateOf(op, given.rate)
     const interval = stepIntervals(op, given.interval, [batch], this.dtype)
     const data = floats(op, 'u', input.data, this.dtype)
-    const out = this.access.sync('step', (handle) => handle.step(data, x, interval, batch, rate))
+    const result = this.access.sync('step', (handle) => handle.step(data, x, interval, batch, rate))
     return {
-      y: tensor(out.y, [batch, this.#outputs]),
-      state: tensor(out.state as Floats, this.#stateShape(batch)),
+      y: tensor(result.y, [batch, this.#outputs]),
+      state: tensor(result.state as Floats, this.#stateShape(batch)),
     }
   }
 
-  /** A zero state of so many rows: (batch, features, state/2, 2). */
+  /** A zero state for so many sequences, (batch, features, state/2, 2). */
   initialState(batch = 1): Tensor {
     const op = this.access.checkLive('initialState')
-    const n = size(op, 'batch', batch, 1, 2 ** 24)
+    const n = wholeNumber(op, 'batch', batch, 1, 2 ** 24)
     if (!this.hasState) throw fail('ERR_S4_UNSUPPORTED', op, NEEDS_STATE, 'one without a state')
     return tensor(
       this.access.sync('initialState', (handle) => handle.initialState(n)),
@@ -289,11 +307,14 @@ export abstract class SsmHandle extends Handle {
     )
   }
 
-  /** The convolution kernel K̄ (channels, features, len); two-sided layers: 2·channels, the forward direction first. */
+  /**
+   * The first `len` values of the convolution kernel K̄, (channels, features, len). Two-sided layers have 2·channels, the
+   * causal ones first.
+   */
   kernel(len: number, options: { rate?: number } = {}): Tensor {
     const op = this.access.checkLive('kernel')
     const { rate: given } = rejectUnknownOptions(op, options, ['rate'])
-    const n = size(op, 'len', len, 1, 2 ** 30)
+    const n = wholeNumber(op, 'len', len, 1, 2 ** 30)
     const rate = rateOf(op, given)
     return tensor(
       this.access.sync('kernel', (handle) => handle.kernel(n, rate)),
@@ -301,15 +322,15 @@ export abstract class SsmHandle extends Handle {
     )
   }
 
-  /** @internal For {@link AdamW}: moments for this layer's parameters. */
+  /** @internal For {@link AdamW}: makes moments for this layer's parameters; gives their number. */
   openAdam(config: string): number {
     return this.access.sync('AdamW', (handle) => handle.adamOpen(config))
   }
-  /** @internal */
+  /** @internal For {@link AdamW}: one update by the moments of this number; gives the norm of the gradients. */
   updateAdam(id: number, scale: number): number {
     return this.access.sync('AdamW.step', (handle) => handle.adamUpdate(id, scale))
   }
-  /** @internal */
+  /** @internal For {@link AdamW}: frees the moments of this number. */
   closeAdam(id: number): void {
     this.access.free((handle) => handle.adamClose(id))
   }
@@ -326,7 +347,7 @@ export abstract class SsmHandle extends Handle {
 export class S4Layer extends SsmHandle {
   constructor(options: S4LayerOptions) {
     const { config, host, algorithm } = nativeOptions('S4Layer', options)
-    const handle = native(() => new NativeLayer('layer', config, host))
+    const handle = callNative(() => new NativeLayer('layer', config, host))
     super('S4Layer', handle, algorithm)
   }
 }

@@ -1,52 +1,56 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
-import { boolean, oneOf, rejectUnknownOptions, size } from './check.js'
-import { fail, native } from './error.js'
+import { boolean, oneOf, rejectUnknownOptions, wholeNumber } from './check.js'
+import { fail, callNative } from './error.js'
 import { choices } from './options.js'
-import { checkTensor, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
+import { checkTensor, finite, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
 
-/** Which measure the state remembers its input by. */
+/** The measure of a HiPPO matrix: how the state weighs the past of its input. */
 export type HippoKind = (typeof choices.measure)[number]
 
+/** The addon's named arrays as tensors by name. */
 function tensorsByName(arrays: binding.NamedArray[]): Record<string, Tensor> {
   return Object.fromEntries(
     arrays.map(({ name, shape, data }) => [name, tensor(data as Float64Array, shape)]),
   )
 }
 
-/** HiPPO matrices in float64: x′ = A x + B u, with A + P Pᵀ normal. */
+/** The HiPPO matrices of a measure in float64: the state follows x′ = A x + B u, and A + P Pᵀ is normal. */
 export interface HippoMatrices {
-  /** A: (N, N). */
+  /** The matrix A, (N, N). */
   a: Tensor
-  /** B: (N). */
+  /** The vector B, (N). */
   b: Tensor
-  /** P: (rank, N). */
+  /** The low-rank part P, (rank, N). */
   p: Tensor
 }
 
-/** A = V (diag(Λ) − P P*) V* in float64, one of each conjugate pair, complex as trailing (re, im). */
+/**
+ * The diagonalised form A = V (diag(Λ) − P P*) V* in float64. Of each conjugate pair one is given; complex numbers are a
+ * last size of 2, (re, im).
+ */
 export interface NplrForm {
-  /** Λ: (N/2, 2). */
+  /** Diagonal Λ, (N/2, 2). */
   lambda: Tensor
-  /** V* P: (rank, N/2, 2). */
+  /** P in the eigenvectors' coordinates, V* P, (rank, N/2, 2). */
   p: Tensor
-  /** V* B, its imaginary part clipped to ±2: (N/2, 2). */
+  /** B in the eigenvectors' coordinates, V* B, with its imaginary part clipped to ±2 as in the official code, (N/2, 2). */
   b: Tensor
-  /** V* B: (N/2, 2). */
+  /** V* B without clipping, (N/2, 2). */
   bUnclipped: Tensor
 }
 
-/** How {@link fftConv} convolves. */
+/** Options of {@link fftConv}. */
 export interface FftConvOptions {
-  /** The kernel has a direction against time as well. Default false. */
+  /** Whether the kernel has taps for later inputs too, so that the convolution is not causal. Default false. */
   twoSided?: boolean
 }
 
 /** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
 export function hippo(kind: HippoKind, n: number): HippoMatrices {
   oneOf('hippo', 'kind', kind, choices.measure)
-  size('hippo', 'n', n, 1, 4096)
-  const { A, B, P } = tensorsByName(native(() => binding.hippo(kind, n))) as {
+  wholeNumber('hippo', 'n', n, 1, 4096)
+  const { A, B, P } = tensorsByName(callNative(() => binding.hippo(kind, n))) as {
     A: Tensor
     B: Tensor
     P: Tensor
@@ -57,8 +61,8 @@ export function hippo(kind: HippoKind, n: number): HippoMatrices {
 /** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
 export function nplr(kind: HippoKind, n: number): NplrForm {
   oneOf('nplr', 'kind', kind, choices.measure)
-  size('nplr', 'n', n, 2, 4096)
-  const f = tensorsByName(native(() => binding.nplr(kind, n))) as Record<
+  wholeNumber('nplr', 'n', n, 2, 4096)
+  const f = tensorsByName(callNative(() => binding.nplr(kind, n))) as Record<
     'lambda' | 'p' | 'b' | 'b_unclipped',
     Tensor
   >
@@ -66,8 +70,9 @@ export function nplr(kind: HippoKind, n: number): NplrForm {
 }
 
 /**
- * Linear convolution by FFT: u (batch, len, heads), kernel (channels, heads, kernelLen), d (channels, heads) →
- * (batch, len, channels·heads). Two-sided: the kernel has 2·channels rows, forward direction first, y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j}.
+ * Linear convolution of each feature by FFT, y = K∗u + D·u: u (batch, len, heads), kernel (channels, heads, kernelLen), d
+ * (channels, heads) → (batch, len, channels·heads). With `twoSided` the kernel is (2·channels, heads, kernelLen), the
+ * causal half k first, and y_t = Σ_j k_j u_{t−j} + Σ_j k′_j u_{t+1+j} + d·u_t.
  */
 export function fftConv(
   u: TensorLike,
@@ -91,11 +96,12 @@ export function fftConv(
   if (skip !== undefined && (skip.shape[0] !== channels || skip.shape[1] !== heads))
     throw fail('ERR_S4_SHAPE', op, `d [${channels}, ${heads}]`, shapeText(skip.shape))
   const dtype = types.isFloat64Array(input.data) ? 'f64' : 'f32'
-  const all = [input, k, ...(skip === undefined ? [] : [skip])].map((x, i) =>
-    floats(op, ['u', 'kernel', 'd'][i] as string, x.data, dtype),
-  )
-  const y = native(() =>
-    binding.fftConv(all[0] as Float32Array, all[1] as Float32Array, all[2], {
+  const arrays = [input, k, ...(skip === undefined ? [] : [skip])].map((x, i) => {
+    const what = ['u', 'kernel', 'd'][i] as string
+    return finite(op, what, floats(op, what, x.data, dtype))
+  })
+  const y = callNative(() =>
+    binding.fftConv(arrays[0] as Float32Array, arrays[1] as Float32Array, arrays[2], {
       batch,
       heads,
       channels,

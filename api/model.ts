@@ -1,10 +1,21 @@
 import { NativeModel } from '#binding'
 import type { Cancel } from '#binding'
 import { NativeAccess } from './access.js'
+import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
-import { filePath, rejectUnknownOptions, size } from './check.js'
+import {
+  boolean,
+  bytesOf,
+  describe,
+  filePath,
+  realNumbers,
+  rejectUnknownOptions,
+  wholeNumber,
+  text,
+  type FilePath,
+} from './check.js'
 import type { Batch, Dataset } from './dataset.js'
-import { native, nativeAsync, throwIfAborted } from './error.js'
+import { fail, callNative, callNativeAsync, throwIfAborted } from './error.js'
 import { Handle } from './handle.js'
 import {
   checkAlgorithm,
@@ -19,37 +30,47 @@ import {
 import { ModelStream } from './stream.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
-  nativeTrainConfig,
   TRAIN_OPTIONS,
   type EvaluateOptions,
   type Metrics,
+  type Progress,
   type TrainEvent,
   type TrainOptions,
 } from './train.js'
-import { evaluate, train, type TrainedModel } from './training.js'
+import { evaluate, progressOf, train, type TrainedModel } from './training.js'
 
-/** How one prediction runs. */
+/** Options of one prediction. */
 export interface PredictOptions {
-  /** Length of each row, 1 … len; outputs beyond are 0. */
+  /** Length of each sequence, 1 to len. Outputs beyond it are 0. */
   lengths?: ArrayLike<number>
-  /** Sampling-rate ratio: multiplies every Δ. Default 1. */
+  /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
   rate?: number
-  /** Overrides the model's. */
+  /** How this call computes the SSM. Default as given to the model. */
   algorithm?: SsmAlgorithm
 }
 
-/** What is written with the parameters. */
+/** Options of what a checkpoint holds besides the parameters. */
 export interface SaveOptions {
-  /** Moments, update counter, schedule and random state, so that training goes on bit for bit. Default true. */
+  /**
+   * Whether it holds the state of training (moments, number of updates, schedule, random state), so that a resumed run
+   * gives the same bits. Default true.
+   */
   optimizer?: boolean
-  /** A JSON text of your own; `model.extra` after loading. */
+  /** A JSON text of your own, which `model.extra` is after loading. */
   extra?: string
 }
 
-const SAVE_OPTIONS = ['optimizer', 'extra'] as const
+/** What is to be saved. */
+function saved(op: string, options: SaveOptions): { optimizer: boolean; extra: string | undefined } {
+  const { optimizer = true, extra } = rejectUnknownOptions(op, options, ['optimizer', 'extra'])
+  return {
+    optimizer: boolean(op, 'optimizer', optimizer),
+    extra: extra === undefined ? undefined : text(op, 'extra', extra),
+  }
+}
 
-/** What the addon says of a model. */
-interface Description {
+/** The addon's description of a model, which it gives as JSON. */
+interface ModelDescription {
   config: Record<string, unknown>
   dtype: Dtype
   device: string
@@ -66,38 +87,51 @@ interface Description {
 export class SequenceModel extends Handle {
   /** @internal */
   declare protected readonly access: NativeAccess<NativeModel>
-  /** Number format. */
+  /** Number format of parameters and results. */
   readonly dtype: Dtype
-  /** `'cpu'`, `'cuda:0'`. */
+  /** Name of the device that it computes on: `'cpu'` or `'cuda:0'`. */
   readonly device: string
-  /** Every option with its value: `SequenceModel.create(model.config)` makes a model of the same kind. */
+  /**
+   * Every option with its value, defaults included: `SequenceModel.create(model.config)` makes a model of the same kind.
+   */
   readonly config: Readonly<ModelConfig>
-  /** Whether it can be streamed: causal and not truncated. */
+  /** Whether it can be streamed: its layers must be causal and not truncated. */
   readonly hasState: boolean
   /** The JSON text that was saved with the checkpoint, if any. */
   readonly extra: string | undefined
-  readonly #trained: TrainedModel
+  readonly #trainedModel: TrainedModel
 
   private constructor(handle: NativeModel, algorithm: SsmAlgorithm, extra?: string) {
     const access = new NativeAccess('SequenceModel', handle)
     super(access)
-    const { config, dtype, device, hasState } = JSON.parse(native(() => handle.describe())) as Description
+    const { config, dtype, device, hasState } = JSON.parse(
+      callNative(() => handle.describe()),
+    ) as ModelDescription
     this.dtype = dtype
     this.device = device
     this.config = publicConfig(config)
     this.hasState = hasState
     this.extra = extra
-    this.#trained = { access, config: this.config, dtype, device, algorithm }
+    const progress = progressOf(callNative(() => handle.trainState()))
+    this.#trainedModel = { access, config: this.config, dtype, device, algorithm, progress }
   }
 
-  /** A model around a new native handle that `fill` fills; where that fails, the handle is freed. */
-  static async #filled(
+  /** How far training is, in the last run or in that of the checkpoint that the model was loaded from. */
+  get progress(): Progress {
+    return this.#trainedModel.progress
+  }
+
+  /**
+   * Makes an empty native handle, lets `fill` make or load the model in it, and gives the model of the API. Frees the
+   * handle where that fails.
+   */
+  static async #withHandle(
     algorithm: SsmAlgorithm,
     fill: (handle: NativeModel) => Promise<string | null | void>,
   ): Promise<SequenceModel> {
-    const handle = native(() => new NativeModel())
+    const handle = callNative(() => new NativeModel())
     try {
-      const extra = await nativeAsync(() => fill(handle))
+      const extra = await callNativeAsync(() => fill(handle))
       return new SequenceModel(handle, algorithm, extra ?? undefined)
     } catch (error) {
       handle.dispose()
@@ -105,114 +139,133 @@ export class SequenceModel extends Handle {
     }
   }
 
-  /** A new model, initialised from `seed`. */
+  /** Makes a new model. Its initial values are drawn from the option `seed`. */
   static async create(options: SequenceModelOptions): Promise<SequenceModel> {
     const { config, host, algorithm } = nativeOptions('SequenceModel', options)
-    return SequenceModel.#filled(algorithm, (handle) => handle.create(config, host))
+    return SequenceModel.#withHandle(algorithm, (handle) => handle.create(config, host))
   }
 
-  /** From a checkpoint file of {@link SequenceModel.save}. */
-  static async load(path: string, options: LoadOptions = {}): Promise<SequenceModel> {
+  /** Loads a model from a checkpoint file that {@link SequenceModel.save} wrote. */
+  static async load(path: FilePath, options: LoadOptions = {}): Promise<SequenceModel> {
     const op = 'SequenceModel.load'
     const { algorithm, host } = nativeLoadOptions(op, options)
     const file = filePath(op, path)
-    return SequenceModel.#filled(algorithm, (handle) => handle.load(file, host))
+    return SequenceModel.#withHandle(algorithm, (handle) => handle.load(file, host))
   }
 
-  /** From the bytes of {@link SequenceModel.toBytes}. */
+  /** Loads a model from the bytes that {@link SequenceModel.toBytes} gave. */
   static async fromBytes(bytes: Uint8Array, options: LoadOptions = {}): Promise<SequenceModel> {
-    const { algorithm, host } = nativeLoadOptions('SequenceModel.fromBytes', options)
-    return SequenceModel.#filled(algorithm, (handle) => handle.loadBytes(bytes, host))
+    const op = 'SequenceModel.fromBytes'
+    const { algorithm, host } = nativeLoadOptions(op, options)
+    const given = bytesOf(op, 'bytes', bytes)
+    return SequenceModel.#withHandle(algorithm, (handle) => handle.loadBytes(given, host))
   }
 
-  /** Writes a checkpoint (safetensors): to a temporary file, then renamed, so that readers see the old file or the new one, whole. */
-  async save(path: string, options: SaveOptions = {}): Promise<void> {
+  /**
+   * Writes a checkpoint (safetensors). It goes to a temporary file, which is then renamed: a reader finds the old file or
+   * the new one, never a part.
+   */
+  async save(path: FilePath, options: SaveOptions = {}): Promise<void> {
     const op = this.access.checkLive('save')
-    rejectUnknownOptions(op, options, SAVE_OPTIONS)
-    const { optimizer = true, extra } = options
+    const { optimizer, extra } = saved(op, options)
     const file = filePath(op, path)
     await this.access.read('save', (handle) => handle.save(file, optimizer, extra))
   }
 
-  /** A checkpoint as bytes. */
+  /** The bytes of the checkpoint that {@link SequenceModel.save} would write. */
   async toBytes(options: SaveOptions = {}): Promise<Uint8Array> {
-    rejectUnknownOptions(this.access.checkLive('toBytes'), options, SAVE_OPTIONS)
-    const { optimizer = true, extra } = options
+    const { optimizer, extra } = saved(this.access.checkLive('toBytes'), options)
     return this.access.read('toBytes', (handle) => handle.saveBytes(optimizer, extra))
   }
 
-  #predictCall(op: string, x: TensorLike, options: PredictOptions & { signal?: AbortSignal }) {
-    rejectUnknownOptions(op, options, ['lengths', 'rate', 'algorithm', 'signal'])
-    const { data, batch, len } = nativeInput(op, this.#trained, x)
+  /** Checks the input and the options of a prediction, and converts them to the addon's types. */
+  #predictCall(op: string, x: TensorLike, options: PredictOptions, more: readonly string[] = []) {
+    const names = ['lengths', 'rate', 'algorithm', ...more]
+    const given: PredictOptions & { signal?: AbortSignal } = rejectUnknownOptions(op, options, names)
+    const { data, batch, len } = nativeInput(op, this.#trainedModel, x)
+    const { algorithm = this.#trainedModel.algorithm } = given
     const call = {
-      lengths: rowLengths(op, options.lengths, batch),
-      rate: rateOf(op, options.rate),
-      algorithm: checkAlgorithm(op, options.algorithm ?? this.#trained.algorithm),
+      lengths: rowLengths(op, given.lengths, batch),
+      rate: rateOf(op, given.rate),
+      algorithm: checkAlgorithm(op, algorithm),
     }
-    return { data, batch, len, call }
+    return { data, batch, len, call, signal: given.signal }
   }
 
-  /** Outputs for whole sequences: (batch, len, output), or (batch, output) when pooled. Off the event loop. */
+  /**
+   * Computes the outputs for whole sequences, (batch, len, output), or (batch, output) with pooling, without holding up the
+   * event loop.
+   */
   async predict(x: TensorLike, options: PredictOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
-    const { data, batch, len, call } = this.#predictCall(this.access.checkLive('predict'), x, options)
-    const out = await this.access.read(
+    const op = this.access.checkLive('predict')
+    const { data, batch, len, call, signal } = this.#predictCall(op, x, options, ['signal'])
+    const result = await this.access.read(
       'predict',
       (handle, cancel) => handle.predictAsync(data, batch, len, call, cancel),
-      options.signal,
+      signal,
     )
-    return tensor(out.y, this.#outputShape(batch, len, out.y.length))
+    return tensor(result.y, this.#outputShape(batch, len, result.y.length))
   }
 
+  /** Shape of an output of `count` numbers. */
   #outputShape(batch: number, len: number, count: number): Shape {
     const pooled = this.config.pooling !== 'none'
     return pooled ? [batch, count / batch] : [batch, len, count / (batch * len)]
   }
 
-  /** As {@link SequenceModel.predict}, at once. For short work. */
+  /** As {@link SequenceModel.predict}, but synchronous: for calls that take little time. */
   predictSync(x: TensorLike, options: PredictOptions = {}): Tensor {
     const { data, batch, len, call } = this.#predictCall(this.access.checkLive('predictSync'), x, options)
-    const out = this.access.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
-    return tensor(out.y, this.#outputShape(batch, len, out.y.length))
+    const result = this.access.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
+    return tensor(result.y, this.#outputShape(batch, len, result.y.length))
   }
 
-  /** K̄ of a block's SSM: (channels, features, len), two-sided 2·channels. */
+  /**
+   * The first `len` values of the convolution kernel K̄ of a block, (channels, features, len). Two-sided blocks have
+   * 2·channels, the causal ones first.
+   */
   kernel(block: number, len: number, options: { rate?: number } = {}): Tensor {
     const op = this.access.checkLive('kernel')
-    rejectUnknownOptions(op, options, ['rate'])
-    const rate = rateOf(op, options.rate)
-    size(op, 'block', block, 0, 1 << 20)
-    size(op, 'len', len, 1, 2 ** 30)
+    const rate = rateOf(op, rejectUnknownOptions(op, options, ['rate']).rate)
+    wholeNumber(op, 'block', block, 0, 1 << 20)
+    wholeNumber(op, 'len', len, 1, 2 ** 30)
     const data = this.access.sync('kernel', (handle) => handle.kernel(block, len, rate))
     const { features } = this.config
     return tensor(data, [data.length / (features * len), features, len])
   }
 
   /**
-   * Trains; yields an event after every update and after every epoch. The loop is yours: `break` ends training after the update
-   * under way, an AbortSignal ends it with `ERR_S4_ABORTED` within one update. A non-finite loss or gradient is `ERR_S4_NONFINITE`
-   * with step and tensor, and the parameters stay as they were before that update.
+   * Trains the model, and yields an event after every update and after every epoch. Leaving the loop over the events with
+   * `break` ends training after the update under way; an AbortSignal ends it within one update, with `ERR_S4_ABORTED`.
+   * Where a loss or a gradient is not finite, `ERR_S4_NONFINITE` names update and tensor, and the parameters stay as they
+   * were before that update.
    */
   train(dataset: Dataset, options: TrainOptions = {}): AsyncGenerator<TrainEvent, void, void> {
-    return train(this.#trained, dataset, options)
+    return train(this.#trainedModel, dataset, options)
   }
 
-  /** {@link SequenceModel.train} to its end; gives the epochs' events. */
+  /** Runs {@link SequenceModel.train} to its end; gives the events of the epochs. */
   async fit(
     dataset: Dataset,
     options: TrainOptions & { onEvent?: (event: TrainEvent) => void } = {},
   ): Promise<TrainEvent[]> {
-    rejectUnknownOptions(this.access.checkLive('fit'), options, [...TRAIN_OPTIONS, 'onEvent'])
-    const { onEvent, ...rest } = options
+    const op = this.access.checkLive('fit')
+    const { onEvent, ...trainOptions } = rejectUnknownOptions(op, options, [...TRAIN_OPTIONS, 'onEvent'])
+    if (onEvent !== undefined && typeof onEvent !== 'function')
+      throw fail('ERR_S4_VALUE', op, `a function for 'onEvent'`, describe(onEvent))
     const history: TrainEvent[] = []
-    for await (const event of this.train(dataset, rest)) {
+    for await (const event of this.train(dataset, trainOptions)) {
       onEvent?.(event)
       if (event.type === 'epoch') history.push(event)
     }
     return history
   }
 
-  /** One native call that changes the model; an abort waits for the call under way, at most one update. */
-  async #change<R>(
+  /**
+   * An asynchronous native call that changes the model. An abort takes effect when the call ends, so that the caller knows
+   * what has changed.
+   */
+  async #changeModel<R>(
     op: string,
     call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
     signal?: AbortSignal,
@@ -225,48 +278,62 @@ export class SequenceModel extends Handle {
   }
 
   /**
-   * Forward and backward of a batch: parameter gradients accumulate, nothing is updated. For custom loops. Each batch of one
-   * update has dropout masks of its own.
+   * Computes the gradients of a batch without an update, for loops of your own. Batches since the last update are joined:
+   * loss and gradients are those of the mean by weight over the targets of all of them. Each batch has dropout masks and
+   * batch statistics of its own.
    */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.access.checkLive('accumulate')
+    const { signal } = rejectUnknownOptions(op, options, ['signal'])
+    throwIfAborted(op, signal)
+    const input = nativeBatch(op, this.#trainedModel, batch, 'batch')
     await this.access.write('accumulate', async () => {
-      const input = nativeBatch(op, this.#trained, batch)
-      const config = nativeTrainConfig(op, {})
-      await this.access.afterReads('accumulate', (handle) => handle.trainBegin(config, true))
-      await this.#change('accumulate', (handle, cancel) => handle.accumulate(input, cancel), options.signal)
+      await this.access.afterReads('accumulate', (handle) => handle.configure('{}'))
+      await this.#changeModel('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal)
     })
   }
 
-  /** The update after {@link SequenceModel.accumulate}. */
-  async update(): Promise<{ step: number; loss: number; gradNorm: number }> {
+  /**
+   * Makes one update from all batches that {@link SequenceModel.accumulate} was given since the last. Options given here
+   * hold for later updates too. Where no target counts there is no update, and `loss` is NaN.
+   */
+  async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
+    const op = this.access.checkLive('update')
+    const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
+    const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
     return this.access.write('update', async () => {
-      const { step, loss, gradNorm } = await this.#change('update', (handle, cancel) => handle.update(cancel))
+      if (config !== '{}') await this.access.afterReads('update', (handle) => handle.configure(config))
+      const { step, loss, gradNorm } = await this.#changeModel('update', (handle, cancel) =>
+        handle.update(cancel),
+      )
+      const state = await this.access.afterReads('update', (handle) => handle.trainState())
+      this.#trainedModel.progress = progressOf(state)
       return { step, loss, gradNorm }
     })
   }
 
-  /** Swaps the parameters with their running average (training with `ema`); a second call swaps back. */
+  /** Exchanges the parameters with their running average (training with `ema`); a second call exchanges them back. */
   swapAverage(): void {
-    this.access.sync('swapAverage', (handle) => handle.swapAverage())
+    this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
-  /** Loss (and accuracy) over a dataset, with nothing changed. */
+  /** Mean loss, and with cross-entropy the accuracy, over a dataset. Changes nothing. */
   async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
     const op = this.access.checkLive('evaluate')
-    rejectUnknownOptions(op, options, ['batchSize', 'signal'])
-    throwIfAborted(op, options.signal)
-    return evaluate(op, this.#trained, dataset, options)
+    const { batchSize, signal } = rejectUnknownOptions(op, options, ['batchSize', 'signal'])
+    throwIfAborted(op, signal)
+    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, signal)
   }
 
-  /** The same weights as a recurrent network, from zero states. */
+  /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */
   stream(options: { batch?: number; rate?: number } = {}): ModelStream {
     const op = this.access.checkLive('stream')
-    rejectUnknownOptions(op, options, ['batch', 'rate'])
-    const batch = size(op, 'batch', options.batch ?? 1, 1, 1 << 24)
-    const rate = rateOf(op, options.rate)
+    const given = rejectUnknownOptions(op, options, ['batch', 'rate'])
+    const { batch: rows = 1 } = given
+    const batch = wholeNumber(op, 'batch', rows, 1, 1 << 24)
+    const rate = rateOf(op, given.rate)
     const id = this.access.sync('stream', (handle) => handle.streamOpen(batch, rate))
-    const output = native(() => this.access.handle.outputShape(batch, 1)).at(-1) as number
+    const output = callNative(() => this.access.handle.outputShape(batch, 1)).at(-1) as number
     return ModelStream.open(this.access, this.dtype, id, { batch, input: inputWidth(this.config), output })
   }
 }

@@ -1,18 +1,19 @@
-// Options of layers, blocks and models: their types, their words, and how they reach the addon.
+// Options of layers, blocks and models: their types, the words that they take, their checks, and their form for the addon.
 import type { HostOptions } from '#binding'
 import {
   boolean,
-  finiteNumbers,
+  listOf,
   oneOf,
   optionsObject,
+  real,
   rejectRenamedOption,
   rejectUnknownOptions,
-  size,
+  wholeNumber,
 } from './check.js'
-import { fail, reading } from './error.js'
+import { fail } from './error.js'
 import type { Dtype } from './tensor.js'
 
-/** The words that each option takes. */
+/** For each option that takes one of several words: the words. */
 export const choices = {
   /** Where to compute. */
   device: ['auto', 'cpu', 'cuda'],
@@ -22,146 +23,162 @@ export const choices = {
   algorithm: ['auto', 'fft', 'chunk', 'cauchy'],
   /** Structure of A. */
   mode: ['s4', 's4d'],
-  /** How Λ, P and B start. */
+  /** Initial values of Λ, P and B. */
   init: ['legs', 'legt', 'fourier', 'hippo', 'lin', 'inv', 'real', 'random'],
   /** How continuous time becomes steps. */
   discretization: ['bilinear', 'zoh'],
-  /** How a parameter becomes a positive number. */
+  /** Function that makes a positive number of a parameter, which may be any number. */
   transform: ['exp', 'softplus', 'relu', 'sigmoid', 'none'],
-  /** Pointwise nonlinearities. */
+  /** Nonlinear function of each feature at each time step. */
   activation: ['identity', 'gelu', 'relu', 'silu', 'tanh', 'sigmoid', 'softplus'],
-  /** Normalisation of a block. */
+  /** Kind of the normalisation in a block. */
   norm: ['layer', 'batch', 'none'],
-  /** What maps inputs to features. */
+  /** How inputs are mapped to features. */
   encoder: ['linear', 'embedding', 'none'],
-  /** What a row of steps becomes before the decoder. */
+  /**
+   * How the features of all time steps become one vector for the decoder; with `none` the decoder runs at every time step.
+   */
   pooling: ['none', 'mean', 'last', 'first', 'max', 'sum', 'logMeanExp'],
-  /** What training minimises. */
+  /** The loss that training minimises. */
   loss: ['crossEntropy', 'mse', 'mae', 'huber', 'gaussian', 'logCosh', 'quantile'],
   /** HiPPO measures of {@link hippo} and {@link nplr}. */
   measure: ['legs', 'legt', 'fourier'],
-  /** What a field without a value becomes in {@link readCsv}. */
+  /** How {@link readCsv} treats a field without a value. */
   gaps: ['error', 'linear'],
+  /** What a pixel becomes in {@link readPictures}. */
+  colours: ['asStored', 'grey', 'rgb'],
 } as const
 
-/** Where and in which number format a handle computes. */
+/** Options of where and in which number format a layer, block or model computes. */
 export interface DeviceOptions {
   /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
   device?: (typeof choices.device)[number]
-  /** Default `'f32'`; `'f64'` on the CPU only. */
+  /** Number format. Default `'f32'`; `'f64'` is computed on the CPU only. */
   dtype?: Dtype
-  /** CPU threads; default all cores. Results are the same bits whatever the number. */
+  /** Number of CPU threads. Default one for each core. Results are the same bits for any number. */
   threads?: number
   /**
-   * How exactly the GPU multiplies. `'highest'` (default): as good as f32, outputs within 1e-5 and gradients within 1e-4 of the
-   * truth; `'high'`: TF32, 2e-3 and 5e-3; `'bf16'`: 1e-2 and 5e-2. Chips without such units, the
-   * CPU, and layers whose state is above 64 compute as `'highest'`.
+   * How exactly a GPU multiplies matrices. `'highest'` (default) is as good as f32, with outputs within 1e-5 and gradients
+   * within 1e-4 of exact ones, relative; `'high'` takes TF32, within 2e-3 and 5e-3; `'bf16'` within 1e-2 and 5e-2. GPUs
+   * without units for such numbers, the CPU, and layers whose state is above 64 compute as `'highest'`.
    */
   precision?: (typeof choices.precision)[number]
-  /** Most bytes of GPU memory that the handle takes; beyond it `ERR_S4_MEMORY`. Default: all there are. */
+  /** Most bytes of GPU memory that it may take; beyond them a call answers `ERR_S4_MEMORY`. Default all there are. */
   memoryLimit?: number
 }
 
-/** How a parameter becomes a positive number. */
+/** Function that makes a positive number of a parameter, which may be any number. */
 export type ParameterTransform = (typeof choices.transform)[number]
-/** Pointwise nonlinearity. */
+/** Nonlinear function of each feature at each time step. */
 export type Activation = (typeof choices.activation)[number]
 /**
- * How the SSM is computed; all give the same outputs and gradients.
+ * How the SSM is computed. All algorithms give the same outputs and gradients, up to rounding.
  *
- * - `'auto'` picks `'fft'` or `'chunk'` by the shape of the call, from measurements.
- * - `'fft'`, for short sequences and many rows: a kernel as long as the sequence, then a convolution by FFT.
- * - `'chunk'`, for long sequences: states pass between chunks of time; the cost of a sample does not grow with the length.
- * - `'cauchy'`, to check or to study: the paper's Algorithm 1, Cauchy sums, then the convolution of `'fft'`. Bilinear layers
- *   on the CPU; others answer `ERR_S4_UNSUPPORTED`.
+ * - `'auto'` takes the faster of `'fft'` and `'chunk'` for the sizes of the call, by measurements.
+ * - `'fft'`, for short sequences and many of them: a kernel as long as the sequence, then a convolution by FFT.
+ * - `'chunk'`, for long sequences: states pass between chunks of time; a time step costs the same at any length.
+ * - `'cauchy'`, to check or to study: the paper's Algorithm 1, Cauchy sums, then the convolution of `'fft'`. For bilinear
+ *   layers on the CPU; others answer `ERR_S4_UNSUPPORTED`.
  */
 export type SsmAlgorithm = (typeof choices.algorithm)[number]
 
-/** One SSM layer (arXiv 2111.00396). */
+/** Options of one SSM layer, in the terms of the paper (arXiv 2111.00396). */
 export interface LayerOptions {
-  /** H: input features. */
+  /** H, the number of input features. */
   features: number
-  /** N: real size of the state; even. Default 64. At most 128 on a GPU: for more `device: 'auto'` takes the CPU. */
+  /**
+   * N, the number of reals in each feature's state; even. Default 64. A GPU takes at most 128: for more, `device: 'auto'`
+   * chooses the CPU.
+   */
   state?: number
-  /** Diagonal plus low rank (S4) or diagonal (S4D). Default `'s4'`. */
+  /** Structure of A: diagonal plus low rank (`'s4'`, default) or diagonal (`'s4d'`). */
   mode?: (typeof choices.mode)[number]
-  /** S4: `legs`, `legt`, `fourier`, `hippo` (LegS and Fourier alternate). S4D: `legs`, `lin`, `inv`, `real`. Both: `random`, without any measure, as the control of the paper's ablation. Default `'legs'`. */
+  /**
+   * Initial values of Λ, P and B. S4 takes `legs`, `legt`, `fourier` and `hippo` (LegS and Fourier together); S4D takes
+   * `legs`, `lin`, `inv` and `real`; both take `random`, the control of the paper's ablation. Default `'legs'`.
+   */
   init?: (typeof choices.init)[number]
-  /** Rank of the low-rank part of S4; default 1, or 2 for LegT. */
+  /** Rank of the low-rank part of A in S4. Default 1, or 2 for LegT. */
   rank?: number
-  /** Independent (A, B); divides `features`, which is the default. */
+  /** Number of different (A, B), which the features share; it divides `features`. Default one for each feature. */
   nSsm?: number
-  /** Outputs a feature; SSM output c·H + h. Default 1. */
+  /** Outputs for each feature: channel c of feature h is output c·H + h of the SSM. Default 1. */
   channels?: number
-  /** Two-sided: not causal, has no state. Default false. */
+  /** Whether outputs depend on later inputs too. Such a layer has no state. Default false. */
   bidirectional?: boolean
   /** Smallest step size at initialisation. Default 1e-3. */
   dtMin?: number
   /** Largest step size at initialisation. Default 0.1. */
   dtMax?: number
-  /** One step size a state instead of one a feature. Default false. */
+  /** Whether each conjugate pair of a state has a step size of its own, instead of one for each feature. Default false. */
   dtPerState?: boolean
-  /** How continuous time becomes steps; default bilinear for S4 (the only choice), zero-order hold for S4D. */
+  /** How continuous time becomes steps. S4 takes only bilinear; S4D takes zero-order hold by default. */
   discretization?: (typeof choices.discretization)[number]
-  /** Δ = t(inv_dt). Default `'softplus'`. */
+  /** Function t that makes the step size of its parameter, Δ = t(inv_dt). Default `'softplus'`. */
   dtTransform?: ParameterTransform
-  /** Re Λ = −f(A_real). Default `'exp'`. */
+  /** Function f that makes the real part of Λ of its parameter, Re Λ = −f(A_real). Default `'exp'`. */
   realTransform?: ParameterTransform
-  /** Im Λ = −g(A_imag). Default `'none'`. */
+  /** Function g that makes the imaginary part of Λ of its parameter, Im Λ = −g(A_imag). Default `'none'`. */
   imagTransform?: ParameterTransform
-  /** Cut the kernel to this length; such a layer has no state. */
+  /** Length that the kernel is cut to. Such a layer has no state. */
   truncate?: number
-  /** Seed of the initial values and of a block's dropout masks; blocks that are stacked want a seed each. Default 0. */
+  /** Seed of the initial values and of a block's dropout masks. Give each of several blocks another one. Default 0. */
   seed?: number
 }
 
-/** Norm, S4, activation, dropout, linear, GLU, dropout, residual. */
+/** Options of a block: norm, S4, activation, dropout, linear, GLU, dropout, residual. */
 export interface BlockOptions extends LayerOptions {
-  /** Default `'layer'`. */
+  /** Kind of the norm. Default `'layer'`. */
   norm?: (typeof choices.norm)[number]
-  /** Norm before the SSM (default), else after the residual sum. */
+  /** Whether the norm stands before the SSM (default) or after the residual sum. */
   prenorm?: boolean
-  /** After the SSM. Default `'gelu'` (exact). */
+  /** Activation after the SSM. Default `'gelu'`, in its exact form. */
   activation?: Activation
-  /** The linear gives twice the features, first half · σ(second half). Default true. */
+  /** Whether the linear gives twice the features, of which the block takes first half · σ(second half). Default true. */
   glu?: boolean
-  /** After a linear without GLU. Default `'identity'`. */
+  /** Activation after a linear without GLU. Default `'identity'`. */
   finalActivation?: Activation
-  /** Dropout probability while training. Default 0. */
+  /** Probability of each of the two dropouts in training. Default 0. */
   dropout?: number
-  /** One dropout mask for all of time. Default false. */
+  /** Whether a dropout mask is the same at every time step of a sequence. Default false. */
   tiedDropout?: boolean
-  /** Add the block's input to its output. Default true. */
+  /** Whether the block's input is added to its output. Default true. */
   residual?: boolean
 }
 
-/** Encoder, blocks, norm, pooling, decoder, loss. */
+/** Options of a model: encoder, blocks, final norm, pooling, decoder, loss. */
 export interface ModelOptions extends BlockOptions {
-  /** Values a sample has (unused with an embedding). Default 1. */
+  /** Number of input values at each time step; not used with an embedding. Default 1. */
   input?: number
-  /** Values or classes predicted. Default 1. */
+  /** Number of values, or of classes, that are predicted. Default 1. */
   output?: number
-  /** `'embedding'` takes tokens (batch, len). Default `'linear'`. */
+  /** How inputs are mapped to features; `'embedding'` takes tokens (batch, len). Default `'linear'`. */
   encoder?: (typeof choices.encoder)[number]
-  /** Rows of an embedding. */
+  /** Number of different tokens, for an embedding. */
   vocabulary?: number
-  /** Blocks. Default 4. */
+  /** Number of blocks. Default 4. */
   layers?: number
-  /** `'none'` (default) predicts at every step, anything else once a row. */
+  /**
+   * How the features of all time steps become one vector, for one prediction per sequence. `'none'` (default) predicts at
+   * every time step.
+   */
   pooling?: (typeof choices.pooling)[number]
-  /** A norm after the last block; by default when `prenorm`. */
+  /** Whether a norm follows the last block. Default as `prenorm`. */
   finalNorm?: boolean
-  /** What training minimises. `'gaussian'` gives 2·output values: means, then log σ; `'quantile'` quantiles·output values, those of the first level first. Default `'crossEntropy'`. */
+  /**
+   * The loss that training minimises. With `'gaussian'` a model gives 2·output values: means, then log σ. With `'quantile'`
+   * it gives output values for each level, those of the first level first. Default `'crossEntropy'`.
+   */
   loss?: (typeof choices.loss)[number]
-  /** The error at which Huber becomes linear. Default 1. */
+  /** Error beyond which the Huber loss grows linearly. Default 1. */
   huberDelta?: number
   /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
   quantiles?: number[]
 }
 
-/** The algorithm that every call of a handle takes unless it names one. */
+/** The option `algorithm`, which layers, blocks and models have in common. */
 export interface AlgorithmOption {
-  /** Default `'auto'`. */
+  /** How calls that do not name an algorithm compute the SSM. Default `'auto'`. */
   algorithm?: SsmAlgorithm
 }
 
@@ -171,15 +188,15 @@ export interface S4LayerOptions extends LayerOptions, DeviceOptions, AlgorithmOp
 export interface S4BlockOptions extends BlockOptions, DeviceOptions, AlgorithmOption {}
 /** Options of {@link SequenceModel.create}. */
 export interface SequenceModelOptions extends ModelOptions, DeviceOptions, AlgorithmOption {}
-/** Where and how a checkpoint is loaded. */
+/** Options of loading: where and by which algorithm what is loaded computes. */
 export interface LoadOptions extends DeviceOptions, AlgorithmOption {}
 
-/** Every option of a layer with its value. */
+/** Every option of a layer with its value, defaults included. */
 export interface LayerConfig
   extends Required<Omit<LayerOptions, 'rank' | 'truncate'>>, Pick<LayerOptions, 'rank' | 'truncate'> {}
-/** Every option of a block with its value. */
+/** Every option of a block with its value, defaults included. */
 export interface BlockConfig extends LayerConfig, Required<Omit<BlockOptions, keyof LayerOptions>> {}
-/** Every option of a model with its value. */
+/** Every option of a model with its value, defaults included. */
 export interface ModelConfig
   extends
     BlockConfig,
@@ -188,96 +205,96 @@ export interface ModelConfig
 
 const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
 
-/** Options as the addon takes them. */
+/** A caller's options in the form that the addon takes. */
 export interface NativeOptions {
-  /** JSON of what a layer, block or model is. */
+  /** The options of the layer, block or model itself, as JSON. */
   config: string
   host: HostOptions
   algorithm: SsmAlgorithm
 }
 
-/** What each option of a layer, block or model is: a whole number, a number, true or false, or one of several words. */
-const KINDS: Readonly<Record<string, 'whole' | 'number' | 'boolean' | readonly string[]>> = {
-  ...Object.fromEntries(
-    [
-      'features',
-      'state',
-      'rank',
-      'nSsm',
-      'channels',
-      'truncate',
-      'seed',
-      'input',
-      'output',
-      'vocabulary',
-      'layers',
-    ].map((name) => [name, 'whole' as const]),
-  ),
-  ...Object.fromEntries(['dtMin', 'dtMax', 'dropout', 'huberDelta'].map((name) => [name, 'number' as const])),
-  ...Object.fromEntries(
-    ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map((name) => [
-      name,
-      'boolean' as const,
-    ]),
-  ),
-  mode: choices.mode,
-  init: choices.init,
-  discretization: choices.discretization,
-  dtTransform: choices.transform,
-  realTransform: choices.transform,
-  imagTransform: choices.transform,
-  norm: choices.norm,
-  activation: choices.activation,
-  finalActivation: choices.activation,
-  encoder: choices.encoder,
-  pooling: choices.pooling,
-  loss: choices.loss,
+/** The kind of value that each option of a layer, block or model takes; an array holds the words that it takes. */
+const OPTION_KINDS: Readonly<Record<string, 'whole' | 'number' | 'numbers' | 'boolean' | readonly string[]>> =
+  {
+    ...Object.fromEntries(
+      [
+        'features',
+        'state',
+        'rank',
+        'nSsm',
+        'channels',
+        'truncate',
+        'seed',
+        'input',
+        'output',
+        'vocabulary',
+        'layers',
+      ].map((name) => [name, 'whole' as const]),
+    ),
+    ...Object.fromEntries(
+      ['dtMin', 'dtMax', 'dropout', 'huberDelta'].map((name) => [name, 'number' as const]),
+    ),
+    ...Object.fromEntries(
+      ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map(
+        (name) => [name, 'boolean' as const],
+      ),
+    ),
+    quantiles: 'numbers',
+    mode: choices.mode,
+    init: choices.init,
+    discretization: choices.discretization,
+    dtTransform: choices.transform,
+    realTransform: choices.transform,
+    imagTransform: choices.transform,
+    norm: choices.norm,
+    activation: choices.activation,
+    finalActivation: choices.activation,
+    encoder: choices.encoder,
+    pooling: choices.pooling,
+    loss: choices.loss,
+  }
+
+/** An option's value; one of another kind is refused by the option's name, an unknown option by the addon, whatever it is. */
+function checkedOption(op: string, name: string, value: unknown): unknown {
+  const kind = Object.hasOwn(OPTION_KINDS, name) ? OPTION_KINDS[name] : undefined
+  switch (kind) {
+    case 'whole':
+      return wholeNumber(op, name, value, 0, Number.MAX_SAFE_INTEGER)
+    case 'number':
+      return real(op, name, value)
+    case 'boolean':
+      return boolean(op, name, value)
+    case 'numbers':
+      return listOf(op, name, value).map((x) => real(op, name, x))
+    case undefined:
+      return null
+    default:
+      return oneOf(op, name, value, kind)
+  }
 }
 
-/** Options that may be null, which says nothing. */
-const OPTIONAL: ReadonlySet<string> = new Set([
-  'rank',
-  'nSsm',
-  'truncate',
-  'vocabulary',
-  'finalNorm',
-  'discretization',
-])
-
-/** Refuses a value of another kind, by the option's name. */
-function checkKind(op: string, name: string, value: unknown): void {
-  const kind = KINDS[name]
-  if (kind === undefined || (value === null && OPTIONAL.has(name))) return
-  if (kind === 'whole') size(op, name, value, 0, Number.MAX_SAFE_INTEGER)
-  else if (kind === 'boolean') boolean(op, name, value)
-  else if (kind === 'number') finiteNumbers(op, { [name]: value ?? 'null' }, [name])
-  else oneOf(op, name, value, kind)
-}
-
-/** Separates what the device needs from the configuration, whose names and values the addon checks. */
+/**
+ * Separates a caller's options into those of the device and those of the layer, block or model. The addon checks the latter
+ * in full.
+ */
 export function nativeOptions(op: string, options: unknown): NativeOptions {
   const config: Record<string, unknown> = {}
   const host: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(optionsObject(op, options))) {
     rejectRenamedOption(op, key)
     if (value === undefined) continue
-    if (typeof value === 'number' && !Number.isFinite(value))
-      throw fail('ERR_S4_VALUE', op, `a finite number for '${key}'`, value)
-    if (typeof value === 'bigint' || typeof value === 'function' || typeof value === 'symbol')
-      throw fail('ERR_S4_VALUE', op, `a number, string or boolean for '${key}'`, value)
-    checkKind(op, key, value)
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value
-    else config[key] = value
+    else config[key] = checkedOption(op, key, value)
   }
-  const text = reading(op, 'options', () => JSON.stringify(config))
-  return { config: text, ...deviceOptions(op, host) }
+  return { config: JSON.stringify(config), ...deviceOptions(op, host) }
 }
 
-/** Options of what is read from a file or from bytes. */
+/** Checks the options of loading and gives them in the form that the addon takes. */
 export function nativeLoadOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
   return deviceOptions(op, rejectUnknownOptions(op, options, DEVICE_OPTIONS))
 }
 
+/** Checks the options of the device and of the algorithm, and fills in the environment's `S4_DEVICE`. */
 function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
   const { algorithm = 'auto', ...host } = options
   const { device = process.env['S4_DEVICE'] ?? 'auto', dtype, precision, threads, memoryLimit } = host
@@ -285,21 +302,25 @@ function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'c
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f64')
     throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, dtype)
   if (precision !== undefined) oneOf(op, 'precision', precision, choices.precision)
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 1024))
-    throw fail('ERR_S4_VALUE', op, 'threads from 1 to 1024', threads)
-  if (memoryLimit !== undefined && !(Number.isInteger(memoryLimit) && memoryLimit > 0))
-    throw fail('ERR_S4_VALUE', op, 'memoryLimit in whole bytes, 1 or more', memoryLimit)
+  if (threads !== undefined) wholeNumber(op, 'threads', threads, 1, 1024)
+  if (memoryLimit !== undefined)
+    wholeNumber(op, 'memoryLimit in bytes', memoryLimit, 1, Number.MAX_SAFE_INTEGER)
   return { host: { ...host, device }, algorithm: checkAlgorithm(op, algorithm) }
 }
 
-/** One of the algorithms. */
+/** Checks the name of an algorithm, and gives it. */
 export function checkAlgorithm(op: string, x: unknown): SsmAlgorithm {
   return oneOf(op, 'algorithm', x, choices.algorithm)
 }
 
-/** The addon's configuration as the API gives it: every value, nothing for an option without one. */
-export function publicConfig<C extends LayerConfig>(native: Readonly<Record<string, unknown>>): Readonly<C> {
-  const given = Object.entries(native).filter(([, value]) => value !== null)
+/**
+ * The addon's configuration as the API gives it: defaults that depend on other options filled in, options without a value
+ * left out.
+ */
+export function publicConfig<C extends LayerConfig>(
+  nativeConfig: Readonly<Record<string, unknown>>,
+): Readonly<C> {
+  const given = Object.entries(nativeConfig).filter(([, value]) => value !== null)
   const config = Object.fromEntries(given)
   const s4 = config['mode'] === 's4'
   return Object.freeze({

@@ -1,12 +1,12 @@
-// Samples in bytes, as files, sockets and microphones give them.
+// Converts bytes, as files, sockets and microphones give them, to numbers.
 import { types } from 'node:util'
-import { fail } from './error.js'
+import { fail, readGiven } from './error.js'
 
-/** Types of samples that bytes may hold, little-endian. */
+/** Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, or unsigned ones of 8. */
 export type SampleFormat = 'f32' | 'i16' | 'u8'
 
-/** Bytes of a sample, and its number. */
-export const SAMPLES: Readonly<
+/** For each format: how many bytes a number has, and how to read it at byte `i`. */
+export const SAMPLE_FORMATS: Readonly<
   Record<SampleFormat, { bytes: number; at: (view: DataView, i: number) => number }>
 > = {
   f32: { bytes: 4, at: (view, i) => view.getFloat32(i, true) },
@@ -14,8 +14,26 @@ export const SAMPLES: Readonly<
   u8: { bytes: 1, at: (view, i) => view.getUint8(i) },
 }
 
-/** A frame of numbers. Bytes are refused: that each of them were a sample is hardly ever meant. */
-export function frameOf(op: string, frame: unknown): ArrayLike<number> {
+/** Whether the memory of an array was handed to another thread. */
+function isDetached({ buffer }: ArrayBufferView): boolean {
+  try {
+    return new Uint8Array(buffer).length < 0
+  } catch {
+    return true
+  }
+}
+
+/**
+ * Checks a frame, which must be an array of numbers. Bytes are refused, because a caller hardly ever means each of them as
+ * a number.
+ */
+export function checkFrame(op: string, frame: unknown): ArrayLike<number> {
+  return readGiven(op, 'frame', () => arrayOf(op, frame))
+}
+
+function arrayOf(op: string, frame: unknown): ArrayLike<number> {
+  if (ArrayBuffer.isView(frame) && isDetached(frame))
+    throw fail('ERR_S4_DTYPE', op, 'a frame with its memory', 'one that was handed to another thread')
   if (types.isUint8Array(frame) || typeof frame === 'string')
     throw fail(
       'ERR_S4_DTYPE',
@@ -32,39 +50,42 @@ export function frameOf(op: string, frame: unknown): ArrayLike<number> {
   return frame as ArrayLike<number>
 }
 
-/** Numbers from bytes that are cut anywhere. */
+/** Reads numbers from chunks of bytes that may be cut at any byte. */
 export class SampleReader {
   readonly #op: string
   readonly #format: SampleFormat
-  /** Bytes of one step: the samples of all inputs. */
-  readonly #step: number
-  #left = new Uint8Array(0)
+  /** Bytes of one time step: one number for each input. */
+  readonly #stepBytes: number
+  #incomplete = new Uint8Array(0)
 
   constructor(op: string, format: SampleFormat, input: number) {
     this.#op = op
     this.#format = format
-    this.#step = SAMPLES[format].bytes * input
+    this.#stepBytes = SAMPLE_FORMATS[format].bytes * input
   }
 
-  /** The samples of the whole steps so far; what is left of a step waits for the next bytes. */
+  /**
+   * The numbers of all time steps that are complete with this chunk. The bytes of an incomplete one are kept for the next
+   * chunk.
+   */
   read(chunk: unknown): Float32Array {
     if (!types.isUint8Array(chunk))
       throw fail('ERR_S4_DTYPE', this.#op, `bytes with format '${this.#format}'`, chunk)
-    const bytes = new Uint8Array(this.#left.length + chunk.length)
-    bytes.set(this.#left)
-    bytes.set(chunk, this.#left.length)
-    const whole = bytes.length - (bytes.length % this.#step)
-    this.#left = bytes.slice(whole)
-    const { bytes: size, at } = SAMPLES[this.#format]
+    const bytes = new Uint8Array(this.#incomplete.length + chunk.length)
+    bytes.set(this.#incomplete)
+    bytes.set(chunk, this.#incomplete.length)
+    const completeBytes = bytes.length - (bytes.length % this.#stepBytes)
+    this.#incomplete = bytes.slice(completeBytes)
+    const { bytes: size, at } = SAMPLE_FORMATS[this.#format]
     const view = new DataView(bytes.buffer)
-    return Float32Array.from({ length: whole / size }, (_, i) => at(view, i * size))
+    return Float32Array.from({ length: completeBytes / size }, (_, i) => at(view, i * size))
   }
 
-  /** The error of a stream that ends within a step. */
-  rest(): Error | null {
-    const left = this.#left.length
+  /** At the end of the bytes: the error of a time step that is incomplete, or null. */
+  endError(): Error | null {
+    const left = this.#incomplete.length
     return left === 0
       ? null
-      : fail('ERR_S4_DATA', this.#op, `whole steps of ${this.#step} bytes`, `${left} bytes at the end`)
+      : fail('ERR_S4_DATA', this.#op, `whole steps of ${this.#stepBytes} bytes`, `${left} bytes at the end`)
   }
 }

@@ -1,10 +1,9 @@
 import { Transform } from 'node:stream'
 import type { NativeModel } from '#binding'
 import type { NativeAccess } from './access.js'
-import { types } from 'node:util'
-import { oneOf, rejectUnknownOptions } from './check.js'
+import { bytesOf, oneOf, rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
-import { frameOf, SampleReader, SAMPLES, type SampleFormat } from './samples.js'
+import { checkFrame, SampleReader, SAMPLE_FORMATS, type SampleFormat } from './samples.js'
 import {
   allocate,
   checkTensor,
@@ -18,30 +17,39 @@ import {
   type TensorLike,
 } from './tensor.js'
 
-/** Sizes of a stream: rows, values a sample has (none where it takes tokens), values of an output. */
+/**
+ * Sizes of a stream: number of sequences, input values at each time step (undefined for tokens), output values at each time
+ * step.
+ */
 interface StreamShape {
   readonly batch: number
   readonly input: number | undefined
   readonly output: number
 }
 
-/** Frees the state of a stream that was collected without being disposed. */
-const collected = new FinalizationRegistry<() => void>((free) => free())
+/** Frees the native state of streams that were garbage-collected without being disposed. */
+const finalizer = new FinalizationRegistry<() => void>((free) => free())
 
-/** What {@link ModelStream.toTransform} takes. */
+/** Options of {@link ModelStream.toTransform}. */
 export interface SampleTransformOptions {
-  /** The type of the samples that bytes hold; without it frames are arrays of numbers and bytes are refused. */
+  /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
   format?: SampleFormat
 }
 
-/** How a push runs. */
+/** Sizes of streams that the addon has opened. */
+const streams = new WeakSet<StreamShape>()
+
+/** Options of a push. */
 export interface PushOptions {
-  /** Ratio of each step to the training interval: one number, one a row, or one a row and sample. */
+  /**
+   * Ratio of time steps to those of training: one number, one for each sequence, or one for each sequence and time step.
+   */
   interval?: number | ArrayLike<number>
 }
 
 /**
- * A trained model as a recurrent network with its own state: pushes of any size, constant memory, outputs equal to the convolution.
+ * A model as a recurrent network with a state of its own. It is pushed inputs of any length, and gives the outputs that the
+ * model would give for the whole sequence, in memory that does not grow with it.
  *
  * @example
  * using stream = model.stream()
@@ -55,24 +63,29 @@ export class ModelStream {
   #disposed = false
 
   private constructor(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape) {
+    // JavaScript lets a caller get here with anything.
+    if (!streams.has(shape)) throw fail('ERR_S4_VALUE', 'ModelStream', 'SequenceModel.stream()', 'new')
     this.#access = access
     this.#dtype = dtype
     this.#id = id
     this.#shape = shape
-    collected.register(this, () => access.free((handle) => handle.streamClose(id)), this)
+    finalizer.register(this, () => access.free((handle) => handle.streamClose(id)), this)
   }
 
-  /** @internal Around a stream that the addon has opened. */
+  /** @internal The stream with number `id` of the addon. */
   static open(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape): ModelStream {
+    streams.add(shape)
     return new ModelStream(access, dtype, id, shape)
   }
 
+  /** Refuses the operation `op` of a disposed stream; gives the operation's name for errors. */
   #checkLive(op: string): string {
     const name = `ModelStream.${op}`
     if (this.#disposed) throw fail('ERR_S4_DISPOSED', name, 'a live stream', 'a disposed one')
     return name
   }
 
+  /** Checks the input and the options of a push, and converts them to the addon's types. */
   #pushCall(op: string, x: TensorLike, options: PushOptions) {
     const { batch, input, output } = this.#shape
     const dtype = this.#dtype
@@ -84,8 +97,8 @@ export class ModelStream {
     const data =
       input === undefined ? integers(op, 'tokens', given.data) : floats(op, 'input', given.data, dtype)
     const len = sizes[1] as number
-    const one = typeof options.interval === 'number'
-    const interval = stepIntervals(op, options.interval, one ? [batch] : [batch, len], dtype)
+    const isOneNumber = typeof options.interval === 'number'
+    const interval = stepIntervals(op, options.interval, isOneNumber ? [batch] : [batch, len], dtype)
     return { data, len, interval, shape: [batch, len, output] as const }
   }
 
@@ -97,29 +110,29 @@ export class ModelStream {
     const op = this.#checkLive('push')
     const given = rejectUnknownOptions(op, options, ['interval'])
     const { data, len, interval, shape } = this.#pushCall(op, x, given)
-    const out = allocate(op, shape, this.#dtype)
-    this.#access.sync('push', (handle) => handle.streamPush(this.#id, data, len, interval, out))
-    return tensor(out, shape)
+    const outputs = allocate(op, shape, this.#dtype)
+    this.#access.sync('push', (handle) => handle.streamPush(this.#id, data, len, interval, outputs))
+    return tensor(outputs, shape)
   }
 
   /**
-   * As {@link ModelStream.push}, off the event loop: for long chunks and prompts. An abort rejects at once. A push that had not
-   * begun leaves the state as it was; one under way goes on to its end, its outputs are lost and the state has moved past its
-   * samples. `position` tells which, when the model is free again.
+   * As {@link ModelStream.push}, without holding up the event loop: for long inputs. An abort rejects at once. A push that
+   * has not begun then leaves the state as it was; one under way goes on to its end, so that its outputs are lost and the
+   * state is that after its time steps. `position` says which, when the model is free again.
    */
   async pushAsync(x: TensorLike, options: PushOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
     const op = this.#checkLive('pushAsync')
     const given = rejectUnknownOptions(op, options, ['interval', 'signal'])
     const { data, len, interval, shape } = this.#pushCall(op, x, given)
-    const out = await this.#access.read(
+    const outputs = await this.#access.read(
       'pushAsync',
       (handle, cancel) => handle.streamPushAsync(this.#id, data, len, interval, cancel),
       given.signal,
     )
-    return tensor(out, shape)
+    return tensor(outputs, shape)
   }
 
-  /** Samples seen so far. */
+  /** Number of time steps so far. */
   get position(): number {
     this.#checkLive('position')
     return this.#access.sync('position', (handle) => handle.streamPosition(this.#id))
@@ -137,41 +150,41 @@ export class ModelStream {
   /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
   restore(state: Uint8Array): void {
     const op = this.#checkLive('restore')
-    if (!types.isUint8Array(state)) throw fail('ERR_S4_VALUE', op, 'the bytes of save()', state)
-    this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, state))
+    const saved = bytesOf(op, 'state', state)
+    this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, saved))
   }
 
-  /** An independent copy that goes on from here. */
+  /** Makes an independent stream that starts from the present state of this one. */
   fork(): ModelStream {
     this.#checkLive('fork')
     const id = this.#access.sync('fork', (handle) => handle.streamFork(this.#id))
     return new ModelStream(this.#access, this.#dtype, id, this.#shape)
   }
 
-  /** Zero states. */
+  /** Goes back to zero states and position 0. */
   reset(): void {
     this.#checkLive('reset')
     this.#access.sync('reset', (handle) => handle.streamReset(this.#id))
   }
 
   /**
-   * A Node Transform in object mode: frames (arrays of len·input numbers, batch 1) in, arrays of outputs out. With `format`
-   * frames are bytes instead, as files, sockets and microphones give them, cut anywhere: samples of that type, little-endian,
-   * as numbers: f32 as it is, i16 / 32768 from -1 to below 1, u8 from 0 to 255.
+   * The stream as a Node Transform in object mode, for a batch of 1: it takes frames (arrays of len·input numbers) and
+   * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
+   * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16) or from 0 to 255 (u8).
    */
   toTransform(options: SampleTransformOptions = {}): Transform {
-    const op = 'ModelStream.toTransform'
+    const op = this.#checkLive('toTransform')
     const { format } = rejectUnknownOptions(op, options, ['format'])
-    if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLES) as SampleFormat[])
+    if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLE_FORMATS) as SampleFormat[])
     const { batch, input: width } = this.#shape
     const input = width ?? 1
     if (batch !== 1) throw fail('ERR_S4_UNSUPPORTED', op, 'a stream of one row', `${batch} rows`)
-    const samples = format === undefined ? undefined : new SampleReader(op, format, input)
+    const sampleReader = format === undefined ? undefined : new SampleReader(op, format, input)
     return new Transform({
       objectMode: true,
       transform: (frame: unknown, _encoding, done) => {
         const push = async () => {
-          const data = samples === undefined ? frameOf(op, frame) : samples.read(frame)
+          const data = sampleReader === undefined ? checkFrame(op, frame) : sampleReader.read(frame)
           if (data.length === 0) return undefined
           const len = data.length / input
           const y = await this.pushAsync({ data, shape: width === undefined ? [1, len] : [1, len, input] })
@@ -182,19 +195,19 @@ export class ModelStream {
           (error: Error) => done(error),
         )
       },
-      flush: (done) => done(samples?.rest()),
+      flush: (done) => done(sampleReader?.endError()),
     })
   }
 
-  /** Frees its state; idempotent. While the model is busy, the calls under way end first. */
+  /** Frees the native state, after the calls under way. A second call does nothing. */
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    collected.unregister(this)
+    finalizer.unregister(this)
     this.#access.free((handle) => handle.streamClose(this.#id))
   }
 
-  /** `using` disposes. */
+  /** Called at the end of a `using` declaration's scope: disposes. */
   [Symbol.dispose](): void {
     this.dispose()
   }

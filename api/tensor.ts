@@ -1,26 +1,30 @@
-// Arrays with sizes: what a caller gives is checked by its form, never by its class.
+// Tensors: arrays with sizes. Those that a caller gives are checked by their properties, never by `instanceof`, which fails
+// for objects of another realm.
 import { types } from 'node:util'
-import { positive } from './check.js'
-import { describe, fail, reading } from './error.js'
+import { ratio } from './check.js'
+import { describe, fail, readGiven } from './error.js'
 
 /** Sizes, outermost first. */
 export type Shape = readonly number[]
-/** Real numbers as the library gives them. */
+/** An array of real numbers, as the library gives them. */
 export type Floats = Float32Array | Float64Array
-/** Element type of a model: `f64` runs on the CPU only. */
+/** Number format of a layer, block or model. `f64` is computed on the CPU only. */
 export type Dtype = 'f32' | 'f64'
-/** Integers: tokens, labels, lengths. */
+/** An array of integers: tokens, labels or lengths. */
 export type Integers = Int32Array | Uint8Array | Uint16Array | Uint32Array | BigInt64Array | readonly number[]
 
-/** Any array with sizes: of this library, of another, or a literal. Row-major, densely packed. */
+/**
+ * An array with sizes, of this library, of another, or an object literal. Elements lie densely, the last size running
+ * fastest.
+ */
 export interface TensorLike {
   /** The elements, the last size running fastest. */
   readonly data: ArrayLike<number> | BigInt64Array
-  /** Sizes of 1 or more whose product is the number of elements. */
+  /** Sizes, outermost first: each at least 1, their product the number of elements. */
   readonly shape: Shape
 }
 
-/** What the library gives: a row-major array with its sizes. */
+/** A tensor that the library gives: an array with its sizes. */
 export interface Tensor {
   /** The elements, the last size running fastest. */
   readonly data: Floats
@@ -30,19 +34,19 @@ export interface Tensor {
   readonly dtype: Dtype
 }
 
-/** Product of sizes. */
-export function elements(shape: Shape): number {
+/** Number of elements of a tensor with these sizes. */
+export function elementCount(shape: Shape): number {
   return shape.reduce((n, s) => n * s, 1)
 }
 
-/** A tensor around an array that the addon gave. */
+/** Makes a tensor of an array that the addon gave. */
 export function tensor(data: Floats, shape: Shape): Tensor {
   return { data, shape, dtype: types.isFloat64Array(data) ? 'f64' : 'f32' }
 }
 
-/** A zeroed array of these sizes, for the addon to fill. */
+/** A zeroed array with room for these sizes, for the addon to write into. */
 export function allocate(op: string, shape: Shape, dtype: Dtype): Floats {
-  const n = elements(shape)
+  const n = elementCount(shape)
   try {
     return dtype === 'f32' ? new Float32Array(n) : new Float64Array(n)
   } catch {
@@ -50,21 +54,25 @@ export function allocate(op: string, shape: Shape, dtype: Dtype): Floats {
   }
 }
 
-/** A shape as it is written. */
+/** A shape as text, for error messages. */
 export const shapeText = (shape: Shape) => `[${shape.join(', ')}]`
 
-/** Checks `{ data, shape }`: sizes are whole, at least 1, and their product is the data's length. Gives them as they were read. */
+/**
+ * Checks that x is `{ data, shape }` with whole sizes of at least 1 whose product is the length of data, and gives the two
+ * as they were read. `rank`: how many sizes there must be.
+ */
 export function checkTensor(
   op: string,
   what: string,
   x: unknown,
   rank?: number | readonly number[],
 ): TensorLike {
-  return reading(op, what, () => readTensor(op, what, x, rank))
+  return readGiven(op, what, () => readTensor(op, what, x, rank))
 }
 
+/** {@link checkTensor} but for what getters and proxies throw. */
 function readTensor(op: string, what: string, x: unknown, rank?: number | readonly number[]): TensorLike {
-  const { data, sizes } = typeof x === 'object' && x !== null ? readOnce(x) : NOTHING
+  const { data, sizes } = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
   if (data === undefined || data === null || !Array.isArray(sizes))
     throw fail('ERR_S4_SHAPE', op, `${what} as { data, shape }`, describe(x))
   const shape: readonly number[] = Array.from(sizes as unknown[], (size) => {
@@ -82,7 +90,7 @@ function readTensor(op: string, what: string, x: unknown, rank?: number | readon
     if (!Number.isSafeInteger(s) || s < 1)
       throw fail('ERR_S4_SHAPE', op, `${what} with sizes of at least 1`, shapeText(shape))
   }
-  const n = elements(shape)
+  const n = elementCount(shape)
   if (!Number.isSafeInteger(n) || n > 2 ** 40 || shape.some((s) => s > 2 ** 32 - 1)) {
     throw fail('ERR_S4_SHAPE', op, `${what} of at most 2^40 elements`, shapeText(shape))
   }
@@ -97,28 +105,30 @@ function readTensor(op: string, what: string, x: unknown, rank?: number | readon
   return { data, shape }
 }
 
-/** The two properties of a tensor, each read once. */
-function readOnce(x: object): { data?: TensorLike['data'] | null; sizes?: unknown } {
+/** Data and shape of an object, each read once: a getter may give another value the next time. */
+function readDataAndShape(x: object): { data?: TensorLike['data'] | null; sizes?: unknown } {
   const { data, shape } = x as Partial<TensorLike>
   return { ...(data !== undefined && { data }), sizes: shape }
 }
 
-const NOTHING: ReturnType<typeof readOnce> = {}
+const NO_TENSOR: ReturnType<typeof readDataAndShape> = {}
 
-/** A tensor of a file, which may be a scalar: the shape [], one element. */
+/** As {@link checkTensor}, for a tensor of a file, which may be a scalar: one element, with the shape []. */
 export function checkFileTensor(op: string, what: string, x: unknown): TensorLike {
-  const given = reading(op, what, () => (typeof x === 'object' && x !== null ? readOnce(x) : NOTHING))
-  const scalar = Array.isArray(given.sizes) && given.sizes.length === 0
+  const { given, scalar } = readGiven(op, what, () => {
+    const read = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
+    return { given: read, scalar: Array.isArray(read.sizes) && read.sizes.length === 0 }
+  })
   const { data, shape } = checkTensor(op, what, { data: given.data, shape: scalar ? [1] : given.sizes })
   return { data, shape: scalar ? [] : shape }
 }
 
-/** Whether another thread may write to this memory while the addon reads it. */
+/** Whether the array's memory is shared with other threads, which may write to it while the addon reads it. */
 const isShared = (data: ArrayBufferView) => types.isSharedArrayBuffer(data.buffer)
 
 /**
- * The data in the model's own type. The same array comes back when it is of that type already and no other thread can
- * write to it: the addon copies it, or reads it before it returns.
+ * The numbers in the number format of a model. An array of that type is given back as it is, unless other threads can write
+ * to it: the addon copies it, or reads it before the call returns.
  */
 export function floats(op: string, what: string, data: TensorLike['data'], dtype: Dtype): Floats {
   const given: unknown = data
@@ -127,50 +137,59 @@ export function floats(op: string, what: string, data: TensorLike['data'], dtype
   if (types.isBigInt64Array(given) || types.isBigUint64Array(given)) {
     throw fail('ERR_S4_DTYPE', op, `${what} of real numbers`, describe(given))
   }
-  return reading(op, what, () => {
-    const out = allocate(op, [data.length], dtype)
-    // A typed array holds nothing but numbers.
+  return readGiven(op, what, () => {
+    const converted = allocate(op, [data.length], dtype)
+    // The elements of a typed array need no check: they are numbers.
     if (ArrayBuffer.isView(data)) {
-      out.set(data as unknown as ArrayLike<number>)
-      return out
+      converted.set(data as unknown as ArrayLike<number>)
+      return converted
     }
-    for (let i = 0; i < out.length; i++) {
+    for (let i = 0; i < converted.length; i++) {
       const x: unknown = data[i]
       if (typeof x !== 'number')
         throw fail('ERR_S4_DTYPE', op, `${what} of numbers`, `${describe(x)} at index ${i}`)
-      out[i] = x
+      converted[i] = x
     }
-    return out
+    return converted
   })
 }
 
-/** Whole numbers as 32-bit integers; anything that is not one is `ERR_S4_DTYPE`. */
+/** Refuses NaN and infinities by their place. */
+export function finite(op: string, what: string, data: Floats): Floats {
+  for (let i = 0; i < data.length; i++) {
+    if (!Number.isFinite(data[i]))
+      throw fail('ERR_S4_VALUE', op, `finite numbers in ${what}`, `${data[i]} at index ${i}`)
+  }
+  return data
+}
+
+/** The numbers as 32-bit integers. `ERR_S4_DTYPE` where one is not whole or does not fit. */
 export function integers(op: string, what: string, data: ArrayLike<number> | BigInt64Array): Int32Array {
   const array: unknown = data
   if (types.isInt32Array(array) && !isShared(array)) return array
-  return reading(op, what, () => {
+  return readGiven(op, what, () => {
     const n: unknown = data.length
     if (typeof n !== 'number') throw fail('ERR_S4_DTYPE', op, `${what} of 32-bit integers`, describe(data))
-    let out: Int32Array
+    let converted: Int32Array
     try {
-      out = new Int32Array(n)
+      converted = new Int32Array(n)
     } catch {
       throw fail('ERR_S4_MEMORY', op, `JavaScript to allocate ${what}`, `${n} integers`)
     }
-    for (let i = 0; i < out.length; i++) {
+    for (let i = 0; i < converted.length; i++) {
       const given: unknown = data[i]
       const x = typeof given === 'bigint' ? Number(given) : given
       if (typeof x !== 'number' || !Number.isInteger(x) || x > 0x7fffffff || x < -0x80000000) {
         throw fail('ERR_S4_DTYPE', op, `${what} of 32-bit integers`, `${describe(given)} at index ${i}`)
       }
-      out[i] = x
+      converted[i] = x
     }
-    return out
+    return converted
   })
 }
 
-/** `{ data, shape }` of exactly this shape, in the model's type. */
-export function shaped(op: string, what: string, x: unknown, shape: Shape, dtype: Dtype): Floats {
+/** Checks a tensor, which must have exactly this shape, and gives its numbers in the number format of a model. */
+export function floatsOfShape(op: string, what: string, x: unknown, shape: Shape, dtype: Dtype): Floats {
   const t = checkTensor(op, what, x, shape.length)
   if (t.shape.some((s, i) => s !== shape[i])) {
     throw fail('ERR_S4_SHAPE', op, `${what} ${shapeText(shape)}`, shapeText(t.shape))
@@ -178,25 +197,30 @@ export function shaped(op: string, what: string, x: unknown, shape: Shape, dtype
   return floats(op, what, t.data, dtype)
 }
 
-/** Lengths of the rows of a batch. */
+/**
+ * Checks that there is a length for each sequence of a batch, and gives them as integers; undefined where none are given.
+ */
 export function rowLengths(
   op: string,
   lengths: ArrayLike<number> | undefined,
   batch: number,
 ): Int32Array | undefined {
   if (lengths === undefined) return undefined
-  const n: unknown = reading(op, 'lengths', () => (lengths as ArrayLike<number> | null)?.length)
+  const n: unknown = readGiven(op, 'lengths', () => (lengths as ArrayLike<number> | null)?.length)
   if (n !== batch)
     throw fail('ERR_S4_SHAPE', op, `lengths of ${batch} rows`, typeof n === 'number' ? n : describe(lengths))
   return integers(op, 'lengths', lengths)
 }
 
-/** The ratio of sampling rates of a call; 1 where none is given. */
+/** Checks the ratio of sampling rates of a call, and gives it; 1 where none is given. */
 export function rateOf(op: string, rate: number | undefined): number {
-  return rate === undefined ? 1 : positive(op, 'rate', rate)
+  return rate === undefined ? 1 : ratio(op, 'rate', rate)
 }
 
-/** Intervals of steps in the model's type: one number for all, one a row, or as many as `shape` has. */
+/**
+ * Checks the intervals of time steps, and gives them in the number format of a model: one number for all, one for each
+ * sequence, or as many as `shape` has elements.
+ */
 export function stepIntervals(
   op: string,
   interval: number | ArrayLike<number> | undefined,
@@ -205,15 +229,15 @@ export function stepIntervals(
 ): Floats | undefined {
   if (interval === undefined) return undefined
   if (typeof interval === 'number')
-    return allocate(op, shape, dtype).fill(positive(op, 'interval', interval)) as Floats
-  return reading(op, 'interval', () => {
-    const n = elements(shape)
+    return allocate(op, shape, dtype).fill(ratio(op, 'interval', interval)) as Floats
+  return readGiven(op, 'interval', () => {
+    const n = elementCount(shape)
     const count: unknown = (interval as ArrayLike<number> | null)?.length
     if (typeof count !== 'number' || typeof interval === 'string')
       throw fail('ERR_S4_VALUE', op, `interval as a number or ${n} numbers`, describe(interval))
     if (count !== n && count !== shape[0])
       throw fail('ERR_S4_SHAPE', op, `interval as a number or ${n} numbers`, count)
-    for (let i = 0; i < count; i++) positive(op, 'interval', interval[i])
+    for (let i = 0; i < count; i++) ratio(op, 'interval', interval[i])
     return floats(op, 'interval', interval, dtype)
   })
 }

@@ -1,42 +1,73 @@
-// Options and events of training and evaluation.
+// The options and results of training and evaluation, as types, and their checks.
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
-import { finiteNumbers } from './check.js'
+import { boolean, listOf, membersOf, real, realNumbers, wholeNumber, text, type FilePath } from './check.js'
 import type { Dataset } from './dataset.js'
+import { fail } from './error.js'
 import { checkSchedule, type Schedule } from './schedules.js'
+
+/** Parameters chosen by name, with rates of their own. */
+export interface ParameterGroup {
+  /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
+  name: string
+  /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
+  lr?: number
+  /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
+  weightDecay?: number
+  /** They stay as they are, and their gradients count in no norm. Default false. */
+  freeze?: boolean
+}
 
 /** Options of a training run. */
 export interface TrainOptions extends AdamWOptions {
-  /** Passes over the dataset. Default 1. */
+  /**
+   * Number of epochs (passes over the dataset) of the whole run; a resumed run makes those that are left. Default 1, or
+   * that of the resumed run.
+   */
   epochs?: number
-  /** Collects examples into batches of this size; without it the dataset gives batches. */
+  /** Number of examples that are collected into a batch. Without it the dataset must give batches. */
   batchSize?: number
-  /** Default constant. */
+  /**
+   * Parameters with rates of their own; the first group that names one has it, and clipping is over all together. The schedule is a
+   * factor on their rates too. A group that names no parameter is `ERR_S4_VALUE`.
+   */
+  groups?: readonly ParameterGroup[]
+  /** Schedule of the learning rates. Default constant. */
   schedule?: Schedule
-  /** Evaluated after every epoch; a plateau schedule follows it. */
+  /** Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. */
   validation?: Dataset
-  /** States run on from batch to batch (truncated back-propagation through time); reset at every epoch. */
+  /**
+   * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
+   * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
+   */
   carryState?: boolean
-  /** Decay of a running average of the parameters. Default none. */
+  /** Decay of a running average of the parameters, see {@link SequenceModel.swapAverage}. Default none. */
   ema?: number
-  /** Seed of dropout and of shuffling. Default 0. */
+  /** Seed of the dropout masks and of shuffling. Default 0. */
   seed?: number
-  /** A new order of an array of examples every epoch. Default false. */
+  /** Whether the dataset, which must be an array, is shuffled every epoch. Default false. */
   shuffle?: boolean
-  /** A file that is written, whole, after every epoch. */
-  checkpoint?: string
-  /** Go on with the optimiser's state, and where none is given its options, of the last run or of the checkpoint. Default false. */
+  /** Path of a checkpoint that is written after every epoch. */
+  checkpoint?: FilePath
+  /**
+   * Whether to go on with the last run, or with that of the checkpoint that the model was loaded from, as if it had not
+   * stopped, even in the middle of an epoch. Options that are not given are those of the run, but for the dataset,
+   * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` for a model from a file
+   * without the state of training. Default false.
+   */
   resume?: boolean
-  /** Ends training within one update. */
+  /** Ends training, within one update, when it fires. */
   signal?: AbortSignal
 }
 
-const NUMBERS = [...ADAMW_OPTIONS, 'ema', 'seed'] as const
+const NUMBER_OPTIONS = [...ADAMW_OPTIONS, 'ema'] as const
 
-/** Names of {@link TrainOptions}. */
+/** The names of the options in {@link TrainOptions}. */
 export const TRAIN_OPTIONS = [
-  ...NUMBERS,
+  ...NUMBER_OPTIONS,
+  'seed',
   'epochs',
   'batchSize',
+  'groups',
   'schedule',
   'validation',
   'carryState',
@@ -46,52 +77,84 @@ export const TRAIN_OPTIONS = [
   'signal',
 ] as const
 
-/** The part of the options that the addon takes, as its JSON. */
-export function nativeTrainConfig(op: string, options: TrainOptions): string {
-  const { schedule, carryState } = options
-  return JSON.stringify({
-    ...finiteNumbers(op, options, NUMBERS),
-    ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
-    ...(carryState !== undefined && { carryState }),
+/** Groups of parameters as the addon takes them, which knows the names. */
+function checkGroups(op: string, groups: unknown): object[] {
+  return listOf(op, 'groups', groups).map((group) => {
+    const { name, lr, weightDecay, freeze, ...others } = membersOf(op, 'each of groups', group)
+    const [unknown] = Object.keys(others)
+    if (unknown !== undefined)
+      throw fail('ERR_S4_VALUE', op, 'groups of name, lr, weightDecay, freeze', `unknown option '${unknown}'`)
+    return {
+      name: text(op, 'name of each of groups', name),
+      ...(lr !== undefined && { lr: real(op, 'lr of each of groups', lr) }),
+      ...(weightDecay !== undefined && {
+        weightDecay: real(op, 'weightDecay of each of groups', weightDecay),
+      }),
+      ...(freeze !== undefined && { freeze: boolean(op, 'freeze of each of groups', freeze) }),
+    }
   })
 }
 
-/** After every update (`step`) and every epoch (`epoch`: means over it). */
+/** Checks those of the options that the addon takes, and gives them as JSON. */
+export function nativeTrainConfig(op: string, options: TrainOptions): string {
+  const { groups, schedule, carryState, shuffle, epochs, seed } = options
+  return JSON.stringify({
+    ...realNumbers(op, options, NUMBER_OPTIONS),
+    ...(seed !== undefined && { seed: wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER) }),
+    ...(groups !== undefined && { groups: checkGroups(op, groups) }),
+    ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
+    ...(carryState !== undefined && { carryState: boolean(op, 'carryState', carryState) }),
+    ...(shuffle !== undefined && { shuffle: boolean(op, 'shuffle', shuffle) }),
+    ...(epochs !== undefined && { epochs: wholeNumber(op, 'epochs', epochs) }),
+  })
+}
+
+/** What training yields after every update (`step`), and after every epoch (`epoch`), with means over the epoch. */
 export interface TrainEvent {
-  /** What has ended. */
+  /** Whether an update or an epoch has ended. */
   type: 'step' | 'epoch'
-  /** From 0. */
+  /** Number of the epoch, from 0. */
   epoch: number
-  /** Updates so far: from 1, or with `resume` on from the run or checkpoint before. */
+  /** Number of updates so far, those before a resume included. */
   step: number
-  /** Before the update. */
+  /** Loss with the parameters before the update. */
   loss: number
-  /** Global norm before clipping. */
+  /** Norm over all gradients, before clipping. */
   gradNorm: number
-  /** Of the main group. */
+  /** Learning rate of the main group. */
   lr: number
-  /** With cross-entropy. */
+  /** Part of the targets that was predicted right, by weight, for cross-entropy. */
   accuracy?: number
-  /** With `validation`, at the end of an epoch. */
+  /** Means over the option `validation`, if it is given, at the end of an epoch. */
   validation?: Metrics
-  /** Rows × length a second. */
+  /** Time steps trained on per second: sequences × length. */
   samplesPerSecond: number
 }
 
-/** What an evaluation gives. */
+/** How far the training of a model is, in its last run or in that of the checkpoint that it was loaded from. */
+export interface Progress {
+  /** Number of updates. */
+  readonly steps: number
+  /** Number of whole epochs. */
+  readonly epochs: number
+  /** Time steps trained on: sequences × length. */
+  readonly samples: number
+}
+
+/** Means that an evaluation gives. */
 export interface Metrics {
-  /** Mean over rows. */
+  /** Mean loss over the targets, by weight. */
   loss: number
-  /** With cross-entropy. */
+  /** Part of the targets that was predicted right, by weight, for cross-entropy. */
   accuracy?: number
-  /** Rows counted. */
+  /** Number of targets that count: one for each sequence with pooling, else one for each time step. */
   rows: number
 }
 
-/** How an evaluation runs. */
+/** Options of an evaluation. */
 export interface EvaluateOptions {
-  /** Collects examples into batches. */
+  /** Number of examples that are collected into a batch. Without it the dataset must give batches. */
   batchSize?: number
-  /** Ends it within one batch. */
+  /** Ends the evaluation, within one batch, when it fires. */
   signal?: AbortSignal
 }

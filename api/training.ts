@@ -1,162 +1,242 @@
-// The loops over a dataset: training and evaluation of a model.
-import type { BatchInput, NativeModel, StepStats, Sums } from '#binding'
+// The loops over the batches of a dataset: training and evaluation of a model.
+import { accessSync, constants, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { BatchInput, NativeModel, Sums, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
-import { rejectUnknownOptions, size } from './check.js'
-import { batches, readAhead, type Batch, type Dataset } from './dataset.js'
-import { fail, throwIfAborted } from './error.js'
+import { boolean, filePath, rejectUnknownOptions } from './check.js'
+import {
+  batches,
+  checkDataset,
+  checkShuffled,
+  readAhead,
+  type Batch,
+  type Dataset,
+  type DatasetSource,
+} from './dataset.js'
+import { fail, readGiven, throwIfAborted } from './error.js'
 import {
   nativeTrainConfig,
   TRAIN_OPTIONS,
-  type EvaluateOptions,
   type Metrics,
+  type Progress,
   type TrainEvent,
   type TrainOptions,
 } from './train.js'
 
-/** What the loops need of a model. */
+/** What the loops need of a SequenceModel. */
 export interface TrainedModel extends ModelShape {
   readonly access: NativeAccess<NativeModel>
   readonly device: string
+  /** How far training is, as of the last update whose figures were read. */
+  progress: Progress
+}
+
+/** The counts in the addon's state of training that the API shows, frozen. */
+export function progressOf({ steps, epochs, samples }: Progress): Progress {
+  return Object.freeze({ steps, epochs, samples })
 }
 
 const nextTick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** Sums over the updates of an epoch. */
-class EpochTotals {
-  readonly #start = performance.now()
-  #loss = 0
-  #correct = 0
-  #rows = 0
-  #samples = 0
-
-  add({ loss, correct, rows }: Sums, samples: number): void {
-    this.#loss += loss * rows
-    this.#correct += correct
-    this.#rows += rows
-    this.#samples += samples
-  }
-
-  get loss(): number {
-    return this.#loss / this.#rows
-  }
-  get accuracy(): number {
-    return this.#correct / this.#rows
-  }
-  get samplesPerSecond(): number {
-    return this.#samples / ((performance.now() - this.#start) / 1000)
-  }
-}
-
-/** A batch whose gradients have begun, or why they have not. */
+/** The next batch, whose gradients the GPU computes already, or the error for which it does not. */
 interface BegunBatch {
   input?: BatchInput
   error?: Error
 }
 
-/** {@link SequenceModel.train}. */
+/** The path of a checkpoint; a folder that cannot be written to is refused before an epoch's work is lost by it. */
+function checkpointPath(op: string, given: unknown): string | undefined {
+  if (given === undefined) return undefined
+  const path = filePath(op, given, 'checkpoint')
+  const folder = dirname(path)
+  try {
+    accessSync(folder, constants.W_OK)
+  } catch (error) {
+    throw fail(
+      'ERR_S4_CHECKPOINT',
+      op,
+      `a folder to write 'checkpoint' in`,
+      `${folder}: ${(error as Error).message}`,
+    )
+  }
+  if (!statSync(folder).isDirectory())
+    throw fail('ERR_S4_CHECKPOINT', op, `a folder to write 'checkpoint' in`, `${folder}, which is a file`)
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory())
+    throw fail('ERR_S4_CHECKPOINT', op, `a file for 'checkpoint'`, `${path}, which is a folder`)
+  return path
+}
+
+/** Refuses wrong batches of a validation before training: all of an array, the first one of what can be walked again. */
+async function checkValidation(
+  op: string,
+  model: TrainedModel,
+  source: DatasetSource | undefined,
+): Promise<void> {
+  if (source === undefined) return
+  const { what, dataset } = source
+  checkDataset(op, source)
+  const whole = Array.isArray(dataset)
+  // It is an iterator, which is its own iterable: a batch read here would be missing later.
+  if (!whole && readGiven(op, what, () => iteratesItself(dataset))) return
+  let count = 0
+  for await (const batch of batches(op, source)) {
+    const input = nativeBatch(op, model, batch, `each batch of ${what}`)
+    await model.access.afterReads('train', (handle) => handle.checkBatch(input))
+    count++
+    if (!whole) break
+  }
+  if (count === 0) throw fail('ERR_S4_DATA', op, `${what} with at least one batch`, 'none')
+}
+
+function iteratesItself(dataset: object): boolean {
+  const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>>
+  return (d[Symbol.asyncIterator]?.() ?? d[Symbol.iterator]?.()) === dataset
+}
+
+/** The loop of {@link SequenceModel.train}: epochs, their updates, validation and checkpoints. */
 export async function* train(
   model: TrainedModel,
   dataset: Dataset,
-  options: TrainOptions,
+  given: TrainOptions,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
   const op = access.checkLive('train')
-  rejectUnknownOptions(op, options, TRAIN_OPTIONS)
-  const { signal, epochs = 1, batchSize, checkpoint, resume = false } = options
+  const options = rejectUnknownOptions(op, given, TRAIN_OPTIONS)
+  const { signal, batchSize, resume = false } = options
+  boolean(op, 'resume', resume)
   throwIfAborted(op, signal)
-  size(op, 'epochs', epochs)
+  const source: DatasetSource = { what: 'dataset', dataset, batchSize }
+  checkDataset(op, source)
+  const config = nativeTrainConfig(op, options)
+  if (options.shuffle) checkShuffled(op, dataset)
+  const checkpoint = checkpointPath(op, options.checkpoint)
+  const validated: DatasetSource | undefined =
+    options.validation === undefined
+      ? undefined
+      : { what: 'validation', dataset: options.validation, batchSize }
   access.acquire('train')
   try {
-    const config = nativeTrainConfig(op, options)
+    await checkValidation(op, model, validated)
     await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
-    for (let epoch = 0; epoch < epochs; epoch++) {
-      const totals = new EpochTotals()
-      const last = yield* updates(op, model, dataset, options, epoch, totals)
-      if (last === undefined) {
-        const ended = 'none left in this epoch: an iterator runs once, pass an array or an iterable'
-        throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', epoch === 0 ? 'none' : ended)
-      }
-      const validation =
-        options.validation && (await evaluate(op, model, options.validation, { batchSize, signal }))
-      await access.afterReads('train', (handle) => handle.observe(validation?.loss ?? totals.loss))
-      if (checkpoint !== undefined) await access.read('train', (handle) => handle.save(checkpoint, true))
-      yield {
+    let state = await readTrainState(model)
+    const totalEpochs = state.totalEpochs ?? 1
+    while (state.epochs < totalEpochs) {
+      const epoch = state.epochs
+      const epochStart = { time: performance.now(), samples: state.samples }
+      // Nothing where the run carries no states.
+      if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
+      yield* epochUpdates(op, model, source, signal, state)
+      state = await readTrainState(model)
+      checkEpoch(op, state)
+      const loss = state.loss / state.weight
+      const validation = validated && (await evaluate(op, model, validated, signal))
+      await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
+      const event: TrainEvent = {
         type: 'epoch',
         epoch,
-        step: last.step,
-        loss: totals.loss,
-        gradNorm: last.gradNorm,
-        lr: last.lr,
-        ...(model.config.loss === 'crossEntropy' && { accuracy: totals.accuracy }),
+        step: state.steps,
+        loss,
+        gradNorm: state.gradNorm,
+        lr: state.lr,
+        ...(model.config.loss === 'crossEntropy' && { accuracy: state.correct / state.weight }),
         ...(validation && { validation }),
-        samplesPerSecond: totals.samplesPerSecond,
+        samplesPerSecond:
+          (state.samples - epochStart.samples) / ((performance.now() - epochStart.time) / 1000),
       }
+      state = await readTrainState(model)
+      if (checkpoint !== undefined) await access.read('train', (handle) => handle.save(checkpoint, true))
+      yield event
     }
   } finally {
     access.release()
   }
 }
 
-/** The updates of one epoch; gives the statistics of the last, if there was one. */
-async function* updates(
+/** Refuses an epoch that had no batch, or none with a target that counts: it has no mean loss. */
+function checkEpoch(op: string, { items, weight, epochs }: TrainState): void {
+  const iteratorEnded = 'none left in this epoch: an iterator runs once, pass an array or an iterable'
+  if (items === 0)
+    throw fail('ERR_S4_DATA', op, 'dataset with at least one batch', epochs === 0 ? 'none' : iteratorEnded)
+  if (weight === 0) throw fail('ERR_S4_DATA', op, 'dataset with at least one target that counts', 'none')
+}
+
+/** Reads how far the run is from the addon, and updates the model's `progress` by it. */
+async function readTrainState(model: TrainedModel): Promise<TrainState> {
+  const state = await model.access.afterReads('train', (handle) => handle.trainState())
+  model.progress = progressOf(state)
+  return state
+}
+
+/** Makes the updates of one epoch, from the item at which a resumed run stopped, and yields an event for each. */
+async function* epochUpdates(
   op: string,
   model: TrainedModel,
-  dataset: Dataset,
-  options: TrainOptions,
-  epoch: number,
-  totals: EpochTotals,
-): AsyncGenerator<TrainEvent, StepStats | undefined, void> {
+  dataset: DatasetSource,
+  signal: AbortSignal | undefined,
+  { epochs: epoch, items: skip, seed, shuffle }: TrainState,
+): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
-  const { signal, batchSize, carryState, shuffle, seed = 0 } = options
-  if (carryState) await access.afterReads('train', (handle) => handle.resetState())
-  const source = batches(op, dataset, batchSize, shuffle ? seed + epoch : undefined)
-  let last: StepStats | undefined
+  const source = batches(op, dataset, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
   try {
-    let item = await source.next()
-    let begun: BegunBatch | undefined
-    let before = performance.now()
-    while (!item.done) {
+    let current = await source.next()
+    let begunBatch: BegunBatch | undefined
+    let lastUpdateTime = performance.now()
+    while (!current.done) {
       throwIfAborted(op, signal)
-      if (begun?.error !== undefined) throw begun.error
-      const input: BatchInput = begun?.input ?? nativeBatch(op, model, item.value)
+      if (begunBatch?.error !== undefined) throw begunBatch.error
+      const input: BatchInput =
+        begunBatch?.input ?? nativeBatch(op, model, current.value, 'each batch of dataset')
+      // Number of items of the dataset that the batch consists of: its examples, or 1 where the dataset gives batches.
+      const items = dataset.batchSize === undefined ? 1 : input.batch
       const work = access.read('train', (handle, cancel) =>
-        handle.trainStep(begun === undefined ? input : undefined, cancel),
+        handle.trainStep(begunBatch === undefined ? input : undefined, items, cancel),
       )
-      // The next batch is asked for once the native call has started, so a slow source and the computation overlap.
+      // The next batch is asked for only after the native call has started, so that a slow dataset and the computation
+      // overlap.
       const following = nextTick().then(() => source.next())
       following.catch(() => undefined)
       await work
-      begun = await beginNext(op, model, following)
-      last = await access.read('train', (handle) => handle.trainStats())
+      begunBatch = await beginNext(op, model, following)
+      const stats = await access.read('train', (handle) => handle.trainStats())
+      const samples = input.batch * input.len
+      model.progress = progressOf({
+        steps: stats.step,
+        epochs: epoch,
+        samples: model.progress.samples + samples,
+      })
       throwIfAborted(op, signal)
       const now = performance.now()
-      const samples = input.batch * input.len
-      totals.add(last, samples)
-      yield {
-        type: 'step',
-        epoch,
-        step: last.step,
-        loss: last.loss,
-        gradNorm: last.gradNorm,
-        lr: last.lr,
-        ...(model.config.loss === 'crossEntropy' && { accuracy: last.correct / last.rows }),
-        samplesPerSecond: samples / ((now - before) / 1000),
+      // Where no target of the batch counts there was no update.
+      if (stats.weight > 0) {
+        yield {
+          type: 'step',
+          epoch,
+          step: stats.step,
+          loss: stats.loss,
+          gradNorm: stats.gradNorm,
+          lr: stats.lr,
+          ...(model.config.loss === 'crossEntropy' && { accuracy: stats.correct / stats.weight }),
+          samplesPerSecond: samples / ((now - lastUpdateTime) / 1000),
+        }
       }
-      before = now
-      item = await following
+      lastUpdateTime = now
+      current = await following
     }
-    return last
   } finally {
     void source.return(undefined).catch(() => undefined)
-    // Gradients that were begun are dropped; a handle that is disposed or whose device is lost has none left to drop.
+    // Drops gradients that no update has used. It may fail if the model was disposed or its device is lost, and then there
+    // are none to drop.
     await access.afterReads('train', (handle) => handle.trainEnd()).catch(() => undefined)
+    // Where the first batch of a new run was refused, the run before it is there again.
+    await readTrainState(model).catch(() => undefined)
   }
 }
 
 /**
- * On a GPU, begins the gradients of the next batch while the update's statistics are on their way, if that batch is there by
- * now. They change no parameter, so the loop still sees the model as each update left it, and the GPU never waits for the host.
+ * On a GPU, enqueues the gradients of the next batch, if the dataset has given it by now, before the figures of the update
+ * are read: the GPU need not wait for the host. Gradients change no parameter, so the caller's loop sees the model as each
+ * update left it.
  */
 async function beginNext(
   op: string,
@@ -167,37 +247,42 @@ async function beginNext(
   const next = await Promise.race([following, undefined]).catch(() => undefined)
   if (next === undefined || next.done) return undefined
   try {
-    const input = nativeBatch(op, model, next.value)
+    const input = nativeBatch(op, model, next.value, 'each batch of dataset')
     await model.access.read('train', (handle) => handle.trainAhead(input))
     return { input }
   } catch (error) {
-    // Thrown when the loop comes to this batch, after the event of the update before it.
+    // The loop throws it when it comes to this batch, after it has yielded the event of the update before.
     return { error: error as Error }
   }
 }
 
-/** Loss (and accuracy) over a dataset, with nothing changed. */
+/** Mean loss, and with cross-entropy the accuracy, of a model over a dataset. Changes nothing. */
 export async function evaluate(
   op: string,
   model: TrainedModel,
-  dataset: Dataset,
-  { batchSize, signal }: EvaluateOptions,
+  source: DatasetSource,
+  signal: AbortSignal | undefined,
 ): Promise<Metrics> {
-  const total: Sums = { loss: 0, correct: 0, rows: 0 }
-  for await (const batch of readAhead(batches(op, dataset, batchSize))) {
+  const totals: Sums = { loss: 0, correct: 0, rows: 0, weight: 0 }
+  let hasBatch = false
+  for await (const batch of readAhead(batches(op, source))) {
     throwIfAborted(op, signal)
-    const input = nativeBatch(op, model, batch)
+    const input = nativeBatch(op, model, batch, `each batch of ${source.what}`)
     const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[1]) =>
       handle.evaluate(input, cancel)
     const sums = await model.access.read('evaluate', call, signal)
-    total.loss += sums.loss
-    total.correct += sums.correct
-    total.rows += sums.rows
+    totals.loss += sums.loss
+    totals.correct += sums.correct
+    totals.rows += sums.rows
+    totals.weight += sums.weight
+    hasBatch = true
   }
-  if (total.rows === 0) throw fail('ERR_S4_DATA', op, 'a dataset with at least one batch', 'none')
+  if (!hasBatch) throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none')
+  if (totals.weight === 0)
+    throw fail('ERR_S4_DATA', op, `${source.what} with at least one target that counts`, 'none')
   return {
-    loss: total.loss / total.rows,
-    ...(model.config.loss === 'crossEntropy' && { accuracy: total.correct / total.rows }),
-    rows: total.rows,
+    loss: totals.loss / totals.weight,
+    ...(model.config.loss === 'crossEntropy' && { accuracy: totals.correct / totals.weight }),
+    rows: totals.rows,
   }
 }

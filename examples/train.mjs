@@ -15,8 +15,8 @@ const model = await SequenceModel.create({
 // a dataset is any iterable (or async iterable) of batches
 const epoch = () => Array.from({ length: 10 }, makeBatch)
 for (let round = 0; round < 3; round++) {
-  // fresh data every round; `resume` goes on with the optimiser of the round before
-  for await (const event of model.train(epoch(), { epochs: 1, lr: 1e-2, resume: round > 0 })) {
+  // fresh data every round; `resume` goes on with the run, of which this is one epoch more
+  for await (const event of model.train(epoch(), { epochs: round + 1, lr: 1e-2, resume: round > 0 })) {
     if (event.type === 'epoch') console.log(`loss ${event.loss.toFixed(3)}`)
   }
 }

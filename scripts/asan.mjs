@@ -1,5 +1,5 @@
-// npm run asan: the crates' tests under AddressSanitizer at every SIMD level that this CPU has. Linux on x86-64; no nightly
-// compiler is needed. Ends with 1 when a test fails or the sanitizer speaks.
+// npm run asan: runs the tests of the CPU's crates under AddressSanitizer, for every SIMD level that this CPU has. Needs Linux on
+// x86-64, but no nightly compiler. Exits with 1 when a test fails or the sanitizer reports an error.
 import { readFileSync } from 'node:fs'
 import { run } from './setup.mjs'
 

@@ -1,4 +1,5 @@
-// npm run bench: what each operation and the whole costs on this machine. Medians; ratios count, machines are noisy.
+// npm run bench: measures the times of single operations and of whole models on this machine. Times are medians; since machines are
+// noisy, compare ratios within one run.
 //   npm run bench            everything          npm run bench -- node    only through the Node API
 //   npm run bench -- rust    only the crates
 import { cpus } from 'node:os'
@@ -21,7 +22,7 @@ if (what !== 'node') {
 }
 if (what !== 'rust') {
   console.log('── through the Node API')
-  // Each case in a process of its own, so that peak memory is its own.
+  // Each case runs in a process of its own, so that its peak memory is measured separately.
   for (const args of [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream']])
     ok = run(process.execPath, ['--expose-gc', 'benches/node.mjs', ...args]) && ok
 }

@@ -1,5 +1,6 @@
-// Electron's memory cage, in plain Node: external array buffers are refused (N-API status 22), as in Electron ≥ 21, and the whole
-// suite runs against the addon so. Linux with a C compiler. It tests that no result needs external memory; real Electron is not run.
+// Runs the tests of the API as in Electron ≥ 21, whose V8 memory cage refuses external array buffers (N-API status 22): here in plain
+// Node, whose functions for them are replaced by ones that refuse. It shows that no result needs external memory, without running
+// Electron itself. Needs Linux and a C compiler.
 //   node scripts/cage.mjs [FILE …]    after npm run build and tsc -p __test__/tsconfig.json; NAPI_RS_NATIVE_LIBRARY_PATH names
 //                                     another addon
 import { spawnSync } from 'node:child_process'
@@ -14,7 +15,8 @@ const built = readdirSync(join(root, 'crates/node')).find((file) => file.endsWit
 const addon = process.env.NAPI_RS_NATIVE_LIBRARY_PATH ?? (built && join(root, 'crates/node', built))
 must('Looking for the addon (npm run build)', addon !== undefined)
 
-// Symbols of the executable cannot be overridden, so the addon asks for names of the same length that the shim has.
+// Symbols of Node's executable cannot be overridden. In a copy of the addon they are therefore renamed, to names of the same length
+// that a small shared library defines.
 let bytes = readFileSync(addon, 'latin1')
 for (const name of names) bytes = bytes.replaceAll(name, name.replace(/^napi/, 'cage'))
 const caged = join(folder, 'caged.node')

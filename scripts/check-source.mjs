@@ -1,5 +1,5 @@
-// Checks the layout of the source: no file over 500 lines, no import circle in a Rust crate (oxlint looks at TypeScript), and
-// no name in the paper's map that is nowhere. Ends with 1 and a line for each that is not so.
+// Checks the layout of the source: no file of more than 500 lines, no import circle in a Rust crate (oxlint checks TypeScript),
+// and no function in the paper's map that does not exist. Prints a line for each fault and then exits with 1.
 //   node scripts/check-source.mjs [FOLDER]     the project, or another checkout of it
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { circlesOf, codeOf, importsOf } from './rust-imports.mjs'
 
 const root = resolve(process.argv[2] ?? dirname(dirname(fileURLToPath(import.meta.url))))
-const most = 500
+const maxLines = 500
 const problems = []
 
 const { stdout } = spawnSync('git', ['ls-files', '-co', '--exclude-standard'], {
@@ -22,7 +22,7 @@ const isTest = (file) => /(^|\/)(tests?|__test__|fixtures|testing)\/|(^|\/)tests
 const isGenerated = (file) => file.endsWith('.d.ts')
 for (const file of files.filter((name) => !isTest(name) && !isGenerated(name))) {
   const lines = readFileSync(join(root, file), 'utf8').split('\n').length - 1
-  if (lines > most) problems.push(`${file} has ${lines} lines; ${most} are the most`)
+  if (lines > maxLines) problems.push(`${file} has ${lines} lines; ${maxLines} are the most`)
 }
 
 const crates = readdirSync(join(root, 'crates')).filter((name) =>
@@ -41,14 +41,14 @@ for (const crate of crates) {
 }
 if (imports === 0) problems.push('no import was found in any crate')
 
-// The paper's map: the table that begins `| paper |` in the documentation of crates/ssm. Names are in backticks; `cpu::` and
-// `cuda::` before one say the crate, none says ssm itself. Kernels count as functions of cuda.
+// The paper's map is the table that begins with `| paper |` in the documentation of crates/ssm. Names are in backticks, with their
+// crate (`cpu::`, `cuda::`) before them, or without one for crates/ssm. CUDA kernels count as functions of cuda.
 const map = []
-let within = false
+let isInMap = false
 for (const line of readFileSync(join(root, 'crates/ssm/src/lib.rs'), 'utf8').split('\n')) {
-  if (line.startsWith('//! | paper |')) within = true
-  else if (!line.startsWith('//! |')) within = false
-  else if (within) {
+  if (line.startsWith('//! | paper |')) isInMap = true
+  else if (!line.startsWith('//! |')) isInMap = false
+  else if (isInMap) {
     const [, , ...cells] = line.split('|')
     map.push(...[...cells.join('|').matchAll(/`([^`]+)`/g)].map(([, name]) => name.replace(/\(\)$/, '')))
   }

@@ -1,13 +1,14 @@
-// Checks the declarations that users get: current (as committed or staged), documented member by member, nothing internal in
-// them, and no export by a name that Node or the web has. Ends with 1 and a line for each that is not so.
-//   node scripts/check-types.mjs [FOLDER]     with the folder of an addon's build: its declarations must be the committed ones
+// Checks the TypeScript declarations of the package: committed (or staged) as the build writes them, every member documented,
+// nothing internal in them, and no export with the name of a global of Node or the web. Prints a line for each fault and then exits
+// with 1.
+//   node scripts/check-types.mjs [FOLDER]     FOLDER: a build of the addon, whose declarations must be the committed ones
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { root } from './setup.mjs'
 
-/** Generated files: of each entry point, and of the addon. */
+/** The generated declarations of the package's entry point and of the addon. */
 const generated = ['index.d.ts', 'crates/node/native.d.ts']
 const problems = []
 
@@ -16,7 +17,7 @@ const { stdout } = spawnSync('git', ['status', '--porcelain', '--', ...generated
   encoding: 'utf8',
 })
 for (const line of stdout.split('\n')) {
-  // What is staged is as it will be committed.
+  // Only changes that are not staged count: staged ones will be committed.
   if (line !== '' && line[1] !== ' ')
     problems.push(`${line.slice(3)} is not what its source gives: commit what the build wrote`)
 }
@@ -35,7 +36,7 @@ const lines = text.split('\n')
 lines.forEach((line, i) => {
   const declared = /^(?:declare )?(?:abstract )?(?:class|interface|type|const|function) /.test(line)
   const member = /^ {4}(?:readonly |static |abstract )*[a-zA-Z]+\??[:(]/.test(line)
-  // The fields of a schedule are told by the function that makes it, the name of an error by its class.
+  // Fields of a schedule are documented at the function that creates it, the name of an error at its class.
   const plain = /^ {4}(?:constructor|kind|warmup|total|floor|every|factor|patience|readonly name)\b/
   if ((declared || member) && !plain.test(line) && !(lines[i - 1] ?? '').endsWith('*/'))
     problems.push(`index.d.ts:${i + 1} has no documentation: ${line.trim()}`)

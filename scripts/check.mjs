@@ -1,4 +1,4 @@
-// npm run check: the quick loop while one edits; under a minute once it has run. No CUDA images are compiled.
+// npm run check: quick checks while editing, under a minute after the first time. No CUDA images are compiled.
 //   npm run check                        what has changed since the last commit, crates and API
 //   npm run check -- cpu nn              these crates: format, lints, tests
 //   npm run check -- api [views …]       the TypeScript API on the addon as it was last built: types, lints, tests (of these files)
@@ -16,7 +16,7 @@ const crates = readdirSync(join(root, 'crates')).filter((name) =>
   existsSync(join(root, 'crates', name, 'Cargo.toml')),
 )
 
-/** Crates with changes, and `api` where TypeScript or scripts have some. */
+/** The names of crates with changed files, and `api` where TypeScript or scripts have changed, or nothing has. */
 function changed() {
   const { stdout } = spawnSync('git', ['status', '--porcelain', '-uall'], { cwd: root, encoding: 'utf8' })
   const paths = stdout.split('\n').map((line) => line.slice(3).split(' -> ').at(-1))

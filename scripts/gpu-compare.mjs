@@ -27,7 +27,8 @@ const allRuns = [
   ...['highest', 'high', 'bf16'].map((p) => ['node', ['benches/gpu.mjs', 'train', p]]),
   ['node', ['benches/gpu.mjs', 'step']],
 ]
-const runs = values.run?.map((line) => line.split(' ')).map(([program, ...words]) => [program, words]) ?? allRuns
+const runs =
+  values.run?.map((line) => line.split(' ')).map(([program, ...words]) => [program, words]) ?? allRuns
 
 /** Every time of a program's output, by the words before it. */
 function times(tree, [program, args]) {

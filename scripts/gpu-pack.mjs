@@ -1,5 +1,5 @@
-// Packs what a machine with an NVIDIA GPU needs to test and time this tree, and nothing that it must have but the driver:
-// Node, the release addon with its kernels, the compiled suite, the `s4` command, the Rust tests, the golden files.
+// Packs all files that a machine with an NVIDIA GPU and its driver needs to test and time this source tree: Node, the release addon
+// with its kernels, the compiled tests of the API, the `s4` command, the Rust tests, the golden files.
 //   node scripts/gpu-pack.mjs [--built]    fills .gpu/ (three files, about 50 MB); --built packs the addon as it stands
 import { spawnSync } from 'node:child_process'
 import {
@@ -19,7 +19,7 @@ import { fewImages, must, root, run, setup } from './setup.mjs'
 const pack = join(root, '.gpu')
 const rust = join(pack, 'rust')
 
-/** Every installed package that these need at run time, from package to package as Node finds them. */
+/** The folders of these packages and of all packages that they need at run time, found as Node finds them. */
 function closure(names) {
   const found = new Set()
   const todo = names.map((name) => [name, root])
@@ -37,7 +37,7 @@ function closure(names) {
   return [...found]
 }
 
-/** Files below a path, but not packages inside packages, which the closure names by themselves. */
+/** All files below a path, except in folders node_modules, whose packages `closure` lists separately. */
 function files(path, keep = () => true) {
   const stat = lstatSync(path)
   if (!stat.isDirectory()) return keep(path) ? [path] : []
@@ -50,14 +50,14 @@ function files(path, keep = () => true) {
 function rustPrograms() {
   const { status, stdout } = spawnSync(
     'cargo',
-    // The whole workspace, as `npm test` builds it: this crate alone would be built anew with other features.
+    // Builds the whole workspace, as `npm test` does: one crate alone would have other features and be compiled again.
     ['test', '--no-run', '--locked', '--message-format=json-render-diagnostics', '--workspace'],
     {
       cwd: root,
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'inherit'],
       maxBuffer: 1 << 28,
-      // Few images: the addon has them all, and each of these programs would have them again.
+      // Each test program contains the kernel images, so that it gets only a few of them; the addon has all.
       env: { ...process.env, S4_CUDA_ARCHS: fewImages },
     },
   )
@@ -77,7 +77,7 @@ const size = (path) => `${(statSync(path).size / 1e6).toFixed(1)} MB`
 
 if (!process.argv.includes('--built')) setup()
 must('The compilation of the suite', run('npx', ['tsc', '-p', '__test__/tsconfig.json']))
-// An addon that was built for one chip would fail the whole run there.
+// An addon that was built for some chips only would fail on a machine with another one.
 const { diagnose } = await import('../build/index.js')
 const held = diagnose().kernels
 const wanted = process.env.S4_CUDA_ARCHS.split(' ').map((a) => (a.startsWith('compute_') ? a : `sm_${a}`))
@@ -100,7 +100,7 @@ const list = [
     (path) => files(join(root, path)),
   ),
   ...['cli/bin', 'cli/dist', 'cli/package.json'].flatMap((path) => files(join(root, path))),
-  ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js)$/.test(path)),
+  ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js|load\.cjs)$/.test(path)),
   ...closure(['ava', '@observablehq/plot', 'linkedom']).flatMap((path) => files(path, code)),
   ...['s4-node', 's4-node-cli'].map((name) => join(root, 'node_modules', name)),
   ...files(rust),

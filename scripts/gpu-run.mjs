@@ -1,4 +1,5 @@
-// Runs on a GPU machine what gpu-pack.mjs packed, with nothing but the driver visible to our programs, and writes a report.
+// Runs on a GPU machine the tests and timings that gpu-pack.mjs has packed, with no CUDA library visible to them but the driver's, and
+// writes a report.
 //   bash gpu-run.sh [--only ITEM,ITEM] [--skip ITEM,ITEM] [--out FOLDER] [--limit SECONDS] [--jobs N]     all items unless told
 //   node scripts/gpu-run.mjs --merge OUT.json REPORT.json …      joins reports of several calls, the later item of a name counts
 // Ends with 1 when an item failed. FOLDER (./gpu-report) gets report.json and log.txt. Built-in modules only.
@@ -20,7 +21,7 @@ import { parseArgs } from 'node:util'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const node = process.execPath
-/** What must not be in a process that needs the driver alone. */
+/** Libraries of the CUDA toolkit, none of which may be loaded by a process of ours. */
 const toolkit =
   /lib(cudart|cublas|cublasLt|cufft|cufftw|nvrtc|nvrtc-builtins|curand|cusparse|cusolver|cudnn|nvJitLink)\b/
 
@@ -71,7 +72,7 @@ function program(command, args, { seconds = 300, extra = {} } = {}) {
   })
 }
 
-/** The library in a child, which prints what it did and what is mapped into it. */
+/** A program for a child process: it trains, predicts and streams on the GPU, then prints the libraries that are mapped into it. */
 const inside = `
   import { readFileSync } from 'node:fs'
   import { SequenceModel, diagnose } from 's4-node'
@@ -119,7 +120,7 @@ function rust(names) {
       const [, passed = 0] = /(\d+) passed/.exec(text) ?? []
       all.text += `── ${name}\n${text}\n`
       all.passed += Number(passed)
-      // A test that finds no GPU skips: that is no pass here.
+      // A test that finds no GPU is skipped, which counts as a failure on a GPU machine.
       const skipped = (text.match(/skipped: /g) ?? []).length
       if (!ok || Number(passed) === 0 || skipped > 0) all.ok = false
       all.failures.push(
@@ -180,7 +181,7 @@ function verify(algorithm, precision) {
   }
 }
 
-/** What `npm start` runs after its set-up; it has to find the GPU by itself. */
+/** Runs `s4 demo`, as `npm start` does; it must find the GPU without being told. */
 async function start(seconds) {
   const folder = mkdtempSync(join(tmpdir(), 's4-start-'))
   const { text, ok } = await program(node, ['cli/bin/s4.mjs', 'demo', '--out', folder], { seconds })
@@ -263,7 +264,7 @@ function timings(...args) {
   }
 }
 
-/** torch's convolution in the same minutes, where the machine has torch; said so where it has not. */
+/** Times PyTorch's convolution on the same machine for comparison; skipped where the machine has no PyTorch. */
 async function peer(seconds) {
   const has = await program('python3', ['-c', 'import torch; assert torch.cuda.is_available()'], { seconds })
   if (!has.ok) return { ok: true, text: has.text, detail: 'skipped: no torch with a GPU on this machine' }
@@ -286,7 +287,7 @@ function bench(programs) {
   }
 }
 
-/** Name, what runs, and the longest it may take. */
+/** The items of a run: name, function, and the largest number of seconds. */
 const items = [
   ['linking', linking, 120],
   ['rust', rust(['unit', 'conformance', 'against_cpu']), 300],
@@ -404,7 +405,7 @@ async function main() {
       [`${result.ok ? 'passed' : 'FAILED'} ${name}`, `${seconds} s`, ...counts].filter(Boolean).join(', '),
     )
   }
-  // What is timed has the machine to itself, after the rest.
+  // Timings run alone, after all other items.
   const timed = chosen.filter(([name]) => /^(timings|bench)/.test(name))
   const rest = chosen.filter((item) => !timed.includes(item))
   const worker = async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { readWav } from './recipe-audio.mjs'
 import { readGreyPng } from './recipe-png.mjs'
 
-/** ITU-T G.711, the nearest of 255 values on a logarithmic scale. */
+/** The 8-bit µ-law code (ITU-T G.711) of a sample in −1 … 1: the nearest of 255 values on a logarithmic scale. */
 function toMuLaw(sample) {
   const value = Math.round(sample * 32768)
   const magnitude = Math.min(Math.abs(value), 32635) + 0x84

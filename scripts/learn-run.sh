@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Learning runs side by side on one GPU, in a bounded time: bash learn-run.sh SECONDS [LANE ...], in the folder that learn-pack.sh
-# filled. Lanes: text | digits, then each speaker left out | pixels: sequential, then permuted MNIST | series: the twenty ETT
-# settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT settings, small, on the CPU.
-# What they made comes to $OUT as tar files.
+# filled. Lanes run side by side, and the parts of a lane, joined by +, one after another. Parts: text | text_again: with the published
+# dropout, if text has missed | pathfinder | listops | image | digits, then each speaker left out | pixels: sequential, then permuted
+# MNIST | series: the twenty ETT settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT
+# settings, small, on the CPU. What they made comes to $OUT as tar files.
+# AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
+# unfinished the next one takes on, what is finished it leaves.
 set -uo pipefail
 seconds=${1:-520}
 shift
@@ -13,28 +16,68 @@ cd "$(dirname "$0")"
 work=${WORK:-/tmp/s4-learn}
 device=${DEVICE:-cuda}
 extra=${EXTRA:-}
+ahead=${AHEAD:-0}
 mkdir -p "$work/runs" "$work/logs"
-xz -dc node.xz >"$work/node" & tar -xJf tree.tar.xz -C "$work" & tar -xJf small.tar.xz -C "$work" &
-[ ! -f acl.tar.xz ] || tar -xJf acl.tar.xz -C "$work" &
-wait
-chmod +x "$work/node"
+xz -dc node.xz >"$work/node.new" && chmod +x "$work/node.new" && mv "$work/node.new" "$work/node" &
+tools=($!)
+# Data are many small files: who needs them waits for them, and a later call finds them there.
+for pack in *.tar.xz; do
+  name=${pack%.tar.xz}
+  case $name in
+    acl | cifar | small) [ -f "$work/$name.there" ] || (tar -xJf "$pack" -C "$work" && touch "$work/$name.there") & ;;
+    *) tar -xJf "$pack" -C "$work" & tools+=($!) ;;
+  esac
+done
+wait "${tools[@]}"
 cd "$work"
 echo "unpacked after $(($(date +%s) - began)) s"; nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true
 
 left() { echo $((began + seconds - $(date +%s))); }
-# go NAME RECIPE MOST_SECONDS ARGUMENTS...: one run, within what is left.
+# there PACK: its data have been unpacked.
+there() { while [ ! -f "$work/$1.there" ] && (($(left) > 0)); do sleep 0.5; done; }
+# go NAME RECIPE MOST_SECONDS ARGUMENTS...: one run, or the rest of it, within what is left.
 go() {
   local name=$1 recipe=$2 most=$3 have; shift 3
+  [ ! -f "runs/$name/result.json" ] || return 0
   have=$(left); if ((most > have)); then most=$have; fi
   if ((most < 12)); then echo "$name: no time left"; return; fi
-  timeout -k 5 $((most + 25)) ./node scripts/recipe.mjs "$recipe" --data . --out "runs/$name" --device "$device" \
-    --minutes "$(awk "BEGIN{print $most / 60}")" "$@" $extra >"logs/$name.log" 2>&1 || echo "$name: ended with $?"
+  timeout -k 5 $((most + 25)) ./node scripts/recipe.mjs "$recipe" --data . --out "runs/$name" --device "$device" --resume \
+    --checkpoint-every 45 --minutes "$(awk "BEGIN{print $most / 60}")" "$@" $extra >>"logs/$name.log" 2>&1 || echo "$name: ended with $?"
 }
-text() {
-  go text lra-text-short 470 --evaluate-every 2
-  if (($(left) > 100)); then go text-published lra-text "$(left)" --set train.bucket=24 --evaluate-every 4; fi
+# through NAME RECIPE ARGUMENTS...: a run whose curve reaches over this call and the later one.
+through() {
+  local name=$1 recipe=$2; shift 2
+  if ((ahead > 0)); then go "$name" "$recipe" $(($(left) - 12)) --ahead "$(awk "BEGIN{print $ahead / 60}")" "$@"
+  else go "$name" "$recipe" $(($(left) - 20)) "$@"; fi
+}
+# made TASK CALL: the generators' files, unless they are there; CALL is JavaScript after the import.
+made() {
+  [ ! -d "$1" ] || return 0
+  ./node --input-type=module -e "import * as files from './cli/dist/src/taskfiles.js'; $2" >>"logs/data-$1.log" 2>&1 &&
+    mv "$1.part" "$1" && echo "$1: data after $(($(date +%s) - began)) s"
+}
+text() { there acl; go text lra-text-short $(($(left) - 20)) --evaluate-every 4; }
+text_again() {
+  grep -o '"accuracy": [0-9.]*' runs/text/result.json | head -n 1 | awk '{exit !($2 < .872)}' || return 0
+  there acl
+  go text-published-dropout lra-text $(($(left) - 20)) --set train.bucket=4 --set train.epochs=15 --set train.evaluateLast=3 --evaluate-every 4
+}
+pathfinder() {
+  made pathfinder "await files.writePictures('pathfinder.part', 'pathfinder', ${PICTURES:-200000}, 42)" || echo "pathfinder: no data"
+  through pathfinder lra-pathfinder-short
+}
+listops() {
+  made listops "await files.writeListOps('listops.part', { train: ${TREES:-96000}, validation: 2000, test: 2000 }, 42)" || echo "listops: no data"
+  through listops lra-listops-short
+}
+# Whichever lane comes first takes it.
+image() {
+  mkdir "$work/image.$began" 2>/dev/null || return 0
+  there cifar
+  through image lra-image-short --evaluate-every 2
 }
 digits() {
+  there small
   go digits digits 260 --evaluate-every 5
   local speakers=(george jackson lucas nicolas theo yweweler) n=6
   for speaker in "${speakers[@]}"; do
@@ -43,19 +86,22 @@ digits() {
   done
 }
 pixels() {
+  there small
   go smnist smnist 200 --data mnist --evaluate-every 5
   go pmnist pmnist 270 --data mnist --evaluate-every 5
 }
 series() {
+  there small
   local n=20
   for file in ETTh1 ETTh2; do for variables in univariate multivariate; do for horizon in 24 48 168 336 720; do
     go "ett-$file-$variables-$horizon" "ett-$variables" $(($(left) / n)) --set "data.file=$file.csv" --set "data.horizon=$horizon"
     n=$((n - 1))
   done; done; done
 }
-rates() { go digits-rates digits-rates $(($(left) - 8)) --evaluate-every 10; }
-rates_s4d() { go digits-rates-s4d digits-rates-s4d $(($(left) - 8)) --evaluate-every 10; }
+rates() { there small; go digits-rates digits-rates $(($(left) - 8)) --evaluate-every 10; }
+rates_s4d() { there small; go digits-rates-s4d digits-rates-s4d $(($(left) - 8)) --evaluate-every 10; }
 univariate() {
+  there small
   for file in ETTh1 ETTh2; do for horizon in 24 48 168 336 720; do
     (
       device=cpu
@@ -67,14 +113,19 @@ univariate() {
   wait
 }
 lanes=()
-for lane in "${wanted[@]}"; do "$lane" & lanes+=($!); done
+for lane in "${wanted[@]}"; do for part in ${lane//+/ }; do "$part"; done & lanes+=($!); done
 alive() { for lane in "${lanes[@]}"; do kill -0 "$lane" 2>/dev/null && return 0; done; return 1; }
-while alive && (($(left) > -28)); do sleep 1; done
+while alive && (($(left) > -18)); do sleep 1; done
 echo "ended after $(($(date +%s) - began)) s"
-tar -czf "$OUT/histories.tgz" logs runs/*/history.jsonl runs/*/result.json
-list() { ls -d "$@" 2>/dev/null; }
-tar -cf - $(list runs/{text,digits,digits-rates*,smnist,pmnist}/*.safetensors) | split -b 15m -d - "$OUT/main.tar."
-tar -cf - $(list runs/text-published/last.safetensors runs/digits-without-*/final.safetensors runs/*ett*/best.safetensors runs/small-*/best.safetensors) |
-  split -b 15m -d - "$OUT/more.tar."
+tar -czf "$OUT/histories.tgz" logs $(ls runs/*/{history.jsonl,result.json} 2>/dev/null)
+# What is judged, then what can be taken on, up to 59 MB: no more comes back.
+chosen=() size=0
+for file in $(ls runs/*/best.safetensors 2>/dev/null) $(ls runs/*/final.safetensors 2>/dev/null) $(ls -Sr runs/*/last.safetensors 2>/dev/null); do
+  bytes=$(stat -c %s "$file")
+  # The last epoch's model of a run that validation chose from is in last.safetensors.
+  [[ $file == */final.safetensors && -f ${file%final*}best.safetensors ]] && continue
+  ((size + bytes < 59000000)) && chosen+=("$file") && size=$((size + bytes))
+done
+((${#chosen[@]})) && tar -cf - "${chosen[@]}" | split -b 15m -d - "$OUT/models.tar."
 ls -l "$OUT"
 for log in logs/*.log; do echo "$(basename "$log" .log): $(tail -n 1 "$log" | cut -c1-220)"; done

@@ -1,15 +1,20 @@
-// npm run lint:workflows: actionlint over .github/workflows. Ends with 1 when it finds something.
+// npm run lint:workflows: runs actionlint on .github/workflows; exits with 1 when it finds a fault.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createLinter } from 'actionlint'
 import { root } from './setup.mjs'
+
+/** Machines of GitHub's that are newer than this actionlint, which takes no list of them. */
+const runners = ['ubuntu-24.04-arm', 'macos-15-intel']
+const known = ({ kind, message }) =>
+  kind === 'runner-label' && runners.some((runner) => message.startsWith(`label "${runner}" is unknown`))
 
 const lint = await createLinter()
 const folder = '.github/workflows'
 const files = readdirSync(join(root, folder)).filter((name) => /\.ya?ml$/.test(name))
 const found = files.flatMap((name) => {
   const path = join(folder, name)
-  return lint(readFileSync(join(root, path), 'utf8'), path)
+  return lint(readFileSync(join(root, path), 'utf8'), path).filter((problem) => !known(problem))
 })
 for (const { file, line, column, message, kind } of found)
   console.error(`${file}:${line}:${column}: ${message} [${kind}]`)

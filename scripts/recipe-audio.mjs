@@ -42,7 +42,7 @@ function fromMuLaw(code) {
   return ((u & 0x80 ? -1 : 1) * (magnitude - 0x84)) / 32768
 }
 
-/** Each recording scaled to root mean square 1: speakers recorded at very different levels. */
+/** A recording scaled to root mean square 1, since the speakers recorded at very different levels. */
 function levelled(samples) {
   let sum = 0
   for (const x of samples) sum += x * x
@@ -50,7 +50,7 @@ function levelled(samples) {
   return samples.map((x) => x * scale)
 }
 
-/** Windowed-sinc low-pass (Hann, 63 taps) with its edge at `cutoff` of the sampling rate. */
+/** The samples after a low-pass filter (windowed sinc, Hann, 63 taps) with its cutoff frequency at `cutoff` of the sampling rate. */
 export function lowPass(samples, cutoff) {
   const side = 31
   const taps = Float64Array.from({ length: 2 * side + 1 }, (_, i) => {
@@ -68,7 +68,10 @@ export function lowPass(samples, cutoff) {
   return out
 }
 
-/** `ratio` times fewer samples: a windowed sinc with its edge below the new half rate, at 64 positions between two samples. */
+/**
+ * Resamples to `ratio` times fewer samples, by a windowed sinc with its cutoff below the new Nyquist frequency, which is tabulated at 64
+ * positions between two samples.
+ */
 function resampled(samples, ratio) {
   const [side, phases, cutoff] = [24, 64, 0.46 / ratio]
   const taps = Array.from({ length: phases + 1 }, (_, phase) =>
@@ -98,8 +101,9 @@ function digit(path) {
 }
 
 /**
- * Train: all recordings but those below. Test: numbers 0 to 4 of each speaker and digit (the data set's own split), or everything
- * of the speaker `leaveOut`. The test at half the sampling rate comes in two forms, with and without a low-pass before.
+ * The data set of spoken digits. The test set has the recordings 0 to 4 of each speaker and digit (the data set's own split), or all
+ * recordings of the speaker `leaveOut`; all other recordings are the training set. Tests at half the sampling rate come twice, with and
+ * without a low-pass filter before every second sample is dropped.
  */
 export function spokenDigits(folder, { leaveOut, augment = true, ratios = [1] } = {}) {
   const inside = existsSync(join(folder, 'recordings')) ? join(folder, 'recordings') : folder
@@ -113,7 +117,7 @@ export function spokenDigits(folder, { leaveOut, augment = true, ratios = [1] } 
   for (const d of all) {
     const samples = levelled(readWav(d.path).samples)
     if (!held(d)) {
-      // Dull copies of a recording teach the model to do with the lower half of the band, as a telephone does.
+      // Copies with only the lower half of the frequencies teach the model to recognise digits without the upper half.
       const copies = augment ? [samples, lowPass(samples, 0.25), lowPass(samples, 0.35)] : [samples]
       const byRatio = ratios.map((ratio) => (ratio === 1 ? copies : [resampled(samples, ratio)]))
       train.push({ byRatio, target: d.target, length: samples.length })
@@ -133,7 +137,7 @@ export function spokenDigits(folder, { leaveOut, augment = true, ratios = [1] } 
     model: { input: 1, output: 10 },
     train,
     values: augment ? varied : (example) => example.byRatio[0][0],
-    // A batch has one sampling rate (`ratio` times fewer samples), and voices somewhat slower or faster than they were.
+    // A training batch has one sampling rate, and its voices are played somewhat slower or faster than recorded.
     draw: augment
       ? (random) => {
           const at = ratios.length === 1 ? 0 : Math.floor(random() * ratios.length)
@@ -154,7 +158,7 @@ const NOISE = (() => {
   return Float32Array.from({ length: 1 << 16 }, () => normal(random))
 })()
 
-/** Another level, sometimes duller, a little noise. */
+/** A random variation of a training example: another level, sometimes a low-pass, a little noise. */
 function varied(example, random, { at }) {
   const copies = example.byRatio[at]
   const source = copies[Math.min(copies.length - 1, Math.max(0, Math.floor(random() * 4) - 1))]

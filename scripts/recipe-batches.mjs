@@ -18,16 +18,18 @@ export function grouped(examples, { batchSize, bucket = 0, random }) {
 }
 
 /** One batch of classified sequences; lengths are padded to a multiple of `pad`, which keeps the number of shapes small. */
-function classified(group, { values, tokens, pad, rate, random, draw }) {
+function classified(group, { values, tokens, pad, rate, random, draw, channels }) {
   const rows = group.map((example) => (tokens ?? values)(example, random, draw))
-  const lengths = Int32Array.from(rows, (row) => row.length)
+  const lengths = Int32Array.from(rows, (row) => row.length / channels)
   const longest = Math.max(...lengths)
   const length = Math.ceil(longest / pad) * pad
   const data =
-    tokens === undefined ? new Float32Array(rows.length * length) : new Int32Array(rows.length * length)
-  rows.forEach((row, i) => data.set(row, i * length))
+    tokens === undefined
+      ? new Float32Array(rows.length * length * channels)
+      : new Int32Array(rows.length * length)
+  rows.forEach((row, i) => data.set(row, i * length * channels))
   return {
-    input: { data, shape: tokens === undefined ? [rows.length, length, 1] : [rows.length, length] },
+    input: { data, shape: tokens === undefined ? [rows.length, length, channels] : [rows.length, length] },
     target: group.map((example) => example.target),
     ...(lengths.every((n) => n === length) ? {} : { lengths }),
     ...(rate === undefined ? {} : { rate }),
@@ -50,7 +52,8 @@ export function* trainingBatches(
     // What the rows of a batch have in common, its sampling rate among it.
     const draw = dataset.draw?.(random)
     const { values, tokens } = dataset
-    yield classified(groups[i], { values, tokens, pad, rate: draw?.rate, random, draw })
+    const channels = dataset.model.input ?? 1
+    yield classified(groups[i], { values, tokens, pad, rate: draw?.rate, random, draw, channels })
   }
 }
 
@@ -61,7 +64,7 @@ export function* testBatches(dataset, set, { batchSize, pad = 1 }) {
     const batch =
       dataset.kind === 'forecast'
         ? dataset.batch(group)
-        : classified(group, { values: set.values, tokens: set.tokens, pad, rate: set.rate })
+        : classified(group, { ...set, pad, channels: dataset.model.input ?? 1 })
     yield { group, batch }
   }
 }

@@ -1,4 +1,5 @@
-// ETTh1 and ETTh2 under Informer's protocol: 12, 4 and 4 months of 30 days, every window, errors in units of the training deviation.
+// The data sets ETTh1 and ETTh2 with the protocol of the Informer paper: training, validation and test are 12, 4 and 4 months of 30
+// days; errors are averaged over every window, in standard deviations of the training part.
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -6,7 +7,7 @@ const MONTH = 30 * 24
 const ENDS = [12 * MONTH, 16 * MONTH, 20 * MONTH]
 const PARTS = ['hour', 'weekday', 'day', 'year']
 
-/** { time, columns: name → Float64Array } of a CSV whose first column is a date. */
+/** Reads a CSV file whose first column is a date: `{ time, columns }`, times and a Float64Array for each name. */
 function readTable(path) {
   const [head, ...lines] = readFileSync(path, 'utf8').trim().split(/\r?\n/)
   const names = head.split(',')
@@ -30,7 +31,7 @@ function timeFeatures(date, parts) {
   return parts.flatMap((part) => [Math.sin(2 * Math.PI * all[part]), Math.cos(2 * Math.PI * all[part])])
 }
 
-/** Each column by mean and (population) deviation of its training rows. */
+/** A column standardised by the mean and (population) standard deviation of its training rows. */
 function scaled(column) {
   const part = column.subarray(0, ENDS[0])
   const mean = part.reduce((a, b) => a + b, 0) / part.length
@@ -39,9 +40,9 @@ function scaled(column) {
 }
 
 /**
- * Windows of `lookBack` known hours followed by `horizon` unknown ones, whose values are 0 and whose times are known.
- * `normalize` takes a level off each window and divides by its deviation, and undoes both on the forecast: the level is the mean of
- * the look-back (`'mean'`) or its last value (`'last'`); `'none'` leaves the values as they are.
+ * The forecasting task: windows of `lookBack` known hours and `horizon` hours to forecast, whose input values are 0 but whose times are
+ * known. With `normalize`, a level is subtracted from each window and the rest divided by its standard deviation, and the forecast is
+ * transformed back: the level is the mean of the known hours (`'mean'`) or their last value (`'last'`). `'none'` does not normalise.
  */
 export function ett(
   folder,
@@ -53,12 +54,12 @@ export function ett(
   const names = columns ?? Object.keys(table.columns)
   const series = names.map((name) => scaled(table.columns[name]))
   const length = lookBack + horizon
-  // A step's input: the values (0 where they are to be forecast), 1 where they are, the time.
+  // The inputs of an hour: its values (0 where they are to be forecast), 1 where they are to be forecast, its time features.
   const width = names.length + 1 + 2 * times.length
   const frame = new Float32Array(table.time.length * width)
   table.time.forEach((date, t) => frame.set(timeFeatures(date, times), t * width + names.length + 1))
 
-  /** First rows of the windows whose horizon lies in a part; validation and test look back into the part before. */
+  /** The windows whose hours to forecast lie in a part (0 training, 1 validation, 2 test); their known hours may lie in the part before. */
   const starts = (part) => {
     const from = part === 0 ? 0 : ENDS[part - 1] - lookBack
     return Array.from({ length: ENDS[part] - from - length + 1 }, (_, i) => ({ start: from + i, length }))

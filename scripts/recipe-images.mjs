@@ -39,7 +39,7 @@ function pngFolder(folder) {
     }))
 }
 
-/** The picture moved by whole pixels, black coming in. */
+/** A picture moved by dx and dy pixels; pixels that come in at the edge are black. */
 function moved(pixels, dx, dy) {
   const out = new Uint8Array(SIDE * SIDE)
   for (let y = Math.max(0, dy); y < Math.min(SIDE, SIDE + dy); y++)
@@ -49,8 +49,9 @@ function moved(pixels, dx, dy) {
 }
 
 /**
- * With IDX: the published 60,000 and 10,000. With a folder of pictures: the first `trainCount` by name train, the rest test.
- * `permute` takes the pixels in one fixed random order; `shift` moves training pictures by up to so many pixels, before that.
+ * The MNIST data set: with IDX files the published 60,000 training and 10,000 test pictures, with a folder of pictures the first
+ * `trainCount` by name as training set and the others as test set. `shift` moves each training picture by up to so many pixels;
+ * `permute` then takes the pixels in one fixed random order.
  */
 export function mnist(
   folder,

@@ -1,4 +1,4 @@
-// Reads 8-bit greyscale PNG pictures, which is what MNIST is stored as where it is not IDX. Node's own zlib alone.
+// Reads 8-bit greyscale PNG pictures, in which MNIST is stored where it is not stored as IDX. Uses nothing but Node's own zlib.
 import { inflateSync } from 'node:zlib'
 
 const SIGNATURE = '89504e470d0a1a0a'

@@ -1,4 +1,4 @@
-// One learning run of a recipe: epochs, checkpoints, history, figures.
+// Runs one training of a recipe: epochs, checkpoints, a history of losses, and the final scores.
 import {
   appendFileSync,
   createReadStream,
@@ -12,21 +12,22 @@ import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 import { createModel, epochOptions, loadModel, modelFromBytes } from './recipe-api.mjs'
 import { trainingBatches } from './recipe-batches.mjs'
+import { plannedEpochs } from './recipe-plan.mjs'
 import { score } from './recipe-score.mjs'
 
-/** Share of the minutes that the learning rate's curve is drawn over; the rest is for the last evaluation and for misjudging. */
-const PLANNED = 0.92
-
 /**
- * Trains until the recipe's epochs are done or `minutes` are over. With `minutes`, the number of epochs is planned anew after every
- * epoch, so the learning rate reaches its end with the time; history.jsonl says how many were planned (`of`), and `plan`, those numbers
- * epoch by epoch, gives the same run again whatever the time. Writes history.jsonl, last.safetensors (with the optimiser, every
- * `every` seconds and at the end), final.safetensors, best.safetensors where a validation set chooses, and result.json.
+ * Trains until the recipe's epochs are done, `minutes` are over, or `signal` fires. With `minutes`, the number of epochs is planned
+ * anew after every epoch, so the learning rate reaches its end with the time; history.jsonl says how many were planned (`of`), and
+ * `plan`, those numbers epoch by epoch, gives the same run again whatever the time. With `ahead`, the minutes of later calls that go on
+ * with `resume`, the curve reaches over them too, and a run that stops before its end is left to them unjudged. Writes history.jsonl,
+ * last.safetensors (with the optimiser, every `every` seconds and at the end) and, of a run that ends, final.safetensors,
+ * best.safetensors where a validation set chooses, and result.json. Minutes count from `begun` (milliseconds of `performance.now()`).
  */
 export async function runRecipe(recipe, dataset, options) {
   const {
     out,
     minutes = Infinity,
+    ahead = 0,
     plan,
     resume = false,
     device,
@@ -34,11 +35,13 @@ export async function runRecipe(recipe, dataset, options) {
     every = 60,
     evaluateEvery = 1,
     updates = Infinity,
+    signal,
+    begun = performance.now(),
     log,
   } = options
   mkdirSync(out, { recursive: true })
   const [last, history] = [join(out, 'last.safetensors'), join(out, 'history.jsonl')]
-  const { batchSize, bucket = 0, pad = 1, testBatchSize = 64 } = recipe.train
+  const { batchSize, bucket = 0, pad = 1, testBatchSize = 64, evaluateLast = 1 } = recipe.train
   const scoring = { batchSize: testBatchSize, pad }
   const going = resume && existsSync(last)
   const model = going
@@ -47,12 +50,11 @@ export async function runRecipe(recipe, dataset, options) {
   const at = going
     ? JSON.parse(model.extra)
     : { epoch: 0, batch: 0, step: 0, seconds: 0, best: null, choices: 0 }
-  // An epoch may be a random part of the training set: validation then comes more often.
+  // A recipe may limit the batches of an epoch, so that a large training set is validated more often.
   const perEpoch = Math.min(
     Math.ceil(dataset.train.length / batchSize),
     recipe.train.batchesPerEpoch ?? Infinity,
   )
-  const begun = performance.now()
   const before = at.seconds
   const elapsed = () => (performance.now() - begun) / 1000
   const record = (entry) => {
@@ -73,15 +75,23 @@ export async function runRecipe(recipe, dataset, options) {
   const save = async () => model.save(last, { extra: JSON.stringify({ ...at, seconds: before + elapsed() }) })
   const chosen = join(out, 'best.safetensors')
   let best = going && existsSync(chosen) ? readFileSync(chosen) : undefined
-  let [epochSeconds, stopped] = [undefined, false]
-  let epochs = recipe.train.epochs
+  // Stopped early: `chosen` when validation gets no better, `time` when the clock, the updates or the signal end it.
+  let [epochs, stopped] = [recipe.train.epochs, undefined]
   let fresh = !going
-  while (at.epoch < epochs && !stopped) {
-    if (plan !== undefined) epochs = plan[at.epoch] ?? at.epoch
-    else if (epochSeconds !== undefined && minutes !== Infinity) {
-      const left = Math.floor((minutes * 60 * PLANNED - elapsed()) / epochSeconds)
-      epochs = Math.min(recipe.train.epochs, at.epoch + Math.max(left, 0))
-    }
+  const over = () => elapsed() > minutes * 60 || at.step >= updates || signal?.aborted
+  while (stopped === undefined) {
+    // Within an epoch the plan stays as it was, also when another process goes on with it.
+    if (at.batch === 0 || at.of === undefined)
+      at.of = plannedEpochs({
+        plan,
+        done: at.epoch,
+        most: recipe.train.epochs,
+        minutes,
+        ahead,
+        elapsed: elapsed(),
+        secondsPerEpoch: at.secondsPerEpoch,
+      })
+    epochs = at.of
     if (at.epoch >= epochs) break
     const started = performance.now()
     let [loss, correct, count, saved] = [0, 0, 0, performance.now()]
@@ -91,7 +101,8 @@ export async function runRecipe(recipe, dataset, options) {
       pad,
       seed,
       epoch: at.epoch,
-      skip: at.batch,
+      // The library leaves out what its checkpoint has seen; those of 0.1.0 do not say.
+      skip: model.progress.samples > 0 ? 0 : at.batch,
       count: perEpoch,
     })
     const how = epochOptions(recipe, {
@@ -100,7 +111,8 @@ export async function runRecipe(recipe, dataset, options) {
       seed,
       resume: !fresh,
     })
-    for await (const event of model.train(source, how)) {
+    // A checkpoint may stand behind an epoch's last update: then this only ends the epoch.
+    for await (const event of model.train(source, { ...how, epochs: model.progress.epochs + 1 })) {
       fresh = false
       if (event.type !== 'step') continue
       at.batch++
@@ -112,35 +124,45 @@ export async function runRecipe(recipe, dataset, options) {
         await save()
         saved = performance.now()
       }
-      if (elapsed() > minutes * 60 || at.step >= updates) {
-        stopped = true
-        break
-      }
+      // After an epoch's last batch the loop goes on to the end of the epoch.
+      if (over() && at.batch < perEpoch) break
     }
+    if (over()) stopped = 'time'
+    const trained = (performance.now() - started) / 1000
     if (at.batch >= perEpoch) [at.epoch, at.batch] = [at.epoch + 1, 0]
     const entry = {
       event: 'epoch',
       epoch: at.epoch,
+      ...(at.batch > 0 ? { batch: at.batch } : {}),
       step: at.step,
       of: epochs,
-      loss: loss / count,
-      ...(dataset.kind === 'classes' ? { accuracy: correct / count } : {}),
+      ...(count > 0 ? { loss: loss / count } : {}),
+      ...(count > 0 && dataset.kind === 'classes' ? { accuracy: correct / count } : {}),
     }
-    const due = at.epoch % evaluateEvery === 0 || at.epoch === epochs
-    if (dataset.validation !== undefined) {
+    const due = at.batch === 0 && (at.epoch % evaluateEvery === 0 || at.epoch > epochs - evaluateLast)
+    const ends = stopped === 'time' && ahead === 0 && !signal?.aborted
+    if (dataset.validation !== undefined && (due || ends)) {
       entry.validation = await score(model, dataset, dataset.validation, scoring)
-      if (at.best === null || entry.validation.mse < at.best) {
-        at.best = entry.validation.mse
+      const figure = entry.validation.mse ?? -entry.validation.accuracy
+      if (at.best === null || figure < at.best) {
+        at.best = figure
         at.choices = 0
         best = await model.toBytes({ optimizer: false })
         writeFileSync(`${chosen}.tmp`, best)
         renameSync(`${chosen}.tmp`, chosen)
-      } else if (++at.choices >= (recipe.train.patience ?? Infinity)) stopped = true
-    } else if (due && !stopped) entry.test = await score(model, dataset, dataset.tests[0], scoring)
-    epochSeconds = (performance.now() - started) / 1000
-    record({ ...entry, epochSeconds: round(epochSeconds), seconds: round(before + elapsed()) })
+      } else if (++at.choices >= (recipe.train.patience ?? Infinity)) stopped ??= 'chosen'
+    } else if (due && dataset.validation === undefined && stopped === undefined)
+      entry.test = await score(model, dataset, dataset.tests[0], scoring)
+    const whole = (performance.now() - started) / 1000
+    if (count > 0) at.secondsPerEpoch = (trained / count) * perEpoch + (whole - trained)
+    record({ ...entry, epochSeconds: round(whole), seconds: round(before + elapsed()) })
   }
   await save()
+  if (stopped === 'time' && (ahead > 0 || signal?.aborted)) {
+    record({ event: 'paused', epoch: at.epoch, batch: at.batch, seconds: round(before + elapsed()) })
+    model.dispose()
+    return undefined
+  }
   const final = join(out, 'final.safetensors')
   await model.save(final, { optimizer: false })
 
@@ -160,7 +182,7 @@ export async function runRecipe(recipe, dataset, options) {
     steps: at.step,
     planned: recipe.train.epochs,
     minutes: round((before + elapsed()) / 60),
-    chosenBy: best === undefined ? 'the last epoch' : 'validation',
+    chosenBy: best === undefined ? 'the last epoch' : dataset.validation.name,
     checkpoint: { file: basename(file), sha256: await sha256(file) },
     tests,
   }

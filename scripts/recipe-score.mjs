@@ -1,7 +1,7 @@
-// What a model reaches on a test set: accuracy and confusion for classes, MSE and MAE for forecasts.
+// Scores of a model on a test set: accuracy and confusion matrix for classification, MSE and MAE for forecasts.
 import { testBatches } from './recipe-batches.mjs'
 
-/** { loss, accuracy } or { mse, mae }; with `confusion`, also rows = truth, columns = answer. */
+/** { loss, accuracy } for classes or { mse, mae } for forecasts; with `confusion` also the matrix of counts [true class][predicted class]. */
 export async function score(model, dataset, set, { batchSize, pad, confusion = false }) {
   if (dataset.kind === 'forecast') return forecastScore(model, dataset, set, { batchSize })
   if (confusion) return classScore(model, dataset, set, { batchSize, pad })

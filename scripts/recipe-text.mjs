@@ -14,10 +14,12 @@ function reviews(folder, part) {
 }
 
 /**
- * Token 0 is any rare character, 1 the end; then every character that the training reviews have `minFrequency` times, most frequent
- * first. A review is cut so that it has at most `maxLength` tokens with its end.
+ * The data set of IMDB reviews. Token 0 stands for every rare character, token 1 for the end of a review; the others stand for the
+ * characters that occur at least `minFrequency` times in the training reviews, most frequent first. Reviews are cut to `maxLength`
+ * tokens, including the end. There is no validation set: with `chooseByTest` the test set chooses the epoch, as in the published
+ * protocol.
  */
-export function aclImdb(folder, { maxLength = 4096, minFrequency = 15 } = {}) {
+export function aclImdb(folder, { maxLength = 4096, minFrequency = 15, chooseByTest = false } = {}) {
   const inside = existsSync(join(folder, 'aclImdb')) ? join(folder, 'aclImdb') : folder
   const [train, test] = [reviews(inside, 'train'), reviews(inside, 'test')]
   const counts = new Map()
@@ -39,13 +41,16 @@ export function aclImdb(folder, { maxLength = 4096, minFrequency = 15 } = {}) {
     delete example.text
   }
   const vocabulary = kept.length + 2
+  const tokens = (example) => example.tokens
+  const tests = [{ name: 'test', examples: test, tokens }]
   return {
     kind: 'classes',
     classes: 2,
     model: { encoder: 'embedding', vocabulary, output: 2 },
     train,
-    tokens: (example) => example.tokens,
-    tests: [{ name: 'test', examples: test, tokens: (example) => example.tokens }],
+    tokens,
+    ...(chooseByTest ? { validation: tests[0] } : {}),
+    tests,
     summary: { train: train.length, test: test.length, vocabulary },
   }
 }

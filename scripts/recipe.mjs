@@ -1,15 +1,22 @@
 // Runs a recipe, an experiment of the paper as a JSON file in recipes/:
-//   node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M] [--resume] [--device cuda] [--seed N] [--set data.horizon=48] …
-import { readFileSync } from 'node:fs'
+//   node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M [--ahead M]] [--resume] [--device cuda] [--seed N] [--set data.horizon=48] …
+//   node scripts/recipe.mjs NAME --smoke [--out DIR]: a miniature of it on made data, in seconds
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { fileURLToPath } from 'node:url'
 import { spokenDigits } from './recipe-audio.mjs'
+import { cifar10 } from './recipe-cifar.mjs'
 import { ett } from './recipe-ett.mjs'
 import { mnist } from './recipe-images.mjs'
+import { listops } from './recipe-listops.mjs'
+import { makeMiniature, shrunk } from './recipe-miniature.mjs'
+import { pathfinder } from './recipe-pathfinder.mjs'
 import { runRecipe } from './recipe-run.mjs'
 import { aclImdb } from './recipe-text.mjs'
 
-const READERS = { 'acl-imdb': aclImdb, digits: spokenDigits, ett, mnist }
+const READERS = { 'acl-imdb': aclImdb, cifar10, digits: spokenDigits, ett, listops, mnist, pathfinder }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -17,8 +24,9 @@ const { values, positionals } = parseArgs({
     data: { type: 'string' },
     out: { type: 'string' },
     minutes: { type: 'string' },
+    ahead: { type: 'string' },
     resume: { type: 'boolean' },
-    device: { type: 'string', default: 'auto' },
+    device: { type: 'string' },
     seed: { type: 'string' },
     set: { type: 'string', multiple: true, default: [] },
     'checkpoint-every': { type: 'string', default: '60' },
@@ -26,18 +34,23 @@ const { values, positionals } = parseArgs({
     plan: { type: 'string' },
     updates: { type: 'string' },
     limit: { type: 'string' },
+    smoke: { type: 'boolean' },
   },
 })
 const [name] = positionals
-if (name === undefined || values.data === undefined || values.out === undefined) {
-  console.error('node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M] [--resume] [--device cuda]')
+const missing = !values.smoke && (values.data === undefined || values.out === undefined)
+if (name === undefined || missing) {
+  console.error(
+    'node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M] [--resume] [--device cuda], or NAME --smoke',
+  )
   process.exit(2)
 }
 
-const recipe = JSON.parse(
+let recipe = JSON.parse(
   readFileSync(fileURLToPath(new URL(`../recipes/${name}.json`, import.meta.url)), 'utf8'),
 )
 recipe.name = name
+if (values.smoke) recipe = shrunk(recipe)
 for (const pair of values.set) {
   const [path, text] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]
   const keys = path.split('.')
@@ -46,27 +59,38 @@ for (const pair of values.set) {
   inner[keys.at(-1)] = /^[[{"\d-]|^(true|false|null)$/.test(text) ? JSON.parse(text) : text
 }
 
+const scratch = values.smoke ? mkdtempSync(join(tmpdir(), 's4-recipe-')) : undefined
+if (scratch !== undefined) process.once('exit', () => rmSync(scratch, { recursive: true }))
+if (values.smoke) await makeMiniature(recipe, join(scratch, 'data'))
 const { reader, ...data } = recipe.data
-const dataset = READERS[reader](values.data, data)
+const dataset = await READERS[reader](values.smoke ? join(scratch, 'data') : values.data, data)
 // For a trial: so many examples of each part.
-if (values.limit !== undefined)
+const limit = values.limit ?? (values.smoke ? '24' : undefined)
+if (limit !== undefined)
   for (const set of [dataset, ...dataset.tests, ...(dataset.validation ? [dataset.validation] : [])]) {
     const key = set === dataset ? 'train' : 'examples'
-    const stride = Math.max(1, Math.floor(set[key].length / Number(values.limit)))
-    set[key] = set[key].filter((_, i) => i % stride === 0).slice(0, Number(values.limit))
+    const stride = Math.max(1, Math.floor(set[key].length / Number(limit)))
+    set[key] = set[key].filter((_, i) => i % stride === 0).slice(0, Number(limit))
   }
+
+// A run that is told to end saves itself first; a second signal ends it at once.
+const stop = new AbortController()
+for (const event of ['SIGINT', 'SIGTERM']) process.once(event, () => stop.abort())
 
 const number = (text) => (text === undefined ? undefined : Number(text))
 await runRecipe(recipe, dataset, {
-  out: values.out,
+  out: values.out ?? join(scratch, 'out'),
   minutes: number(values.minutes),
+  ahead: number(values.ahead),
+  begun: 0,
+  signal: stop.signal,
   // 24,11x3 is 24,11,11,11.
   plan: values.plan?.split(',').flatMap((part) => {
     const [epochs, times = 1] = part.split('x').map(Number)
     return Array.from({ length: times }, () => epochs)
   }),
   resume: values.resume,
-  device: values.device,
+  device: values.device ?? (values.smoke ? 'cpu' : 'auto'),
   seed: number(values.seed) ?? recipe.seed,
   every: number(values['checkpoint-every']),
   evaluateEvery: number(values['evaluate-every']),

@@ -1,16 +1,17 @@
-// Which file of a Rust crate imports which, by its `use` lines. `mod` lines and re-exports (`pub use`, `pub(crate) use`) import
-// nothing; a name that comes by a re-export is of the file that defines it. Tests (`#[cfg(test)]`) are left out.
+// Finds which file of a Rust crate imports which other file, by its `use` lines. `mod` lines and re-exports (`pub use`,
+// `pub(crate) use`) do not count as imports; a name that is imported through a re-export counts as one of the file that defines it.
+// Tests (`#[cfg(test)]`) are left out.
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-/** Rust without comments, strings and character literals, every line where it was. */
+/** Rust code with comments, strings and character literals replaced by spaces, so that lines keep their numbers. */
 export function codeOf(text) {
   const pattern =
     /\/\/[^\n]*|\/\*[\s\S]*?\*\/|b?r(#*)"[\s\S]*?"\1|b?"(?:\\[\s\S]|[^"\\])*"|b?'(?:\\(?:u\{[^}]*\}|x..|.)|[^'\\\n])'/g
   return text.replace(pattern, (found) => found.replace(/[^\n]/g, ' '))
 }
 
-/** The paths of a use tree, `a::{b, c as d, e::*}` → `[['a', 'b'], …]` with the name that each gets here. */
+/** The paths of a use tree such as `a::{b, c as d, e::*}`: their segments (`['a', 'b']`, …) and the name that each is imported as. */
 export function pathsOf(tree, before = []) {
   const open = tree.indexOf('{')
   if (open >= 0) {
@@ -51,7 +52,7 @@ class Module {
 const item =
   /^(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|const|unsafe|default|extern\s*(?:"[^"]*")?)\s+)*(?:fn|struct|enum|union|trait|type|const|static(?:\s+mut)?|macro_rules!)\s+(\w+)/
 
-/** Reads a module's file, and its children. `folder` holds the files of its children. */
+/** Reads a module's file and those of its child modules, which are in `folder`. */
 function read(module, folder) {
   const code = codeOf(readFileSync(module.file, 'utf8'))
   // The module that the text is in, from brace to brace; `undefined` in tests.
@@ -102,7 +103,7 @@ function read(module, folder) {
   }
 }
 
-/** The module that a path names, or whose file defines what it names; `undefined` outside the crate. */
+/** The module that a path names, or that defines the item it names; `undefined` for a path of another crate. */
 function resolve(module, segments, visited = new Set()) {
   const key = `${module.file}|${segments.join('::')}`
   if (visited.has(key)) return undefined
@@ -145,7 +146,7 @@ function resolve(module, segments, visited = new Set()) {
   return at
 }
 
-/** Every import of the crate whose root file is given: `{ from, to, line }`, files by path. */
+/** All imports in the crate with this root file: `{ from, to, line }`, where from and to are paths of files. */
 export function importsOf(rootFile) {
   const crate = new Module(rootFile)
   read(crate, dirname(rootFile))
@@ -163,23 +164,23 @@ export function importsOf(rootFile) {
   return edges
 }
 
-/** Circles among imports: for each group of files that reach each other, one shortest way around. */
+/** Circles of imports: for each group of files that import each other, directly or through others, one shortest circle. */
 export function circlesOf(edges) {
   const next = new Map()
   for (const edge of edges) next.set(edge.from, [...(next.get(edge.from) ?? []), edge])
-  /** Shortest way from a file to another, by breadth. */
-  const way = (from, to) => {
-    const came = new Map()
+  /** The shortest chain of imports from a file to another, by breadth-first search. */
+  const shortestChain = (from, to) => {
+    const arrivedBy = new Map()
     const queue = [from]
     for (const file of queue) {
       for (const edge of next.get(file) ?? []) {
         if (edge.to === to) {
           const path = [edge]
-          for (let back = file; back !== from; back = path[0].from) path.unshift(came.get(back))
+          for (let back = file; back !== from; back = path[0].from) path.unshift(arrivedBy.get(back))
           return path
         }
-        if (!came.has(edge.to) && edge.to !== from) {
-          came.set(edge.to, edge)
+        if (!arrivedBy.has(edge.to) && edge.to !== from) {
+          arrivedBy.set(edge.to, edge)
           queue.push(edge.to)
         }
       }
@@ -187,12 +188,12 @@ export function circlesOf(edges) {
     return undefined
   }
   const circles = []
-  const told = new Set()
+  const filesInCircles = new Set()
   for (const file of [...next.keys()].toSorted()) {
-    if (told.has(file)) continue
-    const circle = way(file, file)
+    if (filesInCircles.has(file)) continue
+    const circle = shortestChain(file, file)
     if (circle === undefined) continue
-    for (const edge of circle) told.add(edge.from)
+    for (const edge of circle) filesInCircles.add(edge.from)
     circles.push(circle)
   }
   return circles

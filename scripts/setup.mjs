@@ -1,14 +1,17 @@
-// Sets everything up, once: npm packages, the CUDA compiler library (optional), the addon, the JavaScript.
-// Only Node's own modules, so that it runs in a fresh clone.
+// Sets up a clone: installs npm packages and the CUDA compiler library (optional), builds the addon and the JavaScript. Uses no modules
+// but Node's own, so that it runs before any package is installed.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createHash } from 'node:crypto'
 
-/** The images of a build from source: Hopper's code, and PTX that the driver compiles for every other chip; minutes less than all. */
+/**
+ * The kernel images of a build from source: machine code for Hopper, and PTX, which the driver compiles for every other chip. Minutes
+ * quicker to build than `allImages`.
+ */
 export const fewImages = '90a compute_75 compute_80'
-/** The images of a release, which `npm test` builds: machine code for every generation, and PTX for what comes. */
+/** The kernel images of a release, which `npm test` builds: machine code for every generation of chips, and PTX for later ones. */
 export const allImages = '75 80 86 89 90a 100 120 compute_75 compute_80'
 process.env.S4_CUDA_ARCHS ??= fewImages
 

@@ -1,4 +1,5 @@
-// npm start: sets up, then trains on the real electrocardiogram, forecasts, streams it and writes report/index.html.
+// npm start: sets everything up, then runs `s4 demo`: trains on an electrocardiogram, forecasts and streams it, and writes
+// report/index.html.
 import { must, run, setup } from './setup.mjs'
 
 setup()

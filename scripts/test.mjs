@@ -2,7 +2,7 @@
 //   npm test                  the addon under test shares its compilation with the Rust tests: optimised, with debug assertions
 //   npm test -- --release     the addon as it is shipped, which compiles everything once more
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import {
   allImages,
@@ -22,23 +22,21 @@ shareCompilation()
 const npm = (...args) => run('npm', ['run', '--silent', ...args])
 const node = (...args) => run(process.execPath, args)
 
-/** Where the addon under test is put: `npm start` goes on with its own. */
+/** The folder of the addon under test, so that the one that `npm start` uses is not overwritten. */
 const own = join(root, 'target', 'test-addon')
 
-/** The command `build:native` with debug assertions, its files put aside. */
+/** Builds the addon by the command `build:native`, but with debug assertions and into its own folder. */
 function buildTestAddon() {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const [command, ...words] = scripts['build:native'].split(' ')
   words.splice(words.indexOf('--output-dir'), 2, '--output-dir', own)
   if (!run('npx', [command, ...words.filter((word) => word !== '--release')])) return false
-  // The file that loads the addon is the same for both.
-  copyFileSync(join(own, 'binding.js'), join(root, 'crates', 'node', 'binding.js'))
   const addon = readdirSync(own).find((name) => name.endsWith('.node'))
   process.env.NAPI_RS_NATIVE_LIBRARY_PATH = join(own, addon)
   return buildJavaScript()
 }
 
-/** The addon must hold an image of the kernels for each architecture of a release, though nothing here can run them. */
+/** Whether the addon has a kernel image for each architecture of a release; no GPU is needed for that. */
 function kernels() {
   if (!nvrtc) {
     console.log('not built: no NVRTC on this machine (python3 with pip fetches it)')
@@ -71,14 +69,14 @@ function rust() {
   return ok && programs.length > 0
 }
 
-/** The suite again where external memory is refused, as in Electron; Linux alone can be made so. */
+/** Runs the API's tests with external memory refused, as in Electron; possible on Linux only. */
 function cage() {
   if (process.platform === 'linux') return node('scripts/cage.mjs')
   console.log('skipped: Linux alone')
   return true
 }
 
-// What is quick comes first.
+// Quick checks come first.
 const checks = [
   [
     'source: sizes of files, import circles, the paper’s map',
@@ -94,7 +92,7 @@ const checks = [
       run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--quiet', '--', '-D', 'warnings']),
   ],
   ['Rust tests', rust],
-  // The run above took the best level of this CPU; a level that it lacks would only be that one again.
+  // The Rust tests above use the highest SIMD level of this CPU; these run the same programs at lower levels.
   ...['portable', 'avx2'].map((level) => [
     `CPU tests with S4_SIMD=${level}`,
     () =>

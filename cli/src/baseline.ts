@@ -1,19 +1,19 @@
 /**
- * What a forecast has to beat: persistence, and a linear autoregressive model fitted for each horizon by itself.
+ * Baseline forecasts to compare a model with: persistence, and a linear autoregressive model that is fitted for each horizon.
  *
- * A forecast for horizon h is made at t from x[..=t] and compared with x[t + h]. Both t and t + h lie in `[from, to)`;
- * the past that a forecast reads may begin earlier.
+ * A forecast for horizon h is made at t from x[0..t] and compared with x[t + h]. Both t and t + h lie in `[from, to)`, but a forecast
+ * may use samples before `from`.
  */
 import { Rmse } from './series.js'
 
-/** RMSE of x̂[t + h] = x[t]. */
+/** The RMSE of persistence, the forecast x̂[t + h] = x[t]. */
 export function persistenceRmse(x: ArrayLike<number>, horizon: number, from: number, to: number): number {
   const error = new Rmse()
   for (let t = from; t + horizon < to; t++) error.add(x[t + horizon] - x[t])
   return error.value
 }
 
-/** x̂[t + h] = constant + Σ_k weights[k]·x[t − k]. */
+/** A linear forecast x̂[t + h] = constant + Σ_k weights[k]·x[t − k]. */
 export interface LinearModel {
   readonly horizon: number
   readonly constant: number
@@ -21,10 +21,11 @@ export interface LinearModel {
 }
 
 /**
- * Least squares for several horizons on `x[from..to)`: (XᵀX) w = Xᵀy with rows [1, x[t], x[t−1], …, x[t−order+1]].
+ * Fits linear forecasts for several horizons to `x[from..to)` by least squares: (XᵀX) w = Xᵀy, where X has a row
+ * [1, x[t], x[t−1], …, x[t−order+1]] for each t.
  *
- * The rows of different horizons differ only in their last few, so all share one range of t, that of the longest:
- * one Gram matrix, one Cholesky factor, one right-hand side a horizon.
+ * All horizons use the t of the longest one, at the loss of a few samples, so that X, the matrix XᵀX and its Cholesky factor are the same
+ * for all and only Xᵀy differs.
  */
 export function fitLinear(
   x: ArrayLike<number>,
@@ -56,14 +57,14 @@ export function fitLinear(
   })
 }
 
-/** x̂[t + h] from the samples up to and with t. */
+/** The linear forecast x̂[t + h] from the samples up to and including t. */
 export function predictLinear({ constant, weights }: LinearModel, x: ArrayLike<number>, t: number): number {
   let sum = constant
   for (let k = 0; k < weights.length; k++) sum += weights[k] * x[t - k]
   return sum
 }
 
-/** RMSE of a fitted model on `[from, to)`. */
+/** The RMSE of a linear forecast on `[from, to)`. */
 export function linearRmse(model: LinearModel, x: ArrayLike<number>, from: number, to: number): number {
   const error = new Rmse()
   const first = Math.max(from, model.weights.length - 1)
@@ -73,7 +74,8 @@ export function linearRmse(model: LinearModel, x: ArrayLike<number>, from: numbe
 }
 
 /**
- * XᵀX over t in [first, last), row-major (order + 1)². Along a diagonal neighbouring sums differ in two products:
+ * The matrix XᵀX over t in [first, last), row-major, (order + 1)². An entry is computed from its neighbour up and left, since their sums
+ * differ in two products only:
  * Σ x[t−i−1]x[t−j−1] = Σ x[t−i]x[t−j] + x[first−1−i]x[first−1−j] − x[last−1−i]x[last−1−j].
  */
 function gramMatrix(x: ArrayLike<number>, order: number, first: number, last: number): Float64Array {
@@ -100,7 +102,10 @@ function gramMatrix(x: ArrayLike<number>, order: number, first: number, last: nu
   return gram
 }
 
-/** Lower factor of a positive definite matrix, A = G Gᵀ, row-major n². A small ridge on the diagonal keeps a constant series solvable. */
+/**
+ * The lower Cholesky factor G of a positive definite matrix A = G Gᵀ, row-major n². A small number is added to the diagonal, so that a
+ * constant series, whose matrix is singular, has a solution as well.
+ */
 function cholesky(a: Float64Array, n: number): Float64Array {
   const g = new Float64Array(n * n)
   let largest = 0
@@ -117,7 +122,7 @@ function cholesky(a: Float64Array, n: number): Float64Array {
   return g
 }
 
-/** G Gᵀ w = r by substitution, forward and back. */
+/** Solves G Gᵀ w = right by forward and backward substitution. */
 function solveCholesky(g: Float64Array, right: Float64Array, n: number): Float64Array {
   const w = Float64Array.from(right)
   for (let i = 0; i < n; i++) {

@@ -1,21 +1,21 @@
 /**
- * A causal model of one series: at every sample it gives a Gaussian for each of the next `horizon` samples.
+ * A causal model of one series: at every sample t it predicts a normal distribution for each of the next `horizon` samples.
  *
- * With x standardised by the training part, the network sees x[t] and its first and second difference, and is asked for the moves
- * (x[t + k] − x[t])/s_k, k = 1 … horizon, s_k the deviation of such moves in the training part: every output has unit size at the
- * start, whatever the horizon. The differences matter one sample ahead (RMSE 0.04 instead of 0.09 on the electrocardiogram): the norm of
- * the first block would drown them in the level.
+ * The series x is standardised by the training part. Inputs of the network are x[t] and its first and second difference; targets are
+ * the moves (x[t + k] − x[t])/s_k, k = 1 … horizon, where s_k is the root mean square of such moves in the training part, so that targets
+ * of every horizon have unit size. The differences are inputs because they help one sample ahead (RMSE 0.04 instead of 0.09 on the
+ * electrocardiogram): computed from x alone they would be small beside its level, by which the first block's norm divides.
  */
 import { schedules, SequenceModel } from 's4-node'
 import type { ModelStream, SequenceModelOptions, TrainEvent } from 's4-node'
 import { calibrate, type Thresholds } from './marks.js'
 import { scaleOf, standardise, type Scale } from './series.js'
 
-/** What a checkpoint keeps beside the network. */
+/** What a checkpoint stores of the series beside the network. */
 export interface SeriesAbout {
   readonly horizon: number
   readonly scale: Scale
-  /** s_k, k = 1 … horizon */
+  /** The root mean squares s_k of the moves, k = 1 … horizon. */
   readonly moves: readonly number[]
   readonly thresholds?: Thresholds
 }
@@ -28,21 +28,21 @@ export interface TrainSettings {
   readonly lr: number
   readonly ssmLr: number
   readonly seed: number
-  /** stop early, with the rate as it is then */
+  /** Training stops after this time, even where the learning rate's schedule is not at its end. */
   readonly maxSeconds?: number
   readonly signal?: AbortSignal
 }
 
-/** Means and deviations for the next `horizon` samples, in the unit of the series. */
+/** Means and standard deviations of forecasts, in the unit of the series. */
 export interface Prediction {
   readonly mean: Float64Array
   readonly sigma: Float64Array
 }
 
-/** Values of a sample as the network sees it. */
+/** The number of inputs of the network at each sample: x and its two differences. */
 export const frame = 3
 
-/** Makes frames [x, Δx/s₁, Δ²x/s₁] one sample after another; before the first sample the series was constant. */
+/** Computes the inputs [x, Δx/s₁, Δ²x/s₁] of the network, one sample after another. Before the first sample the series counts as constant. */
 export class Frames {
   readonly #about: SeriesAbout
   #last: number | undefined
@@ -52,7 +52,7 @@ export class Frames {
     this.#about = about
   }
 
-  /** The frame of the next value, in the unit of the series. */
+  /** Writes the inputs for the next value (in the unit of the series) to `out` from index `at` on, and returns `out`. */
   push(value: number, out = new Float32Array(frame), at = 0): Float32Array {
     const { scale, moves } = this.#about
     const x = (value - scale.mean) / scale.deviation
@@ -75,7 +75,7 @@ export class Forecaster {
     this.about = about
   }
 
-  /** An untrained model for `series[0..train)`. */
+  /** An untrained model, with the scale of `series[0..train)`. */
   static async create(
     series: ArrayLike<number>,
     train: number,
@@ -100,7 +100,7 @@ export class Forecaster {
     return new Forecaster(model, { horizon, scale, moves })
   }
 
-  /** Updates on random windows of `series[0..train)`. */
+  /** Trains on random windows of `series[0..train)`; gives an event for each update. */
   async *train(
     series: ArrayLike<number>,
     train: number,
@@ -151,13 +151,13 @@ export class Forecaster {
     }
   }
 
-  /** The network's outputs for the whole of `series` by the convolution, (len, 2·horizon). */
+  /** The network's outputs for a whole series, by convolution: (len, 2·horizon), means and then log σ of the moves. */
   async outputs(series: ArrayLike<number>): Promise<Float32Array> {
     const { data } = await this.model.predict({ data: this.inputs(series), shape: [1, series.length, frame] })
     return data as Float32Array
   }
 
-  /** The series as the network sees it, (len, frame); `frames` carries on from what came before. */
+  /** The network's inputs for a series, (len, frame); `frames` has the samples before it, where there are any. */
   inputs(series: ArrayLike<number>, frames = new Frames(this.about)): Float32Array {
     const out = new Float32Array(series.length * frame)
     for (let t = 0; t < series.length; t++) frames.push(series[t], out, t * frame)
@@ -168,7 +168,10 @@ export class Forecaster {
     return this.model.stream({ batch: 1 })
   }
 
-  /** Mean and deviation of sample t + k from the outputs at t, whose first number stands at `at`; `now` is the value at t. */
+  /**
+   * Mean and standard deviation of the forecast for sample t + k, from the outputs at t, which begin at `outputs[at]`; `now` is the
+   * value at t.
+   */
   moment(outputs: ArrayLike<number>, at: number, k: number, now: number): { mean: number; sigma: number } {
     const { horizon, moves, scale } = this.about
     const mean = now + moves[k - 1] * outputs[at + k - 1] * scale.deviation
@@ -176,7 +179,7 @@ export class Forecaster {
     return { mean, sigma }
   }
 
-  /** What was forecast for each sample k samples before it; NaN for the first k. */
+  /** For each sample of the series the forecast that was made k samples before it; NaN for the first k samples. */
   ahead(outputs: ArrayLike<number>, series: ArrayLike<number>, k: number): Prediction {
     const mean = new Float64Array(series.length).fill(Number.NaN)
     const sigma = new Float64Array(series.length).fill(Number.NaN)
@@ -188,7 +191,7 @@ export class Forecaster {
     return { mean, sigma }
   }
 
-  /** The forecast made at sample t. */
+  /** The forecast that is made at sample t, for the next `horizon` samples. */
   fan(outputs: ArrayLike<number>, series: ArrayLike<number>, t: number): Prediction {
     const moments = Array.from({ length: this.about.horizon }, (_, k) =>
       this.moment(outputs, t * 2 * this.about.horizon, k + 1, series[t]),
@@ -199,13 +202,13 @@ export class Forecaster {
     }
   }
 
-  /** z = (x[t] − mean)/σ of the forecast one sample before; NaN at the first sample. */
+  /** The surprise z = (x[t] − mean)/σ of each sample, by the forecast made one sample before it; NaN for the first sample. */
   surprise(outputs: ArrayLike<number>, series: ArrayLike<number>): Float64Array {
     const { mean, sigma } = this.ahead(outputs, series, 1)
     return mean.map((expected, t) => (series[t] - expected) / sigma[t])
   }
 
-  /** Sets the thresholds of the marks from the surprise on the training part, its first `warm` samples left out. */
+  /** Sets the thresholds of marks by the surprise z of the training part, without its first `warm` samples. */
   calibrate(z: ArrayLike<number>, train: number, warm = 720): Thresholds {
     const thresholds = calibrate(z, Math.min(warm, Math.floor(train / 4)), train)
     this.about = { ...this.about, thresholds }

@@ -2,6 +2,7 @@
 import { diagnose as library } from 's4-node'
 import { UsageError } from './args.js'
 import type { Command } from './commands/command.js'
+import { data } from './commands/data.js'
 import { demo } from './commands/demo.js'
 import { diagnose } from './commands/diagnose.js'
 import { forecast } from './commands/forecast.js'
@@ -9,7 +10,7 @@ import { stream } from './commands/stream.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 
-const commands: readonly Command[] = [train, forecast, stream, diagnose, verify, demo]
+const commands: readonly Command[] = [train, forecast, stream, data, diagnose, verify, demo]
 
 function help(): string {
   const lines = commands.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`)

@@ -1,31 +1,30 @@
 /**
- * Marks: the samples that a model finds improbable.
+ * Marks samples of a series that a model finds improbable.
  *
- * Before each sample the model said what it expected: mean and σ, so z = (x − mean)/σ. Over a short window the mean of z² should be
- * near one. It is far above where something came that nobody could expect, and far below where a signal is quieter than any real one
- * (a lead that fell off gives a flat line, which every forecast of the next sample likes).
- * Both thresholds come from the training part: nothing is tuned on the part that is judged.
+ * Before each sample x the model predicts its mean and σ; z = (x − mean)/σ is the surprise. The mean of z² over a short window should be
+ * near 1. It is far above 1 where the signal is unexpected, and far below where the signal is quieter than it ever was in training (when
+ * an electrode falls off, the signal is constant and easily predicted). The thresholds for both are set by the training part alone.
  */
 import { quantile } from './series.js'
 
-/** A run of improbable samples, [from, to), `peak` the worst of them. */
+/** A run of improbable samples, [from, to); `peak` is the most improbable one. */
 export interface Mark {
   readonly from: number
   readonly to: number
   readonly peak: number
   readonly kind: 'surprise' | 'flat'
-  /** how far past its threshold the worst sample is (≥ 1) */
+  /** The most improbable sample's ratio to the threshold, 1 or more. */
   readonly strength: number
 }
 
 export interface MarkOptions {
-  /** samples in the window of surprise */
+  /** Number of samples over which the mean of z² is taken to find unexpected ones. */
   readonly window: number
-  /** samples in the window of quietness */
+  /** Number of samples over which the mean of z² is taken to find a flat signal. */
   readonly quietWindow: number
-  /** marks closer than this are one */
+  /** Marks that are fewer samples apart are joined. */
   readonly gap: number
-  /** quantile of the training part's surprise that becomes the threshold */
+  /** The threshold of surprise is this quantile of the windowed z² in the training part. */
   readonly quantile: number
 }
 
@@ -35,10 +34,10 @@ export interface Thresholds {
   readonly quiet: number
 }
 
-/** At 360 samples a second: 14 ms of surprise, a third of a second of quietness, a quarter of a second between marks. */
+/** For 360 samples per second: windows of 14 ms and of a third of a second, and at least a quarter of a second between marks. */
 export const defaultMarks: MarkOptions = { window: 5, quietWindow: 120, gap: 90, quantile: 0.998 }
 
-/** Mean of the last `window` values of z², sample by sample; NaN until that many finite ones have come. */
+/** Computes the mean of z² over the last `window` samples, sample by sample; NaN until there were so many finite ones in a row. */
 class RunningSquares {
   readonly #ring: Float64Array
   #at = 0
@@ -57,20 +56,20 @@ class RunningSquares {
     this.#at = (this.#at + 1) % this.#ring.length
     this.#seen += 1
     if (this.#seen < this.#ring.length) return Number.NaN
-    // summed anew: a running sum would keep the rounding of every spike that has passed
+    // All are added again for each sample: a running sum would keep rounding errors of large values that have left the window.
     let sum = 0
     for (const square of this.#ring) sum += square
     return sum / this.#ring.length
   }
 }
 
-/** Mean of z² over the last `window` samples. */
+/** For each sample the mean of z² over the last `window` samples; NaN for the first ones. */
 export function windowedSquares(z: ArrayLike<number>, window: number): Float64Array {
   const running = new RunningSquares(window)
   return Float64Array.from(z as ArrayLike<number>, (value) => running.push(value))
 }
 
-/** Thresholds from a part that counts as ordinary; the lower one is half of the quietest window seen there. */
+/** The thresholds by the samples [from, to), which count as normal: a quantile of the windowed z², and half of its smallest value. */
 export function calibrate(
   z: ArrayLike<number>,
   from: number,
@@ -82,7 +81,7 @@ export function calibrate(
   return { options, surprise: quantile(surprise, options.quantile), quiet: quantile(quiet, 0) / 2 }
 }
 
-/** Judges one sample after another. */
+/** Finds improbable samples in a stream. */
 export class Detector {
   readonly #thresholds: Thresholds
   readonly #loud: RunningSquares
@@ -94,7 +93,7 @@ export class Detector {
     this.#still = new RunningSquares(thresholds.options.quietWindow)
   }
 
-  /** How far past a threshold the sample is (above 1: improbable), and which way. */
+  /** The next sample's ratio to the threshold (above 1: improbable), and whether it is surprising or flat. */
   push(z: number): { strength: number; kind: Mark['kind'] } {
     const { surprise, quiet } = this.#thresholds
     const up = this.#loud.push(z) / surprise
@@ -105,7 +104,7 @@ export class Detector {
   }
 }
 
-/** The marks in z[0..len). */
+/** All marks of a series with the surprise z. */
 export function findMarks(z: ArrayLike<number>, thresholds: Thresholds): Mark[] {
   const { window, quietWindow, gap } = thresholds.options
   const detector = new Detector(thresholds)

@@ -1,4 +1,4 @@
-/** What a report shows of each layer: kernels and timescales, read through the public API. */
+/** The data that a report shows of each layer, its kernels and timescales, from the public API. */
 import {
   S4Layer,
   type ModelConfig,
@@ -17,7 +17,7 @@ const transforms: Record<ParameterTransform, (x: number) => number> = {
   none: (x) => x,
 }
 
-/** A layer on the CPU of the form that each block of a model has. */
+/** The options of a layer on the CPU with the same parameters as the layer in each block of a model. */
 function layerOptions(config: ModelConfig): S4LayerOptions {
   const { features, state, mode, rank, nSsm, init, discretization, dtPerState } = config
   const { dtTransform, realTransform, imagTransform } = config
@@ -37,12 +37,12 @@ function layerOptions(config: ModelConfig): S4LayerOptions {
   }
 }
 
-/** A copy of every parameter by name. */
+/** Copies of all parameters of a model, by name. */
 export function snapshot(model: SequenceModel): ReadonlyMap<string, Tensor> {
   return new Map(model.parameters().map(({ name, value }) => [name, value]))
 }
 
-/** One picture a layer; `before` is a snapshot from before training, `length` the samples of kernel to draw. */
+/** The data of each layer for the report; `before` is a snapshot from before training, `length` the number of kernel samples. */
 export function layerPictures(
   model: SequenceModel,
   before: ReadonlyMap<string, Tensor>,

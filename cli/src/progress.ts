@@ -1,4 +1,7 @@
-/** Progress goes to stderr, so that stdout carries results alone: one redrawn line on a terminal, a plain line now and then otherwise. */
+/**
+ * Shows the progress of a long task on stderr, since stdout is for results: as one line that is redrawn on a terminal, otherwise as a new
+ * line every few seconds.
+ */
 export interface Progress {
   update(done: number, total: number, note: string): void
   end(note?: string): void
@@ -39,7 +42,7 @@ export function progress(
   }
 }
 
-/** 83000 → '1:23' */
+/** Milliseconds as minutes and seconds: 83000 gives '1:23'. */
 export function clock(milliseconds: number): string {
   const seconds = Math.round(milliseconds / 1000)
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`

@@ -2,7 +2,7 @@ import { fitLinear, linearRmse, persistenceRmse } from './baseline.js'
 import type { Forecaster } from './forecaster.js'
 import { Rmse, standardise } from './series.js'
 
-/** RMSE by horizon in units of the training deviation. */
+/** The RMSE of three forecasts for one horizon, in standard deviations of the training part. */
 export interface Score {
   readonly horizon: number
   readonly persistence: number
@@ -11,7 +11,7 @@ export interface Score {
   readonly model: number
 }
 
-/** Scores on `series[train..]`: the forecast is made and the value is seen there. */
+/** Scores on `series[train..]`, for forecasts that are made there of values that lie there. */
 export function scores(
   forecaster: Forecaster,
   outputs: ArrayLike<number>,
@@ -44,7 +44,7 @@ function modelRmse(
   return error.value
 }
 
-/** The scores as lines for a terminal. */
+/** The scores as a table of text. */
 export function scoreTable(rows: readonly Score[]): string {
   const cell = (value: number) => (Number.isFinite(value) ? value.toFixed(3) : '–').padStart(12)
   const head = `${'ahead'.padStart(6)}${'persistence'.padStart(12)}${'linear'.padStart(12)}${'model'.padStart(12)}`

@@ -1,10 +1,10 @@
-/** A series is standardised by the mean and the deviation of its training part: what is scored is in units of that deviation. */
+/** Mean and standard deviation of the training part of a series, by which the whole series is standardised. */
 export interface Scale {
   readonly mean: number
   readonly deviation: number
 }
 
-/** Mean and (population) deviation of `x[from..to)`. */
+/** Mean and (population) standard deviation of `x[from..to)`; a deviation of 0 is replaced by 1. */
 export function scaleOf(x: ArrayLike<number>, from = 0, to = x.length): Scale {
   const n = to - from
   let sum = 0
@@ -16,12 +16,12 @@ export function scaleOf(x: ArrayLike<number>, from = 0, to = x.length): Scale {
   return { mean, deviation: deviation > 0 ? deviation : 1 }
 }
 
-/** (x − mean) / deviation, in f64. */
+/** The standardised series (x − mean) / deviation, in f64. */
 export function standardise(x: ArrayLike<number>, { mean, deviation }: Scale): Float64Array {
   return Float64Array.from({ length: x.length }, (_, t) => (x[t] - mean) / deviation)
 }
 
-/** Root of the mean of the squares that `add` was given. */
+/** The root mean square of the errors that `add` was given. */
 export class Rmse {
   #sum = 0
   #count = 0
@@ -37,7 +37,7 @@ export class Rmse {
   }
 }
 
-/** The q-quantile (0 ≤ q ≤ 1) of the finite values of `x`, between neighbours by linear interpolation. */
+/** The q-quantile (0 ≤ q ≤ 1) of the finite values of `x`, linearly interpolated; NaN where there are none. */
 export function quantile(x: ArrayLike<number>, q: number): number {
   const sorted = Float64Array.from(x as ArrayLike<number>)
     .filter(Number.isFinite)

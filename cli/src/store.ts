@@ -1,4 +1,4 @@
-/** A forecaster in one file: the model's checkpoint, with what the network does not know in the checkpoint's `extra`. */
+/** Saves a forecaster in one file and loads it: the checkpoint of its network, whose field `extra` holds the scale of the series as JSON. */
 import { SequenceModel, type DeviceOptions } from 's4-node'
 import { Forecaster, type SeriesAbout } from './forecaster.js'
 

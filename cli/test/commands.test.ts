@@ -120,7 +120,7 @@ test('mistakes are one line and exit code 2, failures exit code 1', () => {
   one(['verify', data, 'more'], 2, /unexpected argument 'more'/)
   assert.equal(s4([]).status, 2)
   assert.match(s4(['--help']).stdout, /usage: s4 <command>/)
-  for (const name of ['train', 'forecast', 'stream', 'diagnose', 'verify', 'demo'])
+  for (const name of ['train', 'forecast', 'stream', 'data', 'diagnose', 'verify', 'demo'])
     assert.match(s4([name, '--help']).stdout, new RegExp(`usage: s4 ${name}`))
 })
 

@@ -1,9 +1,9 @@
-/** One command of `s4`. */
+/** A command of the program `s4`. */
 export interface Command {
   readonly name: string
   readonly summary: string
-  /** After `s4`: arguments and options on the first lines, then what it does. */
+  /** The help text: arguments and options as they follow `s4`, then a description. */
   readonly usage: string
-  /** Gives the exit code. */
+  /** Runs the command with its arguments; gives the exit code of the program. */
   readonly run: (argv: readonly string[]) => Promise<number>
 }

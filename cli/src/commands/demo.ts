@@ -13,11 +13,15 @@ import { scores, scoreTable } from '../scores.js'
 import { saveForecaster } from '../store.js'
 import { deviceOf, deviceOptions } from './options.js'
 
+/** Samples per second of the electrocardiogram. */
 const rate = 360
+/** Seconds at the beginning of the series that the model is trained on. */
 const trainSeconds = 240
+/** Samples that each forecast reaches ahead. */
 const horizon = 36
-const tolerance = 1e-5
-const shape = { mode: 's4', layers: 3, features: 48, state: 64 } as const
+/** Largest relative difference allowed between the streamed outputs and those of the convolution. */
+const streamTolerance = 1e-5
+const modelOptions = { mode: 's4', layers: 3, features: 48, state: 64 } as const
 
 export const demo: Command = {
   name: 'demo',
@@ -41,42 +45,47 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
         `the demonstration needs more than ${trainSeconds + 10} seconds at ${rate} samples a second, got ${series.length} samples`,
       )
 
-    const pace = {
+    const limits = {
       updates: args.count('updates', 600),
       maxSeconds: args.number('max-seconds', 235, { min: 1 }),
       seed: args.count('seed', 0, 0),
     }
-    const options = { ...shape, seed: pace.seed, ...deviceOf(args) }
-    const make = () => Forecaster.create(series, train, horizon, options)
-    const forecaster = await make()
+    const options = { ...modelOptions, seed: limits.seed, ...deviceOf(args) }
+    const createForecaster = () => Forecaster.create(series, train, horizon, options)
+    const forecaster = await createForecaster()
     const device = describeDevice(forecaster, args.text('threads'))
     console.log(
       `${(series.length / rate).toFixed(0)} seconds of electrocardiogram; training on the first ${trainSeconds} on ${device}`,
     )
-    const before = snapshot(forecaster.model)
-    const training = await learn(forecaster, series, train, await planned(make, series, train, pace))
-
-    const outputs = await forecaster.outputs(series)
-    const table = scores(forecaster, outputs, series, train, [1, 2, 3, 5, 10, 15, 20, 25, 30, 36])
-    console.log(
-      `\nRMSE on the last ${series.length / rate - trainSeconds} seconds, in deviations of the training part:\n${scoreTable(table)}\n`,
+    const untrained = snapshot(forecaster.model)
+    const training = await trainWithProgress(
+      forecaster,
+      series,
+      train,
+      await limitToTime(createForecaster, series, train, limits),
     )
 
-    const judged = table.filter((row) => row.horizon === 10 || row.horizon === horizon)
-    const better = judged.every((row) => row.model < row.linear && row.model < row.persistence)
+    const outputs = await forecaster.outputs(series)
+    const scoreRows = scores(forecaster, outputs, series, train, [1, 2, 3, 5, 10, 15, 20, 25, 30, 36])
     console.log(
-      better
+      `\nRMSE on the last ${series.length / rate - trainSeconds} seconds, in deviations of the training part:\n${scoreTable(scoreRows)}\n`,
+    )
+
+    const comparedRows = scoreRows.filter((row) => row.horizon === 10 || row.horizon === horizon)
+    const beatsBaselines = comparedRows.every((row) => row.model < row.linear && row.model < row.persistence)
+    console.log(
+      beatsBaselines
         ? 'the model beats persistence and the linear model at 10 and 36 samples ahead\n'
         : 'the model does NOT beat persistence and the linear model at 10 and 36 samples ahead\n',
     )
 
-    const streamed = follow(forecaster, series, outputs)
-    const equal = streamed.error <= tolerance
+    const streamRun = streamAndCompare(forecaster, series, outputs)
+    const streamAgrees = streamRun.error <= streamTolerance
     console.log(
-      `streamed sample by sample: ${Math.round(streamed.samples / streamed.seconds)} samples a second; ${equal ? 'equal to' : 'DIFFERENT FROM'} the convolution (relative difference ${streamed.error.toExponential(1)}, allowed ${tolerance.toExponential(0)})`,
+      `streamed sample by sample: ${Math.round(streamRun.samples / streamRun.seconds)} samples a second; ${streamAgrees ? 'equal to' : 'DIFFERENT FROM'} the convolution (relative difference ${streamRun.error.toExponential(1)}, allowed ${streamTolerance.toExponential(0)})`,
     )
 
-    const z = forecaster.surprise(streamed.outputs, series)
+    const z = forecaster.surprise(streamRun.outputs, series)
     const thresholds = forecaster.calibrate(z, train)
     const marks = findMarks(z, thresholds)
     console.log(
@@ -95,17 +104,17 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
       device,
       holdout: train,
       signal: series,
-      scores: table,
+      scores: scoreRows,
       training,
       model: {
-        ...shape,
+        ...modelOptions,
         horizon,
         parameters: forecaster.model
           .parameters()
           .reduce((sum, { shape: sizes }) => sum + sizes.reduce((a, b) => a * b, 1), 0),
       },
       band: { horizon, ...band },
-      coverage: coverage(series, band, train),
+      coverage: coverageOfBand(series, band, train),
       fans: [241.45, 247.6, 262.2].map((second) => ({
         origin: Math.round(second * rate),
         ...forecaster.fan(outputs, series, Math.round(second * rate)),
@@ -113,102 +122,136 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
       surprise: windowedSquares(z, thresholds.options.window),
       threshold: thresholds.surprise,
       marks,
-      layers: layerPictures(forecaster.model, before, rate, 1024),
-      stream: { samples: streamed.samples, seconds: streamed.seconds, error: streamed.error, tolerance },
+      layers: layerPictures(forecaster.model, untrained, rate, 1024),
+      stream: {
+        samples: streamRun.samples,
+        seconds: streamRun.seconds,
+        error: streamRun.error,
+        tolerance: streamTolerance,
+      },
     })
     const file = resolve(folder, 'index.html')
     writeFileSync(file, page)
     console.log(`report: ${pathToFileURL(file).href}`)
     forecaster.dispose()
-    return equal && better ? 0 : 1
+    return streamAgrees && beatsBaselines ? 0 : 1
   },
 }
 
-/** The series that comes with the repository, unless another is named. */
+/**
+ * Reads the series of the file `path`, or where there is none the electrocardiogram that comes with the package, or in a clone with
+ * the repository; in millivolts.
+ */
 async function electrocardiogram(path: string | undefined): Promise<Float64Array> {
-  const own = fileURLToPath(new URL('../../../../data/ecg_mitdb208.csv', import.meta.url))
-  if (path === undefined && !existsSync(own))
-    throw new UsageError(`no data: ${own} is missing, name a CSV file`)
-  return Float64Array.from((await readCsv(path ?? own, { column: 'mv' })) as ArrayLike<number>)
+  const below = (folder: string) => fileURLToPath(new URL(`${folder}/data/ecg_mitdb208.csv`, import.meta.url))
+  const packed = below('../../..')
+  const includedFile = existsSync(packed) ? packed : below('../../../..')
+  if (path === undefined && !existsSync(includedFile))
+    throw new UsageError(`no data: ${includedFile} is missing, name a CSV file`)
+  return Float64Array.from((await readCsv(path ?? includedFile, { column: 'mv' })) as ArrayLike<number>)
 }
 
-/** `the CPU (2 threads, avx512)`, or the GPU's name. */
+/** The device of a model in words: `the CPU (2 threads, avx512)`, or the name of the GPU. */
 function describeDevice({ model }: Forecaster, threads: string | undefined): string {
-  const found = devices().find(({ id }) => id === model.device)
-  if (found === undefined || found.kind === 'cpu')
-    return `the CPU (${[`${threads ?? found?.threads ?? 1} threads`, ...(found?.simd ? [found.simd] : [])].join(', ')})`
-  return `${found.name ?? 'a GPU'} (${found.id})`
+  const info = devices().find(({ id }) => id === model.device)
+  if (info === undefined || info.kind === 'cpu')
+    return `the CPU (${[`${threads ?? info?.threads ?? 1} threads`, ...(info?.simd ? [info.simd] : [])].join(', ')})`
+  return `${info.name ?? 'a GPU'} (${info.id})`
 }
 
-interface Pace {
+/** How long training runs, and its seed. */
+interface TrainLimits {
   readonly updates: number
   readonly maxSeconds: number
   readonly seed: number
 }
 
-/** Trains with a progress line; gives the curve. */
-async function learn(forecaster: Forecaster, series: Float64Array, train: number, pace: Pace) {
-  const settings = { ...pace, horizon, window: 4096, batch: 4, lr: 1e-2, ssmLr: 4e-3 }
+/** Trains the model with a progress line; gives the loss of every update, and the time. */
+async function trainWithProgress(
+  forecaster: Forecaster,
+  series: Float64Array,
+  train: number,
+  limits: TrainLimits,
+) {
+  const settings = { ...limits, horizon, window: 4096, batch: 4, lr: 1e-2, ssmLr: 4e-3 }
   const curve: { step: number; loss: number }[] = []
-  const bar = progress('train')
+  const progressLine = progress('train')
   const began = performance.now()
   for await (const { step, loss } of forecaster.train(series, train, settings)) {
     curve.push({ step, loss })
-    bar.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
+    progressLine.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
   }
   const seconds = (performance.now() - began) / 1000
-  bar.end(
+  progressLine.end(
     `${curve.length} updates in ${seconds.toFixed(0)} s, loss ${curve[curve.length - 1].loss.toFixed(3)}`,
   )
   return { updates: curve.length, seconds, windows: settings.batch, window: settings.window, curve }
 }
 
 /**
- * As many updates as asked, or as fit in 0.9 of the time: the schedule has to know the last one beforehand. A few updates of a model
- * that is thrown away tell how fast this machine is.
+ * Reduces the number of updates to what fits into 0.9 of the allowed time, since the learning rate's schedule needs the number
+ * beforehand. The time of an update is measured on a few updates of another model, which is then disposed of.
  */
-async function planned(
-  make: () => Promise<Forecaster>,
+async function limitToTime(
+  create: () => Promise<Forecaster>,
   series: Float64Array,
   train: number,
-  pace: Pace,
-): Promise<Pace> {
-  const [warm, timed] = [2, 4]
-  const probe = await make()
+  limits: TrainLimits,
+): Promise<TrainLimits> {
+  const [warmUpdates, timedUpdates] = [2, 4]
+  const probe = await create()
   let began = performance.now()
-  const settings = { ...pace, updates: warm + timed, horizon, window: 4096, batch: 4, lr: 0, ssmLr: 0 }
+  const settings = {
+    ...limits,
+    updates: warmUpdates + timedUpdates,
+    horizon,
+    window: 4096,
+    batch: 4,
+    lr: 0,
+    ssmLr: 0,
+  }
   let done = 0
   for await (const event of probe.train(series, train, settings)) {
-    if (event.type === 'step' && ++done === warm) began = performance.now()
+    if (event.type === 'step' && ++done === warmUpdates) began = performance.now()
   }
-  const each = (performance.now() - began) / 1000 / timed
+  const secondsPerUpdate = (performance.now() - began) / 1000 / timedUpdates
   probe.dispose()
-  const fit = Math.max(1, Math.floor((0.9 * pace.maxSeconds) / each))
-  if (fit < pace.updates) {
+  const fittingUpdates = Math.max(1, Math.floor((0.9 * limits.maxSeconds) / secondsPerUpdate))
+  if (fittingUpdates < limits.updates) {
     console.log(
-      `one update takes ${each.toFixed(2)} s here: ${fit} updates instead of ${pace.updates}, to stay within ${pace.maxSeconds} s`,
+      `one update takes ${secondsPerUpdate.toFixed(2)} s here: ${fittingUpdates} updates instead of ${limits.updates}, to stay within ${limits.maxSeconds} s`,
     )
   }
-  return { ...pace, updates: Math.min(pace.updates, fit) }
+  return { ...limits, updates: Math.min(limits.updates, fittingUpdates) }
 }
 
-/** The network as a recurrence over the whole series, one sample at a time, beside what the convolution gave. */
-function follow(forecaster: Forecaster, series: Float64Array, convolved: Float32Array) {
-  const x = forecaster.inputs(series)
-  const width = 2 * horizon
-  const outputs = new Float32Array(series.length * width)
-  const bar = progress('stream')
+/** The outputs of a stream over a series, and how they compare with those of the convolution. */
+interface StreamRun {
+  /** (samples, 2·horizon): means, then log σ */
+  readonly outputs: Float32Array
+  readonly samples: number
+  readonly seconds: number
+  /** Relative difference from the outputs of the convolution. */
+  readonly error: number
+}
+
+/** Streams the whole series through the network, one sample at a time, and compares with `convolved`, the convolution's outputs. */
+function streamAndCompare(forecaster: Forecaster, series: Float64Array, convolved: Float32Array): StreamRun {
+  const inputs = forecaster.inputs(series)
+  const outputsPerSample = 2 * horizon
+  const outputs = new Float32Array(series.length * outputsPerSample)
+  const progressLine = progress('stream')
   using stream = forecaster.stream()
   const began = performance.now()
   for (let t = 0; t < series.length; t++) {
     outputs.set(
-      stream.push({ data: x.subarray(t * frame, (t + 1) * frame), shape: [1, 1, frame] }).data,
-      t * width,
+      stream.push({ data: inputs.subarray(t * frame, (t + 1) * frame), shape: [1, 1, frame] }).data,
+      t * outputsPerSample,
     )
-    if (t % 512 === 0) bar.update(t, series.length, `second ${Math.floor(t / rate)}`)
+    if (t % 512 === 0) progressLine.update(t, series.length, `second ${Math.floor(t / rate)}`)
   }
   const seconds = (performance.now() - began) / 1000
-  bar.end()
+  progressLine.end()
   let difference = 0
   let norm = 0
   for (let i = 0; i < outputs.length; i++) {
@@ -219,8 +262,8 @@ function follow(forecaster: Forecaster, series: Float64Array, convolved: Float32
   return { outputs, samples: series.length, seconds, error: Number.isFinite(error) ? error : Infinity }
 }
 
-/** Share of the held-out samples inside mean ± 2σ. */
-function coverage(
+/** Share of the held-out samples that lie inside mean ± 2σ of their forecasts. */
+function coverageOfBand(
   series: Float64Array,
   { mean, sigma }: { mean: Float64Array; sigma: Float64Array },
   train: number,

@@ -1,4 +1,4 @@
-/** Options that several commands share, and how a series is read. */
+/** Options that several commands have, and the reading of a series. */
 import { choices, readCsv, S4Error } from 's4-node'
 import type { Args } from '../args.js'
 import type { RunOptions } from '../verify/cases.js'
@@ -24,7 +24,7 @@ export const seriesOptions = {
 
 const HEADERS = { auto: 'auto', true: true, false: false } as const
 
-/** One column of a CSV file as numbers; a number is the column of that name, or the one at that place from 0 where none has it. */
+/** Reads one column of a CSV file. `--column` is its name, or where no column has that name its number from 0. */
 export async function readSeries(path: string, args: Args): Promise<Float64Array> {
   const gaps = args.oneOf('gaps', choices.gaps)
   const word = args.oneOf('header', Object.keys(HEADERS) as (keyof typeof HEADERS)[])
@@ -41,7 +41,7 @@ export async function readSeries(path: string, args: Args): Promise<Float64Array
   try {
     return read(column)
   } catch (error) {
-    // A column that is there and cannot be read says its row.
+    // Only the error of a column that does not exist lists the columns it expected; others name the row of a bad value.
     const missing = error instanceof S4Error && /(^|: )column .*: expected one of /.test(error.got)
     if (column === undefined || !/^\d+$/.test(column) || !missing) throw error
     return read(Number(column))

@@ -1,4 +1,4 @@
-/** The pictures, drawn by Observable Plot into SVG without a browser. */
+/** The charts of the report, drawn as SVG by Observable Plot, without a browser. */
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
 import type { Mark } from '../marks.js'
@@ -24,24 +24,29 @@ const style = {
   overflow: 'visible',
 }
 
-function draw(label: string, options: Plot.PlotOptions): string {
-  const node = Plot.plot({ document: document as unknown as Plot.PlotOptions['document'], style, ...options })
-  node.setAttribute('role', 'img')
-  node.setAttribute('aria-label', label)
-  // four digits are finer than a pixel: the file is a third of the size
-  return node.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) =>
+/** The SVG text of a plot, with `label` for screen readers. */
+function svgOf(label: string, options: Plot.PlotOptions): string {
+  const element = Plot.plot({
+    document: document as unknown as Plot.PlotOptions['document'],
+    style,
+    ...options,
+  })
+  element.setAttribute('role', 'img')
+  element.setAttribute('aria-label', label)
+  // Two decimals are finer than a pixel, and make the file a third of the size.
+  return element.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) =>
     String(Math.round(Number(digits) * 100) / 100),
   )
 }
 
-/** Loss a step, thin, with its running mean. */
+/** The loss of each update as a thin line, with its running mean as a thick one. */
 export function lossChart({ training }: ReportData, width = 520, height = 260): string {
-  const smooth: { step: number; loss: number }[] = []
+  const runningMean: { step: number; loss: number }[] = []
   let mean = training.curve[0]?.loss ?? 0
-  for (const { step, loss } of training.curve) smooth.push({ step, loss: (mean += 0.1 * (loss - mean)) })
-  const high = Math.max(...smooth.map((point) => point.loss))
+  for (const { step, loss } of training.curve) runningMean.push({ step, loss: (mean += 0.1 * (loss - mean)) })
+  const high = Math.max(...runningMean.map((point) => point.loss))
   const low = Math.min(...training.curve.map((point) => point.loss))
-  return draw('Loss while training', {
+  return svgOf('Loss while training', {
     width,
     height,
     marginLeft: 48,
@@ -55,20 +60,20 @@ export function lossChart({ training }: ReportData, width = 520, height = 260): 
         strokeWidth: 0.8,
         clip: true,
       }),
-      Plot.lineY(smooth, { x: 'step', y: 'loss', stroke: colours.model, strokeWidth: 2 }),
+      Plot.lineY(runningMean, { x: 'step', y: 'loss', stroke: colours.model, strokeWidth: 2 }),
     ],
   })
 }
 
-/** RMSE against the horizon for the three forecasts. */
+/** The RMSE of the three forecasts (persistence, linear, model) against the horizon. */
 export function scoreChart({ scores, rate }: ReportData, width = 520, height = 260): string {
   const rows = scores.flatMap(({ horizon, persistence, linear, model }) => [
-    { ahead: (1000 * horizon) / rate, rmse: persistence, of: 'persistence' },
-    { ahead: (1000 * horizon) / rate, rmse: linear, of: 'linear' },
-    { ahead: (1000 * horizon) / rate, rmse: model, of: 'model' },
+    { ahead: (1000 * horizon) / rate, rmse: persistence, forecast: 'persistence' },
+    { ahead: (1000 * horizon) / rate, rmse: linear, forecast: 'linear' },
+    { ahead: (1000 * horizon) / rate, rmse: model, forecast: 'model' },
   ])
-  const stroke = (row: { of: string }) => colours[row.of as 'model' | 'linear' | 'persistence']
-  return draw('Error against the horizon', {
+  const stroke = (row: { forecast: string }) => colours[row.forecast as 'model' | 'linear' | 'persistence']
+  return svgOf('Error against the horizon', {
     width,
     height,
     marginLeft: 48,
@@ -76,15 +81,15 @@ export function scoreChart({ scores, rate }: ReportData, width = 520, height = 2
     x: { label: 'milliseconds ahead' },
     y: { label: 'RMSE (training deviations)', grid: true, zero: true },
     marks: [
-      Plot.lineY(rows, { x: 'ahead', y: 'rmse', z: 'of', stroke, strokeWidth: 2 }),
+      Plot.lineY(rows, { x: 'ahead', y: 'rmse', z: 'forecast', stroke, strokeWidth: 2 }),
       Plot.dot(rows, { x: 'ahead', y: 'rmse', fill: stroke, r: 2.5 }),
       Plot.text(
         rows,
         Plot.selectLast({
           x: 'ahead',
           y: 'rmse',
-          z: 'of',
-          text: 'of',
+          z: 'forecast',
+          text: 'forecast',
           fill: stroke,
           textAnchor: 'start',
           dx: 8,
@@ -95,7 +100,7 @@ export function scoreChart({ scores, rate }: ReportData, width = 520, height = 2
   })
 }
 
-/** Some seconds of signal, the band forecast `band.horizon` samples before (mean ± 2σ), and the marks. */
+/** The signal from sample `from` to `to`, the band (mean ± 2σ) that was forecast `band.horizon` samples before, and the marks. */
 export function signalChart(
   data: ReportData,
   from: number,
@@ -110,7 +115,7 @@ export function signalChart(
     const mean = band.mean[t]
     rows.push({ t: t / rate, v: signal[t], low: mean - 2 * band.sigma[t], high: mean + 2 * band.sigma[t] })
   }
-  return draw(`Signal, seconds ${from / rate} to ${to / rate}`, {
+  return svgOf(`Signal, seconds ${from / rate} to ${to / rate}`, {
     width,
     height,
     marginLeft: 40,
@@ -119,9 +124,9 @@ export function signalChart(
     x: { label: null, domain: [from / rate, to / rate], tickFormat: (t: number) => `${t} s` },
     y: { label: data.unit, domain, ticks: 4 },
     marks: [
-      Plot.rect(spans(data.marks, from, to, rate), {
-        x1: 'x1',
-        x2: 'x2',
+      Plot.rect(markSpans(data.marks, from, to, rate), {
+        x1: 'beginSeconds',
+        x2: 'endSeconds',
         y1: domain[0],
         y2: domain[1],
         fill: colours.mark,
@@ -129,8 +134,8 @@ export function signalChart(
       }),
       Plot.areaY(rows, { x: 't', y1: 'low', y2: 'high', fill: colours.band, fillOpacity: 0.75, clip: true }),
       Plot.lineY(rows, { x: 't', y: 'v', stroke: colours.ink, strokeWidth: 1, clip: true }),
-      Plot.ruleX(spans(data.marks, from, to, rate), {
-        x: 'peak',
+      Plot.ruleX(markSpans(data.marks, from, to, rate), {
+        x: 'peakSeconds',
         y1: domain[0],
         y2: domain[0] + 0.08 * (domain[1] - domain[0]),
         stroke: colours.mark,
@@ -140,24 +145,25 @@ export function signalChart(
   })
 }
 
-function spans(marks: readonly Mark[], from: number, to: number, rate: number) {
+/** The marks between samples `from` and `to`: beginning, end and worst sample in seconds. */
+function markSpans(marks: readonly Mark[], from: number, to: number, rate: number) {
   return marks
     .filter((mark) => mark.to > from && mark.from < to)
     .map((mark) => ({
-      x1: Math.max(mark.from, from) / rate,
-      x2: Math.min(mark.to, to) / rate,
-      peak: Math.min(Math.max(mark.peak, from), to) / rate,
+      beginSeconds: Math.max(mark.from, from) / rate,
+      endSeconds: Math.min(mark.to, to) / rate,
+      peakSeconds: Math.min(Math.max(mark.peak, from), to) / rate,
     }))
 }
 
-/** The whole series as an envelope, its surprise below it, and the marks on both. */
+/** Two charts of the whole series: its range in each of 900 intervals of time, and below it the largest surprise in each. */
 export function overviewChart(data: ReportData, width = 1080): string {
   const { signal, surprise, rate } = data
-  const bins = 900
-  const size = Math.ceil(signal.length / bins)
+  const intervals = 900
+  const intervalSamples = Math.ceil(signal.length / intervals)
   const rows: { t: number; low: number; high: number; surprise: number }[] = []
-  for (let from = 0; from < signal.length; from += size) {
-    const to = Math.min(from + size, signal.length)
+  for (let from = 0; from < signal.length; from += intervalSamples) {
+    const to = Math.min(from + intervalSamples, signal.length)
     const row = { t: (from + to) / 2 / rate, low: Infinity, high: -Infinity, surprise: 0 }
     for (let t = from; t < to; t++) {
       row.low = Math.min(row.low, signal[t])
@@ -167,8 +173,8 @@ export function overviewChart(data: ReportData, width = 1080): string {
     rows.push(row)
   }
   const seconds = signal.length / rate
-  const held = [{ x: data.holdout / rate }]
-  const top = draw('The whole series', {
+  const holdoutStart = [{ x: data.holdout / rate }]
+  const signalSvg = svgOf('The whole series', {
     width,
     height: 150,
     marginLeft: 40,
@@ -179,8 +185,8 @@ export function overviewChart(data: ReportData, width = 1080): string {
     y: { label: data.unit, ticks: 4 },
     marks: [
       Plot.areaY(rows, { x: 't', y1: 'low', y2: 'high', fill: colours.ink, fillOpacity: 0.75 }),
-      Plot.ruleX(held, { x: 'x', stroke: colours.mark, strokeDasharray: '4 3' }),
-      Plot.text(held, {
+      Plot.ruleX(holdoutStart, { x: 'x', stroke: colours.mark, strokeDasharray: '4 3' }),
+      Plot.text(holdoutStart, {
         x: 'x',
         frameAnchor: 'top',
         text: () => 'held out →',
@@ -191,7 +197,7 @@ export function overviewChart(data: ReportData, width = 1080): string {
       }),
     ],
   })
-  const bottom = draw('Surprise', {
+  const surpriseSvg = svgOf('Surprise', {
     width,
     height: 140,
     marginLeft: 40,
@@ -216,13 +222,13 @@ export function overviewChart(data: ReportData, width = 1080): string {
         strokeWidth: 1.1,
       }),
       Plot.ruleY([data.threshold], { stroke: colours.ink, strokeDasharray: '3 3' }),
-      Plot.ruleX(held, { x: 'x', stroke: colours.mark, strokeDasharray: '4 3' }),
+      Plot.ruleX(holdoutStart, { x: 'x', stroke: colours.mark, strokeDasharray: '4 3' }),
     ],
   })
-  return top + bottom
+  return signalSvg + surpriseSvg
 }
 
-/** One forecast: what came before, what the model expected with its band, and what came. */
+/** One forecast: the signal before and after it, and the forecast's mean with its band (mean ± 2σ). */
 export function fanChart(
   data: ReportData,
   fan: ReportData['fans'][number],
@@ -243,7 +249,7 @@ export function fanChart(
   const actual: { ms: number; v: number }[] = []
   for (let t = fan.origin - 108; t <= fan.origin + fan.mean.length; t++)
     if (t >= 0 && t < signal.length) actual.push({ ms: (1000 * (t - fan.origin)) / rate, v: signal[t] })
-  return draw(`Forecast at second ${(fan.origin / rate).toFixed(2)}`, {
+  return svgOf(`Forecast at second ${(fan.origin / rate).toFixed(2)}`, {
     width,
     height,
     marginLeft: 36,
@@ -268,22 +274,22 @@ export function fanChart(
 
 /** Every head's kernel, scaled to its largest value, heads ordered from the shortest timescale (top) to the longest. */
 export function kernelChart(layer: LayerPicture, rate: number, width = 340, height = 420): string {
-  const order = Array.from({ length: layer.heads }, (_, h) => h).toSorted(
+  const headsByTimescale = Array.from({ length: layer.heads }, (_, h) => h).toSorted(
     (a, b) => layer.dtAfter[b] - layer.dtAfter[a],
   )
   const rows: { ms: number; v: number; head: number }[] = []
   const lags = logLags(layer.length)
-  for (const [place, h] of order.entries()) {
-    let peak = 1e-30
-    for (const l of lags) peak = Math.max(peak, Math.abs(layer.kernel[h * layer.length + l]))
+  for (const [place, h] of headsByTimescale.entries()) {
+    let largest = 1e-30
+    for (const l of lags) largest = Math.max(largest, Math.abs(layer.kernel[h * layer.length + l]))
     for (const l of lags)
       rows.push({
         ms: (1000 * (l + 1)) / rate,
-        v: -place + (1.4 * layer.kernel[h * layer.length + l]) / peak,
+        v: -place + (1.4 * layer.kernel[h * layer.length + l]) / largest,
         head: h,
       })
   }
-  return draw(`Kernels of ${layer.name}`, {
+  return svgOf(`Kernels of ${layer.name}`, {
     width,
     height,
     marginLeft: 12,
@@ -310,14 +316,14 @@ export function kernelChart(layer: LayerPicture, rate: number, width = 340, heig
   })
 }
 
-/** About 130 lags from 0 to the end, dense at first. */
+/** About 130 lags from 0 to length − 1, at equal distances on a logarithmic scale. */
 function logLags(length: number): number[] {
   const lags = new Set<number>()
   for (let i = 0; i <= 160; i++) lags.add(Math.min(length - 1, Math.round(length ** (i / 160)) - 1))
   return [...lags].toSorted((a, b) => a - b)
 }
 
-/** 1/Δ a head in seconds, before (ring) and after training (dot). */
+/** The timescale 1/Δ of each head in milliseconds, before training (ring) and after it (dot). */
 export function timescaleChart({ layers, rate }: ReportData, width = 520, height = 260): string {
   const rows = layers.flatMap((layer) =>
     Array.from(layer.dtAfter, (dt, h) => ({
@@ -326,7 +332,7 @@ export function timescaleChart({ layers, rate }: ReportData, width = 520, height
       after: 1000 / (dt * rate),
     })),
   )
-  return draw('Timescales', {
+  return svgOf('Timescales', {
     width,
     height,
     marginLeft: 64,
@@ -345,7 +351,7 @@ export function timescaleChart({ layers, rate }: ReportData, width = 520, height
   })
 }
 
-/** Decay time against frequency of every mode of each layer. */
+/** The decay time of every mode of each layer against its frequency. */
 export function modeChart({ layers }: ReportData, width = 520, height = 260): string {
   const rows = layers.flatMap((layer, i) =>
     layer.modes
@@ -356,7 +362,7 @@ export function modeChart({ layers }: ReportData, width = 520, height = 260): st
         colour: colours.layers[i % colours.layers.length],
       })),
   )
-  return draw('Modes', {
+  return svgOf('Modes', {
     width,
     height,
     marginLeft: 52,

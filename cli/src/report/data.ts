@@ -1,11 +1,11 @@
 import type { Mark } from '../marks.js'
 
-/** Everything that the report shows; nothing in it is computed again while drawing. Times are seconds, values the unit of the series. */
+/** All data that the report shows. Times are in seconds, values in the unit of the series, positions are sample numbers from 0. */
 export interface ReportData {
   readonly title: string
   readonly source: string
   readonly unit: string
-  /** samples a second */
+  /** Samples per second. */
   readonly rate: number
   readonly device: string
   readonly model: {
@@ -23,21 +23,23 @@ export interface ReportData {
     readonly window: number
     readonly curve: readonly { readonly step: number; readonly loss: number }[]
   }
-  /** RMSE in units of the training deviation */
+  /** RMSE for each horizon in samples, in standard deviations of the training part. */
   readonly scores: readonly {
     readonly horizon: number
     readonly persistence: number
     readonly linear: number
     readonly model: number
   }[]
+  /** Share of the held-out samples inside mean ± 2σ. */
   readonly coverage: number
-  /** the series from its first sample, and what was forecast `horizon` samples before each sample */
+  /** The whole series, and for each sample of it what was forecast `horizon` samples before. */
   readonly signal: ArrayLike<number>
   readonly band: {
     readonly horizon: number
     readonly mean: ArrayLike<number>
     readonly sigma: ArrayLike<number>
   }
+  /** The first sample that was not used in training. */
   readonly holdout: number
   readonly fans: readonly {
     readonly origin: number
@@ -62,9 +64,9 @@ export interface LayerPicture {
   readonly heads: number
   readonly length: number
   readonly kernel: ArrayLike<number>
-  /** Δ a head, in samples of the training rate, before and after training */
+  /** Δ of each head, in units of 1 / (samples at the training rate), before and after training. */
   readonly dtBefore: ArrayLike<number>
   readonly dtAfter: ArrayLike<number>
-  /** of each head's modes: decay time (seconds) and frequency (hertz) */
+  /** The modes of all heads: decay time in seconds and frequency in hertz. */
   readonly modes: readonly { readonly decay: number; readonly frequency: number }[]
 }

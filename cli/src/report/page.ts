@@ -17,7 +17,7 @@ const escape = (text: string) =>
 const figure = (svg: string, caption: string) => `<figure>${svg}<figcaption>${caption}</figcaption></figure>`
 const swatch = (colour: string) => `<i style="background:${colour}"></i>`
 
-/** One self-contained page: SVG and style inline, nothing fetched. */
+/** The report as one HTML page with its SVG and styles inline, which loads no other file. */
 export function reportPage(data: ReportData): string {
   const { model, training, stream, rate, signal } = data
   const held = signal.length - data.holdout

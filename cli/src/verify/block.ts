@@ -1,8 +1,8 @@
-/** One S4 block from an official state dict: the block for y and its gradients, its SSM alone for everything before the activation. */
+/** Computes the tensors of a golden case: y and gradients by an S4 block from an official state dict, the SSM's outputs by its layer alone. */
 import { S4Block, S4Layer, type S4LayerOptions, type SsmAlgorithm } from 's4-node'
 import { swapLast, tensor, type Computed, type GoldenFile, type RunOptions, type Tensor } from './cases.js'
 
-/** The options of a layer, from the words of a golden file. */
+/** The options of a layer from the configuration of a golden file. */
 function layerOptions(config: GoldenFile['config'], run: RunOptions): S4LayerOptions {
   const { H, L, l_max: longest } = config as { H: number; L: number; l_max: number | null }
   return {
@@ -24,7 +24,7 @@ function layerOptions(config: GoldenFile['config'], run: RunOptions): S4LayerOpt
   }
 }
 
-/** A truncated layer is a kernel and a convolution: chunks cannot compute it. */
+/** The algorithm for a layer with a truncated kernel, which 'chunk' cannot compute. */
 function kernelAlgorithm({ algorithm }: RunOptions): SsmAlgorithm {
   return algorithm === 'cauchy' ? 'cauchy' : 'fft'
 }

@@ -1,4 +1,4 @@
-/** A folder of golden cases, as the golden README describes them: `<case>.golden.safetensors`, with `<case>.ckpt.safetensors` beside it. */
+/** Finds and reads golden cases (see the README of the golden files): `<case>.golden.safetensors`, some with `<case>.ckpt.safetensors`. */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { readSafetensors, type Dtype, type LoadOptions } from 's4-node'
@@ -23,10 +23,10 @@ export interface RunOptions extends Readonly<Omit<LoadOptions, 'dtype'>> {
   readonly dtype: Dtype
 }
 
-/** What a runner computed, under the names that the file gives, in the layout that the file has. */
+/** The computed values of each tensor of a golden file, by its name and in its layout. */
 export type Computed = Map<string, ArrayLike<number>>
 
-/** Every `.safetensors` file of the folder belongs to exactly one case. */
+/** The golden cases of a folder. A `.safetensors` file that is part of none becomes a case of its own, which cannot be run. */
 export function findCases(folder: string): GoldenCase[] {
   const files = readdirSync(folder)
     .filter((file) => file.endsWith('.safetensors'))
@@ -61,7 +61,7 @@ export function tensor(file: GoldenFile, name: string): Tensor {
   return found
 }
 
-/** (batch, a, b) → (batch, b, a): the golden files keep (batch, features, len), the public API (batch, len, features). */
+/** Swaps the last two axes: golden files have (batch, features, len), the public API has (batch, len, features). */
 export function swapLast({ data, shape }: Tensor): { data: Float64Array; shape: number[] } {
   const [batch, rows, columns] = shape
   const out = new Float64Array(batch * rows * columns)

@@ -1,7 +1,7 @@
-/** ‖a − b‖/‖b‖, and what is allowed of it. */
+/** The relative error of a computed tensor, and the tolerance for it. */
 import type { RunOptions } from './cases.js'
 
-/** Relative error; absolute where the truth is zero. Anything missing, of another length or not finite is infinite. */
+/** ‖computed − truth‖/‖truth‖, or ‖computed‖ where the truth is zero; infinite where values are missing, too many or not finite. */
 export function relativeError(computed: ArrayLike<number> | undefined, truth: ArrayLike<number>): number {
   if (computed === undefined || computed.length !== truth.length) return Infinity
   let difference = 0
@@ -15,8 +15,9 @@ export function relativeError(computed: ArrayLike<number> | undefined, truth: Ar
 }
 
 /**
- * The tolerances of the project. Outputs, kernels and states: 1e-5 in f32, 1e-10 in f64, there 1e-9 for the two inits whose C is
- * ill-conditioned in C̃. Gradients 1e-4 and 1e-8. Twenty training steps 1e-4 and 1e-8. The initial matrices are always made in f64.
+ * The tolerance for a tensor of a golden file. Outputs, kernels and states: 1e-5 in f32 and 1e-10 in f64, but 1e-9 for the two
+ * initialisations for which C cannot be computed more exactly from C̃. Gradients, and results of twenty training steps: 1e-4 in f32 and
+ * 1e-8 in f64. Initial matrices are always computed in f64: 1e-10.
  */
 export function tolerance(
   quantity: string,
@@ -31,7 +32,7 @@ export function tolerance(
   return f64 ? (recovered ? 1e-9 : 1e-10) : loosened(1e-5, precision)
 }
 
-/** What the reduced precisions of a GPU allow; in `highest` the f32 tolerances hold. */
+/** The tolerance in the reduced precisions of a GPU, in place of the f32 tolerance `exact`, which holds for 'highest'. */
 function loosened(exact: number, precision: NonNullable<RunOptions['precision']>): number {
   const output = exact < 1e-4
   if (precision === 'high') return output ? 2e-3 : 5e-3

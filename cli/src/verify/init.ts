@@ -1,4 +1,4 @@
-/** HiPPO matrices and their NPLR forms; always in f64. */
+/** Computes the HiPPO matrices of a golden file and their NPLR forms, in f64. */
 import { hippo, nplr, type HippoKind } from 's4-node'
 import type { Computed, GoldenFile } from './cases.js'
 

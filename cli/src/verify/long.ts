@@ -1,4 +1,4 @@
-/** Kernels of 16,384 and 65,536 samples. */
+/** Computes the kernels of golden cases with 16,384 and 65,536 samples. */
 import { S4Layer } from 's4-node'
 import { swapLast, tensor, type Computed, type GoldenFile, type RunOptions } from './cases.js'
 
@@ -17,7 +17,7 @@ export async function runLong(
   ])
 }
 
-/** (H, L): the outputs of one algorithm for a first sample of 1, with D = 0. */
+/** The kernel (H, L) as the layer's output for an impulse (1, 0, 0, …), with D = 0: by the algorithm that the layer uses. */
 function impulseResponse(layer: S4Layer, features: number, len: number): Float64Array {
   layer.setParameter('D', { data: new Float64Array(features), shape: [1, features] })
   const u = { data: new Float64Array(len * features).fill(1, 0, features), shape: [1, len, features] }

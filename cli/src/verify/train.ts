@@ -1,4 +1,4 @@
-/** Twenty AdamW updates of a two-block classifier: losses, first gradients, final parameters. */
+/** Computes the tensors of a golden training run, twenty AdamW updates of a classifier with two blocks: losses, first gradients, final parameters. */
 import { SequenceModel } from 's4-node'
 import { tensor, type Computed, type GoldenFile, type RunOptions } from './cases.js'
 

@@ -1,4 +1,4 @@
-/** `s4 verify`: golden cases through the public API, one line a tensor. */
+/** The command `s4 verify`: runs golden cases through the public API and prints a line for each tensor. */
 import { S4Error } from 's4-node'
 import {
   findCases,
@@ -14,7 +14,7 @@ import { runInit } from './init.js'
 import { runLong } from './long.js'
 import { runTrain } from './train.js'
 
-/** How one kind of file is run, and which of its tensors are given rather than computed. */
+/** How a kind of golden case is run, and which of its tensors are inputs or parameters, and are not compared. */
 interface Runner {
   readonly inputs: RegExp
   readonly parameters?: RegExp
@@ -42,18 +42,18 @@ function runnerOf({ name, checkpoint }: GoldenCase): Runner | undefined {
 export interface Verdict {
   readonly tensors: number
   readonly failures: number
-  /** Cases that the asked algorithm does not compute. */
+  /** Number of cases that the chosen algorithm cannot compute. */
   readonly skipped: number
   readonly worst?: { readonly name: string; readonly quantity: string; readonly error: number }
 }
 
-/** Algorithm 1 is of the bilinear transform: a layer of zero-order hold has to refuse it. */
+/** Whether an error means that a case is skipped: 'cauchy' must refuse a layer with zero-order hold. */
 function isSkipped({ config }: GoldenFile, { algorithm }: RunOptions, error: unknown): boolean {
   const zoh = config.disc === 'zoh' || (config.disc === undefined && config.mode === 'diag')
   return zoh && algorithm === 'cauchy' && error instanceof S4Error && error.code === 'ERR_S4_UNSUPPORTED'
 }
 
-/** Runs the folder and prints; `failures` counts tensors past tolerance, unknown tensors, and files that could not be run. */
+/** Runs all golden cases of a folder. `failures` counts tensors with a too large error, unknown tensors, and files that cannot be run. */
 export async function verify(
   folder: string,
   options: RunOptions,

@@ -3,21 +3,21 @@
 use crate::choices::choices;
 
 choices! {
-    /// Pointwise activation.
+    /// Activation function, applied to each element.
     pub enum Activation {
-        /// x
+        /// The identity, x
         Identity = "identity",
-        /// x·Φ(x), exact (erf)
+        /// GELU, x·Φ(x) with the normal distribution function Φ, computed by erf
         Gelu = "gelu",
-        /// max(x, 0)
+        /// ReLU, max(x, 0)
         Relu = "relu",
-        /// x·σ(x)
+        /// SiLU (swish), x·σ(x)
         Silu = "silu",
-        /// tanh x
+        /// The hyperbolic tangent, tanh x
         Tanh = "tanh",
-        /// σ(x)
+        /// The logistic function σ(x) = 1/(1 + e⁻ˣ)
         Sigmoid = "sigmoid",
-        /// log(1 + eˣ)
+        /// Softplus, log(1 + eˣ)
         Softplus = "softplus",
     }
 }

@@ -1,15 +1,16 @@
-//! How one call runs, from the API to the operation.
+//! Options of one call of a layer or model, handed from the API down to every operation.
 
 use crate::choices::choices;
 
 choices! {
-    /// How an SSM is applied to a whole sequence. All mean the same numbers.
+    /// How an SSM is applied to a whole sequence. Every algorithm computes the same outputs, up to rounding.
     pub enum Algorithm {
-        /// The backend picks `Fft` or `Chunk` by shape, from measurements.
+        /// The backend picks `Fft` or `Chunk` by the sizes of the call, as measured to be faster.
         Auto = "auto",
-        /// The kernel by blocks of powers, then FFT convolution: for many short sequences.
+        /// The convolution kernel from blocks of powers of Ā, then FFT convolution: for many short sequences.
         Fft = "fft",
-        /// Chunked state passing, no kernel of the sequence's length: long sequences at constant cost per time step.
+        /// The sequence in chunks of time steps, with the state passed from chunk to chunk and no kernel of the
+        /// sequence's length: for long sequences, at constant cost per time step.
         Chunk = "chunk",
         /// The paper's Algorithm 1 (the kernel by four Cauchy sums, Woodbury and an inverse FFT), then FFT convolution:
         /// to follow the paper, and an independent check of the others. Bilinear layers only; `Auto` never picks it.
@@ -17,16 +18,16 @@ choices! {
     }
 }
 
-/// The options of one call. `L` is what lengths are at that place: `[i32]` on the host, `Memory::Ints` on a device.
+/// The options of one call. `L` is the type of the lengths: `[i32]` on the host, `Memory::Ints` on a device.
 #[derive(Debug, PartialEq)]
 pub struct CallOptions<'a, L: ?Sized> {
     /// (batch): time steps of each sequence, 1 to len; outputs beyond them are 0. `None`: all have len.
     pub lengths: Option<&'a L>,
-    /// Multiplies every Δ.
+    /// Factor of every step size Δ: 1 for data sampled as in training, 2 for data sampled half as often.
     pub rate: f64,
-    /// How the SSM is applied.
+    /// How SSMs are applied to the sequences.
     pub algorithm: Algorithm,
-    /// Dropout and batch statistics on.
+    /// Whether dropout is active and batch norm uses the statistics of the batch instead of the running ones.
     pub training: bool,
 }
 
@@ -44,7 +45,7 @@ impl<L: ?Sized> Default for CallOptions<'_, L> {
 }
 
 impl<L: ?Sized> CallOptions<'_, L> {
-    /// The same call with its lengths somewhere else, for example uploaded.
+    /// The same options with other lengths, for example those uploaded to a device.
     pub fn with_lengths<'b, M: ?Sized>(&self, lengths: Option<&'b M>) -> CallOptions<'b, M> {
         let &CallOptions { lengths: _, rate, algorithm, training } = self;
         CallOptions { lengths, rate, algorithm, training }

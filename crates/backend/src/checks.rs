@@ -11,26 +11,27 @@ pub fn same_len(op: &'static str, what: &str, expected: usize, got: usize) -> Re
     Err(Error::shape(op, format!("{expected} elements of {what}"), got))
 }
 
-/// Checks the views and options of one operation `op` on the backend `be`; every method answers an error or nothing.
-pub(crate) struct Views<'b, B: Memory> {
-    pub be: &'b B,
+/// Checks of the views and options of operation `op` on `backend`. Every method returns an error that names the view or
+/// option where it is wrong, and nothing where it is right.
+pub(crate) struct ViewChecks<'b, B: Memory> {
+    pub backend: &'b B,
     pub op: &'static str,
 }
 
-impl<B: Memory> Views<'_, B> {
+impl<B: Memory> ViewChecks<'_, B> {
     /// Refuses an input that has not `len` elements.
     pub fn input(&self, what: &str, view: B::Ref<'_>, len: usize) -> Result<()> {
-        same_len(self.op, what, len, self.be.ref_len(view))
+        same_len(self.op, what, len, self.backend.ref_len(view))
     }
     /// Refuses an output that has not `len` elements.
     pub fn output(&self, what: &str, view: &B::Mut<'_>, len: usize) -> Result<()> {
-        same_len(self.op, what, len, self.be.mut_len(view))
+        same_len(self.op, what, len, self.backend.mut_len(view))
     }
-    /// As `input`, for one that may be left out.
+    /// Refuses an input that is given and has not `len` elements.
     pub fn optional_input(&self, what: &str, view: Option<B::Ref<'_>>, len: usize) -> Result<()> {
         view.map_or(Ok(()), |view| self.input(what, view, len))
     }
-    /// As `output`, for one that may be left out.
+    /// Refuses an output that is given and has not `len` elements.
     pub fn optional_output(&self, what: &str, view: Option<&B::Mut<'_>>, len: usize) -> Result<()> {
         view.map_or(Ok(()), |view| self.output(what, view, len))
     }
@@ -42,12 +43,12 @@ impl<B: Memory> Views<'_, B> {
         count: usize,
         allowed: std::ops::RangeInclusive<i64>,
     ) -> Result<()> {
-        let len = self.be.ints_len(ints);
+        let len = self.backend.ints_len(ints);
         if len < count {
             return Err(Error::shape(self.op, format!("{count} {what}"), len));
         }
-        let seen = self.be.host_ints(ints).and_then(|all| all.get(..count)).unwrap_or(&[]);
-        match seen.iter().find(|&&x| !allowed.contains(&i64::from(x))) {
+        let readable = self.backend.host_ints(ints).and_then(|values| values.get(..count)).unwrap_or(&[]);
+        match readable.iter().find(|&&x| !allowed.contains(&i64::from(x))) {
             Some(x) => {
                 Err(Error::value(self.op, format!("{what} from {} to {}", allowed.start(), allowed.end()), x))
             }
@@ -58,7 +59,7 @@ impl<B: Memory> Views<'_, B> {
     pub fn lengths(&self, lengths: Option<&B::Ints>, batch: usize, len: usize) -> Result<()> {
         lengths.map_or(Ok(()), |l| self.integers("lengths", l, batch, 1..=len as i64))
     }
-    /// Refuses a size of 0, by its name.
+    /// Refuses sizes of 0; `sizes` are (name, size), and the error gives the name.
     pub fn sizes(&self, sizes: &[(&str, usize)]) -> Result<()> {
         match sizes.iter().find(|(_, size)| *size == 0) {
             Some((what, _)) => Err(Error::shape(self.op, format!("{what} of 1 or more"), 0)),
@@ -84,8 +85,8 @@ pub fn intervals<T: Scalar>(op: &'static str, intervals: &[T]) -> Result<()> {
     }
 }
 
-/// Refuses a plan that was made for another layer than `spec`.
-pub fn plan_of(op: &'static str, plan: &SsmSpec, spec: &SsmSpec) -> Result<()> {
+/// Refuses a plan that was made for a layer other than `spec`; `plan` describes the layer it was made for.
+pub fn plan_is_for_layer(op: &'static str, plan: &SsmSpec, spec: &SsmSpec) -> Result<()> {
     if plan == spec {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! Enumerations that the API, checkpoints and kernels name: one list gives the variants, their names and their codes.
+//! Enumerations whose variants have a name in the API and in checkpoints and a number in CUDA kernels: one list
+//! defines all three.
 
 /// Defines a fieldless enum whose variants carry the names of the API. Gives `ALL`, `name`, `code`, `from_name`, and
 /// (de)serialisation by name. Codes count from 0 in the order of the list; CUDA kernels see them as
@@ -22,17 +23,17 @@ macro_rules! choices {
                 }
             }
 
-            /// The number by which a CUDA kernel knows it.
+            /// The number that stands for this variant in CUDA kernels.
             pub const fn code(self) -> i32 {
                 self as i32
             }
 
-            /// The variant of that name.
+            /// The variant with this name, `None` where there is none.
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|x| x.name() == name)
             }
 
-            /// All names, for messages.
+            /// All names, quoted and separated by commas, for error messages.
             pub fn names() -> String {
                 Self::ALL.iter().map(|x| format!("'{}'", x.name())).collect::<Vec<_>>().join(", ")
             }

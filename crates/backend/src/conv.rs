@@ -1,13 +1,13 @@
-//! Convolution with a given kernel.
+//! Convolution of sequences with given kernels.
 
-use crate::{Error, Memory, Result, checks::Views};
+use crate::{Error, Memory, Result, checks::ViewChecks};
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// H.
+    /// H: features of the input.
     pub heads: usize,
     /// Output channels per head.
     pub channels: usize,
@@ -15,15 +15,15 @@ pub struct ConvShape {
     pub len: usize,
     /// Length of the kernel, 1 ≤ kernel_len ≤ len.
     pub kernel_len: usize,
-    /// Kernel is (2·channels, H, kernel_len), forward half first:
-    /// y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j}.
-    pub two_sided: bool,
+    /// Whether outputs depend on later inputs as well, y_t = Σ k0_j u_{t−j} + Σ k1_j u_{t+1+j}: the kernel is then
+    /// (2·channels, H, kernel_len), the causal kernels k0 first.
+    pub bidirectional: bool,
 }
 
 impl ConvShape {
-    /// Kernels per head: `channels`, doubled when two-sided.
+    /// Kernels per head: `channels`, doubled when bidirectional.
     pub fn kernel_channels(&self) -> usize {
-        self.channels * if self.two_sided { 2 } else { 1 }
+        self.channels * if self.bidirectional { 2 } else { 1 }
     }
 
     fn check(&self, op: &'static str) -> Result<()> {
@@ -38,7 +38,7 @@ impl ConvShape {
     }
 }
 
-/// y = K̄∗u + D·u.
+/// The convolution y = K̄∗u + D·u of sequences u with kernels K̄.
 #[allow(missing_docs)]
 pub struct ConvForward<'a, B: Memory> {
     /// (batch, channels·H, len)
@@ -53,9 +53,9 @@ pub struct ConvForward<'a, B: Memory> {
 }
 
 impl<B: Memory> ConvForward<'_, B> {
-    /// Refuses sizes and views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "conv_forward" });
+    /// Refuses sizes of 0 and views whose numbers of elements do not fit the sizes of the call.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "conv_forward" });
         s.check(v.op)?;
         v.output("y", &self.y, s.batch * s.channels * s.heads * s.len)?;
         v.input("u", self.u, s.batch * s.heads * s.len)?;
@@ -64,15 +64,15 @@ impl<B: Memory> ConvForward<'_, B> {
     }
 }
 
-/// The gradients of sum(y·dy): `du` overwrites, `dkernel` and `dd` accumulate. Backends compose it with the gradient of
-/// their kernels in `ssm_backward`.
+/// The gradients of sum(y·dy): `du` is overwritten, `dkernel` and `dd` accumulate. `ssm_backward` of a backend uses it
+/// before [`KernelBackward`](crate::KernelBackward), which takes dkernel to the parameters.
 #[allow(missing_docs)]
 pub struct ConvBackward<'a, B: Memory> {
     /// (batch, H, len)
     pub du: Option<B::Mut<'a>>,
-    /// As `kernel`.
+    /// In the shape of `kernel`.
     pub dkernel: B::Mut<'a>,
-    /// As `d`; the two come together.
+    /// In the shape of `d`; given exactly when `d` is.
     pub dd: Option<B::Mut<'a>>,
     /// (batch, channels·H, len)
     pub dy: B::Ref<'a>,
@@ -83,17 +83,17 @@ pub struct ConvBackward<'a, B: Memory> {
 }
 
 impl<B: Memory> ConvBackward<'_, B> {
-    /// Refuses sizes and views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "conv_backward" });
+    /// Refuses sizes of 0 and views whose numbers of elements do not fit the sizes of the call.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "conv_backward" });
         s.check(v.op)?;
-        let kernel = s.kernel_channels() * s.heads * s.kernel_len;
+        let kernel_elements = s.kernel_channels() * s.heads * s.kernel_len;
         v.optional_output("du", self.du.as_ref(), s.batch * s.heads * s.len)?;
-        v.output("dkernel", &self.dkernel, kernel)?;
+        v.output("dkernel", &self.dkernel, kernel_elements)?;
         v.optional_output("dD", self.dd.as_ref(), s.channels * s.heads)?;
         v.input("dy", self.dy, s.batch * s.channels * s.heads * s.len)?;
         v.input("u", self.u, s.batch * s.heads * s.len)?;
-        v.input("kernel", self.kernel, kernel)?;
+        v.input("kernel", self.kernel, kernel_elements)?;
         v.optional_input("D", self.d, s.channels * s.heads)?;
         if self.d.is_some() == self.dd.is_some() {
             return Ok(());
@@ -104,6 +104,6 @@ impl<B: Memory> ConvBackward<'_, B> {
 
 /// Linear (not circular) convolution y = K̄∗u + D·u, by FFT.
 pub trait ConvOps: Memory {
-    /// y overwrites.
+    /// Overwrites `args.y`.
     fn conv_forward(&self, args: ConvForward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;
 }

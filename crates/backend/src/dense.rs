@@ -1,9 +1,9 @@
-//! Everything around the SSM: linear, norms, the block's mixing stage, pooling, embedding, losses. The arguments of
-//! each family, their shapes and checks are in its own file.
+//! The operations around the SSM: linear layers, norms, the mixing stage of a block, pooling, embedding, losses. The
+//! arguments of each family, their shapes and checks are in a file of its name.
 
 use crate::*;
 
-/// Sizes of an activation.
+/// Sizes of an activation, (batch, heads, len).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub struct SeqShape {
@@ -13,13 +13,13 @@ pub struct SeqShape {
 }
 
 impl SeqShape {
-    /// batch·heads·len.
+    /// The number of elements, batch·heads·len.
     pub fn elements(&self) -> usize {
         self.batch * self.heads * self.len
     }
 }
 
-/// Dense families. Each operation is described at the struct of its arguments.
+/// The operations around the SSM. Each is described at the struct of its arguments.
 #[allow(missing_docs)]
 pub trait DenseOps: Memory {
     fn linear_forward(&self, args: LinearForward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;

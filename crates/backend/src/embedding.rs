@@ -1,29 +1,35 @@
-//! Rows of a table, by token.
+//! Embedding: tokens to feature vectors, by a table with one row for each token.
 
-use crate::{Memory, Result, SeqShape, checks::Views};
+use crate::{Memory, Result, SeqShape, checks::ViewChecks};
 
-/// y (batch, heads, len) = table (vocabulary, heads) at tokens (batch, len).
+/// y\[b, :, t\] = table\[tokens\[b, t\], :\].
 #[allow(missing_docs)]
 pub struct EmbeddingForward<'a, B: Memory> {
+    /// (batch, heads, len)
     pub y: B::Mut<'a>,
+    /// (vocabulary, heads)
     pub table: B::Ref<'a>,
+    /// (batch, len)
     pub tokens: &'a B::Ints,
     pub vocabulary: usize,
     pub shape: SeqShape,
 }
 
-/// dtable accumulates.
+/// Gradient of [`EmbeddingForward`]: dtable accumulates.
 #[allow(missing_docs)]
 pub struct EmbeddingBackward<'a, B: Memory> {
+    /// (vocabulary, heads)
     pub dtable: B::Mut<'a>,
+    /// (batch, heads, len)
     pub dy: B::Ref<'a>,
+    /// (batch, len)
     pub tokens: &'a B::Ints,
     pub vocabulary: usize,
     pub shape: SeqShape,
 }
 
 fn check_tokens<B: Memory>(
-    v: &Views<'_, B>,
+    v: &ViewChecks<'_, B>,
     tokens: &B::Ints,
     vocabulary: usize,
     s: &SeqShape,
@@ -33,9 +39,9 @@ fn check_tokens<B: Memory>(
 }
 
 impl<B: Memory> EmbeddingForward<'_, B> {
-    /// Refuses views and tokens that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "embedding_forward" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call, and tokens outside the vocabulary.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "embedding_forward" });
         v.output("y", &self.y, s.elements())?;
         v.input("table", self.table, self.vocabulary * s.heads)?;
         check_tokens(&v, self.tokens, self.vocabulary, s)
@@ -43,9 +49,9 @@ impl<B: Memory> EmbeddingForward<'_, B> {
 }
 
 impl<B: Memory> EmbeddingBackward<'_, B> {
-    /// Refuses views and tokens that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "embedding_backward" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call, and tokens outside the vocabulary.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "embedding_backward" });
         v.output("dtable", &self.dtable, self.vocabulary * s.heads)?;
         v.input("dy", self.dy, s.elements())?;
         check_tokens(&v, self.tokens, self.vocabulary, s)

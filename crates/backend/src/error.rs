@@ -1,4 +1,4 @@
-//! Errors are values: what was attempted, what was expected, what came.
+//! The error of every operation: a stable code, the operation, what it expected and what it got.
 
 use std::{borrow::Cow, fmt};
 
@@ -51,7 +51,7 @@ pub struct Error {
     pub op: Cow<'static, str>,
     /// What would have been right.
     pub expected: String,
-    /// What was given.
+    /// What was given instead.
     pub got: String,
     /// The update at which it happened, where that is known (`ERR_S4_NONFINITE`).
     pub step: Option<u64>,
@@ -63,7 +63,7 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A new error.
+    /// An error of operation `op`, without a training step or tensor.
     #[cold]
     pub fn new(
         code: Code,
@@ -81,13 +81,13 @@ impl Error {
         }
     }
 
-    /// Says where it happened.
+    /// The same error with the training step and the tensor concerned.
     pub fn at(mut self, step: Option<u64>, tensor: Option<String>) -> Self {
         (self.step, self.tensor) = (step, tensor);
         self
     }
 
-    /// `ERR_S4_SHAPE`.
+    /// An error with the code `ERR_S4_SHAPE`: sizes or numbers of elements that do not fit.
     #[cold]
     pub fn shape(
         op: impl Into<Cow<'static, str>>,
@@ -97,7 +97,7 @@ impl Error {
         Self::new(Code::Shape, op, expected, got)
     }
 
-    /// `ERR_S4_VALUE`.
+    /// An error with the code `ERR_S4_VALUE`: a value outside its allowed range.
     #[cold]
     pub fn value(
         op: impl Into<Cow<'static, str>>,
@@ -107,7 +107,7 @@ impl Error {
         Self::new(Code::Value, op, expected, got)
     }
 
-    /// `ERR_S4_UNSUPPORTED`.
+    /// An error with the code `ERR_S4_UNSUPPORTED`: valid arguments for which there is no implementation.
     #[cold]
     pub fn unsupported(
         op: impl Into<Cow<'static, str>>,

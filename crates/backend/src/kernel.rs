@@ -1,6 +1,6 @@
 //! The convolution kernel K̄ of an SSM, and the parameters it is made of.
 
-use crate::{Error, Memory, Result, SsmSpec, checks, checks::Views};
+use crate::{Error, Memory, Result, SsmSpec, checks, checks::ViewChecks};
 
 /// The parameters of one SSM, as stored and trained. Shapes in [`SsmSpec`].
 pub struct SsmParams<'a, B: Memory> {
@@ -21,7 +21,7 @@ pub struct SsmParams<'a, B: Memory> {
 }
 
 impl<B: Memory> SsmParams<'_, B> {
-    pub(crate) fn check(&self, v: &Views<'_, B>, spec: &SsmSpec) -> Result<()> {
+    pub(crate) fn check(&self, v: &ViewChecks<'_, B>, spec: &SsmSpec) -> Result<()> {
         v.input("inv_dt", self.inv_dt, spec.inv_dt_len())?;
         v.input("A_real", self.a_real, spec.a_len())?;
         v.input("A_imag", self.a_imag, spec.a_len())?;
@@ -52,7 +52,7 @@ pub struct SsmGrads<'a, B: Memory> {
 }
 
 impl<'a, B: Memory> SsmGrads<'a, B> {
-    pub(crate) fn check(&self, v: &Views<'_, B>, spec: &SsmSpec) -> Result<()> {
+    pub(crate) fn check(&self, v: &ViewChecks<'_, B>, spec: &SsmSpec) -> Result<()> {
         v.output("the gradient of inv_dt", &self.inv_dt, spec.inv_dt_len())?;
         v.output("the gradient of A_real", &self.a_real, spec.a_len())?;
         v.output("the gradient of A_imag", &self.a_imag, spec.a_len())?;
@@ -62,21 +62,21 @@ impl<'a, B: Memory> SsmGrads<'a, B> {
         v.output("the gradient of D", &self.d, spec.d_len())
     }
 
-    /// A shorter borrow.
-    pub fn reborrow<'b>(&'b mut self, be: &B) -> SsmGrads<'b, B> {
+    /// The same views, borrowed for a shorter time.
+    pub fn reborrow<'b>(&'b mut self, backend: &B) -> SsmGrads<'b, B> {
         SsmGrads {
-            inv_dt: be.reborrow(&mut self.inv_dt),
-            a_real: be.reborrow(&mut self.a_real),
-            a_imag: be.reborrow(&mut self.a_imag),
-            b: be.reborrow(&mut self.b),
-            c: be.reborrow(&mut self.c),
-            p: be.reborrow(&mut self.p),
-            d: be.reborrow(&mut self.d),
+            inv_dt: backend.reborrow(&mut self.inv_dt),
+            a_real: backend.reborrow(&mut self.a_real),
+            a_imag: backend.reborrow(&mut self.a_imag),
+            b: backend.reborrow(&mut self.b),
+            c: backend.reborrow(&mut self.c),
+            p: backend.reborrow(&mut self.p),
+            d: backend.reborrow(&mut self.d),
         }
     }
 }
 
-/// K̄_l = C Ā^l B̄ (paper eq. 5) for l in 0..len, whatever `spec.truncate` says.
+/// The convolution kernel K̄_l = C Ā^l B̄ (paper eq. 5) for l in 0..len; `spec.truncate` is ignored.
 #[allow(missing_docs)]
 pub struct KernelForward<'a, B: Memory> {
     /// (kernel channels, H, len)
@@ -84,7 +84,7 @@ pub struct KernelForward<'a, B: Memory> {
     pub params: SsmParams<'a, B>,
     pub spec: SsmSpec,
     pub len: usize,
-    /// Multiplies every Δ.
+    /// Factor of every step size Δ.
     pub rate: f64,
 }
 
@@ -109,9 +109,9 @@ fn check_len(op: &'static str, len: usize) -> Result<()> {
 }
 
 impl<B: Memory> KernelForward<'_, B> {
-    /// Refuses sizes and views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let v = Views { be, op: "kernel_forward" };
+    /// Refuses sizes of 0 and views whose numbers of elements do not fit the sizes of the call.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let v = ViewChecks { backend, op: "kernel_forward" };
         self.spec.check(v.op)?;
         check_len(v.op, self.len)?;
         checks::rate(v.op, self.rate)?;
@@ -121,9 +121,9 @@ impl<B: Memory> KernelForward<'_, B> {
 }
 
 impl<B: Memory> KernelBackward<'_, B> {
-    /// Refuses sizes and views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let v = Views { be, op: "kernel_backward" };
+    /// Refuses sizes of 0 and views whose numbers of elements do not fit the sizes of the call.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let v = ViewChecks { backend, op: "kernel_backward" };
         self.spec.check(v.op)?;
         check_len(v.op, self.len)?;
         checks::rate(v.op, self.rate)?;
@@ -133,8 +133,8 @@ impl<B: Memory> KernelBackward<'_, B> {
     }
 }
 
-/// The kernel by blocks of powers, (C Ā^{Ta})·(Ā^b B̄).
+/// The convolution kernel by blocks of powers: K̄_{Ta+b} = (C Ā^{Ta})·(Ā^b B̄), for all a and b < T one matrix product.
 pub trait KernelOps: Memory {
-    /// kernel overwrites.
+    /// Overwrites `args.kernel`.
     fn kernel_forward(&self, args: KernelForward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;
 }

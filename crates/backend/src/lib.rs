@@ -5,10 +5,12 @@
 //! block-sized ([`DenseOps::mix_forward`]), so that a backend may fuse without changing a caller.
 //!
 //! Conventions, the same everywhere:
-//! - activations are (batch, heads, len), time contiguous; sizes are words, matrices are the paper's letters;
+//! - activations are (batch, heads, len), consecutive time steps next to each other in memory; names of sizes are
+//!   words, names of matrices the paper's letters (table in `crates/ssm/src/lib.rs`);
 //! - `x_forward` stands beside `x_backward`; each takes one struct of named arguments, outputs first;
 //! - parameter gradients **accumulate** (`+=`), every other output **overwrites**;
-//! - operations enqueue; only [`Memory::download`] and [`Memory::wait_download`] wait for the device;
+//! - operations are queued on the device and return before they have run; only [`Memory::download`] and
+//!   [`Memory::wait_download`] wait for the device;
 //! - a backend calls the struct's `check` before any work and answers [`Error`], never a panic; shapes and values
 //!   are checked there and nowhere else;
 //! - complex parameters are trailing (re, im) pairs; recurrent states are (batch, heads, 2, state/2), the
@@ -60,6 +62,6 @@ pub use spec::{Discretization, Mode, SsmSpec, Transform};
 pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps};
 pub use step::{SsmStep, StepOps, check_layer};
 
-/// A device that can do everything.
+/// A device that implements every family of operations.
 pub trait Backend: KernelOps + ConvOps + SsmOps + StepOps + DenseOps + OptimOps {}
 impl<B: KernelOps + ConvOps + SsmOps + StepOps + DenseOps + OptimOps> Backend for B {}

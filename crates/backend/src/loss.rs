@@ -1,9 +1,9 @@
-//! What training minimises.
+//! The losses that training can minimise.
 
-use crate::{Error, Memory, Result, checks::Views, choices::choices};
+use crate::{Error, Memory, Result, checks::ViewChecks, choices::choices};
 
 choices! {
-    /// What is minimised, averaged over rows (and over the target's width).
+    /// The loss of one prediction; training minimises its average over all predictions and over the target's values.
     pub enum LossKind {
         /// −log softmax(output)\[label\]; output width = classes.
         CrossEntropy = "crossEntropy",
@@ -11,7 +11,7 @@ choices! {
         Mse = "mse",
         /// |output − target|
         Mae = "mae",
-        /// Quadratic to `huber_delta`, linear beyond.
+        /// ½r² for |r| up to `huber_delta`, linear beyond, r = output − target.
         Huber = "huber",
         /// Negative log likelihood of N(μ, σ²); the output is 2·width: μ first, then log σ (held to ±10).
         Gaussian = "gaussian",
@@ -30,69 +30,69 @@ impl LossKind {
     }
 }
 
-/// Levels of a quantile loss: ascending, each above 0 and below 1.
+/// The quantiles that a quantile loss predicts: 1 to 9 numbers, ascending, each above 0 and below 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Levels {
+pub struct QuantileLevels {
     count: usize,
-    values: [f64; Levels::MOST],
+    values: [f64; QuantileLevels::MAX_COUNT],
 }
 
-impl Levels {
-    /// Levels that a loss takes at most: the deciles.
-    pub const MOST: usize = 9;
+impl QuantileLevels {
+    /// The largest number of levels, enough for all deciles.
+    pub const MAX_COUNT: usize = 9;
 
-    /// 1 to 9 ascending levels between 0 and 1; `None` for others.
+    /// Levels from 1 to 9 ascending numbers between 0 and 1; `None` for any others.
     pub fn new(levels: &[f64]) -> Option<Self> {
         let inside = levels.iter().all(|&q| q > 0.0 && q < 1.0);
         let ascending = levels.windows(2).all(|pair| pair[0] < pair[1]);
-        if levels.is_empty() || levels.len() > Self::MOST || !inside || !ascending {
+        if levels.is_empty() || levels.len() > Self::MAX_COUNT || !inside || !ascending {
             return None;
         }
-        let mut values = [0.0; Self::MOST];
+        let mut values = [0.0; Self::MAX_COUNT];
         values[..levels.len()].copy_from_slice(levels);
-        Some(Levels { count: levels.len(), values })
+        Some(QuantileLevels { count: levels.len(), values })
     }
 
-    /// The levels.
+    /// The levels as numbers, ascending.
     pub fn as_slice(&self) -> &[f64] {
         &self.values[..self.count]
     }
 
-    /// The levels, zeros after the last: a CUDA kernel's arguments.
-    pub fn padded(&self) -> &[f64; Self::MOST] {
+    /// The levels with zeros after the last one: an array of fixed length, as a CUDA kernel takes it.
+    pub fn padded(&self) -> &[f64; Self::MAX_COUNT] {
         &self.values
     }
 }
 
-impl Default for Levels {
-    /// The median between a low and a high decile.
+impl Default for QuantileLevels {
+    /// The first decile, the median and the ninth decile.
     fn default() -> Self {
-        let mut values = [0.0; Self::MOST];
+        let mut values = [0.0; Self::MAX_COUNT];
         values[..3].copy_from_slice(&[0.1, 0.5, 0.9]);
-        Levels { count: 3, values }
+        QuantileLevels { count: 3, values }
     }
 }
 
 /// A loss with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
-    /// Which.
+    /// Which loss it is.
     pub kind: LossKind,
-    /// Where Huber turns linear.
+    /// The |output − target| from which on the Huber loss is linear.
     pub huber_delta: f64,
-    /// Of the quantile loss.
-    pub levels: Levels,
+    /// The quantiles that the quantile loss predicts.
+    pub levels: QuantileLevels,
 }
 
 impl From<LossKind> for Loss {
-    /// The loss with default settings.
+    /// The loss of this kind with default settings.
     fn from(kind: LossKind) -> Self {
-        Loss { kind, huber_delta: 1.0, levels: Levels::default() }
+        Loss { kind, huber_delta: 1.0, levels: QuantileLevels::default() }
     }
 }
 
 impl Loss {
-    /// Values that a decoder gives for targets of `width` values (or classes).
+    /// Values that the network must output for a target of `width` values, or for `width` classes.
     pub fn outputs(&self, width: usize) -> usize {
         match self.kind {
             LossKind::Gaussian => 2 * width,
@@ -101,14 +101,15 @@ impl Loss {
         }
     }
 
-    /// The width of a target where the decoder gives `outputs` values; `None` where no width fits.
+    /// The values of a target (or classes) for which the network outputs `outputs` values; `None` where no number fits.
     pub fn width(&self, outputs: usize) -> Option<usize> {
-        let each = self.outputs(1);
-        outputs.is_multiple_of(each).then_some(outputs / each)
+        let outputs_per_value = self.outputs(1);
+        outputs.is_multiple_of(outputs_per_value).then_some(outputs / outputs_per_value)
     }
 }
 
-/// Targets of a loss: real (rows, width), or integer labels (rows); a negative label is left out.
+/// Targets of a loss, one for each prediction: real values, or integer labels, where a negative label means that the
+/// prediction does not count.
 pub enum Target<'a, B: Memory> {
     /// (rows, width)
     Values(B::Ref<'a>),
@@ -123,18 +124,19 @@ impl<B: Memory> Clone for Target<'_, B> {
 }
 impl<B: Memory> Copy for Target<'_, B> {}
 
-/// stats\[0\] += weight·(loss summed over counted rows and width)/denominator; stats\[1\] += rows whose largest
-/// output is the label (cross-entropy). `doutput` overwrites: the gradient of what is added to stats\[0\].
+/// Value and gradient of a loss. Adds to stats\[0\] the sum over predictions of weight·loss/denominator, leaving out
+/// those with a negative label; adds to stats\[1\] the weights of the predictions whose largest output is the label
+/// (cross-entropy only). Overwrites `doutput` with the gradient of what is added to stats\[0\].
 #[allow(missing_docs)]
 pub struct LossForwardBackward<'a, B: Memory> {
     /// (2)
     pub stats: B::Mut<'a>,
-    /// As output.
-    pub doutput: Option<B::Mut<'a>>,
     /// (rows, outputs)
+    pub doutput: Option<B::Mut<'a>>,
+    /// (rows, outputs): one row for each prediction.
     pub output: B::Ref<'a>,
     pub target: Target<'a, B>,
-    /// (rows), or 1 everywhere.
+    /// (rows): the weight of each prediction; `None` for 1.
     pub row_weights: Option<B::Ref<'a>>,
     pub loss: Loss,
     pub rows: usize,
@@ -144,18 +146,19 @@ pub struct LossForwardBackward<'a, B: Memory> {
 
 impl<B: Memory> LossForwardBackward<'_, B> {
     /// Refuses views, targets and labels that do not fit; gives the width of a target.
-    pub fn check(&self, be: &B) -> Result<usize> {
-        let (n, v) = (self.rows * self.outputs, Views { be, op: "loss_forward_backward" });
+    pub fn check(&self, backend: &B) -> Result<usize> {
+        let (n, v) = (self.rows * self.outputs, ViewChecks { backend, op: "loss_forward_backward" });
         v.output("statistics", &self.stats, 2)?;
         v.optional_output("doutput", self.doutput.as_ref(), n)?;
         v.input("output", self.output, n)?;
         v.optional_input("row weights", self.row_weights, self.rows)?;
         let Some(width) = self.loss.width(self.outputs) else {
-            let each = self.loss.outputs(1);
-            return Err(Error::shape(v.op, format!("outputs in multiples of {each}"), self.outputs));
+            let outputs_per_value = self.loss.outputs(1);
+            let expected = format!("outputs in multiples of {outputs_per_value}");
+            return Err(Error::shape(v.op, expected, self.outputs));
         };
         match (self.target, self.loss.kind.takes_labels()) {
-            // A negative label says that its row does not count.
+            // A negative label means that its prediction does not count.
             (Target::Labels(labels), true) => {
                 v.integers("labels", labels, self.rows, i64::from(i32::MIN)..=self.outputs as i64 - 1)?
             }

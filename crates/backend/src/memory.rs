@@ -14,22 +14,22 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     type Buf: Send + Sync + 'static;
     /// Owned device memory of 32-bit integers: tokens, labels, lengths.
     type Ints: Send + Sync + 'static;
-    /// Shared view.
+    /// View of part of a buffer, to be read.
     type Ref<'a>: Copy + Send + Sync;
-    /// Exclusive view.
+    /// View of part of a buffer, to be read and written; no other view covers the same part meanwhile.
     type Mut<'a>: Send;
     /// Grow-only scratch memory, one per model; operations take what they need and leave garbage in it.
     type Workspace: Send + 'static;
-    /// A download that need not be waited for at once, and the host memory that it fills.
+    /// A transfer to the host that runs while the caller goes on, and the host memory that it fills.
     type AsyncDownload: Send + Sync + 'static;
-    /// Work that [`Memory::replay`] has recorded.
+    /// A sequence of operations that [`Memory::replay`] has recorded.
     type Graph: Default + Send + Sync + 'static;
 
-    /// `"cpu"`, `"cuda:0"`.
+    /// The device's name in the API: `"cpu"`, `"cuda:0"`.
     fn device_name(&self) -> String;
-    /// A zeroed buffer.
+    /// A new buffer of `len` zeros.
     fn alloc(&self, len: usize) -> Result<Self::Buf>;
-    /// A zeroed integer buffer.
+    /// A new integer buffer of `len` zeros.
     fn alloc_ints(&self, len: usize) -> Result<Self::Ints>;
     /// An empty workspace.
     fn workspace(&self) -> Self::Workspace;
@@ -82,12 +82,13 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn start_download(&self, download: &mut Self::AsyncDownload, src: Self::Ref<'_>) -> Result<()>;
     /// Waits for the download that was started last, but for nothing that was enqueued after it, and gives its result.
     fn wait_download<'a>(&self, download: &'a mut Self::AsyncDownload) -> Result<&'a [Self::Scalar]>;
-    /// A host array seen as device memory, where the two are one: transfers are then left out.
+    /// A view of a host array, where the device computes in host memory, so that callers can leave out transfers;
+    /// `None` on other devices.
     fn host_ref<'a>(&self, host: &'a [Self::Scalar]) -> Option<Self::Ref<'a>> {
         let _ = host;
         None
     }
-    /// As [`Memory::host_ref`], to be written to.
+    /// A view of a host array to be written to, where the device computes in host memory; `None` on other devices.
     fn host_mut<'a>(&self, host: &'a mut [Self::Scalar]) -> Option<Self::Mut<'a>> {
         let _ = host;
         None
@@ -96,10 +97,10 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     fn all_finite(&self, host: &[Self::Scalar]) -> bool {
         crate::scalar::all_finite(host)
     }
-    /// Enqueues what `body` enqueues. For one `graph` and one `key` that is the same work on the same buffers each
-    /// time, so a backend may record it and then enqueue it as a whole: `body` only enqueues (no transfer from or to
-    /// the host), leaves the host's own values as they are, and may run more than once or not at all. Nothing else
-    /// uses the backend meanwhile.
+    /// Enqueues the operations that `body` enqueues. For the same `graph` and the same `key` these must be the same
+    /// operations on the same buffers each time, so that a backend may record them once and then enqueue the recording
+    /// as a whole. `body` must only enqueue (no transfer from or to the host) and change no value of the host, because
+    /// it may run more than once or not at all. Nothing else may use the backend meanwhile.
     fn replay(
         &self,
         graph: &mut Self::Graph,

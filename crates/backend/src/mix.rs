@@ -1,35 +1,36 @@
-//! The mixing stage of a block: what follows the SSM.
+//! The mixing stage of a block, which follows the SSM: activation, dropout, linear layer, gate, dropout, residual.
 
-use crate::{Activation, Memory, Result, checks::Views, random::DropKey};
+use crate::{Activation, Memory, Result, checks::ViewChecks, random::DropKey};
 
-/// Activation → dropout → linear with bias → gate → dropout → + residual (official order).
-/// Input (batch, inputs, len), output (batch, outputs, len).
+/// Options of a mixing stage: activation → dropout → linear with bias → gate → dropout → + residual, in the order of
+/// the official code. Input (batch, inputs, len), output (batch, outputs, len).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MixSpec {
-    /// channels·H.
+    /// channels·H: features of the SSM's output.
     pub inputs: usize,
-    /// H.
+    /// H: features of the block.
     pub outputs: usize,
     /// The activation after the SSM, before the first dropout.
     pub activation: Activation,
-    /// GLU: the linear gives 2·outputs rows, result = first half · σ(second half).
+    /// Whether the gate is a GLU: the linear layer gives 2·outputs features, and the result is the first half times σ
+    /// of the second half.
     pub glu: bool,
-    /// Applied after a linear without GLU.
+    /// The activation after the linear layer where there is no GLU.
     pub final_activation: Activation,
-    /// Probability of both dropouts, after the activation and after the gate; 0 in inference.
+    /// Probability of each of the two dropouts, after the activation and after the gate; 0 in inference.
     pub dropout: f64,
-    /// Whether one element of the dropout mask serves all time steps of a (sequence, feature), instead of one each.
+    /// Whether dropout drops a feature of a sequence at all time steps or at none, instead of at each for itself.
     pub tied: bool,
 }
 
 impl MixSpec {
-    /// Rows of the linear's weight: outputs, doubled with GLU.
+    /// Rows of the linear layer's weight: outputs, doubled with GLU.
     pub fn rows(&self) -> usize {
         self.outputs * if self.glu { 2 } else { 1 }
     }
 }
 
-/// The linear of a mix: weight (rows, inputs), bias (rows).
+/// Parameters of a mixing stage: the linear layer's weight (rows, inputs) and bias (rows), rows as [`MixSpec::rows`].
 #[allow(missing_docs)]
 pub struct MixParams<'a, B: Memory> {
     pub weight: B::Ref<'a>,
@@ -43,14 +44,15 @@ impl<B: Memory> Clone for MixParams<'_, B> {
 }
 impl<B: Memory> Copy for MixParams<'_, B> {}
 
-/// Where its gradients accumulate.
+/// Where the gradients of [`MixParams`] accumulate; same shapes.
 #[allow(missing_docs)]
 pub struct MixGrads<'a, B: Memory> {
     pub weight: B::Mut<'a>,
     pub bias: B::Mut<'a>,
 }
 
-/// What a mix is run on: its options, the key of its dropouts (sites `key.site` and `key.site + 1`), its sizes.
+/// One application of a mixing stage: its options, the key of its two dropouts (sites `key.site` and `key.site + 1`),
+/// the number of sequences and their length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct MixCall {
@@ -60,7 +62,7 @@ pub struct MixCall {
     pub len: usize,
 }
 
-/// y = mix(s) (+ residual).
+/// y = mix(s), plus `residual` where it is given.
 #[allow(missing_docs)]
 pub struct MixForward<'a, B: Memory> {
     /// (batch, outputs, len)
@@ -69,13 +71,13 @@ pub struct MixForward<'a, B: Memory> {
     pub saved: Option<B::Mut<'a>>,
     /// (batch, inputs, len)
     pub s: B::Ref<'a>,
-    /// As y.
+    /// (batch, outputs, len), the block's input.
     pub residual: Option<B::Ref<'a>>,
     pub params: MixParams<'a, B>,
     pub call: MixCall,
 }
 
-/// ds overwrites, grads accumulate; the residual's gradient is dy itself.
+/// Gradients of [`MixForward`]: ds is overwritten, `grads` accumulate; the gradient of `residual` is dy itself.
 #[allow(missing_docs)]
 pub struct MixBackward<'a, B: Memory> {
     pub ds: B::Mut<'a>,
@@ -88,40 +90,42 @@ pub struct MixBackward<'a, B: Memory> {
 }
 
 impl MixCall {
-    fn check<B: Memory>(&self, v: &Views<'_, B>, params: &MixParams<'_, B>) -> Result<()> {
+    fn check_params<B: Memory>(&self, v: &ViewChecks<'_, B>, params: &MixParams<'_, B>) -> Result<()> {
         v.input("weight", params.weight, self.spec.rows() * self.spec.inputs)?;
         v.input("bias", params.bias, self.spec.rows())
     }
-    fn inputs(&self) -> usize {
+    fn input_len(&self) -> usize {
         self.batch * self.spec.inputs * self.len
     }
-    fn outputs(&self) -> usize {
+    fn output_len(&self) -> usize {
         self.batch * self.spec.outputs * self.len
     }
 }
 
 impl<B: Memory> MixForward<'_, B> {
-    /// Refuses views that do not fit; `saved_len` is the backend's own.
-    pub fn check(&self, be: &B, saved_len: usize) -> Result<()> {
-        let (c, v) = (&self.call, Views { be, op: "mix_forward" });
-        c.check(&v, &self.params)?;
-        v.output("y", &self.y, c.outputs())?;
+    /// Refuses views whose numbers of elements do not fit the sizes of the call; `saved_len` is how many elements this
+    /// backend saves for backward.
+    pub fn check(&self, backend: &B, saved_len: usize) -> Result<()> {
+        let (c, v) = (&self.call, ViewChecks { backend, op: "mix_forward" });
+        c.check_params(&v, &self.params)?;
+        v.output("y", &self.y, c.output_len())?;
         v.optional_output("saved values", self.saved.as_ref(), saved_len)?;
-        v.input("s", self.s, c.inputs())?;
-        v.optional_input("residual", self.residual, c.outputs())
+        v.input("s", self.s, c.input_len())?;
+        v.optional_input("residual", self.residual, c.output_len())
     }
 }
 
 impl<B: Memory> MixBackward<'_, B> {
-    /// Refuses views that do not fit; `saved_len` is the backend's own.
-    pub fn check(&self, be: &B, saved_len: usize) -> Result<()> {
-        let (c, v) = (&self.call, Views { be, op: "mix_backward" });
-        c.check(&v, &self.params)?;
-        v.output("ds", &self.ds, c.inputs())?;
+    /// Refuses views whose numbers of elements do not fit the sizes of the call; `saved_len` is how many elements this
+    /// backend saves for backward.
+    pub fn check(&self, backend: &B, saved_len: usize) -> Result<()> {
+        let (c, v) = (&self.call, ViewChecks { backend, op: "mix_backward" });
+        c.check_params(&v, &self.params)?;
+        v.output("ds", &self.ds, c.input_len())?;
         v.output("dweight", &self.grads.weight, c.spec.rows() * c.spec.inputs)?;
         v.output("dbias", &self.grads.bias, c.spec.rows())?;
-        v.input("dy", self.dy, c.outputs())?;
-        v.input("s", self.s, c.inputs())?;
+        v.input("dy", self.dy, c.output_len())?;
+        v.input("s", self.s, c.input_len())?;
         v.input("saved values", self.saved, saved_len)
     }
 }

@@ -1,7 +1,7 @@
 //! Layer norm (over heads at each time step of each sequence) and batch norm (over sequences and time steps at each
 //! head).
 
-use crate::{Memory, Result, SeqShape, checks::Views};
+use crate::{Memory, Result, SeqShape, checks::ViewChecks};
 
 /// y = γ(x − μ)·rstd + β, with mean μ and rstd = 1/√(variance + eps) over the heads at each time step of each
 /// sequence; the variance is divided by the number of heads.
@@ -11,6 +11,7 @@ pub struct LayerNormForward<'a, B: Memory> {
     pub y: B::Mut<'a>,
     /// (batch, 2, len): mean and rstd.
     pub stats: B::Mut<'a>,
+    /// (batch, heads, len)
     pub x: B::Ref<'a>,
     /// (heads)
     pub gamma: B::Ref<'a>,
@@ -20,7 +21,8 @@ pub struct LayerNormForward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// Computes y once more, from the `stats` that [`LayerNormForward`] wrote.
+/// Computes y of a layer norm a second time, from the `stats` that [`LayerNormForward`] wrote: backward needs y, which
+/// is not kept.
 #[allow(missing_docs)]
 pub struct LayerNormRecompute<'a, B: Memory> {
     pub y: B::Mut<'a>,
@@ -31,7 +33,8 @@ pub struct LayerNormRecompute<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// dx overwrites, and `residual` (the gradient that goes past the norm) is added to it; dgamma and dbeta accumulate.
+/// Gradients of a layer norm. dx is overwritten with the gradient through the norm plus `residual`, the gradient of the
+/// residual connection around it; dgamma and dbeta accumulate.
 #[allow(missing_docs)]
 pub struct LayerNormBackward<'a, B: Memory> {
     pub dx: B::Mut<'a>,
@@ -45,16 +48,16 @@ pub struct LayerNormBackward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// y = γ(x − μ)·rstd + β, with mean and variance of each head over the time steps of all sequences; those beyond
-/// `lengths` are left out, and y is 0 there.
+/// y = γ(x − μ)·rstd + β, with mean and variance of each head over the time steps of all sequences. Time steps beyond
+/// a sequence's length do not count, and y is 0 there.
 #[allow(missing_docs)]
 pub struct BatchNormForward<'a, B: Memory> {
     /// (batch, heads, len)
     pub y: B::Mut<'a>,
     /// (2, heads): the mean and rstd that were used.
     pub stats: B::Mut<'a>,
-    /// (2, heads): mean and unbiased variance, updated with `momentum` when `training`, used instead of the batch's
-    /// otherwise.
+    /// (2, heads): running mean and unbiased variance. Training moves them towards those of the batch by the share
+    /// `momentum`; inference normalises with them.
     pub running: B::Mut<'a>,
     pub x: B::Ref<'a>,
     pub gamma: B::Ref<'a>,
@@ -66,7 +69,8 @@ pub struct BatchNormForward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// Computes y once more, from the `stats` that [`BatchNormForward`] wrote.
+/// Computes y of a batch norm a second time, from the `stats` that [`BatchNormForward`] wrote: backward needs y, which
+/// is not kept.
 #[allow(missing_docs)]
 pub struct BatchNormRecompute<'a, B: Memory> {
     pub y: B::Mut<'a>,
@@ -78,7 +82,8 @@ pub struct BatchNormRecompute<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// As [`LayerNormBackward`].
+/// Gradients of a batch norm. dx is overwritten with the gradient through the norm plus `residual`, the gradient of the
+/// residual connection around it; dgamma and dbeta accumulate.
 #[allow(missing_docs)]
 pub struct BatchNormBackward<'a, B: Memory> {
     pub dx: B::Mut<'a>,
@@ -90,22 +95,22 @@ pub struct BatchNormBackward<'a, B: Memory> {
     pub gamma: B::Ref<'a>,
     pub residual: Option<B::Ref<'a>>,
     pub lengths: Option<&'a B::Ints>,
-    /// Whether the statistics were the batch's own, which then have gradients.
+    /// Whether forward normalised with the mean and variance of the batch itself, through which gradients then flow.
     pub training: bool,
     pub shape: SeqShape,
 }
 
-/// Elements of a layer norm's statistics.
-fn layer_stats(s: &SeqShape) -> usize {
+/// Elements of a layer norm's statistics, (batch, 2, len).
+fn layer_norm_stats_len(s: &SeqShape) -> usize {
     s.batch * 2 * s.len
 }
 
 macro_rules! forward_checks {
     ($name:ident, $op:literal, $stats:ident, $stats_len:expr $(, $lengths:ident)?) => {
         impl<B: Memory> $name<'_, B> {
-            /// Refuses views that do not fit.
-            pub fn check(&self, be: &B) -> Result<()> {
-                let (s, v) = (&self.shape, Views { be, op: $op });
+            /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+            pub fn check(&self, backend: &B) -> Result<()> {
+                let (s, v) = (&self.shape, ViewChecks { backend, op: $op });
                 v.output("y", &self.y, s.elements())?;
                 v.input("x", self.x, s.elements())?;
                 forward_checks!(@ $stats, v, self.stats, $stats_len(s));
@@ -119,14 +124,14 @@ macro_rules! forward_checks {
     (@ input, $v:ident, $stats:expr, $len:expr) => { $v.input("statistics", $stats, $len)? };
 }
 
-forward_checks!(LayerNormForward, "layer_norm_forward", output, layer_stats);
-forward_checks!(LayerNormRecompute, "layer_norm_recompute", input, layer_stats);
+forward_checks!(LayerNormForward, "layer_norm_forward", output, layer_norm_stats_len);
+forward_checks!(LayerNormRecompute, "layer_norm_recompute", input, layer_norm_stats_len);
 forward_checks!(BatchNormRecompute, "batch_norm_recompute", input, |s: &SeqShape| 2 * s.heads, lengths);
 
 impl<B: Memory> BatchNormForward<'_, B> {
-    /// Refuses views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "batch_norm_forward" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "batch_norm_forward" });
         v.output("y", &self.y, s.elements())?;
         v.output("statistics", &self.stats, 2 * s.heads)?;
         v.output("running statistics", &self.running, 2 * s.heads)?;
@@ -140,9 +145,9 @@ impl<B: Memory> BatchNormForward<'_, B> {
 macro_rules! backward_checks {
     ($name:ident, $op:literal, $stats_len:expr $(, $lengths:ident)?) => {
         impl<B: Memory> $name<'_, B> {
-            /// Refuses views that do not fit.
-            pub fn check(&self, be: &B) -> Result<()> {
-                let (s, v) = (&self.shape, Views { be, op: $op });
+            /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+            pub fn check(&self, backend: &B) -> Result<()> {
+                let (s, v) = (&self.shape, ViewChecks { backend, op: $op });
                 v.output("dx", &self.dx, s.elements())?;
                 v.output("dgamma", &self.dgamma, s.heads)?;
                 v.output("dbeta", &self.dbeta, s.heads)?;
@@ -157,5 +162,5 @@ macro_rules! backward_checks {
     };
 }
 
-backward_checks!(LayerNormBackward, "layer_norm_backward", layer_stats);
+backward_checks!(LayerNormBackward, "layer_norm_backward", layer_norm_stats_len);
 backward_checks!(BatchNormBackward, "batch_norm_backward", |s: &SeqShape| 2 * s.heads, lengths);

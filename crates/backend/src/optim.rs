@@ -1,8 +1,8 @@
-//! Updates of flat parameter buffers.
+//! Updates of parameters, all parameters of a group at once in one flat buffer.
 
-use crate::{Error, Memory, Result, checks, checks::Views};
+use crate::{Error, Memory, Result, checks, checks::ViewChecks};
 
-/// AdamW (Loshchilov and Hutter 2019): decoupled decay, bias correction.
+/// Settings of an AdamW update (Loshchilov and Hutter 2019): decoupled weight decay, bias-corrected moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct AdamW {
@@ -22,21 +22,22 @@ pub struct Clip {
     pub max_norm: f64,
 }
 
-/// One AdamW update of a flat buffer.
+/// One AdamW update of `value` with the first and second moments `m` and `v`, all of one length.
 #[allow(missing_docs)]
 pub struct AdamWUpdate<'a, B: Memory> {
     pub value: B::Mut<'a>,
     pub m: B::Mut<'a>,
     pub v: B::Mut<'a>,
     pub grad: B::Ref<'a>,
-    /// [loss, Σ g² over all groups]: unless both are finite the parameters and moments are left as they are (decided
-    /// on the device, without a host round trip).
+    /// [loss, Σ g² over all groups]: unless both are finite the update leaves parameters and moments as they are. The
+    /// device decides, so that the host need not wait for these numbers.
     pub guard: B::Ref<'a>,
     pub hyper: AdamW,
     pub clip: Clip,
 }
 
-/// average ← decay·average + (1 − decay)·value, under the same guard.
+/// Update of an exponential moving average, average ← decay·average + (1 − decay)·value. As in [`AdamWUpdate`], nothing
+/// changes unless both numbers of `guard`, [loss, Σ g²], are finite.
 #[allow(missing_docs)]
 pub struct EmaUpdate<'a, B: Memory> {
     pub average: B::Mut<'a>,
@@ -45,17 +46,17 @@ pub struct EmaUpdate<'a, B: Memory> {
     pub decay: f64,
 }
 
-fn check_guard<B: Memory>(v: &Views<'_, B>, guard: B::Ref<'_>) -> Result<()> {
-    match v.be.ref_len(guard) {
+fn check_guard<B: Memory>(v: &ViewChecks<'_, B>, guard: B::Ref<'_>) -> Result<()> {
+    match v.backend.ref_len(guard) {
         len if len >= 2 => Ok(()),
         len => Err(Error::shape(v.op, "a guard of [loss, squared norm]", len)),
     }
 }
 
 impl<B: Memory> AdamWUpdate<'_, B> {
-    /// Refuses views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (n, v) = (be.mut_len(&self.value), Views { be, op: "adamw" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (n, v) = (backend.mut_len(&self.value), ViewChecks { backend, op: "adamw" });
         v.output("m", &self.m, n)?;
         v.output("v", &self.v, n)?;
         v.input("grad", self.grad, n)?;
@@ -64,23 +65,23 @@ impl<B: Memory> AdamWUpdate<'_, B> {
 }
 
 impl<B: Memory> EmaUpdate<'_, B> {
-    /// Refuses views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (n, v) = (be.mut_len(&self.average), Views { be, op: "ema" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (n, v) = (backend.mut_len(&self.average), ViewChecks { backend, op: "ema" });
         v.input("value", self.value, n)?;
         check_guard(&v, self.guard)
     }
 }
 
-/// Refuses an accumulator of `sum_squares` that has no element.
-pub fn check_sum_squares<B: Memory>(be: &B, acc: &B::Mut<'_>) -> Result<()> {
-    checks::same_len("sum_squares", "the sum", 1, be.mut_len(acc))
+/// Refuses a `sum` of `sum_squares` that is not one element.
+pub fn check_sum_squares<B: Memory>(backend: &B, sum: &B::Mut<'_>) -> Result<()> {
+    checks::same_len("sum_squares", "the sum", 1, backend.mut_len(sum))
 }
 
-/// Optimiser families.
+/// The operations of the optimiser.
 pub trait OptimOps: Memory {
-    /// acc[0] += Σ x². Deterministic whatever the number of threads.
-    fn sum_squares(&self, acc: Self::Mut<'_>, x: Self::Ref<'_>, ws: &mut Self::Workspace) -> Result<()>;
+    /// sum[0] += Σ x², the same to the last bit whatever the number of threads.
+    fn sum_squares(&self, sum: Self::Mut<'_>, x: Self::Ref<'_>, ws: &mut Self::Workspace) -> Result<()>;
     /// See [`AdamWUpdate`].
     fn adamw(&self, args: AdamWUpdate<'_, Self>) -> Result<()>;
     /// See [`EmaUpdate`].

@@ -1,6 +1,6 @@
-//! Reduction over time.
+//! Pooling: one value for each head of a sequence, from all its time steps.
 
-use crate::{Memory, Result, SeqShape, checks::Views, choices::choices};
+use crate::{Memory, Result, SeqShape, checks::ViewChecks, choices::choices};
 
 choices! {
     /// (batch, heads, len) → (batch, heads), over each sequence's own length.
@@ -20,7 +20,7 @@ choices! {
     }
 }
 
-/// x ↦ scale·x + offset.
+/// The map x ↦ scale·x + offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct Affine {
@@ -29,32 +29,32 @@ pub struct Affine {
 }
 
 impl Affine {
-    /// x ↦ x.
+    /// The map x ↦ x.
     pub const IDENTITY: Affine = Affine { scale: 1.0, offset: 0.0 };
 }
 
-/// How the number that a stream carries for pooling changes with x of one more time step.
+/// How the number that a stream carries from time step to time step for pooling changes with the next input x.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Carry {
     /// carried ← carried + x
     Add,
-    /// carried ← the map of the pool of the two time steps (carried, x)
+    /// carried ← the map, applied to the pool of a sequence of the two values carried and x
     Pool(Affine),
 }
 
 /// Pooling of a stream, one time step after the other. One number per head is carried: at first x of the first time
 /// step; `carry()` says how each further x enters it; `of_carried(count)` maps it to the pool of `count` time steps.
 impl Pooling {
-    /// How one more time step enters what is carried; the mean carries the sum.
+    /// How one more time step changes the carried number, which is the sum for the mean.
     pub fn carry(self) -> Carry {
         match self {
             Pooling::Mean | Pooling::Sum => Carry::Add,
-            // What is carried is log Σ eˣ: the mean of two lacks log 2.
+            // The carried number is log Σ eˣ. Pooling two values gives the log of their mean, too small by log 2.
             Pooling::LogMeanExp => Carry::Pool(Affine { scale: 1.0, offset: std::f64::consts::LN_2 }),
             _ => Carry::Pool(Affine::IDENTITY),
         }
     }
-    /// The map from what is carried after `count` time steps to their pool.
+    /// The map from the number carried after `count` time steps to their pooled value.
     pub fn of_carried(self, count: u64) -> Affine {
         match self {
             Pooling::Mean => Affine { scale: 1.0 / count as f64, offset: 0.0 },
@@ -64,7 +64,7 @@ impl Pooling {
     }
 }
 
-/// y = pooling(x).
+/// y = pooling of x over the time steps within each sequence's length.
 #[allow(missing_docs)]
 pub struct PoolForward<'a, B: Memory> {
     /// (batch, heads)
@@ -76,18 +76,21 @@ pub struct PoolForward<'a, B: Memory> {
     pub shape: SeqShape,
 }
 
-/// Overwrites all of dx.
+/// Gradient of [`PoolForward`]: overwrites all of dx, with 0 beyond each sequence's length.
 #[allow(missing_docs)]
 pub struct PoolBackward<'a, B: Memory> {
+    /// (batch, heads, len)
     pub dx: B::Mut<'a>,
+    /// (batch, heads)
     pub dy: B::Ref<'a>,
+    /// (batch, heads, len)
     pub x: B::Ref<'a>,
     pub lengths: Option<&'a B::Ints>,
     pub pooling: Pooling,
     pub shape: SeqShape,
 }
 
-/// x ← 0 beyond each sequence's length.
+/// Sets x to 0 at the time steps beyond each sequence's length.
 #[allow(missing_docs)]
 pub struct Mask<'a, B: Memory> {
     /// (batch, heads, len)
@@ -97,9 +100,9 @@ pub struct Mask<'a, B: Memory> {
 }
 
 impl<B: Memory> PoolForward<'_, B> {
-    /// Refuses views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "pool_forward" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "pool_forward" });
         v.output("y", &self.y, s.batch * s.heads)?;
         v.input("x", self.x, s.elements())?;
         v.lengths(self.lengths, s.batch, s.len)
@@ -107,9 +110,9 @@ impl<B: Memory> PoolForward<'_, B> {
 }
 
 impl<B: Memory> PoolBackward<'_, B> {
-    /// Refuses views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "pool_backward" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "pool_backward" });
         v.output("dx", &self.dx, s.elements())?;
         v.input("dy", self.dy, s.batch * s.heads)?;
         v.input("x", self.x, s.elements())?;
@@ -118,9 +121,9 @@ impl<B: Memory> PoolBackward<'_, B> {
 }
 
 impl<B: Memory> Mask<'_, B> {
-    /// Refuses views that do not fit.
-    pub fn check(&self, be: &B) -> Result<()> {
-        let (s, v) = (&self.shape, Views { be, op: "mask" });
+    /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
+    pub fn check(&self, backend: &B) -> Result<()> {
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "mask" });
         v.output("x", &self.x, s.elements())?;
         v.lengths(Some(self.lengths), s.batch, s.len)
     }

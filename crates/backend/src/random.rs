@@ -7,9 +7,11 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     philox4x32_lanes(counter.map(|c| [c]), key).map(|[c]| c)
 }
 
-/// N counters side by side (word by word), which compiles to SIMD code.
+/// Philox on N counters at once: `counter[word][i]` is a 32-bit word of counter i. The loops over i compile to SIMD
+/// instructions.
 #[inline(always)]
 fn philox4x32_lanes<const N: usize>(counter: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
+    // Multipliers and key increments of Salmon et al.
     const M0: u64 = 0xD251_1F53;
     const M1: u64 = 0xCD9E_8D57;
     const W0: u32 = 0x9E37_79B9;
@@ -29,32 +31,33 @@ fn philox4x32_lanes<const N: usize>(counter: [[u32; N]; 4], key: [u32; 2]) -> [[
     [c0, c1, c2, c3]
 }
 
-/// Where a dropout mask is drawn: element i of site `site` at step `step` of the run seeded `seed`.
+/// What determines a dropout mask: the run, the training step and the place in the network. Forward and backward draw
+/// the same mask from the same key, so that no mask is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DropKey {
-    /// Seed of the run.
+    /// Seed of the training run.
     pub seed: u64,
-    /// Update counter.
+    /// Number of the training step.
     pub step: u64,
-    /// Which dropout of the network.
+    /// Number of the dropout layer within the network.
     pub site: u32,
 }
 
 impl DropKey {
-    /// The four 32-bit draws of elements 4·block … 4·block+3.
+    /// Four random 32-bit numbers: those of elements 4·block … 4·block + 3 of the mask.
     #[inline(always)]
     pub fn draws(&self, block: u64) -> [u32; 4] {
         self.draws_from::<1>(block).map(|[d]| d)
     }
 
-    /// The draws of N blocks from `block` on: element 4·(block + i) + j is `[j][i]`.
+    /// Random 32-bit numbers of N blocks of 4 elements, from block `block` on: element 4·(block + i) + j is `[j][i]`.
     #[inline(always)]
     pub fn draws_from<const N: usize>(&self, block: u64) -> [[u32; N]; 4] {
-        let at = |i: usize| block + i as u64;
+        let block_of = |i: usize| block + i as u64;
         philox4x32_lanes(
             [
-                std::array::from_fn(|i| at(i) as u32),
-                std::array::from_fn(|i| ((at(i) >> 32) as u32) ^ self.site.rotate_left(16)),
+                std::array::from_fn(|i| block_of(i) as u32),
+                std::array::from_fn(|i| ((block_of(i) >> 32) as u32) ^ self.site.rotate_left(16)),
                 [self.step as u32; N],
                 [(self.step >> 32) as u32 ^ self.site; N],
             ],
@@ -62,51 +65,61 @@ impl DropKey {
         )
     }
 
-    /// Element i is kept when its draw is at or above this threshold; kept values are scaled by 1/(1−p).
+    /// For dropout with probability p: an element is kept when its random number is this threshold or more. Kept
+    /// values are scaled by 1/(1 − p).
     pub fn threshold(p: f64) -> u32 {
         (p * 4_294_967_296.0).min(4_294_967_295.0) as u32
     }
 }
 
-/// A stream of host random numbers for initialisation and shuffling.
+/// A sequence of random numbers on the host, for initialisation and shuffling.
 #[derive(Clone, Debug)]
 pub struct Rng {
     key: [u32; 2],
     stream: u32,
-    block: u64,
-    buffer: [u32; 4],
-    used: usize,
+    /// Counter of the next Philox block.
+    next_block: u64,
+    /// The last block, of which the first `words_used` words were given out.
+    block_words: [u32; 4],
+    words_used: usize,
 }
 
 impl Rng {
-    /// Stream `stream` of `seed`; different streams are independent.
+    /// The sequence number `stream` of `seed`; different seeds or streams give independent sequences.
     pub fn new(seed: u64, stream: u32) -> Self {
-        Rng { key: [seed as u32, (seed >> 32) as u32], stream, block: 0, buffer: [0; 4], used: 4 }
+        Rng {
+            key: [seed as u32, (seed >> 32) as u32],
+            stream,
+            next_block: 0,
+            block_words: [0; 4],
+            words_used: 4,
+        }
     }
-    /// Next 32 bits.
+    /// The next 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
-        if self.used == 4 {
-            self.buffer = philox4x32(
-                [self.block as u32, (self.block >> 32) as u32, self.stream, 0x5353_3453],
+        if self.words_used == 4 {
+            // The last counter word keeps these blocks apart from those of dropout masks.
+            self.block_words = philox4x32(
+                [self.next_block as u32, (self.next_block >> 32) as u32, self.stream, 0x5353_3453],
                 self.key,
             );
-            self.block += 1;
-            self.used = 0;
+            self.next_block += 1;
+            self.words_used = 0;
         }
-        self.used += 1;
-        self.buffer[self.used - 1]
+        self.words_used += 1;
+        self.block_words[self.words_used - 1]
     }
-    /// Uniform in [0, 1), 53 bits.
+    /// The next number, uniform in [0, 1) with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
-        let (a, b) = (self.next_u32() >> 5, self.next_u32() >> 6);
-        (a as f64 * 67_108_864.0 + b as f64) / 9_007_199_254_740_992.0
+        let (high_27_bits, low_26_bits) = (self.next_u32() >> 5, self.next_u32() >> 6);
+        (high_27_bits as f64 * 67_108_864.0 + low_26_bits as f64) / 9_007_199_254_740_992.0
     }
-    /// Standard normal (Box–Muller).
+    /// The next number with a standard normal distribution (Box–Muller).
     pub fn normal(&mut self) -> f64 {
         let (u, v) = (1.0 - self.uniform(), self.uniform());
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
-    /// Uniform integer in 0..n, n ≥ 1.
+    /// The next integer, uniform in 0..n, for n ≥ 1.
     pub fn below(&mut self, n: usize) -> usize {
         ((self.uniform() * n as f64) as usize).min(n - 1)
     }

@@ -29,7 +29,8 @@ impl Dtype {
     }
 }
 
-/// `f32` or `f64`. Plain old data, so that a backend may hand slices to code for one of the two.
+/// `f32` or `f64`. Both are plain old data, so that a generic backend may cast its slices to those of the one type
+/// that it has special code for.
 pub trait Scalar:
     Float
     + FloatConst
@@ -43,11 +44,11 @@ pub trait Scalar:
     + fmt::Display
     + 'static
 {
-    /// Run-time name of the type.
+    /// The type as a value at run time.
     const DTYPE: Dtype;
-    /// Nearest value.
+    /// The value of this type nearest to x.
     fn from_f64(x: f64) -> Self;
-    /// Exact widening.
+    /// The same number as f64; exact.
     fn to_f64(self) -> f64;
 }
 
@@ -71,17 +72,18 @@ impl Scalar for f64 {
     }
 }
 
-/// Whether all of x are finite.
+/// Whether no element of x is NaN or infinite.
 pub fn all_finite<T: Scalar>(x: &[T]) -> bool {
-    // A sum of x·0 is 0 exactly when every x is finite; many lanes, no branch.
-    let mut lanes = [T::zero(); 32];
-    let (head, tail) = x.as_chunks::<32>();
-    for c in head {
-        for (l, &v) in lanes.iter_mut().zip(c) {
-            *l += v * T::zero();
+    // x·0 is 0 for a finite x and NaN for others, so that the sum of all x·0 is 0 exactly when every x is finite.
+    // 32 independent sums without a branch compile to SIMD instructions.
+    let mut partial_sums = [T::zero(); 32];
+    let (blocks, remainder) = x.as_chunks::<32>();
+    for block in blocks {
+        for (sum, &v) in partial_sums.iter_mut().zip(block) {
+            *sum += v * T::zero();
         }
     }
-    lanes.iter().copied().sum::<T>() + tail.iter().map(|&v| v * T::zero()).sum::<T>() == T::zero()
+    partial_sums.iter().copied().sum::<T>() + remainder.iter().map(|&v| v * T::zero()).sum::<T>() == T::zero()
 }
 
 #[cfg(test)]

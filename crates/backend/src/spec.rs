@@ -1,9 +1,9 @@
-//! What an SSM is: mode, sizes, transforms; and the lengths of its arrays.
+//! The description of an SSM layer: mode, sizes, parameter transforms; and from these the lengths of its arrays.
 
 use crate::{Error, Result, choices::choices};
 
 choices! {
-    /// Which SSM.
+    /// The structure of an SSM's state matrix A.
     pub enum Mode {
         /// Diagonal plus low rank (S4): A = diag(Λ) − P P*.
         S4 = "s4",
@@ -23,24 +23,25 @@ choices! {
 }
 
 choices! {
-    /// How a stored parameter becomes a positive number (the table in `crates/ssm/src/lib.rs`).
+    /// How a stored parameter x, which training may move anywhere, becomes the number that the SSM uses: f, g and t in
+    /// the table of `crates/ssm/src/lib.rs`. All but `None` give positive numbers.
     pub enum Transform {
-        /// eˣ
+        /// The exponential, eˣ
         Exp = "exp",
-        /// log(1 + eˣ)
+        /// Softplus, log(1 + eˣ)
         Softplus = "softplus",
-        /// max(x, 0) + 1e-4
+        /// ReLU with a lower bound, max(x, 0) + 1e-4
         Relu = "relu",
-        /// 1/(1 + e⁻ˣ)
+        /// The logistic function, 1/(1 + e⁻ˣ)
         Sigmoid = "sigmoid",
-        /// x
+        /// The stored parameter itself, x
         None = "none",
     }
 }
 
 impl Transform {
-    /// The value.
-    pub fn apply(self, x: f64) -> f64 {
+    /// The number that the stored parameter x stands for.
+    pub fn transformed(self, x: f64) -> f64 {
         match self {
             Transform::Exp => x.exp(),
             Transform::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
@@ -50,7 +51,7 @@ impl Transform {
         }
     }
 
-    /// d value / d x.
+    /// The derivative of [`Transform::transformed`] at the stored parameter x.
     pub fn derivative(self, x: f64) -> f64 {
         match self {
             Transform::Exp => x.exp(),
@@ -70,7 +71,7 @@ impl Transform {
         }
     }
 
-    /// The x with apply(x) = y, for y in range (used at initialisation).
+    /// The stored parameter that stands for y, with which a layer is initialised; y must be in the transform's range.
     pub fn inverse(self, y: f64) -> f64 {
         match self {
             Transform::Exp => y.ln(),
@@ -82,7 +83,7 @@ impl Transform {
     }
 }
 
-/// Everything that fixes the arrays and the meaning of one SSM layer.
+/// The description of one SSM layer: everything that determines which arrays it has and what they mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SsmSpec {
     /// S4 or S4D.
@@ -95,13 +96,14 @@ pub struct SsmSpec {
     pub n_ssm: usize,
     /// R: rank of P; 0 for S4D.
     pub rank: usize,
-    /// Output channels per head; SSM output feature index is c·H + h.
+    /// Output channels per head; channel c of head h is feature c·H + h of the output.
     pub channels: usize,
-    /// Two-sided: C and the kernel have 2·channels rows, the forward half first.
+    /// Whether outputs depend on later inputs as well: each head then has 2·channels rows of C and kernels, the causal
+    /// ones first.
     pub bidirectional: bool,
-    /// Δ of shape (H, N/2) instead of (H).
+    /// Whether Δ has shape (H, N/2), one for each conjugate pair, instead of (H).
     pub dt_per_state: bool,
-    /// How Ā and B̄ are made.
+    /// How Ā and B̄ are computed.
     pub discretization: Discretization,
     /// t: Δ = t(inv_dt)·rate.
     pub dt_transform: Transform,
@@ -109,16 +111,16 @@ pub struct SsmSpec {
     pub real_transform: Transform,
     /// g: Im Λ = −g(a_imag).
     pub imag_transform: Transform,
-    /// Kernel cut to this length; `None` for the whole length of the call.
+    /// Samples to which the kernel is cut; `None` for as many as the sequences have.
     pub truncate: Option<usize>,
 }
 
 impl SsmSpec {
-    /// N/2.
+    /// N/2: conjugate pairs of a state.
     pub fn pairs(&self) -> usize {
         self.state / 2
     }
-    /// Rows of C, and kernels, per head: channels, doubled when two-sided.
+    /// Rows of C, and kernels, per head: channels, doubled when bidirectional.
     pub fn kernel_channels(&self) -> usize {
         self.channels * if self.bidirectional { 2 } else { 1 }
     }
@@ -159,31 +161,31 @@ impl SsmSpec {
         batch * self.heads * self.state
     }
 
-    /// Refuses what no backend computes.
+    /// Refuses sizes and combinations of options that no backend implements: `ERR_S4_VALUE`.
     pub fn check(&self, op: &'static str) -> Result<()> {
-        let bad = |expected: &str, got: String| Err(Error::value(op, expected, got));
+        let refuse = |expected: &str, got: String| Err(Error::value(op, expected, got));
         if self.heads == 0 || self.heads > 1 << 20 {
-            return bad("1 to 2^20 features", self.heads.to_string());
+            return refuse("1 to 2^20 features", self.heads.to_string());
         }
         if self.state == 0 || !self.state.is_multiple_of(2) || self.state > 4096 {
-            return bad("an even state size from 2 to 4096", self.state.to_string());
+            return refuse("an even state size from 2 to 4096", self.state.to_string());
         }
         if self.n_ssm == 0 || !self.heads.is_multiple_of(self.n_ssm) {
-            return bad(
+            return refuse(
                 "nSsm that divides the number of features",
                 format!("{} for {}", self.n_ssm, self.heads),
             );
         }
         if self.channels == 0 || self.channels > 1024 {
-            return bad("1 to 1024 channels", self.channels.to_string());
+            return refuse("1 to 1024 channels", self.channels.to_string());
         }
         match self.mode {
-            Mode::S4 if self.rank == 0 || self.rank > 8 => bad("rank 1 to 8", self.rank.to_string()),
+            Mode::S4 if self.rank == 0 || self.rank > 8 => refuse("rank 1 to 8", self.rank.to_string()),
             Mode::S4 if self.discretization != Discretization::Bilinear => {
-                bad("bilinear discretization with mode 's4'", "zoh".into())
+                refuse("bilinear discretization with mode 's4'", "zoh".into())
             }
-            Mode::S4d if self.rank != 0 => bad("no P with mode 's4d'", format!("rank {}", self.rank)),
-            _ if self.truncate == Some(0) => bad("truncate of 1 or more", "0".into()),
+            Mode::S4d if self.rank != 0 => refuse("no P with mode 's4d'", format!("rank {}", self.rank)),
+            _ if self.truncate == Some(0) => refuse("truncate of 1 or more", "0".into()),
             _ => Ok(()),
         }
     }

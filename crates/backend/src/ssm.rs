@@ -1,22 +1,22 @@
-//! The SSM as one operation, parameters and u to y, by any algorithm.
+//! The SSM on whole sequences as one operation, from parameters and inputs u to outputs y, by any algorithm.
 
 use crate::{
     Algorithm, CallOptions, ConvShape, Discretization, Error, Memory, Result, SsmGrads, SsmParams, SsmSpec,
-    checks, checks::Views,
+    checks, checks::ViewChecks,
 };
 
-/// One application: what, on which sizes, how.
+/// One application of an SSM layer: the layer, the sizes of the call and its options.
 pub struct SsmCall<'a, B: Memory> {
-    /// The layer.
+    /// Description of the layer.
     pub spec: SsmSpec,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// L.
+    /// L: time steps of the longest sequence.
     pub len: usize,
-    /// Lengths, rate, algorithm.
+    /// Lengths of the sequences, rate, algorithm.
     pub options: CallOptions<'a, B::Ints>,
-    /// Counter that changes whenever the parameters do; constants are kept in the plan while
-    /// (version, rate, what else they depend on) stand still.
+    /// Counter that changes whenever the parameters do. A plan keeps constants that were computed from the parameters
+    /// for as long as the version, the rate and whatever else they depend on stay the same.
     pub version: u64,
 }
 
@@ -28,17 +28,17 @@ impl<B: Memory> Clone for SsmCall<'_, B> {
 impl<B: Memory> Copy for SsmCall<'_, B> {}
 
 impl<B: Memory> SsmCall<'_, B> {
-    /// Time steps of the kernel: `truncate` of them, and never more than the call has.
+    /// Samples of the kernel: `spec.truncate`, and at most the length of the sequences.
     pub fn kernel_len(&self) -> usize {
         self.spec.truncate.map_or(self.len, |m| m.min(self.len))
     }
 
-    /// Whether the kernel is shorter than the sequence.
+    /// Whether the kernel is shorter than the sequences.
     pub fn is_truncated(&self) -> bool {
         self.kernel_len() < self.len
     }
 
-    /// The convolution of the algorithms that make a kernel.
+    /// Sizes of the convolution by which `Fft` and `Cauchy` apply the kernel.
     pub fn conv_shape(&self) -> ConvShape {
         ConvShape {
             batch: self.batch,
@@ -46,12 +46,12 @@ impl<B: Memory> SsmCall<'_, B> {
             channels: self.spec.channels,
             len: self.len,
             kernel_len: self.kernel_len(),
-            two_sided: self.spec.bidirectional,
+            bidirectional: self.spec.bidirectional,
         }
     }
 
-    /// Sizes, lengths, rate, and whether the layer can be run by the algorithm asked for.
-    fn check(&self, v: &Views<'_, B>) -> Result<()> {
+    /// Refuses sizes, lengths and rates out of range, and algorithms that cannot run this layer.
+    fn check(&self, v: &ViewChecks<'_, B>) -> Result<()> {
         self.spec.check(v.op)?;
         v.sizes(&[("batch", self.batch), ("len", self.len)])?;
         checks::rate(v.op, self.options.rate)?;
@@ -73,9 +73,9 @@ impl<B: Memory> SsmCall<'_, B> {
         }
     }
 
-    /// Refuses states (`any`: one is given or wanted) for layers that have none.
-    fn check_states(&self, op: &'static str, any: bool) -> Result<()> {
-        if !any || self.spec.has_state() {
+    /// Refuses calls that give or ask for a state (`uses_state`) of layers that have none.
+    fn check_states(&self, op: &'static str, uses_state: bool) -> Result<()> {
+        if !uses_state || self.spec.has_state() {
             return Ok(());
         }
         Err(Error::unsupported(op, "no state with a two-sided layer or a truncated kernel", "a state"))
@@ -86,13 +86,14 @@ impl<B: Memory> SsmCall<'_, B> {
 pub struct SsmForward<'a, B: Memory> {
     /// (batch, channels·H, len)
     pub y: B::Mut<'a>,
-    /// (batch, H, 2, N/2), or not wanted.
+    /// (batch, H, 2, N/2): the state after each sequence's last time step, where it is wanted.
     pub state_end: Option<B::Mut<'a>>,
-    /// Filled for `ssm_backward`; `None` in inference. Begins at a multiple of 16 bytes, as whole buffers do.
+    /// `ssm_saved_len` elements that forward writes and `ssm_backward` reads; `None` in inference. Begins at a multiple
+    /// of 16 bytes, as whole buffers do.
     pub saved: Option<B::Mut<'a>>,
     /// (batch, H, len)
     pub u: B::Ref<'a>,
-    /// The state before the first time step, or zero.
+    /// (batch, H, 2, N/2): the state before the first time step; `None` for zero.
     pub state0: Option<B::Ref<'a>>,
     /// The layer's parameters.
     pub params: SsmParams<'a, B>,
@@ -101,63 +102,63 @@ pub struct SsmForward<'a, B: Memory> {
 }
 
 impl<B: Memory> SsmForward<'_, B> {
-    /// Refuses sizes, values and views that do not fit; `plan` is the layer that the plan was made for, `saved_len`
-    /// the backend's own.
-    pub fn check(&self, be: &B, plan: &SsmSpec, saved_len: usize) -> Result<()> {
-        let (call, v) = (&self.call, Views { be, op: "ssm_forward" });
+    /// Refuses sizes, options and views that do not fit; `plan` is the layer that the plan was made for, `saved_len`
+    /// how many elements this backend saves for backward.
+    pub fn check(&self, backend: &B, plan: &SsmSpec, saved_len: usize) -> Result<()> {
+        let (call, v) = (&self.call, ViewChecks { backend, op: "ssm_forward" });
         call.check(&v)?;
-        checks::plan_of(v.op, plan, &call.spec)?;
+        checks::plan_is_for_layer(v.op, plan, &call.spec)?;
         call.check_states(v.op, self.state_end.is_some() || self.state0.is_some())?;
-        let (rows, state) = (call.batch * call.len, call.spec.state_len(call.batch));
-        v.output("y", &self.y, rows * call.spec.outputs())?;
-        v.optional_output("the end state", self.state_end.as_ref(), state)?;
+        let (time_steps, state_len) = (call.batch * call.len, call.spec.state_len(call.batch));
+        v.output("y", &self.y, time_steps * call.spec.outputs())?;
+        v.optional_output("the end state", self.state_end.as_ref(), state_len)?;
         v.optional_output("saved values", self.saved.as_ref(), saved_len)?;
-        v.input("u", self.u, rows * call.spec.heads)?;
-        v.optional_input("the first state", self.state0, state)?;
+        v.input("u", self.u, time_steps * call.spec.heads)?;
+        v.optional_input("the first state", self.state0, state_len)?;
         self.params.check(&v, &call.spec)
     }
 }
 
-/// The gradients of sum(y·dy) + sum(state_end·dstate_end). `du` and `dstate0` overwrite, `grads` accumulate (all of
-/// them, `grads.d` too).
+/// The gradients of sum(y·dy) + sum(state_end·dstate_end). `du` and `dstate0` are overwritten; all of `grads`, also
+/// `grads.d`, accumulate.
 pub struct SsmBackward<'a, B: Memory> {
-    /// As `u`.
+    /// (batch, H, len)
     pub du: Option<B::Mut<'a>>,
-    /// As `state0`.
+    /// (batch, H, 2, N/2)
     pub dstate0: Option<B::Mut<'a>>,
     /// Where the parameters' gradients accumulate.
     pub grads: SsmGrads<'a, B>,
-    /// As `y`.
+    /// (batch, channels·H, len)
     pub dy: B::Ref<'a>,
-    /// As `state_end`.
+    /// (batch, H, 2, N/2)
     pub dstate_end: Option<B::Ref<'a>>,
-    /// The forward's input.
+    /// (batch, H, len): the input of forward.
     pub u: B::Ref<'a>,
-    /// The forward's first state.
+    /// (batch, H, 2, N/2): the state that forward began with.
     pub state0: Option<B::Ref<'a>>,
-    /// What the forward saved.
+    /// The values that forward saved.
     pub saved: B::Ref<'a>,
     /// The layer's parameters, as they were in forward.
     pub params: SsmParams<'a, B>,
-    /// As in forward.
+    /// The call of forward.
     pub call: SsmCall<'a, B>,
 }
 
 impl<B: Memory> SsmBackward<'_, B> {
-    /// As [`SsmForward::check`].
-    pub fn check(&self, be: &B, plan: &SsmSpec, saved_len: usize) -> Result<()> {
-        let (call, v) = (&self.call, Views { be, op: "ssm_backward" });
+    /// Refuses sizes, options and views that do not fit; the arguments are those of [`SsmForward::check`].
+    pub fn check(&self, backend: &B, plan: &SsmSpec, saved_len: usize) -> Result<()> {
+        let (call, v) = (&self.call, ViewChecks { backend, op: "ssm_backward" });
         call.check(&v)?;
-        checks::plan_of(v.op, plan, &call.spec)?;
-        let any = self.dstate0.is_some() || self.dstate_end.is_some() || self.state0.is_some();
-        call.check_states(v.op, any)?;
-        let (rows, state) = (call.batch * call.len, call.spec.state_len(call.batch));
-        v.optional_output("du", self.du.as_ref(), rows * call.spec.heads)?;
-        v.optional_output("the gradient of the first state", self.dstate0.as_ref(), state)?;
-        v.input("dy", self.dy, rows * call.spec.outputs())?;
-        v.optional_input("the gradient of the end state", self.dstate_end, state)?;
-        v.input("u", self.u, rows * call.spec.heads)?;
-        v.optional_input("the first state", self.state0, state)?;
+        checks::plan_is_for_layer(v.op, plan, &call.spec)?;
+        let uses_state = self.dstate0.is_some() || self.dstate_end.is_some() || self.state0.is_some();
+        call.check_states(v.op, uses_state)?;
+        let (time_steps, state_len) = (call.batch * call.len, call.spec.state_len(call.batch));
+        v.optional_output("du", self.du.as_ref(), time_steps * call.spec.heads)?;
+        v.optional_output("the gradient of the first state", self.dstate0.as_ref(), state_len)?;
+        v.input("dy", self.dy, time_steps * call.spec.outputs())?;
+        v.optional_input("the gradient of the end state", self.dstate_end, state_len)?;
+        v.input("u", self.u, time_steps * call.spec.heads)?;
+        v.optional_input("the first state", self.state0, state_len)?;
         v.input("saved values", self.saved, saved_len)?;
         self.params.check(&v, &call.spec)?;
         self.grads.check(&v, &call.spec)
@@ -166,20 +167,20 @@ impl<B: Memory> SsmBackward<'_, B> {
 
 /// The SSM on whole sequences.
 ///
-/// Sequences may have lengths of their own (`call.options.lengths`): a sequence then gives what it would give alone,
-/// its end state is the state after its own last time step, y beyond it is 0, dy beyond it counts as 0, and du beyond it is 0.
-/// Two-sided and truncated layers take and give no state.
+/// Where sequences have lengths of their own (`call.options.lengths`), each gives what it would give alone: its end
+/// state is the state after its own last time step, and beyond that y and du are set to 0 and dy is read as 0.
+/// Bidirectional and truncated layers have no state.
 pub trait SsmOps: Memory {
-    /// Constants of one layer, kept between calls: kernel or its spectrum, chunk constants.
+    /// Constants of one layer that are kept between calls: the kernel or its spectrum, the matrices of a chunk.
     type SsmPlan: Send + 'static;
 
     /// An empty plan.
     fn ssm_plan(&self, spec: &SsmSpec) -> Result<Self::SsmPlan>;
 
-    /// Elements of the `saved` buffer between forward and backward for this call; may be 0.
+    /// Elements that forward of this call saves for backward; may be 0.
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize;
 
-    /// y, the end state and the saved values overwrite.
+    /// Overwrites y, the end state and the saved values.
     fn ssm_forward(
         &self,
         args: SsmForward<'_, Self>,

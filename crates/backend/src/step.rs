@@ -1,6 +1,6 @@
 //! The recurrence in O(N) (paper Theorem 2).
 
-use crate::{Error, Memory, Result, SsmParams, SsmSpec, checks, checks::Views};
+use crate::{Error, Memory, Result, SsmParams, SsmSpec, checks, checks::ViewChecks};
 
 /// One time step of every sequence: x ← Ā x + B̄ u, y = C x + D u.
 #[allow(missing_docs)]
@@ -11,23 +11,25 @@ pub struct SsmStep<'a, B: Memory> {
     pub state: B::Mut<'a>,
     /// (batch, H)
     pub u: B::Ref<'a>,
-    /// (batch), the ratio of this step to the training interval for each sequence, on top of `rate`; `None` for 1.
+    /// (batch): for each sequence the time since its last step, in units of the interval that it was trained with.
+    /// Multiplies Δ, as `rate` does; `None` for 1.
     pub interval: Option<B::Ref<'a>>,
     pub params: SsmParams<'a, B>,
     pub spec: SsmSpec,
     pub batch: usize,
-    /// Multiplies every Δ.
+    /// Factor of every step size Δ.
     pub rate: f64,
-    /// As in `SsmCall`.
+    /// Counter that changes whenever the parameters do, as in [`SsmCall`](crate::SsmCall).
     pub version: u64,
 }
 
 impl<B: Memory> SsmStep<'_, B> {
-    /// Refuses sizes and views that do not fit, and layers without a state; `plan` is the layer of the plan.
-    pub fn check(&self, be: &B, plan: &SsmSpec) -> Result<()> {
-        let (spec, v) = (&self.spec, Views { be, op: "ssm_step" });
+    /// Refuses sizes and views that do not fit, and layers without a state; `plan` is the layer that the plan was made
+    /// for.
+    pub fn check(&self, backend: &B, plan: &SsmSpec) -> Result<()> {
+        let (spec, v) = (&self.spec, ViewChecks { backend, op: "ssm_step" });
         check_layer(v.op, spec)?;
-        checks::plan_of(v.op, plan, spec)?;
+        checks::plan_is_for_layer(v.op, plan, spec)?;
         v.sizes(&[("batch", self.batch)])?;
         checks::rate(v.op, self.rate)?;
         v.output("y", &self.y, self.batch * spec.outputs())?;
@@ -48,7 +50,7 @@ pub fn check_layer(op: &'static str, spec: &SsmSpec) -> Result<()> {
     Err(Error::unsupported(op, "a causal layer with an untruncated kernel (others have no state)", got))
 }
 
-/// One time step at a time.
+/// The SSM as a recurrence, one time step per call.
 pub trait StepOps: Memory {
     /// Constants of the recurrence of one layer: Dg, E, P, R, B̄, C at one (version, rate).
     type StepPlan: Send + 'static;

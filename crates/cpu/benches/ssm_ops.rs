@@ -113,7 +113,8 @@ fn main() {
             println!("step {mode:?} 128 × 64, batch 1: {:.2} µs", 1e4 * many);
         }
         for (batch, len) in [(32, 1024), (8, 4096), (2, 16_384), (1, 16_384), (2, 65_536)] {
-            let shape = ConvShape { batch, heads: 128, channels: 1, len, kernel_len: len, two_sided: false };
+            let shape =
+                ConvShape { batch, heads: 128, channels: 1, len, kernel_len: len, bidirectional: false };
             let (u, kernel, d) = (draw(batch * 128 * len), draw(128 * len), draw(128));
             let (mut y, mut du) = (vec![0.0; u.len()], vec![0.0; u.len()]);
             let (mut dk, mut dd) = (vec![0.0; kernel.len()], vec![0.0; 128]);

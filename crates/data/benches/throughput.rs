@@ -1,26 +1,27 @@
-//! How fast readers and generators are on this machine: `cargo bench -p s4-data`. Files are made in a temporary
-//! folder and read from a warm cache; of three runs the best counts. On Linux also by the time that the calling
-//! thread really ran, which says what an idle core would do when other programs share this one.
+//! Measures the speed of readers and generators: `cargo bench -p s4-data`. Files are written to a temporary folder and
+//! read from the page cache; the best of three runs counts. On Linux the speed is also given for the CPU time of the
+//! calling thread, which other programs on the machine affect less than the time of the clock.
 
 use s4_data::*;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-/// Seconds that this thread has run.
-fn ran() -> Option<f64> {
+/// CPU time of this thread so far, in seconds; `None` where the system does not tell.
+fn thread_seconds() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split(' ').next()?.parse::<f64>().ok().map(|ns| ns / 1e9)
 }
 
-/// Amount a second: by the clock, and by the thread's own time.
-fn best(mut run: impl FnMut() -> f64) -> (f64, Option<f64>) {
+/// Runs three times and gives the best speed, in what `run` returns per second: by the clock, and by the CPU time of
+/// this thread.
+fn best_speed(mut run: impl FnMut() -> f64) -> (f64, Option<f64>) {
     let mut best = (0f64, None);
     for _ in 0..3 {
-        let (begin, before) = (Instant::now(), ran());
+        let (begin, before) = (Instant::now(), thread_seconds());
         let amount = run();
         best.0 = best.0.max(amount / begin.elapsed().as_secs_f64());
-        if let (Some(before), Some(after)) = (before, ran()) {
+        if let (Some(before), Some(after)) = (before, thread_seconds()) {
             best.1 = Some(best.1.unwrap_or(0f64).max(amount / (after - before)));
         }
     }
@@ -31,8 +32,9 @@ fn megabytes(path: &Path) -> f64 {
     std::fs::metadata(path).map_or(0.0, |m| m.len() as f64 / 1e6)
 }
 
-/// A date and seven columns of numbers, as the ETT files are.
-fn table(path: &Path, dates: bool, digits: usize) -> std::io::Result<()> {
+/// Writes a table of seven columns of numbers, with a column of dates before them if `dates`, as the ETT data sets
+/// have.
+fn write_table(path: &Path, dates: bool, digits: usize) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     writeln!(file, "{}HUFL,HULL,MUFL,MULL,LUFL,LULL,OT", if dates { "date," } else { "" })?;
     let mut rng = DataRng::new(1, 1);
@@ -48,7 +50,7 @@ fn table(path: &Path, dates: bool, digits: usize) -> std::io::Result<()> {
     file.flush()
 }
 
-fn wav(path: &Path, bits: u16, frames: u32) -> std::io::Result<()> {
+fn write_wav(path: &Path, bits: u16, frames: u32) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     let width = u32::from(bits / 8);
     file.write_all(b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0")?;
@@ -67,12 +69,12 @@ fn wav(path: &Path, bits: u16, frames: u32) -> std::io::Result<()> {
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    let mut out = std::io::stdout();
+    let mut stdout = std::io::stdout();
     let mut report = |what: &str, speed: (f64, Option<f64>), unit: &str| {
         let own = speed.1.map(|s| format!(" ({s:.0} by the thread's own time)")).unwrap_or_default();
-        writeln!(out, "{what:<44}{:>10.0} {unit}{own}", speed.0)
+        writeln!(stdout, "{what:<44}{:>10.0} {unit}{own}", speed.0)
     };
-    // Work of the whole pool has no time of one thread.
+    // For work on all threads of a pool, the CPU time of this thread says nothing.
     let pool = |speed: (f64, Option<f64>)| (speed.0, None);
     for (name, dates, digits) in [
         ("CSV, date and 7 numbers of 3 digits", true, 3),
@@ -80,17 +82,17 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         ("CSV, 7 numbers of 15 digits", false, 15),
     ] {
         let path = folder.path().join("table.csv");
-        table(&path, dates, digits)?;
+        write_table(&path, dates, digits)?;
         let read =
             || read_table(&path, &TableOptions::default()).map_or(0.0, |t| f64::from(u8::from(t.rows() > 0)));
-        report(name, best(|| megabytes(&path) * read()), "MB/s")?;
+        report(name, best_speed(|| megabytes(&path) * read()), "MB/s")?;
     }
     for bits in [8, 16, 24, 32] {
         let path = folder.path().join("sound.wav");
-        wav(&path, bits, 40_000_000)?;
-        let whole = best(|| read_audio(&path).map_or(0.0, |_| megabytes(&path)));
+        write_wav(&path, bits, 40_000_000)?;
+        let whole = best_speed(|| read_audio(&path).map_or(0.0, |_| megabytes(&path)));
         report(&format!("WAV of {bits} bits, whole file"), whole, "MB/s")?;
-        let streamed = best(|| {
+        let streamed = best_speed(|| {
             let read = || -> Result<f64> {
                 let file = std::fs::File::open(&path).map_err(DataError::new)?;
                 let mut reader = AudioReader::new(file)?;
@@ -105,7 +107,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         report(&format!("WAV of {bits} bits, in pieces"), streamed, "MB/s")?;
     }
     let sound: Vec<f32> = (0..16_000 * 60).map(|i| (i as f32 * 0.1).sin()).collect();
-    let resampled = best(|| resample(&sound, 1, 16_000, 8_000).map_or(0.0, |_| sound.len() as f64 / 1e6));
+    let resampled =
+        best_speed(|| resample(&sound, 1, 16_000, 8_000).map_or(0.0, |_| sound.len() as f64 / 1e6));
     report("resampling 16 to 8 kHz", resampled, "million frames/s")?;
 
     let pathfinder = Pathfinder::new(PathfinderRules::pathfinder())?;
@@ -118,10 +121,10 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         paths.push(path);
     }
     let pictures = || read_pictures(&paths, Colours::Rgb).map_or(0.0, |p| p.count as f64);
-    report("JPEG of 32 × 32, files", pool(best(|| (0..4).map(|_| pictures()).sum())), "pictures/s")?;
+    report("JPEG of 32 × 32, files", pool(best_speed(|| (0..4).map(|_| pictures()).sum())), "pictures/s")?;
 
-    report("ListOps", pool(best(|| listops(20_000, 1).map_or(0.0, |l| l.count() as f64))), "trees/s")?;
-    let draw = |p: &Pathfinder, n: u64| pool(best(|| p.examples(1, 0..n).labels.len() as f64));
+    report("ListOps", pool(best_speed(|| listops(20_000, 1).map_or(0.0, |l| l.count() as f64))), "trees/s")?;
+    let draw = |p: &Pathfinder, n: u64| pool(best_speed(|| p.examples(1, 0..n).labels.len() as f64));
     report("Pathfinder, 32 × 32", draw(&pathfinder, 6_000), "pictures/s")?;
     let path_x = Pathfinder::new(PathfinderRules::path_x())?;
     report("Path-X, 128 × 128", draw(&path_x, 1_000), "pictures/s")?;

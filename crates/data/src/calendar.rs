@@ -1,4 +1,4 @@
-//! Where moments lie in the day, the week and the year.
+//! Calendar features of moments: minute, hour, day of the week and so on, as integers from 0.
 
 use crate::{DataError, Result};
 use jiff::{Timestamp, tz::TimeZone};
@@ -21,8 +21,9 @@ pub enum CalendarField {
 }
 
 impl CalendarField {
-    /// How many values there are: the size of an embedding, and what makes v/(count − 1) − ½ a feature in −½ … ½.
-    pub fn count(self) -> usize {
+    /// How many values the field can have: the vocabulary of an embedding of it. As a number in −½ … ½ a value v is
+    /// v/(count − 1) − ½.
+    pub fn value_count(self) -> usize {
         match self {
             CalendarField::Minute => 60,
             CalendarField::Hour => 24,
@@ -34,30 +35,30 @@ impl CalendarField {
     }
 }
 
-/// (times, fields) of moments in milliseconds since 1970, as a calendar on the wall of `zone` (an IANA name; `None`:
-/// UTC) shows them.
+/// The values of `fields` for each of `times` (milliseconds since 1970, UTC), in local time of `zone` (an IANA name;
+/// `None`: UTC). Gives (times, fields), row-major.
 pub fn calendar(times: &[i64], fields: &[CalendarField], zone: Option<&str>) -> Result<Vec<i32>> {
     let zone = time_zone(zone)?;
-    let mut shown = Vec::with_capacity(times.len().saturating_mul(fields.len()));
+    let mut field_values = Vec::with_capacity(times.len().saturating_mul(fields.len()));
     for (i, time) in times.iter().enumerate() {
         let moment = Timestamp::from_millisecond(*time).map_err(|_| DataError {
             row: Some(i as u64 + 1),
             ..DataError::new(format!("expected milliseconds of the years −9,999 to 9,999, got {time}"))
         })?;
-        let wall = zone.to_datetime(moment);
-        shown.extend(fields.iter().map(|field| match field {
-            CalendarField::Minute => i32::from(wall.minute()),
-            CalendarField::Hour => i32::from(wall.hour()),
-            CalendarField::Weekday => i32::from(wall.weekday().to_monday_zero_offset()),
-            CalendarField::Day => i32::from(wall.day()) - 1,
-            CalendarField::DayOfYear => i32::from(wall.day_of_year()) - 1,
-            CalendarField::Month => i32::from(wall.month()) - 1,
+        let local_time = zone.to_datetime(moment);
+        field_values.extend(fields.iter().map(|field| match field {
+            CalendarField::Minute => i32::from(local_time.minute()),
+            CalendarField::Hour => i32::from(local_time.hour()),
+            CalendarField::Weekday => i32::from(local_time.weekday().to_monday_zero_offset()),
+            CalendarField::Day => i32::from(local_time.day()) - 1,
+            CalendarField::DayOfYear => i32::from(local_time.day_of_year()) - 1,
+            CalendarField::Month => i32::from(local_time.month()) - 1,
         }));
     }
-    Ok(shown)
+    Ok(field_values)
 }
 
-/// A zone by its IANA name; `None` is UTC.
+/// The time zone of an IANA name; `None` is UTC.
 pub(crate) fn time_zone(name: Option<&str>) -> Result<TimeZone> {
     match name {
         None => Ok(TimeZone::UTC),

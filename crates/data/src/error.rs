@@ -1,11 +1,11 @@
-//! What can be wrong with data, and where.
+//! The error of unusable data, with the place in the file.
 
 use std::{fmt, path::Path};
 
 /// Data that cannot be used. Callers give it the code `ERR_S4_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataError {
-    /// File, where there is one.
+    /// The file, where the data came from one.
     pub path: Option<String>,
     /// Line of the file, from 1, header included; or row of the series, from 1, where there is no file.
     pub row: Option<u64>,
@@ -21,13 +21,13 @@ pub struct DataError {
 pub type Result<T> = std::result::Result<T, DataError>;
 
 impl DataError {
-    /// An error that is not of one place.
+    /// An error that concerns the data as a whole.
     #[cold]
     pub fn new(reason: impl fmt::Display) -> Self {
         DataError { reason: reason.to_string(), ..Default::default() }
     }
 
-    /// An error of one field.
+    /// An error of the field in this row and column.
     #[cold]
     pub fn at(row: u64, column: impl fmt::Display, reason: impl fmt::Display) -> Self {
         DataError { row: Some(row), column: Some(column.to_string()), ..DataError::new(reason) }
@@ -39,13 +39,13 @@ impl DataError {
         DataError { column: Some(column.to_string()), ..DataError::new(reason) }
     }
 
-    /// An error at a byte.
+    /// An error at the byte `offset` of the file.
     #[cold]
     pub fn at_byte(offset: u64, reason: impl fmt::Display) -> Self {
         DataError { offset: Some(offset), ..DataError::new(reason) }
     }
 
-    /// The same error with the file that it was found in, unless it names one.
+    /// The same error with `path` as its file, unless it already names one.
     #[cold]
     pub fn in_file(mut self, path: &Path) -> Self {
         self.path.get_or_insert_with(|| path.display().to_string());

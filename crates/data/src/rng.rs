@@ -1,18 +1,18 @@
-//! Random numbers that repeat.
+//! Pseudorandom numbers that are the same for the same seed.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): one 64-bit state, seeded with anything.
+/// The generator SplitMix64 (Steele, Lea, Flood 2014): one 64-bit state, for which any seed is good.
 #[derive(Clone, Debug)]
 pub struct DataRng(u64);
 
 impl DataRng {
-    /// Stream `stream` of `seed`.
+    /// The sequence number `stream` of `seed`; each gives other numbers.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = DataRng(seed);
         let mixed = rng.next_u64();
         DataRng(mixed ^ stream.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
-    /// Next 64 bits.
+    /// The next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -21,25 +21,25 @@ impl DataRng {
         z ^ (z >> 31)
     }
 
-    /// Uniform in [0, 1), 53 bits.
+    /// The next number, uniform in [0, 1) with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Standard normal (Box–Muller).
+    /// The next number with a standard normal distribution (Box–Muller).
     pub fn normal(&mut self) -> f64 {
         let (u, v) = (1.0 - self.uniform(), self.uniform());
         (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
     }
 
-    /// Uniform integer below n, n ≥ 1 (high half of the product; its bias is below n/2⁶⁴).
+    /// Uniform integer below n, n ≥ 1: the high half of a 64-bit draw times n, whose bias is below n/2⁶⁴.
     pub fn below(&mut self, n: usize) -> usize {
         ((self.next_u64() as u128 * n as u128) >> 64) as usize
     }
 }
 
-/// The order of `count` samples in one epoch (Fisher–Yates): a function of seed and epoch alone, so that a
-/// resumed run goes on where it was.
+/// A random order of `count` examples for one epoch (Fisher–Yates). It depends on seed and epoch alone, so that a
+/// training run that is resumed sees the same order.
 pub fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut rng = DataRng::new(seed, epoch);
     let mut order: Vec<usize> = (0..count).collect();

@@ -1,11 +1,11 @@
-//! Channels brought to one scale, and back.
+//! Scaling of each channel of a series to a common range, and its inverse.
 
 use crate::{DataError, Result};
 
-/// What a channel is brought to.
+/// The range or statistics that a scaled channel has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scaling {
-    /// Mean 0 and deviation 1, of the population.
+    /// Mean 0 and (population) standard deviation 1.
     #[default]
     ZScore,
     /// From 0 to 1.
@@ -14,8 +14,8 @@ pub enum Scaling {
     Robust,
 }
 
-/// x ↦ (x − offset)/scale channel by channel, as fitted on the training part and used on everything. Fitted on one
-/// window it is instance normalisation.
+/// The map x ↦ (x − offset)/scale of each channel. Usually fitted on the training part of a series and applied to all
+/// of it; fitted on a single window it is instance normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaler {
     /// One per channel.
@@ -25,7 +25,7 @@ pub struct Scaler {
 }
 
 impl Scaler {
-    /// From rows of `channels` values, (rows, channels). NaN is a missing value and left out; a channel without
+    /// Fits to a series (rows, channels), one row per time step. NaN is a missing value and left out; a channel without
     /// any value and infinite values are errors.
     pub fn fit(series: &[f64], channels: usize, scaling: Scaling) -> Result<Self> {
         if channels == 0 || series.is_empty() || !series.len().is_multiple_of(channels) {
@@ -38,7 +38,7 @@ impl Scaler {
         Self::fit_channels((0..channels).map(channel), scaling)
     }
 
-    /// From columns, each a channel; they may differ in length.
+    /// Fits to one column of values per channel; columns may differ in length.
     pub fn fit_columns(columns: &[&[f64]], scaling: Scaling) -> Result<Self> {
         if columns.is_empty() {
             return Err(DataError::new("expected one or more columns, got none"));
@@ -60,7 +60,7 @@ impl Scaler {
             let Some(first) = values.first().copied() else {
                 return Err(DataError::of_column(c + 1, "expected at least one value, all are missing"));
             };
-            // By comparison: rounding of a mean would leave a constant channel a tiny deviation.
+            // Found by comparison: the rounded mean of a constant channel would leave it a tiny deviation.
             let constant = values.iter().all(|x| *x == first);
             let (offset, scale) = match (constant, scaling) {
                 (true, _) => (first, 1.0),
@@ -75,7 +75,7 @@ impl Scaler {
                 return Err(DataError::of_column(c + 1, "the values are too large to be scaled"));
             }
             fitted.offset.push(offset);
-            // More than half of the values may be one and the same: then the range is 0.
+            // The interquartile range is 0 where more than half of the values are equal.
             fitted.scale.push(if scale > 0.0 { scale } else { 1.0 });
         }
         Ok(fitted)
@@ -86,23 +86,24 @@ impl Scaler {
         self.offset.len()
     }
 
-    /// In place, on rows of all channels.
+    /// Scales rows of all channels, (rows, channels), in place.
     ///
     /// # Panics
     /// When the values are no whole rows.
-    pub fn apply(&self, rows: &mut [f64]) {
-        self.rows(rows, |x, offset, scale| (x - offset) / scale);
+    pub fn scale_rows(&self, rows: &mut [f64]) {
+        self.map_values(rows, |x, offset, scale| (x - offset) / scale);
     }
 
-    /// The inverse of [`Scaler::apply`].
+    /// The inverse of [`Scaler::scale_rows`].
     ///
     /// # Panics
     /// When the values are no whole rows.
-    pub fn invert(&self, rows: &mut [f64]) {
-        self.rows(rows, |x, offset, scale| x * scale + offset);
+    pub fn unscale_rows(&self, rows: &mut [f64]) {
+        self.map_values(rows, |x, offset, scale| x * scale + offset);
     }
 
-    fn rows(&self, rows: &mut [f64], f: impl Fn(f64, f64, f64) -> f64) {
+    /// Replaces every x by f(x, offset, scale) with the offset and scale of its channel.
+    fn map_values(&self, rows: &mut [f64], f: impl Fn(f64, f64, f64) -> f64) {
         assert!(rows.len().is_multiple_of(self.channels()), "rows of {} channels", self.channels());
         for row in rows.chunks_exact_mut(self.channels()) {
             for ((x, offset), scale) in row.iter_mut().zip(&self.offset).zip(&self.scale) {
@@ -111,13 +112,13 @@ impl Scaler {
         }
     }
 
-    /// The scaler of some of the channels, as for targets that are fewer than inputs.
+    /// The scaler of the channels with these numbers, for example of the targets where these are fewer than the inputs.
     ///
     /// # Panics
     /// When there is no such channel.
     pub fn of_channels(&self, channels: &[usize]) -> Scaler {
-        let pick = |from: &[f64]| channels.iter().map(|c| from[*c]).collect();
-        Scaler { offset: pick(&self.offset), scale: pick(&self.scale) }
+        let chosen = |from: &[f64]| channels.iter().map(|c| from[*c]).collect();
+        Scaler { offset: chosen(&self.offset), scale: chosen(&self.scale) }
     }
 }
 
@@ -128,12 +129,13 @@ fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, variance.sqrt())
 }
 
+/// The median and the interquartile range.
 fn median_and_range(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_unstable_by(f64::total_cmp);
     let quantile = |q: f64| {
-        let place = q * (values.len() - 1) as f64;
-        let (below, above) = (values[place.floor() as usize], values[place.ceil() as usize]);
-        below + (above - below) * place.fract()
+        let rank = q * (values.len() - 1) as f64;
+        let (below, above) = (values[rank.floor() as usize], values[rank.ceil() as usize]);
+        below + (above - below) * rank.fract()
     };
     (quantile(0.5), quantile(0.75) - quantile(0.25))
 }

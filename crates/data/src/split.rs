@@ -1,23 +1,24 @@
-//! Parts to train on, to choose by and to judge by, none of which knows anything of another.
+//! Splits of data into parts for training, validation and test, without information leaking between parts.
 
 use crate::{DataError, DataRng, Result, shuffled};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Range;
 
-/// How many of `count` fall to each part: as near to the ratios as whole numbers allow, none empty, all used.
+/// The sizes of parts of `count` examples, as near to the ratios as whole numbers allow; none may be empty.
 fn part_sizes(count: usize, ratios: &[f64]) -> Result<Vec<usize>> {
     let sum: f64 = ratios.iter().sum();
     if ratios.is_empty() || !ratios.iter().all(|r| *r > 0.0 && r.is_finite()) || (sum - 1.0).abs() > 1e-6 {
         return Err(DataError::new(format!("expected ratios above 0 that sum to 1, got {ratios:?}")));
     }
-    // Rounded borders rather than rounded sizes: the borders of some parts do not depend on those after them.
-    let mut before = 0.0;
+    // The ends of parts are rounded, not their sizes, so that the end of a part does not depend on the parts after it.
+    let mut cumulative_ratio = 0.0;
     let mut begin = 0;
     let mut sizes = Vec::with_capacity(ratios.len());
     for (i, ratio) in ratios.iter().enumerate() {
-        before += ratio;
-        let end = if i + 1 == ratios.len() { count } else { (count as f64 * before).round() as usize };
+        cumulative_ratio += ratio;
+        let end =
+            if i + 1 == ratios.len() { count } else { (count as f64 * cumulative_ratio).round() as usize };
         let end = end.min(count);
         if end <= begin {
             return Err(DataError::new(format!("{count} examples leave a part of {ratio} empty")));
@@ -28,7 +29,8 @@ fn part_sizes(count: usize, ratios: &[f64]) -> Result<Vec<usize>> {
     Ok(sizes)
 }
 
-fn ranges(sizes: &[usize]) -> Vec<Range<usize>> {
+/// Consecutive ranges of these sizes, from 0.
+fn consecutive_ranges(sizes: &[usize]) -> Vec<Range<usize>> {
     let end = |begin: &mut usize, size: &usize| {
         let range = *begin..*begin + size;
         *begin = range.end;
@@ -37,19 +39,20 @@ fn ranges(sizes: &[usize]) -> Vec<Range<usize>> {
     sizes.iter().scan(0, end).collect()
 }
 
-/// Rows 0 to `len` in their order, as ratios that sum to 1: nothing of a later part reaches an earlier one.
+/// Splits rows 0 to `len`, in their order, into parts of these ratios, which must sum to 1. Every row of a part comes
+/// before every row of the next one.
 pub fn split_in_order(len: usize, ratios: &[f64]) -> Result<Vec<Range<usize>>> {
-    part_sizes(len, ratios).map(|sizes| ranges(&sizes))
+    part_sizes(len, ratios).map(|sizes| consecutive_ranges(&sizes))
 }
 
-/// The first `fraction` of a series to train on, and the rest.
+/// Splits a series of `len` rows into its first `fraction`, to train on, and the rest.
 pub fn split_in_time(len: usize, fraction: f64) -> Result<(Range<usize>, Range<usize>)> {
     let parts = split_in_order(len, &[fraction, 1.0 - fraction])?;
     Ok((parts[0].clone(), parts[1].clone()))
 }
 
-/// Rows by their moments, which must not go back: part 0 is before `bounds[0]`, part i from bound i − 1 on and
-/// before bound i, the last from the last bound on.
+/// Splits rows by their times, which must ascend: part i has the rows from `bounds[i − 1]` on (the first part from the
+/// beginning) and before `bounds[i]` (the last part to the end).
 pub fn split_at_times(times: &[i64], bounds: &[i64]) -> Result<Vec<Range<usize>>> {
     if let Some(i) = times.windows(2).position(|pair| pair[1] < pair[0]) {
         return Err(DataError {
@@ -72,25 +75,25 @@ pub fn split_at_times(times: &[i64], bounds: &[i64]) -> Result<Vec<Range<usize>>
     Ok(parts)
 }
 
-/// Examples 0 to `count` by chance: a function of seed and ratios alone.
+/// Splits examples 0 to `count` at random into parts of these ratios; the result depends on seed and ratios alone.
 pub fn split_at_random(count: usize, ratios: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     let order = shuffled(count, seed, 0);
-    let parts = ranges(&part_sizes(count, ratios)?);
+    let parts = consecutive_ranges(&part_sizes(count, ratios)?);
     Ok(parts.into_iter().map(|range| order[range].to_vec()).collect())
 }
 
-/// Examples by chance, but with the same share of every label in each part as far as whole numbers allow; a
-/// label with too few examples for all parts goes to the earlier ones.
+/// Splits examples at random (stratified): each part gets the same share of every label, as far as whole numbers allow.
+/// A label with fewer examples than parts goes to the earlier parts.
 pub fn split_by_label<L: Hash + Eq>(labels: &[L], ratios: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     part_sizes(labels.len(), ratios)?;
     let mut parts = vec![Vec::new(); ratios.len()];
     for (k, members) in members_of(labels).into_iter().enumerate() {
         let order = shuffled(members.len(), seed, k as u64);
         let mut begin = 0;
-        let mut before = 0.0;
+        let mut cumulative_ratio = 0.0;
         for (part, ratio) in parts.iter_mut().zip(ratios) {
-            before += ratio;
-            let end = ((members.len() as f64 * before - 1e-9).ceil() as usize).min(members.len());
+            cumulative_ratio += ratio;
+            let end = ((members.len() as f64 * cumulative_ratio - 1e-9).ceil() as usize).min(members.len());
             part.extend(order[begin..end].iter().map(|i| members[*i]));
             begin = end;
         }
@@ -99,7 +102,7 @@ pub fn split_by_label<L: Hash + Eq>(labels: &[L], ratios: &[f64], seed: u64) -> 
     if let Some(part) = empty {
         return Err(DataError::new(format!("{} examples leave part {} empty", labels.len(), part + 1)));
     }
-    // One label after the other would otherwise show in batches.
+    // So far a part has its examples sorted by label, and batches would hold a single one.
     for (k, part) in parts.iter_mut().enumerate() {
         let order = shuffled(part.len(), seed, u64::MAX - k as u64);
         *part = order.iter().map(|i| part[*i]).collect();
@@ -107,8 +110,8 @@ pub fn split_by_label<L: Hash + Eq>(labels: &[L], ratios: &[f64], seed: u64) -> 
     Ok(parts)
 }
 
-/// Examples by chance, but all of one group (a speaker, a patient) in one part. Parts are as near to the ratios as
-/// the groups' sizes allow.
+/// Splits examples at random, with all examples of one group (a speaker, a patient) in the same part. Parts are as near
+/// to the ratios as the groups' sizes allow.
 pub fn split_by_group<G: Hash + Eq>(groups: &[G], ratios: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
     part_sizes(groups.len(), ratios)?;
     let members = members_of(groups);
@@ -121,32 +124,35 @@ pub fn split_by_group<G: Hash + Eq>(groups: &[G], ratios: &[f64], seed: u64) -> 
         )));
     }
     let mut order = shuffled(members.len(), seed, 0);
-    // The largest first, so that small ones fill what is left; by chance among equals.
+    // Largest groups first, so that small ones can even out the parts; groups of equal size stay in random order.
     order.sort_by_key(|g| std::cmp::Reverse(members[*g].len()));
     let mut parts = vec![Vec::new(); ratios.len()];
     let mut rng = DataRng::new(seed, 1);
-    for (placed, group) in order.iter().enumerate() {
-        let left = order.len() - placed;
+    for (groups_placed, group) in order.iter().enumerate() {
+        let groups_left = order.len() - groups_placed;
         let empty: Vec<usize> = (0..parts.len()).filter(|p| parts[*p].is_empty()).collect();
-        let lacking = |p: usize| ratios[p] * groups.len() as f64 - parts[p].len() as f64;
-        let open: Vec<usize> = if left <= empty.len() { empty } else { (0..parts.len()).collect() };
-        let most = open.iter().map(|p| lacking(*p)).fold(f64::NEG_INFINITY, f64::max);
-        let best: Vec<usize> = open.into_iter().filter(|p| lacking(*p) >= most - 1e-9).collect();
-        parts[best[rng.below(best.len())]].extend_from_slice(&members[*group]);
+        let examples_missing = |p: usize| ratios[p] * groups.len() as f64 - parts[p].len() as f64;
+        let allowed_parts: Vec<usize> =
+            if groups_left <= empty.len() { empty } else { (0..parts.len()).collect() };
+        let largest_lack =
+            allowed_parts.iter().map(|p| examples_missing(*p)).fold(f64::NEG_INFINITY, f64::max);
+        let candidates: Vec<usize> =
+            allowed_parts.into_iter().filter(|p| examples_missing(*p) >= largest_lack - 1e-9).collect();
+        parts[candidates[rng.below(candidates.len())]].extend_from_slice(&members[*group]);
     }
     Ok(parts)
 }
 
-/// Examples of each value, in the order in which values appear.
+/// The indices of each distinct key, in the order in which keys first appear.
 fn members_of<K: Hash + Eq>(keys: &[K]) -> Vec<Vec<usize>> {
     let mut index: HashMap<&K, usize> = HashMap::new();
     let mut members: Vec<Vec<usize>> = Vec::new();
     for (i, key) in keys.iter().enumerate() {
-        let place = *index.entry(key).or_insert(members.len());
-        if place == members.len() {
+        let key_number = *index.entry(key).or_insert(members.len());
+        if key_number == members.len() {
             members.push(Vec::new());
         }
-        members[place].push(i);
+        members[key_number].push(i);
     }
     members
 }

@@ -1,16 +1,16 @@
-//! Windows over a series and their targets: places of rows, and views of values, but no copies.
+//! Windows over a series and their targets, as ranges of rows or as views of values, without copies.
 
 use crate::{DataError, Result};
 use std::ops::Range;
 
-/// What is to be predicted from a window of inputs x_s … x_{s+length−1}.
+/// What a model predicts from a window of inputs x_s … x_{s+length−1}.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Horizon {
-    /// At every step the next `h` rows: target (length, h), target\[t\]\[k\] = x_{s+t+1+k}.
+    /// At every time step of the window the `h` rows after it: target (length, h), target\[t\]\[k\] = x_{s+t+1+k}.
     EachStep(usize),
-    /// After the window its next `h` rows: target (h).
+    /// The `h` rows after the window: target (h).
     After(usize),
-    /// The window itself: no target beyond it.
+    /// Nothing beyond the window: targets are empty.
     None,
 }
 
@@ -24,8 +24,8 @@ impl Horizon {
     }
 }
 
-/// Which rows belong to which window: windows of `length` rows, at every `stride` rows, each with its target inside
-/// `rows`.
+/// Which rows belong to which window: every `stride` rows begins a window of `length` rows; all windows and their
+/// targets lie inside the range `rows`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowPlan {
     rows: Range<usize>,
@@ -55,8 +55,8 @@ impl WindowPlan {
         Ok(WindowPlan { rows, length, stride, horizon })
     }
 
-    /// Windows whose targets cover `part` while their inputs may reach back before it, as far as row 0: the usual
-    /// way to validate and test on a part of a series without losing its first targets.
+    /// Windows whose targets lie in `part` of a series, while their inputs may begin up to `length` rows before it: for
+    /// validation and test, where the first rows of the part would otherwise be inputs only.
     pub fn reaching_back(part: Range<usize>, length: usize, stride: usize, horizon: Horizon) -> Result<Self> {
         Self::new(part.start.saturating_sub(length)..part.end, length, stride, horizon)
     }
@@ -70,7 +70,7 @@ impl WindowPlan {
     ///
     /// # Panics
     /// When `i` is not below [`WindowPlan::count`].
-    pub fn input(&self, i: usize) -> Range<usize> {
+    pub fn input_rows(&self, i: usize) -> Range<usize> {
         assert!(i < self.count(), "window {i} of {}", self.count());
         let start = self.rows.start + i * self.stride;
         start..start + self.length
@@ -80,8 +80,8 @@ impl WindowPlan {
     ///
     /// # Panics
     /// When `i` is not below [`WindowPlan::count`].
-    pub fn target(&self, i: usize) -> Range<usize> {
-        let input = self.input(i);
+    pub fn target_rows(&self, i: usize) -> Range<usize> {
+        let input = self.input_rows(i);
         match self.horizon {
             Horizon::EachStep(h) => input.start + 1..input.end + h,
             Horizon::After(h) => input.end..input.end + h,
@@ -89,27 +89,27 @@ impl WindowPlan {
         }
     }
 
-    /// The windows that touch no row of which `missing` says so.
+    /// The windows none of whose rows, of input or target, is missing; `missing[r]` is true where row r is.
     ///
     /// # Panics
     /// When `missing` is shorter than the rows.
-    pub fn complete(&self, missing: &[bool]) -> Vec<usize> {
-        // before[r] missing rows lie before row r of the plan.
-        let mut before = vec![0usize];
+    pub fn complete_windows(&self, missing: &[bool]) -> Vec<usize> {
+        // missing_before[r]: how many of the plan's rows before its row r are missing.
+        let mut missing_before = vec![0usize];
         let mut sum = 0;
-        before.extend(missing[self.rows.clone()].iter().map(|m| {
+        missing_before.extend(missing[self.rows.clone()].iter().map(|m| {
             sum += usize::from(*m);
             sum
         }));
-        let clean = |i: &usize| {
+        let is_complete = |i: &usize| {
             let (begin, end) = (i * self.stride, i * self.stride + self.length + self.horizon.reach());
-            before[begin] == before[end]
+            missing_before[begin] == missing_before[end]
         };
-        (0..self.count()).filter(clean).collect()
+        (0..self.count()).filter(is_complete).collect()
     }
 }
 
-/// A plan on values: rows of one or more features.
+/// The windows of a plan over the values of a series (rows, features).
 #[derive(Clone, Debug)]
 pub struct Windows<'a> {
     series: &'a [f64],
@@ -118,13 +118,13 @@ pub struct Windows<'a> {
 }
 
 impl<'a> Windows<'a> {
-    /// Over a whole series of one feature.
+    /// Windows over a whole series of one feature.
     pub fn new(series: &'a [f64], length: usize, stride: usize, horizon: Horizon) -> Result<Self> {
-        Self::planned(series, 1, WindowPlan::new(0..series.len(), length, stride, horizon)?)
+        Self::from_plan(series, 1, WindowPlan::new(0..series.len(), length, stride, horizon)?)
     }
 
-    /// Over the rows of a plan; the series is (rows, features).
-    pub fn planned(series: &'a [f64], features: usize, plan: WindowPlan) -> Result<Self> {
+    /// The windows of `plan` over a series (rows, features).
+    pub fn from_plan(series: &'a [f64], features: usize, plan: WindowPlan) -> Result<Self> {
         if features == 0 || !series.len().is_multiple_of(features) {
             return Err(DataError::new(format!(
                 "expected rows of {features} features, got {} values",
@@ -146,7 +146,7 @@ impl<'a> Windows<'a> {
         self.plan.count()
     }
 
-    /// Values of one target.
+    /// Number of values of one target.
     pub fn target_len(&self) -> usize {
         let rows = match self.plan.horizon {
             Horizon::EachStep(h) => self.plan.length * h,
@@ -161,7 +161,7 @@ impl<'a> Windows<'a> {
     /// # Panics
     /// When `i` is not below [`Windows::count`].
     pub fn input(&self, i: usize) -> &'a [f64] {
-        self.view(self.plan.input(i))
+        self.values_of_rows(self.plan.input_rows(i))
     }
 
     /// The rows that the target of window `i` is made of, a view: for [`Horizon::After`] the target itself,
@@ -170,7 +170,7 @@ impl<'a> Windows<'a> {
     /// # Panics
     /// When `i` is not below [`Windows::count`].
     pub fn target_rows(&self, i: usize) -> &'a [f64] {
-        self.view(self.plan.target(i))
+        self.values_of_rows(self.plan.target_rows(i))
     }
 
     /// Target of window `i`, in the order of [`Horizon`], each row with its features.
@@ -187,7 +187,7 @@ impl<'a> Windows<'a> {
         }
     }
 
-    fn view(&self, rows: Range<usize>) -> &'a [f64] {
+    fn values_of_rows(&self, rows: Range<usize>) -> &'a [f64] {
         &self.series[rows.start * self.features..rows.end * self.features]
     }
 }

@@ -1,13 +1,15 @@
-//! ListOps: the labels by a second evaluator, the published shares, and that threads do not matter.
+//! ListOps: labels against an independent evaluator, the distribution of labels against the published one, and results
+//! that do not depend on the number of threads.
 
 use s4_data::*;
 
-/// Evaluates words with a stack of open brackets: shares nothing with the generator.
+/// The value of an expression, by a stack of open brackets: an implementation independent of the generator's. `None`
+/// where it is not a valid expression.
 fn value_of(words: &[&str]) -> Option<u32> {
     let mut open: Vec<(&str, Vec<u32>)> = Vec::new();
-    let mut done = None;
+    let mut root_value = None;
     for word in words {
-        if done.is_some() {
+        if root_value.is_some() {
             return None;
         }
         let value = match *word {
@@ -23,7 +25,7 @@ fn value_of(words: &[&str]) -> Option<u32> {
                     "[MED" => {
                         arguments.sort();
                         let n = arguments.len();
-                        // Integer division is the truncation of the mean; of an odd count both are the same.
+                        // The mean of the two middle arguments, rounded down; for an odd number both are the same one.
                         (arguments[(n - 1) / 2] + arguments[n / 2]) / 2
                     }
                     _ => return None,
@@ -41,10 +43,10 @@ fn value_of(words: &[&str]) -> Option<u32> {
         };
         match open.last_mut() {
             Some((_, arguments)) => arguments.push(value),
-            None => done = Some(value),
+            None => root_value = Some(value),
         }
     }
-    done
+    root_value
 }
 
 fn words(tokens: &[u8]) -> Vec<&'static str> {
@@ -53,13 +55,13 @@ fn words(tokens: &[u8]) -> Vec<&'static str> {
 
 #[test]
 fn every_label_is_what_the_expression_says() {
-    let made = listops(5_000, 11).unwrap();
-    for i in 0..made.count() {
-        let row = made.row(i);
+    let expressions = listops(5_000, 11).unwrap();
+    for i in 0..expressions.count() {
+        let row = expressions.expression(i);
         assert!(row.len() > 500 && row.len() < 2000, "length {}", row.len());
-        assert_eq!(value_of(&words(row)), Some(u32::from(made.labels[i])), "row {i}");
+        assert_eq!(value_of(&words(row)), Some(u32::from(expressions.labels[i])), "row {i}");
     }
-    let mut rows: Vec<&[u8]> = (0..made.count()).map(|i| made.row(i)).collect();
+    let mut rows: Vec<&[u8]> = (0..expressions.count()).map(|i| expressions.expression(i)).collect();
     rows.sort();
     rows.dedup();
     assert_eq!(rows.len(), 5_000, "two trees are the same");
@@ -68,20 +70,20 @@ fn every_label_is_what_the_expression_says() {
 #[test]
 fn shares_are_the_published_ones() {
     // One deviation of a share of 17 % of 20,000 is .27 points.
-    let made = listops(20_000, 3).unwrap();
-    let count = made.count() as f64;
-    let share = |label: u8| 100.0 * made.labels.iter().filter(|l| **l == label).count() as f64 / count;
+    let expressions = listops(20_000, 3).unwrap();
+    let count = expressions.count() as f64;
+    let share = |label: u8| 100.0 * expressions.labels.iter().filter(|l| **l == label).count() as f64 / count;
     let shares: Vec<f64> = (0..10).map(share).collect();
     assert!((shares[0] - 17.4).abs() < 1.0 && (shares[9] - 16.7).abs() < 1.0, "{shares:?}");
     assert!(shares[1..9].iter().all(|s| (6.5..=9.8).contains(s)), "{shares:?}");
-    let mut lengths: Vec<usize> = (0..made.count()).map(|i| made.row(i).len()).collect();
+    let mut lengths: Vec<usize> = (0..expressions.count()).map(|i| expressions.expression(i).len()).collect();
     lengths.sort();
-    let mean = made.tokens.len() as f64 / count;
-    let (median, accepted) = (lengths[lengths.len() / 2], 100.0 * count / made.drawn as f64);
+    let mean = expressions.tokens.len() as f64 / count;
+    let (median, accepted) = (lengths[lengths.len() / 2], 100.0 * count / expressions.drawn as f64);
     let figures = format!("mean {mean:.0}, median {median}, accepted {accepted:.2} %, shares {shares:.1?}");
     assert!((mean - 1040.0).abs() < 15.0 && median.abs_diff(963) < 25, "{figures}");
     assert!((accepted - 8.0).abs() < 1.0, "{figures}");
-    let operators = |t: u8| made.tokens.iter().filter(|x| **x == t).count() as f64;
+    let operators = |t: u8| expressions.tokens.iter().filter(|x| **x == t).count() as f64;
     let counts: Vec<f64> = (11..15).map(operators).collect();
     assert!(counts.iter().all(|c| (c / counts[0] - 1.0).abs() < 0.02), "operators {counts:?}");
 }

@@ -1,13 +1,15 @@
-//! Pathfinder: nothing a linear reader can see tells the label, ends and counts are right, threads do not matter.
+//! Pathfinder pictures: a linear classifier cannot tell the label, both labels are equally frequent, markers are there,
+//! and the number of threads does not matter.
 
 use s4_data::*;
 
+/// A square picture after a Gaussian blur.
 fn blurred(picture: &[f64], side: usize, sigma: f64) -> Vec<f64> {
     let reach = (3.0 * sigma).ceil() as isize;
-    let taps: Vec<f64> = (-reach..=reach).map(|k| (-0.5 * (k as f64 / sigma).powi(2)).exp()).collect();
-    let sum: f64 = taps.iter().sum();
-    let pass = |p: &[f64], stride_y: usize, stride_x: usize| -> Vec<f64> {
-        let mut out = vec![0.0; p.len()];
+    let weights: Vec<f64> = (-reach..=reach).map(|k| (-0.5 * (k as f64 / sigma).powi(2)).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let blur_rows = |p: &[f64], stride_y: usize, stride_x: usize| -> Vec<f64> {
+        let mut blurred_picture = vec![0.0; p.len()];
         for y in 0..side {
             for x in 0..side {
                 let tap = |(k, w): (usize, &f64)| {
@@ -18,20 +20,22 @@ fn blurred(picture: &[f64], side: usize, sigma: f64) -> Vec<f64> {
                         w * p[y * stride_y + at as usize * stride_x]
                     }
                 };
-                out[y * stride_y + x * stride_x] = taps.iter().enumerate().map(tap).sum::<f64>() / sum;
+                blurred_picture[y * stride_y + x * stride_x] =
+                    weights.iter().enumerate().map(tap).sum::<f64>() / sum;
             }
         }
-        out
+        blurred_picture
     };
-    pass(&pass(picture, side, 1), 1, side)
+    blur_rows(&blur_rows(picture, side, 1), 1, side)
 }
 
-/// Pixels, and of two blurs their mean, spread and second moments about the centre of the picture and squares.
+/// The features that a linear classifier gets: the pixels, and for two blurred and squared pictures their sum, maximum,
+/// mean position, second moments, and every seventh pixel.
 fn features(pixels: &[u8], side: usize) -> Vec<f64> {
     let picture: Vec<f64> = pixels.iter().map(|p| f64::from(*p) / 255.0).collect();
-    let mut all = picture.clone();
+    let mut features_of_picture = picture.clone();
     for sigma in [1.0, 2.5] {
-        // Markers are the brightest blobs: the square brings them out.
+        // Markers are the brightest spots of a blurred picture; the square makes them stand out.
         let blur: Vec<f64> = blurred(&picture, side, sigma).iter().map(|b| b * b).collect();
         let total: f64 = blur.iter().sum::<f64>() + 1e-9;
         let place = |i: usize| ((i / side) as f64, (i % side) as f64);
@@ -45,13 +49,23 @@ fn features(pixels: &[u8], side: usize) -> Vec<f64> {
             mean(&|y, x| (y - my) * (x - mx)),
         );
         let brightest = blur.iter().copied().fold(0.0, f64::max);
-        all.extend([total, brightest, my, mx, yy, xx, xy, yy + xx, (yy * xx - xy * xy).max(0.0).sqrt()]);
-        all.extend(blur.iter().step_by(7));
+        features_of_picture.extend([
+            total,
+            brightest,
+            my,
+            mx,
+            yy,
+            xx,
+            xy,
+            yy + xx,
+            (yy * xx - xy * xy).max(0.0).sqrt(),
+        ]);
+        features_of_picture.extend(blur.iter().step_by(7));
     }
-    all
+    features_of_picture
 }
 
-/// Share of right answers of a logistic regression on the second part of the rows.
+/// Trains a logistic regression on the first `train` rows and gives its share of right answers on the others.
 fn linear_accuracy(mut rows: Vec<Vec<f64>>, labels: &[u8], train: usize) -> f64 {
     let width = rows[0].len();
     for f in 0..width {
@@ -79,28 +93,28 @@ fn linear_accuracy(mut rows: Vec<Vec<f64>>, labels: &[u8], train: usize) -> f64 
         }
         bias -= 0.1 * offset;
     }
-    let right = |(row, label): (&Vec<f64>, &u8)| (logit(&weights, bias, row) > 0.0) == (*label == 1);
+    let is_right = |(row, label): (&Vec<f64>, &u8)| (logit(&weights, bias, row) > 0.0) == (*label == 1);
     let tests = rows[train..].iter().zip(&labels[train..]);
-    tests.clone().filter(|t| right(*t)).count() as f64 / tests.count() as f64
+    tests.clone().filter(|t| is_right(*t)).count() as f64 / tests.count() as f64
 }
 
 #[test]
-fn a_linear_reader_learns_nothing() {
+fn a_linear_classifier_learns_nothing() {
     let (train, count) = (4_000, 10_000);
-    let made = Pathfinder::new(PathfinderRules::pathfinder()).unwrap().examples(42, 0..count as u64);
-    let positive = made.labels.iter().filter(|l| **l == 1).count() as f64 / count as f64;
+    let examples = Pathfinder::new(PathfinderRules::pathfinder()).unwrap().examples(42, 0..count as u64);
+    let positive = examples.labels.iter().filter(|l| **l == 1).count() as f64 / count as f64;
     assert!((positive - 0.5).abs() < 0.015, "positive {positive}");
-    let rows: Vec<Vec<f64>> = made.pixels.chunks(32 * 32).map(|p| features(p, 32)).collect();
-    let accuracy = linear_accuracy(rows.clone(), &made.labels, train);
+    let rows: Vec<Vec<f64>> = examples.pixels.chunks(32 * 32).map(|p| features(p, 32)).collect();
+    let accuracy = linear_accuracy(rows.clone(), &examples.labels, train);
     assert!(accuracy <= 0.53, "a linear reader of pixels and blurred moments has {accuracy}");
-    // The same reader finds something where there is something: whether the left side is brighter.
+    // The same classifier must learn a label that can be seen: whether the left half is brighter.
     let brighter = |p: &[u8]| {
         let half = |keep: bool| -> u64 {
             p.iter().enumerate().filter(|(i, _)| (i % 32 < 16) == keep).map(|(_, p)| u64::from(*p)).sum()
         };
         u8::from(half(true) > half(false))
     };
-    let easy: Vec<u8> = made.pixels.chunks(32 * 32).map(brighter).collect();
+    let easy: Vec<u8> = examples.pixels.chunks(32 * 32).map(brighter).collect();
     let learned = linear_accuracy(rows, &easy, train);
     assert!(learned > 0.9, "the reader itself is blind: {learned}");
 }
@@ -125,8 +139,8 @@ fn threads_and_ranges_do_not_matter() {
 fn pictures_have_two_markers_and_dark_ground() {
     for rules in [PathfinderRules::pathfinder(), PathfinderRules::path_x()] {
         let (side, radius) = (rules.size, rules.marker_radius);
-        let made = Pathfinder::new(rules).unwrap().examples(1, 0..40);
-        for picture in made.pixels.chunks(side * side) {
+        let examples = Pathfinder::new(rules).unwrap().examples(1, 0..40);
+        for picture in examples.pixels.chunks(side * side) {
             assert_eq!(picture.iter().max(), Some(&255));
             let lit = picture.iter().filter(|p| **p > 60).count() as f64 / picture.len() as f64;
             assert!((0.02..0.45).contains(&lit), "{lit}");

@@ -1,13 +1,13 @@
-//! PNG and JPEG that Pillow wrote, and folders of classes.
+//! Reading of PNG and JPEG pictures that the Python library Pillow wrote, and of folders of classes.
 
 use s4_data::*;
 
-fn file(name: &str) -> String {
+fn test_file(name: &str) -> String {
     format!("{}/tests/files/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Red falls, green runs, blue does both.
-fn truth(pixel: usize, channel: usize) -> i32 {
+/// The pixel that every test file has: red grows downwards, green to the right, blue in both directions.
+fn true_pixel(pixel: usize, channel: usize) -> i32 {
     let (y, x) = (pixel as i32 / 32, pixel as i32 % 32);
     [8 * y, 8 * x, 4 * (x + y)][channel]
 }
@@ -17,35 +17,36 @@ fn pictures_that_pillow_wrote() {
     for (name, channels, tolerance) in
         [("rgb.png", 3, 0), ("grey.png", 1, 0), ("rgb.jpg", 3, 12), ("grey.jpg", 1, 4)]
     {
-        let made = read_picture(file(name), Colours::AsStored).unwrap();
-        let shape = (made.count, made.height, made.width, made.channels);
+        let pictures = read_picture(test_file(name), Colours::AsStored).unwrap();
+        let shape = (pictures.count, pictures.height, pictures.width, pictures.channels);
         assert_eq!(shape, (1, 32, 32, channels), "{name}");
-        let off = |(i, p): (usize, &u8)| (i32::from(*p) - truth(i / channels, i % channels)).abs();
-        let worst = made.pixels.iter().enumerate().map(off).max().unwrap();
+        let pixel_error =
+            |(i, p): (usize, &u8)| (i32::from(*p) - true_pixel(i / channels, i % channels)).abs();
+        let worst = pictures.pixels.iter().enumerate().map(pixel_error).max().unwrap();
         assert!(worst <= tolerance, "{name}: {worst}");
     }
-    let grey = read_picture(file("rgb.png"), Colours::Grey).unwrap();
+    let grey = read_picture(test_file("rgb.png"), Colours::Grey).unwrap();
     assert_eq!((grey.channels, grey.pixels.len()), (1, 1024));
-    let rgb = read_picture(file("grey.png"), Colours::Rgb).unwrap();
+    let rgb = read_picture(test_file("grey.png"), Colours::Rgb).unwrap();
     assert_eq!((rgb.channels, &rgb.pixels[3 * 64..3 * 64 + 3]), (3, &[16, 16, 16][..]));
 }
 
 #[test]
 fn many_pictures_have_one_size() {
-    let names = ["rgb.png", "rgb.jpg", "rgb.png"].map(file);
-    let made = read_pictures(&names, Colours::Rgb).unwrap();
-    assert_eq!((made.count, made.pixels.len()), (3, 3 * 3072));
-    assert_eq!(made.pixels[..3072], made.pixels[2 * 3072..]);
-    let failed = read_pictures(&["rgb.png", "grey.png"].map(file), Colours::AsStored).unwrap_err();
+    let names = ["rgb.png", "rgb.jpg", "rgb.png"].map(test_file);
+    let pictures = read_pictures(&names, Colours::Rgb).unwrap();
+    assert_eq!((pictures.count, pictures.pixels.len()), (3, 3 * 3072));
+    assert_eq!(pictures.pixels[..3072], pictures.pixels[2 * 3072..]);
+    let failed = read_pictures(&["rgb.png", "grey.png"].map(test_file), Colours::AsStored).unwrap_err();
     assert!(failed.path.unwrap().ends_with("grey.png") && failed.reason.contains("as in the first"));
-    let failed = read_pictures(&["rgb.png", "f4.npy"].map(file), Colours::Rgb).unwrap_err();
+    let failed = read_pictures(&["rgb.png", "f4.npy"].map(test_file), Colours::Rgb).unwrap_err();
     assert!(failed.path.unwrap().ends_with("f4.npy") && failed.offset == Some(0));
     assert!(read_pictures::<String>(&[], Colours::Rgb).is_err());
 }
 
 #[test]
 fn a_header_that_promises_too_much_is_refused() {
-    let mut png = std::fs::read(file("grey.png")).unwrap();
+    let mut png = std::fs::read(test_file("grey.png")).unwrap();
     png[16..24].copy_from_slice(&[0, 0, 0x7F, 0xFF, 0, 0, 0x7F, 0xFF]);
     assert!(decode_picture(&png, Colours::Rgb).is_err());
     png[16..24].copy_from_slice(&[0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF]);
@@ -62,12 +63,12 @@ fn folders_are_classes() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "").unwrap();
     }
-    let made = class_folder(folder.path(), &[".png"]).unwrap();
+    let pictures = class_folder(folder.path(), &[".png"]).unwrap();
     assert_eq!(
-        (&made.classes[..], &made.labels[..]),
+        (&pictures.classes[..], &pictures.labels[..]),
         (&["cat".to_owned(), "dog".to_owned()][..], &[0, 1, 1][..])
     );
-    let names: Vec<_> = made.files.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
+    let names: Vec<_> = pictures.files.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["c.png", "a.PNG", "b.png"]);
     assert_eq!(class_folder(folder.path(), &[]).unwrap().files.len(), 4);
     assert!(class_folder(folder.path(), &[".wav"]).unwrap_err().reason.contains(".wav"));

@@ -46,9 +46,9 @@ fn blocks(threads: usize) {
                 let (mut forward, mut both) = (f64::INFINITY, f64::INFINITY);
                 for _ in 0..4 {
                     // As in training: the parameters have changed, so constants are made anew.
-                    block.store_mut().touch();
+                    block.store_mut().mark_changed();
                     forward = forward.min(best(1, || drop(block.forward(&u, batch, len, &opts))));
-                    block.store_mut().touch();
+                    block.store_mut().mark_changed();
                     both = both.min(best(1, || {
                         let y = block.forward(&u, batch, len, &opts).expect("a forward").y;
                         drop(block.backward(&y, None));

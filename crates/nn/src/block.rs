@@ -1,96 +1,113 @@
-//! The block on the device: norm, S4, activation, dropout, linear, GLU, dropout, residual.
+//! One block of the network on the device: norm, S4, activation, dropout, linear, GLU, dropout, residual.
 //!
-//! Pre-norm: y = x + mix(S4(norm(x))). Post-norm: y = norm(x + mix(S4(x))).
+//! With the norm first (pre-norm) y = x + mix(S4(norm(x))); with the norm last (post-norm) y = norm(x + mix(S4(x))). The
+//! mix is everything between the SSM and the residual sum (`mix_stage.rs`).
 
 use crate::{
-    call::Pass,
     config::BlockConfig,
-    growable::GrowableBuffer,
-    mix::{MixStage, MixStageBackward, MixStageForward},
+    growable_buffer::GrowableBuffer,
+    mix_stage::{MixStage, MixStageBackward, MixStageForward},
     norm::{Norm, NormBackward},
-    param::{Flats, ParamBuilder},
+    param::{GroupBuffers, ParamBuilder},
+    pass_options::PassContext,
     s4::{S4Backward, S4Core, S4Forward, S4Step},
 };
 use s4_backend::{Backend, Result, Scalar};
 
-/// What one block's forward saves for its backward, besides its input.
+/// Device buffers in which the forward of one block saves what its backward needs, besides the block's input.
 pub(crate) struct SavedBlock<B: Backend> {
-    /// SSM output (batch, channels·H, len).
+    /// Output of the SSM, (batch, channels·H, len).
     ssm_output: GrowableBuffer<B>,
-    /// Of the norm.
-    stats: GrowableBuffer<B>,
-    /// What the SSM asks for.
-    ssm: GrowableBuffer<B>,
-    /// What the mix asks for.
-    mix: GrowableBuffer<B>,
-    /// Post-norm: the norm's input.
+    /// Means and inverse deviations of the norm.
+    norm_stats: GrowableBuffer<B>,
+    /// What the SSM's forward saves for its backward.
+    saved_by_ssm: GrowableBuffer<B>,
+    /// What the mix's forward saves for its backward.
+    saved_by_mix: GrowableBuffer<B>,
+    /// Input of the norm, where the norm comes last.
     norm_input: GrowableBuffer<B>,
 }
 
 impl<B: Backend> SavedBlock<B> {
+    /// Empty buffers, which grow with the first forward.
     pub fn new(be: &B) -> Result<Self> {
         Ok(SavedBlock {
             ssm_output: GrowableBuffer::new(be)?,
-            stats: GrowableBuffer::new(be)?,
-            ssm: GrowableBuffer::new(be)?,
-            mix: GrowableBuffer::new(be)?,
+            norm_stats: GrowableBuffer::new(be)?,
+            saved_by_ssm: GrowableBuffer::new(be)?,
+            saved_by_mix: GrowableBuffer::new(be)?,
             norm_input: GrowableBuffer::new(be)?,
         })
     }
 }
 
-/// Temporaries that all blocks share.
-pub(crate) struct Scratch<B: Backend> {
+/// Device buffers for temporary values, one set for all blocks: a block needs them only while it runs.
+pub(crate) struct SharedScratch<B: Backend> {
+    /// The backend's own scratch memory.
     pub ws: B::Workspace,
-    /// Norm output, or the post-norm's gradient.
+    /// Output of the norm; in a backward, the gradient of the norm's input where the norm comes last.
     norm: GrowableBuffer<B>,
-    stats: GrowableBuffer<B>,
-    /// SSM output, or its gradient.
+    /// Means and inverse deviations of the norm, where no backward follows.
+    norm_stats: GrowableBuffer<B>,
+    /// Output of the SSM, or its gradient.
     ssm_output: GrowableBuffer<B>,
-    /// Gradient of the SSM's input.
+    /// Gradient of the SSM's input, where the saved values must stay.
     du: GrowableBuffer<B>,
 }
 
-impl<B: Backend> Scratch<B> {
+impl<B: Backend> SharedScratch<B> {
+    /// Empty buffers, which grow with the first call.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Scratch {
+        Ok(SharedScratch {
             ws: be.workspace(),
             norm: GrowableBuffer::new(be)?,
-            stats: GrowableBuffer::new(be)?,
+            norm_stats: GrowableBuffer::new(be)?,
             ssm_output: GrowableBuffer::new(be)?,
             du: GrowableBuffer::new(be)?,
         })
     }
 }
 
-/// Arrays of one forward: `y` and `x` (batch, H, len), states (batch, H, 2, N/2).
+/// Arrays of one forward of a block: output `y` and input `x` (batch, H, len), states (batch, H, 2, N/2).
 pub(crate) struct BlockForward<'a, B: Backend> {
+    /// Output.
     pub y: B::Mut<'a>,
+    /// Where to write the state after the last time step, if it is wanted.
     pub state_end: Option<B::Mut<'a>>,
-    /// With it a backward may follow.
+    /// Where to save what a backward needs; without it no backward can follow.
     pub saved: Option<&'a mut SavedBlock<B>>,
+    /// Input.
     pub x: B::Ref<'a>,
+    /// State before the first time step; zero without.
     pub state0: Option<B::Ref<'a>>,
 }
 
-/// Arrays of its backward: gradients of sum(y·dy) + sum(state_end·dstate_end).
+/// Arrays of one backward of a block, which gives the gradients of sum(y·dy) + sum(state_end·dstate_end).
 pub(crate) struct BlockBackward<'a, B: Backend> {
+    /// Gradient of the input, overwritten.
     pub dx: B::Mut<'a>,
+    /// Gradient of the start state, overwritten.
     pub dstate0: Option<B::Mut<'a>>,
-    pub grads: &'a mut Flats<B>,
+    /// Gradients of the parameters, which are added to.
+    pub grads: &'a mut GroupBuffers<B>,
+    /// Gradient of the output.
     pub dy: B::Ref<'a>,
+    /// Gradient of the state after the last time step.
     pub dstate_end: Option<B::Ref<'a>>,
+    /// Input of the forward.
     pub x: B::Ref<'a>,
+    /// State that the forward started from.
     pub state0: Option<B::Ref<'a>>,
+    /// What the forward has saved.
     pub saved: &'a mut SavedBlock<B>,
-    /// Saved values may be overwritten, which spares a buffer; no second backward can follow.
+    /// Whether saved values may be overwritten. That spares a buffer, but no second backward can follow.
     pub consume_saved: bool,
 }
 
-/// Arrays of one step: `y` and `x` (batch, H); as in [`S4Step`].
+/// Arrays of one time step of a block: those of [`S4Step`], with `y` of (batch, H).
 pub(crate) type BlockStep<'a, B> = S4Step<'a, B>;
 
-/// One block.
+/// One block: its SSM, its norm, its mix, and how they are joined.
 pub struct BlockCore<B: Backend> {
     pub(crate) s4: S4Core<B>,
     pub(crate) norm: Option<Norm<B>>,
@@ -100,68 +117,76 @@ pub struct BlockCore<B: Backend> {
 }
 
 impl<B: Backend> BlockCore<B> {
-    /// Block number `index` of a network; parameters under `prefix` (`"blocks.0."`).
+    /// Block number `block_index` of a network. Its parameters' names begin with `prefix` (`"blocks.0."`).
     pub(crate) fn new(
         be: &B,
         config: &BlockConfig,
         prefix: &str,
-        index: u32,
+        block_index: u32,
         params: &mut ParamBuilder,
     ) -> Result<Self> {
-        // Random streams: 16 a block, the first 16 belong to encoder and decoder.
-        let stream = 16 * (index + 1);
+        // Each block draws its initial values from 16 streams of random numbers of its own; the first 16 streams belong to
+        // the encoder and the decoder.
+        let stream = 16 * (block_index + 1);
         let norm = Norm::new(be, config.norm, config.layer.features, &format!("{prefix}norm."), params)?;
         let s4 = S4Core::new(be, &config.layer, &format!("{prefix}layer."), stream, params)?;
-        let mix = MixStage::new(config, s4.spec().outputs(), prefix, index, stream + 8, params);
+        let mix = MixStage::new(config, s4.spec().outputs(), prefix, block_index, stream + 8, params);
         Ok(BlockCore { s4, norm, prenorm: config.prenorm, residual: config.residual, mix })
     }
 
-    /// H.
+    /// H, the features of its input and its output.
     pub(crate) fn heads(&self) -> usize {
         self.mix.outputs()
     }
 
-    fn stats_len(&self, pass: &Pass<'_, B>) -> usize {
+    /// Number of statistics that the norm computes in this pass; 0 without a norm.
+    fn stats_len(&self, pass: &PassContext<'_, B>) -> usize {
         self.norm.as_ref().map_or(0, |norm| norm.stats_len(pass.batch, pass.len))
     }
 
-    /// (batch, H, len) → (batch, H, len).
+    /// The block's output for a whole batch: x (batch, H, len) → y (batch, H, len).
     pub(crate) fn forward(
         &mut self,
-        pass: &Pass<'_, B>,
+        pass: &PassContext<'_, B>,
         arrays: BlockForward<'_, B>,
-        scratch: &mut Scratch<B>,
+        scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
         let be = pass.be;
         let BlockForward { mut y, mut state_end, saved, x, state0 } = arrays;
         let n = pass.batch * self.heads() * pass.len;
-        let inner = pass.batch * self.mix.inputs() * pass.len;
+        let mix_input_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
         let (ssm_len, mix_len) = match saved {
             Some(_) => (self.s4.saved_len(pass), self.mix.saved_len(pass)),
             None => (0, 0),
         };
-        let Scratch { ws, norm: norm_out, stats, ssm_output, .. } = scratch;
-        // Where things go: among the saved values when a backward follows, else in shared scratch.
+        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output, .. } = scratch;
+        // Results go among the saved values when a backward follows, else into the scratch that all blocks share.
         let (s, stats, mut ssm_saved, mut mix_saved, norm_input) = match saved {
             Some(to) => {
-                to.ssm.ensure(be, ssm_len)?;
-                to.mix.ensure(be, mix_len)?;
-                let SavedBlock { ssm_output, stats, ssm, mix, norm_input } = to;
+                to.saved_by_ssm.ensure(be, ssm_len)?;
+                to.saved_by_mix.ensure(be, mix_len)?;
+                let SavedBlock {
+                    ssm_output,
+                    norm_stats: stats,
+                    saved_by_ssm: ssm,
+                    saved_by_mix: mix,
+                    norm_input,
+                } = to;
                 (ssm_output, stats, Some(ssm), Some(mix), norm_input)
             }
-            None => (ssm_output, stats, None, None, norm_out),
+            None => (ssm_output, stats, None, None, norm_output),
         };
-        s.ensure(be, inner)?;
+        s.ensure(be, mix_input_len)?;
         stats.ensure(be, stats_len)?;
         let prenorm = self.norm.is_some() && self.prenorm;
         if let (Some(norm), true) = (&mut self.norm, prenorm) {
-            // The SSM's input stands where the block's output will: it is not needed by then.
+            // The norm's output, which is the SSM's input, stands in y: it is no longer needed when y is written.
             let stats = stats.get_mut(be, stats_len);
             norm.forward(pass, be.reborrow(&mut y), stats, be.shorten(x), ws)?;
         }
         let ssm = S4Forward {
-            y: s.get_mut(be, inner),
+            y: s.get_mut(be, mix_input_len),
             state_end: state_end.as_mut().map(|view| be.reborrow(view)),
             saved: ssm_saved.as_mut().map(|to| to.get_mut(be, ssm_len)),
             u: if prenorm { be.freeze(&y) } else { be.shorten(x) },
@@ -178,7 +203,7 @@ impl<B: Backend> BlockCore<B> {
                 None => be.reborrow(&mut y),
             },
             saved: mix_saved.as_mut().map(|to| to.get_mut(be, mix_len)),
-            s: s.get(be, inner),
+            s: s.get(be, mix_input_len),
             residual: self.residual.then(|| be.shorten(x)),
         };
         self.mix.forward(pass, mix, ws)?;
@@ -191,64 +216,66 @@ impl<B: Backend> BlockCore<B> {
         }
     }
 
-    /// Gradients from the same pass and the values that its forward saved.
+    /// Gradients of the block's input, states and parameters, from the values that its forward saved. `pass` is that of the
+    /// forward.
     pub(crate) fn backward(
         &mut self,
-        pass: &Pass<'_, B>,
+        pass: &PassContext<'_, B>,
         arrays: BlockBackward<'_, B>,
-        scratch: &mut Scratch<B>,
+        scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
         let be = pass.be;
         let BlockBackward { mut dx, mut dstate0, grads, dy, dstate_end, x, state0, saved, consume_saved } =
             arrays;
         let n = pass.batch * self.heads() * pass.len;
-        let inner = pass.batch * self.mix.inputs() * pass.len;
+        let mix_input_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
         let (ssm_len, mix_len) = (self.s4.saved_len(pass), self.mix.saved_len(pass));
-        let Scratch { ws, norm: norm_out, ssm_output: ds, du, .. } = scratch;
+        let SharedScratch { ws, norm: norm_output, ssm_output: ds, du, .. } = scratch;
         let prenorm = self.norm.as_ref().filter(|_| self.prenorm);
         let postnorm = self.norm.as_ref().filter(|_| !self.prenorm);
-        // Post-norm: back through it first.
+        // Where the norm comes last, the gradient goes back through it first.
         if let Some(norm) = postnorm {
-            norm_out.ensure(be, n)?;
+            norm_output.ensure(be, n)?;
             let arrays = NormBackward {
-                dx: norm_out.get_mut(be, n),
+                dx: norm_output.get_mut(be, n),
                 grads: &mut *grads,
                 dy: be.shorten(dy),
                 x: saved.norm_input.get(be, n),
-                stats: saved.stats.get(be, stats_len),
+                stats: saved.norm_stats.get(be, stats_len),
                 residual: None,
             };
             norm.backward(pass, arrays, ws)?;
         }
-        let dz = if postnorm.is_some() { norm_out.get(be, n) } else { be.shorten(dy) };
-        ds.ensure(be, inner)?;
+        let dz = if postnorm.is_some() { norm_output.get(be, n) } else { be.shorten(dy) };
+        ds.ensure(be, mix_input_len)?;
         let mix = MixStageBackward {
-            ds: ds.get_mut(be, inner),
+            ds: ds.get_mut(be, mix_input_len),
             grads: &mut *grads,
             dy: be.shorten(dz),
-            s: saved.ssm_output.get(be, inner),
-            saved: saved.mix.get(be, mix_len),
+            s: saved.ssm_output.get(be, mix_input_len),
+            saved: saved.saved_by_mix.get(be, mix_len),
         };
         self.mix.backward(pass, mix, ws)?;
-        let SavedBlock { ssm_output, stats, ssm, .. } = saved;
+        let SavedBlock { ssm_output, norm_stats: stats, saved_by_ssm: ssm, .. } = saved;
         if let Some(norm) = prenorm {
-            // The SSM's input is recomputed, in the place of dx: a norm is cheaper than its memory.
+            // The SSM's input is computed once more, into dx, which is not needed yet: a norm takes less time than keeping
+            // its output would take memory.
             norm.recompute(pass, be.reborrow(&mut dx), stats.get(be, stats_len), be.shorten(x))?;
         }
         let du = if consume_saved { ssm_output } else { du };
         if prenorm.is_some() {
             du.ensure(be, n)?;
         }
-        let (du_out, u) = match prenorm {
+        let (du_view, u) = match prenorm {
             Some(_) => (du.get_mut(be, n), be.freeze(&dx)),
             None => (be.reborrow(&mut dx), be.shorten(x)),
         };
         let arrays = S4Backward {
-            du: Some(du_out),
+            du: Some(du_view),
             dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
             grads: &mut *grads,
-            dy: ds.get(be, inner),
+            dy: ds.get(be, mix_input_len),
             dstate_end: dstate_end.map(|view| be.shorten(view)),
             u,
             state0: state0.map(|view| be.shorten(view)),
@@ -272,30 +299,30 @@ impl<B: Backend> BlockCore<B> {
         }
     }
 
-    /// One sample a row; norms use running statistics.
+    /// One time step of every sequence. A batch norm uses its running statistics.
     pub(crate) fn step(
         &mut self,
-        pass: &Pass<'_, B>,
+        pass: &PassContext<'_, B>,
         arrays: BlockStep<'_, B>,
-        scratch: &mut Scratch<B>,
+        scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
         let be = pass.be;
         let BlockStep { mut y, mut state, u: x, interval, plan } = arrays;
-        let (n, inner) = (pass.batch * self.heads(), pass.batch * self.mix.inputs());
+        let (n, mix_input_len) = (pass.batch * self.heads(), pass.batch * self.mix.inputs());
         let stats_len = self.stats_len(pass);
-        let Scratch { ws, norm: norm_out, stats, ssm_output: s, .. } = scratch;
-        s.ensure(be, inner)?;
-        norm_out.ensure(be, n)?;
+        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output: s, .. } = scratch;
+        s.ensure(be, mix_input_len)?;
+        norm_output.ensure(be, n)?;
         stats.ensure(be, stats_len)?;
         let prenorm = self.norm.is_some() && self.prenorm;
         if let (Some(norm), true) = (&mut self.norm, prenorm) {
-            let (out, stats) = (norm_out.get_mut(be, n), stats.get_mut(be, stats_len));
-            norm.forward(pass, out, stats, be.shorten(x), ws)?;
+            let (norm_view, stats) = (norm_output.get_mut(be, n), stats.get_mut(be, stats_len));
+            norm.forward(pass, norm_view, stats, be.shorten(x), ws)?;
         }
         let ssm = S4Step {
-            y: s.get_mut(be, inner),
+            y: s.get_mut(be, mix_input_len),
             state: be.reborrow(&mut state),
-            u: if prenorm { norm_out.get(be, n) } else { be.shorten(x) },
+            u: if prenorm { norm_output.get(be, n) } else { be.shorten(x) },
             interval: interval.map(|view| be.shorten(view)),
             plan,
         };
@@ -303,18 +330,18 @@ impl<B: Backend> BlockCore<B> {
         let postnorm = self.norm.as_mut().filter(|_| !prenorm);
         let mix = MixStageForward {
             y: match postnorm {
-                Some(_) => norm_out.get_mut(be, n),
+                Some(_) => norm_output.get_mut(be, n),
                 None => be.reborrow(&mut y),
             },
             saved: None,
-            s: s.get(be, inner),
+            s: s.get(be, mix_input_len),
             residual: self.residual.then(|| be.shorten(x)),
         };
         self.mix.forward(pass, mix, ws)?;
         match postnorm {
             Some(norm) => {
                 let stats = stats.get_mut(be, stats_len);
-                norm.forward(pass, be.reborrow(&mut y), stats, norm_out.get(be, n), ws)
+                norm.forward(pass, be.reborrow(&mut y), stats, norm_output.get(be, n), ws)
             }
             None => Ok(()),
         }

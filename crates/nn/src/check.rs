@@ -1,13 +1,13 @@
-//! Checks of host arguments, made before any work.
+//! Checks of arguments on the host, made before any work, so that a refused call changes nothing.
 
 use s4_backend::{Backend, Error, Result, Scalar, all_finite};
 
-/// Largest number of elements of one array.
+/// Most elements that one array may have.
 const MAX_ELEMENTS: usize = 1 << 40;
 
-/// Product of sizes, each at least 1, without overflow.
+/// The number of elements of an array of these sizes. `ERR_S4_SHAPE` where a size is 0 or there are more than 2^40.
 pub fn elements(op: &'static str, what: &str, sizes: &[usize]) -> Result<usize> {
-    let bad = || {
+    let wrong_shape = || {
         Error::shape(
             op,
             format!("{what} with sizes of at least 1 and at most 2^40 elements"),
@@ -15,12 +15,17 @@ pub fn elements(op: &'static str, what: &str, sizes: &[usize]) -> Result<usize> 
         )
     };
     if sizes.contains(&0) {
-        return Err(bad());
+        return Err(wrong_shape());
     }
-    sizes.iter().try_fold(1usize, |n, &s| n.checked_mul(s)).filter(|&n| n <= MAX_ELEMENTS).ok_or_else(bad)
+    sizes
+        .iter()
+        .try_fold(1usize, |n, &s| n.checked_mul(s))
+        .filter(|&n| n <= MAX_ELEMENTS)
+        .ok_or_else(wrong_shape)
 }
 
-/// An array of exactly these sizes.
+/// Checks that x has as many elements as an array of these sizes, and gives that number. `ERR_S4_SHAPE` otherwise, or where
+/// a size is 0.
 pub fn shaped<T>(op: &'static str, what: &str, x: &[T], sizes: &[usize]) -> Result<usize> {
     let n = elements(op, what, sizes)?;
     if x.len() != n {
@@ -29,22 +34,23 @@ pub fn shaped<T>(op: &'static str, what: &str, x: &[T], sizes: &[usize]) -> Resu
     Ok(n)
 }
 
-/// No NaN, no Inf.
+/// Refuses NaN and infinity, naming the first.
 pub fn finite<T: Scalar>(op: &'static str, what: &str, x: &[T]) -> Result<()> {
     if all_finite(x) { Ok(()) } else { Err(not_finite(op, what, x)) }
 }
 
-/// As [`finite`], by the backend's threads: for whole sequences.
+/// As [`finite`], on the backend's threads, for arrays as large as a batch of sequences.
 pub fn finite_on<B: Backend>(be: &B, op: &'static str, what: &str, x: &[B::Scalar]) -> Result<()> {
     if be.all_finite(x) { Ok(()) } else { Err(not_finite(op, what, x)) }
 }
 
+/// `ERR_S4_VALUE` that names the first number of x that is not finite.
 fn not_finite<T: Scalar>(op: &'static str, what: &str, x: &[T]) -> Error {
     let at = x.iter().position(|v| !v.is_finite()).unwrap_or(0);
     Error::value(op, format!("finite numbers in {what}"), format!("{} at index {at}", x[at]))
 }
 
-/// Lengths of rows: one a row, each from 1 to len.
+/// Checks that there is one length for each of `batch` sequences, each from 1 to `len`.
 pub fn lengths(op: &'static str, lengths: &[i32], batch: usize, len: usize) -> Result<()> {
     shaped(op, "lengths", lengths, &[batch])?;
     match lengths.iter().find(|&&l| l < 1 || l as usize > len) {
@@ -53,7 +59,7 @@ pub fn lengths(op: &'static str, lengths: &[i32], batch: usize, len: usize) -> R
     }
 }
 
-/// Integers in 0..n, or negative where `skip` is allowed.
+/// Checks that every index is below n, and not negative unless `skip` says that a negative one leaves its item out.
 pub fn indices(op: &'static str, what: &str, x: &[i32], n: usize, skip: bool) -> Result<()> {
     match x.iter().find(|&&v| if v < 0 { !skip } else { v as usize >= n }) {
         Some(v) => Err(Error::value(op, format!("{what} from 0 to {}", n - 1), v)),
@@ -61,7 +67,7 @@ pub fn indices(op: &'static str, what: &str, x: &[i32], n: usize, skip: bool) ->
     }
 }
 
-/// Ratios of steps to the training interval: `n` positive finite numbers.
+/// Checks n intervals (ratios of a time step to that of training): each finite and above 0.
 pub fn intervals<T: Scalar>(op: &'static str, x: &[T], n: usize) -> Result<()> {
     shaped(op, "interval", x, &[n])?;
     s4_backend::checks::intervals(op, x)

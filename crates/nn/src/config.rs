@@ -1,16 +1,17 @@
-//! What a layer, a block and a model are: the same JSON that TypeScript passes and checkpoints store.
+//! Options of layers, blocks and models. As JSON they are what TypeScript passes and what checkpoints store.
 
 use crate::{
-    config_json::{parse, to_json},
+    config_json::{parse_config, to_json},
     initialization::Init,
 };
 use s4_backend::{
-    Activation, Discretization, Error, Levels, Loss, LossKind, Mode, Pooling, Result, SsmSpec, Transform,
+    Activation, Discretization, Error, Loss, LossKind, Mode, Pooling, QuantileLevels, Result, SsmSpec,
+    Transform,
 };
 use serde::{Deserialize, Serialize};
 
-/// A pooling, or `"none"`.
-mod pooling {
+/// Serialisation of `Option<Pooling>` as the pooling's name, or `"none"`.
+mod pooling_or_none {
     use s4_backend::Pooling;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
@@ -29,43 +30,43 @@ mod pooling {
     }
 }
 
-/// One SSM layer.
+/// Options of one SSM layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LayerConfig {
-    /// H.
+    /// H, the number of features.
     pub features: usize,
-    /// N.
+    /// N, the real size of each feature's state.
     pub state: usize,
-    /// `"s4"` or `"s4d"`.
+    /// Structure of A: diagonal plus low rank (`"s4"`) or diagonal (`"s4d"`).
     pub mode: Mode,
-    /// Initialisation.
+    /// How Λ, P and B start.
     pub init: Init,
-    /// R; by default 1, or 2 for LegT.
+    /// Rank of the low-rank part of A; by default 1, or 2 for LegT. S4D has none.
     pub rank: Option<usize>,
-    /// S; by default H.
+    /// S, the number of independent (A, B) that the features share; by default one for each feature.
     pub n_ssm: Option<usize>,
-    /// Output channels a feature.
+    /// Output channels for each feature.
     pub channels: usize,
-    /// Two-sided.
+    /// Whether outputs depend on later inputs too, through a second kernel that runs against time.
     pub bidirectional: bool,
     /// Smallest Δ at initialisation.
     pub dt_min: f64,
     /// Largest Δ at initialisation.
     pub dt_max: f64,
-    /// One Δ a state instead of one a feature.
+    /// Whether each conjugate pair of a state has a step size Δ of its own, instead of one Δ for each feature.
     pub dt_per_state: bool,
-    /// By default bilinear for S4 and zoh for S4D.
+    /// How continuous time becomes steps; by default bilinear for S4 and zero-order hold for S4D.
     pub discretization: Option<Discretization>,
-    /// t
+    /// t in Δ = t(inv_dt): makes the step size of a parameter that may be any number.
     pub dt_transform: Transform,
-    /// f
+    /// f in Re Λ = −f(a_real).
     pub real_transform: Transform,
-    /// g
+    /// g in Im Λ = −g(a_imag).
     pub imag_transform: Transform,
-    /// Cut the kernel to this length.
+    /// Length that the kernel is cut to. Such a layer has no state.
     pub truncate: Option<usize>,
-    /// Seed of the initial values (and of a model's run).
+    /// Seed of the initial values, and of the dropout masks of forwards outside a training run.
     pub seed: u64,
 }
 
@@ -93,7 +94,7 @@ impl Default for LayerConfig {
     }
 }
 
-/// Normalisation of a block.
+/// The kinds of normalisation that a block may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -104,28 +105,28 @@ pub enum NormKind {
     None,
 }
 
-/// Norm, S4, activation, dropout, linear, GLU, dropout, residual.
+/// Options of a block: norm, S4, activation, dropout, linear, GLU, dropout, residual.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BlockConfig {
-    /// The SSM.
+    /// Options of its SSM.
     #[serde(flatten)]
     pub layer: LayerConfig,
-    /// `"layer"`, `"batch"`, `"none"`.
+    /// Kind of norm: `"layer"`, `"batch"` or `"none"`.
     pub norm: NormKind,
-    /// Norm before the SSM (else after the residual sum).
+    /// Whether the norm stands before the SSM; else it stands after the residual sum.
     pub prenorm: bool,
-    /// After the SSM.
+    /// Pointwise nonlinearity after the SSM.
     pub activation: Activation,
-    /// The linear gives twice the features, first half · σ(second half).
+    /// Whether the linear gives twice the features, of which the block takes first half · σ(second half).
     pub glu: bool,
-    /// After a linear without GLU.
+    /// Pointwise nonlinearity after a linear without GLU.
     pub final_activation: Activation,
-    /// Dropout probability, in training only.
+    /// Probability of each of the two dropouts, which only training has.
     pub dropout: f64,
-    /// One mask for all of time.
+    /// Whether a dropout mask is the same at every time step of a sequence.
     pub tied_dropout: bool,
-    /// Add the block's input to its output.
+    /// Whether the block's input is added to its output.
     pub residual: bool,
 }
 
@@ -145,7 +146,7 @@ impl Default for BlockConfig {
     }
 }
 
-/// What maps inputs to features.
+/// How a model maps inputs to features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -154,37 +155,37 @@ pub enum Encoder {
     Linear,
     /// Inputs are tokens in 0..vocabulary.
     Embedding,
-    /// input = features.
+    /// The input has as many values as there are features, and is taken as they are.
     None,
 }
 
-/// Encoder, blocks, norm, pooling, decoder, loss.
+/// Options of a model: encoder, blocks, final norm, pooling, decoder, loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ModelConfig {
-    /// Values an input sample has (ignored by an embedding).
+    /// Values of the input at each time step. An embedding takes tokens and ignores it.
     pub input: usize,
-    /// Values (or classes) predicted.
+    /// Number of values, or of classes, that are predicted.
     pub output: usize,
-    /// `"linear"`, `"embedding"`, `"none"`.
+    /// How inputs become features: `"linear"`, `"embedding"` or `"none"`.
     pub encoder: Encoder,
-    /// Rows of an embedding.
+    /// Number of different tokens, for an embedding.
     pub vocabulary: Option<usize>,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
-    /// Every block.
+    /// Options of every block.
     #[serde(flatten)]
     pub block: BlockConfig,
-    /// `"none"` predicts at every step.
-    #[serde(with = "pooling")]
+    /// How the features of all time steps become one vector; without it (`"none"`) the model predicts at every time step.
+    #[serde(with = "pooling_or_none")]
     pub pooling: Option<Pooling>,
-    /// A norm after the last block; by default when prenorm.
+    /// Whether a norm follows the last block; by default where the blocks have theirs before the SSM.
     pub final_norm: Option<bool>,
-    /// What is minimised.
+    /// The loss that training minimises.
     pub loss: LossKind,
-    /// Where Huber turns linear.
+    /// Error beyond which the Huber loss grows linearly.
     pub huber_delta: f64,
-    /// Levels of the quantile loss, ascending between 0 and 1.
+    /// Levels of the quantile loss: ascending numbers between 0 and 1.
     pub quantiles: Vec<f64>,
 }
 
@@ -201,23 +202,23 @@ impl Default for ModelConfig {
             final_norm: None,
             loss: LossKind::CrossEntropy,
             huber_delta: 1.0,
-            quantiles: Levels::default().as_slice().to_vec(),
+            quantiles: QuantileLevels::default().as_slice().to_vec(),
         }
     }
 }
 
 impl LayerConfig {
-    /// From JSON; `ERR_S4_VALUE` names what is wrong.
+    /// Parses and checks options given as JSON. `ERR_S4_VALUE` names what is wrong.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = parse("S4Layer", json)?;
+        let config: Self = parse_config("S4Layer", json)?;
         config.check("S4Layer")?;
         Ok(config)
     }
-    /// As JSON, every option spelled out.
+    /// The options as JSON, those with default values included.
     pub fn to_json(&self) -> String {
         to_json(self)
     }
-    /// Refuses impossible options.
+    /// Refuses options that are impossible by themselves or together, with `op` as the operation in the error.
     pub fn check(&self, op: &'static str) -> Result<()> {
         self.spec().check(op)?;
         let (lo, hi) = (self.dt_min, self.dt_max);
@@ -229,7 +230,7 @@ impl LayerConfig {
         }
         self.init.check(op, &self.spec())
     }
-    /// The contract's description.
+    /// The SSM of these options as backends are told of it, defaults filled in.
     pub fn spec(&self) -> SsmSpec {
         SsmSpec {
             mode: self.mode,
@@ -256,17 +257,17 @@ impl LayerConfig {
 }
 
 impl BlockConfig {
-    /// From JSON; `ERR_S4_VALUE` names what is wrong.
+    /// Parses and checks options given as JSON. `ERR_S4_VALUE` names what is wrong.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = parse("S4Block", json)?;
+        let config: Self = parse_config("S4Block", json)?;
         config.check("S4Block")?;
         Ok(config)
     }
-    /// As JSON, every option spelled out.
+    /// The options as JSON, those with default values included.
     pub fn to_json(&self) -> String {
         to_json(self)
     }
-    /// Refuses impossible options.
+    /// Refuses options that are impossible by themselves or together, with `op` as the operation in the error.
     pub fn check(&self, op: &'static str) -> Result<()> {
         self.layer.check(op)?;
         if !(0.0..1.0).contains(&self.dropout) {
@@ -280,30 +281,30 @@ impl BlockConfig {
 }
 
 impl ModelConfig {
-    /// From JSON; `ERR_S4_VALUE` names what is wrong.
+    /// Parses and checks options given as JSON. `ERR_S4_VALUE` names what is wrong.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = parse("SequenceModel", json)?;
+        let config: Self = parse_config("SequenceModel", json)?;
         config.check("SequenceModel")?;
         Ok(config)
     }
-    /// As JSON, every option spelled out.
+    /// The options as JSON, those with default values included.
     pub fn to_json(&self) -> String {
         to_json(self)
     }
-    /// Refuses impossible options.
+    /// Refuses options that are impossible by themselves or together, with `op` as the operation in the error.
     pub fn check(&self, op: &'static str) -> Result<()> {
         self.block.check(op)?;
-        let size = |what: &str, n: usize, max: usize| {
+        let check_size = |what: &str, n: usize, max: usize| {
             if n == 0 || n > max {
                 return Err(Error::value(op, format!("{what} from 1 to {max}"), n));
             }
             Ok(())
         };
-        size("input", self.input, 1 << 20)?;
-        size("output", self.output, 1 << 24)?;
-        size("layers", self.layers, 1 << 12)?;
+        check_size("input", self.input, 1 << 20)?;
+        check_size("output", self.output, 1 << 24)?;
+        check_size("layers", self.layers, 1 << 12)?;
         match (self.encoder, self.vocabulary) {
-            (Encoder::Embedding, Some(n)) => size("vocabulary", n, 1 << 24)?,
+            (Encoder::Embedding, Some(n)) => check_size("vocabulary", n, 1 << 24)?,
             (Encoder::Embedding, None) => {
                 return Err(Error::value(op, "vocabulary with encoder 'embedding'", "none"));
             }
@@ -320,17 +321,18 @@ impl ModelConfig {
         if !(self.huber_delta.is_finite() && self.huber_delta > 0.0) {
             return Err(Error::value(op, "huberDelta above 0", self.huber_delta));
         }
-        if Levels::new(&self.quantiles).is_none() {
-            let expected = format!("quantiles: 1 to {} ascending levels between 0 and 1", Levels::MOST);
+        if QuantileLevels::new(&self.quantiles).is_none() {
+            let expected =
+                format!("quantiles: 1 to {} ascending levels between 0 and 1", QuantileLevels::MAX_COUNT);
             return Err(Error::value(op, expected, format!("{:?}", self.quantiles)));
         }
         Ok(())
     }
-    /// H.
+    /// H, the number of features between encoder and decoder.
     pub fn features(&self) -> usize {
         self.block.layer.features
     }
-    /// Values the decoder gives: as many as the loss wants for `output`.
+    /// Number of values that the decoder gives for each prediction: a loss may need several for each of `output`.
     pub fn decoder_outputs(&self) -> usize {
         self.loss().outputs(self.output)
     }
@@ -338,9 +340,9 @@ impl ModelConfig {
     pub fn has_final_norm(&self) -> bool {
         self.block.norm != NormKind::None && self.final_norm.unwrap_or(self.block.prenorm)
     }
-    /// The contract's loss.
+    /// The loss and its numbers as backends are told of them.
     pub fn loss(&self) -> Loss {
-        let levels = Levels::new(&self.quantiles).unwrap_or_default();
+        let levels = QuantileLevels::new(&self.quantiles).unwrap_or_default();
         Loss { kind: self.loss, huber_delta: self.huber_delta, levels }
     }
 }

@@ -1,48 +1,50 @@
-//! Configurations as JSON: unknown options are refused by name, options that were renamed with their present name.
+//! Configurations as JSON. An unknown option is refused by its name; for one that was renamed the error says the present
+//! name.
 
 use s4_backend::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Options that have had another name: (old, present). Checkpoints of 0.1.0 are read by it.
+/// Options that were renamed: (former name, present name). Checkpoints of release 0.1.0 have the former names.
 const RENAMED: [(&str, &str); 1] = [("disc", "discretization")];
 
-/// A configuration written by 0.1.0, with its options by their present names.
+/// The configuration in a checkpoint of release 0.1.0, with the options' present names.
 pub(crate) fn with_present_names(json: &str) -> Result<String> {
-    let bad = |e: serde_json::Error| Error::value("configuration", "an object of options", e);
-    let old: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(bad)?;
+    let invalid = |e: serde_json::Error| Error::value("configuration", "an object of options", e);
+    let old: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(invalid)?;
     let renamed = |name: String| match RENAMED.iter().find(|(old, _)| *old == name) {
         Some((_, present)) => present.to_string(),
         None => name,
     };
     let present: serde_json::Map<_, _> = old.into_iter().map(|(name, x)| (renamed(name), x)).collect();
-    serde_json::to_string(&present).map_err(bad)
+    serde_json::to_string(&present).map_err(invalid)
 }
 
-/// Parses a configuration; an unknown option is refused by name, one that was renamed with its present name.
-pub(crate) fn parse<T: Serialize + DeserializeOwned>(op: &'static str, json: &str) -> Result<T> {
-    let bad = |got: String| Error::value(op, "known options with valid values", got);
-    let given: serde_json::Value = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;
-    let config: T = serde_json::from_value(given.clone()).map_err(|e| bad(e.to_string()))?;
-    let known = serde_json::to_value(&config).map_err(|e| bad(e.to_string()))?;
-    match (&given, &known) {
-        (serde_json::Value::Object(given), serde_json::Value::Object(known)) => {
-            match given.keys().find(|k| !known.contains_key(*k)) {
+/// Parses a configuration. `ERR_S4_VALUE` for an option that does not exist, or that was renamed: then it says the present
+/// name.
+pub(crate) fn parse_config<T: Serialize + DeserializeOwned>(op: &'static str, json: &str) -> Result<T> {
+    let invalid = |got: String| Error::value(op, "known options with valid values", got);
+    let given: serde_json::Value = serde_json::from_str(json).map_err(|e| invalid(e.to_string()))?;
+    let config: T = serde_json::from_value(given.clone()).map_err(|e| invalid(e.to_string()))?;
+    let all_options = serde_json::to_value(&config).map_err(|e| invalid(e.to_string()))?;
+    match (&given, &all_options) {
+        (serde_json::Value::Object(given), serde_json::Value::Object(all_options)) => {
+            match given.keys().find(|k| !all_options.contains_key(*k)) {
                 Some(k) => Err(match RENAMED.iter().find(|(old, _)| old == k) {
                     Some((_, present)) => Error::value(
                         op,
                         format!("option '{present}' (its name before was '{k}')"),
                         format!("'{k}'"),
                     ),
-                    None => bad(format!("unknown option '{k}'")),
+                    None => invalid(format!("unknown option '{k}'")),
                 }),
                 None => Ok(config),
             }
         }
-        _ => Err(bad("something other than an object".into())),
+        _ => Err(invalid("something other than an object".into())),
     }
 }
 
-/// Every option spelled out.
+/// The configuration as JSON, options with default values included.
 pub(crate) fn to_json<T: Serialize>(config: &T) -> String {
     serde_json::to_string(config).unwrap_or_default()
 }

@@ -1,33 +1,35 @@
-//! What maps inputs to features: a linear, an embedding, or nothing.
+//! The encoder, which maps inputs to features: a linear, an embedding, or nothing.
 
 use crate::{
-    call::Pass,
     config::{Encoder, ModelConfig},
-    growable::{GrowableBuffer, GrowableInts},
-    init,
+    growable_buffer::{GrowableBuffer, GrowableInts},
+    initial_values,
     linear::{LinearStage, LinearStageBackward},
-    param::{Flats, Group, ParamBuilder, Slot},
+    param::{Group, GroupBuffers, ParamBuilder, ParamSlot},
+    pass_options::PassContext,
 };
 use s4_backend::{Backend, EmbeddingBackward, EmbeddingForward, Result, SeqShape};
 
-/// An encoder's parameters.
+/// The kind of an encoder, with its parameters.
 pub(crate) enum EncoderStage {
+    /// A linear over the values of each time step.
     Linear(LinearStage),
-    Embedding {
-        table: Slot,
-        vocabulary: usize,
-    },
-    /// Inputs are features already.
+    /// A row of a table for each token.
+    Embedding { table: ParamSlot, vocabulary: usize },
+    /// The inputs are the features.
     Identity,
 }
 
-/// Where its input stands: values (batch, input, len) or tokens (batch, len).
+/// The input on the device. One of the two is read: values (batch, input, len), or tokens (batch, len) by an embedding.
 pub(crate) struct EncoderInput<'a, B: Backend> {
+    /// Values (batch, input, len).
     pub values: B::Ref<'a>,
+    /// Tokens (batch, len).
     pub tokens: &'a B::Ints,
 }
 
 impl EncoderStage {
+    /// The encoder of a configuration; adds its parameters to `params`.
     pub fn new(config: &ModelConfig, params: &mut ParamBuilder) -> Self {
         let (heads, seed) = (config.features(), config.block.layer.seed);
         match (config.encoder, config.vocabulary) {
@@ -36,7 +38,7 @@ impl EncoderStage {
             }
             (Encoder::Embedding, vocabulary) => {
                 let vocabulary = vocabulary.unwrap_or(1);
-                let values = init::embedding(seed, 0, vocabulary, heads);
+                let values = initial_values::embedding(seed, 0, vocabulary, heads);
                 let table = params.add("encoder.weight".into(), &[vocabulary, heads], Group::Main, values);
                 EncoderStage::Embedding { table, vocabulary }
             }
@@ -44,7 +46,7 @@ impl EncoderStage {
         }
     }
 
-    /// Elements of the input values: batch·inputs·len, or 0 where the input is tokens.
+    /// Number of elements of the input values: batch·inputs·len, or 0 where the input is tokens.
     pub fn values_len(&self, batch: usize, inputs: usize, len: usize) -> usize {
         match self {
             EncoderStage::Embedding { .. } => 0,
@@ -52,16 +54,16 @@ impl EncoderStage {
         }
     }
 
-    /// `y`: (batch, heads, len).
+    /// Writes the features `y`, (batch, heads, len).
     pub fn forward<'a, B: Backend>(
         &self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         y: B::Mut<'a>,
         input: EncoderInput<'a, B>,
         heads: usize,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, values, batch, len, .. } = *pass;
+        let PassContext { be, values, batch, len, .. } = *pass;
         match self {
             EncoderStage::Linear(linear) => linear.forward(pass, y, input.values, len, ws),
             &EncoderStage::Embedding { table, vocabulary } => be.embedding_forward(EmbeddingForward {
@@ -75,17 +77,18 @@ impl EncoderStage {
         }
     }
 
-    /// From the gradient of the features in `gradients[0]` to the parameters'; with `want_dx` the input's replaces it.
+    /// Adds the gradients of the encoder's parameters to `grads`, from the gradient of the features in `gradients[0]`. With
+    /// `want_dx` the gradient of the input replaces that of the features.
     pub fn backward<B: Backend>(
         &self,
-        pass: &Pass<'_, B>,
+        pass: &PassContext<'_, B>,
         gradients: &mut [GrowableBuffer<B>; 2],
-        grads: &mut Flats<B>,
+        grads: &mut GroupBuffers<B>,
         input: (&GrowableBuffer<B>, &GrowableInts<B>),
         want_dx: bool,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, batch, len, .. } = *pass;
+        let PassContext { be, batch, len, .. } = *pass;
         let (inputs, tokens) = input;
         match self {
             EncoderStage::Linear(linear) => {

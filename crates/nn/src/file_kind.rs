@@ -1,35 +1,37 @@
-//! What a file is that is no safetensors file, and what to do with it.
+//! Names the kind of a file that is no safetensors file, for an error that says what to do with it.
 
-/// Words for a file that someone took for a checkpoint; nothing where it may be a damaged safetensors file.
+/// For an error: what kind of file these bytes are, where they are of a known kind that is not safetensors. `None` where
+/// they may be a damaged safetensors file.
 pub fn foreign_kind(bytes: &[u8]) -> Option<&'static str> {
     const PYTORCH: &str = "a PyTorch file (.pt, .pth): write its state_dict() with safetensors.torch.save_file in Python, \
                            then read that";
-    let begins = |magic: &[u8]| bytes.starts_with(magic);
+    let begins_with = |magic: &[u8]| bytes.starts_with(magic);
     if bytes.is_empty() {
         return Some("an empty file");
     }
-    if begins(b"PK\x03\x04") {
+    if begins_with(b"PK\x03\x04") {
         return Some(PYTORCH);
     }
-    // A pickle of protocol 2 to 5: what PyTorch wrote before 1.6.
+    // A Python pickle of protocol 2 to 5, which is how PyTorch saved before 1.6.
     if bytes[0] == 0x80 && bytes.get(1).is_some_and(|v| (2..=5).contains(v)) {
         return Some(PYTORCH);
     }
-    if begins(b"\x93NUMPY") {
+    if begins_with(b"\x93NUMPY") {
         return Some("a NumPy file (.npy): write its arrays with safetensors.numpy.save_file in Python");
     }
-    if begins(b"\x89HDF\r\n\x1a\n") {
+    if begins_with(b"\x89HDF\r\n\x1a\n") {
         return Some("an HDF5 file: write its tensors with the safetensors package in Python");
     }
-    if begins(b"\x1f\x8b") {
+    if begins_with(b"\x1f\x8b") {
         return Some("a gzip file: unpack it first");
     }
-    if begins(b"version https://git-lfs") {
+    if begins_with(b"version https://git-lfs") {
         return Some("a pointer of Git LFS: fetch the file itself with `git lfs pull`");
     }
-    // A safetensors file begins with the length of its header in eight bytes; in text all of these are characters.
-    let text = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
-    if bytes.len() >= 8 && bytes[..8].iter().all(text) || bytes.len() < 8 && bytes.iter().all(text) {
+    // A safetensors file begins with the length of its header in eight bytes, most of which are 0. Where all eight are
+    // characters the file is text.
+    let is_text = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
+    if bytes.len() >= 8 && bytes[..8].iter().all(is_text) || bytes.len() < 8 && bytes.iter().all(is_text) {
         return Some("a text file: expected a file that SequenceModel.save or a safetensors writer wrote");
     }
     None

@@ -1,10 +1,10 @@
-//! The initialisations by name: the modes that each is for, what it needs, and where Λ, P and B start.
+//! The initialisations of the SSM by name: the modes that each is for, the sizes that each needs, and its Λ, P and B.
 
 use s4_backend::{Error, Mode, Result, SsmSpec, random::Rng};
-use s4_ssm::{Diagonal, HIPPO, Measure, Start, combination, diagonal, random};
+use s4_ssm::{DiagonalInit, HIPPO_MEASURES, InitialSsm, Measure, combined_ssms, diagonal_ssm, random_ssm};
 use serde::{Deserialize, Serialize};
 
-/// How Λ, P, B start (`s4_ssm::start`, `s4_ssm::diagonal`).
+/// How Λ, P, B start (`s4_ssm::nplr_ssm`, `s4_ssm::diagonal_ssm`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -13,17 +13,17 @@ pub enum Init {
     Legs,
     Legt,
     Fourier,
-    /// LegS for the first half of the SSMs, Fourier for the second.
+    /// The first half of the layer's SSMs starts as LegS, the second half as Fourier.
     Hippo,
     Lin,
     Inv,
     Real,
-    /// Random Λ (and P), the control of the paper's ablation; every SSM draws its own.
+    /// Random Λ, and in S4 random P too: the control of the paper's ablation. Every SSM draws its own.
     Random,
 }
 
-/// An initialisation's names, each with the modes that it is for.
-const MODES: [(&str, Init, &[Mode]); 8] = [
+/// The initialisations: the name of each in JSON, and the modes that it is for.
+const INITIALIZATIONS: [(&str, Init, &[Mode]); 8] = [
     ("legs", Init::Legs, &[Mode::S4, Mode::S4d]),
     ("legt", Init::Legt, &[Mode::S4]),
     ("fourier", Init::Fourier, &[Mode::S4]),
@@ -35,17 +35,17 @@ const MODES: [(&str, Init, &[Mode]); 8] = [
 ];
 
 impl Init {
-    /// Rank of P where none is asked for.
+    /// Rank of P where the options name none.
     pub fn default_rank(self) -> usize {
         if self == Init::Legt { 2 } else { 1 }
     }
 
-    /// Refuses another mode's initialisation, and sizes that it cannot start.
+    /// `ERR_S4_VALUE` where this initialisation is not one of the layer's mode, or cannot start a layer of its sizes.
     pub fn check(self, op: &'static str, spec: &SsmSpec) -> Result<()> {
-        let of = |mode: Mode| MODES.iter().filter(move |(.., modes)| modes.contains(&mode));
-        if of(spec.mode).all(|(_, init, _)| *init != self) {
-            let names: Vec<String> = of(spec.mode).map(|(name, ..)| format!("'{name}'")).collect();
-            let got = MODES.iter().find(|(_, init, _)| *init == self).map_or("", |(name, ..)| name);
+        let entries_of = |mode: Mode| INITIALIZATIONS.iter().filter(move |(.., modes)| modes.contains(&mode));
+        if entries_of(spec.mode).all(|(_, init, _)| *init != self) {
+            let names: Vec<String> = entries_of(spec.mode).map(|(name, ..)| format!("'{name}'")).collect();
+            let got = INITIALIZATIONS.iter().find(|(_, init, _)| *init == self).map_or("", |(name, ..)| name);
             let expected = format!("init {} with mode '{}'", names.join(", "), spec.mode);
             return Err(Error::value(op, expected, format!("'{got}'")));
         }
@@ -60,21 +60,21 @@ impl Init {
         }
     }
 
-    /// Λ, P and B of each SSM; what is random is drawn from `rng`.
-    pub(crate) fn starts(self, spec: &SsmSpec, rng: &mut Rng) -> Vec<Start> {
+    /// Initial Λ, P and B of each SSM of a layer. What is random is drawn from `rng`.
+    pub(crate) fn starts(self, spec: &SsmSpec, rng: &mut Rng) -> Vec<InitialSsm> {
         let (n, s) = (spec.state, spec.n_ssm);
-        let each = |kind| vec![diagonal(kind, n); s];
-        let of = |measures: &[Measure]| combination(measures, n, s, spec.rank);
+        let repeated = |kind| vec![diagonal_ssm(kind, n); s];
+        let combined = |measures: &[Measure]| combined_ssms(measures, n, s, spec.rank);
         match self {
-            Init::Legs if spec.mode == Mode::S4d => each(Diagonal::LegS),
-            Init::Lin => each(Diagonal::Lin),
-            Init::Inv => each(Diagonal::Inv),
-            Init::Real => each(Diagonal::Real),
-            Init::Legs => of(&[Measure::LegS]),
-            Init::Legt => of(&[Measure::LegT]),
-            Init::Fourier => of(&[Measure::Fourier]),
-            Init::Hippo => of(&HIPPO),
-            Init::Random => (0..s).map(|_| random(n, spec.rank, || rng.normal())).collect(),
+            Init::Legs if spec.mode == Mode::S4d => repeated(DiagonalInit::LegS),
+            Init::Lin => repeated(DiagonalInit::Lin),
+            Init::Inv => repeated(DiagonalInit::Inv),
+            Init::Real => repeated(DiagonalInit::Real),
+            Init::Legs => combined(&[Measure::LegS]),
+            Init::Legt => combined(&[Measure::LegT]),
+            Init::Fourier => combined(&[Measure::Fourier]),
+            Init::Hippo => combined(&HIPPO_MEASURES),
+            Init::Random => (0..s).map(|_| random_ssm(n, spec.rank, || rng.normal())).collect(),
         }
     }
 }
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn every_initialisation_stands_in_the_table_under_its_json_name() {
-        for (name, init, modes) in MODES {
+        for (name, init, modes) in INITIALIZATIONS {
             assert_eq!(serde_json::to_string(&init).ok(), Some(format!("\"{name}\"")));
             assert!(!modes.is_empty());
         }

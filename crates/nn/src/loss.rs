@@ -1,35 +1,47 @@
-//! The loss of a batch: its target checked, on the device, and compared with the model's output.
+//! The loss of a batch: checks the targets, uploads them, and compares the model's output with them.
 
 use crate::{
     batch::{Batch, TargetData},
-    call::Pass,
     check,
     config::ModelConfig,
-    growable::{GrowableBuffer, GrowableInts},
-    head::HeadLoss,
-    net::Net,
+    growable_buffer::{GrowableBuffer, GrowableInts},
+    network::Network,
+    output_stage::LossInputs,
+    pass_options::PassContext,
 };
 use num_traits::{One, Zero};
 use s4_backend::{Backend, Code, Error, Result, Scalar, Target};
 
-/// Targets on the device.
+/// Buffers for the targets of one batch, on the host and on the device.
 pub(crate) struct LossBuffers<B: Backend> {
+    /// Labels on the device.
     labels: GrowableInts<B>,
+    /// Real targets on the device.
     values: GrowableBuffer<B>,
+    /// Weights on the device.
     weights: GrowableBuffer<B>,
+    /// Checked labels; -1 for those that are left out.
     host_labels: Vec<i32>,
+    /// Checked weights, 0 for padding; empty where all weights are 1.
     host_weights: Vec<B::Scalar>,
 }
 
-/// What a target was found to be.
-pub(crate) struct Counted {
+/// What the check of a batch's targets has found.
+pub(crate) struct CheckedTarget {
+    /// Number of targets that count: not left out, not padding, of a weight above 0.
     pub rows: usize,
-    denominator: f64,
-    labels: bool,
-    weighted: bool,
+    /// Sum of the targets' weights.
+    pub weight: f64,
+    /// Number of values of one target, over which the loss is averaged; 1 for a label.
+    width: usize,
+    /// Whether the targets are labels; else they are real numbers.
+    is_labels: bool,
+    /// Whether the targets have weights that are not all 1.
+    has_weights: bool,
 }
 
 impl<B: Backend> LossBuffers<B> {
+    /// Empty buffers, which grow with the first batch.
     pub fn new(be: &B) -> Result<Self> {
         Ok(LossBuffers {
             labels: GrowableInts::new(be)?,
@@ -40,17 +52,18 @@ impl<B: Backend> LossBuffers<B> {
         })
     }
 
-    /// Checks a batch's target; nothing is uploaded yet.
+    /// Checks the targets of a batch against the model's configuration. Keeps labels and weights for
+    /// [`LossBuffers::upload`], with those of padding left out; uploads nothing yet.
     pub fn check(
         &mut self,
         op: &'static str,
         c: &ModelConfig,
         batch: &Batch<'_, B::Scalar>,
-    ) -> Result<Counted> {
+    ) -> Result<CheckedTarget> {
         let per_step = c.pooling.is_none();
         let rows = if per_step { batch.batch * batch.len } else { batch.batch };
         let sizes: &[usize] = if per_step { &[batch.batch, batch.len] } else { &[batch.batch] };
-        let beyond = |row: usize| match (batch.call.lengths, per_step) {
+        let is_padding = |row: usize| match (batch.call.lengths, per_step) {
             (Some(lengths), true) => row % batch.len >= lengths[row / batch.len] as usize,
             _ => false,
         };
@@ -65,87 +78,94 @@ impl<B: Backend> LossBuffers<B> {
             self.host_weights.extend_from_slice(weights);
         }
         self.host_labels.clear();
-        let dtype = |expected: &str, got: &str| {
+        let wrong_dtype = |expected: &str, got: &str| {
             Error::new(Code::Dtype, op, format!("{expected} with loss '{}'", c.loss), got)
         };
         let labels = match (batch.target, c.loss.takes_labels()) {
             (TargetData::Labels(labels), true) => {
                 check::shaped(op, "target (labels)", labels, sizes)?;
-                check::indices(op, "labels", labels, c.output, true)?;
                 self.host_labels
-                    .extend(labels.iter().enumerate().map(|(i, &l)| if beyond(i) { -1 } else { l }));
+                    .extend(labels.iter().enumerate().map(|(i, &l)| if is_padding(i) { -1 } else { l }));
+                check::indices(op, "labels", &self.host_labels, c.output, true)?;
                 true
             }
             (TargetData::Values(values), false) => {
-                let full: Vec<usize> = sizes.iter().copied().chain([c.output]).collect();
-                check::shaped(op, "target", values, &full)?;
+                let target_sizes: Vec<usize> = sizes.iter().copied().chain([c.output]).collect();
+                check::shaped(op, "target", values, &target_sizes)?;
                 check::finite(op, "target", values)?;
                 if lengths.is_some() && self.host_weights.is_empty() {
                     self.host_weights.resize(rows, B::Scalar::one());
                 }
                 false
             }
-            (TargetData::Labels(_), false) => return Err(dtype("real targets", "labels")),
-            (TargetData::Values(_), true) => return Err(dtype("integer labels", "real numbers")),
+            (TargetData::Labels(_), false) => return Err(wrong_dtype("real targets", "labels")),
+            (TargetData::Values(_), true) => return Err(wrong_dtype("integer labels", "real numbers")),
         };
         if lengths.is_some() {
             self.host_weights
                 .iter_mut()
                 .enumerate()
-                .filter(|(i, _)| beyond(*i))
+                .filter(|(i, _)| is_padding(*i))
                 .for_each(|(_, w)| *w = Zero::zero());
         }
-        // Counted rows, and the sum of their weights.
-        let weighted = !self.host_weights.is_empty();
-        let (mut counted, mut total) = (0, 0.0);
+        // The number of targets that count, and the sum of their weights.
+        let has_weights = !self.host_weights.is_empty();
+        let (mut rows_counted, mut total_weight) = (0, 0.0);
         for row in 0..rows {
             if labels && self.host_labels[row] < 0 {
                 continue;
             }
-            let w = if weighted { self.host_weights[row].to_f64() } else { 1.0 };
-            counted += (w > 0.0) as usize;
-            total += w;
+            let w = if has_weights { self.host_weights[row].to_f64() } else { 1.0 };
+            rows_counted += (w > 0.0) as usize;
+            total_weight += w;
         }
-        if counted == 0 {
-            return Err(Error::value(op, "one target or more that counts", "none"));
-        }
-        let denominator = total * if labels { 1.0 } else { c.output as f64 };
-        Ok(Counted { rows: counted, denominator, labels, weighted })
+        let width = if labels { 1 } else { c.output };
+        Ok(CheckedTarget { rows: rows_counted, weight: total_weight, width, is_labels: labels, has_weights })
     }
 
-    /// stats += [loss, correct] of the network's last forward; with `gradient` a backward may follow.
-    pub fn run(
+    /// Adds [loss, weights of the right predictions] of the network's last forward to `stats`. With `want_gradient` a backward
+    /// may follow. The loss is this batch's part of a mean by weight, over targets whose weights sum to `weight`: those of
+    /// this batch and of the batches that it is accumulated with.
+    pub fn compute(
         &self,
-        pass: &Pass<'_, B>,
-        stats: B::Mut<'_>,
-        net: &mut Net<B>,
+        pass: &PassContext<'_, B>,
+        loss_and_correct: B::Mut<'_>,
+        net: &mut Network<B>,
         config: &ModelConfig,
-        counted: &Counted,
-        gradient: bool,
+        (checked_target, weight): (&CheckedTarget, f64),
+        want_gradient: bool,
     ) -> Result<()> {
-        let rows = net.head.rows(pass.batch, pass.len);
-        let against = HeadLoss {
-            target: match counted.labels {
+        let rows = net.output_stage.rows(pass.batch, pass.len);
+        // Where no target counts, every weight is 0 or every label is left out, and the loss is 0 whatever it is divided
+        // by.
+        let total = if weight > 0.0 { weight } else { 1.0 };
+        let loss_inputs = LossInputs {
+            target: match checked_target.is_labels {
                 true => Target::Labels(self.labels.get()),
                 false => Target::Values(self.values.get(pass.be, rows * config.output)),
             },
-            weights: counted.weighted.then(|| self.weights.get(pass.be, rows)),
+            weights: checked_target.has_weights.then(|| self.weights.get(pass.be, rows)),
             loss: config.loss(),
-            denominator: counted.denominator,
-            gradient,
+            denominator: total * checked_target.width as f64,
+            want_gradient,
         };
-        net.head.loss(pass, stats, against, &mut net.scratch.ws)
+        net.output_stage.loss(pass, loss_and_correct, loss_inputs, &mut net.scratch.ws)
     }
 
-    /// Uploads what [`LossBuffers::check`] found.
-    pub fn upload(&mut self, be: &B, counted: &Counted, target: TargetData<'_, B::Scalar>) -> Result<()> {
-        if counted.labels {
+    /// Uploads the targets and weights that [`LossBuffers::check`] has checked.
+    pub fn upload(
+        &mut self,
+        be: &B,
+        checked_target: &CheckedTarget,
+        target: TargetData<'_, B::Scalar>,
+    ) -> Result<()> {
+        if checked_target.is_labels {
             self.labels.upload(be, &self.host_labels)?;
         } else if let TargetData::Values(values) = target {
             self.values.ensure(be, values.len())?;
             be.upload(self.values.get_mut(be, values.len()), values)?;
         }
-        if counted.weighted {
+        if checked_target.has_weights {
             self.weights.ensure(be, self.host_weights.len())?;
             be.upload(self.weights.get_mut(be, self.host_weights.len()), &self.host_weights)?;
         }

@@ -1,36 +1,36 @@
-//! What a layer, block or model will take of memory, before it is made.
+//! How much memory a layer, block or model will need, computed from its options before anything is allocated.
 
 use crate::config::{BlockConfig, Encoder, LayerConfig, ModelConfig, NormKind};
 
-/// Parameters of a layer, of a block, of a model: as many as are stored.
-pub trait Parameters {
-    /// How many reals.
-    fn parameters(&self) -> u128;
+/// A configuration whose number of parameters can be computed without making them.
+pub trait ParameterCount {
+    /// Number of real numbers that the parameters consist of. Wide enough for options that no memory could hold.
+    fn parameter_count(&self) -> u128;
 }
 
-impl Parameters for LayerConfig {
-    fn parameters(&self) -> u128 {
+impl ParameterCount for LayerConfig {
+    fn parameter_count(&self) -> u128 {
         let spec = self.spec();
-        let big = |n: usize| n as u128;
-        // Λ, B and each row of P: a complex number for each pair of an SSM.
-        let dynamics = big(spec.n_ssm) * big(spec.state) * (2 + big(spec.rank));
-        let steps = big(spec.heads) * if spec.dt_per_state { big(spec.pairs()) } else { 1 };
-        let c = big(spec.kernel_channels()) * big(spec.heads) * big(spec.state);
-        dynamics + steps + c + big(spec.channels) * big(spec.heads)
+        let wide = |n: usize| n as u128;
+        // Λ, B and each row of P have a complex number for each conjugate pair of the state.
+        let dynamics_count = wide(spec.n_ssm) * wide(spec.state) * (2 + wide(spec.rank));
+        let step_sizes = wide(spec.heads) * if spec.dt_per_state { wide(spec.pairs()) } else { 1 };
+        let c = wide(spec.kernel_channels()) * wide(spec.heads) * wide(spec.state);
+        dynamics_count + step_sizes + c + wide(spec.channels) * wide(spec.heads)
     }
 }
 
-impl Parameters for BlockConfig {
-    fn parameters(&self) -> u128 {
+impl ParameterCount for BlockConfig {
+    fn parameter_count(&self) -> u128 {
         let (heads, channels) = (self.layer.features as u128, self.layer.channels as u128);
         let rows = heads * if self.glu { 2 } else { 1 };
         let norm = if self.norm == NormKind::None { 0 } else { 2 * heads };
-        self.layer.parameters() + rows * (heads * channels + 1) + norm
+        self.layer.parameter_count() + rows * (heads * channels + 1) + norm
     }
 }
 
-impl Parameters for ModelConfig {
-    fn parameters(&self) -> u128 {
+impl ParameterCount for ModelConfig {
+    fn parameter_count(&self) -> u128 {
         let heads = self.features() as u128;
         let encoder = match self.encoder {
             Encoder::Linear => heads * (self.input as u128 + 1),
@@ -39,14 +39,14 @@ impl Parameters for ModelConfig {
         };
         let norm = if self.has_final_norm() { 2 * heads } else { 0 };
         let decoder = self.decoder_outputs() as u128 * (heads + 1);
-        self.layers as u128 * self.block.parameters() + encoder + norm + decoder
+        self.layers as u128 * self.block.parameter_count() + encoder + norm + decoder
     }
 }
 
-/// Bytes of the host at the least to initialise: the values as they are drawn in f64, and, where the parameters live on the
-/// host, values and gradients of `scalar` bytes each.
-pub fn initialization_bytes(config: &impl Parameters, scalar: usize, on_host: bool) -> u128 {
-    config.parameters() * (8 + if on_host { 2 * scalar as u128 } else { 0 })
+/// Least number of bytes of the host's memory that initialising takes: the values are drawn in f64, and where the device is
+/// the host there are values and gradients, of `scalar` bytes for each number.
+pub fn initialization_bytes(config: &impl ParameterCount, scalar: usize, on_host: bool) -> u128 {
+    config.parameter_count() * (8 + if on_host { 2 * scalar as u128 } else { 0 })
 }
 
 #[cfg(test)]
@@ -65,10 +65,10 @@ mod tests {
         ] {
             let config = LayerConfig::from_json(json).unwrap();
             let layer = Layer::new(cpu.clone(), config.clone()).unwrap();
-            assert_eq!(config.parameters(), layer.store().count() as u128, "{json}");
+            assert_eq!(config.parameter_count(), layer.store().count() as u128, "{json}");
             let config = BlockConfig::from_json(json).unwrap();
             let block = Block::new(cpu.clone(), config.clone()).unwrap();
-            assert_eq!(config.parameters(), block.store().count() as u128, "{json}");
+            assert_eq!(config.parameter_count(), block.store().count() as u128, "{json}");
         }
         for json in [
             r#"{"features": 6, "state": 8, "layers": 2, "input": 3, "output": 4}"#,
@@ -78,7 +78,7 @@ mod tests {
         ] {
             let config = ModelConfig::from_json(json).unwrap();
             let model = Model::new(cpu.clone(), config.clone()).unwrap();
-            assert_eq!(config.parameters(), model.store().count() as u128, "{json}");
+            assert_eq!(config.parameter_count(), model.store().count() as u128, "{json}");
         }
     }
 }

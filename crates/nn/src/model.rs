@@ -1,52 +1,61 @@
-//! The deep sequence model with host arrays.
+//! A deep sequence model: the network with its parameters, called with host arrays.
 
 use crate::{
     batch::Input,
-    call::{Forward, ForwardOptions, Pass, Saved},
     check,
     config::{Encoder, ModelConfig},
-    growable::{GrowableBuffer, GrowableInts},
+    growable_buffer::{GrowableBuffer, GrowableInts},
     loss::LossBuffers,
-    net::{Net, NetBackward},
+    network::{Network, NetworkBackward},
     param::{ParamBuilder, ParamStore},
-    states::RecurrentStates,
-    transfer::{Matrices, download_transposed, upload_transposed},
+    pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
+    recurrent_states::RecurrentStates,
+    transposed_copies::{MatrixSizes, download_transposed, upload_transposed},
 };
 use s4_backend::{Backend, CallOptions, Code, Error, Result, check_layer, checks, host_memory};
 
-/// A deep S4 model with its parameters.
+/// A deep S4 model with its parameters. Host arrays go in and out; the network between them works on the device.
 pub struct Model<B: Backend> {
+    /// The backend that it computes on.
     pub(crate) be: B,
+    /// The configuration that it was made from.
     pub(crate) config: ModelConfig,
+    /// All parameters with their gradients.
     pub(crate) store: ParamStore<B>,
-    pub(crate) net: Net<B>,
+    /// The network on the device.
+    pub(crate) net: Network<B>,
+    /// Device copy of a host array before it is transposed, or of a result after.
     pub(crate) staging: GrowableBuffer<B>,
+    /// Lengths of the sequences of the last call that gave any.
     pub(crate) lengths: GrowableInts<B>,
-    /// States of host calls: the given ones, the end or its gradient, the gradient of the given ones.
-    states: Option<[RecurrentStates<B>; 3]>,
-    /// [loss, correct] of an evaluation.
+    /// Recurrent states of calls with host arrays: those a forward starts from; those it ends with, or their gradient; the
+    /// gradient of those it starts from.
+    call_states: Option<[RecurrentStates<B>; 3]>,
+    /// [mean loss, weights of the right predictions] of an evaluation.
     pub(crate) eval_stats: B::Buf,
-    pub(crate) loss: Option<LossBuffers<B>>,
-    last: Option<Saved>,
-    /// Training forwards so far: each draws dropout masks of its own.
-    trained: u64,
+    /// Buffers for the targets of an evaluation, made by the first.
+    pub(crate) loss_buffers: Option<LossBuffers<B>>,
+    /// The last forward that saved its values, while a backward may follow it.
+    saved_forward: Option<SavedForward>,
+    /// Number of training forwards so far, by which each draws dropout masks of its own.
+    training_forwards: u64,
 }
 
-/// Gradients that [`Model::backward`] gives.
+/// Gradients of a model's input and start states, which [`Model::backward`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelGrads<T> {
-    /// (batch, len, input); none for tokens.
+    /// Gradient of the input values (batch, len, input); none where the input is tokens.
     pub dx: Option<Vec<T>>,
-    /// (layers, batch, H, N/2, 2), when forward was given states.
+    /// Gradient of the states that the forward started from, (layers, batch, H, N/2, 2), where it was given any.
     pub dstate: Option<Vec<T>>,
 }
 
 impl<B: Backend> Model<B> {
-    /// A model initialised from the configuration's seed.
+    /// A new model. Its initial values are drawn from the configuration's seed.
     pub fn new(be: B, config: ModelConfig) -> Result<Self> {
         config.check("SequenceModel")?;
         let mut params = ParamBuilder::default();
-        let net = Net::new(&be, &config, &mut params)?;
+        let net = Network::new(&be, &config, &mut params)?;
         let (store, eval_stats) = (params.build(&be)?, be.alloc(2)?);
         let (staging, lengths) = (GrowableBuffer::new(&be)?, GrowableInts::new(&be)?);
         Ok(Model {
@@ -56,14 +65,14 @@ impl<B: Backend> Model<B> {
             net,
             staging,
             lengths,
-            states: None,
+            call_states: None,
             eval_stats,
-            loss: None,
-            last: None,
-            trained: 0,
+            loss_buffers: None,
+            saved_forward: None,
+            training_forwards: 0,
         })
     }
-    /// Its configuration.
+    /// The configuration that it was made from.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -71,30 +80,30 @@ impl<B: Backend> Model<B> {
     pub fn backend(&self) -> &B {
         &self.be
     }
-    /// All parameters.
+    /// All parameters with their gradients.
     pub fn store(&self) -> &ParamStore<B> {
         &self.store
     }
-    /// All parameters, to be changed: `set`, `zero_grad`.
+    /// All parameters with their gradients, to be changed.
     pub fn store_mut(&mut self) -> &mut ParamStore<B> {
         &mut self.store
     }
-    /// Whether it can carry states (causal, not truncated).
+    /// Whether its layers have a recurrent state: they must be causal and their kernels not truncated.
     pub fn has_state(&self) -> bool {
         self.config.block.layer.spec().has_state()
     }
-    /// Elements of the whole network's state, (layers, batch, H, N/2, 2).
+    /// Number of elements of the states of all blocks, (layers, batch, H, N/2, 2).
     pub fn state_len(&self, batch: usize) -> usize {
         self.config.layers * self.config.block.layer.spec().state_len(batch)
     }
-    /// Shape of the output: (batch, len, decoder outputs), or (batch, decoder outputs) when pooled.
+    /// Shape of the output: (batch, len, decoder outputs), or (batch, decoder outputs) with pooling.
     pub fn output_shape(&self, batch: usize, len: usize) -> Vec<usize> {
         match self.config.pooling {
             Some(_) => vec![batch, self.config.decoder_outputs()],
             None => vec![batch, len, self.config.decoder_outputs()],
         }
     }
-    /// K̄ of block `block`: (kernel channels, H, len).
+    /// The convolution kernel K̄ of block number `block` from 0, (kernel channels, H, len).
     pub fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Vec<B::Scalar>> {
         let op = "SequenceModel.kernel";
         let Some(core) = self.net.blocks.get(block) else {
@@ -104,14 +113,14 @@ impl<B: Backend> Model<B> {
         let spec = core.s4.spec();
         let n = check::elements(op, "kernel", &[spec.kernel_channels(), spec.heads, len])?;
         self.staging.ensure(&self.be, n)?;
-        let pass = Pass::at_rate(&self.be, &self.store, (1, len), rate);
+        let pass = PassContext::at_rate(&self.be, &self.store, (1, len), rate);
         core.s4.kernel(&pass, self.staging.get_mut(&self.be, n), &mut self.net.scratch.ws)?;
-        let mut host = host_memory::zeros("s4-node", "a result", n)?;
-        self.be.download(&mut host, self.staging.get(&self.be, n))?;
-        Ok(host)
+        let mut values = host_memory::zeros("s4-node", "a result", n)?;
+        self.be.download(&mut values, self.staging.get(&self.be, n))?;
+        Ok(values)
     }
 
-    /// Refuses a wrong input before any work.
+    /// Refuses a wrong input, length or rate, before any work.
     pub(crate) fn check_input(
         &self,
         op: &'static str,
@@ -146,7 +155,7 @@ impl<B: Backend> Model<B> {
         call.lengths.map_or(Ok(()), |l| check::lengths(op, l, batch, len))
     }
 
-    /// Uploads a checked input.
+    /// Uploads an input that [`Model::check_input`] has accepted.
     pub(crate) fn upload_input(
         &mut self,
         x: Input<'_, B::Scalar>,
@@ -154,11 +163,11 @@ impl<B: Backend> Model<B> {
         len: usize,
         lengths: Option<&[i32]>,
     ) -> Result<()> {
-        // From here on the values of the last forward are overwritten: no backward may follow it.
-        self.last = None;
+        // The saved values of the last forward are overwritten from here on, and so no backward may follow it.
+        self.saved_forward = None;
         match x {
             Input::Values(x) => {
-                let sizes = Matrices::new(batch, len, self.config.input);
+                let sizes = MatrixSizes::new(batch, len, self.config.input);
                 upload_transposed(&self.be, &mut self.staging, &mut self.net.input, x, sizes)?;
             }
             Input::Tokens(x) => {
@@ -171,20 +180,21 @@ impl<B: Backend> Model<B> {
         Ok(())
     }
 
-    /// States of host calls for `batch` rows.
+    /// The recurrent states of calls with host arrays, made anew for another number of sequences.
     fn host_states(&mut self, batch: usize) -> Result<&mut [RecurrentStates<B>; 3]> {
-        if self.states.as_ref().is_none_or(|s| s[0].batch != batch) {
+        if self.call_states.as_ref().is_none_or(|s| s[0].batch != batch) {
             let new = || RecurrentStates::new(&self.be, &self.config, batch);
-            self.states = Some([new()?, new()?, new()?]);
+            self.call_states = Some([new()?, new()?, new()?]);
         }
-        self.states.as_mut().ok_or_else(|| Error::new(Code::Internal, "states", "states", "none"))
+        self.call_states.as_mut().ok_or_else(|| Error::new(Code::Internal, "states", "states", "none"))
     }
 
-    pub(crate) fn need_state(&self, op: &'static str) -> Result<()> {
+    /// `ERR_S4_UNSUPPORTED` where the layers have no recurrent state.
+    pub(crate) fn require_state(&self, op: &'static str) -> Result<()> {
         check_layer(op, &self.config.block.layer.spec())
     }
 
-    /// The output, and with `opts.want_state` the states after each row's last sample.
+    /// The output, and with `opts.want_state` the states after the last time step of each sequence.
     pub fn forward(
         &mut self,
         x: Input<'_, B::Scalar>,
@@ -197,7 +207,7 @@ impl<B: Backend> Model<B> {
         let spec = self.config.block.layer.spec();
         let want_state = opts.want_state && self.has_state();
         if let Some(state) = opts.state {
-            self.need_state(op)?;
+            self.require_state(op)?;
             check::shaped(op, "state", state, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
             check::finite(op, "state", state)?;
         }
@@ -206,64 +216,65 @@ impl<B: Backend> Model<B> {
         if opts.state.is_some() || want_state {
             self.host_states(batch)?;
         }
-        if let (Some(state), Some([start, ..])) = (opts.state, &mut self.states) {
+        if let (Some(state), Some([start, ..])) = (opts.state, &mut self.call_states) {
             start.upload(&be, &mut self.staging, state)?;
         }
         let training = opts.call.training;
         let save = opts.save || training;
-        let dropout_at = (self.config.block.layer.seed, self.trained);
-        let saved = Saved::new(batch, len, self.store.version(), opts, dropout_at);
-        let (start, end) = match &mut self.states {
+        let dropout_at = (self.config.block.layer.seed, self.training_forwards);
+        let saved = SavedForward::new(batch, len, self.store.version(), opts, dropout_at);
+        let (start, end) = match &mut self.call_states {
             Some([start, end, _]) => (opts.state.map(|_| &*start), want_state.then_some(end)),
             None => (None, None),
         };
         let pass = saved.pass(&be, &self.store.values, &self.lengths);
         self.net.forward(&pass, start, end, save)?;
         if training {
-            self.net.commit(&be, None)?;
+            self.net.accept_statistics(&be, None)?;
         }
         let mut y = host_memory::zeros(
             "s4-node",
             "a result",
-            self.net.head.rows(batch, len) * self.net.head.outputs(),
+            self.net.output_stage.rows(batch, len) * self.net.output_stage.outputs(),
         )?;
-        be.download(&mut y, self.net.head.output(&be, batch, len))?;
-        let state = match (&self.states, want_state) {
+        be.download(&mut y, self.net.output_stage.output(&be, batch, len))?;
+        let state = match (&self.call_states, want_state) {
             (Some([_, end, _]), true) => Some(end.download(&be, &mut self.staging)?),
             _ => None,
         };
-        self.trained += u64::from(training);
+        self.training_forwards += u64::from(training);
         if save {
-            self.last = Some(saved);
+            self.saved_forward = Some(saved);
         }
         Ok(Forward { y, state })
     }
 
-    /// After a forward with `opts.save`: gradients of sum(output·doutput) + sum(state·dstate); parameters' accumulate.
+    /// Gradients of sum(output·doutput) + sum(end state·dstate) for the last forward, which must have saved its values.
+    /// Those of parameters are added to what the store holds.
     pub fn backward(
         &mut self,
         doutput: &[B::Scalar],
         dstate: Option<&[B::Scalar]>,
     ) -> Result<ModelGrads<B::Scalar>> {
         let op = "SequenceModel.backward";
-        let last = Saved::last(op, self.last, self.store.version())?;
+        let last = SavedForward::last(op, self.saved_forward, self.store.version())?;
         let (batch, len) = (last.batch, last.len);
         let spec = self.config.block.layer.spec();
         check::shaped(op, "doutput", doutput, &self.output_shape(batch, len))?;
         check::finite_on(&self.be, op, "doutput", doutput)?;
         let be = self.be.clone();
         if let Some(dstate) = dstate {
-            self.need_state(op)?;
+            self.require_state(op)?;
             check::shaped(op, "dstate", dstate, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
             check::finite(op, "dstate", dstate)?;
             self.host_states(batch)?;
-            if let Some([_, end, _]) = &mut self.states {
+            if let Some([_, end, _]) = &mut self.call_states {
                 end.upload(&be, &mut self.staging, dstate)?;
             }
         }
-        self.net.head.set_gradient(&be, doutput)?;
+        self.net.output_stage.set_gradient(&be, doutput)?;
         let want_dx = self.config.encoder != Encoder::Embedding;
-        let (state0, dstate_end, dstate0) = match &mut self.states {
+        let (state0, dstate_end, dstate0) = match &mut self.call_states {
             Some([start, end, dstart]) => {
                 let given = last.state0;
                 (given.then_some(&*start), dstate.map(|_| &*end), given.then_some(dstart))
@@ -272,16 +283,16 @@ impl<B: Backend> Model<B> {
         };
         let ParamStore { values, grads, .. } = &mut self.store;
         let pass = last.pass(&be, values, &self.lengths);
-        let arrays = NetBackward { grads, state0, dstate_end, dstate0, want_dx, consume_saved: false };
+        let arrays = NetworkBackward { grads, state0, dstate_end, dstate0, want_dx, consume_saved: false };
         self.net.backward(&pass, arrays)?;
         let dx = match want_dx {
             true => {
-                let sizes = Matrices::new(batch, self.net.inputs(), len);
+                let sizes = MatrixSizes::new(batch, self.net.inputs(), len);
                 Some(download_transposed(&be, &mut self.staging, self.net.dx(&be, batch, len), sizes)?)
             }
             false => None,
         };
-        let dstate = match (&self.states, last.state0) {
+        let dstate = match (&self.call_states, last.state0) {
             (Some([_, _, dstart]), true) => Some(dstart.download(&be, &mut self.staging)?),
             _ => None,
         };

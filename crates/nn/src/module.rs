@@ -1,58 +1,67 @@
-//! A layer or a block with host arrays: (batch, len, features) outside, (batch, features, len) inside;
-//! states (batch, H, N/2, 2) outside, (batch, H, 2, N/2) inside.
+//! A layer or a block by itself, called with host arrays. Callers have features last, (batch, len, features), and complex
+//! states as pairs, (batch, H, N/2, 2); on the device time is last, (batch, features, len), and the real parts of a state
+//! precede its imaginary parts, (batch, H, 2, N/2).
 
 use crate::{
-    block::{BlockBackward, BlockCore, BlockForward, SavedBlock, Scratch},
-    call::{Forward, ForwardOptions, Pass, Saved},
+    block::{BlockBackward, BlockCore, BlockForward, SavedBlock, SharedScratch},
     check,
     config::{BlockConfig, LayerConfig},
-    growable::{GrowableBuffer, GrowableInts},
-    module_core::Core,
+    growable_buffer::{GrowableBuffer, GrowableInts},
+    module_core::ModuleCore,
     param::{ParamBuilder, ParamStore},
+    pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
-    transfer::{Matrices, download_transposed, download_transposed_into, upload_transposed},
+    transposed_copies::{MatrixSizes, download_transposed, download_transposed_into, upload_transposed},
 };
 use s4_backend::{Backend, Code, Error, Mask, Result, SeqShape, SsmSpec, check_layer, checks, host_memory};
 
-/// What a backward gives.
+/// Gradients of the input and the start state of a layer or a block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InputGrads<T> {
-    /// (batch, len, H)
+    /// Gradient of the input, (batch, len, H).
     pub du: Vec<T>,
-    /// Gradient of the state that forward started from, when it was given one.
+    /// Gradient of the state that the forward started from, (batch, H, N/2, 2), where it was given one.
     pub dstate: Option<Vec<T>>,
 }
 
-/// Device buffers of one layer's calls, reused.
-struct Buffers<B: Backend> {
-    /// Host layout on the device.
+/// Device buffers that the calls of one layer or block reuse.
+struct CallBuffers<B: Backend> {
+    /// Device copy of a host array, before or after its transposition.
     staging: GrowableBuffer<B>,
+    /// Input of the last forward.
     x: GrowableBuffer<B>,
+    /// Output of the last forward; in a backward, its gradient.
     y: GrowableBuffer<B>,
+    /// Gradient of the input; in a time step, the input.
     dx: GrowableBuffer<B>,
-    /// What the last saved forward started from.
+    /// The state that the last saved forward started from.
     state0: GrowableBuffer<B>,
-    /// The end state, or its gradient.
+    /// The state that the last forward ended with, or its gradient.
     state_end: GrowableBuffer<B>,
-    /// The start state's gradient, or the state of a step.
+    /// Gradient of the state that the forward started from; in a step, the state.
     dstate0: GrowableBuffer<B>,
+    /// Intervals of a time step.
     interval: GrowableBuffer<B>,
+    /// Lengths of the sequences of the last forward that gave any.
     lengths: GrowableInts<B>,
+    /// What a block's forward has saved.
     saved_block: SavedBlock<B>,
+    /// What a layer's forward has saved.
     saved_layer: GrowableBuffer<B>,
-    scratch: Scratch<B>,
+    scratch: SharedScratch<B>,
 }
 
-/// A layer or a block with its own parameters and host arrays.
-pub struct Module<B: Backend, C: Core<B>> {
+/// A layer or a block (`C`) with its own parameters, called with host arrays.
+pub struct Module<B: Backend, C: ModuleCore<B>> {
     be: B,
     config: C::Config,
     store: ParamStore<B>,
     core: C,
-    buf: Buffers<B>,
-    last: Option<Saved>,
-    /// Training forwards so far: each draws dropout masks of its own.
-    trained: u64,
+    buffers: CallBuffers<B>,
+    /// The last forward that saved its values, while a backward may follow it.
+    saved_forward: Option<SavedForward>,
+    /// Number of training forwards so far, by which each draws dropout masks of its own.
+    training_forwards: u64,
 }
 
 /// One S4 or S4D layer: y = K̄∗u + D·u. Parameters `kernel.{inv_dt,A_real,A_imag,B,C,P}` and `D`.
@@ -63,28 +72,29 @@ pub type Layer<B> = Module<B, S4Core<B>>;
 pub type Block<B> = Module<B, BlockCore<B>>;
 
 impl<B: Backend> Module<B, S4Core<B>> {
-    /// A layer initialised from `config.seed`.
+    /// A new layer. Its initial values are drawn from `config.seed`.
     pub fn new(be: B, config: LayerConfig) -> Result<Self> {
         config.check("S4Layer")?;
         let mut params = ParamBuilder::default();
         let core = S4Core::new(&be, &config, "", 16, &mut params)?;
-        Self::with(be, config, core, params)
+        Self::from_parts(be, config, core, params)
     }
 }
 
 impl<B: Backend> Module<B, BlockCore<B>> {
-    /// A block initialised from `config.layer.seed`.
+    /// A new block. Its initial values are drawn from `config.layer.seed`.
     pub fn new(be: B, config: BlockConfig) -> Result<Self> {
         config.check("S4Block")?;
         let mut params = ParamBuilder::default();
         let core = BlockCore::new(&be, &config, "", 0, &mut params)?;
-        Self::with(be, config, core, params)
+        Self::from_parts(be, config, core, params)
     }
 }
 
-impl<B: Backend, C: Core<B>> Module<B, C> {
-    fn with(be: B, config: C::Config, core: C, params: ParamBuilder) -> Result<Self> {
-        let buf = Buffers {
+impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
+    /// Puts parameters, empty buffers and the layer or block itself together.
+    fn from_parts(be: B, config: C::Config, core: C, params: ParamBuilder) -> Result<Self> {
+        let buffers = CallBuffers {
             staging: GrowableBuffer::new(&be)?,
             x: GrowableBuffer::new(&be)?,
             y: GrowableBuffer::new(&be)?,
@@ -96,16 +106,24 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
             lengths: GrowableInts::new(&be)?,
             saved_block: SavedBlock::new(&be)?,
             saved_layer: GrowableBuffer::new(&be)?,
-            scratch: Scratch::new(&be)?,
+            scratch: SharedScratch::new(&be)?,
         };
-        Ok(Module { store: params.build(&be)?, be, config, core, buf, last: None, trained: 0 })
+        Ok(Module {
+            store: params.build(&be)?,
+            be,
+            config,
+            core,
+            buffers,
+            saved_forward: None,
+            training_forwards: 0,
+        })
     }
 
-    /// Its options.
+    /// The options that it was made from.
     pub fn config(&self) -> &C::Config {
         &self.config
     }
-    /// As JSON, every option spelled out.
+    /// The options as JSON, those with default values included.
     pub fn config_json(&self) -> String {
         C::config_json(&self.config)
     }
@@ -113,23 +131,23 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
     pub fn backend(&self) -> &B {
         &self.be
     }
-    /// Parameters and gradients.
+    /// All parameters with their gradients.
     pub fn store(&self) -> &ParamStore<B> {
         &self.store
     }
-    /// Parameters and gradients, to be changed: `set`, `zero_grad`.
+    /// All parameters with their gradients, to be changed.
     pub fn store_mut(&mut self) -> &mut ParamStore<B> {
         &mut self.store
     }
-    /// The SSM's sizes.
+    /// Sizes and kinds of its SSM.
     pub fn spec(&self) -> &SsmSpec {
         self.core.s4().spec()
     }
-    /// Whether it can carry a state (causal, not truncated).
+    /// Whether it has a recurrent state: it must be causal and its kernel not truncated.
     pub fn has_state(&self) -> bool {
         self.core.s4().spec().has_state()
     }
-    /// Features of the output.
+    /// Number of features of the output.
     pub fn outputs(&self) -> usize {
         match self.core.block() {
             Some(block) => block.heads(),
@@ -137,7 +155,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         }
     }
 
-    /// `u`: (batch, len, H). With `opts.save` (or `training`) backward may follow.
+    /// The output for whole sequences `u` (batch, len, H). With `opts.save`, or in training, a backward may follow.
     pub fn forward(
         &mut self,
         u: &[B::Scalar],
@@ -145,7 +163,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         len: usize,
         opts: &ForwardOptions<'_, B::Scalar>,
     ) -> Result<Forward<B::Scalar>> {
-        // Sizes are checked before memory for the output is asked for.
+        // The sizes are checked first, so that wrong ones do not ask for a huge output.
         check::shaped(C::NAMES.forward, "u", u, &[batch, len, self.core.s4().spec().heads])?;
         let mut y = host_memory::zeros(
             "s4-node",
@@ -156,7 +174,8 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         Ok(Forward { y, state })
     }
 
-    /// As [`Module::forward`], into the caller's own `y` (batch, len, outputs); gives the state alone.
+    /// As [`Module::forward`], but writes the output into the caller's `y_out` (batch, len, outputs) and gives only the
+    /// state after the last time step.
     pub fn forward_into(
         &mut self,
         y_out: &mut [B::Scalar],
@@ -184,13 +203,13 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         let want_state = opts.want_state && self.has_state();
         let (ns, m) = (spec.state_len(batch), batch * len * outputs);
         let be = self.be.clone();
-        let b = &mut self.buf;
-        // From here on the saved values of the last forward are overwritten: no backward may follow unless this one
-        // succeeds.
-        self.last = None;
-        upload_transposed(&be, &mut b.staging, &mut b.x, u, Matrices::new(batch, len, h))?;
+        let b = &mut self.buffers;
+        // The saved values of the last forward are overwritten from here on, and so no backward may follow unless this
+        // forward succeeds.
+        self.saved_forward = None;
+        upload_transposed(&be, &mut b.staging, &mut b.x, u, MatrixSizes::new(batch, len, h))?;
         if let Some(state) = opts.state {
-            let sizes = Matrices::new(batch * h, spec.pairs(), 2);
+            let sizes = MatrixSizes::new(batch * h, spec.pairs(), 2);
             upload_transposed(&be, &mut b.staging, &mut b.state0, state, sizes)?;
         }
         if let Some(lengths) = opts.call.lengths {
@@ -198,8 +217,8 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         }
         let training = opts.call.training;
         let save = opts.save || training;
-        let dropout_at = (C::seed(&self.config), self.trained);
-        let saved = Saved::new(batch, len, self.store.version(), opts, dropout_at);
+        let dropout_at = (C::seed(&self.config), self.training_forwards);
+        let saved = SavedForward::new(batch, len, self.store.version(), opts, dropout_at);
         let pass = saved.pass(&be, &self.store.values, &b.lengths);
         b.y.ensure(&be, m)?;
         b.state_end.ensure(&be, ns)?;
@@ -212,7 +231,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
                 let arrays = BlockForward { y, state_end, saved, x, state0 };
                 block.forward(&pass, arrays, &mut b.scratch)?;
                 if let Some(norm) = &mut block.norm {
-                    norm.commit(&be, None)?;
+                    norm.accept_statistics(&be, None)?;
                 }
             }
             None => {
@@ -228,35 +247,38 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
             let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
             be.mask(Mask { x, lengths, shape })?;
         }
-        let (y, sizes) = (b.y.get(&be, m), Matrices::new(batch, outputs, len));
+        let (y, sizes) = (b.y.get(&be, m), MatrixSizes::new(batch, outputs, len));
         download_transposed_into(&be, &mut b.staging, y_out, y, sizes)?;
         let state = match want_state {
             true => {
-                let sizes = Matrices::new(batch * h, 2, spec.pairs());
+                let sizes = MatrixSizes::new(batch * h, 2, spec.pairs());
                 Some(download_transposed(&be, &mut b.staging, b.state_end.get(&be, ns), sizes)?)
             }
             false => None,
         };
-        self.trained += u64::from(training);
+        self.training_forwards += u64::from(training);
         if save {
-            self.last = Some(saved);
+            self.saved_forward = Some(saved);
         }
         Ok(state)
     }
 
-    /// Gradients of sum(y·dy) + sum(state·dstate) of the last saved forward; parameters' accumulate.
+    /// Gradients of sum(y·dy) + sum(end state·dstate) for the last forward that saved its values. Those of parameters are
+    /// added to what the store holds.
     pub fn backward(
         &mut self,
         dy: &[B::Scalar],
         dstate: Option<&[B::Scalar]>,
     ) -> Result<InputGrads<B::Scalar>> {
-        let n = self.last.as_ref().map_or(0, |last| last.batch * last.len * self.core.s4().spec().heads);
+        let n =
+            self.saved_forward.as_ref().map_or(0, |last| last.batch * last.len * self.core.s4().spec().heads);
         let mut du = host_memory::zeros("s4-node", "a result", n)?;
         let dstate = self.backward_into(&mut du, dy, dstate)?;
         Ok(InputGrads { du, dstate })
     }
 
-    /// As [`Module::backward`], into the caller's own `du` (batch, len, H); gives the state's gradient alone.
+    /// As [`Module::backward`], but writes the input's gradient into the caller's `du` (batch, len, H) and gives only the
+    /// start state's.
     pub fn backward_into(
         &mut self,
         du: &mut [B::Scalar],
@@ -266,7 +288,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         let op = C::NAMES.backward;
         let spec = *self.core.s4().spec();
         let (h, outputs) = (spec.heads, self.outputs());
-        let last = Saved::last(op, self.last, self.store.version())?;
+        let last = SavedForward::last(op, self.saved_forward, self.store.version())?;
         let (batch, len) = (last.batch, last.len);
         let m = check::shaped(op, "dy", dy, &[batch, len, outputs])?;
         check::shaped(op, "du", du, &[batch, len, h])?;
@@ -278,8 +300,8 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         }
         let (n, ns) = (batch * len * h, spec.state_len(batch));
         let be = self.be.clone();
-        let b = &mut self.buf;
-        upload_transposed(&be, &mut b.staging, &mut b.y, dy, Matrices::new(batch, len, outputs))?;
+        let b = &mut self.buffers;
+        upload_transposed(&be, &mut b.staging, &mut b.y, dy, MatrixSizes::new(batch, len, outputs))?;
         let ParamStore { values, grads, .. } = &mut self.store;
         let pass = last.pass(&be, values, &b.lengths);
         if let Some(lengths) = pass.options.lengths {
@@ -287,7 +309,7 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
             be.mask(Mask { x, lengths, shape })?;
         }
         if let Some(dstate) = dstate {
-            let sizes = Matrices::new(batch * h, spec.pairs(), 2);
+            let sizes = MatrixSizes::new(batch * h, spec.pairs(), 2);
             upload_transposed(&be, &mut b.staging, &mut b.state_end, dstate, sizes)?;
         }
         b.dx.ensure(&be, n)?;
@@ -326,12 +348,12 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
                 core.backward(&pass, arrays, &mut b.scratch.ws)?;
             }
         }
-        let (dx, sizes) = (b.dx.get(&be, n), Matrices::new(batch, h, len));
+        let (dx, sizes) = (b.dx.get(&be, n), MatrixSizes::new(batch, h, len));
         download_transposed_into(&be, &mut b.staging, du, dx, sizes)?;
         if !last.state0 {
             return Ok(None);
         }
-        let sizes = Matrices::new(batch * h, 2, spec.pairs());
+        let sizes = MatrixSizes::new(batch * h, 2, spec.pairs());
         download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes).map(Some)
     }
 
@@ -359,19 +381,19 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
             check::intervals(op, interval, batch)?;
         }
         let be = self.be.clone();
-        let b = &mut self.buf;
+        let b = &mut self.buffers;
         let m = batch * outputs;
-        // Forward's buffers are left alone: a backward may still come.
+        // The buffers of a forward are left alone, because a backward of it may still follow.
         b.dx.ensure(&be, n)?;
         be.upload(b.dx.get_mut(&be, n), u)?;
-        let sizes = Matrices::new(batch * h, spec.pairs(), 2);
+        let sizes = MatrixSizes::new(batch * h, spec.pairs(), 2);
         upload_transposed(&be, &mut b.staging, &mut b.dstate0, state, sizes)?;
         if let Some(interval) = interval {
             b.interval.ensure(&be, batch)?;
             be.upload(b.interval.get_mut(&be, batch), interval)?;
         }
         b.staging.ensure(&be, m)?;
-        let pass = Pass::at_rate(&be, &self.store, (batch, 1), rate);
+        let pass = PassContext::at_rate(&be, &self.store, (batch, 1), rate);
         let arrays = S4Step {
             y: b.staging.get_mut(&be, m),
             state: b.dstate0.get_mut(&be, ns),
@@ -383,35 +405,35 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
             Some(block) => block.step(&pass, arrays, &mut b.scratch)?,
             None => self.core.s4_mut().step(&pass, arrays, &mut b.scratch.ws)?,
         }
-        let mut out = host_memory::zeros("s4-node", "a result", m)?;
-        be.download(&mut out, b.staging.get(&be, m))?;
-        let sizes = Matrices::new(batch * h, 2, spec.pairs());
-        let next = download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes)?;
-        for (what, x) in [("y", &out), ("state", &next)] {
+        let mut y = host_memory::zeros("s4-node", "a result", m)?;
+        be.download(&mut y, b.staging.get(&be, m))?;
+        let sizes = MatrixSizes::new(batch * h, 2, spec.pairs());
+        let next_state = download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes)?;
+        for (what, x) in [("y", &y), ("state", &next_state)] {
             if !be.all_finite(x) {
                 return Err(Error::new(Code::NonFinite, op, format!("a finite {what}"), "NaN or infinity"));
             }
         }
-        state.copy_from_slice(&next);
-        Ok(out)
+        state.copy_from_slice(&next_state);
+        Ok(y)
     }
 
-    /// K̄: (kernel channels, H, len), of the untruncated layer.
+    /// The first `len` values of the convolution kernel K̄, (kernel channels, H, len), as if it were not truncated.
     pub fn kernel(&mut self, len: usize, rate: f64) -> Result<Vec<B::Scalar>> {
         let op = C::NAMES.kernel;
         let spec = *self.core.s4().spec();
         let n = check::elements(op, "kernel", &[spec.kernel_channels(), spec.heads, len])?;
         checks::rate(op, rate)?;
-        let (be, b) = (&self.be, &mut self.buf);
+        let (be, b) = (&self.be, &mut self.buffers);
         b.staging.ensure(be, n)?;
-        let pass = Pass::at_rate(be, &self.store, (1, len), rate);
+        let pass = PassContext::at_rate(be, &self.store, (1, len), rate);
         self.core.s4().kernel(&pass, b.staging.get_mut(be, n), &mut b.scratch.ws)?;
-        let mut out = host_memory::zeros("s4-node", "a result", n)?;
-        be.download(&mut out, b.staging.get(be, n))?;
-        Ok(out)
+        let mut kernel = host_memory::zeros("s4-node", "a result", n)?;
+        be.download(&mut kernel, b.staging.get(be, n))?;
+        Ok(kernel)
     }
 
-    /// Zeros (batch, H, N/2, 2).
+    /// A zero state for `batch` sequences, (batch, H, N/2, 2).
     pub fn initial_state(&self, batch: usize) -> Result<Vec<B::Scalar>> {
         let spec = self.core.s4().spec();
         check_layer(C::NAMES.initial_state, spec)?;
@@ -419,10 +441,10 @@ impl<B: Backend, C: Core<B>> Module<B, C> {
         host_memory::zeros("initialState", "a state", n)
     }
 
-    /// Running mean and variance of a block's batch norm, (2, H).
-    pub fn running(&self) -> Result<Option<Vec<B::Scalar>>> {
+    /// Running means and variances of a block's batch norm, (2, H); `None` without one.
+    pub fn running_statistics(&self) -> Result<Option<Vec<B::Scalar>>> {
         match self.core.block().and_then(|block| block.norm.as_ref()) {
-            Some(norm) => norm.running(&self.be),
+            Some(norm) => norm.running_statistics(&self.be),
             None => Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! What a [`crate::Module`] wraps: an SSM alone, or a block around one.
+//! What differs between the two things that a [`crate::Module`] wraps: an SSM alone, and a block around one.
 
 use crate::{
     block::BlockCore,
@@ -7,7 +7,7 @@ use crate::{
 };
 use s4_backend::Backend;
 
-/// Names of a module's operations in error messages.
+/// Names of the operations of a layer or a block, as error messages say them.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct OperationNames {
@@ -18,27 +18,32 @@ pub struct OperationNames {
     pub initial_state: &'static str,
 }
 
-/// An SSM alone, or a block.
-pub trait Core<B: Backend>: Send + 'static {
-    /// Its options.
+/// The device side of a [`crate::Module`]: an SSM alone, or a block around one.
+pub trait ModuleCore<B: Backend>: Send + 'static {
+    /// Type of its options.
     type Config: Clone + Send;
+    /// Names of its operations in error messages.
     #[doc(hidden)]
     const NAMES: OperationNames;
-    /// The configuration as JSON.
+    /// Options as JSON, those with default values included.
     fn config_json(config: &Self::Config) -> String;
-    /// Of the initial values and of dropout.
+    /// Seed of the initial values and of the dropout masks.
     fn seed(config: &Self::Config) -> u64;
+    /// Its SSM.
     #[doc(hidden)]
     fn s4(&self) -> &S4Core<B>;
+    /// Its SSM, to be called.
     #[doc(hidden)]
     fn s4_mut(&mut self) -> &mut S4Core<B>;
+    /// The block, if it is one.
     #[doc(hidden)]
     fn block(&self) -> Option<&BlockCore<B>>;
+    /// The block, if it is one, to be called.
     #[doc(hidden)]
     fn block_mut(&mut self) -> Option<&mut BlockCore<B>>;
 }
 
-impl<B: Backend> Core<B> for S4Core<B> {
+impl<B: Backend> ModuleCore<B> for S4Core<B> {
     type Config = LayerConfig;
     const NAMES: OperationNames = OperationNames {
         forward: "S4Layer.forward",
@@ -67,7 +72,7 @@ impl<B: Backend> Core<B> for S4Core<B> {
     }
 }
 
-impl<B: Backend> Core<B> for BlockCore<B> {
+impl<B: Backend> ModuleCore<B> for BlockCore<B> {
     type Config = BlockConfig;
     const NAMES: OperationNames = OperationNames {
         forward: "S4Block.forward",

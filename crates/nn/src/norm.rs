@@ -1,46 +1,54 @@
-//! Layer norm and batch norm of a block, with running statistics that a diverged step cannot spoil.
+//! Layer norm and batch norm with their parameters. The running statistics of a batch norm change only with an update whose
+//! loss and gradient were finite.
 
 use crate::{
-    call::Pass,
     config::NormKind,
-    param::{Flats, Group, ParamBuilder, Slot},
+    param::{Group, GroupBuffers, ParamBuilder, ParamSlot},
+    pass_options::PassContext,
 };
 use s4_backend::{
     Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, CallOptions, EmaUpdate, Error,
     LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape,
 };
 
-/// As in PyTorch.
+/// Added to a variance before its root is taken, as in PyTorch.
 const EPS: f64 = 1e-5;
+/// Weight of a batch's statistics in the running ones, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
 
-/// γ, β and, for batch norm, the running (2, heads) mean and variance.
+/// A norm over features, with its scale γ and offset β, and for batch norm running means and variances, (2, heads).
 pub(crate) struct Norm<B: Backend> {
     kind: NormKind,
     heads: usize,
-    gamma: Slot,
-    beta: Slot,
-    /// What inference uses.
-    running: B::Buf,
-    /// What training forwards update; becomes `running` when the step proves finite.
-    next: B::Buf,
-    pending: bool,
+    gamma: ParamSlot,
+    beta: ParamSlot,
+    /// Running means, then variances, that inference uses.
+    running_statistics: B::Buf,
+    /// Running means, then variances, as training forwards have moved them on. They become the ones above when the update
+    /// proves finite.
+    moved_statistics: B::Buf,
+    /// Whether training forwards have moved them on since they were last taken over.
+    statistics_moved: bool,
 }
 
-/// Arrays of one backward.
+/// Arrays of one backward of a norm.
 pub(crate) struct NormBackward<'a, B: Backend> {
+    /// Gradient of the input, overwritten.
     pub dx: B::Mut<'a>,
-    pub grads: &'a mut Flats<B>,
+    /// Gradients of the parameters, which are added to.
+    pub grads: &'a mut GroupBuffers<B>,
+    /// Gradient of the output.
     pub dy: B::Ref<'a>,
+    /// Input of the forward.
     pub x: B::Ref<'a>,
-    /// Of its forward.
+    /// Means and inverse deviations that the forward computed.
     pub stats: B::Ref<'a>,
-    /// Gradient that goes past the norm; added to `dx`.
+    /// Gradient that the residual connection carries past the norm, to be added to `dx`.
     pub residual: Option<B::Ref<'a>>,
 }
 
 impl<B: Backend> Norm<B> {
-    /// `None` for [`NormKind::None`].
+    /// A norm over `heads` features, which adds parameters whose names begin with `prefix`; `None` for [`NormKind::None`].
     pub fn new(
         be: &B,
         kind: NormKind,
@@ -59,17 +67,18 @@ impl<B: Backend> Norm<B> {
             heads,
             gamma,
             beta,
-            running: be.alloc(size)?,
-            next: be.alloc(size)?,
-            pending: false,
+            running_statistics: be.alloc(size)?,
+            moved_statistics: be.alloc(size)?,
+            statistics_moved: false,
         };
         if size > 0 {
-            be.fill(be.view_mut(&mut norm.running, heads..size), B::Scalar::from_f64(1.0))?;
+            be.fill(be.view_mut(&mut norm.running_statistics, heads..size), B::Scalar::from_f64(1.0))?;
         }
         Ok(Some(norm))
     }
 
-    /// Elements of `stats`.
+    /// Number of statistics that a forward computes: a mean and an inverse deviation for each feature in batch norm, for
+    /// each time step in layer norm.
     pub fn stats_len(&self, batch: usize, len: usize) -> usize {
         match self.kind {
             NormKind::Batch => 2 * self.heads,
@@ -77,58 +86,62 @@ impl<B: Backend> Norm<B> {
         }
     }
 
-    /// Running mean and variance, one after the other; `None` for layer norm.
-    pub fn running(&self, be: &B) -> Result<Option<Vec<B::Scalar>>> {
+    /// Running means, then variances, (2, heads); `None` for layer norm, which has none.
+    pub fn running_statistics(&self, be: &B) -> Result<Option<Vec<B::Scalar>>> {
         if self.kind != NormKind::Batch {
             return Ok(None);
         }
-        let mut out = vec![B::Scalar::from_f64(0.0); 2 * self.heads];
-        be.download(&mut out, be.view(&self.running, 0..2 * self.heads))?;
-        Ok(Some(out))
+        let mut means_and_variances = vec![B::Scalar::from_f64(0.0); 2 * self.heads];
+        be.download(&mut means_and_variances, be.view(&self.running_statistics, 0..2 * self.heads))?;
+        Ok(Some(means_and_variances))
     }
 
-    /// Replaces the running statistics.
-    pub fn set_running(&mut self, be: &B, values: &[B::Scalar]) -> Result<()> {
-        self.pending = false;
-        be.upload(be.view_mut(&mut self.running, 0..2 * self.heads), values)
+    /// Replaces the running means and variances, (2, heads).
+    pub fn set_running_statistics(&mut self, be: &B, values: &[B::Scalar]) -> Result<()> {
+        self.statistics_moved = false;
+        be.upload(be.view_mut(&mut self.running_statistics, 0..2 * self.heads), values)
     }
 
-    /// Accepts what training forwards have gathered, if `guard` is finite.
-    pub fn commit(&mut self, be: &B, guard: Option<B::Ref<'_>>) -> Result<()> {
-        if !std::mem::take(&mut self.pending) {
+    /// Takes over the running statistics that training forwards have moved on, if `guard` (loss and Σ g²) is finite;
+    /// without a guard in any case.
+    pub fn accept_statistics(&mut self, be: &B, guard: Option<B::Ref<'_>>) -> Result<()> {
+        if !std::mem::take(&mut self.statistics_moved) {
             return Ok(());
         }
         let n = 2 * self.heads;
-        let (running, next) = (be.view_mut(&mut self.running, 0..n), be.view(&self.next, 0..n));
+        let (running, moved) =
+            (be.view_mut(&mut self.running_statistics, 0..n), be.view(&self.moved_statistics, 0..n));
         match guard {
-            // A guarded copy is an average that forgets everything.
+            // A running average with decay 0 is a copy, and unlike a copy it leaves its target alone where the guard is
+            // not finite.
             Some(guard) => {
                 let guard = be.shorten(guard);
-                be.ema(EmaUpdate { average: running, value: next, guard, decay: 0.0 })
+                be.ema(EmaUpdate { average: running, value: moved, guard, decay: 0.0 })
             }
-            None => be.copy(running, next),
+            None => be.copy(running, moved),
         }
     }
 
-    /// Drops what training forwards have gathered.
-    pub fn forget(&mut self) {
-        self.pending = false;
+    /// Drops the running statistics that training forwards have moved on.
+    pub fn drop_statistics(&mut self) {
+        self.statistics_moved = false;
     }
 
-    fn shape(&self, pass: &Pass<'_, B>) -> SeqShape {
+    /// Sizes of the features in a pass.
+    fn shape(&self, pass: &PassContext<'_, B>) -> SeqShape {
         SeqShape { batch: pass.batch, heads: self.heads, len: pass.len }
     }
 
-    /// y = γ(x − μ)·rstd + β.
+    /// y = γ(x − μ)·rstd + β. Writes mean μ and inverse deviation rstd to `stats`.
     pub fn forward<'a>(
         &'a mut self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         y: B::Mut<'a>,
         stats: B::Mut<'a>,
         x: B::Ref<'a>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, values, .. } = *pass;
+        let PassContext { be, values, .. } = *pass;
         let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
         if self.kind == NormKind::Layer {
@@ -140,12 +153,15 @@ impl<B: Backend> Norm<B> {
             if pass.batch * pass.len < 2 {
                 return Err(Error::value("batch norm", "two values or more a feature in training", 1));
             }
-            if !self.pending {
-                be.copy(be.view_mut(&mut self.next, 0..n), be.view(&self.running, 0..n))?;
-                self.pending = true;
+            if !self.statistics_moved {
+                be.copy(
+                    be.view_mut(&mut self.moved_statistics, 0..n),
+                    be.view(&self.running_statistics, 0..n),
+                )?;
+                self.statistics_moved = true;
             }
         }
-        let running = if training { &mut self.next } else { &mut self.running };
+        let running = if training { &mut self.moved_statistics } else { &mut self.running_statistics };
         let args = BatchNormForward {
             y,
             stats,
@@ -162,15 +178,15 @@ impl<B: Backend> Norm<B> {
         be.batch_norm_forward(args, ws)
     }
 
-    /// y once more for backward, from the statistics of its forward.
+    /// Computes y once more, for a backward, from the statistics that the forward wrote.
     pub fn recompute<'a>(
         &self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         y: B::Mut<'a>,
         stats: B::Ref<'a>,
         x: B::Ref<'a>,
     ) -> Result<()> {
-        let Pass { be, values, .. } = *pass;
+        let PassContext { be, values, .. } = *pass;
         let shape = self.shape(pass);
         let (gamma, beta) = (values.view(be, self.gamma), values.view(be, self.beta));
         if self.kind == NormKind::Layer {
@@ -180,14 +196,14 @@ impl<B: Backend> Norm<B> {
         be.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape })
     }
 
-    /// dx overwrites; the parameters' gradients accumulate.
+    /// Overwrites `dx`, and adds to the gradients of γ and β.
     pub fn backward<'a>(
         &self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         arrays: NormBackward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, values, .. } = *pass;
+        let PassContext { be, values, .. } = *pass;
         let NormBackward { dx, grads, dy, x, stats, residual } = arrays;
         let shape = self.shape(pass);
         let gamma = values.view(be, self.gamma);

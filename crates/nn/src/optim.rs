@@ -1,26 +1,34 @@
-//! AdamW over a parameter store: two groups, one clip over both.
+//! AdamW over a parameter store: two groups and those chosen by name, one clip over all.
 
 use crate::{
     check,
-    param::{Flats, Group, ParamStore},
+    param::{Group, GroupBuffers, ParamStore},
+    param_groups::{ParamGroup, Segment, segments},
 };
 use num_traits::Zero;
 use s4_backend::{AdamW, AdamWUpdate, Backend, Clip, Code, Error, Result, Scalar};
 use serde::{Deserialize, Serialize};
 
-/// Hyperparameters; the SSM group has its own learning rate and no decay.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Hyperparameters of AdamW. The group of the SSM's dynamics has a learning rate of its own and no weight decay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[allow(missing_docs)]
 pub struct AdamConfig {
+    /// Learning rate of the main group.
     pub lr: f64,
+    /// Learning rate of the group of the SSM's dynamics.
     pub ssm_lr: f64,
+    /// Decoupled weight decay of the main group.
     pub weight_decay: f64,
+    /// Decay of the first moments.
     pub beta1: f64,
+    /// Decay of the second moments.
     pub beta2: f64,
+    /// Added to the root of a second moment before the division by it.
     pub eps: f64,
-    /// Largest global gradient norm; none by default.
+    /// Norm over all gradients above which they are scaled down to it; none by default.
     pub clip: Option<f64>,
+    /// Parameters with rates of their own; the first group that names one has it.
+    pub groups: Vec<ParamGroup>,
 }
 
 impl Default for AdamConfig {
@@ -33,17 +41,24 @@ impl Default for AdamConfig {
             beta2: 0.999,
             eps: 1e-8,
             clip: None,
+            groups: Vec::new(),
         }
     }
 }
 
 impl AdamConfig {
-    /// From JSON. `ERR_S4_VALUE` names what is wrong.
+    /// Parses hyperparameters given as JSON. `ERR_S4_VALUE` names what is wrong.
     pub fn from_json(op: &'static str, json: &str) -> Result<Self> {
         serde_json::from_str(json)
             .map_err(|e| Error::value(op, "known options with values of their types", e))
     }
-    /// Refuses impossible values.
+    fn segments<B: Backend>(&self, op: &'static str, store: &ParamStore<B>) -> Result<Vec<Segment>> {
+        segments(op, store, &self.groups, |group| match group {
+            Group::Main => (self.lr, self.weight_decay),
+            Group::Ssm => (self.ssm_lr, 0.0),
+        })
+    }
+    /// Refuses impossible hyperparameters, with `op` as the operation in the error.
     pub fn check(&self, op: &'static str) -> Result<()> {
         let at_least_0 = |what: &str, x: f64| match x.is_finite() && x >= 0.0 {
             true => Ok(()),
@@ -60,6 +75,7 @@ impl AdamConfig {
         if !(self.eps.is_finite() && self.eps > 0.0) {
             return Err(Error::value(op, "eps above 0", self.eps));
         }
+        self.groups.iter().try_for_each(|group| group.check(op))?;
         match self.clip {
             Some(c) if c.is_nan() || c <= 0.0 => Err(Error::value(op, "clip above 0", c)),
             _ => Ok(()),
@@ -67,36 +83,51 @@ impl AdamConfig {
     }
 }
 
-/// AdamW: moments and update counter of one [`ParamStore`]. [`crate::Trainer`] drives one; custom loops call
-/// [`Adam::update`].
+/// AdamW for one [`ParamStore`]: its hyperparameters, its moments, and the number of updates so far. A [`crate::Trainer`]
+/// has one; loops of a caller's own call [`Adam::update`].
 pub struct Adam<B: Backend> {
     be: B,
-    pub(crate) config: AdamConfig,
-    pub(crate) m: Flats<B>,
-    pub(crate) v: Flats<B>,
+    config: AdamConfig,
+    segments: Vec<Segment>,
+    /// First moments: running means of the gradients.
+    pub(crate) m: GroupBuffers<B>,
+    /// Second moments: running means of the squared gradients.
+    pub(crate) v: GroupBuffers<B>,
+    /// Number of updates so far.
     pub(crate) step: u64,
+    /// [0, Σ g²] on the device for [`Adam::update`]: nothing is updated where it is not finite.
     guard: Option<B::Buf>,
     ws: B::Workspace,
 }
 
 impl<B: Backend> Adam<B> {
-    /// Zero moments. `ERR_S4_VALUE` on impossible hyperparameters.
+    /// An optimiser with zero moments for these parameters. `ERR_S4_VALUE` on impossible hyperparameters.
     pub fn new(be: B, store: &ParamStore<B>, config: AdamConfig) -> Result<Self> {
         config.check("AdamW")?;
-        let (m, v, guard, ws) = (store.like()?, store.like()?, Some(be.alloc(2)?), be.workspace());
-        Ok(Adam { be, config, m, v, step: 0, guard, ws })
+        let segments = config.segments("AdamW", store)?;
+        let (m, v, guard, ws) =
+            (store.zeros_like()?, store.zeros_like()?, Some(be.alloc(2)?), be.workspace());
+        Ok(Adam { be, config, segments, m, v, step: 0, guard, ws })
     }
-    /// Hyperparameters.
+    /// Other hyperparameters from here on, moments and counter kept. `ERR_S4_VALUE` on impossible ones, and nothing changes.
+    pub fn configure(&mut self, op: &'static str, store: &ParamStore<B>, config: AdamConfig) -> Result<()> {
+        config.check(op)?;
+        self.segments = config.segments(op, store)?;
+        self.config = config;
+        Ok(())
+    }
+    /// Its hyperparameters.
     pub fn config(&self) -> &AdamConfig {
         &self.config
     }
-    /// Updates so far.
+    /// Number of updates so far.
     pub fn steps(&self) -> u64 {
         self.step
     }
 
-    /// One update from the store's gradients, learning rates times `scale`; waits. Gives the gradients' global norm
-    /// before clipping. A non-finite gradient gives `ERR_S4_NONFINITE` with step and tensor, parameters untouched.
+    /// Makes one update from the store's gradients, with the learning rates multiplied by `scale`, and waits for it. Gives
+    /// the norm over all gradients before clipping. Where a gradient is not finite, `ERR_S4_NONFINITE` names update and
+    /// tensor, and neither parameters nor moments change.
     pub fn update(&mut self, store: &mut ParamStore<B>, scale: f64) -> Result<f64> {
         if !(scale.is_finite() && scale >= 0.0) {
             return Err(Error::value("AdamW.step", "a learning rate factor of 0 or more", scale));
@@ -114,75 +145,81 @@ impl<B: Backend> Adam<B> {
         let result = (|| {
             be.fill(be.view_mut(&mut guard, 0..2), B::Scalar::zero())?;
             self.sum_squares(be.view_mut(&mut guard, 1..2), store)?;
-            self.enqueue(store, be.view(&guard, 0..2), scale)?;
+            self.enqueue_update(store, be.view(&guard, 0..2), scale)?;
             let mut host = [B::Scalar::zero(); 2];
             be.download(&mut host, be.view(&guard, 0..2))?;
             Ok(host[1].to_f64())
         })();
         self.guard = Some(guard);
-        let squares = result?;
-        match squares.is_finite() {
-            true => Ok(squares.sqrt()),
+        let squared_norm = result?;
+        match squared_norm.is_finite() {
+            true => Ok(squared_norm.sqrt()),
             false => {
                 let step = self.step;
                 self.step -= 1;
-                Err(non_finite("AdamW.step", step, &bad_gradient(store)?))
+                Err(non_finite_error("AdamW.step", step, &non_finite_gradient(store)?))
             }
         }
     }
 
-    /// acc += Σ g² over both groups.
-    pub(crate) fn sum_squares(&mut self, mut acc: B::Mut<'_>, store: &ParamStore<B>) -> Result<()> {
-        for group in [Group::Main, Group::Ssm] {
-            let g = store.grads.all(&self.be, group);
-            self.be.sum_squares(self.be.reborrow(&mut acc), g, &mut self.ws)?;
+    /// acc += Σ g² over all that is not frozen.
+    pub(crate) fn sum_squares(&mut self, mut sum: B::Mut<'_>, store: &ParamStore<B>) -> Result<()> {
+        for s in &self.segments {
+            let g = self.be.view(store.grads.buffer_of(s.group), s.range.clone());
+            self.be.sum_squares(self.be.reborrow(&mut sum), g, &mut self.ws)?;
         }
         Ok(())
     }
 
-    /// The update under `guard` = [loss, Σ g²].
-    pub(crate) fn enqueue(&mut self, store: &mut ParamStore<B>, guard: B::Ref<'_>, scale: f64) -> Result<()> {
+    /// Enqueues an update that the device makes only if `guard` = [loss, Σ g²] is finite.
+    pub(crate) fn enqueue_update(
+        &mut self,
+        store: &mut ParamStore<B>,
+        guard: B::Ref<'_>,
+        scale: f64,
+    ) -> Result<()> {
         self.step += 1;
-        let c = self.config;
+        let c = &self.config;
         let clip = Clip { max_norm: c.clip.unwrap_or(f64::INFINITY) };
-        for (group, lr, weight_decay) in [(Group::Main, c.lr, c.weight_decay), (Group::Ssm, c.ssm_lr, 0.0)] {
+        for s in &self.segments {
             let hyper = AdamW {
-                lr: lr * scale,
+                lr: s.lr * scale,
                 beta1: c.beta1,
                 beta2: c.beta2,
                 eps: c.eps,
-                weight_decay,
+                weight_decay: s.weight_decay,
                 step: self.step,
             };
             let be = &self.be;
             be.adamw(AdamWUpdate {
-                value: store.values.all_mut(be, group),
-                m: self.m.all_mut(be, group),
-                v: self.v.all_mut(be, group),
-                grad: store.grads.all(be, group),
+                value: be.view_mut(store.values.buffer_of_mut(s.group), s.range.clone()),
+                m: be.view_mut(self.m.buffer_of_mut(s.group), s.range.clone()),
+                v: be.view_mut(self.v.buffer_of_mut(s.group), s.range.clone()),
+                grad: be.view(store.grads.buffer_of(s.group), s.range.clone()),
                 guard: be.shorten(guard),
                 hyper,
                 clip,
             })?;
         }
-        store.touch();
+        store.mark_changed();
         Ok(())
     }
 }
 
-/// Name of a parameter whose gradient is not finite: the last, nearest to the loss, where backward met it first.
-pub(crate) fn bad_gradient<B: Backend>(store: &ParamStore<B>) -> Result<String> {
+/// Name of a parameter whose gradient is not finite, for an error. Of several it is the last, which is nearest to the loss
+/// and which the backward therefore computed first.
+pub(crate) fn non_finite_gradient<B: Backend>(store: &ParamStore<B>) -> Result<String> {
     for info in store.infos().iter().rev() {
         if check::finite("", "", &store.grad(&info.name)?).is_err() {
             return Ok(format!("gradient of {}", info.name));
         }
     }
-    // Each gradient is finite but their squares overflow.
+    // Every gradient is finite, and so it was the sum of their squares that overflowed.
     Ok("gradient norm".into())
 }
 
-/// `ERR_S4_NONFINITE` with step and tensor.
-pub(crate) fn non_finite(op: &'static str, step: u64, tensor: &str) -> Error {
+/// `ERR_S4_NONFINITE` that names the update and the tensor.
+pub(crate) fn non_finite_error(op: &'static str, step: u64, tensor: &str) -> Error {
     Error::new(
         Code::NonFinite,
         op,

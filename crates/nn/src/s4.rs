@@ -1,72 +1,88 @@
-//! The SSM of one layer on the device: its parameters' places, its plan, forward beside backward, the kernel, a step.
+//! The SSM of one layer on the device: its parameters, and the calls of the backend for forward, backward, kernel and time
+//! step.
 
 use crate::{
-    call::Pass,
     config::LayerConfig,
-    init,
-    param::{Flats, Group, ParamBuilder, Slot},
+    initial_values,
+    param::{Group, GroupBuffers, ParamBuilder, ParamSlot},
+    pass_options::PassContext,
 };
 use s4_backend::{
     Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmParams, SsmSpec, SsmStep,
 };
 
-/// Arrays of one forward: `y` (batch, channels·H, len), `u` (batch, H, len), states (batch, H, 2, N/2).
+/// Arrays of one forward of the SSM: output `y` (batch, channels·H, len), input `u` (batch, H, len), states
+/// (batch, H, 2, N/2).
 pub(crate) struct S4Forward<'a, B: Backend> {
+    /// Output.
     pub y: B::Mut<'a>,
+    /// Where to write the state after the last time step, if it is wanted.
     pub state_end: Option<B::Mut<'a>>,
-    /// What backward needs, [`S4Core::saved_len`] elements.
+    /// Where to save what backward needs, [`S4Core::saved_len`] elements.
     pub saved: Option<B::Mut<'a>>,
+    /// Input.
     pub u: B::Ref<'a>,
+    /// State before the first time step; zero without.
     pub state0: Option<B::Ref<'a>>,
 }
 
-/// Arrays of its backward: gradients of sum(y·dy) + sum(state_end·dstate_end).
+/// Arrays of one backward of the SSM, which gives the gradients of sum(y·dy) + sum(state_end·dstate_end).
 pub(crate) struct S4Backward<'a, B: Backend> {
+    /// Gradient of the input, overwritten.
     pub du: Option<B::Mut<'a>>,
+    /// Gradient of the start state, overwritten.
     pub dstate0: Option<B::Mut<'a>>,
-    pub grads: &'a mut Flats<B>,
+    /// Gradients of the parameters, which are added to.
+    pub grads: &'a mut GroupBuffers<B>,
+    /// Gradient of the output.
     pub dy: B::Ref<'a>,
+    /// Gradient of the state after the last time step.
     pub dstate_end: Option<B::Ref<'a>>,
+    /// Input of the forward.
     pub u: B::Ref<'a>,
+    /// State that the forward started from.
     pub state0: Option<B::Ref<'a>>,
+    /// What the forward has saved.
     pub saved: B::Ref<'a>,
 }
 
-/// Arrays of one step of the recurrence: `state` moves on in place.
+/// Arrays of one time step of the recurrence. `state` is overwritten with the state after it.
 pub(crate) struct S4Step<'a, B: Backend> {
-    /// (batch, channels·H)
+    /// Output (batch, channels·H).
     pub y: B::Mut<'a>,
+    /// State before the time step, and after the call the state after it, (batch, H, 2, N/2).
     pub state: B::Mut<'a>,
-    /// (batch, H)
+    /// Input (batch, H).
     pub u: B::Ref<'a>,
-    /// (batch): ratio of this step to the training interval.
+    /// Ratio of this time step to that of training, (batch).
     pub interval: Option<B::Ref<'a>>,
-    /// A stream's own; the layer's without one.
+    /// The plan of a stream; without it the layer's own plan is used.
     pub plan: Option<&'a mut B::StepPlan>,
 }
 
-/// Places of (Δ, Λ, B, C, P, D) in the flat buffers.
-struct Slots {
-    inv_dt: Slot,
-    a_real: Slot,
-    a_imag: Slot,
-    b: Slot,
-    c: Slot,
-    p: Slot,
-    d: Slot,
+/// Where the SSM's parameters lie in the buffers of their groups.
+struct SsmSlots {
+    inv_dt: ParamSlot,
+    a_real: ParamSlot,
+    a_imag: ParamSlot,
+    b: ParamSlot,
+    c: ParamSlot,
+    p: ParamSlot,
+    d: ParamSlot,
 }
 
-/// One SSM.
+/// The SSM of one layer: its description, the places of its parameters, and the backend's plans for it.
 pub struct S4Core<B: Backend> {
     spec: SsmSpec,
-    slots: Slots,
+    slots: SsmSlots,
     plan: B::SsmPlan,
-    /// Made by the first step.
+    /// The backend's plan for single time steps, made by the first of them.
     step_plan: Option<B::StepPlan>,
 }
 
 impl<B: Backend> S4Core<B> {
-    /// Adds its parameters under `prefix` (`"blocks.0.layer."`), drawn from streams of `seed` that start at `stream`.
+    /// The SSM of a layer. Adds parameters whose names begin with `prefix` (`"blocks.0.layer."`) to `params`, with initial
+    /// values drawn from random streams from `stream` on.
     pub(crate) fn new(
         be: &B,
         config: &LayerConfig,
@@ -76,11 +92,11 @@ impl<B: Backend> S4Core<B> {
     ) -> Result<Self> {
         let spec = config.spec();
         let (h, s, pairs) = (spec.heads, spec.n_ssm, spec.pairs());
-        let v = init::ssm(config, stream)?;
+        let v = initial_values::ssm(config, stream)?;
         let mut add = |name: &str, shape: &[usize], group, values| {
             params.add(format!("{prefix}{name}"), shape, group, values)
         };
-        let slots = Slots {
+        let slots = SsmSlots {
             inv_dt: add(
                 "kernel.inv_dt",
                 &[h, if spec.dt_per_state { pairs } else { 1 }],
@@ -92,7 +108,7 @@ impl<B: Backend> S4Core<B> {
             b: add("kernel.B", &[1, s, pairs, 2], Group::Ssm, v.b),
             c: add("kernel.C", &[spec.kernel_channels(), h, pairs, 2], Group::Main, v.c),
             p: match spec.rank {
-                0 => Slot { group: Group::Ssm, offset: 0, len: 0 },
+                0 => ParamSlot { group: Group::Ssm, offset: 0, len: 0 },
                 r => add("kernel.P", &[r, s, pairs, 2], Group::Ssm, v.p),
             },
             d: add("D", &[spec.channels, h], Group::Main, v.d),
@@ -100,12 +116,13 @@ impl<B: Backend> S4Core<B> {
         Ok(S4Core { plan: be.ssm_plan(&spec)?, step_plan: None, spec, slots })
     }
 
-    /// The contract's description.
+    /// Sizes and kinds of the SSM, as the backend is told of them.
     pub fn spec(&self) -> &SsmSpec {
         &self.spec
     }
 
-    fn params<'a>(&self, be: &B, values: &'a Flats<B>) -> SsmParams<'a, B> {
+    /// Views of the SSM's parameters.
+    fn params<'a>(&self, be: &B, values: &'a GroupBuffers<B>) -> SsmParams<'a, B> {
         let s = &self.slots;
         SsmParams {
             inv_dt: values.view(be, s.inv_dt),
@@ -118,14 +135,16 @@ impl<B: Backend> S4Core<B> {
         }
     }
 
-    fn grads<'a>(&self, be: &B, grads: &'a mut Flats<B>) -> SsmGrads<'a, B> {
+    /// Views of the gradients of the SSM's parameters, to be added to.
+    fn grads<'a>(&self, be: &B, grads: &'a mut GroupBuffers<B>) -> SsmGrads<'a, B> {
         let s = &self.slots;
         let [inv_dt, a_real, a_imag, b, c, p, d] =
             grads.views_mut(be, [s.inv_dt, s.a_real, s.a_imag, s.b, s.c, s.p, s.d]);
         SsmGrads { inv_dt, a_real, a_imag, b, c, p, d }
     }
 
-    fn call<'a>(&self, pass: &Pass<'a, B>) -> SsmCall<'a, B> {
+    /// Sizes and options of the SSM's part of a pass, as the backend is told of them.
+    fn ssm_call<'a>(&self, pass: &PassContext<'a, B>) -> SsmCall<'a, B> {
         SsmCall {
             spec: self.spec,
             batch: pass.batch,
@@ -135,51 +154,51 @@ impl<B: Backend> S4Core<B> {
         }
     }
 
-    /// Elements that forward saves for backward.
-    pub(crate) fn saved_len(&self, pass: &Pass<'_, B>) -> usize {
-        pass.be.ssm_saved_len(&self.call(pass))
+    /// Number of elements that a forward saves for its backward.
+    pub(crate) fn saved_len(&self, pass: &PassContext<'_, B>) -> usize {
+        pass.be.ssm_saved_len(&self.ssm_call(pass))
     }
 
-    /// y = K̄∗u + D·u from the given state.
+    /// y = K̄∗u + D·u, from the given start state or from zero.
     pub(crate) fn forward<'a>(
         &mut self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         arrays: S4Forward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let S4Forward { y, state_end, saved, u, state0 } = arrays;
-        let (params, call) = (self.params(pass.be, pass.values), self.call(pass));
+        let (params, call) = (self.params(pass.be, pass.values), self.ssm_call(pass));
         let args = SsmForward { y, state_end, saved, u, state0, params, call };
         pass.be.ssm_forward(args, &mut self.plan, ws)
     }
 
-    /// Parameter gradients accumulate, the others overwrite.
+    /// Adds to the gradients of the parameters, and overwrites the other gradients.
     pub(crate) fn backward<'a>(
         &mut self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         arrays: S4Backward<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let S4Backward { du, dstate0, grads, dy, dstate_end, u, state0, saved } = arrays;
-        let (params, call) = (self.params(pass.be, pass.values), self.call(pass));
+        let (params, call) = (self.params(pass.be, pass.values), self.ssm_call(pass));
         let grads = self.grads(pass.be, grads);
         let args = SsmBackward { du, dstate0, grads, dy, dstate_end, u, state0, saved, params, call };
         pass.be.ssm_backward(args, &mut self.plan, ws)
     }
 
-    /// A plan of its own, for a stream.
+    /// A plan for the time steps of one stream: it keeps constants of that stream's rate and intervals.
     pub(crate) fn new_step_plan(&self, be: &B) -> Result<B::StepPlan> {
         be.step_plan(&self.spec)
     }
 
-    /// One sample a row.
+    /// One time step of every sequence by the recurrence.
     pub(crate) fn step<'a>(
         &mut self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         arrays: S4Step<'a, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let Pass { be, batch, version, .. } = *pass;
+        let PassContext { be, batch, version, .. } = *pass;
         let S4Step { y, state, u, interval, plan } = arrays;
         let (params, spec) = (self.params(be, pass.values), self.spec);
         let plan = match (plan, &mut self.step_plan) {
@@ -190,10 +209,10 @@ impl<B: Backend> S4Core<B> {
         be.ssm_step(SsmStep { y, state, u, interval, params, spec, batch, rate, version }, plan, ws)
     }
 
-    /// K̄: (kernel channels, H, `pass.len`).
+    /// The first `pass.len` values of the convolution kernel K̄, (kernel channels, H, `pass.len`).
     pub(crate) fn kernel<'a>(
         &self,
-        pass: &Pass<'a, B>,
+        pass: &PassContext<'a, B>,
         kernel: B::Mut<'a>,
         ws: &mut B::Workspace,
     ) -> Result<()> {

@@ -1,61 +1,65 @@
-//! Learning rate over time: a factor on both groups' rates.
+//! Learning-rate schedules: a factor for each update that both groups' learning rates are multiplied by.
 
 use s4_backend::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which schedule; steps are updates.
+/// The kinds of schedules, with their numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum ScheduleConfig {
-    /// Factor 1.
+    /// Always 1.
     #[default]
     Constant,
-    /// Linear from 0 to 1 over `warmup` updates, then 1.
+    /// Rises linearly to 1 over the first `warmup` updates, and stays there.
     Warmup {
         /// Updates.
         warmup: u64,
     },
-    /// Linear warm-up, then half a cosine to `floor` at update `total`.
+    /// Rises linearly to 1 over the first `warmup` updates, then falls to `floor` at update `total`, along half a period of
+    /// a cosine.
     WarmupCosine {
         /// Updates.
         warmup: u64,
         /// Updates.
         total: u64,
-        /// Last factor.
+        /// The last factor.
         #[serde(default)]
         floor: f64,
     },
-    /// Times `factor` when the observed metric has not fallen for `patience` observations.
+    /// Is multiplied by `factor` whenever the observed metric has not fallen for more than `patience` observations.
     Plateau {
-        /// Below 1.
+        /// What the factor is multiplied by, above 0 and at most 1.
         factor: f64,
-        /// Observations.
+        /// Number of observations without a fall, one after the other, that change nothing yet.
         patience: u64,
-        /// Smallest factor.
+        /// Least factor.
         #[serde(default)]
         floor: f64,
     },
-    /// Times `factor` every `every` updates.
+    /// Is multiplied by `factor` after every `every` updates.
     Step {
         /// Updates.
         every: u64,
-        /// Below 1.
+        /// What the factor is multiplied by, above 0 and at most 1.
         factor: f64,
     },
 }
 
-/// A schedule and what it has observed.
+/// A schedule with its observations so far. A checkpoint stores it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Schedule {
     config: ScheduleConfig,
+    /// Factor that a plateau schedule has come down to.
     plateau: f64,
+    /// Least metric that a plateau schedule has observed.
     best: Option<f64>,
+    /// Observations since then, or since the factor last fell.
     waited: u64,
 }
 
 impl Schedule {
-    /// Nothing observed yet. `ERR_S4_VALUE` on impossible numbers.
+    /// A schedule without observations. `ERR_S4_VALUE` on impossible numbers.
     pub fn new(config: ScheduleConfig) -> Result<Self> {
         let factor_ok = |f: f64| f.is_finite() && f > 0.0 && f <= 1.0;
         let floor_ok = |f: f64| (0.0..=1.0).contains(&f);
@@ -77,12 +81,12 @@ impl Schedule {
         Ok(Schedule { config, plateau: 1.0, best: None, waited: 0 })
     }
 
-    /// What it is.
+    /// Its kind and its numbers.
     pub fn config(&self) -> ScheduleConfig {
         self.config
     }
 
-    /// Factor of update `step`, counted from 0.
+    /// Factor of update number `step`, from 0.
     pub fn factor(&self, step: u64) -> f64 {
         let ramp = |warmup: u64| (step + 1) as f64 / warmup as f64;
         match self.config {
@@ -99,7 +103,7 @@ impl Schedule {
         }
     }
 
-    /// Tells a plateau schedule the metric of an epoch (smaller is better); others take no notice.
+    /// Tells a plateau schedule the metric of an epoch, of which less is better. Other schedules do not use it.
     pub fn observe(&mut self, metric: f64) {
         if let ScheduleConfig::Plateau { factor, patience, floor } = self.config {
             if self.best.is_none_or(|best| metric < best) {

@@ -1,29 +1,30 @@
-//! The whole network as an RNN: O(1) memory, chunks of any length.
+//! A model as a recurrent network: it is pushed inputs of any length and carries its state from push to push, in memory
+//! that does not grow with the sequence.
 //!
-//! Few samples go through the recurrence one by one; many go through the chunked forward from the carried state.
-//! Both give the same numbers. Norms use running statistics. A pooled model gives at each step what it would give
-//! if the sequence ended there.
+//! A push of few time steps goes through the recurrence, one time step after the other; a push of many goes through the
+//! same forward as whole sequences, from the carried state. Both give the same outputs. A batch norm uses its running
+//! statistics. A model with pooling gives at each time step what it would give for a sequence that ends there.
 
 use crate::{
     batch::Input,
-    call::Pass,
     check,
     config::Encoder,
     encoder::EncoderInput,
-    growable::{GrowableBuffer, GrowableInts},
+    growable_buffer::{GrowableBuffer, GrowableInts},
     journal::Journal,
     model::Model,
+    pass_options::PassContext,
+    recurrent_states::RecurrentStates,
     running_pool::RunningPool,
     s4::S4Step,
-    states::RecurrentStates,
 };
 use num_traits::Zero;
 use s4_backend::{Activation, Backend, CallOptions, Code, Error, Pooling, Result, checks, host_memory};
 
-/// Per push options.
+/// Options of one push.
 #[derive(Clone, Copy, Debug)]
 pub struct StepOptions<'a, T> {
-    /// (batch) for all of the push, or (batch, len): ratio of each step to the training interval.
+    /// Ratio of the time steps to those of training: (batch) for the whole push, or (batch, len) for each time step.
     pub interval: Option<&'a [T]>,
 }
 
@@ -33,15 +34,20 @@ impl<T> Default for StepOptions<'_, T> {
     }
 }
 
-/// From this many samples a push goes through the chunked forward.
-const CHUNK_FROM: usize = 32;
+/// A push of at least this many time steps goes through the forward of whole sequences.
+const MIN_LEN_OF_FORWARD: usize = 32;
 
-/// A stream's state on the device; the weights stay in the model, which each push names.
+/// A stream: its state and its buffers on the device. The parameters stay in the model, which every push is given.
 pub struct Stepper<B: Backend> {
+    /// The backend that it computes on.
     pub(crate) be: B,
+    /// Number of sequences.
     pub(crate) batch: usize,
+    /// Ratio of sampling rates, by which every step size is multiplied.
     rate: f64,
+    /// Number of time steps so far.
     pub(crate) position: u64,
+    /// States after the last time step.
     pub(crate) states: RecurrentStates<B>,
     /// Of chunked pushes: where the next states are written. Of others: the states that `journal` began from.
     other: Option<RecurrentStates<B>>,
@@ -52,31 +58,41 @@ pub struct Stepper<B: Backend> {
     pub(crate) journal: Journal<B::Scalar>,
     /// Whether numbers of the states that are not finite may leave every output finite.
     hides: bool,
+    /// The backend's plan for the time steps of each block.
     plans: Vec<B::StepPlan>,
+    /// The pool of the features so far.
     pub(crate) pool: RunningPool<B>,
+    /// Input values of a time step on the device.
     input: GrowableBuffer<B>,
+    /// Input tokens of a time step on the device.
     tokens: GrowableInts<B>,
+    /// Input tokens of a time step, gathered on the host.
     host_tokens: Vec<i32>,
+    /// Input values of a time step, gathered on the host.
     host_input: Vec<B::Scalar>,
+    /// Intervals of a time step on the device.
     interval: GrowableBuffer<B>,
+    /// Intervals of a time step, gathered on the host.
     host_interval: Vec<B::Scalar>,
-    /// Features going into a stage and out of it, exchanged after every stage.
+    /// Input and output of the part of the network that runs; exchanged after every part.
     features: [GrowableBuffer<B>; 2],
-    out: GrowableBuffer<B>,
-    host_out: Vec<B::Scalar>,
+    /// Outputs of a time step on the device.
+    output: GrowableBuffer<B>,
+    /// Outputs of a time step on the host, before they go to their places in the caller's array.
+    host_output: Vec<B::Scalar>,
     /// A block's state on the host, of networks that hide what is not finite.
     host_state: Vec<B::Scalar>,
-    /// The network's step as the backend recorded it.
-    graph: B::Graph,
+    /// One time step of the network as the backend has recorded it, to be replayed.
+    recorded_step: B::Graph,
     /// How often `states` and `other` have changed places: a recorded step belongs to one of the two.
-    exchanges: u64,
-    /// What it streams: a push into another model is refused.
-    pub(crate) sizes: Sizes,
+    state_exchanges: u64,
+    /// Sizes of the model that it was made of; a push into another model is refused.
+    pub(crate) sizes: StreamSizes,
 }
 
 /// What a stream must agree on with its model, and a saved state with its stream.
 #[derive(PartialEq)]
-pub(crate) struct Sizes {
+pub(crate) struct StreamSizes {
     layers: usize,
     pub(crate) features: usize,
     pub(crate) state: usize,
@@ -84,10 +100,11 @@ pub(crate) struct Sizes {
     pub(crate) pooling: Option<Pooling>,
 }
 
-impl Sizes {
+impl StreamSizes {
+    /// The sizes of a model.
     fn of<B: Backend>(model: &Model<B>) -> Self {
         let c = &model.config;
-        Sizes {
+        StreamSizes {
             layers: c.layers,
             features: c.features(),
             state: c.block.layer.state,
@@ -98,17 +115,18 @@ impl Sizes {
 }
 
 impl<B: Backend> Model<B> {
-    /// The same weights as an RNN over `batch` rows. `ERR_S4_UNSUPPORTED` for two-sided or truncated layers.
+    /// The model as a recurrent network over `batch` sequences, from zero states. `ERR_S4_UNSUPPORTED` where its layers are
+    /// two-sided or truncated.
     pub fn stream(&self, batch: usize, rate: f64) -> Result<Stepper<B>> {
         Stepper::new(self, batch, rate)
     }
 }
 
 impl<B: Backend> Stepper<B> {
-    /// Zero states for `batch` rows of `model`.
+    /// A stream of `model` over `batch` sequences, from zero states.
     fn new(model: &Model<B>, batch: usize, rate: f64) -> Result<Self> {
         let op = "SequenceModel.stream";
-        model.need_state(op)?;
+        model.require_state(op)?;
         checks::rate(op, rate)?;
         let (c, be) = (&model.config, model.be.clone());
         let spec = c.block.layer.spec();
@@ -138,25 +156,25 @@ impl<B: Backend> Stepper<B> {
             interval: buffer()?,
             host_interval: Vec::new(),
             features: [buffer()?, buffer()?],
-            out: buffer()?,
-            host_out: Vec::new(),
+            output: buffer()?,
+            host_output: Vec::new(),
             host_state: Vec::new(),
-            graph: B::Graph::default(),
-            exchanges: 0,
-            sizes: Sizes::of(model),
+            recorded_step: B::Graph::default(),
+            state_exchanges: 0,
+            sizes: StreamSizes::of(model),
             be,
         })
     }
-    /// Rows.
+    /// Number of sequences.
     pub fn batch(&self) -> usize {
         self.batch
     }
-    /// Samples seen.
+    /// Number of time steps so far.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// `x`: (batch, len, input) or tokens (batch, len); `out`: (batch, len, decoder outputs), every element written.
+    /// `x`: (batch, len, input) or tokens (batch, len); `output`: (batch, len, decoder outputs), every element written.
     /// `ERR_S4_NONFINITE` for an input, an output or a resulting state that is not finite. A push that fails leaves the
     /// stream as it was before.
     pub fn push(
@@ -165,23 +183,25 @@ impl<B: Backend> Stepper<B> {
         x: Input<'_, B::Scalar>,
         len: usize,
         opts: &StepOptions<'_, B::Scalar>,
-        out: &mut [B::Scalar],
+        output: &mut [B::Scalar],
     ) -> Result<()> {
         let op = OP;
         self.check_push(op, model, x, len)?;
-        check::shaped(op, "output", out, &[self.batch, len, self.sizes.outputs])?;
+        check::shaped(op, "output", output, &[self.batch, len, self.sizes.outputs])?;
         if let Some(interval) = opts.interval {
             let n = if interval.len() == self.batch { self.batch } else { self.batch * len };
             check::intervals(op, interval, n)?;
         }
-        // A running mean, maximum or sum needs every step; so do intervals.
-        let stepwise = opts.interval.is_some() || !self.pool.is_last() || len < CHUNK_FROM;
-        if !stepwise {
-            return self.chunk(model, x, len, out);
+        // A mean, maximum or sum over time so far needs every time step, and so do intervals.
+        let by_recurrence =
+            opts.interval.is_some() || !self.pool.carries_nothing() || len < MIN_LEN_OF_FORWARD;
+        if !by_recurrence {
+            return self.push_by_forward(model, x, len, output);
         }
         self.keep(model)?;
-        let done = (0..len).try_for_each(|t| self.step(model, x, (t, len), opts, Some(&mut *out)));
-        match done.and_then(|()| self.check_finite(out)) {
+        let replayed =
+            (0..len).try_for_each(|t| self.push_time_step(model, x, (t, len), opts, Some(&mut *output)));
+        match replayed.and_then(|()| self.check_finite(output)) {
             Ok(()) => {
                 self.journal.add((x, len, opts.interval));
                 Ok(())
@@ -226,17 +246,17 @@ impl<B: Backend> Stepper<B> {
         be.copy(self.pool.carried.get_mut(&be, n), self.pool_before.get(&be, n))?;
         self.position = self.position_before;
         let journal = std::mem::replace(&mut self.journal, Journal::new());
-        let done = journal.pushes().try_for_each(|(x, len, interval)| {
+        let replayed = journal.pushes().try_for_each(|(x, len, interval)| {
             let opts = StepOptions { interval };
-            (0..len).try_for_each(|t| self.step(model, x, (t, len), &opts, None))
+            (0..len).try_for_each(|t| self.push_time_step(model, x, (t, len), &opts, None))
         });
         self.journal = journal;
-        done
+        replayed
     }
 
     /// Refuses outputs, and states behind them, that are not finite.
-    fn check_finite(&mut self, out: &[B::Scalar]) -> Result<()> {
-        if !self.be.all_finite(out) {
+    fn check_finite(&mut self, output: &[B::Scalar]) -> Result<()> {
+        if !self.be.all_finite(output) {
             return Err(not_finite("finite outputs", "NaN or infinity"));
         }
         if !self.hides {
@@ -253,7 +273,7 @@ impl<B: Backend> Stepper<B> {
         Ok(())
     }
 
-    /// As [`Stepper::push`], into a new array, which is made once the input has proved right.
+    /// As [`Stepper::push`], into a new array, which is allocated only after the input has been checked.
     pub fn push_new(
         &mut self,
         model: &mut Model<B>,
@@ -264,11 +284,12 @@ impl<B: Backend> Stepper<B> {
         let op = OP;
         self.check_push(op, model, x, len)?;
         let n = check::elements(op, "output", &[self.batch, len, self.sizes.outputs])?;
-        let mut out = host_memory::zeros("s4-node", "a result", n)?;
-        self.push(model, x, len, opts, &mut out)?;
-        Ok(out)
+        let mut output = host_memory::zeros("s4-node", "a result", n)?;
+        self.push(model, x, len, opts, &mut output)?;
+        Ok(output)
     }
 
+    /// Refuses a push of wrong input, or with another model than the stream was made of.
     fn check_push(
         &self,
         op: &'static str,
@@ -276,7 +297,7 @@ impl<B: Backend> Stepper<B> {
         x: Input<'_, B::Scalar>,
         len: usize,
     ) -> Result<()> {
-        if Sizes::of(model) != self.sizes {
+        if StreamSizes::of(model) != self.sizes {
             return Err(Error::value(op, "the model that the stream was made of", "another"));
         }
         if let Input::Values(x) = x
@@ -289,13 +310,13 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// Sample t of a push of `len`, with its output where that is wanted.
-    fn step(
+    fn push_time_step(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,
         (t, len): (usize, usize),
         opts: &StepOptions<'_, B::Scalar>,
-        out: Option<&mut [B::Scalar]>,
+        output: Option<&mut [B::Scalar]>,
     ) -> Result<()> {
         let be = self.be.clone();
         let (batch, c) = (self.batch, &model.config);
@@ -303,57 +324,59 @@ impl<B: Backend> Stepper<B> {
         let (n, m) = (batch * heads, batch * outputs);
         match x {
             Input::Values(x) => {
-                let x = column(&mut self.host_input, x, (batch, len, inputs), t);
+                let x = time_step_of(&mut self.host_input, x, (batch, len, inputs), t);
                 self.input.ensure(&be, batch * inputs)?;
                 be.upload(self.input.get_mut(&be, batch * inputs), x)?;
             }
             Input::Tokens(x) => {
-                let x = column(&mut self.host_tokens, x, (batch, len, 1), t);
+                let x = time_step_of(&mut self.host_tokens, x, (batch, len, 1), t);
                 self.tokens.upload(&be, x)?;
             }
         }
         if let Some(interval) = opts.interval {
             let per_push = interval.len() == batch;
             let (l, t) = if per_push { (1, 0) } else { (len, t) };
-            let row = column(&mut self.host_interval, interval, (batch, l, 1), t);
+            let intervals = time_step_of(&mut self.host_interval, interval, (batch, l, 1), t);
             self.interval.ensure(&be, batch)?;
-            be.upload(self.interval.get_mut(&be, batch), row)?;
+            be.upload(self.interval.get_mut(&be, batch), intervals)?;
         }
         self.features.iter_mut().try_for_each(|x| x.ensure(&be, n))?;
-        self.out.ensure(&be, m)?;
-        // The same work at every sample, unless a running pool counts or intervals make constants of their own.
-        let repeats = opts.interval.is_none() && self.pool.is_last();
-        if repeats {
-            let mut graph = std::mem::take(&mut self.graph);
-            let key = [model.store.version(), self.exchanges % 2];
-            let done = be.replay(&mut graph, key, &mut || self.network(model, false));
-            self.graph = graph;
-            done?;
+        self.output.ensure(&be, m)?;
+        // The work is the same at every time step, so that a recording of it can be replayed, unless the pool depends on
+        // the number of time steps or intervals need constants of their own.
+        let is_repeated = opts.interval.is_none() && self.pool.carries_nothing();
+        if is_repeated {
+            let mut recorded_step = std::mem::take(&mut self.recorded_step);
+            let key = [model.store.version(), self.state_exchanges % 2];
+            let replayed = be.replay(&mut recorded_step, key, &mut || self.enqueue_time_step(model, false));
+            self.recorded_step = recorded_step;
+            replayed?;
         } else {
-            self.network(model, opts.interval.is_some())?;
+            self.enqueue_time_step(model, opts.interval.is_some())?;
         }
         self.position += 1;
-        let Some(out) = out else { return Ok(()) };
+        let Some(output) = output else { return Ok(()) };
         if len == 1 {
-            return be.download(out, self.out.get(&be, m));
+            return be.download(output, self.output.get(&be, m));
         }
-        self.host_out.resize(m, Zero::zero());
-        be.download(&mut self.host_out, self.out.get(&be, m))?;
-        for (row, y) in self.host_out.chunks_exact(outputs).enumerate() {
-            out[(row * len + t) * outputs..][..outputs].copy_from_slice(y);
+        self.host_output.resize(m, Zero::zero());
+        be.download(&mut self.host_output, self.output.get(&be, m))?;
+        for (sequence, y) in self.host_output.chunks_exact(outputs).enumerate() {
+            output[(sequence * len + t) * outputs..][..outputs].copy_from_slice(y);
         }
         Ok(())
     }
 
-    /// Enqueues one sample through the network, from `input` or `tokens` to `out`, with the uploaded intervals if said so.
-    fn network(&mut self, model: &mut Model<B>, intervals: bool) -> Result<()> {
+    /// Enqueues one time step of the network, from `input` or `tokens` to `output`. `intervals`: whether the uploaded
+    /// intervals hold.
+    fn enqueue_time_step(&mut self, model: &mut Model<B>, intervals: bool) -> Result<()> {
         let be = self.be.clone();
         let (batch, c) = (self.batch, &model.config);
         let (n, m) = (batch * c.features(), batch * c.decoder_outputs());
         let [a, b] = &mut self.features;
         let (mut x, mut y) = (a, b);
         let net = &mut model.net;
-        let pass = Pass::at_rate(&be, &model.store, (batch, 1), self.rate);
+        let pass = PassContext::at_rate(&be, &model.store, (batch, 1), self.rate);
         let size = if c.encoder == Encoder::Embedding { 0 } else { batch * c.input };
         let input = EncoderInput { values: self.input.get(&be, size), tokens: self.tokens.get() };
         net.encode_step(&pass, x.get_mut(&be, n), input)?;
@@ -369,21 +392,21 @@ impl<B: Backend> Stepper<B> {
             std::mem::swap(&mut x, &mut y);
         }
         let ws = &mut net.scratch.ws;
-        if net.head.norm_step(&pass, y.get_mut(&be, n), x.get(&be, n), ws)? {
+        if net.output_stage.norm_step(&pass, y.get_mut(&be, n), x.get(&be, n), ws)? {
             std::mem::swap(&mut x, &mut y);
         }
         let pooled = self.pool.step(&be, y, x, self.position)?;
         let features = if pooled { y.get(&be, n) } else { x.get(&be, n) };
-        net.head.decode_step(&pass, self.out.get_mut(&be, m), features, ws)
+        net.output_stage.decode_step(&pass, self.output.get_mut(&be, m), features, ws)
     }
 
-    /// A whole push through the chunked forward.
-    fn chunk(
+    /// Takes a whole push through the forward of whole sequences.
+    fn push_by_forward(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,
         len: usize,
-        out: &mut [B::Scalar],
+        output: &mut [B::Scalar],
     ) -> Result<()> {
         let be = self.be.clone();
         let batch = self.batch;
@@ -392,28 +415,28 @@ impl<B: Backend> Stepper<B> {
         if self.other.is_none() {
             self.other = Some(RecurrentStates::new(&be, &model.config, batch)?);
         }
-        // Which algorithm is the backend's choice; `auto` weighs the states too.
-        let pass = Pass::at_rate(&be, &model.store, (batch, len), self.rate);
+        // The pass has the algorithm `auto`: the backend chooses by the sizes, and by the states that go in and out.
+        let pass = PassContext::at_rate(&be, &model.store, (batch, len), self.rate);
         model.net.forward_every_step(&pass, &self.states, self.other.as_mut())?;
-        be.download(out, model.net.head.output_of_every_step(&be, batch, len))?;
+        be.download(output, model.net.output_stage.output_of_every_step(&be, batch, len))?;
         self.exchange();
-        let done = self.check_finite(out);
-        match done {
+        let replayed = self.check_finite(output);
+        match replayed {
             Ok(()) => self.position += len as u64,
             Err(_) => self.exchange(),
         }
-        done
+        replayed
     }
 
     /// The states of a chunked push for those before it, and back.
     fn exchange(&mut self) {
         if let Some(other) = &mut self.other {
             std::mem::swap(&mut self.states, other);
-            self.exchanges += 1;
+            self.state_exchanges += 1;
         }
     }
 
-    /// An independent stream from here.
+    /// An independent stream that starts from this one's state.
     pub fn fork(&self, model: &Model<B>) -> Result<Self> {
         let mut other = Stepper::new(model, self.batch, self.rate)?;
         other.states.copy_from(&self.be, &self.states)?;
@@ -423,7 +446,7 @@ impl<B: Backend> Stepper<B> {
         Ok(other)
     }
 
-    /// Back to zero.
+    /// Goes back to zero states.
     pub fn reset(&mut self) -> Result<()> {
         self.position = 0;
         self.journal.end();
@@ -445,9 +468,10 @@ fn hides(activation: Activation, last: Activation, pooling: Option<Pooling>) -> 
     !(shows(activation) && shows(last) && passes)
 }
 
-/// Sample t of each row, (batch, width) of (batch, len, width), gathered in `place`; a push of one sample is it already.
-fn column<'a, T: Copy>(
-    place: &'a mut Vec<T>,
+/// Time step t of every sequence: (batch, width) out of x (batch, len, width), gathered in `gathered`. Where len is 1 it is x
+/// itself.
+fn time_step_of<'a, T: Copy>(
+    gathered: &'a mut Vec<T>,
     x: &'a [T],
     (batch, len, width): (usize, usize, usize),
     t: usize,
@@ -455,7 +479,8 @@ fn column<'a, T: Copy>(
     if len == 1 {
         return x;
     }
-    place.clear();
-    place.extend((0..batch).flat_map(|row| x[(row * len + t) * width..][..width].iter().copied()));
-    place
+    gathered.clear();
+    gathered
+        .extend((0..batch).flat_map(|sequence| x[(sequence * len + t) * width..][..width].iter().copied()));
+    gathered
 }

@@ -1,15 +1,16 @@
-//! A stream's state as bytes (safetensors): saved, and put back.
+//! Saves the state of a stream as the bytes of a safetensors file, and restores it.
 
 use crate::{
     bytes, check,
-    stepper::{Sizes, Stepper},
+    stepper::{Stepper, StreamSizes},
 };
 use s4_backend::{Backend, Code, Error, Pooling, Result, host_memory};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 
 impl<B: Backend> Stepper<B> {
-    /// Everything needed to go on from here, as bytes (safetensors).
+    /// The whole state of the stream, from which a stream of the same model and batch can go on, as the bytes of a
+    /// safetensors file.
     pub fn save(&self) -> Result<Vec<u8>> {
         let be = &self.be;
         let mut tensors: Vec<(String, Vec<B::Scalar>)> = Vec::new();
@@ -20,24 +21,24 @@ impl<B: Backend> Stepper<B> {
         let mut pool = host_memory::zeros("s4-node", "a result", n)?;
         be.download(&mut pool, self.pool.carried.get(be, n))?;
         tensors.push(("pool".into(), pool));
-        let data: Vec<(String, Vec<usize>, Vec<u8>)> =
+        let named_bytes: Vec<(String, Vec<usize>, Vec<u8>)> =
             tensors.iter().map(|(name, x)| (name.clone(), vec![x.len()], bytes::to_bytes(x))).collect();
-        let views = data
+        let views = named_bytes
             .iter()
             .map(|(name, shape, bytes)| {
-                let view = TensorView::new(bytes::dtype::<B::Scalar>(), shape.clone(), bytes);
-                Ok((name.as_str(), view.map_err(bad_state)?))
+                let view = TensorView::new(bytes::safetensors_dtype::<B::Scalar>(), shape.clone(), bytes);
+                Ok((name.as_str(), view.map_err(invalid_state)?))
             })
             .collect::<Result<Vec<_>>>()?;
         let mut meta: HashMap<_, _> = self.kind().map(|(name, value)| (name.to_string(), value)).into();
         meta.insert("format".into(), "s4-node stream".into());
         meta.insert("position".into(), self.position.to_string());
-        safetensors::serialize(views, Some(meta)).map_err(bad_state)
+        safetensors::serialize(views, Some(meta)).map_err(invalid_state)
     }
 
     /// What a saved state and its stream agree on, by name. The rate is not of it: a state means the same at each.
     fn kind(&self) -> [(&'static str, String); 4] {
-        let Sizes { features, state, pooling, .. } = &self.sizes;
+        let StreamSizes { features, state, pooling, .. } = &self.sizes;
         [
             ("batch", self.batch.to_string()),
             ("features", features.to_string()),
@@ -46,44 +47,48 @@ impl<B: Backend> Stepper<B> {
         ]
     }
 
-    /// Goes back to what [`Stepper::save`] gave. `ERR_S4_CHECKPOINT` when it does not fit, and nothing changes.
+    /// Goes back to a state that [`Stepper::save`] gave. `ERR_S4_CHECKPOINT`, with nothing changed, where it is not the
+    /// state of a stream of these sizes.
     pub fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let (_, header) = SafeTensors::read_metadata(saved).map_err(bad_state)?;
-        let file = SafeTensors::deserialize(saved).map_err(bad_state)?;
+        let (_, header) = SafeTensors::read_metadata(saved).map_err(invalid_state)?;
+        let file = SafeTensors::deserialize(saved).map_err(invalid_state)?;
         let meta = header.metadata().clone().unwrap_or_default();
-        for (name, want) in self.kind() {
+        for (name, expected_len) in self.kind() {
             // What 0.1.0 saved says its batch alone.
             let found = meta.get(name);
-            if found.map_or(name == "batch", |found| *found != want) {
+            if found.map_or(name == "batch", |found| *found != expected_len) {
                 let found = found.map_or("nothing", String::as_str);
-                return Err(bad_state(format!("{name} {found} for {want}")));
+                return Err(invalid_state(format!("{name} {found} for {expected_len}")));
             }
         }
         let position: u64 =
-            meta.get("position").and_then(|p| p.parse().ok()).ok_or_else(|| bad_state("no position"))?;
+            meta.get("position").and_then(|p| p.parse().ok()).ok_or_else(|| invalid_state("no position"))?;
         let names = (0..self.states.blocks.len()).map(|i| format!("state.{i}")).chain(["pool".to_string()]);
-        let mut all = Vec::new();
+        let mut arrays = Vec::new();
         for name in names {
-            let view = file.tensor(&name).map_err(bad_state)?;
-            let want = match name.as_str() {
+            let view = file.tensor(&name).map_err(invalid_state)?;
+            let expected_len = match name.as_str() {
                 "pool" => self.pool.len(),
                 _ => self.be.ref_len(self.states.view(&self.be, 0)),
             };
             let values = match view.dtype() {
                 Dtype::F32 | Dtype::F64 => bytes::from_bytes::<B::Scalar>(view.dtype(), view.data()),
-                other => return Err(bad_state(format!("{name} of type {other:?}"))),
+                other => return Err(invalid_state(format!("{name} of type {other:?}"))),
             };
-            if values.len() != want || check::finite("", "", &values).is_err() {
-                return Err(bad_state(format!("{name}: {} elements for {want}, or NaN", values.len())));
+            if values.len() != expected_len || check::finite("", "", &values).is_err() {
+                return Err(invalid_state(format!(
+                    "{name}: {} elements for {expected_len}, or NaN",
+                    values.len()
+                )));
             }
-            all.push(values);
+            arrays.push(values);
         }
-        for (i, values) in all.iter().enumerate() {
-            let dst = match i < self.states.blocks.len() {
+        for (i, values) in arrays.iter().enumerate() {
+            let destination = match i < self.states.blocks.len() {
                 true => self.states.view_mut(&self.be, i),
                 false => self.pool.carried.get_mut(&self.be, values.len()),
             };
-            self.be.upload(dst, values)?;
+            self.be.upload(destination, values)?;
         }
         self.position = position;
         self.journal.end();
@@ -91,6 +96,7 @@ impl<B: Backend> Stepper<B> {
     }
 }
 
-fn bad_state(got: impl std::fmt::Display) -> Error {
+/// `ERR_S4_CHECKPOINT` for bytes that are not the state of this stream.
+fn invalid_state(got: impl std::fmt::Display) -> Error {
     Error::new(Code::Checkpoint, "ModelStream.restore", "a saved state of this stream", got)
 }

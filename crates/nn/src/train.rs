@@ -1,17 +1,20 @@
-//! One training step: forward, loss, backward, [reduction], clip, AdamW. Nothing in it waits for the device.
+//! Training of a model, update by update: forward, loss, backward, clipping, AdamW. All of it is enqueued; nothing waits
+//! for the device until the figures of an update are asked for. Between backward and clipping is the place for a sum over
+//! devices.
 
 use crate::{
     batch::Batch,
-    call::Pass,
-    carry::CarriedStates,
-    figures::{Figures, PendingStep, StepStats},
+    carried_states::CarriedStates,
     loss::LossBuffers,
     model::Model,
-    net::NetBackward,
-    optim::{Adam, AdamConfig, bad_gradient, non_finite},
-    param::{Flats, Group, ParamStore},
+    network::NetworkBackward,
+    optim::{Adam, AdamConfig, non_finite_error, non_finite_gradient},
+    param::{Group, GroupBuffers, ParamStore},
+    pass_options::PassContext,
+    progress::Progress,
+    recurrent_states::RecurrentStates,
     schedule::{Schedule, ScheduleConfig},
-    states::RecurrentStates,
+    update_figures::{DeviceFigures, PendingUpdate, StepStats},
 };
 use s4_backend::{Backend, CallOptions, EmaUpdate, Error, Result, random::DropKey};
 use serde::{Deserialize, Serialize};
@@ -20,56 +23,75 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrainConfig {
-    /// lr, ssmLr, weightDecay, beta1, beta2, eps, clip.
+    /// Hyperparameters of AdamW: lr, ssmLr, weightDecay, beta1, beta2, eps, clip.
     #[serde(flatten)]
     pub adam: AdamConfig,
-    /// Learning rate over time.
+    /// Schedule of the learning rates.
     pub schedule: ScheduleConfig,
-    /// Decay of an average of the parameters that [`Trainer::swap_average`] gives; none by default.
+    /// Decay of a running average of the parameters, with which [`Trainer::swap_average`] exchanges them; none by default.
     pub ema: Option<f64>,
-    /// Seed of dropout.
+    /// Seed of the dropout masks.
     pub seed: u64,
-    /// States run on from batch to batch (truncated back-propagation); gradients stop at the boundary.
+    /// Whether a batch starts from the states that the batch before ended with (truncated back-propagation through time).
+    /// Gradients do not go back beyond the batch.
     pub carry_state: bool,
+    /// Whether the caller's loop shuffles the dataset every epoch. Not used here, but kept so that a run resumed from a
+    /// checkpoint does the same.
+    pub shuffle: bool,
+    /// Number of epochs of the whole run, where the caller gave one; kept for the same reason.
+    pub epochs: Option<u64>,
 }
 
 impl TrainConfig {
-    /// From JSON; options that are not of training are left unread. `ERR_S4_VALUE` names what is wrong.
+    /// Parses options given as JSON; those that are not of training are not read. `ERR_S4_VALUE` names what is wrong.
     pub fn from_json(op: &'static str, json: &str) -> Result<Self> {
         serde_json::from_str(json)
             .map_err(|e| Error::value(op, "known options with values of their types", e))
     }
 
-    /// With the options that the JSON object `given` names replaced, the rest as it was.
-    pub fn with_json(&self, op: &'static str, given: &str) -> Result<Self> {
-        let bad = |e: serde_json::Error| Error::value(op, "known options with values of their types", e);
-        let mut all = serde_json::to_value(self).map_err(bad)?;
-        let given: serde_json::Map<String, serde_json::Value> = serde_json::from_str(given).map_err(bad)?;
+    /// A copy in which the options that the JSON object `given` names are replaced.
+    pub fn with_replaced_options(&self, op: &'static str, given: &str) -> Result<Self> {
+        let invalid = |e: serde_json::Error| Error::value(op, "known options with values of their types", e);
+        let mut options = serde_json::to_value(self).map_err(invalid)?;
+        let given: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(given).map_err(invalid)?;
         for (name, value) in given {
-            all[name] = value;
+            options[name] = value;
         }
-        serde_json::from_value(all).map_err(bad)
+        serde_json::from_value(options).map_err(invalid)
     }
 }
 
-/// The optimiser's side of training one model.
+/// What training one model needs besides the model: optimiser, schedule, running average, carried states, figures.
 pub struct Trainer<B: Backend> {
     be: B,
     config: TrainConfig,
+    /// The optimiser, with its moments.
     pub(crate) adam: Adam<B>,
+    /// The schedule of the learning rates, with its observations.
     pub(crate) schedule: Schedule,
-    pub(crate) average: Option<Flats<B>>,
-    buffers: LossBuffers<B>,
-    figures: Figures<B>,
-    /// The step under way, between accumulate and update.
-    open: Option<PendingStep>,
-    /// First failure among steps whose figures had to be read before they were asked for.
-    failed: Option<Error>,
-    carry: Option<CarriedStates<B>>,
+    /// Running average of the parameters, with the option `ema`.
+    pub(crate) average: Option<GroupBuffers<B>>,
+    /// Buffers for the targets of a batch.
+    loss_buffers: LossBuffers<B>,
+    /// Figures of the updates that were not read.
+    figures: DeviceFigures<B>,
+    /// One zero for each element of the parameters, made once several batches have been accumulated for one update.
+    zeros: Option<GroupBuffers<B>>,
+    /// Whether the model holds the running average of its parameters, and `average` the trained ones.
+    pub(crate) average_in_place: bool,
+    /// How far the run is.
+    pub progress: Progress,
+    /// The update under way: batches have been accumulated for it.
+    under_way: Option<PendingUpdate>,
+    /// First failure among updates whose figures had to be read before they were asked for.
+    first_failure: Option<Error>,
+    /// States that are carried from batch to batch, with the option `carry_state`.
+    carried_states: Option<CarriedStates<B>>,
 }
 
 impl<B: Backend> Trainer<B> {
-    /// Zero moments, update 0. `ERR_S4_VALUE` on impossible options.
+    /// A trainer at the beginning of a run. `ERR_S4_VALUE` on impossible options.
     pub fn new(model: &Model<B>, config: TrainConfig) -> Result<Self> {
         let be = model.be.clone();
         if let Some(ema) = config.ema
@@ -78,39 +100,41 @@ impl<B: Backend> Trainer<B> {
             return Err(Error::value("train", "ema from 0 to below 1", ema));
         }
         if config.carry_state {
-            model.need_state("train with carryState")?;
+            model.require_state("train with carryState")?;
         }
         let average = match config.ema {
             Some(_) => {
-                let mut average = model.store.like()?;
+                let mut average = model.store.zeros_like()?;
                 for group in [Group::Main, Group::Ssm] {
-                    be.copy(average.all_mut(&be, group), model.store.values.all(&be, group))?;
+                    be.copy(average.group_view_mut(&be, group), model.store.values.group_view(&be, group))?;
                 }
                 Some(average)
             }
             None => None,
         };
         Ok(Trainer {
-            adam: Adam::new(be.clone(), &model.store, config.adam)?,
+            adam: Adam::new(be.clone(), &model.store, config.adam.clone())?,
             schedule: Schedule::new(config.schedule)?,
             average,
-            buffers: LossBuffers::new(&be)?,
-            figures: Figures::new(&be)?,
-            open: None,
-            failed: None,
-            carry: None,
+            loss_buffers: LossBuffers::new(&be)?,
+            figures: DeviceFigures::new(&be)?,
+            zeros: None,
+            average_in_place: false,
+            progress: Progress::default(),
+            under_way: None,
+            first_failure: None,
+            carried_states: None,
             config,
             be,
         })
     }
-    /// Options.
+    /// Options of the run.
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }
-    /// Goes on with other options, moments and update counter kept. A schedule that is another one starts without
-    /// observations. `ERR_S4_UNSUPPORTED` when `ema` changes.
+    /// Replaces the options of the run; moments and the number of updates stay. A schedule that differs starts without
+    /// observations. `ERR_S4_UNSUPPORTED` where `ema` changes.
     pub fn reconfigure(&mut self, model: &Model<B>, config: TrainConfig) -> Result<()> {
-        config.adam.check("train")?;
         if config.ema != self.config.ema {
             return Err(Error::unsupported(
                 "train",
@@ -119,49 +143,60 @@ impl<B: Backend> Trainer<B> {
             ));
         }
         if config.carry_state {
-            model.need_state("train with carryState")?;
+            model.require_state("train with carryState")?;
         }
-        if config.schedule != self.config.schedule {
-            self.schedule = Schedule::new(config.schedule)?;
+        let schedule = (config.schedule != self.config.schedule).then(|| Schedule::new(config.schedule));
+        let schedule = schedule.transpose()?;
+        self.adam.configure("train", &model.store, config.adam.clone())?;
+        if let Some(schedule) = schedule {
+            self.schedule = schedule;
         }
-        self.adam.config = config.adam;
+        if !config.carry_state {
+            self.carried_states = None;
+        }
         self.config = config;
         Ok(())
     }
-    /// Updates so far.
+    /// Number of updates so far.
     pub fn steps(&self) -> u64 {
         self.adam.step
     }
-    /// Enqueues one whole step; [`Trainer::read_stats`] tells how it went.
+    /// Enqueues a whole update from one batch; [`Trainer::read_stats`] says how it went.
     pub fn train_step(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
         self.accumulate(model, batch)?;
         self.update(model)
     }
 
-    /// First part of a step: the gradients of this batch's loss. A further batch before [`Trainer::update`] adds to
-    /// them, with dropout masks of its own.
+    /// Enqueues the gradients of a batch, the first part of an update. Further batches before [`Trainer::update`] are
+    /// joined with it: loss and gradients become those of the mean by weight over the targets of all of them. Each batch
+    /// has dropout masks and batch statistics of its own.
     pub fn accumulate(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
         let op = "SequenceModel.train";
         model.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
-        let counted = self.buffers.check(op, &model.config, batch)?;
+        let checked_target = self.loss_buffers.check(op, &model.config, batch)?;
         let be = self.be.clone();
-        let first = self.open.is_none();
+        let first = self.under_way.is_none();
         if first && self.figures.is_full() {
             self.read_figures(model)?;
         }
         if self.config.carry_state {
-            self.carry_for(model, batch.batch)?;
+            self.ensure_carried_states(model, batch.batch)?;
         }
         if first {
-            self.figures.clear(&be)?;
+            self.figures.zero_slot(&be)?;
             model.store.grads.zero(&be)?;
         }
         model.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
-        self.buffers.upload(&be, &counted, batch.target)?;
-        let before = self.open.map_or(0, |open| open.batches);
+        self.loss_buffers.upload(&be, &checked_target, batch.target)?;
+        let batches_so_far = self.under_way.map_or(0, |under_way| under_way.batches);
+        let weight_so_far = self.under_way.map_or(0.0, |under_way| under_way.weight);
+        let weight = weight_so_far + checked_target.weight;
+        if weight_so_far > 0.0 && checked_target.weight > 0.0 {
+            self.scale_accumulated(model, weight_so_far / weight)?;
+        }
         let version = model.store.version();
         let ParamStore { values, grads, .. } = &mut model.store;
-        let pass = Pass {
+        let pass = PassContext {
             be: &be,
             values,
             batch: batch.batch,
@@ -171,17 +206,29 @@ impl<B: Backend> Trainer<B> {
                 ..batch.call.with_lengths(batch.call.lengths.map(|_| model.lengths.get()))
             },
             version,
-            // Updates stay below 2³²: the upper bits of the counter tell the batches of one update apart.
-            key: DropKey { seed: self.config.seed, step: self.adam.step + (before << 32), site: 0 },
+            // There are fewer than 2³² updates, so the upper 32 bits of the number can tell the batches of one update
+            // apart.
+            dropout_key: DropKey {
+                seed: self.config.seed,
+                step: self.adam.step + (batches_so_far << 32),
+                site: 0,
+            },
         };
-        let (start, end) = match &mut self.carry {
-            Some(carry) => (Some(&carry.start), Some(&mut carry.end)),
+        let (start, end) = match &mut self.carried_states {
+            Some(carried_states) => (Some(&carried_states.batch_start), Some(&mut carried_states.batch_end)),
             None => (None, None),
         };
         model.net.forward(&pass, start, end, true)?;
-        let sums = self.figures.sums_mut(&be);
-        self.buffers.run(&pass, sums, &mut model.net, &model.config, &counted, true)?;
-        let arrays = NetBackward {
+        let sums = self.figures.loss_and_correct_mut(&be);
+        self.loss_buffers.compute(
+            &pass,
+            sums,
+            &mut model.net,
+            &model.config,
+            (&checked_target, weight),
+            true,
+        )?;
+        let arrays = NetworkBackward {
             grads,
             state0: start,
             dstate_end: None,
@@ -190,84 +237,130 @@ impl<B: Backend> Trainer<B> {
             consume_saved: true,
         };
         model.net.backward(&pass, arrays)?;
-        if let Some(carry) = &mut self.carry {
-            carry.advance(&be)?;
+        if let Some(carried_states) = &mut self.carried_states {
+            carried_states.advance(&be)?;
         }
-        self.open = Some(PendingStep {
-            step: self.adam.step + 1,
-            rows: self.open.map_or(0, |open| open.rows) + counted.rows as u64,
-            lr: self.config.adam.lr * self.schedule.factor(self.adam.step),
-            batches: before + 1,
+        self.under_way = Some(PendingUpdate {
+            // Both are known when the update is enqueued: its number, and its learning rate.
+            step: self.adam.step,
+            rows: self.under_way.map_or(0, |under_way| under_way.rows) + checked_target.rows as u64,
+            weight,
+            lr: 0.0,
+            batches: batches_so_far + 1,
             batch: batch.batch,
             len: batch.len,
         });
         Ok(())
     }
 
-    /// Second part: clip and AdamW. Between the two, gradients (`model.store_mut().grads`) may be reduced over devices.
+    /// Multiplies gradients and loss of the batches so far by `factor`: with another batch they are a smaller part of the
+    /// mean.
+    fn scale_accumulated(&mut self, model: &mut Model<B>, factor: f64) -> Result<()> {
+        let be = self.be.clone();
+        let zeros = match self.zeros.take() {
+            Some(zeros) => zeros,
+            None => model.store.zeros_like()?,
+        };
+        self.figures.scale_loss(&be, factor, be.view(&zeros.main, 0..2))?;
+        for group in [Group::Main, Group::Ssm] {
+            be.ema(EmaUpdate {
+                average: model.store.grads.group_view_mut(&be, group),
+                value: zeros.group_view(&be, group),
+                // The guard is two zeros, always finite: an average under the real guard would skip gradients that are not
+                // finite, and the failure would go unseen.
+                guard: be.view(&zeros.main, 0..2),
+                decay: factor,
+            })?;
+        }
+        self.zeros = Some(zeros);
+        Ok(())
+    }
+
+    /// Enqueues the second part of an update: clipping and AdamW, with the gradients accumulated so far. Before it a caller
+    /// may sum the gradients (`model.store_mut().grads`) over devices. Where no target counts there is no update.
     pub fn update(&mut self, model: &mut Model<B>) -> Result<()> {
-        let Some(open) = self.open.take() else {
+        let Some(mut under_way) = self.under_way.take() else {
             return Err(Error::value("SequenceModel.train", "a batch before an update", "none"));
         };
         let be = self.be.clone();
-        let squares = self.figures.guard_squares_mut(&be)?;
-        self.adam.sum_squares(squares, &model.store)?;
-        let guard = self.figures.guard(&be);
+        let has_targets = under_way.weight > 0.0;
         let factor = self.schedule.factor(self.adam.step);
-        self.adam.enqueue(&mut model.store, guard, factor)?;
-        if let (Some(average), Some(decay)) = (&mut self.average, self.config.ema) {
+        {
+            let squared_norm = self.figures.guard_squares_mut(&be)?;
+            if has_targets {
+                self.adam.sum_squares(squared_norm, &model.store)?;
+            }
+        }
+        let guard = self.figures.guard(&be);
+        if has_targets {
+            self.adam.enqueue_update(&mut model.store, guard, factor)?;
+        }
+        (under_way.step, under_way.lr) = (self.adam.step, self.config.adam.lr * factor);
+        if let (Some(average), Some(decay), true) = (&mut self.average, self.config.ema, has_targets) {
             for group in [Group::Main, Group::Ssm] {
                 be.ema(EmaUpdate {
-                    average: average.all_mut(&be, group),
-                    value: model.store.values.all(&be, group),
+                    average: average.group_view_mut(&be, group),
+                    value: model.store.values.group_view(&be, group),
                     guard: be.shorten(guard),
                     decay,
                 })?;
             }
         }
-        model.net.commit(&be, Some(guard))?;
-        if let Some(carry) = &mut self.carry {
-            carry.commit(&be, guard)?;
+        model.net.accept_statistics(&be, Some(guard))?;
+        if let Some(carried_states) = &mut self.carried_states {
+            carried_states.commit(&be, guard)?;
         }
-        self.figures.finish(&be, open)
+        self.figures.finish_update(&be, under_way)
     }
 
-    /// Drops the gradients of batches since the last update, as if they had not been seen.
-    pub fn discard(&mut self, model: &mut Model<B>) -> Result<()> {
-        self.open = None;
-        model.net.forget();
-        match &mut self.carry {
-            Some(carry) => carry.discard(&self.be),
+    /// Leaves the batches accumulated so far out of the next update, after a caller has zeroed their gradients. The dropout
+    /// masks that they have drawn are not drawn again.
+    pub fn leave_out_accumulated(&mut self) -> Result<()> {
+        match &mut self.under_way {
+            Some(under_way) => {
+                (under_way.weight, under_way.rows) = (0.0, 0);
+                self.figures.zero_slot(&self.be)
+            }
             None => Ok(()),
         }
     }
 
-    /// Waits for the last update, but not for batches after it, and gives its figures. `ERR_S4_NONFINITE` names step
-    /// and tensor where a loss or gradient since the last read was not finite; that step changed nothing, later finite
-    /// ones count.
+    /// Drops the gradients, states and statistics of batches since the last update, as if there had been none.
+    pub fn discard(&mut self, model: &mut Model<B>) -> Result<()> {
+        self.under_way = None;
+        model.net.drop_statistics();
+        match &mut self.carried_states {
+            Some(carried_states) => carried_states.discard(&self.be),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the last update, but not for batches enqueued after it, and gives its figures. `ERR_S4_NONFINITE` names
+    /// update and tensor where a loss or gradient was not finite in any update since the last call. That update changed
+    /// nothing; later ones that were finite did.
     pub fn read_stats(&mut self, model: &Model<B>) -> Result<StepStats> {
-        if self.figures.is_empty() && self.failed.is_none() {
+        if self.figures.is_empty() && self.first_failure.is_none() {
             return Err(Error::value("readStats", "a training step since the last read", "none"));
         }
-        let last = self.read_figures(model)?;
-        match (self.failed.take(), last) {
+        let last_stats = self.read_figures(model)?;
+        match (self.first_failure.take(), last_stats) {
             (Some(error), _) => Err(error),
             (None, Some(stats)) => Ok(stats),
             (None, None) => Err(Error::value("readStats", "a training step since the last read", "none")),
         }
     }
 
-    /// Names the tensor of a failed last update when a batch begun since has overwritten its activations and gradients:
-    /// computes the failed batch once more (a failed update leaves the parameters alone, so it gives the same numbers).
-    /// What was begun after it is dropped.
-    pub fn explain(
+    /// Finds the tensor that was not finite in the last update, after a batch enqueued since has overwritten features and
+    /// gradients: computes the update's batch once more. A failed update leaves the parameters alone, so the numbers are
+    /// the same. Batches enqueued after it are dropped.
+    pub fn find_failed_tensor(
         &mut self,
         model: &mut Model<B>,
         batch: &Batch<'_, B::Scalar>,
         error: Error,
     ) -> Result<Error> {
         self.discard(model)?;
-        // The masks of dropout go by the update's number.
+        // The dropout masks depend on the number of updates: with that of the failed update they are the same.
         self.adam.step -= 1;
         let recomputed = self.accumulate(model, batch);
         self.adam.step += 1;
@@ -275,93 +368,118 @@ impl<B: Backend> Trainer<B> {
         let loss = self.figures.loss(&self.be)?;
         let tensor = non_finite_tensor(model, loss.is_finite(), batch.batch, batch.len)?;
         self.discard(model)?;
-        Ok(non_finite("SequenceModel.train", error.step.unwrap_or(self.adam.step), &tensor))
+        Ok(non_finite_error("SequenceModel.train", error.step.unwrap_or(self.adam.step), &tensor))
     }
 
-    /// Reads all waiting figures; remembers the first failure.
+    /// Reads the figures of all updates that were not read, and remembers the first failure among them.
     fn read_figures(&mut self, model: &Model<B>) -> Result<Option<StepStats>> {
-        let Trainer { figures, failed, open, .. } = self;
+        let Trainer { figures, first_failure, under_way, .. } = self;
         let mut stats = None;
-        figures.read(&self.be, |step, read| {
-            let (loss, squares) = (read.loss, read.squares);
-            if failed.is_none() && !(loss.is_finite() && squares.is_finite()) {
-                // Gradients and activations are still those of the last step only.
-                let present = read.last && open.is_none();
-                let tensor = match (loss.is_finite(), present) {
-                    (finite, true) => non_finite_tensor(model, finite, step.batch, step.len)?,
+        figures.read(&self.be, |update, values| {
+            let (loss, squared_norm) = (values.loss, values.squared_norm);
+            if first_failure.is_none()
+                && update.weight > 0.0
+                && !(loss.is_finite() && squared_norm.is_finite())
+            {
+                // Features and gradients on the device are those of the last update, if no batch was enqueued after it.
+                let still_on_device = values.is_last && under_way.is_none();
+                let tensor = match (loss.is_finite(), still_on_device) {
+                    (finite, true) => non_finite_tensor(model, finite, update.batch, update.len)?,
                     (false, false) => "loss".into(),
                     (true, false) => "gradient".into(),
                 };
-                *failed = Some(non_finite("SequenceModel.train", step.step, &tensor));
+                *first_failure = Some(non_finite_error("SequenceModel.train", update.step, &tensor));
             }
             stats = Some(StepStats {
-                step: step.step,
-                loss,
-                correct: read.correct as u64,
-                rows: step.rows,
-                grad_norm: squares.sqrt(),
-                lr: step.lr,
+                step: update.step,
+                loss: if update.weight > 0.0 { loss } else { f64::NAN },
+                correct: values.correct,
+                rows: update.rows,
+                weight: update.weight,
+                grad_norm: squared_norm.sqrt(),
+                lr: update.lr,
             });
             Ok(())
         })?;
         Ok(stats)
     }
 
-    /// Tells a plateau schedule the metric of an epoch.
+    /// Tells a plateau schedule the metric of an epoch, of which less is better.
     pub fn observe(&mut self, metric: f64) {
         self.schedule.observe(metric);
     }
 
-    /// Forgets carried states.
+    /// Zeroes the states that are carried from batch to batch.
     pub fn reset_state(&mut self) -> Result<()> {
-        match &mut self.carry {
-            Some(carry) => carry.zero(&self.be),
+        match &mut self.carried_states {
+            Some(carried_states) => carried_states.zero(&self.be),
             None => Ok(()),
         }
     }
 
-    /// Exchanges the parameters with their average (twice: back again). `ERR_S4_UNSUPPORTED` without `ema`.
+    /// Exchanges the model's parameters with their running average; a second call exchanges them back. `ERR_S4_UNSUPPORTED`
+    /// without the option `ema`.
     pub fn swap_average(&mut self, model: &mut Model<B>) -> Result<()> {
         let Some(average) = &mut self.average else {
             return Err(Error::unsupported("swapAverage", "training with ema", "none"));
         };
         std::mem::swap(average, &mut model.store.values);
-        model.store.touch();
+        self.average_in_place = !self.average_in_place;
+        model.store.mark_changed();
         Ok(())
     }
 
-    /// Carried states for `batch` rows; another number of rows starts from zero.
-    fn carry_for(&mut self, model: &Model<B>, batch: usize) -> Result<()> {
-        if self.carry.as_ref().is_none_or(|c| c.kept.batch != batch) {
-            self.carry = Some(CarriedStates::new(&self.be, &model.config, batch)?);
+    /// Carried states for `batch` rows: those there are, or zeros where a sequence begins. Within one, other rows than
+    /// before have no states to go on from: `ERR_S4_SHAPE`.
+    fn ensure_carried_states(&mut self, model: &Model<B>, batch: usize) -> Result<()> {
+        match &self.carried_states {
+            Some(carried_states) if carried_states.accepted.batch == batch => return Ok(()),
+            Some(carried_states) if self.under_way.is_some() || !carried_states.is_zero() => {
+                return Err(Error::shape(
+                    "SequenceModel.train",
+                    format!(
+                        "batches of {} rows, whose states carryState goes on with",
+                        carried_states.accepted.batch
+                    ),
+                    format!("{batch} rows"),
+                ));
+            }
+            _ => {}
         }
+        self.carried_states = Some(CarriedStates::new(&self.be, &model.config, batch)?);
         Ok(())
     }
 
-    /// Carried states as a checkpoint keeps them: rows and each block's (batch, H, 2, N/2).
+    /// The carried states as the last finite update left them, for a checkpoint.
     pub(crate) fn carried(&self) -> Option<&RecurrentStates<B>> {
-        self.carry.as_ref().map(|c| &c.kept)
+        self.carried_states.as_ref().map(|c| &c.accepted)
     }
 
-    /// Puts carried states back.
+    /// Replaces the carried states by those of a checkpoint: each block's (batch, H, 2, N/2).
     pub(crate) fn set_carried(
         &mut self,
         model: &Model<B>,
         batch: usize,
         blocks: &[Vec<B::Scalar>],
     ) -> Result<()> {
-        self.carry_for(model, batch)?;
-        match &mut self.carry {
-            Some(carry) => carry.set(&self.be, blocks),
+        self.ensure_carried_states(model, batch)?;
+        match &mut self.carried_states {
+            Some(carried_states) => carried_states.replace(&self.be, blocks),
             None => Ok(()),
         }
     }
 }
 
-/// The tensor that was not finite first: an activation where the loss is not, else a gradient.
-fn non_finite_tensor<B: Backend>(model: &Model<B>, finite: bool, batch: usize, len: usize) -> Result<String> {
-    match finite {
+/// Name of the tensor that was not finite first: where the loss is not finite (`finite` false) the output of a part of the
+/// network or the loss, else a gradient.
+fn non_finite_tensor<B: Backend>(
+    model: &Model<B>,
+    loss_is_finite: bool,
+    batch: usize,
+    len: usize,
+) -> Result<String> {
+    match loss_is_finite {
         false => Ok(model.net.first_non_finite(&model.be, batch, len)?.unwrap_or("loss".into())),
-        true => bad_gradient(&model.store),
+        true => non_finite_gradient(&model.store),
     }
 }

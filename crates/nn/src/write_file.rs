@@ -1,4 +1,5 @@
-//! Files written whole: to a temporary file beside the target, then renamed, so that readers see the old file or the new one.
+//! Writes files so that a reader finds the old file or the new one, never a part: to a temporary file in the same folder,
+//! which is then renamed.
 
 use std::{
     fs::{self, File},
@@ -6,15 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Most symbolic links that lead from one to the next, as the kernel counts them.
+/// Most symbolic links that are followed one after the other; Linux follows as many.
 const MAX_LINKS: usize = 40;
 
-/// Where a path leads: symbolic links are followed, so that the link stays and what it names is replaced.
+/// The file that a path leads to through symbolic links. A rename to it replaces the file and leaves the links.
 fn target_of(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_path_buf();
     for _ in 0..MAX_LINKS {
         match fs::symlink_metadata(&target) {
-            Ok(found) if found.is_symlink() => {
+            Ok(metadata) if metadata.is_symlink() => {
                 let next = fs::read_link(&target)?;
                 target = folder_of(&target).join(next);
             }
@@ -24,6 +25,7 @@ fn target_of(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
+/// The folder that a file is in; the current one for a bare name.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -31,8 +33,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Refuses a path that cannot be written, before the work whose result it is to hold: its folder does not exist, or a
-/// folder has its name.
+/// Refuses a path that no file can be written to, because its folder does not exist or a folder has its name. To be called
+/// before the work whose result the file is to hold.
 pub fn check_target(path: &Path) -> io::Result<()> {
     let target = target_of(path)?;
     if target.is_dir() {
@@ -40,20 +42,20 @@ pub fn check_target(path: &Path) -> io::Result<()> {
     }
     let folder = folder_of(&target);
     match fs::metadata(folder) {
-        Ok(found) if found.is_dir() => Ok(()),
+        Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => Err(io::Error::other(format!("{} is not a folder", folder.display()))),
         Err(e) => Err(io::Error::new(e.kind(), format!("folder {}: {e}", folder.display()))),
     }
 }
 
-/// Writes a file by `write`. It has the permissions of the file that it replaces, or those that any new file gets (666
-/// without the umask).
+/// Writes a file whose contents `write` produces. It gets the permissions of the file that it replaces, or those that the
+/// process gives any new file (666 without the bits of the umask).
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     check_target(path)?;
     let target = target_of(path)?;
     let existing = fs::metadata(&target).ok();
-    if existing.as_ref().is_some_and(|found| !found.is_file()) {
-        // A pipe or a device: there is nothing to rename.
+    if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+        // The path names a pipe or a device, which is written in place: a rename would replace it by a file.
         let mut file = File::options().write(true).open(&target)?;
         return write(&mut file).and_then(|()| file.flush());
     }
@@ -61,13 +63,13 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>)
     #[cfg(unix)]
     let builder = {
         use std::os::unix::fs::PermissionsExt;
-        // The kernel takes the umask off.
+        // The operating system clears the bits of the umask.
         builder.permissions(fs::Permissions::from_mode(0o666))
     };
     let mut file = builder.tempfile_in(folder_of(&target))?;
     write(file.as_file_mut())?;
-    if let Some(found) = existing {
-        file.as_file().set_permissions(found.permissions())?;
+    if let Some(metadata) = existing {
+        file.as_file().set_permissions(metadata.permissions())?;
     }
     file.as_file().sync_all()?;
     file.persist(&target).map_err(|e| e.error)?;
@@ -79,49 +81,49 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    fn mode(path: &Path) -> u32 {
+    fn permission_bits(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
-    fn put(path: &Path, text: &str) -> io::Result<()> {
+    fn write_text(path: &Path, text: &str) -> io::Result<()> {
         write_whole(path, |file| file.write_all(text.as_bytes()))
     }
 
     #[test]
-    fn modes_and_links_are_kept() {
+    fn permissions_and_links_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         // What the process's umask gives a new file.
         fs::write(at("plain"), "").unwrap();
-        put(&at("new"), "1").unwrap();
-        assert_eq!(mode(&at("new")), mode(&at("plain")));
+        write_text(&at("new"), "1").unwrap();
+        assert_eq!(permission_bits(&at("new")), permission_bits(&at("plain")));
         for bits in [0o640, 0o600, 0o664] {
             fs::set_permissions(at("new"), fs::Permissions::from_mode(bits)).unwrap();
-            put(&at("new"), "2").unwrap();
-            assert_eq!(mode(&at("new")), bits);
+            write_text(&at("new"), "2").unwrap();
+            assert_eq!(permission_bits(&at("new")), bits);
         }
         fs::create_dir(at("inner")).unwrap();
         symlink("inner/second", at("first")).unwrap();
         symlink("../new", at("inner/second")).unwrap();
-        put(&at("first"), "3").unwrap();
+        write_text(&at("first"), "3").unwrap();
         assert_eq!(fs::read_to_string(at("new")).unwrap(), "3");
         assert!(fs::symlink_metadata(at("first")).unwrap().is_symlink());
         assert!(fs::symlink_metadata(at("inner/second")).unwrap().is_symlink());
         // A link to a file that is not there yet.
         symlink("inner/later", at("dangling")).unwrap();
-        put(&at("dangling"), "4").unwrap();
+        write_text(&at("dangling"), "4").unwrap();
         assert_eq!(fs::read_to_string(at("inner/later")).unwrap(), "4");
     }
 
     #[test]
-    fn what_cannot_be_written_leaves_what_was() {
+    fn a_failed_write_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let nowhere = put(&at("none/file"), "1").unwrap_err();
+        let nowhere = write_text(&at("none/file"), "1").unwrap_err();
         assert!(nowhere.to_string().contains("none"), "{nowhere}");
-        assert!(put(folder.path(), "1").is_err());
+        assert!(write_text(folder.path(), "1").is_err());
         symlink("loop", at("loop")).unwrap();
-        assert!(put(&at("loop"), "1").is_err());
-        put(&at("file"), "1").unwrap();
+        assert!(write_text(&at("loop"), "1").is_err());
+        write_text(&at("file"), "1").unwrap();
         let failed = write_whole(&at("file"), |file| {
             file.write_all(b"half")?;
             Err(io::Error::other("stopped"))

@@ -1,14 +1,14 @@
-//! What this machine computes on.
+//! Describes the devices of this machine.
 
-use crate::error::guard;
+use crate::error::to_js_result;
 use napi_derive::napi;
 use s4_backend::Scalar;
 use s4_cpu::Cpu;
 
-/// JSON: devices, threads, instruction set, why there is no GPU.
+/// The devices of this machine as JSON: CPU threads and instruction set, GPUs, and the reason where there is no GPU.
 #[napi]
 pub fn diagnose() -> napi::Result<String> {
-    guard(|| {
+    to_js_result(|| {
         let cpu = Cpu::<f32>::new(1)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let mut devices = vec![
@@ -26,7 +26,7 @@ pub fn diagnose() -> napi::Result<String> {
                 }));
             }
         }
-        let all = serde_json::json!({
+        let diagnosis = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "platform": std::env::consts::OS,
             "arch": std::env::consts::ARCH,
@@ -35,6 +35,6 @@ pub fn diagnose() -> napi::Result<String> {
             "cuda": s4_cuda::diagnose_text(),
             "kernels": s4_cuda::architectures().split(' ').filter(|_| s4_cuda::available()).collect::<Vec<_>>(),
         });
-        Ok(all.to_string())
+        Ok(diagnosis.to_string())
     })
 }

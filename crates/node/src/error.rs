@@ -1,9 +1,10 @@
-//! Errors cross as JSON behind a prefix, in the message; `api/error.ts` makes an `S4Error` of it.
+//! Errors and panics of Rust as errors of JavaScript. N-API has only a message: it is JSON after a prefix, of which
+//! `api/error.ts` makes an `S4Error`.
 
 use s4_backend::{Code, Error};
 use std::any::Any;
 
-/// What JavaScript is thrown.
+/// The error that JavaScript is thrown.
 pub(crate) fn to_js(error: Error) -> napi::Error {
     let mut json = serde_json::json!({
         "code": error.code.as_str(),
@@ -20,9 +21,9 @@ pub(crate) fn to_js(error: Error) -> napi::Error {
     napi::Error::from_reason(format!("S4:{json}"))
 }
 
-/// `ERR_S4_INTERNAL` for a caught panic, with its message; an error that was thrown as one (memory that scratch could not
-/// have) is that error.
-pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Error {
+/// The error for a caught panic: `ERR_S4_INTERNAL` with the panic's message. A panic whose payload is an error (scratch
+/// memory that could not be allocated, deep within an operation) becomes that error.
+pub(crate) fn panic_error(payload: Box<dyn Any + Send>) -> Error {
     let payload = match payload.downcast::<Error>() {
         Ok(error) => return *error,
         Err(payload) => payload,
@@ -35,20 +36,20 @@ pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Error {
     Error::new(Code::Internal, "s4-node", "no panic", message)
 }
 
-/// Runs a body so that neither an error nor a panic leaves it unconverted.
-pub(crate) fn guard<R>(body: impl FnOnce() -> s4_backend::Result<R>) -> napi::Result<R> {
+/// Runs the body of a native function and converts its error, or its panic, to an error of JavaScript.
+pub(crate) fn to_js_result<R>(body: impl FnOnce() -> s4_backend::Result<R>) -> napi::Result<R> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
         Ok(result) => result.map_err(to_js),
-        Err(payload) => Err(to_js(panicked(payload))),
+        Err(payload) => Err(to_js(panic_error(payload))),
     }
 }
 
-/// A handle after `dispose()`.
-pub(crate) fn disposed() -> Error {
+/// The error for a call of a handle after its `dispose()`.
+pub(crate) fn disposed_error() -> Error {
     Error::new(Code::Disposed, "s4-node", "a live handle", "a disposed one")
 }
 
-/// JSON that this crate's own side has written; anything else would be a defect.
-pub(crate) fn json(text: &str) -> serde_json::Value {
+/// Parses JSON that Rust code of this project has written, and that is therefore valid.
+pub(crate) fn parse_json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_default()
 }

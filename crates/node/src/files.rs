@@ -1,8 +1,8 @@
-//! Files that need no handle: safetensors and columns of CSV.
+//! Reads and writes files without a layer or model: safetensors, and columns of CSV files.
 
 use crate::{
     buffer::{Data, FileNumbers},
-    error::guard,
+    error::to_js_result,
 };
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
@@ -10,57 +10,58 @@ use s4_backend::{Code, Error, Result, host_memory};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::{collections::HashMap, io::Write};
 
-/// A tensor of a file.
+/// A tensor that was read from a safetensors file.
 #[napi(object, object_from_js = false)]
 pub struct FileTensor {
     /// Name.
     pub name: String,
     /// Sizes.
     pub shape: Vec<f64>,
-    /// The file's word for its type: `F32`, `BF16`, `I64`, …
+    /// Type of its elements in the file: `F32`, `BF16`, `I64`, …
     pub dtype: String,
-    /// Values; nothing where the type is not read here.
+    /// Its elements; nothing where JavaScript has no array for their type.
     #[napi(
         ts_type = "Float32Array | Float64Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array"
     )]
     pub data: Option<FileNumbers>,
 }
 
-/// Tensors and metadata of a safetensors file.
+/// What a safetensors file holds.
 #[napi(object, object_from_js = false)]
 pub struct TensorFile {
-    /// By name.
+    /// Its tensors, sorted by name.
     pub tensors: Vec<FileTensor>,
-    /// Strings of the header.
+    /// The metadata in its header.
     pub metadata: HashMap<String, String>,
 }
 
-/// A tensor to be written, as the bytes of its values.
+/// A tensor to be written to a safetensors file, as the bytes of its elements.
 #[napi(object, object_to_js = false)]
 pub struct BytesTensor {
     /// Name.
     pub name: String,
     /// Sizes.
     pub shape: Vec<f64>,
-    /// The file's word for its type.
+    /// Type of its elements in the file.
     pub dtype: String,
-    /// Little-endian, row-major.
+    /// Its elements, little-endian, the last size running fastest.
     pub bytes: Uint8Array,
 }
 
+/// `ERR_S4_CHECKPOINT` for a file that cannot be read as safetensors.
 fn bad_file(path: &str, reason: impl std::fmt::Display) -> Error {
     Error::new(Code::Checkpoint, "readSafetensors", "a sound safetensors file", format!("{path}: {reason}"))
 }
 
-/// Numbers of `N` bytes each.
-fn each<const N: usize, T>(raw: &[u8], from: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
+/// Converts each group of `N` bytes to a number by `from`.
+fn convert_each<const N: usize, T>(raw: &[u8], from: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
     let (chunks, _) = raw.as_chunks::<N>();
-    let mut out = host_memory::reserved("readSafetensors", "a tensor", chunks.len(), chunks.len())?;
-    out.extend(chunks.iter().map(|b| from(*b)));
-    Ok(out)
+    let mut elements = host_memory::reserved("readSafetensors", "a tensor", chunks.len(), chunks.len())?;
+    elements.extend(chunks.iter().map(|b| from(*b)));
+    Ok(elements)
 }
 
-/// F16 in F32, exactly.
+/// The number of 16 bits (one of sign, five of exponent, ten of fraction) as f32, which holds it exactly.
 fn from_f16(bits: u16) -> f32 {
     let sign = if bits >> 15 == 1 { -1.0f32 } else { 1.0 };
     let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
@@ -72,37 +73,37 @@ fn from_f16(bits: u16) -> f32 {
     }
 }
 
-/// Values of a type, each exactly; nothing for a type that is not read here.
-fn numbers(dtype: Dtype, raw: &[u8]) -> Result<Option<FileNumbers>> {
+/// The elements in a file's bytes, each exactly; `None` for a type that no array of JavaScript holds.
+fn elements_of(dtype: Dtype, raw: &[u8]) -> Result<Option<FileNumbers>> {
     let reals = |x: Vec<f32>| FileNumbers::Data(Data::F32(x));
     let integers = |x: Vec<i32>| FileNumbers::Data(Data::I32(x));
     Ok(Some(match dtype {
-        Dtype::F16 => reals(each(raw, |b| from_f16(u16::from_le_bytes(b)))?),
-        Dtype::BF16 => reals(each(raw, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))?),
-        Dtype::F32 => reals(each(raw, f32::from_le_bytes)?),
-        Dtype::F64 => FileNumbers::Data(Data::F64(each(raw, f64::from_le_bytes)?)),
-        Dtype::BOOL | Dtype::U8 => integers(each(raw, |b| i32::from(u8::from_le_bytes(b)))?),
-        Dtype::I8 => integers(each(raw, |b| i32::from(i8::from_le_bytes(b)))?),
-        Dtype::U16 => integers(each(raw, |b| i32::from(u16::from_le_bytes(b)))?),
-        Dtype::I16 => integers(each(raw, |b| i32::from(i16::from_le_bytes(b)))?),
-        Dtype::I32 => integers(each(raw, i32::from_le_bytes)?),
-        Dtype::U32 => FileNumbers::U32(each(raw, u32::from_le_bytes)?),
+        Dtype::F16 => reals(convert_each(raw, |b| from_f16(u16::from_le_bytes(b)))?),
+        Dtype::BF16 => reals(convert_each(raw, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))?),
+        Dtype::F32 => reals(convert_each(raw, f32::from_le_bytes)?),
+        Dtype::F64 => FileNumbers::Data(Data::F64(convert_each(raw, f64::from_le_bytes)?)),
+        Dtype::BOOL | Dtype::U8 => integers(convert_each(raw, |b| i32::from(u8::from_le_bytes(b)))?),
+        Dtype::I8 => integers(convert_each(raw, |b| i32::from(i8::from_le_bytes(b)))?),
+        Dtype::U16 => integers(convert_each(raw, |b| i32::from(u16::from_le_bytes(b)))?),
+        Dtype::I16 => integers(convert_each(raw, |b| i32::from(i16::from_le_bytes(b)))?),
+        Dtype::I32 => integers(convert_each(raw, i32::from_le_bytes)?),
+        Dtype::U32 => FileNumbers::U32(convert_each(raw, u32::from_le_bytes)?),
         Dtype::I64 => {
-            let x = each(raw, i64::from_le_bytes)?;
+            let x = convert_each(raw, i64::from_le_bytes)?;
             match x.iter().all(|&x| i32::try_from(x).is_ok()) {
-                true => integers(each(raw, |b| i64::from_le_bytes(b) as i32)?),
+                true => integers(convert_each(raw, |b| i64::from_le_bytes(b) as i32)?),
                 false => FileNumbers::I64(x),
             }
         }
-        Dtype::U64 => FileNumbers::U64(each(raw, u64::from_le_bytes)?),
+        Dtype::U64 => FileNumbers::U64(convert_each(raw, u64::from_le_bytes)?),
         _ => return Ok(None),
     }))
 }
 
-/// Reads a safetensors file.
+/// Reads all tensors and the metadata of a safetensors file.
 #[napi]
 pub fn read_safetensors(path: String) -> napi::Result<TensorFile> {
-    guard(|| {
+    to_js_result(|| {
         let bytes = std::fs::read(&path).map_err(|e| bad_file(&path, e))?;
         let unsound = |e: safetensors::SafeTensorError| match s4_nn::foreign_kind(&bytes) {
             Some(kind) => bad_file(&path, kind),
@@ -116,7 +117,7 @@ pub fn read_safetensors(path: String) -> napi::Result<TensorFile> {
                 name: name.to_string(),
                 shape: view.shape().iter().map(|&n| n as f64).collect(),
                 dtype: format!("{:?}", view.dtype()),
-                data: numbers(view.dtype(), view.data())?,
+                data: elements_of(view.dtype(), view.data())?,
             });
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -124,8 +125,8 @@ pub fn read_safetensors(path: String) -> napi::Result<TensorFile> {
     })
 }
 
-/// Types that JavaScript has arrays of, by the file's word.
-const WRITTEN: [(&str, Dtype); 10] = [
+/// The element types that JavaScript has arrays of, by their names in safetensors files.
+const WRITABLE_DTYPES: [(&str, Dtype); 10] = [
     ("F32", Dtype::F32),
     ("F64", Dtype::F64),
     ("I8", Dtype::I8),
@@ -138,34 +139,34 @@ const WRITTEN: [(&str, Dtype); 10] = [
     ("U64", Dtype::U64),
 ];
 
-/// Writes a safetensors file: a temporary file, then a rename.
+/// Writes a safetensors file: to a temporary file, which is then renamed.
 #[napi]
 pub fn write_safetensors(
     path: String,
     tensors: Vec<BytesTensor>,
     metadata: HashMap<String, String>,
 ) -> napi::Result<()> {
-    guard(|| {
-        let fail = |reason: String| {
+    to_js_result(|| {
+        let write_error = |reason: String| {
             Error::new(Code::Checkpoint, "writeSafetensors", "to write the file", format!("{path}: {reason}"))
         };
         let target = std::path::Path::new(&path);
-        s4_nn::check_target(target).map_err(|e| fail(e.to_string()))?;
+        s4_nn::check_target(target).map_err(|e| write_error(e.to_string()))?;
         let mut views = Vec::new();
         for t in &tensors {
-            let dtype = WRITTEN.iter().find(|(name, _)| *name == t.dtype).map(|(_, dtype)| *dtype);
+            let dtype = WRITABLE_DTYPES.iter().find(|(name, _)| *name == t.dtype).map(|(_, dtype)| *dtype);
             let dtype = dtype
                 .ok_or_else(|| Error::new(Code::Dtype, "writeSafetensors", "a type of a file", &t.dtype))?;
             let shape = t.shape.iter().map(|&n| n as usize).collect();
-            let view =
-                TensorView::new(dtype, shape, &t.bytes).map_err(|e| fail(format!("'{}': {e}", t.name)))?;
+            let view = TensorView::new(dtype, shape, &t.bytes)
+                .map_err(|e| write_error(format!("'{}': {e}", t.name)))?;
             views.push((t.name.as_str(), view));
         }
-        // Before the file of that size is made in memory.
+        // The whole file is made in memory before it is written: refuse one for which there is not enough.
         let size: u128 = views.iter().map(|(_, view)| view.data().len() as u128).sum();
         host_memory::check("writeSafetensors", "the file", size)?;
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| fail(e.to_string()))?;
-        s4_nn::write_whole(target, |file| file.write_all(&bytes)).map_err(|e| fail(e.to_string()))
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| write_error(e.to_string()))?;
+        s4_nn::write_whole(target, |file| file.write_all(&bytes)).map_err(|e| write_error(e.to_string()))
     })
 }
 
@@ -179,7 +180,7 @@ pub fn read_column(
     #[napi(ts_arg_type = "'error' | 'linear'")] gaps: String,
     header: Option<bool>,
 ) -> napi::Result<Data> {
-    guard(|| {
+    to_js_result(|| {
         let gaps = match gaps.as_str() {
             "error" => s4_data::Gaps::Error,
             "linear" => s4_data::Gaps::Linear,
@@ -193,17 +194,18 @@ pub fn read_column(
         let options = s4_data::CsvOptions { column: column.clone(), gaps, header, ..Default::default() };
         s4_data::read_csv(&path, &options)
             .map(Data::F64)
-            .map_err(|e| Error::new(Code::Data, "readCsv", "a column of numbers", csv_words(&column, e)))
+            .map_err(|e| Error::new(Code::Data, "readCsv", "a column of numbers", csv_message(&column, e)))
     })
 }
 
-/// What is wrong, in the words of the options: columns counted from 0 as `column` counts them, `gaps` named where it helps.
-fn csv_words(column: &s4_data::Column, mut error: s4_data::DataError) -> String {
-    // A column without a name comes with its number from 1.
-    let numbered = error.column.as_deref().is_some_and(|name| name.parse::<usize>().is_ok());
+/// The message of a CSV error in terms of the caller's options: columns are counted from 0 as in the option `column`, and
+/// the option `gaps` is named where it would help.
+fn csv_message(column: &s4_data::Column, mut error: s4_data::DataError) -> String {
+    // The reader of CSV names a column that has no name by its number from 1.
+    let is_numbered = error.column.as_deref().is_some_and(|name| name.parse::<usize>().is_ok());
     match column {
-        s4_data::Column::Index(place) if numbered => error.column = Some(format!("{place} (from 0)")),
-        s4_data::Column::Last if numbered => error.column = Some("the last".into()),
+        s4_data::Column::Index(place) if is_numbered => error.column = Some(format!("{place} (from 0)")),
+        s4_data::Column::Last if is_numbered => error.column = Some("the last".into()),
         _ => {}
     }
     if error.reason.contains("an empty field") {

@@ -1,12 +1,12 @@
-//! `NativeLayer`: an S4Layer or an S4Block.
+//! The class `NativeLayer` of the addon: what an S4Layer or an S4Block of the API calls.
 
 use crate::{
     buffer::{Data, DataIn, FloatsOut, InputSlice, OutputSlice, Real},
-    device::{HostOptions, Make, check_memory},
-    error::{guard, json, to_js},
+    device::{HostOptions, Recipe, check_memory},
+    error::{parse_json, to_js, to_js_result},
     layer_ops::{BoxedLayer, LayerBox},
-    objects::{CallOptions, Cancel, Counters, Forward, NamedArray, ParameterInfo, flag},
-    worker::{Worker, live},
+    objects::{CallOptions, Cancel, Counters, Forward, NamedArray, ParameterInfo, cancel_flag},
+    worker::{Worker, live_state},
 };
 use napi::{
     Env,
@@ -19,20 +19,23 @@ use s4_nn::{
 };
 use std::{collections::HashMap, path::PathBuf};
 
-/// A layer made from a configuration.
+/// Recipe of a new layer or block: what it is, `layer` or `block`, and its options as JSON.
 #[derive(Clone, Copy)]
-struct New<'a>(&'a str, &'a str);
-impl Make for New<'_> {
-    type Out = BoxedLayer;
+struct NewLayer<'a> {
+    kind: &'a str,
+    config: &'a str,
+}
+impl Recipe for NewLayer<'_> {
+    type Made = BoxedLayer;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedLayer> {
-        match self.0 {
+        match self.kind {
             "layer" => {
-                let config = LayerConfig::from_json(self.1)?;
+                let config = LayerConfig::from_json(self.config)?;
                 check_memory("S4Layer", &config, &be)?;
                 Ok(LayerBox::boxed(Layer::new(be, config)?))
             }
             "block" => {
-                let config = BlockConfig::from_json(self.1)?;
+                let config = BlockConfig::from_json(self.config)?;
                 check_memory("S4Block", &config, &be)?;
                 Ok(LayerBox::boxed(Block::new(be, config)?))
             }
@@ -41,24 +44,24 @@ impl Make for New<'_> {
     }
 }
 
-/// A block from an official state dict, by file or by tensors.
+/// Recipe of a block from an official state dict, given as a file or as tensors, with the configuration as JSON.
 #[derive(Clone)]
-enum Official {
+enum OfficialBlock {
     File(PathBuf, Option<String>),
     Tensors(HashMap<String, NamedTensor>, String),
 }
-impl Make for Official {
-    type Out = BoxedLayer;
+impl Recipe for OfficialBlock {
+    type Made = BoxedLayer;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedLayer> {
         let block = match self {
-            Official::File(path, config) => block_from_official_file(be, &path, config.as_deref())?,
-            Official::Tensors(tensors, config) => block_from_official(be, &tensors, &config)?,
+            OfficialBlock::File(path, config) => block_from_official_file(be, &path, config.as_deref())?,
+            OfficialBlock::Tensors(tensors, config) => block_from_official(be, &tensors, &config)?,
         };
         Ok(LayerBox::boxed(block))
     }
 }
 
-/// The addon's layer or block.
+/// A layer or a block of the addon.
 #[napi(custom_finalize)]
 pub struct NativeLayer {
     worker: Worker<BoxedLayer>,
@@ -72,10 +75,14 @@ impl ObjectFinalize for NativeLayer {
 }
 
 impl NativeLayer {
-    fn made(env: &Env, make: impl FnOnce() -> Result<BoxedLayer> + Send + 'static) -> napi::Result<Self> {
-        guard(|| {
+    /// A handle around what `make` gives; tells V8 how much memory that holds.
+    fn from_recipe(
+        env: &Env,
+        make: impl FnOnce() -> Result<BoxedLayer> + Send + 'static,
+    ) -> napi::Result<Self> {
+        to_js_result(|| {
             let worker = Worker::new();
-            let bytes = worker.call_slot(move |slot| {
+            let bytes = worker.call_with_slot(move |slot| {
                 let layer = make()?;
                 let bytes = layer.bytes();
                 *slot = Some(layer);
@@ -89,7 +96,7 @@ impl NativeLayer {
 
 #[napi]
 impl NativeLayer {
-    /// `kind`: `layer` or `block`.
+    /// A new layer or block. `config` is JSON of its options.
     #[napi(constructor)]
     pub fn new(
         env: Env,
@@ -97,7 +104,7 @@ impl NativeLayer {
         config: String,
         host: HostOptions,
     ) -> napi::Result<Self> {
-        Self::made(&env, move || host.make(New(&kind, &config), None))
+        Self::from_recipe(&env, move || host.make(NewLayer { kind: &kind, config: &config }, None))
     }
     /// A block from an official safetensors file.
     #[napi(factory)]
@@ -107,7 +114,7 @@ impl NativeLayer {
         config: Option<String>,
         host: HostOptions,
     ) -> napi::Result<Self> {
-        Self::made(&env, move || host.make(Official::File(path.into(), config), None))
+        Self::from_recipe(&env, move || host.make(OfficialBlock::File(path.into(), config), None))
     }
     /// A block from tensors of an official state dict.
     #[napi(factory)]
@@ -117,7 +124,7 @@ impl NativeLayer {
         config: String,
         host: HostOptions,
     ) -> napi::Result<Self> {
-        let tensors = guard(|| {
+        let tensors = to_js_result(|| {
             tensors
                 .iter()
                 .map(|t| {
@@ -131,26 +138,27 @@ impl NativeLayer {
                 })
                 .collect::<Result<HashMap<_, _>>>()
         })?;
-        Self::made(&env, move || host.make(Official::Tensors(tensors, config), None))
+        Self::from_recipe(&env, move || host.make(OfficialBlock::Tensors(tensors, config), None))
     }
-    /// JSON: config, dtype, device, outputs, kernelChannels, hasState.
+    /// A description of it as JSON: config, dtype, device, outputs, kernelChannels, hasState.
     #[napi]
     pub fn describe(&self) -> napi::Result<String> {
-        guard(|| {
+        to_js_result(|| {
             self.worker.call(|l| {
-                let all = serde_json::json!({
+                let description = serde_json::json!({
                     "kernelChannels": l.kernel_channels(),
-                    "config": json(&l.config()),
+                    "config": parse_json(&l.config()),
                     "dtype": l.dtype(),
                     "device": l.device(),
                     "outputs": l.outputs(),
                     "hasState": l.has_state(),
                 });
-                Ok(all.to_string())
+                Ok(description.to_string())
             })
         })
     }
-    /// y of u (batch, len, features), into the caller's own array; gives the state after the last sample.
+    /// Computes the output for u (batch, len, features) into the caller's array `y`; gives the state after the last time
+    /// step.
     #[napi(ts_return_type = "Floats | null")]
     pub fn forward(
         &self,
@@ -160,12 +168,12 @@ impl NativeLayer {
         options: CallOptions,
         mut y: FloatsOut,
     ) -> napi::Result<Option<Data>> {
-        guard(|| {
+        to_js_result(|| {
             let (u, call, y) = (InputSlice::of(&u), options.copy()?, OutputSlice::of(&mut y));
             self.worker.call(move |l| l.forward_into(y, u, (batch as usize, len as usize), call))
         })
     }
-    /// As `forward`, off the event loop, into new arrays.
+    /// As `forward`, on the handle's own thread, with a new array for the output.
     #[napi(ts_return_type = "Promise<Forward>")]
     pub fn forward_async<'env>(
         &self,
@@ -179,12 +187,13 @@ impl NativeLayer {
         let (u, call) = (Data::copy(&u).map_err(to_js)?, options.copy().map_err(to_js)?);
         self.worker.promise(
             env,
-            flag(cancel),
-            move |slot| live(slot)?.forward(u, batch as usize, len as usize, call),
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.forward(u, batch as usize, len as usize, call),
             |out| out,
         )
     }
-    /// Gradients of the last saved forward: the input's into the caller's own array, the state's as the result.
+    /// Gradients for the last forward that saved its values: writes that of the input into the caller's array `du` and
+    /// gives that of the start state.
     #[napi(ts_return_type = "Floats | null")]
     pub fn backward(
         &self,
@@ -192,13 +201,13 @@ impl NativeLayer {
         dstate: Option<DataIn>,
         mut du: FloatsOut,
     ) -> napi::Result<Option<Data>> {
-        guard(|| {
+        to_js_result(|| {
             let dstate = dstate.as_ref().map(Data::copy).transpose()?;
             let (dy, du) = (InputSlice::of(&dy), OutputSlice::of(&mut du));
             self.worker.call(move |l| l.backward_into(du, dy, dstate))
         })
     }
-    /// As `backward`, off the event loop, into new arrays.
+    /// As `backward`, on the handle's own thread, with a new array for the input's gradient.
     #[napi(ts_return_type = "Promise<Backward>")]
     pub fn backward_async<'env>(
         &self,
@@ -209,9 +218,14 @@ impl NativeLayer {
     ) -> napi::Result<Object<'env>> {
         let dstate = dstate.as_ref().map(Data::copy).transpose().map_err(to_js)?;
         let dy = Data::copy(&dy).map_err(to_js)?;
-        self.worker.promise(env, flag(cancel), move |slot| live(slot)?.backward(dy, dstate), |out| out)
+        self.worker.promise(
+            env,
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.backward(dy, dstate),
+            |out| out,
+        )
     }
-    /// One sample a row, u (batch, features); gives the output and the next state.
+    /// One time step of every sequence, u (batch, features); gives the output and the state after it.
     #[napi]
     pub fn step(
         &self,
@@ -221,41 +235,41 @@ impl NativeLayer {
         batch: u32,
         rate: f64,
     ) -> napi::Result<Forward> {
-        guard(|| {
+        to_js_result(|| {
             let interval = interval.as_ref().map(Data::copy).transpose()?;
             let (u, state) = (Data::copy(&u)?, Data::copy(&state)?);
             self.worker.call(move |l| l.step(u, state, interval, batch as usize, rate))
         })
     }
-    /// K̄, (kernel channels, features, len).
+    /// The convolution kernel K̄, (kernel channels, features, len).
     #[napi(ts_return_type = "Floats")]
     pub fn kernel(&self, len: u32, rate: f64) -> napi::Result<Data> {
-        guard(|| self.worker.call(move |l| l.kernel(len as usize, rate)))
+        to_js_result(|| self.worker.call(move |l| l.kernel(len as usize, rate)))
     }
     /// A zero state, (batch, features, state/2, 2).
     #[napi(ts_return_type = "Floats")]
     pub fn initial_state(&self, batch: u32) -> napi::Result<Data> {
-        guard(|| self.worker.call(move |l| l.initial_state(batch as usize)))
+        to_js_result(|| self.worker.call(move |l| l.initial_state(batch as usize)))
     }
     /// Names, shapes and groups of all parameters.
     #[napi]
     pub fn parameters(&self) -> napi::Result<Vec<ParameterInfo>> {
-        guard(|| self.worker.call(|l| Ok(l.infos())))
+        to_js_result(|| self.worker.call(|l| Ok(l.infos())))
     }
     /// A copy of a parameter's value.
     #[napi(ts_return_type = "Floats")]
     pub fn parameter(&self, name: String) -> napi::Result<Data> {
-        guard(|| self.worker.call(move |l| l.parameter(&name)))
+        to_js_result(|| self.worker.call(move |l| l.parameter(&name)))
     }
     /// A copy of a parameter's accumulated gradient.
     #[napi(ts_return_type = "Floats")]
     pub fn gradient(&self, name: String) -> napi::Result<Data> {
-        guard(|| self.worker.call(move |l| l.gradient(&name)))
+        to_js_result(|| self.worker.call(move |l| l.gradient(&name)))
     }
     /// Replaces a parameter's value.
     #[napi]
     pub fn set_parameter(&self, name: String, value: DataIn) -> napi::Result<()> {
-        guard(|| {
+        to_js_result(|| {
             let value = Data::copy(&value)?;
             self.worker.call(move |l| l.set_parameter(&name, value))
         })
@@ -263,35 +277,35 @@ impl NativeLayer {
     /// Zeroes all gradients.
     #[napi]
     pub fn zero_grad(&self) -> napi::Result<()> {
-        guard(|| self.worker.call(|l| l.zero_grad()))
+        to_js_result(|| self.worker.call(|l| l.zero_grad()))
     }
-    /// An AdamW on this layer's parameters (JSON of its options); gives its number.
+    /// Makes an AdamW for this layer's parameters, with options as JSON; gives the number by which it is called.
     #[napi]
     pub fn adam_open(&self, config: String) -> napi::Result<u32> {
-        guard(|| self.worker.call(move |l| l.adam_open(&config)))
+        to_js_result(|| self.worker.call(move |l| l.adam_open(&config)))
     }
-    /// One update with learning rates times `scale`; gives the gradients' norm.
+    /// One update by AdamW number `id`, with the learning rates multiplied by `scale`; gives the norm of the gradients.
     #[napi]
     pub fn adam_update(&self, id: u32, scale: f64) -> napi::Result<f64> {
-        guard(|| self.worker.call(move |l| l.adam_update(id, scale)))
+        to_js_result(|| self.worker.call(move |l| l.adam_update(id, scale)))
     }
-    /// Frees an AdamW's moments, behind the calls under way.
+    /// Frees the moments of AdamW number `id`, after the calls under way.
     #[napi]
     pub fn adam_close(&self, id: u32) -> napi::Result<()> {
-        guard(|| {
-            self.worker.release(move |l| l.adam_close(id));
+        to_js_result(|| {
+            self.worker.enqueue_release(move |l| l.adam_close(id));
             Ok(())
         })
     }
-    /// Requests for memory, waits and memory held, so far.
+    /// Counts of memory requests and of waits for the device so far, and the memory held now.
     #[napi]
     pub fn counters(&self) -> napi::Result<Counters> {
-        guard(|| self.worker.call(|l| Ok(l.counters())))
+        to_js_result(|| self.worker.call(|l| Ok(l.counters())))
     }
-    /// Frees native memory.
+    /// Frees the native memory of the handle, after the work under way.
     #[napi]
     pub fn dispose(&self, env: Env) -> napi::Result<()> {
-        guard(|| {
+        to_js_result(|| {
             self.worker.dispose(&env);
             Ok(())
         })

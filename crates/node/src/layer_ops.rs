@@ -1,22 +1,28 @@
-//! A layer or a block behind one object-safe face, whatever the backend and the number format.
+//! The operations of a layer or a block as a trait object, so that `NativeLayer` is one class for all backends and number
+//! formats.
 
 use crate::{
     buffer::{Data, InputSlice, OutputSlice, Real},
     objects::{Backward, Forward, OwnedCall},
-    param_ops::{HasStored, ParamOps},
-    table::Table,
+    param_ops::{HoldsModule, ParamOps},
+    table::NumberedTable,
 };
 use s4_backend::{Backend, Error, Result};
-use s4_nn::{Adam, AdamConfig, Core, Module};
+use s4_nn::{Adam, AdamConfig, Module, ModuleCore};
 
-/// What `NativeLayer` asks of it; arrays are in the public layouts.
+/// The operations that `NativeLayer` calls. Arrays have the layouts of the public API, time steps before features.
 pub(crate) trait LayerOps: ParamOps {
+    /// Its options as JSON.
     fn config(&self) -> String;
+    /// Number of features of the output.
     fn outputs(&self) -> usize;
+    /// Number of convolution kernels for each feature.
     fn kernel_channels(&self) -> usize;
+    /// Whether it has a recurrent state.
     fn has_state(&self) -> bool;
+    /// A forward into new arrays.
     fn forward(&mut self, u: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward>;
-    /// From and into the caller's arrays; gives the state.
+    /// A forward that reads and writes the caller's arrays in place; gives the state after the last time step.
     fn forward_into(
         &mut self,
         y: OutputSlice<'_>,
@@ -24,8 +30,9 @@ pub(crate) trait LayerOps: ParamOps {
         sizes: (usize, usize),
         call: OwnedCall,
     ) -> Result<Option<Data>>;
+    /// A backward into new arrays.
     fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward>;
-    /// From and into the caller's arrays; gives the state's gradient.
+    /// A backward that reads and writes the caller's arrays in place; gives the gradient of the start state.
     fn backward_into(
         &mut self,
         du: OutputSlice<'_>,
@@ -40,29 +47,35 @@ pub(crate) trait LayerOps: ParamOps {
         batch: usize,
         rate: f64,
     ) -> Result<Forward>;
+    /// The first `len` values of the convolution kernel K̄.
     fn kernel(&mut self, len: usize, rate: f64) -> Result<Data>;
+    /// A zero state for `batch` sequences.
     fn initial_state(&self, batch: usize) -> Result<Data>;
+    /// Makes an AdamW with options as JSON; gives its number.
     fn adam_open(&mut self, config: &str) -> Result<u32>;
+    /// One update by AdamW number `id`; gives the norm of the gradients.
     fn adam_update(&mut self, id: u32, scale: f64) -> Result<f64>;
+    /// Frees AdamW number `id`.
     fn adam_close(&mut self, id: u32);
 }
 
-/// A layer or block of any backend.
+/// A layer or block on any backend.
 pub(crate) type BoxedLayer = Box<dyn LayerOps>;
 
-/// A layer or block with the optimisers opened on it.
-pub(crate) struct LayerBox<B: Backend, C: Core<B>> {
+/// A layer or block on backend `B`, with the optimisers that were made for it.
+pub(crate) struct LayerBox<B: Backend, C: ModuleCore<B>> {
     inner: Module<B, C>,
-    optimizers: Table<Adam<B>>,
+    optimizers: NumberedTable<Adam<B>>,
 }
 
-impl<B: Backend<Scalar: Real>, C: Core<B>> LayerBox<B, C> {
+impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerBox<B, C> {
+    /// A layer or block as a trait object.
     pub(crate) fn boxed(inner: Module<B, C>) -> BoxedLayer {
-        Box::new(LayerBox { inner, optimizers: Table::new() })
+        Box::new(LayerBox { inner, optimizers: NumberedTable::new() })
     }
 }
 
-impl<B: Backend<Scalar: Real>, C: Core<B>> HasStored for LayerBox<B, C> {
+impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> HoldsModule for LayerBox<B, C> {
     type Inner = Module<B, C>;
     fn inner(&self) -> &Module<B, C> {
         &self.inner
@@ -72,7 +85,7 @@ impl<B: Backend<Scalar: Real>, C: Core<B>> HasStored for LayerBox<B, C> {
     }
 }
 
-impl<B: Backend<Scalar: Real>, C: Core<B>> LayerOps for LayerBox<B, C> {
+impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
     fn config(&self) -> String {
         self.inner.config_json()
     }
@@ -87,8 +100,8 @@ impl<B: Backend<Scalar: Real>, C: Core<B>> LayerOps for LayerBox<B, C> {
     }
     fn forward(&mut self, u: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward> {
         let u = u.real()?;
-        let out = call.with(|options| self.inner.forward(&u, batch, len, options))?;
-        Ok(Forward { y: Real::into_data(out.y), state: out.state.map(Real::into_data) })
+        let result = call.with_options(|options| self.inner.forward(&u, batch, len, options))?;
+        Ok(Forward { y: Real::into_data(result.y), state: result.state.map(Real::into_data) })
     }
     fn forward_into(
         &mut self,
@@ -98,13 +111,13 @@ impl<B: Backend<Scalar: Real>, C: Core<B>> LayerOps for LayerBox<B, C> {
         call: OwnedCall,
     ) -> Result<Option<Data>> {
         let (y, u) = (y.real()?, u.real()?);
-        let state = call.with(|options| self.inner.forward_into(y, u, batch, len, options))?;
+        let state = call.with_options(|options| self.inner.forward_into(y, u, batch, len, options))?;
         Ok(state.map(Real::into_data))
     }
     fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward> {
         let dstate = dstate.map(Data::real::<B::Scalar>).transpose()?;
-        let out = self.inner.backward(&dy.real::<B::Scalar>()?, dstate.as_deref())?;
-        Ok(Backward { du: Real::into_data(out.du), dstate: out.dstate.map(Real::into_data) })
+        let result = self.inner.backward(&dy.real::<B::Scalar>()?, dstate.as_deref())?;
+        Ok(Backward { du: Real::into_data(result.du), dstate: result.dstate.map(Real::into_data) })
     }
     fn backward_into(
         &mut self,

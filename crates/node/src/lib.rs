@@ -1,11 +1,11 @@
-//! The N-API edge: conversion only. `crates/node/native.d.ts`, generated from these files, says what is
-//! exported; the public API is `index.ts`.
+//! The N-API addon: converts between values of JavaScript and of Rust, and computes nothing itself.
+//! `crates/node/native.d.ts`, generated from these files, lists what it exports; the public API around it is `index.ts`.
 //!
-//! Every handle has its state behind a lock. A synchronous call computes in place, an asynchronous one gives a promise
-//! that the handle's own thread settles, so the event loop never waits for it. Panics are caught around every call and
-//! become `ERR_S4_INTERNAL`.
+//! A handle is an object of JavaScript with a layer or model of Rust behind a lock. A synchronous call computes on the
+//! JavaScript thread; an asynchronous one gives a promise that the handle's own thread settles, so that the event loop does
+//! not wait. Panics are caught around every call and become `ERR_S4_INTERNAL`.
 
-// Under `cfg(test)` the N-API macros export nothing, and all of this would be unused.
+// Under `cfg(test)` the macros of napi-rs export nothing, and the compiler would warn that all of this is unused.
 #[cfg(not(test))]
 mod buffer;
 #[cfg(not(test))]
@@ -16,6 +16,8 @@ mod diagnose;
 mod error;
 #[cfg(not(test))]
 mod files;
+#[cfg(not(test))]
+mod generators;
 #[cfg(not(test))]
 mod layer;
 #[cfg(not(test))]
@@ -30,6 +32,8 @@ mod model_ops;
 mod objects;
 #[cfg(not(test))]
 mod param_ops;
+#[cfg(not(test))]
+mod pictures;
 #[cfg(not(test))]
 mod streams;
 #[cfg(not(test))]

@@ -1,12 +1,13 @@
-//! `NativeModel`: a SequenceModel; its training and streams are in files of their own.
+//! The class `NativeModel` of the addon, which a SequenceModel of the API calls. Its methods for training and for streams
+//! are in `training.rs` and `streams.rs`.
 
 use crate::{
-    buffer::{Bytes, Data, DataIn, Real, bytes},
-    device::{HostOptions, Make, check_memory},
-    error::{guard, json, to_js},
-    model_ops::{BoxedModel, boxed},
-    objects::{BatchInput, CallOptions, Cancel, Counters, Forward, ParameterInfo, Sums, flag},
-    worker::{Worker, live},
+    buffer::{Bytes, Data, DataIn, Real, copied_bytes},
+    device::{HostOptions, Recipe, check_memory},
+    error::{parse_json, to_js, to_js_result},
+    model_ops::{BoxedModel, boxed_model},
+    objects::{BatchInput, CallOptions, Cancel, Counters, Forward, ParameterInfo, Sums, cancel_flag},
+    worker::{Worker, live_state},
 };
 use napi::{
     Env,
@@ -14,44 +15,49 @@ use napi::{
 };
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
-use s4_nn::{Model, ModelConfig};
+use s4_nn::{Model, ModelConfig, TrainingSession};
 use std::path::PathBuf;
 
+/// Recipe of a new model: its options as JSON.
 #[derive(Clone, Copy)]
-struct New<'a>(&'a str);
-impl Make for New<'_> {
-    type Out = BoxedModel;
+struct NewModel<'a> {
+    config: &'a str,
+}
+impl Recipe for NewModel<'_> {
+    type Made = BoxedModel;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedModel> {
-        let config = ModelConfig::from_json(self.0)?;
+        let config = ModelConfig::from_json(self.config)?;
         check_memory("SequenceModel.create", &config, &be)?;
-        Ok(boxed(Model::new(be, config)?, None))
+        Ok(boxed_model(TrainingSession::new(Model::new(be, config)?)))
     }
 }
 
-/// A checkpoint's bytes.
+/// Recipe of a model from the bytes of a checkpoint.
 #[derive(Clone, Copy)]
-struct Load<'a>(&'a [u8]);
+struct LoadCheckpoint<'a> {
+    bytes: &'a [u8],
+}
 
-impl Load<'_> {
-    /// Fills the place of the model, in the number format of the checkpoint unless another was asked for; gives the
-    /// caller's own JSON.
+impl LoadCheckpoint<'_> {
+    /// Loads the model into `slot`, in the number format of the checkpoint unless the options name another. Gives the
+    /// caller's own JSON text in the checkpoint.
     fn fill(self, slot: &mut Option<BoxedModel>, host: &HostOptions) -> Result<Option<String>> {
-        let (_, dtype) = s4_nn::inspect_bytes(self.0)?;
+        let (_, dtype) = s4_nn::inspect_bytes(self.bytes)?;
         let (model, extra) = host.make(self, Some(&dtype))?;
         *slot = Some(model);
         Ok(extra)
     }
 }
 
-impl Make for Load<'_> {
-    type Out = (BoxedModel, Option<String>);
-    fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<Self::Out> {
-        let loaded = s4_nn::load_bytes(be, self.0)?;
-        Ok((boxed(loaded.model, loaded.trainer), loaded.extra))
+impl Recipe for LoadCheckpoint<'_> {
+    type Made = (BoxedModel, Option<String>);
+    fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<Self::Made> {
+        let loaded = s4_nn::load_bytes(be, self.bytes)?;
+        Ok((boxed_model(TrainingSession::loaded(loaded.model, loaded.trainer)), loaded.extra))
     }
 }
 
-/// The addon's model; `create` or `load` fills it.
+/// A model of the addon. It holds nothing until `create`, `load` or `loadBytes` has succeeded.
 #[napi(custom_finalize)]
 pub struct NativeModel {
     pub(crate) worker: Worker<BoxedModel>,
@@ -66,12 +72,12 @@ impl ObjectFinalize for NativeModel {
 
 #[napi]
 impl NativeModel {
-    /// Empty until `create`, `load` or `loadBytes` has filled it.
+    /// A handle that holds no model yet: `create`, `load` or `loadBytes` makes it.
     #[napi(constructor)]
     pub fn new() -> napi::Result<Self> {
-        guard(|| Ok(NativeModel { worker: Worker::new() }))
+        to_js_result(|| Ok(NativeModel { worker: Worker::new() }))
     }
-    /// From a configuration.
+    /// Makes a new model from options as JSON.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn create<'env>(
         &self,
@@ -83,13 +89,13 @@ impl NativeModel {
             env,
             None,
             move |slot| {
-                *slot = Some(host.make(New(&config), None)?);
+                *slot = Some(host.make(NewModel { config: &config }, None)?);
                 Ok(())
             },
             |()| (),
         )
     }
-    /// From a checkpoint; gives the caller's own JSON.
+    /// Loads a checkpoint file; gives the caller's own JSON text in it.
     #[napi(ts_return_type = "Promise<string | null>")]
     pub fn load<'env>(&self, env: &'env Env, path: String, host: HostOptions) -> napi::Result<Object<'env>> {
         self.worker.promise(
@@ -105,12 +111,12 @@ impl NativeModel {
                         format!("{}: {e}", path.display()),
                     )
                 })?;
-                Load(&file).fill(slot, &host)
+                LoadCheckpoint { bytes: &file }.fill(slot, &host)
             },
             |extra| extra,
         )
     }
-    /// From a checkpoint in memory.
+    /// Loads the bytes of a checkpoint; gives the caller's own JSON text in it.
     #[napi(ts_return_type = "Promise<string | null>")]
     pub fn load_bytes<'env>(
         &self,
@@ -118,10 +124,16 @@ impl NativeModel {
         file: Uint8Array,
         host: HostOptions,
     ) -> napi::Result<Object<'env>> {
-        let file = bytes(&file).map_err(to_js)?;
-        self.worker.promise(env, None, move |slot| Load(&file).fill(slot, &host), |extra| extra)
+        let file = copied_bytes(&file).map_err(to_js)?;
+        self.worker.promise(
+            env,
+            None,
+            move |slot| LoadCheckpoint { bytes: &file }.fill(slot, &host),
+            |extra| extra,
+        )
     }
-    /// Writes a checkpoint: to a temporary file, then renamed.
+    /// Writes a checkpoint: to a temporary file, which is then renamed. With `optimizer` it holds the state of training
+    /// too.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn save<'env>(
         &self,
@@ -133,11 +145,11 @@ impl NativeModel {
         self.worker.promise(
             env,
             None,
-            move |slot| live(slot)?.save(&PathBuf::from(path), optimizer, extra.as_deref()),
+            move |slot| live_state(slot)?.save(&PathBuf::from(path), optimizer, extra.as_deref()),
             |()| (),
         )
     }
-    /// The checkpoint that `save` writes, as bytes.
+    /// The bytes of the checkpoint that `save` would write.
     #[napi(ts_return_type = "Promise<Uint8Array>")]
     pub fn save_bytes<'env>(
         &self,
@@ -145,39 +157,44 @@ impl NativeModel {
         optimizer: bool,
         extra: Option<String>,
     ) -> napi::Result<Object<'env>> {
-        self.worker.promise(env, None, move |slot| live(slot)?.save_bytes(optimizer, extra.as_deref()), Bytes)
+        self.worker.promise(
+            env,
+            None,
+            move |slot| live_state(slot)?.save_bytes(optimizer, extra.as_deref()),
+            Bytes,
+        )
     }
-    /// JSON: config, dtype, device.
+    /// A description of the model as JSON: config, dtype, device, hasState.
     #[napi]
     pub fn describe(&self, env: Env) -> napi::Result<String> {
-        guard(|| {
+        to_js_result(|| {
             let (text, bytes) = self.worker.call(|m| {
-                let all = serde_json::json!({
-                    "config": json(&m.config()), "dtype": m.dtype(), "device": m.device(), "hasState": m.has_state(),
+                let description = serde_json::json!({
+                    "config": parse_json(&m.config()), "dtype": m.dtype(), "device": m.device(), "hasState": m.has_state(),
                 });
-                Ok((all.to_string(), m.bytes()))
+                Ok((description.to_string(), m.bytes()))
             })?;
             self.worker.report_bytes(&env, bytes);
             Ok(text)
         })
     }
-    /// Shape of the output of an input (batch, len).
+    /// Shape of the output for `batch` sequences of `len` time steps.
     #[napi]
     pub fn output_shape(&self, batch: u32, len: u32) -> napi::Result<Vec<u32>> {
-        guard(|| {
+        to_js_result(|| {
             let shape = self.worker.call(move |m| Ok(m.output_shape(batch as usize, len as usize)))?;
             Ok(shape.into_iter().map(|n| n as u32).collect())
         })
     }
-    /// Outputs for whole sequences, x (batch, len, input) or tokens (batch, len).
+    /// Outputs for whole sequences: values (batch, len, input) or tokens (batch, len).
     #[napi]
     pub fn predict(&self, x: DataIn, batch: u32, len: u32, options: CallOptions) -> napi::Result<Forward> {
-        guard(|| {
+        to_js_result(|| {
             let (x, call) = (Data::copy(&x)?, options.copy()?);
             self.worker.call(move |m| m.predict(x, batch as usize, len as usize, call))
         })
     }
-    /// As `predict`, off the event loop.
+    /// As `predict`, on the handle's own thread.
     #[napi(ts_return_type = "Promise<Forward>")]
     pub fn predict_async<'env>(
         &self,
@@ -191,17 +208,17 @@ impl NativeModel {
         let (x, call) = (Data::copy(&x).map_err(to_js)?, options.copy().map_err(to_js)?);
         self.worker.promise(
             env,
-            flag(cancel),
-            move |slot| live(slot)?.predict(x, batch as usize, len as usize, call),
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.predict(x, batch as usize, len as usize, call),
             |out| out,
         )
     }
-    /// K̄ of a block, (kernel channels, features, len).
+    /// The convolution kernel K̄ of a block, (kernel channels, features, len).
     #[napi(ts_return_type = "Floats")]
     pub fn kernel(&self, block: u32, len: u32, rate: f64) -> napi::Result<Data> {
-        guard(|| self.worker.call(move |m| m.kernel(block as usize, len as usize, rate)))
+        to_js_result(|| self.worker.call(move |m| m.kernel(block as usize, len as usize, rate)))
     }
-    /// Loss and hits of a batch.
+    /// Sums of loss, weights and right predictions over the targets of a batch.
     #[napi(ts_return_type = "Promise<Sums>")]
     pub fn evaluate<'env>(
         &self,
@@ -210,27 +227,32 @@ impl NativeModel {
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
         let batch = batch.copy().map_err(to_js)?;
-        self.worker.promise(env, flag(cancel), move |slot| live(slot)?.evaluate(batch), Sums::from)
+        self.worker.promise(
+            env,
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.evaluate(batch),
+            Sums::from,
+        )
     }
     /// Names, shapes and groups of all parameters.
     #[napi]
     pub fn parameters(&self) -> napi::Result<Vec<ParameterInfo>> {
-        guard(|| self.worker.call(|m| Ok(m.infos())))
+        to_js_result(|| self.worker.call(|m| Ok(m.infos())))
     }
     /// A copy of a parameter's value.
     #[napi(ts_return_type = "Floats")]
     pub fn parameter(&self, name: String) -> napi::Result<Data> {
-        guard(|| self.worker.call(move |m| m.parameter(&name)))
+        to_js_result(|| self.worker.call(move |m| m.parameter(&name)))
     }
     /// A copy of a parameter's accumulated gradient.
     #[napi(ts_return_type = "Floats")]
     pub fn gradient(&self, name: String) -> napi::Result<Data> {
-        guard(|| self.worker.call(move |m| m.gradient(&name)))
+        to_js_result(|| self.worker.call(move |m| m.gradient(&name)))
     }
     /// Replaces a parameter's value.
     #[napi]
     pub fn set_parameter(&self, name: String, value: DataIn) -> napi::Result<()> {
-        guard(|| {
+        to_js_result(|| {
             let value = Data::copy(&value)?;
             self.worker.call(move |m| m.set_parameter(&name, value))
         })
@@ -238,17 +260,17 @@ impl NativeModel {
     /// Zeroes all gradients.
     #[napi]
     pub fn zero_grad(&self) -> napi::Result<()> {
-        guard(|| self.worker.call(|m| m.zero_grad()))
+        to_js_result(|| self.worker.call(|m| m.zero_grad()))
     }
-    /// Requests for memory, waits and memory held, so far.
+    /// Counts of memory requests and of waits for the device so far, and the memory held now.
     #[napi]
     pub fn counters(&self) -> napi::Result<Counters> {
-        guard(|| self.worker.call(|m| Ok(m.counters())))
+        to_js_result(|| self.worker.call(|m| Ok(m.counters())))
     }
-    /// Frees native memory after the work under way.
+    /// Frees the native memory of the handle, after the work under way.
     #[napi]
     pub fn dispose(&self, env: Env) -> napi::Result<()> {
-        guard(|| {
+        to_js_result(|| {
             self.worker.dispose(&env);
             Ok(())
         })

@@ -1,36 +1,39 @@
-//! A model with its training session and its streams behind one object-safe face, whatever the backend and the number
-//! format.
+//! The operations of a model, its training and its streams as a trait object, so that `NativeModel` is one class for all
+//! backends and number formats.
 
 use crate::{
     buffer::{Data, Real},
-    error::disposed,
-    objects::{CopiedBatch, Forward, OwnedCall, array},
-    param_ops::{HasStored, ParamOps},
-    table::Table,
+    error::disposed_error,
+    objects::{CopiedBatch, Forward, OwnedCall, TrainState, reals_or_integers},
+    param_ops::{HoldsModule, ParamOps},
+    table::NumberedTable,
 };
 use s4_backend::{Backend, Result};
-use s4_nn::{Evaluation, Model, Session, StepOptions, StepStats, Stepper, Trainer};
+use s4_nn::{Evaluation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession};
 use std::path::Path;
 
-/// What `NativeModel` asks of it.
+/// The operations that `NativeModel` calls. A stream is named by the number that `stream_open` gave.
 pub(crate) trait ModelOps: ParamOps {
     fn config(&self) -> String;
     fn has_state(&self) -> bool;
     fn output_shape(&self, batch: usize, len: usize) -> Vec<usize>;
     fn predict(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward>;
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data>;
-    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
-    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
+    fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
+    fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
-    fn train_step(&mut self, batch: Option<CopiedBatch>) -> Result<()>;
+    fn check_batch(&mut self, batch: CopiedBatch) -> Result<()>;
+    fn train_step(&mut self, batch: Option<CopiedBatch>, items: u64) -> Result<()>;
     fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()>;
     fn train_stats(&mut self) -> Result<StepStats>;
     fn train_end(&mut self) -> Result<()>;
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()>;
     fn update(&mut self) -> Result<StepStats>;
-    fn observe(&mut self, metric: f64) -> Result<()>;
+    fn train_state(&self) -> TrainState;
+    fn replace_train_options(&mut self, config: &str) -> Result<()>;
+    fn end_epoch(&mut self, metric: f64) -> Result<()>;
     fn reset_state(&mut self) -> Result<()>;
     fn swap_average(&mut self) -> Result<()>;
 
@@ -44,35 +47,46 @@ pub(crate) trait ModelOps: ParamOps {
     fn stream_close(&mut self, id: u32);
 }
 
-/// A model of any backend.
+/// A model on any backend.
 pub(crate) type BoxedModel = Box<dyn ModelOps>;
 
+/// A model on backend `B` with its training, and its streams.
 struct ModelBox<B: Backend> {
-    session: Session<B>,
-    streams: Table<Stepper<B>>,
+    session: TrainingSession<B>,
+    streams: NumberedTable<Stepper<B>>,
 }
 
-/// A model, with the trainer of its checkpoint where there is one.
-pub(crate) fn boxed<B: Backend<Scalar: Real>>(model: Model<B>, trainer: Option<Trainer<B>>) -> BoxedModel {
-    Box::new(ModelBox { session: Session::new(model, trainer), streams: Table::new() })
+/// A model with its training, as a trait object.
+pub(crate) fn boxed_model<B: Backend<Scalar: Real>>(session: TrainingSession<B>) -> BoxedModel {
+    Box::new(ModelBox { session, streams: NumberedTable::new() })
 }
 
 impl<B: Backend<Scalar: Real>> ModelBox<B> {
+    /// The stream of this number; `ERR_S4_DISPOSED` where it has been closed.
     fn stream(&self, id: u32) -> Result<&Stepper<B>> {
-        self.streams.get(id).ok_or_else(disposed)
+        self.streams.get(id).ok_or_else(disposed_error)
+    }
+    /// The batch in the model's number format, with padding and values of weight 0 zeroed: callers may leave NaN there.
+    fn without_padding(&self, batch: CopiedBatch) -> Result<OwnedBatch<B::Scalar>> {
+        let mut batch: OwnedBatch<B::Scalar> = batch.real()?;
+        batch.clear_uncounted(self.session.model().config().pooling.is_none());
+        Ok(batch)
     }
     fn stream_mut(&mut self, id: u32) -> Result<&mut Stepper<B>> {
-        self.streams.get_mut(id).ok_or_else(disposed)
+        self.streams.get_mut(id).ok_or_else(disposed_error)
     }
 }
 
-impl<B: Backend<Scalar: Real>> HasStored for ModelBox<B> {
+impl<B: Backend<Scalar: Real>> HoldsModule for ModelBox<B> {
     type Inner = Model<B>;
     fn inner(&self) -> &Model<B> {
         self.session.model()
     }
     fn inner_mut(&mut self) -> &mut Model<B> {
         self.session.model_mut()
+    }
+    fn zero_gradients(&mut self) -> Result<()> {
+        self.session.zero_grad()
     }
 }
 
@@ -87,33 +101,43 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         self.session.model().output_shape(batch, len)
     }
     fn predict(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward> {
-        let (x, model) = (array(x)?, self.session.model_mut());
-        let out = call.with(|options| model.forward(x.input(), batch, len, options))?;
-        Ok(Forward { y: Real::into_data(out.y), state: out.state.map(Real::into_data) })
+        let (mut x, model) = (reals_or_integers::<B::Scalar>(x)?, self.session.model_mut());
+        if let Some(lengths) = call.lengths() {
+            x.clear_padding(lengths, len);
+        }
+        let result = call.with_options(|options| model.forward(x.input(), batch, len, options))?;
+        Ok(Forward { y: Real::into_data(result.y), state: result.state.map(Real::into_data) })
     }
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
         Ok(Real::into_data(self.session.model_mut().kernel(block, len, rate)?))
     }
-    fn save(&self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()> {
+    fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()> {
         self.session.save(path, optimizer, extra)
     }
-    fn save_bytes(&self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
+    fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
         self.session.save_bytes(optimizer, extra)
     }
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation> {
         let mut total = Evaluation::default();
-        self.session.model_mut().evaluate(&batch.real()?.batch(), &mut total)?;
+        let batch = self.without_padding(batch)?;
+        self.session.model_mut().evaluate(&batch.batch(), &mut total)?;
         Ok(total)
     }
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()> {
-        self.session.begin(config, resume)
+        self.session.begin_run(config, resume)
     }
-    fn train_step(&mut self, batch: Option<CopiedBatch>) -> Result<()> {
-        self.session.step(batch.map(CopiedBatch::real).transpose()?)
+    fn check_batch(&mut self, batch: CopiedBatch) -> Result<()> {
+        let batch = self.without_padding(batch)?;
+        self.session.check(&batch.batch())
+    }
+    fn train_step(&mut self, batch: Option<CopiedBatch>, items: u64) -> Result<()> {
+        let batch = batch.map(|b| self.without_padding(b)).transpose()?;
+        self.session.step(batch, items)
     }
     fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()> {
-        self.session.begin_ahead(batch.real()?)
+        let batch = self.without_padding(batch)?;
+        self.session.begin_ahead(batch)
     }
     fn train_stats(&mut self) -> Result<StepStats> {
         self.session.stats()
@@ -122,13 +146,20 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         self.session.end()
     }
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()> {
-        self.session.accumulate(&batch.real()?.batch())
+        let batch = self.without_padding(batch)?;
+        self.session.accumulate(&batch.batch())
     }
     fn update(&mut self) -> Result<StepStats> {
         self.session.update()
     }
-    fn observe(&mut self, metric: f64) -> Result<()> {
-        self.session.observe(metric)
+    fn train_state(&self) -> TrainState {
+        TrainState::of(&self.session)
+    }
+    fn replace_train_options(&mut self, config: &str) -> Result<()> {
+        self.session.replace_options(config)
+    }
+    fn end_epoch(&mut self, metric: f64) -> Result<()> {
+        self.session.end_epoch(metric)
     }
     fn reset_state(&mut self) -> Result<()> {
         self.session.reset_state()
@@ -141,8 +172,8 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         Ok(self.streams.insert(self.session.model().stream(batch, rate)?))
     }
     fn stream_push(&mut self, id: u32, x: Data, len: usize, interval: Option<Data>) -> Result<Data> {
-        let (x, interval) = (array(x)?, interval.map(Data::real::<B::Scalar>).transpose()?);
-        let stepper = self.streams.get_mut(id).ok_or_else(disposed)?;
+        let (x, interval) = (reals_or_integers(x)?, interval.map(Data::real::<B::Scalar>).transpose()?);
+        let stepper = self.streams.get_mut(id).ok_or_else(disposed_error)?;
         let options = StepOptions { interval: interval.as_deref() };
         Ok(Real::into_data(stepper.push_new(self.session.model_mut(), x.input(), len, &options)?))
     }

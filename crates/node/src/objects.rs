@@ -1,8 +1,8 @@
-//! The plain objects that cross the edge, and what they become on the other side.
+//! The plain objects that JavaScript passes in and is given, and what they become in Rust.
 
 use crate::{
     buffer::{Data, DataIn, Real, copied},
-    worker::Flag,
+    worker::CancelFlag,
 };
 use napi::bindgen_prelude::Int32Array;
 use napi_derive::napi;
@@ -10,50 +10,51 @@ use s4_backend::{Error, Result};
 use s4_nn::{Algorithm, Evaluation, ForwardOptions, OwnedArray, OwnedBatch, ParamInfo};
 use std::sync::atomic::Ordering;
 
-/// How one forward runs.
+/// Options of one forward.
 #[napi(object, object_to_js = false)]
 pub struct CallOptions {
-    /// State before the first sample.
+    /// State before the first time step; zero without.
     #[napi(ts_type = "Floats")]
     pub state: Option<DataIn>,
-    /// Length of each row.
+    /// Length of each sequence, where they are not all as long as the array.
     pub lengths: Option<Int32Array>,
-    /// Multiplies every Δ; default 1.
+    /// What every step size Δ is multiplied by; default 1.
     pub rate: Option<f64>,
-    /// By name; default `auto`.
+    /// Name of the algorithm that computes the SSM; default `auto`.
     pub algorithm: Option<String>,
-    /// Dropout and batch statistics on, values saved.
+    /// Whether the forward is of training: dropout, statistics of the batch in a batch norm, and values saved for a
+    /// backward.
     pub training: Option<bool>,
-    /// Give the end state.
+    /// Whether to give the state after the last time step.
     pub want_state: Option<bool>,
-    /// Save what backward needs.
+    /// Whether to save what a backward needs.
     pub save: Option<bool>,
 }
 
 /// One batch of training or evaluation.
 #[napi(object, object_to_js = false)]
 pub struct BatchInput {
-    /// Values or tokens.
+    /// Input values (batch, len, input), or tokens (batch, len).
     pub input: DataIn,
-    /// Values or labels.
+    /// Real targets, or labels.
     pub target: DataIn,
-    /// Rows.
+    /// Number of sequences.
     pub batch: u32,
-    /// Samples a row.
+    /// Time steps of each sequence, padding included.
     pub len: u32,
-    /// Length of each row.
+    /// Length of each sequence, where they are not all as long as the array.
     pub lengths: Option<Int32Array>,
-    /// Weight of each output row.
+    /// Weight of each target in the loss: one for each sequence where the model pools over time, else for each time step.
     #[napi(ts_type = "Floats")]
     pub weights: Option<DataIn>,
-    /// Multiplies every Δ; default 1.
+    /// What every step size Δ is multiplied by; default 1.
     pub rate: Option<f64>,
-    /// By name; default `auto`.
+    /// Name of the algorithm that computes the SSM; default `auto`.
     pub algorithm: Option<String>,
 }
 
-/// The options that every call has, without its lengths.
-fn call(
+/// Rate, algorithm and training of a call, where they are given, as options without lengths.
+fn call_options(
     rate: Option<f64>,
     algorithm: Option<&str>,
     training: Option<bool>,
@@ -68,7 +69,7 @@ fn call(
     Ok(call)
 }
 
-/// [`CallOptions`] with arrays of its own.
+/// [`CallOptions`] with copies of its arrays, which another thread may read.
 pub(crate) struct OwnedCall {
     state: Option<Data>,
     lengths: Option<Vec<i32>>,
@@ -78,11 +79,12 @@ pub(crate) struct OwnedCall {
 }
 
 impl CallOptions {
+    /// Copies the options and their arrays.
     pub(crate) fn copy(&self) -> Result<OwnedCall> {
         Ok(OwnedCall {
             state: self.state.as_ref().map(Data::copy).transpose()?,
             lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
-            call: call(self.rate, self.algorithm.as_deref(), self.training)?,
+            call: call_options(self.rate, self.algorithm.as_deref(), self.training)?,
             want_state: self.want_state.unwrap_or(false),
             save: self.save.unwrap_or(false),
         })
@@ -90,8 +92,12 @@ impl CallOptions {
 }
 
 impl OwnedCall {
-    /// Borrows it in the handle's number format.
-    pub(crate) fn with<T: Real, R>(
+    /// Length of each sequence, where they were given.
+    pub(crate) fn lengths(&self) -> Option<&[i32]> {
+        self.lengths.as_deref()
+    }
+    /// Calls `body` with the options in the handle's number format.
+    pub(crate) fn with_options<T: Real, R>(
         self,
         body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>,
     ) -> Result<R> {
@@ -106,7 +112,7 @@ impl OwnedCall {
     }
 }
 
-/// [`BatchInput`] with arrays of its own, not yet of one number format.
+/// [`BatchInput`] with copies of its arrays, which another thread may read, still in the types that JavaScript passed.
 pub(crate) struct CopiedBatch {
     input: Data,
     target: Data,
@@ -118,6 +124,7 @@ pub(crate) struct CopiedBatch {
 }
 
 impl BatchInput {
+    /// Copies the batch with its arrays.
     pub(crate) fn copy(&self) -> Result<CopiedBatch> {
         Ok(CopiedBatch {
             input: Data::copy(&self.input)?,
@@ -126,13 +133,13 @@ impl BatchInput {
             len: self.len as usize,
             lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
             weights: self.weights.as_ref().map(Data::copy).transpose()?,
-            call: call(self.rate, self.algorithm.as_deref(), None)?,
+            call: call_options(self.rate, self.algorithm.as_deref(), None)?,
         })
     }
 }
 
-/// Reals, or integers that are tokens or labels.
-pub(crate) fn array<T: Real>(data: Data) -> Result<OwnedArray<T>> {
+/// An input or target in the handle's number format, or as integers (tokens, labels) where it is an Int32Array.
+pub(crate) fn reals_or_integers<T: Real>(data: Data) -> Result<OwnedArray<T>> {
     match data {
         Data::I32(x) => Ok(OwnedArray::Integers(x)),
         reals => Ok(OwnedArray::Values(reals.real()?)),
@@ -140,11 +147,11 @@ pub(crate) fn array<T: Real>(data: Data) -> Result<OwnedArray<T>> {
 }
 
 impl CopiedBatch {
-    /// In the model's number format.
+    /// The batch in the model's number format.
     pub(crate) fn real<T: Real>(self) -> Result<OwnedBatch<T>> {
         Ok(OwnedBatch {
-            input: array(self.input)?,
-            target: array(self.target)?,
+            input: reals_or_integers(self.input)?,
+            target: reals_or_integers(self.target)?,
             batch: self.batch,
             len: self.len,
             lengths: self.lengths,
@@ -154,13 +161,13 @@ impl CopiedBatch {
     }
 }
 
-/// What a forward or a step gives.
+/// Result of a forward or of a time step.
 #[napi(object, object_from_js = false)]
 pub struct Forward {
     /// The output.
     #[napi(ts_type = "Floats")]
     pub y: Data,
-    /// The state after the last sample.
+    /// The state after the last time step, where it was asked for.
     #[napi(ts_type = "Floats")]
     pub state: Option<Data>,
 }
@@ -168,22 +175,22 @@ pub struct Forward {
 /// Gradients of a forward's inputs.
 #[napi(object, object_from_js = false)]
 pub struct Backward {
-    /// Of the input.
+    /// Gradient of the input.
     #[napi(ts_type = "Floats")]
     pub du: Data,
-    /// Of the initial state, where one was given.
+    /// Gradient of the state that the forward started from, where it was given one.
     #[napi(ts_type = "Floats")]
     pub dstate: Option<Data>,
 }
 
-/// One parameter.
+/// Name, shape and group of a parameter.
 #[napi(object, object_from_js = false)]
 pub struct ParameterInfo {
-    /// Official name.
+    /// Name as in the official code's state dicts.
     pub name: String,
-    /// Official shape.
+    /// Shape as in the official code, complex numbers as a last size of 2.
     pub shape: Vec<u32>,
-    /// Which group of the optimiser.
+    /// Group of the optimiser that it is in.
     #[napi(ts_type = "'main' | 'ssm'")]
     pub group: String,
 }
@@ -198,31 +205,33 @@ impl From<&ParamInfo> for ParameterInfo {
     }
 }
 
-/// Requests for memory and waits of the host so far, memory held now.
+/// Counts of memory requests and of the host's waits for the device so far, and the memory held now.
 #[napi(object, object_from_js = false)]
 pub struct Counters {
-    /// Requests.
+    /// How often memory was asked of the device.
     pub allocations: f64,
-    /// Waits.
+    /// How often the host has waited for the device.
     pub host_waits: f64,
-    /// Bytes of the GPU that the handle holds, in use or for reuse.
+    /// Bytes of GPU memory that the handle holds, those kept for reuse included.
     pub device_memory: f64,
 }
 
-/// How an update went.
+/// How one update of training went.
 #[napi(object, object_from_js = false)]
 pub struct StepStats {
-    /// Updates so far.
+    /// Number of updates so far.
     pub step: f64,
-    /// Before the update.
+    /// Mean loss with the parameters before the update.
     pub loss: f64,
-    /// Rows whose label was the largest output.
+    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
     pub correct: f64,
-    /// Rows counted.
+    /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: f64,
-    /// Before clipping.
+    /// Sum of the targets' weights; 0 where none counts, and then nothing was updated.
+    pub weight: f64,
+    /// Norm over the gradients of all parameters, before clipping.
     pub grad_norm: f64,
-    /// Of the main group.
+    /// Learning rate of the main group.
     pub lr: f64,
 }
 
@@ -231,32 +240,85 @@ impl From<s4_nn::StepStats> for StepStats {
         StepStats {
             step: s.step as f64,
             loss: s.loss,
-            correct: s.correct as f64,
+            correct: s.correct,
             rows: s.rows as f64,
+            weight: s.weight,
             grad_norm: s.grad_norm,
             lr: s.lr,
         }
     }
 }
 
-/// Sums of an evaluation.
+/// Sums over the targets of an evaluation.
 #[napi(object, object_from_js = false)]
 pub struct Sums {
-    /// Loss times rows.
+    /// Σ weight·loss.
     pub loss: f64,
-    /// Rows whose label was the largest output.
+    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
     pub correct: f64,
-    /// Rows counted.
+    /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: f64,
+    /// Sum of the targets' weights.
+    pub weight: f64,
+}
+
+/// How far a training run is, with the sums of its epoch under way and the options that a resumed loop needs.
+#[napi(object, object_from_js = false)]
+pub struct TrainState {
+    /// Number of updates so far.
+    pub steps: f64,
+    /// Number of whole epochs.
+    pub epochs: f64,
+    /// Time steps trained on so far: sequences × length.
+    pub samples: f64,
+    /// Number of items that the epoch under way has taken from the dataset.
+    pub items: f64,
+    /// Σ weight·loss over the epoch under way.
+    pub loss: f64,
+    /// Sum of the weights of the targets that were predicted right in the epoch under way.
+    pub correct: f64,
+    /// Sum of the targets' weights in the epoch under way.
+    pub weight: f64,
+    /// Gradient norm of the last update.
+    pub grad_norm: f64,
+    /// Learning rate of the last update.
+    pub lr: f64,
+    /// Seed of the dropout masks and of the order of the dataset.
+    pub seed: f64,
+    /// Whether the dataset is shuffled every epoch.
+    pub shuffle: bool,
+    /// Number of epochs of the whole run, where it was given.
+    pub total_epochs: Option<f64>,
+}
+
+impl TrainState {
+    /// The state of a model's training.
+    pub(crate) fn of<B: s4_backend::Backend>(session: &s4_nn::TrainingSession<B>) -> Self {
+        let (p, config) = (session.progress(), session.train_config());
+        TrainState {
+            steps: session.steps() as f64,
+            epochs: p.epochs as f64,
+            samples: p.samples as f64,
+            items: p.items as f64,
+            loss: p.loss,
+            correct: p.correct,
+            weight: p.weight,
+            grad_norm: p.grad_norm,
+            lr: p.lr,
+            seed: config.seed as f64,
+            shuffle: config.shuffle,
+            total_epochs: config.epochs.map(|n| n as f64),
+        }
+    }
 }
 
 impl From<Evaluation> for Sums {
     fn from(e: Evaluation) -> Self {
-        Sums { loss: e.loss, correct: e.correct, rows: e.rows }
+        Sums { loss: e.loss, correct: e.correct, rows: e.rows, weight: e.weight }
     }
 }
 
-/// A named array coming in.
+/// A named array that JavaScript passes in.
 #[napi(object, object_to_js = false)]
 pub struct NamedArray {
     /// Name.
@@ -267,7 +329,7 @@ pub struct NamedArray {
     pub data: DataIn,
 }
 
-/// A named array going out.
+/// A named array that JavaScript is given.
 #[napi(object, object_from_js = false)]
 pub struct NamedData {
     /// Name.
@@ -278,29 +340,29 @@ pub struct NamedData {
     pub data: Data,
 }
 
-/// Cancels a queued call.
+/// Cancels an asynchronous call that has not begun.
 #[napi]
 #[derive(Default)]
 pub struct Cancel {
-    flag: Flag,
+    flag: CancelFlag,
 }
 
 #[napi]
 impl Cancel {
-    /// Not cancelled.
+    /// For one call, which is not cancelled yet.
     #[napi(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Cancel { flag: Flag::default() }
+        Cancel { flag: CancelFlag::default() }
     }
-    /// A job that has not begun never does.
+    /// The call never begins, if it has not begun.
     #[napi]
     pub fn cancel(&self) {
         self.flag.store(true, Ordering::Release);
     }
 }
 
-/// The flag of a call that may be cancelled.
-pub(crate) fn flag(cancel: Option<&Cancel>) -> Option<Flag> {
+/// The flag that says whether a call was cancelled, where it can be.
+pub(crate) fn cancel_flag(cancel: Option<&Cancel>) -> Option<CancelFlag> {
     cancel.map(|c| c.flag.clone())
 }

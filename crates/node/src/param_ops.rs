@@ -1,13 +1,13 @@
-//! What every handle has, whatever the backend and the number format: parameters, counters, sizes.
+//! The operations that layers, blocks and models have in common: parameters, counters, memory.
 
 use crate::{
     buffer::{Data, Real},
     objects::{Counters, ParameterInfo},
 };
 use s4_backend::{Backend, Memory, Result, Scalar};
-use s4_nn::{Core, Model, Module, ParamStore};
+use s4_nn::{Model, Module, ModuleCore, ParamStore};
 
-/// Parameters and counters.
+/// Access to parameters, gradients and counters, whatever the backend and the number format.
 pub(crate) trait ParamOps: Send {
     fn infos(&self) -> Vec<ParameterInfo>;
     fn parameter(&self, name: &str) -> Result<Data>;
@@ -17,19 +17,20 @@ pub(crate) trait ParamOps: Send {
     fn counters(&self) -> Counters;
     fn dtype(&self) -> &'static str;
     fn device(&self) -> String;
-    /// Bytes of parameters, gradients and moments, for V8.
+    /// Bytes of parameters, gradients and an optimiser's moments, to tell V8 how much memory the handle holds.
     fn bytes(&self) -> usize;
 }
 
-/// Something with a parameter store on a backend.
-pub(crate) trait Stored: Send {
+/// A layer, block or model, which has a parameter store on a backend.
+pub(crate) trait HasParamStore: Send {
+    /// The backend that it is on.
     type Backend: Backend<Scalar: Real>;
     fn backend(&self) -> &Self::Backend;
     fn store(&self) -> &ParamStore<Self::Backend>;
     fn store_mut(&mut self) -> &mut ParamStore<Self::Backend>;
 }
 
-impl<B: Backend<Scalar: Real>, C: Core<B>> Stored for Module<B, C> {
+impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> HasParamStore for Module<B, C> {
     type Backend = B;
     fn backend(&self) -> &B {
         Module::backend(self)
@@ -42,7 +43,7 @@ impl<B: Backend<Scalar: Real>, C: Core<B>> Stored for Module<B, C> {
     }
 }
 
-impl<B: Backend<Scalar: Real>> Stored for Model<B> {
+impl<B: Backend<Scalar: Real>> HasParamStore for Model<B> {
     type Backend = B;
     fn backend(&self) -> &B {
         Model::backend(self)
@@ -55,16 +56,23 @@ impl<B: Backend<Scalar: Real>> Stored for Model<B> {
     }
 }
 
-/// What has parameters within it.
-pub(crate) trait HasStored: Send {
-    type Inner: Stored;
+/// What a handle holds, with a layer, block or model inside. [`ParamOps`] follows from it.
+pub(crate) trait HoldsModule: Send {
+    /// Type of the layer, block or model inside.
+    type Inner: HasParamStore;
+    /// The layer, block or model inside.
     fn inner(&self) -> &Self::Inner;
     fn inner_mut(&mut self) -> &mut Self::Inner;
+    /// Zeroes the gradients; batches that were accumulated are not part of a next update.
+    fn zero_gradients(&mut self) -> Result<()> {
+        self.inner_mut().store_mut().zero_grad()
+    }
 }
 
-type ScalarOf<T> = <<<T as HasStored>::Inner as Stored>::Backend as Memory>::Scalar;
+/// The number format of what a handle holds.
+type ScalarOf<T> = <<<T as HoldsModule>::Inner as HasParamStore>::Backend as Memory>::Scalar;
 
-impl<T: HasStored> ParamOps for T {
+impl<T: HoldsModule> ParamOps for T {
     fn infos(&self) -> Vec<ParameterInfo> {
         self.inner().store().infos().iter().map(ParameterInfo::from).collect()
     }
@@ -78,7 +86,7 @@ impl<T: HasStored> ParamOps for T {
         self.inner_mut().store_mut().set(name, &value.real()?)
     }
     fn zero_grad(&mut self) -> Result<()> {
-        self.inner_mut().store_mut().zero_grad()
+        self.zero_gradients()
     }
     fn counters(&self) -> Counters {
         let be = self.inner().backend();
@@ -95,7 +103,7 @@ impl<T: HasStored> ParamOps for T {
         self.inner().backend().device_name()
     }
     fn bytes(&self) -> usize {
-        // Values, gradients and two moments.
+        // There are values, gradients and the two moments of AdamW.
         4 * self.inner().store().count() * ScalarOf::<T>::DTYPE.bytes()
     }
 }

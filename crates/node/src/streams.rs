@@ -1,11 +1,11 @@
-//! `NativeModel`'s streams, which JavaScript holds by number.
+//! The methods of `NativeModel` for streams. JavaScript names a stream by the number that `streamOpen` gives.
 
 use crate::{
-    buffer::{Bytes, Data, DataIn, FloatsOut, bytes, write_out},
-    error::{guard, to_js},
+    buffer::{Bytes, Data, DataIn, FloatsOut, copied_bytes, copy_into},
+    error::{to_js, to_js_result},
     model::NativeModel,
-    objects::{Cancel, flag},
-    worker::live,
+    objects::{Cancel, cancel_flag},
+    worker::live_state,
 };
 use napi::{
     Env,
@@ -15,12 +15,13 @@ use napi_derive::napi;
 
 #[napi]
 impl NativeModel {
-    /// A stream of `batch` rows from zero states; gives its number.
+    /// Makes a stream over `batch` sequences, from zero states; gives its number.
     #[napi]
     pub fn stream_open(&self, batch: u32, rate: f64) -> napi::Result<u32> {
-        guard(|| self.worker.call(move |m| m.stream_open(batch as usize, rate)))
+        to_js_result(|| self.worker.call(move |m| m.stream_open(batch as usize, rate)))
     }
-    /// The next samples (batch, len, input), or tokens (batch, len): outputs into the caller's own array.
+    /// Takes the next time steps, (batch, len, input) or tokens (batch, len), and writes the outputs into the caller's
+    /// array.
     #[napi]
     pub fn stream_push(
         &self,
@@ -30,13 +31,13 @@ impl NativeModel {
         interval: Option<DataIn>,
         mut out: FloatsOut,
     ) -> napi::Result<()> {
-        guard(|| {
+        to_js_result(|| {
             let (x, interval) = (Data::copy(&x)?, interval.as_ref().map(Data::copy).transpose()?);
             let y = self.worker.call(move |m| m.stream_push(id, x, len as usize, interval))?;
-            write_out(&mut out, y)
+            copy_into(&mut out, y)
         })
     }
-    /// As `streamPush`, off the event loop, into a new array.
+    /// As `streamPush`, on the handle's own thread, with a new array for the outputs.
     #[napi(ts_return_type = "Promise<Floats>")]
     pub fn stream_push_async<'env>(
         &self,
@@ -51,44 +52,44 @@ impl NativeModel {
         let x = Data::copy(&x).map_err(to_js)?;
         self.worker.promise(
             env,
-            flag(cancel),
-            move |slot| live(slot)?.stream_push(id, x, len as usize, interval),
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.stream_push(id, x, len as usize, interval),
             |y| y,
         )
     }
-    /// The whole state as bytes, for `streamRestore`.
+    /// The whole state of a stream as bytes, for `streamRestore`.
     #[napi(ts_return_type = "Uint8Array")]
     pub fn stream_save(&self, id: u32) -> napi::Result<Bytes> {
-        guard(|| self.worker.call(move |m| m.stream_save(id)).map(Bytes))
+        to_js_result(|| self.worker.call(move |m| m.stream_save(id)).map(Bytes))
     }
-    /// Goes back to what `streamSave` gave.
+    /// Goes back to a state that `streamSave` gave.
     #[napi]
     pub fn stream_restore(&self, id: u32, state: Uint8Array) -> napi::Result<()> {
-        guard(|| {
-            let state = bytes(&state)?;
+        to_js_result(|| {
+            let state = copied_bytes(&state)?;
             self.worker.call(move |m| m.stream_restore(id, &state))
         })
     }
-    /// A second stream that starts from this one's state; gives its number.
+    /// Makes another stream that starts from this one's state; gives its number.
     #[napi]
     pub fn stream_fork(&self, id: u32) -> napi::Result<u32> {
-        guard(|| self.worker.call(move |m| m.stream_fork(id)))
+        to_js_result(|| self.worker.call(move |m| m.stream_fork(id)))
     }
-    /// Back to zero states.
+    /// Sets a stream back to zero states.
     #[napi]
     pub fn stream_reset(&self, id: u32) -> napi::Result<()> {
-        guard(|| self.worker.call(move |m| m.stream_reset(id)))
+        to_js_result(|| self.worker.call(move |m| m.stream_reset(id)))
     }
-    /// Samples seen.
+    /// Number of time steps that a stream has taken.
     #[napi]
     pub fn stream_position(&self, id: u32) -> napi::Result<f64> {
-        guard(|| self.worker.call(move |m| m.stream_position(id)).map(|n| n as f64))
+        to_js_result(|| self.worker.call(move |m| m.stream_position(id)).map(|n| n as f64))
     }
-    /// Frees it, behind the calls under way.
+    /// Frees a stream, after the calls under way.
     #[napi]
     pub fn stream_close(&self, id: u32) -> napi::Result<()> {
-        guard(|| {
-            self.worker.release(move |m| m.stream_close(id));
+        to_js_result(|| {
+            self.worker.enqueue_release(move |m| m.stream_close(id));
             Ok(())
         })
     }

@@ -1,22 +1,22 @@
-//! What JavaScript holds by a number: a handle's streams and optimisers.
+//! Streams and optimisers of a handle, which JavaScript names by number.
 
 use std::collections::HashMap;
 
-/// Items by number; a number is never given twice.
-pub(crate) struct Table<T> {
+/// Items by number. A number is not given again after its item is removed.
+pub(crate) struct NumberedTable<T> {
     items: HashMap<u32, T>,
-    next: u32,
+    last_number: u32,
 }
 
-impl<T> Table<T> {
+impl<T> NumberedTable<T> {
     pub(crate) fn new() -> Self {
-        Table { items: HashMap::new(), next: 0 }
+        NumberedTable { items: HashMap::new(), last_number: 0 }
     }
-    /// Keeps an item and gives its number.
+    /// Adds an item and gives its number.
     pub(crate) fn insert(&mut self, item: T) -> u32 {
-        self.next += 1;
-        self.items.insert(self.next, item);
-        self.next
+        self.last_number += 1;
+        self.items.insert(self.last_number, item);
+        self.last_number
     }
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         self.items.get(&id)
@@ -24,7 +24,7 @@ impl<T> Table<T> {
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         self.items.get_mut(&id)
     }
-    /// Frees an item; an unknown number is free already.
+    /// Drops the item of this number, if there is one.
     pub(crate) fn remove(&mut self, id: u32) {
         self.items.remove(&id);
     }

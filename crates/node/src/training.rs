@@ -1,49 +1,72 @@
-//! `NativeModel`'s training: the steps of a session, one call each.
+//! The methods of `NativeModel` for training: one call for each step of the loop in `api/training.ts`.
 
 use crate::{
-    error::{guard, to_js},
+    error::{to_js, to_js_result},
     model::NativeModel,
-    objects::{BatchInput, Cancel, StepStats, flag},
-    worker::live,
+    objects::{BatchInput, Cancel, StepStats, TrainState, cancel_flag},
+    worker::live_state,
 };
 use napi::{Env, bindgen_prelude::Object};
 use napi_derive::napi;
 
 #[napi]
 impl NativeModel {
-    /// A trainer; with `resume`, the one that is there.
+    /// Begins a training run with options as JSON; with `resume` the present run goes on.
     #[napi]
     pub fn train_begin(&self, config: String, resume: bool) -> napi::Result<()> {
-        guard(|| self.worker.call(move |m| m.train_begin(&config, resume)))
+        to_js_result(|| self.worker.call(move |m| m.train_begin(&config, resume)))
     }
-    /// One update, enqueued; without a batch, of the one given to `trainAhead`.
+    /// Replaces options, given as JSON, for a loop of the caller's own.
+    #[napi]
+    pub fn configure(&self, config: String) -> napi::Result<()> {
+        to_js_result(|| self.worker.call(move |m| m.replace_train_options(&config)))
+    }
+    /// How far the training run is.
+    #[napi]
+    pub fn train_state(&self) -> napi::Result<TrainState> {
+        to_js_result(|| self.worker.call(|m| Ok(m.train_state())))
+    }
+    /// Refuses a batch that training could not take.
+    #[napi]
+    pub fn check_batch(&self, batch: BatchInput) -> napi::Result<()> {
+        let batch = batch.copy().map_err(to_js)?;
+        to_js_result(|| self.worker.call(move |m| m.check_batch(batch)))
+    }
+    /// Enqueues one update from a batch, or without it from the batch that was given to `trainAhead`. `items`: number of
+    /// items of the dataset that the batch consists of.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn train_step<'env>(
         &self,
         env: &'env Env,
         batch: Option<BatchInput>,
+        items: u32,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
         let batch = batch.map(|b| b.copy()).transpose().map_err(to_js)?;
-        self.worker.promise(env, flag(cancel), move |slot| live(slot)?.train_step(batch), |()| ())
+        self.worker.promise(
+            env,
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.train_step(batch, items.into()),
+            |()| (),
+        )
     }
-    /// Begins the next update behind the one under way: its gradients, which change no parameter.
+    /// Enqueues the gradients of the next update's batch, behind the update under way. They change no parameter.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn train_ahead<'env>(&self, env: &'env Env, batch: BatchInput) -> napi::Result<Object<'env>> {
         let batch = batch.copy().map_err(to_js)?;
-        self.worker.promise(env, None, move |slot| live(slot)?.train_ahead(batch), |()| ())
+        self.worker.promise(env, None, move |slot| live_state(slot)?.train_ahead(batch), |()| ())
     }
-    /// Waits for the last update.
+    /// Waits for the last update and gives its figures.
     #[napi(ts_return_type = "Promise<StepStats>")]
     pub fn train_stats<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        self.worker.promise(env, None, |slot| live(slot)?.train_stats(), StepStats::from)
+        self.worker.promise(env, None, |slot| live_state(slot)?.train_stats(), StepStats::from)
     }
-    /// Drops what was begun and not updated.
+    /// Ends the loop: drops gradients that no update has used.
     #[napi]
     pub fn train_end(&self) -> napi::Result<()> {
-        guard(|| self.worker.call(|m| m.train_end()))
+        to_js_result(|| self.worker.call(|m| m.train_end()))
     }
-    /// Forward and backward without an update.
+    /// Adds the gradients of a batch, without an update.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn accumulate<'env>(
         &self,
@@ -52,26 +75,31 @@ impl NativeModel {
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
         let batch = batch.copy().map_err(to_js)?;
-        self.worker.promise(env, flag(cancel), move |slot| live(slot)?.accumulate(batch), |()| ())
+        self.worker.promise(
+            env,
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.accumulate(batch),
+            |()| (),
+        )
     }
-    /// The update after accumulated batches.
+    /// Makes the update from all batches accumulated since the last.
     #[napi(ts_return_type = "Promise<StepStats>")]
     pub fn update<'env>(&self, env: &'env Env, cancel: Option<&Cancel>) -> napi::Result<Object<'env>> {
-        self.worker.promise(env, flag(cancel), move |slot| live(slot)?.update(), StepStats::from)
+        self.worker.promise(env, cancel_flag(cancel), move |slot| live_state(slot)?.update(), StepStats::from)
     }
-    /// Tells a plateau schedule how it goes.
+    /// Ends an epoch, and tells a plateau schedule its metric.
     #[napi]
-    pub fn observe(&self, metric: f64) -> napi::Result<()> {
-        guard(|| self.worker.call(move |m| m.observe(metric)))
+    pub fn end_epoch(&self, metric: f64) -> napi::Result<()> {
+        to_js_result(|| self.worker.call(move |m| m.end_epoch(metric)))
     }
-    /// Forgets carried states.
+    /// Zeroes the states that are carried from batch to batch.
     #[napi]
     pub fn reset_state(&self) -> napi::Result<()> {
-        guard(|| self.worker.call(|m| m.reset_state()))
+        to_js_result(|| self.worker.call(|m| m.reset_state()))
     }
-    /// Swaps parameters and their running average.
+    /// Exchanges the parameters with their running average.
     #[napi]
     pub fn swap_average(&self) -> napi::Result<()> {
-        guard(|| self.worker.call(|m| m.swap_average()))
+        to_js_result(|| self.worker.call(|m| m.swap_average()))
     }
 }

@@ -1,9 +1,10 @@
-//! The state of one handle and its worker thread.
+//! The state of one handle (a layer or a model), and the thread that computes its asynchronous calls.
 //!
-//! A synchronous call computes in place on the JavaScript thread; an asynchronous one goes to the handle's own thread,
-//! which starts with the first of them and ends when the handle is disposed, collected, or its environment ends.
+//! A synchronous call computes on the JavaScript thread. An asynchronous one is a job for the handle's own thread, which
+//! starts with the first of them and ends when the handle is disposed or collected, or when its JavaScript environment
+//! ends.
 
-use crate::error::{disposed, panicked, to_js};
+use crate::error::{disposed_error, panic_error, to_js};
 use napi::{
     Env,
     bindgen_prelude::{Object, ToNapiValue},
@@ -19,74 +20,77 @@ use std::{
     thread::JoinHandle,
 };
 
-/// A cancelled job never begins.
-pub(crate) type Flag = Arc<AtomicBool>;
+/// Set when a job is cancelled: a job that has not begun then never does.
+pub(crate) type CancelFlag = Arc<AtomicBool>;
 
+/// Work for a handle's thread. It is given the handle's state, which is `None` before it is made and after disposal.
 type Job<S> = Box<dyn FnOnce(&mut Option<S>) + Send>;
 
-/// The thread and the way to it.
+/// The thread of a handle, and the queue of its jobs.
 enum Queue<S> {
-    /// No asynchronous call yet.
+    /// There was no asynchronous call yet, and so there is no thread.
     Idle,
-    Running {
-        jobs: Sender<Job<S>>,
-        thread: JoinHandle<()>,
-    },
-    /// Disposed, or its environment ended.
+    /// The thread runs, and takes jobs from the channel.
+    Running { jobs: Sender<Job<S>>, thread: JoinHandle<()> },
+    /// The handle was disposed, or its JavaScript environment has ended.
     Closed,
 }
 
-/// One handle's state, held by one call at a time, and its queue.
+/// The state of a handle, locked by one call at a time, and the queue of its thread.
 pub(crate) struct Worker<S> {
     state: Arc<Mutex<Option<S>>>,
     queue: Arc<Mutex<Queue<S>>>,
-    stop: Flag,
-    /// Native bytes that V8 knows of.
-    reported: AtomicI64,
+    /// Set when the JavaScript environment ends: jobs that have not begun then never do.
+    stop: CancelFlag,
+    /// Bytes of native memory that V8 was told of.
+    reported_bytes: AtomicI64,
 }
 
-/// Locks whether or not the lock is poisoned: panics inside a job are caught, so the value behind it is consistent.
+/// Locks a mutex, even after a panic while it was locked: panics within jobs are caught, and leave a consistent value.
 fn lock<T>(x: &Mutex<T>) -> MutexGuard<'_, T> {
     x.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn caught<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|p| Err(panicked(p)))
+/// Runs `body`, and gives a panic as an error.
+fn catch_panic<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|p| Err(panic_error(p)))
 }
 
 impl<S: Send + 'static> Worker<S> {
-    /// Empty; no thread yet.
+    /// A handle without a state and without a thread.
     pub(crate) fn new() -> Self {
         Worker {
             state: Arc::default(),
             queue: Arc::new(Mutex::new(Queue::Idle)),
-            stop: Flag::default(),
-            reported: AtomicI64::new(0),
+            stop: CancelFlag::default(),
+            reported_bytes: AtomicI64::new(0),
         }
     }
 
-    /// Reports to V8 how many native bytes the handle holds now, so that it collects forgotten handles in time.
+    /// Tells V8 how many bytes of native memory the handle holds now, so that it collects handles that are no longer used
+    /// in time.
     pub(crate) fn report_bytes(&self, env: &Env, bytes: usize) {
-        let before = self.reported.swap(bytes as i64, Ordering::Relaxed);
+        let before = self.reported_bytes.swap(bytes as i64, Ordering::Relaxed);
         drop(env.adjust_external_memory(bytes as i64 - before));
     }
 
-    /// Computes in place. The caller has seen to it that no job is under way; if one is, this waits for it.
+    /// Computes on the calling thread. It waits for a job under way, but `api/access.ts` allows no synchronous call then.
     pub(crate) fn call<R>(&self, body: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
-        self.call_slot(|slot| body(live(slot)?))
+        self.call_with_slot(|slot| body(live_state(slot)?))
     }
 
-    /// As [`Worker::call`], with the place of the state itself.
-    pub(crate) fn call_slot<R>(&self, body: impl FnOnce(&mut Option<S>) -> Result<R>) -> Result<R> {
+    /// As [`Worker::call`], for a body that may set the state or find none.
+    pub(crate) fn call_with_slot<R>(&self, body: impl FnOnce(&mut Option<S>) -> Result<R>) -> Result<R> {
         let mut slot = lock(&self.state);
-        caught(|| body(&mut slot))
+        catch_panic(|| body(&mut slot))
     }
 
-    /// Computes on the worker's thread and settles a promise; a job whose flag is set before it begins does not run.
+    /// Computes on the handle's thread and gives a promise of the result, which `convert` makes a value for JavaScript. A
+    /// job that is cancelled before it begins does not run.
     pub(crate) fn promise<'env, R, V>(
         &self,
         env: &'env Env,
-        cancel: Option<Flag>,
+        cancel: Option<CancelFlag>,
         body: impl FnOnce(&mut Option<S>) -> Result<R> + Send + 'static,
         convert: fn(R) -> V,
     ) -> napi::Result<Object<'env>>
@@ -94,56 +98,58 @@ impl<S: Send + 'static> Worker<S> {
         R: Send + 'static,
         V: ToNapiValue + 'static,
     {
-        let jobs = self.jobs(env).map_err(to_js)?;
+        let jobs = self.job_sender(env).map_err(to_js)?;
         let (deferred, promise) =
             env.create_deferred::<V, Box<dyn FnOnce(Env) -> napi::Result<V> + Send>>()?;
         let stop = self.stop.clone();
         let job: Job<S> = Box::new(move |slot| {
-            let set = |flag: &Flag| flag.load(Ordering::Acquire);
-            if set(&stop) || cancel.as_ref().is_some_and(set) {
+            let is_set = |flag: &CancelFlag| flag.load(Ordering::Acquire);
+            if is_set(&stop) || cancel.as_ref().is_some_and(is_set) {
                 let error = Error::new(Code::Aborted, "s4-node", "to run", "an abort");
                 deferred.reject(to_js(error));
                 return;
             }
-            match caught(|| body(slot)) {
-                // Arrays are made on the JavaScript thread, inside the resolver.
+            match catch_panic(|| body(slot)) {
+                // The result's arrays are made in this closure, which runs on the JavaScript thread: JavaScript allocates
+                // them.
                 Ok(value) => deferred.resolve(Box::new(move |_| Ok(convert(value)))),
                 Err(error) => deferred.reject(to_js(error)),
             }
         });
-        jobs.send(job).map_err(|_| to_js(disposed()))?;
+        jobs.send(job).map_err(|_| to_js(disposed_error()))?;
         Ok(promise)
     }
 
-    /// The way to the thread, which starts here at first.
-    fn jobs(&self, env: &Env) -> Result<Sender<Job<S>>> {
+    /// The sender of jobs to the handle's thread, which the first call starts.
+    fn job_sender(&self, env: &Env) -> Result<Sender<Job<S>>> {
         let mut queue = lock(&self.queue);
         match &*queue {
             Queue::Running { jobs, .. } => return Ok(jobs.clone()),
-            Queue::Closed => return Err(disposed()),
+            Queue::Closed => return Err(disposed_error()),
             Queue::Idle => {}
         }
-        let (jobs, list) = channel::<Job<S>>();
+        let (jobs, received_jobs) = channel::<Job<S>>();
         let state = self.state.clone();
         let thread = std::thread::Builder::new()
             .name("s4-model".into())
             .spawn(move || {
-                while let Ok(job) = list.recv() {
+                while let Ok(job) = received_jobs.recv() {
                     job(&mut lock(&state));
                 }
             })
             .map_err(|e| Error::new(Code::Internal, "s4-node", "a thread", e))?;
         *queue = Queue::Running { jobs: jobs.clone(), thread };
-        // When the environment (a worker thread, the process) ends, nothing of ours outlives it. The hook holds
-        // the queue weakly: a handle that was collected before has already ended its thread.
+        // The thread must end before its JavaScript environment (a worker thread, the process) does. The hook does not keep
+        // the queue alive: the thread of a handle that was collected before has ended already.
         let (weak, stop) = (Arc::downgrade(&self.queue), self.stop.clone());
         env.add_env_cleanup_hook((), move |()| {
             stop.store(true, Ordering::Release);
             if let Some(queue) = weak.upgrade() {
-                let ended = std::mem::replace(&mut *lock(&queue), Queue::Closed);
-                if let Queue::Running { jobs, thread } = ended {
+                let ended_queue = std::mem::replace(&mut *lock(&queue), Queue::Closed);
+                if let Queue::Running { jobs, thread } = ended_queue {
                     drop(jobs);
-                    // A job under way ends within one optimiser step or batch. The thread never panics.
+                    // The thread ends after the job under way, which takes one update or one batch. An error means that the
+                    // thread has panicked, which jobs do not do.
                     drop(thread.join());
                 }
             }
@@ -152,12 +158,12 @@ impl<S: Send + 'static> Worker<S> {
         Ok(jobs)
     }
 
-    /// Frees something within the state, after the jobs before it, without waiting for them; of a disposed handle it is
-    /// free already.
-    pub(crate) fn release(&self, body: impl FnOnce(&mut S) + Send + 'static) {
-        // Nobody waits to hear how it went.
+    /// Frees a part of the state, such as a stream, after the jobs before it and without waiting for them. There is nothing
+    /// to free in a handle that was disposed.
+    pub(crate) fn enqueue_release(&self, body: impl FnOnce(&mut S) + Send + 'static) {
+        // Nobody waits for the end of freeing, so an error or a panic in it has no one to go to.
         let job = |slot: &mut Option<S>| {
-            drop(caught(|| {
+            drop(catch_panic(|| {
                 if let Some(state) = slot {
                     body(state);
                 }
@@ -171,7 +177,7 @@ impl<S: Send + 'static> Worker<S> {
         }
     }
 
-    /// Frees the state, after the jobs before it, without waiting for them; the thread then ends.
+    /// Frees the state after the jobs before it, without waiting for them; then the thread ends.
     pub(crate) fn dispose(&self, env: &Env) {
         match std::mem::replace(&mut *lock(&self.queue), Queue::Closed) {
             Queue::Running { jobs, .. } => drop(jobs.send(Box::new(|slot| *slot = None))),
@@ -182,7 +188,7 @@ impl<S: Send + 'static> Worker<S> {
     }
 }
 
-/// The state, unless the handle was disposed.
-pub(crate) fn live<S>(slot: &mut Option<S>) -> Result<&mut S> {
-    slot.as_mut().ok_or_else(disposed)
+/// The state of a handle; `ERR_S4_DISPOSED` where there is none.
+pub(crate) fn live_state<S>(slot: &mut Option<S>) -> Result<&mut S> {
+    slot.as_mut().ok_or_else(disposed_error)
 }

@@ -1,9 +1,10 @@
-//! Discretisation: bilinear and zero-order hold, diagonal and DPLR; C and C̃.
+//! Discretisation of an SSM, bilinear and by zero-order hold, with diagonal and with diagonal plus low-rank A; the
+//! recurrence in O(N); C and C̃.
 
 use crate::C64;
 use nalgebra::{DMatrix, DVector};
 
-/// How continuous time becomes steps.
+/// How the matrices of continuous time become those of time steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Discretization {
     /// Ā = (I − ΔA/2)⁻¹(I + ΔA/2), B̄ = (I − ΔA/2)⁻¹ΔB.
@@ -12,40 +13,40 @@ pub enum Discretization {
     Zoh,
 }
 
-/// One head in f64, one of each conjugate pair stored: what every oracle of this crate takes. The conjugates are
-/// made where they are needed.
+/// The SSM of one head in f64, with one of each pair of conjugate entries stored. The slow oracles of this crate take
+/// it and add the conjugates where they need them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ssm {
-    /// Λ: N/2.
+    /// Λ: N/2 entries.
     pub lambda: Vec<C64>,
-    /// P: `rank` rows of N/2; none for S4D. A = diag(Λ) − P P* over the full state.
+    /// P: `rank` rows of N/2 entries; none for S4D. A = diag(Λ) − P P* over the full state.
     pub p: Vec<Vec<C64>>,
-    /// B: N/2.
+    /// B: N/2 entries.
     pub b: Vec<C64>,
-    /// C: one row of N/2 per output channel.
+    /// C: one row of N/2 entries per output channel.
     pub c: Vec<Vec<C64>>,
-    /// Δ: one, or one per pair; rate already in it. With several, ΔA means diag(Δ)·A.
+    /// Δ: one, or one per pair; already multiplied by the rate. With several, ΔA means diag(Δ)·A.
     pub dt: Vec<f64>,
-    /// Bilinear wherever P is not empty.
-    pub disc: Discretization,
+    /// How Ā and B̄ are computed; bilinear where P is not empty.
+    pub discretization: Discretization,
 }
 
 /// Ā and B̄ over the full state: the stored pairs, then their conjugates.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Discrete {
+pub struct DiscretizedMatrices {
     /// (N, N)
     pub a_bar: DMatrix<C64>,
     /// (N)
     pub b_bar: DVector<C64>,
 }
 
-/// x and then its conjugate: the full state.
-pub fn full(pairs: &[C64]) -> DVector<C64> {
+/// The full state vector: the stored entries, then their conjugates.
+pub fn with_conjugates(pairs: &[C64]) -> DVector<C64> {
     DVector::from_iterator(2 * pairs.len(), pairs.iter().copied().chain(pairs.iter().map(|x| x.conj())))
 }
 
 impl Ssm {
-    /// N/2.
+    /// N/2: the number of stored entries.
     pub fn pairs(&self) -> usize {
         self.lambda.len()
     }
@@ -57,9 +58,9 @@ impl Ssm {
 
     /// diag(Δ)·(diag(Λ) − P P*), dense over the full state.
     pub fn dt_a(&self) -> DMatrix<C64> {
-        let mut a = DMatrix::from_diagonal(&full(&self.lambda));
+        let mut a = DMatrix::from_diagonal(&with_conjugates(&self.lambda));
         for p in &self.p {
-            let p = full(p);
+            let p = with_conjugates(p);
             a -= &p * p.adjoint();
         }
         for (n, mut row) in a.row_iter_mut().enumerate() {
@@ -68,19 +69,22 @@ impl Ssm {
         a
     }
 
-    /// Paper eq. (3), dense: for every oracle that wants Ā as a matrix.
+    /// Ā and B̄ as dense matrices (paper eq. (3)).
     ///
     /// # Panics
-    /// When zero-order hold is asked of an SSM with P: it has no cheap form, and S4 never uses it.
-    pub fn discretize(&self) -> Discrete {
+    /// For zero-order hold with P, which S4 never uses and which has no cheap form.
+    pub fn discretize(&self) -> DiscretizedMatrices {
         let pairs = self.pairs();
-        match self.disc {
+        match self.discretization {
             Discretization::Zoh => {
                 assert!(self.p.is_empty(), "zero-order hold is for diagonal SSMs");
-                let both: Vec<(C64, C64)> =
+                let diagonal_entries: Vec<(C64, C64)> =
                     (0..pairs).map(|n| zoh_diagonal(self.lambda[n], self.b[n], self.dt_of(n))).collect();
-                let (a, b): (Vec<C64>, Vec<C64>) = both.into_iter().unzip();
-                Discrete { a_bar: DMatrix::from_diagonal(&full(&a)), b_bar: full(&b) }
+                let (a, b): (Vec<C64>, Vec<C64>) = diagonal_entries.into_iter().unzip();
+                DiscretizedMatrices {
+                    a_bar: DMatrix::from_diagonal(&with_conjugates(&a)),
+                    b_bar: with_conjugates(&b),
+                }
             }
             Discretization::Bilinear => {
                 let half_dt_a = self.dt_a() * C64::from(0.5);
@@ -92,7 +96,7 @@ impl Ssm {
                 let lu = (&identity - &half_dt_a).lu();
                 let a_bar = lu.solve(&(identity + half_dt_a)).expect("I − ΔA/2 is regular");
                 let b_bar = lu.solve(&dt_b).expect("I − ΔA/2 is regular");
-                Discrete { a_bar, b_bar }
+                DiscretizedMatrices { a_bar, b_bar }
             }
         }
     }
@@ -138,13 +142,13 @@ pub struct Recurrence {
     pub b: Vec<C64>,
 }
 
-/// Σ over the full state of a_n x_n with one of each conjugate pair of a and x: 2·Re of their sum.
+/// The sum of a_n x_n over the full state, from the stored entries of a and x: 2·Re of the sum over these.
 fn pair_sum(a: impl Iterator<Item = C64>, x: &[C64]) -> f64 {
     2.0 * a.zip(x).map(|(a, x)| (a * x).re).sum::<f64>()
 }
 
 impl Recurrence {
-    /// The constants of one head. Its discretisation is not looked at: this is the bilinear one.
+    /// The constants of the bilinear recurrence of one head, whatever `ssm.discretization` says.
     pub fn new(ssm: &Ssm) -> Self {
         let pairs = ssm.pairs();
         let two_by_dt = |n: usize| C64::from(2.0 / ssm.dt_of(n));
@@ -182,8 +186,8 @@ impl Recurrence {
     }
 }
 
-/// A^k by squarings.
-pub fn power(a: &DMatrix<C64>, mut k: usize) -> DMatrix<C64> {
+/// A^k by repeated squaring.
+pub fn matrix_power(a: &DMatrix<C64>, mut k: usize) -> DMatrix<C64> {
     let mut result = DMatrix::identity(a.nrows(), a.ncols());
     let mut square = a.clone();
     while k > 0 {
@@ -198,29 +202,30 @@ pub fn power(a: &DMatrix<C64>, mut k: usize) -> DMatrix<C64> {
     result
 }
 
-/// (I − Ā^L)ᵀ over the full state, which takes C to C̃ as columns.
-fn truncation(ssm: &Ssm, len: usize) -> DMatrix<C64> {
+/// (I − Ā^L)ᵀ over the full state: its product with the column vector Cᵀ is C̃ᵀ.
+fn truncation_matrix(ssm: &Ssm, len: usize) -> DMatrix<C64> {
     let a_bar = ssm.discretize().a_bar;
-    (DMatrix::identity(a_bar.nrows(), a_bar.ncols()) - power(&a_bar, len)).transpose()
+    (DMatrix::identity(a_bar.nrows(), a_bar.ncols()) - matrix_power(&a_bar, len)).transpose()
 }
 
-fn each_channel(ssm: &Ssm, m: impl Fn(DVector<C64>) -> DVector<C64>) -> Vec<Vec<C64>> {
-    ssm.c.iter().map(|c| m(full(c)).rows(0, c.len()).iter().copied().collect()).collect()
+/// Applies f to C of every channel over the full state; gives the stored half of each result.
+fn map_channels(ssm: &Ssm, f: impl Fn(DVector<C64>) -> DVector<C64>) -> Vec<Vec<C64>> {
+    ssm.c.iter().map(|c| f(with_conjugates(c)).rows(0, c.len()).iter().copied().collect()).collect()
 }
 
 /// C̃ = C(I − Ā^L), one row per channel (Algorithm 1).
 pub fn c_tilde(ssm: &Ssm, len: usize) -> Vec<Vec<C64>> {
-    let m = truncation(ssm, len);
-    each_channel(ssm, |c| &m * c)
+    let m = truncation_matrix(ssm, len);
+    map_channels(ssm, |c| &m * c)
 }
 
 /// C from C̃: `ssm.c` is read as C̃ for length `len`, at the rate that is in `ssm.dt`. `None` when
 /// I − Ā^L is singular (a mode that does not decay at all).
 pub fn c_from_tilde(ssm: &Ssm, len: usize) -> Option<Vec<Vec<C64>>> {
-    let lu = truncation(ssm, len).lu();
+    let lu = truncation_matrix(ssm, len).lu();
     ssm.c
         .iter()
-        .map(|c| Some(lu.solve(&full(c))?.rows(0, c.len()).iter().copied().collect()))
+        .map(|c| Some(lu.solve(&with_conjugates(c))?.rows(0, c.len()).iter().copied().collect()))
         .collect::<Option<Vec<Vec<C64>>>>()
         .filter(|rows| rows.iter().flatten().all(|c| c.re.is_finite() && c.im.is_finite()))
 }

@@ -1,6 +1,6 @@
 //! The S4 paper (Gu, Goel, Ré, arXiv 2111.00396) on the host, in f64: HiPPO matrices and their normal plus
-//! low-rank forms, the diagonal initialisations of S4D, timescales, discretisation, C and C̃, and slow
-//! oracles that everything fast is compared with.
+//! low-rank forms, the diagonal initialisations of S4D, step sizes, discretisation, C and C̃, and slow
+//! implementations of every equation (oracles), with which tests compare the fast ones.
 //!
 //! # Notation
 //!
@@ -74,13 +74,13 @@
 //! | paper | oracle | what runs in production (cpu, cuda) |
 //! |---|---|---|
 //! | eq. (2), HiPPO-LegS; appendix C.1, LegT | [`hippo()`] | [`hippo()`], once, at initialisation |
-//! | Theorem 1, NPLR form | [`nplr()`] | [`start`], [`combination`], at initialisation |
-//! | S4D (arXiv 2206.11893) §4 | [`diagonal`] | [`diagonal`], at initialisation |
+//! | Theorem 1, NPLR form | [`nplr()`] | [`nplr_ssm`], [`combined_ssms`], at initialisation |
+//! | S4D (arXiv 2206.11893) §4 | [`diagonal_ssm`] | [`diagonal_ssm`], at initialisation |
 //! | Δ at the start (arXiv 2206.12037) | [`log_uniform`] | [`log_uniform`], at initialisation |
 //! | eq. (3), bilinear; S4D eq. (3), ZOH | [`bilinear_diagonal`], [`zoh_diagonal`], [`Ssm::discretize`] | `cpu::discretize`, `cuda::discretize` |
 //! | eq. (3), the recurrence | [`recurrence`], its transpose [`recurrence_adjoint`] | as Theorem 2 |
 //! | Theorem 2, appendix C.2, the recurrence in O(N) | [`Recurrence`] | `cpu::ssm_step`, `cuda::ssm_step` |
-//! | eq. (4), convolution | [`conv_causal`], [`conv_two_sided`], their transposes [`conv_causal_adjoint`], [`conv_two_sided_adjoint`] | `cpu::conv_forward`, `cuda::conv_forward` |
+//! | eq. (4), convolution | [`conv_causal`], [`conv_bidirectional`], their transposes [`conv_causal_adjoint`], [`conv_bidirectional_adjoint`] | `cpu::conv_forward`, `cuda::conv_forward` |
 //! | eq. (5), kernel | [`kernel_by_powers`] | `cpu::kernel_forward` by blocks of powers, `cuda::impulse_kernel` by chunks on an impulse |
 //! | §3.3, appendix C.3, truncated generating function | [`kernel_by_generating_function`] | – |
 //! | Theorem 3, Algorithm 1, Cauchy sums and Woodbury | [`kernel_by_cauchy`] | `cpu::kernel_by_cauchy` |
@@ -91,16 +91,16 @@
 
 mod discretize;
 mod hippo;
+mod initial;
 mod nplr;
 mod reference;
-mod s4d;
 mod timescale;
 
 pub use discretize::*;
 pub use hippo::*;
+pub use initial::*;
 pub use nplr::*;
 pub use reference::*;
-pub use s4d::*;
 pub use timescale::*;
 
 /// Complex f64.

@@ -1,17 +1,18 @@
-//! Slow oracles: each says one equation of the paper in the plainest way, in f64.
+//! Slow oracles, with which the tests compare fast code: each computes one equation of the paper in the plainest way,
+//! in f64.
 
-use crate::{C64, Hippo, Ssm, c_tilde, full};
+use crate::{C64, Hippo, Ssm, c_tilde, with_conjugates};
 use nalgebra::{DMatrix, DVector};
 use std::f64::consts::PI;
 
-/// y_t = C x_t with x_t = Ā x_{t−1} + B̄ u_t (paper eq. (3)), dense, without D.
+/// The recurrence y_t = C x_t, x_t = Ā x_{t−1} + B̄ u_t (paper eq. (3)), with dense matrices and without D.
 ///
-/// `state0` is x_{−1}, one of each conjugate pair, or zero. Gives one output row per channel and x_{L−1}.
+/// `state0` is x_{−1} (the N/2 stored entries; `None` for zero). Gives y with one row of L per channel, and x_{L−1}.
 pub fn recurrence(ssm: &Ssm, u: &[f64], state0: Option<&[C64]>) -> (Vec<Vec<f64>>, Vec<C64>) {
     let discrete = ssm.discretize();
     let pairs = ssm.pairs();
-    let c: Vec<DVector<C64>> = ssm.c.iter().map(|c| full(c)).collect();
-    let mut x = state0.map_or_else(|| DVector::zeros(2 * pairs), full);
+    let c: Vec<DVector<C64>> = ssm.c.iter().map(|c| with_conjugates(c)).collect();
+    let mut x = state0.map_or_else(|| DVector::zeros(2 * pairs), with_conjugates);
     let mut y = vec![Vec::with_capacity(u.len()); c.len()];
     for &u in u {
         x = &discrete.a_bar * x + &discrete.b_bar * C64::from(u);
@@ -28,7 +29,8 @@ pub fn recurrence_adjoint(ssm: &Ssm, dy: &[Vec<f64>], dstate_end: Option<&[C64]>
     let discrete = ssm.discretize();
     let pairs = ssm.pairs();
     let len = dy.first().map_or(0, Vec::len);
-    // x′ = M x + M′ conj(x) + B̄u over the stored pairs; transposed: M* g + M′ᵀ conj(g), Re(B̄* g).
+    // Over the stored entries a step is x′ = M x + M′ conj(x) + B̄ u. Its transpose takes the gradient g of x′ to
+    // M* g + M′ᵀ conj(g) for x and to Re(B̄* g) for u.
     let m = discrete.a_bar.view((0, 0), (pairs, pairs)).adjoint();
     let m_conj = discrete.a_bar.view((0, pairs), (pairs, pairs)).transpose();
     let b_bar = discrete.b_bar.rows(0, pairs).into_owned();
@@ -46,7 +48,7 @@ pub fn recurrence_adjoint(ssm: &Ssm, dy: &[Vec<f64>], dstate_end: Option<&[C64]>
     (du, g.iter().copied().collect())
 }
 
-/// K̄_l = C Ā^l B̄ (paper eq. (5)) by dense powers applied one after another: one row of `len` per channel.
+/// The kernel K̄_l = C Ā^l B̄ (paper eq. (5)) as the recurrence's output for an impulse: one row of `len` per channel.
 pub fn kernel_by_powers(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
     let mut impulse = vec![0.0; len];
     if let Some(first) = impulse.first_mut() {
@@ -59,14 +61,14 @@ pub fn kernel_by_powers(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
 /// K̂(ω) = Σ_{l<L} K̄_l ω^l = C̃ (I − Āω)⁻¹ B̄ with C̃ = C(I − Ā^L), then the inverse transform.
 pub fn kernel_by_generating_function(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
     let discrete = ssm.discretize();
-    let c_tilde: Vec<DVector<C64>> = c_tilde(ssm, len).iter().map(|c| full(c)).collect();
+    let c_tilde: Vec<DVector<C64>> = c_tilde(ssm, len).iter().map(|c| with_conjugates(c)).collect();
     let identity = DMatrix::<C64>::identity(discrete.a_bar.nrows(), discrete.a_bar.ncols());
     let spectrum: Vec<Vec<C64>> = (0..len)
         .map(|j| {
             let omega = C64::from_polar(1.0, -2.0 * PI * j as f64 / len as f64);
             let resolvent = (&identity - &discrete.a_bar * omega).lu().solve(&discrete.b_bar);
-            let x = resolvent.expect("no eigenvalue of Ā lies on the unit circle");
-            c_tilde.iter().map(|c| c.dot(&x)).collect()
+            let resolvent_b = resolvent.expect("no eigenvalue of Ā lies on the unit circle");
+            c_tilde.iter().map(|c| c.dot(&resolvent_b)).collect()
         })
         .collect();
     inverse_transform(&spectrum, ssm.c.len())
@@ -77,14 +79,18 @@ pub fn kernel_by_generating_function(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
 /// K̂ = e^{iθ/2} [ρ_{C̃B} − c ρ_{C̃P} (I + c ρ_{P*P})⁻¹ ρ_{P*B}].
 ///
 /// # Panics
-/// When the SSM is not bilinear: the formula is of that transform.
+/// When the SSM's discretisation is not bilinear, for which the formula is derived.
 pub fn kernel_by_cauchy(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
-    assert_eq!(ssm.disc, crate::Discretization::Bilinear, "Algorithm 1 is of the bilinear transform");
+    assert_eq!(
+        ssm.discretization,
+        crate::Discretization::Bilinear,
+        "Algorithm 1 needs bilinear discretisation"
+    );
     let pairs = ssm.pairs();
     let rank = ssm.p.len();
-    let (lambda, b) = (full(&ssm.lambda), full(&ssm.b));
-    let p: Vec<DVector<C64>> = ssm.p.iter().map(|p| full(p)).collect();
-    let c_tilde: Vec<DVector<C64>> = c_tilde(ssm, len).iter().map(|c| full(c)).collect();
+    let (lambda, b) = (with_conjugates(&ssm.lambda), with_conjugates(&ssm.b));
+    let p: Vec<DVector<C64>> = ssm.p.iter().map(|p| with_conjugates(p)).collect();
+    let c_tilde: Vec<DVector<C64>> = c_tilde(ssm, len).iter().map(|c| with_conjugates(c)).collect();
     let spectrum: Vec<Vec<C64>> = (0..len)
         .map(|j| {
             let half_theta = PI * j as f64 / len as f64;
@@ -100,12 +106,13 @@ pub fn kernel_by_cauchy(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
             let woodbury = DMatrix::from_fn(rank, rank, |i, k| {
                 C64::from(f64::from(u8::from(i == k))) + rho(&p_star[i], &p[k]) * c
             });
-            let inner = if rank == 0 { p_b } else { woodbury.lu().solve(&p_b).expect("Woodbury is regular") };
+            let woodbury_b =
+                if rank == 0 { p_b } else { woodbury.lu().solve(&p_b).expect("Woodbury is regular") };
             let phase = C64::from_polar(1.0, half_theta);
             c_tilde
                 .iter()
                 .map(|ct| {
-                    let low_rank: C64 = (0..rank).map(|i| rho(ct, &p[i]) * inner[i]).sum();
+                    let low_rank: C64 = (0..rank).map(|i| rho(ct, &p[i]) * woodbury_b[i]).sum();
                     phase * (rho(ct, &b) - low_rank * c)
                 })
                 .collect()
@@ -114,10 +121,12 @@ pub fn kernel_by_cauchy(ssm: &Ssm, len: usize) -> Vec<Vec<f64>> {
     inverse_transform(&spectrum, ssm.c.len())
 }
 
-/// K̄_l = (1/L) Σ_j K̂(ω_j) e^{2πijl/L}, by the definition.
+/// The inverse discrete Fourier transform K̄_l = (1/L) Σ_j K̂(ω_j) e^{2πijl/L}, by its definition. `spectrum`:
+/// (L, channels); gives (channels, L).
 fn inverse_transform(spectrum: &[Vec<C64>], channels: usize) -> Vec<Vec<f64>> {
     let len = spectrum.len();
-    // e^{2πik/L} for k < L; jl is taken mod L first, so that no angle loses digits.
+    // e^{2πik/L} for k < L. The product jl is reduced mod L before it becomes an angle: a large angle would lose
+    // digits.
     let roots: Vec<C64> = (0..len).map(|k| C64::from_polar(1.0, 2.0 * PI * k as f64 / len as f64)).collect();
     (0..channels)
         .map(|channel| {
@@ -130,24 +139,24 @@ fn inverse_transform(spectrum: &[Vec<C64>], channels: usize) -> Vec<Vec<f64>> {
         .collect()
 }
 
-/// y_t = Σ_{j ≤ t} K̄_j u_{t−j} + D u_t (paper eq. (4)), by the definition. The kernel may be shorter than u
-/// or longer.
+/// The causal convolution y_t = Σ_{j ≤ t} K̄_j u_{t−j} + D u_t (paper eq. (4)), by its definition. The kernel may be
+/// shorter or longer than u.
 pub fn conv_causal(u: &[f64], kernel: &[f64], d: f64) -> Vec<f64> {
     (0..u.len())
         .map(|t| {
-            let reach = kernel.len().min(t + 1);
-            (0..reach).map(|j| kernel[j] * u[t - j]).sum::<f64>() + d * u[t]
+            let terms = kernel.len().min(t + 1);
+            (0..terms).map(|j| kernel[j] * u[t - j]).sum::<f64>() + d * u[t]
         })
         .collect()
 }
 
-/// y_t = Σ_j k0_j u_{t−j} + Σ_j k1_j u_{t+1+j} + D u_t: the official convention of a two-sided layer, in which
-/// the backward kernel starts one time step ahead.
-pub fn conv_two_sided(u: &[f64], k0: &[f64], k1: &[f64], d: f64) -> Vec<f64> {
+/// The convolution of a bidirectional layer, y_t = Σ_j k0_j u_{t−j} + Σ_j k1_j u_{t+1+j} + D u_t. As in the official
+/// code the first sample of the anticausal kernel k1 meets the next time step, not the present one.
+pub fn conv_bidirectional(u: &[f64], k0: &[f64], k1: &[f64], d: f64) -> Vec<f64> {
     let mut y = conv_causal(u, k0, d);
     for (t, y) in y.iter_mut().enumerate() {
-        let reach = k1.len().min(u.len() - t - 1);
-        *y += (0..reach).map(|j| k1[j] * u[t + 1 + j]).sum::<f64>();
+        let terms = k1.len().min(u.len() - t - 1);
+        *y += (0..terms).map(|j| k1[j] * u[t + 1 + j]).sum::<f64>();
     }
     y
 }
@@ -157,9 +166,9 @@ pub fn conv_causal_adjoint(dy: &[f64], kernel: &[f64], d: f64) -> Vec<f64> {
     reversed(conv_causal(&reversed(dy.to_vec()), kernel, d))
 }
 
-/// The transpose of [`conv_two_sided`] in u.
-pub fn conv_two_sided_adjoint(dy: &[f64], k0: &[f64], k1: &[f64], d: f64) -> Vec<f64> {
-    reversed(conv_two_sided(&reversed(dy.to_vec()), k0, k1, d))
+/// The transpose of [`conv_bidirectional`] in u.
+pub fn conv_bidirectional_adjoint(dy: &[f64], k0: &[f64], k1: &[f64], d: f64) -> Vec<f64> {
+    reversed(conv_bidirectional(&reversed(dy.to_vec()), k0, k1, d))
 }
 
 fn reversed(mut x: Vec<f64>) -> Vec<f64> {
@@ -172,17 +181,17 @@ fn reversed(mut x: Vec<f64>) -> Vec<f64> {
 /// `c`: (N), real.
 pub fn lssl_kernel(hippo: &Hippo, c: &[f64], dt: f64, len: usize) -> Vec<f64> {
     let n = hippo.state;
-    let half = DMatrix::from_row_slice(n, n, &hippo.a) * (0.5 * dt);
+    let half_dt_a = DMatrix::from_row_slice(n, n, &hippo.a) * (0.5 * dt);
     let identity = DMatrix::<f64>::identity(n, n);
-    let lu = (&identity - &half).lu();
-    let a_bar = lu.solve(&(identity + half)).expect("I − ΔA/2 is regular");
+    let lu = (&identity - &half_dt_a).lu();
+    let a_bar = lu.solve(&(identity + half_dt_a)).expect("I − ΔA/2 is regular");
     let c = DVector::from_column_slice(c);
     let mut x = lu.solve(&(DVector::from_column_slice(&hippo.b) * dt)).expect("I − ΔA/2 is regular");
     (0..len)
         .map(|_| {
-            let k = c.dot(&x);
+            let kernel_sample = c.dot(&x);
             x = &a_bar * &x;
-            k
+            kernel_sample
         })
         .collect()
 }

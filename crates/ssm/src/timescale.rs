@@ -1,8 +1,8 @@
 //! Step sizes Δ at initialisation.
 
-/// Δ log-uniform in [`dt_min`, `dt_max`]: `count` of them, ln Δ = ln Δ_min + ξ (ln Δ_max − ln Δ_min) with ξ
-/// drawn from `uniform` in [0, 1) (Gu et al. 2022, "How to train your HiPPO", on the timescale). A tied layer draws H of them, one per head; with Δ
-/// per state it draws H·N/2, heads outermost.
+/// `count` step sizes Δ, log-uniform in [`dt_min`, `dt_max`]: ln Δ = ln Δ_min + ξ (ln Δ_max − ln Δ_min) with ξ drawn
+/// from `uniform` in [0, 1) (Gu et al. 2022, "How to train your HiPPO", on the timescale). A layer needs H of them, one
+/// per head, or H·N/2 where each pair of the state has its own.
 ///
 /// # Panics
 /// Unless 0 < `dt_min` ≤ `dt_max` and both are finite.

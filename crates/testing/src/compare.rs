@@ -1,20 +1,21 @@
-//! How far a result is from the truth.
+//! The relative error of a result.
 
+/// The Euclidean norm.
 fn norm(x: impl Iterator<Item = f64>) -> f64 {
     x.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// ‖got − want‖/‖want‖. Fails closed: another length or anything that is not finite is an infinite error.
+/// The relative error ‖got − want‖/‖want‖; infinite where the lengths differ or a number is not finite.
 ///
 /// # Panics
-/// Where the truth is zero, for then every small error would pass as well: see [`relative_or_zero`].
+/// Where every number of `want` is zero, because a relative error has no meaning there: see [`relative_or_zero`].
 #[track_caller]
 pub fn relative(got: &[f64], want: &[f64]) -> f64 {
     assert!(want.iter().any(|&x| x != 0.0), "a truth of {} zeros proves nothing", want.len());
     relative_or_zero(got, want)
 }
 
-/// As [`relative`], for a truth that may be zero: the error is ‖got‖ there.
+/// As [`relative`], except that the error is ‖got‖ where every number of `want` is zero.
 pub fn relative_or_zero(got: &[f64], want: &[f64]) -> f64 {
     let difference = norm(got.iter().zip(want).map(|(a, b)| a - b));
     let size = norm(want.iter().copied());
@@ -22,7 +23,7 @@ pub fn relative_or_zero(got: &[f64], want: &[f64]) -> f64 {
     if got.len() == want.len() && error.is_finite() { error } else { f64::INFINITY }
 }
 
-/// Panics unless [`relative`] is within `tolerance`.
+/// Asserts that the relative error of `got`, by [`relative`], is at most `tolerance`; `what` names it in the message.
 #[track_caller]
 pub fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     let error = relative(got, want);

@@ -1,4 +1,5 @@
-//! The golden files: float64 truth of the official code (README beside them).
+//! Reads the golden files: inputs, parameters and results that the official code computed in float64 (see the README in
+//! their folder).
 
 use crate::layer::Layer;
 use s4_backend::{Discretization, Mode, SsmSpec, Transform};
@@ -6,23 +7,24 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// Where the files are: `S4_GOLDEN` where a program runs on another machine than the one that built it.
+/// The folder of the golden files: the environment variable `S4_GOLDEN`, which programs need that run on another
+/// machine than the one that built them, or else the folder in this repository.
 pub fn folder() -> PathBuf {
-    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../__test__/fixtures/golden");
-    std::env::var("S4_GOLDEN").unwrap_or_else(|_| here.into()).into()
+    let folder_in_repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../../__test__/fixtures/golden");
+    std::env::var("S4_GOLDEN").unwrap_or_else(|_| folder_in_repository.into()).into()
 }
 
-/// One file: its configuration, and every tensor as f64 with its shape.
+/// The content of one golden file: its configuration, and every tensor as f64 with its shape.
 #[derive(Clone, Debug)]
 pub struct Golden {
-    /// `config` of the metadata; null where there is none.
+    /// The configuration, from the key `config` of the file's metadata; null where there is none.
     pub config: Value,
     /// Shape and values by name.
     pub tensors: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
 }
 
 impl Golden {
-    /// Reads `{name}.safetensors` of the folder; panics where it cannot.
+    /// Reads the file `{name}.safetensors`; panics where it cannot be read.
     pub fn read(name: &str) -> Golden {
         let path = folder().join(format!("{name}.safetensors"));
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -65,20 +67,20 @@ impl Golden {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
-    /// A number of the configuration.
+    /// A size in the configuration; panics where there is none.
     #[track_caller]
     pub fn size(&self, key: &str) -> usize {
         self.config[key].as_u64().unwrap_or_else(|| panic!("no size {key}")) as usize
     }
 
-    /// A transform of the configuration.
+    /// A parameter transform in the configuration.
     fn transform(&self, key: &str) -> Transform {
         let name = self.config[key].as_str().expect(key);
         Transform::from_name(name).unwrap_or_else(|| panic!("transform {name}"))
     }
 
-    /// The layer whose parameters have the official names after `prefix`, with the configuration of this file and
-    /// the C given (the files hold C̃ where the official code would). No D where the file has none: zeros.
+    /// The layer whose parameters have in this file their official names after `prefix`. C is given, since the files
+    /// have C̃ in its place where the official code stores that. D is zero where the file has none.
     pub fn layer(&self, name: &str, prefix: &str, c: &[f64]) -> Layer {
         let shape = |tensor: &str| self.shape(&format!("{prefix}{tensor}"));
         let get = |tensor: &str| self.get(&format!("{prefix}{tensor}")).to_vec();
@@ -110,7 +112,7 @@ impl Golden {
     }
 }
 
-/// The names of all cases that have a checkpoint.
+/// The names of all golden cases that consist of a checkpoint and a file of results.
 pub fn cases() -> Vec<String> {
     let entries = std::fs::read_dir(folder()).unwrap_or_else(|e| panic!("{}: {e}", folder().display()));
     let mut names: Vec<String> = entries
@@ -121,24 +123,25 @@ pub fn cases() -> Vec<String> {
     names
 }
 
-/// One case as a layer of the contract: float32 parameters (C in float64, recovered where the file says so).
+/// One golden case: a layer with float32 parameters (C in float64, computed from C̃ where the checkpoint has that), and
+/// its true results.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Of its files.
+    /// Name of its files, without endings.
     pub name: String,
-    /// The layer, not truncated.
+    /// Description of the layer, without truncation.
     pub spec: SsmSpec,
-    /// Rows of `u`.
+    /// Number of sequences of the input u.
     pub batch: usize,
-    /// Length of `u`.
+    /// Length of the input u.
     pub len: usize,
-    /// Length of the kernel; below `len` the truth is of a truncated layer.
+    /// Length of the kernel; where it is below `len`, the results are those of a truncated layer.
     pub kernel_len: usize,
-    /// inv_dt, a_real, a_imag, b, c, p, d
+    /// The parameters inv_dt, a_real, a_imag, b, c, p, d.
     pub params: [Vec<f64>; 7],
-    /// The checkpoint: parameters under their official names.
+    /// The checkpoint, with parameters under their official names.
     pub checkpoint: Golden,
-    /// The truth.
+    /// The inputs and the true results.
     pub truth: Golden,
 }
 
@@ -153,24 +156,24 @@ impl Case {
         Case { name: name.into(), spec, batch, len, kernel_len, params: values, checkpoint, truth }
     }
 
-    /// Every case of the folder.
+    /// Reads every case.
     pub fn all() -> Vec<Case> {
         cases().iter().map(|name| Case::load(name)).collect()
     }
 
-    /// The layer at a rate.
+    /// The layer with every Δ multiplied by `rate`.
     pub fn layer(&self, rate: f64) -> Layer {
         Layer { name: self.name.clone(), spec: self.spec, rate, values: self.params.clone() }
     }
 
-    /// C was recovered from C̃ of modes that hardly decay: the truth itself is sharp to 1e-9 only.
+    /// Whether the layer has modes that hardly decay. C was computed from C̃ for them, which is accurate to 1e-9 only.
     pub fn is_near_marginal(&self) -> bool {
         let init = &self.truth.config["init"];
         init == "fourier" || init == "hippo"
     }
 }
 
-/// (batch, H, N/2, 2) of the files → (batch, H, 2, N/2) of the contract.
+/// Reorders a state from the layout of the files, (batch, H, N/2, 2), to that of backends, (batch, H, 2, N/2).
 pub fn state_in(state: &[f64], pairs: usize) -> Vec<f64> {
     let rows = state.chunks_exact(2 * pairs);
     rows.flat_map(|row| (0..2).flat_map(move |part| (0..pairs).map(move |n| row[2 * n + part]))).collect()

@@ -1,26 +1,26 @@
-//! Random layers of every kind, and random calls of them.
+//! Random layers of every kind, and random calls of these layers.
 
 use crate::noise;
 use s4_backend::{Discretization, Mode, SsmSpec, Transform, random::Rng};
-use s4_ssm::{C64, Diagonal, Measure, Ssm, Start, diagonal, start};
+use s4_ssm::{C64, DiagonalInit, InitialSsm, Measure, Ssm, diagonal_ssm, nplr_ssm};
 
-/// Where Λ, P, B start; all get noise.
+/// The initialisation to which random numbers are added for Λ, P and B of a layer.
 #[derive(Clone, Copy)]
 enum Init {
     Measure(Measure),
-    Diagonal(Diagonal),
-    /// LegS and Fourier by turns, real parts at the floor of 1e-4 in the Fourier ones.
+    Diagonal(DiagonalInit),
+    /// SSMs 0, 2, … LegS, SSMs 1, 3, … Fourier, these with the smallest allowed decay rate, −Re Λ = 1e-4.
     Hippo,
 }
 
 /// A layer with the values of its parameters, all exactly representable in f32.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// For messages.
+    /// A name for messages.
     pub name: String,
-    /// What it is.
+    /// Description of the layer.
     pub spec: SsmSpec,
-    /// Multiplies every Δ.
+    /// Factor of every step size Δ.
     pub rate: f64,
     /// inv_dt, a_real, a_imag, b, c, p, d in the shapes of the contract.
     pub values: [Vec<f64>; 7],
@@ -30,11 +30,11 @@ pub struct Layer {
 pub const PARAMETERS: [&str; 7] = ["inv_dt", "a_real", "a_imag", "b", "c", "p", "d"];
 
 /// The nearest f32.
-fn single(x: f64) -> f64 {
+fn rounded_to_f32(x: f64) -> f64 {
     f64::from(x as f32)
 }
 
-fn flat(x: &[C64]) -> impl Iterator<Item = f64> + '_ {
+fn interleaved(x: &[C64]) -> impl Iterator<Item = f64> + '_ {
     x.iter().flat_map(|x| [x.re, x.im])
 }
 
@@ -42,35 +42,35 @@ impl Layer {
     fn new(name: &str, init: Init, spec: SsmSpec, rate: f64) -> Self {
         spec.check("a layer of the tests").expect(name);
         let mut rng = Rng::new(17, name.bytes().map(u32::from).sum());
-        let starts: Vec<Start> = (0..spec.n_ssm)
+        let initial_ssms: Vec<InitialSsm> = (0..spec.n_ssm)
             .map(|s| match init {
-                Init::Measure(m) => start(m, spec.state, spec.rank),
-                Init::Diagonal(d) => diagonal(d, spec.state),
-                Init::Hippo => start([Measure::LegS, Measure::Fourier][s % 2], spec.state, spec.rank),
+                Init::Measure(m) => nplr_ssm(m, spec.state, spec.rank),
+                Init::Diagonal(d) => diagonal_ssm(d, spec.state),
+                Init::Hippo => nplr_ssm([Measure::LegS, Measure::Fourier][s % 2], spec.state, spec.rank),
             })
             .collect();
-        let marginal = |s: usize| matches!(init, Init::Hippo) && s % 2 == 1;
-        let mut near = |x: f64, amount: f64| x + amount * (2.0 * rng.uniform() - 1.0);
-        let dt = (0..spec.inv_dt_len()).map(|_| spec.dt_transform.inverse(near(0.05, 0.03))).collect();
+        let is_fourier = |s: usize| matches!(init, Init::Hippo) && s % 2 == 1;
+        let mut random_near = |x: f64, amount: f64| x + amount * (2.0 * rng.uniform() - 1.0);
+        let dt = (0..spec.inv_dt_len()).map(|_| spec.dt_transform.inverse(random_near(0.05, 0.03))).collect();
         let (mut a_real, mut a_imag, mut b) = (vec![], vec![], vec![]);
-        for (s, form) in starts.iter().enumerate() {
+        for (s, form) in initial_ssms.iter().enumerate() {
             for lambda in &form.lambda {
-                let re = if marginal(s) { 1e-4 } else { near(0.5, 0.2) };
+                let re = if is_fourier(s) { 1e-4 } else { random_near(0.5, 0.2) };
                 a_real.push(spec.real_transform.inverse(re));
-                a_imag.push(spec.imag_transform.inverse(near(-lambda.im, 0.1).max(1e-4)));
+                a_imag.push(spec.imag_transform.inverse(random_near(-lambda.im, 0.1).max(1e-4)));
             }
-            b.extend(flat(&form.b).map(|x| near(x, 0.3)));
+            b.extend(interleaved(&form.b).map(|x| random_near(x, 0.3)));
         }
-        let p = (0..spec.rank).flat_map(|r| starts.iter().flat_map(move |s| flat(&s.p[r])));
-        let p: Vec<f64> = p.map(|x| near(x, 0.1)).collect();
-        let c = (0..spec.c_len()).map(|_| near(0.0, 1.0)).collect();
-        let d = (0..spec.d_len()).map(|_| near(0.0, 1.0)).collect();
-        let values =
-            [dt, a_real, a_imag, b, c, p, d].map(|v: Vec<f64>| v.into_iter().map(single).collect::<Vec<_>>());
+        let p = (0..spec.rank).flat_map(|r| initial_ssms.iter().flat_map(move |s| interleaved(&s.p[r])));
+        let p: Vec<f64> = p.map(|x| random_near(x, 0.1)).collect();
+        let c = (0..spec.c_len()).map(|_| random_near(0.0, 1.0)).collect();
+        let d = (0..spec.d_len()).map(|_| random_near(0.0, 1.0)).collect();
+        let values = [dt, a_real, a_imag, b, c, p, d]
+            .map(|v: Vec<f64>| v.into_iter().map(rounded_to_f32).collect::<Vec<_>>());
         Layer { name: name.into(), spec, rate, values }
     }
 
-    /// The oracle of head h, Δ·rate·`interval` in it.
+    /// The SSM of head h for the oracles, with Δ multiplied by the rate and by `interval`.
     pub fn head(&self, h: usize, interval: f64) -> Ssm {
         let spec = &self.spec;
         let (pairs, s) = (spec.pairs(), h % spec.n_ssm);
@@ -78,8 +78,9 @@ impl Layer {
         let complex = |x: &[f64], row: usize| -> Vec<C64> {
             x[row * spec.state..][..spec.state].chunks(2).map(|x| C64::new(x[0], x[1])).collect()
         };
-        let lambda = (s * pairs..(s + 1) * pairs)
-            .map(|i| C64::new(-spec.real_transform.apply(a_real[i]), -spec.imag_transform.apply(a_imag[i])));
+        let lambda = (s * pairs..(s + 1) * pairs).map(|i| {
+            C64::new(-spec.real_transform.transformed(a_real[i]), -spec.imag_transform.transformed(a_imag[i]))
+        });
         let steps = if spec.dt_per_state { pairs } else { 1 };
         let dt = inv_dt[h * steps..][..steps].iter();
         Ssm {
@@ -87,22 +88,22 @@ impl Layer {
             p: (0..spec.rank).map(|r| complex(p, r * spec.n_ssm + s)).collect(),
             b: complex(b, s),
             c: (0..spec.kernel_channels()).map(|k| complex(c, k * spec.heads + h)).collect(),
-            dt: dt.map(|&x| spec.dt_transform.apply(x) * self.rate * interval).collect(),
-            disc: match spec.discretization {
+            dt: dt.map(|&x| spec.dt_transform.transformed(x) * self.rate * interval).collect(),
+            discretization: match spec.discretization {
                 Discretization::Bilinear => s4_ssm::Discretization::Bilinear,
                 Discretization::Zoh => s4_ssm::Discretization::Zoh,
             },
         }
     }
 
-    /// One oracle per head.
+    /// The SSM of every head, as [`Layer::head`] gives it.
     pub fn heads(&self, interval: f64) -> Vec<Ssm> {
         (0..self.spec.heads).map(|h| self.head(h, interval)).collect()
     }
 }
 
 #[derive(Clone, Debug)]
-/// One call of a layer, with the gradients that come back to it.
+/// A call of a layer: its inputs, and the gradients of its outputs.
 pub struct Call {
     /// Number of sequences.
     pub batch: usize,
@@ -121,7 +122,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// With states where the layer has them; with `own_lengths`, sequences of different lengths, the first full.
+    /// A random call, with states where the layer has them. With `own_lengths` the sequences have different lengths,
+    /// the first one `len`.
     pub fn new(layer: &Layer, batch: usize, len: usize, own_lengths: bool) -> Self {
         let spec = &layer.spec;
         let draw = |stream: u32, n: usize| noise((len + 8192 * batch) as u64, stream, n);
@@ -145,7 +147,7 @@ impl Call {
     }
 }
 
-/// Every kind of layer.
+/// Layers of every kind, with random parameters that are the same in every run.
 pub fn layers() -> Vec<Layer> {
     let s4 = SsmSpec {
         mode: Mode::S4,
@@ -164,7 +166,7 @@ pub fn layers() -> Vec<Layer> {
     };
     let s4d = SsmSpec { mode: Mode::S4d, rank: 0, discretization: Discretization::Zoh, ..s4 };
     let (legs, legt) = (Init::Measure(Measure::LegS), Init::Measure(Measure::LegT));
-    let lin = Init::Diagonal(Diagonal::Lin);
+    let lin = Init::Diagonal(DiagonalInit::Lin);
     vec![
         Layer::new("s4", legs, s4, 1.0),
         Layer::new(
@@ -200,7 +202,7 @@ pub fn layers() -> Vec<Layer> {
         Layer::new("s4d", lin, SsmSpec { channels: 2, ..s4d }, 2.0),
         Layer::new(
             "s4d, bilinear, Δ per state, tied",
-            Init::Diagonal(Diagonal::Inv),
+            Init::Diagonal(DiagonalInit::Inv),
             SsmSpec {
                 discretization: Discretization::Bilinear,
                 dt_per_state: true,
@@ -219,7 +221,7 @@ pub fn layers() -> Vec<Layer> {
         ),
         Layer::new(
             "s4d, real, Δ per state",
-            Init::Diagonal(Diagonal::Real),
+            Init::Diagonal(DiagonalInit::Real),
             SsmSpec { dt_per_state: true, imag_transform: Transform::Exp, ..s4d },
             1.0,
         ),

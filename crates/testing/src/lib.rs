@@ -1,9 +1,9 @@
-//! Development only: what the tests of every crate share.
+//! Test support for all crates; no part of the product.
 //!
-//! - [`conformance`]: every operation of a backend against plain f64 forms;
-//! - [`Perturbed`]: a backend with one wrong output, to show that the conformance suite can fail;
-//! - [`golden`]: the one reader of the golden files;
-//! - [`layer`] and [`truth`]: random layers and what they give by the oracles of `s4-ssm`, with gradients;
+//! - [`conformance`]: compares every operation of a backend with a plain implementation in f64;
+//! - [`Perturbed`]: a backend with one wrong output, to show that the conformance tests find it;
+//! - [`golden`]: reads the golden files, arrays computed by the official code;
+//! - [`layer`] and [`truth`]: random layers, and their outputs and gradients by the oracles of `s4-ssm`;
 //! - [`relative`], [`noise`] and conversions.
 #![forbid(unsafe_code)]
 

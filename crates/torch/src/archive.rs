@@ -1,4 +1,5 @@
-//! The zip archive that `torch.save` writes: `NAME/data.pkl`, `NAME/byteorder`, `NAME/data/KEY` for every storage.
+//! Reads the zip archives that `torch.save` writes: `NAME/data.pkl`, `NAME/byteorder`, and `NAME/data/KEY` for every
+//! storage.
 
 use crate::error::{Error, Result, quoted};
 use std::{
@@ -7,47 +8,48 @@ use std::{
 };
 use zip::{CompressionMethod, ZipArchive};
 
-/// A file, or bytes.
+/// The bytes of an archive, in a file or in memory.
 pub(crate) trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
 
 /// Most entries that an archive may have.
 const MAX_ENTRIES: usize = 1 << 18;
 /// Largest size of a pickle in bytes; real ones take some 150 bytes per tensor.
-pub(crate) const MAX_PICKLE: u64 = 64 << 20;
-/// Deflated entries may unfold to this many times the archive (or to `MIN_UNFOLDED`, when that is more).
-const MAX_RATIO: u64 = 16;
-const MIN_UNFOLDED: u64 = 64 << 20;
-/// Read and reserved at a time, so that memory follows what is really there.
-const CHUNK: u64 = 1 << 20;
+pub(crate) const MAX_PICKLE_BYTES: u64 = 64 << 20;
+/// All compressed entries together may have this many times the archive's bytes when decompressed, or
+/// `ALWAYS_ALLOWED_BYTES` where that is more.
+const MAX_EXPANSION: u64 = 16;
+const ALWAYS_ALLOWED_BYTES: u64 = 64 << 20;
+/// Bytes that are read, and for which memory is reserved, at a time, so that a false size costs no memory.
+const READ_BYTES: u64 = 1 << 20;
 
 /// An open archive whose entries have been checked.
 pub(crate) struct Archive {
     zip: ZipArchive<Box<dyn Source>>,
-    /// `NAME/`.
+    /// The folder of all entries, `NAME/`.
     root: String,
-    /// Names without the root: place and size.
+    /// Names of entries without the root, with (index in the archive, size in bytes).
     entries: BTreeMap<String, (usize, u64)>,
     /// Bytes of the whole file.
     len: u64,
 }
 
-/// Says which other kind of file this is.
-fn refuse_others(head: &[u8]) -> Result<()> {
-    let found = if head.starts_with(b"PK\x03\x04") {
+/// Refuses files whose first bytes are not those of a zip archive, with an error that says what they are.
+fn refuse_other_formats(first_bytes: &[u8]) -> Result<()> {
+    let found = if first_bytes.starts_with(b"PK\x03\x04") {
         return Ok(());
-    } else if head.starts_with(b"PK\x05\x06") {
+    } else if first_bytes.starts_with(b"PK\x05\x06") {
         "an empty zip archive"
-    } else if head.starts_with(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19") {
+    } else if first_bytes.starts_with(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19") {
         "a legacy pickle (written before PyTorch 1.6, or with _use_new_zipfile_serialization=False); load it with \
          torch and save it again"
-    } else if head.get(257..262) == Some(b"ustar") || head.starts_with(b"sys_info\0") {
+    } else if first_bytes.get(257..262) == Some(b"ustar") || first_bytes.starts_with(b"sys_info\0") {
         "a legacy tar archive (written before PyTorch 0.1.10); load it with torch and save it again"
-    } else if head.first() == Some(&0x80) {
+    } else if first_bytes.first() == Some(&0x80) {
         "a bare pickle, which torch.save does not write"
-    } else if head.get(8) == Some(&b'{') {
+    } else if first_bytes.get(8) == Some(&b'{') {
         "what looks like a safetensors file; its name should end in .safetensors"
-    } else if head.is_empty() {
+    } else if first_bytes.is_empty() {
         "an empty file"
     } else {
         "something else"
@@ -55,7 +57,8 @@ fn refuse_others(head: &[u8]) -> Result<()> {
     Err(Error::new("file", "a zip archive of torch.save", found))
 }
 
-fn is_path(name: &str) -> bool {
+/// Whether a name is a relative path without special characters or `..`.
+fn is_plain_path(name: &str) -> bool {
     name.len() <= 1024
         && !name.contains(['\\', '\0', ':'])
         && !name.chars().any(char::is_control)
@@ -67,9 +70,9 @@ impl Archive {
         let io = |e: std::io::Error| Error::new("file", "a readable file", e);
         let len = source.seek(SeekFrom::End(0)).map_err(io)?;
         source.seek(SeekFrom::Start(0)).map_err(io)?;
-        let mut head = Vec::new();
-        (&mut source).take(512).read_to_end(&mut head).map_err(io)?;
-        refuse_others(&head)?;
+        let mut first_bytes = Vec::new();
+        (&mut source).take(512).read_to_end(&mut first_bytes).map_err(io)?;
+        refuse_other_formats(&first_bytes)?;
         source.seek(SeekFrom::Start(0)).map_err(io)?;
         let bad = |e: zip::result::ZipError| Error::new("file", "a sound zip archive", e);
         let mut zip = ZipArchive::new(source).map_err(bad)?;
@@ -86,34 +89,34 @@ impl Archive {
             return Err(Error::new("file", "entries with bytes of their own", "entries that overlap"));
         }
         let mut names = Vec::with_capacity(zip.len());
-        let mut unfolded = 0u64;
+        let mut decompressed_bytes = 0u64;
         for i in 0..zip.len() {
             let entry = zip.by_index_data(i).map_err(bad)?;
             let name = entry.name().map_err(bad)?.into_owned();
-            if !is_path(&name) || entry.is_symlink() {
+            if !is_plain_path(&name) || entry.is_symlink() {
                 return Err(Error::new("file", "plain relative names of entries", quoted(&name)));
             }
             if entry.encrypted() {
                 return Err(Error::new("file", "no encryption", quoted(&name)));
             }
-            let (size, packed) = (entry.size(), entry.compressed_size());
+            let (size, compressed) = (entry.size(), entry.compressed_size());
             match entry.compression() {
-                CompressionMethod::Stored if size == packed && size <= len => {}
+                CompressionMethod::Stored if size == compressed && size <= len => {}
                 CompressionMethod::Stored => {
                     return Err(Error::new(
                         quoted(&name),
-                        format!("{packed} bytes, as the archive has"),
+                        format!("{compressed} bytes, as the archive has"),
                         format!("a size of {size}"),
                     ));
                 }
                 CompressionMethod::Deflated => {
-                    unfolded = unfolded.saturating_add(size);
-                    let most = len.saturating_mul(MAX_RATIO).max(MIN_UNFOLDED);
-                    if unfolded > most || packed > len {
+                    decompressed_bytes = decompressed_bytes.saturating_add(size);
+                    let most = len.saturating_mul(MAX_EXPANSION).max(ALWAYS_ALLOWED_BYTES);
+                    if decompressed_bytes > most || compressed > len {
                         return Err(Error::new(
                             quoted(&name),
                             format!("entries that unfold to at most {most} bytes"),
-                            unfolded,
+                            decompressed_bytes,
                         ));
                     }
                 }
@@ -172,12 +175,12 @@ impl Archive {
         self.len
     }
 
-    /// Bytes of an entry.
+    /// Size of an entry in bytes; `None` where there is no such entry.
     pub fn size(&self, name: &str) -> Option<u64> {
         self.entries.get(name).map(|(_, size)| *size)
     }
 
-    /// A whole entry of at most `most` bytes, its checksum compared.
+    /// Reads an entry of at most `most` bytes and compares its checksum.
     pub fn read(&mut self, name: &str, most: u64) -> Result<Vec<u8>> {
         let at = || format!("{}{name}", self.root);
         let Some(&(index, size)) = self.entries.get(name) else {
@@ -190,7 +193,7 @@ impl Archive {
         let mut entry = self.zip.by_index(index).map_err(|e| bad(e.to_string()))?;
         let mut bytes = Vec::new();
         loop {
-            let want = CHUNK.min(size.saturating_sub(bytes.len() as u64) + 1);
+            let want = READ_BYTES.min(size.saturating_sub(bytes.len() as u64) + 1);
             bytes
                 .try_reserve(want as usize)
                 .map_err(|_| bad(format!("{size} bytes, more than the memory")))?;

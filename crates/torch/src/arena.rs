@@ -1,34 +1,34 @@
-//! All objects of a pickle in one place, referred to by number.
+//! All objects of a pickle in one list, which refer to each other by index.
 //!
-//! A pickle may refer to an object before it is complete, share it, or put it into itself; with numbers none of that
-//! needs recursion, copies or a garbage collector, and dropping is flat.
+//! A pickle may refer to an object before it is complete, refer to it several times, or put it into itself. With
+//! indices none of this needs recursion, copies or a garbage collector, and freeing memory is not recursive either.
 
 use crate::{
     error::{Error, Result},
     value::{Object, Value},
 };
 
-/// Objects a pickle may make.
+/// Largest number of objects in a pickle.
 const MAX_OBJECTS: usize = 1 << 21;
-/// Open marks, and containers in containers. Python's own pickler gives up near 1,000.
+/// Largest number of open marks, and of containers nested in each other. Python's own pickler gives up near 1,000.
 pub(crate) const MAX_DEPTH: usize = 1024;
 
-/// The objects, each with the depth of what it holds.
+/// The objects of a pickle, each with the depth to which containers are nested in it.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     objects: Vec<Object>,
     depth: Vec<u16>,
 }
 
-fn bad(most: usize, what: &str) -> Error {
-    Error::new("the pickle", format!("at most {most} {what}"), "more")
+fn too_many(limit: usize, what: &str) -> Error {
+    Error::new("the pickle", format!("at most {limit} {what}"), "more")
 }
 
 impl Arena {
     /// Adds an object; its value refers to it.
     pub fn add(&mut self, object: Object) -> Result<Value> {
         if self.objects.len() >= MAX_OBJECTS {
-            return Err(bad(MAX_OBJECTS, "objects"));
+            return Err(too_many(MAX_OBJECTS, "objects"));
         }
         let depth = match &object {
             Object::Tuple(items) | Object::Set(items) => self.depth_of(items)?,
@@ -40,7 +40,7 @@ impl Arena {
         Ok(Value::Object(self.objects.len() as u32 - 1))
     }
 
-    /// Depth of what holds `items`.
+    /// Depth of a container that holds `items`.
     fn depth_of(&self, items: &[Value]) -> Result<u16> {
         let deepest = items.iter().filter_map(|v| match v {
             Value::Object(i) => self.depth.get(*i as usize).map(|d| d + 1),
@@ -48,15 +48,15 @@ impl Arena {
         });
         let depth = deepest.max().unwrap_or(0);
         match depth as usize > MAX_DEPTH {
-            true => Err(bad(MAX_DEPTH, "containers in one another")),
+            true => Err(too_many(MAX_DEPTH, "containers in one another")),
             false => Ok(depth),
         }
     }
 
-    /// Notes that the object at `place` now holds `items` too.
-    pub fn deepen(&mut self, place: u32, items: &[Value]) -> Result<()> {
+    /// Updates the depth of the object at `index`, to which `items` were added.
+    pub fn update_depth(&mut self, index: u32, items: &[Value]) -> Result<()> {
         let depth = self.depth_of(items)?;
-        if let Some(d) = self.depth.get_mut(place as usize) {
+        if let Some(d) = self.depth.get_mut(index as usize) {
             *d = (*d).max(depth);
         }
         Ok(())
@@ -65,26 +65,26 @@ impl Arena {
     /// The object that a value refers to.
     pub fn object(&self, value: Value) -> Option<&Object> {
         match value {
-            Value::Object(place) => self.get(place),
+            Value::Object(index) => self.get(index),
             _ => None,
         }
     }
-    /// The object at a place.
-    pub fn get(&self, place: u32) -> Option<&Object> {
-        self.objects.get(place as usize)
+    /// The object at an index.
+    pub fn get(&self, index: u32) -> Option<&Object> {
+        self.objects.get(index as usize)
     }
-    /// The same, to change.
-    pub fn get_mut(&mut self, place: u32) -> Option<&mut Object> {
-        self.objects.get_mut(place as usize)
+    /// The object at an index, to be changed.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Object> {
+        self.objects.get_mut(index as usize)
     }
-    /// A tuple's items.
+    /// The items of a tuple; `None` where the value is no tuple.
     pub fn tuple(&self, value: Value) -> Option<&[Value]> {
         match self.object(value) {
             Some(Object::Tuple(items)) => Some(items),
             _ => None,
         }
     }
-    /// A string.
+    /// The text of a string; `None` where the value is no string.
     pub fn text(&self, value: Value) -> Option<&str> {
         match self.object(value) {
             Some(Object::Text(s)) => Some(s),

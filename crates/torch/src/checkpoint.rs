@@ -1,4 +1,4 @@
-//! The weights of a checkpoint and what it says of its model.
+//! The weights of a checkpoint file and the configuration that is stored with them.
 
 use crate::{
     error::{Error, Result, quoted},
@@ -10,34 +10,39 @@ use crate::{
 use serde_json::Value as Json;
 use std::path::Path;
 
-/// Bytes of a safetensors file that is read whole.
-const MAX_SAFETENSORS: u64 = 1 << 36;
+/// Largest size of a safetensors file in bytes; such files are read as a whole.
+const MAX_SAFETENSORS_BYTES: u64 = 1 << 36;
 
-/// A state dict, and the configuration where the file has one.
+/// The state dict of a checkpoint file, and the configuration where the file has one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// Names as in the file.
+    /// The tensors by their names in the file.
     pub tensors: StateDict,
-    /// The hyper-parameters, omegaconf's references followed.
+    /// The hyper-parameters, with omegaconf's references replaced by their values.
     pub config: Option<Json>,
-    /// Where the weights stood: `""`, `"state_dict"`, `"model"`.
+    /// The key under which the weights were found: `"state_dict"`, `"model"`, `"model_state_dict"`, or `""` for none.
     pub under: &'static str,
 }
 
-/// Keys under which training programs keep a state dict: Lightning; `example.py`; a custom of others.
-const WEIGHTS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
-/// Keys of hyper-parameters.
-const CONFIGS: [&str; 3] = ["hyper_parameters", "config", "hparams"];
+/// Keys under which training programs store a state dict: that of PyTorch Lightning, that of the official `example.py`,
+/// and another common one.
+const WEIGHT_KEYS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+/// Keys under which training programs store hyper-parameters.
+const CONFIG_KEYS: [&str; 3] = ["hyper_parameters", "config", "hparams"];
 
 impl Checkpoint {
-    /// Reads `.safetensors` by its name, everything else as a zip archive of `torch.save`.
+    /// Reads a file: as safetensors where its name ends in `.safetensors`, otherwise as a zip archive of `torch.save`.
     pub fn open(path: &Path) -> Result<Self> {
         match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
             true => {
                 let io = |e: std::io::Error| Error::new(path.display(), "a readable file", e);
                 let len = std::fs::metadata(path).map_err(io)?.len();
-                if len > MAX_SAFETENSORS {
-                    return Err(Error::new(path.display(), format!("at most {MAX_SAFETENSORS} bytes"), len));
+                if len > MAX_SAFETENSORS_BYTES {
+                    return Err(Error::new(
+                        path.display(),
+                        format!("at most {MAX_SAFETENSORS_BYTES} bytes"),
+                        len,
+                    ));
                 }
                 Checkpoint::from_safetensors(&std::fs::read(path).map_err(io)?)
             }
@@ -45,14 +50,14 @@ impl Checkpoint {
         }
     }
 
-    /// From the bytes of a `.pt` or `.ckpt` file.
+    /// Reads the bytes of a `.pt` or `.ckpt` file.
     pub fn from_torch(bytes: Vec<u8>) -> Result<Self> {
         Checkpoint::from_file(TorchFile::from_bytes(bytes)?)
     }
 
-    /// From the bytes of a safetensors file; its metadata may hold the configuration under `config`.
+    /// Reads the bytes of a safetensors file, whose metadata may hold the configuration under `config`.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
-        let (tensors, config) = safetensors::read(bytes)?;
+        let (tensors, config) = safetensors::read_state_dict(bytes)?;
         Ok(Checkpoint { tensors, config, under: "" })
     }
 
@@ -64,27 +69,27 @@ impl Checkpoint {
         let (under, weights) = find_weights(&file, root)?;
         let config = match under {
             "" => None,
-            _ => CONFIGS
+            _ => CONFIG_KEYS
                 .iter()
                 .filter_map(|key| file.pickle.get(root, key))
                 .map(|value| hyper::to_json(&file.pickle, value))
                 .find(Json::is_object),
         };
-        Ok(Checkpoint { tensors: file.tensors(weights)?, config, under })
+        Ok(Checkpoint { tensors: file.read_tensors(weights)?, config, under })
     }
 }
 
-/// The dict that holds the weights: the root itself where any of its values is a tensor.
+/// The dict of the weights and its key: the root itself (with key "") where any of its values is a tensor.
 fn find_weights(file: &TorchFile, root: Value) -> Result<(&'static str, Value)> {
     let pickle = &file.pickle;
     let is_tensor = |value: &Value| matches!(pickle.object(*value), Some(Object::Tensor(_)));
     let items = pickle.items(root).unwrap_or_default();
     if items.iter().any(|(_, value)| is_tensor(value))
-        && WEIGHTS.iter().all(|k| pickle.get(root, k).is_none())
+        && WEIGHT_KEYS.iter().all(|k| pickle.get(root, k).is_none())
     {
         return Ok(("", root));
     }
-    for key in WEIGHTS {
+    for key in WEIGHT_KEYS {
         if let Some(value) = pickle.get(root, key) {
             return match pickle.items(value) {
                 Some(items) if items.iter().any(|(_, value)| is_tensor(value)) => Ok((key, value)),

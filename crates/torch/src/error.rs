@@ -1,11 +1,11 @@
-//! Why a file was refused.
+//! The error of a file that is refused.
 
 use std::fmt;
 
-/// A refusal: where, what would have been right, what was there.
+/// The reason for which a file is refused: the place, what was expected there, what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The part of the file, or the tensor or option.
+    /// The part of the file, the tensor or the option that is wrong.
     pub at: String,
     /// What would have been accepted.
     pub expected: String,
@@ -13,11 +13,11 @@ pub struct Error {
     pub got: String,
 }
 
-/// Short for this crate's results.
+/// Result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A refusal.
+    /// An error at this place of the file.
     pub fn new(at: impl fmt::Display, expected: impl fmt::Display, got: impl fmt::Display) -> Self {
         Error { at: at.to_string(), expected: expected.to_string(), got: got.to_string() }
     }
@@ -31,25 +31,25 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// At most this much of a file's own text goes into a message.
-const SHOWN: usize = 80;
+/// Characters of a name from a file that an error message shows.
+const MAX_NAME_SHOWN: usize = 80;
 
 /// A name from a file, shortened and without control characters, in quotes.
 pub(crate) fn quoted(name: &str) -> String {
-    let mut out: String =
-        name.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if name.chars().nth(SHOWN).is_some() {
-        out.push('…');
+    let mut shown: String =
+        name.chars().take(MAX_NAME_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if name.chars().nth(MAX_NAME_SHOWN).is_some() {
+        shown.push('…');
     }
-    format!("'{out}'")
+    format!("'{shown}'")
 }
 
-/// The first few names.
+/// The first few names, quoted and separated by commas.
 pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const MOST: usize = 5;
-    let mut list: Vec<String> = names.take(MOST + 1).map(quoted).collect();
-    if list.len() > MOST {
-        list[MOST] = "…".into();
+    const MAX_NAMES: usize = 5;
+    let mut list: Vec<String> = names.take(MAX_NAMES + 1).map(quoted).collect();
+    if list.len() > MAX_NAMES {
+        list[MAX_NAMES] = "…".into();
     }
     list.join(", ")
 }

@@ -1,52 +1,52 @@
-//! A checkpoint file: its pickle read and checked, its tensors fetched when asked for.
+//! An open checkpoint file: its pickle has been read and checked, the values of its tensors are read when asked for.
 
 use crate::{
-    archive::{Archive, MAX_PICKLE, Source},
+    archive::{Archive, MAX_PICKLE_BYTES, Source},
     error::{Error, Result, quoted},
     machine,
     pickle::Pickle,
-    tensor::{StateDict, Tensor, elements},
-    value::{Object, Storage, Value, View},
+    tensor::{StateDict, Tensor, element_count},
+    value::{Object, Storage, TensorView, Value},
 };
 use std::{collections::HashMap, fs::File, io::Cursor, path::Path};
 
-/// All tensors that one call fetches may take this many times the file (shared storages, expanded tensors), or
-/// `MIN_TENSORS` bytes when that is more.
-const MAX_GROWTH: u64 = 4;
-const MIN_TENSORS: u64 = 64 << 20;
+/// All tensors together may take this many times the file's bytes (more than once, since tensors may share a storage or
+/// repeat its values), or `ALWAYS_ALLOWED_BYTES` where that is more.
+const MAX_EXPANSION: u64 = 4;
+const ALWAYS_ALLOWED_BYTES: u64 = 64 << 20;
 
 /// An open checkpoint.
 pub struct TorchFile {
     archive: Archive,
     pub(crate) pickle: Pickle,
-    /// Bytes that fetched tensors took.
-    spent: u64,
+    /// Bytes of all tensors that were read so far.
+    bytes_read: u64,
 }
 
 impl TorchFile {
-    /// Opens a file; nothing but its structure is read.
+    /// Opens a file and reads its pickle, but not the values of its tensors.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::new(path.display(), "a readable file", e))?;
         TorchFile::new(Box::new(file))
     }
 
-    /// The same of bytes in memory.
+    /// Opens a file whose bytes are in memory.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
         TorchFile::new(Box::new(Cursor::new(bytes)))
     }
 
     fn new(source: Box<dyn Source>) -> Result<Self> {
         let mut archive = Archive::open(source)?;
-        let code = archive.read("data.pkl", MAX_PICKLE)?;
-        let pickle = machine::read(&code, &|key| archive.size(&format!("data/{key}")))?;
-        Ok(TorchFile { archive, pickle, spent: 0 })
+        let code = archive.read("data.pkl", MAX_PICKLE_BYTES)?;
+        let pickle = machine::read_pickle(&code, &|key| archive.size(&format!("data/{key}")))?;
+        Ok(TorchFile { archive, pickle, bytes_read: 0 })
     }
 
-    /// The tensors under text keys of a dict, which must hold nothing else.
-    pub(crate) fn tensors(&mut self, dict: Value) -> Result<StateDict> {
+    /// Reads the tensors of a dict, whose keys must all be text and whose values must all be tensors.
+    pub(crate) fn read_tensors(&mut self, dict: Value) -> Result<StateDict> {
         let items = self.pickle.items(dict).map(<[_]>::to_vec).unwrap_or_default();
-        let mut out = StateDict::new();
-        // Bytes of a storage that several tensors view are read once.
+        let mut tensors = StateDict::new();
+        // The bytes of a storage are read once, however many tensors view it.
         let mut storages = HashMap::new();
         for (key, value) in items {
             let Some(name) = self.pickle.text(key).map(str::to_string) else {
@@ -61,23 +61,23 @@ impl TorchFile {
             };
             let view = view.clone();
             let tensor = self
-                .tensor(&view, &mut storages)
+                .read_tensor(&view, &mut storages)
                 .map_err(|e| Error { at: format!("{}, {}", quoted(&name), e.at), ..e })?;
-            if out.insert(name.clone(), tensor).is_some() {
+            if tensors.insert(name.clone(), tensor).is_some() {
                 return Err(Error::new("state dict", "different names", format!("{} twice", quoted(&name))));
             }
         }
-        Ok(out)
+        Ok(tensors)
     }
 
-    fn tensor(&mut self, view: &View, storages: &mut HashMap<String, Vec<u8>>) -> Result<Tensor> {
+    fn read_tensor(&mut self, view: &TensorView, storages: &mut HashMap<String, Vec<u8>>) -> Result<Tensor> {
         let Some(Object::Storage(storage)) = self.pickle.arena.get(view.storage) else {
             return Err(Error::new("tensor", "a storage", "none"));
         };
         let Storage { key, bytes: have, .. } = storage.clone();
-        let size = view.dtype.size();
-        let need = elements(&view.shape).and_then(|n| n.checked_mul(size));
-        let most = self.archive.len().saturating_mul(MAX_GROWTH).max(MIN_TENSORS);
+        let value_bytes = view.dtype.size();
+        let need = element_count(&view.shape).and_then(|n| n.checked_mul(value_bytes));
+        let most = self.archive.len().saturating_mul(MAX_EXPANSION).max(ALWAYS_ALLOWED_BYTES);
         let too_much = || {
             Error::new(
                 "tensor",
@@ -86,8 +86,8 @@ impl TorchFile {
             )
         };
         let need = need.ok_or_else(too_much)?;
-        self.spent = self.spent.saturating_add(need as u64);
-        if self.spent > most {
+        self.bytes_read = self.bytes_read.saturating_add(need as u64);
+        if self.bytes_read > most {
             return Err(too_much());
         }
         if !storages.contains_key(&key) {
@@ -99,36 +99,37 @@ impl TorchFile {
         values
             .try_reserve_exact(need)
             .map_err(|_| Error::new("tensor", "memory", format!("none for {need} bytes")))?;
-        gather(&mut values, bytes, view, size)
+        gather_values(&mut values, bytes, view, value_bytes)
             .ok_or_else(|| Error::new("tensor", "its storage", "less of it"))?;
         Tensor::new(view.dtype, view.shape.clone(), values)
     }
 }
 
-/// Copies a view's values in row-major order. `None` where one lies outside (which the view's check has excluded).
-fn gather(out: &mut Vec<u8>, storage: &[u8], view: &View, size: usize) -> Option<()> {
+/// Appends the values of a view in row-major order. `None` where a value lies outside the storage, which the check of
+/// the view has excluded.
+fn gather_values(values: &mut Vec<u8>, storage: &[u8], view: &TensorView, value_bytes: usize) -> Option<()> {
     if view.shape.contains(&0) {
         return Some(());
     }
-    let mut at = usize::try_from(view.offset).ok()?.checked_mul(size)?;
+    let mut at = usize::try_from(view.offset).ok()?.checked_mul(value_bytes)?;
     let strides: Vec<usize> = view
         .stride
         .iter()
-        .map(|&s| usize::try_from(s).ok().and_then(|s| s.checked_mul(size)).unwrap_or(0))
+        .map(|&s| usize::try_from(s).ok().and_then(|s| s.checked_mul(value_bytes)).unwrap_or(0))
         .collect();
-    let mut contiguous = size;
-    let dense = view.shape.iter().zip(&strides).rev().all(|(&n, &step)| {
-        let fits = n == 1 || step == contiguous;
-        contiguous = contiguous.saturating_mul(n);
+    let mut contiguous_bytes = value_bytes;
+    let is_contiguous = view.shape.iter().zip(&strides).rev().all(|(&n, &step)| {
+        let fits = n == 1 || step == contiguous_bytes;
+        contiguous_bytes = contiguous_bytes.saturating_mul(n);
         fits
     });
-    if dense {
-        out.extend_from_slice(storage.get(at..at.checked_add(contiguous)?)?);
+    if is_contiguous {
+        values.extend_from_slice(storage.get(at..at.checked_add(contiguous_bytes)?)?);
         return Some(());
     }
     let mut index = vec![0; view.shape.len()];
     loop {
-        out.extend_from_slice(storage.get(at..at.checked_add(size)?)?);
+        values.extend_from_slice(storage.get(at..at.checked_add(value_bytes)?)?);
         let mut axis = view.shape.len();
         loop {
             if axis == 0 {

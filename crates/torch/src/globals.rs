@@ -1,20 +1,21 @@
-//! What a pickle may name: the few classes and functions that tensors need, classes that stay inert, and nothing else.
+//! The classes and functions that a pickle may name: those that tensors need, and those whose objects are kept as plain
+//! data ("inert") without running anything. All other names are refused.
 
 use crate::{
     error::{Error, Result, quoted},
     tensor::Dtype,
 };
 
-/// A class or function by name. Nothing is ever imported or called.
+/// A class or function that a pickle names. Nothing is ever imported or called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Global {
-    /// A dict in order.
+    /// `collections.OrderedDict`, read as a dict.
     OrderedDict,
-    /// A dict whose first argument, a factory, is not needed.
+    /// `collections.defaultdict`, read as a dict; its argument, the default, is dropped.
     DefaultDict,
-    /// A set or frozenset.
+    /// `set` or `frozenset`.
     Set,
-    /// A tuple of sizes.
+    /// `torch.Size`, read as a tuple.
     Size,
     RebuildTensor,
     RebuildTensorV2,
@@ -22,15 +23,16 @@ pub(crate) enum Global {
     RebuildParameter,
     RebuildParameterWithState,
     RebuildFromType,
-    /// `None`: of bytes.
+    /// The class of a storage; `None` for an untyped one.
     StorageType(Option<Dtype>),
+    /// The dtype of a tensor.
     Dtype(Dtype),
-    /// Known by its dotted name only.
+    /// A class or function, by its dotted name, whose objects are kept as plain data.
     Inert(String),
 }
 
 impl Global {
-    /// For messages, and to know inert classes.
+    /// The dotted name, for error messages and to recognise inert classes.
     pub fn name(&self) -> &str {
         match self {
             Global::OrderedDict => "collections.OrderedDict",
@@ -50,7 +52,7 @@ impl Global {
     }
 }
 
-/// Types of Python itself that appear in configurations, by Python 2's names too, which protocol 2 writes.
+/// Built-in types of Python that appear in configurations, also by their names in Python 2, which protocol 2 writes.
 const BUILTIN_TYPES: [&str; 16] = [
     "int",
     "long",
@@ -70,8 +72,8 @@ const BUILTIN_TYPES: [&str; 16] = [
     "xrange",
 ];
 
-/// Single classes and functions that stay inert.
-const INERT: [&str; 16] = [
+/// Single classes and functions whose objects are kept as plain data.
+const INERT_NAMES: [&str; 16] = [
     "_codecs.encode",
     "argparse.Namespace",
     "collections.Counter",
@@ -90,7 +92,8 @@ const INERT: [&str; 16] = [
     "typing.Any",
 ];
 
-/// Modules of libraries (and of the official repository) whose classes stay inert, with everything below them.
+/// Modules, of libraries and of the official repository, all of whose classes (also in submodules) are kept as plain
+/// data.
 const INERT_MODULES: [&str; 10] = [
     "omegaconf",
     "pytorch_lightning",
@@ -104,9 +107,9 @@ const INERT_MODULES: [&str; 10] = [
     "models",
 ];
 
-/// What `module.name` of a pickle is; refused by name where a checkpoint needs no such thing.
-pub(crate) fn find(module: &str, name: &str) -> Result<Global> {
-    let dotted = |part: &str| {
+/// Looks up the class or function `module.name`; an error that names it where checkpoints do not need it.
+pub(crate) fn find_global(module: &str, name: &str) -> Result<Global> {
+    let is_dotted_name = |part: &str| {
         !part.is_empty()
             && part.split('.').all(|word| {
                 !word.is_empty()
@@ -114,13 +117,14 @@ pub(crate) fn find(module: &str, name: &str) -> Result<Global> {
                     && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
             })
     };
-    let full = format!("{module}.{name}");
-    let refused =
-        |expected: &str| Err(Error::new("the pickle", expected, format!("the name {}", quoted(&full))));
-    if !dotted(module) || !dotted(name) {
-        return refused("names of classes");
+    let dotted_name = format!("{module}.{name}");
+    let refuse = |expected: &str| {
+        Err(Error::new("the pickle", expected, format!("the name {}", quoted(&dotted_name))))
+    };
+    if !is_dotted_name(module) || !is_dotted_name(name) {
+        return refuse("names of classes");
     }
-    // Protocol 2 writes Python 2's name of the module.
+    // Pickles of protocol 2 have Python 2's name of this module.
     let module = if module == "__builtin__" { "builtins" } else { module };
     Ok(match (module, name) {
         ("collections", "OrderedDict") => Global::OrderedDict,
@@ -137,20 +141,23 @@ pub(crate) fn find(module: &str, name: &str) -> Result<Global> {
         ("torch", _) if storage_type(name).is_some() => Global::StorageType(storage_type(name)),
         ("torch", _) if dtype(name).is_some() => match dtype(name) {
             Some(dtype) => Global::Dtype(dtype),
-            None => return refused("a dtype"),
+            None => return refuse("a dtype"),
         },
         ("builtins", _) if BUILTIN_TYPES.contains(&name) => Global::Inert(format!("builtins.{name}")),
-        _ if INERT.contains(&full.as_str()) => Global::Inert(full),
-        _ if INERT_MODULES.contains(&module.split('.').next().unwrap_or_default()) => Global::Inert(full),
+        _ if INERT_NAMES.contains(&dotted_name.as_str()) => Global::Inert(dotted_name),
+        _ if INERT_MODULES.contains(&module.split('.').next().unwrap_or_default()) => {
+            Global::Inert(dotted_name)
+        }
         ("torch", _) if name.ends_with("Storage") => {
-            return refused("a storage of f32, f64, f16, bf16, i64, i32, i16, i8, u8, bool, c64 or c128");
+            return refuse("a storage of f32, f64, f16, bf16, i64, i32, i16, i8, u8, bool, c64 or c128");
         }
         _ => {
-            return refused("only what tensors and configurations need (nothing is ever imported or called)");
+            return refuse("only what tensors and configurations need (nothing is ever imported or called)");
         }
     })
 }
 
+/// The type of the values of a storage class of torch.
 fn storage_type(name: &str) -> Option<Dtype> {
     Some(match name {
         "DoubleStorage" => Dtype::F64,
@@ -169,6 +176,7 @@ fn storage_type(name: &str) -> Option<Dtype> {
     })
 }
 
+/// The dtype of this name in torch.
 fn dtype(name: &str) -> Option<Dtype> {
     Some(match name {
         "float64" | "double" => Dtype::F64,

@@ -1,109 +1,116 @@
-//! Configurations in pickles as JSON: plain dicts, `argparse.Namespace`, and omegaconf's nodes, whose classes stay inert:
-//! a `DictConfig` or `ListConfig` keeps its children in `_content`, a leaf its value in `_val`.
+//! The hyper-parameters in a pickle as JSON: from plain dicts, `argparse.Namespace`, and the configuration objects of
+//! omegaconf, of which a `DictConfig` or `ListConfig` keeps its children in `_content` and a leaf its value in `_val`.
 
 use crate::{
     pickle::Pickle,
-    value::{Inert, Object, Value},
+    value::{InertObject, Object, Value},
 };
 use serde_json::{Map, Number, Value as Json};
 
-/// Values a configuration may have, and containers in containers.
+/// Largest number of values in a configuration.
 const MAX_VALUES: usize = 1 << 17;
+/// Largest depth to which containers are nested.
 const MAX_DEPTH: usize = 64;
-/// References from value to value.
+/// Largest number of references from one to the next until a value is found.
 const MAX_STEPS: usize = 16;
 
-/// A value as JSON. What JSON cannot say (tensors, classes, other objects, what lies too deep) is null.
+/// A value of a pickle as JSON, with references followed. Null stands for what JSON cannot express (tensors, classes,
+/// other objects) and for what is nested too deeply.
 pub(crate) fn to_json(pickle: &Pickle, value: Value) -> Json {
-    let mut left = MAX_VALUES;
-    let tree = json(pickle, value, 0, &mut left);
-    let mut left = MAX_VALUES;
-    resolved(&tree, &tree, &mut Vec::new(), &mut left)
+    let mut values_left = MAX_VALUES;
+    let tree = value_json(pickle, value, 0, &mut values_left);
+    let mut values_left = MAX_VALUES;
+    resolve_references(&tree, &tree, &mut Vec::new(), &mut values_left)
 }
 
-fn json(pickle: &Pickle, value: Value, depth: usize, left: &mut usize) -> Json {
-    if depth > MAX_DEPTH || *left == 0 {
+fn value_json(pickle: &Pickle, value: Value, depth: usize, values_left: &mut usize) -> Json {
+    if depth > MAX_DEPTH || *values_left == 0 {
         return Json::Null;
     }
-    *left -= 1;
+    *values_left -= 1;
     let mut list = |items: &[Value]| -> Json {
-        items.iter().map(|v| json(pickle, *v, depth + 1, left)).collect::<Vec<_>>().into()
+        items.iter().map(|v| value_json(pickle, *v, depth + 1, values_left)).collect::<Vec<_>>().into()
     };
     match (value, pickle.object(value)) {
         (Value::Bool(b), _) => b.into(),
         (Value::Int(n), _) => n.into(),
         (Value::Float(x), _) => Number::from_f64(x).map_or(Json::Null, Json::Number),
         (_, Some(Object::Text(s))) => s.as_str().into(),
-        (_, Some(Object::Big(n))) => n.to_string().into(),
+        (_, Some(Object::BigInt(n))) => n.to_string().into(),
         (_, Some(Object::List(items) | Object::Tuple(items) | Object::Set(items))) => list(items),
-        (_, Some(Object::Dict(items))) => object(pickle, items, depth, left),
-        (_, Some(Object::Inert(node))) => inert(pickle, node, depth, left),
+        (_, Some(Object::Dict(items))) => dict_json(pickle, items, depth, values_left),
+        (_, Some(Object::Inert(node))) => object_json(pickle, node, depth, values_left),
         _ => Json::Null,
     }
 }
 
-fn object(pickle: &Pickle, items: &[(Value, Value)], depth: usize, left: &mut usize) -> Json {
-    let mut out = Map::new();
+fn dict_json(pickle: &Pickle, items: &[(Value, Value)], depth: usize, values_left: &mut usize) -> Json {
+    let mut result = Map::new();
     for (key, value) in items {
         let key = match (key, pickle.text(*key)) {
             (_, Some(text)) => text.to_string(),
             (Value::Int(n), _) => n.to_string(),
             _ => continue,
         };
-        let value = json(pickle, *value, depth + 1, left);
-        out.insert(key, value);
+        let value = value_json(pickle, *value, depth + 1, values_left);
+        result.insert(key, value);
     }
-    Json::Object(out)
+    Json::Object(result)
 }
 
-fn inert(pickle: &Pickle, node: &Inert, depth: usize, left: &mut usize) -> Json {
+fn object_json(pickle: &Pickle, node: &InertObject, depth: usize, values_left: &mut usize) -> Json {
     let class = pickle.class(node);
     let field = |name: &str| pickle.get(node.state, name).unwrap_or(Value::None);
     match class {
         "omegaconf.dictconfig.DictConfig" | "omegaconf.listconfig.ListConfig" => {
-            json(pickle, field("_content"), depth + 1, left)
+            value_json(pickle, field("_content"), depth + 1, values_left)
         }
-        _ if class.starts_with("omegaconf.nodes.") => json(pickle, field("_val"), depth + 1, left),
-        "argparse.Namespace" => json(pickle, node.state, depth + 1, left),
-        _ if !node.items.is_empty() => object(pickle, &node.items, depth, left),
+        _ if class.starts_with("omegaconf.nodes.") => {
+            value_json(pickle, field("_val"), depth + 1, values_left)
+        }
+        "argparse.Namespace" => value_json(pickle, node.state, depth + 1, values_left),
+        _ if !node.items.is_empty() => dict_json(pickle, &node.items, depth, values_left),
         _ => Json::Null,
     }
 }
 
-/// The same with omegaconf's references followed: `${a.b}` from the root, `${.b}` and `${..b}` from beside the value,
-/// `${oc.select:a.b,default}`. One that leads nowhere is null, as is any other resolver.
-fn resolved(root: &Json, value: &Json, path: &mut Vec<String>, left: &mut usize) -> Json {
-    if *left == 0 {
+/// The configuration with omegaconf's references replaced by their values: `${a.b}` is a path from the root, `${.b}`
+/// and `${..b}` are paths relative to the value, `${oc.select:a.b,default}` has a default. A reference to nothing, and
+/// any other resolver, becomes null.
+fn resolve_references(root: &Json, value: &Json, path: &mut Vec<String>, values_left: &mut usize) -> Json {
+    if *values_left == 0 {
         return Json::Null;
     }
-    *left -= 1;
+    *values_left -= 1;
     match value {
         Json::Object(map) => {
-            let mut out = Map::new();
+            let mut result = Map::new();
             for (key, value) in map {
                 path.push(key.clone());
-                out.insert(key.clone(), resolved(root, value, path, left));
+                result.insert(key.clone(), resolve_references(root, value, path, values_left));
                 path.pop();
             }
-            Json::Object(out)
+            Json::Object(result)
         }
         Json::Array(items) => {
-            let mut out = Vec::with_capacity(items.len());
+            let mut result = Vec::with_capacity(items.len());
             for (i, value) in items.iter().enumerate() {
                 path.push(i.to_string());
-                out.push(resolved(root, value, path, left));
+                result.push(resolve_references(root, value, path, values_left));
                 path.pop();
             }
-            Json::Array(out)
+            Json::Array(result)
         }
-        Json::String(text) if text.contains("${") => follow(root, text, path, 0).unwrap_or(Json::Null),
+        Json::String(text) if text.contains("${") => {
+            follow_reference(root, text, path, 0).unwrap_or(Json::Null)
+        }
         other => other.clone(),
     }
 }
 
-fn follow(root: &Json, text: &str, path: &[String], steps: usize) -> Option<Json> {
+fn follow_reference(root: &Json, text: &str, path: &[String], steps_taken: usize) -> Option<Json> {
     let inner = text.strip_prefix("${")?.strip_suffix('}')?;
-    if steps > MAX_STEPS || inner.contains("${") {
+    if steps_taken > MAX_STEPS || inner.contains("${") {
         return None;
     }
     let (reference, default) = match inner.strip_prefix("oc.select:") {
@@ -114,7 +121,7 @@ fn follow(root: &Json, text: &str, path: &[String], steps: usize) -> Option<Json
         None if inner.contains(':') => return None,
         None => (inner.trim(), None),
     };
-    // One dot: beside the value; each further dot: one level up.
+    // One dot means the container of the value, each further dot one level above it.
     let dots = reference.len() - reference.trim_start_matches('.').len();
     let base = match dots {
         0 => &[][..],
@@ -128,8 +135,10 @@ fn follow(root: &Json, text: &str, path: &[String], steps: usize) -> Option<Json
         _ => None,
     });
     match (found, default) {
-        (Some(Json::String(text)), _) if text.contains("${") => follow(root, text, &target, steps + 1),
-        // What contains references itself would have to be followed in turn: no option is such a thing.
+        (Some(Json::String(text)), _) if text.contains("${") => {
+            follow_reference(root, text, &target, steps_taken + 1)
+        }
+        // A container could hold references, which would have to be followed in turn. No option needs this.
         (Some(Json::Object(_) | Json::Array(_)), _) => None,
         (Some(value), _) => Some(value.clone()),
         (None, Some("null")) | (None, None) => None,
@@ -149,12 +158,12 @@ mod tests {
                 "up": "${.dropout}", "far": "${.......x}"}}, "n": "${model.dropout}"}"#,
         )
         .unwrap();
-        let out = resolved(&tree, &tree, &mut Vec::new(), &mut 1000);
-        let layer = &out["model"]["layer"];
+        let result = resolve_references(&tree, &tree, &mut Vec::new(), &mut 1000);
+        let layer = &result["model"]["layer"];
         assert_eq!(layer["dropout"], 0.1);
         assert_eq!(layer["up"], 0.1);
         assert_eq!(layer["width"], 7);
-        assert_eq!(out["n"], 0.1);
+        assert_eq!(result["n"], 0.1);
         for none in ["tie", "loop", "env", "far"] {
             assert_eq!(layer[none], Json::Null, "{none}");
         }

@@ -1,13 +1,15 @@
-//! PyTorch checkpoints without PyTorch, and what the official S4 models are in this library's names.
+//! Reads PyTorch checkpoints without PyTorch, and maps the official S4 models to this library's configuration and
+//! tensors.
 //!
-//! [`Checkpoint`] reads `.pt` and `.ckpt` files (the zip archives of `torch.save`) and safetensors. The pickle inside is
-//! read by a small machine that knows the opcodes which torch's own weights-only reader allows. Names in it are compared
-//! with a list: tensors are rebuilt, classes of configurations stay inert, anything else is refused with the reason.
-//! Nothing is imported, called or run; sizes are checked against the archive before memory is taken.
+//! [`Checkpoint`] reads `.pt` and `.ckpt` files (the zip archives of `torch.save`) and safetensors. The pickle inside
+//! an archive is read by a small stack machine that knows the opcodes which torch's own weights-only reader allows.
+//! Classes and functions that a pickle names are compared with a list: tensors are rebuilt, objects of configurations
+//! are kept as plain data, anything else is refused with the reason. Nothing is imported, called or run, and sizes are
+//! checked against the archive before memory is allocated.
 //!
 //! [`OfficialModel`] maps a state dict of <https://github.com/state-spaces/s4> (`train.py`'s models of V3 and V4,
-//! `example.py`'s S4D) to this library's configuration and tensors, and back, bit for bit. What cannot be mapped is
-//! refused by its key.
+//! `example.py`'s S4D) to this library's configuration and tensors, and back, bit for bit. A tensor or an option that
+//! cannot be mapped is refused with an error that names its key.
 #![forbid(unsafe_code)]
 
 mod archive;
@@ -29,6 +31,6 @@ mod value;
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use file::TorchFile;
-pub use official::{OfficialModel, Tilde};
+pub use official::{CTilde, OfficialModel};
 pub use safetensors::to_safetensors;
 pub use tensor::{Dtype, StateDict, Tensor};

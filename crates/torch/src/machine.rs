@@ -1,7 +1,9 @@
-//! Reads a pickle: a stack, a memo and an arena of plain values.
+//! Reads a pickle with a stack machine: its opcodes push values on a stack, number some of them in a memo, and build
+//! objects in an arena.
 //!
-//! It knows exactly the opcodes that torch's weights-only reader allows. Names are compared with a list, nothing is
-//! imported, called or run. Work and memory are linear in the pickle's bytes, and bounded.
+//! The machine knows exactly the opcodes that torch's weights-only reader allows. Classes and functions are compared
+//! with a list of names; nothing is imported, called or run. Time and memory are linear in the pickle's bytes, and
+//! bounded.
 
 use crate::{
     arena::{Arena, MAX_DEPTH},
@@ -14,75 +16,83 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// Values on the stack.
+/// Largest number of values on the stack.
 const MAX_STACK: usize = 1 << 20;
-/// Values in the memo.
+/// Largest number of values in the memo.
 const MAX_MEMO: usize = 1 << 21;
-/// Bytes of a class's or module's name.
+/// Largest number of bytes of a class's or module's name.
 const MAX_NAME: usize = 256;
 
-/// The machine while it reads.
-struct Machine<'a> {
+/// The stack machine that reads a pickle.
+struct PickleMachine<'a> {
+    /// Bytes of the pickle.
     code: &'a [u8],
+    /// Index of the next byte.
     at: usize,
     stack: Vec<Value>,
+    /// Heights of the stack at open marks.
     marks: Vec<usize>,
+    /// Values that the pickle has numbered, to refer to them again.
     memo: HashMap<u32, Value>,
     arena: Arena,
-    /// Bytes of the entry `data/KEY`.
-    entry: &'a dyn Fn(&str) -> Option<u64>,
+    /// The size in bytes of the archive's entry `data/KEY`.
+    entry_bytes: &'a dyn Fn(&str) -> Option<u64>,
 }
 
-/// Reads a whole pickle. `entry` says how many bytes the archive has for a storage's key.
-pub(crate) fn read(code: &[u8], entry: &dyn Fn(&str) -> Option<u64>) -> Result<Pickle> {
-    let mut machine = Machine {
+/// Reads a whole pickle. `entry_bytes` gives the size of the archive's entry for a storage's key.
+pub(crate) fn read_pickle(code: &[u8], entry_bytes: &dyn Fn(&str) -> Option<u64>) -> Result<Pickle> {
+    let mut machine = PickleMachine {
         code,
         at: 0,
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
         arena: Arena::default(),
-        entry,
+        entry_bytes,
     };
-    let root =
-        machine.run().map_err(|e| Error { at: format!("{} (data.pkl, byte {})", e.at, machine.at), ..e })?;
+    let root = machine
+        .run_to_stop()
+        .map_err(|e| Error { at: format!("{} (data.pkl, byte {})", e.at, machine.at), ..e })?;
     Ok(Pickle { arena: machine.arena, root })
 }
 
-fn bad(expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Error {
+fn malformed(expected: impl std::fmt::Display, got: impl std::fmt::Display) -> Error {
     Error::new("the pickle", expected, got)
 }
 
-impl<'a> Machine<'a> {
-    fn run(&mut self) -> Result<Value> {
-        if self.take(1)? != [PROTO] {
-            return Err(bad("a pickle of protocol 2 to 5", "another beginning"));
+impl<'a> PickleMachine<'a> {
+    fn run_to_stop(&mut self) -> Result<Value> {
+        if self.take_bytes(1)? != [PROTO] {
+            return Err(malformed("a pickle of protocol 2 to 5", "another beginning"));
         }
-        let protocol = self.byte()?;
+        let protocol = self.next_byte()?;
         if !(2..=5).contains(&protocol) {
-            return Err(bad("protocol 2 to 5", protocol));
+            return Err(malformed("protocol 2 to 5", protocol));
         }
         loop {
-            let opcode = self.byte()?;
+            let opcode = self.next_byte()?;
             if opcode == STOP {
                 let root = self.pop()?;
                 if !self.stack.is_empty() || !self.marks.is_empty() {
-                    return Err(bad("one value at the end", format!("{} more", self.stack.len())));
+                    return Err(malformed("one value at the end", format!("{} more", self.stack.len())));
                 }
                 if self.at != self.code.len() {
-                    return Err(bad("nothing after STOP", format!("{} bytes", self.code.len() - self.at)));
+                    return Err(malformed(
+                        "nothing after STOP",
+                        format!("{} bytes", self.code.len() - self.at),
+                    ));
                 }
                 return Ok(root);
             }
-            self.step(opcode)?;
+            self.execute(opcode)?;
         }
     }
 
-    fn step(&mut self, opcode: u8) -> Result<()> {
+    fn execute(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             MARK => {
                 if self.marks.len() >= MAX_DEPTH {
-                    return Err(bad(format!("at most {MAX_DEPTH} open marks"), "more"));
+                    return Err(malformed(format!("at most {MAX_DEPTH} open marks"), "more"));
                 }
                 self.marks.push(self.stack.len());
                 Ok(())
@@ -91,48 +101,48 @@ impl<'a> Machine<'a> {
             NEWTRUE => self.push(Value::Bool(true)),
             NEWFALSE => self.push(Value::Bool(false)),
             BININT => {
-                let x = i32::from_le_bytes(self.array()?);
+                let x = i32::from_le_bytes(self.next_array()?);
                 self.push(Value::Int(x as i64))
             }
             BININT1 => {
-                let x = self.byte()?;
+                let x = self.next_byte()?;
                 self.push(Value::Int(x as i64))
             }
             BININT2 => {
-                let x = u16::from_le_bytes(self.array()?);
+                let x = u16::from_le_bytes(self.next_array()?);
                 self.push(Value::Int(x as i64))
             }
-            LONG1 => self.long(),
+            LONG1 => self.push_long(),
             BINFLOAT => {
-                let x = f64::from_be_bytes(self.array()?);
+                let x = f64::from_be_bytes(self.next_array()?);
                 self.push(Value::Float(x))
             }
             BINUNICODE => {
-                let n = u32::from_le_bytes(self.array()?) as usize;
-                self.string(n)
+                let n = u32::from_le_bytes(self.next_array()?) as usize;
+                self.push_string(n)
             }
             SHORT_BINSTRING => {
-                let n = self.byte()? as usize;
-                self.string(n)
+                let n = self.next_byte()? as usize;
+                self.push_string(n)
             }
             EMPTY_LIST => self.new_object(Object::List(Vec::new())),
             EMPTY_DICT => self.new_object(Object::Dict(Vec::new())),
             EMPTY_SET => self.new_object(Object::Set(Vec::new())),
             EMPTY_TUPLE => self.new_object(Object::Tuple(Vec::new())),
-            TUPLE1 => self.tuple(1),
-            TUPLE2 => self.tuple(2),
-            TUPLE3 => self.tuple(3),
+            TUPLE1 => self.push_tuple(1),
+            TUPLE2 => self.push_tuple(2),
+            TUPLE3 => self.push_tuple(3),
             TUPLE => {
                 let items = self.pop_mark()?;
                 self.new_container(items)
             }
             APPEND => {
                 let item = self.pop()?;
-                self.extend(vec![item])
+                self.append_items(vec![item])
             }
             APPENDS => {
                 let items = self.pop_mark()?;
-                self.extend(items)
+                self.append_items(items)
             }
             SETITEM => {
                 let (value, key) = (self.pop()?, self.pop()?);
@@ -143,24 +153,24 @@ impl<'a> Machine<'a> {
                 self.set_items(&items)
             }
             BINGET => {
-                let key = self.byte()? as u32;
-                self.get(key)
+                let key = self.next_byte()? as u32;
+                self.push_memo(key)
             }
             LONG_BINGET => {
-                let key = u32::from_le_bytes(self.array()?);
-                self.get(key)
+                let key = u32::from_le_bytes(self.next_array()?);
+                self.push_memo(key)
             }
             BINPUT => {
-                let key = self.byte()? as u32;
-                self.put(key)
+                let key = self.next_byte()? as u32;
+                self.store_memo(key)
             }
             LONG_BINPUT => {
-                let key = u32::from_le_bytes(self.array()?);
-                self.put(key)
+                let key = u32::from_le_bytes(self.next_array()?);
+                self.store_memo(key)
             }
             GLOBAL => {
-                let (module, name) = (self.line()?, self.line()?);
-                let global = globals::find(module, name)?;
+                let (module, name) = (self.next_line()?, self.next_line()?);
+                let global = globals::find_global(module, name)?;
                 self.new_object(Object::Global(global))
             }
             BINPERSID => {
@@ -170,7 +180,7 @@ impl<'a> Machine<'a> {
             }
             REDUCE => {
                 let (args, function) = (self.pop()?, self.pop()?);
-                let made = rebuild::reduce(&mut self.arena, function, args)?;
+                let made = rebuild::call_function(&mut self.arena, function, args)?;
                 self.push(made)
             }
             NEWOBJ => {
@@ -178,54 +188,55 @@ impl<'a> Machine<'a> {
                 let made = rebuild::new_object(&mut self.arena, class, args)?;
                 self.push(made)
             }
-            BUILD => self.build(),
-            PROTO => Err(bad("one PROTO, at the beginning", "another")),
-            _ => Err(bad(
+            BUILD => self.set_state(),
+            PROTO => Err(malformed("one PROTO, at the beginning", "another")),
+            _ => Err(malformed(
                 "an opcode that weights need (torch.save with its own pickle_protocol, 2)",
-                op::name(opcode),
+                op::refused_name(opcode),
             )),
         }
     }
 
-    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+    fn take_bytes(&mut self, n: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(n).filter(|&end| end <= self.code.len());
         let Some(end) = end else {
-            return Err(bad(format!("{n} more bytes"), format!("{} left", self.code.len() - self.at)));
+            return Err(malformed(format!("{n} more bytes"), format!("{} left", self.code.len() - self.at)));
         };
-        let out = &self.code[self.at..end];
+        let bytes = &self.code[self.at..end];
         self.at = end;
-        Ok(out)
+        Ok(bytes)
     }
-    fn byte(&mut self) -> Result<u8> {
-        Ok(self.take(1)?[0])
+    fn next_byte(&mut self) -> Result<u8> {
+        Ok(self.take_bytes(1)?[0])
     }
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(N)?);
-        Ok(out)
+    fn next_array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.take_bytes(N)?);
+        Ok(bytes)
     }
-    fn line(&mut self) -> Result<&'a str> {
+    fn next_line(&mut self) -> Result<&'a str> {
         let rest = &self.code[self.at..];
         let end = rest.iter().take(MAX_NAME + 1).position(|&b| b == b'\n');
         let Some(end) = end else {
-            return Err(bad(format!("a name of at most {MAX_NAME} bytes"), "a longer one, or the end"));
+            return Err(malformed(format!("a name of at most {MAX_NAME} bytes"), "a longer one, or the end"));
         };
-        let text = std::str::from_utf8(&rest[..end]).map_err(|_| bad("a name in UTF-8", "other bytes"))?;
+        let text =
+            std::str::from_utf8(&rest[..end]).map_err(|_| malformed("a name in UTF-8", "other bytes"))?;
         self.at += end + 1;
         Ok(text)
     }
-    fn string(&mut self, n: usize) -> Result<()> {
-        let bytes = self.take(n)?;
-        // Python lets lone surrogates through; a name of a tensor has none.
-        let text = std::str::from_utf8(bytes).map_err(|_| bad("a string in UTF-8", "other bytes"))?;
+    fn push_string(&mut self, n: usize) -> Result<()> {
+        let bytes = self.take_bytes(n)?;
+        // Python would also accept lone surrogates, which are not UTF-8; names of tensors have none.
+        let text = std::str::from_utf8(bytes).map_err(|_| malformed("a string in UTF-8", "other bytes"))?;
         self.new_object(Object::Text(text.to_string()))
     }
-    /// A two's complement integer of up to 255 bytes, of which 16 are read.
-    fn long(&mut self) -> Result<()> {
-        let n = self.byte()? as usize;
-        let bytes = self.take(n)?;
+    /// Reads a two's complement integer, which may have up to 255 bytes; more than 16 are refused.
+    fn push_long(&mut self) -> Result<()> {
+        let n = self.next_byte()? as usize;
+        let bytes = self.take_bytes(n)?;
         if n > 16 {
-            return Err(bad("an integer of at most 128 bits", format!("{n} bytes")));
+            return Err(malformed("an integer of at most 128 bits", format!("{n} bytes")));
         }
         let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
         let mut wide = [fill; 16];
@@ -233,32 +244,34 @@ impl<'a> Machine<'a> {
         let x = i128::from_le_bytes(wide);
         match i64::try_from(x) {
             Ok(x) => self.push(Value::Int(x)),
-            Err(_) => self.new_object(Object::Big(x)),
+            Err(_) => self.new_object(Object::BigInt(x)),
         }
     }
 
     fn push(&mut self, value: Value) -> Result<()> {
         if self.stack.len() >= MAX_STACK {
-            return Err(bad(format!("at most {MAX_STACK} values on the stack"), "more"));
+            return Err(malformed(format!("at most {MAX_STACK} values on the stack"), "more"));
         }
         self.stack.push(value);
         Ok(())
     }
-    /// What lies above the last mark.
+    /// Removes the value on top of the stack, which must be above the last mark.
     fn pop(&mut self) -> Result<Value> {
         if self.stack.len() <= self.marks.last().copied().unwrap_or(0) {
-            return Err(bad("a value on the stack", "none"));
+            return Err(malformed("a value on the stack", "none"));
         }
-        self.stack.pop().ok_or_else(|| bad("a value on the stack", "none"))
+        self.stack.pop().ok_or_else(|| malformed("a value on the stack", "none"))
     }
+    /// The value on top of the stack, which stays there.
     fn top(&self) -> Result<Value> {
         match self.stack.len() > self.marks.last().copied().unwrap_or(0) {
-            true => self.stack.last().copied().ok_or_else(|| bad("a value on the stack", "none")),
-            false => Err(bad("a value on the stack", "none")),
+            true => self.stack.last().copied().ok_or_else(|| malformed("a value on the stack", "none")),
+            false => Err(malformed("a value on the stack", "none")),
         }
     }
+    /// Removes the values above the last mark, and the mark.
     fn pop_mark(&mut self) -> Result<Vec<Value>> {
-        let mark = self.marks.pop().ok_or_else(|| bad("a mark", "none"))?;
+        let mark = self.marks.pop().ok_or_else(|| malformed("a mark", "none"))?;
         Ok(self.stack.split_off(mark))
     }
 
@@ -269,7 +282,7 @@ impl<'a> Machine<'a> {
     fn new_container(&mut self, items: Vec<Value>) -> Result<()> {
         self.new_object(Object::Tuple(items))
     }
-    fn tuple(&mut self, n: usize) -> Result<()> {
+    fn push_tuple(&mut self, n: usize) -> Result<()> {
         let mut items = Vec::with_capacity(n);
         for _ in 0..n {
             items.push(self.pop()?);
@@ -277,91 +290,93 @@ impl<'a> Machine<'a> {
         items.reverse();
         self.new_container(items)
     }
-    /// The object on top of the stack, which opcodes of containers change.
-    fn container(&mut self, items: &[Value]) -> Result<u32> {
+    /// The index of the object on top of the stack, to which an opcode adds `items`.
+    fn container_on_top(&mut self, items: &[Value]) -> Result<u32> {
         match self.top()? {
             Value::Object(place) => {
-                self.arena.deepen(place, items)?;
+                self.arena.update_depth(place, items)?;
                 Ok(place)
             }
-            other => Err(bad("a container", format!("{other:?}"))),
+            other => Err(malformed("a container", format!("{other:?}"))),
         }
     }
-    fn extend(&mut self, items: Vec<Value>) -> Result<()> {
-        let place = self.container(&items)?;
+    fn append_items(&mut self, items: Vec<Value>) -> Result<()> {
+        let place = self.container_on_top(&items)?;
         match self.arena.get_mut(place) {
             Some(Object::List(list)) => list.extend(items),
             Some(Object::Inert(node)) => node.elements.extend(items),
-            other => return Err(bad("a list to append to", other.map_or("nothing", |o| o.kind()))),
+            other => return Err(malformed("a list to append to", other.map_or("nothing", |o| o.kind()))),
         }
         Ok(())
     }
     fn set_items(&mut self, items: &[Value]) -> Result<()> {
-        let place = self.container(items)?;
+        let place = self.container_on_top(items)?;
         let (pairs, rest) = items.as_chunks::<2>();
         if !rest.is_empty() {
-            return Err(bad("keys and values in pairs", "one without the other"));
+            return Err(malformed("keys and values in pairs", "one without the other"));
         }
         match self.arena.get_mut(place) {
             Some(Object::Dict(dict)) => dict.extend(pairs.iter().map(|p| (p[0], p[1]))),
             Some(Object::Inert(node)) => node.items.extend(pairs.iter().map(|p| (p[0], p[1]))),
-            other => return Err(bad("a dict to set items of", other.map_or("nothing", |o| o.kind()))),
+            other => return Err(malformed("a dict to set items of", other.map_or("nothing", |o| o.kind()))),
         }
         Ok(())
     }
-    fn get(&mut self, key: u32) -> Result<()> {
-        let value = self.memo.get(&key).copied().ok_or_else(|| bad("a memo that was put before", key))?;
+    fn push_memo(&mut self, key: u32) -> Result<()> {
+        let value =
+            self.memo.get(&key).copied().ok_or_else(|| malformed("a memo that was put before", key))?;
         self.push(value)
     }
-    fn put(&mut self, key: u32) -> Result<()> {
+    fn store_memo(&mut self, key: u32) -> Result<()> {
         let value = self.top()?;
         if self.memo.len() >= MAX_MEMO && !self.memo.contains_key(&key) {
-            return Err(bad(format!("at most {MAX_MEMO} memos"), "more"));
+            return Err(malformed(format!("at most {MAX_MEMO} memos"), "more"));
         }
         self.memo.insert(key, value);
         Ok(())
     }
-    /// Gives an inert node its state. What a state would do to a tensor or a dict (attributes) is of no use here.
-    fn build(&mut self) -> Result<()> {
+    /// The opcode BUILD: keeps an object's state. For a tensor or a dict the state would be Python attributes, which
+    /// are dropped.
+    fn set_state(&mut self) -> Result<()> {
         let state = self.pop()?;
-        let place = self.container(&[state])?;
+        let place = self.container_on_top(&[state])?;
         match self.arena.get_mut(place) {
             Some(Object::Inert(node)) => node.state = state,
             Some(Object::Dict(_) | Object::Tensor(_)) => {}
             other => {
                 let got = other.map_or("nothing", |o| o.kind());
-                return Err(bad("BUILD of a dict, a tensor or an inert object", got));
+                return Err(malformed("BUILD of a dict, a tensor or an inert object", got));
             }
         }
         Ok(())
     }
 
-    /// ('storage', type, key, location, elements), the only persistent id that torch.save writes.
+    /// The storage of a persistent id ('storage', type, key, location, elements), the only kind that torch.save writes.
     fn storage(&self, id: Value) -> Result<Storage> {
         let what = "a persistent id ('storage', type, key, location, elements)";
         let Some(&[tag, kind, key, _location, elements]) = self.arena.tuple(id) else {
-            return Err(bad(what, "something else"));
+            return Err(malformed(what, "something else"));
         };
         if self.arena.text(tag) != Some("storage") {
-            return Err(bad(what, "another kind"));
+            return Err(malformed(what, "another kind"));
         }
         let Some(Object::Global(Global::StorageType(dtype))) = self.arena.object(kind) else {
-            return Err(bad(what, "no type of storage"));
+            return Err(malformed(what, "no type of storage"));
         };
         let (Some(key), Value::Int(elements)) = (self.arena.text(key), elements) else {
-            return Err(bad(what, "no key or no number of elements"));
+            return Err(malformed(what, "no key or no number of elements"));
         };
         let name = crate::error::quoted(key);
         if key.is_empty() || key.len() > 32 || !key.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(bad("a storage key in digits", name));
+            return Err(malformed("a storage key in digits", name));
         }
         let bytes =
             u64::try_from(elements).ok().and_then(|n| n.checked_mul(dtype.map_or(1, |d| d.size()) as u64));
-        let have =
-            (self.entry)(key).ok_or_else(|| bad(format!("an entry data/{key}"), "none in the archive"))?;
+        let have = (self.entry_bytes)(key)
+            .ok_or_else(|| malformed(format!("an entry data/{key}"), "none in the archive"))?;
         match bytes == Some(have) {
             true => Ok(Storage { key: key.to_string(), dtype: *dtype, bytes: have }),
-            false => Err(bad(
+            false => Err(malformed(
                 format!("storage {name} of the {have} bytes that the archive has"),
                 format!("{elements} elements of {dtype:?}"),
             )),

@@ -1,4 +1,5 @@
-//! Opcodes of pickles: those that torch's own weights-only reader allows, and the names of all others for messages.
+//! Opcodes of pickles, by the names of Python's `pickletools`: those that torch's own weights-only reader allows, and
+//! the names of all others for error messages.
 
 pub(crate) const MARK: u8 = b'(';
 pub(crate) const STOP: u8 = b'.';
@@ -35,8 +36,8 @@ pub(crate) const NEWFALSE: u8 = 0x89;
 pub(crate) const LONG1: u8 = 0x8a;
 pub(crate) const EMPTY_SET: u8 = 0x8f;
 
-/// Of an opcode that is refused.
-pub(crate) fn name(opcode: u8) -> String {
+/// The name, for error messages, of an opcode that is refused.
+pub(crate) fn refused_name(opcode: u8) -> String {
     let known = match opcode {
         b'0' => "POP",
         b'1' => "POP_MARK",

@@ -1,4 +1,4 @@
-//! State dicts as safetensors.
+//! Reads and writes state dicts as safetensors files.
 
 use crate::{
     error::{Error, Result, quoted},
@@ -8,7 +8,8 @@ use safetensors::{Dtype as Stored, SafeTensors, serialize, tensor::TensorView};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 
-const NAMES: [(Dtype, Stored); 11] = [
+/// The types of values that both this crate and safetensors know.
+const DTYPES: [(Dtype, Stored); 11] = [
     (Dtype::F64, Stored::F64),
     (Dtype::F32, Stored::F32),
     (Dtype::F16, Stored::F16),
@@ -22,14 +23,14 @@ const NAMES: [(Dtype, Stored); 11] = [
     (Dtype::C64, Stored::C64),
 ];
 
-/// The tensors, and the configuration that the metadata may hold as JSON under `config`.
-pub(crate) fn read(bytes: &[u8]) -> Result<(StateDict, Option<Json>)> {
+/// The tensors of a file, and the configuration where its metadata has one as JSON under `config`.
+pub(crate) fn read_state_dict(bytes: &[u8]) -> Result<(StateDict, Option<Json>)> {
     let bad = |e| Error::new("file", "a sound safetensors file", e);
     let file = SafeTensors::deserialize(bytes).map_err(bad)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
     let mut tensors = StateDict::new();
     for (name, view) in file.iter() {
-        let dtype = NAMES.iter().find(|(_, stored)| *stored == view.dtype()).map(|(dtype, _)| *dtype);
+        let dtype = DTYPES.iter().find(|(_, stored)| *stored == view.dtype()).map(|(dtype, _)| *dtype);
         let dtype = dtype.ok_or_else(|| {
             Error::new(quoted(name), "a type that PyTorch models use", format!("{:?}", view.dtype()))
         })?;
@@ -45,12 +46,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(StateDict, Option<Json>)> {
     Ok((tensors, config))
 }
 
-/// The bytes of a safetensors file of these tensors, with `metadata`.
+/// The bytes of a safetensors file with these tensors and metadata.
 pub fn to_safetensors(tensors: &StateDict, metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>> {
     let bad = |e| Error::new("tensors", "what safetensors can hold", e);
     let mut views = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        let stored = NAMES.iter().find(|(dtype, _)| *dtype == tensor.dtype()).map(|(_, stored)| *stored);
+        let stored = DTYPES.iter().find(|(dtype, _)| *dtype == tensor.dtype()).map(|(_, stored)| *stored);
         let stored = stored.ok_or_else(|| {
             Error::new(quoted(name), "a type that safetensors knows", format!("{:?}", tensor.dtype()))
         })?;

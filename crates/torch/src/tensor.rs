@@ -1,12 +1,12 @@
-//! A tensor on the host, as the bytes of its values.
+//! Tensors in host memory, as the bytes of their values.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Names and their tensors.
+/// The tensors of a model by name.
 pub type StateDict = BTreeMap<String, Tensor>;
 
-/// Types of values.
+/// Type of a tensor's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Dtype {
@@ -27,7 +27,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Bytes of a value.
+    /// Bytes of one value.
     pub fn size(self) -> usize {
         match self {
             Dtype::C128 => 16,
@@ -39,7 +39,7 @@ impl Dtype {
     }
 }
 
-/// Values in row-major order, little-endian.
+/// A tensor: values in row-major order, little-endian.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     dtype: Dtype,
@@ -47,15 +47,15 @@ pub struct Tensor {
     bytes: Vec<u8>,
 }
 
-/// Elements of a shape; `None` where they overflow.
-pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+/// Number of elements of a shape; `None` where it overflows.
+pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s))
 }
 
 impl Tensor {
-    /// From its parts; refused where the bytes are not those of the shape.
+    /// A tensor of these bytes; an error where their number is not that of the shape.
     pub fn new(dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self> {
-        if elements(&shape).and_then(|n| n.checked_mul(dtype.size())) != Some(bytes.len()) {
+        if element_count(&shape).and_then(|n| n.checked_mul(dtype.size())) != Some(bytes.len()) {
             return Err(Error::new(
                 "tensor",
                 format!("the bytes of {dtype:?} {shape:?}"),
@@ -65,7 +65,7 @@ impl Tensor {
         Ok(Tensor { dtype, shape, bytes })
     }
 
-    /// F32 or F64 values; `dtype` F64 keeps every bit, everything else is stored as F32.
+    /// A tensor of these values: of F64 where `dtype` is F64, of F32 for every other `dtype`.
     pub fn from_f64(dtype: Dtype, shape: Vec<usize>, values: &[f64]) -> Result<Self> {
         match dtype {
             Dtype::F64 => Tensor::new(dtype, shape, values.iter().flat_map(|x| x.to_le_bytes()).collect()),
@@ -80,11 +80,11 @@ impl Tensor {
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
-    /// Sizes.
+    /// Size of each dimension.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
-    /// Little-endian values.
+    /// The values in row-major order, little-endian.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -97,9 +97,9 @@ impl Tensor {
         self.bytes.is_empty()
     }
 
-    /// The same values in another shape of as many elements.
+    /// The same values in another shape, which must have as many elements.
     pub fn reshaped(mut self, shape: Vec<usize>) -> Result<Self> {
-        if elements(&shape) != elements(&self.shape) {
+        if element_count(&shape) != element_count(&self.shape) {
             return Err(Error::new(
                 "tensor",
                 format!("a shape of as many values as {:?}", self.shape),
@@ -110,29 +110,29 @@ impl Tensor {
         Ok(self)
     }
 
-    /// Values as f64, exact but for integers beyond 2^53; complex ones as pairs of (re, im).
+    /// The values as f64: exact but for integers beyond 2^53. A complex number becomes two values, re and im.
     pub fn to_f64(&self) -> Vec<f64> {
-        let (two, _) = self.bytes.as_chunks::<2>();
-        let (four, _) = self.bytes.as_chunks::<4>();
-        let (eight, _) = self.bytes.as_chunks::<8>();
+        let (pairs, _) = self.bytes.as_chunks::<2>();
+        let (quads, _) = self.bytes.as_chunks::<4>();
+        let (octets, _) = self.bytes.as_chunks::<8>();
         match self.dtype {
-            Dtype::F64 | Dtype::C128 => eight.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-            Dtype::F32 | Dtype::C64 => four.iter().map(|b| f32::from_le_bytes(*b) as f64).collect(),
-            Dtype::F16 => two.iter().map(|b| f16(u16::from_le_bytes(*b))).collect(),
+            Dtype::F64 | Dtype::C128 => octets.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            Dtype::F32 | Dtype::C64 => quads.iter().map(|b| f32::from_le_bytes(*b) as f64).collect(),
+            Dtype::F16 => pairs.iter().map(|b| half_to_f64(u16::from_le_bytes(*b))).collect(),
             Dtype::Bf16 => {
-                two.iter().map(|b| f32::from_bits((u16::from_le_bytes(*b) as u32) << 16) as f64).collect()
+                pairs.iter().map(|b| f32::from_bits((u16::from_le_bytes(*b) as u32) << 16) as f64).collect()
             }
-            Dtype::I64 => eight.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-            Dtype::I32 => four.iter().map(|b| i32::from_le_bytes(*b) as f64).collect(),
-            Dtype::I16 => two.iter().map(|b| i16::from_le_bytes(*b) as f64).collect(),
+            Dtype::I64 => octets.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+            Dtype::I32 => quads.iter().map(|b| i32::from_le_bytes(*b) as f64).collect(),
+            Dtype::I16 => pairs.iter().map(|b| i16::from_le_bytes(*b) as f64).collect(),
             Dtype::I8 => self.bytes.iter().map(|&b| b as i8 as f64).collect(),
             Dtype::U8 | Dtype::Bool => self.bytes.iter().map(|&b| b as f64).collect(),
         }
     }
 }
 
-/// IEEE half precision.
-fn f16(bits: u16) -> f64 {
+/// The value of an IEEE half-precision number from its bits.
+fn half_to_f64(bits: u16) -> f64 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let (exponent, fraction) = ((bits >> 10 & 31) as i32, (bits & 1023) as f64);
     match (exponent, bits & 1023) {

@@ -1,32 +1,34 @@
-//! What a pickle's objects become: plain values.
+//! Plain values for the objects of a pickle.
 
 use crate::tensor::Dtype;
 
-/// A value on the stack, in the memo or in a container.
+/// A value of a pickle, on the machine's stack, in its memo or in a container.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value {
     None,
     Bool(bool),
     Int(i64),
     Float(f64),
-    /// Place in the arena.
+    /// Index of an object in the arena.
     Object(u32),
 }
 
-/// Bytes of the archive that tensors view.
+/// A storage of PyTorch: an entry of the archive whose bytes tensors view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Storage {
-    /// The entry `data/KEY`.
+    /// The entry of the archive is `data/KEY`.
     pub key: String,
-    /// `None`: bytes; a tensor of it says its own type.
+    /// Type of the values; `None` for an untyped storage, whose tensors name their type.
     pub dtype: Option<Dtype>,
-    /// In bytes, as the archive has it.
+    /// Size of the entry in bytes.
     pub bytes: u64,
 }
 
-/// A tensor: sizes, strides and offset in elements, checked against the storage.
+/// A tensor as a view of a storage. Offset and strides are in elements; every element has been checked to lie within
+/// the storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct View {
+pub(crate) struct TensorView {
+    /// Index of the storage in the arena.
     pub storage: u32,
     pub dtype: Dtype,
     pub offset: u64,
@@ -34,50 +36,51 @@ pub(crate) struct View {
     pub stride: Vec<u64>,
 }
 
-/// An instance (or the call) of something that this reader knows by name only.
+/// An object of a class, or the result of a function, of which this reader knows nothing but the name: its parts are
+/// kept as plain data and nothing is run.
 #[derive(Debug)]
-pub(crate) struct Inert {
-    /// `module.name`.
+pub(crate) struct InertObject {
+    /// Index in the arena of the class's or function's name.
     pub class: u32,
-    /// A tuple.
+    /// The tuple of arguments.
     pub args: Value,
-    /// What BUILD would have given it.
+    /// The state that the opcode BUILD gave to the object.
     pub state: Value,
-    /// Of a subclass of dict.
+    /// Keys and values, where the class is a subclass of dict.
     pub items: Vec<(Value, Value)>,
-    /// Of a subclass of list.
+    /// Elements, where the class is a subclass of list.
     pub elements: Vec<Value>,
 }
 
-impl Inert {
-    /// Without a state.
+impl InertObject {
+    /// An object without state, keys or elements.
     pub fn new(class: u32, args: Value) -> Self {
-        Inert { class, args, state: Value::None, items: Vec::new(), elements: Vec::new() }
+        InertObject { class, args, state: Value::None, items: Vec::new(), elements: Vec::new() }
     }
 }
 
-/// What the arena holds.
+/// An object in the arena.
 #[derive(Debug)]
 pub(crate) enum Object {
     Text(String),
     /// An integer of more than 64 bits.
-    Big(i128),
+    BigInt(i128),
     List(Vec<Value>),
     Tuple(Vec<Value>),
     Set(Vec<Value>),
     Dict(Vec<(Value, Value)>),
     Global(crate::globals::Global),
     Storage(Storage),
-    Tensor(View),
-    Inert(Inert),
+    Tensor(TensorView),
+    Inert(InertObject),
 }
 
 impl Object {
-    /// For messages.
+    /// What kind of object it is, in words for error messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Object::Text(_) => "a string",
-            Object::Big(_) => "an integer",
+            Object::BigInt(_) => "an integer",
             Object::List(_) => "a list",
             Object::Tuple(_) => "a tuple",
             Object::Set(_) => "a set",

@@ -1,4 +1,4 @@
-//! Fixtures made by the official repository's own code: read bit for bit, mapped, and written back bit for bit.
+//! Checkpoints that the official repository's code wrote: read and mapped, and given back bit for bit.
 
 use s4_torch::{Checkpoint, Dtype, OfficialModel, StateDict, Tensor, to_safetensors};
 use serde_json::{Value as Json, json};
@@ -8,31 +8,31 @@ fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../__test__/fixtures/official").join(name)
 }
 
-/// Names, configurations, files.
-fn index() -> Vec<(String, Json, Vec<String>)> {
+/// (name, configuration, checkpoint files) of every fixture.
+fn fixture_index() -> Vec<(String, Json, Vec<String>)> {
     let text = std::fs::read_to_string(fixture("index.json")).unwrap();
-    let all: serde_json::Map<String, Json> = serde_json::from_str(&text).unwrap();
+    let fixtures: serde_json::Map<String, Json> = serde_json::from_str(&text).unwrap();
     let files = |x: &Json| -> Vec<String> {
         x["files"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_string()).collect()
     };
-    all.into_iter().map(|(name, x)| (name, x["config"].clone(), files(&x))).collect()
+    fixtures.into_iter().map(|(name, x)| (name, x["config"].clone(), files(&x))).collect()
 }
 
-fn twin(name: &str) -> Checkpoint {
+fn safetensors_twin(name: &str) -> Checkpoint {
     Checkpoint::open(&fixture(&format!("{name}.safetensors"))).unwrap()
 }
 
-fn mapped(name: &str) -> OfficialModel {
-    let file = twin(name);
+fn mapped_model(name: &str) -> OfficialModel {
+    let file = safetensors_twin(name);
     OfficialModel::new(file.tensors, file.config.as_ref()).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 #[test]
 fn pickles_hold_the_bits_of_their_safetensors_twins() {
-    let index = index();
+    let index = fixture_index();
     assert!(index.len() >= 12);
     for (name, config, files) in index {
-        let twin = twin(&name);
+        let twin = safetensors_twin(&name);
         assert!(!twin.tensors.is_empty(), "{name}");
         assert_eq!(twin.config.as_ref(), Some(&config), "{name}");
         assert!(!files.is_empty(), "{name}");
@@ -43,12 +43,12 @@ fn pickles_hold_the_bits_of_their_safetensors_twins() {
     }
 }
 
-/// omegaconf's nodes, with references followed, say what Python's own omegaconf says.
+/// The hyper-parameters of a Lightning checkpoint, with references followed, must be those that omegaconf itself gives.
 #[test]
 fn hyper_parameters_of_lightning() {
     let file = Checkpoint::open(&fixture("v4-lightning.ckpt")).unwrap();
     assert_eq!(file.under, "state_dict");
-    let (config, want) = (file.config.unwrap(), twin("v4-lightning").config.unwrap());
+    let (config, want) = (file.config.unwrap(), safetensors_twin("v4-lightning").config.unwrap());
     assert_eq!(config, want);
     assert_eq!(config["model"]["layer"]["dropout"], 0.0);
     assert_eq!(config["model"]["layer"]["tie_dropout"], true);
@@ -90,7 +90,7 @@ fn configurations_are_ours() {
         ("example-pre", json!({"prenorm": true, "finalNorm": false, "residual": true})),
     ];
     for (name, want) in cases {
-        let model = mapped(name);
+        let model = mapped_model(name);
         for (key, value) in want.as_object().unwrap() {
             assert_eq!(&model.config[key], value, "{name}: {key}");
         }
@@ -99,8 +99,8 @@ fn configurations_are_ours() {
 
 #[test]
 fn tensors_are_under_our_names() {
-    let model = mapped("v3-nplr");
-    let theirs = twin("v3-nplr").tensors;
+    let model = mapped_model("v3-nplr");
+    let theirs = safetensors_twin("v3-nplr").tensors;
     let ours = &model.tensors;
     let get = |name: &str| ours[name].to_f64();
     assert_eq!(ours["blocks.1.layer.kernel.C"].shape(), [2, 4, 4, 2]);
@@ -111,25 +111,25 @@ fn tensors_are_under_our_names() {
     let running =
         [theirs["model.norm.norm.running_mean"].to_f64(), theirs["model.norm.norm.running_var"].to_f64()];
     assert_eq!((ours["norm.running"].shape(), get("norm.running")), (&[2, 4][..], running.concat()));
-    let tildes: Vec<(&str, u64)> = model.tildes.iter().map(|t| (t.name.as_str(), t.length)).collect();
-    assert_eq!(tildes, [("blocks.0.layer.kernel.C", 16), ("blocks.1.layer.kernel.C", 16)]);
+    let c_tildes: Vec<(&str, u64)> = model.c_tildes.iter().map(|t| (t.name.as_str(), t.length)).collect();
+    assert_eq!(c_tildes, [("blocks.0.layer.kernel.C", 16), ("blocks.1.layer.kernel.C", 16)]);
 
-    let model = mapped("example-pre");
-    let theirs = twin("example-pre").tensors;
+    let model = mapped_model("example-pre");
+    let theirs = safetensors_twin("example-pre").tensors;
     let c = theirs["s4_layers.0.kernel.C"].to_f64();
     let conjugate: Vec<f64> = c.iter().enumerate().map(|(i, x)| if i % 2 == 1 { -x } else { *x }).collect();
     assert_eq!(model.tensors["blocks.0.layer.kernel.C"].to_f64(), conjugate);
     assert_eq!(model.tensors["blocks.0.layer.kernel.B"].to_f64()[..4], [1., 0., 1., 0.]);
     assert_eq!(model.tensors["blocks.1.output_linear.0.weight"].shape(), [12, 6]);
-    assert!(model.tildes.is_empty());
+    assert!(model.c_tildes.is_empty());
 
-    let (model, theirs) = (mapped("v4-lm"), twin("v4-lm").tensors);
+    let (model, theirs) = (mapped_model("v4-lm"), safetensors_twin("v4-lm").tensors);
     let scaled: Vec<f64> = theirs["encoder.0.weight"].to_f64().iter().map(|x| x * 2.0).collect();
     assert_eq!(model.tensors["encoder.weight"].to_f64(), scaled);
 }
 
-/// Every value moved a little, as training does.
-fn moved(tensors: &StateDict) -> StateDict {
+/// The tensors with every value changed a little, as by training.
+fn with_values_moved(tensors: &StateDict) -> StateDict {
     let move_one = |tensor: &Tensor| {
         let values: Vec<f64> =
             tensor.to_f64().iter().enumerate().map(|(i, x)| x * 1.01 + 0.001 * (i % 7) as f64).collect();
@@ -140,16 +140,16 @@ fn moved(tensors: &StateDict) -> StateDict {
 
 #[test]
 fn unchanged_models_go_back_bit_for_bit() {
-    for (name, ..) in index() {
-        let (mut model, twin) = (mapped(&name), twin(&name).tensors);
+    for (name, ..) in fixture_index() {
+        let (mut model, twin) = (mapped_model(&name), safetensors_twin(&name).tensors);
         let back = model.to_official(&model.tensors).unwrap();
         assert_eq!(back, twin, "{name}");
         let file = to_safetensors(&back, None).unwrap();
         assert_eq!(Checkpoint::from_safetensors(&file).unwrap().tensors, twin, "{name}");
-        // The same in another type, and with C in the place of C̃.
-        for tilde in model.tildes.clone() {
-            let c = moved(&model.tensors).remove(&tilde.name).unwrap();
-            model.solved(&tilde.name, c).unwrap();
+        // The same must hold for tensors of type F64, and after C̃ has been replaced by a C that is then unchanged.
+        for c_tilde in model.c_tildes.clone() {
+            let c = with_values_moved(&model.tensors).remove(&c_tilde.name).unwrap();
+            model.set_solved_c(&c_tilde.name, c).unwrap();
         }
         let wide = model
             .tensors
@@ -164,21 +164,26 @@ fn unchanged_models_go_back_bit_for_bit() {
 
 #[test]
 fn changed_models_go_back_and_come_again() {
-    for (name, config, _) in index() {
-        let model = mapped(&name);
-        let trained = moved(&model.tensors);
+    for (name, config, _) in fixture_index() {
+        let model = mapped_model(&name);
+        let trained = with_values_moved(&model.tensors);
         let back = model.to_official(&trained).unwrap();
-        assert_eq!(back.keys().collect::<Vec<_>>(), twin(&name).tensors.keys().collect::<Vec<_>>(), "{name}");
+        assert_eq!(
+            back.keys().collect::<Vec<_>>(),
+            safetensors_twin(&name).tensors.keys().collect::<Vec<_>>(),
+            "{name}"
+        );
         let again = OfficialModel::new(back, Some(&config)).unwrap();
         assert_eq!(again.config, model.config, "{name}");
-        // C that changed is C: l_kernel went back as 0.
-        assert!(again.tildes.is_empty(), "{name}");
-        let folds = name.contains("example") || name.contains("minimal") || name.contains("weight-norm");
+        // A C that has changed is given back as C, with l_kernel 0.
+        assert!(again.c_tildes.is_empty(), "{name}");
+        let only_product_is_preserved =
+            name.contains("example") || name.contains("minimal") || name.contains("weight-norm");
         for (key, tensor) in &again.tensors {
             let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-6 * (1.0 + b.abs());
             let (now, then) = (tensor.to_f64(), trained[key].to_f64());
-            match folds {
-                // The minimal S4D has no B: C·B is what counts.
+            match only_product_is_preserved {
+                // The minimal S4D has no B: the product C·B must be preserved, not each factor.
                 true if key.ends_with("kernel.B") || key.ends_with("kernel.C") => {}
                 true => assert!(now.iter().zip(&then).all(close), "{name}: {key}"),
                 false => assert_eq!(tensor, &trained[key], "{name}: {key}"),
@@ -198,9 +203,9 @@ fn changed_models_go_back_and_come_again() {
     }
 }
 
-/// The refusal of a state dict with a change to it.
-fn refusal(name: &str, change: impl FnOnce(&mut StateDict, &mut Json)) -> String {
-    let file = twin(name);
+/// The error message for a fixture whose state dict or configuration was changed.
+fn refusal_of(name: &str, change: impl FnOnce(&mut StateDict, &mut Json)) -> String {
+    let file = safetensors_twin(name);
     let (mut tensors, mut config) = (file.tensors, file.config.unwrap());
     change(&mut tensors, &mut config);
     OfficialModel::new(tensors, Some(&config)).expect_err("a refusal").to_string()
@@ -221,7 +226,7 @@ fn what_cannot_be_mapped_is_named() {
         ("decoder.1.retrieval.classifier.0.weight", "retrieval"),
         ("surprise", "'surprise'"),
     ] {
-        let message = refusal("v4-post-layer", |tensors, _| drop(tensors.insert(key.into(), one())));
+        let message = refusal_of("v4-post-layer", |tensors, _| drop(tensors.insert(key.into(), one())));
         assert!(message.contains(key) && message.contains(reason), "{key}: {message}");
     }
     for (path, value, reason) in [
@@ -238,7 +243,7 @@ fn what_cannot_be_mapped_is_named() {
         ("/decoder/mode", json!("ragged-sum"), "decoder.mode"),
         ("/encoder", json!("position"), "encoder"),
     ] {
-        let message = refusal("v4-post-layer", |_, config| *config.pointer_mut(path).unwrap() = value);
+        let message = refusal_of("v4-post-layer", |_, config| *config.pointer_mut(path).unwrap() = value);
         assert!(message.contains(reason), "{path}: {message}");
     }
     for (key, value) in [
@@ -248,16 +253,16 @@ fn what_cannot_be_mapped_is_named() {
         ("is_real", json!(true)),
         ("dt_fast", json!(true)),
     ] {
-        let message = refusal("v4-diag", |_, config| config["model"]["layer"][key] = value);
+        let message = refusal_of("v4-diag", |_, config| config["model"]["layer"][key] = value);
         assert!(message.contains(key), "{key}: {message}");
     }
-    let message = refusal("v4-diag", |_, config| config["model"]["layer"]["disc"] = json!("dss"));
+    let message = refusal_of("v4-diag", |_, config| config["model"]["layer"]["disc"] = json!("dss"));
     assert!(message.contains("disc"), "{message}");
 }
 
 #[test]
 fn what_only_a_configuration_tells_is_asked_for() {
-    let alone = |name: &str, config: Json| OfficialModel::new(twin(name).tensors, Some(&config));
+    let alone = |name: &str, config: Json| OfficialModel::new(safetensors_twin(name).tensors, Some(&config));
     let missing = |name: &str, config: Json| alone(name, config).expect_err("a refusal").to_string();
     assert!(missing("v4-post-layer", json!({})).contains("dt_transform"));
     assert!(missing("v4-post-layer", json!({"dt_transform": "exp"})).contains("decoder"));
@@ -265,7 +270,7 @@ fn what_only_a_configuration_tells_is_asked_for() {
     assert!(missing("v4-diag", json!({"dt_transform": "exp", "pooling": "mean"})).contains("final_act"));
     let model = alone("v4-post-layer", json!({"dt_transform": "softplus", "pooling": "mean"})).unwrap();
     assert!(model.notes.iter().any(|note| note.contains("residual")), "{:?}", model.notes);
-    assert_eq!(model.config, mapped("v4-post-layer").config);
+    assert_eq!(model.config, mapped_model("v4-post-layer").config);
 }
 
 #[test]
@@ -282,7 +287,7 @@ fn damaged_state_dicts_are_refused() {
         ("encoder.0.weight", &[5, 3]),
     ];
     for (key, shape) in shape_cases {
-        let message = refusal("v4-post-layer", |tensors, _| {
+        let message = refusal_of("v4-post-layer", |tensors, _| {
             tensors.insert(key.into(), filled(shape));
         });
         assert!(message.contains(key) || message.contains("layer"), "{key}: {message}");
@@ -293,16 +298,17 @@ fn damaged_state_dicts_are_refused() {
         ("model.layers.0.layer.layer.kernel.l_kernel", "l_kernel'"),
         ("model.layers.1.layer.layer.D", "'model.layers.1.layer.layer.D'"),
     ] {
-        let message = refusal("v4-post-layer", |tensors, _| drop(tensors.remove(key)));
+        let message = refusal_of("v4-post-layer", |tensors, _| drop(tensors.remove(key)));
         assert!(message.contains(reason), "{key}: {message}");
     }
-    let message = refusal("v4-post-layer", |tensors, _| {
+    let message = refusal_of("v4-post-layer", |tensors, _| {
         let key = "model.layers.0.layer.layer.D";
         let nan = Tensor::from_f64(Dtype::F32, vec![1, 6], &[f64::NAN; 6]).unwrap();
         tensors.insert(key.into(), nan);
     });
     assert!(message.contains("finite"), "{message}");
-    let message =
-        refusal("v4-post-layer", |tensors, _| tensors.retain(|key, _| !key.starts_with("model.layers.0.")));
+    let message = refusal_of("v4-post-layer", |tensors, _| {
+        tensors.retain(|key, _| !key.starts_with("model.layers.0."))
+    });
     assert!(message.contains("layers from 0"), "{message}");
 }

@@ -60,7 +60,7 @@ pub(crate) fn forward_backward<T: Scalar>(
         Target::Values(values) => (values, &[][..]),
         Target::Labels(labels) => (&[][..], labels.as_slice()),
     };
-    let row_loss = |r: usize, d: Option<&mut [T]>| -> (f64, bool) {
+    let row_loss = |r: usize, d: Option<&mut [T]>| -> (f64, f64) {
         let weight = row_weights.map_or(1.0, |w| w[r].to_f64());
         let scale = weight / denominator;
         let x = &output[r * outputs..][..outputs];
@@ -70,11 +70,11 @@ pub(crate) fn forward_backward<T: Scalar>(
                     if let Some(d) = d {
                         d.fill(T::zero());
                     }
-                    (0.0, false)
+                    (0.0, 0.0)
                 }
                 label => {
                     let (value, hit) = cross_entropy(x, label as usize, d, scale);
-                    (scale * value, hit)
+                    (scale * value, if hit { weight } else { 0.0 })
                 }
             },
             LossKind::Gaussian => {
@@ -93,7 +93,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                             T::from_f64(if inside { scale * (1.0 - r * r * precision) } else { 0.0 });
                     }
                 }
-                (scale * total, false)
+                (scale * total, 0.0)
             }
             LossKind::Quantile => {
                 let target = &values[r * width..][..width];
@@ -116,7 +116,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                         }
                     }
                 }
-                (each * total, false)
+                (each * total, 0.0)
             }
             LossKind::Mse | LossKind::Mae | LossKind::Huber | LossKind::LogCosh => {
                 let target = &values[r * width..][..width];
@@ -128,7 +128,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                         d[i] = T::from_f64(scale * slope);
                     }
                 }
-                (scale * total, false)
+                (scale * total, 0.0)
             }
         }
     };
@@ -144,7 +144,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                 for (r, d) in (first..).zip(d.row(0).chunks_exact_mut(outputs)) {
                     let (value, hit) = row_loss(r, Some(d));
                     total += value;
-                    hits += hit as u8 as f64;
+                    hits += hit;
                 }
                 cell.row(0).copy_from_slice(&[total, hits]);
             });
@@ -155,7 +155,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                 for r in block * ROWS..((block + 1) * ROWS).min(rows) {
                     let (value, hit) = row_loss(r, None);
                     cell[0] += value;
-                    cell[1] += hit as u8 as f64;
+                    cell[1] += hit;
                 }
             }
         }

@@ -75,7 +75,8 @@ mod tests {
     fn an_operation_after_a_refusal_is_what_it_was() {
         let be = Cpu::<f32>::new(2).unwrap();
         let mut ws = be.workspace();
-        let shape = ConvShape { batch: 1, heads: 1, len: 4, channels: 1, kernel_len: 2, two_sided: false };
+        let shape =
+            ConvShape { batch: 1, heads: 1, len: 4, channels: 1, kernel_len: 2, bidirectional: false };
         let conv = |ws: &mut Workspace<f32>| {
             let mut y = [0.0f32; 4];
             let (u, kernel) = ([1.0, 2.0, 3.0, 4.0], [1.0, 10.0]);

@@ -78,10 +78,13 @@ impl Params64 {
         };
         for (i, dt) in loaded.dt.iter_mut().enumerate() {
             let k = if spec.dt_per_state { i } else { i / n };
-            *dt = spec.dt_transform.apply(params.inv_dt[k].to_f64()) * rate;
+            *dt = spec.dt_transform.transformed(params.inv_dt[k].to_f64()) * rate;
         }
         for (l, (&re, &im)) in loaded.lambda.iter_mut().zip(params.a_real.iter().zip(params.a_imag)) {
-            *l = C64::new(-spec.real_transform.apply(re.to_f64()), -spec.imag_transform.apply(im.to_f64()));
+            *l = C64::new(
+                -spec.real_transform.transformed(re.to_f64()),
+                -spec.imag_transform.transformed(im.to_f64()),
+            );
         }
         for (dst, src) in [(&mut loaded.b, params.b), (&mut loaded.p, params.p), (&mut loaded.c, params.c)] {
             for (z, x) in dst.iter_mut().zip(src.chunks_exact(2)) {

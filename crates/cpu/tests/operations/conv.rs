@@ -40,10 +40,10 @@ struct Case {
 impl Case {
     fn new(shape: ConvShape, seed: u64) -> Self {
         let mut rng = Rng::new(seed, 1);
-        let ConvShape { batch, heads, channels, len, kernel_len, two_sided } = shape;
+        let ConvShape { batch, heads, channels, len, kernel_len, bidirectional } = shape;
         // Values that f32 holds exactly, so that both types convolve the same numbers.
         let mut draw = |n| draw(&mut rng, n).into_iter().map(|x| x as f32 as f64).collect::<Vec<_>>();
-        let kc = channels * if two_sided { 2 } else { 1 };
+        let kc = channels * if bidirectional { 2 } else { 1 };
         Case {
             shape,
             u: draw(batch * heads * len),
@@ -93,9 +93,9 @@ fn shape(
     channels: usize,
     len: usize,
     kernel_len: usize,
-    two_sided: bool,
+    bidirectional: bool,
 ) -> ConvShape {
-    ConvShape { batch, heads, channels, len, kernel_len, two_sided }
+    ConvShape { batch, heads, channels, len, kernel_len, bidirectional }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::device::{download, spoiled, upload, whole, whole_mut};
 use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Memory, Scalar};
 use s4_cpu::Cpu;
-use s4_ssm::{conv_causal, conv_causal_adjoint, conv_two_sided, conv_two_sided_adjoint};
+use s4_ssm::{conv_bidirectional, conv_bidirectional_adjoint, conv_causal, conv_causal_adjoint};
 use s4_testing::{noise, relative};
 
 /// Host values of one convolution and all that must come of it.
@@ -17,7 +17,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (batch, heads, channels, two_sided) in [
+    for (batch, heads, channels, bidirectional) in [
         (1, 1, 1, false),
         (3, 2, 2, false),
         (2, 3, 1, true),
@@ -28,9 +28,9 @@ fn cases() -> Vec<Case> {
         for len in [1usize, 2, 3, 5, 16, 17, 64, 489, 1000, 1024, 1047, 2500] {
             for kernel_len in [len, len.div_ceil(3), 1] {
                 let seed = (len + 4096 * kernel_len) as u64;
-                let directions = if two_sided { 2 } else { 1 };
+                let directions = if bidirectional { 2 } else { 1 };
                 cases.push(Case {
-                    shape: ConvShape { batch, heads, channels, len, kernel_len, two_sided },
+                    shape: ConvShape { batch, heads, channels, len, kernel_len, bidirectional },
                     u: noise(seed, 1, batch * heads * len),
                     kernel: noise(seed, 2, directions * channels * heads * kernel_len),
                     d: (len % 3 != 0).then(|| noise(seed, 3, channels * heads)),
@@ -63,8 +63,8 @@ impl Case {
     }
 
     fn y(&self) -> Vec<f64> {
-        let row = |(b, c, h)| match self.shape.two_sided {
-            true => conv_two_sided(
+        let row = |(b, c, h)| match self.shape.bidirectional {
+            true => conv_bidirectional(
                 self.u(b, h),
                 self.kernel(c, h),
                 self.kernel(self.shape.channels + c, h),
@@ -78,8 +78,8 @@ impl Case {
     fn du(&self) -> Vec<f64> {
         let mut du = vec![0.0; self.u.len()];
         for (b, c, h) in self.rows() {
-            let part = match self.shape.two_sided {
-                true => conv_two_sided_adjoint(
+            let part = match self.shape.bidirectional {
+                true => conv_bidirectional_adjoint(
                     self.dy(b, c, h),
                     self.kernel(c, h),
                     self.kernel(self.shape.channels + c, h),
@@ -95,13 +95,13 @@ impl Case {
 
     /// dK_j = Σ dy_t u_{t−j}, anticausal Σ dy_t u_{t+1+j}; dD = Σ dy_t u_t.
     fn dkernel_dd(&self) -> (Vec<f64>, Vec<f64>) {
-        let ConvShape { heads, channels, len, kernel_len, two_sided, .. } = self.shape;
+        let ConvShape { heads, channels, len, kernel_len, bidirectional, .. } = self.shape;
         let (mut dk, mut dd) = (vec![0.0; self.kernel.len()], vec![0.0; channels * heads]);
         for (b, c, h) in self.rows() {
             let (u, dy) = (self.u(b, h), self.dy(b, c, h));
             for j in 0..kernel_len {
                 dk[(c * heads + h) * kernel_len + j] += (j..len).map(|t| dy[t] * u[t - j]).sum::<f64>();
-                if two_sided {
+                if bidirectional {
                     dk[((channels + c) * heads + h) * kernel_len + j] +=
                         (j + 1..len).map(|t| dy[t - 1 - j] * u[t]).sum::<f64>();
                 }

@@ -59,7 +59,7 @@ pub fn kernel_and_conv(be: &Cuda, out: &mut impl Write, total: usize, len: usize
         be.kernel_forward(args, &mut ws).expect("kernel");
     });
     let shape_of_conv =
-        ConvShape { batch: shape.0, heads, channels: 1, len, kernel_len: len, two_sided: false };
+        ConvShape { batch: shape.0, heads, channels: 1, len, kernel_len: len, bidirectional: false };
     let c = time(be, || {
         let args = ConvForward {
             y: be.view_mut(&mut l.y, 0..n),

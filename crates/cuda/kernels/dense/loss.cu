@@ -2,7 +2,7 @@
 #include "codes.cuh"
 #include "common/base.cuh"
 
-// Value and gradient of one row's loss. cells (rows, 2): weighted value, and 1 where the largest output is the label
+// Value and gradient of one row's loss. cells (rows, 2): weighted value, and the weight where the largest output is the label
 // (cross-entropy), for loss_total to add; dout (rows, outputs): gradient, or null. kind: a LOSS_KIND_… of s4_backend;
 // delta: where Huber's loss becomes linear; q0 … q8: `levels` levels of the quantile loss. One warp per row; block: 128
 // threads.
@@ -39,7 +39,7 @@ KERNEL loss(double* cells, float* dout, const float* out, const float* values, c
       for (int i = lane; d && i < outputs; i += 32)
         d[i] = (float)(scale * exp((double)x[i] - best) / total) - (i == label ? (float)scale : 0.f);
       value = log(total) + best - own;
-      hit = at == label;
+      hit = at == label ? weight : 0.0;
     }
   } else if (kind == LOSS_KIND_GAUSSIAN) {
     const int width = outputs / 2;

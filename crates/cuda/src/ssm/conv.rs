@@ -53,7 +53,7 @@ impl Convolution<'_> {
     fn args(&self, h0: usize, n: usize) -> Vec<Arg> {
         let &Convolution { y, u, kernel, d, lengths, shape: s } = self;
         let (b, m) = (s.batch, s.kernel_len);
-        args![y, u, kernel, d, lengths, b, s.channels, s.heads, h0, s.len, m, s.two_sided, n].to_vec()
+        args![y, u, kernel, d, lengths, b, s.channels, s.heads, h0, s.len, m, s.bidirectional, n].to_vec()
     }
 }
 
@@ -242,7 +242,7 @@ impl Cuda {
                 self.transform(&k, f.n, heads, true)?;
                 let n = heads * s.kernel_len;
                 let one =
-                    args![dkernel, dd, &k, n, f.n, s.kernel_len, s.channels, c, s.heads, h0, s.two_sided];
+                    args![dkernel, dd, &k, n, f.n, s.kernel_len, s.channels, c, s.heads, h0, s.bidirectional];
                 self.each(("conv", "unpack_kernel"), n, one)?;
             }
             if let (Some(du), Some(w)) = (du, &w) {

@@ -23,7 +23,7 @@ fn each_term(s: &ConvShape, mut f: impl FnMut(usize, usize, usize, usize, Option
                         if j <= t {
                             f(y, u + t - j, c, h, Some((c * s.heads + h) * s.kernel_len + j));
                         }
-                        if s.two_sided && t + 1 + j < s.len {
+                        if s.bidirectional && t + 1 + j < s.len {
                             let k = ((s.channels + c) * s.heads + h) * s.kernel_len + j;
                             f(y, u + t + 1 + j, c, h, Some(k));
                         }
@@ -53,13 +53,13 @@ fn convolution_by_definition() {
     report.finish("conv");
 }
 
-/// Shapes (batch, heads, channels, len, kernel_len, two_sided).
+/// Shapes (batch, heads, channels, len, kernel_len, bidirectional).
 pub fn compare(be: &Cuda, report: &mut Report, shapes: &[(usize, usize, usize, usize, usize, bool)]) {
     let mut ws = be.workspace();
-    for &(batch, heads, channels, len, kernel_len, two_sided) in shapes {
-        let s = ConvShape { batch, heads, channels, len, kernel_len, two_sided };
+    for &(batch, heads, channels, len, kernel_len, bidirectional) in shapes {
+        let s = ConvShape { batch, heads, channels, len, kernel_len, bidirectional };
         let (nu, ny) = (batch * heads * len, batch * channels * heads * len);
-        let nk = channels * (1 + two_sided as usize) * heads * kernel_len;
+        let nk = channels * (1 + bidirectional as usize) * heads * kernel_len;
         let (u, k, d, dy) =
             (noise(1, 1, nu), noise(1, 2, nk), noise(1, 3, channels * heads), noise(1, 4, ny));
         let (mut y, mut du, mut dk, mut dd) =

@@ -1,67 +1,67 @@
-//! ListOps (Nangia and Bowman 2018) at the lengths of the Long Range Arena (Tay et al. 2021): nested operations
-//! on digits, whose value is the label. A node is a digit with probability 3/4 and an operator otherwise; an
-//! operator has 2 to 10 arguments; trees whose length is between 500 and 2,000 are kept.
+//! The ListOps task (Nangia and Bowman 2018) at the lengths of the Long Range Arena (Tay et al. 2021): expressions of
+//! nested operations on digits, whose value is the label. A node of the expression tree is a digit with probability 3/4
+//! and otherwise an operator with 2 to 10 arguments; trees of more than 500 and less than 2,000 tokens are kept.
 
 use crate::{DataError, DataRng, Result};
 use rayon::prelude::*;
 use std::collections::HashSet;
 
-/// What each token of [`ListOps`] says. Token 0 is left to padding; there are no parentheses.
+/// The text of each token of [`ListOps`]. Token 0 is for padding; there are no parentheses.
 pub const LISTOPS_TOKENS: [&str; 16] =
     ["<pad>", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "[MIN", "[MAX", "[MED", "[SM", "]"];
 
 const FIRST_DIGIT: u8 = 1;
 const FIRST_OPERATOR: u8 = 11;
-const END: u8 = 15;
-const LONGEST: usize = 1999;
-const SHORTEST: usize = 501;
-const DEEPEST: usize = 10;
+const CLOSING_BRACKET: u8 = 15;
+const MAX_TOKENS: usize = 1999;
+const MIN_TOKENS: usize = 501;
+const MAX_DEPTH: usize = 10;
 
-/// Trees as rows of tokens, one after the other.
+/// Expressions as sequences of tokens, with their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListOps {
-    /// All rows joined; indices of [`LISTOPS_TOKENS`].
+    /// The tokens of all expressions, one after the other; indices of [`LISTOPS_TOKENS`].
     pub tokens: Vec<u8>,
-    /// (count + 1): row `i` is `tokens[offsets[i]..offsets[i + 1]]`.
+    /// (count + 1): expression `i` is `tokens[offsets[i]..offsets[i + 1]]`.
     pub offsets: Vec<usize>,
-    /// (count): the value of each tree, 0 to 9.
+    /// (count): the value of each expression, 0 to 9.
     pub labels: Vec<u8>,
-    /// How many trees were drawn to find these.
+    /// How many random trees were drawn to find these.
     pub drawn: u64,
 }
 
 impl ListOps {
-    /// Tokens of row `i`.
+    /// The tokens of expression `i`.
     ///
     /// # Panics
-    /// When there is no such row.
-    pub fn row(&self, i: usize) -> &[u8] {
+    /// When `i` is not below [`ListOps::count`].
+    pub fn expression(&self, i: usize) -> &[u8] {
         &self.tokens[self.offsets[i]..self.offsets[i + 1]]
     }
 
-    /// How many rows there are.
+    /// How many expressions there are.
     pub fn count(&self) -> usize {
         self.labels.len()
     }
 }
 
-/// One tree of the wanted length with its value and the number of trees drawn for it.
-struct Tree {
+/// An expression of accepted length, with its value and the number of trees that were drawn to find it.
+struct AcceptedTree {
     tokens: Vec<u8>,
     value: u8,
     drawn: u64,
 }
 
-/// `count` distinct trees. The first n of them are the same whatever `count` is.
+/// `count` distinct expressions. The first n of them are the same whatever `count` is.
 pub fn listops(count: usize, seed: u64) -> Result<ListOps> {
     if count == 0 {
         return Err(DataError::new("listops: expected a count of 1 or more, got 0"));
     }
-    let mut trees: Vec<(DataRng, Tree)> = (0..count)
+    let mut trees: Vec<(DataRng, AcceptedTree)> = (0..count)
         .into_par_iter()
         .map(|i| {
             let mut rng = DataRng::new(seed, i as u64);
-            let tree = wanted_tree(&mut rng);
+            let tree = draw_accepted_tree(&mut rng);
             (rng, tree)
         })
         .collect();
@@ -72,7 +72,7 @@ pub fn listops(count: usize, seed: u64) -> Result<ListOps> {
     for (rng, tree) in &mut trees {
         made.drawn += tree.drawn;
         while seen.contains(&tree.tokens) {
-            *tree = wanted_tree(rng);
+            *tree = draw_accepted_tree(rng);
             made.drawn += tree.drawn;
         }
         made.tokens.extend_from_slice(&tree.tokens);
@@ -83,38 +83,40 @@ pub fn listops(count: usize, seed: u64) -> Result<ListOps> {
     Ok(made)
 }
 
-fn wanted_tree(rng: &mut DataRng) -> Tree {
-    let mut tokens = Vec::with_capacity(LONGEST);
+fn draw_accepted_tree(rng: &mut DataRng) -> AcceptedTree {
+    let mut tokens = Vec::with_capacity(MAX_TOKENS);
     for drawn in 1.. {
         tokens.clear();
-        if let Some(value) = grow(rng, 1, &mut tokens)
-            && tokens.len() >= SHORTEST
+        if let Some(value) = append_node(rng, 1, &mut tokens)
+            && tokens.len() >= MIN_TOKENS
         {
-            return Tree { tokens, value, drawn };
+            return AcceptedTree { tokens, value, drawn };
         }
     }
     unreachable!("the loop has no end of its own")
 }
 
-/// Appends one node with all below it and returns its value; `None` as soon as the tree is too long.
-fn grow(rng: &mut DataRng, depth: usize, tokens: &mut Vec<u8>) -> Option<u8> {
-    if depth >= DEEPEST || rng.uniform() >= 0.25 {
+/// Appends the tokens of one random node and of all nodes below it and returns the node's value; `None` as soon as the
+/// tree is too long.
+fn append_node(rng: &mut DataRng, depth: usize, tokens: &mut Vec<u8>) -> Option<u8> {
+    if depth >= MAX_DEPTH || rng.uniform() >= 0.25 {
         let digit = rng.below(10) as u8;
         tokens.push(FIRST_DIGIT + digit);
-        return (tokens.len() <= LONGEST).then_some(digit);
+        return (tokens.len() <= MAX_TOKENS).then_some(digit);
     }
     let operator = rng.below(4) as u8;
     let count = 2 + rng.below(9);
     let mut arguments = [0; 10];
     tokens.push(FIRST_OPERATOR + operator);
     for argument in &mut arguments[..count] {
-        *argument = grow(rng, depth + 1, tokens)?;
+        *argument = append_node(rng, depth + 1, tokens)?;
     }
-    tokens.push(END);
-    (tokens.len() <= LONGEST).then(|| value_of(operator, &mut arguments[..count]))
+    tokens.push(CLOSING_BRACKET);
+    (tokens.len() <= MAX_TOKENS).then(|| value_of(operator, &mut arguments[..count]))
 }
 
-/// The median of an even number of arguments is the mean of the middle two, rounded down.
+/// The value of an operator (0 MIN, 1 MAX, 2 MED, 3 SM) on digits. The median of an even number of arguments is the
+/// mean of the middle two, rounded down; SM is the sum modulo 10.
 fn value_of(operator: u8, arguments: &mut [u8]) -> u8 {
     arguments.sort_unstable();
     let middle = arguments.len() / 2;
@@ -127,15 +129,15 @@ fn value_of(operator: u8, arguments: &mut [u8]) -> u8 {
     }
 }
 
-/// Tokens of an expression in words separated by white space; parentheses, which the published files have
-/// around every argument, are dropped.
+/// The tokens of an expression that is written in words separated by white space. Parentheses, which the published
+/// files have around every argument, are dropped.
 pub fn listops_tokens(text: &str) -> Result<Vec<u8>> {
-    let word = |(i, word): (usize, &str)| {
+    let token_of = |(i, word): (usize, &str)| {
         let token = LISTOPS_TOKENS.iter().skip(1).position(|t| *t == word);
         token.map(|t| t as u8 + 1).ok_or_else(|| {
             let shown: String = word.chars().take(20).collect();
             DataError::new(format!("word {}: expected a token of ListOps, got \"{shown}\"", i + 1))
         })
     };
-    text.split_whitespace().filter(|w| *w != "(" && *w != ")").enumerate().map(word).collect()
+    text.split_whitespace().filter(|w| *w != "(" && *w != ")").enumerate().map(token_of).collect()
 }

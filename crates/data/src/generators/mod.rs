@@ -1,4 +1,4 @@
-//! Data made from a seed. Every example has its own stream of random numbers, so that what is made depends
+//! Synthetic data sets, generated from a seed. Every example has its own sequence of random numbers, so that it depends
 //! neither on the number of threads nor on how many examples one call asks for.
 
 mod lanczos;

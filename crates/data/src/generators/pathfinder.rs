@@ -1,16 +1,18 @@
-//! Pathfinder (Linsley et al. 2018) as the Long Range Arena drew it: two long snakes among short ones, two
-//! round markers; the label says whether one snake joins the markers.
+//! Pathfinder (Linsley et al. 2018) with the settings of the Long Range Arena: pictures of two long snakes (dashed
+//! curves) among short ones and of two round markers; the label says whether the markers are the ends of one snake.
 
-use super::paddle::{Dot, PaddleShape, marker};
-use super::snakes::{Board, Placed, Shapes, Tip};
+use super::paddle::{PaddleShape, StampPixel, marker_stamp};
+use super::snakes::{Canvas, PaddleSet, PlacedPaddle, SnakeTip};
 use crate::{DataError, DataRng, Result};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Of the published rules about one attempt in some hundred succeeds.
-const ATTEMPTS: usize = 20_000;
+/// How often a picture is tried before rules count as impossible. With the published rules about one attempt in a
+/// hundred or more succeeds.
+const MAX_ATTEMPTS: usize = 20_000;
 
-/// Sizes in pixels; [`PathfinderRules::pathfinder`] and [`PathfinderRules::path_x`] are the published ones.
+/// How pictures are drawn, sizes in pixels; [`PathfinderRules::pathfinder`] and [`PathfinderRules::path_x`] are the
+/// published rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PathfinderRules {
     /// Side of the picture, at most 128.
@@ -19,7 +21,7 @@ pub struct PathfinderRules {
     pub padding: usize,
     /// Paddles of each of the two target snakes.
     pub contour_length: usize,
-    /// How many short snakes are tried, and of how many paddles.
+    /// Short snakes that are tried; fewer are drawn where they find no room.
     pub distractors: usize,
     /// Paddles of a short snake.
     pub distractor_length: usize,
@@ -27,24 +29,24 @@ pub struct PathfinderRules {
     pub paddle_length: usize,
     /// Width of a paddle.
     pub paddle_thickness: f64,
-    /// Space left around paddles; one of these is drawn for each picture.
+    /// Space left around paddles; each picture uses one of these, chosen at random.
     pub margins: Vec<usize>,
-    /// Distance of the beginnings of the two target snakes.
+    /// Distance between the beginnings of the two target snakes.
     pub seed_distance: usize,
     /// Radius of the markers.
     pub marker_radius: f64,
-    /// How strongly direction persists, 1 or more: 1 allows changes of up to a right angle.
+    /// How straight snakes are, 1 or more: from paddle to paddle their direction changes by less than 90°/continuity.
     pub continuity: f64,
     /// Brightness of the target snakes, the markers being 1.
     pub target_contrast: f64,
     /// Brightness of the short snakes.
     pub distractor_contrast: f64,
-    /// Paddles are drawn so many times larger, then reduced.
+    /// Factor by which paddles are drawn larger before they are reduced to their size.
     pub antialias: usize,
 }
 
 impl PathfinderRules {
-    /// Pathfinder, 32 × 32. The published program multiplies the contrast 2 by .75 for targets alone.
+    /// Rules of Pathfinder, 32 × 32. Contrasts: the published program multiplies 2 by 0.75, but only for targets.
     pub fn pathfinder() -> Self {
         PathfinderRules {
             size: 32,
@@ -64,7 +66,7 @@ impl PathfinderRules {
         }
     }
 
-    /// Path-X, 128 × 128. The published numbers are quotients of integers: 14/3 = 4 paddles, 35/4 = 8 short snakes.
+    /// Rules of Path-X, 128 × 128. The published program divides integers: 14/3 = 4 paddles, 35/4 = 8 short snakes.
     pub fn path_x() -> Self {
         PathfinderRules {
             size: 128,
@@ -84,7 +86,7 @@ impl PathfinderRules {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    fn check_sizes(&self) -> Result<()> {
         let refuse = |what: &str| Err(DataError::new(format!("pathfinder: {what}")));
         let within = |value: f64, low: f64, high: f64| (low..=high).contains(&value);
         if !(16..=128).contains(&self.size) {
@@ -126,21 +128,23 @@ pub struct LabelledPictures {
     pub side: usize,
 }
 
-/// Draws pictures by rules; what depends on the rules alone is made once.
+/// Draws pictures by rules. Computes once what depends on the rules alone, as the stamps of all paddles.
 #[derive(Clone, Debug)]
 pub struct Pathfinder {
     rules: PathfinderRules,
-    /// One for each margin.
-    shapes: Vec<Shapes>,
-    marker: Vec<Dot>,
-    /// Without snakes: most attempts fail early, so that making it would be most of the work.
-    board: Board,
+    /// One set for each of the rules' margins.
+    paddle_sets: Vec<PaddleSet>,
+    marker_stamp: Vec<StampPixel>,
+    /// An empty canvas, of which each attempt gets a copy: most attempts fail early, so that creating it each time
+    /// would be most of the work.
+    empty_canvas: Canvas,
 }
 
-/// Where the snakes of a picture lie: paddles, and the two ends of each target.
-struct Layout {
-    targets: Vec<Placed>,
-    short: Vec<Placed>,
+/// The snakes of a picture: the paddles of the target snakes and of the short ones, and both ends of each target snake
+/// as [y, x].
+struct SnakeLayout {
+    targets: Vec<PlacedPaddle>,
+    short: Vec<PlacedPaddle>,
     begins: [[i32; 2]; 2],
     ends: [[i32; 2]; 2],
 }
@@ -148,115 +152,129 @@ struct Layout {
 impl Pathfinder {
     /// Refuses sizes that leave no room for two snakes.
     pub fn new(rules: PathfinderRules) -> Result<Self> {
-        rules.check()?;
-        let shape = |margin: &usize| {
+        rules.check_sizes()?;
+        let paddle_set = |margin: &usize| {
             let shape = PaddleShape {
                 length: rules.paddle_length as i32,
                 thickness: rules.paddle_thickness,
                 margin: *margin as i32,
                 antialias: rules.antialias as i32,
             };
-            Shapes::new(rules.size, shape, rules.continuity)
+            PaddleSet::new(rules.size, shape, rules.continuity)
         };
-        let shapes = rules.margins.iter().map(shape).collect();
-        let marker = marker(rules.marker_radius, rules.antialias as i32);
-        let board = Board::new(rules.size, rules.padding);
-        let made = Pathfinder { rules, shapes, marker, board };
-        // Where no picture ever succeeds, drawing would not end.
-        let possible = |shapes: &Shapes| {
+        let paddle_sets = rules.margins.iter().map(paddle_set).collect();
+        let marker_stamp = marker_stamp(rules.marker_radius, rules.antialias as i32);
+        let empty_canvas = Canvas::new(rules.size, rules.padding);
+        let pathfinder = Pathfinder { rules, paddle_sets, marker_stamp, empty_canvas };
+        // With rules by which no picture ever succeeds, `examples` would never return.
+        let possible = |paddles: &PaddleSet| {
             let mut rng = DataRng::new(0, 0);
-            (0..ATTEMPTS).any(|_| made.layout(&mut rng, shapes).is_some())
+            (0..MAX_ATTEMPTS).any(|_| pathfinder.try_layout(&mut rng, paddles).is_some())
         };
-        match made.shapes.iter().all(possible) {
-            true => Ok(made),
+        match pathfinder.paddle_sets.iter().all(possible) {
+            true => Ok(pathfinder),
             false => Err(DataError::new("pathfinder: expected sizes that leave room for two snakes")),
         }
     }
 
-    /// Examples `range` of `seed`, on all threads of rayon's pool. Example i is the same in every range.
+    /// The examples with numbers in `range` for this seed, drawn on all threads of rayon's pool. Example i is the same
+    /// in every range.
     pub fn examples(&self, seed: u64, range: Range<u64>) -> LabelledPictures {
         let (count, side) = (range.end.saturating_sub(range.start) as usize, self.rules.size);
-        let mut made =
+        let mut examples =
             LabelledPictures { pixels: vec![0; count * side * side], labels: vec![0; count], side };
-        made.pixels
-            .par_chunks_mut(side * side)
-            .zip(made.labels.par_iter_mut())
-            .enumerate()
-            .for_each(|(i, (pixels, label))| *label = self.example(seed, range.start + i as u64, pixels));
-        made
+        examples.pixels.par_chunks_mut(side * side).zip(examples.labels.par_iter_mut()).enumerate().for_each(
+            |(i, (pixels, label))| *label = self.draw_example(seed, range.start + i as u64, pixels),
+        );
+        examples
     }
 
-    /// Draws example `index` into (side, side) pixels and returns its label, a fair coin: 1 where one snake
-    /// has both markers.
-    fn example(&self, seed: u64, index: u64, pixels: &mut [u8]) -> u8 {
+    /// Draws example `index` into (side, side) pixels and returns its label: 1 (with probability ½) where the markers
+    /// are the ends of one snake, 0 where they are ends of two.
+    fn draw_example(&self, seed: u64, index: u64, pixels: &mut [u8]) -> u8 {
         let mut rng = DataRng::new(seed, index);
         let label = rng.below(2);
-        let shapes = &self.shapes[rng.below(self.shapes.len())];
+        let paddles = &self.paddle_sets[rng.below(self.paddle_sets.len())];
         let layout = loop {
-            if let Some(layout) = self.layout(&mut rng, shapes) {
+            if let Some(layout) = self.try_layout(&mut rng, paddles) {
                 break layout;
             }
         };
         let begin = rng.below(2);
         let end = if label == 1 { begin } else { 1 - begin };
-        self.draw(shapes, &layout, [layout.begins[begin], layout.ends[end]], pixels);
+        self.draw_pixels(paddles, &layout, [layout.begins[begin], layout.ends[end]], pixels);
         label as u8
     }
 
-    /// One attempt to grow both targets in turn; the short snakes are as many as find room.
-    fn layout(&self, rng: &mut DataRng, shapes: &Shapes) -> Option<Layout> {
+    /// One attempt to place the snakes: both target snakes grow by a paddle alternately, and `None` where one of them
+    /// finds no room; short snakes follow, as many as find room.
+    fn try_layout(&self, rng: &mut DataRng, paddle_set: &PaddleSet) -> Option<SnakeLayout> {
         let rules = &self.rules;
-        let first = shapes.seed_empty(rng, 2 * rules.seed_distance as i32)?;
-        let second = shapes.seed_near(rng, first.last.at, rules.seed_distance as i32)?;
-        let mut board = self.board.clone();
+        let first = paddle_set.place_first_on_empty(rng, 2 * rules.seed_distance as i32)?;
+        let second = paddle_set.place_first_near(rng, first.last.at, rules.seed_distance as i32)?;
+        let mut canvas = self.empty_canvas.clone();
         let mut tips = [first, second];
         let begins = tips.map(|tip| tip.last.at);
         let mut ends = begins;
-        let mut targets: Vec<Placed> = tips.iter().map(|tip| tip.last).collect();
+        let mut targets: Vec<PlacedPaddle> = tips.iter().map(|tip| tip.last).collect();
         for _ in 1..rules.contour_length {
             for (tip, end) in tips.iter_mut().zip(&mut ends) {
-                *end = shapes.extend(rng, &mut board, tip)?;
+                *end = paddle_set.add_paddle(rng, &mut canvas, tip)?;
                 targets.push(tip.last);
             }
         }
-        tips.iter().for_each(|tip| shapes.take(&mut board, tip.last));
+        tips.iter().for_each(|tip| paddle_set.mark_taken(&mut canvas, tip.last));
         let mut short = Vec::new();
         for _ in 0..rules.distractors {
-            // A few attempts each: the picture may have no room left.
+            // Five attempts for each short snake, since the picture may have no room left.
             for _ in 0..5 {
-                if let Some((grown, paddles)) = self.short_snake(rng, shapes, &board) {
-                    board = grown;
+                if let Some((grown, paddles)) = self.short_snake(rng, paddle_set, &canvas) {
+                    canvas = grown;
                     short.extend(paddles);
                     break;
                 }
             }
         }
-        Some(Layout { targets, short, begins, ends })
+        Some(SnakeLayout { targets, short, begins, ends })
     }
 
-    fn short_snake(&self, rng: &mut DataRng, shapes: &Shapes, board: &Board) -> Option<(Board, Vec<Placed>)> {
-        if board.free_share() < 0.01 {
+    /// One attempt to add a short snake: the canvas with the snake on it, and the snake's paddles.
+    fn short_snake(
+        &self,
+        rng: &mut DataRng,
+        paddle_set: &PaddleSet,
+        canvas: &Canvas,
+    ) -> Option<(Canvas, Vec<PlacedPaddle>)> {
+        if canvas.free_share() < 0.01 {
             return None;
         }
-        let mut tip: Tip = shapes.seed(rng, board, 1)?;
-        let mut board = board.clone();
+        let mut tip: SnakeTip = paddle_set.place_first(rng, canvas, 1)?;
+        let mut canvas = canvas.clone();
         let mut paddles = vec![tip.last];
         for _ in 1..self.rules.distractor_length {
-            shapes.extend(rng, &mut board, &mut tip)?;
+            paddle_set.add_paddle(rng, &mut canvas, &mut tip)?;
             paddles.push(tip.last);
         }
-        shapes.take(&mut board, tip.last);
-        Some((board, paddles))
+        paddle_set.mark_taken(&mut canvas, tip.last);
+        Some((canvas, paddles))
     }
 
-    fn draw(&self, shapes: &Shapes, layout: &Layout, marked: [[i32; 2]; 2], pixels: &mut [u8]) {
+    /// Draws the snakes and a marker at each point of `marked` into (side, side) pixels, and scales the brightest to
+    /// 255.
+    fn draw_pixels(
+        &self,
+        paddles: &PaddleSet,
+        layout: &SnakeLayout,
+        marked: [[i32; 2]; 2],
+        pixels: &mut [u8],
+    ) {
         let side = self.rules.size as i32;
-        let mut light = vec![0f32; pixels.len()];
-        let mut stamp = |dots: &[Dot], at: [i32; 2], contrast: f64| {
+        let mut brightness = vec![0f32; pixels.len()];
+        let mut stamp = |dots: &[StampPixel], at: [i32; 2], contrast: f64| {
             for dot in dots {
                 let (y, x) = (at[0] + dot.dy, at[1] + dot.dx);
                 if (0..side).contains(&y) && (0..side).contains(&x) {
-                    let pixel = &mut light[(y * side + x) as usize];
+                    let pixel = &mut brightness[(y * side + x) as usize];
                     *pixel = pixel.max(f32::from(dot.value) * contrast as f32);
                 }
             }
@@ -264,12 +282,12 @@ impl Pathfinder {
         for (placed, contrast) in
             [(&layout.targets, self.rules.target_contrast), (&layout.short, self.rules.distractor_contrast)]
         {
-            placed.iter().for_each(|p| stamp(&shapes.paddles[p.paddle].ink, p.at, contrast));
+            placed.iter().for_each(|p| stamp(&paddles.paddles[p.paddle].ink, p.at, contrast));
         }
-        marked.iter().for_each(|at| stamp(&self.marker, *at, 1.0));
-        let brightest = light.iter().fold(1f32, |a, b| a.max(*b));
-        for (pixel, light) in pixels.iter_mut().zip(&light) {
-            *pixel = (light / brightest * 255.0).round() as u8;
+        marked.iter().for_each(|at| stamp(&self.marker_stamp, *at, 1.0));
+        let brightest = brightness.iter().fold(1f32, |a, b| a.max(*b));
+        for (pixel, value) in pixels.iter_mut().zip(&brightness) {
+            *pixel = (value / brightest * 255.0).round() as u8;
         }
     }
 }

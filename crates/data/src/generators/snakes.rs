@@ -1,73 +1,77 @@
 //! Snakes: chains of paddles whose direction changes smoothly and that leave a margin around each other
 //! (the contours of Houtkamp and Roelfsema 2010, as Linsley et al. 2018 draw them).
 
-use super::paddle::{Paddle, PaddleShape, disc, translate};
+use super::paddle::{Paddle, PaddleShape, offsets_in_circle, point_at_distance};
 use crate::DataRng;
 use std::f64::consts::PI;
 
 /// How often a paddle is drawn anew where it would touch something.
 const PADDLE_TRIALS: usize = 3;
 /// A pixel counts as taken above this share of full coverage.
-const TAKEN: u8 = (0.3 * 255.0) as u8;
+const TAKEN_COVERAGE: u8 = (0.3 * 255.0) as u8;
 /// Two pieces touch where their coverages add up to this.
-const TOUCH: u16 = (1.8 * 255.0) as u16;
+const TOUCHING_COVERAGE: u16 = (1.8 * 255.0) as u16;
 
-/// A step from a pivot to the far end of the next paddle.
+/// A possible next paddle of a snake, by the step [dy, dx] from the snake's pivot to the paddle's far end.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     dy: i32,
     dx: i32,
-    /// Its paddle, drawn backwards from the far end.
+    /// Index of the paddle's stamp, which is drawn backwards from the far end.
     paddle: usize,
-    /// Its direction, index of `angles`.
+    /// Index of the paddle's direction in `angles`.
     angle: usize,
 }
 
-/// What depends on sizes alone, made once: all paddles, all directions, all steps.
+/// The paddles of all directions and the steps between them, for one size of picture and one shape of paddle.
 #[derive(Clone, Debug)]
-pub(super) struct Shapes {
+pub(super) struct PaddleSet {
     size: i32,
     length: i32,
     margin: i32,
     pub paddles: Vec<Paddle>,
     angles: Vec<f64>,
     candidates: Vec<Candidate>,
-    /// (angles, candidates): cos² of the change of direction times the continuity, 0 from a right angle on.
+    /// (angles, candidates): the probability, not normalised, that a candidate follows a paddle of this direction: cos²
+    /// of the change of direction times the continuity, 0 from a right angle on.
     weights: Vec<f64>,
-    around: Vec<[i32; 2]>,
-    /// Of each whole degree: the pixels that its paddle takes fully.
-    full: Vec<Vec<[i32; 2]>>,
+    /// Offsets of the pixels within the margin of a pixel.
+    margin_offsets: Vec<[i32; 2]>,
+    /// For each whole degree the pixels that a paddle in this direction takes entirely.
+    full_pixels: Vec<Vec<[i32; 2]>>,
 }
 
-/// Paddle `paddle` put on `at`.
+/// The paddle number `paddle`, drawn from the pixel `at` ([y, x]).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
+pub(super) struct PlacedPaddle {
     pub paddle: usize,
     pub at: [i32; 2],
 }
 
 /// The growing end of a snake.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tip {
+pub(super) struct SnakeTip {
+    /// The point from which the last paddle was placed, `margin` before its beginning.
     pivot: [i32; 2],
+    /// Direction of the last paddle.
     angle: usize,
-    /// The last paddle, not yet part of the board: the next one may come close to it.
-    pub last: Placed,
+    /// The last paddle. It is not on the canvas yet, since the next one may come close to it.
+    pub last: PlacedPaddle,
 }
 
-/// How much of each pixel is taken.
+/// How much of each pixel is taken by paddles and their margins.
 #[derive(Clone, Debug)]
-pub(super) struct Board {
+pub(super) struct Canvas {
     taken: Vec<u8>,
     /// Bit x of row y: whether that pixel counts as taken.
     rows: Vec<u128>,
 }
 
-impl Shapes {
+impl PaddleSet {
     pub(super) fn new(size: usize, shape: PaddleShape, continuity: f64) -> Self {
         let step = shape.length + shape.margin;
         let mut offsets: Vec<[i32; 2]> = Vec::new();
-        // One sample a pixel of the circle of radius `step`.
+        // Points on the circle of radius `step`, about one per pixel.
         for k in 0..(2.0 * PI * f64::from(step)).ceil() as i32 {
             let angle = f64::from(k) / f64::from(step);
             let floor = |unit: f64| (f64::from(step) * unit).floor() as i32;
@@ -77,7 +81,7 @@ impl Shapes {
         offsets.dedup();
         let mut angles: Vec<f64> = (-180..180).map(|d| f64::from(d) * PI / 180.0).collect();
         let mut paddles: Vec<Paddle> = angles.iter().map(|a| Paddle::new(shape, *a)).collect();
-        let full = paddles
+        let full_pixels = paddles
             .iter()
             .map(|p| p.taken.iter().filter(|d| d.value == 255).map(|d| [d.dy, d.dx]).collect())
             .collect();
@@ -94,39 +98,43 @@ impl Shapes {
             change.min(PI / 2.0).cos().powi(2)
         };
         let weights = angles.iter().flat_map(|a| candidates.iter().map(|c| weight(*a, c))).collect();
-        Shapes {
+        PaddleSet {
             size: size as i32,
             length: shape.length,
             margin: shape.margin,
-            around: disc(f64::from(shape.margin)),
+            margin_offsets: offsets_in_circle(f64::from(shape.margin)),
             paddles,
             angles,
             candidates,
             weights,
-            full,
+            full_pixels,
         }
     }
 
-    fn inside(&self, [y, x]: [i32; 2]) -> bool {
+    fn is_inside(&self, [y, x]: [i32; 2]) -> bool {
         (0..self.size).contains(&y) && (0..self.size).contains(&x)
     }
 
     /// A first paddle in the direction of whole degree `degree` from `tail`; `None` where it leaves the picture.
-    fn tip(&self, tail: [i32; 2], degree: usize) -> Option<Tip> {
+    fn first_tip(&self, tail: [i32; 2], degree: usize) -> Option<SnakeTip> {
         let angle = self.angles[degree];
-        let head = translate(tail, angle, self.length);
-        let pivot = translate(head, angle + PI, self.length + self.margin);
-        let placed = Placed { paddle: degree, at: tail };
-        (self.inside(head) && self.inside(pivot)).then_some(Tip { pivot, angle: degree, last: placed })
+        let head = point_at_distance(tail, angle, self.length);
+        let pivot = point_at_distance(head, angle + PI, self.length + self.margin);
+        let placed = PlacedPaddle { paddle: degree, at: tail };
+        (self.is_inside(head) && self.is_inside(pivot)).then_some(SnakeTip {
+            pivot,
+            angle: degree,
+            last: placed,
+        })
     }
 
-    /// A first paddle of an empty board, at least `border` from the edge; `None` where there is no place. The same as
-    /// [`Shapes::seed`] there, where the free pixels are a rectangle.
-    pub(super) fn seed_empty(&self, rng: &mut DataRng, border: i32) -> Option<Tip> {
+    /// A first paddle on an empty canvas, at least `border` pixels from the edge; `None` where there is no place. Gives
+    /// what [`PaddleSet::place_first`] would, but faster, since the free pixels are a rectangle.
+    pub(super) fn place_first_on_empty(&self, rng: &mut DataRng, border: i32) -> Option<SnakeTip> {
         for _ in 0..PADDLE_TRIALS {
             let degree = rng.below(360);
             let span = |axis: usize| {
-                let places = || self.full[degree].iter().map(|d| d[axis]);
+                let places = || self.full_pixels[degree].iter().map(|d| d[axis]);
                 let (low, high) = (places().min().unwrap_or(0), places().max().unwrap_or(0));
                 (border - low, self.size - border - high)
             };
@@ -136,7 +144,7 @@ impl Shapes {
             }
             let width = right - left;
             let n = rng.below(((bottom - top) * width) as usize) as i32;
-            if let Some(tip) = self.tip([top + n / width, left + n % width], degree) {
+            if let Some(tip) = self.first_tip([top + n / width, left + n % width], degree) {
                 return Some(tip);
             }
         }
@@ -144,16 +152,16 @@ impl Shapes {
     }
 
     /// A first paddle on free pixels, at least `border` from the edge; `None` where there is no place.
-    pub(super) fn seed(&self, rng: &mut DataRng, board: &Board, border: i32) -> Option<Tip> {
+    pub(super) fn place_first(&self, rng: &mut DataRng, canvas: &Canvas, border: i32) -> Option<SnakeTip> {
         for _ in 0..PADDLE_TRIALS {
             let degree = rng.below(360);
-            let free = self.free(board, &self.full[degree], border);
+            let free = self.free_pixels(canvas, &self.full_pixels[degree], border);
             let count: u32 = free.iter().map(|row| row.count_ones()).sum();
             if count == 0 {
                 return None;
             }
             let tail = nth_bit(&free, rng.below(count as usize) as u32);
-            if let Some(tip) = self.tip(tail, degree) {
+            if let Some(tip) = self.first_tip(tail, degree) {
                 return Some(tip);
             }
         }
@@ -161,25 +169,31 @@ impl Shapes {
     }
 
     /// A first paddle that begins at `distance` from `point`.
-    pub(super) fn seed_near(&self, rng: &mut DataRng, point: [i32; 2], distance: i32) -> Option<Tip> {
+    pub(super) fn place_first_near(
+        &self,
+        rng: &mut DataRng,
+        point: [i32; 2],
+        distance: i32,
+    ) -> Option<SnakeTip> {
         (0..PADDLE_TRIALS).find_map(|_| {
             let degree = rng.below(360);
-            let around = rng.below(360) as f64 * PI / 180.0;
+            let direction = rng.below(360) as f64 * PI / 180.0;
             let along = |unit: f64| (f64::from(distance) * unit).round() as i32;
-            let tail = [point[0] + along(around.sin()), point[1] + along(around.cos())];
-            if self.inside(tail) { self.tip(tail, degree) } else { None }
+            let tail = [point[0] + along(direction.sin()), point[1] + along(direction.cos())];
+            if self.is_inside(tail) { self.first_tip(tail, degree) } else { None }
         })
     }
 
-    /// Pixels on which the stamp `full` covers nothing that is taken; the `border` counts as taken.
-    fn free(&self, board: &Board, full: &[[i32; 2]], border: i32) -> Vec<u128> {
+    /// The pixels from which a paddle with these fully taken pixels can be drawn without covering any taken pixel, as
+    /// one bit mask per row; `border` pixels along the edge count as taken.
+    fn free_pixels(&self, canvas: &Canvas, full_pixels: &[[i32; 2]], border: i32) -> Vec<u128> {
         let all = u128::MAX >> (128 - self.size);
         let edge = |y: i32| if (border..self.size - border).contains(&y) { all } else { 0 };
         let inner = if 2 * border < self.size { (all >> (2 * border)) << border } else { 0 };
         let mut blocked = vec![0u128; self.size as usize];
         for y in 0..self.size {
-            for [dy, dx] in full.iter().filter(|d| (0..self.size).contains(&(y + d[0]))) {
-                let row = board.rows[(y + dy) as usize] | !(inner & edge(y + dy));
+            for [dy, dx] in full_pixels.iter().filter(|d| (0..self.size).contains(&(y + d[0]))) {
+                let row = canvas.rows[(y + dy) as usize] | !(inner & edge(y + dy));
                 // Pixels outside the picture are free: a shift fills with 0.
                 let row = row & all;
                 blocked[y as usize] |= if *dx >= 0 { row >> *dx } else { row << -dx };
@@ -188,18 +202,23 @@ impl Shapes {
         blocked.iter().map(|row| !row & all).collect()
     }
 
-    /// The next paddle of a snake; its last one becomes part of the board. Returns the far end, `None` where
-    /// nothing fits.
-    pub(super) fn extend(&self, rng: &mut DataRng, board: &mut Board, tip: &mut Tip) -> Option<[i32; 2]> {
-        let pivot = translate(tip.pivot, self.angles[tip.angle], self.length + 2 * self.margin);
+    /// Adds a paddle to a snake and puts the one before it on the canvas. Returns the new paddle's far end, `None`
+    /// where nothing fits.
+    pub(super) fn add_paddle(
+        &self,
+        rng: &mut DataRng,
+        canvas: &mut Canvas,
+        tip: &mut SnakeTip,
+    ) -> Option<[i32; 2]> {
+        let pivot = point_at_distance(tip.pivot, self.angles[tip.angle], self.length + 2 * self.margin);
         let count = self.candidates.len();
         let weights = &self.weights[tip.angle * count..][..count];
         let mut sums = [0.0; 128];
         let mut total = 0.0;
         for (i, (candidate, weight)) in self.candidates.iter().zip(weights).enumerate() {
             let at = [pivot[0] + candidate.dy, pivot[1] + candidate.dx];
-            if *weight > 0.0 && self.inside(at) {
-                let open = 1.0 - f64::from(self.taken_around(board, at)) / 255.0;
+            if *weight > 0.0 && self.is_inside(at) {
+                let open = 1.0 - f64::from(self.taken_around(canvas, at)) / 255.0;
                 total += weight * open;
             }
             sums[i] = total;
@@ -211,58 +230,60 @@ impl Shapes {
             let drawn = rng.uniform() * total;
             let candidate = self.candidates[sums[..count].partition_point(|s| *s <= drawn).min(count - 1)];
             let at = [pivot[0] + candidate.dy, pivot[1] + candidate.dx];
-            let placed = Placed { paddle: candidate.paddle, at };
-            if !self.touches(board, placed) {
-                self.take(board, tip.last);
-                *tip = Tip { pivot, angle: candidate.angle, last: placed };
+            let placed = PlacedPaddle { paddle: candidate.paddle, at };
+            if !self.touches(canvas, placed) {
+                self.mark_taken(canvas, tip.last);
+                *tip = SnakeTip { pivot, angle: candidate.angle, last: placed };
                 return Some(at);
             }
         }
         None
     }
 
-    /// The largest coverage within the margin of a pixel.
-    fn taken_around(&self, board: &Board, at: [i32; 2]) -> u8 {
-        let near = self.around.iter().map(|[dy, dx]| [at[0] + dy, at[1] + dx]);
-        near.filter(|p| self.inside(*p)).map(|p| board.taken[self.index(p)]).max().unwrap_or(0)
+    /// The largest coverage (0 to 255) within the margin of a pixel.
+    fn taken_around(&self, canvas: &Canvas, at: [i32; 2]) -> u8 {
+        let near = self.margin_offsets.iter().map(|[dy, dx]| [at[0] + dy, at[1] + dx]);
+        near.filter(|p| self.is_inside(*p)).map(|p| canvas.taken[self.pixel_index(p)]).max().unwrap_or(0)
     }
 
-    fn index(&self, [y, x]: [i32; 2]) -> usize {
+    fn pixel_index(&self, [y, x]: [i32; 2]) -> usize {
         (y * self.size + x) as usize
     }
 
-    fn touches(&self, board: &Board, placed: Placed) -> bool {
+    /// Whether a paddle would touch something on the canvas.
+    fn touches(&self, canvas: &Canvas, placed: PlacedPaddle) -> bool {
         self.paddles[placed.paddle].taken.iter().any(|dot| {
             let at = [placed.at[0] + dot.dy, placed.at[1] + dot.dx];
-            self.inside(at) && u16::from(board.taken[self.index(at)]) + u16::from(dot.value) >= TOUCH
+            self.is_inside(at)
+                && u16::from(canvas.taken[self.pixel_index(at)]) + u16::from(dot.value) >= TOUCHING_COVERAGE
         })
     }
 
-    /// Makes a paddle part of the board.
-    pub(super) fn take(&self, board: &mut Board, placed: Placed) {
+    /// Marks the pixels of a paddle and its margin as taken.
+    pub(super) fn mark_taken(&self, canvas: &mut Canvas, placed: PlacedPaddle) {
         for dot in &self.paddles[placed.paddle].taken {
             let at = [placed.at[0] + dot.dy, placed.at[1] + dot.dx];
-            if self.inside(at) {
-                let pixel = &mut board.taken[self.index(at)];
+            if self.is_inside(at) {
+                let pixel = &mut canvas.taken[self.pixel_index(at)];
                 *pixel = (*pixel).max(dot.value);
-                if *pixel > TAKEN {
-                    board.rows[at[0] as usize] |= 1 << at[1];
+                if *pixel > TAKEN_COVERAGE {
+                    canvas.rows[at[0] as usize] |= 1 << at[1];
                 }
             }
         }
     }
 }
 
-impl Board {
-    /// Free but for `padding` pixels along the edge.
+impl Canvas {
+    /// A canvas without paddles, on which `padding` pixels along the edge are taken.
     pub(super) fn new(size: usize, padding: usize) -> Self {
-        let mut board = Board { taken: vec![0; size * size], rows: vec![0; size] };
+        let mut canvas = Canvas { taken: vec![0; size * size], rows: vec![0; size] };
         let inner = padding..size - padding;
         for i in (0..size * size).filter(|i| !(inner.contains(&(i / size)) && inner.contains(&(i % size)))) {
-            board.taken[i] = 255;
-            board.rows[i / size] |= 1 << (i % size);
+            canvas.taken[i] = 255;
+            canvas.rows[i / size] |= 1 << (i % size);
         }
-        board
+        canvas
     }
 
     /// Share of the pixels that are free.
@@ -272,7 +293,7 @@ impl Board {
     }
 }
 
-/// Row and column of set bit `n`, in reading order.
+/// Row and column of the n-th set bit, in reading order.
 fn nth_bit(rows: &[u128], mut n: u32) -> [i32; 2] {
     for (y, row) in rows.iter().enumerate() {
         let ones = row.count_ones();

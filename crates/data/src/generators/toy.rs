@@ -2,7 +2,7 @@
 
 use crate::{DataError, DataRng, Result};
 
-/// Tokens in, labels out; a label of −1 is not asked for.
+/// A task with a token and a label at every time step; time steps with label −1 do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenTask {
     /// (count, len).
@@ -11,11 +11,11 @@ pub struct TokenTask {
     pub labels: Vec<i32>,
     /// Length of one sample.
     pub len: usize,
-    /// Tokens are below this.
+    /// Number of different tokens, which are 0 to vocabulary − 1.
     pub vocabulary: usize,
 }
 
-/// Real numbers in and out.
+/// A task with real numbers as inputs and targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealTask {
     /// (count, len, features).
@@ -24,23 +24,24 @@ pub struct RealTask {
     pub targets: Vec<f64>,
     /// Length of one sample.
     pub len: usize,
-    /// Values of one input step.
+    /// Values of the input at one time step.
     pub features: usize,
     /// Values of one target.
     pub outputs: usize,
 }
 
-fn positive(what: &str, sizes: &[usize]) -> Result<()> {
+/// Refuses sizes of 0; `what` names the task.
+fn check_positive(what: &str, sizes: &[usize]) -> Result<()> {
     if sizes.contains(&0) {
         return Err(DataError::new(format!("{what}: expected sizes of 1 or more, got {sizes:?}")));
     }
     Ok(())
 }
 
-/// Copying (Arjovsky et al. 2016): `memorize` random symbols, `wait` blanks, then `memorize` marks at which
-/// the symbols are to be said again in order. Token 0 is blank, 1 … `symbols` are symbols, `symbols`+1 marks.
+/// The copying task (Arjovsky et al. 2016): `memorize` random symbols, `wait` blanks, then `memorize` marks, whose
+/// labels are the symbols in order. Token 0 is the blank, 1 … `symbols` are symbols, `symbols` + 1 is the mark.
 pub fn copying(count: usize, memorize: usize, wait: usize, symbols: usize, seed: u64) -> Result<TokenTask> {
-    positive("copying", &[count, memorize, symbols])?;
+    check_positive("copying", &[count, memorize, symbols])?;
     let len = 2 * memorize + wait;
     let mut task = TokenTask {
         tokens: vec![0; count * len],
@@ -61,20 +62,20 @@ pub fn copying(count: usize, memorize: usize, wait: usize, symbols: usize, seed:
     Ok(task)
 }
 
-/// Delay: white noise with a band limit of `band` of the Nyquist frequency (0 to 1), to be given back `lag`
-/// steps later; target (len), 0 in the first `lag` steps. Inputs have deviation 1.
+/// The delay task: inputs are white noise of standard deviation 1, band-limited to the share `band` (0 to 1) of the
+/// Nyquist frequency; the target (len) is the input `lag` time steps earlier, and 0 at the first `lag` time steps.
 pub fn delay(count: usize, len: usize, lag: usize, band: f64, seed: u64) -> Result<RealTask> {
-    positive("delay", &[count, len])?;
+    check_positive("delay", &[count, len])?;
     if !(band > 0.0 && band <= 1.0) {
         return Err(DataError::new(format!("delay: expected a band in (0, 1], got {band}")));
     }
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for row in 0..count {
         let mut rng = DataRng::new(seed, row as u64);
-        // Random phases and amplitudes on the harmonics inside the band.
+        // A sum of the harmonics inside the band, each with a random amplitude of its cosine and of its sine.
         let harmonics = ((len as f64 / 2.0 * band) as usize).max(1);
         let scale = (1.0 / harmonics as f64).sqrt();
-        let parts: Vec<(f64, f64)> = (0..harmonics).map(|_| (rng.normal(), rng.normal())).collect();
+        let amplitudes: Vec<(f64, f64)> = (0..harmonics).map(|_| (rng.normal(), rng.normal())).collect();
         let u: Vec<f64> = (0..len)
             .map(|t| {
                 let wave = |(k, (a, b)): (usize, &(f64, f64))| {
@@ -82,7 +83,7 @@ pub fn delay(count: usize, len: usize, lag: usize, band: f64, seed: u64) -> Resu
                         (std::f64::consts::TAU * ((k + 1) * t % len) as f64 / len as f64).sin_cos();
                     a * cos + b * sin
                 };
-                scale * parts.iter().enumerate().map(wave).sum::<f64>()
+                scale * amplitudes.iter().enumerate().map(wave).sum::<f64>()
             })
             .collect();
         targets.extend((0..len).map(|t| if t < lag { 0.0 } else { u[t - lag] }));
@@ -91,10 +92,10 @@ pub fn delay(count: usize, len: usize, lag: usize, band: f64, seed: u64) -> Resu
     Ok(RealTask { inputs, targets, len, features: 1, outputs: len })
 }
 
-/// Adding (Hochreiter and Schmidhuber 1997): features (value in [0, 1), mark); two marks, one in each half;
-/// the target is the sum of the two marked values.
+/// The adding task (Hochreiter and Schmidhuber 1997): features are a value in [0, 1) and a mark, which is 1 at one time
+/// step of each half and 0 elsewhere; the target is the sum of the two marked values.
 pub fn adding(count: usize, len: usize, seed: u64) -> Result<RealTask> {
-    positive("adding", &[count])?;
+    check_positive("adding", &[count])?;
     if len < 2 {
         return Err(DataError::new(format!("adding: expected a length of 2 or more, got {len}")));
     }
@@ -114,9 +115,10 @@ pub fn adding(count: usize, len: usize, seed: u64) -> Result<RealTask> {
     Ok(RealTask { inputs, targets, len, features: 2, outputs: 1 })
 }
 
-/// x_t = Σ_k sin(2πt/periods\[k\] + φ_k) + noise·ε_t, phases and ε drawn from the seed.
+/// A sum of sines with noise, x_t = Σ_k sin(2πt/periods\[k\] + φ_k) + noise·ε_t: uniform phases φ and standard normal ε
+/// from the seed. `len` values.
 pub fn noisy_sines(len: usize, periods: &[f64], noise: f64, seed: u64) -> Result<Vec<f64>> {
-    positive("noisy_sines", &[len])?;
+    check_positive("noisy_sines", &[len])?;
     if let Some(period) = periods.iter().find(|p| !(**p > 0.0 && p.is_finite())) {
         return Err(DataError::new(format!("noisy_sines: expected periods above 0, got {period}")));
     }

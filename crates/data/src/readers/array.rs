@@ -1,11 +1,11 @@
-//! Arrays of numbers as files hold them.
+//! Arrays of numbers in the types in which files store them.
 
 use crate::{DataError, Result};
 
-/// Values of one type.
+/// A list of numbers of one type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Numbers {
-    /// Also booleans.
+    /// 8 bits without sign, also for booleans.
     U8(Vec<u8>),
     /// Signed bytes.
     I8(Vec<i8>),
@@ -27,18 +27,18 @@ pub enum Numbers {
     F64(Vec<f64>),
 }
 
-/// Numbers with a shape, the last axis fastest.
+/// An array of numbers with a shape, the last axis contiguous.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NumberArray {
-    /// May be empty: one number.
+    /// Size of each axis; empty for a single number.
     pub shape: Vec<usize>,
-    /// As many as the shape's product.
+    /// The values, as many as the product of the sizes.
     pub values: Numbers,
 }
 
-/// How a number is stored.
+/// The type in which a file stores numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stored {
+pub(super) enum StoredType {
     U8,
     I8,
     U16,
@@ -52,13 +52,13 @@ pub(super) enum Stored {
     F64,
 }
 
-impl Stored {
+impl StoredType {
     pub(super) fn bytes(self) -> u64 {
         match self {
-            Stored::U8 | Stored::I8 => 1,
-            Stored::U16 | Stored::I16 | Stored::F16 => 2,
-            Stored::U32 | Stored::I32 | Stored::F32 => 4,
-            Stored::U64 | Stored::I64 | Stored::F64 => 8,
+            StoredType::U8 | StoredType::I8 => 1,
+            StoredType::U16 | StoredType::I16 | StoredType::F16 => 2,
+            StoredType::U32 | StoredType::I32 | StoredType::F32 => 4,
+            StoredType::U64 | StoredType::I64 | StoredType::F64 => 8,
         }
     }
 }
@@ -79,20 +79,20 @@ macro_rules! decode {
 }
 
 impl Numbers {
-    /// Numbers from their bytes.
-    pub(super) fn decode(bytes: Vec<u8>, stored: Stored, big_endian: bool) -> Result<Numbers> {
-        Ok(match stored {
-            Stored::U8 => Numbers::U8(bytes),
-            Stored::I8 => Numbers::I8(decode!(bytes, big_endian, i8)),
-            Stored::U16 => Numbers::U16(decode!(bytes, big_endian, u16)),
-            Stored::I16 => Numbers::I16(decode!(bytes, big_endian, i16)),
-            Stored::U32 => Numbers::U32(decode!(bytes, big_endian, u32)),
-            Stored::I32 => Numbers::I32(decode!(bytes, big_endian, i32)),
-            Stored::U64 => Numbers::U64(decode!(bytes, big_endian, u64)),
-            Stored::I64 => Numbers::I64(decode!(bytes, big_endian, i64)),
-            Stored::F32 => Numbers::F32(decode!(bytes, big_endian, f32)),
-            Stored::F64 => Numbers::F64(decode!(bytes, big_endian, f64)),
-            Stored::F16 => {
+    /// Numbers from the bytes of a file.
+    pub(super) fn decode(bytes: Vec<u8>, stored_type: StoredType, big_endian: bool) -> Result<Numbers> {
+        Ok(match stored_type {
+            StoredType::U8 => Numbers::U8(bytes),
+            StoredType::I8 => Numbers::I8(decode!(bytes, big_endian, i8)),
+            StoredType::U16 => Numbers::U16(decode!(bytes, big_endian, u16)),
+            StoredType::I16 => Numbers::I16(decode!(bytes, big_endian, i16)),
+            StoredType::U32 => Numbers::U32(decode!(bytes, big_endian, u32)),
+            StoredType::I32 => Numbers::I32(decode!(bytes, big_endian, i32)),
+            StoredType::U64 => Numbers::U64(decode!(bytes, big_endian, u64)),
+            StoredType::I64 => Numbers::I64(decode!(bytes, big_endian, i64)),
+            StoredType::F32 => Numbers::F32(decode!(bytes, big_endian, f32)),
+            StoredType::F64 => Numbers::F64(decode!(bytes, big_endian, f64)),
+            StoredType::F16 => {
                 Numbers::F32(decode!(bytes, big_endian, u16).into_iter().map(half_to_single).collect())
             }
         })
@@ -119,7 +119,7 @@ impl Numbers {
         self.len() == 0
     }
 
-    /// Each as double precision; 64-bit integers beyond 2⁵³ are rounded.
+    /// The numbers in double precision; 64-bit integers beyond 2⁵³ are rounded.
     pub fn to_f64(&self) -> Vec<f64> {
         match self {
             Numbers::U8(v) => v.iter().map(|x| f64::from(*x)).collect(),
@@ -135,52 +135,52 @@ impl Numbers {
         }
     }
 
-    /// From the order with the first axis fastest to the order with the last axis fastest.
+    /// Reorders an array whose first axis is contiguous (Fortran's order) to one whose last axis is.
     pub(super) fn from_fortran(self, shape: &[usize]) -> Numbers {
-        fn turn<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
+        fn to_row_major<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
             let mut strides = vec![1; shape.len()];
             for axis in 1..shape.len() {
                 strides[axis] = strides[axis - 1] * shape[axis - 1];
             }
-            let mut place = vec![0; shape.len()];
-            let mut from = 0;
-            let mut turned = Vec::with_capacity(values.len());
+            let mut index_of_axis = vec![0; shape.len()];
+            let mut source = 0;
+            let mut row_major = Vec::with_capacity(values.len());
             for _ in 0..values.len() {
-                turned.push(values[from]);
+                row_major.push(values[source]);
                 for axis in (0..shape.len()).rev() {
-                    place[axis] += 1;
-                    from += strides[axis];
-                    if place[axis] < shape[axis] {
+                    index_of_axis[axis] += 1;
+                    source += strides[axis];
+                    if index_of_axis[axis] < shape[axis] {
                         break;
                     }
-                    from -= strides[axis] * shape[axis];
-                    place[axis] = 0;
+                    source -= strides[axis] * shape[axis];
+                    index_of_axis[axis] = 0;
                 }
             }
-            turned
+            row_major
         }
         match self {
-            Numbers::U8(v) => Numbers::U8(turn(&v, shape)),
-            Numbers::I8(v) => Numbers::I8(turn(&v, shape)),
-            Numbers::U16(v) => Numbers::U16(turn(&v, shape)),
-            Numbers::I16(v) => Numbers::I16(turn(&v, shape)),
-            Numbers::U32(v) => Numbers::U32(turn(&v, shape)),
-            Numbers::I32(v) => Numbers::I32(turn(&v, shape)),
-            Numbers::U64(v) => Numbers::U64(turn(&v, shape)),
-            Numbers::I64(v) => Numbers::I64(turn(&v, shape)),
-            Numbers::F32(v) => Numbers::F32(turn(&v, shape)),
-            Numbers::F64(v) => Numbers::F64(turn(&v, shape)),
+            Numbers::U8(v) => Numbers::U8(to_row_major(&v, shape)),
+            Numbers::I8(v) => Numbers::I8(to_row_major(&v, shape)),
+            Numbers::U16(v) => Numbers::U16(to_row_major(&v, shape)),
+            Numbers::I16(v) => Numbers::I16(to_row_major(&v, shape)),
+            Numbers::U32(v) => Numbers::U32(to_row_major(&v, shape)),
+            Numbers::I32(v) => Numbers::I32(to_row_major(&v, shape)),
+            Numbers::U64(v) => Numbers::U64(to_row_major(&v, shape)),
+            Numbers::I64(v) => Numbers::I64(to_row_major(&v, shape)),
+            Numbers::F32(v) => Numbers::F32(to_row_major(&v, shape)),
+            Numbers::F64(v) => Numbers::F64(to_row_major(&v, shape)),
         }
     }
 }
 
-/// Bytes of an array of this shape; `None` where that overflows.
-pub(super) fn byte_count(shape: &[usize], stored: Stored) -> Option<u64> {
+/// Number of bytes of an array of this shape; `None` where it overflows.
+pub(super) fn byte_count(shape: &[usize], stored_type: StoredType) -> Option<u64> {
     let product = shape.iter().try_fold(1u64, |p, n| p.checked_mul(*n as u64))?;
-    product.checked_mul(stored.bytes())
+    product.checked_mul(stored_type.bytes())
 }
 
-/// IEEE 754 half precision, exactly.
+/// The value of an IEEE 754 half-precision number from its bits, exactly.
 fn half_to_single(bits: u16) -> f32 {
     let sign = if bits & 0x8000 != 0 { -1.0 } else { 1.0 };
     let fraction = f32::from(bits & 0x3FF);

@@ -1,7 +1,6 @@
-//! Recordings of any known format as samples, read as a stream: WAV directly, FLAC, MP3 and Ogg Vorbis by
-//! symphonia.
+//! Reads audio recordings as a stream of samples: WAV by this crate, FLAC, MP3 and Ogg Vorbis by the library symphonia.
 
-use super::bytes::{Bytes, open};
+use super::bytes::{ByteReader, open_file};
 use super::wav::{AudioFormat, WavReader};
 use crate::{DataError, Result};
 use std::io::{BufReader, Chain, Cursor, Read};
@@ -18,26 +17,26 @@ pub struct Audio {
     pub samples: Vec<f32>,
     /// Frames per second.
     pub rate: u32,
-    /// Samples of a frame.
+    /// Number of channels, the samples of one frame.
     pub channels: usize,
 }
 
 type Input = Chain<Cursor<[u8; 12]>, Box<dyn Read + Send + Sync>>;
 
-enum Decoding {
+enum Decoder {
     Wav(WavReader<Input>),
-    Packets(Packets),
+    Packets(PacketDecoder),
 }
 
-/// Packets of a compressed recording.
-struct Packets {
+/// Decodes the packets of a compressed recording.
+struct PacketDecoder {
     demuxer: Box<dyn FormatReader>,
-    decoder: Box<dyn AudioDecoder>,
+    codec: Box<dyn AudioDecoder>,
     track: u32,
     format: AudioFormat,
-    /// Samples decoded and not yet asked for begin at `taken`.
+    /// Samples of the last packet, of which the first `samples_taken` were given out.
     decoded: Vec<f32>,
-    taken: usize,
+    samples_taken: usize,
     /// Frames decoded so far.
     frames: u64,
     ended: bool,
@@ -45,53 +44,55 @@ struct Packets {
 
 /// Reads a recording piece by piece.
 pub struct AudioReader {
-    decoding: Decoding,
+    decoder: Decoder,
 }
 
 /// Reads a whole file.
 pub fn read_audio(path: impl AsRef<Path>) -> Result<Audio> {
     let path = path.as_ref();
     let in_file = |e: DataError| e.in_file(path);
-    let file = open(path)?;
-    // No file has more frames than bytes, silence in FLAC aside: a false header reserves no more than that.
-    let most = file.metadata().map_or(0, |m| m.len());
+    let file = open_file(path)?;
+    // A file has at most as many frames as bytes (but for silence in FLAC), so that a header with a false number of
+    // frames makes us reserve no more memory than that.
+    let file_bytes = file.metadata().map_or(0, |m| m.len());
     let mut reader = AudioReader::new(file).map_err(in_file)?;
     let AudioFormat { frames, channels, .. } = reader.format();
     let mut samples = Vec::new();
-    let room = usize::try_from(frames.unwrap_or(0).min(most)).unwrap_or(0).saturating_mul(channels);
-    let memory = samples.try_reserve_exact(room);
-    memory.map_err(|_| in_file(DataError::new(format!("no memory for {room} samples"))))?;
+    let sample_count =
+        usize::try_from(frames.unwrap_or(0).min(file_bytes)).unwrap_or(0).saturating_mul(channels);
+    let memory = samples.try_reserve_exact(sample_count);
+    memory.map_err(|_| in_file(DataError::new(format!("no memory for {sample_count} samples"))))?;
     reader.read_into(samples).map_err(in_file)
 }
 
 impl AudioReader {
-    /// Finds out the format by the first bytes. The input is buffered here.
+    /// Recognises the format by the first bytes of `input`, which need not be buffered.
     pub fn new(input: impl Read + Send + Sync + 'static) -> Result<Self> {
         let mut input: Box<dyn Read + Send + Sync> = Box::new(BufReader::with_capacity(1 << 16, input));
-        let first: [u8; 12] = Bytes::new(&mut input).take("a recording")?;
+        let first: [u8; 12] = ByteReader::new(&mut input).read_array("a recording")?;
         let wav = first.starts_with(b"RIFF") && first.ends_with(b"WAVE");
         let input = Cursor::new(first).chain(input);
-        let decoding = match wav {
-            true => Decoding::Wav(WavReader::new(input)?),
-            false => Decoding::Packets(Packets::new(input)?),
+        let decoder = match wav {
+            true => Decoder::Wav(WavReader::new(input)?),
+            false => Decoder::Packets(PacketDecoder::new(input)?),
         };
-        Ok(AudioReader { decoding })
+        Ok(AudioReader { decoder })
     }
 
     /// Rate, channels, length.
     pub fn format(&self) -> AudioFormat {
-        match &self.decoding {
-            Decoding::Wav(wav) => wav.format(),
-            Decoding::Packets(packets) => packets.format,
+        match &self.decoder {
+            Decoder::Wav(wav) => wav.format(),
+            Decoder::Packets(packets) => packets.format,
         }
     }
 
-    /// Appends at most `limit` frames to `samples`, channels of a frame together, in −1 … 1, and returns how
-    /// many; 0 at the end.
+    /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each
+    /// other) and returns how many there were; 0 at the end.
     pub fn next_frames(&mut self, limit: usize, samples: &mut Vec<f32>) -> Result<usize> {
-        match &mut self.decoding {
-            Decoding::Wav(wav) => wav.next_frames(limit, samples),
-            Decoding::Packets(packets) => packets.next_frames(limit, samples),
+        match &mut self.decoder {
+            Decoder::Wav(wav) => wav.next_frames(limit, samples),
+            Decoder::Packets(packets) => packets.next_frames(limit, samples),
         }
     }
 
@@ -107,8 +108,8 @@ impl AudioReader {
     }
 }
 
-/// What symphonia says, in words for users.
-fn reason(error: Error) -> DataError {
+/// An error of symphonia in words for users.
+fn data_error(error: Error) -> DataError {
     DataError::new(match error {
         Error::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             "expected more of a recording, the file ends".into()
@@ -120,34 +121,34 @@ fn reason(error: Error) -> DataError {
     })
 }
 
-impl Packets {
+impl PacketDecoder {
     fn new(input: Input) -> Result<Self> {
         let stream = MediaSourceStream::new(Box::new(ReadOnlySource::new(input)), Default::default());
         let probe = symphonia::default::get_probe();
         let demuxer = probe.probe(&Hint::new(), stream, Default::default(), Default::default());
-        let demuxer = demuxer.map_err(reason)?;
+        let demuxer = demuxer.map_err(data_error)?;
         let unknown = || DataError::new("expected a recording with one known track of sound");
         let track = demuxer.default_track(TrackType::Audio).ok_or_else(unknown)?;
         let parameters = track.codec_params.as_ref().and_then(|p| p.audio()).ok_or_else(unknown)?;
         let options = AudioDecoderOptions::default().verify(true);
-        let decoder =
-            symphonia::default::get_codecs().make_audio_decoder(parameters, &options).map_err(reason)?;
+        let codec =
+            symphonia::default::get_codecs().make_audio_decoder(parameters, &options).map_err(data_error)?;
         let (id, frames) = (track.id, track.num_frames);
         let rate = parameters.sample_rate.unwrap_or(0);
         let channels = parameters.channels.as_ref().map_or(0, |c| c.count());
         let format = AudioFormat { rate, channels, frames };
-        let mut packets = Packets {
+        let mut packets = PacketDecoder {
             demuxer,
-            decoder,
+            codec,
             track: id,
             format,
             decoded: Vec::new(),
-            taken: 0,
+            samples_taken: 0,
             frames: 0,
             ended: false,
         };
         if rate == 0 || channels == 0 {
-            // Only the first packet says.
+            // The header has no rate or channels: the first packet does.
             packets.next_packet()?;
             if packets.format.rate == 0 || packets.format.channels == 0 {
                 return Err(unknown());
@@ -157,10 +158,10 @@ impl Packets {
     }
 
     fn next_frames(&mut self, limit: usize, samples: &mut Vec<f32>) -> Result<usize> {
-        let mut made = 0;
-        while made < limit {
+        let mut frames_given = 0;
+        while frames_given < limit {
             let channels = self.format.channels;
-            let ready = &self.decoded[self.taken..];
+            let ready = &self.decoded[self.samples_taken..];
             if ready.is_empty() {
                 if self.ended {
                     break;
@@ -168,28 +169,28 @@ impl Packets {
                 self.next_packet()?;
                 continue;
             }
-            let frames = (ready.len() / channels).min(limit - made);
+            let frames = (ready.len() / channels).min(limit - frames_given);
             let memory = samples.try_reserve(frames * channels);
             memory.map_err(|_| DataError::new("no memory for more samples"))?;
             samples.extend_from_slice(&ready[..frames * channels]);
-            self.taken += frames * channels;
-            made += frames;
+            self.samples_taken += frames * channels;
+            frames_given += frames;
         }
-        Ok(made)
+        Ok(frames_given)
     }
 
     /// Decodes the next packet of the track into `decoded`, or marks the end.
     fn next_packet(&mut self) -> Result<()> {
         self.decoded.clear();
-        self.taken = 0;
+        self.samples_taken = 0;
         let frames = self.frames;
-        let after = |e: Error| DataError { row: Some(frames + 1), ..reason(e) };
+        let after = |e: Error| DataError { row: Some(frames + 1), ..data_error(e) };
         loop {
-            let Some(packet) = self.demuxer.next_packet().map_err(after)? else { return self.end() };
+            let Some(packet) = self.demuxer.next_packet().map_err(after)? else { return self.finish() };
             if packet.track_id != self.track {
                 continue;
             }
-            let buffer = self.decoder.decode(&packet).map_err(after)?;
+            let buffer = self.codec.decode(&packet).map_err(after)?;
             let (rate, channels) = (buffer.spec().rate(), buffer.spec().channels().count());
             if buffer.frames() == 0 {
                 continue;
@@ -210,7 +211,8 @@ impl Packets {
         }
     }
 
-    fn end(&mut self) -> Result<()> {
+    /// Notes that the recording has ended; an error where frames are missing or the checksum is wrong.
+    fn finish(&mut self) -> Result<()> {
         self.ended = true;
         if let Some(promised) = self.format.frames.filter(|promised| *promised > self.frames) {
             return Err(DataError {
@@ -218,7 +220,7 @@ impl Packets {
                 ..DataError::new(format!("expected {promised} frames, the file ends after {}", self.frames))
             });
         }
-        if self.decoder.finalize().verify_ok == Some(false) {
+        if self.codec.finalize().verify_ok == Some(false) {
             return Err(DataError::new("the recording is damaged: its checksum is another"));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One field of a table: a number, a moment, or nothing.
+//! One field of a text table: a number, a time, text, or no value.
 
 use jiff::{Timestamp, ZonedDateTime, civil::DateTime, fmt::strtime, tz::TimeZone};
 
@@ -11,64 +11,64 @@ pub enum Decimal {
     Comma,
 }
 
-/// What a field looks like.
+/// What a field of a text table appears to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum Appearance {
     Missing,
     Number,
     Time,
-    /// Begins like a number and is none.
+    /// Begins like a number but is none.
     BadNumber,
     Text,
 }
 
-/// How times are written.
+/// How times are written in a table.
 #[derive(Clone, Debug)]
-pub(super) struct TimeForm {
-    /// A format of strptime; `None`: the ISO forms and a few that cannot be mistaken.
+pub(super) struct TimeFormat {
+    /// A format in the letters of strptime; `None`: ISO 8601 and a few other unambiguous formats.
     pub format: Option<String>,
-    /// Where a time without an offset was taken.
+    /// The time zone of times that are written without an offset from UTC.
     pub zone: TimeZone,
 }
 
-/// Without the white space around it.
+/// The field without leading and trailing white space.
 pub(super) fn trim(field: &[u8]) -> &[u8] {
     field.trim_ascii()
 }
 
-/// Whether a trimmed field holds no value: empty, one of the usual words, or one of `words`.
-pub(super) fn is_missing(field: &[u8], words: &[String]) -> bool {
-    const USUAL: [&str; 5] = ["nan", "na", "n/a", "null", "none"];
+/// Whether a trimmed field has no value: it is empty, one of the usual words, or one of `missing_words`.
+pub(super) fn is_missing(field: &[u8], missing_words: &[String]) -> bool {
+    const USUAL_WORDS: [&str; 5] = ["nan", "na", "n/a", "null", "none"];
     field.is_empty()
-        || USUAL.iter().any(|w| field.eq_ignore_ascii_case(w.as_bytes()))
-        || words.iter().any(|w| w.as_bytes() == field)
+        || USUAL_WORDS.iter().any(|w| field.eq_ignore_ascii_case(w.as_bytes()))
+        || missing_words.iter().any(|w| w.as_bytes() == field)
 }
 
-/// A trimmed field as a number; infinite where it says so or is too large.
-pub(super) fn number(field: &[u8], decimal: Decimal) -> Option<f64> {
+/// The number that a trimmed field holds; infinite where it is written so or is too large.
+pub(super) fn parse_number(field: &[u8], decimal: Decimal) -> Option<f64> {
     if let Some(number) = short_number(field, decimal) {
         return Some(number);
     }
     match decimal {
         Decimal::Point => std::str::from_utf8(field).ok()?.parse().ok(),
         Decimal::Comma => {
-            let mut points = [0u8; 64];
-            let written = points.get_mut(..field.len())?;
-            for (to, from) in written.iter_mut().zip(field) {
+            let mut buffer = [0u8; 64];
+            let with_point = buffer.get_mut(..field.len())?;
+            for (to, from) in with_point.iter_mut().zip(field) {
                 *to = match from {
                     b',' => b'.',
-                    // A thousands separator would make 1.234 a thousand times larger: refused.
+                    // 1.234 may mean 1234, with a thousands separator, or 1.234: refused.
                     b'.' => return None,
                     other => *other,
                 };
             }
-            std::str::from_utf8(written).ok()?.parse().ok()
+            std::str::from_utf8(with_point).ok()?.parse().ok()
         }
     }
 }
 
-/// A number of at most 15 digits without an exponent, as most are: digits and power of ten are both exact, so that
-/// one division rounds correctly. `None`: of another form, or no number.
+/// Fast path for numbers of at most 15 digits without an exponent: the digits and the power of ten are exact as f64, so
+/// that one division gives the correctly rounded number. `None` for all other fields.
 fn short_number(field: &[u8], decimal: Decimal) -> Option<f64> {
     const POWERS: [f64; 16] =
         [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
@@ -96,15 +96,15 @@ fn short_number(field: &[u8], decimal: Decimal) -> Option<f64> {
     Some(if negative { -number } else { number })
 }
 
-/// A trimmed field as milliseconds since 1970 in UTC.
-pub(super) fn time(field: &str, form: &TimeForm) -> Option<i64> {
-    if let Some(format) = &form.format {
+/// The time that a trimmed field holds, in milliseconds since 1970, UTC.
+pub(super) fn parse_time(field: &str, time_format: &TimeFormat) -> Option<i64> {
+    if let Some(format) = &time_format.format {
         let parsed = strtime::parse(format, field).ok()?;
         if let Ok(moment) = parsed.to_timestamp() {
             return Some(moment.as_millisecond());
         }
-        let written = parsed.to_datetime().or_else(|_| parsed.to_date().map(DateTime::from)).ok()?;
-        return in_zone(written, &form.zone);
+        let local_time = parsed.to_datetime().or_else(|_| parsed.to_date().map(DateTime::from)).ok()?;
+        return in_zone(local_time, &time_format.zone);
     }
     if !field.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
@@ -115,43 +115,50 @@ pub(super) fn time(field: &str, form: &TimeForm) -> Option<i64> {
     if field.len() > 10 && field.get(10..)?.contains(['Z', 'z', '+', '-']) {
         return field.parse::<Timestamp>().ok().map(Timestamp::as_millisecond);
     }
-    let written = match field.as_bytes().get(2..5)? {
+    let local_time = match field.as_bytes().get(2..5)? {
         // 31.12.2020, with or without a time.
-        [b'.', _, _] => loose(field, &["%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"])?,
+        [b'.', _, _] => parse_by_formats(field, &["%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"])?,
         // 2020/12/31; the orders of 12/31/2020 and 31/12/2020 cannot be told apart.
-        [_, _, b'/'] => loose(field, &["%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"])?,
+        [_, _, b'/'] => parse_by_formats(field, &["%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"])?,
         [_, _, b'-'] if field.len() == 7 => format!("{field}-01").parse().ok()?,
         [_, _, b'-'] => field.parse().ok()?,
         _ => return None,
     };
-    in_zone(written, &form.zone)
+    in_zone(local_time, &time_format.zone)
 }
 
-fn loose(field: &str, formats: &[&str]) -> Option<DateTime> {
+/// The date and time by the first of these strptime formats that fits.
+fn parse_by_formats(field: &str, formats: &[&str]) -> Option<DateTime> {
     formats.iter().find_map(|format| {
         let parsed = strtime::parse(format, field).ok()?;
         parsed.to_datetime().or_else(|_| parsed.to_date().map(DateTime::from)).ok()
     })
 }
 
-fn in_zone(written: DateTime, zone: &TimeZone) -> Option<i64> {
-    zone.to_timestamp(written).ok().map(Timestamp::as_millisecond)
+/// Local time of a zone as milliseconds since 1970, UTC.
+fn in_zone(local_time: DateTime, zone: &TimeZone) -> Option<i64> {
+    zone.to_timestamp(local_time).ok().map(Timestamp::as_millisecond)
 }
 
-/// What a trimmed field looks like.
-pub(super) fn look(field: &[u8], decimal: Decimal, words: &[String], form: &TimeForm) -> Look {
-    if is_missing(field, words) {
-        return Look::Missing;
+/// What a trimmed field appears to be.
+pub(super) fn field_appearance(
+    field: &[u8],
+    decimal: Decimal,
+    missing_words: &[String],
+    time_format: &TimeFormat,
+) -> Appearance {
+    if is_missing(field, missing_words) {
+        return Appearance::Missing;
     }
-    if number(field, decimal).is_some() {
-        return Look::Number;
+    if parse_number(field, decimal).is_some() {
+        return Appearance::Number;
     }
-    if std::str::from_utf8(field).is_ok_and(|text| time(text, form).is_some()) {
-        return Look::Time;
+    if std::str::from_utf8(field).is_ok_and(|text| parse_time(text, time_format).is_some()) {
+        return Appearance::Time;
     }
     let digits = field.strip_prefix(b"-").or_else(|| field.strip_prefix(b"+")).unwrap_or(field);
     let digits = digits.strip_prefix(b".").unwrap_or(digits);
-    if digits.first().is_some_and(u8::is_ascii_digit) { Look::BadNumber } else { Look::Text }
+    if digits.first().is_some_and(u8::is_ascii_digit) { Appearance::BadNumber } else { Appearance::Text }
 }
 
 #[cfg(test)]

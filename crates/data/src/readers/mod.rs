@@ -1,5 +1,5 @@
-//! Files as numbers. Every reader pulls from a [`std::io::Read`] as much as it is asked for, takes no more memory
-//! than the bytes that really come, and says where a file is wrong.
+//! Readers of data files. Each reads from a [`std::io::Read`] no more than is asked for, takes no more memory than the
+//! file has bytes (whatever its header says), and names the place of an error.
 
 mod archive;
 mod array;

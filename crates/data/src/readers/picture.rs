@@ -1,13 +1,13 @@
 //! Reads PNG and JPEG into bytes, one for each channel of a pixel.
 
-use super::bytes::open;
+use super::bytes::open_file;
 use crate::{DataError, Result};
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-/// What a pixel is to be.
+/// The channels that a read picture has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Colours {
     /// As in the file: 1 to 4 channels.
@@ -34,27 +34,28 @@ pub struct Pictures {
     pub channels: usize,
 }
 
-/// No side is longer, and no picture takes more memory.
-const LONGEST_SIDE: u32 = 1 << 15;
-const MOST_MEMORY: u64 = 1 << 29;
+/// Largest width or height of a picture, in pixels.
+const MAX_SIDE: u32 = 1 << 15;
+/// Largest memory that decoding a picture may take, in bytes.
+const MAX_MEMORY: u64 = 1 << 29;
 
 /// Reads one PNG or JPEG file.
 pub fn read_picture(path: impl AsRef<Path>, colours: Colours) -> Result<Pictures> {
     let path = path.as_ref();
     let mut bytes = Vec::new();
-    let read = open(path)?.read_to_end(&mut bytes);
+    let read = open_file(path)?.read_to_end(&mut bytes);
     read.map_err(|e| DataError::new(e).in_file(path))?;
     decode_picture(&bytes, colours).map_err(|e| e.in_file(path))
 }
 
-/// Files whose pictures have one size, on all threads of rayon's pool, in the order given.
+/// Reads files whose pictures all have the same size, on all threads of rayon's pool, in the order given.
 pub fn read_pictures<P: AsRef<Path> + Sync>(paths: &[P], colours: Colours) -> Result<Pictures> {
     let Some(first) = paths.first() else {
         return Err(DataError::new("expected one or more pictures, got none"));
     };
-    let mut all = read_picture(first, colours)?;
-    let (height, width, channels) = (all.height, all.width, all.channels);
-    let one = |path: &P| {
+    let mut pictures = read_picture(first, colours)?;
+    let (height, width, channels) = (pictures.height, pictures.width, pictures.channels);
+    let read_same_size = |path: &P| {
         let picture = read_picture(path, colours)?;
         if (picture.height, picture.width, picture.channels) != (height, width, channels) {
             let reason = format!(
@@ -66,28 +67,28 @@ pub fn read_pictures<P: AsRef<Path> + Sync>(paths: &[P], colours: Colours) -> Re
         }
         Ok(picture.pixels)
     };
-    let rest: Vec<Vec<u8>> = paths[1..].par_iter().map(one).collect::<Result<_>>()?;
-    let memory = all.pixels.try_reserve_exact(rest.iter().map(Vec::len).sum());
+    let other_pictures: Vec<Vec<u8>> = paths[1..].par_iter().map(read_same_size).collect::<Result<_>>()?;
+    let memory = pictures.pixels.try_reserve_exact(other_pictures.iter().map(Vec::len).sum());
     memory.map_err(|_| DataError::new(format!("no memory for {} pictures", paths.len())))?;
-    rest.iter().for_each(|pixels| all.pixels.extend_from_slice(pixels));
-    Ok(Pictures { count: paths.len(), ..all })
+    other_pictures.iter().for_each(|pixels| pictures.pixels.extend_from_slice(pixels));
+    Ok(Pictures { count: paths.len(), ..pictures })
 }
 
-/// One picture from the bytes of its file. Of 16-bit channels the upper 8 bits are kept.
+/// Decodes a picture from the bytes of its file. Of 16-bit channels the upper 8 bits are kept.
 pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
     let format = image::guess_format(bytes).ok();
     let format = format.filter(|f| matches!(f, ImageFormat::Png | ImageFormat::Jpeg));
     let Some(format) = format else {
         return Err(DataError::at_byte(0, "expected a picture as PNG or JPEG, got other first bytes"));
     };
-    if format == ImageFormat::Jpeg && !ends(bytes) {
+    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
         return Err(DataError::at_byte(bytes.len() as u64, "expected more of a JPEG picture, the file ends"));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
-    limits.max_image_width = Some(LONGEST_SIDE);
-    limits.max_image_height = Some(LONGEST_SIDE);
-    limits.max_alloc = Some(MOST_MEMORY);
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
     let picture = reader.decode().map_err(|e| DataError::new(format!("the picture cannot be read: {e}")))?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
@@ -105,9 +106,10 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
     Ok(Pictures { pixels, count: 1, height, width, channels })
 }
 
-/// Whether a JPEG has its end after its last scan: the decoder fills what is missing with grey. (Between a scan
-/// and the end 0xFF is followed by 0 or the number of a restart; a thumbnail stands before all scans.)
-fn ends(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
-    last(0xD9) > last(0xDA)
+/// Whether a JPEG file is complete, that is, has the marker "end of image" after its last marker "start of scan". The
+/// decoder would fill missing pixels with grey. (In the data of a scan, 0xFF is followed by 0 or a restart marker, so
+/// that a marker that is found is one; a thumbnail has markers of its own, but stands before all scans.)
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    let last_marker = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last_marker(0xD9) > last_marker(0xDA)
 }

@@ -1,31 +1,31 @@
-//! One column of numbers.
+//! Reads one column of a text table as a series of numbers.
 
-use super::{Column, Decimal, Kind, Table, TableOptions, Values, parse_table};
+use super::{Column, ColumnKind, ColumnValues, Decimal, Table, TableOptions, parse_table};
 use crate::{DataError, Result};
 use std::{io::Read, path::Path};
 
-/// What a field without a value becomes.
+/// What is done about a field without a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gaps {
-    /// An error that names the row.
+    /// Reading fails with an error that names the row.
     #[default]
     Error,
-    /// The line between the values before and after. A series must begin and end with a value.
+    /// The value is interpolated linearly between the values before and after, which must exist.
     Linear,
 }
 
-/// How to read a file. `None` is found out from its first lines.
+/// How to read a column of a file. An option that is `None` is recognised from the file's first lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsvOptions {
-    /// Which column.
+    /// The column that is read.
     pub column: Column,
-    /// Whether the first line holds names.
+    /// Whether the first line holds the names of columns.
     pub header: Option<bool>,
-    /// What a missing value becomes.
+    /// What is done about fields without a value.
     pub gaps: Gaps,
-    /// Separator.
+    /// The byte that separates fields.
     pub delimiter: Option<u8>,
-    /// Decimal sign.
+    /// The sign before the fraction of a number.
     pub decimal: Option<Decimal>,
 }
 
@@ -35,8 +35,8 @@ impl Default for CsvOptions {
     }
 }
 
-/// One column of a file. Text where a number is expected, a missing column, ragged lines, a gap and an
-/// unreadable file are errors that name the place.
+/// Reads one column of a file. Text instead of a number, a missing column, lines of different lengths, a missing value
+/// and an unreadable file are errors that name the place.
 pub fn read_csv(path: impl AsRef<Path>, options: &CsvOptions) -> Result<Vec<f64>> {
     let path = path.as_ref();
     let in_file = |e: DataError| e.in_file(path);
@@ -44,10 +44,10 @@ pub fn read_csv(path: impl AsRef<Path>, options: &CsvOptions) -> Result<Vec<f64>
     parse_csv(file, options).map_err(in_file)
 }
 
-/// [`read_csv`] from any reader.
+/// As [`read_csv`], but from any reader.
 pub fn parse_csv(input: impl Read, options: &CsvOptions) -> Result<Vec<f64>> {
     let table = TableOptions {
-        columns: Some(vec![(options.column.clone(), Kind::Number)]),
+        columns: Some(vec![(options.column.clone(), ColumnKind::Number)]),
         header: options.header,
         delimiter: options.delimiter,
         decimal: options.decimal,
@@ -55,7 +55,7 @@ pub fn parse_csv(input: impl Read, options: &CsvOptions) -> Result<Vec<f64>> {
     };
     let Table { mut columns, lines } = parse_table(input, &table)?;
     let column = columns.remove(0);
-    let Values::Numbers(mut series) = column.values else {
+    let ColumnValues::Numbers(mut series) = column.values else {
         unreachable!("the column was asked for as numbers")
     };
     if series.is_empty() {
@@ -77,25 +77,25 @@ pub fn parse_csv(input: impl Read, options: &CsvOptions) -> Result<Vec<f64>> {
     }
 }
 
-/// Values on the line between the neighbours of each run of gaps; the first gap of a run that has no neighbour
-/// on one side is the error.
+/// Replaces each run of missing values by linear interpolation between the values around it. The error is the index of
+/// the first value of a run at an end of the series.
 fn fill_linear(series: &mut [f64], missing: &[bool]) -> std::result::Result<(), usize> {
-    let mut first = 0;
-    while first < series.len() {
-        if !missing[first] {
-            first += 1;
+    let mut index = 0;
+    while index < series.len() {
+        if !missing[index] {
+            index += 1;
             continue;
         }
-        let run = missing[first..].iter().take_while(|m| **m).count();
-        let after = first + run;
-        if first == 0 || after == series.len() {
-            return Err(first);
+        let run_length = missing[index..].iter().take_while(|m| **m).count();
+        let after = index + run_length;
+        if index == 0 || after == series.len() {
+            return Err(index);
         }
-        let (a, b) = (series[first - 1], series[after]);
-        for k in 0..run {
-            series[first + k] = a + (b - a) * (k + 1) as f64 / (run + 1) as f64;
+        let (a, b) = (series[index - 1], series[after]);
+        for k in 0..run_length {
+            series[index + k] = a + (b - a) * (k + 1) as f64 / (run_length + 1) as f64;
         }
-        first = after;
+        index = after;
     }
     Ok(())
 }

@@ -1,53 +1,56 @@
-//! What a table's first lines say about how it is written.
+//! Recognises from the first lines of a text table how it is written: separator, decimal sign, header, kinds of
+//! columns.
 
-use super::field::{Decimal, Look, TimeForm, look, trim};
+use super::field::{Appearance, Decimal, TimeFormat, field_appearance, trim};
 use crate::{DataError, Result};
 use csv::ByteRecord;
 
-/// Separators, the ones that numbers do not contain first.
+/// The separators that are recognised; those that no number contains come first.
 const DELIMITERS: [u8; 4] = [b'\t', b';', b'|', b','];
-const LINES: usize = 100;
+/// Number of lines that are looked at.
+const MAX_LINES: usize = 100;
 
-/// The separator that every line has equally often, else the one most frequent in the first line; `None` where
+/// The separator that occurs equally often in every line, or else the most frequent one of the first line; `None` where
 /// no line has any.
-pub(super) fn delimiter(sample: &[u8]) -> Option<u8> {
+pub(super) fn find_delimiter(sample: &[u8]) -> Option<u8> {
     let lines: Vec<&[u8]> =
-        sample.split(|b| *b == b'\n').filter(|l| !trim(l).is_empty()).take(LINES).collect();
-    // The sample may end within a line.
-    let whole = &lines[..if lines.len() > 1 { lines.len() - 1 } else { lines.len() }];
+        sample.split(|b| *b == b'\n').filter(|l| !trim(l).is_empty()).take(MAX_LINES).collect();
+    // The last line may be incomplete, since the sample may end within it.
+    let whole_lines = &lines[..if lines.len() > 1 { lines.len() - 1 } else { lines.len() }];
     let count = |line: &[u8], delimiter: u8| {
         let mut quoted = false;
-        let counts = |b: &u8| {
+        let is_unquoted_delimiter = |b: &u8| {
             quoted ^= *b == b'"';
             *b == delimiter && !quoted
         };
-        line.iter().copied().filter(counts).count()
+        line.iter().copied().filter(is_unquoted_delimiter).count()
     };
-    let first = *whole.first()?;
-    let even = |d: &u8| {
+    let first = *whole_lines.first()?;
+    let is_even_in_every_line = |d: &u8| {
         let n = count(first, *d);
-        n > 0 && whole.iter().all(|line| count(line, *d) == n)
+        n > 0 && whole_lines.iter().all(|line| count(line, *d) == n)
     };
-    DELIMITERS.into_iter().find(even).or_else(|| {
+    DELIMITERS.into_iter().find(is_even_in_every_line).or_else(|| {
         let most = DELIMITERS.into_iter().max_by_key(|d| count(first, *d))?;
         (count(first, most) > 0).then_some(most)
     })
 }
 
-/// The first records of a sample; the last is left out where the sample ends before the file.
-pub(super) fn records(sample: &[u8], delimiter: u8, whole: bool) -> Vec<ByteRecord> {
+/// The first records of a sample. Where the sample is not the whole file, its last record is left out, since it may be
+/// incomplete.
+pub(super) fn first_records(sample: &[u8], delimiter: u8, is_whole_file: bool) -> Vec<ByteRecord> {
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(sample);
-    let mut records: Vec<ByteRecord> = reader.byte_records().map_while(|r| r.ok()).take(LINES).collect();
-    if !whole && records.len() > 1 && records.len() < LINES {
+    let mut records: Vec<ByteRecord> = reader.byte_records().map_while(|r| r.ok()).take(MAX_LINES).collect();
+    if !is_whole_file && records.len() > 1 && records.len() < MAX_LINES {
         records.pop();
     }
     records
 }
 
-/// A comma where fields are numbers with a comma and none has a point.
-pub(super) fn decimal(records: &[ByteRecord], delimiter: u8) -> Decimal {
-    let with = |sign: u8| {
+/// The decimal sign: a comma where some fields are numbers with a comma and none is a number with a point.
+pub(super) fn find_decimal_sign(records: &[ByteRecord], delimiter: u8) -> Decimal {
+    let count_numbers_with = |sign: u8| {
         let number = |field: &&[u8]| {
             let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
             let field = trim(field);
@@ -59,54 +62,72 @@ pub(super) fn decimal(records: &[ByteRecord], delimiter: u8) -> Decimal {
         };
         records.iter().flat_map(|r| r.iter()).filter(number).count()
     };
-    if delimiter != b',' && with(b',') > 0 && with(b'.') == 0 { Decimal::Comma } else { Decimal::Point }
+    if delimiter != b',' && count_numbers_with(b',') > 0 && count_numbers_with(b'.') == 0 {
+        Decimal::Comma
+    } else {
+        Decimal::Point
+    }
 }
 
-/// What the fields of each column look like, line by line.
-pub(super) struct Looks {
-    rows: Vec<Vec<Look>>,
+/// The appearance (number, time, text, …) of every field of the first lines.
+pub(super) struct FieldAppearances {
+    rows: Vec<Vec<Appearance>>,
 }
 
-impl Looks {
-    pub(super) fn new(records: &[ByteRecord], decimal: Decimal, words: &[String], form: &TimeForm) -> Self {
-        let row = |r: &ByteRecord| r.iter().map(|f| look(trim(f), decimal, words, form)).collect();
-        Looks { rows: records.iter().map(row).collect() }
+impl FieldAppearances {
+    pub(super) fn new(
+        records: &[ByteRecord],
+        decimal: Decimal,
+        missing_words: &[String],
+        time_format: &TimeFormat,
+    ) -> Self {
+        let row = |r: &ByteRecord| {
+            r.iter().map(|f| field_appearance(trim(f), decimal, missing_words, time_format)).collect()
+        };
+        FieldAppearances { rows: records.iter().map(row).collect() }
     }
 
-    /// What most values of a column look like after the first line, or in it where it is alone; `Missing` where there are none.
-    pub(super) fn column(&self, column: usize) -> Look {
+    /// The appearance of most values of a column, `Missing` where it has none. The first line, which may be a header,
+    /// does not count unless it is the only one.
+    pub(super) fn column(&self, column: usize) -> Appearance {
         let skip = usize::from(self.rows.len() > 1);
-        let values: Vec<Look> = self
+        let values: Vec<Appearance> = self
             .rows
             .iter()
             .skip(skip)
             .filter_map(|row| row.get(column).copied())
-            .filter(|look| *look != Look::Missing)
+            .filter(|field_appearance| *field_appearance != Appearance::Missing)
             .collect();
-        let share = |wanted: Look| values.iter().filter(|l| **l == wanted).count() * 2 > values.len();
+        let is_majority =
+            |wanted: Appearance| values.iter().filter(|l| **l == wanted).count() * 2 > values.len();
         match values.is_empty() {
-            true => Look::Missing,
-            false if share(Look::Number) => Look::Number,
-            false if share(Look::Time) => Look::Time,
-            false => Look::Text,
+            true => Appearance::Missing,
+            false if is_majority(Appearance::Number) => Appearance::Number,
+            false if is_majority(Appearance::Time) => Appearance::Time,
+            false => Appearance::Text,
         }
     }
 
-    /// Whether the first line holds names. A line that has both names above numbers and numbers of its own is
-    /// refused: it may be either.
-    pub(super) fn header(&self) -> Result<bool> {
+    /// Whether the first line is a header. A line with text above columns of numbers but also with numbers of its own
+    /// is refused, since it may be a header or not.
+    pub(super) fn has_header(&self) -> Result<bool> {
         let Some(first) = self.rows.first() else { return Ok(false) };
-        let has = |look: Look| first.contains(&look);
+        let has = |field_appearance: Appearance| first.contains(&field_appearance);
         if self.rows.len() == 1 {
-            return Ok(has(Look::Text) && !has(Look::Number) && !has(Look::Time) && !has(Look::BadNumber));
+            return Ok(has(Appearance::Text)
+                && !has(Appearance::Number)
+                && !has(Appearance::Time)
+                && !has(Appearance::BadNumber));
         }
-        let names_above = |look: Look| {
-            let above = |(c, l): (usize, &Look)| {
-                *l == look && matches!(self.column(c), Look::Number | Look::Time | Look::Missing)
+        let names_above = |field_appearance: Appearance| {
+            let above = |(c, l): (usize, &Appearance)| {
+                *l == field_appearance
+                    && matches!(self.column(c), Appearance::Number | Appearance::Time | Appearance::Missing)
             };
             first.iter().enumerate().any(above)
         };
-        let (names, numbers) = (names_above(Look::Text), has(Look::Number) || has(Look::Time));
+        let (names, numbers) =
+            (names_above(Appearance::Text), has(Appearance::Number) || has(Appearance::Time));
         if names && numbers {
             return Err(DataError {
                 row: Some(1),
@@ -115,7 +136,8 @@ impl Looks {
                 )
             });
         }
-        let all_text = first.iter().all(|l| matches!(l, Look::Text | Look::Missing)) && has(Look::Text);
+        let all_text = first.iter().all(|l| matches!(l, Appearance::Text | Appearance::Missing))
+            && has(Appearance::Text);
         Ok(names || all_text)
     }
 }

@@ -1,60 +1,61 @@
-//! Tables as text: columns of numbers, moments and words, with what is missing as masks.
+//! Reads text tables (CSV and its kin) into columns of numbers, times or text, each with a mask of missing values.
 
-use super::field::{self, Decimal, Look, TimeForm, trim};
-use super::sniff::{self, Looks};
+use super::field::{self, Appearance, Decimal, TimeFormat, trim};
+use super::sniff::{self, FieldAppearances};
 use crate::{DataError, Result};
 use csv::ByteRecord;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Chain, Cursor, Read};
 use std::path::Path;
 
-/// Which column.
+/// How a column of a table is chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Column {
     /// By its name in the header.
     Name(String),
-    /// By its place, from 0.
+    /// By its number, from 0.
     Index(usize),
-    /// The last one: the value where the first is a date, the only one where there is one.
+    /// The last column: the value in a file of dates and values, the only one in a file of one column.
     Last,
 }
 
 /// What the fields of a column are read as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// What most of the first lines look like.
+pub enum ColumnKind {
+    /// As what most fields of the column appear to be in the first lines.
     #[default]
     Auto,
-    /// Numbers; anything else is an error.
+    /// Numbers; other fields are errors.
     Number,
-    /// Moments; anything else is an error.
+    /// Times; other fields are errors.
     Time,
-    /// Words.
+    /// Text.
     Text,
 }
 
-/// How a table is written, and what of it is wanted. `None` is found out from the first lines.
+/// How a table is written and which columns are read. An option that is `None` is recognised from the first lines,
+/// unless it says otherwise.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableOptions {
-    /// Columns in the wanted order; `None`: all.
-    pub columns: Option<Vec<(Column, Kind)>>,
-    /// Whether the first line holds names.
+    /// The columns to read, in this order; `None`: all.
+    pub columns: Option<Vec<(Column, ColumnKind)>>,
+    /// Whether the first line holds the names of columns.
     pub header: Option<bool>,
-    /// Separator.
+    /// The byte that separates fields.
     pub delimiter: Option<u8>,
-    /// Decimal sign.
+    /// The sign before the fraction of a number.
     pub decimal: Option<Decimal>,
-    /// Words that stand for no value, beside an empty field, `NaN`, `NA`, `N/A`, `null` and `None`.
+    /// Further words for a missing value, beside an empty field, `NaN`, `NA`, `N/A`, `null` and `None`.
     pub missing: Vec<String>,
-    /// IANA name of the zone of moments without an offset; `None`: UTC.
+    /// Time zone (IANA name) of times that are written without an offset from UTC; `None`: UTC.
     pub zone: Option<String>,
-    /// How moments are written, in the letters of strptime.
+    /// Format of times in the letters of strptime; `None`: ISO 8601 and a few other unambiguous formats.
     pub time_format: Option<String>,
 }
 
 /// The values of a column.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Values {
+pub enum ColumnValues {
     /// NaN where a value is missing.
     Numbers(Vec<f64>),
     /// Milliseconds since 1970 in UTC, 0 where a value is missing.
@@ -66,10 +67,10 @@ pub enum Values {
 /// One column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableColumn {
-    /// From the header, or the place from 1.
+    /// The name in the header, or the column's number from 1.
     pub name: String,
     /// One value for each row.
-    pub values: Values,
+    pub values: ColumnValues,
     /// For each row, whether the value is missing.
     pub missing: Vec<bool>,
 }
@@ -77,9 +78,9 @@ pub struct TableColumn {
 /// Columns of equal length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
-    /// As asked for.
+    /// The columns in the order asked for.
     pub columns: Vec<TableColumn>,
-    /// Line of each row in the file, from 1, for whoever has something to say about it.
+    /// For each row its line in the file, from 1, for error messages.
     pub lines: Vec<u64>,
 }
 
@@ -109,76 +110,85 @@ pub fn parse_table(input: impl Read, options: &TableOptions) -> Result<Table> {
     Ok(reader.next_rows(usize::MAX)?.unwrap_or_else(|| reader.empty()))
 }
 
-/// Where records come from.
-enum Source<R: Read> {
+/// How records are read.
+enum RecordSource<R: Read> {
     Records(csv::Reader<Chain<Cursor<Vec<u8>>, R>>),
-    /// One column without quotes: an empty line is a missing value there, and not, as elsewhere, nothing.
+    /// Line by line, for a table of one column without quotes: an empty line is a missing value there, while in other
+    /// tables it is skipped.
     Lines {
         input: BufReader<Chain<Cursor<Vec<u8>>, R>>,
         line: u64,
         text: Vec<u8>,
-        blank: u64,
-        begun: bool,
+        blank_lines: u64,
+        has_begun: bool,
     },
 }
 
-/// A wanted column: its place in the file, and what it is read as.
-struct Wanted {
-    place: usize,
+/// A column that is read: its number in the file from 0, its name, and what its fields are read as.
+struct WantedColumn {
+    column_index: usize,
     name: String,
-    kind: Kind,
+    kind: ColumnKind,
 }
 
 /// Reads a table piece by piece.
 pub struct TableReader<R: Read> {
-    source: Source<R>,
-    wanted: Vec<Wanted>,
+    source: RecordSource<R>,
+    wanted_columns: Vec<WantedColumn>,
     record: ByteRecord,
     decimal: Decimal,
-    words: Vec<String>,
-    form: TimeForm,
+    missing_words: Vec<String>,
+    time_format: TimeFormat,
 }
 
-const SAMPLE: usize = 1 << 16;
-const LONGEST_LINE: u64 = 1 << 20;
+const SAMPLE_BYTES: usize = 1 << 16;
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
 impl<R: Read> TableReader<R> {
-    /// Reads the first lines and finds out what the options leave open.
+    /// Reads the first lines and recognises from them what the options leave open.
     pub fn new(mut input: R, options: &TableOptions) -> Result<Self> {
-        let (sample, whole) = sample(&mut input)?;
+        let (sample, is_whole_file) = read_sample(&mut input)?;
         if sample.starts_with(&[0xFF, 0xFE]) || sample.starts_with(&[0xFE, 0xFF]) {
             return Err(DataError::at_byte(0, "expected UTF-8 text, got UTF-16"));
         }
-        let found = options.delimiter.or_else(|| sniff::delimiter(&sample));
+        let found = options.delimiter.or_else(|| sniff::find_delimiter(&sample));
         let delimiter = found.unwrap_or(b',');
-        let records = sniff::records(&sample, delimiter, whole);
+        let records = sniff::first_records(&sample, delimiter, is_whole_file);
         let Some(first) = records.first() else {
             return Err(DataError::new("expected lines of numbers, got an empty file"));
         };
-        let decimal = options.decimal.unwrap_or_else(|| sniff::decimal(&records, delimiter));
+        let decimal = options.decimal.unwrap_or_else(|| sniff::find_decimal_sign(&records, delimiter));
         let zone = crate::calendar::time_zone(options.zone.as_deref())?;
-        let form = TimeForm { format: options.time_format.clone(), zone };
-        let looks = Looks::new(&records, decimal, &options.missing, &form);
-        let named = |c: &(Column, Kind)| matches!(c.0, Column::Name(_));
+        let time_format = TimeFormat { format: options.time_format.clone(), zone };
+        let appearances = FieldAppearances::new(&records, decimal, &options.missing, &time_format);
+        let named = |c: &(Column, ColumnKind)| matches!(c.0, Column::Name(_));
         let by_name = options.columns.as_ref().is_some_and(|c| c.iter().any(named));
         let header = match options.header {
             Some(header) => header,
             None if by_name => true,
-            None => looks.header()?,
+            None => appearances.has_header()?,
         };
-        let wanted = wanted(first, options, header, &looks)?;
-        let single = first.len() == 1 && records.iter().all(|r| r.len() == 1) && !sample.contains(&b'"');
+        let wanted_columns = wanted_columns(first, options, header, &appearances)?;
+        let is_one_column =
+            first.len() == 1 && records.iter().all(|r| r.len() == 1) && !sample.contains(&b'"');
         let input = Cursor::new(sample).chain(input);
-        let source = if single {
-            let input = BufReader::with_capacity(SAMPLE, input);
-            Source::Lines { input, line: 0, text: Vec::new(), blank: 0, begun: false }
+        let source = if is_one_column {
+            let input = BufReader::with_capacity(SAMPLE_BYTES, input);
+            RecordSource::Lines { input, line: 0, text: Vec::new(), blank_lines: 0, has_begun: false }
         } else {
             let mut builder = csv::ReaderBuilder::new();
-            let builder = builder.has_headers(false).delimiter(delimiter).buffer_capacity(SAMPLE);
-            Source::Records(builder.from_reader(input))
+            let builder = builder.has_headers(false).delimiter(delimiter).buffer_capacity(SAMPLE_BYTES);
+            RecordSource::Records(builder.from_reader(input))
         };
-        let words = options.missing.clone();
-        let mut reader = TableReader { source, wanted, record: ByteRecord::new(), decimal, words, form };
+        let missing_words = options.missing.clone();
+        let mut reader = TableReader {
+            source,
+            wanted_columns,
+            record: ByteRecord::new(),
+            decimal,
+            missing_words,
+            time_format,
+        };
         if header {
             reader.next_record()?;
         }
@@ -187,21 +197,21 @@ impl<R: Read> TableReader<R> {
 
     /// Names of the columns that [`TableReader::next_rows`] gives.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.wanted.iter().map(|w| w.name.as_str())
+        self.wanted_columns.iter().map(|w| w.name.as_str())
     }
 
-    /// No rows of the wanted columns.
+    /// A table of the wanted columns without rows.
     fn empty(&self) -> Table {
-        let column = |w: &Wanted| TableColumn {
+        let column = |w: &WantedColumn| TableColumn {
             name: w.name.clone(),
             values: match w.kind {
-                Kind::Time => Values::Times(Vec::new()),
-                Kind::Text => Values::Text(Vec::new()),
-                Kind::Number | Kind::Auto => Values::Numbers(Vec::new()),
+                ColumnKind::Time => ColumnValues::Times(Vec::new()),
+                ColumnKind::Text => ColumnValues::Text(Vec::new()),
+                ColumnKind::Number | ColumnKind::Auto => ColumnValues::Numbers(Vec::new()),
             },
             missing: Vec::new(),
         };
-        Table { columns: self.wanted.iter().map(column).collect(), lines: Vec::new() }
+        Table { columns: self.wanted_columns.iter().map(column).collect(), lines: Vec::new() }
     }
 
     /// The next rows, at most `limit`; `None` at the end.
@@ -209,27 +219,28 @@ impl<R: Read> TableReader<R> {
         let mut table = self.empty();
         while table.lines.len() < limit {
             let Some(line) = self.next_record()? else { break };
-            for (wanted, column) in self.wanted.iter().zip(&mut table.columns) {
-                // The header's length holds for every record.
-                let field = trim(self.record.get(wanted.place).unwrap_or_default());
-                self.push(field, column).map_err(|reason| DataError::at(line, &wanted.name, reason))?;
+            for (wanted, column) in self.wanted_columns.iter().zip(&mut table.columns) {
+                // Every record has as many fields as the first one, so that the field is there.
+                let field = trim(self.record.get(wanted.column_index).unwrap_or_default());
+                self.push_field(field, column).map_err(|reason| DataError::at(line, &wanted.name, reason))?;
             }
             table.lines.push(line);
         }
         Ok(if table.lines.is_empty() && limit > 0 { None } else { Some(table) })
     }
 
-    fn push(&self, field: &[u8], column: &mut TableColumn) -> std::result::Result<(), String> {
+    /// Appends a field to its column; the error says what was expected.
+    fn push_field(&self, field: &[u8], column: &mut TableColumn) -> std::result::Result<(), String> {
         let shown = |what: &str| {
             let text: String = String::from_utf8_lossy(field).chars().take(40).collect();
             format!("expected {what}, got \"{text}\"")
         };
-        let missing = || field::is_missing(field, &self.words);
+        let missing = || field::is_missing(field, &self.missing_words);
         let mut gap = false;
         match &mut column.values {
-            Values::Numbers(values) => values.push(match field::number(field, self.decimal) {
-                // A number may stand for no value, as −9999 does in many files.
-                Some(_) if !self.words.is_empty() && missing() => {
+            ColumnValues::Numbers(values) => values.push(match field::parse_number(field, self.decimal) {
+                // A number can be among the words for a missing value, as −9999 is in many files.
+                Some(_) if !self.missing_words.is_empty() && missing() => {
                     gap = true;
                     f64::NAN
                 }
@@ -241,13 +252,13 @@ impl<R: Read> TableReader<R> {
                 }
                 _ => return Err(shown("a number")),
             }),
-            Values::Times(values) => {
+            ColumnValues::Times(values) => {
                 gap = missing();
                 let text = std::str::from_utf8(field).map_err(|_| "expected UTF-8 text".to_owned())?;
-                let time = if gap { Some(0) } else { field::time(text, &self.form) };
+                let time = if gap { Some(0) } else { field::parse_time(text, &self.time_format) };
                 values.push(time.ok_or_else(|| shown("a date or time"))?);
             }
-            Values::Text(values) => {
+            ColumnValues::Text(values) => {
                 gap = missing();
                 let text = std::str::from_utf8(field).map_err(|_| "expected UTF-8 text".to_owned())?;
                 values.push(if gap { String::new() } else { text.to_owned() });
@@ -257,20 +268,21 @@ impl<R: Read> TableReader<R> {
         Ok(())
     }
 
-    /// Reads a record and returns its line.
+    /// Reads the next record into `self.record` and returns its line in the file; `None` at the end.
     fn next_record(&mut self) -> Result<Option<u64>> {
         match &mut self.source {
-            Source::Records(reader) => {
+            RecordSource::Records(reader) => {
                 let more = reader.read_byte_record(&mut self.record).map_err(csv_error)?;
                 Ok(more.then(|| self.record.position().map_or(0, csv::Position::line)))
             }
-            Source::Lines { input, line, text, blank, begun } => loop {
-                // Blank lines wait until a value follows: those that end a file are no values.
-                if *blank > 0 && !text.is_empty() {
-                    *blank -= 1;
+            RecordSource::Lines { input, line, text, blank_lines, has_begun } => loop {
+                // Blank lines count as missing values only once a value follows: at the end of a file they mean
+                // nothing.
+                if *blank_lines > 0 && !text.is_empty() {
+                    *blank_lines -= 1;
                     self.record.clear();
                     self.record.push_field(b"");
-                    return Ok(Some(*line - 1 - *blank));
+                    return Ok(Some(*line - 1 - *blank_lines));
                 }
                 if !text.is_empty() {
                     self.record.clear();
@@ -278,36 +290,37 @@ impl<R: Read> TableReader<R> {
                     text.clear();
                     return Ok(Some(*line));
                 }
-                let read = input.take(LONGEST_LINE).read_until(b'\n', text);
+                let read = input.take(MAX_LINE_BYTES).read_until(b'\n', text);
                 let row = Some(*line + 1);
                 if read.map_err(|e| DataError { row, ..DataError::new(e) })? == 0 {
                     return Ok(None);
                 }
                 *line += 1;
-                if text.len() as u64 == LONGEST_LINE {
+                if text.len() as u64 == MAX_LINE_BYTES {
                     return Err(DataError { row, ..DataError::new("expected lines of less than 1 MiB") });
                 }
                 if trim(text).is_empty() {
-                    *blank += u64::from(*begun);
+                    *blank_lines += u64::from(*has_begun);
                     text.clear();
                 } else {
-                    *begun = true;
+                    *has_begun = true;
                 }
             },
         }
     }
 }
 
-/// The first bytes, as far as the lines in them suffice, and whether that is all; without a byte order mark.
-fn sample(input: &mut impl Read) -> Result<(Vec<u8>, bool)> {
-    let mut sample = vec![0; SAMPLE];
+/// Reads the first bytes of a file, enough for a few lines, without a byte order mark. Gives them and whether they are
+/// the whole file.
+fn read_sample(input: &mut impl Read) -> Result<(Vec<u8>, bool)> {
+    let mut sample = vec![0; SAMPLE_BYTES];
     let mut filled = 0;
-    let mut whole = false;
-    // A pipe that gives a line at a time is not kept waiting for 64 KiB.
-    while filled < SAMPLE && sample[..filled].iter().filter(|b| **b == b'\n').count() < 8 {
+    let mut is_whole_file = false;
+    // Eight lines are enough, so that a pipe which gives a line now and then need not fill the whole sample.
+    while filled < SAMPLE_BYTES && sample[..filled].iter().filter(|b| **b == b'\n').count() < 8 {
         match input.read(&mut sample[filled..]) {
             Ok(0) => {
-                whole = true;
+                is_whole_file = true;
                 break;
             }
             Ok(read) => filled += read,
@@ -319,33 +332,44 @@ fn sample(input: &mut impl Read) -> Result<(Vec<u8>, bool)> {
     if sample.starts_with(&[0xEF, 0xBB, 0xBF]) {
         sample.drain(..3);
     }
-    Ok((sample, whole))
+    Ok((sample, is_whole_file))
 }
 
-fn wanted(first: &ByteRecord, options: &TableOptions, header: bool, looks: &Looks) -> Result<Vec<Wanted>> {
+/// The columns that the options ask for, by the first record and the appearance of the fields.
+fn wanted_columns(
+    first: &ByteRecord,
+    options: &TableOptions,
+    header: bool,
+    appearances: &FieldAppearances,
+) -> Result<Vec<WantedColumn>> {
     let text = |field: &[u8]| String::from_utf8_lossy(trim(field)).into_owned();
-    let name = |place: usize| match header {
-        true if !trim(&first[place]).is_empty() => text(&first[place]),
-        _ => (place + 1).to_string(),
+    let name = |column_index: usize| match header {
+        true if !trim(&first[column_index]).is_empty() => text(&first[column_index]),
+        _ => (column_index + 1).to_string(),
     };
     let chosen = match &options.columns {
-        None => (0..first.len()).map(|place| (place, Kind::Auto)).collect(),
+        None => (0..first.len()).map(|column_index| (column_index, ColumnKind::Auto)).collect(),
         Some(columns) => columns
             .iter()
-            .map(|(column, kind)| Ok((locate(first, column, options, &text)?, *kind)))
+            .map(|(column, kind)| Ok((index_of_column(first, column, options, &text)?, *kind)))
             .collect::<Result<Vec<_>>>()?,
     };
-    let kind = |place: usize, kind: Kind| match (kind, looks.column(place)) {
-        (Kind::Auto, Look::Time) => Kind::Time,
-        (Kind::Auto, Look::Text | Look::BadNumber) => Kind::Text,
-        (Kind::Auto, Look::Number | Look::Missing) => Kind::Number,
-        (told, _) => told,
+    let kind = |column_index: usize, kind: ColumnKind| match (kind, appearances.column(column_index)) {
+        (ColumnKind::Auto, Appearance::Time) => ColumnKind::Time,
+        (ColumnKind::Auto, Appearance::Text | Appearance::BadNumber) => ColumnKind::Text,
+        (ColumnKind::Auto, Appearance::Number | Appearance::Missing) => ColumnKind::Number,
+        (asked_kind, _) => asked_kind,
     };
-    let wanted = |(place, told)| Wanted { place, name: name(place), kind: kind(place, told) };
-    Ok(chosen.into_iter().map(wanted).collect())
+    let wanted_column = |(column_index, asked_kind)| WantedColumn {
+        column_index,
+        name: name(column_index),
+        kind: kind(column_index, asked_kind),
+    };
+    Ok(chosen.into_iter().map(wanted_column).collect())
 }
 
-fn locate(
+/// The number, from 0, of a column that the options ask for.
+fn index_of_column(
     first: &ByteRecord,
     column: &Column,
     options: &TableOptions,

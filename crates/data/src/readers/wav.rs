@@ -1,23 +1,23 @@
-//! WAV (RIFF, the forms of Microsoft's multimedia standards): PCM of 8 to 32 bits, floats, A-law and μ-law, read as
-//! a stream and without a detour.
+//! Reads WAV files (RIFF) as a stream: integers (PCM) of 8 to 32 bits, floats, A-law and μ-law.
 
-use super::bytes::Bytes;
+use super::bytes::ByteReader;
 use crate::{DataError, Result};
 use std::io::Read;
 
-/// What a recording is.
+/// Format of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioFormat {
     /// Frames per second.
     pub rate: u32,
-    /// Samples of a frame.
+    /// Number of channels, the samples of one frame.
     pub channels: usize,
     /// How many frames there are, where the file says so.
     pub frames: Option<u64>,
 }
 
+/// How a WAV file stores one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
+enum SampleCoding {
     U8,
     I16,
     I24,
@@ -30,43 +30,54 @@ enum Coding {
 
 /// Reads the samples of a WAV file piece by piece.
 pub struct WavReader<R> {
-    input: Bytes<R>,
+    input: ByteReader<R>,
     format: AudioFormat,
-    coding: Coding,
-    /// Bytes of a frame.
-    frame: usize,
-    /// Bytes of samples still to come; `None`: to the end of the file, as programs write that could not go back.
-    left: Option<u64>,
+    coding: SampleCoding,
+    /// Bytes of one frame.
+    frame_bytes: usize,
+    /// Bytes of samples that were not read yet. `None`: all until the end of the file, since the program that wrote it
+    /// could not go back to fill in the size.
+    bytes_left: Option<u64>,
     buffer: Vec<u8>,
 }
 
-const PIECE: usize = 1 << 16;
-const STREAMED: u32 = u32::MAX;
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 1 << 16;
+/// The size of samples in the header of a file that was written as a stream.
+const UNKNOWN_SIZE: u32 = u32::MAX;
 
 impl<R: Read> WavReader<R> {
-    /// Reads everything before the samples.
+    /// Reads the headers, up to the first sample.
     pub fn new(input: R) -> Result<Self> {
-        let mut input = Bytes::new(input);
-        let [r, i, f, end, _, _, _, _, wave @ ..]: [u8; 12] = input.take("the header of WAV")?;
+        let mut input = ByteReader::new(input);
+        let [r, i, f, end, _, _, _, _, wave @ ..]: [u8; 12] = input.read_array("the header of WAV")?;
         if [r, i, f, end] != *b"RIFF" || wave != *b"WAVE" {
             return Err(DataError::at_byte(0, "expected a WAV file, got other first bytes"));
         }
         let mut found = None;
         loop {
-            let id: [u8; 4] = input.take("a chunk's name")?;
-            let size = u32::from_le_bytes(input.take("a chunk's size")?);
+            let id: [u8; 4] = input.read_array("a chunk's name")?;
+            let size = u32::from_le_bytes(input.read_array("a chunk's size")?);
             match &id {
                 b"fmt " => found = Some(read_format(&mut input, size)?),
                 b"data" => {
-                    let (format, coding, frame) =
+                    let (format, coding, frame_bytes) =
                         found.ok_or_else(|| input.error("expected a format before the samples"))?;
-                    let left = (size != STREAMED).then_some(u64::from(size));
-                    if left.is_some_and(|left| left % frame as u64 != 0) {
-                        let reason = format!("expected whole frames of {frame} bytes, got {size} bytes");
+                    let bytes_left = (size != UNKNOWN_SIZE).then_some(u64::from(size));
+                    if bytes_left.is_some_and(|bytes_left| bytes_left % frame_bytes as u64 != 0) {
+                        let reason =
+                            format!("expected whole frames of {frame_bytes} bytes, got {size} bytes");
                         return Err(input.error(reason));
                     }
-                    let format = AudioFormat { frames: left.map(|l| l / frame as u64), ..format };
-                    return Ok(WavReader { input, format, coding, frame, left, buffer: Vec::new() });
+                    let format = AudioFormat { frames: bytes_left.map(|l| l / frame_bytes as u64), ..format };
+                    return Ok(WavReader {
+                        input,
+                        format,
+                        coding,
+                        frame_bytes,
+                        bytes_left,
+                        buffer: Vec::new(),
+                    });
                 }
                 _ => input.skip(u64::from(size) + u64::from(size & 1))?,
             }
@@ -78,47 +89,53 @@ impl<R: Read> WavReader<R> {
         self.format
     }
 
-    /// Appends at most `limit` frames to `samples`, channels of a frame together, in −1 … 1, and returns how
-    /// many; 0 at the end.
+    /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each
+    /// other) and returns how many there were; 0 at the end.
     pub fn next_frames(&mut self, limit: usize, samples: &mut Vec<f32>) -> Result<usize> {
-        let mut made = 0;
-        while made < limit {
-            let room = (PIECE / self.frame).max(1).min(limit - made) * self.frame;
-            let wanted = self.left.map_or(room, |left| left.min(room as u64) as usize);
+        let mut frames_given = 0;
+        while frames_given < limit {
+            let buffer_bytes =
+                (BUFFER_BYTES / self.frame_bytes).max(1).min(limit - frames_given) * self.frame_bytes;
+            let wanted = self
+                .bytes_left
+                .map_or(buffer_bytes, |bytes_left| bytes_left.min(buffer_bytes as u64) as usize);
             if wanted == 0 {
                 break;
             }
-            self.buffer.resize(room.max(self.buffer.len()), 0);
+            self.buffer.resize(buffer_bytes.max(self.buffer.len()), 0);
             let filled = self.input.fill(&mut self.buffer[..wanted])?;
-            if filled < wanted && (self.left.is_some() || filled % self.frame != 0) {
+            if filled < wanted && (self.bytes_left.is_some() || filled % self.frame_bytes != 0) {
                 return Err(self.input.error(format!(
                     "expected {} more bytes of samples, the file ends",
-                    self.left.map_or((self.frame - filled % self.frame) as u64, |l| l - filled as u64)
+                    self.bytes_left
+                        .map_or((self.frame_bytes - filled % self.frame_bytes) as u64, |l| l - filled as u64)
                 )));
             }
-            let room = samples.try_reserve(filled / self.frame * self.format.channels);
-            room.map_err(|_| self.input.error("no memory for more samples"))?;
-            decode(self.coding, &self.buffer[..filled], samples);
-            self.left = self.left.map(|left| left - filled as u64);
-            made += filled / self.frame;
+            let reserved = samples.try_reserve(filled / self.frame_bytes * self.format.channels);
+            reserved.map_err(|_| self.input.error("no memory for more samples"))?;
+            decode_samples(self.coding, &self.buffer[..filled], samples);
+            self.bytes_left = self.bytes_left.map(|bytes_left| bytes_left - filled as u64);
+            frames_given += filled / self.frame_bytes;
             if filled < wanted {
                 break;
             }
         }
-        Ok(made)
+        Ok(frames_given)
     }
 }
 
-fn read_format<R: Read>(input: &mut Bytes<R>, size: u32) -> Result<(AudioFormat, Coding, usize)> {
+/// Reads the chunk `fmt `: the format, the coding of samples and the bytes of a frame.
+fn read_format<R: Read>(input: &mut ByteReader<R>, size: u32) -> Result<(AudioFormat, SampleCoding, usize)> {
     if !(16..=1024).contains(&size) {
         return Err(input.error(format!("expected a format of 16 to 1,024 bytes, got {size}")));
     }
-    let fields = input.take_vec("the format", u64::from(size + (size & 1)))?;
-    let short = |at: usize| u16::from_le_bytes([fields[at], fields[at + 1]]);
-    let (tag, channels, align, bits) = (short(0), usize::from(short(2)), usize::from(short(12)), short(14));
+    let fields = input.read_vec("the format", u64::from(size + (size & 1)))?;
+    let u16_at = |at: usize| u16::from_le_bytes([fields[at], fields[at + 1]]);
+    let (tag, channels, align, bits) =
+        (u16_at(0), usize::from(u16_at(2)), usize::from(u16_at(12)), u16_at(14));
     let rate = u32::from_le_bytes([fields[4], fields[5], fields[6], fields[7]]);
     // The extensible form has the tag at the beginning of a longer identifier.
-    let tag = if tag == 0xFFFE && size >= 40 { short(24) } else { tag };
+    let tag = if tag == 0xFFFE && size >= 40 { u16_at(24) } else { tag };
     if channels == 0 || rate == 0 {
         return Err(input.error(format!("expected channels and a rate, got {channels} and {rate}")));
     }
@@ -128,14 +145,14 @@ fn read_format<R: Read>(input: &mut Bytes<R>, size: u32) -> Result<(AudioFormat,
         return Err(input.error(reason));
     }
     let coding = match (tag, width) {
-        (1, 1) => Coding::U8,
-        (1, 2) => Coding::I16,
-        (1, 3) => Coding::I24,
-        (1, 4) => Coding::I32,
-        (3, 4) => Coding::F32,
-        (3, 8) => Coding::F64,
-        (6, 1) => Coding::ALaw,
-        (7, 1) => Coding::MuLaw,
+        (1, 1) => SampleCoding::U8,
+        (1, 2) => SampleCoding::I16,
+        (1, 3) => SampleCoding::I24,
+        (1, 4) => SampleCoding::I32,
+        (3, 4) => SampleCoding::F32,
+        (3, 8) => SampleCoding::F64,
+        (6, 1) => SampleCoding::ALaw,
+        (7, 1) => SampleCoding::MuLaw,
         _ => {
             return Err(input.error(format!(
                 "expected PCM of 8 to 32 bits, floats, A-law or μ-law, got format {tag} of {width} bytes"
@@ -145,7 +162,8 @@ fn read_format<R: Read>(input: &mut Bytes<R>, size: u32) -> Result<(AudioFormat,
     Ok((AudioFormat { rate, channels, frames: None }, coding, align))
 }
 
-fn decode(coding: Coding, bytes: &[u8], samples: &mut Vec<f32>) {
+/// Appends the samples in `bytes` as numbers −1 … 1.
+fn decode_samples(coding: SampleCoding, bytes: &[u8], samples: &mut Vec<f32>) {
     const fn table(a_law: bool) -> [f32; 256] {
         let (mut table, mut code) = ([0.0; 256], 0);
         while code < 256 {
@@ -159,30 +177,33 @@ fn decode(coding: Coding, bytes: &[u8], samples: &mut Vec<f32>) {
     static MU_LAW: [f32; 256] = table(false);
     let by_table = |table: &'static [f32; 256]| bytes.iter().map(move |b| table[usize::from(*b)]);
     match coding {
-        Coding::U8 => samples.extend(bytes.iter().map(|b| (f32::from(*b) - 128.0) / 128.0)),
-        Coding::I16 => {
+        SampleCoding::U8 => samples.extend(bytes.iter().map(|b| (f32::from(*b) - 128.0) / 128.0)),
+        SampleCoding::I16 => {
             let scale = 1.0 / 32768.0;
             let (chunks, _) = bytes.as_chunks::<2>();
             samples.extend(chunks.iter().map(|c| f32::from(i16::from_le_bytes(*c)) * scale));
         }
-        Coding::I24 => {
+        SampleCoding::I24 => {
             let scale = 1.0 / 2147483648.0;
             let (chunks, _) = bytes.as_chunks::<3>();
             samples.extend(chunks.iter().map(|[a, b, c]| i32::from_le_bytes([0, *a, *b, *c]) as f32 * scale));
         }
-        Coding::I32 => {
+        SampleCoding::I32 => {
             let scale = 1.0 / 2147483648.0;
             let (chunks, _) = bytes.as_chunks::<4>();
             samples.extend(chunks.iter().map(|c| i32::from_le_bytes(*c) as f32 * scale));
         }
-        Coding::F32 => samples.extend(bytes.as_chunks().0.iter().map(|c| f32::from_le_bytes(*c))),
-        Coding::F64 => samples.extend(bytes.as_chunks().0.iter().map(|c| f64::from_le_bytes(*c) as f32)),
-        Coding::ALaw => samples.extend(by_table(&A_LAW)),
-        Coding::MuLaw => samples.extend(by_table(&MU_LAW)),
+        SampleCoding::F32 => samples.extend(bytes.as_chunks().0.iter().map(|c| f32::from_le_bytes(*c))),
+        SampleCoding::F64 => {
+            samples.extend(bytes.as_chunks().0.iter().map(|c| f64::from_le_bytes(*c) as f32))
+        }
+        SampleCoding::ALaw => samples.extend(by_table(&A_LAW)),
+        SampleCoding::MuLaw => samples.extend(by_table(&MU_LAW)),
     }
 }
 
-/// ITU-T G.711: a sign, three bits of exponent, four of mantissa, every other bit inverted; 13 bits, left-justified.
+/// The 16-bit value of an A-law code (ITU-T G.711): a sign, three bits of exponent and four of mantissa, every other
+/// bit inverted. The value's 13 bits are its upper ones.
 const fn a_law_value(code: u8) -> i32 {
     let code = code ^ 0x55;
     let (exponent, mantissa) = ((code >> 4) & 7, (code & 15) as i32);
@@ -193,7 +214,8 @@ const fn a_law_value(code: u8) -> i32 {
     if code & 0x80 != 0 { magnitude } else { -magnitude }
 }
 
-/// ITU-T G.711: all bits inverted, a bias of 33 (132 when left-justified); 14 bits, left-justified.
+/// The 16-bit value of a μ-law code (ITU-T G.711): all bits inverted, a bias of 33 (132 in 16 bits). The value's 14
+/// bits are its upper ones.
 const fn mu_law_value(code: u8) -> i32 {
     let code = !code;
     let (exponent, mantissa) = ((code >> 4) & 7, (code & 15) as i32);

@@ -1,11 +1,15 @@
 //! Blocks, models and training on the CPU, in one program: each test program of its own would compile the backend again.
 
+mod carried;
 mod common;
 mod golden_block;
 mod golden_train;
 mod gradients;
+mod groups;
 mod network;
+mod official_models;
 mod old_checkpoints;
 mod session;
 mod streams;
 mod training;
+mod weights;

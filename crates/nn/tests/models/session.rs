@@ -7,10 +7,10 @@ const MODEL: &str = r#"{"input": 1, "output": 1, "features": 6, "layers": 2, "st
     "dropout": 0.2}"#;
 const TRAIN: &str = r#"{"seed": 3, "ema": 0.5, "carryState": true}"#;
 
-fn session() -> Session<Cpu<f32>> {
+fn session() -> TrainingSession<Cpu<f32>> {
     let model = Model::new(Cpu::new(2).unwrap(), ModelConfig::from_json(MODEL).unwrap()).unwrap();
-    let mut session = Session::new(model, None);
-    session.begin(TRAIN, false).unwrap();
+    let mut session = TrainingSession::new(model);
+    session.begin_run(TRAIN, false).unwrap();
     session
 }
 
@@ -29,17 +29,17 @@ fn batch(i: u64) -> OwnedBatch<f32> {
 #[test]
 fn begun_ahead_is_the_same_training() {
     let (mut plain, mut ahead) = (session(), session());
-    ahead.step(Some(batch(0))).unwrap();
+    ahead.step(Some(batch(0)), 1).unwrap();
     for i in 0..5 {
-        plain.step(Some(batch(i))).unwrap();
+        plain.step(Some(batch(i)), 1).unwrap();
         let want = plain.stats().unwrap();
         ahead.begin_ahead(batch(i + 1)).unwrap();
         assert_eq!(ahead.stats().unwrap(), want, "step {i}");
-        ahead.step(None).unwrap();
+        ahead.step(None, 1).unwrap();
     }
-    plain.step(Some(batch(5))).unwrap();
+    plain.step(Some(batch(5)), 1).unwrap();
     assert_eq!(ahead.stats().unwrap(), plain.stats().unwrap());
-    assert!(ahead.step(None).is_err(), "nothing was begun");
+    assert!(ahead.step(None, 1).is_err(), "nothing was begun");
     // What is begun and dropped leaves nothing behind.
     ahead.begin_ahead(batch(9)).unwrap();
     ahead.end().unwrap();
@@ -53,35 +53,35 @@ fn begun_ahead_is_the_same_training() {
 #[test]
 fn a_failure_behind_a_batch_begun_ahead_is_named() {
     let mut session = session();
-    session.step(Some(batch(0))).unwrap();
+    session.step(Some(batch(0)), 1).unwrap();
     session.stats().unwrap();
     let weight = session.model().store().get("decoder.weight").unwrap();
     session.model_mut().store_mut().set("decoder.weight", &vec![3e38; weight.len()]).unwrap();
-    session.step(Some(batch(1))).unwrap();
+    session.step(Some(batch(1)), 1).unwrap();
     session.begin_ahead(batch(2)).unwrap();
     let error = session.stats().unwrap_err();
     assert_eq!(
         (error.code.as_str(), error.step, error.tensor.as_deref()),
         ("ERR_S4_NONFINITE", Some(2), Some("loss"))
     );
-    assert!(session.step(None).is_err(), "what was begun is dropped");
+    assert!(session.step(None, 1).is_err(), "what was begun is dropped");
     // The parameters are those before; with a sound decoder training goes on.
     assert_eq!(session.model().store().get("decoder.weight").unwrap()[0], 3e38);
     session.model_mut().store_mut().set("decoder.weight", &weight).unwrap();
-    session.step(Some(batch(3))).unwrap();
+    session.step(Some(batch(3)), 1).unwrap();
     assert!(session.stats().unwrap().loss.is_finite());
 }
 
 #[test]
 fn resuming_replaces_what_is_given_and_keeps_the_rest() {
     let mut session = session();
-    session.step(Some(batch(0))).unwrap();
+    session.step(Some(batch(0)), 1).unwrap();
     assert_eq!(session.stats().unwrap().lr, 4e-3);
-    session.begin(r#"{"lr": 0.5}"#, true).unwrap();
-    session.step(Some(batch(1))).unwrap();
+    session.begin_run(r#"{"lr": 0.5}"#, true).unwrap();
+    session.step(Some(batch(1)), 1).unwrap();
     let stats = session.stats().unwrap();
     assert_eq!((stats.step, stats.lr), (2, 0.5));
     // `ema` stayed as it was.
     session.swap_average().unwrap();
-    assert!(session.begin(r#"{"lr": "fast"}"#, true).is_err());
+    assert!(session.begin_run(r#"{"lr": "fast"}"#, true).is_err());
 }

@@ -1,10 +1,11 @@
-//! Every golden case by the dense oracles: kernel, SSM output, states, C from C̃.
+//! The dense oracles against every golden file of the official code: kernel, SSM output, states, C from C̃.
 
-use crate::support::{cases, complex, flat, heads, read, relative};
+use crate::support::{cases, complex, head_ssms, interleaved, read_golden, relative};
 use s4_ssm::*;
 
-/// C was recovered from C̃ of modes that hardly decay: sharp to 1e-9 only (README of the golden files).
-fn marginal(init: &str) -> bool {
+/// Whether an initialisation has modes that hardly decay. C of their golden files was recovered from C̃, which is
+/// accurate to 1e-9 only (README of the golden files).
+fn hardly_decays(init: &str) -> bool {
     init == "fourier" || init == "hippo"
 }
 
@@ -12,17 +13,17 @@ fn marginal(init: &str) -> bool {
 fn kernels_outputs_states() {
     let mut compared = 0;
     for case in cases() {
-        let (ckpt, config) = read(&format!("{case}.ckpt"));
-        let (golden, _) = read(&format!("{case}.golden"));
-        let tol = if marginal(config["init"].as_str().unwrap()) { 1e-9 } else { 1e-10 };
+        let (ckpt, config) = read_golden(&format!("{case}.ckpt"));
+        let (golden, _) = read_golden(&format!("{case}.golden"));
+        let tol = if hardly_decays(config["init"].as_str().unwrap()) { 1e-9 } else { 1e-10 };
         let mut check = |what: &str, value: &[f64], expected: &str| {
             let error = relative(value, &golden[expected].1);
             assert!(error <= tol, "{case} {what}: {error:e}");
             compared += 1;
         };
-        let layer = |rate| heads(&ckpt, "layer.kernel.", &config, &golden["C"].1, rate);
+        let layer = |rate| head_ssms(&ckpt, "layer.kernel.", &config, &golden["C"].1, rate);
         let kernel_of = |rate: f64, len: usize, by: fn(&Ssm, usize) -> Vec<Vec<f64>>| {
-            by_channel(&layer(rate).iter().map(|ssm| by(ssm, len)).collect::<Vec<_>>())
+            channels_outermost(&layer(rate).iter().map(|ssm| by(ssm, len)).collect::<Vec<_>>())
         };
         for (key, rate) in [("kernel", 1.0), ("kernel.rate2", 2.0), ("kernel.rate0.5", 0.5)] {
             let Some((shape, _)) = golden.get(key) else { continue };
@@ -35,9 +36,9 @@ fn kernels_outputs_states() {
         let channels = ckpt["layer.D"].0[0];
         let two_sided = config["bidirectional"].as_bool().unwrap();
         let (kernel_shape, kernel) = &golden["kernel"];
-        let row = |c: usize, h: usize| {
-            let start = (c * features + h) * kernel_shape[2];
-            &kernel[start..start + kernel_shape[2]]
+        let kernel_of_channel = |c: usize, h: usize| {
+            let nplr_ssm = (c * features + h) * kernel_shape[2];
+            &kernel[nplr_ssm..nplr_ssm + kernel_shape[2]]
         };
         let mut y = Vec::new();
         for b in 0..batch {
@@ -46,9 +47,9 @@ fn kernels_outputs_states() {
                     let u = &u[(b * features + h) * len..][..len];
                     let d = d[c * features + h];
                     y.extend(if two_sided {
-                        conv_two_sided(u, row(c, h), row(channels + c, h), d)
+                        conv_bidirectional(u, kernel_of_channel(c, h), kernel_of_channel(channels + c, h), d)
                     } else {
-                        conv_causal(u, row(c, h), d)
+                        conv_causal(u, kernel_of_channel(c, h), d)
                     });
                 }
             }
@@ -77,7 +78,7 @@ fn kernels_outputs_states() {
                             y[to + t] = out[t] + d[c * features + h] * u[t];
                         }
                     }
-                    state.extend(flat(&end));
+                    state.extend(interleaved(&end));
                 }
             }
             check("by recurrence", &y, out);
@@ -87,17 +88,17 @@ fn kernels_outputs_states() {
     assert!(compared >= 24 * 2, "only {compared} comparisons");
 }
 
-/// (head, channel, len) → (channel, head, len).
-fn by_channel(heads: &[Vec<Vec<f64>>]) -> Vec<f64> {
-    (0..heads[0].len()).flat_map(|c| heads.iter().flat_map(move |h| h[c].iter().copied())).collect()
+/// Reorders (head, channel, len) to (channel, head, len).
+fn channels_outermost(head_ssms: &[Vec<Vec<f64>>]) -> Vec<f64> {
+    (0..head_ssms[0].len()).flat_map(|c| head_ssms.iter().flat_map(move |h| h[c].iter().copied())).collect()
 }
 
 #[test]
 fn c_from_the_checkpoint() {
     let (mut truncated, mut plain) = (0, 0);
     for case in cases() {
-        let (ckpt, config) = read(&format!("{case}.ckpt"));
-        let (golden, _) = read(&format!("{case}.golden"));
+        let (ckpt, config) = read_golden(&format!("{case}.ckpt"));
+        let (golden, _) = read_golden(&format!("{case}.golden"));
         let (_, stored) = &ckpt["layer.kernel.C"];
         let len = ckpt.get("layer.kernel.l_kernel").map_or(0, |(_, l)| l[0] as usize);
         if len == 0 {
@@ -105,16 +106,16 @@ fn c_from_the_checkpoint() {
             plain += 1;
             continue;
         }
-        let layer = heads(&ckpt, "layer.kernel.", &config, stored, 1.0);
+        let layer = head_ssms(&ckpt, "layer.kernel.", &config, stored, 1.0);
         let rows: Vec<_> = layer.iter().map(|ssm| c_from_tilde(ssm, len).unwrap()).collect();
         let c: Vec<f64> =
-            (0..rows[0].len()).flat_map(|k| rows.iter().flat_map(move |r| flat(&r[k]))).collect();
-        let tol = if marginal(config["init"].as_str().unwrap()) { 1e-9 } else { 1e-10 };
+            (0..rows[0].len()).flat_map(|k| rows.iter().flat_map(move |r| interleaved(&r[k]))).collect();
+        let tol = if hardly_decays(config["init"].as_str().unwrap()) { 1e-9 } else { 1e-10 };
         let error = relative(&c, &golden["C"].1);
         assert!(error <= tol, "{case}: C from C̃ {error:e}");
         for (ssm, rows) in layer.iter().zip(&rows) {
             let back = c_tilde(&Ssm { c: rows.clone(), ..ssm.clone() }, len);
-            let error = relative(&flat(&back.concat()), &flat(&ssm.c.concat()));
+            let error = relative(&interleaved(&back.concat()), &interleaved(&ssm.c.concat()));
             assert!(error <= tol, "{case}: C̃ of C {error:e}");
         }
         truncated += 1;
@@ -122,12 +123,12 @@ fn c_from_the_checkpoint() {
     assert!(truncated >= 10 && plain >= 5, "{truncated} with C̃, {plain} with C");
 }
 
-/// The first time steps of the long kernels (all of them take minutes by dense powers).
+/// Compares the first 2048 samples of long kernels; all samples would take minutes with dense matrices.
 #[test]
 fn long_kernels_begin_right() {
     for name in ["long_16k.golden", "long_64k_slow.golden"] {
-        let (golden, config) = read(name);
-        let layer = heads(&golden, "param.", &config, &golden["param.C"].1, 1.0);
+        let (golden, config) = read_golden(name);
+        let layer = head_ssms(&golden, "param.", &config, &golden["param.C"].1, 1.0);
         let (shape, kernel) = &golden["kernel"];
         for (h, ssm) in layer.iter().enumerate() {
             let head = &kernel_by_powers(ssm, 2048)[0];

@@ -1,8 +1,9 @@
-//! The pointwise nonlinearities in f64.
+//! The activation functions in f64.
 
 use s4_backend::Activation;
 
-/// Φ(x) by its series, or Laplace's continued fraction in the tails; 1e-15 of max(Φ, 1 − Φ).
+/// The normal distribution function Φ(x), by its power series, or in the tails by Laplace's continued fraction;
+/// accurate to 1e-15 of max(Φ, 1 − Φ).
 fn normal_cdf(x: f64) -> f64 {
     let a = x.abs();
     let density = (-0.5 * a * a).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -25,11 +26,12 @@ fn normal_cdf(x: f64) -> f64 {
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-/// σ(x).
+/// The logistic function σ(x) = 1/(1 + e⁻ˣ).
 pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
+/// The activation function of this kind at x.
 pub(super) fn activation(kind: Activation, x: f64) -> f64 {
     match kind {
         Activation::Identity => x,
@@ -42,9 +44,10 @@ pub(super) fn activation(kind: Activation, x: f64) -> f64 {
     }
 }
 
-/// Its derivative, by the central difference of fourth order: 1e-12 away from kinks.
-pub(super) fn slope(kind: Activation, x: f64) -> f64 {
+/// The derivative of an activation function, by the central difference of fourth order: accurate to 1e-12 except near a
+/// kink.
+pub(super) fn activation_derivative(kind: Activation, x: f64) -> f64 {
     const H: f64 = 5e-4;
-    let at = |k: f64| activation(kind, x + k * H);
-    (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * H)
+    let value_at = |k: f64| activation(kind, x + k * H);
+    (8.0 * (value_at(1.0) - value_at(-1.0)) - (value_at(2.0) - value_at(-2.0))) / (12.0 * H)
 }

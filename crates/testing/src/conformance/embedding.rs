@@ -1,6 +1,6 @@
-//! Rows of a table, by token.
+//! Conformance tests of the embedding.
 
-use super::suite::{At, Out, Suite, added, inner, take};
+use super::suite::{CaseLabel, OutputBuffer, Suite, added_part, inner_product, into_array};
 use s4_backend::{Backend, EmbeddingBackward, EmbeddingForward, SeqShape};
 
 impl<B: Backend> Suite<'_, B> {
@@ -12,12 +12,12 @@ impl<B: Backend> Suite<'_, B> {
     }
 
     fn embedding_case(&mut self, shape: SeqShape, vocabulary: usize) {
-        let (be, s) = (self.be, &shape);
+        let (backend, s) = (self.backend, &shape);
         let case = format!("{s:?} of {vocabulary}");
         let table = self.normal(vocabulary * s.heads);
         let tokens: Vec<i32> = (0..s.batch * s.len).map(|_| self.rng.below(vocabulary) as i32).collect();
         let dy = self.normal(s.elements());
-        let f = |table: &[f64]| {
+        let embedded = |table: &[f64]| {
             let mut y = vec![0.0; s.elements()];
             for (i, y) in y.iter_mut().enumerate() {
                 let (b, h, t) = (i / s.len / s.heads, i / s.len % s.heads, i % s.len);
@@ -25,21 +25,27 @@ impl<B: Backend> Suite<'_, B> {
             }
             y
         };
-        let at = At { operation: "embedding_forward", case: &case };
-        self.forward(at, &[&table], &[&tokens], &[("y", &f(&table))], &mut |a, _| {
-            let ([y], [table]) = (take(a.outs), take(a.ins));
-            be.embedding_forward(EmbeddingForward { y, table, tokens: &a.ints[0], vocabulary, shape })
+        let label = CaseLabel { operation: "embedding_forward", case: &case };
+        self.check_forward(label, &[&table], &[&tokens], &[("y", &embedded(&table))], &mut |a, _| {
+            let ([y], [table]) = (into_array(a.outs), into_array(a.ins));
+            backend.embedding_forward(EmbeddingForward { y, table, tokens: &a.ints[0], vocabulary, shape })
         });
-        let at = At { operation: "embedding_backward", case: &case };
-        let d0 = self.start(table.len());
-        let got = self.outputs(at, &[&dy], &[&tokens], &[Out::Add(&d0)], &mut |a, ws| {
-            let ([dtable], [dy]) = (take(a.outs), take(a.ins));
-            let tokens = &a.ints[0];
-            be.embedding_backward(EmbeddingBackward { dtable, dy, tokens, vocabulary, shape }, ws)
-        });
+        let label = CaseLabel { operation: "embedding_backward", case: &case };
+        let d0 = self.small_initial_gradient(table.len());
+        let got =
+            self.outputs_of(label, &[&dy], &[&tokens], &[OutputBuffer::AddedTo(&d0)], &mut |a, workspace| {
+                let ([dtable], [dy]) = (into_array(a.outs), into_array(a.ins));
+                let tokens = &a.ints[0];
+                backend.embedding_backward(
+                    EmbeddingBackward { dtable, dy, tokens, vocabulary, shape },
+                    workspace,
+                )
+            });
         if let Some(got) = got {
-            let d = added(&got[0], &d0);
-            self.difference(at, "dtable", &d, &table, &mut |table| inner(&f(table), &dy));
+            let d = added_part(&got[0], &d0);
+            self.check_by_differences(label, "dtable", &d, &table, &mut |table| {
+                inner_product(&embedded(table), &dy)
+            });
         }
     }
 }

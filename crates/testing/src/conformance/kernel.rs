@@ -1,8 +1,8 @@
-//! The convolution kernel of an SSM.
+//! Conformance tests of the convolution kernel of an SSM.
 
 use super::{
     ssm::params,
-    suite::{At, Suite, take},
+    suite::{CaseLabel, Suite, into_array},
 };
 use crate::{layer::layers, truth};
 use s4_backend::{Backend, KernelForward};
@@ -12,14 +12,20 @@ impl<B: Backend> Suite<'_, B> {
         let lens = self.cases(&[1, 7, 63, 64, 65, 130, 1047], &[1, 65]);
         for layer in layers() {
             for &len in &lens {
-                let (be, spec, rate) = (self.be, layer.spec, layer.rate);
+                let (backend, spec, rate) = (self.backend, layer.spec, layer.rate);
                 let case = format!("{}, {len}", layer.name);
-                let at = At { operation: "kernel_forward", case: &case };
+                let label = CaseLabel { operation: "kernel_forward", case: &case };
                 let ins = layer.values.each_ref().map(|v| &v[..]);
-                self.forward(at, &ins, &[], &[("kernel", &truth::kernel(&layer, len))], &mut |a, ws| {
-                    let ([kernel], params) = (take(a.outs), params(take(a.ins)));
-                    be.kernel_forward(KernelForward { kernel, params, spec, len, rate }, ws)
-                });
+                self.check_forward(
+                    label,
+                    &ins,
+                    &[],
+                    &[("kernel", &truth::kernel(&layer, len))],
+                    &mut |a, workspace| {
+                        let ([kernel], params) = (into_array(a.outs), params(into_array(a.ins)));
+                        backend.kernel_forward(KernelForward { kernel, params, spec, len, rate }, workspace)
+                    },
+                );
             }
         }
     }

@@ -1,9 +1,10 @@
-//! Pointwise linear maps.
+//! Conformance tests of linear layers.
 
-use super::suite::{At, Out, Suite, added, inner, take};
+use super::suite::{CaseLabel, OutputBuffer, Suite, added_part, inner_product, into_array};
 use s4_backend::{Backend, LinearBackward, LinearForward, LinearShape};
 
-pub(super) fn linear(x: &[f64], w: &[f64], bias: Option<&[f64]>, s: &LinearShape) -> Vec<f64> {
+/// The truth of a linear layer.
+pub(super) fn linear_truth(x: &[f64], w: &[f64], bias: Option<&[f64]>, s: &LinearShape) -> Vec<f64> {
     let mut y = vec![0.0; s.batch * s.outputs * s.len];
     for b in 0..s.batch {
         for o in 0..s.outputs {
@@ -19,7 +20,7 @@ pub(super) fn linear(x: &[f64], w: &[f64], bias: Option<&[f64]>, s: &LinearShape
     y
 }
 
-/// Its transpose: dx, dweight, dbias.
+/// The gradients dx, dweight, dbias of a linear layer.
 pub(super) fn linear_transposed(dy: &[f64], x: &[f64], w: &[f64], s: &LinearShape) -> [Vec<f64>; 3] {
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; s.outputs]);
     for b in 0..s.batch {
@@ -28,7 +29,7 @@ pub(super) fn linear_transposed(dy: &[f64], x: &[f64], w: &[f64], s: &LinearShap
             db[o] += dy.iter().sum::<f64>();
             for i in 0..s.inputs {
                 let row = (b * s.inputs + i) * s.len;
-                dw[o * s.inputs + i] += inner(dy, &x[row..][..s.len]);
+                dw[o * s.inputs + i] += inner_product(dy, &x[row..][..s.len]);
                 for (dx, dy) in dx[row..][..s.len].iter_mut().zip(dy) {
                     *dx += w[o * s.inputs + i] * dy;
                 }
@@ -62,43 +63,48 @@ impl<B: Backend> Suite<'_, B> {
     }
 
     fn linear_case(&mut self, shape: LinearShape, with_bias: bool) {
-        let (be, s) = (self.be, &shape);
+        let (backend, s) = (self.backend, &shape);
         let case = format!("{s:?} bias={with_bias}");
-        let at = At { operation: "linear_forward", case: &case };
+        let label = CaseLabel { operation: "linear_forward", case: &case };
         let (x, w) = (self.normal(s.batch * s.inputs * s.len), self.normal(s.outputs * s.inputs));
         let (bias, dy) = (self.normal(s.outputs), self.normal(s.batch * s.outputs * s.len));
-        let y = linear(&x, &w, with_bias.then_some(&bias[..]), s);
-        self.forward(at, &[&x, &w, &bias], &[], &[("y", &y)], &mut |a, ws| {
-            let ([y], [x, weight, bias]) = (take(a.outs), take(a.ins));
-            be.linear_forward(LinearForward { y, x, weight, bias: with_bias.then_some(bias), shape }, ws)
+        let y = linear_truth(&x, &w, with_bias.then_some(&bias[..]), s);
+        self.check_forward(label, &[&x, &w, &bias], &[], &[("y", &y)], &mut |a, workspace| {
+            let ([y], [x, weight, bias]) = (into_array(a.outs), into_array(a.ins));
+            backend.linear_forward(
+                LinearForward { y, x, weight, bias: with_bias.then_some(bias), shape },
+                workspace,
+            )
         });
-        let at = At { operation: "linear_backward", case: &case };
+        let label = CaseLabel { operation: "linear_backward", case: &case };
         let [dx, dw, db] = linear_transposed(&dy, &x, &w, s);
-        let (dw0, db0) = (self.start(w.len()), self.start(bias.len()));
-        let outs = [Out::Over(x.len()), Out::Add(&dw0), Out::Add(&db0)];
-        let got = self.outputs(at, &[&dy, &x, &w], &[], &outs, &mut |a, ws| {
-            let ([dx, dweight, dbias], [dy, x, weight]) = (take(a.outs), take(a.ins));
+        let (dw0, db0) = (self.small_initial_gradient(w.len()), self.small_initial_gradient(bias.len()));
+        let outs =
+            [OutputBuffer::Overwritten(x.len()), OutputBuffer::AddedTo(&dw0), OutputBuffer::AddedTo(&db0)];
+        let got = self.outputs_of(label, &[&dy, &x, &w], &[], &outs, &mut |a, workspace| {
+            let ([dx, dweight, dbias], [dy, x, weight]) = (into_array(a.outs), into_array(a.ins));
             let (dx, dbias) = (Some(dx), with_bias.then_some(dbias));
-            be.linear_backward(LinearBackward { dx, dweight, dbias, dy, x, weight, shape }, ws)
+            backend.linear_backward(LinearBackward { dx, dweight, dbias, dy, x, weight, shape }, workspace)
         });
         if let Some(got) = got {
-            self.gradient(at, "dx", &got[0], &dx);
-            self.gradient(at, "dweight", &added(&got[1], &dw0), &dw);
+            self.check_gradient(label, "dx", &got[0], &dx);
+            self.check_gradient(label, "dweight", &added_part(&got[1], &dw0), &dw);
             if with_bias {
-                self.gradient(at, "dbias", &added(&got[2], &db0), &db);
+                self.check_gradient(label, "dbias", &added_part(&got[2], &db0), &db);
             } else {
-                self.exact(at, "dbias", &got[2], &db0);
+                self.check_exact(label, "dbias", &got[2], &db0);
             }
         }
         let case = format!("{case}, without dx");
-        let at = At { operation: "linear_backward", case: &case };
-        let got = self.outputs(at, &[&dy, &x, &w], &[], &outs[1..], &mut |a, ws| {
-            let ([dweight, dbias], [dy, x, weight]) = (take(a.outs), take(a.ins));
+        let label = CaseLabel { operation: "linear_backward", case: &case };
+        let got = self.outputs_of(label, &[&dy, &x, &w], &[], &outs[1..], &mut |a, workspace| {
+            let ([dweight, dbias], [dy, x, weight]) = (into_array(a.outs), into_array(a.ins));
             let dbias = Some(dbias);
-            be.linear_backward(LinearBackward { dx: None, dweight, dbias, dy, x, weight, shape }, ws)
+            backend
+                .linear_backward(LinearBackward { dx: None, dweight, dbias, dy, x, weight, shape }, workspace)
         });
         if let Some(got) = got {
-            self.gradient(at, "dweight", &added(&got[0], &dw0), &dw);
+            self.check_gradient(label, "dweight", &added_part(&got[0], &dw0), &dw);
         }
     }
 }

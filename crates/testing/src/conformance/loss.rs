@@ -1,12 +1,12 @@
-//! Losses and their gradients.
+//! Conformance tests of losses and their gradients.
 
-use super::suite::{At, Out, Suite, added, take};
-use s4_backend::{Backend, Levels, Loss, LossForwardBackward, LossKind, Target};
+use super::suite::{CaseLabel, OutputBuffer, Suite, added_part, into_array};
+use s4_backend::{Backend, Loss, LossForwardBackward, LossKind, QuantileLevels, Target};
 
 const HUBER_DELTA: f64 = 0.75;
 
-/// What a loss is taken of.
-struct Data {
+/// A loss, its targets and its weights.
+struct LossCase {
     loss: Loss,
     outputs: usize,
     width: usize,
@@ -16,9 +16,9 @@ struct Data {
     denominator: f64,
 }
 
-impl Data {
-    /// Loss of one row, unweighted.
-    fn row(&self, row: usize, x: &[f64]) -> f64 {
+impl LossCase {
+    /// The loss of one prediction x, without its weight.
+    fn loss_of_row(&self, row: usize, x: &[f64]) -> f64 {
         let Loss { kind, huber_delta: delta, .. } = self.loss;
         let residual = |i: usize| x[i] - self.values[row * self.width + i];
         let sum = |f: &dyn Fn(usize, f64) -> f64| (0..self.width).map(|i| f(i, residual(i))).sum::<f64>();
@@ -26,8 +26,8 @@ impl Data {
             LossKind::CrossEntropy if self.labels[row] < 0 => 0.0,
             LossKind::CrossEntropy => {
                 let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let total: f64 = x.iter().map(|v| (v - top).exp()).sum();
-                total.ln() + top - x[self.labels[row] as usize]
+                let exp_sum: f64 = x.iter().map(|v| (v - top).exp()).sum();
+                exp_sum.ln() + top - x[self.labels[row] as usize]
             }
             LossKind::Mse => sum(&|_, r| r * r),
             LossKind::Mae => sum(&|_, r| r.abs()),
@@ -60,18 +60,18 @@ impl Data {
     }
 
     /// Σ weight·loss/denominator.
-    fn total(&self, x: &[f64]) -> f64 {
+    fn weighted_loss(&self, x: &[f64]) -> f64 {
         let rows = x.chunks(self.outputs).enumerate();
-        rows.map(|(row, x)| self.weight(row) / self.denominator * self.row(row, x)).sum()
+        rows.map(|(row, x)| self.weight(row) / self.denominator * self.loss_of_row(row, x)).sum()
     }
 
-    /// Rows that count (a label, a weight) and whose largest output is the label.
-    fn hits(&self, x: &[f64]) -> usize {
-        let hit = |(row, x): &(usize, &[f64])| {
+    /// Sum of the weights of the predictions whose largest output is the label.
+    fn weight_of_correct_predictions(&self, x: &[f64]) -> f64 {
+        let weight_if_correct = |(row, x): (usize, &[f64])| {
             let best = (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
-            best as i32 == self.labels[*row] && self.weight(*row) != 0.0
+            if best as i32 == self.labels[row] { self.weight(row) } else { 0.0 }
         };
-        x.chunks(self.outputs).enumerate().filter(hit).count()
+        x.chunks(self.outputs).enumerate().map(weight_if_correct).sum()
     }
 }
 
@@ -80,7 +80,7 @@ impl<B: Backend> Suite<'_, B> {
         for (rows, outputs) in self.cases(&[(1, 2), (7, 10), (1047, 4), (300, 130)], &[(1, 2), (19, 4)]) {
             for weighted in [false, true] {
                 for &kind in LossKind::ALL {
-                    let levels = Levels::new(&[0.2, 0.7]).expect("two levels");
+                    let levels = QuantileLevels::new(&[0.2, 0.7]).expect("two levels");
                     let loss = Loss { kind, huber_delta: HUBER_DELTA, levels };
                     self.loss_case(loss, rows, outputs, weighted);
                 }
@@ -88,11 +88,11 @@ impl<B: Backend> Suite<'_, B> {
         }
     }
 
-    /// Random outputs and targets that keep away from the kinks.
-    fn loss_data(&mut self, loss: Loss, rows: usize, outputs: usize, weighted: bool) -> (Data, Vec<f64>) {
+    /// Random outputs and targets whose differences are not close to a kink of the loss.
+    fn loss_data(&mut self, loss: Loss, rows: usize, outputs: usize, weighted: bool) -> (LossCase, Vec<f64>) {
         let width = loss.width(outputs).expect("outputs that fit every loss");
         let mut x = self.normal(rows * outputs);
-        // Residuals away from the kinks of |r| and of Huber's corner.
+        // Residuals not close to 0, where |r| has a kink, nor to the point where the Huber loss becomes linear.
         let residual = self.away_from_zero(rows * width);
         let targets: Vec<f64> = (0..rows * width)
             .map(|i| {
@@ -101,33 +101,35 @@ impl<B: Backend> Suite<'_, B> {
                 x[i / width * outputs + i % width] - r
             })
             .collect();
-        let mut values = self.held(&targets);
+        let mut values = self.rounded(&targets);
         if loss.kind == LossKind::Gaussian && rows > 1 {
-            // Both clamps of log σ, among rows that are not clamped; the σ of e⁻¹⁰ meets a residual of 0.
+            // One log σ above and one below the limits to which it is clamped; the other rows are within them. Where σ
+            // is e⁻¹⁰ the residual is 0, or the loss would be huge.
             x[width] = 12.0;
             x[outputs + width] = -12.0;
             values[width] = x[outputs];
         }
         if loss.kind == LossKind::Quantile {
-            // The kink of every level is where its output meets the target.
+            // Each level has a kink where its output equals the target.
             let residual = self.away_from_zero(rows * width);
             for i in 0..rows * width {
                 x[i / width * outputs + width + i % width] = values[i] - residual[i];
             }
-            x = self.held(&x);
+            x = self.rounded(&x);
         }
         let labels: Vec<i32> =
             (0..rows).map(|r| if r % 5 == 3 { -1 } else { self.rng.below(outputs) as i32 }).collect();
         let weights = weighted.then(|| (0..rows).map(|r| [1.0, 0.5, 0.0, 2.0][r % 4]).collect());
         let denominator = 0.75 * rows as f64;
-        (Data { loss, outputs, width, values, labels, weights, denominator }, x)
+        (LossCase { loss, outputs, width, values, labels, weights, denominator }, x)
     }
 
     fn loss_case(&mut self, loss: Loss, rows: usize, outputs: usize, weighted: bool) {
         let (data, x) = self.loss_data(loss, rows, outputs, weighted);
-        let (be, denominator) = (self.be, data.denominator);
+        let (backend, denominator) = (self.backend, data.denominator);
         let takes_labels = loss.kind.takes_labels();
-        let want = [data.total(&x), if takes_labels { data.hits(&x) as f64 } else { 0.0 }];
+        let want =
+            [data.weighted_loss(&x), if takes_labels { data.weight_of_correct_predictions(&x) } else { 0.0 }];
         let stats0 = [0.5, 3.0];
         let ins = [&x[..], &data.values, data.weights.as_deref().unwrap_or(&[])];
         for with_gradient in [true, false] {
@@ -135,13 +137,16 @@ impl<B: Backend> Suite<'_, B> {
                 "{} rows={rows} outputs={outputs} weighted={weighted} gradient={with_gradient}",
                 loss.kind
             );
-            let at = At { operation: "loss_forward_backward", case: &case };
-            let outs = [Out::Add(&stats0), Out::Over(if with_gradient { x.len() } else { 0 })];
-            let got = self.outputs(at, &ins, &[&data.labels], &outs, &mut |a, ws| {
-                let ([stats, doutput], [output, values, weights]) = (take(a.outs), take(a.ins));
+            let label = CaseLabel { operation: "loss_forward_backward", case: &case };
+            let outs = [
+                OutputBuffer::AddedTo(&stats0),
+                OutputBuffer::Overwritten(if with_gradient { x.len() } else { 0 }),
+            ];
+            let got = self.outputs_of(label, &ins, &[&data.labels], &outs, &mut |a, workspace| {
+                let ([stats, doutput], [output, values, weights]) = (into_array(a.outs), into_array(a.ins));
                 let target = if takes_labels { Target::Labels(&a.ints[0]) } else { Target::Values(values) };
                 let (doutput, row_weights) = (with_gradient.then_some(doutput), weighted.then_some(weights));
-                be.loss_forward_backward(
+                backend.loss_forward_backward(
                     LossForwardBackward {
                         stats,
                         doutput,
@@ -153,15 +158,15 @@ impl<B: Backend> Suite<'_, B> {
                         outputs,
                         denominator,
                     },
-                    ws,
+                    workspace,
                 )
             });
             let Some(got) = got else { continue };
-            let stats = added(&got[0], &stats0);
-            self.value(at, "stats.loss", &stats[..1], &want[..1]);
-            self.exact(at, "stats.hits", &stats[1..], &want[1..]);
+            let stats = added_part(&got[0], &stats0);
+            self.check_output(label, "stats.loss", &stats[..1], &want[..1]);
+            self.check_exact(label, "stats.hits", &stats[1..], &want[1..]);
             if with_gradient {
-                self.difference(at, "doutput", &got[1], &x, &mut |x| data.total(x));
+                self.check_by_differences(label, "doutput", &got[1], &x, &mut |x| data.weighted_loss(x));
             }
         }
     }

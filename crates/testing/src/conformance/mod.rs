@@ -1,9 +1,12 @@
-//! What every backend must pass: each operation, forward and backward, against a plain f64 form that stands here or in
-//! [`crate::truth`]; gradients against the form's transpose or its finite differences.
+//! The tests that every backend must pass: each operation, forward and backward, is compared with a plain
+//! implementation in f64 (here or in [`crate::truth`]), its gradients with the transpose or the finite differences of
+//! that.
 //!
-//! Every operation runs twice on guarded buffers: the second run meets a workspace full of the first one's garbage and
-//! must give the same bits; inputs lie between NaNs, outputs between sentinels, outputs that an operation overwrites
-//! start as NaN, and inputs must be unchanged afterwards. A truth that is zero fails the check, unless zero is the point.
+//! Every operation runs twice, and both runs must give the same bits, although the second finds in the workspace what
+//! the first has left there. Elements of value NaN surround the inputs, which must not change; elements of a known
+//! value surround the outputs and must not change either; outputs that an operation must overwrite start as NaN. A
+//! comparison with a truth of zeros counts as failed, unless zeros are what is tested, because garbage near zero would
+//! pass.
 //!
 //! ```text
 //! conformance::run(&Cpu::<f32>::new(2)?).assert_passed();
@@ -29,7 +32,7 @@ pub use report::{Comparison, Extent, Report};
 use s4_backend::Backend;
 use suite::Suite;
 
-/// Operations that are checked together.
+/// A family of operations, which are tested together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the family of the contract of that name")]
 pub enum Family {
@@ -64,7 +67,8 @@ impl Family {
         Family::Optim,
     ];
 
-    /// The family of an operation; those of [`s4_backend::Memory`] have no prefix of their own.
+    /// The family of an operation, by the prefix of its name; operations without a known prefix belong to
+    /// [`s4_backend::Memory`].
     pub fn of(operation: &str) -> Family {
         match operation.split('_').next() {
             Some("kernel") => Family::Kernel,
@@ -83,18 +87,18 @@ impl Family {
     }
 }
 
-/// All families on one backend.
-pub fn run<B: Backend>(be: &B) -> Report {
-    run_families(be, &Family::ALL, Extent::All)
+/// Tests all families of a backend, with every case.
+pub fn run<B: Backend>(backend: &B) -> Report {
+    run_families(backend, &Family::ALL, Extent::All)
 }
 
-/// Some families on one backend.
-pub fn run_families<B: Backend>(be: &B, families: &[Family], extent: Extent) -> Report {
-    let mut suite = Suite::new(be, extent);
+/// Tests some families of a backend.
+pub fn run_families<B: Backend>(backend: &B, families: &[Family], extent: Extent) -> Report {
+    let mut suite = Suite::new(backend, extent);
     for family in families {
         suite.guard = match family {
-            Family::Kernel | Family::Conv | Family::Ssm | Family::Step => suite::ALIGNED_GUARD,
-            _ => suite::GUARD,
+            Family::Kernel | Family::Conv | Family::Ssm | Family::Step => suite::ALIGNED_GUARD_ELEMENTS,
+            _ => suite::GUARD_ELEMENTS,
         };
         match family {
             Family::Memory => suite.memory(),

@@ -1,6 +1,6 @@
 //! Layer norm and batch norm.
 
-use super::suite::{At, Out, Suite, added, take};
+use super::suite::{CaseLabel, OutputBuffer, Suite, added_part, into_array};
 use s4_backend::{
     Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, LayerNormBackward, LayerNormForward,
     LayerNormRecompute, SeqShape,
@@ -9,96 +9,112 @@ use s4_backend::{
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.125;
 
-/// (y, stats (batch, 2, len)).
-fn layer(x: &[f64], gamma: &[f64], beta: &[f64], s: &SeqShape) -> (Vec<f64>, Vec<f64>) {
+/// The truth of layer norm: y, and the statistics (batch, 2, len) of mean and rstd.
+fn layer_norm(x: &[f64], gamma: &[f64], beta: &[f64], s: &SeqShape) -> (Vec<f64>, Vec<f64>) {
     let (mut y, mut stats) = (vec![0.0; x.len()], vec![0.0; s.batch * 2 * s.len]);
     for b in 0..s.batch {
         for t in 0..s.len {
-            let at = |h: usize| (b * s.heads + h) * s.len + t;
-            let mean = (0..s.heads).map(|h| x[at(h)]).sum::<f64>() / s.heads as f64;
-            let var = (0..s.heads).map(|h| (x[at(h)] - mean).powi(2)).sum::<f64>() / s.heads as f64;
+            let index = |h: usize| (b * s.heads + h) * s.len + t;
+            let mean = (0..s.heads).map(|h| x[index(h)]).sum::<f64>() / s.heads as f64;
+            let var = (0..s.heads).map(|h| (x[index(h)] - mean).powi(2)).sum::<f64>() / s.heads as f64;
             let rstd = 1.0 / (var + EPS).sqrt();
             stats[b * 2 * s.len + t] = mean;
             stats[(b * 2 + 1) * s.len + t] = rstd;
             for h in 0..s.heads {
-                y[at(h)] = gamma[h] * (x[at(h)] - mean) * rstd + beta[h];
+                y[index(h)] = gamma[h] * (x[index(h)] - mean) * rstd + beta[h];
             }
         }
     }
     (y, stats)
 }
 
-/// dx of a normalisation whose statistics are of the elements at `places`: with x̂ = (x − μ)·rstd and g = γ·dy,
-/// dx = rstd·(g − mean(g) − x̂·mean(g·x̂)), or rstd·g where the statistics are given.
-fn normalised_transposed(dx: &mut [f64], places: &[usize], g: &[f64], hat: &[f64], rstd: f64, own: bool) {
-    let mean = |f: &dyn Fn(usize) -> f64| places.iter().map(|&i| f(i)).sum::<f64>() / places.len() as f64;
-    let (m, m_hat) = if own { (mean(&|i| g[i]), mean(&|i| g[i] * hat[i])) } else { (0.0, 0.0) };
-    places.iter().for_each(|&i| dx[i] = rstd * (g[i] - m - hat[i] * m_hat));
+/// The gradient dx of a normalisation with mean and variance over the elements at `element_indices`: with
+/// x̂ = (x − μ)·rstd and g = γ·dy, dx = rstd·(g − mean(g) − x̂·mean(g·x̂)). Where the statistics are constants (`own`
+/// false), dx = rstd·g.
+fn normalised_transposed(
+    dx: &mut [f64],
+    element_indices: &[usize],
+    g: &[f64],
+    x_hat: &[f64],
+    rstd: f64,
+    own: bool,
+) {
+    let mean = |f: &dyn Fn(usize) -> f64| {
+        element_indices.iter().map(|&i| f(i)).sum::<f64>() / element_indices.len() as f64
+    };
+    let (m, mean_g_x_hat) = if own { (mean(&|i| g[i]), mean(&|i| g[i] * x_hat[i])) } else { (0.0, 0.0) };
+    element_indices.iter().for_each(|&i| dx[i] = rstd * (g[i] - m - x_hat[i] * mean_g_x_hat));
 }
 
-/// dgamma and dbeta: sums of dy·x̂ and of dy at each head; x̂ is 0 and dy left out where nothing is counted.
-fn affine_transposed(dy: &[f64], hat: &[f64], counted: &[bool], s: &SeqShape) -> (Vec<f64>, Vec<f64>) {
+/// The gradients dgamma and dbeta: for each head the sums of dy·x̂ and of dy over the elements that are valid, that is,
+/// within their sequence's length.
+fn affine_transposed(dy: &[f64], x_hat: &[f64], is_valid: &[bool], s: &SeqShape) -> (Vec<f64>, Vec<f64>) {
     let (mut dgamma, mut dbeta) = (vec![0.0; s.heads], vec![0.0; s.heads]);
-    for i in (0..dy.len()).filter(|&i| counted[i]) {
+    for i in (0..dy.len()).filter(|&i| is_valid[i]) {
         let h = i / s.len % s.heads;
-        dgamma[h] += dy[i] * hat[i];
+        dgamma[h] += dy[i] * x_hat[i];
         dbeta[h] += dy[i];
     }
     (dgamma, dbeta)
 }
 
-/// dx, dgamma, dbeta of layer norm.
-fn layer_transposed(dy: &[f64], x: &[f64], gamma: &[f64], s: &SeqShape) -> [Vec<f64>; 3] {
+/// The gradients dx, dgamma, dbeta of layer norm.
+fn layer_norm_transposed(dy: &[f64], x: &[f64], gamma: &[f64], s: &SeqShape) -> [Vec<f64>; 3] {
     let (ones, zeros) = (vec![1.0; s.heads], vec![0.0; s.heads]);
-    let (hat, stats) = layer(x, &ones, &zeros, s);
+    let (x_hat, stats) = layer_norm(x, &ones, &zeros, s);
     let g: Vec<f64> = dy.iter().enumerate().map(|(i, dy)| dy * gamma[i / s.len % s.heads]).collect();
     let mut dx = vec![0.0; x.len()];
     for b in 0..s.batch {
         for t in 0..s.len {
-            let places: Vec<usize> = (0..s.heads).map(|h| (b * s.heads + h) * s.len + t).collect();
+            let element_indices: Vec<usize> = (0..s.heads).map(|h| (b * s.heads + h) * s.len + t).collect();
             let rstd = stats[(b * 2 + 1) * s.len + t];
-            normalised_transposed(&mut dx, &places, &g, &hat, rstd, true);
+            normalised_transposed(&mut dx, &element_indices, &g, &x_hat, rstd, true);
         }
     }
-    let (dgamma, dbeta) = affine_transposed(dy, &hat, &vec![true; x.len()], s);
+    let (dgamma, dbeta) = affine_transposed(dy, &x_hat, &vec![true; x.len()], s);
     [dx, dgamma, dbeta]
 }
 
 /// dx, dgamma, dbeta of batch norm.
-fn batch_transposed(p: &BatchNorm<'_>, dy: &[f64], x: &[f64], gamma: &[f64]) -> [Vec<f64>; 3] {
+fn batch_norm_transposed(p: &BatchNormCase<'_>, dy: &[f64], x: &[f64], gamma: &[f64]) -> [Vec<f64>; 3] {
     let s = &p.shape;
     let (ones, zeros) = (vec![1.0; s.heads], vec![0.0; s.heads]);
-    let (hat, stats, _) = batch(p, x, &ones, &zeros);
+    let (x_hat, stats, _) = batch_norm_truth(p, x, &ones, &zeros);
     let g: Vec<f64> = dy.iter().enumerate().map(|(i, dy)| dy * gamma[i / s.len % s.heads]).collect();
-    let (mut dx, mut counted) = (vec![0.0; x.len()], vec![false; x.len()]);
+    let (mut dx, mut is_valid) = (vec![0.0; x.len()], vec![false; x.len()]);
     for h in 0..s.heads {
         let n = |b: usize| p.lengths.map_or(s.len, |l| l[b] as usize);
         let row = |b: usize| (b * s.heads + h) * s.len;
-        let places: Vec<usize> = (0..s.batch).flat_map(|b| row(b)..row(b) + n(b)).collect();
-        places.iter().for_each(|&i| counted[i] = true);
-        normalised_transposed(&mut dx, &places, &g, &hat, stats[s.heads + h], p.training);
+        let element_indices: Vec<usize> = (0..s.batch).flat_map(|b| row(b)..row(b) + n(b)).collect();
+        element_indices.iter().for_each(|&i| is_valid[i] = true);
+        normalised_transposed(&mut dx, &element_indices, &g, &x_hat, stats[s.heads + h], p.training);
     }
-    let (dgamma, dbeta) = affine_transposed(dy, &hat, &counted, s);
+    let (dgamma, dbeta) = affine_transposed(dy, &x_hat, &is_valid, s);
     [dx, dgamma, dbeta]
 }
 
 /// A case of batch norm.
-struct BatchNorm<'a> {
+struct BatchNormCase<'a> {
     shape: SeqShape,
     lengths: Option<&'a [i32]>,
     training: bool,
     running: &'a [f64],
 }
 
-impl BatchNorm<'_> {
+impl BatchNormCase<'_> {
     fn case(&self) -> String {
         format!("{:?} lengths={:?} training={}", self.shape, self.lengths, self.training)
     }
 }
 
-/// (y, stats (2, heads), running after) of batch norm.
-fn batch(p: &BatchNorm<'_>, x: &[f64], gamma: &[f64], beta: &[f64]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-    let &BatchNorm { shape: s, lengths, training, running } = p;
+/// The truth of batch norm: y, the statistics (2, heads), and the running statistics after the call.
+fn batch_norm_truth(
+    p: &BatchNormCase<'_>,
+    x: &[f64],
+    gamma: &[f64],
+    beta: &[f64],
+) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let &BatchNormCase { shape: s, lengths, training, running } = p;
     let (mut y, mut stats, mut after) = (vec![0.0; x.len()], vec![0.0; 2 * s.heads], running.to_vec());
     let n = |b: usize| lengths.map_or(s.len, |l| l[b] as usize);
     for h in 0..s.heads {
@@ -141,7 +157,7 @@ impl<B: Backend> Suite<'_, B> {
             let running: Vec<f64> = (0..2 * heads).map(|i| if i < heads { 7.5 } else { 0.75 }).collect();
             for lengths in [None, Some(&lengths[..])] {
                 for training in [true, false] {
-                    let p = BatchNorm { shape, lengths, training, running: &running };
+                    let p = BatchNormCase { shape, lengths, training, running: &running };
                     self.batch_norm_forward_case(&p);
                     for add in [false, true] {
                         self.batch_norm_backward_case(&p, add);
@@ -151,105 +167,129 @@ impl<B: Backend> Suite<'_, B> {
         }
     }
 
-    /// Off-centre data: a variance by Σx² − (Σx)² would lose digits.
-    fn off_centre(&mut self, len: usize) -> Vec<f64> {
+    /// Random numbers around 8, of which a variance computed as mean(x²) − mean(x)² would lose digits.
+    fn far_from_zero(&mut self, len: usize) -> Vec<f64> {
         self.normal(len).into_iter().map(|x| 8.0 + 0.5 * (x * 1024.0).round() / 1024.0).collect()
     }
 
     fn layer_norm_case(&mut self, shape: SeqShape, add: bool) {
-        let (be, s, case) = (self.be, &shape, format!("{shape:?} residual={add}"));
-        let (x, dy) = (self.off_centre(s.elements()), self.normal(s.elements()));
+        let (backend, s, case) = (self.backend, &shape, format!("{shape:?} residual={add}"));
+        let (x, dy) = (self.far_from_zero(s.elements()), self.normal(s.elements()));
         let (gamma, beta) = (self.normal(s.heads), self.normal(s.heads));
-        let (y, stats) = layer(&x, &gamma, &beta, s);
-        let at = At { operation: "layer_norm_forward", case: &case };
+        let (y, stats) = layer_norm(&x, &gamma, &beta, s);
+        let label = CaseLabel { operation: "layer_norm_forward", case: &case };
         let want: [(&str, &[f64]); 2] = [("y", &y), ("stats", &stats)];
-        self.forward(at, &[&x, &gamma, &beta], &[], &want, &mut |a, ws| {
-            let ([y, stats], [x, gamma, beta]) = (take(a.outs), take(a.ins));
-            be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps: EPS, shape }, ws)
+        self.check_forward(label, &[&x, &gamma, &beta], &[], &want, &mut |a, workspace| {
+            let ([y, stats], [x, gamma, beta]) = (into_array(a.outs), into_array(a.ins));
+            backend
+                .layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps: EPS, shape }, workspace)
         });
-        // In the backend's own precision, as backward would get them.
-        let stored = self.held(&stats);
-        let at = At { operation: "layer_norm_recompute", case: &case };
-        self.forward(at, &[&stored, &x, &gamma, &beta], &[], &[("y", &y)], &mut |a, _| {
-            let ([y], [stats, x, gamma, beta]) = (take(a.outs), take(a.ins));
-            be.layer_norm_recompute(LayerNormRecompute { y, stats, x, gamma, beta, shape })
+        // Rounded to the backend's type, as forward would have stored them.
+        let stored_stats = self.rounded(&stats);
+        let label = CaseLabel { operation: "layer_norm_recompute", case: &case };
+        self.check_forward(label, &[&stored_stats, &x, &gamma, &beta], &[], &[("y", &y)], &mut |a, _| {
+            let ([y], [stats, x, gamma, beta]) = (into_array(a.outs), into_array(a.ins));
+            backend.layer_norm_recompute(LayerNormRecompute { y, stats, x, gamma, beta, shape })
         });
-        let at = At { operation: "layer_norm_backward", case: &case };
-        let (past, dg0, db0) = (self.normal(x.len()), self.start(s.heads), self.start(s.heads));
-        let outs = [Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)];
-        let got = self.outputs(at, &[&dy, &x, &stored, &gamma, &past], &[], &outs, &mut |a, ws| {
-            let ([dx, dgamma, dbeta], [dy, x, stats, gamma, past]) = (take(a.outs), take(a.ins));
-            let residual = add.then_some(past);
-            be.layer_norm_backward(
-                LayerNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape },
-                ws,
-            )
-        });
+        let label = CaseLabel { operation: "layer_norm_backward", case: &case };
+        let (residual_gradient, dg0, db0) = (
+            self.normal(x.len()),
+            self.small_initial_gradient(s.heads),
+            self.small_initial_gradient(s.heads),
+        );
+        let outs =
+            [OutputBuffer::Overwritten(x.len()), OutputBuffer::AddedTo(&dg0), OutputBuffer::AddedTo(&db0)];
+        let got = self.outputs_of(
+            label,
+            &[&dy, &x, &stored_stats, &gamma, &residual_gradient],
+            &[],
+            &outs,
+            &mut |a, workspace| {
+                let ([dx, dgamma, dbeta], [dy, x, stats, gamma, residual_gradient]) =
+                    (into_array(a.outs), into_array(a.ins));
+                let residual = add.then_some(residual_gradient);
+                backend.layer_norm_backward(
+                    LayerNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape },
+                    workspace,
+                )
+            },
+        );
         if let Some(got) = got {
-            let [want, dgamma, dbeta] = layer_transposed(&dy, &x, &gamma, s);
-            let dx = if add { added(&got[0], &past) } else { got[0].clone() };
-            self.gradient(at, "dx", &dx, &want);
-            self.gradient(at, "dgamma", &added(&got[1], &dg0), &dgamma);
-            self.gradient(at, "dbeta", &added(&got[2], &db0), &dbeta);
+            let [want, dgamma, dbeta] = layer_norm_transposed(&dy, &x, &gamma, s);
+            let dx = if add { added_part(&got[0], &residual_gradient) } else { got[0].clone() };
+            self.check_gradient(label, "dx", &dx, &want);
+            self.check_gradient(label, "dgamma", &added_part(&got[1], &dg0), &dgamma);
+            self.check_gradient(label, "dbeta", &added_part(&got[2], &db0), &dbeta);
         }
     }
 
-    fn batch_norm_forward_case(&mut self, p: &BatchNorm<'_>) {
-        let (be, case, shape, training) = (self.be, p.case(), p.shape, p.training);
-        let x = self.off_centre(shape.elements());
+    fn batch_norm_forward_case(&mut self, p: &BatchNormCase<'_>) {
+        let (backend, case, shape, training) = (self.backend, p.case(), p.shape, p.training);
+        let x = self.far_from_zero(shape.elements());
         let (gamma, beta) = (self.normal(shape.heads), self.normal(shape.heads));
-        let (y, stats, after) = batch(p, &x, &gamma, &beta);
-        let at = At { operation: "batch_norm_forward", case: &case };
-        let outs = [Out::Over(x.len()), Out::Over(stats.len()), Out::Add(p.running)];
-        let got = self.outputs(at, &[&x, &gamma, &beta], p.lengths.as_slice(), &outs, &mut |a, ws| {
-            let ([y, stats, running], [x, gamma, beta]) = (take(a.outs), take(a.ins));
-            let (lengths, eps, momentum) = (a.ints.first(), EPS, MOMENTUM);
-            be.batch_norm_forward(
-                BatchNormForward {
-                    y,
-                    stats,
-                    running,
-                    x,
-                    gamma,
-                    beta,
-                    lengths,
-                    eps,
-                    momentum,
-                    training,
-                    shape,
-                },
-                ws,
-            )
-        });
+        let (y, stats, after) = batch_norm_truth(p, &x, &gamma, &beta);
+        let label = CaseLabel { operation: "batch_norm_forward", case: &case };
+        let outs = [
+            OutputBuffer::Overwritten(x.len()),
+            OutputBuffer::Overwritten(stats.len()),
+            OutputBuffer::AddedTo(p.running),
+        ];
+        let got =
+            self.outputs_of(label, &[&x, &gamma, &beta], p.lengths.as_slice(), &outs, &mut |a, workspace| {
+                let ([y, stats, running], [x, gamma, beta]) = (into_array(a.outs), into_array(a.ins));
+                let (lengths, eps, momentum) = (a.ints.first(), EPS, MOMENTUM);
+                backend.batch_norm_forward(
+                    BatchNormForward {
+                        y,
+                        stats,
+                        running,
+                        x,
+                        gamma,
+                        beta,
+                        lengths,
+                        eps,
+                        momentum,
+                        training,
+                        shape,
+                    },
+                    workspace,
+                )
+            });
         if let Some(got) = got {
-            self.value(at, "y", &got[0], &y);
-            self.value(at, "stats", &got[1], &stats);
-            self.value(at, "running", &got[2], &after);
+            self.check_output(label, "y", &got[0], &y);
+            self.check_output(label, "stats", &got[1], &stats);
+            self.check_output(label, "running", &got[2], &after);
         }
-        let stored = self.held(&stats);
-        let at = At { operation: "batch_norm_recompute", case: &case };
-        let ins = [&stored[..], &x, &gamma, &beta];
-        self.forward(at, &ins, p.lengths.as_slice(), &[("y", &y)], &mut |a, _| {
-            let ([y], [stats, x, gamma, beta]) = (take(a.outs), take(a.ins));
+        let stored_stats = self.rounded(&stats);
+        let label = CaseLabel { operation: "batch_norm_recompute", case: &case };
+        let ins = [&stored_stats[..], &x, &gamma, &beta];
+        self.check_forward(label, &ins, p.lengths.as_slice(), &[("y", &y)], &mut |a, _| {
+            let ([y], [stats, x, gamma, beta]) = (into_array(a.outs), into_array(a.ins));
             let lengths = a.ints.first();
-            be.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape })
+            backend.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape })
         });
     }
 
-    fn batch_norm_backward_case(&mut self, p: &BatchNorm<'_>, add: bool) {
-        let (be, shape, training) = (self.be, p.shape, p.training);
+    fn batch_norm_backward_case(&mut self, p: &BatchNormCase<'_>, add: bool) {
+        let (backend, shape, training) = (self.backend, p.shape, p.training);
         let case = format!("{} residual={add}", p.case());
-        let at = At { operation: "batch_norm_backward", case: &case };
-        let (x, dy) = (self.off_centre(shape.elements()), self.normal(shape.elements()));
+        let label = CaseLabel { operation: "batch_norm_backward", case: &case };
+        let (x, dy) = (self.far_from_zero(shape.elements()), self.normal(shape.elements()));
         let (gamma, beta) = (self.normal(shape.heads), self.normal(shape.heads));
-        let stored = self.held(&batch(p, &x, &gamma, &beta).1);
-        let (past, dg0, db0) = (self.normal(x.len()), self.start(shape.heads), self.start(shape.heads));
-        let outs = [Out::Over(x.len()), Out::Add(&dg0), Out::Add(&db0)];
-        let ins = [&dy[..], &x, &stored, &gamma, &past];
-        let got = self.outputs(at, &ins, p.lengths.as_slice(), &outs, &mut |a, ws| {
-            let ([dx, dgamma, dbeta], [dy, x, stats, gamma, past]) = (take(a.outs), take(a.ins));
-            let (residual, lengths) = (add.then_some(past), a.ints.first());
-            be.batch_norm_backward(
+        let stored_stats = self.rounded(&batch_norm_truth(p, &x, &gamma, &beta).1);
+        let (residual_gradient, dg0, db0) = (
+            self.normal(x.len()),
+            self.small_initial_gradient(shape.heads),
+            self.small_initial_gradient(shape.heads),
+        );
+        let outs =
+            [OutputBuffer::Overwritten(x.len()), OutputBuffer::AddedTo(&dg0), OutputBuffer::AddedTo(&db0)];
+        let ins = [&dy[..], &x, &stored_stats, &gamma, &residual_gradient];
+        let got = self.outputs_of(label, &ins, p.lengths.as_slice(), &outs, &mut |a, workspace| {
+            let ([dx, dgamma, dbeta], [dy, x, stats, gamma, residual_gradient]) =
+                (into_array(a.outs), into_array(a.ins));
+            let (residual, lengths) = (add.then_some(residual_gradient), a.ints.first());
+            backend.batch_norm_backward(
                 BatchNormBackward {
                     dx,
                     dgamma,
@@ -263,15 +303,15 @@ impl<B: Backend> Suite<'_, B> {
                     training,
                     shape,
                 },
-                ws,
+                workspace,
             )
         });
         if let Some(got) = got {
-            let [want, dgamma, dbeta] = batch_transposed(p, &dy, &x, &gamma);
-            let dx = if add { added(&got[0], &past) } else { got[0].clone() };
-            self.gradient(at, "dx", &dx, &want);
-            self.gradient(at, "dgamma", &added(&got[1], &dg0), &dgamma);
-            self.gradient(at, "dbeta", &added(&got[2], &db0), &dbeta);
+            let [want, dgamma, dbeta] = batch_norm_transposed(p, &dy, &x, &gamma);
+            let dx = if add { added_part(&got[0], &residual_gradient) } else { got[0].clone() };
+            self.check_gradient(label, "dx", &dx, &want);
+            self.check_gradient(label, "dgamma", &added_part(&got[1], &dg0), &dgamma);
+            self.check_gradient(label, "dbeta", &added_part(&got[2], &db0), &dbeta);
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Sum of squares, AdamW with clipping and guard, moving average.
+//! Conformance tests of the optimiser: sum of squares, AdamW with clipping and guard, moving average.
 
-use super::suite::{At, Out, Suite, added, take};
+use super::suite::{CaseLabel, OutputBuffer, Suite, added_part, into_array};
 use s4_backend::{AdamW, AdamWUpdate, Backend, Clip, EmaUpdate};
 
-const GUARDS: [[f64; 2]; 4] = [[1.0, 4.0], [f64::NAN, 4.0], [1.0, f64::INFINITY], [1.0, 0.0]];
+const GUARD_VALUES: [[f64; 2]; 4] = [[1.0, 4.0], [f64::NAN, 4.0], [1.0, f64::INFINITY], [1.0, 0.0]];
 
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn optim(&mut self) {
         for len in self.cases(&[1, 255, 70_001], &[1, 255]) {
             self.sum_squares_case(len);
-            for guard in GUARDS {
+            for guard in GUARD_VALUES {
                 for max_norm in [f64::INFINITY, 0.5] {
                     self.adamw_case(len, max_norm, guard);
                 }
@@ -19,32 +19,41 @@ impl<B: Backend> Suite<'_, B> {
     }
 
     fn sum_squares_case(&mut self, len: usize) {
-        let (be, case) = (self.be, format!("{len}"));
-        let at = At { operation: "sum_squares", case: &case };
+        let (backend, case) = (self.backend, format!("{len}"));
+        let label = CaseLabel { operation: "sum_squares", case: &case };
         let x = self.normal(len);
         let want = [x.iter().map(|x| x * x).sum::<f64>()];
-        let before = self.before(&want);
-        let got = self.outputs(at, &[&x], &[], &[Out::Add(&before)], &mut |a, ws| {
-            let ([acc], [x]) = (take(a.outs), take(a.ins));
-            be.sum_squares(acc, x, ws)
-        });
+        let before = self.initial_gradient_like(&want);
+        let got =
+            self.outputs_of(label, &[&x], &[], &[OutputBuffer::AddedTo(&before)], &mut |a, workspace| {
+                let ([acc], [x]) = (into_array(a.outs), into_array(a.ins));
+                backend.sum_squares(acc, x, workspace)
+            });
         if let Some(got) = got {
-            self.value(at, "acc", &added(&got[0], &before), &want);
+            self.check_output(label, "acc", &added_part(&got[0], &before), &want);
         }
     }
 
-    /// Updated values, or the untouched ones where the guard holds the update back.
-    fn updated(&mut self, at: At<'_>, output: &str, got: &[f64], want: &[f64], guard: [f64; 2]) {
+    /// Compares updated values with their truth: within the tolerance, or exactly where the guard has stopped the
+    /// update.
+    fn check_updated(
+        &mut self,
+        label: CaseLabel<'_>,
+        output: &str,
+        got: &[f64],
+        want: &[f64],
+        guard: [f64; 2],
+    ) {
         if guard.iter().all(|g| g.is_finite()) {
-            self.value(at, output, got, want);
+            self.check_output(label, output, got, want);
         } else {
-            self.exact(at, output, got, want);
+            self.check_exact(label, output, got, want);
         }
     }
 
     fn adamw_case(&mut self, len: usize, max_norm: f64, guard: [f64; 2]) {
-        let (be, case) = (self.be, format!("{len} max_norm={max_norm} guard={guard:?}"));
-        let at = At { operation: "adamw", case: &case };
+        let (backend, case) = (self.backend, format!("{len} max_norm={max_norm} guard={guard:?}"));
+        let label = CaseLabel { operation: "adamw", case: &case };
         let hyper = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 3 };
         let (value, m, grad) = (self.normal(len), self.normal(len), self.normal(len));
         let v: Vec<f64> = self.normal(len).into_iter().map(f64::abs).collect();
@@ -61,36 +70,49 @@ impl<B: Backend> Suite<'_, B> {
                     - hyper.lr * (hyper.weight_decay * value[i] + m_hat / (v_hat.sqrt() + hyper.eps));
             }
         }
-        // The guard goes as an output that must not change: inputs are compared with ==, and this may be NaN.
-        let outs = [Out::Add(&value), Out::Add(&m), Out::Add(&v), Out::Add(&guard)];
-        let got = self.outputs(at, &[&grad], &[], &outs, &mut |a, _| {
-            let ([mut value, mut m, mut v, guard], [grad]) = (take(a.outs), take(a.ins));
-            let (value, m, v) = (be.reborrow(&mut value), be.reborrow(&mut m), be.reborrow(&mut v));
-            let (grad, guard, clip) = (be.shorten(grad), be.freeze(&guard), Clip { max_norm });
-            be.adamw(AdamWUpdate { value, m, v, grad, guard, hyper, clip })
+        // The guard is passed as an output that nothing is added to: it may be NaN, and the comparison that shows
+        // inputs to be unchanged would fail for NaN.
+        let outs = [
+            OutputBuffer::AddedTo(&value),
+            OutputBuffer::AddedTo(&m),
+            OutputBuffer::AddedTo(&v),
+            OutputBuffer::AddedTo(&guard),
+        ];
+        let got = self.outputs_of(label, &[&grad], &[], &outs, &mut |a, _| {
+            let ([mut value, mut m, mut v, guard], [grad]) = (into_array(a.outs), into_array(a.ins));
+            let (value, m, v) =
+                (backend.reborrow(&mut value), backend.reborrow(&mut m), backend.reborrow(&mut v));
+            let (grad, guard, clip) = (backend.shorten(grad), backend.freeze(&guard), Clip { max_norm });
+            backend.adamw(AdamWUpdate { value, m, v, grad, guard, hyper, clip })
         });
         if let Some(got) = got {
-            self.updated(at, "value", &got[0], &p1, guard);
-            self.updated(at, "m", &got[1], &m1, guard);
-            self.updated(at, "v", &got[2], &v1, guard);
+            self.check_updated(label, "value", &got[0], &p1, guard);
+            self.check_updated(label, "m", &got[1], &m1, guard);
+            self.check_updated(label, "v", &got[2], &v1, guard);
         }
     }
 
     fn ema_case(&mut self, len: usize, guard: [f64; 2]) {
-        let (be, case) = (self.be, format!("{len} guard={guard:?}"));
-        let at = At { operation: "ema", case: &case };
+        let (backend, case) = (self.backend, format!("{len} guard={guard:?}"));
+        let label = CaseLabel { operation: "ema", case: &case };
         let (average, value) = (self.normal(len), self.normal(len));
-        let outs = [Out::Add(&average), Out::Add(&guard)];
-        let got = self.outputs(at, &[&value], &[], &outs, &mut |a, _| {
-            let ([mut average, guard], [value]) = (take(a.outs), take(a.ins));
-            let average = be.reborrow(&mut average);
-            be.ema(EmaUpdate { average, value: be.shorten(value), guard: be.freeze(&guard), decay: 0.75 })
+        let outs = [OutputBuffer::AddedTo(&average), OutputBuffer::AddedTo(&guard)];
+        let got = self.outputs_of(label, &[&value], &[], &outs, &mut |a, _| {
+            let ([mut average, guard], [value]) = (into_array(a.outs), into_array(a.ins));
+            let average = backend.reborrow(&mut average);
+            backend.ema(EmaUpdate {
+                average,
+                value: backend.shorten(value),
+                guard: backend.freeze(&guard),
+                decay: 0.75,
+            })
         });
         if let Some(got) = got {
-            let go = guard.iter().all(|g| g.is_finite());
+            let is_updated = guard.iter().all(|g| g.is_finite());
             let pairs = average.iter().zip(&value);
-            let want: Vec<f64> = pairs.map(|(a, v)| if go { 0.75 * a + 0.25 * v } else { *a }).collect();
-            self.updated(at, "average", &got[0], &want, guard);
+            let want: Vec<f64> =
+                pairs.map(|(a, v)| if is_updated { 0.75 * a + 0.25 * v } else { *a }).collect();
+            self.check_updated(label, "average", &got[0], &want, guard);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Reductions over time, and the mask of what lies beyond a row's length.
+//! Conformance tests of pooling over time, and of the mask that sets the time steps beyond a sequence's length to 0.
 
-use super::suite::{At, Out, Suite, inner, take};
+use super::suite::{CaseLabel, OutputBuffer, Suite, inner_product, into_array};
 use s4_backend::{Backend, Mask, PoolBackward, PoolForward, Pooling, SeqShape};
 
+/// The truth of pooling: (batch, heads).
 fn pooled(x: &[f64], lengths: Option<&[i32]>, pooling: Pooling, s: &SeqShape) -> Vec<f64> {
     (0..s.batch * s.heads)
         .map(|row| {
@@ -40,26 +41,26 @@ impl<B: Backend> Suite<'_, B> {
     }
 
     fn mask_case(&mut self, shape: SeqShape, lengths: &[i32]) {
-        let (be, case) = (self.be, format!("{shape:?} lengths={lengths:?}"));
-        let at = At { operation: "mask", case: &case };
+        let (backend, case) = (self.backend, format!("{shape:?} lengths={lengths:?}"));
+        let label = CaseLabel { operation: "mask", case: &case };
         let x = self.normal(shape.elements());
         let mut want = x.clone();
         for (row, x) in want.chunks_mut(shape.len).enumerate() {
             x[lengths[row / shape.heads] as usize..].fill(0.0);
         }
-        let got = self.outputs(at, &[], &[lengths], &[Out::Add(&x)], &mut |a, _| {
-            let [x] = take(a.outs);
-            be.mask(Mask { x, lengths: &a.ints[0], shape })
+        let got = self.outputs_of(label, &[], &[lengths], &[OutputBuffer::AddedTo(&x)], &mut |a, _| {
+            let [x] = into_array(a.outs);
+            backend.mask(Mask { x, lengths: &a.ints[0], shape })
         });
         if let Some(got) = got {
-            self.exact(at, "x", &got[0], &want);
+            self.check_exact(label, "x", &got[0], &want);
         }
     }
 
     fn pool_case(&mut self, shape: SeqShape, lengths: Option<&[i32]>, pooling: Pooling) {
-        let (be, s) = (self.be, &shape);
+        let (backend, s) = (self.backend, &shape);
         let case = format!("{pooling} {s:?} lengths={lengths:?}");
-        // Distinct values, further apart than the finite differences reach: the largest stays the largest.
+        // Distinct values, further apart than the steps of finite differences, so that the largest stays the largest.
         let mut x: Vec<f64> =
             (0..s.elements()).map(|i| (i as f64 - s.elements() as f64 / 2.0) * 0.03125).collect();
         for i in (1..x.len()).rev() {
@@ -67,18 +68,21 @@ impl<B: Backend> Suite<'_, B> {
         }
         let dy = self.normal(s.batch * s.heads);
         let (y, ints) = (pooled(&x, lengths, pooling, s), lengths.as_slice());
-        let at = At { operation: "pool_forward", case: &case };
-        self.forward(at, &[&x], ints, &[("y", &y)], &mut |a, _| {
-            let ([y], [x]) = (take(a.outs), take(a.ins));
-            be.pool_forward(PoolForward { y, x, lengths: a.ints.first(), pooling, shape })
+        let label = CaseLabel { operation: "pool_forward", case: &case };
+        self.check_forward(label, &[&x], ints, &[("y", &y)], &mut |a, _| {
+            let ([y], [x]) = (into_array(a.outs), into_array(a.ins));
+            backend.pool_forward(PoolForward { y, x, lengths: a.ints.first(), pooling, shape })
         });
-        let at = At { operation: "pool_backward", case: &case };
-        let got = self.outputs(at, &[&dy, &x], ints, &[Out::Over(x.len())], &mut |a, _| {
-            let ([dx], [dy, x]) = (take(a.outs), take(a.ins));
-            be.pool_backward(PoolBackward { dx, dy, x, lengths: a.ints.first(), pooling, shape })
-        });
+        let label = CaseLabel { operation: "pool_backward", case: &case };
+        let got =
+            self.outputs_of(label, &[&dy, &x], ints, &[OutputBuffer::Overwritten(x.len())], &mut |a, _| {
+                let ([dx], [dy, x]) = (into_array(a.outs), into_array(a.ins));
+                backend.pool_backward(PoolBackward { dx, dy, x, lengths: a.ints.first(), pooling, shape })
+            });
         if let Some(got) = got {
-            self.difference(at, "dx", &got[0], &x, &mut |x| inner(&pooled(x, lengths, pooling, s), &dy));
+            self.check_by_differences(label, "dx", &got[0], &x, &mut |x| {
+                inner_product(&pooled(x, lengths, pooling, s), &dy)
+            });
         }
     }
 }

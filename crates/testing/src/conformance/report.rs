@@ -1,26 +1,26 @@
-//! What a run of the suite finds, and how much of it is run.
+//! The results of a run of the conformance tests, and how many cases it has.
 
 use std::fmt;
 
-/// One result of a run: how far a computed quantity lies from its truth, and how far it may.
+/// The comparison of one output with its truth: how far it is away, and how far it may be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// The operation of the contract.
     pub operation: String,
-    /// The field of its arguments that was compared, `"grads.c"` for a part.
+    /// The output that was compared, by the field of the operation's arguments (`"grads.c"` for a part of one).
     pub output: String,
-    /// Shapes and options, or what was wrong.
+    /// The sizes and options of the call, or the reason of a failure.
     pub case: String,
-    /// ‖got − want‖/‖want‖; infinite where something else was wrong.
+    /// ‖got − want‖/‖want‖; infinite for any other failure.
     pub error: f64,
     /// Largest error allowed.
     pub tolerance: f64,
-    /// Hash of the result's bits: the same on every run, and on the CPU with every number of threads.
+    /// Hash of the output's bits, which must be the same in every run, on the CPU also with any number of threads.
     pub bits: u64,
 }
 
 impl Comparison {
-    /// Fails closed: NaN is a failure.
+    /// Whether the error is within the tolerance; NaN is not.
     pub fn passed(&self) -> bool {
         self.error.is_finite() && self.error <= self.tolerance
     }
@@ -33,17 +33,17 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// What a run found.
+/// The results of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Every comparison, in order.
     pub comparisons: Vec<Comparison>,
-    /// What the backend answered `ERR_S4_UNSUPPORTED` to, where it may, by name.
+    /// Names of the cases that the backend has refused with `ERR_S4_UNSUPPORTED`, where it may.
     pub skipped: Vec<String>,
 }
 
 impl Report {
-    /// Panics with a line for every failed check; also where nothing was checked.
+    /// Panics unless every comparison has passed and there was at least one; the message has a line for each failure.
     #[track_caller]
     pub fn assert_passed(&self) {
         let failed: Vec<String> =
@@ -53,11 +53,11 @@ impl Report {
     }
 }
 
-/// How much of a family is run.
+/// How many cases of a family are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// Every case.
     All,
-    /// A few small ones that still exercise every output.
+    /// A few small cases, which still test every output.
     Few,
 }

@@ -1,8 +1,8 @@
-//! The SSM on whole sequences, by every algorithm, forward and backward.
+//! Conformance tests of the SSM on whole sequences, by every algorithm, forward and backward.
 
 use super::{
     Extent,
-    suite::{At, Out, Suite, added, take},
+    suite::{CaseLabel, OutputBuffer, Suite, added_part, into_array},
 };
 use crate::{
     layer::{Call, Layer, PARAMETERS, layers},
@@ -19,10 +19,11 @@ pub(super) fn params<'a, B: Memory>(values: [B::Ref<'a>; 7]) -> SsmParams<'a, B>
     SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
 }
 
-/// (batch, len, whether sequences have lengths of their own, whether states go in and out).
-type Shape = (usize, usize, bool, bool);
+/// Sizes of a call: (batch, len, whether sequences have lengths of their own, whether there are states before and
+/// after).
+type CallSizes = (usize, usize, bool, bool);
 
-const SHAPES: [Shape; 9] = [
+const ALL_SIZES: [CallSizes; 9] = [
     (1, 1, false, true),
     (3, 7, true, true),
     (2, 7, false, false),
@@ -34,7 +35,7 @@ const SHAPES: [Shape; 9] = [
     (1, 1047, false, true),
 ];
 
-/// A layer, a call of it, and what it gives.
+/// A layer, a call of it, and the true outputs and gradients.
 struct CaseWithTruth<'a> {
     layer: &'a Layer,
     call: Call,
@@ -45,7 +46,7 @@ struct CaseWithTruth<'a> {
 }
 
 impl<'a> CaseWithTruth<'a> {
-    fn new(layer: &'a Layer, (batch, len, own_lengths, states): Shape) -> Self {
+    fn new(layer: &'a Layer, (batch, len, own_lengths, states): CallSizes) -> Self {
         let mut call = Call::new(layer, batch, len, own_lengths);
         if !states {
             (call.state0, call.dstate_end) = (None, None);
@@ -56,26 +57,30 @@ impl<'a> CaseWithTruth<'a> {
         CaseWithTruth { layer, call, lengths, y, state_end, gradients }
     }
 
-    /// Whether states go in and out.
+    /// Whether the call has a state before its first and after its last time step.
     fn states(&self) -> bool {
         self.call.state0.is_some()
     }
 
-    fn ints(&self) -> Vec<&[i32]> {
+    fn lengths_as_ints(&self) -> Vec<&[i32]> {
         self.lengths.iter().map(|l| &l[..]).collect()
     }
 
-    /// u, dy, state0, dstate_end, then the parameters.
-    fn ins(&self) -> Vec<&[f64]> {
+    /// The arrays u, dy, state0, dstate_end and the parameters; empty where there is no state.
+    fn input_arrays(&self) -> Vec<&[f64]> {
         let Call { u, dy, state0, dstate_end, .. } = &self.call;
         let [state0, dstate_end] = [state0, dstate_end].map(|s| s.as_deref().unwrap_or(&[]));
         let first = [&u[..], dy, state0, dstate_end];
         first.into_iter().chain(self.layer.values.iter().map(|v| &v[..])).collect()
     }
 
-    fn call<'i, B: Memory>(&self, algorithm: Algorithm, ints: &'i [B::Ints]) -> SsmCall<'i, B> {
-        let options =
-            CallOptions { lengths: ints.first(), rate: self.layer.rate, algorithm, training: false };
+    fn call<'i, B: Memory>(&self, algorithm: Algorithm, lengths_as_ints: &'i [B::Ints]) -> SsmCall<'i, B> {
+        let options = CallOptions {
+            lengths: lengths_as_ints.first(),
+            rate: self.layer.rate,
+            algorithm,
+            training: false,
+        };
         let Call { batch, len, .. } = self.call;
         SsmCall { spec: self.layer.spec, batch, len, options, version: 1 }
     }
@@ -88,7 +93,7 @@ impl<B: Backend> Suite<'_, B> {
             if self.extent == Extent::Few && !few.contains(&&layer.name[..]) {
                 continue;
             }
-            for shape in self.cases(&SHAPES, &[(3, 7, true, true), (2, 65, true, false)]) {
+            for shape in self.cases(&ALL_SIZES, &[(3, 7, true, true), (2, 65, true, false)]) {
                 let truth = CaseWithTruth::new(&layer, shape);
                 for &algorithm in Algorithm::ALL {
                     self.ssm_case(&truth, algorithm);
@@ -105,12 +110,12 @@ impl<B: Backend> Suite<'_, B> {
             layer.name,
             truth.states()
         );
-        let at = At { operation: "ssm_forward", case: &case };
-        let mut plan = match self.be.ssm_plan(&layer.spec) {
+        let label = CaseLabel { operation: "ssm_forward", case: &case };
+        let mut plan = match self.backend.ssm_plan(&layer.spec) {
             Ok(plan) => plan,
-            Err(error) => return self.failed(at, &error.to_string()),
+            Err(error) => return self.record_failure(label, &error.to_string()),
         };
-        // The contract says what must be refused; 'cauchy' a backend may not have.
+        // Some layers must be refused by 'chunk' and 'cauchy'; a backend may also have no 'cauchy' at all.
         let call = truth.call::<B>(algorithm, &[]);
         let must_refuse = match algorithm {
             Algorithm::Chunk => call.is_truncated(),
@@ -120,7 +125,7 @@ impl<B: Backend> Suite<'_, B> {
         let forward = self.ssm_forward_case(truth, algorithm, false, &mut plan);
         match forward {
             Err(error) if error.code == Code::Unsupported && must_refuse => {
-                return self.holds(at, "refusal", true);
+                return self.check_holds(label, "refusal", true);
             }
             Err(error) if error.code == Code::Unsupported && algorithm == Algorithm::Cauchy => {
                 let name = format!("ssm_forward and ssm_backward by '{algorithm}': {}", layer.name);
@@ -129,30 +134,30 @@ impl<B: Backend> Suite<'_, B> {
                 }
                 return;
             }
-            Ok(_) if must_refuse => return self.holds(at, "refusal", false),
-            Err(error) => return self.failed(at, &error.to_string()),
-            Ok([y, state_end, _]) => self.ssm_outputs(at, truth, &y, &state_end),
+            Ok(_) if must_refuse => return self.check_holds(label, "refusal", false),
+            Err(error) => return self.record_failure(label, &error.to_string()),
+            Ok([y, state_end, _]) => self.ssm_outputs(label, truth, &y, &state_end),
         }
         match self.ssm_forward_case(truth, algorithm, true, &mut plan) {
-            Err(error) => self.failed(at, &error.to_string()),
+            Err(error) => self.record_failure(label, &error.to_string()),
             Ok([y, state_end, saved]) => {
-                self.ssm_outputs(at, truth, &y, &state_end);
+                self.ssm_outputs(label, truth, &y, &state_end);
                 let first = self.report.comparisons.len();
-                let at_backward = At { operation: "ssm_backward", ..at };
-                self.ssm_backward_case(at_backward, truth, algorithm, &saved, &mut plan);
-                self.saved(at, &saved, first);
+                let backward_label = CaseLabel { operation: "ssm_backward", ..label };
+                self.ssm_backward_case(backward_label, truth, algorithm, &saved, &mut plan);
+                self.check_saved(label, &saved, first);
             }
         }
     }
 
-    fn ssm_outputs(&mut self, at: At<'_>, truth: &CaseWithTruth<'_>, y: &[f64], state_end: &[f64]) {
-        self.value(at, "y", y, &truth.y);
+    fn ssm_outputs(&mut self, label: CaseLabel<'_>, truth: &CaseWithTruth<'_>, y: &[f64], state_end: &[f64]) {
+        self.check_output(label, "y", y, &truth.y);
         if let (true, Some(want)) = (truth.states(), &truth.state_end) {
-            self.value(at, "state_end", state_end, want);
+            self.check_output(label, "state_end", state_end, want);
         }
     }
 
-    /// y, the end state (empty without states), the saved values (empty unless asked for).
+    /// Runs forward: y, the end state (empty without states), the saved values (empty unless `saves`).
     fn ssm_forward_case(
         &mut self,
         truth: &CaseWithTruth<'_>,
@@ -160,75 +165,91 @@ impl<B: Backend> Suite<'_, B> {
         saves: bool,
         plan: &mut B::SsmPlan,
     ) -> s4_backend::Result<[Vec<f64>; 3]> {
-        let (be, states) = (self.be, truth.states());
+        let (backend, states) = (self.backend, truth.states());
         let state_len = if states { truth.layer.spec.state_len(truth.call.batch) } else { 0 };
         let mut saved_len = 0;
         if saves {
-            // With the lengths of the call, which a backend may look at.
-            let ints: Vec<B::Ints> = truth.ints().into_iter().map(|l| self.upload_ints(l)).collect();
-            saved_len = be.ssm_saved_len(&truth.call(algorithm, &ints));
+            // How much is saved may depend on the lengths of the sequences.
+            let lengths_as_ints: Vec<B::Ints> =
+                truth.lengths_as_ints().into_iter().map(|l| self.upload_ints(l)).collect();
+            saved_len = backend.ssm_saved_len(&truth.call(algorithm, &lengths_as_ints));
         }
-        let outs = [Out::Over(truth.y.len()), Out::Over(state_len), Out::Over(saved_len)];
-        let got = self.twice(&truth.ins(), &truth.ints(), &outs, &mut |a, ws| {
-            let ([y, state_end, saved], [u, _, state0, _, p @ ..]) = (take(a.outs), take::<11, _>(a.ins));
-            let args = SsmForward {
-                y,
-                state_end: states.then_some(state_end),
-                saved: saves.then_some(saved),
-                u,
-                state0: states.then_some(state0),
-                params: params(p),
-                call: truth.call(algorithm, a.ints),
-            };
-            be.ssm_forward(args, plan, ws)
-        });
-        got.map(take)
+        let outs = [
+            OutputBuffer::Overwritten(truth.y.len()),
+            OutputBuffer::Overwritten(state_len),
+            OutputBuffer::Overwritten(saved_len),
+        ];
+        let got =
+            self.run_twice(&truth.input_arrays(), &truth.lengths_as_ints(), &outs, &mut |a, workspace| {
+                let ([y, state_end, saved], [u, _, state0, _, p @ ..]) =
+                    (into_array(a.outs), into_array::<11, _>(a.ins));
+                let args = SsmForward {
+                    y,
+                    state_end: states.then_some(state_end),
+                    saved: saves.then_some(saved),
+                    u,
+                    state0: states.then_some(state0),
+                    params: params(p),
+                    call: truth.call(algorithm, a.ints),
+                };
+                backend.ssm_forward(args, plan, workspace)
+            });
+        got.map(into_array)
     }
 
     fn ssm_backward_case(
         &mut self,
-        at: At<'_>,
+        label: CaseLabel<'_>,
         truth: &CaseWithTruth<'_>,
         algorithm: Algorithm,
         saved: &[f64],
         plan: &mut B::SsmPlan,
     ) {
-        let (be, states, want) = (self.be, truth.states(), &truth.gradients);
-        let mut ins = truth.ins();
-        ins.push(saved);
-        let before = want.params.each_ref().map(|g| self.before(g));
+        let (backend, states, want) = (self.backend, truth.states(), &truth.gradients);
+        let mut input_arrays = truth.input_arrays();
+        input_arrays.push(saved);
+        let before = want.params.each_ref().map(|g| self.initial_gradient_like(g));
         let state_len = if states { truth.layer.spec.state_len(truth.call.batch) } else { 0 };
-        // Without du the parameters' gradients are the same.
+        // The gradients of the parameters must be the same whether du is asked for or not.
         for with_du in [true, false] {
-            let mut outs = vec![Out::Over(if with_du { want.du.len() } else { 0 }), Out::Over(state_len)];
-            outs.extend(before.iter().map(|g| Out::Add(g)));
-            let got = self.outputs(at, &ins, &truth.ints(), &outs, &mut |a, ws| {
-                let [du, dstate0, inv_dt, a_real, a_imag, b, c, p, d] = take(a.outs);
-                let [u, dy, state0, dstate_end, params @ .., saved] = take::<12, _>(a.ins);
-                let args = SsmBackward {
-                    du: with_du.then_some(du),
-                    dstate0: states.then_some(dstate0),
-                    grads: SsmGrads { inv_dt, a_real, a_imag, b, c, p, d },
-                    dy,
-                    dstate_end: states.then_some(dstate_end),
-                    u,
-                    state0: states.then_some(state0),
-                    saved,
-                    params: self::params(params),
-                    call: truth.call(algorithm, a.ints),
-                };
-                be.ssm_backward(args, plan, ws)
-            });
+            let mut outs = vec![
+                OutputBuffer::Overwritten(if with_du { want.du.len() } else { 0 }),
+                OutputBuffer::Overwritten(state_len),
+            ];
+            outs.extend(before.iter().map(|g| OutputBuffer::AddedTo(g)));
+            let got = self.outputs_of(
+                label,
+                &input_arrays,
+                &truth.lengths_as_ints(),
+                &outs,
+                &mut |a, workspace| {
+                    let [du, dstate0, inv_dt, a_real, a_imag, b, c, p, d] = into_array(a.outs);
+                    let [u, dy, state0, dstate_end, params @ .., saved] = into_array::<12, _>(a.ins);
+                    let args = SsmBackward {
+                        du: with_du.then_some(du),
+                        dstate0: states.then_some(dstate0),
+                        grads: SsmGrads { inv_dt, a_real, a_imag, b, c, p, d },
+                        dy,
+                        dstate_end: states.then_some(dstate_end),
+                        u,
+                        state0: states.then_some(state0),
+                        saved,
+                        params: self::params(params),
+                        call: truth.call(algorithm, a.ints),
+                    };
+                    backend.ssm_backward(args, plan, workspace)
+                },
+            );
             let Some(got) = got else { return };
             if with_du {
-                self.gradient(at, "du", &got[0], &want.du);
+                self.check_gradient(label, "du", &got[0], &want.du);
             }
             if let (true, Some(want)) = (states, &want.dstate0) {
-                self.gradient(at, "dstate0", &got[1], want);
+                self.check_gradient(label, "dstate0", &got[1], want);
             }
             for (i, name) in PARAMETERS.iter().enumerate().filter(|&(i, _)| !before[i].is_empty()) {
-                let got = added(&got[2 + i], &before[i]);
-                self.gradient(at, &format!("grads.{name}"), &got, &want.params[i]);
+                let got = added_part(&got[2 + i], &before[i]);
+                self.check_gradient(label, &format!("grads.{name}"), &got, &want.params[i]);
             }
         }
     }

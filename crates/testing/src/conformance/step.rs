@@ -1,8 +1,8 @@
-//! The recurrence, one time step at a time.
+//! Conformance tests of the recurrence, one time step per call.
 
 use super::{
     ssm::params,
-    suite::{At, Out, Suite, take},
+    suite::{CaseLabel, OutputBuffer, Suite, into_array},
 };
 use crate::{
     layer::{Layer, layers},
@@ -26,46 +26,46 @@ impl<B: Backend> Suite<'_, B> {
     }
 
     fn step_case(&mut self, layer: &Layer, batch: usize, own_intervals: bool) {
-        let (be, spec, rate) = (self.be, layer.spec, layer.rate);
+        let (backend, spec, rate) = (self.backend, layer.spec, layer.rate);
         let case = format!("{}, batch {batch}, own intervals {own_intervals}", layer.name);
-        let at = At { operation: "ssm_step", case: &case };
+        let label = CaseLabel { operation: "ssm_step", case: &case };
         let (u, state) = (self.normal(batch * spec.heads), self.normal(spec.state_len(batch)));
         let intervals: Vec<f64> = (0..batch).map(|b| 0.25 * (1 + 3 * b % 8) as f64).collect();
         let (y, next) = truth::step(layer, &u, &state, own_intervals.then_some(&intervals[..]));
         let [inv_dt, a_real, a_imag, b, c, p, d] = layer.values.each_ref().map(|v| &v[..]);
         let ins = [&u[..], &intervals, inv_dt, a_real, a_imag, b, c, p, d];
-        let mut plan = match be.step_plan(&spec) {
+        let mut plan = match backend.step_plan(&spec) {
             Ok(plan) => plan,
-            Err(error) => return self.failed(at, &error.to_string()),
+            Err(error) => return self.record_failure(label, &error.to_string()),
         };
-        let outs = [Out::Over(y.len()), Out::Add(&state)];
-        let got = self.outputs(at, &ins, &[], &outs, &mut |a, ws| {
-            let ([y, state], [u, interval, p @ ..]) = (take(a.outs), take::<9, _>(a.ins));
+        let outs = [OutputBuffer::Overwritten(y.len()), OutputBuffer::AddedTo(&state)];
+        let got = self.outputs_of(label, &ins, &[], &outs, &mut |a, workspace| {
+            let ([y, state], [u, interval, p @ ..]) = (into_array(a.outs), into_array::<9, _>(a.ins));
             let (interval, params) = (own_intervals.then_some(interval), params(p));
             let args = SsmStep { y, state, u, interval, params, spec, batch, rate, version: 1 };
-            be.ssm_step(args, &mut plan, ws)
+            backend.ssm_step(args, &mut plan, workspace)
         });
         if let Some(got) = got {
-            self.value(at, "y", &got[0], &y);
-            self.value(at, "state", &got[1], &next);
+            self.check_output(label, "y", &got[0], &y);
+            self.check_output(label, "state", &got[1], &next);
         }
     }
 
     fn step_is_refused(&mut self, layer: &Layer) {
-        let (be, spec) = (self.be, layer.spec);
-        let at = At { operation: "ssm_step", case: &layer.name };
+        let (backend, spec) = (self.backend, layer.spec);
+        let label = CaseLabel { operation: "ssm_step", case: &layer.name };
         let [inv_dt, a_real, a_imag, b, c, p, d] = layer.values.each_ref().map(|v| &v[..]);
         let u = vec![0.0; spec.heads];
-        let outs = [Out::Over(spec.outputs()), Out::Over(spec.state_len(1))];
-        let refused = be.step_plan(&spec).and_then(|mut plan| {
-            self.twice(&[&u, inv_dt, a_real, a_imag, b, c, p, d], &[], &outs, &mut |a, ws| {
-                let ([y, state], [u, p @ ..]) = (take(a.outs), take::<8, _>(a.ins));
+        let outs = [OutputBuffer::Overwritten(spec.outputs()), OutputBuffer::Overwritten(spec.state_len(1))];
+        let refused = backend.step_plan(&spec).and_then(|mut plan| {
+            self.run_twice(&[&u, inv_dt, a_real, a_imag, b, c, p, d], &[], &outs, &mut |a, workspace| {
+                let ([y, state], [u, p @ ..]) = (into_array(a.outs), into_array::<8, _>(a.ins));
                 let (params, interval) = (params(p), None);
                 let args = SsmStep { y, state, u, interval, params, spec, batch: 1, rate: 1.0, version: 1 };
-                be.ssm_step(args, &mut plan, ws)
+                backend.ssm_step(args, &mut plan, workspace)
             })
         });
         let unsupported = refused.is_err_and(|e| e.code == Code::Unsupported);
-        self.holds(at, "refusal of a layer without a state", unsupported);
+        self.check_holds(label, "refusal of a layer without a state", unsupported);
     }
 }

@@ -4,44 +4,48 @@ use super::report::{Comparison, Extent, Report};
 use crate::{relative, relative_or_zero};
 use s4_backend::{Backend, Code, Dtype, Error, Memory, Result, Scalar, random::Rng};
 
-/// Elements around each buffer that nobody may touch; arrays begin at odd addresses.
-pub(super) const GUARD: usize = 37;
-/// The same for the families of the SSM, whose arrays begin at multiples of 16 bytes, as whole buffers do.
-pub(super) const ALIGNED_GUARD: usize = 64;
-/// What outputs lie between.
-pub(super) const SENTINEL: f64 = -1234.5;
+/// Elements before and after each array that no operation may change. The number is odd, so that arrays begin at
+/// addresses that are multiples of nothing but their elements' size.
+pub(super) const GUARD_ELEMENTS: usize = 37;
+/// Elements before and after each array for the families of the SSM, whose arrays must begin at multiples of 16 bytes,
+/// as whole buffers do.
+pub(super) const ALIGNED_GUARD_ELEMENTS: usize = 64;
+/// The value of the elements before and after each output.
+pub(super) const GUARD_VALUE: f64 = -1234.5;
 
-/// An output: its length where it is overwritten (it starts as NaN), or what it holds before.
-pub(super) enum Out<'a> {
-    Over(usize),
-    Add(&'a [f64]),
+/// The array of an output before an operation runs: NaNs, this many, where the operation must overwrite it; these
+/// values where the operation adds to it.
+pub(super) enum OutputBuffer<'a> {
+    Overwritten(usize),
+    AddedTo(&'a [f64]),
 }
 
-/// Arrays in the order of their arguments.
+/// The results of an operation, in the order of its outputs.
 pub(super) type Arrays = Vec<Vec<f64>>;
 
-/// The views of one run, in the order in which the arrays were given.
-pub(super) struct Args<'a, B: Memory> {
+/// The views that an operation gets, in the order in which the arrays were given.
+pub(super) struct DeviceArgs<'a, B: Memory> {
     pub ins: Vec<B::Ref<'a>>,
     pub outs: Vec<B::Mut<'a>>,
     pub ints: &'a [B::Ints],
 }
 
-/// An operation on views. Lives as long as any view, so that one struct of arguments can hold them all.
+/// A closure that calls the operation under test. All views have one lifetime, so that one struct of arguments can hold
+/// them.
 pub(super) type Operation<'o, B> =
-    dyn for<'a> FnMut(Args<'a, B>, &mut <B as Memory>::Workspace) -> Result<()> + 'o;
+    dyn for<'a> FnMut(DeviceArgs<'a, B>, &mut <B as Memory>::Workspace) -> Result<()> + 'o;
 
-/// Where a check stands: the operation and the case.
+/// The operation and the case (sizes and options) that a comparison is about.
 #[derive(Clone, Copy)]
-pub(super) struct At<'a> {
+pub(super) struct CaseLabel<'a> {
     pub operation: &'static str,
     pub case: &'a str,
 }
 
-/// The backend under test and what was found.
+/// The backend under test, and the comparisons made so far.
 pub(super) struct Suite<'b, B: Backend> {
-    pub be: &'b B,
-    pub ws: B::Workspace,
+    pub backend: &'b B,
+    pub workspace: B::Workspace,
     pub rng: Rng,
     pub extent: Extent,
     /// Elements around each buffer of the family that is run.
@@ -50,12 +54,12 @@ pub(super) struct Suite<'b, B: Backend> {
 }
 
 impl<'b, B: Backend> Suite<'b, B> {
-    pub fn new(be: &'b B, extent: Extent) -> Self {
-        let (ws, rng) = (be.workspace(), Rng::new(20_211_031, 396));
-        Suite { be, ws, rng, extent, guard: GUARD, report: Report::default() }
+    pub fn new(backend: &'b B, extent: Extent) -> Self {
+        let (workspace, rng) = (backend.workspace(), Rng::new(20_211_031, 396));
+        Suite { backend, workspace, rng, extent, guard: GUARD_ELEMENTS, report: Report::default() }
     }
 
-    /// All of the cases, or the few that are small.
+    /// `all` cases or the `few` small ones, by the extent of the run.
     pub fn cases<T: Copy>(&self, all: &[T], few: &[T]) -> Vec<T> {
         if self.extent == Extent::All { all.to_vec() } else { few.to_vec() }
     }
@@ -76,8 +80,8 @@ impl<'b, B: Backend> Suite<'b, B> {
         }
     }
 
-    /// Numbers as the backend's type holds them.
-    pub fn held(&self, x: &[f64]) -> Vec<f64> {
+    /// Numbers rounded to the backend's type.
+    pub fn rounded(&self, x: &[f64]) -> Vec<f64> {
         x.iter().map(|&x| B::Scalar::from_f64(x).to_f64()).collect()
     }
 
@@ -86,80 +90,90 @@ impl<'b, B: Backend> Suite<'b, B> {
         (0..len).map(|_| B::Scalar::from_f64(self.rng.normal()).to_f64()).collect()
     }
 
-    /// The same, none within 0.02 of 0 (for functions with a kink there).
+    /// Standard normal numbers of which those within 0.02 of 0 are replaced by 0.5: for functions with a kink at 0,
+    /// where finite differences fail.
     pub fn away_from_zero(&mut self, len: usize) -> Vec<f64> {
         self.normal(len).into_iter().map(|x| if x.abs() < 0.02 { 0.5 } else { x }).collect()
     }
 
-    /// What a gradient is added to: small beside most gradients, so that rounding hides none.
-    pub fn start(&mut self, len: usize) -> Vec<f64> {
+    /// Values that an operation adds a gradient to: small compared with most gradients, so that the sum loses few
+    /// digits of the gradient.
+    pub fn small_initial_gradient(&mut self, len: usize) -> Vec<f64> {
         self.normal(len).into_iter().map(|x| x * 0.0625).collect()
     }
 
-    /// Noise of the size of a gradient, for it to be added to.
-    pub fn before(&mut self, gradient: &[f64]) -> Vec<f64> {
+    /// Values that an operation adds a gradient to: random numbers with the root mean square of the true gradient.
+    pub fn initial_gradient_like(&mut self, gradient: &[f64]) -> Vec<f64> {
         let mean_square = gradient.iter().map(|g| g * g).sum::<f64>() / gradient.len().max(1) as f64;
         let noise = self.normal(gradient.len());
-        self.held(&noise.iter().map(|x| x * mean_square.sqrt()).collect::<Vec<_>>())
+        self.rounded(&noise.iter().map(|x| x * mean_square.sqrt()).collect::<Vec<_>>())
     }
 
-    /// A buffer with `values` between guards of `guard`.
-    fn guarded(&self, values: impl Iterator<Item = f64>, len: usize, guard: f64) -> B::Buf {
+    /// A buffer with `len` of `values`, and elements of value `guard` before and after them.
+    fn guarded_buffer(&self, values: impl Iterator<Item = f64>, len: usize, guard: f64) -> B::Buf {
         let of = B::Scalar::from_f64;
         let side = std::iter::repeat_n(of(guard), self.guard);
         let host: Vec<B::Scalar> = side.clone().chain(values.take(len).map(of)).chain(side).collect();
         assert_eq!(host.len(), len + 2 * self.guard);
-        let mut buf = self.be.alloc(host.len()).expect("a buffer");
-        let all = self.be.view_mut(&mut buf, 0..host.len());
-        self.be.upload(all, &host).expect("upload");
+        let mut buf = self.backend.alloc(host.len()).expect("a buffer");
+        let all = self.backend.view_mut(&mut buf, 0..host.len());
+        self.backend.upload(all, &host).expect("upload");
         buf
     }
 
     /// Integers on the device.
     pub fn upload_ints(&self, values: &[i32]) -> B::Ints {
-        let mut ints = self.be.alloc_ints(values.len()).expect("integers");
-        self.be.upload_ints(&mut ints, values).expect("upload of integers");
+        let mut ints = self.backend.alloc_ints(values.len()).expect("integers");
+        self.backend.upload_ints(&mut ints, values).expect("upload of integers");
         ints
     }
 
+    /// All elements of a buffer.
     pub fn download(&self, buf: &B::Buf) -> Vec<f64> {
-        let len = self.be.len(buf);
+        let len = self.backend.len(buf);
         let mut host = vec![B::Scalar::from_f64(0.0); len];
-        self.be.download(&mut host, self.be.view(buf, 0..len)).expect("download");
+        self.backend.download(&mut host, self.backend.view(buf, 0..len)).expect("download");
         host.into_iter().map(B::Scalar::to_f64).collect()
     }
 
-    /// Runs an operation once on guarded buffers; the outputs, or what was wrong.
-    fn once(
+    /// Runs an operation once on guarded buffers. Gives the outputs; an error where the operation failed, changed an
+    /// input, or wrote outside an output.
+    fn run_once(
         &mut self,
         ins: &[&[f64]],
         ints: &[B::Ints],
-        outs: &[Out<'_>],
+        outs: &[OutputBuffer<'_>],
         op: &mut Operation<'_, B>,
     ) -> Result<Arrays> {
         let margin = self.guard;
         let wrong = |what: &str| Error::new(Code::Internal, "conformance", "guarded buffers", what);
         let inputs: Vec<B::Buf> =
-            ins.iter().map(|x| self.guarded(x.iter().copied(), x.len(), f64::NAN)).collect();
+            ins.iter().map(|x| self.guarded_buffer(x.iter().copied(), x.len(), f64::NAN)).collect();
         let mut outputs: Vec<B::Buf> = outs
             .iter()
             .map(|out| match out {
-                Out::Over(len) => self.guarded(std::iter::repeat(f64::NAN), *len, SENTINEL),
-                Out::Add(x) => self.guarded(x.iter().copied(), x.len(), SENTINEL),
+                OutputBuffer::Overwritten(len) => {
+                    self.guarded_buffer(std::iter::repeat(f64::NAN), *len, GUARD_VALUE)
+                }
+                OutputBuffer::AddedTo(x) => self.guarded_buffer(x.iter().copied(), x.len(), GUARD_VALUE),
             })
             .collect();
-        let args = Args {
-            ins: inputs.iter().zip(ins).map(|(b, x)| self.be.view(b, margin..margin + x.len())).collect(),
+        let args = DeviceArgs {
+            ins: inputs
+                .iter()
+                .zip(ins)
+                .map(|(b, x)| self.backend.view(b, margin..margin + x.len()))
+                .collect(),
             outs: outputs
                 .iter_mut()
                 .map(|b| {
-                    let end = self.be.len(b) - margin;
-                    self.be.view_mut(b, margin..end)
+                    let end = self.backend.len(b) - margin;
+                    self.backend.view_mut(b, margin..end)
                 })
                 .collect(),
             ints,
         };
-        op(args, &mut self.ws)?;
+        op(args, &mut self.workspace)?;
         for (buf, x) in inputs.iter().zip(ins) {
             if self.download(buf)[margin..margin + x.len()] != **x {
                 return Err(wrong("an input was changed"));
@@ -169,7 +183,7 @@ impl<'b, B: Backend> Suite<'b, B> {
         for buf in &outputs {
             let host = self.download(buf);
             let end = host.len() - margin;
-            if host[..margin].iter().chain(&host[end..]).any(|&x| x != SENTINEL) {
+            if host[..margin].iter().chain(&host[end..]).any(|&x| x != GUARD_VALUE) {
                 return Err(wrong("something was written beyond an output"));
             }
             results.push(host[margin..end].to_vec());
@@ -177,17 +191,18 @@ impl<'b, B: Backend> Suite<'b, B> {
         Ok(results)
     }
 
-    /// Runs an operation twice; what it gave, or its error.
-    pub fn twice(
+    /// Runs an operation twice, the second time with the workspace as the first run left it. Gives the outputs; an
+    /// error also where the runs differ in a bit.
+    pub fn run_twice(
         &mut self,
         ins: &[&[f64]],
         ints: &[&[i32]],
-        outs: &[Out<'_>],
+        outs: &[OutputBuffer<'_>],
         op: &mut Operation<'_, B>,
     ) -> Result<Arrays> {
         let ints: Vec<B::Ints> = ints.iter().map(|x| self.upload_ints(x)).collect();
-        let first = self.once(ins, &ints, outs, op)?;
-        let second = self.once(ins, &ints, outs, op)?;
+        let first = self.run_once(ins, &ints, outs, op)?;
+        let second = self.run_once(ins, &ints, outs, op)?;
         let bits = |x: &Arrays| x.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
         if bits(&first) == bits(&second) {
             return Ok(first);
@@ -195,68 +210,72 @@ impl<'b, B: Backend> Suite<'b, B> {
         Err(Error::new(Code::Internal, "conformance", "the same bits in a second run", "others"))
     }
 
-    /// Runs an operation twice; an error is a failed check.
-    pub fn outputs(
+    /// Runs an operation twice and gives its outputs. An error is recorded as a failure, and gives `None`.
+    pub fn outputs_of(
         &mut self,
-        at: At<'_>,
+        label: CaseLabel<'_>,
         ins: &[&[f64]],
         ints: &[&[i32]],
-        outs: &[Out<'_>],
+        outs: &[OutputBuffer<'_>],
         op: &mut Operation<'_, B>,
     ) -> Option<Arrays> {
-        let got = self.twice(ins, ints, outs, op);
-        got.map_err(|error| self.failed(at, &error.to_string())).ok()
+        let got = self.run_twice(ins, ints, outs, op);
+        got.map_err(|error| self.record_failure(label, &error.to_string())).ok()
     }
 
-    /// Runs an operation that overwrites its outputs, and compares each with what is wanted.
-    pub fn forward(
+    /// Runs an operation that overwrites its outputs, and compares each with its truth; `want` is (name, truth).
+    pub fn check_forward(
         &mut self,
-        at: At<'_>,
+        label: CaseLabel<'_>,
         ins: &[&[f64]],
         ints: &[&[i32]],
         want: &[(&str, &[f64])],
         op: &mut Operation<'_, B>,
     ) {
-        let outs: Vec<Out<'_>> = want.iter().map(|(_, w)| Out::Over(w.len())).collect();
-        for ((name, want), got) in want.iter().zip(self.outputs(at, ins, ints, &outs, op).iter().flatten()) {
-            self.value(at, name, got, want);
+        let outs: Vec<OutputBuffer<'_>> =
+            want.iter().map(|(_, w)| OutputBuffer::Overwritten(w.len())).collect();
+        for ((name, want), got) in
+            want.iter().zip(self.outputs_of(label, ins, ints, &outs, op).iter().flatten())
+        {
+            self.check_output(label, name, got, want);
         }
     }
 
-    /// An output within its tolerance of a truth that is not zero.
-    pub fn value(&mut self, at: At<'_>, output: &str, got: &[f64], want: &[f64]) {
-        self.compare(at, output, got, want, self.value_tolerance());
+    /// Compares an output with its truth, which must not be zero, within the tolerance of outputs.
+    pub fn check_output(&mut self, label: CaseLabel<'_>, output: &str, got: &[f64], want: &[f64]) {
+        self.compare(label, output, got, want, self.value_tolerance());
     }
 
-    /// A gradient within its tolerance of a truth that is not zero.
-    pub fn gradient(&mut self, at: At<'_>, output: &str, got: &[f64], want: &[f64]) {
-        self.compare(at, output, got, want, self.gradient_tolerance());
+    /// Compares a gradient with its truth, which must not be zero, within the tolerance of gradients.
+    pub fn check_gradient(&mut self, label: CaseLabel<'_>, output: &str, got: &[f64], want: &[f64]) {
+        self.compare(label, output, got, want, self.gradient_tolerance());
     }
 
-    fn compare(&mut self, at: At<'_>, output: &str, got: &[f64], want: &[f64], tolerance: f64) {
+    fn compare(&mut self, label: CaseLabel<'_>, output: &str, got: &[f64], want: &[f64], tolerance: f64) {
         if want.iter().all(|&x| x == 0.0) {
-            let case = format!("{}: its truth is zero, which proves nothing", at.case);
-            return self.record(At { case: &case, ..at }, output, got, f64::INFINITY, tolerance);
+            let case = format!("{}: its truth is zero, which proves nothing", label.case);
+            return self.record(CaseLabel { case: &case, ..label }, output, got, f64::INFINITY, tolerance);
         }
-        self.record(at, output, got, relative(got, want), tolerance);
+        self.record(label, output, got, relative(got, want), tolerance);
     }
 
-    /// An output that is to the bit what is wanted, zeros included.
-    pub fn exact(&mut self, at: At<'_>, output: &str, got: &[f64], want: &[f64]) {
-        self.record(at, output, got, relative_or_zero(got, want), 0.0);
+    /// Compares an output with its truth, which it must equal to the last bit; the truth may be zero.
+    pub fn check_exact(&mut self, label: CaseLabel<'_>, output: &str, got: &[f64], want: &[f64]) {
+        self.record(label, output, got, relative_or_zero(got, want), 0.0);
     }
 
-    /// A gradient against the finite difference of f: element by element where x is short, along three random
-    /// directions where it is long.
-    pub fn difference(
+    /// Compares a gradient of f at x with finite differences: for each element where x has at most 200, otherwise along
+    /// three random directions.
+    pub fn check_by_differences(
         &mut self,
-        at: At<'_>,
+        label: CaseLabel<'_>,
         output: &str,
         got: &[f64],
         x: &[f64],
         f: &mut dyn FnMut(&[f64]) -> f64,
     ) {
-        // Fourth order: the error is h⁴·f⁽⁵⁾/30 and some 1e-16·f/h of rounding, both below 1e-10 here.
+        // A central difference of fourth order: the error h⁴·f⁽⁵⁾/30 and the rounding of about 1e-16·f/h are both below
+        // 1e-10 for these functions.
         let mut slope = |v: &dyn Fn(usize) -> f64, h: f64| {
             let mut moved =
                 |s: f64| f(&x.iter().enumerate().map(|(i, x)| x + s * h * v(i)).collect::<Vec<_>>());
@@ -265,7 +284,7 @@ impl<'b, B: Backend> Suite<'b, B> {
         if x.len() <= 200 {
             let want: Vec<f64> =
                 (0..x.len()).map(|i| slope(&|j| if i == j { 1.0 } else { 0.0 }, 5e-4)).collect();
-            return self.gradient(at, output, got, &want);
+            return self.check_gradient(label, output, got, &want);
         }
         let size = got.iter().map(|g| g * g).sum::<f64>().sqrt();
         let mut error = if got.len() == x.len() { 0.0f64 } else { f64::INFINITY };
@@ -275,57 +294,59 @@ impl<'b, B: Backend> Suite<'b, B> {
             let miss = (along - slope(&|i| v[i], 5e-4)).abs() / size;
             error = if miss.is_nan() { f64::INFINITY } else { error.max(miss) };
         }
-        self.record(at, output, got, error, self.gradient_tolerance());
+        self.record(label, output, got, error, self.gradient_tolerance());
     }
 
-    pub fn record(&mut self, at: At<'_>, output: &str, got: &[f64], error: f64, tolerance: f64) {
+    /// Adds a comparison to the report.
+    pub fn record(&mut self, label: CaseLabel<'_>, output: &str, got: &[f64], error: f64, tolerance: f64) {
         let bits = got
             .iter()
             .flat_map(|x| x.to_bits().to_le_bytes())
             .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         self.report.comparisons.push(Comparison {
-            operation: at.operation.into(),
+            operation: label.operation.into(),
             output: output.into(),
-            case: at.case.into(),
+            case: label.case.into(),
             error,
             tolerance,
             bits,
         });
     }
 
-    /// An operation that failed altogether.
-    pub fn failed(&mut self, at: At<'_>, why: &str) {
-        let case = format!("{}: {why}", at.case);
-        self.record(At { case: &case, ..at }, "all", &[], f64::INFINITY, 0.0);
+    /// Records that an operation failed, for the reason `why`.
+    pub fn record_failure(&mut self, label: CaseLabel<'_>, why: &str) {
+        let case = format!("{}: {why}", label.case);
+        self.record(CaseLabel { case: &case, ..label }, "all", &[], f64::INFINITY, 0.0);
     }
 
-    /// A statement that holds, or a failed check.
-    pub fn holds(&mut self, at: At<'_>, output: &str, holds: bool) {
-        self.record(at, output, &[], if holds { 0.0 } else { f64::INFINITY }, 0.0);
+    /// Records whether a statement holds.
+    pub fn check_holds(&mut self, label: CaseLabel<'_>, output: &str, holds: bool) {
+        self.record(label, output, &[], if holds { 0.0 } else { f64::INFINITY }, 0.0);
     }
 
-    /// What forward saved is seen in backward alone: it is as wrong as the worst of the checks from `first` on.
-    pub fn saved(&mut self, at: At<'_>, saved: &[f64], first: usize) {
+    /// Records the error of the values that forward saved. They have no truth of their own and are used by backward
+    /// only, so that their error is the largest of the comparisons from number `first` on, which must be backward's.
+    pub fn check_saved(&mut self, label: CaseLabel<'_>, saved: &[f64], first: usize) {
         if saved.is_empty() {
             return;
         }
         let worst = self.report.comparisons[first..].iter().map(|c| c.error).fold(0.0, f64::max);
-        let case = format!("{}: by the gradients that come from it", at.case);
-        self.record(At { case: &case, ..at }, "saved", saved, worst, self.gradient_tolerance());
+        let case = format!("{}: by the gradients that come from it", label.case);
+        self.record(CaseLabel { case: &case, ..label }, "saved", saved, worst, self.gradient_tolerance());
     }
 }
 
-/// a·b.
-pub(super) fn inner(a: &[f64], b: &[f64]) -> f64 {
+/// The inner product a·b.
+pub(super) fn inner_product(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// a − b, the part that an accumulating operation added.
-pub(super) fn added(after: &[f64], before: &[f64]) -> Vec<f64> {
+/// What an operation has added to an output: after − before.
+pub(super) fn added_part(after: &[f64], before: &[f64]) -> Vec<f64> {
     after.iter().zip(before).map(|(a, b)| a - b).collect()
 }
 
-/// Exactly N arguments.
-pub(super) fn take<const N: usize, M>(v: Vec<M>) -> [M; N] {
+/// A list of exactly N elements as an array; panics for another length.
+pub(super) fn into_array<const N: usize, M>(v: Vec<M>) -> [M; N] {
     v.try_into().unwrap_or_else(|v: Vec<M>| panic!("{} arguments for {N}", v.len()))
 }

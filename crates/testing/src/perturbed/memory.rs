@@ -1,10 +1,10 @@
-//! The memory of the perturbed backend.
+//! The memory operations of the perturbed backend.
 
-use super::{Perturbed, RELATIVE};
+use super::{Perturbed, RELATIVE_ERROR};
 use s4_backend::{Backend, Memory, Result, Scalar};
 use std::ops::Range;
 
-/// Every operation of [`Memory`] that gives numbers, and their places. `replay` has none of its own.
+/// The outputs of the operations of [`Memory`], of those that have any.
 pub(super) const OUTPUTS: &[(&str, &[&[&str]])] = &[
     ("alloc", &[&["buffer"]]),
     ("alloc_ints", &[&["buffer"]]),
@@ -19,8 +19,8 @@ pub(super) const OUTPUTS: &[(&str, &[&[&str]])] = &[
     ("transpose", &[&["dst"]]),
 ];
 
-/// A download and its result where that was made wrong.
-pub struct Download<B: Memory> {
+/// A download of the inner backend, and its result where that was made wrong.
+pub struct PerturbedDownload<B: Memory> {
     inner: B::AsyncDownload,
     wrong: Vec<B::Scalar>,
 }
@@ -32,7 +32,7 @@ impl<B: Backend> Memory for Perturbed<B> {
     type Ref<'a> = B::Ref<'a>;
     type Mut<'a> = B::Mut<'a>;
     type Workspace = B::Workspace;
-    type AsyncDownload = Download<B>;
+    type AsyncDownload = PerturbedDownload<B>;
     type Graph = B::Graph;
 
     fn device_name(&self) -> String {
@@ -41,7 +41,7 @@ impl<B: Backend> Memory for Perturbed<B> {
     fn alloc(&self, len: usize) -> Result<B::Buf> {
         let mut buf = self.inner.alloc(len)?;
         if self.is_target("alloc", "buffer") {
-            self.inner.fill(self.inner.view_mut(&mut buf, 0..len), B::Scalar::from_f64(RELATIVE))?;
+            self.inner.fill(self.inner.view_mut(&mut buf, 0..len), B::Scalar::from_f64(RELATIVE_ERROR))?;
         }
         Ok(buf)
     }
@@ -103,7 +103,7 @@ impl<B: Backend> Memory for Perturbed<B> {
 
     fn upload(&self, mut dst: B::Mut<'_>, src: &[B::Scalar]) -> Result<()> {
         self.inner.upload(self.inner.reborrow(&mut dst), src)?;
-        self.overwritten("upload", "dst", dst)
+        self.perturb_overwritten("upload", "dst", dst)
     }
     fn upload_ints(&self, dst: &mut B::Ints, src: &[i32]) -> Result<()> {
         if self.is_target("upload_ints", "dst") {
@@ -114,20 +114,20 @@ impl<B: Backend> Memory for Perturbed<B> {
     fn download(&self, dst: &mut [B::Scalar], src: B::Ref<'_>) -> Result<()> {
         self.inner.download(dst, src)?;
         if self.is_target("download", "dst") {
-            dst.iter_mut().for_each(|x| *x = Self::wrong(*x));
+            dst.iter_mut().for_each(|x| *x = Self::perturbed_scalar(*x));
         }
         Ok(())
     }
-    fn async_download(&self, len: usize) -> Result<Download<B>> {
-        Ok(Download { inner: self.inner.async_download(len)?, wrong: Vec::new() })
+    fn async_download(&self, len: usize) -> Result<PerturbedDownload<B>> {
+        Ok(PerturbedDownload { inner: self.inner.async_download(len)?, wrong: Vec::new() })
     }
-    fn start_download(&self, download: &mut Download<B>, src: B::Ref<'_>) -> Result<()> {
+    fn start_download(&self, download: &mut PerturbedDownload<B>, src: B::Ref<'_>) -> Result<()> {
         self.inner.start_download(&mut download.inner, src)
     }
-    fn wait_download<'a>(&self, download: &'a mut Download<B>) -> Result<&'a [B::Scalar]> {
+    fn wait_download<'a>(&self, download: &'a mut PerturbedDownload<B>) -> Result<&'a [B::Scalar]> {
         let result = self.inner.wait_download(&mut download.inner)?;
         if self.is_target("wait_download", "result") {
-            download.wrong = result.iter().map(|&x| Self::wrong(x)).collect();
+            download.wrong = result.iter().map(|&x| Self::perturbed_scalar(x)).collect();
             return Ok(&download.wrong);
         }
         Ok(result)
@@ -152,16 +152,16 @@ impl<B: Backend> Memory for Perturbed<B> {
 
     fn fill(&self, mut dst: B::Mut<'_>, value: B::Scalar) -> Result<()> {
         self.inner.fill(self.inner.reborrow(&mut dst), value)?;
-        self.overwritten("fill", "dst", dst)
+        self.perturb_overwritten("fill", "dst", dst)
     }
     fn copy(&self, mut dst: B::Mut<'_>, src: B::Ref<'_>) -> Result<()> {
         self.inner.copy(self.inner.reborrow(&mut dst), src)?;
-        self.overwritten("copy", "dst", dst)
+        self.perturb_overwritten("copy", "dst", dst)
     }
     fn axpy(&self, mut dst: B::Mut<'_>, alpha: B::Scalar, src: B::Ref<'_>) -> Result<()> {
-        let before = self.before("axpy", "dst", &dst)?;
+        let before = self.copy_if_target("axpy", "dst", &dst)?;
         self.inner.axpy(self.inner.reborrow(&mut dst), alpha, src)?;
-        self.accumulated(before, dst)
+        self.perturb_accumulated(before, dst)
     }
     fn transpose(
         &self,
@@ -172,6 +172,6 @@ impl<B: Backend> Memory for Perturbed<B> {
         cols: usize,
     ) -> Result<()> {
         self.inner.transpose(self.inner.reborrow(&mut dst), src, batch, rows, cols)?;
-        self.overwritten("transpose", "dst", dst)
+        self.perturb_overwritten("transpose", "dst", dst)
     }
 }

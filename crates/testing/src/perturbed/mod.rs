@@ -1,4 +1,4 @@
-//! A backend with one wrong output, to show that the conformance suite sees it.
+//! A backend with one wrong output, to show that the conformance tests find it.
 
 mod memory;
 mod operations;
@@ -12,23 +12,23 @@ use std::{
 /// An operation of the contract and one of its outputs: `("linear_backward", "dweight")`.
 pub type Output = (&'static str, &'static str);
 
-/// How wrong the output is.
-const RELATIVE: f64 = 1e-3;
+/// The relative error that the wrong output gets.
+const RELATIVE_ERROR: f64 = 1e-3;
 
-/// A backend that does all by `inner`, and then changes one output of one operation by 1e-3 of itself (of what was
-/// added, where the operation accumulates). Every output that it meets and that is not empty it notes, perturbed
-/// or not.
+/// A backend that runs every operation on `inner` and then makes one output of one operation wrong: its values are
+/// multiplied by 1.001, or the part that was added where the operation accumulates. It also records every output that
+/// is computed and not empty.
 #[derive(Clone)]
 pub struct Perturbed<B> {
     inner: B,
     target: Option<Output>,
-    met: Arc<Mutex<BTreeSet<Output>>>,
+    outputs_met: Arc<Mutex<BTreeSet<Output>>>,
 }
 
 impl<B: Backend> Perturbed<B> {
-    /// With `target` wrong; with none, all is right.
+    /// A backend with `target` as its wrong output; with `None` all outputs are right.
     pub fn new(inner: B, target: Option<Output>) -> Self {
-        Perturbed { inner, target, met: Arc::default() }
+        Perturbed { inner, target, outputs_met: Arc::default() }
     }
 
     /// Every output of every operation.
@@ -40,20 +40,20 @@ impl<B: Backend> Perturbed<B> {
         [of(memory::OUTPUTS), of(operations::OUTPUTS)].concat()
     }
 
-    /// The outputs that were met so far.
-    pub fn met(&self) -> BTreeSet<Output> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The outputs that have been computed so far.
+    pub fn outputs_met(&self) -> BTreeSet<Output> {
+        self.outputs_met.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes an output, and says whether it is the wrong one.
+    /// Records an output, and tells whether it is the one to make wrong.
     fn is_target(&self, operation: &'static str, output: &'static str) -> bool {
         debug_assert!(Self::outputs().contains(&(operation, output)), "{operation} {output} is not listed");
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).insert((operation, output));
+        self.outputs_met.lock().unwrap_or_else(PoisonError::into_inner).insert((operation, output));
         self.target == Some((operation, output))
     }
 
-    /// A copy of what an output holds, where it is the target.
-    fn before(
+    /// A copy of an output's values, where it is the target.
+    fn copy_if_target(
         &self,
         operation: &'static str,
         output: &'static str,
@@ -68,26 +68,32 @@ impl<B: Backend> Perturbed<B> {
         Ok(Some(copy))
     }
 
-    /// An output that the operation overwrote or updated, made wrong where it is the target.
-    fn overwritten(&self, operation: &'static str, output: &'static str, mut view: B::Mut<'_>) -> Result<()> {
-        let Some(copy) = self.before(operation, output, &view)? else { return Ok(()) };
+    /// Makes an output that the operation has overwritten or updated wrong, where it is the target.
+    fn perturb_overwritten(
+        &self,
+        operation: &'static str,
+        output: &'static str,
+        mut view: B::Mut<'_>,
+    ) -> Result<()> {
+        let Some(copy) = self.copy_if_target(operation, output, &view)? else { return Ok(()) };
         let len = self.inner.len(&copy);
-        let alpha = B::Scalar::from_f64(RELATIVE);
+        let alpha = B::Scalar::from_f64(RELATIVE_ERROR);
         self.inner.axpy(self.inner.reborrow(&mut view), alpha, self.inner.view(&copy, 0..len))
     }
 
-    /// An output that the operation added to, made wrong where it is the target: `before` is what it held.
-    fn accumulated(&self, before: Option<B::Buf>, mut view: B::Mut<'_>) -> Result<()> {
+    /// Makes an output that the operation has added to wrong, where it is the target: `before` is then the copy of its
+    /// values from before the operation.
+    fn perturb_accumulated(&self, before: Option<B::Buf>, mut view: B::Mut<'_>) -> Result<()> {
         let Some(before) = before else { return Ok(()) };
         let (be, len) = (&self.inner, self.inner.len(&before));
         let mut change = be.alloc(len)?;
         be.copy(be.view_mut(&mut change, 0..len), be.freeze(&view))?;
         be.axpy(be.view_mut(&mut change, 0..len), B::Scalar::from_f64(-1.0), be.view(&before, 0..len))?;
-        be.axpy(be.reborrow(&mut view), B::Scalar::from_f64(RELATIVE), be.view(&change, 0..len))
+        be.axpy(be.reborrow(&mut view), B::Scalar::from_f64(RELATIVE_ERROR), be.view(&change, 0..len))
     }
 
-    /// A number on the host.
-    fn wrong(x: B::Scalar) -> B::Scalar {
-        B::Scalar::from_f64(x.to_f64() * (1.0 + RELATIVE))
+    /// A number on the host, made wrong.
+    fn perturbed_scalar(x: B::Scalar) -> B::Scalar {
+        B::Scalar::from_f64(x.to_f64() * (1.0 + RELATIVE_ERROR))
     }
 }

@@ -1,10 +1,11 @@
-//! The operations of the perturbed backend. One table says of every field of every struct of arguments what it is, so
-//! that none can be forgotten: a field that is not in the table does not compile.
+//! The operations of the perturbed backend. One table gives the kind (input, overwritten output, accumulated output, …)
+//! of every field of every struct of arguments, so that no output can be forgotten: without an entry for each field the
+//! code does not compile.
 
 use super::Perturbed;
 use s4_backend::*;
 
-/// How a field is held: views that are lent to the inner backend are borrowed from it.
+/// The binding of a field's variable: mutable where a view is lent to the inner backend.
 macro_rules! binding {
     (set $x:ident) => { mut $x };
     (set_option $x:ident) => { mut $x };
@@ -16,8 +17,8 @@ macro_rules! binding {
     ($kind:ident $x:ident) => { $x };
 }
 
-/// The names of the outputs in a field.
-macro_rules! names {
+/// The names of the outputs in a field of this kind; none for an input.
+macro_rules! output_names {
     (set $x:ident) => {
         &[stringify!($x)]
     };
@@ -44,16 +45,16 @@ macro_rules! names {
     };
 }
 
-/// A field; with what it holds before, where the operation adds to it.
-macro_rules! held {
+/// A field of the arguments; where the operation adds to it, together with a copy of its values before.
+macro_rules! hold_output {
     ($to:ident, $op:expr, add $x:ident) => {{
-        let before = $to.before($op, stringify!($x), &$x)?;
+        let before = $to.copy_if_target($op, stringify!($x), &$x)?;
         ($x, before)
     }};
     ($to:ident, $op:expr, add_option $x:ident) => {
         match $x {
             Some(view) => {
-                let before = $to.before($op, stringify!($x), &view)?;
+                let before = $to.copy_if_target($op, stringify!($x), &view)?;
                 Some((view, before))
             }
             None => None,
@@ -63,24 +64,27 @@ macro_rules! held {
         let mut view = $x;
         let before = {
             let (loss, hits) = $to.inner.split_mut($to.inner.reborrow(&mut view), 1);
-            [$to.before($op, "stats.loss", &loss)?, $to.before($op, "stats.hits", &hits)?]
+            [$to.copy_if_target($op, "stats.loss", &loss)?, $to.copy_if_target($op, "stats.hits", &hits)?]
         };
         (view, before)
     }};
     ($to:ident, $op:expr, ssm_grads $x:ident) => {{
         let before = [
-            $to.before($op, "grads.inv_dt", &$x.inv_dt)?,
-            $to.before($op, "grads.a_real", &$x.a_real)?,
-            $to.before($op, "grads.a_imag", &$x.a_imag)?,
-            $to.before($op, "grads.b", &$x.b)?,
-            $to.before($op, "grads.c", &$x.c)?,
-            $to.before($op, "grads.p", &$x.p)?,
-            $to.before($op, "grads.d", &$x.d)?,
+            $to.copy_if_target($op, "grads.inv_dt", &$x.inv_dt)?,
+            $to.copy_if_target($op, "grads.a_real", &$x.a_real)?,
+            $to.copy_if_target($op, "grads.a_imag", &$x.a_imag)?,
+            $to.copy_if_target($op, "grads.b", &$x.b)?,
+            $to.copy_if_target($op, "grads.c", &$x.c)?,
+            $to.copy_if_target($op, "grads.p", &$x.p)?,
+            $to.copy_if_target($op, "grads.d", &$x.d)?,
         ];
         ($x, before)
     }};
     ($to:ident, $op:expr, mix_grads $x:ident) => {{
-        let before = [$to.before($op, "grads.weight", &$x.weight)?, $to.before($op, "grads.bias", &$x.bias)?];
+        let before = [
+            $to.copy_if_target($op, "grads.weight", &$x.weight)?,
+            $to.copy_if_target($op, "grads.bias", &$x.bias)?,
+        ];
         ($x, before)
     }};
     ($to:ident, $op:expr, $kind:ident $x:ident) => {
@@ -88,8 +92,8 @@ macro_rules! held {
     };
 }
 
-/// The field as the inner backend takes it.
-macro_rules! lend {
+/// The field as an argument of the inner backend.
+macro_rules! lend_to_inner {
     ($be:ident, set $x:ident) => {
         $be.reborrow(&mut $x)
     };
@@ -153,51 +157,51 @@ macro_rules! lend {
     };
 }
 
-/// Makes an output wrong where it is the target.
-macro_rules! after {
+/// Makes the outputs in a field wrong where they are the target.
+macro_rules! perturb_output {
     ($to:ident, $op:expr, set $x:ident) => {
-        $to.overwritten($op, stringify!($x), $x)?
+        $to.perturb_overwritten($op, stringify!($x), $x)?
     };
     ($to:ident, $op:expr, set_option $x:ident) => {
         if let Some(view) = $x {
-            $to.overwritten($op, stringify!($x), view)?
+            $to.perturb_overwritten($op, stringify!($x), view)?
         }
     };
     ($to:ident, $op:expr, add $x:ident) => {
-        $to.accumulated($x.1, $x.0)?
+        $to.perturb_accumulated($x.1, $x.0)?
     };
     ($to:ident, $op:expr, add_option $x:ident) => {
         if let Some((view, before)) = $x {
-            $to.accumulated(before, view)?
+            $to.perturb_accumulated(before, view)?
         }
     };
     ($to:ident, $op:expr, stats $x:ident) => {
         let (view, [loss_before, hits_before]) = $x;
         let (loss, hits) = $to.inner.split_mut(view, 1);
-        $to.accumulated(loss_before, loss)?;
-        $to.accumulated(hits_before, hits)?
+        $to.perturb_accumulated(loss_before, loss)?;
+        $to.perturb_accumulated(hits_before, hits)?
     };
     ($to:ident, $op:expr, ssm_grads $x:ident) => {
         let (SsmGrads { inv_dt, a_real, a_imag, b, c, p, d }, before) = $x;
         for (before, view) in before.into_iter().zip([inv_dt, a_real, a_imag, b, c, p, d]) {
-            $to.accumulated(before, view)?
+            $to.perturb_accumulated(before, view)?
         }
     };
     ($to:ident, $op:expr, mix_grads $x:ident) => {
         let (MixGrads { weight, bias }, before) = $x;
         for (before, view) in before.into_iter().zip([weight, bias]) {
-            $to.accumulated(before, view)?
+            $to.perturb_accumulated(before, view)?
         }
     };
     ($to:ident, $op:expr, $kind:ident $x:ident) => {};
 }
 
-/// For each operation a function that runs it on the inner backend and makes its outputs wrong where they are the
-/// target, and the list of all outputs.
+/// Defines for each operation a function that runs it on the inner backend and then makes its outputs wrong where they
+/// are the target; defines also the list of all outputs.
 macro_rules! operations {
     ($($op:ident($args:ident) { $($x:ident: $kind:ident),+ $(,)? })+) => {
         pub(super) const OUTPUTS: &[(&str, &[&[&str]])] =
-            &[("sum_squares", &[&["acc"]]), $((stringify!($op), &[$(names!($kind $x)),+])),+];
+            &[("sum_squares", &[&["acc"]]), $((stringify!($op), &[$(output_names!($kind $x)),+])),+];
 
         $(fn $op<B: Backend>(
             to: &Perturbed<B>,
@@ -207,9 +211,9 @@ macro_rules! operations {
             const OP: &str = stringify!($op);
             let be = &to.inner;
             let $args { $($x),+ } = args;
-            $(let binding!($kind $x) = held!(to, OP, $kind $x);)+
-            run(be, $args { $($x: lend!(be, $kind $x)),+ })?;
-            $(after!(to, OP, $kind $x);)+
+            $(let binding!($kind $x) = hold_output!(to, OP, $kind $x);)+
+            run(be, $args { $($x: lend_to_inner!(be, $kind $x)),+ })?;
+            $(perturb_output!(to, OP, $kind $x);)+
             Ok(())
         })+
     };
@@ -278,7 +282,7 @@ operations! {
     ema(EmaUpdate) { average: set, value: view, guard: view, decay: value }
 }
 
-/// The call as one of the inner backend.
+/// The same call with the inner backend as its type.
 fn inner_call<'a, B: Backend>(call: &SsmCall<'a, Perturbed<B>>) -> SsmCall<'a, B> {
     let &SsmCall { spec, batch, len, options, version } = call;
     SsmCall { spec, batch, len, options: options.with_lengths(options.lengths), version }
@@ -394,9 +398,9 @@ impl<B: Backend> DenseOps for Perturbed<B> {
 
 impl<B: Backend> OptimOps for Perturbed<B> {
     fn sum_squares(&self, mut acc: B::Mut<'_>, x: B::Ref<'_>, ws: &mut B::Workspace) -> Result<()> {
-        let before = self.before("sum_squares", "acc", &acc)?;
+        let before = self.copy_if_target("sum_squares", "acc", &acc)?;
         self.inner.sum_squares(self.inner.reborrow(&mut acc), x, ws)?;
-        self.accumulated(before, acc)
+        self.perturb_accumulated(before, acc)
     }
     fn adamw(&self, args: AdamWUpdate<'_, Self>) -> Result<()> {
         adamw(self, args, |be, args| be.adamw(args))

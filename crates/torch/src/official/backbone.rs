@@ -1,56 +1,63 @@
-//! Whole models: layers, norms and what stands around them.
+//! Maps a whole model: its layers and norms, and by `ends.rs` the encoder and decoder.
 
 use super::{
     ends,
-    keys::{Keys, unknown},
-    layer::{Layer, layer},
+    keys::{Keys, unmapped_key},
+    layer::{MappedLayer, map_layer},
+    mapping::TensorMapping,
     options::{Options, refuse},
-    parts::Parts,
-    step::Step,
+    parts::MappedParts,
 };
 use crate::error::{Error, Result, listed, quoted};
 use serde_json::Value as Json;
 
-/// Blocks a model may have.
+/// Largest number of blocks of a model.
 const MAX_LAYERS: usize = 4096;
 
-/// Names of one program's models.
-struct Program {
-    /// Before a layer's number.
-    layers: &'static str,
-    /// After it, before the layer's own names.
-    layer: &'static str,
+/// How a naming of the official repository names the layers of its models: `{before_number}{i}{after_number}…`.
+struct LayerNaming {
+    before_number: &'static str,
+    after_number: &'static str,
+    /// Whether it is `example.py`.
     is_example: bool,
 }
 
-const TRAIN: Program = Program { layers: "model.layers.", layer: ".layer.", is_example: false };
-const EXAMPLE: Program = Program { layers: "s4_layers.", layer: ".", is_example: true };
+const TRAIN: LayerNaming =
+    LayerNaming { before_number: "model.layers.", after_number: ".layer.", is_example: false };
+const EXAMPLE: LayerNaming = LayerNaming { before_number: "s4_layers.", after_number: ".", is_example: true };
 
-/// Maps everything.
-pub(super) fn map(parts: &mut Parts, keys: &mut Keys<'_>, options: &mut Options<'_>) -> Result<()> {
-    let program = match (keys.starting(TRAIN.layers).is_empty(), keys.starting(EXAMPLE.layers).is_empty()) {
+/// Maps all tensors and options of a model.
+pub(super) fn map_model(
+    parts: &mut MappedParts,
+    keys: &mut Keys<'_>,
+    options: &mut Options<'_>,
+) -> Result<()> {
+    let naming = match (
+        keys.names_starting_with(TRAIN.before_number).is_empty(),
+        keys.names_starting_with(EXAMPLE.before_number).is_empty(),
+    ) {
         (false, _) => TRAIN,
         (true, false) => EXAMPLE,
         (true, true) => {
-            return Err(match keys.starting("").first() {
-                Some(key) if unknown(key).got.contains(": ") => unknown(&keys.full(key)),
+            return Err(match keys.names_starting_with("").first() {
+                Some(key) if unmapped_key(key).got.contains(": ") => unmapped_key(&keys.key_in_file(key)),
                 _ => Error::new(
                     "state dict",
                     "keys 'model.layers.…' (train.py) or 's4_layers.…' (example.py)",
-                    listed(keys.starting("").into_iter()),
+                    listed(keys.names_starting_with("").into_iter()),
                 ),
             });
         }
     };
-    if !program.is_example {
+    if !naming.is_example {
         options.check_model()?;
     }
-    let count = layers(keys, program.layers)?;
+    let count = count_layers(keys, naming.before_number)?;
     let mut norm: Option<&'static str> = None;
     for i in 0..count {
         let ours = format!("blocks.{i}.");
-        let theirs = format!("{}{i}{}", program.layers, program.layer);
-        let Layer { config, steps, tilde } = layer(keys, options, &theirs, &ours)?;
+        let theirs = format!("{}{i}{}", naming.before_number, naming.after_number);
+        let MappedLayer { config, mappings, c_tilde } = map_layer(keys, options, &theirs, &ours)?;
         match i {
             0 => parts.config = config,
             _ if parts.config == config => {}
@@ -63,30 +70,34 @@ pub(super) fn map(parts: &mut Parts, keys: &mut Keys<'_>, options: &mut Options<
                 ));
             }
         }
-        parts.steps.extend(steps);
-        parts.tildes.extend(tilde);
-        let place = match program.is_example {
+        parts.mappings.extend(mappings);
+        parts.c_tildes.extend(c_tilde);
+        let norm_prefix = match naming.is_example {
             true => format!("norms.{i}."),
-            false => format!("{}{i}.norm.norm.", program.layers),
+            false => format!("{}{i}.norm.norm.", naming.before_number),
         };
-        let found = norm_of(parts, keys, &place, &format!("{ours}norm."))?;
+        let found = map_norm(parts, keys, &norm_prefix, &format!("{ours}norm."))?;
         if norm.is_some_and(|norm| norm != found) {
             return Err(Error::new(format!("layer {i}"), "norms of one kind", found));
         }
         norm = Some(found);
     }
     let norm = norm.unwrap_or("none");
-    let after = match program.is_example {
+    let final_norm = match naming.is_example {
         true => "none",
-        false => norm_of(parts, keys, "model.norm.norm.", "norm.")?,
+        false => map_norm(parts, keys, "model.norm.norm.", "norm.")?,
     };
-    if after != "none" && after != norm {
-        return Err(Error::new("key 'model.norm.norm.weight'", format!("the blocks' norm, {norm}"), after));
+    if final_norm != "none" && final_norm != norm {
+        return Err(Error::new(
+            "key 'model.norm.norm.weight'",
+            format!("the blocks' norm, {norm}"),
+            final_norm,
+        ));
     }
-    if !program.is_example {
+    if !naming.is_example {
         check_norm(options, norm)?;
     }
-    let prenorm = match (program.is_example, options.model("prenorm").and_then(Json::as_bool)) {
+    let prenorm = match (naming.is_example, options.backbone_option("prenorm").and_then(Json::as_bool)) {
         (true, Some(prenorm)) => prenorm,
         (true, None) => {
             return Err(Error::new(
@@ -96,7 +107,7 @@ pub(super) fn map(parts: &mut Parts, keys: &mut Keys<'_>, options: &mut Options<
             ));
         }
         (false, given) => {
-            let found = after != "none" || norm == "none" && given.unwrap_or(true);
+            let found = final_norm != "none" || norm == "none" && given.unwrap_or(true);
             if let Some(given) = given.filter(|given| *given != found) {
                 return Err(refuse(
                     "prenorm",
@@ -107,30 +118,30 @@ pub(super) fn map(parts: &mut Parts, keys: &mut Keys<'_>, options: &mut Options<
             found
         }
     };
-    let residual = program.is_example || options.residual()?;
+    let residual = naming.is_example || options.residual()?;
     let mut set = |key: &str, value: Json| parts.config.insert(key.into(), value);
     set("layers", count.into());
     set("norm", norm.into());
     set("prenorm", prenorm.into());
-    set("finalNorm", (after != "none").into());
+    set("finalNorm", (final_norm != "none").into());
     set("residual", residual.into());
     set("dropout", options.dropout().into());
-    let tied = options.layer("tie_dropout").or_else(|| options.model("tie_dropout"));
+    let tied = options.layer_option("tie_dropout").or_else(|| options.backbone_option("tie_dropout"));
     set("tiedDropout", tied.and_then(Json::as_bool).unwrap_or(false).into());
-    ends::map(parts, keys, options, program.is_example)
+    ends::map_ends(parts, keys, options, naming.is_example)
 }
 
-/// How many layers there are, numbered from 0 without a gap.
-fn layers(keys: &Keys<'_>, start: &str) -> Result<usize> {
+/// The number of layers, whose keys begin with `start` and a number from 0; an error where a number is missing.
+fn count_layers(keys: &Keys<'_>, start: &str) -> Result<usize> {
     let mut count = 0;
-    for key in keys.starting(start) {
+    for key in keys.names_starting_with(start) {
         let number = key[start.len()..].split('.').next().unwrap_or_default();
         match number.parse::<usize>() {
             Ok(i) if i < MAX_LAYERS && number == i.to_string() => count = count.max(i + 1),
-            _ => return Err(unknown(&keys.full(key))),
+            _ => return Err(unmapped_key(&keys.key_in_file(key))),
         }
     }
-    match (0..count).find(|i| keys.starting(&format!("{start}{i}.")).is_empty()) {
+    match (0..count).find(|i| keys.names_starting_with(&format!("{start}{i}.")).is_empty()) {
         Some(gap) => {
             Err(Error::new("state dict", format!("layers from 0 to {}", count - 1), format!("none of {gap}")))
         }
@@ -138,24 +149,24 @@ fn layers(keys: &Keys<'_>, start: &str) -> Result<usize> {
     }
 }
 
-/// Which norm stands at a place; its tensors' steps.
-fn norm_of(parts: &mut Parts, keys: &mut Keys<'_>, theirs: &str, ours: &str) -> Result<&'static str> {
+/// Maps the norm whose keys begin with `theirs` and gives its kind: layer, batch, or none where there are no such keys.
+fn map_norm(parts: &mut MappedParts, keys: &mut Keys<'_>, theirs: &str, ours: &str) -> Result<&'static str> {
     let features = parts.config.get("features").and_then(Json::as_u64).unwrap_or(0) as usize;
-    // Transposed layer norm without its scalars is a layer norm over the channels all the same.
+    // The official "transposed layer norm" without its scalar option is a layer norm over the features, under `ln.`.
     let inner = format!("{theirs}ln.");
     let theirs = if keys.has(&format!("{inner}weight")) { inner } else { theirs.to_string() };
     let (weight, mean) = (format!("{theirs}weight"), format!("{theirs}running_mean"));
     if !keys.has(&weight) {
-        return match keys.starting(&theirs).first() {
-            Some(key) => Err(unknown(&keys.full(key))),
+        return match keys.names_starting_with(&theirs).first() {
+            Some(key) => Err(unmapped_key(&keys.key_in_file(key))),
             None => Ok("none"),
         };
     }
     for part in ["weight", "bias"] {
         let name = format!("{theirs}{part}");
-        keys.shaped(&name, &[features])?;
-        parts.steps.push(Step::Shape {
-            theirs: keys.full(&name),
+        keys.tensor_of_shape(&name, &[features])?;
+        parts.mappings.push(TensorMapping::Reshaped {
+            theirs: keys.key_in_file(&name),
             ours: format!("{ours}{part}"),
             shape: vec![features],
         });
@@ -164,24 +175,25 @@ fn norm_of(parts: &mut Parts, keys: &mut Keys<'_>, theirs: &str, ours: &str) -> 
         return Ok("layer");
     }
     let variance = format!("{theirs}running_var");
-    keys.shaped(&mean, &[features])?;
-    keys.shaped(&variance, &[features])?;
-    let running = Step::Running {
-        mean: keys.full(&mean),
-        variance: keys.full(&variance),
+    keys.tensor_of_shape(&mean, &[features])?;
+    keys.tensor_of_shape(&variance, &[features])?;
+    let running = TensorMapping::Running {
+        mean: keys.key_in_file(&mean),
+        variance: keys.key_in_file(&variance),
         ours: format!("{ours}running"),
     };
-    parts.steps.push(running);
+    parts.mappings.push(running);
     let batches = format!("{theirs}num_batches_tracked");
     if keys.has(&batches) {
-        parts.steps.push(Step::Kept { theirs: keys.keep(&batches) });
+        parts.mappings.push(TensorMapping::Kept { theirs: keys.mark_used(&batches) });
     }
     Ok("batch")
 }
 
-/// The option `norm` against what the keys say: group norm has the keys of layer norm, instance norm has none.
+/// Refuses an option `norm` that differs from the kind of norm that the keys show: a group norm has the same keys as a
+/// layer norm, and an instance norm has none.
 fn check_norm(options: &mut Options<'_>, found: &'static str) -> Result<()> {
-    let given = options.model("norm");
+    let given = options.backbone_option("norm");
     if let Some(Json::Object(map)) = given
         && let Some((key, value)) = map.iter().find(|(key, _)| *key != "_name_" && *key != "scalar")
     {
@@ -189,7 +201,7 @@ fn check_norm(options: &mut Options<'_>, found: &'static str) -> Result<()> {
     }
     match (given, Options::name_of(given)) {
         (None, _) => {
-            options.note(format!("norm: '{found}', as the keys are those of it"));
+            options.add_note(format!("norm: '{found}', as the keys are those of it"));
             Ok(())
         }
         (_, Some(name)) if name == found => Ok(()),

@@ -1,16 +1,16 @@
-//! Encoder, pooling, decoder and loss.
+//! Maps what stands before and after the layers: encoder, pooling, decoder and loss.
 
 use super::{
-    keys::{Keys, unknown},
+    keys::{Keys, unmapped_key},
+    mapping::TensorMapping,
     options::{Options, refuse},
-    parts::Parts,
-    step::Step,
+    parts::MappedParts,
 };
 use crate::error::{Error, Result, quoted};
 use serde_json::Value as Json;
 
-/// Data sets of `train.py` that have one target per sequence (l_output = 0).
-const ONE_TARGET: [&str; 15] = [
+/// The data sets of the official `train.py` that have one target per sequence (`l_output` = 0).
+const ONE_TARGET_DATASETS: [&str; 15] = [
     "mnist",
     "cifar",
     "cifar100",
@@ -28,18 +28,18 @@ const ONE_TARGET: [&str; 15] = [
     "hmdb51",
 ];
 
-/// The place of a linear layer (or an embedding) of an end.
-struct Linear {
+/// The linear layer, or the embedding, of an encoder or decoder: the beginning of its keys, and its size.
+struct LinearPlace {
     name: String,
     rows: usize,
     columns: usize,
     has_bias: bool,
 }
 
-/// The one linear layer among the modules of an end.
-fn find(keys: &mut Keys<'_>, end: &str, is_example: bool) -> Result<Option<Linear>> {
-    let all = keys.starting(&format!("{end}."));
-    let Some(first) = all.first() else { return Ok(None) };
+/// The only linear layer of the encoder or decoder (`end` is "encoder" or "decoder"); `None` where it has no tensors.
+fn find_linear_layer(keys: &mut Keys<'_>, end: &str, is_example: bool) -> Result<Option<LinearPlace>> {
+    let end_keys = keys.names_starting_with(&format!("{end}."));
+    let Some(first) = end_keys.first() else { return Ok(None) };
     let stem = match is_example {
         true => format!("{end}."),
         false => {
@@ -52,46 +52,52 @@ fn find(keys: &mut Keys<'_>, end: &str, is_example: bool) -> Result<Option<Linea
         }
     };
     if let Some(other) =
-        all.iter().find(|key| **key != format!("{stem}weight") && **key != format!("{stem}bias"))
+        end_keys.iter().find(|key| **key != format!("{stem}weight") && **key != format!("{stem}bias"))
     {
-        return Err(unknown(&keys.full(other)));
+        return Err(unmapped_key(&keys.key_in_file(other)));
     }
-    let shape = keys.real(&format!("{stem}weight"), 2)?.shape();
+    let shape = keys.real_tensor(&format!("{stem}weight"), 2)?.shape();
     let has_bias = keys.has(&format!("{stem}bias"));
-    Ok(Some(Linear { name: stem, rows: shape[0], columns: shape[1], has_bias }))
+    Ok(Some(LinearPlace { name: stem, rows: shape[0], columns: shape[1], has_bias }))
 }
 
-fn place(parts: &mut Parts, keys: &mut Keys<'_>, linear: &Linear, ours: &str) -> Result<()> {
+/// Maps the weight and bias of a linear layer to this library's names, which begin with `ours`.
+fn map_linear_layer(
+    parts: &mut MappedParts,
+    keys: &mut Keys<'_>,
+    linear: &LinearPlace,
+    ours: &str,
+) -> Result<()> {
     let (weight, bias) = (format!("{}weight", linear.name), format!("{}bias", linear.name));
-    keys.shaped(&bias, &[linear.rows])?;
-    parts.steps.push(Step::Shape {
-        theirs: keys.full(&weight),
+    keys.tensor_of_shape(&bias, &[linear.rows])?;
+    parts.mappings.push(TensorMapping::Reshaped {
+        theirs: keys.key_in_file(&weight),
         ours: format!("{ours}.weight"),
         shape: vec![linear.rows, linear.columns],
     });
-    parts.steps.push(Step::Shape {
-        theirs: keys.full(&bias),
+    parts.mappings.push(TensorMapping::Reshaped {
+        theirs: keys.key_in_file(&bias),
         ours: format!("{ours}.bias"),
         shape: vec![linear.rows],
     });
     Ok(())
 }
 
-/// Maps both ends.
-pub(super) fn map(
-    parts: &mut Parts,
+/// Maps encoder, pooling, decoder and loss.
+pub(super) fn map_ends(
+    parts: &mut MappedParts,
     keys: &mut Keys<'_>,
     options: &mut Options<'_>,
     is_example: bool,
 ) -> Result<()> {
     let features = parts.config.get("features").and_then(Json::as_u64).unwrap_or(0) as usize;
     check_names(options, is_example)?;
-    let decoder = find(keys, "decoder", is_example)?;
+    let decoder = find_linear_layer(keys, "decoder", is_example)?;
     let Some(decoder) = decoder else {
         return Err(Error::new("state dict", "keys 'decoder.…'", "none"));
     };
     let is_lm = is_language_model(options, &decoder.name);
-    match find(keys, "encoder", is_example)? {
+    match find_linear_layer(keys, "encoder", is_example)? {
         None => {
             parts.config.insert("encoder".into(), "none".into());
             parts.config.insert("input".into(), features.into());
@@ -100,7 +106,7 @@ pub(super) fn map(
             if encoder.rows != features {
                 return Err(wrong_width(keys, &encoder.name, features, encoder.rows));
             }
-            place(parts, keys, &encoder, "encoder")?;
+            map_linear_layer(parts, keys, &encoder, "encoder")?;
             parts.config.insert("encoder".into(), "linear".into());
             parts.config.insert("input".into(), encoder.columns.into());
         }
@@ -108,12 +114,14 @@ pub(super) fn map(
             if table.columns != features {
                 return Err(wrong_width(keys, &table.name, features, table.columns));
             }
-            let (theirs, ours) = (keys.full(&format!("{}weight", table.name)), "encoder.weight".to_string());
-            let is_scaled =
-                is_lm && options.top("task").and_then(|t| t.get("rescale")) != Some(&Json::Bool(false));
-            parts.steps.push(match is_scaled {
-                true => Step::Scaled { theirs, ours, factor: (features as f64).sqrt() },
-                false => Step::Shape { theirs, ours, shape: vec![table.rows, features] },
+            let (theirs, ours) =
+                (keys.key_in_file(&format!("{}weight", table.name)), "encoder.weight".to_string());
+            let is_scaled = is_lm
+                && options.top_level_option("task").and_then(|t| t.get("rescale"))
+                    != Some(&Json::Bool(false));
+            parts.mappings.push(match is_scaled {
+                true => TensorMapping::Scaled { theirs, ours, factor: (features as f64).sqrt() },
+                false => TensorMapping::Reshaped { theirs, ours, shape: vec![table.rows, features] },
             });
             parts.config.insert("encoder".into(), "embedding".into());
             parts.config.insert("vocabulary".into(), table.rows.into());
@@ -122,17 +130,17 @@ pub(super) fn map(
     if decoder.columns != features {
         return Err(wrong_width(keys, &decoder.name, features, decoder.columns));
     }
-    place(parts, keys, &decoder, "decoder")?;
+    map_linear_layer(parts, keys, &decoder, "decoder")?;
     parts.config.insert("output".into(), decoder.rows.into());
-    let pooling = pooling(options, is_example, is_lm)?;
-    parts.config.insert("pooling".into(), pooling.into());
-    let loss = options.top("task").and_then(|t| t.get("loss"));
+    let pooling_name = pooling_name(options, is_example, is_lm)?;
+    parts.config.insert("pooling".into(), pooling_name.into());
+    let loss = options.top_level_option("task").and_then(|t| t.get("loss"));
     let loss = match Options::name_of(loss) {
         None | Some("cross_entropy") => "crossEntropy",
         Some("mse") => "mse",
         Some("mae" | "l1") => "mae",
         Some(other) => {
-            options.note(format!("loss: {} is not there; 'crossEntropy' stands for it", quoted(other)));
+            options.add_note(format!("loss: {} is not there; 'crossEntropy' stands for it", quoted(other)));
             "crossEntropy"
         }
     };
@@ -140,19 +148,21 @@ pub(super) fn map(
     Ok(())
 }
 
+/// The error of a weight that does not fit the number of features.
 fn wrong_width(keys: &Keys<'_>, stem: &str, features: usize, got: usize) -> Error {
-    Error::new(quoted(&keys.full(&format!("{stem}weight"))), format!("{features} features"), got)
+    Error::new(quoted(&keys.key_in_file(&format!("{stem}weight"))), format!("{features} features"), got)
 }
 
-/// LMTask brings its own embedding, whose rows it multiplies by √H, and a bare linear decoder.
+/// Whether the model was trained by the official LMTask, which has an embedding that is multiplied by √H and a decoder
+/// that is a linear layer alone.
 fn is_language_model(options: &mut Options<'_>, decoder: &str) -> bool {
-    match Options::name_of(options.top("task")) {
+    match Options::name_of(options.top_level_option("task")) {
         Some(name) => name == "lm",
         None => {
             let is_lm =
                 !decoder.contains("output_transform") && decoder.contains('.') && decoder != "decoder.";
             if is_lm {
-                options.note(
+                options.add_note(
                     "task: assumed 'lm' (its embedding times √features), as the decoder is a bare linear",
                 );
             }
@@ -161,21 +171,21 @@ fn is_language_model(options: &mut Options<'_>, decoder: &str) -> bool {
     }
 }
 
-/// Encoders, decoders and tasks by name that have no counterpart, whether or not keys betray them.
+/// Refuses encoders, decoders and tasks that this library does not have, by their names in the configuration.
 fn check_names(options: &Options<'_>, is_example: bool) -> Result<()> {
     if is_example {
         return Ok(());
     }
-    let model = options.top("model");
+    let model = options.top_level_option("model");
     for (key, known) in [
         ("encoder", &["linear", "embedding", "id"][..]),
         ("decoder", &["sequence", "nd", "linear", "id"][..]),
     ] {
-        for section in [options.top(key), model.and_then(|m| m.get(key))].into_iter().flatten() {
+        for section in [options.top_level_option(key), model.and_then(|m| m.get(key))].into_iter().flatten() {
             let list = match section {
                 Json::Null => continue,
                 Json::Array(list) => list.clone(),
-                one => vec![one.clone()],
+                section => vec![section.clone()],
             };
             for item in list.iter().filter(|item| !item.is_null()) {
                 match Options::name_of(Some(item)) {
@@ -185,13 +195,13 @@ fn check_names(options: &Options<'_>, is_example: bool) -> Result<()> {
             }
         }
     }
-    match Options::name_of(options.top("task")) {
+    match Options::name_of(options.top_level_option("task")) {
         Some("adaptivelm") => Err(refuse(
             "task",
             "base, lm or forecasting (adaptive softmax is not there)",
             &"adaptivelm".into(),
         )),
-        Some("forecasting") => match options.top("task").and_then(|t| t.get("norm")) {
+        Some("forecasting") => match options.top_level_option("task").and_then(|t| t.get("norm")) {
             Some(Json::Null) | None => Ok(()),
             Some(norm) if norm == "none" => Ok(()),
             Some(norm) => Err(refuse("task.norm", "null (normalise the data instead)", norm)),
@@ -200,12 +210,12 @@ fn check_names(options: &Options<'_>, is_example: bool) -> Result<()> {
     }
 }
 
-/// What the decoder keeps of the sequence.
-fn pooling(options: &mut Options<'_>, is_example: bool, is_lm: bool) -> Result<&'static str> {
+/// This library's name for how the decoder pools a sequence.
+fn pooling_name(options: &mut Options<'_>, is_example: bool, is_lm: bool) -> Result<&'static str> {
     if is_example {
         return Ok("mean");
     }
-    if let Some(given) = options.top("pooling") {
+    if let Some(given) = options.top_level_option("pooling") {
         let known = ["none", "mean", "last", "first", "sum"];
         let found = known.into_iter().find(|name| given.as_str() == Some(*name));
         return found.ok_or_else(|| refuse("pooling", "none, mean, last, first or sum", given));
@@ -214,8 +224,11 @@ fn pooling(options: &mut Options<'_>, is_example: bool, is_lm: bool) -> Result<&
         Some(Json::Array(list)) => list.iter().find(|item| !item.is_null()).cloned(),
         other => other.cloned(),
     };
-    let own = options.top("model").and_then(|m| m.get("decoder")).filter(|d| !d.is_null());
-    let decoder = single(own).or_else(|| single(options.top("decoder"))).filter(|d| !d.is_null());
+    let model_decoder =
+        options.top_level_option("model").and_then(|m| m.get("decoder")).filter(|d| !d.is_null());
+    let decoder = single(model_decoder)
+        .or_else(|| single(options.top_level_option("decoder")))
+        .filter(|d| !d.is_null());
     let Some(decoder) = decoder else {
         return match is_lm {
             true => Ok("none"),
@@ -228,41 +241,43 @@ fn pooling(options: &mut Options<'_>, is_example: bool, is_lm: bool) -> Result<&
     };
     let name = Options::name_of(Some(&decoder)).unwrap_or_default().to_string();
     let mode = decoder.get("mode").and_then(Json::as_str);
-    let every = ["id", "linear"].contains(&name.as_str());
+    let is_per_step = ["id", "linear"].contains(&name.as_str());
     match (name.as_str(), mode) {
-        _ if every => return Ok("none"),
+        _ if is_per_step => return Ok("none"),
         ("nd", None | Some("pool")) => return Ok("mean"),
         ("nd", Some("full")) => return Ok("none"),
         _ => {}
     }
     let given = [
-        options.top("l_output"),
+        options.top_level_option("l_output"),
         decoder.get("l_output"),
-        options.top("dataset").and_then(|d| d.get("l_output")),
+        options.top_level_option("dataset").and_then(|d| d.get("l_output")),
     ];
     let given = given.into_iter().flatten().next().cloned();
-    let one = match (&given, Options::name_of(options.top("dataset"))) {
+    let has_one_target = match (&given, Options::name_of(options.top_level_option("dataset"))) {
         (Some(n), _) => n == 0,
         (None, _) if is_lm => false,
-        (None, Some(name)) if ONE_TARGET.contains(&name) => true,
+        (None, Some(name)) if ONE_TARGET_DATASETS.contains(&name) => true,
         (None, _) => {
-            let one = mode != Some("last") && mode.is_some();
-            options.note(format!(
+            let has_one_target = mode != Some("last") && mode.is_some();
+            options.add_note(format!(
                 "l_output: assumed {} (a property of the data set; give l_output, or pooling)",
-                if one { "0: one output a sequence" } else { "null: an output a step" }
+                if has_one_target { "0: one output a sequence" } else { "null: an output a step" }
             ));
-            one
+            has_one_target
         }
     };
     let mode_json = Json::from(mode.unwrap_or("last"));
-    match (mode.unwrap_or("last"), one) {
+    match (mode.unwrap_or("last"), has_one_target) {
         ("last", true) => Ok("last"),
         ("first", true) => Ok("first"),
         ("pool", true) => Ok("mean"),
         ("sum", true) => Ok("sum"),
         ("last" | "first" | "ragged", false) => {
             if let Some(n) = given.as_ref().and_then(Json::as_u64) {
-                options.note(format!("l_output: of the outputs at every step, the official model keeps {n}"));
+                options.add_note(format!(
+                    "l_output: of the outputs at every step, the official model keeps {n}"
+                ));
             }
             Ok("none")
         }

@@ -1,17 +1,18 @@
-//! The keys of a state dict: each is used once, and one that is not is refused by name.
+//! The keys of an official state dict, with a record of those that were mapped: a key that is left over is an error.
 
-use super::step::check_values;
+use super::mapping::check_values;
 use crate::{
     error::{Error, Result, quoted},
     tensor::{StateDict, Tensor},
 };
 use std::collections::BTreeSet;
 
-/// A state dict while it is mapped.
+/// The keys of a state dict while it is mapped.
 pub(super) struct Keys<'a> {
     tensors: &'a StateDict,
-    /// `module.` where every key starts with it.
+    /// `module.` where every key starts with it (torch's DataParallel adds it), otherwise empty.
     prefix: &'static str,
+    /// Keys in the file that have been mapped.
     used: BTreeSet<String>,
 }
 
@@ -21,75 +22,76 @@ impl<'a> Keys<'a> {
         let wrapped = !tensors.is_empty() && tensors.keys().all(|k| k.starts_with(WRAPPED));
         Keys { tensors, prefix: if wrapped { WRAPPED } else { "" }, used: BTreeSet::new() }
     }
-    /// The name in the file.
-    pub fn full(&self, name: &str) -> String {
+    /// The key in the file of a name without prefix.
+    pub fn key_in_file(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
+    /// Whether the file has a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(&self.full(name))
+        self.tensors.contains_key(&self.key_in_file(name))
     }
     /// Names (without the prefix) that start with `start`.
-    pub fn starting(&self, start: &str) -> Vec<&'a str> {
-        let start = self.full(start);
+    pub fn names_starting_with(&self, start: &str) -> Vec<&'a str> {
+        let start = self.key_in_file(start);
         self.tensors.keys().filter(|k| k.starts_with(&start)).map(|k| &k[self.prefix.len()..]).collect()
     }
-    /// The tensor of this name; does not count the key as used.
-    pub fn peek(&self, name: &str) -> Result<&'a Tensor> {
-        let full = self.full(name);
+    /// The tensor of this name; does not record the key as mapped.
+    pub fn tensor(&self, name: &str) -> Result<&'a Tensor> {
+        let key_in_file = self.key_in_file(name);
         self.tensors
-            .get(&full)
-            .ok_or_else(|| Error::new("state dict", format!("key {}", quoted(&full)), "none"))
+            .get(&key_in_file)
+            .ok_or_else(|| Error::new("state dict", format!("key {}", quoted(&key_in_file)), "none"))
     }
-    /// A tensor of finite floating point numbers with as many dimensions as `dims`.
-    pub fn real(&mut self, name: &str, dims: usize) -> Result<&'a Tensor> {
-        let tensor = self.peek(name)?;
-        let full = self.full(name);
+    /// The tensor of this name, of finite floating-point numbers with `dims` dimensions; records the key as mapped.
+    pub fn real_tensor(&mut self, name: &str, dims: usize) -> Result<&'a Tensor> {
+        let tensor = self.tensor(name)?;
+        let key_in_file = self.key_in_file(name);
         if tensor.shape().len() != dims || tensor.is_empty() {
             return Err(Error::new(
-                quoted(&full),
+                quoted(&key_in_file),
                 format!("{dims} dimensions, none of them 0"),
                 format!("{:?}", tensor.shape()),
             ));
         }
-        check_values(&full, tensor)?;
-        self.used.insert(full);
+        check_values(&key_in_file, tensor)?;
+        self.used.insert(key_in_file);
         Ok(tensor)
     }
-    /// The same of exactly this shape.
-    pub fn shaped(&mut self, name: &str, shape: &[usize]) -> Result<&'a Tensor> {
-        let tensor = self.real(name, shape.len())?;
+    /// The tensor of this name, of finite floating-point numbers in exactly this shape; records the key as mapped.
+    pub fn tensor_of_shape(&mut self, name: &str, shape: &[usize]) -> Result<&'a Tensor> {
+        let tensor = self.real_tensor(name, shape.len())?;
         match tensor.shape() == shape {
             true => Ok(tensor),
             false => Err(Error::new(
-                quoted(&self.full(name)),
+                quoted(&self.key_in_file(name)),
                 format!("shape {shape:?}"),
                 format!("{:?}", tensor.shape()),
             )),
         }
     }
-    /// Takes note of a key whose values are not looked at.
-    pub fn keep(&mut self, name: &str) -> String {
-        let full = self.full(name);
-        self.used.insert(full.clone());
-        full
+    /// Records a key as mapped without looking at its values; gives the key in the file.
+    pub fn mark_used(&mut self, name: &str) -> String {
+        let key_in_file = self.key_in_file(name);
+        self.used.insert(key_in_file.clone());
+        key_in_file
     }
-    /// Refuses the first key that nothing used.
+    /// Refuses the first key that was not mapped.
     pub fn all_used(&self) -> Result<()> {
         match self.tensors.keys().find(|k| !self.used.contains(*k)) {
-            Some(key) => Err(unknown(key)),
+            Some(key) => Err(unmapped_key(key)),
             None => Ok(()),
         }
     }
 }
 
-/// What a key belongs to that this library has not, by its ending.
-const ENDINGS: [(&str, &str); 3] = [
+/// Features of official models that this library does not have, by the ending of their keys.
+const UNSUPPORTED_BY_ENDING: [(&str, &str); 3] = [
     ("norm.norm.m", "transposed layer norm (one scale and shift, no epsilon)"),
     ("norm.norm.s", "transposed layer norm (one scale and shift, no epsilon)"),
     ("kernel.w", "names of V1 or V2"),
 ];
-/// What a key belongs to that this library has not, by a part of the key.
-const PARTS: [(&str, &str); 24] = [
+/// Features of official models that this library does not have, by a part of their keys.
+const UNSUPPORTED_BY_PART: [(&str, &str); 24] = [
     (".reverse_layer.", "two layers of opposite directions (the backbone's bidirectional)"),
     (".bidirectional_linear.", "two layers of opposite directions (the backbone's bidirectional)"),
     (".residual.", "a residual with weights (affine, highway)"),
@@ -116,10 +118,11 @@ const PARTS: [(&str, &str); 24] = [
     (".omega", "names of V2"),
 ];
 
-/// A refusal that names the key and, where it is known, what it belongs to.
-pub(super) fn unknown(key: &str) -> Error {
-    let ending = ENDINGS.iter().find(|(part, _)| key.ends_with(part));
-    let got = match ending.or_else(|| PARTS.iter().find(|(part, _)| key.contains(part))) {
+/// The error of a key that cannot be mapped, which names the key and, where it is known, the feature that has such
+/// keys.
+pub(super) fn unmapped_key(key: &str) -> Error {
+    let ending = UNSUPPORTED_BY_ENDING.iter().find(|(part, _)| key.ends_with(part));
+    let got = match ending.or_else(|| UNSUPPORTED_BY_PART.iter().find(|(part, _)| key.contains(part))) {
         Some((_, what)) => format!("key {}: {what}", quoted(key)),
         None => format!("key {}", quoted(key)),
     };

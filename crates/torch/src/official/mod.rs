@@ -1,106 +1,108 @@
-//! Models of the official repository in this library's configuration and names, and back.
+//! Maps models of the official repository to this library's configuration and tensors, and back.
 
 mod backbone;
 mod ends;
 mod keys;
 mod layer;
+mod mapping;
 mod options;
 mod parts;
-mod step;
 
-pub use layer::Tilde;
+pub use layer::CTilde;
 
 use crate::{
     error::{Error, Result, quoted},
     tensor::{StateDict, Tensor},
 };
 use keys::Keys;
+use mapping::{TensorMapping, check_ours, same_values};
 use options::Options;
-use parts::Parts;
+use parts::MappedParts;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use step::{Step, check_ours, same_values};
 
-/// An official model, mapped.
+/// An official model that has been mapped to this library's.
 #[derive(Clone, Debug)]
 pub struct OfficialModel {
-    /// This library's options of a `SequenceModel`.
+    /// The options of this library's `SequenceModel`.
     pub config: Json,
-    /// Its tensors by this library's names, in the types of the file.
+    /// The tensors by this library's names, in the types of the file.
     pub tensors: StateDict,
-    /// Those that hold C̃ in place of C: the caller solves for C (in f64, at rate 1) and says so with
-    /// [`OfficialModel::solved`].
-    pub tildes: Vec<Tilde>,
-    /// What neither tensors nor configuration told and was assumed.
+    /// The tensors that hold C̃ in place of C. The caller must solve for C (in f64, at rate 1) and hand it over with
+    /// [`OfficialModel::set_solved_c`].
+    pub c_tildes: Vec<CTilde>,
+    /// Sentences about options that neither tensors nor configuration determine, and what was assumed for them.
     pub notes: Vec<String>,
-    steps: Vec<Step>,
+    mappings: Vec<TensorMapping>,
     original: StateDict,
-    /// What C̃ was solved to.
-    solved: BTreeMap<String, Tensor>,
+    /// C of the tensors that held C̃, by this library's names.
+    solved_c: BTreeMap<String, Tensor>,
 }
 
 impl OfficialModel {
-    /// Maps `train.py`'s models (names of V4 or V3) and `example.py`'s. `config`: what `train.py` was configured with
-    /// (`model`, `decoder`, `task`, `dataset`, …), or options of its layer at the top (`dt_transform`, `disc`,
-    /// `prenorm`, …; `pooling` none, mean, last, first or sum says what the decoder does). What cannot be mapped is
-    /// refused by its key or option.
+    /// Maps a model of the official `train.py` (with the names of version 4 or 3) or `example.py`. `config` is the
+    /// configuration of `train.py` (`model`, `decoder`, `task`, `dataset`, …) or the options of its layer alone
+    /// (`dt_transform`, `disc`, `prenorm`, …; `pooling`, which is none, mean, last, first or sum, then says what the
+    /// decoder does). An error names the key or option that cannot be mapped.
     pub fn new(original: StateDict, config: Option<&Json>) -> Result<Self> {
         if let Some(config) = config.filter(|c| !c.is_object() && !c.is_null()) {
             return Err(Error::new("configuration", "an object of options", quoted(&config.to_string())));
         }
         let mut keys = Keys::new(&original);
         let mut options = Options::new(config);
-        let mut parts = Parts::default();
-        backbone::map(&mut parts, &mut keys, &mut options)?;
+        let mut parts = MappedParts::default();
+        backbone::map_model(&mut parts, &mut keys, &mut options)?;
         keys.all_used()?;
         let mut tensors = StateDict::new();
-        for step in &parts.steps {
-            if let (Some(name), Some(tensor)) = (step.ours(), step.apply(&original)?) {
-                step::check_values(name, &tensor)?;
+        for mapping in &parts.mappings {
+            if let (Some(name), Some(tensor)) = (mapping.ours(), mapping.to_ours(&original)?) {
+                mapping::check_values(name, &tensor)?;
                 tensors.insert(name.to_string(), tensor);
             }
         }
         Ok(OfficialModel {
             config: Json::Object(parts.config),
             tensors,
-            tildes: parts.tildes,
+            c_tildes: parts.c_tildes,
             notes: options.notes,
-            steps: parts.steps,
+            mappings: parts.mappings,
             original,
-            solved: BTreeMap::new(),
+            solved_c: BTreeMap::new(),
         })
     }
 
-    /// Puts C, which the caller solved from C̃, in its place, so that going back finds an unchanged C again.
-    pub fn solved(&mut self, name: &str, c: Tensor) -> Result<()> {
+    /// Replaces C̃ by the C that the caller has solved from it. [`OfficialModel::to_official`] gives C̃ back as long as
+    /// this C is unchanged.
+    pub fn set_solved_c(&mut self, name: &str, c: Tensor) -> Result<()> {
         let shape = self.tensors.get(name).map(|t| t.shape().to_vec());
-        if shape.as_deref() != Some(c.shape()) || !self.tildes.iter().any(|t| t.name == name) {
+        if shape.as_deref() != Some(c.shape()) || !self.c_tildes.iter().any(|t| t.name == name) {
             return Err(Error::new("C", "the name and shape of a tensor that holds C̃", quoted(name)));
         }
         self.tensors.insert(name.to_string(), c.clone());
-        self.solved.insert(name.to_string(), c);
+        self.solved_c.insert(name.to_string(), c);
         Ok(())
     }
 
-    /// The official state dict of these tensors of ours. What is unchanged since [`OfficialModel::new`] goes back bit
-    /// for bit (a C̃ too); a C that changed goes back as C, with `l_kernel` 0.
+    /// The official state dict of `ours`, tensors by this library's names. Tensors that are unchanged since
+    /// [`OfficialModel::new`] are given as they were in the file, bit for bit, also C̃. A C that has changed is given
+    /// as C, with `l_kernel` 0.
     pub fn to_official(&self, ours: &StateDict) -> Result<StateDict> {
-        check_ours(&self.steps, &self.tensors, ours)?;
+        check_ours(&self.mappings, &self.tensors, ours)?;
         let mut official = StateDict::new();
-        // B and C of the minimal S4D go back together.
+        // The minimal S4D has a C but no B: a change of ours to either of them changes its C.
         let changed = |name: &str| match (ours.get(name), self.tensors.get(name)) {
             (Some(now), Some(then)) => !same_values(now, then),
             _ => true,
         };
-        for step in &self.steps {
-            let is_changed = match step {
-                Step::Conjugate { ours: c, b, .. } => changed(c) || changed(b),
-                _ => step.ours().is_some_and(changed),
+        for mapping in &self.mappings {
+            let is_changed = match mapping {
+                TensorMapping::Conjugate { ours: c, b, .. } => changed(c) || changed(b),
+                _ => mapping.ours().is_some_and(changed),
             };
             match is_changed {
-                true => step.back(&self.original, ours, &mut official)?,
+                true => mapping.add_theirs(&self.original, ours, &mut official)?,
                 false => {
-                    for name in step.theirs() {
+                    for name in mapping.theirs() {
                         if let Some(tensor) = self.original.get(name) {
                             official.insert(name.to_string(), tensor.clone());
                         }

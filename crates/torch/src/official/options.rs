@@ -1,9 +1,10 @@
-//! What a state dict does not say: the configuration of `train.py`, whole or in part.
+//! Options of an official model that its tensors do not determine, from the configuration of `train.py` or a part of
+//! it.
 
 use crate::error::{Error, Result, quoted};
 use serde_json::{Map, Value as Json};
 
-/// A configuration, and what had to be assumed for want of one.
+/// The configuration of an official model, and notes about options that it lacks and that were assumed.
 pub(super) struct Options<'a> {
     root: Option<&'a Json>,
     pub notes: Vec<String>,
@@ -25,7 +26,7 @@ const ACTIVATIONS: [(&str, &str); 11] = [
 ];
 const TRANSFORMS: [&str; 5] = ["exp", "softplus", "relu", "sigmoid", "none"];
 
-/// A refusal of an option.
+/// The error of an option whose value this library does not support.
 pub(super) fn refuse(option: &str, expected: &str, got: &Json) -> Error {
     Error::new(format!("option {}", quoted(option)), expected, quoted(&got.to_string()))
 }
@@ -35,33 +36,34 @@ impl<'a> Options<'a> {
         Options { root, notes: Vec::new() }
     }
     /// The option `key` at the top of the configuration.
-    pub fn top(&self, key: &str) -> Option<&'a Json> {
+    pub fn top_level_option(&self, key: &str) -> Option<&'a Json> {
         self.root?.get(key)
     }
     /// The option `key` of the backbone: `model.KEY`, or at the top.
-    pub fn model(&self, key: &str) -> Option<&'a Json> {
-        self.top("model").and_then(|m| m.get(key)).or_else(|| self.top(key))
+    pub fn backbone_option(&self, key: &str) -> Option<&'a Json> {
+        self.top_level_option("model").and_then(|m| m.get(key)).or_else(|| self.top_level_option(key))
     }
-    /// The section of the layer; a list of one is that one.
-    fn section(&self) -> Option<&'a Map<String, Json>> {
-        match self.model("layer")? {
+    /// The options of the layer, `model.layer`, which may be in a list of one.
+    fn layer_section(&self) -> Option<&'a Map<String, Json>> {
+        match self.backbone_option("layer")? {
             Json::Object(map) => Some(map),
             Json::Array(list) if list.len() == 1 => list[0].as_object(),
             _ => None,
         }
     }
-    /// Whether the layer's section is there: what it lacks then has the default of the official class.
+    /// Whether the configuration has the options of the layer: those that it leaves out then have the defaults of the
+    /// official class.
     pub fn is_complete(&self) -> bool {
-        self.section().is_some()
+        self.layer_section().is_some()
     }
     /// The option `key` of the layer: `model.layer.KEY`, `layer.KEY`, or at the top.
-    pub fn layer(&self, key: &str) -> Option<&'a Json> {
-        match self.section() {
+    pub fn layer_option(&self, key: &str) -> Option<&'a Json> {
+        match self.layer_section() {
             Some(map) => map.get(key),
-            None => self.top(key),
+            None => self.top_level_option(key),
         }
     }
-    /// `_name_` of a section, or the section itself where it is a word; null and a list of none are no name.
+    /// The name that a section of the configuration chooses: its `_name_`, or the section itself where it is a string.
     pub fn name_of(section: Option<&'a Json>) -> Option<&'a str> {
         match section? {
             Json::String(name) => Some(name),
@@ -70,40 +72,42 @@ impl<'a> Options<'a> {
             _ => None,
         }
     }
-    pub fn note(&mut self, text: impl Into<String>) {
+    /// Adds a note, unless it is there already.
+    pub fn add_note(&mut self, text: impl Into<String>) {
         let text = text.into();
         if !self.notes.contains(&text) {
             self.notes.push(text);
         }
     }
 
-    /// Refuses options of the layer that no key of the state dict betrays.
+    /// Refuses options of the layer that this library does not have and that no key of the state dict shows.
     pub fn check_layer(&self) -> Result<()> {
         let is_set = |x: &Json| !matches!(x, Json::Null | Json::Bool(false));
         for key in
             ["gate", "bottleneck", "bandlimit", "dt_fast", "is_real", "hyper_act", "shift", "linear", "comp"]
         {
-            if let Some(x) = self.layer(key).filter(|x| is_set(x)) {
+            if let Some(x) = self.layer_option(key).filter(|x| is_set(x)) {
                 return Err(refuse(key, "null (this library has none)", x));
             }
         }
-        if let Some(x) = self.layer("mult_act").filter(|x| is_set(x) && x.as_str() != Some("id")) {
+        if let Some(x) = self.layer_option("mult_act").filter(|x| is_set(x) && x.as_str() != Some("id")) {
             return Err(refuse("mult_act", "null", x));
         }
-        if let Some(x) = self.layer("swap_channels").filter(|x| is_set(x))
-            && self.layer("channels").and_then(Json::as_u64).unwrap_or(1) > 1
+        if let Some(x) = self.layer_option("swap_channels").filter(|x| is_set(x))
+            && self.layer_option("channels").and_then(Json::as_u64).unwrap_or(1) > 1
         {
             return Err(refuse("swap_channels", "false", x));
         }
-        if let Some(name) = Options::name_of(self.model("layer"))
+        if let Some(name) = Options::name_of(self.backbone_option("layer"))
             && !["s4", "s4d", "standalone", "fftconv"].contains(&name)
         {
             return Err(refuse("layer._name_", "s4, s4d or standalone", &name.into()));
         }
-        if let Some(x) = self.layer("layer").filter(|x| x.is_string() && x.as_str() != Some("fftconv")) {
+        if let Some(x) = self.layer_option("layer").filter(|x| x.is_string() && x.as_str() != Some("fftconv"))
+        {
             return Err(refuse("layer.layer", "fftconv", x));
         }
-        if let Some(list @ Json::Array(items)) = self.model("layer")
+        if let Some(list @ Json::Array(items)) = self.backbone_option("layer")
             && items.len() != 1
         {
             return Err(refuse("model.layer", "one kind of layer", list));
@@ -111,19 +115,20 @@ impl<'a> Options<'a> {
         Ok(())
     }
 
-    /// Refuses options of the backbone that no key betrays.
+    /// Refuses options of the backbone that this library does not have and that no key of the state dict shows.
     pub fn check_model(&self) -> Result<()> {
-        if let Some(name) = Options::name_of(self.top("model"))
+        if let Some(name) = Options::name_of(self.top_level_option("model"))
             && name != "model"
         {
             return Err(refuse("model._name_", "model", &name.into()));
         }
-        if let Some(x) = self.model("bidirectional").filter(|_| self.top("model").is_some())
+        if let Some(x) =
+            self.backbone_option("bidirectional").filter(|_| self.top_level_option("model").is_some())
             && x == true
         {
             return Err(refuse("model.bidirectional", "false (a layer may be bidirectional)", x));
         }
-        match self.model("pool") {
+        match self.backbone_option("pool") {
             None | Some(Json::Null) => {}
             Some(pool) => {
                 let plain = pool.get("stride").is_none_or(|s| s.is_null() || s == 1)
@@ -136,11 +141,11 @@ impl<'a> Options<'a> {
         Ok(())
     }
 
-    /// Whether a block adds its input.
+    /// Whether blocks have a residual connection.
     pub fn residual(&mut self) -> Result<bool> {
-        let given = self.model("residual");
+        let given = self.backbone_option("residual");
         if given.is_none() && !self.is_complete() {
-            self.note("residual: assumed 'R' (as model/base.yaml has it)");
+            self.add_note("residual: assumed 'R' (as model/base.yaml has it)");
             return Ok(true);
         }
         if let Some(Json::Object(map)) = given {
@@ -158,7 +163,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// This library's name of an official activation; null is none.
+    /// This library's name of an official activation; null is the identity.
     pub fn activation(key: &str, given: &Json) -> Result<&'static str> {
         let name = if given.is_null() { Some("") } else { given.as_str() };
         let found = name.and_then(|name| ACTIVATIONS.iter().find(|(theirs, _)| *theirs == name));
@@ -167,9 +172,9 @@ impl<'a> Options<'a> {
             .ok_or_else(|| refuse(key, "id, gelu, relu, silu, tanh or sigmoid", given))
     }
 
-    /// A transform of the layer, `default` where nothing is said.
+    /// The name of a parameter transform of the layer, `default` where the configuration has none.
     pub fn transform(&self, key: &str, default: &str) -> Result<String> {
-        match self.layer(key) {
+        match self.layer_option(key) {
             None | Some(Json::Null) => Ok(default.to_string()),
             Some(x) => match x.as_str().filter(|name| TRANSFORMS.contains(name)) {
                 Some(name) => Ok(name.to_string()),
@@ -178,9 +183,9 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// A dropout probability below 1.
+    /// The dropout probability of the layer or else of the model, 0 where neither has one below 1.
     pub fn dropout(&self) -> f64 {
-        let given = [self.layer("dropout"), self.model("dropout")];
+        let given = [self.layer_option("dropout"), self.backbone_option("dropout")];
         given.into_iter().flatten().find_map(Json::as_f64).filter(|p| (0.0..1.0).contains(p)).unwrap_or(0.0)
     }
 }

@@ -1,12 +1,12 @@
-//! The pieces of a model while it is mapped.
+//! The parts of a model that are collected while it is mapped.
 
-use super::{layer::Tilde, step::Step};
+use super::{layer::CTilde, mapping::TensorMapping};
 use serde_json::{Map, Value as Json};
 
-/// Options, tensors, and which of them hold C̃.
+/// This library's options, how each tensor is mapped, and which tensors hold C̃ in place of C.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct MappedParts {
     pub config: Map<String, Json>,
-    pub steps: Vec<Step>,
-    pub tildes: Vec<Tilde>,
+    pub mappings: Vec<TensorMapping>,
+    pub c_tildes: Vec<CTilde>,
 }

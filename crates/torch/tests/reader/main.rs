@@ -1,4 +1,4 @@
-//! What a sound checkpoint gives: dtypes, views, shared storages, nodes of unknown classes.
+//! Reading of valid checkpoints: dtypes, views of storages, shared storages, objects of unknown classes.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -8,17 +8,17 @@ use common::*;
 use s4_torch::{Checkpoint, Dtype};
 use zip::CompressionMethod;
 
-fn bytes(values: &[f32]) -> Vec<u8> {
+fn float_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-fn read(pickle: &[u8], storage: &[u8]) -> Checkpoint {
-    Checkpoint::from_torch(checkpoint(pickle, storage)).unwrap()
+fn read_checkpoint(pickle: &[u8], storage: &[u8]) -> Checkpoint {
+    Checkpoint::from_torch(checkpoint_file(pickle, storage)).unwrap()
 }
 
 #[test]
 fn views_are_gathered_in_row_major_order() {
-    let six = bytes(&[0., 1., 2., 3., 4., 5.]);
+    let six = float_bytes(&[0., 1., 2., 3., 4., 5.]);
     let cases: [(i64, &[i64], &[i64], &[f64]); 7] = [
         (0, &[2, 3], &[3, 1], &[0., 1., 2., 3., 4., 5.]),
         (0, &[3, 2], &[1, 3], &[0., 3., 1., 4., 2., 5.]),
@@ -29,7 +29,7 @@ fn views_are_gathered_in_row_major_order() {
         (2, &[1, 2], &[i64::MAX, 2], &[2., 4.]),
     ];
     for (offset, size, stride, want) in cases {
-        let file = read(&floats(6, offset, size, stride), &six);
+        let file = read_checkpoint(&pickle_of_floats(6, offset, size, stride), &six);
         let tensor = &file.tensors["w"];
         assert_eq!(tensor.to_f64(), want, "{offset} {size:?} {stride:?}");
         assert_eq!(tensor.shape().iter().map(|&n| n as i64).collect::<Vec<_>>(), size);
@@ -54,90 +54,117 @@ fn every_dtype() {
         ("ComplexDoubleStorage", Dtype::C128),
     ] {
         let n = 32 / dtype.size() as i64;
-        let file = read(&pickle(&[&dict(&[("w", tensor(storage(kind, "0", n), 0, &[n], &[1]))])]), &raw);
+        let file = read_checkpoint(
+            &whole_pickle(&[&pickled_dict(&[(
+                "w",
+                pickled_tensor(pickled_storage(kind, "0", n), 0, &[n], &[1]),
+            )])]),
+            &raw,
+        );
         assert_eq!((file.tensors["w"].dtype(), file.tensors["w"].bytes()), (dtype, raw.as_slice()), "{kind}");
     }
     // A storage of bytes, with the dtype beside it.
     let args = [
-        storage("UntypedStorage", "0", 32),
-        int(1),
-        ints(&[2]),
-        ints(&[1]),
+        pickled_storage("UntypedStorage", "0", 32),
+        pickled_int(1),
+        pickled_ints(&[2]),
+        pickled_ints(&[1]),
         b"\x89".to_vec(),
-        reduce(global("collections", "OrderedDict"), &[]),
-        global("torch", "complex64"),
+        pickled_call(pickled_global("collections", "OrderedDict"), &[]),
+        pickled_global("torch", "complex64"),
     ];
-    let untyped = reduce(global("torch._utils", "_rebuild_tensor_v3"), &args);
-    let file = read(&pickle(&[&dict(&[("w", untyped)])]), &raw);
+    let untyped = pickled_call(pickled_global("torch._utils", "_rebuild_tensor_v3"), &args);
+    let file = read_checkpoint(&whole_pickle(&[&pickled_dict(&[("w", untyped)])]), &raw);
     assert_eq!(file.tensors["w"].bytes(), &raw[8..24]);
 }
 
 #[test]
 fn shared_storages_parameters_and_attributes() {
-    let raw = bytes(&[1., 2., 3., 4.]);
-    let first = tensor(storage("FloatStorage", "0", 4), 0, &[2], &[1]);
-    let second = tensor(storage("FloatStorage", "0", 4), 2, &[2], &[1]);
-    let hooks = reduce(global("collections", "OrderedDict"), &[]);
-    let parameter =
-        reduce(global("torch._utils", "_rebuild_parameter"), &[second, b"\x88".to_vec(), hooks.clone()]);
-    // The dict of a module, with the attribute `_metadata` that BUILD gives it.
+    let raw = float_bytes(&[1., 2., 3., 4.]);
+    let first = pickled_tensor(pickled_storage("FloatStorage", "0", 4), 0, &[2], &[1]);
+    let second = pickled_tensor(pickled_storage("FloatStorage", "0", 4), 2, &[2], &[1]);
+    let hooks = pickled_call(pickled_global("collections", "OrderedDict"), &[]);
+    let parameter = pickled_call(
+        pickled_global("torch._utils", "_rebuild_parameter"),
+        &[second, b"\x88".to_vec(), hooks.clone()],
+    );
+    // The state dict of a torch module, whose attribute `_metadata` is set by the opcode BUILD.
     let state = [
         hooks,
-        [b"(".to_vec(), text("a"), first, text("b"), parameter, b"u".to_vec()].concat(),
-        dict(&[("_metadata", dict(&[]))]),
+        [b"(".to_vec(), pickled_text("a"), first, pickled_text("b"), parameter, b"u".to_vec()].concat(),
+        pickled_dict(&[("_metadata", pickled_dict(&[]))]),
         b"b".to_vec(),
     ]
     .concat();
-    let file = read(&pickle(&[&state]), &raw);
+    let file = read_checkpoint(&whole_pickle(&[&state]), &raw);
     assert_eq!(file.tensors["a"].to_f64(), [1., 2.]);
     assert_eq!(file.tensors["b"].to_f64(), [3., 4.]);
 }
 
 #[test]
 fn deflated_entries_are_read_too() {
-    let raw = bytes(&[7.; 64]);
-    let pickle = floats(64, 0, &[64], &[1]);
-    let file = archive(&[("x/data.pkl", &pickle), ("x/data/0", &raw)], CompressionMethod::Deflated);
+    let raw = float_bytes(&[7.; 64]);
+    let pickle = pickle_of_floats(64, 0, &[64], &[1]);
+    let file = zip_archive(&[("x/data.pkl", &pickle), ("x/data/0", &raw)], CompressionMethod::Deflated);
     assert_eq!(Checkpoint::from_torch(file).unwrap().tensors["w"].to_f64(), [7.; 64]);
 }
 
 #[test]
 fn weights_and_hyper_parameters_are_found() {
-    let raw = bytes(&[1.]);
-    let state = || dict(&[("w", tensor(storage("FloatStorage", "0", 1), 0, &[1], &[1]))]);
-    // argparse.Namespace by NEWOBJ and BUILD, with a class of the official code that stays inert.
+    let raw = float_bytes(&[1.]);
+    let state =
+        || pickled_dict(&[("w", pickled_tensor(pickled_storage("FloatStorage", "0", 1), 0, &[1], &[1]))]);
+    // An argparse.Namespace, built by the opcodes NEWOBJ and BUILD, which refers to a class of the official code.
     let space = [
-        global("argparse", "Namespace"),
+        pickled_global("argparse", "Namespace"),
         b")\x81".to_vec(),
-        dict(&[("lr", b"G\x3f\x84\x7a\xe1\x47\xae\x14\x7b".to_vec()), ("x", global("src.tasks", "Task"))]),
+        pickled_dict(&[
+            ("lr", b"G\x3f\x84\x7a\xe1\x47\xae\x14\x7b".to_vec()),
+            ("x", pickled_global("src.tasks", "Task")),
+        ]),
         b"b".to_vec(),
     ]
     .concat();
-    let file = read(&pickle(&[&dict(&[("state_dict", state()), ("hyper_parameters", space)])]), &raw);
+    let file = read_checkpoint(
+        &whole_pickle(&[&pickled_dict(&[("state_dict", state()), ("hyper_parameters", space)])]),
+        &raw,
+    );
     assert_eq!(file.under, "state_dict");
     assert_eq!(file.config.unwrap().to_string(), r#"{"lr":0.01,"x":null}"#);
-    let file = read(&pickle(&[&dict(&[("model", state()), ("acc", int(3)), ("epoch", int(1))])]), &raw);
+    let file = read_checkpoint(
+        &whole_pickle(&[&pickled_dict(&[
+            ("model", state()),
+            ("acc", pickled_int(3)),
+            ("epoch", pickled_int(1)),
+        ])]),
+        &raw,
+    );
     assert_eq!((file.under, file.config), ("model", None));
     assert_eq!(file.tensors["w"].to_f64(), [1.]);
 }
 
-/// A list that holds itself is no trouble: nothing walks it.
+/// A list in the hyper-parameters that contains itself must not be followed without end.
 #[test]
 fn cycles_are_harmless() {
     let cycle = [b"]q\x01".to_vec(), b"h\x01a".to_vec()].concat();
-    let state = dict(&[("w", tensor(storage("FloatStorage", "0", 1), 0, &[1], &[1]))]);
-    let root = dict(&[("state_dict", state), ("hyper_parameters", dict(&[("loop", cycle)]))]);
-    let file = read(&pickle(&[&root]), &bytes(&[1.]));
+    let state =
+        pickled_dict(&[("w", pickled_tensor(pickled_storage("FloatStorage", "0", 1), 0, &[1], &[1]))]);
+    let root = pickled_dict(&[("state_dict", state), ("hyper_parameters", pickled_dict(&[("loop", cycle)]))]);
+    let file = read_checkpoint(&whole_pickle(&[&root]), &float_bytes(&[1.]));
     assert!(file.config.unwrap()["loop"].is_array());
 }
 
-/// Each list holds the one before ten times: 10^60 values to whoever walks it all.
+/// Each of 60 lists contains the one before ten times: code that visits every value would visit 10^60.
 #[test]
 fn shared_values_do_not_multiply() {
     let laughs = (0..60u8).fold(b"]q\0".to_vec(), |inner, i| {
         [b"](".to_vec(), inner, [b'h', i].repeat(9), b"eq".to_vec(), vec![i + 1]].concat()
     });
-    let state = dict(&[("w", tensor(storage("FloatStorage", "0", 1), 0, &[1], &[1]))]);
-    let root = dict(&[("state_dict", state), ("hyper_parameters", dict(&[("laughs", laughs)]))]);
-    assert!(read(&pickle(&[&root]), &bytes(&[1.])).config.unwrap()["laughs"].is_array());
+    let state =
+        pickled_dict(&[("w", pickled_tensor(pickled_storage("FloatStorage", "0", 1), 0, &[1], &[1]))]);
+    let root =
+        pickled_dict(&[("state_dict", state), ("hyper_parameters", pickled_dict(&[("laughs", laughs)]))]);
+    assert!(
+        read_checkpoint(&whole_pickle(&[&root]), &float_bytes(&[1.])).config.unwrap()["laughs"].is_array()
+    );
 }

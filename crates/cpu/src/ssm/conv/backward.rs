@@ -100,7 +100,7 @@ impl<T: Scalar> ConvPlan<T> {
                 for (dk, z) in dkernel[c].iter_mut().zip(sum.iter()) {
                     *dk += z.re * scale;
                 }
-                if self.shape.two_sided {
+                if self.shape.bidirectional {
                     for (dk, z) in dkernel[channels + c].iter_mut().zip(sum.iter().rev()) {
                         *dk += z.re * scale;
                     }
@@ -153,7 +153,7 @@ impl<T: Scalar> ConvPlan<T> {
                 for ((dk, z), w) in dkernel[c].iter_mut().zip(sum.iter()).zip(twist.iter()) {
                     *dk += (z.re * w.re + z.im * w.im) * scale;
                 }
-                if self.shape.two_sided {
+                if self.shape.bidirectional {
                     for (j, (dk, z)) in dkernel[channels + c].iter_mut().zip(sum.iter().rev()).enumerate() {
                         // Lag −(1+j) is untwisted by w^{1+j}.
                         *dk += (z * back_twist(twist, j).conj()).re * scale;

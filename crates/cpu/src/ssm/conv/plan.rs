@@ -26,9 +26,9 @@ pub(super) struct ConvPlan<T> {
 
 impl<T: Scalar> ConvPlan<T> {
     pub(super) fn new(be: &Cpu<T>, shape: &ConvShape) -> Self {
-        let ConvShape { batch, len, kernel_len, two_sided, .. } = *shape;
+        let ConvShape { batch, len, kernel_len, bidirectional, .. } = *shape;
         let pairs = if batch < PAIRS_FROM { 0 } else { batch / 2 };
-        let pair = (pairs > 0).then(|| be.fft(good_len(len + kernel_len - usize::from(!two_sided))));
+        let pair = (pairs > 0).then(|| be.fft(good_len(len + kernel_len - usize::from(!bidirectional))));
         let lone = (2 * pairs < batch).then(|| {
             let n = good_len(len);
             (be.fft(n), be.twist(n))
@@ -48,9 +48,9 @@ impl<T: Scalar> ConvPlan<T> {
 
     /// The kernels of channel `c` of head `h`: the causal one, and the anticausal one when two-sided.
     pub(super) fn kernel_rows<'k>(&self, kernel: &'k [T], h: usize, c: usize) -> (&'k [T], Option<&'k [T]>) {
-        let ConvShape { heads, channels, kernel_len, two_sided, .. } = self.shape;
+        let ConvShape { heads, channels, kernel_len, bidirectional, .. } = self.shape;
         let row = |c: usize| &kernel[(c * heads + h) * kernel_len..][..kernel_len];
-        (row(c), two_sided.then(|| row(channels + c)))
+        (row(c), bidirectional.then(|| row(channels + c)))
     }
 
     /// (1/n)·FFT of the kernel laid on the circle: k0_j at j, k1_j at −(1+j).

@@ -1,0 +1,136 @@
+/** A run that goes on is the run that never stopped: order, dropout, schedule, counts, from any epoch and from within one. */
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import {
+  schedules,
+  SequenceModel,
+  type Dataset,
+  type Progress,
+  type Sample,
+  type TrainEvent,
+  type TrainOptions,
+} from '../index.js'
+import { batch, drain, model, noise, noisy, rejects } from './helpers.js'
+
+const samples: Sample[] = Array.from({ length: 10 }, (_, i) => ({
+  input: { data: noise(20, i + 1), shape: [20, 1] },
+  target: { data: noise(20, i + 50), shape: [20, 1] },
+}))
+const runOptions: TrainOptions = {
+  batchSize: 3,
+  shuffle: true,
+  seed: 2 ** 40 + 7,
+  epochs: 4,
+  schedule: schedules.plateau({ factor: 0.5, patience: 0 }),
+}
+const network = { dropout: 0.2, norm: 'batch' } as const
+
+/** What an event says, without its speed. */
+const said = (event: TrainEvent) => ({ ...event, samplesPerSecond: 0 })
+const bits = (m: SequenceModel) => m.parameters().map((p) => [...p.value.data])
+
+/** Trains a second model in pieces of one event, a checkpoint between two, and compares it with the undisturbed run. */
+async function inPieces(t: ExecutionContext, dataset: Dataset, given: TrainOptions): Promise<Progress> {
+  using whole = await model(network)
+  const want: unknown[] = []
+  for await (const e of whole.train(dataset, given)) want.push(said(e))
+  const seen: unknown[] = []
+  const { batchSize } = given
+  let m = await model(network)
+  for (let left = true, resume = false; left; resume = true) {
+    left = false
+    // Seed, shuffle, schedule, epochs and carried states are the run's.
+    const options = resume ? { resume, ...(batchSize !== undefined && { batchSize }) } : given
+    for await (const e of m.train(dataset, options)) {
+      seen.push(said(e))
+      left = true
+      break
+    }
+    const bytes = await m.toBytes()
+    m.dispose()
+    m = await SequenceModel.fromBytes(bytes)
+  }
+  t.deepEqual(seen, want)
+  t.deepEqual(bits(m), bits(whole))
+  t.deepEqual(whole.progress, m.progress)
+  m.dispose()
+  return whole.progress
+}
+
+test('a run resumed after every event is the undisturbed run, bit for bit', async (t) => {
+  t.deepEqual(await inPieces(t, samples, runOptions), { steps: 16, epochs: 4, samples: 4 * 10 * 20 })
+})
+
+test('carried states go on too, from zero at each epoch', async (t) => {
+  const data = [1, 2, 3].map((seed) => batch(2, 20, seed))
+  const given = { carryState: true, epochs: 2, seed: 3, ema: 0.9 }
+  t.deepEqual(await inPieces(t, data, given), { steps: 6, epochs: 2, samples: 2 * 3 * 2 * 20 })
+  using m = await model(network)
+  const error = await rejects(t, 'ERR_S4_SHAPE', drain(m.train([batch(2), batch(1)], { carryState: true })))
+  t.regex(error.message, /carryState/)
+  t.is(m.progress.steps, 1)
+})
+
+test('what can be walked again goes on from within an epoch; a seed of its own order each', async (t) => {
+  using whole = await model(network)
+  await drain(whole.train(new Set(samples), { batchSize: 3, epochs: 2 }))
+  using m = await model(network)
+  for await (const e of m.train(new Set(samples), { batchSize: 3, epochs: 2 })) if (e.step === 6) break
+  t.deepEqual(m.progress, { steps: 6, epochs: 1, samples: 16 * 20 })
+  await rejects(t, 'ERR_S4_UNSUPPORTED', drain(m.train(samples, { batchSize: 3, resume: true, seed: 3 })))
+  await drain(m.train(new Set(samples), { batchSize: 3, resume: true }))
+  t.deepEqual(bits(m), bits(whole))
+  const order = async (seed: number, epochs: number) => {
+    using one = await model({ seed: 1 })
+    const losses: number[] = []
+    for await (const e of one.train(samples, { batchSize: 1, shuffle: true, lr: 0, ssmLr: 0, seed, epochs }))
+      if (e.type === 'step') losses.push(e.loss)
+    return losses.slice(-10)
+  }
+  const orders = await Promise.all([order(7, 1), order(7, 2), order(8, 1), order(7 + 2 ** 32, 1)])
+  t.is(new Set(orders.map(String)).size, 4)
+  t.is(new Set(orders.map((x) => String(x.toSorted()))).size, 1, 'the same examples')
+})
+
+test('a run that has its epochs does nothing more; a file without a run cannot go on', async (t) => {
+  using m = await model()
+  t.deepEqual(m.progress, { steps: 0, epochs: 0, samples: 0 })
+  await drain(m.train([batch()], { epochs: 2 }))
+  t.is(await drain(m.train([batch()], { resume: true })), 0)
+  using bare = await SequenceModel.fromBytes(await m.toBytes({ optimizer: false }))
+  await rejects(t, 'ERR_S4_CHECKPOINT', drain(bare.train([batch()], { resume: true })))
+  t.true((await drain(bare.train([batch()]))) > 0)
+})
+
+test('what can be checked is checked before any work', async (t) => {
+  using m = await model()
+  const folder = mkdtempSync(join(tmpdir(), 's4-'))
+  const file = join(folder, 'file')
+  writeFileSync(file, '')
+  const wrong: [string, object][] = [
+    ['ERR_S4_CHECKPOINT', { checkpoint: join(folder, 'no', 'm.safetensors') }],
+    ['ERR_S4_CHECKPOINT', { checkpoint: join(file, 'm.safetensors') }],
+    ['ERR_S4_CHECKPOINT', { checkpoint: folder }],
+    ['ERR_S4_SHAPE', { validation: [batch(), { input: noisy([2, 50, 1]), target: noisy([2, 49, 1]) }] }],
+    ['ERR_S4_DATA', { validation: [] }],
+    ['ERR_S4_DATA', { validation: 5 }],
+    ['ERR_S4_VALUE', { schedule: schedules.warmup }],
+    ['ERR_S4_VALUE', { resume: 'yes' }],
+    ['ERR_S4_VALUE', { shuffle: 'yes' }],
+    ['ERR_S4_VALUE', { carryState: 1 }],
+    ['ERR_S4_VALUE', { signal: 5 }],
+    ['ERR_S4_VALUE', { epochs: 0 }],
+    ['ERR_S4_VALUE', { onEvent: 5 }],
+  ]
+  const before = bits(m)
+  for (const [code, bad] of wrong) {
+    let events = 0
+    const given = { onEvent: () => events++, ...bad } as object
+    await rejects(t, code as 'ERR_S4_VALUE', m.fit([batch()], given))
+    t.is(events, 0, JSON.stringify(bad))
+  }
+  t.deepEqual(bits(m), before)
+  t.is(m.progress.steps, 0)
+})

@@ -1,0 +1,59 @@
+//! Buffers on the device that grow to the largest size asked for and are then reused, so that a steady call allocates
+//! nothing.
+
+use s4_backend::{Backend, Result};
+
+/// A buffer that is as large as the largest size asked for so far. Smaller arrays use its beginning.
+pub(crate) struct GrowableBuffer<B: Backend> {
+    buf: B::Buf,
+    capacity: usize,
+}
+
+impl<B: Backend> GrowableBuffer<B> {
+    /// An empty buffer.
+    pub fn new(be: &B) -> Result<Self> {
+        Ok(GrowableBuffer { buf: be.alloc(0)?, capacity: 0 })
+    }
+    /// Makes room for `len` elements. Where it has to grow, the contents are undefined afterwards.
+    pub fn ensure(&mut self, be: &B, len: usize) -> Result<()> {
+        if len > self.capacity {
+            self.buf = be.alloc(len)?;
+            self.capacity = len;
+        }
+        Ok(())
+    }
+    /// The first `len` elements, to be read.
+    pub fn get(&self, be: &B, len: usize) -> B::Ref<'_> {
+        be.view(&self.buf, 0..len)
+    }
+    /// The first `len` elements, to be written.
+    pub fn get_mut(&mut self, be: &B, len: usize) -> B::Mut<'_> {
+        be.view_mut(&mut self.buf, 0..len)
+    }
+}
+
+/// A buffer of integers that grows as [`GrowableBuffer`] does.
+pub(crate) struct GrowableInts<B: Backend> {
+    buf: B::Ints,
+    capacity: usize,
+}
+
+impl<B: Backend> GrowableInts<B> {
+    /// An empty buffer.
+    pub fn new(be: &B) -> Result<Self> {
+        Ok(GrowableInts { buf: be.alloc_ints(0)?, capacity: 0 })
+    }
+    /// Copies the host's `x` into the buffer, which grows where it must.
+    pub fn upload(&mut self, be: &B, x: &[i32]) -> Result<&B::Ints> {
+        if x.len() > self.capacity {
+            self.buf = be.alloc_ints(x.len())?;
+            self.capacity = x.len();
+        }
+        be.upload_ints(&mut self.buf, x)?;
+        Ok(&self.buf)
+    }
+    /// The buffer, which begins with what was uploaded last; elements after that are undefined.
+    pub fn get(&self) -> &B::Ints {
+        &self.buf
+    }
+}

@@ -1,0 +1,300 @@
+//! A model in training, as a caller's loop drives it: the model, its trainer, the batch of the last update, and the next
+//! batch, whose gradients are enqueued while the figures of that update are on their way to the host. Gradients change no
+//! parameter, so the caller sees the model as each update left it.
+
+use crate::{
+    batch::{Batch, OwnedBatch},
+    checkpoint,
+    model::Model,
+    progress::Progress,
+    train::{TrainConfig, Trainer},
+    update_figures::StepStats,
+};
+use s4_backend::{Backend, Code, Error, Result};
+use std::path::Path;
+
+/// Name of training in error messages.
+const OP: &str = "SequenceModel.train";
+
+/// A model with its trainer, once training has begun, and the batches that are being worked on.
+pub struct TrainingSession<B: Backend> {
+    model: Model<B>,
+    trainer: Option<Trainer<B>>,
+    /// Whether the model is from a checkpoint without a trainer, so that there is no run to resume.
+    without_run: bool,
+    /// The run before a new one, until an update of the new one has succeeded: where its first batch is refused, that run
+    /// is there again.
+    former: Option<Former<B>>,
+    /// The batch of the last update until its figures are read: where the update has failed, the batch is computed once
+    /// more to find the tensor.
+    unread_batch: Option<UpdateBatch<B::Scalar>>,
+    /// Figures of the last update, where a save has read them before they were asked for.
+    figures_read_early: Option<Result<StepStats>>,
+    /// The next batch, whose gradients are enqueued already and whose update is not.
+    next_batch: Option<OwnedBatch<B::Scalar>>,
+    /// Time steps of the batches that a loop of the caller's own has accumulated since its last update.
+    accumulated_time_steps: u64,
+}
+
+/// A run that is kept: its trainer, if there was one, and whether there was none to go on with.
+struct Former<B: Backend> {
+    trainer: Option<Trainer<B>>,
+    without_run: bool,
+}
+
+/// The batch of an update, and how many items of the dataset it consists of.
+struct UpdateBatch<T> {
+    batch: OwnedBatch<T>,
+    items: u64,
+}
+
+impl<B: Backend> TrainingSession<B> {
+    /// A session of a new model, with no run yet.
+    pub fn new(model: Model<B>) -> Self {
+        let (unread_batch, figures_read_early, next_batch) = (None, None, None);
+        TrainingSession {
+            model,
+            trainer: None,
+            without_run: false,
+            former: None,
+            unread_batch,
+            figures_read_early,
+            next_batch,
+            accumulated_time_steps: 0,
+        }
+    }
+    /// A session of what a checkpoint held: a model, with the trainer of its run or without.
+    pub fn loaded(model: Model<B>, trainer: Option<Trainer<B>>) -> Self {
+        TrainingSession { without_run: trainer.is_none(), trainer, ..TrainingSession::new(model) }
+    }
+    /// The model, to be read.
+    pub fn model(&self) -> &Model<B> {
+        &self.model
+    }
+    /// The model, to be changed.
+    pub fn model_mut(&mut self) -> &mut Model<B> {
+        &mut self.model
+    }
+
+    /// Model and trainer; `ERR_S4_VALUE` before training has begun.
+    fn model_and_trainer(&mut self) -> Result<(&mut Model<B>, &mut Trainer<B>)> {
+        match &mut self.trainer {
+            Some(trainer) => Ok((&mut self.model, trainer)),
+            None => Err(Error::value(OP, "training that has begun", "none")),
+        }
+    }
+
+    /// Begins a new run with the options `config` (JSON). With `resume` the present run goes on instead, with the options
+    /// that `config` names replaced. Gradients that no update has used are dropped. `ERR_S4_CHECKPOINT` where the model is
+    /// from a checkpoint without a run to resume.
+    pub fn begin_run(&mut self, config: &str, resume: bool) -> Result<()> {
+        if resume && self.without_run {
+            return Err(Error::new(
+                Code::Checkpoint,
+                OP,
+                "a checkpoint with the optimiser's state to resume from",
+                "one without (saved with optimizer: false, or the parameters of another program)",
+            ));
+        }
+        if self.trainer.as_ref().is_some_and(|t| t.average_in_place) {
+            return Err(Error::unsupported(
+                OP,
+                "the trained parameters in place: swapAverage() once more before training",
+                "their running average",
+            ));
+        }
+        if !resume || self.trainer.is_none() {
+            let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
+            self.drop_batches();
+            let former = self.trainer.replace(trainer);
+            self.former =
+                Some(Former { trainer: former, without_run: std::mem::take(&mut self.without_run) });
+            return Ok(());
+        }
+        let (model, trainer) = self.model_and_trainer()?;
+        let config = trainer.config().with_replaced_options(OP, config)?;
+        let old = trainer.config();
+        if trainer.progress.items > 0 && (config.seed, config.shuffle) != (old.seed, old.shuffle) {
+            return Err(Error::unsupported(
+                OP,
+                format!("seed {} and shuffle {} until the epoch under way ends", old.seed, old.shuffle),
+                format!("seed {} and shuffle {}", config.seed, config.shuffle),
+            ));
+        }
+        trainer.reconfigure(model, config)?;
+        trainer.discard(model)?;
+        self.drop_batches();
+        Ok(())
+    }
+
+    /// Puts the run before a new one that has made no update back in its place.
+    fn restore(&mut self) {
+        if let Some(Former { trainer, without_run }) = self.former.take() {
+            (self.trainer, self.without_run) = (trainer, without_run);
+        }
+    }
+
+    /// Drops all batches that are being worked on, and figures that were not asked for.
+    fn drop_batches(&mut self) {
+        (self.unread_batch, self.figures_read_early, self.next_batch, self.accumulated_time_steps) =
+            (None, None, None, 0);
+    }
+
+    /// Replaces the options that `config` (JSON) names, for a loop of the caller's own; accumulated gradients stay. Begins
+    /// a run where there is none.
+    pub fn replace_options(&mut self, config: &str) -> Result<()> {
+        match &mut self.trainer {
+            Some(trainer) => {
+                let config = trainer.config().with_replaced_options(OP, config)?;
+                trainer.reconfigure(&self.model, config)
+            }
+            None => self.begin_run(config, false),
+        }
+    }
+
+    /// How far the run is; all zeros before one has begun.
+    pub fn progress(&self) -> Progress {
+        self.trainer.as_ref().map(|t| t.progress).unwrap_or_default()
+    }
+    /// Number of updates so far.
+    pub fn steps(&self) -> u64 {
+        self.trainer.as_ref().map_or(0, Trainer::steps)
+    }
+    /// Options of the run; the defaults before one has begun.
+    pub fn train_config(&self) -> TrainConfig {
+        self.trainer.as_ref().map(|t| t.config().clone()).unwrap_or_default()
+    }
+
+    /// Enqueues one update from `batch`, or without it from the batch that was given to [`TrainingSession::begin_ahead`]. `items`:
+    /// number of items of the dataset that the batch consists of.
+    pub fn step(&mut self, batch: Option<OwnedBatch<B::Scalar>>, items: u64) -> Result<()> {
+        let next_batch = self.next_batch.take();
+        let (batch, begun) = match (batch, next_batch) {
+            (Some(batch), _) => (batch, false),
+            (None, Some(batch)) => (batch, true),
+            (None, None) => return Err(Error::value(OP, "a batch", "none")),
+        };
+        let (model, trainer) = self.model_and_trainer()?;
+        if !begun {
+            trainer.accumulate(model, &batch.batch())?;
+        }
+        trainer.update(model)?;
+        (self.unread_batch, self.figures_read_early) = (Some(UpdateBatch { batch, items }), None);
+        Ok(())
+    }
+
+    /// Enqueues the gradients of the next update's batch, behind the update under way.
+    pub fn begin_ahead(&mut self, batch: OwnedBatch<B::Scalar>) -> Result<()> {
+        let (model, trainer) = self.model_and_trainer()?;
+        trainer.accumulate(model, &batch.batch())?;
+        self.next_batch = Some(batch);
+        Ok(())
+    }
+
+    /// Waits for the last update and gives its figures. Where it failed with `ERR_S4_NONFINITE`, the gradients of a next
+    /// batch are dropped.
+    pub fn stats(&mut self) -> Result<StepStats> {
+        if let Some(figures_read_early) = self.figures_read_early.take() {
+            return figures_read_early;
+        }
+        let update_batch = self.unread_batch.take();
+        let (model, trainer) = self.model_and_trainer()?;
+        match (trainer.read_stats(model), update_batch) {
+            // The tensor is found by computing the batch once more: the next batch may have overwritten its features.
+            (Err(error), Some(UpdateBatch { batch, .. })) if error.code == Code::NonFinite => {
+                let error = trainer.find_failed_tensor(model, &batch.batch(), error);
+                self.next_batch = None;
+                Err(error?)
+            }
+            (Ok(stats), Some(UpdateBatch { batch, items })) => {
+                trainer.progress.add_update(&stats, items, (batch.batch * batch.len) as u64);
+                self.former = None;
+                Ok(stats)
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Waits for an update under way and keeps its figures, so that the counts which a save writes are those of the
+    /// parameters which it writes.
+    fn read_figures_early(&mut self) {
+        if self.unread_batch.is_some() {
+            self.figures_read_early = Some(self.stats());
+        }
+    }
+
+    /// Ends the caller's loop: drops gradients that no update has used.
+    pub fn end(&mut self) -> Result<()> {
+        self.drop_batches();
+        let (model, trainer) = self.model_and_trainer()?;
+        trainer.discard(model)?;
+        self.restore();
+        Ok(())
+    }
+
+    /// Refuses a batch that training could not take, before any work.
+    pub fn check(&mut self, batch: &Batch<'_, B::Scalar>) -> Result<()> {
+        self.model.check_batch(OP, batch)
+    }
+
+    /// Adds the gradients of a batch, without an update, for a loop of the caller's own.
+    pub fn accumulate(&mut self, batch: &Batch<'_, B::Scalar>) -> Result<()> {
+        let (model, trainer) = self.model_and_trainer()?;
+        if let Err(error) = trainer.accumulate(model, batch) {
+            self.restore();
+            return Err(error);
+        }
+        self.former = None;
+        self.accumulated_time_steps += (batch.batch * batch.len) as u64;
+        Ok(())
+    }
+
+    /// Zeroes the gradients; batches accumulated so far are not part of the next update.
+    pub fn zero_grad(&mut self) -> Result<()> {
+        if let Some(trainer) = &mut self.trainer {
+            trainer.leave_out_accumulated()?;
+        }
+        self.model.store_mut().zero_grad()
+    }
+
+    /// Makes the update from all batches accumulated since the last, and waits for it.
+    pub fn update(&mut self) -> Result<StepStats> {
+        let samples = std::mem::take(&mut self.accumulated_time_steps);
+        let (model, trainer) = self.model_and_trainer()?;
+        trainer.update(model)?;
+        let stats = trainer.read_stats(model)?;
+        trainer.progress.samples += samples;
+        Ok(stats)
+    }
+
+    /// Ends an epoch, and tells a plateau schedule its metric.
+    pub fn end_epoch(&mut self, metric: f64) -> Result<()> {
+        let (_, trainer) = self.model_and_trainer()?;
+        trainer.observe(metric);
+        trainer.progress.end_epoch();
+        Ok(())
+    }
+
+    /// Zeroes the states that are carried from batch to batch.
+    pub fn reset_state(&mut self) -> Result<()> {
+        self.model_and_trainer()?.1.reset_state()
+    }
+
+    /// Exchanges the parameters with their running average.
+    pub fn swap_average(&mut self) -> Result<()> {
+        let (model, trainer) = self.model_and_trainer()?;
+        trainer.swap_average(model)
+    }
+
+    /// Writes a checkpoint; with `optimizer` it holds the trainer too. `extra`: a JSON text of the caller's.
+    pub fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()> {
+        self.read_figures_early();
+        checkpoint::save(path, &self.model, self.trainer.as_ref().filter(|_| optimizer), extra)
+    }
+
+    /// The bytes that [`TrainingSession::save`] writes.
+    pub fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
+        self.read_figures_early();
+        checkpoint::save_bytes(&self.model, self.trainer.as_ref().filter(|_| optimizer), extra)
+    }
+}

@@ -1,0 +1,167 @@
+//! Loss, gradient norm and the like of the last updates. They stay on the device, in one slot for each update, until they
+//! are asked for, so that an update does not wait for the device.
+
+use num_traits::Zero;
+use s4_backend::{Backend, EmaUpdate, Result, Scalar};
+
+/// How one update of training went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepStats {
+    /// Number of the update, from 1.
+    pub step: u64,
+    /// Mean loss of its batches, with the parameters before the update.
+    pub loss: f64,
+    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
+    pub correct: f64,
+    /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
+    pub rows: u64,
+    /// Sum of the targets' weights. Where it is 0 no target counted: there was no update, and `loss` is NaN.
+    pub weight: f64,
+    /// Norm over the gradients of all parameters, before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of the main group.
+    pub lr: f64,
+}
+
+/// Most updates whose figures may wait on the device; then they are read.
+const MAX_UNREAD_UPDATES: usize = 64;
+/// Numbers in the slot of an update: [loss, correct, loss, Σ g²]. Where one of the last two is not finite, the device
+/// leaves the parameters as they are.
+const FIGURES_PER_UPDATE: usize = 4;
+
+/// What the host knows of an update whose figures it has not read.
+#[derive(Clone, Copy)]
+pub(crate) struct PendingUpdate {
+    /// Number of the update, from 1.
+    pub step: u64,
+    /// Number of targets that count.
+    pub rows: u64,
+    /// Sum of the targets' weights.
+    pub weight: f64,
+    /// Learning rate of the main group.
+    pub lr: f64,
+    /// Number of batches whose gradients it sums.
+    pub batches: u64,
+    /// Number of sequences of the last of these batches.
+    pub batch: usize,
+    /// Time steps of the last of these batches.
+    pub len: usize,
+}
+
+/// The figures of one update, on the host.
+pub(crate) struct ReadFigures {
+    /// Mean loss of the update's batches.
+    pub loss: f64,
+    /// Sum of the weights of the targets that were predicted right.
+    pub correct: f64,
+    /// Σ g² over the gradients of all parameters.
+    pub squared_norm: f64,
+    /// Whether it is the last update that was finished.
+    pub is_last: bool,
+}
+
+/// Figures on the device, and the updates that they belong to.
+pub(crate) struct DeviceFigures<B: Backend> {
+    /// A slot for the figures of each update that may wait.
+    slots: B::Buf,
+    /// The copy of all slots to the host that the last finished update began.
+    download: B::AsyncDownload,
+    /// Slot of the update under way.
+    slot: usize,
+    /// Finished updates whose figures were not read, each with its slot.
+    unread: Vec<(usize, PendingUpdate)>,
+}
+
+impl<B: Backend> DeviceFigures<B> {
+    /// Slots in which nothing waits.
+    pub fn new(be: &B) -> Result<Self> {
+        Ok(DeviceFigures {
+            slots: be.alloc(MAX_UNREAD_UPDATES * FIGURES_PER_UPDATE)?,
+            download: be.async_download(MAX_UNREAD_UPDATES * FIGURES_PER_UPDATE)?,
+            slot: 0,
+            unread: Vec::with_capacity(MAX_UNREAD_UPDATES),
+        })
+    }
+    /// Whether all figures have been read.
+    pub fn is_empty(&self) -> bool {
+        self.unread.is_empty()
+    }
+    /// Whether every slot is in use, so that they must be read before another update begins.
+    pub fn is_full(&self) -> bool {
+        self.unread.len() == MAX_UNREAD_UPDATES
+    }
+    /// First element of the slot of the update under way.
+    fn slot_start(&self) -> usize {
+        self.slot * FIGURES_PER_UPDATE
+    }
+    /// Zeroes the slot of the update that begins.
+    pub fn zero_slot(&mut self, be: &B) -> Result<()> {
+        let slot_start = self.slot_start();
+        be.fill(be.view_mut(&mut self.slots, slot_start..slot_start + FIGURES_PER_UPDATE), Zero::zero())
+    }
+    /// [loss, correct] of the update under way, to be added to.
+    pub fn loss_and_correct_mut(&mut self, be: &B) -> B::Mut<'_> {
+        let slot_start = self.slot_start();
+        be.view_mut(&mut self.slots, slot_start..slot_start + 2)
+    }
+    /// Multiplies the loss of the update under way by `factor`. `zeros` are two zeros on the device.
+    pub fn scale_loss(&mut self, be: &B, factor: f64, zeros: B::Ref<'_>) -> Result<()> {
+        let slot_start = self.slot_start();
+        be.ema(EmaUpdate {
+            average: be.view_mut(&mut self.slots, slot_start..slot_start + 1),
+            value: be.sub(be.shorten(zeros), 0..1),
+            guard: be.shorten(zeros),
+            decay: factor,
+        })
+    }
+    /// Loss of the update under way; waits for the device.
+    pub fn loss(&self, be: &B) -> Result<f64> {
+        let mut host = [B::Scalar::zero(); 1];
+        be.download(&mut host, be.view(&self.slots, self.slot_start()..self.slot_start() + 1))?;
+        Ok(host[0].to_f64())
+    }
+    /// Copies the loss into the guard, and gives the element of the guard into which Σ g² is to be summed.
+    pub fn guard_squares_mut(&mut self, be: &B) -> Result<B::Mut<'_>> {
+        let slot_start = self.slot_start();
+        let slot = be.view_mut(&mut self.slots, slot_start..slot_start + FIGURES_PER_UPDATE);
+        let (sums, guard) = be.split_mut(slot, 2);
+        let (guard_loss, squared_norm) = be.split_mut(guard, 1);
+        be.copy(guard_loss, be.sub(be.freeze(&sums), 0..1))?;
+        Ok(squared_norm)
+    }
+    /// The guard [loss, Σ g²] of the update under way: where it is not finite nothing is updated.
+    pub fn guard(&self, be: &B) -> B::Ref<'_> {
+        be.view(&self.slots, self.slot_start() + 2..self.slot_start() + FIGURES_PER_UPDATE)
+    }
+    /// Ends the update under way: begins the copy of its figures to the host, without waiting for it.
+    pub fn finish_update(&mut self, be: &B, step: PendingUpdate) -> Result<()> {
+        be.start_download(
+            &mut self.download,
+            be.view(&self.slots, 0..MAX_UNREAD_UPDATES * FIGURES_PER_UPDATE),
+        )?;
+        self.unread.push((self.slot, step));
+        self.slot = (self.slot + 1) % MAX_UNREAD_UPDATES;
+        Ok(())
+    }
+    /// Waits for the last finished update, and calls `receive` with the figures of every update that was not read, in order.
+    pub fn read(
+        &mut self,
+        be: &B,
+        mut receive: impl FnMut(PendingUpdate, ReadFigures) -> Result<()>,
+    ) -> Result<()> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let host = be.wait_download(&mut self.download)?;
+        let count = self.unread.len();
+        for (i, (slot, step)) in self.unread.drain(..).enumerate() {
+            let figures = &host[slot * FIGURES_PER_UPDATE..];
+            let (loss, squared_norm) = (figures[0].to_f64(), figures[3].to_f64());
+            receive(
+                step,
+                ReadFigures { loss, correct: figures[1].to_f64(), squared_norm, is_last: i + 1 == count },
+            )?;
+        }
+        Ok(())
+    }
+}
