@@ -543,7 +543,7 @@ declare function windows(series: ArrayLike<number>, options: WindowOptions): Gen
 type SampleFormat = 'f32' | 'i16' | 'u8';
 
 /** Options of {@link ModelStream.toTransform}. */
-interface TransformOptions {
+interface SampleTransformOptions {
     /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
     format?: SampleFormat;
 }
@@ -596,7 +596,7 @@ declare class ModelStream {
      * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
      * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16) or from 0 to 255 (u8).
      */
-    toTransform(options?: TransformOptions): Transform;
+    toTransform(options?: SampleTransformOptions): Transform;
     /** Frees the native state, after the calls under way. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
@@ -1037,7 +1037,7 @@ interface PictureFileOptions {
  * Pictures of PNG and JPEG files, in the order given, read on all cores while JavaScript goes on. A file that is no picture, or one of
  * another size than the first, is `ERR_S4_DATA` with its path.
  */
-declare function readPictures(paths: readonly FilePath[], options?: PictureFileOptions): Promise<Pictures>;
+declare function readPictures(paths: readonly string[], options?: PictureFileOptions): Promise<Pictures>;
 
 /** A device that this process can compute on. */
 interface Device {
@@ -1084,4 +1084,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, generators, hippo, nplr, readCsv, readPictures, readSafetensors, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, TransformOptions, WindowOptions };
+export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

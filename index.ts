@@ -11,7 +11,7 @@ export {
 } from './api/layer.js'
 export { S4Block, type OfficialConfig } from './api/block.js'
 export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
-export { ModelStream, type PushOptions, type TransformOptions } from './api/stream.js'
+export { ModelStream, type PushOptions, type SampleTransformOptions } from './api/stream.js'
 export type { SampleFormat } from './api/samples.js'
 export type { FilePath } from './api/check.js'
 export { AdamW, type AdamWOptions } from './api/adamw.js'

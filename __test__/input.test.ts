@@ -265,7 +265,10 @@ test('files', async (t) => {
   writeFileSync(path, 't,x\n1,2\n')
   refuses(t, 'ERR_S4_CHECKPOINT', () => readSafetensors(path))
   refuses(t, 'ERR_S4_CHECKPOINT', () => readSafetensors(join(folder, 'none')))
-  for (const data of [[1, null], [1, 2n], new BigInt64Array(2)])
+  for (const data of [
+    [1, null],
+    [1, 2n],
+  ])
     refuses(t, 'ERR_S4_DTYPE', () => writeSafetensors(path, { a: { data: data as number[], shape: [2] } }))
   refuses(t, 'ERR_S4_SHAPE', () => writeSafetensors(path, { a: null as never }))
   const scalar = join(folder, 'scalar')

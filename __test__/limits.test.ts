@@ -62,6 +62,12 @@ test('the recurrence at its limits is the convolution', (t) => {
   }
 })
 
+/** The numbers of a saved state, behind a header whose names are in no order. */
+function numbers(saved: Uint8Array): Uint8Array {
+  const header = new DataView(saved.buffer, saved.byteOffset).getBigUint64(0, true)
+  return saved.slice(8 + Number(header))
+}
+
 /** Λ = 1 at Δ = 1: an impulse grows by e a sample and overflows f32 after 88. */
 async function growing(options: Partial<SequenceModelOptions> = {}): Promise<SequenceModel> {
   const m = await model({
@@ -96,13 +102,13 @@ test('a push that is not finite says so and keeps the state', async (t) => {
     stream.push({ data: [1], shape: [1, 1, 1] })
     let error
     while (error === undefined && stream.position < 100) {
-      const before = stream.save()
+      const before = numbers(stream.save())
       try {
         stream.push({ data: [0], shape: [1, 1, 1] })
       } catch (e) {
         error = e as { code: string; message: string }
         t.is(error.code, 'ERR_S4_NONFINITE', error.message)
-        t.deepEqual(stream.save(), before)
+        t.deepEqual(numbers(stream.save()), before)
       }
     }
     t.true(error !== undefined && stream.position > 80, `${stream.position} samples`)
@@ -142,7 +148,7 @@ test('what may change between two pushes is right or refused', async (t) => {
   // Sizes of pushes, types of arrays, now and later.
   const got = [...stream.push(part(0, 1)).data]
   got.push(...stream.push({ data: Float64Array.from(x.slice(1, 8)), shape: [1, 7, 1] }).data)
-  got.push(...stream.push({ data: [...x.slice(8, 10)], shape: [1, 2, 1] }).data)
+  got.push(...stream.push({ data: Array.from(x.slice(8, 10)), shape: [1, 2, 1] }).data)
   const [a, b] = [stream.pushAsync(part(10, 20)), stream.pushAsync(part(20, 21))]
   // A call that would overtake those under way.
   refuses(t, 'ERR_S4_BUSY', () => stream.push(part(21, 22)))
@@ -173,9 +179,9 @@ test('states of another batch or kind are refused', async (t) => {
   using two = m.stream({ batch: 2 })
   using foreign = other.stream()
   for (const stream of [two, foreign]) {
-    const before = stream.save()
+    const before = numbers(stream.save())
     refuses(t, 'ERR_S4_CHECKPOINT', () => stream.restore(one.save()))
-    t.deepEqual(stream.save(), before)
+    t.deepEqual(numbers(stream.save()), before)
   }
   for (const wrong of [null, 'x', 5, new Uint8Array(0), Buffer.from('no state')])
     t.throws(() => one.restore(wrong as never), { name: 'S4Error' })

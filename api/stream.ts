@@ -31,7 +31,7 @@ interface StreamShape {
 const finalizer = new FinalizationRegistry<() => void>((free) => free())
 
 /** Options of {@link ModelStream.toTransform}. */
-export interface TransformOptions {
+export interface SampleTransformOptions {
   /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
   format?: SampleFormat
 }
@@ -172,7 +172,7 @@ export class ModelStream {
    * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
    * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16) or from 0 to 255 (u8).
    */
-  toTransform(options: TransformOptions = {}): Transform {
+  toTransform(options: SampleTransformOptions = {}): Transform {
     const op = this.#checkLive('toTransform')
     const { format } = rejectUnknownOptions(op, options, ['format'])
     if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLE_FORMATS) as SampleFormat[])

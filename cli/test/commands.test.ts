@@ -157,9 +157,9 @@ test('--header says what a first line is', () => {
   assert.equal(named.status, 0, named.stderr)
   assert.equal(run('--header', 'true', '--column', '2020').stdout, named.stdout)
   // As data its first line is a number too, and one more sample before the others.
-  const data = run('--header', 'false')
-  assert.equal(data.status, 0, data.stderr)
-  assert.equal(run('--header', 'false', '--column', '1').stdout, data.stdout)
+  const values = run('--header', 'false')
+  assert.equal(values.status, 0, values.stderr)
+  assert.equal(run('--header', 'false', '--column', '1').stdout, values.stdout)
   assert.match(run('--header', 'false', '--column', '0').stderr, /row 1, column 0 .*"t"/)
   const wrong = run('--header', 'maybe')
   assert.equal(wrong.status, 2)

@@ -10,6 +10,12 @@ where
     Model::new(Cpu::<T>::new(1).unwrap(), ModelConfig::from_json(json).unwrap()).unwrap()
 }
 
+/// The numbers of a saved state, behind a header whose names are in no order.
+fn numbers(saved: &[u8]) -> Vec<u8> {
+    let header = u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
+    saved[8 + header..].to_vec()
+}
+
 /// Outputs of a push, or the code of its error.
 fn push(
     stream: &mut Stepper<Cpu<f32>>,
@@ -72,11 +78,11 @@ fn a_state_that_overflows_is_refused_and_the_one_before_is_kept() {
         // e^88.7 is the largest f32; the pools and an identity may overflow a little before.
         assert!((80..=90).contains(&seen), "{what}: {seen} samples");
         assert_eq!(stream.position(), seen);
-        assert_eq!(stream.save().unwrap(), saved, "{what}");
+        assert_eq!(numbers(&stream.save().unwrap()), numbers(&saved), "{what}");
         // Only a finite state is taken back.
         m.stream(1, 1.0).unwrap().restore(&saved).unwrap();
         assert_eq!(push(&mut stream, &mut m, &[0.0], None), Err("ERR_S4_NONFINITE"), "{what}");
-        assert_eq!(stream.save().unwrap(), saved, "{what}");
+        assert_eq!(numbers(&stream.save().unwrap()), numbers(&saved), "{what}");
 
         // In one push, and in one of many samples.
         for len in [100, 1000] {
@@ -84,9 +90,9 @@ fn a_state_that_overflows_is_refused_and_the_one_before_is_kept() {
             x[0] = 1.0;
             let mut stream = m.stream(1, 1.0).unwrap();
             push(&mut stream, &mut m, &[0.25], None).unwrap();
-            let before = stream.save().unwrap();
+            let before = numbers(&stream.save().unwrap());
             assert_eq!(push(&mut stream, &mut m, &x, None), Err("ERR_S4_NONFINITE"), "{what} {len}");
-            assert_eq!((stream.save().unwrap(), stream.position()), (before, 1), "{what} {len}");
+            assert_eq!((numbers(&stream.save().unwrap()), stream.position()), (before, 1), "{what} {len}");
         }
     }
 }
@@ -130,7 +136,8 @@ fn a_refused_push_leaves_every_later_output_as_it_would_be() {
                 m.store_mut().set("blocks.1.layer.D", &moved).unwrap();
             }
         }
-        assert_eq!(stream.save().unwrap(), undisturbed.save().unwrap());
+        assert_eq!(stream.position(), undisturbed.position());
+        assert_eq!(numbers(&stream.save().unwrap()), numbers(&undisturbed.save().unwrap()));
     }
 }
 
@@ -157,9 +164,9 @@ fn states_of_other_kinds_are_refused() {
     // As many numbers, of another meaning.
     for other in [r#""features": 4, "state": 8"#, r#""features": 8, "state": 4, "pooling": "mean""#] {
         let mut other = kind(other).stream(1, 1.0).unwrap();
-        let before = other.save().unwrap();
+        let before = numbers(&other.save().unwrap());
         assert_eq!(other.restore(&saved).unwrap_err().code.as_str(), "ERR_S4_CHECKPOINT");
-        assert_eq!(other.save().unwrap(), before);
+        assert_eq!(numbers(&other.save().unwrap()), before);
     }
     assert_eq!(m.stream(2, 1.0).unwrap().restore(&saved).unwrap_err().code.as_str(), "ERR_S4_CHECKPOINT");
 }
