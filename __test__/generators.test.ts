@@ -57,7 +57,7 @@ test('pictures come in pieces as they come whole', async (t) => {
   }
 })
 
-test('JavaScript goes on while data are made', async (t) => {
+test.serial('JavaScript goes on while data are made', async (t) => {
   let turns = 0
   const timer = setInterval(() => turns++)
   await generators.listops({ count: 3000 })

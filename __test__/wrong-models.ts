@@ -179,6 +179,7 @@ const trainLegal: Recipe['legal'] = {
   'options.seed': ['0', '2**31'],
 }
 const trainWords: Recipe['words'] = {
+  '*.target[]': ['labels'],
   'dataset[]': ['batch', 'example'],
   'options.validation[]': ['batch', 'example'],
   'options.schedule.*': ['schedule'],
@@ -300,6 +301,7 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
       })),
     ],
     legal: BATCH_LEGAL('batch'),
+    words: { '*.target[]': ['labels'] },
   },
   'SequenceModel#update': {
     right: [
@@ -334,6 +336,7 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
       })),
     ],
     legal: { ...BATCH_LEGAL('dataset[]'), 'options.batchSize': ['2**31'] },
+    words: { '*.target[]': ['labels'] },
   },
   'SequenceModel#stream': {
     right: [{ receiver: onModel, args: () => [{ batch: 2, rate: 1.5 }] }],

@@ -126,7 +126,6 @@ const LISTS: readonly Candidate[] = [
   { name: 'one element more', make: (right) => [...list(right), list(right)[0]] },
   { name: 'one element less', make: (right) => list(right).slice(1) },
   { name: 'holes', make: (right) => Array.from({ length: count(right) }).fill(undefined) },
-  { name: 'its elements as text', make: (right) => list(right).map(String) },
   { name: 'as text', make: (right) => '1'.repeat(count(right)) },
   { name: 'a DataView', make: (right) => new DataView(new ArrayBuffer(4 * count(right))) },
   { name: 'an ArrayBuffer', make: (right) => new ArrayBuffer(4 * count(right)) },
@@ -163,7 +162,11 @@ export function wrongValues({ kinds, optional, required, steps }: Place, right: 
     out.push({ name: 'with a space', make: () => `${right} ` })
     if (right.toUpperCase() !== right) out.push({ name: 'in capitals', make: () => right.toUpperCase() })
   }
-  if (has('array', 'arraylike') && typeof right === 'object') out.push(...LISTS)
+  if (has('array', 'arraylike') && typeof right === 'object') {
+    out.push(...LISTS)
+    if (typeof list(right)[0] !== 'string')
+      out.push({ name: 'its elements as text', make: () => list(right).map(String) })
+  }
   if (isTyped(right)) out.push(...MEMORY)
   if (has('bytes'))
     out.push(

@@ -3,7 +3,7 @@
  * place, and changes nothing; right values in other forms give the same bits. The places come from the declarations that
  * users get, so that a new export, parameter or option fails this test until it has cases.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { batch, drain, model, root } from './helpers.js'
@@ -54,9 +54,10 @@ test('an export, a method, a parameter or an option without cases is found', asy
     ],
   )
   const names = ['S4Block', 'S4Layer', 'SequenceModel']
+  const before = uncovered(surface, recipes)
   t.deepEqual(
-    uncovered(next, { ...recipes })
-      .filter((line) => !line.startsWith('results transformed'))
+    uncovered(next, recipes)
+      .filter((line) => !before.includes(line) && !line.startsWith('results transformed'))
       .toSorted(),
     [
       'legs has no recipe',
@@ -108,16 +109,11 @@ test('what a callback or an iterator of the caller throws comes back as it is, a
 test('wrong values are refused by name and change nothing', async (t) => {
   const start = performance.now()
   const outcome: Outcome = { cases: 0, places: 0, failures: [] }
-  const only = process.env['ONLY']
   for (const callable of surface.callables) {
     const recipe = recipes[callable.name]
-    if (only !== undefined && !new RegExp(only).test(callable.name)) continue
-    const s = performance.now()
     if (recipe !== undefined) await runCallable(callable, recipe, outcome)
-    if (only) console.log(callable.name, (performance.now() - s).toFixed(), outcome.cases)
   }
   runClosed(surface, outcome)
-  writeFileSync('/tmp/failures.txt', outcome.failures.join('\n'))
   t.log(
     `${[...surface.values.values()].flat().length} exports, ${surface.callables.length} callables, ${outcome.places} places, ` +
       `${outcome.cases} cases, ${outcome.failures.length} failures, ${((performance.now() - start) / 1000).toFixed(0)} s`,

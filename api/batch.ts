@@ -51,15 +51,21 @@ export function nativeInput(op: string, { config, dtype }: ModelShape, x: unknow
 }
 
 /** The numbers of a plain array, or of `{ data, shape }`, whose number of sizes must be one of `ranks`. */
-function numbersOf(op: string, what: string, x: unknown, ranks?: readonly number[]): TensorLike['data'] {
+function numbersOf(
+  op: string,
+  what: 'target' | 'weights',
+  x: unknown,
+  ranks?: readonly number[],
+): TensorLike['data'] {
   return hasShape(op, what, x) ? checkTensor(op, what, x, ranks).data : (x as ArrayLike<number>)
 }
 
-/** Whether it is `{ data, shape }` rather than a plain array. */
-const hasShape = (op: string, what: string, x: unknown) =>
+/** Whether it is `{ data, shape }` rather than a plain array. A batch without a target is no data. */
+const hasShape = (op: string, what: 'target' | 'weights', x: unknown) =>
   readGiven(op, what, () => {
+    const code = what === 'target' ? 'ERR_S4_DATA' : 'ERR_S4_SHAPE'
     if (typeof x !== 'object' || x === null)
-      throw fail('ERR_S4_DATA', op, `${what} as { data, shape } or an array of numbers`, describe(x))
+      throw fail(code, op, `${what} as { data, shape } or an array of numbers`, describe(x))
     return 'shape' in x
   })
 

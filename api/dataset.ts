@@ -83,7 +83,14 @@ function walk(op: string, { what, dataset }: DatasetSource): Iterable<unknown> |
 
 function* elementsOf(op: string, what: string, array: readonly unknown[]): Generator<unknown> {
   const length = () => readGiven(op, what, () => array.length)
-  for (let i = 0; i < length(); i++) yield readGiven(op, what, () => array[i])
+  for (let i = 0; i < length(); i++) {
+    yield readGiven(op, what, () => {
+      const element = array[i]
+      // It is awaited further on, which looks for a `then`; what that throws is told here.
+      void (element as Partial<PromiseLike<unknown>> | null | undefined)?.then
+      return element
+    })
+  }
 }
 
 /**

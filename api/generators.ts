@@ -44,24 +44,24 @@ const MOST_TREES = 1_000_000
 /** Bytes that one array of JavaScript's may have everywhere. */
 const MOST_BYTES = 2 ** 32 - 2 ** 16
 
-const counted = (op: string, count: unknown, most: number) => wholeNumber(op, 'count', count, 1, most)
-const seeded = (op: string, seed: unknown) => wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
-
-async function listops(options: GeneratorOptions): Promise<ListOpsExamples> {
-  const op = 'generators.listops'
-  const { count, seed = 0 } = rejectUnknownOptions(op, options, ['count', 'seed'])
-  const trees = counted(op, count, MOST_TREES)
-  const from = seeded(op, seed)
-  return { ...(await callNativeAsync(() => binding.listops(trees, from))), words: WORDS }
+/** The options, checked before any work. */
+function checked<T extends PictureOptions>(op: string, options: T, most: number, names: readonly string[]) {
+  const { count, seed = 0, first = 0 } = rejectUnknownOptions(op, options, ['count', 'seed', ...names])
+  return {
+    count: wholeNumber(op, 'count', count, 1, most),
+    seed: wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER),
+    first: wholeNumber(op, 'first', first, 0, 2 ** 52),
+  }
 }
 
-async function pictures(op: string, long: boolean, options: PictureOptions): Promise<PathfinderExamples> {
-  const { count, seed = 0, first = 0 } = rejectUnknownOptions(op, options, ['count', 'seed', 'first'])
-  const side = long ? 128 : 32
-  const number = counted(op, count, Math.floor(MOST_BYTES / side ** 2))
-  const from = seeded(op, seed)
-  const begin = wholeNumber(op, 'first', first, 0, 2 ** 52)
-  return callNativeAsync(() => binding.pathfinder(long, begin, number, from))
+async function expressions(op: string, options: GeneratorOptions): Promise<ListOpsExamples> {
+  const { count, seed } = checked(op, options, MOST_TREES, [])
+  return { ...(await callNativeAsync(() => binding.listops(count, seed))), words: WORDS }
+}
+
+async function pictures(op: string, long: boolean, side: number, options: PictureOptions) {
+  const { count, seed, first } = checked(op, options, Math.floor(MOST_BYTES / side ** 2), ['first'])
+  return callNativeAsync<PathfinderExamples>(() => binding.pathfinder(long, first, count, seed))
 }
 
 /**
@@ -73,11 +73,12 @@ export const generators = {
    * ListOps: nested operations on digits. A node is a digit with probability 3/4 and an operator (minimum, maximum, median, sum modulo
    * 10) of 2 to 10 arguments otherwise, ten levels at most; distinct trees of 501 to 1,999 tokens are kept.
    */
-  listops,
+  listops: (options: GeneratorOptions): Promise<ListOpsExamples> =>
+    expressions('generators.listops', options),
   /** Pathfinder, 32 × 32: two paths among short ones and two markers. */
   pathfinder: (options: PictureOptions): Promise<PathfinderExamples> =>
-    pictures('generators.pathfinder', false, options),
+    pictures('generators.pathfinder', false, 32, options),
   /** Path-X, 128 × 128: the same in pictures of 16,384 pixels. */
   pathx: (options: PictureOptions): Promise<PathfinderExamples> =>
-    pictures('generators.pathx', true, options),
+    pictures('generators.pathx', true, 128, options),
 } as const

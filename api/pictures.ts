@@ -32,9 +32,9 @@ export async function readPictures(
   options: PictureFileOptions = {},
 ): Promise<Pictures> {
   const op = 'readPictures'
-  const { colours = 'asStored' } = rejectUnknownOptions(op, options, ['colours'])
-  oneOf(op, 'colours', colours, choices.colours)
-  const files = listOf(op, 'paths', paths).map((path) => filePath(op, path, 'paths of files'))
-  if (files.length === 0) throw fail('ERR_S4_VALUE', op, 'one or more paths', 'none')
-  return callNativeAsync(() => binding.readPictures(files, colours))
+  const { colours: asked = 'asStored' } = rejectUnknownOptions(op, options, ['colours'])
+  const colours = oneOf(op, 'colours', asked, choices.colours)
+  const list = listOf(op, 'paths', paths).map((path) => filePath(op, path, 'each of paths'))
+  if (list.length === 0) throw fail('ERR_S4_VALUE', op, 'one or more paths', 'none')
+  return callNativeAsync(() => binding.readPictures(list, colours))
 }
