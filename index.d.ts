@@ -998,7 +998,6 @@ interface PathfinderExamples {
     /** Pixels of a row. */
     side: number;
 }
-declare function listops(options: GeneratorOptions): Promise<ListOpsExamples>;
 /**
  * Data of the Long Range Arena's tasks, made from a seed on all cores while JavaScript goes on; `ERR_S4_VALUE` for options that make
  * none.
@@ -1008,7 +1007,7 @@ declare const generators: {
      * ListOps: nested operations on digits. A node is a digit with probability 3/4 and an operator (minimum, maximum, median, sum modulo
      * 10) of 2 to 10 arguments otherwise, ten levels at most; distinct trees of 501 to 1,999 tokens are kept.
      */
-    readonly listops: typeof listops;
+    readonly listops: (options: GeneratorOptions) => Promise<ListOpsExamples>;
     /** Pathfinder, 32 × 32: two paths among short ones and two markers. */
     readonly pathfinder: (options: PictureOptions) => Promise<PathfinderExamples>;
     /** Path-X, 128 × 128: the same in pictures of 16,384 pixels. */
@@ -1037,7 +1036,7 @@ interface PictureFileOptions {
  * Pictures of PNG and JPEG files, in the order given, read on all cores while JavaScript goes on. A file that is no picture, or one of
  * another size than the first, is `ERR_S4_DATA` with its path.
  */
-declare function readPictures(paths: readonly string[], options?: PictureFileOptions): Promise<Pictures>;
+declare function readPictures(paths: readonly FilePath[], options?: PictureFileOptions): Promise<Pictures>;
 
 /** A device that this process can compute on. */
 interface Device {

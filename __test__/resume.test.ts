@@ -134,3 +134,22 @@ test('what can be checked is checked before any work', async (t) => {
   t.deepEqual(bits(m), before)
   t.is(m.progress.steps, 0)
 })
+
+test('a new run whose first batch is refused leaves the run before it', async (t) => {
+  const wrong = { ...batch(), input: { data: new Float32Array(100).fill(NaN), shape: [2, 50, 1] } }
+  const run = async (disturbed: boolean) => {
+    using m = await model(network)
+    await m.fit([batch()], { lr: 0.01 })
+    if (disturbed) {
+      const before = m.progress
+      await rejects(t, 'ERR_S4_VALUE', m.fit([wrong], { lr: 1 }))
+      await rejects(t, 'ERR_S4_VALUE', m.fit([batch()], { lr: 1, validation: [batch(), wrong] }))
+      await rejects(t, 'ERR_S4_VALUE', m.accumulate(wrong))
+      await rejects(t, 'ERR_S4_DATA', m.fit([]))
+      t.deepEqual(m.progress, before)
+    }
+    await m.fit([batch()], { resume: true, epochs: 3 })
+    return bits(m)
+  }
+  t.deepEqual(await run(true), await run(false))
+})

@@ -25,6 +25,11 @@ struct Sizes {
     intervals: usize,
 }
 
+/// Makes room in `list` for `samples_left` samples as wide as those of `pushed`, which are `len`; false where there is no memory.
+fn reserve<U>(list: &mut Vec<U>, pushed: &[U], samples_left: usize, len: usize) -> bool {
+    list.try_reserve(pushed.len().div_ceil(len.max(1)) * samples_left).is_ok()
+}
+
 /// One push: input, samples of a row, intervals.
 pub(crate) type Pushed<'a, T> = (Input<'a, T>, usize, Option<&'a [T]>);
 
@@ -72,6 +77,15 @@ impl<T: Copy> Journal<T> {
             Input::Tokens(x) => (&[], x),
         };
         let intervals = interval.unwrap_or(&[]);
+        // Room for all that one copy serves for at once, so that a steady push asks for no memory.
+        let samples_left = KEPT - self.samples;
+        let enough = self.pushes.try_reserve(samples_left).is_ok()
+            && reserve(&mut self.values, values, samples_left, len)
+            && reserve(&mut self.tokens, tokens, samples_left, len)
+            && reserve(&mut self.intervals, intervals, samples_left, len);
+        if !enough {
+            return self.end();
+        }
         self.values.extend_from_slice(values);
         self.tokens.extend_from_slice(tokens);
         self.intervals.extend_from_slice(intervals);
