@@ -186,9 +186,11 @@ test('files keep their mode, links lead on', async (t) => {
   symlinkSync('mode', link)
   const before = statSync(file).ino
   await model.save(link)
+  // A new file in the old one's place, not the old one written over.
+  t.not(statSync(file).ino, before)
+  t.is(statSync(file).mode & 0o777, 0o640)
   writeSafetensors(link, { a: { data: [1], shape: [1] } })
   t.true(lstatSync(link).isSymbolicLink())
-  t.not(statSync(file).ino, before)
   t.is(statSync(file).mode & 0o777, 0o640)
   t.deepEqual(readSafetensors(file).tensors['a']?.data, Float32Array.of(1))
   const error = await rejects(t, 'ERR_S4_CHECKPOINT', model.save(join(folder, 'none', 'x')))
