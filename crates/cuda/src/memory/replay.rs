@@ -6,7 +6,7 @@
 
 use crate::{
     device::Cuda,
-    driver::{Exec, Span},
+    driver::{RecordedGraph, Span},
 };
 use s4_backend::Result;
 
@@ -21,7 +21,7 @@ pub struct Graph {
 }
 
 struct Recorded {
-    exec: Exec,
+    exec: RecordedGraph,
     scratch: Vec<Span>,
     be: Cuda,
 }
