@@ -32,7 +32,7 @@ pub(crate) struct Scratch<E> {
 enum ScratchMemory {
     /// Bytes from `start` on.
     Pages(MmapMut, usize),
-    /// Of u64, so that every element is aligned.
+    /// Memory of the allocator, as u64 so that every element is aligned.
     Heap(Vec<u64>),
 }
 

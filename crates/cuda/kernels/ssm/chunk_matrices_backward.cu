@@ -2,7 +2,7 @@
 //
 // g holds, per head and pass (0 causal, 1 anticausal), the products of chunk_pass_backward.cu:
 //   G[(time | state)][(time | state)] = [dToep, dW; dV, dQ], leading dimension T + NP.
-// Each sequence writes its part of the gradients (ḡ D₀, ḡ B̄, ḡ u, ḡ v) as a part of its own; discretize.cu adds the
+// Each sequence writes what it adds to the gradients (ḡ D₀, ḡ B̄, ḡ u, ḡ v) as a part of its own; discretize.cu adds the
 // parts in order.
 #include "common/complex.cuh"
 #include "common/tile_product.cuh"
@@ -157,9 +157,9 @@ DEV const c64* reverse_sequence(ReverseStep<PL>& back, c64 (&g)[PL], int top, c6
   return buffer(batches);
 }
 
-// One sequence per block of two warps; grid (H, 1 + 2R + kc); shared memory: 4·STAGED c64. gradient_parts (H, gradient_part_count, (2 + 2R)·P):
-// parts 0 … 2R + kc are written here. Kernels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H,
-// P, 2) accumulates.
+// One sequence per block of two warps; grid (H, 1 + 2R + kc); shared memory: 4·STAGED c64. gradient_parts (H,
+// gradient_part_count, (2 + 2R)·P): parts 0 … 2R + kc are written here. Kernels below `ch0` belong to pass 0 (g0), the
+// others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
 template <int PL>
 DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
                             const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,

@@ -116,9 +116,10 @@ KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
   }
 }
 
-// The gradients of (D₀, B̄, u_r, v_r) are in `gradient_part_count` parts per head, each (2 + 2R) × P, and are summed here. Results,
-// f64 per head: g_dt, g_re and g_im (Δ, Re Λ, Im Λ), complex g_b (H, P) and g_p (H, R, P). One warp per head.
-KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* gradient_parts, int gradient_part_count, PARAMS) {
+// The gradients of (D₀, B̄, u_r, v_r) are in `gradient_part_count` parts per head, each (2 + 2R) × P, and are summed here.
+// Results, f64 per head: g_dt, g_re and g_im (Δ, Re Λ, Im Λ), complex g_b (H, P) and g_p (H, R, P). One warp per head.
+KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* gradient_parts,
+                           int gradient_part_count, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;

@@ -13,7 +13,7 @@ use s4_backend::Result;
 /// What [`s4_backend::Memory::replay`] keeps between calls.
 #[derive(Default)]
 pub struct Graph {
-    /// Of the last call: the caller's key, and the epoch of the buffers.
+    /// The last call: the caller's key, and the epoch of the buffers.
     seen: Option<([u64; 2], u64)>,
     recorded: Option<Recorded>,
     /// Whether the driver could not record the work.

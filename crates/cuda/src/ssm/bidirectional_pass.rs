@@ -50,7 +50,7 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) lengths: Option<&'a Ints>,
     pub(super) batch: usize,
     pub(super) len: usize,
-    /// Of a pass over one direction: whether it goes from the last chunk to the first.
+    /// Whether a pass over one direction goes from the last chunk to the first.
     pub(super) last_to_first: bool,
 }
 
@@ -279,9 +279,9 @@ impl Cuda {
         let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
         let sums: Vec<DeviceBlock> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
-        let wide = if parts > 1 { dirs } else { 0 };
-        let wide: Vec<DeviceBlock> =
-            (0..wide).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
+        let partial_sums_count = if parts > 1 { dirs } else { 0 };
+        let partial_sums: Vec<DeviceBlock> =
+            (0..partial_sums_count).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
         let states = || (0..dirs).map(|_| self.scratch(op, states_len)).collect::<Result<Vec<DeviceBlock>>>();
         let (x, dx) = (states()?, states()?);
         let span = |v: &[DeviceBlock], dir: usize| v.get(dir).map(|b| b.span());
@@ -295,7 +295,7 @@ impl Cuda {
             for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.
                 let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
-                let target = wide.get(dir).unwrap_or(&sums[dir]).span();
+                let target = partial_sums.get(dir).unwrap_or(&sums[dir]).span();
                 let heads = range.clone();
                 self.chunk_gradient_product(
                     c,
@@ -303,7 +303,7 @@ impl Cuda {
                 )?;
             }
         }
-        for (sum, cell) in sums.iter().zip(&wide) {
+        for (sum, cell) in sums.iter().zip(&partial_sums) {
             self.each(("chunk_pass_backward", "sum_parts"), cells, args![sum, cell, cells, parts])?;
         }
         Ok(sums)
