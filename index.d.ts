@@ -236,21 +236,21 @@ interface ModelOptions extends BlockOptions {
     quantiles?: number[];
 }
 /** The option `algorithm`, which layers, blocks and models have in common. */
-interface AlgorithmOption {
+interface AlgorithmOptions {
     /** How calls that do not name an algorithm compute the SSM. Default `'auto'`. */
     algorithm?: SsmAlgorithm;
 }
 /** Options of {@link S4Layer}. */
-interface S4LayerOptions extends LayerOptions, DeviceOptions, AlgorithmOption {
+interface S4LayerOptions extends LayerOptions, DeviceOptions, AlgorithmOptions {
 }
 /** Options of {@link S4Block}. */
-interface S4BlockOptions extends BlockOptions, DeviceOptions, AlgorithmOption {
+interface S4BlockOptions extends BlockOptions, DeviceOptions, AlgorithmOptions {
 }
 /** Options of {@link SequenceModel.create}. */
-interface SequenceModelOptions extends ModelOptions, DeviceOptions, AlgorithmOption {
+interface SequenceModelOptions extends ModelOptions, DeviceOptions, AlgorithmOptions {
 }
 /** Options of loading: where and by which algorithm what is loaded computes. */
-interface LoadOptions extends DeviceOptions, AlgorithmOption {
+interface LoadOptions extends DeviceOptions, AlgorithmOptions {
 }
 /** Every option of a layer with its value, defaults included. */
 interface LayerConfig extends Required<Omit<LayerOptions, 'rank' | 'truncate'>>, Pick<LayerOptions, 'rank' | 'truncate'> {
@@ -1083,4 +1083,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, generators, hippo, nplr, readCsv, readPictures, readSafetensors, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOption, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export type { Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

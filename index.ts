@@ -56,7 +56,7 @@ export type { Counters, Parameter } from './api/handle.js'
 export {
   choices,
   type Activation,
-  type AlgorithmOption,
+  type AlgorithmOptions,
   type BlockConfig,
   type BlockOptions,
   type DeviceOptions,

@@ -1,4 +1,4 @@
-import { real, realNumbers, rejectUnknownOptions } from './check.js'
+import { numberIn32Bits, realNumbers, rejectUnknownOptions } from './check.js'
 import { describe, fail, readGiven } from './error.js'
 import type { S4Block } from './block.js'
 import type { S4Layer } from './layer.js'
@@ -75,7 +75,7 @@ export class AdamW {
   step(scale = 1): number[] {
     if (this.#optimizers.length === 0)
       throw fail('ERR_S4_DISPOSED', 'AdamW.step', 'a live optimiser', 'a disposed one')
-    if (real('AdamW.step', 'scale', scale) < 0)
+    if (numberIn32Bits('AdamW.step', 'scale', scale) < 0)
       throw fail('ERR_S4_VALUE', 'AdamW.step', 'scale of 0 or more', scale)
     return this.#optimizers.map(({ layer, id }) => layer.updateAdam(id, scale))
   }

@@ -1,6 +1,6 @@
 import { NativeLayer } from '#binding'
 import { types } from 'node:util'
-import { boolean, filePath, membersOf, oneOf, text, type FilePath } from './check.js'
+import { booleanOf, filePath, membersOf, oneOf, textOf, type FilePath } from './check.js'
 import { describe, fail, callNative, readGiven } from './error.js'
 import { SsmHandle } from './layer.js'
 import {
@@ -127,8 +127,8 @@ function configText(op: string, config: unknown): string {
   for (const [name, kind] of Object.entries(OFFICIAL)) {
     const value = members[name]
     if (value === undefined) continue
-    if (kind === 'boolean') boolean(op, name, value)
-    else if (kind === 'text') text(op, name, value)
+    if (kind === 'boolean') booleanOf(op, name, value)
+    else if (kind === 'text') textOf(op, name, value)
     else oneOf(op, name, value, kind)
   }
   return readGiven(op, 'config', () => JSON.stringify(members))

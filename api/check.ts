@@ -13,15 +13,15 @@ export function wholeNumber(op: string, what: string, x: unknown, min = 1, max =
   return x
 }
 
-/** A ratio of step sizes. Beyond these limits a step size would be nothing or infinite in 32 bits. */
-export function ratio(op: string, what: string, x: unknown): number {
+/** Checks that x is a ratio of step sizes, a number from 1e-30 to 1e30, and gives it. Beyond these limits a step size would be nothing or infinite in 32 bits. */
+export function stepRatio(op: string, what: string, x: unknown): number {
   if (typeof x !== 'number' || !(x >= 1e-30 && x <= 1e30))
     throw fail('ERR_S4_VALUE', op, `${what} as a number above 0, from 1e-30 to 1e30`, describe(x))
   return x
 }
 
-/** A number of which 32 bits hold the product with another. */
-export function real(op: string, what: string, x: unknown): number {
+/** Checks that x is 0 or of a size from 1e-37 to 1e18, and gives it: products of two such numbers fit in 32 bits. */
+export function numberIn32Bits(op: string, what: string, x: unknown): number {
   if (typeof x !== 'number' || !(x === 0 || (Math.abs(x) >= 1e-37 && Math.abs(x) <= 1e18)))
     throw fail(
       'ERR_S4_VALUE',
@@ -33,7 +33,7 @@ export function real(op: string, what: string, x: unknown): number {
 }
 
 /** Checks that x is true or false, and gives it. */
-export function boolean(op: string, what: string, x: unknown): boolean {
+export function booleanOf(op: string, what: string, x: unknown): boolean {
   if (typeof x !== 'boolean') throw fail('ERR_S4_VALUE', op, `${what} true or false`, describe(x))
   return x
 }
@@ -104,13 +104,13 @@ export function optionsObject(op: string, options: unknown): Record<string, unkn
   return membersOf(op, 'options', options)
 }
 
-/** Text. */
-export function text(op: string, what: string, x: unknown): string {
+/** Checks that x is text, and gives it. */
+export function textOf(op: string, what: string, x: unknown): string {
   if (typeof x !== 'string') throw fail('ERR_S4_VALUE', op, `${what} as a string`, describe(x))
   return x
 }
 
-/** Bytes, as a Uint8Array or a Buffer of any realm. */
+/** Checks that x is a Uint8Array or a Buffer of any realm, with at least one byte, and gives it. */
 export function bytesOf(op: string, what: string, x: unknown): Uint8Array {
   if (!types.isUint8Array(x) || x.length === 0)
     throw fail(
@@ -142,7 +142,7 @@ export function rejectUnknownOptions<T>(op: string, options: T, names: readonly 
   return given as T
 }
 
-/** An array as a copy, each element read once. */
+/** Checks that x is an array, and gives a copy, each element read once. */
 export function listOf(op: string, what: string, x: unknown): unknown[] {
   return readGiven(op, what, () => {
     if (!Array.isArray(x)) throw fail('ERR_S4_VALUE', op, `${what} in an array`, describe(x))
@@ -159,7 +159,7 @@ export function realNumbers<K extends string>(
   const numbers: Record<string, unknown> = {}
   for (const name of names) {
     const x = options[name]
-    if (x !== undefined) numbers[name] = real(op, name, x)
+    if (x !== undefined) numbers[name] = numberIn32Bits(op, name, x)
   }
   return numbers
 }

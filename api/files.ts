@@ -6,7 +6,7 @@ import {
   oneOf,
   rejectUnknownOptions,
   wholeNumber,
-  text,
+  textOf,
   type FilePath,
 } from './check.js'
 import { fail, callNative, type S4Error } from './error.js'
@@ -134,7 +134,7 @@ export function writeSafetensors(
   )
   const metadataEntries = Object.entries(membersOf(op, 'metadata', metadata))
   const meta = Object.fromEntries(
-    metadataEntries.map(([name, x]) => [name, text(op, `metadata '${name}'`, x)]),
+    metadataEntries.map(([name, x]) => [name, textOf(op, `metadata '${name}'`, x)]),
   )
   callNative(() => binding.writeSafetensors(file, storedTensors, meta))
 }

@@ -1,7 +1,7 @@
 import { NativeLayer } from '#binding'
 import type { CallOptions } from '#binding'
 import { NativeAccess } from './access.js'
-import { boolean, optionsObject, rejectUnknownOptions, wholeNumber } from './check.js'
+import { booleanOf, optionsObject, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, callNative } from './error.js'
 import { Handle } from './handle.js'
 import {
@@ -165,9 +165,9 @@ export abstract class SsmHandle extends Handle {
       lengths: rowLengths(op, lengths, batch),
       rate: rateOf(op, rate),
       algorithm: checkAlgorithm(op, algorithm === undefined ? this.#algorithm : algorithm),
-      wantState: boolean(op, 'finalState', finalState) && this.hasState,
-      save: boolean(op, 'save', save),
-      training: boolean(op, 'training', training),
+      wantState: booleanOf(op, 'finalState', finalState) && this.hasState,
+      save: booleanOf(op, 'save', save),
+      training: booleanOf(op, 'training', training),
     }
     return { data: floats(op, 'u', x.data, this.dtype), batch, len, call }
   }

@@ -1,6 +1,6 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
-import { boolean, oneOf, rejectUnknownOptions, wholeNumber } from './check.js'
+import { booleanOf, oneOf, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, callNative } from './error.js'
 import { choices } from './options.js'
 import { checkTensor, finite, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
@@ -82,7 +82,7 @@ export function fftConv(
 ): Tensor {
   const op = 'fftConv'
   const { twoSided = false } = rejectUnknownOptions(op, options, ['twoSided'])
-  boolean(op, 'twoSided', twoSided)
+  booleanOf(op, 'twoSided', twoSided)
   const input = checkTensor(op, 'u', u, 3)
   const k = checkTensor(op, 'kernel', kernel, 3)
   const skip = d === undefined ? undefined : checkTensor(op, 'd', d, 2)

@@ -4,14 +4,14 @@ import { NativeAccess } from './access.js'
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
 import {
-  boolean,
+  booleanOf,
   bytesOf,
   describe,
   filePath,
   realNumbers,
   rejectUnknownOptions,
   wholeNumber,
-  text,
+  textOf,
   type FilePath,
 } from './check.js'
 import type { Batch, Dataset } from './dataset.js'
@@ -64,8 +64,8 @@ export interface SaveOptions {
 function saved(op: string, options: SaveOptions): { optimizer: boolean; extra: string | undefined } {
   const { optimizer = true, extra } = rejectUnknownOptions(op, options, ['optimizer', 'extra'])
   return {
-    optimizer: boolean(op, 'optimizer', optimizer),
-    extra: extra === undefined ? undefined : text(op, 'extra', extra),
+    optimizer: booleanOf(op, 'optimizer', optimizer),
+    extra: extra === undefined ? undefined : textOf(op, 'extra', extra),
   }
 }
 

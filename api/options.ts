@@ -1,11 +1,11 @@
 // Options of layers, blocks and models: their types, the words that they take, their checks, and their form for the addon.
 import type { HostOptions } from '#binding'
 import {
-  boolean,
+  booleanOf,
   listOf,
   oneOf,
   optionsObject,
-  real,
+  numberIn32Bits,
   rejectRenamedOption,
   rejectUnknownOptions,
   wholeNumber,
@@ -177,19 +177,19 @@ export interface ModelOptions extends BlockOptions {
 }
 
 /** The option `algorithm`, which layers, blocks and models have in common. */
-export interface AlgorithmOption {
+export interface AlgorithmOptions {
   /** How calls that do not name an algorithm compute the SSM. Default `'auto'`. */
   algorithm?: SsmAlgorithm
 }
 
 /** Options of {@link S4Layer}. */
-export interface S4LayerOptions extends LayerOptions, DeviceOptions, AlgorithmOption {}
+export interface S4LayerOptions extends LayerOptions, DeviceOptions, AlgorithmOptions {}
 /** Options of {@link S4Block}. */
-export interface S4BlockOptions extends BlockOptions, DeviceOptions, AlgorithmOption {}
+export interface S4BlockOptions extends BlockOptions, DeviceOptions, AlgorithmOptions {}
 /** Options of {@link SequenceModel.create}. */
-export interface SequenceModelOptions extends ModelOptions, DeviceOptions, AlgorithmOption {}
+export interface SequenceModelOptions extends ModelOptions, DeviceOptions, AlgorithmOptions {}
 /** Options of loading: where and by which algorithm what is loaded computes. */
-export interface LoadOptions extends DeviceOptions, AlgorithmOption {}
+export interface LoadOptions extends DeviceOptions, AlgorithmOptions {}
 
 /** Every option of a layer with its value, defaults included. */
 export interface LayerConfig
@@ -261,11 +261,11 @@ function checkedOption(op: string, name: string, value: unknown): unknown {
     case 'whole':
       return wholeNumber(op, name, value, 0, Number.MAX_SAFE_INTEGER)
     case 'number':
-      return real(op, name, value)
+      return numberIn32Bits(op, name, value)
     case 'boolean':
-      return boolean(op, name, value)
+      return booleanOf(op, name, value)
     case 'numbers':
-      return listOf(op, name, value).map((x) => real(op, name, x))
+      return listOf(op, name, value).map((x) => numberIn32Bits(op, name, x))
     case undefined:
       return null
     default:

@@ -1,5 +1,5 @@
 // The learning-rate schedules that training takes.
-import { describe, membersOf, oneOf, real, rejectUnknownOptions, wholeNumber } from './check.js'
+import { describe, membersOf, oneOf, numberIn32Bits, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, readGiven } from './error.js'
 
 /**
@@ -32,7 +32,7 @@ function scheduleNumber(op: string, what: string, x: unknown, form: ScheduleNumb
     case 'floor':
       if (x === undefined) return undefined
   }
-  const value = real(op, what, x)
+  const value = numberIn32Bits(op, what, x)
   if (value < 0 || value > 1 || (value === 0 && form === 'factor'))
     throw fail('ERR_S4_VALUE', op, `${what} from 0 to 1${form === 'factor' ? ', above 0' : ''}`, value)
   return value

@@ -1,7 +1,7 @@
 // Tensors: arrays with sizes. Those that a caller gives are checked by their properties, never by `instanceof`, which fails
 // for objects of another realm.
 import { types } from 'node:util'
-import { ratio } from './check.js'
+import { stepRatio } from './check.js'
 import { describe, fail, readGiven } from './error.js'
 
 /** Sizes, outermost first. */
@@ -214,7 +214,7 @@ export function rowLengths(
 
 /** Checks the ratio of sampling rates of a call, and gives it; 1 where none is given. */
 export function rateOf(op: string, rate: number | undefined): number {
-  return rate === undefined ? 1 : ratio(op, 'rate', rate)
+  return rate === undefined ? 1 : stepRatio(op, 'rate', rate)
 }
 
 /**
@@ -229,7 +229,7 @@ export function stepIntervals(
 ): Floats | undefined {
   if (interval === undefined) return undefined
   if (typeof interval === 'number')
-    return allocate(op, shape, dtype).fill(ratio(op, 'interval', interval)) as Floats
+    return allocate(op, shape, dtype).fill(stepRatio(op, 'interval', interval)) as Floats
   return readGiven(op, 'interval', () => {
     const n = elementCount(shape)
     const count: unknown = (interval as ArrayLike<number> | null)?.length
@@ -237,7 +237,7 @@ export function stepIntervals(
       throw fail('ERR_S4_VALUE', op, `interval as a number or ${n} numbers`, describe(interval))
     if (count !== n && count !== shape[0])
       throw fail('ERR_S4_SHAPE', op, `interval as a number or ${n} numbers`, count)
-    for (let i = 0; i < count; i++) ratio(op, 'interval', interval[i])
+    for (let i = 0; i < count; i++) stepRatio(op, 'interval', interval[i])
     return floats(op, 'interval', interval, dtype)
   })
 }

@@ -1,6 +1,15 @@
 // The options and results of training and evaluation, as types, and their checks.
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
-import { boolean, listOf, membersOf, real, realNumbers, wholeNumber, text, type FilePath } from './check.js'
+import {
+  booleanOf,
+  listOf,
+  membersOf,
+  numberIn32Bits,
+  realNumbers,
+  wholeNumber,
+  textOf,
+  type FilePath,
+} from './check.js'
 import type { Dataset } from './dataset.js'
 import { fail } from './error.js'
 import { checkSchedule, type Schedule } from './schedules.js'
@@ -85,12 +94,12 @@ function checkGroups(op: string, groups: unknown): object[] {
     if (unknown !== undefined)
       throw fail('ERR_S4_VALUE', op, 'groups of name, lr, weightDecay, freeze', `unknown option '${unknown}'`)
     return {
-      name: text(op, 'name of each of groups', name),
-      ...(lr !== undefined && { lr: real(op, 'lr of each of groups', lr) }),
+      name: textOf(op, 'name of each of groups', name),
+      ...(lr !== undefined && { lr: numberIn32Bits(op, 'lr of each of groups', lr) }),
       ...(weightDecay !== undefined && {
-        weightDecay: real(op, 'weightDecay of each of groups', weightDecay),
+        weightDecay: numberIn32Bits(op, 'weightDecay of each of groups', weightDecay),
       }),
-      ...(freeze !== undefined && { freeze: boolean(op, 'freeze of each of groups', freeze) }),
+      ...(freeze !== undefined && { freeze: booleanOf(op, 'freeze of each of groups', freeze) }),
     }
   })
 }
@@ -103,8 +112,8 @@ export function nativeTrainConfig(op: string, options: TrainOptions): string {
     ...(seed !== undefined && { seed: wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER) }),
     ...(groups !== undefined && { groups: checkGroups(op, groups) }),
     ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
-    ...(carryState !== undefined && { carryState: boolean(op, 'carryState', carryState) }),
-    ...(shuffle !== undefined && { shuffle: boolean(op, 'shuffle', shuffle) }),
+    ...(carryState !== undefined && { carryState: booleanOf(op, 'carryState', carryState) }),
+    ...(shuffle !== undefined && { shuffle: booleanOf(op, 'shuffle', shuffle) }),
     ...(epochs !== undefined && { epochs: wholeNumber(op, 'epochs', epochs) }),
   })
 }

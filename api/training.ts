@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import type { BatchInput, NativeModel, Sums, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
-import { boolean, filePath, rejectUnknownOptions } from './check.js'
+import { booleanOf, filePath, rejectUnknownOptions } from './check.js'
 import {
   batches,
   checkDataset,
@@ -104,7 +104,7 @@ export async function* train(
   const op = access.checkLive('train')
   const options = rejectUnknownOptions(op, given, TRAIN_OPTIONS)
   const { signal, batchSize, resume = false } = options
-  boolean(op, 'resume', resume)
+  booleanOf(op, 'resume', resume)
   throwIfAborted(op, signal)
   const source: DatasetSource = { what: 'dataset', dataset, batchSize }
   checkDataset(op, source)

@@ -75,19 +75,19 @@ export class Forecaster {
     this.about = about
   }
 
-  /** An untrained model, with the scale of `series[0..train)`. */
+  /** An untrained model, with the scale of `series[0..trainLength)`. */
   static async create(
     series: ArrayLike<number>,
-    train: number,
+    trainLength: number,
     horizon: number,
     options: Pick<SequenceModelOptions, 'features'> & Partial<SequenceModelOptions>,
   ): Promise<Forecaster> {
-    const scale = scaleOf(series, 0, train)
+    const scale = scaleOf(series, 0, trainLength)
     const x = standardise(series, scale)
     const moves = Array.from({ length: horizon }, (_, k) => {
       let sum = 0
-      for (let t = 0; t + k + 1 < train; t++) sum += (x[t + k + 1] - x[t]) ** 2
-      return Math.max(Math.sqrt(sum / (train - k - 1)), 1e-6)
+      for (let t = 0; t + k + 1 < trainLength; t++) sum += (x[t + k + 1] - x[t]) ** 2
+      return Math.max(Math.sqrt(sum / (trainLength - k - 1)), 1e-6)
     })
     const model = await SequenceModel.create({
       input: frame,
@@ -100,15 +100,18 @@ export class Forecaster {
     return new Forecaster(model, { horizon, scale, moves })
   }
 
-  /** Trains on random windows of `series[0..train)`; gives an event for each update. */
+  /** Trains on random windows of `series[0..trainLength)`; gives an event for each update. */
   async *train(
     series: ArrayLike<number>,
-    train: number,
-    settings: TrainSettings,
+    trainLength: number,
+    forecastTraining: TrainSettings,
   ): AsyncGenerator<TrainEvent> {
-    const { updates, lr, ssmLr, seed, maxSeconds = Infinity, signal } = settings
+    const { updates, lr, ssmLr, seed, maxSeconds = Infinity, signal } = forecastTraining
     const began = performance.now()
-    const batches = this.#batches(Float64Array.from(series as ArrayLike<number>).subarray(0, train), settings)
+    const batches = this.#batches(
+      Float64Array.from(series as ArrayLike<number>).subarray(0, trainLength),
+      forecastTraining,
+    )
     const events = this.model.train(batches, {
       epochs: 1,
       lr,
@@ -209,8 +212,8 @@ export class Forecaster {
   }
 
   /** Sets the thresholds of marks by the surprise z of the training part, without its first `warm` samples. */
-  calibrate(z: ArrayLike<number>, train: number, warm = 720): Thresholds {
-    const thresholds = calibrate(z, Math.min(warm, Math.floor(train / 4)), train)
+  calibrate(z: ArrayLike<number>, trainLength: number, warm = 720): Thresholds {
+    const thresholds = calibrate(z, Math.min(warm, Math.floor(trainLength / 4)), trainLength)
     this.about = { ...this.about, thresholds }
     return thresholds
   }

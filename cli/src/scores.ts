@@ -11,22 +11,22 @@ export interface Score {
   readonly model: number
 }
 
-/** Scores on `series[train..]`, for forecasts that are made there of values that lie there. */
+/** Scores on the part of the series after its training part, series[trainLength..]: both the samples from which a forecast is made and those it forecasts lie there. */
 export function scores(
   forecaster: Forecaster,
   outputs: ArrayLike<number>,
   series: ArrayLike<number>,
-  train: number,
+  trainLength: number,
   horizons: readonly number[],
 ): Score[] {
   const x = standardise(series, forecaster.about.scale)
-  const order = Math.min(512, Math.floor((train - Math.max(...horizons)) / 4))
-  const linear = order >= 1 ? fitLinear(x, order, horizons, 0, train) : []
+  const order = Math.min(512, Math.floor((trainLength - Math.max(...horizons)) / 4))
+  const linear = order >= 1 ? fitLinear(x, order, horizons, 0, trainLength) : []
   return horizons.map((horizon, i) => ({
     horizon,
-    persistence: persistenceRmse(x, horizon, train, x.length),
-    linear: linear.length > 0 ? linearRmse(linear[i], x, train, x.length) : Number.NaN,
-    model: modelRmse(forecaster, outputs, series, train, horizon),
+    persistence: persistenceRmse(x, horizon, trainLength, x.length),
+    linear: linear.length > 0 ? linearRmse(linear[i], x, trainLength, x.length) : Number.NaN,
+    model: modelRmse(forecaster, outputs, series, trainLength, horizon),
   }))
 }
 
@@ -34,12 +34,12 @@ function modelRmse(
   forecaster: Forecaster,
   outputs: ArrayLike<number>,
   series: ArrayLike<number>,
-  train: number,
+  trainLength: number,
   horizon: number,
 ): number {
   const { mean } = forecaster.ahead(outputs, series, horizon)
   const error = new Rmse()
-  for (let t = train + horizon; t < series.length; t++)
+  for (let t = trainLength + horizon; t < series.length; t++)
     error.add((series[t] - mean[t]) / forecaster.about.scale.deviation)
   return error.value
 }

@@ -38,7 +38,7 @@ function sample(): ReportData {
     coverage: 0.95,
     signal,
     band: { horizon: 36, mean: signal, sigma: signal.map(() => 0.1) },
-    holdout: 2000,
+    trainLength: 2000,
     fans: [0, 1].map((i) => ({ origin: 2100 + 200 * i, mean: curve(i), sigma: curve(i).map(() => 0.1) })),
     surprise: signal.map((v) => v * v),
     threshold: 5,

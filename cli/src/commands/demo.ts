@@ -39,8 +39,8 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
     )
     const folder = args.text('out') ?? 'report'
     const series = await electrocardiogram(args.positionals[0])
-    const train = trainSeconds * rate
-    if (series.length < train + 10 * rate)
+    const trainLength = trainSeconds * rate
+    if (series.length < trainLength + 10 * rate)
       throw new UsageError(
         `the demonstration needs more than ${trainSeconds + 10} seconds at ${rate} samples a second, got ${series.length} samples`,
       )
@@ -51,7 +51,7 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
       seed: args.count('seed', 0, 0),
     }
     const options = { ...modelOptions, seed: limits.seed, ...deviceOf(args) }
-    const createForecaster = () => Forecaster.create(series, train, horizon, options)
+    const createForecaster = () => Forecaster.create(series, trainLength, horizon, options)
     const forecaster = await createForecaster()
     const device = describeDevice(forecaster, args.text('threads'))
     console.log(
@@ -61,12 +61,12 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
     const training = await trainWithProgress(
       forecaster,
       series,
-      train,
-      await limitToTime(createForecaster, series, train, limits),
+      trainLength,
+      await limitToTime(createForecaster, series, trainLength, limits),
     )
 
     const outputs = await forecaster.outputs(series)
-    const scoreRows = scores(forecaster, outputs, series, train, [1, 2, 3, 5, 10, 15, 20, 25, 30, 36])
+    const scoreRows = scores(forecaster, outputs, series, trainLength, [1, 2, 3, 5, 10, 15, 20, 25, 30, 36])
     console.log(
       `\nRMSE on the last ${series.length / rate - trainSeconds} seconds, in deviations of the training part:\n${scoreTable(scoreRows)}\n`,
     )
@@ -86,10 +86,10 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
     )
 
     const z = forecaster.surprise(streamRun.outputs, series)
-    const thresholds = forecaster.calibrate(z, train)
+    const thresholds = forecaster.calibrate(z, trainLength)
     const marks = findMarks(z, thresholds)
     console.log(
-      `marks: ${marks.length} in all, ${marks.filter((mark) => mark.from >= train).length} in the last ${series.length / rate - trainSeconds} seconds`,
+      `marks: ${marks.length} in all, ${marks.filter((mark) => mark.from >= trainLength).length} in the last ${series.length / rate - trainSeconds} seconds`,
     )
 
     mkdirSync(folder, { recursive: true })
@@ -102,7 +102,7 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
       unit: 'mV',
       rate,
       device,
-      holdout: train,
+      trainLength,
       signal: series,
       scores: scoreRows,
       training,
@@ -114,7 +114,7 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
           .reduce((sum, { shape: sizes }) => sum + sizes.reduce((a, b) => a * b, 1), 0),
       },
       band: { horizon, ...band },
-      coverage: coverageOfBand(series, band, train),
+      coverage: coverageOfBand(series, band, trainLength),
       fans: [241.45, 247.6, 262.2].map((second) => ({
         origin: Math.round(second * rate),
         ...forecaster.fan(outputs, series, Math.round(second * rate)),
@@ -170,22 +170,28 @@ interface TrainLimits {
 async function trainWithProgress(
   forecaster: Forecaster,
   series: Float64Array,
-  train: number,
+  trainLength: number,
   limits: TrainLimits,
 ) {
-  const settings = { ...limits, horizon, window: 4096, batch: 4, lr: 1e-2, ssmLr: 4e-3 }
+  const forecastTraining = { ...limits, horizon, window: 4096, batch: 4, lr: 1e-2, ssmLr: 4e-3 }
   const curve: { step: number; loss: number }[] = []
   const progressLine = progress('train')
   const began = performance.now()
-  for await (const { step, loss } of forecaster.train(series, train, settings)) {
+  for await (const { step, loss } of forecaster.train(series, trainLength, forecastTraining)) {
     curve.push({ step, loss })
-    progressLine.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
+    progressLine.update(step, forecastTraining.updates, `loss ${loss.toFixed(3)}`)
   }
   const seconds = (performance.now() - began) / 1000
   progressLine.end(
     `${curve.length} updates in ${seconds.toFixed(0)} s, loss ${curve[curve.length - 1].loss.toFixed(3)}`,
   )
-  return { updates: curve.length, seconds, windows: settings.batch, window: settings.window, curve }
+  return {
+    updates: curve.length,
+    seconds,
+    windows: forecastTraining.batch,
+    window: forecastTraining.window,
+    curve,
+  }
 }
 
 /**
@@ -195,13 +201,13 @@ async function trainWithProgress(
 async function limitToTime(
   create: () => Promise<Forecaster>,
   series: Float64Array,
-  train: number,
+  trainLength: number,
   limits: TrainLimits,
 ): Promise<TrainLimits> {
   const [warmUpdates, timedUpdates] = [2, 4]
   const probe = await create()
   let began = performance.now()
-  const settings = {
+  const forecastTraining = {
     ...limits,
     updates: warmUpdates + timedUpdates,
     horizon,
@@ -211,7 +217,7 @@ async function limitToTime(
     ssmLr: 0,
   }
   let done = 0
-  for await (const event of probe.train(series, train, settings)) {
+  for await (const event of probe.train(series, trainLength, forecastTraining)) {
     if (event.type === 'step' && ++done === warmUpdates) began = performance.now()
   }
   const secondsPerUpdate = (performance.now() - began) / 1000 / timedUpdates
@@ -266,10 +272,10 @@ function streamAndCompare(forecaster: Forecaster, series: Float64Array, convolve
 function coverageOfBand(
   series: Float64Array,
   { mean, sigma }: { mean: Float64Array; sigma: Float64Array },
-  train: number,
+  trainLength: number,
 ): number {
   let inside = 0
-  for (let t = train + horizon; t < series.length; t++)
+  for (let t = trainLength + horizon; t < series.length; t++)
     if (Math.abs(series[t] - mean[t]) <= 2 * sigma[t]) inside += 1
-  return inside / (series.length - train - horizon)
+  return inside / (series.length - trainLength - horizon)
 }

@@ -46,8 +46,8 @@ Defaults: --column the last, --gaps error, --header auto, --horizon a twentieth 
     )
     const out = args.required('out')
     const number = (name: string, otherwise: number, min = 1) => args.count(name, otherwise, min)
-    const given = (name: string) => (args.text(name) === undefined ? 0 : number(name, 1))
-    const shape = {
+    const countOrZero = (name: string) => (args.text(name) === undefined ? 0 : number(name, 1))
+    const modelOptions = {
       mode: args.oneOf('mode', choices.mode) ?? ('s4' as const),
       layers: number('layers', 3),
       features: number('features', 48),
@@ -55,36 +55,36 @@ Defaults: --column the last, --gaps error, --header auto, --horizon a twentieth 
       seed: number('seed', 0, 0),
       ...deviceOf(args),
     }
-    const pace = {
+    const trainingOptions = {
       batch: number('batch', 4),
       updates: number('updates', 400),
       lr: args.number('lr', 1e-2),
       ssmLr: args.number('ssm-lr', 4e-3),
-      seed: shape.seed,
+      seed: modelOptions.seed,
       ...(args.text('max-seconds') === undefined ? {} : { maxSeconds: args.number('max-seconds', 0) }),
     }
-    const holdout = args.number('holdout', 0.2)
-    if (holdout >= 1) throw new UsageError(`--holdout is a share below 1, not ${holdout}`)
+    const holdoutShare = args.number('holdout', 0.2)
+    if (holdoutShare >= 1) throw new UsageError(`--holdout is a share below 1, not ${holdoutShare}`)
     // 0 stands for an option that was not given.
-    const asked = { horizon: given('horizon'), window: given('window') }
+    const givenSizes = { horizon: countOrZero('horizon'), window: countOrZero('window') }
 
     const series = await readSeries(args.positionals[0], args)
-    const horizon = asked.horizon || Math.min(36, Math.max(1, Math.floor(series.length / 20)))
-    const end = Math.floor(series.length * (1 - holdout))
-    const settings = {
-      ...pace,
+    const horizon = givenSizes.horizon || Math.min(36, Math.max(1, Math.floor(series.length / 20)))
+    const trainLength = Math.floor(series.length * (1 - holdoutShare))
+    const forecastTraining = {
+      ...trainingOptions,
       horizon,
-      window: asked.window || Math.max(2, Math.min(4096, Math.floor((end - horizon) / 2))),
+      window: givenSizes.window || Math.max(2, Math.min(4096, Math.floor((trainLength - horizon) / 2))),
     }
-    const forecaster = await Forecaster.create(series, end, horizon, shape)
-    const bar = progress('train')
-    for await (const { step, loss } of forecaster.train(series, end, settings))
-      bar.update(step, settings.updates, `loss ${loss.toFixed(3)}`)
-    bar.end()
+    const forecaster = await Forecaster.create(series, trainLength, horizon, modelOptions)
+    const progressLine = progress('train')
+    for await (const { step, loss } of forecaster.train(series, trainLength, forecastTraining))
+      progressLine.update(step, forecastTraining.updates, `loss ${loss.toFixed(3)}`)
+    progressLine.end()
     const outputs = await forecaster.outputs(series)
-    forecaster.calibrate(forecaster.surprise(outputs, series), end)
+    forecaster.calibrate(forecaster.surprise(outputs, series), trainLength)
     await saveForecaster(forecaster, out)
-    console.log(scoreTable(scores(forecaster, outputs, series, end, tenHorizons(horizon))))
+    console.log(scoreTable(scores(forecaster, outputs, series, trainLength, tenHorizons(horizon))))
     console.log(`model: ${out}`)
     forecaster.dispose()
     return 0

@@ -173,7 +173,7 @@ export function overviewChart(data: ReportData, width = 1080): string {
     rows.push(row)
   }
   const seconds = signal.length / rate
-  const holdoutStart = [{ x: data.holdout / rate }]
+  const holdoutStart = [{ x: data.trainLength / rate }]
   const signalSvg = svgOf('The whole series', {
     width,
     height: 150,

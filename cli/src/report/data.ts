@@ -39,8 +39,8 @@ export interface ReportData {
     readonly mean: ArrayLike<number>
     readonly sigma: ArrayLike<number>
   }
-  /** The first sample that was not used in training. */
-  readonly holdout: number
+  /** Number of samples at the beginning of the series that were used in training. */
+  readonly trainLength: number
   readonly fans: readonly {
     readonly origin: number
     readonly mean: ArrayLike<number>

@@ -20,13 +20,13 @@ const swatch = (colour: string) => `<i style="background:${colour}"></i>`
 /** The report as one HTML page with its SVG and styles inline, which loads no other file. */
 export function reportPage(data: ReportData): string {
   const { model, training, stream, rate, signal } = data
-  const held = signal.length - data.holdout
+  const holdoutLength = signal.length - data.trainLength
   const domain = range(data)
   const rows: string[] = []
   const step = 10 * rate
-  for (let from = data.holdout; from < signal.length; from += step)
+  for (let from = data.trainLength; from < signal.length; from += step)
     rows.push(signalChart(data, from, Math.min(from + step, signal.length), domain))
-  const heldMarks = data.marks.filter((mark) => mark.from >= data.holdout).length
+  const heldMarks = data.marks.filter((mark) => mark.from >= data.trainLength).length
   const bandMs = Math.round((1000 * data.band.horizon) / rate)
   const equal = Number.isFinite(stream.error) && stream.error <= stream.tolerance
   return `<!doctype html>
@@ -49,7 +49,7 @@ export function reportPage(data: ReportData): string {
   <div class="card"><b>${Math.round(stream.samples / stream.seconds).toLocaleString('en')}</b><span>samples a second, one at a time</span><em>${(stream.samples / stream.seconds / rate).toFixed(0)} × real time</em></div>
 </section>
 <h2>Against persistence and a linear model</h2>
-<p>Root mean square error on the held-out ${Math.round(held / rate)} seconds, in deviations of the training part. The linear model is autoregressive of order 512, fitted by least squares for each horizon on the same training part.</p>
+<p>Root mean square error on the held-out ${Math.round(holdoutLength / rate)} seconds, in deviations of the training part. The linear model is autoregressive of order 512, fitted by least squares for each horizon on the same training part.</p>
 <div class="two">
   ${scoreTable(data)}
   ${figure(scoreChart(data), 'Error against the horizon.')}
@@ -76,10 +76,10 @@ ${figure(modeChart(data, 1080, 320), `Each mode of each head (the diagonal part 
 `
 }
 
-function range({ signal, holdout }: ReportData): [number, number] {
-  const held = Array.from(signal).slice(holdout)
-  const low = quantile(held, 0)
-  const high = quantile(held, 1)
+function range({ signal, trainLength }: ReportData): [number, number] {
+  const holdoutSignal = Array.from(signal).slice(trainLength)
+  const low = quantile(holdoutSignal, 0)
+  const high = quantile(holdoutSignal, 1)
   const margin = 0.05 * (high - low)
   return [low - margin, high + margin]
 }

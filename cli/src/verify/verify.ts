@@ -21,21 +21,21 @@ interface Runner {
   readonly run: (golden: GoldenFile, checkpoint: string | undefined, options: RunOptions) => Promise<Computed>
 }
 
-const block: Runner = {
+const blockRunner: Runner = {
   inputs: /^(u|g|state\.initial|from_initial\.(g|gs))$/,
   parameters:
     /^(layer\.D|layer\.kernel\.(inv_dt|A_real|A_imag|B|C|P|l_kernel)|output_linear\.0\.(weight|bias))$/,
   run: runBlock,
 }
-const init: Runner = { inputs: /^$/, run: runInit }
-const train: Runner = { inputs: /^(u|labels|init\..+)$/, run: runTrain }
-const long: Runner = { inputs: /^param\.(inv_dt|A_real|A_imag|B|C|P)$/, run: runLong }
+const initRunner: Runner = { inputs: /^$/, run: runInit }
+const trainRunner: Runner = { inputs: /^(u|labels|init\..+)$/, run: runTrain }
+const longRunner: Runner = { inputs: /^param\.(inv_dt|A_real|A_imag|B|C|P)$/, run: runLong }
 
 function runnerOf({ name, checkpoint }: GoldenCase): Runner | undefined {
-  if (checkpoint !== undefined) return block
-  if (name === 'init') return init
-  if (name.startsWith('train_')) return train
-  if (name.startsWith('long_')) return long
+  if (checkpoint !== undefined) return blockRunner
+  if (name === 'init') return initRunner
+  if (name.startsWith('train_')) return trainRunner
+  if (name.startsWith('long_')) return longRunner
   return undefined
 }
 

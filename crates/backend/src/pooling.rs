@@ -92,7 +92,7 @@ pub struct PoolBackward<'a, B: Memory> {
 
 /// Sets x to 0 at the time steps beyond each sequence's length.
 #[allow(missing_docs)]
-pub struct Mask<'a, B: Memory> {
+pub struct ZeroBeyondLengths<'a, B: Memory> {
     /// (batch, heads, len)
     pub x: B::Mut<'a>,
     pub lengths: &'a B::Ints,
@@ -120,10 +120,10 @@ impl<B: Memory> PoolBackward<'_, B> {
     }
 }
 
-impl<B: Memory> Mask<'_, B> {
+impl<B: Memory> ZeroBeyondLengths<'_, B> {
     /// Refuses views whose numbers of elements do not fit the sizes of the call: `ERR_S4_SHAPE`.
     pub fn check(&self, backend: &B) -> Result<()> {
-        let (s, v) = (&self.shape, ViewChecks { backend, op: "mask" });
+        let (s, v) = (&self.shape, ViewChecks { backend, op: "zero_beyond_lengths" });
         v.output("x", &self.x, s.elements())?;
         v.lengths(Some(self.lengths), s.batch, s.len)
     }

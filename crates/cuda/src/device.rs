@@ -2,7 +2,7 @@
 
 use crate::{
     driver::{Arg, Launch, Modules, Queue, Span, probe, shared_memory},
-    memory::{Allocator, Block, Life},
+    memory::{Allocator, BlockUse, DeviceBlock},
     precision::Precision,
 };
 use s4_backend::{Code, Error, Result};
@@ -152,22 +152,22 @@ impl Cuda {
     }
 
     /// Device memory with arbitrary contents, for a buffer that outlives the operation.
-    pub(crate) fn buffer(&self, op: &'static str, bytes: usize) -> Result<Block> {
-        self.allocator().block(op, bytes, Life::Buffer)
+    pub(crate) fn buffer(&self, op: &'static str, bytes: usize) -> Result<DeviceBlock> {
+        self.allocator().block(op, bytes, BlockUse::Buffer)
     }
 
     /// Scratch with arbitrary contents for one operation; returns to the cache when dropped.
-    pub(crate) fn block(&self, op: &'static str, bytes: usize) -> Result<Block> {
-        self.allocator().block(op, bytes, Life::Scratch)
+    pub(crate) fn block(&self, op: &'static str, bytes: usize) -> Result<DeviceBlock> {
+        self.allocator().block(op, bytes, BlockUse::Scratch)
     }
 
     /// Scratch of `len` floats.
-    pub(crate) fn scratch(&self, op: &'static str, len: usize) -> Result<Block> {
+    pub(crate) fn scratch(&self, op: &'static str, len: usize) -> Result<DeviceBlock> {
         self.block(op, len * 4)
     }
 
     /// Scratch of `len` doubles.
-    pub(crate) fn scratch64(&self, op: &'static str, len: usize) -> Result<Block> {
+    pub(crate) fn scratch64(&self, op: &'static str, len: usize) -> Result<DeviceBlock> {
         self.block(op, len * 8)
     }
 }

@@ -6,11 +6,13 @@ use s4_backend::{Backend, EmaUpdate, Result};
 /// Carried states for batches of one size, three times: as they were before the update under way, and as they are within
 /// it.
 pub(crate) struct CarriedStates<B: Backend> {
-    /// As the last update with a finite loss and gradient left them.
+    /// What the last update with a finite loss and gradient ended with; a failed update goes back to it.
     pub accepted: RecurrentStates<B>,
-    /// What the next batch of the update under way starts from.
+    /// What the next batch of the update under way starts from: `accepted` for its first one, and what the one before it ended with
+    /// after [`CarriedStates::advance`].
     pub batch_start: RecurrentStates<B>,
-    /// What the last batch of the update under way ended with.
+    /// What the batch that runs ended with. Separate from `batch_start`, since a batch reads one while it writes the other; `advance`
+    /// copies it there.
     pub batch_end: RecurrentStates<B>,
     /// No update since the states were zeros.
     zero: bool,

@@ -3,22 +3,22 @@
 
 use crate::batch::Input;
 
-/// Most samples that one copy serves for.
+/// Most time steps that may be replayed from one copy of the states; then a new copy is made.
 const KEPT: usize = 64;
 
 /// What was pushed since the copy, on the host.
 pub(crate) struct Journal<T> {
-    /// Of the parameters that the pushes went through; none: no copy serves.
+    /// Version of the parameters that the pushes since the copy used; None where there is no copy to replay from.
     version: Option<u64>,
     samples: usize,
-    pushes: Vec<Sizes>,
+    pushes: Vec<PushSizes>,
     values: Vec<T>,
     tokens: Vec<i32>,
     intervals: Vec<T>,
 }
 
 /// Sizes of one push: samples of a row, and elements of each array.
-struct Sizes {
+struct PushSizes {
     len: usize,
     values: usize,
     tokens: usize,
@@ -34,7 +34,7 @@ fn reserve<U>(list: &mut Vec<U>, pushed: &[U], samples_left: usize, len: usize) 
 pub(crate) type Pushed<'a, T> = (Input<'a, T>, usize, Option<&'a [T]>);
 
 impl<T: Copy> Journal<T> {
-    /// No copy serves yet.
+    /// A journal without a copy.
     pub fn new() -> Self {
         Journal {
             version: None,
@@ -91,7 +91,7 @@ impl<T: Copy> Journal<T> {
         self.intervals.extend_from_slice(intervals);
         self.samples += len;
         let (values, tokens, intervals) = (values.len(), tokens.len(), intervals.len());
-        self.pushes.push(Sizes { len, values, tokens, intervals });
+        self.pushes.push(PushSizes { len, values, tokens, intervals });
     }
 
     /// The pushes in order.

@@ -13,7 +13,9 @@ use crate::{
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transposed_copies::{MatrixSizes, download_transposed, download_transposed_into, upload_transposed},
 };
-use s4_backend::{Backend, Code, Error, Mask, Result, SeqShape, SsmSpec, check_layer, checks, host_memory};
+use s4_backend::{
+    Backend, Code, Error, Result, SeqShape, SsmSpec, ZeroBeyondLengths, check_layer, checks, host_memory,
+};
 
 /// Gradients of the input and the start state of a layer or a block.
 #[derive(Clone, Debug, PartialEq)]
@@ -245,7 +247,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         }
         if let Some(lengths) = pass.options.lengths {
             let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
-            be.mask(Mask { x, lengths, shape })?;
+            be.zero_beyond_lengths(ZeroBeyondLengths { x, lengths, shape })?;
         }
         let (y, sizes) = (b.y.get(&be, m), MatrixSizes::new(batch, outputs, len));
         download_transposed_into(&be, &mut b.staging, y_out, y, sizes)?;
@@ -306,7 +308,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         let pass = last.pass(&be, values, &b.lengths);
         if let Some(lengths) = pass.options.lengths {
             let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
-            be.mask(Mask { x, lengths, shape })?;
+            be.zero_beyond_lengths(ZeroBeyondLengths { x, lengths, shape })?;
         }
         if let Some(dstate) = dstate {
             let sizes = MatrixSizes::new(batch * h, spec.pairs(), 2);

@@ -9,7 +9,8 @@ use crate::{
     pass_options::PassContext,
 };
 use s4_backend::{
-    Backend, Loss, LossForwardBackward, Mask, PoolBackward, PoolForward, Pooling, Result, SeqShape, Target,
+    Backend, Loss, LossForwardBackward, PoolBackward, PoolForward, Pooling, Result, SeqShape, Target,
+    ZeroBeyondLengths,
 };
 
 /// Final norm, pooling and decoder, with device buffers for the output and its gradient. A row of the output is what the
@@ -131,7 +132,7 @@ impl<B: Backend> OutputStage<B> {
         self.decoder.forward(pass, self.output.get_mut(be, m), x, len, ws)?;
         if let Some(lengths) = lengths {
             let (x, shape) = (self.output.get_mut(be, m), SeqShape { batch, heads: outputs, len });
-            be.mask(Mask { x, lengths, shape })?;
+            be.zero_beyond_lengths(ZeroBeyondLengths { x, lengths, shape })?;
         }
         if !self.layouts_agree(len) {
             self.output_rows.ensure(be, m)?;
@@ -216,7 +217,7 @@ impl<B: Backend> OutputStage<B> {
         let lengths = pass.options.lengths;
         if let (Some(lengths), None) = (lengths, self.pooling) {
             let shape = SeqShape { heads: outputs, ..shape };
-            be.mask(Mask { x: doutput.get_mut(be, m), lengths, shape })?;
+            be.zero_beyond_lengths(ZeroBeyondLengths { x: doutput.get_mut(be, m), lengths, shape })?;
         }
         let dy = doutput.get(be, m);
         gradients.iter_mut().try_for_each(|g| g.ensure(be, n))?;

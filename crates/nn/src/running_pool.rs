@@ -13,7 +13,7 @@ pub(crate) struct RunningPool<B: Backend> {
     pub carried: GrowableBuffer<B>,
     /// The carried values, then the features of a new time step: (2, batch·H).
     stacked: GrowableBuffer<B>,
-    /// The same transposed, (batch·H, 2), so that the backend's pooling sees two time steps of batch·H features.
+    /// `stacked` transposed, (batch·H, 2), so that the backend's pooling sees two time steps of batch·H features.
     interleaved: GrowableBuffer<B>,
 }
 

@@ -49,15 +49,16 @@ pub struct Stepper<B: Backend> {
     pub(crate) position: u64,
     /// States after the last time step.
     pub(crate) states: RecurrentStates<B>,
-    /// Of chunked pushes: where the next states are written. Of others: the states that `journal` began from.
-    other: Option<RecurrentStates<B>>,
+    /// Second set of states: a push by forward writes the next states here; pushes by recurrence keep here the copy that `journal`
+    /// replays from.
+    spare_states: Option<RecurrentStates<B>>,
     /// The pool and the position that `journal` began from.
     pool_before: GrowableBuffer<B>,
     position_before: u64,
     /// Pushes of single samples since.
     pub(crate) journal: Journal<B::Scalar>,
     /// Whether numbers of the states that are not finite may leave every output finite.
-    hides: bool,
+    may_hide_nonfinite_states: bool,
     /// The backend's plan for the time steps of each block.
     plans: Vec<B::StepPlan>,
     /// The pool of the features so far.
@@ -84,7 +85,7 @@ pub struct Stepper<B: Backend> {
     host_state: Vec<B::Scalar>,
     /// One time step of the network as the backend has recorded it, to be replayed.
     recorded_step: B::Graph,
-    /// How often `states` and `other` have changed places: a recorded step belongs to one of the two.
+    /// How often `states` and `spare_states` have changed places: a recorded step belongs to one of the two.
     state_exchanges: u64,
     /// Sizes of the model that it was made of; a push into another model is refused.
     pub(crate) sizes: StreamSizes,
@@ -142,11 +143,15 @@ impl<B: Backend> Stepper<B> {
             rate,
             position: 0,
             states: RecurrentStates::new(&be, c, batch)?,
-            other: None,
+            spare_states: None,
             pool_before: buffer()?,
             position_before: 0,
             journal: Journal::new(),
-            hides: hides(c.block.activation, c.block.final_activation, c.pooling),
+            may_hide_nonfinite_states: may_hide_nonfinite_states(
+                c.block.activation,
+                c.block.final_activation,
+                c.pooling,
+            ),
             plans,
             pool: RunningPool::new(&be, c.pooling, batch * spec.heads)?,
             input: buffer()?,
@@ -222,10 +227,10 @@ impl<B: Backend> Stepper<B> {
             return Ok(());
         }
         self.journal.end();
-        if self.other.is_none() {
-            self.other = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
+        if self.spare_states.is_none() {
+            self.spare_states = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
         }
-        if let Some(kept) = &mut self.other {
+        if let Some(kept) = &mut self.spare_states {
             kept.copy_from(&be, &self.states)?;
         }
         let n = self.pool.len();
@@ -239,7 +244,7 @@ impl<B: Backend> Stepper<B> {
     /// To the states before the push that failed: those that were copied, and every push since once more.
     fn go_back(&mut self, model: &mut Model<B>) -> Result<()> {
         let be = self.be.clone();
-        if let Some(kept) = &self.other {
+        if let Some(kept) = &self.spare_states {
             self.states.copy_from(&be, kept)?;
         }
         let n = self.pool.len();
@@ -259,7 +264,7 @@ impl<B: Backend> Stepper<B> {
         if !self.be.all_finite(output) {
             return Err(not_finite("finite outputs", "NaN or infinity"));
         }
-        if !self.hides {
+        if !self.may_hide_nonfinite_states {
             return Ok(());
         }
         let n = self.be.ref_len(self.states.view(&self.be, 0));
@@ -412,12 +417,12 @@ impl<B: Backend> Stepper<B> {
         let batch = self.batch;
         model.upload_input(x, batch, len, None)?;
         self.journal.end();
-        if self.other.is_none() {
-            self.other = Some(RecurrentStates::new(&be, &model.config, batch)?);
+        if self.spare_states.is_none() {
+            self.spare_states = Some(RecurrentStates::new(&be, &model.config, batch)?);
         }
         // The pass has the algorithm `auto`: the backend chooses by the sizes, and by the states that go in and out.
         let pass = PassContext::at_rate(&be, &model.store, (batch, len), self.rate);
-        model.net.forward_every_step(&pass, &self.states, self.other.as_mut())?;
+        model.net.forward_every_step(&pass, &self.states, self.spare_states.as_mut())?;
         be.download(output, model.net.output_stage.output_of_every_step(&be, batch, len))?;
         self.exchange();
         let replayed = self.check_finite(output);
@@ -430,7 +435,7 @@ impl<B: Backend> Stepper<B> {
 
     /// The states of a chunked push for those before it, and back.
     fn exchange(&mut self) {
-        if let Some(other) = &mut self.other {
+        if let Some(other) = &mut self.spare_states {
             std::mem::swap(&mut self.states, other);
             self.state_exchanges += 1;
         }
@@ -462,7 +467,7 @@ fn not_finite(expected: &str, got: impl std::fmt::Display) -> Error {
 
 /// Whether a number that is not finite may be lost on its way from a state to the output: these activations map an infinity
 /// to a finite number, and these pools leave out what is not the first, not the largest, or −∞.
-fn hides(activation: Activation, last: Activation, pooling: Option<Pooling>) -> bool {
+fn may_hide_nonfinite_states(activation: Activation, last: Activation, pooling: Option<Pooling>) -> bool {
     let shows = |f| matches!(f, Activation::Identity | Activation::Gelu | Activation::Silu);
     let passes = matches!(pooling, None | Some(Pooling::Last | Pooling::Mean | Pooling::Sum));
     !(shows(activation) && shows(last) && passes)

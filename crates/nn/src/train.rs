@@ -62,7 +62,9 @@ impl TrainConfig {
     }
 }
 
-/// What training one model needs besides the model: optimiser, schedule, running average, carried states, figures.
+/// What training one model needs besides the model: the optimiser, the schedule of its learning rates, a running average of
+/// the parameters, the states carried from batch to batch, and each update's figures (loss, correct predictions, norm of the
+/// gradient) until they are read.
 pub struct Trainer<B: Backend> {
     be: B,
     config: TrainConfig,
@@ -74,7 +76,7 @@ pub struct Trainer<B: Backend> {
     pub(crate) average: Option<GroupBuffers<B>>,
     /// Buffers for the targets of a batch.
     loss_buffers: LossBuffers<B>,
-    /// Figures of the updates that were not read.
+    /// Losses, correct predictions and gradient norms of updates that were not read yet.
     figures: DeviceFigures<B>,
     /// One zero for each element of the parameters, made once several batches have been accumulated for one update.
     zeros: Option<GroupBuffers<B>>,

@@ -24,7 +24,7 @@ pub struct TrainingSession<B: Backend> {
     without_run: bool,
     /// The run before a new one, until an update of the new one has succeeded: where its first batch is refused, that run
     /// is there again.
-    former: Option<Former<B>>,
+    former: Option<KeptRun<B>>,
     /// The batch of the last update until its figures are read: where the update has failed, the batch is computed once
     /// more to find the tensor.
     unread_batch: Option<UpdateBatch<B::Scalar>>,
@@ -37,7 +37,7 @@ pub struct TrainingSession<B: Backend> {
 }
 
 /// A run that is kept: its trainer, if there was one, and whether there was none to go on with.
-struct Former<B: Backend> {
+struct KeptRun<B: Backend> {
     trainer: Option<Trainer<B>>,
     without_run: bool,
 }
@@ -108,7 +108,7 @@ impl<B: Backend> TrainingSession<B> {
             self.drop_batches();
             let former = self.trainer.replace(trainer);
             self.former =
-                Some(Former { trainer: former, without_run: std::mem::take(&mut self.without_run) });
+                Some(KeptRun { trainer: former, without_run: std::mem::take(&mut self.without_run) });
             return Ok(());
         }
         let (model, trainer) = self.model_and_trainer()?;
@@ -129,7 +129,7 @@ impl<B: Backend> TrainingSession<B> {
 
     /// Puts the run before a new one that has made no update back in its place.
     fn restore(&mut self) {
-        if let Some(Former { trainer, without_run }) = self.former.take() {
+        if let Some(KeptRun { trainer, without_run }) = self.former.take() {
             (self.trainer, self.without_run) = (trainer, without_run);
         }
     }

@@ -62,7 +62,7 @@ pub fn random_ssm(state: usize, rank: usize, mut normal: impl FnMut() -> f64) ->
     InitialSsm { lambda, p, b: vec![C64::new(1.0, 0.0); pairs] }
 }
 
-/// The NPLR form of a HiPPO measure. Where P has fewer than `rank` rows, rows of zeros are added.
+/// The NPLR form of a HiPPO measure, of the measure's own rank or `rank`, whichever is larger: rows of zeros are added to P.
 ///
 /// # Panics
 /// When `state` is 0 or odd.
@@ -76,8 +76,9 @@ pub fn nplr_ssm(measure: Measure, state: usize, rank: usize) -> InitialSsm {
 /// The measures that the initialisation `hippo` combines.
 pub const HIPPO_MEASURES: [Measure; 2] = [Measure::LegS, Measure::Fourier];
 
-/// `n_ssm` SSMs, the same number for each of `measures` one after the other (for [`HIPPO_MEASURES`] and two SSMs: SSM 0
-/// is LegS, SSM 1 is Fourier). All get the rank of the measure with the highest, with rows of zeros in P of the others.
+/// `n_ssm` SSMs: n_ssm / measures.len() copies of the first measure's SSM, then as many of the next (for LegS and
+/// Fourier and four SSMs: LegS, LegS, Fourier, Fourier). All have one rank, the largest of `rank` and of the measures' own; P of the others
+/// is filled up with rows of zeros.
 ///
 /// # Panics
 /// When `n_ssm` is no positive multiple of the number of measures, or `state` is 0 or odd.

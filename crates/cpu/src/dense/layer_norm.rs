@@ -6,7 +6,7 @@ use crate::{
     linalg::math::{LANES, deviation, fma, fold, sum},
     linalg::reduce::add_parts,
     linalg::simd::simd,
-    memory::tasks::{Slots, parts, slots_len},
+    memory::tasks::{ThreadScratch, parts, thread_scratch_len},
 };
 use s4_backend::{LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape};
 
@@ -140,8 +140,8 @@ pub(crate) fn backward<T: Scalar>(
     // the arrays themselves would find them evicted from the few cache sets that they share.
     let size = 2 * heads * w + 2 * w;
     let mut partials = ws.real.take(parts * 2 * heads);
-    let mut scratch = ws.real.take(slots_len(be, size));
-    let slots = Slots::new(&mut scratch, size);
+    let mut scratch = ws.real.take(thread_scratch_len(be, size));
+    let thread_scratch = ThreadScratch::new(&mut scratch, size);
     tiles.for_each_part(be, &mut partials, parts, |partial, mut dx| {
         let n = dx.cols();
         let at = dx.batch() * heads * len + dx.start();
@@ -149,7 +149,7 @@ pub(crate) fn backward<T: Scalar>(
         let stats = &stats[dx.batch() * 2 * len + dx.start()..];
         let (mean, rstd) = (&stats[..n], &stats[len..][..n]);
         let (dg, db) = partial.split_at_mut(heads);
-        let mut slot = slots.lock();
+        let mut slot = thread_scratch.lock();
         let (kept, sums) = slot.split_at_mut(2 * heads * w);
         let (s1, s2) = sums.split_at_mut(w);
         let (s1, s2) = (&mut s1[..n], &mut s2[..n]);
@@ -182,7 +182,7 @@ pub(crate) fn backward<T: Scalar>(
             simd!(level, FMA => head_dx::<T, FMA>(dx, dy, xh, [s1, s2], rstd, gamma[h], residual));
         }
     });
-    drop(slots);
+    drop(thread_scratch);
     add_parts(dgamma, &partials, parts, 0);
     add_parts(dbeta, &partials, parts, heads);
     ws.real.give(scratch);

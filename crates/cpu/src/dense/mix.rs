@@ -12,7 +12,7 @@ use crate::{
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
     linalg::simd::simd,
-    memory::tasks::{Slots, parts, slots_len},
+    memory::tasks::{ThreadScratch, parts, thread_scratch_len},
 };
 use s4_backend::{
     LinearForward, LinearShape, MixBackward, MixCall, MixForward, MixSpec, Result, Scalar, random::DropKey,
@@ -95,11 +95,11 @@ pub(crate) fn forward<T: Scalar>(
     let per_column = inputs + rows + 1;
     let w = width(per_column).min(len);
     let ld = stride(w);
-    let mut scratch = ws.real.take(slots_len(be, per_column * ld));
-    let slots = Slots::new(&mut scratch, per_column * ld);
+    let mut scratch = ws.real.take(thread_scratch_len(be, per_column * ld));
+    let thread_scratch = ThreadScratch::new(&mut scratch, per_column * ld);
     Tiles::new(y, batch, outputs, len, w).for_each(be, |mut y| {
         let (b, t, n) = (y.batch(), y.start(), y.cols());
-        let mut slot = slots.lock();
+        let mut slot = thread_scratch.lock();
         let (a, rest) = slot.split_at_mut(inputs * ld);
         let (z, rest) = rest.split_at_mut(rows * ld);
         with_activation!(spec.activation, P => simd!(level, FMA => {
@@ -138,7 +138,7 @@ pub(crate) fn forward<T: Scalar>(
             }));
         }
     });
-    drop(slots);
+    drop(thread_scratch);
     ws.real.give(scratch);
     Ok(())
 }
@@ -200,11 +200,11 @@ pub(crate) fn backward<T: Scalar>(
     let parts = parts(tiles.count());
     let size = rows * inputs + rows;
     let mut partials = ws.real.take(parts * size);
-    let mut scratch = ws.real.take(slots_len(be, per_column * ld));
-    let slots = Slots::new(&mut scratch, per_column * ld);
+    let mut scratch = ws.real.take(thread_scratch_len(be, per_column * ld));
+    let thread_scratch = ThreadScratch::new(&mut scratch, per_column * ld);
     tiles.for_each_part(be, &mut partials, parts, |partial, mut ds| {
         let (b, t, n) = (ds.batch(), ds.start(), ds.cols());
-        let mut slot = slots.lock();
+        let mut slot = thread_scratch.lock();
         let (a, rest) = slot.split_at_mut(inputs * ld);
         let (slope, rest) = rest.split_at_mut(inputs * ld);
         let (z, rest) = rest.split_at_mut(rows * ld);
@@ -264,7 +264,7 @@ pub(crate) fn backward<T: Scalar>(
             });
         }
     });
-    drop(slots);
+    drop(thread_scratch);
     add_parts(grads.weight, &partials, parts, 0);
     add_parts(grads.bias, &partials, parts, rows * inputs);
     ws.real.give(scratch);

@@ -51,8 +51,8 @@ impl<T: Scalar> DenseOps for Cpu<T> {
         mix::backward(self, args, ws)
     }
 
-    fn mask(&self, args: Mask<'_, Self>) -> Result<()> {
-        pooling::mask(self, args)
+    fn zero_beyond_lengths(&self, args: ZeroBeyondLengths<'_, Self>) -> Result<()> {
+        pooling::zero_beyond_lengths(self, args)
     }
 
     fn pool_forward(&self, args: PoolForward<'_, Self>) -> Result<()> {

@@ -1,10 +1,10 @@
-//! Reduction over time, (batch, heads, len) → (batch, heads), and the mask of positions beyond a sequence's length.
+//! Reduction over time, (batch, heads, len) → (batch, heads), and zeros for the positions beyond a sequence's length.
 
 use crate::{
     Cpu, Ints,
     linalg::{gemm::Tiles, math::sum, simd::simd},
 };
-use s4_backend::{Mask, PoolBackward, PoolForward, Pooling, Result, Scalar, SeqShape};
+use s4_backend::{PoolBackward, PoolForward, Pooling, Result, Scalar, SeqShape, ZeroBeyondLengths};
 
 /// First position of the largest value; NaN counts as largest.
 fn first_max<T: Scalar>(x: &[T]) -> usize {
@@ -84,9 +84,9 @@ pub(crate) fn backward<T: Scalar>(be: &Cpu<T>, args: PoolBackward<'_, Cpu<T>>) -
 }
 
 /// Sets positions beyond each sequence's length to 0.
-pub(crate) fn mask<T: Scalar>(be: &Cpu<T>, args: Mask<'_, Cpu<T>>) -> Result<()> {
+pub(crate) fn zero_beyond_lengths<T: Scalar>(be: &Cpu<T>, args: ZeroBeyondLengths<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
-    let Mask { x, lengths, shape: SeqShape { batch, heads, len } } = args;
+    let ZeroBeyondLengths { x, lengths, shape: SeqShape { batch, heads, len } } = args;
     Tiles::new(x, batch, heads, len, len.max(1)).for_each(be, |mut tile| {
         let n = lengths.as_slice()[tile.batch()] as usize;
         for h in 0..heads {

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// All plans that were made so far.
+/// FFT plans and tables of w^t (right-angle transforms), made at first use and then kept.
 #[derive(Default)]
 pub(crate) struct Plans(Mutex<Cache>);
 
@@ -27,14 +27,15 @@ impl Default for Cache {
     }
 }
 
-enum Pair {
+/// The transforms of one length: forward, inverse.
+enum FftPlans {
     F32(Arc<dyn rustfft::Fft<f32>>, Arc<dyn rustfft::Fft<f32>>),
     F64(Arc<dyn rustfft::Fft<f64>>, Arc<dyn rustfft::Fft<f64>>),
 }
 
 /// X_k = Σ_j x_j e^{∓2πijk/n}, unscaled, both directions.
 pub(crate) struct Fft {
-    plans: Pair,
+    plans: FftPlans,
     len: usize,
     scratch: usize,
 }
@@ -51,10 +52,10 @@ impl Fft {
     /// In place, e^{−…}.
     pub(crate) fn forward<T: Scalar>(&self, x: &mut [Complex<T>], scratch: &mut [Complex<T>]) {
         match &self.plans {
-            Pair::F32(f, _) => {
+            FftPlans::F32(f, _) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
-            Pair::F64(f, _) => {
+            FftPlans::F64(f, _) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
         }
@@ -62,10 +63,10 @@ impl Fft {
     /// In place, e^{+…}, unscaled.
     pub(crate) fn inverse<T: Scalar>(&self, x: &mut [Complex<T>], scratch: &mut [Complex<T>]) {
         match &self.plans {
-            Pair::F32(_, f) => {
+            FftPlans::F32(_, f) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
-            Pair::F64(_, f) => {
+            FftPlans::F64(_, f) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
         }
@@ -81,13 +82,13 @@ impl Plans {
                 need::<Complex<f32>>("a transform", len);
                 let (f, i) = (cache.f32.plan_fft_forward(len), cache.f32.plan_fft_inverse(len));
                 let scratch = f.get_inplace_scratch_len().max(i.get_inplace_scratch_len());
-                Fft { plans: Pair::F32(f, i), len, scratch }
+                Fft { plans: FftPlans::F32(f, i), len, scratch }
             }
             Dtype::F64 => {
                 need::<Complex<f64>>("a transform", len);
                 let (f, i) = (cache.f64.plan_fft_forward(len), cache.f64.plan_fft_inverse(len));
                 let scratch = f.get_inplace_scratch_len().max(i.get_inplace_scratch_len());
-                Fft { plans: Pair::F64(f, i), len, scratch }
+                Fft { plans: FftPlans::F64(f, i), len, scratch }
             }
         }
     }

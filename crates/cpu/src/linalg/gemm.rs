@@ -7,26 +7,26 @@ use crate::Cpu;
 use s4_backend::{Dtype, Scalar};
 use std::marker::PhantomData;
 
-/// A matrix inside a slice: element (i, j) is `data[i·rs + j·cs]`.
+/// A matrix inside a slice: element (i, j) is `data[i·row_stride + j·col_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mat<'a, T> {
     pub(crate) data: &'a [T],
-    pub(crate) rs: usize,
-    pub(crate) cs: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
 }
 
 impl<'a, T> Mat<'a, T> {
     /// Rows one after the other, `stride` elements apart.
     pub(crate) fn rows(data: &'a [T], stride: usize) -> Self {
-        Mat { data, rs: stride, cs: 1 }
+        Mat { data, row_stride: stride, col_stride: 1 }
     }
     /// The transpose of [`Mat::rows`].
     pub(crate) fn cols(data: &'a [T], stride: usize) -> Self {
-        Mat { data, rs: 1, cs: stride }
+        Mat { data, row_stride: 1, col_stride: stride }
     }
     /// Any strides.
-    pub(crate) fn strided(data: &'a [T], rs: usize, cs: usize) -> Self {
-        Mat { data, rs, cs }
+    pub(crate) fn strided(data: &'a [T], row_stride: usize, col_stride: usize) -> Self {
+        Mat { data, row_stride, col_stride }
     }
 }
 
@@ -34,25 +34,30 @@ impl<'a, T> Mat<'a, T> {
 #[derive(Debug)]
 pub(crate) struct MatMut<'a, T> {
     pub(crate) data: &'a mut [T],
-    pub(crate) rs: usize,
-    pub(crate) cs: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
 }
 
 impl<'a, T> MatMut<'a, T> {
     /// Rows one after the other, `stride` elements apart.
     pub(crate) fn rows(data: &'a mut [T], stride: usize) -> Self {
-        MatMut { data, rs: stride, cs: 1 }
+        MatMut { data, row_stride: stride, col_stride: 1 }
     }
     /// A shorter borrow.
     pub(crate) fn reborrow(&mut self) -> MatMut<'_, T> {
-        MatMut { data: self.data, rs: self.rs, cs: self.cs }
+        MatMut { data: self.data, row_stride: self.row_stride, col_stride: self.col_stride }
     }
 }
 
 /// Whether element (rows−1, cols−1) lies inside `len` elements, with strides that fit an isize.
-fn inside(len: usize, rows: usize, cols: usize, rs: usize, cs: usize) -> bool {
-    let last = (rows - 1).checked_mul(rs).zip((cols - 1).checked_mul(cs)).and_then(|(a, b)| a.checked_add(b));
-    last.is_some_and(|last| last < len) && rs <= isize::MAX as usize && cs <= isize::MAX as usize
+fn inside(len: usize, rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> bool {
+    let last = (rows - 1)
+        .checked_mul(row_stride)
+        .zip((cols - 1).checked_mul(col_stride))
+        .and_then(|(a, b)| a.checked_add(b));
+    last.is_some_and(|last| last < len)
+        && row_stride <= isize::MAX as usize
+        && col_stride <= isize::MAX as usize
 }
 
 /// C ← α·A·B + β·C with A (m, k), B (k, n), C (m, n), on this thread. With β = 0, C is not read.
@@ -70,16 +75,29 @@ pub(crate) fn gemm<T: Scalar>(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(inside(c.data.len(), m, n, c.rs, c.cs), "gemm: C {m}×{n} beyond its {} elements", c.data.len());
+    assert!(
+        inside(c.data.len(), m, n, c.row_stride, c.col_stride),
+        "gemm: C {m}×{n} beyond its {} elements",
+        c.data.len()
+    );
     // SAFETY: the assert keeps all of C inside its slice, which is borrowed exclusively.
-    unsafe { product([m, n, k], alpha, a, b, beta, Out { data: c.data.as_mut_ptr(), rs: c.rs, cs: c.cs }) }
+    unsafe {
+        product(
+            [m, n, k],
+            alpha,
+            a,
+            b,
+            beta,
+            OutputMatrix { data: c.data.as_mut_ptr(), row_stride: c.row_stride, col_stride: c.col_stride },
+        )
+    }
 }
 
-/// C by its address: element (i, j) is `data[i·rs + j·cs]`.
-struct Out<T> {
+/// C by its address: element (i, j) is `data[i·row_stride + j·col_stride]`.
+struct OutputMatrix<T> {
     data: *mut T,
-    rs: usize,
-    cs: usize,
+    row_stride: usize,
+    col_stride: usize,
 }
 
 /// # Safety
@@ -91,7 +109,7 @@ unsafe fn product<T: Scalar>(
     a: Mat<'_, T>,
     b: Mat<'_, T>,
     beta: T,
-    c: Out<T>,
+    c: OutputMatrix<T>,
 ) {
     // Nothing to add up: one product with a zero scales C.
     let (zero, zeros) = (T::zero(), [T::zero()]);
@@ -99,8 +117,16 @@ unsafe fn product<T: Scalar>(
         0 => (1, zero, Mat::strided(&zeros, 0, 0), Mat::strided(&zeros, 0, 0)),
         k => (k, alpha, a, b),
     };
-    assert!(inside(a.data.len(), m, k, a.rs, a.cs), "gemm: A {m}×{k} beyond its {} elements", a.data.len());
-    assert!(inside(b.data.len(), k, n, b.rs, b.cs), "gemm: B {k}×{n} beyond its {} elements", b.data.len());
+    assert!(
+        inside(a.data.len(), m, k, a.row_stride, a.col_stride),
+        "gemm: A {m}×{k} beyond its {} elements",
+        a.data.len()
+    );
+    assert!(
+        inside(b.data.len(), k, n, b.row_stride, b.col_stride),
+        "gemm: B {k}×{n} beyond its {} elements",
+        b.data.len()
+    );
     // The crate knows exactly these two of our scalars.
     assert!(matches!(T::DTYPE, Dtype::F32 | Dtype::F64));
     // SAFETY: the asserts above keep every element of A and B inside its slice; C is the caller's promise,
@@ -111,15 +137,15 @@ unsafe fn product<T: Scalar>(
             n,
             k,
             c.data,
-            c.cs as isize,
-            c.rs as isize,
+            c.col_stride as isize,
+            c.row_stride as isize,
             !beta.is_zero(),
             a.data.as_ptr(),
-            a.cs as isize,
-            a.rs as isize,
+            a.col_stride as isize,
+            a.row_stride as isize,
             b.data.as_ptr(),
-            b.cs as isize,
-            b.rs as isize,
+            b.col_stride as isize,
+            b.row_stride as isize,
             beta,
             alpha,
             false,
@@ -308,7 +334,7 @@ impl<T: Scalar> Tile<'_, T> {
         }
         // SAFETY: the tile is rows × cols with strides (stride, 1) inside its slice, used by nobody else.
         unsafe {
-            let c = Out { data: self.data, rs: self.stride, cs: 1 };
+            let c = OutputMatrix { data: self.data, row_stride: self.stride, col_stride: 1 };
             product([self.rows, self.cols, k], T::one(), a, b, beta, c)
         }
     }
@@ -343,7 +369,11 @@ mod tests {
                     }
                     let am = if ta { Mat::cols(&a, m) } else { Mat::rows(&a, k) };
                     let bm = if tb { Mat::cols(&b, k) } else { Mat::rows(&b, n) };
-                    let cm = if tc { MatMut { data: &mut c, rs: 1, cs: m } } else { MatMut::rows(&mut c, n) };
+                    let cm = if tc {
+                        MatMut { data: &mut c, row_stride: 1, col_stride: m }
+                    } else {
+                        MatMut::rows(&mut c, n)
+                    };
                     gemm([m, n, k], T::from_f64(alpha), am, bm, T::from_f64(beta), cm);
                     for i in 0..m {
                         for j in 0..n {

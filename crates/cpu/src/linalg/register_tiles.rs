@@ -18,7 +18,7 @@ pub(crate) const W: usize = 16;
 
 /// Which part of a square B is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum NonzeroPart {
     /// All of it.
     Full,
     /// B[k, n] with n ≥ k (Toepᵀ).
@@ -27,7 +27,7 @@ pub(crate) enum Part {
     Lower,
 }
 
-/// C (m, n) ← A (m, k)·B (k, n), or C + that where `onto`. Rows of each lie `ld` apart.
+/// C (m, n) ← A (m, k)·B (k, n), or C + that where `accumulate`. Rows of each lie `ld` apart.
 #[derive(Debug)]
 pub(crate) struct Product<'a, T> {
     pub(crate) size: [usize; 3],
@@ -37,13 +37,13 @@ pub(crate) struct Product<'a, T> {
     pub(crate) ldb: usize,
     pub(crate) c: &'a mut [T],
     pub(crate) ldc: usize,
-    pub(crate) onto: bool,
-    pub(crate) part: Part,
+    pub(crate) accumulate: bool,
+    pub(crate) part: NonzeroPart,
 }
 
 /// The product by the matrix library.
 pub(crate) fn plain<T: Scalar>(p: Product<'_, T>) {
-    let beta = if p.onto { T::one() } else { T::zero() };
+    let beta = if p.accumulate { T::one() } else { T::zero() };
     gemm(p.size, T::one(), Mat::rows(p.a, p.lda), Mat::rows(p.b, p.ldb), beta, MatMut::rows(p.c, p.ldc));
 }
 
@@ -66,43 +66,43 @@ pub(crate) fn product<T: Scalar>(level: Level, p: Product<'_, T>) {
 const MR: usize = 6;
 
 fn panels<T: Scalar, const NV: usize>(level: Level, p: Product<'_, T>) {
-    let Product { size: [m, n, k], a, lda, b, ldb, c, ldc, onto, part } = p;
+    let Product { size: [m, n, k], a, lda, b, ldb, c, ldc, accumulate, part } = p;
     if m == 0 {
         return;
     }
     let mut n0 = 0;
     while n0 < n {
-        let wide = n - n0 >= NV * W;
-        let width = if wide { NV * W } else { W };
+        let full_width = n - n0 >= NV * W;
+        let width = if full_width { NV * W } else { W };
         // Rows of B that this panel has anything in.
         let (k0, k1) = match part {
-            Part::Full => (0, k),
-            Part::Upper => (0, k.min(n0 + width)),
-            Part::Lower => (n0.min(k), k),
+            NonzeroPart::Full => (0, k),
+            NonzeroPart::Upper => (0, k.min(n0 + width)),
+            NonzeroPart::Lower => (n0.min(k), k),
         };
         let (a, b) = (&a[k0.min(a.len())..], &b[k0 * ldb + n0..]);
         let mut i = 0;
         while i < m {
             let rows = (m - i).min(MR);
             let (a, c) = (&a[i * lda..], &mut c[i * ldc + n0..]);
-            let at = (a, lda, b, ldb, c, ldc, k1 - k0, onto);
-            if wide {
+            let operands = TileOperands { a, lda, b, ldb, c, ldc, k: k1 - k0, accumulate };
+            if full_width {
                 match rows {
-                    1 => tile::<T, 1, NV>(level, at, part),
-                    2 => tile::<T, 2, NV>(level, at, part),
-                    3 => tile::<T, 3, NV>(level, at, part),
-                    4 => tile::<T, 4, NV>(level, at, part),
-                    5 => tile::<T, 5, NV>(level, at, part),
-                    _ => tile::<T, MR, NV>(level, at, part),
+                    1 => tile::<T, 1, NV>(level, operands, part),
+                    2 => tile::<T, 2, NV>(level, operands, part),
+                    3 => tile::<T, 3, NV>(level, operands, part),
+                    4 => tile::<T, 4, NV>(level, operands, part),
+                    5 => tile::<T, 5, NV>(level, operands, part),
+                    _ => tile::<T, MR, NV>(level, operands, part),
                 }
             } else {
                 match rows {
-                    1 => tile::<T, 1, 1>(level, at, part),
-                    2 => tile::<T, 2, 1>(level, at, part),
-                    3 => tile::<T, 3, 1>(level, at, part),
-                    4 => tile::<T, 4, 1>(level, at, part),
-                    5 => tile::<T, 5, 1>(level, at, part),
-                    _ => tile::<T, MR, 1>(level, at, part),
+                    1 => tile::<T, 1, 1>(level, operands, part),
+                    2 => tile::<T, 2, 1>(level, operands, part),
+                    3 => tile::<T, 3, 1>(level, operands, part),
+                    4 => tile::<T, 4, 1>(level, operands, part),
+                    5 => tile::<T, 5, 1>(level, operands, part),
+                    _ => tile::<T, MR, 1>(level, operands, part),
                 }
             }
             i += rows;
@@ -111,32 +111,50 @@ fn panels<T: Scalar, const NV: usize>(level: Level, p: Product<'_, T>) {
     }
 }
 
-type At<'a, T> = (&'a [T], usize, &'a [T], usize, &'a mut [T], usize, usize, bool);
+/// What one tile is computed from: C (M, NV·W) ← A (M, k)·B (k, NV·W), or C + that where `accumulate`; for a
+/// [`TransposedProduct`] A is (k, M). Rows of each lie `ld` apart.
+struct TileOperands<'a, T> {
+    a: &'a [T],
+    lda: usize,
+    b: &'a [T],
+    ldb: usize,
+    c: &'a mut [T],
+    ldc: usize,
+    k: usize,
+    accumulate: bool,
+}
 
 /// Each size of a tile is compiled by itself: within a larger function the sums would not stay in registers.
-fn tile<T: Scalar, const M: usize, const NV: usize>(level: Level, at: At<'_, T>, part: Part) {
-    simd!(level, FMA => tile_body::<T, FMA, M, NV>(at, part))
+fn tile<T: Scalar, const M: usize, const NV: usize>(
+    level: Level,
+    operands: TileOperands<'_, T>,
+    part: NonzeroPart,
+) {
+    simd!(level, FMA => tile_body::<T, FMA, M, NV>(operands, part))
 }
 
 #[inline(always)]
-fn tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>, part: Part) {
-    let (a, lda, b, ldb, c, ldc, k, onto) = at;
+fn tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(
+    operands: TileOperands<'_, T>,
+    part: NonzeroPart,
+) {
+    let TileOperands { a, lda, b, ldb, c, ldc, k, accumulate } = operands;
     let mut acc = [[[T::zero(); W]; NV]; M];
-    if onto {
+    if accumulate {
         read(&mut acc, c, ldc);
     }
-    let left = Rows::<T, M>::new(a, lda, k);
+    let left = TileRowsOfA::<T, M>::new(a, lda, k);
     // Within a panel of four vectors on the diagonal, each step of 16 rows of B touches one vector less, or more.
     let diagonal = NV == 4 && k >= 4 * W;
     match part {
-        Part::Upper if diagonal => {
+        NonzeroPart::Upper if diagonal => {
             let before = k - 4 * W;
             sums::<T, FMA, M, NV, 0, 4>(&mut acc, left, b, ldb, 0, before + W);
             sums::<T, FMA, M, NV, 1, 4>(&mut acc, left, b, ldb, before + W, before + 2 * W);
             sums::<T, FMA, M, NV, 2, 4>(&mut acc, left, b, ldb, before + 2 * W, before + 3 * W);
             sums::<T, FMA, M, NV, 3, 4>(&mut acc, left, b, ldb, before + 3 * W, k);
         }
-        Part::Lower if diagonal => {
+        NonzeroPart::Lower if diagonal => {
             sums::<T, FMA, M, NV, 0, 1>(&mut acc, left, b, ldb, 0, W);
             sums::<T, FMA, M, NV, 0, 2>(&mut acc, left, b, ldb, W, 2 * W);
             sums::<T, FMA, M, NV, 0, 3>(&mut acc, left, b, ldb, 2 * W, 3 * W);
@@ -166,27 +184,27 @@ fn write<T: Scalar, const M: usize, const NV: usize>(acc: &[[[T; W]; NV]; M], c:
 }
 
 /// M rows of a tile's left side.
-trait Left<T, const M: usize>: Copy {
+trait TileOfA<T, const M: usize>: Copy {
     /// Their elements that meet row p of B.
     fn at(self, p: usize) -> [T; M];
 }
 
 /// M rows of A.
 #[derive(Clone, Copy)]
-struct Rows<'a, T, const M: usize>([&'a [T]; M]);
+struct TileRowsOfA<'a, T, const M: usize>([&'a [T]; M]);
 
-impl<'a, T, const M: usize> Rows<'a, T, M> {
+impl<'a, T, const M: usize> TileRowsOfA<'a, T, M> {
     #[inline(always)]
     fn new(a: &'a [T], lda: usize, k: usize) -> Self {
         let mut rows: [&[T]; M] = [&[]; M];
         for i in 0..M {
             rows[i] = &a[i * lda..][..k];
         }
-        Rows(rows)
+        TileRowsOfA(rows)
     }
 }
 
-impl<T: Scalar, const M: usize> Left<T, M> for Rows<'_, T, M> {
+impl<T: Scalar, const M: usize> TileOfA<T, M> for TileRowsOfA<'_, T, M> {
     #[inline(always)]
     fn at(self, p: usize) -> [T; M] {
         let mut x = [T::zero(); M];
@@ -199,9 +217,9 @@ impl<T: Scalar, const M: usize> Left<T, M> for Rows<'_, T, M> {
 
 /// M columns of A, whose rows lie this far apart.
 #[derive(Clone, Copy)]
-struct Columns<'a, T>(&'a [T], usize);
+struct TileColumnsOfA<'a, T>(&'a [T], usize);
 
-impl<T: Scalar, const M: usize> Left<T, M> for Columns<'_, T> {
+impl<T: Scalar, const M: usize> TileOfA<T, M> for TileColumnsOfA<'_, T> {
     #[inline(always)]
     fn at(self, p: usize) -> [T; M] {
         let mut x = [T::zero(); M];
@@ -214,7 +232,7 @@ impl<T: Scalar, const M: usize> Left<T, M> for Columns<'_, T> {
 #[inline(always)]
 fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: usize, const HI: usize>(
     acc: &mut [[[T; W]; NV]; M],
-    left: impl Left<T, M>,
+    left: impl TileOfA<T, M>,
     b: &[T],
     ldb: usize,
     k0: usize,
@@ -237,7 +255,7 @@ fn sums<T: Scalar, const FMA: bool, const M: usize, const NV: usize, const LO: u
 
 /// Gradient of a constant: C (m, n) += Aᵀ·B with A (k, m) and B (k, n), both read as they lie.
 #[derive(Debug)]
-pub(crate) struct Outer<'a, T> {
+pub(crate) struct TransposedProduct<'a, T> {
     pub(crate) size: [usize; 3],
     pub(crate) a: &'a [T],
     pub(crate) lda: usize,
@@ -245,13 +263,13 @@ pub(crate) struct Outer<'a, T> {
     pub(crate) ldb: usize,
     pub(crate) c: &'a mut [T],
     pub(crate) ldc: usize,
-    /// [`Part::Lower`]: C above the diagonal is not wanted and may take anything.
-    pub(crate) part: Part,
+    /// [`NonzeroPart::Lower`]: C above the diagonal is not wanted and may take anything.
+    pub(crate) part: NonzeroPart,
 }
 
 /// C += Aᵀ·B.
-pub(crate) fn outer<T: Scalar>(level: Level, p: Outer<'_, T>) {
-    let Outer { size: [m, n, k], a, lda, b, ldb, c, ldc, part } = p;
+pub(crate) fn outer<T: Scalar>(level: Level, p: TransposedProduct<'_, T>) {
+    let TransposedProduct { size: [m, n, k], a, lda, b, ldb, c, ldc, part } = p;
     if !tiled::<T>(level, n) || m % 2 != 0 {
         let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, ldb));
         gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(c, ldc));
@@ -263,25 +281,26 @@ pub(crate) fn outer<T: Scalar>(level: Level, p: Outer<'_, T>) {
         let mut i = 0;
         while i < m {
             let rows = (m - i).min(MR);
-            let wanted = if part == Part::Lower { (i + rows).next_multiple_of(W).min(n) } else { n };
+            let wanted = if part == NonzeroPart::Lower { (i + rows).next_multiple_of(W).min(n) } else { n };
             let mut n0 = 0;
             while n0 < wanted {
                 let most = if level == Level::Avx512 { 4 } else { 1 };
                 let vectors = ((wanted - n0) / W).min(most);
-                let at = (&a[i..], lda, &b[n0..], ldb, &mut c[i * ldc + n0..], ldc, depth, true);
+                let (a, b, c) = (&a[i..], &b[n0..], &mut c[i * ldc + n0..]);
+                let operands = TileOperands { a, lda, b, ldb, c, ldc, k: depth, accumulate: true };
                 match (rows, vectors) {
-                    (6, 4) => outer_tile::<T, 6, 4>(level, at),
-                    (6, 3) => outer_tile::<T, 6, 3>(level, at),
-                    (6, 2) => outer_tile::<T, 6, 2>(level, at),
-                    (6, _) => outer_tile::<T, 6, 1>(level, at),
-                    (4, 4) => outer_tile::<T, 4, 4>(level, at),
-                    (4, 3) => outer_tile::<T, 4, 3>(level, at),
-                    (4, 2) => outer_tile::<T, 4, 2>(level, at),
-                    (4, _) => outer_tile::<T, 4, 1>(level, at),
-                    (_, 4) => outer_tile::<T, 2, 4>(level, at),
-                    (_, 3) => outer_tile::<T, 2, 3>(level, at),
-                    (_, 2) => outer_tile::<T, 2, 2>(level, at),
-                    _ => outer_tile::<T, 2, 1>(level, at),
+                    (6, 4) => outer_tile::<T, 6, 4>(level, operands),
+                    (6, 3) => outer_tile::<T, 6, 3>(level, operands),
+                    (6, 2) => outer_tile::<T, 6, 2>(level, operands),
+                    (6, _) => outer_tile::<T, 6, 1>(level, operands),
+                    (4, 4) => outer_tile::<T, 4, 4>(level, operands),
+                    (4, 3) => outer_tile::<T, 4, 3>(level, operands),
+                    (4, 2) => outer_tile::<T, 4, 2>(level, operands),
+                    (4, _) => outer_tile::<T, 4, 1>(level, operands),
+                    (_, 4) => outer_tile::<T, 2, 4>(level, operands),
+                    (_, 3) => outer_tile::<T, 2, 3>(level, operands),
+                    (_, 2) => outer_tile::<T, 2, 2>(level, operands),
+                    _ => outer_tile::<T, 2, 1>(level, operands),
                 }
                 n0 += vectors * W;
             }
@@ -290,16 +309,18 @@ pub(crate) fn outer<T: Scalar>(level: Level, p: Outer<'_, T>) {
     }
 }
 
-fn outer_tile<T: Scalar, const M: usize, const NV: usize>(level: Level, at: At<'_, T>) {
-    simd!(level, FMA => outer_tile_body::<T, FMA, M, NV>(at))
+fn outer_tile<T: Scalar, const M: usize, const NV: usize>(level: Level, operands: TileOperands<'_, T>) {
+    simd!(level, FMA => outer_tile_body::<T, FMA, M, NV>(operands))
 }
 
 #[inline(always)]
-fn outer_tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(at: At<'_, T>) {
-    let (a, lda, b, ldb, c, ldc, k, _) = at;
+fn outer_tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(
+    operands: TileOperands<'_, T>,
+) {
+    let TileOperands { a, lda, b, ldb, c, ldc, k, accumulate: _ } = operands;
     let mut acc = [[[T::zero(); W]; NV]; M];
     read(&mut acc, c, ldc);
-    sums::<T, FMA, M, NV, 0, NV>(&mut acc, Columns(a, lda), b, ldb, 0, k);
+    sums::<T, FMA, M, NV, 0, NV>(&mut acc, TileColumnsOfA(a, lda), b, ldb, 0, k);
     write(&acc, c, ldc);
 }
 
@@ -333,29 +354,39 @@ mod tests {
             [9, 24, 24],
             [13, 128, 128],
         ] {
-            for part in [Part::Full, Part::Upper, Part::Lower] {
-                if part != Part::Full && n != k {
+            for part in [NonzeroPart::Full, NonzeroPart::Upper, NonzeroPart::Lower] {
+                if part != NonzeroPart::Full && n != k {
                     continue;
                 }
-                for onto in [false, true] {
+                for accumulate in [false, true] {
                     let (lda, ldb, ldc) = (k + 3, n + 16, n + 5);
                     let (a, mut b, c) = (draw(m * lda), draw(k * ldb), draw(m * ldc));
                     for (i, row) in b.chunks_mut(ldb).enumerate() {
                         match part {
-                            Part::Full => {}
-                            Part::Upper => row[..i].fill(0.0),
-                            Part::Lower => row[i + 1..].fill(0.0),
+                            NonzeroPart::Full => {}
+                            NonzeroPart::Upper => row[..i].fill(0.0),
+                            NonzeroPart::Lower => row[i + 1..].fill(0.0),
                         }
                     }
                     let run = |f: &dyn Fn(Product<'_, f32>)| {
                         let mut c = c.clone();
-                        f(Product { size: [m, n, k], a: &a, lda, b: &b, ldb, c: &mut c, ldc, onto, part });
+                        f(Product {
+                            size: [m, n, k],
+                            a: &a,
+                            lda,
+                            b: &b,
+                            ldb,
+                            c: &mut c,
+                            ldc,
+                            accumulate,
+                            part,
+                        });
                         c
                     };
                     let want = run(&|p| plain(p));
                     for level in [Level::Avx2, Level::Avx512] {
                         if level <= best {
-                            let what = format!("{m} {n} {k} {part:?} {onto} {level:?}");
+                            let what = format!("{m} {n} {k} {part:?} {accumulate} {level:?}");
                             close(&run(&|p| product(level, p)), &want, &what);
                         }
                     }
@@ -372,12 +403,12 @@ mod tests {
         for [m, n, k] in [[64, 64, 500], [16, 16, 3], [128, 64, 130], [48, 80, 64], [24, 64, 7], [9, 24, 5]] {
             let (lda, ldb, ldc) = (m + 2, n + 3, n + 1);
             let (a, b, c) = (draw(k * lda), draw(k * ldb), draw(m * ldc));
-            for part in [Part::Full, Part::Lower] {
+            for part in [NonzeroPart::Full, NonzeroPart::Lower] {
                 let run = |level: Level| {
                     let mut c = c.clone();
                     let size = [m, n, k];
-                    outer(level, Outer { size, a: &a, lda, b: &b, ldb, c: &mut c, ldc, part });
-                    if part == Part::Lower {
+                    outer(level, TransposedProduct { size, a: &a, lda, b: &b, ldb, c: &mut c, ldc, part });
+                    if part == NonzeroPart::Lower {
                         for (i, row) in c.chunks_mut(ldc).enumerate() {
                             row[(i + 1).min(n)..].fill(0.0);
                         }

@@ -23,30 +23,34 @@ const LARGE: usize = 128 << 10;
 /// `len` numbers with arbitrary contents.
 #[derive(Debug)]
 pub(crate) struct Scratch<E> {
-    memory: Source,
+    memory: ScratchMemory,
     len: usize,
     _element: PhantomData<E>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum ScratchMemory {
     /// Bytes from `start` on.
     Pages(MmapMut, usize),
-    /// Of u64, so that every element is aligned.
+    /// Memory of the allocator, as u64 so that every element is aligned.
     Heap(Vec<u64>),
 }
 
 impl<E: Pod> Scratch<E> {
-    /// Room for `class` elements, of which `len` will be written to.
-    fn new(len: usize, class: usize) -> Result<Self> {
+    /// Room for `capacity` elements, of which `len` will be written to.
+    fn new(len: usize, capacity: usize) -> Result<Self> {
         const { assert!(align_of::<E>() <= align_of::<u64>()) }
         host_memory::check("s4-node", "scratch", len as u128 * size_of::<E>() as u128)?;
-        let bytes = class.saturating_mul(size_of::<E>());
+        let bytes = capacity.saturating_mul(size_of::<E>());
         let memory = match (bytes >= LARGE).then(|| map(bytes)).flatten() {
             Some(pages) => pages,
-            None => Source::Heap(host_memory::zeros("s4-node", "scratch", bytes.div_ceil(size_of::<u64>()))?),
+            None => ScratchMemory::Heap(host_memory::zeros(
+                "s4-node",
+                "scratch",
+                bytes.div_ceil(size_of::<u64>()),
+            )?),
         };
-        Ok(Scratch { memory, len: class, _element: PhantomData })
+        Ok(Scratch { memory, len: capacity, _element: PhantomData })
     }
 
     fn bytes(&self) -> usize {
@@ -55,14 +59,14 @@ impl<E: Pod> Scratch<E> {
 }
 
 /// Aligned pages; addresses that nobody touches cost no memory.
-fn map(bytes: usize) -> Option<Source> {
+fn map(bytes: usize) -> Option<ScratchMemory> {
     let map =
         MmapOptions::new().len(bytes.checked_next_multiple_of(PAGE)?.checked_add(PAGE)?).map_anon().ok()?;
     // A wish: a system without huge pages refuses it, and ordinary ones serve.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     let start = map.as_ptr().align_offset(PAGE);
-    (start <= PAGE).then_some(Source::Pages(map, start))
+    (start <= PAGE).then_some(ScratchMemory::Pages(map, start))
 }
 
 impl<E: Pod> Deref for Scratch<E> {
@@ -70,8 +74,8 @@ impl<E: Pod> Deref for Scratch<E> {
     fn deref(&self) -> &[E] {
         let bytes = self.bytes();
         match &self.memory {
-            Source::Pages(map, start) => bytemuck::cast_slice(&map[*start..][..bytes]),
-            Source::Heap(v) => bytemuck::cast_slice(&bytemuck::cast_slice::<_, u8>(v)[..bytes]),
+            ScratchMemory::Pages(map, start) => bytemuck::cast_slice(&map[*start..][..bytes]),
+            ScratchMemory::Heap(v) => bytemuck::cast_slice(&bytemuck::cast_slice::<_, u8>(v)[..bytes]),
         }
     }
 }
@@ -80,8 +84,10 @@ impl<E: Pod> DerefMut for Scratch<E> {
     fn deref_mut(&mut self) -> &mut [E] {
         let bytes = self.bytes();
         match &mut self.memory {
-            Source::Pages(map, start) => bytemuck::cast_slice_mut(&mut map[*start..][..bytes]),
-            Source::Heap(v) => bytemuck::cast_slice_mut(&mut bytemuck::cast_slice_mut::<_, u8>(v)[..bytes]),
+            ScratchMemory::Pages(map, start) => bytemuck::cast_slice_mut(&mut map[*start..][..bytes]),
+            ScratchMemory::Heap(v) => {
+                bytemuck::cast_slice_mut(&mut bytemuck::cast_slice_mut::<_, u8>(v)[..bytes])
+            }
         }
     }
 }
@@ -99,12 +105,12 @@ impl<E: Pod> HugePool<E> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Scratch<E> {
-        let class = len.next_power_of_two();
-        let mut scratch = match self.free.iter().position(|s| s.len == class) {
+        let capacity = len.next_power_of_two();
+        let mut scratch = match self.free.iter().position(|s| s.len == capacity) {
             Some(i) => self.free.swap_remove(i),
             None => {
                 self.counter.bump();
-                Scratch::new(len, class).unwrap_or_else(|error| refuse(error))
+                Scratch::new(len, capacity).unwrap_or_else(|error| refuse(error))
             }
         };
         scratch.len = len;

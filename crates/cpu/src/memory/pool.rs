@@ -22,13 +22,14 @@ impl<E: Copy + Default> Pool<E> {
         if len == 0 {
             return Vec::new();
         }
-        let class = len.next_power_of_two();
-        let mut v = match self.free.iter().position(|v| (class..2 * class).contains(&v.capacity())) {
+        let capacity = len.next_power_of_two();
+        let mut v = match self.free.iter().position(|v| (capacity..2 * capacity).contains(&v.capacity())) {
             Some(i) => self.free.swap_remove(i),
             None => {
                 self.counter.bump();
                 // What is asked for is written to; the rest of a class costs addresses alone.
-                host_memory::reserved("s4-node", "scratch", len, class).unwrap_or_else(|error| refuse(error))
+                host_memory::reserved("s4-node", "scratch", len, capacity)
+                    .unwrap_or_else(|error| refuse(error))
             }
         };
         // Only the part that was never written is initialised.

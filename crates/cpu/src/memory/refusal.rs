@@ -12,7 +12,7 @@ pub(crate) fn refuse(error: Error) -> ! {
     std::panic::resume_unwind(Box::new(error))
 }
 
-/// Zeros, or the refusal.
+/// len zeros; where the memory for them cannot be had, ends the operation with that error (refuse).
 pub(crate) fn zeros<T: Copy + Default>(what: &str, len: usize) -> Vec<T> {
     host_memory::zeros("s4-node", what, len).unwrap_or_else(|error| refuse(error))
 }
@@ -27,7 +27,7 @@ pub(crate) fn need<T>(what: &str, len: usize) {
 mod tests {
     use crate::{
         Cpu, Workspace,
-        memory::{counter::Counter, tasks::Slots},
+        memory::{counter::Counter, tasks::ThreadScratch},
     };
     use s4_backend::{Code, ConvForward, ConvOps, ConvShape, Error, Memory};
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,8 +65,8 @@ mod tests {
             // Both go on.
             ws.real.take(8);
             let mut own = [0.0f32; 8];
-            let slots = Slots::new(&mut own, 4);
-            be.tasks(4, usize::MAX, |_| slots.lock()[0] += 1.0);
+            let thread_scratch = ThreadScratch::new(&mut own, 4);
+            be.tasks(4, usize::MAX, |_| thread_scratch.lock()[0] += 1.0);
             assert_eq!(own[0] + own[4], 4.0);
         }
     }

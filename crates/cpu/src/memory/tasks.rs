@@ -18,17 +18,17 @@ impl<T: Scalar> Cpu<T> {
 }
 
 /// Elements of scratch for all threads of `be`.
-pub(crate) fn slots_len<T: Scalar>(be: &Cpu<T>, each: usize) -> usize {
-    be.threads() * each.max(1)
+pub(crate) fn thread_scratch_len<T: Scalar>(be: &Cpu<T>, scratch_len: usize) -> usize {
+    be.threads() * scratch_len.max(1)
 }
 
 /// One scratch slice per thread, so that it stays in that core's cache from task to task.
-pub(crate) struct Slots<'a, T>(Vec<Mutex<&'a mut [T]>>);
+pub(crate) struct ThreadScratch<'a, T>(Vec<Mutex<&'a mut [T]>>);
 
-impl<'a, T> Slots<'a, T> {
-    /// Cuts `buf` in slices of `each` elements: [`slots_len`] gives its length.
-    pub(crate) fn new(buf: &'a mut [T], each: usize) -> Self {
-        Slots(buf.chunks_exact_mut(each.max(1)).map(Mutex::new).collect())
+impl<'a, T> ThreadScratch<'a, T> {
+    /// Cuts `buf` in slices of `scratch_len` elements: [`thread_scratch_len`] gives its length.
+    pub(crate) fn new(buf: &'a mut [T], scratch_len: usize) -> Self {
+        ThreadScratch(buf.chunks_exact_mut(scratch_len.max(1)).map(Mutex::new).collect())
     }
 
     /// This thread's slice. Its contents are garbage.

@@ -8,7 +8,7 @@ use s4_backend::Scalar;
 #[derive(Debug)]
 pub struct Workspace<T> {
     pub(crate) real: Pool<T>,
-    /// Of the transforms.
+    /// Scratch of FFTs, on huge pages where the system has them.
     pub(crate) complex: HugePool<Complex<T>>,
     pub(crate) f64: Pool<f64>,
     pub(crate) c64: Pool<Complex<f64>>,

@@ -121,7 +121,7 @@ impl<'a> Chains<'a> {
 
     /// T steps of the recurrence and of its transpose.
     pub(crate) fn run(&mut self, level: Level, a: &Discrete, d: &Dims) {
-        level.dispatch(Run { chains: self, a, d });
+        level.dispatch(FillChains { chains: self, a, d });
     }
 
     #[inline(always)]
@@ -200,13 +200,14 @@ impl<'a> Chains<'a> {
     }
 }
 
-struct Run<'a, 'c> {
+/// Fills the chains with the instructions that are chosen at run time.
+struct FillChains<'a, 'c> {
     chains: &'a mut Chains<'c>,
     a: &'a Discrete,
     d: &'a Dims,
 }
 
-impl WithSimd for Run<'_, '_> {
+impl WithSimd for FillChains<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {

@@ -4,7 +4,7 @@ use crate::{
     Level,
     linalg::{
         gemm::{Mat, MatMut, gemm},
-        register_tiles::{Part, Product, product},
+        register_tiles::{NonzeroPart, Product, product},
     },
     ssm::{
         chains::{Chains, Dims},
@@ -44,7 +44,10 @@ pub(crate) fn product_backward<T: Scalar>(
     let (one, zero) = (T::one(), T::zero());
     gemm(size, one, Mat::rows(m, state), Mat::cols(dq, state), zero, MatMut::rows(du, state));
     let (lda, ldb, ldc) = (state, state, state);
-    product(level, Product { size, a: u, lda, b: dq, ldb, c: dm, ldc, onto: false, part: Part::Full });
+    product(
+        level,
+        Product { size, a: u, lda, b: dq, ldb, c: dm, ldc, accumulate: false, part: NonzeroPart::Full },
+    );
 }
 
 /// Gradients of all chains and of Q (in `dchains.q`, not transposed) to `at.ddiscrete`.

@@ -3,10 +3,10 @@
 use crate::{
     Cpu, Workspace,
     ssm::{
-        kernel_blocks::{Blocks, Scratch},
+        kernel_blocks::{KernelCut, Scratch},
         params::{C64, Params64, accumulate, head_grads, head_grads_len},
         rows::rows_by_head,
-        workers::{Need, Workers},
+        workers::{ScratchSizes, Workers},
     },
 };
 use rayon::prelude::*;
@@ -20,18 +20,18 @@ impl<T: Scalar> KernelOps for Cpu<T> {
         args.check(self)?;
         let KernelForward { kernel, params, spec, len, rate } = args;
         let loaded = Params64::load(&params, &spec, rate, ws);
-        let blocks = Blocks::new(&spec, len);
+        let blocks = KernelCut::new(&spec, len);
         let workers = {
-            let (wide, real) = blocks.forward_scratch();
-            let need = Need { wide, real, complex: 0, backward: false };
+            let (f64_scratch, real) = blocks.forward_scratch();
+            let need = ScratchSizes { f64_scratch, real, complex: 0, backward: false };
             Workers::take(self.threads(), &spec, need, ws)
         };
         let level = self.level();
         let mut rows = rows_by_head(kernel, len, spec.heads);
         let task = |(h, kernel): (usize, &mut [&mut [T]])| {
             let worker = &mut *workers.lock();
-            let scratch = Scratch { wide: &mut worker.wide, real: &mut worker.real };
-            blocks.forward(level, kernel, &mut worker.at, &loaded.head(h), scratch);
+            let scratch = Scratch { f64_scratch: &mut worker.f64_scratch, real: &mut worker.real };
+            blocks.forward(level, kernel, &mut worker.head_state, &loaded.head(h), scratch);
         };
         let per_head = spec.kernel_channels();
         if spec.heads * len * spec.pairs() < PARALLEL {
@@ -54,10 +54,10 @@ impl<T: Scalar> Cpu<T> {
         args.check(self)?;
         let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
         let loaded = Params64::load(&params, &spec, rate, ws);
-        let blocks = Blocks::new(&spec, len);
+        let blocks = KernelCut::new(&spec, len);
         let workers = {
-            let (wide, real) = blocks.backward_scratch();
-            let need = Need { wide, real, complex: 0, backward: true };
+            let (f64_scratch, real) = blocks.backward_scratch();
+            let need = ScratchSizes { f64_scratch, real, complex: 0, backward: true };
             Workers::take(self.threads(), &spec, need, ws)
         };
         let level = self.level();
@@ -65,10 +65,10 @@ impl<T: Scalar> Cpu<T> {
         let mut flat = ws.c64.take_zeroed(spec.heads * stride);
         let task = |(h, flat): (usize, &mut [C64])| {
             let worker = &mut *workers.lock();
-            let scratch = Scratch { wide: &mut worker.wide, real: &mut worker.real };
+            let scratch = Scratch { f64_scratch: &mut worker.f64_scratch, real: &mut worker.real };
             let dkernel = (0..spec.kernel_channels()).map(|c| &dkernel[(c * spec.heads + h) * len..][..len]);
             let grad = &mut head_grads(flat, &spec);
-            blocks.backward(level, grad, dkernel, &mut worker.at, &loaded.head(h), scratch);
+            blocks.backward(level, grad, dkernel, &mut worker.head_state, &loaded.head(h), scratch);
         };
         if spec.heads * len * spec.pairs() < PARALLEL {
             flat.chunks_mut(stride).enumerate().for_each(task);

@@ -27,7 +27,7 @@ use s4_backend::{Scalar, SsmSpec};
 
 /// How a kernel is cut: L time steps in ⌈L/T⌉ blocks of T, T near √L.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Blocks {
+pub(crate) struct KernelCut {
     len: usize,
     rows: usize,
     dims: Dims,
@@ -35,25 +35,25 @@ pub(crate) struct Blocks {
 
 /// Scratch of one thread: contents are garbage between calls.
 pub(crate) struct Scratch<'a, T> {
-    pub(crate) wide: &'a mut [f64],
+    pub(crate) f64_scratch: &'a mut [f64],
     pub(crate) real: &'a mut [T],
 }
 
-impl Blocks {
+impl KernelCut {
     pub(crate) fn new(spec: &SsmSpec, len: usize) -> Self {
         let chunk = ((len as f64).sqrt() as usize).next_power_of_two().clamp(1, len);
         // The chains of W and K̄ are not wanted: no channels.
         let dims = Dims { channels: 0, ..Dims::new(spec, chunk) };
-        Blocks { len, rows: len.div_ceil(chunk), dims }
+        KernelCut { len, rows: len.div_ceil(chunk), dims }
     }
 
-    /// (wide, real) elements of scratch that the forward pass takes.
+    /// (f64_scratch, real) elements of scratch that the forward pass takes.
     pub(crate) fn forward_scratch(&self) -> (usize, usize) {
         let Dims { chunk, state, .. } = self.dims;
         (Chains::len(&self.dims) + self.rows * state + self.transition_len(), (chunk + self.rows) * state)
     }
 
-    /// (wide, real) elements of scratch that the backward pass takes.
+    /// (f64_scratch, real) elements of scratch that the backward pass takes.
     pub(crate) fn backward_scratch(&self) -> (usize, usize) {
         let Dims { chunk, state, .. } = self.dims;
         (
@@ -62,7 +62,7 @@ impl Blocks {
         )
     }
 
-    /// Elements of Q as [`Blocks::rows`] reads it.
+    /// Elements of Q as [`KernelCut::rows`] reads it.
     fn transition_len(&self) -> usize {
         if self.dims.rank == 0 { 0 } else { self.dims.state.pow(2) }
     }
@@ -112,7 +112,7 @@ impl Blocks {
         scratch: Scratch<'_, T>,
     ) {
         let Dims { chunk, state, .. } = self.dims;
-        let (wide, w) = scratch.wide.split_at_mut(Chains::len(&self.dims));
+        let (wide, w) = scratch.f64_scratch.split_at_mut(Chains::len(&self.dims));
         let (w, q) = w.split_at_mut(self.rows * state);
         let q = &mut q[..self.transition_len()];
         let mut chains = Chains::new(wide, &self.dims);
@@ -153,7 +153,7 @@ impl Blocks {
     ) {
         let Dims { chunk, state, rank, .. } = self.dims;
         let (h, rows) = (state / 2, self.rows);
-        let (forward, wide) = scratch.wide.split_at_mut(Chains::len(&self.dims));
+        let (forward, wide) = scratch.f64_scratch.split_at_mut(Chains::len(&self.dims));
         let (back, wide) = wide.split_at_mut(Chains::len(&self.dims));
         let (w, wide) = wide.split_at_mut(rows * state);
         let (g, q) = wide.split_at_mut(rows * state);

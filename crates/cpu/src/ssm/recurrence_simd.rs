@@ -26,7 +26,7 @@ fn re_im_mut<S: Simd>(x: &mut [f64]) -> [&mut [S::f64s]; 2] {
     [S::as_mut_simd_f64s(re).0, S::as_mut_simd_f64s(&mut im[..h]).0]
 }
 
-/// [`recurrence::pair_dot`]
+/// As [`recurrence::pair_dot`], in vectors; falls back to it where the pairs fill no whole vectors.
 #[inline(always)]
 pub(crate) fn pair_dot<S: Simd>(simd: S, a: &[f64], x: &[f64]) -> f64 {
     if !divides::<S>(x.len()) {
@@ -63,7 +63,7 @@ pub(crate) fn multiply_conj<S: Simd, const KEEP: bool>(simd: S, z: &mut [f64], x
     }
 }
 
-/// [`recurrence::step`]
+/// As [`recurrence::step`], in vectors; falls back to it where the pairs fill no whole vectors.
 #[inline(always)]
 pub(crate) fn step<S: Simd>(simd: S, next: &mut [f64], x: &[f64], a: Transition<'_>) {
     let Transition { d0, out, inn } = a;
@@ -96,7 +96,7 @@ pub(crate) fn step<S: Simd>(simd: S, next: &mut [f64], x: &[f64], a: Transition<
     }
 }
 
-/// [`recurrence::step_backward`]
+/// As [`recurrence::step_backward`], in vectors; falls back to it where the pairs fill no whole vectors.
 #[inline(always)]
 pub(crate) fn step_backward<S: Simd>(
     simd: S,

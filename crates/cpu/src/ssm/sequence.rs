@@ -6,7 +6,7 @@
 use crate::{
     Cpu, Ints, Workspace,
     ssm::{
-        chunk::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, Sizes, Terms},
+        chunk::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, ChunkSizes, PhiBlocks},
         params::shorten,
     },
 };
@@ -24,7 +24,7 @@ pub struct SsmPlan<T> {
     kernel_built: Option<KernelKey>,
 }
 
-/// What a kernel was made for.
+/// What a kept kernel depends on: it is computed again when one of these differs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct KernelKey {
     version: u64,
@@ -33,12 +33,12 @@ struct KernelKey {
     algorithm: Algorithm,
 }
 
-/// Everything that a chunk does.
-const WHOLE: Terms = Terms { direct: true, input: true, output: true };
+/// All blocks of Φ: y and the next state, from the input and from the state.
+const WHOLE: PhiBlocks = PhiBlocks { toep: true, v: true, w: true };
 /// The response of y to the initial state alone.
-const FROM_STATE: Terms = Terms { direct: false, input: false, output: true };
+const FROM_STATE: PhiBlocks = PhiBlocks { toep: false, v: false, w: true };
 /// The end state alone.
-const TO_STATE: Terms = Terms { direct: false, input: true, output: false };
+const TO_STATE: PhiBlocks = PhiBlocks { toep: false, v: true, w: false };
 
 impl<T: Scalar> SsmPlan<T> {
     pub(crate) fn with_chunk(spec: &SsmSpec, chunk: usize) -> Self {
@@ -94,21 +94,25 @@ fn crossover(rows: usize) -> usize {
     }
 }
 
-fn sizes<'a, T: Scalar>(call: &SsmCall<'a, Cpu<T>>) -> Sizes<'a> {
-    Sizes { batch: call.batch, len: call.len, lengths: call.options.lengths.map(Ints::as_slice) }
+fn sizes<'a, T: Scalar>(call: &SsmCall<'a, Cpu<T>>) -> ChunkSizes<'a> {
+    ChunkSizes { batch: call.batch, len: call.len, lengths: call.options.lengths.map(Ints::as_slice) }
 }
 
 /// A copy of x (batch, any, len) that is 0 beyond each sequence's own length; `None` where all have len.
-fn masked<T: Scalar>(x: &[T], sizes: &Sizes<'_>, ws: &mut Workspace<T>) -> Option<Vec<T>> {
+fn zeroed_beyond_lengths<T: Scalar>(
+    x: &[T],
+    sizes: &ChunkSizes<'_>,
+    ws: &mut Workspace<T>,
+) -> Option<Vec<T>> {
     sizes.lengths?;
     let mut copy = ws.real.take(x.len());
     copy.copy_from_slice(x);
-    mask(&mut copy, sizes);
+    zero_beyond_lengths(&mut copy, sizes);
     Some(copy)
 }
 
 /// Sets x (batch, any, len) to 0 beyond each sequence's own length.
-fn mask<T: Scalar>(x: &mut [T], sizes: &Sizes<'_>) {
+fn zero_beyond_lengths<T: Scalar>(x: &mut [T], sizes: &ChunkSizes<'_>) {
     let Some(lengths) = sizes.lengths else { return };
     let per_row = x.len() / sizes.batch;
     for (x, &length) in x.chunks_exact_mut(per_row).zip(lengths) {
@@ -160,12 +164,13 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         if stream || algorithm == Algorithm::Chunk {
             plan.chunk.prepare(self, &params, rate, version, ws);
             let y = Some(y);
-            let args = ChunkForward { y, state_end, saved, u, state0, sizes, terms: WHOLE, onto: false };
+            let args =
+                ChunkForward { y, state_end, saved, u, state0, sizes, phi_blocks: WHOLE, accumulate: false };
             plan.chunk.forward(self, args, ws);
             return Ok(());
         }
         plan.kernel(self, &params, &call, algorithm, ws)?;
-        let own = masked(u, &sizes, ws);
+        let own = zeroed_beyond_lengths(u, &sizes, ws);
         let conv = ConvForward {
             y: &mut *y,
             u: own.as_deref().unwrap_or(u),
@@ -175,22 +180,22 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         };
         self.conv_forward(conv, ws)?;
         if let Some(own) = own {
-            mask(y, &sizes);
+            zero_beyond_lengths(y, &sizes);
             ws.real.give(own);
         }
         // The states go by chunks: what x₀ adds to y, and the state at the end.
         if state0.is_some() || state_end.is_some() {
             plan.chunk.prepare(self, &params, rate, version, ws);
         }
-        let states = |y, state_end, terms| ChunkForward {
+        let states = |y, state_end, phi_blocks| ChunkForward {
             y,
             state_end,
             saved: None,
             u,
             state0,
             sizes,
-            terms,
-            onto: true,
+            phi_blocks,
+            accumulate: true,
         };
         if state0.is_some() {
             plan.chunk.forward(self, states(Some(y), None, FROM_STATE), ws);
@@ -218,12 +223,12 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         if algorithm == Algorithm::Chunk {
             plan.chunk.prepare(self, &params, rate, version, ws);
             let parts = &[(WHOLE, saved)];
-            let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, onto: false };
+            let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, accumulate: false };
             plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
             return Ok(());
         }
         plan.kernel(self, &params, &call, algorithm, ws)?;
-        let (own_u, own_dy) = (masked(u, &sizes, ws), masked(dy, &sizes, ws));
+        let (own_u, own_dy) = (zeroed_beyond_lengths(u, &sizes, ws), zeroed_beyond_lengths(dy, &sizes, ws));
         let mut dkernel = ws.real.take_zeroed(plan.kernel.len());
         let conv = ConvBackward {
             du: du.as_deref_mut(),
@@ -237,7 +242,7 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         };
         self.conv_backward(conv, ws)?;
         if let Some(du) = du.as_deref_mut() {
-            mask(du, &sizes);
+            zero_beyond_lengths(du, &sizes);
         }
         let kernel = KernelBackward {
             grads: grads.reborrow(self),
@@ -262,9 +267,18 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         plan.chunk.prepare(self, &params, rate, version, ws);
         let size = plan.chunk.saved(call.batch, call.len);
         let (mut free, mut driven) = (ws.real.take(size), ws.real.take(size));
-        let mut save = |saved: &mut [T], terms| {
+        let mut save = |saved: &mut [T], phi_blocks| {
             let saved = Some(saved);
-            let args = ChunkForward { y: None, state_end: None, saved, u, state0, sizes, terms, onto: false };
+            let args = ChunkForward {
+                y: None,
+                state_end: None,
+                saved,
+                u,
+                state0,
+                sizes,
+                phi_blocks,
+                accumulate: false,
+            };
             plan.chunk.forward(self, args, ws);
         };
         save(&mut free, FROM_STATE);
@@ -273,7 +287,7 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         }
         let parts = [(FROM_STATE, &free[..]), (TO_STATE, &driven[..])];
         let parts = &parts[..if dstate_end.is_some() { 2 } else { 1 }];
-        let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, onto: true };
+        let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, accumulate: true };
         plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
         ws.real.give(free);
         ws.real.give(driven);

@@ -11,7 +11,7 @@ use crate::{
     ssm::{
         discretize::{Discrete, discretize, increment},
         params::{Head, Params64},
-        step_simd::Heads,
+        step_simd::SequenceStepSimd,
     },
 };
 use rayon::prelude::*;
@@ -26,25 +26,25 @@ const PARALLEL: usize = 1 << 16;
 pub struct StepPlan<T> {
     spec: SsmSpec,
     key: Option<(u64, u64)>,
-    /// heads × [`Layout::stride`]
+    /// heads × [`ConstantLayout::stride`]
     constants: Vec<T>,
-    wide: Wide,
+    head_in_f64: HeadInF64,
     /// Constants of one head at another interval, and its Δ by pair.
     scratch: Vec<T>,
     dt: Vec<f64>,
 }
 
 /// One head in f64.
-struct Wide {
+struct HeadInF64 {
     discrete: Discrete,
     /// N: D₀ − 1.
     increment: Vec<f64>,
 }
 
-impl Wide {
-    /// Writes the constants of a head in the order of [`Layout`].
+impl HeadInF64 {
+    /// Writes the constants of a head in the order of [`ConstantLayout`].
     fn constants<T: Scalar>(&mut self, dst: &mut [T], head: &Head<'_>) {
-        let Wide { discrete, increment: d } = self;
+        let HeadInF64 { discrete, increment: d } = self;
         discretize(discrete, head);
         increment(d, head);
         let blocks = [&*d, &discrete.b_bar, &discrete.u, &discrete.v, &discrete.c];
@@ -56,15 +56,15 @@ impl Wide {
 
 /// Where a head's constants lie: blocks of 2·pairs numbers, real parts first.
 #[derive(Clone, Copy)]
-struct Layout {
+struct ConstantLayout {
     pairs: usize,
     rank: usize,
     channels: usize,
 }
 
-impl Layout {
+impl ConstantLayout {
     fn of(spec: &SsmSpec) -> Self {
-        Layout { pairs: spec.pairs(), rank: spec.rank, channels: spec.channels }
+        ConstantLayout { pairs: spec.pairs(), rank: spec.rank, channels: spec.channels }
     }
     /// D₀ − 1; B̄; u, v (R each); C (channels).
     fn blocks(&self) -> usize {
@@ -93,10 +93,10 @@ fn fold<T: Scalar>(mut acc: [T; LANES]) -> T {
 }
 
 /// Whole lanes of real and imaginary parts, and what is left of each.
-type Split<'a, T> = ([&'a [[T; LANES]]; 2], [&'a [T]; 2]);
+type LanesAndRest<'a, T> = ([&'a [[T; LANES]]; 2], [&'a [T]; 2]);
 
 #[inline(always)]
-fn split<'a, T>((re, im): (&'a [T], &'a [T])) -> Split<'a, T> {
+fn split<'a, T>((re, im): (&'a [T], &'a [T])) -> LanesAndRest<'a, T> {
     let ((re, re_tail), (im, im_tail)) = (re.as_chunks(), im.as_chunks());
     ([re, im], [re_tail, im_tail])
 }
@@ -122,7 +122,7 @@ fn dot<T: Scalar, const FMA: bool>(a: (&[T], &[T]), b: (&[T], &[T])) -> T {
 /// x ← x + (a∘x + Σ u_r w_r + b·input) with a = D₀ − 1 and w_r = v_r* x.
 #[inline(always)]
 fn advance<T: Scalar, const FMA: bool>(
-    layout: Layout,
+    layout: ConstantLayout,
     k: &[T],
     (x_re, x_im): (&mut [T], &mut [T]),
     w: &[T; 8],
@@ -160,13 +160,13 @@ fn advance<T: Scalar, const FMA: bool>(
 /// `emit(channel, 2Re(C x′))` for each channel.
 #[inline(always)]
 fn step_head<T: Scalar, const FMA: bool>(
-    layout: Layout,
+    layout: ConstantLayout,
     k: &[T],
     x: &mut [T],
     u: T,
     mut emit: impl FnMut(usize, T),
 ) {
-    let Layout { pairs, rank, channels } = layout;
+    let ConstantLayout { pairs, rank, channels } = layout;
     let two = T::one() + T::one();
     let (x_re, x_im) = x[..2 * pairs].split_at_mut(pairs);
     let mut w = [T::zero(); 8];
@@ -180,7 +180,7 @@ fn step_head<T: Scalar, const FMA: bool>(
 }
 
 /// One time step of one sequence: the states and inputs of all its heads.
-struct Row<'a, T> {
+struct SequenceStep<'a, T> {
     constants: &'a [T],
     d: &'a [T],
     y: &'a mut [T],
@@ -188,22 +188,22 @@ struct Row<'a, T> {
     u: &'a [T],
 }
 
-impl<T: Scalar> Row<'_, T> {
-    fn step(self, layout: Layout, level: Level) {
-        let Row { constants, d, y, state, u } = self;
-        let Layout { pairs, rank, channels } = layout;
+impl<T: Scalar> SequenceStep<'_, T> {
+    fn step(self, layout: ConstantLayout, level: Level) {
+        let SequenceStep { constants, d, y, state, u } = self;
+        let ConstantLayout { pairs, rank, channels } = layout;
         if channels == 1 && rank <= 1 {
-            let heads = Heads { constants, d, y: &mut *y, state: &mut *state, u, pairs, rank };
+            let heads = SequenceStepSimd { constants, d, y: &mut *y, state: &mut *state, u, pairs, rank };
             if heads.step(level) {
                 return;
             }
         }
-        simd!(level, FMA => Row { constants, d, y, state, u }.heads::<FMA>(layout));
+        simd!(level, FMA => SequenceStep { constants, d, y, state, u }.heads::<FMA>(layout));
     }
 
     #[inline(always)]
-    fn heads<const FMA: bool>(self, layout: Layout) {
-        let Row { constants, d, y, state, u } = self;
+    fn heads<const FMA: bool>(self, layout: ConstantLayout) {
+        let SequenceStep { constants, d, y, state, u } = self;
         let heads = u.len();
         let constants = constants.chunks_exact(layout.stride());
         let states = state.chunks_exact_mut(2 * layout.pairs);
@@ -223,9 +223,9 @@ impl<T: Scalar> StepPlan<T> {
             return;
         }
         let loaded = Params64::load(params, &self.spec, rate, ws);
-        let stride = Layout::of(&self.spec).stride();
+        let stride = ConstantLayout::of(&self.spec).stride();
         for (h, constants) in self.constants.chunks_exact_mut(stride).enumerate() {
-            self.wide.constants(constants, &loaded.head(h));
+            self.head_in_f64.constants(constants, &loaded.head(h));
         }
         loaded.give(ws);
         self.key = Some(key);
@@ -238,12 +238,12 @@ impl<T: Scalar> StepOps for Cpu<T> {
     fn step_plan(&self, spec: &SsmSpec) -> Result<StepPlan<T>> {
         check_layer("step_plan", spec)?;
         self.inner.counter.bump();
-        let layout = Layout::of(spec);
+        let layout = ConstantLayout::of(spec);
         Ok(StepPlan {
             spec: *spec,
             key: None,
             constants: host_memory::zeros("step_plan", "constants of steps", spec.heads * layout.stride())?,
-            wide: Wide { discrete: Discrete::zeroed(spec), increment: vec![0.0; spec.state] },
+            head_in_f64: HeadInF64 { discrete: Discrete::zeroed(spec), increment: vec![0.0; spec.state] },
             scratch: vec![T::zero(); layout.stride()],
             dt: vec![0.0; spec.pairs()],
         })
@@ -255,12 +255,12 @@ impl<T: Scalar> StepOps for Cpu<T> {
         let spec = &spec;
         let (heads, size) = (spec.heads, spec.state);
         plan.refresh(&params, rate, version, ws);
-        let layout = Layout::of(spec);
+        let layout = ConstantLayout::of(spec);
         let level = self.inner.level;
         let d = params.d;
-        let StepPlan { constants, scratch, wide, dt, .. } = plan;
+        let StepPlan { constants, scratch, head_in_f64, dt, .. } = plan;
         let row = |y: &mut [T], state: &mut [T], u: &[T]| {
-            Row { constants: &*constants, d, y, state, u }.step(layout, level);
+            SequenceStep { constants: &*constants, d, y, state, u }.step(layout, level);
         };
         let one = T::one();
         let regular = |b: usize| interval.is_none_or(|r| r[b] == one);
@@ -295,7 +295,7 @@ impl<T: Scalar> StepOps for Cpu<T> {
                 for (scaled, dt) in dt.iter_mut().zip(head.dt) {
                     *scaled = dt * ratio;
                 }
-                wide.constants(scratch, &head.with_dt(dt));
+                head_in_f64.constants(scratch, &head.with_dt(dt));
                 step_head::<T, false>(
                     layout,
                     scratch,

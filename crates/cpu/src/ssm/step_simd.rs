@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use s4_backend::Scalar;
 
 /// One sequence of the recurrence: the arguments of `step.rs`, one channel, rank 0 or 1.
-pub(crate) struct Heads<'a, T> {
+pub(crate) struct SequenceStepSimd<'a, T> {
     /// heads × (D₀ − 1, B̄, u and v* when `rank` is 1, C), each real parts, then imaginary parts.
     pub(crate) constants: &'a [T],
     pub(crate) d: &'a [T],
@@ -19,11 +19,11 @@ pub(crate) struct Heads<'a, T> {
     pub(crate) rank: usize,
 }
 
-impl<T: Scalar> Heads<'_, T> {
+impl<T: Scalar> SequenceStepSimd<'_, T> {
     /// x ← x + ((D₀ − 1)∘x + u(v* x) + B̄ input), y = 2Re(C x) + D input for every head. False, with nothing done, where it does
     /// not serve: another type, pairs that fill no whole vectors, no vectors here.
     pub(crate) fn step(self, level: Level) -> bool {
-        let Heads { constants, d, y, state, u, pairs, rank } = self;
+        let SequenceStepSimd { constants, d, y, state, u, pairs, rank } = self;
         let lanes = match level {
             Level::Avx512 => 16,
             Level::Avx2 => 8,
@@ -34,12 +34,12 @@ impl<T: Scalar> Heads<'_, T> {
         }
         let (Some(constants), Some(d), Some(u)) = (f32s(constants), f32s(d), f32s(u)) else { return false };
         let (Some(y), Some(state)) = (f32s_mut(y), f32s_mut(state)) else { return false };
-        level.dispatch(Heads { constants, d, y, state, u, pairs, rank });
+        level.dispatch(SequenceStepSimd { constants, d, y, state, u, pairs, rank });
         true
     }
 }
 
-impl WithSimd for Heads<'_, f32> {
+impl WithSimd for SequenceStepSimd<'_, f32> {
     type Output = ();
 
     #[inline(always)]
@@ -54,7 +54,7 @@ impl WithSimd for Heads<'_, f32> {
     }
 }
 
-impl Heads<'_, f32> {
+impl SequenceStepSimd<'_, f32> {
     #[inline(always)]
     fn run<S: Simd, const LOW_RANK: bool>(self, s: S, pairs: usize) {
         let blocks = if LOW_RANK { 5 } else { 3 };
@@ -119,7 +119,7 @@ mod tests {
     fn other_sizes_are_left_to_the_plain_form() {
         let level = Level::detect();
         let (mut y, mut state) = ([0.0f32], [0.0f32; 6]);
-        let heads = Heads {
+        let heads = SequenceStepSimd {
             constants: &[0.0; 18],
             d: &[0.0],
             y: &mut y,

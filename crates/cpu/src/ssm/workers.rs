@@ -12,16 +12,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What one thread works in; contents are arbitrary.
 pub(crate) struct Worker<T> {
-    pub(crate) at: HeadState,
-    pub(crate) wide: Vec<f64>,
+    pub(crate) head_state: HeadState,
+    pub(crate) f64_scratch: Vec<f64>,
     pub(crate) real: Vec<T>,
     pub(crate) complex: Vec<C64>,
 }
 
 /// Elements of scratch per thread, and whether it holds gradients.
 #[derive(Clone, Copy)]
-pub(crate) struct Need {
-    pub(crate) wide: usize,
+pub(crate) struct ScratchSizes {
+    pub(crate) f64_scratch: usize,
     pub(crate) real: usize,
     pub(crate) complex: usize,
     pub(crate) backward: bool,
@@ -31,14 +31,15 @@ pub(crate) struct Need {
 pub(crate) struct Workers<T>(Vec<Mutex<Worker<T>>>);
 
 impl<T: Scalar> Workers<T> {
-    pub(crate) fn take(threads: usize, spec: &SsmSpec, need: Need, ws: &mut Workspace<T>) -> Self {
-        let Need { wide, real, complex, backward } = need;
+    pub(crate) fn take(threads: usize, spec: &SsmSpec, sizes: ScratchSizes, ws: &mut Workspace<T>) -> Self {
+        let ScratchSizes { f64_scratch, real, complex, backward } = sizes;
         let worker = |_| {
             let discrete = Discrete::take(spec, &mut ws.f64);
             let ddiscrete = if backward { Discrete::take(spec, &mut ws.f64) } else { Discrete::default() };
-            let at = HeadState { discrete, ddiscrete, ..HeadState::default() };
-            let (wide, real, complex) = (ws.f64.take(wide), ws.real.take(real), ws.c64.take(complex));
-            Mutex::new(Worker { at, wide, real, complex })
+            let head_state = HeadState { discrete, ddiscrete, ..HeadState::default() };
+            let (f64_scratch, real, complex) =
+                (ws.f64.take(f64_scratch), ws.real.take(real), ws.c64.take(complex));
+            Mutex::new(Worker { head_state, f64_scratch, real, complex })
         };
         Workers((0..threads).map(worker).collect())
     }
@@ -52,11 +53,11 @@ impl<T: Scalar> Workers<T> {
     /// Returns the storage.
     pub(crate) fn give(self, ws: &mut Workspace<T>) {
         for worker in self.0 {
-            let Worker { at, wide, real, complex } =
+            let Worker { head_state, f64_scratch, real, complex } =
                 worker.into_inner().unwrap_or_else(PoisonError::into_inner);
-            at.discrete.give(&mut ws.f64);
-            at.ddiscrete.give(&mut ws.f64);
-            ws.f64.give(wide);
+            head_state.discrete.give(&mut ws.f64);
+            head_state.ddiscrete.give(&mut ws.f64);
+            ws.f64.give(f64_scratch);
             ws.real.give(real);
             ws.c64.give(complex);
         }

@@ -1,5 +1,5 @@
 // Matrix products of 16×8 by 8×8 tiles on the tensor cores, as exact as f32: each operand is split in two TF32 numbers
-// (Split) and three products are added.
+// (SplitTf32) and three products are added.
 //
 // m16n8k8: with g = lane / 4 and t = lane % 4 a thread holds
 //   A (16×8): a0 = A[g][t], a1 = A[g+8][t], a2 = A[g][t+4], a3 = A[g+8][t+4]
@@ -9,13 +9,13 @@
 #include "common/base.cuh"
 
 // x = hi + lo with hi and lo in TF32 (11 significant bits each), so a·b ≈ hi·hi + hi·lo + lo·hi to 2⁻²².
-struct Split {
+struct SplitTf32 {
   u32 hi, lo;
 };
 
 // hi is x rounded to TF32 by integer arithmetic, which runs at full rate where cvt.rna.tf32 does not; lo is exact
 // and the tensor cores read its upper bits. A NaN stays one in lo, an infinity becomes NaN there.
-DEV Split split(float x) {
+DEV SplitTf32 split(float x) {
 #if __CUDA_ARCH__ >= 800
   const u32 hi = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
   return {hi, __float_as_uint(x - __uint_as_float(hi))};
@@ -26,11 +26,11 @@ DEV Split split(float x) {
 
 // A thread's values of a 16 × 8 tile of A, split.
 struct FragA {
-  Split x[4];
+  SplitTf32 x[4];
 };
 // A thread's values of an 8 × 8 tile of B, split.
 struct FragB {
-  Split x[2];
+  SplitTf32 x[2];
 };
 
 DEV FragA frag_a(float a0, float a1, float a2, float a3) {
@@ -68,7 +68,7 @@ DEV void mma(float (&c)[4], const FragA& a, const FragB& b) {
   mma_tf32(c, a.x[0].hi, a.x[1].hi, a.x[2].hi, a.x[3].hi, b.x[0].lo, b.x[1].lo);
   mma_tf32(c, a.x[0].hi, a.x[1].hi, a.x[2].hi, a.x[3].hi, b.x[0].hi, b.x[1].hi);
 #else
-  auto f = [](Split s) { return __uint_as_float(s.hi); };
+  auto f = [](SplitTf32 s) { return __uint_as_float(s.hi); };
   const float4 r = mma_plain(make_float4(c[0], c[1], c[2], c[3]),
                              make_float4(f(a.x[0]), f(a.x[1]), f(a.x[2]), f(a.x[3])),
                              make_float2(f(b.x[0]), f(b.x[1])));

@@ -88,7 +88,7 @@ DEV void wgmma_wait_but() {
 // 1024 bytes apart and 16 k take 32 bytes; where it is slow, groups of eight k are 1024 bytes apart, 16 k take 2048
 // bytes, and `apart` is the distance from one box of 64 columns to the next.
 template <bool KFAST>
-struct Boxes {
+struct BoxDescriptor {
   static constexpr int K16 = KFAST ? 32 : 2048;
   __device__ __forceinline__ static u64 describe(u32 address, int apart) {
     const u64 leading = KFAST ? 1 : apart >> 4;

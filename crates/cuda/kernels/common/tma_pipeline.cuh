@@ -17,7 +17,7 @@ struct BoxStart {
 };
 
 template <int N, bool AK, bool BK, int STAGES>
-struct Pipe {
+struct ProductPipeline {
   static constexpr int A = 128 * 64 * 2, B = N * 64 * 2, STAGE = A + B;
   // Boxes of B: 64 columns of 64 k, or 64 k of half the columns.
   static constexpr int BOXES = BK ? 2 : N / 64, COLUMNS = BK ? N / 2 : 64;
@@ -74,11 +74,11 @@ struct Pipe {
     for (int s = 0; s < steps; ++s) {
       barrier_wait(full + 8 * stage, phase);
       const u32 at = memory + stage * STAGE;
-      const u64 a = Boxes<AK>::describe(at + rows, 0), b = Boxes<BK>::describe(at + A, B / BOXES);
+      const u64 a = BoxDescriptor<AK>::describe(at + rows, 0), b = BoxDescriptor<BK>::describe(at + A, B / BOXES);
       wgmma_begin();
 #pragma unroll
       for (int k = 0; k < 4; ++k)
-        wgmma_f16<AK, BK>(acc, a + k * (Boxes<AK>::K16 >> 4), b + k * (Boxes<BK>::K16 >> 4), s | k);
+        wgmma_f16<AK, BK>(acc, a + k * (BoxDescriptor<AK>::K16 >> 4), b + k * (BoxDescriptor<BK>::K16 >> 4), s | k);
       wgmma_end_group();
       meanwhile(s);
       wgmma_wait_but<1>();

@@ -10,7 +10,7 @@ constexpr int PIECE_STEPS = 1024;
 struct Piece {
   int h, n;     // head; valid time steps of the piece
   i64 at, size; // index in x of its first time step; time steps up to L
-  i64 slot;     // index in arrays (H, B, pieces per sequence) of sums
+  i64 sums_index;     // index in arrays (H, B, pieces per sequence) of sums
 
   // Finds the piece of this warp, number blockIdx.x·8 + warp of (B, H, pieces per sequence); false beyond the last.
   // Block: 256 threads.
@@ -22,7 +22,7 @@ struct Piece {
     at = line * L + from;
     size = min(L - from, (i64)PIECE_STEPS);
     n = (int)max(min((i64)sequence_len(lengths, (int)b, (int)L) - from, size), (i64)0);
-    slot = ((i64)h * B + b) * pieces + w - line * pieces;
+    sums_index = ((i64)h * B + b) * pieces + w - line * pieces;
     return true;
   }
   // First time step, within the piece, of the four that a lane holds in v[4k … 4k + 3].
@@ -54,7 +54,7 @@ KERNEL batch_norm_pieces(float2* part, const float* x, const int* lengths, int B
   for (int k = 0; k < 32; ++k)
     if (Piece::quad(k / 4) + k % 4 < p.n) s += (v[k] - mean) * (v[k] - mean);
   s = warp_sum(s);
-  if ((threadIdx.x & 31) == 0) part[p.slot] = make_float2(mean, s);
+  if ((threadIdx.x & 31) == 0) part[p.sums_index] = make_float2(mean, s);
 }
 
 // Number of valid time steps in piece k of a head. A piece has PIECE_STEPS time steps (the last of a sequence may have
@@ -130,7 +130,7 @@ KERNEL batch_norm_sums(float2* part, const float* dy, const float* x, const floa
 #pragma unroll
   for (int k = 0; k < 32; ++k) s1 += d[k], s2 += d[k] * (v[k] - mean);
   s1 = warp_sum(s1), s2 = warp_sum(s2);
-  if ((threadIdx.x & 31) == 0) part[p.slot] = make_float2(s1, s2);
+  if ((threadIdx.x & 31) == 0) part[p.sums_index] = make_float2(s1, s2);
 }
 
 // dγ += Σ dy·x̂, dβ += Σ dy with x̂ = (x − mean)·rstd; means (H) = (mean of dy, mean of dy·x̂ times rstd), 0 when not

@@ -15,7 +15,7 @@ DEV uint4 philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
 }
 
 // One dropout: the key of its random numbers (s4_backend::random), and what it does with them.
-struct Drop {
+struct DropoutKey {
   u64 seed, step;
   u32 site, threshold;  // threshold 0: nothing is dropped
   float scale;
@@ -23,14 +23,14 @@ struct Drop {
 };
 
 // Random words of elements 4·block … 4·block + 3; an element whose word is below the threshold is dropped.
-DEV uint4 philox_of(const Drop& d, u64 block) {
+DEV uint4 philox_of(const DropoutKey& d, u64 block) {
   const u32 rot = (d.site << 16) | (d.site >> 16);
   return philox((u32)block, (u32)(block >> 32) ^ rot, (u32)d.step, (u32)(d.step >> 32) ^ d.site, (u32)d.seed,
                 (u32)(d.seed >> 32));
 }
 
 // Factors of the same four elements: 0 where dropped, else 1/(1 − p).
-DEV float4 drop_factors(const Drop& d, u64 block) {
+DEV float4 drop_factors(const DropoutKey& d, u64 block) {
   const uint4 r = philox_of(d, block);
   return make_float4(r.x >= d.threshold ? d.scale : 0.f, r.y >= d.threshold ? d.scale : 0.f,
                      r.z >= d.threshold ? d.scale : 0.f, r.w >= d.threshold ? d.scale : 0.f);
@@ -38,7 +38,7 @@ DEV float4 drop_factors(const Drop& d, u64 block) {
 
 // Factors of elements 4·block … 4·block + 3 of an array (batch·features, len): drawn per element, or per feature of a
 // sequence when tied.
-DEV void factors(const Drop& d, u64 block, i64 len, float (&f)[4]) {
+DEV void factors(const DropoutKey& d, u64 block, i64 len, float (&f)[4]) {
   if (d.threshold == 0) {
     f[0] = f[1] = f[2] = f[3] = 1.f;
   } else if (!d.tied) {
@@ -55,4 +55,4 @@ DEV void factors(const Drop& d, u64 block, i64 len, float (&f)[4]) {
 }
 
 #define DROP u64 seed, u64 step, u32 site, u32 threshold, float scale, int tied
-#define DROP_HERE const Drop drop = {seed, step, site, threshold, scale, tied}
+#define DROP_HERE const DropoutKey drop = {seed, step, site, threshold, scale, tied}

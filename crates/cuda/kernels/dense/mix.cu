@@ -36,12 +36,12 @@ KERNEL activate_drop_backward(float* ds, const float* s, i64 n, i64 len, int f, 
 
 // Indices in z (B, rows, len) of four elements of y (B, outputs, len), with rows = outputs, or 2·outputs with GLU: the
 // outputs z₁, then their gates z₂.
-struct Quad {
+struct FourOutputs {
   i64 at[4], count;
   bool vec;
 };
-DEV Quad quad(i64 q, i64 n, i64 size, i64 zsize, bool all_aligned) {
-  Quad r;
+DEV FourOutputs quad(i64 q, i64 n, i64 size, i64 zsize, bool all_aligned) {
+  FourOutputs r;
   r.count = n - q * 4;
   r.vec = all_aligned && r.count >= 4;  // all_aligned: size is a multiple of four
 #pragma unroll
@@ -56,13 +56,13 @@ DEV Quad quad(i64 q, i64 n, i64 size, i64 zsize, bool all_aligned) {
   }
   return r;
 }
-// Reads (scatter: writes) those elements of z.
-DEV void gather(float (&v)[4], const float* z, const Quad& r) {
+// Reads the four elements of z at r.at into v; scatter writes v there.
+DEV void gather(float (&v)[4], const float* z, const FourOutputs& r) {
   if (r.vec) return read4(v, z + r.at[0], 4, true);
 #pragma unroll
   for (int i = 0; i < 4; ++i) v[i] = i < r.count ? z[r.at[i]] : 0.f;
 }
-DEV void scatter(float* z, const float (&v)[4], const Quad& r) {
+DEV void scatter(float* z, const float (&v)[4], const FourOutputs& r) {
   if (r.vec) return write4(z + r.at[0], v, 4, true);
 #pragma unroll
   for (int i = 0; i < 4; ++i)
@@ -76,7 +76,7 @@ KERNEL gate(float* y, const float* z, const float* residual, i64 n, i64 len, i64
   const bool all_aligned = size % 4 == 0 && aligned(y) && aligned(z) && aligned(residual);
   for (i64 q = index(); q * 4 < n; q += stride()) {
     float m[4], v[4], g[4], x[4] = {};
-    const Quad r = quad(q, n, size, zsize, all_aligned);
+    const FourOutputs r = quad(q, n, size, zsize, all_aligned);
     gather(v, z, r);
     if (glu) gather(g, z + size, r);
     if (residual) read4(x, residual + q * 4, r.count, r.vec);
@@ -95,7 +95,7 @@ KERNEL gate_backward(float* dz, const float* dy, const float* z, i64 n, i64 len,
   const bool all_aligned = size % 4 == 0 && aligned(dz) && aligned(dy) && aligned(z);
   for (i64 q = index(); q * 4 < n; q += stride()) {
     float m[4], d[4], v[4], w[4];
-    const Quad r = quad(q, n, size, zsize, all_aligned);
+    const FourOutputs r = quad(q, n, size, zsize, all_aligned);
     read4(d, dy + q * 4, r.count, r.vec);
     gather(v, z, r);
     if (glu) gather(w, z + size, r);

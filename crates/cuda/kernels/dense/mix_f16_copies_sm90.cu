@@ -25,7 +25,7 @@ DEV void block_largest(u32* to, float m) {
 // per element, drawn if `draw`, else read.
 template <bool GELU>
 DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
-                     const Drop& drop) {
+                     const DropoutKey& drop) {
   const i64 warps = stride() >> 5, tiles = (L + 255) / 256;
   const int lane = threadIdx.x & 31;
   float max_magnitude = 0.f;

@@ -66,7 +66,7 @@ DEV AccumulatorPosition accumulator_position() {
 struct DropoutBits {
   u64 own;
   int done;
-  DEV_MEMBER void draw(const Drop& drop, u64 block, int t, int count) {
+  DEV_MEMBER void draw(const DropoutKey& drop, u64 block, int t, int count) {
     for (int q = done; q < min(16, done + count); ++q) {
       const uint4 r = philox_of(drop, block + 4 * q + 2 * (t & 1) + (t >> 1));
       const u32 bits = (r.x >= drop.threshold) | (r.y >= drop.threshold) << 1 | (r.z >= drop.threshold) << 2 |
@@ -81,7 +81,7 @@ struct DropoutBits {
     return (even & pairs) | (odd & pairs) << 2;
   }
 };
-// Bit i.
+// Whether bit i is set: column as in DropoutBits.
 DEV bool bit(u64 bits, int i) { return (i < 32 ? (u32)bits >> i : (u32)(bits >> 32) >> (i - 32)) & 1; }
 
 // Boxes of y, residual and dy in a staging area: 32 outputs per warpgroup × TILE_STEPS columns.
@@ -97,7 +97,7 @@ PRODUCT mix_forward(TENSOR_MAP y, TENSOR_MAP residual, TENSOR_MAP w, TENSOR_MAP 
                     int inputs, i64 L, int batch, int has_residual, DROP) {
   DROP_HERE;
   const SharedLayout m = shared_layout();
-  Pipe<TILE_STEPS, true, false, STAGES> pipe;
+  ProductPipeline<TILE_STEPS, true, false, STAGES> pipe;
   pipe.start(m.stages, m.barriers);
   if (threadIdx.x == 0) barrier_init(m.staging_ready, 1), barrier_init(m.staging_ready + 8, 1);
   wait_for_barrier_init();
@@ -177,7 +177,7 @@ PRODUCT mix_dz(TENSOR_MAP dz, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP a, float* 
   const int guess = guessed_exponent_dz(back, drop_scale), fitted = fit ? exponent_dz(back, drop_scale) : guess;
   if (fit && fitted == guess) return;
   const SharedLayout m = shared_layout();
-  Pipe<TILE_STEPS, true, false, STAGES> pipe;
+  ProductPipeline<TILE_STEPS, true, false, STAGES> pipe;
   pipe.start(m.stages, m.barriers);
   if (threadIdx.x == 0) barrier_init(m.staging_ready, 1), barrier_init(m.staging_ready + 8, 1);
   wait_for_barrier_init();
@@ -263,7 +263,7 @@ DEV void mix_dw(const TensorMap* dz, const TensorMap* a, float* slices, const La
                 int rows, int inputs, i64 L, int batch, float drop_scale) {
   constexpr int DW_STAGES = 4;
   const u32 start = (shared_address(shared) + 1023) & ~1023u;
-  Pipe<N, true, true, DW_STAGES> pipe;
+  ProductPipeline<N, true, true, DW_STAGES> pipe;
   pipe.start(start, start + DW_STAGES * (128 * 128 + N * 128));
   wait_for_barrier_init();
   const int steps_per_matrix = (int)((L + 63) / 64), total_steps = batch * steps_per_matrix, steps_per_block = (total_steps + (int)gridDim.z - 1) / (int)gridDim.z;
@@ -302,7 +302,7 @@ constexpr int STAGED_BOX_BYTES = 64 * 128;
 PRODUCT mix_ds(TENSOR_MAP ds, TENSOR_MAP s, TENSOR_MAP w, TENSOR_MAP dz, const u8* masks, const LargestMagnitudes* largest, const LargestGradients* back, int b0,
                int outputs, int inputs, i64 L, int batch, int f, float drop_scale) {
   const SharedLayout m = shared_layout();
-  Pipe<TILE_STEPS, false, false, STAGES> pipe;
+  ProductPipeline<TILE_STEPS, false, false, STAGES> pipe;
   pipe.start(m.stages, m.barriers);
   if (threadIdx.x == 0)
     for (int i = 0; i < 8; ++i) barrier_init(m.staging_ready + 8 * i, 1);

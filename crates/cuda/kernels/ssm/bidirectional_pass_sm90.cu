@@ -68,10 +68,10 @@ DEV void product(float (&c)[8][4], const u32 (&high)[4], const u32 (&low)[4], u3
 // warpgroup takes the other direction.
 template <int PROD, bool OUT, bool BOTH>
 struct OneDirectionPass {
-  static constexpr int USED = PlaneLayout<BOTH>::used(OUT, PROD), SLOT = PROD == 3 ? 2 * PLANE : PLANE;
+  static constexpr int USED = PlaneLayout<BOTH>::used(OUT, PROD), KEPT_STATE = PROD == 3 ? 2 * PLANE : PLANE;
   const Pass& a;
   const int lane, warp, g, t, direction, against_time;  // index of this direction, and whether it goes against time
-  u32 base, slots;  // shared addresses: the planes, and the states kept for the other direction
+  u32 base, kept_states;  // shared addresses: the planes, and the states kept for the other direction
   int* kept_exps;
   i64 at[2];
   int left[2], allocated[2], b[2], seg[2], ev, eq, ew, ewo, et;
@@ -82,15 +82,15 @@ struct OneDirectionPass {
       : a(a), lane(threadIdx.x & 31), warp(threadIdx.x >> 5 & 3), g(lane >> 2), t(lane & 3),
         direction(BOTH ? __shfl_sync(~0u, (int)threadIdx.x >> 7, 0) : (int)blockIdx.x % a.directions),
         against_time(a.directions == 2 ? direction : a.last_to_first) {
-    const int h = blockIdx.y, tile = BOTH ? blockIdx.x : blockIdx.x / a.directions;
-    base = shared_address(memory), slots = base + USED * PLANE;
-    kept_exps = (int*)(memory + USED * PLANE + a.chunks_per_segment * SLOT);
+    const int h = blockIdx.y, row_tile = BOTH ? blockIdx.x : blockIdx.x / a.directions;
+    base = shared_address(memory), kept_states = base + USED * PLANE;
+    kept_exps = (int*)(memory + USED * PLANE + a.chunks_per_segment * KEPT_STATE);
     const int* e = a.exps + 8 * h;
     ev = e[direction], eq = e[2], ew = e[3 + direction], ewo = e[4 - direction], et = e[5];
     EACH_ROW(r) {
-      const int rho = tile * 64 + 16 * warp + 8 * r + g;
-      const bool in = rho < a.B * a.segments;
-      b[r] = in ? rho / a.segments : -1, seg[r] = in ? rho % a.segments : 0;
+      const int row = row_tile * 64 + 16 * warp + 8 * r + g;
+      const bool in = row < a.B * a.segments;
+      b[r] = in ? row / a.segments : -1, seg[r] = in ? row % a.segments : 0;
       const i64 first = (i64)seg[r] * a.chunks_per_segment * T, most = (i64)a.chunks_per_segment * T;
       const i64 len = !in ? 0 : a.lengths ? (i64)a.lengths[b[r]] : a.L;
       left[r] = (int)min(max(len - first, (i64)0), most), allocated[r] = in ? (int)min(max(a.L - first, (i64)0), most) : 0;
@@ -191,7 +191,7 @@ struct OneDirectionPass {
     }
     if (KEEP) {
       // Each lane gives the address of row lane % 8 of tile lane / 8: tiles of 8 rows × 8 states, four at a time.
-      const u32 to = slots + c * SLOT + (lane >> 4) * 1024 + (2 * warp + (lane >> 3 & 1)) * 128 + (lane & 7) * 16;
+      const u32 to = kept_states + c * KEPT_STATE + (lane >> 4) * 1024 + (2 * warp + (lane >> 3 & 1)) * 128 + (lane & 7) * 16;
 #pragma unroll
       for (int k = 0; k < KS; ++k) {
         store_tiles(to + k * 2048, sh[k]);
@@ -229,7 +229,7 @@ struct OneDirectionPass {
       wgmma_begin();
 #pragma unroll
       for (int k = 0; k < KS; ++k) {
-        const u32 to = 2 * k * 8 * 128, theirs = slots + c * SLOT + to;
+        const u32 to = 2 * k * 8 * 128, theirs = kept_states + c * KEPT_STATE + to;
         if (PROD == 3) {
           wgmma_f16_shared(y, describe(theirs + PLANE), describe(other + to));
           wgmma_f16_shared(y, describe(theirs), describe(other + LOW + to));

@@ -2,8 +2,8 @@
 //
 // g holds, per head and pass (0 causal, 1 anticausal), the products of chunk_pass_backward.cu:
 //   G[(time | state)][(time | state)] = [dToep, dW; dV, dQ], leading dimension T + NP.
-// Each sequence writes its part of the gradients (ḡ D₀, ḡ B̄, ḡ u, ḡ v) into a slot of its own; discretize.cu adds the
-// slots in order.
+// Each sequence writes what it adds to the gradients (ḡ D₀, ḡ B̄, ḡ u, ḡ v) as a part of its own; discretize.cu adds the
+// parts in order.
 #include "common/complex.cuh"
 #include "common/tile_product.cuh"
 #include "ssm/chunk.cuh"
@@ -12,7 +12,7 @@ constexpr int STAGED = 256;  // c64 numbers of x, and of its gradient, that sequ
 constexpr int M = 4;         // steps whose numbers are loaded together
 
 // The discrete recurrence of one head.
-struct Head {
+struct HeadRecurrence {
   const c64 *d0, *u_r, *v_r;
   int pairs, rank;
 };
@@ -68,11 +68,11 @@ extern "C" __global__ void __launch_bounds__(256, 4) transition_gradient(c64* ga
 template <int PL>
 struct ReverseStep {
   const c64 *a, *b;
-  c64 *sa, *sb;  // gradients of a and b in this sequence's slot, R × P each
+  c64 *sa, *sb;  // gradients of a and b in this sequence's part, R × P each
   int P, rank;
   c64 d0[PL], a0[PL], b0[PL], ga0[PL], gb0[PL], gd[PL];
 
-  __device__ ReverseStep(const Head& h, const c64* a, const c64* b, c64* sa, c64* sb)
+  __device__ ReverseStep(const HeadRecurrence& h, const c64* a, const c64* b, c64* sa, c64* sb)
       : a(a), b(b), sa(sa), sb(sb), P(h.pairs), rank(h.rank) {
 #pragma unroll
     for (int i = 0; i < PL; ++i) d0[i] = a0[i] = b0[i] = ga0[i] = gb0[i] = gd[i] = {0, 0};
@@ -157,17 +157,17 @@ DEV const c64* reverse_sequence(ReverseStep<PL>& back, c64 (&g)[PL], int top, c6
   return buffer(batches);
 }
 
-// One sequence per block of two warps; grid (H, 1 + 2R + kc); shared memory: 4·STAGED c64. slot (H, slots, (2 + 2R)·P):
-// slots 0 … 2R + kc are written here. Kernels below `ch0` belong to pass 0 (g0), the others to pass 1 (g1). dc (kc, H,
-// P, 2) accumulates.
+// One sequence per block of two warps; grid (H, 1 + 2R + kc); shared memory: 4·STAGED c64. gradient_parts (H,
+// gradient_part_count, (2 + 2R)·P): parts 0 … 2R + kc are written here. Kernels below `ch0` belong to pass 0 (g0), the
+// others to pass 1 (g1). dc (kc, H, P, 2) accumulates.
 template <int PL>
-DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
+DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0,
                             const float* g1, const c64* cols, const c64* rows, const c64* powers, const c64* d0,
                             const c64* u_r, const c64* v_r, int heads, int pairs, int rank, int kc, int ch0, int ld,
-                            i64 head_stride, i64 channel_stride, int slots) {
+                            i64 head_stride, i64 channel_stride, int gradient_part_count) {
   const int h = blockIdx.x, seq = blockIdx.y, P = pairs, R = rank;
-  const Head q = {d0 + (i64)h * P, u_r + (i64)h * R * P, v_r + (i64)h * R * P, P, R};
-  c64* mine = slot + ((i64)h * slots + seq) * (2 + 2 * R) * P;
+  const HeadRecurrence q = {d0 + (i64)h * P, u_r + (i64)h * R * P, v_r + (i64)h * R * P, P, R};
+  c64* mine = gradient_parts + ((i64)h * gradient_part_count + seq) * (2 + 2 * R) * P;
   c64 *sd = mine, *sb = mine + P, *su = mine + 2 * P, *sv = mine + (2 + R) * P;
   const bool first = threadIdx.x < 32;
   if (first)
@@ -297,10 +297,10 @@ DEV void sequences_backward(c64* slot, float* dc, const double* dkern, const c64
 // Kernels for up to 32 and up to 64 pairs, with so few registers that all sequences of a layer run at once.
 #define SEQUENCES_BACKWARD(name, PL, blocks)                                                                          \
   extern "C" __global__ void __launch_bounds__(64, blocks) name(                                                      \
-      c64* slot, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0, const float* g1,     \
+      c64* gradient_parts, float* dc, const double* dkern, const c64* ga, const c64* gb, const float* g0, const float* g1,     \
       const c64* cols, const c64* rows, const c64* powers, const c64* d0, const c64* u_r, const c64* v_r, int heads,     \
-      int pairs, int rank, int kc, int ch0, int ld, i64 head_stride, i64 channel_stride, int slots) { \
-    sequences_backward<PL>(slot, dc, dkern, ga, gb, g0, g1, cols, rows, powers, d0, u_r, v_r, heads, pairs, rank, kc, ch0, ld, head_stride, channel_stride, slots);  \
+      int pairs, int rank, int kc, int ch0, int ld, i64 head_stride, i64 channel_stride, int gradient_part_count) { \
+    sequences_backward<PL>(gradient_parts, dc, dkern, ga, gb, g0, g1, cols, rows, powers, d0, u_r, v_r, heads, pairs, rank, kc, ch0, ld, head_stride, channel_stride, gradient_part_count);  \
   }
 SEQUENCES_BACKWARD(sequences_backward_32, 1, 8)
 SEQUENCES_BACKWARD(sequences_backward_64, 2, 6)

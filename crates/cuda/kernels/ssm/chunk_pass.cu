@@ -18,7 +18,9 @@ struct Pass {
   float* end;            // (B, segments, H, NP): state leaving each segment, or null
   float* states;         // (H, B, chunks, NP): state entering each chunk, or null
   float* state_at_end_chunk;            // (B, H, NP): state entering the end chunk, see end_chunk, or null
-  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before the end chunk, or null
+  const float* dstate_at_end_chunk;   // (B, H, NP): gradient of the state that enters the end chunk, from dstate_end (partial_chunk_backward);
+                                      // an adjoint pass adds it to its state before it goes through the chunk ahead of that one, or at
+                                      // its end where the end chunk is chunk 0. Or null
   const int* lengths;    // (B) or null
   int B, H, in_channels, out_channels, segments, chunks_per_segment, chunks, last_to_first, lower, accumulate, vec;
   i64 L;
@@ -54,31 +56,32 @@ DEV void store4(float* p, i64 t, i64 len, i64 L, float4 v, bool vec, bool accumu
 
 // The two state values of row r (0: g, 1: g + 8) that this thread holds in each tile: columns n and n + 1.
 #define EACH_STATE(n, u, v)                                                                     \
-  _Pragma("unroll") for (int tile_ = 0, n = 2 * t; tile_ < NT; ++tile_, n += 8)                 \
-    for (float &u = s[tile_][2 * r], &v = s[tile_][2 * r + 1], *once_ = &u; once_; once_ = nullptr)
+  _Pragma("unroll") for (int state_tile_ = 0, n = 2 * t; state_tile_ < NT; ++state_tile_, n += 8)                 \
+    for (float &u = s[state_tile_][2 * r], &v = s[state_tile_][2 * r + 1], *once_ = &u; once_; once_ = nullptr)
 
 template <int NP>
 DEV void chunk_pass(const Pass& a) {
   constexpr int NT = NP / 8, KS = NP / 16, KT = T / 16;
   constexpr int TT = KT * 8 * 32, ST = KS * 8 * 32, TS = KT * NT * 32, SS = KS * NT * 32;
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, h = blockIdx.y;
-  const int tile = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-  if (tile * 16 >= a.B * a.segments) return;
+  // Number of the tile of 16 rows (segments of head h) that this warp takes.
+  const int row_tile = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+  if (row_tile * 16 >= a.B * a.segments) return;
   const int nw = a.out_channels, nv = a.in_channels;
   const float4* frags = a.frags + (i64)h * (a.in_channels * a.out_channels * TT + nw * ST + nv * TS + SS) + lane;
   const float4 *toep = frags, *fw = toep + a.in_channels * a.out_channels * TT, *fv = fw + nw * ST, *fq = fv + nv * TS;
 
   int row_b[2], row_seg[2];
   i64 len[2];
-  int end_chunk[2];  // the end chunk: the one that holds time step len, the first beyond the sequence
-  bool live[2];
+  int end_chunk[2];  // the end chunk: the one that time step len falls in, i.e. chunk len / T, the first that the sequence does not fill
+  bool row_exists[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const int rho = tile * 16 + g + 8 * r;
-    live[r] = rho < a.B * a.segments;
-    row_b[r] = live[r] ? rho / a.segments : 0;
-    row_seg[r] = live[r] ? rho % a.segments : 0;
-    len[r] = live[r] ? (a.lengths ? (i64)a.lengths[row_b[r]] : a.L) : 0;
+    const int row = row_tile * 16 + g + 8 * r;
+    row_exists[r] = row < a.B * a.segments;
+    row_b[r] = row_exists[r] ? row / a.segments : 0;
+    row_seg[r] = row_exists[r] ? row % a.segments : 0;
+    len[r] = row_exists[r] ? (a.lengths ? (i64)a.lengths[row_b[r]] : a.L) : 0;
     end_chunk[r] = (int)(len[r] / T);
   }
   auto state_at = [&](int r) { return (((i64)row_b[r] * a.segments + row_seg[r]) * a.H + h) * NP; };
@@ -88,7 +91,7 @@ DEV void chunk_pass(const Pass& a) {
   // s[nt] holds columns 8nt + 2t, +1 of rows g (0, 1) and g + 8 (2, 3).
 #pragma unroll
   for (int r = 0; r < 2; ++r)
-    if (a.init && live[r]) {
+    if (a.init && row_exists[r]) {
       const float* p = a.init + state_at(r);
       EACH_STATE(n, u, v) { u = p[n], v = p[n + 1]; }
     }
@@ -99,9 +102,9 @@ DEV void chunk_pass(const Pass& a) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       c[r] = row_seg[r] * a.chunks_per_segment + i;
-      if (!live[r]) continue;
-      if (a.inject_before_end_chunk && c[r] + 1 == end_chunk[r]) {
-        const float* p = a.inject_before_end_chunk + end_chunk_at(r);
+      if (!row_exists[r]) continue;
+      if (a.dstate_at_end_chunk && c[r] + 1 == end_chunk[r]) {
+        const float* p = a.dstate_at_end_chunk + end_chunk_at(r);
         EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
       }
       if (a.state_at_end_chunk && c[r] == end_chunk[r]) {
@@ -164,7 +167,7 @@ DEV void chunk_pass(const Pass& a) {
           }
 #pragma unroll
           for (int r = 0; r < 2; ++r)
-            if (live[r]) {
+            if (row_exists[r]) {
               float* p = a.y + (((i64)row_b[r] * a.out_channels + out) * a.H + h) * a.L;
 #pragma unroll
               for (int n = 0; n < 8; n += 2)
@@ -206,7 +209,7 @@ DEV void chunk_pass(const Pass& a) {
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r)
-        if (live[r]) {
+        if (row_exists[r]) {
           float* p = a.y + ((i64)row_b[r] * a.H + h) * a.L;
 #pragma unroll
           for (int n = 0; n < 8; n += 2)
@@ -233,9 +236,9 @@ DEV void chunk_pass(const Pass& a) {
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    if (!live[r]) continue;
-    if (a.inject_before_end_chunk && end_chunk[r] == 0 && row_seg[r] == 0) {
-      const float* p = a.inject_before_end_chunk + end_chunk_at(r);
+    if (!row_exists[r]) continue;
+    if (a.dstate_at_end_chunk && end_chunk[r] == 0 && row_seg[r] == 0) {
+      const float* p = a.dstate_at_end_chunk + end_chunk_at(r);
       EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
     }
     if (a.state_at_end_chunk && row_seg[r] == a.segments - 1 && (row_seg[r] + 1) * a.chunks_per_segment == end_chunk[r]) {
@@ -252,9 +255,9 @@ DEV void chunk_pass(const Pass& a) {
 #define PASS(name, NP)                                                                                                \
   extern "C" __global__ void __launch_bounds__(128) name(                                                            \
       float* y, const float* x, const float4* frags, const float* init, float* end, float* states, float* state_at_end_chunk,        \
-      const float* inject_before_end_chunk, const int* lengths, int B, int H, int in_channels, int out_channels, int segments, int chunks_per_segment,        \
+      const float* dstate_at_end_chunk, const int* lengths, int B, int H, int in_channels, int out_channels, int segments, int chunks_per_segment,        \
       int chunks, int last_to_first, int lower, int accumulate, int vec, i64 L) {                                                  \
-    chunk_pass<NP>({y, x, frags, init, end, states, state_at_end_chunk, inject_before_end_chunk, lengths, B, H, in_channels, out_channels, segments, chunks_per_segment,    \
+    chunk_pass<NP>({y, x, frags, init, end, states, state_at_end_chunk, dstate_at_end_chunk, lengths, B, H, in_channels, out_channels, segments, chunks_per_segment,    \
                     chunks, last_to_first, lower, accumulate, vec, L});                                                           \
   }
 PASS(pass_32, 32)

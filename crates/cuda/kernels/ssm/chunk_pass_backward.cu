@@ -56,8 +56,8 @@ DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const fl
     if (step + 1 < end) fetch(step + 1);
 #pragma unroll
     for (int p = 0; p < PER; ++p) {
-      const int tile = warp + 16 * p, i0 = tile / W * 32, j0 = tile % W * 32;
-      if (tile >= TILES || i0 >= rows) continue;
+      const int result_tile = warp + 16 * p, i0 = result_tile / W * 32, j0 = result_tile % W * 32;
+      if (result_tile >= TILES || i0 >= rows) continue;
 #pragma unroll
       for (int k = 0; k < MK; k += 8) {
         FragB fb[4];
@@ -76,8 +76,8 @@ DEV void chunk_grad(float* gradients, const float* dy, const float* ds, const fl
   float* o = gradients + ((i64)blockIdx.y * H + h) * I * I;
 #pragma unroll
   for (int p = 0; p < PER; ++p) {
-    const int tile = warp + 16 * p, i0 = tile / W * 32, j0 = tile % W * 32;
-    if (tile >= TILES || i0 >= rows) continue;
+    const int result_tile = warp + 16 * p, i0 = result_tile / W * 32, j0 = result_tile % W * 32;
+    if (result_tile >= TILES || i0 >= rows) continue;
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll

@@ -27,14 +27,14 @@ DEV constexpr int upper_at(int k, int n) { return k * (k + 1) + n; }
 constexpr int TOEP = 20;
 
 template <int NP, int PROD>
-struct Warps {
+struct WarpUnit {
   static constexpr int NT = NP / 8, KS = NP / 16, TOGETHER = 1;
   static constexpr int W = TOEP * 32, V = W + KS * 8 * 32, Q = V + KT * NT * 32, MATRICES = Q + KS * NT * 32;
   uint4* memory;
 
   // Index of tile n (eight columns of y) among the accumulators.
   template <int MODE>
-  __device__ static constexpr int tile(int n) {
+  __device__ static constexpr int accumulator_of(int n) {
     return n;
   }
 
@@ -95,7 +95,7 @@ struct Warps {
   }
 };
 
-PASSES(Warps, 32)
-PASSES(Warps, 64)
+PASSES(WarpUnit, 32)
+PASSES(WarpUnit, 64)
 
 #endif

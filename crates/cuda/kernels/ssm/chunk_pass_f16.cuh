@@ -29,7 +29,9 @@ struct Pass {
   float* end;            // (B, segments, H, NP): state leaving each segment, or null
   float* states;         // (H, B, chunks, NP): state entering each chunk, or null
   float* state_at_end_chunk;            // (B, H, NP): state entering the end chunk, see end_chunk, or null
-  const float* inject_before_end_chunk;   // (B, H, NP): added to the state that enters the chunk before the end chunk, or null
+  const float* dstate_at_end_chunk;   // (B, H, NP): gradient of the state that enters the end chunk, from dstate_end (partial_chunk_backward);
+                                      // an adjoint pass adds it to its state before it goes through the chunk ahead of that one, or at
+                                      // its end where the end chunk is chunk 0. Or null
   const int* lengths;    // (B) or null
   int B, H, segments, chunks_per_segment, chunks, last_to_first, accumulate, vec;
   i64 L;
@@ -58,8 +60,8 @@ DEV float block_max(const float4* f, int n, float* part) {
 }
 
 #define EACH_STATE(n, u, v)                                                                     \
-  _Pragma("unroll") for (int tile_ = 0, n = 2 * t; tile_ < NT; ++tile_, n += 8)                 \
-    for (float &u = s[tile_][2 * r], &v = s[tile_][2 * r + 1], *once_ = &u; once_; once_ = nullptr)
+  _Pragma("unroll") for (int state_tile_ = 0, n = 2 * t; state_tile_ < NT; ++state_tile_, n += 8)                 \
+    for (float &u = s[state_tile_][2 * r], &v = s[state_tile_][2 * r + 1], *once_ = &u; once_; once_ = nullptr)
 #define EACH_ROW(r) _Pragma("unroll") for (int r = 0; r < 2; ++r)
 
 template <class Unit, int NP, int MODE>
@@ -70,7 +72,7 @@ DEV void chunk_pass(const Pass& a) {
   __shared__ float part[32];
   Unit unit = {memory};
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, g = lane >> 2, t = lane & 3;
-  const int h = blockIdx.y, tile = blockIdx.x * warps + warp, segment_rows = a.B * a.segments;
+  const int h = blockIdx.y, row_tile = blockIdx.x * warps + warp, segment_rows = a.B * a.segments;
   float4* ring = (float4*)(memory + Unit::MATRICES) + warp * 2 * STAGE;
   SegmentRow* row = (SegmentRow*)((float4*)(memory + Unit::MATRICES) + warps * 2 * STAGE) + warp * ROWS;
 
@@ -90,10 +92,10 @@ DEV void chunk_pass(const Pass& a) {
     unit.matrices_written();
   }
   for (int r = lane; r < ROWS; r += 32) {
-    const int rho = tile * ROWS + r;
+    const int row_number = row_tile * ROWS + r;
     SegmentRow w = {0, 0, 0, 0, 0};
-    if (rho < segment_rows) {
-      w.b = rho / a.segments, w.seg = rho % a.segments;
+    if (row_number < segment_rows) {
+      w.b = row_number / a.segments, w.seg = row_number % a.segments;
       const i64 from = (i64)w.seg * a.chunks_per_segment * T;
       w.at = ((i64)w.b * a.H + h) * a.L + from;
       w.left = (a.lengths ? (i64)a.lengths[w.b] : a.L) - from;
@@ -104,7 +106,7 @@ DEV void chunk_pass(const Pass& a) {
     row[r] = w;
   }
   __syncthreads();
-  if (tile / Unit::TOGETHER * Unit::TOGETHER * ROWS >= segment_rows) return;
+  if (row_tile / Unit::TOGETHER * Unit::TOGETHER * ROWS >= segment_rows) return;
 
   // x of chunk c → stage c % 2; 16-byte pieces p of odd rows lie at p ^ 4, so that reads have no conflicts.
   auto fetch = [&](int i, int stage) {
@@ -139,7 +141,7 @@ DEV void chunk_pass(const Pass& a) {
       EACH_STATE(n, u, v) { u = p[n], v = p[n + 1]; }
     }
   }
-  const bool marks = a.inject_before_end_chunk || a.state_at_end_chunk || a.states;
+  const bool marks = a.dstate_at_end_chunk || a.state_at_end_chunk || a.states;
   // The end chunk, which holds the first time step beyond the sequence, counted from the segment's first chunk.
   auto end_chunk = [&](const SegmentRow& w) { return (int)((w.left + (i64)w.seg * a.chunks_per_segment * T) / T) - w.seg * a.chunks_per_segment; };
 
@@ -153,8 +155,8 @@ DEV void chunk_pass(const Pass& a) {
       EACH_ROW(r) {
         const SegmentRow w = row[8 * r + g];
         if (w.b < 0) continue;
-        if (a.inject_before_end_chunk && c + 1 == end_chunk(w)) {
-          const float* p = a.inject_before_end_chunk + ((i64)w.b * a.H + h) * NP;
+        if (a.dstate_at_end_chunk && c + 1 == end_chunk(w)) {
+          const float* p = a.dstate_at_end_chunk + ((i64)w.b * a.H + h) * NP;
           EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
         }
         if (a.state_at_end_chunk && c == end_chunk(w)) {
@@ -236,7 +238,7 @@ DEV void chunk_pass(const Pass& a) {
       for (int n = 0; n < 8; n += 2) {
         // Written up to L; zero from the sequence's length on.
         const int at = 8 * n + 4 * t;
-        const int n0 = Unit::template tile<MODE>(n), n1 = Unit::template tile<MODE>(n + 1);
+        const int n0 = Unit::template accumulator_of<MODE>(n), n1 = Unit::template accumulator_of<MODE>(n + 1);
         float o[4] = {y[n0][2 * r] * fy, y[n0][2 * r + 1] * fy, y[n1][2 * r] * fy, y[n1][2 * r + 1] * fy};
         if (at + 4 > left) {
 #pragma unroll
@@ -262,8 +264,8 @@ DEV void chunk_pass(const Pass& a) {
     const SegmentRow w = row[8 * r + g];
     if (w.b < 0) continue;
     const int ends = (int)((w.left + (i64)w.seg * a.chunks_per_segment * T) / T);
-    if (a.inject_before_end_chunk && ends == 0 && w.seg == 0) {
-      const float* p = a.inject_before_end_chunk + ((i64)w.b * a.H + h) * NP;
+    if (a.dstate_at_end_chunk && ends == 0 && w.seg == 0) {
+      const float* p = a.dstate_at_end_chunk + ((i64)w.b * a.H + h) * NP;
       EACH_STATE(n, u, v) { u += p[n], v += p[n + 1]; }
     }
     if (a.state_at_end_chunk && w.seg == a.segments - 1 && (w.seg + 1) * a.chunks_per_segment == ends) {
@@ -280,9 +282,9 @@ DEV void chunk_pass(const Pass& a) {
 #define PASS(name, UNIT, NP, PROD, MODE)                                                                             \
   extern "C" __global__ void __launch_bounds__(512, 1) name(                                                        \
       float* y, const float* x, const float4* frags, const float* init, float* end, float* states, float* state_at_end_chunk,        \
-      const float* inject_before_end_chunk, const int* lengths, int B, int H, int segments, int chunks_per_segment, int chunks, int last_to_first,  \
+      const float* dstate_at_end_chunk, const int* lengths, int B, int H, int segments, int chunks_per_segment, int chunks, int last_to_first,  \
       int accumulate, int vec, i64 L) {                                                                                     \
-    chunk_pass<UNIT<NP, PROD>, NP, MODE>({y, x, frags, init, end, states, state_at_end_chunk, inject_before_end_chunk, lengths, B, H, segments,       \
+    chunk_pass<UNIT<NP, PROD>, NP, MODE>({y, x, frags, init, end, states, state_at_end_chunk, dstate_at_end_chunk, lengths, B, H, segments,       \
                                           chunks_per_segment, chunks, last_to_first, accumulate, vec, L});                               \
   }
 #define PASSES(UNIT, NP)                        \

@@ -6,7 +6,7 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 template <int NP, int PROD>
-struct Warpgroups {
+struct WarpgroupUnit {
   static constexpr int NT = NP / 8, KS = NP / 16, TOGETHER = 4;
   // Bytes of a matrix's high plane, which its low plane follows; and where each matrix starts.
   static constexpr int TT = T * T * 2, ST = NP * T * 2, SS = NP * NP * 2;
@@ -16,7 +16,7 @@ struct Warpgroups {
   // Index of tile n (eight columns of y) among the accumulators. Products of the lower triangle leave out its first
   // tiles, and wgmma needs its accumulators from the first on, so there they are in reverse order.
   template <int MODE>
-  __device__ static constexpr int tile(int n) {
+  __device__ static constexpr int accumulator_of(int n) {
     return MODE == LOWER ? 7 - n : n;
   }
 
@@ -24,7 +24,7 @@ struct Warpgroups {
   // n.
   template <int MODE>
   __device__ __forceinline__ void place(int from, int plane, int columns, int e, float4 f, float scale) {
-    const int groups = columns / 8, lane = e & 31, n = tile<MODE>((e >> 5) % groups), k = (e >> 5) / groups;
+    const int groups = columns / 8, lane = e & 31, n = accumulator_of<MODE>((e >> 5) % groups), k = (e >> 5) / groups;
     char* p = (char*)memory + from + (2 * k * groups + n) * 128 + (lane >> 2) * 16 + (lane & 3) * 4;
     u32 high, low;
     split_f16(high, low, f.x, f.y, scale);
@@ -95,7 +95,7 @@ struct Warpgroups {
   }
 };
 
-PASSES(Warpgroups, 32)
-PASSES(Warpgroups, 64)
+PASSES(WarpgroupUnit, 32)
+PASSES(WarpgroupUnit, 64)
 
 #endif

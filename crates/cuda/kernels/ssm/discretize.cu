@@ -116,9 +116,10 @@ KERNEL discretize(c64* d0, c64* u_r, c64* v_r, c64* b_bar, PARAMS) {
   }
 }
 
-// The gradients of (D₀, B̄, u_r, v_r) are in `slots` slots per head, each (2 + 2R) × P, and are summed here. Results,
-// f64 per head: g_dt, g_re and g_im (Δ, Re Λ, Im Λ), complex g_b (H, P) and g_p (H, R, P). One warp per head.
-KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* slot, int slots, PARAMS) {
+// The gradients of (D₀, B̄, u_r, v_r) are in `gradient_part_count` parts per head, each (2 + 2R) × P, and are summed here.
+// Results, f64 per head: g_dt, g_re and g_im (Δ, Re Λ, Im Λ), complex g_b (H, P) and g_p (H, R, P). One warp per head.
+KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, c64* gradient_parts,
+                           int gradient_part_count, PARAMS) {
   PARAMS_HERE;
   extern __shared__ char memory[];
   c64* dg = (c64*)memory;
@@ -126,10 +127,10 @@ KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
   __shared__ double dh[MAXR], dm_inv[MAXR][MAXR], dq[MAXR], dm[MAXR][MAXR];
   const int h = blockIdx.x, lane = threadIdx.x, P = q.pairs, R = q.rank, width = (2 + 2 * R) * P;
   prepare(s, dg, q, h);
-  c64* g = slot + (i64)h * slots * width;
+  c64* g = gradient_parts + (i64)h * gradient_part_count * width;
   for (int i = lane; i < width; i += 32) {
     c64 x = g[i];
-    for (int k = 1; k < slots; ++k) x += g[(i64)k * width + i];
+    for (int k = 1; k < gradient_part_count; ++k) x += g[(i64)k * width + i];
     g[i] = x;
   }
   __syncwarp();

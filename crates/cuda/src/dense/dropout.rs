@@ -3,7 +3,7 @@
 use s4_backend::{MixCall, random::DropKey};
 
 /// One of the two dropouts of a mix call.
-pub(super) struct Drop {
+pub(super) struct DropoutKey {
     pub(super) key: DropKey,
     /// Elements whose random word is below it are dropped; 0: none.
     pub(super) threshold: u32,
@@ -13,12 +13,12 @@ pub(super) struct Drop {
     pub(super) tied: bool,
 }
 
-impl Drop {
+impl DropoutKey {
     /// The dropout after the activation (`site` 0) or after the gate (1).
-    pub(super) fn new(call: &MixCall, site: u32) -> Drop {
+    pub(super) fn new(call: &MixCall, site: u32) -> DropoutKey {
         let p = call.spec.dropout;
         let threshold = if p > 0.0 { DropKey::threshold(p) } else { 0 };
-        Drop {
+        DropoutKey {
             key: DropKey { site: call.key.site + site, ..call.key },
             threshold,
             scale: (1.0 / (1.0 - p)) as f32,

@@ -17,13 +17,13 @@ pub(super) struct Matvec {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     pub(super) glu: bool,
-    /// f, and the gate without GLU.
+    /// The activation f before the product, and the one after it where there is no GLU.
     pub(super) activations: [Activation; 2],
 }
 
 impl Cuda {
-    /// Enqueues it where the batch is small; false, and nothing enqueued, where the tiles of a matrix product are
-    /// faster.
+    /// Enqueues the product where the batch is small enough that this is faster than tiles; else enqueues nothing and gives
+    /// false.
     pub(super) fn matvec(&self, r: &Matvec) -> Result<bool> {
         let (kernel, at_once) = if r.batch == 1 { ("matvec_1", 1) } else { ("matvec_8", 8) };
         let shared = 4 * at_once * r.inputs;

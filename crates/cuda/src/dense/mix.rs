@@ -3,14 +3,14 @@
 //! dropout(activation(s)) and z = W a + b.
 
 use super::{
-    dropout::{Drop, drop_args},
+    dropout::{DropoutKey, drop_args},
     matvec::Matvec,
     mix_sm90::HopperMix,
 };
 use crate::{
     device::Cuda,
     driver::args,
-    memory::{Block, Ref},
+    memory::{DeviceBlock, Ref},
 };
 use s4_backend::{Activation, MixBackward, MixCall, MixForward, Result};
 
@@ -20,8 +20,8 @@ pub(super) fn saved_len(be: &Cuda, call: &MixCall) -> usize {
 }
 
 /// a = dropout(activation(s)); `None` where that is s itself.
-fn activated(be: &Cuda, op: &'static str, s: Ref<'_>, call: &MixCall) -> Result<Option<Block>> {
-    let drop = Drop::new(call, 0);
+fn activated(be: &Cuda, op: &'static str, s: Ref<'_>, call: &MixCall) -> Result<Option<DeviceBlock>> {
+    let drop = DropoutKey::new(call, 0);
     if call.spec.activation == Activation::Identity && drop.threshold == 0 {
         return Ok(None);
     }
@@ -64,7 +64,7 @@ pub(super) fn forward(be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
     let z = be.scratch(OP, batch * spec.rows() * len)?;
     let sizes = (batch, spec.rows(), spec.inputs, len);
     be.weight_times(z.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
-    let (drop, n, f) = (Drop::new(call, 1), y.len(), spec.final_activation.code());
+    let (drop, n, f) = (DropoutKey::new(call, 1), y.len(), spec.final_activation.code());
     be.each(
         ("mix", "gate"),
         n.div_ceil(4),
@@ -85,7 +85,7 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
     let sizes = (batch, spec.rows(), spec.inputs, len);
     let dz = be.scratch(OP, batch * spec.rows() * len)?;
     be.weight_times(dz.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
-    let (drop, n, f) = (Drop::new(call, 1), dy.len(), spec.final_activation.code());
+    let (drop, n, f) = (DropoutKey::new(call, 1), dy.len(), spec.final_activation.code());
     be.each(
         ("mix", "gate_backward"),
         n.div_ceil(4),
@@ -95,7 +95,7 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
     be.bias_gradient(grads.bias.span(), dz.span(), (batch, spec.rows(), len))?;
     be.weight_t_times(ds.span(), params.weight.span(), dz.span(), sizes)?;
     if own.is_some() {
-        let (drop, n) = (Drop::new(call, 0), s.len());
+        let (drop, n) = (DropoutKey::new(call, 0), s.len());
         be.each(
             ("mix", "activate_drop_backward"),
             n.div_ceil(4),

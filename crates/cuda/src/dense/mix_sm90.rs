@@ -3,14 +3,14 @@
 //! [`Precision::Highest`].
 
 use super::{
-    dropout::{Drop, drop_args},
+    dropout::{DropoutKey, drop_args},
     f16_copies::F16CopiesMode,
 };
 use crate::{
     Precision,
     device::Cuda,
-    driver::{Arg, Number, Span, TensorMap, args},
-    memory::Block,
+    driver::{Arg, ElementType, Span, TensorMap, args},
+    memory::DeviceBlock,
 };
 use s4_backend::{MixBackward, MixCall, MixForward, MixSpec, Result, random::DropKey};
 
@@ -98,7 +98,7 @@ impl HopperMix<'_> {
         &self,
         op: &'static str,
         span: Span,
-        number: Number,
+        number: ElementType,
         (batch, rows): (usize, usize),
         height: usize,
     ) -> Result<TensorMap> {
@@ -133,7 +133,7 @@ impl<'a> HopperMix<'a> {
 
 impl Cuda {
     /// `x`, or a copy of it at an address from which the copy engine can read boxes, and what owns the copy.
-    fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<Block>)> {
+    fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<DeviceBlock>)> {
         let (at, own) = self.aligned_place(op, x)?;
         if own.is_some() {
             self.queue().copy(at, x)?;
@@ -143,7 +143,7 @@ impl Cuda {
 
     /// `y`, or scratch of its size at an address to which the copy engine can write boxes, to be copied to y
     /// afterwards.
-    fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<Block>)> {
+    fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<DeviceBlock>)> {
         if y.is_aligned() {
             return Ok((y, None));
         }
@@ -182,7 +182,7 @@ impl HopperMix<'_> {
         let (s, _s) = be.aligned_copy(OP, s.span())?;
 
         be.zero(k.largest)?;
-        let drop = Drop::new(call, 0);
+        let drop = DropoutKey::new(call, 0);
         let lines = batch * inputs;
         let blocks = (lines * self.columns()).div_ceil(8).min(16 * be.processors());
         for mode in [F16CopiesMode::Guess, F16CopiesMode::Fit] {
@@ -200,16 +200,16 @@ impl HopperMix<'_> {
 
         let (to, own) = be.aligned_place(OP, y)?;
         let (residual_or_y, _residual_copy) = residual.map_or(Ok((to, None)), |r| be.aligned_copy(OP, r))?;
-        let drop = Drop::new(call, 1);
+        let drop = DropoutKey::new(call, 1);
         be.tiled(
             "mix_forward",
             self.tiles(rows, batch),
             drop_args![
                 drop;
-                self.tensor_map(OP, to, Number::F32, (batch, outputs), 32)?,
-                self.tensor_map(OP, residual_or_y, Number::F32, (batch, outputs), 32)?,
-                TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 128)?,
-                self.tensor_map(OP, a, Number::F16, (batch, inputs), 64)?,
+                self.tensor_map(OP, to, ElementType::F32, (batch, outputs), 32)?,
+                self.tensor_map(OP, residual_or_y, ElementType::F32, (batch, outputs), 32)?,
+                TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 128)?,
+                self.tensor_map(OP, a, ElementType::F16, (batch, inputs), 64)?,
                 masks[0], k.largest, params.bias, outputs, inputs, len, batch, residual.is_some()
             ],
         )?;
@@ -235,7 +235,7 @@ impl HopperMix<'_> {
         let (to, own) = be.aligned_place(OP, ds)?;
         let k = self.saved_parts(saved);
         let masks = k.masks.map_or([None, None], |m| m.map(Some));
-        let first = Drop::new(call, 0);
+        let first = DropoutKey::new(call, 0);
         let scale = first.scale;
 
         let columns = self.columns();
@@ -244,8 +244,8 @@ impl HopperMix<'_> {
         let portion = batch.div_ceil(parts);
         let (dw, width) = if inputs <= 128 { ("mix_dw_128", 128) } else { ("mix_dw_256", 256) };
         let tiles = (rows.div_ceil(128), inputs.div_ceil(width));
-        let w_rows = TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 128)?;
-        let w_boxes = TensorMap::new(OP, k.w, Number::F16, (1, rows, inputs), 64)?;
+        let w_rows = TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 128)?;
+        let w_boxes = TensorMap::new(OP, k.w, ElementType::F16, (1, rows, inputs), 64)?;
         for b0 in (0..batch).step_by(portion) {
             let count = portion.min(batch - b0);
             let back = be.block(OP, 16)?;
@@ -287,10 +287,10 @@ impl HopperMix<'_> {
                     "mix_dz",
                     self.tiles(rows, count),
                     args![
-                        self.tensor_map(OP, dz, Number::F16, (count, rows), 64)?,
-                        self.tensor_map(OP, dy, Number::F32, (batch, outputs), 32)?,
+                        self.tensor_map(OP, dz, ElementType::F16, (count, rows), 64)?,
+                        self.tensor_map(OP, dy, ElementType::F32, (batch, outputs), 32)?,
                         w_rows,
-                        self.tensor_map(OP, a, Number::F16, (a_count, inputs), 64)?,
+                        self.tensor_map(OP, a, ElementType::F16, (a_count, inputs), 64)?,
                         &sums,
                         masks[0],
                         k.largest,
@@ -318,8 +318,8 @@ impl HopperMix<'_> {
                 (384, 1),
                 SHARED_DW_BYTES,
                 args![
-                    self.tensor_map(OP, dz, Number::F16, (count, rows), 128)?,
-                    self.tensor_map(OP, a, Number::F16, (a_count, inputs), width / 2)?,
+                    self.tensor_map(OP, dz, ElementType::F16, (count, rows), 128)?,
+                    self.tensor_map(OP, a, ElementType::F16, (a_count, inputs), width / 2)?,
                     &slices,
                     k.largest,
                     back,
@@ -340,10 +340,10 @@ impl HopperMix<'_> {
                 "mix_ds",
                 self.tiles(inputs, count),
                 args![
-                    self.tensor_map(OP, to, Number::F32, (batch, inputs), 64)?,
-                    self.tensor_map(OP, s, Number::F32, (batch, inputs), 64)?,
+                    self.tensor_map(OP, to, ElementType::F32, (batch, inputs), 64)?,
+                    self.tensor_map(OP, s, ElementType::F32, (batch, inputs), 64)?,
                     w_boxes,
-                    self.tensor_map(OP, dz, Number::F16, (count, rows), 64)?,
+                    self.tensor_map(OP, dz, ElementType::F16, (count, rows), 64)?,
                     masks[1],
                     k.largest,
                     back,

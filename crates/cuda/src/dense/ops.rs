@@ -6,7 +6,8 @@ use crate::{device::Cuda, memory::Workspace};
 use s4_backend::{
     BatchNormBackward, BatchNormForward, BatchNormRecompute, DenseOps, EmbeddingBackward, EmbeddingForward,
     LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
-    LossForwardBackward, Mask, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result,
+    LossForwardBackward, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result,
+    ZeroBeyondLengths,
 };
 
 impl DenseOps for Cuda {
@@ -64,9 +65,9 @@ impl DenseOps for Cuda {
         mix::backward(self, &args)
     }
 
-    fn mask(&self, args: Mask<'_, Self>) -> Result<()> {
+    fn zero_beyond_lengths(&self, args: ZeroBeyondLengths<'_, Self>) -> Result<()> {
         args.check(self)?;
-        pooling::mask(self, &args)
+        pooling::zero_beyond_lengths(self, &args)
     }
 
     fn pool_forward(&self, args: PoolForward<'_, Self>) -> Result<()> {

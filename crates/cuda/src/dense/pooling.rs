@@ -1,13 +1,17 @@
 //! Reductions over time (`kernels/dense/pooling.cu`), and zeros beyond the lengths of sequences
-//! (`kernels/dense/mask.cu`).
+//! (`kernels/dense/zero_beyond_lengths.cu`).
 
 use crate::{device::Cuda, driver::args};
-use s4_backend::{Mask, PoolBackward, PoolForward, Result};
+use s4_backend::{PoolBackward, PoolForward, Result, ZeroBeyondLengths};
 
 /// x ← 0 beyond each sequence's length.
-pub(super) fn mask(be: &Cuda, args: &Mask<'_, Cuda>) -> Result<()> {
-    let Mask { x, lengths, shape } = args;
-    be.each(("mask", "mask"), x.len(), args![x, *lengths, x.len(), shape.heads, shape.len])
+pub(super) fn zero_beyond_lengths(be: &Cuda, args: &ZeroBeyondLengths<'_, Cuda>) -> Result<()> {
+    let ZeroBeyondLengths { x, lengths, shape } = args;
+    be.each(
+        ("zero_beyond_lengths", "zero_beyond_lengths"),
+        x.len(),
+        args![x, *lengths, x.len(), shape.heads, shape.len],
+    )
 }
 
 pub(super) fn forward(be: &Cuda, args: &PoolForward<'_, Cuda>) -> Result<()> {

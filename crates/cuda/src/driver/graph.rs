@@ -5,12 +5,12 @@ use cudarc::driver::{result, sys};
 use s4_backend::Result;
 
 /// A recorded graph, freed by [`Queue::forget`].
-pub(crate) struct Exec(sys::CUgraphExec);
+pub(crate) struct RecordedGraph(sys::CUgraphExec);
 
 // SAFETY: a plain reference into the driver, which locks its own state.
-unsafe impl Send for Exec {}
+unsafe impl Send for RecordedGraph {}
 // SAFETY: as above.
-unsafe impl Sync for Exec {}
+unsafe impl Sync for RecordedGraph {}
 
 impl Queue {
     /// Records what `body` enqueues instead of running it; `None` where that cannot be recorded.
@@ -18,7 +18,7 @@ impl Queue {
         &self,
         op: &'static str,
         body: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Option<Exec>> {
+    ) -> Result<Option<RecordedGraph>> {
         self.bind(op)?;
         // Relaxed: the cache may ask for memory, which is no work of the stream.
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
@@ -34,10 +34,10 @@ impl Queue {
             })
         };
         match done {
-            Ok(Ok(())) => Ok(exec.ok().map(Exec)),
+            Ok(Ok(())) => Ok(exec.ok().map(RecordedGraph)),
             Ok(Err(e)) => {
                 if let Ok(exec) = exec {
-                    self.forget(&mut Exec(exec));
+                    self.forget(&mut RecordedGraph(exec));
                 }
                 Err(e)
             }
@@ -46,14 +46,14 @@ impl Queue {
     }
 
     /// Enqueues a recorded graph. Its buffers are live: the caller compares the epochs.
-    pub(crate) fn launch(&self, op: &'static str, graph: &Exec) -> Result<()> {
+    pub(crate) fn launch(&self, op: &'static str, graph: &RecordedGraph) -> Result<()> {
         self.bind(op)?;
         // SAFETY: graph and stream are live.
         self.check(op, unsafe { result::graph::launch(graph.0, self.stream()) })
     }
 
     /// Frees a recorded graph, once.
-    pub(crate) fn forget(&self, graph: &mut Exec) {
+    pub(crate) fn forget(&self, graph: &mut RecordedGraph) {
         let exec = std::mem::replace(&mut graph.0, std::ptr::null_mut());
         if !exec.is_null() && self.bind("replay").is_ok() {
             // SAFETY: the handle was taken out above, so it is destroyed once; the driver lets a launch under way end.

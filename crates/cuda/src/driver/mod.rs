@@ -15,7 +15,7 @@ mod tensor_map;
 mod transfer;
 
 pub(crate) use arguments::{Arg, args};
-pub(crate) use graph::Exec;
+pub(crate) use graph::RecordedGraph;
 pub use images::{architectures, available};
 pub(crate) use images::{compiled_by_driver, shared_memory};
 pub use info::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable};
@@ -25,4 +25,4 @@ pub(crate) use pinned::Pinned;
 pub use probe::probe;
 pub(crate) use queue::{Queue, refuse_lost};
 pub(crate) use span::Span;
-pub(crate) use tensor_map::{Number, TensorMap};
+pub(crate) use tensor_map::{ElementType, TensorMap};

@@ -31,9 +31,9 @@ impl Pinned {
 
 /// The page-locked memory of a queue's uploads, in the order of use.
 #[derive(Default)]
-pub(super) struct Stages(Mutex<Vec<Pinned>>);
+pub(super) struct StagingMemory(Mutex<Vec<Pinned>>);
 
-impl Stages {
+impl StagingMemory {
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Pinned>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }

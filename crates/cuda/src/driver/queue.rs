@@ -1,6 +1,6 @@
 //! A device with its context and its stream, and the basic calls of the driver: memory, copies, waiting.
 
-use super::{info::DeviceInfo, pinned::Stages, span::Span};
+use super::{info::DeviceInfo, pinned::StagingMemory, span::Span};
 use cudarc::driver::{result, sys};
 use s4_backend::{Code, Error, Result};
 use std::{
@@ -27,7 +27,7 @@ pub(crate) struct Queue {
     stream: sys::CUstream,
     waits: AtomicU64,
     pins: AtomicU64,
-    stages: Stages,
+    stages: StagingMemory,
 }
 
 // SAFETY: driver handles may be used from any thread once the context is current there, which `bind` sees to.
@@ -73,7 +73,7 @@ impl Queue {
             stream,
             waits: AtomicU64::new(0),
             pins: AtomicU64::new(0),
-            stages: Stages::default(),
+            stages: StagingMemory::default(),
         })
     }
 
@@ -153,7 +153,7 @@ impl Queue {
         self.check("synchronize", unsafe { result::stream::synchronize(self.stream) })
     }
 
-    pub(super) fn stages(&self) -> &Stages {
+    pub(super) fn stages(&self) -> &StagingMemory {
         &self.stages
     }
 

@@ -7,7 +7,7 @@ use std::ffi::c_void;
 
 /// What the numbers of a mapped array are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Number {
+pub(crate) enum ElementType {
     F16,
     F32,
 }
@@ -22,14 +22,14 @@ impl TensorMap {
     pub(crate) fn new(
         op: &'static str,
         span: Span,
-        number: Number,
+        element_type: ElementType,
         (matrices, rows, columns): (usize, usize, usize),
         height: usize,
     ) -> Result<TensorMap> {
         use sys::{CUtensorMapDataType_enum as Type, CUtensorMapSwizzle_enum as Swizzle};
-        let (kind, size) = match number {
-            Number::F16 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2),
-            Number::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4),
+        let (kind, size) = match element_type {
+            ElementType::F16 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2),
+            ElementType::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4),
         };
         assert!(matrices * rows * columns * size <= span.bytes(), "a map beyond its array");
         let extents = [columns as u64, rows as u64, matrices as u64];
@@ -58,7 +58,7 @@ impl TensorMap {
             e => Err(Error::new(
                 Code::Internal,
                 op,
-                format!("an array to map, {extents:?} {number:?}"),
+                format!("an array to map, {extents:?} {element_type:?}"),
                 format!("{e:?}"),
             )),
         }

@@ -1,6 +1,6 @@
 //! Accounts of the device memory taken, and the cache by which a steady step asks the driver for none.
 
-use super::cache::{Cache, Free, Life, class};
+use super::cache::{BlockUse, Cache, Free, block_bytes_for};
 use crate::driver::{Arg, Queue, Span};
 use s4_backend::{Code, Error, Result};
 use std::sync::{
@@ -31,12 +31,12 @@ struct Pool {
 }
 
 /// Owned device memory; returns to the cache when dropped.
-pub(crate) struct Block {
+pub(crate) struct DeviceBlock {
     span: Span,
     owner: Arc<Allocator>,
 }
 
-impl Block {
+impl DeviceBlock {
     pub(crate) fn span(&self) -> Span {
         self.span
     }
@@ -47,14 +47,14 @@ impl Block {
     }
 }
 
-impl Drop for Block {
+impl Drop for DeviceBlock {
     fn drop(&mut self) {
         self.owner.pool().free.put(self.span);
     }
 }
 
-impl From<&Block> for Arg {
-    fn from(x: &Block) -> Arg {
+impl From<&DeviceBlock> for Arg {
+    fn from(x: &DeviceBlock) -> Arg {
         x.span.into()
     }
 }
@@ -157,23 +157,28 @@ impl Allocator {
     }
 
     /// Device memory with arbitrary contents.
-    pub(crate) fn block(self: &Arc<Self>, op: &'static str, bytes: usize, life: Life) -> Result<Block> {
-        let own = |span| Block { span, owner: self.clone() };
-        let cached = self.pool().free.take(bytes, life);
+    pub(crate) fn block(
+        self: &Arc<Self>,
+        op: &'static str,
+        bytes: usize,
+        block_use: BlockUse,
+    ) -> Result<DeviceBlock> {
+        let own = |span| DeviceBlock { span, owner: self.clone() };
+        let cached = self.pool().free.take(bytes, block_use);
         if let Some(span) = cached {
             return Ok(own(span));
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        if let Some(span) = self.take(bytes, life)? {
+        if let Some(span) = self.take(bytes, block_use)? {
             return Ok(own(span));
         }
         // A request that would not fit even if all cached memory were returned leaves the cache as it is, so that the
         // next, smaller batch finds its memory.
-        let block_bytes = class(bytes);
+        let block_bytes = block_bytes_for(bytes);
         let Available { free, limit, .. } = self.available()?;
         if block_bytes <= free.min(limit) {
             self.trim();
-            if let Some(span) = self.take(bytes, life)? {
+            if let Some(span) = self.take(bytes, block_use)? {
                 return Ok(own(span));
             }
         }
@@ -189,8 +194,8 @@ impl Allocator {
     }
 
     /// Takes memory of the device, or `None` where there is not enough.
-    fn take(&self, bytes: usize, life: Life) -> Result<Option<Span>> {
-        let (block_bytes, mut pool) = (class(bytes), self.pool());
+    fn take(&self, bytes: usize, block_use: BlockUse) -> Result<Option<Span>> {
+        let (block_bytes, mut pool) = (block_bytes_for(bytes), self.pool());
         if block_bytes > self.limit.saturating_sub(pool.taken) {
             return Ok(None);
         }
@@ -198,7 +203,7 @@ impl Allocator {
         if span.is_some() {
             pool.taken += block_bytes;
         }
-        Ok(span.map(|span| pool.free.add(span, bytes, life)))
+        Ok(span.map(|span| pool.free.add(span, bytes, block_use)))
     }
 
     /// Bytes that would be available if all cached memory were returned to the device.

@@ -1,12 +1,12 @@
 //! Owned memory on the GPU, and views of it.
 
-use super::allocator::Block;
+use super::allocator::DeviceBlock;
 use crate::driver::{Arg, Span};
 use std::{marker::PhantomData, ops::Range};
 
 /// Owned floats on the GPU.
 pub struct Buf {
-    pub(super) block: Block,
+    pub(super) block: DeviceBlock,
     pub(super) len: usize,
 }
 
@@ -18,7 +18,7 @@ impl Drop for Buf {
 
 /// Owned integers on the GPU.
 pub struct Ints {
-    pub(super) block: Block,
+    pub(super) block: DeviceBlock,
     pub(super) len: usize,
 }
 

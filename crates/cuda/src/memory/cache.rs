@@ -17,7 +17,7 @@ const PAGE: usize = 2 << 20;
 
 /// How long a block is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum BlockUse {
     /// As long as its buffer.
     Buffer,
     /// Within an operation.
@@ -25,7 +25,7 @@ pub(crate) enum Life {
 }
 
 /// The bytes that a request of `bytes` takes of a free block, or of the driver where there is none.
-pub(crate) fn class(bytes: usize) -> usize {
+pub(crate) fn block_bytes_for(bytes: usize) -> usize {
     if bytes >= LARGE {
         return bytes.div_ceil(PAGE) * PAGE;
     }
@@ -61,12 +61,12 @@ impl Free {
 
 impl Cache {
     /// A free block of at least `bytes`.
-    pub(crate) fn take(&mut self, bytes: usize, life: Life) -> Option<Span> {
-        let block_bytes = class(bytes);
+    pub(crate) fn take(&mut self, bytes: usize, block_use: BlockUse) -> Option<Span> {
+        let block_bytes = block_bytes_for(bytes);
         if block_bytes < LARGE {
             return self.take_whole(block_bytes, block_bytes + block_bytes / 2);
         }
-        if life == Life::Buffer {
+        if block_use == BlockUse::Buffer {
             return self.take_whole(block_bytes, block_bytes + block_bytes / 16);
         }
         self.cut(bytes).or_else(|| {
@@ -102,8 +102,8 @@ impl Cache {
     }
 
     /// Adds an allocation that is used at once. As scratch only its first `bytes` are used, and the rest is free.
-    pub(crate) fn add(&mut self, span: Span, bytes: usize, life: Life) -> Span {
-        if span.bytes() < LARGE || life == Life::Buffer {
+    pub(crate) fn add(&mut self, span: Span, bytes: usize, block_use: BlockUse) -> Span {
+        if span.bytes() < LARGE || block_use == BlockUse::Buffer {
             return span;
         }
         self.segments.insert(span.ptr(), span);
@@ -195,14 +195,14 @@ mod tests {
     }
 
     impl Device {
-        fn block(&mut self, bytes: usize, life: Life) -> Span {
-            self.cache.take(bytes, life).unwrap_or_else(|| {
-                let block_bytes = class(bytes);
+        fn block(&mut self, bytes: usize, block_use: BlockUse) -> Span {
+            self.cache.take(bytes, block_use).unwrap_or_else(|| {
+                let block_bytes = block_bytes_for(bytes);
                 let span = Span::at(4096 + self.next, block_bytes);
                 self.next += block_bytes as u64;
                 self.taken += block_bytes;
                 self.calls += 1;
-                self.cache.add(span, bytes, life)
+                self.cache.add(span, bytes, block_use)
             })
         }
     }
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn classes_hold_their_size_and_waste_little() {
         for bytes in [0, 1, 512, 513, 8191, 8192, 8193, 1_000_000, 123_456_789] {
-            let c = class(bytes);
+            let c = block_bytes_for(bytes);
             assert!(c >= bytes && c % 512 == 0);
             assert!(c <= bytes.max(512) + bytes / 8 + 512, "{bytes} became {c}");
         }
@@ -228,42 +228,42 @@ mod tests {
     fn two_blocks_of_scratch_are_another_operations_three() {
         let mut d = Device::default();
         for round in 0..3 {
-            let held = [d.block(200 * MB, Life::Scratch), d.block(100 * MB, Life::Scratch)];
+            let held = [d.block(200 * MB, BlockUse::Scratch), d.block(100 * MB, BlockUse::Scratch)];
             assert!(apart(&held));
             held.into_iter().for_each(|b| d.cache.put(b));
-            let held = [100, 99, 98].map(|m| d.block(m * MB + 7, Life::Scratch));
+            let held = [100, 99, 98].map(|m| d.block(m * MB + 7, BlockUse::Scratch));
             assert!(apart(&held));
             held.into_iter().for_each(|b| d.cache.put(b));
             assert_eq!((d.taken, d.calls), (300 * MB, 2), "round {round}");
         }
         let whole = d.cache.drain();
         assert_eq!(whole.iter().map(|s| s.bytes()).sum::<usize>(), 300 * MB);
-        assert!(d.cache.take(MB, Life::Scratch).is_none());
+        assert!(d.cache.take(MB, BlockUse::Scratch).is_none());
     }
 
     #[test]
     fn neighbouring_segments_stay_two() {
         let mut d = Device::default();
-        let two = [d.block(10 * MB, Life::Scratch), d.block(10 * MB, Life::Scratch)];
+        let two = [d.block(10 * MB, BlockUse::Scratch), d.block(10 * MB, BlockUse::Scratch)];
         assert_eq!(two[0].ptr() + 10 * MB as u64, two[1].ptr());
         two.into_iter().for_each(|b| d.cache.put(b));
-        assert!(d.cache.take(11 * MB, Life::Scratch).is_none());
+        assert!(d.cache.take(11 * MB, BlockUse::Scratch).is_none());
         assert_eq!(d.cache.drain().len(), 2);
     }
 
     #[test]
     fn buffers_are_whole_and_serve_as_scratch_once_freed() {
         let mut d = Device::default();
-        let scratch = d.block(64 * MB, Life::Scratch);
+        let scratch = d.block(64 * MB, BlockUse::Scratch);
         d.cache.put(scratch);
         // Not cut from the free scratch, which would then be too small.
-        let buffer = d.block(32 * MB, Life::Buffer);
+        let buffer = d.block(32 * MB, BlockUse::Buffer);
         assert_eq!(d.calls, 2);
         d.cache.put(buffer);
-        assert_eq!(d.block(31 * MB, Life::Buffer).bytes(), 32 * MB);
+        assert_eq!(d.block(31 * MB, BlockUse::Buffer).bytes(), 32 * MB);
         assert_eq!(d.calls, 2);
         d.cache.put(buffer);
-        let held = [60, 20, 10].map(|m| d.block(m * MB, Life::Scratch));
+        let held = [60, 20, 10].map(|m| d.block(m * MB, BlockUse::Scratch));
         assert!(apart(&held));
         assert_eq!(d.calls, 2);
         assert!(d.cache.drain().is_empty(), "memory in use was given away");
@@ -272,12 +272,12 @@ mod tests {
     #[test]
     fn what_is_set_aside_is_out_of_reach() {
         let mut d = Device::default();
-        let [a, b] = [8, 8].map(|m| d.block(m * MB, Life::Scratch));
-        let small = d.block(1000, Life::Scratch);
+        let [a, b] = [8, 8].map(|m| d.block(m * MB, BlockUse::Scratch));
+        let small = d.block(1000, BlockUse::Scratch);
         d.cache.put(a);
         d.cache.put(small);
         let common = d.cache.set_aside();
-        let own = d.block(4 * MB, Life::Scratch);
+        let own = d.block(4 * MB, BlockUse::Scratch);
         assert!(apart(&[a, b, own]));
         d.cache.put(b);
         d.cache.put(own);
@@ -302,10 +302,10 @@ mod tests {
             if held.len() > 20 || (!held.is_empty() && draw(2) == 0) {
                 d.cache.put(held.swap_remove(draw(held.len())));
             } else {
-                let life = if draw(4) == 0 { Life::Buffer } else { Life::Scratch };
+                let block_use = if draw(4) == 0 { BlockUse::Buffer } else { BlockUse::Scratch };
                 let most = if draw(2) == 0 { 10_000 } else { 40 * MB };
                 let bytes = draw(most);
-                let block = d.block(bytes, life);
+                let block = d.block(bytes, block_use);
                 assert!(block.bytes() >= bytes);
                 held.push(block);
                 assert!(apart(&held));

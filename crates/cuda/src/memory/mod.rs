@@ -7,9 +7,9 @@ mod download;
 mod ops;
 mod replay;
 
-pub(crate) use allocator::{Allocator, Block};
+pub(crate) use allocator::{Allocator, DeviceBlock};
 pub use buffer::{Buf, Ints, Mut, Ref};
-pub(crate) use cache::Life;
+pub(crate) use cache::BlockUse;
 pub use download::AsyncDownload;
 pub use ops::Workspace;
 pub use replay::Graph;

@@ -6,14 +6,14 @@
 
 use crate::{
     device::Cuda,
-    driver::{Exec, Span},
+    driver::{RecordedGraph, Span},
 };
 use s4_backend::Result;
 
 /// What [`s4_backend::Memory::replay`] keeps between calls.
 #[derive(Default)]
 pub struct Graph {
-    /// Of the last call: the caller's key, and the epoch of the buffers.
+    /// The last call: the caller's key, and the epoch of the buffers.
     seen: Option<([u64; 2], u64)>,
     recorded: Option<Recorded>,
     /// Whether the driver could not record the work.
@@ -21,7 +21,7 @@ pub struct Graph {
 }
 
 struct Recorded {
-    exec: Exec,
+    exec: RecordedGraph,
     scratch: Vec<Span>,
     be: Cuda,
 }

@@ -6,14 +6,14 @@ use super::{
     call::Call,
     chunk_pass::{Entering, Pass},
     discretize::{Discrete, GradientSpans},
-    matrices::{KernelRange, Matrices, Pack, TransitionBuffer},
+    matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
     saved_powers::SavedPowers,
     sizes::{Sizes, T},
 };
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::Block,
+    memory::DeviceBlock,
 };
 use s4_backend::Result;
 
@@ -36,18 +36,20 @@ pub(super) struct ChunkBackward<'a> {
 }
 
 /// What the passes of one backward call share.
-struct Shared<'a> {
+struct BackwardShared<'a> {
     discrete: &'a Discrete,
     matrices: &'a Matrices,
     /// Matrices of the scans over segments: of the pass, and of its adjoint.
-    segment: [Option<&'a Block>; 2],
+    segment_scans: [Option<&'a DeviceBlock>; 2],
     /// Initial states (B, H, NP), padded.
     state0: Option<Span>,
-    /// (H, slots, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in parts, to be added by `discretize_backward`.
-    slot: &'a Block,
-    slots: usize,
-    /// The number of slots at the end that partial_chunk_backward writes, for sequences that end inside a chunk.
-    partial_chunk_slots: usize,
+    /// (H, gradient_part_count, (2 + 2R)·P): partial sums of the gradients of (D₀, B̄, u, v): one part per sequence of
+    /// chunk_matrices_backward.cu, then those of the end chunks; discretize_backward adds them.
+    gradient_parts: &'a DeviceBlock,
+    gradient_part_count: usize,
+    /// How many of the parts, the last ones, partial_chunk_backward writes: it shares the batch among them. 0 where the
+    /// final state has no gradient.
+    end_chunk_gradient_parts: usize,
 }
 
 impl Cuda {
@@ -61,19 +63,19 @@ impl Cuda {
             None => self.transition_buffer(op, c.sizes)?,
         };
         let m = self.matrices(op, &discrete, params.c.span(), c.sizes, q)?;
-        let [ahead, back] = match a.powers.and_then(|p| p.scans(c.cut.each)) {
+        let [ahead, back] = match a.powers.and_then(|p| p.scans(c.cut.chunks_per_segment)) {
             Some(both) if c.cut.segments > 1 => both.clone().map(Some),
             _ => self.scan_matrices(c, &m.q, true)?,
         };
-        let segment = [ahead.as_deref(), back.as_deref()];
+        let segment_scans = [ahead.as_deref(), back.as_deref()];
         let state0 = a.state0.map(|s| self.pad_state(op, s, rows, 2 * pairs, np)).transpose()?;
-        let partial_chunk_slots = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
-        let slots = 1 + 2 * rank + kc + partial_chunk_slots;
-        let slot = self.block(op, 16 * heads * slots * (2 + 2 * rank) * pairs)?;
+        let end_chunk_gradient_parts = if a.dstate_end.is_some() { c.batch.min(8) } else { 0 };
+        let gradient_part_count = 1 + 2 * rank + kc + end_chunk_gradient_parts;
+        let gradient_parts = self.block(op, 16 * heads * gradient_part_count * (2 + 2 * rank) * pairs)?;
         let dkern = self.scratch64(op, heads * kc * T)?;
 
-        let mut products: Vec<Block> = Vec::new();
-        let mut du_last = None;
+        let mut products: Vec<DeviceBlock> = Vec::new();
+        let mut du_end_chunk = None;
         let plain = state0.is_none() && a.dstate_end.is_none() && a.dstate0.is_none() && a.with_d;
         let aligned = [Some(a.dy), Some(a.u), a.du].into_iter().flatten().all(Span::is_aligned);
         if c.bidirectional_pass && plain && aligned {
@@ -83,7 +85,7 @@ impl Cuda {
                 u: a.u,
                 saved: a.saved,
                 d: params.d.span(),
-                segment,
+                segment: segment_scans,
             };
             products = self.bidirectional_backward(c, &b, &m)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
@@ -91,26 +93,33 @@ impl Cuda {
                 self.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
             }
         } else {
-            let shared = Shared {
+            let shared = BackwardShared {
                 discrete: &discrete,
                 matrices: &m,
-                segment,
+                segment_scans,
                 state0: state0.as_ref().map(|s| s.span()),
-                slot: &slot,
-                slots,
-                partial_chunk_slots,
+                gradient_parts: &gradient_parts,
+                gradient_part_count,
+                end_chunk_gradient_parts,
             };
             for &kernels in a.kernel_ranges {
                 let (g, last) = self.direction_backward(a, c, &shared, kernels)?;
-                du_last = last.or(du_last);
+                du_end_chunk = last.or(du_end_chunk);
                 let dd = (a.with_d && !kernels.anticausal).then_some(a.grads.d);
                 self.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
                 products.push(g);
             }
         }
-        self.matrices_backward(a, c, &m, &discrete, (&products, &dkern), (&slot, slots))?;
-        self.discretize_backward(op, a.grads, &slot, slots, &c.layer)?;
-        if let (Some(du), Some(last)) = (a.du, &du_last) {
+        self.matrices_backward(
+            a,
+            c,
+            &m,
+            &discrete,
+            (&products, &dkern),
+            (&gradient_parts, gradient_part_count),
+        )?;
+        self.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
+        if let (Some(du), Some(last)) = (a.du, &du_end_chunk) {
             let n = rows * T;
             let arguments = args![du, last, c.lengths, c.batch, heads, c.len];
             self.each(("partial_chunk", "add_partial_chunk"), n, arguments)?;
@@ -119,18 +128,18 @@ impl Cuda {
     }
 
     /// Recomputes the pass of one direction for its states, then runs its adjoint. Gives the gradients of the chunk's
-    /// matrices and, where the final state has a gradient, what du of each sequence's last chunk receives from it.
+    /// matrices and, where the final state has a gradient, what du of each sequence's end chunk receives from it.
     fn direction_backward(
         &self,
         a: &ChunkBackward<'_>,
         c: &Call<'_>,
-        shared: &Shared<'_>,
+        shared: &BackwardShared<'_>,
         kernels: KernelRange,
-    ) -> Result<(Block, Option<Block>)> {
+    ) -> Result<(DeviceBlock, Option<DeviceBlock>)> {
         let (op, Sizes { heads, pairs, rank, np, .. }) = (c.op, c.sizes);
         let KernelRange { count: channels, anticausal, .. } = kernels;
         let (rows, d) = (c.batch * heads, shared.discrete);
-        let pack = |adjoint| Pack { kernels, adjoint };
+        let pack = |adjoint| FragmentsOf { kernels, adjoint };
         let skip = (a.with_d && !anticausal).then(|| c.layer.params.d.span());
         let forward = self.pack(op, shared.matrices, skip, c.sizes, pack(false))?;
         let adjoint = self.pack(op, shared.matrices, skip, c.sizes, pack(true))?;
@@ -146,7 +155,7 @@ impl Cuda {
             end: None,
             states: Some(s.span()),
             state_at_end_chunk: state_at_end_chunk.as_ref().map(|m| m.span()),
-            inject_before_end_chunk: None,
+            dstate_at_end_chunk: None,
             lengths: c.lengths,
             batch: c.batch,
             len: c.len,
@@ -156,21 +165,22 @@ impl Cuda {
             lower: !anticausal,
             accumulate: false,
         };
-        self.pass(op, &pass, c.sizes, c.cut, shared.segment[0])?;
-        let (mut inject, mut du_last) = (None, None);
+        self.pass(op, &pass, c.sizes, c.cut, shared.segment_scans[0])?;
+        let (mut dstate_at_end_chunk, mut du_end_chunk) = (None, None);
         if let (Some(dend), Some(state_at_end_chunk)) = (a.dstate_end, &state_at_end_chunk) {
             let (i, last) = (self.scratch(op, rows * np)?, self.scratch(op, rows * T)?);
-            let (slots, partial_chunk_slots) = (shared.slots, shared.partial_chunk_slots);
-            let states = self.block(op, 16 * heads * partial_chunk_slots * T * pairs)?;
+            let (gradient_part_count, end_chunk_gradient_parts) =
+                (shared.gradient_part_count, shared.end_chunk_gradient_parts);
+            let states = self.block(op, 16 * heads * end_chunk_gradient_parts * T * pairs)?;
             self.launch(
                 ("partial_chunk", "partial_chunk_backward"),
-                (heads, partial_chunk_slots, 1),
+                (heads, end_chunk_gradient_parts, 1),
                 (32, 1),
                 0,
                 args![
                     &i,
                     &last,
-                    shared.slot,
+                    shared.gradient_parts,
                     &states,
                     dend,
                     state_at_end_chunk,
@@ -186,11 +196,11 @@ impl Cuda {
                     rank,
                     np,
                     c.len,
-                    slots,
-                    slots - partial_chunk_slots
+                    gradient_part_count,
+                    gradient_part_count - end_chunk_gradient_parts
                 ],
             )?;
-            (inject, du_last) = (Some(i), Some(last));
+            (dstate_at_end_chunk, du_end_chunk) = (Some(i), Some(last));
         }
         let end = a.dstate0.map(|_| self.scratch(op, rows * np)).transpose()?;
         pass = Pass {
@@ -202,7 +212,7 @@ impl Cuda {
             end: end.as_ref().map(|e| e.span()),
             states: Some(ds.span()),
             state_at_end_chunk: None,
-            inject_before_end_chunk: inject.as_ref().map(|i| i.span()),
+            dstate_at_end_chunk: dstate_at_end_chunk.as_ref().map(|i| i.span()),
             lengths: c.lengths,
             batch: c.batch,
             len: c.len,
@@ -212,25 +222,25 @@ impl Cuda {
             lower: anticausal,
             accumulate: anticausal,
         };
-        self.pass(op, &pass, c.sizes, c.cut, shared.segment[1])?;
+        self.pass(op, &pass, c.sizes, c.cut, shared.segment_scans[1])?;
         if let (Some(dstate0), Some(end)) = (a.dstate0, &end) {
             let n = rows * 2 * pairs;
             let arguments = args![dstate0, end, c.batch, heads, 2 * pairs, np, 1usize, 0usize];
             self.each(("states", "cut_state"), n, arguments)?;
         }
-        Ok((self.products(c, a.dy, &ds, a.u, &s, channels)?, du_last))
+        Ok((self.products(c, a.dy, &ds, a.u, &s, channels)?, du_end_chunk))
     }
 
-    /// [dToep, dW; dV, dQ] of each direction and the gradient of the first T samples of the kernel, back to the slots of
-    /// (D₀, B̄, u, v) and to dC.
+    /// [dToep, dW; dV, dQ] of each direction and the gradient of the first T samples of the kernel, back to
+    /// the parts of the gradients of (D₀, B̄, u, v) and to dC.
     fn matrices_backward(
         &self,
         a: &ChunkBackward<'_>,
         c: &Call<'_>,
         m: &Matrices,
         d: &Discrete,
-        (products, dkern): (&[Block], &Block),
-        (slot, slots): (&Block, usize),
+        (products, dkern): (&[DeviceBlock], &DeviceBlock),
+        (gradient_parts, gradient_part_count): (&DeviceBlock, usize),
     ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, .. }) = (c.op, c.sizes);
         let side = c.sizes.side();
@@ -253,7 +263,7 @@ impl Cuda {
             (64, 1),
             4 * 16 * 256,
             args![
-                slot,
+                gradient_parts,
                 a.grads.c,
                 dkern,
                 &ga,
@@ -274,7 +284,7 @@ impl Cuda {
                 side,
                 side * side,
                 heads * side * side,
-                slots
+                gradient_part_count
             ],
         )
     }

@@ -2,13 +2,13 @@
 //! both directions of a bidirectional layer at once, or one.
 
 use super::{
-    call::Call, chunk_pass::Entering, matrices::Matrices, pass_backward::Products, segments::Cut,
+    call::Call, chunk_pass::Entering, matrices::Matrices, pass_backward::Products, segments::SegmentSplit,
     sizes::Sizes,
 };
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::{Block, Ints},
+    memory::{DeviceBlock, Ints},
 };
 use s4_backend::Result;
 use std::ops::Range;
@@ -22,24 +22,24 @@ const EXPONENTS: usize = 64 * 4;
 /// Which operands a pass needs.
 #[derive(Clone, Copy)]
 pub(super) struct OperandsOf {
-    /// Of both directions of a bidirectional layer.
+    /// Whether of both directions of a bidirectional layer.
     pub(super) both: bool,
-    /// Of the adjoint of the pass.
+    /// Whether of the adjoint of the pass.
     pub(super) adjoint: bool,
-    /// Also those of the outputs, not of the states alone.
+    /// Whether also those of the outputs, not of the states alone.
     pub(super) outputs: bool,
 }
 
 /// The matrices of every head, as `kernels/ssm/bidirectional_operands_sm90.cu` lays them out.
 pub(super) struct Operands {
-    planes: Block,
-    exponents: Block,
+    planes: DeviceBlock,
+    exponents: DeviceBlock,
     /// Planes per head.
     count: usize,
     both: bool,
 }
 
-/// One pass over both directions, or over one.
+/// Arguments of a pass over both directions, or over one.
 pub(super) struct BidirectionalPass<'a> {
     pub(super) y: Option<Span>,
     pub(super) x: Span,
@@ -50,7 +50,7 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) lengths: Option<&'a Ints>,
     pub(super) batch: usize,
     pub(super) len: usize,
-    /// Of a pass over one direction: whether it goes from the last chunk to the first.
+    /// Whether a pass over one direction goes from the last chunk to the first.
     pub(super) last_to_first: bool,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct BidirectionalBackward<'a> {
     pub(super) u: Span,
     pub(super) saved: Option<Span>,
     pub(super) d: Span,
-    pub(super) segment: [Option<&'a Block>; 2],
+    pub(super) segment: [Option<&'a DeviceBlock>; 2],
 }
 
 impl Cuda {
@@ -98,14 +98,14 @@ impl Cuda {
         &self,
         p: &BidirectionalPass<'_>,
         s: Sizes,
-        cut: Cut,
+        cut: SegmentSplit,
         y: Option<Span>,
         [init, end, states]: [[Option<Span>; 2]; 3],
         heads: Range<usize>,
     ) -> Result<()> {
         let from = heads.start;
         // The part of an array of all heads that begins at the first of these heads.
-        let on = |x: Span, each: usize| x.part(from * each, x.bytes() - from * each);
+        let heads_part = |x: Span, each: usize| x.part(from * each, x.bytes() - from * each);
         let (row, state) = (4 * p.len, 4 * s.np);
         let Operands { planes, exponents, count, both } = p.operands;
         let tiles = (p.batch * cut.segments).div_ceil(64);
@@ -128,10 +128,10 @@ impl Cuda {
             }
         };
         let both_at_once = y.is_some() && *both;
-        let slot = if exact { 2 * PLANE } else { PLANE };
+        let kept_state_bytes = if exact { 2 * PLANE } else { PLANE };
         let shared = match (y, both_at_once) {
             (None, _) => 4 * PLANE,
-            (_, true) => count * PLANE + cut.each * (slot + EXPONENTS),
+            (_, true) => count * PLANE + cut.chunks_per_segment * (kept_state_bytes + EXPONENTS),
             (_, false) => count * PLANE,
         };
         let dirs = 1 + *both as usize;
@@ -141,21 +141,21 @@ impl Cuda {
             (if both_at_once { 256 } else { 128 }, 1),
             shared,
             args![
-                y.map(|y| on(y, row)),
-                on(p.x, row),
-                on(planes.span(), count * PLANE),
-                on(exponents.span(), 8 * 4),
-                init[0].map(|x| on(x, state)),
-                init[1].map(|x| on(x, state)),
-                end[0].map(|x| on(x, state)),
-                end[1].map(|x| on(x, state)),
+                y.map(|y| heads_part(y, row)),
+                heads_part(p.x, row),
+                heads_part(planes.span(), count * PLANE),
+                heads_part(exponents.span(), 8 * 4),
+                init[0].map(|x| heads_part(x, state)),
+                init[1].map(|x| heads_part(x, state)),
+                end[0].map(|x| heads_part(x, state)),
+                end[1].map(|x| heads_part(x, state)),
                 states[0],
                 states[1],
                 p.lengths,
                 p.batch,
                 s.heads,
                 cut.segments,
-                cut.each,
+                cut.chunks_per_segment,
                 cut.chunks,
                 dirs,
                 p.last_to_first,
@@ -172,9 +172,9 @@ impl Cuda {
         op: &'static str,
         p: &BidirectionalPass<'_>,
         s: Sizes,
-        cut: Cut,
-        segment: Option<&Block>,
-    ) -> Result<([Option<Span>; 2], Vec<Block>)> {
+        cut: SegmentSplit,
+        segment: Option<&DeviceBlock>,
+    ) -> Result<([Option<Span>; 2], Vec<DeviceBlock>)> {
         let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
         let dirs = 1 + p.operands.both as usize;
         let entering_len = p.batch * cut.segments * s.heads * s.np;
@@ -192,7 +192,8 @@ impl Cuda {
         if given {
             return Ok((init, own));
         }
-        let ends: Vec<Block> = (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
+        let ends: Vec<DeviceBlock> =
+            (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
         self.run_directions(p, s, cut, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
         let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
@@ -223,8 +224,8 @@ impl Cuda {
         op: &'static str,
         p: &BidirectionalPass<'_>,
         s: Sizes,
-        cut: Cut,
-        segment: Option<&Block>,
+        cut: SegmentSplit,
+        segment: Option<&DeviceBlock>,
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, cut, segment)?;
         self.run_directions(p, s, cut, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
@@ -236,7 +237,7 @@ impl Cuda {
         c: &Call<'_>,
         b: &BidirectionalBackward<'_>,
         m: &Matrices,
-    ) -> Result<Vec<Block>> {
+    ) -> Result<Vec<DeviceBlock>> {
         let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
         let side = s.side();
         let dirs = 1 + both as usize;
@@ -277,12 +278,13 @@ impl Cuda {
         let steps = (batch * c.cut.chunks).div_ceil(32);
         let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
-        let sums: Vec<Block> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
-        let wide = if parts > 1 { dirs } else { 0 };
-        let wide: Vec<Block> = (0..wide).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
-        let states = || (0..dirs).map(|_| self.scratch(op, states_len)).collect::<Result<Vec<Block>>>();
+        let sums: Vec<DeviceBlock> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
+        let partial_sums_count = if parts > 1 { dirs } else { 0 };
+        let partial_sums: Vec<DeviceBlock> =
+            (0..partial_sums_count).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
+        let states = || (0..dirs).map(|_| self.scratch(op, states_len)).collect::<Result<Vec<DeviceBlock>>>();
         let (x, dx) = (states()?, states()?);
-        let span = |v: &[Block], dir: usize| v.get(dir).map(|b| b.span());
+        let span = |v: &[DeviceBlock], dir: usize| v.get(dir).map(|b| b.span());
         for from in (0..s.heads).step_by(portion) {
             let range = from..from + portion;
             let none = [None; 2];
@@ -293,7 +295,7 @@ impl Cuda {
             for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.
                 let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
-                let target = wide.get(dir).unwrap_or(&sums[dir]).span();
+                let target = partial_sums.get(dir).unwrap_or(&sums[dir]).span();
                 let heads = range.clone();
                 self.chunk_gradient_product(
                     c,
@@ -301,7 +303,7 @@ impl Cuda {
                 )?;
             }
         }
-        for (sum, cell) in sums.iter().zip(&wide) {
+        for (sum, cell) in sums.iter().zip(&partial_sums) {
             self.each(("chunk_pass_backward", "sum_parts"), cells, args![sum, cell, cells, parts])?;
         }
         Ok(sums)
@@ -311,7 +313,7 @@ impl Cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssm::{segments::cut_bidirectional, sizes::T};
+    use crate::ssm::{segments::split_bidirectional, sizes::T};
 
     #[test]
     fn segments_cover_the_sequence_and_fit_in_shared_memory() {
@@ -319,15 +321,22 @@ mod tests {
             [(1, 1, 4), (50, 512, 1024), (16, 256, 16384), (1, 64, 1 << 20), (3, 5, 1000)]
         {
             for products in [1, 3] {
-                let c = cut_bidirectional(batch, heads, len, 132, products);
+                let c = split_bidirectional(batch, heads, len, 132, products);
                 assert_eq!(c.chunks, len.div_ceil(T));
-                assert!(c.each * c.segments >= c.chunks && c.each * (c.segments - 1) < c.chunks, "{c:?}");
-                assert!(c.segments == 1 || c.each.is_power_of_two(), "{c:?}");
-                let (planes, slot) = if products == 3 { (12, 2 * PLANE) } else { (9, PLANE) };
-                assert!(planes * PLANE + c.each * (slot + EXPONENTS) <= 227 << 10, "{c:?}");
+                assert!(
+                    c.chunks_per_segment * c.segments >= c.chunks
+                        && c.chunks_per_segment * (c.segments - 1) < c.chunks,
+                    "{c:?}"
+                );
+                assert!(c.segments == 1 || c.chunks_per_segment.is_power_of_two(), "{c:?}");
+                let (planes, kept_state_bytes) = if products == 3 { (12, 2 * PLANE) } else { (9, PLANE) };
+                assert!(
+                    planes * PLANE + c.chunks_per_segment * (kept_state_bytes + EXPONENTS) <= 227 << 10,
+                    "{c:?}"
+                );
             }
         }
-        assert_eq!(cut_bidirectional(50, 512, 1024, 132, 1).segments, 1);
-        assert_eq!(cut_bidirectional(50, 256, 2048, 132, 1).segments, 2);
+        assert_eq!(split_bidirectional(50, 512, 1024, 132, 1).segments, 1);
+        assert_eq!(split_bidirectional(50, 256, 2048, 132, 1).segments, 2);
     }
 }

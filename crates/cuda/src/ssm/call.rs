@@ -2,13 +2,13 @@
 
 use super::{
     discretize::Layer,
-    segments::{Cut, cut, cut_bidirectional},
+    segments::{SegmentSplit, split_bidirectional, split_for_passes},
     sizes::Sizes,
 };
 use crate::{
     device::Cuda,
     driver::Span,
-    memory::{Block, Ints},
+    memory::{DeviceBlock, Ints},
 };
 use s4_backend::{Result, SsmCall, SsmParams, SsmSpec};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Call<'a> {
     pub(super) sizes: Sizes,
     pub(super) batch: usize,
     pub(super) len: usize,
-    pub(super) cut: Cut,
+    pub(super) cut: SegmentSplit,
     /// Whether the pass of `bidirectional_pass.rs` serves it, as far as sizes decide.
     pub(super) bidirectional_pass: bool,
     pub(super) lengths: Option<&'a Ints>,
@@ -41,18 +41,18 @@ impl Call<'_> {
 
 /// Elements of the states that enter the segments of one pass, which forward saves for backward where sequences are
 /// cut; else 0.
-fn entering_len(s: Sizes, cut: Cut, batch: usize) -> usize {
+fn entering_len(s: Sizes, cut: SegmentSplit, batch: usize) -> usize {
     if cut.segments > 1 { batch * cut.segments * s.heads * s.np } else { 0 }
 }
 
 impl Cuda {
     /// How a call's sequences are cut, and whether `bidirectional_pass.rs` serves it.
-    fn plan_cut(&self, spec: &SsmSpec, s: Sizes, (batch, len): (usize, usize)) -> (Cut, bool) {
+    fn plan_cut(&self, spec: &SsmSpec, s: Sizes, (batch, len): (usize, usize)) -> (SegmentSplit, bool) {
         let suits = self.multiplies_by_warpgroups() && s.np == 64 && spec.channels == 1 && len % 4 == 0;
         let cut = if suits && spec.bidirectional {
-            cut_bidirectional(batch, spec.heads, len, self.processors(), self.precision().products())
+            split_bidirectional(batch, spec.heads, len, self.processors(), self.precision().products())
         } else {
-            cut(batch, spec.heads, len, self.processors())
+            split_for_passes(batch, spec.heads, len, self.processors())
         };
         // With one direction, 64 segments make one warpgroup's work.
         (cut, suits && (spec.bidirectional || batch * cut.segments >= 48))
@@ -97,15 +97,15 @@ impl Cuda {
     pub(super) fn scan_matrices(
         &self,
         c: &Call<'_>,
-        q: &Block,
+        q: &DeviceBlock,
         backward: bool,
-    ) -> Result<[Option<Arc<Block>>; 2]> {
+    ) -> Result<[Option<Arc<DeviceBlock>>; 2]> {
         if c.cut.segments == 1 {
             return Ok([None, None]);
         }
         let make = || self.scratch(c.op, c.sizes.transition_len()).map(Arc::new);
         let (ahead, back) = (make()?, backward.then(make).transpose()?);
-        self.segment_matrices(c.op, q, c.sizes, c.cut.each, &ahead, back.as_deref())?;
+        self.segment_matrices(c.op, q, c.sizes, c.cut.chunks_per_segment, &ahead, back.as_deref())?;
         Ok([Some(ahead), back])
     }
 }

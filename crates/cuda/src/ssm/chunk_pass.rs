@@ -1,13 +1,13 @@
 //! The chunk pass over sequences (`kernels/ssm/chunk_pass*.cu`), for every layer, one direction per call.
 
 use super::{
-    segments::Cut,
+    segments::SegmentSplit,
     sizes::{Sizes, T},
 };
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::{Block, Ints},
+    memory::{DeviceBlock, Ints},
 };
 use s4_backend::Result;
 
@@ -26,13 +26,13 @@ pub(super) enum Entering {
 pub(super) struct Pass<'a> {
     pub(super) y: Option<Span>,
     pub(super) x: Span,
-    pub(super) fragments: &'a Block,
+    pub(super) fragments: &'a DeviceBlock,
     pub(super) state0: Option<Span>,
     pub(super) entering: Entering,
     pub(super) end: Option<Span>,
     pub(super) states: Option<Span>,
     pub(super) state_at_end_chunk: Option<Span>,
-    pub(super) inject_before_end_chunk: Option<Span>,
+    pub(super) dstate_at_end_chunk: Option<Span>,
     pub(super) lengths: Option<&'a Ints>,
     pub(super) batch: usize,
     pub(super) len: usize,
@@ -81,8 +81,8 @@ impl F16Launch {
     }
 }
 
-/// Names of those kernels: for states only (`None`), for outputs from inputs before them (`Some(true)`), from inputs
-/// after them (`Some(false)`).
+/// Name of the kernel of chunk_pass_f16*.cu that computes: only states (None), outputs from inputs at or before them
+/// (Some(true)), at or after them (Some(false)).
 fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str {
     let names = match (np, products) {
         (32, 3) => ["states_32", "lower_32_3", "upper_32_3"],
@@ -94,7 +94,7 @@ fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str
 }
 
 impl Cuda {
-    fn run(&self, p: &Pass<'_>, s: Sizes, cut: Cut, r: PassLaunch) -> Result<()> {
+    fn run(&self, p: &Pass<'_>, s: Sizes, cut: SegmentSplit, r: PassLaunch) -> Result<()> {
         let PassLaunch { y, init, end, full } = r;
         let vec = p.len % 4 == 0 && p.x.is_aligned() && y.is_none_or(Span::is_aligned);
         let keep = |x: Option<Span>| x.filter(|_| full);
@@ -116,12 +116,12 @@ impl Cuda {
                     end,
                     keep(p.states),
                     keep(p.state_at_end_chunk),
-                    p.inject_before_end_chunk,
+                    p.dstate_at_end_chunk,
                     p.lengths,
                     p.batch,
                     s.heads,
                     cut.segments,
-                    cut.each,
+                    cut.chunks_per_segment,
                     cut.chunks,
                     p.last_to_first,
                     p.accumulate,
@@ -150,14 +150,14 @@ impl Cuda {
                 end,
                 keep(p.states),
                 keep(p.state_at_end_chunk),
-                p.inject_before_end_chunk,
+                p.dstate_at_end_chunk,
                 p.lengths,
                 p.batch,
                 s.heads,
                 p.ins,
                 p.outs,
                 cut.segments,
-                cut.each,
+                cut.chunks_per_segment,
                 cut.chunks,
                 p.last_to_first,
                 p.lower,
@@ -176,8 +176,8 @@ impl Cuda {
         op: &'static str,
         p: &Pass<'_>,
         s: Sizes,
-        cut: Cut,
-        segment: Option<&Block>,
+        cut: SegmentSplit,
+        segment: Option<&DeviceBlock>,
     ) -> Result<()> {
         let Some(segment) = segment else {
             let whole = PassLaunch { y: p.y, init: p.state0, end: p.end, full: true };
@@ -233,7 +233,7 @@ impl Cuda {
     }
 
     /// Copies the state that leaves the last segment to `p.end`.
-    fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: Cut, end: Option<&Block>) -> Result<()> {
+    fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: SegmentSplit, end: Option<&DeviceBlock>) -> Result<()> {
         let (Some(sequence_end), Some(end)) = (p.end, end) else { return Ok(()) };
         let last = if p.last_to_first { 0 } else { cut.segments - 1 };
         let n = p.batch * s.heads * s.np;
@@ -252,7 +252,7 @@ impl Cuda {
         rows: usize,
         n: usize,
         np: usize,
-    ) -> Result<Block> {
+    ) -> Result<DeviceBlock> {
         let padded = self.scratch(op, rows * np)?;
         self.each(("states", "pad_state"), rows * np, args![&padded, state, rows, n, np])?;
         Ok(padded)

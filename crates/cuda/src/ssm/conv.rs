@@ -3,7 +3,7 @@
 use crate::{
     device::Cuda,
     driver::{Arg, Span, args},
-    memory::{Block, Ints, Workspace},
+    memory::{DeviceBlock, Ints, Workspace},
 };
 use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Error, Result};
 
@@ -59,7 +59,7 @@ impl Convolution<'_> {
 
 /// One channel of a group of heads, of an array (B, channels, H, L).
 #[derive(Clone, Copy)]
-struct Group {
+struct HeadGroup {
     channels: usize,
     channel: usize,
     h0: usize,
@@ -68,16 +68,16 @@ struct Group {
 
 /// How a transform of n points is cut: n1 rows of n2 points (n1 = 1 where one block holds it).
 #[derive(Clone, Copy)]
-struct Shape {
+struct TransformSplit {
     n1: usize,
     n2: usize,
 }
 
-impl Shape {
-    fn new(n: usize) -> Shape {
+impl TransformSplit {
+    fn new(n: usize) -> TransformSplit {
         // Columns have eight points or more.
         let n2 = if n <= ROW { n } else { ROW.min(n / 8) };
-        Shape { n1: n / n2, n2 }
+        TransformSplit { n1: n / n2, n2 }
     }
 
     /// Rows per block, threads per block, and bytes of their points.
@@ -95,9 +95,9 @@ impl Shape {
 
 impl Cuda {
     /// `count` transforms of n points in place; the inverse is scaled by 1/n.
-    fn transform(&self, z: &Block, n: usize, count: usize, inverse: bool) -> Result<()> {
-        let shape = Shape::new(n);
-        let Shape { n1, n2 } = shape;
+    fn transform(&self, z: &DeviceBlock, n: usize, count: usize, inverse: bool) -> Result<()> {
+        let shape = TransformSplit::new(n);
+        let TransformSplit { n1, n2 } = shape;
         let sign = if inverse { 1 } else { -1 };
         let scale = if inverse { 1.0 / n as f32 } else { 1.0 };
         let rows = || {
@@ -129,15 +129,22 @@ impl Cuda {
     }
 
     /// Writes the spectrum of channel c's kernel for heads h0 … h0 + heads.
-    fn kernel_spectrum(&self, k: &Block, conv: &[Arg], f: &Fft, (c, heads): (usize, usize)) -> Result<()> {
+    fn kernel_spectrum(
+        &self,
+        k: &DeviceBlock,
+        conv: &[Arg],
+        f: &Fft,
+        (c, heads): (usize, usize),
+    ) -> Result<()> {
         let total = heads * f.n;
         self.each(("conv", "pack_kernel"), total, &[conv, args![k, total, c]].concat())?;
         self.transform(k, f.n, heads, false)
     }
 
     /// Writes to z the spectra of one group of heads of x, with the batch and lengths of `conv`.
-    fn spectra(&self, z: &Block, x: Span, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
-        let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
+    fn spectra(&self, z: &DeviceBlock, x: Span, conv: &Convolution<'_>, f: &Fft, g: HeadGroup) -> Result<()> {
+        let (&Convolution { lengths, shape: s, .. }, HeadGroup { channels, channel: c, h0, heads }) =
+            (conv, g);
         let total = heads * s.batch * f.n;
         self.each(
             ("conv", "pack_rows"),
@@ -148,8 +155,9 @@ impl Cuda {
     }
 
     /// Writes the inverse transforms of z to one group of heads of y.
-    fn signals(&self, y: Span, z: &Block, conv: &Convolution<'_>, f: &Fft, g: Group) -> Result<()> {
-        let (&Convolution { lengths, shape: s, .. }, Group { channels, channel: c, h0, heads }) = (conv, g);
+    fn signals(&self, y: Span, z: &DeviceBlock, conv: &Convolution<'_>, f: &Fft, g: HeadGroup) -> Result<()> {
+        let (&Convolution { lengths, shape: s, .. }, HeadGroup { channels, channel: c, h0, heads }) =
+            (conv, g);
         self.transform(z, f.n, heads * s.batch, true)?;
         let total = heads * s.batch * s.len;
         self.each(
@@ -163,8 +171,8 @@ impl Cuda {
     pub(super) fn convolve(&self, op: &'static str, conv: &Convolution<'_>) -> Result<()> {
         let s = conv.shape;
         let Fft { n, .. } = plan(op, s)?;
-        let shape = Shape::new(n);
-        let Shape { n1, n2 } = shape;
+        let shape = TransformSplit::new(n);
+        let TransformSplit { n1, n2 } = shape;
         let (together, row_threads, row_shared) = shape.rows();
         let call = |h0| conv.args(h0, n);
         if n1 == 1 {
@@ -227,10 +235,10 @@ impl Cuda {
             let heads = (s.heads - h0).min(f.group);
             let total = heads * s.batch * f.n;
             let call = conv.args(h0, f.n);
-            let single = Group { channels: 1, channel: 0, h0, heads };
+            let single = HeadGroup { channels: 1, channel: 0, h0, heads };
             self.spectra(&zu, u, conv, &f, single)?;
             for c in 0..s.channels {
-                let of_channel = Group { channels: s.channels, channel: c, ..single };
+                let of_channel = HeadGroup { channels: s.channels, channel: c, ..single };
                 self.spectra(&zd, dy, conv, &f, of_channel)?;
                 if let Some(w) = &w {
                     self.kernel_spectrum(&k, &call, &f, (c, heads))?;

@@ -3,13 +3,13 @@
 use crate::{
     device::Cuda,
     driver::{Arg, Span, args},
-    memory::Block,
+    memory::DeviceBlock,
 };
 use s4_backend::{Discretization, Result, SsmGrads, SsmParams, SsmSpec};
 
 /// (D₀, u, v, B̄) of every head, complex f64.
 pub(super) struct Discrete {
-    block: Block,
+    block: DeviceBlock,
     heads: usize,
     pairs: usize,
     rank: usize,
@@ -108,13 +108,13 @@ impl Cuda {
         Ok(d)
     }
 
-    /// slots (H, count, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in `count` parts. Adds to every gradient in
+    /// gradient_parts (H, count, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in `count` parts. Adds to every gradient in
     /// `grads` but those of C and D.
     pub(super) fn discretize_backward(
         &self,
         op: &'static str,
         grads: GradientSpans,
-        slots: &Block,
+        gradient_parts: &DeviceBlock,
         count: usize,
         layer: &Layer<'_>,
     ) -> Result<()> {
@@ -125,7 +125,7 @@ impl Cuda {
         let block = self.scratch64(op, hp * (3 + 2 + 2 * rank))?;
         let at = |from: usize, n: usize| block.span().part(8 * hp * from, 8 * hp * n);
         let (dt, re, im, b, p) = (at(0, 1), at(1, 1), at(2, 1), at(3, 2), at(5, 2 * rank));
-        let arguments = with_params(args![dt, re, im, b, p, slots, count], layer);
+        let arguments = with_params(args![dt, re, im, b, p, gradient_parts, count], layer);
         self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
         self.launch(
             ("discretize", "add_parameter_gradients"),

@@ -4,7 +4,7 @@ use super::{
     bidirectional_pass::BidirectionalPass,
     call::Call,
     chunk_pass::{Entering, Pass},
-    plan::Constants,
+    plan::ForwardOperands,
     sizes::Sizes,
 };
 use crate::{
@@ -23,16 +23,23 @@ pub(super) struct ChunkForward {
 }
 
 impl Cuda {
-    pub(super) fn chunk_forward(&self, a: &ChunkForward, c: &Call<'_>, k: &mut Constants) -> Result<()> {
+    pub(super) fn chunk_forward(
+        &self,
+        a: &ChunkForward,
+        c: &Call<'_>,
+        k: &mut ForwardOperands,
+    ) -> Result<()> {
         let Sizes { heads, pairs, rank, np, .. } = c.sizes;
         let rows = c.batch * heads;
         let &ChunkForward { y, state_end, saved, u, state0 } = a;
         let spec = &c.layer.spec;
-        if c.cut.segments > 1 && k.segment.as_ref().is_none_or(|(each, _)| *each != c.cut.each) {
-            let [ahead, _] = self.scan_matrices(c, &k.q, false)?;
-            k.segment = ahead.map(|b| (c.cut.each, b));
+        if c.cut.segments > 1
+            && k.segment_power.as_ref().is_none_or(|(each, _)| *each != c.cut.chunks_per_segment)
+        {
+            let [ahead, _] = self.scan_matrices(c, &k.transition, false)?;
+            k.segment_power = ahead.map(|b| (c.cut.chunks_per_segment, b));
         }
-        let segment = k.segment.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| &**b);
+        let segment = k.segment_power.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| &**b);
         let entering = |anticausal| {
             saved.map_or(Entering::Computed, |s| Entering::ComputedInto(c.saved_of(s, anticausal)))
         };
@@ -50,7 +57,7 @@ impl Cuda {
             return self.bidirectional_pass(c.op, &pass, c.sizes, c.cut, segment);
         }
         let state0 = state0.map(|s| self.pad_state(c.op, s, rows, 2 * pairs, np)).transpose()?;
-        let mid = state_end.map(|_| self.scratch(c.op, rows * np)).transpose()?;
+        let state_at_end_chunk = state_end.map(|_| self.scratch(c.op, rows * np)).transpose()?;
         for (fragments, anticausal) in k.fragments.iter().zip([false, true]) {
             let Some(fragments) = fragments else { continue };
             let pass = Pass {
@@ -61,8 +68,8 @@ impl Cuda {
                 entering: entering(anticausal),
                 end: None,
                 states: None,
-                state_at_end_chunk: mid.as_ref().map(|m| m.span()).filter(|_| !anticausal),
-                inject_before_end_chunk: None,
+                state_at_end_chunk: state_at_end_chunk.as_ref().map(|m| m.span()).filter(|_| !anticausal),
+                dstate_at_end_chunk: None,
                 lengths: c.lengths,
                 batch: c.batch,
                 len: c.len,
@@ -74,14 +81,28 @@ impl Cuda {
             };
             self.pass(c.op, &pass, c.sizes, c.cut, segment)?;
         }
-        if let (Some(end), Some(mid)) = (state_end, &mid) {
+        if let (Some(end), Some(state_at_end_chunk)) = (state_end, &state_at_end_chunk) {
             let d = &k.discrete;
             self.launch(
                 ("partial_chunk", "partial_chunk"),
                 (c.batch, heads, 1),
                 (32, 1),
                 0,
-                args![end, mid, u, c.lengths, d.d0(), d.u(), d.v(), d.b_bar(), heads, pairs, rank, np, c.len],
+                args![
+                    end,
+                    state_at_end_chunk,
+                    u,
+                    c.lengths,
+                    d.d0(),
+                    d.u(),
+                    d.v(),
+                    d.b_bar(),
+                    heads,
+                    pairs,
+                    rank,
+                    np,
+                    c.len
+                ],
             )?;
         }
         Ok(())

@@ -5,12 +5,12 @@ use super::{
     backward::ChunkBackward,
     chunk_pass::{Entering, Pass},
     discretize::{GradientSpans, Layer},
-    matrices::{KernelRange, Pack},
+    matrices::{FragmentsOf, KernelRange},
 };
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::{Block, Workspace},
+    memory::{DeviceBlock, Workspace},
 };
 use s4_backend::{KernelBackward, KernelForward, KernelOps, Result};
 
@@ -28,7 +28,7 @@ impl Cuda {
         let q = self.transition_buffer(op, c.sizes)?;
         let m = self.matrices(op, &discrete, layer.params.c.span(), c.sizes, q)?;
         let kernels = KernelRange { first: 0, count: c.sizes.kc, anticausal: false };
-        let fragments = self.pack(op, &m, None, c.sizes, Pack { kernels, adjoint: false })?;
+        let fragments = self.pack(op, &m, None, c.sizes, FragmentsOf { kernels, adjoint: false })?;
         let [segment, _] = self.scan_matrices(&c, &m.q, false)?;
         let u = self.impulse(op, layer.spec.heads, len)?;
         let pass = Pass {
@@ -40,7 +40,7 @@ impl Cuda {
             end: None,
             states: None,
             state_at_end_chunk: None,
-            inject_before_end_chunk: None,
+            dstate_at_end_chunk: None,
             lengths: None,
             batch: 1,
             len,
@@ -81,7 +81,7 @@ impl Cuda {
         self.chunk_backward(&a, &c)
     }
 
-    fn impulse(&self, op: &'static str, heads: usize, len: usize) -> Result<Block> {
+    fn impulse(&self, op: &'static str, heads: usize, len: usize) -> Result<DeviceBlock> {
         let u = self.scratch(op, heads * len)?;
         self.each(("states", "impulse"), heads * len, args![&u, heads, len])?;
         Ok(u)

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::Block,
+    memory::DeviceBlock,
 };
 use s4_backend::Result;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use std::sync::Arc;
 /// The sequences and matrices of one chunk, of every head, in f64 (`kernels/ssm/chunk_matrices.cu` defines them).
 pub(super) struct Matrices {
     /// (H, R+1, T, P): Ā^j B̄, Ā^j u_r
-    pub(super) cols: Block,
+    pub(super) cols: DeviceBlock,
     /// (H, kc, T+1, P): C Ā^j
-    pub(super) rows: Block,
+    pub(super) rows: DeviceBlock,
     /// (H, R, T, P): v_r D₀^j
-    pub(super) powers: Block,
+    pub(super) powers: DeviceBlock,
     /// (H, kc, T): K̄_j for j < T
-    pub(super) kern: Block,
+    pub(super) kern: DeviceBlock,
     /// (H, NP, NP): Ā^T
-    pub(super) q: Arc<Block>,
+    pub(super) q: Arc<DeviceBlock>,
 }
 
 /// Memory of Ā^T (H, NP, NP) in f64.
 pub(super) struct TransitionBuffer {
-    pub(super) block: Arc<Block>,
+    pub(super) block: Arc<DeviceBlock>,
     /// Whether it holds Ā^T already.
     pub(super) filled: bool,
 }
@@ -57,9 +57,9 @@ impl KernelRange {
 
 /// Which operands [`Cuda::pack`] makes.
 #[derive(Clone, Copy)]
-pub(super) struct Pack {
+pub(super) struct FragmentsOf {
     pub(super) kernels: KernelRange,
-    /// Those of the adjoint pass.
+    /// Whether the operands are those of the adjoint pass.
     pub(super) adjoint: bool,
 }
 
@@ -119,8 +119,8 @@ impl Cuda {
         m: &Matrices,
         d: Option<Span>,
         s: Sizes,
-        p: Pack,
-    ) -> Result<Block> {
+        p: FragmentsOf,
+    ) -> Result<DeviceBlock> {
         let Sizes { heads, pairs, rank, kc, np } = s;
         let KernelRange { first, count: channels, anticausal } = p.kernels;
         let (w, v) = if p.adjoint { (1, channels) } else { (channels, 1) };
@@ -144,11 +144,11 @@ impl Cuda {
     pub(super) fn segment_matrices(
         &self,
         op: &'static str,
-        q: &Block,
+        q: &DeviceBlock,
         s: Sizes,
         each: usize,
-        ahead: &Block,
-        back: Option<&Block>,
+        ahead: &DeviceBlock,
+        back: Option<&DeviceBlock>,
     ) -> Result<()> {
         let n = s.heads * s.np * s.np;
         let squarings = each.trailing_zeros();

@@ -125,7 +125,9 @@ impl SsmOps for Cuda {
             let mut once = self.constants(&c, bidirectional_pass, q)?;
             if c.cut.segments > 1 {
                 self.save_scans(&c, &mut powers)?;
-                once.segment = powers.scans(c.cut.each).map(|[ahead, _]| (c.cut.each, ahead.clone()));
+                once.segment_power = powers
+                    .scans(c.cut.chunks_per_segment)
+                    .map(|[ahead, _]| (c.cut.chunks_per_segment, ahead.clone()));
             }
             arrays.saved = saved_span(OP, saved.span())?;
             self.chunk_forward(&arrays, &c, &mut once)?;

@@ -10,7 +10,7 @@ use crate::{
     Precision,
     device::Cuda,
     driver::{Span, args},
-    memory::Block,
+    memory::DeviceBlock,
 };
 use s4_backend::Result;
 use std::ops::Range;
@@ -35,11 +35,11 @@ impl Cuda {
         &self,
         c: &Call<'_>,
         dy: Span,
-        ds: &Block,
+        ds: &DeviceBlock,
         u: Span,
-        s: &Block,
+        s: &DeviceBlock,
         channels: usize,
-    ) -> Result<Block> {
+    ) -> Result<DeviceBlock> {
         let heads = c.sizes.heads;
         let gradient_len = heads * c.sizes.side() * c.sizes.side();
         let gradients = self.scratch(c.op, channels * gradient_len)?;
@@ -66,9 +66,9 @@ impl Cuda {
     /// Adds up dToep, in `g`, along its diagonals: the gradient of the kernel's first T elements, and dD.
     pub(super) fn kernel_gradient(
         &self,
-        dkern: &Block,
+        dkern: &DeviceBlock,
         dd: Option<Span>,
-        g: &Block,
+        g: &DeviceBlock,
         s: Sizes,
         kernels: KernelRange,
     ) -> Result<()> {
@@ -93,8 +93,9 @@ impl Cuda {
         let &Products { target, dy, ds, u, s, channel: (channels, k), ref heads, parts } = p;
         let (range, side) = (heads, c.sizes.side());
         let Sizes { heads, np, .. } = c.sizes;
-        let on = |x: Span, each: usize| x.part(range.start * each, x.bytes() - range.start * each);
-        let (target, dy, u) = (on(target, 4 * side * side), on(dy, 4 * c.len), on(u, 4 * c.len));
+        let heads_part = |x: Span, each: usize| x.part(range.start * each, x.bytes() - range.start * each);
+        let (target, dy, u) =
+            (heads_part(target, 4 * side * side), heads_part(dy, 4 * c.len), heads_part(u, 4 * c.len));
         let vec = c.len % 4 == 0 && dy.is_aligned() && u.is_aligned();
         let rows = if k == 0 { side } else { T };
         let (b, chunks, len, grid) = (c.batch, c.cut.chunks, c.len, (range.len(), parts, 1));

@@ -4,10 +4,10 @@ use super::{
     bidirectional_pass::{Operands, OperandsOf},
     call::Call,
     discretize::Discrete,
-    matrices::{KernelRange, Pack, TransitionBuffer},
+    matrices::{FragmentsOf, KernelRange, TransitionBuffer},
     saved_powers::SavedPowers,
 };
-use crate::{device::Cuda, memory::Block};
+use crate::{device::Cuda, memory::DeviceBlock};
 use s4_backend::{Result, SsmSpec};
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ pub struct SsmPlan {
     pub(super) spec: SsmSpec,
     /// Version and rate of the parameters whose constants are kept, and whether they are for `bidirectional_pass.rs`.
     pub(super) key: Option<(u64, u64, bool)>,
-    pub(super) constants: Option<Constants>,
+    pub(super) constants: Option<ForwardOperands>,
     /// Powers of Ā of the last forward pass of training.
     pub(super) powers: Option<SavedPowers>,
 }
 
 /// The operands of one layer's forward passes.
-pub(super) struct Constants {
+pub(super) struct ForwardOperands {
     pub(super) discrete: Discrete,
     /// Operands of the causal pass, and of the anticausal one.
-    pub(super) fragments: [Option<Block>; 2],
+    pub(super) fragments: [Option<DeviceBlock>; 2],
     /// Operands of a pass over both directions at once (`bidirectional_pass.rs`); `fragments` is then empty.
     pub(super) operands: Option<Operands>,
-    /// `each`, the chunks of a segment in the latest cut, and Ā^(T·each) − 1.
-    pub(super) segment: Option<(usize, Arc<Block>)>,
-    /// Ā^T in f64, from which `segment` is made.
-    pub(super) q: Arc<Block>,
+    /// The chunks of a segment in the latest split, and Ā^(T·chunks) − 1.
+    pub(super) segment_power: Option<(usize, Arc<DeviceBlock>)>,
+    /// Ā^T in f64, from which `segment_power` is made.
+    pub(super) transition: Arc<DeviceBlock>,
 }
 
 impl Cuda {
@@ -41,27 +41,33 @@ impl Cuda {
         c: &Call<'_>,
         bidirectional_pass: bool,
         q: TransitionBuffer,
-    ) -> Result<Constants> {
+    ) -> Result<ForwardOperands> {
         let (params, spec) = (&c.layer.params, &c.layer.spec);
         let discrete = self.discretize(c.op, &c.layer)?;
         let matrices = self.matrices(c.op, &discrete, params.c.span(), c.sizes, q)?;
         if bidirectional_pass {
             let of = OperandsOf { both: spec.bidirectional, adjoint: false, outputs: true };
             let operands = Some(self.operands(c.op, &matrices, params.d.span(), c.sizes, of)?);
-            return Ok(Constants {
+            return Ok(ForwardOperands {
                 discrete,
                 fragments: [None, None],
                 operands,
-                segment: None,
-                q: matrices.q,
+                segment_power: None,
+                transition: matrices.q,
             });
         }
         let pack = |kernels: KernelRange| {
             let d = (!kernels.anticausal).then(|| params.d.span());
-            self.pack(c.op, &matrices, d, c.sizes, Pack { kernels, adjoint: false })
+            self.pack(c.op, &matrices, d, c.sizes, FragmentsOf { kernels, adjoint: false })
         };
         let [causal, anticausal] = KernelRange::causal_and_anticausal(spec.channels);
         let fragments = [Some(pack(causal)?), spec.bidirectional.then(|| pack(anticausal)).transpose()?];
-        Ok(Constants { discrete, fragments, operands: None, segment: None, q: matrices.q })
+        Ok(ForwardOperands {
+            discrete,
+            fragments,
+            operands: None,
+            segment_power: None,
+            transition: matrices.q,
+        })
     }
 }

@@ -2,7 +2,7 @@
 //! to keep. The other matrices are recomputed: they are ten times as large.
 
 use super::{call::Call, sizes::Sizes};
-use crate::{device::Cuda, memory::Block};
+use crate::{device::Cuda, memory::DeviceBlock};
 use s4_backend::Result;
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ pub(super) struct SavedPowers {
     /// Version and rate of the parameters they belong to; `None` while they are computed.
     pub(super) key: Option<(u64, u64)>,
     /// (H, NP, NP), f64: Ā^T.
-    pub(super) q: Arc<Block>,
+    pub(super) q: Arc<DeviceBlock>,
     /// `each` and Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut into segments of
     /// `each` chunks; `each` is 0 while the matrices are not those of these parameters.
-    segment: Option<(usize, [Arc<Block>; 2])>,
+    segment: Option<(usize, [Arc<DeviceBlock>; 2])>,
 }
 
 impl SavedPowers {
     /// The matrices of the scans over segments of `each` chunks, if they were saved.
-    pub(super) fn scans(&self, each: usize) -> Option<&[Arc<Block>; 2]> {
+    pub(super) fn scans(&self, each: usize) -> Option<&[Arc<DeviceBlock>; 2]> {
         self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
     }
 }
@@ -53,8 +53,8 @@ impl Cuda {
             Some((_, both)) => both,
             None => [make()?, make()?],
         };
-        self.segment_matrices(c.op, &powers.q, c.sizes, c.cut.each, &ahead, Some(&back))?;
-        powers.segment = Some((c.cut.each, [ahead, back]));
+        self.segment_matrices(c.op, &powers.q, c.sizes, c.cut.chunks_per_segment, &ahead, Some(&back))?;
+        powers.segment = Some((c.cut.chunks_per_segment, [ahead, back]));
         Ok(())
     }
 }

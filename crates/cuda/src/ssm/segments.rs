@@ -4,27 +4,32 @@ use super::sizes::T;
 
 /// How the sequences of a call are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct SegmentSplit {
     pub(super) segments: usize,
     /// Chunks of a segment; a power of two where there are several segments.
-    pub(super) each: usize,
+    pub(super) chunks_per_segment: usize,
     /// Chunks of the sequence.
     pub(super) chunks: usize,
 }
 
 /// One segment where the sequences fill half the chip, else enough segments for about sixteen warps per multiprocessor.
-pub(super) fn cut(batch: usize, heads: usize, len: usize, processors: usize) -> Cut {
+pub(super) fn split_for_passes(batch: usize, heads: usize, len: usize, processors: usize) -> SegmentSplit {
     let chunks = len.div_ceil(T);
-    let warps = |each: usize| heads * (batch * chunks.div_ceil(each)).div_ceil(16);
+    let warps =
+        |chunks_per_segment: usize| heads * (batch * chunks.div_ceil(chunks_per_segment)).div_ceil(16);
     if warps(chunks) >= 4 * processors {
-        return Cut { segments: 1, each: chunks, chunks };
+        return SegmentSplit { segments: 1, chunks_per_segment: chunks, chunks };
     }
-    let mut each = chunks.next_power_of_two();
-    while each > 4 && warps(each) < 16 * processors {
-        each /= 2;
+    let mut chunks_per_segment = chunks.next_power_of_two();
+    while chunks_per_segment > 4 && warps(chunks_per_segment) < 16 * processors {
+        chunks_per_segment /= 2;
     }
-    let segments = chunks.div_ceil(each);
-    if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
+    let segments = chunks.div_ceil(chunks_per_segment);
+    if segments == 1 {
+        SegmentSplit { segments: 1, chunks_per_segment: chunks, chunks }
+    } else {
+        SegmentSplit { segments, chunks_per_segment, chunks }
+    }
 }
 
 /// Most chunks of a segment whose states fit in shared memory, where the other direction reads them.
@@ -32,27 +37,32 @@ fn most_chunks(products: usize) -> usize {
     if products == 3 { 8 } else { 16 }
 }
 
-/// The cut for a pass over both directions at once: segments as long as shared memory allows, and shorter where there
+/// The split for a pass over both directions at once: segments as long as shared memory allows, and shorter where there
 /// are too few sequences to fill the chip.
-pub(super) fn cut_bidirectional(
+pub(super) fn split_bidirectional(
     batch: usize,
     heads: usize,
     len: usize,
     processors: usize,
     products: usize,
-) -> Cut {
+) -> SegmentSplit {
     let chunks = len.div_ceil(T);
     let most = most_chunks(products);
-    let blocks = |each: usize| heads * (batch * chunks.div_ceil(each)).div_ceil(64);
+    let blocks =
+        |chunks_per_segment: usize| heads * (batch * chunks.div_ceil(chunks_per_segment)).div_ceil(64);
     if chunks <= most && (chunks <= 4 || blocks(chunks) >= processors) {
-        return Cut { segments: 1, each: chunks, chunks };
+        return SegmentSplit { segments: 1, chunks_per_segment: chunks, chunks };
     }
-    let mut each = most.min(chunks.next_power_of_two());
-    while each > 4 && blocks(each) < processors {
-        each /= 2;
+    let mut chunks_per_segment = most.min(chunks.next_power_of_two());
+    while chunks_per_segment > 4 && blocks(chunks_per_segment) < processors {
+        chunks_per_segment /= 2;
     }
-    let segments = chunks.div_ceil(each);
-    if segments == 1 { Cut { segments: 1, each: chunks, chunks } } else { Cut { segments, each, chunks } }
+    let segments = chunks.div_ceil(chunks_per_segment);
+    if segments == 1 {
+        SegmentSplit { segments: 1, chunks_per_segment: chunks, chunks }
+    } else {
+        SegmentSplit { segments, chunks_per_segment, chunks }
+    }
 }
 
 #[cfg(test)]
@@ -64,12 +74,16 @@ mod tests {
         for (batch, heads, len) in
             [(1, 1, 1), (16, 256, 16384), (1, 64, 1 << 20), (256, 256, 1024), (3, 5, 1000)]
         {
-            let c = cut(batch, heads, len, 132);
+            let c = split_for_passes(batch, heads, len, 132);
             assert_eq!(c.chunks, len.div_ceil(64));
-            assert!(c.each * c.segments >= c.chunks && c.each * (c.segments - 1) < c.chunks, "{c:?}");
-            assert!(c.segments == 1 || c.each.is_power_of_two());
+            assert!(
+                c.chunks_per_segment * c.segments >= c.chunks
+                    && c.chunks_per_segment * (c.segments - 1) < c.chunks,
+                "{c:?}"
+            );
+            assert!(c.segments == 1 || c.chunks_per_segment.is_power_of_two());
         }
-        assert_eq!(cut(256, 256, 1024, 132).segments, 1);
-        assert!(cut(1, 64, 1 << 20, 132).segments > 100);
+        assert_eq!(split_for_passes(256, 256, 1024, 132).segments, 1);
+        assert!(split_for_passes(1, 64, 1 << 20, 132).segments > 100);
     }
 }

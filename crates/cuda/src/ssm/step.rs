@@ -4,7 +4,7 @@ use super::discretize::{Layer, with_params};
 use crate::{
     device::Cuda,
     driver::args,
-    memory::{Block, Workspace},
+    memory::{DeviceBlock, Workspace},
 };
 use s4_backend::{Result, SsmSpec, SsmStep, StepOps};
 
@@ -12,7 +12,7 @@ use s4_backend::{Result, SsmSpec, SsmStep, StepOps};
 pub struct StepPlan {
     spec: SsmSpec,
     key: Option<(u64, u64)>,
-    constants: Option<Block>,
+    constants: Option<DeviceBlock>,
 }
 
 impl StepOps for Cuda {

@@ -78,7 +78,7 @@ impl Family {
             Some("linear") => Family::Linear,
             Some("layer" | "batch") => Family::Norm,
             Some("mix") => Family::Mix,
-            Some("mask" | "pool") => Family::Pooling,
+            Some("zero_beyond_lengths" | "pool") => Family::Pooling,
             Some("embedding") => Family::Embedding,
             Some("loss") => Family::Loss,
             Some("sum" | "adamw" | "ema") => Family::Optim,

@@ -1,7 +1,7 @@
-//! Conformance tests of pooling over time, and of the mask that sets the time steps beyond a sequence's length to 0.
+//! Conformance tests of pooling over time, and of the operation that sets the time steps beyond a sequence's length to 0.
 
 use super::suite::{CaseLabel, OutputBuffer, Suite, inner_product, into_array};
-use s4_backend::{Backend, Mask, PoolBackward, PoolForward, Pooling, SeqShape};
+use s4_backend::{Backend, PoolBackward, PoolForward, Pooling, SeqShape, ZeroBeyondLengths};
 
 /// The truth of pooling: (batch, heads).
 fn pooled(x: &[f64], lengths: Option<&[i32]>, pooling: Pooling, s: &SeqShape) -> Vec<f64> {
@@ -42,7 +42,7 @@ impl<B: Backend> Suite<'_, B> {
 
     fn mask_case(&mut self, shape: SeqShape, lengths: &[i32]) {
         let (backend, case) = (self.backend, format!("{shape:?} lengths={lengths:?}"));
-        let label = CaseLabel { operation: "mask", case: &case };
+        let label = CaseLabel { operation: "zero_beyond_lengths", case: &case };
         let x = self.normal(shape.elements());
         let mut want = x.clone();
         for (row, x) in want.chunks_mut(shape.len).enumerate() {
@@ -50,7 +50,7 @@ impl<B: Backend> Suite<'_, B> {
         }
         let got = self.outputs_of(label, &[], &[lengths], &[OutputBuffer::AddedTo(&x)], &mut |a, _| {
             let [x] = into_array(a.outs);
-            backend.mask(Mask { x, lengths: &a.ints[0], shape })
+            backend.zero_beyond_lengths(ZeroBeyondLengths { x, lengths: &a.ints[0], shape })
         });
         if let Some(got) = got {
             self.check_exact(label, "x", &got[0], &want);

@@ -265,7 +265,7 @@ operations! {
     mix_backward(MixBackward) {
         ds: set, grads: mix_grads, dy: view, s: view, saved: view, params: mix_params, call: value,
     }
-    mask(Mask) { x: set, lengths: value, shape: value }
+    zero_beyond_lengths(ZeroBeyondLengths) { x: set, lengths: value, shape: value }
     pool_forward(PoolForward) { y: set, x: view, lengths: value, pooling: value, shape: value }
     pool_backward(PoolBackward) {
         dx: set, dy: view, x: view, lengths: value, pooling: value, shape: value,
@@ -372,8 +372,8 @@ impl<B: Backend> DenseOps for Perturbed<B> {
     fn mix_backward(&self, args: MixBackward<'_, Self>, ws: &mut B::Workspace) -> Result<()> {
         mix_backward(self, args, |be, args| be.mix_backward(args, ws))
     }
-    fn mask(&self, args: Mask<'_, Self>) -> Result<()> {
-        mask(self, args, |be, args| be.mask(args))
+    fn zero_beyond_lengths(&self, args: ZeroBeyondLengths<'_, Self>) -> Result<()> {
+        zero_beyond_lengths(self, args, |be, args| be.zero_beyond_lengths(args))
     }
     fn pool_forward(&self, args: PoolForward<'_, Self>) -> Result<()> {
         pool_forward(self, args, |be, args| be.pool_forward(args))

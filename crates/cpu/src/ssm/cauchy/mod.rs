@@ -27,13 +27,13 @@ use crate::{
         discretize::{HeadState, discretize, discretize_backward},
         params::{C64, Head, HeadGrads, Params64, accumulate, head_grads, head_grads_len},
         rows::rows_by_head,
-        workers::{Need, Workers},
+        workers::{ScratchSizes, Workers},
     },
 };
-use power::{Power, c_tilde, c_tilde_backward};
+use power::{PowerOfABar, c_tilde, c_tilde_backward};
 use rayon::prelude::*;
 use s4_backend::{Discretization, Error, KernelBackward, KernelForward, Result, Scalar, SsmParams, SsmSpec};
-use sums::Sums;
+use sums::SumNumerators;
 use sums_backward::SumsBackward;
 
 /// The parameters of a layer that Algorithm 1 can do.
@@ -65,13 +65,19 @@ impl<T: Scalar> Cpu<T> {
         args.check(self)?;
         let KernelForward { kernel, params, spec, len, rate } = args;
         let loaded = load("kernel_by_cauchy", &params, &spec, rate, ws)?;
-        let plan = Plan { fft: self.fft64(len), level: self.level(), len };
+        let plan = CauchyPlan { fft: self.fft64(len), level: self.level(), len };
         let workers = Workers::take(self.threads(), &spec, plan.need(&spec, false), ws);
         let mut rows = rows_by_head(kernel, len, spec.heads);
         self.install(|| {
             rows.par_chunks_mut(spec.kernel_channels()).enumerate().for_each(|(h, kernel)| {
                 let worker = &mut *workers.lock();
-                plan.forward(kernel, &loaded.head(h), &mut worker.at, &mut worker.wide, &mut worker.complex);
+                plan.forward(
+                    kernel,
+                    &loaded.head(h),
+                    &mut worker.head_state,
+                    &mut worker.f64_scratch,
+                    &mut worker.complex,
+                );
             })
         });
         workers.give(ws);
@@ -91,7 +97,7 @@ impl<T: Scalar> Cpu<T> {
         args.check(self)?;
         let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
         let loaded = load("kernel_by_cauchy_backward", &params, &spec, rate, ws)?;
-        let plan = Plan { fft: self.fft64(len), level: self.level(), len };
+        let plan = CauchyPlan { fft: self.fft64(len), level: self.level(), len };
         let workers = Workers::take(self.threads(), &spec, plan.need(&spec, true), ws);
         let stride = head_grads_len(&spec);
         let mut flat = ws.c64.take_zeroed(spec.heads * stride);
@@ -100,8 +106,8 @@ impl<T: Scalar> Cpu<T> {
                 let worker = &mut *workers.lock();
                 let dkernel = |channel: usize| &dkernel[(channel * spec.heads + h) * len..][..len];
                 let grad = &mut head_grads(flat, &spec);
-                let scratch = (&mut worker.wide[..], &mut worker.complex[..]);
-                plan.backward(grad, dkernel, &loaded.head(h), &mut worker.at, scratch);
+                let scratch = (&mut worker.f64_scratch[..], &mut worker.complex[..]);
+                plan.backward(grad, dkernel, &loaded.head(h), &mut worker.head_state, scratch);
             })
         });
         accumulate(&mut grads, &mut flat, &params, &spec, rate);
@@ -112,31 +118,31 @@ impl<T: Scalar> Cpu<T> {
     }
 }
 
-/// What the length fixes.
-struct Plan {
+/// The transform from L nodes to L time steps, and the instruction set, of a kernel of length L.
+struct CauchyPlan {
     fft: Fft,
     level: Level,
     /// L
     len: usize,
 }
 
-impl Plan {
+impl CauchyPlan {
     /// Nodes 0 … L/2; the others are their conjugates.
     fn nodes(&self) -> usize {
         self.len / 2 + 1
     }
 
     /// What a thread works in: see `forward` and `backward`.
-    fn need(&self, spec: &SsmSpec, backward: bool) -> Need {
+    fn need(&self, spec: &SsmSpec, backward: bool) -> ScratchSizes {
         let channels = spec.kernel_channels();
         let spectra = channels * self.nodes() + self.len + self.fft.scratch();
-        let (products, c_tilde) = (Sums::products_len(spec), channels * spec.pairs());
-        let (wide, complex) = match backward {
-            false => (Sums::lanes_len(spec), products + c_tilde),
-            true => (2 * Sums::lanes_len(spec), 2 * (products + c_tilde)),
+        let (products, c_tilde) = (SumNumerators::products_len(spec), channels * spec.pairs());
+        let (f64_scratch, complex) = match backward {
+            false => (SumNumerators::lanes_len(spec), products + c_tilde),
+            true => (2 * SumNumerators::lanes_len(spec), 2 * (products + c_tilde)),
         };
-        let wide = wide + Power::scratch_len(spec, self.len, backward);
-        Need { wide, real: 0, complex: spectra + complex, backward }
+        let f64_scratch = f64_scratch + PowerOfABar::scratch_len(spec, self.len, backward);
+        ScratchSizes { f64_scratch, real: 0, complex: spectra + complex, backward }
     }
 
     /// The kernel rows (kernel channels) of one head.
@@ -145,18 +151,18 @@ impl Plan {
         kernel: &mut [&mut [T]],
         head: &Head<'_>,
         at: &mut HeadState,
-        wide: &mut [f64],
+        f64_scratch: &mut [f64],
         complex: &mut [C64],
     ) {
         let spec = head.spec();
         discretize(&mut at.discrete, head);
-        let (lanes, power) = wide.split_at_mut(Sums::lanes_len(spec));
-        let (products, complex) = complex.split_at_mut(Sums::products_len(spec));
+        let (lanes, power) = f64_scratch.split_at_mut(SumNumerators::lanes_len(spec));
+        let (products, complex) = complex.split_at_mut(SumNumerators::products_len(spec));
         let (tilde, complex) = complex.split_at_mut(kernel.len() * spec.pairs());
         let (spectra, complex) = complex.split_at_mut(kernel.len() * self.nodes());
         let (circle, fft_scratch) = complex.split_at_mut(self.len);
         c_tilde(tilde, &at.discrete, spec, self.len, power);
-        let sums = Sums::new(products, head, tilde);
+        let sums = SumNumerators::new(products, head, tilde);
         for first in (0..self.nodes()).step_by(sums::NODES) {
             let block = self.level.run(
                 #[inline(always)]
@@ -190,7 +196,7 @@ impl Plan {
         }
     }
 
-    /// The transpose of [`Plan::inverse`]: g_K̂ = (w_j/L)·FFT(dK̄)_j at nodes 0 … L/2, w_j = 2 but for the nodes
+    /// The transpose of [`CauchyPlan::inverse`]: g_K̂ = (w_j/L)·FFT(dK̄)_j at nodes 0 … L/2, w_j = 2 but for the nodes
     /// that are their own conjugates.
     fn inverse_backward<T: Scalar>(
         &self,
@@ -216,17 +222,17 @@ impl Plan {
         dkernel: impl Fn(usize) -> &'k [T],
         head: &Head<'_>,
         at: &mut HeadState,
-        (wide, complex): (&mut [f64], &mut [C64]),
+        (f64_scratch, complex): (&mut [f64], &mut [C64]),
     ) {
         let spec = head.spec();
         let channels = spec.kernel_channels();
         let HeadState { discrete, ddiscrete, .. } = at;
         discretize(discrete, head);
         ddiscrete.clear();
-        let (lanes, wide) = wide.split_at_mut(Sums::lanes_len(spec));
-        let (dlanes, power) = wide.split_at_mut(Sums::lanes_len(spec));
-        let (products, complex) = complex.split_at_mut(Sums::products_len(spec));
-        let (dproducts, complex) = complex.split_at_mut(Sums::products_len(spec));
+        let (lanes, f64_scratch) = f64_scratch.split_at_mut(SumNumerators::lanes_len(spec));
+        let (dlanes, power) = f64_scratch.split_at_mut(SumNumerators::lanes_len(spec));
+        let (products, complex) = complex.split_at_mut(SumNumerators::products_len(spec));
+        let (dproducts, complex) = complex.split_at_mut(SumNumerators::products_len(spec));
         let (tilde, complex) = complex.split_at_mut(channels * spec.pairs());
         let (dtilde, complex) = complex.split_at_mut(channels * spec.pairs());
         let (spectra, complex) = complex.split_at_mut(channels * self.nodes());
@@ -235,7 +241,7 @@ impl Plan {
             self.inverse_backward(spectrum, dkernel(channel), circle, fft_scratch);
         }
         c_tilde(tilde, discrete, spec, self.len, power);
-        let sums = Sums::new(products, head, tilde);
+        let sums = SumNumerators::new(products, head, tilde);
         let mut dsums = SumsBackward::new(&sums, dproducts, dtilde);
         for first in (0..self.nodes()).step_by(sums::NODES) {
             let block = self.level.run(

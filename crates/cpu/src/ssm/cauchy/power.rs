@@ -12,19 +12,19 @@ use crate::{
 use s4_backend::SsmSpec;
 
 /// Ā as a map of rows, w ↦ wĀ, and the matrices Ā^{2^k}.
-pub(super) struct Power<'a> {
+pub(super) struct PowerOfABar<'a> {
     spec: &'a SsmSpec,
     len: usize,
 }
 
-impl<'a> Power<'a> {
+impl<'a> PowerOfABar<'a> {
     /// Doubles of scratch for [`c_tilde`], and for [`c_tilde_backward`] besides.
     pub(super) fn scratch_len(spec: &SsmSpec, len: usize, backward: bool) -> usize {
         if spec.rank == 0 {
             return 0;
         }
         let (matrix_len, rows_len) = (spec.state * spec.state, spec.kernel_channels() * spec.state);
-        let powers = Power { spec, len }.squarings() + 1;
+        let powers = PowerOfABar { spec, len }.squarings() + 1;
         match backward {
             false => 2 * matrix_len + 2 * rows_len + spec.state,
             true => (powers + 2) * matrix_len + (powers + 2) * rows_len + spec.state,
@@ -74,7 +74,7 @@ pub(super) fn c_tilde(out: &mut [C64], a: &Discrete, spec: &SsmSpec, len: usize,
         }
         return;
     }
-    let power = Power { spec, len };
+    let power = PowerOfABar { spec, len };
     let (mut matrix, rest) = scratch.split_at_mut(n * n);
     let (mut square, rest) = rest.split_at_mut(n * n);
     let (mut w, rest) = rest.split_at_mut(channels * n);
@@ -123,7 +123,7 @@ pub(super) fn c_tilde_backward(
         }
         return;
     }
-    let power = Power { spec, len };
+    let power = PowerOfABar { spec, len };
     let (top, matrix) = (power.squarings(), n * n);
     let rows = channels * n;
     // Every Ā^{2^k}, and the rows that it multiplied.

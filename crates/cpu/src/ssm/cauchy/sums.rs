@@ -26,8 +26,8 @@ pub(super) const NODES: usize = 8;
 /// Unknowns of a node's system at the largest rank.
 pub(super) const MAX_SIZE: usize = 8 + 2;
 
-/// The numerators of every sum.
-pub(super) struct Sums<'a> {
+/// The numerators of all sums Σ_n z_n / (…) of one head, in the order in which the sums are numbered.
+pub(super) struct SumNumerators<'a> {
     pub(super) head: &'a Head<'a>,
     /// (kernel channels, N/2)
     pub(super) c_tilde: &'a [C64],
@@ -38,20 +38,20 @@ pub(super) struct Sums<'a> {
 }
 
 /// A block of nodes: their angles, and the pair whose pole is nearest to each.
-pub(super) struct Block {
+pub(super) struct NodeBlock {
     pub(super) first: usize,
-    pub(super) s: [f64; NODES],
-    pub(super) c: [f64; NODES],
-    pub(super) near: [usize; NODES],
+    pub(super) sin: [f64; NODES],
+    pub(super) cos: [f64; NODES],
+    pub(super) nearest_pair: [usize; NODES],
 }
 
 /// One node and its sums.
 pub(super) struct Node<'a> {
     pub(super) j: usize,
     pub(super) lane: usize,
-    pub(super) s: f64,
-    pub(super) c: f64,
-    pub(super) near: usize,
+    pub(super) sin: f64,
+    pub(super) cos: f64,
+    pub(super) nearest_pair: usize,
     rho: &'a [[f64; NODES]],
 }
 
@@ -62,20 +62,20 @@ impl Node<'_> {
     }
     /// e^{iθ/2}.
     pub(super) fn phase(&self) -> C64 {
-        C64::new(self.c, self.s)
+        C64::new(self.cos, self.sin)
     }
 }
 
-impl Block {
-    /// The nodes of this block, of `count` in all, with the sums that [`Sums::at`] left in `lanes`.
+impl NodeBlock {
+    /// The nodes of this block, of `count` in all, with the sums that [`SumNumerators::at`] left in `lanes`.
     pub(super) fn nodes<'a>(&'a self, lanes: &'a [f64], count: usize) -> impl Iterator<Item = Node<'a>> {
         let rho = lanes.as_chunks().0;
         (0..NODES.min(count - self.first)).map(move |lane| Node {
             j: self.first + lane,
             lane,
-            s: self.s[lane],
-            c: self.c[lane],
-            near: self.near[lane],
+            sin: self.sin[lane],
+            cos: self.cos[lane],
+            nearest_pair: self.nearest_pair[lane],
             rho,
         })
     }
@@ -91,13 +91,13 @@ pub(super) struct Inverses {
 
 impl Inverses {
     #[inline(always)]
-    pub(super) fn new(block: &Block, n: usize, dt: f64, lambda: C64) -> Self {
+    pub(super) fn new(block: &NodeBlock, n: usize, dt: f64, lambda: C64) -> Self {
         let mut out =
             Inverses { re: [0.0; NODES], im: [0.0; NODES], conj_re: [0.0; NODES], conj_im: [0.0; NODES] };
         for l in 0..NODES {
-            let (s, c) = ((2.0 / dt) * block.s[l], block.c[l]);
+            let (s, c) = ((2.0 / dt) * block.sin[l], block.cos[l]);
             let (re, im, im_conj) = (-lambda.re * c, s - lambda.im * c, s + lambda.im * c);
-            let wanted = block.near[l] != n;
+            let wanted = block.nearest_pair[l] != n;
             let size = if wanted { 1.0 / (re * re + im * im) } else { 0.0 };
             let size_conj = if wanted { 1.0 / (re * re + im_conj * im_conj) } else { 0.0 };
             out.re[l] = re * size;
@@ -109,7 +109,7 @@ impl Inverses {
     }
 }
 
-impl<'a> Sums<'a> {
+impl<'a> SumNumerators<'a> {
     fn count(channels: usize, rank: usize) -> usize {
         channels * (1 + rank) + rank * (1 + rank)
     }
@@ -149,7 +149,7 @@ impl<'a> Sums<'a> {
                 write(&|n| head.p(r)[n].conj() * head.p(q)[n]);
             }
         }
-        Sums { head, c_tilde, products, channels, rank }
+        SumNumerators { head, c_tilde, products, channels, rank }
     }
 
     /// Number of the sum C̃P of a channel and a row of P.
@@ -167,22 +167,22 @@ impl<'a> Sums<'a> {
 
     /// ρ′ of every sum at nodes first … first + 7, into `lanes`: (sums, Re and Im, nodes).
     #[inline(always)]
-    pub(super) fn at(&self, lanes: &mut [f64], first: usize, len: usize) -> Block {
-        let mut block = Block { first, s: [0.0; NODES], c: [0.0; NODES], near: [0; NODES] };
+    pub(super) fn at(&self, lanes: &mut [f64], first: usize, len: usize) -> NodeBlock {
+        let mut block = NodeBlock { first, sin: [0.0; NODES], cos: [0.0; NODES], nearest_pair: [0; NODES] };
         for lane in 0..NODES {
             // Lanes beyond the last node repeat it.
             let j = (first + lane).min(len / 2);
-            (block.s[lane], block.c[lane]) = (PI * j as f64 / len as f64).sin_cos();
+            (block.sin[lane], block.cos[lane]) = (PI * j as f64 / len as f64).sin_cos();
         }
         let mut least = [f64::INFINITY; NODES];
         for (n, (&dt, lambda)) in self.head.dt.iter().zip(self.head.lambda).enumerate() {
             for l in 0..NODES {
-                let (s, c) = ((2.0 / dt) * block.s[l], block.c[l]);
+                let (s, c) = ((2.0 / dt) * block.sin[l], block.cos[l]);
                 // |d|² or |d̃|², whichever is less: s and c are not negative.
                 let (re, im) = (lambda.re * c, s - lambda.im.abs() * c);
                 let size = re * re + im * im;
                 if size < least[l] {
-                    (least[l], block.near[l]) = (size, n);
+                    (least[l], block.nearest_pair[l]) = (size, n);
                 }
             }
         }
@@ -212,8 +212,9 @@ impl<'a> Sums<'a> {
 
     /// d and d̃ of the nearest pair.
     pub(super) fn denominators(&self, node: &Node<'_>) -> [C64; 2] {
-        let (lambda, s) = (self.head.lambda[node.near], (2.0 / self.head.dt[node.near]) * node.s);
-        [lambda, lambda.conj()].map(|lambda| C64::new(0.0, s) - lambda * node.c)
+        let (lambda, s) =
+            (self.head.lambda[node.nearest_pair], (2.0 / self.head.dt[node.nearest_pair]) * node.sin);
+        [lambda, lambda.conj()].map(|lambda| C64::new(0.0, s) - lambda * node.cos)
     }
 
     /// Unknowns of a node: x, x̃, y.
@@ -223,7 +224,7 @@ impl<'a> Sums<'a> {
 
     /// The matrix of a node's system.
     pub(super) fn node_system(&self, node: &Node<'_>) -> [C64; MAX_SIZE * MAX_SIZE] {
-        let (size, k, c) = (self.size(), node.near, node.c);
+        let (size, k, c) = (self.size(), node.nearest_pair, node.cos);
         let mut m = [C64::ZERO; MAX_SIZE * MAX_SIZE];
         [m[0], m[size + 1]] = self.denominators(node);
         for r in 0..self.rank {
@@ -240,7 +241,7 @@ impl<'a> Sums<'a> {
 
     /// x, x̃, y at a node.
     pub(super) fn unknowns(&self, node: &Node<'_>) -> [C64; MAX_SIZE] {
-        let (size, b) = (self.size(), self.head.b[node.near]);
+        let (size, b) = (self.size(), self.head.b[node.nearest_pair]);
         let mut q = [C64::ZERO; MAX_SIZE];
         (q[0], q[1]) = (b, b.conj());
         for r in 0..self.rank {
@@ -254,9 +255,9 @@ impl<'a> Sums<'a> {
     pub(super) fn spectrum(&self, spectra: &mut [C64], node: &Node<'_>, nodes: usize) {
         let (q, pairs) = (self.unknowns(node), self.head.lambda.len());
         for channel in 0..self.channels {
-            let c = self.c_tilde[channel * pairs + node.near];
+            let c = self.c_tilde[channel * pairs + node.nearest_pair];
             let low_rank: C64 = (0..self.rank).map(|r| node.rho(self.c_p(channel, r)) * q[2 + r]).sum();
-            let k = c * q[0] + c.conj() * q[1] + node.rho(channel) - low_rank * node.c;
+            let k = c * q[0] + c.conj() * q[1] + node.rho(channel) - low_rank * node.cos;
             spectra[channel * nodes + node.j] = node.phase() * k;
         }
     }

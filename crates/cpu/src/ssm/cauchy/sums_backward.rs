@@ -2,23 +2,27 @@
 //!
 //! A gradient of a complex z is ∂/∂Re z + i ∂/∂Im z, so z = ab gives g_a = g_z conj(b).
 
-use super::sums::{Block, Inverses, MAX_SIZE, NODES, Node, Sums};
+use super::sums::{Inverses, MAX_SIZE, NODES, Node, NodeBlock, SumNumerators};
 use crate::{
     linalg::small::solve,
     ssm::params::{C64, HeadGrads},
 };
 
-/// What is summed over the nodes.
+/// Gradients of the sums' numerators and of C̃, added up over the nodes.
 pub(super) struct SumsBackward<'s, 'a> {
-    sums: &'s Sums<'a>,
-    /// As the numerators.
+    sums: &'s SumNumerators<'a>,
+    /// In the order of [`SumNumerators::products`].
     dproducts: &'s mut [C64],
     /// (kernel channels, N/2)
     dc_tilde: &'s mut [C64],
 }
 
 impl<'s, 'a> SumsBackward<'s, 'a> {
-    pub(super) fn new(sums: &'s Sums<'a>, dproducts: &'s mut [C64], dc_tilde: &'s mut [C64]) -> Self {
+    pub(super) fn new(
+        sums: &'s SumNumerators<'a>,
+        dproducts: &'s mut [C64],
+        dc_tilde: &'s mut [C64],
+    ) -> Self {
         dproducts.fill(C64::ZERO);
         dc_tilde.fill(C64::ZERO);
         SumsBackward { sums, dproducts, dc_tilde }
@@ -33,7 +37,7 @@ impl<'s, 'a> SumsBackward<'s, 'a> {
         node: &Node<'_>,
         g: impl Fn(usize) -> C64,
     ) {
-        let (sums, k, c) = (self.sums, node.near, node.c);
+        let (sums, k, c) = (self.sums, node.nearest_pair, node.cos);
         let (size, pairs) = (sums.size(), sums.head.lambda.len());
         let q = sums.unknowns(node);
         let dlanes = dlanes.as_chunks_mut::<NODES>().0;
@@ -64,7 +68,7 @@ impl<'s, 'a> SumsBackward<'s, 'a> {
         solve(&mut adjoint[..size * size], &mut dq[..size], size);
         let dm = |row: usize, column: usize| -(dq[row] * q[column].conj());
         grad.b[k] += dq[0] + dq[1].conj();
-        let (s, dt) = (node.s, sums.head.dt[k]);
+        let (s, dt) = (node.sin, sums.head.dt[k]);
         let (dd, dd_conj) = (dm(0, 0), dm(1, 1));
         grad.lambda[k] -= (dd + dd_conj.conj()) * c;
         grad.dt[k].re -= 2.0 / (dt * dt) * s * (dd.im + dd_conj.im);
@@ -81,7 +85,7 @@ impl<'s, 'a> SumsBackward<'s, 'a> {
     /// From g_ρ′ at a block of nodes to the numerators, Λ and Δ: ρ′ = Σ_n z/d + conj(z)/d̃ with
     /// d = i(2/Δ)s − λc, d̃ = i(2/Δ)s − conj(λ)c.
     #[inline(always)]
-    pub(super) fn sums(&mut self, grad: &mut HeadGrads<'_>, dlanes: &[f64], block: &Block) {
+    pub(super) fn sums(&mut self, grad: &mut HeadGrads<'_>, dlanes: &[f64], block: &NodeBlock) {
         let (head, pairs) = (self.sums.head, self.sums.head.lambda.len());
         let drho = dlanes.as_chunks::<NODES>().0.as_chunks::<2>().0;
         for n in 0..pairs {
@@ -115,9 +119,9 @@ impl<'s, 'a> SumsBackward<'s, 'a> {
                 );
                 let dd_conj_re = -(re * by_conj[0][l] + im * by_conj[1][l]);
                 let dd_conj_im = -(re * by_conj[1][l] - im * by_conj[0][l]);
-                d_scale[l] = block.s[l] * (dd_im + dd_conj_im);
-                d_re[l] = block.c[l] * (dd_re + dd_conj_re);
-                d_im[l] = block.c[l] * (dd_im - dd_conj_im);
+                d_scale[l] = block.sin[l] * (dd_im + dd_conj_im);
+                d_re[l] = block.cos[l] * (dd_re + dd_conj_re);
+                d_im[l] = block.cos[l] * (dd_im - dd_conj_im);
             }
             grad.dt[n].re -= 2.0 / (dt * dt) * sum(d_scale);
             grad.lambda[n] -= C64::new(sum(d_re), sum(d_im));

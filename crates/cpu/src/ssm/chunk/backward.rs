@@ -1,14 +1,14 @@
 //! Chunks backward, from the last to the first: [ dx | ds ] = [ dy | ds′ ] Φ, dΦ += [ dy | ds′ ]ᵀ [ x | s ].
 
 use super::{
-    forward::Terms,
+    forward::PhiBlocks,
     scan::{scan, scan_diagonal, scan_scratch},
-    states::{self, Direct, Rest},
-    tasks::{Cut, Lengths, gather, scatter},
+    states::{self, EndChunkInput, RecurrenceGradients},
+    tasks::{Lengths, TaskSplit, gather, scatter},
 };
 use crate::{
     Level,
-    linalg::register_tiles::{Outer, Part, Product, outer, product},
+    linalg::register_tiles::{NonzeroPart, Product, TransposedProduct, outer, product},
     ssm::{chains::Dims, discretize::Discrete},
 };
 use s4_backend::Scalar;
@@ -26,24 +26,24 @@ pub(crate) struct BackwardJob<'a, T> {
     pub(crate) saved: &'a [T],
     /// dΦ of these sequences, accumulated: [dToep | dW] (T, inputs) for each channel, dVᵀ (T, N), dQ (N, N).
     pub(crate) dphi: &'a mut [T],
-    /// [`Direct`], accumulated.
-    pub(crate) direct: &'a mut [f64],
+    /// [`RecurrenceGradients`], accumulated.
+    pub(crate) recurrence_grads: &'a mut [f64],
 }
 
 /// Sequences of a job that go through the chunks together.
-struct Block<'b, 'a, T> {
+struct SequenceGroup<'b, 'a, T> {
     head: usize,
     sequences: Range<usize>,
     du: &'b mut [&'a mut [T]],
     dstate0: &'b mut [&'a mut [T]],
     saved: &'b [T],
     dphi: &'b mut [T],
-    direct: &'b mut Direct<'a>,
+    recurrence_grads: &'b mut RecurrenceGradients<'a>,
 }
 
 /// Chunks c0 … c0 + chunks − 1, which may be the last of the sequence.
 #[derive(Clone, Copy)]
-struct Window {
+struct ChunkRange {
     c0: usize,
     chunks: usize,
     last: bool,
@@ -53,12 +53,12 @@ struct Window {
 pub(crate) struct BackwardPass<'a, T> {
     pub(crate) level: Level,
     pub(crate) dims: Dims,
-    pub(crate) cut: Cut,
-    pub(crate) terms: Terms,
+    pub(crate) cut: TaskSplit,
+    pub(crate) phi_blocks: PhiBlocks,
     pub(crate) reversed: bool,
-    /// Add to du; an end state's gradient needs it.
-    pub(crate) onto: bool,
-    /// Nothing was added to dΦ so far: what stands there is garbage.
+    /// Whether to add to du; an end state's gradient needs it.
+    pub(crate) accumulate: bool,
+    /// Whether nothing was added to dΦ so far: what stands there is garbage.
     pub(crate) first: bool,
     /// (batch, channels·H, len)
     pub(crate) dy: &'a [T],
@@ -102,11 +102,11 @@ impl<T: Scalar> BackwardPass<'_, T> {
         scratch64: &mut [f64],
     ) {
         let (d, cut) = (&self.dims, &self.cut);
-        let BackwardJob { head, sequences, mut du, mut dstate0, saved, dphi, direct } = job;
+        let BackwardJob { head, sequences, mut du, mut dstate0, saved, dphi, recurrence_grads } = job;
         if self.first {
             dphi.fill(T::zero());
         }
-        let mut direct = Direct::new(direct, d.state, d.rank);
+        let mut recurrence_grads = RecurrenceGradients::new(recurrence_grads, d.state, d.rank);
         for first in sequences.clone().step_by(cut.sequences) {
             let block = first..(first + cut.sequences).min(sequences.end);
             let at = first - sequences.start;
@@ -114,14 +114,22 @@ impl<T: Scalar> BackwardPass<'_, T> {
             let ds0 = if dstate0.is_empty() { &mut [] } else { &mut dstate0[at..][..block.len()] };
             let line = cut.chunks * d.state;
             let saved = &saved[at * line..][..block.len() * line];
-            let block = Block { head, sequences: block, du, dstate0: ds0, saved, dphi, direct: &mut direct };
-            self.rows(block, phi, a, scratch, scratch64);
+            let block = SequenceGroup {
+                head,
+                sequences: block,
+                du,
+                dstate0: ds0,
+                saved,
+                dphi,
+                recurrence_grads: &mut recurrence_grads,
+            };
+            self.run_group(block, phi, a, scratch, scratch64);
         }
     }
 
-    fn rows(
+    fn run_group(
         &self,
-        mut block: Block<'_, '_, T>,
+        mut block: SequenceGroup<'_, '_, T>,
         phi: &[T],
         a: &Discrete,
         scratch: &mut [T],
@@ -176,7 +184,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                 (&*x, &*dy)
             };
             // ds = dy W, all chunks at once; then ds += ds′ Q, from the last to the first.
-            if self.terms.output {
+            if self.phi_blocks.w {
                 let p = Product {
                     size: [m, state, wide],
                     a: dy,
@@ -185,14 +193,14 @@ impl<T: Scalar> BackwardPass<'_, T> {
                     ldb: state,
                     c: &mut ds[..m * state],
                     ldc: state,
-                    onto: false,
-                    part: Part::Full,
+                    accumulate: false,
+                    part: NonzeroPart::Full,
                 };
                 product(self.level, p);
             } else {
                 ds[..m * state].fill(zero);
             }
-            self.inject(&mut block, ds, Window { c0, chunks, last: first }, a, scratch64);
+            self.add_dstate_end(&mut block, ds, ChunkRange { c0, chunks, last: first }, a, scratch64);
             first = false;
             let (du, dphi) = (&mut *block.du, &mut *block.dphi);
             if d.rank == 0 {
@@ -206,12 +214,12 @@ impl<T: Scalar> BackwardPass<'_, T> {
             }
             let after = &ds[count * state..][..m * state];
             let s = &saved[c0 * count * state..][..m * state];
-            if !du.is_empty() && (self.terms.direct || self.terms.input) {
-                let (to, onto) = match in_place {
-                    true => (&mut du[0][c0 * chunk..whole], self.onto),
+            if !du.is_empty() && (self.phi_blocks.toep || self.phi_blocks.v) {
+                let (to, accumulate) = match in_place {
+                    true => (&mut du[0][c0 * chunk..whole], self.accumulate),
                     false => (&mut *dx, false),
                 };
-                for channel in 0..if self.terms.direct { d.channels } else { 0 } {
+                for channel in 0..if self.phi_blocks.toep { d.channels } else { 0 } {
                     let p = Product {
                         size: [m, chunk, chunk],
                         a: &dy[channel * chunk..],
@@ -220,12 +228,12 @@ impl<T: Scalar> BackwardPass<'_, T> {
                         ldb: chunk,
                         c: to,
                         ldc: chunk,
-                        onto: onto || channel > 0,
-                        part: Part::Lower,
+                        accumulate: accumulate || channel > 0,
+                        part: NonzeroPart::Lower,
                     };
                     product(self.level, p);
                 }
-                if self.terms.input {
+                if self.phi_blocks.v {
                     let p = Product {
                         size: [m, chunk, state],
                         a: after,
@@ -234,15 +242,15 @@ impl<T: Scalar> BackwardPass<'_, T> {
                         ldb: chunk,
                         c: to,
                         ldc: chunk,
-                        onto: onto || self.terms.direct,
-                        part: Part::Full,
+                        accumulate: accumulate || self.phi_blocks.toep,
+                        part: NonzeroPart::Full,
                     };
                     product(self.level, p);
                 }
                 let copied = if in_place { 0 } else { m * chunk };
                 for (i, dx) in dx[..copied].chunks_exact(chunk).enumerate() {
                     let length = self.lengths.of(sequences.start + i % count);
-                    scatter(du[i % count], dx, length, c0 + i / count, self.reversed, self.onto);
+                    scatter(du[i % count], dx, length, c0 + i / count, self.reversed, self.accumulate);
                 }
             }
             // dToep += dyᵀ x, dW += dyᵀ s, dVᵀ += xᵀ ds′, dQ += ds′ᵀ s
@@ -250,23 +258,26 @@ impl<T: Scalar> BackwardPass<'_, T> {
             let mut add = |size: [usize; 2], a: (&[T], usize), b: (&[T], usize), at, ldc, part| {
                 let size = [size[0], size[1], m];
                 let c = &mut dphi[at..];
-                outer(self.level, Outer { size, a: a.0, lda: a.1, b: b.0, ldb: b.1, c, ldc, part });
+                outer(
+                    self.level,
+                    TransposedProduct { size, a: a.0, lda: a.1, b: b.0, ldb: b.1, c, ldc, part },
+                );
             };
             for channel in 0..d.channels {
                 let (dy, at) = ((&dy[channel * chunk..], wide), channel * chunk * width);
-                if self.terms.direct {
-                    add([chunk, chunk], dy, x, at, width, Part::Lower);
+                if self.phi_blocks.toep {
+                    add([chunk, chunk], dy, x, at, width, NonzeroPart::Lower);
                 }
-                if self.terms.output {
-                    add([chunk, state], dy, s, at + chunk, width, Part::Full);
+                if self.phi_blocks.w {
+                    add([chunk, state], dy, s, at + chunk, width, NonzeroPart::Full);
                 }
             }
-            if self.terms.input {
-                add([chunk, state], x, after, d.to_state(), state, Part::Full);
+            if self.phi_blocks.v {
+                add([chunk, state], x, after, d.to_state(), state, NonzeroPart::Full);
             }
-            add([state, state], after, s, d.to_state() + chunk * state, state, Part::Full);
+            add([state, state], after, s, d.to_state() + chunk * state, state, NonzeroPart::Full);
         }
-        if !self.onto {
+        if !self.accumulate {
             for (r, du) in block.du.iter_mut().enumerate() {
                 du[self.lengths.of(sequences.start + r)..].fill(zero);
             }
@@ -279,17 +290,17 @@ impl<T: Scalar> BackwardPass<'_, T> {
     }
 
     /// Adds the gradient of each sequence's end state where the sequence ends, led back through its last r < T time steps.
-    fn inject(
+    fn add_dstate_end(
         &self,
-        block: &mut Block<'_, '_, T>,
+        block: &mut SequenceGroup<'_, '_, T>,
         ds: &mut [T],
-        window: Window,
+        range: ChunkRange,
         a: &Discrete,
         scratch64: &mut [f64],
     ) {
         let Some(dstate_end) = self.dstate_end else { return };
-        let Block { head, ref sequences, ref mut du, saved, ref mut direct, .. } = *block;
-        let Window { c0, chunks, last: last_block } = window;
+        let SequenceGroup { head, ref sequences, ref mut du, saved, ref mut recurrence_grads, .. } = *block;
+        let ChunkRange { c0, chunks, last: last_block } = range;
         let (d, state, chunk) = (&self.dims, self.dims.state, self.cut.chunk);
         for r in 0..sequences.len() {
             let sequence = sequences.start + r;
@@ -307,7 +318,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                 continue;
             }
             let start = &saved[(last * sequences.len() + r) * state..][..state];
-            let rest = Rest { start, x: &self.u(head, sequence)[last * chunk..length] };
+            let rest = EndChunkInput { start, x: &self.u(head, sequence)[last * chunk..length] };
             let mut du = du.get_mut(r);
             self.level.run(
                 #[inline(always)]
@@ -317,7 +328,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                             du[last * chunk + k] += g;
                         }
                     };
-                    states::finish_backward(ds, add, direct, dend, rest, a, scratch64)
+                    states::finish_backward(ds, add, recurrence_grads, dend, rest, a, scratch64)
                 },
             );
         }

@@ -2,12 +2,12 @@
 
 use super::{
     scan::{scan, scan_diagonal, scan_scratch},
-    states::{self, Rest},
-    tasks::{Cut, Lengths, gather, scatter},
+    states::{self, EndChunkInput},
+    tasks::{Lengths, TaskSplit, gather, scatter},
 };
 use crate::{
     Level,
-    linalg::register_tiles::{Part, Product, product},
+    linalg::register_tiles::{NonzeroPart, Product, product},
     ssm::{chains::Dims, discretize::Discrete},
 };
 use s4_backend::Scalar;
@@ -15,13 +15,13 @@ use std::ops::Range;
 
 /// Which blocks of Φ take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct PhiBlocks {
     /// Toep: x to y.
-    pub(crate) direct: bool,
+    pub(crate) toep: bool,
     /// V: x to the state.
-    pub(crate) input: bool,
+    pub(crate) v: bool,
     /// W: the state to y.
-    pub(crate) output: bool,
+    pub(crate) w: bool,
 }
 
 /// One head and some of its sequences.
@@ -37,7 +37,7 @@ pub(crate) struct ForwardJob<'a, T> {
 }
 
 /// Sequences of a job that go through the chunks together.
-struct Block<'b, 'a, T> {
+struct SequenceGroup<'b, 'a, T> {
     head: usize,
     sequences: Range<usize>,
     y: &'b mut [&'a mut [T]],
@@ -49,12 +49,12 @@ struct Block<'b, 'a, T> {
 pub(crate) struct ForwardPass<'a, T> {
     pub(crate) level: Level,
     pub(crate) dims: Dims,
-    pub(crate) cut: Cut,
-    pub(crate) terms: Terms,
-    /// Second pass of a two-sided layer.
+    pub(crate) cut: TaskSplit,
+    pub(crate) phi_blocks: PhiBlocks,
+    /// Whether this is the second pass of a two-sided layer.
     pub(crate) reversed: bool,
-    /// Add to y.
-    pub(crate) onto: bool,
+    /// Whether to add to y instead of overwriting it.
+    pub(crate) accumulate: bool,
     /// (batch, H, len)
     pub(crate) u: &'a [T],
     /// (batch, H, N)
@@ -105,20 +105,26 @@ impl<T: Scalar> ForwardPass<'_, T> {
             };
             let line = cut.chunks * d.state;
             let saved = saved.as_mut().map(|s| &mut s[at * line..][..block.len() * line]);
-            self.run_block(Block { head, sequences: block, y, end, saved }, phi_t, a, scratch, scratch64);
+            self.run_group(
+                SequenceGroup { head, sequences: block, y, end, saved },
+                phi_t,
+                a,
+                scratch,
+                scratch64,
+            );
         }
     }
 
-    /// Takes the sequences of one block through all chunks: writes their y, end states and saved states.
-    fn run_block(
+    /// Takes the sequences of one group through all chunks: writes their y, end states and saved states.
+    fn run_group(
         &self,
-        block: Block<'_, '_, T>,
+        block: SequenceGroup<'_, '_, T>,
         phi_t: &[T],
         a: &Discrete,
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
-        let Block { head, sequences, y, end, mut saved } = block;
+        let SequenceGroup { head, sequences, y, end, mut saved } = block;
         let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
         let count = sequences.len();
         let (x, rest) = scratch.split_at_mut(cut.sequences * cut.block * chunk);
@@ -138,7 +144,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
         for c0 in (0..cut.chunks).step_by(cut.block) {
             let chunks = cut.block.min(cut.chunks - c0);
             let m = chunks * count;
-            let needs_x = self.terms.direct || self.terms.input;
+            let needs_x = self.phi_blocks.toep || self.phi_blocks.v;
             // One sequence whose chunks lie whole in u and y: nothing to copy.
             let whole = (c0 + chunks) * chunk;
             let in_place = count == 1 && !self.reversed && whole <= self.lengths.of(sequences.start);
@@ -161,7 +167,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
             };
             // s′ = x Vᵀ, all chunks at once; then s′ += s Qᵀ, one after the other.
             let next = &mut s[count * state..][..m * state];
-            if self.terms.input {
+            if self.phi_blocks.v {
                 let p = Product {
                     size: [m, state, chunk],
                     a: x,
@@ -170,8 +176,8 @@ impl<T: Scalar> ForwardPass<'_, T> {
                     ldb: state,
                     c: next,
                     ldc: state,
-                    onto: false,
-                    part: Part::Full,
+                    accumulate: false,
+                    part: NonzeroPart::Full,
                 };
                 product(self.level, p);
             } else {
@@ -201,7 +207,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 if last >= c0 && (last < c0 + chunks || (last == cut.chunks && c0 + chunks == cut.chunks)) {
                     let start = &s[((last - c0) * count + r) * state..][..state];
                     let x = &self.u(head, sequences.start + r)[last * chunk..length];
-                    let rest = Rest { start, x };
+                    let rest = EndChunkInput { start, x };
                     self.level.run(
                         #[inline(always)]
                         || states::finish(end, rest, a, scratch64),
@@ -209,13 +215,13 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 }
             }
             for channel in 0..if y.is_empty() { 0 } else { d.channels } {
-                let (to, onto) = match in_place {
-                    true => (&mut y[channel][c0 * chunk..whole], self.onto),
+                let (to, accumulate) = match in_place {
+                    true => (&mut y[channel][c0 * chunk..whole], self.accumulate),
                     false => (&mut *out, false),
                 };
                 let (toep_t, w_t) =
                     to_y[channel * d.inputs() * chunk..][..d.inputs() * chunk].split_at(chunk * chunk);
-                if self.terms.direct {
+                if self.phi_blocks.toep {
                     let p = Product {
                         size: [m, chunk, chunk],
                         a: x,
@@ -224,12 +230,12 @@ impl<T: Scalar> ForwardPass<'_, T> {
                         ldb: chunk,
                         c: to,
                         ldc: chunk,
-                        onto,
-                        part: Part::Upper,
+                        accumulate,
+                        part: NonzeroPart::Upper,
                     };
                     product(self.level, p);
                 }
-                if self.terms.output {
+                if self.phi_blocks.w {
                     let p = Product {
                         size: [m, chunk, state],
                         a: s,
@@ -238,8 +244,8 @@ impl<T: Scalar> ForwardPass<'_, T> {
                         ldb: chunk,
                         c: to,
                         ldc: chunk,
-                        onto: onto || self.terms.direct,
-                        part: Part::Full,
+                        accumulate: accumulate || self.phi_blocks.toep,
+                        part: NonzeroPart::Full,
                     };
                     product(self.level, p);
                 }
@@ -248,12 +254,12 @@ impl<T: Scalar> ForwardPass<'_, T> {
                     let r = i % count;
                     let length = self.lengths.of(sequences.start + r);
                     let y = &mut y[r * d.channels + channel];
-                    scatter(y, out, length, c0 + i / count, self.reversed, self.onto);
+                    scatter(y, out, length, c0 + i / count, self.reversed, self.accumulate);
                 }
             }
             s.copy_within(m * state..(m + count) * state, 0);
         }
-        if !self.onto {
+        if !self.accumulate {
             for (i, y) in y.iter_mut().enumerate() {
                 y[self.lengths.of(sequences.start + i / d.channels)..].fill(zero);
             }

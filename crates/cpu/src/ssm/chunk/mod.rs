@@ -14,5 +14,5 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use forward::Terms;
-pub(crate) use pass::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, Sizes};
+pub(crate) use forward::PhiBlocks;
+pub(crate) use pass::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, ChunkSizes};

@@ -1,12 +1,12 @@
-//! One layer by chunks: all heads, sequences and passes, and the way back to the parameters.
+//! One layer by chunks: all heads, sequences and passes forward, and backward to the gradients of the parameters.
 
 use super::{
     backward::{BackwardJob, BackwardPass},
     constants::{head_constants, transpose},
     constants_backward::{self, head_constants_backward},
-    forward::{ForwardJob, ForwardPass, Terms},
-    states::Direct,
-    tasks::{Cut, Lengths, for_each},
+    forward::{ForwardJob, ForwardPass, PhiBlocks},
+    states::RecurrenceGradients,
+    tasks::{Lengths, TaskSplit, for_each},
 };
 use crate::{
     Cpu, Workspace,
@@ -24,9 +24,9 @@ use s4_backend::{Scalar, SsmGrads, SsmParams, SsmSpec};
 /// T: measured best for N = 64, and a multiple of every SIMD width.
 pub(crate) const CHUNK: usize = 64;
 
-/// Sizes of one call.
+/// Sizes of one call: len is the array's number of time steps, padding included.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes<'a> {
+pub(crate) struct ChunkSizes<'a> {
     pub(crate) batch: usize,
     pub(crate) len: usize,
     /// (batch), checked to lie in 1..=len.
@@ -45,10 +45,10 @@ pub(crate) struct ChunkForward<'a, T> {
     pub(crate) u: &'a [T],
     /// (batch, H, N)
     pub(crate) state0: Option<&'a [T]>,
-    pub(crate) sizes: Sizes<'a>,
-    pub(crate) terms: Terms,
-    /// Add to y instead of overwriting it.
-    pub(crate) onto: bool,
+    pub(crate) sizes: ChunkSizes<'a>,
+    pub(crate) phi_blocks: PhiBlocks,
+    /// Whether to add to y instead of overwriting it.
+    pub(crate) accumulate: bool,
 }
 
 /// What [`ChunkPlan::backward`] writes and reads.
@@ -59,19 +59,19 @@ pub(crate) struct ChunkBackward<'a, T> {
     pub(crate) dy: &'a [T],
     pub(crate) dstate_end: Option<&'a [T]>,
     pub(crate) u: &'a [T],
-    /// The terms that were run, each with its saved states; their dΦ are added up.
-    pub(crate) parts: &'a [(Terms, &'a [T])],
-    pub(crate) sizes: Sizes<'a>,
-    /// Add to du instead of overwriting it.
-    pub(crate) onto: bool,
+    /// The blocks of Φ that were run, each with its saved states; their dΦ are added up.
+    pub(crate) parts: &'a [(PhiBlocks, &'a [T])],
+    pub(crate) sizes: ChunkSizes<'a>,
+    /// Whether to add to du instead of overwriting it.
+    pub(crate) accumulate: bool,
 }
 
 /// The gradients that reach the constants of a layer.
-struct Collected<'a, T> {
+struct ConstantGradients<'a, T> {
     /// (passes, H, groups, Φ)
     dphi: &'a [T],
-    /// (passes, H, groups, [`Direct`])
-    direct: &'a [f64],
+    /// (passes, H, groups, [`RecurrenceGradients`])
+    recurrence_grads: &'a [f64],
     groups: usize,
 }
 
@@ -102,8 +102,8 @@ impl<T: Scalar> ChunkPlan<T> {
         }
     }
 
-    fn cut(&self, sizes: &Sizes<'_>) -> Cut {
-        Cut::new(sizes.batch, sizes.len, self.dims.heads, self.dims.chunk)
+    fn cut(&self, sizes: &ChunkSizes<'_>) -> TaskSplit {
+        TaskSplit::new(sizes.batch, sizes.len, self.dims.heads, self.dims.chunk)
     }
 
     /// Elements that [`ChunkPlan::forward`] saves.
@@ -189,7 +189,7 @@ impl<T: Scalar> ChunkPlan<T> {
     /// Runs the whole batch by chunks: writes y, end states and saved states where they are wanted. [`ChunkPlan::prepare`]
     /// must have been called for these parameters.
     pub(crate) fn forward(&self, be: &Cpu<T>, args: ChunkForward<'_, T>, ws: &mut Workspace<T>) {
-        let ChunkForward { mut y, state_end, mut saved, u, state0, sizes, terms, onto } = args;
+        let ChunkForward { mut y, state_end, mut saved, u, state0, sizes, phi_blocks, accumulate } = args;
         let sizes = &sizes;
         let (d, cut) = (&self.dims, self.cut(sizes));
         let mut ends = state_end.map(|s| rows_by_head(s, d.state, d.heads));
@@ -198,9 +198,9 @@ impl<T: Scalar> ChunkPlan<T> {
                 level: be.level(),
                 dims: *d,
                 cut,
-                terms,
+                phi_blocks,
                 reversed: pass == 1,
-                onto: onto || pass == 1,
+                accumulate: accumulate || pass == 1,
                 u,
                 state0,
                 lengths: Lengths { len: sizes.len, own: sizes.lengths },
@@ -253,32 +253,32 @@ impl<T: Scalar> ChunkPlan<T> {
         rate: f64,
         ws: &mut Workspace<T>,
     ) {
-        let ChunkBackward { mut du, mut dstate0, dy, dstate_end, u, parts, sizes, mut onto } = args;
+        let ChunkBackward { mut du, mut dstate0, dy, dstate_end, u, parts, sizes, mut accumulate } = args;
         let sizes = &sizes;
         self.prepare_backward(be);
         let (d, cut) = (self.dims, self.cut(sizes));
         let groups = cut.groups_per_head();
-        let direct_len = Direct::len(d.state, d.rank);
+        let recurrence_grads_len = RecurrenceGradients::len(d.state, d.rank);
         // What an end state adds to du comes before the rest.
-        if let Some(du) = du.as_deref_mut().filter(|_| !onto && dstate_end.is_some()) {
+        if let Some(du) = du.as_deref_mut().filter(|_| !accumulate && dstate_end.is_some()) {
             du.fill(T::zero());
-            onto = true;
+            accumulate = true;
         }
         // (passes, H, groups)
         let mut dphi = ws.real.take(d.passes * d.heads * groups * d.phi());
-        let mut direct = ws.f64.take_zeroed(d.passes * d.heads * groups * direct_len);
+        let mut recurrence_grads = ws.f64.take_zeroed(d.passes * d.heads * groups * recurrence_grads_len);
         for pass in 0..d.passes {
-            for (part, &(terms, saved)) in parts.iter().enumerate() {
+            for (part, &(phi_blocks, saved)) in parts.iter().enumerate() {
                 let run = BackwardPass {
                     level: be.level(),
                     dims: d,
                     cut,
-                    terms,
+                    phi_blocks,
                     reversed: pass == 1,
-                    onto,
+                    accumulate,
                     first: part == 0,
                     dy,
-                    dstate_end: if terms.input { dstate_end } else { None },
+                    dstate_end: if phi_blocks.v { dstate_end } else { None },
                     u,
                     lengths: Lengths { len: sizes.len, own: sizes.lengths },
                 };
@@ -292,21 +292,26 @@ impl<T: Scalar> ChunkPlan<T> {
                     .into_iter();
                 let per_pass = d.heads * groups;
                 let mut dphis = dphi[pass * per_pass * d.phi()..].chunks_exact_mut(d.phi());
-                let mut directs = direct[pass * per_pass * direct_len..].chunks_exact_mut(direct_len);
+                let mut all_recurrence_grads = recurrence_grads[pass * per_pass * recurrence_grads_len..]
+                    .chunks_exact_mut(recurrence_grads_len);
                 let line = cut.chunks * d.state;
                 let saved = &saved[pass * d.heads * sizes.batch * line..];
                 let mut jobs = Vec::with_capacity(per_pass);
                 for head in 0..d.heads {
                     for sequences in cut.groups() {
                         let from = (head * sizes.batch + sequences.start) * line;
-                        let (Some(dphi), Some(direct)) = (dphis.next(), directs.next()) else { continue };
+                        let (Some(dphi), Some(recurrence_grads)) =
+                            (dphis.next(), all_recurrence_grads.next())
+                        else {
+                            continue;
+                        };
                         jobs.push(BackwardJob {
                             head,
                             du: dus.by_ref().take(sequences.len()).collect(),
                             dstate0: dstates.by_ref().take(sequences.len()).collect(),
                             saved: &saved[from..][..sequences.len() * line],
                             dphi,
-                            direct,
+                            recurrence_grads,
                             sequences,
                         });
                     }
@@ -320,14 +325,21 @@ impl<T: Scalar> ChunkPlan<T> {
                     let a = &self.heads[job.head].discrete;
                     run.run(job, phi, a, scratch, scratch64)
                 });
-                onto = true;
+                accumulate = true;
                 ws.real.give(scratch);
                 ws.f64.give(scratch64);
             }
         }
-        self.parameters(be, grads, Collected { dphi: &dphi, direct: &direct, groups }, params, rate, ws);
+        self.parameters(
+            be,
+            grads,
+            ConstantGradients { dphi: &dphi, recurrence_grads: &recurrence_grads, groups },
+            params,
+            rate,
+            ws,
+        );
         ws.real.give(dphi);
-        ws.f64.give(direct);
+        ws.f64.give(recurrence_grads);
     }
 
     /// Sums dΦ of each head over its sequence groups, in order, and leads it to the parameters.
@@ -335,18 +347,18 @@ impl<T: Scalar> ChunkPlan<T> {
         &mut self,
         be: &Cpu<T>,
         grads: &mut SsmGrads<'_, Cpu<T>>,
-        collected: Collected<'_, T>,
+        constant_grads: ConstantGradients<'_, T>,
         params: &SsmParams<'_, Cpu<T>>,
         rate: f64,
         ws: &mut Workspace<T>,
     ) {
-        let Collected { dphi, direct, groups } = collected;
+        let ConstantGradients { dphi, recurrence_grads, groups } = constant_grads;
         let (d, spec) = (self.dims, &self.spec);
         let loaded = Params64::load(params, spec, rate, ws);
         let flat_len = params::head_grads_len(spec);
         let mut flat = ws.c64.take(d.heads * flat_len);
         flat.fill(C64::default());
-        let direct_len = Direct::len(d.state, d.rank);
+        let recurrence_grads_len = RecurrenceGradients::len(d.state, d.rank);
         let (size64, size) = constants_backward::scratch_len(&d);
         let mut scratch = ws.real.take(size * be.threads());
         let mut scratch64 = ws.f64.take(size64 * be.threads());
@@ -356,10 +368,13 @@ impl<T: Scalar> ChunkPlan<T> {
             let of = |pass: usize| (pass * d.heads + h) * groups;
             at.ddiscrete.clear();
             for pass in 0..d.passes {
-                for direct in direct[of(pass) * direct_len..].chunks_exact(direct_len).take(groups) {
+                for recurrence_grads in recurrence_grads[of(pass) * recurrence_grads_len..]
+                    .chunks_exact(recurrence_grads_len)
+                    .take(groups)
+                {
                     let g = &mut at.ddiscrete;
                     let gradients = g.d0.iter_mut().chain(&mut g.u).chain(&mut g.v).chain(&mut g.b_bar);
-                    for (to, from) in gradients.zip(direct) {
+                    for (to, from) in gradients.zip(recurrence_grads) {
                         *to += from;
                     }
                 }

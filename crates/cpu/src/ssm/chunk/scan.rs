@@ -4,7 +4,7 @@ use crate::{
     Level,
     linalg::{
         math::fma,
-        register_tiles::{Part, Product, W, product, tiled},
+        register_tiles::{NonzeroPart, Product, W, product, tiled},
         simd::simd,
     },
 };
@@ -40,7 +40,10 @@ pub(crate) fn scan<T: Scalar>(
         let (before, after) = (&mut before[c * size..], &mut after[..size]);
         let (a, c): (&[T], _) = if reverse { (after, before) } else { (before, after) };
         let size = [rows, n, n];
-        product(level, Product { size, a, lda: n, b: m, ldb: n, c, ldc: n, onto: true, part: Part::Full });
+        product(
+            level,
+            Product { size, a, lda: n, b: m, ldb: n, c, ldc: n, accumulate: true, part: NonzeroPart::Full },
+        );
     }
 }
 

@@ -8,9 +8,9 @@ use crate::ssm::{
 };
 use s4_backend::Scalar;
 
-/// The part of a sequence in its last chunk, which it does not fill.
+/// The part of a sequence in its end chunk, the first that it does not fill.
 #[derive(Clone, Copy)]
-pub(crate) struct Rest<'a, T> {
+pub(crate) struct EndChunkInput<'a, T> {
     /// N: the state entering the chunk.
     pub(crate) start: &'a [T],
     /// r < T time steps.
@@ -19,8 +19,13 @@ pub(crate) struct Rest<'a, T> {
 
 /// `state` (N) ← the state after x, from `start`. Scratch: 2N.
 #[inline(always)]
-pub(crate) fn finish<T: Scalar>(state: &mut [T], rest: Rest<'_, T>, a: &Discrete, scratch: &mut [f64]) {
-    let Rest { start, x } = rest;
+pub(crate) fn finish<T: Scalar>(
+    state: &mut [T],
+    input: EndChunkInput<'_, T>,
+    a: &Discrete,
+    scratch: &mut [f64],
+) {
+    let EndChunkInput { start, x } = input;
     let n = start.len();
     let (mut s, mut next) = scratch[..2 * n].split_at_mut(n);
     for (s, start) in s.iter_mut().zip(start) {
@@ -44,14 +49,14 @@ fn step_with_input(next: &mut [f64], s: &[f64], x: f64, a: &Discrete) {
 }
 
 /// Gradients of D₀, u, v, B̄ that reach the recurrence without passing through Φ: one flat array.
-pub(crate) struct Direct<'a> {
+pub(crate) struct RecurrenceGradients<'a> {
     pub(crate) d0: &'a mut [f64],
     pub(crate) u: &'a mut [f64],
     pub(crate) v: &'a mut [f64],
     pub(crate) b_bar: &'a mut [f64],
 }
 
-impl<'a> Direct<'a> {
+impl<'a> RecurrenceGradients<'a> {
     pub(crate) fn len(state: usize, rank: usize) -> usize {
         state * (2 + 2 * rank)
     }
@@ -59,7 +64,7 @@ impl<'a> Direct<'a> {
         let (d0, rest) = flat.split_at_mut(state);
         let (u, rest) = rest.split_at_mut(rank * state);
         let (v, rest) = rest.split_at_mut(rank * state);
-        Direct { d0, u, v, b_bar: &mut rest[..state] }
+        RecurrenceGradients { d0, u, v, b_bar: &mut rest[..state] }
     }
 }
 
@@ -73,13 +78,13 @@ pub(crate) fn finish_backward_scratch(state: usize, chunk: usize) -> usize {
 pub(crate) fn finish_backward<T: Scalar>(
     dstart: &mut [T],
     mut dx: impl FnMut(usize, T),
-    direct: &mut Direct<'_>,
+    recurrence_grads: &mut RecurrenceGradients<'_>,
     dstate: &[T],
-    rest: Rest<'_, T>,
+    input: EndChunkInput<'_, T>,
     a: &Discrete,
     scratch: &mut [f64],
 ) {
-    let Rest { start, x } = rest;
+    let EndChunkInput { start, x } = input;
     let n = start.len();
     let (s, after) = scratch.split_at_mut((x.len() + 1) * n);
     let (mut g, mut before) = after[..2 * n].split_at_mut(n);
@@ -96,12 +101,13 @@ pub(crate) fn finish_backward<T: Scalar>(
     for k in (0..x.len()).rev() {
         dx(k, T::from_f64(g.iter().zip(&a.b_bar).map(|(g, b)| g * b).sum()));
         let x = x[k].to_f64();
-        for (db, g) in direct.b_bar.iter_mut().zip(g.iter()) {
+        for (db, g) in recurrence_grads.b_bar.iter_mut().zip(g.iter()) {
             *db += g * x;
         }
         let s = &s[k * n..][..n];
         before.fill(0.0);
-        let da = TransitionGrads { d0: direct.d0, out: direct.u, inn: direct.v };
+        let da =
+            TransitionGrads { d0: recurrence_grads.d0, out: recurrence_grads.u, inn: recurrence_grads.v };
         recurrence::step_backward(before, da, g, s, a.columns());
         std::mem::swap(&mut g, &mut before);
     }

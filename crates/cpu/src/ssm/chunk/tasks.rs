@@ -1,7 +1,7 @@
 //! How work is cut into parts, and where each part finds its sequences and its scratch.
 //!
 //! A task is one head for a group of the sequences; it goes through them in blocks of some sequences by some chunks
-//! ([`Cut`]), so that everything a block touches stays in the second-level cache. Sizes alone decide, never the number of threads.
+//! ([`TaskSplit`]), so that everything a block touches stays in the second-level cache. Sizes alone decide, never the number of threads.
 
 use crate::Cpu;
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ const TASKS: usize = 16;
 
 /// How the work of one call is cut into tasks, and a task into blocks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
+pub(crate) struct TaskSplit {
     pub(crate) batch: usize,
     pub(crate) len: usize,
     /// T
@@ -32,12 +32,12 @@ pub(crate) struct Cut {
     pub(crate) group: usize,
 }
 
-impl Cut {
+impl TaskSplit {
     pub(crate) fn new(batch: usize, len: usize, heads: usize, chunk: usize) -> Self {
         let group = batch.div_ceil(TASKS.div_ceil(heads).min(batch.max(1)));
         let sequences = group.min(ROWS);
         let chunks = len.div_ceil(chunk);
-        Cut {
+        TaskSplit {
             batch,
             len,
             chunk,
@@ -111,7 +111,7 @@ pub(crate) fn gather<T: Scalar>(x: &mut [T], u: &[T], length: usize, chunk: usiz
     x[have..].fill(T::zero());
 }
 
-/// The transpose of [`gather`]: writes `x` (T) to its place in `y`, or adds it (`onto`).
+/// The transpose of [`gather`]: writes `x` (T) to its place in `y`, or adds it (`accumulate`).
 #[inline(always)]
 pub(crate) fn scatter<T: Scalar>(
     y: &mut [T],
@@ -119,7 +119,7 @@ pub(crate) fn scatter<T: Scalar>(
     length: usize,
     chunk: usize,
     reversed: bool,
-    onto: bool,
+    accumulate: bool,
 ) {
     let size = x.len();
     let from = chunk * size;
@@ -127,9 +127,9 @@ pub(crate) fn scatter<T: Scalar>(
     if reversed {
         let end = length - from.min(length);
         for (y, x) in y[end - have..end].iter_mut().rev().zip(x) {
-            *y = if onto { *y + *x } else { *x };
+            *y = if accumulate { *y + *x } else { *x };
         }
-    } else if onto {
+    } else if accumulate {
         if have > 0 {
             for (y, x) in y[from..][..have].iter_mut().zip(x) {
                 *y += *x;

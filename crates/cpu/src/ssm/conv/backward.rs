@@ -1,6 +1,6 @@
 //! The transpose of the convolution of one head: du and the gradient of the kernel.
 
-use super::plan::{ConvPlan, Inputs, Rows, back_twist, pack, pack_twisted};
+use super::plan::{ConvInputs, ConvPlan, SequenceArray, back_twist, pack, pack_twisted};
 use num_complex::Complex;
 use s4_backend::{ConvShape, Scalar};
 
@@ -12,11 +12,11 @@ impl<T: Scalar> ConvPlan<T> {
         h: usize,
         du: &mut [&mut [T]],
         dkernel: &mut [&mut [T]],
-        dy: Rows<'_, T>,
-        inputs: Inputs<'_, T>,
+        dy: SequenceArray<'_, T>,
+        inputs: ConvInputs<'_, T>,
         scratch: &mut [Complex<T>],
     ) {
-        let Inputs { u, kernel, d } = inputs;
+        let ConvInputs { u, kernel, d } = inputs;
         let ConvShape { batch, heads, channels, .. } = self.shape;
         let points = self.points();
         let (spectra, rest) = scratch.split_at_mut(points * channels);
@@ -53,7 +53,7 @@ impl<T: Scalar> ConvPlan<T> {
                 },
             )
         };
-        if let Some(fft) = &self.pair {
+        if let Some(fft) = &self.fft_of_two {
             let n = fft.len();
             let (zu, zy, work) = (&mut zu[..n], &mut zy[..n], &mut work[..n]);
             sums.fill(Complex::default());
@@ -63,14 +63,14 @@ impl<T: Scalar> ConvPlan<T> {
                 }
             }
             for b in 0..self.pairs {
-                let (ua, ub) = (u.get(2 * b, h), u.get(2 * b + 1, h));
+                let (ua, ub) = (u.sequence(2 * b, h), u.sequence(2 * b + 1, h));
                 self.level.run(
                     #[inline(always)]
                     || pack(zu, ua, ub),
                 );
                 fft.forward(zu, fft_scratch);
                 for c in 0..channels {
-                    let (ya, yb) = (dy.get(2 * b, c * heads + h), dy.get(2 * b + 1, c * heads + h));
+                    let (ya, yb) = (dy.sequence(2 * b, c * heads + h), dy.sequence(2 * b + 1, c * heads + h));
                     self.level.run(
                         #[inline(always)]
                         || pack(zy, ya, yb),
@@ -107,7 +107,7 @@ impl<T: Scalar> ConvPlan<T> {
                 }
             }
         }
-        if let Some((fft, twist)) = &self.lone {
+        if let Some((fft, twist)) = &self.fft_of_one {
             let m = fft.len();
             let (zu, zy, work) = (&mut zu[..m], &mut zy[..m], &mut work[..m]);
             sums.fill(Complex::default());
@@ -117,14 +117,14 @@ impl<T: Scalar> ConvPlan<T> {
                 }
             }
             for b in 2 * self.pairs..batch {
-                let ul = u.get(b, h);
+                let ul = u.sequence(b, h);
                 self.level.run(
                     #[inline(always)]
                     || pack_twisted(zu, ul, twist),
                 );
                 fft.forward(zu, fft_scratch);
                 for c in 0..channels {
-                    let yl = dy.get(b, c * heads + h);
+                    let yl = dy.sequence(b, c * heads + h);
                     self.level.run(
                         #[inline(always)]
                         || pack_twisted(zy, yl, twist),
@@ -164,7 +164,7 @@ impl<T: Scalar> ConvPlan<T> {
         if d.is_some() {
             for (b, du) in du.iter_mut().enumerate() {
                 for c in 0..channels {
-                    let (d, dy) = (skip(c), dy.get(b, c * heads + h));
+                    let (d, dy) = (skip(c), dy.sequence(b, c * heads + h));
                     self.level.run(
                         #[inline(always)]
                         || {

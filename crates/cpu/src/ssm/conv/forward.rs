@@ -1,6 +1,6 @@
-//! y of one head.
+//! The convolution y = K̄∗u + D·u of one head, by FFT.
 
-use super::plan::{ConvPlan, Inputs, pack, pack_twisted};
+use super::plan::{ConvInputs, ConvPlan, pack, pack_twisted};
 use num_complex::Complex;
 use s4_backend::{ConvShape, Scalar};
 
@@ -11,24 +11,24 @@ impl<T: Scalar> ConvPlan<T> {
         &self,
         h: usize,
         y: &mut [&mut [T]],
-        inputs: Inputs<'_, T>,
+        inputs: ConvInputs<'_, T>,
         scratch: &mut [Complex<T>],
     ) {
-        let Inputs { u, kernel, d } = inputs;
+        let ConvInputs { u, kernel, d } = inputs;
         let ConvShape { heads, channels, .. } = self.shape;
         let points = self.points();
         let (spectra, rest) = scratch.split_at_mut(points * channels);
         let (z, rest) = rest.split_at_mut(points);
         let (work, fft_scratch) = rest.split_at_mut(points);
         let skip = |c: usize| d.map_or(T::zero(), |d| d[c * heads + h]);
-        if let Some(fft) = &self.pair {
+        if let Some(fft) = &self.fft_of_two {
             let n = fft.len();
             let (z, work) = (&mut z[..n], &mut work[..n]);
             for (c, s) in spectra.chunks_exact_mut(points).enumerate() {
                 self.pair_spectrum(fft, &mut s[..n], self.kernel_rows(kernel, h, c), fft_scratch);
             }
             for (b, y) in y.chunks_exact_mut(2 * channels).enumerate() {
-                let (ua, ub) = (u.get(2 * b, h), u.get(2 * b + 1, h));
+                let (ua, ub) = (u.sequence(2 * b, h), u.sequence(2 * b + 1, h));
                 self.level.run(
                     #[inline(always)]
                     || pack(z, ua, ub),
@@ -59,14 +59,14 @@ impl<T: Scalar> ConvPlan<T> {
                 }
             }
         }
-        if let Some((fft, twist)) = &self.lone {
+        if let Some((fft, twist)) = &self.fft_of_one {
             let m = fft.len();
             let (z, work) = (&mut z[..m], &mut work[..m]);
             for (c, s) in spectra.chunks_exact_mut(points).enumerate() {
                 self.lone_spectrum(fft, twist, &mut s[..m], self.kernel_rows(kernel, h, c), fft_scratch);
             }
             for (b, y) in y.chunks_exact_mut(channels).enumerate().skip(2 * self.pairs) {
-                let u = u.get(b, h);
+                let u = u.sequence(b, h);
                 self.level.run(
                     #[inline(always)]
                     || pack_twisted(z, u, twist),

@@ -13,12 +13,12 @@ use crate::{
     Cpu, Workspace,
     memory::{
         cpu::GRAIN,
-        tasks::{Slots, slots_len},
+        tasks::{ThreadScratch, thread_scratch_len},
     },
     ssm::rows::rows_by_head,
 };
 use backward::dot;
-use plan::{ConvPlan, Inputs, Rows};
+use plan::{ConvInputs, ConvPlan, SequenceArray};
 use rayon::prelude::*;
 use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Result, Scalar};
 
@@ -28,21 +28,21 @@ impl<T: Scalar> ConvOps for Cpu<T> {
         let ConvForward { y, u, kernel, d, shape } = args;
         let plan = ConvPlan::new(self, &shape);
         let ConvShape { batch, heads, channels, len, .. } = shape;
-        let each = plan.points() * (channels + 2) + plan.fft_scratch();
-        let mut scratch = ws.complex.take(slots_len(self, each));
-        let slots = Slots::new(&mut scratch, each);
-        let inputs = Inputs { u: Rows { data: u, features: heads, len }, kernel, d };
-        let mut rows = rows_by_head(y, len, heads);
+        let scratch_len = plan.points() * (channels + 2) + plan.fft_scratch();
+        let mut scratch = ws.complex.take(thread_scratch_len(self, scratch_len));
+        let thread_scratch = ThreadScratch::new(&mut scratch, scratch_len);
+        let inputs = ConvInputs { u: SequenceArray { data: u, features: heads, len }, kernel, d };
+        let mut y_by_head = rows_by_head(y, len, heads);
         let task = |(h, y): (usize, &mut [&mut [T]])| {
-            plan.forward_head(h, y, inputs, &mut slots.lock());
+            plan.forward_head(h, y, inputs, &mut thread_scratch.lock());
         };
         let per_head = batch * channels;
         if batch * heads * len < 2 * GRAIN {
-            rows.chunks_mut(per_head).enumerate().for_each(task);
+            y_by_head.chunks_mut(per_head).enumerate().for_each(task);
         } else {
-            self.install(|| rows.par_chunks_mut(per_head).enumerate().for_each(task));
+            self.install(|| y_by_head.par_chunks_mut(per_head).enumerate().for_each(task));
         }
-        drop(slots);
+        drop(thread_scratch);
         ws.complex.give(scratch);
         Ok(())
     }
@@ -58,39 +58,42 @@ impl<T: Scalar> Cpu<T> {
         let ConvBackward { du, dkernel, dd, dy, u, kernel, d, shape } = args;
         let plan = ConvPlan::new(self, &shape);
         let ConvShape { batch, heads, channels, len, kernel_len, .. } = shape;
-        let each = plan.points() * (2 * channels + 3) + plan.fft_scratch();
-        let mut scratch = ws.complex.take(slots_len(self, each));
-        let slots = Slots::new(&mut scratch, each);
-        let (u, dy) =
-            (Rows { data: u, features: heads, len }, Rows { data: dy, features: channels * heads, len });
-        let inputs = Inputs { u, kernel, d };
-        let mut du_rows = du.map_or_else(Vec::new, |du| rows_by_head(du, len, heads));
-        let mut dk_rows = rows_by_head(dkernel, kernel_len, heads);
+        let scratch_len = plan.points() * (2 * channels + 3) + plan.fft_scratch();
+        let mut scratch = ws.complex.take(thread_scratch_len(self, scratch_len));
+        let thread_scratch = ThreadScratch::new(&mut scratch, scratch_len);
+        let (u, dy) = (
+            SequenceArray { data: u, features: heads, len },
+            SequenceArray { data: dy, features: channels * heads, len },
+        );
+        let inputs = ConvInputs { u, kernel, d };
+        let mut du_by_head = du.map_or_else(Vec::new, |du| rows_by_head(du, len, heads));
+        let mut dkernel_by_head = rows_by_head(dkernel, kernel_len, heads);
         // A head without du still needs an (empty) part of it: zip against as many chunks as heads.
-        let per_head = du_rows.len() / heads;
+        let per_head = du_by_head.len() / heads;
         self.install(|| {
-            let dk = dk_rows.par_chunks_mut(shape.kernel_channels()).enumerate();
+            let dk = dkernel_by_head.par_chunks_mut(shape.kernel_channels()).enumerate();
             let task = |h: usize, du: &mut [&mut [T]], dk: &mut [&mut [T]]| {
-                plan.backward_head(h, du, dk, dy, inputs, &mut slots.lock());
+                plan.backward_head(h, du, dk, dy, inputs, &mut thread_scratch.lock());
             };
             if per_head == 0 {
                 dk.for_each(|(h, dk)| task(h, &mut [], dk));
             } else {
-                dk.zip(du_rows.par_chunks_mut(per_head)).for_each(|((h, dk), du)| task(h, du, dk));
+                dk.zip(du_by_head.par_chunks_mut(per_head)).for_each(|((h, dk), du)| task(h, du, dk));
             }
             if let Some(dd) = dd {
                 let level = self.level();
                 dd.par_iter_mut().enumerate().for_each(|(feature, dd)| {
-                    let rows = (0..batch).map(|b| (dy.get(b, feature), u.get(b, feature % heads)));
+                    let sequences =
+                        (0..batch).map(|b| (dy.sequence(b, feature), u.sequence(b, feature % heads)));
                     let sum: f64 = level.run(
                         #[inline(always)]
-                        || rows.map(|(dy, u)| dot(dy, u)).sum(),
+                        || sequences.map(|(dy, u)| dot(dy, u)).sum(),
                     );
                     *dd += T::from_f64(sum);
                 });
             }
         });
-        drop(slots);
+        drop(thread_scratch);
         ws.complex.give(scratch);
         Ok(())
     }

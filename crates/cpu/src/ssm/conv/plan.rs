@@ -12,15 +12,15 @@ use std::sync::Arc;
 /// transform weighs, and the right-angle form needs half the points for it; with many, backward gains 10 % from pairs.
 const PAIRS_FROM: usize = 8;
 
-/// Everything that the shape alone fixes.
+/// The transforms for a convolution's shape, and which sequences go through them two by two.
 pub(super) struct ConvPlan<T> {
     pub(super) shape: ConvShape,
     /// Sequences 0 … 2·pairs−1 go two by two, the rest alone.
     pub(super) pairs: usize,
     /// Length n ≥ L + M − 1 for two sequences (one more when two-sided), where sequences go two by two.
-    pub(super) pair: Option<Fft>,
+    pub(super) fft_of_two: Option<Fft>,
     /// Length m ≥ L and w^t for a lone sequence, where sequences go alone.
-    pub(super) lone: Option<(Fft, Arc<Vec<Complex<T>>>)>,
+    pub(super) fft_of_one: Option<(Fft, Arc<Vec<Complex<T>>>)>,
     pub(super) level: Level,
 }
 
@@ -28,22 +28,23 @@ impl<T: Scalar> ConvPlan<T> {
     pub(super) fn new(be: &Cpu<T>, shape: &ConvShape) -> Self {
         let ConvShape { batch, len, kernel_len, bidirectional, .. } = *shape;
         let pairs = if batch < PAIRS_FROM { 0 } else { batch / 2 };
-        let pair = (pairs > 0).then(|| be.fft(good_len(len + kernel_len - usize::from(!bidirectional))));
-        let lone = (2 * pairs < batch).then(|| {
+        let fft_of_two =
+            (pairs > 0).then(|| be.fft(good_len(len + kernel_len - usize::from(!bidirectional))));
+        let fft_of_one = (2 * pairs < batch).then(|| {
             let n = good_len(len);
             (be.fft(n), be.twist(n))
         });
-        ConvPlan { shape: *shape, pairs, pair, lone, level: be.level() }
+        ConvPlan { shape: *shape, pairs, fft_of_two, fft_of_one, level: be.level() }
     }
 
     pub(super) fn points(&self) -> usize {
-        let lone = self.lone.as_ref().map_or(0, |(fft, _)| fft.len());
-        self.pair.as_ref().map_or(0, Fft::len).max(lone)
+        let lone = self.fft_of_one.as_ref().map_or(0, |(fft, _)| fft.len());
+        self.fft_of_two.as_ref().map_or(0, Fft::len).max(lone)
     }
 
     pub(super) fn fft_scratch(&self) -> usize {
-        let lone = self.lone.as_ref().map_or(0, |(fft, _)| fft.scratch());
-        self.pair.as_ref().map_or(0, Fft::scratch).max(lone)
+        let lone = self.fft_of_one.as_ref().map_or(0, |(fft, _)| fft.scratch());
+        self.fft_of_two.as_ref().map_or(0, Fft::scratch).max(lone)
     }
 
     /// The kernels of channel `c` of head `h`: the causal one, and the anticausal one when two-sided.
@@ -129,24 +130,24 @@ pub(super) fn pack_twisted<T: Scalar>(z: &mut [Complex<T>], a: &[T], twist: &[Co
     z[a.len()..].fill(Complex::default());
 }
 
-/// A (batch, features, len) array to read, one sequence of one feature at a time.
+/// A (batch, features, len) array to read: sequence(b, feature) is the len time steps of one feature of sequence b.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, T> {
+pub(super) struct SequenceArray<'a, T> {
     pub(super) data: &'a [T],
     pub(super) features: usize,
     pub(super) len: usize,
 }
 
-impl<'a, T> Rows<'a, T> {
-    pub(super) fn get(&self, row: usize, feature: usize) -> &'a [T] {
-        &self.data[(row * self.features + feature) * self.len..][..self.len]
+impl<'a, T> SequenceArray<'a, T> {
+    pub(super) fn sequence(&self, b: usize, feature: usize) -> &'a [T] {
+        &self.data[(b * self.features + feature) * self.len..][..self.len]
     }
 }
 
-/// What a convolution reads.
+/// The arrays that a convolution reads.
 #[derive(Clone, Copy)]
-pub(super) struct Inputs<'a, T> {
-    pub(super) u: Rows<'a, T>,
+pub(super) struct ConvInputs<'a, T> {
+    pub(super) u: SequenceArray<'a, T>,
     pub(super) kernel: &'a [T],
     pub(super) d: Option<&'a [T]>,
 }
