@@ -9,7 +9,7 @@ import {
   lstatSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { runInNewContext } from 'node:vm'
@@ -225,21 +225,23 @@ test('bytes are samples only with a format', async (t) => {
 
 test('what is too large is refused, and the process lives', async (t) => {
   if (process.platform !== 'linux') return t.pass()
+  // Weights of four times this machine's memory: 2·features² and 2048·output numbers of four bytes.
+  const [features, output] = [Math.ceil(Math.sqrt(totalmem() / 2)), Math.ceil(totalmem() / 2048)]
   const error = await rejects(
     t,
     'ERR_S4_MEMORY',
-    SequenceModel.create({ features: 60000, layers: 1, device: 'cpu' }),
+    SequenceModel.create({ features, layers: 1, device: 'cpu' }),
   )
   t.regex(error.message, /GiB/)
   await rejects(
     t,
     'ERR_S4_MEMORY',
-    SequenceModel.create({ features: 2048, layers: 1, output: 2 ** 24, device: 'cpu' }),
+    SequenceModel.create({ features: 2048, layers: 1, output, device: 'cpu' }),
   )
   const layer = new S4Layer({ features: 256, state: 64, device: 'cpu' })
   refuses(t, 'ERR_S4_MEMORY', () => layer.initialState(1 << 24))
   t.is(layer.initialState(2).data.length, 2 * 256 * 64)
-  refuses(t, 'ERR_S4_MEMORY', () => new S4Block({ features: 60000, device: 'cpu' }))
+  refuses(t, 'ERR_S4_MEMORY', () => new S4Block({ features, device: 'cpu' }))
 })
 
 test('words name the option and say what to do', async (t) => {

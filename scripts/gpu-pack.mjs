@@ -94,14 +94,20 @@ const changed =
   spawnSync('git', ['status', '--porcelain', '-uno'], { cwd: root, encoding: 'utf8' }).stdout !== ''
 writeFileSync(join(pack, 'commit'), commit + (changed ? ' with changes' : ''))
 
-const code = (path) => /\.(m?js|cjs|json|node)$/.test(path)
+// Of TypeScript, with which the table of wrong values reads the declarations, its one library and the types that it names.
+const code = (path) =>
+  path.includes('/typescript/old/lib/')
+    ? /\/(typescript\.js|lib\.[a-z0-9.]+\.d\.ts)$/.test(path)
+    : /\.(m?js|cjs|json|node)$/.test(path) || /@types\/node\/.*\.d\.ts$/.test(path)
 const list = [
-  ...['package.json', 'build', 'benches', 'data', 'examples', 'scripts', '__test__/fixtures'].flatMap(
-    (path) => files(join(root, path)),
-  ),
+  ...['package.json', 'index.d.ts', 'build', 'benches', 'data', 'examples', 'scripts', '__test__/fixtures']
+    .concat('crates/data/tests/files')
+    .flatMap((path) => files(join(root, path))),
   ...['cli/bin', 'cli/dist', 'cli/package.json'].flatMap((path) => files(join(root, path))),
   ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js|load\.cjs)$/.test(path)),
-  ...closure(['ava', '@observablehq/plot', 'linkedom']).flatMap((path) => files(path, code)),
+  ...closure(['ava', '@observablehq/plot', 'linkedom', '@typescript/typescript6', '@types/node']).flatMap(
+    (path) => files(path, code),
+  ),
   ...['s4-node', 's4-node-cli'].map((name) => join(root, 'node_modules', name)),
   ...files(rust),
   join(pack, 'commit'),
