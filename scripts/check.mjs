@@ -1,4 +1,4 @@
-// npm run check: quick checks while editing, under a minute after the first time. No CUDA images are compiled.
+// npm run check: the checks while editing, of one crate or the API. No CUDA images are compiled.
 //   npm run check                        what has changed since the last commit, crates and API
 //   npm run check -- cpu nn              these crates: format, lints, tests
 //   npm run check -- api [views …]       the TypeScript API on the addon as it was last built: types, lints, tests (of these files)
@@ -32,7 +32,9 @@ function checkCrate(name) {
   must(`The format of ${crate}`, run('cargo', ['fmt', '-p', crate, '--check']))
   const lints = ['clippy', '-p', crate, '--all-targets', '--quiet', '--', '-D', 'warnings']
   must(`The lints of ${crate}`, run('cargo', lints))
-  must(`The tests of ${crate}`, run('cargo', ['test', '-p', crate, '--tests', '--quiet']))
+  // All programs run, also after one that fails.
+  const all = ['test', '-p', crate, '--tests', '--no-fail-fast', '--', '--quiet']
+  must(`The tests of ${crate}`, run('cargo', all))
 }
 
 function checkApi(tests) {
