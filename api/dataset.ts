@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { describe, membersOf, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, readGiven } from './error.js'
 import { checkTensor, finite, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
@@ -200,7 +201,7 @@ export function collate(op: string, what: string, given: readonly unknown[]): Ba
   )
   const inputs = samples.map((s) => checkTensor(op, 'input', s.input, [1, 2]))
   const inputLengths = inputs.map((x) => x.shape[0] as number)
-  const len = Math.max(...inputLengths)
+  const len = inputLengths.reduce((longest, n) => Math.max(longest, n), 0)
   const width = inputs[0]?.shape[1]
   for (const x of inputs) {
     if (x.shape[1] !== width)
@@ -266,7 +267,7 @@ function padded(
   tensors.forEach(({ data }, row) => {
     // Tokens and labels may be 64-bit integers, which `floats` refuses.
     filled.set(
-      data instanceof BigInt64Array ? integers(op, what, data) : floats(op, what, data, 'f64'),
+      types.isBigInt64Array(data) ? integers(op, what, data) : floats(op, what, data, 'f64'),
       row * width,
     )
   })

@@ -62,7 +62,13 @@ function checkpointPath(op: string, given: unknown): string | undefined {
   }
   if (!statSync(folder).isDirectory())
     throw fail('ERR_S4_CHECKPOINT', op, `a folder to write 'checkpoint' in`, `${folder}, which is a file`)
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory())
+  let folderInItsPlace
+  try {
+    folderInItsPlace = statSync(path, { throwIfNoEntry: false })?.isDirectory()
+  } catch (error) {
+    throw fail('ERR_S4_CHECKPOINT', op, `a file for 'checkpoint'`, `${path}: ${(error as Error).message}`)
+  }
+  if (folderInItsPlace)
     throw fail('ERR_S4_CHECKPOINT', op, `a file for 'checkpoint'`, `${path}, which is a folder`)
   return path
 }

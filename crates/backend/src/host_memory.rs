@@ -86,10 +86,15 @@ fn group_left(groups: &str, read: &impl Fn(&str) -> Option<String>) -> Option<u6
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
         let second = controllers.is_empty();
         let (root, max, used, reclaimable) = if second {
-            ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file ")
+            ("/sys/fs/cgroup", "memory.max", "memory.current", ["inactive_file ", "active_file "])
         } else if controllers.split(',').any(|c| c == "memory") {
             let root = "/sys/fs/cgroup/memory";
-            (root, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+            (
+                root,
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                ["total_inactive_file ", "total_active_file "],
+            )
         } else {
             continue;
         };
@@ -99,13 +104,13 @@ fn group_left(groups: &str, read: &impl Fn(&str) -> Option<String>) -> Option<u6
             let number = |file: &str| read(&format!("{root}{path}/{file}"))?.trim().parse::<u64>().ok();
             // Version 1 writes a number near 2^63 for no limit.
             if let (Some(max), Some(used)) = (number(max).filter(|max| *max < 1 << 62), number(used)) {
-                // The kernel gives back file pages that are not in use before it refuses.
+                // The kernel gives file pages back before it refuses, those that were read more than once too.
                 let stat = read(&format!("{root}{path}/memory.stat")).unwrap_or_default();
                 let cached: u64 = stat
                     .lines()
-                    .find_map(|line| line.strip_prefix(reclaimable))
-                    .and_then(|n| n.trim().parse().ok())
-                    .unwrap_or(0);
+                    .filter_map(|line| reclaimable.iter().find_map(|name| line.strip_prefix(name)))
+                    .filter_map(|n| n.trim().parse::<u64>().ok())
+                    .sum();
                 let left = max.saturating_sub(used.saturating_sub(cached));
                 least = Some(least.map_or(left, |l| l.min(left)));
             }
@@ -138,7 +143,7 @@ mod tests {
             };
             Some(text.into())
         };
-        assert_eq!(group_left("0::/a/b\n", &files), Some(400));
+        assert_eq!(group_left("0::/a/b\n", &files), Some(407));
         assert_eq!(group_left("0::/\n", &files), Some(4300));
         assert_eq!(group_left("4:memory:/c\n3:cpu:/x\n", &files), Some(200));
         assert_eq!(group_left("3:cpu:/x\n", &files), None);

@@ -94,7 +94,7 @@ pub struct Stepper<B: Backend> {
 /// What a stream must agree on with its model, and a saved state with its stream.
 #[derive(PartialEq)]
 pub(crate) struct StreamSizes {
-    layers: usize,
+    pub(crate) layers: usize,
     pub(crate) features: usize,
     pub(crate) state: usize,
     outputs: usize,

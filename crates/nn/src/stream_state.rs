@@ -37,10 +37,11 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// What a saved state and its stream agree on, by name. The rate is not of it: a state means the same at each.
-    fn kind(&self) -> [(&'static str, String); 4] {
-        let StreamSizes { features, state, pooling, .. } = &self.sizes;
+    fn kind(&self) -> [(&'static str, String); 5] {
+        let StreamSizes { layers, features, state, pooling, .. } = &self.sizes;
         [
             ("batch", self.batch.to_string()),
+            ("layers", layers.to_string()),
             ("features", features.to_string()),
             ("state", state.to_string()),
             ("pooling", pooling.map_or("none", Pooling::name).into()),
@@ -65,6 +66,10 @@ impl<B: Backend> Stepper<B> {
             meta.get("position").and_then(|p| p.parse().ok()).ok_or_else(|| invalid_state("no position"))?;
         let names = (0..self.states.blocks.len()).map(|i| format!("state.{i}")).chain(["pool".to_string()]);
         let mut arrays = Vec::new();
+        // What 0.1.0 saved does not say how many layers: an array of one more tells.
+        if let Some(other) = file.names().iter().find(|name| !names.clone().any(|known| known == **name)) {
+            return Err(invalid_state(format!("{other}, which this stream has not")));
+        }
         for name in names {
             let view = file.tensor(&name).map_err(invalid_state)?;
             let expected_len = match name.as_str() {

@@ -5,6 +5,7 @@
 use crate::{
     batch::Batch,
     carried_states::CarriedStates,
+    config::NormKind,
     loss::LossBuffers,
     model::Model,
     network::NetworkBackward,
@@ -82,6 +83,8 @@ pub struct Trainer<B: Backend> {
     zeros: Option<GroupBuffers<B>>,
     /// Whether the model holds the running average of its parameters, and `average` the trained ones.
     pub(crate) average_in_place: bool,
+    /// Whether the last [`Trainer::accumulate`] failed within its work: states and statistics are of that batch then.
+    batch_unfinished: bool,
     /// How far the run is.
     pub progress: Progress,
     /// The update under way: batches have been accumulated for it.
@@ -122,6 +125,7 @@ impl<B: Backend> Trainer<B> {
             figures: DeviceFigures::new(&be)?,
             zeros: None,
             average_in_place: false,
+            batch_unfinished: false,
             progress: Progress::default(),
             under_way: None,
             first_failure: None,
@@ -176,6 +180,9 @@ impl<B: Backend> Trainer<B> {
         let op = "SequenceModel.train";
         model.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
         let checked_target = self.loss_buffers.check(op, &model.config, batch)?;
+        if model.config.block.norm == NormKind::Batch && batch.batch * batch.len < 2 {
+            return Err(Error::value(op, "two values or more a feature for batch norm in training", 1));
+        }
         let be = self.be.clone();
         let first = self.under_way.is_none();
         if first && self.figures.is_full() {
@@ -184,14 +191,19 @@ impl<B: Backend> Trainer<B> {
         if self.config.carry_state {
             self.ensure_carried_states(model, batch.batch)?;
         }
+        // Where this batch fails, by an error or by unwinding, the gradients are of no whole batches: there is no update then.
+        let so_far = self.under_way.take();
+        if std::mem::replace(&mut self.batch_unfinished, true) {
+            self.discard(model)?;
+        }
         if first {
             self.figures.zero_slot(&be)?;
             model.store.grads.zero(&be)?;
         }
         model.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
         self.loss_buffers.upload(&be, &checked_target, batch.target)?;
-        let batches_so_far = self.under_way.map_or(0, |under_way| under_way.batches);
-        let weight_so_far = self.under_way.map_or(0.0, |under_way| under_way.weight);
+        let batches_so_far = so_far.map_or(0, |so_far| so_far.batches);
+        let weight_so_far = so_far.map_or(0.0, |so_far| so_far.weight);
         let weight = weight_so_far + checked_target.weight;
         if weight_so_far > 0.0 && checked_target.weight > 0.0 {
             self.scale_accumulated(model, weight_so_far / weight)?;
@@ -245,13 +257,14 @@ impl<B: Backend> Trainer<B> {
         self.under_way = Some(PendingUpdate {
             // Both are known when the update is enqueued: its number, and its learning rate.
             step: self.adam.step,
-            rows: self.under_way.map_or(0, |under_way| under_way.rows) + checked_target.rows as u64,
+            rows: so_far.map_or(0, |so_far| so_far.rows) + checked_target.rows as u64,
             weight,
             lr: 0.0,
             batches: batches_so_far + 1,
             batch: batch.batch,
             len: batch.len,
         });
+        self.batch_unfinished = false;
         Ok(())
     }
 

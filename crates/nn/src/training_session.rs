@@ -96,13 +96,7 @@ impl<B: Backend> TrainingSession<B> {
                 "one without (saved with optimizer: false, or the parameters of another program)",
             ));
         }
-        if self.trainer.as_ref().is_some_and(|t| t.average_in_place) {
-            return Err(Error::unsupported(
-                OP,
-                "the trained parameters in place: swapAverage() once more before training",
-                "their running average",
-            ));
-        }
+        self.refuse_average()?;
         if !resume || self.trainer.is_none() {
             let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
             self.drop_batches();
@@ -125,6 +119,18 @@ impl<B: Backend> TrainingSession<B> {
         trainer.discard(model)?;
         self.drop_batches();
         Ok(())
+    }
+
+    /// Refuses to train while the running average stands in the parameters' place.
+    fn refuse_average(&self) -> Result<()> {
+        match &self.trainer {
+            Some(trainer) if trainer.average_in_place => Err(Error::unsupported(
+                OP,
+                "the trained parameters in place: swapAverage() once more before training",
+                "their running average",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Puts the run before a new one that has made no update back in its place.
@@ -239,6 +245,7 @@ impl<B: Backend> TrainingSession<B> {
 
     /// Adds the gradients of a batch, without an update, for a loop of the caller's own.
     pub fn accumulate(&mut self, batch: &Batch<'_, B::Scalar>) -> Result<()> {
+        self.refuse_average()?;
         let (model, trainer) = self.model_and_trainer()?;
         if let Err(error) = trainer.accumulate(model, batch) {
             self.restore();
@@ -259,6 +266,7 @@ impl<B: Backend> TrainingSession<B> {
 
     /// Makes the update from all batches accumulated since the last, and waits for it.
     pub fn update(&mut self) -> Result<StepStats> {
+        self.refuse_average()?;
         let samples = std::mem::take(&mut self.accumulated_time_steps);
         let (model, trainer) = self.model_and_trainer()?;
         trainer.update(model)?;

@@ -51,17 +51,28 @@ where
 fn compute_what_the_official_code_computes() {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 12);
+    let mut wrong = Vec::new();
     for (name, files, cases) in fixtures {
+        // A kernel in NPLR form is made at nodes on the unit circle, which the official module keeps in f32 when its outputs are
+        // computed in f64: they are known to about an f32 rounding (2e-8 was seen).
+        let tol = if configuration(&name).contains(r#""nplr""#) { 1e-7 } else { 1e-8 };
         let twin = format!("{name}.safetensors");
         for file in files.iter().chain([&twin]) {
             for case in 0..cases {
                 let (got, want) = outputs::<f64>(&name, file, case);
-                close(&format!("{file} x{case} f64"), &got, &want, 1e-8);
+                let error = s4_testing::relative(&got, &want);
+                if error > tol {
+                    wrong.push(format!("{file} x{case} f64: {error:.1e}"));
+                }
                 let (got, want) = outputs::<f32>(&name, file, case);
-                close(&format!("{file} x{case} f32"), &got, &want, 1e-5);
+                let error = s4_testing::relative(&got, &want);
+                if error > 1e-5 {
+                    wrong.push(format!("{file} x{case} f32: {error:.1e}"));
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

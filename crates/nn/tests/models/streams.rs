@@ -186,3 +186,14 @@ fn a_step_of_a_layer_that_overflows_keeps_its_state() {
     assert_eq!(error.code.as_str(), "ERR_S4_NONFINITE");
     assert_eq!(state, [3e38, 0.0]);
 }
+
+#[test]
+fn the_state_of_a_deeper_model_is_refused() {
+    let of = |layers: usize| {
+        model::<f32>(&format!(r#"{{"features": 4, "layers": {layers}, "state": 4, "loss": "mse"}}"#))
+    };
+    let (two, three) = (of(2), of(3));
+    let saved = three.stream(1, 1.0).unwrap().save().unwrap();
+    let error = two.stream(1, 1.0).unwrap().restore(&saved).unwrap_err();
+    assert!(error.to_string().contains("layers 3 for 2"), "{error}");
+}

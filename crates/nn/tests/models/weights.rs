@@ -171,3 +171,23 @@ fn what_does_not_count_may_be_anything() {
     tokens.clear_padding(&[1], 3);
     assert_eq!(tokens, OwnedArray::Integers(vec![5, 0, 0]));
 }
+
+#[test]
+fn a_refused_batch_leaves_the_batches_so_far() {
+    let json = SMALL.replace("\"loss\"", "\"norm\": \"batch\", \"loss\"");
+    let (mut with_refused, mut alone) = (model(&json), model(&json));
+    let first = Rows::new(1, 2, 2.0, 12);
+    for (m, refused) in [(&mut with_refused, true), (&mut alone, false)] {
+        let mut trainer = Trainer::new(m, TrainConfig::default()).unwrap();
+        trainer.accumulate(m, &first.batch()).unwrap();
+        if refused {
+            // One value a feature has no variance.
+            let batch = Batch::new(Input::Values(&[0.5]), TargetData::Values(&[0.1, 0.2]), 1, 1);
+            let error = trainer.accumulate(m, &Batch { weights: Some(&[1e6]), ..batch }).unwrap_err();
+            assert!(error.expected.contains("batch norm"), "{error}");
+        }
+        trainer.update(m).unwrap();
+        trainer.read_stats(m).unwrap();
+    }
+    assert_eq!(values(&with_refused), values(&alone));
+}
