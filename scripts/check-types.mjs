@@ -24,8 +24,9 @@ for (const line of stdout.split('\n')) {
 
 const [buildFolder] = process.argv.slice(2)
 const built = buildFolder && join(buildFolder, 'native.d.ts')
-if (built && existsSync(built)) {
-  if (readFileSync(built, 'utf8') !== readFileSync(join(root, 'crates/node/native.d.ts'), 'utf8'))
+if (built) {
+  if (!existsSync(built)) problems.push(`${built} is missing: that folder holds no build of the addon`)
+  else if (readFileSync(built, 'utf8') !== readFileSync(join(root, 'crates/node/native.d.ts'), 'utf8'))
     problems.push(
       'crates/node/native.d.ts is not what crates/node gives: npm run build:native, and commit it',
     )
