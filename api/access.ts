@@ -2,7 +2,8 @@
 // none is made after its disposal.
 import { Cancel } from '#binding'
 import type { Counters, Data, ParameterInfo } from '#binding'
-import { aborted, fail, callNative, callNativeAsync, readGiven, throwIfAborted } from './error.js'
+import { abortable } from './background.js'
+import { fail, callNative, callNativeAsync, readGiven, throwIfAborted } from './error.js'
 import type { Floats } from './tensor.js'
 
 /** The methods that every native handle has: NativeLayer and NativeModel. */
@@ -79,7 +80,7 @@ export class NativeAccess<N extends NativeHandle> {
     const work = callNativeAsync(() => call(this.handle, cancel)).finally(() => {
       if (--this.#running === 0) for (const resolve of this.#waitingForReads.splice(0)) resolve()
     })
-    return signal === undefined ? work : abortable(name, work, signal, cancel)
+    return signal === undefined ? work : abortable(name, work, signal, () => cancel.cancel())
   }
 
   /**
@@ -127,23 +128,5 @@ export class NativeAccess<N extends NativeHandle> {
     if (this.#disposed) return
     this.#disposed = true
     callNative(() => this.handle.dispose())
-  }
-}
-
-/** The result of `work`, or a rejection as soon as the signal fires: a native call that has not begun then never begins. */
-async function abortable<R>(op: string, work: Promise<R>, signal: AbortSignal, cancel: Cancel): Promise<R> {
-  let onAbort: (() => void) | undefined
-  const abort = new Promise<never>((_, reject) => {
-    onAbort = () => {
-      cancel.cancel()
-      reject(aborted(op, signal))
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-  work.catch(() => undefined)
-  try {
-    return await Promise.race([work, abort])
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
   }
 }
