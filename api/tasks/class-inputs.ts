@@ -1,0 +1,198 @@
+// What a classifier is given, and how it becomes the steps that the network sees.
+import { describe, listOf, membersOf } from '../check.js'
+import { fail, readGiven } from '../error.js'
+import { checkTensor, finite, floats, type TensorLike } from '../tensor.js'
+import { resampled } from './resample.js'
+import { bandsFor, Spectrum } from './spectrum.js'
+
+/** What is classified: samples one after the other, values (len, channels), or a picture (height, width, colours). */
+export type ClassInput = ArrayLike<number> | TensorLike
+
+/** An example with its class. */
+export interface ClassExample {
+  /** Samples, values (len, channels), or a picture (height, width, colours). Lengths may differ. */
+  input: ClassInput
+  /** Its class, as text or a number. */
+  label: string | number
+}
+
+/** What inputs are: series of values, sound, or pictures. */
+export type InputKind = 'series' | 'audio' | 'image'
+export const inputKinds = ['series', 'audio', 'image'] as const
+
+/** How inputs become steps, which a file of a classifier holds. */
+export interface InputPlan {
+  readonly kind: InputKind
+  /** Samples a second of audio. */
+  readonly sampleRate: number
+  /** Values at each step: channels, bands, or a picture's row. */
+  readonly width: number
+  /** Sizes of a picture; channels of a series. */
+  readonly sizes: readonly number[]
+  readonly means: ArrayLike<number>
+  readonly deviations: ArrayLike<number>
+}
+
+/** An input that was read: numbers and sizes. */
+export interface GivenInput {
+  readonly data: Float32Array
+  readonly sizes: readonly number[]
+}
+
+/** Reads one input: an array of numbers, or `{ data, shape }` of two or three sizes. */
+export function givenInput(op: string, what: string, x: unknown): GivenInput {
+  const isTensor = readGiven(op, what, () => {
+    if (typeof x !== 'object' || x === null)
+      throw fail('ERR_S4_DATA', op, `${what} as an array of numbers or { data, shape }`, describe(x))
+    return 'shape' in x
+  })
+  const tensor = isTensor ? checkTensor(op, what, x, [1, 2, 3]) : undefined
+  const data = tensor?.data ?? listed(op, what, x)
+  const values = finite(op, what, floats(op, what, data, 'f32')) as Float32Array
+  const shape = tensor?.shape ?? [values.length]
+  return { data: values, sizes: shape.length === 1 ? [shape[0] as number, 1] : shape }
+}
+
+/** An array of numbers with a length that is one. */
+function listed(op: string, what: string, x: unknown): ArrayLike<number> {
+  return readGiven(op, what, () => {
+    const { length } = x as ArrayLike<number>
+    const isView = Object.prototype.toString.call(x) === '[object DataView]'
+    if (isView || !Number.isSafeInteger(length) || length < 1 || length > 2 ** 30)
+      throw fail('ERR_S4_DATA', op, `${what} as an array of at least one number`, describe(x))
+    const [first, last]: unknown[] = [(x as ArrayLike<number>)[0], (x as ArrayLike<number>)[length - 1]]
+    if (typeof first !== 'number' || typeof last !== 'number')
+      throw fail('ERR_S4_DATA', op, `${what} of numbers`, describe(typeof first === 'number' ? last : first))
+    return x as ArrayLike<number>
+  })
+}
+
+/** Examples that were read. */
+export interface GivenExamples {
+  readonly inputs: readonly GivenInput[]
+  readonly labels: readonly (string | number)[]
+}
+
+export function givenExamples(op: string, x: unknown): GivenExamples {
+  const list = listOf(op, 'examples', x)
+  if (list.length === 0) throw fail('ERR_S4_DATA', op, 'examples, at least one', 'none')
+  const read = list.map((example) => {
+    const { input, label, ...others } = membersOf(op, 'each of examples', example, 'ERR_S4_DATA')
+    const [unknown] = Object.keys(others)
+    if (unknown !== undefined)
+      throw fail('ERR_S4_DATA', op, 'examples of input and label', `the unknown key '${unknown}'`)
+    if (typeof label !== 'string' && !(typeof label === 'number' && Number.isFinite(label)))
+      throw fail('ERR_S4_DATA', op, 'label of each of examples as text or a finite number', describe(label))
+    return { input: givenInput(op, 'input of each of examples', input), label }
+  })
+  return { inputs: read.map((e) => e.input), labels: read.map((e) => e.label) }
+}
+
+/** The classes of labels: numbers in ascending order, then texts. */
+export function classesOf(labels: readonly (string | number)[]): (string | number)[] {
+  const different = [...new Set(labels)]
+  const numbers = different.filter((x) => typeof x === 'number').toSorted((a, b) => a - b)
+  return [...numbers, ...different.filter((x) => typeof x === 'string').toSorted()]
+}
+
+/** Steps (len, width) of an input, in the scales of the training part where a plan has any. */
+export interface Steps {
+  readonly data: Float32Array
+  readonly length: number
+}
+
+/** Makes the steps of inputs of one kind at one sampling rate. */
+export class StepMaker {
+  readonly #plan: Omit<InputPlan, 'means' | 'deviations'>
+  readonly #spectrum: Spectrum | undefined
+
+  constructor(plan: Omit<InputPlan, 'means' | 'deviations'>, rate = 1) {
+    this.#plan = plan
+    this.#spectrum = plan.kind === 'audio' ? new Spectrum(plan.sampleRate, plan.width, rate) : undefined
+  }
+
+  /** Bands that are there at this rate; all values of other kinds. */
+  get present(): number {
+    return this.#spectrum?.present ?? this.#plan.width
+  }
+
+  /** Steps that have not been scaled. */
+  raw(op: string, what: string, { data, sizes }: GivenInput): Steps {
+    const { kind, width, sizes: wanted } = this.#plan
+    const right =
+      kind === 'image' ? sizes.join() === wanted.join() : sizes.length === 2 && sizes[1] === (wanted[0] as number)
+    if (!right) {
+      const expected = kind === 'image' ? `a picture ${wanted.join(' × ')}` : `values (len, ${wanted[0]})`
+      throw fail('ERR_S4_SHAPE', op, `${what} as ${expected}`, `sizes ${sizes.join(' × ')}`)
+    }
+    const steps = this.#spectrum?.of(data) ?? data
+    return { data: steps, length: steps.length / width }
+  }
+
+  /** Steps in the scales of the training part; bands that are not there are 0. */
+  scaled(op: string, what: string, input: GivenInput, scales: Pick<InputPlan, 'means' | 'deviations'>): Steps {
+    return scaledSteps(this.raw(op, what, input), this.#plan.width, scales, this.present)
+  }
+}
+
+export function scaledSteps(
+  { data, length }: Steps,
+  width: number,
+  { means, deviations }: Pick<InputPlan, 'means' | 'deviations'>,
+  present = width,
+): Steps {
+  const out = new Float32Array(data.length)
+  for (let t = 0; t < length; t++)
+    for (let c = 0; c < present; c++) {
+      const i = t * width + c
+      out[i] = ((data[i] as number) - (means[c] as number)) / (deviations[c] as number)
+    }
+  return { data: out, length }
+}
+
+/** How inputs of a training are to be read: their kind by what was said and by their sizes. */
+export function inputPlan(
+  op: string,
+  inputs: readonly GivenInput[],
+  { kind: given, sampleRate }: { kind: InputKind | undefined; sampleRate: number | undefined },
+): Omit<InputPlan, 'means' | 'deviations'> {
+  const first = (inputs[0] as GivenInput).sizes
+  const kind = given ?? (sampleRate !== undefined ? 'audio' : first.length === 3 ? 'image' : 'series')
+  if (kind === 'image') {
+    const sizes = first.length === 3 ? first : [...first, 1]
+    return { kind, sampleRate: 0, sizes: first, width: (sizes[1] as number) * (sizes[2] as number) }
+  }
+  if (first.length === 3)
+    throw fail('ERR_S4_SHAPE', op, `input of each of examples as values (len, channels)`, `sizes ${first.join(' × ')}`)
+  const channels = first[1] as number
+  if (kind === 'series') return { kind, sampleRate: sampleRate ?? 1, sizes: [channels], width: channels }
+  if (sampleRate === undefined) throw fail('ERR_S4_VALUE', op, 'sampleRate of audio in hertz', 'none')
+  if (channels !== 1) throw fail('ERR_S4_SHAPE', op, 'input of each of examples with one channel of audio', channels)
+  return { kind, sampleRate, sizes: [1], width: bandsFor(sampleRate) }
+}
+
+/** Mean and deviation of each value over steps; of pictures over all values together. */
+export function stepScales(all: readonly Steps[], width: number, together: boolean): { means: number[]; deviations: number[] } {
+  const [sums, squares] = [new Float64Array(width), new Float64Array(width)]
+  let count = 0
+  for (const { data, length } of all) {
+    for (let i = 0; i < data.length; i++) sums[i % width]! += data[i] as number
+    count += length
+  }
+  const total = sums.reduce((a, b) => a + b, 0)
+  const means = Array.from(sums, (sum) => (together ? total / (count * width) : sum / count))
+  for (const { data } of all)
+    for (let i = 0; i < data.length; i++) squares[i % width]! += ((data[i] as number) - (means[i % width] as number)) ** 2
+  const totalSquares = squares.reduce((a, b) => a + b, 0)
+  const deviations = Array.from(squares, (sum) => {
+    const deviation = Math.sqrt(together ? totalSquares / (count * width) : sum / count)
+    return deviation > 1e-12 ? deviation : 1
+  })
+  return { means, deviations }
+}
+
+/** The input with `rate` times fewer samples, in scaled steps. */
+export const fewerSteps = ({ data }: Steps, width: number, rate: number): Steps => {
+  const fewer = resampled(data, width, rate)
+  return { data: fewer, length: fewer.length / width }
+}

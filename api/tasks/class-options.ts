@@ -1,0 +1,125 @@
+// Options of a classifier, and their checks; sizes and rates chosen by the data.
+import { booleanOf, listOf, numberIn32Bits, oneOf, rejectUnknownOptions } from '../check.js'
+import { describe, fail } from '../error.js'
+import { inputKinds, type InputKind } from './class-inputs.js'
+import { checkTaskOptions, TASK_OPTIONS, type CheckedTaskOptions, type TaskTrainOptions } from './options.js'
+
+/** Options of {@link Classifier.fit}. */
+export interface ClassifyOptions extends TaskTrainOptions {
+  /**
+   * What the inputs are: `'series'` of values (len, channels); `'audio'`, whose spectrum the network sees; `'image'`, which
+   * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
+   */
+  kind?: InputKind
+  /** Samples a second of audio. */
+  sampleRate?: number
+  /**
+   * Ratios of sampling rates that are learned, from data with so many times fewer samples. Default 1, 1.5 and 2 for audio
+   * (which cost it nothing), else 1.
+   */
+  rates?: readonly number[]
+  /** Whether training varies speed and level of its examples. Default for audio alone. */
+  vary?: boolean
+  /** Whether outputs at a step depend on later steps too. Default true. */
+  bidirectional?: boolean
+  /** Part of the examples of each class that chooses the best epoch. Default 0.15. */
+  validation?: number
+}
+
+const OPTIONS = [...TASK_OPTIONS, 'kind', 'sampleRate', 'rates', 'vary', 'bidirectional', 'validation'] as const
+
+/** {@link ClassifyOptions} after the check. */
+export interface CheckedClassifyOptions extends CheckedTaskOptions {
+  kind: InputKind | undefined
+  sampleRate: number | undefined
+  rates: number[] | undefined
+  vary: boolean | undefined
+  bidirectional: boolean
+  validation: number
+}
+
+/** Checks a ratio of sampling rates. */
+export function rateRatio(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x >= 1 && x <= 16))
+    throw fail('ERR_S4_VALUE', op, `${what} from 1 to 16`, describe(x))
+  return x
+}
+
+export function checkClassifyOptions(op: string, given: unknown): CheckedClassifyOptions {
+  const options = rejectUnknownOptions(op, given as ClassifyOptions, OPTIONS)
+  const { kind, sampleRate, rates, vary, bidirectional = true, validation = 0.15 } = options
+  if (kind !== undefined) oneOf(op, 'kind', kind, inputKinds)
+  if (sampleRate !== undefined && (numberIn32Bits(op, 'sampleRate', sampleRate) < 100 || sampleRate > 1e7))
+    throw fail('ERR_S4_VALUE', op, 'sampleRate in hertz, from 100 to 1e7', sampleRate)
+  if (vary !== undefined) booleanOf(op, 'vary', vary)
+  booleanOf(op, 'bidirectional', bidirectional)
+  if (typeof validation !== 'number' || !(validation > 0 && validation <= 0.5))
+    throw fail('ERR_S4_VALUE', op, 'validation as a share above 0, up to 0.5', describe(validation))
+  const list = rates === undefined ? undefined : listOf(op, 'rates', rates).map((x) => rateRatio(op, 'each of rates', x))
+  if (list?.length === 0) throw fail('ERR_S4_VALUE', op, 'rates, at least one', 'none')
+  return { ...checkTaskOptions(op, options), kind, sampleRate, rates: list, vary, bidirectional, validation }
+}
+
+/** What a plan is made from. */
+export interface ClassSize {
+  readonly kind: InputKind
+  readonly examples: number
+  readonly classes: number
+  /** Steps of all examples together, and of the median one. */
+  readonly steps: number
+  readonly median: number
+}
+
+/** Every option of the training, with its value. */
+export interface ClassPlan {
+  readonly features: number
+  readonly layers: number
+  readonly state: number
+  readonly mode: 's4' | 's4d'
+  readonly dropout: number
+  readonly epochs: number
+  readonly updates: number
+  readonly patience: number
+  readonly batchSize: number
+  readonly lr: number
+  readonly ssmLr: number
+  readonly weightDecay: number
+  readonly rates: readonly number[]
+  readonly vary: boolean
+}
+
+/** Steps that a training by default sees in all, each example many times: minutes on two cores. */
+const STEPS_SEEN = 6e6
+
+export function classPlan({ kind, examples, steps, median }: ClassSize, given: CheckedClassifyOptions): ClassPlan {
+  const batchSize = given.batchSize ?? Math.max(4, Math.min(32, Math.floor(examples / 8), Math.round(16_384 / median)))
+  const updates = Math.ceil(examples / batchSize)
+  const small = steps < 20_000
+  const epochs = given.epochs ?? Math.max(8, Math.min(60, Math.round(STEPS_SEEN / steps)))
+  return {
+    features: given.features ?? (small ? 32 : 64),
+    layers: given.layers ?? (small ? 2 : 4),
+    state: given.state ?? 32,
+    mode: given.mode ?? 's4d',
+    dropout: given.dropout ?? 0.1,
+    epochs,
+    updates,
+    patience: given.patience ?? Math.max(8, Math.round(epochs / 3)),
+    batchSize,
+    lr: given.lr ?? 0.005,
+    ssmLr: given.ssmLr ?? 0.001,
+    weightDecay: given.weightDecay ?? 0.05,
+    rates: given.rates ?? (kind === 'audio' ? [1, 1.5, 2] : [1]),
+    vary: given.vary ?? kind === 'audio',
+  }
+}
+
+/** The plan in a sentence. */
+export function classPlanText(plan: ClassPlan, { kind, examples, classes, median }: ClassSize): string {
+  const { features, layers, state, mode, epochs, updates, batchSize, lr, rates } = plan
+  return (
+    `${examples} examples (${kind}) of ${classes} classes, ${median} steps in the middle: ${layers} blocks of ${features} features ` +
+    `(${mode}, state ${state}); up to ${epochs} epochs of ${updates} updates of ${batchSize} sequences, rate ${lr}; ` +
+    `sampling rates ÷ ${rates.join(', ')}`
+  )
+}

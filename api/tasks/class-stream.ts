@@ -1,0 +1,131 @@
+import { fail } from '../error.js'
+import type { SequenceModel } from '../model.js'
+import type { ClassAbout } from './class-fit.js'
+import { givenInput, StepMaker, type ClassInput } from './class-inputs.js'
+import { largest, padded, softmax } from './class-network.js'
+
+/** Options of {@link Classifier.stream}. */
+export interface ClassStreamOptions {
+  /** Samples (or time steps) that are classified at a time. Default as many as the examples of the training had. */
+  window?: number
+  /** Samples between two classifications. Default a quarter of the window. */
+  hop?: number
+  /** Windows in a row that a class has to win to be reported. Default 2. */
+  debounce?: number
+  /** Least probability with which it has to win. Default 0.5. */
+  threshold?: number
+  /** Ratio of sampling rates: 2 for half as many samples a second as the training had. Default 1. */
+  rate?: number
+}
+
+/** The class of a window of a stream. */
+export interface WindowClass {
+  /** Number of samples so far, at the end of the window. */
+  position: number
+  /** The most probable class. */
+  label: string | number
+  /** Its probability. */
+  probability: number
+  /** Whether it is reported with this window: it has won often enough, and is another class than the last report. */
+  report: boolean
+}
+
+const opened = new WeakSet<object>()
+
+/** A classifier that listens, see {@link Classifier.stream}. */
+export class ClassStream {
+  readonly #model: SequenceModel
+  readonly #about: ClassAbout
+  readonly #options: Required<ClassStreamOptions>
+  readonly #maker: StepMaker
+  readonly #channels: number
+  /** The last samples, those of the window at its end. */
+  readonly #ring: Float32Array
+  #position = 0
+  #run: { label: number; wins: number } = { label: -1, wins: 0 }
+  #reported = -1
+  #disposed = false
+
+  private constructor(model: SequenceModel, about: ClassAbout, options: Required<ClassStreamOptions>) {
+    // JavaScript lets a caller get here with anything.
+    if (!opened.has(options)) throw fail('ERR_S4_VALUE', 'ClassStream', 'Classifier.stream()', 'new')
+    this.#model = model
+    this.#about = about
+    this.#options = options
+    this.#maker = new StepMaker(about.input, options.rate)
+    this.#channels = about.input.sizes[0] as number
+    this.#ring = new Float32Array(options.window * this.#channels)
+  }
+
+  /** @internal */
+  static open(model: SequenceModel, about: ClassAbout, options: Required<ClassStreamOptions>): ClassStream {
+    opened.add(options)
+    return new ClassStream(model, about, options)
+  }
+
+  /** Number of samples so far. */
+  get position(): number {
+    return this.#position
+  }
+
+  /** The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. */
+  push(samples: ClassInput): WindowClass[] {
+    const op = 'ClassStream.push'
+    if (this.#disposed) throw fail('ERR_S4_DISPOSED', op, 'a live stream', 'a disposed one')
+    const { data, sizes } = givenInput(op, 'samples', samples)
+    const channels = this.#channels
+    if (sizes.length !== 2 || sizes[1] !== channels)
+      throw fail('ERR_S4_SHAPE', op, `samples (len, ${channels})`, `sizes ${sizes.join(' × ')}`)
+    const { window, hop } = this.#options
+    const said: WindowClass[] = []
+    const length = sizes[0] as number
+    for (let at = 0; at < length;) {
+      // Up to the end of the next window, but never past it.
+      const next = this.#position < window ? window : window + Math.ceil((this.#position - window + 1) / hop) * hop
+      const take = Math.min(length - at, next - this.#position, window)
+      this.#ring.copyWithin(0, take * channels)
+      this.#ring.set(data.subarray(at * channels, (at + take) * channels), (window - take) * channels)
+      this.#position += take
+      at += take
+      if (this.#position === next) said.push(this.#classify(op))
+    }
+    return said
+  }
+
+  #classify(op: string): WindowClass {
+    const { input, classes } = this.#about
+    const { debounce, threshold, window, rate } = this.#options
+    const given = { data: this.#ring, sizes: [window, this.#channels] }
+    const steps = this.#maker.scaled(op, 'samples', given, input)
+    const { data } = this.#model.predictSync(padded([steps], input.width).input, {
+      rate: input.kind === 'series' ? rate : 1,
+    })
+    const chances = softmax(data)
+    const best = largest(chances, 0, chances.length)
+    const probability = chances[best] as number
+    const wins = probability < threshold ? 0 : this.#run.label === best ? this.#run.wins + 1 : 1
+    this.#run = { label: wins === 0 ? -1 : best, wins }
+    const report = wins >= debounce && best !== this.#reported
+    if (report) this.#reported = best
+    return { position: this.#position, label: classes[best] as string | number, probability, report }
+  }
+
+  /** Forgets everything. */
+  reset(): void {
+    if (this.#disposed) throw fail('ERR_S4_DISPOSED', 'ClassStream.reset', 'a live stream', 'a disposed one')
+    this.#ring.fill(0)
+    this.#position = 0
+    this.#run = { label: -1, wins: 0 }
+    this.#reported = -1
+  }
+
+  /** Ends it. A second call does nothing. */
+  dispose(): void {
+    this.#disposed = true
+  }
+
+  /** Called at the end of a `using` declaration's scope: disposes. */
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}

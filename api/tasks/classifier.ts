@@ -1,0 +1,218 @@
+import { filePath, listOf, rejectUnknownOptions, wholeNumber, type FilePath } from '../check.js'
+import { fail, throwIfAborted } from '../error.js'
+import { SequenceModel } from '../model.js'
+import type { DeviceOptions } from '../options.js'
+import { classAbout, classText } from './class-file.js'
+import { fitClassifier, type ClassAbout } from './class-fit.js'
+import { givenExamples, givenInput, StepMaker, type ClassExample, type ClassInput, type GivenInput } from './class-inputs.js'
+import { largest, probabilities } from './class-network.js'
+import { checkClassifyOptions, rateRatio, type ClassifyOptions } from './class-options.js'
+import { ClassStream, type ClassStreamOptions } from './class-stream.js'
+import { accuracy, confusion, f1, topK, type F1Scores } from './metrics.js'
+
+/** The class of an input. */
+export interface Classification {
+  /** The most probable class. */
+  label: string | number
+  /** Its probability. */
+  probability: number
+  /** The probability of each class, in the order of {@link Classifier.classes}. */
+  probabilities: Float64Array
+}
+
+/** Figures of a classifier over examples. */
+export interface ClassScores {
+  /** Number of examples. */
+  examples: number
+  /** Part of the examples with the right class. */
+  accuracy: number
+  /** Part of the examples whose class is among the three most probable (fewer where there are fewer classes). */
+  top3: number
+  /** Mean cross-entropy, in nats. */
+  loss: number
+  /** F1 scores. */
+  f1: F1Scores
+  /** Numbers of examples by class: row the actual one, column the predicted one, in the order of {@link Classifier.classes}. */
+  confusion: number[][]
+}
+
+const made = new WeakSet<object>()
+
+/**
+ * Tells classes of series, sounds or pictures, of any length, apart.
+ *
+ * @example
+ * const c = await Classifier.fit(recordings.map(({ samples, digit }) => ({ input: samples, label: digit })), { sampleRate: 8000 })
+ * const [{ label }] = await c.predict([samples])
+ */
+export class Classifier {
+  readonly #model: SequenceModel
+  readonly #about: ClassAbout
+  /** Accuracy over the validation part of {@link Classifier.fit}; undefined of a loaded one. */
+  readonly validationAccuracy: number | undefined
+  #disposed = false
+
+  private constructor(model: SequenceModel, about: ClassAbout, validationAccuracy: number | undefined) {
+    // JavaScript lets a caller get here with anything.
+    if (!made.has(about)) throw fail('ERR_S4_VALUE', 'Classifier', 'Classifier.fit() or Classifier.load()', 'new')
+    this.#model = model
+    this.#about = about
+    this.validationAccuracy = validationAccuracy
+  }
+
+  #checkLive(op: string): string {
+    const name = `Classifier.${op}`
+    if (this.#disposed) throw fail('ERR_S4_DISPOSED', name, 'a live classifier', 'a disposed one')
+    return name
+  }
+
+  /**
+   * Learns from examples. A part of each class chooses the best epoch. Sizes and rates that are not given are chosen by the
+   * data, and told in an event `plan`.
+   */
+  static async fit(examples: readonly ClassExample[], options: ClassifyOptions = {}): Promise<Classifier> {
+    const op = 'Classifier.fit'
+    const checked = checkClassifyOptions(op, options)
+    const given = givenExamples(op, examples)
+    const { model, about, validationAccuracy } = await fitClassifier(op, given, checked)
+    made.add(about)
+    return new Classifier(model, about, validationAccuracy)
+  }
+
+  /** Loads what {@link Classifier.save} wrote. */
+  static async load(path: FilePath, options: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> = {}): Promise<Classifier> {
+    const op = 'Classifier.load'
+    const file = filePath(op, path)
+    const device = rejectUnknownOptions(op, options, ['device', 'threads', 'precision'])
+    const model = await SequenceModel.load(file, device)
+    try {
+      const about = classAbout(op, model.extra, model.config.output)
+      made.add(about)
+      return new Classifier(model, about, undefined)
+    } catch (error) {
+      model.dispose()
+      throw error
+    }
+  }
+
+  /** The classes: numbers in ascending order, then texts. */
+  get classes(): readonly (string | number)[] {
+    return [...this.#about.classes]
+  }
+
+  /** Writes network, scales and class names to one file (safetensors). */
+  async save(path: FilePath): Promise<void> {
+    const op = this.#checkLive('save')
+    await this.#model.save(filePath(op, path), { extra: classText(this.#about), optimizer: false })
+  }
+
+  /**
+   * The classes of inputs. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+   * learned again. Pictures have no rate.
+   */
+  async predict(
+    inputs: readonly ClassInput[],
+    options: { rate?: number; signal?: AbortSignal } = {},
+  ): Promise<Classification[]> {
+    const op = this.#checkLive('predict')
+    const { rate, signal } = this.#call(op, options)
+    const given = listOf(op, 'inputs', inputs).map((x) => givenInput(op, 'each of inputs', x))
+    if (given.length === 0) return []
+    const chances = await this.#probabilities(op, 'each of inputs', given, rate, signal)
+    const { classes } = this.#about
+    return given.map((_, i) => {
+      const own = chances.slice(i * classes.length, (i + 1) * classes.length)
+      const best = largest(own, 0, own.length)
+      return { label: classes[best] as string | number, probability: own[best] as number, probabilities: own }
+    })
+  }
+
+  /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
+  async evaluate(
+    examples: readonly ClassExample[],
+    options: { rate?: number; signal?: AbortSignal } = {},
+  ): Promise<ClassScores> {
+    const op = this.#checkLive('evaluate')
+    const { rate, signal } = this.#call(op, options)
+    const { inputs, labels } = givenExamples(op, examples)
+    const { classes } = this.#about
+    const actual = labels.map((label) => {
+      const place = classes.indexOf(label)
+      if (place < 0) throw fail('ERR_S4_DATA', op, `label of each of examples one of ${classes.join(', ')}`, String(label))
+      return place
+    })
+    const chances = await this.#probabilities(op, 'input of each of examples', inputs, rate, signal)
+    const count = classes.length
+    const predicted = actual.map((_, i) => largest(chances, i * count, count))
+    const counts = confusion(actual, predicted, count)
+    const losses = actual.map((label, i) => -Math.log(Math.max(chances[i * count + label] as number, 1e-300)))
+    return {
+      examples: actual.length,
+      accuracy: accuracy(actual, predicted),
+      top3: topK(actual, chances, Math.min(3, count)),
+      loss: losses.reduce((a, b) => a + b, 0) / losses.length,
+      f1: f1(counts),
+      confusion: counts,
+    }
+  }
+
+  /** Checks the options of a call. */
+  #call(op: string, options: { rate?: number; signal?: AbortSignal }) {
+    const { rate = 1, signal } = rejectUnknownOptions(op, options, ['rate', 'signal'])
+    throwIfAborted(op, signal)
+    rateRatio(op, 'rate', rate)
+    if (rate !== 1 && this.#about.input.kind === 'image')
+      throw fail('ERR_S4_UNSUPPORTED', op, 'no rate for pictures', rate)
+    return { rate, signal }
+  }
+
+  async #probabilities(
+    op: string,
+    what: string,
+    inputs: readonly GivenInput[],
+    rate: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Float64Array> {
+    const { input, classes } = this.#about
+    const maker = new StepMaker(input, rate)
+    const steps = inputs.map((x) => maker.scaled(op, what, x, input))
+    return probabilities(this.#model, steps, {
+      width: input.width,
+      classes: classes.length,
+      rate: input.kind === 'series' ? rate : 1,
+      signal,
+    })
+  }
+
+  /**
+   * Classifies what comes in piece by piece: every `hop` samples the last `window` of them. A class is reported when it has won
+   * `debounce` times in a row with at least the probability `threshold`, and then not again before another one has.
+   */
+  stream(options: ClassStreamOptions = {}): ClassStream {
+    const op = this.#checkLive('stream')
+    const given = rejectUnknownOptions(op, options, ['window', 'hop', 'debounce', 'threshold', 'rate'])
+    const { rate } = this.#call(op, given.rate === undefined ? {} : { rate: given.rate })
+    const { input, window: usual } = this.#about
+    if (input.kind === 'image') throw fail('ERR_S4_UNSUPPORTED', op, 'a classifier of series or sound', 'one of pictures')
+    const window = given.window ?? Math.max(1, Math.round(usual / rate))
+    const hop = given.hop ?? Math.max(1, Math.floor(window / 4))
+    const { debounce = 2, threshold = 0.5 } = given
+    wholeNumber(op, 'window', window, 1, 2 ** 28)
+    wholeNumber(op, 'hop', hop, 1, 2 ** 28)
+    wholeNumber(op, 'debounce', debounce, 1, 1 << 20)
+    if (typeof threshold !== 'number' || !(threshold >= 0 && threshold <= 1))
+      throw fail('ERR_S4_VALUE', op, 'threshold from 0 to 1', threshold)
+    return ClassStream.open(this.#model, this.#about, { window, hop, debounce, threshold, rate })
+  }
+
+  /** Frees the network. A second call does nothing. */
+  dispose(): void {
+    this.#disposed = true
+    this.#model.dispose()
+  }
+
+  /** Called at the end of a `using` declaration's scope: disposes. */
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}

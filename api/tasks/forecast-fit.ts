@@ -1,0 +1,218 @@
+// The making of a forecaster: columns, scales, the linear forecast, the network's training, calibration.
+import { fail } from '../error.js'
+import { SequenceModel } from '../model.js'
+import { bestShare, calibrationOf, markThresholds, shareSums } from './forecast-calibration.js'
+import type { ForecastAbout } from './forecast-file.js'
+import { centreOf, LeftOver, trainingBatches, type ForecastParts, type Part } from './forecast-network.js'
+import { splitEnds, type CheckedForecastOptions } from './forecast-options.js'
+import { forecastPlan, planText, type ForecastPlan } from './forecast-plan.js'
+import { fitLinearForecast, LinearFilter } from './linear-forecast.js'
+import { naiveScale } from './metrics.js'
+import { deviceOf } from './options.js'
+import { inputWidth, movesOf, prepared } from './prepared.js'
+import { seasonOf } from './season.js'
+import { columnNamed, scaledSeries, scaleOf, type ColumnPlan, type Scale } from './series.js'
+import { resumed, runTraining } from './training.js'
+
+/** A forecaster that was just trained, and the windows of its test part: time steps at whose end a forecast is made. */
+export interface Fitted {
+  readonly model: SequenceModel
+  readonly about: ForecastAbout
+  readonly test: readonly Part[]
+}
+
+/** The columns that are forecast and those that are known, with scales by the rows before `ends`. */
+function columnPlan(
+  op: string,
+  tables: readonly Record<string, Float64Array>[],
+  ends: readonly number[],
+  { targets: given, known }: CheckedForecastOptions,
+): ColumnPlan {
+  const [first] = tables as [Record<string, Float64Array>]
+  const targets = given ?? Object.keys(first).filter((name) => !known.includes(name))
+  if (targets.length === 0) throw fail('ERR_S4_VALUE', op, 'targets of at least one column', 'none beside known')
+  const both = targets.find((name) => known.includes(name))
+  if (both !== undefined) throw fail('ERR_S4_VALUE', op, 'targets that are not among known', `'${both}'`)
+  const scales: Record<string, Scale> = {}
+  for (const name of [...targets, ...known]) {
+    const parts = tables.map((table, i) => columnNamed(op, table, name).subarray(0, ends[i]))
+    if (parts.every((part) => part.every(Number.isNaN)))
+      throw fail('ERR_S4_DATA', op, `column '${name}' of data with values in the training part`, 'none')
+    scales[name] = scaleOf(parts)
+  }
+  return { targets, known, scales }
+}
+
+/** Parts of series as time steps at whose end a whole forecast of values in [from, to) is made. */
+export function originsOf(parts: readonly Part[], lookBack: number, horizon: number): Part[] {
+  return parts
+    .map(({ series, from, to }) => ({ series, from: Math.max(from - 1, lookBack - 1), to: to - horizon }))
+    .filter(({ from, to }) => to > from)
+}
+
+/** At most about `most` windows of these parts. */
+export const strideFor = (origins: readonly Part[], most: number): number =>
+  Math.max(1, Math.ceil(origins.reduce((sum, { from, to }) => sum + to - from, 0) / Math.max(most, 1)))
+
+export async function fitForecaster(
+  op: string,
+  tables: readonly Record<string, Float64Array>[],
+  options: CheckedForecastOptions,
+): Promise<Fitted> {
+  const { horizon, split, predict, levels, signal, onEvent } = options
+  const lengthOf = (table: Record<string, Float64Array>) => (Object.values(table)[0] as Float64Array).length
+  const ends = tables.map((table) => splitEnds(lengthOf(table), split))
+  const trainEnds = ends.map(([end]) => end)
+  const columns = columnPlan(op, tables, trainEnds, options)
+  const size = {
+    longest: Math.max(...trainEnds),
+    rows: trainEnds.reduce((a, b) => a + b, 0),
+    targets: columns.targets.length,
+    horizon,
+  }
+  const plan = forecastPlan(size, options)
+  const { lookBack } = plan
+  if (size.longest < lookBack + horizon + 1)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      `data with a training part of at least ${lookBack + horizon + 1} rows (lookBack + horizon + 1)`,
+      size.longest,
+    )
+  const all = tables.map((table) => prepared(scaledSeries(op, table, columns), lookBack))
+  const partOf = (from: (e: [number, number, number]) => number, to: (e: [number, number, number]) => number) =>
+    all.map((series, i) => ({ series, from: from(ends[i]!), to: to(ends[i]!) }))
+  const learned = partOf(
+    () => 0,
+    ([a]) => a,
+  ).filter(({ to }) => to >= lookBack + horizon + 1)
+  const validation = originsOf(
+    partOf(
+      ([a]) => a,
+      ([, b]) => b,
+    ),
+    lookBack,
+    horizon,
+  )
+  const test = originsOf(
+    partOf(
+      ([, b]) => b,
+      ([, , c]) => c,
+    ),
+    lookBack,
+    horizon,
+  )
+  if (validation.length === 0)
+    throw fail('ERR_S4_DATA', op, `data with a validation part of at least ${horizon} rows`, 'fewer: see the option split')
+  onEvent({ type: 'plan', options: { ...plan, predict }, text: planText(plan, size) })
+
+  const sizes = { lookBack, horizon, known: columns.known.length }
+  const linear = fitLinearForecast(sizes, originsOf(learned, lookBack, horizon), validation)
+  const filter = new LinearFilter(linear, size.targets)
+  const left = new LeftOver(learned, filter, horizon)
+  const scales = {
+    lookBack,
+    horizon,
+    linear,
+    moves: movesOf(
+      learned.map(({ series }) => series),
+      learned.map(({ to }) => to),
+    ),
+    residuals: left.residuals(lookBack),
+  }
+  const model = await trainedNetwork(op, options, plan, { learned, validation, left, scales })
+  try {
+    const stride = strideFor(validation, 600)
+    const centre = predict === 'quantiles' ? centreOf(levels) : 0
+    const { share } = bestShare(await shareSums(model, scales, validation, { stride, centre, signal }))
+    const parts: Omit<ForecastParts, 'calibration'> = {
+      ...scales,
+      targets: size.targets,
+      predicted: predict,
+      levels: predict === 'quantiles' ? levels : [],
+      share,
+    }
+    const whole = { ...parts, calibration: await calibrationOf(model, parts, validation, stride) }
+    const past = (i: number) =>
+      columns.targets.map((_, c) => (all[i]!.targets[c] as Float64Array).subarray(0, trainEnds[i]))
+    const longest = trainEnds.indexOf(size.longest)
+    const season = options.season ?? seasonOf(past(longest))
+    return {
+      model,
+      test,
+      about: {
+        ...columns,
+        parts: whole,
+        season,
+        naiveScales: past(longest).map((x) => (x.length > season ? naiveScale(x, season) : 1)),
+        thresholds: await markThresholds(model, whole, validation),
+      },
+    }
+  } catch (error) {
+    model.dispose()
+    throw error
+  }
+}
+
+interface NetworkData {
+  readonly learned: readonly Part[]
+  readonly validation: readonly Part[]
+  readonly left: LeftOver
+  readonly scales: Parameters<typeof shareSums>[1]
+}
+
+/** The network with its best parameters. */
+async function trainedNetwork(
+  op: string,
+  options: CheckedForecastOptions,
+  plan: ForecastPlan,
+  { learned, validation, left, scales }: NetworkData,
+): Promise<SequenceModel> {
+  const { predict, levels, seed, signal, folder, onEvent } = options
+  const device = deviceOf(options)
+  const { targets, known } = (learned[0] as Part).series
+  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device) : undefined
+  const made =
+    begun?.model ??
+    (await SequenceModel.create({
+      ...device,
+      input: inputWidth(targets.length, known.length),
+      output: targets.length * scales.horizon,
+      features: plan.features,
+      layers: plan.layers,
+      state: plan.state,
+      mode: plan.mode,
+      dropout: plan.dropout,
+      dtMax: 0.5,
+      loss: ({ mean: 'mse', gaussian: 'gaussian', quantiles: 'quantile' } as const)[predict],
+      ...(predict === 'quantiles' && { quantiles: levels }),
+      seed,
+    }))
+  const stride = strideFor(validation, 800)
+  const centre = predict === 'quantiles' ? centreOf(levels) : 0
+  const { model } = await runTraining(
+    made,
+    {
+      op,
+      epochs: plan.epochs,
+      updates: plan.updates,
+      patience: plan.patience,
+      maxSeconds: options.maxSeconds ?? Infinity,
+      lr: plan.lr,
+      ssmLr: plan.ssmLr,
+      weightDecay: plan.weightDecay,
+      seed,
+      signal,
+      folder,
+      load: device,
+      onEvent,
+      batches: (epoch) => trainingBatches(learned, left, scales, { ...plan, seed }, epoch),
+      validate: async (network) => {
+        const { mse } = bestShare(await shareSums(network, scales, validation, { stride, centre, signal }))
+        return { figure: mse, figures: { mse } }
+      },
+    },
+    begun?.state,
+  )
+  return model
+}

@@ -1,0 +1,174 @@
+// The training loop that the tasks share: epochs with validation, the best parameters kept, early stopping, a time limit, a
+// folder to go on from.
+import { accessSync, constants, existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Batch } from '../dataset.js'
+import { fail, throwIfAborted } from '../error.js'
+import { SequenceModel } from '../model.js'
+import type { LoadOptions } from '../options.js'
+import { schedules } from '../schedules.js'
+import type { EpochFigures, TaskEvent } from './options.js'
+
+/** A training that is to be run. */
+export interface Training {
+  readonly op: string
+  readonly epochs: number
+  /** Updates in an epoch. */
+  readonly updates: number
+  /** Epochs without a better validation after which training ends. */
+  readonly patience: number
+  readonly maxSeconds: number
+  readonly lr: number
+  readonly ssmLr: number
+  readonly weightDecay: number
+  readonly seed: number
+  readonly signal: AbortSignal | undefined
+  readonly folder: string | undefined
+  readonly load: LoadOptions
+  readonly onEvent: (event: TaskEvent) => void
+  /** The batches of an epoch. */
+  readonly batches: (epoch: number) => Iterable<Batch>
+  /** What decides which epoch is the best one, and the figures of an event. */
+  readonly validate: (model: SequenceModel) => Promise<Validation>
+}
+
+/** A validation: the less `figure`, the better. */
+export interface Validation {
+  readonly figure: number
+  readonly figures: EpochFigures
+}
+
+/** How far a run is; a checkpoint holds it as JSON. */
+interface RunState {
+  epoch: number
+  best: number
+  bestEpoch: number
+  seconds: number
+}
+
+const LAST = 'last.safetensors'
+const BEST = 'best.safetensors'
+
+/** Refuses a folder that cannot be written to, before any work. */
+export function checkFolder(op: string, folder: string): void {
+  try {
+    accessSync(folder, constants.W_OK)
+  } catch (error) {
+    throw fail('ERR_S4_CHECKPOINT', op, `a 'folder' to write checkpoints in`, `${folder}: ${(error as Error).message}`)
+  }
+  if (!statSync(folder).isDirectory())
+    throw fail('ERR_S4_CHECKPOINT', op, `a 'folder' to write checkpoints in`, `${folder}, which is a file`)
+}
+
+/** The model of the run in a folder, and its state; undefined where the folder holds none. */
+export async function resumed(
+  op: string,
+  folder: string,
+  load: LoadOptions,
+): Promise<{ model: SequenceModel; state: RunState } | undefined> {
+  const path = join(folder, LAST)
+  if (!existsSync(path)) return undefined
+  const model = await SequenceModel.load(path, load)
+  const state = runState(model.extra)
+  if (state === undefined) {
+    model.dispose()
+    throw fail('ERR_S4_CHECKPOINT', op, `a run of ${op} in 'folder'`, `${path}, which is of another program`)
+  }
+  return { model, state }
+}
+
+function runState(extra: string | undefined): RunState | undefined {
+  try {
+    const { run } = JSON.parse(extra ?? '') as { run?: RunState }
+    return typeof run?.epoch === 'number' ? run : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Runs a training and gives the model with the best parameters; `model` itself is disposed where another takes its place, or
+ * where training fails.
+ */
+export async function runTraining(
+  model: SequenceModel,
+  training: Training,
+  begun: RunState = { epoch: 0, best: Infinity, bestEpoch: 0, seconds: 0 },
+): Promise<{ model: SequenceModel; bestEpoch: number }> {
+  try {
+    return await trained(model, training, { ...begun })
+  } catch (error) {
+    model.dispose()
+    throw error
+  }
+}
+
+async function trained(model: SequenceModel, training: Training, state: RunState) {
+  const { op, epochs, updates, patience, maxSeconds, signal, folder, onEvent } = training
+  const before = state.seconds
+  const started = performance.now()
+  const chosen = folder === undefined ? undefined : join(folder, BEST)
+  let best = state.epoch > 0 && chosen !== undefined && existsSync(chosen) ? readFileSync(chosen) : undefined
+  let reason: 'epochs' | 'patience' | 'time' = 'epochs'
+  let planned = epochs
+  while (state.epoch < planned) {
+    throwIfAborted(op, signal)
+    const epochStart = performance.now()
+    const loss = await oneEpoch(model, training, state.epoch, planned * updates)
+    const { figure, figures } = await training.validate(model)
+    state.epoch++
+    state.seconds = before + (performance.now() - started) / 1000
+    const isBest = figure < state.best || best === undefined
+    if (isBest) {
+      best = Buffer.from(await model.toBytes({ optimizer: false }))
+      state.best = figure
+      state.bestEpoch = state.epoch
+    }
+    if (folder !== undefined) {
+      if (isBest) replaceFile(chosen as string, best as Uint8Array)
+      await model.save(join(folder, LAST), { extra: JSON.stringify({ run: state }) })
+    }
+    onEvent({ type: 'epoch', epoch: state.epoch, epochs: planned, loss, ...figures, best: isBest, seconds: state.seconds })
+    if (state.epoch - state.bestEpoch >= patience) reason = 'patience'
+    // The learning rate comes to its end with the time.
+    const each = (performance.now() - epochStart) / 1000
+    const fit = state.epoch + Math.floor((maxSeconds - state.seconds) / each)
+    if (fit < planned) [planned, reason] = [Math.max(fit, state.epoch), 'time']
+    if (reason === 'patience') break
+  }
+  onEvent({ type: 'end', reason, epoch: state.epoch, bestEpoch: state.bestEpoch, seconds: state.seconds })
+  if (state.bestEpoch === state.epoch || best === undefined) return { model, bestEpoch: state.bestEpoch }
+  const chosenModel = await SequenceModel.fromBytes(best, training.load)
+  model.dispose()
+  return { model: chosenModel, bestEpoch: state.bestEpoch }
+}
+
+/** Makes the updates of an epoch; gives their mean loss. */
+async function oneEpoch(model: SequenceModel, training: Training, epoch: number, total: number): Promise<number> {
+  const { lr, ssmLr, weightDecay, seed, signal, onEvent, updates } = training
+  let [sum, count] = [0, 0]
+  const events = model.train(training.batches(epoch), {
+    lr,
+    ssmLr,
+    weightDecay,
+    seed,
+    signal,
+    clip: 1,
+    schedule: schedules.warmupCosine({ warmup: Math.min(updates, Math.ceil(total / 20)), total }),
+    epochs: epoch + 1,
+    resume: epoch > 0,
+  })
+  for await (const event of events) {
+    if (event.type !== 'step') continue
+    sum += event.loss
+    count++
+    onEvent({ type: 'step', epoch: epoch + 1, step: event.step, of: total, loss: event.loss })
+  }
+  return count === 0 ? NaN : sum / count
+}
+
+/** Writes a file beside its place, and then renames it. */
+function replaceFile(path: string, bytes: Uint8Array): void {
+  writeFileSync(`${path}.tmp`, bytes)
+  renameSync(`${path}.tmp`, path)
+}
