@@ -880,6 +880,12 @@ declare class SequenceModel extends Handle {
     }): ModelStream;
 }
 
+/** The option of everything that computes or reads off the event loop. */
+interface AbortOptions {
+    /** Rejects at once with `ERR_S4_ABORTED` when it fires; what the work would have given is lost. */
+    signal?: AbortSignal;
+}
+
 /** The measure of a HiPPO matrix: how the state weighs the past of its input. */
 type HippoKind = (typeof choices.measure)[number];
 /** The HiPPO matrices of a measure in float64: the state follows x′ = A x + B u, and A + P Pᵀ is normal. */
@@ -913,15 +919,11 @@ interface FftConvOptions {
 /** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
 declare function hippo(kind: HippoKind, n: number): HippoMatrices;
 /** As {@link hippo}, without holding up the event loop. */
-declare function hippoAsync(kind: HippoKind, n: number, options?: {
-    signal?: AbortSignal;
-}): Promise<HippoMatrices>;
+declare function hippoAsync(kind: HippoKind, n: number, options?: AbortOptions): Promise<HippoMatrices>;
 /** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
 declare function nplr(kind: HippoKind, n: number): NplrForm;
 /** As {@link nplr}, without holding up the event loop. */
-declare function nplrAsync(kind: HippoKind, n: number, options?: {
-    signal?: AbortSignal;
-}): Promise<NplrForm>;
+declare function nplrAsync(kind: HippoKind, n: number, options?: AbortOptions): Promise<NplrForm>;
 /**
  * Linear convolution of each feature by FFT, y = K∗u + D·u: u (batch, len, heads), kernel (channels, heads, kernelLen), d
  * (channels, heads) → (batch, len, channels·heads). With `twoSided` the kernel is (2·channels, heads, kernelLen), the
@@ -929,9 +931,7 @@ declare function nplrAsync(kind: HippoKind, n: number, options?: {
  */
 declare function fftConv(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions): Tensor;
 /** As {@link fftConv}, without holding up the event loop. */
-declare function fftConvAsync(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions & {
-    signal?: AbortSignal;
-}): Promise<Tensor>;
+declare function fftConvAsync(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions & AbortOptions): Promise<Tensor>;
 
 /** A tensor that was read from a safetensors file. A scalar has the shape []. */
 interface FileTensor {
@@ -957,9 +957,7 @@ interface SafetensorsFile {
 /** Reads the tensors and the metadata of a safetensors file. `ERR_S4_CHECKPOINT` where it is damaged or of another kind. */
 declare function readSafetensors(path: FilePath): SafetensorsFile;
 /** As {@link readSafetensors}, without holding up the event loop. */
-declare function readSafetensorsAsync(path: FilePath, options?: {
-    signal?: AbortSignal;
-}): Promise<SafetensorsFile>;
+declare function readSafetensorsAsync(path: FilePath, options?: AbortOptions): Promise<SafetensorsFile>;
 /**
  * Writes a safetensors file: to a temporary file, which is then renamed, so that a reader finds the old file or the new
  * one. The permissions of a file that it replaces are kept, and a symbolic link stays: the file that it leads to is
@@ -987,9 +985,7 @@ interface CsvOptions {
  */
 declare function readCsv(path: FilePath, options?: CsvOptions): Float64Array;
 /** As {@link readCsv}, without holding up the event loop. */
-declare function readCsvAsync(path: FilePath, options?: CsvOptions & {
-    signal?: AbortSignal;
-}): Promise<Float64Array>;
+declare function readCsvAsync(path: FilePath, options?: CsvOptions & AbortOptions): Promise<Float64Array>;
 
 /** How many examples, and from which seed. */
 interface GeneratorOptions {
@@ -1112,4 +1108,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

@@ -1,6 +1,6 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
-import { inBackground } from './background.js'
+import { inBackground, type AbortOptions } from './background.js'
 import {
   filePath,
   membersOf,
@@ -50,7 +50,7 @@ export function readSafetensors(path: FilePath): SafetensorsFile {
 /** As {@link readSafetensors}, without holding up the event loop. */
 export async function readSafetensorsAsync(
   path: FilePath,
-  options: { signal?: AbortSignal } = {},
+  options: AbortOptions = {},
 ): Promise<SafetensorsFile> {
   const op = 'readSafetensorsAsync'
   const { signal } = rejectUnknownOptions(op, options, ['signal'])
@@ -201,7 +201,7 @@ export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array 
 /** As {@link readCsv}, without holding up the event loop. */
 export async function readCsvAsync(
   path: FilePath,
-  options: CsvOptions & { signal?: AbortSignal } = {},
+  options: CsvOptions & AbortOptions = {},
 ): Promise<Float64Array> {
   const op = 'readCsvAsync'
   const given = rejectUnknownOptions(op, options, ['column', 'gaps', 'header', 'signal'])
