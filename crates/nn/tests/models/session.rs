@@ -47,7 +47,7 @@ fn begun_ahead_is_the_same_training() {
         session.accumulate(&batch(6).batch()).unwrap();
         session.accumulate(&batch(7).batch()).unwrap();
     }
-    assert_eq!(ahead.update().unwrap(), plain.update().unwrap());
+    assert_eq!(ahead.update("{}").unwrap(), plain.update("{}").unwrap());
 }
 
 #[test]
