@@ -11,7 +11,7 @@ use crate::{
     config::ModelConfig,
     config_json::with_present_names,
     file_kind::foreign_kind,
-    memory_estimate::check_initialization,
+    memory_estimate::{ParameterCount, check_initialization},
     model::Model,
     param::{GroupBuffers, ParamStore},
     progress::Progress,
@@ -304,22 +304,16 @@ pub fn load<B: Backend>(be: B, path: &Path) -> Result<LoadedCheckpoint<B>> {
 pub fn load_bytes<B: Backend>(be: B, bytes: &[u8]) -> Result<LoadedCheckpoint<B>> {
     let (metadata, file) = parse_file(bytes)?;
     let config = config_of(&metadata)?;
-    // A hostile file of few bytes must not make this program allocate a large model: a checkpoint holds at least these
-    // parameters, of 4 bytes or more each.
-    let spec = config.block.layer.spec();
-    let least_parameters = (spec.c_len() as u128 + spec.d_len() as u128) * config.layers as u128
-        + config.features() as u128 * config.decoder_outputs() as u128
-        + config.vocabulary.unwrap_or(0) as u128 * config.features() as u128;
-    if least_parameters * 4 > bytes.len() as u128 {
+    // A hostile file of few bytes must not make this program allocate a large model: a checkpoint holds all parameters, of 4
+    // bytes or more each.
+    let least_bytes = config.parameter_count() * 4;
+    if least_bytes > bytes.len() as u128 {
         return Err(checkpoint_error(
-            format!("a file of more than {} bytes for its configuration", least_parameters * 4),
+            format!("a file of more than {least_bytes} bytes for its configuration"),
             bytes.len(),
         ));
     }
-    let not_taken: HashSet<String> = file.names().into_iter().map(String::from).collect();
-    if config.layers > not_taken.len() {
-        return Err(checkpoint_error(format!("tensors of {} layers", config.layers), not_taken.len()));
-    }
+    let not_taken = file.names().into_iter().map(String::from).collect();
     check_initialization("SequenceModel.load", &config, &be)?;
     let mut source = CheckpointTensors { file, not_taken };
     let mut model = Model::new(be.clone(), config)?;

@@ -167,10 +167,7 @@ impl<B: Backend> Norm<B> {
         let n = 2 * self.heads;
         let training = pass.options.training;
         if training && !self.statistics_moved {
-            be.copy(
-                be.view_mut(&mut self.moved_statistics, 0..n),
-                be.view(&self.running_statistics, 0..n),
-            )?;
+            be.copy(be.view_mut(&mut self.moved_statistics, 0..n), be.view(&self.running_statistics, 0..n))?;
             self.statistics_moved = true;
         }
         let running = if training { &mut self.moved_statistics } else { &mut self.running_statistics };

@@ -108,8 +108,7 @@ pub fn model_to_official<B: Backend>(
     for tensor in model_tensors(model)? {
         debug_assert_eq!(tensor.dtype.bitsize() / 8, torch_dtype::<B::Scalar>().size());
         let bytes = (tensor.bytes)()?.into_owned();
-        let ours =
-            Tensor::new(torch_dtype::<B::Scalar>(), tensor.shape, bytes).map_err(checkpoint_error)?;
+        let ours = Tensor::new(torch_dtype::<B::Scalar>(), tensor.shape, bytes).map_err(checkpoint_error)?;
         our_tensors.insert(tensor.name, ours);
     }
     let official_tensors = official.to_official(&our_tensors).map_err(checkpoint_error)?;

@@ -13,9 +13,8 @@ const PIECE: usize = 1 << 20;
 /// All bytes of a file. `ERR_S4_CHECKPOINT` where it cannot be read, `ERR_S4_MEMORY` where it is larger than the memory that there
 /// is.
 pub fn read_whole(op: &'static str, path: &Path) -> Result<Vec<u8>> {
-    let unreadable = |e: io::Error| {
-        Error::new(Code::Checkpoint, op, format!("a readable file {}", path.display()), e)
-    };
+    let unreadable =
+        |e: io::Error| Error::new(Code::Checkpoint, op, format!("a readable file {}", path.display()), e);
     let mut file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     let len = if metadata.is_file() { metadata.len() } else { 0 };
@@ -24,7 +23,10 @@ pub fn read_whole(op: &'static str, path: &Path) -> Result<Vec<u8>> {
     loop {
         // A file that ends where it said needs no more room than its size: the first of these reads its end.
         let mut piece = [0; 32];
-        file.by_ref().take(bytes.capacity().saturating_sub(bytes.len()) as u64).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.by_ref()
+            .take(bytes.capacity().saturating_sub(bytes.len()) as u64)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
         let n = file.read(&mut piece).map_err(unreadable)?;
         if n == 0 {
             return Ok(bytes);

@@ -87,11 +87,14 @@ impl Schedule {
     /// Refuses observations that no run makes, such as those of a hostile file, and impossible numbers.
     pub(crate) fn check(&self) -> Result<()> {
         Schedule::new(self.config)?;
-        let possible = self.plateau > 0.0 || matches!(self.config, ScheduleConfig::Plateau { floor: 0.0, .. });
+        let possible =
+            self.plateau > 0.0 || matches!(self.config, ScheduleConfig::Plateau { floor: 0.0, .. });
         let possible = possible && (0.0..=1.0).contains(&self.plateau);
         match possible && self.best.is_none_or(f64::is_finite) && self.waited <= MAX_COUNT {
             true => Ok(()),
-            false => Err(Error::value("schedule", "a factor from 0 to 1 and what led to it", format!("{self:?}"))),
+            false => {
+                Err(Error::value("schedule", "a factor from 0 to 1 and what led to it", format!("{self:?}")))
+            }
         }
     }
 

@@ -224,8 +224,7 @@ impl<B: Backend> Stepper<B> {
     ) -> Result<()> {
         self.keep(model)?;
         let steps = |(stream, model): &mut (&mut Self, &mut Model<B>)| {
-            (0..len)
-                .try_for_each(|t| stream.push_time_step(model, x, (t, len), opts, Some(&mut *output)))?;
+            (0..len).try_for_each(|t| stream.push_time_step(model, x, (t, len), opts, Some(&mut *output)))?;
             let host_state = stream.may_hide_nonfinite_states.then_some(&mut stream.host_state);
             Self::check_finite(&stream.be, output, &stream.states, host_state)
         };

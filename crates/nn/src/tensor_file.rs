@@ -67,8 +67,8 @@ pub struct TensorFile<'a> {
     op: &'static str,
     header: Vec<u8>,
     tensors: Vec<TensorToWrite<'a>>,
-    /// Bytes of all tensors.
-    data_len: usize,
+    /// Where each tensor ends, in bytes from the beginning of the first.
+    ends: Vec<usize>,
 }
 
 impl<'a> TensorFile<'a> {
@@ -100,48 +100,51 @@ impl<'a> TensorFile<'a> {
             header.extend_from_slice(b"\"__metadata__\":");
             serde_json::to_writer(&mut header, metadata).map_err(unwritable)?;
         }
-        let mut data_len = 0usize;
+        let mut ends = Vec::with_capacity(tensors.len());
         for tensor in &tensors {
-            let wrong_size = || Error::shape(op, "a tensor of this machine's sizes", format!("{:?}", tensor.shape));
+            let wrong_size =
+                || Error::shape(op, "a tensor of this machine's sizes", format!("{:?}", tensor.shape));
             let elements = tensor.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
             let bits = elements.and_then(|n| n.checked_mul(tensor.dtype.bitsize())).ok_or_else(wrong_size)?;
-            let end = data_len.checked_add(bits / 8).ok_or_else(wrong_size)?;
+            let start = ends.last().copied().unwrap_or(0usize);
+            let end = start.checked_add(bits / 8).ok_or_else(wrong_size)?;
             if header.len() > 1 {
                 header.push(b',');
             }
             serde_json::to_writer(&mut header, &tensor.name).map_err(unwritable)?;
             header.push(b':');
-            let info = TensorInfo { dtype: tensor.dtype, shape: &tensor.shape, data_offsets: (data_len, end) };
+            let info = TensorInfo { dtype: tensor.dtype, shape: &tensor.shape, data_offsets: (start, end) };
             serde_json::to_writer(&mut header, &info).map_err(unwritable)?;
-            data_len = end;
+            ends.push(end);
         }
         header.push(b'}');
         header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
         if header.len() > MAX_HEADER {
             return Err(too_large(header.len()));
         }
-        Ok(TensorFile { op, header, tensors, data_len })
+        Ok(TensorFile { op, header, tensors, ends })
     }
 
     /// Writes the file.
     pub fn write_to(self, out: &mut impl Write) -> Result<(), WriteError> {
         out.write_all(&(self.header.len() as u64).to_le_bytes())?;
         out.write_all(&self.header)?;
-        let mut written = 0;
-        for tensor in self.tensors {
+        let mut start = 0;
+        for (tensor, end) in self.tensors.into_iter().zip(self.ends) {
             let bytes = (tensor.bytes)()?;
+            if bytes.len() != end - start {
+                let expected = format!("'{}' of {} bytes", tensor.name, end - start);
+                return Err(Error::shape(self.op, expected, bytes.len()).into());
+            }
             out.write_all(&bytes)?;
-            written += bytes.len();
+            start = end;
         }
-        match written == self.data_len {
-            true => Ok(()),
-            false => Err(Error::shape(self.op, format!("tensors of {} bytes", self.data_len), written).into()),
-        }
+        Ok(())
     }
 
     /// The bytes of the file; `ERR_S4_MEMORY` where they cannot be had.
     pub fn into_bytes(self) -> Result<Vec<u8>> {
-        let len = size_of::<u64>() + self.header.len() + self.data_len;
+        let len = size_of::<u64>() + self.header.len() + self.ends.last().copied().unwrap_or(0);
         let op = self.op;
         let mut bytes = host_memory::reserved(op, "the file", len, len)?;
         match self.write_to(&mut bytes) {

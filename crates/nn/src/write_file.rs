@@ -91,7 +91,9 @@ pub fn check_target(path: &Path) -> io::Result<()> {
 pub fn check_replaceable_target(path: &Path) -> io::Result<()> {
     match target_of(path)? {
         Target::File(_) => check_target(path),
-        Target::InPlace => Err(io::Error::other("a device, a pipe or an open file, which cannot be replaced")),
+        Target::InPlace => {
+            Err(io::Error::other("a device, a pipe or an open file, which cannot be replaced"))
+        }
     }
 }
 
@@ -188,7 +190,9 @@ mod tests {
         symlink("/dev/full", at("to_full")).unwrap();
         symlink("plain", at("to_plain")).unwrap();
         fs::write(at("plain"), "before").unwrap();
-        for name in ["to_folder", "to_slash", "to_nowhere", "plain/", "new/", "inner/.", "inner/..", "plain/x"] {
+        for name in
+            ["to_folder", "to_slash", "to_nowhere", "plain/", "new/", "inner/.", "inner/..", "plain/x"]
+        {
             assert!(check_target(&at(name)).is_err(), "{name}");
             assert!(check_replaceable_target(&at(name)).is_err(), "{name}");
             assert!(write_text(&at(name), "1").is_err(), "{name}");
