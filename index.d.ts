@@ -357,6 +357,11 @@ declare abstract class SsmHandle extends Handle {
     kernel(len: number, options?: {
         rate?: number;
     }): Tensor;
+    /** As {@link S4Layer.kernel}, without holding up the event loop. */
+    kernelAsync(len: number, options?: {
+        rate?: number;
+        signal?: AbortSignal;
+    }): Promise<Tensor>;
 }
 /**
  * One S4 or S4D layer: y = K̄∗u + D·u, the linear time-invariant map of the paper, with gradients.
@@ -907,14 +912,26 @@ interface FftConvOptions {
 }
 /** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
 declare function hippo(kind: HippoKind, n: number): HippoMatrices;
+/** As {@link hippo}, without holding up the event loop. */
+declare function hippoAsync(kind: HippoKind, n: number, options?: {
+    signal?: AbortSignal;
+}): Promise<HippoMatrices>;
 /** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
 declare function nplr(kind: HippoKind, n: number): NplrForm;
+/** As {@link nplr}, without holding up the event loop. */
+declare function nplrAsync(kind: HippoKind, n: number, options?: {
+    signal?: AbortSignal;
+}): Promise<NplrForm>;
 /**
  * Linear convolution of each feature by FFT, y = K∗u + D·u: u (batch, len, heads), kernel (channels, heads, kernelLen), d
  * (channels, heads) → (batch, len, channels·heads). With `twoSided` the kernel is (2·channels, heads, kernelLen), the
  * causal half k first, and y_t = Σ_j k_j u_{t−j} + Σ_j k′_j u_{t+1+j} + d·u_t.
  */
 declare function fftConv(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions): Tensor;
+/** As {@link fftConv}, without holding up the event loop. */
+declare function fftConvAsync(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions & {
+    signal?: AbortSignal;
+}): Promise<Tensor>;
 
 /** A tensor that was read from a safetensors file. A scalar has the shape []. */
 interface FileTensor {
@@ -939,6 +956,10 @@ interface SafetensorsFile {
 }
 /** Reads the tensors and the metadata of a safetensors file. `ERR_S4_CHECKPOINT` where it is damaged or of another kind. */
 declare function readSafetensors(path: FilePath): SafetensorsFile;
+/** As {@link readSafetensors}, without holding up the event loop. */
+declare function readSafetensorsAsync(path: FilePath, options?: {
+    signal?: AbortSignal;
+}): Promise<SafetensorsFile>;
 /**
  * Writes a safetensors file: to a temporary file, which is then renamed, so that a reader finds the old file or the new
  * one. The permissions of a file that it replaces are kept, and a symbolic link stays: the file that it leads to is
@@ -965,6 +986,10 @@ interface CsvOptions {
  * number of fields.
  */
 declare function readCsv(path: FilePath, options?: CsvOptions): Float64Array;
+/** As {@link readCsv}, without holding up the event loop. */
+declare function readCsvAsync(path: FilePath, options?: CsvOptions & {
+    signal?: AbortSignal;
+}): Promise<Float64Array>;
 
 /** How many examples, and from which seed. */
 interface GeneratorOptions {
@@ -972,6 +997,8 @@ interface GeneratorOptions {
     count: number;
     /** What is made depends on it and on nothing else: neither on the number of cores nor on `count`. Default 0. */
     seed?: number;
+    /** Rejects at once with `ERR_S4_ABORTED` when it fires; what the work would have given is lost. */
+    signal?: AbortSignal;
 }
 /** {@link GeneratorOptions} of pictures. */
 interface PictureOptions extends GeneratorOptions {
@@ -1031,6 +1058,8 @@ interface Pictures {
 interface PictureFileOptions {
     /** One byte of luminance, three of colour, or as many as the first file has. Default `'asStored'`. */
     colours?: (typeof choices.colours)[number];
+    /** Rejects at once with `ERR_S4_ABORTED` when it fires; what the work would have given is lost. */
+    signal?: AbortSignal;
 }
 /**
  * Pictures of PNG and JPEG files, in the order given, read on all cores while JavaScript goes on. A file that is no picture, or one of
@@ -1082,5 +1111,5 @@ declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, generators, hippo, nplr, readCsv, readPictures, readSafetensors, schedules, windows, writeSafetensors };
+export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors };
 export type { Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

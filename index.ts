@@ -27,8 +27,11 @@ export type {
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
 export {
   fftConv,
+  fftConvAsync,
   hippo,
+  hippoAsync,
   nplr,
+  nplrAsync,
   type FftConvOptions,
   type HippoKind,
   type HippoMatrices,
@@ -36,7 +39,9 @@ export {
 } from './api/math.js'
 export {
   readCsv,
+  readCsvAsync,
   readSafetensors,
+  readSafetensorsAsync,
   writeSafetensors,
   type CsvOptions,
   type FileTensor,

@@ -105,6 +105,10 @@ function shared(name: string, make: () => S4Layer | S4Block): Record<string, Rec
     },
     [`${name}#initialState`]: { right: onFresh(() => [2]) },
     [`${name}#kernel`]: { right: onFresh(() => [5, { rate: 1.5 }]), legal: { 'options.rate': RATIO } },
+    [`${name}#kernelAsync`]: {
+      right: onFresh(() => [5, { rate: 1.5, signal: signal() }]),
+      legal: { 'options.rate': RATIO },
+    },
     [`${name}#setParameter`]: {
       right: onFresh(() => [
         make === layer ? 'D' : 'layer.D',

@@ -2,6 +2,7 @@
 // none is made after its disposal.
 import { Cancel } from '#binding'
 import type { Counters, Data, ParameterInfo } from '#binding'
+import { abortable } from './background.js'
 import { aborted, fail, callNative, callNativeAsync, readGiven, throwIfAborted, type S4Error } from './error.js'
 import type { Floats } from './tensor.js'
 
@@ -79,7 +80,7 @@ export class NativeAccess<N extends NativeHandle> {
     const work = callNativeAsync(() => call(this.handle, cancel)).finally(() => {
       if (--this.#running === 0) for (const resolve of this.#waitingForReads.splice(0)) resolve()
     })
-    return signal === undefined ? work : abortable(name, work, signal, cancel)
+    return signal === undefined ? work : abortable(name, work, signal, () => cancel.cancel())
   }
 
   /**
@@ -149,23 +150,5 @@ export class NativeAccess<N extends NativeHandle> {
     if (this.#disposed) return
     this.#disposed = true
     callNative(() => this.handle.dispose())
-  }
-}
-
-/** The result of `work`, or a rejection as soon as the signal fires: a native call that has not begun then never begins. */
-async function abortable<R>(op: string, work: Promise<R>, signal: AbortSignal, cancel: Cancel): Promise<R> {
-  let onAbort: (() => void) | undefined
-  const abort = new Promise<never>((_, reject) => {
-    onAbort = () => {
-      cancel.cancel()
-      reject(aborted(op, signal))
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-  work.catch(() => undefined)
-  try {
-    return await Promise.race([work, abort])
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
   }
 }

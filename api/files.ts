@@ -1,5 +1,6 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
+import { inBackground } from './background.js'
 import {
   filePath,
   membersOf,
@@ -40,7 +41,25 @@ export interface SafetensorsFile {
 export function readSafetensors(path: FilePath): SafetensorsFile {
   const op = 'readSafetensors'
   const file = filePath(op, path)
-  const { tensors, metadata } = callNative(() => binding.readSafetensors(file))
+  return tensorsOfFile(
+    op,
+    callNative(() => binding.readSafetensors(file)),
+  )
+}
+
+/** As {@link readSafetensors}, without holding up the event loop. */
+export async function readSafetensorsAsync(
+  path: FilePath,
+  options: { signal?: AbortSignal } = {},
+): Promise<SafetensorsFile> {
+  const op = 'readSafetensorsAsync'
+  const { signal } = rejectUnknownOptions(op, options, ['signal'])
+  const file = filePath(op, path)
+  return tensorsOfFile(op, await inBackground(op, () => binding.readSafetensorsAsync(file), signal))
+}
+
+/** What the addon has read of a safetensors file, as the API gives it. */
+function tensorsOfFile(op: string, { tensors, metadata }: binding.TensorFile): SafetensorsFile {
   const byName: Record<string, FileTensor> = {}
   for (const { name, shape, dtype, data: stored } of tensors) {
     const data = stored === undefined || stored === null ? undefined : exactNumbers(op, stored)
@@ -165,18 +184,9 @@ export interface CsvOptions {
   header?: boolean | 'auto'
 }
 
-/**
- * Reads one column of a CSV file as numbers. `ERR_S4_DATA`, with the line, where a field is no number or a line has another
- * number of fields.
- */
-export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array {
-  const op = 'readCsv'
-  const {
-    column,
-    gaps = 'error',
-    header = 'auto',
-  } = rejectUnknownOptions(op, options, ['column', 'gaps', 'header'])
-  oneOf(op, 'gaps', gaps, choices.gaps)
+/** Checks what {@link readCsv} is given, and converts it to the addon's arguments. */
+function columnCall(op: string, path: FilePath, { column, gaps = 'error', header = 'auto' }: CsvOptions) {
+  const fill = oneOf(op, 'gaps', gaps, choices.gaps)
   const named = header === 'auto' ? undefined : header
   if (named !== undefined && typeof named !== 'boolean')
     throw fail('ERR_S4_VALUE', op, "header true, false or 'auto'", named)
@@ -184,5 +194,27 @@ export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array 
   const name = typeof column === 'string' ? column : undefined
   const place =
     column === undefined || name !== undefined ? undefined : wholeNumber(op, 'column', column, 0, 2 ** 31)
-  return callNative(() => binding.readColumn(file, name, place, gaps, named))
+  return [file, name, place, fill, named] as const
+}
+
+/**
+ * Reads one column of a CSV file as numbers. `ERR_S4_DATA`, with the line, where a field is no number or a line has another
+ * number of fields.
+ */
+export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array {
+  const op = 'readCsv'
+  const given = rejectUnknownOptions(op, options, ['column', 'gaps', 'header'])
+  const args = columnCall(op, path, given)
+  return callNative(() => binding.readColumn(...args))
+}
+
+/** As {@link readCsv}, without holding up the event loop. */
+export async function readCsvAsync(
+  path: FilePath,
+  options: CsvOptions & { signal?: AbortSignal } = {},
+): Promise<Float64Array> {
+  const op = 'readCsvAsync'
+  const given = rejectUnknownOptions(op, options, ['column', 'gaps', 'header', 'signal'])
+  const args = columnCall(op, path, given)
+  return inBackground(op, () => binding.readColumnAsync(...args), given.signal)
 }

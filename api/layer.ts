@@ -322,6 +322,20 @@ export abstract class SsmHandle extends Handle {
     )
   }
 
+  /** As {@link S4Layer.kernel}, without holding up the event loop. */
+  async kernelAsync(len: number, options: { rate?: number; signal?: AbortSignal } = {}): Promise<Tensor> {
+    const op = this.access.checkLive('kernelAsync')
+    const given = rejectUnknownOptions(op, options, ['rate', 'signal'])
+    const n = wholeNumber(op, 'len', len, 1, 2 ** 30)
+    const rate = rateOf(op, given.rate)
+    const kernel = await this.access.read(
+      'kernelAsync',
+      (handle, cancel) => handle.kernelAsync(n, rate, cancel),
+      given.signal,
+    )
+    return tensor(kernel, [this.#kernelChannels, this.#features, n])
+  }
+
   /** @internal For {@link AdamW}: makes moments for this layer's parameters; gives their number. */
   openAdam(config: string): number {
     return this.access.sync('AdamW', (handle) => handle.adamOpen(config))

@@ -37,7 +37,9 @@ export interface Tensor {
 
 /** Number of elements of a tensor with these sizes. */
 export function elementCount(shape: Shape): number {
-  return shape.reduce((n, s) => n * s, 1)
+  let count = 1
+  for (const size of shape) count *= size
+  return count
 }
 
 /** Makes a tensor of an array that the addon gave. */
@@ -47,6 +49,8 @@ export function tensor(data: Floats, shape: Shape): Tensor {
 
 /** Arrays of fewer bytes are asked for without a look at the memory that there is. */
 const WORTH_A_LOOK = 2 ** 24
+/** Arrays of fewer bytes are on JavaScript's own heap, or as small. */
+const ALWAYS_THERE = 2 ** 12
 
 /** What `make` allocates; `ERR_S4_MEMORY` where its bytes are more than this process may still have. */
 export function allocated<A>(op: string, what: string, bytes: number, make: () => A): A {
@@ -66,11 +70,13 @@ export function allocated<A>(op: string, what: string, bytes: number, make: () =
   }
 }
 
-/** A zeroed array with room for these sizes, for the addon to write into. */
+/** A zeroed array with room for these sizes, for the addon to write into. Every push comes through here. */
 export function allocate(op: string, shape: Shape, dtype: Dtype): Floats {
   const n = elementCount(shape)
   const type = dtype === 'f32' ? Float32Array : Float64Array
-  return allocated(op, `${n} elements of ${dtype}`, n * type.BYTES_PER_ELEMENT, () => new type(n))
+  const bytes = n * type.BYTES_PER_ELEMENT
+  if (bytes < ALWAYS_THERE) return new type(n)
+  return allocated(op, `${n} elements of ${dtype}`, bytes, () => new type(n))
 }
 
 /** A shape as text, for error messages. */
@@ -89,30 +95,32 @@ export function checkTensor(
   return readGiven(op, what, () => readTensor(op, what, x, rank))
 }
 
-/** {@link checkTensor} but for what getters and proxies throw. */
+/** {@link checkTensor} but for what getters and proxies throw. Every push comes through here: no closures, no lists. */
 function readTensor(op: string, what: string, x: unknown, rank?: number | readonly number[]): TensorLike {
-  const { data, sizes } = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
+  const { data, shape: sizes } = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
   if (data === undefined || data === null || !Array.isArray(sizes))
     throw fail('ERR_S4_SHAPE', op, `${what} as { data, shape }`, describe(x))
-  const shape: readonly number[] = Array.from(sizes as unknown[], (size) => {
+  const { length } = sizes
+  const shape: number[] = []
+  let n = 1
+  let isCounted = true
+  for (let i = 0; i < length; i++) {
+    const size: unknown = sizes[i]
     if (typeof size !== 'number')
       throw fail('ERR_S4_SHAPE', op, `${what} with sizes that are numbers`, describe(size))
-    return size
-  })
+    isCounted &&= Number.isSafeInteger(size) && size >= 1
+    n *= size
+    shape.push(size)
+  }
   if (typeof data !== 'object' || typeof data.length !== 'number')
     throw fail('ERR_S4_DTYPE', op, `${what}.data as an array of numbers`, describe(data))
-  const ranks = rank === undefined ? undefined : typeof rank === 'number' ? [rank] : rank
-  if (ranks !== undefined && !ranks.includes(shape.length)) {
-    throw fail('ERR_S4_SHAPE', op, `${what} with ${ranks.join(' or ')} sizes`, shapeText(shape))
+  if (rank !== undefined && !(typeof rank === 'number' ? rank === length : rank.includes(length))) {
+    const ranks = typeof rank === 'number' ? rank : rank.join(' or ')
+    throw fail('ERR_S4_SHAPE', op, `${what} with ${ranks} sizes`, shapeText(shape))
   }
-  for (const s of shape) {
-    if (!Number.isSafeInteger(s) || s < 1)
-      throw fail('ERR_S4_SHAPE', op, `${what} with sizes of at least 1`, shapeText(shape))
-  }
-  const n = elementCount(shape)
-  if (!Number.isSafeInteger(n) || n > 2 ** 40 || shape.some((s) => s > 2 ** 32 - 1)) {
+  if (!isCounted) throw fail('ERR_S4_SHAPE', op, `${what} with sizes of at least 1`, shapeText(shape))
+  if (n > 2 ** 40 || shape.some((size) => size > 2 ** 32 - 1))
     throw fail('ERR_S4_SHAPE', op, `${what} of at most 2^40 elements`, shapeText(shape))
-  }
   if (data.length !== n) {
     throw fail(
       'ERR_S4_SHAPE',
@@ -125,20 +133,20 @@ function readTensor(op: string, what: string, x: unknown, rank?: number | readon
 }
 
 /** Data and shape of an object, each read once: a getter may give another value the next time. */
-function readDataAndShape(x: object): { data?: TensorLike['data'] | null; sizes?: unknown } {
+function readDataAndShape(x: object): { data: TensorLike['data'] | null | undefined; shape: unknown } {
   const { data, shape } = x as Partial<TensorLike>
-  return { ...(data !== undefined && { data }), sizes: shape }
+  return { data, shape }
 }
 
-const NO_TENSOR: ReturnType<typeof readDataAndShape> = {}
+const NO_TENSOR: ReturnType<typeof readDataAndShape> = { data: undefined, shape: undefined }
 
 /** As {@link checkTensor}, for a tensor of a file, which may be a scalar: one element, with the shape []. */
 export function checkFileTensor(op: string, what: string, x: unknown): TensorLike {
   const { given, scalar } = readGiven(op, what, () => {
     const read = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
-    return { given: read, scalar: Array.isArray(read.sizes) && read.sizes.length === 0 }
+    return { given: read, scalar: Array.isArray(read.shape) && read.shape.length === 0 }
   })
-  const { data, shape } = checkTensor(op, what, { data: given.data, shape: scalar ? [1] : given.sizes })
+  const { data, shape } = checkTensor(op, what, { data: given.data, shape: scalar ? [1] : given.shape })
   return { data, shape: scalar ? [] : shape }
 }
 

@@ -37,6 +37,8 @@ export declare class NativeLayer {
   step(u: Data, state: Data, interval: Data | undefined | null, batch: number, rate: number): Forward
   /** The convolution kernel K̄, (kernel channels, features, len). */
   kernel(len: number, rate: number): Floats
+  /** As `kernel`, on the handle's own thread. */
+  kernelAsync(len: number, rate: number, cancel?: Cancel | undefined | null): Promise<Floats>
   /** A zero state, (batch, features, state/2, 2). */
   initialState(batch: number): Floats
   /** Names, shapes and groups of all parameters. */
@@ -259,6 +261,9 @@ export declare function diagnose(): string
 /** The convolution y = K∗u + D·u by FFT, (batch, len, channels·heads), in the number format of u. */
 export declare function fftConv(u: Data, kernel: Data, d: Data | undefined | null, sizes: ConvSizes): Floats
 
+/** As `fftConv`, away from the JavaScript thread. */
+export declare function fftConvAsync(u: Data, kernel: Data, d: Data | undefined | null, sizes: ConvSizes): Promise<Floats>
+
 /** A tensor that was read from a safetensors file. */
 export interface FileTensor {
   /** Name. */
@@ -284,6 +289,9 @@ export interface Forward {
 
 /** The HiPPO matrices of a measure: A (N, N), B (N), P (rank, N). */
 export declare function hippo(kind: string, n: number): Array<NamedData>
+
+/** As `hippo`, away from the JavaScript thread. */
+export declare function hippoAsync(kind: string, n: number): Promise<Array<NamedArray>>
 
 /** Options of where and in which number format a handle computes. */
 export interface HostOptions {
@@ -338,6 +346,9 @@ export interface NamedData {
 /** The diagonalised normal plus low-rank form of a measure: lambda, p, b, b_unclipped; complex numbers as pairs (re, im). */
 export declare function nplr(kind: string, n: number): Array<NamedData>
 
+/** As `nplr`, away from the JavaScript thread. */
+export declare function nplrAsync(kind: string, n: number): Promise<Array<NamedArray>>
+
 /** Name, shape and group of a parameter. */
 export interface ParameterInfo {
   /** Name as in the official code's state dicts. */
@@ -374,11 +385,17 @@ export interface Pictures {
  */
 export declare function readColumn(path: string, name: string | undefined | null, place: number | undefined | null, gaps: 'error' | 'linear', header?: boolean | undefined | null): Float64Array
 
+/** As `readColumn`, away from the JavaScript thread. */
+export declare function readColumnAsync(path: string, name: string | undefined | null, place: number | undefined | null, gaps: 'error' | 'linear', header?: boolean | undefined | null): Promise<Float64Array>
+
 /** Files in PNG or JPEG whose pictures have one size, in the order given. */
 export declare function readPictures(paths: Array<string>, colours: 'asStored' | 'grey' | 'rgb'): Promise<Pictures>
 
 /** Reads all tensors and the metadata of a safetensors file. */
 export declare function readSafetensors(path: string): TensorFile
+
+/** As `readSafetensors`, away from the JavaScript thread. */
+export declare function readSafetensorsAsync(path: string): Promise<TensorFile>
 
 /** How one update of training went. */
 export interface StepStats {

@@ -1,10 +1,11 @@
 //! Reads and writes files without a layer or model: safetensors, and columns of CSV files.
 
 use crate::{
+    background::{Background, in_background},
     buffer::{Data, FileNumbers},
     error::to_js_result,
 };
-use napi::bindgen_prelude::Uint8Array;
+use napi::bindgen_prelude::{AsyncTask, Uint8Array};
 use napi_derive::napi;
 use s4_backend::{Code, Error, Result, host_memory};
 use s4_nn::{FileMetadata, TensorFile as WrittenFile, TensorToWrite, WriteError, read_whole};
@@ -102,28 +103,37 @@ fn elements_of(dtype: Dtype, raw: &[u8]) -> Result<Option<FileNumbers>> {
 }
 
 /// Reads all tensors and the metadata of a safetensors file.
+fn read_tensor_file(path: &str) -> Result<TensorFile> {
+    let bytes = read_whole("readSafetensors", Path::new(path))?;
+    let unsound = |e: safetensors::SafeTensorError| match s4_nn::foreign_kind(&bytes) {
+        Some(kind) => bad_file(path, kind),
+        None => bad_file(path, e),
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unsound)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(unsound)?;
+    let mut tensors = Vec::new();
+    for (name, view) in file.iter() {
+        tensors.push(FileTensor {
+            name: name.to_string(),
+            shape: view.shape().iter().map(|&n| n as f64).collect(),
+            dtype: format!("{:?}", view.dtype()),
+            data: elements_of(view.dtype(), view.data())?,
+        });
+    }
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(TensorFile { tensors, metadata: header.metadata().clone().unwrap_or_default() })
+}
+
+/// Reads all tensors and the metadata of a safetensors file.
 #[napi]
 pub fn read_safetensors(path: String) -> napi::Result<TensorFile> {
-    to_js_result(|| {
-        let bytes = read_whole("readSafetensors", Path::new(&path))?;
-        let unsound = |e: safetensors::SafeTensorError| match s4_nn::foreign_kind(&bytes) {
-            Some(kind) => bad_file(&path, kind),
-            None => bad_file(&path, e),
-        };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unsound)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(unsound)?;
-        let mut tensors = Vec::new();
-        for (name, view) in file.iter() {
-            tensors.push(FileTensor {
-                name: name.to_string(),
-                shape: view.shape().iter().map(|&n| n as f64).collect(),
-                dtype: format!("{:?}", view.dtype()),
-                data: elements_of(view.dtype(), view.data())?,
-            });
-        }
-        tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(TensorFile { tensors, metadata: header.metadata().clone().unwrap_or_default() })
-    })
+    to_js_result(|| read_tensor_file(&path))
+}
+
+/// As `readSafetensors`, away from the JavaScript thread.
+#[napi(ts_return_type = "Promise<TensorFile>")]
+pub fn read_safetensors_async(path: String) -> AsyncTask<Background<TensorFile>> {
+    in_background(move || read_tensor_file(&path))
 }
 
 /// The element types that JavaScript has arrays of, by their names in safetensors files.
@@ -196,6 +206,31 @@ pub fn memory_left() -> Option<f64> {
 
 /// One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
 /// `linear`. `header`: whether the first line holds names; nothing: it is found out.
+fn column_of_csv(
+    path: &str,
+    name: Option<&str>,
+    place: Option<u32>,
+    gaps: &str,
+    header: Option<bool>,
+) -> Result<Data> {
+    let gaps = match gaps {
+        "error" => s4_data::Gaps::Error,
+        "linear" => s4_data::Gaps::Linear,
+        other => return Err(Error::value("readCsv", "gaps 'error' or 'linear'", other)),
+    };
+    let column = match (name, place) {
+        (Some(name), _) => s4_data::Column::Name(name.into()),
+        (None, Some(place)) => s4_data::Column::Index(place as usize),
+        (None, None) => s4_data::Column::Last,
+    };
+    let options = s4_data::CsvOptions { column: column.clone(), gaps, header, ..Default::default() };
+    s4_data::read_csv(path, &options)
+        .map(Data::F64)
+        .map_err(|e| Error::new(Code::Data, "readCsv", "a column of numbers", csv_message(&column, e)))
+}
+
+/// One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
+/// `linear`. `header`: whether the first line holds names; nothing: it is found out.
 #[napi(ts_return_type = "Float64Array")]
 pub fn read_column(
     path: String,
@@ -204,22 +239,19 @@ pub fn read_column(
     #[napi(ts_arg_type = "'error' | 'linear'")] gaps: String,
     header: Option<bool>,
 ) -> napi::Result<Data> {
-    to_js_result(|| {
-        let gaps = match gaps.as_str() {
-            "error" => s4_data::Gaps::Error,
-            "linear" => s4_data::Gaps::Linear,
-            other => return Err(Error::value("readCsv", "gaps 'error' or 'linear'", other)),
-        };
-        let column = match (name, place) {
-            (Some(name), _) => s4_data::Column::Name(name),
-            (None, Some(place)) => s4_data::Column::Index(place as usize),
-            (None, None) => s4_data::Column::Last,
-        };
-        let options = s4_data::CsvOptions { column: column.clone(), gaps, header, ..Default::default() };
-        s4_data::read_csv(&path, &options)
-            .map(Data::F64)
-            .map_err(|e| Error::new(Code::Data, "readCsv", "a column of numbers", csv_message(&column, e)))
-    })
+    to_js_result(|| column_of_csv(&path, name.as_deref(), place, &gaps, header))
+}
+
+/// As `readColumn`, away from the JavaScript thread.
+#[napi(ts_return_type = "Promise<Float64Array>")]
+pub fn read_column_async(
+    path: String,
+    name: Option<String>,
+    place: Option<u32>,
+    #[napi(ts_arg_type = "'error' | 'linear'")] gaps: String,
+    header: Option<bool>,
+) -> AsyncTask<Background<Data>> {
+    in_background(move || column_of_csv(&path, name.as_deref(), place, &gaps, header))
 }
 
 /// The message of a CSV error in terms of the caller's options: columns are counted from 0 as in the option `column`, and

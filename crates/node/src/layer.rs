@@ -247,6 +247,22 @@ impl NativeLayer {
     pub fn kernel(&self, len: u32, rate: f64) -> napi::Result<Data> {
         to_js_result(|| self.worker.call(move |l| l.kernel(len as usize, rate)))
     }
+    /// As `kernel`, on the handle's own thread.
+    #[napi(ts_return_type = "Promise<Floats>")]
+    pub fn kernel_async<'env>(
+        &self,
+        env: &'env Env,
+        len: u32,
+        rate: f64,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<Object<'env>> {
+        self.worker.promise(
+            env,
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.kernel(len as usize, rate),
+            |kernel| kernel,
+        )
+    }
     /// A zero state, (batch, features, state/2, 2).
     #[napi(ts_return_type = "Floats")]
     pub fn initial_state(&self, batch: u32) -> napi::Result<Data> {
