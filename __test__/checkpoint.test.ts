@@ -118,6 +118,11 @@ test('a checkpoint goes through a pipe; what cannot be written is an error', asy
   const { stdout, stderr } = await run('/bin/sh', ['-c', command], { encoding: 'buffer', env })
   using m = await SequenceModel.fromBytes(stdout, { device: 'cpu' })
   t.is(m.config.features, 8)
-  t.deepEqual(createHash('sha256').update(await m.toBytes()).digest(), createHash('sha256').update(stdout).digest())
+  t.deepEqual(
+    createHash('sha256')
+      .update(await m.toBytes())
+      .digest(),
+    createHash('sha256').update(stdout).digest(),
+  )
   if (process.platform === 'linux') t.is(stderr.toString().trim(), 'ERR_S4_CHECKPOINT')
 })

@@ -112,10 +112,17 @@ test('a run that has its epochs does nothing more; a file without a run cannot g
 
 /** Paths in `folder`, and devices, that no checkpoint can be written to after every epoch. */
 function paths(folder: string): string[] {
-  const links = { toFolder: 'inner', toSlash: 'inner/', toNowhere: 'nowhere/file', circle: 'circle', toNull: '/dev/null' }
+  const links = {
+    toFolder: 'inner',
+    toSlash: 'inner/',
+    toNowhere: 'nowhere/file',
+    circle: 'circle',
+    toNull: '/dev/null',
+  }
   mkdirSync(join(folder, 'inner'))
   for (const [name, target] of Object.entries(links)) symlinkSync(target, join(folder, name))
-  const devices = process.platform === 'linux' ? ['/dev/null', '/dev/full', '/dev/stdout', '/proc/self/fd/1'] : []
+  const devices =
+    process.platform === 'linux' ? ['/dev/null', '/dev/full', '/dev/stdout', '/proc/self/fd/1'] : []
   return [...Object.keys(links).map((name) => join(folder, name)), ...devices]
 }
 
@@ -130,9 +137,10 @@ test('what can be checked is checked before any work', async (t) => {
     ['ERR_S4_CHECKPOINT', { checkpoint: folder }],
     ['ERR_S4_CHECKPOINT', { checkpoint: `${folder}/` }],
     ['ERR_S4_CHECKPOINT', { checkpoint: join(folder, 'new/') }],
-    ...(process.platform === 'win32' ? [] : paths(folder)).map(
-      (checkpoint): [string, object] => ['ERR_S4_CHECKPOINT', { checkpoint }],
-    ),
+    ...(process.platform === 'win32' ? [] : paths(folder)).map((checkpoint): [string, object] => [
+      'ERR_S4_CHECKPOINT',
+      { checkpoint },
+    ]),
     ['ERR_S4_SHAPE', { validation: [batch(), { input: noisy([2, 50, 1]), target: noisy([2, 49, 1]) }] }],
     ['ERR_S4_DATA', { validation: [] }],
     ['ERR_S4_DATA', { validation: 5 }],

@@ -3,7 +3,15 @@
 import { Cancel } from '#binding'
 import type { Counters, Data, ParameterInfo } from '#binding'
 import { abortable } from './background.js'
-import { aborted, fail, callNative, callNativeAsync, readGiven, throwIfAborted, type S4Error } from './error.js'
+import {
+  aborted,
+  fail,
+  callNative,
+  callNativeAsync,
+  readGiven,
+  throwIfAborted,
+  type S4Error,
+} from './error.js'
 import type { Floats } from './tensor.js'
 
 /** The methods that every native handle has: NativeLayer and NativeModel. */
@@ -87,7 +95,11 @@ export class NativeAccess<N extends NativeHandle> {
    * An asynchronous native call that changes what the handle has. A signal that fires before it has begun rejects it, and it
    * never begins; one that fires later lets it end: where it is rejected by a signal, nothing has changed.
    */
-  async change<R>(op: string, call: (handle: N, cancel: Cancel) => Promise<R>, signal?: AbortSignal): Promise<R> {
+  async change<R>(
+    op: string,
+    call: (handle: N, cancel: Cancel) => Promise<R>,
+    signal?: AbortSignal,
+  ): Promise<R> {
     const name = this.checkLive(op)
     throwIfAborted(name, signal)
     if (signal === undefined) return this.read(op, call)

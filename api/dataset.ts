@@ -1,7 +1,16 @@
 import { types } from 'node:util'
 import { describe, membersOf, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, readGiven } from './error.js'
-import { allocate, checkTensor, finite, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
+import {
+  allocate,
+  checkTensor,
+  finite,
+  floats,
+  integers,
+  shapeText,
+  type Floats,
+  type TensorLike,
+} from './tensor.js'
 
 /** One batch: inputs, and the targets that the model should give for them. */
 export interface Batch {
