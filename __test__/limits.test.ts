@@ -62,7 +62,7 @@ test('the recurrence at its limits is the convolution', (t) => {
   }
 })
 
-/** The numbers of a saved state, behind a header whose names are in no order. */
+/** The numbers of a saved state, behind its header. */
 function numbers(saved: Uint8Array): Uint8Array {
   const header = new DataView(saved.buffer, saved.byteOffset).getBigUint64(0, true)
   return saved.slice(8 + Number(header))

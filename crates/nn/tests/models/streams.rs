@@ -10,7 +10,7 @@ where
     Model::new(Cpu::<T>::new(1).unwrap(), ModelConfig::from_json(json).unwrap()).unwrap()
 }
 
-/// The numbers of a saved state, behind a header whose names are in no order.
+/// The numbers of a saved state, behind its header.
 fn numbers(saved: &[u8]) -> Vec<u8> {
     let header = u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
     saved[8 + header..].to_vec()
