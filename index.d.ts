@@ -697,7 +697,10 @@ interface TrainOptions extends AdamWOptions {
     groups?: readonly ParameterGroup[];
     /** Schedule of the learning rates. Default constant. */
     schedule?: Schedule;
-    /** Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. */
+    /**
+     * Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. What can be walked only
+     * once (a generator, a stream) serves a run of one epoch; with more it is `ERR_S4_DATA`, before training.
+     */
     validation?: Dataset;
     /**
      * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
@@ -710,13 +713,16 @@ interface TrainOptions extends AdamWOptions {
     seed?: number;
     /** Whether the dataset, which must be an array, is shuffled every epoch. Default false. */
     shuffle?: boolean;
-    /** Path of a checkpoint that is written after every epoch. */
+    /**
+     * Path of a checkpoint that is written after every epoch, in the place of the one before: a device, a pipe or a folder is
+     * `ERR_S4_CHECKPOINT`, before training. Of a symbolic link the file that it leads to is replaced.
+     */
     checkpoint?: FilePath;
     /**
      * Whether to go on with the last run, or with that of the checkpoint that the model was loaded from, as if it had not
      * stopped, even in the middle of an epoch. Options that are not given are those of the run, but for the dataset,
-     * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` for a model from a file
-     * without the state of training. Default false.
+     * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` where there is no run: for a
+     * model that has not been trained, or from a file without the state of training. Default false.
      */
     resume?: boolean;
     /** Ends training, within one update, when it fires. */
@@ -740,7 +746,7 @@ interface TrainEvent {
     accuracy?: number;
     /** Means over the option `validation`, if it is given, at the end of an epoch. */
     validation?: Metrics;
-    /** Time steps trained on per second: sequences × length. */
+    /** Time steps trained on per second; padding does not count. */
     samplesPerSecond: number;
 }
 /** How far the training of a model is, in its last run or in that of the checkpoint that it was loaded from. */
@@ -749,7 +755,7 @@ interface Progress {
     readonly steps: number;
     /** Number of whole epochs. */
     readonly epochs: number;
-    /** Time steps trained on: sequences × length. */
+    /** Time steps trained on; padding does not count. */
     readonly samples: number;
 }
 /** Means that an evaluation gives. */
@@ -820,7 +826,8 @@ declare class SequenceModel extends Handle {
     static fromBytes(bytes: Uint8Array, options?: LoadOptions): Promise<SequenceModel>;
     /**
      * Writes a checkpoint (safetensors). It goes to a temporary file, which is then renamed: a reader finds the old file or
-     * the new one, never a part.
+     * the new one, never a part. A symbolic link stays, and the file that it leads to is replaced; a device or a pipe, such as
+     * `/dev/stdout`, is written to. Two saves of one model are the same bytes.
      */
     save(path: FilePath, options?: SaveOptions): Promise<void>;
     /** The bytes of the checkpoint that {@link SequenceModel.save} would write. */
@@ -855,14 +862,16 @@ declare class SequenceModel extends Handle {
     /**
      * Computes the gradients of a batch without an update, for loops of your own. Batches since the last update are joined:
      * loss and gradients are those of the mean by weight over the targets of all of them. Each batch has dropout masks and
-     * batch statistics of its own.
+     * batch statistics of its own. A signal that fires before the computation has begun leaves the batch out
+     * (`ERR_S4_ABORTED`); one that fires later lets it end, and the batch is part of the update.
      */
     accumulate(batch: Batch, options?: {
         signal?: AbortSignal;
     }): Promise<void>;
     /**
      * Makes one update from all batches that {@link SequenceModel.accumulate} was given since the last. Options given here
-     * hold for later updates too. Where no target counts there is no update, and `loss` is NaN.
+     * hold for later updates too, unless this one fails: then the options are those before. Where no target counts there is no
+     * update, and `loss` is NaN.
      */
     update(options?: AdamWOptions): Promise<{
         step: number;

@@ -12,7 +12,7 @@ import {
 } from './check.js'
 import { fail, callNative, type S4Error } from './error.js'
 import { choices } from './options.js'
-import { checkFileTensor, floats, type TensorLike } from './tensor.js'
+import { allocate, allocated, checkFileTensor, floats, type TensorLike } from './tensor.js'
 
 /** A tensor that was read from a safetensors file. A scalar has the shape []. */
 export interface FileTensor {
@@ -62,7 +62,7 @@ export async function readSafetensorsAsync(
 function tensorsOfFile(op: string, { tensors, metadata }: binding.TensorFile): SafetensorsFile {
   const byName: Record<string, FileTensor> = {}
   for (const { name, shape, dtype, data: stored } of tensors) {
-    const data = stored === undefined || stored === null ? undefined : exactNumbers(stored)
+    const data = stored === undefined || stored === null ? undefined : exactNumbers(op, stored)
     const unreadableError = (): S4Error =>
       fail('ERR_S4_DTYPE', op, `a tensor of a type that is read here for '${name}'`, `the type ${dtype}`)
     Object.defineProperty(
@@ -84,11 +84,19 @@ function tensorsOfFile(op: string, { tensors, metadata }: binding.TensorFile): S
  * The numbers of a file's tensor: integers of 64 bits, or of 32 without sign, become a Float64Array if it holds each of
  * them exactly; else undefined.
  */
-function exactNumbers(data: NonNullable<binding.FileTensor['data']>): FileTensor['data'] | undefined {
+function exactNumbers(
+  op: string,
+  data: NonNullable<binding.FileTensor['data']>,
+): FileTensor['data'] | undefined {
   const given: unknown = data
-  if (types.isUint32Array(given)) return Float64Array.from(given)
+  if (types.isUint32Array(given)) {
+    const values = allocate(op, [given.length], 'f64')
+    values.set(given)
+    return values
+  }
   if (types.isBigInt64Array(given) || types.isBigUint64Array(given)) {
-    const values = Float64Array.from(given as BigInt64Array, Number)
+    const values = allocate(op, [given.length], 'f64')
+    given.forEach((x: bigint, i: number) => (values[i] = Number(x)))
     return values.every((x) => Math.abs(x) <= Number.MAX_SAFE_INTEGER) ? values : undefined
   }
   return given as FileTensor['data']
@@ -132,7 +140,9 @@ function storedTensor(op: string, name: string, x: unknown): binding.BytesTensor
     name,
     shape: [...shape],
     dtype: dtype ?? 'F32',
-    bytes: types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Array(bytes) : bytes,
+    bytes: types.isSharedArrayBuffer(bytes.buffer)
+      ? allocated(op, name, bytes.length, () => new Uint8Array(bytes))
+      : bytes,
   }
 }
 

@@ -199,7 +199,7 @@ export abstract class SsmHandle extends Handle {
     options: ForwardOptions & { signal?: AbortSignal } = {},
   ): Promise<ForwardResult> {
     const op = this.access.checkLive('forwardAsync')
-    const given = optionsObject(op, options) as typeof options
+    const given = optionsObject(op, options, FORWARD_OPTIONS) as typeof options
     const { data, batch, len, call } = this.#forwardCall(op, u, given)
     const result = await this.access.read(
       'forwardAsync',

@@ -129,8 +129,6 @@ export declare class NativeModel {
   streamClose(id: number): void
   /** Begins a training run with options as JSON; with `resume` the present run goes on. */
   trainBegin(config: string, resume: boolean): void
-  /** Replaces options, given as JSON, for a loop of the caller's own. */
-  configure(config: string): void
   /** How far the training run is. */
   trainState(): TrainState
   /** Refuses a batch that training could not take. */
@@ -148,8 +146,8 @@ export declare class NativeModel {
   trainEnd(): void
   /** Adds the gradients of a batch, without an update. */
   accumulate(batch: BatchInput, cancel?: Cancel | undefined | null): Promise<void>
-  /** Makes the update from all batches accumulated since the last. */
-  update(cancel?: Cancel | undefined | null): Promise<StepStats>
+  /** Makes the update from all batches accumulated since the last, with the options that `config` (JSON) names replaced. */
+  update(config: string, cancel?: Cancel | undefined | null): Promise<StepStats>
   /** Ends an epoch, and tells a plateau schedule its metric. */
   endEpoch(metric: number): void
   /** Zeroes the states that are carried from batch to batch. */
@@ -218,6 +216,12 @@ export interface CallOptions {
   /** Whether to save what a backward needs. */
   save?: boolean
 }
+
+/**
+ * Refuses the path of a checkpoint that is to be replaced after every epoch where no file could be: a folder, a device, a
+ * file in a folder that does not exist or takes none.
+ */
+export declare function checkCheckpointPath(path: string): void
 
 /** Sizes of a convolution and the directions of its kernel. */
 export interface ConvSizes {
@@ -316,6 +320,9 @@ export interface LabelledPictures {
 /** Trees of ListOps, at most a million (their tokens are counted in 32 bits). `seed` is a whole number. */
 export declare function listops(count: number, seed: number): Promise<TokenRows>
 
+/** Bytes of memory that this process may still have; nothing where the system does not say. */
+export declare function memoryLeft(): number | null
+
 /** A named array that JavaScript passes in. */
 export interface NamedArray {
   /** Name. */
@@ -400,6 +407,8 @@ export interface StepStats {
   correct: number
   /** Number of targets that count: one for each sequence where the model pools over time, else one for each time step. */
   rows: number
+  /** Time steps of its batches, without padding. */
+  timeSteps: number
   /** Sum of the targets' weights; 0 where none counts, and then nothing was updated. */
   weight: number
   /** Norm over the gradients of all parameters, before clipping. */
@@ -444,7 +453,7 @@ export interface TrainState {
   steps: number
   /** Number of whole epochs. */
   epochs: number
-  /** Time steps trained on so far: sequences × length. */
+  /** Time steps trained on so far, without padding. */
   samples: number
   /** Number of items that the epoch under way has taken from the dataset. */
   items: number

@@ -8,6 +8,7 @@ use crate::{
     config::{BlockConfig, LayerConfig},
     growable_buffer::{GrowableBuffer, GrowableInts},
     module_core::ModuleCore,
+    norm::check_time_steps,
     param::{ParamBuilder, ParamStore},
     pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
@@ -202,6 +203,12 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
             check::finite(op, "state", state)?;
         }
+        let training = opts.call.training;
+        if let (true, Some(norm)) = (training, self.core.block_mut().and_then(|block| block.norm.as_mut())) {
+            check_time_steps(op, norm.kind(), check::time_steps(batch, len, opts.call.lengths))?;
+            // Of a forward that failed within its work.
+            norm.drop_statistics();
+        }
         let want_state = opts.want_state && self.has_state();
         let (ns, m) = (spec.state_len(batch), batch * len * outputs);
         let be = self.be.clone();
@@ -217,7 +224,6 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         if let Some(lengths) = opts.call.lengths {
             b.lengths.upload(&be, lengths)?;
         }
-        let training = opts.call.training;
         let save = opts.save || training;
         let dropout_at = (C::seed(&self.config), self.training_forwards);
         let saved = SavedForward::new(batch, len, self.store.version(), opts, dropout_at);

@@ -2,7 +2,7 @@
 
 use crate::{
     buffer::{Data, DataIn, FloatsOut, InputSlice, OutputSlice, Real},
-    device::{HostOptions, Recipe, check_memory},
+    device::{HostOptions, Recipe},
     error::{parse_json, to_js, to_js_result},
     layer_ops::{BoxedLayer, LayerBox},
     objects::{CallOptions, Cancel, Counters, Forward, NamedArray, ParameterInfo, cancel_flag},
@@ -16,6 +16,7 @@ use napi_derive::napi;
 use s4_backend::{Backend, Error, Result};
 use s4_nn::{
     Block, BlockConfig, Layer, LayerConfig, NamedTensor, block_from_official, block_from_official_file,
+    check_initialization,
 };
 use std::{collections::HashMap, path::PathBuf};
 
@@ -31,12 +32,12 @@ impl Recipe for NewLayer<'_> {
         match self.kind {
             "layer" => {
                 let config = LayerConfig::from_json(self.config)?;
-                check_memory("S4Layer", &config, &be)?;
+                check_initialization("S4Layer", &config, &be)?;
                 Ok(LayerBox::boxed(Layer::new(be, config)?))
             }
             "block" => {
                 let config = BlockConfig::from_json(self.config)?;
-                check_memory("S4Block", &config, &be)?;
+                check_initialization("S4Block", &config, &be)?;
                 Ok(LayerBox::boxed(Block::new(be, config)?))
             }
             other => Err(Error::value("NativeLayer", "'layer' or 'block'", other)),
