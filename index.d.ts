@@ -4,6 +4,48 @@
  */
 import { Transform } from 'node:stream';
 
+/** The codes of all errors. A code keeps its meaning in later versions. */
+type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
+/** The parts of an {@link S4Error}, of which its message is made. */
+interface S4ErrorDetail {
+    /** The operation that failed, as the API names it: `S4Layer.forward`. */
+    op: string;
+    /** What was expected. */
+    expected: string;
+    /** What was found instead. */
+    got: string;
+    /** Number of the update that failed. */
+    step?: number;
+    /** Name of the parameter or tensor that was not finite. */
+    tensor?: string;
+}
+/**
+ * The class of all errors of this library. `code` keeps its meaning in later versions; the message says the operation, what
+ * it expected and what it got.
+ *
+ * @example
+ * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
+ */
+declare class S4Error extends Error {
+    readonly name = "S4Error";
+    /** Code of the error, which keeps its meaning in later versions. */
+    readonly code: S4ErrorCode;
+    /** The operation that failed, as the API names it: `S4Layer.forward`. */
+    readonly op: string;
+    /** What was expected. */
+    readonly expected: string;
+    /** What was found instead. */
+    readonly got: string;
+    /** Number of the update that failed, for `ERR_S4_NONFINITE`. */
+    readonly step?: number;
+    /** Name of the tensor that was not finite, for `ERR_S4_NONFINITE`. */
+    readonly tensor?: string;
+    constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
+}
+
+/** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
+type FilePath = string | URL | Uint8Array;
+
 /** Sizes, outermost first. */
 type Shape = readonly number[];
 /** An array of real numbers, as the library gives them. */
@@ -362,6 +404,8 @@ declare abstract class SsmHandle extends Handle {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<Tensor>;
+    /** Writes its parameters and its options (safetensors), to a temporary file that is then renamed, as {@link SequenceModel.save} does. */
+    save(path: FilePath): Promise<void>;
 }
 /**
  * One S4 or S4D layer: y = K̄∗u + D·u, the linear time-invariant map of the paper, with gradients.
@@ -373,49 +417,9 @@ declare abstract class SsmHandle extends Handle {
  */
 declare class S4Layer extends SsmHandle {
     constructor(options: S4LayerOptions);
+    /** Loads a layer that {@link S4Layer.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
+    static load(path: FilePath, options?: LoadOptions): Promise<S4Layer>;
 }
-
-/** The codes of all errors. A code keeps its meaning in later versions. */
-type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
-/** The parts of an {@link S4Error}, of which its message is made. */
-interface S4ErrorDetail {
-    /** The operation that failed, as the API names it: `S4Layer.forward`. */
-    op: string;
-    /** What was expected. */
-    expected: string;
-    /** What was found instead. */
-    got: string;
-    /** Number of the update that failed. */
-    step?: number;
-    /** Name of the parameter or tensor that was not finite. */
-    tensor?: string;
-}
-/**
- * The class of all errors of this library. `code` keeps its meaning in later versions; the message says the operation, what
- * it expected and what it got.
- *
- * @example
- * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
- */
-declare class S4Error extends Error {
-    readonly name = "S4Error";
-    /** Code of the error, which keeps its meaning in later versions. */
-    readonly code: S4ErrorCode;
-    /** The operation that failed, as the API names it: `S4Layer.forward`. */
-    readonly op: string;
-    /** What was expected. */
-    readonly expected: string;
-    /** What was found instead. */
-    readonly got: string;
-    /** Number of the update that failed, for `ERR_S4_NONFINITE`. */
-    readonly step?: number;
-    /** Name of the tensor that was not finite, for `ERR_S4_NONFINITE`. */
-    readonly tensor?: string;
-    constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
-}
-
-/** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
-type FilePath = string | URL | Uint8Array;
 
 /**
  * Options of the official PyTorch S4 code, version 4, that its state dicts do not say. They have the official names and
@@ -450,12 +454,26 @@ declare class S4Block extends SsmHandle {
     /** Every option with its value, defaults included. */
     readonly config: Readonly<BlockConfig>;
     constructor(options: S4BlockOptions);
+    /** Loads a block that {@link S4Block.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
+    static load(path: FilePath, options?: LoadOptions): Promise<S4Block>;
     /**
      * Makes a block of a state dict of the official PyTorch S4 code, version 4, which is given as a safetensors file or as
      * named tensors. Where it holds C̃ (`l_kernel` > 0), C is solved from it in float64. Without `config` a file's metadata
      * must hold it under that name.
      */
     static fromStateDict(source: FilePath | Record<string, TensorLike>, config?: OfficialConfig, options?: LoadOptions): S4Block;
+}
+
+/** Parameters chosen by name, with rates of their own. */
+interface ParameterGroup {
+    /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
+    name: string;
+    /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
+    lr?: number;
+    /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
+    weightDecay?: number;
+    /** They stay as they are, and their gradients count in no norm. Default false. */
+    freeze?: boolean;
 }
 
 /** Options of AdamW. The SSM's parameters Δ, Λ, B and P are a group with its own learning rate and without weight decay. */
@@ -475,21 +493,51 @@ interface AdamWOptions {
     /** Norm over all gradients above which they are scaled down to it. Default none. */
     clip?: number;
 }
+/** Options of {@link AdamW}. */
+interface LoopOptions extends AdamWOptions {
+    /**
+     * Parameters with rates of their own; the first group that names one has it. A layer's parameters go by the names of `parameters()`, with
+     * or without the layer's place in the list before them: `'kernel.inv_dt'` is that of every layer, `'1.kernel.inv_dt'` that of the second.
+     * A group that names nothing is `ERR_S4_VALUE`.
+     */
+    groups?: readonly ParameterGroup[];
+}
+/** A parameter of your own: numbers that an update changes in their place, and their gradient, an array of the same type and length. */
+interface OwnParameter {
+    /** A name that no other has, for groups and for {@link AdamW.save}. */
+    readonly name: string;
+    /** The values. */
+    readonly data: Float32Array | Float64Array;
+    /** The gradient of the loss by each of them. */
+    readonly grad: Float32Array | Float64Array;
+}
 /**
- * The optimiser AdamW for the parameters of layers and blocks, in training loops of your own.
+ * The optimiser AdamW for the parameters of layers and blocks and for your own, in training loops of your own. Gradients are clipped by
+ * their norm over all of them together.
  *
  * @example
- * const optimizer = new AdamW([layer], { lr: 1e-3 })
+ * const head = { name: 'head', data: new Float32Array(64), grad: new Float32Array(64) }
+ * const optimizer = new AdamW([layer, head], { lr: 1e-3, groups: [{ name: 'head', lr: 1e-2 }] })
  * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
  */
 declare class AdamW {
     #private;
-    constructor(layers: readonly (S4Layer | S4Block)[], options?: AdamWOptions);
+    constructor(parameters: readonly (S4Layer | S4Block | OwnParameter)[], options?: LoopOptions);
     /**
-     * Makes one update of every layer, with the learning rates multiplied by `scale` (the factor of a schedule). Gives the
-     * norm of each layer's gradients.
+     * Makes one update, with the learning rates multiplied by `scale` (the factor of a schedule). Gives the norm of the gradients of each
+     * member of the list. Where a gradient is not finite nothing is updated (`ERR_S4_NONFINITE`).
      */
     step(scale?: number): number[];
+    /**
+     * Writes the moments and the number of updates (safetensors), as {@link SequenceModel.save} does. Options, learning rates among them, are
+     * not written.
+     */
+    save(path: FilePath): Promise<void>;
+    /**
+     * Takes the moments and the number of updates of a file that {@link AdamW.save} wrote, for the same list. `ERR_S4_CHECKPOINT` for those
+     * of another, and nothing changes.
+     */
+    restore(path: FilePath): Promise<void>;
     /** Frees the moments, after the calls under way. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
@@ -670,17 +718,6 @@ declare const schedules: {
     }): Schedule;
 };
 
-/** Parameters chosen by name, with rates of their own. */
-interface ParameterGroup {
-    /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
-    name: string;
-    /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
-    lr?: number;
-    /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
-    weightDecay?: number;
-    /** They stay as they are, and their gradients count in no norm. Default false. */
-    freeze?: boolean;
-}
 /** Options of a training run. */
 interface TrainOptions extends AdamWOptions {
     /**
@@ -973,6 +1010,8 @@ declare function readSafetensorsAsync(path: FilePath, options?: AbortOptions): P
  * replaced. Typed arrays are written as their own type, other arrays of numbers as F32.
  */
 declare function writeSafetensors(path: FilePath, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): void;
+/** As {@link writeSafetensors}, without holding up the event loop; what is written is as it was at the call. */
+declare function writeSafetensorsAsync(path: FilePath, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): Promise<void>;
 /** Options of {@link readCsv}: which column, and what a field without a value becomes. */
 interface CsvOptions {
     /** The column: a string is its name in the header, a number its place from 0. Default the last. */
@@ -1116,5 +1155,5 @@ declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors };
-export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
+export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };

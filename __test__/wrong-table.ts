@@ -45,6 +45,9 @@ export interface Outcome {
   failures: string[]
 }
 
+/** Name of the candidate that throws when it is read. */
+const TRAP = 'a throwing getter'
+
 /** Callables without a recipe, and recipes without a callable. */
 export function uncovered(surface: Surface, recipes: Readonly<Record<string, Recipe>>): string[] {
   const names = new Set(surface.callables.map((c) => c.name))
@@ -345,7 +348,8 @@ async function runPlace(
   const legal = new Set(ofPlace(right.legal ?? recipe.legal, place).flat())
   const untried = Object.assign({}, ...ofPlace(recipe.untried, place)) as Record<string, string>
   const candidates = [...wrongValues(place, standing), ...ofPlace(recipe.more, place).flat()]
-  const derived = new Set(candidates.map((c) => c.name))
+  const forms = rightForms(place, standing)
+  const derived = new Set([...candidates, ...forms, { name: TRAP }].map((c) => c.name))
   for (const name of [...legal, ...Object.keys(untried)])
     if (!derived.has(name) && !isPattern(right.legal ?? recipe.legal, place, name))
       report(name, 'is stated and not derived')
@@ -363,9 +367,9 @@ async function runPlace(
     }
     wrong.push({ name, trapped: false, arrange })
   }
-  if (place.steps.length > 1)
+  if (place.steps.length > 1 && !(TRAP in untried))
     wrong.push({
-      name: 'a throwing getter',
+      name: TRAP,
       trapped: true,
       arrange: (args) => put(args, place.steps, throwingAt, undefined) as unknown[],
     })
@@ -388,7 +392,7 @@ async function runPlace(
     report('the right value after wrong ones', 'gave something else')
   receiver?.close()
   const accepted = [
-    ...rightForms(place, standing).map((c) => ({ ...c, equal: true })),
+    ...forms.map((c) => ({ ...c, equal: true })),
     ...candidates.filter((c) => legal.has(c.name)).map((c) => ({ ...c, equal: false })),
   ]
   for (const { name, make, equal } of accepted) {

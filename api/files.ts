@@ -146,6 +146,17 @@ function storedTensor(op: string, name: string, x: unknown): binding.BytesTensor
   }
 }
 
+/** Checks what {@link writeSafetensors} is given, and converts it to the addon's arguments. */
+function writeCall(op: string, path: FilePath, tensors: unknown, metadata: unknown) {
+  const file = filePath(op, path)
+  const storedTensors = Object.entries(membersOf(op, 'tensors', tensors)).map(([name, x]) =>
+    storedTensor(op, name, x),
+  )
+  const texts = Object.entries(membersOf(op, 'metadata', metadata))
+  const meta = Object.fromEntries(texts.map(([name, x]) => [name, textOf(op, `metadata '${name}'`, x)]))
+  return [file, storedTensors, meta] as const
+}
+
 /**
  * Writes a safetensors file: to a temporary file, which is then renamed, so that a reader finds the old file or the new
  * one. The permissions of a file that it replaces are kept, and a symbolic link stays: the file that it leads to is
@@ -156,16 +167,19 @@ export function writeSafetensors(
   tensors: Record<string, TensorLike | FileTensor>,
   metadata: Record<string, string> = {},
 ): void {
-  const op = 'writeSafetensors'
-  const file = filePath(op, path)
-  const storedTensors = Object.entries(membersOf(op, 'tensors', tensors)).map(([name, x]) =>
-    storedTensor(op, name, x),
-  )
-  const metadataEntries = Object.entries(membersOf(op, 'metadata', metadata))
-  const meta = Object.fromEntries(
-    metadataEntries.map(([name, x]) => [name, textOf(op, `metadata '${name}'`, x)]),
-  )
-  callNative(() => binding.writeSafetensors(file, storedTensors, meta))
+  const args = writeCall('writeSafetensors', path, tensors, metadata)
+  callNative(() => binding.writeSafetensors(...args))
+}
+
+/** As {@link writeSafetensors}, without holding up the event loop; what is written is as it was at the call. */
+export async function writeSafetensorsAsync(
+  path: FilePath,
+  tensors: Record<string, TensorLike | FileTensor>,
+  metadata: Record<string, string> = {},
+): Promise<void> {
+  const op = 'writeSafetensorsAsync'
+  const args = writeCall(op, path, tensors, metadata)
+  await inBackground(op, () => binding.writeSafetensorsAsync(...args), undefined)
 }
 
 /** Options of {@link readCsv}: which column, and what a field without a value becomes. */

@@ -1,30 +1,9 @@
 // The options and results of training and evaluation, as types, and their checks.
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
-import {
-  booleanOf,
-  listOf,
-  membersOf,
-  numberIn32Bits,
-  realNumbers,
-  wholeNumber,
-  textOf,
-  type FilePath,
-} from './check.js'
+import { booleanOf, realNumbers, wholeNumber, type FilePath } from './check.js'
 import type { Dataset } from './dataset.js'
-import { fail } from './error.js'
+import { checkGroups, type ParameterGroup } from './groups.js'
 import { checkSchedule, type Schedule } from './schedules.js'
-
-/** Parameters chosen by name, with rates of their own. */
-export interface ParameterGroup {
-  /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
-  name: string
-  /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
-  lr?: number
-  /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
-  weightDecay?: number
-  /** They stay as they are, and their gradients count in no norm. Default false. */
-  freeze?: boolean
-}
 
 /** Options of a training run. */
 export interface TrainOptions extends AdamWOptions {
@@ -91,31 +70,6 @@ export const TRAIN_OPTIONS = [
   'resume',
   'signal',
 ] as const
-
-/** Groups of parameters as the addon takes them, which knows the names. */
-function checkGroups(op: string, groups: unknown): object[] {
-  return listOf(op, 'groups', groups).map((group) => {
-    const names = ['name', 'lr', 'weightDecay', 'freeze']
-    const { name, lr, weightDecay, freeze, ...others } = membersOf(
-      op,
-      'each of groups',
-      group,
-      'ERR_S4_VALUE',
-      names,
-    )
-    const [unknown] = Object.keys(others)
-    if (unknown !== undefined)
-      throw fail('ERR_S4_VALUE', op, 'groups of name, lr, weightDecay, freeze', `unknown option '${unknown}'`)
-    return {
-      name: textOf(op, 'name of each of groups', name),
-      ...(lr !== undefined && { lr: numberIn32Bits(op, 'lr of each of groups', lr) }),
-      ...(weightDecay !== undefined && {
-        weightDecay: numberIn32Bits(op, 'weightDecay of each of groups', weightDecay),
-      }),
-      ...(freeze !== undefined && { freeze: booleanOf(op, 'freeze of each of groups', freeze) }),
-    }
-  })
-}
 
 /** Checks those of the options that the addon takes, and gives them as JSON. */
 export function nativeTrainConfig(op: string, options: TrainOptions): string {

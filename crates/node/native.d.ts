@@ -49,12 +49,27 @@ export declare class NativeLayer {
   gradient(name: string): Floats
   /** Replaces a parameter's value. */
   setParameter(name: string, value: Data): void
+  /** Running means and variances of a batch norm, (2, features); nothing without one. */
+  runningStatistics(): Floats | null
+  /** Replaces the running means and variances of a batch norm. */
+  setRunningStatistics(values: Data): void
   /** Zeroes all gradients. */
   zeroGrad(): void
-  /** Makes an AdamW for this layer's parameters, with options as JSON; gives the number by which it is called. */
-  adamOpen(config: string): number
-  /** One update by AdamW number `id`, with the learning rates multiplied by `scale`; gives the norm of the gradients. */
-  adamUpdate(id: number, scale: number): number
+  /** Makes an AdamW for this layer's parameters, with options as JSON, in whose groups `prefix` may stand before the names. */
+  adamOpen(config: string, prefix: string): OpenedAdam
+  /** Σ g² over the gradients that AdamW number `id` does not leave out. */
+  adamSquaredNorm(id: number): number
+  /**
+   * One update by AdamW number `id`, with the learning rates multiplied by `scale`. `squaredNorm`: Σ g² of all that is clipped
+   * together.
+   */
+  adamUpdate(id: number, scale: number, squaredNorm: number): void
+  /** The moments of AdamW number `id`: of each parameter first ones, then second ones. */
+  adamMoments(id: number): Array<NamedArray>
+  /** Other moments for AdamW number `id`, in the order of the parameters, and the number of updates that they are from. */
+  adamRestore(id: number, step: number, moments: Array<MomentsIn>): void
+  /** Number of updates of AdamW number `id`. */
+  adamSteps(id: number): number
   /** Frees the moments of AdamW number `id`, after the calls under way. */
   adamClose(id: number): void
   /** Counts of memory requests and of waits for the device so far, and the memory held now. */
@@ -154,6 +169,24 @@ export declare class NativeModel {
   resetState(): void
   /** Exchanges the parameters with their running average. */
   swapAverage(): void
+}
+
+/** A parameter of a user's own, with its moments. Values and gradients stay in the user's arrays. */
+export declare class NativeParameter {
+  /** A parameter of `len` elements with zero moments; AdamW's options as JSON. */
+  constructor(name: string, len: number, dtype: 'f32' | 'f64', config: string)
+  /** Of each group, whether it names this parameter. */
+  usedGroups(): Array<boolean>
+  /** Σ g² of the gradient, which the next update takes. */
+  adamSquaredNorm(grad: Data): number
+  /** The value after one update. */
+  adamUpdate(value: Data, scale: number, squaredNorm: number): Floats
+  /** The moments, first and second. */
+  adamMoments(): Array<NamedArray>
+  /** Other moments, and the number of updates that they are from. */
+  adamRestore(step: number, moments: Array<MomentsIn>): void
+  /** Number of updates so far. */
+  adamSteps(): number
 }
 
 /** Gradients of a forward's inputs. */
@@ -323,6 +356,14 @@ export declare function listops(count: number, seed: number): Promise<TokenRows>
 /** Bytes of memory that this process may still have; nothing where the system does not say. */
 export declare function memoryLeft(): number | null
 
+/** Moments of one parameter: first, second. */
+export interface MomentsIn {
+  /** Running mean of the gradients. */
+  m: Data
+  /** Running mean of the squared gradients. */
+  v: Data
+}
+
 /** A named array that JavaScript passes in. */
 export interface NamedArray {
   /** Name. */
@@ -348,6 +389,14 @@ export declare function nplr(kind: string, n: number): Array<NamedData>
 
 /** As `nplr`, away from the JavaScript thread. */
 export declare function nplrAsync(kind: string, n: number): Promise<Array<NamedArray>>
+
+/** An optimiser that has been made, and what its groups name. */
+export interface OpenedAdam {
+  /** The number by which it is called. */
+  id: number
+  /** Of each group, whether it names a parameter here. */
+  usedGroups: Array<boolean>
+}
 
 /** Name, shape and group of a parameter. */
 export interface ParameterInfo {
@@ -477,3 +526,6 @@ export interface TrainState {
 
 /** Writes a safetensors file: to a temporary file, which is then renamed. */
 export declare function writeSafetensors(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): void
+
+/** As `writeSafetensors`, away from the JavaScript thread; the elements are copied first. */
+export declare function writeSafetensorsAsync(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): Promise<void>

@@ -118,6 +118,9 @@ pub fn inspect(path: &Path) -> Result<(ModelConfig, String)> {
 /// As [`inspect`], of a checkpoint's bytes.
 pub fn inspect_bytes(bytes: &[u8]) -> Result<(ModelConfig, String)> {
     let (metadata, _) = parse_file(bytes)?;
+    if let Some(kind) = metadata.get("kind") {
+        return Err(checkpoint_error("a file of SequenceModel.save()", format!("one of {kind}.save()")));
+    }
     let dtype =
         metadata.get("dtype").cloned().ok_or_else(|| checkpoint_error("a dtype in the metadata", "none"))?;
     if !["f32", "f64"].contains(&dtype.as_str()) {

@@ -64,7 +64,7 @@ pub use module_core::ModuleCore;
 pub use official::{NamedTensor, block_from_official, block_from_official_file};
 pub use official_model::{ImportedModel, model_from_official, model_to_official};
 pub use optim::{Adam, AdamConfig};
-pub use param::{Group, GroupBuffers, ParamInfo, ParamSlot, ParamStore};
+pub use param::{Group, GroupBuffers, ParamBuilder, ParamInfo, ParamSlot, ParamStore};
 pub use param_groups::ParamGroup;
 pub use pass_options::{Forward, ForwardOptions};
 pub use progress::Progress;

@@ -15,7 +15,8 @@ use crate::{
     transposed_copies::{MatrixSizes, download_transposed, download_transposed_into, upload_transposed},
 };
 use s4_backend::{
-    Backend, Code, Error, Result, SeqShape, SsmSpec, ZeroBeyondLengths, check_layer, checks, host_memory,
+    Backend, Code, Error, Result, Scalar, SeqShape, SsmSpec, ZeroBeyondLengths, check_layer, checks,
+    host_memory,
 };
 
 /// Gradients of the input and the start state of a layer or a block.
@@ -455,5 +456,24 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             Some(norm) => norm.running_statistics(&self.be),
             None => Ok(None),
         }
+    }
+
+    /// Replaces the running means and variances of a block's batch norm, (2, H). `ERR_S4_CHECKPOINT` where there is none, where they are
+    /// of another size, and for variances below 0; nothing changes then.
+    pub fn set_running_statistics(&mut self, values: &[B::Scalar]) -> Result<()> {
+        let heads = self.core.s4().spec().heads;
+        let wrong = |expected: &str, got: String| Err(Error::new(Code::Checkpoint, "S4Block", expected, got));
+        let be = self.be.clone();
+        let Some(norm) = self.core.block_mut().and_then(|block| block.norm.as_mut()) else {
+            return wrong("running statistics for a batch norm", "a block without one".into());
+        };
+        if norm.running_statistics(&be)?.is_none() || values.len() != 2 * heads {
+            return wrong("running means and variances of a batch norm", format!("{} numbers", values.len()));
+        }
+        check::finite("S4Block", "running statistics", values)?;
+        if values[heads..].iter().any(|&variance| variance < B::Scalar::from_f64(0.0)) {
+            return wrong("variances of 0 or more", "a negative one".into());
+        }
+        norm.set_running_statistics(&be, values)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     background::{Background, in_background},
-    buffer::{Data, FileNumbers},
+    buffer::{Data, FileNumbers, copied_bytes},
     error::to_js_result,
 };
 use napi::bindgen_prelude::{AsyncTask, Uint8Array};
@@ -150,6 +150,50 @@ const WRITABLE_DTYPES: [(&str, Dtype); 10] = [
     ("U64", Dtype::U64),
 ];
 
+/// A tensor on its way to a file: name, type of its elements, sizes, and their bytes.
+struct StoredTensor<T> {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: T,
+}
+
+impl<T> StoredTensor<T> {
+    /// A tensor of JavaScript's, with its bytes as `bytes` gives them.
+    fn of(tensor: BytesTensor, bytes: impl FnOnce(Uint8Array) -> Result<T>) -> Result<Self> {
+        let shape = tensor.shape.iter().map(|&n| n as usize).collect();
+        Ok(StoredTensor { name: tensor.name, dtype: tensor.dtype, shape, bytes: bytes(tensor.bytes)? })
+    }
+}
+
+/// Writes a safetensors file: to a temporary file, which is then renamed.
+fn write_tensor_file<T: AsRef<[u8]>>(
+    path: &str,
+    tensors: &[StoredTensor<T>],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let write_error = |reason: String| {
+        Error::new(Code::Checkpoint, "writeSafetensors", "to write the file", format!("{path}: {reason}"))
+    };
+    let target = Path::new(path);
+    s4_nn::check_target(target).map_err(|e| write_error(e.to_string()))?;
+    let mut written = Vec::new();
+    for t in tensors {
+        let dtype = WRITABLE_DTYPES.iter().find(|(name, _)| *name == t.dtype).map(|(_, dtype)| *dtype);
+        let dtype =
+            dtype.ok_or_else(|| Error::new(Code::Dtype, "writeSafetensors", "a type of a file", &t.dtype))?;
+        // The sizes were compared with the number of elements before.
+        let bytes = Box::new(|| Ok(std::borrow::Cow::Borrowed(t.bytes.as_ref())));
+        written.push(TensorToWrite { name: t.name.clone(), dtype, shape: t.shape.clone(), bytes });
+    }
+    let file =
+        WrittenFile::new("writeSafetensors", written, &metadata.into_iter().collect::<FileMetadata>())?;
+    s4_nn::write_whole(target, |out| file.write_to(out)).map_err(|error| match error {
+        WriteError::Io(error) => write_error(error.to_string()),
+        WriteError::Contents(error) => error,
+    })
+}
+
 /// Writes a safetensors file: to a temporary file, which is then renamed.
 #[napi]
 pub fn write_safetensors(
@@ -158,27 +202,24 @@ pub fn write_safetensors(
     metadata: HashMap<String, String>,
 ) -> napi::Result<()> {
     to_js_result(|| {
-        let write_error = |reason: String| {
-            Error::new(Code::Checkpoint, "writeSafetensors", "to write the file", format!("{path}: {reason}"))
-        };
-        let target = Path::new(&path);
-        s4_nn::check_target(target).map_err(|e| write_error(e.to_string()))?;
-        let mut written = Vec::new();
-        for t in &tensors {
-            let dtype = WRITABLE_DTYPES.iter().find(|(name, _)| *name == t.dtype).map(|(_, dtype)| *dtype);
-            let dtype = dtype
-                .ok_or_else(|| Error::new(Code::Dtype, "writeSafetensors", "a type of a file", &t.dtype))?;
-            let shape: Vec<usize> = t.shape.iter().map(|&n| n as usize).collect();
-            // The sizes were compared with the number of elements before.
-            let bytes = Box::new(|| Ok(std::borrow::Cow::Borrowed(&*t.bytes)));
-            written.push(TensorToWrite { name: t.name.clone(), dtype, shape, bytes });
-        }
-        let file =
-            WrittenFile::new("writeSafetensors", written, &metadata.into_iter().collect::<FileMetadata>())?;
-        s4_nn::write_whole(target, |out| file.write_to(out)).map_err(|error| match error {
-            WriteError::Io(error) => write_error(error.to_string()),
-            WriteError::Contents(error) => error,
-        })
+        let tensors = tensors.into_iter().map(|t| StoredTensor::of(t, Ok)).collect::<Result<Vec<_>>>()?;
+        write_tensor_file(&path, &tensors, metadata)
+    })
+}
+
+/// As `writeSafetensors`, away from the JavaScript thread; the elements are copied first.
+#[napi(ts_return_type = "Promise<void>")]
+pub fn write_safetensors_async(
+    path: String,
+    tensors: Vec<BytesTensor>,
+    metadata: HashMap<String, String>,
+) -> napi::Result<AsyncTask<Background<()>>> {
+    to_js_result(|| {
+        let tensors = tensors
+            .into_iter()
+            .map(|t| StoredTensor::of(t, |bytes| copied_bytes(&bytes)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(in_background(move || write_tensor_file(&path, &tensors, metadata)))
     })
 }
 

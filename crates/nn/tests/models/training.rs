@@ -361,7 +361,8 @@ fn adam_of_a_custom_loop_is_the_trainers() {
         let out = b.forward(Input::Values(&x), 1, 20, &opts).unwrap().y;
         let d: Vec<f64> = out.iter().zip(&y).map(|(o, y)| 2.0 * (o - y) / 20.0).collect();
         b.backward(&d, None).unwrap();
-        adam.update(b.store_mut(), 1.0).unwrap();
+        let squared_norm = adam.squared_norm(b.store()).unwrap();
+        adam.update(b.store_mut(), 1.0, squared_norm).unwrap();
     }
     close("custom loop", &values(&b), &values(&a), 1e-12);
 }
