@@ -709,8 +709,8 @@ interface TrainOptions extends AdamWOptions {
     checkpoint?: FilePath;
     /**
      * Whether to go on with the last run, or with that of the checkpoint that the model was loaded from, as if it had not
-     * stopped, even in the middle of an epoch. Options that are not given are those of the run, but for the dataset,
-     * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` for a model from a file
+     * stopped, even in the middle of an epoch. Options that are not given are those of that run. Only the dataset,
+     * `batchSize`, `validation` and `checkpoint` have to be given again. `ERR_S4_CHECKPOINT` for a model from a file
      * without the state of training. Default false.
      */
     resume?: boolean;

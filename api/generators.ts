@@ -45,7 +45,12 @@ const MOST_TREES = 1_000_000
 const MOST_BYTES = 2 ** 32 - 2 ** 16
 
 /** The options, checked before any work. */
-function checked<T extends PictureOptions>(op: string, options: T, most: number, names: readonly string[]) {
+function checkedPictureOptions<T extends PictureOptions>(
+  op: string,
+  options: T,
+  most: number,
+  names: readonly string[],
+) {
   const { count, seed = 0, first = 0 } = rejectUnknownOptions(op, options, ['count', 'seed', ...names])
   return {
     count: wholeNumber(op, 'count', count, 1, most),
@@ -55,12 +60,14 @@ function checked<T extends PictureOptions>(op: string, options: T, most: number,
 }
 
 async function expressions(op: string, options: GeneratorOptions): Promise<ListOpsExamples> {
-  const { count, seed } = checked(op, options, MOST_TREES, [])
+  const { count, seed } = checkedPictureOptions(op, options, MOST_TREES, [])
   return { ...(await callNativeAsync(() => binding.listops(count, seed))), words: WORDS }
 }
 
 async function pictures(op: string, long: boolean, side: number, options: PictureOptions) {
-  const { count, seed, first } = checked(op, options, Math.floor(MOST_BYTES / side ** 2), ['first'])
+  const { count, seed, first } = checkedPictureOptions(op, options, Math.floor(MOST_BYTES / side ** 2), [
+    'first',
+  ])
   return callNativeAsync<PathfinderExamples>(() => binding.pathfinder(long, first, count, seed))
 }
 

@@ -117,13 +117,13 @@ export async function* train(
   const config = nativeTrainConfig(op, options)
   if (options.shuffle) checkShuffled(op, dataset)
   const checkpoint = checkpointPath(op, options.checkpoint)
-  const validated: DatasetSource | undefined =
+  const validationSource: DatasetSource | undefined =
     options.validation === undefined
       ? undefined
       : { what: 'validation', dataset: options.validation, batchSize }
   access.acquire('train')
   try {
-    await checkValidation(op, model, validated)
+    await checkValidation(op, model, validationSource)
     await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
     let state = await readTrainState(model)
     const totalEpochs = state.totalEpochs ?? 1
@@ -136,7 +136,7 @@ export async function* train(
       state = await readTrainState(model)
       checkEpoch(op, state)
       const loss = state.loss / state.weight
-      const validation = validated && (await evaluate(op, model, validated, signal))
+      const validation = validationSource && (await evaluate(op, model, validationSource, signal))
       await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
       const event: TrainEvent = {
         type: 'epoch',

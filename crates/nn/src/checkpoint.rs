@@ -217,7 +217,8 @@ pub fn save_bytes<B: Backend>(
     safetensors::serialize(views, Some(metadata)).map_err(|e| checkpoint_error("to serialise", e))
 }
 
-/// The tensors of a file, and which of them have not been taken yet: what is left at the end does not belong there.
+/// The tensors of a file, and which of them have not been taken yet. A tensor that nothing has taken at the end does not
+/// belong in the file.
 struct CheckpointTensors<'a> {
     file: SafeTensors<'a>,
     not_taken: HashSet<String>,

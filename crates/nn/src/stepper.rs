@@ -49,12 +49,13 @@ pub struct Stepper<B: Backend> {
     pub(crate) position: u64,
     /// States after the last time step.
     pub(crate) states: RecurrentStates<B>,
-    /// Second set of states: a push by forward writes the next states here; pushes by recurrence keep here the copy that `journal`
-    /// replays from.
-    spare_states: Option<RecurrentStates<B>>,
+    /// A second set of states, made at the first push that needs it. A push by forward writes the next states here and
+    /// exchanges the two sets; pushes by recurrence keep here the copy of `states` from which a push that fails is undone,
+    /// by replaying `journal`.
+    next_or_kept_states: Option<RecurrentStates<B>>,
     /// The pool and the position that `journal` began from.
-    pool_before: GrowableBuffer<B>,
-    position_before: u64,
+    kept_pool: GrowableBuffer<B>,
+    kept_position: u64,
     /// Pushes of single samples since.
     pub(crate) journal: Journal<B::Scalar>,
     /// Whether numbers of the states that are not finite may leave every output finite.
@@ -85,7 +86,7 @@ pub struct Stepper<B: Backend> {
     host_state: Vec<B::Scalar>,
     /// One time step of the network as the backend has recorded it, to be replayed.
     recorded_step: B::Graph,
-    /// How often `states` and `spare_states` have changed places: a recorded step belongs to one of the two.
+    /// How often `states` and `next_or_kept_states` have changed places: a recorded step belongs to one of the two.
     state_exchanges: u64,
     /// Sizes of the model that it was made of; a push into another model is refused.
     pub(crate) sizes: StreamSizes,
@@ -143,9 +144,9 @@ impl<B: Backend> Stepper<B> {
             rate,
             position: 0,
             states: RecurrentStates::new(&be, c, batch)?,
-            spare_states: None,
-            pool_before: buffer()?,
-            position_before: 0,
+            next_or_kept_states: None,
+            kept_pool: buffer()?,
+            kept_position: 0,
             journal: Journal::new(),
             may_hide_nonfinite_states: may_hide_nonfinite_states(
                 c.block.activation,
@@ -203,7 +204,7 @@ impl<B: Backend> Stepper<B> {
         if !by_recurrence {
             return self.push_by_forward(model, x, len, output);
         }
-        self.keep(model)?;
+        self.keep_states(model)?;
         let replayed =
             (0..len).try_for_each(|t| self.push_time_step(model, x, (t, len), opts, Some(&mut *output)));
         match replayed.and_then(|()| self.check_finite(output)) {
@@ -221,22 +222,22 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// Copies the states where the last copy serves no longer.
-    fn keep(&mut self, model: &Model<B>) -> Result<()> {
+    fn keep_states(&mut self, model: &Model<B>) -> Result<()> {
         let (be, version) = (self.be.clone(), model.store.version());
         if self.journal.serves(version) {
             return Ok(());
         }
         self.journal.end();
-        if self.spare_states.is_none() {
-            self.spare_states = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
+        if self.next_or_kept_states.is_none() {
+            self.next_or_kept_states = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
         }
-        if let Some(kept) = &mut self.spare_states {
+        if let Some(kept) = &mut self.next_or_kept_states {
             kept.copy_from(&be, &self.states)?;
         }
         let n = self.pool.len();
-        self.pool_before.ensure(&be, n)?;
-        be.copy(self.pool_before.get_mut(&be, n), self.pool.carried.get(&be, n))?;
-        self.position_before = self.position;
+        self.kept_pool.ensure(&be, n)?;
+        be.copy(self.kept_pool.get_mut(&be, n), self.pool.carried.get(&be, n))?;
+        self.kept_position = self.position;
         self.journal.begin(version);
         Ok(())
     }
@@ -244,12 +245,12 @@ impl<B: Backend> Stepper<B> {
     /// To the states before the push that failed: those that were copied, and every push since once more.
     fn go_back(&mut self, model: &mut Model<B>) -> Result<()> {
         let be = self.be.clone();
-        if let Some(kept) = &self.spare_states {
+        if let Some(kept) = &self.next_or_kept_states {
             self.states.copy_from(&be, kept)?;
         }
         let n = self.pool.len();
-        be.copy(self.pool.carried.get_mut(&be, n), self.pool_before.get(&be, n))?;
-        self.position = self.position_before;
+        be.copy(self.pool.carried.get_mut(&be, n), self.kept_pool.get(&be, n))?;
+        self.position = self.kept_position;
         let journal = std::mem::replace(&mut self.journal, Journal::new());
         let replayed = journal.pushes().try_for_each(|(x, len, interval)| {
             let opts = StepOptions { interval };
@@ -417,38 +418,38 @@ impl<B: Backend> Stepper<B> {
         let batch = self.batch;
         model.upload_input(x, batch, len, None)?;
         self.journal.end();
-        if self.spare_states.is_none() {
-            self.spare_states = Some(RecurrentStates::new(&be, &model.config, batch)?);
+        if self.next_or_kept_states.is_none() {
+            self.next_or_kept_states = Some(RecurrentStates::new(&be, &model.config, batch)?);
         }
         // The pass has the algorithm `auto`: the backend chooses by the sizes, and by the states that go in and out.
         let pass = PassContext::at_rate(&be, &model.store, (batch, len), self.rate);
-        model.net.forward_every_step(&pass, &self.states, self.spare_states.as_mut())?;
+        model.net.forward_every_step(&pass, &self.states, self.next_or_kept_states.as_mut())?;
         be.download(output, model.net.output_stage.output_of_every_step(&be, batch, len))?;
-        self.exchange();
-        let replayed = self.check_finite(output);
-        match replayed {
+        self.exchange_states();
+        let checked = self.check_finite(output);
+        match checked {
             Ok(()) => self.position += len as u64,
-            Err(_) => self.exchange(),
+            Err(_) => self.exchange_states(),
         }
-        replayed
+        checked
     }
 
-    /// The states of a chunked push for those before it, and back.
-    fn exchange(&mut self) {
-        if let Some(other) = &mut self.spare_states {
-            std::mem::swap(&mut self.states, other);
+    /// Makes the states that a push by forward has written those of the stream, or undoes that.
+    fn exchange_states(&mut self) {
+        if let Some(next) = &mut self.next_or_kept_states {
+            std::mem::swap(&mut self.states, next);
             self.state_exchanges += 1;
         }
     }
 
     /// An independent stream that starts from this one's state.
     pub fn fork(&self, model: &Model<B>) -> Result<Self> {
-        let mut other = Stepper::new(model, self.batch, self.rate)?;
-        other.states.copy_from(&self.be, &self.states)?;
+        let mut fork = Stepper::new(model, self.batch, self.rate)?;
+        fork.states.copy_from(&self.be, &self.states)?;
         let n = self.pool.len();
-        self.be.copy(other.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
-        other.position = self.position;
-        Ok(other)
+        self.be.copy(fork.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
+        fork.position = self.position;
+        Ok(fork)
     }
 
     /// Goes back to zero states.

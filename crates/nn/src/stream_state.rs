@@ -30,14 +30,15 @@ impl<B: Backend> Stepper<B> {
                 Ok((name.as_str(), view.map_err(invalid_state)?))
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut meta: HashMap<_, _> = self.kind().map(|(name, value)| (name.to_string(), value)).into();
+        let mut meta: HashMap<_, _> =
+            self.sizes_by_name().map(|(name, value)| (name.to_string(), value)).into();
         meta.insert("format".into(), "s4-node stream".into());
         meta.insert("position".into(), self.position.to_string());
         safetensors::serialize(views, Some(meta)).map_err(invalid_state)
     }
 
     /// What a saved state and its stream agree on, by name. The rate is not of it: a state means the same at each.
-    fn kind(&self) -> [(&'static str, String); 5] {
+    fn sizes_by_name(&self) -> [(&'static str, String); 5] {
         let StreamSizes { layers, features, state, pooling, .. } = &self.sizes;
         [
             ("batch", self.batch.to_string()),
@@ -54,7 +55,7 @@ impl<B: Backend> Stepper<B> {
         let (_, header) = SafeTensors::read_metadata(saved).map_err(invalid_state)?;
         let file = SafeTensors::deserialize(saved).map_err(invalid_state)?;
         let meta = header.metadata().clone().unwrap_or_default();
-        for (name, expected_len) in self.kind() {
+        for (name, expected_len) in self.sizes_by_name() {
             // What 0.1.0 saved says its batch alone.
             let found = meta.get(name);
             if found.map_or(name == "batch", |found| *found != expected_len) {
