@@ -4,6 +4,7 @@ use crate::{
     bytes,
     config::{BlockConfig, LayerConfig, NormKind},
     module::Block,
+    read_file::read_whole,
 };
 use num_complex::Complex;
 use s4_backend::{Activation, Backend, Code, Discretization, Error, Mode, Result, Scalar, Transform};
@@ -294,8 +295,7 @@ pub(crate) fn c_from_c_tilde(
 
 /// As [`block_from_official`], from a safetensors file. Without `config` the file's metadata must hold it under that name.
 pub fn block_from_official_file<B: Backend>(be: B, path: &Path, config: Option<&str>) -> Result<Block<B>> {
-    let file = std::fs::read(path)
-        .map_err(|e| state_dict_error(format!("a readable file {}", path.display()), e))?;
+    let file = read_whole("official state dict", path)?;
     let tensors = safetensors::SafeTensors::deserialize(&file)
         .map_err(|e| state_dict_error("a sound safetensors file", e))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&file)
@@ -307,9 +307,9 @@ pub fn block_from_official_file<B: Backend>(be: B, path: &Path, config: Option<&
     let tensors = tensors
         .iter()
         .map(|(name, view)| {
-            let data = bytes::to_f64(view.dtype(), view.data());
-            (name.to_string(), NamedTensor { shape: view.shape().to_vec(), data })
+            let data = bytes::from_bytes(view.dtype(), view.data())?;
+            Ok((name.to_string(), NamedTensor { shape: view.shape().to_vec(), data }))
         })
-        .collect();
+        .collect::<Result<_>>()?;
     block_from_official(be, &tensors, config)
 }

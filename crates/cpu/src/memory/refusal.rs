@@ -1,9 +1,9 @@
 //! Refuses scratch memory that the machine does not have.
 //!
-//! Operations take scratch memory deep inside of their code, on threads of the pool too. A refusal unwinds the stack with the
-//! error as its payload, without printing the message of a panic. Rayon carries the payload from its threads to the caller.
-//! crates/node, which lets no panic out, recognises the payload by its type and returns the error (`panicked`). Nothing that
-//! an operation was given is lost: inputs and parameters are shared borrows, and the caller has made the outputs.
+//! Scratch is taken deep inside of operations, on threads of the pool too. Its refusal unwinds with the error as its payload, without
+//! the message of a panic: rayon carries it from its threads to the caller, and the edge, which lets no panic out, knows it by its
+//! type and gives the error (`panic_error` of crates/node). Nothing that an operation was given is lost: inputs and parameters are
+//! shared borrows, and outputs are made by the caller.
 
 use s4_backend::{Error, host_memory};
 
