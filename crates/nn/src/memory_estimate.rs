@@ -56,7 +56,7 @@ pub fn check_initialization<B: Backend>(
     config: &impl ParameterCount,
     be: &B,
 ) -> Result<()> {
-    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), be.device_name() == "cpu");
+    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), be.device_id() == "cpu");
     host_memory::check(op, &format!("{} parameters", config.parameter_count()), bytes)
 }
 

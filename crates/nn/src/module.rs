@@ -210,7 +210,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             // Of a forward that failed within its work.
             norm.drop_statistics();
         }
-        let want_state = opts.want_state && self.has_state();
+        let want_state_end = opts.want_state_end && self.has_state();
         let (ns, m) = (spec.state_len(batch), batch * len * outputs);
         let be = self.be.clone();
         let b = &mut self.buffers;

@@ -51,10 +51,10 @@ pub struct Stepper<B: Backend> {
     pub(crate) states: RecurrentStates<B>,
     /// Second set of states: a push by forward writes the next states here; pushes by recurrence keep here the copy that `journal`
     /// replays from.
-    pub(crate) spare_states: Option<RecurrentStates<B>>,
+    pub(crate) next_or_kept_states: Option<RecurrentStates<B>>,
     /// The pool and the position that `journal` began from.
-    pub(crate) pool_before: GrowableBuffer<B>,
-    pub(crate) position_before: u64,
+    pub(crate) kept_pool: GrowableBuffer<B>,
+    pub(crate) kept_position: u64,
     /// Pushes of single samples since.
     pub(crate) journal: Journal<B::Scalar>,
     /// Whether a push has failed and could not be undone: the states are then of no moment of the stream.
@@ -137,7 +137,7 @@ impl<B: Backend> Stepper<B> {
         let states = check::elements(op, "states", &[batch, c.layers, spec.heads, spec.state])?;
         let widest = c.input.max(c.decoder_outputs()).max(2 * spec.outputs()).max(spec.heads);
         check::elements(op, "a time step", &[batch, widest])?;
-        if be.device_name() == "cpu" {
+        if be.device_id() == "cpu" {
             host_memory::check(op, "the states", (states * size_of::<B::Scalar>()) as u128)?;
         }
         let plans = model.net.blocks.iter().map(|b| b.s4.new_step_plan(&be)).collect::<Result<_>>()?;
@@ -400,7 +400,7 @@ impl<B: Backend> Stepper<B> {
         let pass = PassContext::at_rate(&be, &model.store, (batch, len), self.rate);
         model.net.forward_every_step(&pass, &self.states, self.next_or_kept_states.as_mut())?;
         be.download(output, model.net.output_stage.output_of_every_step(&be, batch, len))?;
-        if let Some(next_states) = &mut self.spare_states {
+        if let Some(next_states) = &mut self.next_or_kept_states {
             let host_state = self.may_hide_nonfinite_states.then_some(&mut self.host_state);
             Self::check_finite(&be, output, next_states, host_state)?;
             std::mem::swap(&mut self.states, next_states);
@@ -413,8 +413,8 @@ impl<B: Backend> Stepper<B> {
     /// An independent stream that starts from this one's state.
     pub fn fork(&self, model: &Model<B>) -> Result<Self> {
         self.refuse_torn("ModelStream.fork")?;
-        let mut other = Stepper::new(model, self.batch, self.rate)?;
-        other.states.copy_from(&self.be, &self.states)?;
+        let mut fork = Stepper::new(model, self.batch, self.rate)?;
+        fork.states.copy_from(&self.be, &self.states)?;
         let n = self.pool.len();
         self.be.copy(fork.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
         fork.position = self.position;

@@ -31,7 +31,8 @@ impl<B: Backend> Stepper<B> {
                 bytes: Box::new(move || Ok(bytes::to_bytes(&x)?.into())),
             })
             .collect();
-        let mut meta: FileMetadata = self.kind().map(|(name, value)| (name.to_string(), value)).into();
+        let mut meta: FileMetadata =
+            self.sizes_by_name().map(|(name, value)| (name.to_string(), value)).into();
         meta.insert("format".into(), "s4-node stream".into());
         meta.insert("position".into(), self.position.to_string());
         TensorFile::new("ModelStream.save", tensors, &meta)?.into_bytes()
