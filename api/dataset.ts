@@ -194,7 +194,7 @@ function shuffled(
   return items
 }
 
-/** Refuses to shuffle what is no array. */
+/** Refuses to shuffle a dataset that is not an array. */
 export function checkShuffled(op: string, dataset: unknown): asserts dataset is unknown[] {
   if (!readGiven(op, 'dataset', () => Array.isArray(dataset)))
     throw fail('ERR_S4_DATA', op, 'dataset as an array, to shuffle it', 'another iterable')

@@ -132,7 +132,7 @@ export async function* train(
   const config = nativeTrainConfig(op, options)
   if (options.shuffle) checkShuffled(op, dataset)
   const checkpoint = checkpointPath(op, options.checkpoint)
-  const validated: DatasetSource | undefined =
+  const validationSource: DatasetSource | undefined =
     options.validation === undefined
       ? undefined
       : { what: 'validation', dataset: options.validation, batchSize }
@@ -142,7 +142,7 @@ export async function* train(
     const before = await readTrainState(model)
     const epochs = options.epochs ?? (resume ? before.totalEpochs : undefined) ?? 1
     const epochsLeft = epochs - (resume ? before.epochs : 0)
-    begunValidation = await checkValidation(op, model, validated, epochsLeft)
+    begunValidation = await checkValidation(op, model, validationSource, epochsLeft)
     await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
     let state = await readTrainState(model)
     const totalEpochs = state.totalEpochs ?? 1
@@ -157,7 +157,7 @@ export async function* train(
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
       begunValidation = undefined
-      const validation = validated && (await evaluate(op, model, validated, signal, walk))
+      const validation = validationSource && (await evaluate(op, model, validationSource, signal, walk))
       await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
       const event: TrainEvent = {
         type: 'epoch',

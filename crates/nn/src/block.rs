@@ -104,7 +104,7 @@ pub(crate) struct BlockBackward<'a, B: Backend> {
     pub consume_saved: bool,
 }
 
-/// Arrays of one time step of a block: those of [`S4Step`], with `y` of (batch, H).
+/// Arrays of one time step of a block, as in [`S4Step`], but `y` is (batch, H).
 pub(crate) type BlockStep<'a, B> = S4Step<'a, B>;
 
 /// One block: its SSM, its norm, its mix, and how they are joined.

@@ -247,7 +247,8 @@ fn not_negative<T: Scalar>(what: &str, values: &[T]) -> Result<()> {
     }
 }
 
-/// The tensors of a file, and which of them have not been taken yet: what is left at the end does not belong there.
+/// The tensors of a file, and which of them have not been taken yet. A tensor that nothing has taken at the end does not
+/// belong in the file.
 struct CheckpointTensors<'a> {
     file: SafeTensors<'a>,
     not_taken: HashSet<String>,

@@ -24,7 +24,7 @@ pub(crate) struct SsmInitialValues {
 }
 
 /// Least value of −Re Λ and −Im Λ at initialisation: transforms like `exp` have no parameter for 0 or less.
-const MIN_MAGNITUDE: f64 = 1e-4;
+const MIN_NEGATED_LAMBDA: f64 = 1e-4;
 
 /// Draws the parameters of one layer: Λ, P and B by `config.init`, Δ log-uniform, C complex normal with variance ½ for each
 /// of the real and the imaginary part, D normal. The random numbers are those of four streams from `stream` on.
@@ -33,14 +33,15 @@ pub(crate) fn ssm(config: &LayerConfig, stream: u32) -> Result<SsmInitialValues>
     let mut rng: Vec<Rng> = (0..4).map(|i| Rng::new(config.seed, stream + i)).collect();
     let starts = config.init.starts(&spec, &mut rng[3]);
     let dt = log_uniform(spec.inv_dt_len(), config.dt_min, config.dt_max, || rng[0].uniform());
-    let parameter_of = |t: s4_backend::Transform, x: f64| t.inverse(x.max(MIN_MAGNITUDE));
+    let lambda_parameter =
+        |t: s4_backend::Transform, negated: f64| t.inverse(negated.max(MIN_NEGATED_LAMBDA));
     let initial = SsmInitialValues {
         inv_dt: dt.iter().map(|&dt| spec.dt_transform.inverse(dt)).collect(),
         a_real: for_every_ssm(&starts, |s| {
-            s.lambda.iter().map(|l| parameter_of(spec.real_transform, -l.re)).collect()
+            s.lambda.iter().map(|l| lambda_parameter(spec.real_transform, -l.re)).collect()
         }),
         a_imag: for_every_ssm(&starts, |s| {
-            s.lambda.iter().map(|l| parameter_of(spec.imag_transform, -l.im)).collect()
+            s.lambda.iter().map(|l| lambda_parameter(spec.imag_transform, -l.im)).collect()
         }),
         b: for_every_ssm(&starts, |s| s.b.iter().flat_map(|z| [z.re, z.im]).collect()),
         p: (0..spec.rank)

@@ -12,12 +12,12 @@ pub trait ParameterCount {
 impl ParameterCount for LayerConfig {
     fn parameter_count(&self) -> u128 {
         let spec = self.spec();
-        let wide = |n: usize| n as u128;
+        let as_u128 = |n: usize| n as u128;
         // Λ, B and each row of P have a complex number for each conjugate pair of the state.
-        let dynamics_count = wide(spec.n_ssm) * wide(spec.state) * (2 + wide(spec.rank));
-        let step_sizes = wide(spec.heads) * if spec.dt_per_state { wide(spec.pairs()) } else { 1 };
-        let c = wide(spec.kernel_channels()) * wide(spec.heads) * wide(spec.state);
-        dynamics_count + step_sizes + c + wide(spec.channels) * wide(spec.heads)
+        let dynamics_count = as_u128(spec.n_ssm) * as_u128(spec.state) * (2 + as_u128(spec.rank));
+        let step_sizes = as_u128(spec.heads) * if spec.dt_per_state { as_u128(spec.pairs()) } else { 1 };
+        let c = as_u128(spec.kernel_channels()) * as_u128(spec.heads) * as_u128(spec.state);
+        dynamics_count + step_sizes + c + as_u128(spec.channels) * as_u128(spec.heads)
     }
 }
 
@@ -56,7 +56,7 @@ pub fn check_initialization<B: Backend>(
     config: &impl ParameterCount,
     be: &B,
 ) -> Result<()> {
-    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), be.device_name() == "cpu");
+    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), be.device_id() == "cpu");
     host_memory::check(op, &format!("{} parameters", config.parameter_count()), bytes)
 }
 

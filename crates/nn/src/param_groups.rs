@@ -5,7 +5,7 @@ use s4_backend::{Backend, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// What holds for the parameters of some names, in place of what holds for the rest.
+/// Options of the optimiser for the parameters of some names, in place of the options for all parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParamGroup {

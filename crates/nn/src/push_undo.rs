@@ -18,16 +18,16 @@ impl<B: Backend> Stepper<B> {
             return Ok(());
         }
         self.journal.end();
-        if self.spare_states.is_none() {
-            self.spare_states = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
+        if self.next_or_kept_states.is_none() {
+            self.next_or_kept_states = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
         }
-        if let Some(kept) = &mut self.spare_states {
+        if let Some(kept) = &mut self.next_or_kept_states {
             kept.copy_from(&be, &self.states)?;
         }
         let n = self.pool.len();
-        self.pool_before.ensure(&be, n)?;
-        be.copy(self.pool_before.get_mut(&be, n), self.pool.carried.get(&be, n))?;
-        self.position_before = self.position;
+        self.kept_pool.ensure(&be, n)?;
+        be.copy(self.kept_pool.get_mut(&be, n), self.pool.carried.get(&be, n))?;
+        self.kept_position = self.position;
         self.journal.begin(version);
         Ok(())
     }
@@ -45,12 +45,12 @@ impl<B: Backend> Stepper<B> {
     /// Restores the copy and replays the pushes since.
     fn replay(&mut self, model: &mut Model<B>) -> Result<()> {
         let be = self.be.clone();
-        if let Some(kept) = &self.spare_states {
+        if let Some(kept) = &self.next_or_kept_states {
             self.states.copy_from(&be, kept)?;
         }
         let n = self.pool.len();
-        be.copy(self.pool.carried.get_mut(&be, n), self.pool_before.get(&be, n))?;
-        self.position = self.position_before;
+        be.copy(self.pool.carried.get_mut(&be, n), self.kept_pool.get(&be, n))?;
+        self.position = self.kept_position;
         let journal = std::mem::replace(&mut self.journal, Journal::new());
         let replayed = journal.pushes().try_for_each(|(x, len, interval)| {
             let opts = StepOptions { interval };

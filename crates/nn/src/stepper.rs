@@ -51,10 +51,10 @@ pub struct Stepper<B: Backend> {
     pub(crate) states: RecurrentStates<B>,
     /// Second set of states: a push by forward writes the next states here; pushes by recurrence keep here the copy that `journal`
     /// replays from.
-    pub(crate) spare_states: Option<RecurrentStates<B>>,
+    pub(crate) next_or_kept_states: Option<RecurrentStates<B>>,
     /// The pool and the position that `journal` began from.
-    pub(crate) pool_before: GrowableBuffer<B>,
-    pub(crate) position_before: u64,
+    pub(crate) kept_pool: GrowableBuffer<B>,
+    pub(crate) kept_position: u64,
     /// Pushes of single samples since.
     pub(crate) journal: Journal<B::Scalar>,
     /// Whether a push has failed and could not be undone: the states are then of no moment of the stream.
@@ -87,7 +87,7 @@ pub struct Stepper<B: Backend> {
     host_state: Vec<B::Scalar>,
     /// One time step of the network as the backend has recorded it, to be replayed.
     recorded_step: B::Graph,
-    /// How often `states` and `spare_states` have changed places: a recorded step belongs to one of the two.
+    /// How often `states` and `next_or_kept_states` have changed places: a recorded step belongs to one of the two.
     state_exchanges: u64,
     /// Sizes of the model that it was made of; a push into another model is refused.
     pub(crate) sizes: StreamSizes,
@@ -137,7 +137,7 @@ impl<B: Backend> Stepper<B> {
         let states = check::elements(op, "states", &[batch, c.layers, spec.heads, spec.state])?;
         let widest = c.input.max(c.decoder_outputs()).max(2 * spec.outputs()).max(spec.heads);
         check::elements(op, "a time step", &[batch, widest])?;
-        if be.device_name() == "cpu" {
+        if be.device_id() == "cpu" {
             host_memory::check(op, "the states", (states * size_of::<B::Scalar>()) as u128)?;
         }
         let plans = model.net.blocks.iter().map(|b| b.s4.new_step_plan(&be)).collect::<Result<_>>()?;
@@ -147,9 +147,9 @@ impl<B: Backend> Stepper<B> {
             rate,
             position: 0,
             states: RecurrentStates::new(&be, c, batch)?,
-            spare_states: None,
-            pool_before: buffer()?,
-            position_before: 0,
+            next_or_kept_states: None,
+            kept_pool: buffer()?,
+            kept_position: 0,
             journal: Journal::new(),
             torn: false,
             may_hide_nonfinite_states: may_hide_nonfinite_states(
@@ -393,14 +393,14 @@ impl<B: Backend> Stepper<B> {
         let batch = self.batch;
         model.upload_input(x, batch, len, None)?;
         self.journal.end();
-        if self.spare_states.is_none() {
-            self.spare_states = Some(RecurrentStates::new(&be, &model.config, batch)?);
+        if self.next_or_kept_states.is_none() {
+            self.next_or_kept_states = Some(RecurrentStates::new(&be, &model.config, batch)?);
         }
         // The pass has the algorithm `auto`: the backend chooses by the sizes, and by the states that go in and out.
         let pass = PassContext::at_rate(&be, &model.store, (batch, len), self.rate);
-        model.net.forward_every_step(&pass, &self.states, self.spare_states.as_mut())?;
+        model.net.forward_every_step(&pass, &self.states, self.next_or_kept_states.as_mut())?;
         be.download(output, model.net.output_stage.output_of_every_step(&be, batch, len))?;
-        if let Some(next_states) = &mut self.spare_states {
+        if let Some(next_states) = &mut self.next_or_kept_states {
             let host_state = self.may_hide_nonfinite_states.then_some(&mut self.host_state);
             Self::check_finite(&be, output, next_states, host_state)?;
             std::mem::swap(&mut self.states, next_states);
@@ -413,12 +413,12 @@ impl<B: Backend> Stepper<B> {
     /// An independent stream that starts from this one's state.
     pub fn fork(&self, model: &Model<B>) -> Result<Self> {
         self.refuse_torn("ModelStream.fork")?;
-        let mut other = Stepper::new(model, self.batch, self.rate)?;
-        other.states.copy_from(&self.be, &self.states)?;
+        let mut fork = Stepper::new(model, self.batch, self.rate)?;
+        fork.states.copy_from(&self.be, &self.states)?;
         let n = self.pool.len();
-        self.be.copy(other.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
-        other.position = self.position;
-        Ok(other)
+        self.be.copy(fork.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
+        fork.position = self.position;
+        Ok(fork)
     }
 
     /// Goes back to zero states.

@@ -31,14 +31,15 @@ impl<B: Backend> Stepper<B> {
                 bytes: Box::new(move || Ok(bytes::to_bytes(&x)?.into())),
             })
             .collect();
-        let mut meta: FileMetadata = self.kind().map(|(name, value)| (name.to_string(), value)).into();
+        let mut meta: FileMetadata =
+            self.sizes_by_name().map(|(name, value)| (name.to_string(), value)).into();
         meta.insert("format".into(), "s4-node stream".into());
         meta.insert("position".into(), self.position.to_string());
         TensorFile::new("ModelStream.save", tensors, &meta)?.into_bytes()
     }
 
     /// What a saved state and its stream agree on, by name. The rate is not of it: a state means the same at each.
-    fn kind(&self) -> [(&'static str, String); 5] {
+    fn sizes_by_name(&self) -> [(&'static str, String); 5] {
         let StreamSizes { layers, features, state, pooling, .. } = &self.sizes;
         [
             ("batch", self.batch.to_string()),
@@ -55,7 +56,7 @@ impl<B: Backend> Stepper<B> {
         let (_, header) = SafeTensors::read_metadata(saved).map_err(invalid_state)?;
         let file = SafeTensors::deserialize(saved).map_err(invalid_state)?;
         let meta = header.metadata().clone().unwrap_or_default();
-        for (name, expected_len) in self.kind() {
+        for (name, expected_len) in self.sizes_by_name() {
             // What 0.1.0 saved says its batch alone.
             let found = meta.get(name);
             if found.map_or(name == "batch", |found| *found != expected_len) {

@@ -1,5 +1,5 @@
-//! Loss, gradient norm and the like of the last updates. They stay on the device, in one slot for each update, until they
-//! are asked for, so that an update does not wait for the device.
+//! The figures of the last updates: each one's loss, weight of the right predictions and norm of the gradients. They stay on
+//! the device, in one slot for each update, until they are asked for, so that an update does not wait for the device.
 
 use num_traits::Zero;
 use s4_backend::{Backend, EmaUpdate, Result, Scalar};

@@ -26,9 +26,9 @@ pub struct HostOptions {
 
 /// The recipe of a layer, block or model that can be made on any backend.
 pub(crate) trait Recipe: Clone {
-    /// What is made.
+    /// The layer, block or model.
     type Made;
-    /// Makes it on this backend.
+    /// Makes the layer, block or model on this backend.
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<Self::Made>;
 }
 

@@ -113,7 +113,7 @@ impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
     fn forward(&mut self, u: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward> {
         let u = u.real()?;
         let result = call.with_options(|options| self.inner.forward(&u, batch, len, options))?;
-        Ok(Forward { y: Real::into_data(result.y), state: result.state.map(Real::into_data) })
+        Ok(Forward { y: Real::into_data(result.y), state: result.state_end.map(Real::into_data) })
     }
     fn forward_into(
         &mut self,
@@ -129,7 +129,7 @@ impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
     fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward> {
         let dstate = dstate.map(Data::real::<B::Scalar>).transpose()?;
         let result = self.inner.backward(&dy.real::<B::Scalar>()?, dstate.as_deref())?;
-        Ok(Backward { du: Real::into_data(result.du), dstate: result.dstate.map(Real::into_data) })
+        Ok(Backward { du: Real::into_data(result.du), dstate: result.dstate0.map(Real::into_data) })
     }
     fn backward_into(
         &mut self,

@@ -105,7 +105,7 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
             x.clear_padding(lengths, len);
         }
         let result = call.with_options(|options| model.forward(x.input(), batch, len, options))?;
-        Ok(Forward { y: Real::into_data(result.y), state: result.state.map(Real::into_data) })
+        Ok(Forward { y: Real::into_data(result.y), state: result.state_end.map(Real::into_data) })
     }
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
         Ok(Real::into_data(self.session.model_mut().kernel(block, len, rate)?))

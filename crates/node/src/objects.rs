@@ -101,11 +101,11 @@ impl OwnedCall {
         self,
         body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>,
     ) -> Result<R> {
-        let state = self.state.map(Data::real::<T>).transpose()?;
+        let state0 = self.state.map(Data::real::<T>).transpose()?;
         body(&ForwardOptions {
-            state: state.as_deref(),
+            state0: state0.as_deref(),
             call: self.call.with_lengths(self.lengths.as_deref()),
-            want_state: self.want_state,
+            want_state_end: self.want_state,
             save: self.save,
             dropout_at: None,
         })

@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_STEPS: usize = 16;
 
 /// A value of a pickle as JSON, with references followed. Null stands for what JSON cannot express (tensors, classes,
-/// other objects) and for what is nested too deeply.
+/// other objects) and for values that are nested too deeply.
 pub(crate) fn to_json(pickle: &Pickle, value: Value) -> Json {
     let mut values_left = MAX_VALUES;
     let tree = value_json(pickle, value, 0, &mut values_left);

@@ -13,14 +13,14 @@ pub(super) struct Keys<'a> {
     /// `module.` where every key starts with it (torch's DataParallel adds it), otherwise empty.
     prefix: &'static str,
     /// Keys in the file that have been mapped.
-    used: BTreeSet<String>,
+    used_names: BTreeSet<String>,
 }
 
 impl<'a> Keys<'a> {
     pub fn new(tensors: &'a StateDict) -> Self {
         const WRAPPED: &str = "module.";
         let wrapped = !tensors.is_empty() && tensors.keys().all(|k| k.starts_with(WRAPPED));
-        Keys { tensors, prefix: if wrapped { WRAPPED } else { "" }, used: BTreeSet::new() }
+        Keys { tensors, prefix: if wrapped { WRAPPED } else { "" }, used_names: BTreeSet::new() }
     }
     /// The key in the file of a name without prefix.
     pub fn key_in_file(&self, name: &str) -> String {
@@ -54,7 +54,7 @@ impl<'a> Keys<'a> {
             ));
         }
         check_values(&key_in_file, tensor)?;
-        self.used.insert(key_in_file);
+        self.used_names.insert(key_in_file);
         Ok(tensor)
     }
     /// The tensor of this name, of finite floating-point numbers in exactly this shape; records the key as mapped.
@@ -72,12 +72,12 @@ impl<'a> Keys<'a> {
     /// Records a key as mapped without looking at its values; gives the key in the file.
     pub fn mark_used(&mut self, name: &str) -> String {
         let key_in_file = self.key_in_file(name);
-        self.used.insert(key_in_file.clone());
+        self.used_names.insert(key_in_file.clone());
         key_in_file
     }
     /// Refuses the first key that was not mapped.
     pub fn all_used(&self) -> Result<()> {
-        match self.tensors.keys().find(|k| !self.used.contains(*k)) {
+        match self.tensors.keys().find(|k| !self.used_names.contains(*k)) {
             Some(key) => Err(unmapped_key(key)),
             None => Ok(()),
         }
