@@ -8,9 +8,10 @@ import {
   SequenceModel,
   type Batch,
   type ModelStream,
+  type OfficialModelConfig,
   type SequenceModelOptions,
 } from '../index.js'
-import { device, noisy } from './helpers.js'
+import { device, noisy, root } from './helpers.js'
 import {
   ADAMW_LEGAL,
   ANY_LENGTH,
@@ -78,6 +79,26 @@ const ofTokens = await trained(
 const loaded = async (from: Uint8Array) => over(await SequenceModel.fromBytes(from, { device: device() }))
 const onModel = () => loaded(bytes)
 const onTokens = () => loaded(ofTokens)
+/** A model of the official code, and what its tensors do not say. */
+const official = join(root, '__test__', 'fixtures', 'official', 'v4-post-layer.safetensors')
+const officialConfig = () => ({
+  mode: 'nplr',
+  disc: 'bilinear',
+  dt_transform: 'softplus',
+  real_transform: 'exp',
+  imag_transform: 'none',
+  bidirectional: false,
+  activation: 'gelu',
+  final_act: 'glu',
+  pooling: 'mean',
+  prenorm: false,
+})
+/** What the official code has more is left to the addon, which takes no notice of what it does not know. */
+const officialLegal = { 'options.config': ['an unknown key', 'an object that throws as text or number'] }
+const onOfficial = async () =>
+  over(
+    await SequenceModel.fromOfficial(official, { device: device(), config: officialConfig() as OfficialModelConfig }),
+  )
 const predictOptions = () => ({ lengths: [3, 2], rate: 1.5, algorithm: 'fft' })
 const signal = () => new AbortController().signal
 const modelOptions = () => ({
@@ -261,6 +282,14 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     right: [{ args: () => [bytes, loadOptions()] }],
     legal: { 'options.memoryLimit': ['2**31'] },
     words: { bytes: ['safetensors'] },
+  },
+  'SequenceModel.fromOfficial': {
+    right: [{ args: () => [official, { ...loadOptions(), config: officialConfig() }] }],
+    legal: { ...officialLegal, 'options.memoryLimit': ['2**31'] },
+  },
+  'SequenceModel#toOfficial': {
+    right: [{ receiver: onOfficial, args: () => [official, { config: officialConfig() }] }],
+    legal: officialLegal,
   },
   'SequenceModel#save': {
     right: [{ receiver: onModel, args: () => [fileIn('saved'), { optimizer: true, extra: '{"a":1}' }] }],

@@ -19,20 +19,13 @@ pub(crate) fn to_bytes<T: Scalar>(x: &[T]) -> Vec<u8> {
     }
 }
 
-/// Elements from bytes of F32 or F64, rounded where `T` is the narrower type.
+/// Elements from bytes of F32 or F64, rounded where `T` is the narrower type. Empty for any other type.
 pub(crate) fn from_bytes<T: Scalar>(dtype: Dtype, bytes: &[u8]) -> Vec<T> {
-    to_f64(dtype, bytes).into_iter().map(T::from_f64).collect()
-}
-
-/// Elements as f64, from bytes of F32, F64, I32 or I64. Empty for any other type.
-pub(crate) fn to_f64(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
     let (groups_of_4, _) = bytes.as_chunks::<4>();
     let (groups_of_8, _) = bytes.as_chunks::<8>();
     match dtype {
-        Dtype::F32 => groups_of_4.iter().map(|b| f32::from_le_bytes(*b) as f64).collect(),
-        Dtype::F64 => groups_of_8.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        Dtype::I32 => groups_of_4.iter().map(|b| i32::from_le_bytes(*b) as f64).collect(),
-        Dtype::I64 => groups_of_8.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+        Dtype::F32 => groups_of_4.iter().map(|b| T::from_f64(f32::from_le_bytes(*b) as f64)).collect(),
+        Dtype::F64 => groups_of_8.iter().map(|b| T::from_f64(f64::from_le_bytes(*b))).collect(),
         _ => Vec::new(),
     }
 }

@@ -31,6 +31,8 @@ mod model_ops;
 #[cfg(not(test))]
 mod objects;
 #[cfg(not(test))]
+mod official;
+#[cfg(not(test))]
 mod param_ops;
 #[cfg(not(test))]
 mod pictures;
