@@ -142,8 +142,8 @@ test('paths are taken as Node takes them', async (t) => {
   for (const wrong of [5, null, '', {}, new URL('https://example.org/x'), Buffer.of(0xff), 'a\0b'])
     t.regex(refuses(t, 'ERR_S4_VALUE', () => readCsv(wrong as never)).message, /path/)
   const model = await SequenceModel.create({ ...small, device: 'cpu' })
-  await model.save(pathToFileURL(join(folder, 'm')) as never)
-  const again = await SequenceModel.load(Buffer.from(join(folder, 'm')) as never, { device: 'cpu' })
+  await model.save(pathToFileURL(join(folder, 'm')))
+  const again = await SequenceModel.load(Buffer.from(join(folder, 'm')), { device: 'cpu' })
   t.deepEqual(again.predictSync(noisy([1, 4, 1])).data, model.predictSync(noisy([1, 4, 1])).data)
 })
 

@@ -13,12 +13,15 @@ const picture = fileIn('pixel.png')
 const pixel =
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=='
 writeFileSync(picture, Buffer.from(pixel, 'base64'))
+const signal = () => new AbortController().signal
 const tensors = fileIn('tensors')
 writeSafetensors(tensors, { a: noisy([2]) })
 
 export const functionRecipes: Readonly<Record<string, Recipe>> = {
   hippo: { right: [{ args: () => ['legs', 4] }] },
+  hippoAsync: { right: [{ args: () => ['legs', 4, { signal: signal() }] }] },
   nplr: { right: [{ args: () => ['legs', 4] }] },
+  nplrAsync: { right: [{ args: () => ['legs', 4, { signal: signal() }] }] },
   fftConv: {
     right: [
       {
@@ -27,6 +30,19 @@ export const functionRecipes: Readonly<Record<string, Recipe>> = {
           noisy([2, 2, 3], 2),
           { data: Float32Array.of(1, 2), shape: [1, 2] },
           { twoSided: true },
+        ],
+      },
+    ],
+    legal: { '*.data[]': REAL },
+  },
+  fftConvAsync: {
+    right: [
+      {
+        args: () => [
+          noisy([2, 5, 2], 1),
+          noisy([2, 2, 3], 2),
+          { data: Float32Array.of(1, 2), shape: [1, 2] },
+          { twoSided: true, signal: signal() },
         ],
       },
     ],
@@ -41,7 +57,12 @@ export const functionRecipes: Readonly<Record<string, Recipe>> = {
     right: [{ args: () => [csv, { column: 'b', gaps: 'error', header: true }] }],
     legal: { 'options.column': ['0'] },
   },
+  readCsvAsync: {
+    right: [{ args: () => [csv, { column: 'b', gaps: 'error', header: true, signal: signal() }] }],
+    legal: { 'options.column': ['0'] },
+  },
   readSafetensors: { right: [{ args: () => [tensors] }] },
+  readSafetensorsAsync: { right: [{ args: () => [tensors, { signal: signal() }] }] },
   writeSafetensors: {
     right: [{ args: () => [fileIn('written'), { a: noisy([2, 2]) }, { note: 'n' }] }],
     words: { tensors: ['valueOf'] },
@@ -51,19 +72,28 @@ export const functionRecipes: Readonly<Record<string, Recipe>> = {
       'metadata{}': ['""', '"a\\u0000b"'],
     },
   },
+  writeSafetensorsAsync: {
+    right: [{ args: () => [fileIn('written'), { a: noisy([2, 2]) }, { note: 'n' }] }],
+    words: { tensors: ['valueOf'] },
+    legal: {
+      'tensors{}.data': ['a BigUint64Array'],
+      'tensors{}.data[]': [...REAL, '1e300', 'NaN', 'Infinity', '-Infinity'],
+      'metadata{}': ['""', '"a\\u0000b"'],
+    },
+  },
   readPictures: {
-    right: [{ args: () => [[picture], { colours: 'grey' }] }],
+    right: [{ args: () => [[picture], { colours: 'grey', signal: signal() }] }],
     legal: { paths: ['one element more'] },
   },
   'generators.listops': {
-    right: [{ args: () => [{ count: 1, seed: 1 }] }],
+    right: [{ args: () => [{ count: 1, seed: 1, signal: signal() }] }],
     legal: { 'options.seed': ['0', '2**31'] },
   },
   ...Object.fromEntries(
     ['pathfinder', 'pathx'].map((name) => [
       `generators.${name}`,
       {
-        right: [{ args: () => [{ count: 1, seed: 1, first: 1 }] }],
+        right: [{ args: () => [{ count: 1, seed: 1, first: 1, signal: signal() }] }],
         legal: { 'options.seed': ['0', '2**31'], 'options.first': ['0', '2**31'] },
       },
     ]),

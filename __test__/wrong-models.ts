@@ -1,5 +1,4 @@
 /** Recipes of the table: models, their training and their streams. */
-import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,7 +20,7 @@ import {
   RATIO,
   REAL,
 } from './wrong-layers.js'
-import { contents, type Arguments, type Receiver, type Recipe } from './wrong-table.js'
+import { hashOf, type Arguments, type Receiver, type Recipe } from './wrong-table.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-wrong-'))
 export const removeFolder = (): void => rmSync(folder, { recursive: true, force: true })
@@ -39,14 +38,13 @@ const small = {
   device: device(),
 } as const
 const model = (options: Partial<SequenceModelOptions> = {}) => SequenceModel.create({ ...small, ...options })
-const hash = (data: Uint8Array) => createHash('sha1').update(data).digest('base64')
 /** A checkpoint holds all of a model: parameters, moments, counters, random state, progress. */
 const over = (made: SequenceModel): Receiver => ({
   self: made,
   observe: async () =>
     [
-      contents(await made.toBytes()),
-      ...made.parameters().map((p) => hash(new Uint8Array(p.grad.data.buffer))),
+      hashOf(await made.toBytes()),
+      ...made.parameters().map((p) => hashOf(new Uint8Array(p.grad.data.buffer))),
       JSON.stringify((made as { progress?: unknown }).progress),
     ].join(),
   close: () => made.dispose(),
@@ -214,7 +212,7 @@ const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows = 2): 
   const stream = made.stream({ batch: rows, rate: 1.5 })
   return {
     self: stream,
-    observe: () => `${stream.position} ${contents(stream.save())}`,
+    observe: () => `${stream.position} ${hashOf(stream.save())}`,
     close: () => made.dispose(),
   }
 }

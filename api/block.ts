@@ -3,7 +3,7 @@ import { types } from 'node:util'
 import { filePath, membersOf, type FilePath } from './check.js'
 import { describe, fail, callNative, readGiven } from './error.js'
 import { SsmHandle } from './layer.js'
-import { officialConfigText, type OfficialConfig } from './official.js'
+import { readLayer, withValues } from './saved.js'
 import {
   nativeLoadOptions,
   nativeOptions,
@@ -31,6 +31,17 @@ export class S4Block extends SsmHandle {
       const handle = callNative(() => new NativeLayer('block', config, host))
       super('S4Block', handle, algorithm)
     }
+  }
+
+  /** @internal */
+  protected readonly kind = 'S4Block'
+
+  /** Loads a block that {@link S4Block.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
+  static async load(path: FilePath, options: LoadOptions = {}): Promise<S4Block> {
+    const op = 'S4Block.load'
+    nativeLoadOptions(op, options)
+    const { config, values } = await readLayer(op, 'S4Block', filePath(op, path), options)
+    return withValues(op, new S4Block(config), values)
   }
 
   /** A block with a native handle that exists already. */

@@ -1,6 +1,6 @@
 import * as binding from '#binding'
+import { inBackground } from './background.js'
 import { rejectUnknownOptions, wholeNumber } from './check.js'
-import { callNativeAsync } from './error.js'
 
 /** How many examples, and from which seed. */
 export interface GeneratorOptions {
@@ -8,6 +8,8 @@ export interface GeneratorOptions {
   count: number
   /** What is made depends on it and on nothing else: neither on the number of cores nor on `count`. Default 0. */
   seed?: number
+  /** Rejects at once with `ERR_S4_ABORTED` when it fires; what the work would have given is lost. */
+  signal?: AbortSignal
 }
 
 /** {@link GeneratorOptions} of pictures. */
@@ -46,22 +48,24 @@ const MOST_BYTES = 2 ** 32 - 2 ** 16
 
 /** The options, checked before any work. */
 function checked<T extends PictureOptions>(op: string, options: T, most: number, names: readonly string[]) {
-  const { count, seed = 0, first = 0 } = rejectUnknownOptions(op, options, ['count', 'seed', ...names])
+  const given = rejectUnknownOptions(op, options, ['count', 'seed', 'signal', ...names])
+  const { count, seed = 0, first = 0, signal } = given
   return {
     count: wholeNumber(op, 'count', count, 1, most),
     seed: wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER),
     first: wholeNumber(op, 'first', first, 0, 2 ** 52),
+    signal,
   }
 }
 
 async function expressions(op: string, options: GeneratorOptions): Promise<ListOpsExamples> {
-  const { count, seed } = checked(op, options, MOST_TREES, [])
-  return { ...(await callNativeAsync(() => binding.listops(count, seed))), words: WORDS }
+  const { count, seed, signal } = checked(op, options, MOST_TREES, [])
+  return { ...(await inBackground(op, () => binding.listops(count, seed), signal)), words: WORDS }
 }
 
 async function pictures(op: string, long: boolean, side: number, options: PictureOptions) {
-  const { count, seed, first } = checked(op, options, Math.floor(MOST_BYTES / side ** 2), ['first'])
-  return callNativeAsync<PathfinderExamples>(() => binding.pathfinder(long, first, count, seed))
+  const { count, seed, first, signal } = checked(op, options, Math.floor(MOST_BYTES / side ** 2), ['first'])
+  return inBackground<PathfinderExamples>(op, () => binding.pathfinder(long, first, count, seed), signal)
 }
 
 /**

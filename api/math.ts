@@ -1,9 +1,19 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
+import { inBackground, type AbortOptions } from './background.js'
 import { booleanOf, oneOf, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, callNative } from './error.js'
 import { choices } from './options.js'
-import { checkTensor, finite, floats, shapeText, tensor, type Tensor, type TensorLike } from './tensor.js'
+import {
+  checkTensor,
+  finite,
+  floats,
+  shapeText,
+  tensor,
+  type Floats,
+  type Tensor,
+  type TensorLike,
+} from './tensor.js'
 
 /** The measure of a HiPPO matrix: how the state weighs the past of its input. */
 export type HippoKind = (typeof choices.measure)[number]
@@ -46,42 +56,64 @@ export interface FftConvOptions {
   twoSided?: boolean
 }
 
+/** HiPPO matrices as the API gives them. */
+function hippoMatrices(arrays: binding.NamedArray[]): HippoMatrices {
+  const { A, B, P } = tensorsByName(arrays) as { A: Tensor; B: Tensor; P: Tensor }
+  return { a: A, b: B, p: P }
+}
+
+/** A diagonalised form as the API gives it. */
+function nplrForm(arrays: binding.NamedArray[]): NplrForm {
+  const form = tensorsByName(arrays) as Record<'lambda' | 'p' | 'b' | 'b_unclipped', Tensor>
+  return { lambda: form.lambda, p: form.p, b: form.b, bUnclipped: form.b_unclipped }
+}
+
+/** Checks the measure and the size of {@link hippo} or {@link nplr}. */
+function checkMeasure(op: string, kind: HippoKind, n: number, least: number): void {
+  oneOf(op, 'kind', kind, choices.measure)
+  wholeNumber(op, 'n', n, least, 4096)
+}
+
 /** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
 export function hippo(kind: HippoKind, n: number): HippoMatrices {
-  oneOf('hippo', 'kind', kind, choices.measure)
-  wholeNumber('hippo', 'n', n, 1, 4096)
-  const { A, B, P } = tensorsByName(callNative(() => binding.hippo(kind, n))) as {
-    A: Tensor
-    B: Tensor
-    P: Tensor
-  }
-  return { a: A, b: B, p: P }
+  checkMeasure('hippo', kind, n, 1)
+  return hippoMatrices(callNative(() => binding.hippo(kind, n)))
+}
+
+/** As {@link hippo}, without holding up the event loop. */
+export async function hippoAsync(
+  kind: HippoKind,
+  n: number,
+  options: AbortOptions = {},
+): Promise<HippoMatrices> {
+  const op = 'hippoAsync'
+  const { signal } = rejectUnknownOptions(op, options, ['signal'])
+  checkMeasure(op, kind, n, 1)
+  return hippoMatrices(await inBackground(op, () => binding.hippoAsync(kind, n), signal))
 }
 
 /** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
 export function nplr(kind: HippoKind, n: number): NplrForm {
-  oneOf('nplr', 'kind', kind, choices.measure)
-  wholeNumber('nplr', 'n', n, 2, 4096)
-  const f = tensorsByName(callNative(() => binding.nplr(kind, n))) as Record<
-    'lambda' | 'p' | 'b' | 'b_unclipped',
-    Tensor
-  >
-  return { lambda: f.lambda, p: f.p, b: f.b, bUnclipped: f.b_unclipped }
+  checkMeasure('nplr', kind, n, 2)
+  return nplrForm(callNative(() => binding.nplr(kind, n)))
 }
 
-/**
- * Linear convolution of each feature by FFT, y = K∗u + D·u: u (batch, len, heads), kernel (channels, heads, kernelLen), d
- * (channels, heads) → (batch, len, channels·heads). With `twoSided` the kernel is (2·channels, heads, kernelLen), the
- * causal half k first, and y_t = Σ_j k_j u_{t−j} + Σ_j k′_j u_{t+1+j} + d·u_t.
- */
-export function fftConv(
+/** As {@link nplr}, without holding up the event loop. */
+export async function nplrAsync(kind: HippoKind, n: number, options: AbortOptions = {}): Promise<NplrForm> {
+  const op = 'nplrAsync'
+  const { signal } = rejectUnknownOptions(op, options, ['signal'])
+  checkMeasure(op, kind, n, 2)
+  return nplrForm(await inBackground(op, () => binding.nplrAsync(kind, n), signal))
+}
+
+/** Checks what {@link fftConv} is given, and converts it to the addon's types; `shape`: that of the result. */
+function convolutionCall(
+  op: string,
   u: TensorLike,
   kernel: TensorLike,
-  d?: TensorLike,
-  options: FftConvOptions = {},
-): Tensor {
-  const op = 'fftConv'
-  const { twoSided = false } = rejectUnknownOptions(op, options, ['twoSided'])
+  d: TensorLike | undefined,
+  { twoSided = false }: FftConvOptions,
+) {
   booleanOf(op, 'twoSided', twoSided)
   const input = checkTensor(op, 'u', u, 3)
   const k = checkTensor(op, 'kernel', kernel, 3)
@@ -96,19 +128,45 @@ export function fftConv(
   if (skip !== undefined && (skip.shape[0] !== channels || skip.shape[1] !== heads))
     throw fail('ERR_S4_SHAPE', op, `d [${channels}, ${heads}]`, shapeText(skip.shape))
   const dtype = types.isFloat64Array(input.data) ? 'f64' : 'f32'
-  const arrays = [input, k, ...(skip === undefined ? [] : [skip])].map((x, i) => {
-    const what = ['u', 'kernel', 'd'][i] as string
-    return finite(op, what, floats(op, what, x.data, dtype))
-  })
-  const y = callNative(() =>
-    binding.fftConv(arrays[0] as Float32Array, arrays[1] as Float32Array, arrays[2], {
-      batch,
-      heads,
-      channels,
-      len,
-      kernelLen,
-      twoSided,
-    }),
+  const numbers = (what: string, x: TensorLike) => finite(op, what, floats(op, what, x.data, dtype))
+  const args: [Floats, Floats, Floats | undefined, binding.ConvSizes] = [
+    numbers('u', input),
+    numbers('kernel', k),
+    skip === undefined ? undefined : numbers('d', skip),
+    { batch, heads, channels, len, kernelLen, twoSided },
+  ]
+  return { args, shape: [batch, len, channels * heads] as const }
+}
+
+/**
+ * Linear convolution of each feature by FFT, y = K∗u + D·u: u (batch, len, heads), kernel (channels, heads, kernelLen), d
+ * (channels, heads) → (batch, len, channels·heads). With `twoSided` the kernel is (2·channels, heads, kernelLen), the
+ * causal half k first, and y_t = Σ_j k_j u_{t−j} + Σ_j k′_j u_{t+1+j} + d·u_t.
+ */
+export function fftConv(
+  u: TensorLike,
+  kernel: TensorLike,
+  d?: TensorLike,
+  options: FftConvOptions = {},
+): Tensor {
+  const op = 'fftConv'
+  const given = rejectUnknownOptions(op, options, ['twoSided'])
+  const { args, shape } = convolutionCall(op, u, kernel, d, given)
+  return tensor(
+    callNative(() => binding.fftConv(...args)),
+    shape,
   )
-  return tensor(y, [batch, len, channels * heads])
+}
+
+/** As {@link fftConv}, without holding up the event loop. */
+export async function fftConvAsync(
+  u: TensorLike,
+  kernel: TensorLike,
+  d?: TensorLike,
+  options: FftConvOptions & AbortOptions = {},
+): Promise<Tensor> {
+  const op = 'fftConvAsync'
+  const given = rejectUnknownOptions(op, options, ['twoSided', 'signal'])
+  const { args, shape } = convolutionCall(op, u, kernel, d, given)
+  return tensor(await inBackground(op, () => binding.fftConvAsync(...args), given.signal), shape)
 }

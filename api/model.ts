@@ -1,5 +1,4 @@
 import { NativeModel } from '#binding'
-import type { Cancel } from '#binding'
 import { NativeAccess } from './access.js'
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
@@ -170,7 +169,8 @@ export class SequenceModel extends Handle {
 
   /**
    * Writes a checkpoint (safetensors). It goes to a temporary file, which is then renamed: a reader finds the old file or
-   * the new one, never a part.
+   * the new one, never a part. A symbolic link stays, and the file that it leads to is replaced; a device or a pipe, such as
+   * `/dev/stdout`, is written to. Two saves of one model are the same bytes.
    */
   async save(path: FilePath, options: SaveOptions = {}): Promise<void> {
     const op = this.access.checkLive('save')
@@ -306,49 +306,33 @@ export class SequenceModel extends Handle {
   }
 
   /**
-   * An asynchronous native call that changes the model. An abort takes effect when the call ends, so that the caller knows
-   * what has changed.
-   */
-  async #changeModel<R>(
-    op: string,
-    call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
-    signal?: AbortSignal,
-  ): Promise<R> {
-    const name = this.access.checkLive(op)
-    throwIfAborted(name, signal)
-    const result = await this.access.read(op, call)
-    throwIfAborted(name, signal)
-    return result
-  }
-
-  /**
    * Computes the gradients of a batch without an update, for loops of your own. Batches since the last update are joined:
    * loss and gradients are those of the mean by weight over the targets of all of them. Each batch has dropout masks and
-   * batch statistics of its own.
+   * batch statistics of its own. A signal that fires before the computation has begun leaves the batch out
+   * (`ERR_S4_ABORTED`); one that fires later lets it end, and the batch is part of the update.
    */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.access.checkLive('accumulate')
     const { signal } = rejectUnknownOptions(op, options, ['signal'])
     throwIfAborted(op, signal)
     const input = nativeBatch(op, this.#trainedModel, batch, 'batch')
-    await this.access.write('accumulate', async () => {
-      await this.access.afterReads('accumulate', (handle) => handle.configure('{}'))
-      await this.#changeModel('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal)
-    })
+    await this.access.write('accumulate', () =>
+      this.access.change('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal),
+    )
   }
 
   /**
    * Makes one update from all batches that {@link SequenceModel.accumulate} was given since the last. Options given here
-   * hold for later updates too. Where no target counts there is no update, and `loss` is NaN.
+   * hold for later updates too, unless this one fails: then the options are those before. Where no target counts there is no
+   * update, and `loss` is NaN.
    */
   async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
     const op = this.access.checkLive('update')
     const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
     const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
     return this.access.write('update', async () => {
-      if (config !== '{}') await this.access.afterReads('update', (handle) => handle.configure(config))
-      const { step, loss, gradNorm } = await this.#changeModel('update', (handle, cancel) =>
-        handle.update(cancel),
+      const { step, loss, gradNorm } = await this.access.change('update', (handle, cancel) =>
+        handle.update(config, cancel),
       )
       const state = await this.access.afterReads('update', (handle) => handle.trainState())
       this.#trainedModel.progress = progressOf(state)

@@ -281,7 +281,8 @@ function checkedOption(op: string, name: string, value: unknown): unknown {
 export function nativeOptions(op: string, options: unknown): NativeOptions {
   const config: Record<string, unknown> = {}
   const host: Record<string, unknown> = {}
-  for (const [key, value] of Object.entries(optionsObject(op, options))) {
+  const names = [...Object.keys(OPTION_KINDS), ...DEVICE_OPTIONS]
+  for (const [key, value] of Object.entries(optionsObject(op, options, names))) {
     rejectRenamedOption(op, key)
     if (value === undefined) continue
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value

@@ -1,6 +1,7 @@
 import * as binding from '#binding'
+import { inBackground } from './background.js'
 import { filePath, listOf, oneOf, rejectUnknownOptions, type FilePath } from './check.js'
-import { fail, callNativeAsync } from './error.js'
+import { fail } from './error.js'
 import { choices } from './options.js'
 
 /** Pictures of one size. */
@@ -21,6 +22,8 @@ export interface Pictures {
 export interface PictureFileOptions {
   /** One byte of luminance, three of colour, or as many as the first file has. Default `'asStored'`. */
   colours?: (typeof choices.colours)[number]
+  /** Rejects at once with `ERR_S4_ABORTED` when it fires; what the work would have given is lost. */
+  signal?: AbortSignal
 }
 
 /**
@@ -32,9 +35,9 @@ export async function readPictures(
   options: PictureFileOptions = {},
 ): Promise<Pictures> {
   const op = 'readPictures'
-  const { colours: asked = 'asStored' } = rejectUnknownOptions(op, options, ['colours'])
+  const { colours: asked = 'asStored', signal } = rejectUnknownOptions(op, options, ['colours', 'signal'])
   const colours = oneOf(op, 'colours', asked, choices.colours)
   const list = listOf(op, 'paths', paths).map((path) => filePath(op, path, 'each of paths'))
   if (list.length === 0) throw fail('ERR_S4_VALUE', op, 'one or more paths', 'none')
-  return callNativeAsync(() => binding.readPictures(list, colours))
+  return inBackground(op, () => binding.readPictures(list, colours), signal)
 }

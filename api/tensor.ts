@@ -1,6 +1,7 @@
 // Tensors: arrays with sizes. Those that a caller gives are checked by their properties, never by `instanceof`, which fails
 // for objects of another realm.
 import { types } from 'node:util'
+import { memoryLeft } from '#binding'
 import { stepRatio } from './check.js'
 import { describe, fail, readGiven } from './error.js'
 
@@ -36,7 +37,9 @@ export interface Tensor {
 
 /** Number of elements of a tensor with these sizes. */
 export function elementCount(shape: Shape): number {
-  return shape.reduce((n, s) => n * s, 1)
+  let count = 1
+  for (const size of shape) count *= size
+  return count
 }
 
 /** Makes a tensor of an array that the addon gave. */
@@ -44,14 +47,36 @@ export function tensor(data: Floats, shape: Shape): Tensor {
   return { data, shape, dtype: types.isFloat64Array(data) ? 'f64' : 'f32' }
 }
 
-/** A zeroed array with room for these sizes, for the addon to write into. */
+/** Arrays of fewer bytes are asked for without a look at the memory that there is. */
+const WORTH_A_LOOK = 2 ** 24
+/** Arrays of fewer bytes are on JavaScript's own heap, or as small. */
+const ALWAYS_THERE = 2 ** 12
+
+/** What `make` allocates; `ERR_S4_MEMORY` where its bytes are more than this process may still have. */
+export function allocated<A>(op: string, what: string, bytes: number, make: () => A): A {
+  const mib = (n: number) => `${(n / 2 ** 20).toFixed(1)} MiB`
+  const left = bytes < WORTH_A_LOOK ? undefined : memoryLeft()
+  if (typeof left === 'number' && bytes > left)
+    throw fail(
+      'ERR_S4_MEMORY',
+      op,
+      `${mib(bytes)} of memory for ${what}`,
+      `${mib(left)} that this process may still have`,
+    )
+  try {
+    return make()
+  } catch {
+    throw fail('ERR_S4_MEMORY', op, `JavaScript to allocate ${what}`, mib(bytes))
+  }
+}
+
+/** A zeroed array with room for these sizes, for the addon to write into. Every push comes through here. */
 export function allocate(op: string, shape: Shape, dtype: Dtype): Floats {
   const n = elementCount(shape)
-  try {
-    return dtype === 'f32' ? new Float32Array(n) : new Float64Array(n)
-  } catch {
-    throw fail('ERR_S4_MEMORY', op, 'JavaScript to allocate the result', `${n} elements of ${dtype}`)
-  }
+  const type = dtype === 'f32' ? Float32Array : Float64Array
+  const bytes = n * type.BYTES_PER_ELEMENT
+  if (bytes < ALWAYS_THERE) return new type(n)
+  return allocated(op, `${n} elements of ${dtype}`, bytes, () => new type(n))
 }
 
 /** A shape as text, for error messages. */
@@ -70,30 +95,32 @@ export function checkTensor(
   return readGiven(op, what, () => readTensor(op, what, x, rank))
 }
 
-/** {@link checkTensor} but for what getters and proxies throw. */
+/** {@link checkTensor} but for what getters and proxies throw. Every push comes through here: no closures, no lists. */
 function readTensor(op: string, what: string, x: unknown, rank?: number | readonly number[]): TensorLike {
-  const { data, sizes } = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
+  const { data, shape: sizes } = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
   if (data === undefined || data === null || !Array.isArray(sizes))
     throw fail('ERR_S4_SHAPE', op, `${what} as { data, shape }`, describe(x))
-  const shape: readonly number[] = Array.from(sizes as unknown[], (size) => {
+  const { length } = sizes
+  const shape: number[] = []
+  let n = 1
+  let isCounted = true
+  for (let i = 0; i < length; i++) {
+    const size: unknown = sizes[i]
     if (typeof size !== 'number')
       throw fail('ERR_S4_SHAPE', op, `${what} with sizes that are numbers`, describe(size))
-    return size
-  })
+    isCounted &&= Number.isSafeInteger(size) && size >= 1
+    n *= size
+    shape.push(size)
+  }
   if (typeof data !== 'object' || typeof data.length !== 'number')
     throw fail('ERR_S4_DTYPE', op, `${what}.data as an array of numbers`, describe(data))
-  const ranks = rank === undefined ? undefined : typeof rank === 'number' ? [rank] : rank
-  if (ranks !== undefined && !ranks.includes(shape.length)) {
-    throw fail('ERR_S4_SHAPE', op, `${what} with ${ranks.join(' or ')} sizes`, shapeText(shape))
+  if (rank !== undefined && !(typeof rank === 'number' ? rank === length : rank.includes(length))) {
+    const ranks = typeof rank === 'number' ? rank : rank.join(' or ')
+    throw fail('ERR_S4_SHAPE', op, `${what} with ${ranks} sizes`, shapeText(shape))
   }
-  for (const s of shape) {
-    if (!Number.isSafeInteger(s) || s < 1)
-      throw fail('ERR_S4_SHAPE', op, `${what} with sizes of at least 1`, shapeText(shape))
-  }
-  const n = elementCount(shape)
-  if (!Number.isSafeInteger(n) || n > 2 ** 40 || shape.some((s) => s > 2 ** 32 - 1)) {
+  if (!isCounted) throw fail('ERR_S4_SHAPE', op, `${what} with sizes of at least 1`, shapeText(shape))
+  if (n > 2 ** 40 || shape.some((size) => size > 2 ** 32 - 1))
     throw fail('ERR_S4_SHAPE', op, `${what} of at most 2^40 elements`, shapeText(shape))
-  }
   if (data.length !== n) {
     throw fail(
       'ERR_S4_SHAPE',
@@ -106,20 +133,20 @@ function readTensor(op: string, what: string, x: unknown, rank?: number | readon
 }
 
 /** Data and shape of an object, each read once: a getter may give another value the next time. */
-function readDataAndShape(x: object): { data?: TensorLike['data'] | null; sizes?: unknown } {
+function readDataAndShape(x: object): { data: TensorLike['data'] | null | undefined; shape: unknown } {
   const { data, shape } = x as Partial<TensorLike>
-  return { ...(data !== undefined && { data }), sizes: shape }
+  return { data, shape }
 }
 
-const NO_TENSOR: ReturnType<typeof readDataAndShape> = {}
+const NO_TENSOR: ReturnType<typeof readDataAndShape> = { data: undefined, shape: undefined }
 
 /** As {@link checkTensor}, for a tensor of a file, which may be a scalar: one element, with the shape []. */
 export function checkFileTensor(op: string, what: string, x: unknown): TensorLike {
   const { given, scalar } = readGiven(op, what, () => {
     const read = typeof x === 'object' && x !== null ? readDataAndShape(x) : NO_TENSOR
-    return { given: read, scalar: Array.isArray(read.sizes) && read.sizes.length === 0 }
+    return { given: read, scalar: Array.isArray(read.shape) && read.shape.length === 0 }
   })
-  const { data, shape } = checkTensor(op, what, { data: given.data, shape: scalar ? [1] : given.sizes })
+  const { data, shape } = checkTensor(op, what, { data: given.data, shape: scalar ? [1] : given.shape })
   return { data, shape: scalar ? [] : shape }
 }
 
@@ -170,12 +197,7 @@ export function integers(op: string, what: string, data: ArrayLike<number> | Big
   return readGiven(op, what, () => {
     const n: unknown = data.length
     if (typeof n !== 'number') throw fail('ERR_S4_DTYPE', op, `${what} of 32-bit integers`, describe(data))
-    let converted: Int32Array
-    try {
-      converted = new Int32Array(n)
-    } catch {
-      throw fail('ERR_S4_MEMORY', op, `JavaScript to allocate ${what}`, `${n} integers`)
-    }
+    const converted = allocated(op, what, 4 * n, () => new Int32Array(n))
     for (let i = 0; i < converted.length; i++) {
       const given: unknown = data[i]
       const x = typeof given === 'bigint' ? Number(given) : given

@@ -11,7 +11,12 @@ import { createHash } from 'node:crypto'
  * quicker to build than `allImages`.
  */
 export const fewImages = '90a compute_75 compute_80'
-/** The kernel images of a release, which `npm test` builds: machine code for every generation of chips, and PTX for later ones. */
+/**
+ * The kernel images that `npm test` builds: one for each generation between which the kernels' source distinguishes (__CUDA_ARCH__ from 750,
+ * 800, 900 with and without Hopper's own instructions). What is left of `allImages` compiles the same lines.
+ */
+export const testImages = 'compute_75 80 90a 100'
+/** The kernel images of a release: machine code for every generation of chips, and PTX for later ones. */
 export const allImages = '75 80 86 89 90a 100 120 compute_75 compute_80'
 process.env.S4_CUDA_ARCHS ??= fewImages
 

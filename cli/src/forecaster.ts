@@ -18,6 +18,19 @@ export interface SeriesAbout {
   /** The root mean squares s_k of the moves, k = 1 … horizon. */
   readonly moves: readonly number[]
   readonly thresholds?: Thresholds
+  /** The column that it was trained on, by the name or place that `--column` gave. */
+  readonly column?: string
+  /** How it is trained, for a run that goes on. */
+  readonly training?: StoredTraining
+}
+
+/** What a run that goes on must have as it was. */
+export interface StoredTraining {
+  /** Samples of the series. */
+  readonly samples: number
+  /** Those of them that are trained on. */
+  readonly trainLength: number
+  readonly settings: Omit<TrainSettings, 'maxSeconds' | 'signal'>
 }
 
 export interface TrainSettings {
@@ -100,11 +113,15 @@ export class Forecaster {
     return new Forecaster(model, { horizon, scale, moves })
   }
 
-  /** Trains on random windows of `series[0..trainLength)`; gives an event for each update. */
+  /**
+   * Trains on random windows of `series[0..trainLength)`; gives an event for each update. `resume`: goes on with the run that the model's
+   * file was saved in.
+   */
   async *train(
     series: ArrayLike<number>,
     trainLength: number,
     forecastTraining: TrainSettings,
+    resume = false,
   ): AsyncGenerator<TrainEvent> {
     const { updates, lr, ssmLr, seed, maxSeconds = Infinity, signal } = forecastTraining
     const began = performance.now()
@@ -118,6 +135,7 @@ export class Forecaster {
       ssmLr,
       seed,
       clip: 1,
+      resume,
       signal,
       schedule: schedules.warmupCosine({ warmup: Math.min(20, Math.ceil(updates / 10)), total: updates }),
     })

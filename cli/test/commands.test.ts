@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -85,6 +85,84 @@ test('train, forecast and stream a series', () => {
   assert.ok(marked.some((row) => Number(row[0]) >= 300 && Number(row[0]) < 306 && row[5] === 'surprise'))
 })
 
+const twoColumns = join(folder, 'two.csv')
+const wave = Array.from({ length: 600 }, (_, t) => Math.sin(t / 5) + 0.3 * Math.sin(t / 2.3))
+writeFileSync(twoColumns, `wave,ramp\n${wave.map((x, t) => `${x},${1000 + 7 * t}`).join('\n')}\n`)
+const small = [
+  '--layers',
+  '1',
+  '--features',
+  '8',
+  '--state',
+  '8',
+  '--window',
+  '64',
+  '--horizon',
+  '5',
+  '--device',
+  'cpu',
+]
+
+test('a forecast takes the column that the model was trained on', () => {
+  const file = join(folder, 'wave.safetensors')
+  const trained = s4(['train', twoColumns, '--column', 'wave', '--out', file, '--updates', '10', ...small])
+  assert.equal(trained.status, 0, trained.stderr)
+  const named = s4(['forecast', file, twoColumns, '--column', 'wave'])
+  const unnamed = s4(['forecast', file, twoColumns])
+  assert.equal(unnamed.status, 0, unnamed.stderr)
+  assert.equal(unnamed.stdout, named.stdout)
+  assert.ok(
+    rows(unnamed.stdout).every((row) => Math.abs(Number(row[1])) < 10),
+    'not the ramp, which is above 1000',
+  )
+  assert.notEqual(s4(['forecast', file, twoColumns, '--column', 'ramp']).stdout, named.stdout)
+  const other = join(folder, 'other.csv')
+  writeFileSync(other, 'ramp\n1\n2\n3\n4\n5\n')
+  const refused = s4(['forecast', file, other])
+  assert.equal(refused.status, 1)
+  assert.match(refused.stderr, /wave/)
+})
+
+test('Ctrl-C saves, says how to go on, and the run that goes on is the undisturbed one', async () => {
+  const [cut, whole] = ['cut', 'whole'].map((name) => join(folder, `${name}.safetensors`))
+  const arguments_ = ['train', twoColumns, '--column', 'wave', '--updates', '400', ...small]
+  const child = spawn(process.execPath, [command, ...arguments_, '--out', cut], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  let stderr = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    if (stderr === '') child.kill('SIGINT')
+    stderr += text
+  })
+  const code = await new Promise((resolve) => child.on('exit', resolve))
+  assert.equal(code, 130, stderr)
+  const stopped =
+    /stopped after update (\d+) of 400, saved in .*cut\.safetensors; the same command with --out and --resume goes on/
+  const at = Number(stopped.exec(stderr)?.[1])
+  assert.ok(at >= 1 && at < 400, stderr)
+  assert.doesNotMatch(stderr, /\n\s+at /)
+  const refused = s4(['train', twoColumns, '--out', cut, '--resume', '--lr', '1'])
+  assert.equal(refused.status, 2)
+  assert.match(refused.stderr, /--lr/)
+  const resumed = s4(['train', twoColumns, '--out', cut, '--resume', '--device', 'cpu'])
+  assert.equal(resumed.status, 0, resumed.stderr)
+  assert.match(resumed.stderr, /train: 400\/400/)
+  assert.equal(s4([...arguments_, '--out', whole]).status, 0)
+  const [a, b] = [cut, whole].map((file) => s4(['forecast', file, twoColumns]).stdout)
+  assert.equal(a, b)
+  const wrongLength = s4([
+    'train',
+    join(data, 'sunspots_monthly.csv'),
+    '--column',
+    'sunspots',
+    '--out',
+    cut,
+    '--resume',
+  ])
+  assert.equal(wrongLength.status, 1)
+  assert.match(wrongLength.stderr, /trained on a series of 600 samples/)
+})
+
 test('mistakes are one line and exit code 2, failures exit code 1', () => {
   const one = (args: string[], status: number, message: RegExp, input = '') => {
     const { status: code, stderr } = s4(args, input)
@@ -146,10 +224,14 @@ test('a number for --column is a name first, then a place', () => {
 })
 
 test('--header says what a first line is', () => {
+  // Of a model that was trained without --column, so that its forecast takes the last one.
+  const last = join(folder, 'last.safetensors')
+  const trained = s4(['train', twoColumns, '--out', last, '--updates', '2', ...small])
+  assert.equal(trained.status, 0, trained.stderr)
   const file = join(folder, 'mixed.csv')
   const lines = Array.from({ length: 400 }, (_, i) => `${i},${i % 7}`)
   writeFileSync(file, `t,2020\n${lines.join('\n')}\n`)
-  const run = (...more: string[]) => s4(['forecast', model, file, '--steps', '1', ...more])
+  const run = (...more: string[]) => s4(['forecast', last, file, '--steps', '1', ...more])
   const refused = run()
   assert.equal(refused.status, 1)
   assert.match(refused.stderr, /names or values.*header/)

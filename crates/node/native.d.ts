@@ -37,6 +37,8 @@ export declare class NativeLayer {
   step(u: Data, state: Data, interval: Data | undefined | null, batch: number, rate: number): Forward
   /** The convolution kernel K̄, (kernel channels, features, len). */
   kernel(len: number, rate: number): Floats
+  /** As `kernel`, on the handle's own thread. */
+  kernelAsync(len: number, rate: number, cancel?: Cancel | undefined | null): Promise<Floats>
   /** A zero state, (batch, features, state/2, 2). */
   initialState(batch: number): Floats
   /** Names, shapes and groups of all parameters. */
@@ -47,12 +49,27 @@ export declare class NativeLayer {
   gradient(name: string): Floats
   /** Replaces a parameter's value. */
   setParameter(name: string, value: Data): void
+  /** Running means and variances of a batch norm, (2, features); nothing without one. */
+  runningStatistics(): Floats | null
+  /** Replaces the running means and variances of a batch norm. */
+  setRunningStatistics(values: Data): void
   /** Zeroes all gradients. */
   zeroGrad(): void
-  /** Makes an AdamW for this layer's parameters, with options as JSON; gives the number by which it is called. */
-  adamOpen(config: string): number
-  /** One update by AdamW number `id`, with the learning rates multiplied by `scale`; gives the norm of the gradients. */
-  adamUpdate(id: number, scale: number): number
+  /** Makes an AdamW for this layer's parameters, with options as JSON, in whose groups `prefix` may stand before the names. */
+  adamOpen(config: string, prefix: string): OpenedAdam
+  /** Σ g² over the gradients that AdamW number `id` does not leave out. */
+  adamSquaredNorm(id: number): number
+  /**
+   * One update by AdamW number `id`, with the learning rates multiplied by `scale`. `squaredNorm`: Σ g² of all that is clipped
+   * together.
+   */
+  adamUpdate(id: number, scale: number, squaredNorm: number): void
+  /** The moments of AdamW number `id`: of each parameter first ones, then second ones. */
+  adamMoments(id: number): Array<NamedArray>
+  /** Other moments for AdamW number `id`, in the order of the parameters, and the number of updates that they are from. */
+  adamRestore(id: number, step: number, moments: Array<MomentsIn>): void
+  /** Number of updates of AdamW number `id`. */
+  adamSteps(id: number): number
   /** Frees the moments of AdamW number `id`, after the calls under way. */
   adamClose(id: number): void
   /** Counts of memory requests and of waits for the device so far, and the memory held now. */
@@ -134,8 +151,6 @@ export declare class NativeModel {
   streamClose(id: number): void
   /** Begins a training run with options as JSON; with `resume` the present run goes on. */
   trainBegin(config: string, resume: boolean): void
-  /** Replaces options, given as JSON, for a loop of the caller's own. */
-  configure(config: string): void
   /** How far the training run is. */
   trainState(): TrainState
   /** Refuses a batch that training could not take. */
@@ -153,14 +168,32 @@ export declare class NativeModel {
   trainEnd(): void
   /** Adds the gradients of a batch, without an update. */
   accumulate(batch: BatchInput, cancel?: Cancel | undefined | null): Promise<void>
-  /** Makes the update from all batches accumulated since the last. */
-  update(cancel?: Cancel | undefined | null): Promise<StepStats>
+  /** Makes the update from all batches accumulated since the last, with the options that `config` (JSON) names replaced. */
+  update(config: string, cancel?: Cancel | undefined | null): Promise<StepStats>
   /** Ends an epoch, and tells a plateau schedule its metric. */
   endEpoch(metric: number): void
   /** Zeroes the states that are carried from batch to batch. */
   resetState(): void
   /** Exchanges the parameters with their running average. */
   swapAverage(): void
+}
+
+/** A parameter of a user's own, with its moments. Values and gradients stay in the user's arrays. */
+export declare class NativeParameter {
+  /** A parameter of `len` elements with zero moments; AdamW's options as JSON. */
+  constructor(name: string, len: number, dtype: 'f32' | 'f64', config: string)
+  /** Of each group, whether it names this parameter. */
+  usedGroups(): Array<boolean>
+  /** Σ g² of the gradient, which the next update takes. */
+  adamSquaredNorm(grad: Data): number
+  /** The value after one update. */
+  adamUpdate(value: Data, scale: number, squaredNorm: number): Floats
+  /** The moments, first and second. */
+  adamMoments(): Array<NamedArray>
+  /** Other moments, and the number of updates that they are from. */
+  adamRestore(step: number, moments: Array<MomentsIn>): void
+  /** Number of updates so far. */
+  adamSteps(): number
 }
 
 /** Gradients of a forward's inputs. */
@@ -224,6 +257,12 @@ export interface CallOptions {
   save?: boolean
 }
 
+/**
+ * Refuses the path of a checkpoint that is to be replaced after every epoch where no file could be: a folder, a device, a
+ * file in a folder that does not exist or takes none.
+ */
+export declare function checkCheckpointPath(path: string): void
+
 /** Sizes of a convolution and the directions of its kernel. */
 export interface ConvSizes {
   /** Number of sequences. */
@@ -262,6 +301,9 @@ export declare function diagnose(): string
 /** The convolution y = K∗u + D·u by FFT, (batch, len, channels·heads), in the number format of u. */
 export declare function fftConv(u: Data, kernel: Data, d: Data | undefined | null, sizes: ConvSizes): Floats
 
+/** As `fftConv`, away from the JavaScript thread. */
+export declare function fftConvAsync(u: Data, kernel: Data, d: Data | undefined | null, sizes: ConvSizes): Promise<Floats>
+
 /** A tensor that was read from a safetensors file. */
 export interface FileTensor {
   /** Name. */
@@ -287,6 +329,9 @@ export interface Forward {
 
 /** The HiPPO matrices of a measure: A (N, N), B (N), P (rank, N). */
 export declare function hippo(kind: string, n: number): Array<NamedData>
+
+/** As `hippo`, away from the JavaScript thread. */
+export declare function hippoAsync(kind: string, n: number): Promise<Array<NamedArray>>
 
 /** Options of where and in which number format a handle computes. */
 export interface HostOptions {
@@ -315,6 +360,17 @@ export interface LabelledPictures {
 /** Trees of ListOps, at most a million (their tokens are counted in 32 bits). `seed` is a whole number. */
 export declare function listops(count: number, seed: number): Promise<TokenRows>
 
+/** Bytes of memory that this process may still have; nothing where the system does not say. */
+export declare function memoryLeft(): number | null
+
+/** Moments of one parameter: first, second. */
+export interface MomentsIn {
+  /** Running mean of the gradients. */
+  m: Data
+  /** Running mean of the squared gradients. */
+  v: Data
+}
+
 /** A named array that JavaScript passes in. */
 export interface NamedArray {
   /** Name. */
@@ -337,6 +393,17 @@ export interface NamedData {
 
 /** The diagonalised normal plus low-rank form of a measure: lambda, p, b, b_unclipped; complex numbers as pairs (re, im). */
 export declare function nplr(kind: string, n: number): Array<NamedData>
+
+/** As `nplr`, away from the JavaScript thread. */
+export declare function nplrAsync(kind: string, n: number): Promise<Array<NamedArray>>
+
+/** An optimiser that has been made, and what its groups name. */
+export interface OpenedAdam {
+  /** The number by which it is called. */
+  id: number
+  /** Of each group, whether it names a parameter here. */
+  usedGroups: Array<boolean>
+}
 
 /** Name, shape and group of a parameter. */
 export interface ParameterInfo {
@@ -374,11 +441,17 @@ export interface Pictures {
  */
 export declare function readColumn(path: string, name: string | undefined | null, place: number | undefined | null, gaps: 'error' | 'linear', header?: boolean | undefined | null): Float64Array
 
+/** As `readColumn`, away from the JavaScript thread. */
+export declare function readColumnAsync(path: string, name: string | undefined | null, place: number | undefined | null, gaps: 'error' | 'linear', header?: boolean | undefined | null): Promise<Float64Array>
+
 /** Files in PNG or JPEG whose pictures have one size, in the order given. */
 export declare function readPictures(paths: Array<string>, colours: 'asStored' | 'grey' | 'rgb'): Promise<Pictures>
 
 /** Reads all tensors and the metadata of a safetensors file. */
 export declare function readSafetensors(path: string): TensorFile
+
+/** As `readSafetensors`, away from the JavaScript thread. */
+export declare function readSafetensorsAsync(path: string): Promise<TensorFile>
 
 /** How one update of training went. */
 export interface StepStats {
@@ -390,6 +463,8 @@ export interface StepStats {
   correct: number
   /** Number of targets that count: one for each sequence where the model pools over time, else one for each time step. */
   rows: number
+  /** Time steps of its batches, without padding. */
+  timeSteps: number
   /** Sum of the targets' weights; 0 where none counts, and then nothing was updated. */
   weight: number
   /** Norm over the gradients of all parameters, before clipping. */
@@ -434,7 +509,7 @@ export interface TrainState {
   steps: number
   /** Number of whole epochs. */
   epochs: number
-  /** Time steps trained on so far: sequences × length. */
+  /** Time steps trained on so far, without padding. */
   samples: number
   /** Number of items that the epoch under way has taken from the dataset. */
   items: number
@@ -458,3 +533,6 @@ export interface TrainState {
 
 /** Writes a safetensors file: to a temporary file, which is then renamed. */
 export declare function writeSafetensors(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): void
+
+/** As `writeSafetensors`, away from the JavaScript thread; the elements are copied first. */
+export declare function writeSafetensorsAsync(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): Promise<void>

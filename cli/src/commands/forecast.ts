@@ -14,7 +14,7 @@ export const forecast: Command = {
 Prints CSV lines step,mean,low,high: low and high are mean ∓ 2σ. Past the model's horizon the means themselves are taken as
 what came, so the band there is too narrow.
 
-Defaults: --steps the model's horizon, --out standard output, --column the last, --gaps error, --header auto,
+Defaults: --steps the model's horizon, --out standard output, --column that of the training, --gaps error, --header auto,
 --device a GPU where there is one, --threads all cores.`,
   async run(argv) {
     const args = new Args(
@@ -23,8 +23,8 @@ Defaults: --steps the model's horizon, --out standard output, --column the last,
       ['MODEL', 'DATA.csv'],
     )
     const [path, data] = args.positionals
-    const series = await readSeries(data, args)
     const forecaster = await loadForecaster(path, deviceOf(args))
+    const series = await readSeries(data, args, forecaster.about.column)
     const { horizon } = forecaster.about
     const steps = args.count('steps', horizon)
     using stream = forecaster.stream()

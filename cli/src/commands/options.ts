@@ -24,8 +24,11 @@ export const seriesOptions = {
 
 const HEADERS = { auto: 'auto', true: true, false: false } as const
 
-/** Reads one column of a CSV file. `--column` is its name, or where no column has that name its number from 0. */
-export async function readSeries(path: string, args: Args): Promise<Float64Array> {
+/**
+ * Reads one column of a CSV file. `--column` is its name, or where no column has that name its number from 0; `trainedColumn` stands for
+ * an option that is not given.
+ */
+export async function readSeries(path: string, args: Args, trainedColumn?: string): Promise<Float64Array> {
   const gaps = args.oneOf('gaps', choices.gaps)
   const word = args.oneOf('header', Object.keys(HEADERS) as (keyof typeof HEADERS)[])
   const header = word && HEADERS[word]
@@ -35,7 +38,7 @@ export async function readSeries(path: string, args: Args): Promise<Float64Array
       ...(gaps && { gaps }),
       ...(header !== undefined && { header }),
     })
-  const column = args.text('column')
+  const column = args.text('column') ?? trainedColumn
   // Without a header a number can only be a place.
   if (header === false && column !== undefined && /^\d+$/.test(column)) return read(Number(column))
   try {

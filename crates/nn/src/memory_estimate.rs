@@ -1,6 +1,7 @@
 //! How much memory a layer, block or model will need, computed from its options before anything is allocated.
 
 use crate::config::{BlockConfig, Encoder, LayerConfig, ModelConfig, NormKind};
+use s4_backend::{Backend, Result, host_memory};
 
 /// A configuration whose number of parameters can be computed without making them.
 pub trait ParameterCount {
@@ -47,6 +48,16 @@ impl ParameterCount for ModelConfig {
 /// the host there are values and gradients, of `scalar` bytes for each number.
 pub fn initialization_bytes(config: &impl ParameterCount, scalar: usize, on_host: bool) -> u128 {
     config.parameter_count() * (8 + if on_host { 2 * scalar as u128 } else { 0 })
+}
+
+/// `ERR_S4_MEMORY`, before anything is allocated, where this machine has not the memory to initialise so many parameters.
+pub fn check_initialization<B: Backend>(
+    op: &'static str,
+    config: &impl ParameterCount,
+    be: &B,
+) -> Result<()> {
+    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), be.device_name() == "cpu");
+    host_memory::check(op, &format!("{} parameters", config.parameter_count()), bytes)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::{
     growable_buffer::{GrowableBuffer, GrowableInts},
     loss::LossBuffers,
     network::{Network, NetworkBackward},
+    norm::check_time_steps,
     param::{ParamBuilder, ParamStore},
     pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
     recurrent_states::RecurrentStates,
@@ -204,6 +205,10 @@ impl<B: Backend> Model<B> {
     ) -> Result<Forward<B::Scalar>> {
         let op = "SequenceModel.forward";
         self.check_input(op, (x, batch, len), opts.call)?;
+        if opts.call.training {
+            let time_steps = check::time_steps(batch, len, opts.call.lengths);
+            check_time_steps(op, self.config.block.norm, time_steps)?;
+        }
         let spec = self.config.block.layer.spec();
         let want_state = opts.want_state && self.has_state();
         if let Some(state) = opts.state {

@@ -8,13 +8,15 @@ use crate::{
     config::{BlockConfig, LayerConfig},
     growable_buffer::{GrowableBuffer, GrowableInts},
     module_core::ModuleCore,
+    norm::check_time_steps,
     param::{ParamBuilder, ParamStore},
     pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transposed_copies::{MatrixSizes, download_transposed, download_transposed_into, upload_transposed},
 };
 use s4_backend::{
-    Backend, Code, Error, Result, SeqShape, SsmSpec, ZeroBeyondLengths, check_layer, checks, host_memory,
+    Backend, Code, Error, Result, Scalar, SeqShape, SsmSpec, ZeroBeyondLengths, check_layer, checks,
+    host_memory,
 };
 
 /// Gradients of the input and the start state of a layer or a block.
@@ -202,6 +204,12 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
             check::finite(op, "state", state)?;
         }
+        let training = opts.call.training;
+        if let (true, Some(norm)) = (training, self.core.block_mut().and_then(|block| block.norm.as_mut())) {
+            check_time_steps(op, norm.kind(), check::time_steps(batch, len, opts.call.lengths))?;
+            // Of a forward that failed within its work.
+            norm.drop_statistics();
+        }
         let want_state = opts.want_state && self.has_state();
         let (ns, m) = (spec.state_len(batch), batch * len * outputs);
         let be = self.be.clone();
@@ -217,7 +225,6 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         if let Some(lengths) = opts.call.lengths {
             b.lengths.upload(&be, lengths)?;
         }
-        let training = opts.call.training;
         let save = opts.save || training;
         let dropout_at = (C::seed(&self.config), self.training_forwards);
         let saved = SavedForward::new(batch, len, self.store.version(), opts, dropout_at);
@@ -449,5 +456,24 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             Some(norm) => norm.running_statistics(&self.be),
             None => Ok(None),
         }
+    }
+
+    /// Replaces the running means and variances of a block's batch norm, (2, H). `ERR_S4_CHECKPOINT` where there is none, where they are
+    /// of another size, and for variances below 0; nothing changes then.
+    pub fn set_running_statistics(&mut self, values: &[B::Scalar]) -> Result<()> {
+        let heads = self.core.s4().spec().heads;
+        let wrong = |expected: &str, got: String| Err(Error::new(Code::Checkpoint, "S4Block", expected, got));
+        let be = self.be.clone();
+        let Some(norm) = self.core.block_mut().and_then(|block| block.norm.as_mut()) else {
+            return wrong("running statistics for a batch norm", "a block without one".into());
+        };
+        if norm.running_statistics(&be)?.is_none() || values.len() != 2 * heads {
+            return wrong("running means and variances of a batch norm", format!("{} numbers", values.len()));
+        }
+        check::finite("S4Block", "running statistics", values)?;
+        if values[heads..].iter().any(|&variance| variance < B::Scalar::from_f64(0.0)) {
+            return wrong("variances of 0 or more", "a negative one".into());
+        }
+        norm.set_running_statistics(&be, values)
     }
 }

@@ -2,7 +2,6 @@
 //! library, and writes them back.
 
 use crate::{
-    bytes::safetensors_dtype,
     checkpoint::{load_bytes, model_metadata, model_tensors},
     config::ModelConfig,
     model::Model,
@@ -48,8 +47,8 @@ pub fn model_from_official<B: Backend>(be: B, path: &Path, config: Option<&str>)
         };
         tensors.insert(name.clone(), as_f32_or_f64);
     }
-    let bytes =
-        to_safetensors(&tensors, Some(model_metadata::<B::Scalar>(&config))).map_err(checkpoint_error)?;
+    let metadata = model_metadata::<B::Scalar>(&config).into_iter().collect();
+    let bytes = to_safetensors(&tensors, Some(metadata)).map_err(checkpoint_error)?;
     Ok(ImportedModel { model: load_bytes(be, &bytes)?.model, notes: official.notes })
 }
 
@@ -63,10 +62,11 @@ pub fn model_to_official<B: Backend>(
 ) -> Result<Vec<u8>> {
     let (official, _) = read_official::<B::Scalar>(original, config)?;
     let mut our_tensors = StateDict::new();
-    for (name, shape, bytes) in model_tensors(model)? {
-        debug_assert_eq!(safetensors_dtype::<B::Scalar>().bitsize() / 8, torch_dtype::<B::Scalar>().size());
-        let tensor = Tensor::new(torch_dtype::<B::Scalar>(), shape, bytes).map_err(checkpoint_error)?;
-        our_tensors.insert(name, tensor);
+    for tensor in model_tensors(model)? {
+        debug_assert_eq!(tensor.dtype.bitsize() / 8, torch_dtype::<B::Scalar>().size());
+        let bytes = (tensor.bytes)()?.into_owned();
+        let ours = Tensor::new(torch_dtype::<B::Scalar>(), tensor.shape, bytes).map_err(checkpoint_error)?;
+        our_tensors.insert(tensor.name, ours);
     }
     let official_tensors = official.to_official(&our_tensors).map_err(checkpoint_error)?;
     to_safetensors(&official_tensors, None).map_err(checkpoint_error)

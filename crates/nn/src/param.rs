@@ -251,6 +251,14 @@ impl<B: Backend> ParamStore<B> {
         self.mark_changed();
         Ok(())
     }
+    /// Replaces a parameter's gradient by one that a caller computed. `ERR_S4_SHAPE` where it has another number of elements.
+    pub fn set_grad(&mut self, name: &str, grad: &[B::Scalar]) -> Result<()> {
+        let slot = self.info(name)?.slot;
+        if grad.len() != slot.len {
+            return Err(Error::shape("AdamW", format!("{} elements for '{name}'", slot.len), grad.len()));
+        }
+        self.be.upload(self.be.view_mut(self.grads.buffer_of_mut(slot.group), slot.range()), grad)
+    }
     /// Zeroes all gradients.
     pub fn zero_grad(&mut self) -> Result<()> {
         self.grads.zero(&self.be)

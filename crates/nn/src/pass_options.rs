@@ -57,6 +57,8 @@ pub(crate) struct PassContext<'a, B: Backend> {
     pub len: usize,
     /// Lengths (on the device), rate, algorithm, and whether the pass is of training.
     pub options: CallOptions<'a, B::Ints>,
+    /// Whether a training pass moves the running statistics of batch norms: not where no target of its batch counts.
+    pub moves_statistics: bool,
     /// Version of the parameters' values: constants that the backend keeps for one version are not used for another.
     pub version: u64,
     /// Key of the random numbers of dropout; each block adds a number of its own to `site`.
@@ -84,6 +86,7 @@ impl<'a, B: Backend> PassContext<'a, B> {
             batch,
             len,
             options: CallOptions { training: false, ..options },
+            moves_statistics: false,
             version: store.version(),
             dropout_key: DropKey { seed: 0, step: 0, site: 0 },
         }
@@ -148,6 +151,7 @@ impl SavedForward {
             batch: self.batch,
             len: self.len,
             options: self.options.with_lengths(self.has_lengths.then_some(lengths.get())),
+            moves_statistics: true,
             version: self.version,
             dropout_key: self.dropout_key,
         }

@@ -2,10 +2,11 @@
 
 use crate::{
     buffer::{Data, DataIn, FloatsOut, InputSlice, OutputSlice, Real},
-    device::{HostOptions, Recipe, check_memory},
+    device::{HostOptions, Recipe},
     error::{parse_json, to_js, to_js_result},
     layer_ops::{BoxedLayer, LayerBox},
-    objects::{CallOptions, Cancel, Counters, Forward, NamedArray, ParameterInfo, cancel_flag},
+    objects::{CallOptions, Cancel, Counters, Forward, NamedArray, NamedData, ParameterInfo, cancel_flag},
+    optimizers::{MomentsIn, OpenedAdam, copied_moments},
     worker::{Worker, live_state},
 };
 use napi::{
@@ -15,8 +16,8 @@ use napi::{
 use napi_derive::napi;
 use s4_backend::{Backend, Error, Result};
 use s4_nn::{
-    Block, BlockConfig, Layer, LayerConfig, StateDict, block_from_official, block_from_official_file,
-    official_tensor,
+    Block, BlockConfig, Layer, LayerConfig, NamedTensor, block_from_official, block_from_official_file,
+    check_initialization,
 };
 use std::path::PathBuf;
 
@@ -32,12 +33,12 @@ impl Recipe for NewLayer<'_> {
         match self.kind {
             "layer" => {
                 let config = LayerConfig::from_json(self.config)?;
-                check_memory("S4Layer", &config, &be)?;
+                check_initialization("S4Layer", &config, &be)?;
                 Ok(LayerBox::boxed(Layer::new(be, config)?))
             }
             "block" => {
                 let config = BlockConfig::from_json(self.config)?;
-                check_memory("S4Block", &config, &be)?;
+                check_initialization("S4Block", &config, &be)?;
                 Ok(LayerBox::boxed(Block::new(be, config)?))
             }
             other => Err(Error::value("NativeLayer", "'layer' or 'block'", other)),
@@ -247,6 +248,22 @@ impl NativeLayer {
     pub fn kernel(&self, len: u32, rate: f64) -> napi::Result<Data> {
         to_js_result(|| self.worker.call(move |l| l.kernel(len as usize, rate)))
     }
+    /// As `kernel`, on the handle's own thread.
+    #[napi(ts_return_type = "Promise<Floats>")]
+    pub fn kernel_async<'env>(
+        &self,
+        env: &'env Env,
+        len: u32,
+        rate: f64,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<Object<'env>> {
+        self.worker.promise(
+            env,
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.kernel(len as usize, rate),
+            |kernel| kernel,
+        )
+    }
     /// A zero state, (batch, features, state/2, 2).
     #[napi(ts_return_type = "Floats")]
     pub fn initial_state(&self, batch: u32) -> napi::Result<Data> {
@@ -275,20 +292,57 @@ impl NativeLayer {
             self.worker.call(move |l| l.set_parameter(&name, value))
         })
     }
+    /// Running means and variances of a batch norm, (2, features); nothing without one.
+    #[napi(ts_return_type = "Floats | null")]
+    pub fn running_statistics(&self) -> napi::Result<Option<Data>> {
+        to_js_result(|| self.worker.call(|l| l.running_statistics()))
+    }
+    /// Replaces the running means and variances of a batch norm.
+    #[napi]
+    pub fn set_running_statistics(&self, values: DataIn) -> napi::Result<()> {
+        to_js_result(|| {
+            let values = Data::copy(&values)?;
+            self.worker.call(move |l| l.set_running_statistics(values))
+        })
+    }
     /// Zeroes all gradients.
     #[napi]
     pub fn zero_grad(&self) -> napi::Result<()> {
         to_js_result(|| self.worker.call(|l| l.zero_grad()))
     }
-    /// Makes an AdamW for this layer's parameters, with options as JSON; gives the number by which it is called.
+    /// Makes an AdamW for this layer's parameters, with options as JSON, in whose groups `prefix` may stand before the names.
     #[napi]
-    pub fn adam_open(&self, config: String) -> napi::Result<u32> {
-        to_js_result(|| self.worker.call(move |l| l.adam_open(&config)))
+    pub fn adam_open(&self, config: String, prefix: String) -> napi::Result<OpenedAdam> {
+        to_js_result(|| self.worker.call(move |l| l.adam_open(&config, &prefix)))
     }
-    /// One update by AdamW number `id`, with the learning rates multiplied by `scale`; gives the norm of the gradients.
+    /// Σ g² over the gradients that AdamW number `id` does not leave out.
     #[napi]
-    pub fn adam_update(&self, id: u32, scale: f64) -> napi::Result<f64> {
-        to_js_result(|| self.worker.call(move |l| l.adam_update(id, scale)))
+    pub fn adam_squared_norm(&self, id: u32) -> napi::Result<f64> {
+        to_js_result(|| self.worker.call(move |l| l.adam_squared_norm(id)))
+    }
+    /// One update by AdamW number `id`, with the learning rates multiplied by `scale`. `squaredNorm`: Σ g² of all that is clipped
+    /// together.
+    #[napi]
+    pub fn adam_update(&self, id: u32, scale: f64, squared_norm: f64) -> napi::Result<()> {
+        to_js_result(|| self.worker.call(move |l| l.adam_update(id, scale, squared_norm)))
+    }
+    /// The moments of AdamW number `id`: of each parameter first ones, then second ones.
+    #[napi(ts_return_type = "Array<NamedArray>")]
+    pub fn adam_moments(&self, id: u32) -> napi::Result<Vec<NamedData>> {
+        to_js_result(|| self.worker.call(move |l| l.adam_moments(id)))
+    }
+    /// Other moments for AdamW number `id`, in the order of the parameters, and the number of updates that they are from.
+    #[napi]
+    pub fn adam_restore(&self, id: u32, step: f64, moments: Vec<MomentsIn>) -> napi::Result<()> {
+        to_js_result(|| {
+            let moments = copied_moments(&moments)?;
+            self.worker.call(move |l| l.adam_restore(id, step, moments))
+        })
+    }
+    /// Number of updates of AdamW number `id`.
+    #[napi]
+    pub fn adam_steps(&self, id: u32) -> napi::Result<f64> {
+        to_js_result(|| self.worker.call(move |l| l.adam_steps(id)))
     }
     /// Frees the moments of AdamW number `id`, after the calls under way.
     #[napi]

@@ -7,6 +7,8 @@
 
 // Under `cfg(test)` the macros of napi-rs export nothing, and the compiler would warn that all of this is unused.
 #[cfg(not(test))]
+mod background;
+#[cfg(not(test))]
 mod buffer;
 #[cfg(not(test))]
 mod device;
@@ -31,7 +33,7 @@ mod model_ops;
 #[cfg(not(test))]
 mod objects;
 #[cfg(not(test))]
-mod official;
+mod optimizers;
 #[cfg(not(test))]
 mod param_ops;
 #[cfg(not(test))]

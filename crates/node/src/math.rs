@@ -1,10 +1,12 @@
 //! Functions of the addon that need no layer or model: HiPPO matrices, their NPLR form, and convolution.
 
 use crate::{
+    background::{Background, in_background},
     buffer::{Data, DataIn, Real},
     error::to_js_result,
     objects::NamedData,
 };
+use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 use s4_backend::{ConvForward, ConvOps, ConvShape, Error, Memory, Result, checks, host_memory};
 use s4_cpu::Cpu;
@@ -35,33 +37,51 @@ fn checked_measure(op: &'static str, kind: &str, n: u32, must_be_even: bool) -> 
 }
 
 /// The HiPPO matrices of a measure: A (N, N), B (N), P (rank, N).
+fn hippo_arrays(kind: &str, n: u32) -> Result<Vec<NamedData>> {
+    let (measure, n) = checked_measure("hippo", kind, n, false)?;
+    let h = s4_ssm::hippo(measure, n);
+    Ok(vec![
+        named_array("A", &[n, n], h.a),
+        named_array("B", &[n], h.b),
+        named_array("P", &[h.p.len(), n], h.p.concat()),
+    ])
+}
+
+/// The HiPPO matrices of a measure: A (N, N), B (N), P (rank, N).
 #[napi]
 pub fn hippo(kind: String, n: u32) -> napi::Result<Vec<NamedData>> {
-    to_js_result(|| {
-        let (measure, n) = checked_measure("hippo", &kind, n, false)?;
-        let h = s4_ssm::hippo(measure, n);
-        Ok(vec![
-            named_array("A", &[n, n], h.a),
-            named_array("B", &[n], h.b),
-            named_array("P", &[h.p.len(), n], h.p.concat()),
-        ])
-    })
+    to_js_result(|| hippo_arrays(&kind, n))
+}
+
+/// As `hippo`, away from the JavaScript thread.
+#[napi(ts_return_type = "Promise<Array<NamedArray>>")]
+pub fn hippo_async(kind: String, n: u32) -> AsyncTask<Background<Vec<NamedData>>> {
+    in_background(move || hippo_arrays(&kind, n))
+}
+
+/// The diagonalised normal plus low-rank form of a measure: lambda, p, b, b_unclipped; complex numbers as pairs (re, im).
+fn nplr_arrays(kind: &str, n: u32) -> Result<Vec<NamedData>> {
+    let (measure, n) = checked_measure("nplr", kind, n, true)?;
+    let nplr_form = s4_ssm::nplr(measure, n);
+    let re_im_pairs = |z: &[C64]| z.iter().flat_map(|z| [z.re, z.im]).collect::<Vec<f64>>();
+    Ok(vec![
+        named_array("lambda", &[n / 2, 2], re_im_pairs(&nplr_form.lambda)),
+        named_array("p", &[nplr_form.p.len(), n / 2, 2], re_im_pairs(&nplr_form.p.concat())),
+        named_array("b", &[n / 2, 2], re_im_pairs(&nplr_form.b)),
+        named_array("b_unclipped", &[n / 2, 2], re_im_pairs(&nplr_form.b_unclipped)),
+    ])
 }
 
 /// The diagonalised normal plus low-rank form of a measure: lambda, p, b, b_unclipped; complex numbers as pairs (re, im).
 #[napi]
 pub fn nplr(kind: String, n: u32) -> napi::Result<Vec<NamedData>> {
-    to_js_result(|| {
-        let (measure, n) = checked_measure("nplr", &kind, n, true)?;
-        let nplr_form = s4_ssm::nplr(measure, n);
-        let re_im_pairs = |z: &[C64]| z.iter().flat_map(|z| [z.re, z.im]).collect::<Vec<f64>>();
-        Ok(vec![
-            named_array("lambda", &[n / 2, 2], re_im_pairs(&nplr_form.lambda)),
-            named_array("p", &[nplr_form.p.len(), n / 2, 2], re_im_pairs(&nplr_form.p.concat())),
-            named_array("b", &[n / 2, 2], re_im_pairs(&nplr_form.b)),
-            named_array("b_unclipped", &[n / 2, 2], re_im_pairs(&nplr_form.b_unclipped)),
-        ])
-    })
+    to_js_result(|| nplr_arrays(&kind, n))
+}
+
+/// As `nplr`, away from the JavaScript thread.
+#[napi(ts_return_type = "Promise<Array<NamedArray>>")]
+pub fn nplr_async(kind: String, n: u32) -> AsyncTask<Background<Vec<NamedData>>> {
+    in_background(move || nplr_arrays(&kind, n))
 }
 
 /// y = K∗u + D·u by FFT, for arrays with time steps before features.
@@ -112,10 +132,17 @@ pub struct ConvSizes {
     pub two_sided: bool,
 }
 
-/// The convolution y = K∗u + D·u by FFT, (batch, len, channels·heads), in the number format of u.
-#[napi(ts_return_type = "Floats")]
-pub fn fft_conv(u: DataIn, kernel: DataIn, d: Option<DataIn>, sizes: ConvSizes) -> napi::Result<Data> {
-    to_js_result(|| {
+/// A convolution that is ready to be computed: its arrays copied from JavaScript's, its sizes.
+struct CopiedConvolution {
+    u: Data,
+    kernel: Data,
+    d: Option<Data>,
+    shape: ConvShape,
+}
+
+impl CopiedConvolution {
+    /// Copies the arrays.
+    fn copy(u: &DataIn, kernel: &DataIn, d: Option<&DataIn>, sizes: &ConvSizes) -> Result<Self> {
         let shape = ConvShape {
             batch: sizes.batch as usize,
             heads: sizes.heads as usize,
@@ -124,11 +151,35 @@ pub fn fft_conv(u: DataIn, kernel: DataIn, d: Option<DataIn>, sizes: ConvSizes) 
             kernel_len: sizes.kernel_len as usize,
             bidirectional: sizes.two_sided,
         };
-        let (u, kernel) = (Data::copy(&u)?, Data::copy(&kernel)?);
-        let d = d.as_ref().map(Data::copy).transpose()?;
+        let (u, kernel) = (Data::copy(u)?, Data::copy(kernel)?);
+        Ok(CopiedConvolution { u, kernel, d: d.map(Data::copy).transpose()?, shape })
+    }
+    /// The output, in the number format of u.
+    fn compute(self) -> Result<Data> {
+        let CopiedConvolution { u, kernel, d, shape } = self;
         match u {
             Data::F64(_) => convolve::<f64>(u, kernel, d, &shape),
             _ => convolve::<f32>(u, kernel, d, &shape),
         }
+    }
+}
+
+/// The convolution y = K∗u + D·u by FFT, (batch, len, channels·heads), in the number format of u.
+#[napi(ts_return_type = "Floats")]
+pub fn fft_conv(u: DataIn, kernel: DataIn, d: Option<DataIn>, sizes: ConvSizes) -> napi::Result<Data> {
+    to_js_result(|| CopiedConvolution::copy(&u, &kernel, d.as_ref(), &sizes)?.compute())
+}
+
+/// As `fftConv`, away from the JavaScript thread.
+#[napi(ts_return_type = "Promise<Floats>")]
+pub fn fft_conv_async(
+    u: DataIn,
+    kernel: DataIn,
+    d: Option<DataIn>,
+    sizes: ConvSizes,
+) -> napi::Result<AsyncTask<Background<Data>>> {
+    to_js_result(|| {
+        let convolution = CopiedConvolution::copy(&u, &kernel, d.as_ref(), &sizes)?;
+        Ok(in_background(move || convolution.compute()))
     })
 }

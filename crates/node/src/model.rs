@@ -3,7 +3,7 @@
 
 use crate::{
     buffer::{Bytes, Data, DataIn, Real, copied_bytes},
-    device::{HostOptions, Recipe, check_memory},
+    device::{HostOptions, Recipe},
     error::{parse_json, to_js, to_js_result},
     model_ops::{BoxedModel, boxed_model},
     objects::{BatchInput, CallOptions, Cancel, Counters, Forward, ParameterInfo, Sums, cancel_flag},
@@ -14,8 +14,8 @@ use napi::{
     bindgen_prelude::{Object, ObjectFinalize, Uint8Array},
 };
 use napi_derive::napi;
-use s4_backend::{Backend, Code, Error, Result};
-use s4_nn::{Model, ModelConfig, TrainingSession};
+use s4_backend::{Backend, Result};
+use s4_nn::{Model, ModelConfig, TrainingSession, check_initialization};
 use std::path::PathBuf;
 
 /// Recipe of a new model: its options as JSON.
@@ -27,7 +27,7 @@ impl Recipe for NewModel<'_> {
     type Made = BoxedModel;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedModel> {
         let config = ModelConfig::from_json(self.config)?;
-        check_memory("SequenceModel.create", &config, &be)?;
+        check_initialization("SequenceModel.create", &config, &be)?;
         Ok(boxed_model(TrainingSession::new(Model::new(be, config)?)))
     }
 }
@@ -102,15 +102,7 @@ impl NativeModel {
             env,
             None,
             move |slot| {
-                let path = PathBuf::from(path);
-                let file = std::fs::read(&path).map_err(|e| {
-                    Error::new(
-                        Code::Checkpoint,
-                        "SequenceModel.load",
-                        "a readable file",
-                        format!("{}: {e}", path.display()),
-                    )
-                })?;
+                let file = s4_nn::read_whole("SequenceModel.load", &PathBuf::from(path))?;
                 LoadCheckpoint { bytes: &file }.fill(slot, &host)
             },
             |extra| extra,

@@ -33,9 +33,8 @@ pub(crate) trait ModelOps: ParamOps {
     fn train_stats(&mut self) -> Result<StepStats>;
     fn train_end(&mut self) -> Result<()>;
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()>;
-    fn update(&mut self) -> Result<StepStats>;
+    fn update(&mut self, config: &str) -> Result<StepStats>;
     fn train_state(&self) -> TrainState;
-    fn replace_train_options(&mut self, config: &str) -> Result<()>;
     fn end_epoch(&mut self, metric: f64) -> Result<()>;
     fn reset_state(&mut self) -> Result<()>;
     fn swap_average(&mut self) -> Result<()>;
@@ -155,14 +154,11 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         let batch = self.without_padding(batch)?;
         self.session.accumulate(&batch.batch())
     }
-    fn update(&mut self) -> Result<StepStats> {
-        self.session.update()
+    fn update(&mut self, config: &str) -> Result<StepStats> {
+        self.session.update(config)
     }
     fn train_state(&self) -> TrainState {
         TrainState::of(&self.session)
-    }
-    fn replace_train_options(&mut self, config: &str) -> Result<()> {
-        self.session.replace_options(config)
     }
     fn end_epoch(&mut self, metric: f64) -> Result<()> {
         self.session.end_epoch(metric)

@@ -1,7 +1,10 @@
 //! Picture files, read away from the JavaScript thread and on all cores.
 
-use crate::{buffer::Bytes, error::to_js_result};
-use napi::{Env, Task, bindgen_prelude::AsyncTask};
+use crate::{
+    background::{Background, in_background},
+    buffer::Bytes,
+};
+use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 use s4_backend::{Code, Error};
 use s4_data::Colours;
@@ -22,32 +25,21 @@ pub struct Pictures {
     pub channels: u32,
 }
 
-/// The work of [`read_pictures`].
-pub struct PicturesTask {
+/// Files in PNG or JPEG whose pictures have one size, in the order given.
+#[napi(ts_return_type = "Promise<Pictures>")]
+pub fn read_pictures(
     paths: Vec<String>,
-    colours: String,
-}
-
-impl Task for PicturesTask {
-    type Output = s4_data::Pictures;
-    type JsValue = Pictures;
-
-    fn compute(&mut self) -> napi::Result<Self::Output> {
-        to_js_result(|| {
-            let colours = match self.colours.as_str() {
-                "asStored" => Colours::AsStored,
-                "grey" => Colours::Grey,
-                "rgb" => Colours::Rgb,
-                other => {
-                    return Err(Error::value("readPictures", "colours 'asStored', 'grey' or 'rgb'", other));
-                }
-            };
-            s4_data::read_pictures(&self.paths, colours)
-                .map_err(|e| Error::new(Code::Data, "readPictures", "pictures of one size", e))
-        })
-    }
-
-    fn resolve(&mut self, _: Env, read: Self::Output) -> napi::Result<Pictures> {
+    #[napi(ts_arg_type = "'asStored' | 'grey' | 'rgb'")] colours: String,
+) -> AsyncTask<Background<Pictures>> {
+    in_background(move || {
+        let colours = match colours.as_str() {
+            "asStored" => Colours::AsStored,
+            "grey" => Colours::Grey,
+            "rgb" => Colours::Rgb,
+            other => return Err(Error::value("readPictures", "colours 'asStored', 'grey' or 'rgb'", other)),
+        };
+        let read = s4_data::read_pictures(&paths, colours)
+            .map_err(|e| Error::new(Code::Data, "readPictures", "pictures of one size", e))?;
         Ok(Pictures {
             pixels: Bytes(read.pixels),
             count: read.count as u32,
@@ -55,14 +47,5 @@ impl Task for PicturesTask {
             width: read.width as u32,
             channels: read.channels as u32,
         })
-    }
-}
-
-/// Files in PNG or JPEG whose pictures have one size, in the order given.
-#[napi(ts_return_type = "Promise<Pictures>")]
-pub fn read_pictures(
-    paths: Vec<String>,
-    #[napi(ts_arg_type = "'asStored' | 'grey' | 'rgb'")] colours: String,
-) -> AsyncTask<PicturesTask> {
-    AsyncTask::new(PicturesTask { paths, colours })
+    })
 }

@@ -137,7 +137,7 @@ impl<S: Send + 'static> Worker<S> {
                     job(&mut lock(&state));
                 }
             })
-            .map_err(|e| Error::new(Code::Internal, "s4-node", "a thread", e))?;
+            .map_err(|e| Error::new(Code::Memory, "s4-node", "a thread with its stack", e))?;
         *queue = Queue::Running { jobs: jobs.clone(), thread };
         // The thread must end before its JavaScript environment (a worker thread, the process) does. The hook does not keep
         // the queue alive: the thread of a handle that was collected before has ended already.

@@ -50,7 +50,9 @@ impl<T: Scalar> Cpu<T> {
             .num_threads(threads)
             .thread_name(|i| format!("s4-cpu-{i}"))
             .build()
-            .map_err(|e| Error::new(Code::Internal, "Cpu::new", format!("{threads} threads"), e))?;
+            .map_err(|e| {
+                Error::new(Code::Memory, "s4-node", format!("{threads} threads with their stacks"), e)
+            })?;
         Ok(Cpu {
             inner: Arc::new(Inner {
                 pool,

@@ -2,7 +2,7 @@
 //!
 //! Scratch is taken deep inside of operations, on threads of the pool too. Its refusal unwinds with the error as its payload, without
 //! the message of a panic: rayon carries it from its threads to the caller, and the edge, which lets no panic out, knows it by its
-//! type and gives the error (`panicked` of crates/node). Nothing that an operation was given is lost: inputs and parameters are
+//! type and gives the error (`panic_error` of crates/node). Nothing that an operation was given is lost: inputs and parameters are
 //! shared borrows, and outputs are made by the caller.
 
 use s4_backend::{Error, host_memory};
