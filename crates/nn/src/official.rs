@@ -1,11 +1,6 @@
 //! What the loaders of official PyTorch checkpoints share, and the one that loads a single block.
 
-use crate::{
-    bytes,
-    config::{BlockConfig, LayerConfig, NormKind},
-    module::Block,
-    read_file::read_whole,
-};
+use crate::{config::BlockConfig, module::Block};
 use num_complex::Complex;
 use s4_backend::{Backend, Code, Error, Result, Scalar, SsmSpec};
 use s4_ssm::{Ssm, c_from_tilde};
@@ -106,23 +101,39 @@ fn c_from_c_tilde(spec: &SsmSpec, len: usize, tensors: &StateDict, name: &str) -
     Ok(solved_c)
 }
 
-/// As [`block_from_official`], from a safetensors file. Without `config` the file's metadata must hold it under that name.
+/// A tensor of an official state dict, of these values in this shape. `ERR_S4_CHECKPOINT` where they do not fit.
+pub fn official_tensor(shape: Vec<usize>, values: &[f64]) -> Result<Tensor> {
+    Tensor::from_f64(Dtype::F64, shape, values).map_err(checkpoint_error)
+}
+
+/// A block from a state dict of the official code, with the names of version 4 or 3 or of the minimal S4D: like the
+/// official S4Block without norm and residual. The tensors' names may have a prefix in common. `config` is JSON of the
+/// options that a state dict does not say (`dt_transform`, `disc`, `activation`, …), with the defaults of the official
+/// class; `truncate`, of this library, cuts the kernel. Where the file holds C̃ (`l_kernel` > 0), C is solved from it in
+/// f64, at rate 1. `ERR_S4_CHECKPOINT` with the key or option that does not make a block.
+pub fn block_from_official<B: Backend>(be: B, tensors: StateDict, config: &str) -> Result<Block<B>> {
+    block_from_tensors(be, tensors, given_config(Some(config))?)
+}
+
+/// As [`block_from_official`], from a file: a `.pt` or `.ckpt` file (a zip archive of `torch.save`, of which no code is
+/// run) or safetensors. Without `config` the file must hold it.
 pub fn block_from_official_file<B: Backend>(be: B, path: &Path, config: Option<&str>) -> Result<Block<B>> {
-    let file = read_whole("official state dict", path)?;
-    let tensors = safetensors::SafeTensors::deserialize(&file)
-        .map_err(|e| state_dict_error("a sound safetensors file", e))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&file)
-        .map_err(|e| state_dict_error("a sound safetensors header", e))?;
-    let meta = header.metadata().clone().unwrap_or_default();
-    let config = config
-        .or(meta.get("config").map(String::as_str))
-        .ok_or_else(|| state_dict_error("a configuration, given or in the metadata", "none"))?;
-    let tensors = tensors
-        .iter()
-        .map(|(name, view)| {
-            let data = bytes::from_bytes(view.dtype(), view.data())?;
-            Ok((name.to_string(), NamedTensor { shape: view.shape().to_vec(), data }))
-        })
-        .collect::<Result<_>>()?;
-    block_from_official(be, &tensors, config)
+    let Checkpoint { tensors, config: stored, .. } = Checkpoint::open(path).map_err(checkpoint_error)?;
+    let config = given_config(config)?
+        .or(stored)
+        .ok_or_else(|| state_dict_error("a configuration, given or in the file", "none"))?;
+    block_from_tensors(be, tensors, Some(config))
+}
+
+fn block_from_tensors<B: Backend>(be: B, tensors: StateDict, config: Option<Json>) -> Result<Block<B>> {
+    let mut official = OfficialModel::of_block(tensors, config.as_ref()).map_err(checkpoint_error)?;
+    let config = BlockConfig::from_json(&official.config.to_string())
+        .map_err(|e| state_dict_error(e.expected, e.got))?;
+    solve_c_tildes::<B::Scalar>(&mut official, &config.layer.spec())?;
+    let mut block = Block::<B>::new(be, config)?;
+    for (name, tensor) in &official.tensors {
+        let values: Vec<B::Scalar> = tensor.to_f64().into_iter().map(B::Scalar::from_f64).collect();
+        block.store_mut().set(name, &values).map_err(|e| state_dict_error(e.expected, e.got))?;
+    }
+    Ok(block)
 }

@@ -16,8 +16,8 @@ use napi::{
 use napi_derive::napi;
 use s4_backend::{Backend, Error, Result};
 use s4_nn::{
-    Block, BlockConfig, Layer, LayerConfig, NamedTensor, block_from_official, block_from_official_file,
-    check_initialization,
+    Block, BlockConfig, Layer, LayerConfig, StateDict, block_from_official, block_from_official_file,
+    check_initialization, official_tensor,
 };
 use std::path::PathBuf;
 
