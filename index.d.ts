@@ -422,7 +422,7 @@ declare class S4Layer extends SsmHandle {
 }
 
 /**
- * Options of the official PyTorch S4 code, version 4, that its state dicts do not say. They have the official names and
+ * Options of a layer of the official PyTorch S4 code that its state dicts do not say. They have the official names and
  * defaults.
  */
 interface OfficialConfig {
@@ -442,9 +442,30 @@ interface OfficialConfig {
     activation?: string;
     /** What follows the linear: `'glu'`, or an activation. */
     final_act?: string;
-    /** Other options of the official code, which are not read. */
+    /** Other options of the official code: one that this library does not have is refused, any other is not read. */
     [other: string]: unknown;
 }
+/**
+ * What the file of an official model does not say: the whole configuration of `train.py` (`model`, `decoder`, `task`,
+ * `dataset`, …; `.hydra/config.yaml` of a run, as an object), or the options of its layer with these.
+ */
+interface OfficialModelConfig extends OfficialConfig {
+    /** What the decoder does with the time steps, where there is no configuration of the decoder. */
+    pooling?: 'none' | 'mean' | 'last' | 'first' | 'sum';
+    /** Whether the norm stands before the SSM: asked for with a model of `example.py`, where tensors do not tell. */
+    prenorm?: boolean;
+}
+/** Options of {@link SequenceModel.fromOfficial}. */
+interface FromOfficialOptions extends LoadOptions {
+    /** The configuration. Default what a Lightning checkpoint holds under `hyper_parameters`. */
+    config?: OfficialModelConfig;
+}
+/** Options of {@link SequenceModel.toOfficial}. */
+interface ToOfficialOptions {
+    /** The configuration with which {@link SequenceModel.fromOfficial} loaded the original. */
+    config?: OfficialModelConfig;
+}
+
 /**
  * One S4 block, which may stand in the place of a Transformer layer: norm, S4, activation, dropout, linear with GLU,
  * residual sum. Its input u and output y are (batch, len, features).
@@ -457,9 +478,10 @@ declare class S4Block extends SsmHandle {
     /** Loads a block that {@link S4Block.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
     static load(path: FilePath, options?: LoadOptions): Promise<S4Block>;
     /**
-     * Makes a block of a state dict of the official PyTorch S4 code, version 4, which is given as a safetensors file or as
-     * named tensors. Where it holds C̃ (`l_kernel` > 0), C is solved from it in float64. Without `config` a file's metadata
-     * must hold it under that name.
+     * Makes a block of a state dict of the official PyTorch S4 code: an `S4Block` of version 4, an `S4` of version 3, or an
+     * `S4D` of `s4d.py`. It is given as named tensors or as a file: `.pt` or `.ckpt` (of which no code is run), or
+     * safetensors. Their names may have a prefix in common. Where C̃ stands in the place of C, C is solved from it in float64.
+     * Without `config` a file must hold it. The option `truncate` in it cuts the kernel, `l_max` does not.
      */
     static fromStateDict(source: FilePath | Record<string, TensorLike>, config?: OfficialConfig, options?: LoadOptions): S4Block;
 }
@@ -870,6 +892,27 @@ declare class SequenceModel extends Handle {
     /** The bytes of the checkpoint that {@link SequenceModel.save} would write. */
     toBytes(options?: SaveOptions): Promise<Uint8Array>;
     /**
+     * Loads a model that the official PyTorch S4 code trained, by its `train.py` (with the names of version 4 or 3) or its
+     * `example.py`: from a `.pt` or `.ckpt` file (a zip archive of `torch.save`, of which no code is run), or safetensors.
+     * Layers, norms, encoder, decoder and pooling are mapped; C is solved in float64 where the file holds C̃; {@link notes}
+     * says what had to be assumed. `ERR_S4_CHECKPOINT` names the key or the option that has no counterpart here, and why a
+     * file cannot be read: pickles of before PyTorch 1.6, whole modules instead of state dicts, anything that would run code.
+     * The default number format is `'f32'`; the state of an official optimiser is not loaded.
+     *
+     * @example
+     * const model = await SequenceModel.fromOfficial('epoch=9.ckpt')
+     * console.log(model.config, model.notes)
+     */
+    static fromOfficial(path: FilePath, options?: FromOfficialOptions): Promise<SequenceModel>;
+    /** A sentence on each thing that {@link SequenceModel.fromOfficial} had to assume. Empty for any other model. */
+    get notes(): readonly string[];
+    /**
+     * The parameters as an official state dict, in the bytes of a safetensors file: with the names, shapes and types of the
+     * file `original` that {@link SequenceModel.fromOfficial} loaded. A tensor that has not changed since is the same bit for
+     * bit; a C that has changed is written as C, with `l_kernel` 0, where the file held C̃.
+     */
+    toOfficial(original: FilePath, options?: ToOfficialOptions): Promise<Uint8Array>;
+    /**
      * Computes the outputs for whole sequences, (batch, len, output), or (batch, output) with pooling, without holding up the
      * event loop.
      */
@@ -1156,4 +1199,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, ToOfficialOptions, TrainEvent, TrainOptions, WindowOptions };

@@ -9,7 +9,13 @@ export {
   type ForwardResult,
   type StepResult,
 } from './api/layer.js'
-export { S4Block, type OfficialConfig } from './api/block.js'
+export { S4Block } from './api/block.js'
+export type {
+  FromOfficialOptions,
+  OfficialConfig,
+  OfficialModelConfig,
+  ToOfficialOptions,
+} from './api/official.js'
 export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
 export { ModelStream, type PushOptions, type SampleTransformOptions } from './api/stream.js'
 export type { SampleFormat } from './api/samples.js'

@@ -7,9 +7,10 @@ import {
   SequenceModel,
   type Batch,
   type ModelStream,
+  type OfficialModelConfig,
   type SequenceModelOptions,
 } from '../index.js'
-import { device, noisy } from './helpers.js'
+import { device, noisy, root } from './helpers.js'
 import {
   ADAMW_LEGAL,
   ANY_LENGTH,
@@ -76,6 +77,27 @@ const ofTokens = await trained(
 const loaded = async (from: Uint8Array) => over(await SequenceModel.fromBytes(from, { device: device() }))
 const onModel = () => loaded(bytes)
 const onTokens = () => loaded(ofTokens)
+/** A model of the official code, and what its tensors do not say. */
+const official = join(root, '__test__', 'fixtures', 'official', 'v4-post-layer.safetensors')
+const officialConfig = () => ({
+  mode: 'nplr',
+  disc: 'bilinear',
+  dt_transform: 'softplus',
+  real_transform: 'exp',
+  imag_transform: 'none',
+  bidirectional: false,
+  activation: 'gelu',
+  final_act: 'glu',
+  pooling: 'mean',
+  prenorm: false,
+})
+const onOfficial = async () =>
+  over(
+    await SequenceModel.fromOfficial(official, {
+      device: device(),
+      config: officialConfig() as OfficialModelConfig,
+    }),
+  )
 const predictOptions = () => ({ lengths: [3, 2], rate: 1.5, algorithm: 'fft' })
 const signal = () => new AbortController().signal
 const modelOptions = () => ({
@@ -259,6 +281,15 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     right: [{ args: () => [bytes, loadOptions()] }],
     legal: { 'options.memoryLimit': ['2**31'] },
     words: { bytes: ['safetensors'] },
+  },
+  'SequenceModel.fromOfficial': {
+    right: [{ args: () => [official, { ...loadOptions(), config: officialConfig() }] }],
+    legal: { 'options.memoryLimit': ['2**31'] },
+    words: { 'options.config': ['option'] },
+  },
+  'SequenceModel#toOfficial': {
+    right: [{ receiver: onOfficial, args: () => [official, { config: officialConfig() }] }],
+    words: { 'options.config': ['option'] },
   },
   'SequenceModel#save': {
     right: [{ receiver: onModel, args: () => [fileIn('saved'), { optimizer: true, extra: '{"a":1}' }] }],

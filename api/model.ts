@@ -17,6 +17,12 @@ import type { Batch, Dataset } from './dataset.js'
 import { fail, callNative, callNativeAsync, throwIfAborted } from './error.js'
 import { Handle } from './handle.js'
 import {
+  fromOfficialCall,
+  toOfficialCall,
+  type FromOfficialOptions,
+  type ToOfficialOptions,
+} from './official.js'
+import {
   checkAlgorithm,
   nativeLoadOptions,
   nativeOptions,
@@ -99,6 +105,7 @@ export class SequenceModel extends Handle {
   /** The JSON text that was saved with the checkpoint, if any. */
   readonly extra: string | undefined
   readonly #trainedModel: TrainedModel
+  #notes: readonly string[] = []
 
   private constructor(handle: NativeModel, algorithm: SsmAlgorithm, extra?: string) {
     const access = new NativeAccess('SequenceModel', handle)
@@ -176,6 +183,43 @@ export class SequenceModel extends Handle {
   async toBytes(options: SaveOptions = {}): Promise<Uint8Array> {
     const { optimizer, extra } = saved(this.access.checkLive('toBytes'), options)
     return this.access.read('toBytes', (handle) => handle.saveBytes(optimizer, extra))
+  }
+
+  /**
+   * Loads a model that the official PyTorch S4 code trained, by its `train.py` (with the names of version 4 or 3) or its
+   * `example.py`: from a `.pt` or `.ckpt` file (a zip archive of `torch.save`, of which no code is run), or safetensors.
+   * Layers, norms, encoder, decoder and pooling are mapped; C is solved in float64 where the file holds C̃; {@link notes}
+   * says what had to be assumed. `ERR_S4_CHECKPOINT` names the key or the option that has no counterpart here, and why a
+   * file cannot be read: pickles of before PyTorch 1.6, whole modules instead of state dicts, anything that would run code.
+   * The default number format is `'f32'`; the state of an official optimiser is not loaded.
+   *
+   * @example
+   * const model = await SequenceModel.fromOfficial('epoch=9.ckpt')
+   * console.log(model.config, model.notes)
+   */
+  static async fromOfficial(path: FilePath, options: FromOfficialOptions = {}): Promise<SequenceModel> {
+    const { file, json, host, algorithm } = fromOfficialCall('SequenceModel.fromOfficial', path, options)
+    let notes: string[] = []
+    const model = await SequenceModel.#withHandle(algorithm, async (handle) => {
+      notes = await handle.loadOfficial(file, json, host)
+    })
+    model.#notes = Object.freeze(notes)
+    return model
+  }
+
+  /** A sentence on each thing that {@link SequenceModel.fromOfficial} had to assume. Empty for any other model. */
+  get notes(): readonly string[] {
+    return this.#notes
+  }
+
+  /**
+   * The parameters as an official state dict, in the bytes of a safetensors file: with the names, shapes and types of the
+   * file `original` that {@link SequenceModel.fromOfficial} loaded. A tensor that has not changed since is the same bit for
+   * bit; a C that has changed is written as C, with `l_kernel` 0, where the file held C̃.
+   */
+  async toOfficial(original: FilePath, options: ToOfficialOptions = {}): Promise<Uint8Array> {
+    const [file, json] = toOfficialCall(this.access.checkLive('toOfficial'), original, options)
+    return this.access.read('toOfficial', (handle) => handle.toOfficial(file, json))
   }
 
   /** Checks the input and the options of a prediction, and converts them to the addon's types. */

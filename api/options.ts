@@ -203,7 +203,8 @@ export interface ModelConfig
     Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary'>>,
     Pick<ModelOptions, 'vocabulary'> {}
 
-const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
+/** Names of the options of loading. */
+export const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
 
 /** A caller's options in the form that the addon takes. */
 export interface NativeOptions {

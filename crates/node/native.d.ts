@@ -13,7 +13,7 @@ export declare class Cancel {
 export declare class NativeLayer {
   /** A new layer or block. `config` is JSON of its options. */
   constructor(kind: 'layer' | 'block', config: string, host: HostOptions)
-  /** A block from an official safetensors file. */
+  /** A block from an official checkpoint file. */
   static fromOfficialFile(path: string, config: string | undefined | null, host: HostOptions): NativeLayer
   /** A block from tensors of an official state dict. */
   static fromOfficial(tensors: Array<NamedArray>, config: string, host: HostOptions): NativeLayer
@@ -78,9 +78,9 @@ export declare class NativeLayer {
   dispose(): void
 }
 
-/** A model of the addon. It holds nothing until `create`, `load` or `loadBytes` has succeeded. */
+/** A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded. */
 export declare class NativeModel {
-  /** A handle that holds no model yet: `create`, `load` or `loadBytes` makes it. */
+  /** A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it. */
   constructor()
   /** Makes a new model from options as JSON. */
   create(config: string, host: HostOptions): Promise<void>
@@ -121,6 +121,13 @@ export declare class NativeModel {
   counters(): Counters
   /** Frees the native memory of the handle, after the work under way. */
   dispose(): void
+  /** Loads an official checkpoint file; gives a sentence on each thing that was assumed. `config` is JSON. */
+  loadOfficial(path: string, config: string | undefined | null, host: HostOptions): Promise<Array<string>>
+  /**
+   * The model as a state dict with the names, shapes and types of the official checkpoint `original`, in the bytes of a
+   * safetensors file.
+   */
+  toOfficial(original: string, config?: string | undefined | null): Promise<Uint8Array>
   /** Makes a stream over `batch` sequences, from zero states; gives its number. */
   streamOpen(batch: number, rate: number): number
   /**

@@ -16,10 +16,10 @@ use napi::{
 use napi_derive::napi;
 use s4_backend::{Backend, Error, Result};
 use s4_nn::{
-    Block, BlockConfig, Layer, LayerConfig, NamedTensor, block_from_official, block_from_official_file,
-    check_initialization,
+    Block, BlockConfig, Layer, LayerConfig, StateDict, block_from_official, block_from_official_file,
+    check_initialization, official_tensor,
 };
-use std::{collections::HashMap, path::PathBuf};
+use std::path::PathBuf;
 
 /// Recipe of a new layer or block: what it is, `layer` or `block`, and its options as JSON.
 #[derive(Clone, Copy)]
@@ -50,14 +50,14 @@ impl Recipe for NewLayer<'_> {
 #[derive(Clone)]
 enum OfficialBlock {
     File(PathBuf, Option<String>),
-    Tensors(HashMap<String, NamedTensor>, String),
+    Tensors(StateDict, String),
 }
 impl Recipe for OfficialBlock {
     type Made = BoxedLayer;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedLayer> {
         let block = match self {
             OfficialBlock::File(path, config) => block_from_official_file(be, &path, config.as_deref())?,
-            OfficialBlock::Tensors(tensors, config) => block_from_official(be, &tensors, &config)?,
+            OfficialBlock::Tensors(tensors, config) => block_from_official(be, tensors, &config)?,
         };
         Ok(LayerBox::boxed(block))
     }
@@ -108,7 +108,7 @@ impl NativeLayer {
     ) -> napi::Result<Self> {
         Self::from_recipe(&env, move || host.make(NewLayer { kind: &kind, config: &config }, None))
     }
-    /// A block from an official safetensors file.
+    /// A block from an official checkpoint file.
     #[napi(factory)]
     pub fn from_official_file(
         env: Env,
@@ -136,9 +136,9 @@ impl NativeLayer {
                         Data::I32(x) => x.into_iter().map(f64::from).collect(),
                     };
                     let shape = t.shape.iter().map(|&n| n as usize).collect();
-                    Ok((t.name.clone(), NamedTensor { shape, data }))
+                    Ok((t.name.clone(), official_tensor(shape, &data)?))
                 })
-                .collect::<Result<HashMap<_, _>>>()
+                .collect::<Result<StateDict>>()
         })?;
         Self::from_recipe(&env, move || host.make(OfficialBlock::Tensors(tensors, config), None))
     }

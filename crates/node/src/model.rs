@@ -1,5 +1,5 @@
 //! The class `NativeModel` of the addon, which a SequenceModel of the API calls. Its methods for training and for streams
-//! are in `training.rs` and `streams.rs`.
+//! are in `training.rs` and `streams.rs`, those for checkpoints of the official code in `official.rs`.
 
 use crate::{
     buffer::{Bytes, Data, DataIn, Real, copied_bytes},
@@ -57,7 +57,7 @@ impl Recipe for LoadCheckpoint<'_> {
     }
 }
 
-/// A model of the addon. It holds nothing until `create`, `load` or `loadBytes` has succeeded.
+/// A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded.
 #[napi(custom_finalize)]
 pub struct NativeModel {
     pub(crate) worker: Worker<BoxedModel>,
@@ -72,7 +72,7 @@ impl ObjectFinalize for NativeModel {
 
 #[napi]
 impl NativeModel {
-    /// A handle that holds no model yet: `create`, `load` or `loadBytes` makes it.
+    /// A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it.
     #[napi(constructor)]
     pub fn new() -> napi::Result<Self> {
         to_js_result(|| Ok(NativeModel { worker: Worker::new() }))

@@ -9,7 +9,9 @@ use crate::{
     table::NumberedTable,
 };
 use s4_backend::{Backend, Result};
-use s4_nn::{Evaluation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession};
+use s4_nn::{
+    Evaluation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession, model_to_official,
+};
 use std::path::Path;
 
 /// The operations that `NativeModel` calls. A stream is named by the number that `stream_open` gave.
@@ -21,6 +23,7 @@ pub(crate) trait ModelOps: ParamOps {
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data>;
     fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
     fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
+    fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>>;
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
@@ -115,6 +118,9 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     }
     fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
         self.session.save_bytes(optimizer, extra)
+    }
+    fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>> {
+        model_to_official(self.session.model(), original, config)
     }
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation> {
         let mut total = Evaluation::default();
