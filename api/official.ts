@@ -1,5 +1,13 @@
 // Configurations of the official PyTorch S4 code: their types, their checks, and their form for the addon.
-import { booleanOf, filePath, membersOf, oneOf, rejectUnknownOptions, textOf, type FilePath } from './check.js'
+import {
+  booleanOf,
+  filePath,
+  membersOf,
+  oneOf,
+  rejectUnknownOptions,
+  textOf,
+  type FilePath,
+} from './check.js'
 import { readGiven } from './error.js'
 import {
   choices,
