@@ -1,6 +1,6 @@
-//! `s4-fuzz [--seconds N] [--cases N] [--seed N] [--reader NAME] [--case N] [--findings FOLDER]`
+//! `s4-fuzz [--minutes N | --seconds N] [--cases N] [--seed N] [--reader NAME] [--case N] [--findings FOLDER]`
 //!
-//! Gives each reader new cases for its share of the seconds (or so many cases each), in a child process, so that a case
+//! Gives each reader new cases for its share of the time (or so many cases each), in a child process, so that a case
 //! that ends the process or does not end is found too. Files that a reader fails on are written to `FOLDER/READER/`, by
 //! default in `crates/fuzz/findings`. Exits with 1 where there are any. `--case` runs one case of one reader.
 
@@ -191,7 +191,10 @@ fn fuzz(options: &Options) -> Result<bool, String> {
         let names: Vec<&str> = all.iter().map(|reader| reader.name).collect();
         return Err(format!("--reader: expected one of {}", names.join(", ")));
     }
-    let seconds = options.number("seconds")?;
+    let seconds = match options.number("minutes")? {
+        Some(minutes) => Some(60 * minutes),
+        None => options.number("seconds")?,
+    };
     let cases = options.number("cases")?.unwrap_or(if seconds.is_none() { 2000 } else { u64::MAX });
     let time = Duration::from_secs(seconds.unwrap_or(u64::from(u32::MAX))) / wanted.len() as u32;
     let mut share = Share { seed: options.number("seed")?.unwrap_or(1), time, cases };
