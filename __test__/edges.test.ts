@@ -225,8 +225,9 @@ test('bytes are samples only with a format', async (t) => {
 
 test('what is too large is refused, and the process lives', async (t) => {
   if (process.platform !== 'linux') return t.pass()
-  // Weights of four times this machine's memory: 2·features² and 2048·output numbers of four bytes.
-  const [features, output] = [Math.ceil(Math.sqrt(totalmem() / 2)), Math.ceil(totalmem() / 2048)]
+  // Weights of four times this machine's memory: 2·features² and narrow·output numbers of four bytes.
+  const features = Math.ceil(Math.sqrt(totalmem() / 2))
+  const [narrow, output] = [Math.ceil(totalmem() / 2 ** 24), 2 ** 24]
   const error = await rejects(
     t,
     'ERR_S4_MEMORY',
@@ -236,7 +237,7 @@ test('what is too large is refused, and the process lives', async (t) => {
   await rejects(
     t,
     'ERR_S4_MEMORY',
-    SequenceModel.create({ features: 2048, layers: 1, output, device: 'cpu' }),
+    SequenceModel.create({ features: narrow, layers: 1, output, device: 'cpu' }),
   )
   const layer = new S4Layer({ features: 256, state: 64, device: 'cpu' })
   refuses(t, 'ERR_S4_MEMORY', () => layer.initialState(1 << 24))

@@ -1,7 +1,7 @@
 //! Initial values of parameters, drawn on the host in f64 by random generators that a seed and a stream number determine.
 
 use crate::config::LayerConfig;
-use s4_backend::{Error, Result, random::Rng};
+use s4_backend::{Error, Result, host_memory, random::Rng};
 use s4_ssm::{InitialSsm, log_uniform};
 
 /// Initial values of one layer's SSM parameters, as they are stored: in the shapes that [`s4_backend::SsmSpec`] says,
@@ -47,8 +47,8 @@ pub(crate) fn ssm(config: &LayerConfig, stream: u32) -> Result<SsmInitialValues>
         p: (0..spec.rank)
             .flat_map(|r| for_every_ssm(&starts, |s| s.p[r].iter().flat_map(|z| [z.re, z.im]).collect()))
             .collect(),
-        c: (0..spec.c_len()).map(|_| rng[1].normal() * 0.5f64.sqrt()).collect(),
-        d: (0..spec.d_len()).map(|_| rng[2].normal()).collect(),
+        c: drawn(spec.c_len(), || rng[1].normal() * 0.5f64.sqrt())?,
+        d: drawn(spec.d_len(), || rng[2].normal())?,
     };
     // Not every transform can give every value: the parameter of a step size above 1 would be infinite under a sigmoid.
     for (what, x) in [
@@ -68,15 +68,22 @@ fn for_every_ssm(starts: &[InitialSsm], f: impl Fn(&InitialSsm) -> Vec<f64>) -> 
 }
 
 /// Weight (rows, inputs) and bias (rows) of a linear, uniform within ±1/√inputs as in PyTorch.
-pub(crate) fn linear(seed: u64, stream: u32, rows: usize, inputs: usize) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn linear(seed: u64, stream: u32, rows: usize, inputs: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let bound = 1.0 / (inputs as f64).sqrt();
     let mut rng = Rng::new(seed, stream);
-    let mut draw = |n: usize| (0..n).map(|_| (2.0 * rng.uniform() - 1.0) * bound).collect();
-    (draw(rows * inputs), draw(rows))
+    let mut draw = || (2.0 * rng.uniform() - 1.0) * bound;
+    Ok((drawn(rows * inputs, &mut draw)?, drawn(rows, draw)?))
 }
 
 /// Table of an embedding, (vocabulary, features), normal as in PyTorch.
-pub(crate) fn embedding(seed: u64, stream: u32, vocabulary: usize, features: usize) -> Vec<f64> {
+pub(crate) fn embedding(seed: u64, stream: u32, vocabulary: usize, features: usize) -> Result<Vec<f64>> {
     let mut rng = Rng::new(seed, stream);
-    (0..vocabulary * features).map(|_| rng.normal()).collect()
+    drawn(vocabulary * features, || rng.normal())
+}
+
+/// So many numbers; `ERR_S4_MEMORY` where there is no room for them.
+fn drawn(len: usize, mut draw: impl FnMut() -> f64) -> Result<Vec<f64>> {
+    let mut values = host_memory::reserved("s4-node", "initial values", len, len)?;
+    values.extend((0..len).map(|_| draw()));
+    Ok(values)
 }

@@ -167,7 +167,8 @@ impl ParamBuilder {
             version: new_version(),
         };
         for (i, init) in self.initial_values.iter().enumerate() {
-            let values: Vec<B::Scalar> = init.iter().map(|&x| B::Scalar::from_f64(x)).collect();
+            let mut values = host_memory::reserved("s4-node", "initial values", init.len(), init.len())?;
+            values.extend(init.iter().map(|&x| B::Scalar::from_f64(x)));
             let slot = store.infos[i].slot;
             be.upload(be.view_mut(store.values.buffer_of_mut(slot.group), slot.range()), &values)?;
         }
