@@ -1,6 +1,6 @@
-//! What is fuzzed: the readers by their names.
+//! What is fuzzed: a reader, its files, and what it may use.
 
-use crate::{containers::Container, data_readers, model_readers, official_readers};
+use crate::containers::Container;
 use std::path::Path;
 
 /// What became of a file: `Ok(true)` where it was read, `Ok(false)` where it was refused as it should be, `Err` with the
@@ -28,14 +28,6 @@ impl Reader {
     pub fn most_memory(&self, len: usize) -> usize {
         self.memory.0 + self.memory.1 * len
     }
-}
-
-/// All readers. Panics where a file of the tests is missing.
-pub fn readers() -> Vec<Reader> {
-    let mut all = data_readers::all();
-    all.extend(model_readers::all());
-    all.extend(official_readers::all());
-    all
 }
 
 /// A file of the tests, by its path in the project.
