@@ -4,6 +4,48 @@
  */
 import { Transform } from 'node:stream';
 
+/** The codes of all errors. A code keeps its meaning in later versions. */
+type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
+/** The parts of an {@link S4Error}, of which its message is made. */
+interface S4ErrorDetail {
+    /** The operation that failed, as the API names it: `S4Layer.forward`. */
+    op: string;
+    /** What was expected. */
+    expected: string;
+    /** What was found instead. */
+    got: string;
+    /** Number of the update that failed. */
+    step?: number;
+    /** Name of the parameter or tensor that was not finite. */
+    tensor?: string;
+}
+/**
+ * The class of all errors of this library. `code` keeps its meaning in later versions; the message says the operation, what
+ * it expected and what it got.
+ *
+ * @example
+ * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
+ */
+declare class S4Error extends Error {
+    readonly name = "S4Error";
+    /** Code of the error, which keeps its meaning in later versions. */
+    readonly code: S4ErrorCode;
+    /** The operation that failed, as the API names it: `S4Layer.forward`. */
+    readonly op: string;
+    /** What was expected. */
+    readonly expected: string;
+    /** What was found instead. */
+    readonly got: string;
+    /** Number of the update that failed, for `ERR_S4_NONFINITE`. */
+    readonly step?: number;
+    /** Name of the tensor that was not finite, for `ERR_S4_NONFINITE`. */
+    readonly tensor?: string;
+    constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
+}
+
+/** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
+type FilePath = string | URL | Uint8Array;
+
 /** Sizes, outermost first. */
 type Shape = readonly number[];
 /** An array of real numbers, as the library gives them. */
@@ -362,6 +404,8 @@ declare abstract class SsmHandle extends Handle {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<Tensor>;
+    /** Writes its parameters and its options (safetensors), to a temporary file that is then renamed, as {@link SequenceModel.save} does. */
+    save(path: FilePath): Promise<void>;
 }
 /**
  * One S4 or S4D layer: y = K̄∗u + D·u, the linear time-invariant map of the paper, with gradients.
@@ -373,52 +417,12 @@ declare abstract class SsmHandle extends Handle {
  */
 declare class S4Layer extends SsmHandle {
     constructor(options: S4LayerOptions);
+    /** Loads a layer that {@link S4Layer.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
+    static load(path: FilePath, options?: LoadOptions): Promise<S4Layer>;
 }
-
-/** The codes of all errors. A code keeps its meaning in later versions. */
-type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
-/** The parts of an {@link S4Error}, of which its message is made. */
-interface S4ErrorDetail {
-    /** The operation that failed, as the API names it: `S4Layer.forward`. */
-    op: string;
-    /** What was expected. */
-    expected: string;
-    /** What was found instead. */
-    got: string;
-    /** Number of the update that failed. */
-    step?: number;
-    /** Name of the parameter or tensor that was not finite. */
-    tensor?: string;
-}
-/**
- * The class of all errors of this library. `code` keeps its meaning in later versions; the message says the operation, what
- * it expected and what it got.
- *
- * @example
- * try { layer.forward({ data, shape: [1, 5, 3] }) } catch (e) { if (e.code === 'ERR_S4_SHAPE') … }
- */
-declare class S4Error extends Error {
-    readonly name = "S4Error";
-    /** Code of the error, which keeps its meaning in later versions. */
-    readonly code: S4ErrorCode;
-    /** The operation that failed, as the API names it: `S4Layer.forward`. */
-    readonly op: string;
-    /** What was expected. */
-    readonly expected: string;
-    /** What was found instead. */
-    readonly got: string;
-    /** Number of the update that failed, for `ERR_S4_NONFINITE`. */
-    readonly step?: number;
-    /** Name of the tensor that was not finite, for `ERR_S4_NONFINITE`. */
-    readonly tensor?: string;
-    constructor(code: S4ErrorCode, detail: S4ErrorDetail, options?: ErrorOptions);
-}
-
-/** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
-type FilePath = string | URL | Uint8Array;
 
 /**
- * Options of the official PyTorch S4 code, version 4, that its state dicts do not say. They have the official names and
+ * Options of a layer of the official PyTorch S4 code that its state dicts do not say. They have the official names and
  * defaults.
  */
 interface OfficialConfig {
@@ -438,9 +442,30 @@ interface OfficialConfig {
     activation?: string;
     /** What follows the linear: `'glu'`, or an activation. */
     final_act?: string;
-    /** Other options of the official code, which are not read. */
+    /** Other options of the official code: one that this library does not have is refused, any other is not read. */
     [other: string]: unknown;
 }
+/**
+ * What the file of an official model does not say: the whole configuration of `train.py` (`model`, `decoder`, `task`,
+ * `dataset`, …; `.hydra/config.yaml` of a run, as an object), or the options of its layer with these.
+ */
+interface OfficialModelConfig extends OfficialConfig {
+    /** What the decoder does with the time steps, where there is no configuration of the decoder. */
+    pooling?: 'none' | 'mean' | 'last' | 'first' | 'sum';
+    /** Whether the norm stands before the SSM: asked for with a model of `example.py`, where tensors do not tell. */
+    prenorm?: boolean;
+}
+/** Options of {@link SequenceModel.fromOfficial}. */
+interface FromOfficialOptions extends LoadOptions {
+    /** The configuration. Default what a Lightning checkpoint holds under `hyper_parameters`. */
+    config?: OfficialModelConfig;
+}
+/** Options of {@link SequenceModel.toOfficial}. */
+interface ToOfficialOptions {
+    /** The configuration with which {@link SequenceModel.fromOfficial} loaded the original. */
+    config?: OfficialModelConfig;
+}
+
 /**
  * One S4 block, which may stand in the place of a Transformer layer: norm, S4, activation, dropout, linear with GLU,
  * residual sum. Its input u and output y are (batch, len, features).
@@ -450,12 +475,27 @@ declare class S4Block extends SsmHandle {
     /** Every option with its value, defaults included. */
     readonly config: Readonly<BlockConfig>;
     constructor(options: S4BlockOptions);
+    /** Loads a block that {@link S4Block.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
+    static load(path: FilePath, options?: LoadOptions): Promise<S4Block>;
     /**
-     * Makes a block of a state dict of the official PyTorch S4 code, version 4, which is given as a safetensors file or as
-     * named tensors. Where it holds C̃ (`l_kernel` > 0), C is solved from it in float64. Without `config` a file's metadata
-     * must hold it under that name.
+     * Makes a block of a state dict of the official PyTorch S4 code: an `S4Block` of version 4, an `S4` of version 3, or an
+     * `S4D` of `s4d.py`. It is given as named tensors or as a file: `.pt` or `.ckpt` (of which no code is run), or
+     * safetensors. Their names may have a prefix in common. Where C̃ stands in the place of C, C is solved from it in float64.
+     * Without `config` a file must hold it. The option `truncate` in it cuts the kernel, `l_max` does not.
      */
     static fromStateDict(source: FilePath | Record<string, TensorLike>, config?: OfficialConfig, options?: LoadOptions): S4Block;
+}
+
+/** Parameters chosen by name, with rates of their own. */
+interface ParameterGroup {
+    /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
+    name: string;
+    /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
+    lr?: number;
+    /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
+    weightDecay?: number;
+    /** They stay as they are, and their gradients count in no norm. Default false. */
+    freeze?: boolean;
 }
 
 /** Options of AdamW. The SSM's parameters Δ, Λ, B and P are a group with its own learning rate and without weight decay. */
@@ -475,21 +515,51 @@ interface AdamWOptions {
     /** Norm over all gradients above which they are scaled down to it. Default none. */
     clip?: number;
 }
+/** Options of {@link AdamW}. */
+interface LoopOptions extends AdamWOptions {
+    /**
+     * Parameters with rates of their own; the first group that names one has it. A layer's parameters go by the names of `parameters()`, with
+     * or without the layer's place in the list before them: `'kernel.inv_dt'` is that of every layer, `'1.kernel.inv_dt'` that of the second.
+     * A group that names nothing is `ERR_S4_VALUE`.
+     */
+    groups?: readonly ParameterGroup[];
+}
+/** A parameter of your own: numbers that an update changes in their place, and their gradient, an array of the same type and length. */
+interface OwnParameter {
+    /** A name that no other has, for groups and for {@link AdamW.save}. */
+    readonly name: string;
+    /** The values. */
+    readonly data: Float32Array | Float64Array;
+    /** The gradient of the loss by each of them. */
+    readonly grad: Float32Array | Float64Array;
+}
 /**
- * The optimiser AdamW for the parameters of layers and blocks, in training loops of your own.
+ * The optimiser AdamW for the parameters of layers and blocks and for your own, in training loops of your own. Gradients are clipped by
+ * their norm over all of them together.
  *
  * @example
- * const optimizer = new AdamW([layer], { lr: 1e-3 })
+ * const head = { name: 'head', data: new Float32Array(64), grad: new Float32Array(64) }
+ * const optimizer = new AdamW([layer, head], { lr: 1e-3, groups: [{ name: 'head', lr: 1e-2 }] })
  * layer.zeroGrad(); layer.forward(u); layer.backward(dy); optimizer.step()
  */
 declare class AdamW {
     #private;
-    constructor(layers: readonly (S4Layer | S4Block)[], options?: AdamWOptions);
+    constructor(parameters: readonly (S4Layer | S4Block | OwnParameter)[], options?: LoopOptions);
     /**
-     * Makes one update of every layer, with the learning rates multiplied by `scale` (the factor of a schedule). Gives the
-     * norm of each layer's gradients.
+     * Makes one update, with the learning rates multiplied by `scale` (the factor of a schedule). Gives the norm of the gradients of each
+     * member of the list. Where a gradient is not finite nothing is updated (`ERR_S4_NONFINITE`).
      */
     step(scale?: number): number[];
+    /**
+     * Writes the moments and the number of updates (safetensors), as {@link SequenceModel.save} does. Options, learning rates among them, are
+     * not written.
+     */
+    save(path: FilePath): Promise<void>;
+    /**
+     * Takes the moments and the number of updates of a file that {@link AdamW.save} wrote, for the same list. `ERR_S4_CHECKPOINT` for those
+     * of another, and nothing changes.
+     */
+    restore(path: FilePath): Promise<void>;
     /** Frees the moments, after the calls under way. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
@@ -670,17 +740,6 @@ declare const schedules: {
     }): Schedule;
 };
 
-/** Parameters chosen by name, with rates of their own. */
-interface ParameterGroup {
-    /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
-    name: string;
-    /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
-    lr?: number;
-    /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
-    weightDecay?: number;
-    /** They stay as they are, and their gradients count in no norm. Default false. */
-    freeze?: boolean;
-}
 /** Options of a training run. */
 interface TrainOptions extends AdamWOptions {
     /**
@@ -697,7 +756,10 @@ interface TrainOptions extends AdamWOptions {
     groups?: readonly ParameterGroup[];
     /** Schedule of the learning rates. Default constant. */
     schedule?: Schedule;
-    /** Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. */
+    /**
+     * Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. What can be walked only
+     * once (a generator, a stream) serves a run of one epoch; with more it is `ERR_S4_DATA`, before training.
+     */
     validation?: Dataset;
     /**
      * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
@@ -710,13 +772,16 @@ interface TrainOptions extends AdamWOptions {
     seed?: number;
     /** Whether the dataset, which must be an array, is shuffled every epoch. Default false. */
     shuffle?: boolean;
-    /** Path of a checkpoint that is written after every epoch. */
+    /**
+     * Path of a checkpoint that is written after every epoch, in the place of the one before: a device, a pipe or a folder is
+     * `ERR_S4_CHECKPOINT`, before training. Of a symbolic link the file that it leads to is replaced.
+     */
     checkpoint?: FilePath;
     /**
      * Whether to go on with the last run, or with that of the checkpoint that the model was loaded from, as if it had not
      * stopped, even in the middle of an epoch. Options that are not given are those of the run, but for the dataset,
-     * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` for a model from a file
-     * without the state of training. Default false.
+     * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` where there is no run: for a
+     * model that has not been trained, or from a file without the state of training. Default false.
      */
     resume?: boolean;
     /** Ends training, within one update, when it fires. */
@@ -740,7 +805,7 @@ interface TrainEvent {
     accuracy?: number;
     /** Means over the option `validation`, if it is given, at the end of an epoch. */
     validation?: Metrics;
-    /** Time steps trained on per second: sequences × length. */
+    /** Time steps trained on per second; padding does not count. */
     samplesPerSecond: number;
 }
 /** How far the training of a model is, in its last run or in that of the checkpoint that it was loaded from. */
@@ -749,7 +814,7 @@ interface Progress {
     readonly steps: number;
     /** Number of whole epochs. */
     readonly epochs: number;
-    /** Time steps trained on: sequences × length. */
+    /** Time steps trained on; padding does not count. */
     readonly samples: number;
 }
 /** Means that an evaluation gives. */
@@ -820,11 +885,33 @@ declare class SequenceModel extends Handle {
     static fromBytes(bytes: Uint8Array, options?: LoadOptions): Promise<SequenceModel>;
     /**
      * Writes a checkpoint (safetensors). It goes to a temporary file, which is then renamed: a reader finds the old file or
-     * the new one, never a part.
+     * the new one, never a part. A symbolic link stays, and the file that it leads to is replaced; a device or a pipe, such as
+     * `/dev/stdout`, is written to. Two saves of one model are the same bytes.
      */
     save(path: FilePath, options?: SaveOptions): Promise<void>;
     /** The bytes of the checkpoint that {@link SequenceModel.save} would write. */
     toBytes(options?: SaveOptions): Promise<Uint8Array>;
+    /**
+     * Loads a model that the official PyTorch S4 code trained, by its `train.py` (with the names of version 4 or 3) or its
+     * `example.py`: from a `.pt` or `.ckpt` file (a zip archive of `torch.save`, of which no code is run), or safetensors.
+     * Layers, norms, encoder, decoder and pooling are mapped; C is solved in float64 where the file holds C̃; {@link notes}
+     * says what had to be assumed. `ERR_S4_CHECKPOINT` names the key or the option that has no counterpart here, and why a
+     * file cannot be read: pickles of before PyTorch 1.6, whole modules instead of state dicts, anything that would run code.
+     * The default number format is `'f32'`; the state of an official optimiser is not loaded.
+     *
+     * @example
+     * const model = await SequenceModel.fromOfficial('epoch=9.ckpt')
+     * console.log(model.config, model.notes)
+     */
+    static fromOfficial(path: FilePath, options?: FromOfficialOptions): Promise<SequenceModel>;
+    /** A sentence on each thing that {@link SequenceModel.fromOfficial} had to assume. Empty for any other model. */
+    get notes(): readonly string[];
+    /**
+     * The parameters as an official state dict, in the bytes of a safetensors file: with the names, shapes and types of the
+     * file `original` that {@link SequenceModel.fromOfficial} loaded. A tensor that has not changed since is the same bit for
+     * bit; a C that has changed is written as C, with `l_kernel` 0, where the file held C̃.
+     */
+    toOfficial(original: FilePath, options?: ToOfficialOptions): Promise<Uint8Array>;
     /**
      * Computes the outputs for whole sequences, (batch, len, output), or (batch, output) with pooling, without holding up the
      * event loop.
@@ -855,14 +942,16 @@ declare class SequenceModel extends Handle {
     /**
      * Computes the gradients of a batch without an update, for loops of your own. Batches since the last update are joined:
      * loss and gradients are those of the mean by weight over the targets of all of them. Each batch has dropout masks and
-     * batch statistics of its own.
+     * batch statistics of its own. A signal that fires before the computation has begun leaves the batch out
+     * (`ERR_S4_ABORTED`); one that fires later lets it end, and the batch is part of the update.
      */
     accumulate(batch: Batch, options?: {
         signal?: AbortSignal;
     }): Promise<void>;
     /**
      * Makes one update from all batches that {@link SequenceModel.accumulate} was given since the last. Options given here
-     * hold for later updates too. Where no target counts there is no update, and `loss` is NaN.
+     * hold for later updates too, unless this one fails: then the options are those before. Where no target counts there is no
+     * update, and `loss` is NaN.
      */
     update(options?: AdamWOptions): Promise<{
         step: number;
@@ -878,6 +967,12 @@ declare class SequenceModel extends Handle {
         batch?: number;
         rate?: number;
     }): ModelStream;
+}
+
+/** The option of everything that computes or reads off the event loop. */
+interface AbortOptions {
+    /** Rejects at once with `ERR_S4_ABORTED` when it fires; what the work would have given is lost. */
+    signal?: AbortSignal;
 }
 
 /** The measure of a HiPPO matrix: how the state weighs the past of its input. */
@@ -913,15 +1008,11 @@ interface FftConvOptions {
 /** HiPPO matrices of a measure (paper eq. 2, Theorem 1). */
 declare function hippo(kind: HippoKind, n: number): HippoMatrices;
 /** As {@link hippo}, without holding up the event loop. */
-declare function hippoAsync(kind: HippoKind, n: number, options?: {
-    signal?: AbortSignal;
-}): Promise<HippoMatrices>;
+declare function hippoAsync(kind: HippoKind, n: number, options?: AbortOptions): Promise<HippoMatrices>;
 /** The normal plus low-rank form of a measure's matrices, diagonalised (paper Theorem 1). */
 declare function nplr(kind: HippoKind, n: number): NplrForm;
 /** As {@link nplr}, without holding up the event loop. */
-declare function nplrAsync(kind: HippoKind, n: number, options?: {
-    signal?: AbortSignal;
-}): Promise<NplrForm>;
+declare function nplrAsync(kind: HippoKind, n: number, options?: AbortOptions): Promise<NplrForm>;
 /**
  * Linear convolution of each feature by FFT, y = K∗u + D·u: u (batch, len, heads), kernel (channels, heads, kernelLen), d
  * (channels, heads) → (batch, len, channels·heads). With `twoSided` the kernel is (2·channels, heads, kernelLen), the
@@ -929,9 +1020,7 @@ declare function nplrAsync(kind: HippoKind, n: number, options?: {
  */
 declare function fftConv(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions): Tensor;
 /** As {@link fftConv}, without holding up the event loop. */
-declare function fftConvAsync(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions & {
-    signal?: AbortSignal;
-}): Promise<Tensor>;
+declare function fftConvAsync(u: TensorLike, kernel: TensorLike, d?: TensorLike, options?: FftConvOptions & AbortOptions): Promise<Tensor>;
 
 /** A tensor that was read from a safetensors file. A scalar has the shape []. */
 interface FileTensor {
@@ -957,15 +1046,15 @@ interface SafetensorsFile {
 /** Reads the tensors and the metadata of a safetensors file. `ERR_S4_CHECKPOINT` where it is damaged or of another kind. */
 declare function readSafetensors(path: FilePath): SafetensorsFile;
 /** As {@link readSafetensors}, without holding up the event loop. */
-declare function readSafetensorsAsync(path: FilePath, options?: {
-    signal?: AbortSignal;
-}): Promise<SafetensorsFile>;
+declare function readSafetensorsAsync(path: FilePath, options?: AbortOptions): Promise<SafetensorsFile>;
 /**
  * Writes a safetensors file: to a temporary file, which is then renamed, so that a reader finds the old file or the new
  * one. The permissions of a file that it replaces are kept, and a symbolic link stays: the file that it leads to is
  * replaced. Typed arrays are written as their own type, other arrays of numbers as F32.
  */
 declare function writeSafetensors(path: FilePath, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): void;
+/** As {@link writeSafetensors}, without holding up the event loop; what is written is as it was at the call. */
+declare function writeSafetensorsAsync(path: FilePath, tensors: Record<string, TensorLike | FileTensor>, metadata?: Record<string, string>): Promise<void>;
 /** Options of {@link readCsv}: which column, and what a field without a value becomes. */
 interface CsvOptions {
     /** The column: a string is its name in the header, a number its place from 0. Default the last. */
@@ -987,9 +1076,7 @@ interface CsvOptions {
  */
 declare function readCsv(path: FilePath, options?: CsvOptions): Float64Array;
 /** As {@link readCsv}, without holding up the event loop. */
-declare function readCsvAsync(path: FilePath, options?: CsvOptions & {
-    signal?: AbortSignal;
-}): Promise<Float64Array>;
+declare function readCsvAsync(path: FilePath, options?: CsvOptions & AbortOptions): Promise<Float64Array>;
 
 /** How many examples, and from which seed. */
 interface GeneratorOptions {
@@ -1111,5 +1198,5 @@ declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors };
-export type { Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, TrainEvent, TrainOptions, WindowOptions };
+export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
+export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, ToOfficialOptions, TrainEvent, TrainOptions, WindowOptions };

@@ -9,21 +9,22 @@ export {
   type ForwardResult,
   type StepResult,
 } from './api/layer.js'
-export { S4Block, type OfficialConfig } from './api/block.js'
+export { S4Block } from './api/block.js'
+export type {
+  FromOfficialOptions,
+  OfficialConfig,
+  OfficialModelConfig,
+  ToOfficialOptions,
+} from './api/official.js'
 export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
 export { ModelStream, type PushOptions, type SampleTransformOptions } from './api/stream.js'
 export type { SampleFormat } from './api/samples.js'
+export type { AbortOptions } from './api/background.js'
 export type { FilePath } from './api/check.js'
-export { AdamW, type AdamWOptions } from './api/adamw.js'
+export { AdamW, type AdamWOptions, type LoopOptions, type OwnParameter } from './api/adamw.js'
+export type { ParameterGroup } from './api/groups.js'
 export { schedules, type Schedule } from './api/schedules.js'
-export type {
-  EvaluateOptions,
-  Metrics,
-  ParameterGroup,
-  Progress,
-  TrainEvent,
-  TrainOptions,
-} from './api/train.js'
+export type { EvaluateOptions, Metrics, Progress, TrainEvent, TrainOptions } from './api/train.js'
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
 export {
   fftConv,
@@ -43,6 +44,7 @@ export {
   readSafetensors,
   readSafetensorsAsync,
   writeSafetensors,
+  writeSafetensorsAsync,
   type CsvOptions,
   type FileTensor,
   type SafetensorsFile,

@@ -28,7 +28,7 @@ test('a disposed handle answers with its own code', async (t) => {
 /** What the addon still holds is asked of the addon: numbers are given in order, from 1. */
 interface Held {
   streamPosition(id: number): number
-  adamUpdate(id: number, scale: number): number
+  adamUpdate(id: number, scale: number, squaredNorm: number): void
 }
 const held = (x: object) => (x as { access: { handle: Held } }).access.handle
 
@@ -73,7 +73,7 @@ test('an optimiser frees its moments whatever becomes of its layers', async (t) 
   using a = new S4Layer({ features: 4, state: 8 })
   const b = new S4Layer({ features: 4, state: 8 })
   const gone = (id: number) =>
-    t.throws(() => held(a).adamUpdate(id, 1), { message: /an open optimiser/ }, `optimiser ${id}`)
+    t.throws(() => held(a).adamUpdate(id, 1, 1), { message: /an open optimiser/ }, `optimiser ${id}`)
   const adam = new AdamW([b, a])
   b.dispose()
   adam.dispose()

@@ -62,7 +62,7 @@ test('the recurrence at its limits is the convolution', (t) => {
   }
 })
 
-/** The numbers of a saved state, behind a header whose names are in no order. */
+/** The numbers of a saved state, behind its header. */
 function numbers(saved: Uint8Array): Uint8Array {
   const header = new DataView(saved.buffer, saved.byteOffset).getBigUint64(0, true)
   return saved.slice(8 + Number(header))
@@ -233,5 +233,68 @@ test('memory that is not there is an error, and all lives on', async (t) => {
   const { stdout } = await run(process.execPath, ['--input-type=module', '-e', source], { timeout: 120_000 })
   const { codes, same } = JSON.parse(stdout) as { codes: string[]; same: boolean }
   for (const code of codes) t.regex(code, /^ERR_S4_MEMORY/, codes.join('; '))
+  t.true(same)
+})
+
+test('files and batches for which there is no memory are errors, whatever there is', async (t) => {
+  if (process.platform !== 'linux' || spawnSync('prlimit', ['--version']).status !== 0) {
+    t.log('skipped: limits of address space are set by prlimit, on Linux')
+    return t.pass()
+  }
+  // A model of 34 MB, and examples that are 160 MB when the short ones are padded. The memory left for each round of calls
+  // grows, so that every allocation of theirs is the first to be refused in one.
+  const source = `
+    import { readFileSync, mkdtempSync, rmSync } from 'node:fs'
+    import { execFileSync } from 'node:child_process'
+    import { join } from 'node:path'
+    import { tmpdir } from 'node:os'
+    const { SequenceModel, readSafetensors, writeSafetensors } = await import(${JSON.stringify(api)})
+    const folder = mkdtempSync(join(tmpdir(), 's4-memory-'))
+    const file = join(folder, 'm')
+    const small = { data: Float32Array.from({ length: 20 }, (_, i) => Math.sin(i)), shape: [1, 20, 1] }
+    const create = (features) => SequenceModel.create({ input: 1, output: 1, features, layers: 1, loss: 'mse', device: 'cpu' })
+    const model = await create(2048)
+    const narrow = await create(4)
+    const before = (await model.predict(small)).data.join()
+    await model.save(file)
+    const bytes = await model.toBytes()
+    const list = Array(12 << 20).fill(0.5)
+    const example = (n) => ({ input: { data: new Float32Array(n), shape: [n, 1] }, target: { data: new Float32Array(n), shape: [n, 1] } })
+    const examples = [example(10000), ...Array.from({ length: 999 }, () => example(1))]
+    const code = async (call) => { try { await call(); return 'done' } catch (e) { return e.code === 'ERR_S4_MEMORY' ? e.code : String(e.stack) } }
+    const calls = {
+      toBytes: () => model.toBytes(),
+      save: () => model.save(join(folder, 'again')),
+      load: async () => (await SequenceModel.load(file, { device: 'cpu' })).dispose(),
+      fromBytes: async () => (await SequenceModel.fromBytes(bytes, { device: 'cpu' })).dispose(),
+      readSafetensors: () => readSafetensors(file),
+      writeSafetensors: () => writeSafetensors(join(folder, 'w'), { a: { data: list, shape: [list.length] } }),
+      collate: () => narrow.evaluate(examples, { batchSize: 1000 }),
+    }
+    const used = () => Number(/VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]) * 1024
+    const limit = (soft) => execFileSync('prlimit', ['--pid', String(process.pid), '--as=' + soft + ':'])
+    const rounds = []
+    for (const mib of [40, 60, 80, 110, 150, 220, 320, 2000]) {
+      const codes = {}
+      for (const [name, call] of Object.entries(calls)) {
+        global.gc()
+        limit(used() + mib * 2 ** 20)
+        codes[name] = await code(call)
+        limit('unlimited')
+      }
+      rounds.push(codes)
+    }
+    rmSync(folder, { recursive: true })
+    console.log(JSON.stringify({ rounds, same: before === (await model.predict(small)).data.join() }))`
+  const flags = ['--expose-gc', '--input-type=module', '-e', source]
+  const { stdout } = await run(process.execPath, flags, { timeout: 240_000 })
+  const { rounds, same } = JSON.parse(stdout) as { rounds: Record<string, string>[]; same: boolean }
+  for (const codes of rounds)
+    for (const [name, code] of Object.entries(codes))
+      t.true(['done', 'ERR_S4_MEMORY'].includes(code), `${name}: ${code}`)
+  for (const name of Object.keys(rounds[0]!)) {
+    t.is(rounds[0]![name], 'ERR_S4_MEMORY', name)
+    t.is(rounds.at(-1)![name], 'done', name)
+  }
   t.true(same)
 })

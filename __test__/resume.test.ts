@@ -1,11 +1,13 @@
 /** A run that goes on is the run that never stopped: order, dropout, schedule, counts, from any epoch and from within one. */
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import test, { type ExecutionContext } from 'ava'
 import {
   schedules,
   SequenceModel,
+  type Batch,
   type Dataset,
   type Progress,
   type Sample,
@@ -101,8 +103,28 @@ test('a run that has its epochs does nothing more; a file without a run cannot g
   t.is(await drain(m.train([batch()], { resume: true })), 0)
   using bare = await SequenceModel.fromBytes(await m.toBytes({ optimizer: false }))
   await rejects(t, 'ERR_S4_CHECKPOINT', drain(bare.train([batch()], { resume: true })))
+  using fresh = await model()
+  await rejects(t, 'ERR_S4_CHECKPOINT', drain(fresh.train([batch()], { resume: true })))
+  await rejects(t, 'ERR_S4_VALUE', fresh.update({ lr: 1 }))
+  await rejects(t, 'ERR_S4_CHECKPOINT', fresh.fit([batch()], { resume: true }))
   t.true((await drain(bare.train([batch()]))) > 0)
 })
+
+/** Paths in `folder`, and devices, that no checkpoint can be written to after every epoch. */
+function paths(folder: string): string[] {
+  const links = {
+    toFolder: 'inner',
+    toSlash: 'inner/',
+    toNowhere: 'nowhere/file',
+    circle: 'circle',
+    toNull: '/dev/null',
+  }
+  mkdirSync(join(folder, 'inner'))
+  for (const [name, target] of Object.entries(links)) symlinkSync(target, join(folder, name))
+  const devices =
+    process.platform === 'linux' ? ['/dev/null', '/dev/full', '/dev/stdout', '/proc/self/fd/1'] : []
+  return [...Object.keys(links).map((name) => join(folder, name)), ...devices]
+}
 
 test('what can be checked is checked before any work', async (t) => {
   using m = await model()
@@ -113,6 +135,12 @@ test('what can be checked is checked before any work', async (t) => {
     ['ERR_S4_CHECKPOINT', { checkpoint: join(folder, 'no', 'm.safetensors') }],
     ['ERR_S4_CHECKPOINT', { checkpoint: join(file, 'm.safetensors') }],
     ['ERR_S4_CHECKPOINT', { checkpoint: folder }],
+    ['ERR_S4_CHECKPOINT', { checkpoint: `${folder}/` }],
+    ['ERR_S4_CHECKPOINT', { checkpoint: join(folder, 'new/') }],
+    ...(process.platform === 'win32' ? [] : paths(folder)).map((checkpoint): [string, object] => [
+      'ERR_S4_CHECKPOINT',
+      { checkpoint },
+    ]),
     ['ERR_S4_SHAPE', { validation: [batch(), { input: noisy([2, 50, 1]), target: noisy([2, 49, 1]) }] }],
     ['ERR_S4_DATA', { validation: [] }],
     ['ERR_S4_DATA', { validation: 5 }],
@@ -152,4 +180,57 @@ test('a new run whose first batch is refused leaves the run before it', async (t
     return bits(m)
   }
   t.deepEqual(await run(true), await run(false))
+})
+
+test('a checkpoint through a link replaces what the link leads to', async (t) => {
+  if (process.platform === 'win32') return t.pass()
+  const folder = mkdtempSync(join(tmpdir(), 's4-'))
+  symlinkSync('later', join(folder, 'link'))
+  using m = await model()
+  await m.fit([batch()], { checkpoint: join(folder, 'link'), epochs: 2 })
+  t.deepEqual(readdirSync(folder).toSorted(), ['later', 'link'])
+  using same = await SequenceModel.load(join(folder, 'later'))
+  t.deepEqual(same.progress, m.progress)
+})
+
+test('a validation that runs once loses nothing, or is refused before training', async (t) => {
+  const examples: Batch[] = [batch(2, 50, 7), batch(1, 50, 8), batch(2, 50, 9)]
+  function* generator() {
+    yield* examples
+  }
+  async function* asynchronous() {
+    yield* examples
+  }
+  const shared = examples.values()
+  const once: [string, () => Dataset, boolean][] = [
+    ['a generator', generator, true],
+    ['an asynchronous generator', asynchronous, true],
+    ['an iterator', () => examples.values(), true],
+    ['a stream of Node', () => Readable.from(examples), true],
+    ['a stream of the web', () => Readable.toWeb(Readable.from(examples)) as unknown as Dataset, true],
+    // By its form it could be walked again.
+    ['an iterable of one iterator', () => ({ [Symbol.iterator]: () => shared }), false],
+    ['a set', () => new Set(examples), false],
+  ]
+  const validate = async (validation: Dataset) => {
+    using m = await model(network)
+    return (await m.fit([batch()], { validation })).map((e) => e.validation)
+  }
+  const want = await validate(examples)
+  t.is(want[0]?.rows, 250)
+  for (const [what, make, seen] of once) {
+    t.deepEqual(await validate(make()), want, what)
+    if (!seen) continue
+    using m = await model(network)
+    const source = make()
+    const before = bits(m)
+    const error = await rejects(t, 'ERR_S4_DATA', m.fit([batch()], { validation: source, epochs: 2 }))
+    t.regex(error.message, /validation/, what)
+    t.deepEqual(bits(m), before)
+    // Nothing was read from it, and the one epoch that is left may have it.
+    t.deepEqual(await validate(source), want, what)
+    await m.fit([batch()])
+    await m.fit([batch()], { resume: true, epochs: 2, validation: make() })
+    t.is(m.progress.epochs, 2)
+  }
 })

@@ -96,3 +96,106 @@ test('unknown keys of a batch or an example are refused by name', async (t) => {
   const refused = await rejects(t, 'ERR_S4_DATA', m.evaluate([example], { batchSize: 1 }))
   t.regex(refused.message, /rate/)
 })
+
+test('members of a class are members', async (t) => {
+  const reads: string[] = []
+  class Lazy {
+    readonly path = 'a field of its own'
+    readonly #of: Record<string, unknown>
+    constructor(of: object) {
+      this.#of = of as Record<string, unknown>
+    }
+    #read(name: string) {
+      reads.push(name)
+      return this.#of[name] as never
+    }
+    get input() {
+      return this.#read('input')
+    }
+    get target() {
+      return this.#read('target')
+    }
+  }
+  class LazyBatch extends Lazy {
+    get weights() {
+      reads.push('weights')
+      return undefined as never
+    }
+  }
+  using m = await model()
+  const plain = batch()
+  const want = await m.evaluate([plain])
+  t.deepEqual(await m.evaluate([new LazyBatch(plain)]), want)
+  t.deepEqual(reads.toSorted(), ['input', 'target', 'weights'], 'each is read once')
+  t.deepEqual(await m.evaluate([Object.create(plain) as Batch]), want)
+  const example = { input: noisy([5, 1]), target: noisy([5, 1]) }
+  t.deepEqual(
+    await m.evaluate([new Lazy(example)], { batchSize: 1 }),
+    await m.evaluate([example], { batchSize: 1 }),
+  )
+  // Options too: what a class gives is not passed over.
+  class Options {
+    get lr() {
+      return -1
+    }
+  }
+  await rejects(t, 'ERR_S4_VALUE', m.fit([plain], new Options()))
+})
+
+test('a batch that a signal has left out is not part of the update, and any other is', async (t) => {
+  const parts = [batch(2, 50, 1), batch(2, 50, 2)]
+  using a = await model()
+  using b = await model()
+  for (const one of parts) await b.accumulate(one)
+  const want = await b.update()
+  // Fired before, and behind a call that is under way: it never begins. Fired later: it ends.
+  await rejects(t, 'ERR_S4_ABORTED', a.accumulate(batch(2, 50, 9), { signal: AbortSignal.abort() }))
+  await a.accumulate(parts[0]!)
+  const early = new AbortController()
+  const busy = a.predict(noisy([64, 5000, 1]))
+  const left = a.accumulate(batch(2, 50, 9), { signal: early.signal })
+  early.abort('because')
+  const error = await rejects(t, 'ERR_S4_ABORTED', left)
+  t.regex(error.message, /SequenceModel.accumulate.*because/)
+  await busy
+  const late = new AbortController()
+  const added = a.accumulate(parts[1]!, { signal: late.signal })
+  setTimeout(() => late.abort(), 0)
+  const isIn = await added.then(
+    () => true,
+    () => false,
+  )
+  if (!isIn) await a.accumulate(parts[1]!)
+  t.deepEqual(await a.update(), want)
+})
+
+test('an update that fails leaves its options; an average in place waits with the group', async (t) => {
+  using a = await model()
+  using b = await model()
+  for (const m of [a, b]) {
+    await m.fit([batch()], { lr: 0.01, ema: 0.5 })
+    await m.accumulate(batch(2, 50, 3))
+  }
+  a.swapAverage()
+  await rejects(t, 'ERR_S4_UNSUPPORTED', a.update({ lr: 5 }))
+  await rejects(t, 'ERR_S4_UNSUPPORTED', a.accumulate(batch(2, 50, 4)))
+  a.swapAverage()
+  await rejects(t, 'ERR_S4_VALUE', a.update({ lr: 5, beta1: 2 }))
+  await a.update()
+  await b.update()
+  await rejects(t, 'ERR_S4_VALUE', a.update({ lr: 5 }))
+  const values = (m: typeof a) => m.parameters().map((p) => [...p.value.data])
+  t.deepEqual(values(a), values(b))
+  const [next] = await a.fit([batch()], { resume: true, epochs: 2 })
+  t.is(next?.lr, 0.01)
+})
+
+test('samples are time steps without padding', async (t) => {
+  using m = await model()
+  const padded = { ...batch(2), lengths: [50, 20] }
+  for await (const _ of m.train([padded, batch(2)])) void _
+  t.is(m.progress.samples, 170)
+  await m.accumulate(padded)
+  await m.update()
+  t.is(m.progress.samples, 240)
+})

@@ -72,6 +72,15 @@ export const functionRecipes: Readonly<Record<string, Recipe>> = {
       'metadata{}': ['""', '"a\\u0000b"'],
     },
   },
+  writeSafetensorsAsync: {
+    right: [{ args: () => [fileIn('written'), { a: noisy([2, 2]) }, { note: 'n' }] }],
+    words: { tensors: ['valueOf'] },
+    legal: {
+      'tensors{}.data': ['a BigUint64Array'],
+      'tensors{}.data[]': [...REAL, '1e300', 'NaN', 'Infinity', '-Infinity'],
+      'metadata{}': ['""', '"a\\u0000b"'],
+    },
+  },
   readPictures: {
     right: [{ args: () => [[picture], { colours: 'grey', signal: signal() }] }],
     legal: { paths: ['one element more'] },

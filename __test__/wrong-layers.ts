@@ -1,5 +1,8 @@
 /** Recipes of the table: layers, blocks and their optimiser. */
 import { createHash } from 'node:crypto'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { AdamW, S4Block, S4Layer, type S4BlockOptions, type TensorLike } from '../index.js'
 import { device, noisy } from './helpers.js'
 import type { Arguments, Receiver, Recipe } from './wrong-table.js'
@@ -109,6 +112,11 @@ function shared(name: string, make: () => S4Layer | S4Block): Record<string, Rec
       right: onFresh(() => [5, { rate: 1.5, signal: signal() }]),
       legal: { 'options.rate': RATIO },
     },
+    [`${name}#save`]: { right: onFresh(() => [join(folder, 'saved')]) },
+    [`${name}.load`]: {
+      right: [{ args: () => [name === 'S4Layer' ? files.S4Layer : files.S4Block, loadOptions()] }],
+      legal: { 'options.memoryLimit': ['2**31'] },
+    },
     [`${name}#setParameter`]: {
       right: onFresh(() => [
         make === layer ? 'D' : 'layer.D',
@@ -176,7 +184,7 @@ export const loadOptions = () => ({
   algorithm: 'auto',
 })
 
-const optimizer = (): Receiver => {
+const optimizer = (): Receiver & { self: AdamW } => {
   const layers = [layer(), block()]
   for (const one of layers) {
     const { y } = one.forward(u())
@@ -192,8 +200,27 @@ const optimizer = (): Receiver => {
     },
   }
 }
+/** Values and gradients of one's own are looked at when they are used, by a step. */
+const ANY_NUMBER = [...REAL, 'NaN', 'Infinity', '-Infinity', '1e300']
+const IN_PLACE = 'an update changes it in its place, so it has to be a typed array: below'
+const ONLY_TYPED = {
+  'as a plain array': IN_PLACE,
+  'as an array of another realm': IN_PLACE,
+  'as an object with a length': IN_PLACE,
+}
 /** One layer for the optimisers of the table. */
 const optimised = layer()
+const own = () => ({ name: 'own', data: Float32Array.of(1, 2), grad: Float32Array.of(0.5, -1) })
+
+const folder = mkdtempSync(join(tmpdir(), 's4-wrong-layers-'))
+const files = {
+  S4Layer: join(folder, 'layer'),
+  S4Block: join(folder, 'block'),
+  moments: join(folder, 'moments'),
+}
+await layer().save(files.S4Layer)
+await block().save(files.S4Block)
+await optimizer().self.save(files.moments)
 
 export const layerRecipes: Readonly<Record<string, Recipe>> = {
   'new S4Layer': { right: [{ args: () => [layerOptions()] }], legal: LAYER_LEGAL },
@@ -231,13 +258,43 @@ export const layerRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       {
         args: () => [
-          [optimised],
-          { lr: 0.01, ssmLr: 0.001, weightDecay: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, clip: 1 },
+          [own(), optimised],
+          {
+            groups: [{ name: '1.D', lr: 0.01, weightDecay: 0.1, freeze: false }],
+            lr: 0.01,
+            ssmLr: 0.001,
+            weightDecay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            clip: 1,
+          },
         ],
       },
     ],
-    legal: ADAMW_LEGAL,
+    legal: {
+      ...ADAMW_LEGAL,
+      'options.groups': ['[]', '[] of another realm', 'one element more', 'one element less'],
+      'options.groups[].lr': ['0', '0.5', '2**31', '2**53'],
+      'options.groups[].weightDecay': ['0', '0.5', '2**31', '2**53'],
+      'parameters[].name': ['"a\\u0000b"'],
+      'parameters[].data[]': ANY_NUMBER,
+      'parameters[].grad[]': ANY_NUMBER,
+    },
+    untried: {
+      'parameters[].data': ONLY_TYPED,
+      'parameters[].grad': ONLY_TYPED,
+      'parameters[].data[]': { 'a throwing getter': 'a typed array has none' },
+      'parameters[].grad[]': { 'a throwing getter': 'a typed array has none' },
+    },
+    more: {
+      'parameters[].data': [{ name: 'a plain array of numbers', make: () => [1, 2] }],
+      'parameters[].grad': [{ name: 'a plain array of numbers', make: () => [1, 2] }],
+    },
+    words: { 'parameters*': ['a parameter', 'parameters'] },
   },
+  'AdamW#save': { right: [{ receiver: optimizer, args: () => [join(folder, 'saved')] }] },
+  'AdamW#restore': { right: [{ receiver: optimizer, args: () => [files.moments] }] },
   'AdamW#step': {
     right: [{ receiver: optimizer, args: () => [0.5] }],
     legal: { scale: ['0', '0.5', '2**31', '2**53'] },

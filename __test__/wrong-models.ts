@@ -1,5 +1,4 @@
 /** Recipes of the table: models, their training and their streams. */
-import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,9 +7,10 @@ import {
   SequenceModel,
   type Batch,
   type ModelStream,
+  type OfficialModelConfig,
   type SequenceModelOptions,
 } from '../index.js'
-import { device, noisy } from './helpers.js'
+import { device, noisy, root } from './helpers.js'
 import {
   ADAMW_LEGAL,
   ANY_LENGTH,
@@ -20,7 +20,7 @@ import {
   RATIO,
   REAL,
 } from './wrong-layers.js'
-import { contents, type Arguments, type Receiver, type Recipe } from './wrong-table.js'
+import { hashOf, type Arguments, type Receiver, type Recipe } from './wrong-table.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-wrong-'))
 export const removeFolder = (): void => rmSync(folder, { recursive: true, force: true })
@@ -38,14 +38,13 @@ const small = {
   device: device(),
 } as const
 const model = (options: Partial<SequenceModelOptions> = {}) => SequenceModel.create({ ...small, ...options })
-const hash = (data: Uint8Array) => createHash('sha1').update(data).digest('base64')
 /** A checkpoint holds all of a model: parameters, moments, counters, random state, progress. */
 const over = (made: SequenceModel): Receiver => ({
   self: made,
   observe: async () =>
     [
-      contents(await made.toBytes()),
-      ...made.parameters().map((p) => hash(new Uint8Array(p.grad.data.buffer))),
+      hashOf(await made.toBytes()),
+      ...made.parameters().map((p) => hashOf(new Uint8Array(p.grad.data.buffer))),
       JSON.stringify((made as { progress?: unknown }).progress),
     ].join(),
   close: () => made.dispose(),
@@ -78,6 +77,27 @@ const ofTokens = await trained(
 const loaded = async (from: Uint8Array) => over(await SequenceModel.fromBytes(from, { device: device() }))
 const onModel = () => loaded(bytes)
 const onTokens = () => loaded(ofTokens)
+/** A model of the official code, and what its tensors do not say. */
+const official = join(root, '__test__', 'fixtures', 'official', 'v4-post-layer.safetensors')
+const officialConfig = () => ({
+  mode: 'nplr',
+  disc: 'bilinear',
+  dt_transform: 'softplus',
+  real_transform: 'exp',
+  imag_transform: 'none',
+  bidirectional: false,
+  activation: 'gelu',
+  final_act: 'glu',
+  pooling: 'mean',
+  prenorm: false,
+})
+const onOfficial = async () =>
+  over(
+    await SequenceModel.fromOfficial(official, {
+      device: device(),
+      config: officialConfig() as OfficialModelConfig,
+    }),
+  )
 const predictOptions = () => ({ lengths: [3, 2], rate: 1.5, algorithm: 'fft' })
 const signal = () => new AbortController().signal
 const modelOptions = () => ({
@@ -193,7 +213,7 @@ const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows = 2): 
   const stream = made.stream({ batch: rows, rate: 1.5 })
   return {
     self: stream,
-    observe: () => `${stream.position} ${contents(stream.save())}`,
+    observe: () => `${stream.position} ${hashOf(stream.save())}`,
     close: () => made.dispose(),
   }
 }
@@ -261,6 +281,15 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     right: [{ args: () => [bytes, loadOptions()] }],
     legal: { 'options.memoryLimit': ['2**31'] },
     words: { bytes: ['safetensors'] },
+  },
+  'SequenceModel.fromOfficial': {
+    right: [{ args: () => [official, { ...loadOptions(), config: officialConfig() }] }],
+    legal: { 'options.memoryLimit': ['2**31'] },
+    words: { 'options.config': ['option'] },
+  },
+  'SequenceModel#toOfficial': {
+    right: [{ receiver: onOfficial, args: () => [official, { config: officialConfig() }] }],
+    words: { 'options.config': ['option'] },
   },
   'SequenceModel#save': {
     right: [{ receiver: onModel, args: () => [fileIn('saved'), { optimizer: true, extra: '{"a":1}' }] }],

@@ -3,7 +3,15 @@
 import { Cancel } from '#binding'
 import type { Counters, Data, ParameterInfo } from '#binding'
 import { abortable } from './background.js'
-import { fail, callNative, callNativeAsync, readGiven, throwIfAborted } from './error.js'
+import {
+  aborted,
+  fail,
+  callNative,
+  callNativeAsync,
+  readGiven,
+  throwIfAborted,
+  type S4Error,
+} from './error.js'
 import type { Floats } from './tensor.js'
 
 /** The methods that every native handle has: NativeLayer and NativeModel. */
@@ -81,6 +89,32 @@ export class NativeAccess<N extends NativeHandle> {
       if (--this.#running === 0) for (const resolve of this.#waitingForReads.splice(0)) resolve()
     })
     return signal === undefined ? work : abortable(name, work, signal, () => cancel.cancel())
+  }
+
+  /**
+   * An asynchronous native call that changes what the handle has. A signal that fires before it has begun rejects it, and it
+   * never begins; one that fires later lets it end: where it is rejected by a signal, nothing has changed.
+   */
+  async change<R>(
+    op: string,
+    call: (handle: N, cancel: Cancel) => Promise<R>,
+    signal?: AbortSignal,
+  ): Promise<R> {
+    const name = this.checkLive(op)
+    throwIfAborted(name, signal)
+    if (signal === undefined) return this.read(op, call)
+    let onAbort: (() => void) | undefined
+    try {
+      return await this.read(op, (handle, cancel) => {
+        onAbort = () => cancel.cancel()
+        signal.addEventListener('abort', onAbort, { once: true })
+        return call(handle, cancel)
+      })
+    } catch (error) {
+      throw (error as S4Error).code === 'ERR_S4_ABORTED' ? aborted(name, signal) : error
+    } finally {
+      if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
+    }
   }
 
   /**

@@ -1,6 +1,12 @@
 // Native work off the event loop, which a signal may cut short.
 import { aborted, callNativeAsync, throwIfAborted } from './error.js'
 
+/** The option of everything that computes or reads off the event loop. */
+export interface AbortOptions {
+  /** Rejects at once with `ERR_S4_ABORTED` when it fires; what the work would have given is lost. */
+  signal?: AbortSignal
+}
+
 /** The result of `work`, or a rejection as soon as the signal fires. `cancel` is then called: a native call that has not begun never begins. */
 export async function abortable<R>(
   op: string,

@@ -1,44 +1,19 @@
 import { NativeLayer } from '#binding'
 import { types } from 'node:util'
-import { booleanOf, filePath, membersOf, oneOf, textOf, type FilePath } from './check.js'
+import { filePath, membersOf, type FilePath } from './check.js'
 import { describe, fail, callNative, readGiven } from './error.js'
 import { SsmHandle } from './layer.js'
+import { officialConfigText, type OfficialConfig } from './official.js'
+import { readLayer, withValues } from './saved.js'
 import {
-  choices,
   nativeLoadOptions,
   nativeOptions,
   type BlockConfig,
   type LoadOptions,
-  type ParameterTransform,
   type S4BlockOptions,
   type SsmAlgorithm,
 } from './options.js'
 import { checkFileTensor, floats, type TensorLike } from './tensor.js'
-
-/**
- * Options of the official PyTorch S4 code, version 4, that its state dicts do not say. They have the official names and
- * defaults.
- */
-export interface OfficialConfig {
-  /** Structure of A: diagonal plus low rank, or diagonal. */
-  mode?: 'dplr' | 'nplr' | 's4' | 'diag' | 's4d'
-  /** How continuous time becomes steps. */
-  disc?: (typeof choices.discretization)[number]
-  /** How inv_dt becomes the step size. */
-  dt_transform?: ParameterTransform
-  /** How A_real becomes −Re Λ. */
-  real_transform?: ParameterTransform
-  /** How A_imag becomes −Im Λ. */
-  imag_transform?: ParameterTransform
-  /** Whether outputs depend on later inputs too. */
-  bidirectional?: boolean
-  /** Activation after the SSM. */
-  activation?: string
-  /** What follows the linear: `'glu'`, or an activation. */
-  final_act?: string
-  /** Other options of the official code, which are not read. */
-  [other: string]: unknown
-}
 
 /**
  * One S4 block, which may stand in the place of a Transformer layer: norm, S4, activation, dropout, linear with GLU,
@@ -59,6 +34,17 @@ export class S4Block extends SsmHandle {
     }
   }
 
+  /** @internal */
+  protected readonly kind = 'S4Block'
+
+  /** Loads a block that {@link S4Block.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
+  static async load(path: FilePath, options: LoadOptions = {}): Promise<S4Block> {
+    const op = 'S4Block.load'
+    nativeLoadOptions(op, options)
+    const { config, values } = await readLayer(op, 'S4Block', filePath(op, path), options)
+    return withValues(op, new S4Block(config), values)
+  }
+
   /** A block with a native handle that exists already. */
   static #around(handle: NativeLayer, algorithm: SsmAlgorithm): S4Block {
     const key = {} as S4BlockOptions
@@ -67,9 +53,10 @@ export class S4Block extends SsmHandle {
   }
 
   /**
-   * Makes a block of a state dict of the official PyTorch S4 code, version 4, which is given as a safetensors file or as
-   * named tensors. Where it holds C̃ (`l_kernel` > 0), C is solved from it in float64. Without `config` a file's metadata
-   * must hold it under that name.
+   * Makes a block of a state dict of the official PyTorch S4 code: an `S4Block` of version 4, an `S4` of version 3, or an
+   * `S4D` of `s4d.py`. It is given as named tensors or as a file: `.pt` or `.ckpt` (of which no code is run), or
+   * safetensors. Their names may have a prefix in common. Where C̃ stands in the place of C, C is solved from it in float64.
+   * Without `config` a file must hold it. The option `truncate` in it cuts the kernel, `l_max` does not.
    */
   static fromStateDict(
     source: FilePath | Record<string, TensorLike>,
@@ -78,7 +65,7 @@ export class S4Block extends SsmHandle {
   ): S4Block {
     const op = 'S4Block.fromStateDict'
     const { algorithm, host } = nativeLoadOptions(op, options)
-    const json = config === undefined ? undefined : configText(op, config)
+    const json = officialConfigText(op, config)
     if (isPath(op, source)) {
       const path = filePath(op, source)
       const handle = callNative(() => NativeLayer.fromOfficialFile(path, json, host))
@@ -107,29 +94,4 @@ function isPath(op: string, source: unknown): source is FilePath {
       throw fail('ERR_S4_VALUE', op, 'a path or named tensors for source', describe(source))
     return typeof (source as Partial<URL>).href === 'string'
   })
-}
-
-/** What the options of the official code may be, where they are given; its other options are taken no notice of. */
-const OFFICIAL: Readonly<Record<string, 'boolean' | 'text' | readonly string[]>> = {
-  mode: ['dplr', 'nplr', 's4', 'diag', 's4d'],
-  disc: choices.discretization,
-  dt_transform: choices.transform,
-  real_transform: choices.transform,
-  imag_transform: choices.transform,
-  bidirectional: 'boolean',
-  activation: 'text',
-  final_act: 'text',
-}
-
-/** A caller's configuration object as JSON. */
-function configText(op: string, config: unknown): string {
-  const members = membersOf(op, 'config', config)
-  for (const [name, kind] of Object.entries(OFFICIAL)) {
-    const value = members[name]
-    if (value === undefined) continue
-    if (kind === 'boolean') booleanOf(op, name, value)
-    else if (kind === 'text') textOf(op, name, value)
-    else oneOf(op, name, value, kind)
-  }
-  return readGiven(op, 'config', () => JSON.stringify(members))
 }

@@ -82,26 +82,48 @@ export function filePath(op: string, x: unknown, what = 'a path'): string {
 /** Options that were renamed: the present name of each former one. */
 const RENAMED: Readonly<Record<string, string>> = { disc: 'discretization' }
 
-/** The members of an object, each read once. Arrays, maps, dates and promises are none, of whatever realm they are. */
+/** Whether an object is of no class: a literal, of whatever realm, or one without a prototype. */
+function isLiteral(x: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(x)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
+}
+
+/**
+ * The members of an object, each read once. Arrays, maps, dates and promises are none, of whatever realm they are. `known`:
+ * the names that are asked for, which an object may inherit (a class has its getters from its prototype). Of a caller's own
+ * class they are all that is read: it may have fields of its own.
+ */
 export function membersOf(
   op: string,
   what: string,
   x: unknown,
   code: S4ErrorCode = 'ERR_S4_VALUE',
+  known: readonly string[] = [],
 ): Record<string, unknown> {
   const names = readGiven(op, what, () => {
     const tag = typeof x === 'object' && x !== null ? Object.prototype.toString.call(x) : ''
     if (tag !== '[object Object]' && tag !== '[object Module]')
       throw fail(code, op, `${what} in an object`, describe(x))
-    return Object.keys(x as object)
+    const object = x as object
+    const own = Object.keys(object)
+    const inherited = known.filter((name) => !own.includes(name) && name in object)
+    const all = known.length === 0 || isLiteral(object)
+    return [...(all ? own : own.filter((name) => known.includes(name))), ...inherited]
   })
   const members = x as Record<string, unknown>
   return Object.fromEntries(names.map((name) => [name, readGiven(op, name, () => members[name])]))
 }
 
-/** A copy of a caller's options, for which each is read once. Refuses anything that is not an object of options. */
-export function optionsObject(op: string, options: unknown): Record<string, unknown> {
-  return membersOf(op, 'options', options)
+/**
+ * A copy of a caller's options, for which each is read once. Refuses anything that is not an object of options. `names`: those
+ * that an object may inherit.
+ */
+export function optionsObject(
+  op: string,
+  options: unknown,
+  names: readonly string[] = [],
+): Record<string, unknown> {
+  return membersOf(op, 'options', options, 'ERR_S4_VALUE', names)
 }
 
 /** Checks that x is text, and gives it. */
@@ -133,7 +155,7 @@ export function rejectRenamedOption(op: string, name: string): void {
  * object of options.
  */
 export function rejectUnknownOptions<T>(op: string, options: T, names: readonly string[]): T {
-  const given = optionsObject(op, options)
+  const given = optionsObject(op, options, names)
   for (const key of Object.keys(given)) {
     if (names.includes(key)) continue
     rejectRenamedOption(op, key)

@@ -1,7 +1,16 @@
 import { types } from 'node:util'
 import { describe, membersOf, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, readGiven } from './error.js'
-import { checkTensor, finite, floats, integers, shapeText, type Floats, type TensorLike } from './tensor.js'
+import {
+  allocate,
+  checkTensor,
+  finite,
+  floats,
+  integers,
+  shapeText,
+  type Floats,
+  type TensorLike,
+} from './tensor.js'
 
 /** One batch: inputs, and the targets that the model should give for them. */
 export interface Batch {
@@ -52,6 +61,17 @@ export interface DatasetSource {
   readonly what: 'dataset' | 'validation'
   readonly dataset: Dataset
   readonly batchSize?: number | undefined
+}
+
+/**
+ * Whether a dataset can be walked only once, by its form: an iterator or generator, a web ReadableStream, a stream of Node.
+ * Nothing is read from it.
+ */
+export function runsOnce(op: string, { what, dataset }: DatasetSource): boolean {
+  return readGiven(op, what, () => {
+    const { next, getReader, pipe } = dataset as { next?: unknown; getReader?: unknown; pipe?: unknown }
+    return [next, getReader, pipe].some((method) => typeof method === 'function')
+  })
 }
 
 /** Refuses what cannot be iterated, and a size of batches that none can be collected by. */
@@ -174,7 +194,7 @@ function shuffled(
   return items
 }
 
-/** Refuses to shuffle what is no array. */
+/** Refuses to shuffle a dataset that is not an array. */
 export function checkShuffled(op: string, dataset: unknown): asserts dataset is unknown[] {
   if (!readGiven(op, 'dataset', () => Array.isArray(dataset)))
     throw fail('ERR_S4_DATA', op, 'dataset as an array, to shuffle it', 'another iterable')
@@ -187,7 +207,7 @@ export function batchMembers<T>(
   x: unknown,
   names: readonly (keyof T & string)[],
 ): Partial<T> {
-  const members = membersOf(op, what, x, 'ERR_S4_DATA')
+  const members = membersOf(op, what, x, 'ERR_S4_DATA', names)
   const unknown = Object.keys(members).find((key) => !(names as readonly string[]).includes(key))
   if (unknown !== undefined)
     throw fail('ERR_S4_DATA', op, `${what} of ${names.join(', ')}`, `the unknown key '${unknown}'`)
@@ -230,7 +250,7 @@ export function collate(op: string, what: string, given: readonly unknown[]): Ba
         throw fail('ERR_S4_SHAPE', op, `target [${inputLengths[row]}, ${columns}]`, shapeText(t.shape))
     })
     // The weight 0 leaves the targets of padding out of the loss.
-    const weights = new Float64Array(rows * len)
+    const weights = allocate(op, [rows, len], 'f64')
     inputLengths.forEach((n, row) => weights.fill(1, row * len, row * len + n))
     return {
       input,
@@ -262,8 +282,9 @@ function padded(
   tensors: readonly TensorLike[],
   width: number,
   padding = 0,
-): Float64Array {
-  const filled = new Float64Array(tensors.length * width).fill(padding)
+): Floats {
+  const filled = allocate(op, [tensors.length, width], 'f64')
+  if (padding !== 0) filled.fill(padding)
   tensors.forEach(({ data }, row) => {
     // Tokens and labels may be 64-bit integers, which `floats` refuses.
     filled.set(
@@ -308,8 +329,8 @@ export function windows(series: ArrayLike<number>, options: WindowOptions): Gene
 /** The examples of {@link windows}, whose arguments have been checked. */
 function* windowsOf(series: Floats, length: number, stride: number, horizon: number): Generator<Sample> {
   for (let start = 0; start + length + horizon <= series.length; start += stride) {
-    const input = new Float64Array(length)
-    const target = new Float64Array(length * horizon)
+    const input = allocate('windows', [length], 'f64')
+    const target = allocate('windows', [length, horizon], 'f64')
     for (let t = 0; t < length; t++) {
       input[t] = series[start + t] as number
       for (let k = 0; k < horizon; k++) target[t * horizon + k] = series[start + t + 1 + k] as number

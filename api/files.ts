@@ -1,6 +1,6 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
-import { inBackground } from './background.js'
+import { inBackground, type AbortOptions } from './background.js'
 import {
   filePath,
   membersOf,
@@ -12,7 +12,7 @@ import {
 } from './check.js'
 import { fail, callNative, type S4Error } from './error.js'
 import { choices } from './options.js'
-import { checkFileTensor, floats, type TensorLike } from './tensor.js'
+import { allocate, allocated, checkFileTensor, floats, type TensorLike } from './tensor.js'
 
 /** A tensor that was read from a safetensors file. A scalar has the shape []. */
 export interface FileTensor {
@@ -50,7 +50,7 @@ export function readSafetensors(path: FilePath): SafetensorsFile {
 /** As {@link readSafetensors}, without holding up the event loop. */
 export async function readSafetensorsAsync(
   path: FilePath,
-  options: { signal?: AbortSignal } = {},
+  options: AbortOptions = {},
 ): Promise<SafetensorsFile> {
   const op = 'readSafetensorsAsync'
   const { signal } = rejectUnknownOptions(op, options, ['signal'])
@@ -62,7 +62,7 @@ export async function readSafetensorsAsync(
 function tensorsOfFile(op: string, { tensors, metadata }: binding.TensorFile): SafetensorsFile {
   const byName: Record<string, FileTensor> = {}
   for (const { name, shape, dtype, data: stored } of tensors) {
-    const data = stored === undefined || stored === null ? undefined : exactNumbers(stored)
+    const data = stored === undefined || stored === null ? undefined : exactNumbers(op, stored)
     const unreadableError = (): S4Error =>
       fail('ERR_S4_DTYPE', op, `a tensor of a type that is read here for '${name}'`, `the type ${dtype}`)
     Object.defineProperty(
@@ -84,11 +84,19 @@ function tensorsOfFile(op: string, { tensors, metadata }: binding.TensorFile): S
  * The numbers of a file's tensor: integers of 64 bits, or of 32 without sign, become a Float64Array if it holds each of
  * them exactly; else undefined.
  */
-function exactNumbers(data: NonNullable<binding.FileTensor['data']>): FileTensor['data'] | undefined {
+function exactNumbers(
+  op: string,
+  data: NonNullable<binding.FileTensor['data']>,
+): FileTensor['data'] | undefined {
   const given: unknown = data
-  if (types.isUint32Array(given)) return Float64Array.from(given)
+  if (types.isUint32Array(given)) {
+    const values = allocate(op, [given.length], 'f64')
+    values.set(given)
+    return values
+  }
   if (types.isBigInt64Array(given) || types.isBigUint64Array(given)) {
-    const values = Float64Array.from(given as BigInt64Array, Number)
+    const values = allocate(op, [given.length], 'f64')
+    given.forEach((x: bigint, i: number) => (values[i] = Number(x)))
     return values.every((x) => Math.abs(x) <= Number.MAX_SAFE_INTEGER) ? values : undefined
   }
   return given as FileTensor['data']
@@ -132,8 +140,21 @@ function storedTensor(op: string, name: string, x: unknown): binding.BytesTensor
     name,
     shape: [...shape],
     dtype: dtype ?? 'F32',
-    bytes: types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Array(bytes) : bytes,
+    bytes: types.isSharedArrayBuffer(bytes.buffer)
+      ? allocated(op, name, bytes.length, () => new Uint8Array(bytes))
+      : bytes,
   }
+}
+
+/** Checks what {@link writeSafetensors} is given, and converts it to the addon's arguments. */
+function writeCall(op: string, path: FilePath, tensors: unknown, metadata: unknown) {
+  const file = filePath(op, path)
+  const storedTensors = Object.entries(membersOf(op, 'tensors', tensors)).map(([name, x]) =>
+    storedTensor(op, name, x),
+  )
+  const texts = Object.entries(membersOf(op, 'metadata', metadata))
+  const meta = Object.fromEntries(texts.map(([name, x]) => [name, textOf(op, `metadata '${name}'`, x)]))
+  return [file, storedTensors, meta] as const
 }
 
 /**
@@ -146,16 +167,19 @@ export function writeSafetensors(
   tensors: Record<string, TensorLike | FileTensor>,
   metadata: Record<string, string> = {},
 ): void {
-  const op = 'writeSafetensors'
-  const file = filePath(op, path)
-  const storedTensors = Object.entries(membersOf(op, 'tensors', tensors)).map(([name, x]) =>
-    storedTensor(op, name, x),
-  )
-  const metadataEntries = Object.entries(membersOf(op, 'metadata', metadata))
-  const meta = Object.fromEntries(
-    metadataEntries.map(([name, x]) => [name, textOf(op, `metadata '${name}'`, x)]),
-  )
-  callNative(() => binding.writeSafetensors(file, storedTensors, meta))
+  const args = writeCall('writeSafetensors', path, tensors, metadata)
+  callNative(() => binding.writeSafetensors(...args))
+}
+
+/** As {@link writeSafetensors}, without holding up the event loop; what is written is as it was at the call. */
+export async function writeSafetensorsAsync(
+  path: FilePath,
+  tensors: Record<string, TensorLike | FileTensor>,
+  metadata: Record<string, string> = {},
+): Promise<void> {
+  const op = 'writeSafetensorsAsync'
+  const args = writeCall(op, path, tensors, metadata)
+  await inBackground(op, () => binding.writeSafetensorsAsync(...args), undefined)
 }
 
 /** Options of {@link readCsv}: which column, and what a field without a value becomes. */
@@ -201,7 +225,7 @@ export function readCsv(path: FilePath, options: CsvOptions = {}): Float64Array 
 /** As {@link readCsv}, without holding up the event loop. */
 export async function readCsvAsync(
   path: FilePath,
-  options: CsvOptions & { signal?: AbortSignal } = {},
+  options: CsvOptions & AbortOptions = {},
 ): Promise<Float64Array> {
   const op = 'readCsvAsync'
   const given = rejectUnknownOptions(op, options, ['column', 'gaps', 'header', 'signal'])

@@ -1,17 +1,27 @@
 import { NativeLayer } from '#binding'
 import type { CallOptions } from '#binding'
 import { NativeAccess } from './access.js'
-import { booleanOf, optionsObject, rejectUnknownOptions, wholeNumber } from './check.js'
+import {
+  booleanOf,
+  filePath,
+  optionsObject,
+  rejectUnknownOptions,
+  wholeNumber,
+  type FilePath,
+} from './check.js'
 import { fail, callNative } from './error.js'
 import { Handle } from './handle.js'
 import {
   checkAlgorithm,
+  nativeLoadOptions,
   nativeOptions,
   publicConfig,
   type LayerConfig,
+  type LoadOptions,
   type S4LayerOptions,
   type SsmAlgorithm,
 } from './options.js'
+import { readLayer, RUNNING, saveLayer, withValues, type LayerKind } from './saved.js'
 import {
   allocate,
   checkTensor,
@@ -199,7 +209,7 @@ export abstract class SsmHandle extends Handle {
     options: ForwardOptions & { signal?: AbortSignal } = {},
   ): Promise<ForwardResult> {
     const op = this.access.checkLive('forwardAsync')
-    const given = optionsObject(op, options) as typeof options
+    const given = optionsObject(op, options, FORWARD_OPTIONS) as typeof options
     const { data, batch, len, call } = this.#forwardCall(op, u, given)
     const result = await this.access.read(
       'forwardAsync',
@@ -336,13 +346,29 @@ export abstract class SsmHandle extends Handle {
     return tensor(kernel, [this.#kernelChannels, this.#features, n])
   }
 
-  /** @internal For {@link AdamW}: makes moments for this layer's parameters; gives their number. */
-  openAdam(config: string): number {
-    return this.access.sync('AdamW', (handle) => handle.adamOpen(config))
+  /** Writes its parameters and its options (safetensors), to a temporary file that is then renamed, as {@link SequenceModel.save} does. */
+  async save(path: FilePath): Promise<void> {
+    const op = this.access.checkLive('save')
+    await saveLayer(this, this.kind, filePath(op, path))
   }
-  /** @internal For {@link AdamW}: one update by the moments of this number; gives the norm of the gradients. */
-  updateAdam(id: number, scale: number): number {
-    return this.access.sync('AdamW.step', (handle) => handle.adamUpdate(id, scale))
+
+  /** @internal What it is, in a file. */
+  protected abstract readonly kind: LayerKind
+
+  /** @internal Running means and variances of a batch norm, for a file; undefined without one. */
+  runningStatistics(): Tensor | undefined {
+    const values = this.access.sync('save', (handle) => handle.runningStatistics())
+    return values === null ? undefined : tensor(values, [2, this.#features])
+  }
+  /** @internal Replaces them. */
+  setRunningStatistics(statistics: TensorLike): void {
+    const values = floatsOfShape('load', RUNNING, statistics, [2, this.#features], this.dtype)
+    this.access.syncWrite('load', (handle) => handle.setRunningStatistics(values))
+  }
+
+  /** @internal For {@link AdamW}: calls the handle while nothing else does. */
+  callAdam<R>(op: string, call: (handle: NativeLayer) => R): R {
+    return this.access.sync(op, call)
   }
   /** @internal For {@link AdamW}: frees the moments of this number. */
   closeAdam(id: number): void {
@@ -363,5 +389,16 @@ export class S4Layer extends SsmHandle {
     const { config, host, algorithm } = nativeOptions('S4Layer', options)
     const handle = callNative(() => new NativeLayer('layer', config, host))
     super('S4Layer', handle, algorithm)
+  }
+
+  /** @internal */
+  protected readonly kind = 'S4Layer'
+
+  /** Loads a layer that {@link S4Layer.save} wrote; `ERR_S4_CHECKPOINT` for another file. */
+  static async load(path: FilePath, options: LoadOptions = {}): Promise<S4Layer> {
+    const op = 'S4Layer.load'
+    nativeLoadOptions(op, options)
+    const { config, values } = await readLayer(op, 'S4Layer', filePath(op, path), options)
+    return withValues(op, new S4Layer(config), values)
   }
 }

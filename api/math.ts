@@ -1,6 +1,6 @@
 import * as binding from '#binding'
 import { types } from 'node:util'
-import { inBackground } from './background.js'
+import { inBackground, type AbortOptions } from './background.js'
 import { booleanOf, oneOf, rejectUnknownOptions, wholeNumber } from './check.js'
 import { fail, callNative } from './error.js'
 import { choices } from './options.js'
@@ -84,7 +84,7 @@ export function hippo(kind: HippoKind, n: number): HippoMatrices {
 export async function hippoAsync(
   kind: HippoKind,
   n: number,
-  options: { signal?: AbortSignal } = {},
+  options: AbortOptions = {},
 ): Promise<HippoMatrices> {
   const op = 'hippoAsync'
   const { signal } = rejectUnknownOptions(op, options, ['signal'])
@@ -99,11 +99,7 @@ export function nplr(kind: HippoKind, n: number): NplrForm {
 }
 
 /** As {@link nplr}, without holding up the event loop. */
-export async function nplrAsync(
-  kind: HippoKind,
-  n: number,
-  options: { signal?: AbortSignal } = {},
-): Promise<NplrForm> {
+export async function nplrAsync(kind: HippoKind, n: number, options: AbortOptions = {}): Promise<NplrForm> {
   const op = 'nplrAsync'
   const { signal } = rejectUnknownOptions(op, options, ['signal'])
   checkMeasure(op, kind, n, 2)
@@ -167,7 +163,7 @@ export async function fftConvAsync(
   u: TensorLike,
   kernel: TensorLike,
   d?: TensorLike,
-  options: FftConvOptions & { signal?: AbortSignal } = {},
+  options: FftConvOptions & AbortOptions = {},
 ): Promise<Tensor> {
   const op = 'fftConvAsync'
   const given = rejectUnknownOptions(op, options, ['twoSided', 'signal'])

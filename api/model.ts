@@ -1,5 +1,4 @@
 import { NativeModel } from '#binding'
-import type { Cancel } from '#binding'
 import { NativeAccess } from './access.js'
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
@@ -17,6 +16,12 @@ import {
 import type { Batch, Dataset } from './dataset.js'
 import { fail, callNative, callNativeAsync, throwIfAborted } from './error.js'
 import { Handle } from './handle.js'
+import {
+  fromOfficialCall,
+  toOfficialCall,
+  type FromOfficialOptions,
+  type ToOfficialOptions,
+} from './official.js'
 import {
   checkAlgorithm,
   nativeLoadOptions,
@@ -100,6 +105,7 @@ export class SequenceModel extends Handle {
   /** The JSON text that was saved with the checkpoint, if any. */
   readonly extra: string | undefined
   readonly #trainedModel: TrainedModel
+  #notes: readonly string[] = []
 
   private constructor(handle: NativeModel, algorithm: SsmAlgorithm, extra?: string) {
     const access = new NativeAccess('SequenceModel', handle)
@@ -163,7 +169,8 @@ export class SequenceModel extends Handle {
 
   /**
    * Writes a checkpoint (safetensors). It goes to a temporary file, which is then renamed: a reader finds the old file or
-   * the new one, never a part.
+   * the new one, never a part. A symbolic link stays, and the file that it leads to is replaced; a device or a pipe, such as
+   * `/dev/stdout`, is written to. Two saves of one model are the same bytes.
    */
   async save(path: FilePath, options: SaveOptions = {}): Promise<void> {
     const op = this.access.checkLive('save')
@@ -176,6 +183,43 @@ export class SequenceModel extends Handle {
   async toBytes(options: SaveOptions = {}): Promise<Uint8Array> {
     const { optimizer, extra } = saved(this.access.checkLive('toBytes'), options)
     return this.access.read('toBytes', (handle) => handle.saveBytes(optimizer, extra))
+  }
+
+  /**
+   * Loads a model that the official PyTorch S4 code trained, by its `train.py` (with the names of version 4 or 3) or its
+   * `example.py`: from a `.pt` or `.ckpt` file (a zip archive of `torch.save`, of which no code is run), or safetensors.
+   * Layers, norms, encoder, decoder and pooling are mapped; C is solved in float64 where the file holds C̃; {@link notes}
+   * says what had to be assumed. `ERR_S4_CHECKPOINT` names the key or the option that has no counterpart here, and why a
+   * file cannot be read: pickles of before PyTorch 1.6, whole modules instead of state dicts, anything that would run code.
+   * The default number format is `'f32'`; the state of an official optimiser is not loaded.
+   *
+   * @example
+   * const model = await SequenceModel.fromOfficial('epoch=9.ckpt')
+   * console.log(model.config, model.notes)
+   */
+  static async fromOfficial(path: FilePath, options: FromOfficialOptions = {}): Promise<SequenceModel> {
+    const { file, json, host, algorithm } = fromOfficialCall('SequenceModel.fromOfficial', path, options)
+    let notes: string[] = []
+    const model = await SequenceModel.#withHandle(algorithm, async (handle) => {
+      notes = await handle.loadOfficial(file, json, host)
+    })
+    model.#notes = Object.freeze(notes)
+    return model
+  }
+
+  /** A sentence on each thing that {@link SequenceModel.fromOfficial} had to assume. Empty for any other model. */
+  get notes(): readonly string[] {
+    return this.#notes
+  }
+
+  /**
+   * The parameters as an official state dict, in the bytes of a safetensors file: with the names, shapes and types of the
+   * file `original` that {@link SequenceModel.fromOfficial} loaded. A tensor that has not changed since is the same bit for
+   * bit; a C that has changed is written as C, with `l_kernel` 0, where the file held C̃.
+   */
+  async toOfficial(original: FilePath, options: ToOfficialOptions = {}): Promise<Uint8Array> {
+    const [file, json] = toOfficialCall(this.access.checkLive('toOfficial'), original, options)
+    return this.access.read('toOfficial', (handle) => handle.toOfficial(file, json))
   }
 
   /** Checks the input and the options of a prediction, and converts them to the addon's types. */
@@ -262,49 +306,33 @@ export class SequenceModel extends Handle {
   }
 
   /**
-   * An asynchronous native call that changes the model. An abort takes effect when the call ends, so that the caller knows
-   * what has changed.
-   */
-  async #changeModel<R>(
-    op: string,
-    call: (handle: NativeModel, cancel: Cancel) => Promise<R>,
-    signal?: AbortSignal,
-  ): Promise<R> {
-    const name = this.access.checkLive(op)
-    throwIfAborted(name, signal)
-    const result = await this.access.read(op, call)
-    throwIfAborted(name, signal)
-    return result
-  }
-
-  /**
    * Computes the gradients of a batch without an update, for loops of your own. Batches since the last update are joined:
    * loss and gradients are those of the mean by weight over the targets of all of them. Each batch has dropout masks and
-   * batch statistics of its own.
+   * batch statistics of its own. A signal that fires before the computation has begun leaves the batch out
+   * (`ERR_S4_ABORTED`); one that fires later lets it end, and the batch is part of the update.
    */
   async accumulate(batch: Batch, options: { signal?: AbortSignal } = {}): Promise<void> {
     const op = this.access.checkLive('accumulate')
     const { signal } = rejectUnknownOptions(op, options, ['signal'])
     throwIfAborted(op, signal)
     const input = nativeBatch(op, this.#trainedModel, batch, 'batch')
-    await this.access.write('accumulate', async () => {
-      await this.access.afterReads('accumulate', (handle) => handle.configure('{}'))
-      await this.#changeModel('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal)
-    })
+    await this.access.write('accumulate', () =>
+      this.access.change('accumulate', (handle, cancel) => handle.accumulate(input, cancel), signal),
+    )
   }
 
   /**
    * Makes one update from all batches that {@link SequenceModel.accumulate} was given since the last. Options given here
-   * hold for later updates too. Where no target counts there is no update, and `loss` is NaN.
+   * hold for later updates too, unless this one fails: then the options are those before. Where no target counts there is no
+   * update, and `loss` is NaN.
    */
   async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
     const op = this.access.checkLive('update')
     const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
     const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
     return this.access.write('update', async () => {
-      if (config !== '{}') await this.access.afterReads('update', (handle) => handle.configure(config))
-      const { step, loss, gradNorm } = await this.#changeModel('update', (handle, cancel) =>
-        handle.update(cancel),
+      const { step, loss, gradNorm } = await this.access.change('update', (handle, cancel) =>
+        handle.update(config, cancel),
       )
       const state = await this.access.afterReads('update', (handle) => handle.trainState())
       this.#trainedModel.progress = progressOf(state)

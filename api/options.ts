@@ -203,7 +203,8 @@ export interface ModelConfig
     Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary'>>,
     Pick<ModelOptions, 'vocabulary'> {}
 
-const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
+/** Names of the options of loading. */
+export const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
 
 /** A caller's options in the form that the addon takes. */
 export interface NativeOptions {
@@ -280,7 +281,8 @@ function checkedOption(op: string, name: string, value: unknown): unknown {
 export function nativeOptions(op: string, options: unknown): NativeOptions {
   const config: Record<string, unknown> = {}
   const host: Record<string, unknown> = {}
-  for (const [key, value] of Object.entries(optionsObject(op, options))) {
+  const names = [...Object.keys(OPTION_KINDS), ...DEVICE_OPTIONS]
+  for (const [key, value] of Object.entries(optionsObject(op, options, names))) {
     rejectRenamedOption(op, key)
     if (value === undefined) continue
     if ((DEVICE_OPTIONS as readonly string[]).includes(key)) host[key] = value

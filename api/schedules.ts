@@ -39,7 +39,7 @@ function scheduleNumber(op: string, what: string, x: unknown, form: ScheduleNumb
 }
 
 /** A schedule of this kind, each of its numbers read once and checked; `prefix` stands before their names in errors. */
-function made(op: string, kind: Schedule['kind'], options: object, prefix = ''): Schedule {
+function checkedSchedule(op: string, kind: Schedule['kind'], options: object, prefix = ''): Schedule {
   const numbers = NUMBERS[kind]
   const given = rejectUnknownOptions<Record<string, unknown>>(op, options as never, Object.keys(numbers))
   const schedule: Record<string, unknown> = { kind }
@@ -66,29 +66,29 @@ export const schedules = {
   },
   /** The factor rises linearly to 1 over the first `warmup` updates, and stays there. */
   warmup(options: { warmup: number }): Schedule {
-    return made('schedules.warmup', 'warmup', options)
+    return checkedSchedule('schedules.warmup', 'warmup', options)
   },
   /**
    * The factor rises linearly to 1 over the first `warmup` updates, then falls along half a cosine to `floor` (default 0)
    * at update `total`.
    */
   warmupCosine(options: { warmup: number; total: number; floor?: number }): Schedule {
-    return made('schedules.warmupCosine', 'warmupCosine', options)
+    return checkedSchedule('schedules.warmupCosine', 'warmupCosine', options)
   },
   /**
    * Multiplies by `factor`, down to `floor`, whenever the loss of an epoch (that of the validation, if there is one) has
    * not fallen for more than `patience` epochs.
    */
   plateau(options: { factor: number; patience: number; floor?: number }): Schedule {
-    return made('schedules.plateau', 'plateau', options)
+    return checkedSchedule('schedules.plateau', 'plateau', options)
   },
   /** Multiplies by `factor` after every `every` updates. */
   stepDecay(options: { every: number; factor: number }): Schedule {
-    return made('schedules.stepDecay', 'step', options)
+    return checkedSchedule('schedules.stepDecay', 'step', options)
   },
 }
 
-/** Refuses what is no schedule, by its form, its kind and its numbers. */
+/** Refuses a value that is no schedule: its form, its kind and its numbers are checked. */
 export function checkSchedule(op: string, schedule: unknown): Schedule {
   const kind = readGiven(
     op,
@@ -108,7 +108,7 @@ export function checkSchedule(op: string, schedule: unknown): Schedule {
     throw fail('ERR_S4_VALUE', op, `what ${names.join(', ')} give for 'schedule'`, describe(schedule))
   }
   const { kind: _, ...options } = membersOf(op, 'schedule', schedule)
-  return made(
+  return checkedSchedule(
     op,
     oneOf(op, 'schedule.kind', kind, Object.keys(NUMBERS) as Schedule['kind'][]),
     options,

@@ -1,6 +1,7 @@
 // Tensors: arrays with sizes. Those that a caller gives are checked by their properties, never by `instanceof`, which fails
 // for objects of another realm.
 import { types } from 'node:util'
+import { memoryLeft } from '#binding'
 import { stepRatio } from './check.js'
 import { describe, fail, readGiven } from './error.js'
 
@@ -46,14 +47,36 @@ export function tensor(data: Floats, shape: Shape): Tensor {
   return { data, shape, dtype: types.isFloat64Array(data) ? 'f64' : 'f32' }
 }
 
-/** A zeroed array with room for these sizes, for the addon to write into. */
+/** Arrays of fewer bytes are asked for without a look at the memory that there is. */
+const WORTH_A_LOOK = 2 ** 24
+/** Arrays of fewer bytes are on JavaScript's own heap, or as small. */
+const ALWAYS_THERE = 2 ** 12
+
+/** What `make` allocates; `ERR_S4_MEMORY` where its bytes are more than this process may still have. */
+export function allocated<A>(op: string, what: string, bytes: number, make: () => A): A {
+  const mib = (n: number) => `${(n / 2 ** 20).toFixed(1)} MiB`
+  const left = bytes < WORTH_A_LOOK ? undefined : memoryLeft()
+  if (typeof left === 'number' && bytes > left)
+    throw fail(
+      'ERR_S4_MEMORY',
+      op,
+      `${mib(bytes)} of memory for ${what}`,
+      `${mib(left)} that this process may still have`,
+    )
+  try {
+    return make()
+  } catch {
+    throw fail('ERR_S4_MEMORY', op, `JavaScript to allocate ${what}`, mib(bytes))
+  }
+}
+
+/** A zeroed array with room for these sizes, for the addon to write into. Every push comes through here. */
 export function allocate(op: string, shape: Shape, dtype: Dtype): Floats {
   const n = elementCount(shape)
-  try {
-    return dtype === 'f32' ? new Float32Array(n) : new Float64Array(n)
-  } catch {
-    throw fail('ERR_S4_MEMORY', op, 'JavaScript to allocate the result', `${n} elements of ${dtype}`)
-  }
+  const type = dtype === 'f32' ? Float32Array : Float64Array
+  const bytes = n * type.BYTES_PER_ELEMENT
+  if (bytes < ALWAYS_THERE) return new type(n)
+  return allocated(op, `${n} elements of ${dtype}`, bytes, () => new type(n))
 }
 
 /** A shape as text, for error messages. */
@@ -174,12 +197,7 @@ export function integers(op: string, what: string, data: ArrayLike<number> | Big
   return readGiven(op, what, () => {
     const n: unknown = data.length
     if (typeof n !== 'number') throw fail('ERR_S4_DTYPE', op, `${what} of 32-bit integers`, describe(data))
-    let converted: Int32Array
-    try {
-      converted = new Int32Array(n)
-    } catch {
-      throw fail('ERR_S4_MEMORY', op, `JavaScript to allocate ${what}`, `${n} integers`)
-    }
+    const converted = allocated(op, what, 4 * n, () => new Int32Array(n))
     for (let i = 0; i < converted.length; i++) {
       const given: unknown = data[i]
       const x = typeof given === 'bigint' ? Number(given) : given

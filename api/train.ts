@@ -1,30 +1,9 @@
 // The options and results of training and evaluation, as types, and their checks.
 import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
-import {
-  booleanOf,
-  listOf,
-  membersOf,
-  numberIn32Bits,
-  realNumbers,
-  wholeNumber,
-  textOf,
-  type FilePath,
-} from './check.js'
+import { booleanOf, realNumbers, wholeNumber, type FilePath } from './check.js'
 import type { Dataset } from './dataset.js'
-import { fail } from './error.js'
+import { checkGroups, type ParameterGroup } from './groups.js'
 import { checkSchedule, type Schedule } from './schedules.js'
-
-/** Parameters chosen by name, with rates of their own. */
-export interface ParameterGroup {
-  /** A name of {@link SequenceModel.parameters}, in which `*` stands for any characters: `'blocks.*.layer.kernel.inv_dt'`, `'*.bias'`. */
-  name: string
-  /** Learning rate. Default that of the parameter's group, `lr` or `ssmLr`. */
-  lr?: number
-  /** Decoupled decay. Default `weightDecay`, and 0 for Δ, A, B and P. */
-  weightDecay?: number
-  /** They stay as they are, and their gradients count in no norm. Default false. */
-  freeze?: boolean
-}
 
 /** Options of a training run. */
 export interface TrainOptions extends AdamWOptions {
@@ -42,7 +21,10 @@ export interface TrainOptions extends AdamWOptions {
   groups?: readonly ParameterGroup[]
   /** Schedule of the learning rates. Default constant. */
   schedule?: Schedule
-  /** Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. */
+  /**
+   * Dataset on which the model is evaluated after every epoch. A plateau schedule follows its loss. What can be walked only
+   * once (a generator, a stream) serves a run of one epoch; with more it is `ERR_S4_DATA`, before training.
+   */
   validation?: Dataset
   /**
    * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
@@ -55,13 +37,16 @@ export interface TrainOptions extends AdamWOptions {
   seed?: number
   /** Whether the dataset, which must be an array, is shuffled every epoch. Default false. */
   shuffle?: boolean
-  /** Path of a checkpoint that is written after every epoch. */
+  /**
+   * Path of a checkpoint that is written after every epoch, in the place of the one before: a device, a pipe or a folder is
+   * `ERR_S4_CHECKPOINT`, before training. Of a symbolic link the file that it leads to is replaced.
+   */
   checkpoint?: FilePath
   /**
    * Whether to go on with the last run, or with that of the checkpoint that the model was loaded from, as if it had not
    * stopped, even in the middle of an epoch. Options that are not given are those of the run, but for the dataset,
-   * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` for a model from a file
-   * without the state of training. Default false.
+   * `batchSize`, `validation` and `checkpoint`, which have to be given again. `ERR_S4_CHECKPOINT` where there is no run: for a
+   * model that has not been trained, or from a file without the state of training. Default false.
    */
   resume?: boolean
   /** Ends training, within one update, when it fires. */
@@ -85,24 +70,6 @@ export const TRAIN_OPTIONS = [
   'resume',
   'signal',
 ] as const
-
-/** Groups of parameters as the addon takes them, which knows the names. */
-function checkGroups(op: string, groups: unknown): object[] {
-  return listOf(op, 'groups', groups).map((group) => {
-    const { name, lr, weightDecay, freeze, ...others } = membersOf(op, 'each of groups', group)
-    const [unknown] = Object.keys(others)
-    if (unknown !== undefined)
-      throw fail('ERR_S4_VALUE', op, 'groups of name, lr, weightDecay, freeze', `unknown option '${unknown}'`)
-    return {
-      name: textOf(op, 'name of each of groups', name),
-      ...(lr !== undefined && { lr: numberIn32Bits(op, 'lr of each of groups', lr) }),
-      ...(weightDecay !== undefined && {
-        weightDecay: numberIn32Bits(op, 'weightDecay of each of groups', weightDecay),
-      }),
-      ...(freeze !== undefined && { freeze: booleanOf(op, 'freeze of each of groups', freeze) }),
-    }
-  })
-}
 
 /** Checks those of the options that the addon takes, and gives them as JSON. */
 export function nativeTrainConfig(op: string, options: TrainOptions): string {
@@ -136,7 +103,7 @@ export interface TrainEvent {
   accuracy?: number
   /** Means over the option `validation`, if it is given, at the end of an epoch. */
   validation?: Metrics
-  /** Time steps trained on per second: sequences × length. */
+  /** Time steps trained on per second; padding does not count. */
   samplesPerSecond: number
 }
 
@@ -146,7 +113,7 @@ export interface Progress {
   readonly steps: number
   /** Number of whole epochs. */
   readonly epochs: number
-  /** Time steps trained on: sequences × length. */
+  /** Time steps trained on; padding does not count. */
   readonly samples: number
 }
 

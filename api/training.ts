@@ -1,6 +1,5 @@
 // The loops over the batches of a dataset: training and evaluation of a model.
-import { accessSync, constants, statSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { checkCheckpointPath } from '#binding'
 import type { BatchInput, NativeModel, Sums, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
@@ -10,11 +9,12 @@ import {
   checkDataset,
   checkShuffled,
   readAhead,
+  runsOnce,
   type Batch,
   type Dataset,
   type DatasetSource,
 } from './dataset.js'
-import { fail, readGiven, throwIfAborted } from './error.js'
+import { callNative, fail, readGiven, throwIfAborted } from './error.js'
 import {
   nativeTrainConfig,
   TRAIN_OPTIONS,
@@ -45,59 +45,74 @@ interface BegunBatch {
   error?: Error
 }
 
-/** The path of a checkpoint; a folder that cannot be written to is refused before an epoch's work is lost by it. */
+/** The path of a checkpoint; one that cannot be written is refused before an epoch's work is lost by it. */
 function checkpointPath(op: string, given: unknown): string | undefined {
   if (given === undefined) return undefined
   const path = filePath(op, given, 'checkpoint')
-  const folder = dirname(path)
-  try {
-    accessSync(folder, constants.W_OK)
-  } catch (error) {
-    throw fail(
-      'ERR_S4_CHECKPOINT',
-      op,
-      `a folder to write 'checkpoint' in`,
-      `${folder}: ${(error as Error).message}`,
-    )
-  }
-  if (!statSync(folder).isDirectory())
-    throw fail('ERR_S4_CHECKPOINT', op, `a folder to write 'checkpoint' in`, `${folder}, which is a file`)
-  let folderInItsPlace
-  try {
-    folderInItsPlace = statSync(path, { throwIfNoEntry: false })?.isDirectory()
-  } catch (error) {
-    throw fail('ERR_S4_CHECKPOINT', op, `a file for 'checkpoint'`, `${path}: ${(error as Error).message}`)
-  }
-  if (folderInItsPlace)
-    throw fail('ERR_S4_CHECKPOINT', op, `a file for 'checkpoint'`, `${path}, which is a folder`)
+  callNative(() => checkCheckpointPath(path))
   return path
 }
 
-/** Refuses wrong batches of a validation before training: all of an array, the first one of what can be walked again. */
+/** A walk over a dataset of which the first batch has been read. */
+interface BegunWalk {
+  readonly first: Batch
+  readonly rest: AsyncGenerator<Batch>
+}
+
+/**
+ * Refuses wrong batches of a validation before training: all of an array, the first one of anything else. The walk of which
+ * that one was read is given back, for the first evaluation: a stream would not give it again.
+ */
 async function checkValidation(
   op: string,
   model: TrainedModel,
   source: DatasetSource | undefined,
-): Promise<void> {
-  if (source === undefined) return
+  epochsLeft: number,
+): Promise<BegunWalk | undefined> {
+  if (source === undefined) return undefined
   const { what, dataset } = source
   checkDataset(op, source)
-  const whole = Array.isArray(dataset)
-  // It is an iterator, which is its own iterable: a batch read here would be missing later.
-  if (!whole && readGiven(op, what, () => iteratesItself(dataset))) return
-  let count = 0
-  for await (const batch of batches(op, source)) {
+  if (epochsLeft > 1 && runsOnce(op, source))
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      `${what} that can be walked after each of ${epochsLeft} epochs, such as an array`,
+      'an iterator or stream, which runs once',
+    )
+  const check = async (batch: Batch) => {
     const input = nativeBatch(op, model, batch, `each batch of ${what}`)
     await model.access.afterReads('train', (handle) => handle.checkBatch(input))
-    count++
-    if (!whole) break
   }
-  if (count === 0) throw fail('ERR_S4_DATA', op, `${what} with at least one batch`, 'none')
+  const none = () => fail('ERR_S4_DATA', op, `${what} with at least one batch`, 'none')
+  if (readGiven(op, what, () => Array.isArray(dataset))) {
+    let count = 0
+    for await (const batch of batches(op, source)) {
+      await check(batch)
+      count++
+    }
+    if (count === 0) throw none()
+    return undefined
+  }
+  const rest = batches(op, source)
+  const first = await rest.next()
+  if (first.done) throw none()
+  try {
+    await check(first.value)
+  } catch (error) {
+    await rest.return(undefined)
+    throw error
+  }
+  return { first: first.value, rest }
 }
 
-function iteratesItself(dataset: object): boolean {
-  const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>>
-  return (d[Symbol.asyncIterator]?.() ?? d[Symbol.iterator]?.()) === dataset
+/** All batches of a walk, those that have been read included. */
+async function* wholeWalk({ first, rest }: BegunWalk): AsyncGenerator<Batch> {
+  try {
+    yield first
+    yield* rest
+  } finally {
+    await rest.return(undefined)
+  }
 }
 
 /** The loop of {@link SequenceModel.train}: epochs, their updates, validation and checkpoints. */
@@ -117,13 +132,17 @@ export async function* train(
   const config = nativeTrainConfig(op, options)
   if (options.shuffle) checkShuffled(op, dataset)
   const checkpoint = checkpointPath(op, options.checkpoint)
-  const validated: DatasetSource | undefined =
+  const validationSource: DatasetSource | undefined =
     options.validation === undefined
       ? undefined
       : { what: 'validation', dataset: options.validation, batchSize }
   access.acquire('train')
+  let begunValidation: BegunWalk | undefined
   try {
-    await checkValidation(op, model, validated)
+    const before = await readTrainState(model)
+    const epochs = options.epochs ?? (resume ? before.totalEpochs : undefined) ?? 1
+    const epochsLeft = epochs - (resume ? before.epochs : 0)
+    begunValidation = await checkValidation(op, model, validationSource, epochsLeft)
     await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
     let state = await readTrainState(model)
     const totalEpochs = state.totalEpochs ?? 1
@@ -136,7 +155,9 @@ export async function* train(
       state = await readTrainState(model)
       checkEpoch(op, state)
       const loss = state.loss / state.weight
-      const validation = validated && (await evaluate(op, model, validated, signal))
+      const walk = begunValidation && wholeWalk(begunValidation)
+      begunValidation = undefined
+      const validation = validationSource && (await evaluate(op, model, validationSource, signal, walk))
       await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
       const event: TrainEvent = {
         type: 'epoch',
@@ -155,6 +176,7 @@ export async function* train(
       yield event
     }
   } finally {
+    void begunValidation?.rest.return(undefined).catch(() => undefined)
     access.release()
   }
 }
@@ -205,7 +227,7 @@ async function* epochUpdates(
       await work
       begunBatch = await beginNext(op, model, following)
       const stats = await access.read('train', (handle) => handle.trainStats())
-      const samples = input.batch * input.len
+      const samples = stats.timeSteps
       model.progress = progressOf({
         steps: stats.step,
         epochs: epoch,
@@ -262,16 +284,20 @@ async function beginNext(
   }
 }
 
-/** Mean loss, and with cross-entropy the accuracy, of a model over a dataset. Changes nothing. */
+/**
+ * Mean loss, and with cross-entropy the accuracy, of a model over a dataset. Changes nothing. `walk`: one over the dataset
+ * that has begun.
+ */
 export async function evaluate(
   op: string,
   model: TrainedModel,
   source: DatasetSource,
   signal: AbortSignal | undefined,
+  walk: AsyncGenerator<Batch> = batches(op, source),
 ): Promise<Metrics> {
   const totals: Sums = { loss: 0, correct: 0, rows: 0, weight: 0 }
   let hasBatch = false
-  for await (const batch of readAhead(batches(op, source))) {
+  for await (const batch of readAhead(walk)) {
     throwIfAborted(op, signal)
     const input = nativeBatch(op, model, batch, `each batch of ${source.what}`)
     const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[1]) =>
@@ -283,7 +309,8 @@ export async function evaluate(
     totals.weight += sums.weight
     hasBatch = true
   }
-  if (!hasBatch) throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none')
+  if (!hasBatch)
+    throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none (an iterator runs once)')
   if (totals.weight === 0)
     throw fail('ERR_S4_DATA', op, `${source.what} with at least one target that counts`, 'none')
   return {

@@ -96,7 +96,7 @@ writeFileSync(join(pack, 'commit'), commit + (changed ? ' with changes' : ''))
 
 // Of TypeScript, with which the table of wrong values reads the declarations, its one library and the types that it names.
 const code = (path) =>
-  path.includes('/typescript/old/lib/')
+  path.includes('/@typescript/old/lib/')
     ? /\/(typescript\.js|lib\.[a-z0-9.]+\.d\.ts)$/.test(path)
     : /\.(m?js|cjs|json|node)$/.test(path) || /@types\/node\/.*\.d\.ts$/.test(path)
 const list = [

@@ -77,6 +77,19 @@ function cage() {
   return true
 }
 
+/** The short forms of the programs that try faults; CONTRIBUTING.md names the long ones. */
+function faults() {
+  const short = (name, ...flags) => node(...flags, `scripts/faults/${name}.mjs`, '--short')
+  const ended = [
+    short('kill'),
+    short('workers', '--expose-gc'),
+    short('disk'),
+    short('exit'),
+    short('soak', '--expose-gc'),
+  ]
+  return ended.every(Boolean)
+}
+
 // Quick checks come first.
 const checks = [
   [
@@ -108,6 +121,7 @@ const checks = [
   ['tests through the public API', () => npm('ava')],
   ['the same without external memory', cage],
   ['every recipe in miniature', () => node('--test', 'scripts/recipes.test.mjs')],
+  ['faults, in short: kills, workers, disks, exits, memory', faults],
   ['tests of the command', () => run('npm', ['test', '--silent', '-w', 'cli'])],
 ]
 

@@ -1,4 +1,4 @@
-/** Options of a command, read by node:util parseArgs, with one clear line for what is wrong. */
+/** Options of a command, read by node:util parseArgs, with one line of text for each mistake in them. */
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 
 /** A mistake in the command line: exit code 2. */

@@ -6,11 +6,12 @@ import { data } from './commands/data.js'
 import { demo } from './commands/demo.js'
 import { diagnose } from './commands/diagnose.js'
 import { forecast } from './commands/forecast.js'
+import { importOfficial } from './commands/import.js'
 import { stream } from './commands/stream.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 
-const commands: readonly Command[] = [train, forecast, stream, data, diagnose, verify, demo]
+const commands: readonly Command[] = [train, forecast, stream, importOfficial, data, diagnose, verify, demo]
 
 function help(): string {
   const lines = commands.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`)

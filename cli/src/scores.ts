@@ -21,11 +21,11 @@ export function scores(
 ): Score[] {
   const x = standardise(series, forecaster.about.scale)
   const order = Math.min(512, Math.floor((trainLength - Math.max(...horizons)) / 4))
-  const linear = order >= 1 ? fitLinear(x, order, horizons, 0, trainLength) : []
+  const linearModels = order >= 1 ? fitLinear(x, order, horizons, 0, trainLength) : []
   return horizons.map((horizon, i) => ({
     horizon,
     persistence: persistenceRmse(x, horizon, trainLength, x.length),
-    linear: linear.length > 0 ? linearRmse(linear[i], x, trainLength, x.length) : Number.NaN,
+    linear: linearModels.length > 0 ? linearRmse(linearModels[i], x, trainLength, x.length) : Number.NaN,
     model: modelRmse(forecaster, outputs, series, trainLength, horizon),
   }))
 }

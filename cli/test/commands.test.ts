@@ -224,10 +224,14 @@ test('a number for --column is a name first, then a place', () => {
 })
 
 test('--header says what a first line is', () => {
+  // Of a model that was trained without --column, so that its forecast takes the last one.
+  const last = join(folder, 'last.safetensors')
+  const trained = s4(['train', twoColumns, '--out', last, '--updates', '2', ...small])
+  assert.equal(trained.status, 0, trained.stderr)
   const file = join(folder, 'mixed.csv')
   const lines = Array.from({ length: 400 }, (_, i) => `${i},${i % 7}`)
   writeFileSync(file, `t,2020\n${lines.join('\n')}\n`)
-  const run = (...more: string[]) => s4(['forecast', model, file, '--steps', '1', ...more])
+  const run = (...more: string[]) => s4(['forecast', last, file, '--steps', '1', ...more])
   const refused = run()
   assert.equal(refused.status, 1)
   assert.match(refused.stderr, /names or values.*header/)

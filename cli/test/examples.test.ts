@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { readSafetensors } from 's4-node'
 
 const folder = fileURLToPath(new URL('../../../examples/', import.meta.url))
 const run = (name: string, ...args: string[]) =>
@@ -31,4 +32,17 @@ test('examples/train.mjs: learns, saves, loads', () => {
 test('examples/stream.mjs: the stream is the prediction', () => {
   const [error] = differences(run('stream.mjs'))
   assert.ok(error <= 1e-5, `${error}`)
+})
+
+test('examples/official.mjs: a checkpoint of the official code runs, and goes back with its names', () => {
+  const out = mkdtempSync(join(tmpdir(), 's4-examples-'))
+  try {
+    const fixtures = fileURLToPath(new URL('../../../__test__/fixtures/official/', import.meta.url))
+    const back = join(out, 'back.safetensors')
+    assert.match(run('official.mjs', join(fixtures, 'v4-lightning.ckpt'), back), /^2 × \d+ \[\]\noutputs \[/)
+    const original = readSafetensors(join(fixtures, 'v4-lightning.safetensors'))
+    assert.deepEqual(readSafetensors(back).tensors, original.tensors)
+  } finally {
+    rmSync(out, { recursive: true })
+  }
 })

@@ -13,7 +13,7 @@ export declare class Cancel {
 export declare class NativeLayer {
   /** A new layer or block. `config` is JSON of its options. */
   constructor(kind: 'layer' | 'block', config: string, host: HostOptions)
-  /** A block from an official safetensors file. */
+  /** A block from an official checkpoint file. */
   static fromOfficialFile(path: string, config: string | undefined | null, host: HostOptions): NativeLayer
   /** A block from tensors of an official state dict. */
   static fromOfficial(tensors: Array<NamedArray>, config: string, host: HostOptions): NativeLayer
@@ -49,12 +49,27 @@ export declare class NativeLayer {
   gradient(name: string): Floats
   /** Replaces a parameter's value. */
   setParameter(name: string, value: Data): void
+  /** Running means and variances of a batch norm, (2, features); nothing without one. */
+  runningStatistics(): Floats | null
+  /** Replaces the running means and variances of a batch norm. */
+  setRunningStatistics(values: Data): void
   /** Zeroes all gradients. */
   zeroGrad(): void
-  /** Makes an AdamW for this layer's parameters, with options as JSON; gives the number by which it is called. */
-  adamOpen(config: string): number
-  /** One update by AdamW number `id`, with the learning rates multiplied by `scale`; gives the norm of the gradients. */
-  adamUpdate(id: number, scale: number): number
+  /** Makes an AdamW for this layer's parameters, with options as JSON, in whose groups `prefix` may stand before the names. */
+  adamOpen(config: string, prefix: string): OpenedAdam
+  /** Σ g² over the gradients that AdamW number `id` does not leave out. */
+  adamSquaredNorm(id: number): number
+  /**
+   * One update by AdamW number `id`, with the learning rates multiplied by `scale`. `squaredNorm`: Σ g² of all that is clipped
+   * together.
+   */
+  adamUpdate(id: number, scale: number, squaredNorm: number): void
+  /** The moments of AdamW number `id`: of each parameter first ones, then second ones. */
+  adamMoments(id: number): Array<NamedArray>
+  /** Other moments for AdamW number `id`, in the order of the parameters, and the number of updates that they are from. */
+  adamRestore(id: number, step: number, moments: Array<MomentsIn>): void
+  /** Number of updates of AdamW number `id`. */
+  adamSteps(id: number): number
   /** Frees the moments of AdamW number `id`, after the calls under way. */
   adamClose(id: number): void
   /** Counts of memory requests and of waits for the device so far, and the memory held now. */
@@ -63,9 +78,9 @@ export declare class NativeLayer {
   dispose(): void
 }
 
-/** A model of the addon. It holds nothing until `create`, `load` or `loadBytes` has succeeded. */
+/** A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded. */
 export declare class NativeModel {
-  /** A handle that holds no model yet: `create`, `load` or `loadBytes` makes it. */
+  /** A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it. */
   constructor()
   /** Makes a new model from options as JSON. */
   create(config: string, host: HostOptions): Promise<void>
@@ -106,6 +121,13 @@ export declare class NativeModel {
   counters(): Counters
   /** Frees the native memory of the handle, after the work under way. */
   dispose(): void
+  /** Loads an official checkpoint file; gives a sentence on each thing that was assumed. `config` is JSON. */
+  loadOfficial(path: string, config: string | undefined | null, host: HostOptions): Promise<Array<string>>
+  /**
+   * The model as a state dict with the names, shapes and types of the official checkpoint `original`, in the bytes of a
+   * safetensors file.
+   */
+  toOfficial(original: string, config?: string | undefined | null): Promise<Uint8Array>
   /** Makes a stream over `batch` sequences, from zero states; gives its number. */
   streamOpen(batch: number, rate: number): number
   /**
@@ -129,8 +151,6 @@ export declare class NativeModel {
   streamClose(id: number): void
   /** Begins a training run with options as JSON; with `resume` the present run goes on. */
   trainBegin(config: string, resume: boolean): void
-  /** Replaces options, given as JSON, for a loop of the caller's own. */
-  configure(config: string): void
   /** How far the training run is. */
   trainState(): TrainState
   /** Refuses a batch that training could not take. */
@@ -148,14 +168,32 @@ export declare class NativeModel {
   trainEnd(): void
   /** Adds the gradients of a batch, without an update. */
   accumulate(batch: BatchInput, cancel?: Cancel | undefined | null): Promise<void>
-  /** Makes the update from all batches accumulated since the last. */
-  update(cancel?: Cancel | undefined | null): Promise<StepStats>
+  /** Makes the update from all batches accumulated since the last, with the options that `config` (JSON) names replaced. */
+  update(config: string, cancel?: Cancel | undefined | null): Promise<StepStats>
   /** Ends an epoch, and tells a plateau schedule its metric. */
   endEpoch(metric: number): void
   /** Zeroes the states that are carried from batch to batch. */
   resetState(): void
   /** Exchanges the parameters with their running average. */
   swapAverage(): void
+}
+
+/** A parameter of a user's own, with its moments. Values and gradients stay in the user's arrays. */
+export declare class NativeParameter {
+  /** A parameter of `len` elements with zero moments; AdamW's options as JSON. */
+  constructor(name: string, len: number, dtype: 'f32' | 'f64', config: string)
+  /** Of each group, whether it names this parameter. */
+  usedGroups(): Array<boolean>
+  /** Σ g² of the gradient, which the next update takes. */
+  adamSquaredNorm(grad: Data): number
+  /** The value after one update. */
+  adamUpdate(value: Data, scale: number, squaredNorm: number): Floats
+  /** The moments, first and second. */
+  adamMoments(): Array<NamedArray>
+  /** Other moments, and the number of updates that they are from. */
+  adamRestore(step: number, moments: Array<MomentsIn>): void
+  /** Number of updates so far. */
+  adamSteps(): number
 }
 
 /** Gradients of a forward's inputs. */
@@ -218,6 +256,12 @@ export interface CallOptions {
   /** Whether to save what a backward needs. */
   save?: boolean
 }
+
+/**
+ * Refuses the path of a checkpoint that is to be replaced after every epoch where no file could be: a folder, a device, a
+ * file in a folder that does not exist or takes none.
+ */
+export declare function checkCheckpointPath(path: string): void
 
 /** Sizes of a convolution and the directions of its kernel. */
 export interface ConvSizes {
@@ -316,6 +360,17 @@ export interface LabelledPictures {
 /** Trees of ListOps, at most a million (their tokens are counted in 32 bits). `seed` is a whole number. */
 export declare function listops(count: number, seed: number): Promise<TokenRows>
 
+/** Bytes of memory that this process may still have; nothing where the system does not say. */
+export declare function memoryLeft(): number | null
+
+/** Moments of one parameter: first, second. */
+export interface MomentsIn {
+  /** Running mean of the gradients. */
+  m: Data
+  /** Running mean of the squared gradients. */
+  v: Data
+}
+
 /** A named array that JavaScript passes in. */
 export interface NamedArray {
   /** Name. */
@@ -341,6 +396,14 @@ export declare function nplr(kind: string, n: number): Array<NamedData>
 
 /** As `nplr`, away from the JavaScript thread. */
 export declare function nplrAsync(kind: string, n: number): Promise<Array<NamedArray>>
+
+/** An optimiser that has been made, and what its groups name. */
+export interface OpenedAdam {
+  /** The number by which it is called. */
+  id: number
+  /** Of each group, whether it names a parameter here. */
+  usedGroups: Array<boolean>
+}
 
 /** Name, shape and group of a parameter. */
 export interface ParameterInfo {
@@ -400,6 +463,8 @@ export interface StepStats {
   correct: number
   /** Number of targets that count: one for each sequence where the model pools over time, else one for each time step. */
   rows: number
+  /** Time steps of its batches, without padding. */
+  timeSteps: number
   /** Sum of the targets' weights; 0 where none counts, and then nothing was updated. */
   weight: number
   /** Norm over the gradients of all parameters, before clipping. */
@@ -444,7 +509,7 @@ export interface TrainState {
   steps: number
   /** Number of whole epochs. */
   epochs: number
-  /** Time steps trained on so far: sequences × length. */
+  /** Time steps trained on so far, without padding. */
   samples: number
   /** Number of items that the epoch under way has taken from the dataset. */
   items: number
@@ -468,3 +533,6 @@ export interface TrainState {
 
 /** Writes a safetensors file: to a temporary file, which is then renamed. */
 export declare function writeSafetensors(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): void
+
+/** As `writeSafetensors`, away from the JavaScript thread; the elements are copied first. */
+export declare function writeSafetensorsAsync(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): Promise<void>

@@ -26,7 +26,7 @@ export function reportPage(data: ReportData): string {
   const step = 10 * rate
   for (let from = data.trainLength; from < signal.length; from += step)
     rows.push(signalChart(data, from, Math.min(from + step, signal.length), domain))
-  const heldMarks = data.marks.filter((mark) => mark.from >= data.trainLength).length
+  const heldOutMarkCount = data.marks.filter((mark) => mark.from >= data.trainLength).length
   const bandMs = Math.round((1000 * data.band.horizon) / rate)
   const equal = Number.isFinite(stream.error) && stream.error <= stream.tolerance
   return `<!doctype html>
@@ -55,7 +55,7 @@ export function reportPage(data: ReportData): string {
   ${figure(scoreChart(data), 'Error against the horizon.')}
 </div>
 <h2>Forecast and marks</h2>
-<p class="legend">${swatch(colours.ink)} signal ${swatch(colours.band)} forecast made ${bandMs} ms before, mean ± 2σ (holds ${(100 * data.coverage).toFixed(1)} % of the samples) ${swatch('#f3cdd2')} samples that the model finds improbable (${heldMarks} marks here)</p>
+<p class="legend">${swatch(colours.ink)} signal ${swatch(colours.band)} forecast made ${bandMs} ms before, mean ± 2σ (holds ${(100 * data.coverage).toFixed(1)} % of the samples) ${swatch('#f3cdd2')} samples that the model finds improbable (${heldOutMarkCount} marks here)</p>
 ${rows.join('\n')}
 <h3>Single forecasts</h3>
 <div class="three">${data.fans.map((fan) => fanChart(data, fan)).join('')}</div>

@@ -69,45 +69,46 @@ export async function verify(
   }
   const cases = findCases(folder)
   if (cases.length === 0) fail(`${folder} holds no .safetensors file`)
-  for (const one of cases) {
-    const runner = runnerOf(one)
+  for (const goldenCase of cases) {
+    const runner = runnerOf(goldenCase)
     if (runner === undefined) {
-      fail(`${one.name} cannot be run: not a known kind of golden file`)
+      fail(`${goldenCase.name} cannot be run: not a known kind of golden file`)
       continue
     }
     let golden: GoldenFile | undefined
     try {
-      golden = readGolden(one.golden)
-      if (one.checkpoint !== undefined) {
-        for (const name of readGolden(one.checkpoint).tensors.keys())
-          if (!runner.parameters?.test(name)) fail(`${one.name} ${name} unknown tensor in the checkpoint`)
+      golden = readGolden(goldenCase.golden)
+      if (goldenCase.checkpoint !== undefined) {
+        for (const name of readGolden(goldenCase.checkpoint).tensors.keys())
+          if (!runner.parameters?.test(name))
+            fail(`${goldenCase.name} ${name} unknown tensor in the checkpoint`)
       }
-      const computed = await runner.run(golden, one.checkpoint, options)
+      const computed = await runner.run(golden, goldenCase.checkpoint, options)
       let compared = 0
       for (const [quantity, truth] of golden.tensors) {
         if (runner.inputs.test(quantity)) continue
         if (!computed.has(quantity)) {
-          fail(`${one.name} ${quantity} unknown tensor`)
+          fail(`${goldenCase.name} ${quantity} unknown tensor`)
           continue
         }
         const error = relativeError(computed.get(quantity), truth.data)
         const allowed = tolerance(quantity, golden.config, options)
         const ok = error <= allowed
-        const line = `${one.name} ${quantity} ${error.toExponential(2)}`
+        const line = `${goldenCase.name} ${quantity} ${error.toExponential(2)}`
         compared += 1
         if (ok) print(line)
         else fail(`${line} past ${allowed.toExponential(0)}`)
-        if (worst === undefined || error > worst.error) worst = { name: one.name, quantity, error }
+        if (worst === undefined || error > worst.error) worst = { name: goldenCase.name, quantity, error }
       }
       tensors += compared
-      if (compared === 0) fail(`${one.name} cannot be run: nothing in it to compare`)
+      if (compared === 0) fail(`${goldenCase.name} cannot be run: nothing in it to compare`)
     } catch (error) {
       const reason = (error as Error).message.split('\n')[0]
       if (golden !== undefined && isSkipped(golden, options, error)) {
         skipped += 1
-        print(`${one.name} skipped: ${reason}`)
+        print(`${goldenCase.name} skipped: ${reason}`)
       } else {
-        fail(`${one.name} cannot be run: ${reason}`)
+        fail(`${goldenCase.name} cannot be run: ${reason}`)
       }
     }
   }

@@ -44,6 +44,15 @@ pub fn copied<T: Copy>(op: &'static str, what: &str, x: &[T]) -> Result<Vec<T>> 
     Ok(v)
 }
 
+/// Makes `v` have `len` elements, whatever they are; where it has to grow and cannot, an error like that of [`zeros`].
+pub fn resize<T: Copy + Default>(op: &'static str, what: &str, v: &mut Vec<T>, len: usize) -> Result<()> {
+    if len > v.capacity() {
+        *v = reserved(op, what, len, len)?;
+    }
+    v.resize(len, T::default());
+    Ok(())
+}
+
 /// Room for `room` elements, of which `len` will be written to, or `ERR_S4_MEMORY`.
 pub fn reserved<T>(op: &'static str, what: &str, len: usize, room: usize) -> Result<Vec<T>> {
     let bytes = len as u128 * size_of::<T>() as u128;

@@ -25,8 +25,8 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     /// A sequence of operations that [`Memory::replay`] has recorded.
     type Graph: Default + Send + Sync + 'static;
 
-    /// The device's name in the API: `"cpu"`, `"cuda:0"`.
-    fn device_name(&self) -> String;
+    /// The device as the API names it: `"cpu"`, `"cuda:0"`.
+    fn device_id(&self) -> String;
     /// A new buffer of `len` zeros.
     fn alloc(&self, len: usize) -> Result<Self::Buf>;
     /// A new integer buffer of `len` zeros.

@@ -97,9 +97,10 @@ impl Cuda {
         self.inner.modules.kernels(self.queue().info.capability)
     }
 
-    /// The kernels that this value has launched, for a test that every kernel is launched.
-    pub fn launched(&self) -> Vec<String> {
-        self.inner.modules.launched()
+    /// The kernels launched since this value was made, as `module::kernel`, each once; for a test that every kernel is
+    /// launched.
+    pub fn launched_kernels(&self) -> Vec<String> {
+        self.inner.modules.launched_kernels()
     }
 
     pub(crate) fn zero(&self, span: Span) -> Result<()> {
@@ -126,7 +127,12 @@ impl Cuda {
     }
 
     /// Launches a kernel whose threads loop over `n` elements with the stride of the grid.
-    pub(crate) fn each(&self, kernel: (&'static str, &'static str), n: usize, args: &[Arg]) -> Result<()> {
+    pub(crate) fn launch_elementwise(
+        &self,
+        kernel: (&'static str, &'static str),
+        n: usize,
+        args: &[Arg],
+    ) -> Result<()> {
         let most = self.queue().info.multiprocessors as usize * 16;
         self.launch(kernel, (n.div_ceil(256).min(most), 1, 1), (256, 1), 0, args)
     }

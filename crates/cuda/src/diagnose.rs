@@ -7,7 +7,7 @@ use crate::{
 
 /// Why a listed GPU cannot be used, as a suffix of its line, or nothing: a fault in this process, or code that the
 /// driver would have to compile and cannot.
-fn state(d: &DeviceInfo) -> String {
+fn unusable_suffix(d: &DeviceInfo) -> String {
     if driver::refuse_lost("diagnose", d.ordinal).is_err() {
         return ", lost".into();
     }
@@ -26,7 +26,7 @@ pub fn diagnose_text() -> String {
         Ok(devices) => devices
             .iter()
             .map(|d| {
-                let state = state(d);
+                let state = unusable_suffix(d);
                 format!(
                     "cuda:{}: {}, {:.1} GiB, compute capability {}.{}, driver CUDA {}.{}{state}",
                     d.ordinal,

@@ -45,7 +45,7 @@ pub fn split_in_order(len: usize, ratios: &[f64]) -> Result<Vec<Range<usize>>> {
     part_sizes(len, ratios).map(|sizes| consecutive_ranges(&sizes))
 }
 
-/// Splits a series of `len` rows into its first `fraction`, to train on, and the rest.
+/// Splits a series of `len` rows into its first `fraction`, to train on, and the rows after it.
 pub fn split_in_time(len: usize, fraction: f64) -> Result<(Range<usize>, Range<usize>)> {
     let parts = split_in_order(len, &[fraction, 1.0 - fraction])?;
     Ok((parts[0].clone(), parts[1].clone()))

@@ -104,7 +104,7 @@ pub(crate) struct BlockBackward<'a, B: Backend> {
     pub consume_saved: bool,
 }
 
-/// Arrays of one time step of a block: those of [`S4Step`], with `y` of (batch, H).
+/// Arrays of one time step of a block, as in [`S4Step`], but `y` is (batch, H).
 pub(crate) type BlockStep<'a, B> = S4Step<'a, B>;
 
 /// One block: its SSM, its norm, its mix, and how they are joined.
@@ -130,7 +130,7 @@ impl<B: Backend> BlockCore<B> {
         let stream = 16 * (block_index + 1);
         let norm = Norm::new(be, config.norm, config.layer.features, &format!("{prefix}norm."), params)?;
         let s4 = S4Core::new(be, &config.layer, &format!("{prefix}layer."), stream, params)?;
-        let mix = MixStage::new(config, s4.spec().outputs(), prefix, block_index, stream + 8, params);
+        let mix = MixStage::new(config, s4.spec().outputs(), prefix, block_index, stream + 8, params)?;
         Ok(BlockCore { s4, norm, prenorm: config.prenorm, residual: config.residual, mix })
     }
 

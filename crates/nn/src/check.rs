@@ -59,6 +59,14 @@ pub fn lengths(op: &'static str, lengths: &[i32], batch: usize, len: usize) -> R
     }
 }
 
+/// Time steps of a batch that are no padding.
+pub fn time_steps(batch: usize, len: usize, lengths: Option<&[i32]>) -> usize {
+    match lengths {
+        Some(lengths) => lengths.iter().map(|&l| l as usize).sum(),
+        None => batch * len,
+    }
+}
+
 /// Checks that every index is below n, and not negative unless `skip` says that a negative one leaves its item out.
 pub fn indices(op: &'static str, what: &str, x: &[i32], n: usize, skip: bool) -> Result<()> {
     match x.iter().find(|&&v| if v < 0 { !skip } else { v as usize >= n }) {

@@ -11,21 +11,23 @@ use crate::{
     config::ModelConfig,
     config_json::with_present_names,
     file_kind::foreign_kind,
+    memory_estimate::{ParameterCount, check_initialization},
     model::Model,
     param::{GroupBuffers, ParamStore},
     progress::Progress,
+    read_file::read_whole,
     schedule::Schedule,
-    train::{TrainConfig, Trainer},
+    tensor_file::{FileMetadata, TensorFile, TensorToWrite, WriteError},
+    train::Trainer,
+    train_config::TrainConfig,
     write_file::{check_target, write_whole},
 };
-use num_traits::Zero;
-use s4_backend::{Backend, Code, Error, Result, Scalar};
-use safetensors::{SafeTensors, tensor::TensorView};
+use s4_backend::{Backend, Code, Error, Result, Scalar, host_memory};
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet},
     fmt::Display,
-    io::Write,
     path::Path,
 };
 
@@ -35,6 +37,11 @@ const FORMAT: &str = "s4-node";
 const VERSION: &str = "2";
 /// The version that release 0.1.0 wrote: options that were renamed since have their old names.
 const VERSION_0_1_0: &str = "1";
+
+/// What the names of an optimiser's tensors begin with.
+const FIRST_MOMENTS: &str = "optimizer.m.";
+const SECOND_MOMENTS: &str = "optimizer.v.";
+const AVERAGE: &str = "optimizer.average.";
 
 /// What a checkpoint holds, loaded.
 pub struct LoadedCheckpoint<B: Backend> {
@@ -68,14 +75,12 @@ fn checkpoint_error(expected: impl Display, got: impl Display) -> Error {
     Error::new(Code::Checkpoint, "checkpoint", expected, got)
 }
 
-/// All bytes of a file; `ERR_S4_CHECKPOINT` where it cannot be read.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| checkpoint_error(format!("a readable file {}", path.display()), e))
-}
-
 /// Metadata and tensors of a file's bytes. `ERR_S4_CHECKPOINT` unless its layout is sound: offsets within the file, no two
 /// tensors over each other, as many bytes as each shape needs.
 fn parse_file(bytes: &[u8]) -> Result<(HashMap<String, String>, SafeTensors<'_>)> {
+    // The header's text becomes maps of names, shapes and texts, twice.
+    let header = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len).min(bytes.len() as u64));
+    host_memory::check("checkpoint", "the file's header", u128::from(header) * 8)?;
     let file = SafeTensors::deserialize(bytes).map_err(|e| match foreign_kind(bytes) {
         Some(kind) => checkpoint_error("a safetensors file", kind),
         None => checkpoint_error("a sound safetensors file", e),
@@ -107,14 +112,20 @@ fn config_of(metadata: &HashMap<String, String>) -> Result<ModelConfig> {
 
 /// Reads the configuration of a checkpoint and its number format (`"f32"` or `"f64"`), without making a model.
 pub fn inspect(path: &Path) -> Result<(ModelConfig, String)> {
-    inspect_bytes(&read_file(path)?)
+    inspect_bytes(&read_whole("checkpoint", path)?)
 }
 
 /// As [`inspect`], of a checkpoint's bytes.
 pub fn inspect_bytes(bytes: &[u8]) -> Result<(ModelConfig, String)> {
     let (metadata, _) = parse_file(bytes)?;
+    if let Some(kind) = metadata.get("kind") {
+        return Err(checkpoint_error("a file of SequenceModel.save()", format!("one of {kind}.save()")));
+    }
     let dtype =
         metadata.get("dtype").cloned().ok_or_else(|| checkpoint_error("a dtype in the metadata", "none"))?;
+    if !["f32", "f64"].contains(&dtype.as_str()) {
+        return Err(checkpoint_error("dtype f32 or f64 in the metadata", dtype));
+    }
     Ok((config_of(&metadata)?, dtype))
 }
 
@@ -128,42 +139,50 @@ pub fn save<B: Backend>(
 ) -> Result<()> {
     let io = |e: std::io::Error| checkpoint_error(format!("to write {}", path.display()), e);
     check_target(path).map_err(io)?;
-    let bytes = save_bytes(model, trainer, extra)?;
-    write_whole(path, |file| file.write_all(&bytes)).map_err(io)
+    let file = checkpoint_file(model, trainer, extra)?;
+    write_whole(path, |out| file.write_to(out)).map_err(|error| match error {
+        WriteError::Io(error) => io(error),
+        WriteError::Contents(error) => error,
+    })
 }
 
-/// A tensor to be written: its name, its shape, its elements as little-endian bytes.
-pub(crate) type TensorToWrite = (String, Vec<usize>, Vec<u8>);
+/// A tensor whose elements `read` gives when it is written.
+fn tensor_to_write<'a, T: Scalar>(
+    name: String,
+    shape: Vec<usize>,
+    read: impl FnOnce() -> Result<Vec<T>> + 'a,
+) -> TensorToWrite<'a> {
+    let bytes = Box::new(move || Ok(to_bytes(&read()?)?.into()));
+    TensorToWrite { name, dtype: safetensors_dtype::<T>(), shape, bytes }
+}
 
-/// Adds all parameters' values in `buffers` to `entries`, with `prefix` before their names.
-fn add_parameters<B: Backend>(
-    entries: &mut Vec<TensorToWrite>,
+/// All parameters' values in `buffers`, with `prefix` before their names.
+fn parameter_tensors<'a, B: Backend>(
     prefix: &str,
-    store: &ParamStore<B>,
-    buffers: &GroupBuffers<B>,
-) -> Result<()> {
-    for info in store.infos() {
-        let values = store.read_from(buffers, &info.name)?;
-        entries.push((format!("{prefix}{}", info.name), info.shape.clone(), to_bytes(&values)));
-    }
-    Ok(())
+    store: &'a ParamStore<B>,
+    buffers: &'a GroupBuffers<B>,
+) -> impl Iterator<Item = TensorToWrite<'a>> {
+    store.infos().iter().map(move |info| {
+        let name = format!("{prefix}{}", info.name);
+        tensor_to_write(name, info.shape.clone(), move || store.read_from(buffers, &info.name))
+    })
 }
 
 /// All tensors of a model for a checkpoint: every parameter, and the running statistics of each batch norm.
-pub(crate) fn model_tensors<B: Backend>(model: &Model<B>) -> Result<Vec<TensorToWrite>> {
-    let mut tensors: Vec<TensorToWrite> = Vec::new();
-    add_parameters(&mut tensors, "", &model.store, &model.store.values)?;
+pub(crate) fn model_tensors<B: Backend>(model: &Model<B>) -> Result<Vec<TensorToWrite<'_>>> {
+    let mut tensors: Vec<_> = parameter_tensors("", &model.store, &model.store.values).collect();
     for (name, norm) in model.net.norms() {
         if let Some(values) = norm.running_statistics(&model.be)? {
-            tensors.push((format!("{name}.running"), vec![2, values.len() / 2], to_bytes(&values)));
+            let shape = vec![2, values.len() / 2];
+            tensors.push(tensor_to_write(format!("{name}.running"), shape, move || Ok(values)));
         }
     }
     Ok(tensors)
 }
 
 /// The metadata of a checkpoint without a trainer.
-pub(crate) fn model_metadata<T: Scalar>(config: &ModelConfig) -> HashMap<String, String> {
-    HashMap::from([
+pub(crate) fn model_metadata<T: Scalar>(config: &ModelConfig) -> FileMetadata {
+    FileMetadata::from([
         ("format".to_string(), FORMAT.to_string()),
         ("version".into(), VERSION.into()),
         ("dtype".into(), T::DTYPE.as_str().into()),
@@ -171,28 +190,38 @@ pub(crate) fn model_metadata<T: Scalar>(config: &ModelConfig) -> HashMap<String,
     ])
 }
 
-/// The bytes of the file that [`save`] writes.
+/// The bytes of the file that [`save`] writes. `ERR_S4_MEMORY` where there is not the memory for them.
 pub fn save_bytes<B: Backend>(
     model: &Model<B>,
     trainer: Option<&Trainer<B>>,
     extra: Option<&str>,
 ) -> Result<Vec<u8>> {
+    checkpoint_file(model, trainer, extra)?.into_bytes()
+}
+
+/// The tensors and the metadata of a checkpoint, ready to be written.
+fn checkpoint_file<'a, B: Backend>(
+    model: &'a Model<B>,
+    trainer: Option<&'a Trainer<B>>,
+    extra: Option<&str>,
+) -> Result<TensorFile<'a>> {
     let be = &model.be;
-    let mut entries = model_tensors(model)?;
+    let mut tensors = model_tensors(model)?;
     let mut metadata = model_metadata::<B::Scalar>(&model.config);
     if let Some(extra) = extra {
         metadata.insert("extra".into(), extra.into());
     }
     if let Some(t) = trainer {
-        add_parameters(&mut entries, "optimizer.m.", &model.store, &t.adam.m)?;
-        add_parameters(&mut entries, "optimizer.v.", &model.store, &t.adam.v)?;
+        tensors.extend(parameter_tensors(FIRST_MOMENTS, &model.store, &t.adam.m));
+        tensors.extend(parameter_tensors(SECOND_MOMENTS, &model.store, &t.adam.v));
         if let Some(average) = &t.average {
-            add_parameters(&mut entries, "optimizer.average.", &model.store, average)?;
+            tensors.extend(parameter_tensors(AVERAGE, &model.store, average));
         }
         if let Some(states) = t.carried() {
             for i in 0..states.blocks.len() {
-                let state = states.read(be, i)?;
-                entries.push((format!("optimizer.state.{i}"), vec![state.len()], to_bytes(&state)));
+                let shape = vec![be.ref_len(states.view(be, i))];
+                let read = move || states.read(be, i);
+                tensors.push(tensor_to_write(format!("optimizer.state.{i}"), shape, read));
             }
         }
         let trainer = TrainerMetadata {
@@ -207,17 +236,19 @@ pub fn save_bytes<B: Backend>(
             .map_err(|e| checkpoint_error("a trainer that can be written", e))?;
         metadata.insert("trainer".into(), json);
     }
-    let views = entries
-        .iter()
-        .map(|(name, shape, bytes)| {
-            let view = TensorView::new(safetensors_dtype::<B::Scalar>(), shape.clone(), bytes);
-            Ok((name.as_str(), view.map_err(|e| checkpoint_error("a tensor", e))?))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, Some(metadata)).map_err(|e| checkpoint_error("to serialise", e))
+    TensorFile::new("SequenceModel.save", tensors, &metadata)
 }
 
-/// The tensors of a file, and which of them have not been taken yet: what is left at the end does not belong there.
+/// Refuses a negative number, which a mean of squares is not.
+fn not_negative<T: Scalar>(what: &str, values: &[T]) -> Result<()> {
+    match values.iter().any(|v| *v < T::zero()) {
+        true => Err(checkpoint_error(format!("{what} of 0 or more"), "a negative one")),
+        false => Ok(()),
+    }
+}
+
+/// The tensors of a file, and which of them have not been taken yet. A tensor that nothing has taken at the end does not
+/// belong in the file.
 struct CheckpointTensors<'a> {
     file: SafeTensors<'a>,
     not_taken: HashSet<String>,
@@ -242,7 +273,7 @@ impl CheckpointTensors<'_> {
                 format!("{:?}", view.shape()),
             ));
         }
-        let values = from_bytes(view.dtype(), view.data());
+        let values = from_bytes(view.dtype(), view.data())?;
         check::finite("checkpoint", name, &values).map_err(|e| checkpoint_error(e.expected, e.got))?;
         Ok(values)
     }
@@ -256,7 +287,12 @@ impl CheckpointTensors<'_> {
         buffers: &mut GroupBuffers<B>,
     ) -> Result<()> {
         for info in store.infos() {
-            let values = self.take_tensor(&format!("{prefix}{}", info.name), &info.shape)?;
+            let name = format!("{prefix}{}", info.name);
+            let values = self.take_tensor(&name, &info.shape)?;
+            // AdamW takes the root of the second moments.
+            if prefix == SECOND_MOMENTS {
+                not_negative(&format!("second moments in '{name}'"), &values)?;
+            }
             be.upload(be.view_mut(buffers.buffer_of_mut(info.slot.group), info.slot.range()), &values)?;
         }
         Ok(())
@@ -265,26 +301,24 @@ impl CheckpointTensors<'_> {
 
 /// Loads a checkpoint. `ERR_S4_CHECKPOINT` with the reason where the file is damaged or was written by another program.
 pub fn load<B: Backend>(be: B, path: &Path) -> Result<LoadedCheckpoint<B>> {
-    load_bytes(be, &read_file(path)?)
+    load_bytes(be, &read_whole("checkpoint", path)?)
 }
 
 /// As [`load`], from the bytes of a checkpoint.
 pub fn load_bytes<B: Backend>(be: B, bytes: &[u8]) -> Result<LoadedCheckpoint<B>> {
     let (metadata, file) = parse_file(bytes)?;
     let config = config_of(&metadata)?;
-    // A hostile file of few bytes must not make this program allocate a large model: a checkpoint holds at least these
-    // parameters, of 4 bytes or more each.
-    let spec = config.block.layer.spec();
-    let least_parameters = (spec.c_len() as u128 + spec.d_len() as u128) * config.layers as u128
-        + config.features() as u128 * config.decoder_outputs() as u128
-        + config.vocabulary.unwrap_or(0) as u128 * config.features() as u128;
-    if least_parameters * 4 > bytes.len() as u128 {
+    // A hostile file of few bytes must not make this program allocate a large model: a checkpoint holds all parameters, of 4
+    // bytes or more each.
+    let least_bytes = config.parameter_count() * 4;
+    if least_bytes > bytes.len() as u128 {
         return Err(checkpoint_error(
-            format!("a file of more than {} bytes for its configuration", least_parameters * 4),
+            format!("a file of more than {least_bytes} bytes for its configuration"),
             bytes.len(),
         ));
     }
     let not_taken = file.names().into_iter().map(String::from).collect();
+    check_initialization("SequenceModel.load", &config, &be)?;
     let mut source = CheckpointTensors { file, not_taken };
     let mut model = Model::new(be.clone(), config)?;
     let mut values = model.store.zeros_like()?;
@@ -295,12 +329,7 @@ pub fn load_bytes<B: Backend>(be: B, bytes: &[u8]) -> Result<LoadedCheckpoint<B>
         if let Some(present) = norm.running_statistics(&be)? {
             let (name, heads) = (format!("{name}.running"), present.len() / 2);
             let values: Vec<B::Scalar> = source.take_tensor(&name, &[2, heads])?;
-            if values[heads..].iter().any(|v| *v < B::Scalar::zero()) {
-                return Err(checkpoint_error(
-                    format!("variances of 0 or more in '{name}'"),
-                    "a negative one",
-                ));
-            }
+            not_negative(&format!("variances in '{name}'"), &values[heads..])?;
             norm.set_running_statistics(&be, &values)?;
         }
     }
@@ -326,15 +355,24 @@ fn load_trainer<B: Backend>(
     source: &mut CheckpointTensors<'_>,
 ) -> Result<Trainer<B>> {
     let invalid = |e: Error| checkpoint_error("a valid trainer in the metadata", e);
-    Schedule::new(metadata.schedule.config()).map_err(invalid)?;
+    metadata.schedule.check().map_err(invalid)?;
+    metadata.config.check().map_err(invalid)?;
+    metadata.progress.check().map_err(invalid)?;
+    // The number of an update counts in 32 bits of the key of its dropout masks.
+    if metadata.step > u64::from(u32::MAX) {
+        return Err(checkpoint_error("fewer than 2^32 updates", metadata.step));
+    }
+    if metadata.swapped && metadata.config.ema.is_none() {
+        return Err(checkpoint_error("a running average, which is in the parameters' place", "none"));
+    }
     let mut trainer = Trainer::new(model, metadata.config).map_err(invalid)?;
     trainer.schedule = metadata.schedule;
     trainer.adam.step = metadata.step;
     (trainer.progress, trainer.average_in_place) = (metadata.progress, metadata.swapped);
-    source.take_parameters(be, "optimizer.m.", &model.store, &mut trainer.adam.m)?;
-    source.take_parameters(be, "optimizer.v.", &model.store, &mut trainer.adam.v)?;
+    source.take_parameters(be, FIRST_MOMENTS, &model.store, &mut trainer.adam.m)?;
+    source.take_parameters(be, SECOND_MOMENTS, &model.store, &mut trainer.adam.v)?;
     if let Some(average) = &mut trainer.average {
-        source.take_parameters(be, "optimizer.average.", &model.store, average)?;
+        source.take_parameters(be, AVERAGE, &model.store, average)?;
     }
     if let Some(batch) = metadata.carried {
         if batch == 0 || batch > 1 << 24 {

@@ -30,20 +30,20 @@ pub(crate) struct EncoderInput<'a, B: Backend> {
 
 impl EncoderStage {
     /// The encoder of a configuration; adds its parameters to `params`.
-    pub fn new(config: &ModelConfig, params: &mut ParamBuilder) -> Self {
+    pub fn new(config: &ModelConfig, params: &mut ParamBuilder) -> Result<Self> {
         let (heads, seed) = (config.features(), config.block.layer.seed);
-        match (config.encoder, config.vocabulary) {
+        Ok(match (config.encoder, config.vocabulary) {
             (Encoder::Linear, _) => {
-                EncoderStage::Linear(LinearStage::new("encoder", (seed, 0), config.input, heads, params))
+                EncoderStage::Linear(LinearStage::new("encoder", (seed, 0), config.input, heads, params)?)
             }
             (Encoder::Embedding, vocabulary) => {
                 let vocabulary = vocabulary.unwrap_or(1);
-                let values = initial_values::embedding(seed, 0, vocabulary, heads);
+                let values = initial_values::embedding(seed, 0, vocabulary, heads)?;
                 let table = params.add("encoder.weight".into(), &[vocabulary, heads], Group::Main, values);
                 EncoderStage::Embedding { table, vocabulary }
             }
             (Encoder::None, _) => EncoderStage::Identity,
-        }
+        })
     }
 
     /// Number of elements of the input values: batch·inputs·len, or 0 where the input is tokens.

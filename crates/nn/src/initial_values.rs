@@ -1,7 +1,7 @@
 //! Initial values of parameters, drawn on the host in f64 by random generators that a seed and a stream number determine.
 
 use crate::config::LayerConfig;
-use s4_backend::{Error, Result, random::Rng};
+use s4_backend::{Error, Result, host_memory, random::Rng};
 use s4_ssm::{InitialSsm, log_uniform};
 
 /// Initial values of one layer's SSM parameters, as they are stored: in the shapes that [`s4_backend::SsmSpec`] says,
@@ -24,7 +24,7 @@ pub(crate) struct SsmInitialValues {
 }
 
 /// Least value of −Re Λ and −Im Λ at initialisation: transforms like `exp` have no parameter for 0 or less.
-const MIN_MAGNITUDE: f64 = 1e-4;
+const MIN_NEGATED_LAMBDA: f64 = 1e-4;
 
 /// Draws the parameters of one layer: Λ, P and B by `config.init`, Δ log-uniform, C complex normal with variance ½ for each
 /// of the real and the imaginary part, D normal. The random numbers are those of four streams from `stream` on.
@@ -33,21 +33,22 @@ pub(crate) fn ssm(config: &LayerConfig, stream: u32) -> Result<SsmInitialValues>
     let mut rng: Vec<Rng> = (0..4).map(|i| Rng::new(config.seed, stream + i)).collect();
     let starts = config.init.starts(&spec, &mut rng[3]);
     let dt = log_uniform(spec.inv_dt_len(), config.dt_min, config.dt_max, || rng[0].uniform());
-    let parameter_of = |t: s4_backend::Transform, x: f64| t.inverse(x.max(MIN_MAGNITUDE));
+    let lambda_parameter =
+        |t: s4_backend::Transform, negated: f64| t.inverse(negated.max(MIN_NEGATED_LAMBDA));
     let initial = SsmInitialValues {
         inv_dt: dt.iter().map(|&dt| spec.dt_transform.inverse(dt)).collect(),
         a_real: for_every_ssm(&starts, |s| {
-            s.lambda.iter().map(|l| parameter_of(spec.real_transform, -l.re)).collect()
+            s.lambda.iter().map(|l| lambda_parameter(spec.real_transform, -l.re)).collect()
         }),
         a_imag: for_every_ssm(&starts, |s| {
-            s.lambda.iter().map(|l| parameter_of(spec.imag_transform, -l.im)).collect()
+            s.lambda.iter().map(|l| lambda_parameter(spec.imag_transform, -l.im)).collect()
         }),
         b: for_every_ssm(&starts, |s| s.b.iter().flat_map(|z| [z.re, z.im]).collect()),
         p: (0..spec.rank)
             .flat_map(|r| for_every_ssm(&starts, |s| s.p[r].iter().flat_map(|z| [z.re, z.im]).collect()))
             .collect(),
-        c: (0..spec.c_len()).map(|_| rng[1].normal() * 0.5f64.sqrt()).collect(),
-        d: (0..spec.d_len()).map(|_| rng[2].normal()).collect(),
+        c: drawn(spec.c_len(), || rng[1].normal() * 0.5f64.sqrt())?,
+        d: drawn(spec.d_len(), || rng[2].normal())?,
     };
     // Not every transform can give every value: the parameter of a step size above 1 would be infinite under a sigmoid.
     for (what, x) in [
@@ -67,15 +68,22 @@ fn for_every_ssm(starts: &[InitialSsm], f: impl Fn(&InitialSsm) -> Vec<f64>) -> 
 }
 
 /// Weight (rows, inputs) and bias (rows) of a linear, uniform within ±1/√inputs as in PyTorch.
-pub(crate) fn linear(seed: u64, stream: u32, rows: usize, inputs: usize) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn linear(seed: u64, stream: u32, rows: usize, inputs: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let bound = 1.0 / (inputs as f64).sqrt();
     let mut rng = Rng::new(seed, stream);
-    let mut draw = |n: usize| (0..n).map(|_| (2.0 * rng.uniform() - 1.0) * bound).collect();
-    (draw(rows * inputs), draw(rows))
+    let mut draw = || (2.0 * rng.uniform() - 1.0) * bound;
+    Ok((drawn(rows * inputs, &mut draw)?, drawn(rows, draw)?))
 }
 
 /// Table of an embedding, (vocabulary, features), normal as in PyTorch.
-pub(crate) fn embedding(seed: u64, stream: u32, vocabulary: usize, features: usize) -> Vec<f64> {
+pub(crate) fn embedding(seed: u64, stream: u32, vocabulary: usize, features: usize) -> Result<Vec<f64>> {
     let mut rng = Rng::new(seed, stream);
-    (0..vocabulary * features).map(|_| rng.normal()).collect()
+    drawn(vocabulary * features, || rng.normal())
+}
+
+/// So many numbers; `ERR_S4_MEMORY` where there is no room for them.
+fn drawn(len: usize, mut draw: impl FnMut() -> f64) -> Result<Vec<f64>> {
+    let mut values = host_memory::reserved("s4-node", "initial values", len, len)?;
+    values.extend((0..len).map(|_| draw()));
+    Ok(values)
 }

@@ -1,10 +1,10 @@
-//! The samples of a stream since its states were last copied: after a push that failed, the copy and they give the states
-//! before it, bit for bit. A copy at every push would cost a tenth of a step.
+//! The samples of a stream since its states were last copied: after a push that failed, the copy of the states and these
+//! samples give the states before that push, bit for bit. A copy at every push would cost a tenth of a step.
 
 use crate::batch::Input;
 
 /// Most time steps that may be replayed from one copy of the states; then a new copy is made.
-const KEPT: usize = 64;
+const MAX_REPLAYED_TIME_STEPS: usize = 64;
 
 /// What was pushed since the copy, on the host.
 pub(crate) struct Journal<T> {
@@ -48,7 +48,7 @@ impl<T: Copy> Journal<T> {
 
     /// Whether the copy still serves for a push through the parameters of this version.
     pub fn serves(&self, version: u64) -> bool {
-        self.version == Some(version) && self.samples < KEPT
+        self.version == Some(version) && self.samples < MAX_REPLAYED_TIME_STEPS
     }
 
     /// The states have just been copied.
@@ -69,7 +69,7 @@ impl<T: Copy> Journal<T> {
 
     /// One more push that went well.
     pub fn add(&mut self, (x, len, interval): Pushed<'_, T>) {
-        if self.samples + len > KEPT {
+        if self.samples + len > MAX_REPLAYED_TIME_STEPS {
             return self.end();
         }
         let (values, tokens): (&[T], &[i32]) = match x {
@@ -78,7 +78,7 @@ impl<T: Copy> Journal<T> {
         };
         let intervals = interval.unwrap_or(&[]);
         // Room for all that one copy serves for at once, so that a steady push asks for no memory.
-        let samples_left = KEPT - self.samples;
+        let samples_left = MAX_REPLAYED_TIME_STEPS - self.samples;
         let enough = self.pushes.try_reserve(samples_left).is_ok()
             && reserve(&mut self.values, values, samples_left, len)
             && reserve(&mut self.tokens, tokens, samples_left, len)
@@ -100,17 +100,17 @@ impl<T: Copy> Journal<T> {
             (&self.values[..], &self.tokens[..], &self.intervals[..]);
         self.pushes.iter().map(move |n| {
             let x = match n.tokens {
-                0 => Input::Values(cut(&mut values, n.values)),
-                count => Input::Tokens(cut(&mut tokens, count)),
+                0 => Input::Values(split_off_first(&mut values, n.values)),
+                count => Input::Tokens(split_off_first(&mut tokens, count)),
             };
-            let interval = cut(&mut intervals, n.intervals);
+            let interval = split_off_first(&mut intervals, n.intervals);
             (x, n.len, (!interval.is_empty()).then_some(interval))
         })
     }
 }
 
 /// The first `n` elements, taken off.
-fn cut<'a, T>(from: &mut &'a [T], n: usize) -> &'a [T] {
+fn split_off_first<'a, T>(from: &mut &'a [T], n: usize) -> &'a [T] {
     let (first, rest) = from.split_at(n);
     *from = rest;
     first
@@ -138,15 +138,15 @@ mod tests {
                 "(Values([6.0, 7.0, 8.0, 9.0]), 2, Some([2.0]))",
             ]
         );
-        for _ in 0..KEPT - 7 {
+        for _ in 0..MAX_REPLAYED_TIME_STEPS - 7 {
             journal.add((Input::Values(&[0.0]), 1, None));
         }
         assert!(journal.serves(1));
         journal.add((Input::Values(&[0.0]), 1, None));
         assert!(!journal.serves(1), "the next push copies first");
-        assert_eq!(journal.pushes().count(), 3 + KEPT - 6);
+        assert_eq!(journal.pushes().count(), 3 + MAX_REPLAYED_TIME_STEPS - 6);
         journal.begin(1);
-        journal.add((Input::Values(&[0.0; KEPT + 1]), KEPT + 1, None));
+        journal.add((Input::Values(&[0.0; MAX_REPLAYED_TIME_STEPS + 1]), MAX_REPLAYED_TIME_STEPS + 1, None));
         assert!(!journal.serves(1));
         assert_eq!(journal.pushes().count(), 0);
     }

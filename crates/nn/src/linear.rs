@@ -41,11 +41,11 @@ impl LinearStage {
         inputs: usize,
         outputs: usize,
         params: &mut ParamBuilder,
-    ) -> Self {
-        let (w, b) = initial_values::linear(seed, stream, outputs, inputs);
+    ) -> Result<Self> {
+        let (w, b) = initial_values::linear(seed, stream, outputs, inputs)?;
         let weight = params.add(format!("{prefix}.weight"), &[outputs, inputs], Group::Main, w);
         let bias = params.add(format!("{prefix}.bias"), &[outputs], Group::Main, b);
-        LinearStage { weight, bias, inputs, outputs }
+        Ok(LinearStage { weight, bias, inputs, outputs })
     }
     /// Sizes of the linear over `batch` sequences of `len` time steps.
     fn shape(&self, batch: usize, len: usize) -> LinearShape {

@@ -1,6 +1,7 @@
 //! How much memory a layer, block or model will need, computed from its options before anything is allocated.
 
 use crate::config::{BlockConfig, Encoder, LayerConfig, ModelConfig, NormKind};
+use s4_backend::{Backend, Result, host_memory};
 
 /// A configuration whose number of parameters can be computed without making them.
 pub trait ParameterCount {
@@ -11,12 +12,12 @@ pub trait ParameterCount {
 impl ParameterCount for LayerConfig {
     fn parameter_count(&self) -> u128 {
         let spec = self.spec();
-        let wide = |n: usize| n as u128;
+        let as_u128 = |n: usize| n as u128;
         // Λ, B and each row of P have a complex number for each conjugate pair of the state.
-        let dynamics_count = wide(spec.n_ssm) * wide(spec.state) * (2 + wide(spec.rank));
-        let step_sizes = wide(spec.heads) * if spec.dt_per_state { wide(spec.pairs()) } else { 1 };
-        let c = wide(spec.kernel_channels()) * wide(spec.heads) * wide(spec.state);
-        dynamics_count + step_sizes + c + wide(spec.channels) * wide(spec.heads)
+        let dynamics_count = as_u128(spec.n_ssm) * as_u128(spec.state) * (2 + as_u128(spec.rank));
+        let step_sizes = as_u128(spec.heads) * if spec.dt_per_state { as_u128(spec.pairs()) } else { 1 };
+        let c = as_u128(spec.kernel_channels()) * as_u128(spec.heads) * as_u128(spec.state);
+        dynamics_count + step_sizes + c + as_u128(spec.channels) * as_u128(spec.heads)
     }
 }
 
@@ -47,6 +48,16 @@ impl ParameterCount for ModelConfig {
 /// the host there are values and gradients, of `scalar` bytes for each number.
 pub fn initialization_bytes(config: &impl ParameterCount, scalar: usize, on_host: bool) -> u128 {
     config.parameter_count() * (8 + if on_host { 2 * scalar as u128 } else { 0 })
+}
+
+/// `ERR_S4_MEMORY`, before anything is allocated, where this machine has not the memory to initialise so many parameters.
+pub fn check_initialization<B: Backend>(
+    op: &'static str,
+    config: &impl ParameterCount,
+    be: &B,
+) -> Result<()> {
+    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), be.device_id() == "cpu");
+    host_memory::check(op, &format!("{} parameters", config.parameter_count()), bytes)
 }
 
 #[cfg(test)]

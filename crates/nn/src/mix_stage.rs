@@ -54,7 +54,7 @@ impl MixStage {
         block_index: u32,
         stream: u32,
         params: &mut ParamBuilder,
-    ) -> Self {
+    ) -> Result<Self> {
         let spec = MixSpec {
             inputs,
             outputs: config.layer.features,
@@ -65,10 +65,10 @@ impl MixStage {
             tied: config.tied_dropout,
         };
         let name = format!("{prefix}output_linear.0.");
-        let (w, b) = initial_values::linear(config.layer.seed, stream, spec.rows(), inputs);
+        let (w, b) = initial_values::linear(config.layer.seed, stream, spec.rows(), inputs)?;
         let weight = params.add(format!("{name}weight"), &[spec.rows(), inputs], Group::Main, w);
         let bias = params.add(format!("{name}bias"), &[spec.rows()], Group::Main, b);
-        MixStage { spec, weight, bias, first_site: 2 * block_index }
+        Ok(MixStage { spec, weight, bias, first_site: 2 * block_index })
     }
 
     /// Features that it takes: channels·H.

@@ -7,6 +7,7 @@ use crate::{
     growable_buffer::{GrowableBuffer, GrowableInts},
     loss::LossBuffers,
     network::{Network, NetworkBackward},
+    norm::check_time_steps,
     param::{ParamBuilder, ParamStore},
     pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
     recurrent_states::RecurrentStates,
@@ -28,9 +29,8 @@ pub struct Model<B: Backend> {
     pub(crate) staging: GrowableBuffer<B>,
     /// Lengths of the sequences of the last call that gave any.
     pub(crate) lengths: GrowableInts<B>,
-    /// Recurrent states of calls with host arrays: those a forward starts from; those it ends with, or their gradient; the
-    /// gradient of those it starts from.
-    call_states: Option<[RecurrentStates<B>; 3]>,
+    /// Recurrent states of calls with host arrays, made by the first that needs them.
+    call_states: Option<CallStates<B>>,
     /// [mean loss, weights of the right predictions] of an evaluation.
     pub(crate) eval_stats: B::Buf,
     /// Buffers for the targets of an evaluation, made by the first.
@@ -41,13 +41,23 @@ pub struct Model<B: Backend> {
     training_forwards: u64,
 }
 
+/// Recurrent states of forwards and backwards with host arrays.
+struct CallStates<B: Backend> {
+    /// The states that a forward starts from.
+    start: RecurrentStates<B>,
+    /// The states that a forward ends with, or in a backward their gradient.
+    end: RecurrentStates<B>,
+    /// Gradient of the states that a forward starts from.
+    dstart: RecurrentStates<B>,
+}
+
 /// Gradients of a model's input and start states, which [`Model::backward`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelGrads<T> {
     /// Gradient of the input values (batch, len, input); none where the input is tokens.
     pub dx: Option<Vec<T>>,
     /// Gradient of the states that the forward started from, (layers, batch, H, N/2, 2), where it was given any.
-    pub dstate: Option<Vec<T>>,
+    pub dstate0: Option<Vec<T>>,
 }
 
 impl<B: Backend> Model<B> {
@@ -181,10 +191,10 @@ impl<B: Backend> Model<B> {
     }
 
     /// The recurrent states of calls with host arrays, made anew for another number of sequences.
-    fn host_states(&mut self, batch: usize) -> Result<&mut [RecurrentStates<B>; 3]> {
-        if self.call_states.as_ref().is_none_or(|s| s[0].batch != batch) {
+    fn host_states(&mut self, batch: usize) -> Result<&mut CallStates<B>> {
+        if self.call_states.as_ref().is_none_or(|s| s.start.batch != batch) {
             let new = || RecurrentStates::new(&self.be, &self.config, batch);
-            self.call_states = Some([new()?, new()?, new()?]);
+            self.call_states = Some(CallStates { start: new()?, end: new()?, dstart: new()? });
         }
         self.call_states.as_mut().ok_or_else(|| Error::new(Code::Internal, "states", "states", "none"))
     }
@@ -194,7 +204,7 @@ impl<B: Backend> Model<B> {
         check_layer(op, &self.config.block.layer.spec())
     }
 
-    /// The output, and with `opts.want_state` the states after the last time step of each sequence.
+    /// The output, and with `opts.want_state_end` the states after the last time step of each sequence.
     pub fn forward(
         &mut self,
         x: Input<'_, B::Scalar>,
@@ -204,27 +214,33 @@ impl<B: Backend> Model<B> {
     ) -> Result<Forward<B::Scalar>> {
         let op = "SequenceModel.forward";
         self.check_input(op, (x, batch, len), opts.call)?;
+        if opts.call.training {
+            let time_steps = check::time_steps(batch, len, opts.call.lengths);
+            check_time_steps(op, self.config.block.norm, time_steps)?;
+        }
         let spec = self.config.block.layer.spec();
-        let want_state = opts.want_state && self.has_state();
-        if let Some(state) = opts.state {
+        let want_state_end = opts.want_state_end && self.has_state();
+        if let Some(state0) = opts.state0 {
             self.require_state(op)?;
-            check::shaped(op, "state", state, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
-            check::finite(op, "state", state)?;
+            check::shaped(op, "state", state0, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
+            check::finite(op, "state", state0)?;
         }
         self.upload_input(x, batch, len, opts.call.lengths)?;
         let be = self.be.clone();
-        if opts.state.is_some() || want_state {
+        if opts.state0.is_some() || want_state_end {
             self.host_states(batch)?;
         }
-        if let (Some(state), Some([start, ..])) = (opts.state, &mut self.call_states) {
-            start.upload(&be, &mut self.staging, state)?;
+        if let (Some(state0), Some(states)) = (opts.state0, &mut self.call_states) {
+            states.start.upload(&be, &mut self.staging, state0)?;
         }
         let training = opts.call.training;
         let save = opts.save || training;
         let dropout_at = (self.config.block.layer.seed, self.training_forwards);
         let saved = SavedForward::new(batch, len, self.store.version(), opts, dropout_at);
         let (start, end) = match &mut self.call_states {
-            Some([start, end, _]) => (opts.state.map(|_| &*start), want_state.then_some(end)),
+            Some(CallStates { start, end, .. }) => {
+                (opts.state0.map(|_| &*start), want_state_end.then_some(end))
+            }
             None => (None, None),
         };
         let pass = saved.pass(&be, &self.store.values, &self.lengths);
@@ -238,23 +254,23 @@ impl<B: Backend> Model<B> {
             self.net.output_stage.rows(batch, len) * self.net.output_stage.outputs(),
         )?;
         be.download(&mut y, self.net.output_stage.output(&be, batch, len))?;
-        let state = match (&self.call_states, want_state) {
-            (Some([_, end, _]), true) => Some(end.download(&be, &mut self.staging)?),
+        let state_end = match (&self.call_states, want_state_end) {
+            (Some(states), true) => Some(states.end.download(&be, &mut self.staging)?),
             _ => None,
         };
         self.training_forwards += u64::from(training);
         if save {
             self.saved_forward = Some(saved);
         }
-        Ok(Forward { y, state })
+        Ok(Forward { y, state_end })
     }
 
-    /// Gradients of sum(output·doutput) + sum(end state·dstate) for the last forward, which must have saved its values.
-    /// Those of parameters are added to what the store holds.
+    /// Gradients of sum(output·doutput) + sum(end state·dstate_end) for the last forward, which must have saved its values.
+    /// The gradients of parameters are added to what the store holds.
     pub fn backward(
         &mut self,
         doutput: &[B::Scalar],
-        dstate: Option<&[B::Scalar]>,
+        dstate_end: Option<&[B::Scalar]>,
     ) -> Result<ModelGrads<B::Scalar>> {
         let op = "SequenceModel.backward";
         let last = SavedForward::last(op, self.saved_forward, self.store.version())?;
@@ -263,21 +279,26 @@ impl<B: Backend> Model<B> {
         check::shaped(op, "doutput", doutput, &self.output_shape(batch, len))?;
         check::finite_on(&self.be, op, "doutput", doutput)?;
         let be = self.be.clone();
-        if let Some(dstate) = dstate {
+        if let Some(dstate_end) = dstate_end {
             self.require_state(op)?;
-            check::shaped(op, "dstate", dstate, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
-            check::finite(op, "dstate", dstate)?;
+            check::shaped(
+                op,
+                "dstate",
+                dstate_end,
+                &[self.config.layers, batch, spec.heads, spec.pairs(), 2],
+            )?;
+            check::finite(op, "dstate", dstate_end)?;
             self.host_states(batch)?;
-            if let Some([_, end, _]) = &mut self.call_states {
-                end.upload(&be, &mut self.staging, dstate)?;
+            if let Some(states) = &mut self.call_states {
+                states.end.upload(&be, &mut self.staging, dstate_end)?;
             }
         }
         self.net.output_stage.set_gradient(&be, doutput)?;
         let want_dx = self.config.encoder != Encoder::Embedding;
         let (state0, dstate_end, dstate0) = match &mut self.call_states {
-            Some([start, end, dstart]) => {
-                let given = last.state0;
-                (given.then_some(&*start), dstate.map(|_| &*end), given.then_some(dstart))
+            Some(CallStates { start, end, dstart }) => {
+                let given = last.has_state0;
+                (given.then_some(&*start), dstate_end.map(|_| &*end), given.then_some(dstart))
             }
             None => (None, None, None),
         };
@@ -292,10 +313,10 @@ impl<B: Backend> Model<B> {
             }
             false => None,
         };
-        let dstate = match (&self.call_states, last.state0) {
-            (Some([_, _, dstart]), true) => Some(dstart.download(&be, &mut self.staging)?),
+        let dstate0 = match (&self.call_states, last.has_state0) {
+            (Some(states), true) => Some(states.dstart.download(&be, &mut self.staging)?),
             _ => None,
         };
-        Ok(ModelGrads { dx, dstate })
+        Ok(ModelGrads { dx, dstate0 })
     }
 }

@@ -8,13 +8,15 @@ use crate::{
     config::{BlockConfig, LayerConfig},
     growable_buffer::{GrowableBuffer, GrowableInts},
     module_core::ModuleCore,
+    norm::check_time_steps,
     param::{ParamBuilder, ParamStore},
     pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transposed_copies::{MatrixSizes, download_transposed, download_transposed_into, upload_transposed},
 };
 use s4_backend::{
-    Backend, Code, Error, Result, SeqShape, SsmSpec, ZeroBeyondLengths, check_layer, checks, host_memory,
+    Backend, Code, Error, Result, Scalar, SeqShape, SsmSpec, ZeroBeyondLengths, check_layer, checks,
+    host_memory,
 };
 
 /// Gradients of the input and the start state of a layer or a block.
@@ -23,7 +25,7 @@ pub struct InputGrads<T> {
     /// Gradient of the input, (batch, len, H).
     pub du: Vec<T>,
     /// Gradient of the state that the forward started from, (batch, H, N/2, 2), where it was given one.
-    pub dstate: Option<Vec<T>>,
+    pub dstate0: Option<Vec<T>>,
 }
 
 /// Device buffers that the calls of one layer or block reuse.
@@ -172,8 +174,8 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             "a result",
             check::elements(C::NAMES.forward, "y", &[batch, len, self.outputs()])?,
         )?;
-        let state = self.forward_into(&mut y, u, batch, len, opts)?;
-        Ok(Forward { y, state })
+        let state_end = self.forward_into(&mut y, u, batch, len, opts)?;
+        Ok(Forward { y, state_end })
     }
 
     /// As [`Module::forward`], but writes the output into the caller's `y_out` (batch, len, outputs) and gives only the
@@ -197,12 +199,18 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         if let Some(lengths) = opts.call.lengths {
             check::lengths(op, lengths, batch, len)?;
         }
-        if let Some(state) = opts.state {
+        if let Some(state0) = opts.state0 {
             check_layer(op, self.core.s4().spec())?;
-            check::shaped(op, "state", state, &[batch, h, spec.pairs(), 2])?;
-            check::finite(op, "state", state)?;
+            check::shaped(op, "state", state0, &[batch, h, spec.pairs(), 2])?;
+            check::finite(op, "state", state0)?;
         }
-        let want_state = opts.want_state && self.has_state();
+        let training = opts.call.training;
+        if let (true, Some(norm)) = (training, self.core.block_mut().and_then(|block| block.norm.as_mut())) {
+            check_time_steps(op, norm.kind(), check::time_steps(batch, len, opts.call.lengths))?;
+            // Of a forward that failed within its work.
+            norm.drop_statistics();
+        }
+        let want_state_end = opts.want_state_end && self.has_state();
         let (ns, m) = (spec.state_len(batch), batch * len * outputs);
         let be = self.be.clone();
         let b = &mut self.buffers;
@@ -210,22 +218,21 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         // forward succeeds.
         self.saved_forward = None;
         upload_transposed(&be, &mut b.staging, &mut b.x, u, MatrixSizes::new(batch, len, h))?;
-        if let Some(state) = opts.state {
+        if let Some(state0) = opts.state0 {
             let sizes = MatrixSizes::new(batch * h, spec.pairs(), 2);
-            upload_transposed(&be, &mut b.staging, &mut b.state0, state, sizes)?;
+            upload_transposed(&be, &mut b.staging, &mut b.state0, state0, sizes)?;
         }
         if let Some(lengths) = opts.call.lengths {
             b.lengths.upload(&be, lengths)?;
         }
-        let training = opts.call.training;
         let save = opts.save || training;
         let dropout_at = (C::seed(&self.config), self.training_forwards);
         let saved = SavedForward::new(batch, len, self.store.version(), opts, dropout_at);
         let pass = saved.pass(&be, &self.store.values, &b.lengths);
         b.y.ensure(&be, m)?;
         b.state_end.ensure(&be, ns)?;
-        let state_end = want_state.then(|| b.state_end.get_mut(&be, ns));
-        let state0 = opts.state.map(|_| b.state0.get(&be, ns));
+        let state_end = want_state_end.then(|| b.state_end.get_mut(&be, ns));
+        let state0 = opts.state0.map(|_| b.state0.get(&be, ns));
         let (x, y) = (b.x.get(&be, n), b.y.get_mut(&be, m));
         match self.core.block_mut() {
             Some(block) => {
@@ -251,7 +258,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         }
         let (y, sizes) = (b.y.get(&be, m), MatrixSizes::new(batch, outputs, len));
         download_transposed_into(&be, &mut b.staging, y_out, y, sizes)?;
-        let state = match want_state {
+        let state_end = match want_state_end {
             true => {
                 let sizes = MatrixSizes::new(batch * h, 2, spec.pairs());
                 Some(download_transposed(&be, &mut b.staging, b.state_end.get(&be, ns), sizes)?)
@@ -262,21 +269,21 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         if save {
             self.saved_forward = Some(saved);
         }
-        Ok(state)
+        Ok(state_end)
     }
 
-    /// Gradients of sum(y·dy) + sum(end state·dstate) for the last forward that saved its values. Those of parameters are
-    /// added to what the store holds.
+    /// Gradients of sum(y·dy) + sum(end state·dstate_end) for the last forward that saved its values. The gradients of
+    /// parameters are added to what the store holds.
     pub fn backward(
         &mut self,
         dy: &[B::Scalar],
-        dstate: Option<&[B::Scalar]>,
+        dstate_end: Option<&[B::Scalar]>,
     ) -> Result<InputGrads<B::Scalar>> {
         let n =
             self.saved_forward.as_ref().map_or(0, |last| last.batch * last.len * self.core.s4().spec().heads);
         let mut du = host_memory::zeros("s4-node", "a result", n)?;
-        let dstate = self.backward_into(&mut du, dy, dstate)?;
-        Ok(InputGrads { du, dstate })
+        let dstate0 = self.backward_into(&mut du, dy, dstate_end)?;
+        Ok(InputGrads { du, dstate0 })
     }
 
     /// As [`Module::backward`], but writes the input's gradient into the caller's `du` (batch, len, H) and gives only the
@@ -285,7 +292,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         &mut self,
         du: &mut [B::Scalar],
         dy: &[B::Scalar],
-        dstate: Option<&[B::Scalar]>,
+        dstate_end: Option<&[B::Scalar]>,
     ) -> Result<Option<Vec<B::Scalar>>> {
         let op = C::NAMES.backward;
         let spec = *self.core.s4().spec();
@@ -295,10 +302,10 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         let m = check::shaped(op, "dy", dy, &[batch, len, outputs])?;
         check::shaped(op, "du", du, &[batch, len, h])?;
         check::finite_on(&self.be, op, "dy", dy)?;
-        if let Some(dstate) = dstate {
+        if let Some(dstate_end) = dstate_end {
             check_layer(op, self.core.s4().spec())?;
-            check::shaped(op, "dstate", dstate, &[batch, h, spec.pairs(), 2])?;
-            check::finite(op, "dstate", dstate)?;
+            check::shaped(op, "dstate", dstate_end, &[batch, h, spec.pairs(), 2])?;
+            check::finite(op, "dstate", dstate_end)?;
         }
         let (n, ns) = (batch * len * h, spec.state_len(batch));
         let be = self.be.clone();
@@ -310,15 +317,15 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
             be.zero_beyond_lengths(ZeroBeyondLengths { x, lengths, shape })?;
         }
-        if let Some(dstate) = dstate {
+        if let Some(dstate_end) = dstate_end {
             let sizes = MatrixSizes::new(batch * h, spec.pairs(), 2);
-            upload_transposed(&be, &mut b.staging, &mut b.state_end, dstate, sizes)?;
+            upload_transposed(&be, &mut b.staging, &mut b.state_end, dstate_end, sizes)?;
         }
         b.dx.ensure(&be, n)?;
         b.dstate0.ensure(&be, ns)?;
-        let dstate0 = last.state0.then(|| b.dstate0.get_mut(&be, ns));
-        let state0 = last.state0.then(|| b.state0.get(&be, ns));
-        let dstate_end = dstate.map(|_| b.state_end.get(&be, ns));
+        let dstate0 = last.has_state0.then(|| b.dstate0.get_mut(&be, ns));
+        let state0 = last.has_state0.then(|| b.state0.get(&be, ns));
+        let dstate_end = dstate_end.map(|_| b.state_end.get(&be, ns));
         let (x, dx, dy) = (b.x.get(&be, n), b.dx.get_mut(&be, n), b.y.get(&be, m));
         match self.core.block_mut() {
             Some(block) => {
@@ -352,15 +359,15 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         }
         let (dx, sizes) = (b.dx.get(&be, n), MatrixSizes::new(batch, h, len));
         download_transposed_into(&be, &mut b.staging, du, dx, sizes)?;
-        if !last.state0 {
+        if !last.has_state0 {
             return Ok(None);
         }
         let sizes = MatrixSizes::new(batch * h, 2, spec.pairs());
         download_transposed(&be, &mut b.staging, b.dstate0.get(&be, ns), sizes).map(Some)
     }
 
-    /// One sample a row: `u` (batch, H) → (batch, outputs); `state` (batch, H, N/2, 2) moves on; norms use running
-    /// statistics. `interval`: (batch), the ratio of this step to the training interval. `ERR_S4_NONFINITE` for an output or
+    /// One sample a row: `u` (batch, H) → (batch, outputs); `state` (batch, H, N/2, 2) is the caller's: read, and
+    /// overwritten with the next one; norms use running statistics. `interval`: (batch), the ratio of this step to the training interval. `ERR_S4_NONFINITE` for an output or
     /// a next state that is not finite; `state` is then as it was.
     pub fn step(
         &mut self,
@@ -449,5 +456,24 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             Some(norm) => norm.running_statistics(&self.be),
             None => Ok(None),
         }
+    }
+
+    /// Replaces the running means and variances of a block's batch norm, (2, H). `ERR_S4_CHECKPOINT` where there is none, where they are
+    /// of another size, and for variances below 0; nothing changes then.
+    pub fn set_running_statistics(&mut self, values: &[B::Scalar]) -> Result<()> {
+        let heads = self.core.s4().spec().heads;
+        let wrong = |expected: &str, got: String| Err(Error::new(Code::Checkpoint, "S4Block", expected, got));
+        let be = self.be.clone();
+        let Some(norm) = self.core.block_mut().and_then(|block| block.norm.as_mut()) else {
+            return wrong("running statistics for a batch norm", "a block without one".into());
+        };
+        if norm.running_statistics(&be)?.is_none() || values.len() != 2 * heads {
+            return wrong("running means and variances of a batch norm", format!("{} numbers", values.len()));
+        }
+        check::finite("S4Block", "running statistics", values)?;
+        if values[heads..].iter().any(|&variance| variance < B::Scalar::from_f64(0.0)) {
+            return wrong("variances of 0 or more", "a negative one".into());
+        }
+        norm.set_running_statistics(&be, values)
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct NetworkBackward<'a, B: Backend> {
 impl<B: Backend> Network<B> {
     /// The network of a configuration; adds its parameters to `params`.
     pub fn new(be: &B, config: &ModelConfig, params: &mut ParamBuilder) -> Result<Self> {
-        let encoder = EncoderStage::new(config, params);
+        let encoder = EncoderStage::new(config, params)?;
         let blocks = (0..config.layers)
             .map(|i| BlockCore::new(be, &config.block, &format!("blocks.{i}."), i as u32, params))
             .collect::<Result<Vec<_>>>()?;

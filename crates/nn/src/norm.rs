@@ -16,6 +16,18 @@ const EPS: f64 = 1e-5;
 /// Weight of a batch's statistics in the running ones, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
 
+/// Refuses a training batch that gives a batch norm no variance. `time_steps`: those of the batch that are no padding.
+pub(crate) fn check_time_steps(op: &'static str, kind: NormKind, time_steps: usize) -> Result<()> {
+    match kind == NormKind::Batch && time_steps < 2 {
+        true => Err(Error::value(
+            op,
+            "a batch of two time steps or more, without padding, for batch norm in training",
+            time_steps,
+        )),
+        false => Ok(()),
+    }
+}
+
 /// A norm over features, with its scale γ and offset β, and for batch norm running means and variances, (2, heads).
 pub(crate) struct Norm<B: Backend> {
     kind: NormKind,
@@ -75,6 +87,11 @@ impl<B: Backend> Norm<B> {
             be.fill(be.view_mut(&mut norm.running_statistics, heads..size), B::Scalar::from_f64(1.0))?;
         }
         Ok(Some(norm))
+    }
+
+    /// Layer norm or batch norm.
+    pub fn kind(&self) -> NormKind {
+        self.kind
     }
 
     /// Number of statistics that a forward computes: a mean and an inverse deviation for each feature in batch norm, for
@@ -149,17 +166,9 @@ impl<B: Backend> Norm<B> {
         }
         let n = 2 * self.heads;
         let training = pass.options.training;
-        if training {
-            if pass.batch * pass.len < 2 {
-                return Err(Error::value("batch norm", "two values or more a feature in training", 1));
-            }
-            if !self.statistics_moved {
-                be.copy(
-                    be.view_mut(&mut self.moved_statistics, 0..n),
-                    be.view(&self.running_statistics, 0..n),
-                )?;
-                self.statistics_moved = true;
-            }
+        if training && !self.statistics_moved {
+            be.copy(be.view_mut(&mut self.moved_statistics, 0..n), be.view(&self.running_statistics, 0..n))?;
+            self.statistics_moved = true;
         }
         let running = if training { &mut self.moved_statistics } else { &mut self.running_statistics };
         let args = BatchNormForward {
@@ -171,7 +180,7 @@ impl<B: Backend> Norm<B> {
             beta,
             lengths: pass.options.lengths,
             eps: EPS,
-            momentum: MOMENTUM,
+            momentum: if pass.moves_statistics { MOMENTUM } else { 0.0 },
             training,
             shape,
         };

@@ -2,13 +2,12 @@
 //! library, and writes them back.
 
 use crate::{
-    bytes::safetensors_dtype,
     checkpoint::{load_bytes, model_metadata, model_tensors},
     config::ModelConfig,
     model::Model,
-    official::{NamedTensor, StoredSsm, c_from_c_tilde},
+    official::{checkpoint_error, given_config, solve_c_tildes, state_dict_error, torch_dtype},
 };
-use s4_backend::{Backend, Code, Error, Result, Scalar};
+use s4_backend::{Backend, Result, Scalar};
 use s4_torch::{Checkpoint, Dtype, OfficialModel, StateDict, Tensor, to_safetensors};
 use std::path::Path;
 
@@ -20,59 +19,16 @@ pub struct ImportedModel<B: Backend> {
     pub notes: Vec<String>,
 }
 
-/// `ERR_S4_CHECKPOINT` for an error of the reader of PyTorch files, with the key or option that does not fit.
-fn checkpoint_error(error: s4_torch::Error) -> Error {
-    Error::new(Code::Checkpoint, "official model", format!("{}: {}", error.at, error.expected), error.got)
-}
-
 /// Reads an official file: its tensors by this library's names, with C solved in f64 from each C̃ and rounded to `T`, and
 /// its options as those of this library.
 fn read_official<T: Scalar>(path: &Path, config: Option<&str>) -> Result<(OfficialModel, ModelConfig)> {
-    let invalid = |expected: &str, got: String| Error::new(Code::Checkpoint, "official model", expected, got);
     let Checkpoint { tensors, config: stored, .. } = Checkpoint::open(path).map_err(checkpoint_error)?;
-    let given: Option<serde_json::Value> = config
-        .map(|text| serde_json::from_str(text).map_err(|e| invalid("a configuration in JSON", e.to_string())))
-        .transpose()?;
-    let mut official = OfficialModel::new(tensors, given.or(stored).as_ref()).map_err(checkpoint_error)?;
+    let config = given_config(config)?.or(stored);
+    let mut official = OfficialModel::new(tensors, config.as_ref()).map_err(checkpoint_error)?;
     let config = ModelConfig::from_json(&official.config.to_string())
-        .and_then(|config| config.check("official model").map(|()| config))
-        .map_err(|e| invalid(&e.expected, e.got))?;
-    for tilde in official.c_tildes.clone() {
-        let c = solved_c::<T>(&official.tensors, &config, &tilde.name, tilde.length)?;
-        official.set_solved_c(&tilde.name, c).map_err(checkpoint_error)?;
-    }
+        .map_err(|e| state_dict_error(e.expected, e.got))?;
+    solve_c_tildes::<T>(&mut official, &config.block.layer.spec())?;
     Ok((official, config))
-}
-
-/// Solves C of the layer whose tensor `name` holds C̃ = C(I − Ā^length), and rounds it to `T`.
-fn solved_c<T: Scalar>(tensors: &StateDict, config: &ModelConfig, name: &str, length: u64) -> Result<Tensor> {
-    let missing =
-        |name: &str| Error::new(Code::Checkpoint, "official model", format!("tensor '{name}'"), "none");
-    let prefix = name.strip_suffix('C').ok_or_else(|| missing("…kernel.C"))?;
-    let optional = |tensor_name: &str| {
-        tensors
-            .get(&format!("{prefix}{tensor_name}"))
-            .map(|t| NamedTensor { shape: t.shape().to_vec(), data: t.to_f64() })
-    };
-    let required =
-        |tensor_name: &str| optional(tensor_name).ok_or_else(|| missing(&format!("{prefix}{tensor_name}")));
-    let (inv_dt, a_real, a_imag) = (required("inv_dt")?, required("A_real")?, required("A_imag")?);
-    let (b, c, p) = (required("B")?, required("C")?, optional("P"));
-    let stored = StoredSsm { inv_dt: &inv_dt, a_real: &a_real, a_imag: &a_imag, b: &b, c: &c, p: p.as_ref() };
-    let length = usize::try_from(length).map_err(|_| missing("l_kernel of this machine's sizes"))?;
-    let values: Vec<f64> = c_from_c_tilde(&config.block.layer.spec(), length, &stored)?
-        .into_iter()
-        .map(|x| T::from_f64(x).to_f64())
-        .collect();
-    Tensor::from_f64(torch_dtype::<T>(), c.shape, &values).map_err(checkpoint_error)
-}
-
-/// A scalar type in the words of the reader of PyTorch files, crate `s4_torch`.
-fn torch_dtype<T: Scalar>() -> Dtype {
-    match T::DTYPE {
-        s4_backend::Dtype::F32 => Dtype::F32,
-        s4_backend::Dtype::F64 => Dtype::F64,
-    }
 }
 
 /// Loads a model from a checkpoint of the official code: a `.pt` or `.ckpt` file (a zip archive of `torch.save`, of which
@@ -91,8 +47,8 @@ pub fn model_from_official<B: Backend>(be: B, path: &Path, config: Option<&str>)
         };
         tensors.insert(name.clone(), as_f32_or_f64);
     }
-    let bytes =
-        to_safetensors(&tensors, Some(model_metadata::<B::Scalar>(&config))).map_err(checkpoint_error)?;
+    let metadata = model_metadata::<B::Scalar>(&config).into_iter().collect();
+    let bytes = to_safetensors(&tensors, Some(metadata)).map_err(checkpoint_error)?;
     Ok(ImportedModel { model: load_bytes(be, &bytes)?.model, notes: official.notes })
 }
 
@@ -106,10 +62,11 @@ pub fn model_to_official<B: Backend>(
 ) -> Result<Vec<u8>> {
     let (official, _) = read_official::<B::Scalar>(original, config)?;
     let mut our_tensors = StateDict::new();
-    for (name, shape, bytes) in model_tensors(model)? {
-        debug_assert_eq!(safetensors_dtype::<B::Scalar>().bitsize() / 8, torch_dtype::<B::Scalar>().size());
-        let tensor = Tensor::new(torch_dtype::<B::Scalar>(), shape, bytes).map_err(checkpoint_error)?;
-        our_tensors.insert(name, tensor);
+    for tensor in model_tensors(model)? {
+        debug_assert_eq!(tensor.dtype.bitsize() / 8, torch_dtype::<B::Scalar>().size());
+        let bytes = (tensor.bytes)()?.into_owned();
+        let ours = Tensor::new(torch_dtype::<B::Scalar>(), tensor.shape, bytes).map_err(checkpoint_error)?;
+        our_tensors.insert(tensor.name, ours);
     }
     let official_tensors = official.to_official(&our_tensors).map_err(checkpoint_error)?;
     to_safetensors(&official_tensors, None).map_err(checkpoint_error)

@@ -2,8 +2,8 @@
 
 use crate::{
     check,
-    param::{Group, GroupBuffers, ParamStore},
-    param_groups::{ParamGroup, Segment, segments},
+    param::{Group, GroupBuffers, ParamInfo, ParamStore},
+    param_groups::{ParamGroup, Segment, Segments, segments},
 };
 use num_traits::Zero;
 use s4_backend::{AdamW, AdamWUpdate, Backend, Clip, Code, Error, Result, Scalar};
@@ -52,8 +52,8 @@ impl AdamConfig {
         serde_json::from_str(json)
             .map_err(|e| Error::value(op, "known options with values of their types", e))
     }
-    fn segments<B: Backend>(&self, op: &'static str, store: &ParamStore<B>) -> Result<Vec<Segment>> {
-        segments(op, store, &self.groups, |group| match group {
+    fn segments<B: Backend>(&self, store: &ParamStore<B>, prefix: &str) -> Segments {
+        segments(store, prefix, &self.groups, |group| match group {
             Group::Main => (self.lr, self.weight_decay),
             Group::Ssm => (self.ssm_lr, 0.0),
         })
@@ -84,7 +84,7 @@ impl AdamConfig {
 }
 
 /// AdamW for one [`ParamStore`]: its hyperparameters, its moments, and the number of updates so far. A [`crate::Trainer`]
-/// has one; loops of a caller's own call [`Adam::update`].
+/// has one; loops of a caller's own call [`Adam::squared_norm`] and [`Adam::update`].
 pub struct Adam<B: Backend> {
     be: B,
     config: AdamConfig,
@@ -95,7 +95,7 @@ pub struct Adam<B: Backend> {
     pub(crate) v: GroupBuffers<B>,
     /// Number of updates so far.
     pub(crate) step: u64,
-    /// [0, Σ g²] on the device for [`Adam::update`]: nothing is updated where it is not finite.
+    /// [0, Σ g²] on the device for [`Adam::update`]: nothing is updated where it is not finite. None while it is in use.
     guard: Option<B::Buf>,
     ws: B::Workspace,
 }
@@ -104,7 +104,27 @@ impl<B: Backend> Adam<B> {
     /// An optimiser with zero moments for these parameters. `ERR_S4_VALUE` on impossible hyperparameters.
     pub fn new(be: B, store: &ParamStore<B>, config: AdamConfig) -> Result<Self> {
         config.check("AdamW")?;
-        let segments = config.segments("AdamW", store)?;
+        let segments = config.segments(store, "").of_used_groups("AdamW", &config.groups)?;
+        Adam::with_segments(be, store, config, segments)
+    }
+    /// As [`Adam::new`], for one of several stores that the same groups speak of: `prefix` may stand before this store's names in
+    /// them. Also gives which of the groups name a parameter here.
+    pub fn of_one_store(
+        be: B,
+        store: &ParamStore<B>,
+        prefix: &str,
+        config: AdamConfig,
+    ) -> Result<(Self, Vec<bool>)> {
+        config.check("AdamW")?;
+        let Segments { segments, used_groups } = config.segments(store, prefix);
+        Ok((Adam::with_segments(be, store, config, segments)?, used_groups))
+    }
+    fn with_segments(
+        be: B,
+        store: &ParamStore<B>,
+        config: AdamConfig,
+        segments: Vec<Segment>,
+    ) -> Result<Self> {
         let (m, v, guard, ws) =
             (store.zeros_like()?, store.zeros_like()?, Some(be.alloc(2)?), be.workspace());
         Ok(Adam { be, config, segments, m, v, step: 0, guard, ws })
@@ -112,7 +132,7 @@ impl<B: Backend> Adam<B> {
     /// Other hyperparameters from here on, moments and counter kept. `ERR_S4_VALUE` on impossible ones, and nothing changes.
     pub fn configure(&mut self, op: &'static str, store: &ParamStore<B>, config: AdamConfig) -> Result<()> {
         config.check(op)?;
-        self.segments = config.segments(op, store)?;
+        self.segments = config.segments(store, "").of_used_groups(op, &config.groups)?;
         self.config = config;
         Ok(())
     }
@@ -125,10 +145,25 @@ impl<B: Backend> Adam<B> {
         self.step
     }
 
-    /// Makes one update from the store's gradients, with the learning rates multiplied by `scale`, and waits for it. Gives
-    /// the norm over all gradients before clipping. Where a gradient is not finite, `ERR_S4_NONFINITE` names update and
-    /// tensor, and neither parameters nor moments change.
-    pub fn update(&mut self, store: &mut ParamStore<B>, scale: f64) -> Result<f64> {
+    /// Σ g² over all gradients that are not frozen. Where it is not finite, `ERR_S4_NONFINITE` names update and tensor.
+    pub fn squared_norm(&mut self, store: &ParamStore<B>) -> Result<f64> {
+        let be = self.be.clone();
+        let squared_norm = self.with_guard(|adam, guard| {
+            be.fill(be.view_mut(guard, 0..2), B::Scalar::zero())?;
+            adam.sum_squares(be.view_mut(guard, 1..2), store)?;
+            let mut host = [B::Scalar::zero(); 2];
+            be.download(&mut host, be.view(guard, 0..2))?;
+            Ok(host[1].to_f64())
+        })?;
+        match squared_norm.is_finite() {
+            true => Ok(squared_norm),
+            false => Err(non_finite_error("AdamW.step", self.step + 1, &non_finite_gradient(store)?)),
+        }
+    }
+
+    /// Makes one update from the store's gradients, with the learning rates multiplied by `scale`. `squared_norm`: the sum of
+    /// [`Adam::squared_norm`] over all stores that are clipped together.
+    pub fn update(&mut self, store: &mut ParamStore<B>, scale: f64, squared_norm: f64) -> Result<()> {
         if !(scale.is_finite() && scale >= 0.0) {
             return Err(Error::value("AdamW.step", "a learning rate factor of 0 or more", scale));
         }
@@ -138,28 +173,66 @@ impl<B: Backend> Adam<B> {
         {
             return Err(Error::shape("AdamW.step", "the parameters it was made for", "others"));
         }
+        self.with_guard(|adam, guard| {
+            be.upload(be.view_mut(guard, 0..2), &[B::Scalar::zero(), B::Scalar::from_f64(squared_norm)])?;
+            adam.enqueue_update(store, be.view(guard, 0..2), scale)
+        })
+    }
+
+    /// Calls `work` with [0, Σ g²] on the device, out of the optimiser's own hands.
+    fn with_guard<R>(&mut self, work: impl FnOnce(&mut Self, &mut B::Buf) -> Result<R>) -> Result<R> {
         let mut guard = match self.guard.take() {
             Some(guard) => guard,
-            None => be.alloc(2)?,
+            None => self.be.alloc(2)?,
         };
-        let result = (|| {
-            be.fill(be.view_mut(&mut guard, 0..2), B::Scalar::zero())?;
-            self.sum_squares(be.view_mut(&mut guard, 1..2), store)?;
-            self.enqueue_update(store, be.view(&guard, 0..2), scale)?;
-            let mut host = [B::Scalar::zero(); 2];
-            be.download(&mut host, be.view(&guard, 0..2))?;
-            Ok(host[1].to_f64())
-        })();
+        let result = work(self, &mut guard);
         self.guard = Some(guard);
-        let squared_norm = result?;
-        match squared_norm.is_finite() {
-            true => Ok(squared_norm.sqrt()),
-            false => {
-                let step = self.step;
-                self.step -= 1;
-                Err(non_finite_error("AdamW.step", step, &non_finite_gradient(store)?))
+        result
+    }
+
+    /// The moments of every parameter on the host, by the parameter's name and `.m` or `.v`.
+    pub fn moments(&self, store: &ParamStore<B>) -> Result<Vec<(ParamInfo, [Vec<B::Scalar>; 2])>> {
+        let both = |info: &ParamInfo| {
+            Ok([store.read_from(&self.m, &info.name)?, store.read_from(&self.v, &info.name)?])
+        };
+        store.infos().iter().map(|info| Ok((info.clone(), both(info)?))).collect()
+    }
+
+    /// Replaces the moments, in the order of the store's parameters, and the number of updates. `ERR_S4_CHECKPOINT` where they are not
+    /// those of these parameters; nothing changes then.
+    pub fn restore(
+        &mut self,
+        store: &ParamStore<B>,
+        step: u64,
+        moments: &[[Vec<B::Scalar>; 2]],
+    ) -> Result<()> {
+        let wrong =
+            |expected: String, got: String| Err(Error::new(Code::Checkpoint, "AdamW.load", expected, got));
+        if moments.len() != store.infos().len() {
+            let expected = format!("moments of {} parameters", store.infos().len());
+            return wrong(expected, moments.len().to_string());
+        }
+        for (info, [m, v]) in store.infos().iter().zip(moments) {
+            if m.len() != info.slot.len || v.len() != info.slot.len {
+                return wrong(format!("{} moments of '{}'", info.slot.len, info.name), m.len().to_string());
+            }
+            check::finite("AdamW.load", &info.name, m)?;
+            check::finite("AdamW.load", &info.name, v)?;
+            if v.iter().any(|&x| x < B::Scalar::zero()) {
+                return wrong(
+                    format!("second moments of 0 or more of '{}'", info.name),
+                    "a negative one".into(),
+                );
             }
         }
+        for (info, [m, v]) in store.infos().iter().zip(moments) {
+            for (buffers, values) in [(&mut self.m, m), (&mut self.v, v)] {
+                let view = self.be.view_mut(buffers.buffer_of_mut(info.slot.group), info.slot.range());
+                self.be.upload(view, values)?;
+            }
+        }
+        self.step = step;
+        Ok(())
     }
 
     /// acc += Σ g² over all that is not frozen.

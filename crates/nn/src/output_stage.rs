@@ -60,7 +60,7 @@ impl<B: Backend> OutputStage<B> {
             true => Norm::new(be, config.block.norm, heads, "norm.", params)?,
             false => None,
         };
-        let decoder = LinearStage::new("decoder", (seed, 1), heads, config.decoder_outputs(), params);
+        let decoder = LinearStage::new("decoder", (seed, 1), heads, config.decoder_outputs(), params)?;
         let buffer = || GrowableBuffer::new(be);
         Ok(OutputStage {
             norm,

@@ -167,7 +167,8 @@ impl ParamBuilder {
             version: new_version(),
         };
         for (i, init) in self.initial_values.iter().enumerate() {
-            let values: Vec<B::Scalar> = init.iter().map(|&x| B::Scalar::from_f64(x)).collect();
+            let mut values = host_memory::reserved("s4-node", "initial values", init.len(), init.len())?;
+            values.extend(init.iter().map(|&x| B::Scalar::from_f64(x)));
             let slot = store.infos[i].slot;
             be.upload(be.view_mut(store.values.buffer_of_mut(slot.group), slot.range()), &values)?;
         }
@@ -250,6 +251,14 @@ impl<B: Backend> ParamStore<B> {
         self.be.upload(self.be.view_mut(self.values.buffer_of_mut(slot.group), slot.range()), value)?;
         self.mark_changed();
         Ok(())
+    }
+    /// Replaces a parameter's gradient by one that a caller computed. `ERR_S4_SHAPE` where it has another number of elements.
+    pub fn set_grad(&mut self, name: &str, grad: &[B::Scalar]) -> Result<()> {
+        let slot = self.info(name)?.slot;
+        if grad.len() != slot.len {
+            return Err(Error::shape("AdamW", format!("{} elements for '{name}'", slot.len), grad.len()));
+        }
+        self.be.upload(self.be.view_mut(self.grads.buffer_of_mut(slot.group), slot.range()), grad)
     }
     /// Zeroes all gradients.
     pub fn zero_grad(&mut self) -> Result<()> {

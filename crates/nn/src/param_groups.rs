@@ -5,11 +5,12 @@ use s4_backend::{Backend, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// What holds for the parameters of some names, in place of what holds for the rest.
+/// Options of the optimiser for the parameters of some names, in place of the options for all parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParamGroup {
-    /// A name, in which `*` stands for any characters: `blocks.*.layer.kernel.inv_dt`.
+    /// A name, in which `*` stands for any characters: `blocks.*.layer.kernel.inv_dt`. Where a store has a prefix, names with it and
+    /// names without it are looked for.
     pub name: String,
     /// Learning rate.
     #[serde(default)]
@@ -44,14 +45,32 @@ pub(crate) struct Segment {
     pub weight_decay: f64,
 }
 
-/// All elements that are not frozen, in the order of the buffers. `rates`: learning rate and decay of what no group names.
-/// `ERR_S4_VALUE` where a group names no parameter.
+/// The elements of a store that an optimiser updates.
+pub(crate) struct Segments {
+    /// All that are not frozen, in the order of the buffers.
+    pub segments: Vec<Segment>,
+    /// Of each group, whether it names a parameter.
+    pub used_groups: Vec<bool>,
+}
+
+impl Segments {
+    /// The segments; `ERR_S4_VALUE` where a group names no parameter.
+    pub fn of_used_groups(self, op: &'static str, groups: &[ParamGroup]) -> Result<Vec<Segment>> {
+        match self.used_groups.iter().position(|used| !used) {
+            Some(i) => Err(Error::value(op, "groups that name parameters", format!("'{}'", groups[i].name))),
+            None => Ok(self.segments),
+        }
+    }
+}
+
+/// Which elements share their rates. `prefix`: what may stand before a parameter's name in a group's. `rates`: learning rate and decay of
+/// what no group names.
 pub(crate) fn segments<B: Backend>(
-    op: &'static str,
     store: &ParamStore<B>,
+    prefix: &str,
     groups: &[ParamGroup],
     rates: impl Fn(Group) -> (f64, f64),
-) -> Result<Vec<Segment>> {
+) -> Segments {
     let mut used = vec![false; groups.len()];
     let mut out: Vec<Segment> = Vec::new();
     // Whether the parameter before was, which ends a segment.
@@ -63,7 +82,8 @@ pub(crate) fn segments<B: Backend>(
         let (mut lr, mut weight_decay) = rates(slot.group);
         let (mut first, mut freeze) = (true, false);
         for (group, used) in groups.iter().zip(&mut used) {
-            if matches(&group.name, &info.name) {
+            let is_named = |name: &str| matches(&group.name, name);
+            if is_named(&info.name) || !prefix.is_empty() && is_named(&format!("{prefix}{}", info.name)) {
                 *used = true;
                 if std::mem::take(&mut first) {
                     lr = group.lr.unwrap_or(lr);
@@ -86,10 +106,7 @@ pub(crate) fn segments<B: Backend>(
             _ => out.push(Segment { group: slot.group, range: slot.range(), lr, weight_decay }),
         }
     }
-    match used.iter().position(|used| !used) {
-        Some(i) => Err(Error::value(op, "groups that name parameters", format!("'{}'", groups[i].name))),
-        None => Ok(out),
-    }
+    Segments { segments: out, used_groups: used }
 }
 
 /// Whether `name` is what `pattern` says, `*` standing for any characters.

@@ -12,11 +12,11 @@ use s4_backend::{Backend, CallOptions, Error, Result, random::DropKey};
 pub struct ForwardOptions<'a, T> {
     /// State before the first time step, (batch, H, N/2, 2); of a model, its blocks' states one after another,
     /// (layers, batch, H, N/2, 2). Zero without.
-    pub state: Option<&'a [T]>,
+    pub state0: Option<&'a [T]>,
     /// Lengths, rate, algorithm, and whether the forward is of training, which also saves values for backward.
     pub call: CallOptions<'a, [i32]>,
     /// Whether to give the state after the last time step. Without effect where a layer has no state.
-    pub want_state: bool,
+    pub want_state_end: bool,
     /// Whether to save what backward needs. A training forward always does.
     pub save: bool,
     /// Seed and step number from which the dropout masks are drawn. By default the configuration's seed, and the number of
@@ -27,9 +27,9 @@ pub struct ForwardOptions<'a, T> {
 impl<T> Default for ForwardOptions<'_, T> {
     fn default() -> Self {
         ForwardOptions {
-            state: None,
+            state0: None,
             call: CallOptions::default(),
-            want_state: false,
+            want_state_end: false,
             save: false,
             dropout_at: None,
         }
@@ -42,7 +42,7 @@ pub struct Forward<T> {
     /// Output (batch, len, outputs), with channels·H outputs of a layer and H of a block.
     pub y: Vec<T>,
     /// State after the last time step, (batch, H, N/2, 2), where it was asked for and the layer has one.
-    pub state: Option<Vec<T>>,
+    pub state_end: Option<Vec<T>>,
 }
 
 /// What every block of one pass through a network is given: the backend, the parameters and the options of the call.
@@ -57,6 +57,8 @@ pub(crate) struct PassContext<'a, B: Backend> {
     pub len: usize,
     /// Lengths (on the device), rate, algorithm, and whether the pass is of training.
     pub options: CallOptions<'a, B::Ints>,
+    /// Whether a training pass moves the running statistics of batch norms: not where no target of its batch counts.
+    pub moves_statistics: bool,
     /// Version of the parameters' values: constants that the backend keeps for one version are not used for another.
     pub version: u64,
     /// Key of the random numbers of dropout; each block adds a number of its own to `site`.
@@ -84,6 +86,7 @@ impl<'a, B: Backend> PassContext<'a, B> {
             batch,
             len,
             options: CallOptions { training: false, ..options },
+            moves_statistics: false,
             version: store.version(),
             dropout_key: DropKey { seed: 0, step: 0, site: 0 },
         }
@@ -110,7 +113,7 @@ pub(crate) struct SavedForward {
     /// Key of the random numbers of dropout.
     dropout_key: DropKey,
     /// Whether it started from a state that the caller gave.
-    pub state0: bool,
+    pub has_state0: bool,
 }
 
 impl SavedForward {
@@ -131,7 +134,7 @@ impl SavedForward {
             version,
             has_lengths: options.call.lengths.is_some(),
             dropout_key: DropKey { seed, step, site: 0 },
-            state0: options.state.is_some(),
+            has_state0: options.state0.is_some(),
         }
     }
 
@@ -148,6 +151,7 @@ impl SavedForward {
             batch: self.batch,
             len: self.len,
             options: self.options.with_lengths(self.has_lengths.then_some(lengths.get())),
+            moves_statistics: true,
             version: self.version,
             dropout_key: self.dropout_key,
         }

@@ -1,7 +1,8 @@
 //! How far a training run is. A trainer keeps it, and writes it to its checkpoints, so that the run goes on where it
 //! stopped.
 
-use crate::update_figures::StepStats;
+use crate::{schedule::MAX_COUNT, update_figures::StepStats};
+use s4_backend::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Counts over a training run, and sums over the updates of its epoch under way, of which the epoch's means are made.
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Progress {
     /// Number of whole epochs.
     pub epochs: u64,
-    /// Time steps trained on so far, padding included: sequences times length, over all epochs.
+    /// Time steps trained on so far, over all epochs; padding does not count.
     pub samples: u64,
     /// Number of items that the epoch under way has taken from the dataset.
     pub items: u64,
@@ -27,15 +28,28 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Counts an update that has been made: its figures, the items of the dataset and the time steps that it took.
-    pub(crate) fn add_update(&mut self, stats: &StepStats, items: u64, samples: u64) {
+    /// Counts an update that has been made: its figures, and the items of the dataset that it took.
+    pub(crate) fn add_update(&mut self, stats: &StepStats, items: u64) {
         self.items += items;
-        self.samples += samples;
+        self.samples += stats.time_steps;
         if stats.weight > 0.0 {
             self.loss += stats.loss * stats.weight;
             self.correct += stats.correct;
             self.weight += stats.weight;
             (self.grad_norm, self.lr) = (stats.grad_norm, stats.lr);
+        }
+    }
+
+    /// Refuses counts and sums that no run makes, such as those of a hostile file.
+    pub(crate) fn check(&self) -> Result<()> {
+        let counts = [self.epochs, self.samples, self.items];
+        let sums = [self.loss, self.correct, self.weight, self.grad_norm, self.lr];
+        let possible = counts.iter().all(|&n| n <= MAX_COUNT)
+            && sums.iter().all(|x| x.is_finite())
+            && [self.correct, self.weight, self.grad_norm, self.lr].iter().all(|&x| x >= 0.0);
+        match possible {
+            true => Ok(()),
+            false => Err(Error::value("progress", "counts and sums of a run", format!("{self:?}"))),
         }
     }
 

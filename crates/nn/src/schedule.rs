@@ -3,6 +3,9 @@
 use s4_backend::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Most of what is counted in a run: JavaScript has each whole number up to it.
+pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
+
 /// The kinds of schedules, with their numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
@@ -81,6 +84,20 @@ impl Schedule {
         Ok(Schedule { config, plateau: 1.0, best: None, waited: 0 })
     }
 
+    /// Refuses observations that no run makes, such as those of a hostile file, and impossible numbers.
+    pub(crate) fn check(&self) -> Result<()> {
+        Schedule::new(self.config)?;
+        let possible =
+            self.plateau > 0.0 || matches!(self.config, ScheduleConfig::Plateau { floor: 0.0, .. });
+        let possible = possible && (0.0..=1.0).contains(&self.plateau);
+        match possible && self.best.is_none_or(f64::is_finite) && self.waited <= MAX_COUNT {
+            true => Ok(()),
+            false => {
+                Err(Error::value("schedule", "a factor from 0 to 1 and what led to it", format!("{self:?}")))
+            }
+        }
+    }
+
     /// Its kind and its numbers.
     pub fn config(&self) -> ScheduleConfig {
         self.config
@@ -103,10 +120,11 @@ impl Schedule {
         }
     }
 
-    /// Tells a plateau schedule the metric of an epoch, of which less is better. Other schedules do not use it.
+    /// Tells a plateau schedule the metric of an epoch, of which less is better, and NaN worst of all. Other schedules do not use it.
     pub fn observe(&mut self, metric: f64) {
         if let ScheduleConfig::Plateau { factor, patience, floor } = self.config {
-            if self.best.is_none_or(|best| metric < best) {
+            // What is not finite is worse than every number, and so it is never the best.
+            if metric.is_finite() && self.best.is_none_or(|best| metric < best) {
                 (self.best, self.waited) = (Some(metric), 0);
             } else {
                 self.waited += 1;
@@ -140,6 +158,11 @@ mod tests {
             assert_eq!(p.factor(0), factor);
         }
         assert!(Schedule::new(ScheduleConfig::Step { every: 0, factor: 0.5 }).is_err());
+        let mut p = s(ScheduleConfig::Plateau { factor: 0.5, patience: 0, floor: 0.0 });
+        for (metric, factor) in [(f64::NAN, 0.5), (9.0, 0.5), (8.0, 0.5), (f64::NAN, 0.25), (7.0, 0.25)] {
+            p.observe(metric);
+            assert_eq!(p.factor(0), factor, "after {metric}");
+        }
         let json = r#"{"kind": "warmupCosine", "warmup": 3, "total": 9}"#;
         assert!(matches!(
             serde_json::from_str(json),

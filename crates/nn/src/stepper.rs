@@ -17,8 +17,8 @@ use crate::{
     recurrent_states::RecurrentStates,
     running_pool::RunningPool,
     s4::S4Step,
+    undo::or_undo,
 };
-use num_traits::Zero;
 use s4_backend::{Activation, Backend, CallOptions, Code, Error, Pooling, Result, checks, host_memory};
 
 /// Options of one push.
@@ -51,16 +51,18 @@ pub struct Stepper<B: Backend> {
     pub(crate) states: RecurrentStates<B>,
     /// Second set of states: a push by forward writes the next states here; pushes by recurrence keep here the copy that `journal`
     /// replays from.
-    spare_states: Option<RecurrentStates<B>>,
+    pub(crate) next_or_kept_states: Option<RecurrentStates<B>>,
     /// The pool and the position that `journal` began from.
-    pool_before: GrowableBuffer<B>,
-    position_before: u64,
+    pub(crate) kept_pool: GrowableBuffer<B>,
+    pub(crate) kept_position: u64,
     /// Pushes of single samples since.
     pub(crate) journal: Journal<B::Scalar>,
+    /// Whether a push has failed and could not be undone: the states are then of no moment of the stream.
+    pub(crate) torn: bool,
     /// Whether numbers of the states that are not finite may leave every output finite.
     may_hide_nonfinite_states: bool,
     /// The backend's plan for the time steps of each block.
-    plans: Vec<B::StepPlan>,
+    pub(crate) plans: Vec<B::StepPlan>,
     /// The pool of the features so far.
     pub(crate) pool: RunningPool<B>,
     /// Input values of a time step on the device.
@@ -85,7 +87,7 @@ pub struct Stepper<B: Backend> {
     host_state: Vec<B::Scalar>,
     /// One time step of the network as the backend has recorded it, to be replayed.
     recorded_step: B::Graph,
-    /// How often `states` and `spare_states` have changed places: a recorded step belongs to one of the two.
+    /// How often `states` and `next_or_kept_states` have changed places: a recorded step belongs to one of the two.
     state_exchanges: u64,
     /// Sizes of the model that it was made of; a push into another model is refused.
     pub(crate) sizes: StreamSizes,
@@ -131,11 +133,13 @@ impl<B: Backend> Stepper<B> {
         checks::rate(op, rate)?;
         let (c, be) = (&model.config, model.be.clone());
         let spec = c.block.layer.spec();
-        check::elements(
-            op,
-            "batch",
-            &[batch, c.layers, spec.heads, spec.state, c.input.max(c.decoder_outputs())],
-        )?;
+        // The largest arrays: the states of all blocks, and the inputs, features and outputs of a time step.
+        let states = check::elements(op, "states", &[batch, c.layers, spec.heads, spec.state])?;
+        let widest = c.input.max(c.decoder_outputs()).max(2 * spec.outputs()).max(spec.heads);
+        check::elements(op, "a time step", &[batch, widest])?;
+        if be.device_id() == "cpu" {
+            host_memory::check(op, "the states", (states * size_of::<B::Scalar>()) as u128)?;
+        }
         let plans = model.net.blocks.iter().map(|b| b.s4.new_step_plan(&be)).collect::<Result<_>>()?;
         let buffer = || GrowableBuffer::new(&be);
         Ok(Stepper {
@@ -143,10 +147,11 @@ impl<B: Backend> Stepper<B> {
             rate,
             position: 0,
             states: RecurrentStates::new(&be, c, batch)?,
-            spare_states: None,
-            pool_before: buffer()?,
-            position_before: 0,
+            next_or_kept_states: None,
+            kept_pool: buffer()?,
+            kept_position: 0,
             journal: Journal::new(),
+            torn: false,
             may_hide_nonfinite_states: may_hide_nonfinite_states(
                 c.block.activation,
                 c.block.final_activation,
@@ -181,7 +186,8 @@ impl<B: Backend> Stepper<B> {
 
     /// `x`: (batch, len, input) or tokens (batch, len); `output`: (batch, len, decoder outputs), every element written.
     /// `ERR_S4_NONFINITE` for an input, an output or a resulting state that is not finite. A push that fails leaves the
-    /// stream as it was before.
+    /// stream as it was before; where it cannot be brought back there, everything but [`Stepper::reset`] and
+    /// [`Stepper::restore`] is `ERR_S4_UNSUPPORTED` from then on.
     pub fn push(
         &mut self,
         model: &mut Model<B>,
@@ -191,6 +197,7 @@ impl<B: Backend> Stepper<B> {
         output: &mut [B::Scalar],
     ) -> Result<()> {
         let op = OP;
+        self.refuse_torn(op)?;
         self.check_push(op, model, x, len)?;
         check::shaped(op, "output", output, &[self.batch, len, self.sizes.outputs])?;
         if let Some(interval) = opts.interval {
@@ -203,75 +210,44 @@ impl<B: Backend> Stepper<B> {
         if !by_recurrence {
             return self.push_by_forward(model, x, len, output);
         }
-        self.keep(model)?;
-        let replayed =
-            (0..len).try_for_each(|t| self.push_time_step(model, x, (t, len), opts, Some(&mut *output)));
-        match replayed.and_then(|()| self.check_finite(output)) {
-            Ok(()) => {
-                self.journal.add((x, len, opts.interval));
-                Ok(())
-            }
-            Err(error) => {
-                // The replay asks for nothing that was not there before; only a device that is lost refuses it, and
-                // that refuses every later call too.
-                drop(self.go_back(model));
-                Err(error)
-            }
-        }
+        self.push_by_recurrence(model, x, len, opts, output)
     }
 
-    /// Copies the states where the last copy serves no longer.
-    fn keep(&mut self, model: &Model<B>) -> Result<()> {
-        let (be, version) = (self.be.clone(), model.store.version());
-        if self.journal.serves(version) {
-            return Ok(());
-        }
-        self.journal.end();
-        if self.spare_states.is_none() {
-            self.spare_states = Some(RecurrentStates::new(&be, &model.config, self.batch)?);
-        }
-        if let Some(kept) = &mut self.spare_states {
-            kept.copy_from(&be, &self.states)?;
-        }
-        let n = self.pool.len();
-        self.pool_before.ensure(&be, n)?;
-        be.copy(self.pool_before.get_mut(&be, n), self.pool.carried.get(&be, n))?;
-        self.position_before = self.position;
-        self.journal.begin(version);
+    /// Takes a push through the recurrence, one time step after the other.
+    pub(crate) fn push_by_recurrence(
+        &mut self,
+        model: &mut Model<B>,
+        x: Input<'_, B::Scalar>,
+        len: usize,
+        opts: &StepOptions<'_, B::Scalar>,
+        output: &mut [B::Scalar],
+    ) -> Result<()> {
+        self.keep(model)?;
+        let steps = |(stream, model): &mut (&mut Self, &mut Model<B>)| {
+            (0..len).try_for_each(|t| stream.push_time_step(model, x, (t, len), opts, Some(&mut *output)))?;
+            let host_state = stream.may_hide_nonfinite_states.then_some(&mut stream.host_state);
+            Self::check_finite(&stream.be, output, &stream.states, host_state)
+        };
+        or_undo(&mut (&mut *self, model), steps, |(stream, model)| stream.go_back(model))?;
+        self.journal.add((x, len, opts.interval));
         Ok(())
     }
 
-    /// To the states before the push that failed: those that were copied, and every push since once more.
-    fn go_back(&mut self, model: &mut Model<B>) -> Result<()> {
-        let be = self.be.clone();
-        if let Some(kept) = &self.spare_states {
-            self.states.copy_from(&be, kept)?;
-        }
-        let n = self.pool.len();
-        be.copy(self.pool.carried.get_mut(&be, n), self.pool_before.get(&be, n))?;
-        self.position = self.position_before;
-        let journal = std::mem::replace(&mut self.journal, Journal::new());
-        let replayed = journal.pushes().try_for_each(|(x, len, interval)| {
-            let opts = StepOptions { interval };
-            (0..len).try_for_each(|t| self.push_time_step(model, x, (t, len), &opts, None))
-        });
-        self.journal = journal;
-        replayed
-    }
-
     /// Refuses outputs, and states behind them, that are not finite.
-    fn check_finite(&mut self, output: &[B::Scalar]) -> Result<()> {
-        if !self.be.all_finite(output) {
+    fn check_finite(
+        be: &B,
+        output: &[B::Scalar],
+        states: &RecurrentStates<B>,
+        host_state: Option<&mut Vec<B::Scalar>>,
+    ) -> Result<()> {
+        if !be.all_finite(output) {
             return Err(not_finite("finite outputs", "NaN or infinity"));
         }
-        if !self.may_hide_nonfinite_states {
-            return Ok(());
-        }
-        let n = self.be.ref_len(self.states.view(&self.be, 0));
-        self.host_state.resize(n, Zero::zero());
-        for i in 0..self.states.blocks.len() {
-            self.be.download(&mut self.host_state, self.states.view(&self.be, i))?;
-            if !self.be.all_finite(&self.host_state) {
+        let Some(host_state) = host_state else { return Ok(()) };
+        host_memory::resize(OP, "a state", host_state, be.ref_len(states.view(be, 0)))?;
+        for i in 0..states.blocks.len() {
+            be.download(host_state, states.view(be, i))?;
+            if !be.all_finite(host_state) {
                 return Err(not_finite("a finite state", format!("NaN or infinity in block {i}")));
             }
         }
@@ -315,7 +291,7 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// Sample t of a push of `len`, with its output where that is wanted.
-    fn push_time_step(
+    pub(crate) fn push_time_step(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,
@@ -329,19 +305,19 @@ impl<B: Backend> Stepper<B> {
         let (n, m) = (batch * heads, batch * outputs);
         match x {
             Input::Values(x) => {
-                let x = time_step_of(&mut self.host_input, x, (batch, len, inputs), t);
+                let x = time_step_of(&mut self.host_input, x, (batch, len, inputs), t)?;
                 self.input.ensure(&be, batch * inputs)?;
                 be.upload(self.input.get_mut(&be, batch * inputs), x)?;
             }
             Input::Tokens(x) => {
-                let x = time_step_of(&mut self.host_tokens, x, (batch, len, 1), t);
+                let x = time_step_of(&mut self.host_tokens, x, (batch, len, 1), t)?;
                 self.tokens.upload(&be, x)?;
             }
         }
         if let Some(interval) = opts.interval {
             let per_push = interval.len() == batch;
             let (l, t) = if per_push { (1, 0) } else { (len, t) };
-            let intervals = time_step_of(&mut self.host_interval, interval, (batch, l, 1), t);
+            let intervals = time_step_of(&mut self.host_interval, interval, (batch, l, 1), t)?;
             self.interval.ensure(&be, batch)?;
             be.upload(self.interval.get_mut(&be, batch), intervals)?;
         }
@@ -364,7 +340,7 @@ impl<B: Backend> Stepper<B> {
         if len == 1 {
             return be.download(output, self.output.get(&be, m));
         }
-        self.host_output.resize(m, Zero::zero());
+        host_memory::resize(OP, "the outputs of a time step", &mut self.host_output, m)?;
         be.download(&mut self.host_output, self.output.get(&be, m))?;
         for (sequence, y) in self.host_output.chunks_exact(outputs).enumerate() {
             output[(sequence * len + t) * outputs..][..outputs].copy_from_slice(y);
@@ -417,45 +393,42 @@ impl<B: Backend> Stepper<B> {
         let batch = self.batch;
         model.upload_input(x, batch, len, None)?;
         self.journal.end();
-        if self.spare_states.is_none() {
-            self.spare_states = Some(RecurrentStates::new(&be, &model.config, batch)?);
+        if self.next_or_kept_states.is_none() {
+            self.next_or_kept_states = Some(RecurrentStates::new(&be, &model.config, batch)?);
         }
         // The pass has the algorithm `auto`: the backend chooses by the sizes, and by the states that go in and out.
         let pass = PassContext::at_rate(&be, &model.store, (batch, len), self.rate);
-        model.net.forward_every_step(&pass, &self.states, self.spare_states.as_mut())?;
+        model.net.forward_every_step(&pass, &self.states, self.next_or_kept_states.as_mut())?;
         be.download(output, model.net.output_stage.output_of_every_step(&be, batch, len))?;
-        self.exchange();
-        let replayed = self.check_finite(output);
-        match replayed {
-            Ok(()) => self.position += len as u64,
-            Err(_) => self.exchange(),
-        }
-        replayed
-    }
-
-    /// The states of a chunked push for those before it, and back.
-    fn exchange(&mut self) {
-        if let Some(other) = &mut self.spare_states {
-            std::mem::swap(&mut self.states, other);
+        if let Some(next_states) = &mut self.next_or_kept_states {
+            let host_state = self.may_hide_nonfinite_states.then_some(&mut self.host_state);
+            Self::check_finite(&be, output, next_states, host_state)?;
+            std::mem::swap(&mut self.states, next_states);
             self.state_exchanges += 1;
         }
+        self.position += len as u64;
+        Ok(())
     }
 
     /// An independent stream that starts from this one's state.
     pub fn fork(&self, model: &Model<B>) -> Result<Self> {
-        let mut other = Stepper::new(model, self.batch, self.rate)?;
-        other.states.copy_from(&self.be, &self.states)?;
+        self.refuse_torn("ModelStream.fork")?;
+        let mut fork = Stepper::new(model, self.batch, self.rate)?;
+        fork.states.copy_from(&self.be, &self.states)?;
         let n = self.pool.len();
-        self.be.copy(other.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
-        other.position = self.position;
-        Ok(other)
+        self.be.copy(fork.pool.carried.get_mut(&self.be, n), self.pool.carried.get(&self.be, n))?;
+        fork.position = self.position;
+        Ok(fork)
     }
 
     /// Goes back to zero states.
     pub fn reset(&mut self) -> Result<()> {
+        self.torn = true;
         self.position = 0;
         self.journal.end();
-        self.states.zero(&self.be)
+        self.states.zero(&self.be)?;
+        self.torn = false;
+        Ok(())
     }
 }
 
@@ -475,17 +448,18 @@ fn may_hide_nonfinite_states(activation: Activation, last: Activation, pooling: 
 
 /// Time step t of every sequence: (batch, width) out of x (batch, len, width), gathered in `gathered`. Where len is 1 it is x
 /// itself.
-fn time_step_of<'a, T: Copy>(
+fn time_step_of<'a, T: Copy + Default>(
     gathered: &'a mut Vec<T>,
     x: &'a [T],
     (batch, len, width): (usize, usize, usize),
     t: usize,
-) -> &'a [T] {
+) -> Result<&'a [T]> {
     if len == 1 {
-        return x;
+        return Ok(x);
     }
-    gathered.clear();
-    gathered
-        .extend((0..batch).flat_map(|sequence| x[(sequence * len + t) * width..][..width].iter().copied()));
-    gathered
+    host_memory::resize(OP, "a time step", gathered, batch * width)?;
+    for (sequence, step) in gathered.chunks_exact_mut(width).enumerate() {
+        step.copy_from_slice(&x[(sequence * len + t) * width..][..width]);
+    }
+    Ok(gathered)
 }

@@ -3,15 +3,16 @@
 use crate::{
     bytes, check,
     stepper::{Stepper, StreamSizes},
+    tensor_file::{FileMetadata, TensorFile, TensorToWrite},
 };
 use s4_backend::{Backend, Code, Error, Pooling, Result, host_memory};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::collections::HashMap;
+use safetensors::{Dtype, SafeTensors};
 
 impl<B: Backend> Stepper<B> {
     /// The whole state of the stream, from which a stream of the same model and batch can go on, as the bytes of a
     /// safetensors file.
     pub fn save(&self) -> Result<Vec<u8>> {
+        self.refuse_torn("ModelStream.save")?;
         let be = &self.be;
         let mut tensors: Vec<(String, Vec<B::Scalar>)> = Vec::new();
         for i in 0..self.states.blocks.len() {
@@ -21,23 +22,24 @@ impl<B: Backend> Stepper<B> {
         let mut pool = host_memory::zeros("s4-node", "a result", n)?;
         be.download(&mut pool, self.pool.carried.get(be, n))?;
         tensors.push(("pool".into(), pool));
-        let named_bytes: Vec<(String, Vec<usize>, Vec<u8>)> =
-            tensors.iter().map(|(name, x)| (name.clone(), vec![x.len()], bytes::to_bytes(x))).collect();
-        let views = named_bytes
-            .iter()
-            .map(|(name, shape, bytes)| {
-                let view = TensorView::new(bytes::safetensors_dtype::<B::Scalar>(), shape.clone(), bytes);
-                Ok((name.as_str(), view.map_err(invalid_state)?))
+        let tensors = tensors
+            .into_iter()
+            .map(|(name, x)| TensorToWrite {
+                name,
+                dtype: bytes::safetensors_dtype::<B::Scalar>(),
+                shape: vec![x.len()],
+                bytes: Box::new(move || Ok(bytes::to_bytes(&x)?.into())),
             })
-            .collect::<Result<Vec<_>>>()?;
-        let mut meta: HashMap<_, _> = self.kind().map(|(name, value)| (name.to_string(), value)).into();
+            .collect();
+        let mut meta: FileMetadata =
+            self.sizes_by_name().map(|(name, value)| (name.to_string(), value)).into();
         meta.insert("format".into(), "s4-node stream".into());
         meta.insert("position".into(), self.position.to_string());
-        safetensors::serialize(views, Some(meta)).map_err(invalid_state)
+        TensorFile::new("ModelStream.save", tensors, &meta)?.into_bytes()
     }
 
     /// What a saved state and its stream agree on, by name. The rate is not of it: a state means the same at each.
-    fn kind(&self) -> [(&'static str, String); 5] {
+    fn sizes_by_name(&self) -> [(&'static str, String); 5] {
         let StreamSizes { layers, features, state, pooling, .. } = &self.sizes;
         [
             ("batch", self.batch.to_string()),
@@ -54,7 +56,7 @@ impl<B: Backend> Stepper<B> {
         let (_, header) = SafeTensors::read_metadata(saved).map_err(invalid_state)?;
         let file = SafeTensors::deserialize(saved).map_err(invalid_state)?;
         let meta = header.metadata().clone().unwrap_or_default();
-        for (name, expected_len) in self.kind() {
+        for (name, expected_len) in self.sizes_by_name() {
             // What 0.1.0 saved says its batch alone.
             let found = meta.get(name);
             if found.map_or(name == "batch", |found| *found != expected_len) {
@@ -77,7 +79,7 @@ impl<B: Backend> Stepper<B> {
                 _ => self.be.ref_len(self.states.view(&self.be, 0)),
             };
             let values = match view.dtype() {
-                Dtype::F32 | Dtype::F64 => bytes::from_bytes::<B::Scalar>(view.dtype(), view.data()),
+                Dtype::F32 | Dtype::F64 => bytes::from_bytes::<B::Scalar>(view.dtype(), view.data())?,
                 other => return Err(invalid_state(format!("{name} of type {other:?}"))),
             };
             if values.len() != expected_len || check::finite("", "", &values).is_err() {
@@ -88,6 +90,8 @@ impl<B: Backend> Stepper<B> {
             }
             arrays.push(values);
         }
+        // Until every array has been copied.
+        self.torn = true;
         for (i, values) in arrays.iter().enumerate() {
             let destination = match i < self.states.blocks.len() {
                 true => self.states.view_mut(&self.be, i),
@@ -97,6 +101,7 @@ impl<B: Backend> Stepper<B> {
         }
         self.position = position;
         self.journal.end();
+        self.torn = false;
         Ok(())
     }
 }

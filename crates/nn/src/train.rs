@@ -5,63 +5,21 @@
 use crate::{
     batch::Batch,
     carried_states::CarriedStates,
-    config::NormKind,
+    check,
     loss::LossBuffers,
     model::Model,
     network::NetworkBackward,
-    optim::{Adam, AdamConfig, non_finite_error, non_finite_gradient},
+    norm::check_time_steps,
+    optim::{Adam, non_finite_error, non_finite_gradient},
     param::{Group, GroupBuffers, ParamStore},
     pass_options::PassContext,
     progress::Progress,
     recurrent_states::RecurrentStates,
-    schedule::{Schedule, ScheduleConfig},
+    schedule::Schedule,
+    train_config::TrainConfig,
     update_figures::{DeviceFigures, PendingUpdate, StepStats},
 };
 use s4_backend::{Backend, CallOptions, EmaUpdate, Error, Result, random::DropKey};
-use serde::{Deserialize, Serialize};
-
-/// Options of a training run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TrainConfig {
-    /// Hyperparameters of AdamW: lr, ssmLr, weightDecay, beta1, beta2, eps, clip.
-    #[serde(flatten)]
-    pub adam: AdamConfig,
-    /// Schedule of the learning rates.
-    pub schedule: ScheduleConfig,
-    /// Decay of a running average of the parameters, with which [`Trainer::swap_average`] exchanges them; none by default.
-    pub ema: Option<f64>,
-    /// Seed of the dropout masks.
-    pub seed: u64,
-    /// Whether a batch starts from the states that the batch before ended with (truncated back-propagation through time).
-    /// Gradients do not go back beyond the batch.
-    pub carry_state: bool,
-    /// Whether the caller's loop shuffles the dataset every epoch. Not used here, but kept so that a run resumed from a
-    /// checkpoint does the same.
-    pub shuffle: bool,
-    /// Number of epochs of the whole run, where the caller gave one; kept for the same reason.
-    pub epochs: Option<u64>,
-}
-
-impl TrainConfig {
-    /// Parses options given as JSON; those that are not of training are not read. `ERR_S4_VALUE` names what is wrong.
-    pub fn from_json(op: &'static str, json: &str) -> Result<Self> {
-        serde_json::from_str(json)
-            .map_err(|e| Error::value(op, "known options with values of their types", e))
-    }
-
-    /// A copy in which the options that the JSON object `given` names are replaced.
-    pub fn with_replaced_options(&self, op: &'static str, given: &str) -> Result<Self> {
-        let invalid = |e: serde_json::Error| Error::value(op, "known options with values of their types", e);
-        let mut options = serde_json::to_value(self).map_err(invalid)?;
-        let given: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(given).map_err(invalid)?;
-        for (name, value) in given {
-            options[name] = value;
-        }
-        serde_json::from_value(options).map_err(invalid)
-    }
-}
 
 /// What training one model needs besides the model: the optimiser, the schedule of its learning rates, a running average of
 /// the parameters, the states carried from batch to batch, and each update's figures (loss, correct predictions, norm of the
@@ -83,8 +41,8 @@ pub struct Trainer<B: Backend> {
     zeros: Option<GroupBuffers<B>>,
     /// Whether the model holds the running average of its parameters, and `average` the trained ones.
     pub(crate) average_in_place: bool,
-    /// Whether the last [`Trainer::accumulate`] failed within its work: states and statistics are of that batch then.
-    batch_unfinished: bool,
+    /// Whether the last batch or update failed within its work: states and statistics are of that batch then.
+    work_unfinished: bool,
     /// How far the run is.
     pub progress: Progress,
     /// The update under way: batches have been accumulated for it.
@@ -125,7 +83,7 @@ impl<B: Backend> Trainer<B> {
             figures: DeviceFigures::new(&be)?,
             zeros: None,
             average_in_place: false,
-            batch_unfinished: false,
+            work_unfinished: false,
             progress: Progress::default(),
             under_way: None,
             first_failure: None,
@@ -180,9 +138,9 @@ impl<B: Backend> Trainer<B> {
         let op = "SequenceModel.train";
         model.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
         let checked_target = self.loss_buffers.check(op, &model.config, batch)?;
-        if model.config.block.norm == NormKind::Batch && batch.batch * batch.len < 2 {
-            return Err(Error::value(op, "two values or more a feature for batch norm in training", 1));
-        }
+        let time_steps = check::time_steps(batch.batch, batch.len, batch.call.lengths);
+        check_time_steps(op, model.config.block.norm, time_steps)?;
+        self.refuse_average()?;
         let be = self.be.clone();
         let first = self.under_way.is_none();
         if first && self.figures.is_full() {
@@ -193,7 +151,7 @@ impl<B: Backend> Trainer<B> {
         }
         // Where this batch fails, by an error or by unwinding, the gradients are of no whole batches: there is no update then.
         let so_far = self.under_way.take();
-        if std::mem::replace(&mut self.batch_unfinished, true) {
+        if std::mem::replace(&mut self.work_unfinished, true) {
             self.discard(model)?;
         }
         if first {
@@ -202,10 +160,11 @@ impl<B: Backend> Trainer<B> {
         }
         model.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
         self.loss_buffers.upload(&be, &checked_target, batch.target)?;
-        let batches_so_far = so_far.map_or(0, |so_far| so_far.batches);
-        let weight_so_far = so_far.map_or(0.0, |so_far| so_far.weight);
+        let so_far = so_far.unwrap_or_default();
+        let (batches_so_far, weight_so_far) = (so_far.batches, so_far.weight);
         let weight = weight_so_far + checked_target.weight;
-        if weight_so_far > 0.0 && checked_target.weight > 0.0 {
+        let counts = checked_target.weight > 0.0;
+        if weight_so_far > 0.0 && counts {
             self.scale_accumulated(model, weight_so_far / weight)?;
         }
         let version = model.store.version();
@@ -219,6 +178,7 @@ impl<B: Backend> Trainer<B> {
                 training: true,
                 ..batch.call.with_lengths(batch.call.lengths.map(|_| model.lengths.get()))
             },
+            moves_statistics: counts,
             version,
             // There are fewer than 2³² updates, so the upper 32 bits of the number can tell the batches of one update
             // apart.
@@ -232,39 +192,40 @@ impl<B: Backend> Trainer<B> {
             Some(carried_states) => (Some(&carried_states.batch_start), Some(&mut carried_states.batch_end)),
             None => (None, None),
         };
-        model.net.forward(&pass, start, end, true)?;
-        let sums = self.figures.loss_and_correct_mut(&be);
-        self.loss_buffers.compute(
-            &pass,
-            sums,
-            &mut model.net,
-            &model.config,
-            (&checked_target, weight),
-            true,
-        )?;
-        let arrays = NetworkBackward {
-            grads,
-            state0: start,
-            dstate_end: None,
-            dstate0: None,
-            want_dx: false,
-            consume_saved: true,
-        };
-        model.net.backward(&pass, arrays)?;
+        // Where no target counts there is no gradient; the states that the batch ends with go on all the same.
+        if counts || start.is_some() {
+            model.net.forward(&pass, start, end, counts)?;
+        }
+        if counts {
+            let sums = self.figures.loss_and_correct_mut(&be);
+            let target = (&checked_target, weight);
+            self.loss_buffers.compute(&pass, sums, &mut model.net, &model.config, target, true)?;
+            let arrays = NetworkBackward {
+                grads,
+                state0: start,
+                dstate_end: None,
+                dstate0: None,
+                want_dx: false,
+                consume_saved: true,
+            };
+            model.net.backward(&pass, arrays)?;
+        }
         if let Some(carried_states) = &mut self.carried_states {
             carried_states.advance(&be)?;
         }
         self.under_way = Some(PendingUpdate {
             // Both are known when the update is enqueued: its number, and its learning rate.
             step: self.adam.step,
-            rows: so_far.map_or(0, |so_far| so_far.rows) + checked_target.rows as u64,
+            rows: so_far.rows + checked_target.rows as u64,
+            time_steps: so_far.time_steps + time_steps as u64,
             weight,
             lr: 0.0,
             batches: batches_so_far + 1,
-            batch: batch.batch,
-            len: batch.len,
+            // What the features on the device are of.
+            batch: if counts { batch.batch } else { so_far.batch },
+            len: if counts { batch.len } else { so_far.len },
         });
-        self.batch_unfinished = false;
+        self.work_unfinished = false;
         Ok(())
     }
 
@@ -291,12 +252,21 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
+    /// Refuses an update without a batch before it.
+    pub(crate) fn require_batches(&self) -> Result<()> {
+        match self.under_way {
+            Some(_) => Ok(()),
+            None => Err(Error::value("SequenceModel.train", "a batch before an update", "none")),
+        }
+    }
+
     /// Enqueues the second part of an update: clipping and AdamW, with the gradients accumulated so far. Before it a caller
     /// may sum the gradients (`model.store_mut().grads`) over devices. Where no target counts there is no update.
     pub fn update(&mut self, model: &mut Model<B>) -> Result<()> {
-        let Some(mut under_way) = self.under_way.take() else {
-            return Err(Error::value("SequenceModel.train", "a batch before an update", "none"));
-        };
+        self.refuse_average()?;
+        self.require_batches()?;
+        let mut under_way = self.under_way.take().unwrap_or_default();
+        self.work_unfinished = true;
         let be = self.be.clone();
         let has_targets = under_way.weight > 0.0;
         let factor = self.schedule.factor(self.adam.step);
@@ -321,19 +291,25 @@ impl<B: Backend> Trainer<B> {
                 })?;
             }
         }
-        model.net.accept_statistics(&be, Some(guard))?;
+        match has_targets {
+            true => model.net.accept_statistics(&be, Some(guard))?,
+            false => model.net.drop_statistics(),
+        }
         if let Some(carried_states) = &mut self.carried_states {
             carried_states.commit(&be, guard)?;
         }
-        self.figures.finish_update(&be, under_way)
+        self.figures.finish_update(&be, under_way)?;
+        self.work_unfinished = false;
+        Ok(())
     }
 
     /// Leaves the batches accumulated so far out of the next update, after a caller has zeroed their gradients. The dropout
-    /// masks that they have drawn are not drawn again.
-    pub fn leave_out_accumulated(&mut self) -> Result<()> {
+    /// masks that they have drawn are not drawn again, and what they made of the statistics of batch norms is dropped.
+    pub fn leave_out_accumulated(&mut self, model: &mut Model<B>) -> Result<()> {
         match &mut self.under_way {
             Some(under_way) => {
                 (under_way.weight, under_way.rows) = (0.0, 0);
+                model.net.drop_statistics();
                 self.figures.zero_slot(&self.be)
             }
             None => Ok(()),
@@ -410,6 +386,7 @@ impl<B: Backend> Trainer<B> {
                 loss: if update.weight > 0.0 { loss } else { f64::NAN },
                 correct: values.correct,
                 rows: update.rows,
+                time_steps: update.time_steps,
                 weight: update.weight,
                 grad_norm: squared_norm.sqrt(),
                 lr: update.lr,
@@ -429,6 +406,18 @@ impl<B: Backend> Trainer<B> {
         match &mut self.carried_states {
             Some(carried_states) => carried_states.zero(&self.be),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses to train while the running average stands in the parameters' place.
+    pub(crate) fn refuse_average(&self) -> Result<()> {
+        match self.average_in_place {
+            false => Ok(()),
+            true => Err(Error::unsupported(
+                "SequenceModel.train",
+                "the trained parameters in place: swapAverage() once more before training",
+                "their running average",
+            )),
         }
     }
 

@@ -7,7 +7,9 @@ use crate::{
     checkpoint,
     model::Model,
     progress::Progress,
-    train::{TrainConfig, Trainer},
+    train::Trainer,
+    train_config::TrainConfig,
+    undo::or_undo,
     update_figures::StepStats,
 };
 use s4_backend::{Backend, Code, Error, Result};
@@ -20,11 +22,9 @@ const OP: &str = "SequenceModel.train";
 pub struct TrainingSession<B: Backend> {
     model: Model<B>,
     trainer: Option<Trainer<B>>,
-    /// Whether the model is from a checkpoint without a trainer, so that there is no run to resume.
-    without_run: bool,
-    /// The run before a new one, until an update of the new one has succeeded: where its first batch is refused, that run
-    /// is there again.
-    former: Option<KeptRun<B>>,
+    /// The run before a new one, or that there was none, until an update of the new one has succeeded: where its first
+    /// batch is refused, that run is there again.
+    former: Option<FormerRun<B>>,
     /// The batch of the last update until its figures are read: where the update has failed, the batch is computed once
     /// more to find the tensor.
     unread_batch: Option<UpdateBatch<B::Scalar>>,
@@ -32,14 +32,11 @@ pub struct TrainingSession<B: Backend> {
     figures_read_early: Option<Result<StepStats>>,
     /// The next batch, whose gradients are enqueued already and whose update is not.
     next_batch: Option<OwnedBatch<B::Scalar>>,
-    /// Time steps of the batches that a loop of the caller's own has accumulated since its last update.
-    accumulated_time_steps: u64,
 }
 
-/// A run that is kept: its trainer, if there was one, and whether there was none to go on with.
-struct KeptRun<B: Backend> {
+/// What there was before a run: the trainer of the run before it, if there was one.
+struct FormerRun<B: Backend> {
     trainer: Option<Trainer<B>>,
-    without_run: bool,
 }
 
 /// The batch of an update, and how many items of the dataset it consists of.
@@ -52,20 +49,11 @@ impl<B: Backend> TrainingSession<B> {
     /// A session of a new model, with no run yet.
     pub fn new(model: Model<B>) -> Self {
         let (unread_batch, figures_read_early, next_batch) = (None, None, None);
-        TrainingSession {
-            model,
-            trainer: None,
-            without_run: false,
-            former: None,
-            unread_batch,
-            figures_read_early,
-            next_batch,
-            accumulated_time_steps: 0,
-        }
+        TrainingSession { model, trainer: None, former: None, unread_batch, figures_read_early, next_batch }
     }
     /// A session of what a checkpoint held: a model, with the trainer of its run or without.
     pub fn loaded(model: Model<B>, trainer: Option<Trainer<B>>) -> Self {
-        TrainingSession { without_run: trainer.is_none(), trainer, ..TrainingSession::new(model) }
+        TrainingSession { trainer, ..TrainingSession::new(model) }
     }
     /// The model, to be read.
     pub fn model(&self) -> &Model<B> {
@@ -85,27 +73,22 @@ impl<B: Backend> TrainingSession<B> {
     }
 
     /// Begins a new run with the options `config` (JSON). With `resume` the present run goes on instead, with the options
-    /// that `config` names replaced. Gradients that no update has used are dropped. `ERR_S4_CHECKPOINT` where the model is
-    /// from a checkpoint without a run to resume.
+    /// that `config` names replaced. Gradients that no update has used are dropped. `ERR_S4_CHECKPOINT` where there is no
+    /// run to resume: the model has not been trained, or its checkpoint does not hold the optimiser's state.
     pub fn begin_run(&mut self, config: &str, resume: bool) -> Result<()> {
-        if resume && self.without_run {
+        self.refuse_average()?;
+        if !resume {
+            return self.begin_new_run(config);
+        }
+        let Some(trainer) = &mut self.trainer else {
             return Err(Error::new(
                 Code::Checkpoint,
                 OP,
-                "a checkpoint with the optimiser's state to resume from",
-                "one without (saved with optimizer: false, or the parameters of another program)",
+                "a run to resume: a model in training, or a checkpoint with the optimiser's state",
+                "a model without one (new, or saved with optimizer: false, or of another program)",
             ));
-        }
-        self.refuse_average()?;
-        if !resume || self.trainer.is_none() {
-            let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
-            self.drop_batches();
-            let former = self.trainer.replace(trainer);
-            self.former =
-                Some(KeptRun { trainer: former, without_run: std::mem::take(&mut self.without_run) });
-            return Ok(());
-        }
-        let (model, trainer) = self.model_and_trainer()?;
+        };
+        let model = &mut self.model;
         let config = trainer.config().with_replaced_options(OP, config)?;
         let old = trainer.config();
         if trainer.progress.items > 0 && (config.seed, config.shuffle) != (old.seed, old.shuffle) {
@@ -121,41 +104,29 @@ impl<B: Backend> TrainingSession<B> {
         Ok(())
     }
 
+    /// Begins a new run; the present one is kept until an update of the new one has succeeded.
+    fn begin_new_run(&mut self, config: &str) -> Result<()> {
+        let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
+        self.drop_batches();
+        self.former = Some(FormerRun { trainer: self.trainer.replace(trainer) });
+        Ok(())
+    }
+
     /// Refuses to train while the running average stands in the parameters' place.
     fn refuse_average(&self) -> Result<()> {
-        match &self.trainer {
-            Some(trainer) if trainer.average_in_place => Err(Error::unsupported(
-                OP,
-                "the trained parameters in place: swapAverage() once more before training",
-                "their running average",
-            )),
-            _ => Ok(()),
-        }
+        self.trainer.as_ref().map_or(Ok(()), Trainer::refuse_average)
     }
 
     /// Puts the run before a new one that has made no update back in its place.
     fn restore(&mut self) {
-        if let Some(KeptRun { trainer, without_run }) = self.former.take() {
-            (self.trainer, self.without_run) = (trainer, without_run);
+        if let Some(FormerRun { trainer }) = self.former.take() {
+            self.trainer = trainer;
         }
     }
 
     /// Drops all batches that are being worked on, and figures that were not asked for.
     fn drop_batches(&mut self) {
-        (self.unread_batch, self.figures_read_early, self.next_batch, self.accumulated_time_steps) =
-            (None, None, None, 0);
-    }
-
-    /// Replaces the options that `config` (JSON) names, for a loop of the caller's own; accumulated gradients stay. Begins
-    /// a run where there is none.
-    pub fn replace_options(&mut self, config: &str) -> Result<()> {
-        match &mut self.trainer {
-            Some(trainer) => {
-                let config = trainer.config().with_replaced_options(OP, config)?;
-                trainer.reconfigure(&self.model, config)
-            }
-            None => self.begin_run(config, false),
-        }
+        (self.unread_batch, self.figures_read_early, self.next_batch) = (None, None, None);
     }
 
     /// How far the run is; all zeros before one has begun.
@@ -212,8 +183,8 @@ impl<B: Backend> TrainingSession<B> {
                 self.next_batch = None;
                 Err(error?)
             }
-            (Ok(stats), Some(UpdateBatch { batch, items })) => {
-                trainer.progress.add_update(&stats, items, (batch.batch * batch.len) as u64);
+            (Ok(stats), Some(UpdateBatch { items, .. })) => {
+                trainer.progress.add_update(&stats, items);
                 self.former = None;
                 Ok(stats)
             }
@@ -243,35 +214,52 @@ impl<B: Backend> TrainingSession<B> {
         self.model.check_batch(OP, batch)
     }
 
-    /// Adds the gradients of a batch, without an update, for a loop of the caller's own.
+    /// Adds the gradients of a batch, without an update, for a loop of the caller's own. Begins a run where there is none;
+    /// where the batch is refused there is none afterwards either.
     pub fn accumulate(&mut self, batch: &Batch<'_, B::Scalar>) -> Result<()> {
-        self.refuse_average()?;
-        let (model, trainer) = self.model_and_trainer()?;
-        if let Err(error) = trainer.accumulate(model, batch) {
-            self.restore();
-            return Err(error);
+        if self.trainer.is_none() {
+            self.begin_new_run("{}")?;
         }
+        let accumulated = |s: &mut Self| {
+            let (model, trainer) = s.model_and_trainer()?;
+            trainer.accumulate(model, batch)
+        };
+        or_undo(self, accumulated, Self::restore)?;
         self.former = None;
-        self.accumulated_time_steps += (batch.batch * batch.len) as u64;
         Ok(())
     }
 
     /// Zeroes the gradients; batches accumulated so far are not part of the next update.
     pub fn zero_grad(&mut self) -> Result<()> {
         if let Some(trainer) = &mut self.trainer {
-            trainer.leave_out_accumulated()?;
+            trainer.leave_out_accumulated(&mut self.model)?;
         }
         self.model.store_mut().zero_grad()
     }
 
-    /// Makes the update from all batches accumulated since the last, and waits for it.
-    pub fn update(&mut self) -> Result<StepStats> {
-        self.refuse_average()?;
-        let samples = std::mem::take(&mut self.accumulated_time_steps);
+    /// Makes the update from all batches accumulated since the last, and waits for it. The options that `config` (JSON)
+    /// names are replaced, for later updates too, unless this one fails. `ERR_S4_VALUE`, with nothing changed, where no
+    /// batch has been accumulated.
+    pub fn update(&mut self, config: &str) -> Result<StepStats> {
         let (model, trainer) = self.model_and_trainer()?;
-        trainer.update(model)?;
-        let stats = trainer.read_stats(model)?;
-        trainer.progress.samples += samples;
+        trainer.require_batches()?;
+        let former = trainer.config().clone();
+        let replaced = former.with_replaced_options(OP, config)?;
+        trainer.reconfigure(model, replaced)?;
+        let updated = |s: &mut Self| {
+            let (model, trainer) = s.model_and_trainer()?;
+            trainer.update(model)?;
+            trainer.read_stats(model)
+        };
+        let go_back = |s: &mut Self| {
+            if let Ok((model, trainer)) = s.model_and_trainer() {
+                // These options have been accepted before.
+                drop(trainer.reconfigure(model, former));
+            }
+        };
+        let stats = or_undo(self, updated, go_back)?;
+        let (_, trainer) = self.model_and_trainer()?;
+        trainer.progress.samples += stats.time_steps;
         Ok(stats)
     }
 

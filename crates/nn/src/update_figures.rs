@@ -1,5 +1,5 @@
-//! Loss, gradient norm and the like of the last updates. They stay on the device, in one slot for each update, until they
-//! are asked for, so that an update does not wait for the device.
+//! The figures of the last updates: each one's loss, weight of the right predictions and norm of the gradients. They stay on
+//! the device, in one slot for each update, until they are asked for, so that an update does not wait for the device.
 
 use num_traits::Zero;
 use s4_backend::{Backend, EmaUpdate, Result, Scalar};
@@ -15,6 +15,8 @@ pub struct StepStats {
     pub correct: f64,
     /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: u64,
+    /// Time steps of its batches, without padding.
+    pub time_steps: u64,
     /// Sum of the targets' weights. Where it is 0 no target counted: there was no update, and `loss` is NaN.
     pub weight: f64,
     /// Norm over the gradients of all parameters, before clipping.
@@ -30,21 +32,23 @@ const MAX_UNREAD_UPDATES: usize = 64;
 const FIGURES_PER_UPDATE: usize = 4;
 
 /// What the host knows of an update whose figures it has not read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct PendingUpdate {
     /// Number of the update, from 1.
     pub step: u64,
     /// Number of targets that count.
     pub rows: u64,
+    /// Time steps of its batches, without padding.
+    pub time_steps: u64,
     /// Sum of the targets' weights.
     pub weight: f64,
     /// Learning rate of the main group.
     pub lr: f64,
     /// Number of batches whose gradients it sums.
     pub batches: u64,
-    /// Number of sequences of the last of these batches.
+    /// Number of sequences of the last of these batches that has targets which count.
     pub batch: usize,
-    /// Time steps of the last of these batches.
+    /// Time steps of each sequence of that batch, padding included.
     pub len: usize,
 }
 

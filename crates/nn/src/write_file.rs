@@ -10,19 +10,47 @@ use std::{
 /// Most symbolic links that are followed one after the other; Linux follows as many.
 const MAX_LINKS: usize = 40;
 
-/// The file that a path leads to through symbolic links. A rename to it replaces the file and leaves the links.
-fn target_of(path: &Path) -> io::Result<PathBuf> {
+/// What a path leads to through symbolic links.
+enum Target {
+    /// A file, or none yet: a rename to this path replaces the file and leaves the links.
+    File(PathBuf),
+    /// A device, a pipe or a file that a process has open (`/dev/stdout`): what is there is opened and written to.
+    InPlace,
+}
+
+/// Whether a path names a folder by its form, as `name/` and `..` do.
+fn names_folder(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    path.file_name().is_none() || text.ends_with(std::path::is_separator) || text.ends_with("/.")
+}
+
+/// Follows the links of a path to what it leads to. An error where that is a folder.
+fn target_of(path: &Path) -> io::Result<Target> {
     let mut target = path.to_path_buf();
     for _ in 0..MAX_LINKS {
+        if names_folder(&target) {
+            return Err(io::Error::other("the name of a folder, not of a file"));
+        }
         match fs::symlink_metadata(&target) {
             Ok(metadata) if metadata.is_symlink() => {
-                let next = fs::read_link(&target)?;
-                target = folder_of(&target).join(next);
+                let folder = folder_of(&target);
+                // A link of the file system `proc`, such as `/proc/self/fd/1`, leads to an open file, not to the path that it
+                // shows.
+                if fs::canonicalize(folder).is_ok_and(|folder| folder.starts_with("/proc")) {
+                    break;
+                }
+                target = folder.join(fs::read_link(&target)?);
             }
-            _ => return Ok(target),
+            Ok(metadata) if metadata.is_dir() => return Err(io::Error::other("a folder has this name")),
+            Ok(metadata) if !metadata.is_file() => return Ok(Target::InPlace),
+            _ => return Ok(Target::File(target)),
         }
     }
-    Err(io::Error::other("too many symbolic links"))
+    // Open files, or a circle of links, of which the system says so.
+    match fs::metadata(path)?.is_dir() {
+        true => Err(io::Error::other("a folder has this name")),
+        false => Ok(Target::InPlace),
+    }
 }
 
 /// The folder that a file is in; the current one for a bare name.
@@ -33,31 +61,12 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Refuses a path that no file can be written to, because its folder does not exist or a folder has its name. To be called
-/// before the work whose result the file is to hold.
-pub fn check_target(path: &Path) -> io::Result<()> {
-    let target = target_of(path)?;
-    if target.is_dir() {
-        return Err(io::Error::other("a folder has this name"));
-    }
-    let folder = folder_of(&target);
-    match fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(io::Error::other(format!("{} is not a folder", folder.display()))),
-        Err(e) => Err(io::Error::new(e.kind(), format!("folder {}: {e}", folder.display()))),
-    }
-}
-
-/// Writes a file whose contents `write` produces. It gets the permissions of the file that it replaces, or those that the
-/// process gives any new file (666 without the bits of the umask).
-pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    check_target(path)?;
-    let target = target_of(path)?;
-    let existing = fs::metadata(&target).ok();
-    if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-        // The path names a pipe or a device, which is written in place: a rename would replace it by a file.
-        let mut file = File::options().write(true).open(&target)?;
-        return write(&mut file).and_then(|()| file.flush());
+/// A temporary file in the folder of `target`, with the permissions that the process gives any new file.
+fn temporary_file(target: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = folder_of(target);
+    let of_folder = |e: io::Error| io::Error::new(e.kind(), format!("folder {}: {e}", folder.display()));
+    if !fs::metadata(folder).map_err(of_folder)?.is_dir() {
+        return Err(io::Error::other(format!("{} is not a folder", folder.display())));
     }
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -66,10 +75,47 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>)
         // The operating system clears the bits of the umask.
         builder.permissions(fs::Permissions::from_mode(0o666))
     };
-    let mut file = builder.tempfile_in(folder_of(&target))?;
+    builder.tempfile_in(folder).map_err(of_folder)
+}
+
+/// Refuses a path that [`write_whole`] could not write to: that of a folder, or in a folder that does not exist or takes no file. To
+/// be called before the work whose result the file is to hold.
+pub fn check_target(path: &Path) -> io::Result<()> {
+    match target_of(path)? {
+        Target::File(target) => temporary_file(&target).map(drop),
+        Target::InPlace => Ok(()),
+    }
+}
+
+/// As [`check_target`], for a file that is to be replaced again and again, which a device or a pipe cannot be.
+pub fn check_replaceable_target(path: &Path) -> io::Result<()> {
+    match target_of(path)? {
+        Target::File(_) => check_target(path),
+        Target::InPlace => {
+            Err(io::Error::other("a device, a pipe or an open file, which cannot be replaced"))
+        }
+    }
+}
+
+/// Writes a file whose contents `write` produces. It gets the permissions of the file that it replaces, or those that the
+/// process gives any new file (666 without the bits of the umask). A device, a pipe or an open file (`/dev/stdout`) is
+/// written to as it is.
+pub fn write_whole<E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let target = match target_of(path)? {
+        Target::File(target) => target,
+        Target::InPlace => {
+            let mut file = File::options().write(true).truncate(true).open(path)?;
+            write(&mut file)?;
+            return Ok(file.flush()?);
+        }
+    };
+    let mut file = temporary_file(&target)?;
     write(file.as_file_mut())?;
-    if let Some(metadata) = existing {
-        file.as_file().set_permissions(metadata.permissions())?;
+    if let Ok(existing) = fs::metadata(&target) {
+        file.as_file().set_permissions(existing.permissions())?;
     }
     file.as_file().sync_all()?;
     file.persist(&target).map_err(|e| e.error)?;
@@ -124,12 +170,52 @@ mod tests {
         symlink("loop", at("loop")).unwrap();
         assert!(write_text(&at("loop"), "1").is_err());
         write_text(&at("file"), "1").unwrap();
-        let failed = write_whole(&at("file"), |file| {
+        let failed = write_whole(&at("file"), |file| -> io::Result<()> {
             file.write_all(b"half")?;
             Err(io::Error::other("stopped"))
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(at("file")).unwrap(), "1");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file stays");
+    }
+
+    #[test]
+    fn what_is_no_file_of_its_own_is_refused_or_written_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("inner")).unwrap();
+        symlink("inner", at("to_folder")).unwrap();
+        symlink("inner/", at("to_slash")).unwrap();
+        symlink("nowhere/file", at("to_nowhere")).unwrap();
+        symlink("/dev/full", at("to_full")).unwrap();
+        symlink("plain", at("to_plain")).unwrap();
+        fs::write(at("plain"), "before").unwrap();
+        for name in
+            ["to_folder", "to_slash", "to_nowhere", "plain/", "new/", "inner/.", "inner/..", "plain/x"]
+        {
+            assert!(check_target(&at(name)).is_err(), "{name}");
+            assert!(check_replaceable_target(&at(name)).is_err(), "{name}");
+            assert!(write_text(&at(name), "1").is_err(), "{name}");
+        }
+        for name in ["plain", "to_plain", "new"] {
+            check_replaceable_target(&at(name)).unwrap();
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 7, "a check leaves nothing");
+        if !cfg!(target_os = "linux") {
+            return;
+        }
+        for path in ["/dev/null".into(), "/dev/full".into(), "/proc/self/fd/0".into(), at("to_full")] {
+            check_target(&path).unwrap();
+            assert!(check_replaceable_target(&path).is_err(), "{path:?}");
+        }
+        write_text(Path::new("/dev/null"), "1").unwrap();
+        assert!(write_text(&at("to_full"), "1").is_err());
+        assert!(fs::symlink_metadata(at("to_full")).unwrap().is_symlink());
+        // A file that is open: it is written to, and stays the file that it is.
+        use std::os::{fd::AsRawFd, unix::fs::MetadataExt};
+        let open = File::options().read(true).write(true).open(at("plain")).unwrap();
+        write_text(Path::new(&format!("/proc/self/fd/{}", open.as_raw_fd())), "now").unwrap();
+        assert_eq!(fs::read_to_string(at("plain")).unwrap(), "now");
+        assert_eq!(fs::metadata(at("plain")).unwrap().ino(), open.metadata().unwrap().ino());
     }
 }

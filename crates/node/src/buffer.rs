@@ -257,6 +257,11 @@ unsafe fn new_typed_array<T: PlainNumber>(
     kind: sys::napi_typedarray_type,
 ) -> napi::Result<sys::napi_value> {
     let bytes = std::mem::size_of_val(data);
+    // V8 ends the process where it cannot have the memory of an array that N-API asks for.
+    drop(
+        host_memory::reserved::<u8>("s4-node", "JavaScript's copy of the result", bytes, bytes)
+            .map_err(crate::error::to_js)?,
+    );
     let mut memory = std::ptr::null_mut();
     let mut buffer = std::ptr::null_mut();
     let mut array = std::ptr::null_mut();

@@ -2,10 +2,9 @@
 
 use crate::buffer::Real;
 use napi_derive::napi;
-use s4_backend::{Backend, Code, Error, Result, host_memory};
+use s4_backend::{Backend, Code, Error, Result};
 use s4_cpu::Cpu;
 use s4_cuda::{Cuda, Options};
-use s4_nn::{ParameterCount, initialization_bytes};
 
 /// Options of where and in which number format a handle computes.
 #[napi(object)]
@@ -25,18 +24,11 @@ pub struct HostOptions {
     pub memory_limit: Option<f64>,
 }
 
-/// `ERR_S4_MEMORY`, before anything is allocated, where this machine has not the memory to initialise so many parameters.
-pub(crate) fn check_memory<B: Backend>(op: &'static str, config: &impl ParameterCount, be: &B) -> Result<()> {
-    let on_host = be.device_name() == "cpu";
-    let bytes = initialization_bytes(config, size_of::<B::Scalar>(), on_host);
-    host_memory::check(op, &format!("{} parameters", config.parameter_count()), bytes)
-}
-
 /// The recipe of a layer, block or model that can be made on any backend.
 pub(crate) trait Recipe: Clone {
-    /// What is made.
+    /// The layer, block or model.
     type Made;
-    /// Makes it on this backend.
+    /// Makes the layer, block or model on this backend.
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<Self::Made>;
 }
 

@@ -2,14 +2,15 @@
 
 use crate::{
     background::{Background, in_background},
-    buffer::{Data, FileNumbers},
+    buffer::{Data, FileNumbers, copied_bytes},
     error::to_js_result,
 };
 use napi::bindgen_prelude::{AsyncTask, Uint8Array};
 use napi_derive::napi;
 use s4_backend::{Code, Error, Result, host_memory};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::{collections::HashMap, io::Write};
+use s4_nn::{FileMetadata, TensorFile as WrittenFile, TensorToWrite, WriteError, read_whole};
+use safetensors::{Dtype, SafeTensors};
+use std::{collections::HashMap, path::Path};
 
 /// A tensor that was read from a safetensors file.
 #[napi(object, object_from_js = false)]
@@ -103,7 +104,7 @@ fn elements_of(dtype: Dtype, raw: &[u8]) -> Result<Option<FileNumbers>> {
 
 /// Reads all tensors and the metadata of a safetensors file.
 fn read_tensor_file(path: &str) -> Result<TensorFile> {
-    let bytes = std::fs::read(path).map_err(|e| bad_file(path, e))?;
+    let bytes = read_whole("readSafetensors", Path::new(path))?;
     let unsound = |e: safetensors::SafeTensorError| match s4_nn::foreign_kind(&bytes) {
         Some(kind) => bad_file(path, kind),
         None => bad_file(path, e),
@@ -149,6 +150,50 @@ const WRITABLE_DTYPES: [(&str, Dtype); 10] = [
     ("U64", Dtype::U64),
 ];
 
+/// A tensor on its way to a file: name, type of its elements, sizes, and their bytes.
+struct StoredTensor<T> {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: T,
+}
+
+impl<T> StoredTensor<T> {
+    /// A tensor of JavaScript's, with its bytes as `bytes` gives them.
+    fn of(tensor: BytesTensor, bytes: impl FnOnce(Uint8Array) -> Result<T>) -> Result<Self> {
+        let shape = tensor.shape.iter().map(|&n| n as usize).collect();
+        Ok(StoredTensor { name: tensor.name, dtype: tensor.dtype, shape, bytes: bytes(tensor.bytes)? })
+    }
+}
+
+/// Writes a safetensors file: to a temporary file, which is then renamed.
+fn write_tensor_file<T: AsRef<[u8]>>(
+    path: &str,
+    tensors: &[StoredTensor<T>],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let write_error = |reason: String| {
+        Error::new(Code::Checkpoint, "writeSafetensors", "to write the file", format!("{path}: {reason}"))
+    };
+    let target = Path::new(path);
+    s4_nn::check_target(target).map_err(|e| write_error(e.to_string()))?;
+    let mut written = Vec::new();
+    for t in tensors {
+        let dtype = WRITABLE_DTYPES.iter().find(|(name, _)| *name == t.dtype).map(|(_, dtype)| *dtype);
+        let dtype =
+            dtype.ok_or_else(|| Error::new(Code::Dtype, "writeSafetensors", "a type of a file", &t.dtype))?;
+        // The sizes were compared with the number of elements before.
+        let bytes = Box::new(|| Ok(std::borrow::Cow::Borrowed(t.bytes.as_ref())));
+        written.push(TensorToWrite { name: t.name.clone(), dtype, shape: t.shape.clone(), bytes });
+    }
+    let file =
+        WrittenFile::new("writeSafetensors", written, &metadata.into_iter().collect::<FileMetadata>())?;
+    s4_nn::write_whole(target, |out| file.write_to(out)).map_err(|error| match error {
+        WriteError::Io(error) => write_error(error.to_string()),
+        WriteError::Contents(error) => error,
+    })
+}
+
 /// Writes a safetensors file: to a temporary file, which is then renamed.
 #[napi]
 pub fn write_safetensors(
@@ -157,27 +202,47 @@ pub fn write_safetensors(
     metadata: HashMap<String, String>,
 ) -> napi::Result<()> {
     to_js_result(|| {
-        let write_error = |reason: String| {
-            Error::new(Code::Checkpoint, "writeSafetensors", "to write the file", format!("{path}: {reason}"))
-        };
-        let target = std::path::Path::new(&path);
-        s4_nn::check_target(target).map_err(|e| write_error(e.to_string()))?;
-        let mut views = Vec::new();
-        for t in &tensors {
-            let dtype = WRITABLE_DTYPES.iter().find(|(name, _)| *name == t.dtype).map(|(_, dtype)| *dtype);
-            let dtype = dtype
-                .ok_or_else(|| Error::new(Code::Dtype, "writeSafetensors", "a type of a file", &t.dtype))?;
-            let shape = t.shape.iter().map(|&n| n as usize).collect();
-            let view = TensorView::new(dtype, shape, &t.bytes)
-                .map_err(|e| write_error(format!("'{}': {e}", t.name)))?;
-            views.push((t.name.as_str(), view));
-        }
-        // The whole file is made in memory before it is written: refuse one for which there is not enough.
-        let size: u128 = views.iter().map(|(_, view)| view.data().len() as u128).sum();
-        host_memory::check("writeSafetensors", "the file", size)?;
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| write_error(e.to_string()))?;
-        s4_nn::write_whole(target, |file| file.write_all(&bytes)).map_err(|e| write_error(e.to_string()))
+        let tensors = tensors.into_iter().map(|t| StoredTensor::of(t, Ok)).collect::<Result<Vec<_>>>()?;
+        write_tensor_file(&path, &tensors, metadata)
     })
+}
+
+/// As `writeSafetensors`, away from the JavaScript thread; the elements are copied first.
+#[napi(ts_return_type = "Promise<void>")]
+pub fn write_safetensors_async(
+    path: String,
+    tensors: Vec<BytesTensor>,
+    metadata: HashMap<String, String>,
+) -> napi::Result<AsyncTask<Background<()>>> {
+    to_js_result(|| {
+        let tensors = tensors
+            .into_iter()
+            .map(|t| StoredTensor::of(t, |bytes| copied_bytes(&bytes)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(in_background(move || write_tensor_file(&path, &tensors, metadata)))
+    })
+}
+
+/// Refuses the path of a checkpoint that is to be replaced after every epoch where no file could be: a folder, a device, a
+/// file in a folder that does not exist or takes none.
+#[napi]
+pub fn check_checkpoint_path(path: String) -> napi::Result<()> {
+    to_js_result(|| {
+        s4_nn::check_replaceable_target(Path::new(&path)).map_err(|e| {
+            Error::new(
+                Code::Checkpoint,
+                "SequenceModel.train",
+                "a file for 'checkpoint'",
+                format!("{path}: {e}"),
+            )
+        })
+    })
+}
+
+/// Bytes of memory that this process may still have; nothing where the system does not say.
+#[napi]
+pub fn memory_left() -> Option<f64> {
+    host_memory::memory_left().map(|bytes| bytes as f64)
 }
 
 /// One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or

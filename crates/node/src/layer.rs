@@ -2,10 +2,11 @@
 
 use crate::{
     buffer::{Data, DataIn, FloatsOut, InputSlice, OutputSlice, Real},
-    device::{HostOptions, Recipe, check_memory},
+    device::{HostOptions, Recipe},
     error::{parse_json, to_js, to_js_result},
     layer_ops::{BoxedLayer, LayerBox},
-    objects::{CallOptions, Cancel, Counters, Forward, NamedArray, ParameterInfo, cancel_flag},
+    objects::{CallOptions, Cancel, Counters, Forward, NamedArray, NamedData, ParameterInfo, cancel_flag},
+    optimizers::{MomentsIn, OpenedAdam, copied_moments},
     worker::{Worker, live_state},
 };
 use napi::{
@@ -15,9 +16,10 @@ use napi::{
 use napi_derive::napi;
 use s4_backend::{Backend, Error, Result};
 use s4_nn::{
-    Block, BlockConfig, Layer, LayerConfig, NamedTensor, block_from_official, block_from_official_file,
+    Block, BlockConfig, Layer, LayerConfig, StateDict, block_from_official, block_from_official_file,
+    check_initialization, official_tensor,
 };
-use std::{collections::HashMap, path::PathBuf};
+use std::path::PathBuf;
 
 /// Recipe of a new layer or block: what it is, `layer` or `block`, and its options as JSON.
 #[derive(Clone, Copy)]
@@ -31,12 +33,12 @@ impl Recipe for NewLayer<'_> {
         match self.kind {
             "layer" => {
                 let config = LayerConfig::from_json(self.config)?;
-                check_memory("S4Layer", &config, &be)?;
+                check_initialization("S4Layer", &config, &be)?;
                 Ok(LayerBox::boxed(Layer::new(be, config)?))
             }
             "block" => {
                 let config = BlockConfig::from_json(self.config)?;
-                check_memory("S4Block", &config, &be)?;
+                check_initialization("S4Block", &config, &be)?;
                 Ok(LayerBox::boxed(Block::new(be, config)?))
             }
             other => Err(Error::value("NativeLayer", "'layer' or 'block'", other)),
@@ -48,14 +50,14 @@ impl Recipe for NewLayer<'_> {
 #[derive(Clone)]
 enum OfficialBlock {
     File(PathBuf, Option<String>),
-    Tensors(HashMap<String, NamedTensor>, String),
+    Tensors(StateDict, String),
 }
 impl Recipe for OfficialBlock {
     type Made = BoxedLayer;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedLayer> {
         let block = match self {
             OfficialBlock::File(path, config) => block_from_official_file(be, &path, config.as_deref())?,
-            OfficialBlock::Tensors(tensors, config) => block_from_official(be, &tensors, &config)?,
+            OfficialBlock::Tensors(tensors, config) => block_from_official(be, tensors, &config)?,
         };
         Ok(LayerBox::boxed(block))
     }
@@ -106,7 +108,7 @@ impl NativeLayer {
     ) -> napi::Result<Self> {
         Self::from_recipe(&env, move || host.make(NewLayer { kind: &kind, config: &config }, None))
     }
-    /// A block from an official safetensors file.
+    /// A block from an official checkpoint file.
     #[napi(factory)]
     pub fn from_official_file(
         env: Env,
@@ -134,9 +136,9 @@ impl NativeLayer {
                         Data::I32(x) => x.into_iter().map(f64::from).collect(),
                     };
                     let shape = t.shape.iter().map(|&n| n as usize).collect();
-                    Ok((t.name.clone(), NamedTensor { shape, data }))
+                    Ok((t.name.clone(), official_tensor(shape, &data)?))
                 })
-                .collect::<Result<HashMap<_, _>>>()
+                .collect::<Result<StateDict>>()
         })?;
         Self::from_recipe(&env, move || host.make(OfficialBlock::Tensors(tensors, config), None))
     }
@@ -290,20 +292,57 @@ impl NativeLayer {
             self.worker.call(move |l| l.set_parameter(&name, value))
         })
     }
+    /// Running means and variances of a batch norm, (2, features); nothing without one.
+    #[napi(ts_return_type = "Floats | null")]
+    pub fn running_statistics(&self) -> napi::Result<Option<Data>> {
+        to_js_result(|| self.worker.call(|l| l.running_statistics()))
+    }
+    /// Replaces the running means and variances of a batch norm.
+    #[napi]
+    pub fn set_running_statistics(&self, values: DataIn) -> napi::Result<()> {
+        to_js_result(|| {
+            let values = Data::copy(&values)?;
+            self.worker.call(move |l| l.set_running_statistics(values))
+        })
+    }
     /// Zeroes all gradients.
     #[napi]
     pub fn zero_grad(&self) -> napi::Result<()> {
         to_js_result(|| self.worker.call(|l| l.zero_grad()))
     }
-    /// Makes an AdamW for this layer's parameters, with options as JSON; gives the number by which it is called.
+    /// Makes an AdamW for this layer's parameters, with options as JSON, in whose groups `prefix` may stand before the names.
     #[napi]
-    pub fn adam_open(&self, config: String) -> napi::Result<u32> {
-        to_js_result(|| self.worker.call(move |l| l.adam_open(&config)))
+    pub fn adam_open(&self, config: String, prefix: String) -> napi::Result<OpenedAdam> {
+        to_js_result(|| self.worker.call(move |l| l.adam_open(&config, &prefix)))
     }
-    /// One update by AdamW number `id`, with the learning rates multiplied by `scale`; gives the norm of the gradients.
+    /// Σ g² over the gradients that AdamW number `id` does not leave out.
     #[napi]
-    pub fn adam_update(&self, id: u32, scale: f64) -> napi::Result<f64> {
-        to_js_result(|| self.worker.call(move |l| l.adam_update(id, scale)))
+    pub fn adam_squared_norm(&self, id: u32) -> napi::Result<f64> {
+        to_js_result(|| self.worker.call(move |l| l.adam_squared_norm(id)))
+    }
+    /// One update by AdamW number `id`, with the learning rates multiplied by `scale`. `squaredNorm`: Σ g² of all that is clipped
+    /// together.
+    #[napi]
+    pub fn adam_update(&self, id: u32, scale: f64, squared_norm: f64) -> napi::Result<()> {
+        to_js_result(|| self.worker.call(move |l| l.adam_update(id, scale, squared_norm)))
+    }
+    /// The moments of AdamW number `id`: of each parameter first ones, then second ones.
+    #[napi(ts_return_type = "Array<NamedArray>")]
+    pub fn adam_moments(&self, id: u32) -> napi::Result<Vec<NamedData>> {
+        to_js_result(|| self.worker.call(move |l| l.adam_moments(id)))
+    }
+    /// Other moments for AdamW number `id`, in the order of the parameters, and the number of updates that they are from.
+    #[napi]
+    pub fn adam_restore(&self, id: u32, step: f64, moments: Vec<MomentsIn>) -> napi::Result<()> {
+        to_js_result(|| {
+            let moments = copied_moments(&moments)?;
+            self.worker.call(move |l| l.adam_restore(id, step, moments))
+        })
+    }
+    /// Number of updates of AdamW number `id`.
+    #[napi]
+    pub fn adam_steps(&self, id: u32) -> napi::Result<f64> {
+        to_js_result(|| self.worker.call(move |l| l.adam_steps(id)))
     }
     /// Frees the moments of AdamW number `id`, after the calls under way.
     #[napi]

@@ -3,12 +3,12 @@
 
 use crate::{
     buffer::{Data, InputSlice, OutputSlice, Real},
-    objects::{Backward, Forward, OwnedCall},
+    objects::{Backward, Forward, NamedData, OwnedCall},
+    optimizers::{Moments, OpenedAdam, Optimizers},
     param_ops::{HoldsModule, ParamOps},
-    table::NumberedTable,
 };
-use s4_backend::{Backend, Error, Result};
-use s4_nn::{Adam, AdamConfig, Module, ModuleCore};
+use s4_backend::{Backend, Result};
+use s4_nn::{Module, ModuleCore};
 
 /// The operations that `NativeLayer` calls. Arrays have the layouts of the public API, time steps before features.
 pub(crate) trait LayerOps: ParamOps {
@@ -52,9 +52,21 @@ pub(crate) trait LayerOps: ParamOps {
     /// A zero state for `batch` sequences.
     fn initial_state(&self, batch: usize) -> Result<Data>;
     /// Makes an AdamW with options as JSON; gives its number.
-    fn adam_open(&mut self, config: &str) -> Result<u32>;
+    fn adam_open(&mut self, config: &str, prefix: &str) -> Result<OpenedAdam>;
     /// One update by AdamW number `id`; gives the norm of the gradients.
-    fn adam_update(&mut self, id: u32, scale: f64) -> Result<f64>;
+    fn adam_update(&mut self, id: u32, scale: f64, squared_norm: f64) -> Result<()>;
+    /// Σ g² over the gradients that optimiser `id` does not leave out.
+    fn adam_squared_norm(&mut self, id: u32) -> Result<f64>;
+    /// The moments of optimiser `id`.
+    fn adam_moments(&mut self, id: u32) -> Result<Vec<NamedData>>;
+    /// Other moments for optimiser `id`, and the number of updates that they are from.
+    fn adam_restore(&mut self, id: u32, step: f64, moments: Moments) -> Result<()>;
+    /// Running means and variances of a batch norm, (2, features); nothing without one.
+    fn running_statistics(&self) -> Result<Option<Data>>;
+    /// Replaces the running means and variances of a batch norm.
+    fn set_running_statistics(&mut self, values: Data) -> Result<()>;
+    /// Number of updates of optimiser `id`.
+    fn adam_steps(&mut self, id: u32) -> Result<f64>;
     /// Frees AdamW number `id`.
     fn adam_close(&mut self, id: u32);
 }
@@ -65,13 +77,13 @@ pub(crate) type BoxedLayer = Box<dyn LayerOps>;
 /// A layer or block on backend `B`, with the optimisers that were made for it.
 pub(crate) struct LayerBox<B: Backend, C: ModuleCore<B>> {
     inner: Module<B, C>,
-    optimizers: NumberedTable<Adam<B>>,
+    optimizers: Optimizers<B>,
 }
 
 impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerBox<B, C> {
     /// A layer or block as a trait object.
     pub(crate) fn boxed(inner: Module<B, C>) -> BoxedLayer {
-        Box::new(LayerBox { inner, optimizers: NumberedTable::new() })
+        Box::new(LayerBox { inner, optimizers: Optimizers::new() })
     }
 }
 
@@ -101,7 +113,7 @@ impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
     fn forward(&mut self, u: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward> {
         let u = u.real()?;
         let result = call.with_options(|options| self.inner.forward(&u, batch, len, options))?;
-        Ok(Forward { y: Real::into_data(result.y), state: result.state.map(Real::into_data) })
+        Ok(Forward { y: Real::into_data(result.y), state: result.state_end.map(Real::into_data) })
     }
     fn forward_into(
         &mut self,
@@ -117,7 +129,7 @@ impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
     fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward> {
         let dstate = dstate.map(Data::real::<B::Scalar>).transpose()?;
         let result = self.inner.backward(&dy.real::<B::Scalar>()?, dstate.as_deref())?;
-        Ok(Backward { du: Real::into_data(result.du), dstate: result.dstate.map(Real::into_data) })
+        Ok(Backward { du: Real::into_data(result.du), dstate: result.dstate0.map(Real::into_data) })
     }
     fn backward_into(
         &mut self,
@@ -148,18 +160,31 @@ impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
     fn initial_state(&self, batch: usize) -> Result<Data> {
         Ok(Real::into_data(self.inner.initial_state(batch)?))
     }
-    fn adam_open(&mut self, config: &str) -> Result<u32> {
-        let config = AdamConfig::from_json("AdamW", config)?;
-        let adam = Adam::new(self.inner.backend().clone(), self.inner.store(), config)?;
-        Ok(self.optimizers.insert(adam))
+    fn adam_open(&mut self, config: &str, prefix: &str) -> Result<OpenedAdam> {
+        self.optimizers.open(self.inner.backend(), self.inner.store(), config, prefix)
     }
-    fn adam_update(&mut self, id: u32, scale: f64) -> Result<f64> {
-        match self.optimizers.get_mut(id) {
-            Some(adam) => adam.update(self.inner.store_mut(), scale),
-            None => Err(Error::value("AdamW.step", "an open optimiser", id)),
-        }
+    fn adam_update(&mut self, id: u32, scale: f64, squared_norm: f64) -> Result<()> {
+        self.optimizers.update(self.inner.store_mut(), id, scale, squared_norm)
+    }
+    fn adam_squared_norm(&mut self, id: u32) -> Result<f64> {
+        self.optimizers.squared_norm(self.inner.store(), id)
+    }
+    fn adam_moments(&mut self, id: u32) -> Result<Vec<NamedData>> {
+        self.optimizers.moments(self.inner.store(), id)
+    }
+    fn adam_restore(&mut self, id: u32, step: f64, moments: Moments) -> Result<()> {
+        self.optimizers.restore(self.inner.store(), id, step, moments)
+    }
+    fn adam_steps(&mut self, id: u32) -> Result<f64> {
+        self.optimizers.steps(id)
+    }
+    fn running_statistics(&self) -> Result<Option<Data>> {
+        Ok(self.inner.running_statistics()?.map(Real::into_data))
+    }
+    fn set_running_statistics(&mut self, values: Data) -> Result<()> {
+        self.inner.set_running_statistics(&values.real()?)
     }
     fn adam_close(&mut self, id: u32) {
-        self.optimizers.remove(id);
+        self.optimizers.close(id);
     }
 }

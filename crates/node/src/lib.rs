@@ -33,6 +33,10 @@ mod model_ops;
 #[cfg(not(test))]
 mod objects;
 #[cfg(not(test))]
+mod official;
+#[cfg(not(test))]
+mod optimizers;
+#[cfg(not(test))]
 mod param_ops;
 #[cfg(not(test))]
 mod pictures;

@@ -1,9 +1,9 @@
 //! The class `NativeModel` of the addon, which a SequenceModel of the API calls. Its methods for training and for streams
-//! are in `training.rs` and `streams.rs`.
+//! are in `training.rs` and `streams.rs`, those for checkpoints of the official code in `official.rs`.
 
 use crate::{
     buffer::{Bytes, Data, DataIn, Real, copied_bytes},
-    device::{HostOptions, Recipe, check_memory},
+    device::{HostOptions, Recipe},
     error::{parse_json, to_js, to_js_result},
     model_ops::{BoxedModel, boxed_model},
     objects::{BatchInput, CallOptions, Cancel, Counters, Forward, ParameterInfo, Sums, cancel_flag},
@@ -14,8 +14,8 @@ use napi::{
     bindgen_prelude::{Object, ObjectFinalize, Uint8Array},
 };
 use napi_derive::napi;
-use s4_backend::{Backend, Code, Error, Result};
-use s4_nn::{Model, ModelConfig, TrainingSession};
+use s4_backend::{Backend, Result};
+use s4_nn::{Model, ModelConfig, TrainingSession, check_initialization};
 use std::path::PathBuf;
 
 /// Recipe of a new model: its options as JSON.
@@ -27,7 +27,7 @@ impl Recipe for NewModel<'_> {
     type Made = BoxedModel;
     fn on<B: Backend<Scalar: Real>>(self, be: B) -> Result<BoxedModel> {
         let config = ModelConfig::from_json(self.config)?;
-        check_memory("SequenceModel.create", &config, &be)?;
+        check_initialization("SequenceModel.create", &config, &be)?;
         Ok(boxed_model(TrainingSession::new(Model::new(be, config)?)))
     }
 }
@@ -57,7 +57,7 @@ impl Recipe for LoadCheckpoint<'_> {
     }
 }
 
-/// A model of the addon. It holds nothing until `create`, `load` or `loadBytes` has succeeded.
+/// A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded.
 #[napi(custom_finalize)]
 pub struct NativeModel {
     pub(crate) worker: Worker<BoxedModel>,
@@ -72,7 +72,7 @@ impl ObjectFinalize for NativeModel {
 
 #[napi]
 impl NativeModel {
-    /// A handle that holds no model yet: `create`, `load` or `loadBytes` makes it.
+    /// A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it.
     #[napi(constructor)]
     pub fn new() -> napi::Result<Self> {
         to_js_result(|| Ok(NativeModel { worker: Worker::new() }))
@@ -102,15 +102,7 @@ impl NativeModel {
             env,
             None,
             move |slot| {
-                let path = PathBuf::from(path);
-                let file = std::fs::read(&path).map_err(|e| {
-                    Error::new(
-                        Code::Checkpoint,
-                        "SequenceModel.load",
-                        "a readable file",
-                        format!("{}: {e}", path.display()),
-                    )
-                })?;
+                let file = s4_nn::read_whole("SequenceModel.load", &PathBuf::from(path))?;
                 LoadCheckpoint { bytes: &file }.fill(slot, &host)
             },
             |extra| extra,

@@ -9,7 +9,9 @@ use crate::{
     table::NumberedTable,
 };
 use s4_backend::{Backend, Result};
-use s4_nn::{Evaluation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession};
+use s4_nn::{
+    Evaluation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession, model_to_official,
+};
 use std::path::Path;
 
 /// The operations that `NativeModel` calls. A stream is named by the number that `stream_open` gave.
@@ -21,6 +23,7 @@ pub(crate) trait ModelOps: ParamOps {
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data>;
     fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
     fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
+    fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>>;
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
@@ -30,9 +33,8 @@ pub(crate) trait ModelOps: ParamOps {
     fn train_stats(&mut self) -> Result<StepStats>;
     fn train_end(&mut self) -> Result<()>;
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()>;
-    fn update(&mut self) -> Result<StepStats>;
+    fn update(&mut self, config: &str) -> Result<StepStats>;
     fn train_state(&self) -> TrainState;
-    fn replace_train_options(&mut self, config: &str) -> Result<()>;
     fn end_epoch(&mut self, metric: f64) -> Result<()>;
     fn reset_state(&mut self) -> Result<()>;
     fn swap_average(&mut self) -> Result<()>;
@@ -106,7 +108,7 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
             x.clear_padding(lengths, len);
         }
         let result = call.with_options(|options| model.forward(x.input(), batch, len, options))?;
-        Ok(Forward { y: Real::into_data(result.y), state: result.state.map(Real::into_data) })
+        Ok(Forward { y: Real::into_data(result.y), state: result.state_end.map(Real::into_data) })
     }
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
         Ok(Real::into_data(self.session.model_mut().kernel(block, len, rate)?))
@@ -116,6 +118,9 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     }
     fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>> {
         self.session.save_bytes(optimizer, extra)
+    }
+    fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>> {
+        model_to_official(self.session.model(), original, config)
     }
     fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation> {
         let mut total = Evaluation::default();
@@ -149,14 +154,11 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         let batch = self.without_padding(batch)?;
         self.session.accumulate(&batch.batch())
     }
-    fn update(&mut self) -> Result<StepStats> {
-        self.session.update()
+    fn update(&mut self, config: &str) -> Result<StepStats> {
+        self.session.update(config)
     }
     fn train_state(&self) -> TrainState {
         TrainState::of(&self.session)
-    }
-    fn replace_train_options(&mut self, config: &str) -> Result<()> {
-        self.session.replace_options(config)
     }
     fn end_epoch(&mut self, metric: f64) -> Result<()> {
         self.session.end_epoch(metric)

@@ -101,11 +101,11 @@ impl OwnedCall {
         self,
         body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>,
     ) -> Result<R> {
-        let state = self.state.map(Data::real::<T>).transpose()?;
+        let state0 = self.state.map(Data::real::<T>).transpose()?;
         body(&ForwardOptions {
-            state: state.as_deref(),
+            state0: state0.as_deref(),
             call: self.call.with_lengths(self.lengths.as_deref()),
-            want_state: self.want_state,
+            want_state_end: self.want_state,
             save: self.save,
             dropout_at: None,
         })
@@ -227,6 +227,8 @@ pub struct StepStats {
     pub correct: f64,
     /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: f64,
+    /// Time steps of its batches, without padding.
+    pub time_steps: f64,
     /// Sum of the targets' weights; 0 where none counts, and then nothing was updated.
     pub weight: f64,
     /// Norm over the gradients of all parameters, before clipping.
@@ -242,6 +244,7 @@ impl From<s4_nn::StepStats> for StepStats {
             loss: s.loss,
             correct: s.correct,
             rows: s.rows as f64,
+            time_steps: s.time_steps as f64,
             weight: s.weight,
             grad_norm: s.grad_norm,
             lr: s.lr,
@@ -269,7 +272,7 @@ pub struct TrainState {
     pub steps: f64,
     /// Number of whole epochs.
     pub epochs: f64,
-    /// Time steps trained on so far: sequences × length.
+    /// Time steps trained on so far, without padding.
     pub samples: f64,
     /// Number of items that the epoch under way has taken from the dataset.
     pub items: f64,

@@ -100,7 +100,7 @@ impl<T: HoldsModule> ParamOps for T {
         ScalarOf::<T>::DTYPE.as_str()
     }
     fn device(&self) -> String {
-        self.inner().backend().device_name()
+        self.inner().backend().device_id()
     }
     fn bytes(&self) -> usize {
         // There are values, gradients and the two moments of AdamW.

@@ -16,11 +16,6 @@ impl NativeModel {
     pub fn train_begin(&self, config: String, resume: bool) -> napi::Result<()> {
         to_js_result(|| self.worker.call(move |m| m.train_begin(&config, resume)))
     }
-    /// Replaces options, given as JSON, for a loop of the caller's own.
-    #[napi]
-    pub fn configure(&self, config: String) -> napi::Result<()> {
-        to_js_result(|| self.worker.call(move |m| m.replace_train_options(&config)))
-    }
     /// How far the training run is.
     #[napi]
     pub fn train_state(&self) -> napi::Result<TrainState> {
@@ -82,10 +77,20 @@ impl NativeModel {
             |()| (),
         )
     }
-    /// Makes the update from all batches accumulated since the last.
+    /// Makes the update from all batches accumulated since the last, with the options that `config` (JSON) names replaced.
     #[napi(ts_return_type = "Promise<StepStats>")]
-    pub fn update<'env>(&self, env: &'env Env, cancel: Option<&Cancel>) -> napi::Result<Object<'env>> {
-        self.worker.promise(env, cancel_flag(cancel), move |slot| live_state(slot)?.update(), StepStats::from)
+    pub fn update<'env>(
+        &self,
+        env: &'env Env,
+        config: String,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<Object<'env>> {
+        self.worker.promise(
+            env,
+            cancel_flag(cancel),
+            move |slot| live_state(slot)?.update(&config),
+            StepStats::from,
+        )
     }
     /// Ends an epoch, and tells a plateau schedule its metric.
     #[napi]

@@ -38,7 +38,7 @@ enum Queue<S> {
 
 /// The state of a handle, locked by one call at a time, and the queue of its thread.
 pub(crate) struct Worker<S> {
-    state: Arc<Mutex<Option<S>>>,
+    handle_state: Arc<Mutex<Option<S>>>,
     queue: Arc<Mutex<Queue<S>>>,
     /// Set when the JavaScript environment ends: jobs that have not begun then never do.
     stop: CancelFlag,
@@ -60,7 +60,7 @@ impl<S: Send + 'static> Worker<S> {
     /// A handle without a state and without a thread.
     pub(crate) fn new() -> Self {
         Worker {
-            state: Arc::default(),
+            handle_state: Arc::default(),
             queue: Arc::new(Mutex::new(Queue::Idle)),
             stop: CancelFlag::default(),
             reported_bytes: AtomicI64::new(0),
@@ -81,7 +81,7 @@ impl<S: Send + 'static> Worker<S> {
 
     /// As [`Worker::call`], for a body that may set the state or find none.
     pub(crate) fn call_with_slot<R>(&self, body: impl FnOnce(&mut Option<S>) -> Result<R>) -> Result<R> {
-        let mut slot = lock(&self.state);
+        let mut slot = lock(&self.handle_state);
         catch_panic(|| body(&mut slot))
     }
 
@@ -129,7 +129,7 @@ impl<S: Send + 'static> Worker<S> {
             Queue::Idle => {}
         }
         let (jobs, received_jobs) = channel::<Job<S>>();
-        let state = self.state.clone();
+        let state = self.handle_state.clone();
         let thread = std::thread::Builder::new()
             .name("s4-model".into())
             .spawn(move || {
@@ -137,7 +137,7 @@ impl<S: Send + 'static> Worker<S> {
                     job(&mut lock(&state));
                 }
             })
-            .map_err(|e| Error::new(Code::Internal, "s4-node", "a thread", e))?;
+            .map_err(|e| Error::new(Code::Memory, "s4-node", "a thread with its stack", e))?;
         *queue = Queue::Running { jobs: jobs.clone(), thread };
         // The thread must end before its JavaScript environment (a worker thread, the process) does. The hook does not keep
         // the queue alive: the thread of a handle that was collected before has ended already.
@@ -172,7 +172,7 @@ impl<S: Send + 'static> Worker<S> {
         };
         match &*lock(&self.queue) {
             Queue::Running { jobs, .. } => drop(jobs.send(Box::new(job))),
-            Queue::Idle => job(&mut lock(&self.state)),
+            Queue::Idle => job(&mut lock(&self.handle_state)),
             Queue::Closed => {}
         }
     }
@@ -181,7 +181,7 @@ impl<S: Send + 'static> Worker<S> {
     pub(crate) fn dispose(&self, env: &Env) {
         match std::mem::replace(&mut *lock(&self.queue), Queue::Closed) {
             Queue::Running { jobs, .. } => drop(jobs.send(Box::new(|slot| *slot = None))),
-            Queue::Idle => *lock(&self.state) = None,
+            Queue::Idle => *lock(&self.handle_state) = None,
             Queue::Closed => {}
         }
         self.report_bytes(env, 0);

@@ -8,7 +8,7 @@ use crate::{
     value::{Object, Value},
 };
 use serde_json::Value as Json;
-use std::path::Path;
+use std::{fs::File, io::Read, path::Path};
 
 /// Largest size of a safetensors file in bytes; such files are read as a whole.
 const MAX_SAFETENSORS_BYTES: u64 = 1 << 36;
@@ -31,11 +31,14 @@ const WEIGHT_KEYS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 const CONFIG_KEYS: [&str; 3] = ["hyper_parameters", "config", "hparams"];
 
 impl Checkpoint {
-    /// Reads a file: as safetensors where its name ends in `.safetensors`, otherwise as a zip archive of `torch.save`.
+    /// Reads a file: as safetensors where its name ends in `.safetensors` or its header is that of such a file, otherwise
+    /// as a zip archive of `torch.save`.
     pub fn open(path: &Path) -> Result<Self> {
-        match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+        let io = |e: std::io::Error| Error::new(path.display(), "a readable file", e);
+        match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
+            || begins_as_safetensors(path).map_err(io)?
+        {
             true => {
-                let io = |e: std::io::Error| Error::new(path.display(), "a readable file", e);
                 let len = std::fs::metadata(path).map_err(io)?.len();
                 if len > MAX_SAFETENSORS_BYTES {
                     return Err(Error::new(
@@ -77,6 +80,13 @@ impl Checkpoint {
         };
         Ok(Checkpoint { tensors: file.read_tensors(weights)?, config, under })
     }
+}
+
+/// Whether a file begins with a length and then a header in JSON. A zip archive never does.
+fn begins_as_safetensors(path: &Path) -> std::io::Result<bool> {
+    let mut first_bytes = Vec::new();
+    File::open(path)?.take(9).read_to_end(&mut first_bytes)?;
+    Ok(first_bytes.get(8) == Some(&b'{') && !first_bytes.starts_with(b"PK"))
 }
 
 /// The dict of the weights and its key: the root itself (with key "") where any of its values is a tensor.

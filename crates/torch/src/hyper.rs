@@ -15,12 +15,16 @@ const MAX_DEPTH: usize = 64;
 const MAX_STEPS: usize = 16;
 
 /// A value of a pickle as JSON, with references followed. Null stands for what JSON cannot express (tensors, classes,
-/// other objects) and for what is nested too deeply.
+/// other objects) and for values that are nested too deeply.
 pub(crate) fn to_json(pickle: &Pickle, value: Value) -> Json {
     let mut values_left = MAX_VALUES;
-    let tree = value_json(pickle, value, 0, &mut values_left);
+    with_references_followed(&value_json(pickle, value, 0, &mut values_left))
+}
+
+/// A configuration with omegaconf's references replaced by their values, as `resolve_references` says.
+pub(crate) fn with_references_followed(config: &Json) -> Json {
     let mut values_left = MAX_VALUES;
-    resolve_references(&tree, &tree, &mut Vec::new(), &mut values_left)
+    resolve_references(config, config, &mut Vec::new(), &mut values_left)
 }
 
 fn value_json(pickle: &Pickle, value: Value, depth: usize, values_left: &mut usize) -> Json {
@@ -158,7 +162,7 @@ mod tests {
                 "up": "${.dropout}", "far": "${.......x}"}}, "n": "${model.dropout}"}"#,
         )
         .unwrap();
-        let result = resolve_references(&tree, &tree, &mut Vec::new(), &mut 1000);
+        let result = with_references_followed(&tree);
         let layer = &result["model"]["layer"];
         assert_eq!(layer["dropout"], 0.1);
         assert_eq!(layer["up"], 0.1);

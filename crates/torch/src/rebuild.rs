@@ -122,10 +122,10 @@ fn tensor_view(
         (Some(a), Some(b)) if a == b => a,
         _ => return Err(malformed("one dtype of a tensor and its storage", "none, or two")),
     };
-    let name = quoted(&storage_found.key);
+    let storage_name = quoted(&storage_found.key);
     if storage_found.bytes % dtype.size() as u64 != 0 {
         return Err(malformed(
-            format!("a storage {name} of whole {dtype:?}"),
+            format!("a storage {storage_name} of whole {dtype:?}"),
             format!("{} bytes", storage_found.bytes),
         ));
     }
@@ -164,7 +164,7 @@ fn tensor_view(
             arena.add(Object::Tensor(TensorView { storage: place, dtype, offset, shape, stride }))
         }
         _ => Err(malformed(
-            format!("a tensor within storage {name} of {storage_elements} elements"),
+            format!("a tensor within storage {storage_name} of {storage_elements} elements"),
             format!("offset {offset}, sizes {size:?}, strides {stride:?}"),
         )),
     }

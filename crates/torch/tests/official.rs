@@ -312,3 +312,112 @@ fn damaged_state_dicts_are_refused() {
     });
     assert!(message.contains("layers from 0"), "{message}");
 }
+
+/// As hydra writes a configuration beside a run: references are followed there too.
+#[test]
+fn references_in_a_given_configuration_are_followed() {
+    let mut config = safetensors_twin("v4-post-layer").config.unwrap();
+    let want = OfficialModel::new(safetensors_twin("v4-post-layer").tensors, Some(&config)).unwrap().config;
+    config["train"] = json!({"transform": config["model"]["layer"]["dt_transform"]});
+    config["model"]["layer"]["dt_transform"] = json!("${train.transform}");
+    config["model"]["layer"]["l_max"] = json!("${oc.select:dataset.none,null}");
+    let got = OfficialModel::new(safetensors_twin("v4-post-layer").tensors, Some(&config)).unwrap().config;
+    assert_eq!(got, want);
+}
+
+/// The keys of one block of a fixture, as a file of that block alone has them, with `prefix` before their names.
+fn block_of(name: &str, layer: &str, prefix: &str) -> StateDict {
+    let tensors = safetensors_twin(name).tensors.into_iter();
+    tensors.filter_map(|(key, t)| Some((format!("{prefix}{}", key.strip_prefix(layer)?), t))).collect()
+}
+
+/// A block alone must become what it is within its model, whatever stands before its names.
+#[test]
+fn single_blocks_are_mapped_as_in_their_models() {
+    for (name, layer, options) in [
+        ("v4-post-layer", "model.layers.1.layer.", json!({"dt_transform": "softplus"})),
+        ("v4-bi-batch", "model.layers.1.layer.", json!({"dt_transform": "softplus", "bidirectional": true})),
+        ("v4-weight-norm", "model.layers.0.layer.", json!({"dt_transform": "softplus"})),
+        ("v3-nplr", "model.layers.1.layer.", json!({})),
+        ("v3-diag", "model.layers.0.layer.", json!({"disc": "bilinear"})),
+        ("example-pre", "s4_layers.1.", json!({})),
+    ] {
+        let model = mapped_model(name);
+        let i = layer.split('.').find_map(|part| part.parse::<usize>().ok()).unwrap();
+        for prefix in ["", "module.net.s4."] {
+            let original = block_of(name, layer, prefix);
+            let block = OfficialModel::of_block(original.clone(), Some(&options))
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(!block.tensors.is_empty(), "{name}");
+            let ours = format!("blocks.{i}.");
+            let within: StateDict = (model.tensors.iter())
+                .filter(|(key, _)| !key.contains(".norm."))
+                .filter_map(|(key, t)| Some((key.strip_prefix(&ours)?.to_string(), t.clone())))
+                .collect();
+            assert_eq!(block.tensors, within, "{name}");
+            assert_eq!((&block.config["norm"], &block.config["residual"]), (&json!("none"), &json!(false)));
+            for (key, value) in block.config.as_object().unwrap() {
+                if key != "norm" && key != "residual" {
+                    assert_eq!(&model.config[key], value, "{name}: {key}");
+                }
+            }
+            assert!(block.notes.is_empty(), "{name}: {:?}", block.notes);
+            assert_eq!(block.to_official(&block.tensors).unwrap(), original, "{name}");
+        }
+    }
+}
+
+/// The options of a single block have the defaults of the official class; its `l_max` does not cut the kernel.
+#[test]
+fn options_of_single_blocks() {
+    let block = |options: Json| {
+        let original = block_of("v4-post-layer", "model.layers.0.layer.", "");
+        OfficialModel::of_block(original, Some(&options))
+    };
+    let config = block(json!({"l_max": 16, "case": "x", "layout": null})).unwrap().config;
+    assert_eq!((&config["dtTransform"], &config["activation"]), (&json!("exp"), &json!("gelu")));
+    assert_eq!(config.get("truncate"), None);
+    assert_eq!(block(json!({"truncate": 12})).unwrap().config["truncate"], 12);
+    for (option, value) in [
+        ("truncate", json!(0)),
+        ("truncate", json!("12")),
+        ("bidirectional", json!(true)),
+        ("mode", json!("diag")),
+        ("activation", json!("elu")),
+        ("final_act", json!("relu")),
+        ("real_transform", json!("sinh")),
+        ("gate", json!(2)),
+    ] {
+        let mut options = json!({});
+        options[option] = value;
+        let message = block(options).expect_err(option).to_string();
+        assert!(message.contains(option), "{option}: {message}");
+    }
+}
+
+#[test]
+fn what_is_not_one_block_is_refused() {
+    let refusal = |tensors: StateDict| {
+        OfficialModel::of_block(tensors, Some(&json!({}))).expect_err("a refusal").to_string()
+    };
+    let message = refusal(safetensors_twin("v4-post-layer").tensors);
+    assert!(message.contains("one block") && message.contains("layers.1."), "{message}");
+    let message = refusal(StateDict::new());
+    assert!(message.contains("layer.kernel.inv_dt"), "{message}");
+    let one = Tensor::from_f64(Dtype::F32, vec![1], &[1.0]).unwrap();
+    for prefix in ["", "net."] {
+        for surprise in ["encoder.weight", "net.norm.weight"] {
+            let mut tensors = block_of("v4-post-layer", "model.layers.0.layer.", prefix);
+            tensors.insert(surprise.into(), one.clone());
+            let message = refusal(tensors);
+            assert!(message.contains(surprise), "{message}");
+        }
+    }
+    let mut tensors = block_of("v4-post-layer", "model.layers.0.layer.", "net.");
+    tensors.remove("net.output_linear.0.bias").unwrap();
+    let message = refusal(tensors);
+    assert!(message.contains("'net.output_linear.0.bias'"), "{message}");
+    assert!(
+        OfficialModel::of_block(block_of("v3-diag", "model.layers.0.layer.", ""), Some(&json!([]))).is_err()
+    );
+}

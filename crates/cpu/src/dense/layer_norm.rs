@@ -6,7 +6,7 @@ use crate::{
     linalg::math::{LANES, deviation, fma, fold, sum},
     linalg::reduce::add_parts,
     linalg::simd::simd,
-    memory::tasks::{ThreadScratch, parts, thread_scratch_len},
+    memory::tasks::{ThreadScratch, all_threads_scratch_len, parts},
 };
 use s4_backend::{LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape};
 
@@ -140,7 +140,7 @@ pub(crate) fn backward<T: Scalar>(
     // the arrays themselves would find them evicted from the few cache sets that they share.
     let size = 2 * heads * w + 2 * w;
     let mut partials = ws.real.take(parts * 2 * heads);
-    let mut scratch = ws.real.take(thread_scratch_len(be, size));
+    let mut scratch = ws.real.take(all_threads_scratch_len(be, size));
     let thread_scratch = ThreadScratch::new(&mut scratch, size);
     tiles.for_each_part(be, &mut partials, parts, |partial, mut dx| {
         let n = dx.cols();

@@ -12,7 +12,7 @@ use crate::{
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
     linalg::simd::simd,
-    memory::tasks::{ThreadScratch, parts, thread_scratch_len},
+    memory::tasks::{ThreadScratch, all_threads_scratch_len, parts},
 };
 use s4_backend::{
     LinearForward, LinearShape, MixBackward, MixCall, MixForward, MixSpec, Result, Scalar, random::DropKey,
@@ -40,13 +40,13 @@ fn drop_row<T: Scalar>(
     drop: &Option<Dropout<T>>,
     v: &mut [T],
     scratch: &mut [T],
-    line: usize,
+    feature_row: usize,
     len: usize,
     start: usize,
 ) {
     if let Some(drop) = drop {
         let scratch = &mut scratch[..v.len()];
-        drop.factors(scratch, line, len, start);
+        drop.factors(scratch, feature_row, len, start);
         for (v, &f) in v.iter_mut().zip(&*scratch) {
             *v *= f;
         }
@@ -95,7 +95,7 @@ pub(crate) fn forward<T: Scalar>(
     let per_column = inputs + rows + 1;
     let w = width(per_column).min(len);
     let ld = stride(w);
-    let mut scratch = ws.real.take(thread_scratch_len(be, per_column * ld));
+    let mut scratch = ws.real.take(all_threads_scratch_len(be, per_column * ld));
     let thread_scratch = ThreadScratch::new(&mut scratch, per_column * ld);
     Tiles::new(y, batch, outputs, len, w).for_each(be, |mut y| {
         let (b, t, n) = (y.batch(), y.start(), y.cols());
@@ -200,7 +200,7 @@ pub(crate) fn backward<T: Scalar>(
     let parts = parts(tiles.count());
     let size = rows * inputs + rows;
     let mut partials = ws.real.take(parts * size);
-    let mut scratch = ws.real.take(thread_scratch_len(be, per_column * ld));
+    let mut scratch = ws.real.take(all_threads_scratch_len(be, per_column * ld));
     let thread_scratch = ThreadScratch::new(&mut scratch, per_column * ld);
     tiles.for_each_part(be, &mut partials, parts, |partial, mut ds| {
         let (b, t, n) = (ds.batch(), ds.start(), ds.cols());

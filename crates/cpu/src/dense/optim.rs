@@ -5,7 +5,7 @@ use crate::{
     linalg::gemm::Tiles,
     linalg::math::{LANES, fma},
     linalg::simd::simd,
-    memory::cpu::GRAIN,
+    memory::cpu::MIN_ELEMENTS_PER_TASK,
 };
 use s4_backend::{AdamWUpdate, EmaUpdate, OptimOps, Result, Scalar, check_sum_squares};
 
@@ -70,8 +70,8 @@ impl<T: Scalar> OptimOps for Cpu<T> {
         let (keep, eps) = (of(1.0 - hyper.lr * hyper.weight_decay), of(hyper.eps));
         let level = self.level();
         // Moments are cut like the values; a part of the three is one task.
-        let (m, v) = (Tiles::flat(m, GRAIN), Tiles::flat(v, GRAIN));
-        Tiles::flat(value, GRAIN).for_each_with2(self, m, v, |mut value, mut m, mut v| {
+        let (m, v) = (Tiles::flat(m, MIN_ELEMENTS_PER_TASK), Tiles::flat(v, MIN_ELEMENTS_PER_TASK));
+        Tiles::flat(value, MIN_ELEMENTS_PER_TASK).for_each_with2(self, m, v, |mut value, mut m, mut v| {
             let g = &grad[value.start()..][..value.cols()];
             let (value, m, v) = (value.row(0), m.row(0), v.row(0));
             simd!(level, FMA => {
@@ -93,7 +93,7 @@ impl<T: Scalar> OptimOps for Cpu<T> {
             return Ok(());
         }
         let (decay, rest, level) = (T::from_f64(decay), T::from_f64(1.0 - decay), self.level());
-        Tiles::flat(average, GRAIN).for_each(self, |mut tile| {
+        Tiles::flat(average, MIN_ELEMENTS_PER_TASK).for_each(self, |mut tile| {
             let value = &value[tile.start()..];
             let average = tile.row(0);
             simd!(level, FMA => {

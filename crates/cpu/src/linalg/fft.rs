@@ -1,6 +1,6 @@
 //! Complex transforms and their plans, kept in the backend and shared by all its clones.
 
-use crate::memory::{counter::Counter, refusal::need};
+use crate::memory::{counter::Counter, refusal::require_memory};
 use num_complex::Complex;
 use rustfft::FftPlanner;
 use s4_backend::{Dtype, Scalar};
@@ -79,13 +79,13 @@ impl Plans {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match dtype {
             Dtype::F32 => {
-                need::<Complex<f32>>("a transform", len);
+                require_memory::<Complex<f32>>("a transform", len);
                 let (f, i) = (cache.f32.plan_fft_forward(len), cache.f32.plan_fft_inverse(len));
                 let scratch = f.get_inplace_scratch_len().max(i.get_inplace_scratch_len());
                 Fft { plans: FftPlans::F32(f, i), len, scratch }
             }
             Dtype::F64 => {
-                need::<Complex<f64>>("a transform", len);
+                require_memory::<Complex<f64>>("a transform", len);
                 let (f, i) = (cache.f64.plan_fft_forward(len), cache.f64.plan_fft_inverse(len));
                 let scratch = f.get_inplace_scratch_len().max(i.get_inplace_scratch_len());
                 Fft { plans: FftPlans::F64(f, i), len, scratch }
@@ -98,7 +98,7 @@ impl Plans {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = cache.twists.entry((len, T::DTYPE)).or_insert_with(|| {
             counter.bump();
-            need::<Complex<T>>("a transform", len);
+            require_memory::<Complex<T>>("a transform", len);
             let table: Vec<Complex<T>> = (0..len)
                 .map(|j| {
                     let (s, c) = (std::f64::consts::FRAC_PI_2 * j as f64 / len as f64).sin_cos();

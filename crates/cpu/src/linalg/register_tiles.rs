@@ -38,7 +38,7 @@ pub(crate) struct Product<'a, T> {
     pub(crate) c: &'a mut [T],
     pub(crate) ldc: usize,
     pub(crate) accumulate: bool,
-    pub(crate) part: NonzeroPart,
+    pub(crate) nonzero_part: NonzeroPart,
 }
 
 /// The product by the matrix library.
@@ -66,7 +66,7 @@ pub(crate) fn product<T: Scalar>(level: Level, p: Product<'_, T>) {
 const MR: usize = 6;
 
 fn panels<T: Scalar, const NV: usize>(level: Level, p: Product<'_, T>) {
-    let Product { size: [m, n, k], a, lda, b, ldb, c, ldc, accumulate, part } = p;
+    let Product { size: [m, n, k], a, lda, b, ldb, c, ldc, accumulate, nonzero_part } = p;
     if m == 0 {
         return;
     }
@@ -75,7 +75,7 @@ fn panels<T: Scalar, const NV: usize>(level: Level, p: Product<'_, T>) {
         let full_width = n - n0 >= NV * W;
         let width = if full_width { NV * W } else { W };
         // Rows of B that this panel has anything in.
-        let (k0, k1) = match part {
+        let (k0, k1) = match nonzero_part {
             NonzeroPart::Full => (0, k),
             NonzeroPart::Upper => (0, k.min(n0 + width)),
             NonzeroPart::Lower => (n0.min(k), k),
@@ -88,21 +88,21 @@ fn panels<T: Scalar, const NV: usize>(level: Level, p: Product<'_, T>) {
             let operands = TileOperands { a, lda, b, ldb, c, ldc, k: k1 - k0, accumulate };
             if full_width {
                 match rows {
-                    1 => tile::<T, 1, NV>(level, operands, part),
-                    2 => tile::<T, 2, NV>(level, operands, part),
-                    3 => tile::<T, 3, NV>(level, operands, part),
-                    4 => tile::<T, 4, NV>(level, operands, part),
-                    5 => tile::<T, 5, NV>(level, operands, part),
-                    _ => tile::<T, MR, NV>(level, operands, part),
+                    1 => tile::<T, 1, NV>(level, operands, nonzero_part),
+                    2 => tile::<T, 2, NV>(level, operands, nonzero_part),
+                    3 => tile::<T, 3, NV>(level, operands, nonzero_part),
+                    4 => tile::<T, 4, NV>(level, operands, nonzero_part),
+                    5 => tile::<T, 5, NV>(level, operands, nonzero_part),
+                    _ => tile::<T, MR, NV>(level, operands, nonzero_part),
                 }
             } else {
                 match rows {
-                    1 => tile::<T, 1, 1>(level, operands, part),
-                    2 => tile::<T, 2, 1>(level, operands, part),
-                    3 => tile::<T, 3, 1>(level, operands, part),
-                    4 => tile::<T, 4, 1>(level, operands, part),
-                    5 => tile::<T, 5, 1>(level, operands, part),
-                    _ => tile::<T, MR, 1>(level, operands, part),
+                    1 => tile::<T, 1, 1>(level, operands, nonzero_part),
+                    2 => tile::<T, 2, 1>(level, operands, nonzero_part),
+                    3 => tile::<T, 3, 1>(level, operands, nonzero_part),
+                    4 => tile::<T, 4, 1>(level, operands, nonzero_part),
+                    5 => tile::<T, 5, 1>(level, operands, nonzero_part),
+                    _ => tile::<T, MR, 1>(level, operands, nonzero_part),
                 }
             }
             i += rows;
@@ -128,15 +128,15 @@ struct TileOperands<'a, T> {
 fn tile<T: Scalar, const M: usize, const NV: usize>(
     level: Level,
     operands: TileOperands<'_, T>,
-    part: NonzeroPart,
+    nonzero_part: NonzeroPart,
 ) {
-    simd!(level, FMA => tile_body::<T, FMA, M, NV>(operands, part))
+    simd!(level, FMA => tile_body::<T, FMA, M, NV>(operands, nonzero_part))
 }
 
 #[inline(always)]
 fn tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(
     operands: TileOperands<'_, T>,
-    part: NonzeroPart,
+    nonzero_part: NonzeroPart,
 ) {
     let TileOperands { a, lda, b, ldb, c, ldc, k, accumulate } = operands;
     let mut acc = [[[T::zero(); W]; NV]; M];
@@ -146,7 +146,7 @@ fn tile_body<T: Scalar, const FMA: bool, const M: usize, const NV: usize>(
     let left = TileRowsOfA::<T, M>::new(a, lda, k);
     // Within a panel of four vectors on the diagonal, each step of 16 rows of B touches one vector less, or more.
     let diagonal = NV == 4 && k >= 4 * W;
-    match part {
+    match nonzero_part {
         NonzeroPart::Upper if diagonal => {
             let before = k - 4 * W;
             sums::<T, FMA, M, NV, 0, 4>(&mut acc, left, b, ldb, 0, before + W);
@@ -264,12 +264,12 @@ pub(crate) struct TransposedProduct<'a, T> {
     pub(crate) c: &'a mut [T],
     pub(crate) ldc: usize,
     /// [`NonzeroPart::Lower`]: C above the diagonal is not wanted and may take anything.
-    pub(crate) part: NonzeroPart,
+    pub(crate) nonzero_part: NonzeroPart,
 }
 
 /// C += Aᵀ·B.
-pub(crate) fn outer<T: Scalar>(level: Level, p: TransposedProduct<'_, T>) {
-    let TransposedProduct { size: [m, n, k], a, lda, b, ldb, c, ldc, part } = p;
+pub(crate) fn transposed_product<T: Scalar>(level: Level, p: TransposedProduct<'_, T>) {
+    let TransposedProduct { size: [m, n, k], a, lda, b, ldb, c, ldc, nonzero_part } = p;
     if !tiled::<T>(level, n) || m % 2 != 0 {
         let (a, b) = (Mat::strided(a, 1, lda), Mat::rows(b, ldb));
         gemm([m, n, k], T::one(), a, b, T::one(), MatMut::rows(c, ldc));
@@ -281,7 +281,8 @@ pub(crate) fn outer<T: Scalar>(level: Level, p: TransposedProduct<'_, T>) {
         let mut i = 0;
         while i < m {
             let rows = (m - i).min(MR);
-            let wanted = if part == NonzeroPart::Lower { (i + rows).next_multiple_of(W).min(n) } else { n };
+            let wanted =
+                if nonzero_part == NonzeroPart::Lower { (i + rows).next_multiple_of(W).min(n) } else { n };
             let mut n0 = 0;
             while n0 < wanted {
                 let most = if level == Level::Avx512 { 4 } else { 1 };
@@ -354,15 +355,15 @@ mod tests {
             [9, 24, 24],
             [13, 128, 128],
         ] {
-            for part in [NonzeroPart::Full, NonzeroPart::Upper, NonzeroPart::Lower] {
-                if part != NonzeroPart::Full && n != k {
+            for nonzero_part in [NonzeroPart::Full, NonzeroPart::Upper, NonzeroPart::Lower] {
+                if nonzero_part != NonzeroPart::Full && n != k {
                     continue;
                 }
                 for accumulate in [false, true] {
                     let (lda, ldb, ldc) = (k + 3, n + 16, n + 5);
                     let (a, mut b, c) = (draw(m * lda), draw(k * ldb), draw(m * ldc));
                     for (i, row) in b.chunks_mut(ldb).enumerate() {
-                        match part {
+                        match nonzero_part {
                             NonzeroPart::Full => {}
                             NonzeroPart::Upper => row[..i].fill(0.0),
                             NonzeroPart::Lower => row[i + 1..].fill(0.0),
@@ -379,14 +380,14 @@ mod tests {
                             c: &mut c,
                             ldc,
                             accumulate,
-                            part,
+                            nonzero_part,
                         });
                         c
                     };
                     let want = run(&|p| plain(p));
                     for level in [Level::Avx2, Level::Avx512] {
                         if level <= best {
-                            let what = format!("{m} {n} {k} {part:?} {accumulate} {level:?}");
+                            let what = format!("{m} {n} {k} {nonzero_part:?} {accumulate} {level:?}");
                             close(&run(&|p| product(level, p)), &want, &what);
                         }
                     }
@@ -403,12 +404,15 @@ mod tests {
         for [m, n, k] in [[64, 64, 500], [16, 16, 3], [128, 64, 130], [48, 80, 64], [24, 64, 7], [9, 24, 5]] {
             let (lda, ldb, ldc) = (m + 2, n + 3, n + 1);
             let (a, b, c) = (draw(k * lda), draw(k * ldb), draw(m * ldc));
-            for part in [NonzeroPart::Full, NonzeroPart::Lower] {
+            for nonzero_part in [NonzeroPart::Full, NonzeroPart::Lower] {
                 let run = |level: Level| {
                     let mut c = c.clone();
                     let size = [m, n, k];
-                    outer(level, TransposedProduct { size, a: &a, lda, b: &b, ldb, c: &mut c, ldc, part });
-                    if part == NonzeroPart::Lower {
+                    transposed_product(
+                        level,
+                        TransposedProduct { size, a: &a, lda, b: &b, ldb, c: &mut c, ldc, nonzero_part },
+                    );
+                    if nonzero_part == NonzeroPart::Lower {
                         for (i, row) in c.chunks_mut(ldc).enumerate() {
                             row[(i + 1).min(n)..].fill(0.0);
                         }
@@ -418,7 +422,7 @@ mod tests {
                 let want = run(Level::Portable);
                 for level in [Level::Avx2, Level::Avx512] {
                     if level <= best {
-                        close(&run(level), &want, &format!("{m} {n} {k} {part:?} {level:?}"));
+                        close(&run(level), &want, &format!("{m} {n} {k} {nonzero_part:?} {level:?}"));
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Counts what is asked of the system, so that a test can say that a steady call asks for nothing.
+//! Counts the requests for memory to the system, so that a test can show that a repeated call makes none.
 
 use std::sync::{
     Arc,

@@ -50,7 +50,9 @@ impl<T: Scalar> Cpu<T> {
             .num_threads(threads)
             .thread_name(|i| format!("s4-cpu-{i}"))
             .build()
-            .map_err(|e| Error::new(Code::Internal, "Cpu::new", format!("{threads} threads"), e))?;
+            .map_err(|e| {
+                Error::new(Code::Memory, "s4-node", format!("{threads} threads with their stacks"), e)
+            })?;
         Ok(Cpu {
             inner: Arc::new(Inner {
                 pool,
@@ -97,7 +99,7 @@ impl<T: Scalar> Cpu<T> {
 }
 
 /// Elements that one task should at least have before a loop is worth splitting over threads.
-pub(crate) const GRAIN: usize = 1 << 14;
+pub(crate) const MIN_ELEMENTS_PER_TASK: usize = 1 << 14;
 
 impl<T: Scalar> Memory for Cpu<T> {
     type Scalar = T;
@@ -110,7 +112,7 @@ impl<T: Scalar> Memory for Cpu<T> {
     /// Nothing to record: a call is what is computed.
     type Graph = ();
 
-    fn device_name(&self) -> String {
+    fn device_id(&self) -> String {
         "cpu".into()
     }
 
@@ -247,25 +249,27 @@ impl<T: Scalar> Memory for Cpu<T> {
         same_len("axpy", "the source", dst.len(), src.len())?;
         let level = self.inner.level;
         self.install(|| {
-            dst.par_chunks_mut(GRAIN).zip(src.par_chunks(GRAIN)).for_each(|(d, s)| {
-                level.run(
-                    #[inline(always)]
-                    || {
-                        for (d, &s) in d.iter_mut().zip(s) {
-                            *d += alpha * s;
-                        }
-                    },
-                )
-            })
+            dst.par_chunks_mut(MIN_ELEMENTS_PER_TASK).zip(src.par_chunks(MIN_ELEMENTS_PER_TASK)).for_each(
+                |(d, s)| {
+                    level.run(
+                        #[inline(always)]
+                        || {
+                            for (d, &s) in d.iter_mut().zip(s) {
+                                *d += alpha * s;
+                            }
+                        },
+                    )
+                },
+            )
         });
         Ok(())
     }
 
     fn all_finite(&self, host: &[T]) -> bool {
-        if host.len() < 2 * GRAIN {
+        if host.len() < 2 * MIN_ELEMENTS_PER_TASK {
             return s4_backend::all_finite(host);
         }
-        self.install(|| host.par_chunks(GRAIN).all(s4_backend::all_finite))
+        self.install(|| host.par_chunks(MIN_ELEMENTS_PER_TASK).all(s4_backend::all_finite))
     }
 
     fn transpose(&self, dst: &mut [T], src: &[T], batch: usize, rows: usize, cols: usize) -> Result<()> {
@@ -281,7 +285,7 @@ impl<T: Scalar> Memory for Cpu<T> {
             let (d, s): (&mut [T], &[T]) = (d, s);
             d.chunks_mut(TILE * rows).enumerate().map(move |(i, d)| (d, s, i * TILE))
         };
-        if src.len() < 2 * GRAIN {
+        if src.len() < 2 * MIN_ELEMENTS_PER_TASK {
             dst.chunks_mut(rows * cols).zip(src.chunks(rows * cols)).flat_map(strips).for_each(strip);
             return Ok(());
         }

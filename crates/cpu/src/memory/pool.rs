@@ -27,7 +27,8 @@ impl<E: Copy + Default> Pool<E> {
             Some(i) => self.free.swap_remove(i),
             None => {
                 self.counter.bump();
-                // What is asked for is written to; the rest of a class costs addresses alone.
+                // The operation writes to the `len` elements that it asked for; the elements beyond, up to the size of
+                // the class, cost addresses but no memory, since nothing is written there.
                 host_memory::reserved("s4-node", "scratch", len, capacity)
                     .unwrap_or_else(|error| refuse(error))
             }

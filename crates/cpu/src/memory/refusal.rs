@@ -1,8 +1,8 @@
-//! How scratch that cannot be had is refused.
+//! Refuses scratch memory that the machine does not have.
 //!
 //! Scratch is taken deep inside of operations, on threads of the pool too. Its refusal unwinds with the error as its payload, without
 //! the message of a panic: rayon carries it from its threads to the caller, and the edge, which lets no panic out, knows it by its
-//! type and gives the error (`panicked` of crates/node). Nothing that an operation was given is lost: inputs and parameters are
+//! type and gives the error (`panic_error` of crates/node). Nothing that an operation was given is lost: inputs and parameters are
 //! shared borrows, and outputs are made by the caller.
 
 use s4_backend::{Error, host_memory};
@@ -12,13 +12,13 @@ pub(crate) fn refuse(error: Error) -> ! {
     std::panic::resume_unwind(Box::new(error))
 }
 
-/// len zeros; where the memory for them cannot be had, ends the operation with that error (refuse).
+/// `len` zeros. Where there is not enough memory for them, ends the operation with that error ([`refuse`]).
 pub(crate) fn zeros<T: Copy + Default>(what: &str, len: usize) -> Vec<T> {
     host_memory::zeros("s4-node", what, len).unwrap_or_else(|error| refuse(error))
 }
 
 /// The refusal where `len` elements of `T` are more than there is memory for: before a library asks for them.
-pub(crate) fn need<T>(what: &str, len: usize) {
+pub(crate) fn require_memory<T>(what: &str, len: usize) {
     let bytes = len as u128 * size_of::<T>() as u128;
     host_memory::check("s4-node", what, bytes).unwrap_or_else(|error| refuse(error));
 }

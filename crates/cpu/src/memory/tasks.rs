@@ -1,6 +1,6 @@
 //! Running independent parts on the pool, and scratch memory for the thread that runs one.
 
-use crate::memory::cpu::{Cpu, GRAIN};
+use crate::memory::cpu::{Cpu, MIN_ELEMENTS_PER_TASK};
 use rayon::prelude::*;
 use s4_backend::Scalar;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ impl<T: Scalar> Cpu<T> {
     /// Runs f(0) … f(count−1), each once, on the pool; in order on this thread where the pool has one
     /// thread or `work` (elements touched) is too little to hand over.
     pub(crate) fn tasks(&self, count: usize, work: usize, f: impl Fn(usize) + Send + Sync) {
-        if self.threads() == 1 || count <= 1 || work < 2 * GRAIN {
+        if self.threads() == 1 || count <= 1 || work < 2 * MIN_ELEMENTS_PER_TASK {
             (0..count).for_each(f);
         } else {
             self.inner.pool.install(|| (0..count).into_par_iter().with_max_len(1).for_each(f));
@@ -18,7 +18,7 @@ impl<T: Scalar> Cpu<T> {
 }
 
 /// Elements of scratch for all threads of `be`.
-pub(crate) fn thread_scratch_len<T: Scalar>(be: &Cpu<T>, scratch_len: usize) -> usize {
+pub(crate) fn all_threads_scratch_len<T: Scalar>(be: &Cpu<T>, scratch_len: usize) -> usize {
     be.threads() * scratch_len.max(1)
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn thread_scratch_len<T: Scalar>(be: &Cpu<T>, scratch_len: usize) -> 
 pub(crate) struct ThreadScratch<'a, T>(Vec<Mutex<&'a mut [T]>>);
 
 impl<'a, T> ThreadScratch<'a, T> {
-    /// Cuts `buf` in slices of `scratch_len` elements: [`thread_scratch_len`] gives its length.
+    /// Cuts `buf` in slices of `scratch_len` elements: [`all_threads_scratch_len`] gives its length.
     pub(crate) fn new(buf: &'a mut [T], scratch_len: usize) -> Self {
         ThreadScratch(buf.chunks_exact_mut(scratch_len.max(1)).map(Mutex::new).collect())
     }

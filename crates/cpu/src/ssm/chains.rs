@@ -85,7 +85,7 @@ pub(crate) struct Chains<'a> {
     /// (kernel channels, T): K̄.
     pub(crate) k: &'a mut [f64],
     /// (3 + 4R, N): scratch for what every step reads, or adds to.
-    pub(crate) spare: &'a mut [f64],
+    pub(crate) step_scratch: &'a mut [f64],
 }
 
 /// Doubles of a cache line.
@@ -97,9 +97,9 @@ impl<'a> Chains<'a> {
         let longer = line + d.state;
         let channels = d.kernel_channels();
         let low_rank = d.rank * line;
-        let spare = (3 + 4 * d.rank) * d.state;
+        let step_scratch = (3 + 4 * d.rank) * d.state;
         let (q, k) = (d.state * d.state, channels * d.chunk);
-        [line, low_rank, longer, low_rank, channels * longer, q, k, spare]
+        [line, low_rank, longer, low_rank, channels * longer, q, k, step_scratch]
     }
 
     /// Elements of scratch that [`Chains::new`] cuts up.
@@ -111,12 +111,12 @@ impl<'a> Chains<'a> {
     pub(crate) fn new(scratch: &'a mut [f64], d: &Dims) -> Self {
         let skip = scratch.as_ptr().align_offset(64).min(LINE);
         let mut rest = &mut scratch[skip..];
-        let [x, u, power, m, w, q, k, spare] = Self::lens(d).map(|len| {
+        let [x, u, power, m, w, q, k, step_scratch] = Self::lens(d).map(|len| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(LINE));
             rest = after;
             &mut part[..len]
         });
-        Chains { x, u, power, m, w, q, k, spare }
+        Chains { x, u, power, m, w, q, k, step_scratch }
     }
 
     /// T steps of the recurrence and of its transpose.
@@ -138,7 +138,7 @@ impl<'a> Chains<'a> {
         self.power[..h].fill(1.0);
         self.power[h..state].fill(0.0);
         // Ā's parts from cache lines.
-        let (d0, rest) = self.spare.split_at_mut(state);
+        let (d0, rest) = self.step_scratch.split_at_mut(state);
         let (u, rest) = rest.split_at_mut(d.rank * state);
         let v = &mut rest[..d.rank * state];
         d0.copy_from_slice(&a.d0);

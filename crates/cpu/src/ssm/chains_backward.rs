@@ -46,7 +46,17 @@ pub(crate) fn product_backward<T: Scalar>(
     let (lda, ldb, ldc) = (state, state, state);
     product(
         level,
-        Product { size, a: u, lda, b: dq, ldb, c: dm, ldc, accumulate: false, part: NonzeroPart::Full },
+        Product {
+            size,
+            a: u,
+            lda,
+            b: dq,
+            ldb,
+            c: dm,
+            ldc,
+            accumulate: false,
+            nonzero_part: NonzeroPart::Full,
+        },
     );
 }
 
@@ -85,7 +95,7 @@ fn run_backward<S: Simd>(simd: S, chains: &Chains<'_>, dchains: Chains<'_>, at: 
     let (chunk, state) = (d.chunk, d.state);
     let low_rank = d.rank * state;
     // Ā's parts and their gradients from cache lines.
-    let (row, rest) = dchains.spare.split_at_mut(state);
+    let (row, rest) = dchains.step_scratch.split_at_mut(state);
     let (d0, rest) = rest.split_at_mut(state);
     let (u, rest) = rest.split_at_mut(low_rank);
     let (v, rest) = rest.split_at_mut(low_rank);

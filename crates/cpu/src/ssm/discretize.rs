@@ -219,16 +219,17 @@ pub(crate) fn discretize(out: &mut Discrete, head: &Head<'_>) {
     }
 }
 
-/// Gradients of a head from those of Ā's parts, B̄ and C. `grad` accumulates; `dout` is used up.
+/// Gradients of a head's Δ, Λ, B, P and C from `ddiscrete`, the gradients of Ā's parts, B̄ and C. Adds to `grad`; what
+/// `ddiscrete` holds afterwards is of no use.
 pub(crate) fn discretize_backward(
     grad: &mut HeadGrads<'_>,
-    dout: &mut Discrete,
-    out: &Discrete,
+    ddiscrete: &mut Discrete,
+    discrete: &Discrete,
     head: &Head<'_>,
 ) {
     let spec = head.spec();
     let (pairs, state, rank) = (spec.pairs(), spec.state, spec.rank);
-    for (dc, grad) in dout.c.chunks(state).zip(grad.c.chunks_mut(pairs)) {
+    for (dc, grad) in ddiscrete.c.chunks(state).zip(grad.c.chunks_mut(pairs)) {
         for n in 0..pairs {
             grad[n] += get(dc, n);
         }
@@ -236,10 +237,11 @@ pub(crate) fn discretize_backward(
     if spec.discretization == Discretization::Zoh {
         for n in 0..pairs {
             let (dt, z) = (head.dt[n], head.lambda[n] * head.dt[n]);
-            let (phi, db) = (phi1(z), get(&dout.b_bar, n));
+            let (phi, db) = (phi1(z), get(&ddiscrete.b_bar, n));
             grad.b[n] += db * (phi * dt).conj();
             grad.dt[n].re += (db.conj() * head.b[n] * phi).re;
-            let dz = get(&dout.d0, n) * get(&out.d0, n).conj() + db * (head.b[n] * phi1_prime(z) * dt).conj();
+            let dz = get(&ddiscrete.d0, n) * get(&discrete.d0, n).conj()
+                + db * (head.b[n] * phi1_prime(z) * dt).conj();
             grad.lambda[n] += dz * dt;
             grad.dt[n].re += (dz.conj() * head.lambda[n]).re;
         }
@@ -247,18 +249,18 @@ pub(crate) fn discretize_backward(
     }
     // D₀ = 2g − 1; B̄ = Δ g B + Σ_r u_r σ_r, σ_r = Σ Re(v_r B) Δ
     for n in 0..pairs {
-        let (db, g) = (get(&dout.b_bar, n), get(&out.g, n));
+        let (db, g) = (get(&ddiscrete.b_bar, n), get(&discrete.g, n));
         grad.b[n] += db * (g * head.dt[n]).conj();
         grad.dt[n].re += (db.conj() * g * head.b[n]).re;
-        let dg = get(&dout.d0, n) * 2.0 + db * (head.b[n] * head.dt[n]).conj();
-        put(&mut dout.g, n, dg);
+        let dg = get(&ddiscrete.d0, n) * 2.0 + db * (head.b[n] * head.dt[n]).conj();
+        put(&mut ddiscrete.g, n, dg);
     }
     for r in 0..rank {
-        let (u, v) = (&out.u[r * state..][..state], &out.v[r * state..][..state]);
-        let (du, dv) = (&mut dout.u[r * state..][..state], &mut dout.v[r * state..][..state]);
-        let dsigma: f64 = dout.b_bar.iter().zip(u).map(|(a, b)| a * b).sum();
+        let (u, v) = (&discrete.u[r * state..][..state], &discrete.v[r * state..][..state]);
+        let (du, dv) = (&mut ddiscrete.u[r * state..][..state], &mut ddiscrete.v[r * state..][..state]);
+        let dsigma: f64 = ddiscrete.b_bar.iter().zip(u).map(|(a, b)| a * b).sum();
         let sigma: f64 = (0..pairs).map(|n| (get(v, n) * head.b[n]).re * head.dt[n]).sum();
-        for (du, db) in du.iter_mut().zip(&dout.b_bar) {
+        for (du, db) in du.iter_mut().zip(&ddiscrete.b_bar) {
             *du += db * sigma;
         }
         for n in 0..pairs {
@@ -269,11 +271,11 @@ pub(crate) fn discretize_backward(
             grad.dt[n].re += dsigma * (v * head.b[n]).re;
         }
     }
-    low_rank_backward(grad, dout, out, head);
+    low_rank_backward(grad, ddiscrete, discrete, head);
     for n in 0..pairs {
         // g = 1/(1 − z/2), z = ΔΛ
-        let g = get(&out.g, n);
-        let dz = get(&dout.g, n) * (g * g * 0.5).conj();
+        let g = get(&discrete.g, n);
+        let dz = get(&ddiscrete.g, n) * (g * g * 0.5).conj();
         grad.lambda[n] += dz * head.dt[n];
         grad.dt[n].re += (dz.conj() * head.lambda[n]).re;
     }

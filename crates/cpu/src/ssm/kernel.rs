@@ -23,8 +23,8 @@ impl<T: Scalar> KernelOps for Cpu<T> {
         let blocks = KernelCut::new(&spec, len);
         let workers = {
             let (f64_scratch, real) = blocks.forward_scratch();
-            let need = ScratchSizes { f64_scratch, real, complex: 0, backward: false };
-            Workers::take(self.threads(), &spec, need, ws)
+            let scratch_sizes = ScratchSizes { f64_scratch, real, complex: 0, backward: false };
+            Workers::take(self.threads(), &spec, scratch_sizes, ws)
         };
         let level = self.level();
         let mut rows = rows_by_head(kernel, len, spec.heads);
@@ -49,7 +49,7 @@ impl<T: Scalar> Cpu<T> {
     /// The transpose of `kernel_forward`; see [`KernelBackward`].
     ///
     /// # Errors
-    /// Those of [`KernelBackward::check`].
+    /// The errors of [`KernelBackward::check`].
     pub fn kernel_backward(&self, args: KernelBackward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         args.check(self)?;
         let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
@@ -57,8 +57,8 @@ impl<T: Scalar> Cpu<T> {
         let blocks = KernelCut::new(&spec, len);
         let workers = {
             let (f64_scratch, real) = blocks.backward_scratch();
-            let need = ScratchSizes { f64_scratch, real, complex: 0, backward: true };
-            Workers::take(self.threads(), &spec, need, ws)
+            let scratch_sizes = ScratchSizes { f64_scratch, real, complex: 0, backward: true };
+            Workers::take(self.threads(), &spec, scratch_sizes, ws)
         };
         let level = self.level();
         let stride = head_grads_len(&spec);

@@ -112,10 +112,10 @@ impl KernelCut {
         scratch: Scratch<'_, T>,
     ) {
         let Dims { chunk, state, .. } = self.dims;
-        let (wide, w) = scratch.f64_scratch.split_at_mut(Chains::len(&self.dims));
+        let (chains_scratch, w) = scratch.f64_scratch.split_at_mut(Chains::len(&self.dims));
         let (w, q) = w.split_at_mut(self.rows * state);
         let q = &mut q[..self.transition_len()];
-        let mut chains = Chains::new(wide, &self.dims);
+        let mut chains = Chains::new(chains_scratch, &self.dims);
         self.chains(level, &mut chains, at, head);
         self.transition(level, q, &chains);
         let (x_t, w_t) = scratch.real.split_at_mut(chunk * state);
@@ -153,10 +153,10 @@ impl KernelCut {
     ) {
         let Dims { chunk, state, rank, .. } = self.dims;
         let (h, rows) = (state / 2, self.rows);
-        let (forward, wide) = scratch.f64_scratch.split_at_mut(Chains::len(&self.dims));
-        let (back, wide) = wide.split_at_mut(Chains::len(&self.dims));
-        let (w, wide) = wide.split_at_mut(rows * state);
-        let (g, q) = wide.split_at_mut(rows * state);
+        let (forward, f64_scratch) = scratch.f64_scratch.split_at_mut(Chains::len(&self.dims));
+        let (back, f64_scratch) = f64_scratch.split_at_mut(Chains::len(&self.dims));
+        let (w, f64_scratch) = f64_scratch.split_at_mut(rows * state);
+        let (g, q) = f64_scratch.split_at_mut(rows * state);
         let q = &mut q[..self.transition_len()];
         let mut chains = Chains::new(forward, &self.dims);
         self.chains(level, &mut chains, at, head);
@@ -226,9 +226,9 @@ impl KernelCut {
 fn add_product<const FMA: bool>(y: &mut [f64], x: &[f64], m: &[f64]) {
     const WIDE: usize = 32;
     let columns = y.len();
-    let (wide, rest) = y.as_chunks_mut::<WIDE>();
-    let first = wide.len() * WIDE;
-    for (i, y) in wide.iter_mut().enumerate() {
+    let (wide_columns, rest) = y.as_chunks_mut::<WIDE>();
+    let first = wide_columns.len() * WIDE;
+    for (i, y) in wide_columns.iter_mut().enumerate() {
         // Two sums, so that one product need not wait for the one before.
         let mut sums = [*y, [0.0; WIDE]];
         let (pairs, last) = x.as_chunks::<2>();

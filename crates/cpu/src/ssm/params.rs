@@ -1,8 +1,8 @@
-//! Parameters of the SSM in f64, and the way back of their gradients.
+//! Parameters of the SSM in f64, and from the gradients of Δ, Λ, B, P and C those of the stored parameters.
 //!
-//! Every algorithm computes its constants from the same numbers: Δ = t(inv_dt)·rate, Λ = −f(a_real) − i·g(a_imag),
-//! B, P, C (the table in `crates/ssm/src/lib.rs`). They are small (a few numbers per pair and head), so f64 costs
-//! nothing and removes the rounding of exponentials and powers from everything that follows.
+//! Every algorithm computes its constants from Δ = t(inv_dt)·rate, Λ = −f(a_real) − i·g(a_imag), B, P and C (the table in
+//! `crates/ssm/src/lib.rs`). These arrays are small (a few numbers per pair and head), so f64 costs almost no time, and the
+//! constants have no rounding errors of f32 exponentials and powers.
 
 use crate::{Cpu, Workspace};
 use num_complex::Complex;
@@ -60,7 +60,7 @@ impl<'a> Head<'a> {
 }
 
 impl Params64 {
-    /// Reads everything.
+    /// Δ (times rate), Λ, B, P and C in f64: parameters after their transforms.
     pub fn load<T: Scalar>(
         params: &SsmParams<'_, Cpu<T>>,
         spec: &SsmSpec,

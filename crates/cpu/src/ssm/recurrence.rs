@@ -12,7 +12,7 @@ use s4_backend::Scalar;
 /// Elements of a block; partial sums in as many lanes also fix the order of a reduction.
 pub(crate) const LANES: usize = 8;
 
-/// Runs a body for every block of h elements: i its start, L its length (1 for what is left over).
+/// Runs a body for every block of h elements: i its start, L its length (1 for the elements after the last whole block).
 macro_rules! blocks {
     ($h:expr, $i:ident, $l:ident => $body:expr) => {{
         let (h, mut $i) = ($h, 0);
@@ -89,15 +89,15 @@ pub(crate) fn re_im_mut(x: &mut [f64]) -> [&mut [f64]; 2] {
     [re, &mut im[..h]]
 }
 
-/// z = x·y or z + x·y (`KEEP`), elementwise complex; with `CONJ` x·conj(y).
+/// z = x·y or z + x·y (`ACCUMULATE`), elementwise complex; with `CONJ` x·conj(y).
 #[inline(always)]
-pub(crate) fn multiply_onto<const KEEP: bool, const CONJ: bool>(z: &mut [f64], x: &[f64], y: &[f64]) {
+pub(crate) fn multiply_onto<const ACCUMULATE: bool, const CONJ: bool>(z: &mut [f64], x: &[f64], y: &[f64]) {
     let ([z_re, z_im], [x_re, x_im], [y_re, y_im]) = (re_im_mut(z), re_im(x), re_im(y));
     let sign = if CONJ { -1.0 } else { 1.0 };
     blocks!(z_re.len(), i, L => {
         let (a, b, c, d) = (load::<L>(x_re, i), load::<L>(x_im, i), load::<L>(y_re, i), load::<L>(y_im, i));
         let (mut re, mut im) = ([0.0; L], [0.0; L]);
-        if KEEP {
+        if ACCUMULATE {
             (re, im) = (load::<L>(z_re, i), load::<L>(z_im, i));
         }
         for l in 0..L {

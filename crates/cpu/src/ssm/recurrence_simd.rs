@@ -43,11 +43,11 @@ pub(crate) fn pair_dot<S: Simd>(simd: S, a: &[f64], x: &[f64]) -> f64 {
     2.0 * simd.reduce_sum_f64s(simd.sub_f64s(re, im))
 }
 
-/// z = x·conj(y) or z + x·conj(y) (`KEEP`), elementwise complex.
+/// z = x·conj(y) or z + x·conj(y) (`ACCUMULATE`), elementwise complex.
 #[inline(always)]
-pub(crate) fn multiply_conj<S: Simd, const KEEP: bool>(simd: S, z: &mut [f64], x: &[f64], y: &[f64]) {
+pub(crate) fn multiply_conj<S: Simd, const ACCUMULATE: bool>(simd: S, z: &mut [f64], x: &[f64], y: &[f64]) {
     if !divides::<S>(x.len()) {
-        return recurrence::multiply_onto::<KEEP, true>(z, x, y);
+        return recurrence::multiply_onto::<ACCUMULATE, true>(z, x, y);
     }
     let ([z_re, z_im], [x_re, x_im], [y_re, y_im]) = (re_im_mut::<S>(z), re_im::<S>(x), re_im::<S>(y));
     let h = z_re.len();
@@ -55,7 +55,7 @@ pub(crate) fn multiply_conj<S: Simd, const KEEP: bool>(simd: S, z: &mut [f64], x
     for n in 0..h {
         let (a, b, c, d) = (x_re[n], x_im[n], y_re[n], y_im[n]);
         let (mut re, mut im) = (simd.mul_f64s(b, d), simd.mul_f64s(b, c));
-        if KEEP {
+        if ACCUMULATE {
             (re, im) = (simd.mul_add_e_f64s(b, d, z_re[n]), simd.mul_add_e_f64s(b, c, z_im[n]));
         }
         z_re[n] = simd.mul_add_e_f64s(a, c, re);

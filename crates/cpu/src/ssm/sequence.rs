@@ -158,7 +158,8 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         let SsmForward { y, state_end, saved, u, state0, params, call } = args;
         let (sizes, rate, version) = (sizes(&call), call.options.rate, call.version);
         let algorithm = self.chosen_algorithm(&call);
-        // What is only streamed has its states go by chunks anyway, so `auto` takes them for all of it.
+        // A call with a start or end state that saves nothing computes its states by chunks in any case, so `auto` chooses
+        // chunks for its outputs too.
         let stream = saved.is_none() && (state0.is_some() || state_end.is_some());
         let stream = stream && call.options.algorithm == Algorithm::Auto;
         if stream || algorithm == Algorithm::Chunk {

@@ -92,7 +92,7 @@ fn fold<T: Scalar>(mut acc: [T; LANES]) -> T {
     acc[0]
 }
 
-/// Whole lanes of real and imaginary parts, and what is left of each.
+/// Real and imaginary parts in groups of LANES elements, and the elements of both parts after the last whole group.
 type LanesAndRest<'a, T> = ([&'a [[T; LANES]]; 2], [&'a [T]; 2]);
 
 #[inline(always)]

@@ -343,8 +343,8 @@ KERNEL pack_kernel(CONV, float2* k, i64 total, int c) {
   }
 }
 
-// Adds the gradient that k (heads, n), from `correlate`, holds of what pack_kernel wrote: its real part to the causal
-// kernel and to D, its imaginary part to the anticausal kernel.
+// Adds the gradients of channel c's kernels and of D. k (heads, n): the gradient of what pack_kernel wrote, correlate's
+// result transformed back. Its real part goes to the causal kernel and to D, its imaginary part to the anticausal kernel.
 KERNEL unpack_kernel(float* dkernel, float* dd, const float2* k, i64 total, int n, i64 M, int channels, int c, int H,
                      int h0, int two_sided) {
   for (i64 i = index(); i < total; i += stride()) {

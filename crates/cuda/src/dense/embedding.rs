@@ -6,7 +6,7 @@ use s4_backend::{EmbeddingBackward, EmbeddingForward, Result, SeqShape};
 pub(super) fn forward(be: &Cuda, args: &EmbeddingForward<'_, Cuda>) -> Result<()> {
     let EmbeddingForward { y, table, tokens, shape, .. } = args;
     let arguments = args![y, *table, *tokens, y.len(), shape.heads, shape.len];
-    be.each(("embedding", "embedding"), y.len(), arguments)
+    be.launch_elementwise(("embedding", "embedding"), y.len(), arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &EmbeddingBackward<'_, Cuda>) -> Result<()> {
@@ -23,5 +23,5 @@ pub(super) fn backward(be: &Cuda, args: &EmbeddingBackward<'_, Cuda>) -> Result<
         0,
         args![&part, *dy, *tokens, positions, vocabulary, heads, len],
     )?;
-    be.each(("gemm", "reduce_parts"), dtable.len(), args![dtable, &part, dtable.len(), splits])
+    be.launch_elementwise(("gemm", "reduce_parts"), dtable.len(), args![dtable, &part, dtable.len(), splits])
 }

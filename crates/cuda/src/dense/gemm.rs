@@ -44,9 +44,9 @@ impl Cuda {
         // Split bf16 holds 16 bits: as exact as f32 for sums of many terms, not for few.
         let precision = self.precision();
         let split = self.multiplies_split16() && (k >= 128 || precision != Precision::Highest);
-        let one = precision == Precision::Bf16;
+        let single_bf16_term = precision == Precision::Bf16;
         let module = if self.multiplies_by_warpgroups() { "gemm_bf16_sm90" } else { "gemm_bf16" };
-        let kernel = match (a.col == 1, b.row == 1, split, one) {
+        let kernel = match (a.col == 1, b.row == 1, split, single_bf16_term) {
             (false, false, false, _) => ("gemm", "gemm_mn"),
             (true, false, false, _) => ("gemm", "gemm_kn"),
             (false, true, false, _) => ("gemm", "gemm_mk"),
@@ -186,7 +186,11 @@ impl Cuda {
         let c = Operand { at: slices.span(), row: k, col: 1, batch: parts * m * k };
         let product = Product::new(c, a, b, (m, k, depth), count);
         self.gemm(&Product { parts, part_stride: m * k, ..product })?;
-        self.each(("gemm", "reduce_parts"), m * k, args![dw, &slices, m * k, (count * parts) as i32])
+        self.launch_elementwise(
+            ("gemm", "reduce_parts"),
+            m * k,
+            args![dw, &slices, m * k, (count * parts) as i32],
+        )
     }
 
     /// db (m) += sums of dy (batch, m, n) over sequences and time steps.

@@ -35,7 +35,7 @@ pub(super) fn recompute(be: &Cuda, args: &LayerNormRecompute<'_, Cuda>) -> Resul
     let LayerNormRecompute { y, stats, x, gamma, beta, shape } = args;
     let n = shape.elements();
     let arguments = args![y, *stats, *x, *gamma, *beta, n, shape.heads, shape.len];
-    be.each(("layer_norm", "layer_norm_recompute"), n.div_ceil(4), arguments)
+    be.launch_elementwise(("layer_norm", "layer_norm_recompute"), n.div_ceil(4), arguments)
 }
 
 pub(super) fn backward(be: &Cuda, args: &LayerNormBackward<'_, Cuda>) -> Result<()> {

@@ -27,7 +27,7 @@ fn activated(be: &Cuda, op: &'static str, s: Ref<'_>, call: &MixCall) -> Result<
     }
     let a = be.scratch(op, s.len())?;
     let n = s.len();
-    be.each(
+    be.launch_elementwise(
         ("mix", "activate_drop"),
         n.div_ceil(4),
         drop_args![drop; &a, s, n, call.len, call.spec.activation.code()],
@@ -65,7 +65,7 @@ pub(super) fn forward(be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
     let sizes = (batch, spec.rows(), spec.inputs, len);
     be.weight_times(z.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
     let (drop, n, f) = (DropoutKey::new(call, 1), y.len(), spec.final_activation.code());
-    be.each(
+    be.launch_elementwise(
         ("mix", "gate"),
         n.div_ceil(4),
         drop_args![drop; y, &z, *residual, n, len, spec.outputs, spec.glu, f],
@@ -86,7 +86,7 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
     let dz = be.scratch(OP, batch * spec.rows() * len)?;
     be.weight_times(dz.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
     let (drop, n, f) = (DropoutKey::new(call, 1), dy.len(), spec.final_activation.code());
-    be.each(
+    be.launch_elementwise(
         ("mix", "gate_backward"),
         n.div_ceil(4),
         drop_args![drop; &dz, *dy, &dz, n, len, spec.outputs, spec.glu, f],
@@ -96,7 +96,7 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
     be.weight_t_times(ds.span(), params.weight.span(), dz.span(), sizes)?;
     if own.is_some() {
         let (drop, n) = (DropoutKey::new(call, 0), s.len());
-        be.each(
+        be.launch_elementwise(
             ("mix", "activate_drop_backward"),
             n.div_ceil(4),
             drop_args![drop; ds, *s, n, len, spec.activation.code()],

@@ -98,11 +98,11 @@ impl HopperMix<'_> {
         &self,
         op: &'static str,
         span: Span,
-        number: ElementType,
+        element_type: ElementType,
         (batch, rows): (usize, usize),
         height: usize,
     ) -> Result<TensorMap> {
-        TensorMap::new(op, span, number, (batch, rows, self.len), height)
+        TensorMap::new(op, span, element_type, (batch, rows, self.len), height)
     }
 }
 
@@ -331,7 +331,7 @@ impl HopperMix<'_> {
                     scale
                 ],
             )?;
-            be.each(
+            be.launch_elementwise(
                 ("mix_f16_copies_sm90", "mix_dw_sum"),
                 rows * inputs / 4,
                 args![&grads.weight, &slices, slices_count, outputs, inputs],

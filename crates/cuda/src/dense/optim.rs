@@ -26,7 +26,7 @@ impl OptimOps for Cuda {
         let (b1, b2) = (hyper.beta1 as f32, hyper.beta2 as f32);
         let (c1, c2) = ((1.0 - hyper.beta1) as f32, (1.0 - hyper.beta2) as f32);
         let n = value.len();
-        self.each(
+        self.launch_elementwise(
             ("optim", "adamw"),
             n,
             args![
@@ -53,6 +53,10 @@ impl OptimOps for Cuda {
         args.check(self)?;
         let EmaUpdate { average, value, guard, decay } = args;
         let n = value.len();
-        self.each(("optim", "ema"), n, args![&average, value, guard, n, decay as f32, (1.0 - decay) as f32])
+        self.launch_elementwise(
+            ("optim", "ema"),
+            n,
+            args![&average, value, guard, n, decay as f32, (1.0 - decay) as f32],
+        )
     }
 }

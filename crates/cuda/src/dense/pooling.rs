@@ -7,7 +7,7 @@ use s4_backend::{PoolBackward, PoolForward, Result, ZeroBeyondLengths};
 /// x ← 0 beyond each sequence's length.
 pub(super) fn zero_beyond_lengths(be: &Cuda, args: &ZeroBeyondLengths<'_, Cuda>) -> Result<()> {
     let ZeroBeyondLengths { x, lengths, shape } = args;
-    be.each(
+    be.launch_elementwise(
         ("zero_beyond_lengths", "zero_beyond_lengths"),
         x.len(),
         args![x, *lengths, x.len(), shape.heads, shape.len],

@@ -93,8 +93,8 @@ impl Modules {
             .collect()
     }
 
-    /// Kernels that were launched so far, as `module::kernel`.
-    pub(crate) fn launched(&self) -> Vec<String> {
+    /// The kernels launched since this value was made, as `module::kernel`, each once.
+    pub(crate) fn launched_kernels(&self) -> Vec<String> {
         let touched = self.functions.lock().unwrap_or_else(|e| e.into_inner());
         touched.keys().map(|(module, kernel)| format!("{module}::{kernel}")).collect()
     }

@@ -10,7 +10,7 @@ use std::{
 pub(crate) struct Pinned {
     pub(super) ptr: *mut c_void,
     pub(super) bytes: usize,
-    pub(super) done: sys::CUevent,
+    pub(super) done_event: sys::CUevent,
 }
 
 // SAFETY: the memory belongs to this value alone, and is read and written through it; the driver locks its own state.
@@ -23,7 +23,7 @@ impl Pinned {
     pub(super) fn free(self) {
         // SAFETY: the only owner gives memory and event up, and nothing reads or writes the memory any more.
         unsafe {
-            let _ = result::event::destroy(self.done);
+            let _ = result::event::destroy(self.done_event);
             let _ = result::free_host(self.ptr);
         }
     }

@@ -19,7 +19,7 @@ pub fn probe() -> Result<Vec<DeviceInfo>, Unavailable> {
     judge(found, images::available(), fits)
 }
 
-/// The usable devices among those found, or why there is none. Ordinals stay those of the driver.
+/// The usable devices among those found, or why there is none. A device keeps the ordinal that the driver gives it.
 fn judge(
     found: Vec<DeviceInfo>,
     kernels: bool,

@@ -56,7 +56,12 @@ impl Queue {
         let (ctx, stream) = match opened {
             Ok(Ok(pair)) => pair,
             Ok(Err(e)) => {
-                return Err(Error::new(code(e), "device 'cuda'", "a context on the GPU", words(e)));
+                return Err(Error::new(
+                    code(e),
+                    "device 'cuda'",
+                    "a context on the GPU",
+                    driver_error_text(e),
+                ));
             }
             Err(_) => {
                 return Err(Error::new(
@@ -95,7 +100,7 @@ impl Queue {
             if matches!(number, 214 | 700 | 702 | 710 | 714..=719) {
                 LOST[self.info.ordinal % 64].store(true, Ordering::Relaxed);
             }
-            Error::new(code(e), op, "the GPU to do it", words(e))
+            Error::new(code(e), op, "the GPU to do it", driver_error_text(e))
         })
     }
 
@@ -204,7 +209,7 @@ fn code(e: result::DriverError) -> Code {
 }
 
 /// The name and meaning of a driver error: "CUDA_ERROR_…: what it means".
-fn words(e: result::DriverError) -> String {
+fn driver_error_text(e: result::DriverError) -> String {
     let text = |r: std::result::Result<&CStr, result::DriverError>| {
         r.map_or_else(|_| format!("error {}", e.0 as i32), |s| s.to_string_lossy().into_owned())
     };

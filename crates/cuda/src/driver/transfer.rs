@@ -40,10 +40,10 @@ impl Queue {
             (None, Some(oldest)) => {
                 let stage = stages.remove(oldest);
                 // SAFETY: the event is live; the query changes nothing.
-                if unsafe { result::event::query(stage.done) }.is_err() {
+                if unsafe { result::event::query(stage.done_event) }.is_err() {
                     self.count_wait();
                     // SAFETY: as above.
-                    let ended = unsafe { result::event::synchronize(stage.done) };
+                    let ended = unsafe { result::event::synchronize(stage.done_event) };
                     if let Err(e) = self.check("upload", ended) {
                         stages.insert(0, stage);
                         return Err(e);
@@ -58,7 +58,7 @@ impl Queue {
             std::ptr::copy_nonoverlapping(src.as_ptr().cast::<u8>(), stage.ptr.cast::<u8>(), bytes);
             let from = std::slice::from_raw_parts(stage.ptr.cast::<u8>(), bytes);
             result::memcpy_htod_async(dst.ptr(), from, self.stream())
-                .and_then(|()| result::event::record(stage.done, self.stream()))
+                .and_then(|()| result::event::record(stage.done_event, self.stream()))
         };
         stages.push(stage);
         self.check("upload", started)?;
@@ -71,7 +71,7 @@ impl Queue {
         // SAFETY: the memory is freed once, by `Pinned::free`; flags 0 is plain page-locked memory.
         let Ok(ptr) = (unsafe { result::malloc_host(bytes, 0) }) else { return Ok(None) };
         match result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
-            Ok(done) => Ok(Some(Pinned { ptr, bytes, done })),
+            Ok(done_event) => Ok(Some(Pinned { ptr, bytes, done_event })),
             Err(e) => {
                 // SAFETY: nothing else knows the memory.
                 let _ = unsafe { result::free_host(ptr) };
@@ -97,7 +97,7 @@ impl Queue {
         let started = unsafe {
             let dst = std::slice::from_raw_parts_mut(to.ptr.cast::<u8>(), src.bytes());
             result::memcpy_dtoh_async(dst, src.ptr(), self.stream())
-                .and_then(|()| result::event::record(to.done, self.stream()))
+                .and_then(|()| result::event::record(to.done_event, self.stream()))
         };
         self.check("start_download", started)
     }
@@ -108,7 +108,7 @@ impl Queue {
         assert!(size_of_val(dst) <= from.bytes);
         self.count_wait();
         // SAFETY: the event is live; after it no copy into the memory is under way, which has the bytes of `dst`.
-        let done = unsafe { result::event::synchronize(from.done) };
+        let done = unsafe { result::event::synchronize(from.done_event) };
         self.check("wait_download", done)?;
         // SAFETY: as above; the two do not overlap, for `from` owns its memory.
         unsafe {
@@ -121,7 +121,7 @@ impl Queue {
     pub(crate) fn unpin_after_transfer(&self, pinned: Pinned) {
         if self.bind("unpin").is_ok() {
             // SAFETY: the event is live.
-            let _ = unsafe { result::event::synchronize(pinned.done) };
+            let _ = unsafe { result::event::synchronize(pinned.done_event) };
         }
         pinned.free();
     }

@@ -24,8 +24,8 @@ pub(crate) struct Allocator {
 #[derive(Default)]
 struct Pool {
     free: Cache,
-    /// Bytes taken of the device, in use or free.
-    taken: usize,
+    /// Bytes that the driver has given, in use or free.
+    driver_bytes: usize,
     /// Whether a graph is being recorded: its scratch then stays apart from the common cache.
     recording: bool,
 }
@@ -117,8 +117,8 @@ impl Allocator {
     }
 
     /// Bytes taken of the device: in use, and kept for reuse.
-    pub(crate) fn held(&self) -> usize {
-        self.pool().taken
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.pool().driver_bytes
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -151,7 +151,7 @@ impl Allocator {
             return;
         }
         for span in pool.free.drain() {
-            pool.taken -= span.bytes();
+            pool.driver_bytes -= span.bytes();
             self.queue.free(span);
         }
     }
@@ -196,12 +196,12 @@ impl Allocator {
     /// Takes memory of the device, or `None` where there is not enough.
     fn take(&self, bytes: usize, block_use: BlockUse) -> Result<Option<Span>> {
         let (block_bytes, mut pool) = (block_bytes_for(bytes), self.pool());
-        if block_bytes > self.limit.saturating_sub(pool.taken) {
+        if block_bytes > self.limit.saturating_sub(pool.driver_bytes) {
             return Ok(None);
         }
         let span = self.queue.alloc(block_bytes)?;
         if span.is_some() {
-            pool.taken += block_bytes;
+            pool.driver_bytes += block_bytes;
         }
         Ok(span.map(|span| pool.free.add(span, bytes, block_use)))
     }
@@ -211,7 +211,7 @@ impl Allocator {
         let (free, total) = self.queue.memory()?;
         let pool = self.pool();
         let kept = pool.free.drainable();
-        let limit = self.limit.saturating_sub(pool.taken).saturating_add(kept);
+        let limit = self.limit.saturating_sub(pool.driver_bytes).saturating_add(kept);
         Ok(Available { free: free + kept, limit, total })
     }
 }

@@ -69,12 +69,12 @@ impl Cache {
         if block_use == BlockUse::Buffer {
             return self.take_whole(block_bytes, block_bytes + block_bytes / 16);
         }
-        self.cut(bytes).or_else(|| {
+        self.cut_from_free_parts(bytes).or_else(|| {
             // A free whole allocation becomes a segment.
             let segment = self.take_whole(block_bytes, usize::MAX)?;
             self.segments.insert(segment.ptr(), segment);
             self.parts.insert(segment.ptr(), segment);
-            self.cut(bytes)
+            self.cut_from_free_parts(bytes)
         })
     }
 
@@ -89,7 +89,7 @@ impl Cache {
     }
 
     /// Takes `bytes` from the start of the smallest free part that is large enough.
-    fn cut(&mut self, bytes: usize) -> Option<Span> {
+    fn cut_from_free_parts(&mut self, bytes: usize) -> Option<Span> {
         let bytes = bytes.div_ceil(512) * 512;
         let fits = self.parts.values().filter(|part| part.bytes() >= bytes);
         let part = *fits.min_by_key(|part| part.bytes())?;
@@ -101,14 +101,14 @@ impl Cache {
         Some(part.part(0, bytes))
     }
 
-    /// Adds an allocation that is used at once. As scratch only its first `bytes` are used, and the rest is free.
+    /// Adds an allocation that is used at once. As scratch only its first `bytes` are used, and the bytes after them are free.
     pub(crate) fn add(&mut self, span: Span, bytes: usize, block_use: BlockUse) -> Span {
         if span.bytes() < LARGE || block_use == BlockUse::Buffer {
             return span;
         }
         self.segments.insert(span.ptr(), span);
         self.parts.insert(span.ptr(), span);
-        self.cut(bytes).unwrap_or(span)
+        self.cut_from_free_parts(bytes).unwrap_or(span)
     }
 
     /// The segment that a block was cut from.

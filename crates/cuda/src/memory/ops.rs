@@ -23,7 +23,7 @@ impl Memory for Cuda {
     type AsyncDownload = AsyncDownload;
     type Graph = Graph;
 
-    fn device_name(&self) -> String {
+    fn device_id(&self) -> String {
         format!("cuda:{}", self.queue().info.ordinal)
     }
 
@@ -54,7 +54,7 @@ impl Memory for Cuda {
     }
 
     fn device_memory(&self) -> u64 {
-        self.allocator().held() as u64
+        self.allocator().held_bytes() as u64
     }
 
     fn len(&self, buf: &Buf) -> usize {
@@ -145,7 +145,7 @@ impl Memory for Cuda {
         if value.to_bits() == 0 {
             return self.zero(dst.span);
         }
-        self.each(("memory", "fill"), dst.len(), args![&dst, value, dst.len()])
+        self.launch_elementwise(("memory", "fill"), dst.len(), args![&dst, value, dst.len()])
     }
 
     fn copy(&self, dst: Mut<'_>, src: Ref<'_>) -> Result<()> {
@@ -155,7 +155,7 @@ impl Memory for Cuda {
 
     fn axpy(&self, dst: Mut<'_>, alpha: f32, src: Ref<'_>) -> Result<()> {
         same_len("axpy", "the source", dst.len(), src.len())?;
-        self.each(("memory", "axpy"), dst.len(), args![&dst, alpha, src, dst.len()])
+        self.launch_elementwise(("memory", "axpy"), dst.len(), args![&dst, alpha, src, dst.len()])
     }
 
     fn transpose(&self, dst: Mut<'_>, src: Ref<'_>, batch: usize, rows: usize, cols: usize) -> Result<()> {

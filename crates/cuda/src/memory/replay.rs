@@ -13,8 +13,8 @@ use s4_backend::Result;
 /// What [`s4_backend::Memory::replay`] keeps between calls.
 #[derive(Default)]
 pub struct Graph {
-    /// The last call: the caller's key, and the epoch of the buffers.
-    seen: Option<([u64; 2], u64)>,
+    /// The caller's key and the epoch of the buffers at the last call.
+    last_call: Option<([u64; 2], u64)>,
     recorded: Option<Recorded>,
     /// Whether the driver could not record the work.
     refused: bool,
@@ -40,11 +40,11 @@ impl Cuda {
         key: [u64; 2],
         body: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        let unchanged = graph.seen == Some((key, self.allocator().epoch()));
+        let unchanged = graph.last_call == Some((key, self.allocator().epoch()));
         if !unchanged || graph.refused {
             graph.recorded = None;
             body()?;
-            graph.seen = Some((key, self.allocator().epoch()));
+            graph.last_call = Some((key, self.allocator().epoch()));
             return Ok(());
         }
         if graph.recorded.is_none() {

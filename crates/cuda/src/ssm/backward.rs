@@ -3,7 +3,7 @@
 
 use super::{
     bidirectional_pass::BidirectionalBackward,
-    call::Call,
+    chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
@@ -54,7 +54,7 @@ struct BackwardShared<'a> {
 
 impl Cuda {
     /// Gradients by the adjoint passes; chunk states are recomputed.
-    pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &Call<'_>) -> Result<()> {
+    pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &ChunkCall<'_>) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
         let (rows, params) = (c.batch * heads, &c.layer.params);
         let discrete = self.discretize(op, &c.layer)?;
@@ -63,8 +63,8 @@ impl Cuda {
             None => self.transition_buffer(op, c.sizes)?,
         };
         let m = self.matrices(op, &discrete, params.c.span(), c.sizes, q)?;
-        let [ahead, back] = match a.powers.and_then(|p| p.scans(c.cut.chunks_per_segment)) {
-            Some(both) if c.cut.segments > 1 => both.clone().map(Some),
+        let [ahead, back] = match a.powers.and_then(|p| p.scans(c.segment_split.chunks_per_segment)) {
+            Some(both) if c.segment_split.segments > 1 => both.clone().map(Some),
             _ => self.scan_matrices(c, &m.q, true)?,
         };
         let segment_scans = [ahead.as_deref(), back.as_deref()];
@@ -122,7 +122,7 @@ impl Cuda {
         if let (Some(du), Some(last)) = (a.du, &du_end_chunk) {
             let n = rows * T;
             let arguments = args![du, last, c.lengths, c.batch, heads, c.len];
-            self.each(("partial_chunk", "add_partial_chunk"), n, arguments)?;
+            self.launch_elementwise(("partial_chunk", "add_partial_chunk"), n, arguments)?;
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Cuda {
     fn direction_backward(
         &self,
         a: &ChunkBackward<'_>,
-        c: &Call<'_>,
+        c: &ChunkCall<'_>,
         shared: &BackwardShared<'_>,
         kernels: KernelRange,
     ) -> Result<(DeviceBlock, Option<DeviceBlock>)> {
@@ -143,7 +143,7 @@ impl Cuda {
         let skip = (a.with_d && !anticausal).then(|| c.layer.params.d.span());
         let forward = self.pack(op, shared.matrices, skip, c.sizes, pack(false))?;
         let adjoint = self.pack(op, shared.matrices, skip, c.sizes, pack(true))?;
-        let states_len = heads * c.batch * c.cut.chunks * np;
+        let states_len = heads * c.batch * c.segment_split.chunks * np;
         let (s, ds) = (self.scratch(op, states_len)?, self.scratch(op, states_len)?);
         let state_at_end_chunk = a.dstate_end.map(|_| self.scratch(op, rows * np)).transpose()?;
         let mut pass = Pass {
@@ -165,7 +165,7 @@ impl Cuda {
             lower: !anticausal,
             accumulate: false,
         };
-        self.pass(op, &pass, c.sizes, c.cut, shared.segment_scans[0])?;
+        self.pass(op, &pass, c.sizes, c.segment_split, shared.segment_scans[0])?;
         let (mut dstate_at_end_chunk, mut du_end_chunk) = (None, None);
         if let (Some(dend), Some(state_at_end_chunk)) = (a.dstate_end, &state_at_end_chunk) {
             let (i, last) = (self.scratch(op, rows * np)?, self.scratch(op, rows * T)?);
@@ -222,11 +222,11 @@ impl Cuda {
             lower: anticausal,
             accumulate: anticausal,
         };
-        self.pass(op, &pass, c.sizes, c.cut, shared.segment_scans[1])?;
+        self.pass(op, &pass, c.sizes, c.segment_split, shared.segment_scans[1])?;
         if let (Some(dstate0), Some(end)) = (a.dstate0, &end) {
             let n = rows * 2 * pairs;
             let arguments = args![dstate0, end, c.batch, heads, 2 * pairs, np, 1usize, 0usize];
-            self.each(("states", "cut_state"), n, arguments)?;
+            self.launch_elementwise(("states", "cut_state"), n, arguments)?;
         }
         Ok((self.products(c, a.dy, &ds, a.u, &s, channels)?, du_end_chunk))
     }
@@ -236,7 +236,7 @@ impl Cuda {
     fn matrices_backward(
         &self,
         a: &ChunkBackward<'_>,
-        c: &Call<'_>,
+        c: &ChunkCall<'_>,
         m: &Matrices,
         d: &Discrete,
         (products, dkern): (&[DeviceBlock], &DeviceBlock),

@@ -2,8 +2,8 @@
 //! both directions of a bidirectional layer at once, or one.
 
 use super::{
-    call::Call, chunk_pass::Entering, matrices::Matrices, pass_backward::Products, segments::SegmentSplit,
-    sizes::Sizes,
+    chunk_call::ChunkCall, chunk_pass::Entering, matrices::Matrices, pass_backward::Products,
+    segments::SegmentSplit, sizes::Sizes,
 };
 use crate::{
     device::Cuda,
@@ -22,11 +22,11 @@ const EXPONENTS: usize = 64 * 4;
 /// Which operands a pass needs.
 #[derive(Clone, Copy)]
 pub(super) struct OperandsOf {
-    /// Whether of both directions of a bidirectional layer.
+    /// Whether the operands of both directions of a bidirectional layer are made.
     pub(super) both: bool,
-    /// Whether of the adjoint of the pass.
+    /// Whether they are the operands of the pass's adjoint.
     pub(super) adjoint: bool,
-    /// Whether also those of the outputs, not of the states alone.
+    /// Whether the operands of the outputs are made too, not the operands of the states alone.
     pub(super) outputs: bool,
 }
 
@@ -98,17 +98,18 @@ impl Cuda {
         &self,
         p: &BidirectionalPass<'_>,
         s: Sizes,
-        cut: SegmentSplit,
+        segment_split: SegmentSplit,
         y: Option<Span>,
         [init, end, states]: [[Option<Span>; 2]; 3],
         heads: Range<usize>,
     ) -> Result<()> {
         let from = heads.start;
         // The part of an array of all heads that begins at the first of these heads.
-        let heads_part = |x: Span, each: usize| x.part(from * each, x.bytes() - from * each);
+        let heads_part =
+            |x: Span, bytes_per_head: usize| x.part(from * bytes_per_head, x.bytes() - from * bytes_per_head);
         let (row, state) = (4 * p.len, 4 * s.np);
         let Operands { planes, exponents, count, both } = p.operands;
-        let tiles = (p.batch * cut.segments).div_ceil(64);
+        let tiles = (p.batch * segment_split.segments).div_ceil(64);
         let exact = self.precision().products() == 3;
         let name = match (y, both) {
             (None, _) => "states",
@@ -131,7 +132,7 @@ impl Cuda {
         let kept_state_bytes = if exact { 2 * PLANE } else { PLANE };
         let shared = match (y, both_at_once) {
             (None, _) => 4 * PLANE,
-            (_, true) => count * PLANE + cut.chunks_per_segment * (kept_state_bytes + EXPONENTS),
+            (_, true) => count * PLANE + segment_split.chunks_per_segment * (kept_state_bytes + EXPONENTS),
             (_, false) => count * PLANE,
         };
         let dirs = 1 + *both as usize;
@@ -154,9 +155,9 @@ impl Cuda {
                 p.lengths,
                 p.batch,
                 s.heads,
-                cut.segments,
-                cut.chunks_per_segment,
-                cut.chunks,
+                segment_split.segments,
+                segment_split.chunks_per_segment,
+                segment_split.chunks,
                 dirs,
                 p.last_to_first,
                 *count,
@@ -172,12 +173,12 @@ impl Cuda {
         op: &'static str,
         p: &BidirectionalPass<'_>,
         s: Sizes,
-        cut: SegmentSplit,
+        segment_split: SegmentSplit,
         segment: Option<&DeviceBlock>,
     ) -> Result<([Option<Span>; 2], Vec<DeviceBlock>)> {
         let Some(segment) = segment else { return Ok(([None; 2], Vec::new())) };
         let dirs = 1 + p.operands.both as usize;
-        let entering_len = p.batch * cut.segments * s.heads * s.np;
+        let entering_len = p.batch * segment_split.segments * s.heads * s.np;
         let (mut init, mut own, mut given) = ([None; 2], Vec::new(), true);
         for (init, entering) in init.iter_mut().zip(&p.entering).take(dirs) {
             given &= matches!(entering, Entering::Given(_));
@@ -195,7 +196,7 @@ impl Cuda {
         let ends: Vec<DeviceBlock> =
             (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
-        self.run_directions(p, s, cut, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
+        self.run_directions(p, s, segment_split, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
         let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
         self.launch(
             ("segment_scan", name),
@@ -211,7 +212,7 @@ impl Cuda {
                 segment,
                 p.batch,
                 s.heads,
-                cut.segments,
+                segment_split.segments,
                 !p.operands.both && p.last_to_first
             ],
         )?;
@@ -224,17 +225,17 @@ impl Cuda {
         op: &'static str,
         p: &BidirectionalPass<'_>,
         s: Sizes,
-        cut: SegmentSplit,
+        segment_split: SegmentSplit,
         segment: Option<&DeviceBlock>,
     ) -> Result<()> {
-        let (init, _own) = self.enter(op, p, s, cut, segment)?;
-        self.run_directions(p, s, cut, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
+        let (init, _own) = self.enter(op, p, s, segment_split, segment)?;
+        self.run_directions(p, s, segment_split, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
     }
 
     /// The gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one; writes du.
     pub(super) fn bidirectional_backward(
         &self,
-        c: &Call<'_>,
+        c: &ChunkCall<'_>,
         b: &BidirectionalBackward<'_>,
         m: &Matrices,
     ) -> Result<Vec<DeviceBlock>> {
@@ -267,15 +268,15 @@ impl Cuda {
             len,
             last_to_first: true,
         };
-        let (init, _own) = self.enter(op, &ahead, s, c.cut, b.segment[0])?;
-        let (dinit, _down) = self.enter(op, &back, s, c.cut, b.segment[1])?;
+        let (init, _own) = self.enter(op, &ahead, s, c.segment_split, b.segment[0])?;
+        let (dinit, _down) = self.enter(op, &back, s, c.segment_split, b.segment[1])?;
         // Two portions of the heads, one after the other, so that the states of one are in memory at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
-        let states_len = portion * batch * c.cut.chunks * s.np;
+        let states_len = portion * batch * c.segment_split.chunks * s.np;
         // Two blocks of the gradient's products per multiprocessor and no more: a few more would run alone after the
         // others.
-        let steps = (batch * c.cut.chunks).div_ceil(32);
+        let steps = (batch * c.segment_split.chunks).div_ceil(32);
         let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
         let sums: Vec<DeviceBlock> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
@@ -289,9 +290,9 @@ impl Cuda {
             let range = from..from + portion;
             let none = [None; 2];
             let to = [span(&x, 0), span(&x, 1)];
-            self.run_directions(&ahead, s, c.cut, None, [init, none, to], range.clone())?;
+            self.run_directions(&ahead, s, c.segment_split, None, [init, none, to], range.clone())?;
             let to = [span(&dx, 0), span(&dx, 1)];
-            self.run_directions(&back, s, c.cut, b.du, [dinit, none, to], range.clone())?;
+            self.run_directions(&back, s, c.segment_split, b.du, [dinit, none, to], range.clone())?;
             for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.
                 let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
@@ -304,7 +305,11 @@ impl Cuda {
             }
         }
         for (sum, cell) in sums.iter().zip(&partial_sums) {
-            self.each(("chunk_pass_backward", "sum_parts"), cells, args![sum, cell, cells, parts])?;
+            self.launch_elementwise(
+                ("chunk_pass_backward", "sum_parts"),
+                cells,
+                args![sum, cell, cells, parts],
+            )?;
         }
         Ok(sums)
     }

@@ -53,7 +53,7 @@ struct PassLaunch {
     init: Option<Span>,
     end: Option<Span>,
     /// Whether the states that enter the chunks are wanted as well.
-    full: bool,
+    computes_entering_states: bool,
 }
 
 /// Launch of `chunk_pass_f16.cu` and, where 64 segments go together, of `chunk_pass_f16_sm90.cu`: 16 segments per warp,
@@ -94,12 +94,12 @@ fn f16_kernel(np: usize, products: usize, outputs: Option<bool>) -> &'static str
 }
 
 impl Cuda {
-    fn run(&self, p: &Pass<'_>, s: Sizes, cut: SegmentSplit, r: PassLaunch) -> Result<()> {
-        let PassLaunch { y, init, end, full } = r;
+    fn run(&self, p: &Pass<'_>, s: Sizes, segment_split: SegmentSplit, r: PassLaunch) -> Result<()> {
+        let PassLaunch { y, init, end, computes_entering_states } = r;
         let vec = p.len % 4 == 0 && p.x.is_aligned() && y.is_none_or(Span::is_aligned);
-        let keep = |x: Option<Span>| x.filter(|_| full);
+        let keep = |x: Option<Span>| x.filter(|_| computes_entering_states);
         if p.ins == 1 && p.outs == 1 && s.np <= 64 && self.multiplies_split16() {
-            let rows = p.batch * cut.segments;
+            let rows = p.batch * segment_split.segments;
             let warpgroups = self.multiplies_by_warpgroups() && rows >= 48;
             let h = F16Launch::choose(rows, s.np, self.shared_memory(), warpgroups);
             let name = f16_kernel(s.np, self.precision().products(), y.map(|_| p.lower));
@@ -120,9 +120,9 @@ impl Cuda {
                     p.lengths,
                     p.batch,
                     s.heads,
-                    cut.segments,
-                    cut.chunks_per_segment,
-                    cut.chunks,
+                    segment_split.segments,
+                    segment_split.chunks_per_segment,
+                    segment_split.chunks,
                     p.last_to_first,
                     p.accumulate,
                     vec,
@@ -135,7 +135,7 @@ impl Cuda {
             64 => "pass_64",
             _ => "pass_128",
         };
-        let tiles = (p.batch * cut.segments).div_ceil(16);
+        let tiles = (p.batch * segment_split.segments).div_ceil(16);
         let warps = tiles.min(4);
         self.launch(
             ("chunk_pass", name),
@@ -156,9 +156,9 @@ impl Cuda {
                 s.heads,
                 p.ins,
                 p.outs,
-                cut.segments,
-                cut.chunks_per_segment,
-                cut.chunks,
+                segment_split.segments,
+                segment_split.chunks_per_segment,
+                segment_split.chunks,
                 p.last_to_first,
                 p.lower,
                 p.accumulate,
@@ -176,30 +176,40 @@ impl Cuda {
         op: &'static str,
         p: &Pass<'_>,
         s: Sizes,
-        cut: SegmentSplit,
+        segment_split: SegmentSplit,
         segment: Option<&DeviceBlock>,
     ) -> Result<()> {
         let Some(segment) = segment else {
-            let whole = PassLaunch { y: p.y, init: p.state0, end: p.end, full: true };
-            return self.run(p, s, cut, whole);
+            let whole = PassLaunch { y: p.y, init: p.state0, end: p.end, computes_entering_states: true };
+            return self.run(p, s, segment_split, whole);
         };
-        let entering_len = p.batch * cut.segments * s.heads * s.np;
-        let own;
+        let entering_len = p.batch * segment_split.segments * s.heads * s.np;
+        let entering_states;
         let init = match p.entering {
             Entering::Given(span) => {
                 let end = p.end.map(|_| self.scratch(op, entering_len)).transpose()?;
                 let end_span = end.as_ref().map(|e| e.span());
-                self.run(p, s, cut, PassLaunch { y: p.y, init: Some(span), end: end_span, full: true })?;
-                return self.leaving(p, s, cut, end.as_ref());
+                self.run(
+                    p,
+                    s,
+                    segment_split,
+                    PassLaunch { y: p.y, init: Some(span), end: end_span, computes_entering_states: true },
+                )?;
+                return self.leaving(p, s, segment_split, end.as_ref());
             }
             Entering::ComputedInto(span) => span,
             Entering::Computed => {
-                own = self.scratch(op, entering_len)?;
-                own.span()
+                entering_states = self.scratch(op, entering_len)?;
+                entering_states.span()
             }
         };
         let end = self.scratch(op, entering_len)?;
-        self.run(p, s, cut, PassLaunch { y: None, init: None, end: Some(end.span()), full: false })?;
+        self.run(
+            p,
+            s,
+            segment_split,
+            PassLaunch { y: None, init: None, end: Some(end.span()), computes_entering_states: false },
+        )?;
         let (name, rows, threads) = match (s.np, p.batch) {
             (32, 1) => ("scan_32_1", 1, 128),
             (32, _) => ("scan_32_4", 4, 32),
@@ -222,25 +232,36 @@ impl Cuda {
                 segment,
                 p.batch,
                 s.heads,
-                cut.segments,
+                segment_split.segments,
                 p.last_to_first
             ],
         )?;
         let wanted = p.end.map(|_| &end);
         let end_span = wanted.map(|e| e.span());
-        self.run(p, s, cut, PassLaunch { y: p.y, init: Some(init), end: end_span, full: true })?;
-        self.leaving(p, s, cut, wanted)
+        self.run(
+            p,
+            s,
+            segment_split,
+            PassLaunch { y: p.y, init: Some(init), end: end_span, computes_entering_states: true },
+        )?;
+        self.leaving(p, s, segment_split, wanted)
     }
 
     /// Copies the state that leaves the last segment to `p.end`.
-    fn leaving(&self, p: &Pass<'_>, s: Sizes, cut: SegmentSplit, end: Option<&DeviceBlock>) -> Result<()> {
+    fn leaving(
+        &self,
+        p: &Pass<'_>,
+        s: Sizes,
+        segment_split: SegmentSplit,
+        end: Option<&DeviceBlock>,
+    ) -> Result<()> {
         let (Some(sequence_end), Some(end)) = (p.end, end) else { return Ok(()) };
-        let last = if p.last_to_first { 0 } else { cut.segments - 1 };
+        let last = if p.last_to_first { 0 } else { segment_split.segments - 1 };
         let n = p.batch * s.heads * s.np;
-        self.each(
+        self.launch_elementwise(
             ("states", "cut_state"),
             n,
-            args![sequence_end, end, p.batch, s.heads, s.np, s.np, cut.segments, last],
+            args![sequence_end, end, p.batch, s.heads, s.np, s.np, segment_split.segments, last],
         )
     }
 
@@ -254,7 +275,7 @@ impl Cuda {
         np: usize,
     ) -> Result<DeviceBlock> {
         let padded = self.scratch(op, rows * np)?;
-        self.each(("states", "pad_state"), rows * np, args![&padded, state, rows, n, np])?;
+        self.launch_elementwise(("states", "pad_state"), rows * np, args![&padded, state, rows, n, np])?;
         Ok(padded)
     }
 }

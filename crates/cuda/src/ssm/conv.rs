@@ -137,7 +137,7 @@ impl Cuda {
         (c, heads): (usize, usize),
     ) -> Result<()> {
         let total = heads * f.n;
-        self.each(("conv", "pack_kernel"), total, &[conv, args![k, total, c]].concat())?;
+        self.launch_elementwise(("conv", "pack_kernel"), total, &[conv, args![k, total, c]].concat())?;
         self.transform(k, f.n, heads, false)
     }
 
@@ -146,7 +146,7 @@ impl Cuda {
         let (&Convolution { lengths, shape: s, .. }, HeadGroup { channels, channel: c, h0, heads }) =
             (conv, g);
         let total = heads * s.batch * f.n;
-        self.each(
+        self.launch_elementwise(
             ("conv", "pack_rows"),
             total,
             args![z, x, lengths, total, f.n, s.batch, channels, c, s.heads, h0, s.len],
@@ -160,7 +160,7 @@ impl Cuda {
             (conv, g);
         self.transform(z, f.n, heads * s.batch, true)?;
         let total = heads * s.batch * s.len;
-        self.each(
+        self.launch_elementwise(
             ("conv", "unpack_rows"),
             total,
             args![y, z, lengths, total, f.n, s.batch, channels, c, s.heads, h0, s.len],
@@ -176,9 +176,9 @@ impl Cuda {
         let (together, row_threads, row_shared) = shape.rows();
         let call = |h0| conv.args(h0, n);
         if n1 == 1 {
-            let (parts, each) = self.shares(s.heads.div_ceil(together), s.batch);
+            let (parts, sequences_per_part) = self.shares(s.heads.div_ceil(together), s.batch);
             for c in 0..s.channels {
-                let arguments = [&call(0)[..], args![c, parts, each]].concat();
+                let arguments = [&call(0)[..], args![c, parts, sequences_per_part]].concat();
                 let blocks = ((s.heads * parts).div_ceil(together), 1, 1);
                 self.launch(("conv", "conv_rows"), blocks, (row_threads, 1), 2 * row_shared, &arguments)?;
             }
@@ -189,17 +189,18 @@ impl Cuda {
         let (width, column_threads, column_shared) = shape.columns();
         let z = self.block(op, 8 * n * rows * group)?;
         // With one channel the product may overwrite the spectrum: each row is read before it is written.
-        let own = (s.channels > 1).then(|| self.block(op, 8 * n * rows * group)).transpose()?;
-        let w = own.as_ref().unwrap_or(&z);
+        let separate_product = (s.channels > 1).then(|| self.block(op, 8 * n * rows * group)).transpose()?;
+        let w = separate_product.as_ref().unwrap_or(&z);
         for h0 in (0..s.heads).step_by(group) {
             let (heads, call) = ((s.heads - h0).min(group), call(h0));
             let (threads, blocks) = ((column_threads, 1), |rows: usize| (n2 / width * heads * rows, 1, 1));
             let arguments = [&call[..], args![&z, n1, n2, width]].concat();
             self.launch(("conv", "conv_in"), blocks(rows), threads, column_shared, &arguments)?;
-            let (parts, each) = self.shares((heads * n1).div_ceil(together), s.batch);
+            let (parts, sequences_per_part) = self.shares((heads * n1).div_ceil(together), s.batch);
             for c in 0..s.channels {
                 let shares = heads * parts * n1;
-                let arguments = args![w, &z, s.batch, s.channels, c, n1, n2, parts, each, shares];
+                let arguments =
+                    args![w, &z, s.batch, s.channels, c, n1, n2, parts, sequences_per_part, shares];
                 let grid = (shares.div_ceil(together), 1, 1);
                 self.launch(("conv", "conv_times"), grid, (row_threads, 1), 2 * row_shared, arguments)?;
                 let arguments = [&call[..], args![w, c, n1, n2, width]].concat();
@@ -213,8 +214,8 @@ impl Cuda {
     /// batch whole: small parts fill the chip, but each part computes the kernel's spectrum again.
     fn shares(&self, blocks: usize, batch: usize) -> (usize, usize) {
         let wanted = (16 * self.processors()).div_ceil(blocks.max(1));
-        let each = batch.div_ceil(wanted).clamp(batch.min(8), batch.max(1));
-        (batch.div_ceil(each.max(1)), each)
+        let sequences_per_part = batch.div_ceil(wanted).clamp(batch.min(8), batch.max(1));
+        (batch.div_ceil(sequences_per_part.max(1)), sequences_per_part)
     }
 
     /// du = Σ_c K̄_c ⋆ dy_c; dK̄_c += Σ_b dy_c ⋆ u; dD_c += Σ_b of the same sum at lag 0 (⋆: correlation).
@@ -242,16 +243,16 @@ impl Cuda {
                 self.spectra(&zd, dy, conv, &f, of_channel)?;
                 if let Some(w) = &w {
                     self.kernel_spectrum(&k, &call, &f, (c, heads))?;
-                    let one = args![w, &zd, &k, total, f.n, s.batch, c > 0];
-                    self.each(("conv", "times"), total, one)?;
+                    let arguments = args![w, &zd, &k, total, f.n, s.batch, c > 0];
+                    self.launch_elementwise(("conv", "times"), total, arguments)?;
                 }
-                let one = args![&k, &zd, &zu, heads * f.n, f.n, s.batch];
-                self.each(("conv", "correlate"), heads * f.n, one)?;
+                let arguments = args![&k, &zd, &zu, heads * f.n, f.n, s.batch];
+                self.launch_elementwise(("conv", "correlate"), heads * f.n, arguments)?;
                 self.transform(&k, f.n, heads, true)?;
                 let n = heads * s.kernel_len;
-                let one =
+                let arguments =
                     args![dkernel, dd, &k, n, f.n, s.kernel_len, s.channels, c, s.heads, h0, s.bidirectional];
-                self.each(("conv", "unpack_kernel"), n, one)?;
+                self.launch_elementwise(("conv", "unpack_kernel"), n, arguments)?;
             }
             if let (Some(du), Some(w)) = (du, &w) {
                 self.signals(du, w, conv, &f, single)?;

@@ -109,7 +109,7 @@ impl Cuda {
     }
 
     /// gradient_parts (H, count, (2 + 2R)·P): the gradients of (D₀, B̄, u, v) in `count` parts. Adds to every gradient in
-    /// `grads` but those of C and D.
+    /// `grads` except the gradients of C and D.
     pub(super) fn discretize_backward(
         &self,
         op: &'static str,

@@ -2,7 +2,7 @@
 
 use super::{
     bidirectional_pass::BidirectionalPass,
-    call::Call,
+    chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
     plan::ForwardOperands,
     sizes::Sizes,
@@ -26,20 +26,22 @@ impl Cuda {
     pub(super) fn chunk_forward(
         &self,
         a: &ChunkForward,
-        c: &Call<'_>,
+        c: &ChunkCall<'_>,
         k: &mut ForwardOperands,
     ) -> Result<()> {
         let Sizes { heads, pairs, rank, np, .. } = c.sizes;
         let rows = c.batch * heads;
         let &ChunkForward { y, state_end, saved, u, state0 } = a;
         let spec = &c.layer.spec;
-        if c.cut.segments > 1
-            && k.segment_power.as_ref().is_none_or(|(each, _)| *each != c.cut.chunks_per_segment)
+        if c.segment_split.segments > 1
+            && k.segment_power.as_ref().is_none_or(|(chunks_per_segment, _)| {
+                *chunks_per_segment != c.segment_split.chunks_per_segment
+            })
         {
             let [ahead, _] = self.scan_matrices(c, &k.transition, false)?;
-            k.segment_power = ahead.map(|b| (c.cut.chunks_per_segment, b));
+            k.segment_power = ahead.map(|b| (c.segment_split.chunks_per_segment, b));
         }
-        let segment = k.segment_power.as_ref().filter(|_| c.cut.segments > 1).map(|(_, b)| &**b);
+        let segment = k.segment_power.as_ref().filter(|_| c.segment_split.segments > 1).map(|(_, b)| &**b);
         let entering = |anticausal| {
             saved.map_or(Entering::Computed, |s| Entering::ComputedInto(c.saved_of(s, anticausal)))
         };
@@ -54,7 +56,7 @@ impl Cuda {
                 len: c.len,
                 last_to_first: false,
             };
-            return self.bidirectional_pass(c.op, &pass, c.sizes, c.cut, segment);
+            return self.bidirectional_pass(c.op, &pass, c.sizes, c.segment_split, segment);
         }
         let state0 = state0.map(|s| self.pad_state(c.op, s, rows, 2 * pairs, np)).transpose()?;
         let state_at_end_chunk = state_end.map(|_| self.scratch(c.op, rows * np)).transpose()?;
@@ -79,7 +81,7 @@ impl Cuda {
                 lower: !anticausal,
                 accumulate: anticausal,
             };
-            self.pass(c.op, &pass, c.sizes, c.cut, segment)?;
+            self.pass(c.op, &pass, c.sizes, c.segment_split, segment)?;
         }
         if let (Some(end), Some(state_at_end_chunk)) = (state_end, &state_at_end_chunk) {
             let d = &k.discrete;

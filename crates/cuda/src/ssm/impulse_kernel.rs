@@ -23,7 +23,7 @@ impl Cuda {
         layer: Layer<'_>,
         len: usize,
     ) -> Result<()> {
-        let c = self.plan_sizes(op, layer, (1, len))?;
+        let c = self.chunk_call_without_lengths(op, layer, (1, len))?;
         let discrete = self.discretize(op, &layer)?;
         let q = self.transition_buffer(op, c.sizes)?;
         let m = self.matrices(op, &discrete, layer.params.c.span(), c.sizes, q)?;
@@ -50,7 +50,7 @@ impl Cuda {
             lower: true,
             accumulate: false,
         };
-        self.pass(op, &pass, c.sizes, c.cut, segment.as_deref())
+        self.pass(op, &pass, c.sizes, c.segment_split, segment.as_deref())
     }
 
     /// Gradients of [`Cuda::impulse_kernel`].
@@ -62,7 +62,7 @@ impl Cuda {
         layer: Layer<'_>,
         len: usize,
     ) -> Result<()> {
-        let c = self.plan_sizes(op, layer, (1, len))?;
+        let c = self.chunk_call_without_lengths(op, layer, (1, len))?;
         let u = self.impulse(op, layer.spec.heads, len)?;
         let every_kernel = KernelRange { first: 0, count: c.sizes.kc, anticausal: false };
         let a = ChunkBackward {
@@ -83,7 +83,7 @@ impl Cuda {
 
     fn impulse(&self, op: &'static str, heads: usize, len: usize) -> Result<DeviceBlock> {
         let u = self.scratch(op, heads * len)?;
-        self.each(("states", "impulse"), heads * len, args![&u, heads, len])?;
+        self.launch_elementwise(("states", "impulse"), heads * len, args![&u, heads, len])?;
         Ok(u)
     }
 

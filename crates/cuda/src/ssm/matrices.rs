@@ -139,19 +139,19 @@ impl Cuda {
         Ok(fragments)
     }
 
-    /// Ā^(T·each) − 1 in f32 as the scan over segments multiplies by it, `each` a power of two, and, into `back`, as its
-    /// adjoint does. Both (H, NP, NP).
+    /// Ā^(T·chunks_per_segment) − 1 in f32, `chunks_per_segment` a power of two: into `ahead` as the scan over segments
+    /// multiplies by it, and into `back` as the scan's adjoint does. Both (H, NP, NP).
     pub(super) fn segment_matrices(
         &self,
         op: &'static str,
         q: &DeviceBlock,
         s: Sizes,
-        each: usize,
+        chunks_per_segment: usize,
         ahead: &DeviceBlock,
         back: Option<&DeviceBlock>,
     ) -> Result<()> {
         let n = s.heads * s.np * s.np;
-        let squarings = each.trailing_zeros();
+        let squarings = chunks_per_segment.trailing_zeros();
         if s.np <= 64 {
             return self.launch(
                 ("chunk_matrices", "segment_power"),
@@ -175,7 +175,7 @@ impl Cuda {
         for (f, transposed) in [(Some(ahead), true), (back, false)] {
             let Some(f) = f else { continue };
             let arguments = args![f, power.as_ref().unwrap_or(q), s.np, n, transposed];
-            self.each(("chunk_matrices", "minus_identity"), n, arguments)?;
+            self.launch_elementwise(("chunk_matrices", "minus_identity"), n, arguments)?;
         }
         Ok(())
     }

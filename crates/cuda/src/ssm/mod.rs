@@ -2,7 +2,7 @@
 
 mod backward;
 mod bidirectional_pass;
-mod call;
+mod chunk_call;
 mod chunk_pass;
 mod conv;
 mod discretize;

@@ -105,7 +105,7 @@ impl SsmOps for Cuda {
             return self.fft_forward(&args);
         }
         let call = &args.call;
-        let c = self.call(OP, call, args.params)?;
+        let c = self.chunk_call(OP, call, args.params)?;
         let mut arrays = ChunkForward {
             y: args.y.span(),
             state_end: args.state_end.as_ref().map(|s| s.span()),
@@ -123,11 +123,11 @@ impl SsmOps for Cuda {
             let mut powers = self.saved_powers(OP, c.sizes, last)?;
             let q = TransitionBuffer { block: powers.q.clone(), filled: false };
             let mut once = self.constants(&c, bidirectional_pass, q)?;
-            if c.cut.segments > 1 {
+            if c.segment_split.segments > 1 {
                 self.save_scans(&c, &mut powers)?;
                 once.segment_power = powers
-                    .scans(c.cut.chunks_per_segment)
-                    .map(|[ahead, _]| (c.cut.chunks_per_segment, ahead.clone()));
+                    .scans(c.segment_split.chunks_per_segment)
+                    .map(|[ahead, _]| (c.segment_split.chunks_per_segment, ahead.clone()));
             }
             arrays.saved = saved_span(OP, saved.span())?;
             self.chunk_forward(&arrays, &c, &mut once)?;
@@ -159,7 +159,7 @@ impl SsmOps for Cuda {
             return self.fft_backward(&args);
         }
         let call = &args.call;
-        let c = self.call(OP, call, args.params)?;
+        let c = self.chunk_call(OP, call, args.params)?;
         let kernel_ranges = KernelRange::causal_and_anticausal(call.spec.channels);
         let key = Some((call.version, call.options.rate.to_bits()));
         let arrays = ChunkBackward {

@@ -1,8 +1,8 @@
-//! Gradients of a chunk's matrices (`kernels/ssm/chunk_pass_backward*.cu`): one product per head over all sequences and
+//! Gradients of a chunk's matrices (`kernels/ssm/chunk_pass_backward*.cu`): gradient product per head over all sequences and
 //! chunks.
 
 use super::{
-    call::Call,
+    chunk_call::ChunkCall,
     matrices::KernelRange,
     sizes::{Sizes, T},
 };
@@ -33,7 +33,7 @@ impl Cuda {
     /// The gradients [dToep, dW; dV, dQ] (channels, H, T + NP, T + NP); dV and dQ with the first channel only.
     pub(super) fn products(
         &self,
-        c: &Call<'_>,
+        c: &ChunkCall<'_>,
         dy: Span,
         ds: &DeviceBlock,
         u: Span,
@@ -46,17 +46,17 @@ impl Cuda {
         let parts = self.parts(c, heads);
         let cells = (parts > 1).then(|| self.scratch(c.op, parts * gradient_len)).transpose()?;
         for k in 0..channels {
-            let one = gradients.span().part(4 * k * gradient_len, 4 * gradient_len);
-            let target = cells.as_ref().map_or(one, |x| x.span());
+            let gradient = gradients.span().part(4 * k * gradient_len, 4 * gradient_len);
+            let target = cells.as_ref().map_or(gradient, |x| x.span());
             let (ds, s) = (ds.span(), s.span());
             let one_channel =
                 Products { target, dy, ds, u, s, channel: (channels, k), heads: 0..heads, parts };
             self.chunk_gradient_product(c, &one_channel)?;
             if let Some(cells) = &cells {
-                self.each(
+                self.launch_elementwise(
                     ("chunk_pass_backward", "sum_parts"),
                     gradient_len,
-                    args![one, cells, gradient_len, parts],
+                    args![gradient, cells, gradient_len, parts],
                 )?;
             }
         }
@@ -83,24 +83,26 @@ impl Cuda {
         )
     }
 
-    /// Number of ranges into which the sum over (sequence, chunk) is cut, where so many heads are in one launch.
-    fn parts(&self, c: &Call<'_>, heads: usize) -> usize {
-        let steps = (c.batch * c.cut.chunks).div_ceil(16);
+    /// Number of ranges into which the sum over (sequence, chunk) is cut, where so many heads are in gradient launch.
+    fn parts(&self, c: &ChunkCall<'_>, heads: usize) -> usize {
+        let steps = (c.batch * c.segment_split.chunks).div_ceil(16);
         (2 * self.processors()).div_ceil(heads).min(steps.div_ceil(8)).max(1)
     }
 
-    pub(super) fn chunk_gradient_product(&self, c: &Call<'_>, p: &Products) -> Result<()> {
+    pub(super) fn chunk_gradient_product(&self, c: &ChunkCall<'_>, p: &Products) -> Result<()> {
         let &Products { target, dy, ds, u, s, channel: (channels, k), ref heads, parts } = p;
         let (range, side) = (heads, c.sizes.side());
         let Sizes { heads, np, .. } = c.sizes;
-        let heads_part = |x: Span, each: usize| x.part(range.start * each, x.bytes() - range.start * each);
+        let heads_part = |x: Span, bytes_per_head: usize| {
+            x.part(range.start * bytes_per_head, x.bytes() - range.start * bytes_per_head)
+        };
         let (target, dy, u) =
             (heads_part(target, 4 * side * side), heads_part(dy, 4 * c.len), heads_part(u, 4 * c.len));
         let vec = c.len % 4 == 0 && dy.is_aligned() && u.is_aligned();
         let rows = if k == 0 { side } else { T };
-        let (b, chunks, len, grid) = (c.batch, c.cut.chunks, c.len, (range.len(), parts, 1));
+        let (b, chunks, len, grid) = (c.batch, c.segment_split.chunks, c.len, (range.len(), parts, 1));
         if np == 64 && self.multiplies_split16() {
-            let name = if self.precision() == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
+            let kernel_name = if self.precision() == Precision::Bf16 { "grad_64_1" } else { "grad_64_3" };
             // Two stages of four planes (high and low parts of both operands): 32 (sequence, chunk) in core matrices,
             // or 16 in lines.
             let (module, shared) = if self.multiplies_by_warpgroups() {
@@ -109,20 +111,20 @@ impl Cuda {
                 ("chunk_pass_backward_bf16", 8 * 16 * (side + 8) * 2)
             };
             return self.launch(
-                (module, name),
+                (module, kernel_name),
                 grid,
                 (256, 1),
                 shared,
                 args![target, dy, ds, u, s, c.lengths, b, heads, channels, k, chunks, len, rows, vec],
             );
         }
-        let name = match np {
+        let kernel_name = match np {
             32 => "grad_32",
             64 => "grad_64",
             _ => "grad_128",
         };
         self.launch(
-            ("chunk_pass_backward", name),
+            ("chunk_pass_backward", kernel_name),
             grid,
             (512, 1),
             0,

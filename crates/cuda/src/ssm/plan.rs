@@ -2,7 +2,7 @@
 
 use super::{
     bidirectional_pass::{Operands, OperandsOf},
-    call::Call,
+    chunk_call::ChunkCall,
     discretize::Discrete,
     matrices::{FragmentsOf, KernelRange, TransitionBuffer},
     saved_powers::SavedPowers,
@@ -38,7 +38,7 @@ impl Cuda {
     /// The constants of a call, for `bidirectional_pass.rs` or for the general pass.
     pub(super) fn constants(
         &self,
-        c: &Call<'_>,
+        c: &ChunkCall<'_>,
         bidirectional_pass: bool,
         q: TransitionBuffer,
     ) -> Result<ForwardOperands> {

@@ -1,7 +1,7 @@
 //! What a training step's forward pass leaves for its backward pass: the powers of Ā that cost more to recompute than
 //! to keep. The other matrices are recomputed: they are ten times as large.
 
-use super::{call::Call, sizes::Sizes};
+use super::{chunk_call::ChunkCall, sizes::Sizes};
 use crate::{device::Cuda, memory::DeviceBlock};
 use s4_backend::Result;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ pub(super) struct SavedPowers {
     pub(super) key: Option<(u64, u64)>,
     /// (H, NP, NP), f64: Ā^T.
     pub(super) q: Arc<DeviceBlock>,
-    /// `each` and Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut into segments of
-    /// `each` chunks; `each` is 0 while the matrices are not those of these parameters.
+    /// `chunks_per_segment` and Ā^(T·chunks_per_segment) − 1 for the scans of the pass and of its adjoint, where sequences are cut into segments of
+    /// `chunks_per_segment` chunks; `chunks_per_segment` is 0 while the matrices are not those of these parameters.
     segment: Option<(usize, [Arc<DeviceBlock>; 2])>,
 }
 
 impl SavedPowers {
-    /// The matrices of the scans over segments of `each` chunks, if they were saved.
+    /// The matrices of the scans over segments of `chunks_per_segment` chunks, if they were saved.
     pub(super) fn scans(&self, each: usize) -> Option<&[Arc<DeviceBlock>; 2]> {
         self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
     }
@@ -46,15 +46,22 @@ impl Cuda {
     }
 
     /// Computes the matrices of the scans from `q`.
-    pub(super) fn save_scans(&self, c: &Call<'_>, powers: &mut SavedPowers) -> Result<()> {
+    pub(super) fn save_scans(&self, c: &ChunkCall<'_>, powers: &mut SavedPowers) -> Result<()> {
         let bytes = 4 * c.sizes.transition_len();
         let make = || self.buffer(c.op, bytes).map(Arc::new);
         let [ahead, back] = match powers.segment.take() {
             Some((_, both)) => both,
             None => [make()?, make()?],
         };
-        self.segment_matrices(c.op, &powers.q, c.sizes, c.cut.chunks_per_segment, &ahead, Some(&back))?;
-        powers.segment = Some((c.cut.chunks_per_segment, [ahead, back]));
+        self.segment_matrices(
+            c.op,
+            &powers.q,
+            c.sizes,
+            c.segment_split.chunks_per_segment,
+            &ahead,
+            Some(&back),
+        )?;
+        powers.segment = Some((c.segment_split.chunks_per_segment, [ahead, back]));
         Ok(())
     }
 }

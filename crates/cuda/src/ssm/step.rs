@@ -45,7 +45,7 @@ impl StepOps for Cuda {
                     None => self.block(OP, 8 * heads * width)?,
                 };
                 let arguments = args![&c, d.d0(), d.u(), d.v(), d.b_bar(), heads, pairs, rank];
-                self.each(("step", "step_constants"), heads * width, arguments)?;
+                self.launch_elementwise(("step", "step_constants"), heads * width, arguments)?;
                 plan.key = key;
                 slot.insert(c)
             }

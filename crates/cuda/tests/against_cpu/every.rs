@@ -86,7 +86,7 @@ fn every_kernel_is_right_at_small_shapes() {
         } else {
             chosen(&be, precision, depth)
         }
-        launched.extend(be.launched());
+        launched.extend(be.launched_kernels());
         if own {
             there.extend(be.kernels().into_iter().filter(|name| name != FAULT));
         }

@@ -141,7 +141,7 @@ fn a_panic_while_recording_leaves_the_device_as_it_was() {
 #[test]
 fn out_of_memory_is_an_error_and_nothing_is_lost() {
     let Some(gpu) = gpu() else { return };
-    let ordinal: usize = gpu.device_name().trim_start_matches("cuda:").parse().unwrap();
+    let ordinal: usize = gpu.device_id().trim_start_matches("cuda:").parse().unwrap();
     let be = Cuda::with(ordinal, &Options { memory_limit: Some(1 << 20), ..Options::default() }).unwrap();
     let x = noise(1, 1, 1000);
     let kept = up(&be, &x);

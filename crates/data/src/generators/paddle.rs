@@ -18,7 +18,7 @@ pub(super) struct Paddle {
     /// The pixels that are drawn.
     pub ink: Vec<StampPixel>,
     /// The pixels that no other paddle may use: those drawn and `margin` pixels around them.
-    pub taken: Vec<StampPixel>,
+    pub taken_pixels: Vec<StampPixel>,
 }
 
 /// Sizes in pixels.
@@ -53,17 +53,20 @@ impl Paddle {
         let end = point_at_distance([centre, centre], angle, shape.length * shape.antialias);
         let width = shape.thickness * f64::from(shape.antialias);
         let line = line_pixels(side, [centre, centre], end, width);
-        let mut taken = vec![0u8; side * side];
+        let mut taken_pixels = vec![0u8; side * side];
         let margin_offsets = offsets_in_circle(f64::from(shape.margin * shape.antialias));
         for i in (0..side * side).filter(|i| line[*i] != 0) {
             for [dy, dx] in &margin_offsets {
                 let (y, x) = ((i / side) as i32 + dy, (i % side) as i32 + dx);
                 if (0..side as i32).contains(&y) && (0..side as i32).contains(&x) {
-                    taken[y as usize * side + x as usize] = 255;
+                    taken_pixels[y as usize * side + x as usize] = 255;
                 }
             }
         }
-        Paddle { ink: stamp_pixels(&line, side, reach), taken: stamp_pixels(&taken, side, reach) }
+        Paddle {
+            ink: stamp_pixels(&line, side, reach),
+            taken_pixels: stamp_pixels(&taken_pixels, side, reach),
+        }
     }
 }
 

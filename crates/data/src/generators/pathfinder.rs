@@ -140,13 +140,16 @@ pub struct Pathfinder {
     empty_canvas: Canvas,
 }
 
-/// The snakes of a picture: the paddles of the target snakes and of the short ones, and both ends of each target snake
-/// as [y, x].
+/// The snakes of a picture.
 struct SnakeLayout {
-    targets: Vec<PlacedPaddle>,
-    short: Vec<PlacedPaddle>,
-    begins: [[i32; 2]; 2],
-    ends: [[i32; 2]; 2],
+    /// Paddles of both target snakes, by turns.
+    target_paddles: Vec<PlacedPaddle>,
+    /// Paddles of the short snakes.
+    short_snake_paddles: Vec<PlacedPaddle>,
+    /// Where each of the two target snakes begins, [y, x].
+    target_begins: [[i32; 2]; 2],
+    /// Where each of the two target snakes ends, in the same order.
+    target_ends: [[i32; 2]; 2],
 }
 
 impl Pathfinder {
@@ -200,9 +203,10 @@ impl Pathfinder {
                 break layout;
             }
         };
-        let begin = rng.below(2);
-        let end = if label == 1 { begin } else { 1 - begin };
-        self.draw_pixels(paddles, &layout, [layout.begins[begin], layout.ends[end]], pixels);
+        let snake_of_begin = rng.below(2);
+        let snake_of_end = if label == 1 { snake_of_begin } else { 1 - snake_of_begin };
+        let markers = [layout.target_begins[snake_of_begin], layout.target_ends[snake_of_end]];
+        self.draw_pixels(paddles, &layout, markers, pixels);
         label as u8
     }
 
@@ -211,34 +215,34 @@ impl Pathfinder {
     fn try_layout(&self, rng: &mut DataRng, paddle_set: &PaddleSet) -> Option<SnakeLayout> {
         let rules = &self.rules;
         let first = paddle_set.place_first_on_empty(rng, 2 * rules.seed_distance as i32)?;
-        let second = paddle_set.place_first_near(rng, first.last.at, rules.seed_distance as i32)?;
+        let second = paddle_set.place_first_near(rng, first.last_paddle.at, rules.seed_distance as i32)?;
         let mut canvas = self.empty_canvas.clone();
         let mut tips = [first, second];
-        let begins = tips.map(|tip| tip.last.at);
-        let mut ends = begins;
-        let mut targets: Vec<PlacedPaddle> = tips.iter().map(|tip| tip.last).collect();
+        let target_begins = tips.map(|tip| tip.last_paddle.at);
+        let mut target_ends = target_begins;
+        let mut target_paddles: Vec<PlacedPaddle> = tips.iter().map(|tip| tip.last_paddle).collect();
         for _ in 1..rules.contour_length {
-            for (tip, end) in tips.iter_mut().zip(&mut ends) {
+            for (tip, end) in tips.iter_mut().zip(&mut target_ends) {
                 *end = paddle_set.add_paddle(rng, &mut canvas, tip)?;
-                targets.push(tip.last);
+                target_paddles.push(tip.last_paddle);
             }
         }
-        tips.iter().for_each(|tip| paddle_set.mark_taken(&mut canvas, tip.last));
-        let mut short = Vec::new();
+        tips.iter().for_each(|tip| paddle_set.mark_taken(&mut canvas, tip.last_paddle));
+        let mut short_snake_paddles = Vec::new();
         for _ in 0..rules.distractors {
             // Five attempts for each short snake, since the picture may have no room left.
             for _ in 0..5 {
                 if let Some((grown, paddles)) = self.short_snake(rng, paddle_set, &canvas) {
                     canvas = grown;
-                    short.extend(paddles);
+                    short_snake_paddles.extend(paddles);
                     break;
                 }
             }
         }
-        Some(SnakeLayout { targets, short, begins, ends })
+        Some(SnakeLayout { target_paddles, short_snake_paddles, target_begins, target_ends })
     }
 
-    /// One attempt to add a short snake: the canvas with the snake on it, and the snake's paddles.
+    /// One attempt to add a short_snake_paddles snake: the canvas with the snake on it, and the snake's paddles.
     fn short_snake(
         &self,
         rng: &mut DataRng,
@@ -250,12 +254,12 @@ impl Pathfinder {
         }
         let mut tip: SnakeTip = paddle_set.place_first(rng, canvas, 1)?;
         let mut canvas = canvas.clone();
-        let mut paddles = vec![tip.last];
+        let mut paddles = vec![tip.last_paddle];
         for _ in 1..self.rules.distractor_length {
             paddle_set.add_paddle(rng, &mut canvas, &mut tip)?;
-            paddles.push(tip.last);
+            paddles.push(tip.last_paddle);
         }
-        paddle_set.mark_taken(&mut canvas, tip.last);
+        paddle_set.mark_taken(&mut canvas, tip.last_paddle);
         Some((canvas, paddles))
     }
 
@@ -279,9 +283,10 @@ impl Pathfinder {
                 }
             }
         };
-        for (placed, contrast) in
-            [(&layout.targets, self.rules.target_contrast), (&layout.short, self.rules.distractor_contrast)]
-        {
+        for (placed, contrast) in [
+            (&layout.target_paddles, self.rules.target_contrast),
+            (&layout.short_snake_paddles, self.rules.distractor_contrast),
+        ] {
             placed.iter().for_each(|p| stamp(&paddles.paddles[p.paddle].ink, p.at, contrast));
         }
         marked.iter().for_each(|at| stamp(&self.marker_stamp, *at, 1.0));

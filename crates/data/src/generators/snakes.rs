@@ -56,15 +56,15 @@ pub(super) struct SnakeTip {
     /// Direction of the last paddle.
     angle: usize,
     /// The last paddle. It is not on the canvas yet, since the next one may come close to it.
-    pub last: PlacedPaddle,
+    pub last_paddle: PlacedPaddle,
 }
 
 /// How much of each pixel is taken by paddles and their margins.
 #[derive(Clone, Debug)]
 pub(super) struct Canvas {
-    taken: Vec<u8>,
+    coverage: Vec<u8>,
     /// Bit x of row y: whether that pixel counts as taken.
-    rows: Vec<u128>,
+    taken_bits: Vec<u128>,
 }
 
 impl PaddleSet {
@@ -83,7 +83,7 @@ impl PaddleSet {
         let mut paddles: Vec<Paddle> = angles.iter().map(|a| Paddle::new(shape, *a)).collect();
         let full_pixels = paddles
             .iter()
-            .map(|p| p.taken.iter().filter(|d| d.value == 255).map(|d| [d.dy, d.dx]).collect())
+            .map(|p| p.taken_pixels.iter().filter(|d| d.value == 255).map(|d| [d.dy, d.dx]).collect())
             .collect();
         let mut candidates = Vec::new();
         for [dy, dx] in offsets {
@@ -124,7 +124,7 @@ impl PaddleSet {
         (self.is_inside(head) && self.is_inside(pivot)).then_some(SnakeTip {
             pivot,
             angle: degree,
-            last: placed,
+            last_paddle: placed,
         })
     }
 
@@ -193,7 +193,7 @@ impl PaddleSet {
         let mut blocked = vec![0u128; self.size as usize];
         for y in 0..self.size {
             for [dy, dx] in full_pixels.iter().filter(|d| (0..self.size).contains(&(y + d[0]))) {
-                let row = canvas.rows[(y + dy) as usize] | !(inner & edge(y + dy));
+                let row = canvas.taken_bits[(y + dy) as usize] | !(inner & edge(y + dy));
                 // Pixels outside the picture are free: a shift fills with 0.
                 let row = row & all;
                 blocked[y as usize] |= if *dx >= 0 { row >> *dx } else { row << -dx };
@@ -232,8 +232,8 @@ impl PaddleSet {
             let at = [pivot[0] + candidate.dy, pivot[1] + candidate.dx];
             let placed = PlacedPaddle { paddle: candidate.paddle, at };
             if !self.touches(canvas, placed) {
-                self.mark_taken(canvas, tip.last);
-                *tip = SnakeTip { pivot, angle: candidate.angle, last: placed };
+                self.mark_taken(canvas, tip.last_paddle);
+                *tip = SnakeTip { pivot, angle: candidate.angle, last_paddle: placed };
                 return Some(at);
             }
         }
@@ -243,7 +243,7 @@ impl PaddleSet {
     /// The largest coverage (0 to 255) within the margin of a pixel.
     fn taken_around(&self, canvas: &Canvas, at: [i32; 2]) -> u8 {
         let near = self.margin_offsets.iter().map(|[dy, dx]| [at[0] + dy, at[1] + dx]);
-        near.filter(|p| self.is_inside(*p)).map(|p| canvas.taken[self.pixel_index(p)]).max().unwrap_or(0)
+        near.filter(|p| self.is_inside(*p)).map(|p| canvas.coverage[self.pixel_index(p)]).max().unwrap_or(0)
     }
 
     fn pixel_index(&self, [y, x]: [i32; 2]) -> usize {
@@ -252,22 +252,23 @@ impl PaddleSet {
 
     /// Whether a paddle would touch something on the canvas.
     fn touches(&self, canvas: &Canvas, placed: PlacedPaddle) -> bool {
-        self.paddles[placed.paddle].taken.iter().any(|dot| {
+        self.paddles[placed.paddle].taken_pixels.iter().any(|dot| {
             let at = [placed.at[0] + dot.dy, placed.at[1] + dot.dx];
             self.is_inside(at)
-                && u16::from(canvas.taken[self.pixel_index(at)]) + u16::from(dot.value) >= TOUCHING_COVERAGE
+                && u16::from(canvas.coverage[self.pixel_index(at)]) + u16::from(dot.value)
+                    >= TOUCHING_COVERAGE
         })
     }
 
     /// Marks the pixels of a paddle and its margin as taken.
     pub(super) fn mark_taken(&self, canvas: &mut Canvas, placed: PlacedPaddle) {
-        for dot in &self.paddles[placed.paddle].taken {
+        for dot in &self.paddles[placed.paddle].taken_pixels {
             let at = [placed.at[0] + dot.dy, placed.at[1] + dot.dx];
             if self.is_inside(at) {
-                let pixel = &mut canvas.taken[self.pixel_index(at)];
+                let pixel = &mut canvas.coverage[self.pixel_index(at)];
                 *pixel = (*pixel).max(dot.value);
                 if *pixel > TAKEN_COVERAGE {
-                    canvas.rows[at[0] as usize] |= 1 << at[1];
+                    canvas.taken_bits[at[0] as usize] |= 1 << at[1];
                 }
             }
         }
@@ -277,19 +278,19 @@ impl PaddleSet {
 impl Canvas {
     /// A canvas without paddles, on which `padding` pixels along the edge are taken.
     pub(super) fn new(size: usize, padding: usize) -> Self {
-        let mut canvas = Canvas { taken: vec![0; size * size], rows: vec![0; size] };
+        let mut canvas = Canvas { coverage: vec![0; size * size], taken_bits: vec![0; size] };
         let inner = padding..size - padding;
         for i in (0..size * size).filter(|i| !(inner.contains(&(i / size)) && inner.contains(&(i % size)))) {
-            canvas.taken[i] = 255;
-            canvas.rows[i / size] |= 1 << (i % size);
+            canvas.coverage[i] = 255;
+            canvas.taken_bits[i / size] |= 1 << (i % size);
         }
         canvas
     }
 
     /// Share of the pixels that are free.
     pub(super) fn free_share(&self) -> f64 {
-        let taken: u32 = self.rows.iter().map(|row| row.count_ones()).sum();
-        1.0 - f64::from(taken) / self.taken.len() as f64
+        let taken_pixels: u32 = self.taken_bits.iter().map(|row| row.count_ones()).sum();
+        1.0 - f64::from(taken_pixels) / self.coverage.len() as f64
     }
 }
 

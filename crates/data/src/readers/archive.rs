@@ -65,11 +65,11 @@ pub(super) fn read_entries(file: &[u8]) -> Result<Vec<Entry>> {
             return Err(DataError::at_byte(at as u64, "expected an entry of a ZIP archive"));
         }
         let lengths = [28, 30, 32].map(|o| u16_at(file, at + o).map(usize::from));
-        let [name, extra, comment] = lengths;
-        let (name, extra, comment) = (name?, extra?, comment?);
-        let text = file.get(at + 46..at + 46 + name).ok_or_else(|| ends_too_early(file.len()))?;
+        let [name_len, extra_len, comment_len] = lengths;
+        let (name_len, extra_len, comment_len) = (name_len?, extra_len?, comment_len?);
+        let name_bytes = file.get(at + 46..at + 46 + name_len).ok_or_else(|| ends_too_early(file.len()))?;
         let mut entry = Entry {
-            name: String::from_utf8_lossy(text).into_owned(),
+            name: String::from_utf8_lossy(name_bytes).into_owned(),
             compression_method: u16_at(file, at + 10)?,
             crc32: u32_at(file, at + 16)?,
             compressed_bytes: u64::from(u32_at(file, at + 20)?),
@@ -79,13 +79,13 @@ pub(super) fn read_entries(file: &[u8]) -> Result<Vec<Entry>> {
         if u16_at(file, at + 8)? & 1 != 0 {
             return Err(DataError::at_byte(at as u64, format!("\"{}\" is encrypted", entry.name)));
         }
-        let fields = at + 46 + name;
+        let extra_start = at + 46 + name_len;
         read_64_bit_sizes(
-            file.get(fields..fields + extra).ok_or_else(|| ends_too_early(file.len()))?,
+            file.get(extra_start..extra_start + extra_len).ok_or_else(|| ends_too_early(file.len()))?,
             &mut entry,
         )?;
         entries.push(entry);
-        at = fields + extra + comment;
+        at = extra_start + extra_len + comment_len;
     }
     Ok(entries)
 }

@@ -190,9 +190,9 @@ impl PacketDecoder {
             if packet.track_id != self.track {
                 continue;
             }
-            let buffer = self.codec.decode(&packet).map_err(after)?;
-            let (rate, channels) = (buffer.spec().rate(), buffer.spec().channels().count());
-            if buffer.frames() == 0 {
+            let decoded_frames = self.codec.decode(&packet).map_err(after)?;
+            let (rate, channels) = (decoded_frames.spec().rate(), decoded_frames.spec().channels().count());
+            if decoded_frames.frames() == 0 {
                 continue;
             }
             if self.format.rate == 0 || self.format.channels == 0 {
@@ -205,8 +205,8 @@ impl PacketDecoder {
                 );
                 return Err(DataError { row: Some(frames + 1), ..DataError::new(reason) });
             }
-            self.frames += buffer.frames() as u64;
-            buffer.copy_to_vec_interleaved(&mut self.decoded);
+            self.frames += decoded_frames.frames() as u64;
+            decoded_frames.copy_to_vec_interleaved(&mut self.decoded);
             return Ok(());
         }
     }

@@ -63,8 +63,8 @@ impl Resampler {
             // has an even number of periods.
             let period = (from / divisor) as usize;
             let block = 2 * period * MIN_BLOCK_FRAMES.div_ceil(2 * period);
-            let fft = Fft::new(from as usize, to as usize, block, channels, FixedSync::Both);
-            Some(fft.map_err(resampling_error)?)
+            let resampler = Fft::new(from as usize, to as usize, block, channels, FixedSync::Both);
+            Some(resampler.map_err(resampling_error)?)
         };
         let delay_frames = fft_resampler.as_ref().map_or(0, |r| r.output_delay());
         let (waiting_samples, buffer) = (Vec::new(), Vec::new());

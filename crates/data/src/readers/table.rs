@@ -117,8 +117,8 @@ enum RecordSource<R: Read> {
     /// tables it is skipped.
     Lines {
         input: BufReader<Chain<Cursor<Vec<u8>>, R>>,
-        line: u64,
-        text: Vec<u8>,
+        line_number: u64,
+        line_bytes: Vec<u8>,
         blank_lines: u64,
         has_begun: bool,
     },
@@ -174,7 +174,13 @@ impl<R: Read> TableReader<R> {
         let input = Cursor::new(sample).chain(input);
         let source = if is_one_column {
             let input = BufReader::with_capacity(SAMPLE_BYTES, input);
-            RecordSource::Lines { input, line: 0, text: Vec::new(), blank_lines: 0, has_begun: false }
+            RecordSource::Lines {
+                input,
+                line_number: 0,
+                line_bytes: Vec::new(),
+                blank_lines: 0,
+                has_begun: false,
+            }
         } else {
             let mut builder = csv::ReaderBuilder::new();
             let builder = builder.has_headers(false).delimiter(delimiter).buffer_capacity(SAMPLE_BYTES);
@@ -275,33 +281,33 @@ impl<R: Read> TableReader<R> {
                 let more = reader.read_byte_record(&mut self.record).map_err(csv_error)?;
                 Ok(more.then(|| self.record.position().map_or(0, csv::Position::line)))
             }
-            RecordSource::Lines { input, line, text, blank_lines, has_begun } => loop {
+            RecordSource::Lines { input, line_number, line_bytes, blank_lines, has_begun } => loop {
                 // Blank lines count as missing values only once a value follows: at the end of a file they mean
                 // nothing.
-                if *blank_lines > 0 && !text.is_empty() {
+                if *blank_lines > 0 && !line_bytes.is_empty() {
                     *blank_lines -= 1;
                     self.record.clear();
                     self.record.push_field(b"");
-                    return Ok(Some(*line - 1 - *blank_lines));
+                    return Ok(Some(*line_number - 1 - *blank_lines));
                 }
-                if !text.is_empty() {
+                if !line_bytes.is_empty() {
                     self.record.clear();
-                    self.record.push_field(trim(text));
-                    text.clear();
-                    return Ok(Some(*line));
+                    self.record.push_field(trim(line_bytes));
+                    line_bytes.clear();
+                    return Ok(Some(*line_number));
                 }
-                let read = input.take(MAX_LINE_BYTES).read_until(b'\n', text);
-                let row = Some(*line + 1);
+                let read = input.take(MAX_LINE_BYTES).read_until(b'\n', line_bytes);
+                let row = Some(*line_number + 1);
                 if read.map_err(|e| DataError { row, ..DataError::new(e) })? == 0 {
                     return Ok(None);
                 }
-                *line += 1;
-                if text.len() as u64 == MAX_LINE_BYTES {
+                *line_number += 1;
+                if line_bytes.len() as u64 == MAX_LINE_BYTES {
                     return Err(DataError { row, ..DataError::new("expected lines of less than 1 MiB") });
                 }
-                if trim(text).is_empty() {
+                if trim(line_bytes).is_empty() {
                     *blank_lines += u64::from(*has_begun);
-                    text.clear();
+                    line_bytes.clear();
                 } else {
                     *has_begun = true;
                 }

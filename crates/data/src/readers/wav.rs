@@ -103,20 +103,21 @@ impl<R: Read> WavReader<R> {
                 break;
             }
             self.buffer.resize(buffer_bytes.max(self.buffer.len()), 0);
-            let filled = self.input.fill(&mut self.buffer[..wanted])?;
-            if filled < wanted && (self.bytes_left.is_some() || filled % self.frame_bytes != 0) {
+            let filled_bytes = self.input.fill(&mut self.buffer[..wanted])?;
+            if filled_bytes < wanted && (self.bytes_left.is_some() || filled_bytes % self.frame_bytes != 0) {
                 return Err(self.input.error(format!(
                     "expected {} more bytes of samples, the file ends",
                     self.bytes_left
-                        .map_or((self.frame_bytes - filled % self.frame_bytes) as u64, |l| l - filled as u64)
+                        .map_or((self.frame_bytes - filled_bytes % self.frame_bytes) as u64, |l| l
+                            - filled_bytes as u64)
                 )));
             }
-            let reserved = samples.try_reserve(filled / self.frame_bytes * self.format.channels);
+            let reserved = samples.try_reserve(filled_bytes / self.frame_bytes * self.format.channels);
             reserved.map_err(|_| self.input.error("no memory for more samples"))?;
-            decode_samples(self.coding, &self.buffer[..filled], samples);
-            self.bytes_left = self.bytes_left.map(|bytes_left| bytes_left - filled as u64);
-            frames_given += filled / self.frame_bytes;
-            if filled < wanted {
+            decode_samples(self.coding, &self.buffer[..filled_bytes], samples);
+            self.bytes_left = self.bytes_left.map(|bytes_left| bytes_left - filled_bytes as u64);
+            frames_given += filled_bytes / self.frame_bytes;
+            if filled_bytes < wanted {
                 break;
             }
         }

@@ -108,24 +108,26 @@ where
             close(&format!("{case} {name}"), &kernel, golden.get(name), out_tol);
         }
     }
-    let y =
-        layer.forward(&u, batch, len, &ForwardOptions { want_state: true, ..Default::default() }).unwrap();
+    let y = layer
+        .forward(&u, batch, len, &ForwardOptions { want_state_end: true, ..Default::default() })
+        .unwrap();
     close(&format!("{case} ssm_out"), &wide(&swap(&y.y, batch, len, outs)), golden.get("ssm_out"), out_tol);
     if !golden.has("state.initial") {
-        assert!(y.state.is_none() && !layer.has_state(), "{case}");
+        assert!(y.state_end.is_none() && !layer.has_state(), "{case}");
         let state = vec![T::zero(); batch * h * 2];
         let refused =
-            layer.forward(&u, batch, len, &ForwardOptions { state: Some(&state), ..Default::default() });
+            layer.forward(&u, batch, len, &ForwardOptions { state0: Some(&state), ..Default::default() });
         assert_eq!(refused.unwrap_err().code.as_str(), "ERR_S4_UNSUPPORTED");
         return;
     }
-    close(&format!("{case} state.final"), &wide(&y.state.unwrap()), golden.get("state.final"), out_tol);
+    close(&format!("{case} state.final"), &wide(&y.state_end.unwrap()), golden.get("state.final"), out_tol);
     let start: Vec<T> = cast(golden.get("state.initial"));
-    let opts = ForwardOptions { state: Some(&start), want_state: true, save: true, ..Default::default() };
+    let opts =
+        ForwardOptions { state0: Some(&start), want_state_end: true, save: true, ..Default::default() };
     let y = layer.forward(&u, batch, len, &opts).unwrap();
     let out = wide(&swap(&y.y, batch, len, outs));
     close(&format!("{case} ssm_out.from_initial"), &out, golden.get("ssm_out.from_initial"), out_tol);
-    let end = wide(&y.state.unwrap());
+    let end = wide(&y.state_end.unwrap());
     close(&format!("{case} state.final_from_initial"), &end, golden.get("state.final_from_initial"), out_tol);
     // The recurrence, one sample at a time.
     let (mut state, mut steps) = (start.clone(), vec![T::zero(); batch * len * outs]);
@@ -145,7 +147,7 @@ where
         let grads = layer.backward(&g, Some(&gs)).unwrap();
         let du = wide(&swap(&grads.du, batch, len, h));
         close(&format!("{case} from_initial.grad.u"), &du, golden.get("from_initial.grad.u"), grad_tol);
-        let d0 = wide(&grads.dstate.unwrap());
+        let d0 = wide(&grads.dstate0.unwrap());
         close(&format!("{case} grad.state"), &d0, golden.get("from_initial.grad.state.initial"), grad_tol);
         for name in params(layer.store()) {
             let grad = wide(&layer.store().grad(&name).unwrap());

@@ -13,14 +13,14 @@ fn value(
     training: bool,
 ) -> f64 {
     let opts = ForwardOptions {
-        state,
-        want_state: true,
+        state0: state,
+        want_state_end: true,
         call: in_training(training),
         dropout_at: Some((9, 4)),
         ..Default::default()
     };
     let out = m.forward(Input::Values(x), 2, x.len() / 4, &opts).unwrap();
-    let end = out.state.unwrap_or_default();
+    let end = out.state_end.unwrap_or_default();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     dot(&out.y, w) + dot(&end, ws)
 }
@@ -37,8 +37,8 @@ fn check(options: &str, stateful: bool, training: bool) {
     let (w, ws) = (noise(3, out_len), if stateful { noise(4, m.state_len(2)) } else { vec![] });
     let s = state.as_deref();
     let opts = ForwardOptions {
-        state: s,
-        want_state: true,
+        state0: s,
+        want_state_end: true,
         call: in_training(training),
         save: true,
         dropout_at: Some((9, 4)),
@@ -85,7 +85,7 @@ fn check(options: &str, stateful: bool, training: bool) {
                 value(&mut m, &x, Some(&state), &w, &ws, training)
             });
         }
-        close(&format!("{options} dstate"), &grads.dstate.unwrap(), &numeric, 1e-7);
+        close(&format!("{options} dstate"), &grads.dstate0.unwrap(), &numeric, 1e-7);
     }
 }
 

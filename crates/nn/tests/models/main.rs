@@ -2,10 +2,12 @@
 
 mod carried;
 mod common;
+mod counting;
 mod golden_block;
 mod golden_train;
 mod gradients;
 mod groups;
+mod hostile_trainer;
 mod network;
 mod official_models;
 mod old_checkpoints;

@@ -43,7 +43,7 @@ where
                 Input::Values(&x),
                 batch,
                 len,
-                &ForwardOptions { call: by(Algorithm::Fft), want_state: true, ..Default::default() },
+                &ForwardOptions { call: by(Algorithm::Fft), want_state_end: true, ..Default::default() },
             );
             let whole = whole.unwrap();
             let y = wide(&whole.y);
@@ -52,17 +52,18 @@ where
             for n in [1, 7, 64, 489, 486] {
                 let part: Vec<T> =
                     (0..batch).flat_map(|b| x[(b * len + at) * 2..][..n * 2].to_vec()).collect();
-                let opts = ForwardOptions { state: state.as_deref(), want_state: true, ..Default::default() };
+                let opts =
+                    ForwardOptions { state0: state.as_deref(), want_state_end: true, ..Default::default() };
                 let out = m.forward(Input::Values(&part), batch, n, &opts).unwrap();
                 for b in 0..batch {
                     parts[(b * len + at) * 3..][..n * 3].copy_from_slice(&wide(&out.y[b * n * 3..][..n * 3]));
                 }
-                state = out.state;
+                state = out.state_end;
                 at += n;
             }
             assert_eq!(at, len);
             close(&format!("{what} carried"), &parts, &y, tol);
-            close(&format!("{what} state"), &wide(&state.unwrap()), &wide(&whole.state.unwrap()), tol);
+            close(&format!("{what} state"), &wide(&state.unwrap()), &wide(&whole.state_end.unwrap()), tol);
             // By pushes of one size, and one by one.
             for n in [1, 7, 64, 1000] {
                 let mut stream = m.stream(batch, 1.0).unwrap();

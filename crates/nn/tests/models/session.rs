@@ -47,7 +47,7 @@ fn begun_ahead_is_the_same_training() {
         session.accumulate(&batch(6).batch()).unwrap();
         session.accumulate(&batch(7).batch()).unwrap();
     }
-    assert_eq!(ahead.update().unwrap(), plain.update().unwrap());
+    assert_eq!(ahead.update("{}").unwrap(), plain.update("{}").unwrap());
 }
 
 #[test]
@@ -84,4 +84,64 @@ fn resuming_replaces_what_is_given_and_keeps_the_rest() {
     // `ema` stayed as it was.
     session.swap_average().unwrap();
     assert!(session.begin_run(r#"{"lr": "fast"}"#, true).is_err());
+}
+
+fn bare() -> TrainingSession<Cpu<f32>> {
+    let model = Model::new(Cpu::new(2).unwrap(), ModelConfig::from_json(MODEL).unwrap()).unwrap();
+    TrainingSession::new(model)
+}
+
+#[test]
+fn a_refused_update_leaves_no_run_and_no_options() {
+    let mut s = bare();
+    assert_eq!(s.update(r#"{"lr": 1}"#).unwrap_err().code.as_str(), "ERR_S4_VALUE");
+    for _ in 0..2 {
+        // There is no run to resume: none has begun.
+        assert_eq!(s.begin_run("{}", true).unwrap_err().code.as_str(), "ERR_S4_CHECKPOINT");
+        let mut wrong = batch(1);
+        wrong.len = 39;
+        assert_eq!(s.accumulate(&wrong.batch()).unwrap_err().code.as_str(), "ERR_S4_SHAPE");
+    }
+    s.accumulate(&batch(1).batch()).unwrap();
+    assert_eq!(s.update(r#"{"lr": 0.25}"#).unwrap().lr, 0.25);
+    let options = s.train_config();
+    // Without a batch, with impossible options, and with a loss that is not finite.
+    assert!(s.update(r#"{"lr": 7}"#).is_err());
+    s.accumulate(&batch(2).batch()).unwrap();
+    assert_eq!(s.update(r#"{"lr": 7, "beta1": 2}"#).unwrap_err().code.as_str(), "ERR_S4_VALUE");
+    assert_eq!(s.train_config(), options);
+    let weight = s.model().store().get("decoder.weight").unwrap();
+    s.model_mut().store_mut().set("decoder.weight", &vec![3e38; weight.len()]).unwrap();
+    s.accumulate(&batch(3).batch()).unwrap();
+    assert_eq!(s.update(r#"{"lr": 7}"#).unwrap_err().code.as_str(), "ERR_S4_NONFINITE");
+    assert_eq!(s.train_config(), options);
+    s.model_mut().store_mut().set("decoder.weight", &weight).unwrap();
+    s.accumulate(&batch(4).batch()).unwrap();
+    assert_eq!(s.update("{}").unwrap().lr, 0.25);
+}
+
+#[test]
+fn a_group_of_batches_waits_while_the_average_is_in_place() {
+    let run = |disturbed: bool| {
+        let mut s = session();
+        s.step(Some(batch(0)), 1).unwrap();
+        s.stats().unwrap();
+        s.accumulate(&batch(1).batch()).unwrap();
+        if disturbed {
+            let refused = |result: Result<(), s4_backend::Error>| {
+                assert_eq!(result.unwrap_err().code.as_str(), "ERR_S4_UNSUPPORTED");
+            };
+            s.swap_average().unwrap();
+            refused(s.accumulate(&batch(9).batch()));
+            refused(s.update(r#"{"lr": 9}"#).map(drop));
+            refused(s.step(Some(batch(9)), 1));
+            refused(s.begin_ahead(batch(9)));
+            refused(s.begin_run("{}", false));
+            s.swap_average().unwrap();
+        }
+        s.accumulate(&batch(2).batch()).unwrap();
+        let stats = s.update("{}").unwrap();
+        (stats, s.save_bytes(true, None).unwrap())
+    };
+    assert_eq!(run(true), run(false));
 }

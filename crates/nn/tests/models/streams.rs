@@ -10,7 +10,7 @@ where
     Model::new(Cpu::<T>::new(1).unwrap(), ModelConfig::from_json(json).unwrap()).unwrap()
 }
 
-/// The numbers of a saved state, behind a header whose names are in no order.
+/// The numbers of a saved state, behind its header.
 fn numbers(saved: &[u8]) -> Vec<u8> {
     let header = u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
     saved[8 + header..].to_vec()
@@ -196,4 +196,17 @@ fn the_state_of_a_deeper_model_is_refused() {
     let saved = three.stream(1, 1.0).unwrap().save().unwrap();
     let error = two.stream(1, 1.0).unwrap().restore(&saved).unwrap_err();
     assert!(error.to_string().contains("layers 3 for 2"), "{error}");
+}
+
+#[test]
+fn each_array_of_a_stream_fits_though_the_product_of_all_sizes_is_huge() {
+    // 33·32·4·256·2^20 > 2^40, but the states are 2^20 numbers and the outputs of a time step 33·2^20.
+    let json =
+        r#"{"features": 4, "state": 256, "layers": 32, "output": 1048576, "mode": "s4d", "loss": "mse"}"#;
+    let mut m = model::<f32>(json);
+    let mut stream = m.stream(33, 1.0).unwrap();
+    let y = push(&mut stream, &mut m, &[0.5; 33], None).unwrap();
+    assert_eq!(y.len(), 33 << 20);
+    let too_many = m.stream(1 << 30, 1.0).map(drop).unwrap_err().code.as_str();
+    assert!(["ERR_S4_SHAPE", "ERR_S4_MEMORY"].contains(&too_many), "{too_many}");
 }

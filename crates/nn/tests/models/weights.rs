@@ -141,7 +141,9 @@ fn labels_that_are_left_out_count_nothing() {
     ta.update(&mut a).unwrap();
     tb.train_step(&mut b, &batch(&[0, -1, 1])).unwrap();
     let (sa, sb) = (ta.read_stats(&a).unwrap(), tb.read_stats(&b).unwrap());
-    assert_eq!((sa, sa.weight, sa.rows), (sb, 2.0, 2));
+    assert_eq!((sa.time_steps, sb.time_steps), (9 * LEN as u64, 3 * LEN as u64));
+    assert_eq!((sa.weight, sa.rows), (2.0, 2));
+    assert_eq!(StepStats { time_steps: 0, ..sa }, StepStats { time_steps: 0, ..sb });
     assert_eq!(values(&a), values(&b));
     // Hits count by weight.
     let weights = [0.25, 1.0, 0.5];

@@ -35,8 +35,8 @@ impl<B: Backend> Memory for Perturbed<B> {
     type AsyncDownload = PerturbedDownload<B>;
     type Graph = B::Graph;
 
-    fn device_name(&self) -> String {
-        self.inner.device_name()
+    fn device_id(&self) -> String {
+        self.inner.device_id()
     }
     fn alloc(&self, len: usize) -> Result<B::Buf> {
         let mut buf = self.inner.alloc(len)?;

@@ -2,7 +2,7 @@
 
 use super::mapping::check_values;
 use crate::{
-    error::{Error, Result, quoted},
+    error::{Error, Result, listed, quoted},
     tensor::{StateDict, Tensor},
 };
 use std::collections::BTreeSet;
@@ -10,17 +10,44 @@ use std::collections::BTreeSet;
 /// The keys of a state dict while it is mapped.
 pub(super) struct Keys<'a> {
     tensors: &'a StateDict,
-    /// `module.` where every key starts with it (torch's DataParallel adds it), otherwise empty.
-    prefix: &'static str,
+    /// What stands before every name in the file: of a model `module.` where every key starts with it (torch's
+    /// DataParallel adds it), otherwise nothing; of a block whatever a larger model calls it.
+    prefix: String,
     /// Keys in the file that have been mapped.
-    used: BTreeSet<String>,
+    used_names: BTreeSet<String>,
 }
 
 impl<'a> Keys<'a> {
-    pub fn new(tensors: &'a StateDict) -> Self {
+    /// The keys of a whole model.
+    pub fn of_model(tensors: &'a StateDict) -> Self {
         const WRAPPED: &str = "module.";
         let wrapped = !tensors.is_empty() && tensors.keys().all(|k| k.starts_with(WRAPPED));
-        Keys { tensors, prefix: if wrapped { WRAPPED } else { "" }, used: BTreeSet::new() }
+        let prefix = if wrapped { WRAPPED } else { "" };
+        Keys { tensors, prefix: prefix.into(), used_names: BTreeSet::new() }
+    }
+    /// The keys of a single block. What stands before its names is found by the step size, which every block has once.
+    pub fn of_block(tensors: &'a StateDict) -> Result<Self> {
+        let mut prefixes = tensors.keys().filter_map(|key| {
+            STEP_SIZES.iter().find_map(|name| key.strip_suffix(name)).map(|prefix| (key, prefix))
+        });
+        match (prefixes.next(), prefixes.next()) {
+            (Some((_, prefix)), None) => {
+                Ok(Keys { tensors, prefix: prefix.into(), used_names: BTreeSet::new() })
+            }
+            (Some((one, _)), Some((other, _))) => Err(Error::new(
+                "state dict",
+                "the tensors of one block",
+                listed([one, other].map(String::as_str).into_iter()),
+            )),
+            (None, _) => Err(Error::new(
+                "state dict",
+                format!("a block's key that ends in {}", STEP_SIZES.map(quoted).join(" or ")),
+                match tensors.is_empty() {
+                    true => "none".to_string(),
+                    false => listed(tensors.keys().map(String::as_str)),
+                },
+            )),
+        }
     }
     /// The key in the file of a name without prefix.
     pub fn key_in_file(&self, name: &str) -> String {
@@ -54,7 +81,7 @@ impl<'a> Keys<'a> {
             ));
         }
         check_values(&key_in_file, tensor)?;
-        self.used.insert(key_in_file);
+        self.used_names.insert(key_in_file);
         Ok(tensor)
     }
     /// The tensor of this name, of finite floating-point numbers in exactly this shape; records the key as mapped.
@@ -72,17 +99,21 @@ impl<'a> Keys<'a> {
     /// Records a key as mapped without looking at its values; gives the key in the file.
     pub fn mark_used(&mut self, name: &str) -> String {
         let key_in_file = self.key_in_file(name);
-        self.used.insert(key_in_file.clone());
+        self.used_names.insert(key_in_file.clone());
         key_in_file
     }
     /// Refuses the first key that was not mapped.
     pub fn all_used(&self) -> Result<()> {
-        match self.tensors.keys().find(|k| !self.used.contains(*k)) {
+        match self.tensors.keys().find(|k| !self.used_names.contains(*k)) {
             Some(key) => Err(unmapped_key(key)),
             None => Ok(()),
         }
     }
 }
+
+/// The names of a block's step size in versions 4 and 3 and in the minimal S4D. The second ends as the third does, and is
+/// looked for first.
+const STEP_SIZES: [&str; 3] = ["layer.kernel.inv_dt", "kernel.kernel.log_dt", "kernel.log_dt"];
 
 /// Features of official models that this library does not have, by the ending of their keys.
 const UNSUPPORTED_BY_ENDING: [(&str, &str); 3] = [

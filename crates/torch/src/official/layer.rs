@@ -6,10 +6,7 @@ use super::{
     mapping::TensorMapping,
     options::{Options, refuse},
 };
-use crate::{
-    error::{Error, Result, quoted},
-    tensor::Dtype,
-};
+use crate::error::{Error, Result, quoted};
 use serde_json::{Map, Value as Json, json};
 
 /// A tensor that holds C̃ = C(I − Ā^length) in place of C.
@@ -132,6 +129,16 @@ fn map_ssm(
             ));
         }
     };
+    match options.layer_option("bidirectional") {
+        Some(given) if !given.is_null() && given.as_bool() != Some(bidirectional) => {
+            let expected = match bidirectional {
+                true => "true, as the rows of C say",
+                false => "false, as the rows of C say",
+            };
+            return Err(refuse("bidirectional", expected, given));
+        }
+        _ => {}
+    }
     keys.tensor_of_shape(&their_name("C"), &[rows, features, pairs, 2])?;
     let dt = match names.is_v3 {
         true => {
@@ -170,9 +177,7 @@ fn map_ssm(
     config.insert("channels".into(), channels.into());
     config.insert("bidirectional".into(), bidirectional.into());
     config.insert("dtPerState".into(), (dt != 1).into());
-    if let Some(l_max) = options.layer_option("l_max").filter(|x| !x.is_null()) {
-        let length =
-            l_max.as_u64().filter(|&n| n > 0).ok_or_else(|| refuse("l_max", "a length or null", l_max))?;
+    if let Some(length) = options.truncation()? {
         config.insert("truncate".into(), length.into());
     }
     let reshaped = |ours: String, theirs: String, shape: &[usize]| TensorMapping::Reshaped {
@@ -199,17 +204,15 @@ fn map_ssm(
         let stored = keys.tensor(&length)?;
         let value = stored.to_f64().first().copied().unwrap_or(-1.0);
         let at = quoted(&keys.key_in_file(&length));
-        if stored.dtype() != Dtype::I64
-            || stored.len() != 1
-            || !(0.0..=MAX_KERNEL_LENGTH as f64).contains(&value)
-        {
+        if stored.len() != 1 || value.fract() != 0.0 || !(0.0..=MAX_KERNEL_LENGTH as f64).contains(&value) {
             return Err(Error::new(at, "one length from 0 to 2^40", format!("{:?} {value}", stored.shape())));
         }
         if value > 0.0 && rank.is_some() {
             layer.c_tilde = Some(CTilde { name: our_name("C"), length: value as u64 });
         }
         keys.mark_used(&length);
-    } else if rank.is_some() {
+    } else if rank.is_some() && !options.is_block {
+        // A single block may come from this library, which keeps C alone.
         return Err(Error::new(
             "state dict",
             format!("key {} (it says whether C is C or C̃)", quoted(&keys.key_in_file(&length))),

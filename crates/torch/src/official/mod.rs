@@ -1,4 +1,4 @@
-//! Maps models of the official repository to this library's configuration and tensors, and back.
+//! Maps models and blocks of the official repository to this library's configuration and tensors, and back.
 
 mod backbone;
 mod ends;
@@ -12,19 +12,20 @@ pub use layer::CTilde;
 
 use crate::{
     error::{Error, Result, quoted},
+    hyper::with_references_followed,
     tensor::{StateDict, Tensor},
 };
 use keys::Keys;
+use layer::{MappedLayer, map_layer};
 use mapping::{TensorMapping, check_ours, same_values};
 use options::Options;
 use parts::MappedParts;
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
 
-/// An official model that has been mapped to this library's.
+/// An official model, or a single block, that has been mapped to this library's.
 #[derive(Clone, Debug)]
 pub struct OfficialModel {
-    /// The options of this library's `SequenceModel`.
+    /// The options of this library's `SequenceModel` or `S4Block`.
     pub config: Json,
     /// The tensors by this library's names, in the types of the file.
     pub tensors: StateDict,
@@ -35,24 +36,47 @@ pub struct OfficialModel {
     pub notes: Vec<String>,
     mappings: Vec<TensorMapping>,
     original: StateDict,
-    /// C of the tensors that held C̃, by this library's names.
-    solved_c: BTreeMap<String, Tensor>,
+}
+
+/// A configuration with its references followed; refused where it is not an object of options.
+fn options_object(config: Option<&Json>) -> Result<Option<Json>> {
+    match config.filter(|c| !c.is_null()) {
+        Some(config) if !config.is_object() => {
+            Err(Error::new("configuration", "an object of options", quoted(&config.to_string())))
+        }
+        config => Ok(config.map(with_references_followed)),
+    }
 }
 
 impl OfficialModel {
     /// Maps a model of the official `train.py` (with the names of version 4 or 3) or `example.py`. `config` is the
     /// configuration of `train.py` (`model`, `decoder`, `task`, `dataset`, …) or the options of its layer alone
     /// (`dt_transform`, `disc`, `prenorm`, …; `pooling`, which is none, mean, last, first or sum, then says what the
-    /// decoder does). An error names the key or option that cannot be mapped.
+    /// decoder does). References of omegaconf in it (`${model.dropout}`) are followed. An error names the key or option that cannot be mapped.
     pub fn new(original: StateDict, config: Option<&Json>) -> Result<Self> {
-        if let Some(config) = config.filter(|c| !c.is_object() && !c.is_null()) {
-            return Err(Error::new("configuration", "an object of options", quoted(&config.to_string())));
-        }
-        let mut keys = Keys::new(&original);
-        let mut options = Options::new(config);
+        let config = options_object(config)?;
+        let (mut keys, mut options) = (Keys::of_model(&original), Options::of_model(config.as_ref()));
         let mut parts = MappedParts::default();
         backbone::map_model(&mut parts, &mut keys, &mut options)?;
         keys.all_used()?;
+        Self::from_parts(parts, options.notes, original)
+    }
+
+    /// Maps a single block, the official `S4Block` of version 4, `S4` of version 3 or the minimal `S4D`: `config` is then
+    /// that of this library's `S4Block`, without norm and residual. The block's names may have anything in common before
+    /// them. The configuration given holds options of the official class, which has defaults for all of them.
+    pub fn of_block(original: StateDict, config: Option<&Json>) -> Result<Self> {
+        let config = options_object(config)?;
+        let (mut keys, mut options) = (Keys::of_block(&original)?, Options::of_block(config.as_ref()));
+        let MappedLayer { mut config, mappings, c_tilde } = map_layer(&mut keys, &mut options, "", "")?;
+        keys.all_used()?;
+        config.insert("norm".into(), "none".into());
+        config.insert("residual".into(), false.into());
+        let parts = MappedParts { config, mappings, c_tildes: c_tilde.into_iter().collect() };
+        Self::from_parts(parts, options.notes, original)
+    }
+
+    fn from_parts(parts: MappedParts, notes: Vec<String>, original: StateDict) -> Result<Self> {
         let mut tensors = StateDict::new();
         for mapping in &parts.mappings {
             if let (Some(name), Some(tensor)) = (mapping.ours(), mapping.to_ours(&original)?) {
@@ -64,10 +88,9 @@ impl OfficialModel {
             config: Json::Object(parts.config),
             tensors,
             c_tildes: parts.c_tildes,
-            notes: options.notes,
+            notes,
             mappings: parts.mappings,
             original,
-            solved_c: BTreeMap::new(),
         })
     }
 
@@ -78,8 +101,7 @@ impl OfficialModel {
         if shape.as_deref() != Some(c.shape()) || !self.c_tildes.iter().any(|t| t.name == name) {
             return Err(Error::new("C", "the name and shape of a tensor that holds C̃", quoted(name)));
         }
-        self.tensors.insert(name.to_string(), c.clone());
-        self.solved_c.insert(name.to_string(), c);
+        self.tensors.insert(name.to_string(), c);
         Ok(())
     }
 

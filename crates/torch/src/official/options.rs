@@ -7,6 +7,8 @@ use serde_json::{Map, Value as Json};
 /// The configuration of an official model, and notes about options that it lacks and that were assumed.
 pub(super) struct Options<'a> {
     root: Option<&'a Json>,
+    /// Whether they are those of a single block, which the configuration then holds in full.
+    pub is_block: bool,
     pub notes: Vec<String>,
 }
 
@@ -18,11 +20,11 @@ const ACTIVATIONS: [(&str, &str); 11] = [
     ("swish", "silu"),
     ("tanh", "tanh"),
     ("sigmoid", "sigmoid"),
+    ("softplus", "softplus"),
     ("id", "identity"),
     ("identity", "identity"),
     ("linear", "identity"),
     ("none", "identity"),
-    ("", "identity"),
 ];
 const TRANSFORMS: [&str; 5] = ["exp", "softplus", "relu", "sigmoid", "none"];
 
@@ -32,8 +34,13 @@ pub(super) fn refuse(option: &str, expected: &str, got: &Json) -> Error {
 }
 
 impl<'a> Options<'a> {
-    pub fn new(root: Option<&'a Json>) -> Self {
-        Options { root, notes: Vec::new() }
+    /// The options of a whole model.
+    pub fn of_model(root: Option<&'a Json>) -> Self {
+        Options { root, is_block: false, notes: Vec::new() }
+    }
+    /// The options of a single block.
+    pub fn of_block(root: Option<&'a Json>) -> Self {
+        Options { root, is_block: true, notes: Vec::new() }
     }
     /// The option `key` at the top of the configuration.
     pub fn top_level_option(&self, key: &str) -> Option<&'a Json> {
@@ -54,13 +61,25 @@ impl<'a> Options<'a> {
     /// Whether the configuration has the options of the layer: those that it leaves out then have the defaults of the
     /// official class.
     pub fn is_complete(&self) -> bool {
-        self.layer_section().is_some()
+        self.is_block || self.layer_section().is_some()
     }
     /// The option `key` of the layer: `model.layer.KEY`, `layer.KEY`, or at the top.
     pub fn layer_option(&self, key: &str) -> Option<&'a Json> {
         match self.layer_section() {
             Some(map) => map.get(key),
             None => self.top_level_option(key),
+        }
+    }
+    /// The length that kernels are cut to. A model's `l_max` cuts them. A block's `l_max` only says for which length it was
+    /// built: a block keeps its state, and is cut where the option `truncate`, which is of this library, says so.
+    pub fn truncation(&self) -> Result<Option<u64>> {
+        let key = if self.is_block { "truncate" } else { "l_max" };
+        match self.layer_option(key) {
+            None | Some(Json::Null) => Ok(None),
+            Some(x) => match x.as_u64().filter(|&n| n > 0) {
+                Some(length) => Ok(Some(length)),
+                None => Err(refuse(key, "a length or null", x)),
+            },
         }
     }
     /// The name that a section of the configuration chooses: its `_name_`, or the section itself where it is a string.
@@ -165,11 +184,11 @@ impl<'a> Options<'a> {
 
     /// This library's name of an official activation; null is the identity.
     pub fn activation(key: &str, given: &Json) -> Result<&'static str> {
-        let name = if given.is_null() { Some("") } else { given.as_str() };
+        let name = if given.is_null() { Some("none") } else { given.as_str() };
         let found = name.and_then(|name| ACTIVATIONS.iter().find(|(theirs, _)| *theirs == name));
         found
             .map(|(_, ours)| *ours)
-            .ok_or_else(|| refuse(key, "id, gelu, relu, silu, tanh or sigmoid", given))
+            .ok_or_else(|| refuse(key, "id, gelu, relu, silu, tanh, sigmoid or softplus", given))
     }
 
     /// The name of a parameter transform of the layer, `default` where the configuration has none.

@@ -60,13 +60,13 @@ impl<T: Scalar> Cpu<T> {
     /// K̄ by Algorithm 1, rounded once: the numbers of `kernel_forward` by another way.
     ///
     /// # Errors
-    /// Those of [`KernelForward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    /// The errors of [`KernelForward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
     pub fn kernel_by_cauchy(&self, args: KernelForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         args.check(self)?;
         let KernelForward { kernel, params, spec, len, rate } = args;
         let loaded = load("kernel_by_cauchy", &params, &spec, rate, ws)?;
         let plan = CauchyPlan { fft: self.fft64(len), level: self.level(), len };
-        let workers = Workers::take(self.threads(), &spec, plan.need(&spec, false), ws);
+        let workers = Workers::take(self.threads(), &spec, plan.scratch_sizes(&spec, false), ws);
         let mut rows = rows_by_head(kernel, len, spec.heads);
         self.install(|| {
             rows.par_chunks_mut(spec.kernel_channels()).enumerate().for_each(|(h, kernel)| {
@@ -88,7 +88,7 @@ impl<T: Scalar> Cpu<T> {
     /// The transpose of [`Cpu::kernel_by_cauchy`]: see [`KernelBackward`].
     ///
     /// # Errors
-    /// Those of [`KernelBackward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    /// The errors of [`KernelBackward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
     pub fn kernel_by_cauchy_backward(
         &self,
         args: KernelBackward<'_, Self>,
@@ -98,7 +98,7 @@ impl<T: Scalar> Cpu<T> {
         let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
         let loaded = load("kernel_by_cauchy_backward", &params, &spec, rate, ws)?;
         let plan = CauchyPlan { fft: self.fft64(len), level: self.level(), len };
-        let workers = Workers::take(self.threads(), &spec, plan.need(&spec, true), ws);
+        let workers = Workers::take(self.threads(), &spec, plan.scratch_sizes(&spec, true), ws);
         let stride = head_grads_len(&spec);
         let mut flat = ws.c64.take_zeroed(spec.heads * stride);
         self.install(|| {
@@ -133,7 +133,7 @@ impl CauchyPlan {
     }
 
     /// What a thread works in: see `forward` and `backward`.
-    fn need(&self, spec: &SsmSpec, backward: bool) -> ScratchSizes {
+    fn scratch_sizes(&self, spec: &SsmSpec, backward: bool) -> ScratchSizes {
         let channels = spec.kernel_channels();
         let spectra = channels * self.nodes() + self.len + self.fft.scratch();
         let (products, c_tilde) = (SumNumerators::products_len(spec), channels * spec.pairs());

@@ -39,7 +39,7 @@ pub(super) struct SumNumerators<'a> {
 
 /// A block of nodes: their angles, and the pair whose pole is nearest to each.
 pub(super) struct NodeBlock {
-    pub(super) first: usize,
+    pub(super) first_node: usize,
     pub(super) sin: [f64; NODES],
     pub(super) cos: [f64; NODES],
     pub(super) nearest_pair: [usize; NODES],
@@ -70,8 +70,8 @@ impl NodeBlock {
     /// The nodes of this block, of `count` in all, with the sums that [`SumNumerators::at`] left in `lanes`.
     pub(super) fn nodes<'a>(&'a self, lanes: &'a [f64], count: usize) -> impl Iterator<Item = Node<'a>> {
         let rho = lanes.as_chunks().0;
-        (0..NODES.min(count - self.first)).map(move |lane| Node {
-            j: self.first + lane,
+        (0..NODES.min(count - self.first_node)).map(move |lane| Node {
+            j: self.first_node + lane,
             lane,
             sin: self.sin[lane],
             cos: self.cos[lane],
@@ -168,7 +168,8 @@ impl<'a> SumNumerators<'a> {
     /// ρ′ of every sum at nodes first … first + 7, into `lanes`: (sums, Re and Im, nodes).
     #[inline(always)]
     pub(super) fn at(&self, lanes: &mut [f64], first: usize, len: usize) -> NodeBlock {
-        let mut block = NodeBlock { first, sin: [0.0; NODES], cos: [0.0; NODES], nearest_pair: [0; NODES] };
+        let mut block =
+            NodeBlock { first_node: first, sin: [0.0; NODES], cos: [0.0; NODES], nearest_pair: [0; NODES] };
         for lane in 0..NODES {
             // Lanes beyond the last node repeat it.
             let j = (first + lane).min(len / 2);

@@ -107,7 +107,7 @@ impl<'s, 'a> SumsBackward<'s, 'a> {
                 }
                 self.dproducts[k * pairs + n] += C64::new(sum(re), sum(im));
             }
-            // g_d = −conj(1/d²) Σ conj(z) g, and g_d̃ alike.
+            // g_d = −conj(1/d²) Σ conj(z) g, and g_d̃ by the same formula from d̃.
             let (mut d_scale, mut d_re, mut d_im) = ([0.0; NODES], [0.0; NODES], [0.0; NODES]);
             for l in 0..NODES {
                 let (re, im) = (i.re[l] * i.re[l] - i.im[l] * i.im[l], 2.0 * i.re[l] * i.im[l]);

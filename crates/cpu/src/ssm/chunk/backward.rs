@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Level,
-    linalg::register_tiles::{NonzeroPart, Product, TransposedProduct, outer, product},
+    linalg::register_tiles::{NonzeroPart, Product, TransposedProduct, product, transposed_product},
     ssm::{chains::Dims, discretize::Discrete},
 };
 use s4_backend::Scalar;
@@ -18,9 +18,10 @@ use std::ops::Range;
 pub(crate) struct BackwardJob<'a, T> {
     pub(crate) head: usize,
     pub(crate) sequences: Range<usize>,
-    /// (sequences) of len; empty where not wanted.
+    /// Gradients of the sequences' inputs, len elements for each sequence; no slices at all where they are not wanted.
     pub(crate) du: Vec<&'a mut [T]>,
-    /// (sequences) of N, accumulated; empty where not wanted.
+    /// Gradients of the sequences' initial states, N elements for each sequence, added to; no slices at all where they are
+    /// not wanted.
     pub(crate) dstate0: Vec<&'a mut [T]>,
     /// (sequences, chunks, N): the states that the forward pass saved.
     pub(crate) saved: &'a [T],
@@ -46,20 +47,20 @@ struct SequenceGroup<'b, 'a, T> {
 struct ChunkRange {
     c0: usize,
     chunks: usize,
-    last: bool,
+    is_last_range: bool,
 }
 
 /// What all jobs of one pass share.
 pub(crate) struct BackwardPass<'a, T> {
     pub(crate) level: Level,
     pub(crate) dims: Dims,
-    pub(crate) cut: TaskSplit,
+    pub(crate) task_split: TaskSplit,
     pub(crate) phi_blocks: PhiBlocks,
     pub(crate) reversed: bool,
     /// Whether to add to du; an end state's gradient needs it.
     pub(crate) accumulate: bool,
     /// Whether nothing was added to dΦ so far: what stands there is garbage.
-    pub(crate) first: bool,
+    pub(crate) overwrite_dphi: bool,
     /// (batch, channels·H, len)
     pub(crate) dy: &'a [T],
     /// (batch, H, N)
@@ -72,24 +73,25 @@ pub(crate) struct BackwardPass<'a, T> {
 impl<T: Scalar> BackwardPass<'_, T> {
     /// Scalars of scratch for one job.
     pub(crate) fn scratch(&self) -> usize {
-        let (d, block) = (&self.dims, self.cut.sequences * self.cut.block);
-        block * self.cut.chunk * (2 + d.channels)
-            + (block + self.cut.sequences) * d.state
+        let (d, chunk_rows) =
+            (&self.dims, self.task_split.sequences_per_group * self.task_split.chunks_per_block);
+        chunk_rows * self.task_split.chunk * (2 + d.channels)
+            + (chunk_rows + self.task_split.sequences_per_group) * d.state
             + scan_scratch(d.state)
     }
 
     /// Doubles of scratch for one job.
     pub(crate) fn scratch64(&self) -> usize {
-        states::finish_backward_scratch(self.dims.state, self.cut.chunk)
+        states::finish_backward_scratch(self.dims.state, self.task_split.chunk)
     }
 
     fn u(&self, head: usize, sequence: usize) -> &[T] {
-        &self.u[(sequence * self.dims.heads + head) * self.cut.len..][..self.cut.len]
+        &self.u[(sequence * self.dims.heads + head) * self.task_split.len..][..self.task_split.len]
     }
 
     fn dy(&self, head: usize, sequence: usize, channel: usize) -> &[T] {
         let feature = (sequence * self.dims.channels + channel) * self.dims.heads + head;
-        &self.dy[feature * self.cut.len..][..self.cut.len]
+        &self.dy[feature * self.task_split.len..][..self.task_split.len]
     }
 
     /// All sequences of a job. `phi`: Φ of this head and pass.
@@ -101,69 +103,77 @@ impl<T: Scalar> BackwardPass<'_, T> {
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
-        let (d, cut) = (&self.dims, &self.cut);
+        let (d, task_split) = (&self.dims, &self.task_split);
         let BackwardJob { head, sequences, mut du, mut dstate0, saved, dphi, recurrence_grads } = job;
-        if self.first {
+        if self.overwrite_dphi {
             dphi.fill(T::zero());
         }
         let mut recurrence_grads = RecurrenceGradients::new(recurrence_grads, d.state, d.rank);
-        for first in sequences.clone().step_by(cut.sequences) {
-            let block = first..(first + cut.sequences).min(sequences.end);
+        for first in sequences.clone().step_by(task_split.sequences_per_group) {
+            let group_sequences = first..(first + task_split.sequences_per_group).min(sequences.end);
             let at = first - sequences.start;
-            let du = if du.is_empty() { &mut [] } else { &mut du[at..][..block.len()] };
-            let ds0 = if dstate0.is_empty() { &mut [] } else { &mut dstate0[at..][..block.len()] };
-            let line = cut.chunks * d.state;
-            let saved = &saved[at * line..][..block.len() * line];
-            let block = SequenceGroup {
+            let group_du = if du.is_empty() { &mut [] } else { &mut du[at..][..group_sequences.len()] };
+            let group_dstate0 =
+                if dstate0.is_empty() { &mut [] } else { &mut dstate0[at..][..group_sequences.len()] };
+            let saved_per_sequence = task_split.chunks * d.state;
+            let group_saved = &saved[at * saved_per_sequence..][..group_sequences.len() * saved_per_sequence];
+            let group = SequenceGroup {
                 head,
-                sequences: block,
-                du,
-                dstate0: ds0,
-                saved,
+                sequences: group_sequences,
+                du: group_du,
+                dstate0: group_dstate0,
+                saved: group_saved,
                 dphi,
                 recurrence_grads: &mut recurrence_grads,
             };
-            self.run_group(block, phi, a, scratch, scratch64);
+            self.run_group(group, phi, a, scratch, scratch64);
         }
     }
 
     fn run_group(
         &self,
-        mut block: SequenceGroup<'_, '_, T>,
+        mut group: SequenceGroup<'_, '_, T>,
         phi: &[T],
         a: &Discrete,
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
-        let (head, sequences, saved) = (block.head, block.sequences.clone(), block.saved);
-        let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
+        let (head, sequences, saved) = (group.head, group.sequences.clone(), group.saved);
+        let (d, task_split, state, chunk) =
+            (&self.dims, &self.task_split, self.dims.state, self.task_split.chunk);
         let count = sequences.len();
-        let area = cut.sequences * cut.block * chunk;
-        let (x, rest) = scratch.split_at_mut(area);
-        let (dx, rest) = rest.split_at_mut(area);
-        let (dy, rest) = rest.split_at_mut(area * d.channels);
-        let (ds, spare) = rest.split_at_mut(cut.sequences * (cut.block + 1) * state);
-        let (wide, width) = (d.channels * chunk, d.inputs());
+        let x_len = task_split.sequences_per_group * task_split.chunks_per_block * chunk;
+        let (x, rest) = scratch.split_at_mut(x_len);
+        let (dx, rest) = rest.split_at_mut(x_len);
+        let (dy, rest) = rest.split_at_mut(x_len * d.channels);
+        let (ds, scan_scratch) =
+            rest.split_at_mut(task_split.sequences_per_group * (task_split.chunks_per_block + 1) * state);
+        let (dy_row_len, phi_row_len) = (d.channels * chunk, d.inputs());
         let zero = T::zero();
         let (from_x, from_state) = phi.split_at(d.from_state());
-        let (toep, v) = from_x.split_at(wide * chunk);
-        let (w, q) = from_state.split_at(wide * state);
-        let blocks = cut.chunks.div_ceil(cut.block);
+        let (toep, v) = from_x.split_at(dy_row_len * chunk);
+        let (w, q) = from_state.split_at(dy_row_len * state);
+        let blocks = task_split.chunks.div_ceil(task_split.chunks_per_block);
         // ds holds the gradient of the state entering chunk c0 + i in its i-th part.
         ds[..count * state].fill(zero);
         let mut first = true;
-        for c0 in (0..blocks).rev().map(|i| i * cut.block) {
-            let chunks = cut.block.min(cut.chunks - c0);
+        for c0 in (0..blocks).rev().map(|i| i * task_split.chunks_per_block) {
+            let chunks = task_split.chunks_per_block.min(task_split.chunks - c0);
             let m = chunks * count;
             // What the block after this one left in front is the gradient of the state after this one.
             ds.copy_within(0..count * state, m * state);
             // One sequence whose chunks lie whole in u, dy and du: nothing to copy, for a single channel.
-            let whole = (c0 + chunks) * chunk;
-            let in_place =
-                count == 1 && d.channels == 1 && !self.reversed && whole <= self.lengths.of(sequences.start);
+            let chunks_end = (c0 + chunks) * chunk;
+            let in_place = count == 1
+                && d.channels == 1
+                && !self.reversed
+                && chunks_end <= self.lengths.of(sequences.start);
             let (x, dy) = if in_place {
-                let part = c0 * chunk..whole;
-                (&self.u(head, sequences.start)[part.clone()], &self.dy(head, sequences.start, 0)[part])
+                let time_steps = c0 * chunk..chunks_end;
+                (
+                    &self.u(head, sequences.start)[time_steps.clone()],
+                    &self.dy(head, sequences.start, 0)[time_steps],
+                )
             } else {
                 for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
                     let sequence = sequences.start + i % count;
@@ -175,7 +185,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                         self.reversed,
                     );
                 }
-                for (i, dy) in dy[..m * wide].chunks_exact_mut(chunk).enumerate() {
+                for (i, dy) in dy[..m * dy_row_len].chunks_exact_mut(chunk).enumerate() {
                     let (i, channel) = (i / d.channels, i % d.channels);
                     let sequence = sequences.start + i % count;
                     let from = self.dy(head, sequence, channel);
@@ -186,23 +196,29 @@ impl<T: Scalar> BackwardPass<'_, T> {
             // ds = dy W, all chunks at once; then ds += ds′ Q, from the last to the first.
             if self.phi_blocks.w {
                 let p = Product {
-                    size: [m, state, wide],
+                    size: [m, state, dy_row_len],
                     a: dy,
-                    lda: wide,
+                    lda: dy_row_len,
                     b: w,
                     ldb: state,
                     c: &mut ds[..m * state],
                     ldc: state,
                     accumulate: false,
-                    part: NonzeroPart::Full,
+                    nonzero_part: NonzeroPart::Full,
                 };
                 product(self.level, p);
             } else {
                 ds[..m * state].fill(zero);
             }
-            self.add_dstate_end(&mut block, ds, ChunkRange { c0, chunks, last: first }, a, scratch64);
+            self.add_dstate_end(
+                &mut group,
+                ds,
+                ChunkRange { c0, chunks, is_last_range: first },
+                a,
+                scratch64,
+            );
             first = false;
-            let (du, dphi) = (&mut *block.du, &mut *block.dphi);
+            let (du, dphi) = (&mut *group.du, &mut *group.dphi);
             if d.rank == 0 {
                 for c in (0..chunks).rev() {
                     let (before, after) = ds.split_at_mut((c + 1) * count * state);
@@ -210,26 +226,26 @@ impl<T: Scalar> BackwardPass<'_, T> {
                     scan_diagonal(self.level, before, &after[..count * state], q, state);
                 }
             } else {
-                scan(self.level, ds, q, [chunks, count, state], true, spare);
+                scan(self.level, ds, q, [chunks, count, state], true, scan_scratch);
             }
             let after = &ds[count * state..][..m * state];
             let s = &saved[c0 * count * state..][..m * state];
             if !du.is_empty() && (self.phi_blocks.toep || self.phi_blocks.v) {
                 let (to, accumulate) = match in_place {
-                    true => (&mut du[0][c0 * chunk..whole], self.accumulate),
+                    true => (&mut du[0][c0 * chunk..chunks_end], self.accumulate),
                     false => (&mut *dx, false),
                 };
                 for channel in 0..if self.phi_blocks.toep { d.channels } else { 0 } {
                     let p = Product {
                         size: [m, chunk, chunk],
                         a: &dy[channel * chunk..],
-                        lda: wide,
+                        lda: dy_row_len,
                         b: &toep[channel * chunk * chunk..],
                         ldb: chunk,
                         c: to,
                         ldc: chunk,
                         accumulate: accumulate || channel > 0,
-                        part: NonzeroPart::Lower,
+                        nonzero_part: NonzeroPart::Lower,
                     };
                     product(self.level, p);
                 }
@@ -243,7 +259,7 @@ impl<T: Scalar> BackwardPass<'_, T> {
                         c: to,
                         ldc: chunk,
                         accumulate: accumulate || self.phi_blocks.toep,
-                        part: NonzeroPart::Full,
+                        nonzero_part: NonzeroPart::Full,
                     };
                     product(self.level, p);
                 }
@@ -255,21 +271,21 @@ impl<T: Scalar> BackwardPass<'_, T> {
             }
             // dToep += dyᵀ x, dW += dyᵀ s, dVᵀ += xᵀ ds′, dQ += ds′ᵀ s
             let (x, s, after) = ((x, chunk), (s, state), (after, state));
-            let mut add = |size: [usize; 2], a: (&[T], usize), b: (&[T], usize), at, ldc, part| {
+            let mut add = |size: [usize; 2], a: (&[T], usize), b: (&[T], usize), at, ldc, nonzero_part| {
                 let size = [size[0], size[1], m];
                 let c = &mut dphi[at..];
-                outer(
+                transposed_product(
                     self.level,
-                    TransposedProduct { size, a: a.0, lda: a.1, b: b.0, ldb: b.1, c, ldc, part },
+                    TransposedProduct { size, a: a.0, lda: a.1, b: b.0, ldb: b.1, c, ldc, nonzero_part },
                 );
             };
             for channel in 0..d.channels {
-                let (dy, at) = ((&dy[channel * chunk..], wide), channel * chunk * width);
+                let (dy, at) = ((&dy[channel * chunk..], dy_row_len), channel * chunk * phi_row_len);
                 if self.phi_blocks.toep {
-                    add([chunk, chunk], dy, x, at, width, NonzeroPart::Lower);
+                    add([chunk, chunk], dy, x, at, phi_row_len, NonzeroPart::Lower);
                 }
                 if self.phi_blocks.w {
-                    add([chunk, state], dy, s, at + chunk, width, NonzeroPart::Full);
+                    add([chunk, state], dy, s, at + chunk, phi_row_len, NonzeroPart::Full);
                 }
             }
             if self.phi_blocks.v {
@@ -278,12 +294,12 @@ impl<T: Scalar> BackwardPass<'_, T> {
             add([state, state], after, s, d.to_state() + chunk * state, state, NonzeroPart::Full);
         }
         if !self.accumulate {
-            for (r, du) in block.du.iter_mut().enumerate() {
+            for (r, du) in group.du.iter_mut().enumerate() {
                 du[self.lengths.of(sequences.start + r)..].fill(zero);
             }
         }
-        for (ds0, ds) in block.dstate0.iter_mut().zip(ds.chunks_exact(state)) {
-            for (to, ds) in ds0.iter_mut().zip(ds) {
+        for (dstate0, ds) in group.dstate0.iter_mut().zip(ds.chunks_exact(state)) {
+            for (to, ds) in dstate0.iter_mut().zip(ds) {
                 *to += *ds;
             }
         }
@@ -292,43 +308,47 @@ impl<T: Scalar> BackwardPass<'_, T> {
     /// Adds the gradient of each sequence's end state where the sequence ends, led back through its last r < T time steps.
     fn add_dstate_end(
         &self,
-        block: &mut SequenceGroup<'_, '_, T>,
+        group: &mut SequenceGroup<'_, '_, T>,
         ds: &mut [T],
         range: ChunkRange,
         a: &Discrete,
         scratch64: &mut [f64],
     ) {
         let Some(dstate_end) = self.dstate_end else { return };
-        let SequenceGroup { head, ref sequences, ref mut du, saved, ref mut recurrence_grads, .. } = *block;
-        let ChunkRange { c0, chunks, last: last_block } = range;
-        let (d, state, chunk) = (&self.dims, self.dims.state, self.cut.chunk);
+        let SequenceGroup { head, ref sequences, ref mut du, saved, ref mut recurrence_grads, .. } = *group;
+        let ChunkRange { c0, chunks, is_last_range } = range;
+        let (d, state, chunk) = (&self.dims, self.dims.state, self.task_split.chunk);
         for r in 0..sequences.len() {
             let sequence = sequences.start + r;
             let length = self.lengths.of(sequence);
-            let last = length / chunk;
-            if last < c0 || last > c0 + chunks || (last == c0 + chunks && !last_block) {
+            let end_chunk_index = length / chunk;
+            if end_chunk_index < c0
+                || end_chunk_index > c0 + chunks
+                || (end_chunk_index == c0 + chunks && !is_last_range)
+            {
                 continue;
             }
             let dend = &dstate_end[(sequence * d.heads + head) * state..][..state];
-            let ds = &mut ds[((last - c0) * sequences.len() + r) * state..][..state];
+            let ds = &mut ds[((end_chunk_index - c0) * sequences.len() + r) * state..][..state];
             if length % chunk == 0 {
                 for (ds, dend) in ds.iter_mut().zip(dend) {
                     *ds += *dend;
                 }
                 continue;
             }
-            let start = &saved[(last * sequences.len() + r) * state..][..state];
-            let rest = EndChunkInput { start, x: &self.u(head, sequence)[last * chunk..length] };
+            let start = &saved[(end_chunk_index * sequences.len() + r) * state..][..state];
+            let end_chunk =
+                EndChunkInput { start, x: &self.u(head, sequence)[end_chunk_index * chunk..length] };
             let mut du = du.get_mut(r);
             self.level.run(
                 #[inline(always)]
                 || {
                     let add = |k: usize, g: T| {
                         if let Some(du) = du.as_mut() {
-                            du[last * chunk + k] += g;
+                            du[end_chunk_index * chunk + k] += g;
                         }
                     };
-                    states::finish_backward(ds, add, recurrence_grads, dend, rest, a, scratch64)
+                    states::finish_backward(ds, add, recurrence_grads, dend, end_chunk, a, scratch64)
                 },
             );
         }

@@ -28,9 +28,9 @@ pub(crate) struct PhiBlocks {
 pub(crate) struct ForwardJob<'a, T> {
     pub(crate) head: usize,
     pub(crate) sequences: Range<usize>,
-    /// (sequences, channels) of len; empty where y is not wanted.
+    /// Outputs, len elements for each channel of each sequence; no slices at all where y is not wanted.
     pub(crate) y: Vec<&'a mut [T]>,
-    /// (sequences) of N; empty where not wanted.
+    /// End states, N elements for each sequence; no slices at all where they are not wanted.
     pub(crate) state_end: Vec<&'a mut [T]>,
     /// (sequences, chunks, N) in the order of blocks: the state entering each chunk.
     pub(crate) saved: Option<&'a mut [T]>,
@@ -41,7 +41,7 @@ struct SequenceGroup<'b, 'a, T> {
     head: usize,
     sequences: Range<usize>,
     y: &'b mut [&'a mut [T]],
-    end: &'b mut [&'a mut [T]],
+    state_end: &'b mut [&'a mut [T]],
     saved: Option<&'b mut [T]>,
 }
 
@@ -49,7 +49,7 @@ struct SequenceGroup<'b, 'a, T> {
 pub(crate) struct ForwardPass<'a, T> {
     pub(crate) level: Level,
     pub(crate) dims: Dims,
-    pub(crate) cut: TaskSplit,
+    pub(crate) task_split: TaskSplit,
     pub(crate) phi_blocks: PhiBlocks,
     /// Whether this is the second pass of a two-sided layer.
     pub(crate) reversed: bool,
@@ -65,9 +65,9 @@ pub(crate) struct ForwardPass<'a, T> {
 impl<T: Scalar> ForwardPass<'_, T> {
     /// Scalars of scratch for one job.
     pub(crate) fn scratch(&self) -> usize {
-        let block = self.cut.sequences * self.cut.block;
-        2 * block * self.cut.chunk
-            + (block + self.cut.sequences) * self.dims.state
+        let chunk_rows = self.task_split.sequences_per_group * self.task_split.chunks_per_block;
+        2 * chunk_rows * self.task_split.chunk
+            + (chunk_rows + self.task_split.sequences_per_group) * self.dims.state
             + scan_scratch(self.dims.state)
     }
 
@@ -78,10 +78,10 @@ impl<T: Scalar> ForwardPass<'_, T> {
 
     /// One sequence of u.
     fn u(&self, head: usize, sequence: usize) -> &[T] {
-        &self.u[(sequence * self.dims.heads + head) * self.cut.len..][..self.cut.len]
+        &self.u[(sequence * self.dims.heads + head) * self.task_split.len..][..self.task_split.len]
     }
 
-    /// All sequences of a job, block after block. `phi_t`: Φᵀ of this head and pass.
+    /// All sequences of a job, group after group. `phi_t`: Φᵀ of this head and pass.
     pub(crate) fn run(
         &self,
         job: ForwardJob<'_, T>,
@@ -90,46 +90,53 @@ impl<T: Scalar> ForwardPass<'_, T> {
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
-        let (d, cut) = (&self.dims, &self.cut);
+        let (d, task_split) = (&self.dims, &self.task_split);
         let ForwardJob { head, sequences, mut y, mut state_end, mut saved } = job;
-        for first in sequences.clone().step_by(cut.sequences) {
-            let block = first..(first + cut.sequences).min(sequences.end);
+        for first in sequences.clone().step_by(task_split.sequences_per_group) {
+            let group_sequences = first..(first + task_split.sequences_per_group).min(sequences.end);
             let at = first - sequences.start;
-            let y = match y.is_empty() {
+            let group_y = match y.is_empty() {
                 true => &mut [],
-                false => &mut y[at * d.channels..][..block.len() * d.channels],
+                false => &mut y[at * d.channels..][..group_sequences.len() * d.channels],
             };
-            let end = match state_end.is_empty() {
+            let group_state_end = match state_end.is_empty() {
                 true => &mut [],
-                false => &mut state_end[at..][..block.len()],
+                false => &mut state_end[at..][..group_sequences.len()],
             };
-            let line = cut.chunks * d.state;
-            let saved = saved.as_mut().map(|s| &mut s[at * line..][..block.len() * line]);
-            self.run_group(
-                SequenceGroup { head, sequences: block, y, end, saved },
-                phi_t,
-                a,
-                scratch,
-                scratch64,
-            );
+            let saved_per_sequence = task_split.chunks * d.state;
+            let group_saved = saved
+                .as_mut()
+                .map(|s| &mut s[at * saved_per_sequence..][..group_sequences.len() * saved_per_sequence]);
+            let group = SequenceGroup {
+                head,
+                sequences: group_sequences,
+                y: group_y,
+                state_end: group_state_end,
+                saved: group_saved,
+            };
+            self.run_group(group, phi_t, a, scratch, scratch64);
         }
     }
 
     /// Takes the sequences of one group through all chunks: writes their y, end states and saved states.
     fn run_group(
         &self,
-        block: SequenceGroup<'_, '_, T>,
+        group: SequenceGroup<'_, '_, T>,
         phi_t: &[T],
         a: &Discrete,
         scratch: &mut [T],
         scratch64: &mut [f64],
     ) {
-        let SequenceGroup { head, sequences, y, end, mut saved } = block;
-        let (d, cut, state, chunk) = (&self.dims, &self.cut, self.dims.state, self.cut.chunk);
+        let SequenceGroup { head, sequences, y, state_end, mut saved } = group;
+        let (d, task_split, state, chunk) =
+            (&self.dims, &self.task_split, self.dims.state, self.task_split.chunk);
         let count = sequences.len();
-        let (x, rest) = scratch.split_at_mut(cut.sequences * cut.block * chunk);
-        let (out, rest) = rest.split_at_mut(cut.sequences * cut.block * chunk);
-        let (s, spare) = rest.split_at_mut(cut.sequences * (cut.block + 1) * state);
+        let (x, rest) =
+            scratch.split_at_mut(task_split.sequences_per_group * task_split.chunks_per_block * chunk);
+        let (out, rest) =
+            rest.split_at_mut(task_split.sequences_per_group * task_split.chunks_per_block * chunk);
+        let (s, scan_scratch) =
+            rest.split_at_mut(task_split.sequences_per_group * (task_split.chunks_per_block + 1) * state);
         let zero = T::zero();
         let (to_y, to_state) = phi_t.split_at(d.to_state());
         let (v_t, q_t) = to_state.split_at(chunk * state);
@@ -141,15 +148,15 @@ impl<T: Scalar> ForwardPass<'_, T> {
                 None => s.fill(zero),
             }
         }
-        for c0 in (0..cut.chunks).step_by(cut.block) {
-            let chunks = cut.block.min(cut.chunks - c0);
+        for c0 in (0..task_split.chunks).step_by(task_split.chunks_per_block) {
+            let chunks = task_split.chunks_per_block.min(task_split.chunks - c0);
             let m = chunks * count;
             let needs_x = self.phi_blocks.toep || self.phi_blocks.v;
             // One sequence whose chunks lie whole in u and y: nothing to copy.
-            let whole = (c0 + chunks) * chunk;
-            let in_place = count == 1 && !self.reversed && whole <= self.lengths.of(sequences.start);
+            let chunks_end = (c0 + chunks) * chunk;
+            let in_place = count == 1 && !self.reversed && chunks_end <= self.lengths.of(sequences.start);
             let x = if in_place {
-                &self.u(head, sequences.start)[c0 * chunk..whole]
+                &self.u(head, sequences.start)[c0 * chunk..chunks_end]
             } else if needs_x {
                 for (i, x) in x[..m * chunk].chunks_exact_mut(chunk).enumerate() {
                     let sequence = sequences.start + i % count;
@@ -177,7 +184,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
                     c: next,
                     ldc: state,
                     accumulate: false,
-                    part: NonzeroPart::Full,
+                    nonzero_part: NonzeroPart::Full,
                 };
                 product(self.level, p);
             } else {
@@ -195,28 +202,30 @@ impl<T: Scalar> ForwardPass<'_, T> {
                     );
                 }
             } else {
-                scan(self.level, s, q_t, [chunks, count, state], false, spare);
+                scan(self.level, s, q_t, [chunks, count, state], false, scan_scratch);
             }
             if let Some(saved) = saved.as_mut() {
                 saved[c0 * count * state..][..m * state].copy_from_slice(&s[..m * state]);
             }
-            for (r, end) in end.iter_mut().enumerate() {
+            for (r, state_end) in state_end.iter_mut().enumerate() {
                 let length = self.lengths.of(sequences.start + r);
                 let last = length / chunk;
                 // A sequence that fills its last chunk ends in the state after it.
-                if last >= c0 && (last < c0 + chunks || (last == cut.chunks && c0 + chunks == cut.chunks)) {
+                if last >= c0
+                    && (last < c0 + chunks || (last == task_split.chunks && c0 + chunks == task_split.chunks))
+                {
                     let start = &s[((last - c0) * count + r) * state..][..state];
                     let x = &self.u(head, sequences.start + r)[last * chunk..length];
-                    let rest = EndChunkInput { start, x };
+                    let end_chunk = EndChunkInput { start, x };
                     self.level.run(
                         #[inline(always)]
-                        || states::finish(end, rest, a, scratch64),
+                        || states::finish(state_end, end_chunk, a, scratch64),
                     );
                 }
             }
             for channel in 0..if y.is_empty() { 0 } else { d.channels } {
                 let (to, accumulate) = match in_place {
-                    true => (&mut y[channel][c0 * chunk..whole], self.accumulate),
+                    true => (&mut y[channel][c0 * chunk..chunks_end], self.accumulate),
                     false => (&mut *out, false),
                 };
                 let (toep_t, w_t) =
@@ -231,7 +240,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
                         c: to,
                         ldc: chunk,
                         accumulate,
-                        part: NonzeroPart::Upper,
+                        nonzero_part: NonzeroPart::Upper,
                     };
                     product(self.level, p);
                 }
@@ -245,7 +254,7 @@ impl<T: Scalar> ForwardPass<'_, T> {
                         c: to,
                         ldc: chunk,
                         accumulate: accumulate || self.phi_blocks.toep,
-                        part: NonzeroPart::Full,
+                        nonzero_part: NonzeroPart::Full,
                     };
                     product(self.level, p);
                 }

@@ -102,7 +102,7 @@ impl<T: Scalar> ChunkPlan<T> {
         }
     }
 
-    fn cut(&self, sizes: &ChunkSizes<'_>) -> TaskSplit {
+    fn task_split(&self, sizes: &ChunkSizes<'_>) -> TaskSplit {
         TaskSplit::new(sizes.batch, sizes.len, self.dims.heads, self.dims.chunk)
     }
 
@@ -134,7 +134,7 @@ impl<T: Scalar> ChunkPlan<T> {
             let phi_t = refusal::zeros("constants of chunks", spec.heads * dims.passes * dims.phi());
             // Λ, B̄, C and the rows of the low rank, and as much for their gradients.
             let vectors = 2 * (3 + 2 * spec.rank + spec.kernel_channels());
-            refusal::need::<f64>("discretised heads", spec.heads * vectors * spec.state);
+            refusal::require_memory::<f64>("discretised heads", spec.heads * vectors * spec.state);
             self.heads = vec![HeadState::zeroed(&spec); spec.heads];
             self.phi_t = phi_t;
         }
@@ -191,41 +191,42 @@ impl<T: Scalar> ChunkPlan<T> {
     pub(crate) fn forward(&self, be: &Cpu<T>, args: ChunkForward<'_, T>, ws: &mut Workspace<T>) {
         let ChunkForward { mut y, state_end, mut saved, u, state0, sizes, phi_blocks, accumulate } = args;
         let sizes = &sizes;
-        let (d, cut) = (&self.dims, self.cut(sizes));
+        let (d, task_split) = (&self.dims, self.task_split(sizes));
         let mut ends = state_end.map(|s| rows_by_head(s, d.state, d.heads));
         for pass in 0..d.passes {
             let run = ForwardPass {
                 level: be.level(),
                 dims: *d,
-                cut,
+                task_split,
                 phi_blocks,
                 reversed: pass == 1,
                 accumulate: accumulate || pass == 1,
                 u,
                 state0,
-                lengths: Lengths { len: sizes.len, own: sizes.lengths },
+                lengths: Lengths { len: sizes.len, sequence_lengths: sizes.lengths },
             };
             let mut ys = (y.as_deref_mut())
                 .map(|y| rows_by_head(y, sizes.len, d.heads))
                 .unwrap_or_default()
                 .into_iter();
             let mut ends = ends.take().unwrap_or_default().into_iter();
-            let line = cut.chunks * d.state;
-            let mut saved =
-                (saved.as_deref_mut()).map(|saved| &mut saved[pass * d.heads * sizes.batch * line..]);
-            let mut jobs = Vec::with_capacity(d.heads * cut.groups_per_head());
+            let saved_per_sequence = task_split.chunks * d.state;
+            let mut saved = (saved.as_deref_mut())
+                .map(|saved| &mut saved[pass * d.heads * sizes.batch * saved_per_sequence..]);
+            let mut jobs = Vec::with_capacity(d.heads * task_split.tasks_per_head());
             for head in 0..d.heads {
-                for sequences in cut.groups() {
-                    let own = saved.take().map(|remaining| {
-                        let (own, rest) = remaining.split_at_mut(sequences.len() * line);
-                        saved = Some(rest);
-                        own
+                for sequences in task_split.task_sequences() {
+                    let task_saved = saved.take().map(|remaining| {
+                        let (task_saved, later_tasks) =
+                            remaining.split_at_mut(sequences.len() * saved_per_sequence);
+                        saved = Some(later_tasks);
+                        task_saved
                     });
                     jobs.push(ForwardJob {
                         head,
                         y: ys.by_ref().take(sequences.len() * d.channels).collect(),
                         state_end: ends.by_ref().take(sequences.len()).collect(),
-                        saved: own,
+                        saved: task_saved,
                         sequences,
                     });
                 }
@@ -256,10 +257,10 @@ impl<T: Scalar> ChunkPlan<T> {
         let ChunkBackward { mut du, mut dstate0, dy, dstate_end, u, parts, sizes, mut accumulate } = args;
         let sizes = &sizes;
         self.prepare_backward(be);
-        let (d, cut) = (self.dims, self.cut(sizes));
-        let groups = cut.groups_per_head();
+        let (d, task_split) = (self.dims, self.task_split(sizes));
+        let groups = task_split.tasks_per_head();
         let recurrence_grads_len = RecurrenceGradients::len(d.state, d.rank);
-        // What an end state adds to du comes before the rest.
+        // The gradient of an end state adds to du, which therefore holds zeros before the first pass.
         if let Some(du) = du.as_deref_mut().filter(|_| !accumulate && dstate_end.is_some()) {
             du.fill(T::zero());
             accumulate = true;
@@ -272,15 +273,15 @@ impl<T: Scalar> ChunkPlan<T> {
                 let run = BackwardPass {
                     level: be.level(),
                     dims: d,
-                    cut,
+                    task_split,
                     phi_blocks,
                     reversed: pass == 1,
                     accumulate,
-                    first: part == 0,
+                    overwrite_dphi: part == 0,
                     dy,
                     dstate_end: if phi_blocks.v { dstate_end } else { None },
                     u,
-                    lengths: Lengths { len: sizes.len, own: sizes.lengths },
+                    lengths: Lengths { len: sizes.len, sequence_lengths: sizes.lengths },
                 };
                 let mut dus = (du.as_deref_mut())
                     .map(|du| rows_by_head(du, sizes.len, d.heads))
@@ -294,12 +295,12 @@ impl<T: Scalar> ChunkPlan<T> {
                 let mut dphis = dphi[pass * per_pass * d.phi()..].chunks_exact_mut(d.phi());
                 let mut all_recurrence_grads = recurrence_grads[pass * per_pass * recurrence_grads_len..]
                     .chunks_exact_mut(recurrence_grads_len);
-                let line = cut.chunks * d.state;
-                let saved = &saved[pass * d.heads * sizes.batch * line..];
+                let saved_per_sequence = task_split.chunks * d.state;
+                let saved = &saved[pass * d.heads * sizes.batch * saved_per_sequence..];
                 let mut jobs = Vec::with_capacity(per_pass);
                 for head in 0..d.heads {
-                    for sequences in cut.groups() {
-                        let from = (head * sizes.batch + sequences.start) * line;
+                    for sequences in task_split.task_sequences() {
+                        let from = (head * sizes.batch + sequences.start) * saved_per_sequence;
                         let (Some(dphi), Some(recurrence_grads)) =
                             (dphis.next(), all_recurrence_grads.next())
                         else {
@@ -309,7 +310,7 @@ impl<T: Scalar> ChunkPlan<T> {
                             head,
                             du: dus.by_ref().take(sequences.len()).collect(),
                             dstate0: dstates.by_ref().take(sequences.len()).collect(),
-                            saved: &saved[from..][..sequences.len() * line],
+                            saved: &saved[from..][..sequences.len() * saved_per_sequence],
                             dphi,
                             recurrence_grads,
                             sequences,

@@ -23,15 +23,15 @@ pub(crate) fn scan<T: Scalar>(
     m: &[T],
     [steps, rows, n]: [usize; 3],
     reverse: bool,
-    spare: &mut [T],
+    scratch: &mut [T],
 ) {
     let size = rows * n;
     if level == Level::Avx512 && tiled::<T>(level, n) && rows == 1 && n == ROW {
         // One row at a time is bound by the loads of M: none may straddle two cache lines.
-        let skip = spare.as_ptr().align_offset(64).min(W);
-        let own = &mut spare[skip..][..n * n];
-        own.copy_from_slice(&m[..n * n]);
-        simd!(level, FMA => scan_row::<T, FMA>(s, own, steps, reverse));
+        let skip = scratch.as_ptr().align_offset(64).min(W);
+        let aligned_m = &mut scratch[skip..][..n * n];
+        aligned_m.copy_from_slice(&m[..n * n]);
+        simd!(level, FMA => scan_row::<T, FMA>(s, aligned_m, steps, reverse));
         return;
     }
     for i in 0..steps {
@@ -42,7 +42,17 @@ pub(crate) fn scan<T: Scalar>(
         let size = [rows, n, n];
         product(
             level,
-            Product { size, a, lda: n, b: m, ldb: n, c, ldc: n, accumulate: true, part: NonzeroPart::Full },
+            Product {
+                size,
+                a,
+                lda: n,
+                b: m,
+                ldb: n,
+                c,
+                ldc: n,
+                accumulate: true,
+                nonzero_part: NonzeroPart::Full,
+            },
         );
     }
 }
@@ -135,8 +145,8 @@ mod tests {
                 let m: Vec<f32> = (0..n * n).map(|_| rng.normal() as f32 / n as f32).collect();
                 let run = |level: Level| {
                     let mut s = s.clone();
-                    let mut spare = vec![0.0; scan_scratch(n)];
-                    scan(level, &mut s, &m, [7, rows, n], reverse, &mut spare);
+                    let mut scratch = vec![0.0; scan_scratch(n)];
+                    scan(level, &mut s, &m, [7, rows, n], reverse, &mut scratch);
                     s
                 };
                 let want = run(Level::Portable);

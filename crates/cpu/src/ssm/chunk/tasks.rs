@@ -1,6 +1,6 @@
 //! How work is cut into parts, and where each part finds its sequences and its scratch.
 //!
-//! A task is one head for a group of the sequences; it goes through them in blocks of some sequences by some chunks
+//! A task is one head for some of the sequences; it goes through them in groups, and through the chunks of a group in blocks
 //! ([`TaskSplit`]), so that everything a block touches stays in the second-level cache. Sizes alone decide, never the number of threads.
 
 use crate::Cpu;
@@ -9,11 +9,11 @@ use s4_backend::Scalar;
 use std::{ops::Range, sync::Mutex};
 
 /// Rows of X, one for each (sequence, chunk), that a block has at most.
-const BLOCK: usize = 512;
-/// Sequences that go through the scan together.
-const ROWS: usize = 32;
+const MAX_ROWS_PER_BLOCK: usize = 512;
+/// Sequences that go through the chunks together, at most.
+const MAX_SEQUENCES_PER_GROUP: usize = 32;
 /// Tasks that a call should have at least, where its sequences allow it.
-const TASKS: usize = 16;
+const MIN_TASKS: usize = 16;
 
 /// How the work of one call is cut into tasks, and a task into blocks.
 #[derive(Clone, Copy, Debug)]
@@ -24,38 +24,37 @@ pub(crate) struct TaskSplit {
     pub(crate) chunk: usize,
     /// ⌈L/T⌉
     pub(crate) chunks: usize,
-    /// Sequences of a block.
-    pub(crate) sequences: usize,
-    /// Chunks of a block.
-    pub(crate) block: usize,
-    /// Sequences of a task.
-    pub(crate) group: usize,
+    /// Sequences that go through the chunks together, and whose chunks make a block.
+    pub(crate) sequences_per_group: usize,
+    /// Consecutive chunks of each sequence of a group that make a block.
+    pub(crate) chunks_per_block: usize,
+    pub(crate) sequences_per_task: usize,
 }
 
 impl TaskSplit {
     pub(crate) fn new(batch: usize, len: usize, heads: usize, chunk: usize) -> Self {
-        let group = batch.div_ceil(TASKS.div_ceil(heads).min(batch.max(1)));
-        let sequences = group.min(ROWS);
+        let sequences_per_task = batch.div_ceil(MIN_TASKS.div_ceil(heads).min(batch.max(1)));
+        let sequences_per_group = sequences_per_task.min(MAX_SEQUENCES_PER_GROUP);
         let chunks = len.div_ceil(chunk);
         TaskSplit {
             batch,
             len,
             chunk,
             chunks,
-            sequences,
-            block: (BLOCK / sequences).clamp(1, chunks.max(1)),
-            group,
+            sequences_per_group,
+            chunks_per_block: (MAX_ROWS_PER_BLOCK / sequences_per_group).clamp(1, chunks.max(1)),
+            sequences_per_task,
         }
     }
 
-    /// Sequence groups of a head.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (batch, group) = (self.batch, self.group);
-        (0..batch).step_by(group).map(move |b| b..(b + group).min(batch))
+    /// The sequences of each task of a head.
+    pub(crate) fn task_sequences(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (batch, sequences_per_task) = (self.batch, self.sequences_per_task);
+        (0..batch).step_by(sequences_per_task).map(move |b| b..(b + sequences_per_task).min(batch))
     }
 
-    pub(crate) fn groups_per_head(&self) -> usize {
-        self.batch.div_ceil(self.group)
+    pub(crate) fn tasks_per_head(&self) -> usize {
+        self.batch.div_ceil(self.sequences_per_task)
     }
 }
 
@@ -77,10 +76,10 @@ pub(crate) fn for_each<T: Scalar, J: Send>(
     let (mut scratch, mut scratch64) = (scratch, scratch64);
     let slots: Vec<_> = (0..be.threads())
         .map(|_| {
-            let (own, rest) = std::mem::take(&mut scratch).split_at_mut(size);
-            let (own64, rest64) = std::mem::take(&mut scratch64).split_at_mut(size64);
+            let (thread_scratch, rest) = std::mem::take(&mut scratch).split_at_mut(size);
+            let (thread_scratch64, rest64) = std::mem::take(&mut scratch64).split_at_mut(size64);
             (scratch, scratch64) = (rest, rest64);
-            Mutex::new((own, own64))
+            Mutex::new((thread_scratch, thread_scratch64))
         })
         .collect();
     be.install(|| {
@@ -144,11 +143,11 @@ pub(crate) fn scatter<T: Scalar>(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lengths<'a> {
     pub(crate) len: usize,
-    pub(crate) own: Option<&'a [i32]>,
+    pub(crate) sequence_lengths: Option<&'a [i32]>,
 }
 
 impl Lengths<'_> {
     pub(crate) fn of(&self, sequence: usize) -> usize {
-        self.own.map_or(self.len, |own| own[sequence] as usize)
+        self.sequence_lengths.map_or(self.len, |lengths| lengths[sequence] as usize)
     }
 }

@@ -59,7 +59,12 @@ impl<T: Scalar> ConvPlan<T> {
             sums.fill(Complex::default());
             if want_du {
                 for (c, s) in spectra.chunks_exact_mut(points).enumerate() {
-                    self.pair_spectrum(fft, &mut s[..n], self.kernel_rows(kernel, h, c), fft_scratch);
+                    self.kernel_spectrum_for_sequence_pairs(
+                        fft,
+                        &mut s[..n],
+                        self.kernel_rows(kernel, h, c),
+                        fft_scratch,
+                    );
                 }
             }
             for b in 0..self.pairs {
@@ -113,7 +118,13 @@ impl<T: Scalar> ConvPlan<T> {
             sums.fill(Complex::default());
             if want_du {
                 for (c, s) in spectra.chunks_exact_mut(points).enumerate() {
-                    self.lone_spectrum(fft, twist, &mut s[..m], self.kernel_rows(kernel, h, c), fft_scratch);
+                    self.kernel_spectrum_for_single_sequences(
+                        fft,
+                        twist,
+                        &mut s[..m],
+                        self.kernel_rows(kernel, h, c),
+                        fft_scratch,
+                    );
                 }
             }
             for b in 2 * self.pairs..batch {

@@ -25,7 +25,12 @@ impl<T: Scalar> ConvPlan<T> {
             let n = fft.len();
             let (z, work) = (&mut z[..n], &mut work[..n]);
             for (c, s) in spectra.chunks_exact_mut(points).enumerate() {
-                self.pair_spectrum(fft, &mut s[..n], self.kernel_rows(kernel, h, c), fft_scratch);
+                self.kernel_spectrum_for_sequence_pairs(
+                    fft,
+                    &mut s[..n],
+                    self.kernel_rows(kernel, h, c),
+                    fft_scratch,
+                );
             }
             for (b, y) in y.chunks_exact_mut(2 * channels).enumerate() {
                 let (ua, ub) = (u.sequence(2 * b, h), u.sequence(2 * b + 1, h));
@@ -63,7 +68,13 @@ impl<T: Scalar> ConvPlan<T> {
             let m = fft.len();
             let (z, work) = (&mut z[..m], &mut work[..m]);
             for (c, s) in spectra.chunks_exact_mut(points).enumerate() {
-                self.lone_spectrum(fft, twist, &mut s[..m], self.kernel_rows(kernel, h, c), fft_scratch);
+                self.kernel_spectrum_for_single_sequences(
+                    fft,
+                    twist,
+                    &mut s[..m],
+                    self.kernel_rows(kernel, h, c),
+                    fft_scratch,
+                );
             }
             for (b, y) in y.chunks_exact_mut(channels).enumerate().skip(2 * self.pairs) {
                 let u = u.sequence(b, h);

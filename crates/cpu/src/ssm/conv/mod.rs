@@ -12,8 +12,8 @@ mod plan;
 use crate::{
     Cpu, Workspace,
     memory::{
-        cpu::GRAIN,
-        tasks::{ThreadScratch, thread_scratch_len},
+        cpu::MIN_ELEMENTS_PER_TASK,
+        tasks::{ThreadScratch, all_threads_scratch_len},
     },
     ssm::rows::rows_by_head,
 };
@@ -29,7 +29,7 @@ impl<T: Scalar> ConvOps for Cpu<T> {
         let plan = ConvPlan::new(self, &shape);
         let ConvShape { batch, heads, channels, len, .. } = shape;
         let scratch_len = plan.points() * (channels + 2) + plan.fft_scratch();
-        let mut scratch = ws.complex.take(thread_scratch_len(self, scratch_len));
+        let mut scratch = ws.complex.take(all_threads_scratch_len(self, scratch_len));
         let thread_scratch = ThreadScratch::new(&mut scratch, scratch_len);
         let inputs = ConvInputs { u: SequenceArray { data: u, features: heads, len }, kernel, d };
         let mut y_by_head = rows_by_head(y, len, heads);
@@ -37,7 +37,7 @@ impl<T: Scalar> ConvOps for Cpu<T> {
             plan.forward_head(h, y, inputs, &mut thread_scratch.lock());
         };
         let per_head = batch * channels;
-        if batch * heads * len < 2 * GRAIN {
+        if batch * heads * len < 2 * MIN_ELEMENTS_PER_TASK {
             y_by_head.chunks_mut(per_head).enumerate().for_each(task);
         } else {
             self.install(|| y_by_head.par_chunks_mut(per_head).enumerate().for_each(task));
@@ -52,14 +52,14 @@ impl<T: Scalar> Cpu<T> {
     /// The transpose of `conv_forward`; see [`ConvBackward`].
     ///
     /// # Errors
-    /// Those of [`ConvBackward::check`].
+    /// The errors of [`ConvBackward::check`].
     pub fn conv_backward(&self, args: ConvBackward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         args.check(self)?;
         let ConvBackward { du, dkernel, dd, dy, u, kernel, d, shape } = args;
         let plan = ConvPlan::new(self, &shape);
         let ConvShape { batch, heads, channels, len, kernel_len, .. } = shape;
         let scratch_len = plan.points() * (2 * channels + 3) + plan.fft_scratch();
-        let mut scratch = ws.complex.take(thread_scratch_len(self, scratch_len));
+        let mut scratch = ws.complex.take(all_threads_scratch_len(self, scratch_len));
         let thread_scratch = ThreadScratch::new(&mut scratch, scratch_len);
         let (u, dy) = (
             SequenceArray { data: u, features: heads, len },

@@ -15,7 +15,7 @@ const PAIRS_FROM: usize = 8;
 /// The transforms for a convolution's shape, and which sequences go through them two by two.
 pub(super) struct ConvPlan<T> {
     pub(super) shape: ConvShape,
-    /// Sequences 0 … 2·pairs−1 go two by two, the rest alone.
+    /// Sequences 0 … 2·pairs−1 go two by two, the sequences after them one by one.
     pub(super) pairs: usize,
     /// Length n ≥ L + M − 1 for two sequences (one more when two-sided), where sequences go two by two.
     pub(super) fft_of_two: Option<Fft>,
@@ -55,7 +55,7 @@ impl<T: Scalar> ConvPlan<T> {
     }
 
     /// (1/n)·FFT of the kernel laid on the circle: k0_j at j, k1_j at −(1+j).
-    pub(super) fn pair_spectrum(
+    pub(super) fn kernel_spectrum_for_sequence_pairs(
         &self,
         fft: &Fft,
         out: &mut [Complex<T>],
@@ -80,7 +80,7 @@ impl<T: Scalar> ConvPlan<T> {
     }
 
     /// (1/m)·FFT of the twisted kernel: k0_j w^j at j, k1_j w^{−(1+j)} at −(1+j).
-    pub(super) fn lone_spectrum(
+    pub(super) fn kernel_spectrum_for_single_sequences(
         &self,
         fft: &Fft,
         twist: &[Complex<T>],

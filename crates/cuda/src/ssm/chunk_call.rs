@@ -1,4 +1,5 @@
-//! One call of an SSM on whole sequences, with what its sizes decide.
+//! One call of an SSM that is computed by chunk passes: its layer, sizes and lengths, and how its sequences are cut into
+//! segments.
 
 use super::{
     discretize::Layer,
@@ -14,22 +15,22 @@ use s4_backend::{Result, SsmCall, SsmParams, SsmSpec};
 use std::sync::Arc;
 
 /// A call by chunk passes.
-pub(super) struct Call<'a> {
+pub(super) struct ChunkCall<'a> {
     pub(super) op: &'static str,
     pub(super) layer: Layer<'a>,
     pub(super) sizes: Sizes,
     pub(super) batch: usize,
     pub(super) len: usize,
-    pub(super) cut: SegmentSplit,
+    pub(super) segment_split: SegmentSplit,
     /// Whether the pass of `bidirectional_pass.rs` serves it, as far as sizes decide.
     pub(super) bidirectional_pass: bool,
     pub(super) lengths: Option<&'a Ints>,
 }
 
-impl Call<'_> {
+impl ChunkCall<'_> {
     /// Elements of the states that enter the segments of one pass.
     fn entering_len(&self) -> usize {
-        entering_len(self.sizes, self.cut, self.batch)
+        entering_len(self.sizes, self.segment_split, self.batch)
     }
 
     /// The part of `saved`, the states that enter the segments, that belongs to one direction.
@@ -41,71 +42,71 @@ impl Call<'_> {
 
 /// Elements of the states that enter the segments of one pass, which forward saves for backward where sequences are
 /// cut; else 0.
-fn entering_len(s: Sizes, cut: SegmentSplit, batch: usize) -> usize {
-    if cut.segments > 1 { batch * cut.segments * s.heads * s.np } else { 0 }
+fn entering_len(s: Sizes, segment_split: SegmentSplit, batch: usize) -> usize {
+    if segment_split.segments > 1 { batch * segment_split.segments * s.heads * s.np } else { 0 }
 }
 
 impl Cuda {
     /// How a call's sequences are cut, and whether `bidirectional_pass.rs` serves it.
-    fn plan_cut(&self, spec: &SsmSpec, s: Sizes, (batch, len): (usize, usize)) -> (SegmentSplit, bool) {
+    fn plan_segments(&self, spec: &SsmSpec, s: Sizes, (batch, len): (usize, usize)) -> (SegmentSplit, bool) {
         let suits = self.multiplies_by_warpgroups() && s.np == 64 && spec.channels == 1 && len % 4 == 0;
-        let cut = if suits && spec.bidirectional {
+        let segment_split = if suits && spec.bidirectional {
             split_bidirectional(batch, spec.heads, len, self.processors(), self.precision().products())
         } else {
             split_for_passes(batch, spec.heads, len, self.processors())
         };
         // With one direction, 64 segments make one warpgroup's work.
-        (cut, suits && (spec.bidirectional || batch * cut.segments >= 48))
+        (segment_split, suits && (spec.bidirectional || batch * segment_split.segments >= 48))
     }
 
     /// The call with its sizes and its cut.
-    pub(super) fn call<'a>(
+    pub(super) fn chunk_call<'a>(
         &self,
         op: &'static str,
         call: &SsmCall<'a, Cuda>,
         params: SsmParams<'a, Cuda>,
-    ) -> Result<Call<'a>> {
+    ) -> Result<ChunkCall<'a>> {
         let layer = Layer { params, spec: call.spec, rate: call.options.rate };
-        let planned = self.plan_sizes(op, layer, (call.batch, call.len))?;
-        Ok(Call { lengths: call.options.lengths, ..planned })
+        let planned = self.chunk_call_without_lengths(op, layer, (call.batch, call.len))?;
+        Ok(ChunkCall { lengths: call.options.lengths, ..planned })
     }
 
     /// A call on `batch` sequences of `len` time steps, without lengths.
-    pub(super) fn plan_sizes<'a>(
+    pub(super) fn chunk_call_without_lengths<'a>(
         &self,
         op: &'static str,
         layer: Layer<'a>,
         (batch, len): (usize, usize),
-    ) -> Result<Call<'a>> {
+    ) -> Result<ChunkCall<'a>> {
         let sizes = Sizes::new(op, &layer.spec)?;
-        let (cut, bidirectional_pass) = self.plan_cut(&layer.spec, sizes, (batch, len));
-        Ok(Call { op, layer, sizes, batch, len, cut, bidirectional_pass, lengths: None })
+        let (segment_split, bidirectional_pass) = self.plan_segments(&layer.spec, sizes, (batch, len));
+        Ok(ChunkCall { op, layer, sizes, batch, len, segment_split, bidirectional_pass, lengths: None })
     }
 
     /// Elements that forward saves for backward; 0 where the sizes are not supported.
     pub(super) fn chunk_saved_len(&self, spec: &SsmSpec, batch: usize, len: usize) -> usize {
         match Sizes::new("ssm_saved_len", spec) {
             Ok(s) if batch > 0 && len > 0 => {
-                let (cut, _) = self.plan_cut(spec, s, (batch, len));
-                (1 + spec.bidirectional as usize) * entering_len(s, cut, batch)
+                let (segment_split, _) = self.plan_segments(spec, s, (batch, len));
+                (1 + spec.bidirectional as usize) * entering_len(s, segment_split, batch)
             }
             _ => 0,
         }
     }
 
-    /// Ā^(T·each) − 1 for the scans of the pass and of its adjoint, where sequences are cut.
+    /// Ā^(T·chunks_per_segment) − 1 for the scans of the pass and of its adjoint, where sequences are cut.
     pub(super) fn scan_matrices(
         &self,
-        c: &Call<'_>,
+        c: &ChunkCall<'_>,
         q: &DeviceBlock,
         backward: bool,
     ) -> Result<[Option<Arc<DeviceBlock>>; 2]> {
-        if c.cut.segments == 1 {
+        if c.segment_split.segments == 1 {
             return Ok([None, None]);
         }
         let make = || self.scratch(c.op, c.sizes.transition_len()).map(Arc::new);
         let (ahead, back) = (make()?, backward.then(make).transpose()?);
-        self.segment_matrices(c.op, q, c.sizes, c.cut.chunks_per_segment, &ahead, back.as_deref())?;
+        self.segment_matrices(c.op, q, c.sizes, c.segment_split.chunks_per_segment, &ahead, back.as_deref())?;
         Ok([Some(ahead), back])
     }
 }
