@@ -225,7 +225,7 @@ function namesOf(place: Place, parameters: readonly string[], recipe: Recipe, ar
     last,
     // An object without one of these is refused by its name.
     ...place.required,
-    ...(last === 'data' || last === 'shape' ? [names.at(-2) as string] : []),
+    ...(last === 'data' || last === 'shape' ? names.slice(-2, -1) : []),
     ...(key === undefined ? [] : [key]),
     ...ofPlace(recipe.words, place).flat(),
   ]
@@ -307,8 +307,9 @@ async function runDisposed(
 ): Promise<void> {
   if (!callable.name.includes('#') || /dispose\]?$/.test(callable.name)) return
   const receiver = await right.receiver?.()
-  const { self } = receiver as Receiver & { self: { dispose(): void } }
-  self.dispose()
+  const self = receiver?.self as Partial<Disposable>
+  if (typeof self[Symbol.dispose] !== 'function') return
+  self[Symbol.dispose]?.()
   outcome.cases++
   const given = await within(answer(() => invoke(callable, recipe, self, right.args())))
   receiver?.close()

@@ -8,8 +8,9 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { root } from './setup.mjs'
 
-/** The generated declarations of the package's entry point and of the addon. */
-const generated = ['index.d.ts', 'crates/node/native.d.ts']
+/** The generated declarations of the package's entry points and of the addon. */
+const declarations = ['index.d.ts', 'tasks.d.ts']
+const generated = [...declarations, 'crates/node/native.d.ts']
 const problems = []
 
 const { stdout } = spawnSync('git', ['status', '--porcelain', '--', ...generated], {
@@ -32,18 +33,23 @@ if (built) {
     )
 }
 
-const text = readFileSync(join(root, 'index.d.ts'), 'utf8')
-const lines = text.split('\n')
-lines.forEach((line, i) => {
+const texts = declarations.map((file) => readFileSync(join(root, file), 'utf8'))
+const lines = texts.flatMap((text, k) =>
+  text
+    .split('\n')
+    .map((line, i, all) => ({ line, before: all[i - 1] ?? '', at: `${declarations[k]}:${i + 1}` })),
+)
+for (const { line, before, at } of lines) {
   const declared = /^(?:declare )?(?:abstract )?(?:class|interface|type|const|function) /.test(line)
   const member = /^ {4}(?:readonly |static |abstract )*[a-zA-Z]+\??[:(]/.test(line)
   // Fields of a schedule are documented at the function that creates it, the name of an error at its class.
   const plain = /^ {4}(?:constructor|kind|warmup|total|floor|every|factor|patience|readonly name)\b/
-  if ((declared || member) && !plain.test(line) && !(lines[i - 1] ?? '').endsWith('*/'))
-    problems.push(`index.d.ts:${i + 1} has no documentation: ${line.trim()}`)
-})
+  if ((declared || member) && !plain.test(line) && !before.endsWith('*/'))
+    problems.push(`${at} has no documentation: ${line.trim()}`)
+}
 for (const word of ['@internal', '#binding', 'Native'])
-  if (text.includes(word)) problems.push(`index.d.ts names ${word}, which is internal`)
+  for (const [k, text] of texts.entries())
+    if (text.includes(word)) problems.push(`${declarations[k]} names ${word}, which is internal`)
 
 /** Names that the `.d.ts` files of a package declare. */
 function declaredIn(name, below = '.') {
@@ -53,16 +59,21 @@ function declaredIn(name, below = '.') {
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   return new Set(
     files
-      .filter((file) => file.endsWith('.d.ts') && !file.includes('node_modules'))
+      // Of TypeScript the libraries alone, not the compiler's own types.
+      .filter(
+        (file) => file.endsWith('.d.ts') && !/node_modules|^(?:typescript|tsserverlibrary)\./.test(file),
+      )
       .flatMap((file) =>
         [...readFileSync(join(folder, file), 'utf8').matchAll(declaration)].map((match) => match[1]),
       ),
   )
 }
 const taken = new Set([...declaredIn('@typescript/old', 'lib'), ...declaredIn('@types/node')])
-const names = [...text.matchAll(/^export (?:type )?\{ (.*) \};$/gm)].flatMap(([, list]) => list.split(', '))
+const names = [...texts.join('\n').matchAll(/^export (?:type )?\{ (.*) \};$/gm)].flatMap(([, list]) =>
+  list.split(', '),
+)
 if (!taken.has('ReadableStream') || !taken.has('Transform') || names.length < 50)
-  problems.push('the names of Node, of the web or of index.d.ts were not found')
+  problems.push('the names of Node, of the web or of the declarations were not found')
 for (const name of names.filter((n) => taken.has(n) || n in globalThis))
   problems.push(`the export ${name} has a name of Node's or the web's`)
 

@@ -100,7 +100,17 @@ const code = (path) =>
     ? /\/(typescript\.js|lib\.[a-z0-9.]+\.d\.ts)$/.test(path)
     : /\.(m?js|cjs|json|node)$/.test(path) || /@types\/node\/.*\.d\.ts$/.test(path)
 const list = [
-  ...['package.json', 'index.d.ts', 'build', 'benches', 'data', 'examples', 'scripts', '__test__/fixtures']
+  ...[
+    'package.json',
+    'index.d.ts',
+    'tasks.d.ts',
+    'build',
+    'benches',
+    'data',
+    'examples',
+    'scripts',
+    '__test__/fixtures',
+  ]
     .concat('crates/data/tests/files')
     .flatMap((path) => files(join(root, path))),
   ...['cli/bin', 'cli/dist', 'cli/package.json'].flatMap((path) => files(join(root, path))),

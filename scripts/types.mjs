@@ -7,7 +7,7 @@ import { dts } from 'rollup-plugin-dts'
 import { root } from './setup.mjs'
 
 /** Entry points: the declarations of the source, and the file that the package ships. */
-const entries = [['build/types/index.d.ts', 'index.d.ts']]
+const entries = ['index', 'tasks'].map((name) => [`build/types/${name}.d.ts`, `${name}.d.ts`])
 
 for (const [input, output] of entries) {
   const bundle = await rollup({ input: join(root, input), plugins: [dts()], external: /^(node:|#)/ })

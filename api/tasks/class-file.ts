@@ -25,7 +25,9 @@ export function classAbout(op: string, text: string | undefined, outputs: number
     throw wrong('a model that does not say its classes')
   }
   if (given?.task !== 'classify')
-    throw wrong(typeof given?.task === 'string' ? `a file of the task '${given.task}'` : 'a model of another program')
+    throw wrong(
+      typeof given?.task === 'string' ? `a file of the task '${given.task}'` : 'a model of another program',
+    )
   if (given.format !== FORMAT) throw wrong(`one of the format ${String(given.format)}`)
   const { input, classes, window, rates } = given
   const isNumbers = (x: unknown, count: number) =>

@@ -51,7 +51,8 @@ export async function fitClassifier(
 ): Promise<{ model: SequenceModel; about: ClassAbout; validationAccuracy: number }> {
   const { seed, signal, onEvent, folder } = options
   const classes = classesOf(labels)
-  if (classes.length < 2) throw fail('ERR_S4_DATA', op, 'examples of at least two classes', classes.join() || 'none')
+  if (classes.length < 2)
+    throw fail('ERR_S4_DATA', op, 'examples of at least two classes', classes.join() || 'none')
   const form = inputPlan(op, inputs, options)
   const { width } = form
   const maker = new StepMaker(form)
@@ -81,7 +82,11 @@ export async function fitClassifier(
     median: lengths[lengths.length >> 1] as number,
   }
   const plan = classPlan(size, options)
-  onEvent({ type: 'plan', options: { ...plan, rates: plan.rates.join(' ') }, text: classPlanText(plan, size) })
+  onEvent({
+    type: 'plan',
+    options: { ...plan, rates: plan.rates.join(' ') },
+    text: classPlanText(plan, size),
+  })
   const device = deviceOf(options)
   const begun = options.resume && folder !== undefined ? await resumed(op, folder, device) : undefined
   const made =
@@ -149,7 +154,9 @@ async function figuresAt(
   const bands = kind === 'audio' ? bandsAt(sampleRate, width, rate) : width
   const at = ({ data, length }: Steps): Steps => {
     if (kind === 'series') return fewerSteps({ data, length }, width, rate)
-    return bands === width ? { data, length } : { data: data.map((x, i) => (i % width < bands ? x : 0)), length }
+    return bands === width
+      ? { data, length }
+      : { data: data.map((x, i) => (i % width < bands ? x : 0)), length }
   }
   const steps = examples.map((example) => at(example.steps))
   const modelRate = kind === 'series' ? rate : 1

@@ -120,7 +120,9 @@ export class StepMaker {
   raw(op: string, what: string, { data, sizes }: GivenInput): Steps {
     const { kind, width, sizes: wanted } = this.#plan
     const right =
-      kind === 'image' ? sizes.join() === wanted.join() : sizes.length === 2 && sizes[1] === (wanted[0] as number)
+      kind === 'image'
+        ? sizes.join() === wanted.join()
+        : sizes.length === 2 && sizes[1] === (wanted[0] as number)
     if (!right) {
       const expected = kind === 'image' ? `a picture ${wanted.join(' × ')}` : `values (len, ${wanted[0]})`
       throw fail('ERR_S4_SHAPE', op, `${what} as ${expected}`, `sizes ${sizes.join(' × ')}`)
@@ -130,7 +132,12 @@ export class StepMaker {
   }
 
   /** Steps in the scales of the training part; bands that are not there are 0. */
-  scaled(op: string, what: string, input: GivenInput, scales: Pick<InputPlan, 'means' | 'deviations'>): Steps {
+  scaled(
+    op: string,
+    what: string,
+    input: GivenInput,
+    scales: Pick<InputPlan, 'means' | 'deviations'>,
+  ): Steps {
     return scaledSteps(this.raw(op, what, input), this.#plan.width, scales, this.present)
   }
 }
@@ -163,16 +170,26 @@ export function inputPlan(
     return { kind, sampleRate: 0, sizes: first, width: (sizes[1] as number) * (sizes[2] as number) }
   }
   if (first.length === 3)
-    throw fail('ERR_S4_SHAPE', op, `input of each of examples as values (len, channels)`, `sizes ${first.join(' × ')}`)
+    throw fail(
+      'ERR_S4_SHAPE',
+      op,
+      `input of each of examples as values (len, channels)`,
+      `sizes ${first.join(' × ')}`,
+    )
   const channels = first[1] as number
   if (kind === 'series') return { kind, sampleRate: sampleRate ?? 1, sizes: [channels], width: channels }
   if (sampleRate === undefined) throw fail('ERR_S4_VALUE', op, 'sampleRate of audio in hertz', 'none')
-  if (channels !== 1) throw fail('ERR_S4_SHAPE', op, 'input of each of examples with one channel of audio', channels)
+  if (channels !== 1)
+    throw fail('ERR_S4_SHAPE', op, 'input of each of examples with one channel of audio', channels)
   return { kind, sampleRate, sizes: [1], width: bandsFor(sampleRate) }
 }
 
 /** Mean and deviation of each value over steps; of pictures over all values together. */
-export function stepScales(all: readonly Steps[], width: number, together: boolean): { means: number[]; deviations: number[] } {
+export function stepScales(
+  all: readonly Steps[],
+  width: number,
+  together: boolean,
+): { means: number[]; deviations: number[] } {
   const [sums, squares] = [new Float64Array(width), new Float64Array(width)]
   let count = 0
   for (const { data, length } of all) {
@@ -182,7 +199,8 @@ export function stepScales(all: readonly Steps[], width: number, together: boole
   const total = sums.reduce((a, b) => a + b, 0)
   const means = Array.from(sums, (sum) => (together ? total / (count * width) : sum / count))
   for (const { data } of all)
-    for (let i = 0; i < data.length; i++) squares[i % width]! += ((data[i] as number) - (means[i % width] as number)) ** 2
+    for (let i = 0; i < data.length; i++)
+      squares[i % width]! += ((data[i] as number) - (means[i % width] as number)) ** 2
   const totalSquares = squares.reduce((a, b) => a + b, 0)
   const deviations = Array.from(squares, (sum) => {
     const deviation = Math.sqrt(together ? totalSquares / (count * width) : sum / count)

@@ -16,7 +16,11 @@ export interface LabelledSteps {
 const POOL = 8
 
 /** Groups of examples for an epoch, in random order. */
-function* groups(all: readonly LabelledSteps[], batchSize: number, random: () => number): Generator<LabelledSteps[]> {
+function* groups(
+  all: readonly LabelledSteps[],
+  batchSize: number,
+  random: () => number,
+): Generator<LabelledSteps[]> {
   const order = shuffled([...all], random)
   const cut: LabelledSteps[][] = []
   for (let at = 0; at < order.length; at += POOL * batchSize) {
@@ -46,7 +50,9 @@ export function* classBatches(
   epoch: number,
 ): Generator<Batch> {
   const random = ofEpoch(seed, epoch)
-  const present = rates.map((rate) => (input.kind === 'audio' ? bandsAt(input.sampleRate, input.width, rate) : input.width))
+  const present = rates.map((rate) =>
+    input.kind === 'audio' ? bandsAt(input.sampleRate, input.width, rate) : input.width,
+  )
   for (const group of groups(all, batchSize, random)) {
     // A batch has one rate, by which the model's step sizes go; bands of audio are left out example by example.
     const rate = rates[Math.floor(random() * rates.length)] as number
@@ -70,7 +76,12 @@ export function* classBatches(
 const louder = ({ data, length }: Steps, gain: number): Steps => ({ data: data.map((x) => x * gain), length })
 
 /** A spectrum with the first `bands` bands, `gain` added to their logarithms. */
-function withBands({ data, length }: Steps, { width, deviations }: InputPlan, bands: number, gain: number): Steps {
+function withBands(
+  { data, length }: Steps,
+  { width, deviations }: InputPlan,
+  bands: number,
+  gain: number,
+): Steps {
   const out = new Float32Array(data.length)
   for (let t = 0; t < length; t++)
     for (let b = 0; b < bands; b++)
@@ -85,7 +96,12 @@ const MOST_VALUES = 2 ** 22
 export async function probabilities(
   model: SequenceModel,
   all: readonly Steps[],
-  { width, classes, rate, signal }: { width: number; classes: number; rate: number; signal: AbortSignal | undefined },
+  {
+    width,
+    classes,
+    rate,
+    signal,
+  }: { width: number; classes: number; rate: number; signal: AbortSignal | undefined },
 ): Promise<Float64Array> {
   const order = all.map((_, i) => i).toSorted((a, b) => (all[a] as Steps).length - (all[b] as Steps).length)
   const out = new Float64Array(all.length * classes)
@@ -102,7 +118,9 @@ export async function probabilities(
       width,
     )
     const { data } = await model.predict(input, { ...(lengths !== undefined && { lengths }), rate, signal })
-    group.forEach((i, row) => out.set(softmax(data.subarray(row * classes, (row + 1) * classes)), i * classes))
+    group.forEach((i, row) =>
+      out.set(softmax(data.subarray(row * classes, (row + 1) * classes)), i * classes),
+    )
   }
   return out
 }

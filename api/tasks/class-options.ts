@@ -26,7 +26,15 @@ export interface ClassifyOptions extends TaskTrainOptions {
   validation?: number
 }
 
-const OPTIONS = [...TASK_OPTIONS, 'kind', 'sampleRate', 'rates', 'vary', 'bidirectional', 'validation'] as const
+const OPTIONS = [
+  ...TASK_OPTIONS,
+  'kind',
+  'sampleRate',
+  'rates',
+  'vary',
+  'bidirectional',
+  'validation',
+] as const
 
 /** {@link ClassifyOptions} after the check. */
 export interface CheckedClassifyOptions extends CheckedTaskOptions {
@@ -55,7 +63,8 @@ export function checkClassifyOptions(op: string, given: unknown): CheckedClassif
   booleanOf(op, 'bidirectional', bidirectional)
   if (typeof validation !== 'number' || !(validation > 0 && validation <= 0.5))
     throw fail('ERR_S4_VALUE', op, 'validation as a share above 0, up to 0.5', describe(validation))
-  const list = rates === undefined ? undefined : listOf(op, 'rates', rates).map((x) => rateRatio(op, 'each of rates', x))
+  const list =
+    rates === undefined ? undefined : listOf(op, 'rates', rates).map((x) => rateRatio(op, 'each of rates', x))
   if (list?.length === 0) throw fail('ERR_S4_VALUE', op, 'rates, at least one', 'none')
   return { ...checkTaskOptions(op, options), kind, sampleRate, rates: list, vary, bidirectional, validation }
 }
@@ -91,8 +100,12 @@ export interface ClassPlan {
 /** Steps that a training by default sees in all, each example many times: minutes on two cores. */
 const STEPS_SEEN = 6e6
 
-export function classPlan({ kind, examples, steps, median }: ClassSize, given: CheckedClassifyOptions): ClassPlan {
-  const batchSize = given.batchSize ?? Math.max(4, Math.min(32, Math.floor(examples / 8), Math.round(16_384 / median)))
+export function classPlan(
+  { kind, examples, steps, median }: ClassSize,
+  given: CheckedClassifyOptions,
+): ClassPlan {
+  const batchSize =
+    given.batchSize ?? Math.max(4, Math.min(32, Math.floor(examples / 8), Math.round(16_384 / median)))
   const updates = Math.ceil(examples / batchSize)
   const small = steps < 20_000
   const epochs = given.epochs ?? Math.max(8, Math.min(60, Math.round(STEPS_SEEN / steps)))

@@ -81,7 +81,8 @@ export class ClassStream {
     const length = sizes[0] as number
     for (let at = 0; at < length;) {
       // Up to the end of the next window, but never past it.
-      const next = this.#position < window ? window : window + Math.ceil((this.#position - window + 1) / hop) * hop
+      const next =
+        this.#position < window ? window : window + Math.ceil((this.#position - window + 1) / hop) * hop
       const take = Math.min(length - at, next - this.#position, window)
       this.#ring.copyWithin(0, take * channels)
       this.#ring.set(data.subarray(at * channels, (at + take) * channels), (window - take) * channels)

@@ -4,7 +4,14 @@ import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
 import { classAbout, classText } from './class-file.js'
 import { fitClassifier, type ClassAbout } from './class-fit.js'
-import { givenExamples, givenInput, StepMaker, type ClassExample, type ClassInput, type GivenInput } from './class-inputs.js'
+import {
+  givenExamples,
+  givenInput,
+  StepMaker,
+  type ClassExample,
+  type ClassInput,
+  type GivenInput,
+} from './class-inputs.js'
 import { largest, probabilities } from './class-network.js'
 import { checkClassifyOptions, rateRatio, type ClassifyOptions } from './class-options.js'
 import { ClassStream, type ClassStreamOptions } from './class-stream.js'
@@ -54,7 +61,8 @@ export class Classifier {
 
   private constructor(model: SequenceModel, about: ClassAbout, validationAccuracy: number | undefined) {
     // JavaScript lets a caller get here with anything.
-    if (!made.has(about)) throw fail('ERR_S4_VALUE', 'Classifier', 'Classifier.fit() or Classifier.load()', 'new')
+    if (!made.has(about))
+      throw fail('ERR_S4_VALUE', 'Classifier', 'Classifier.fit() or Classifier.load()', 'new')
     this.#model = model
     this.#about = about
     this.validationAccuracy = validationAccuracy
@@ -80,7 +88,10 @@ export class Classifier {
   }
 
   /** Loads what {@link Classifier.save} wrote. */
-  static async load(path: FilePath, options: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> = {}): Promise<Classifier> {
+  static async load(
+    path: FilePath,
+    options: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> = {},
+  ): Promise<Classifier> {
     const op = 'Classifier.load'
     const file = filePath(op, path)
     const device = rejectUnknownOptions(op, options, ['device', 'threads', 'precision'])
@@ -138,7 +149,8 @@ export class Classifier {
     const { classes } = this.#about
     const actual = labels.map((label) => {
       const place = classes.indexOf(label)
-      if (place < 0) throw fail('ERR_S4_DATA', op, `label of each of examples one of ${classes.join(', ')}`, String(label))
+      if (place < 0)
+        throw fail('ERR_S4_DATA', op, `label of each of examples one of ${classes.join(', ')}`, String(label))
       return place
     })
     const chances = await this.#probabilities(op, 'input of each of examples', inputs, rate, signal)
@@ -193,11 +205,11 @@ export class Classifier {
     const given = rejectUnknownOptions(op, options, ['window', 'hop', 'debounce', 'threshold', 'rate'])
     const { rate } = this.#call(op, given.rate === undefined ? {} : { rate: given.rate })
     const { input, window: usual } = this.#about
-    if (input.kind === 'image') throw fail('ERR_S4_UNSUPPORTED', op, 'a classifier of series or sound', 'one of pictures')
-    const window = given.window ?? Math.max(1, Math.round(usual / rate))
-    const hop = given.hop ?? Math.max(1, Math.floor(window / 4))
-    const { debounce = 2, threshold = 0.5 } = given
+    if (input.kind === 'image')
+      throw fail('ERR_S4_UNSUPPORTED', op, 'a classifier of series or sound', 'one of pictures')
+    const { window = Math.max(1, Math.round(usual / rate)), debounce = 2, threshold = 0.5 } = given
     wholeNumber(op, 'window', window, 1, 2 ** 28)
+    const { hop = Math.max(1, Math.floor(window / 4)) } = given
     wholeNumber(op, 'hop', hop, 1, 2 ** 28)
     wholeNumber(op, 'debounce', debounce, 1, 1 << 20)
     if (typeof threshold !== 'number' || !(threshold >= 0 && threshold <= 1))

@@ -74,15 +74,19 @@ export async function calibrationOf(
         errors[i]!.push((actual - (forecast.mean[i] as number)) / (forecast.sigma![i] as number))
       else {
         const unit = (deviations[i % targets] as number) * (residuals[i] as number)
-        forecast.quantiles.forEach((values, q) => errors[q * width + i]!.push((actual - (values[i] as number)) / unit))
+        forecast.quantiles.forEach((values, q) =>
+          errors[q * width + i]!.push((actual - (values[i] as number)) / unit),
+        )
       }
     }
   }
-  return Float64Array.from(errors, (all, i) => {
+  const factors = Float64Array.from(errors, (all, i) => {
     if (all.length === 0) return predicted === 'quantiles' ? 0 : 1
     if (predicted === 'quantiles') return quantile(all, levels[Math.floor(i / width)] as number)
     return Math.max(Math.sqrt(all.reduce((sum, z) => sum + z * z, 0) / all.length), 1e-3)
   })
+  // As a file holds them, so that a loaded forecaster forecasts the same.
+  return factors.map(Math.fround)
 }
 
 /** Surprises one step ahead in the validation part, and the thresholds of marks by them. */
@@ -97,7 +101,11 @@ export async function markThresholds(
     if (series.missing?.[raw.origin + 1] === 1) continue
     const deviations = series.statistics.map(({ deviation }) => deviation[raw.origin] as number)
     const actual = series.targets.map((x) => x[raw.origin + 1] as number)
-    runs[raw.part]![raw.origin - from] = surpriseOf(parts, combined(parts, raw.linear, raw.outputs, deviations), actual)
+    runs[raw.part]![raw.origin - from] = surpriseOf(
+      parts,
+      combined(parts, raw.linear, raw.outputs, deviations),
+      actual,
+    )
   }
   return thresholdsOf(runs)
 }
@@ -113,7 +121,9 @@ export function oneStep(
   const units = normalQuantile(levels.at(-1) as number) - normalQuantile(levels[0] as number)
   return {
     mean: means,
-    sigma: means.map((_, c) => Math.max(((high[c] as number) - (low[c] as number)) / Math.max(units, 1e-6), 1e-9)),
+    sigma: means.map((_, c) =>
+      Math.max(((high[c] as number) - (low[c] as number)) / Math.max(units, 1e-6), 1e-9),
+    ),
   }
 }
 
@@ -124,7 +134,10 @@ export function surpriseOf(
   actual: readonly number[],
 ): number {
   const { mean, sigma } = oneStep(parts, forecast)
-  const squares = actual.reduce((sum, x, c) => sum + ((x - (mean[c] as number)) / (sigma[c] as number)) ** 2, 0)
+  const squares = actual.reduce(
+    (sum, x, c) => sum + ((x - (mean[c] as number)) / (sigma[c] as number)) ** 2,
+    0,
+  )
   return Math.sqrt(squares / actual.length)
 }
 

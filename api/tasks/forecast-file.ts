@@ -45,7 +45,11 @@ export function forecastAbout(op: string, text: string | undefined): ForecastAbo
     throw wrong('a model that does not say how its series are scaled')
   }
   if (given?.['task'] !== 'forecast')
-    throw wrong(typeof given?.['task'] === 'string' ? `a file of the task '${given['task']}'` : 'a model of another program')
+    throw wrong(
+      typeof given?.['task'] === 'string'
+        ? `a file of the task '${given['task']}'`
+        : 'a model of another program',
+    )
   if (given['format'] !== FORMAT) throw wrong(`one of the format ${String(given['format'])}`)
   try {
     return checked(given)

@@ -30,7 +30,8 @@ function columnPlan(
 ): ColumnPlan {
   const [first] = tables as [Record<string, Float64Array>]
   const targets = given ?? Object.keys(first).filter((name) => !known.includes(name))
-  if (targets.length === 0) throw fail('ERR_S4_VALUE', op, 'targets of at least one column', 'none beside known')
+  if (targets.length === 0)
+    throw fail('ERR_S4_VALUE', op, 'targets of at least one column', 'none beside known')
   const both = targets.find((name) => known.includes(name))
   if (both !== undefined) throw fail('ERR_S4_VALUE', op, 'targets that are not among known', `'${both}'`)
   const scales: Record<string, Scale> = {}
@@ -80,8 +81,10 @@ export async function fitForecaster(
       size.longest,
     )
   const all = tables.map((table) => prepared(scaledSeries(op, table, columns), lookBack))
-  const partOf = (from: (e: [number, number, number]) => number, to: (e: [number, number, number]) => number) =>
-    all.map((series, i) => ({ series, from: from(ends[i]!), to: to(ends[i]!) }))
+  const partOf = (
+    from: (e: [number, number, number]) => number,
+    to: (e: [number, number, number]) => number,
+  ) => all.map((series, i) => ({ series, from: from(ends[i]!), to: to(ends[i]!) }))
   const learned = partOf(
     () => 0,
     ([a]) => a,
@@ -103,7 +106,12 @@ export async function fitForecaster(
     horizon,
   )
   if (validation.length === 0)
-    throw fail('ERR_S4_DATA', op, `data with a validation part of at least ${horizon} rows`, 'fewer: see the option split')
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      `data with a validation part of at least ${horizon} rows`,
+      'fewer: see the option split',
+    )
   onEvent({ type: 'plan', options: { ...plan, predict }, text: planText(plan, size) })
 
   const sizes = { lookBack, horizon, known: columns.known.length }
@@ -118,7 +126,8 @@ export async function fitForecaster(
       learned.map(({ series }) => series),
       learned.map(({ to }) => to),
     ),
-    residuals: left.residuals(lookBack),
+    // As a file holds them, so that a loaded forecaster forecasts the same.
+    residuals: left.residuals(lookBack).map(Math.fround),
   }
   const model = await trainedNetwork(op, options, plan, { learned, validation, left, scales })
   try {

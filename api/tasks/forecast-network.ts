@@ -126,12 +126,12 @@ export function* trainingBatches(
       input.set(pieceInputs(series, at, here, { horizon, residuals, moves }), row * length * inputs)
       const values = left.at(part, at, here)
       for (let t = lookBack - 1; t < here; t++) {
-        const to = (row * length + t) * width
+        const first = (row * length + t) * width
         let whole = true
         for (let i = 0; i < width; i++) {
           const x = values[t * width + i] as number
           if (Number.isNaN(x)) whole = false
-          target[to + i] = Number.isNaN(x) ? 0 : x / (residuals[i] as number)
+          target[first + i] = Number.isNaN(x) ? 0 : x / (residuals[i] as number)
         }
         if (whole) weights[row * length + t] = 1
       }
@@ -162,7 +162,13 @@ export interface RawForecast {
  */
 export async function* rawForecasts(
   model: SequenceModel,
-  { lookBack, horizon, linear, moves, residuals }: Pick<ForecastParts, 'lookBack' | 'horizon' | 'linear' | 'moves' | 'residuals'>,
+  {
+    lookBack,
+    horizon,
+    linear,
+    moves,
+    residuals,
+  }: Pick<ForecastParts, 'lookBack' | 'horizon' | 'linear' | 'moves' | 'residuals'>,
   parts: readonly Part[],
   stride: number,
   signal?: AbortSignal,
@@ -189,7 +195,10 @@ export async function* rawForecasts(
       const { series } = parts[part] as Part
       input.set(pieceInputs(series, start, end - start, { horizon, moves, residuals }), row * length * inputs)
     })
-    const { data, shape } = await model.predict({ data: input, shape: [group.length, length, inputs] }, { signal })
+    const { data, shape } = await model.predict(
+      { data: input, shape: [group.length, length, inputs] },
+      { signal },
+    )
     const outputWidth = shape[2] as number
     for (const [row, { part, start, origin, end }] of group.entries()) {
       const { series } = parts[part] as Part
@@ -221,7 +230,10 @@ export interface ScaledForecast {
 
 /** Which output holds the centre of quantiles. */
 export const centreOf = (levels: readonly number[]): number =>
-  levels.reduce((best, level, i) => (Math.abs(level - 0.5) < Math.abs((levels[best] as number) - 0.5) ? i : best), 0)
+  levels.reduce(
+    (best, level, i) => (Math.abs(level - 0.5) < Math.abs((levels[best] as number) - 0.5) ? i : best),
+    0,
+  )
 
 /** A forecast of the network and the linear forecast together; `deviations` are those of the targets' windows. */
 export function combined(

@@ -31,7 +31,7 @@ export interface ForecastOptions extends TaskTrainOptions {
    * (`'gaussian'`), or `'quantiles'`.
    */
   predict?: Predicted
-  /** Levels of the quantiles: up to 9, ascending. Default 0.1, 0.5, 0.9. */
+  /** Levels of the quantiles: up to 9 from 1e-6 to 1 − 1e-6, ascending. Default 0.1, 0.5, 0.9. */
   levels?: readonly number[]
   /** How the rows are divided. Default 0.7, 0.1 and 0.2. */
   split?: SeriesSplit
@@ -86,7 +86,12 @@ export function checkForecastOptions(op: string, given: unknown): CheckedForecas
 function names(op: string, what: string, x: unknown, least: number): string[] {
   const list = listOf(op, what, x).map((name) => textOf(op, `each of ${what}`, name))
   if (list.length < least || new Set(list).size !== list.length)
-    throw fail('ERR_S4_VALUE', op, `${what} of different columns, at least ${least}`, list.join(', ') || 'none')
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      `${what} of different columns, at least ${least}`,
+      list.join(', ') || 'none',
+    )
   return list
 }
 
@@ -94,10 +99,18 @@ function checkLevels(op: string, x: unknown): number[] {
   const list = listOf(op, 'levels', x)
   const right = list.every(
     (level, i) =>
-      typeof level === 'number' && level > 0 && level < 1 && (i === 0 || level > (list[i - 1] as number)),
+      typeof level === 'number' &&
+      level >= 1e-6 &&
+      level <= 1 - 1e-6 &&
+      (i === 0 || level > (list[i - 1] as number)),
   )
   if (!right || list.length < 1 || list.length > 9)
-    throw fail('ERR_S4_VALUE', op, 'levels of 1 to 9 numbers between 0 and 1, ascending', list.map(describe).join(', '))
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      'levels of 1 to 9 numbers from 1e-6 to 1 − 1e-6, ascending',
+      list.map(describe).join(', '),
+    )
   return list as number[]
 }
 
@@ -109,8 +122,17 @@ function checkSplit(op: string, x: unknown): SeriesSplit {
     throw fail('ERR_S4_VALUE', op, 'split of train, validation, test', `unknown part '${unknown}'`)
   for (const [name, part] of Object.entries({ train, validation, test })) {
     const least = name === 'test' ? 0 : Number.MIN_VALUE
-    if (typeof part !== 'number' || !(part >= least && part <= 2 ** 40) || (part > 1 && !Number.isSafeInteger(part)))
-      throw fail('ERR_S4_VALUE', op, `${name} of split as a share up to 1 or a number of rows`, describe(part))
+    if (
+      typeof part !== 'number' ||
+      !(part >= least && part <= 2 ** 40) ||
+      (part > 1 && !Number.isSafeInteger(part))
+    )
+      throw fail(
+        'ERR_S4_VALUE',
+        op,
+        `${name} of split as a share up to 1 or a number of rows`,
+        describe(part),
+      )
   }
   return given as unknown as SeriesSplit
 }
@@ -119,5 +141,9 @@ function checkSplit(op: string, x: unknown): SeriesSplit {
 export function splitEnds(rows: number, { train, validation, test }: SeriesSplit): [number, number, number] {
   const count = (part: number) => (part <= 1 ? part * rows : part)
   const at = (end: number) => Math.min(rows, Math.round(end))
-  return [at(count(train)), at(count(train) + count(validation)), at(count(train) + count(validation) + count(test))]
+  return [
+    at(count(train)),
+    at(count(train) + count(validation)),
+    at(count(train) + count(validation) + count(test)),
+  ]
 }

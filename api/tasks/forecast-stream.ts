@@ -79,7 +79,12 @@ export class ForecastStream {
     const covariates = about.known.map((name): StreamCovariate => {
       const values = Object.hasOwn(known, name) ? (known[name] as Float64Array) : undefined
       if (values === undefined || values.length !== horizon || values.some(Number.isNaN))
-        throw fail('ERR_S4_DATA', op, `known with ${horizon} values of '${name}', those of the first rows`, values?.length ?? 'none')
+        throw fail(
+          'ERR_S4_DATA',
+          op,
+          `known with ${horizon} values of '${name}', those of the first rows`,
+          values?.length ?? 'none',
+        )
       const scale = about.scales[name] as Scale
       const ahead = Array.from(values, (x) => (x - scale.mean) / scale.deviation)
       return { name, scale, window: new RunningWindow(lookBack), ahead }
@@ -126,8 +131,12 @@ export class ForecastStream {
       Object.fromEntries(this.#targets.map(({ name, scale }, c) => [name, of(c, scale)]))
     return {
       row: this.#row++,
-      expected: byName((c, { mean, deviation }) => (expected === undefined ? NaN : (expected.mean[c] as number) * deviation + mean)),
-      sigma: byName((c, { deviation }) => (expected === undefined ? NaN : (expected.sigma[c] as number) * deviation)),
+      expected: byName((c, { mean, deviation }) =>
+        expected === undefined ? NaN : (expected.mean[c] as number) * deviation + mean,
+      ),
+      sigma: byName((c, { deviation }) =>
+        expected === undefined ? NaN : (expected.sigma[c] as number) * deviation,
+      ),
       strength: said.strength,
       ...(said.strength > 1 && { mark: said.kind }),
     }

@@ -9,7 +9,15 @@ import { checkForecastOptions, type ForecastOptions } from './forecast-options.j
 import { forecastScores, MOST_NUMBERS, type ForecastScores } from './forecast-scores.js'
 import { ForecastStream } from './forecast-stream.js'
 import { prepared } from './prepared.js'
-import { columnNamed, scaledSeries, tableOf, tablesOf, type Columns, type Scale, type SeriesData } from './series.js'
+import {
+  columnNamed,
+  scaledSeries,
+  tableOf,
+  tablesOf,
+  type Columns,
+  type Scale,
+  type SeriesData,
+} from './series.js'
 
 /** The forecast of one column, in its unit, one number for each step ahead. */
 export interface ColumnForecast {
@@ -77,7 +85,8 @@ export class Forecaster {
 
   private constructor(model: SequenceModel, about: ForecastAbout, scores: ForecastScores | undefined) {
     // JavaScript lets a caller get here with anything.
-    if (!made.has(about)) throw fail('ERR_S4_VALUE', 'Forecaster', 'Forecaster.fit() or Forecaster.load()', 'new')
+    if (!made.has(about))
+      throw fail('ERR_S4_VALUE', 'Forecaster', 'Forecaster.fit() or Forecaster.load()', 'new')
     this.#model = model
     this.#about = about
     this.scores = scores
@@ -103,7 +112,8 @@ export class Forecaster {
     try {
       const width = about.parts.horizon * about.targets.length
       const stride = strideFor(test, MOST_NUMBERS / width)
-      const scores = test.length === 0 ? undefined : await forecastScores(model, about, test, stride, checked.signal)
+      const scores =
+        test.length === 0 ? undefined : await forecastScores(model, about, test, stride, checked.signal)
       made.add(about)
       return new Forecaster(model, about, scores)
     } catch (error) {
@@ -113,7 +123,10 @@ export class Forecaster {
   }
 
   /** Loads what {@link Forecaster.save} wrote. */
-  static async load(path: FilePath, options: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> = {}): Promise<Forecaster> {
+  static async load(
+    path: FilePath,
+    options: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> = {},
+  ): Promise<Forecaster> {
     const op = 'Forecaster.load'
     const file = filePath(op, path)
     const device = rejectUnknownOptions(op, options, ['device', 'threads', 'precision'])
@@ -191,7 +204,12 @@ export class Forecaster {
 
   /** The windows that a range names, and the series that each part is of. */
   #range(op: string, data: SeriesData, options: ForecastRange, usual?: number) {
-    const { from = 0, to, stride, signal } = rejectUnknownOptions(op, options, ['from', 'to', 'stride', 'signal'])
+    const {
+      from = 0,
+      to,
+      stride,
+      signal,
+    } = rejectUnknownOptions(op, options, ['from', 'to', 'stride', 'signal'])
     throwIfAborted(op, signal)
     wholeNumber(op, 'from', from, 0)
     if (to !== undefined) wholeNumber(op, 'to', to, 1)
@@ -268,7 +286,10 @@ export class Forecaster {
       const column: ColumnForecast = { mean: this.#unscaled(c, own(mean, c)) }
       if (sigma !== undefined) column.sigma = own(sigma, c).map((x) => x * deviation)
       if (quantiles !== undefined) {
-        const levels = parts.levels.map((level, q) => [String(level), this.#unscaled(c, own(quantiles[q]!, c))])
+        const levels = parts.levels.map((level, q) => [
+          String(level),
+          this.#unscaled(c, own(quantiles[q]!, c)),
+        ])
         column.quantiles = Object.fromEntries(levels) as Record<string, Float64Array>
       }
       return [name, column]

@@ -121,7 +121,10 @@ function writeTargets(right: Float64Array, series: LinearSeries, c: number, t: n
 
 /** Mean squared error over some hundreds of windows, in scaled units. */
 function squaredError(linear: LinearForecast, origins: readonly Origins[]): number {
-  const total = origins.reduce((sum, { series, from, to }) => sum + Math.max(to - from, 0) * series.targets.length, 0)
+  const total = origins.reduce(
+    (sum, { series, from, to }) => sum + Math.max(to - from, 0) * series.targets.length,
+    0,
+  )
   const stride = Math.max(1, Math.ceil(total / 1500))
   const row = new Float64Array(linearRows(linear))
   const out = new Float64Array(linear.horizon)
@@ -217,7 +220,8 @@ export class LinearFilter {
         const [m, d] = [x[start + t] as number, deviation[start + t] as number]
         for (let k = 0; k < horizon; k++) {
           const i = k * targets + c
-          let value = (y[t * width + i] as number) + m * (1 - (this.#sums[i] as number)) + d * (w[k] as number)
+          let value =
+            (y[t * width + i] as number) + m * (1 - (this.#sums[i] as number)) + d * (w[k] as number)
           for (let q = 0; q < known; q++)
             value +=
               (ahead![(t * width + i) * known + q] as number) -
@@ -244,13 +248,17 @@ export class LinearFilter {
       }
       const kernel = new Float32Array(width * horizon)
       for (let i = 0; i < width; i++)
-        kernel.set(this.#known.subarray((i * known + q) * horizon, (i * known + q + 1) * horizon), i * horizon)
+        kernel.set(
+          this.#known.subarray((i * known + q) * horizon, (i * known + q + 1) * horizon),
+          i * horizon,
+        )
       const y = fftConv(
         { data: input, shape: [1, input.length, 1] },
         { data: kernel, shape: [width, 1, horizon] },
       ).data
       for (let t = 0; t < length; t++)
-        for (let i = 0; i < width; i++) out[(t * width + i) * known + q] = y[(t + before) * width + i] as number
+        for (let i = 0; i < width; i++)
+          out[(t * width + i) * known + q] = y[(t + before) * width + i] as number
     }
     return out
   }

@@ -67,7 +67,8 @@ export function mase(
   if (past.length <= season)
     throw fail('ERR_S4_VALUE', op, `history of more than one season (${season})`, `${past.length} values`)
   const scale = naiveScale(past, season)
-  if (scale === 0) throw fail('ERR_S4_VALUE', op, 'history that is not the same every season', 'an error of 0')
+  if (scale === 0)
+    throw fail('ERR_S4_VALUE', op, 'history that is not the same every season', 'an error of 0')
   return error / scale
 }
 
@@ -94,13 +95,13 @@ export function smape(actual: ArrayLike<number>, predicted: ArrayLike<number>): 
 export function pinball(actual: ArrayLike<number>, predicted: ArrayLike<number>, level: number): number {
   const op = 'metrics.pinball'
   const [a, p] = pair(op, actual, predicted)
-  const q = levelOf(op, level)
+  const q = levelOf(op, 'level', level)
   return meanOf(a, p, (x, y) => (x > y ? q * (x - y) : (1 - q) * (y - x)))
 }
 
-function levelOf(op: string, x: unknown): number {
+function levelOf(op: string, what: string, x: unknown): number {
   if (typeof x !== 'number' || !(x > 0 && x < 1))
-    throw fail('ERR_S4_VALUE', op, 'level as a number between 0 and 1', describe(x))
+    throw fail('ERR_S4_VALUE', op, `${what} as a number between 0 and 1`, describe(x))
   return x
 }
 
@@ -112,7 +113,8 @@ export function crps(actual: ArrayLike<number>, mean: ArrayLike<number>, sigma: 
     ['mean', m],
     ['sigma', s],
   ] as const)
-    if (x.length !== a.length) throw fail('ERR_S4_SHAPE', op, `${what} of ${a.length} numbers, as actual`, x.length)
+    if (x.length !== a.length)
+      throw fail('ERR_S4_SHAPE', op, `${what} of ${a.length} numbers, as actual`, x.length)
   let sum = 0
   for (let i = 0; i < a.length; i++) {
     const sd = s[i] as number
@@ -155,10 +157,15 @@ export function quantileLoss(
 ): number {
   const op = 'metrics.quantileLoss'
   const a = numbers(op, 'actual', actual)
-  const q = listOf(op, 'levels', levels).map((x) => levelOf(`${op} levels`, x))
+  const q = listOf(op, 'levels', levels).map((x) => levelOf(op, 'each of levels', x))
   const p = listOf(op, 'predicted', predicted).map((x) => numbers(op, 'predicted', x))
   if (q.length === 0 || p.length !== q.length)
-    throw fail('ERR_S4_SHAPE', op, `predicted of one array for each of the levels, at least one`, `${p.length} for ${q.length}`)
+    throw fail(
+      'ERR_S4_SHAPE',
+      op,
+      `predicted of one array for each of the levels, at least one`,
+      `${p.length} for ${q.length}`,
+    )
   let sum = 0
   for (const [i, values] of p.entries()) {
     if (values.length !== a.length)

@@ -1,8 +1,8 @@
 // Options and events that the tasks have in common, and their checks.
-import { booleanOf, filePath, numberIn32Bits, wholeNumber, type FilePath } from '../check.js'
+import { booleanOf, filePath, numberIn32Bits, oneOf, wholeNumber, type FilePath } from '../check.js'
 import { describe, fail, throwIfAborted } from '../error.js'
-import type { DeviceOptions } from '../options.js'
-import { checkFolder } from './training.js'
+import { choices, type DeviceOptions } from '../options.js'
+import { checkFolder } from './folder.js'
 
 /** Figures of a validation. */
 export interface EpochFigures {
@@ -140,7 +140,8 @@ export function checkTaskOptions(op: string, options: TaskTrainOptions): Checked
   const { folder, onEvent, resume = false, seed = 0, signal } = options
   throwIfAborted(op, signal)
   for (const name of TASK_NUMBERS)
-    if (options[name] !== undefined) wholeNumber(op, name, options[name], 1, name === 'features' ? 1 << 16 : 1 << 20)
+    if (options[name] !== undefined)
+      wholeNumber(op, name, options[name], 1, name === 'features' ? 1 << 16 : 1 << 20)
   for (const name of REAL_NUMBERS) {
     const x = options[name]
     if (x !== undefined && numberIn32Bits(op, name, x) < 0)
@@ -148,6 +149,7 @@ export function checkTaskOptions(op: string, options: TaskTrainOptions): Checked
   }
   if (onEvent !== undefined && typeof onEvent !== 'function')
     throw fail('ERR_S4_VALUE', op, `a function for 'onEvent'`, describe(onEvent))
+  if (options.mode !== undefined) oneOf(op, 'mode', options.mode, choices.mode)
   booleanOf(op, 'resume', resume)
   const path = folder === undefined ? undefined : filePath(op, folder, 'folder')
   if (path !== undefined) checkFolder(op, path)

@@ -65,7 +65,12 @@ export function writeStep(
 }
 
 /** The network's inputs for a piece of a series, (length, {@link inputWidth}). */
-export function pieceInputs(series: PreparedSeries, start: number, length: number, scales: NetworkScales): Float32Array {
+export function pieceInputs(
+  series: PreparedSeries,
+  start: number,
+  length: number,
+  scales: NetworkScales,
+): Float32Array {
   const width = inputWidth(series.targets.length, series.known.length)
   const out = new Float32Array(length * width)
   for (let t = 0; t < length; t++) writeStep(out, t * width, series, start + t, scales, 0)
@@ -91,7 +96,9 @@ export function leftOver(
         const at = (t * horizon + k) * targets + c
         const ahead = start + t + 1 + k
         const there = ahead < end && series.missing?.[ahead] !== 1
-        out[at] = there ? ((x[ahead] as number) - (out[at] as number)) / (deviation[start + t] as number) : NaN
+        out[at] = there
+          ? ((x[ahead] as number) - (out[at] as number)) / (deviation[start + t] as number)
+          : NaN
       }
   })
   return out

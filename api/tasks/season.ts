@@ -12,7 +12,10 @@ export function seasonOf(series: readonly Float64Array[]): number {
   for (const x of series) {
     const tail = x.subarray(Math.max(0, x.length - MOST_VALUES))
     // Of the differences, for a level that drifts is like itself at every lag.
-    const d = Float64Array.from({ length: tail.length - 1 }, (_, t) => (tail[t + 1] as number) - (tail[t] as number))
+    const d = Float64Array.from(
+      { length: tail.length - 1 },
+      (_, t) => (tail[t + 1] as number) - (tail[t] as number),
+    )
     const squares = d.reduce((sum, v) => sum + v * v, 0)
     if (squares === 0) continue
     for (let lag = 1; lag <= lags; lag++) {

@@ -59,7 +59,12 @@ export function column(op: string, what: string, x: unknown): Float64Array {
 function element(op: string, what: string, data: ArrayLike<unknown>, t: number): number {
   const value: unknown = readGiven(op, what, () => data[t])
   if (typeof value !== 'number' || Math.abs(value) > LARGEST)
-    throw fail('ERR_S4_DATA', op, `${what} of numbers up to 1e30, NaN where one is missing`, `${describe(value)} in row ${t}`)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      `${what} of numbers up to 1e30, NaN where one is missing`,
+      `${describe(value)} in row ${t}`,
+    )
   return value
 }
 
@@ -75,14 +80,21 @@ export function tableOf(op: string, what: string, x: unknown): Record<string, Fl
   const members = membersOf(op, what, x, 'ERR_S4_DATA')
   const names = Object.keys(members)
   if (names.length === 0) throw fail('ERR_S4_DATA', op, `${what} with at least one column`, 'none')
-  return Object.fromEntries(names.map((name) => [name, column(op, `column '${name}' of ${what}`, members[name])]))
+  return Object.fromEntries(
+    names.map((name) => [name, column(op, `column '${name}' of ${what}`, members[name])]),
+  )
 }
 
 /** The numbers of a table's column `name`, which must be there. */
 export function columnNamed(op: string, table: Record<string, Float64Array>, name: string): Float64Array {
   const values = Object.hasOwn(table, name) ? table[name] : undefined
   if (values === undefined)
-    throw fail('ERR_S4_DATA', op, `data with a column '${name}'`, `the columns ${Object.keys(table).join(', ')}`)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      `data with a column '${name}'`,
+      `the columns ${Object.keys(table).join(', ')}`,
+    )
   return values
 }
 
@@ -110,7 +122,12 @@ export function scaledSeries(
   const length = (given[0] as Float64Array).length
   given.forEach((values, i) => {
     if (values.length !== length)
-      throw fail('ERR_S4_DATA', op, `columns of data with ${length} rows, as '${targets[0]}'`, `'${targets[i]}' with ${values.length}`)
+      throw fail(
+        'ERR_S4_DATA',
+        op,
+        `columns of data with ${length} rows, as '${targets[0]}'`,
+        `'${targets[i]}' with ${values.length}`,
+      )
   })
   let missing: Uint8Array | undefined
   const scaled = given.map((values, i) =>
@@ -140,6 +157,10 @@ function filled(values: Float64Array, { mean, deviation }: Scale, onGap: (t: num
 }
 
 /** The rows from `from` to `to` of a table's columns; covariates keep what follows them. */
-export function rowsOf(table: Record<string, Float64Array>, from: number, to?: number): Record<string, Float64Array> {
+export function rowsOf(
+  table: Record<string, Float64Array>,
+  from: number,
+  to?: number,
+): Record<string, Float64Array> {
   return Object.fromEntries(Object.entries(table).map(([name, values]) => [name, values.subarray(from, to)]))
 }

@@ -48,7 +48,10 @@ export class Spectrum {
     this.present = bandsAt(sampleRate, bands, rate)
     this.#hop = own * HOP
     const span = Math.max(2, Math.round(own * SPAN))
-    this.#window = Float64Array.from({ length: span }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 0.5)) / span))
+    this.#window = Float64Array.from(
+      { length: span },
+      (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 0.5)) / span),
+    )
     this.#size = 2 ** Math.ceil(Math.log2(span))
     const energy = this.#window.reduce((sum, w) => sum + w * w, 0)
     const edges = bandEdges(sampleRate, bands)
@@ -62,7 +65,8 @@ export class Spectrum {
         return Math.max(0, Math.min((f - low) / (middle - low), (high - f) / (high - middle)))
       })
       // Narrow bands between two lines of the transform take the nearest one.
-      if (!weights.some((w) => w > 0)) weights[Math.max(0, Math.min(weights.length - 1, Math.round(middle / spacing) - from))] = 1
+      if (!weights.some((w) => w > 0))
+        weights[Math.max(0, Math.min(weights.length - 1, Math.round(middle / spacing) - from))] = 1
       const sum = weights.reduce((a, w) => a + w, 0)
       // Density of power: what does not depend on the number of lines in a band.
       return { from, weights: weights.map((w) => w / sum / energy / own) }

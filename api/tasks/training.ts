@@ -1,6 +1,6 @@
 // The training loop that the tasks share: epochs with validation, the best parameters kept, early stopping, a time limit, a
 // folder to go on from.
-import { accessSync, constants, existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Batch } from '../dataset.js'
 import { fail, throwIfAborted } from '../error.js'
@@ -48,17 +48,6 @@ interface RunState {
 
 const LAST = 'last.safetensors'
 const BEST = 'best.safetensors'
-
-/** Refuses a folder that cannot be written to, before any work. */
-export function checkFolder(op: string, folder: string): void {
-  try {
-    accessSync(folder, constants.W_OK)
-  } catch (error) {
-    throw fail('ERR_S4_CHECKPOINT', op, `a 'folder' to write checkpoints in`, `${folder}: ${(error as Error).message}`)
-  }
-  if (!statSync(folder).isDirectory())
-    throw fail('ERR_S4_CHECKPOINT', op, `a 'folder' to write checkpoints in`, `${folder}, which is a file`)
-}
 
 /** The model of the run in a folder, and its state; undefined where the folder holds none. */
 export async function resumed(
@@ -128,7 +117,15 @@ async function trained(model: SequenceModel, training: Training, state: RunState
       if (isBest) replaceFile(chosen as string, best as Uint8Array)
       await model.save(join(folder, LAST), { extra: JSON.stringify({ run: state }) })
     }
-    onEvent({ type: 'epoch', epoch: state.epoch, epochs: planned, loss, ...figures, best: isBest, seconds: state.seconds })
+    onEvent({
+      type: 'epoch',
+      epoch: state.epoch,
+      epochs: planned,
+      loss,
+      ...figures,
+      best: isBest,
+      seconds: state.seconds,
+    })
     if (state.epoch - state.bestEpoch >= patience) reason = 'patience'
     // The learning rate comes to its end with the time.
     const each = (performance.now() - epochStart) / 1000
@@ -144,7 +141,12 @@ async function trained(model: SequenceModel, training: Training, state: RunState
 }
 
 /** Makes the updates of an epoch; gives their mean loss. */
-async function oneEpoch(model: SequenceModel, training: Training, epoch: number, total: number): Promise<number> {
+async function oneEpoch(
+  model: SequenceModel,
+  training: Training,
+  epoch: number,
+  total: number,
+): Promise<number> {
   const { lr, ssmLr, weightDecay, seed, signal, onEvent, updates } = training
   let [sum, count] = [0, 0]
   const events = model.train(training.batches(epoch), {

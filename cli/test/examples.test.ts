@@ -34,6 +34,21 @@ test('examples/stream.mjs: the stream is the prediction', () => {
   assert.ok(error <= 1e-5, `${error}`)
 })
 
+test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
+  const text = run('forecast.mjs', '5')
+  const [model, persistence] = ['model', 'persistence'].map((name) =>
+    Number(new RegExp(`^${name}: mean squared error ([\\d.]+)$`, 'm').exec(text)?.[1]),
+  )
+  assert.ok(model < 0.8 * persistence, text)
+  assert.match(text, /next months, 10 to 90 %:( -?\d+–-?\d+){12}\n/)
+})
+
+test('examples/classify.mjs: hears tones, at half the rate too', () => {
+  const text = run('classify.mjs')
+  for (const [, right] of text.matchAll(/right at \d kHz: ([\d.]+)/g)) assert.ok(Number(right) >= 0.9, text)
+  assert.match(text, /this one is high\n$/)
+})
+
 test('examples/official.mjs: a checkpoint of the official code runs, and goes back with its names', () => {
   const out = mkdtempSync(join(tmpdir(), 's4-examples-'))
   try {

@@ -1,0 +1,308 @@
+/** Recipes of the table: `s4-node/tasks`. */
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Classifier, Forecaster } from '../tasks.js'
+import { device } from './helpers.js'
+import { ANY_LENGTH, REAL } from './wrong-layers.js'
+import type { Receiver, Recipe } from './wrong-table.js'
+
+const folder = mkdtempSync(join(tmpdir(), 's4-wrong-tasks-'))
+const signal = () => new AbortController().signal
+const wave = (rows: number, phase = 0) =>
+  Float64Array.from({ length: rows }, (_, t) => Math.sin(t / 2 + phase) + (t % 7) / 9)
+const tiny = () => ({
+  features: 2,
+  layers: 1,
+  state: 2,
+  mode: 's4d',
+  dropout: 0.1,
+  epochs: 1,
+  patience: 1,
+  maxSeconds: 60,
+  batchSize: 2,
+  lr: 0.01,
+  ssmLr: 0.001,
+  weightDecay: 0.1,
+  seed: 1,
+  folder,
+  resume: false,
+  signal: signal(),
+  onEvent: () => undefined,
+  device: device(),
+  threads: 1,
+  precision: 'highest',
+})
+const columns = (rows = 40) => ({ x: wave(rows), k: wave(rows, 1) })
+const forecastOptions = () => ({
+  ...tiny(),
+  horizon: 2,
+  targets: ['x'],
+  known: ['k'],
+  lookBack: 4,
+  season: 4,
+  predict: 'quantiles',
+  levels: [0.1, 0.9],
+  split: { train: 0.6, validation: 0.2, test: 0.2 },
+})
+const samples = () => Array.from({ length: 6 }, (_, i) => ({ input: Array.from(wave(8, i)), label: i % 2 }))
+const classifyOptions = () => ({
+  ...tiny(),
+  kind: 'series',
+  sampleRate: 1000,
+  rates: [1, 2],
+  vary: false,
+  bidirectional: true,
+  validation: 0.5,
+})
+const fitted = await Forecaster.fit(columns(), forecastOptions() as never)
+const classifier = await Classifier.fit(samples(), classifyOptions() as never)
+const files = { forecaster: join(folder, 'f'), classifier: join(folder, 'c') }
+await fitted.save(files.forecaster)
+await classifier.save(files.classifier)
+const where = () => ({ device: device(), threads: 1, precision: 'highest' })
+
+const forecaster = async (): Promise<Receiver & { self: Forecaster }> => {
+  const self = await Forecaster.load(files.forecaster, { device: device() as 'cpu', threads: 1 })
+  return { self, observe: () => '', close: () => self.dispose() }
+}
+const classes = async (): Promise<Receiver & { self: Classifier }> => {
+  const self = await Classifier.load(files.classifier, { device: device() as 'cpu', threads: 1 })
+  return { self, observe: () => '', close: () => self.dispose() }
+}
+const forecastStream = async () => {
+  const { self, close } = await forecaster()
+  const stream = self.stream({ known: { k: [0, 1] } })
+  return { self: stream, observe: () => '', close }
+}
+const classStream = async () => {
+  const { self, close } = await classes()
+  return { self: self.stream({ window: 4, hop: 2 }), observe: () => '', close }
+}
+
+const RATES = ['0', '0.5', '2**31', '2**53'] as const
+const OPTIONS_LEGAL: Recipe['legal'] = {
+  'options.dropout': ['0', '0.5'],
+  'options.maxSeconds': RATES,
+  'options.seed': ['0', '2**31'],
+}
+/** NaN stands for a value that is missing. */
+const VALUES = [...REAL, 'NaN'] as const
+const INPUT: Recipe['legal'] = { '*.input': ANY_LENGTH, '*.input[]': REAL, '*.data[]': REAL }
+const LARGE = [...REAL, '1e300'] as const
+const tensor = (rows = 8) => ({ data: wave(rows), shape: [rows, 1] })
+const RANGE: Recipe['legal'] = {
+  'data{}': ['one element less'],
+  'data[]{}': ['one element less'],
+  '*{}[]': VALUES,
+  'options.from': ['0'],
+  'options.stride': ['2**31'],
+  'options.to': ['2**31'],
+}
+const range = () => ({ from: 20, to: 40, stride: 2, signal: signal() })
+
+export const taskRecipes: Readonly<Record<string, Recipe>> = {
+  'tasks Forecaster.fit': {
+    right: [
+      { args: () => [columns(), forecastOptions()] },
+      { under: 'data[]', args: () => [[columns(), columns()], forecastOptions()] },
+    ],
+    legal: {
+      ...OPTIONS_LEGAL,
+      'data{}': ['one element less'],
+      'data[]{}': ['one element less'],
+      '*{}[]': VALUES,
+      'options.lr': ['0', '0.5'],
+      'options.ssmLr': ['0', '0.5'],
+      'options.weightDecay': ['0', '0.5'],
+      'options.known': ['[] of another realm', '[]', 'one element less'],
+      'options.levels': ['one element less'],
+      'options.levels[]': ['0.5'],
+      'options.split.train': ['0.5'],
+      'options.split.validation': ['0.5', '2**31'],
+      'options.split.test': ['0', '0.5', '1e-300', '2**31'],
+    },
+    words: {
+      'options.targets*': ['column'],
+      'options.known*': ['column'],
+      'options.split*': ['part'],
+      // Rates that are too large end in numbers that are none.
+      'options.lr': ['loss'],
+      'options.ssmLr': ['loss'],
+      'options.weightDecay': ['loss'],
+    },
+  },
+  'tasks Forecaster.load': { right: [{ args: () => [files.forecaster, where()] }] },
+  'tasks Forecaster#save': { right: [{ receiver: forecaster, args: () => [join(folder, 'saved')] }] },
+  'tasks Forecaster#evaluate': {
+    right: [
+      { receiver: forecaster, args: () => [columns(), range()] },
+      { under: 'data[]', receiver: forecaster, args: () => [[columns(), columns()], range()] },
+    ],
+    legal: RANGE,
+  },
+  'tasks Forecaster#backtest': {
+    right: [
+      { receiver: forecaster, args: () => [columns(), range()] },
+      { under: 'data[]', receiver: forecaster, args: () => [[columns(), columns()], range()] },
+    ],
+    legal: RANGE,
+  },
+  'tasks Forecaster#forecast': {
+    right: [{ receiver: forecaster, args: () => [columns(), { known: { k: [1, 2] }, signal: signal() }] }],
+    legal: { 'data{}': ANY_LENGTH, 'options.known{}': ['one element more'], '*{}[]': VALUES },
+  },
+  'tasks Forecaster#stream': {
+    right: [{ receiver: forecaster, args: () => [{ known: { k: [0, 1] } }] }],
+    legal: { 'options.known{}[]': REAL },
+  },
+  'tasks Forecaster#dispose': { right: [{ receiver: forecaster, args: () => [] }] },
+  'tasks Forecaster#[Symbol.dispose]': { right: [{ receiver: forecaster, args: () => [] }] },
+  'tasks ForecastStream#push': {
+    right: [{ receiver: forecastStream, args: () => [{ x: 1, k: 2 }] }],
+    legal: { 'row{}': VALUES },
+  },
+  'tasks ForecastStream#dispose': { right: [{ receiver: forecastStream, args: () => [] }] },
+  'tasks ForecastStream#[Symbol.dispose]': { right: [{ receiver: forecastStream, args: () => [] }] },
+  'tasks Classifier.fit': {
+    right: [
+      { args: () => [samples(), classifyOptions()] },
+      {
+        under: 'examples[].input.',
+        args: () => [samples().map(({ label }) => ({ input: tensor(), label })), classifyOptions()],
+      },
+    ],
+    legal: {
+      ...OPTIONS_LEGAL,
+      ...INPUT,
+      examples: ANY_LENGTH,
+      'examples[].label': ['""', '"a\\u0000b"', '1e300', ...REAL],
+      'options.lr': RATES,
+      'options.ssmLr': RATES,
+      'options.weightDecay': RATES,
+      'options.rates': ANY_LENGTH,
+      'options.validation': ['0.5', '1e-300'],
+    },
+  },
+  'tasks Classifier.load': { right: [{ args: () => [files.classifier, where()] }] },
+  'tasks Classifier#save': { right: [{ receiver: classes, args: () => [join(folder, 'saved')] }] },
+  'tasks Classifier#predict': {
+    right: [
+      { receiver: classes, args: () => [[Array.from(wave(8))], { rate: 1.5, signal: signal() }] },
+      { under: 'inputs[].', receiver: classes, args: () => [[tensor()]] },
+    ],
+    legal: {
+      inputs: ['[]', '[] of another realm', ...ANY_LENGTH],
+      'inputs[]': ANY_LENGTH,
+      'inputs[][]': REAL,
+      '*.data[]': REAL,
+    },
+  },
+  'tasks Classifier#evaluate': {
+    right: [
+      { receiver: classes, args: () => [samples(), { rate: 1.5, signal: signal() }] },
+      { under: 'examples[].input.', receiver: classes, args: () => [[{ input: tensor(), label: 1 }]] },
+    ],
+    legal: { ...INPUT, examples: ANY_LENGTH, 'examples[].label': ['0'] },
+  },
+  'tasks Classifier#stream': {
+    right: [
+      { receiver: classes, args: () => [{ window: 4, hop: 2, debounce: 2, threshold: 0.5, rate: 1.5 }] },
+    ],
+    legal: { 'options.threshold': ['0', '0.5', '1e-300'] },
+  },
+  'tasks Classifier#dispose': { right: [{ receiver: classes, args: () => [] }] },
+  'tasks Classifier#[Symbol.dispose]': { right: [{ receiver: classes, args: () => [] }] },
+  'tasks ClassStream#push': {
+    right: [
+      { receiver: classStream, args: () => [Array.from(wave(8))] },
+      { under: 'samples.', receiver: classStream, args: () => [tensor()] },
+    ],
+    legal: { samples: ANY_LENGTH, 'samples[]': REAL, '*.data[]': REAL },
+  },
+  'tasks ClassStream#reset': { right: [{ receiver: classStream, args: () => [] }] },
+  'tasks ClassStream#dispose': { right: [{ receiver: classStream, args: () => [] }] },
+  'tasks ClassStream#[Symbol.dispose]': { right: [{ receiver: classStream, args: () => [] }] },
+  ...Object.fromEntries(
+    ['mae', 'smape'].map((name) => [
+      `tasks metrics.${name}`,
+      {
+        right: [
+          {
+            args: () => [
+              [1, 2],
+              [1.5, 2],
+            ],
+          },
+        ],
+        legal: { '*[]': LARGE },
+      },
+    ]),
+  ),
+  'tasks metrics.mse': {
+    right: [
+      {
+        args: () => [
+          [1, 2],
+          [1.5, 2],
+        ],
+      },
+    ],
+    legal: { '*[]': REAL },
+    untried: { '*[]': { '1e300': 'its square is beyond float64, and infinite' } },
+  },
+  'tasks metrics.mase': {
+    right: [{ args: () => [[1, 2], [1.5, 2], [1, 3, 2], 1] }],
+    legal: { '*[]': LARGE, history: ANY_LENGTH },
+  },
+  'tasks metrics.pinball': {
+    right: [{ args: () => [[1, 2], [1.5, 2], 0.3] }],
+    legal: { '*[]': LARGE, level: ['0.5', '1e-300'] },
+  },
+  'tasks metrics.crps': {
+    right: [
+      {
+        args: () => [
+          [1, 2],
+          [1.5, 2],
+          [1, 2],
+        ],
+      },
+    ],
+    legal: { 'actual[]': LARGE, 'mean[]': LARGE, 'sigma[]': ['0.5', '2**31', '2**53', '1e-300', '1e300'] },
+  },
+  'tasks metrics.quantileLoss': {
+    right: [{ args: () => [[1, 2], [[1.5, 2]], [0.3]] }],
+    legal: { 'actual[]': LARGE, 'predicted[][]': LARGE, 'levels[]': ['0.5', '1e-300'] },
+  },
+  'tasks metrics.accuracy': {
+    right: [
+      {
+        args: () => [
+          [1, 2],
+          [1, 1],
+        ],
+      },
+    ],
+    legal: { '*[]': ['0'] },
+  },
+  'tasks metrics.topK': {
+    right: [{ args: () => [[1, 0], [1, 2, 3, 4], 1] }],
+    legal: { actual: ['one element less'], 'actual[]': ['0'], 'scores[]': LARGE },
+    words: { actual: ['labels'] },
+  },
+  'tasks metrics.confusion': { right: [{ args: () => [[1, 0], [1, 1], 2] }], legal: { '*[]': ['0'] } },
+  'tasks metrics.f1': {
+    right: [
+      {
+        args: () => [
+          [
+            [1, 0],
+            [1, 2],
+          ],
+        ],
+      },
+    ],
+    legal: { 'counts[][]': ['0', '2**31'] },
+  },
+}

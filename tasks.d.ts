@@ -1,0 +1,591 @@
+/**
+ * Tasks on top of s4-node: forecasts and classifications, from data to figures, with good results by default.
+ */
+/** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
+type FilePath = string | URL | Uint8Array;
+
+/** Sizes, outermost first. */
+type Shape = readonly number[];
+/** Number format of a layer, block or model. `f64` is computed on the CPU only. */
+type Dtype = 'f32' | 'f64';
+/**
+ * An array with sizes, of this library, of another, or an object literal. Elements lie densely, the last size running
+ * fastest.
+ */
+interface TensorLike {
+    /** The elements, the last size running fastest. */
+    readonly data: ArrayLike<number> | BigInt64Array;
+    /** Sizes, outermost first: each at least 1, their product the number of elements. */
+    readonly shape: Shape;
+}
+
+/** For each option that takes one of several words: the words. */
+declare const choices: {
+    /** Where to compute. */
+    readonly device: readonly ["auto", "cpu", "cuda"];
+    /** How exactly a GPU multiplies. */
+    readonly precision: readonly ["highest", "high", "bf16"];
+    /** How the SSM is computed. */
+    readonly algorithm: readonly ["auto", "fft", "chunk", "cauchy"];
+    /** Structure of A. */
+    readonly mode: readonly ["s4", "s4d"];
+    /** Initial values of Λ, P and B. */
+    readonly init: readonly ["legs", "legt", "fourier", "hippo", "lin", "inv", "real", "random"];
+    /** How continuous time becomes steps. */
+    readonly discretization: readonly ["bilinear", "zoh"];
+    /** Function that makes a positive number of a parameter, which may be any number. */
+    readonly transform: readonly ["exp", "softplus", "relu", "sigmoid", "none"];
+    /** Nonlinear function of each feature at each time step. */
+    readonly activation: readonly ["identity", "gelu", "relu", "silu", "tanh", "sigmoid", "softplus"];
+    /** Kind of the normalisation in a block. */
+    readonly norm: readonly ["layer", "batch", "none"];
+    /** How inputs are mapped to features. */
+    readonly encoder: readonly ["linear", "embedding", "none"];
+    /**
+     * How the features of all time steps become one vector for the decoder; with `none` the decoder runs at every time step.
+     */
+    readonly pooling: readonly ["none", "mean", "last", "first", "max", "sum", "logMeanExp"];
+    /** The loss that training minimises. */
+    readonly loss: readonly ["crossEntropy", "mse", "mae", "huber", "gaussian", "logCosh", "quantile"];
+    /** HiPPO measures of {@link hippo} and {@link nplr}. */
+    readonly measure: readonly ["legs", "legt", "fourier"];
+    /** How {@link readCsv} treats a field without a value. */
+    readonly gaps: readonly ["error", "linear"];
+    /** What a pixel becomes in {@link readPictures}. */
+    readonly colours: readonly ["asStored", "grey", "rgb"];
+};
+/** Options of where and in which number format a layer, block or model computes. */
+interface DeviceOptions {
+    /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
+    device?: (typeof choices.device)[number];
+    /** Number format. Default `'f32'`; `'f64'` is computed on the CPU only. */
+    dtype?: Dtype;
+    /** Number of CPU threads. Default one for each core. Results are the same bits for any number. */
+    threads?: number;
+    /**
+     * How exactly a GPU multiplies matrices. `'highest'` (default) is as good as f32, with outputs within 1e-5 and gradients
+     * within 1e-4 of exact ones, relative; `'high'` takes TF32, within 2e-3 and 5e-3; `'bf16'` within 1e-2 and 5e-2. GPUs
+     * without units for such numbers, the CPU, and layers whose state is above 64 compute as `'highest'`.
+     */
+    precision?: (typeof choices.precision)[number];
+    /** Most bytes of GPU memory that it may take; beyond them a call answers `ERR_S4_MEMORY`. Default all there are. */
+    memoryLimit?: number;
+}
+
+/** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
+type Columns = Record<string, ArrayLike<number>>;
+/** One series, or several that were recorded apart, with the same columns. */
+type SeriesData = Columns | readonly Columns[];
+
+/** What a forecaster predicts: means, normal distributions, or quantiles. */
+type Predicted = 'mean' | 'gaussian' | 'quantiles';
+
+/** Figures of a validation. */
+interface EpochFigures {
+    /** Mean squared error in deviations of the training part, of a forecaster. */
+    mse?: number;
+    /** Part of the validation examples with the right class, of a classifier. */
+    accuracy?: number;
+    /** Mean loss over the validation part, of a classifier. */
+    validationLoss?: number;
+}
+/** The sizes and rates that a task has chosen, before it trains. */
+interface PlanEvent {
+    /** The kind of the event. */
+    type: 'plan';
+    /** Each option that was chosen, or given, with its value. */
+    options: Readonly<Record<string, number | string | boolean>>;
+    /** The same in a sentence, with what it was chosen by. */
+    text: string;
+}
+/** An update was made. */
+interface StepEvent {
+    /** The kind of the event. */
+    type: 'step';
+    /** Number of the epoch, from 1. */
+    epoch: number;
+    /** Number of updates so far. */
+    step: number;
+    /** Number of updates that are planned. */
+    of: number;
+    /** Loss before the update. */
+    loss: number;
+}
+/** An epoch has ended and was validated. */
+interface EpochEvent extends EpochFigures {
+    /** The kind of the event. */
+    type: 'epoch';
+    /** Number of the epoch, from 1. */
+    epoch: number;
+    /** Number of epochs that are planned. */
+    epochs: number;
+    /** Mean loss of its updates. */
+    loss: number;
+    /** Whether validation was better than ever, so that these parameters are kept. */
+    best: boolean;
+    /** Seconds of training so far, those before a resume included. */
+    seconds: number;
+}
+/** Training has ended; the best parameters are in place. */
+interface EndEvent {
+    /** The kind of the event. */
+    type: 'end';
+    /** Whether all epochs were made, validation got no better, or the time was over. */
+    reason: 'epochs' | 'patience' | 'time';
+    /** Number of epochs that were made. */
+    epoch: number;
+    /** The epoch whose parameters were kept. */
+    bestEpoch: number;
+    /** Seconds of training. */
+    seconds: number;
+}
+/** What a task tells while it trains. */
+type TaskEvent = PlanEvent | StepEvent | EpochEvent | EndEvent;
+/** Options of training that tasks have in common. What is left out is chosen by the data's length, width and number. */
+interface TaskTrainOptions extends Pick<DeviceOptions, 'device' | 'threads' | 'precision'> {
+    /** Features of the network. */
+    features?: number;
+    /** Number of its blocks. */
+    layers?: number;
+    /** N, the size of the state of each feature. */
+    state?: number;
+    /** Structure of A. Default `'s4d'`. */
+    mode?: 's4' | 's4d';
+    /** Probability of dropout. */
+    dropout?: number;
+    /** Most epochs. */
+    epochs?: number;
+    /** Epochs without a better validation after which training ends. */
+    patience?: number;
+    /** Most seconds of training; the learning rate comes to its end with them. Default no limit. */
+    maxSeconds?: number;
+    /** Sequences in a batch. */
+    batchSize?: number;
+    /** Learning rate. */
+    lr?: number;
+    /** Learning rate of Δ, A, B and P. */
+    ssmLr?: number;
+    /** Decoupled weight decay. */
+    weightDecay?: number;
+    /** Seed of initial values, order, variations and dropout. Default 0. */
+    seed?: number;
+    /** A folder in which every epoch writes `last.safetensors` and, where it is the best so far, `best.safetensors`. */
+    folder?: FilePath;
+    /** Whether to go on with the run in `folder`, if there is one, with the same data and options. Default false. */
+    resume?: boolean;
+    /** Ends training, within one update, when it fires. */
+    signal?: AbortSignal;
+    /** Is called with every event. */
+    onEvent?: (event: TaskEvent) => void;
+}
+
+/** How the rows of each series are divided in time: shares of 1, or numbers of rows, of which what is beyond is not used. */
+interface SeriesSplit {
+    /** The part that is learned from, at the start. */
+    train: number;
+    /** The part after it, that chooses the best epoch and calibrates. */
+    validation: number;
+    /** The last part, for the scores. 0 for none. */
+    test: number;
+}
+/** Options of {@link Forecaster.fit}. */
+interface ForecastOptions extends TaskTrainOptions {
+    /** Number of time steps to forecast. */
+    horizon: number;
+    /** Names of the columns to forecast. Default all but those of `known`. */
+    targets?: readonly string[];
+    /** Names of covariates that are known ahead: a calendar, a plan, a weather forecast. Default none. */
+    known?: readonly string[];
+    /** Number of last values that a forecast is normalised by, and that its linear part sees. */
+    lookBack?: number;
+    /** Rows of a season, for the seasonal naive forecast and MASE. Default the one that the training part shows; 1 is none. */
+    season?: number;
+    /**
+     * What is predicted: the mean with one deviation for each step (`'mean'`, default), a normal distribution
+     * (`'gaussian'`), or `'quantiles'`.
+     */
+    predict?: Predicted;
+    /** Levels of the quantiles: up to 9 from 1e-6 to 1 − 1e-6, ascending. Default 0.1, 0.5, 0.9. */
+    levels?: readonly number[];
+    /** How the rows are divided. Default 0.7, 0.1 and 0.2. */
+    split?: SeriesSplit;
+}
+
+/** Figures of one way to forecast. */
+interface ForecastFigures {
+    /** Mean squared error, in deviations of the training part. */
+    mse: number;
+    /** Mean absolute error, in deviations of the training part. */
+    mae: number;
+    /** Mean over the targets of their absolute error over that of the forecast "as a season before" in the training part. */
+    mase: number;
+    /** Symmetric mean absolute percentage error in the unit of the data, 0 to 2: the mean of 2|a − p|/(|a| + |p|). */
+    smape: number;
+    /** Continuous ranked probability score, in deviations of the training part; of quantiles twice their mean pinball loss. */
+    crps?: number;
+    /** Mean squared error of each step ahead. */
+    byStep: number[];
+}
+/** The figures of a forecaster and of what it is to be compared with, over the same windows. */
+interface ForecastScores {
+    /** Number of windows: a forecast of all targets and steps each. */
+    windows: number;
+    /** The forecaster. */
+    model: ForecastFigures;
+    /** The last value, for all steps. */
+    persistence: ForecastFigures;
+    /** The value a season before. */
+    seasonalNaive: ForecastFigures;
+    /** A linear model of the last values, fitted to the training part by least squares with a penalty. */
+    linear: ForecastFigures;
+}
+
+/** What a stream says of a row. */
+interface StreamRow {
+    /** Number of the row, from 0. */
+    row: number;
+    /** What was expected of each target, by the forecast made one row before; NaN until there is one. */
+    expected: Record<string, number>;
+    /** The standard deviation of that forecast. */
+    sigma: Record<string, number>;
+    /** How far the last rows are beyond what counts as normal: above 1 is a mark. */
+    strength: number;
+    /** Whether it is marked: as a surprise, or as flat, a series that is quieter than it ever was. */
+    mark?: 'surprise' | 'flat';
+}
+/** A forecaster that follows a series row by row, see {@link Forecaster.stream}. */
+declare class ForecastStream {
+    #private;
+    private constructor();
+    /** Number of rows so far. */
+    get position(): number;
+    /**
+     * The next row: the value of each target, NaN where it is missing, and of each covariate that is known ahead the value
+     * `horizon` rows later. A row that is refused leaves the stream as it was.
+     */
+    push(row: Record<string, number>): StreamRow;
+    /** Frees the network's state. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+/** The forecast of one column, in its unit, one number for each step ahead. */
+interface ColumnForecast {
+    /** Means; of quantiles the values of the level nearest to 0.5. */
+    mean: Float64Array;
+    /** Standard deviations; not of quantiles. */
+    sigma?: Float64Array;
+    /** The values of each level, by the level as text: `'0.1'`. */
+    quantiles?: Record<string, Float64Array>;
+}
+/** A forecast of all targets, by column. */
+type Forecast = Record<string, ColumnForecast>;
+/** Which rows an evaluation forecasts. */
+interface ForecastRange {
+    /** First row that is forecast. Default 0; the look-back must come before it. */
+    from?: number;
+    /** End of the rows that are forecast. Default all. */
+    to?: number;
+    /** Rows between two forecasts. Default 1, or what keeps the number of windows in bounds. */
+    stride?: number;
+    /** Ends it when it fires. */
+    signal?: AbortSignal;
+}
+/** One forecast of a backtest beside what came. */
+interface BacktestForecast {
+    /** Number of the series. */
+    series: number;
+    /** First row that is forecast. */
+    row: number;
+    /** The forecast. */
+    forecast: Forecast;
+    /** What came, by column. */
+    actual: Record<string, Float64Array>;
+}
+/** A {@link Forecaster.backtest}. */
+interface Backtest {
+    /** Figures over all its windows, beside persistence, seasonal naive and a linear model. */
+    scores: ForecastScores;
+    /** Its forecasts, in the order of time. */
+    forecasts: BacktestForecast[];
+}
+/**
+ * Forecasts of one or several series. At each time step the last `lookBack` values are taken relative to their own deviation; a
+ * linear forecast, fitted in closed form, and an S4 network, which learned what the linear one leaves, make the forecast
+ * together.
+ *
+ * @example
+ * const f = await Forecaster.fit({ load, temperature }, { horizon: 24, targets: ['load'] })
+ * console.log(f.scores.model.mase, f.forecast({ load: lastWeek, temperature: measured }))
+ */
+declare class Forecaster {
+    #private;
+    /** Figures over the test part, as {@link Forecaster.fit} found them; undefined of a loaded one, or without a test part. */
+    readonly scores: ForecastScores | undefined;
+    private constructor();
+    /**
+     * Learns from columns of numbers, NaN where a value is missing: one record, or several of the same columns that were recorded
+     * apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
+     * Sizes and rates that are not given are chosen by the data, and told in an event `plan`. `ERR_S4_DATA` where the rows are
+     * too few, before any work.
+     */
+    static fit(data: SeriesData, options: ForecastOptions): Promise<Forecaster>;
+    /** Loads what {@link Forecaster.save} wrote. */
+    static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Forecaster>;
+    /** Number of time steps that are forecast. */
+    get horizon(): number;
+    /** Number of rows that a forecast needs before it. */
+    get lookBack(): number;
+    /** Rows of a season, as given or found; 1 is none. */
+    get season(): number;
+    /** Names of the columns that are forecast. */
+    get targets(): readonly string[];
+    /** Names of the covariates that have to be known ahead. */
+    get known(): readonly string[];
+    /** Writes network, scales, column names and everything else to one file (safetensors). */
+    save(path: FilePath): Promise<void>;
+    /** The figures of forecasts of every row, beside persistence, seasonal naive and the linear model. */
+    evaluate(data: SeriesData, options?: ForecastRange): Promise<ForecastScores>;
+    /**
+     * Forecasts made at one row after another, `stride` rows apart (default the horizon), each from what came before it alone,
+     * with figures beside persistence, seasonal naive and the linear model.
+     */
+    backtest(data: SeriesData, options?: ForecastRange): Promise<Backtest>;
+    /**
+     * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
+     * are given in `known` for the steps ahead, beside their past in `data`.
+     */
+    forecast(data: Columns, options?: {
+        known?: Columns;
+        signal?: AbortSignal;
+    }): Promise<Forecast>;
+    /**
+     * Follows a series row by row, in memory that does not grow: what was expected of each row, and whether it is improbable.
+     * Where covariates have to be known ahead, `known` holds those of the first `horizon` rows.
+     */
+    stream(options?: {
+        known?: Columns;
+    }): ForecastStream;
+    /** Frees the network. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+/** Mean squared error. */
+declare function mse(actual: ArrayLike<number>, predicted: ArrayLike<number>): number;
+/** Mean absolute error. */
+declare function mae(actual: ArrayLike<number>, predicted: ArrayLike<number>): number;
+/**
+ * Mean absolute error over that which the forecast "as a season before" makes, one step ahead, in `history` (Hyndman and
+ * Koehler 2006). Below 1 it is the better one.
+ */
+declare function mase(actual: ArrayLike<number>, predicted: ArrayLike<number>, history: ArrayLike<number>, season?: number): number;
+/**
+ * Symmetric mean absolute percentage error in its form from 0 to 2 (times 100: that of the M4 competition, 0 to 200 %): the
+ * mean of 2|a − p|/(|a| + |p|), in which a pair of zeros counts 0.
+ */
+declare function smape(actual: ArrayLike<number>, predicted: ArrayLike<number>): number;
+/** Mean pinball loss of predicted quantiles of one level: level·(a − p) where a lies above, (1 − level)·(p − a) where below. */
+declare function pinball(actual: ArrayLike<number>, predicted: ArrayLike<number>, level: number): number;
+/** Mean continuous ranked probability score of normal distributions, in its closed form (Gneiting and Raftery 2007). */
+declare function crps(actual: ArrayLike<number>, mean: ArrayLike<number>, sigma: ArrayLike<number>): number;
+/**
+ * Mean quantile loss over several levels, twice the mean of their pinball losses: an approximation of the CRPS that is close
+ * where the levels are evenly spread. `predicted` holds an array for each level.
+ */
+declare function quantileLoss(actual: ArrayLike<number>, predicted: readonly ArrayLike<number>[], levels: readonly number[]): number;
+/** Part of the labels that were predicted right. */
+declare function accuracy(actual: ArrayLike<number>, predicted: ArrayLike<number>): number;
+/**
+ * Part of the labels that are among the `k` classes with the highest scores. `scores` holds as many numbers an example as
+ * there are classes; of equal scores the lower class comes first.
+ */
+declare function topK(actual: ArrayLike<number>, scores: ArrayLike<number>, k: number): number;
+/** Numbers of examples by class, row the actual one, column the predicted one. */
+declare function confusion(actual: ArrayLike<number>, predicted: ArrayLike<number>, classes: number): number[][];
+/** F1 scores. */
+interface F1Scores {
+    /** 2·TP/(2·TP + FP + FN) of each class; 0 where it is neither there nor predicted. */
+    perClass: number[];
+    /** Mean over the classes. */
+    macro: number;
+    /** Mean by the number of examples of each class. */
+    weighted: number;
+}
+/** F1 scores of a {@link confusion} matrix. */
+declare function f1(counts: readonly (readonly number[])[]): F1Scores;
+/** Figures of forecasts and classifications, as pure functions of arrays. */
+declare const metrics: {
+    /** Mean squared error. */
+    mse: typeof mse;
+    /** Mean absolute error. */
+    mae: typeof mae;
+    /** Mean absolute scaled error. */
+    mase: typeof mase;
+    /** Symmetric mean absolute percentage error, 0 to 2. */
+    smape: typeof smape;
+    /** Mean pinball loss of one level. */
+    pinball: typeof pinball;
+    /** Mean CRPS of normal distributions. */
+    crps: typeof crps;
+    /** Twice the mean pinball loss over levels. */
+    quantileLoss: typeof quantileLoss;
+    /** Part of the labels that were predicted right. */
+    accuracy: typeof accuracy;
+    /** Part of the labels among the k highest scores. */
+    topK: typeof topK;
+    /** Numbers of examples by actual and predicted class. */
+    confusion: typeof confusion;
+    /** F1 scores of a confusion matrix. */
+    f1: typeof f1;
+};
+
+/** What is classified: samples one after the other, values (len, channels), or a picture (height, width, colours). */
+type ClassInput = ArrayLike<number> | TensorLike;
+/** An example with its class. */
+interface ClassExample {
+    /** Samples, values (len, channels), or a picture (height, width, colours). Lengths may differ. */
+    input: ClassInput;
+    /** Its class, as text or a number. */
+    label: string | number;
+}
+/** What inputs are: series of values, sound, or pictures. */
+type InputKind = 'series' | 'audio' | 'image';
+
+/** Options of {@link Classifier.fit}. */
+interface ClassifyOptions extends TaskTrainOptions {
+    /**
+     * What the inputs are: `'series'` of values (len, channels); `'audio'`, whose spectrum the network sees; `'image'`, which
+     * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
+     */
+    kind?: InputKind;
+    /** Samples a second of audio. */
+    sampleRate?: number;
+    /**
+     * Ratios of sampling rates that are learned, from data with so many times fewer samples. Default 1, 1.5 and 2 for audio
+     * (which cost it nothing), else 1.
+     */
+    rates?: readonly number[];
+    /** Whether training varies speed and level of its examples. Default for audio alone. */
+    vary?: boolean;
+    /** Whether outputs at a step depend on later steps too. Default true. */
+    bidirectional?: boolean;
+    /** Part of the examples of each class that chooses the best epoch. Default 0.15. */
+    validation?: number;
+}
+
+/** Options of {@link Classifier.stream}. */
+interface ClassStreamOptions {
+    /** Samples (or time steps) that are classified at a time. Default as many as the examples of the training had. */
+    window?: number;
+    /** Samples between two classifications. Default a quarter of the window. */
+    hop?: number;
+    /** Windows in a row that a class has to win to be reported. Default 2. */
+    debounce?: number;
+    /** Least probability with which it has to win. Default 0.5. */
+    threshold?: number;
+    /** Ratio of sampling rates: 2 for half as many samples a second as the training had. Default 1. */
+    rate?: number;
+}
+/** The class of a window of a stream. */
+interface WindowClass {
+    /** Number of samples so far, at the end of the window. */
+    position: number;
+    /** The most probable class. */
+    label: string | number;
+    /** Its probability. */
+    probability: number;
+    /** Whether it is reported with this window: it has won often enough, and is another class than the last report. */
+    report: boolean;
+}
+/** A classifier that listens, see {@link Classifier.stream}. */
+declare class ClassStream {
+    #private;
+    private constructor();
+    /** Number of samples so far. */
+    get position(): number;
+    /** The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. */
+    push(samples: ClassInput): WindowClass[];
+    /** Forgets everything. */
+    reset(): void;
+    /** Ends it. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+/** The class of an input. */
+interface Classification {
+    /** The most probable class. */
+    label: string | number;
+    /** Its probability. */
+    probability: number;
+    /** The probability of each class, in the order of {@link Classifier.classes}. */
+    probabilities: Float64Array;
+}
+/** Figures of a classifier over examples. */
+interface ClassScores {
+    /** Number of examples. */
+    examples: number;
+    /** Part of the examples with the right class. */
+    accuracy: number;
+    /** Part of the examples whose class is among the three most probable (fewer where there are fewer classes). */
+    top3: number;
+    /** Mean cross-entropy, in nats. */
+    loss: number;
+    /** F1 scores. */
+    f1: F1Scores;
+    /** Numbers of examples by class: row the actual one, column the predicted one, in the order of {@link Classifier.classes}. */
+    confusion: number[][];
+}
+/**
+ * Tells classes of series, sounds or pictures, of any length, apart.
+ *
+ * @example
+ * const c = await Classifier.fit(recordings.map(({ samples, digit }) => ({ input: samples, label: digit })), { sampleRate: 8000 })
+ * const [{ label }] = await c.predict([samples])
+ */
+declare class Classifier {
+    #private;
+    /** Accuracy over the validation part of {@link Classifier.fit}; undefined of a loaded one. */
+    readonly validationAccuracy: number | undefined;
+    private constructor();
+    /**
+     * Learns from examples. A part of each class chooses the best epoch. Sizes and rates that are not given are chosen by the
+     * data, and told in an event `plan`.
+     */
+    static fit(examples: readonly ClassExample[], options?: ClassifyOptions): Promise<Classifier>;
+    /** Loads what {@link Classifier.save} wrote. */
+    static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Classifier>;
+    /** The classes: numbers in ascending order, then texts. */
+    get classes(): readonly (string | number)[];
+    /** Writes network, scales and class names to one file (safetensors). */
+    save(path: FilePath): Promise<void>;
+    /**
+     * The classes of inputs. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+     * learned again. Pictures have no rate.
+     */
+    predict(inputs: readonly ClassInput[], options?: {
+        rate?: number;
+        signal?: AbortSignal;
+    }): Promise<Classification[]>;
+    /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
+    evaluate(examples: readonly ClassExample[], options?: {
+        rate?: number;
+        signal?: AbortSignal;
+    }): Promise<ClassScores>;
+    /**
+     * Classifies what comes in piece by piece: every `hop` samples the last `window` of them. A class is reported when it has won
+     * `debounce` times in a row with at least the probability `threshold`, and then not again before another one has.
+     */
+    stream(options?: ClassStreamOptions): ClassStream;
+    /** Frees the network. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+export { ClassStream, Classifier, ForecastStream, Forecaster, metrics };
+export type { Backtest, BacktestForecast, ClassExample, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, WindowClass };
