@@ -118,7 +118,7 @@ fn read_either(bytes: &[u8]) -> Outcome {
 const CONFIGS: [&str; 5] = [
     r#"{"input": 1, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse", "dropout": 0.1, "norm": "batch"}"#,
     r#"{"input": 2, "output": 3, "features": 4, "layers": 2, "state": 4, "pooling": "mean", "mode": "s4d"}"#,
-    r#"{"vocabulary": 5, "output": 5, "features": 4, "layers": 1, "state": 4}"#,
+    r#"{"vocabulary": 5, "encoder": "embedding", "output": 5, "features": 4, "layers": 1, "state": 4}"#,
     r#"{"input": 1, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse", "bidirectional": true, "channels": 2}"#,
     r#"{"input": 1, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse", "truncate": 8, "glu": false}"#,
 ];
