@@ -11,7 +11,7 @@ use crate::{
     model::Model,
     stepper::{StepOptions, Stepper},
 };
-use num_traits::{One, Zero};
+use num_traits::Zero;
 use s4_backend::{Backend, Error, Result, Scalar, host_memory};
 use std::{collections::BTreeMap, ops::Range};
 
@@ -377,7 +377,7 @@ impl<T: Scalar> RowArrays<T> {
         let mut intervals = None;
         if let (Some(given), true) = (pushed.intervals, has_intervals) {
             let mut gathered = host_memory::zeros(OP, "the intervals", batch * len)?;
-            gathered.fill(T::one());
+            gathered.fill(T::from_f64(1.0));
             for (row, range) in rows(1).enumerate() {
                 gathered[row * len..][..len].copy_from_slice(&given[range]);
             }

@@ -41,6 +41,7 @@ mod param_ops;
 #[cfg(not(test))]
 mod pictures;
 #[cfg(not(test))]
+mod stream_slots;
 mod streams;
 #[cfg(not(test))]
 mod table;
