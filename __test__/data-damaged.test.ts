@@ -59,7 +59,8 @@ async function refused(
   } catch (caught) {
     error = caught
   }
-  if (!(error instanceof S4Error)) return t.fail(`${reader}, ${what}: ${error === undefined ? 'was read' : String(error)}`)
+  if (!(error instanceof S4Error))
+    return t.fail(`${reader}, ${what}: ${error === undefined ? 'was read' : String(error)}`)
   t.is(error.code, 'ERR_S4_DATA', `${reader}, ${what}: ${error.message}`)
   for (const word of words) {
     const says = typeof word === 'string' ? error.message.includes(word) : word.test(error.message)
@@ -84,7 +85,8 @@ async function wrongTable(
 
 const table = (change: (lines: string[][]) => void = () => undefined) => {
   const lines = [['day', 'load', 'site']]
-  for (let i = 1; i <= 12; i++) lines.push([`2020-01-${String(i).padStart(2, '0')}`, `${i}.5`, i % 2 === 0 ? 'a' : 'b'])
+  for (let i = 1; i <= 12; i++)
+    lines.push([`2020-01-${String(i).padStart(2, '0')}`, `${i}.5`, i % 2 === 0 ? 'a' : 'b'])
   change(lines)
   return `${lines.map((fields) => fields.join(',')).join('\n')}\n`
 }
@@ -96,21 +98,73 @@ const with_ = (row: number, column: number, field: string) =>
 test('tables: ragged rows, by their line', async (t) => {
   t.timeout(120_000)
   for (const row of [2, 3, 7, 12, 13]) {
-    await wrongTable(t, `line ${row} too short`, table((lines) => void lines[row - 1]!.pop()), [`row ${row}`, /expected (2|3) fields/])
-    await wrongTable(t, `line ${row} too long`, table((lines) => void lines[row - 1]!.push('x')), [`row ${row === 2 ? 2 : row}`, 'fields'])
+    await wrongTable(
+      t,
+      `line ${row} too short`,
+      table((lines) => void lines[row - 1]!.pop()),
+      [`row ${row}`, /expected (2|3) fields/],
+    )
+    await wrongTable(
+      t,
+      `line ${row} too long`,
+      table((lines) => void lines[row - 1]!.push('x')),
+      [`row ${row === 2 ? 2 : row}`, 'fields'],
+    )
   }
 })
 
 test('tables: what is no number, by line and column', async (t) => {
-  for (const field of ['x', '1.2.3', '1,5', '--1', '0x1F', '1e', '+-2', '1 2', '12a', '$5', '5%', '1_000', 'inf', '-Infinity', '1e999', '½', '١'])
-    await wrongTable(t, `the number ${field}`, with_(6, 1, field.includes(',') ? `"${field}"` : field), ['row 6', 'column load'])
+  for (const field of [
+    'x',
+    '1.2.3',
+    '1,5',
+    '--1',
+    '0x1F',
+    '1e',
+    '+-2',
+    '1 2',
+    '12a',
+    '$5',
+    '5%',
+    '1_000',
+    'inf',
+    '-Infinity',
+    '1e999',
+    '½',
+    '١',
+  ])
+    await wrongTable(t, `the number ${field}`, with_(6, 1, field.includes(',') ? `"${field}"` : field), [
+      'row 6',
+      'column load',
+    ])
 })
 
 test('tables: what is no date, by line and column', async (t) => {
-  const fields = ['2020-13-01', '2020-02-30', '2021-02-29', '2020-00-10', '2020-01-32', '20200101', 'yesterday', '2020-01-01 25:00', '2020-01-01T10:60', '01/02/2020', '1.1', '31.13.2020', '2020/01/41', '2020-01-01T00:00+99:00', '0', '-']
-  for (const field of fields) await wrongTable(t, `the date ${field}`, with_(5, 0, field), ['row 5', 'column day'], { time: 'day' })
+  const fields = [
+    '2020-13-01',
+    '2020-02-30',
+    '2021-02-29',
+    '2020-00-10',
+    '2020-01-32',
+    '20200101',
+    'yesterday',
+    '2020-01-01 25:00',
+    '2020-01-01T10:60',
+    '01/02/2020',
+    '1.1',
+    '31.13.2020',
+    '2020/01/41',
+    '2020-01-01T00:00+99:00',
+    '0',
+    '-',
+  ]
+  for (const field of fields)
+    await wrongTable(t, `the date ${field}`, with_(5, 0, field), ['row 5', 'column day'], { time: 'day' })
   const american = 'day,x\n12/31/2020,1\n13/31/2020,2\n'
-  await wrongTable(t, 'a month 13', american, ['row 3', 'column day'], { time: 'day', timeFormat: '%m/%d/%Y' })
+  await wrongTable(t, 'a month 13', american, ['row 3', 'column day'], {
+    time: 'day',
+    timeFormat: '%m/%d/%Y',
+  })
 })
 
 test('tables: encodings, and what is no table', async (t) => {
@@ -119,7 +173,9 @@ test('tables: encodings, and what is no table', async (t) => {
   await wrongTable(t, 'UTF-16, big-endian', utf16(text, true), ['UTF-16'])
   await wrongTable(t, 'Latin-1 in a text', latin1(with_(4, 2, 'café')), ['row 4', 'column site', 'UTF-8'])
   await wrongTable(t, 'Latin-1 in a number', latin1(with_(4, 1, '½')), ['row 4', 'column load'])
-  await wrongTable(t, 'Latin-1 in a date', latin1(with_(4, 0, '2020é')), ['row 4', 'column day'], { time: 'day' })
+  await wrongTable(t, 'Latin-1 in a date', latin1(with_(4, 0, '2020é')), ['row 4', 'column day'], {
+    time: 'day',
+  })
   await wrongTable(t, 'white space alone', '  \n \n\n', [])
   await wrongTable(t, 'no bytes', '', ['empty'])
   for (const name of ['rgb.png', 'tone.flac', 'two.npz'])
@@ -128,7 +184,9 @@ test('tables: encodings, and what is no table', async (t) => {
 
 test('tables: columns, zones and headers that are not there', async (t) => {
   const text = table()
-  await wrongTable(t, 'an unknown column', text, ['column nobody', 'day, load, site'], { columns: ['nobody'] })
+  await wrongTable(t, 'an unknown column', text, ['column nobody', 'day, load, site'], {
+    columns: ['nobody'],
+  })
   await wrongTable(t, 'a column beyond', text, ['column 4', '3 columns'], { columns: [3] })
   await wrongTable(t, 'an unknown column of times', text, ['column nobody'], { time: 'nobody' })
   await wrongTable(t, 'an unknown column with a type', text, ['column nobody'], { types: { nobody: 'text' } })
@@ -139,21 +197,52 @@ test('tables: columns, zones and headers that are not there', async (t) => {
   for (const first of ['1,load,x', 'a,5,x'])
     await wrongTable(t, `the first line ${first}`, `${first}\n1,2,3\n4,5,6\n`, ['row 1', 'header'])
   for (const twice of ['load', 'site'])
-    await wrongTable(t, `two columns ${twice}`, table((lines) => void (lines[0]![0] = twice)), [`column '${twice}' twice`])
+    await wrongTable(
+      t,
+      `two columns ${twice}`,
+      table((lines) => void (lines[0]![0] = twice)),
+      [`column '${twice}' twice`],
+    )
 })
 
 test('lines of JSON: broken, cut short, no objects, other types, by row and column', async (t) => {
   const good = '{"a":1,"s":"x","d":"2020-01-01"}'
-  const wrong = async (what: string, content: Uint8Array | string, words: readonly (string | RegExp)[], time?: string) => {
+  const wrong = async (
+    what: string,
+    content: Uint8Array | string,
+    words: readonly (string | RegExp)[],
+    time?: string,
+  ) => {
     const file = fileOf(content, '.jsonl')
-    await refused(t, 'readJsonl', what, () => readJsonl(file, time === undefined ? {} : { time }), [file, ...words])
+    await refused(t, 'readJsonl', what, () => readJsonl(file, time === undefined ? {} : { time }), [
+      file,
+      ...words,
+    ])
   }
-  for (let cut = 1; cut < good.length; cut += 2) await wrong(`cut after ${cut}`, `${good}\n${good}\n${good.slice(0, cut)}\n`, ['row 3'])
-  for (const line of ['[1]', '1', 'null', '"text"', '{a:1}', "{'a':1}", '{"a":1,}', '{"a":NaN}', '{"a":1} {"a":2}', '//', '{"a":01}'])
+  for (let cut = 1; cut < good.length; cut += 2)
+    await wrong(`cut after ${cut}`, `${good}\n${good}\n${good.slice(0, cut)}\n`, ['row 3'])
+  for (const line of [
+    '[1]',
+    '1',
+    'null',
+    '"text"',
+    '{a:1}',
+    "{'a':1}",
+    '{"a":1,}',
+    '{"a":NaN}',
+    '{"a":1} {"a":2}',
+    '//',
+    '{"a":01}',
+  ])
     await wrong(`the line ${line}`, `${good}\n\n${line}\n`, ['row 3'])
   for (const value of ['"x"', '[1]', '{}', '1e999'])
-    await wrong(`a = ${value}`, `${good}\n${good.replace('1', value)}\n`, value === '1e999' ? ['row 2, column a'] : ['row 2, column a'])
-  for (const value of ['5', 'true', '[]']) await wrong(`s = ${value}`, `${good}\n${good.replace('"x"', value)}\n`, ['row 2, column s'])
+    await wrong(
+      `a = ${value}`,
+      `${good}\n${good.replace('1', value)}\n`,
+      value === '1e999' ? ['row 2, column a'] : ['row 2, column a'],
+    )
+  for (const value of ['5', 'true', '[]'])
+    await wrong(`s = ${value}`, `${good}\n${good.replace('"x"', value)}\n`, ['row 2, column s'])
   for (const value of ['2020-13-01', 'soon', '2020-02-32', '12'])
     await wrong(`d = ${value}`, `${good}\n${good.replace('2020-01-01', value)}\n`, ['row 2, column d'], 'd')
   await wrong('Latin-1', latin1(`${good}\n${good.replace('x', 'é')}\n`), ['row 2', 'UTF-8'])
@@ -237,18 +326,41 @@ test('pictures of CIFAR-10: cut anywhere, labels that are none', async (t) => {
   }
   for (const label of [10, 99, 255]) {
     const file = fileOf(changed(two, 3073, label), '.bin')
-    await refused(t, 'readCifar10', `the label ${label}`, () => readCifar10([file]), [file, 'byte 3073', String(label)])
+    await refused(t, 'readCifar10', `the label ${label}`, () => readCifar10([file]), [
+      file,
+      'byte 3073',
+      String(label),
+    ])
   }
-  await refused(t, 'readCifar10', 'no file', () => readCifar10([join(folder, 'nowhere.bin')]), ['nowhere.bin'])
+  await refused(t, 'readCifar10', 'no file', () => readCifar10([join(folder, 'nowhere.bin')]), [
+    'nowhere.bin',
+  ])
 })
 
 test('recordings: cut anywhere, other kinds, formats that lie', async (t) => {
-  for (const name of ['u8.wav', 'i16.wav', 'i24.wav', 'i32.wav', 'f32.wav', 'f64.wav', 'alaw.wav', 'mulaw.wav', 'extensible.wav', 'tone.flac']) {
+  for (const name of [
+    'u8.wav',
+    'i16.wav',
+    'i24.wav',
+    'i32.wav',
+    'f32.wav',
+    'f64.wav',
+    'alaw.wav',
+    'mulaw.wav',
+    'extensible.wav',
+    'tone.flac',
+  ]) {
     const bytes = fixture(name)
     for (const cut of cutsOf(bytes, 5)) {
       const file = fileOf(bytes.slice(0, cut), name)
       await refused(t, 'readAudio', `${name} cut at ${cut}`, () => readAudio(file), [file])
-      await refused(t, 'audioChunks', `${name} cut at ${cut}`, () => walk(audioChunks(file, { length: 0.01, mono: true })), [file])
+      await refused(
+        t,
+        'audioChunks',
+        `${name} cut at ${cut}`,
+        () => walk(audioChunks(file, { length: 0.01, mono: true })),
+        [file],
+      )
     }
   }
   for (const name of ['tone.mp3', 'tone.ogg']) {
@@ -273,9 +385,20 @@ test('recordings: cut anywhere, other kinds, formats that lie', async (t) => {
     const file = fileOf(changed(wav, at, ...to), '.wav')
     await refused(t, 'readAudio', what, () => readAudio(file), [file])
   }
-  for (const [format, size] of [['s16le', 2], ['s24le', 3], ['f32le', 4], ['f64le', 8]] as const)
+  for (const [format, size] of [
+    ['s16le', 2],
+    ['s24le', 3],
+    ['f32le', 4],
+    ['f64le', 8],
+  ] as const)
     for (let left = 1; left < size; left++)
-      await refused(t, 'pcmFrames', `${left} of ${size} bytes`, () => walk(pcmFrames([new Uint8Array(3 * size + left)], { format })), [`${left} bytes`])
+      await refused(
+        t,
+        'pcmFrames',
+        `${left} of ${size} bytes`,
+        () => walk(pcmFrames([new Uint8Array(3 * size + left)], { format })),
+        [`${left} bytes`],
+      )
 })
 
 function folderOf(content: Record<string, Uint8Array | string>): string {
@@ -291,25 +414,41 @@ function folderOf(content: Record<string, Uint8Array | string>): string {
 test('folders: no labels, nothing in them, one damaged file, pictures of other sizes', async (t) => {
   const png = fixture('rgb.png')
   const small = new Uint8Array(
-    Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==', 'base64'),
+    Buffer.from(
+      'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==',
+      'base64',
+    ),
   )
   for (const cut of cutsOf(png, 12)) {
     const path = folderOf({ 'a/1.png': png, 'b/2.png': png.slice(0, cut) })
-    await refused(t, 'imageFolder', `PNG cut at ${cut}`, () => walk(imageFolder(path)), [join(path, 'b', '2.png')])
+    await refused(t, 'imageFolder', `PNG cut at ${cut}`, () => walk(imageFolder(path)), [
+      join(path, 'b', '2.png'),
+    ])
   }
   const jpg = fixture('rgb.jpg')
   for (const cut of cutsOf(jpg, 8)) {
     const path = folderOf({ 'a/1.jpg': jpg.slice(0, cut) })
-    await refused(t, 'imageFolder', `JPEG cut at ${cut}`, () => walk(imageFolder(path)), [join(path, 'a', '1.jpg')])
+    await refused(t, 'imageFolder', `JPEG cut at ${cut}`, () => walk(imageFolder(path)), [
+      join(path, 'a', '1.jpg'),
+    ])
   }
   const sizes = folderOf({ 'a/1.png': png, 'b/2.png': small })
-  await refused(t, 'imageFolder', 'two sizes', () => walk(imageFolder(sizes, { colours: 'rgb' })), [join(sizes, 'b', '2.png'), '1 × 1'])
+  await refused(t, 'imageFolder', 'two sizes', () => walk(imageFolder(sizes, { colours: 'rgb' })), [
+    join(sizes, 'b', '2.png'),
+    '1 × 1',
+  ])
   const wav = fixture('i16.wav')
   for (const cut of cutsOf(wav, 8)) {
     const path = folderOf({ 'a/1.wav': wav, 'b/2.wav': wav.slice(0, cut) })
-    await refused(t, 'audioFolder', `WAV cut at ${cut}`, () => walk(audioFolder(path)), [join(path, 'b', '2.wav')])
+    await refused(t, 'audioFolder', `WAV cut at ${cut}`, () => walk(audioFolder(path)), [
+      join(path, 'b', '2.wav'),
+    ])
   }
-  for (const [name, text] of [['latin1', latin1('café')], ['utf16', utf16('text', false)], ['binary', png]] as const) {
+  for (const [name, text] of [
+    ['latin1', latin1('café')],
+    ['utf16', utf16('text', false)],
+    ['binary', png],
+  ] as const) {
     const path = folderOf({ 'a/1.txt': 'fine', 'b/2.txt': text })
     await refused(t, 'textFolder', name, () => walk(textFolder(path)), [join(path, 'b', '2.txt')])
   }
@@ -318,10 +457,24 @@ test('folders: no labels, nothing in them, one damaged file, pictures of other s
   for (const [name, make] of Object.entries({ audioFolder, imageFolder, textFolder })) {
     await refused(t, name, 'an empty folder', () => walk(make(none)), [none])
     await refused(t, name, 'no folder', () => walk(make(join(folder, 'nowhere'))), [join(folder, 'nowhere')])
-    await refused(t, name, 'files in no folder', () => walk(make(flat, { endings: ['.wav'] })), [join(flat, '1_x.wav')])
-    await refused(t, name, 'a pattern that fits none', () => walk(make(flat, { endings: ['.wav'], label: /^y/ })), [join(flat, '1_x.wav')])
+    await refused(t, name, 'files in no folder', () => walk(make(flat, { endings: ['.wav'] })), [
+      join(flat, '1_x.wav'),
+    ])
+    await refused(
+      t,
+      name,
+      'a pattern that fits none',
+      () => walk(make(flat, { endings: ['.wav'], label: /^y/ })),
+      [join(flat, '1_x.wav')],
+    )
     const label = () => null as never
-    await refused(t, name, 'a function that gives no label', () => walk(make(flat, { endings: ['.wav'], label })), [join(flat, '1_x.wav')])
+    await refused(
+      t,
+      name,
+      'a function that gives no label',
+      () => walk(make(flat, { endings: ['.wav'], label })),
+      [join(flat, '1_x.wav')],
+    )
   }
   await refused(t, 'labelledFolder', 'a file', () => labelledFolder(join(flat, '1_x.wav')), [flat])
 })

@@ -83,7 +83,10 @@ test('scales are those of the training part, leave gaps out, go back, and are JS
     ['robust', 3.5, 3.5],
   ] as const) {
     const scaler = Scaler.fit(train, { kind })
-    t.deepEqual([scaler.columns, scaler.offset[0], scaler.offset[1], scaler.scale[1]], [['a', 'b'], offset, 7, 1])
+    t.deepEqual(
+      [scaler.columns, scaler.offset[0], scaler.offset[1], scaler.scale[1]],
+      [['a', 'b'], offset, 7, 1],
+    )
     t.true(Math.abs(scaler.scale[0]! - scale) < 1e-14)
     const scaled = scaler.transform(table)
     t.true(Math.abs(scaled.column('a')[9]! - (1000 - offset) / scale) < 1e-11)
@@ -103,7 +106,10 @@ test('calendars have the numbers of the clock and of the calendar of the zone', 
   // 31 December 2020, 23:30 in London is 1 January 2021, 00:30 in Berlin, a Friday.
   const times = [Date.UTC(2020, 11, 31, 23, 30)]
   const london = calendar(times)
-  const berlin = calendar(times, { zone: 'Europe/Berlin', fields: ['hour', 'weekday', 'month', 'dayOfYear', 'day', 'minute'] })
+  const berlin = calendar(times, {
+    zone: 'Europe/Berlin',
+    fields: ['hour', 'weekday', 'month', 'dayOfYear', 'day', 'minute'],
+  })
   const of = (parts: Record<string, Float64Array>, name: string) => parts[name]![0]!
   t.is(of(london, 'hour'), 23 / 23 - 0.5)
   t.is(of(london, 'weekday'), 3 / 6 - 0.5)
@@ -128,7 +134,14 @@ test('windows: blocks and steps, inputs and targets, strides, parts that reach b
   t.deepEqual(numbers(block.at(1).input), [1, 101, 2, 102, 3, 103])
   t.deepEqual(targetOf(block.at(1)), [4, 104, 5, 105])
   t.is(block.row(1), 4)
-  const steps = windows(rows(10), { length: 3, horizon: 2, target: 'steps', inputs: ['y'], targets: ['x'], stride: 4 })
+  const steps = windows(rows(10), {
+    length: 3,
+    horizon: 2,
+    target: 'steps',
+    inputs: ['y'],
+    targets: ['x'],
+    stride: 4,
+  })
   t.is(steps.length, 2)
   t.deepEqual(numbers(steps.at(1).input), [104, 105, 106])
   t.deepEqual((steps.at(1).target as Sample['input']).shape, [3, 2])
@@ -156,20 +169,51 @@ test('windows copy nothing that they need not', (t) => {
 test('windows with what is known ahead, a calendar, gaps, masks, and scales of their own', async (t) => {
   const hour = (n: number) => new Date(Date.UTC(2020, 0, 1, n))
   const values = [1, 2, NaN, 4, 5, 6, 7, 8]
-  const table = await tableFrom({ x: values, plan: values.map((_, i) => 10 * i), at: values.map((_, i) => hour(i)) })
-  const block = windows(table, { length: 2, horizon: 2, known: ['plan'], calendar: ['hour'], rows: { from: 3 } })
+  const table = await tableFrom({
+    x: values,
+    plan: values.map((_, i) => 10 * i),
+    at: values.map((_, i) => hour(i)),
+  })
+  const block = windows(table, {
+    length: 2,
+    horizon: 2,
+    known: ['plan'],
+    calendar: ['hour'],
+    rows: { from: 3 },
+  })
   t.deepEqual(block.features, ['x', 'plan', 'hour'])
   const clock = (n: number) => n / 23 - 0.5
   // Two rows that were seen, then the two of the horizon, whose x is not there yet.
-  t.deepEqual(numbers(block.at(0).input), [4, 30, clock(3), 5, 40, clock(4), 0, 50, clock(5), 0, 60, clock(6)])
+  t.deepEqual(numbers(block.at(0).input), [
+    4,
+    30,
+    clock(3),
+    5,
+    40,
+    clock(4),
+    0,
+    50,
+    clock(5),
+    0,
+    60,
+    clock(6),
+  ])
   t.deepEqual(targetOf(block.at(0)), [6, 7])
   const steps = windows(table, { length: 2, horizon: 2, known: ['plan'], target: 'steps', rows: { from: 3 } })
   t.deepEqual(steps.features, ['x', 'plan +1', 'plan +2'])
   t.deepEqual(numbers(steps.at(0).input), [4, 40, 50, 5, 50, 60])
   const skipped = windows(table, { length: 2, horizon: 1, inputs: ['x'] })
-  t.deepEqual([...skipped].map((_, i) => skipped.row(i)), [5, 6, 7], 'no window has the gap')
+  t.deepEqual(
+    [...skipped].map((_, i) => skipped.row(i)),
+    [5, 6, 7],
+    'no window has the gap',
+  )
   const masked = windows(table, { length: 2, horizon: 1, inputs: ['x'], gaps: 'fill', masks: true })
-  t.deepEqual([...masked].map((_, i) => masked.row(i)), [3, 4, 5, 6, 7], 'no target is a gap')
+  t.deepEqual(
+    [...masked].map((_, i) => masked.row(i)),
+    [3, 4, 5, 6, 7],
+    'no target is a gap',
+  )
   t.deepEqual(numbers(masked.at(0).input), [2, 1, 2, 0])
   const own = windows({ x: [1, 3, 5, 7] }, { length: 2, horizon: 1, instance: 'zScore' })
   t.deepEqual([numbers(own.at(1).input), targetOf(own.at(1))], [[-1, 1], [3]])
@@ -187,13 +231,20 @@ test('shuffles: every item once, an order of its own each walk, the same order f
   for (const source of [() => items, stream, () => ({ [Symbol.asyncIterator]: stream })]) {
     const once = await all(shuffled<number>(source(), { buffer: 50, seed: 1 }))
     t.notDeepEqual(once, items)
-    t.deepEqual(once.toSorted((a, b) => a - b), items)
+    t.deepEqual(
+      once.toSorted((a, b) => a - b),
+      items,
+    )
     t.deepEqual(await all(shuffled<number>(source(), { buffer: 50, seed: 1 })), once)
   }
   const walk = shuffled(items, { seed: 1 })
   const orders = [await all(walk), await all(walk)]
   t.notDeepEqual(orders[0], orders[1])
-  t.deepEqual(await all(shuffled(items, { seed: 1, epoch: 1 })), orders[1], 'a resumed run goes on with its epoch')
+  t.deepEqual(
+    await all(shuffled(items, { seed: 1, epoch: 1 })),
+    orders[1],
+    'a resumed run goes on with its epoch',
+  )
   const early = (await all(shuffled<number>({ [Symbol.asyncIterator]: stream }, { buffer: 50 }))).slice(0, 50)
   t.true(Math.max(...early) < 100, 'nothing is read further ahead than the buffer')
 })
@@ -207,10 +258,20 @@ test('batches of like lengths hold little padding, in random order, each example
     batches.flatMap((b) => [...(b.target as number[])]).toSorted((a, b) => a - b),
     lengths.map((_, i) => i),
   )
-  t.notDeepEqual(batches.map((b) => b.input.shape[1]), batches.map((b) => b.input.shape[1]).toSorted((a, b) => a! - b!))
+  t.notDeepEqual(
+    batches.map((b) => b.input.shape[1]),
+    batches.map((b) => b.input.shape[1]).toSorted((a, b) => a! - b!),
+  )
   t.is((await all(batched(examples([3, 4, 5]), { size: 2, dropLast: true }))).length, 1)
   const one = collate(examples([2, 3]))
-  t.deepEqual([one.input.shape, [...(one.lengths as Int32Array)], one.target], [[2, 3, 1], [2, 3], [0, 1]])
+  t.deepEqual(
+    [one.input.shape, [...(one.lengths as Int32Array)], one.target],
+    [
+      [2, 3, 1],
+      [2, 3],
+      [0, 1],
+    ],
+  )
 })
 
 test('mapping varies with the walk; reading ahead keeps order and errors, and asks for no more than it may', async (t) => {

@@ -5,7 +5,15 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
-import { jsonlRows, readJsonl, readTable, tableFrom, tableRows, type DataSource, type Table } from 's4-node/data'
+import {
+  jsonlRows,
+  readJsonl,
+  readTable,
+  tableFrom,
+  tableRows,
+  type DataSource,
+  type Table,
+} from 's4-node/data'
 import { rejects } from './helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-table-'))
@@ -71,7 +79,10 @@ test('what options say: columns, types, header, separators, words for a gap, for
   t.deepEqual((await of('a,b,c\n1,2,3\n', { columns: ['c', 0] })).columns, { c: [3], a: [1] })
   t.deepEqual((await of('a,b\n1,2\n', { types: { b: 'text' } })).texts, { b: ['2'] })
   t.deepEqual((await of('a|b\n1,5|2,5\n', { delimiter: '|', decimal: ',' })).columns, { a: [1.5], b: [2.5] })
-  t.deepEqual((await of('a,b\n-9999,?\n1,2\n', { missing: ['-9999', '?'] })).columns, { a: [NaN, 1], b: [NaN, 2] })
+  t.deepEqual((await of('a,b\n-9999,?\n1,2\n', { missing: ['-9999', '?'] })).columns, {
+    a: [NaN, 1],
+    b: [NaN, 2],
+  })
   const american = await of('when,x\n12/31/2020,1\n01/01/2021,2\n', { time: 'when', timeFormat: '%m/%d/%Y' })
   t.deepEqual(american.time, [Date.UTC(2020, 11, 31), Date.UTC(2021, 0, 1)])
   const second = await of('made,due\n2020-01-01,2021-01-01\n', { time: 'due' })
@@ -84,7 +95,9 @@ test('what options say: columns, types, header, separators, words for a gap, for
 })
 
 test('parts of a table', async (t) => {
-  const table = await readTable(new TextEncoder().encode('day,x,who\n2020-01-01,1,a\n2020-01-02,2,b\n2020-01-03,3,c\n'))
+  const table = await readTable(
+    new TextEncoder().encode('day,x,who\n2020-01-01,1,a\n2020-01-02,2,b\n2020-01-03,3,c\n'),
+  )
   t.deepEqual(plain(table.head(2)).columns, { x: [1, 2] })
   t.deepEqual(plain(table.tail(2)), { ...plain(table.slice(1)), rows: 2 })
   t.deepEqual([...table.slice(1, 2).column('x')], [2])
@@ -97,7 +110,8 @@ test('parts of a table', async (t) => {
 test('rows of a file larger than a block come in tables of the size asked for, twice alike', async (t) => {
   const rows = 300_000
   const lines = ['i,name,half']
-  for (let i = 0; i < rows; i++) lines.push(`${i},${i % 3 === 0 ? `"n, ${i % 7}"` : `n${i % 7}`},${i % 5 === 0 ? '' : i / 2}`)
+  for (let i = 0; i < rows; i++)
+    lines.push(`${i},${i % 3 === 0 ? `"n, ${i % 7}"` : `n${i % 7}`},${i % 5 === 0 ? '' : i / 2}`)
   const file = fileOf(lines.join('\n'))
   const walk = tableRows(file, { batch: 7000 })
   for (let again = 0; again < 2; again++) {
@@ -151,7 +165,10 @@ test('errors name file, row and column, whatever the source', async (t) => {
     t.true(message.includes(`${file}: row 4, column b: expected a number, got "oops"`), message)
   }
   const ragged = fileOf('a,b\n1,2\n3\n')
-  t.regex((await rejects(t, 'ERR_S4_DATA', () => readTable(ragged))).message, /row 3: expected 2 fields, got 1/)
+  t.regex(
+    (await rejects(t, 'ERR_S4_DATA', () => readTable(ragged))).message,
+    /row 3: expected 2 fields, got 1/,
+  )
   const twice = await rejects(t, 'ERR_S4_DATA', () => readTable(fileOf('a,a\n1,2\n')))
   t.regex(twice.message, /column 'a' twice/)
   const nowhere = join(folder, 'nowhere.csv')
@@ -177,7 +194,9 @@ test('tables of columns and of rows: numbers, booleans, bigints, dates, text, ga
     time: [1, 2, 3].map((n) => Date.UTC(2020, 0, n)),
   }
   t.deepEqual(plain(await tableFrom(columns)), expected)
-  const rows = [0, 1, 2].map((i) => Object.fromEntries(Object.entries(columns).map(([name, x]) => [name, x[i]])))
+  const rows = [0, 1, 2].map((i) =>
+    Object.fromEntries(Object.entries(columns).map(([name, x]) => [name, x[i]])),
+  )
   t.deepEqual(plain(await tableFrom(rows)), expected)
   async function* later() {
     yield* rows
@@ -190,7 +209,10 @@ test('tables of columns and of rows: numbers, booleans, bigints, dates, text, ga
   const late = await tableFrom([{ a: 1 }, { a: 2, b: 'x' }, { b: 'y' }])
   t.deepEqual(plain(late).columns, { a: [1, 2, NaN] })
   t.deepEqual(late.texts, { b: ['', 'x', 'y'] })
-  t.regex((await rejects(t, 'ERR_S4_DATA', () => tableFrom([{ a: 1 }, { a: 'x' }]))).message, /row 2, column a/)
+  t.regex(
+    (await rejects(t, 'ERR_S4_DATA', () => tableFrom([{ a: 1 }, { a: 'x' }]))).message,
+    /row 2, column a/,
+  )
   const own = new Error('of the database')
   const broken = (async function* () {
     yield { a: 1 }
@@ -200,7 +222,10 @@ test('tables of columns and of rows: numbers, booleans, bigints, dates, text, ga
 })
 
 test('lines of JSON, as a table and as objects', async (t) => {
-  const file = fileOf('{"ds":"2020-01-01","y":1,"id":"a"}\n\n{"ds":"2020-01-02T06:00","y":null,"id":"b"}\r\n', 'jsonl')
+  const file = fileOf(
+    '{"ds":"2020-01-01","y":1,"id":"a"}\n\n{"ds":"2020-01-02T06:00","y":null,"id":"b"}\r\n',
+    'jsonl',
+  )
   t.deepEqual(plain(await readJsonl(file, { time: 'ds' })), {
     rows: 2,
     names: ['y', 'id'],

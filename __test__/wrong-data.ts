@@ -102,17 +102,30 @@ const sourced = (path: string, content: () => Uint8Array, options: () => object)
   { under: 'source[]', args: () => [[content()], options()] },
 ]
 
-const table = await tableFrom({ a: [1, 2, 3, 4, 5, 6], b: [2, 4, 6, 8, 10, 12], who: ['x', 'y', 'x', 'y', 'x', 'y'] })
+const table = await tableFrom({
+  a: [1, 2, 3, 4, 5, 6],
+  b: [2, 4, 6, 8, 10, 12],
+  who: ['x', 'y', 'x', 'y', 'x', 'y'],
+})
 const held = (): Receiver => ({ self: table, observe: () => JSON.stringify(table), close: () => undefined })
 const scaler = Scaler.fit(table)
-const scaled = (): Receiver => ({ self: scaler, observe: () => JSON.stringify(scaler), close: () => undefined })
+const scaled = (): Receiver => ({
+  self: scaler,
+  observe: () => JSON.stringify(scaler),
+  close: () => undefined,
+})
 const cut = windows(table, { length: 2, instance: 'zScore' })
 const cuts = (): Receiver => ({ self: cut, observe: () => '', close: () => undefined })
 const columns = () => ({ a: [1, 2, 3, 4, 5, 6], b: [2, 4, 6, 8, 10, 12] })
 const timed = () => ({ columns: columns(), time: [0, 1, 2, 3, 4, 5].map((i) => i * 864e5) })
+/** NaN stands for a value that is missing. */
 const VALUES = [...REAL, 'NaN'] as const
+const TABLE: Recipe['legal'] = { 'data{}[]': VALUES, 'data.columns{}[]': VALUES, 'data.time[]': VALUES }
 const examples = () =>
-  [2, 3].map((n) => ({ input: { data: Array.from({ length: n }, (_, i) => i / 2), shape: [n, 1] }, target: 1 }))
+  [2, 3].map((n) => ({
+    input: { data: Array.from({ length: n }, (_, i) => i / 2), shape: [n, 1] },
+    target: 1,
+  }))
 const SAMPLE: Recipe['legal'] = {
   '*.data[]': REAL,
   '*[].target': REAL,
@@ -122,13 +135,21 @@ const SAMPLE: Recipe['legal'] = {
 
 export const dataRecipes: Readonly<Record<string, Recipe>> = {
   'data readTable': {
-    right: sourced(files.csv, () => text(csv), () => ({ ...format(), signal: signal() })),
+    right: sourced(
+      files.csv,
+      () => text(csv),
+      () => ({ ...format(), signal: signal() }),
+    ),
     legal: FORMAT_LEGAL,
     words: FORMAT_WORDS,
     ...ofSource(),
   },
   'data tableRows': {
-    right: sourced(files.csv, () => text(csv), () => ({ ...format(), batch: 1 })),
+    right: sourced(
+      files.csv,
+      () => text(csv),
+      () => ({ ...format(), batch: 1 }),
+    ),
     legal: { ...FORMAT_LEGAL, 'options.batch': ['2**31'] },
     words: FORMAT_WORDS,
     ...ofSource(),
@@ -136,21 +157,27 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   },
   'data tableFrom': {
     right: [
-      { args: () => [{ ...columns(), at: ['2020-01-01', ...Array<string>(5).fill('2020-01-02')] }, { time: 'at', signal: signal() }] },
+      {
+        args: () => [
+          { ...columns(), at: ['2020-01-01', ...Array<string>(5).fill('2020-01-02')] },
+          { time: 'at', signal: signal() },
+        ],
+      },
       { under: 'data[]', args: () => [[{ a: 1, at: '2020-01-01' }], { time: 'at' }] },
     ],
   },
   'data jsonlRows': {
-    right: [
-      { args: () => [files.jsonl] },
-      { under: 'source[]', args: () => [[text('{"a":1}')]] },
-    ],
+    right: [{ args: () => [files.jsonl] }, { under: 'source[]', args: () => [[text('{"a":1}')]] }],
     words: { source: ['file', 'JSON', 'line', 'lines'] },
     ...ofSource(),
     call: walked(jsonlRows),
   },
   'data readJsonl': {
-    right: sourced(files.jsonl, () => text('{"a":1,"at":"2020-01-01"}'), () => ({ time: 'at', signal: signal() })),
+    right: sourced(
+      files.jsonl,
+      () => text('{"a":1,"at":"2020-01-01"}'),
+      () => ({ time: 'at', signal: signal() }),
+    ),
     words: { source: ['file', 'JSON', 'line', 'lines'] },
     ...ofSource(),
   },
@@ -168,34 +195,43 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     words: { 'options.fields*': ['fields'], 'options.zone': ['time zone', 'zone'] },
   },
   'data split': {
+    legal: TABLE,
     right: [
-      { args: () => [6, { parts: { train: 0.5, test: 0.5 }, by: 'label', keys: [1, 1, 1, 2, 2, 2], seed: 1 }] },
+      {
+        args: () => [6, { parts: { train: 0.5, test: 0.5 }, by: 'label', keys: [1, 1, 1, 2, 2, 2], seed: 1 }],
+      },
       { under: 'data{}', args: () => [columns(), { parts: { train: 0.5, test: 0.5 } }] },
       { under: 'data.', args: () => [timed(), { at: { test: 864e5 } }] },
       { under: 'options.at', args: () => [timed(), { at: { test: 864e5 } }] },
     ],
   },
   'data Scaler.fit': {
+    legal: TABLE,
     right: [
       { args: () => [columns(), { kind: 'robust', columns: ['a'] }] },
       { under: 'data.', args: () => [timed(), { kind: 'minMax', columns: ['a'] }] },
     ],
   },
-  'data Scaler.fromJSON': { right: [{ args: () => [{ columns: ['a', 'b'], offset: [1, 2], scale: [1, 2] }] }] },
+  'data Scaler.fromJSON': {
+    right: [{ args: () => [{ columns: ['a', 'b'], offset: [1, 2], scale: [1, 2] }] }],
+  },
   'data Scaler#toJSON': { right: [{ receiver: scaled, args: () => [] }] },
   'data Scaler#transform': {
+    legal: TABLE,
     right: [
       { receiver: scaled, args: () => [columns()] },
       { under: 'data.', receiver: scaled, args: () => [timed()] },
     ],
   },
   'data Scaler#inverse': {
+    legal: TABLE,
     right: [
       { receiver: scaled, args: () => [columns()] },
       { under: 'data.', receiver: scaled, args: () => [timed()] },
     ],
   },
   'data windows': {
+    legal: TABLE,
     right: [
       {
         args: () => [
@@ -227,7 +263,12 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   'data TableWindows#[Symbol.iterator]': { right: [{ receiver: cuts, args: () => [] }] },
   'data shuffled': {
     right: [{ args: () => [[1, 2, 3], { buffer: 2, seed: 1, epoch: 1 }] }],
-    legal: { dataset: ANY_LENGTH, 'options.buffer': ['2**31'], 'options.seed': ['0', '2**31'], 'options.epoch': ['0', '2**31'] },
+    legal: {
+      dataset: ANY_LENGTH,
+      'options.buffer': ['2**31'],
+      'options.seed': ['0', '2**31'],
+      'options.epoch': ['0', '2**31'],
+    },
     call: walked(shuffled),
   },
   'data mapped': {
@@ -247,22 +288,36 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   },
   'data collate': { right: [{ args: () => [examples()] }], legal: SAMPLE },
   'data readAudio': {
-    right: sourced(fixture('i16.wav'), () => bytesOf('i16.wav'), () => ({ sampleRate: 8000, mono: true, signal: signal() })),
+    right: sourced(
+      fixture('i16.wav'),
+      () => bytesOf('i16.wav'),
+      () => ({ sampleRate: 8000, mono: true, signal: signal() }),
+    ),
     words: { source: ['recording'] },
     ...ofSource(),
   },
   'data resample': {
-    right: [{ args: () => [Float32Array.of(0, 0.5, 1, 0.5), { from: 2, to: 1, channels: 2, signal: signal() }] }],
+    right: [
+      { args: () => [Float32Array.of(0, 0.5, 1, 0.5), { from: 2, to: 1, channels: 2, signal: signal() }] },
+    ],
     legal: { 'samples[]': REAL },
   },
   'data audioChunks': {
-    right: sourced(fixture('i16.wav'), () => bytesOf('i16.wav'), () => ({ length: 0.01, overlap: 0.002, sampleRate: 8000, mono: true })),
+    right: sourced(
+      fixture('i16.wav'),
+      () => bytesOf('i16.wav'),
+      () => ({ length: 0.01, overlap: 0.002, sampleRate: 8000, mono: true }),
+    ),
     words: { source: ['recording'] },
     ...ofSource(),
     call: walked(audioChunks),
   },
   'data pcmFrames': {
-    right: sourced(fileOf('samples.pcm', new Uint8Array(12)), () => new Uint8Array(12), () => ({ format: 's16le', channels: 2, frames: 2 })),
+    right: sourced(
+      fileOf('samples.pcm', new Uint8Array(12)),
+      () => new Uint8Array(12),
+      () => ({ format: 's16le', channels: 2, frames: 2 }),
+    ),
     words: { source: ['file'] },
     ...ofSource(),
     call: walked(pcmFrames),
@@ -301,7 +356,9 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     call: walked(imageFolder),
   },
   'data textFolder': {
-    right: [{ args: () => [texts, { label: 'folder', endings: ['.txt'], tokens: { encode: () => [1, 2] } }] }],
+    right: [
+      { args: () => [texts, { label: 'folder', endings: ['.txt'], tokens: { encode: () => [1, 2] } }] },
+    ],
     words: { path: ['folder'], 'options.endings*': ['folder'] },
     call: walked(textFolder),
   },

@@ -67,10 +67,7 @@ export async function readIdx(source: DataSource, options: AbortOptions = {}): P
 }
 
 /** Reads binary files of CIFAR-10, one after the other. `ERR_S4_DATA` with path and byte where one is damaged. */
-export async function readCifar10(
-  paths: readonly FilePath[],
-  options: AbortOptions = {},
-): Promise<Cifar10> {
+export async function readCifar10(paths: readonly FilePath[], options: AbortOptions = {}): Promise<Cifar10> {
   const op = 'readCifar10'
   const { signal } = rejectUnknownOptions(op, options, ['signal'])
   const list = listOf(op, 'paths', paths).map((path) => filePath(op, path, 'each of paths'))

@@ -111,7 +111,12 @@ export async function readAudio(
 /** Samples (frames, channels) at another rate; ⌈frames · to/from⌉ of them. */
 export async function resample(samples: ArrayLike<number>, options: ResampleOptions): Promise<Float32Array> {
   const op = 'resample'
-  const { from, to, channels = 1, signal } = rejectUnknownOptions(op, options, ['from', 'to', 'channels', 'signal'])
+  const {
+    from,
+    to,
+    channels = 1,
+    signal,
+  } = rejectUnknownOptions(op, options, ['from', 'to', 'channels', 'signal'])
   for (const [what, rate] of Object.entries({ from, to })) wholeNumber(op, what, rate, 1, MAX_RATE)
   wholeNumber(op, 'channels', channels, 1, 1024)
   const given = samplesOf(op, samples)
@@ -132,7 +137,8 @@ function samplesOf(op: string, x: unknown): Float32Array {
   })
   const samples = floats(op, 'samples', list, 'f32') as Float32Array
   const wrong = samples.findIndex((s) => !Number.isFinite(s))
-  if (wrong >= 0) throw fail('ERR_S4_VALUE', op, 'finite numbers in samples', `${samples[wrong]} at index ${wrong}`)
+  if (wrong >= 0)
+    throw fail('ERR_S4_VALUE', op, 'finite numbers in samples', `${samples[wrong]} at index ${wrong}`)
   return samples
 }
 
@@ -222,11 +228,16 @@ export function pcmFrames(source: DataSource, options: PcmOptions): AsyncIterabl
       const whole = held.length - (held.length % frameBytes)
       const size = frames === undefined ? whole : frames * frameBytes
       let at = 0
-      for (; size > 0 && at + size <= whole; at += size) yield decoded(format, held.subarray(at, at + size))
+      if (size > 0) while (at + size <= whole) yield decoded(format, held.subarray(at, (at += size)))
       held = held.slice(at)
     }
     if (held.length % frameBytes !== 0)
-      throw fail('ERR_S4_DATA', op, `source in whole frames of ${frameBytes} bytes`, `${held.length % frameBytes} bytes at the end`)
+      throw fail(
+        'ERR_S4_DATA',
+        op,
+        `source in whole frames of ${frameBytes} bytes`,
+        `${held.length % frameBytes} bytes at the end`,
+      )
     if (held.length > 0) yield decoded(format, held)
   })
 }

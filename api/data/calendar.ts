@@ -46,7 +46,10 @@ export function calendarColumns(
   return Object.fromEntries(
     fields.map((field, k) => [
       field,
-      Float64Array.from(times, (_, t) => (parts[t * fields.length + k] as number) / (COUNTS[field] - 1) - 0.5),
+      Float64Array.from(
+        times,
+        (_, t) => (parts[t * fields.length + k] as number) / (COUNTS[field] - 1) - 0.5,
+      ),
     ]),
   ) as Record<CalendarField, Float64Array>
 }
@@ -62,7 +65,12 @@ function timesOf(op: string, x: unknown): Float64Array {
     const number = (i: number) => {
       const value = given[i]
       if (typeof value !== 'number' || !Number.isFinite(value) || Math.abs(value) > 8.64e15)
-        throw fail('ERR_S4_DATA', op, 'times in milliseconds since 1970', `${describe(value)} in row ${i + 1}`)
+        throw fail(
+          'ERR_S4_DATA',
+          op,
+          'times in milliseconds since 1970',
+          `${describe(value)} in row ${i + 1}`,
+        )
       return value
     }
     number((length as number) - 1)

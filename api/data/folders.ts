@@ -69,7 +69,12 @@ interface GivenFolder {
   readonly endings: readonly string[]
 }
 
-function givenFolder(op: string, path: unknown, options: FolderOptions, usual: readonly string[]): GivenFolder {
+function givenFolder(
+  op: string,
+  path: unknown,
+  options: FolderOptions,
+  usual: readonly string[],
+): GivenFolder {
   const { label = 'folder', endings = usual } = options
   if (label !== 'folder' && !types.isRegExp(label) && typeof label !== 'function')
     throw fail('ERR_S4_VALUE', op, "label 'folder', a RegExp or a function", describe(label))
@@ -94,7 +99,8 @@ async function pathsBelow(op: string, folder: string): Promise<string[][]> {
       const path = [...names, entry.name]
       if (entry.isDirectory()) await walk(path)
       // A link is followed where it leads to a file: to a folder it could lead round in circles.
-      else if (entry.isFile() || (await stat(join(folder, ...path)).catch(() => undefined))?.isFile()) out.push(path)
+      else if (entry.isFile() || (await stat(join(folder, ...path)).catch(() => undefined))?.isFile())
+        out.push(path)
     }
   }
   await walk([])
@@ -137,7 +143,12 @@ function labelOf(
   const label: unknown = rule(names.join('/'))
   if (label === undefined || typeof label === 'string') return label
   if (typeof label === 'number' && Number.isFinite(label)) return label
-  throw fail('ERR_S4_DATA', op, 'label of each file as text, a finite number or undefined', `${describe(label)} for ${file}`)
+  throw fail(
+    'ERR_S4_DATA',
+    op,
+    'label of each file as text, a finite number or undefined',
+    `${describe(label)} for ${file}`,
+  )
 }
 
 /**
@@ -217,7 +228,9 @@ export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): F
   const colours = oneOf(op, 'colours', given.colours ?? 'asStored', choices.colours)
   return examplesOf(op, givenFolder(op, path, given, PICTURES), async (files) => {
     const paths = files.map(({ file }) => file)
-    const { pixels, height, width, channels } = await callNativeAsync(() => binding.readPictures(paths, colours))
+    const { pixels, height, width, channels } = await callNativeAsync(() =>
+      binding.readPictures(paths, colours),
+    )
     const size = height * width * channels
     return files.map((x, i) => ({
       input: {
@@ -230,11 +243,17 @@ export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): F
 }
 
 /** The texts below a folder in UTF-8, each with its label. Inputs are text, or tokens (len) where `tokens` makes them. */
-export function textFolder(path: FilePath, options: TextFolderOptions = {}): FileExamples<string | TensorLike> {
+export function textFolder(
+  path: FilePath,
+  options: TextFolderOptions = {},
+): FileExamples<string | TensorLike> {
   const op = 'textFolder'
   const given = rejectUnknownOptions(op, options, ['label', 'endings', 'tokens'])
   const { tokens } = given
-  if (tokens !== undefined && (typeof tokens !== 'object' || tokens === null || typeof tokens.encode !== 'function'))
+  if (
+    tokens !== undefined &&
+    (typeof tokens !== 'object' || tokens === null || typeof tokens.encode !== 'function')
+  )
     throw fail('ERR_S4_VALUE', op, 'tokens with encode', describe(tokens))
   const one = async (x: LabelledFile): Promise<FileExample<string | TensorLike>> => {
     const bytes = await readFile(x.file).catch((error: unknown) => {
@@ -252,7 +271,11 @@ export function textFolder(path: FilePath, options: TextFolderOptions = {}): Fil
 }
 
 /** What a tokeniser gave, as an input. */
-function tensorOf(op: string, file: string, given: ArrayLike<number> | { ids: ArrayLike<number> }): TensorLike {
+function tensorOf(
+  op: string,
+  file: string,
+  given: ArrayLike<number> | { ids: ArrayLike<number> },
+): TensorLike {
   const list = 'ids' in given ? given.ids : given
   const data = Int32Array.from(integers(op, `tokens of ${file}`, list))
   if (data.length === 0) throw fail('ERR_S4_DATA', op, 'texts with tokens', `${file}: none`)

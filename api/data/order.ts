@@ -44,7 +44,11 @@ export interface ShuffleOptions {
  */
 export function shuffled<T>(dataset: Items<T>, options: ShuffleOptions = {}): AsyncIterable<T> {
   const op = 'shuffled'
-  const { buffer = 1024, seed = 0, epoch = 0 } = rejectUnknownOptions(op, options, ['buffer', 'seed', 'epoch'])
+  const {
+    buffer = 1024,
+    seed = 0,
+    epoch = 0,
+  } = rejectUnknownOptions(op, options, ['buffer', 'seed', 'epoch'])
   wholeNumber(op, 'buffer', buffer, 1, 2 ** 31)
   wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
   wholeNumber(op, 'epoch', epoch, 0, Number.MAX_SAFE_INTEGER)
@@ -52,7 +56,10 @@ export function shuffled<T>(dataset: Items<T>, options: ShuffleOptions = {}): As
     const random = ofEpoch(seed, epoch + walk)
     const { length, at } = dataset as { length?: unknown; at?: unknown }
     if (typeof length === 'number' && typeof at === 'function') {
-      const order = shuffledInPlace(Array.from({ length }, (_, i) => i), random)
+      const order = shuffledInPlace(
+        Array.from({ length }, (_, i) => i),
+        random,
+      )
       for (const i of order) yield (dataset as unknown as { at(i: number): T }).at(i)
       return
     }
@@ -151,7 +158,8 @@ export function batched(dataset: Items<Sample>, options: BatchOptions): AsyncIte
   const { buffer = 32 * size, seed = 0, dropLast = false } = given
   wholeNumber(op, 'buffer', buffer, 1, 2 ** 31)
   wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
-  if (typeof dropLast !== 'boolean') throw fail('ERR_S4_VALUE', op, 'dropLast true or false', describe(dropLast))
+  if (typeof dropLast !== 'boolean')
+    throw fail('ERR_S4_VALUE', op, 'dropLast true or false', describe(dropLast))
   const held = Math.max(size, Math.floor(buffer / size) * size)
   return walks(op, dataset, async function* (items, walk) {
     const random = ofEpoch(seed, walk)

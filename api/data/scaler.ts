@@ -65,7 +65,12 @@ export class Scaler {
     const table = givenTable(op, 'data', data)
     const names = columnNames(op, 'columns', columns, table, Object.keys(table.columns))
     if (names.length === 0) throw fail('ERR_S4_DATA', op, 'data with columns of numbers', 'none')
-    const { offset, scale } = callNative(() => fitScales(names.map((name) => table.column(name)), kind))
+    const { offset, scale } = callNative(() =>
+      fitScales(
+        names.map((name) => table.column(name)),
+        kind,
+      ),
+    )
     return Scaler.#of({ columns: names, offset: [...offset], scale: [...scale] })
   }
 
@@ -83,7 +88,12 @@ export class Scaler {
     const table = givenTable(op, 'data', data)
     const own = this.columns.filter((name) => Object.hasOwn(table.columns, name))
     if (own.length === 0)
-      throw fail('ERR_S4_DATA', op, `data with one of the columns ${this.columns.join(', ')}`, Object.keys(table.columns).join(', '))
+      throw fail(
+        'ERR_S4_DATA',
+        op,
+        `data with one of the columns ${this.columns.join(', ')}`,
+        Object.keys(table.columns).join(', '),
+      )
     const columns = Object.entries(table.columns).map(([name, values]) => {
       const place = this.columns.indexOf(name)
       if (place < 0) return [name, values] as const
@@ -108,9 +118,15 @@ export class Scaler {
     ) as [unknown[], unknown[], unknown[]]
     const wrongName = columns.find((name) => typeof name !== 'string')
     if (wrongName !== undefined || columns.length === 0 || new Set(columns).size !== columns.length)
-      throw fail('ERR_S4_DATA', op, 'columns of values as different names', describe(wrongName ?? columns.join(', ')))
+      throw fail(
+        'ERR_S4_DATA',
+        op,
+        'columns of values as different names',
+        describe(wrongName ?? columns.join(', ')),
+      )
     for (const [name, list] of Object.entries({ offset, scale })) {
-      const isNumber = (x: unknown) => typeof x === 'number' && Number.isFinite(x) && (name === 'offset' || x > 0)
+      const isNumber = (x: unknown) =>
+        typeof x === 'number' && Number.isFinite(x) && (name === 'offset' || x > 0)
       const wrong = list.findIndex((x) => !isNumber(x))
       if (list.length !== columns.length || wrong >= 0)
         throw fail(

@@ -67,7 +67,8 @@ export const isOnceSource = (op: string, what: string, source: GivenSource): boo
   'pieces' in source && isOnce(op, what, source.pieces)
 
 /** Name of a source in errors: its path. */
-export const nameOf = (source: GivenSource): string | undefined => ('path' in source ? source.path : undefined)
+export const nameOf = (source: GivenSource): string | undefined =>
+  'path' in source ? source.path : undefined
 
 /** What an iterable gives. What its own iterator throws passes as it is; one without `next` is refused. */
 export async function* elementsOf(op: string, what: string, x: object): AsyncGenerator<unknown> {

@@ -47,7 +47,12 @@ export function split(data: TableData | number, options: SplitOptions = {}): Spl
   wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
   const needsKeys = by === 'label' || by === 'group'
   if (needsKeys !== (given.keys !== undefined))
-    throw fail('ERR_S4_VALUE', op, needsKeys ? `keys, for by '${by}'` : `by 'label' or 'group', for keys`, needsKeys ? 'none' : `by '${by}'`)
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      needsKeys ? `keys, for by '${by}'` : `by 'label' or 'group', for keys`,
+      needsKeys ? 'none' : `by '${by}'`,
+    )
   const keys = given.keys === undefined ? new Int32Array(0) : codesOf(op, given.keys, table, rows)
   if (at !== undefined) {
     if (given.parts !== undefined || by !== 'order')
@@ -64,7 +69,12 @@ export function split(data: TableData | number, options: SplitOptions = {}): Spl
   })
   const sum = shares.reduce((a, b) => a + b, 0)
   if (names.length === 0 || Math.abs(sum - 1) > 1e-6)
-    throw fail('ERR_S4_VALUE', op, 'shares in parts that are 1 together', names.length === 0 ? 'no parts' : sum)
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      'shares in parts that are 1 together',
+      names.length === 0 ? 'no parts' : sum,
+    )
   const found = callNative(() => splitRows(rows, Float64Array.from(shares), by, keys, seed))
   return Object.fromEntries(names.map((name, k) => [name, found[k] as Int32Array]))
 }
@@ -74,11 +84,19 @@ function inTime(op: string, at: unknown, table: Table | undefined, rows: number)
   const time = table?.time
   if (time === undefined) throw fail('ERR_S4_DATA', op, 'data with a time in each row, for at', 'none')
   const missing = time.findIndex((t) => Number.isNaN(t))
-  if (missing >= 0) throw fail('ERR_S4_DATA', op, 'data with a time in each row', `none in row ${missing + 1}`)
-  const bounds = Object.entries(membersOf(op, 'at', at)).map(([name, x]) => [name, momentOf(op, name, x)] as const)
+  if (missing >= 0)
+    throw fail('ERR_S4_DATA', op, 'data with a time in each row', `none in row ${missing + 1}`)
+  const bounds = Object.entries(membersOf(op, 'at', at)).map(
+    ([name, x]) => [name, momentOf(op, name, x)] as const,
+  )
   if (bounds.length === 0 || bounds.some(([name]) => name === 'train'))
     throw fail('ERR_S4_VALUE', op, "at with parts after 'train'", bounds.length === 0 ? 'none' : "'train'")
-  const starts = callNative(() => splitTimes(time, Float64Array.from(bounds, ([, ms]) => ms)))
+  const starts = callNative(() =>
+    splitTimes(
+      time,
+      Float64Array.from(bounds, ([, ms]) => ms),
+    ),
+  )
   const names = ['train', ...bounds.map(([name]) => name)]
   const ends = [...starts, rows]
   return Object.fromEntries(
@@ -96,7 +114,12 @@ function momentOf(op: string, name: string, x: unknown): number {
     return typeof x === 'number' ? x : NaN
   })
   if (!Number.isFinite(ms) || Math.abs(ms) > 8.64e15)
-    throw fail('ERR_S4_VALUE', op, `at '${name}' as a Date, its text in ISO 8601 or milliseconds`, describe(x))
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      `at '${name}' as a Date, its text in ISO 8601 or milliseconds`,
+      describe(x),
+    )
   return ms
 }
 
@@ -111,7 +134,12 @@ function codesOf(op: string, x: unknown, table: Table | undefined, rows: number)
     const code = (i: number): number => {
       const key: unknown = values[i]
       if (typeof key !== 'string' && !(typeof key === 'number' && Number.isFinite(key)))
-        throw fail('ERR_S4_DATA', op, 'keys that are text or finite numbers', `${describe(key)} in row ${i + 1}`)
+        throw fail(
+          'ERR_S4_DATA',
+          op,
+          'keys that are text or finite numbers',
+          `${describe(key)} in row ${i + 1}`,
+        )
       const known = codes.get(key) ?? codes.size
       codes.set(key, known)
       return known
@@ -126,5 +154,10 @@ function ofColumn(op: string, name: string, table: Table | undefined): ArrayLike
   textOf(op, 'keys', name)
   for (const record of [table?.texts, table?.columns])
     if (record !== undefined && Object.hasOwn(record, name)) return record[name] as ArrayLike<unknown>
-  throw fail('ERR_S4_DATA', op, `keys as a column of data (${table?.names.join(', ') ?? 'no table'}) or an array`, `'${name}'`)
+  throw fail(
+    'ERR_S4_DATA',
+    op,
+    `keys as a column of data (${table?.names.join(', ') ?? 'no table'}) or an array`,
+    `'${name}'`,
+  )
 }

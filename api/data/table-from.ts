@@ -85,7 +85,11 @@ class GrowingColumn {
   read(isTime: boolean): ReadColumn {
     const values = this.#values
     if (this.#kind !== 'text')
-      return { kind: this.#kind, numbers: Float64Array.from(values, (x) => (x === null ? NaN : (x as number))), texts: [] }
+      return {
+        kind: this.#kind,
+        numbers: Float64Array.from(values, (x) => (x === null ? NaN : (x as number))),
+        texts: [],
+      }
     if (!isTime)
       return {
         kind: 'text',
@@ -142,7 +146,12 @@ function tableOfRead(
 const refuserOf =
   (op: string, file: string, name: string): Refuse =>
   (row, expected, got) =>
-    fail('ERR_S4_DATA', op, `${expected} in column '${name}' of data`, `${file}row ${row}, column ${name}: ${got}`)
+    fail(
+      'ERR_S4_DATA',
+      op,
+      `${expected} in column '${name}' of data`,
+      `${file}row ${row}, column ${name}: ${got}`,
+    )
 
 /** The columns of rows as they come. */
 class GrowingTable {
@@ -253,12 +262,18 @@ function arrayOf(op: string, what: string, x: unknown): ArrayLike<unknown> {
 function numbersOf(op: string, name: string, values: ArrayLike<unknown>): Float64Array | undefined {
   if (!ArrayBuffer.isView(values)) return undefined
   const isKept = types.isFloat64Array(values) && !types.isSharedArrayBuffer(values.buffer)
-  const numbers = isKept ? (values as Float64Array) : Float64Array.from(values as ArrayLike<number | bigint>, Number)
+  const numbers = isKept
+    ? (values as Float64Array)
+    : Float64Array.from(values as ArrayLike<number | bigint>, Number)
   const isWide = types.isBigInt64Array(values) || types.isBigUint64Array(values)
   const most = isWide ? Number.MAX_SAFE_INTEGER : Number.MAX_VALUE
   const wrong = numbers.findIndex((x) => Math.abs(x) > most)
   if (wrong >= 0)
-    throw refuserOf(op, '', name)(wrong + 1, isWide ? 'integers up to 2^53' : 'a finite number', String(values[wrong]))
+    throw refuserOf(op, '', name)(
+      wrong + 1,
+      isWide ? 'integers up to 2^53' : 'a finite number',
+      String(values[wrong]),
+    )
   return numbers
 }
 

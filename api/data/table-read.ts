@@ -73,12 +73,23 @@ function placeOf(op: string, what: string, x: unknown): number {
   return wholeNumber(op, what, x, 0, 2 ** 31)
 }
 
+/** Whether fields can be separated by it. */
+function isDelimiter(text: string): boolean {
+  const code = text.charCodeAt(0)
+  return text.length === 1 && code > 0 && code < 128 && !'"\r\n'.includes(text)
+}
+
 function givenFormat(op: string, options: TableFormat): GivenFormat {
   const { columns, time, types, header = 'auto', delimiter, decimal, missing, zone, timeFormat } = options
   if (header !== 'auto' && typeof header !== 'boolean')
     throw fail('ERR_S4_VALUE', op, "header true, false or 'auto'", describe(header))
-  if (delimiter !== undefined && !/^[\x01-\x7f]$/.test(textOf(op, 'delimiter', delimiter)))
-    throw fail('ERR_S4_VALUE', op, 'delimiter as one ASCII character', describe(delimiter))
+  if (delimiter !== undefined && !isDelimiter(textOf(op, 'delimiter', delimiter)))
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      'delimiter as one ASCII character, no quote and no end of line',
+      describe(delimiter),
+    )
   if (decimal !== undefined) oneOf(op, 'decimal', decimal, signs)
   if (zone !== undefined) textOf(op, 'zone', zone)
   if (timeFormat !== undefined) textOf(op, 'timeFormat', timeFormat)
@@ -89,7 +100,8 @@ function givenFormat(op: string, options: TableFormat): GivenFormat {
     name,
     kind: oneOf(op, `types of '${name}'`, kind, kinds),
   }))
-  const timeColumn = time === undefined ? undefined : { ...columnChoice(op, 'time', time), kind: 'time' as const }
+  const timeColumn =
+    time === undefined ? undefined : { ...columnChoice(op, 'time', time), kind: 'time' as const }
   const chosen =
     columns === undefined
       ? undefined
@@ -137,7 +149,9 @@ function tableOfData(op: string, data: binding.TableData, time: string | number 
   return Table.of({
     rows: data.rows,
     columns: entries((c) => c.numbers),
-    texts: entries((c) => c.texts && Array.from(c.codes as Int32Array, (k) => (c.texts as string[])[k] as string)),
+    texts: entries(
+      (c) => c.texts && Array.from(c.codes as Int32Array, (k) => (c.texts as string[])[k] as string),
+    ),
     missing: entries((c) => c.missing),
     time: times?.numbers,
     names,
@@ -152,7 +166,10 @@ function tableOfData(op: string, data: binding.TableData, time: string | number 
  * const table = await readTable('ETTh1.csv', { time: 'date' })
  * const piped = await readTable(process.stdin, { delimiter: ';', decimal: ',' })
  */
-export async function readTable(source: DataSource, options: TableFormat & AbortOptions = {}): Promise<Table> {
+export async function readTable(
+  source: DataSource,
+  options: TableFormat & AbortOptions = {},
+): Promise<Table> {
   const op = 'readTable'
   const { signal, ...format } = rejectUnknownOptions(op, options, [...NAMES, 'signal'])
   const { native, time } = givenFormat(op, format)

@@ -126,7 +126,9 @@ export class Table {
         unknown === undefined ? list.join(', ') || 'none' : `'${unknown}'`,
       )
     const chosen = <T>(record: Readonly<Record<string, T>>) =>
-      Object.fromEntries(list.flatMap((name) => (Object.hasOwn(record, name) ? [[name, record[name] as T]] : [])))
+      Object.fromEntries(
+        list.flatMap((name) => (Object.hasOwn(record, name) ? [[name, record[name] as T]] : [])),
+      )
     return Table.of({
       rows: this.rows,
       columns: chosen(this.columns),
@@ -168,10 +170,7 @@ function timesOf(op: string, x: unknown, rows: number): Float64Array {
 }
 
 /** A table of columns of numbers, with masks for those that have gaps. */
-export function tableOfColumns(
-  columns: Readonly<Record<string, Float64Array>>,
-  time?: Float64Array,
-): Table {
+export function tableOfColumns(columns: Readonly<Record<string, Float64Array>>, time?: Float64Array): Table {
   const names = Object.keys(columns)
   const masks = Object.entries(columns).flatMap(([name, values]) => {
     const mask = gapsOf(values)

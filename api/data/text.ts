@@ -31,9 +31,12 @@ function tokenList(op: string, x: unknown, size: number): number[] {
 /** The 256 bytes of UTF-8 as tokens. */
 export const byteTokens: TextTokens = Object.freeze({
   size: 256,
-  encode: (text: string) => Int32Array.from(new TextEncoder().encode(textOf('byteTokens.encode', 'text', text))),
+  encode: (text: string) =>
+    Int32Array.from(new TextEncoder().encode(textOf('byteTokens.encode', 'text', text))),
   decode: (tokens: ArrayLike<number>) =>
-    new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(tokenList('byteTokens.decode', tokens, 256))),
+    new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+      Uint8Array.from(tokenList('byteTokens.decode', tokens, 256)),
+    ),
 })
 
 /**
@@ -53,7 +56,12 @@ export function characterTokens(text: string): TextTokens {
       Int32Array.from(Array.from(textOf('characterTokens.encode', 'text', given)), (character) => {
         const token = places.get(character)
         if (token === undefined)
-          throw fail('ERR_S4_DATA', 'characterTokens.encode', 'text of characters that were seen', JSON.stringify(character))
+          throw fail(
+            'ERR_S4_DATA',
+            'characterTokens.encode',
+            'text of characters that were seen',
+            JSON.stringify(character),
+          )
         return token
       }),
     decode: (tokens: ArrayLike<number>) =>

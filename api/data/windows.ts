@@ -167,7 +167,8 @@ export class TableWindows implements Iterable<Sample> {
     if (scaler !== undefined)
       inputs.forEach((name, c) => {
         const [offset, scale] = scalesOf(scaler, name)
-        for (let t = 0; t < length; t++) data[t * width + c] = ((data[t * width + c] as number) - offset) / scale
+        for (let t = 0; t < length; t++)
+          data[t * width + c] = ((data[t * width + c] as number) - offset) / scale
       })
     // What is not known ahead is not there yet.
     if (isLonger) for (let t = length; t < rows; t++) data.fill(0, t * width, t * width + observed)
@@ -223,7 +224,12 @@ interface GivenRows {
 }
 
 function givenRows(op: string, x: unknown, rows: number): GivenRows {
-  const { from = 0, to = rows, reachBack = false, ...others } = x === undefined ? {} : membersOf(op, 'rows', x)
+  const {
+    from = 0,
+    to = rows,
+    reachBack = false,
+    ...others
+  } = x === undefined ? {} : membersOf(op, 'rows', x)
   const [unknown] = Object.keys(others)
   if (unknown !== undefined)
     throw fail('ERR_S4_VALUE', op, 'rows of from, to, reachBack', `unknown option '${unknown}'`)
@@ -265,7 +271,12 @@ export function windows(data: TableData, options: TableWindowOptions): TableWind
   const { from, to, reachBack } = givenRows(op, given.rows, table.rows)
   const begin = reachBack ? Math.max(0, from - length) : from
   if (to - begin < length + horizon)
-    throw fail('ERR_S4_DATA', op, `data with ${length + horizon} rows (length + horizon) between from and to`, to - begin)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      `data with ${length + horizon} rows (length + horizon) between from and to`,
+      to - begin,
+    )
 
   const fields = given.calendar === undefined ? [] : calendarList(op, 'calendar', given.calendar)
   if (fields.length > 0 && table.time === undefined)
@@ -295,12 +306,10 @@ export function windows(data: TableData, options: TableWindowOptions): TableWind
   for (let start = begin; start + length + horizon <= to; start += stride) {
     const first = start + (target === 'block' ? length : 1)
     const end = start + length + horizon
-    const isWhole =
-      inputGaps[start] === inputGaps[start + length] && targetGaps[first] === targetGaps[end]
+    const isWhole = inputGaps[start] === inputGaps[start + length] && targetGaps[first] === targetGaps[end]
     if (isWhole) starts.push(start)
   }
-  if (starts.length === 0)
-    throw fail('ERR_S4_DATA', op, 'data with a window without missing values', 'none')
+  if (starts.length === 0) throw fail('ERR_S4_DATA', op, 'data with a window without missing values', 'none')
   return TableWindows.of({
     table,
     length,

@@ -85,11 +85,13 @@ export interface GivenExamples {
 
 export async function givenExamples(op: string, x: unknown): Promise<GivenExamples> {
   const isWalked = readGiven(op, 'examples', () => {
-    const walk: unknown = typeof x === 'object' && x !== null && (x as AsyncIterable<unknown>)[Symbol.asyncIterator]
+    const walk: unknown =
+      typeof x === 'object' && x !== null && (x as AsyncIterable<unknown>)[Symbol.asyncIterator]
     return typeof walk === 'function' && !Array.isArray(x)
   })
   const read: ReturnType<typeof givenExample>[] = []
-  if (isWalked) for await (const example of elementsOf(op, 'examples', x as object)) read.push(givenExample(op, example))
+  if (isWalked)
+    for await (const example of elementsOf(op, 'examples', x as object)) read.push(givenExample(op, example))
   else for (const example of listOf(op, 'examples', x)) read.push(givenExample(op, example))
   if (read.length === 0) throw fail('ERR_S4_DATA', op, 'examples, at least one', 'none')
   const rate = read[0]?.sampleRate
@@ -105,17 +107,28 @@ export async function givenExamples(op: string, x: unknown): Promise<GivenExampl
 }
 
 function givenExample(op: string, example: unknown) {
-  const { input, label, sampleRate, file, ...others } = membersOf(op, 'each of examples', example, 'ERR_S4_DATA')
+  const { input, label, sampleRate, file, ...others } = membersOf(
+    op,
+    'each of examples',
+    example,
+    'ERR_S4_DATA',
+  )
   const [unknown] = Object.keys(others)
   if (unknown !== undefined)
-    throw fail('ERR_S4_DATA', op, 'examples of input, label, sampleRate and file', `the unknown key '${unknown}'`)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      'examples of input, label, sampleRate and file',
+      `the unknown key '${unknown}'`,
+    )
   if (typeof label !== 'string' && !(typeof label === 'number' && Number.isFinite(label)))
     throw fail('ERR_S4_DATA', op, 'label of each of examples as text or a finite number', describe(label))
   if (file !== undefined) textOf(op, 'file of each of examples', file)
   return {
     input: givenInput(op, 'input of each of examples', input),
     label,
-    sampleRate: sampleRate === undefined ? undefined : hertz(op, 'sampleRate of each of examples', sampleRate),
+    sampleRate:
+      sampleRate === undefined ? undefined : hertz(op, 'sampleRate of each of examples', sampleRate),
     file: file as string | undefined,
   }
 }

@@ -104,7 +104,8 @@ export function columnMembers(
   const isColumn = readGiven(
     op,
     'columns',
-    () => typeof held !== 'object' || held === null || typeof (held as { length?: unknown }).length === 'number',
+    () =>
+      typeof held !== 'object' || held === null || typeof (held as { length?: unknown }).length === 'number',
   )
   return isColumn ? members : membersOf(op, `columns of ${what}`, held, 'ERR_S4_DATA')
 }
