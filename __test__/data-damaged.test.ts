@@ -196,11 +196,15 @@ test('tables: columns, zones and headers that are not there', async (t) => {
   await wrongTable(t, 'an unknown zone', text, ['time zone', 'Mars/Olympus'], { zone: 'Mars/Olympus' })
   for (const first of ['1,load,x', 'a,5,x'])
     await wrongTable(t, `the first line ${first}`, `${first}\n1,2,3\n4,5,6\n`, ['row 1', 'header'])
-  for (const twice of ['load', 'site'])
+  await wrongTable(t, 'a header alone', 'day,load,site\n', ['row'])
+  for (const [twice, at] of [
+    ['load', 2],
+    ['site', 1],
+  ] as const)
     await wrongTable(
       t,
       `two columns ${twice}`,
-      table((lines) => void (lines[0]![0] = twice)),
+      table((lines) => void (lines[0]![at] = twice)),
       [`column '${twice}' twice`],
     )
 })

@@ -154,7 +154,7 @@ test('a stream that goes on for ever gives its rows as they come', async (t) => 
 })
 
 test('errors name file, row and column, whatever the source', async (t) => {
-  const file = fileOf('a,b\n1,2\n\n3,oops\n')
+  const file = fileOf('a,b\n1,2\n\n3,4\n5,oops\n')
   for (const read of [
     () => readTable(file),
     async () => {
@@ -162,7 +162,7 @@ test('errors name file, row and column, whatever the source', async (t) => {
     },
   ]) {
     const { message } = await rejects(t, 'ERR_S4_DATA', read)
-    t.true(message.includes(`${file}: row 4, column b: expected a number, got "oops"`), message)
+    t.true(message.includes(`${file}: row 5, column b: expected a number, got "oops"`), message)
   }
   const ragged = fileOf('a,b\n1,2\n3\n')
   t.regex(

@@ -8,9 +8,10 @@ import {
   givenSource,
   isOnceSource,
   nameOf,
-  streamBytes,
+  pathOrBytes,
   walkable,
   type DataSource,
+  type GivenSource,
 } from './source.js'
 import { Table } from './table.js'
 
@@ -125,7 +126,12 @@ function givenFormat(op: string, options: TableFormat): GivenFormat {
 }
 
 /** A table of what the addon has read. */
-function tableOfData(op: string, data: binding.TableData, time: string | number | undefined): Table {
+function tableOfData(
+  op: string,
+  data: binding.TableData,
+  time: string | number | undefined,
+  file: string | undefined,
+): Table {
   const isTime = (c: binding.ColumnData) =>
     c.kind === 'time' && (time === undefined || c.name === time || c.index === time)
   const times = data.columns.find(isTime)
@@ -137,7 +143,7 @@ function tableOfData(op: string, data: binding.TableData, time: string | number 
       'ERR_S4_DATA',
       op,
       'columns of different names (or header: false)',
-      `row 1: column '${twice}' twice`,
+      `${placeIn(file)}row 1: column '${twice}' twice`,
     )
   const entries = <T>(pick: (c: binding.ColumnData) => T | null | undefined) =>
     Object.fromEntries(
@@ -174,11 +180,17 @@ export async function readTable(
   const { signal, ...format } = rejectUnknownOptions(op, options, [...NAMES, 'signal'])
   const { native, time } = givenFormat(op, format)
   const given = givenSource(op, 'source', source)
-  if ('path' in given)
-    return tableOfData(op, await inBackground(op, () => binding.readTable(given.path, native), signal), time)
-  const bytes = 'bytes' in given ? given.bytes : await streamBytes(op, 'source', given, signal)
-  return tableOfData(op, await inBackground(op, () => binding.readTableBytes(bytes, native), signal), time)
+  const from = await pathOrBytes(op, 'source', given, signal)
+  const read = () =>
+    typeof from === 'string' ? binding.readTable(from, native) : binding.readTableBytes(from, native)
+  const table = tableOfData(op, await inBackground(op, read, signal), time, nameOf(given))
+  if (table.rows === 0) throw noRows(op, given)
+  return table
 }
+
+const placeIn = (file: string | undefined) => (file === undefined ? '' : `${file}: `)
+const noRows = (op: string, source: GivenSource) =>
+  fail('ERR_S4_DATA', op, 'source with at least one row', `${placeIn(nameOf(source))}none`)
 
 /**
  * The rows of a table of text as they are read, in tables of `batch` rows: a file may be larger than memory, a stream may go on
@@ -196,14 +208,17 @@ export function tableRows(source: DataSource, options: TableRowsOptions = {}): A
   return walkable(isOnceSource(op, 'source', given), async function* () {
     const pieces = callNative(() => new binding.NativeTablePieces(native, nameOf(given)))
     const rest: Table[] = []
+    let isEmpty = true
     for await (const block of byteBlocks(op, 'source', given)) {
       const data = await callNativeAsync(() => pieces.push(block))
       if (data === null) continue
-      rest.push(tableOfData(op, data, time))
+      rest.push(tableOfData(op, data, time, nameOf(given)))
+      isEmpty &&= data.rows === 0
       yield* batches(rest, batch)
     }
     const last = await callNativeAsync(() => pieces.push())
-    if (last !== null) rest.push(tableOfData(op, last, time))
+    if (last !== null) rest.push(tableOfData(op, last, time, nameOf(given)))
+    if (isEmpty && (last === null || last.rows === 0)) throw noRows(op, given)
     yield* batches(rest, batch)
     if (rest.some((table) => table.rows > 0)) yield joined(rest)
   })

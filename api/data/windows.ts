@@ -204,6 +204,7 @@ function scalesOf(scaler: Scaler, name: string): [offset: number, scale: number]
 
 /** The values of a column with the last one that was there in each gap; before the first, that one. */
 function filled(values: Float64Array): Float64Array {
+  if (!values.some((x) => Number.isNaN(x))) return values
   const first = values.findIndex((x) => !Number.isNaN(x))
   let last = first < 0 ? 0 : (values[first] as number)
   return values.map((x) => (Number.isNaN(x) ? last : (last = x)))
