@@ -3,7 +3,7 @@ import * as binding from '#binding'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { types } from 'node:util'
-import { filePath, listOf, oneOf, rejectUnknownOptions, textOf, type FilePath } from '../check.js'
+import { filePath, listOf, membersOf, oneOf, rejectUnknownOptions, textOf, type FilePath } from '../check.js'
 import { callNativeAsync, describe, fail } from '../error.js'
 import { choices } from '../options.js'
 import { integers, type TensorLike } from '../tensor.js'
@@ -224,8 +224,12 @@ export function audioFolder(path: FilePath, options: AudioFolderOptions = {}): F
 /** The pictures below a folder, PNG and JPEG of one size, each with its label. Inputs are (height, width, channels), from 0 to 1. */
 export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): FileExamples<TensorLike> {
   const op = 'imageFolder'
-  const given = rejectUnknownOptions(op, options, ['label', 'endings', 'colours'])
-  const colours = oneOf(op, 'colours', given.colours ?? 'asStored', choices.colours)
+  const { colours = 'asStored', ...given } = rejectUnknownOptions(op, options, [
+    'label',
+    'endings',
+    'colours',
+  ])
+  oneOf(op, 'colours', colours, choices.colours)
   return examplesOf(op, givenFolder(op, path, given, PICTURES), async (files) => {
     const paths = files.map(({ file }) => file)
     const { pixels, height, width, channels } = await callNativeAsync(() =>
@@ -250,11 +254,10 @@ export function textFolder(
   const op = 'textFolder'
   const given = rejectUnknownOptions(op, options, ['label', 'endings', 'tokens'])
   const { tokens } = given
-  if (
-    tokens !== undefined &&
-    (typeof tokens !== 'object' || tokens === null || typeof tokens.encode !== 'function')
-  )
-    throw fail('ERR_S4_VALUE', op, 'tokens with encode', describe(tokens))
+  if (tokens !== undefined) {
+    const { encode } = membersOf(op, 'tokens', tokens, 'ERR_S4_VALUE', ['encode'])
+    if (typeof encode !== 'function') throw fail('ERR_S4_VALUE', op, 'tokens with encode', describe(encode))
+  }
   const one = async (x: LabelledFile): Promise<FileExample<string | TensorLike>> => {
     const bytes = await readFile(x.file).catch((error: unknown) => {
       throw fail('ERR_S4_DATA', op, 'files that can be read', `${x.file}: ${(error as Error).message}`)

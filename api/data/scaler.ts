@@ -116,13 +116,13 @@ export class Scaler {
     const [columns, offset, scale] = ['columns', 'offset', 'scale'].map((name) =>
       listOf(op, `${name} of values`, given[name]),
     ) as [unknown[], unknown[], unknown[]]
-    const wrongName = columns.find((name) => typeof name !== 'string')
-    if (wrongName !== undefined || columns.length === 0 || new Set(columns).size !== columns.length)
+    const place = columns.findIndex((name) => typeof name !== 'string')
+    if (place >= 0 || columns.length === 0 || new Set(columns).size !== columns.length)
       throw fail(
         'ERR_S4_DATA',
         op,
         'columns of values as different names',
-        describe(wrongName ?? columns.join(', ')),
+        place >= 0 ? describe(columns[place]) : columns.join(', ') || 'none',
       )
     for (const [name, list] of Object.entries({ offset, scale })) {
       const isNumber = (x: unknown) =>
