@@ -165,7 +165,7 @@ export async function labelledFolder(path: FilePath, options: FolderOptions = {}
 }
 
 /** Files that are read at a time, and how many such groups are under way. */
-const GROUP = 32
+const GROUP = 64
 const AHEAD = 2
 
 /** Examples of a folder, whose files `read` reads some at a time. */
@@ -221,6 +221,13 @@ export function audioFolder(path: FilePath, options: AudioFolderOptions = {}): F
   return examplesOf(op, givenFolder(op, path, given, SOUNDS), (files) => Promise.all(files.map(one)))
 }
 
+/** Bytes as numbers from 0 to 1. */
+function shares(bytes: Uint8Array): Float32Array {
+  const out = new Float32Array(bytes.length)
+  for (let i = 0; i < bytes.length; i++) out[i] = (bytes[i] as number) / 255
+  return out
+}
+
 /** The pictures below a folder, PNG and JPEG of one size, each with its label. Inputs are (height, width, channels), from 0 to 1. */
 export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): FileExamples<TensorLike> {
   const op = 'imageFolder'
@@ -238,7 +245,7 @@ export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): F
     const size = height * width * channels
     return files.map((x, i) => ({
       input: {
-        data: Float32Array.from(pixels.subarray(i * size, (i + 1) * size), (v) => v / 255),
+        data: shares(pixels.subarray(i * size, (i + 1) * size)),
         shape: [height, width, channels],
       },
       ...x,

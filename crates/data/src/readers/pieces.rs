@@ -363,8 +363,8 @@ mod tests {
         let error = read_table_bytes(bytes, &as_text(2, true)).unwrap_err();
         assert_eq!((error.row, error.reason.as_str()), (Some(9), "expected 2 fields, got 3"));
         let numbers = TableOptions { header: Some(true), ..Default::default() };
-        let error = read_table_bytes(b"a,b\n1,2\n\n3,oops\n", &numbers).unwrap_err();
-        assert_eq!(error.to_string(), "row 4, column b: expected a number, got \"oops\"");
+        let error = read_table_bytes(b"a,b\n1,2\n\n3,4\n5,oops\n", &numbers).unwrap_err();
+        assert_eq!(error.to_string(), "row 5, column b: expected a number, got \"oops\"");
     }
 
     #[test]
