@@ -12,7 +12,7 @@ import {
   tableFrom,
   tableRows,
   type DataSource,
-  type Table,
+  type DataTable,
 } from 's4-node/data'
 import { rejects } from './helpers.js'
 
@@ -23,7 +23,7 @@ function fileOf(text: string, ending = 'csv'): string {
   writeFileSync(file, text)
   return file
 }
-const plain = (table: Table) => ({
+const plain = (table: DataTable) => ({
   rows: table.rows,
   names: [...table.names],
   columns: Object.fromEntries(Object.entries(table.columns).map(([name, x]) => [name, [...x]])),

@@ -195,11 +195,11 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     words: { 'source*': ['file', 'JSON', 'lines', 'data'] },
     ...ofSource(),
   },
-  'data Table#column': { right: [{ receiver: held, args: () => ['a'] }] },
-  'data Table#head': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
-  'data Table#tail': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
-  'data Table#slice': { right: [{ receiver: held, args: () => [1, 3] }], legal: { from: ['0'] } },
-  'data Table#select': {
+  'data DataTable#column': { right: [{ receiver: held, args: () => ['a'] }] },
+  'data DataTable#head': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
+  'data DataTable#tail': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
+  'data DataTable#slice': { right: [{ receiver: held, args: () => [1, 3] }], legal: { from: ['0'] } },
+  'data DataTable#select': {
     right: [{ receiver: held, args: () => [['b', 'who']] }],
     legal: { names: ['one element less'] },
   },

@@ -88,7 +88,7 @@ function timesOf(op: string, x: unknown): Float64Array {
 
 /**
  * Parts of dates and times of day as numbers from −½ to ½, by name: features that are known ahead. A part v of n values is
- * v/(n − 1) − ½; Monday is the first day of a week. `times` are in milliseconds since 1970, as {@link Table} has them.
+ * v/(n − 1) − ½; Monday is the first day of a week. `times` are in milliseconds since 1970, as {@link DataTable} has them.
  */
 export function calendar(
   times: ArrayLike<number>,

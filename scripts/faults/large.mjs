@@ -77,7 +77,7 @@ for await (const event of model.train(prefetch(shuffled(samples(), { buffer: 512
 }
 look(last.step)
 assert.ok(given >= wanted && examples > 0 && Number.isFinite(last.loss))
-const isSteady = (look) => look.given >= Math.min(4e8, wanted / 2)
+const isSteady = (x) => x.given >= Math.min(4e8, wanted / 2)
 const [first, final] = [held.find(isSteady).mib, held.at(-1).mib]
 assert.ok(final - first <= slack, `${first.toFixed(0)} MiB → ${final.toFixed(0)} MiB`)
 const seconds = (performance.now() - began) / 1000
