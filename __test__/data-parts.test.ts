@@ -329,10 +329,10 @@ test('a model trains on windows, on batches of like lengths, and on what is shuf
 })
 
 test('a forecaster takes a table, and parts of one, as it takes its columns', async (t) => {
-  const rows = 400
-  const load = Float64Array.from({ length: rows }, (_, i) => Math.sin(i / 4) + noise(rows, 3)[i]! / 10)
-  const at = Array.from({ length: rows }, (_, i) => new Date(36e5 * i))
-  const table = await tableFrom({ load, site: Array<string>(rows).fill('a'), at })
+  const count = 400
+  const load = Float64Array.from({ length: count }, (_, i) => Math.sin(i / 4) + noise(count, 3)[i]! / 10)
+  const at = Array.from({ length: count }, (_, i) => new Date(36e5 * i))
+  const table = await tableFrom({ load, site: Array<string>(count).fill('a'), at })
   const options = {
     horizon: 4,
     lookBack: 24,

@@ -109,7 +109,17 @@ fn read_audio_bytes(bytes: &[u8]) -> Outcome {
             }
         }
     };
-    judged(read(), |sound| require("whole frames", *sound))
+    judged(read(), |sound| require("whole frames", *sound))?;
+    let mono = || -> Result<bool> {
+        let mut stream = AudioStream::new(AudioReader::new(Cursor::new(bytes.to_vec()))?, None, true)?;
+        loop {
+            let piece = stream.next_frames(1 << 12)?;
+            if piece.samples.is_empty() {
+                return Ok(piece.channels == 1);
+            }
+        }
+    };
+    judged(mono(), |is_mono| require("one channel", *is_mono))
 }
 
 fn read_cifar_bytes(bytes: &[u8]) -> Outcome {
