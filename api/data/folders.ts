@@ -164,14 +164,14 @@ export async function labelledFolder(path: FilePath, options: FolderOptions = {}
   return labelled(op, givenFolder(op, path, given, []))
 }
 
-/** Files that are read at a time, and how many such groups are under way. */
-const GROUP = 64
+/** Groups of files that are read ahead of their use. */
 const AHEAD = 2
 
-/** Examples of a folder, whose files `read` reads some at a time. */
+/** Examples of a folder, whose files `read` reads `group` at a time. */
 function examplesOf<I>(
   op: string,
   folder: GivenFolder,
+  group: number,
   read: (files: readonly LabelledFile[]) => Promise<FileExample<I>[]>,
 ): FileExamples<I> {
   const files = () => labelled(op, folder)
@@ -185,14 +185,14 @@ function examplesOf<I>(
     [Symbol.asyncIterator]: async function* () {
       const list = await files()
       const waiting: Promise<FileExample<I>[]>[] = []
-      for (let at = 0; at < list.length || waiting.length > 0; at += GROUP) {
+      for (let at = 0; at < list.length || waiting.length > 0; at += group) {
         if (at < list.length) {
-          const next = read(list.slice(at, at + GROUP))
+          const next = read(list.slice(at, at + group))
           // What fails is told where its turn comes.
           next.catch(() => undefined)
           waiting.push(next)
         }
-        if (waiting.length > AHEAD || at + GROUP >= list.length)
+        if (waiting.length > AHEAD || at + group >= list.length)
           yield* await (waiting.shift() as Promise<FileExample<I>[]>)
       }
     },
@@ -218,7 +218,7 @@ export function audioFolder(path: FilePath, options: AudioFolderOptions = {}): F
     const shape = [audio.samples.length / audio.channels, audio.channels]
     return { input: { data: audio.samples, shape }, ...x, sampleRate: audio.sampleRate }
   }
-  return examplesOf(op, givenFolder(op, path, given, SOUNDS), (files) => Promise.all(files.map(one)))
+  return examplesOf(op, givenFolder(op, path, given, SOUNDS), 8, (files) => Promise.all(files.map(one)))
 }
 
 /** Bytes as numbers from 0 to 1. */
@@ -237,7 +237,7 @@ export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): F
     'colours',
   ])
   oneOf(op, 'colours', colours, choices.colours)
-  return examplesOf(op, givenFolder(op, path, given, PICTURES), async (files) => {
+  const pictures = examplesOf(op, givenFolder(op, path, given, PICTURES), 64, async (files) => {
     const paths = files.map(({ file }) => file)
     const { pixels, height, width, channels } = await callNativeAsync(() =>
       binding.readPictures(paths, colours),
@@ -251,6 +251,22 @@ export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): F
       ...x,
     }))
   })
+  return { ...pictures, [Symbol.asyncIterator]: () => ofOneSize(op, pictures) }
+}
+
+/** Pictures, as long as they have the sizes of the first. */
+async function* ofOneSize(
+  op: string,
+  pictures: FileExamples<TensorLike>,
+): AsyncGenerator<FileExample<TensorLike>> {
+  let first: string | undefined
+  for await (const picture of pictures) {
+    const sizes = picture.input.shape.join(' × ')
+    first ??= sizes
+    if (sizes !== first)
+      throw fail('ERR_S4_DATA', op, `pictures of ${first}, as the first`, `${picture.file}: ${sizes}`)
+    yield picture
+  }
 }
 
 /** The texts below a folder in UTF-8, each with its label. Inputs are text, or tokens (len) where `tokens` makes them. */
@@ -277,7 +293,7 @@ export function textFolder(
     }
     return { input: tokens === undefined ? text : tensorOf(op, x.file, tokens.encode(text)), ...x }
   }
-  return examplesOf(op, givenFolder(op, path, given, ['.txt']), (files) => Promise.all(files.map(one)))
+  return examplesOf(op, givenFolder(op, path, given, ['.txt']), 64, (files) => Promise.all(files.map(one)))
 }
 
 /** What a tokeniser gave, as an input. */
