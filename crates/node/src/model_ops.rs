@@ -51,7 +51,13 @@ pub(crate) trait ModelOps: ParamOps {
     fn stream_close(&mut self, id: u32);
 
     fn slots_open(&mut self, slots: usize, rate: f64) -> Result<u32>;
-    fn slots_push(&mut self, id: u32, x: Data, pushes: Vec<SlotPush>, intervals: Option<Data>) -> Result<SlotResults>;
+    fn slots_push(
+        &mut self,
+        id: u32,
+        x: Data,
+        pushes: Vec<SlotPush>,
+        intervals: Option<Data>,
+    ) -> Result<SlotResults>;
     fn slots_save(&mut self, id: u32, slot: usize) -> Result<Vec<u8>>;
     fn slots_restore(&mut self, id: u32, slot: usize, bytes: &[u8]) -> Result<()>;
     fn slots_reset(&mut self, id: u32, slot: usize) -> Result<()>;

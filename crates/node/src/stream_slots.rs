@@ -41,7 +41,11 @@ fn pushes_of(slots: &Uint32Array, lens: &Uint32Array, timed: &Uint8Array) -> Res
     }
     let pushes = slots.iter().zip(lens.iter()).zip(timed.iter());
     Ok(pushes
-        .map(|((&slot, &len), &timed)| SlotPush { slot: slot as usize, len: len as usize, has_intervals: timed != 0 })
+        .map(|((&slot, &len), &timed)| SlotPush {
+            slot: slot as usize,
+            len: len as usize,
+            has_intervals: timed != 0,
+        })
         .collect())
 }
 
@@ -68,8 +72,12 @@ impl NativeModel {
         let pushes = pushes_of(&slots, &lens, &timed).map_err(to_js)?;
         let intervals = intervals.as_ref().map(Data::copy).transpose().map_err(to_js)?;
         let x = Data::copy(&x).map_err(to_js)?;
-        let push = move |slot: &mut _| live_state(slot)?.slots_push(id, x, pushes, intervals);
-        self.worker.promise(env, None, push, |results| results)
+        self.worker.promise(
+            env,
+            None,
+            move |slot| live_state(slot)?.slots_push(id, x, pushes, intervals),
+            |results| results,
+        )
     }
     /// The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence.
     #[napi(ts_return_type = "Uint8Array")]
