@@ -86,10 +86,7 @@ test('examples/audio.mjs: a folder of recordings is learned, a long one heard pi
     const long = join(out, 'long.wav')
     const half = 16_000
     writeFileSync(long, wav(Float64Array.from([...tone(300, half, 0), ...tone(1200, half, 0)]), 16_000))
-    const text = execFileSync(process.execPath, [join(folder, 'audio.mjs'), join(out, 'sounds'), long], {
-      encoding: 'utf8',
-      env: { ...process.env, EPOCHS: '8' },
-    })
+    const text = run('audio.mjs', join(out, 'sounds'), long, '8')
     assert.match(text, /^high, low: (0\.8|0\.9|1)\d* right of 6$/m, text)
     const heard = [...text.matchAll(/^([\d.]+) (high|low)$/gm)]
     assert.deepEqual([heard[0]?.[1], heard[0]?.[2], heard.at(-1)?.[2]], ['0', 'low', 'high'], text)
