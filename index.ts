@@ -18,6 +18,13 @@ export type {
 } from './api/official.js'
 export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
 export { ModelStream, type PushOptions, type SampleTransformOptions } from './api/stream.js'
+export type {
+  GenerateOptions,
+  GeneratedStep,
+  SamplingOptions,
+  TokenOptions,
+  TokenSequences,
+} from './api/generate.js'
 export type { SampleFormat } from './api/samples.js'
 export type { AbortOptions } from './api/background.js'
 export type { FilePath } from './api/check.js'

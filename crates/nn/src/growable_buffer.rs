@@ -30,6 +30,10 @@ impl<B: Backend> GrowableBuffer<B> {
     pub fn get_mut(&mut self, be: &B, len: usize) -> B::Mut<'_> {
         be.view_mut(&mut self.buf, 0..len)
     }
+    /// Elements of this range, to be written.
+    pub fn range_mut(&mut self, be: &B, range: std::ops::Range<usize>) -> B::Mut<'_> {
+        be.view_mut(&mut self.buf, range)
+    }
 }
 
 /// A buffer of integers that grows as [`GrowableBuffer`] does.

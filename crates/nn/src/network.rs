@@ -109,6 +109,19 @@ impl<B: Backend> Network<B> {
         self.run_output_stage(pass, self.blocks.len() % 2, true)
     }
 
+    /// As [`Network::forward_every_step`], but the decoder runs at the last time step of each sequence alone.
+    pub fn forward_last_step(
+        &mut self,
+        pass: &PassContext<'_, B>,
+        state0: &RecurrentStates<B>,
+        state_end: &mut RecurrentStates<B>,
+    ) -> Result<()> {
+        self.run_encoder_and_blocks(pass, Some(state0), Some(state_end), false)?;
+        let n = pass.batch * self.heads * pass.len;
+        let x = self.activations[self.blocks.len() % 2].get(pass.be, n);
+        self.output_stage.forward_last_step(pass, x, &mut self.gradients[1], &mut self.scratch.ws)
+    }
+
     /// Final norm, pooling and decoder, from activation number `last_activation`.
     fn run_output_stage(
         &mut self,

@@ -49,6 +49,19 @@ impl<B: Backend> RecurrentStates<B> {
     pub fn copy_from(&mut self, be: &B, other: &Self) -> Result<()> {
         (0..self.blocks.len()).try_for_each(|i| be.copy(self.view_mut(be, i), other.view(be, i)))
     }
+    /// Copies the states of one sequence of `other`, a stream of the same model.
+    pub fn copy_sequence(&mut self, be: &B, to: usize, other: &Self, from: usize) -> Result<()> {
+        let n = self.len / self.batch;
+        self.blocks.iter_mut().zip(&other.blocks).try_for_each(|(block, other)| {
+            let from = be.sub(other.get(be, (from + 1) * n), from * n..(from + 1) * n);
+            be.copy(block.range_mut(be, to * n..(to + 1) * n), from)
+        })
+    }
+    /// From now on the first `batch` sequences alone; those after them stay as they are, to be had again by another call.
+    pub fn take_first(&mut self, batch: usize) {
+        self.len = self.len / self.batch * batch;
+        self.batch = batch;
+    }
     /// Replaces the states by the host's (layers, batch, H, N/2, 2).
     pub fn upload(&mut self, be: &B, staging: &mut GrowableBuffer<B>, host: &[B::Scalar]) -> Result<()> {
         let sizes = MatrixSizes::new(self.len / (2 * self.pairs), self.pairs, 2);

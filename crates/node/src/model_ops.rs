@@ -4,13 +4,15 @@
 use crate::{
     buffer::{Data, Real},
     error::disposed_error,
+    generation::OwnedGenerateCall,
     objects::{CopiedBatch, Forward, OwnedCall, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
     table::NumberedTable,
 };
 use s4_backend::{Backend, Result};
 use s4_nn::{
-    Evaluation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession, model_to_official,
+    Evaluation, Feed, Generated, Generation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession,
+    model_to_official,
 };
 use std::path::Path;
 
@@ -47,20 +49,32 @@ pub(crate) trait ModelOps: ParamOps {
     fn stream_reset(&mut self, id: u32) -> Result<()>;
     fn stream_position(&self, id: u32) -> Result<u64>;
     fn stream_close(&mut self, id: u32);
+
+    fn generate_open(&mut self, call: OwnedGenerateCall) -> Result<u32>;
+    fn generate_next(&mut self, id: u32, go_on: &mut dyn FnMut() -> bool) -> Result<Generated>;
+    fn generate_close(&mut self, id: u32);
+    fn score(
+        &mut self,
+        tokens: &[i32],
+        inputs: Option<Data>,
+        rate: f64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<f64>>;
 }
 
 /// A model on any backend.
 pub(crate) type BoxedModel = Box<dyn ModelOps>;
 
-/// A model on backend `B` with its training, and its streams.
+/// A model on backend `B` with its training, its streams and its generations.
 struct ModelBox<B: Backend> {
     session: TrainingSession<B>,
     streams: NumberedTable<Stepper<B>>,
+    generations: NumberedTable<Generation<B>>,
 }
 
 /// A model with its training, as a trait object.
 pub(crate) fn boxed_model<B: Backend<Scalar: Real>>(session: TrainingSession<B>) -> BoxedModel {
-    Box::new(ModelBox { session, streams: NumberedTable::new() })
+    Box::new(ModelBox { session, streams: NumberedTable::new(), generations: NumberedTable::new() })
 }
 
 impl<B: Backend<Scalar: Real>> ModelBox<B> {
@@ -197,5 +211,32 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     }
     fn stream_close(&mut self, id: u32) {
         self.streams.remove(id);
+    }
+
+    fn generate_open(&mut self, call: OwnedGenerateCall) -> Result<u32> {
+        let OwnedGenerateCall { prompts, stream, inputs, rate, options } = call;
+        let model = self.session.model();
+        let feed = Feed::new("SequenceModel.generate", model, inputs.map(Data::real).transpose()?)?;
+        let from = stream.map(|id| self.stream(id)).transpose()?;
+        let generation = Generation::new(model, feed, prompts, options, from, rate)?;
+        Ok(self.generations.insert(generation))
+    }
+    fn generate_next(&mut self, id: u32, go_on: &mut dyn FnMut() -> bool) -> Result<Generated> {
+        let generation = self.generations.get_mut(id).ok_or_else(disposed_error)?;
+        generation.advance(self.session.model_mut(), go_on)
+    }
+    fn generate_close(&mut self, id: u32) {
+        self.generations.remove(id);
+    }
+    fn score(
+        &mut self,
+        tokens: &[i32],
+        inputs: Option<Data>,
+        rate: f64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<f64>> {
+        let model = self.session.model_mut();
+        let feed = Feed::new("SequenceModel.score", model, inputs.map(Data::real).transpose()?)?;
+        model.score(&feed, tokens, rate, go_on)
     }
 }
