@@ -36,8 +36,8 @@ pub struct Choice {
 
 /// log Σ eˣ.
 pub(crate) fn log_sum_exp<T: Scalar>(x: &[T]) -> f64 {
-    let most = x.iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64()));
-    most + x.iter().map(|x| (x.to_f64() - most).exp()).sum::<f64>().ln()
+    let most = x.iter().fold(f64::NEG_INFINITY, |most, &x| most.max(Scalar::to_f64(x)));
+    most + x.iter().map(|&x| (Scalar::to_f64(x) - most).exp()).sum::<f64>().ln()
 }
 
 /// Chooses tokens, in buffers that are used again.
@@ -61,7 +61,7 @@ impl Sampler {
     ) -> Choice {
         let log_sum = log_sum_exp(logits);
         self.scores.clear();
-        self.scores.extend(logits.iter().map(|x| x.to_f64()));
+        self.scores.extend(logits.iter().map(|&x| Scalar::to_f64(x)));
         if options.repetition_penalty != 1.0 {
             for (score, _) in self.scores.iter_mut().zip(seen).filter(|(_, seen)| **seen) {
                 match *score > 0.0 {
@@ -72,7 +72,7 @@ impl Sampler {
         }
         let best = first_largest(&self.scores);
         let token = if options.temperature == 0.0 { best } else { self.draw(options, best, uniform) };
-        Choice { token, log_probability: logits[token].to_f64() - log_sum }
+        Choice { token, log_probability: Scalar::to_f64(logits[token]) - log_sum }
     }
 
     /// Temperature, filters and draw. `best`: the token of the largest score.

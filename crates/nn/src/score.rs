@@ -35,7 +35,7 @@ impl<B: Backend> Model<B> {
             let x = feed.input(op, part, &mut values)?;
             stream.push_by_forward(self, x, part.len(), &mut logits)?;
             let rows = logits.chunks_exact(vocabulary).zip(next);
-            scores.extend(rows.map(|(row, &token)| row[token as usize].to_f64() - log_sum_exp(row)));
+            scores.extend(rows.map(|(row, &token)| Scalar::to_f64(row[token as usize]) - log_sum_exp(row)));
         }
         Ok(scores)
     }
