@@ -25,6 +25,14 @@ export type {
   TokenOptions,
   TokenSequences,
 } from './api/generate.js'
+export type {
+  Durations,
+  InspectedLayer,
+  Inspection,
+  InspectionAdvice,
+  InspectOptions,
+} from './api/inspection.js'
+export type { AdviceKind } from './api/step-advice.js'
 export type { SampleFormat } from './api/samples.js'
 export type { AbortOptions } from './api/background.js'
 export type { FilePath } from './api/check.js'

@@ -409,6 +409,20 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     legal: { ...BATCH_LEGAL('dataset[]'), 'options.batchSize': ['2**31'] },
     words: { '*.target[]': ['labels'] },
   },
+  'SequenceModel#inspect': {
+    right: [
+      {
+        receiver: onModel,
+        args: () => [{ data: x(), lengths: [3, 2], length: 3, samplingInterval: 0.5, signal: signal() }],
+      },
+    ],
+    legal: {
+      'options.data.data[]': REAL,
+      'options.length': ['2**31'],
+      'options.samplingInterval': RATIO,
+    },
+    words: { 'options.data*': ['input', 'data'] },
+  },
   'SequenceModel#generate': {
     right: generations(() => ({ ...generateOptions(), rate: 1.5 }), onGenerating, onValues),
     legal: { ...generateLegal, 'options.rate': RATIO },

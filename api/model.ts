@@ -41,6 +41,7 @@ import {
   type SequenceModelOptions,
   type SsmAlgorithm,
 } from './options.js'
+import { inspectModel, type Inspection, type InspectOptions } from './inspection.js'
 import { ModelStream } from './stream.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
@@ -271,6 +272,18 @@ export class SequenceModel extends Handle {
     const { data, batch, len, call } = this.#predictCall(this.access.checkLive('predictSync'), x, options)
     const result = this.access.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
     return tensor(result.y, this.#outputShape(batch, len, result.y.length))
+  }
+
+  /**
+   * What the model has learned, in figures and in words: of each layer its timescales in steps and seconds, how far back its kernels
+   * reach, eigenvalues and frequency response, what does nothing, and whether its step sizes Δ fit the length of the data; with `data`
+   * also which inputs an output depends on. Computed in float64; the parameters and gradients stay as they are.
+   *
+   * @example
+   * const { advice, layers, text } = await model.inspect({ data: batch, samplingInterval: 1 / 360 })
+   */
+  async inspect(options: InspectOptions = {}): Promise<Inspection> {
+    return inspectModel(this.access, this.access.checkLive('inspect'), this.#trainedModel, options)
   }
 
   /** What the tokens of a generation are. */

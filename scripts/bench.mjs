@@ -1,7 +1,7 @@
 // npm run bench: measures the times of single operations and of whole models on this machine. Times are medians; since machines are
 // noisy, compare ratios within one run.
 //   npm run bench            everything          npm run bench -- node    only through the Node API
-//   npm run bench -- rust    only the crates
+//   npm run bench -- rust    only the crates       npm run bench -- generate (block, train, stream)   only that
 import { cpus } from 'node:os'
 import { run, setup } from './setup.mjs'
 
@@ -9,7 +9,7 @@ const what = process.argv[2] ?? 'all'
 setup()
 console.log(`\n${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}\n`)
 let ok = true
-if (what !== 'node') {
+if (['all', 'rust'].includes(what)) {
   for (const [crate, bench] of [
     ['s4-cpu', 'dense_ops'],
     ['s4-cpu', 'ssm_ops'],
@@ -23,7 +23,8 @@ if (what !== 'node') {
 if (what !== 'rust') {
   console.log('── through the Node API')
   // Each case runs in a process of its own, so that its peak memory is measured separately.
-  for (const args of [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream']])
+  const cases = [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream'], ['generate']]
+  for (const args of cases.filter(([name]) => ['all', 'node', name].includes(what)))
     ok = run(process.execPath, ['--expose-gc', 'benches/node.mjs', ...args]) && ok
 }
 process.exit(ok ? 0 : 1)

@@ -202,6 +202,16 @@ impl<B: Backend> Network<B> {
         self.gradients[0].get(be, batch * self.inputs * len)
     }
 
+    /// The features before block `block` after a saved forward, or after the last: (batch, H, len).
+    pub fn activation(&self, be: &B, block: usize, (batch, len): (usize, usize)) -> B::Ref<'_> {
+        self.activations[block].get(be, batch * self.heads * len)
+    }
+
+    /// Gradient of the features after the encoder, (batch, H, len), after a backward of a model whose input is tokens.
+    pub fn dfeatures(&self, be: &B, (batch, len): (usize, usize)) -> B::Ref<'_> {
+        self.gradients[0].get(be, batch * self.heads * len)
+    }
+
     /// All norms with their names: `"blocks.0.norm"`, …, and `"norm"` for the final one.
     pub fn norms(&self) -> impl Iterator<Item = (String, &Norm<B>)> {
         let blocks = self.blocks.iter().enumerate();

@@ -112,7 +112,7 @@ pub struct GeneratedTokens {
 }
 
 /// Whether a call was not cancelled.
-fn is_wanted(cancel: &Option<CancelFlag>) -> bool {
+pub(crate) fn is_wanted(cancel: &Option<CancelFlag>) -> bool {
     cancel.as_ref().is_none_or(|flag| !flag.load(Ordering::Acquire))
 }
 

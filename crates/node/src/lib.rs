@@ -23,6 +23,8 @@ mod generation;
 #[cfg(not(test))]
 mod generators;
 #[cfg(not(test))]
+mod inspection;
+#[cfg(not(test))]
 mod layer;
 #[cfg(not(test))]
 mod layer_ops;

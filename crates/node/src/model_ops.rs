@@ -11,8 +11,8 @@ use crate::{
 };
 use s4_backend::{Backend, Result};
 use s4_nn::{
-    Evaluation, Feed, Generated, Generation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession,
-    model_to_official,
+    DataInspection, Evaluation, Feed, Generated, Generation, LayerInspection, Model, OwnedBatch, StepOptions,
+    StepStats, Stepper, TrainingSession, inspect_layers, model_to_official,
 };
 use std::path::Path;
 
@@ -60,6 +60,13 @@ pub(crate) trait ModelOps: ParamOps {
         rate: f64,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<f64>>;
+
+    fn inspect_layers(
+        &self,
+        frequencies: &[f64],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<LayerInspection>>;
+    fn inspect_data(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<DataInspection>;
 }
 
 /// A model on any backend.
@@ -238,5 +245,20 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         let model = self.session.model_mut();
         let feed = Feed::new("SequenceModel.score", model, inputs.map(Data::real).transpose()?)?;
         model.score(&feed, tokens, rate, go_on)
+    }
+
+    fn inspect_layers(
+        &self,
+        frequencies: &[f64],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<LayerInspection>> {
+        inspect_layers(self.session.model(), frequencies, go_on)
+    }
+    fn inspect_data(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<DataInspection> {
+        let (mut x, model) = (reals_or_integers::<B::Scalar>(x)?, self.session.model_mut());
+        if let Some(lengths) = call.lengths() {
+            x.clear_padding(lengths, len);
+        }
+        call.with_options(|options| model.inspect_data(x.input(), batch, len, options.call))
     }
 }

@@ -305,7 +305,7 @@ fn models_that_cannot_are_refused() {
     }
     assert_eq!(m.score(&feed, &[], 1.0, || true).err().unwrap().code.as_str(), "ERR_S4_SHAPE");
     assert_eq!(m.score(&feed, &[1, 2], 1.0, || false).err().unwrap().code.as_str(), "ERR_S4_ABORTED");
-    assert_eq!(m.score(&feed, &[1], 1.0, || true).unwrap(), []);
+    assert!(m.score(&feed, &[1], 1.0, || true).unwrap().is_empty());
     m.store_mut().set("decoder.bias", &[f32::MAX; 11]).unwrap();
     let wide: Vec<f32> = vec![f32::MAX; 88];
     m.store_mut().set("decoder.weight", &wide).unwrap();
