@@ -112,7 +112,8 @@ test('prompts of unequal lengths are each as alone, and end each by itself', asy
 
 test('a seed gives the same tokens, another gives others, none gives any', async (t) => {
   using model = await sharp()
-  const run = async (options: GenerateOptions) => (await all(model, [1, 2, 3], { maxTokens: 40, ...options }))[0]!.tokens
+  const run = async (options: GenerateOptions) =>
+    (await all(model, [1, 2, 3], { maxTokens: 40, ...options }))[0]!.tokens
   const first = await run({ seed: 5 })
   t.deepEqual(await run({ seed: 5 }), first)
   t.notDeepEqual(await run({ seed: 6 }), first)
@@ -140,10 +141,16 @@ test('chances are those of the filters', async (t) => {
     [{ topP: 0.6 }, only([0, 1])],
     [{ topP: 0.7 }, only([0, 1, 2])],
     [{ minP: 0.2 }, only([0, 1, 2])],
-    [{ temperature: 2, topK: 4, topP: 0.5 }, only([0, 1], bias.map((x) => x / 2))],
+    [
+      { temperature: 2, topK: 4, topP: 0.5 },
+      only(
+        [0, 1],
+        bias.map((x) => x / 2),
+      ),
+    ],
   ] as const) {
     const rows = Array.from({ length: 100 }, () => [1])
-    const counts = new Array<number>(KINDS).fill(0)
+    const counts = Array.from({ length: KINDS }, () => 0)
     for (const { tokens: own } of await all(model, rows, { ...options, seed: 9, maxTokens: 100 }))
       for (const token of own) counts[token]!++
     counts.forEach((count, i) => {
@@ -175,17 +182,31 @@ test('a prefix is continued by any number of prompts, and stays as it is', async
 })
 
 test('classes of a model with real input are fed back as the values that stand for them', async (t) => {
-  using model = await SequenceModel.create({ input: 1, output: 4, features: 8, layers: 1, state: 8, device: device() })
+  using model = await SequenceModel.create({
+    input: 1,
+    output: 4,
+    features: 8,
+    layers: 1,
+    state: 8,
+    device: device(),
+  })
   const inputs = { data: [0, 0.25, 0.5, 1], shape: [4, 1] }
   const [greedy] = await all(model, [3, 1, 2], { inputs, temperature: 0, maxTokens: 12 })
   const whole = [3, 1, 2, ...greedy!.tokens]
-  const { data } = await model.predict({ data: whole.map((k) => inputs.data[k]!), shape: [1, whole.length, 1] })
+  const { data } = await model.predict({
+    data: whole.map((k) => inputs.data[k]!),
+    shape: [1, whole.length, 1],
+  })
   greedy!.tokens.forEach((token, i) => {
     const row = Array.from(data.subarray((2 + i) * 4, (3 + i) * 4))
     t.true(Math.max(...row) - row[token]! <= 1e-4)
   })
   t.regex((await rejects(t, 'ERR_S4_VALUE', () => all(model, [1]))).message, /inputs/)
-  t.regex(refuses(t, 'ERR_S4_SHAPE', () => model.generate([1], { inputs: { data: [0, 1, 2], shape: [3, 1] } })).message, /inputs/)
+  t.regex(
+    refuses(t, 'ERR_S4_SHAPE', () => model.generate([1], { inputs: { data: [0, 1, 2], shape: [3, 1] } }))
+      .message,
+    /inputs/,
+  )
 })
 
 test('a signal, a break and a disposal end a generation; the model goes on', async (t) => {
@@ -193,37 +214,52 @@ test('a signal, a break and a disposal end a generation; the model goes on', asy
   const control = new AbortController()
   let count = 0
   const start = performance.now()
-  const error = await t.throwsAsync(
-    async () => {
-      for await (const step of model.generate([1], { maxTokens: 1e9, signal: control.signal })) {
-        if (step.tokens[0]! < 0) break
-        if (++count === 50) setTimeout(() => control.abort(new Error('enough')), 1)
-      }
-    },
-  )
+  const error = await t.throwsAsync(async () => {
+    for await (const step of model.generate([1], { maxTokens: 1e9, signal: control.signal })) {
+      if (step.tokens[0]! < 0) break
+      if (++count === 50) setTimeout(() => control.abort(new Error('enough')), 1)
+    }
+  })
   t.like(error, { code: 'ERR_S4_ABORTED' })
   t.true(performance.now() - start < 10_000)
   const long = new AbortController()
   setTimeout(() => long.abort(), 20)
   const began = performance.now()
   // Minutes of a prompt, which is taken chunk by chunk.
-  t.regex((await rejects(t, 'ERR_S4_ABORTED', () => all(model, tokens(3_000_000, 2), { signal: long.signal }))).message, /abort/)
+  t.regex(
+    (await rejects(t, 'ERR_S4_ABORTED', () => all(model, tokens(3_000_000, 2), { signal: long.signal })))
+      .message,
+    /abort/,
+  )
   t.true(performance.now() - began < 5_000, `${performance.now() - began}`)
-  t.regex((await rejects(t, 'ERR_S4_ABORTED', () => model.score(tokens(3_000_000, 2), { signal: AbortSignal.timeout(30) }))).message, /abort/)
+  t.regex(
+    (
+      await rejects(t, 'ERR_S4_ABORTED', () =>
+        model.score(tokens(3_000_000, 2), { signal: AbortSignal.timeout(30) }),
+      )
+    ).message,
+    /abort/,
+  )
   for await (const step of model.generate([1], { maxTokens: 1e9 })) {
     t.is(step.tokens.length, 1)
     break
   }
   for await (const step of model.generate([1], { maxTokens: 3 }))
     t.is(model.predictSync({ data: [step.tokens[0]!], shape: [1, 1] }).shape.length, 3)
-  t.regex(refuses(t, 'ERR_S4_ABORTED', () => model.generate([1], { signal: control.signal })).message, /abort/)
+  t.regex(
+    refuses(t, 'ERR_S4_ABORTED', () => model.generate([1], { signal: control.signal })).message,
+    /abort/,
+  )
   const doomed = await sharp()
   const iterator = doomed.generate([1], { maxTokens: 1e9 })
   await iterator.next()
   doomed.dispose()
-  await t.throwsAsync(async () => {
-    for await (const step of iterator) if (step.tokens[0]! < -1) break
-  }, { code: 'ERR_S4_DISPOSED' })
+  await t.throwsAsync(
+    async () => {
+      for await (const step of iterator) if (step.tokens[0]! < -1) break
+    },
+    { code: 'ERR_S4_DISPOSED' },
+  )
 })
 
 test('models that cannot generate are refused, and wrong prompts', async (t) => {

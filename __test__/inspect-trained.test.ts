@@ -41,7 +41,13 @@ const mean = (x: number[]) => x.reduce((a, b) => a + b, 0) / x.length
 
 const tasks: readonly Task[] = [
   { name: 'a delay of 8 steps', len: 128, options: {}, row: filter((x, t) => x[t - 8] ?? 0), most: 0.2 },
-  { name: 'a delay of 3 steps, S4D', len: 100, options: { mode: 's4d' }, row: filter((x, t) => x[t - 3] ?? 0), most: 0.2 },
+  {
+    name: 'a delay of 3 steps, S4D',
+    len: 100,
+    options: { mode: 's4d' },
+    row: filter((x, t) => x[t - 3] ?? 0),
+    most: 0.2,
+  },
   {
     name: 'a moving average of 20',
     len: 200,
@@ -56,7 +62,13 @@ const tasks: readonly Task[] = [
     row: filter((x, t) => x.slice(0, t + 1).reduce((sum, v) => 0.95 * sum + 0.3 * v, 0)),
     most: 0.1,
   },
-  { name: 'a difference', len: 100, options: { mode: 's4d', init: 'lin' }, row: filter((x, t) => x[t]! - (x[t - 1] ?? 0)), most: 0.1 },
+  {
+    name: 'a difference',
+    len: 100,
+    options: { mode: 's4d', init: 'lin' },
+    row: filter((x, t) => x[t]! - (x[t - 1] ?? 0)),
+    most: 0.1,
+  },
   {
     name: 'the next value of two waves',
     len: 160,

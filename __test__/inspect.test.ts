@@ -23,7 +23,7 @@ test('memory and gain are those of the kernels, times those of the sampling inte
       const { data } = model.kernel(block, len)
       t.is(layer.name, `blocks.${block}`)
       for (let h = 0; h < 6; h++) {
-        const kernel = data.subarray(h * len, (h + 1) * len)
+        const kernel = Float64Array.from(data.subarray(h * len, (h + 1) * len))
         const whole = kernel.reduce((sum, k) => sum + k * k, 0)
         for (const [part, { steps, seconds }] of [
           [0.5, layer.memory.half],
@@ -32,7 +32,10 @@ test('memory and gain are those of the kernels, times those of the sampling inte
         ] as const) {
           const energy = (n: number) => kernel.subarray(0, n).reduce((sum, k) => sum + k * k, 0) / whole
           // The float32 kernel is right to some 1e-6 of it.
-          t.true(energy(steps[h]!) >= part - 1e-4 && energy(steps[h]! - 1) <= part + 1e-4, `${mode} ${h} ${part}`)
+          t.true(
+            energy(steps[h]!) >= part - 1e-4 && energy(steps[h]! - 1) <= part + 1e-4,
+            `${mode} ${h} ${part}`,
+          )
           t.is(seconds![h], steps[h]! * 0.25)
         }
         for (const f of [0, 20, 37]) {
@@ -54,7 +57,13 @@ test('memory and gain are those of the kernels, times those of the sampling inte
 
 test('the influence of inputs is the gradient, by finite differences', async (t) => {
   if (!f64(t)) return
-  using model = await SequenceModel.create({ ...small, output: 2, norm: 'batch', dtype: 'f64', device: 'cpu' })
+  using model = await SequenceModel.create({
+    ...small,
+    output: 2,
+    norm: 'batch',
+    dtype: 'f64',
+    device: 'cpu',
+  })
   const batch = { input: noisy([1, 9, 1], 5), target: noisy([1, 9, 2], 6) }
   await model.accumulate(batch)
   const gradients = () => model.parameters().map((p) => [...p.grad.data])
@@ -72,11 +81,21 @@ test('the influence of inputs is the gradient, by finite differences', async (t)
     const row = i < 9 ? 0 : 1
     const moved = (by: number) => last(data.data.with(i, data.data[i]! + by), row)
     const expected = Math.abs(moved(1e-6) - moved(-1e-6)) / 2e-6
-    t.true(Math.abs(influence!.data[i]! - expected) < 1e-6 * (1 + expected), `${i}: ${influence!.data[i]} ${expected}`)
+    t.true(
+      Math.abs(influence!.data[i]! - expected) < 1e-6 * (1 + expected),
+      `${i}: ${influence!.data[i]} ${expected}`,
+    )
   }
   for (const { change } of layers) t.true(change! > 0.001 && Number.isFinite(change))
   using tokens = await SequenceModel.create({
-    encoder: 'embedding', vocabulary: 5, output: 5, loss: 'crossEntropy', features: 4, layers: 1, state: 4, device: device(),
+    encoder: 'embedding',
+    vocabulary: 5,
+    output: 5,
+    loss: 'crossEntropy',
+    features: 4,
+    layers: 1,
+    state: 4,
+    device: device(),
   })
   const found = await tokens.inspect({ data: { data: [1, 2, 3, 4], shape: [1, 4] } })
   t.true(found.influence!.data.every((x) => x > 0))
@@ -130,16 +149,30 @@ test('what does nothing, and what does not die away, is named', async (t) => {
   })
   const first = await model.inspect()
   t.deepEqual(first.layers[0]!.idleHeads, [1, 4])
-  t.deepEqual(first.advice.map(({ kind, layer }) => [kind, layer]), [['idleHeads', 0]])
+  t.deepEqual(
+    first.advice.map(({ kind, layer }) => [kind, layer]),
+    [['idleHeads', 0]],
+  )
   set(weight, (data) => data.fill(0))
   set('blocks.0.layer.output_linear.0.bias', (data) => data.fill(0))
   const second = await model.inspect({ data: noisy([1, 300, 1]) })
-  t.deepEqual(second.advice.map(({ kind, layer }) => [kind, layer]), [['idleLayer', 0]])
+  t.deepEqual(
+    second.advice.map(({ kind, layer }) => [kind, layer]),
+    [['idleLayer', 0]],
+  )
   t.is(second.layers[0]!.change, 0)
-  using growing = await SequenceModel.create({ ...small, mode: 's4d', realTransform: 'none', device: device() })
+  using growing = await SequenceModel.create({
+    ...small,
+    mode: 's4d',
+    realTransform: 'none',
+    device: device(),
+  })
   const real = growing.parameters().find((p) => p.name === 'blocks.1.layer.kernel.A_real')!
   growing.setParameter(real.name, { data: real.value.data.map(() => -0.01), shape: real.value.shape })
   const { advice, layers } = await growing.inspect({ length: 300 })
-  t.deepEqual(advice.map(({ kind, layer }) => [kind, layer]), [['unstable', 1]])
+  t.deepEqual(
+    advice.map(({ kind, layer }) => [kind, layer]),
+    [['unstable', 1]],
+  )
   t.is(layers[1]!.memory.half.steps[0], Infinity)
 })

@@ -259,9 +259,7 @@ const savedState = await (async () => {
 
 /** Generation, on a model whose outputs are its own tokens, with every option. */
 const onGenerating = async () =>
-  over(
-    await model({ encoder: 'embedding', vocabulary: 4, output: 4, loss: 'crossEntropy', dropout: 0 }),
-  )
+  over(await model({ encoder: 'embedding', vocabulary: 4, output: 4, loss: 'crossEntropy', dropout: 0 }))
 const generateOptions = () => ({
   maxTokens: 3,
   temperature: 0.9,
@@ -275,12 +273,20 @@ const generateOptions = () => ({
 })
 const onValues = async () => over(await model({ output: 4, loss: 'crossEntropy', dropout: 0 }))
 const classValues = () => ({ data: Float32Array.of(0, 0.25, 0.5, 1), shape: [4, 1] })
-const generations = (options: () => object, receiver: () => Promise<Receiver>, values: () => Promise<Receiver>) => [
+const generations = (
+  options: () => object,
+  receiver: () => Promise<Receiver>,
+  values: () => Promise<Receiver>,
+) => [
   { receiver, args: () => [[1, 2, 3], options()] },
   { under: 'prompt[][', receiver, args: () => [[[1, 2], [3]], options()] },
   { under: 'tokens[][', receiver, args: () => [[[1, 2], [3]], options()] },
   { under: 'options.stop[]$', receiver, args: () => [[1, 2, 3], { ...options(), stop: [3] }] },
-  { under: 'options.inputs', receiver: values, args: () => [[1, 2, 3], { ...options(), inputs: classValues() }] },
+  {
+    under: 'options.inputs',
+    receiver: values,
+    args: () => [[1, 2, 3], { ...options(), inputs: classValues() }],
+  },
 ]
 const ANY_TOKENS = ['0'] as const
 const generateLegal: Recipe['legal'] = {

@@ -69,7 +69,10 @@ function strongest(gain: Float64Array, frequencies: Float64Array): number {
 }
 
 /** How far back half and 90 % of an output's dependence on the inputs lie, the mean over sequences. */
-function influenceLine({ data, shape }: { data: Float64Array; shape: readonly number[] }, time: (n: number) => string) {
+function influenceLine(
+  { data, shape }: { data: Float64Array; shape: readonly number[] },
+  time: (n: number) => string,
+) {
   const [batch, len] = shape as [number, number]
   const back = (part: number) => {
     let steps = 0
@@ -93,7 +96,18 @@ export function inspectionText(figures: Figures): string {
   const lines: string[] = []
   if (length !== undefined) lines.push(`for sequences of ${time(length)}`)
   for (const layer of layers) {
-    const { name, stepSizes, timescales, memory, eigenvalues, gain, unresolved, idleHeads, strength, change } = layer
+    const {
+      name,
+      stepSizes,
+      timescales,
+      memory,
+      eigenvalues,
+      gain,
+      unresolved,
+      idleHeads,
+      strength,
+      change,
+    } = layer
     const [re, im] = [0, 1].map((k) => eigenvalues.data.filter((_, i) => i % 2 === k).map(Math.abs)) as [
       Float64Array,
       Float64Array,

@@ -140,7 +140,9 @@ export async function inspectModel(
       ? (lengths?.reduce((a, b) => Math.max(a, b), 1) ?? input?.len)
       : wholeNumber(op, 'length', given.length, 1)
   const samplingInterval =
-    given.samplingInterval === undefined ? undefined : stepRatio(op, 'samplingInterval', given.samplingInterval)
+    given.samplingInterval === undefined
+      ? undefined
+      : stepRatio(op, 'samplingInterval', given.samplingInterval)
   const at = frequencies()
   let figures: DataFigures | undefined
   if (input !== undefined) {

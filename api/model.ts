@@ -302,10 +302,7 @@ export class SequenceModel extends Handle {
    * @example
    * for await (const { tokens: [token] } of model.generate([1, 2, 3], { maxTokens: 100, temperature: 0.8, topP: 0.95, seed: 1 })) …
    */
-  generate(
-    prompt: TokenSequences,
-    options: GenerateOptions = {},
-  ): AsyncGenerator<GeneratedStep, void, void> {
+  generate(prompt: TokenSequences, options: GenerateOptions = {}): AsyncGenerator<GeneratedStep, void, void> {
     return generate(this.access, this.access.checkLive('generate'), this.#tokenShape(), prompt, options)
   }
 

@@ -32,7 +32,8 @@ export function adviceOn(
 ) {
   const { stepSizes, memory, unresolved, strength, idleHeads, change } = layer
   const advice: { kind: AdviceKind; layer: number; text: string }[] = []
-  const say = (kind: AdviceKind, text: string) => advice.push({ kind, layer: number, text: `layer ${number}: ${text}` })
+  const say = (kind: AdviceKind, text: string) =>
+    advice.push({ kind, layer: number, text: `layer ${number}: ${text}` })
   const time = (steps: number) => durationText(steps, samplingInterval)
   const [least, most] = [quantileOf(stepSizes, 0), quantileOf(stepSizes, 1)]
   const range = `Δ is ${least.toPrecision(2)} to ${most.toPrecision(2)}`
@@ -44,7 +45,10 @@ export function adviceOn(
   const typical = Math.exp(medianOf(stepSizes.map(Math.log)))
   const factor = (0.01 / typical).toPrecision(1)
   if (finite.length < reach.length / 2)
-    say('unstable', `the kernels of ${reach.length - finite.length} of ${reach.length} heads do not die away: Re Λ is 0 or above`)
+    say(
+      'unstable',
+      `the kernels of ${reach.length - finite.length} of ${reach.length} heads do not die away: Re Λ is 0 or above`,
+    )
   else if (unresolved > MOST_UNRESOLVED)
     say(
       'stepTooLarge',
@@ -63,7 +67,10 @@ export function adviceOn(
         `a whole sequence is one moment; ${better} ${factor}`,
     )
   if ((change !== undefined && change < LEAST_CHANGE) || quantileOf(strength, 1) < LEAST_STRENGTH)
-    say('idleLayer', `it does nothing${change === undefined ? '' : `: it changes its input by ${change.toPrecision(2)} of it`}`)
+    say(
+      'idleLayer',
+      `it does nothing${change === undefined ? '' : `: it changes its input by ${change.toPrecision(2)} of it`}`,
+    )
   else if (idleHeads.length > 0) {
     const names = idleHeads.slice(0, 8).join(', ') + (idleHeads.length > 8 ? ', …' : '')
     say('idleHeads', `${idleHeads.length} of ${strength.length} heads do nothing (${names})`)

@@ -13,14 +13,7 @@ import {
 } from './generate-options.js'
 import { deviceOf } from './options.js'
 import { ofEpoch, shuffled } from './random.js'
-import {
-  bytesCodec,
-  charactersOf,
-  ownCodec,
-  ownTokens,
-  textOfBytes,
-  type Codec,
-} from './tokenizer.js'
+import { bytesCodec, charactersOf, ownCodec, ownTokens, textOfBytes, type Codec } from './tokenizer.js'
 import { resumed, runTraining } from './training.js'
 
 /** A text: itself, its bytes, or the file that has it. */
@@ -57,9 +50,12 @@ export function givenTexts(op: string, text: unknown): (string | Uint8Array)[] {
 }
 
 /** The codec of texts, and their tokens. */
-function encoded(op: string, texts: readonly (string | Uint8Array)[], kind: CheckedGeneratorOptions['tokens']) {
-  const strings = () =>
-    texts.map((text) => (typeof text === 'string' ? text : textOfBytes(op, 'text', text)))
+function encoded(
+  op: string,
+  texts: readonly (string | Uint8Array)[],
+  kind: CheckedGeneratorOptions['tokens'],
+) {
+  const strings = () => texts.map((text) => (typeof text === 'string' ? text : textOfBytes(op, 'text', text)))
   if (typeof kind === 'object') {
     const parts = strings().map((text) => ownTokens(op, 'text', kind, text))
     let most = 0
@@ -98,7 +94,10 @@ function* trainBatches(row: Int32Array, plan: GeneratorPlan, seed: number, epoch
   const random = ofEpoch(seed, epoch)
   const spare = (row.length - 1) % window
   const first = Math.floor(random() * (spare + 1))
-  const places = Array.from({ length: Math.floor((row.length - 1 - first) / window) }, (_, i) => first + i * window)
+  const places = Array.from(
+    { length: Math.floor((row.length - 1 - first) / window) },
+    (_, i) => first + i * window,
+  )
   const order = shuffled(places, random)
   for (let i = 0; i < updates; i++)
     yield windowBatch(row, order.slice(i * batchSize, (i + 1) * batchSize), window)
@@ -152,7 +151,11 @@ export async function fitGenerator(
       seed,
     }))
   const lossOf = async (model: SequenceModel) =>
-    (await model.evaluate(validationBatches(heldOut, plan.window), { ...(signal !== undefined && { signal }) })).loss
+    (
+      await model.evaluate(validationBatches(heldOut, plan.window), {
+        ...(signal !== undefined && { signal }),
+      })
+    ).loss
   const { model } = await runTraining(
     made,
     {

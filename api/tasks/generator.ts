@@ -136,7 +136,12 @@ export class Generator {
     const tokens = this.#tokensOf(op, 'prompt', prompt)
     const stops = listOf(op, 'stop', stop).map((each) => {
       if (typeof each !== 'string' || each === '')
-        throw fail('ERR_S4_VALUE', op, 'each of stop as a text', each === '' ? 'an empty one' : describe(each))
+        throw fail(
+          'ERR_S4_VALUE',
+          op,
+          'each of stop as a text',
+          each === '' ? 'an empty one' : describe(each),
+        )
       return each
     })
     const call = {

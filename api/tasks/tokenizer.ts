@@ -91,7 +91,11 @@ export interface CheckedTokenizer extends Tokenizer {
 
 /** Checks a caller's tokeniser. */
 export function checkTokenizer(op: string, given: unknown): CheckedTokenizer {
-  const { encode, decode, size } = membersOf(op, 'tokens', given, 'ERR_S4_VALUE', ['encode', 'decode', 'size'])
+  const { encode, decode, size } = membersOf(op, 'tokens', given, 'ERR_S4_VALUE', [
+    'encode',
+    'decode',
+    'size',
+  ])
   for (const [name, f] of Object.entries({ encode, decode }))
     if (typeof f !== 'function') throw fail('ERR_S4_VALUE', op, `tokens.${name} as a function`, describe(f))
   const call = given as Tokenizer
@@ -122,7 +126,9 @@ export function ownTokens(
 ): Int32Array {
   const given: unknown = tokenizer.encode(text)
   const isList = typeof given === 'object' && given !== null
-  const length: unknown = readGiven(op, 'tokens.encode', () => (isList ? (given as { length?: unknown }).length : undefined))
+  const length: unknown = readGiven(op, 'tokens.encode', () =>
+    isList ? (given as { length?: unknown }).length : undefined,
+  )
   if (typeof length !== 'number')
     throw fail('ERR_S4_VALUE', op, 'an array of tokens from tokens.encode', describe(given))
   const tokens = Int32Array.from(integers(op, `the tokens of ${what}`, given as ArrayLike<number>))

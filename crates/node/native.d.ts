@@ -176,6 +176,12 @@ export declare class NativeModel {
   resetState(): void
   /** Exchanges the parameters with their running average. */
   swapAverage(): void
+  generateOpen(call: GenerateCall, cancel?: Cancel | undefined | null): Promise<number>
+  generateNext(id: number, milliseconds: number, cancel?: Cancel | undefined | null): Promise<GeneratedTokens>
+  generateClose(id: number): void
+  score(tokens: Int32Array, inputs: Data | undefined | null, rate: number, cancel?: Cancel | undefined | null): Promise<Float64Array>
+  inspectLayers(frequencies: Float64Array, cancel?: Cancel | undefined | null): Promise<Array<LayerFigures>>
+  inspectData(x: Data, batch: number, len: number, options: CallOptions, cancel?: Cancel | undefined | null): Promise<DataFigures>
 }
 
 /** A parameter of a user's own, with its moments. Values and gradients stay in the user's arrays. */
@@ -536,3 +542,8 @@ export declare function writeSafetensors(path: string, tensors: Array<BytesTenso
 
 /** As `writeSafetensors`, away from the JavaScript thread; the elements are copied first. */
 export declare function writeSafetensorsAsync(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): Promise<void>
+
+export interface GenerateCall { prompts: Int32Array, lengths: Int32Array, stream?: number, inputs?: Floats, rate: number, maxTokens: number, temperature: number, topK: number, topP: number, minP: number, repetitionPenalty: number, seed: number, stop: Int32Array, stopLengths: Int32Array }
+export interface GeneratedTokens { tokens: Int32Array, logProbabilities: Float64Array, done: boolean }
+export interface LayerFigures { dt: Float64Array, lambda: Float64Array, memory: Float64Array, gain: Float64Array, unresolved: number, strength: Float64Array }
+export interface DataFigures { change: Float64Array, influence: Float64Array }

@@ -95,8 +95,7 @@ impl<B: Backend> Generation<B> {
         }
         let logits = host_memory::zeros(op, "the logits", batch * feed.vocabulary)?;
         let has_penalty = options.sampling.repetition_penalty != 1.0;
-        let mut seen =
-            host_memory::zeros(op, "the tokens seen", if has_penalty { logits.len() } else { 0 })?;
+        let mut seen = host_memory::zeros(op, "the tokens seen", if has_penalty { logits.len() } else { 0 })?;
         let mut prompts = prompts.into_iter().map(Some).collect::<Vec<_>>();
         let sorted: Vec<Vec<i32>> = order.iter().filter_map(|&i| prompts[i].take()).collect();
         if has_penalty {
@@ -131,11 +130,7 @@ impl<B: Backend> Generation<B> {
 
     /// Goes on until every sequence has ended or `go_on` says no; it is asked after every token, and after every chunk of the
     /// prompts. The tokens since the last call.
-    pub fn advance(
-        &mut self,
-        model: &mut Model<B>,
-        mut go_on: impl FnMut() -> bool,
-    ) -> Result<Generated> {
+    pub fn advance(&mut self, model: &mut Model<B>, mut go_on: impl FnMut() -> bool) -> Result<Generated> {
         let mut out = Generated::default();
         if StreamSizes::of(model) != self.stream.sizes {
             return Err(Error::value(OP, "the model that the generation was made of", "another"));

@@ -2,12 +2,7 @@
 //! head and layer does, and which inputs an output depends on. Computed on the host in f64, but for the passes through the network.
 
 use crate::{
-    batch::Input,
-
-    host_ssm::HostParams,
-    model::Model,
-    param::ParamStore,
-    pass_options::ForwardOptions,
+    batch::Input, host_ssm::HostParams, model::Model, param::ParamStore, pass_options::ForwardOptions,
 };
 use num_traits::{One, Zero};
 use s4_backend::{Backend, CallOptions, LossKind, Result, Scalar, SsmSpec, host_memory};
@@ -95,16 +90,19 @@ fn inspect_layer<B: Backend>(
         layer.gain.extend(gains);
         let skip: f64 = (0..spec.channels).map(|c| d[c * heads + h].powi(2)).sum();
         // Column c·H + h of the linear takes channel c of head h.
-        let taken = weights.chunks_exact(inputs).flat_map(|row| (0..spec.channels).map(move |c| row[c * heads + h]));
+        let taken =
+            weights.chunks_exact(inputs).flat_map(|row| (0..spec.channels).map(move |c| row[c * heads + h]));
         let taken: f64 = taken.map(|w| w * w).sum();
         layer.strength.push(((memory.energy + skip) * taken).sqrt());
     }
-    let modes = ssms.iter().flat_map(|ssm| (0..ssm.pairs()).map(move |n| ssm.lambda[n].norm() * ssm.dt_of(n)));
+    let modes =
+        ssms.iter().flat_map(|ssm| (0..ssm.pairs()).map(move |n| ssm.lambda[n].norm() * ssm.dt_of(n)));
     let unresolved = modes.filter(|turn| *turn > std::f64::consts::PI).count();
     layer.unresolved = unresolved as f64 / (heads * spec.pairs()) as f64;
     let mean = |dt: &[f64]| (dt.iter().map(|x| x.ln()).sum::<f64>() / dt.len() as f64).exp();
     layer.dt = ssms.iter().map(|ssm| mean(&ssm.dt)).collect();
-    layer.lambda = ssms[..spec.n_ssm].iter().flat_map(|s| s.lambda.iter().flat_map(|l| [l.re, l.im])).collect();
+    layer.lambda =
+        ssms[..spec.n_ssm].iter().flat_map(|s| s.lambda.iter().flat_map(|l| [l.re, l.im])).collect();
     Ok(layer)
 }
 
@@ -132,7 +130,11 @@ impl<B: Backend> Model<B> {
         len: usize,
         call: CallOptions<'_, [i32]>,
     ) -> Result<DataInspection> {
-        let options = ForwardOptions { call: CallOptions { training: false, ..call }, save: true, ..Default::default() };
+        let options = ForwardOptions {
+            call: CallOptions { training: false, ..call },
+            save: true,
+            ..Default::default()
+        };
         let y = self.forward(x, batch, len, &options)?.y;
         let change = self.changes((batch, len), call.lengths)?;
         let doutput = self.last_outputs(&y, (batch, len), call.lengths);
@@ -148,7 +150,6 @@ impl<B: Backend> Model<B> {
                 dx.chunks_exact(width).map(|row| norm(row.iter())).collect()
             }
             None => {
-
                 let heads = self.config.features();
                 let mut d = host_memory::zeros("SequenceModel.inspect", "gradients", batch * heads * len)?;
                 be.download(&mut d, self.net.dfeatures(&be, (batch, len)))?;
@@ -191,7 +192,12 @@ impl<B: Backend> Model<B> {
     }
 
     /// The gradient of an output that chooses what the last step of each sequence says.
-    fn last_outputs(&self, y: &[B::Scalar], (batch, len): (usize, usize), lengths: Option<&[i32]>) -> Vec<B::Scalar> {
+    fn last_outputs(
+        &self,
+        y: &[B::Scalar],
+        (batch, len): (usize, usize),
+        lengths: Option<&[i32]>,
+    ) -> Vec<B::Scalar> {
         let outputs = self.config.decoder_outputs();
         let steps = y.len() / (batch * outputs);
         let mut d = vec![B::Scalar::zero(); y.len()];

@@ -65,8 +65,7 @@ fn c_from_c_tilde(spec: &SsmSpec, len: usize, tensors: &StateDict, name: &str) -
     let mut solved_c = vec![0.0; params.c.len()];
     for h in 0..spec.heads {
         let c_offset = |k: usize| (k * spec.heads + h) * 2 * pairs;
-        let ssm =
-            Ssm { discretization: s4_ssm::Discretization::Bilinear, ..params.head(spec, h) };
+        let ssm = Ssm { discretization: s4_ssm::Discretization::Bilinear, ..params.head(spec, h) };
         let rows = c_from_tilde(&ssm, len).ok_or_else(|| {
             state_dict_error(
                 "C̃ that can be turned back into C",

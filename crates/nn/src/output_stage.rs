@@ -168,13 +168,7 @@ impl<B: Backend> OutputStage<B> {
             norm.forward(&step, norm_output.get_mut(be, n), stats, self.pooled.get(be, n), ws)?;
             features = norm_output;
         }
-        self.decoder.forward(
-            &step,
-            self.output.get_mut(be, batch * outputs),
-            features.get(be, n),
-            1,
-            ws,
-        )
+        self.decoder.forward(&step, self.output.get_mut(be, batch * outputs), features.get(be, n), 1, ws)
     }
 
     /// The output of the last forward: (batch, outputs) with pooling, else (batch, len, outputs).

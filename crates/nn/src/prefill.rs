@@ -59,8 +59,7 @@ impl<T: s4_backend::Scalar> Prefill<T> {
         let most = if stream.be.device_id() == "cpu" { FEATURES_OF_CHUNK } else { FEATURES_OF_DEVICE_CHUNK };
         let left = self.prompts[0].len() - at;
         let len = left.min((most / features).max(MIN_LEN_OF_FORWARD));
-        let lengths: Vec<i32> =
-            self.prompts[..rows].iter().map(|p| (p.len() - at).min(len) as i32).collect();
+        let lengths: Vec<i32> = self.prompts[..rows].iter().map(|p| (p.len() - at).min(len) as i32).collect();
         let is_even = lengths.iter().all(|&n| n as usize == len);
         host_memory::resize(op, "the tokens of a chunk", &mut self.tokens, rows * len)?;
         for (row, prompt) in self.tokens.chunks_exact_mut(len).zip(&self.prompts) {

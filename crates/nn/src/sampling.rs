@@ -125,9 +125,8 @@ impl Sampler {
         self.order.extend(kept.map(|(token, _)| token as u32));
         let enough = p * self.scores.iter().map(|s| s.exp()).sum::<f64>();
         let scores = &self.scores;
-        let more_probable = |a: &u32, b: &u32| {
-            scores[*b as usize].total_cmp(&scores[*a as usize]).then_with(|| a.cmp(b))
-        };
+        let more_probable =
+            |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then_with(|| a.cmp(b));
         // Few tokens make up most of the probability: only so many are sorted, more where they do not suffice.
         let (mut sorted, mut sum, mut kept) = (0, 0.0, 0);
         while kept == sorted && sorted < self.order.len() {
@@ -299,7 +298,10 @@ mod tests {
             let options = Sampling { temperature, top_k: 3, top_p: 0.999, min_p: 1e-9, ..sampling() };
             for uniform in [0.0, 0.5, 1.0 - f64::EPSILON] {
                 let choice = sampler.choose(&[-1e30f32, 1e30, 0.0, 1e30], &options, &[], uniform);
-                assert!(choice.token < 4 && choice.log_probability <= 0.0, "{temperature} {uniform} {choice:?}");
+                assert!(
+                    choice.token < 4 && choice.log_probability <= 0.0,
+                    "{temperature} {uniform} {choice:?}"
+                );
             }
         }
         assert_eq!(sampler.choose(&[5.0f32], &sampling(), &[], 0.9).token, 0);

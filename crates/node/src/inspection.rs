@@ -3,9 +3,8 @@
 use crate::{
     buffer::{Data, DataIn, copied},
     error::to_js,
-    generation::is_wanted,
     model::NativeModel,
-    objects::{CallOptions, Cancel, cancel_flag},
+    objects::{CallOptions, Cancel, cancel_flag, is_wanted},
     worker::live_state,
 };
 use napi::{

@@ -19,6 +19,8 @@ mod error;
 #[cfg(not(test))]
 mod files;
 #[cfg(not(test))]
+mod generate_call;
+#[cfg(not(test))]
 mod generation;
 #[cfg(not(test))]
 mod generators;

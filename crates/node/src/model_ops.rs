@@ -4,7 +4,7 @@
 use crate::{
     buffer::{Data, Real},
     error::disposed_error,
-    generation::OwnedGenerateCall,
+    generate_call::OwnedGenerateCall,
     objects::{CopiedBatch, Forward, OwnedCall, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
     table::NumberedTable,

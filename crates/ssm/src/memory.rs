@@ -135,8 +135,7 @@ fn bilinear_spectrum(ssm: &Ssm, c: &[C64], theta: f64) -> C64 {
     let n = ssm.pairs();
     let (sine, cosine) = (0.5 * theta).sin_cos();
     let lambda = with_conjugates(&ssm.lambda);
-    let denominator =
-        |i: usize| C64::new(0.0, 2.0 / ssm.dt_of(i % n) * sine) - lambda[i] * cosine;
+    let denominator = |i: usize| C64::new(0.0, 2.0 / ssm.dt_of(i % n) * sine) - lambda[i] * cosine;
     // ρ_xy over the full state.
     let rho = |x: &DVector<C64>, y: &DVector<C64>| -> C64 {
         (0..2 * n).map(|i| x[i] * y[i] / denominator(i)).sum()

@@ -140,8 +140,7 @@ fn prompts_longer_than_a_chunk_are_taken_in_pieces() {
     let prompts = [tokens(1, 40_000), tokens(2, 20_000), tokens(3, 70_001)];
     let mut calls = 0;
     let feed = Feed::new("test", &m, None).unwrap();
-    let mut generation =
-        Generation::new(&m, feed, prompts.to_vec(), greedy(6), None, 1.0).unwrap();
+    let mut generation = Generation::new(&m, feed, prompts.to_vec(), greedy(6), None, 1.0).unwrap();
     let mut all = Generated::default();
     while !all.done {
         let some = generation.advance(&mut m, || false).unwrap();

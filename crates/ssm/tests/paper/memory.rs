@@ -1,6 +1,5 @@
 //! Memory and gain of kernels against the kernels themselves.
 
-
 use s4_ssm::*;
 
 /// Some heads whose kernels have died away after 2^14 time steps.
@@ -10,7 +9,9 @@ fn heads() -> Vec<Ssm> {
         for (mode, channels) in [("s4", 1), ("s4d", 2), ("bilinear", 1)] {
             let form = nplr(Measure::LegS, state);
             let c = |k: usize| {
-                (0..state / 2).map(|n| C64::new(((n + k) as f64).cos(), (2.0 * n as f64 + k as f64).sin())).collect()
+                (0..state / 2)
+                    .map(|n| C64::new(((n + k) as f64).cos(), (2.0 * n as f64 + k as f64).sin()))
+                    .collect()
             };
             all.push(Ssm {
                 lambda: form.lambda.clone(),
@@ -37,10 +38,13 @@ fn memory_is_where_the_energy_of_the_kernel_lies() {
         assert!((found.energy - total).abs() < 2e-5 * total, "{} {total}", found.energy);
         for (part, steps) in parts.iter().zip(&found.steps) {
             let mut sum = 0.0;
-            let expected = 1 + squares.iter().position(|s| {
-                sum += s;
-                sum >= part * found.energy
-            }).unwrap();
+            let expected = 1 + squares
+                .iter()
+                .position(|s| {
+                    sum += s;
+                    sum >= part * found.energy
+                })
+                .unwrap();
             assert_eq!(*steps, expected as f64, "{part} of {ssm:?}");
         }
     }
