@@ -143,7 +143,7 @@ test('what does nothing, and what does not die away, is named', async (t) => {
     change(data, value.shape)
     model.setParameter(name, { data, shape: value.shape })
   }
-  const weight = 'blocks.0.layer.output_linear.0.weight'
+  const weight = 'blocks.0.output_linear.0.weight'
   set(weight, (data, [rows, columns]) => {
     for (let r = 0; r < rows!; r++) for (const h of [1, 4]) data[r * columns! + h] = 0
   })
@@ -154,7 +154,7 @@ test('what does nothing, and what does not die away, is named', async (t) => {
     [['idleHeads', 0]],
   )
   set(weight, (data) => data.fill(0))
-  set('blocks.0.layer.output_linear.0.bias', (data) => data.fill(0))
+  set('blocks.0.output_linear.0.bias', (data) => data.fill(0))
   const second = await model.inspect({ data: noisy([1, 300, 1]) })
   t.deepEqual(
     second.advice.map(({ kind, layer }) => [kind, layer]),

@@ -77,7 +77,7 @@ fn inspect_layer<B: Backend>(
         p: if spec.rank > 0 { part("kernel.P")? } else { Vec::new() },
     };
     let d = part("D")?;
-    let weights = part("output_linear.0.weight")?;
+    let weights = read(store, &format!("blocks.{block}.output_linear.0.weight"))?;
     let (heads, inputs) = (spec.heads, spec.outputs());
     let ssms: Vec<Ssm> = (0..heads).map(|h| params.head(spec, h)).collect();
     let kernels = on_all_cores(&ssms, |ssm| {
