@@ -35,7 +35,7 @@ test('a text that says the same again and again is learned, and said', async (t)
     using generator = await Generator.fit(text, {
       ...tiny,
       tokens,
-      epochs: 12,
+      epochs: 60,
       onEvent: (event) => events.push(event),
     })
     t.true(generator.validationLoss! < 0.2, `${generator.validationLoss}`)
@@ -120,7 +120,7 @@ test('a file holds all of it; a tokeniser of the caller is given again', async (
     ['characters', 'characters'],
     ['words', words],
   ] as const) {
-    using generator = await Generator.fit({ file }, { ...tiny, tokens, epochs: 10 })
+    using generator = await Generator.fit({ file }, { ...tiny, tokens, epochs: 60, patience: 60 })
     const path = join(folder, name)
     await generator.save(path)
     using same = await Generator.load(path, { device: 'cpu', ...(tokens === words && { tokens }) })

@@ -259,6 +259,6 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         if let Some(lengths) = call.lengths() {
             x.clear_padding(lengths, len);
         }
-        call.with_options(|options| model.inspect_data(x.input(), batch, len, options.call))
+        call.with_options::<B::Scalar, _>(|options| model.inspect_data(x.input(), batch, len, options.call))
     }
 }
