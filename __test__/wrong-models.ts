@@ -290,7 +290,7 @@ const generations = (
 ]
 const ANY_TOKENS = ['0'] as const
 const generateLegal: Recipe['legal'] = {
-  prompt: ANY_LENGTH,
+  prompt: ['a BigUint64Array', ...ANY_LENGTH],
   'prompt[]': ANY_TOKENS,
   'prompt[][]': ANY_TOKENS,
   'options.temperature': ['0', '0.5', '1e-300'],
@@ -300,8 +300,8 @@ const generateLegal: Recipe['legal'] = {
   'options.repetitionPenalty': ['0.5'],
   'options.seed': ['0', '2**31'],
   'options.stop': ['[]', '[] of another realm', ...ANY_LENGTH],
-  'options.stop[]': ['0', ...ANY_LENGTH],
-  'options.stop[][]': ['0', '-1', '2**31'],
+  'options.stop[]': ['0'],
+  'options.stop[][]': ['0'],
   'options.inputs.data[]': REAL,
 }
 
@@ -439,7 +439,7 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
       ({ under }) => under !== 'options.stop[]$',
     ),
     legal: {
-      tokens: ANY_LENGTH,
+      tokens: ['a BigUint64Array', ...ANY_LENGTH],
       'tokens[]': ANY_TOKENS,
       'tokens[][]': ANY_TOKENS,
       'options.rate': RATIO,

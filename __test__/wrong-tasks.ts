@@ -204,17 +204,25 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       { args: () => [saying, generatorOptions()] },
       { under: 'text.', args: () => [{ file: saidIn }, generatorOptions()] },
-      { under: 'text[]', args: () => [[saying, saying], generatorOptions()] },
       { under: 'text[].', args: () => [[{ file: saidIn }], generatorOptions()] },
+      { under: 'text[]$', args: () => [[saying, saying], generatorOptions()] },
     ],
     legal: {
       ...OPTIONS_LEGAL,
-      'options.lr': RATES,
-      'options.ssmLr': RATES,
-      'options.weightDecay': RATES,
+      text: ['an array of its elements', 'all zeros'],
+      'text[]': ['""', '"a\\u0000b"', 'no bytes', 'all zeros'],
+      'options.lr': ['0', '0.5'],
+      'options.ssmLr': ['0', '0.5'],
+      'options.weightDecay': ['0', '0.5'],
       'options.validation': ['0.5'],
     },
-    words: { 'text*': ['text', 'file'] },
+    words: {
+      'text*': ['text', 'file'],
+      // Rates that are too large end in numbers that are none.
+      'options.lr': ['loss'],
+      'options.ssmLr': ['loss'],
+      'options.weightDecay': ['loss'],
+    },
   },
   'tasks Generator.load': {
     right: [{ args: () => [files.generator, { ...where(), tokens: ownTokens() }] }],

@@ -136,11 +136,15 @@ export function checkSampling(op: string, options: SamplingOptions) {
 export const SAMPLING_OPTIONS = ['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed'] as const
 
 /** Checks the stop sequences. */
-function stopSequences(op: string, stop: unknown): Int32Array[] {
+function stopSequences(op: string, stop: unknown, classes: number): Int32Array[] {
   if (stop === undefined) return []
-  return listOf(op, 'stop', stop).map((each) =>
-    readGiven(op, 'stop', () => sequenceOf(op, 'each of stop', typeof each === 'number' ? [each] : each)),
-  )
+  return listOf(op, 'stop', stop).map((each) => {
+    const one = () => sequenceOf(op, 'each of stop', typeof each === 'number' ? [each] : each)
+    const tokens = readGiven(op, 'stop', one)
+    const wrong = tokens.find((token) => token < 0 || token >= classes)
+    if (wrong !== undefined) throw fail('ERR_S4_VALUE', op, `tokens of stop from 0 to ${classes - 1}`, wrong)
+    return tokens
+  })
 }
 
 /** Checks the values that stand for the classes. */
@@ -166,8 +170,9 @@ export function generate(
   const names = [...SAMPLING_OPTIONS, 'maxTokens', 'stop', 'inputs', 'signal']
   const given = rejectUnknownOptions(op, options, stream === undefined ? [...names, 'rate'] : names)
   throwIfAborted(op, given.signal)
+  const { maxTokens = 256 } = given
   const { tokens: prompts, lengths } = joined(op, 'prompt', tokenSequences(op, 'prompt', prompt))
-  const stop = joined(op, 'stop', stopSequences(op, given.stop))
+  const stop = joined(op, 'stop', stopSequences(op, given.stop, shape.classes))
   const inputs = classInputs(op, given.inputs, shape)
   const call: GenerateCall = {
     prompts,
@@ -175,7 +180,7 @@ export function generate(
     ...(stream !== undefined && { stream }),
     ...(inputs !== undefined && { inputs }),
     rate: rateOf(op, given.rate),
-    maxTokens: wholeNumber(op, 'maxTokens', given.maxTokens ?? 256, 1, Number.MAX_SAFE_INTEGER),
+    maxTokens: wholeNumber(op, 'maxTokens', maxTokens, 1, Number.MAX_SAFE_INTEGER),
     ...checkSampling(op, given),
     stop: stop.tokens,
     stopLengths: stop.lengths,

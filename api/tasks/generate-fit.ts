@@ -44,7 +44,7 @@ function oneText(op: string, x: unknown): string | Uint8Array {
 /** Checks texts. */
 export function givenTexts(op: string, text: unknown): (string | Uint8Array)[] {
   const list = readGiven(op, 'text', () => (Array.isArray(text) ? Array.from(text as unknown[]) : [text]))
-  const texts = list.map((each) => oneText(op, each))
+  const texts = list.map((each) => readGiven(op, 'text', () => oneText(op, each)))
   if (texts.every((each) => each.length === 0)) throw fail('ERR_S4_DATA', op, 'text', 'none')
   return texts.filter((each) => each.length > 0)
 }

@@ -231,7 +231,8 @@ fn a_penalty_looks_at_prompt_and_text() {
     let mut m = model("");
     let sampling = Sampling { temperature: 0.0, repetition_penalty: 100.0, ..Default::default() };
     let prompt = vec![0, 1, 2, 3];
-    let all = run(&mut m, &[prompt.clone()], GenerateOptions { sampling, ..greedy(7) }, None, 1000);
+    let all =
+        run(&mut m, std::slice::from_ref(&prompt), GenerateOptions { sampling, ..greedy(7) }, None, 1000);
     let whole: Vec<i32> = prompt.iter().chain(&all.tokens).copied().collect();
     let y = logits(&mut m, &whole);
     for (i, &token) in all.tokens.iter().enumerate() {

@@ -29,9 +29,9 @@ fn heads() -> Vec<Ssm> {
 #[test]
 fn memory_is_where_the_energy_of_the_kernel_lies() {
     for ssm in heads() {
-        let kernel = kernel_by_powers(&ssm, 1 << 12);
+        let kernel = kernel_by_powers(&ssm, 1 << 14);
         let squares: Vec<f64> =
-            (0..1 << 12).map(|t| kernel.iter().map(|row| row[t] * row[t]).sum()).collect();
+            (0..1 << 14).map(|t| kernel.iter().map(|row| row[t] * row[t]).sum()).collect();
         let total: f64 = squares.iter().sum();
         let parts = [0.1, 0.5, 0.9, 0.99, 0.999];
         let found = kernel_memory(&ssm, &parts);
@@ -53,7 +53,7 @@ fn memory_is_where_the_energy_of_the_kernel_lies() {
 #[test]
 fn gain_is_the_transform_of_the_kernel() {
     for ssm in heads() {
-        let kernel = kernel_by_powers(&ssm, 1 << 12);
+        let kernel = kernel_by_powers(&ssm, 1 << 14);
         for frequency in [0.0, 1e-3, 0.04, 0.25, 0.49, 0.5] {
             let of_channel = |row: &Vec<f64>| -> f64 {
                 let terms = row.iter().enumerate();
