@@ -674,7 +674,7 @@ type TokenSequences = ArrayLike<number> | readonly ArrayLike<number>[];
 type AdviceKind = 'stepTooLarge' | 'stepTooSmall' | 'unstable' | 'idleLayer' | 'idleHeads';
 
 /** Options of {@link SequenceModel.inspect}. */
-interface InspectOptions {
+interface InspectionOptions {
     /** Data that the model is for: values (batch, len, input), or tokens (batch, len). */
     data?: TensorLike;
     /** Length of each sequence of `data`. Default all of them as long as the array. */
@@ -1085,7 +1085,7 @@ declare class SequenceModel extends Handle {
      * @example
      * const { advice, layers, text } = await model.inspect({ data: batch, samplingInterval: 1 / 360 })
      */
-    inspect(options?: InspectOptions): Promise<Inspection>;
+    inspect(options?: InspectionOptions): Promise<Inspection>;
     /**
      * Continues a prompt, or each of several of any lengths: yields a step with the next token of each, as they come off the event
      * loop. For models whose outputs are the logits of their own input: an embedding, as many outputs as tokens, `loss`
@@ -1380,4 +1380,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectOptions, InspectedLayer, Inspection, InspectionAdvice, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };
+export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };

@@ -30,7 +30,7 @@ export type {
   InspectedLayer,
   Inspection,
   InspectionAdvice,
-  InspectOptions,
+  InspectionOptions,
 } from './api/inspection.js'
 export type { AdviceKind } from './api/step-advice.js'
 export type { SampleFormat } from './api/samples.js'

@@ -631,10 +631,13 @@ interface GeneratorOptions extends TaskTrainOptions {
     validation?: number;
 }
 
+/** A file that has a text. */
+interface TextFile {
+    /** Its path. */
+    file: FilePath;
+}
 /** A text: itself, its bytes, or the file that has it. */
-type TextSource = string | Uint8Array | {
-    file: string | URL;
-};
+type TextSource = string | Uint8Array | TextFile;
 
 /** Options of {@link Generator.generate}. */
 interface TextOptions extends SamplingOptions {
@@ -700,4 +703,4 @@ declare class Generator {
 }
 
 export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
+export type { Backtest, BacktestForecast, ClassExample, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };

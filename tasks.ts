@@ -28,6 +28,6 @@ export { ClassStream, type ClassStreamOptions, type WindowClass } from './api/ta
 export type { ClassExample, ClassInput } from './api/tasks/class-inputs.js'
 export type { ClassifyOptions } from './api/tasks/class-options.js'
 export { Generator, type TextOptions, type TextScore } from './api/tasks/generator.js'
-export type { TextSource } from './api/tasks/generate-fit.js'
+export type { TextFile, TextSource } from './api/tasks/generate-fit.js'
 export type { GeneratorOptions } from './api/tasks/generate-options.js'
 export type { TokenKind, Tokenizer } from './api/tasks/tokenizer.js'

@@ -9,7 +9,7 @@ import { adviceOn, type AdviceKind } from './step-advice.js'
 import { rowLengths, type TensorLike } from './tensor.js'
 
 /** Options of {@link SequenceModel.inspect}. */
-export interface InspectOptions {
+export interface InspectionOptions {
   /** Data that the model is for: values (batch, len, input), or tokens (batch, len). */
   data?: TensorLike
   /** Length of each sequence of `data`. Default all of them as long as the array. */
@@ -127,7 +127,7 @@ export async function inspectModel(
   access: NativeAccess<NativeModel>,
   op: string,
   model: ModelShape,
-  options: InspectOptions,
+  options: InspectionOptions,
 ): Promise<Inspection> {
   const names = ['data', 'lengths', 'length', 'samplingInterval', 'signal']
   const given = rejectUnknownOptions(op, options, names)

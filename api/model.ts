@@ -41,7 +41,7 @@ import {
   type SequenceModelOptions,
   type SsmAlgorithm,
 } from './options.js'
-import { inspectModel, type Inspection, type InspectOptions } from './inspection.js'
+import { inspectModel, type Inspection, type InspectionOptions } from './inspection.js'
 import { ModelStream } from './stream.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
@@ -282,7 +282,7 @@ export class SequenceModel extends Handle {
    * @example
    * const { advice, layers, text } = await model.inspect({ data: batch, samplingInterval: 1 / 360 })
    */
-  async inspect(options: InspectOptions = {}): Promise<Inspection> {
+  async inspect(options: InspectionOptions = {}): Promise<Inspection> {
     return inspectModel(this.access, this.access.checkLive('inspect'), this.#trainedModel, options)
   }
 

@@ -1,7 +1,7 @@
 // The making of a generator: texts as tokens, training and validation parts, training.
 import { readFileSync } from 'node:fs'
 import { types } from 'node:util'
-import { filePath, membersOf } from '../check.js'
+import { filePath, membersOf, type FilePath } from '../check.js'
 import { describe, fail, readGiven } from '../error.js'
 import type { Batch } from '../dataset.js'
 import { SequenceModel } from '../model.js'
@@ -16,8 +16,14 @@ import { ofEpoch, shuffled } from './random.js'
 import { bytesCodec, charactersOf, ownCodec, ownTokens, textOfBytes, type Codec } from './tokenizer.js'
 import { resumed, runTraining } from './training.js'
 
+/** A file that has a text. */
+export interface TextFile {
+  /** Its path. */
+  file: FilePath
+}
+
 /** A text: itself, its bytes, or the file that has it. */
-export type TextSource = string | Uint8Array | { file: string | URL }
+export type TextSource = string | Uint8Array | TextFile
 
 /** Everything of a generator but its network. */
 export interface GeneratorAbout {
