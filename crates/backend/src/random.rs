@@ -145,6 +145,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sampling_numbers_are_uniform_and_each_of_its_own_place() {
+        let all: Vec<f64> =
+            (0..1000).map(|i| sampling_uniform(i % 10, i as u32 / 100, i / 10 % 10)).collect();
+        let mean = all.iter().sum::<f64>() / 1000.0;
+        assert!((mean - 0.5).abs() < 4.0 / (12.0f64 * 1000.0).sqrt(), "{mean}");
+        assert!(all.iter().all(|x| (0.0..1.0).contains(x)));
+        let mut sorted = all.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.dedup();
+        assert_eq!(sorted.len(), 1000);
+        // The first two words of Philox for the counter (3, 0, 2, "SAMP") and the key 1.
+        let [a, b, ..] = philox4x32([3, 0, 2, 0x5341_4d50], [1, 0]);
+        let expected = ((u64::from(a >> 5) << 26) + u64::from(b >> 6)) as f64 / 2f64.powi(53);
+        assert_eq!(sampling_uniform(1, 2, 3), expected);
+    }
+
+    #[test]
     fn philox_known_answers() {
         // Random123 1.09, kat_vectors, philox4x32 10.
         assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);

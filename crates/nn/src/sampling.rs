@@ -43,8 +43,10 @@ pub(crate) fn log_sum_exp<T: Scalar>(x: &[T]) -> f64 {
 /// Chooses tokens, in buffers that are used again.
 #[derive(Debug, Default)]
 pub struct Sampler {
-    /// Logits as they are filtered; −∞ for a token that was left out.
+    /// Logits after the penalty.
     scores: Vec<f64>,
+    /// Probabilities over the largest of them; 0 for a token that was left out.
+    weights: Vec<f64>,
     /// Tokens, the most probable first as far as they have been sorted.
     order: Vec<u32>,
 }
@@ -59,9 +61,11 @@ impl Sampler {
         seen: &[bool],
         uniform: f64,
     ) -> Choice {
-        let log_sum = log_sum_exp(logits);
         self.scores.clear();
         self.scores.extend(logits.iter().map(|&x| Scalar::to_f64(x)));
+        let mut best = first_largest(&self.scores);
+        let most = self.scores[best];
+        let log_sum = most + self.weigh(most, 1.0).ln();
         if options.repetition_penalty != 1.0 {
             for (score, _) in self.scores.iter_mut().zip(seen).filter(|(_, seen)| **seen) {
                 match *score > 0.0 {
@@ -69,64 +73,77 @@ impl Sampler {
                     false => *score *= options.repetition_penalty,
                 }
             }
+            best = first_largest(&self.scores);
         }
-        let best = first_largest(&self.scores);
-        let token = if options.temperature == 0.0 { best } else { self.draw(options, best, uniform) };
+        let token = match options.temperature {
+            0.0 => best,
+            temperature => {
+                if temperature != 1.0 || options.repetition_penalty != 1.0 {
+                    self.weigh(self.scores[best], temperature);
+                }
+                self.filter(options);
+                self.draw(best, uniform)
+            }
+        };
         Choice { token, log_probability: Scalar::to_f64(logits[token]) - log_sum }
     }
 
-    /// Temperature, filters and draw. `best`: the token of the largest score.
-    fn draw(&mut self, options: &Sampling, best: usize, uniform: f64) -> usize {
-        let most = self.scores[best];
-        self.scores.iter_mut().for_each(|score| *score = (*score - most) / options.temperature);
-        if options.top_k > 0 && options.top_k < self.scores.len() {
+    /// Weights of the scores, of which `most` is the largest; gives their sum.
+    fn weigh(&mut self, most: f64, temperature: f64) -> f64 {
+        self.weights.clear();
+        self.weights.extend(self.scores.iter().map(|score| ((score - most) / temperature).exp()));
+        self.weights.iter().sum()
+    }
+
+    /// Top-k, top-p and min-p.
+    fn filter(&mut self, options: &Sampling) {
+        if options.top_k > 0 && options.top_k < self.weights.len() {
             self.keep_top_k(options.top_k);
         }
         if options.top_p < 1.0 {
             self.keep_top_p(options.top_p);
         }
         if options.min_p > 0.0 {
-            // The largest score is 0, the logarithm of its probability over itself.
-            let least = options.min_p.ln();
-            self.scores.iter_mut().filter(|s| **s < least).for_each(|s| *s = f64::NEG_INFINITY);
+            // The largest weight is 1.
+            self.weights.iter_mut().filter(|w| **w < options.min_p).for_each(|w| *w = 0.0);
         }
-        let total: f64 = self.scores.iter().map(|s| s.exp()).sum();
-        let mut left = uniform * total;
+    }
+
+    /// The token at which the sum of the weights passes `uniform` of their total. `best` has one.
+    fn draw(&self, best: usize, uniform: f64) -> usize {
+        let mut left = uniform * self.weights.iter().sum::<f64>();
         let mut last = best;
-        for (token, score) in self.scores.iter().enumerate().filter(|(_, s)| **s > f64::NEG_INFINITY) {
-            let weight = score.exp();
-            if weight > 0.0 {
-                last = token;
-                if left < weight {
-                    break;
-                }
-                left -= weight;
+        for (token, &weight) in self.weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+            last = token;
+            if left < weight {
+                break;
             }
+            left -= weight;
         }
         last
     }
 
-    /// Leaves out the scores below the k-th largest.
+    /// Leaves out the weights below the k-th largest.
     fn keep_top_k(&mut self, k: usize) {
         self.order.clear();
-        self.order.extend(0..self.scores.len() as u32);
-        let scores = &self.scores;
-        let larger_first = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]);
+        self.order.extend(0..self.weights.len() as u32);
+        let weights = &self.weights;
+        let larger_first = |a: &u32, b: &u32| weights[*b as usize].total_cmp(&weights[*a as usize]);
         let (_, &mut kth, _) = self.order.select_nth_unstable_by(k - 1, larger_first);
-        let least = self.scores[kth as usize];
-        self.scores.iter_mut().filter(|s| **s < least).for_each(|s| *s = f64::NEG_INFINITY);
+        let least = self.weights[kth as usize];
+        self.weights.iter_mut().filter(|w| **w < least).for_each(|w| *w = 0.0);
     }
 
     /// Leaves out a token where those that are more probable sum to p already; of two that are equally probable the one with
     /// the smaller number counts as the more probable. The most probable token always stays.
     fn keep_top_p(&mut self, p: f64) {
         self.order.clear();
-        let kept = self.scores.iter().enumerate().filter(|(_, s)| **s > f64::NEG_INFINITY);
+        let kept = self.weights.iter().enumerate().filter(|(_, w)| **w > 0.0);
         self.order.extend(kept.map(|(token, _)| token as u32));
-        let enough = p * self.scores.iter().map(|s| s.exp()).sum::<f64>();
-        let scores = &self.scores;
+        let enough = p * self.weights.iter().sum::<f64>();
+        let weights = &self.weights;
         let more_probable =
-            |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then_with(|| a.cmp(b));
+            |a: &u32, b: &u32| weights[*b as usize].total_cmp(&weights[*a as usize]).then_with(|| a.cmp(b));
         // Few tokens make up most of the probability: only so many are sorted, more where they do not suffice.
         let (mut sorted, mut sum, mut kept) = (0, 0.0, 0);
         while kept == sorted && sorted < self.order.len() {
@@ -140,13 +157,13 @@ impl Sampler {
                 if kept > 0 && sum >= enough {
                     break;
                 }
-                sum += scores[token as usize].exp();
+                sum += weights[token as usize];
                 kept += 1;
             }
             sorted += count;
         }
         for &token in &self.order[kept..] {
-            self.scores[token as usize] = f64::NEG_INFINITY;
+            self.weights[token as usize] = 0.0;
         }
     }
 }
@@ -243,7 +260,7 @@ mod tests {
             let total: f64 = x.iter().map(|x| x.exp()).sum();
             let mut before = 0.0;
             for (i, &token) in sorted.iter().enumerate() {
-                assert_eq!(sampler.scores[token].is_finite(), i == 0 || before < p * total, "{p} {i}");
+                assert_eq!(sampler.weights[token] > 0.0, i == 0 || before < p * total, "{p} {i}");
                 before += x[token].exp();
             }
         }
