@@ -52,8 +52,8 @@ export function adviceOn(
   else if (unresolved > MOST_UNRESOLVED)
     say(
       'stepTooLarge',
-      `${range}, too large: ${(100 * unresolved).toFixed(0)} % of its modes turn or decay by more than half a period in one step ` +
-        `(${time(1)}), which no data can show; ${better} ${factor}`,
+      `${range}, too large: ${(100 * unresolved).toFixed(0)} % of its modes turn or decay by more than half a period in ` +
+        `${time(1)}, which no data can show; ${better} ${factor}`,
     )
   else if (length !== undefined && longest < length / SHORTEST_MEMORY)
     say(
