@@ -692,8 +692,13 @@ declare class Generator {
      * of a character. Ends after `maxTokens` tokens, at a text of `stop`, or where the model ends the text.
      */
     generate(prompt: string, options?: TextOptions): AsyncGenerator<string, void, void>;
-    /** How probable a text is: perplexity, and bits a byte. */
-    score(text: string, options?: {
+    /**
+     * As {@link Generator.generate}, for bytes that are no text, such as grey levels row by row, or sound in 8 bits (μ-law): yields them
+     * one by one. For a generator of `tokens: 'bytes'`; `ERR_S4_UNSUPPORTED` for others.
+     */
+    generateBytes(prompt: Uint8Array, options?: Omit<TextOptions, 'stop'>): AsyncGenerator<number, void, void>;
+    /** How probable a text is: perplexity, and bits a byte. For a generator of `tokens: 'bytes'` bytes may be given too. */
+    score(text: string | Uint8Array, options?: {
         signal?: AbortSignal;
     }): Promise<TextScore>;
     /** Frees the network. A second call does nothing. */

@@ -152,6 +152,35 @@ test('a tokeniser whose tokens end within characters gives whole ones', async (t
   for (const piece of pieces) t.false(piece.includes('\uFFFD'))
 })
 
+test('bytes that are no text, in rows that have an end', async (t) => {
+  // Two pictures of 6 × 6, row by row: an edge down, and an edge across.
+  const down = Uint8Array.from({ length: 36 }, (_, i) => (i % 6 < 3 ? 0 : 255))
+  const across = Uint8Array.from({ length: 36 }, (_, i) => (i < 18 ? 129 : 200))
+  const pictures = Array.from({ length: 120 }, (_, i) => (i % 2 === 0 ? down : across))
+  using generator = await Generator.fit(pictures, {
+    ...tiny,
+    tokens: 'bytes',
+    window: 37,
+    epochs: 40,
+    patience: 40,
+  })
+  const all = async (prompt: Uint8Array) => {
+    const out: number[] = []
+    for await (const byte of generator.generateBytes(prompt, { temperature: 0 })) out.push(byte)
+    return out
+  }
+  t.deepEqual(await all(down.subarray(0, 5)), [...down.subarray(5)])
+  t.deepEqual(await all(across.subarray(0, 1)), [...across.subarray(1)])
+  const { bytes, bitsPerByte } = await generator.score(down)
+  t.is(bytes, 36)
+  const shuffled = Uint8Array.from({ length: 36 }, (_, i) => down[(i * 5) % 36]!)
+  t.true((await generator.score(shuffled)).bitsPerByte > 10 * bitsPerByte)
+  using characters = await Generator.fit(text, { ...tiny, tokens: 'characters', epochs: 1 })
+  refuses(t, 'ERR_S4_UNSUPPORTED', () => characters.generateBytes(down))
+  refuses(t, 'ERR_S4_VALUE', () => generator.generateBytes('text' as never))
+  await rejects(t, 'ERR_S4_VALUE', () => characters.score(down))
+})
+
 test('a run goes on where it stood, and a signal ends it', async (t) => {
   const options = { ...tiny, epochs: 4, patience: 10, folder }
   const control = new AbortController()

@@ -67,7 +67,14 @@ const ownTokens = () => ({
 const generatorOptions = () => ({ ...tiny(), tokens: ownTokens(), window: 16, validation: 0.2 })
 writeFileSync(saidIn, saying)
 const writer = await Generator.fit(saying, generatorOptions() as never)
-const files = { forecaster: join(folder, 'f'), classifier: join(folder, 'c'), generator: join(folder, 'g') }
+const byteWriter = await Generator.fit(saying, { ...generatorOptions(), tokens: 'bytes' } as never)
+const files = {
+  forecaster: join(folder, 'f'),
+  classifier: join(folder, 'c'),
+  generator: join(folder, 'g'),
+  bytes: join(folder, 'b'),
+}
+await byteWriter.save(files.bytes)
 await writer.save(files.generator)
 await fitted.save(files.forecaster)
 await classifier.save(files.classifier)
@@ -84,6 +91,10 @@ const classes = async (): Promise<Receiver & { self: Classifier }> => {
 const writers = async (): Promise<Receiver & { self: Generator }> => {
   const options = { device: device() as 'cpu', threads: 1, tokens: ownTokens() }
   const self = await Generator.load(files.generator, options)
+  return { self, observe: () => '', close: () => self.dispose() }
+}
+const byteWriters = async (): Promise<Receiver & { self: Generator }> => {
+  const self = await Generator.load(files.bytes, { device: device() as 'cpu', threads: 1 })
   return { self, observe: () => '', close: () => self.dispose() }
 }
 const forecastStream = async () => {
@@ -261,9 +272,39 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
     },
     untried: { 'options.maxTokens': { '2**31': 'is right, and goes on for hours' } },
   },
+  'tasks Generator#generateBytes': {
+    right: [
+      {
+        receiver: byteWriters,
+        args: () => [
+          Uint8Array.of(97, 98),
+          {
+            maxTokens: 3,
+            temperature: 0.9,
+            topK: 3,
+            topP: 0.9,
+            minP: 0.01,
+            repetitionPenalty: 1.2,
+            seed: 1,
+            signal: signal(),
+          },
+        ],
+      },
+    ],
+    legal: {
+      prompt: ['no bytes', 'all zeros'],
+      'options.temperature': ['0', '0.5', '1e-300'],
+      'options.topK': ['0', '2**31'],
+      'options.topP': ['0.5', '1e-300'],
+      'options.minP': ['0', '0.5', '1e-300'],
+      'options.repetitionPenalty': ['0.5'],
+      'options.seed': ['0', '2**31'],
+    },
+    untried: { 'options.maxTokens': { '2**31': 'is right, and goes on for hours' } },
+  },
   'tasks Generator#score': {
-    right: [{ receiver: writers, args: () => ['ab cd', { signal: signal() }] }],
-    legal: { text: ['"a\\u0000b"'] },
+    right: [{ receiver: byteWriters, args: () => ['ab cd', { signal: signal() }] }],
+    legal: { text: ['"a\\u0000b"', 'all zeros'] },
   },
   'tasks Generator#dispose': { right: [{ receiver: writers, args: () => [] }] },
   'tasks Generator#[Symbol.dispose]': { right: [{ receiver: writers, args: () => [] }] },

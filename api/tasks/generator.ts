@@ -1,4 +1,5 @@
-import { filePath, listOf, rejectUnknownOptions, wholeNumber, type FilePath } from '../check.js'
+import { types } from 'node:util'
+import { filePath, listOf, rejectUnknownOptions, textOf, wholeNumber, type FilePath } from '../check.js'
 import { describe, fail, throwIfAborted } from '../error.js'
 import { checkSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../generate.js'
 import { SequenceModel } from '../model.js'
@@ -112,15 +113,26 @@ export class Generator {
     await this.#model.save(filePath(op, path), { extra: generatorText(this.#about), optimizer: false })
   }
 
-  /** Checks a text, and gives its tokens after the boundary of a text. */
-  #tokensOf(op: string, what: string, text: unknown): Int32Array {
-    if (typeof text !== 'string') throw fail('ERR_S4_VALUE', op, `${what} as a string`, describe(text))
+  /** The tokens of a checked text, or of bytes, after the boundary of a text. */
+  #tokensOf(op: string, what: string, text: string | Uint8Array): Int32Array {
     const { codec } = this.#about
     const tokens = codec.encode(op, what, text)
     const all = new Int32Array(tokens.length + 1)
     all[0] = boundaryOf(codec)
     all.set(tokens, 1)
     return all
+  }
+
+  /** Checks the options of a generation, and gives them for the model. */
+  #call(op: string, options: Omit<TextOptions, 'stop'>): Parameters<SequenceModel['generate']>[1] {
+    const { maxTokens = 256, signal } = options
+    throwIfAborted(op, signal)
+    return {
+      ...checkSampling(op, options),
+      maxTokens: wholeNumber(op, 'maxTokens', maxTokens, 1, Number.MAX_SAFE_INTEGER),
+      stop: [boundaryOf(this.#about.codec)],
+      ...(signal !== undefined && { signal }),
+    }
   }
 
   /**
@@ -131,9 +143,7 @@ export class Generator {
     const op = this.#checkLive('generate')
     const names = [...SAMPLING_OPTIONS, 'maxTokens', 'stop', 'signal']
     const given = rejectUnknownOptions(op, options, names)
-    const { maxTokens = 256, stop = [], signal } = given
-    throwIfAborted(op, signal)
-    const tokens = this.#tokensOf(op, 'prompt', prompt)
+    const { stop = [] } = given
     const stops = listOf(op, 'stop', stop).map((each) => {
       if (typeof each !== 'string' || each === '')
         throw fail(
@@ -144,13 +154,8 @@ export class Generator {
         )
       return each
     })
-    const call = {
-      ...checkSampling(op, given),
-      maxTokens: wholeNumber(op, 'maxTokens', maxTokens, 1, Number.MAX_SAFE_INTEGER),
-      stop: [boundaryOf(this.#about.codec)],
-      ...(signal !== undefined && { signal }),
-    }
-    return this.#pieces(tokens, call, new StopText(stops))
+    const tokens = this.#tokensOf(op, 'prompt', textOf(op, 'prompt', prompt))
+    return this.#pieces(tokens, this.#call(op, given), new StopText(stops))
   }
 
   async *#pieces(
@@ -158,11 +163,8 @@ export class Generator {
     call: Parameters<SequenceModel['generate']>[1],
     stop: StopText,
   ): AsyncGenerator<string, void, void> {
-    const { codec } = this.#about
-    const decode = codec.decoder()
-    for await (const step of this.#model.generate(tokens, call)) {
-      const token = step.tokens[0] as number
-      if (token === boundaryOf(codec)) break
+    const decode = this.#about.codec.decoder()
+    for await (const token of this.#tokens(tokens, call)) {
       const text = stop.add(decode(token))
       if (text !== '') yield text
       if (stop.found) return
@@ -171,17 +173,50 @@ export class Generator {
     if (rest !== '') yield rest
   }
 
-  /** How probable a text is: perplexity, and bits a byte. */
-  async score(text: string, options: { signal?: AbortSignal } = {}): Promise<TextScore> {
+  /** The tokens of a generation up to the end of a text. */
+  async *#tokens(
+    tokens: Int32Array,
+    call: Parameters<SequenceModel['generate']>[1],
+  ): AsyncGenerator<number, void, void> {
+    for await (const step of this.#model.generate(tokens, call)) {
+      const token = step.tokens[0] as number
+      if (token === boundaryOf(this.#about.codec)) return
+      yield token
+    }
+  }
+
+  /**
+   * As {@link Generator.generate}, for bytes that are no text, such as grey levels row by row, or sound in 8 bits (μ-law): yields them
+   * one by one. For a generator of `tokens: 'bytes'`; `ERR_S4_UNSUPPORTED` for others.
+   */
+  generateBytes(
+    prompt: Uint8Array,
+    options: Omit<TextOptions, 'stop'> = {},
+  ): AsyncGenerator<number, void, void> {
+    const op = this.#checkLive('generateBytes')
+    const given = rejectUnknownOptions(op, options, [...SAMPLING_OPTIONS, 'maxTokens', 'signal'])
+    if (!types.isUint8Array(prompt))
+      throw fail('ERR_S4_VALUE', op, 'prompt as a Uint8Array', describe(prompt))
+    const { kind } = this.#about.codec
+    if (kind !== 'bytes')
+      throw fail('ERR_S4_UNSUPPORTED', op, `a generator of tokens 'bytes'`, kind === 'own' ? 'others' : kind)
+    return this.#tokens(this.#tokensOf(op, 'prompt', prompt), this.#call(op, given))
+  }
+
+  /** How probable a text is: perplexity, and bits a byte. For a generator of `tokens: 'bytes'` bytes may be given too. */
+  async score(text: string | Uint8Array, options: { signal?: AbortSignal } = {}): Promise<TextScore> {
     const op = this.#checkLive('score')
     const { signal } = rejectUnknownOptions(op, options, ['signal'])
     throwIfAborted(op, signal)
+    const isBytes = this.#about.codec.kind === 'bytes' && types.isUint8Array(text)
+    if (typeof text !== 'string' && !isBytes)
+      throw fail('ERR_S4_VALUE', op, 'text as a string, or as bytes where tokens are', describe(text))
     const tokens = this.#tokensOf(op, 'text', text)
     if (tokens.length < 2) throw fail('ERR_S4_DATA', op, 'text of at least one token', 'none')
     const [scores] = await this.#model.score(tokens, { ...(signal !== undefined && { signal }) })
     const logProbabilities = scores as Float64Array
     const logProbability = logProbabilities.reduce((a, b) => a + b, 0)
-    const bytes = Buffer.byteLength(text)
+    const bytes = typeof text === 'string' ? Buffer.byteLength(text) : text.length
     return {
       tokens: logProbabilities.length,
       bytes,
