@@ -292,7 +292,7 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       },
     ],
     legal: {
-      prompt: ['no bytes', 'all zeros'],
+      prompt: ['no bytes', 'all zeros', 'cut short'],
       'options.temperature': ['0', '0.5', '1e-300'],
       'options.topK': ['0', '2**31'],
       'options.topP': ['0.5', '1e-300'],

@@ -44,8 +44,11 @@ const stringOf = (op: string, what: string, text: string | Uint8Array) =>
 export const bytesCodec = (): Codec => ({
   kind: 'bytes',
   size: 256,
-  encode: (_op, _what, text) =>
-    Int32Array.from(typeof text === 'string' ? new TextEncoder().encode(text) : text),
+  encode: (op, what, text) =>
+    // Bytes may be on a buffer that is gone.
+    readGiven(op, what, () =>
+      Int32Array.from(typeof text === 'string' ? new TextEncoder().encode(text) : text),
+    ),
   decoder: () => {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
     return (token) => decoder.decode(Uint8Array.of(token), { stream: true })
