@@ -102,7 +102,8 @@ function walk(op: string, { what, dataset }: DatasetSource): Iterable<unknown> |
   })
 }
 
-function* elementsOf(op: string, what: string, array: readonly unknown[]): Generator<unknown> {
+/** The elements of a caller's array, each read once, with what reading one may throw. */
+export function* elementsOf(op: string, what: string, array: readonly unknown[]): Generator<unknown> {
   const length = () => readGiven(op, what, () => array.length)
   for (let i = 0; i < length(); i++) {
     yield readGiven(op, what, () => {

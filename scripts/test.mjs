@@ -101,6 +101,7 @@ function faults() {
     short('disk'),
     short('exit'),
     short('soak', '--expose-gc'),
+    short('large', '--expose-gc'),
   ]
   return ended.every(Boolean)
 }

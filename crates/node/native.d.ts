@@ -9,6 +9,14 @@ export declare class Cancel {
   cancel(): void
 }
 
+/** A recording that is read piece by piece. */
+export declare class NativeAudioPieces {
+  /** Reads nothing yet. */
+  constructor(source: string | Uint8Array, sampleRate: number | undefined | null, mono: boolean)
+  /** The next frames, at most `limit`; none at the end. One call at a time. */
+  next(limit: number): Promise<AudioData>
+}
+
 /** A layer or a block of the addon. */
 export declare class NativeLayer {
   /** A new layer or block. `config` is JSON of its options. */
@@ -80,18 +88,6 @@ export declare class NativeLayer {
 
 /** A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded. */
 export declare class NativeModel {
-  /** Prepares a generation; gives its number. */
-  generateOpen(call: GenerateCall, cancel?: Cancel | undefined | null): Promise<number>
-  /** The next tokens, as many as come in about so many milliseconds, or until it is cancelled. */
-  generateNext(id: number, milliseconds: number, cancel?: Cancel | undefined | null): Promise<GeneratedTokens>
-  /** Frees a generation, after the calls under way. */
-  generateClose(id: number): void
-  /** The logarithm of the probability of each token but the first, given those before it. `inputs`: as in `GenerateCall`. */
-  score(tokens: Int32Array, inputs: Data | undefined | null, rate: number, cancel?: Cancel | undefined | null): Promise<Float64Array>
-  /** What does not change with data, of every layer. `frequencies`: in cycles a time step. */
-  inspectLayers(frequencies: Float64Array, cancel?: Cancel | undefined | null): Promise<Array<LayerFigures>>
-  /** What the model does with data: values (batch, len, input) or tokens (batch, len). */
-  inspectData(x: Data, batch: number, len: number, options: CallOptions, cancel?: Cancel | undefined | null): Promise<DataFigures>
   /** A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it. */
   constructor()
   /** Makes a new model from options as JSON. */
@@ -188,6 +184,18 @@ export declare class NativeModel {
   resetState(): void
   /** Exchanges the parameters with their running average. */
   swapAverage(): void
+  /** Prepares a generation; gives its number. */
+  generateOpen(call: GenerateCall, cancel?: Cancel | undefined | null): Promise<number>
+  /** The next tokens, as many as come in about so many milliseconds, or until it is cancelled. */
+  generateNext(id: number, milliseconds: number, cancel?: Cancel | undefined | null): Promise<GeneratedTokens>
+  /** Frees a generation, after the calls under way. */
+  generateClose(id: number): void
+  /** The logarithm of the probability of each token but the first, given those before it. `inputs`: as in `GenerateCall`. */
+  score(tokens: Int32Array, inputs: Data | undefined | null, rate: number, cancel?: Cancel | undefined | null): Promise<Float64Array>
+  /** What does not change with data, of every layer. `frequencies`: in cycles a time step. */
+  inspectLayers(frequencies: Float64Array, cancel?: Cancel | undefined | null): Promise<Array<LayerFigures>>
+  /** What the model does with data: values (batch, len, input) or tokens (batch, len). */
+  inspectData(x: Data, batch: number, len: number, options: CallOptions, cancel?: Cancel | undefined | null): Promise<DataFigures>
 }
 
 /** A parameter of a user's own, with its moments. Values and gradients stay in the user's arrays. */
@@ -206,6 +214,34 @@ export declare class NativeParameter {
   adamRestore(step: number, moments: Array<MomentsIn>): void
   /** Number of updates so far. */
   adamSteps(): number
+}
+
+/** A text table whose bytes come in pieces. */
+export declare class NativeTablePieces {
+  /** A table of which there are no bytes yet. `path` names it in errors. */
+  constructor(format: TableFormat, path?: string | undefined | null)
+  /** The rows that are whole with these bytes; without bytes the last ones. One call at a time. */
+  push(bytes?: Uint8Array | undefined | null): Promise<TableData | null>
+}
+
+/** An array of a file. */
+export interface ArrayData {
+  /** Its name in a `.npz` file; empty in others. */
+  name: string
+  /** Sizes; none of a single number. */
+  shape: Array<number>
+  /** The numbers, the last size running fastest. */
+  data: Uint8Array | Int8Array | Uint16Array | Int16Array | Uint32Array | Int32Array | BigUint64Array | BigInt64Array | Float32Array | Float64Array
+}
+
+/** A recording, or a piece of one. */
+export interface AudioData {
+  /** (frames, channels), in −1 … 1. */
+  samples: Float32Array
+  /** Frames a second. */
+  sampleRate: number
+  /** Samples of a frame. */
+  channels: number
 }
 
 /** Gradients of a forward's inputs. */
@@ -248,6 +284,9 @@ export interface BytesTensor {
   bytes: Uint8Array
 }
 
+/** The parts of dates and times of day: (times, fields), row-major, integers from 0. */
+export declare function calendarFields(times: Float64Array, fields: Array<'minute' | 'hour' | 'weekday' | 'day' | 'dayOfYear' | 'month'>, zone?: string | undefined | null): Int32Array
+
 /** Options of one forward. */
 export interface CallOptions {
   /** State before the first time step; zero without. */
@@ -274,6 +313,34 @@ export interface CallOptions {
  * file in a folder that does not exist or takes none.
  */
 export declare function checkCheckpointPath(path: string): void
+
+/** A column that is to be read. */
+export interface ColumnChoice {
+  /** Its name in the header; without it `index` says which. */
+  name?: string
+  /** Its place from 0. */
+  index?: number
+  /** What its fields are; found out without. */
+  kind?: 'number' | 'time' | 'text'
+}
+
+/** One column. */
+export interface ColumnData {
+  /** Name in the header, or place from 1. */
+  name: string
+  /** Place in the file, from 0. */
+  index: number
+  /** What it holds. */
+  kind: 'number' | 'time' | 'text'
+  /** Numbers, or milliseconds since 1970; NaN where one is missing. */
+  numbers?: Float64Array
+  /** The different texts, in the order in which they first appear. */
+  texts?: Array<string>
+  /** For each row the place of its text in `texts`. */
+  codes?: Int32Array
+  /** For each row 1 where the value is missing; nothing where none is. */
+  missing?: Uint8Array
+}
 
 /** Sizes of a convolution and the directions of its kernel. */
 export interface ConvSizes {
@@ -307,13 +374,8 @@ export interface Counters {
 /** An array of numbers that JavaScript passes in. */
 export type Data = Float32Array | Float64Array | Int32Array
 
-/** What a model does with data. */
-export interface DataFigures {
-  /** ‖change‖/‖input‖ of each block with a residual. */
-  change: Float64Array
-  /** (batch, len): how much the last output depends on each time step. */
-  influence: Float64Array
-}
+/** The samples in bytes without a header, in −1 … 1. The bytes are whole samples. */
+export declare function decodePcm(bytes: Uint8Array, format: 'u8' | 's16le' | 's24le' | 's32le' | 'f32le' | 'f64le' | 'alaw' | 'mulaw'): Float32Array
 
 /** The devices of this machine as JSON: CPU threads and instruction set, GPUs, and the reason where there is no GPU. */
 export declare function diagnose(): string
@@ -336,6 +398,9 @@ export interface FileTensor {
   data?: Float32Array | Float64Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array
 }
 
+/** The scales of columns, NaN where a value is missing. */
+export declare function fitScales(columns: Array<Float64Array>, scaling: 'zScore' | 'minMax' | 'robust'): Scales
+
 /** An array of JavaScript's with real numbers, in the number format of its handle. */
 export type Floats = Float32Array | Float64Array
 
@@ -345,48 +410,6 @@ export interface Forward {
   y: Floats
   /** The state after the last time step, where it was asked for. */
   state?: Floats
-}
-
-/** What a generation starts from, and how it chooses tokens. */
-export interface GenerateCall {
-  /** The tokens of all prompts, one prompt after the other. */
-  prompts: Int32Array
-  /** Number of tokens of each prompt. */
-  lengths: Int32Array
-  /** Number of the stream whose state the prompts continue; zero states without. */
-  stream?: number
-  /** Input values of each class, (classes, input), of a model that takes no tokens. */
-  inputs?: Floats
-  /** What every step size Δ is multiplied by. */
-  rate: number
-  /** Most tokens of each sequence. */
-  maxTokens: number
-  /** Divides the logits; 0 takes the most probable token. */
-  temperature: number
-  /** How many of the most probable tokens are kept; 0 for all. */
-  topK: number
-  /** The probability that the tokens kept must reach; 1 for all. */
-  topP: number
-  /** The part of the largest probability that tokens kept must reach; 0 for all. */
-  minP: number
-  /** Makes tokens that were there before less probable; 1 does not. */
-  repetitionPenalty: number
-  /** Seed of the random numbers. */
-  seed: number
-  /** The tokens of all stop sequences, one after the other. */
-  stop: Int32Array
-  /** Number of tokens of each stop sequence. */
-  stopLengths: Int32Array
-}
-
-/** Tokens of some steps of a generation. */
-export interface GeneratedTokens {
-  /** (steps, sequences): the tokens; −1 where a sequence has ended before. */
-  tokens: Int32Array
-  /** (steps, sequences): the logarithm of the probability of each token. */
-  logProbabilities: Float64Array
-  /** Whether every sequence has ended. */
-  done: boolean
 }
 
 /** The HiPPO matrices of a measure: A (N, N), B (N), P (rank, N). */
@@ -409,6 +432,14 @@ export interface HostOptions {
   memoryLimit?: number
 }
 
+/** Pictures of CIFAR-10's binary files. */
+export interface LabelledPictures {
+  /** (count, 32, 32, 3). */
+  pixels: Uint8Array
+  /** (count), 0 to 9. */
+  labels: Uint8Array
+}
+
 /** Grey pictures with a label each. */
 export interface LabelledPictures {
   /** (count, side, side). */
@@ -417,22 +448,6 @@ export interface LabelledPictures {
   labels: Uint8Array
   /** Pixels of a row. */
   side: number
-}
-
-/** One layer; its arrays are as in `LayerInspection` of crates/nn. */
-export interface LayerFigures {
-  /** Δ of each head. */
-  dt: Float64Array
-  /** Λ, (SSMs, N/2, 2). */
-  lambda: Float64Array
-  /** (heads, 3): time steps that hold 50, 90 and 99 % of a kernel's energy. */
-  memory: Float64Array
-  /** (heads, frequencies): the gain of each kernel. */
-  gain: Float64Array
-  /** Part of the modes that turn or decay by more than π in a time step. */
-  unresolved: number
-  /** Of each head the size of what it sends on. */
-  strength: Float64Array
 }
 
 /** Trees of ListOps, at most a million (their tokens are counted in 32 bits). `seed` is a whole number. */
@@ -513,6 +528,15 @@ export interface Pictures {
   channels: number
 }
 
+/** The arrays of a file: of a `.npz` all by name, of others the one. */
+export declare function readArrays(source: string | Uint8Array, format: 'npy' | 'npz' | 'idx'): Promise<Array<ArrayData>>
+
+/** A whole recording; at another rate and with its channels averaged where these are asked for. */
+export declare function readAudio(source: string | Uint8Array, sampleRate: number | undefined | null, mono: boolean): Promise<AudioData>
+
+/** The pictures of CIFAR-10's binary files, one after the other. */
+export declare function readCifar10(paths: Array<string>): Promise<LabelledPictures>
+
 /**
  * One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
  * `linear`. `header`: whether the first line holds names; nothing: it is found out.
@@ -530,6 +554,32 @@ export declare function readSafetensors(path: string): TensorFile
 
 /** As `readSafetensors`, away from the JavaScript thread. */
 export declare function readSafetensorsAsync(path: string): Promise<TensorFile>
+
+/** A text table of a file. */
+export declare function readTable(path: string, format: TableFormat): Promise<TableData>
+
+/** A text table of the bytes of a file. */
+export declare function readTableBytes(bytes: Uint8Array, format: TableFormat): Promise<TableData>
+
+/** Samples (frames, channels) at another rate. */
+export declare function resample(samples: Float32Array, channels: number, from: number, to: number): Promise<Float32Array>
+
+/** What is subtracted from each column and what it is then divided by. */
+export interface Scales {
+  /** One for each column. */
+  offset: Float64Array
+  /** One for each column, above 0. */
+  scale: Float64Array
+}
+
+/**
+ * Parts of `count` rows by ratios that sum to 1: in their order, or by `seed` at random, where `by` says how: every part with the same
+ * share of each of `keys` (`label`), or every key in one part (`group`). Gives the rows of each part.
+ */
+export declare function splitRows(count: number, ratios: Float64Array, by: 'order' | 'random' | 'label' | 'group', keys: Int32Array, seed: number): Array<Int32Array>
+
+/** The first row of each part after the first, by times (milliseconds, ascending) that the parts begin at. */
+export declare function splitTimes(times: Float64Array, bounds: Float64Array): Int32Array
 
 /** How one update of training went. */
 export interface StepStats {
@@ -561,6 +611,34 @@ export interface Sums {
   rows: number
   /** Sum of the targets' weights. */
   weight: number
+}
+
+/** A table, or some rows of one. */
+export interface TableData {
+  /** All of equal length. */
+  columns: Array<ColumnData>
+  /** Number of rows. */
+  rows: number
+}
+
+/** How a table is written; what is left open is found out. */
+export interface TableFormat {
+  /** The columns, in this order; all without. */
+  columns?: Array<ColumnChoice>
+  /** What some of the columns that are read hold. */
+  kinds?: Array<ColumnChoice>
+  /** Whether the first line holds names. */
+  header?: boolean
+  /** The one byte between fields. */
+  delimiter?: string
+  /** The sign before a fraction. */
+  decimal?: '.' | ','
+  /** More words for a missing value. */
+  missing?: Array<string>
+  /** Zone of times without an offset. */
+  zone?: string
+  /** Format of times, in the letters of strptime. */
+  timeFormat?: string
 }
 
 /** What a safetensors file holds. */
@@ -614,3 +692,69 @@ export declare function writeSafetensors(path: string, tensors: Array<BytesTenso
 
 /** As `writeSafetensors`, away from the JavaScript thread; the elements are copied first. */
 export declare function writeSafetensorsAsync(path: string, tensors: Array<BytesTensor>, metadata: Record<string, string>): Promise<void>
+
+/** What a generation starts from, and how it chooses tokens. */
+export interface GenerateCall {
+  /** The tokens of all prompts, one prompt after the other. */
+  prompts: Int32Array
+  /** Number of tokens of each prompt. */
+  lengths: Int32Array
+  /** Number of the stream whose state the prompts continue; zero states without. */
+  stream?: number
+  /** Input values of each class, (classes, input), of a model that takes no tokens. */
+  inputs?: Floats
+  /** What every step size Δ is multiplied by. */
+  rate: number
+  /** Most tokens of each sequence. */
+  maxTokens: number
+  /** Divides the logits; 0 takes the most probable token. */
+  temperature: number
+  /** How many of the most probable tokens are kept; 0 for all. */
+  topK: number
+  /** The probability that the tokens kept must reach; 1 for all. */
+  topP: number
+  /** The part of the largest probability that tokens kept must reach; 0 for all. */
+  minP: number
+  /** Makes tokens that were there before less probable; 1 does not. */
+  repetitionPenalty: number
+  /** Seed of the random numbers. */
+  seed: number
+  /** The tokens of all stop sequences, one after the other. */
+  stop: Int32Array
+  /** Number of tokens of each stop sequence. */
+  stopLengths: Int32Array
+}
+
+/** Tokens of some steps of a generation. */
+export interface GeneratedTokens {
+  /** (steps, sequences): the tokens; −1 where a sequence has ended before. */
+  tokens: Int32Array
+  /** (steps, sequences): the logarithm of the probability of each token. */
+  logProbabilities: Float64Array
+  /** Whether every sequence has ended. */
+  done: boolean
+}
+
+/** One layer; its arrays are as in `LayerInspection` of crates/nn. */
+export interface LayerFigures {
+  /** Δ of each head. */
+  dt: Float64Array
+  /** Λ, (SSMs, N/2, 2). */
+  lambda: Float64Array
+  /** (heads, 3): time steps that hold 50, 90 and 99 % of a kernel's energy. */
+  memory: Float64Array
+  /** (heads, frequencies): the gain of each kernel. */
+  gain: Float64Array
+  /** Part of the modes that turn or decay by more than π in a time step. */
+  unresolved: number
+  /** Of each head the size of what it sends on. */
+  strength: Float64Array
+}
+
+/** What a model does with data. */
+export interface DataFigures {
+  /** ‖change‖/‖input‖ of each block with a residual. */
+  change: Float64Array
+  /** (batch, len): how much the last output depends on each time step. */
+  influence: Float64Array
+}

@@ -238,7 +238,7 @@ fn continue_stream<B: Backend>(
     let be = stream.be.clone();
     for (to, &number) in order.iter().enumerate() {
         let number = if from.batch == 1 { 0 } else { number };
-        stream.states.copy_sequence(&be, to, &from.states, number)?;
+        stream.states.copy_sequences(&be, to, (&from.states, number), 1)?;
     }
     stream.position = from.position;
     Ok(())
