@@ -3,7 +3,6 @@
  * layers with gradients, deep models, training, checkpoints and streaming inference on long sequences.
  */
 import { Transform } from 'node:stream';
-import { TransformStream } from 'node:stream/web';
 
 /** The codes of all errors. A code keeps its meaning in later versions. */
 type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
@@ -615,18 +614,164 @@ interface WindowOptions {
  */
 declare function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample>;
 
+/** Options of what the tokens of a model stand for. */
+interface TokenOptions {
+    /**
+     * The input values of each class, (classes, input), of a model whose encoder is no embedding: what it is given for a token,
+     * such as `{ data: grey levels from 0 to 1, shape: [256, 1] }` for pixels.
+     */
+    inputs?: TensorLike;
+    /** Ratio of sampling rates, by which every step size is multiplied. Default 1; a stream has its own. */
+    rate?: number;
+    /** Ends the work within some milliseconds when it fires, with `ERR_S4_ABORTED`. */
+    signal?: AbortSignal;
+}
 /**
- * Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, unsigned ones of 8, or the 8 bits of
- * the telephone's μ-law (ITU-T G.711).
+ * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
+ * topK, topP, minP.
  */
-type SampleFormat = 'f32' | 'i16' | 'u8' | 'mulaw';
+interface SamplingOptions {
+    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
+    temperature?: number;
+    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
+    topK?: number;
+    /**
+     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
+     * one with the smaller number comes first. Default 1: all.
+     */
+    topP?: number;
+    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
+    minP?: number;
+    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
+    repetitionPenalty?: number;
+    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
+    seed?: number;
+}
+/** Options of {@link SequenceModel.generate} and {@link ModelStream.generate}. */
+interface GenerateOptions extends TokenOptions, SamplingOptions {
+    /** Most tokens of each sequence. Default 256. */
+    maxTokens?: number;
+    /**
+     * Tokens, or sequences of tokens, after which a sequence ends; its last tokens are then those. Only what was generated is
+     * looked at, not the prompt.
+     */
+    stop?: readonly (number | ArrayLike<number>)[];
+}
+/** One step of a generation. */
+interface GeneratedStep {
+    /** The next token of each sequence; −1 of one that has ended before. */
+    tokens: Int32Array;
+    /**
+     * The logarithm of the probability of each token by the model itself, before temperature and filters; NaN of a sequence that
+     * has ended before.
+     */
+    logProbabilities: Float64Array;
+}
+/** One sequence of tokens, or several, of any lengths. */
+type TokenSequences = ArrayLike<number> | readonly ArrayLike<number>[];
 
-/** Options of {@link ModelStream.toTransform} and of {@link LiveStream.toTransform}. */
+/** What may be wrong with a layer. */
+type AdviceKind = 'stepTooLarge' | 'stepTooSmall' | 'unstable' | 'idleLayer' | 'idleHeads';
+
+/** Options of {@link SequenceModel.inspect}. */
+interface InspectionOptions {
+    /** Data that the model is for: values (batch, len, input), or tokens (batch, len). */
+    data?: TensorLike;
+    /** Length of each sequence of `data`. Default all of them as long as the array. */
+    lengths?: ArrayLike<number>;
+    /** Time steps of the sequences that the model is for. Default those of `data`; without either there is no advice that needs it. */
+    length?: number;
+    /** Seconds from one time step to the next. With it times are in seconds too, and frequencies in hertz. */
+    samplingInterval?: number;
+    /** Rejects at once with `ERR_S4_ABORTED` when it fires. */
+    signal?: AbortSignal;
+}
+/** Times of the heads of a layer. */
+interface Durations {
+    /** In time steps; Infinity where a kernel does not die away. */
+    readonly steps: Float64Array;
+    /** In seconds, where the sampling interval is known. */
+    readonly seconds?: Float64Array;
+}
+/** One layer of an {@link Inspection}. */
+interface InspectedLayer {
+    /** Name of the block: `'blocks.0'`. */
+    readonly name: string;
+    /** Δ of each head (the geometric mean where each pair of a state has its own). */
+    readonly stepSizes: Float64Array;
+    /** 1/Δ of each head: the time over which it sums up. */
+    readonly timescales: Durations;
+    /** How far back 50 %, 90 % and 99 % of the energy Σ K̄² of each head's kernel lie. */
+    readonly memory: {
+        readonly half: Durations;
+        readonly most: Durations;
+        readonly nearlyAll: Durations;
+    };
+    /**
+     * Λ, (SSMs, N/2, 2), real parts first: of each conjugate pair one. For S4D these are the eigenvalues of A; for S4 those of its
+     * normal part, before the low-rank part. Times Δ they are for one time step.
+     */
+    readonly eigenvalues: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** The frequency response |K̂| of each head, (heads, frequencies). */
+    readonly gain: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** Part of the modes that turn or decay by more than half a period in one time step (|Δλ| > π): finer than the data. */
+    readonly unresolved: number;
+    /** How much each head sends on: the root of its kernel's energy and D², times the norm of the weights that take it. */
+    readonly strength: Float64Array;
+    /** Heads of less than a thousandth of the largest strength: they do nothing. */
+    readonly idleHeads: readonly number[];
+    /** ‖change‖/‖input‖ of the block on `data`; undefined without data, or where blocks have no residual. */
+    readonly change?: number;
+}
+/** Something about a layer that is likely to be wrong, in words. */
+interface InspectionAdvice {
+    /** What it is. */
+    readonly kind: AdviceKind;
+    /** Number of the layer. */
+    readonly layer: number;
+    /** What was found, and what to do. */
+    readonly text: string;
+}
+/** What {@link SequenceModel.inspect} gives. */
+interface Inspection {
+    /** Seconds from one time step to the next, where it was given. */
+    readonly samplingInterval?: number;
+    /** Time steps of the sequences that the model is for, where it is known. */
+    readonly length?: number;
+    /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
+    readonly frequencies: Float64Array;
+    /** The layers, from the input on. */
+    readonly layers: readonly InspectedLayer[];
+    /**
+     * (batch, len): how much the output of the last time step depends on the input at each: the norm of its gradient. Of classes it is
+     * the output that is largest, else the sum of the outputs. Undefined without data.
+     */
+    readonly influence?: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** What is likely to be wrong; empty where nothing is. */
+    readonly advice: readonly InspectionAdvice[];
+    /** All of it in lines of text, as `s4 inspect` prints it. */
+    readonly text: string;
+    /** {@link Inspection.text}. */
+    toString(): string;
+}
+
+/** Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, or unsigned ones of 8. */
+type SampleFormat = 'f32' | 'i16' | 'u8';
+
+/** Options of {@link ModelStream.toTransform}. */
 interface SampleTransformOptions {
     /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
     format?: SampleFormat;
 }
-
 /** Options of a push. */
 interface PushOptions {
     /**
@@ -669,106 +814,21 @@ declare class ModelStream {
     restore(state: Uint8Array): void;
     /** Makes an independent stream that starts from the present state of this one. */
     fork(): ModelStream;
+    /**
+     * As {@link SequenceModel.generate}, but the prompt continues what the stream has been pushed. The stream itself stays as it is. A
+     * stream of one sequence is continued by every prompt, so that a long prefix is computed once; one of several needs a prompt for
+     * each.
+     */
+    generate(prompt: TokenSequences, options?: Omit<GenerateOptions, 'rate'>): AsyncGenerator<GeneratedStep, void, void>;
     /** Goes back to zero states and position 0. */
     reset(): void;
     /**
      * The stream as a Node Transform in object mode, for a batch of 1: it takes frames (arrays of len·input numbers) and
      * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
-     * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16), from 0 to 255 (u8), or
-     * decoded to numbers from −1 to 1 (mulaw).
+     * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16) or from 0 to 255 (u8).
      */
     toTransform(options?: SampleTransformOptions): Transform;
-    /** As {@link ModelStream.toTransform}, as a TransformStream of the web. */
-    toTransformStream(options?: SampleTransformOptions): TransformStream;
     /** Frees the native state, after the calls under way. A second call does nothing. */
-    dispose(): void;
-    /** Called at the end of a `using` declaration's scope: disposes. */
-    [Symbol.dispose](): void;
-}
-
-/**
- * One of the live streams of a model, which {@link ModelStreams.open} gives: a sequence of its own, computed together with the
- * others in ticks. Its outputs are those of a {@link ModelStream} with a batch of 1.
- */
-declare class LiveStream {
-    #private;
-    private constructor();
-    /**
-     * The next time steps (len, input), or tokens (len) → outputs (len, output), with the next tick. Rejected pushes leave the stream
-     * as it was: `ERR_S4_NONFINITE` for NaN or an infinity in input, output or state, `ERR_S4_BUSY` where more time steps would wait than
-     * `maxWaiting`. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
-     */
-    push(x: TensorLike, options?: PushOptions): Promise<Tensor>;
-    /** Time steps that have been computed. */
-    get position(): number;
-    /** Time steps that wait for a tick, or are in one. */
-    get waiting(): number;
-    /**
-     * The state after all pushes so far, as bytes: for {@link LiveStream.restore} of any live stream of this model, and for
-     * {@link ModelStream.restore} of a stream with a batch of 1.
-     */
-    save(): Promise<Uint8Array>;
-    /**
-     * Goes back to a saved state, after the pushes so far. A state of another model is refused (`ERR_S4_CHECKPOINT`) and nothing
-     * changes.
-     */
-    restore(state: Uint8Array): Promise<void>;
-    /** Goes back to zero states and position 0, after the pushes so far. */
-    reset(): Promise<void>;
-    /**
-     * The stream as a Node Transform in object mode: it takes frames (arrays of len·input numbers) and gives arrays of outputs.
-     * With `format` frames are bytes, as in {@link ModelStream.toTransform}. A frame waits for its tick, and holds up those
-     * behind it.
-     */
-    toTransform(options?: SampleTransformOptions): Transform;
-    /** As {@link LiveStream.toTransform}, as a TransformStream of the web. */
-    toTransformStream(options?: SampleTransformOptions): TransformStream;
-    /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). */
-    close(): void;
-    /** Called at the end of a `using` declaration's scope: closes. */
-    [Symbol.dispose](): void;
-}
-
-/** Options of {@link SequenceModel.streams}. */
-interface StreamsOptions {
-    /** Number of streams that may be open at a time. The memory of their states is taken at once. */
-    slots: number;
-    /** Ratio of the sampling rate to that of training; multiplies every Δ. Default 1. */
-    rate?: number;
-    /**
-     * Milliseconds from the first push that waits to the tick that computes it: larger batches, later answers. Default 0: with the
-     * next turn of the event loop, or when the tick under way has ended.
-     */
-    tickMilliseconds?: number;
-    /** Time steps, of all streams together, that start a tick at once. Default none. */
-    tickSteps?: number;
-    /** Time steps that one stream may have waiting; a push beyond is `ERR_S4_BUSY`. Default 65,536. */
-    maxWaiting?: number;
-}
-/**
- * Many live streams of one model, which come and go at any time and are computed together: what they push is gathered, and
- * computed in ticks off the event loop. Each gives what it would give alone.
- *
- * @example
- * const streams = model.streams({ slots: 1000 })
- * server.on('connection', async (socket) => {
- *   const stream = streams.open()
- *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
- *   stream.close()
- * })
- */
-declare class ModelStreams {
-    #private;
-    private constructor();
-    /** Number of streams that may be open at a time. */
-    get slots(): number;
-    /** Number of open streams. */
-    get size(): number;
-    /** Opens a stream with zero states. `ERR_S4_BUSY` where all slots are taken. */
-    open(): LiveStream;
-    /** Computes what waits now, after the tick under way; gives the number of time steps. */
-    tick(): Promise<number>;
-    /** Ends all streams and frees their native states, after the calls under way. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
     [Symbol.dispose](): void;
@@ -1018,6 +1078,31 @@ declare class SequenceModel extends Handle {
     /** As {@link SequenceModel.predict}, but synchronous: for calls that take little time. */
     predictSync(x: TensorLike, options?: PredictOptions): Tensor;
     /**
+     * What the model has learned, in figures and in words: of each layer its timescales in steps and seconds, how far back its kernels
+     * reach, eigenvalues and frequency response, what does nothing, and whether its step sizes Δ fit the length of the data; with `data`
+     * also which inputs an output depends on. Computed in float64; the parameters and gradients stay as they are.
+     *
+     * @example
+     * const { advice, layers, text } = await model.inspect({ data: batch, samplingInterval: 1 / 360 })
+     */
+    inspect(options?: InspectionOptions): Promise<Inspection>;
+    /**
+     * Continues a prompt, or each of several of any lengths: yields a step with the next token of each, as they come off the event
+     * loop. For models whose outputs are the logits of their own input: an embedding, as many outputs as tokens, `loss`
+     * crossEntropy, no pooling; or with the option `inputs` other encoders. `ERR_S4_UNSUPPORTED` for others, and for two-sided
+     * layers. The prompt is taken as a whole sequence is, and then each token by the recurrence, so that neither time nor memory of
+     * a token depends on how many were before it.
+     *
+     * @example
+     * for await (const { tokens: [token] } of model.generate([1, 2, 3], { maxTokens: 100, temperature: 0.8, topP: 0.95, seed: 1 })) …
+     */
+    generate(prompt: TokenSequences, options?: GenerateOptions): AsyncGenerator<GeneratedStep, void, void>;
+    /**
+     * The logarithm of the probability of each token but the first of a sequence, given those before it: an array for each sequence,
+     * whose element i is that of token i + 1. For the models of {@link SequenceModel.generate}.
+     */
+    score(tokens: TokenSequences, options?: TokenOptions): Promise<Float64Array[]>;
+    /**
      * The first `len` values of the convolution kernel K̄ of a block, (channels, features, len). Two-sided blocks have
      * 2·channels, the causal ones first.
      */
@@ -1063,10 +1148,6 @@ declare class SequenceModel extends Handle {
         batch?: number;
         rate?: number;
     }): ModelStream;
-    /**
-     * Many live streams of the model, which come and go and are computed together. See {@link ModelStreams}.
-     */
-    streams(options: StreamsOptions): ModelStreams;
 }
 
 /** The option of everything that computes or reads off the event loop. */
@@ -1298,5 +1379,5 @@ declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-export { AdamW, LiveStream, ModelStream, ModelStreams, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TrainEvent, TrainOptions, WindowOptions };
+export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
+export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };

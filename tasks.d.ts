@@ -1,5 +1,5 @@
 /**
- * Tasks on top of s4-node: forecasts and classifications, from data to figures, with good results by default.
+ * Tasks on top of s4-node: forecasts, classifications and generation, from data to figures, with good results by default.
  */
 /** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
 type FilePath = string | URL | Uint8Array;
@@ -72,15 +72,32 @@ interface DeviceOptions {
     memoryLimit?: number;
 }
 
+/**
+ * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
+ * topK, topP, minP.
+ */
+interface SamplingOptions {
+    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
+    temperature?: number;
+    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
+    topK?: number;
+    /**
+     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
+     * one with the smaller number comes first. Default 1: all.
+     */
+    topP?: number;
+    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
+    minP?: number;
+    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
+    repetitionPenalty?: number;
+    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
+    seed?: number;
+}
+
 /** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
 type Columns = Record<string, ArrayLike<number>>;
-/** What has such columns, as a table of `s4-node/data`. */
-interface ColumnHolder {
-    /** The columns by name. */
-    readonly columns: Readonly<Columns>;
-}
 /** One series, or several that were recorded apart, with the same columns. */
-type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[];
+type SeriesData = Columns | readonly Columns[];
 
 /** What a forecaster predicts: means, normal distributions, or quantiles. */
 type Predicted = 'mean' | 'gaussian' | 'quantiles';
@@ -330,8 +347,8 @@ declare class Forecaster {
     readonly scores: ForecastScores | undefined;
     private constructor();
     /**
-     * Learns from columns of numbers, NaN where a value is missing: a table, one record, or several of the same columns that were
-     * recorded apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
+     * Learns from columns of numbers, NaN where a value is missing: one record, or several of the same columns that were recorded
+     * apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
      * Sizes and rates that are not given are chosen by the data, and told in an event `plan`. `ERR_S4_DATA` where the rows are
      * too few, before any work.
      */
@@ -361,7 +378,7 @@ declare class Forecaster {
      * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
      * are given in `known` for the steps ahead, beside their past in `data`.
      */
-    forecast(data: Columns | ColumnHolder, options?: {
+    forecast(data: Columns, options?: {
         known?: Columns;
         signal?: AbortSignal;
     }): Promise<Forecast>;
@@ -455,13 +472,7 @@ interface ClassExample {
     input: ClassInput;
     /** Its class, as text or a number. */
     label: string | number;
-    /** Samples a second, of sound. */
-    sampleRate?: number;
-    /** The file that it is of, for errors. */
-    file?: string;
 }
-/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
-type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>;
 /** What inputs are: series of values, sound, or pictures. */
 type InputKind = 'series' | 'audio' | 'image';
 
@@ -472,7 +483,7 @@ interface ClassifyOptions extends TaskTrainOptions {
      * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
      */
     kind?: InputKind;
-    /** Samples a second of audio. Default what its examples say. */
+    /** Samples a second of audio. */
     sampleRate?: number;
     /**
      * Ratios of sampling rates that are learned, from data with so many times fewer samples. Default 1, 1.5 and 2 for audio
@@ -567,7 +578,7 @@ declare class Classifier {
      * Learns from examples. A part of each class chooses the best epoch. Sizes and rates that are not given are chosen by the
      * data, and told in an event `plan`.
      */
-    static fit(examples: ClassExamples, options?: ClassifyOptions): Promise<Classifier>;
+    static fit(examples: readonly ClassExample[], options?: ClassifyOptions): Promise<Classifier>;
     /** Loads what {@link Classifier.save} wrote. */
     static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Classifier>;
     /** The classes: numbers in ascending order, then texts. */
@@ -575,15 +586,15 @@ declare class Classifier {
     /** Writes network, scales and class names to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /**
-     * The classes of inputs, of which a text is the path of a recording or a picture. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+     * The classes of inputs. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
      * learned again. Pictures have no rate.
      */
-    predict(inputs: readonly (ClassInput | string)[] | string, options?: {
+    predict(inputs: readonly ClassInput[], options?: {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<Classification[]>;
     /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
-    evaluate(examples: ClassExamples, options?: {
+    evaluate(examples: readonly ClassExample[], options?: {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<ClassScores>;
@@ -598,5 +609,103 @@ declare class Classifier {
     [Symbol.dispose](): void;
 }
 
-export { ClassStream, Classifier, ForecastStream, Forecaster, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, WindowClass };
+/** Makes tokens of text, and text of tokens. Both must say the same every time. */
+interface Tokenizer {
+    /** The tokens of a text: whole numbers from 0. */
+    encode: (text: string) => ArrayLike<number>;
+    /** The text of tokens. Where they end within a character it may end in U+FFFD. */
+    decode: (tokens: number[]) => string;
+    /** Number of different tokens. Default one more than the largest of the text that is learned. */
+    size?: number;
+}
+/** Tokens that a generator knows by itself, or a tokeniser. */
+type TokenKind = 'bytes' | 'characters' | Tokenizer;
+
+/** Options of {@link Generator.fit}. */
+interface GeneratorOptions extends TaskTrainOptions {
+    /** What a text is made of: bytes of UTF-8, the characters that it has, or a tokeniser of your own. Default `'bytes'`. */
+    tokens?: TokenKind;
+    /** Tokens of one example of training. Default 256, or as many as the text allows. */
+    window?: number;
+    /** Part of the text, its end, that chooses the best epoch. Default 0.1. */
+    validation?: number;
+}
+
+/** A file that has a text. */
+interface TextFile {
+    /** Its path. */
+    file: FilePath;
+}
+/** A text: itself, its bytes, or the file that has it. */
+type TextSource = string | Uint8Array | TextFile;
+
+/** Options of {@link Generator.generate}. */
+interface TextOptions extends SamplingOptions {
+    /** Most tokens. Default 256. */
+    maxTokens?: number;
+    /** Texts at which the generation ends; they are not given. They may go over the borders of tokens. */
+    stop?: readonly string[];
+    /** Ends the generation within some milliseconds when it fires, with `ERR_S4_ABORTED`. */
+    signal?: AbortSignal;
+}
+/** How probable a text is. */
+interface TextScore {
+    /** Number of its tokens. */
+    tokens: number;
+    /** Number of its bytes in UTF-8. */
+    bytes: number;
+    /** The natural logarithm of its probability. */
+    logProbability: number;
+    /** e to the mean of −log p over its tokens: as if so many tokens were equally probable each time. */
+    perplexity: number;
+    /** Mean of −log₂ p over its bytes: what an ideal compression by this model would need. */
+    bitsPerByte: number;
+    /** The logarithm of the probability of each token, given those before it. */
+    logProbabilities: Float64Array;
+}
+/**
+ * Learns to write like a text, token by token (bytes, characters or those of a tokeniser), and says how probable a text is.
+ *
+ * @example
+ * const generator = await Generator.fit({ file: 'book.txt' }, { maxSeconds: 600 })
+ * for await (const piece of generator.generate('Once ', { temperature: 0.8, maxTokens: 400, seed: 1 })) process.stdout.write(piece)
+ */
+declare class Generator {
+    #private;
+    /** Mean −log p of a token of the validation part of {@link Generator.fit}, in nats; undefined of a loaded one. */
+    readonly validationLoss: number | undefined;
+    private constructor();
+    /**
+     * Learns from a text, or from several that have nothing to do with each other, such as poems: their beginnings and ends are then
+     * learned too. The end of the whole, or the last of them, chooses the best epoch. Sizes and rates that are not given are chosen
+     * by the text's length, and told in an event `plan`.
+     */
+    static fit(text: TextSource | readonly TextSource[], options?: GeneratorOptions): Promise<Generator>;
+    /** Loads what {@link Generator.save} wrote. A tokeniser is not in the file: it is given again as `tokens`. */
+    static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> & {
+        tokens?: Tokenizer;
+    }): Promise<Generator>;
+    /** Writes network and tokens to one file (safetensors). */
+    save(path: FilePath): Promise<void>;
+    /**
+     * Continues a text, or begins one where the prompt is empty: yields pieces of text as they come off the event loop, never a part
+     * of a character. Ends after `maxTokens` tokens, at a text of `stop`, or where the model ends the text.
+     */
+    generate(prompt: string, options?: TextOptions): AsyncGenerator<string, void, void>;
+    /**
+     * As {@link Generator.generate}, for bytes that are no text, such as grey levels row by row, or sound in 8 bits (μ-law): yields them
+     * one by one. For a generator of `tokens: 'bytes'`; `ERR_S4_UNSUPPORTED` for others.
+     */
+    generateBytes(prompt: Uint8Array, options?: Omit<TextOptions, 'stop'>): AsyncGenerator<number, void, void>;
+    /** How probable a text is: perplexity, and bits a byte. For a generator of `tokens: 'bytes'` bytes may be given too. */
+    score(text: string | Uint8Array, options?: {
+        signal?: AbortSignal;
+    }): Promise<TextScore>;
+    /** Frees the network. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
+export type { Backtest, BacktestForecast, ClassExample, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };

@@ -35,7 +35,7 @@ impl<T> Default for StepOptions<'_, T> {
 }
 
 /// A push of at least this many time steps goes through the forward of whole sequences.
-const MIN_LEN_OF_FORWARD: usize = 32;
+pub(crate) const MIN_LEN_OF_FORWARD: usize = 32;
 
 /// A stream: its state and its buffers on the device. The parameters stay in the model, which every push is given.
 pub struct Stepper<B: Backend> {
@@ -44,7 +44,7 @@ pub struct Stepper<B: Backend> {
     /// Number of sequences.
     pub(crate) batch: usize,
     /// Ratio of sampling rates, by which every step size is multiplied.
-    rate: f64,
+    pub(crate) rate: f64,
     /// Number of time steps so far.
     pub(crate) position: u64,
     /// States after the last time step.
@@ -105,7 +105,7 @@ pub(crate) struct StreamSizes {
 
 impl StreamSizes {
     /// The sizes of a model.
-    fn of<B: Backend>(model: &Model<B>) -> Self {
+    pub(crate) fn of<B: Backend>(model: &Model<B>) -> Self {
         let c = &model.config;
         StreamSizes {
             layers: c.layers,
@@ -127,7 +127,7 @@ impl<B: Backend> Model<B> {
 
 impl<B: Backend> Stepper<B> {
     /// A stream of `model` over `batch` sequences, from zero states.
-    fn new(model: &Model<B>, batch: usize, rate: f64) -> Result<Self> {
+    pub(crate) fn new(model: &Model<B>, batch: usize, rate: f64) -> Result<Self> {
         let op = "SequenceModel.stream";
         model.require_state(op)?;
         checks::rate(op, rate)?;
@@ -379,6 +379,11 @@ impl<B: Backend> Stepper<B> {
         Ok(())
     }
 
+    /// The outputs of the last time step, (batch, outputs), of a push by recurrence.
+    pub(crate) fn download_output(&self, output: &mut [B::Scalar]) -> Result<()> {
+        self.be.download(output, self.output.get(&self.be, output.len()))
+    }
+
     /// Enqueues one time step of the network, from `input` or `tokens` to `output`. `intervals`: whether the uploaded
     /// intervals hold.
     fn enqueue_time_step(&mut self, model: &mut Model<B>, intervals: bool) -> Result<()> {
@@ -413,7 +418,7 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// Takes a whole push through the forward of whole sequences.
-    fn push_by_forward(
+    pub(crate) fn push_by_forward(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,

@@ -369,3 +369,8 @@ impl Cancel {
 pub(crate) fn cancel_flag(cancel: Option<&Cancel>) -> Option<CancelFlag> {
     cancel.map(|c| c.flag.clone())
 }
+
+/// Whether a call was not cancelled.
+pub(crate) fn is_wanted(cancel: &Option<CancelFlag>) -> bool {
+    cancel.as_ref().is_none_or(|flag| !flag.load(Ordering::Acquire))
+}
