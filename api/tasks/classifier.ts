@@ -11,6 +11,7 @@ import {
   type ClassExample,
   type ClassInput,
   type GivenInput,
+  type InputKind,
 } from './class-inputs.js'
 import { largest, probabilities } from './class-network.js'
 import { checkClassifyOptions, rateRatio, type ClassifyOptions } from './class-options.js'
@@ -109,6 +110,17 @@ export class Classifier {
   /** The classes: numbers in ascending order, then texts. */
   get classes(): readonly (string | number)[] {
     return [...this.#about.classes]
+  }
+
+  /** What its inputs are: series of values, sound, or pictures. */
+  get kind(): InputKind {
+    return this.#about.input.kind
+  }
+
+  /** Samples a second of the sound that it learned from; undefined of other inputs. */
+  get sampleRate(): number | undefined {
+    const { kind, sampleRate } = this.#about.input
+    return kind === 'audio' ? sampleRate : undefined
   }
 
   /** Writes network, scales and class names to one file (safetensors). */

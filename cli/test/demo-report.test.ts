@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { ReportData } from '../src/report/data.js'
-import { reportPage } from '../src/report/page.js'
+import type { ReportData } from '../src/demo/data.js'
+import { reportPage } from '../src/demo/page.js'
 
 function sample(): ReportData {
   const rate = 100
