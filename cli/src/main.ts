@@ -35,6 +35,8 @@ function add(parent: Program, command: Command, done: (code: number) => void): v
   const { name, summary, operands, options, notes, children = [], takesUnknown = false } = command
   const program = parent.command(name).summary(summary).description(summary)
   program.allowUnknownOption(takesUnknown)
+  // What stands behind a child's name is the child's.
+  if (children.length > 0) program.enablePositionalOptions()
   for (const operand of operands) {
     const usage = /^\[/.test(operand.name) ? operand.name : `<${operand.name}>`
     program.argument(usage, operand.help)
@@ -64,6 +66,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .version(library().version)
     // Before commands are added, which take these settings over.
     .exitOverride()
+    .enablePositionalOptions()
     .configureHelp({ showGlobalOptions: false })
   for (const command of commands) add(program, command, (result) => (code = result))
   try {

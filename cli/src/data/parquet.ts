@@ -1,5 +1,5 @@
 /** Parquet files as tables: flat columns of numbers, times and texts, in any of the format's compressions. */
-import { asyncBufferFromFile, parquetMetadataAsync, parquetRead } from 'hyparquet'
+import { asyncBufferFromFile, parquetMetadataAsync, parquetRead, parquetSchema } from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
 import type { TableLike } from './table.js'
 
@@ -13,9 +13,9 @@ export async function readParquet(
     throw new Error(`${path} is no Parquet file that can be read: ${(error as Error).message}`)
   })
   const rows = Number(metadata.num_rows)
-  // The first element of the schema is its root; columns with elements below them are lists and records.
-  const flat = metadata.schema.slice(1).filter(({ num_children: children }) => children === undefined)
-  const there = flat.map(({ name }) => name)
+  // Columns with elements below them are lists and records.
+  const flat = parquetSchema(metadata).children.filter(({ children }) => children.length === 0)
+  const there = flat.map(({ element }) => element.name)
   const wanted = names === undefined ? there : time === undefined ? names : [...names, time]
   const unknown = [...wanted, ...(time === undefined ? [] : [time])].find((name) => !there.includes(name))
   if (unknown !== undefined) throw new Error(`${path} has no column '${unknown}': ${there.join(', ')}`)
