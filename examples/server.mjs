@@ -55,15 +55,19 @@ async function flush() {
   }
 }
 
-async function bodyOf(request) {
-  const pieces = []
-  let bytes = 0
-  for await (const piece of request) {
-    bytes += piece.length
-    if (bytes > MOST_BYTES) throw new Refused(413, `a body of at most ${MOST_BYTES} bytes`)
-    pieces.push(piece)
-  }
-  return parsed(Buffer.concat(pieces).toString('utf8'))
+/** The body of a request. What is too much is read on and dropped, so that the client gets its answer. */
+function bodyOf(request) {
+  return new Promise((resolve, reject) => {
+    const pieces = []
+    let bytes = 0
+    request.on('data', (piece) => {
+      bytes += piece.length
+      if (bytes <= MOST_BYTES) pieces.push(piece)
+      else reject(new Refused(413, `a body of at most ${MOST_BYTES} bytes`))
+    })
+    request.on('end', () => resolve(Buffer.concat(pieces)))
+    request.on('error', reject)
+  }).then((bytes) => parsed(bytes.toString('utf8')))
 }
 
 function parsed(text) {
@@ -111,12 +115,16 @@ const routes = {
   },
   'POST /stream': async (request, response) => {
     if (task !== 'forecast') throw new Refused(404, 'this is a classifier')
-    using live = served.stream()
-    for await (const text of createInterface({ input: request, crlfDelay: Infinity })) {
-      if (text.trim() === '') continue
-      const said = live.push(row(parsed(text)))
-      if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' })
-      await line(response, said)
+    const live = served.stream()
+    try {
+      for await (const text of createInterface({ input: request, crlfDelay: Infinity })) {
+        if (text.trim() === '') continue
+        const said = live.push(row(parsed(text)))
+        if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+        await line(response, said)
+      }
+    } finally {
+      live.dispose()
     }
     response.end()
   },
@@ -130,7 +138,7 @@ const server = createServer(async (request, response) => {
     await route(request, response)
   } catch (error) {
     // What the client sent is its mistake; all else is told to the log alone.
-    const status = error.status ?? (/^ERR_S4_(DATA|SHAPE|VALUE|UNSUPPORTED)$/.test(error.code) ? 400 : 500)
+    const status = error.status ?? (/^ERR_S4_(DATA|SHAPE|VALUE|DTYPE|NONFINITE|UNSUPPORTED)$/.test(error.code) ? 400 : 500)
     if (status === 500 && !request.destroyed) console.error(error)
     const said = { error: status === 500 ? 'the server failed' : error.message }
     if (response.headersSent) response.end(`${JSON.stringify(said)}\n`)
@@ -139,6 +147,7 @@ const server = createServer(async (request, response) => {
   }
 })
 server.requestTimeout = MOST_SECONDS * 1000
+server.keepAliveTimeout = MOST_SECONDS * 1000
 server.listen(Number(port), '127.0.0.1', () => console.log(`${task} at http://127.0.0.1:${server.address().port}`))
 for (const signal of ['SIGINT', 'SIGTERM'])
   process.once(signal, () => server.close(() => served.dispose()) && server.closeIdleConnections())

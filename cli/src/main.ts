@@ -1,34 +1,10 @@
 /** The `s4` command. Exit codes: 0 done, 1 it failed (or a check did not hold), 2 a mistake in the command line, 130 ended by Ctrl-C. */
 import { Command as Program, CommanderError } from 'commander'
 import { diagnose as library } from 's4-node'
-import { bench } from './commands/bench.js'
+import { commands } from './commands/all.js'
 import type { Command } from './commands/command.js'
-import { data } from './commands/data.js'
-import { demo } from './commands/demo.js'
-import { diagnose } from './commands/diagnose.js'
-import { evaluate } from './commands/eval.js'
-import { forecast } from './commands/forecast.js'
-import { importOfficial } from './commands/import.js'
-import { predict } from './commands/predict.js'
-import { stream } from './commands/stream.js'
-import { train } from './commands/train.js'
-import { verify } from './commands/verify.js'
 import { flagsOf, helpOf, valueOfText, type Values } from './options/spec.js'
 import { UsageError } from './usage.js'
-
-const commands: readonly Command[] = [
-  train,
-  evaluate,
-  predict,
-  forecast,
-  stream,
-  data,
-  importOfficial,
-  verify,
-  bench,
-  diagnose,
-  demo,
-]
 
 /** Adds a command below `parent`; `done` is called with its exit code. */
 function add(parent: Program, command: Command, done: (code: number) => void): void {

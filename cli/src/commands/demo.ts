@@ -7,7 +7,6 @@ import type { Command } from './command.js'
 import { findMarks, windowedSquares } from '../demo/marks.js'
 import { layerPictures, snapshot } from '../demo/pictures.js'
 import { progress } from '../progress.js'
-import { reportPage } from '../demo/page.js'
 import { scores, scoreTable } from '../demo/scores.js'
 import { saveForecaster } from '../demo/store.js'
 import { deviceOf, deviceSpecs } from '../options/common.js'
@@ -91,6 +90,8 @@ export const demo: Command = {
     mkdirSync(folder, { recursive: true })
     await saveForecaster(forecaster, join(folder, 'model.safetensors'))
     const band = forecaster.ahead(outputs, series, horizon)
+    // Its charts take a while to load, which other commands need not wait for.
+    const { reportPage } = await import('../demo/page.js')
     const page = reportPage({
       title: 'Five minutes of an electrocardiogram, learnt by S4',
       source:

@@ -3,7 +3,6 @@ import { Classifier, type ClassifyOptions, type ClassScores } from 's4-node/task
 import { exampleSpecs, readExamples, type NamedExample } from '../data/examples.js'
 import { deviceSpecs, trainingSpecs } from '../options/common.js'
 import type { OptionSpec, Values } from '../options/spec.js'
-import { classPage } from '../report/classify.js'
 import { UsageError } from '../usage.js'
 import { classLines } from './class-scores.js'
 import type { Task, TrainingData } from './task.js'
@@ -63,6 +62,8 @@ export const classify: Task = {
         return {
           save: (path) => classifier.save(path),
           async judge(history, settings) {
+            // Its charts take a while to load, which other commands need not wait for.
+            const { classPage } = await import('../report/classify.js')
             const known = held.filter(({ label }) => classifier.classes.includes(label))
             const scores: ClassScores | undefined =
               known.length === 0 ? undefined : await classifier.evaluate(known.map(({ input, label }) => ({ input, label })))

@@ -3,7 +3,6 @@ import { Forecaster, type ForecastOptions } from 's4-node/tasks'
 import { readTables, tableSpecs } from '../data/tables.js'
 import { trainingSpecs, deviceSpecs } from '../options/common.js'
 import type { OptionSpec, Values } from '../options/spec.js'
-import { forecastPage } from '../report/forecast.js'
 import { scoreLines } from './forecast-scores.js'
 import type { Task, TrainingData } from './task.js'
 
@@ -48,6 +47,8 @@ export const forecast: Task = {
         return {
           save: (path) => forecaster.save(path),
           async judge(history, settings) {
+            // Its charts take a while to load, which other commands need not wait for.
+            const { forecastPage } = await import('../report/forecast.js')
             const { horizon, lookBack, season, targets, known, scores } = forecaster
             const result = { task: 'forecast', horizon, lookBack, season, targets, known, scores }
             const text = scores === undefined ? 'no test part: no scores' : scoreLines(scores, season)
