@@ -93,11 +93,17 @@ const row = (values) => Object.fromEntries(Object.entries(values).map(([name, x]
 
 const routes = {
   'GET /health': async (_, response) =>
-    send(response, 200, { task, ...(task === 'classify' ? { classes: served.classes } : { targets: served.targets, lookBack: served.lookBack }) }),
+    send(response, 200, {
+      task,
+      ...(task === 'classify'
+        ? { classes: served.classes }
+        : { targets: served.targets, lookBack: served.lookBack }),
+    }),
   'POST /predict': async (request, response) => {
     if (task !== 'classify') throw new Refused(404, 'this is a forecaster')
     const { inputs } = await bodyOf(request)
-    if (!Array.isArray(inputs) || inputs.length === 0) throw new Refused(400, 'inputs, a list of lists of numbers')
+    if (!Array.isArray(inputs) || inputs.length === 0)
+      throw new Refused(400, 'inputs, a list of lists of numbers')
     const answers = await classify(inputs)
     send(response, 200, {
       labels: answers.map(({ label }) => label),
@@ -110,7 +116,10 @@ const routes = {
     const made = await served.forecast(columns, known === undefined ? {} : { known })
     response.writeHead(200, { 'content-type': 'application/x-ndjson' })
     for (let k = 0; k < served.horizon && !response.destroyed; k++)
-      await line(response, { step: k + 1, ...Object.fromEntries(served.targets.map((name) => [name, made[name].mean[k]])) })
+      await line(response, {
+        step: k + 1,
+        ...Object.fromEntries(served.targets.map((name) => [name, made[name].mean[k]])),
+      })
     response.end()
   },
   'POST /stream': async (request, response) => {
@@ -138,7 +147,8 @@ const server = createServer(async (request, response) => {
     await route(request, response)
   } catch (error) {
     // What the client sent is its mistake; all else is told to the log alone.
-    const status = error.status ?? (/^ERR_S4_(DATA|SHAPE|VALUE|DTYPE|NONFINITE|UNSUPPORTED)$/.test(error.code) ? 400 : 500)
+    const status =
+      error.status ?? (/^ERR_S4_(DATA|SHAPE|VALUE|DTYPE|NONFINITE|UNSUPPORTED)$/.test(error.code) ? 400 : 500)
     if (status === 500 && !request.destroyed) console.error(error)
     const said = { error: status === 500 ? 'the server failed' : error.message }
     if (response.headersSent) response.end(`${JSON.stringify(said)}\n`)
@@ -148,6 +158,8 @@ const server = createServer(async (request, response) => {
 })
 server.requestTimeout = MOST_SECONDS * 1000
 server.keepAliveTimeout = MOST_SECONDS * 1000
-server.listen(Number(port), '127.0.0.1', () => console.log(`${task} at http://127.0.0.1:${server.address().port}`))
+server.listen(Number(port), '127.0.0.1', () =>
+  console.log(`${task} at http://127.0.0.1:${server.address().port}`),
+)
 for (const signal of ['SIGINT', 'SIGTERM'])
   process.once(signal, () => server.close(() => served.dispose()) && server.closeIdleConnections())

@@ -14,7 +14,7 @@ function add(parent: Program, command: Command, done: (code: number) => void): v
   // What stands behind a child's name is the child's.
   if (children.length > 0) program.enablePositionalOptions()
   for (const operand of operands) {
-    const usage = /^\[/.test(operand.name) ? operand.name : `<${operand.name}>`
+    const usage = operand.name.startsWith('[') ? operand.name : `<${operand.name}>`
     program.argument(usage, operand.help)
   }
   for (const spec of options) program.option(flagsOf(spec), helpOf(spec))

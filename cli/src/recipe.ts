@@ -17,7 +17,9 @@ export function settingsOf(text: string, file: string): Settings {
   const { $schema: _schema, title: _title, task, data, ...rest } = given as Record<string, unknown>
   if (!taskNames.includes(task as TaskName)) {
     const paper = 'model' in rest ? ' (the experiments in recipes/ are run by scripts/recipe.mjs)' : ''
-    throw new UsageError(`${file}: 'task' is one of ${taskNames.join(', ')}, not ${JSON.stringify(task)}${paper}`)
+    throw new UsageError(
+      `${file}: 'task' is one of ${taskNames.join(', ')}, not ${JSON.stringify(task)}${paper}`,
+    )
   }
   if (data !== undefined && !(Array.isArray(data) && data.every((x) => typeof x === 'string' && x !== '')))
     throw new UsageError(`${file}: 'data' is a list of files and folders, not ${JSON.stringify(data)}`)
@@ -25,7 +27,8 @@ export function settingsOf(text: string, file: string): Settings {
   const options: Values = {}
   for (const [name, value] of Object.entries(rest)) {
     const spec = specs.find((one) => one.name === name)
-    if (spec === undefined) throw new UsageError(`${file}: '${name}' is no option of the task ${String(task)}`)
+    if (spec === undefined)
+      throw new UsageError(`${file}: '${name}' is no option of the task ${String(task)}`)
     options[name] = checkedValue(spec, value, `${file}: '${name}'`)
   }
   return { task: task as TaskName, data: (data as string[] | undefined) ?? [], options }
@@ -46,7 +49,8 @@ export function recipeSchema(): object {
         title: { description: 'what it is, in a sentence', type: 'string' },
         task: { const: name },
         data: {
-          description: 'files and folders, from the folder in which the command is called; on the command line others may be named',
+          description:
+            'files and folders, from the folder in which the command is called; on the command line others may be named',
           type: 'array',
           items: { type: 'string', minLength: 1 },
         },

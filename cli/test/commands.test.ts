@@ -22,7 +22,11 @@ test('mistakes are told in a line and exit code 2, failures exit code 1', () => 
   one(['train', 'forecast'], 2, /missing required argument 'DATA'/)
   one(['train', 'forecast', 'x.csv', '--speed', '9'], 2, /unknown option '--speed'/)
   one(['train', 'forecast', 'x.csv', '--layers', '0'], 2, /--layers is a whole number of at least 1, not '0'/)
-  one(['train', 'forecast', 'x.csv', '--horizon', '-3'], 2, /--horizon is a whole number from 1 to 65536, not '-3'/)
+  one(
+    ['train', 'forecast', 'x.csv', '--horizon', '-3'],
+    2,
+    /--horizon is a whole number from 1 to 65536, not '-3'/,
+  )
   one(['train', 'forecast', 'x.csv', '--split', '1,2'], 2, /--split is 3 numbers, not '1,2'/)
   one(['train', 'forecast', 'x.csv', '--mode', 's5'], 2, /--mode is one of s4, s4d, not 's5'/)
   one(['train', 'forecast', 'nowhere.csv'], 1, /nowhere\.csv/)
@@ -40,9 +44,9 @@ test('help names defaults, and the version is told', () => {
   const help = s4(['train', 'classify', '--help']).stdout
   assert.match(help, /Usage: s4 train classify \[options\] <DATA\.\.\.>/)
   assert.match(help, /--validation <n>[^-]*\(default: 0\.15\)/)
-  const { version } = JSON.parse(
-    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-  ) as { version: string }
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
   for (const word of ['--version', '-V']) assert.equal(s4([word]).stdout, `${version}\n`)
 })
 
@@ -88,8 +92,17 @@ test('bench times a network of the sizes that are asked for', () => {
   const sizes = ['--features', '8', '--layers', '1', '--state', '8', '--length', '64', '--batch-size', '2']
   const { status, stdout, stderr } = s4(['bench', ...sizes, '--seconds', '0', '--device', 'cpu', '--json'])
   assert.equal(status, 0, stderr)
-  const { network, batch, trainStep, predict, stream } = JSON.parse(stdout) as Record<string, Record<string, number>>
-  assert.deepEqual([network, batch], [{ layers: 1, features: 8, state: 8 }, { sequences: 2, samples: 64 }])
+  const { network, batch, trainStep, predict, stream } = JSON.parse(stdout) as Record<
+    string,
+    Record<string, number>
+  >
+  assert.deepEqual(
+    [network, batch],
+    [
+      { layers: 1, features: 8, state: 8 },
+      { sequences: 2, samples: 64 },
+    ],
+  )
   for (const figure of [trainStep, predict, stream])
     assert.ok(figure!['milliseconds']! > 0 && figure!['samplesPerSecond']! > 0)
   assert.match(s4(['bench', ...sizes, '--seconds', '0']).stdout, /training step +\d.* ms +[\d,]+ samples\/s/)

@@ -80,8 +80,21 @@ test('a run that was stopped before its first epoch is begun anew', async () => 
 })
 
 test('a recipe is the same run; config.json is one; other data may be named', () => {
-  const [recipe, first, second] = ['recipe.json', 'first', 'second'].map((name) => join(folder, name)) as [string, string, string]
-  const given = { task: 'forecast', title: 'two waves', data: ['waves.csv'], targets: ['a'], horizon: 3, epochs: 1, features: 8, layers: 1 }
+  const [recipe, first, second] = ['recipe.json', 'first', 'second'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ]
+  const given = {
+    task: 'forecast',
+    title: 'two waves',
+    data: ['waves.csv'],
+    targets: ['a'],
+    horizon: 3,
+    epochs: 1,
+    features: 8,
+    layers: 1,
+  }
   writeFileSync(recipe, JSON.stringify(given))
   const run = s4(['train', '--recipe', recipe, '--out', first, '--json'], '', folder)
   assert.equal(run.status, 0, run.stderr)
@@ -141,12 +154,15 @@ test('event files are those that TensorBoard writes, byte for byte', () => {
   assert.match(file.path, /events\.out\.tfevents\.1700000000\./)
   file.scalars(0, { 'loss/update': 0.125, lost: NaN }, 1700000001500)
   file.scalars(1, { lost: Infinity })
-  assert.ok(readFileSync(file.path).equals(Buffer.concat(events.slice(0, 2).map(record))), 'what is not finite is left out')
+  assert.ok(
+    readFileSync(file.path).equals(Buffer.concat(events.slice(0, 2).map(record))),
+    'what is not finite is left out',
+  )
 })
 
 test('a run writes its event file', () => {
   const run = join(folder, 'whole')
-  const [name] = readdirSync(run).filter((one) => one.startsWith('events.out.tfevents.'))
+  const name = readdirSync(run).find((one) => one.startsWith('events.out.tfevents.'))
   const bytes = readFileSync(join(run, name as string))
   const tags: string[] = []
   for (let at = 0; at < bytes.length;) {
@@ -157,6 +173,7 @@ test('a run writes its event file', () => {
     at += 16 + length
   }
   const epochs = history(run).filter(({ type }) => type === 'epoch').length
-  for (const tag of ['loss/epoch', 'validation/mse']) assert.equal(tags.filter((t) => t === tag).length, epochs, tag)
+  for (const tag of ['loss/epoch', 'validation/mse'])
+    assert.equal(tags.filter((t) => t === tag).length, epochs, tag)
   assert.ok(tags.filter((t) => t === 'loss/update').length >= epochs)
 })

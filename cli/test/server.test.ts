@@ -28,7 +28,11 @@ async function serve(run: string): Promise<{ url: string; child: ChildProcess; l
 
 const post = (url: string, body: unknown) =>
   fetch(url, { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body) })
-const lines = (text: string) => text.trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>)
+const lines = (text: string) =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
 
 let classifier: Awaited<ReturnType<typeof serve>>
 let forecaster: Awaited<ReturnType<typeof serve>>
@@ -39,7 +43,22 @@ before(async () => {
   assert.equal(heard.status, 0, heard.stderr)
   const table = join(folder, 'waves.csv')
   writeFileSync(table, waves(600))
-  const seen = s4(['train', 'forecast', table, '--columns', 'a,b', '--targets', 'a,b', '--horizon', '4', '--out', series, '--epochs', '1', ...small])
+  const seen = s4([
+    'train',
+    'forecast',
+    table,
+    '--columns',
+    'a,b',
+    '--targets',
+    'a,b',
+    '--horizon',
+    '4',
+    '--out',
+    series,
+    '--epochs',
+    '1',
+    ...small,
+  ])
   assert.equal(seen.status, 0, seen.stderr)
   classifier = await serve(tones)
   forecaster = await serve(series)
@@ -109,7 +128,10 @@ test('a forecaster streams its steps, and follows rows as they come', async () =
   const values = rows(waves(300))
   const columns = { a: values.map((row) => Number(row[1])), b: values.map((row) => Number(row[2])) }
   const steps = lines(await (await post(`${forecaster.url}/forecast`, { columns })).text())
-  assert.deepEqual(steps.map(({ step }) => step), [1, 2, 3, 4])
+  assert.deepEqual(
+    steps.map(({ step }) => step),
+    [1, 2, 3, 4],
+  )
   assert.ok(steps.every(({ a, b }) => Number.isFinite(a) && Number.isFinite(b)))
   const refused = await post(`${forecaster.url}/forecast`, { columns: { a: columns.a } })
   assert.equal(refused.status, 400)
@@ -121,14 +143,21 @@ test('a forecaster streams its steps, and follows rows as they come', async () =
   const body = new ReadableStream<Uint8Array>({ start: (controller) => void (send = controller) })
   const push = (row: unknown) => send?.enqueue(new TextEncoder().encode(`${JSON.stringify(row)}\n`))
   push({ a: columns.a[0], b: columns.b[0] })
-  const response = await fetch(`${forecaster.url}/stream`, { method: 'POST', body, duplex: 'half' } as RequestInit)
+  const response = await fetch(`${forecaster.url}/stream`, {
+    method: 'POST',
+    body,
+    duplex: 'half',
+  } as RequestInit)
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
   for (let t = 0; t < 20; t++) {
     const { value } = await reader.read()
     answers.push(...lines(value as string))
     if (t < 19) push({ a: columns.a[t + 1], b: t === 9 ? null : columns.b[t + 1] })
   }
-  assert.deepEqual(answers.map(({ row }) => row), Array.from({ length: 20 }, (_, t) => t))
+  assert.deepEqual(
+    answers.map(({ row }) => row),
+    Array.from({ length: 20 }, (_, t) => t),
+  )
   push({ a: 'x' })
   assert.match((await reader.read()).value as string, /"error":".*row with a number for 'a'/)
   send?.close()

@@ -44,35 +44,77 @@ test('data show: what is in tables and recordings', () => {
   assert.deepEqual([rows, from, to], [40, '2024-01-01T00:00:00.000Z', '2024-01-02T15:00:00.000Z'])
   assert.deepEqual(
     columns.map(({ name, missing, texts }) => [name, missing ?? texts]),
-    [['load', 1], ['count', 0], ['small', 0], ['on', 0], ['tag', 2]],
+    [
+      ['load', 1],
+      ['count', 0],
+      ['small', 0],
+      ['on', 0],
+      ['tag', 2],
+    ],
   )
   const small = columns.find(({ name }) => name === 'small') as { mean: number; least: number; most: number }
   assert.deepEqual([small.mean, small.least, small.most], [4.875, 0, 9.75])
   const sounds = recordings(join(folder, 'sounds'), 1, 8000)
-  assert.match(s4(['data', 'show', sounds]).stdout, /low_0\.wav: sampleRate 8000, samples 2000, seconds 0\.25/)
+  assert.match(
+    s4(['data', 'show', sounds]).stdout,
+    /low_0\.wav: sampleRate 8000, samples 2000, seconds 0\.25/,
+  )
   assert.match(s4(['data', 'show', join(folder, 'sounds', '..', 'none')]).stderr, /none does not exist/)
 })
 
 test('how tables are read: delimiter, decimal sign, header, missing values, times', () => {
   const file = join(folder, 'german.csv')
-  const lines = rowsOf(waves(60)).map(([when, a, b]) => `${when};${a!.replace('.', ',')};${b === '10.00000' ? 'k.A.' : b!.replace('.', ',')}`)
+  const lines = rowsOf(waves(60)).map(
+    ([when, a, b]) => `${when};${a!.replace('.', ',')};${b === '10.00000' ? 'k.A.' : b!.replace('.', ',')}`,
+  )
   writeFileSync(file, `${lines.join('\n')}\n`)
   const read = (more: string[]) => {
     const { status, stdout, stderr } = s4(['data', 'show', file, '--json', ...more])
     assert.equal(status, 0, stderr)
-    return JSON.parse(stdout) as { rows: number; from?: string; columns: { name: string; missing: number; mean: number }[] }
+    return JSON.parse(stdout) as {
+      rows: number
+      from?: string
+      columns: { name: string; missing: number; mean: number }[]
+    }
   }
   const first = read(['--header', 'false', '--delimiter', ';', '--decimal', ',', '--missing', 'k.A.'])
   assert.equal(first.rows, 60)
   assert.ok(first.columns.some(({ mean }) => mean > 9 && mean < 11))
-  writeFileSync(file, `when;a;b\n${lines.map((line) => line.replace(/^(\d+)-(\d+)-(\d+)/, '$3.$2.$1')).join('\n')}\n`)
-  const second = read(['--header', 'true', '--time', 'when', '--time-format', '%d.%m.%Y %H:%M', '--zone', 'Europe/Berlin', '--decimal', ',', '--missing', 'k.A.'])
+  writeFileSync(
+    file,
+    `when;a;b\n${lines.map((line) => line.replace(/^(\d+)-(\d+)-(\d+)/, '$3.$2.$1')).join('\n')}\n`,
+  )
+  const second = read([
+    '--header',
+    'true',
+    '--time',
+    'when',
+    '--time-format',
+    '%d.%m.%Y %H:%M',
+    '--zone',
+    'Europe/Berlin',
+    '--decimal',
+    ',',
+    '--missing',
+    'k.A.',
+  ])
   assert.equal(second.from, '2023-12-31T23:00:00.000Z', 'midnight in Berlin')
-  assert.deepEqual(second.columns.map(({ name }) => name), ['a', 'b'])
-  assert.deepEqual(read(['--columns', 'a', '--decimal', ',']).columns.map(({ name }) => name), ['a'])
+  assert.deepEqual(
+    second.columns.map(({ name }) => name),
+    ['a', 'b'],
+  )
+  assert.deepEqual(
+    read(['--columns', 'a', '--decimal', ',']).columns.map(({ name }) => name),
+    ['a'],
+  )
 })
 
-const rowsOf = (csv: string) => csv.trim().split('\n').slice(1).map((line) => line.split(','))
+const rowsOf = (csv: string) =>
+  csv
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(','))
 
 test('raw samples in pieces of any size are those of the whole', () => {
   const samples = Float32Array.from({ length: 100 }, (_, t) => Math.fround(Math.sin(t)))
@@ -81,6 +123,12 @@ test('raw samples in pieces of any size are those of the whole', () => {
   const got: number[] = []
   for (let at = 0; at < bytes.length; at += 7) got.push(...reader.push(bytes.subarray(at, at + 7)))
   assert.deepEqual(got, Array.from(samples))
-  assert.deepEqual([...new SampleBytes('u8').push(Buffer.from([0, 128, 255]))], [-1, 0, Math.fround(127 / 128)])
-  assert.deepEqual([...new SampleBytes('i16').push(Buffer.from([0, 128, 255, 127]))], [-1, Math.fround(32767 / 32768)])
+  assert.deepEqual(
+    [...new SampleBytes('u8').push(Buffer.from([0, 128, 255]))],
+    [-1, 0, Math.fround(127 / 128)],
+  )
+  assert.deepEqual(
+    [...new SampleBytes('i16').push(Buffer.from([0, 128, 255, 127]))],
+    [-1, Math.fround(32767 / 32768)],
+  )
 })

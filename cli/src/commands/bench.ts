@@ -16,9 +16,17 @@ export const bench: Command = {
     jsonSpec,
     ...deviceSpecs,
   ],
-  notes: 'Prints the median time of a training step, of a prediction, and of one sample of a stream, each after a warm-up.',
+  notes:
+    'Prints the median time of a training step, of a prediction, and of one sample of a stream, each after a warm-up.',
   async run({ values }) {
-    const { features = 64, layers = 4, state = 64, length = 4096, batchSize = 4, seconds = 1 } = values as Record<string, number>
+    const {
+      features = 64,
+      layers = 4,
+      state = 64,
+      length = 4096,
+      batchSize = 4,
+      seconds = 1,
+    } = values as Record<string, number>
     using model = await SequenceModel.create({
       ...deviceOf(values),
       input: 1,
@@ -48,10 +56,14 @@ export const bench: Command = {
     }
     if (values['json']) console.log(JSON.stringify(figures))
     else {
-      console.log(`${layers} blocks of ${features} features, state ${state}, on ${model.device}; ${batchSize} × ${length} samples`)
+      console.log(
+        `${layers} blocks of ${features} features, state ${state}, on ${model.device}; ${batchSize} × ${length} samples`,
+      )
       for (const name of ['trainStep', 'predict', 'stream'] as const) {
         const { milliseconds, samplesPerSecond } = figures[name]
-        console.log(`${LABELS[name].padEnd(20)}${milliseconds.toPrecision(4).padStart(10)} ms${Math.round(samplesPerSecond).toLocaleString('en').padStart(16)} samples/s`)
+        console.log(
+          `${LABELS[name].padEnd(20)}${milliseconds.toPrecision(4).padStart(10)} ms${Math.round(samplesPerSecond).toLocaleString('en').padStart(16)} samples/s`,
+        )
       }
     }
     return 0
@@ -61,7 +73,10 @@ export const bench: Command = {
 const LABELS = { trainStep: 'training step', predict: 'prediction', stream: 'sample of a stream' }
 
 /** One update a call, all of one training. */
-function trainingSteps(model: SequenceModel, input: { data: Float32Array; shape: number[] }): () => Promise<void> {
+function trainingSteps(
+  model: SequenceModel,
+  input: { data: Float32Array; shape: number[] },
+): () => Promise<void> {
   const batches = (function* () {
     for (;;) yield { input, target: input }
   })()

@@ -34,7 +34,8 @@ const listops: Command = {
     count('test', 'expressions to test with', '2000'),
     seedSpec,
   ],
-  notes: 'Each file has a first line Source<TAB>Target, then an expression without parentheses, a tab and its value.',
+  notes:
+    'Each file has a first line Source<TAB>Target, then an expression without parentheses, a tab and its value.',
   async run({ operands: [out], values }) {
     const { train = 96_000, validation = 2000, test = 2000, seed = 42 } = values as Record<string, number>
     checkFree(out as string, 'basic_train.tsv')
@@ -79,7 +80,8 @@ const show: Command = {
       shown.push({ file, sampleRate, samples, seconds: samples / (sampleRate as number) })
     }
     if (shown.length === 0) throw new Error(`${operands.join(', ')}: no tables and no recordings`)
-    for (const one of shown) console.log(values['json'] ? JSON.stringify(one) : textOf(one as Record<string, unknown>))
+    for (const one of shown)
+      console.log(values['json'] ? JSON.stringify(one) : textOf(one as Record<string, unknown>))
     return 0
   },
 }
@@ -117,7 +119,9 @@ function textOf({ file, columns, ...rest }: Record<string, unknown>): string {
     Object.entries(x)
       .map(([name, value]) => `${name} ${typeof value === 'number' ? number(value) : String(value)}`)
       .join(', ')
-  const lines = ((columns ?? []) as { name: string }[]).map(({ name, ...others }) => `  ${name}: ${said(others)}`)
+  const lines = ((columns ?? []) as { name: string }[]).map(
+    ({ name, ...others }) => `  ${name}: ${said(others)}`,
+  )
   return [`${String(file)}: ${said(rest)}`, ...lines].join('\n')
 }
 

@@ -27,8 +27,20 @@ export const demo: Command = {
   summary: 'train on the electrocardiogram, forecast, stream, mark, and write a report',
   operands: [{ name: '[DATA.csv]', help: 'a table with a column mv' }],
   options: [
-    { name: 'out', kind: 'text', word: 'folder', help: 'where index.html and model.safetensors are written', otherwise: 'report' },
-    { name: 'updates', kind: 'count', min: 1, help: 'updates of the training', otherwise: '600, or what the time allows' },
+    {
+      name: 'out',
+      kind: 'text',
+      word: 'folder',
+      help: 'where index.html and model.safetensors are written',
+      otherwise: 'report',
+    },
+    {
+      name: 'updates',
+      kind: 'count',
+      min: 1,
+      help: 'updates of the training',
+      otherwise: '600, or what the time allows',
+    },
     { name: 'maxSeconds', kind: 'number', min: 1, help: 'most seconds of training', otherwise: '235' },
     { name: 'seed', kind: 'count', min: 0, help: 'of initial values and windows', otherwise: '0' },
     ...deviceSpecs,

@@ -11,13 +11,44 @@ import { rateOf } from '../data/rate.js'
 
 /** Options of one task alone. */
 const rangeSpecs: readonly OptionSpec[] = [
-  { name: 'from', kind: 'count', min: 0, help: 'forecasters: first row that is forecast', otherwise: '0; the look-back must come before it' },
-  { name: 'to', kind: 'count', min: 1, help: 'forecasters: end of the rows that are forecast', otherwise: 'all' },
-  { name: 'stride', kind: 'count', min: 1, help: 'forecasters: rows between two forecasts', otherwise: '1, or what keeps their number in bounds' },
+  {
+    name: 'from',
+    kind: 'count',
+    min: 0,
+    help: 'forecasters: first row that is forecast',
+    otherwise: '0; the look-back must come before it',
+  },
+  {
+    name: 'to',
+    kind: 'count',
+    min: 1,
+    help: 'forecasters: end of the rows that are forecast',
+    otherwise: 'all',
+  },
+  {
+    name: 'stride',
+    kind: 'count',
+    min: 1,
+    help: 'forecasters: rows between two forecasts',
+    otherwise: '1, or what keeps their number in bounds',
+  },
 ]
 const classSpecs: readonly OptionSpec[] = [
-  { name: 'only', kind: 'pattern', word: 'pattern', help: 'classifiers: the files whose path matches', otherwise: 'all' },
-  { name: 'rate', kind: 'number', min: 1, max: 16, help: 'classifiers: how many times fewer samples a second the data have', otherwise: 'what the files say, else 1' },
+  {
+    name: 'only',
+    kind: 'pattern',
+    word: 'pattern',
+    help: 'classifiers: the files whose path matches',
+    otherwise: 'all',
+  },
+  {
+    name: 'rate',
+    kind: 'number',
+    min: 1,
+    max: 16,
+    help: 'classifiers: how many times fewer samples a second the data have',
+    otherwise: 'what the files say, else 1',
+  },
 ]
 const ownClassSpecs = exampleSpecs.filter(({ name }) => !tableSpecs.some((spec) => spec.name === name))
 
@@ -37,7 +68,8 @@ resamples them first.`,
       const foreign = (loaded.task === 'forecast' ? [...classSpecs, ...ownClassSpecs] : rangeSpecs).find(
         ({ name }) => values[name] !== undefined,
       )
-      if (foreign !== undefined) throw new UsageError(`--${foreign.name} is no option of the task ${loaded.task}`)
+      if (foreign !== undefined)
+        throw new UsageError(`--${foreign.name} is no option of the task ${loaded.task}`)
       const { scores, text } = await figures(loaded, data, values)
       console.log(values['json'] ? JSON.stringify(scores) : text)
       return 0
@@ -48,14 +80,22 @@ resamples them first.`,
   },
 }
 
-async function figures(loaded: Loaded, data: readonly string[], values: Values): Promise<{ scores: object; text: string }> {
+async function figures(
+  loaded: Loaded,
+  data: readonly string[],
+  values: Values,
+): Promise<{ scores: object; text: string }> {
   if (loaded.task === 'forecast') {
     const { forecaster } = loaded
     const tables = await readTables(data, values)
     const { from, to, stride } = values as { from?: number; to?: number; stride?: number }
     const scores = await forecaster.evaluate(
       tables.map(({ columns }) => columns),
-      { ...(from !== undefined && { from }), ...(to !== undefined && { to }), ...(stride !== undefined && { stride }) },
+      {
+        ...(from !== undefined && { from }),
+        ...(to !== undefined && { to }),
+        ...(stride !== undefined && { stride }),
+      },
     )
     return { scores, text: scoreLines(scores, forecaster.season) }
   }
@@ -63,7 +103,8 @@ async function figures(loaded: Loaded, data: readonly string[], values: Values):
   const { examples, sampleRate } = await readExamples(data, values)
   const only = new RegExp((values['only'] as string | undefined) ?? '')
   const chosen = examples.filter(({ name }) => only.test(name))
-  if (chosen.length === 0) throw new UsageError(`--only ${only.source} matches none of ${examples.length} examples`)
+  if (chosen.length === 0)
+    throw new UsageError(`--only ${only.source} matches none of ${examples.length} examples`)
   const scores = await classifier.evaluate(
     chosen.map(({ input, label }) => ({ input, label })),
     { rate: rateOf(classifier, sampleRate, values) },

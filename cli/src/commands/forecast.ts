@@ -15,7 +15,13 @@ export const forecast: Command = {
     { name: 'DATA', help: 'table with the rows before' },
   ],
   options: [
-    { name: 'knownAhead', kind: 'text', word: 'file', help: 'table with the columns that are known ahead, for the rows to forecast', otherwise: 'none' },
+    {
+      name: 'knownAhead',
+      kind: 'text',
+      word: 'file',
+      help: 'table with the columns that are known ahead, for the rows to forecast',
+      otherwise: 'none',
+    },
     { name: 'out', kind: 'text', word: 'file', help: 'file to write', otherwise: 'standard output' },
     jsonSpec,
     ...tableSpecs,
@@ -45,7 +51,9 @@ where --time names no column of the data.`,
 function lastRows({ columns, rows }: TableLike, { targets, known, lookBack }: Forecaster): Columns {
   const from = Math.max(0, rows - 3 * lookBack)
   return Object.fromEntries(
-    [...targets, ...known].filter((name) => columns[name] !== undefined).map((name) => [name, columns[name]!.subarray(from)]),
+    [...targets, ...known]
+      .filter((name) => columns[name] !== undefined)
+      .map((name) => [name, columns[name]!.subarray(from)]),
   )
 }
 

@@ -11,7 +11,13 @@ export const importOfficial: Command = {
     { name: 'OUT.safetensors', help: 'the checkpoint to write' },
   ],
   options: [
-    { name: 'config', kind: 'text', word: 'file', help: 'its configuration, in JSON', otherwise: 'what the checkpoint says' },
+    {
+      name: 'config',
+      kind: 'text',
+      word: 'file',
+      help: 'its configuration, in JSON',
+      otherwise: 'what the checkpoint says',
+    },
   ],
   notes: `OFFICIAL is a .pt or .ckpt file of the official train.py or example.py, or its tensors as safetensors; OUT is loaded by
 SequenceModel.load. No code in OFFICIAL is run. What the tensors do not say is read from the hyper-parameters of a Lightning

@@ -13,12 +13,20 @@ export const predict: Command = {
     { name: 'DATA...', help: 'recordings, folders of them, or tables' },
   ],
   options: [
-    { name: 'rate', kind: 'number', min: 1, max: 16, help: 'how many times fewer samples a second the data have than those of the training', otherwise: 'what the files say, else 1' },
+    {
+      name: 'rate',
+      kind: 'number',
+      min: 1,
+      max: 16,
+      help: 'how many times fewer samples a second the data have than those of the training',
+      otherwise: 'what the files say, else 1',
+    },
     jsonSpec,
     ...exampleSpecs.filter(({ name }) => name !== 'label'),
     ...deviceSpecs,
   ],
-  notes: 'Prints lines file,label,probability; with --json a line of JSON each, which has the probabilities of all classes.',
+  notes:
+    'Prints lines file,label,probability; with --json a line of JSON each, which has the probabilities of all classes.',
   async run({ operands: [run, ...data], values }) {
     const classifier = await loadClassifier(run as string, deviceOf(values))
     try {
@@ -33,7 +41,12 @@ export const predict: Command = {
         const { name } = inputs[i]!
         console.log(
           values['json']
-            ? JSON.stringify({ file: name, label, probability, probabilities: Object.fromEntries(classes.map((c, k) => [c, probabilities[k]])) })
+            ? JSON.stringify({
+                file: name,
+                label,
+                probability,
+                probabilities: Object.fromEntries(classes.map((c, k) => [c, probabilities[k]])),
+              })
             : csv([name, label, number(probability)]),
         )
       })

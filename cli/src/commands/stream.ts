@@ -15,16 +15,65 @@ import type { Command } from './command.js'
 
 const forecastSpecs: readonly OptionSpec[] = [
   { name: 'marks', kind: 'flag', help: 'forecasters: print marked rows alone', otherwise: 'off' },
-  { name: 'knownFirst', kind: 'text', word: 'file', help: 'forecasters with columns that are known ahead: table with those of the first rows, as many as the horizon', otherwise: 'none' },
+  {
+    name: 'knownFirst',
+    kind: 'text',
+    word: 'file',
+    help: 'forecasters with columns that are known ahead: table with those of the first rows, as many as the horizon',
+    otherwise: 'none',
+  },
 ]
 const classSpecs: readonly OptionSpec[] = [
-  { name: 'window', kind: 'count', min: 1, help: 'classifiers: samples that are classified at a time', otherwise: 'as many as the examples of the training had' },
-  { name: 'hop', kind: 'count', min: 1, help: 'classifiers: samples between two windows', otherwise: 'a quarter of the window' },
-  { name: 'debounce', kind: 'count', min: 1, help: 'classifiers: windows in a row that a class has to win to be reported', otherwise: '2' },
-  { name: 'threshold', kind: 'number', min: 0, max: 1, help: 'classifiers: least probability with which it has to win', otherwise: '0.5' },
-  { name: 'rate', kind: 'number', min: 1, max: 16, help: 'classifiers: how many times fewer samples a second there are', otherwise: 'what the file says, else 1' },
-  { name: 'format', kind: 'choice', choices: sampleFormats, help: 'classifiers: of samples on standard input', otherwise: 'i16' },
-  { name: 'reports', kind: 'flag', help: 'classifiers: print windows alone that report a class', otherwise: 'off' },
+  {
+    name: 'window',
+    kind: 'count',
+    min: 1,
+    help: 'classifiers: samples that are classified at a time',
+    otherwise: 'as many as the examples of the training had',
+  },
+  {
+    name: 'hop',
+    kind: 'count',
+    min: 1,
+    help: 'classifiers: samples between two windows',
+    otherwise: 'a quarter of the window',
+  },
+  {
+    name: 'debounce',
+    kind: 'count',
+    min: 1,
+    help: 'classifiers: windows in a row that a class has to win to be reported',
+    otherwise: '2',
+  },
+  {
+    name: 'threshold',
+    kind: 'number',
+    min: 0,
+    max: 1,
+    help: 'classifiers: least probability with which it has to win',
+    otherwise: '0.5',
+  },
+  {
+    name: 'rate',
+    kind: 'number',
+    min: 1,
+    max: 16,
+    help: 'classifiers: how many times fewer samples a second there are',
+    otherwise: 'what the file says, else 1',
+  },
+  {
+    name: 'format',
+    kind: 'choice',
+    choices: sampleFormats,
+    help: 'classifiers: of samples on standard input',
+    otherwise: 'i16',
+  },
+  {
+    name: 'reports',
+    kind: 'flag',
+    help: 'classifiers: print windows alone that report a class',
+    otherwise: 'off',
+  },
 ]
 
 export const stream: Command = {
@@ -44,8 +93,11 @@ answers every window with position,label,probability,report.`,
   async run({ operands: [run, file], values }) {
     const loaded = await loadTask(run as string, deviceOf(values))
     try {
-      const foreign = (loaded.task === 'forecast' ? classSpecs : forecastSpecs).find(({ name }) => values[name] !== undefined)
-      if (foreign !== undefined) throw new UsageError(`--${foreign.name} is no option of the task ${loaded.task}`)
+      const foreign = (loaded.task === 'forecast' ? classSpecs : forecastSpecs).find(
+        ({ name }) => values[name] !== undefined,
+      )
+      if (foreign !== undefined)
+        throw new UsageError(`--${foreign.name} is no option of the task ${loaded.task}`)
       if (loaded.task === 'forecast') await follow(loaded.forecaster, file, values)
       else await listen(loaded.classifier, file, values)
       return 0
@@ -80,7 +132,8 @@ async function follow(forecaster: Forecaster, file: string | undefined, values: 
       // Of one column the header may say what it likes.
       if (names.length === 1 && wanted.length === 1) names = wanted
       const missing = wanted.find((name) => !names!.includes(name))
-      if (missing !== undefined) throw new Error(`line ${line}: no column '${missing}' among ${names.join(', ')}`)
+      if (missing !== undefined)
+        throw new Error(`line ${line}: no column '${missing}' among ${names.join(', ')}`)
       if (isHeader) continue
     }
     const row: Record<string, number> = {}
@@ -93,15 +146,28 @@ async function follow(forecaster: Forecaster, file: string | undefined, values: 
     }
     const said = live.push(row)
     if (values['marks'] && said.mark === undefined) continue
-    for (const printed of linesOf(said, row, forecaster.targets, values['json'] === true)) console.log(printed)
+    for (const printed of linesOf(said, row, forecaster.targets, values['json'] === true))
+      console.log(printed)
   }
 }
 
-function linesOf(said: StreamRow, row: Record<string, number>, targets: readonly string[], json: boolean): string[] {
+function linesOf(
+  said: StreamRow,
+  row: Record<string, number>,
+  targets: readonly string[],
+  json: boolean,
+): string[] {
   if (json) {
     const finite = (x: Record<string, number>) =>
       Object.fromEntries(Object.entries(x).map(([name, v]) => [name, Number.isFinite(v) ? v : null]))
-    return [JSON.stringify({ ...said, value: finite(row), expected: finite(said.expected), sigma: finite(said.sigma) })]
+    return [
+      JSON.stringify({
+        ...said,
+        value: finite(row),
+        expected: finite(said.expected),
+        sigma: finite(said.sigma),
+      }),
+    ]
   }
   return targets.map((name) =>
     csv([
@@ -132,7 +198,11 @@ async function listen(classifier: Classifier, file: string | undefined, values: 
     for (const one of windows) {
       if (values['reports'] && !one.report) continue
       const { position, label, probability, report } = one
-      console.log(values['json'] ? JSON.stringify(one) : csv([position, label, number(probability), report ? 'yes' : '']))
+      console.log(
+        values['json']
+          ? JSON.stringify(one)
+          : csv([position, label, number(probability), report ? 'yes' : '']),
+      )
     }
   }
   if (file !== undefined && file !== '-' && kindOf(file) === 'audio') {

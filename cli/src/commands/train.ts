@@ -51,8 +51,20 @@ export const train: Command = {
   summary: 'train a forecaster or a classifier on files',
   operands: [{ name: '[DATA...]', help: 'with --recipe: data in the place of those that it names' }],
   options: [
-    { name: 'recipe', kind: 'text', word: 'file', help: 'a training as JSON (recipe.schema.json)', otherwise: 'none' },
-    { name: 'resume', kind: 'text', word: 'folder', help: 'go on with the run in this folder', otherwise: 'none' },
+    {
+      name: 'recipe',
+      kind: 'text',
+      word: 'file',
+      help: 'a training as JSON (recipe.schema.json)',
+      otherwise: 'none',
+    },
+    {
+      name: 'resume',
+      kind: 'text',
+      word: 'folder',
+      help: 'go on with the run in this folder',
+      otherwise: 'none',
+    },
     outSpec,
     jsonSpec,
   ],
@@ -75,12 +87,15 @@ export const train: Command = {
     const { recipe, resume, json } = values as { recipe?: string; resume?: string; json?: boolean }
     const unknown = operands.find((word) => word.startsWith('-'))
     if (recipe === undefined && resume === undefined) {
-      const [data] = operands.filter((word) => word !== unknown)
+      const data = operands.find((word) => word !== unknown)
       throw new UsageError(
         `say what is to be trained: s4 train forecast ${data ?? 'DATA'}${unknown === '--column' ? ' --targets COLUMN' : ''}, or s4 train classify ${data ?? 'DATA'}`,
       )
     }
-    if (unknown !== undefined) throw new UsageError(`unknown option '${unknown}' beside --${recipe === undefined ? 'resume' : 'recipe'}`)
+    if (unknown !== undefined)
+      throw new UsageError(
+        `unknown option '${unknown}' beside --${recipe === undefined ? 'resume' : 'recipe'}`,
+      )
     if (resume !== undefined) {
       const beside = recipe !== undefined ? '--recipe' : values['out'] !== undefined ? '--out' : operands[0]
       if (beside !== undefined)

@@ -12,7 +12,13 @@ export const verify: Command = {
   operands: [{ name: 'DIR', help: 'folder of the cases' }],
   options: [
     { name: 'f64', kind: 'flag', help: 'in double precision', otherwise: 'off' },
-    { name: 'algorithm', kind: 'choice', choices: choices.algorithm, help: 'how the SSM is computed', otherwise: 'auto' },
+    {
+      name: 'algorithm',
+      kind: 'choice',
+      choices: choices.algorithm,
+      help: 'how the SSM is computed',
+      otherwise: 'auto',
+    },
     ...deviceSpecs.map((spec) => (spec.name === 'device' ? { ...spec, otherwise: 'cpu' } : spec)),
   ],
   notes: `Prints one line \`CASE QUANTITY ERROR\` for every tensor that the files hold besides inputs and probes, ERROR being

@@ -10,9 +10,28 @@ import type { TableLike } from './table.js'
 
 /** How examples and their classes are found. */
 export const exampleSpecs: readonly OptionSpec[] = [
-  { name: 'label', kind: 'pattern', word: 'pattern', help: "the class of a file: the pattern's first group (or all of it) in the file's name", otherwise: "the name of the file's folder" },
-  { name: 'labelColumn', kind: 'text', word: 'column', help: 'the class of a row of a table; the other columns of numbers are its values, one after the other', otherwise: 'none' },
-  { name: 'sampleRate', kind: 'number', min: 100, max: 1e7, help: 'samples a second, to which recordings are resampled', otherwise: "the recordings' own" },
+  {
+    name: 'label',
+    kind: 'pattern',
+    word: 'pattern',
+    help: "the class of a file: the pattern's first group (or all of it) in the file's name",
+    otherwise: "the name of the file's folder",
+  },
+  {
+    name: 'labelColumn',
+    kind: 'text',
+    word: 'column',
+    help: 'the class of a row of a table; the other columns of numbers are its values, one after the other',
+    otherwise: 'none',
+  },
+  {
+    name: 'sampleRate',
+    kind: 'number',
+    min: 100,
+    max: 1e7,
+    help: 'samples a second, to which recordings are resampled',
+    otherwise: "the recordings' own",
+  },
   ...tableSpecs.filter(({ name }) => name !== 'time'),
 ]
 
@@ -91,10 +110,14 @@ export async function readInputs(paths: readonly string[], options: Values): Pro
   }
   const tables = files.filter(({ file }) => kindOf(file) === 'table')
   if (tables.length === 0)
-    throw new Error(`${paths.join(', ')}: no recordings (${[...SOUND].join(' ')}) and no tables (${[...TABLES].join(' ')})`)
+    throw new Error(
+      `${paths.join(', ')}: no recordings (${[...SOUND].join(' ')}) and no tables (${[...TABLES].join(' ')})`,
+    )
   const rows = []
   for (const { file, root } of tables)
-    rows.push(...rowsOf(file, await readOneTable(file, options), labelColumn).map((row) => ({ ...row, root })))
+    rows.push(
+      ...rowsOf(file, await readOneTable(file, options), labelColumn).map((row) => ({ ...row, root })),
+    )
   return {
     inputs: rows.map(({ name, input }) => ({ name, input })),
     kind: 'series',
@@ -106,7 +129,8 @@ export async function readInputs(paths: readonly string[], options: Values): Pro
 
 /** Reads what is at and below paths, with a class for each example. */
 export async function readExamples(paths: readonly string[], options: Values): Promise<Examples> {
-  if (paths.length === 0) throw new UsageError('missing DATA: a folder of recordings, or a table with --label-column')
+  if (paths.length === 0)
+    throw new UsageError('missing DATA: a folder of recordings, or a table with --label-column')
   const { inputs, kind, sampleRate, labels, roots } = await readInputs(paths, options)
   if (kind === 'series' && labels === undefined)
     throw new UsageError('tables need --label-column, the column that holds the class')
@@ -142,7 +166,9 @@ export async function readRecordings(
     const audio = await readAudio(file)
     sampleRate ??= audio.sampleRate
     if (audio.sampleRate !== sampleRate)
-      throw new Error(`${file} has ${audio.sampleRate} samples a second, the others ${sampleRate}: --sample-rate resamples`)
+      throw new Error(
+        `${file} has ${audio.sampleRate} samples a second, the others ${sampleRate}: --sample-rate resamples`,
+      )
     inputs.push(audio.samples)
   }
   return { inputs, sampleRate: sampleRate as number }

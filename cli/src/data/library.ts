@@ -22,9 +22,15 @@ export async function readTable(path: string, options: { time?: string } = {}): 
   })
   return { rows: lines.length, columns, texts, time, names: names.filter((n) => n !== options.time) }
 }
-export async function readAudio(path: string): Promise<{ samples: Float32Array; sampleRate: number; channels: number }> {
+export async function readAudio(
+  path: string,
+): Promise<{ samples: Float32Array; sampleRate: number; channels: number }> {
   const bytes = readFileSync(path)
   const at = bytes.indexOf('data')
   const body = bytes.subarray(at + 8)
-  return { samples: Float32Array.from({ length: body.length >> 1 }, (_, t) => body.readInt16LE(2 * t) / 32768), sampleRate: bytes.readUInt32LE(24), channels: bytes.readUInt16LE(22) }
+  return {
+    samples: Float32Array.from({ length: body.length >> 1 }, (_, t) => body.readInt16LE(2 * t) / 32768),
+    sampleRate: bytes.readUInt32LE(24),
+    channels: bytes.readUInt16LE(22),
+  }
 }

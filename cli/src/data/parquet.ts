@@ -26,8 +26,8 @@ export async function readParquet(
     compressors,
     columns: [...wanted],
     onChunk: ({ columnName, columnData, rowStart }) => {
-      const column = cells.get(columnName)
-      for (let i = 0; column !== undefined && i < columnData.length; i++) column[rowStart + i] = columnData[i]
+      const column = cells.get(columnName) as unknown[]
+      for (let i = 0; i < columnData.length; i++) column[rowStart + i] = columnData[i]
     },
   })
   const columns: Record<string, Float64Array> = {}
@@ -39,7 +39,13 @@ export async function readParquet(
     else if (known === undefined || isNumeric(known)) columns[name] = Float64Array.from(values, numberOf)
   }
   const times = time === undefined ? undefined : Float64Array.from(cells.get(time)!, timeOf)
-  return { rows, columns, texts, time: times, names: wanted.filter((name) => name in columns || name in texts) }
+  return {
+    rows,
+    columns,
+    texts,
+    time: times,
+    names: wanted.filter((name) => name in columns || name in texts),
+  }
 }
 
 const isNumeric = (x: unknown) => typeof x === 'number' || typeof x === 'bigint' || typeof x === 'boolean'

@@ -6,18 +6,46 @@ import { readTable } from './library.js'
 import { readParquet } from './parquet.js'
 import type { TableLike } from './table.js'
 
-
-
 /** How tables are read. */
 export const tableSpecs: readonly OptionSpec[] = [
   { name: 'time', kind: 'text', word: 'column', help: 'column with the time of each row', otherwise: 'none' },
   { name: 'columns', kind: 'names', word: 'a,b', help: 'columns to read', otherwise: 'all' },
-  { name: 'header', kind: 'choice', choices: ['auto', 'true', 'false'], help: 'whether the first line holds names', otherwise: 'auto' },
-  { name: 'delimiter', kind: 'text', word: 'sign', help: 'sign between fields', otherwise: 'what the file shows' },
-  { name: 'decimal', kind: 'choice', choices: ['.', ','], help: 'sign before a fraction', otherwise: 'what the file shows' },
-  { name: 'missing', kind: 'names', word: 'a,b', help: 'words that stand for a missing value, beside empty fields, NA and NaN', otherwise: 'none' },
+  {
+    name: 'header',
+    kind: 'choice',
+    choices: ['auto', 'true', 'false'],
+    help: 'whether the first line holds names',
+    otherwise: 'auto',
+  },
+  {
+    name: 'delimiter',
+    kind: 'text',
+    word: 'sign',
+    help: 'sign between fields',
+    otherwise: 'what the file shows',
+  },
+  {
+    name: 'decimal',
+    kind: 'choice',
+    choices: ['.', ','],
+    help: 'sign before a fraction',
+    otherwise: 'what the file shows',
+  },
+  {
+    name: 'missing',
+    kind: 'names',
+    word: 'a,b',
+    help: 'words that stand for a missing value, beside empty fields, NA and NaN',
+    otherwise: 'none',
+  },
   { name: 'zone', kind: 'text', word: 'zone', help: 'zone of times that name none', otherwise: 'UTC' },
-  { name: 'timeFormat', kind: 'text', word: 'format', help: 'format of times, as strptime has it', otherwise: 'what the file shows' },
+  {
+    name: 'timeFormat',
+    kind: 'text',
+    word: 'format',
+    help: 'format of times, as strptime has it',
+    otherwise: 'what the file shows',
+  },
 ]
 
 /** Reads one table by the options of {@link tableSpecs}. */
@@ -41,7 +69,8 @@ export async function readTables(paths: readonly string[], options: Values): Pro
   const first = Object.keys((tables[0] as TableLike).columns)
   tables.forEach(({ columns }, i) => {
     const missing = first.find((name) => !Object.hasOwn(columns, name))
-    if (missing !== undefined) throw new Error(`${paths[i]} has no column '${missing}', which ${paths[0]} has`)
+    if (missing !== undefined)
+      throw new Error(`${paths[i]} has no column '${missing}', which ${paths[0]} has`)
   })
   return tables
 }

@@ -4,9 +4,27 @@ import type { FlagSpec, OptionSpec, Values } from './spec.js'
 
 /** Where to compute. */
 export const deviceSpecs: readonly OptionSpec[] = [
-  { name: 'device', kind: 'choice', choices: choices.device, help: 'where to compute', otherwise: 'a GPU where there is one' },
-  { name: 'threads', kind: 'count', min: 1, help: 'threads of the CPU', otherwise: 'what the process may use' },
-  { name: 'precision', kind: 'choice', choices: choices.precision, help: 'of products on a GPU', otherwise: 'highest' },
+  {
+    name: 'device',
+    kind: 'choice',
+    choices: choices.device,
+    help: 'where to compute',
+    otherwise: 'a GPU where there is one',
+  },
+  {
+    name: 'threads',
+    kind: 'count',
+    min: 1,
+    help: 'threads of the CPU',
+    otherwise: 'what the process may use',
+  },
+  {
+    name: 'precision',
+    kind: 'choice',
+    choices: choices.precision,
+    help: 'of products on a GPU',
+    otherwise: 'highest',
+  },
 ]
 
 /** The options of {@link deviceSpecs} as the API takes them. */
@@ -29,11 +47,23 @@ export const trainingSpecs: readonly OptionSpec[] = [
   { name: 'mode', kind: 'choice', choices: choices.mode, help: 'structure of A', otherwise: 's4d' },
   { name: 'dropout', kind: 'number', min: 0, max: 0.99, help: 'probability of dropout', otherwise: '0.1' },
   { name: 'epochs', kind: 'count', min: 1, help: 'most epochs', otherwise: 'by the data' },
-  { name: 'patience', kind: 'count', min: 1, help: 'epochs without a better validation that end it', otherwise: 'by the data' },
+  {
+    name: 'patience',
+    kind: 'count',
+    min: 1,
+    help: 'epochs without a better validation that end it',
+    otherwise: 'by the data',
+  },
   { name: 'maxSeconds', kind: 'number', min: 0, help: 'most seconds of training', otherwise: 'no limit' },
   { name: 'batchSize', kind: 'count', min: 1, help: 'sequences in a batch', otherwise: 'by the data' },
   { name: 'lr', kind: 'number', min: 0, help: 'learning rate', otherwise: 'by the task' },
   { name: 'ssmLr', kind: 'number', min: 0, help: 'learning rate of Δ, A, B and P', otherwise: '0.001' },
   { name: 'weightDecay', kind: 'number', min: 0, help: 'decoupled weight decay', otherwise: 'by the task' },
-  { name: 'seed', kind: 'count', min: 0, help: 'of initial values, order, variations, dropout', otherwise: '0' },
+  {
+    name: 'seed',
+    kind: 'count',
+    min: 0,
+    help: 'of initial values, order, variations, dropout',
+    otherwise: '0',
+  },
 ]

@@ -129,7 +129,7 @@ export function checkedValue(
     case 'pattern':
       if (typeof value !== 'string') throw wrong()
       try {
-        new RegExp(value)
+        RegExp(value)
       } catch (error) {
         throw wrong(` (${(error as Error).message})`)
       }

@@ -48,7 +48,10 @@ export async function classPage(
     if (wrong.length > 0)
       sections.push(
         '<h3>Most confused</h3>',
-        table(['class', 'taken for', 'times'], wrong.map((w) => [w.actual, w.predicted, String(w.count)])),
+        table(
+          ['class', 'taken for', 'times'],
+          wrong.map((w) => [w.actual, w.predicted, String(w.count)]),
+        ),
       )
     sections.push(...(await wrongExamples(classifier, held)))
   }
@@ -56,9 +59,17 @@ export async function classPage(
     ...(scores === undefined
       ? []
       : [
-          { value: `${(100 * scores.accuracy).toFixed(1)} %`, label: 'right', beside: `${scores.examples} examples of the test part` },
+          {
+            value: `${(100 * scores.accuracy).toFixed(1)} %`,
+            label: 'right',
+            beside: `${scores.examples} examples of the test part`,
+          },
           { value: scores.f1.macro.toFixed(3), label: 'F1, mean over the classes' },
-          { value: scores.loss.toFixed(3), label: 'cross-entropy', beside: `chance ${Math.log(classes.length).toFixed(3)}` },
+          {
+            value: scores.loss.toFixed(3),
+            label: 'cross-entropy',
+            beside: `chance ${Math.log(classes.length).toFixed(3)}`,
+          },
         ]),
     { value: `${(100 * (validationAccuracy as number)).toFixed(1)} %`, label: 'right in validation' },
   ]
@@ -68,7 +79,10 @@ export async function classPage(
 function confusionChart({ confusion }: ClassScores, classes: readonly (string | number)[]): string {
   const names = classes.map(String)
   const cells = confusion.flatMap((row, i) => {
-    const sum = Math.max(row.reduce((a, b) => a + b, 0), 1)
+    const sum = Math.max(
+      row.reduce((a, b) => a + b, 0),
+      1,
+    )
     return row.map((count, j) => ({ actual: names[i], predicted: names[j], count, share: count / sum }))
   })
   return svgOf('Confusion', {
@@ -82,7 +96,12 @@ function confusionChart({ confusion }: ClassScores, classes: readonly (string | 
       Plot.cell(cells, { x: 'predicted', y: 'actual', fill: 'share', inset: 0.5 }),
       Plot.text(
         cells.filter(({ count }) => count > 0),
-        { x: 'predicted', y: 'actual', text: 'count', fill: ({ share }: { share: number }) => (share > 0.5 ? '#fff' : colours.ink) },
+        {
+          x: 'predicted',
+          y: 'actual',
+          text: 'count',
+          fill: ({ share }: { share: number }) => (share > 0.5 ? '#fff' : colours.ink),
+        },
       ),
     ],
   })
@@ -92,7 +111,12 @@ function confusionChart({ confusion }: ClassScores, classes: readonly (string | 
 async function wrongExamples(classifier: Classifier, held: readonly NamedExample[]): Promise<string[]> {
   const answers = await classifier.predict(held.map(({ input }) => input))
   const wrong = held
-    .map(({ name, label }, i) => ({ name, label, ...{ said: answers[i]!.label, probability: answers[i]!.probability } }))
+    .map(({ name, label }, i) => ({
+      name,
+      label,
+      said: answers[i]!.label,
+      probability: answers[i]!.probability,
+    }))
     .filter(({ label, said }) => label !== said)
     .toSorted((a, b) => b.probability - a.probability)
     .slice(0, WRONG)
@@ -101,7 +125,12 @@ async function wrongExamples(classifier: Classifier, held: readonly NamedExample
     '<h3>Wrong examples</h3>',
     table(
       ['example', 'class', 'said', 'probability'],
-      wrong.map(({ name, label, said, probability }) => [basename(name), String(label), String(said), probability.toFixed(3)]),
+      wrong.map(({ name, label, said, probability }) => [
+        basename(name),
+        String(label),
+        String(said),
+        probability.toFixed(3),
+      ]),
     ),
   ]
 }

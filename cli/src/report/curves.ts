@@ -28,7 +28,10 @@ export function curve(
     y: { label, grid: true },
     marks: [
       Plot.lineY(rows, { x: 'epoch', y: 'value', stroke: colours.model, strokeWidth: 2 }),
-      Plot.dot(rows.filter(({ epoch }) => epoch === best), { x: 'epoch', y: 'value', r: 5, stroke: colours.mark, strokeWidth: 2 }),
+      Plot.dot(
+        rows.filter(({ epoch }) => epoch === best),
+        { x: 'epoch', y: 'value', r: 5, stroke: colours.mark, strokeWidth: 2 },
+      ),
     ],
   })
 }

@@ -94,7 +94,18 @@ function stepChart(scores: ForecastScores, season: number): string {
     },
     marks: [
       Plot.lineY(rows, { x: 'step', y: 'mse', stroke: 'name', strokeWidth: 2 }),
-      Plot.text(rows, Plot.selectLast({ x: 'step', y: 'mse', z: 'name', text: 'name', fill: 'name', textAnchor: 'end', dy: -8 })),
+      Plot.text(
+        rows,
+        Plot.selectLast({
+          x: 'step',
+          y: 'mse',
+          z: 'name',
+          text: 'name',
+          fill: 'name',
+          textAnchor: 'end',
+          dy: -8,
+        }),
+      ),
     ],
   })
 }
@@ -110,7 +121,11 @@ async function examplesOf(forecaster: Forecaster, tables: readonly TableLike[]):
   return forecasts.map((one) => ({ ...one, series: last }))
 }
 
-function exampleChart({ series, row, forecast, actual }: BacktestForecast, name: string, tables: readonly TableLike[]): string {
+function exampleChart(
+  { series, row, forecast, actual }: BacktestForecast,
+  name: string,
+  tables: readonly TableLike[],
+): string {
   const { mean, sigma, quantiles } = forecast[name]!
   const outer = quantiles && Object.values(quantiles)
   const low = (k: number) => outer?.[0]?.[k] ?? (mean[k] as number) - 2 * (sigma?.[k] ?? 0)
@@ -126,7 +141,10 @@ function exampleChart({ series, row, forecast, actual }: BacktestForecast, name:
     y: { label: null, grid: true },
     marks: [
       Plot.areaY(rows, { x: 'row', y1: 'low', y2: 'high', fill: colours.band, fillOpacity: 0.5 }),
-      Plot.lineY(came.filter(({ value }) => Number.isFinite(value)), { x: 'row', y: 'value', stroke: colours.ink, strokeWidth: 1.2 }),
+      Plot.lineY(
+        came.filter(({ value }) => Number.isFinite(value)),
+        { x: 'row', y: 'value', stroke: colours.ink, strokeWidth: 1.2 },
+      ),
       Plot.lineY(rows, { x: 'row', y: 'value', stroke: colours.model, strokeWidth: 2 }),
     ],
   })

@@ -4,7 +4,8 @@ import { colours } from './svg.js'
 /** Text as it stands in HTML. */
 export const escape = (text: string) =>
   text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
-export const figure = (svg: string, caption: string) => `<figure>${svg}<figcaption>${caption}</figcaption></figure>`
+export const figure = (svg: string, caption: string) =>
+  `<figure>${svg}<figcaption>${caption}</figcaption></figure>`
 export const swatch = (colour: string) => `<i style="background:${colour}"></i>`
 
 /** The styles of a page. */

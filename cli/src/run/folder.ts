@@ -1,5 +1,14 @@
 /** The folder of a run: its settings, its history, its checkpoints, its result and its report. */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
 import { diagnose } from 's4-node'
 import type { TaskEvent } from 's4-node/tasks'
@@ -111,4 +120,3 @@ export function taskFile(path: string): string {
     throw new Error(`${path} is a run that has not ended: \`s4 train --resume ${path}\` goes on with it`)
   return inside
 }
-

@@ -62,7 +62,11 @@ export const versionEvent = (seconds: number): Buffer =>
   Buffer.concat([double(1, seconds), delimited(3, Buffer.from('brain.Event:2'))])
 
 /** Event { wall_time = 1, step = 2, summary = 5 { value = 1 { tag = 1, simple_value = 2 } } }. */
-export function scalarEvent(seconds: number, step: number, scalars: Readonly<Record<string, number>>): Buffer {
+export function scalarEvent(
+  seconds: number,
+  step: number,
+  scalars: Readonly<Record<string, number>>,
+): Buffer {
   const values = Object.entries(scalars).map(([tag, x]) =>
     delimited(1, Buffer.concat([delimited(1, Buffer.from(tag)), float(2, x)])),
   )

@@ -8,11 +8,7 @@ import type { RunFolder } from './folder.js'
 import { EventFile } from './tensorboard.js'
 
 /** Gives the exit code. */
-export async function runInFolder(
-  open: () => RunFolder,
-  settings: Settings,
-  json: boolean,
-): Promise<number> {
+export async function runInFolder(open: () => RunFolder, settings: Settings, json: boolean): Promise<number> {
   const data = await taskOf(settings.task).read(settings)
   // A folder is made when the data are known to be readable.
   const folder = open()

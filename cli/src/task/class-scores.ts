@@ -8,7 +8,12 @@ export function confusions(
 ): { actual: string; predicted: string; count: number }[] {
   return confusion
     .flatMap((row, i) =>
-      row.map((count, j) => ({ actual: String(classes[i]), predicted: String(classes[j]), count, wrong: i !== j })),
+      row.map((count, j) => ({
+        actual: String(classes[i]),
+        predicted: String(classes[j]),
+        count,
+        wrong: i !== j,
+      })),
     )
     .filter(({ wrong, count }) => wrong && count > 0)
     .toSorted((a, b) => b.count - a.count)

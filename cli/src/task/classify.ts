@@ -9,12 +9,49 @@ import type { Task, TrainingData } from './task.js'
 
 const specs: readonly OptionSpec[] = [
   ...exampleSpecs,
-  { name: 'test', kind: 'pattern', word: 'pattern', help: 'files whose path matches are the test part, and not learned from', otherwise: 'none' },
-  { name: 'testShare', kind: 'number', min: 0, max: 0.9, help: 'the test part of each class where --test is not given', otherwise: '0.1' },
-  { name: 'validation', kind: 'number', min: 0.01, max: 0.5, help: 'part of each class that chooses the best epoch', otherwise: '0.15' },
-  { name: 'rates', kind: 'numbers', word: 'a,b', help: 'ratios of sampling rates that are learned', otherwise: '1,1.5,2 for recordings, else 1' },
-  { name: 'vary', kind: 'flag', help: 'vary speed and level of examples while training', otherwise: 'for recordings' },
-  { name: 'bidirectional', kind: 'flag', negated: true, help: 'let outputs depend on earlier steps alone', otherwise: 'on later ones too' },
+  {
+    name: 'test',
+    kind: 'pattern',
+    word: 'pattern',
+    help: 'files whose path matches are the test part, and not learned from',
+    otherwise: 'none',
+  },
+  {
+    name: 'testShare',
+    kind: 'number',
+    min: 0,
+    max: 0.9,
+    help: 'the test part of each class where --test is not given',
+    otherwise: '0.1',
+  },
+  {
+    name: 'validation',
+    kind: 'number',
+    min: 0.01,
+    max: 0.5,
+    help: 'part of each class that chooses the best epoch',
+    otherwise: '0.15',
+  },
+  {
+    name: 'rates',
+    kind: 'numbers',
+    word: 'a,b',
+    help: 'ratios of sampling rates that are learned',
+    otherwise: '1,1.5,2 for recordings, else 1',
+  },
+  {
+    name: 'vary',
+    kind: 'flag',
+    help: 'vary speed and level of examples while training',
+    otherwise: 'for recordings',
+  },
+  {
+    name: 'bidirectional',
+    kind: 'flag',
+    negated: true,
+    help: 'let outputs depend on earlier steps alone',
+    otherwise: 'on later ones too',
+  },
   ...trainingSpecs,
   ...deviceSpecs,
 ]
@@ -30,7 +67,8 @@ export function testPart(
   if (test !== undefined) {
     const matches = new RegExp(test as string)
     const held = examples.filter(({ name }) => matches.test(name))
-    if (held.length === 0) throw new UsageError(`--test ${String(test)} matches none of ${examples.length} examples`)
+    if (held.length === 0)
+      throw new UsageError(`--test ${String(test)} matches none of ${examples.length} examples`)
     return { held, learned: examples.filter(({ name }) => !matches.test(name)) }
   }
   const [learned, held]: [NamedExample[], NamedExample[]] = [[], []]
@@ -39,7 +77,10 @@ export function testPart(
     const count = own.length < 3 ? 0 : Math.round(own.length * (testShare as number))
     // Spread over the class, whose files may be in an order.
     own.forEach((one, i) =>
-      (Math.floor(((i + 1) * count) / own.length) > Math.floor((i * count) / own.length) ? held : learned).push(one),
+      (Math.floor(((i + 1) * count) / own.length) > Math.floor((i * count) / own.length)
+        ? held
+        : learned
+      ).push(one),
     )
   }
   return { learned, held }
@@ -53,7 +94,11 @@ export const classify: Task = {
     const { learned, held } = testPart(examples, options)
     const given = Object.fromEntries(Object.entries(options).filter(([name]) => !READING.has(name)))
     return {
-      summary: { examples: examples.length, test: held.length, classes: [...new Set(examples.map((one) => one.label))].toSorted() },
+      summary: {
+        examples: examples.length,
+        test: held.length,
+        classes: [...new Set(examples.map((one) => one.label))].toSorted(),
+      },
       async fit(course) {
         const classifier = await Classifier.fit(
           learned.map(({ input, label }) => ({ input, label })),
@@ -66,9 +111,17 @@ export const classify: Task = {
             const { classPage } = await import('../report/classify.js')
             const known = held.filter(({ label }) => classifier.classes.includes(label))
             const scores: ClassScores | undefined =
-              known.length === 0 ? undefined : await classifier.evaluate(known.map(({ input, label }) => ({ input, label })))
+              known.length === 0
+                ? undefined
+                : await classifier.evaluate(known.map(({ input, label }) => ({ input, label })))
             const { classes, validationAccuracy } = classifier
-            const result = { task: 'classify', classes, validationAccuracy, ...(sampleRate !== undefined && { sampleRate }), scores }
+            const result = {
+              task: 'classify',
+              classes,
+              validationAccuracy,
+              ...(sampleRate !== undefined && { sampleRate }),
+              scores,
+            }
             const text =
               scores === undefined
                 ? `no test part; right in validation: ${((validationAccuracy as number) * 100).toFixed(1)} %`

@@ -1,7 +1,9 @@
 import type { ForecastScores } from 's4-node/tasks'
 
 /** The ways to forecast that scores compare, as a reader names them. */
-export const ways = (season: number): readonly (readonly [keyof Omit<ForecastScores, 'windows'>, string])[] => [
+export const ways = (
+  season: number,
+): readonly (readonly [keyof Omit<ForecastScores, 'windows'>, string])[] => [
   ['model', 'S4'],
   ['linear', 'linear'],
   ['seasonalNaive', `${season} rows before`],
