@@ -1,10 +1,10 @@
 /** Labelled examples as a command line names them: folders of recordings or pictures, and tables. */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join, relative, sep } from 'node:path'
+import { readAudio } from 's4-node/data'
 import type { ClassExample } from 's4-node/tasks'
 import type { OptionSpec, Values } from '../options/spec.js'
 import { UsageError } from '../usage.js'
-import { readAudio } from './library.js'
 import { readOneTable, tableSpecs } from './tables.js'
 import type { TableLike } from './table.js'
 
@@ -26,9 +26,9 @@ export const exampleSpecs: readonly OptionSpec[] = [
   },
   {
     name: 'sampleRate',
-    kind: 'number',
+    kind: 'count',
     min: 100,
-    max: 1e7,
+    max: 1 << 20,
     help: 'samples a second, to which recordings are resampled',
     otherwise: "the recordings' own",
   },
@@ -155,24 +155,32 @@ function labelOf(file: string, root: string, pattern: string | undefined): strin
   return parts[0] as string
 }
 
-/** Recordings at one sampling rate, their channels averaged. */
+/** Recordings at one sampling rate, their channels averaged; of files with several rates it must be said which. */
 export async function readRecordings(
   files: readonly string[],
   rate: number | undefined,
 ): Promise<{ inputs: Float32Array[]; sampleRate: number }> {
   const inputs: Float32Array[] = []
   let sampleRate = rate
-  for (const file of files) {
-    const audio = await readAudio(file)
-    sampleRate ??= audio.sampleRate
-    if (audio.sampleRate !== sampleRate)
-      throw new Error(
-        `${file} has ${audio.sampleRate} samples a second, the others ${sampleRate}: --sample-rate resamples`,
-      )
-    inputs.push(audio.samples)
+  for (let at = 0; at < files.length; at += GROUP) {
+    const group = files.slice(at, at + GROUP)
+    const read = await Promise.all(
+      group.map((file) => readAudio(file, { mono: true, ...(rate !== undefined && { sampleRate: rate }) })),
+    )
+    read.forEach((audio, i) => {
+      sampleRate ??= audio.sampleRate
+      if (audio.sampleRate !== sampleRate)
+        throw new Error(
+          `${group[i]} has ${audio.sampleRate} samples a second, the others ${sampleRate}: --sample-rate resamples`,
+        )
+      inputs.push(audio.samples)
+    })
   }
   return { inputs, sampleRate: sampleRate as number }
 }
+
+/** Files that are read at a time. */
+const GROUP = 32
 
 /** The rows of a table. A class that is a number stays one. */
 function rowsOf(

@@ -1,8 +1,8 @@
 /** Tables as a command line names them: several files, each of which is one series. */
 import { extname } from 'node:path'
-import type { OptionSpec, Values } from '../options/spec.js'
+import { kebab, type OptionSpec, type Values } from '../options/spec.js'
 import { UsageError } from '../usage.js'
-import { readTable } from './library.js'
+import { readJsonl, readTable, type TableFormat } from 's4-node/data'
 import { readParquet } from './parquet.js'
 import type { TableLike } from './table.js'
 
@@ -48,13 +48,38 @@ export const tableSpecs: readonly OptionSpec[] = [
   },
 ]
 
-/** Reads one table by the options of {@link tableSpecs}. */
+/** Options that only tables of text have. */
+const TEXT_ONLY = ['header', 'delimiter', 'decimal', 'missing', 'zone', 'timeFormat'] as const
+
+/** Reads one table by the options of {@link tableSpecs}: its ending says whether it is JSONL, Parquet, or text. */
 export async function readOneTable(path: string, options: Values): Promise<TableLike> {
   const { time, columns: names } = options as { time?: string; columns?: string[] }
-  if (extname(path).toLowerCase() === '.parquet')
+  const ending = extname(path).toLowerCase()
+  const isLines = ending === '.jsonl' || ending === '.ndjson'
+  if (!isLines && ending !== '.parquet') return readTable(path, textFormat(options))
+  const foreign = TEXT_ONLY.find((name) => options[name] !== undefined)
+  if (foreign !== undefined)
+    throw new UsageError(`--${kebab(foreign)} is of tables of text, which ${path} is not`)
+  if (!isLines)
     return readParquet(path, { ...(time !== undefined && { time }), ...(names !== undefined && { names }) })
-  return readTable(path, { ...(time !== undefined && { time }) })
+  const table = await readJsonl(path, { ...(time !== undefined && { time }) })
+  return names === undefined ? table : table.select(names)
 }
+
+/** The options of a table of text as the library takes them. */
+function textFormat(options: Values): TableFormat {
+  const { header, columns } = options as { header?: string; columns?: string[] }
+  const given = Object.entries(options).filter(([name]) => FORMAT.has(name))
+  return {
+    ...Object.fromEntries(given),
+    // Without a header a number can only be a place.
+    ...(columns !== undefined && {
+      columns: columns.map((x) => (header === 'false' && /^\d+$/.test(x) ? Number(x) : x)),
+    }),
+    ...(header !== undefined && header !== 'auto' && { header: header === 'true' }),
+  }
+}
+const FORMAT = new Set(['time', 'delimiter', 'decimal', 'missing', 'zone', 'timeFormat'])
 
 /** Reads the tables that are named, each one series. They have columns of numbers, and the same ones. */
 export async function readTables(paths: readonly string[], options: Values): Promise<TableLike[]> {
