@@ -1,11 +1,15 @@
 /**
  * Data for s4-node: tables, recordings, pictures and text from files and streams, and what stands between them and a model.
  */
-/** Numbers by the name of their column, one for each row, NaN where one is missing; or what has such columns, as a {@link Table} has. */
-type TableData = Readonly<Record<string, ArrayLike<number>>> | {
+/** Numbers by the name of their column, one for each row, NaN where one is missing; or what has such columns, as a {@link DataTable} has. */
+type TableLike = Readonly<Record<string, ArrayLike<number>>> | ColumnsWithTime;
+/** Columns, and the time of each row. */
+interface ColumnsWithTime {
+    /** Numbers by the name of their column. */
     readonly columns: Readonly<Record<string, ArrayLike<number>>>;
+    /** The time of each row, in milliseconds since 1970. */
     readonly time?: ArrayLike<number>;
-};
+}
 /**
  * Columns of equal length by name: numbers, texts, and the time of each row. Parts of a table share its memory.
  *
@@ -13,7 +17,7 @@ type TableData = Readonly<Record<string, ArrayLike<number>>> | {
  * const table = await readTable('ETTh1.csv', { time: 'date' })
  * table.columns.OT, table.time[0], table.tail(336)
  */
-declare class Table {
+declare class DataTable {
     #private;
     /** Number of rows. */
     readonly rows: number;
@@ -31,13 +35,13 @@ declare class Table {
     /** The numbers of a column. `ERR_S4_DATA` where there is no such column of numbers. */
     column(name: string): Float64Array;
     /** The first rows, 5 by default. */
-    head(rows?: number): Table;
+    head(rows?: number): DataTable;
     /** The last rows, 5 by default. */
-    tail(rows?: number): Table;
+    tail(rows?: number): DataTable;
     /** The rows from `from` to before `to` (default all that follow). */
-    slice(from: number, to?: number): Table;
+    slice(from: number, to?: number): DataTable;
     /** These columns alone, in this order, with the time. */
-    select(names: readonly string[]): Table;
+    select(names: readonly string[]): DataTable;
 }
 
 /** The option of everything that computes or reads off the event loop. */
@@ -52,8 +56,8 @@ interface AbortOptions {
  */
 type DataSource = string | URL | Uint8Array | Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>;
 
-declare const kinds: readonly ["number", "time", "text"];
-declare const signs: readonly [".", ","];
+/** What a column holds. */
+type ColumnType = 'number' | 'time' | 'text';
 /** How a text table is written. What is not said is found out from its first lines. */
 interface TableFormat {
     /** The columns to read, in this order: names of the header, or places from 0. Default all. */
@@ -61,13 +65,13 @@ interface TableFormat {
     /** The column of times: its name, or its place from 0. Default the first column of dates, if there is one. */
     time?: string | number;
     /** What columns hold, by name: `'number'`, `'time'` or `'text'`. */
-    types?: Readonly<Record<string, (typeof kinds)[number]>>;
+    types?: Readonly<Record<string, ColumnType>>;
     /** Whether the first line holds names. Default `'auto'`; where columns are named it does. */
     header?: boolean | 'auto';
     /** The byte between fields. Default the one of tab, `;`, `|` and `,` that all lines have alike. */
     delimiter?: string;
     /** The sign before a fraction: `'.'` or `','`. */
-    decimal?: (typeof signs)[number];
+    decimal?: '.' | ',';
     /** More words for a missing value, beside nothing, `NaN`, `NA`, `N/A`, `null` and `None`. */
     missing?: readonly string[];
     /** Time zone of times without an offset, as the IANA names it: `'Europe/Berlin'`. Default UTC. */
@@ -88,7 +92,7 @@ interface TableRowsOptions extends TableFormat {
  * const table = await readTable('ETTh1.csv', { time: 'date' })
  * const piped = await readTable(process.stdin, { delimiter: ';', decimal: ',' })
  */
-declare function readTable(source: DataSource, options?: TableFormat & AbortOptions): Promise<Table>;
+declare function readTable(source: DataSource, options?: TableFormat & AbortOptions): Promise<DataTable>;
 /**
  * The rows of a table of text as they are read, in tables of `batch` rows: a file may be larger than memory, a stream may go on
  * for ever. Each walk over a path reads it from the beginning.
@@ -96,7 +100,7 @@ declare function readTable(source: DataSource, options?: TableFormat & AbortOpti
  * @example
  * for await (const rows of tableRows('huge.csv', { batch: 10_000 })) console.log(rows.columns.load)
  */
-declare function tableRows(source: DataSource, options?: TableRowsOptions): AsyncIterable<Table>;
+declare function tableRows(source: DataSource, options?: TableRowsOptions): AsyncIterable<DataTable>;
 
 /** Columns by name, or rows as objects: what DuckDB, SQLite, Arrow and polars give. */
 type TableValues = Readonly<Record<string, ArrayLike<unknown>>> | Iterable<Readonly<Record<string, unknown>>> | AsyncIterable<Readonly<Record<string, unknown>>>;
@@ -114,7 +118,7 @@ interface TableFromOptions extends AbortOptions {
  * const table = await tableFrom({ load: Float32Array.of(1, 2), day: [new Date(0), new Date(864e5)] })
  * const rows = await tableFrom(database.prepare('SELECT * FROM load').iterate())
  */
-declare function tableFrom(data: TableValues, options?: TableFromOptions): Promise<Table>;
+declare function tableFrom(data: TableValues, options?: TableFromOptions): Promise<DataTable>;
 /**
  * The objects of a JSONL file, one a line, as they are read. `ERR_S4_DATA` with file and row where a line is no object. Each walk
  * over a path reads it from the beginning.
@@ -124,7 +128,7 @@ declare function jsonlRows(source: DataSource): AsyncIterable<Record<string, unk
  * Reads a JSONL file as a table: a column for each name, as {@link tableFrom} takes values. `ERR_S4_DATA` with file, row and
  * column.
  */
-declare function readJsonl(source: DataSource, options?: TableFromOptions): Promise<Table>;
+declare function readJsonl(source: DataSource, options?: TableFromOptions): Promise<DataTable>;
 
 /** A part of a date or of a time of day. */
 type CalendarField = 'minute' | 'hour' | 'weekday' | 'day' | 'dayOfYear' | 'month';
@@ -137,7 +141,7 @@ interface CalendarOptions {
 }
 /**
  * Parts of dates and times of day as numbers from −½ to ½, by name: features that are known ahead. A part v of n values is
- * v/(n − 1) − ½; Monday is the first day of a week. `times` are in milliseconds since 1970, as {@link Table} has them.
+ * v/(n − 1) − ½; Monday is the first day of a week. `times` are in milliseconds since 1970, as {@link DataTable} has them.
  */
 declare function calendar(times: ArrayLike<number>, options?: CalendarOptions): Record<string, Float64Array>;
 
@@ -154,13 +158,12 @@ interface SplitOptions {
      * Rows in their `'order'` (default: nothing of the past is in a later part), at `'random'`, by `'label'` (every part has the same
      * share of each label), or by `'group'` (all rows of a group, such as a speaker, are in one part).
      */
-    by?: (typeof ways)[number];
+    by?: 'order' | 'random' | 'label' | 'group';
     /** The label or group of each row: the name of a column of the table, or an array. */
     keys?: string | ArrayLike<string | number>;
     /** Seed of what is random. Default 0. */
     seed?: number;
 }
-declare const ways: readonly ["order", "random", "label", "group"];
 /** Rows of each part. */
 type SplitParts = Record<string, Int32Array>;
 /**
@@ -171,7 +174,7 @@ type SplitParts = Record<string, Int32Array>;
  * const { train, test } = split(table, { at: { test: '2018-01-01' } })
  * const parts = split(labels.length, { by: 'label', keys: labels, seed: 1 })
  */
-declare function split(data: TableData | number, options?: SplitOptions): SplitParts;
+declare function split(data: TableLike | number, options?: SplitOptions): SplitParts;
 
 /** How columns are scaled. */
 declare const scalings: readonly ["zScore", "minMax", "robust"];
@@ -210,14 +213,14 @@ declare class Scaler {
      * Fits a scale to each column of numbers (or to those of `columns`), by `kind`, default `'zScore'`. Missing values are left out;
      * a column without any value is `ERR_S4_DATA`.
      */
-    static fit(data: TableData, options?: {
+    static fit(data: TableLike, options?: {
         kind?: Scaling;
         columns?: readonly string[];
     }): Scaler;
     /** The columns in the common range. Columns that the scaler does not have stay as they are. */
-    transform(data: TableData): Table;
+    transform(data: TableLike): DataTable;
     /** The inverse of {@link Scaler.transform}, also of some of the columns alone, such as those of a forecast. */
-    inverse(data: TableData): Table;
+    inverse(data: TableLike): DataTable;
     /** What `JSON.stringify` writes, for {@link Scaler.fromJSON}. */
     toJSON(): ScalerValues;
     /** The scaler of what {@link Scaler.toJSON} gave. */
@@ -288,7 +291,7 @@ interface TableWindowOptions {
      * `'block'` (default): the target is the rows after the window, (horizon · targets), for a model that pools. `'steps'`: at every
      * row of the window the rows after it, (length, horizon · targets).
      */
-    target?: (typeof targetForms)[number];
+    target?: 'block' | 'steps';
     /** The rows that windows lie in. Default all. */
     rows?: {
         /** The first row. Default 0. */
@@ -302,14 +305,12 @@ interface TableWindowOptions {
      * What happens where a value is missing: windows with one are left out (`'skip'`, default), or inputs have the value before it
      * (`'fill'`). A missing target always leaves its window out.
      */
-    gaps?: (typeof gapRules)[number];
+    gaps?: 'skip' | 'fill';
     /** Whether each input has a second feature: 1 where its value is there, 0 where it was missing. Needs `gaps: 'fill'`. Default false. */
     masks?: boolean;
     /** Scales each window by its own inputs: instance normalisation. `scaler(i)` has the scales. Default not at all. */
     instance?: Scaling;
 }
-declare const targetForms: readonly ["block", "steps"];
-declare const gapRules: readonly ["skip", "fill"];
 /**
  * Windows over the rows of a table, made when they are asked for: parts of one array, not copies, wherever they can be. An iterable of
  * examples for training, which can be walked again; `[...windows]` is an array of them.
@@ -340,7 +341,7 @@ declare class TableWindows implements Iterable<Sample> {
  * const examples = windows(scaler.transform(table), { length: 336, horizon: 96, rows: { from: 0, to: 8640 } })
  * await model.fit(examples, { batchSize: 32, epochs: 10 })
  */
-declare function windows(data: TableData, options: TableWindowOptions): TableWindows;
+declare function windows(data: TableLike, options: TableWindowOptions): TableWindows;
 
 /** Something to iterate, at once or asynchronously. */
 type Items<T> = Iterable<T> | AsyncIterable<T>;
@@ -425,18 +426,7 @@ interface ResampleOptions extends AbortOptions {
     channels?: number;
 }
 /** How samples are written in bytes: bits, kind and order, or A-law and μ-law of ITU-T G.711. */
-type PcmFormat = (typeof pcmFormats)[number];
-declare const PCM_BYTES: {
-    readonly u8: 1;
-    readonly s16le: 2;
-    readonly s24le: 3;
-    readonly s32le: 4;
-    readonly f32le: 4;
-    readonly f64le: 8;
-    readonly alaw: 1;
-    readonly mulaw: 1;
-};
-declare const pcmFormats: (keyof typeof PCM_BYTES)[];
+type PcmFormat = 'u8' | 's16le' | 's24le' | 's32le' | 'f32le' | 'f64le' | 'alaw' | 'mulaw';
 /** Options of {@link pcmFrames}. */
 interface PcmOptions {
     /** How samples are written. */
@@ -619,5 +609,5 @@ declare const byteTokens: TextTokens;
  */
 declare function characterTokens(text: string): TextTokens;
 
-export { Scaler, Table, TableWindows, audioChunks, audioFolder, batched, byteTokens, calendar, characterTokens, collate, imageFolder, jsonlRows, labelledFolder, mapped, pcmFrames, prefetch, readAudio, readCifar10, readIdx, readJsonl, readNpy, readNpz, readTable, resample, shuffled, split, tableFrom, tableRows, textFolder, windows };
-export type { AudioFolderOptions, AudioOptions, BatchOptions, CalendarField, CalendarOptions, ChunkOptions, Cifar10, DataSource, FileArray, FileExample, FileExamples, FolderOptions, ImageFolderOptions, Items, LabelRule, LabelledFile, PcmFormat, PcmOptions, Recording, RecordingPiece, ResampleOptions, ScalerValues, Scaling, ShuffleOptions, SplitOptions, SplitParts, TableData, TableFormat, TableFromOptions, TableRowsOptions, TableValues, TableWindowOptions, TextFolderOptions, TextTokens };
+export { DataTable, Scaler, TableWindows, audioChunks, audioFolder, batched, byteTokens, calendar, characterTokens, collate, imageFolder, jsonlRows, labelledFolder, mapped, pcmFrames, prefetch, readAudio, readCifar10, readIdx, readJsonl, readNpy, readNpz, readTable, resample, shuffled, split, tableFrom, tableRows, textFolder, windows };
+export type { AudioFolderOptions, AudioOptions, BatchOptions, CalendarField, CalendarOptions, ChunkOptions, Cifar10, ColumnType, ColumnsWithTime, DataSource, FileArray, FileExample, FileExamples, FolderOptions, ImageFolderOptions, Items, LabelRule, LabelledFile, PcmFormat, PcmOptions, Recording, RecordingPiece, ResampleOptions, ScalerValues, Scaling, ShuffleOptions, SplitOptions, SplitParts, TableFormat, TableFromOptions, TableLike, TableRowsOptions, TableValues, TableWindowOptions, TextFolderOptions, TextTokens };

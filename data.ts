@@ -1,8 +1,14 @@
 /**
  * Data for s4-node: tables, recordings, pictures and text from files and streams, and what stands between them and a model.
  */
-export { Table, type TableData } from './api/data/table.js'
-export { readTable, tableRows, type TableFormat, type TableRowsOptions } from './api/data/table-read.js'
+export { DataTable, type ColumnsWithTime, type TableLike } from './api/data/table.js'
+export {
+  readTable,
+  tableRows,
+  type ColumnType,
+  type TableFormat,
+  type TableRowsOptions,
+} from './api/data/table-read.js'
 export {
   jsonlRows,
   readJsonl,

@@ -460,8 +460,8 @@ interface ClassExample {
     /** The file that it is of, for errors. */
     file?: string;
 }
-/** Examples: in an array, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
-type ClassExamples = readonly ClassExample[] | AsyncIterable<ClassExample>;
+/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
+type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>;
 /** What inputs are: series of values, sound, or pictures. */
 type InputKind = 'series' | 'audio' | 'image';
 

@@ -441,6 +441,13 @@ test('folders: no labels, nothing in them, one damaged file, pictures of other s
     join(sizes, 'b', '2.png'),
     '1 × 1',
   ])
+  const many = folderOf({
+    ...Object.fromEntries(Array.from({ length: 70 }, (_, i) => [`a/${i + 100}.png`, png])),
+    'b/1.png': small,
+  })
+  await refused(t, 'imageFolder', 'two sizes, far apart', () => walk(imageFolder(many, { colours: 'rgb' })), [
+    join(many, 'b', '1.png'),
+  ])
   const wav = fixture('i16.wav')
   for (const cut of cutsOf(wav, 8)) {
     const path = folderOf({ 'a/1.wav': wav, 'b/2.wav': wav.slice(0, cut) })

@@ -1,6 +1,7 @@
 /** Splits without leaks, scales, calendars, windows, and the order in which examples come. */
 import test from 'ava'
 import { SequenceModel, type Sample } from 's4-node'
+import { Forecaster } from 's4-node/tasks'
 import {
   batched,
   calendar,
@@ -325,4 +326,29 @@ test('a model trains on windows, on batches of like lengths, and on what is shuf
     t.true(events[1]!.loss < events[0]!.loss)
   }
   t.is((await model.fit(batched(cut, { size: 32 }), { epochs: 2, lr: 0.01 })).length, 2)
+})
+
+test('a forecaster takes a table, and parts of one, as it takes its columns', async (t) => {
+  const count = 400
+  const load = Float64Array.from({ length: count }, (_, i) => Math.sin(i / 4) + noise(count, 3)[i]! / 10)
+  const at = Array.from({ length: count }, (_, i) => new Date(36e5 * i))
+  const table = await tableFrom({ load, site: Array<string>(count).fill('a'), at })
+  const options = {
+    horizon: 4,
+    lookBack: 24,
+    features: 4,
+    layers: 1,
+    state: 4,
+    epochs: 1,
+    seed: 1,
+    device: device(),
+  } as const
+  using ofTable = await Forecaster.fit(table, options)
+  using ofColumns = await Forecaster.fit({ load }, options)
+  t.deepEqual(ofTable.targets, ['load'], 'text and time are no series')
+  const forecast = await ofTable.forecast(table.tail(48))
+  t.deepEqual(forecast, await ofColumns.forecast({ load: load.subarray(-48) }))
+  t.is((forecast['load'] as { mean: Float64Array }).mean.length, 4)
+  const several = await Forecaster.fit([table.slice(0, 200), table.slice(200)], options)
+  several.dispose()
 })

@@ -1,4 +1,5 @@
 /** Tables: from files, bytes and streams, with times, gaps and texts; from what other libraries give. */
+import { execFileSync } from 'node:child_process'
 import { createReadStream, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,9 +13,9 @@ import {
   tableFrom,
   tableRows,
   type DataSource,
-  type Table,
+  type DataTable,
 } from 's4-node/data'
-import { rejects } from './helpers.js'
+import { rejects, root } from './helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-table-'))
 let files = 0
@@ -23,7 +24,7 @@ function fileOf(text: string, ending = 'csv'): string {
   writeFileSync(file, text)
   return file
 }
-const plain = (table: Table) => ({
+const plain = (table: DataTable) => ({
   rows: table.rows,
   names: [...table.names],
   columns: Object.fromEntries(Object.entries(table.columns).map(([name, x]) => [name, [...x]])),
@@ -247,5 +248,21 @@ test('lines of JSON, as a table and as objects', async (t) => {
     const bad = fileOf(text, 'jsonl')
     const { message } = await rejects(t, 'ERR_S4_DATA', () => readJsonl(bad))
     t.true(message.includes(`${bad}: ${words}`), message)
+  }
+})
+
+test('a table comes through standard input', (t) => {
+  const program = `import { readTable, tableRows } from 's4-node/data'
+    if (process.argv[1] === 'whole') console.log((await readTable(process.stdin)).columns.b.join())
+    else for await (const part of tableRows(process.stdin, { batch: 2 })) console.log(part.columns.b.join())`
+  for (const [how, out] of [
+    ['whole', '2,4,6\n'],
+    ['rows', '2,4\n6\n'],
+  ] as const) {
+    const args = ['--input-type=module', '-e', program, how]
+    t.is(
+      execFileSync(process.execPath, args, { cwd: root, input: 'a;b\n1;2\n3;4\n5;6\n', encoding: 'utf8' }),
+      out,
+    )
   }
 })

@@ -77,11 +77,15 @@ const format = () => ({
 })
 const AS_PATH = 'bytes are the content of a file here'
 /** What holds of every source: bytes are content, text in pieces is content. */
-const ofSource = (name = 'source'): Pick<Recipe, 'untried'> => ({
-  untried: { [name]: { 'as its bytes': AS_PATH }, [`${name}[]`]: { 'as its bytes': AS_PATH } },
-})
+const ofSource = (): Pick<Recipe, 'untried'> => ({ untried: { source: { 'as its bytes': AS_PATH } } })
+/** An empty stream has no rows, and none is wrong. */
+const EMPTY: Recipe['legal'] = { source: ['[]', '[] of another realm'], 'source[]': ['""', 'no bytes'] }
+/** Any endings, none for all files. */
+const ENDINGS: Recipe['legal'] = { 'options.endings': ['[]', '[] of another realm', ...ANY_LENGTH] }
+const NOT_FINITE = 'the model looks: what has the weight 0 may be anything'
+const GAP = 'a missing value stays one'
 const FORMAT_WORDS: Recipe['words'] = {
-  source: ['file', 'table', 'recording'],
+  'source*': ['file', 'table', 'lines of numbers'],
   'options.columns*': ['column'],
   'options.time': ['column'],
   'options.types*': ['column'],
@@ -91,10 +95,13 @@ const FORMAT_WORDS: Recipe['words'] = {
   'options.decimal': ['column'],
 }
 const FORMAT_LEGAL: Recipe['legal'] = {
-  'options.columns': ['one element less', 'one element more'],
-  'options.columns[]': ['0', '1'],
+  'options.columns': ['one element less'],
+  'options.columns[]': ['0'],
+  'options.time': ['0'],
+  'options.types{}': ['text'],
+  'source[]': ['cut short'],
   'options.missing': ['[]', '[] of another realm', ...ANY_LENGTH],
-  'options.missing[]': ['""', 'text', "'1'", '"a\\u0000b"'],
+  'options.missing[]': ['""', '"a\\u0000b"'],
 }
 /** The sources of a reader: a path, bytes, and pieces of them. */
 const sourced = (path: string, content: () => Uint8Array, options: () => object): Recipe['right'] => [
@@ -127,11 +134,15 @@ const examples = () =>
     target: 1,
   }))
 const SAMPLE: Recipe['legal'] = {
-  '*.data[]': REAL,
-  '*[].target': REAL,
-  dataset: ANY_LENGTH,
-  examples: ANY_LENGTH,
+  '*.data[]': [...REAL, '1e300'],
+  '*[].target': [...REAL, '1e300'],
 }
+/** Iterables, whatever they give. */
+const NOTHING = ['[]', '[] of another realm', 'a Map', 'a Set'] as const
+const SHUFFLED = 'an array is shuffled as a whole'
+const INFINITE = { NaN: NOT_FINITE, Infinity: NOT_FINITE, '-Infinity': NOT_FINITE }
+const SAMPLE_UNTRIED: Recipe['untried'] = { '*.data[]': INFINITE, '*[].target': INFINITE }
+const vectors = () => examples().map(({ input }) => ({ input, target: { data: [1, 2], shape: [2] } }))
 
 export const dataRecipes: Readonly<Record<string, Recipe>> = {
   'data readTable': {
@@ -156,6 +167,8 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     call: walked(tableRows),
   },
   'data tableFrom': {
+    legal: { 'data{}': ['a BigUint64Array', 'its elements as text'] },
+    untried: { 'data{}': { holes: GAP } },
     right: [
       {
         args: () => [
@@ -168,7 +181,8 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   },
   'data jsonlRows': {
     right: [{ args: () => [files.jsonl] }, { under: 'source[]', args: () => [[text('{"a":1}')]] }],
-    words: { source: ['file', 'JSON', 'line', 'lines'] },
+    legal: EMPTY,
+    words: { 'source*': ['file', 'JSON', 'lines', 'data'] },
     ...ofSource(),
     call: walked(jsonlRows),
   },
@@ -178,24 +192,36 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
       () => text('{"a":1,"at":"2020-01-01"}'),
       () => ({ time: 'at', signal: signal() }),
     ),
-    words: { source: ['file', 'JSON', 'line', 'lines'] },
+    words: { 'source*': ['file', 'JSON', 'lines', 'data'] },
     ...ofSource(),
   },
-  'data Table#column': { right: [{ receiver: held, args: () => ['a'] }] },
-  'data Table#head': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
-  'data Table#tail': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
-  'data Table#slice': { right: [{ receiver: held, args: () => [1, 3] }], legal: { from: ['0'], to: ['1'] } },
-  'data Table#select': {
+  'data DataTable#column': { right: [{ receiver: held, args: () => ['a'] }] },
+  'data DataTable#head': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
+  'data DataTable#tail': { right: [{ receiver: held, args: () => [2] }], legal: { rows: ['0', '2**31'] } },
+  'data DataTable#slice': { right: [{ receiver: held, args: () => [1, 3] }], legal: { from: ['0'] } },
+  'data DataTable#select': {
     right: [{ receiver: held, args: () => [['b', 'who']] }],
     legal: { names: ['one element less'] },
   },
   'data calendar': {
     right: [{ args: () => [[0, 864e5], { fields: ['hour', 'day'], zone: 'UTC' }] }],
-    legal: { times: ANY_LENGTH, 'times[]': REAL, 'options.fields': ['one element less'] },
+    legal: {
+      times: ANY_LENGTH,
+      'times[]': ['-1', '0', '0.5', '2**31', '1e-300'],
+      'options.fields': ['one element less'],
+    },
     words: { 'options.fields*': ['fields'], 'options.zone': ['time zone', 'zone'] },
   },
   'data split': {
-    legal: TABLE,
+    words: { 'data.columns': ['valueOf'], 'options.at{}': ['part'] },
+    legal: {
+      ...TABLE,
+      'data.time[]': ['-1', '0', '0.5', '1e-300'],
+      'options.parts{}': ['0.5'],
+      'options.keys': ['its elements as text'],
+      'options.keys[]': [...REAL, '1e300', '""', '"a\\u0000b"'],
+      'options.seed': ['0', '2**31'],
+    },
     right: [
       {
         args: () => [6, { parts: { train: 0.5, test: 0.5 }, by: 'label', keys: [1, 1, 1, 2, 2, 2], seed: 1 }],
@@ -206,6 +232,7 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     ],
   },
   'data Scaler.fit': {
+    words: { 'data.columns': ['valueOf'] },
     legal: TABLE,
     right: [
       { args: () => [columns(), { kind: 'robust', columns: ['a'] }] },
@@ -214,24 +241,40 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   },
   'data Scaler.fromJSON': {
     right: [{ args: () => [{ columns: ['a', 'b'], offset: [1, 2], scale: [1, 2] }] }],
+    legal: {
+      'values.columns[]': ['""', '"a\\u0000b"'],
+      'values.offset[]': [...REAL, '1e300'],
+      'values.scale[]': ['0.5', '2**31', '2**53', '1e-300', '1e300'],
+    },
   },
   'data Scaler#toJSON': { right: [{ receiver: scaled, args: () => [] }] },
   'data Scaler#transform': {
-    legal: TABLE,
+    untried: { '*{}[]': { NaN: GAP }, 'data.time[]': { NaN: GAP } },
+    legal: { 'data{}[]': REAL, 'data.columns{}[]': REAL, 'data.time[]': REAL },
+    words: { 'data.columns': ['valueOf'] },
     right: [
       { receiver: scaled, args: () => [columns()] },
       { under: 'data.', receiver: scaled, args: () => [timed()] },
     ],
   },
   'data Scaler#inverse': {
-    legal: TABLE,
+    untried: { '*{}[]': { NaN: GAP }, 'data.time[]': { NaN: GAP } },
+    legal: { 'data{}[]': REAL, 'data.columns{}[]': REAL, 'data.time[]': REAL },
+    words: { 'data.columns': ['valueOf'] },
     right: [
       { receiver: scaled, args: () => [columns()] },
       { under: 'data.', receiver: scaled, args: () => [timed()] },
     ],
   },
   'data windows': {
-    legal: TABLE,
+    words: { 'data.columns': ['valueOf'] },
+    legal: {
+      ...TABLE,
+      'data.time[]': ['-1', '0', '0.5', '2**31', '1e-300'],
+      'options.stride': ['2**31'],
+      'options.known': ['[]', '[] of another realm', 'one element less'],
+      'options.rows.from': ['0'],
+    },
     right: [
       {
         args: () => [
@@ -264,36 +307,56 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   'data shuffled': {
     right: [{ args: () => [[1, 2, 3], { buffer: 2, seed: 1, epoch: 1 }] }],
     legal: {
-      dataset: ANY_LENGTH,
+      dataset: NOTHING,
       'options.buffer': ['2**31'],
       'options.seed': ['0', '2**31'],
       'options.epoch': ['0', '2**31'],
+    },
+    untried: {
+      dataset: {
+        'as a generator': SHUFFLED,
+        'as an async generator': SHUFFLED,
+        'as a Set': SHUFFLED,
+      },
     },
     call: walked(shuffled),
   },
   'data mapped': {
     right: [{ args: () => [[1, 2, 3], (x: number) => x + 1] }],
-    legal: { dataset: ANY_LENGTH },
+    legal: { dataset: NOTHING },
     call: walked(mapped),
   },
   'data prefetch': {
     right: [{ args: () => [[1, 2, 3], 2] }],
-    legal: { dataset: ANY_LENGTH },
+    legal: { dataset: NOTHING },
     call: walked(prefetch),
   },
   'data batched': {
-    right: [{ args: () => [examples(), { size: 1, buffer: 2, seed: 1, dropLast: false }] }],
-    legal: { ...SAMPLE, 'options.buffer': ['2**31'], 'options.seed': ['0', '2**31'] },
+    right: [
+      { args: () => [examples(), { size: 1, buffer: 2, seed: 1, dropLast: false }] },
+      { under: 'dataset[].target.', args: () => [vectors(), { size: 1 }] },
+    ],
+    untried: SAMPLE_UNTRIED,
+    legal: {
+      ...SAMPLE,
+      dataset: ['[]', '[] of another realm'],
+      'options.buffer': ['2**31'],
+      'options.seed': ['0', '2**31'],
+    },
     call: walked(batched),
   },
-  'data collate': { right: [{ args: () => [examples()] }], legal: SAMPLE },
+  'data collate': {
+    right: [{ args: () => [examples()] }, { under: 'examples[].target.', args: () => [vectors()] }],
+    legal: { ...SAMPLE, examples: ANY_LENGTH },
+    untried: SAMPLE_UNTRIED,
+  },
   'data readAudio': {
     right: sourced(
       fixture('i16.wav'),
       () => bytesOf('i16.wav'),
       () => ({ sampleRate: 8000, mono: true, signal: signal() }),
     ),
-    words: { source: ['recording'] },
+    words: { 'source*': ['recording'] },
     ...ofSource(),
   },
   'data resample': {
@@ -308,7 +371,8 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
       () => bytesOf('i16.wav'),
       () => ({ length: 0.01, overlap: 0.002, sampleRate: 8000, mono: true }),
     ),
-    words: { source: ['recording'] },
+    legal: { 'options.length': ['0.5'], 'options.overlap': ['0', '1e-300'] },
+    words: { 'source*': ['recording'] },
     ...ofSource(),
     call: walked(audioChunks),
   },
@@ -318,7 +382,8 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
       () => new Uint8Array(12),
       () => ({ format: 's16le', channels: 2, frames: 2 }),
     ),
-    words: { source: ['file'] },
+    legal: { ...EMPTY, 'source[]': ['""', 'no bytes', 'all zeros'] },
+    words: { 'source*': ['file'] },
     ...ofSource(),
     call: walked(pcmFrames),
   },
@@ -331,7 +396,7 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
       `data ${name as string}`,
       {
         right: sourced(path as string, content as () => Uint8Array, () => ({ signal: signal() })),
-        words: { source: ['file', 'IDX'] },
+        words: { 'source*': ['file', 'IDX', 'array', 'header', 'sizes', 'magic'] },
         ...ofSource(),
       },
     ]),
@@ -343,15 +408,18 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   },
   'data labelledFolder': {
     right: [{ args: () => [sounds, { label: 'folder', endings: ['.wav'] }] }],
+    legal: ENDINGS,
     words: { path: ['folder'], 'options.endings*': ['folder'] },
   },
   'data audioFolder': {
     right: [{ args: () => [sounds, { label: 'folder', endings: ['.wav'], sampleRate: 8000, mono: true }] }],
+    legal: ENDINGS,
     words: { path: ['folder'], 'options.endings*': ['folder'] },
     call: walked(audioFolder),
   },
   'data imageFolder': {
     right: [{ args: () => [pictures, { label: 'folder', endings: ['.png'], colours: 'grey' }] }],
+    legal: ENDINGS,
     words: { path: ['folder'], 'options.endings*': ['folder'] },
     call: walked(imageFolder),
   },
@@ -359,10 +427,14 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       { args: () => [texts, { label: 'folder', endings: ['.txt'], tokens: { encode: () => [1, 2] } }] },
     ],
+    legal: ENDINGS,
     words: { path: ['folder'], 'options.endings*': ['folder'] },
     call: walked(textFolder),
   },
-  'data characterTokens': { right: [{ args: () => ['abc'] }] },
-  'data byteTokens.encode': { right: [{ args: () => ['abc'] }] },
-  'data byteTokens.decode': { right: [{ args: () => [[97, 98]] }] },
+  'data characterTokens': { right: [{ args: () => ['abc'] }], legal: { text: ['"a\\u0000b"'] } },
+  'data byteTokens.encode': { right: [{ args: () => ['abc'] }], legal: { text: ['""', '"a\\u0000b"'] } },
+  'data byteTokens.decode': {
+    right: [{ args: () => [[97, 98]] }],
+    legal: { tokens: ['[]', '[] of another realm', ...ANY_LENGTH], 'tokens[]': ['0'] },
+  },
 }

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { SequenceModel } from 's4-node'
 import { readTable, Scaler, split, windows } from 's4-node/data'
 const csv = fileURLToPath(new URL('../data/sunspots_monthly.csv', import.meta.url))
-const table = await readTable(process.argv[2] ?? csv, { time: 'month', timeFormat: '%Y-%m' })
+const table = await readTable(process.argv[2] ?? csv, { time: 'month' })
 const { train, test } = split(table, { at: { test: '1980-01-01' } })
 const scaled = Scaler.fit(table.slice(0, train.length)).transform(table)
 const cut = (rows) => windows(scaled, { length: 64, horizon: 12, inputs: ['sunspots'], rows })

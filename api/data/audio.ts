@@ -57,9 +57,9 @@ export interface ResampleOptions extends AbortOptions {
 }
 
 /** How samples are written in bytes: bits, kind and order, or A-law and μ-law of ITU-T G.711. */
-export type PcmFormat = (typeof pcmFormats)[number]
+export type PcmFormat = 'u8' | 's16le' | 's24le' | 's32le' | 'f32le' | 'f64le' | 'alaw' | 'mulaw'
 
-const PCM_BYTES = {
+const PCM_BYTES: Readonly<Record<PcmFormat, number>> = {
   u8: 1,
   s16le: 2,
   s24le: 3,
@@ -68,8 +68,8 @@ const PCM_BYTES = {
   f64le: 8,
   alaw: 1,
   mulaw: 1,
-} as const
-const pcmFormats = Object.keys(PCM_BYTES) as (keyof typeof PCM_BYTES)[]
+}
+const pcmFormats = Object.keys(PCM_BYTES) as PcmFormat[]
 
 /** Options of {@link pcmFrames}. */
 export interface PcmOptions {

@@ -32,6 +32,9 @@ export interface CalendarOptions {
   zone?: string
 }
 
+/** Whether it is a number of milliseconds since 1970 in the years −9998 to 9998, in whatever zone. */
+const isMoment = (t: unknown) => typeof t === 'number' && t >= -3.776e14 && t <= 2.533e14
+
 /** {@link calendar} of times and parts that were checked. */
 export function calendarColumns(
   op: string,
@@ -39,9 +42,14 @@ export function calendarColumns(
   fields: readonly CalendarField[],
   zone: string | undefined,
 ): Record<CalendarField, Float64Array> {
-  const missing = times.findIndex((t) => !Number.isFinite(t))
-  if (missing >= 0)
-    throw fail('ERR_S4_DATA', op, 'times in every row', `${times[missing]} in row ${missing + 1}`)
+  const wrong = times.findIndex((t) => !isMoment(t))
+  if (wrong >= 0)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      'a time in each row, of the years −9999 to 9999',
+      `${times[wrong]} in row ${wrong + 1}`,
+    )
   const parts = callNative(() => calendarFields(times, [...fields], zone))
   return Object.fromEntries(
     fields.map((field, k) => [
@@ -64,14 +72,14 @@ function timesOf(op: string, x: unknown): Float64Array {
     const given = x as ArrayLike<unknown>
     const number = (i: number) => {
       const value = given[i]
-      if (typeof value !== 'number' || !Number.isFinite(value) || Math.abs(value) > 8.64e15)
+      if (!isMoment(value))
         throw fail(
           'ERR_S4_DATA',
           op,
           'times in milliseconds since 1970',
           `${describe(value)} in row ${i + 1}`,
         )
-      return value
+      return value as number
     }
     number((length as number) - 1)
     return Float64Array.from({ length: length as number }, (_, i) => number(i))
@@ -80,7 +88,7 @@ function timesOf(op: string, x: unknown): Float64Array {
 
 /**
  * Parts of dates and times of day as numbers from −½ to ½, by name: features that are known ahead. A part v of n values is
- * v/(n − 1) − ½; Monday is the first day of a week. `times` are in milliseconds since 1970, as {@link Table} has them.
+ * v/(n − 1) − ½; Monday is the first day of a week. `times` are in milliseconds since 1970, as {@link DataTable} has them.
  */
 export function calendar(
   times: ArrayLike<number>,

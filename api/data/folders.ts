@@ -3,7 +3,7 @@ import * as binding from '#binding'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { types } from 'node:util'
-import { filePath, listOf, oneOf, rejectUnknownOptions, textOf, type FilePath } from '../check.js'
+import { filePath, listOf, membersOf, oneOf, rejectUnknownOptions, textOf, type FilePath } from '../check.js'
 import { callNativeAsync, describe, fail } from '../error.js'
 import { choices } from '../options.js'
 import { integers, type TensorLike } from '../tensor.js'
@@ -164,14 +164,14 @@ export async function labelledFolder(path: FilePath, options: FolderOptions = {}
   return labelled(op, givenFolder(op, path, given, []))
 }
 
-/** Files that are read at a time, and how many such groups are under way. */
-const GROUP = 32
+/** Groups of files that are read ahead of their use. */
 const AHEAD = 2
 
-/** Examples of a folder, whose files `read` reads some at a time. */
+/** Examples of a folder, whose files `read` reads `group` at a time. */
 function examplesOf<I>(
   op: string,
   folder: GivenFolder,
+  group: number,
   read: (files: readonly LabelledFile[]) => Promise<FileExample<I>[]>,
 ): FileExamples<I> {
   const files = () => labelled(op, folder)
@@ -185,14 +185,14 @@ function examplesOf<I>(
     [Symbol.asyncIterator]: async function* () {
       const list = await files()
       const waiting: Promise<FileExample<I>[]>[] = []
-      for (let at = 0; at < list.length || waiting.length > 0; at += GROUP) {
+      for (let at = 0; at < list.length || waiting.length > 0; at += group) {
         if (at < list.length) {
-          const next = read(list.slice(at, at + GROUP))
+          const next = read(list.slice(at, at + group))
           // What fails is told where its turn comes.
           next.catch(() => undefined)
           waiting.push(next)
         }
-        if (waiting.length > AHEAD || at + GROUP >= list.length)
+        if (waiting.length > AHEAD || at + group >= list.length)
           yield* await (waiting.shift() as Promise<FileExample<I>[]>)
       }
     },
@@ -218,15 +218,26 @@ export function audioFolder(path: FilePath, options: AudioFolderOptions = {}): F
     const shape = [audio.samples.length / audio.channels, audio.channels]
     return { input: { data: audio.samples, shape }, ...x, sampleRate: audio.sampleRate }
   }
-  return examplesOf(op, givenFolder(op, path, given, SOUNDS), (files) => Promise.all(files.map(one)))
+  return examplesOf(op, givenFolder(op, path, given, SOUNDS), 8, (files) => Promise.all(files.map(one)))
+}
+
+/** Bytes as numbers from 0 to 1. */
+function shares(bytes: Uint8Array): Float32Array {
+  const out = new Float32Array(bytes.length)
+  for (let i = 0; i < bytes.length; i++) out[i] = (bytes[i] as number) / 255
+  return out
 }
 
 /** The pictures below a folder, PNG and JPEG of one size, each with its label. Inputs are (height, width, channels), from 0 to 1. */
 export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): FileExamples<TensorLike> {
   const op = 'imageFolder'
-  const given = rejectUnknownOptions(op, options, ['label', 'endings', 'colours'])
-  const colours = oneOf(op, 'colours', given.colours ?? 'asStored', choices.colours)
-  return examplesOf(op, givenFolder(op, path, given, PICTURES), async (files) => {
+  const { colours = 'asStored', ...given } = rejectUnknownOptions(op, options, [
+    'label',
+    'endings',
+    'colours',
+  ])
+  oneOf(op, 'colours', colours, choices.colours)
+  const pictures = examplesOf(op, givenFolder(op, path, given, PICTURES), 64, async (files) => {
     const paths = files.map(({ file }) => file)
     const { pixels, height, width, channels } = await callNativeAsync(() =>
       binding.readPictures(paths, colours),
@@ -234,12 +245,28 @@ export function imageFolder(path: FilePath, options: ImageFolderOptions = {}): F
     const size = height * width * channels
     return files.map((x, i) => ({
       input: {
-        data: Float32Array.from(pixels.subarray(i * size, (i + 1) * size), (v) => v / 255),
+        data: shares(pixels.subarray(i * size, (i + 1) * size)),
         shape: [height, width, channels],
       },
       ...x,
     }))
   })
+  return { ...pictures, [Symbol.asyncIterator]: () => ofOneSize(op, pictures) }
+}
+
+/** Pictures, as long as they have the sizes of the first. */
+async function* ofOneSize(
+  op: string,
+  pictures: FileExamples<TensorLike>,
+): AsyncGenerator<FileExample<TensorLike>> {
+  let first: string | undefined
+  for await (const picture of pictures) {
+    const sizes = picture.input.shape.join(' × ')
+    first ??= sizes
+    if (sizes !== first)
+      throw fail('ERR_S4_DATA', op, `pictures of ${first}, as the first`, `${picture.file}: ${sizes}`)
+    yield picture
+  }
 }
 
 /** The texts below a folder in UTF-8, each with its label. Inputs are text, or tokens (len) where `tokens` makes them. */
@@ -250,11 +277,10 @@ export function textFolder(
   const op = 'textFolder'
   const given = rejectUnknownOptions(op, options, ['label', 'endings', 'tokens'])
   const { tokens } = given
-  if (
-    tokens !== undefined &&
-    (typeof tokens !== 'object' || tokens === null || typeof tokens.encode !== 'function')
-  )
-    throw fail('ERR_S4_VALUE', op, 'tokens with encode', describe(tokens))
+  if (tokens !== undefined) {
+    const { encode } = membersOf(op, 'tokens', tokens, 'ERR_S4_VALUE', ['encode'])
+    if (typeof encode !== 'function') throw fail('ERR_S4_VALUE', op, 'tokens with encode', describe(encode))
+  }
   const one = async (x: LabelledFile): Promise<FileExample<string | TensorLike>> => {
     const bytes = await readFile(x.file).catch((error: unknown) => {
       throw fail('ERR_S4_DATA', op, 'files that can be read', `${x.file}: ${(error as Error).message}`)
@@ -267,7 +293,7 @@ export function textFolder(
     }
     return { input: tokens === undefined ? text : tensorOf(op, x.file, tokens.encode(text)), ...x }
   }
-  return examplesOf(op, givenFolder(op, path, given, ['.txt']), (files) => Promise.all(files.map(one)))
+  return examplesOf(op, givenFolder(op, path, given, ['.txt']), 64, (files) => Promise.all(files.map(one)))
 }
 
 /** What a tokeniser gave, as an input. */

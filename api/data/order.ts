@@ -54,13 +54,17 @@ export function shuffled<T>(dataset: Items<T>, options: ShuffleOptions = {}): As
   wholeNumber(op, 'epoch', epoch, 0, Number.MAX_SAFE_INTEGER)
   return walks(op, dataset, async function* (items, walk) {
     const random = ofEpoch(seed, epoch + walk)
-    const { length, at } = dataset as { length?: unknown; at?: unknown }
-    if (typeof length === 'number' && typeof at === 'function') {
+    const listed = readGiven(op, 'dataset', () => {
+      const { length, at } = dataset as { length?: unknown; at?: unknown }
+      return typeof length === 'number' && typeof at === 'function' ? length : undefined
+    })
+    if (listed !== undefined) {
       const order = shuffledInPlace(
-        Array.from({ length }, (_, i) => i),
+        Array.from({ length: listed }, (_, i) => i),
         random,
       )
-      for (const i of order) yield (dataset as unknown as { at(i: number): T }).at(i)
+      const list = dataset as unknown as { at(i: number): T }
+      for (const i of order) yield readGiven(op, 'dataset', () => list.at(i))
       return
     }
     const held: T[] = []

@@ -1,7 +1,7 @@
 import { fitScales } from '#binding'
 import { listOf, membersOf, oneOf, rejectUnknownOptions } from '../check.js'
 import { callNative, describe, fail } from '../error.js'
-import { columnNames, givenTable, Table, type TableData } from './table.js'
+import { columnNames, givenTable, DataTable, type TableLike } from './table.js'
 
 /** How columns are scaled. */
 export const scalings = ['zScore', 'minMax', 'robust'] as const
@@ -58,7 +58,7 @@ export class Scaler {
    * Fits a scale to each column of numbers (or to those of `columns`), by `kind`, default `'zScore'`. Missing values are left out;
    * a column without any value is `ERR_S4_DATA`.
    */
-  static fit(data: TableData, options: { kind?: Scaling; columns?: readonly string[] } = {}): Scaler {
+  static fit(data: TableLike, options: { kind?: Scaling; columns?: readonly string[] } = {}): Scaler {
     const op = 'Scaler.fit'
     const { kind = 'zScore', columns } = rejectUnknownOptions(op, options, ['kind', 'columns'])
     oneOf(op, 'kind', kind, scalings)
@@ -75,16 +75,16 @@ export class Scaler {
   }
 
   /** The columns in the common range. Columns that the scaler does not have stay as they are. */
-  transform(data: TableData): Table {
+  transform(data: TableLike): DataTable {
     return this.#mapped('Scaler.transform', data, (x, offset, scale) => (x - offset) / scale)
   }
 
   /** The inverse of {@link Scaler.transform}, also of some of the columns alone, such as those of a forecast. */
-  inverse(data: TableData): Table {
+  inverse(data: TableLike): DataTable {
     return this.#mapped('Scaler.inverse', data, (x, offset, scale) => x * scale + offset)
   }
 
-  #mapped(op: string, data: unknown, map: (x: number, offset: number, scale: number) => number): Table {
+  #mapped(op: string, data: unknown, map: (x: number, offset: number, scale: number) => number): DataTable {
     const table = givenTable(op, 'data', data)
     const own = this.columns.filter((name) => Object.hasOwn(table.columns, name))
     if (own.length === 0)
@@ -101,7 +101,7 @@ export class Scaler {
       return [name, values.map((x) => map(x, offset, scale))] as const
     })
     const { rows, texts, missing, time, names } = table
-    return Table.of({ rows, columns: Object.fromEntries(columns), texts, missing, time, names })
+    return DataTable.of({ rows, columns: Object.fromEntries(columns), texts, missing, time, names })
   }
 
   /** What `JSON.stringify` writes, for {@link Scaler.fromJSON}. */
@@ -116,13 +116,13 @@ export class Scaler {
     const [columns, offset, scale] = ['columns', 'offset', 'scale'].map((name) =>
       listOf(op, `${name} of values`, given[name]),
     ) as [unknown[], unknown[], unknown[]]
-    const wrongName = columns.find((name) => typeof name !== 'string')
-    if (wrongName !== undefined || columns.length === 0 || new Set(columns).size !== columns.length)
+    const place = columns.findIndex((name) => typeof name !== 'string')
+    if (place >= 0 || columns.length === 0 || new Set(columns).size !== columns.length)
       throw fail(
         'ERR_S4_DATA',
         op,
         'columns of values as different names',
-        describe(wrongName ?? columns.join(', ')),
+        place >= 0 ? describe(columns[place]) : columns.join(', ') || 'none',
       )
     for (const [name, list] of Object.entries({ offset, scale })) {
       const isNumber = (x: unknown) =>

@@ -3,6 +3,7 @@ import { types } from 'node:util'
 import { open } from 'node:fs/promises'
 import { abortable } from '../background.js'
 import { bytesOf, filePath } from '../check.js'
+import { elementsOf as listElements } from '../dataset.js'
 import { describe, fail, readGiven, throwIfAborted } from '../error.js'
 import { allocated } from '../tensor.js'
 
@@ -40,6 +41,7 @@ export function givenSource(op: string, what: string, x: unknown): GivenSource {
 
 /** Whether it can be iterated, at once or asynchronously. Getters may throw. */
 export function isIterable(x: object): boolean {
+  if (types.isBoxedPrimitive(x)) return false
   const { [Symbol.iterator]: now, [Symbol.asyncIterator]: later } = x as Partial<
     Iterable<unknown> & AsyncIterable<unknown>
   >
@@ -70,8 +72,12 @@ export const isOnceSource = (op: string, what: string, source: GivenSource): boo
 export const nameOf = (source: GivenSource): string | undefined =>
   'path' in source ? source.path : undefined
 
-/** What an iterable gives. What its own iterator throws passes as it is; one without `next` is refused. */
+/** What an iterable gives; the elements of an array are read here. What its own iterator throws passes as it is; one without `next` is refused. */
 export async function* elementsOf(op: string, what: string, x: object): AsyncGenerator<unknown> {
+  if (readGiven(op, what, () => Array.isArray(x))) {
+    yield* listElements(op, what, x as readonly unknown[])
+    return
+  }
   const iterator = readGiven(op, what, () => {
     const d = x as Partial<Iterable<unknown> & AsyncIterable<unknown>>
     const made: unknown =
@@ -110,7 +116,8 @@ export async function* byteBlocks(op: string, what: string, source: GivenSource)
   }
   const encoder = new TextEncoder()
   for await (const piece of elementsOf(op, what, source.pieces)) {
-    if (types.isUint8Array(piece)) yield piece
+    // A copy: its memory may be shared, or gone.
+    if (types.isUint8Array(piece)) yield readGiven(op, what, () => piece.slice())
     else if (typeof piece === 'string') yield encoder.encode(piece)
     else throw fail('ERR_S4_DATA', op, `${what} that gives bytes or text`, describe(piece))
   }

@@ -2,7 +2,7 @@ import { splitRows, splitTimes } from '#binding'
 import { types } from 'node:util'
 import { membersOf, oneOf, rejectUnknownOptions, textOf, wholeNumber } from '../check.js'
 import { callNative, describe, fail, readGiven } from '../error.js'
-import { givenTable, Table, type TableData } from './table.js'
+import { givenTable, DataTable, type TableLike } from './table.js'
 
 /** Options of {@link split}: one of `parts` and `at`. */
 export interface SplitOptions {
@@ -17,7 +17,7 @@ export interface SplitOptions {
    * Rows in their `'order'` (default: nothing of the past is in a later part), at `'random'`, by `'label'` (every part has the same
    * share of each label), or by `'group'` (all rows of a group, such as a speaker, are in one part).
    */
-  by?: (typeof ways)[number]
+  by?: 'order' | 'random' | 'label' | 'group'
   /** The label or group of each row: the name of a column of the table, or an array. */
   keys?: string | ArrayLike<string | number>
   /** Seed of what is random. Default 0. */
@@ -37,7 +37,7 @@ export type SplitParts = Record<string, Int32Array>
  * const { train, test } = split(table, { at: { test: '2018-01-01' } })
  * const parts = split(labels.length, { by: 'label', keys: labels, seed: 1 })
  */
-export function split(data: TableData | number, options: SplitOptions = {}): SplitParts {
+export function split(data: TableLike | number, options: SplitOptions = {}): SplitParts {
   const op = 'split'
   const given = rejectUnknownOptions(op, options, ['parts', 'at', 'by', 'keys', 'seed'])
   const { at, by = 'order', seed = 0 } = given
@@ -80,7 +80,7 @@ export function split(data: TableData | number, options: SplitOptions = {}): Spl
 }
 
 /** The parts that begin at times. */
-function inTime(op: string, at: unknown, table: Table | undefined, rows: number): SplitParts {
+function inTime(op: string, at: unknown, table: DataTable | undefined, rows: number): SplitParts {
   const time = table?.time
   if (time === undefined) throw fail('ERR_S4_DATA', op, 'data with a time in each row, for at', 'none')
   const missing = time.findIndex((t) => Number.isNaN(t))
@@ -124,7 +124,7 @@ function momentOf(op: string, name: string, x: unknown): number {
 }
 
 /** The number of each different key, one for each row. */
-function codesOf(op: string, x: unknown, table: Table | undefined, rows: number): Int32Array {
+function codesOf(op: string, x: unknown, table: DataTable | undefined, rows: number): Int32Array {
   const values = typeof x === 'string' ? ofColumn(op, x, table) : (x as ArrayLike<unknown>)
   return readGiven(op, 'keys', () => {
     const length: unknown = typeof values === 'object' && values !== null ? values.length : undefined
@@ -150,7 +150,7 @@ function codesOf(op: string, x: unknown, table: Table | undefined, rows: number)
   })
 }
 
-function ofColumn(op: string, name: string, table: Table | undefined): ArrayLike<unknown> {
+function ofColumn(op: string, name: string, table: DataTable | undefined): ArrayLike<unknown> {
   textOf(op, 'keys', name)
   for (const record of [table?.texts, table?.columns])
     if (record !== undefined && Object.hasOwn(record, name)) return record[name] as ArrayLike<unknown>

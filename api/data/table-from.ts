@@ -13,7 +13,7 @@ import {
   walkable,
   type DataSource,
 } from './source.js'
-import { gapsOf, Table } from './table.js'
+import { gapsOf, DataTable } from './table.js'
 
 /** Columns by name, or rows as objects: what DuckDB, SQLite, Arrow and polars give. */
 export type TableValues =
@@ -119,7 +119,7 @@ function tableOfRead(
   rows: number,
   all: ReadonlyMap<string, (isTime: boolean) => ReadColumn>,
   time: string | undefined,
-): Table {
+): DataTable {
   if (time !== undefined && !all.has(time))
     throw fail('ERR_S4_DATA', op, `time as one of the columns ${[...all.keys()].join(', ')}`, `'${time}'`)
   const read = [...all].map(([name, column]) => [name, column(name === time)] as const)
@@ -132,7 +132,7 @@ function tableOfRead(
         return value === undefined ? [] : [[name, value] as const]
       }),
     )
-  return Table.of({
+  return DataTable.of({
     rows,
     columns: entries(({ kind, numbers }) => (kind === 'text' ? undefined : numbers)),
     texts: entries(({ kind, texts }) => (kind === 'text' ? texts : undefined)),
@@ -181,7 +181,7 @@ class GrowingTable {
   }
 
   /** The table, whose column `time` is that of times. */
-  table(time: string | undefined): Table {
+  table(time: string | undefined): DataTable {
     if (this.#rows === 0 || this.#columns.size === 0)
       throw fail('ERR_S4_DATA', this.#op, 'data with at least one row', `${this.#file}none`)
     const readers = [...this.#columns].map(
@@ -200,7 +200,7 @@ class GrowingTable {
  * const table = await tableFrom({ load: Float32Array.of(1, 2), day: [new Date(0), new Date(864e5)] })
  * const rows = await tableFrom(database.prepare('SELECT * FROM load').iterate())
  */
-export async function tableFrom(data: TableValues, options: TableFromOptions = {}): Promise<Table> {
+export async function tableFrom(data: TableValues, options: TableFromOptions = {}): Promise<DataTable> {
   const op = 'tableFrom'
   const { time, signal } = checkOptions(op, options)
   const isRows = readGiven(op, 'data', () => typeof data === 'object' && data !== null && isIterable(data))
@@ -221,7 +221,7 @@ function checkOptions(op: string, options: TableFromOptions): TableFromOptions {
   return given
 }
 
-function tableOfArrays(op: string, members: Record<string, unknown>, time: string | undefined): Table {
+function tableOfArrays(op: string, members: Record<string, unknown>, time: string | undefined): DataTable {
   const all = new Map<string, (isTime: boolean) => ReadColumn>()
   let rows: number | undefined
   for (const [name, given] of Object.entries(members)) {
@@ -351,7 +351,7 @@ export function jsonlRows(source: DataSource): AsyncIterable<Record<string, unkn
  * Reads a JSONL file as a table: a column for each name, as {@link tableFrom} takes values. `ERR_S4_DATA` with file, row and
  * column.
  */
-export async function readJsonl(source: DataSource, options: TableFromOptions = {}): Promise<Table> {
+export async function readJsonl(source: DataSource, options: TableFromOptions = {}): Promise<DataTable> {
   const op = 'readJsonl'
   const { time, signal } = checkOptions(op, options)
   const given = givenSource(op, 'source', source)

@@ -13,9 +13,11 @@ import {
   type DataSource,
   type GivenSource,
 } from './source.js'
-import { Table } from './table.js'
+import { DataTable } from './table.js'
 
-const kinds = ['number', 'time', 'text'] as const
+/** What a column holds. */
+export type ColumnType = 'number' | 'time' | 'text'
+const kinds: readonly ColumnType[] = ['number', 'time', 'text']
 const signs = ['.', ','] as const
 
 /** How a text table is written. What is not said is found out from its first lines. */
@@ -25,13 +27,13 @@ export interface TableFormat {
   /** The column of times: its name, or its place from 0. Default the first column of dates, if there is one. */
   time?: string | number
   /** What columns hold, by name: `'number'`, `'time'` or `'text'`. */
-  types?: Readonly<Record<string, (typeof kinds)[number]>>
+  types?: Readonly<Record<string, ColumnType>>
   /** Whether the first line holds names. Default `'auto'`; where columns are named it does. */
   header?: boolean | 'auto'
   /** The byte between fields. Default the one of tab, `;`, `|` and `,` that all lines have alike. */
   delimiter?: string
   /** The sign before a fraction: `'.'` or `','`. */
-  decimal?: (typeof signs)[number]
+  decimal?: '.' | ','
   /** More words for a missing value, beside nothing, `NaN`, `NA`, `N/A`, `null` and `None`. */
   missing?: readonly string[]
   /** Time zone of times without an offset, as the IANA names it: `'Europe/Berlin'`. Default UTC. */
@@ -131,7 +133,7 @@ function tableOfData(
   data: binding.TableData,
   time: string | number | undefined,
   file: string | undefined,
-): Table {
+): DataTable {
   const isTime = (c: binding.ColumnData) =>
     c.kind === 'time' && (time === undefined || c.name === time || c.index === time)
   const times = data.columns.find(isTime)
@@ -152,7 +154,7 @@ function tableOfData(
         return value === undefined || value === null ? [] : [[c.name, value]]
       }),
     )
-  return Table.of({
+  return DataTable.of({
     rows: data.rows,
     columns: entries((c) => c.numbers),
     texts: entries(
@@ -175,7 +177,7 @@ function tableOfData(
 export async function readTable(
   source: DataSource,
   options: TableFormat & AbortOptions = {},
-): Promise<Table> {
+): Promise<DataTable> {
   const op = 'readTable'
   const { signal, ...format } = rejectUnknownOptions(op, options, [...NAMES, 'signal'])
   const { native, time } = givenFormat(op, format)
@@ -199,7 +201,7 @@ const noRows = (op: string, source: GivenSource) =>
  * @example
  * for await (const rows of tableRows('huge.csv', { batch: 10_000 })) console.log(rows.columns.load)
  */
-export function tableRows(source: DataSource, options: TableRowsOptions = {}): AsyncIterable<Table> {
+export function tableRows(source: DataSource, options: TableRowsOptions = {}): AsyncIterable<DataTable> {
   const op = 'tableRows'
   const { batch = 4096, ...format } = rejectUnknownOptions(op, options, [...NAMES, 'batch'])
   wholeNumber(op, 'batch', batch, 1, 2 ** 31)
@@ -207,7 +209,7 @@ export function tableRows(source: DataSource, options: TableRowsOptions = {}): A
   const given = givenSource(op, 'source', source)
   return walkable(isOnceSource(op, 'source', given), async function* () {
     const pieces = callNative(() => new binding.NativeTablePieces(native, nameOf(given)))
-    const rest: Table[] = []
+    const rest: DataTable[] = []
     let isEmpty = true
     for await (const block of byteBlocks(op, 'source', given)) {
       const data = await callNativeAsync(() => pieces.push(block))
@@ -225,7 +227,7 @@ export function tableRows(source: DataSource, options: TableRowsOptions = {}): A
 }
 
 /** Takes tables of `batch` rows out of `rest`, as long as there are so many. */
-function* batches(rest: Table[], batch: number): Generator<Table> {
+function* batches(rest: DataTable[], batch: number): Generator<DataTable> {
   const rows = rest.reduce((sum, table) => sum + table.rows, 0)
   if (rows < batch) return
   const all = joined(rest.splice(0))
@@ -235,11 +237,11 @@ function* batches(rest: Table[], batch: number): Generator<Table> {
 }
 
 /** Tables of the same columns, one after the other. */
-function joined(tables: readonly Table[]): Table {
+function joined(tables: readonly DataTable[]): DataTable {
   const [first] = tables
-  if (first === undefined || tables.length === 1) return first as Table
+  if (first === undefined || tables.length === 1) return first as DataTable
   const rows = tables.reduce((sum, table) => sum + table.rows, 0)
-  const numbers = (of: (table: Table) => Float64Array | undefined) => {
+  const numbers = (of: (table: DataTable) => Float64Array | undefined) => {
     const all = new Float64Array(rows)
     let at = 0
     for (const table of tables) {
@@ -258,7 +260,7 @@ function joined(tables: readonly Table[]): Table {
     }
     return [[name, mask] as const]
   })
-  return Table.of({
+  return DataTable.of({
     rows,
     columns: Object.fromEntries(
       Object.keys(first.columns).map((name) => [name, numbers((table) => table.columns[name])]),

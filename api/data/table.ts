@@ -2,7 +2,7 @@ import { listOf, membersOf, textOf, wholeNumber } from '../check.js'
 import { describe, fail } from '../error.js'
 import { column, columnMembers, HELD } from '../tasks/series.js'
 
-/** What a {@link Table} is made of. */
+/** What a {@link DataTable} is made of. */
 export interface TableParts {
   readonly rows: number
   readonly columns: Readonly<Record<string, Float64Array>>
@@ -13,10 +13,16 @@ export interface TableParts {
   readonly names: readonly string[]
 }
 
-/** Numbers by the name of their column, one for each row, NaN where one is missing; or what has such columns, as a {@link Table} has. */
-export type TableData =
-  | Readonly<Record<string, ArrayLike<number>>>
-  | { readonly columns: Readonly<Record<string, ArrayLike<number>>>; readonly time?: ArrayLike<number> }
+/** Numbers by the name of their column, one for each row, NaN where one is missing; or what has such columns, as a {@link DataTable} has. */
+export type TableLike = Readonly<Record<string, ArrayLike<number>>> | ColumnsWithTime
+
+/** Columns, and the time of each row. */
+export interface ColumnsWithTime {
+  /** Numbers by the name of their column. */
+  readonly columns: Readonly<Record<string, ArrayLike<number>>>
+  /** The time of each row, in milliseconds since 1970. */
+  readonly time?: ArrayLike<number>
+}
 
 /** What only this file may make a table from. */
 const made = new WeakSet<object>()
@@ -28,7 +34,7 @@ const made = new WeakSet<object>()
  * const table = await readTable('ETTh1.csv', { time: 'date' })
  * table.columns.OT, table.time[0], table.tail(336)
  */
-export class Table {
+export class DataTable {
   /** Number of rows. */
   readonly rows: number
   /** Columns of numbers by name, NaN where one is missing. */
@@ -45,7 +51,7 @@ export class Table {
   private constructor(parts: TableParts) {
     // JavaScript lets a caller get here with anything.
     if (typeof parts !== 'object' || parts === null || !made.has(parts))
-      throw fail('ERR_S4_VALUE', 'Table', 'readTable(), readJsonl() or tableFrom()', 'new')
+      throw fail('ERR_S4_VALUE', 'DataTable', 'readTable(), readJsonl() or tableFrom()', 'new')
     this.rows = parts.rows
     this.columns = parts.columns
     this.texts = parts.texts
@@ -55,19 +61,19 @@ export class Table {
   }
 
   /** @internal */
-  static of(parts: TableParts): Table {
+  static of(parts: TableParts): DataTable {
     made.add(parts)
-    return new Table(parts)
+    return new DataTable(parts)
   }
 
   /** @internal */
-  static is(x: unknown): x is Table {
+  static is(x: unknown): x is DataTable {
     return typeof x === 'object' && x !== null && #part in x
   }
 
   /** The numbers of a column. `ERR_S4_DATA` where there is no such column of numbers. */
   column(name: string): Float64Array {
-    const op = 'Table.column'
+    const op = 'DataTable.column'
     textOf(op, 'name', name)
     const values = Object.hasOwn(this.columns, name) ? this.columns[name] : undefined
     if (values === undefined)
@@ -80,30 +86,30 @@ export class Table {
   }
 
   /** The first rows, 5 by default. */
-  head(rows: number = 5): Table {
-    wholeNumber('Table.head', 'rows', rows, 0, 2 ** 53 - 1)
+  head(rows: number = 5): DataTable {
+    wholeNumber('DataTable.head', 'rows', rows, 0, 2 ** 53 - 1)
     return this.#part(0, rows)
   }
 
   /** The last rows, 5 by default. */
-  tail(rows: number = 5): Table {
-    wholeNumber('Table.tail', 'rows', rows, 0, 2 ** 53 - 1)
+  tail(rows: number = 5): DataTable {
+    wholeNumber('DataTable.tail', 'rows', rows, 0, 2 ** 53 - 1)
     return this.#part(Math.max(0, this.rows - rows), this.rows)
   }
 
   /** The rows from `from` to before `to` (default all that follow). */
-  slice(from: number, to: number = this.rows): Table {
-    const op = 'Table.slice'
+  slice(from: number, to: number = this.rows): DataTable {
+    const op = 'DataTable.slice'
     wholeNumber(op, 'from', from, 0, this.rows)
     wholeNumber(op, 'to', to, from, this.rows)
     return this.#part(from, to)
   }
 
-  #part(from: number, to: number): Table {
+  #part(from: number, to: number): DataTable {
     const end = Math.min(to, this.rows)
     const each = <T, R>(record: Readonly<Record<string, T>>, part: (values: T) => R) =>
       Object.fromEntries(Object.entries(record).map(([name, values]) => [name, part(values)]))
-    return Table.of({
+    return DataTable.of({
       rows: end - from,
       columns: each(this.columns, (x) => x.subarray(from, end)),
       texts: each(this.texts, (x) => x.slice(from, end)),
@@ -114,8 +120,8 @@ export class Table {
   }
 
   /** These columns alone, in this order, with the time. */
-  select(names: readonly string[]): Table {
-    const op = 'Table.select'
+  select(names: readonly string[]): DataTable {
+    const op = 'DataTable.select'
     const list = listOf(op, 'names', names).map((name) => textOf(op, 'each of names', name))
     const unknown = list.find((name) => !this.names.includes(name))
     if (unknown !== undefined || list.length === 0 || new Set(list).size !== list.length)
@@ -129,7 +135,7 @@ export class Table {
       Object.fromEntries(
         list.flatMap((name) => (Object.hasOwn(record, name) ? [[name, record[name] as T]] : [])),
       )
-    return Table.of({
+    return DataTable.of({
       rows: this.rows,
       columns: chosen(this.columns),
       texts: chosen(this.texts),
@@ -141,8 +147,8 @@ export class Table {
 }
 
 /** The table that a caller gave: one of ours, what has columns, or a record of them. Every array is read once. */
-export function givenTable(op: string, what: string, x: unknown): Table {
-  if (Table.is(x)) return x
+export function givenTable(op: string, what: string, x: unknown): DataTable {
+  if (DataTable.is(x)) return x
   const members = membersOf(op, what, x, 'ERR_S4_DATA', HELD)
   const record = columnMembers(op, what, members)
   const names = Object.keys(record)
@@ -170,13 +176,16 @@ function timesOf(op: string, x: unknown, rows: number): Float64Array {
 }
 
 /** A table of columns of numbers, with masks for those that have gaps. */
-export function tableOfColumns(columns: Readonly<Record<string, Float64Array>>, time?: Float64Array): Table {
+export function tableOfColumns(
+  columns: Readonly<Record<string, Float64Array>>,
+  time?: Float64Array,
+): DataTable {
   const names = Object.keys(columns)
   const masks = Object.entries(columns).flatMap(([name, values]) => {
     const mask = gapsOf(values)
     return mask === undefined ? [] : [[name, mask] as const]
   })
-  return Table.of({
+  return DataTable.of({
     rows: names.length === 0 ? 0 : (columns[names[0] as string] as Float64Array).length,
     columns,
     texts: {},
@@ -199,7 +208,7 @@ export function columnNames(
   op: string,
   what: string,
   x: unknown,
-  table: Table,
+  table: DataTable,
   usual: readonly string[],
 ): string[] {
   if (x === undefined) return [...usual]

@@ -4,7 +4,7 @@ import { fail } from '../error.js'
 import { allocate } from '../tensor.js'
 import { calendarColumns, calendarList, type CalendarField } from './calendar.js'
 import { Scaler, scalings, type Scaling } from './scaler.js'
-import { columnNames, givenTable, Table, type TableData } from './table.js'
+import { columnNames, givenTable, DataTable, type TableLike } from './table.js'
 
 /** Options of {@link windows}. */
 export interface TableWindowOptions {
@@ -28,7 +28,7 @@ export interface TableWindowOptions {
    * `'block'` (default): the target is the rows after the window, (horizon · targets), for a model that pools. `'steps'`: at every
    * row of the window the rows after it, (length, horizon · targets).
    */
-  target?: (typeof targetForms)[number]
+  target?: 'block' | 'steps'
   /** The rows that windows lie in. Default all. */
   rows?: {
     /** The first row. Default 0. */
@@ -42,7 +42,7 @@ export interface TableWindowOptions {
    * What happens where a value is missing: windows with one are left out (`'skip'`, default), or inputs have the value before it
    * (`'fill'`). A missing target always leaves its window out.
    */
-  gaps?: (typeof gapRules)[number]
+  gaps?: 'skip' | 'fill'
   /** Whether each input has a second feature: 1 where its value is there, 0 where it was missing. Needs `gaps: 'fill'`. Default false. */
   masks?: boolean
   /** Scales each window by its own inputs: instance normalisation. `scaler(i)` has the scales. Default not at all. */
@@ -69,10 +69,10 @@ const OPTIONS = [
 
 /** What windows are cut from, row after row. */
 interface Plan {
-  readonly table: Table
+  readonly table: DataTable
   readonly length: number
   readonly horizon: number
-  readonly form: (typeof targetForms)[number]
+  readonly form: 'block' | 'steps'
   readonly inputs: readonly string[]
   readonly targets: readonly string[]
   readonly features: readonly string[]
@@ -249,7 +249,7 @@ function givenRows(op: string, x: unknown, rows: number): GivenRows {
  * const examples = windows(scaler.transform(table), { length: 336, horizon: 96, rows: { from: 0, to: 8640 } })
  * await model.fit(examples, { batchSize: 32, epochs: 10 })
  */
-export function windows(data: TableData, options: TableWindowOptions): TableWindows {
+export function windows(data: TableLike, options: TableWindowOptions): TableWindows {
   const op = 'windows'
   const given = rejectUnknownOptions(op, options, OPTIONS)
   const { horizon = 1, stride = 1, target = 'block', gaps = 'skip', masks = false, instance } = given

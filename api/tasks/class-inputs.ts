@@ -1,6 +1,6 @@
 // What a classifier is given, and how it becomes the steps that the network sees.
 import { describe, listOf, membersOf, textOf } from '../check.js'
-import { elementsOf } from '../data/source.js'
+import { elementsOf, isIterable } from '../data/source.js'
 import { fail, readGiven } from '../error.js'
 import { checkTensor, finite, floats, type TensorLike } from '../tensor.js'
 import { resampled } from './resample.js'
@@ -21,8 +21,8 @@ export interface ClassExample {
   file?: string
 }
 
-/** Examples: in an array, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
-export type ClassExamples = readonly ClassExample[] | AsyncIterable<ClassExample>
+/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
+export type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>
 
 /** What inputs are: series of values, sound, or pictures. */
 export type InputKind = 'series' | 'audio' | 'image'
@@ -84,11 +84,11 @@ export interface GivenExamples {
 }
 
 export async function givenExamples(op: string, x: unknown): Promise<GivenExamples> {
-  const isWalked = readGiven(op, 'examples', () => {
-    const walk: unknown =
-      typeof x === 'object' && x !== null && (x as AsyncIterable<unknown>)[Symbol.asyncIterator]
-    return typeof walk === 'function' && !Array.isArray(x)
-  })
+  const isWalked = readGiven(
+    op,
+    'examples',
+    () => typeof x === 'object' && x !== null && !Array.isArray(x) && isIterable(x),
+  )
   const read: ReturnType<typeof givenExample>[] = []
   if (isWalked)
     for await (const example of elementsOf(op, 'examples', x as object)) read.push(givenExample(op, example))

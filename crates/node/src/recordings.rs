@@ -51,15 +51,15 @@ impl Source {
     }
 
     /// An error of the recording, with its path.
-    fn named(path: &Option<String>, error: DataError) -> Error {
+    fn named(op: &'static str, path: &Option<String>, error: DataError) -> Error {
         let error = match path {
             Some(path) => error.in_file(Path::new(path)),
             None => error,
         };
-        refused("readAudio", "a recording", error)
+        refused(op, "a recording", error)
     }
 
-    fn open(self, rate: Option<u32>, mono: bool) -> Result<(Option<String>, AudioStream)> {
+    fn open(self, op: &'static str, rate: Option<u32>, mono: bool) -> Result<(Option<String>, AudioStream)> {
         let (path, reader) = match self {
             Source::Path(path) => {
                 let file = std::fs::File::open(&path).map_err(DataError::new);
@@ -69,7 +69,7 @@ impl Source {
             Source::Bytes(bytes) => (None, AudioReader::new(Cursor::new(bytes))),
         };
         let stream = reader.and_then(|reader| AudioStream::new(reader, rate, mono));
-        let stream = stream.map_err(|e| Self::named(&path, e))?;
+        let stream = stream.map_err(|e| Self::named(op, &path, e))?;
         Ok((path, stream))
     }
 }
@@ -88,8 +88,8 @@ pub fn read_audio(
             let audio = s4_data::read_audio(path).map_err(|e| refused("readAudio", "a recording", e))?;
             return Ok(audio.into());
         }
-        let (path, mut stream) = source.open(sample_rate, mono)?;
-        let audio = stream.read_all().map_err(|e| Source::named(&path, e))?;
+        let (path, mut stream) = source.open("readAudio", sample_rate, mono)?;
+        let audio = stream.read_all().map_err(|e| Source::named("readAudio", &path, e))?;
         Ok(audio.into())
     }))
 }
@@ -127,23 +127,20 @@ impl NativeAudioPieces {
     #[napi(ts_return_type = "Promise<AudioData>")]
     pub fn next(&self, limit: u32) -> AsyncTask<Background<AudioData>> {
         let (reading, rate, mono) = (self.reading.clone(), self.sample_rate, self.mono);
+        let op = "audioChunks";
         in_background(move || {
             let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
             let (path, mut stream) = match std::mem::replace(&mut *reading, Reading::Failed) {
                 Reading::Unopened(source) => {
-                    let (path, stream) = source.open(rate, mono)?;
+                    let (path, stream) = source.open(op, rate, mono)?;
                     (path, Box::new(stream))
                 }
                 Reading::Open(path, stream) => (path, stream),
                 Reading::Failed => {
-                    return Err(Error::value(
-                        "audioChunks",
-                        "a recording that can be read",
-                        "one that could not",
-                    ));
+                    return Err(Error::value(op, "a recording that can be read", "one that could not"));
                 }
             };
-            let piece = stream.next_frames(limit as usize).map_err(|e| Source::named(&path, e))?;
+            let piece = stream.next_frames(limit as usize).map_err(|e| Source::named(op, &path, e))?;
             *reading = Reading::Open(path, stream);
             Ok(piece.into())
         })

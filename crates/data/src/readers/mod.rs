@@ -9,6 +9,7 @@ mod cifar;
 mod field;
 mod folder;
 mod idx;
+mod lines;
 mod npy;
 mod picture;
 mod pieces;

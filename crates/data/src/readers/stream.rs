@@ -2,8 +2,10 @@
 
 use super::audio::{Audio, AudioReader};
 use super::resample::Resampler;
-use crate::Result;
+use crate::{DataError, Result};
 
+/// How many times more frames resampling may give: a header with a false rate would else take all of the memory.
+const MAX_RATIO: u32 = 64;
 /// Frames that are decoded at a time.
 const BLOCK_FRAMES: usize = 1 << 16;
 
@@ -27,6 +29,13 @@ impl AudioStream {
         let format = reader.format();
         let channels = if mono { 1 } else { format.channels };
         let resampler = match rate {
+            Some(rate) if rate / MAX_RATIO > format.rate => {
+                let least = rate / MAX_RATIO;
+                return Err(DataError::new(format!(
+                    "expected a recording of {least} or more frames a second, to be resampled to {rate}, got {}",
+                    format.rate
+                )));
+            }
             Some(rate) if rate != format.rate => Some(Resampler::new(channels, format.rate, rate)?),
             _ => None,
         };

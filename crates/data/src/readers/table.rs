@@ -134,17 +134,17 @@ enum RecordSource<R: Read> {
 }
 
 /// A column that is read: its number in the file from 0, its name, and what its fields are read as.
-struct WantedColumn {
-    column_index: usize,
-    name: String,
+pub(super) struct WantedColumn {
+    pub(super) column_index: usize,
+    pub(super) name: String,
     kind: ColumnKind,
 }
 
 /// How a table is written: as the options say, and for what they leave open as its first lines show.
 pub(super) struct Layout {
-    wanted_columns: Vec<WantedColumn>,
+    pub(super) wanted_columns: Vec<WantedColumn>,
     pub(super) delimiter: u8,
-    field_count: usize,
+    pub(super) field_count: usize,
     /// Whether records are lines of one field without quotes.
     pub(super) is_one_column: bool,
     /// Whether the first line holds names.
@@ -195,7 +195,7 @@ impl Layout {
 /// Reads a table piece by piece.
 pub struct TableReader<R: Read> {
     source: RecordSource<R>,
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     record: ByteRecord,
     /// Lines of the file before the input.
     lines_before: u64,
@@ -284,7 +284,11 @@ impl<R: Read> TableReader<R> {
     }
 
     /// Appends a field to its column; the error says what was expected.
-    fn push_field(&self, field: &[u8], column: &mut TableColumn) -> std::result::Result<(), String> {
+    pub(super) fn push_field(
+        &self,
+        field: &[u8],
+        column: &mut TableColumn,
+    ) -> std::result::Result<(), String> {
         let shown = |what: &str| {
             let text: String = String::from_utf8_lossy(field).chars().take(40).collect();
             format!("expected {what}, got \"{text}\"")
@@ -333,8 +337,7 @@ impl<R: Read> TableReader<R> {
                 let line = self.record.position().map_or(0, place_of);
                 let (expected, got) = (self.layout.field_count, self.record.len());
                 if more && got != expected {
-                    let reason = format!("expected {expected} fields, got {got}");
-                    return Err(DataError { row: Some(line), ..DataError::new(reason) });
+                    return Err(unequal_fields(line, expected, got));
                 }
                 Ok(more.then_some(line))
             }
@@ -461,6 +464,11 @@ fn index_of_column(
             DataError::of_column(name, format!("expected one of {}", names.join(", ")))
         }),
     }
+}
+
+#[cold]
+pub(super) fn unequal_fields(place: u64, expected: usize, got: usize) -> DataError {
+    DataError { row: Some(place), ..DataError::new(format!("expected {expected} fields, got {got}")) }
 }
 
 fn csv_error(error: csv::Error, place_of: impl Fn(&csv::Position) -> u64) -> DataError {
