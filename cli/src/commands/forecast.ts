@@ -33,8 +33,10 @@ where --time names no column of the data.`,
     const forecaster = await loadForecaster(run as string, deviceOf(values))
     try {
       const table = await readOneTable(data as string, values)
+      // The table of what is known ahead is written alike, but need not have the other columns.
+      const { time: _time, columns: _columns, ...ofValues } = values
       const ahead = values['knownAhead'] as string | undefined
-      const known = ahead === undefined ? undefined : (await readOneTable(ahead, values)).columns
+      const known = ahead === undefined ? undefined : (await readOneTable(ahead, ofValues)).columns
       const made = await forecaster.forecast(lastRows(table, forecaster), { ...(known && { known }) })
       const text = values['json'] ? JSON.stringify(asJson(made, table)) : asLines(made, table)
       const out = values['out'] as string | undefined
