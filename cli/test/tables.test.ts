@@ -124,11 +124,21 @@ test('JSONL: columns by name, times, gaps; what is of text alone is refused', ()
   writeFileSync(file, `${lines.join('\n')}\n`)
   const { stdout, status, stderr } = s4(['data', 'show', file, '--time', 'at', '--columns', 'x', '--json'])
   assert.equal(status, 0, stderr)
-  const { from, rows, columns } = JSON.parse(stdout) as { from: string; rows: number; columns: { name: string; missing: number }[] }
+  const { from, rows, columns } = JSON.parse(stdout) as {
+    from: string
+    rows: number
+    columns: { name: string; missing: number }[]
+  }
   assert.deepEqual([from, rows, columns.length], ['2024-02-01T00:00:00.000Z', 9, 1])
   assert.equal(columns[0]!.missing, 1)
-  assert.match(s4(['data', 'show', file, '--decimal', ',']).stderr, /--decimal is of tables of text, which .*rows\.jsonl is not/)
-  assert.match(s4(['data', 'show', parquet, '--time-format', '%Y']).stderr, /--time-format is of tables of text/)
+  assert.match(
+    s4(['data', 'show', file, '--decimal', ',']).stderr,
+    /--decimal is of tables of text, which .*rows\.jsonl is not/,
+  )
+  assert.match(
+    s4(['data', 'show', parquet, '--time-format', '%Y']).stderr,
+    /--time-format is of tables of text/,
+  )
 })
 
 test('raw samples in pieces of any size are those of the whole', () => {
