@@ -102,8 +102,9 @@ const routes = {
   'POST /predict': async (request, response) => {
     if (task !== 'classify') throw new Refused(404, 'this is a forecaster')
     const { inputs } = await bodyOf(request)
-    if (!Array.isArray(inputs) || inputs.length === 0)
-      throw new Refused(400, 'inputs, a list of lists of numbers')
+    // A text would be the path of a file of this machine.
+    const isList = Array.isArray(inputs) && inputs.length > 0 && inputs.every((x) => typeof x === 'object')
+    if (!isList) throw new Refused(400, 'inputs: a list of lists of numbers')
     const answers = await classify(inputs)
     send(response, 200, {
       labels: answers.map(({ label }) => label),
@@ -141,8 +142,9 @@ const routes = {
 
 const server = createServer(async (request, response) => {
   response.on('error', () => undefined)
-  const route = routes[`${request.method} ${new URL(request.url, 'http://localhost').pathname}`]
   try {
+    const [path] = request.url.split('?')
+    const route = routes[`${request.method} ${path}`]
     if (route === undefined) throw new Refused(404, `one of ${Object.keys(routes).join(', ')}`)
     await route(request, response)
   } catch (error) {

@@ -143,8 +143,9 @@ export class Classifier {
     const { rate, signal } = this.#call(op, options)
     const { input } = this.#about
     const list = typeof inputs === 'string' ? [inputs] : listOf(op, 'inputs', inputs)
+    // Asynchronous throughout: a wrong input must not leave the reading of a file before it without a handler.
     const given = await Promise.all(
-      list.map((x) =>
+      list.map(async (x) =>
         typeof x === 'string' ? fileInput(op, x, input, rate, signal) : givenInput(op, 'each of inputs', x),
       ),
     )

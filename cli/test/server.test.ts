@@ -85,9 +85,10 @@ test('bad requests are refused, and the good ones beside them are answered', asy
   const bad: [unknown, RegExp][] = [
     ['{', /JSON was expected/],
     ['null', /a JSON object/],
-    [{}, /inputs, a list/],
-    [{ inputs: [] }, /inputs, a list/],
-    [{ inputs: ['x'] }, /each of inputs/],
+    [{}, /inputs: a list/],
+    [{ inputs: [] }, /inputs: a list/],
+    [{ inputs: ['/etc/passwd'] }, /^inputs: a list of lists of numbers$/],
+    [{ inputs: [null] }, /each of inputs/],
     [{ inputs: [[1, null]] }, /each of inputs/],
     [{ inputs: [[1, 'a', 2]] }, /each of inputs/],
     [{ inputs: [{ data: [1, 2], shape: [2, 2] }] }, /each of inputs|shape/],
@@ -109,6 +110,7 @@ test('bad requests are refused, and the good ones beside them are answered', asy
     assert.equal(right, 200)
   }
   assert.equal((await fetch(`${classifier.url}/nothing`)).status, 404)
+  assert.equal((await fetch(`${classifier.url}//[`)).status, 404)
   assert.equal((await post(`${classifier.url}/forecast`, {})).status, 404)
   assert.equal((await post(`${classifier.url}/predict`, 'x'.repeat(17 << 20))).status, 413)
   // What breaks off in the middle, and what is no HTTP.
