@@ -11,6 +11,7 @@ import { entryPoints, surfaceOf } from './surface.js'
 import { dataRecipes } from './wrong-data.js'
 import { functionRecipes } from './wrong-functions.js'
 import { layerRecipes } from './wrong-layers.js'
+import { liveRecipes } from './wrong-live.js'
 import { modelRecipes, removeFolder } from './wrong-models.js'
 import { taskRecipes } from './wrong-tasks.js'
 import { exported, runCallable, runClosed, uncovered, type Outcome, type Recipe } from './wrong-table.js'
@@ -18,7 +19,12 @@ import { exported, runCallable, runClosed, uncovered, type Outcome, type Recipe 
 test.after.always(removeFolder)
 
 /** Those of the first entry point, index.d.ts. */
-const ofIndex: Readonly<Record<string, Recipe>> = { ...layerRecipes, ...modelRecipes, ...functionRecipes }
+const ofIndex: Readonly<Record<string, Recipe>> = {
+  ...layerRecipes,
+  ...modelRecipes,
+  ...liveRecipes,
+  ...functionRecipes,
+}
 const recipes: Readonly<Record<string, Recipe>> = { ...ofIndex, ...dataRecipes, ...taskRecipes }
 
 /** What the results of calls take in their turn, which no declaration of ours says: the frames of a stream's transform. */

@@ -47,6 +47,8 @@ mod pictures;
 #[cfg(not(test))]
 mod recordings;
 #[cfg(not(test))]
+mod stream_slots;
+#[cfg(not(test))]
 mod streams;
 #[cfg(not(test))]
 mod table;
