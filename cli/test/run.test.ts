@@ -3,8 +3,9 @@ import { spawn } from 'node:child_process'
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { command, fixtures, history, json, s4, scratch, small, waves } from './helpers.js'
-import { recipeSchema } from '../src/recipe.js'
+import { recipeSchema, settingsOf } from '../src/recipe.js'
 import { EventFile, record, scalarEvent, versionEvent } from '../src/run/tensorboard.js'
 
 const folder = scratch('runs')
@@ -135,8 +136,20 @@ test('recipes: every mistake is told with the file and the option', () => {
   assert.match(s4(['train', '--recipe', recipe, '--speed', '1']).stderr, /unknown option '--speed'/)
 })
 
+test('the recipes that come with the command are recipes', () => {
+  const own = fileURLToPath(new URL('../../recipes/', import.meta.url))
+  const read = readdirSync(own).map((name) => settingsOf(readFileSync(join(own, name), 'utf8'), name))
+  assert.deepEqual(
+    read.map(({ task, data }) => [task, data]),
+    [
+      ['forecast', ['ETTh1.csv']],
+      ['classify', ['recordings']],
+    ],
+  )
+})
+
 test('the published schema is that of the options', () => {
-  const published = json(new URL('../../recipe.schema.json', import.meta.url).pathname)
+  const published = json(fileURLToPath(new URL('../../recipe.schema.json', import.meta.url)))
   assert.deepEqual(JSON.parse(JSON.stringify(recipeSchema())), published, 'npm run schema -w cli')
 })
 
