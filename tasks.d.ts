@@ -583,6 +583,10 @@ declare class Classifier {
     static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Classifier>;
     /** The classes: numbers in ascending order, then texts. */
     get classes(): readonly (string | number)[];
+    /** What its inputs are: series of values, sound, or pictures. */
+    get kind(): InputKind;
+    /** Samples a second of the sound that it learned from; undefined of other inputs. */
+    get sampleRate(): number | undefined;
     /** Writes network, scales and class names to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /**
