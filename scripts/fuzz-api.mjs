@@ -4,8 +4,8 @@
 // memory, which is watched: a case that ends it or does not end is found too.
 //   node scripts/fuzz-api.mjs [--minutes 10 | --seconds 20] [--seed 1] [--kind model] [--findings FOLDER]
 //   node scripts/fuzz-api.mjs --case FILE        runs one case that was kept, in this process
-// Findings are written to the folder, by default scripts/fuzz/findings, as cases in plain JSON, shrunk. What is mended is kept in
-// __test__/fixtures/api-findings.json, which `npm test` runs.
+// Findings are written to the folder, by default __test__/fixtures/api-findings, as cases in plain JSON, shrunk; `npm test` runs again what
+// stands there.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -34,7 +34,7 @@ if (values.child !== undefined)
   await child(values.child, Number(values.seed), Number(values.seconds), values.state)
 else if (values.case !== undefined) {
   const { replay } = await import('./fuzz/kinds.mjs')
-  console.log((await replay(JSON.parse(readFileSync(values.case, 'utf8')))) ?? 'ran to its end')
+  console.log((await replay(JSON.parse(readFileSync(values.case, 'utf8')).case)) ?? 'ran to its end')
 } else process.exitCode = (await parent()) ? 0 : 1
 
 /** Draws and runs cases of a kind for so many seconds; each is written to the file `state` before it runs. */
@@ -58,7 +58,11 @@ async function child(kindName, seed, seconds, state) {
   })
   const finding = failed &&
     counterexample && {
-      case: described(kind, ...counterexample[0]),
+      case: described(
+        kind,
+        counterexample[0][0],
+        [...counterexample[0][1]].filter(({ hasRan }) => hasRan),
+      ),
       fault: errorInstance?.stack ?? String(errorInstance),
     }
   writeFileSync(`${state}.end`, JSON.stringify({ cases, refused, finding }))
@@ -95,7 +99,7 @@ async function shortened(found, folder) {
   let best = found
   for (let i = best.steps.length - 1; i >= 0; i--) {
     const fewer = { ...best, steps: best.steps.toSpliced(i, 1) }
-    writeFileSync(path, JSON.stringify(fewer))
+    writeFileSync(path, JSON.stringify({ case: fewer }))
     if (!(await limited(['--case', path], path)).ok) best = fewer
   }
   return best
@@ -112,7 +116,7 @@ async function parent() {
   const names = Object.keys(shares).filter((name) => values.kind === undefined || name === values.kind)
   assert.ok(names.length > 0, `--kind: expected one of ${Object.keys(shares).join(', ')}`)
   const all = names.reduce((sum, name) => sum + shares[name], 0)
-  const kept = values.findings ?? join(here, '..', 'fuzz', 'findings')
+  const kept = values.findings ?? join(here, '..', '..', '__test__', 'fixtures', 'api-findings')
   const folder = mkdtempSync(join(tmpdir(), 's4-fuzz-'))
   const state = join(folder, 'state.json')
   let [total, faults] = [0, 0]
@@ -137,13 +141,14 @@ async function parent() {
       } else finding = { case: await shortened(JSON.parse(readFileSync(state, 'utf8')), folder), fault: why }
       if (!finding) continue
       counts.faults++
-      const text = JSON.stringify(finding.case, undefined, 1)
+      const text = JSON.stringify(finding.case)
       const id = createHash('sha256').update(text).digest('hex').slice(0, 12)
       if (seen.has(id)) continue
       seen.add(id)
       const path = join(kept, `${name}-${id}.json`)
       mkdirSync(kept, { recursive: true })
-      writeFileSync(path, text)
+      const fault = finding.fault.trim().split('\n')[0]
+      writeFileSync(path, `${JSON.stringify({ fault, case: finding.case }, undefined, 1)}\n`)
       console.log(
         `  ${name}, seed ${seed + round}: ${finding.fault.trim().split('\n').slice(0, 6).join('\n    ')}\n    ${path}`,
       )

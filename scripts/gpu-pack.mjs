@@ -115,9 +115,14 @@ const list = [
     .flatMap((path) => files(join(root, path))),
   ...['cli/bin', 'cli/dist', 'cli/package.json'].flatMap((path) => files(join(root, path))),
   ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js|load\.cjs)$/.test(path)),
-  ...closure(['ava', '@observablehq/plot', 'linkedom', '@typescript/typescript6', '@types/node']).flatMap(
-    (path) => files(path, code),
-  ),
+  ...closure([
+    'ava',
+    '@observablehq/plot',
+    'linkedom',
+    '@typescript/typescript6',
+    '@types/node',
+    'fast-check',
+  ]).flatMap((path) => files(path, code)),
   ...['s4-node', 's4-node-cli'].map((name) => join(root, 'node_modules', name)),
   ...files(rust),
   join(pack, 'commit'),

@@ -4,19 +4,20 @@ import { S4Error } from 's4-node'
 
 const CODES = new Set(
   [
-  'SHAPE',
-  'DTYPE',
-  'VALUE',
-  'DEVICE',
-  'MEMORY',
-  'DISPOSED',
-  'CHECKPOINT',
-  'DATA',
-  'ABORTED',
-  'NONFINITE',
-  'BUSY',
-  'UNSUPPORTED',
-].map((name) => `ERR_S4_${name}`))
+    'SHAPE',
+    'DTYPE',
+    'VALUE',
+    'DEVICE',
+    'MEMORY',
+    'DISPOSED',
+    'CHECKPOINT',
+    'DATA',
+    'ABORTED',
+    'NONFINITE',
+    'BUSY',
+    'UNSUPPORTED',
+  ].map((name) => `ERR_S4_${name}`),
+)
 
 /** Checks that this is an error that callers may be given, and gives it. */
 export function checkError(error, what) {
