@@ -96,9 +96,8 @@ export function batchOf(config, given) {
   if (config.loss === 'crossEntropy') {
     out.target = indicesOf(target, count, config.output)
     // Labels may be a plain list, and one below 0 is left out.
-    if (target.form === 'list' && Array.isArray(out.target.shape))
-      out.target = Array.from(out.target.data ?? [])
-    if (target.fill === 'tiny' && out.target.data?.length > 0) out.target.data[0] = -1
+    if (target.form === 'list' && target.flaw === undefined) out.target = Array.from(out.target.data)
+    if (target.fill === 'tiny' && target.flaw === undefined && out.target.shape) out.target.data[0] = -1
   } else out.target = tensorOf(target, [...count, config.output])
   if (given.lengths !== undefined) out.lengths = lengthsOf(given.lengths, rows, len)
   if (w !== undefined) {

@@ -295,7 +295,8 @@ const functionSteps = {
       more: seldom(mostly(fc.constantFrom(0, 0.5, 1, 2, 3))),
     }),
     call: (_, { name, lists, more }) => {
-      const [a, b, c] = listsOf(lists) ?? []
+      const given = listsOf(lists)
+      const [a, b, c] = Array.isArray(given) ? given : [given]
       return metrics[name](a, b, more === undefined ? c : real(more))
     },
   },

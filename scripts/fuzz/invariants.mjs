@@ -39,6 +39,18 @@ export async function attempt(what, call) {
   }
 }
 
+/** Runs a call, which succeeds, once no other call is under way: those that were aborted go on to their end unseen. */
+export async function whenFree(call) {
+  for (;;) {
+    try {
+      return await call()
+    } catch (error) {
+      if (error.code !== 'ERR_S4_BUSY') throw error
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+  }
+}
+
 export const bits = (array) =>
   Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString('latin1')
 

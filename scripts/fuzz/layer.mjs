@@ -7,7 +7,7 @@ import * as fc from 'fast-check'
 import { AdamW, S4Block, S4Layer } from 's4-node'
 import { callOptions, input, intervalOf, lengthsOf } from './batches.mjs'
 import { bytes, changedBytes } from './bytes.mjs'
-import { allFinite, assertClose, attempt, bits, parameterBits } from './invariants.mjs'
+import { allFinite, assertClose, attempt, bits, parameterBits, whenFree } from './invariants.mjs'
 import {
   algorithm,
   adamwOptions,
@@ -50,8 +50,14 @@ class LayerWorld {
 
   async snapshot() {
     if (this.disposed) return {}
-    const gradients = this.layer.parameters().map(({ grad }) => bits(grad.data))
-    return { parameters: parameterBits(this.layer), own: bits(this.own.data), gradients: gradients.join() }
+    return whenFree(() => ({
+      parameters: parameterBits(this.layer),
+      own: bits(this.own.data),
+      gradients: this.layer
+        .parameters()
+        .map(({ grad }) => bits(grad.data))
+        .join(),
+    }))
   }
 
   /** A backward that fails while it computes may leave a part of its gradients. */

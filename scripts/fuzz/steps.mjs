@@ -19,7 +19,9 @@ class Step {
     const result = await attempt(this.name, () => call(world, this.given))
     const after = await world.snapshot()
     const mayChange = new Set(
-      result.error === undefined ? changes : (world.changedByFailure?.(this.name, result.error) ?? []),
+      result.error === undefined
+        ? changes
+        : (world.changedByFailure?.(this.name, result.error, this.given) ?? []),
     )
     for (const [what, text] of Object.entries(before))
       if (!mayChange.has(what.split(' ')[0]) && what in after)
