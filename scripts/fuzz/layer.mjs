@@ -122,10 +122,10 @@ export const layerSteps = {
       const u = tensorOf(x, [rows, len, world.config.features])
       return async ? world.layer.forwardAsync(u, o) : world.layer.forward(u, o)
     },
-    verify: (world, given, { y, state }) => {
+    verify: async (world, given, { y, state }) => {
       const { input: i, lengths, rate, training, save } = given
       const { rows, len, x } = i
-      if (save !== false && typeof save !== 'object') world.shape = [rows, len, world.outputs]
+      if (real(save) !== false) world.shape = [rows, len, world.outputs]
       if (x.flaw !== undefined) return
       assert.deepEqual(y.shape, [rows, len, world.outputs])
       if (state !== undefined) assert.deepEqual(state.shape, stateShape(world, rows))
@@ -136,8 +136,10 @@ export const layerSteps = {
         typeof training !== 'object'
       if (!simple || !allFinite(y.data) || world.strange || !world.layer.hasState || rows * len > 200) return
       const u = tensorOf(x, [rows, len, world.config.features]).data
-      const steps = bySteps(world, u, rows, len, real(rate))
-      if (!allFinite(steps)) return
+      const { value: steps, error } = await attempt('step', () => bySteps(world, u, rows, len, real(rate)))
+      // At the ends of 32 bits one of the two may overflow before the other.
+      if (['large', 'mixed'].includes(x.fill) && error?.code === 'ERR_S4_NONFINITE') return
+      assert.equal(error, undefined)
       const scale = Math.max(0.01, ...Array.from(y.data, Math.abs))
       assertClose('forward and steps', y.data, steps, tolerance(world), scale)
     },
