@@ -34,6 +34,15 @@ test('examples/stream.mjs: the stream is the prediction', () => {
   assert.ok(error <= 1e-5, `${error}`)
 })
 
+test('examples/streams.mjs: many streams are answered, all in time', () => {
+  const text = run('streams.mjs', '40', '0.5')
+  const [, frames, late] =
+    /^40 streams, (\d+) frames of ten samples: 99 % answered within (\d+) ms$/m.exec(text) ?? []
+  assert.equal(Number(frames), 200)
+  // A bound for a machine that does other things meanwhile: what matters is that each answer came.
+  assert.ok(Number(late) < 5000, text)
+})
+
 test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
   const text = run('forecast.mjs', '5')
   const [model, persistence] = ['model', 'persistence'].map((name) =>
