@@ -96,8 +96,13 @@ interface SamplingOptions {
 
 /** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
 type Columns = Record<string, ArrayLike<number>>;
+/** What has such columns, as a table of `s4-node/data`. */
+interface ColumnHolder {
+    /** The columns by name. */
+    readonly columns: Readonly<Columns>;
+}
 /** One series, or several that were recorded apart, with the same columns. */
-type SeriesData = Columns | readonly Columns[];
+type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[];
 
 /** What a forecaster predicts: means, normal distributions, or quantiles. */
 type Predicted = 'mean' | 'gaussian' | 'quantiles';
@@ -347,8 +352,8 @@ declare class Forecaster {
     readonly scores: ForecastScores | undefined;
     private constructor();
     /**
-     * Learns from columns of numbers, NaN where a value is missing: one record, or several of the same columns that were recorded
-     * apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
+     * Learns from columns of numbers, NaN where a value is missing: a table, one record, or several of the same columns that were
+     * recorded apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
      * Sizes and rates that are not given are chosen by the data, and told in an event `plan`. `ERR_S4_DATA` where the rows are
      * too few, before any work.
      */
@@ -378,7 +383,7 @@ declare class Forecaster {
      * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
      * are given in `known` for the steps ahead, beside their past in `data`.
      */
-    forecast(data: Columns, options?: {
+    forecast(data: Columns | ColumnHolder, options?: {
         known?: Columns;
         signal?: AbortSignal;
     }): Promise<Forecast>;
@@ -472,7 +477,13 @@ interface ClassExample {
     input: ClassInput;
     /** Its class, as text or a number. */
     label: string | number;
+    /** Samples a second, of sound. */
+    sampleRate?: number;
+    /** The file that it is of, for errors. */
+    file?: string;
 }
+/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
+type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>;
 /** What inputs are: series of values, sound, or pictures. */
 type InputKind = 'series' | 'audio' | 'image';
 
@@ -483,7 +494,7 @@ interface ClassifyOptions extends TaskTrainOptions {
      * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
      */
     kind?: InputKind;
-    /** Samples a second of audio. */
+    /** Samples a second of audio. Default what its examples say. */
     sampleRate?: number;
     /**
      * Ratios of sampling rates that are learned, from data with so many times fewer samples. Default 1, 1.5 and 2 for audio
@@ -528,7 +539,10 @@ declare class ClassStream {
     private constructor();
     /** Number of samples so far. */
     get position(): number;
-    /** The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. */
+    /**
+     * The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. Samples that
+     * are refused leave the stream as it was.
+     */
     push(samples: ClassInput): WindowClass[];
     /** Forgets everything. */
     reset(): void;
@@ -578,7 +592,7 @@ declare class Classifier {
      * Learns from examples. A part of each class chooses the best epoch. Sizes and rates that are not given are chosen by the
      * data, and told in an event `plan`.
      */
-    static fit(examples: readonly ClassExample[], options?: ClassifyOptions): Promise<Classifier>;
+    static fit(examples: ClassExamples, options?: ClassifyOptions): Promise<Classifier>;
     /** Loads what {@link Classifier.save} wrote. */
     static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Classifier>;
     /** The classes: numbers in ascending order, then texts. */
@@ -590,15 +604,15 @@ declare class Classifier {
     /** Writes network, scales and class names to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /**
-     * The classes of inputs. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+     * The classes of inputs, of which a text is the path of a recording or a picture. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
      * learned again. Pictures have no rate.
      */
-    predict(inputs: readonly ClassInput[], options?: {
+    predict(inputs: readonly (ClassInput | string)[] | string, options?: {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<Classification[]>;
     /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
-    evaluate(examples: readonly ClassExample[], options?: {
+    evaluate(examples: ClassExamples, options?: {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<ClassScores>;
@@ -712,4 +726,4 @@ declare class Generator {
 }
 
 export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
+export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
