@@ -119,7 +119,9 @@ const list = [
     files(join(root, path)),
   ),
   ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js|load\.cjs)$/.test(path)),
-  ...closure(['ava', '@typescript/typescript6', '@types/node', 'fast-check']).flatMap((path) => files(path, code)),
+  ...closure(['ava', '@typescript/typescript6', '@types/node', 'fast-check']).flatMap((path) =>
+    files(path, code),
+  ),
   ...closure(
     Object.keys(commandPackage.dependencies).filter((name) => name !== 's4-node'),
     join(root, 'cli'),

@@ -212,24 +212,8 @@ impl<B: Backend> Stepper<B> {
 
     /// Whether a push of `len` time steps goes through the recurrence. A mean, maximum or sum over time so far needs every
     /// time step, and so do intervals.
-    fn goes_by_recurrence(&self, len: usize, opts: &StepOptions<'_, B::Scalar>) -> bool {
+    pub(crate) fn goes_by_recurrence(&self, len: usize, opts: &StepOptions<'_, B::Scalar>) -> bool {
         opts.interval.is_some() || !self.pool.carries_nothing() || len < MIN_LEN_OF_FORWARD
-    }
-
-    /// As [`Stepper::push`], of a stream that nobody goes on with when it fails: its states are then of no moment.
-    pub(crate) fn push_once(
-        &mut self,
-        model: &mut Model<B>,
-        x: Input<'_, B::Scalar>,
-        len: usize,
-        opts: &StepOptions<'_, B::Scalar>,
-        output: &mut [B::Scalar],
-    ) -> Result<()> {
-        self.check_push(OP, model, x, len)?;
-        match self.goes_by_recurrence(len, opts) {
-            true => self.take_time_steps(model, x, len, opts, output),
-            false => self.push_by_forward(model, x, len, output),
-        }
     }
 
     /// Takes a push through the recurrence, one time step after the other.
@@ -251,7 +235,7 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// The time steps of a push, one after the other.
-    fn take_time_steps(
+    pub(crate) fn take_time_steps(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,
@@ -302,7 +286,7 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// Refuses a push of wrong input, or with another model than the stream was made of.
-    fn check_push(
+    pub(crate) fn check_push(
         &self,
         op: &'static str,
         model: &Model<B>,

@@ -5,9 +5,8 @@ use crate::{
     buffer::{Data, Real},
     error::disposed_error,
     generate_call::OwnedGenerateCall,
-    objects::{CopiedBatch, Forward, OwnedCall, TrainState, reals_or_integers},
+    objects::{CopiedBatch, Forward, OwnedCall, SlotResults, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
-    stream_slots::SlotResults,
     table::NumberedTable,
 };
 use s4_backend::{Backend, Result};
