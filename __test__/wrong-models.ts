@@ -37,9 +37,10 @@ const small = {
   seed: 1,
   device: device(),
 } as const
-const model = (options: Partial<SequenceModelOptions> = {}) => SequenceModel.create({ ...small, ...options })
+export const model = (options: Partial<SequenceModelOptions> = {}) =>
+  SequenceModel.create({ ...small, ...options })
 /** A checkpoint holds all of a model: parameters, moments, counters, random state, progress. */
-const over = (made: SequenceModel): Receiver => ({
+export const over = (made: SequenceModel): Receiver => ({
   self: made,
   observe: async () =>
     [
@@ -49,7 +50,7 @@ const over = (made: SequenceModel): Receiver => ({
     ].join(),
   close: () => made.dispose(),
 })
-const x = () => noisy([2, 3, 1], 2)
+export const x = () => noisy([2, 3, 1], 2)
 const batch = () => ({
   input: x(),
   target: noisy([2, 3, 1], 3),
@@ -75,7 +76,7 @@ const ofTokens = await trained(
   labelled(),
 )
 const loaded = async (from: Uint8Array) => over(await SequenceModel.fromBytes(from, { device: device() }))
-const onModel = () => loaded(bytes)
+export const onModel = () => loaded(bytes)
 const onTokens = () => loaded(ofTokens)
 /** A model of the official code, and what its tensors do not say. */
 const official = join(root, '__test__', 'fixtures', 'official', 'v4-post-layer.safetensors')
@@ -99,7 +100,7 @@ const onOfficial = async () =>
     }),
   )
 const predictOptions = () => ({ lengths: [3, 2], rate: 1.5, algorithm: 'fft' })
-const signal = () => new AbortController().signal
+export const signal = () => new AbortController().signal
 const modelOptions = () => ({
   ...blockOptions(),
   input: 1,
@@ -208,7 +209,7 @@ const trainUntried: Recipe['untried'] = {
   'options.epochs': { '2**31': 'is right, and goes on for years' },
 }
 
-const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows = 2): Promise<Receiver> => {
+export const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows = 2): Promise<Receiver> => {
   const made = await model(options)
   const stream = made.stream({ batch: rows, rate: 1.5 })
   return {
@@ -256,54 +257,6 @@ const savedState = await (async () => {
   const { self } = await streamOn()
   return (self as ModelStream).save()
 })()
-
-/** Generation, on a model whose outputs are its own tokens, with every option. */
-const onGenerating = async () =>
-  over(await model({ encoder: 'embedding', vocabulary: 4, output: 4, loss: 'crossEntropy', dropout: 0 }))
-const generateOptions = () => ({
-  maxTokens: 3,
-  temperature: 0.9,
-  topK: 3,
-  topP: 0.9,
-  minP: 0.01,
-  repetitionPenalty: 1.2,
-  seed: 1,
-  stop: [[3, 3, 3, 3]],
-  signal: signal(),
-})
-const onValues = async () => over(await model({ output: 4, loss: 'crossEntropy', dropout: 0 }))
-const classValues = () => ({ data: Float32Array.of(0, 0.25, 0.5, 1), shape: [4, 1] })
-const generations = (
-  options: () => object,
-  receiver: () => Promise<Receiver>,
-  values: () => Promise<Receiver>,
-) => [
-  { receiver, args: () => [[1, 2, 3], options()] },
-  { under: 'prompt[][', receiver, args: () => [[[1, 2], [3]], options()] },
-  { under: 'tokens[][', receiver, args: () => [[[1, 2], [3]], options()] },
-  { under: 'options.stop[]$', receiver, args: () => [[1, 2, 3], { ...options(), stop: [3] }] },
-  {
-    under: 'options.inputs',
-    receiver: values,
-    args: () => [[1, 2, 3], { ...options(), inputs: classValues() }],
-  },
-]
-const ANY_TOKENS = ['0'] as const
-const generateLegal: Recipe['legal'] = {
-  prompt: ['a BigUint64Array', ...ANY_LENGTH],
-  'prompt[]': ANY_TOKENS,
-  'prompt[][]': ANY_TOKENS,
-  'options.temperature': ['0', '0.5', '1e-300'],
-  'options.topK': ['0', '2**31'],
-  'options.topP': ['0.5', '1e-300'],
-  'options.minP': ['0', '0.5', '1e-300'],
-  'options.repetitionPenalty': ['0.5'],
-  'options.seed': ['0', '2**31'],
-  'options.stop': ['[]', '[] of another realm', ...ANY_LENGTH],
-  'options.stop[]': ['0'],
-  'options.stop[][]': ['0'],
-  'options.inputs.data[]': REAL,
-}
 
 export const modelRecipes: Readonly<Record<string, Recipe>> = {
   'SequenceModel.create': {
@@ -415,37 +368,6 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     legal: { ...BATCH_LEGAL('dataset[]'), 'options.batchSize': ['2**31'] },
     words: { '*.target[]': ['labels'] },
   },
-  'SequenceModel#inspect': {
-    right: [
-      {
-        receiver: onModel,
-        args: () => [{ data: x(), lengths: [3, 2], length: 3, samplingInterval: 0.5, signal: signal() }],
-      },
-    ],
-    legal: {
-      'options.data.data[]': REAL,
-      'options.length': ['2**31'],
-      'options.samplingInterval': RATIO,
-    },
-    words: { 'options.data*': ['input', 'data'] },
-  },
-  'SequenceModel#generate': {
-    right: generations(() => ({ ...generateOptions(), rate: 1.5 }), onGenerating, onValues),
-    legal: { ...generateLegal, 'options.rate': RATIO },
-    untried: { 'options.maxTokens': { '2**31': 'is right, and goes on for hours' } },
-  },
-  'SequenceModel#score': {
-    right: generations(() => ({ rate: 1.5, signal: signal() }), onGenerating, onValues).filter(
-      ({ under }) => under !== 'options.stop[]$',
-    ),
-    legal: {
-      tokens: ['a BigUint64Array', ...ANY_LENGTH],
-      'tokens[]': ANY_TOKENS,
-      'tokens[][]': ANY_TOKENS,
-      'options.rate': RATIO,
-      'options.inputs.data[]': REAL,
-    },
-  },
   'SequenceModel#stream': {
     right: [{ receiver: onModel, args: () => [{ batch: 2, rate: 1.5 }] }],
     legal: { 'options.rate': RATIO },
@@ -463,15 +385,6 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     ],
     legal: { 'value.data[]': REAL, 'value.shape': ANY_LENGTH },
     words: { 'value*': ['blocks.0.layer.D'], name: ['parameter'] },
-  },
-  'ModelStream#generate': {
-    right: generations(
-      generateOptions,
-      () => streamOn({ encoder: 'embedding', vocabulary: 4, output: 4, loss: 'crossEntropy' }, 1),
-      () => streamOn({ output: 4, loss: 'crossEntropy' }, 1),
-    ),
-    legal: generateLegal,
-    untried: { 'options.maxTokens': { '2**31': 'is right, and goes on for hours' } },
   },
   'ModelStream#push': { right: push(), legal: pushLegal, words: pushWords },
   'ModelStream#pushAsync': { right: push(() => ({ signal: signal() })), legal: pushLegal, words: pushWords },

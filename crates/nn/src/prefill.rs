@@ -90,6 +90,11 @@ impl<T: s4_backend::Scalar> Prefill<T> {
 }
 
 impl<B: Backend> Stepper<B> {
+    /// The outputs of the last time step, (batch, outputs), of a push by recurrence.
+    pub(crate) fn download_output(&self, output: &mut [B::Scalar]) -> Result<()> {
+        self.be.download(output, self.output.get(&self.be, output.len()))
+    }
+
     /// Takes the first `rows` sequences through a push of `len` time steps, or each through as many as `lengths` says, and
     /// writes their last outputs (rows, outputs). The stream is not to be used after an error.
     fn push_to_last_step(

@@ -80,7 +80,7 @@ pub struct Stepper<B: Backend> {
     /// Input and output of the part of the network that runs; exchanged after every part.
     features: [GrowableBuffer<B>; 2],
     /// Outputs of a time step on the device.
-    output: GrowableBuffer<B>,
+    pub(crate) output: GrowableBuffer<B>,
     /// Outputs of a time step on the host, before they go to their places in the caller's array.
     host_output: Vec<B::Scalar>,
     /// A block's state on the host, of networks that hide what is not finite.
@@ -361,11 +361,6 @@ impl<B: Backend> Stepper<B> {
             output[(sequence * len + t) * outputs..][..outputs].copy_from_slice(y);
         }
         Ok(())
-    }
-
-    /// The outputs of the last time step, (batch, outputs), of a push by recurrence.
-    pub(crate) fn download_output(&self, output: &mut [B::Scalar]) -> Result<()> {
-        self.be.download(output, self.output.get(&self.be, output.len()))
     }
 
     /// Enqueues one time step of the network, from `input` or `tokens` to `output`. `intervals`: whether the uploaded
