@@ -17,7 +17,10 @@ export type {
   ToOfficialOptions,
 } from './api/official.js'
 export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
-export { ModelStream, type PushOptions, type SampleTransformOptions } from './api/stream.js'
+export { ModelStream, type PushOptions } from './api/stream.js'
+export { ModelStreams, type StreamsOptions } from './api/streams.js'
+export { LiveStream } from './api/live-stream.js'
+export type { SampleTransformOptions } from './api/transforms.js'
 export type { SampleFormat } from './api/samples.js'
 export type { AbortOptions } from './api/background.js'
 export type { FilePath } from './api/check.js'

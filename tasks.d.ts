@@ -74,8 +74,13 @@ interface DeviceOptions {
 
 /** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
 type Columns = Record<string, ArrayLike<number>>;
+/** What has such columns, as a table of `s4-node/data`. */
+interface ColumnHolder {
+    /** The columns by name. */
+    readonly columns: Readonly<Columns>;
+}
 /** One series, or several that were recorded apart, with the same columns. */
-type SeriesData = Columns | readonly Columns[];
+type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[];
 
 /** What a forecaster predicts: means, normal distributions, or quantiles. */
 type Predicted = 'mean' | 'gaussian' | 'quantiles';
@@ -325,8 +330,8 @@ declare class Forecaster {
     readonly scores: ForecastScores | undefined;
     private constructor();
     /**
-     * Learns from columns of numbers, NaN where a value is missing: one record, or several of the same columns that were recorded
-     * apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
+     * Learns from columns of numbers, NaN where a value is missing: a table, one record, or several of the same columns that were
+     * recorded apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
      * Sizes and rates that are not given are chosen by the data, and told in an event `plan`. `ERR_S4_DATA` where the rows are
      * too few, before any work.
      */
@@ -356,7 +361,7 @@ declare class Forecaster {
      * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
      * are given in `known` for the steps ahead, beside their past in `data`.
      */
-    forecast(data: Columns, options?: {
+    forecast(data: Columns | ColumnHolder, options?: {
         known?: Columns;
         signal?: AbortSignal;
     }): Promise<Forecast>;
@@ -450,7 +455,13 @@ interface ClassExample {
     input: ClassInput;
     /** Its class, as text or a number. */
     label: string | number;
+    /** Samples a second, of sound. */
+    sampleRate?: number;
+    /** The file that it is of, for errors. */
+    file?: string;
 }
+/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
+type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>;
 /** What inputs are: series of values, sound, or pictures. */
 type InputKind = 'series' | 'audio' | 'image';
 
@@ -461,7 +472,7 @@ interface ClassifyOptions extends TaskTrainOptions {
      * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
      */
     kind?: InputKind;
-    /** Samples a second of audio. */
+    /** Samples a second of audio. Default what its examples say. */
     sampleRate?: number;
     /**
      * Ratios of sampling rates that are learned, from data with so many times fewer samples. Default 1, 1.5 and 2 for audio
@@ -556,7 +567,7 @@ declare class Classifier {
      * Learns from examples. A part of each class chooses the best epoch. Sizes and rates that are not given are chosen by the
      * data, and told in an event `plan`.
      */
-    static fit(examples: readonly ClassExample[], options?: ClassifyOptions): Promise<Classifier>;
+    static fit(examples: ClassExamples, options?: ClassifyOptions): Promise<Classifier>;
     /** Loads what {@link Classifier.save} wrote. */
     static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Classifier>;
     /** The classes: numbers in ascending order, then texts. */
@@ -564,15 +575,15 @@ declare class Classifier {
     /** Writes network, scales and class names to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /**
-     * The classes of inputs. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+     * The classes of inputs, of which a text is the path of a recording or a picture. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
      * learned again. Pictures have no rate.
      */
-    predict(inputs: readonly ClassInput[], options?: {
+    predict(inputs: readonly (ClassInput | string)[] | string, options?: {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<Classification[]>;
     /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
-    evaluate(examples: readonly ClassExample[], options?: {
+    evaluate(examples: ClassExamples, options?: {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<ClassScores>;
@@ -588,4 +599,4 @@ declare class Classifier {
 }
 
 export { ClassStream, Classifier, ForecastStream, Forecaster, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, WindowClass };
+export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, WindowClass };

@@ -12,7 +12,7 @@ export {
 export type { ForecastOptions, SeriesSplit } from './api/tasks/forecast-options.js'
 export type { ForecastFigures, ForecastScores } from './api/tasks/forecast-scores.js'
 export { ForecastStream, type StreamRow } from './api/tasks/forecast-stream.js'
-export type { Columns, SeriesData } from './api/tasks/series.js'
+export type { ColumnHolder, Columns, SeriesData } from './api/tasks/series.js'
 export { metrics, type F1Scores } from './api/tasks/metrics.js'
 export type {
   EndEvent,
@@ -25,5 +25,5 @@ export type {
 } from './api/tasks/options.js'
 export { Classifier, type Classification, type ClassScores } from './api/tasks/classifier.js'
 export { ClassStream, type ClassStreamOptions, type WindowClass } from './api/tasks/class-stream.js'
-export type { ClassExample, ClassInput } from './api/tasks/class-inputs.js'
+export type { ClassExample, ClassInput, ClassExamples } from './api/tasks/class-inputs.js'
 export type { ClassifyOptions } from './api/tasks/class-options.js'

@@ -26,6 +26,8 @@ export type Kind =
   | 'bytes'
   | 'integers64'
   | 'signal'
+  | 'date'
+  | 'pattern'
   | 'url'
   | 'handle'
   | 'record'
@@ -273,7 +275,8 @@ class Reader implements Surface {
     under: (step: string, type: ts.Type, optional: boolean) => void,
   ): Kind {
     const { flags } = type
-    if (flags & (ts.TypeFlags.Unknown | ts.TypeFlags.Any)) return 'unknown'
+    // What is generic may be anything.
+    if (flags & (ts.TypeFlags.Unknown | ts.TypeFlags.Any | ts.TypeFlags.TypeParameter)) return 'unknown'
     if (flags & ts.TypeFlags.NumberLike) return 'number'
     if (flags & ts.TypeFlags.StringLiteral) return 'words'
     if (flags & ts.TypeFlags.StringLike) return 'string'
@@ -306,6 +309,8 @@ class Reader implements Surface {
       }
       if (name === 'AbortSignal') return 'signal'
       if (name === 'URL') return 'url'
+      if (name === 'Date') return 'date'
+      if (name === 'RegExp') return 'pattern'
     }
     if (symbol !== undefined && symbol.flags & ts.SymbolFlags.Class) return 'handle'
     const values = type.getStringIndexType()

@@ -45,7 +45,13 @@ const forecastOptions = () => ({
   levels: [0.1, 0.9],
   split: { train: 0.6, validation: 0.2, test: 0.2 },
 })
-const samples = () => Array.from({ length: 6 }, (_, i) => ({ input: Array.from(wave(8, i)), label: i % 2 }))
+const samples = () =>
+  Array.from({ length: 6 }, (_, i) => ({
+    input: Array.from(wave(8, i)),
+    label: i % 2,
+    sampleRate: 1000,
+    file: 'f',
+  }))
 const classifyOptions = () => ({
   ...tiny(),
   kind: 'series',
@@ -91,9 +97,13 @@ const VALUES = [...REAL, 'NaN'] as const
 const INPUT: Recipe['legal'] = { '*.input': ANY_LENGTH, '*.input[]': REAL, '*.data[]': REAL }
 const LARGE = [...REAL, '1e300'] as const
 const tensor = (rows = 8) => ({ data: wave(rows), shape: [rows, 1] })
+/** Columns are told by their own names too. */
+const COLUMNS: Recipe['words'] = { '*.columns': ['column', 'data'], '*.columns{}': ['column'] }
 const RANGE: Recipe['legal'] = {
   'data{}': ['one element less'],
   'data[]{}': ['one element less'],
+  'data.columns{}': ['one element less'],
+  'data[].columns{}': ['one element less'],
   '*{}[]': VALUES,
   'options.from': ['0'],
   'options.stride': ['2**31'],
@@ -105,12 +115,19 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
   'tasks Forecaster.fit': {
     right: [
       { args: () => [columns(), forecastOptions()] },
-      { under: 'data[]', args: () => [[columns(), columns()], forecastOptions()] },
+      ...['data[]$', 'data[]{'].map((under) => ({
+        under,
+        args: () => [[columns(), columns()], forecastOptions()],
+      })),
+      { under: 'data.', args: () => [{ columns: columns() }, forecastOptions()] },
+      { under: 'data[].', args: () => [[{ columns: columns() }], forecastOptions()] },
     ],
     legal: {
       ...OPTIONS_LEGAL,
       'data{}': ['one element less'],
       'data[]{}': ['one element less'],
+      'data.columns{}': ['one element less'],
+      'data[].columns{}': ['one element less'],
       '*{}[]': VALUES,
       'options.lr': ['0', '0.5'],
       'options.ssmLr': ['0', '0.5'],
@@ -123,6 +140,7 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       'options.split.test': ['0', '0.5', '1e-300', '2**31'],
     },
     words: {
+      ...COLUMNS,
       'options.targets*': ['column'],
       'options.known*': ['column'],
       'options.split*': ['part'],
@@ -137,20 +155,47 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
   'tasks Forecaster#evaluate': {
     right: [
       { receiver: forecaster, args: () => [columns(), range()] },
-      { under: 'data[]', receiver: forecaster, args: () => [[columns(), columns()], range()] },
+      ...['data[]$', 'data[]{'].map((under) => ({
+        under,
+        receiver: forecaster,
+        args: () => [[columns(), columns()], range()],
+      })),
+      { under: 'data.', receiver: forecaster, args: () => [{ columns: columns() }, range()] },
+      { under: 'data[].', receiver: forecaster, args: () => [[{ columns: columns() }], range()] },
     ],
     legal: RANGE,
+    words: COLUMNS,
   },
   'tasks Forecaster#backtest': {
     right: [
       { receiver: forecaster, args: () => [columns(), range()] },
-      { under: 'data[]', receiver: forecaster, args: () => [[columns(), columns()], range()] },
+      ...['data[]$', 'data[]{'].map((under) => ({
+        under,
+        receiver: forecaster,
+        args: () => [[columns(), columns()], range()],
+      })),
+      { under: 'data.', receiver: forecaster, args: () => [{ columns: columns() }, range()] },
+      { under: 'data[].', receiver: forecaster, args: () => [[{ columns: columns() }], range()] },
     ],
     legal: RANGE,
+    words: COLUMNS,
   },
   'tasks Forecaster#forecast': {
-    right: [{ receiver: forecaster, args: () => [columns(), { known: { k: [1, 2] }, signal: signal() }] }],
-    legal: { 'data{}': ANY_LENGTH, 'options.known{}': ['one element more'], '*{}[]': VALUES },
+    right: [
+      { receiver: forecaster, args: () => [columns(), { known: { k: [1, 2] }, signal: signal() }] },
+      {
+        under: 'data.',
+        receiver: forecaster,
+        args: () => [{ columns: columns() }, { known: { k: [1, 2] } }],
+      },
+    ],
+    words: COLUMNS,
+    legal: {
+      'data.columns{}': ANY_LENGTH,
+      'data{}': ANY_LENGTH,
+      'options.known{}': ['one element more'],
+      '*{}[]': VALUES,
+    },
   },
   'tasks Forecaster#stream': {
     right: [{ receiver: forecaster, args: () => [{ known: { k: [0, 1] } }] }],
@@ -177,6 +222,7 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       ...INPUT,
       examples: ANY_LENGTH,
       'examples[].label': ['""', '"a\\u0000b"', '1e300', ...REAL],
+      'examples[].file': ['""', '"a\\u0000b"'],
       'options.lr': RATES,
       'options.ssmLr': RATES,
       'options.weightDecay': RATES,
@@ -203,7 +249,12 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       { receiver: classes, args: () => [samples(), { rate: 1.5, signal: signal() }] },
       { under: 'examples[].input.', receiver: classes, args: () => [[{ input: tensor(), label: 1 }]] },
     ],
-    legal: { ...INPUT, examples: ANY_LENGTH, 'examples[].label': ['0'] },
+    legal: {
+      ...INPUT,
+      examples: ANY_LENGTH,
+      'examples[].label': ['0'],
+      'examples[].file': ['""', '"a\\u0000b"'],
+    },
   },
   'tasks Classifier#stream': {
     right: [

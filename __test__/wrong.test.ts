@@ -8,8 +8,10 @@ import { join } from 'node:path'
 import test from 'ava'
 import { batch, drain, model, root } from './helpers.js'
 import { entryPoints, surfaceOf } from './surface.js'
+import { dataRecipes } from './wrong-data.js'
 import { functionRecipes } from './wrong-functions.js'
 import { layerRecipes } from './wrong-layers.js'
+import { liveRecipes } from './wrong-live.js'
 import { modelRecipes, removeFolder } from './wrong-models.js'
 import { taskRecipes } from './wrong-tasks.js'
 import { exported, runCallable, runClosed, uncovered, type Outcome, type Recipe } from './wrong-table.js'
@@ -17,8 +19,13 @@ import { exported, runCallable, runClosed, uncovered, type Outcome, type Recipe 
 test.after.always(removeFolder)
 
 /** Those of the first entry point, index.d.ts. */
-const ofIndex: Readonly<Record<string, Recipe>> = { ...layerRecipes, ...modelRecipes, ...functionRecipes }
-const recipes: Readonly<Record<string, Recipe>> = { ...ofIndex, ...taskRecipes }
+const ofIndex: Readonly<Record<string, Recipe>> = {
+  ...layerRecipes,
+  ...modelRecipes,
+  ...liveRecipes,
+  ...functionRecipes,
+}
+const recipes: Readonly<Record<string, Recipe>> = { ...ofIndex, ...dataRecipes, ...taskRecipes }
 
 /** What the results of calls take in their turn, which no declaration of ours says: the frames of a stream's transform. */
 const results = { entry: './results', types: join(root, 'results.d.ts') }

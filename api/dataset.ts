@@ -102,7 +102,8 @@ function walk(op: string, { what, dataset }: DatasetSource): Iterable<unknown> |
   })
 }
 
-function* elementsOf(op: string, what: string, array: readonly unknown[]): Generator<unknown> {
+/** The elements of a caller's array, each read once, with what reading one may throw. */
+export function* elementsOf(op: string, what: string, array: readonly unknown[]): Generator<unknown> {
   const length = () => readGiven(op, what, () => array.length)
   for (let i = 0; i < length(); i++) {
     yield readGiven(op, what, () => {
@@ -323,11 +324,16 @@ export function windows(series: ArrayLike<number>, options: WindowOptions): Gene
   if (values.length < length + horizon) {
     throw fail('ERR_S4_DATA', op, `a series of at least ${length + horizon} samples`, values.length)
   }
-  return windowsOf(values, length, stride, horizon)
+  return windowsWithNextValues(values, length, stride, horizon)
 }
 
 /** The examples of {@link windows}, whose arguments have been checked. */
-function* windowsOf(series: Floats, length: number, stride: number, horizon: number): Generator<Sample> {
+function* windowsWithNextValues(
+  series: Floats,
+  length: number,
+  stride: number,
+  horizon: number,
+): Generator<Sample> {
   for (let start = 0; start + length + horizon <= series.length; start += stride) {
     const input = allocate('windows', [length], 'f64')
     const target = allocate('windows', [length, horizon], 'f64')

@@ -33,6 +33,7 @@ import {
   type SsmAlgorithm,
 } from './options.js'
 import { ModelStream } from './stream.js'
+import { ModelStreams, type StreamsOptions } from './streams.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
   TRAIN_OPTIONS,
@@ -363,5 +364,35 @@ export class SequenceModel extends Handle {
     const id = this.access.sync('stream', (handle) => handle.streamOpen(batch, rate))
     const output = callNative(() => this.access.handle.outputShape(batch, 1)).at(-1) as number
     return ModelStream.open(this.access, this.dtype, id, { batch, input: inputWidth(this.config), output })
+  }
+
+  /**
+   * Many live streams of the model, which come and go and are computed together. See {@link ModelStreams}.
+   */
+  streams(options: StreamsOptions): ModelStreams {
+    const op = this.access.checkLive('streams')
+    const given = rejectUnknownOptions(op, options, [
+      'slots',
+      'rate',
+      'tickMilliseconds',
+      'tickSteps',
+      'maxWaiting',
+    ])
+    const slots = wholeNumber(op, 'slots', given.slots, 1, 1 << 24)
+    const rate = rateOf(op, given.rate)
+    const { tickMilliseconds = 0, tickSteps, maxWaiting = 1 << 16 } = given
+    wholeNumber(op, 'tickMilliseconds', tickMilliseconds, 0, 2 ** 31 - 1)
+    if (tickSteps !== undefined) wholeNumber(op, 'tickSteps', tickSteps)
+    wholeNumber(op, 'maxWaiting', maxWaiting)
+    const id = this.access.sync('streams', (handle) => handle.slotsOpen(slots, rate))
+    const output = callNative(() => this.access.handle.outputShape(1, 1)).at(-1) as number
+    return ModelStreams.make(this.access, this.dtype, id, {
+      slots,
+      tickMilliseconds,
+      tickSteps: tickSteps ?? Infinity,
+      maxWaiting,
+      input: inputWidth(this.config),
+      output,
+    })
   }
 }

@@ -2,8 +2,11 @@
 import { types } from 'node:util'
 import { fail, readGiven } from './error.js'
 
-/** Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, or unsigned ones of 8. */
-export type SampleFormat = 'f32' | 'i16' | 'u8'
+/**
+ * Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, unsigned ones of 8, or the 8 bits of
+ * the telephone's μ-law (ITU-T G.711).
+ */
+export type SampleFormat = 'f32' | 'i16' | 'u8' | 'mulaw'
 
 /** For each format: how many bytes a number has, and how to read it at byte `i`. */
 export const SAMPLE_FORMATS: Readonly<
@@ -12,6 +15,14 @@ export const SAMPLE_FORMATS: Readonly<
   f32: { bytes: 4, at: (view, i) => view.getFloat32(i, true) },
   i16: { bytes: 2, at: (view, i) => view.getInt16(i, true) / 32768 },
   u8: { bytes: 1, at: (view, i) => view.getUint8(i) },
+  mulaw: { bytes: 1, at: (view, i) => fromMulaw(view.getUint8(i)) },
+}
+
+/** G.711: all bits inverted; a sign, an exponent of 3 bits, a mantissa of 4, of 16-bit numbers with an offset of 132. */
+function fromMulaw(byte: number): number {
+  const bits = ~byte & 0xff
+  const magnitude = (((bits & 0x0f) << 3) + 132) << ((bits & 0x70) >> 4)
+  return (bits & 0x80 ? 132 - magnitude : magnitude - 132) / 32768
 }
 
 /** Whether the memory of an array was handed to another thread. */
@@ -38,7 +49,7 @@ function arrayOf(op: string, frame: unknown): ArrayLike<number> {
     throw fail(
       'ERR_S4_DTYPE',
       op,
-      "frames that are arrays of numbers, or toTransform({ format: 'f32' | 'i16' | 'u8' }) for samples in bytes",
+      "frames that are arrays of numbers, or toTransform({ format: 'f32' | 'i16' | 'u8' | 'mulaw' }) for samples in bytes",
       typeof frame === 'string' ? 'a string' : 'bytes',
     )
   if (

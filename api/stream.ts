@@ -1,9 +1,10 @@
-import { Transform } from 'node:stream'
+import type { Transform } from 'node:stream'
+import type { TransformStream } from 'node:stream/web'
 import type { NativeModel } from '#binding'
 import type { NativeAccess } from './access.js'
-import { bytesOf, oneOf, rejectUnknownOptions } from './check.js'
+import { bytesOf, rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
-import { checkFrame, SampleReader, SAMPLE_FORMATS, type SampleFormat } from './samples.js'
+import { FramePusher, nodeTransform, webTransform, type SampleTransformOptions } from './transforms.js'
 import {
   allocate,
   checkTensor,
@@ -29,12 +30,6 @@ interface StreamShape {
 
 /** Frees the native state of streams that were garbage-collected without being disposed. */
 const finalizer = new FinalizationRegistry<() => void>((free) => free())
-
-/** Options of {@link ModelStream.toTransform}. */
-export interface SampleTransformOptions {
-  /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
-  format?: SampleFormat
-}
 
 /** Sizes of streams that the addon has opened. */
 const streams = new WeakSet<StreamShape>()
@@ -170,32 +165,26 @@ export class ModelStream {
   /**
    * The stream as a Node Transform in object mode, for a batch of 1: it takes frames (arrays of len·input numbers) and
    * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
-   * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16) or from 0 to 255 (u8).
+   * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16), from 0 to 255 (u8), or
+   * decoded to numbers from −1 to 1 (mulaw).
    */
   toTransform(options: SampleTransformOptions = {}): Transform {
-    const op = this.#checkLive('toTransform')
-    const { format } = rejectUnknownOptions(op, options, ['format'])
-    if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLE_FORMATS) as SampleFormat[])
-    const { batch, input: width } = this.#shape
-    const input = width ?? 1
+    return nodeTransform(this.#frames('toTransform', options))
+  }
+
+  /** As {@link ModelStream.toTransform}, as a TransformStream of the web. */
+  toTransformStream(options: SampleTransformOptions = {}): TransformStream {
+    return webTransform(this.#frames('toTransformStream', options))
+  }
+
+  /** Frames in, outputs out. */
+  #frames(method: string, options: SampleTransformOptions): FramePusher {
+    const op = this.#checkLive(method)
+    const { batch, input } = this.#shape
     if (batch !== 1) throw fail('ERR_S4_UNSUPPORTED', op, 'a stream of one row', `${batch} rows`)
-    const sampleReader = format === undefined ? undefined : new SampleReader(op, format, input)
-    return new Transform({
-      objectMode: true,
-      transform: (frame: unknown, _encoding, done) => {
-        const push = async () => {
-          const data = sampleReader === undefined ? checkFrame(op, frame) : sampleReader.read(frame)
-          if (data.length === 0) return undefined
-          const len = data.length / input
-          const y = await this.pushAsync({ data, shape: width === undefined ? [1, len] : [1, len, input] })
-          return y.data
-        }
-        push().then(
-          (y) => (y === undefined ? done() : done(null, y)),
-          (error: Error) => done(error),
-        )
-      },
-      flush: (done) => done(sampleReader?.endError()),
+    return new FramePusher(op, input ?? 1, options, async (data, len) => {
+      const y = await this.pushAsync({ data, shape: input === undefined ? [1, len] : [1, len, input] })
+      return y.data
     })
   }
 

@@ -1,7 +1,7 @@
 // npm run bench: measures the times of single operations and of whole models on this machine. Times are medians; since machines are
 // noisy, compare ratios within one run.
 //   npm run bench            everything          npm run bench -- node    only through the Node API
-//   npm run bench -- rust    only the crates
+//   npm run bench -- rust    only the crates              npm run bench -- data    only the readers of files
 import { cpus } from 'node:os'
 import { run, setup } from './setup.mjs'
 
@@ -9,7 +9,11 @@ const what = process.argv[2] ?? 'all'
 setup()
 console.log(`\n${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, Node ${process.version}\n`)
 let ok = true
-if (what !== 'node') {
+if (what === 'all' || what === 'data') {
+  console.log('── readers, through the Node API')
+  ok = run(process.execPath, ['benches/data.mjs']) && ok
+}
+if (what === 'all' || what === 'rust') {
   for (const [crate, bench] of [
     ['s4-cpu', 'dense_ops'],
     ['s4-cpu', 'ssm_ops'],
@@ -20,7 +24,7 @@ if (what !== 'node') {
     ok = run('cargo', ['bench', '--quiet', '--locked', '-p', crate, '--bench', bench]) && ok
   }
 }
-if (what !== 'rust') {
+if (what === 'all' || what === 'node') {
   console.log('── through the Node API')
   // Each case runs in a process of its own, so that its peak memory is measured separately.
   for (const args of [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream']])

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { root } from './setup.mjs'
 
 /** The generated declarations of the package's entry points and of the addon. */
-const declarations = ['index.d.ts', 'tasks.d.ts']
+const declarations = ['index.d.ts', 'data.d.ts', 'tasks.d.ts']
 const generated = [...declarations, 'crates/node/native.d.ts']
 const problems = []
 

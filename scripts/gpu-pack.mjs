@@ -103,6 +103,7 @@ const list = [
   ...[
     'package.json',
     'index.d.ts',
+    'data.d.ts',
     'tasks.d.ts',
     'build',
     'benches',

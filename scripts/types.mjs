@@ -7,7 +7,7 @@ import { dts } from 'rollup-plugin-dts'
 import { root } from './setup.mjs'
 
 /** Entry points: the declarations of the source, and the file that the package ships. */
-const entries = ['index', 'tasks'].map((name) => [`build/types/${name}.d.ts`, `${name}.d.ts`])
+const entries = ['index', 'data', 'tasks'].map((name) => [`build/types/${name}.d.ts`, `${name}.d.ts`])
 
 for (const [input, output] of entries) {
   const bundle = await rollup({ input: join(root, input), plugins: [dts()], external: /^(node:|#)/ })

@@ -1,5 +1,6 @@
 // What a classifier is given, and how it becomes the steps that the network sees.
-import { describe, listOf, membersOf } from '../check.js'
+import { describe, listOf, membersOf, textOf } from '../check.js'
+import { elementsOf, isIterable } from '../data/source.js'
 import { fail, readGiven } from '../error.js'
 import { checkTensor, finite, floats, type TensorLike } from '../tensor.js'
 import { resampled } from './resample.js'
@@ -14,7 +15,14 @@ export interface ClassExample {
   input: ClassInput
   /** Its class, as text or a number. */
   label: string | number
+  /** Samples a second, of sound. */
+  sampleRate?: number
+  /** The file that it is of, for errors. */
+  file?: string
 }
+
+/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
+export type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>
 
 /** What inputs are: series of values, sound, or pictures. */
 export type InputKind = 'series' | 'audio' | 'image'
@@ -71,21 +79,65 @@ function listed(op: string, what: string, x: unknown): ArrayLike<number> {
 export interface GivenExamples {
   readonly inputs: readonly GivenInput[]
   readonly labels: readonly (string | number)[]
+  /** Samples a second that the examples say they have. */
+  readonly sampleRate: number | undefined
 }
 
-export function givenExamples(op: string, x: unknown): GivenExamples {
-  const list = listOf(op, 'examples', x)
-  if (list.length === 0) throw fail('ERR_S4_DATA', op, 'examples, at least one', 'none')
-  const read = list.map((example) => {
-    const { input, label, ...others } = membersOf(op, 'each of examples', example, 'ERR_S4_DATA')
-    const [unknown] = Object.keys(others)
-    if (unknown !== undefined)
-      throw fail('ERR_S4_DATA', op, 'examples of input and label', `the unknown key '${unknown}'`)
-    if (typeof label !== 'string' && !(typeof label === 'number' && Number.isFinite(label)))
-      throw fail('ERR_S4_DATA', op, 'label of each of examples as text or a finite number', describe(label))
-    return { input: givenInput(op, 'input of each of examples', input), label }
-  })
-  return { inputs: read.map((e) => e.input), labels: read.map((e) => e.label) }
+export async function givenExamples(op: string, x: unknown): Promise<GivenExamples> {
+  const isWalked = readGiven(
+    op,
+    'examples',
+    () => typeof x === 'object' && x !== null && !Array.isArray(x) && isIterable(x),
+  )
+  const read: ReturnType<typeof givenExample>[] = []
+  if (isWalked)
+    for await (const example of elementsOf(op, 'examples', x as object)) read.push(givenExample(op, example))
+  else for (const example of listOf(op, 'examples', x)) read.push(givenExample(op, example))
+  if (read.length === 0) throw fail('ERR_S4_DATA', op, 'examples, at least one', 'none')
+  const rate = read[0]?.sampleRate
+  const other = read.find((e) => e.sampleRate !== rate)
+  if (other !== undefined)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      `examples of one sampleRate (${rate ?? 'none'}, as the first)`,
+      `${other.file === undefined ? '' : `${other.file}: `}${other.sampleRate ?? 'none'}`,
+    )
+  return { inputs: read.map((e) => e.input), labels: read.map((e) => e.label), sampleRate: rate }
+}
+
+function givenExample(op: string, example: unknown) {
+  const { input, label, sampleRate, file, ...others } = membersOf(
+    op,
+    'each of examples',
+    example,
+    'ERR_S4_DATA',
+  )
+  const [unknown] = Object.keys(others)
+  if (unknown !== undefined)
+    throw fail(
+      'ERR_S4_DATA',
+      op,
+      'examples of input, label, sampleRate and file',
+      `the unknown key '${unknown}'`,
+    )
+  if (typeof label !== 'string' && !(typeof label === 'number' && Number.isFinite(label)))
+    throw fail('ERR_S4_DATA', op, 'label of each of examples as text or a finite number', describe(label))
+  if (file !== undefined) textOf(op, 'file of each of examples', file)
+  return {
+    input: givenInput(op, 'input of each of examples', input),
+    label,
+    sampleRate:
+      sampleRate === undefined ? undefined : hertz(op, 'sampleRate of each of examples', sampleRate),
+    file: file as string | undefined,
+  }
+}
+
+/** Checks a sampling rate of sound. */
+export function hertz(op: string, what: string, x: unknown): number {
+  if (typeof x !== 'number' || !(x >= 100 && x <= 1e7))
+    throw fail('ERR_S4_VALUE', op, `${what} in hertz, from 100 to 1e7`, describe(x))
+  return x
 }
 
 /** The classes of labels: numbers in ascending order, then texts. */

@@ -1,7 +1,7 @@
 // Options of a classifier, and their checks; sizes and rates chosen by the data.
-import { booleanOf, listOf, numberIn32Bits, oneOf, rejectUnknownOptions } from '../check.js'
+import { booleanOf, listOf, oneOf, rejectUnknownOptions } from '../check.js'
 import { describe, fail } from '../error.js'
-import { inputKinds, type InputKind } from './class-inputs.js'
+import { hertz, inputKinds, type InputKind } from './class-inputs.js'
 import { checkTaskOptions, TASK_OPTIONS, type CheckedTaskOptions, type TaskTrainOptions } from './options.js'
 
 /** Options of {@link Classifier.fit}. */
@@ -11,7 +11,7 @@ export interface ClassifyOptions extends TaskTrainOptions {
    * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
    */
   kind?: InputKind
-  /** Samples a second of audio. */
+  /** Samples a second of audio. Default what its examples say. */
   sampleRate?: number
   /**
    * Ratios of sampling rates that are learned, from data with so many times fewer samples. Default 1, 1.5 and 2 for audio
@@ -57,8 +57,7 @@ export function checkClassifyOptions(op: string, given: unknown): CheckedClassif
   const options = rejectUnknownOptions(op, given as ClassifyOptions, OPTIONS)
   const { kind, sampleRate, rates, vary, bidirectional = true, validation = 0.15 } = options
   if (kind !== undefined) oneOf(op, 'kind', kind, inputKinds)
-  if (sampleRate !== undefined && (numberIn32Bits(op, 'sampleRate', sampleRate) < 100 || sampleRate > 1e7))
-    throw fail('ERR_S4_VALUE', op, 'sampleRate in hertz, from 100 to 1e7', sampleRate)
+  if (sampleRate !== undefined) hertz(op, 'sampleRate', sampleRate)
   if (vary !== undefined) booleanOf(op, 'vary', vary)
   booleanOf(op, 'bidirectional', bidirectional)
   if (typeof validation !== 'number' || !(validation > 0 && validation <= 0.5))

@@ -3,12 +3,13 @@ import { fail, throwIfAborted } from '../error.js'
 import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
 import { classAbout, classText } from './class-file.js'
+import { fileInput } from './class-files.js'
 import { fitClassifier, type ClassAbout } from './class-fit.js'
 import {
   givenExamples,
   givenInput,
   StepMaker,
-  type ClassExample,
+  type ClassExamples,
   type ClassInput,
   type GivenInput,
 } from './class-inputs.js'
@@ -78,10 +79,11 @@ export class Classifier {
    * Learns from examples. A part of each class chooses the best epoch. Sizes and rates that are not given are chosen by the
    * data, and told in an event `plan`.
    */
-  static async fit(examples: readonly ClassExample[], options: ClassifyOptions = {}): Promise<Classifier> {
+  static async fit(examples: ClassExamples, options: ClassifyOptions = {}): Promise<Classifier> {
     const op = 'Classifier.fit'
     const checked = checkClassifyOptions(op, options)
-    const given = givenExamples(op, examples)
+    const given = await givenExamples(op, examples)
+    checked.sampleRate ??= given.sampleRate
     const { model, about, validationAccuracy } = await fitClassifier(op, given, checked)
     made.add(about)
     return new Classifier(model, about, validationAccuracy)
@@ -118,16 +120,22 @@ export class Classifier {
   }
 
   /**
-   * The classes of inputs. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+   * The classes of inputs, of which a text is the path of a recording or a picture. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
    * learned again. Pictures have no rate.
    */
   async predict(
-    inputs: readonly ClassInput[],
+    inputs: readonly (ClassInput | string)[] | string,
     options: { rate?: number; signal?: AbortSignal } = {},
   ): Promise<Classification[]> {
     const op = this.#checkLive('predict')
     const { rate, signal } = this.#call(op, options)
-    const given = listOf(op, 'inputs', inputs).map((x) => givenInput(op, 'each of inputs', x))
+    const { input } = this.#about
+    const list = typeof inputs === 'string' ? [inputs] : listOf(op, 'inputs', inputs)
+    const given = await Promise.all(
+      list.map((x) =>
+        typeof x === 'string' ? fileInput(op, x, input, rate, signal) : givenInput(op, 'each of inputs', x),
+      ),
+    )
     if (given.length === 0) return []
     const chances = await this.#probabilities(op, 'each of inputs', given, rate, signal)
     const { classes } = this.#about
@@ -140,12 +148,12 @@ export class Classifier {
 
   /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
   async evaluate(
-    examples: readonly ClassExample[],
+    examples: ClassExamples,
     options: { rate?: number; signal?: AbortSignal } = {},
   ): Promise<ClassScores> {
     const op = this.#checkLive('evaluate')
     const { rate, signal } = this.#call(op, options)
-    const { inputs, labels } = givenExamples(op, examples)
+    const { inputs, labels } = await givenExamples(op, examples)
     const { classes } = this.#about
     const actual = labels.map((label) => {
       const place = classes.indexOf(label)

@@ -14,6 +14,7 @@ import {
   scaledSeries,
   tableOf,
   tablesOf,
+  type ColumnHolder,
   type Columns,
   type Scale,
   type SeriesData,
@@ -99,8 +100,8 @@ export class Forecaster {
   }
 
   /**
-   * Learns from columns of numbers, NaN where a value is missing: one record, or several of the same columns that were recorded
-   * apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
+   * Learns from columns of numbers, NaN where a value is missing: a table, one record, or several of the same columns that were
+   * recorded apart. The first rows of each are learned from, those after them choose the best epoch, the last are for the scores.
    * Sizes and rates that are not given are chosen by the data, and told in an event `plan`. `ERR_S4_DATA` where the rows are
    * too few, before any work.
    */
@@ -240,7 +241,10 @@ export class Forecaster {
    * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
    * are given in `known` for the steps ahead, beside their past in `data`.
    */
-  async forecast(data: Columns, options: { known?: Columns; signal?: AbortSignal } = {}): Promise<Forecast> {
+  async forecast(
+    data: Columns | ColumnHolder,
+    options: { known?: Columns; signal?: AbortSignal } = {},
+  ): Promise<Forecast> {
     const op = this.#checkLive('forecast')
     const { known, signal } = rejectUnknownOptions(op, options, ['known', 'signal'])
     throwIfAborted(op, signal)

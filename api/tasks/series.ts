@@ -5,8 +5,14 @@ import { fail, readGiven } from '../error.js'
 /** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
 export type Columns = Record<string, ArrayLike<number>>
 
+/** What has such columns, as a table of `s4-node/data`. */
+export interface ColumnHolder {
+  /** The columns by name. */
+  readonly columns: Readonly<Columns>
+}
+
 /** One series, or several that were recorded apart, with the same columns. */
-export type SeriesData = Columns | readonly Columns[]
+export type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[]
 
 /** A series as the forecaster computes with it: a row for each time step, in scaled units. */
 export interface ScaledSeries {
@@ -77,12 +83,31 @@ export function tablesOf(op: string, what: string, x: unknown): Record<string, F
 
 /** One table: a record of columns of equal length. */
 export function tableOf(op: string, what: string, x: unknown): Record<string, Float64Array> {
-  const members = membersOf(op, what, x, 'ERR_S4_DATA')
+  const members = columnMembers(op, what, membersOf(op, what, x, 'ERR_S4_DATA', HELD))
   const names = Object.keys(members)
   if (names.length === 0) throw fail('ERR_S4_DATA', op, `${what} with at least one column`, 'none')
   return Object.fromEntries(
     names.map((name) => [name, column(op, `column '${name}' of ${what}`, members[name])]),
   )
+}
+
+/** Members of what has columns. */
+export const HELD = ['columns', 'time'] as const
+
+/** The columns among an object's members: those under `columns`, unless that is a column itself. */
+export function columnMembers(
+  op: string,
+  what: string,
+  members: Record<string, unknown>,
+): Record<string, unknown> {
+  const held = members['columns']
+  const isColumn = readGiven(
+    op,
+    'columns',
+    () =>
+      typeof held !== 'object' || held === null || typeof (held as { length?: unknown }).length === 'number',
+  )
+  return isColumn ? members : membersOf(op, `columns of ${what}`, held, 'ERR_S4_DATA')
 }
 
 /** The numbers of a table's column `name`, which must be there. */

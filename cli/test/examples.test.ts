@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -47,6 +47,56 @@ test('examples/classify.mjs: hears tones, at half the rate too', () => {
   const text = run('classify.mjs')
   for (const [, right] of text.matchAll(/right at \d kHz: ([\d.]+)/g)) assert.ok(Number(right) >= 0.9, text)
   assert.match(text, /this one is high\n$/)
+})
+
+test('examples/table.mjs: a table is read, split, scaled, cut and learned', () => {
+  const text = run('table.mjs')
+  const [, rows, held, error] =
+    /^(\d+) months, (\d+) of them to test; mean squared error ([\d.]+)$/m.exec(text) ?? []
+  assert.ok(Number(rows) > 3000 && Number(held) > 300 && Number(held) < Number(rows) / 5, text)
+  // In units of the past's deviation: its mean alone would have about 1.
+  assert.ok(Number(error) < 0.6, text)
+})
+
+/** A WAV file of 16 bits. */
+function wav(samples: Float64Array, rate: number): Buffer {
+  const bytes = Buffer.alloc(44 + 2 * samples.length)
+  bytes.write('RIFF\0\0\0\0WAVEfmt ', 0, 'latin1')
+  bytes.writeUInt32LE(16, 16)
+  bytes.writeUInt32LE(0x10001, 20)
+  bytes.writeUInt32LE(rate, 24)
+  bytes.writeUInt32LE(2 * rate, 28)
+  bytes.writeUInt32LE(0x100002, 32)
+  bytes.write('data', 36)
+  bytes.writeUInt32LE(2 * samples.length, 40)
+  samples.forEach((x, i) => bytes.writeInt16LE(Math.round(32767 * x), 44 + 2 * i))
+  return bytes
+}
+
+test('examples/audio.mjs: a folder of recordings is learned, a long one heard piece by piece', () => {
+  const out = mkdtempSync(join(tmpdir(), 's4-examples-'))
+  const tone = (hertz: number, count: number, phase: number) =>
+    Float64Array.from({ length: count }, (_, t) => 0.5 * Math.sin((2 * Math.PI * hertz * t) / 16_000 + phase))
+  try {
+    for (const [name, hertz] of Object.entries({ low: 300, high: 1200 })) {
+      mkdirSync(join(out, 'sounds', name), { recursive: true })
+      for (let i = 0; i < 15; i++)
+        writeFileSync(join(out, 'sounds', name, `${i}.wav`), wav(tone(hertz, 6000, i), 16_000))
+    }
+    const long = join(out, 'long.wav')
+    const half = 16_000
+    writeFileSync(long, wav(Float64Array.from([...tone(300, half, 0), ...tone(1200, half, 0)]), 16_000))
+    const text = execFileSync(process.execPath, [join(folder, 'audio.mjs'), join(out, 'sounds'), long], {
+      encoding: 'utf8',
+      env: { ...process.env, EPOCHS: '8' },
+    })
+    assert.match(text, /^high, low: (0\.8|0\.9|1)\d* right of 6$/m, text)
+    const heard = [...text.matchAll(/^([\d.]+) (high|low)$/gm)]
+    assert.deepEqual([heard[0]?.[1], heard[0]?.[2], heard.at(-1)?.[2]], ['0', 'low', 'high'], text)
+    assert.equal(heard.length, 7, text)
+  } finally {
+    rmSync(out, { recursive: true })
+  }
 })
 
 test('examples/official.mjs: a checkpoint of the official code runs, and goes back with its names', () => {

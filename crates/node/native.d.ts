@@ -9,6 +9,14 @@ export declare class Cancel {
   cancel(): void
 }
 
+/** A recording that is read piece by piece. */
+export declare class NativeAudioPieces {
+  /** Reads nothing yet. */
+  constructor(source: string | Uint8Array, sampleRate: number | undefined | null, mono: boolean)
+  /** The next frames, at most `limit`; none at the end. One call at a time. */
+  next(limit: number): Promise<AudioData>
+}
+
 /** A layer or a block of the addon. */
 export declare class NativeLayer {
   /** A new layer or block. `config` is JSON of its options. */
@@ -196,6 +204,34 @@ export declare class NativeParameter {
   adamSteps(): number
 }
 
+/** A text table whose bytes come in pieces. */
+export declare class NativeTablePieces {
+  /** A table of which there are no bytes yet. `path` names it in errors. */
+  constructor(format: TableFormat, path?: string | undefined | null)
+  /** The rows that are whole with these bytes; without bytes the last ones. One call at a time. */
+  push(bytes?: Uint8Array | undefined | null): Promise<TableData | null>
+}
+
+/** An array of a file. */
+export interface ArrayData {
+  /** Its name in a `.npz` file; empty in others. */
+  name: string
+  /** Sizes; none of a single number. */
+  shape: Array<number>
+  /** The numbers, the last size running fastest. */
+  data: Uint8Array | Int8Array | Uint16Array | Int16Array | Uint32Array | Int32Array | BigUint64Array | BigInt64Array | Float32Array | Float64Array
+}
+
+/** A recording, or a piece of one. */
+export interface AudioData {
+  /** (frames, channels), in −1 … 1. */
+  samples: Float32Array
+  /** Frames a second. */
+  sampleRate: number
+  /** Samples of a frame. */
+  channels: number
+}
+
 /** Gradients of a forward's inputs. */
 export interface Backward {
   /** Gradient of the input. */
@@ -236,6 +272,9 @@ export interface BytesTensor {
   bytes: Uint8Array
 }
 
+/** The parts of dates and times of day: (times, fields), row-major, integers from 0. */
+export declare function calendarFields(times: Float64Array, fields: Array<'minute' | 'hour' | 'weekday' | 'day' | 'dayOfYear' | 'month'>, zone?: string | undefined | null): Int32Array
+
 /** Options of one forward. */
 export interface CallOptions {
   /** State before the first time step; zero without. */
@@ -262,6 +301,34 @@ export interface CallOptions {
  * file in a folder that does not exist or takes none.
  */
 export declare function checkCheckpointPath(path: string): void
+
+/** A column that is to be read. */
+export interface ColumnChoice {
+  /** Its name in the header; without it `index` says which. */
+  name?: string
+  /** Its place from 0. */
+  index?: number
+  /** What its fields are; found out without. */
+  kind?: 'number' | 'time' | 'text'
+}
+
+/** One column. */
+export interface ColumnData {
+  /** Name in the header, or place from 1. */
+  name: string
+  /** Place in the file, from 0. */
+  index: number
+  /** What it holds. */
+  kind: 'number' | 'time' | 'text'
+  /** Numbers, or milliseconds since 1970; NaN where one is missing. */
+  numbers?: Float64Array
+  /** The different texts, in the order in which they first appear. */
+  texts?: Array<string>
+  /** For each row the place of its text in `texts`. */
+  codes?: Int32Array
+  /** For each row 1 where the value is missing; nothing where none is. */
+  missing?: Uint8Array
+}
 
 /** Sizes of a convolution and the directions of its kernel. */
 export interface ConvSizes {
@@ -295,6 +362,9 @@ export interface Counters {
 /** An array of numbers that JavaScript passes in. */
 export type Data = Float32Array | Float64Array | Int32Array
 
+/** The samples in bytes without a header, in −1 … 1. The bytes are whole samples. */
+export declare function decodePcm(bytes: Uint8Array, format: 'u8' | 's16le' | 's24le' | 's32le' | 'f32le' | 'f64le' | 'alaw' | 'mulaw'): Float32Array
+
 /** The devices of this machine as JSON: CPU threads and instruction set, GPUs, and the reason where there is no GPU. */
 export declare function diagnose(): string
 
@@ -315,6 +385,9 @@ export interface FileTensor {
   /** Its elements; nothing where JavaScript has no array for their type. */
   data?: Float32Array | Float64Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array
 }
+
+/** The scales of columns, NaN where a value is missing. */
+export declare function fitScales(columns: Array<Float64Array>, scaling: 'zScore' | 'minMax' | 'robust'): Scales
 
 /** An array of JavaScript's with real numbers, in the number format of its handle. */
 export type Floats = Float32Array | Float64Array
@@ -345,6 +418,14 @@ export interface HostOptions {
   precision?: 'highest' | 'high' | 'bf16'
   /** Most bytes of GPU memory that the handle may take. The CPU does not read it. */
   memoryLimit?: number
+}
+
+/** Pictures of CIFAR-10's binary files. */
+export interface LabelledPictures {
+  /** (count, 32, 32, 3). */
+  pixels: Uint8Array
+  /** (count), 0 to 9. */
+  labels: Uint8Array
 }
 
 /** Grey pictures with a label each. */
@@ -435,6 +516,15 @@ export interface Pictures {
   channels: number
 }
 
+/** The arrays of a file: of a `.npz` all by name, of others the one. */
+export declare function readArrays(source: string | Uint8Array, format: 'npy' | 'npz' | 'idx'): Promise<Array<ArrayData>>
+
+/** A whole recording; at another rate and with its channels averaged where these are asked for. */
+export declare function readAudio(source: string | Uint8Array, sampleRate: number | undefined | null, mono: boolean): Promise<AudioData>
+
+/** The pictures of CIFAR-10's binary files, one after the other. */
+export declare function readCifar10(paths: Array<string>): Promise<LabelledPictures>
+
 /**
  * One column of a CSV file, by its name in the header or its place from 0, the last without either; `gaps`: `error` or
  * `linear`. `header`: whether the first line holds names; nothing: it is found out.
@@ -452,6 +542,32 @@ export declare function readSafetensors(path: string): TensorFile
 
 /** As `readSafetensors`, away from the JavaScript thread. */
 export declare function readSafetensorsAsync(path: string): Promise<TensorFile>
+
+/** A text table of a file. */
+export declare function readTable(path: string, format: TableFormat): Promise<TableData>
+
+/** A text table of the bytes of a file. */
+export declare function readTableBytes(bytes: Uint8Array, format: TableFormat): Promise<TableData>
+
+/** Samples (frames, channels) at another rate. */
+export declare function resample(samples: Float32Array, channels: number, from: number, to: number): Promise<Float32Array>
+
+/** What is subtracted from each column and what it is then divided by. */
+export interface Scales {
+  /** One for each column. */
+  offset: Float64Array
+  /** One for each column, above 0. */
+  scale: Float64Array
+}
+
+/**
+ * Parts of `count` rows by ratios that sum to 1: in their order, or by `seed` at random, where `by` says how: every part with the same
+ * share of each of `keys` (`label`), or every key in one part (`group`). Gives the rows of each part.
+ */
+export declare function splitRows(count: number, ratios: Float64Array, by: 'order' | 'random' | 'label' | 'group', keys: Int32Array, seed: number): Array<Int32Array>
+
+/** The first row of each part after the first, by times (milliseconds, ascending) that the parts begin at. */
+export declare function splitTimes(times: Float64Array, bounds: Float64Array): Int32Array
 
 /** How one update of training went. */
 export interface StepStats {
@@ -483,6 +599,34 @@ export interface Sums {
   rows: number
   /** Sum of the targets' weights. */
   weight: number
+}
+
+/** A table, or some rows of one. */
+export interface TableData {
+  /** All of equal length. */
+  columns: Array<ColumnData>
+  /** Number of rows. */
+  rows: number
+}
+
+/** How a table is written; what is left open is found out. */
+export interface TableFormat {
+  /** The columns, in this order; all without. */
+  columns?: Array<ColumnChoice>
+  /** What some of the columns that are read hold. */
+  kinds?: Array<ColumnChoice>
+  /** Whether the first line holds names. */
+  header?: boolean
+  /** The one byte between fields. */
+  delimiter?: string
+  /** The sign before a fraction. */
+  decimal?: '.' | ','
+  /** More words for a missing value. */
+  missing?: Array<string>
+  /** Zone of times without an offset. */
+  zone?: string
+  /** Format of times, in the letters of strptime. */
+  timeFormat?: string
 }
 
 /** What a safetensors file holds. */

@@ -171,3 +171,37 @@ fn another_rate() {
     }
     assert!(resample(&[0.0; 3], 2, 8000, 16_000).is_err());
 }
+
+#[test]
+fn a_stream_is_the_recording_averaged_and_resampled() {
+    for name in ["i16.wav", "tone.flac", "tone.ogg"] {
+        let whole = read_audio(test_file(name)).unwrap();
+        let mono: Vec<f32> = whole.samples.chunks(2).map(|frame| (frame[0] + frame[1]) / 2.0).collect();
+        let expected = resample(&mono, 1, 8000, 3000).unwrap();
+        let open = || AudioReader::new(std::fs::File::open(test_file(name)).unwrap()).unwrap();
+        let all = AudioStream::new(open(), Some(3000), true).unwrap().read_all().unwrap();
+        assert_eq!((all.rate, all.channels, &all.samples), (3000, 1, &expected), "{name}");
+        let mut stream = AudioStream::new(open(), Some(3000), true).unwrap();
+        let mut pieces = Vec::new();
+        loop {
+            let piece = stream.next_frames(7).unwrap();
+            assert!(piece.samples.len() <= 7);
+            if piece.samples.is_empty() {
+                break;
+            }
+            pieces.extend(piece.samples);
+        }
+        assert_eq!(pieces, expected, "{name}");
+        let plain = AudioStream::new(open(), None, false).unwrap().read_all().unwrap();
+        assert_eq!(plain, whole, "{name}");
+    }
+}
+
+#[test]
+fn a_false_rate_takes_no_memory() {
+    let mut wav = std::fs::read(test_file("i16.wav")).unwrap();
+    wav[24..28].copy_from_slice(&1u32.to_le_bytes());
+    let reader = AudioReader::new(std::io::Cursor::new(wav)).unwrap();
+    let failed = AudioStream::new(reader, Some(16_000), true).err().unwrap();
+    assert!(failed.reason.contains("250 or more frames"), "{failed}");
+}

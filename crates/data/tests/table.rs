@@ -147,6 +147,8 @@ fn times_in_many_forms() {
     assert_eq!(one("2021-07-01 12:00", &berlin), Ok(one("2021-07-01 10:00", &plain).unwrap()));
     let american = TableOptions { time_format: Some("%m/%d/%Y %H:%M".into()), ..Default::default() };
     assert_eq!(one("01/02/1970 03:00", &american), Ok(27 * HOUR));
+    let months = TableOptions { time_format: Some("%m/%Y".into()), ..Default::default() };
+    assert_eq!(one("02/1970", &months), Ok(31 * 24 * HOUR));
     let nowhere = TableOptions { zone: Some("Mars/Olympus".into()), ..Default::default() };
     assert!(one("1970-01-02", &nowhere).unwrap_err().reason.contains("Mars/Olympus"));
     let failed = error_of("t,x\n2020-01-30,1\n2020-01-31,1\n2020-01-32,1\n", &plain);

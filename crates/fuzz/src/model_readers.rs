@@ -165,7 +165,7 @@ fn state_reader() -> (Vec<Vec<u8>>, impl Fn(&[u8]) -> Outcome) {
         let (model, stream) = &mut *both.borrow_mut();
         let before = stream.save().map_err(|e| e.to_string())?;
         if let Err(error) = stream.restore(bytes) {
-            if stream.position() != position_of(&before) {
+            if stream.position() != saved_position(&before) {
                 return Err("a refused state has changed the stream".into());
             }
             return refused(&error, &[Code::Checkpoint, Code::Memory]);
@@ -180,7 +180,7 @@ fn state_reader() -> (Vec<Vec<u8>>, impl Fn(&[u8]) -> Outcome) {
     (corpus, read)
 }
 
-fn position_of(saved: &[u8]) -> u64 {
+fn saved_position(saved: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(saved);
     let after = text.split("\"position\":\"").nth(1).unwrap_or_default();
     after.split('"').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()

@@ -2,6 +2,7 @@
 //! nothing.
 
 use s4_backend::{Backend, Result};
+use std::ops::Range;
 
 /// A buffer that is as large as the largest size asked for so far. Smaller arrays use its beginning.
 pub(crate) struct GrowableBuffer<B: Backend> {
@@ -29,6 +30,14 @@ impl<B: Backend> GrowableBuffer<B> {
     /// The first `len` elements, to be written.
     pub fn get_mut(&mut self, be: &B, len: usize) -> B::Mut<'_> {
         be.view_mut(&mut self.buf, 0..len)
+    }
+    /// The elements of a range, to be read.
+    pub fn range(&self, be: &B, range: Range<usize>) -> B::Ref<'_> {
+        be.view(&self.buf, range)
+    }
+    /// The elements of a range, to be written.
+    pub fn range_mut(&mut self, be: &B, range: Range<usize>) -> B::Mut<'_> {
+        be.view_mut(&mut self.buf, range)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Result, host_memory};
+use std::ops::Range;
 
 /// The recurrent state of each block, (batch, H, 2, N/2), for `batch` sequences.
 pub(crate) struct RecurrentStates<B: Backend> {
@@ -48,6 +49,28 @@ impl<B: Backend> RecurrentStates<B> {
     /// Copies the states of all blocks from `other`, which has the same sizes.
     pub fn copy_from(&mut self, be: &B, other: &Self) -> Result<()> {
         (0..self.blocks.len()).try_for_each(|i| be.copy(self.view_mut(be, i), other.view(be, i)))
+    }
+    /// Copies the states of `count` sequences of `other`, from sequence `from` on, to sequences `to` and after.
+    pub fn copy_sequences(
+        &mut self,
+        be: &B,
+        to: usize,
+        (other, from): (&Self, usize),
+        count: usize,
+    ) -> Result<()> {
+        let n = self.len / self.batch;
+        for (block, source) in self.blocks.iter_mut().zip(&other.blocks) {
+            let source = source.range(be, from * n..(from + count) * n);
+            be.copy(block.range_mut(be, to * n..(to + count) * n), source)?;
+        }
+        Ok(())
+    }
+    /// Zeroes the states of the sequences of a range.
+    pub fn zero_sequences(&mut self, be: &B, range: Range<usize>) -> Result<()> {
+        let n = self.len / self.batch;
+        self.blocks.iter_mut().try_for_each(|block| {
+            be.fill(block.range_mut(be, range.start * n..range.end * n), B::Scalar::zero())
+        })
     }
     /// Replaces the states by the host's (layers, batch, H, N/2, 2).
     pub fn upload(&mut self, be: &B, staging: &mut GrowableBuffer<B>, host: &[B::Scalar]) -> Result<()> {

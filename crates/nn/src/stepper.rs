@@ -204,13 +204,32 @@ impl<B: Backend> Stepper<B> {
             let n = if interval.len() == self.batch { self.batch } else { self.batch * len };
             check::intervals(op, interval, n)?;
         }
-        // A mean, maximum or sum over time so far needs every time step, and so do intervals.
-        let by_recurrence =
-            opts.interval.is_some() || !self.pool.carries_nothing() || len < MIN_LEN_OF_FORWARD;
-        if !by_recurrence {
-            return self.push_by_forward(model, x, len, output);
+        match self.goes_by_recurrence(len, opts) {
+            true => self.push_by_recurrence(model, x, len, opts, output),
+            false => self.push_by_forward(model, x, len, output),
         }
-        self.push_by_recurrence(model, x, len, opts, output)
+    }
+
+    /// Whether a push of `len` time steps goes through the recurrence. A mean, maximum or sum over time so far needs every
+    /// time step, and so do intervals.
+    fn goes_by_recurrence(&self, len: usize, opts: &StepOptions<'_, B::Scalar>) -> bool {
+        opts.interval.is_some() || !self.pool.carries_nothing() || len < MIN_LEN_OF_FORWARD
+    }
+
+    /// As [`Stepper::push`], of a stream that nobody goes on with when it fails: its states are then of no moment.
+    pub(crate) fn push_once(
+        &mut self,
+        model: &mut Model<B>,
+        x: Input<'_, B::Scalar>,
+        len: usize,
+        opts: &StepOptions<'_, B::Scalar>,
+        output: &mut [B::Scalar],
+    ) -> Result<()> {
+        self.check_push(OP, model, x, len)?;
+        match self.goes_by_recurrence(len, opts) {
+            true => self.take_time_steps(model, x, len, opts, output),
+            false => self.push_by_forward(model, x, len, output),
+        }
     }
 
     /// Takes a push through the recurrence, one time step after the other.
@@ -224,13 +243,25 @@ impl<B: Backend> Stepper<B> {
     ) -> Result<()> {
         self.keep(model)?;
         let steps = |(stream, model): &mut (&mut Self, &mut Model<B>)| {
-            (0..len).try_for_each(|t| stream.push_time_step(model, x, (t, len), opts, Some(&mut *output)))?;
-            let host_state = stream.may_hide_nonfinite_states.then_some(&mut stream.host_state);
-            Self::check_finite(&stream.be, output, &stream.states, host_state)
+            stream.take_time_steps(model, x, len, opts, output)
         };
         or_undo(&mut (&mut *self, model), steps, |(stream, model)| stream.go_back(model))?;
         self.journal.add((x, len, opts.interval));
         Ok(())
+    }
+
+    /// The time steps of a push, one after the other.
+    fn take_time_steps(
+        &mut self,
+        model: &mut Model<B>,
+        x: Input<'_, B::Scalar>,
+        len: usize,
+        opts: &StepOptions<'_, B::Scalar>,
+        output: &mut [B::Scalar],
+    ) -> Result<()> {
+        (0..len).try_for_each(|t| self.push_time_step(model, x, (t, len), opts, Some(&mut *output)))?;
+        let host_state = self.may_hide_nonfinite_states.then_some(&mut self.host_state);
+        Self::check_finite(&self.be, output, &self.states, host_state)
     }
 
     /// Refuses outputs, and states behind them, that are not finite.

@@ -8,6 +8,9 @@ use crate::{
 use s4_backend::{Backend, Code, Error, Pooling, Result, host_memory};
 use safetensors::{Dtype, SafeTensors};
 
+/// Version of the format. A later one must read the states of every version before it.
+const VERSION: u32 = 1;
+
 impl<B: Backend> Stepper<B> {
     /// The whole state of the stream, from which a stream of the same model and batch can go on, as the bytes of a
     /// safetensors file.
@@ -34,6 +37,7 @@ impl<B: Backend> Stepper<B> {
         let mut meta: FileMetadata =
             self.sizes_by_name().map(|(name, value)| (name.to_string(), value)).into();
         meta.insert("format".into(), "s4-node stream".into());
+        meta.insert("version".into(), VERSION.to_string());
         meta.insert("position".into(), self.position.to_string());
         TensorFile::new("ModelStream.save", tensors, &meta)?.into_bytes()
     }
@@ -56,6 +60,12 @@ impl<B: Backend> Stepper<B> {
         let (_, header) = SafeTensors::read_metadata(saved).map_err(invalid_state)?;
         let file = SafeTensors::deserialize(saved).map_err(invalid_state)?;
         let meta = header.metadata().clone().unwrap_or_default();
+        // What 0.1.0 saved says no version.
+        if let Some(version) = meta.get("version")
+            && !version.parse::<u32>().is_ok_and(|version| version <= VERSION)
+        {
+            return Err(invalid_state(format!("version {version}, which a later s4-node has written")));
+        }
         for (name, expected_len) in self.sizes_by_name() {
             // What 0.1.0 saved says its batch alone.
             let found = meta.get(name);

@@ -156,6 +156,9 @@ impl PlainNumber for f32 {}
 impl PlainNumber for f64 {}
 impl PlainNumber for i32 {}
 impl PlainNumber for u8 {}
+impl PlainNumber for i8 {}
+impl PlainNumber for u16 {}
+impl PlainNumber for i16 {}
 impl PlainNumber for u32 {}
 impl PlainNumber for i64 {}
 impl PlainNumber for u64 {}
@@ -187,6 +190,14 @@ impl ToNapiValue for Data {
 pub enum FileNumbers {
     /// Elements of the types F16, BF16, F32, F64, I8, I16, I32, U8, U16 or BOOL.
     Data(Data),
+    /// U8, of files whose arrays keep it
+    U8(Vec<u8>),
+    /// I8, of files whose arrays keep it
+    I8(Vec<i8>),
+    /// U16, of files whose arrays keep it
+    U16(Vec<u16>),
+    /// I16, of files whose arrays keep it
+    I16(Vec<i16>),
     /// U32
     U32(Vec<u32>),
     /// I64
@@ -209,6 +220,10 @@ impl ToNapiValue for FileNumbers {
         unsafe {
             match value {
                 FileNumbers::Data(x) => ToNapiValue::to_napi_value(env, x),
+                FileNumbers::U8(x) => new_typed_array(env, &x, Kind::uint8_array),
+                FileNumbers::I8(x) => new_typed_array(env, &x, Kind::int8_array),
+                FileNumbers::U16(x) => new_typed_array(env, &x, Kind::uint16_array),
+                FileNumbers::I16(x) => new_typed_array(env, &x, Kind::int16_array),
                 FileNumbers::U32(x) => new_typed_array(env, &x, Kind::uint32_array),
                 FileNumbers::I64(x) => new_typed_array(env, &x, Kind::bigint64_array),
                 FileNumbers::U64(x) => new_typed_array(env, &x, Kind::biguint64_array),

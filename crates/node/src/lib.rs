@@ -7,9 +7,13 @@
 
 // Under `cfg(test)` the macros of napi-rs export nothing, and the compiler would warn that all of this is unused.
 #[cfg(not(test))]
+mod arrays;
+#[cfg(not(test))]
 mod background;
 #[cfg(not(test))]
 mod buffer;
+#[cfg(not(test))]
+mod datasets;
 #[cfg(not(test))]
 mod device;
 #[cfg(not(test))]
@@ -41,9 +45,15 @@ mod param_ops;
 #[cfg(not(test))]
 mod pictures;
 #[cfg(not(test))]
+mod recordings;
+#[cfg(not(test))]
+mod stream_slots;
+#[cfg(not(test))]
 mod streams;
 #[cfg(not(test))]
 mod table;
+#[cfg(not(test))]
+mod tables;
 #[cfg(not(test))]
 mod training;
 #[cfg(not(test))]

@@ -6,11 +6,13 @@ use crate::{
     error::disposed_error,
     objects::{CopiedBatch, Forward, OwnedCall, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
+    stream_slots::SlotResults,
     table::NumberedTable,
 };
 use s4_backend::{Backend, Result};
 use s4_nn::{
-    Evaluation, Model, OwnedBatch, StepOptions, StepStats, Stepper, TrainingSession, model_to_official,
+    Evaluation, Model, OwnedBatch, SlotPush, StepOptions, StepStats, Stepper, StreamSlots, TrainingSession,
+    model_to_official,
 };
 use std::path::Path;
 
@@ -47,6 +49,20 @@ pub(crate) trait ModelOps: ParamOps {
     fn stream_reset(&mut self, id: u32) -> Result<()>;
     fn stream_position(&self, id: u32) -> Result<u64>;
     fn stream_close(&mut self, id: u32);
+
+    fn slots_open(&mut self, slots: usize, rate: f64) -> Result<u32>;
+    fn slots_push(
+        &mut self,
+        id: u32,
+        x: Data,
+        pushes: Vec<SlotPush>,
+        intervals: Option<Data>,
+    ) -> Result<SlotResults>;
+    fn slots_save(&mut self, id: u32, slot: usize) -> Result<Vec<u8>>;
+    fn slots_restore(&mut self, id: u32, slot: usize, bytes: &[u8]) -> Result<()>;
+    fn slots_reset(&mut self, id: u32, slot: usize) -> Result<()>;
+    fn slots_position(&self, id: u32, slot: usize) -> Result<u64>;
+    fn slots_close(&mut self, id: u32);
 }
 
 /// A model on any backend.
@@ -56,11 +72,12 @@ pub(crate) type BoxedModel = Box<dyn ModelOps>;
 struct ModelBox<B: Backend> {
     session: TrainingSession<B>,
     streams: NumberedTable<Stepper<B>>,
+    slots: NumberedTable<StreamSlots<B>>,
 }
 
 /// A model with its training, as a trait object.
 pub(crate) fn boxed_model<B: Backend<Scalar: Real>>(session: TrainingSession<B>) -> BoxedModel {
-    Box::new(ModelBox { session, streams: NumberedTable::new() })
+    Box::new(ModelBox { session, streams: NumberedTable::new(), slots: NumberedTable::new() })
 }
 
 impl<B: Backend<Scalar: Real>> ModelBox<B> {
@@ -197,5 +214,38 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     }
     fn stream_close(&mut self, id: u32) {
         self.streams.remove(id);
+    }
+
+    fn slots_open(&mut self, slots: usize, rate: f64) -> Result<u32> {
+        Ok(self.slots.insert(self.session.model().stream_slots(slots, rate)?))
+    }
+    fn slots_push(
+        &mut self,
+        id: u32,
+        x: Data,
+        pushes: Vec<SlotPush>,
+        intervals: Option<Data>,
+    ) -> Result<SlotResults> {
+        let (x, intervals) = (reals_or_integers(x)?, intervals.map(Data::real::<B::Scalar>).transpose()?);
+        let slots = self.slots.get_mut(id).ok_or_else(disposed_error)?;
+        let pushed = slots.push(self.session.model_mut(), &pushes, x.input(), intervals.as_deref())?;
+        Ok(SlotResults::new(Real::into_data(pushed.outputs), pushed.errors))
+    }
+    fn slots_save(&mut self, id: u32, slot: usize) -> Result<Vec<u8>> {
+        let slots = self.slots.get_mut(id).ok_or_else(disposed_error)?;
+        slots.save(self.session.model(), slot)
+    }
+    fn slots_restore(&mut self, id: u32, slot: usize, bytes: &[u8]) -> Result<()> {
+        let slots = self.slots.get_mut(id).ok_or_else(disposed_error)?;
+        slots.restore(self.session.model(), slot, bytes)
+    }
+    fn slots_reset(&mut self, id: u32, slot: usize) -> Result<()> {
+        self.slots.get_mut(id).ok_or_else(disposed_error)?.reset(slot)
+    }
+    fn slots_position(&self, id: u32, slot: usize) -> Result<u64> {
+        self.slots.get(id).ok_or_else(disposed_error)?.position(slot)
+    }
+    fn slots_close(&mut self, id: u32) {
+        self.slots.remove(id);
     }
 }

@@ -44,10 +44,10 @@ struct HeadInF64 {
 impl HeadInF64 {
     /// Writes the constants of a head in the order of [`ConstantLayout`].
     fn constants<T: Scalar>(&mut self, dst: &mut [T], head: &Head<'_>) {
-        let HeadInF64 { discrete, increment: d } = self;
+        let HeadInF64 { discrete, increment: d0_minus_1 } = self;
         discretize(discrete, head);
-        increment(d, head);
-        let blocks = [&*d, &discrete.b_bar, &discrete.u, &discrete.v, &discrete.c];
+        increment(d0_minus_1, head);
+        let blocks = [&*d0_minus_1, &discrete.b_bar, &discrete.u, &discrete.v, &discrete.c];
         for (dst, x) in dst.iter_mut().zip(blocks.into_iter().flatten()) {
             *dst = T::from_f64(*x);
         }
@@ -193,8 +193,8 @@ impl<T: Scalar> SequenceStep<'_, T> {
         let SequenceStep { constants, d, y, state, u } = self;
         let ConstantLayout { pairs, rank, channels } = layout;
         if channels == 1 && rank <= 1 {
-            let heads = SequenceStepSimd { constants, d, y: &mut *y, state: &mut *state, u, pairs, rank };
-            if heads.step(level) {
+            let vectors = SequenceStepSimd { constants, d, y: &mut *y, state: &mut *state, u, pairs, rank };
+            if vectors.step(level) {
                 return;
             }
         }

@@ -1,6 +1,6 @@
 //! Accounts of the device memory taken, and the cache by which a steady step asks the driver for none.
 
-use super::cache::{BlockUse, Cache, Free, block_bytes_for};
+use super::cache::{BlockUse, Cache, SetAside, block_bytes_for};
 use crate::driver::{Arg, Queue, Span};
 use s4_backend::{Code, Error, Result};
 use std::sync::{
@@ -71,7 +71,7 @@ impl Drop for Allocator {
 /// Returns the common free memory to the pool when recording ends, also by a panic.
 struct Recording<'a> {
     allocator: &'a Allocator,
-    common: Option<Free>,
+    common: Option<SetAside>,
 }
 
 impl Recording<'_> {
@@ -132,7 +132,7 @@ impl Allocator {
         (result, recording.end())
     }
 
-    fn set_aside(&self) -> Free {
+    fn set_aside(&self) -> SetAside {
         let mut pool = self.pool();
         pool.recording = true;
         pool.free.set_aside()

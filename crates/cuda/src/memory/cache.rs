@@ -35,7 +35,7 @@ pub(crate) fn block_bytes_for(bytes: usize) -> usize {
     bytes.div_ceil(step) * step
 }
 
-/// Free memory of one device.
+/// SetAside memory of one device.
 #[derive(Default)]
 pub(crate) struct Cache {
     /// Whole allocations, by block_bytes.
@@ -46,14 +46,14 @@ pub(crate) struct Cache {
     parts: BTreeMap<u64, Span>,
 }
 
-/// Free memory set aside: whole allocations and parts, without the segments that the parts belong to.
+/// SetAside memory set aside: whole allocations and parts, without the segments that the parts belong to.
 #[derive(Default)]
-pub(crate) struct Free {
+pub(crate) struct SetAside {
     whole: BTreeMap<usize, Vec<Span>>,
     parts: BTreeMap<u64, Span>,
 }
 
-impl Free {
+impl SetAside {
     pub(crate) fn into_spans(self) -> impl Iterator<Item = Span> {
         self.whole.into_values().flatten().chain(self.parts.into_values())
     }
@@ -141,12 +141,12 @@ impl Cache {
     }
 
     /// Takes all free memory out, to be put back by [`Cache::restore`].
-    pub(crate) fn set_aside(&mut self) -> Free {
-        Free { whole: std::mem::take(&mut self.whole), parts: std::mem::take(&mut self.parts) }
+    pub(crate) fn set_aside(&mut self) -> SetAside {
+        SetAside { whole: std::mem::take(&mut self.whole), parts: std::mem::take(&mut self.parts) }
     }
 
     /// Puts back what was set aside, and gives what is free now.
-    pub(crate) fn restore(&mut self, free: Free) -> Free {
+    pub(crate) fn restore(&mut self, free: SetAside) -> SetAside {
         let now = self.set_aside();
         (self.whole, self.parts) = (free.whole, free.parts);
         now

@@ -85,7 +85,7 @@ impl Cuda {
                 u: a.u,
                 saved: a.saved,
                 d: params.d.span(),
-                segment: segment_scans,
+                segment_scans,
             };
             products = self.bidirectional_backward(c, &b, &m)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {

@@ -54,14 +54,14 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) last_to_first: bool,
 }
 
-/// Arrays of a backward pass. segment: matrices of [`Cuda::segment_matrices`], where sequences are cut into segments.
+/// Arrays of a backward pass. segment_scans: matrices of [`Cuda::segment_matrices`], where sequences are cut into segments.
 pub(super) struct BidirectionalBackward<'a> {
     pub(super) du: Option<Span>,
     pub(super) dy: Span,
     pub(super) u: Span,
     pub(super) saved: Option<Span>,
     pub(super) d: Span,
-    pub(super) segment: [Option<&'a DeviceBlock>; 2],
+    pub(super) segment_scans: [Option<&'a DeviceBlock>; 2],
 }
 
 impl Cuda {
@@ -268,8 +268,8 @@ impl Cuda {
             len,
             last_to_first: true,
         };
-        let (init, _own) = self.enter(op, &ahead, s, c.segment_split, b.segment[0])?;
-        let (dinit, _down) = self.enter(op, &back, s, c.segment_split, b.segment[1])?;
+        let (init, _own) = self.enter(op, &ahead, s, c.segment_split, b.segment_scans[0])?;
+        let (dinit, _down) = self.enter(op, &back, s, c.segment_split, b.segment_scans[1])?;
         // Two portions of the heads, one after the other, so that the states of one are in memory at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;

@@ -13,15 +13,23 @@ pub(super) struct SavedPowers {
     pub(super) key: Option<(u64, u64)>,
     /// (H, NP, NP), f64: Ā^T.
     pub(super) q: Arc<DeviceBlock>,
-    /// `chunks_per_segment` and Ā^(T·chunks_per_segment) − 1 for the scans of the pass and of its adjoint, where sequences are cut into segments of
-    /// `chunks_per_segment` chunks; `chunks_per_segment` is 0 while the matrices are not those of these parameters.
-    segment: Option<(usize, [Arc<DeviceBlock>; 2])>,
+    /// Where sequences are cut into segments.
+    segment_scans: Option<SegmentScans>,
+}
+
+/// The matrices that the scans over segments multiply by.
+struct SegmentScans {
+    /// Chunks of a segment; `None` while the matrices are not those of these parameters.
+    chunks_per_segment: Option<usize>,
+    /// Ā^(T·chunks_per_segment) − 1 for the pass, and its transpose for the adjoint pass.
+    pass_and_adjoint: [Arc<DeviceBlock>; 2],
 }
 
 impl SavedPowers {
     /// The matrices of the scans over segments of `chunks_per_segment` chunks, if they were saved.
-    pub(super) fn scans(&self, each: usize) -> Option<&[Arc<DeviceBlock>; 2]> {
-        self.segment.as_ref().filter(|(own, _)| *own == each).map(|(_, both)| both)
+    pub(super) fn scans(&self, chunks_per_segment: usize) -> Option<&[Arc<DeviceBlock>; 2]> {
+        let scans = self.segment_scans.as_ref()?;
+        (scans.chunks_per_segment == Some(chunks_per_segment)).then_some(&scans.pass_and_adjoint)
     }
 }
 
@@ -37,20 +45,20 @@ impl Cuda {
         if let Some(mut last) = last {
             // Its memory is of the same layer, so of the same size.
             last.key = None;
-            if let Some((each, _)) = &mut last.segment {
-                *each = 0;
+            if let Some(scans) = &mut last.segment_scans {
+                scans.chunks_per_segment = None;
             }
             return Ok(last);
         }
-        Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment: None })
+        Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment_scans: None })
     }
 
     /// Computes the matrices of the scans from `q`.
     pub(super) fn save_scans(&self, c: &ChunkCall<'_>, powers: &mut SavedPowers) -> Result<()> {
         let bytes = 4 * c.sizes.transition_len();
         let make = || self.buffer(c.op, bytes).map(Arc::new);
-        let [ahead, back] = match powers.segment.take() {
-            Some((_, both)) => both,
+        let [ahead, back] = match powers.segment_scans.take() {
+            Some(scans) => scans.pass_and_adjoint,
             None => [make()?, make()?],
         };
         self.segment_matrices(
@@ -61,7 +69,10 @@ impl Cuda {
             &ahead,
             Some(&back),
         )?;
-        powers.segment = Some((c.segment_split.chunks_per_segment, [ahead, back]));
+        powers.segment_scans = Some(SegmentScans {
+            chunks_per_segment: Some(c.segment_split.chunks_per_segment),
+            pass_and_adjoint: [ahead, back],
+        });
         Ok(())
     }
 }

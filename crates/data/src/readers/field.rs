@@ -99,7 +99,11 @@ fn short_number(field: &[u8], decimal: Decimal) -> Option<f64> {
 /// The time that a trimmed field holds, in milliseconds since 1970, UTC.
 pub(super) fn parse_time(field: &str, time_format: &TimeFormat) -> Option<i64> {
     if let Some(format) = &time_format.format {
-        let parsed = strtime::parse(format, field).ok()?;
+        let mut parsed = strtime::parse(format, field).ok()?;
+        // A month alone begins with its first day.
+        if parsed.day().is_none() && parsed.month().is_some() {
+            parsed.set_day(Some(1)).ok()?;
+        }
         if let Ok(moment) = parsed.to_timestamp() {
             return Some(moment.as_millisecond());
         }

@@ -15,17 +15,42 @@ pub struct AudioFormat {
     pub frames: Option<u64>,
 }
 
-/// How a WAV file stores one sample.
+/// How one sample is stored in bytes, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SampleCoding {
+pub enum SampleCoding {
+    /// 8 bits, 128 is silence.
     U8,
+    /// 16 bits with sign.
     I16,
+    /// 24 bits with sign.
     I24,
+    /// 32 bits with sign.
     I32,
+    /// Single precision.
     F32,
+    /// Double precision.
     F64,
+    /// A-law of ITU-T G.711.
     ALaw,
+    /// μ-law of ITU-T G.711.
     MuLaw,
+}
+
+impl SampleCoding {
+    /// The coding of this name, as ffmpeg has them.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "u8" => SampleCoding::U8,
+            "s16le" => SampleCoding::I16,
+            "s24le" => SampleCoding::I24,
+            "s32le" => SampleCoding::I32,
+            "f32le" => SampleCoding::F32,
+            "f64le" => SampleCoding::F64,
+            "alaw" => SampleCoding::ALaw,
+            "mulaw" => SampleCoding::MuLaw,
+            _ => return None,
+        })
+    }
 }
 
 /// Reads the samples of a WAV file piece by piece.
@@ -163,8 +188,8 @@ fn read_format<R: Read>(input: &mut ByteReader<R>, size: u32) -> Result<(AudioFo
     Ok((AudioFormat { rate, channels, frames: None }, coding, align))
 }
 
-/// Appends the samples in `bytes` as numbers −1 … 1.
-fn decode_samples(coding: SampleCoding, bytes: &[u8], samples: &mut Vec<f32>) {
+/// Appends the samples in `bytes`, which are whole, as numbers −1 … 1.
+pub fn decode_samples(coding: SampleCoding, bytes: &[u8], samples: &mut Vec<f32>) {
     const fn table(a_law: bool) -> [f32; 256] {
         let (mut table, mut code) = ([0.0; 256], 0);
         while code < 256 {

@@ -12,6 +12,7 @@ mod network;
 mod official_models;
 mod old_checkpoints;
 mod session;
+mod slots;
 mod streams;
 mod training;
 mod weights;

@@ -1,0 +1,273 @@
+/** Many live streams of one model: each gives what a stream alone gives, whatever the others do. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import { SequenceModel, type LiveStream, type ModelStream, type SequenceModelOptions } from '../index.js'
+import { device, noise } from './helpers.js'
+
+const small: SequenceModelOptions = {
+  input: 2,
+  output: 3,
+  features: 8,
+  layers: 2,
+  state: 8,
+  loss: 'mse',
+  seed: 3,
+  device: device(),
+}
+const create = (options: Partial<SequenceModelOptions> = {}) => SequenceModel.create({ ...small, ...options })
+
+const frame = (len: number, seed: number) => ({ data: noise(2 * len, seed), shape: [len, 2] })
+const sequence = ({ data, shape }: { data: Float32Array; shape: number[] }) => ({
+  data,
+  shape: [1, ...shape],
+})
+
+function near(t: ExecutionContext, a: ArrayLike<number>, b: ArrayLike<number>, what: string): void {
+  t.is(a.length, b.length, what)
+  const worst = Math.max(...Array.from(a, (x, i) => Math.abs(x - (b[i] as number))))
+  t.true(worst <= 2e-5, `${what}: ${worst}`)
+}
+
+/** The outputs of one push of a live stream, and of a stream of its own. */
+async function both(
+  t: ExecutionContext,
+  live: LiveStream,
+  own: ModelStream,
+  x: ReturnType<typeof frame>,
+  what: string,
+) {
+  const [y, expected] = [await live.push(x), own.push(sequence(x))]
+  t.deepEqual(y.shape, [x.shape[0] as number, 3])
+  near(t, y.data, expected.data, what)
+}
+
+test('streams that come and go give what each gives alone', async (t) => {
+  const model = await create()
+  using streams = model.streams({ slots: 70 })
+  const live = new Map<LiveStream, ModelStream>()
+  let seed = 1
+  const random = (n: number) => Math.floor(((noise(1, ++seed)[0] as number) + 1) * 0.499999 * n)
+  for (let round = 0; round < 12; round++) {
+    for (let n = random(20); n > 0 && streams.size < streams.slots; n--)
+      live.set(streams.open(), model.stream())
+    const pushes = [...live].flatMap(([stream, own], i) => {
+      if (random(4) === 0) return []
+      const x = frame(1 + random(round % 3 === 0 ? 40 : 4), seed + i)
+      return [both(t, stream, own, x, `round ${round}, stream ${i}`)]
+    })
+    await Promise.all(pushes)
+    for (const [stream, own] of live) {
+      t.is(stream.position, own.position)
+      t.is(stream.waiting, 0)
+      if (random(6) > 0) continue
+      stream.close()
+      live.delete(stream)
+    }
+    t.is(streams.size, live.size)
+  }
+  model.dispose()
+})
+
+test('pushes of one stream that wait together come out one after the other', async (t) => {
+  const model = await create({ pooling: 'mean', loss: 'mse' })
+  using streams = model.streams({ slots: 3 })
+  const [a, b] = [streams.open(), streams.open()]
+  const own = model.stream()
+  const frames = [1, 5, 2, 40].map((len, i) => frame(len, 90 + i))
+  const other = b.push(frame(3, 7))
+  const outputs = await Promise.all(frames.map((x) => a.push(x)))
+  for (const [i, x] of frames.entries()) near(t, outputs[i]!.data, own.push(sequence(x)).data, `push ${i}`)
+  near(t, (await other).data, model.stream().push(sequence(frame(3, 7))).data, 'the other')
+  t.is(a.position, 48)
+  // Intervals: one number for a push, one for each time step, and none.
+  const timed = [
+    a.push(frames[1]!, { interval: 2 }),
+    a.push(frames[2]!, { interval: [0.5, 3] }),
+    a.push(frames[0]!),
+  ]
+  const [first, second, third] = await Promise.all(timed)
+  near(t, first!.data, own.push(sequence(frames[1]!), { interval: 2 }).data, 'one interval')
+  near(t, second!.data, own.push(sequence(frames[2]!), { interval: [0.5, 3] }).data, 'two intervals')
+  near(t, third!.data, own.push(sequence(frames[0]!)).data, 'no interval')
+  model.dispose()
+})
+
+test('a push that fails is that push alone', async (t) => {
+  const model = await create()
+  using streams = model.streams({ slots: 4, maxWaiting: 8 })
+  const [a, b] = [streams.open(), streams.open()]
+  const [ownA, ownB] = [model.stream(), model.stream()]
+  await both(t, a, ownA, frame(2, 1), 'before')
+  const spoiled = frame(2, 2)
+  spoiled.data[3] = NaN
+  const good = both(t, a, ownA, frame(3, 3), 'joined with one that fails')
+  const bad = t.throwsAsync(a.push(spoiled), { code: 'ERR_S4_NONFINITE' })
+  const after = both(t, a, ownA, frame(1, 4), 'after one that fails')
+  const other = both(t, b, ownB, frame(2, 5), 'beside one that fails')
+  await Promise.all([good, bad, after, other])
+  t.is(a.position, 6)
+  t.is(a.waiting, 0)
+  const long = a.push(frame(8, 1))
+  await t.throwsAsync(a.push(frame(1, 1)), { code: 'ERR_S4_BUSY' })
+  await long
+  await t.throwsAsync(a.push({ data: [1, 2, 3], shape: [1, 3] }), { code: 'ERR_S4_SHAPE' })
+  await t.throwsAsync(a.push({ data: [1, 2], shape: [1, 1, 2] }), { code: 'ERR_S4_SHAPE' })
+  await t.throwsAsync(a.push(frame(1, 1), { interval: 0 }), { code: 'ERR_S4_VALUE' })
+  model.dispose()
+})
+
+test('slots: all taken, freed, begun anew', async (t) => {
+  const model = await create()
+  const streams = model.streams({ slots: 2 })
+  const [a, b] = [streams.open(), streams.open()]
+  t.throws(() => streams.open(), { code: 'ERR_S4_BUSY' })
+  await Promise.all([a.push(frame(5, 1)), b.push(frame(5, 2))])
+  const waiting = t.throwsAsync(a.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })
+  a.close()
+  a.close()
+  await waiting
+  await t.throwsAsync(a.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })
+  await t.throwsAsync(a.save(), { code: 'ERR_S4_DISPOSED' })
+  t.throws(() => a.position, { code: 'ERR_S4_DISPOSED' })
+  const c = streams.open()
+  await both(t, c, model.stream(), frame(4, 9), 'a slot that another had')
+  // One that is closed while its tick runs still has its answer, and leaves no state behind.
+  const pushed = c.push(frame(2, 10))
+  await sleep(0)
+  c.close()
+  await pushed.catch((error: { code?: string }) => t.is(error.code, 'ERR_S4_DISPOSED'))
+  await both(t, streams.open(), model.stream(), frame(4, 11), 'the same slot again')
+  const last = t.throwsAsync(b.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })
+  streams.dispose()
+  streams.dispose()
+  await last
+  t.throws(() => streams.open(), { code: 'ERR_S4_DISPOSED' })
+  await t.throwsAsync(b.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })
+  const others = model.streams({ slots: 1 })
+  const d = others.open()
+  const lost = t.throwsAsync(d.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })
+  model.dispose()
+  await lost
+  others.dispose()
+})
+
+test('states are saved, restored and reset, and are those of a stream alone', async (t) => {
+  const model = await create()
+  using streams = model.streams({ slots: 2 })
+  const [a, b] = [streams.open(), streams.open()]
+  const own = model.stream()
+  const pushed = both(t, a, own, frame(6, 1), 'first')
+  // After the push that waits.
+  const saved = await a.save()
+  await pushed
+  const alone = model.stream()
+  alone.restore(saved)
+  near(t, (await a.push(frame(2, 2))).data, alone.push(sequence(frame(2, 2))).data, 'a stream from a slot')
+  await b.restore(alone.save())
+  t.is(b.position, 8)
+  near(t, (await b.push(frame(2, 3))).data, alone.push(sequence(frame(2, 3))).data, 'a slot from a stream')
+  const before = await b.save()
+  await t.throwsAsync(b.restore(new Uint8Array(20)), { code: 'ERR_S4_CHECKPOINT' })
+  const other = await create({ features: 4 })
+  await t.throwsAsync(b.restore(other.stream().save()), { code: 'ERR_S4_CHECKPOINT' })
+  t.deepEqual(await b.save(), before)
+  await b.reset()
+  t.is(b.position, 0)
+  await both(t, b, model.stream(), frame(3, 4), 'after a reset')
+  // What a later version has written is refused by its number.
+  const text = Buffer.from(saved).toString('latin1').replace('"version":"1"', '"version":"9"')
+  const error = await t.throwsAsync(b.restore(Buffer.from(text, 'latin1')), { code: 'ERR_S4_CHECKPOINT' })
+  t.regex(error.message, /version 9/)
+  model.dispose()
+})
+
+test('ticks: by time, by number, by hand', async (t) => {
+  const model = await create()
+  const slow = model.streams({ slots: 2, tickMilliseconds: 60_000, tickSteps: 5 })
+  const [a, b] = [slow.open(), slow.open()]
+  const first = a.push(frame(2, 1))
+  await sleep(20)
+  t.is(a.waiting, 2)
+  t.is(await slow.tick(), 2)
+  await first
+  t.is(await slow.tick(), 0)
+  // The fifth time step that waits starts a tick.
+  await Promise.all([a.push(frame(3, 2)), b.push(frame(2, 3))])
+  slow.dispose()
+  using timed = model.streams({ slots: 1, tickMilliseconds: 30 })
+  const start = performance.now()
+  await timed.open().push(frame(1, 1))
+  t.true(performance.now() - start >= 25)
+  model.dispose()
+})
+
+test('streams go on between predictions and within a training', async (t) => {
+  const model = await create()
+  using streams = model.streams({ slots: 2 })
+  const live = streams.open()
+  const x = { data: noise(40, 1), shape: [2, 10, 2] }
+  const [y] = await Promise.all([
+    live.push(frame(3, 1)),
+    model.predict(x),
+    live.push(frame(3, 2)),
+    model.predict(x),
+  ])
+  near(t, y.data, model.stream().push(sequence(frame(3, 1))).data, 'beside predictions')
+  const batches = [{ input: x, target: { data: noise(60, 2), shape: [2, 10, 3] } }]
+  for await (const event of model.train(batches, { epochs: 2, lr: 0.01 })) {
+    if (event.type === 'step') await live.push(frame(1, 4))
+  }
+  await live.reset()
+  await both(t, live, model.stream(), frame(3, 5), 'the parameters after the training')
+  model.dispose()
+})
+
+test('transforms take frames and bytes, of Node and of the web', async (t) => {
+  const model = await create({ input: 1 })
+  using streams = model.streams({ slots: 3 })
+  const own = model.stream()
+  const samples = noise(12, 8)
+  const expected = own.push({ data: samples, shape: [1, 12, 1] }).data
+  const node = streams.open().toTransform()
+  node.write(samples.subarray(0, 5))
+  node.end(samples.subarray(5))
+  const outputs: number[] = []
+  for await (const y of node) outputs.push(...(y as Float32Array))
+  near(t, outputs, expected, 'Node')
+  const web = streams.open().toTransformStream({ format: 'f32' })
+  const bytes = new Uint8Array(samples.buffer)
+  const writer = web.writable.getWriter()
+  const written = writer
+    .write(bytes.slice(0, 7))
+    .then(() => writer.write(bytes.slice(7)))
+    .then(() => writer.close())
+  const streamed: number[] = []
+  for await (const y of web.readable) streamed.push(...(y as Float32Array))
+  await written
+  near(t, streamed, expected, 'the web')
+  // A stream alone has both as well. μ-law by G.711: 0x00 is −32124/32768, 0x80 32124/32768, 0xff 0, 0xf7 8·… ± of the table.
+  const mulaw = model.stream().toTransformStream({ format: 'mulaw' })
+  const codes = [0x00, 0x80, 0xff, 0x7f, 0xf0, 0x8f]
+  const decoded = [-32124, 32124, 0, 0, 120, 16764].map((n) => n / 32768)
+  const wanted = model.stream().push({ data: decoded, shape: [1, 6, 1] }).data
+  const telephone = mulaw.writable.getWriter()
+  const sent = telephone.write(Uint8Array.from(codes)).then(() => telephone.close())
+  const heard: number[] = []
+  for await (const y of mulaw.readable) heard.push(...(y as Float32Array))
+  await sent
+  near(t, heard, wanted, 'mu-law')
+  const cut = streams.open().toTransformStream({ format: 'i16' })
+  const odd = cut.writable.getWriter()
+  const end = odd.write(Uint8Array.of(1, 2, 3)).then(() => odd.close())
+  const reading = (async () => {
+    for await (const y of cut.readable) t.is((y as Float32Array).length, 3)
+  })()
+  await t.throwsAsync(Promise.all([end, reading]), { code: 'ERR_S4_DATA' })
+  model.dispose()
+})
+
+test('a two-sided model has no live streams', async (t) => {
+  const model = await create({ bidirectional: true })
+  t.throws(() => model.streams({ slots: 2 }), { code: 'ERR_S4_UNSUPPORTED' })
+  model.dispose()
+})

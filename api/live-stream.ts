@@ -1,0 +1,255 @@
+import type { Transform } from 'node:stream'
+import type { TransformStream } from 'node:stream/web'
+import { bytesOf, rejectUnknownOptions } from './check.js'
+import { fail, type S4Error } from './error.js'
+import type { PushOptions } from './stream.js'
+import {
+  checkTensor,
+  floats,
+  integers,
+  shapeText,
+  stepIntervals,
+  type Dtype,
+  type Floats,
+  type Tensor,
+  type TensorLike,
+} from './tensor.js'
+import { FramePusher, nodeTransform, webTransform, type SampleTransformOptions } from './transforms.js'
+
+/** A push of a live stream that waits for the next tick. */
+export interface WaitingPush {
+  readonly data: Floats | Int32Array
+  readonly len: number
+  readonly intervals: Floats | undefined
+  /** Whether it is computed apart from the stream's other pushes, since they have failed together. */
+  alone: boolean
+  readonly resolve: (outputs: Tensor) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** What a live stream asks of the streams that it is one of. */
+export interface LiveStreams {
+  readonly dtype: Dtype
+  /** Input values of a time step; undefined for tokens. */
+  readonly input: number | undefined
+  /** Time steps that a stream may have waiting. */
+  readonly maxWaiting: number
+  /** A push has been added to the stream's queue. */
+  wake(): void
+  /** Calls the addon with the stream's slot, when no tick is under way. */
+  change<R>(op: string, call: 'save' | 'reset' | 'restore', slot: number, state?: Uint8Array): Promise<R>
+  /** Frees the stream's slot. */
+  leave(slot: number): void
+}
+
+function closedError(): S4Error {
+  return fail('ERR_S4_DISPOSED', 'LiveStream.push', 'an open stream', 'a closed one')
+}
+
+/** Streams that {@link ModelStreams.open} has made. */
+const made = new WeakSet<LiveStreams>()
+
+/**
+ * One of the live streams of a model, which {@link ModelStreams.open} gives: a sequence of its own, computed together with the
+ * others in ticks. Its outputs are those of a {@link ModelStream} with a batch of 1.
+ */
+export class LiveStream {
+  readonly #streams: LiveStreams
+  readonly #slot: number
+  #queue: WaitingPush[] = []
+  /** Whether a tick under way computes pushes of this stream. */
+  #isInTick = false
+  /** Calls that wait until there are no pushes. */
+  #onSettled: (() => void)[] = []
+  #waiting = 0
+  #position = 0
+  #closed = false
+
+  private constructor(streams: LiveStreams, slot: number) {
+    // JavaScript lets a caller get here with anything.
+    if (!made.has(streams)) throw fail('ERR_S4_VALUE', 'LiveStream', 'ModelStreams.open()', 'new')
+    this.#streams = streams
+    this.#slot = slot
+  }
+
+  /** @internal The stream in `slot`. */
+  static open(streams: LiveStreams, slot: number): LiveStream {
+    made.add(streams)
+    return new LiveStream(streams, slot)
+  }
+
+  #checkLive(op: string): string {
+    const name = `LiveStream.${op}`
+    if (this.#closed) throw fail('ERR_S4_DISPOSED', name, 'an open stream', 'a closed one')
+    return name
+  }
+
+  /**
+   * The next time steps (len, input), or tokens (len) → outputs (len, output), with the next tick. Rejected pushes leave the stream
+   * as it was: `ERR_S4_NONFINITE` for NaN or an infinity in input, output or state, `ERR_S4_BUSY` where more time steps would wait than
+   * `maxWaiting`. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
+   */
+  async push(x: TensorLike, options: PushOptions = {}): Promise<Tensor> {
+    const op = this.#checkLive('push')
+    const { interval } = rejectUnknownOptions(op, options, ['interval'])
+    const { dtype, input, maxWaiting } = this.#streams
+    const given = input === undefined ? checkTensor(op, 'tokens', x, 1) : checkTensor(op, 'input', x, 2)
+    const { shape } = given
+    if (input !== undefined && shape[1] !== input)
+      throw fail('ERR_S4_SHAPE', op, `input (len, ${input})`, shapeText(shape))
+    const len = shape[0] as number
+    const data =
+      input === undefined
+        ? Int32Array.from(integers(op, 'tokens', given.data))
+        : floats(op, 'input', given.data, dtype).slice()
+    const intervals = stepIntervals(op, interval, [1, len], dtype)?.slice()
+    if (this.#waiting + len > maxWaiting)
+      throw fail('ERR_S4_BUSY', op, `at most ${maxWaiting} time steps that wait`, this.#waiting + len)
+    this.#waiting += len
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ data, len, intervals, alone: false, resolve, reject })
+      this.#streams.wake()
+    })
+  }
+
+  /** Time steps that have been computed. */
+  get position(): number {
+    this.#checkLive('position')
+    return this.#position
+  }
+
+  /** Time steps that wait for a tick, or are in one. */
+  get waiting(): number {
+    this.#checkLive('waiting')
+    return this.#waiting
+  }
+
+  /**
+   * The state after all pushes so far, as bytes: for {@link LiveStream.restore} of any live stream of this model, and for
+   * {@link ModelStream.restore} of a stream with a batch of 1.
+   */
+  async save(): Promise<Uint8Array> {
+    const op = this.#checkLive('save')
+    await this.#settled()
+    this.#checkLive('save')
+    return this.#streams.change(op, 'save', this.#slot)
+  }
+
+  /**
+   * Goes back to a saved state, after the pushes so far. A state of another model is refused (`ERR_S4_CHECKPOINT`) and nothing
+   * changes.
+   */
+  async restore(state: Uint8Array): Promise<void> {
+    const op = this.#checkLive('restore')
+    const saved = bytesOf(op, 'state', state).slice()
+    await this.#settled()
+    this.#checkLive('restore')
+    this.#position = await this.#streams.change<number>(op, 'restore', this.#slot, saved)
+  }
+
+  /** Goes back to zero states and position 0, after the pushes so far. */
+  async reset(): Promise<void> {
+    const op = this.#checkLive('reset')
+    await this.#settled()
+    this.#checkLive('reset')
+    await this.#streams.change(op, 'reset', this.#slot)
+    this.#position = 0
+  }
+
+  /** Waits until the pushes so far are computed or refused. */
+  async #settled(): Promise<void> {
+    if (this.#queue.length > 0 || this.#isInTick)
+      await new Promise<void>((resolve) => this.#onSettled.push(resolve))
+  }
+  /**
+   * The stream as a Node Transform in object mode: it takes frames (arrays of len·input numbers) and gives arrays of outputs.
+   * With `format` frames are bytes, as in {@link ModelStream.toTransform}. A frame waits for its tick, and holds up those
+   * behind it.
+   */
+  toTransform(options: SampleTransformOptions = {}): Transform {
+    return nodeTransform(this.#frames('toTransform', options))
+  }
+
+  /** As {@link LiveStream.toTransform}, as a TransformStream of the web. */
+  toTransformStream(options: SampleTransformOptions = {}): TransformStream {
+    return webTransform(this.#frames('toTransformStream', options))
+  }
+
+  #frames(method: string, options: SampleTransformOptions): FramePusher {
+    const { input } = this.#streams
+    return new FramePusher(this.#checkLive(method), input ?? 1, options, async (data, len) => {
+      const y = await this.push({ data, shape: input === undefined ? [len] : [len, input] })
+      return y.data
+    })
+  }
+
+  /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#rejectAll(closedError())
+    this.#streams.leave(this.#slot)
+  }
+
+  /** Called at the end of a `using` declaration's scope: closes. */
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #rejectAll(error: S4Error): void {
+    for (const { reject } of this.#queue.splice(0)) reject(error)
+    this.#waiting = 0
+    if (!this.#isInTick) this.#settle()
+  }
+
+  #settle(): void {
+    for (const resolve of this.#onSettled.splice(0)) resolve()
+  }
+
+  /** @internal The pushes of the next tick, which are computed as one: all that wait, unless they are to be computed alone. */
+  takeForTick(): WaitingPush[] {
+    const alone = this.#queue.findIndex((push) => push.alone)
+    const count = alone === -1 ? this.#queue.length : Math.max(1, alone)
+    const taken = this.#queue.splice(0, count)
+    this.#isInTick = taken.length > 0
+    return taken
+  }
+
+  /** @internal The tick has computed `pushes`, whose outputs these are. */
+  succeed(pushes: readonly WaitingPush[], outputs: readonly Tensor[]): void {
+    for (const [i, { len, resolve }] of pushes.entries()) {
+      this.#position += len
+      this.#waiting -= len
+      resolve(outputs[i] as Tensor)
+    }
+    this.#endTick()
+  }
+
+  /** @internal The tick has failed on `pushes` together: each is tried on its own. */
+  tryAlone(pushes: readonly WaitingPush[]): void {
+    if (this.#closed) return this.refuse(pushes, closedError())
+    for (const push of pushes) push.alone = true
+    this.#queue.unshift(...pushes)
+    this.#endTick()
+  }
+
+  /** @internal The tick has failed on `pushes`. */
+  refuse(pushes: readonly WaitingPush[], error: unknown): void {
+    for (const { len, reject } of pushes) {
+      this.#waiting -= len
+      reject(error)
+    }
+    this.#endTick()
+  }
+
+  #endTick(): void {
+    this.#isInTick = false
+    if (this.#queue.length === 0) this.#settle()
+  }
+
+  /** @internal Ends the stream with its model's streams. */
+  end(error: S4Error): void {
+    this.#closed = true
+    this.#rejectAll(error)
+  }
+}

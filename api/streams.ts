@@ -1,0 +1,304 @@
+import type { NativeModel } from '#binding'
+import type { NativeAccess } from './access.js'
+import { fail, fromNative } from './error.js'
+import { LiveStream, type LiveStreams, type WaitingPush } from './live-stream.js'
+import { allocate, tensor, type Dtype, type Floats, type Tensor } from './tensor.js'
+
+/** Options of {@link SequenceModel.streams}. */
+export interface StreamsOptions {
+  /** Number of streams that may be open at a time. The memory of their states is taken at once. */
+  slots: number
+  /** Ratio of the sampling rate to that of training; multiplies every Δ. Default 1. */
+  rate?: number
+  /**
+   * Milliseconds from the first push that waits to the tick that computes it: larger batches, later answers. Default 0: with the
+   * next turn of the event loop, or when the tick under way has ended.
+   */
+  tickMilliseconds?: number
+  /** Time steps, of all streams together, that start a tick at once. Default none. */
+  tickSteps?: number
+  /** Time steps that one stream may have waiting; a push beyond is `ERR_S4_BUSY`. Default 65,536. */
+  maxWaiting?: number
+}
+
+/** What {@link ModelStreams} is made of: the checked options and the sizes of the model. */
+export interface StreamsSetup {
+  readonly slots: number
+  readonly tickMilliseconds: number
+  readonly tickSteps: number
+  readonly maxWaiting: number
+  /** Input values of a time step; undefined for tokens. */
+  readonly input: number | undefined
+  /** Outputs of a time step. */
+  readonly output: number
+}
+
+/** Frees the native states of streams that were garbage-collected without being disposed. */
+const finalizer = new FinalizationRegistry<() => void>((free) => free())
+
+/** Setups that {@link SequenceModel.streams} has made. */
+const setups = new WeakSet<StreamsSetup>()
+
+/**
+ * Many live streams of one model, which come and go at any time and are computed together: what they push is gathered, and
+ * computed in ticks off the event loop. Each gives what it would give alone.
+ *
+ * @example
+ * const streams = model.streams({ slots: 1000 })
+ * server.on('connection', async (socket) => {
+ *   const stream = streams.open()
+ *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
+ *   stream.close()
+ * })
+ */
+export class ModelStreams {
+  readonly #access: NativeAccess<NativeModel>
+  readonly #id: number
+  readonly #setup: StreamsSetup
+  readonly #link: LiveStreams
+  /** The open streams by slot. */
+  readonly #open = new Map<number, LiveStream>()
+  /** Free slots, the lowest last: neighbours are computed where their states stand. */
+  readonly #free: number[]
+  /** Slots whose states are of a stream that has ended. */
+  readonly #used = new Set<number>()
+  #timer: NodeJS.Timeout | NodeJS.Immediate | undefined
+  #isTicking = false
+  /** Ends with the tick under way. */
+  #tickEnd: Promise<number> = Promise.resolve(0)
+  #disposed = false
+
+  private constructor(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, setup: StreamsSetup) {
+    // JavaScript lets a caller get here with anything.
+    if (!setups.has(setup)) throw fail('ERR_S4_VALUE', 'ModelStreams', 'SequenceModel.streams()', 'new')
+    this.#access = access
+    this.#id = id
+    this.#setup = setup
+    this.#free = Array.from({ length: setup.slots }, (_, i) => setup.slots - 1 - i)
+    this.#link = {
+      dtype,
+      input: setup.input,
+      maxWaiting: setup.maxWaiting,
+      wake: () => this.#wake(),
+      change: (op, call, slot, state) => this.#change(op, call, slot, state),
+      leave: (slot) => this.#leave(slot),
+    }
+    finalizer.register(this, () => access.free((handle) => handle.slotsClose(id)), this)
+  }
+
+  /** @internal The streams with number `id` of the addon. */
+  static make(
+    access: NativeAccess<NativeModel>,
+    dtype: Dtype,
+    id: number,
+    setup: StreamsSetup,
+  ): ModelStreams {
+    setups.add(setup)
+    return new ModelStreams(access, dtype, id, setup)
+  }
+
+  #checkLive(op: string): string {
+    const name = `ModelStreams.${op}`
+    if (this.#disposed) throw fail('ERR_S4_DISPOSED', name, 'live streams', 'disposed ones')
+    return name
+  }
+
+  /** Number of streams that may be open at a time. */
+  get slots(): number {
+    return this.#setup.slots
+  }
+
+  /** Number of open streams. */
+  get size(): number {
+    return this.#open.size
+  }
+
+  /** Opens a stream with zero states. `ERR_S4_BUSY` where all slots are taken. */
+  open(): LiveStream {
+    const op = this.#checkLive('open')
+    this.#access.checkLive('streams')
+    const slot = this.#free.pop()
+    if (slot === undefined) throw fail('ERR_S4_BUSY', op, 'a free slot', `${this.#setup.slots} open streams`)
+    const stream = LiveStream.open(this.#link, slot)
+    this.#open.set(slot, stream)
+    return stream
+  }
+
+  /** Computes what waits now, after the tick under way; gives the number of time steps. */
+  async tick(): Promise<number> {
+    this.#checkLive('tick')
+    while (this.#isTicking) await this.#tickEnd
+    this.#unschedule()
+    return this.#run()
+  }
+
+  /** Ends all streams and frees their native states, after the calls under way. A second call does nothing. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.#unschedule()
+    finalizer.unregister(this)
+    for (const stream of this.#open.values())
+      stream.end(fail('ERR_S4_DISPOSED', 'LiveStream.push', 'live streams', 'disposed ones'))
+    this.#open.clear()
+    this.#access.free((handle) => handle.slotsClose(this.#id))
+  }
+
+  /** Called at the end of a `using` declaration's scope: disposes. */
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  /** A stream has ended: its slot is free, and its states are zeroed before the next tick. */
+  #leave(slot: number): void {
+    if (this.#disposed) return
+    this.#open.delete(slot)
+    this.#used.add(slot)
+    this.#free.push(slot)
+    this.#free.sort((a, b) => b - a)
+  }
+
+  /** Sees to it that a tick comes. */
+  #wake(): void {
+    if (this.#isTicking || this.#disposed) return
+    const { tickMilliseconds, tickSteps } = this.#setup
+    if (tickSteps !== Infinity && this.#waitingSteps() >= tickSteps) this.#unschedule()
+    else if (this.#timer !== undefined) return
+    const run = () => {
+      this.#timer = undefined
+      void this.#run()
+    }
+    this.#timer =
+      tickMilliseconds === 0 || this.#waitingSteps() >= tickSteps
+        ? setImmediate(run)
+        : setTimeout(run, tickMilliseconds)
+  }
+
+  #waitingSteps(): number {
+    let steps = 0
+    for (const stream of this.#open.values()) steps += stream.waiting
+    return steps
+  }
+
+  #unschedule(): void {
+    if (this.#timer === undefined) return
+    clearTimeout(this.#timer as NodeJS.Timeout)
+    clearImmediate(this.#timer as NodeJS.Immediate)
+    this.#timer = undefined
+  }
+
+  /** One tick. */
+  async #run(): Promise<number> {
+    if (this.#isTicking) return 0
+    this.#isTicking = true
+    this.#tickEnd = this.#tick()
+    const steps = await this.#tickEnd
+    this.#isTicking = false
+    if (this.#waitingSteps() > 0) this.#wake()
+    return steps
+  }
+
+  async #tick(): Promise<number> {
+    const taken: { stream: LiveStream; slot: number; pushes: WaitingPush[] }[] = []
+    for (const [slot, stream] of this.#open) {
+      const pushes = stream.takeForTick()
+      if (pushes.length > 0) taken.push({ stream, slot, pushes })
+    }
+    if (taken.length === 0) return 0
+    try {
+      await this.#zeroUsed('LiveStream.push')
+      const call = joined(taken, this.#setup.input, this.#link.dtype)
+      const results = await this.#access.read('streams', (handle) =>
+        handle.slotsPush(this.#id, call.data, call.slots, call.lens, call.timed, call.intervals),
+      )
+      const failures = new Map(
+        results.failed.map((i, k) => [i, fromNative(new Error(results.messages[k]))] as const),
+      )
+      let begin = 0
+      for (const [i, { stream, pushes }] of taken.entries()) {
+        const outputs = this.#outputsOf(pushes, results.outputs, begin)
+        begin += call.lens[i] as number
+        const failure = failures.get(i)
+        if (failure === undefined) stream.succeed(pushes, outputs)
+        else if (pushes.length > 1) stream.tryAlone(pushes)
+        else stream.refuse(pushes, failure)
+      }
+      return begin
+    } catch (error) {
+      // Not one push's fault: the model was disposed, or the device is lost.
+      for (const { stream, pushes } of taken) stream.refuse(pushes, error)
+      return 0
+    }
+  }
+
+  /** The outputs (len, output) of each of a stream's pushes, the first of which begins with time step `begin`. */
+  #outputsOf(pushes: readonly WaitingPush[], outputs: Floats, begin: number): Tensor[] {
+    const { output } = this.#setup
+    let step = begin
+    return pushes.map(({ len }) => {
+      const shape = [len, output] as const
+      const data = outputs.slice(step * output, (step + len) * output)
+      step += len
+      return tensor(data, shape)
+    })
+  }
+
+  /** Zeroes the states of slots whose streams have ended. */
+  async #zeroUsed(op: string): Promise<void> {
+    if (this.#used.size === 0) return
+    const slots = [...this.#used]
+    this.#used.clear()
+    await this.#access.afterReads(op, (handle) => {
+      for (const slot of slots) handle.slotsReset(this.#id, slot)
+    })
+  }
+
+  async #change<R>(
+    op: string,
+    call: 'save' | 'reset' | 'restore',
+    slot: number,
+    state?: Uint8Array,
+  ): Promise<R> {
+    this.#checkLive(call)
+    await this.#zeroUsed(op)
+    return this.#access.afterReads(op, (handle) => {
+      if (call === 'save') return handle.slotsSave(this.#id, slot) as R
+      if (call === 'reset') return handle.slotsReset(this.#id, slot) as R
+      handle.slotsRestore(this.#id, slot, state as Uint8Array)
+      return handle.slotsPosition(this.#id, slot) as R
+    })
+  }
+}
+
+/** The arrays of a tick: those of all streams, one after the other. */
+function joined(
+  taken: readonly { slot: number; pushes: readonly WaitingPush[] }[],
+  input: number | undefined,
+  dtype: Dtype,
+): {
+  data: Floats | Int32Array
+  slots: Uint32Array
+  lens: Uint32Array
+  timed: Uint8Array
+  intervals: Floats | undefined
+} {
+  const all = taken.flatMap(({ pushes }) => pushes)
+  const steps = all.reduce((sum, { len }) => sum + len, 0)
+  const lens = Uint32Array.from(taken, ({ pushes }) => pushes.reduce((sum, { len }) => sum + len, 0))
+  const timed = Uint8Array.from(taken, ({ pushes }) => (pushes.some((p) => p.intervals) ? 1 : 0))
+  const width = input ?? 1
+  const op = 'LiveStream.push'
+  const data = input === undefined ? new Int32Array(steps) : allocate(op, [steps, width], dtype)
+  const intervals = timed.includes(1) ? allocate(op, [steps], dtype) : undefined
+  intervals?.fill(1)
+  let begin = 0
+  for (const push of all) {
+    data.set(push.data, begin * width)
+    if (push.intervals !== undefined) {
+      if (push.intervals.length === 1) intervals?.fill(push.intervals[0] as number, begin, begin + push.len)
+      else intervals?.set(push.intervals, begin)
+    }
+    begin += push.len
+  }
+  return { data, slots: Uint32Array.from(taken, ({ slot }) => slot), lens, timed, intervals }
+}

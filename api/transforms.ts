@@ -1,0 +1,73 @@
+// Streams of frames: Node's Transform and the web's TransformStream around a stream of a model.
+import { Transform } from 'node:stream'
+import { TransformStream } from 'node:stream/web'
+import { oneOf, rejectUnknownOptions } from './check.js'
+import { checkFrame, SampleReader, SAMPLE_FORMATS, type SampleFormat } from './samples.js'
+import type { Floats } from './tensor.js'
+
+/** Options of {@link ModelStream.toTransform} and of {@link LiveStream.toTransform}. */
+export interface SampleTransformOptions {
+  /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
+  format?: SampleFormat
+}
+
+/** Pushes frames, arrays of numbers or bytes, into the stream of a model with `input` values at each time step. */
+export class FramePusher {
+  readonly #op: string
+  readonly #input: number
+  readonly #reader: SampleReader | undefined
+  readonly #push: (data: ArrayLike<number>, len: number) => Promise<Floats>
+
+  constructor(
+    op: string,
+    input: number,
+    options: SampleTransformOptions,
+    push: (data: ArrayLike<number>, len: number) => Promise<Floats>,
+  ) {
+    const { format } = rejectUnknownOptions(op, options, ['format'])
+    if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLE_FORMATS) as SampleFormat[])
+    this.#op = op
+    this.#input = input
+    this.#reader = format === undefined ? undefined : new SampleReader(op, format, input)
+    this.#push = push
+  }
+
+  /** The outputs for a frame; undefined where it completes no time step. */
+  async push(frame: unknown): Promise<Floats | undefined> {
+    const data = this.#reader === undefined ? checkFrame(this.#op, frame) : this.#reader.read(frame)
+    return data.length === 0 ? undefined : this.#push(data, data.length / this.#input)
+  }
+
+  /** At the end of the frames: the error of a time step that is incomplete, or null. */
+  endError(): Error | null {
+    return this.#reader?.endError() ?? null
+  }
+}
+
+/** A Transform that takes frames and gives outputs. */
+export function nodeTransform(frames: FramePusher): Transform {
+  return new Transform({
+    objectMode: true,
+    transform: (frame: unknown, _encoding, done) => {
+      frames.push(frame).then(
+        (y) => (y === undefined ? done() : done(null, y)),
+        (error: Error) => done(error),
+      )
+    },
+    flush: (done) => done(frames.endError()),
+  })
+}
+
+/** A TransformStream that takes frames and gives outputs. */
+export function webTransform(frames: FramePusher): TransformStream {
+  return new TransformStream({
+    async transform(frame: unknown, controller) {
+      const y = await frames.push(frame)
+      if (y !== undefined) controller.enqueue(y)
+    },
+    flush() {
+      const error = frames.endError()
+      if (error !== null) throw error
+    },
+  })
+}

@@ -1,0 +1,154 @@
+//! Streams in slots: each gives what a stream of its own gives, whatever the others push, and when.
+
+use crate::common::*;
+use s4_backend::Code;
+use s4_nn::*;
+
+type M = Model<Cpu<f32>>;
+
+fn model(json: &str) -> M {
+    Model::new(Cpu::<f32>::new(1).unwrap(), ModelConfig::from_json(json).unwrap()).unwrap()
+}
+
+/// Numbers from −1 to 1 that depend on the seed alone.
+fn wave(seed: usize, n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 37 + seed * 101 + i * i * seed % 17) as f32 * 0.61).sin()).collect()
+}
+
+/// One push of slots, and the same by streams of their own; gives the largest difference of the outputs.
+fn push_both(
+    m: &mut M,
+    slots: &mut StreamSlots<Cpu<f32>>,
+    alone: &mut [Stepper<Cpu<f32>>],
+    pushes: &[SlotPush],
+    seed: usize,
+) -> f32 {
+    let (input, output) = (m.config().input, m.config().decoder_outputs());
+    let steps: usize = pushes.iter().map(|push| push.len).sum();
+    let x = wave(seed, steps * input);
+    let intervals: Vec<f32> = wave(seed + 1, steps).iter().map(|v| 1.5 + 0.5 * v).collect();
+    let any = pushes.iter().any(|push| push.has_intervals);
+    let got = slots.push(m, pushes, Input::Values(&x), any.then_some(&intervals[..])).unwrap();
+    assert!(got.errors.is_empty(), "{:?}", got.errors);
+    let (mut begin, mut worst) = (0, 0f32);
+    for push in pushes {
+        let own = &x[begin * input..(begin + push.len) * input];
+        let interval = push.has_intervals.then(|| &intervals[begin..begin + push.len]);
+        let stream = &mut alone[push.slot];
+        let y = stream.push_new(m, Input::Values(own), push.len, &StepOptions { interval }).unwrap();
+        for (a, b) in y.iter().zip(&got.outputs[begin * output..]) {
+            assert!(a.is_finite() && b.is_finite());
+            worst = worst.max((a - b).abs());
+        }
+        assert_eq!(slots.position(push.slot).unwrap(), stream.position());
+        begin += push.len;
+    }
+    worst
+}
+
+fn of(slot: usize, len: usize) -> SlotPush {
+    SlotPush { slot, len, has_intervals: false }
+}
+
+#[test]
+fn each_slot_gives_what_a_stream_of_its_own_gives() {
+    for json in [
+        r#"{"input": 2, "output": 3, "features": 8, "layers": 2, "state": 8, "loss": "mse"}"#,
+        r#"{"input": 2, "output": 3, "features": 8, "layers": 2, "state": 8, "mode": "s4d", "norm": "batch", "prenorm": true, "loss": "mse"}"#,
+        r#"{"input": 1, "output": 3, "features": 6, "layers": 1, "state": 4, "pooling": "mean"}"#,
+        r#"{"input": 1, "output": 3, "features": 6, "layers": 1, "state": 4, "pooling": "max", "activation": "relu"}"#,
+        r#"{"input": 1, "output": 3, "features": 6, "layers": 1, "state": 4, "pooling": "logMeanExp"}"#,
+    ] {
+        let mut m = model(json);
+        // Two whole groups and a part of one.
+        let count = 150;
+        let mut slots = m.stream_slots(count, 1.0).unwrap();
+        let mut alone: Vec<_> = (0..count).map(|_| m.stream(1, 1.0).unwrap()).collect();
+        let rounds: [Vec<SlotPush>; 9] = [
+            // Every slot equally many: groups are pushed where they stand.
+            (0..count).map(|slot| of(slot, 3)).collect(),
+            // One slot alone, and slots of all groups.
+            vec![of(77, 2)],
+            (0..count).step_by(7).map(|slot| of(slot, 1)).collect(),
+            // Each its own length, in no order; lengths that go through the forward of whole sequences among them.
+            (0..count).rev().map(|slot| of(slot, 1 + slot % 4)).collect(),
+            vec![of(149, 40), of(0, 33), of(64, 40), of(63, 40)],
+            // After slots were gathered, whole groups again.
+            (0..count).map(|slot| of(slot, 2)).collect(),
+            (64..128).map(|slot| SlotPush { slot, len: 2, has_intervals: true }).collect(),
+            vec![SlotPush { slot: 5, len: 3, has_intervals: true }, of(6, 3), of(7, 3)],
+            (0..count).map(|slot| of(slot, 1)).collect(),
+        ];
+        for (round, pushes) in rounds.iter().enumerate() {
+            let worst = push_both(&mut m, &mut slots, &mut alone, pushes, 10 + round);
+            assert!(worst <= 2e-5, "{json}: round {round}: {worst:e}");
+        }
+        // A slot that is reset begins anew, the one beside it goes on.
+        slots.reset(9).unwrap();
+        alone[9].reset().unwrap();
+        let worst = push_both(&mut m, &mut slots, &mut alone, &[of(9, 5), of(10, 5)], 40);
+        assert!(worst <= 2e-5, "{json}: after a reset: {worst:e}");
+        // A state goes from a slot to a stream, from a stream to a slot, and to another slot.
+        let saved = slots.save(&m, 10).unwrap();
+        alone[10].restore(&saved).unwrap();
+        slots.restore(&m, 11, &alone[12].save().unwrap()).unwrap();
+        let moved = alone[12].save().unwrap();
+        alone[11].restore(&moved).unwrap();
+        let worst = push_both(&mut m, &mut slots, &mut alone, &[of(10, 4), of(11, 4), of(12, 4)], 41);
+        assert!(worst <= 2e-5, "{json}: after a restore: {worst:e}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_one_push_is_its_error_alone() {
+    let mut m = model(r#"{"features": 8, "layers": 2, "state": 8, "loss": "mse"}"#);
+    for count in [5, 64] {
+        let mut slots = m.stream_slots(count, 1.0).unwrap();
+        let mut alone: Vec<_> = (0..count).map(|_| m.stream(1, 1.0).unwrap()).collect();
+        let all: Vec<_> = (0..count).map(|slot| of(slot, 2)).collect();
+        push_both(&mut m, &mut slots, &mut alone, &all, 1);
+        let before: Vec<_> = (0..count).map(|slot| slots.save(&m, slot).unwrap()).collect();
+        let mut x = wave(2, 2 * count);
+        x[2 * 3 + 1] = f32::NAN;
+        let got = slots.push(&mut m, &all, Input::Values(&x), None).unwrap();
+        assert_eq!(got.errors.iter().map(|(i, e)| (*i, e.code)).collect::<Vec<_>>(), [(3, Code::NonFinite)]);
+        for slot in 0..count {
+            let y = &got.outputs[2 * slot..2 * slot + 2];
+            if slot == 3 {
+                assert_eq!(slots.save(&m, slot).unwrap(), before[slot]);
+                assert_eq!(y, [0.0, 0.0]);
+            } else {
+                let x = Input::Values(&x[2 * slot..2 * slot + 2]);
+                let own = alone[slot].push_new(&mut m, x, 2, &StepOptions::default()).unwrap();
+                assert!(own.iter().zip(y).all(|(a, b)| (a - b).abs() <= 2e-5), "{slot}");
+            }
+        }
+        assert_eq!(slots.position(3).unwrap(), 2);
+        assert_eq!(slots.position(4).unwrap(), 4);
+    }
+}
+
+#[test]
+fn wrong_calls_change_nothing() {
+    let mut m = model(r#"{"features": 4, "layers": 1, "state": 4, "loss": "mse"}"#);
+    let mut slots = m.stream_slots(3, 1.0).unwrap();
+    slots.push(&mut m, &[of(1, 4)], Input::Values(&wave(1, 4)), None).unwrap();
+    let before = slots.save(&m, 1).unwrap();
+    let x = wave(2, 4);
+    let mut code = |pushes: &[SlotPush], x: &[f32], intervals: Option<&[f32]>| {
+        slots.push(&mut m, pushes, Input::Values(x), intervals).unwrap_err().code
+    };
+    assert_eq!(code(&[of(3, 4)], &x, None), Code::Value);
+    assert_eq!(code(&[of(1, 2), of(1, 2)], &x, None), Code::Value);
+    assert_eq!(code(&[of(1, 0)], &[], None), Code::Value);
+    assert_eq!(code(&[of(1, usize::MAX), of(2, 2)], &x, None), Code::Value);
+    assert_eq!(code(&[of(1, 3)], &x, None), Code::Shape);
+    assert_eq!(code(&[of(1, 4)], &x, Some(&[1.0])), Code::Shape);
+    assert_eq!(slots.save(&m, 1).unwrap(), before);
+    assert_eq!(slots.restore(&m, 1, b"no state").unwrap_err().code, Code::Checkpoint);
+    assert_eq!(slots.save(&m, 1).unwrap(), before);
+    assert!(slots.push(&mut m, &[], Input::Values(&[]), None).unwrap().outputs.is_empty());
+    let two_sided =
+        model(r#"{"features": 4, "layers": 1, "state": 4, "bidirectional": true, "loss": "mse"}"#);
+    assert_eq!(two_sided.stream_slots(2, 1.0).err().unwrap().code, Code::Unsupported);
+}

@@ -1,0 +1,113 @@
+//! The methods of `NativeModel` for streams in slots. JavaScript names a set of slots by the number that `slotsOpen` gives.
+
+use crate::{
+    buffer::{Bytes, Data, DataIn, copied_bytes},
+    error::{to_js, to_js_result},
+    model::NativeModel,
+    worker::live_state,
+};
+use napi::{
+    Env,
+    bindgen_prelude::{Object, Uint8Array, Uint32Array},
+};
+use napi_derive::napi;
+use s4_backend::{Error, Result};
+use s4_nn::SlotPush;
+
+/// What a push of slots gives.
+#[napi(object, object_from_js = false)]
+pub struct SlotResults {
+    /// Outputs (time steps, outputs) of each push, one after the other; zeros for those that failed.
+    #[napi(ts_type = "Floats")]
+    pub outputs: Data,
+    /// Index of each push that failed.
+    pub failed: Vec<u32>,
+    /// The message of its error, as those that are thrown.
+    pub messages: Vec<String>,
+}
+
+impl SlotResults {
+    pub(crate) fn new(outputs: Data, errors: Vec<(usize, Error)>) -> Self {
+        let (failed, messages) =
+            errors.into_iter().map(|(i, error)| (i as u32, to_js(error).reason.to_string())).unzip();
+        SlotResults { outputs, failed, messages }
+    }
+}
+
+/// The pushes as JavaScript gives them: slots, time steps of each, and whether each has intervals (1) or not (0).
+fn pushes_of(slots: &Uint32Array, lens: &Uint32Array, timed: &Uint8Array) -> Result<Vec<SlotPush>> {
+    if slots.len() != lens.len() || slots.len() != timed.len() {
+        return Err(Error::shape("slotsPush", "as many slots as lengths", slots.len()));
+    }
+    let pushes = slots.iter().zip(lens.iter()).zip(timed.iter());
+    Ok(pushes
+        .map(|((&slot, &len), &timed)| SlotPush {
+            slot: slot as usize,
+            len: len as usize,
+            has_intervals: timed != 0,
+        })
+        .collect())
+}
+
+#[napi]
+impl NativeModel {
+    /// Makes streams in `slots` slots, all from zero states; gives their number.
+    #[napi]
+    pub fn slots_open(&self, slots: u32, rate: f64) -> napi::Result<u32> {
+        to_js_result(|| self.worker.call(move |m| m.slots_open(slots as usize, rate)))
+    }
+    /// Pushes the next time steps of some slots, on the handle's own thread.
+    #[napi(ts_return_type = "Promise<SlotResults>")]
+    #[allow(clippy::too_many_arguments)]
+    pub fn slots_push<'env>(
+        &self,
+        env: &'env Env,
+        id: u32,
+        x: DataIn,
+        slots: Uint32Array,
+        lens: Uint32Array,
+        timed: Uint8Array,
+        intervals: Option<DataIn>,
+    ) -> napi::Result<Object<'env>> {
+        let pushes = pushes_of(&slots, &lens, &timed).map_err(to_js)?;
+        let intervals = intervals.as_ref().map(Data::copy).transpose().map_err(to_js)?;
+        let x = Data::copy(&x).map_err(to_js)?;
+        self.worker.promise(
+            env,
+            None,
+            move |slot| live_state(slot)?.slots_push(id, x, pushes, intervals),
+            |results| results,
+        )
+    }
+    /// The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence.
+    #[napi(ts_return_type = "Uint8Array")]
+    pub fn slots_save(&self, id: u32, slot: u32) -> napi::Result<Bytes> {
+        to_js_result(|| self.worker.call(move |m| m.slots_save(id, slot as usize)).map(Bytes))
+    }
+    /// Sets a slot to a state that was saved.
+    #[napi]
+    pub fn slots_restore(&self, id: u32, slot: u32, state: Uint8Array) -> napi::Result<()> {
+        to_js_result(|| {
+            let state = copied_bytes(&state)?;
+            self.worker.call(move |m| m.slots_restore(id, slot as usize, &state))
+        })
+    }
+    /// Sets a slot back to zero states.
+    #[napi]
+    pub fn slots_reset(&self, id: u32, slot: u32) -> napi::Result<()> {
+        to_js_result(|| self.worker.call(move |m| m.slots_reset(id, slot as usize)))
+    }
+    /// Number of time steps that a slot has taken.
+    #[napi]
+    pub fn slots_position(&self, id: u32, slot: u32) -> napi::Result<f64> {
+        to_js_result(|| self.worker.call(move |m| m.slots_position(id, slot as usize)).map(|n| n as f64))
+    }
+    /// Frees the slots, after the calls under way.
+    #[napi]
+    pub fn slots_close(&self, id: u32) -> napi::Result<()> {
+        to_js_result(|| {
+            self.worker.enqueue_release(move |m| m.slots_close(id));
+            Ok(())
+        })
+    }
+}
