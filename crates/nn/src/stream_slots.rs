@@ -112,6 +112,9 @@ impl<B: Backend> StreamSlots<B> {
         x: Input<'_, B::Scalar>,
         intervals: Option<&[B::Scalar]>,
     ) -> Result<SlotOutputs<B::Scalar>> {
+        if pushes.is_empty() {
+            return Ok(SlotOutputs { outputs: Vec::new(), errors: Vec::new() });
+        }
         let (input, width) = (model.config.input, model.config.decoder_outputs());
         let mut begins = host_memory::reserved(OP, "the pushes", 0, pushes.len())?;
         let mut steps = 0usize;
