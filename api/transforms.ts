@@ -3,7 +3,7 @@ import { Transform } from 'node:stream'
 import { TransformStream } from 'node:stream/web'
 import { oneOf, rejectUnknownOptions } from './check.js'
 import { checkFrame, SampleReader, SAMPLE_FORMATS, type SampleFormat } from './samples.js'
-import type { Floats } from './tensor.js'
+import { floats, type Floats } from './tensor.js'
 
 /** Options of {@link ModelStream.toTransform} and of {@link LiveStream.toTransform}. */
 export interface SampleTransformOptions {
@@ -41,8 +41,9 @@ export class FramePusher {
     const data = this.#reader === undefined ? checkFrame(this.#op, frame) : this.#reader.read(frame)
     if (data.length === 0) return undefined
     const len = data.length / this.#input
-    if (len <= this.#most) return this.#push(data, len)
-    const given = Float64Array.from(data)
+    // What is no length is refused by the push.
+    if (!(len > this.#most)) return this.#push(data, len)
+    const given = floats(this.#op, 'frame', data, 'f64').slice()
     const parts: Floats[] = []
     const step = this.#most * this.#input
     for (let begin = 0; begin < given.length; begin += step) {
