@@ -879,9 +879,9 @@ declare class LiveStream {
     toTransform(options?: SampleTransformOptions): Transform;
     /** As {@link LiveStream.toTransform}, as a TransformStream of the web. */
     toTransformStream(options?: SampleTransformOptions): TransformStream;
-    /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). */
-    close(): void;
-    /** Called at the end of a `using` declaration's scope: closes. */
+    /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
     [Symbol.dispose](): void;
 }
 
@@ -910,7 +910,7 @@ interface StreamsOptions {
  * server.on('connection', async (socket) => {
  *   const stream = streams.open()
  *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
- *   stream.close()
+ *   stream.dispose()
  * })
  */
 declare class ModelStreams {
