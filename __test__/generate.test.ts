@@ -225,8 +225,8 @@ test.serial('a signal, a break and a disposal end a generation; the model goes o
   t.true(performance.now() - start < 10_000)
   const first = async (prompt: Int32Array, options: GenerateOptions = {}) => {
     const began = performance.now()
-    await all(model, prompt, { ...options, maxTokens: 1 }).catch((error: { code?: string }) =>
-      t.is(error.code, 'ERR_S4_ABORTED'),
+    await all(model, prompt, { ...options, maxTokens: 1 }).catch((given: { code?: string }) =>
+      t.is(given.code, 'ERR_S4_ABORTED'),
     )
     return performance.now() - began
   }
