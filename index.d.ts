@@ -3,6 +3,7 @@
  * layers with gradients, deep models, training, checkpoints and streaming inference on long sequences.
  */
 import { Transform } from 'node:stream';
+import { TransformStream } from 'node:stream/web';
 
 /** The codes of all errors. A code keeps its meaning in later versions. */
 type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
@@ -614,14 +615,18 @@ interface WindowOptions {
  */
 declare function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample>;
 
-/** Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, or unsigned ones of 8. */
-type SampleFormat = 'f32' | 'i16' | 'u8';
+/**
+ * Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, unsigned ones of 8, or the 8 bits of
+ * the telephone's μ-law (ITU-T G.711).
+ */
+type SampleFormat = 'f32' | 'i16' | 'u8' | 'mulaw';
 
-/** Options of {@link ModelStream.toTransform}. */
+/** Options of {@link ModelStream.toTransform} and of {@link LiveStream.toTransform}. */
 interface SampleTransformOptions {
     /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
     format?: SampleFormat;
 }
+
 /** Options of a push. */
 interface PushOptions {
     /**
@@ -669,10 +674,101 @@ declare class ModelStream {
     /**
      * The stream as a Node Transform in object mode, for a batch of 1: it takes frames (arrays of len·input numbers) and
      * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
-     * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16) or from 0 to 255 (u8).
+     * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16), from 0 to 255 (u8), or
+     * decoded to numbers from −1 to 1 (mulaw).
      */
     toTransform(options?: SampleTransformOptions): Transform;
+    /** As {@link ModelStream.toTransform}, as a TransformStream of the web. */
+    toTransformStream(options?: SampleTransformOptions): TransformStream;
     /** Frees the native state, after the calls under way. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+/**
+ * One of the live streams of a model, which {@link ModelStreams.open} gives: a sequence of its own, computed together with the
+ * others in ticks. Its outputs are those of a {@link ModelStream} with a batch of 1.
+ */
+declare class LiveStream {
+    #private;
+    private constructor();
+    /**
+     * The next time steps (len, input), or tokens (len) → outputs (len, output), with the next tick. Rejected pushes leave the stream
+     * as it was: `ERR_S4_NONFINITE` for NaN or an infinity in input, output or state, `ERR_S4_BUSY` where more time steps would wait than
+     * `maxWaiting`. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
+     */
+    push(x: TensorLike, options?: PushOptions): Promise<Tensor>;
+    /** Time steps that have been computed. */
+    get position(): number;
+    /** Time steps that wait for a tick, or are in one. */
+    get waiting(): number;
+    /**
+     * The state after all pushes so far, as bytes: for {@link LiveStream.restore} of any live stream of this model, and for
+     * {@link ModelStream.restore} of a stream with a batch of 1.
+     */
+    save(): Promise<Uint8Array>;
+    /**
+     * Goes back to a saved state, after the pushes so far. A state of another model is refused (`ERR_S4_CHECKPOINT`) and nothing
+     * changes.
+     */
+    restore(state: Uint8Array): Promise<void>;
+    /** Goes back to zero states and position 0, after the pushes so far. */
+    reset(): Promise<void>;
+    /**
+     * The stream as a Node Transform in object mode: it takes frames (arrays of len·input numbers) and gives arrays of outputs.
+     * With `format` frames are bytes, as in {@link ModelStream.toTransform}. A frame waits for its tick, and holds up those
+     * behind it.
+     */
+    toTransform(options?: SampleTransformOptions): Transform;
+    /** As {@link LiveStream.toTransform}, as a TransformStream of the web. */
+    toTransformStream(options?: SampleTransformOptions): TransformStream;
+    /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). */
+    close(): void;
+    /** Called at the end of a `using` declaration's scope: closes. */
+    [Symbol.dispose](): void;
+}
+
+/** Options of {@link SequenceModel.streams}. */
+interface StreamsOptions {
+    /** Number of streams that may be open at a time. The memory of their states is taken at once. */
+    slots: number;
+    /** Ratio of the sampling rate to that of training; multiplies every Δ. Default 1. */
+    rate?: number;
+    /**
+     * Milliseconds from the first push that waits to the tick that computes it: larger batches, later answers. Default 0: with the
+     * next turn of the event loop, or when the tick under way has ended.
+     */
+    tickMilliseconds?: number;
+    /** Time steps, of all streams together, that start a tick at once. Default none. */
+    tickSteps?: number;
+    /** Time steps that one stream may have waiting; a push beyond is `ERR_S4_BUSY`. Default 65,536. */
+    maxWaiting?: number;
+}
+/**
+ * Many live streams of one model, which come and go at any time and are computed together: what they push is gathered, and
+ * computed in ticks off the event loop. Each gives what it would give alone.
+ *
+ * @example
+ * const streams = model.streams({ slots: 1000 })
+ * server.on('connection', async (socket) => {
+ *   const stream = streams.open()
+ *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
+ *   stream.close()
+ * })
+ */
+declare class ModelStreams {
+    #private;
+    private constructor();
+    /** Number of streams that may be open at a time. */
+    get slots(): number;
+    /** Number of open streams. */
+    get size(): number;
+    /** Opens a stream with zero states. `ERR_S4_BUSY` where all slots are taken. */
+    open(): LiveStream;
+    /** Computes what waits now, after the tick under way; gives the number of time steps. */
+    tick(): Promise<number>;
+    /** Ends all streams and frees their native states, after the calls under way. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
     [Symbol.dispose](): void;
@@ -967,6 +1063,10 @@ declare class SequenceModel extends Handle {
         batch?: number;
         rate?: number;
     }): ModelStream;
+    /**
+     * Many live streams of the model, which come and go and are computed together. See {@link ModelStreams}.
+     */
+    streams(options: StreamsOptions): ModelStreams;
 }
 
 /** The option of everything that computes or reads off the event loop. */
@@ -1198,5 +1298,5 @@ declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-export { AdamW, ModelStream, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, Tensor, TensorLike, ToOfficialOptions, TrainEvent, TrainOptions, WindowOptions };
+export { AdamW, LiveStream, ModelStream, ModelStreams, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
+export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TrainEvent, TrainOptions, WindowOptions };

@@ -136,6 +136,20 @@ export declare class NativeModel {
    * safetensors file.
    */
   toOfficial(original: string, config?: string | undefined | null): Promise<Uint8Array>
+  /** Makes streams in `slots` slots, all from zero states; gives their number. */
+  slotsOpen(slots: number, rate: number): number
+  /** Pushes the next time steps of some slots, on the handle's own thread. */
+  slotsPush(id: number, x: Data, slots: Uint32Array, lens: Uint32Array, timed: Uint8Array, intervals?: Data | undefined | null): Promise<SlotResults>
+  /** The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence. */
+  slotsSave(id: number, slot: number): Uint8Array
+  /** Sets a slot to a state that was saved. */
+  slotsRestore(id: number, slot: number, state: Uint8Array): void
+  /** Sets a slot back to zero states. */
+  slotsReset(id: number, slot: number): void
+  /** Number of time steps that a slot has taken. */
+  slotsPosition(id: number, slot: number): number
+  /** Frees the slots, after the calls under way. */
+  slotsClose(id: number): void
   /** Makes a stream over `batch` sequences, from zero states; gives its number. */
   streamOpen(batch: number, rate: number): number
   /**
@@ -558,6 +572,16 @@ export interface Scales {
   offset: Float64Array
   /** One for each column, above 0. */
   scale: Float64Array
+}
+
+/** What a push of slots gives. */
+export interface SlotResults {
+  /** Outputs (time steps, outputs) of each push, one after the other; zeros for those that failed. */
+  outputs: Floats
+  /** Index of each push that failed. */
+  failed: Array<number>
+  /** The message of its error, as those that are thrown. */
+  messages: Array<string>
 }
 
 /**
