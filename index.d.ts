@@ -615,6 +615,156 @@ interface WindowOptions {
  */
 declare function windows(series: ArrayLike<number>, options: WindowOptions): Generator<Sample>;
 
+/** Options of what the tokens of a model stand for. */
+interface TokenOptions {
+    /**
+     * The input values of each class, (classes, input), of a model whose encoder is no embedding: what it is given for a token,
+     * such as `{ data: grey levels from 0 to 1, shape: [256, 1] }` for pixels.
+     */
+    inputs?: TensorLike;
+    /** Ratio of sampling rates, by which every step size is multiplied. Default 1; a stream has its own. */
+    rate?: number;
+    /** Ends the work within some milliseconds when it fires, with `ERR_S4_ABORTED`. */
+    signal?: AbortSignal;
+}
+/**
+ * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
+ * topK, topP, minP.
+ */
+interface SamplingOptions {
+    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
+    temperature?: number;
+    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
+    topK?: number;
+    /**
+     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
+     * one with the smaller number comes first. Default 1: all.
+     */
+    topP?: number;
+    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
+    minP?: number;
+    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
+    repetitionPenalty?: number;
+    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
+    seed?: number;
+}
+/** Options of {@link SequenceModel.generate} and {@link ModelStream.generate}. */
+interface GenerateOptions extends TokenOptions, SamplingOptions {
+    /** Most tokens of each sequence. Default 256. */
+    maxTokens?: number;
+    /**
+     * Tokens, or sequences of tokens, after which a sequence ends; its last tokens are then those. Only what was generated is
+     * looked at, not the prompt.
+     */
+    stop?: readonly (number | ArrayLike<number>)[];
+}
+/** One step of a generation. */
+interface GeneratedStep {
+    /** The next token of each sequence; −1 of one that has ended before. */
+    tokens: Int32Array;
+    /**
+     * The logarithm of the probability of each token by the model itself, before temperature and filters; NaN of a sequence that
+     * has ended before.
+     */
+    logProbabilities: Float64Array;
+}
+/** One sequence of tokens, or several, of any lengths. */
+type TokenSequences = ArrayLike<number> | readonly ArrayLike<number>[];
+
+/** What may be wrong with a layer. */
+type AdviceKind = 'stepTooLarge' | 'stepTooSmall' | 'unstable' | 'idleLayer' | 'idleHeads';
+
+/** Options of {@link SequenceModel.inspect}. */
+interface InspectionOptions {
+    /** Data that the model is for: values (batch, len, input), or tokens (batch, len). */
+    data?: TensorLike;
+    /** Length of each sequence of `data`. Default all of them as long as the array. */
+    lengths?: ArrayLike<number>;
+    /** Time steps of the sequences that the model is for. Default those of `data`; without either there is no advice that needs it. */
+    length?: number;
+    /** Seconds from one time step to the next. With it times are in seconds too, and frequencies in hertz. */
+    samplingInterval?: number;
+    /** Rejects at once with `ERR_S4_ABORTED` when it fires. */
+    signal?: AbortSignal;
+}
+/** Times of the heads of a layer. */
+interface Durations {
+    /** In time steps; Infinity where a kernel does not die away. */
+    readonly steps: Float64Array;
+    /** In seconds, where the sampling interval is known. */
+    readonly seconds?: Float64Array;
+}
+/** One layer of an {@link Inspection}. */
+interface InspectedLayer {
+    /** Name of the block: `'blocks.0'`. */
+    readonly name: string;
+    /** Δ of each head (the geometric mean where each pair of a state has its own). */
+    readonly stepSizes: Float64Array;
+    /** 1/Δ of each head: the time over which it sums up. */
+    readonly timescales: Durations;
+    /** How far back 50 %, 90 % and 99 % of the energy Σ K̄² of each head's kernel lie. */
+    readonly memory: {
+        readonly half: Durations;
+        readonly most: Durations;
+        readonly nearlyAll: Durations;
+    };
+    /**
+     * Λ, (SSMs, N/2, 2), real parts first: of each conjugate pair one. For S4D these are the eigenvalues of A; for S4 those of its
+     * normal part, before the low-rank part. Times Δ they are for one time step.
+     */
+    readonly eigenvalues: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** The frequency response |K̂| of each head, (heads, frequencies). */
+    readonly gain: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** Part of the modes that turn or decay by more than half a period in one time step (|Δλ| > π): finer than the data. */
+    readonly unresolved: number;
+    /** How much each head sends on: the root of its kernel's energy and D², times the norm of the weights that take it. */
+    readonly strength: Float64Array;
+    /** Heads of less than a thousandth of the largest strength: they do nothing. */
+    readonly idleHeads: readonly number[];
+    /** ‖change‖/‖input‖ of the block on `data`; undefined without data, or where blocks have no residual. */
+    readonly change?: number;
+}
+/** Something about a layer that is likely to be wrong, in words. */
+interface InspectionAdvice {
+    /** What it is. */
+    readonly kind: AdviceKind;
+    /** Number of the layer. */
+    readonly layer: number;
+    /** What was found, and what to do. */
+    readonly text: string;
+}
+/** What {@link SequenceModel.inspect} gives. */
+interface Inspection {
+    /** Seconds from one time step to the next, where it was given. */
+    readonly samplingInterval?: number;
+    /** Time steps of the sequences that the model is for, where it is known. */
+    readonly length?: number;
+    /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
+    readonly frequencies: Float64Array;
+    /** The layers, from the input on. */
+    readonly layers: readonly InspectedLayer[];
+    /**
+     * (batch, len): how much the output of the last time step depends on the input at each: the norm of its gradient. Of classes it is
+     * the output that is largest, else the sum of the outputs. Undefined without data.
+     */
+    readonly influence?: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** What is likely to be wrong; empty where nothing is. */
+    readonly advice: readonly InspectionAdvice[];
+    /** All of it in lines of text, as `s4 inspect` prints it. */
+    readonly text: string;
+    /** {@link Inspection.text}. */
+    toString(): string;
+}
+
 /**
  * Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, unsigned ones of 8, or the 8 bits of
  * the telephone's μ-law (ITU-T G.711).
@@ -669,6 +819,12 @@ declare class ModelStream {
     restore(state: Uint8Array): void;
     /** Makes an independent stream that starts from the present state of this one. */
     fork(): ModelStream;
+    /**
+     * As {@link SequenceModel.generate}, but the prompt continues what the stream has been pushed. The stream itself stays as it is. A
+     * stream of one sequence is continued by every prompt, so that a long prefix is computed once; one of several needs a prompt for
+     * each.
+     */
+    generate(prompt: TokenSequences, options?: Omit<GenerateOptions, 'rate'>): AsyncGenerator<GeneratedStep, void, void>;
     /** Goes back to zero states and position 0. */
     reset(): void;
     /**
@@ -723,9 +879,9 @@ declare class LiveStream {
     toTransform(options?: SampleTransformOptions): Transform;
     /** As {@link LiveStream.toTransform}, as a TransformStream of the web. */
     toTransformStream(options?: SampleTransformOptions): TransformStream;
-    /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). */
-    close(): void;
-    /** Called at the end of a `using` declaration's scope: closes. */
+    /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
     [Symbol.dispose](): void;
 }
 
@@ -754,7 +910,7 @@ interface StreamsOptions {
  * server.on('connection', async (socket) => {
  *   const stream = streams.open()
  *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
- *   stream.close()
+ *   stream.dispose()
  * })
  */
 declare class ModelStreams {
@@ -1017,6 +1173,31 @@ declare class SequenceModel extends Handle {
     }): Promise<Tensor>;
     /** As {@link SequenceModel.predict}, but synchronous: for calls that take little time. */
     predictSync(x: TensorLike, options?: PredictOptions): Tensor;
+    /**
+     * What the model has learned, in figures and in words: of each layer its timescales in steps and seconds, how far back its kernels
+     * reach, eigenvalues and frequency response, what does nothing, and whether its step sizes Δ fit the length of the data; with `data`
+     * also which inputs an output depends on. Computed in float64; the parameters and gradients stay as they are.
+     *
+     * @example
+     * const { advice, layers, text } = await model.inspect({ data: batch, samplingInterval: 1 / 360 })
+     */
+    inspect(options?: InspectionOptions): Promise<Inspection>;
+    /**
+     * Continues a prompt, or each of several of any lengths: yields a step with the next token of each, as they come off the event
+     * loop. For models whose outputs are the logits of their own input: an embedding, as many outputs as tokens, `loss`
+     * crossEntropy, no pooling; or with the option `inputs` other encoders. `ERR_S4_UNSUPPORTED` for others, and for two-sided
+     * layers. The prompt is taken as a whole sequence is, and then each token by the recurrence, so that neither time nor memory of
+     * a token depends on how many were before it.
+     *
+     * @example
+     * for await (const { tokens: [token] } of model.generate([1, 2, 3], { maxTokens: 100, temperature: 0.8, topP: 0.95, seed: 1 })) …
+     */
+    generate(prompt: TokenSequences, options?: GenerateOptions): AsyncGenerator<GeneratedStep, void, void>;
+    /**
+     * The logarithm of the probability of each token but the first of a sequence, given those before it: an array for each sequence,
+     * whose element i is that of token i + 1. For the models of {@link SequenceModel.generate}.
+     */
+    score(tokens: TokenSequences, options?: TokenOptions): Promise<Float64Array[]>;
     /**
      * The first `len` values of the convolution kernel K̄ of a block, (channels, features, len). Two-sided blocks have
      * 2·channels, the causal ones first.
@@ -1299,4 +1480,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, LiveStream, ModelStream, ModelStreams, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GeneratorOptions, HippoKind, HippoMatrices, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TrainEvent, TrainOptions, WindowOptions };
+export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };

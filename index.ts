@@ -21,6 +21,21 @@ export { ModelStream, type PushOptions } from './api/stream.js'
 export { ModelStreams, type StreamsOptions } from './api/streams.js'
 export { LiveStream } from './api/live-stream.js'
 export type { SampleTransformOptions } from './api/transforms.js'
+export type {
+  GenerateOptions,
+  GeneratedStep,
+  SamplingOptions,
+  TokenOptions,
+  TokenSequences,
+} from './api/generate.js'
+export type {
+  Durations,
+  InspectedLayer,
+  Inspection,
+  InspectionAdvice,
+  InspectionOptions,
+} from './api/inspection.js'
+export type { AdviceKind } from './api/step-advice.js'
 export type { SampleFormat } from './api/samples.js'
 export type { AbortOptions } from './api/background.js'
 export type { FilePath } from './api/check.js'

@@ -1,5 +1,5 @@
 /**
- * Tasks on top of s4-node: forecasts and classifications, from data to figures, with good results by default.
+ * Tasks on top of s4-node: forecasts, classifications and generation, from data to figures, with good results by default.
  */
 /** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
 type FilePath = string | URL | Uint8Array;
@@ -70,6 +70,28 @@ interface DeviceOptions {
     precision?: (typeof choices.precision)[number];
     /** Most bytes of GPU memory that it may take; beyond them a call answers `ERR_S4_MEMORY`. Default all there are. */
     memoryLimit?: number;
+}
+
+/**
+ * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
+ * topK, topP, minP.
+ */
+interface SamplingOptions {
+    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
+    temperature?: number;
+    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
+    topK?: number;
+    /**
+     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
+     * one with the smaller number comes first. Default 1: all.
+     */
+    topP?: number;
+    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
+    minP?: number;
+    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
+    repetitionPenalty?: number;
+    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
+    seed?: number;
 }
 
 /** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
@@ -517,7 +539,10 @@ declare class ClassStream {
     private constructor();
     /** Number of samples so far. */
     get position(): number;
-    /** The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. */
+    /**
+     * The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. Samples that
+     * are refused leave the stream as it was.
+     */
     push(samples: ClassInput): WindowClass[];
     /** Forgets everything. */
     reset(): void;
@@ -572,6 +597,10 @@ declare class Classifier {
     static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Classifier>;
     /** The classes: numbers in ascending order, then texts. */
     get classes(): readonly (string | number)[];
+    /** What its inputs are: series of values, sound, or pictures. */
+    get kind(): InputKind;
+    /** Samples a second of the sound that it learned from; undefined of other inputs. */
+    get sampleRate(): number | undefined;
     /** Writes network, scales and class names to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /**
@@ -598,5 +627,103 @@ declare class Classifier {
     [Symbol.dispose](): void;
 }
 
-export { ClassStream, Classifier, ForecastStream, Forecaster, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, WindowClass };
+/** Makes tokens of text, and text of tokens. Both must say the same every time. */
+interface Tokenizer {
+    /** The tokens of a text: whole numbers from 0. */
+    encode: (text: string) => ArrayLike<number>;
+    /** The text of tokens. Where they end within a character it may end in U+FFFD. */
+    decode: (tokens: number[]) => string;
+    /** Number of different tokens. Default one more than the largest of the text that is learned. */
+    size?: number;
+}
+/** Tokens that a generator knows by itself, or a tokeniser. */
+type TokenKind = 'bytes' | 'characters' | Tokenizer;
+
+/** Options of {@link Generator.fit}. */
+interface GeneratorOptions extends TaskTrainOptions {
+    /** What a text is made of: bytes of UTF-8, the characters that it has, or a tokeniser of your own. Default `'bytes'`. */
+    tokens?: TokenKind;
+    /** Tokens of one example of training. Default 256, or as many as the text allows. */
+    window?: number;
+    /** Part of the text, its end, that chooses the best epoch. Default 0.1. */
+    validation?: number;
+}
+
+/** A file that has a text. */
+interface TextFile {
+    /** Its path. */
+    file: FilePath;
+}
+/** A text: itself, its bytes, or the file that has it. */
+type TextSource = string | Uint8Array | TextFile;
+
+/** Options of {@link Generator.generate}. */
+interface TextOptions extends SamplingOptions {
+    /** Most tokens. Default 256. */
+    maxTokens?: number;
+    /** Texts at which the generation ends; they are not given. They may go over the borders of tokens. */
+    stop?: readonly string[];
+    /** Ends the generation within some milliseconds when it fires, with `ERR_S4_ABORTED`. */
+    signal?: AbortSignal;
+}
+/** How probable a text is. */
+interface TextScore {
+    /** Number of its tokens. */
+    tokens: number;
+    /** Number of its bytes in UTF-8. */
+    bytes: number;
+    /** The natural logarithm of its probability. */
+    logProbability: number;
+    /** e to the mean of −log p over its tokens: as if so many tokens were equally probable each time. */
+    perplexity: number;
+    /** Mean of −log₂ p over its bytes: what an ideal compression by this model would need. */
+    bitsPerByte: number;
+    /** The logarithm of the probability of each token, given those before it. */
+    logProbabilities: Float64Array;
+}
+/**
+ * Learns to write like a text, token by token (bytes, characters or those of a tokeniser), and says how probable a text is.
+ *
+ * @example
+ * const generator = await Generator.fit({ file: 'book.txt' }, { maxSeconds: 600 })
+ * for await (const piece of generator.generate('Once ', { temperature: 0.8, maxTokens: 400, seed: 1 })) process.stdout.write(piece)
+ */
+declare class Generator {
+    #private;
+    /** Mean −log p of a token of the validation part of {@link Generator.fit}, in nats; undefined of a loaded one. */
+    readonly validationLoss: number | undefined;
+    private constructor();
+    /**
+     * Learns from a text, or from several that have nothing to do with each other, such as poems: their beginnings and ends are then
+     * learned too. The end of the whole, or the last of them, chooses the best epoch. Sizes and rates that are not given are chosen
+     * by the text's length, and told in an event `plan`.
+     */
+    static fit(text: TextSource | readonly TextSource[], options?: GeneratorOptions): Promise<Generator>;
+    /** Loads what {@link Generator.save} wrote. A tokeniser is not in the file: it is given again as `tokens`. */
+    static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> & {
+        tokens?: Tokenizer;
+    }): Promise<Generator>;
+    /** Writes network and tokens to one file (safetensors). */
+    save(path: FilePath): Promise<void>;
+    /**
+     * Continues a text, or begins one where the prompt is empty: yields pieces of text as they come off the event loop, never a part
+     * of a character. Ends after `maxTokens` tokens, at a text of `stop`, or where the model ends the text.
+     */
+    generate(prompt: string, options?: TextOptions): AsyncGenerator<string, void, void>;
+    /**
+     * As {@link Generator.generate}, for bytes that are no text, such as grey levels row by row, or sound in 8 bits (μ-law): yields them
+     * one by one. For a generator of `tokens: 'bytes'`; `ERR_S4_UNSUPPORTED` for others.
+     */
+    generateBytes(prompt: Uint8Array, options?: Omit<TextOptions, 'stop'>): AsyncGenerator<number, void, void>;
+    /** How probable a text is: perplexity, and bits a byte. For a generator of `tokens: 'bytes'` bytes may be given too. */
+    score(text: string | Uint8Array, options?: {
+        signal?: AbortSignal;
+    }): Promise<TextScore>;
+    /** Frees the network. A second call does nothing. */
+    dispose(): void;
+    /** Called at the end of a `using` declaration's scope: disposes. */
+    [Symbol.dispose](): void;
+}
+
+export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
+export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };

@@ -1,5 +1,5 @@
 /**
- * Tasks on top of s4-node: forecasts and classifications, from data to figures, with good results by default.
+ * Tasks on top of s4-node: forecasts, classifications and generation, from data to figures, with good results by default.
  */
 export {
   Forecaster,
@@ -27,3 +27,7 @@ export { Classifier, type Classification, type ClassScores } from './api/tasks/c
 export { ClassStream, type ClassStreamOptions, type WindowClass } from './api/tasks/class-stream.js'
 export type { ClassExample, ClassInput, ClassExamples } from './api/tasks/class-inputs.js'
 export type { ClassifyOptions } from './api/tasks/class-options.js'
+export { Generator, type TextOptions, type TextScore } from './api/tasks/generator.js'
+export type { TextFile, TextSource } from './api/tasks/generate-fit.js'
+export type { GeneratorOptions } from './api/tasks/generate-options.js'
+export type { TokenKind, Tokenizer } from './api/tasks/tokenizer.js'

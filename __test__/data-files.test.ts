@@ -2,6 +2,7 @@
 import { createReadStream, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import test from 'ava'
 import type { TensorLike } from 's4-node'
 import {
@@ -300,6 +301,9 @@ test('a classifier learns from a folder of recordings and hears a file', async (
   const [heard] = await c.predict(join(path, 'low_0.wav'))
   t.is(heard?.label, 'low')
   await rejects(t, 'ERR_S4_DATA', () => c.predict([join(folder, 'nowhere.wav')]))
+  // The file's own error comes later, and has a handler too: else it would end the process.
+  await rejects(t, 'ERR_S4_DATA', () => c.predict([join(folder, 'nowhere.wav'), 5 as never]))
+  await setTimeout(100)
   const mixed = [
     { input: tone(0), label: 'a', sampleRate: 8000 },
     { input: tone(1), label: 'b', sampleRate: 16_000, file: 'b.wav' },

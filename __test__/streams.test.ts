@@ -60,7 +60,7 @@ test('streams that come and go give what each gives alone', async (t) => {
       t.is(stream.position, own.position)
       t.is(stream.waiting, 0)
       if (random(6) > 0) continue
-      stream.close()
+      stream.dispose()
       live.delete(stream)
     }
     t.is(streams.size, live.size)
@@ -123,8 +123,8 @@ test('slots: all taken, freed, begun anew', async (t) => {
   t.throws(() => streams.open(), { code: 'ERR_S4_BUSY' })
   await Promise.all([a.push(frame(5, 1)), b.push(frame(5, 2))])
   const waiting = t.throwsAsync(a.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })
-  a.close()
-  a.close()
+  a.dispose()
+  a.dispose()
   await waiting
   await t.throwsAsync(a.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })
   await t.throwsAsync(a.save(), { code: 'ERR_S4_DISPOSED' })
@@ -134,7 +134,7 @@ test('slots: all taken, freed, begun anew', async (t) => {
   // One that is closed while its tick runs still has its answer, and leaves no state behind.
   const pushed = c.push(frame(2, 10))
   await sleep(0)
-  c.close()
+  c.dispose()
   await pushed.catch((error: { code?: string }) => t.is(error.code, 'ERR_S4_DISPOSED'))
   await both(t, streams.open(), model.stream(), frame(4, 11), 'the same slot again')
   const last = t.throwsAsync(b.push(frame(1, 1)), { code: 'ERR_S4_DISPOSED' })

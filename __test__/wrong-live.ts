@@ -87,7 +87,7 @@ export const liveRecipes: Readonly<Record<string, Recipe>> = {
   },
   'LiveStream#restore': { right: [{ receiver: () => onLive(), args: () => [savedState] }] },
   ...Object.fromEntries(
-    ['save', 'reset', 'close', '[Symbol.dispose]'].map((name) => [
+    ['save', 'reset', 'dispose', '[Symbol.dispose]'].map((name) => [
       `LiveStream#${name}`,
       bare(() => onLive()),
     ]),

@@ -37,9 +37,10 @@ const small = {
   seed: 1,
   device: device(),
 } as const
-const model = (options: Partial<SequenceModelOptions> = {}) => SequenceModel.create({ ...small, ...options })
+export const model = (options: Partial<SequenceModelOptions> = {}) =>
+  SequenceModel.create({ ...small, ...options })
 /** A checkpoint holds all of a model: parameters, moments, counters, random state, progress. */
-const over = (made: SequenceModel): Receiver => ({
+export const over = (made: SequenceModel): Receiver => ({
   self: made,
   observe: async () =>
     [
@@ -49,7 +50,7 @@ const over = (made: SequenceModel): Receiver => ({
     ].join(),
   close: () => made.dispose(),
 })
-const x = () => noisy([2, 3, 1], 2)
+export const x = () => noisy([2, 3, 1], 2)
 const batch = () => ({
   input: x(),
   target: noisy([2, 3, 1], 3),
@@ -75,7 +76,7 @@ const ofTokens = await trained(
   labelled(),
 )
 const loaded = async (from: Uint8Array) => over(await SequenceModel.fromBytes(from, { device: device() }))
-const onModel = () => loaded(bytes)
+export const onModel = () => loaded(bytes)
 const onTokens = () => loaded(ofTokens)
 /** A model of the official code, and what its tensors do not say. */
 const official = join(root, '__test__', 'fixtures', 'official', 'v4-post-layer.safetensors')
@@ -99,7 +100,7 @@ const onOfficial = async () =>
     }),
   )
 const predictOptions = () => ({ lengths: [3, 2], rate: 1.5, algorithm: 'fft' })
-const signal = () => new AbortController().signal
+export const signal = () => new AbortController().signal
 const modelOptions = () => ({
   ...blockOptions(),
   input: 1,
@@ -208,7 +209,7 @@ const trainUntried: Recipe['untried'] = {
   'options.epochs': { '2**31': 'is right, and goes on for years' },
 }
 
-const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows = 2): Promise<Receiver> => {
+export const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows = 2): Promise<Receiver> => {
   const made = await model(options)
   const stream = made.stream({ batch: rows, rate: 1.5 })
   return {

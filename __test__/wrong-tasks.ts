@@ -1,8 +1,8 @@
 /** Recipes of the table: `s4-node/tasks`. */
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Classifier, Forecaster } from '../tasks.js'
+import { Classifier, Forecaster, Generator } from '../tasks.js'
 import { device } from './helpers.js'
 import { ANY_LENGTH, REAL } from './wrong-layers.js'
 import type { Receiver, Recipe } from './wrong-table.js'
@@ -63,7 +63,25 @@ const classifyOptions = () => ({
 })
 const fitted = await Forecaster.fit(columns(), forecastOptions() as never)
 const classifier = await Classifier.fit(samples(), classifyOptions() as never)
-const files = { forecaster: join(folder, 'f'), classifier: join(folder, 'c') }
+const saidIn = join(folder, 'text')
+const saying = 'ab cd '.repeat(30)
+const ownTokens = () => ({
+  encode: (text: string) => Array.from(text, (c) => c.charCodeAt(0) % 128),
+  decode: (tokens: number[]) => String.fromCharCode(...tokens),
+  size: 128,
+})
+const generatorOptions = () => ({ ...tiny(), tokens: ownTokens(), window: 16, validation: 0.2 })
+writeFileSync(saidIn, saying)
+const writer = await Generator.fit(saying, generatorOptions() as never)
+const byteWriter = await Generator.fit(saying, { ...generatorOptions(), tokens: 'bytes' } as never)
+const files = {
+  forecaster: join(folder, 'f'),
+  classifier: join(folder, 'c'),
+  generator: join(folder, 'g'),
+  bytes: join(folder, 'b'),
+}
+await byteWriter.save(files.bytes)
+await writer.save(files.generator)
 await fitted.save(files.forecaster)
 await classifier.save(files.classifier)
 const where = () => ({ device: device(), threads: 1, precision: 'highest' })
@@ -74,6 +92,15 @@ const forecaster = async (): Promise<Receiver & { self: Forecaster }> => {
 }
 const classes = async (): Promise<Receiver & { self: Classifier }> => {
   const self = await Classifier.load(files.classifier, { device: device() as 'cpu', threads: 1 })
+  return { self, observe: () => '', close: () => self.dispose() }
+}
+const writers = async (): Promise<Receiver & { self: Generator }> => {
+  const options = { device: device() as 'cpu', threads: 1, tokens: ownTokens() }
+  const self = await Generator.load(files.generator, options)
+  return { self, observe: () => '', close: () => self.dispose() }
+}
+const byteWriters = async (): Promise<Receiver & { self: Generator }> => {
+  const self = await Generator.load(files.bytes, { device: device() as 'cpu', threads: 1 })
   return { self, observe: () => '', close: () => self.dispose() }
 }
 const forecastStream = async () => {
@@ -230,6 +257,103 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       'options.validation': ['0.5', '1e-300'],
     },
   },
+  'tasks Generator.fit': {
+    right: [
+      { args: () => [saying, generatorOptions()] },
+      { under: 'text.', args: () => [{ file: saidIn }, generatorOptions()] },
+      { under: 'text[].', args: () => [[{ file: saidIn }], generatorOptions()] },
+      { under: 'text[]$', args: () => [[saying, saying], generatorOptions()] },
+    ],
+    legal: {
+      ...OPTIONS_LEGAL,
+      text: ['an array of its elements', 'all zeros'],
+      'text[]': ['""', '"a\\u0000b"', 'no bytes', 'all zeros'],
+      'options.lr': ['0', '0.5'],
+      'options.ssmLr': ['0', '0.5'],
+      'options.weightDecay': ['0', '0.5'],
+      'options.validation': ['0.5'],
+    },
+    words: {
+      'text*': ['text', 'file'],
+      // Rates that are too large end in numbers that are none.
+      'options.lr': ['loss'],
+      'options.ssmLr': ['loss'],
+      'options.weightDecay': ['loss'],
+    },
+  },
+  'tasks Generator.load': {
+    right: [{ args: () => [files.generator, { ...where(), tokens: ownTokens() }] }],
+  },
+  'tasks Generator#save': { right: [{ receiver: writers, args: () => [join(folder, 'saved')] }] },
+  'tasks Generator#generate': {
+    right: [
+      {
+        receiver: writers,
+        args: () => [
+          'ab',
+          {
+            maxTokens: 3,
+            temperature: 0.9,
+            topK: 3,
+            topP: 0.9,
+            minP: 0.01,
+            repetitionPenalty: 1.2,
+            seed: 1,
+            stop: ['xyz'],
+            signal: signal(),
+          },
+        ],
+      },
+    ],
+    legal: {
+      prompt: ['""', '"a\\u0000b"'],
+      'options.temperature': ['0', '0.5', '1e-300'],
+      'options.topK': ['0', '2**31'],
+      'options.topP': ['0.5', '1e-300'],
+      'options.minP': ['0', '0.5', '1e-300'],
+      'options.repetitionPenalty': ['0.5'],
+      'options.seed': ['0', '2**31'],
+      'options.stop': ['[]', '[] of another realm', ...ANY_LENGTH],
+      'options.stop[]': ['"a\\u0000b"'],
+    },
+    untried: { 'options.maxTokens': { '2**31': 'is right, and goes on for hours' } },
+  },
+  'tasks Generator#generateBytes': {
+    right: [
+      {
+        receiver: byteWriters,
+        args: () => [
+          Uint8Array.of(97, 98),
+          {
+            maxTokens: 3,
+            temperature: 0.9,
+            topK: 3,
+            topP: 0.9,
+            minP: 0.01,
+            repetitionPenalty: 1.2,
+            seed: 1,
+            signal: signal(),
+          },
+        ],
+      },
+    ],
+    legal: {
+      prompt: ['no bytes', 'all zeros', 'cut short'],
+      'options.temperature': ['0', '0.5', '1e-300'],
+      'options.topK': ['0', '2**31'],
+      'options.topP': ['0.5', '1e-300'],
+      'options.minP': ['0', '0.5', '1e-300'],
+      'options.repetitionPenalty': ['0.5'],
+      'options.seed': ['0', '2**31'],
+    },
+    untried: { 'options.maxTokens': { '2**31': 'is right, and goes on for hours' } },
+  },
+  'tasks Generator#score': {
+    right: [{ receiver: byteWriters, args: () => ['ab cd', { signal: signal() }] }],
+    legal: { text: ['"a\\u0000b"', 'all zeros'] },
+  },
+  'tasks Generator#dispose': { right: [{ receiver: writers, args: () => [] }] },
+  'tasks Generator#[Symbol.dispose]': { right: [{ receiver: writers, args: () => [] }] },
   'tasks Classifier.load': { right: [{ args: () => [files.classifier, where()] }] },
   'tasks Classifier#save': { right: [{ receiver: classes, args: () => [join(folder, 'saved')] }] },
   'tasks Classifier#predict': {

@@ -10,6 +10,7 @@ import { batch, drain, model, root } from './helpers.js'
 import { entryPoints, surfaceOf } from './surface.js'
 import { dataRecipes } from './wrong-data.js'
 import { functionRecipes } from './wrong-functions.js'
+import { generationRecipes } from './wrong-generation.js'
 import { layerRecipes } from './wrong-layers.js'
 import { liveRecipes } from './wrong-live.js'
 import { modelRecipes, removeFolder } from './wrong-models.js'
@@ -22,6 +23,7 @@ test.after.always(removeFolder)
 const ofIndex: Readonly<Record<string, Recipe>> = {
   ...layerRecipes,
   ...modelRecipes,
+  ...generationRecipes,
   ...liveRecipes,
   ...functionRecipes,
 }

@@ -114,7 +114,7 @@ export function describe(x: unknown): string {
 /** Makes (does not throw) the error of a failed check: `throw fail(…)`. */
 export function fail(code: S4ErrorCode, op: string, expected: string, got: unknown): S4Error {
   const text = typeof got === 'string' || typeof got === 'number' ? String(got) : describe(got)
-  return new S4Error(code, { op, expected, got: text })
+  return new S4Error(code, { op, expected, got: text === '' ? 'an empty text' : text })
 }
 
 /**

@@ -42,8 +42,8 @@ export interface LiveStreams {
   leave(slot: number): void
 }
 
-function closedError(): S4Error {
-  return fail('ERR_S4_DISPOSED', 'LiveStream.push', 'an open stream', 'a closed one')
+function disposedError(): S4Error {
+  return fail('ERR_S4_DISPOSED', 'LiveStream.push', 'a live stream', 'a disposed one')
 }
 
 /** Streams that {@link ModelStreams.open} has made. */
@@ -63,7 +63,7 @@ export class LiveStream {
   #onSettled: (() => void)[] = []
   #waiting = 0
   #position = 0
-  #closed = false
+  #disposed = false
 
   private constructor(streams: LiveStreams, slot: number) {
     // JavaScript lets a caller get here with anything.
@@ -80,7 +80,7 @@ export class LiveStream {
 
   #checkLive(op: string): string {
     const name = `LiveStream.${op}`
-    if (this.#closed) throw fail('ERR_S4_DISPOSED', name, 'an open stream', 'a closed one')
+    if (this.#disposed) throw fail('ERR_S4_DISPOSED', name, 'a live stream', 'a disposed one')
     return name
   }
 
@@ -183,17 +183,17 @@ export class LiveStream {
     })
   }
 
-  /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). */
-  close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#rejectAll(closedError())
+  /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). A second call does nothing. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.#rejectAll(disposedError())
     this.#streams.leave(this.#slot)
   }
 
-  /** Called at the end of a `using` declaration's scope: closes. */
+  /** Called at the end of a `using` declaration's scope: disposes. */
   [Symbol.dispose](): void {
-    this.close()
+    this.dispose()
   }
 
   #rejectAll(error: S4Error): void {
@@ -227,7 +227,7 @@ export class LiveStream {
 
   /** @internal The tick has failed on `pushes` together: each is tried on its own. */
   tryAlone(pushes: readonly WaitingPush[]): void {
-    if (this.#closed) return this.refuse(pushes, closedError())
+    if (this.#disposed) return this.refuse(pushes, disposedError())
     for (const push of pushes) push.alone = true
     this.#queue.unshift(...pushes)
     this.#endTick()
@@ -249,7 +249,7 @@ export class LiveStream {
 
   /** @internal Ends the stream with its model's streams. */
   end(error: S4Error): void {
-    this.#closed = true
+    this.#disposed = true
     this.#rejectAll(error)
   }
 }

@@ -15,6 +15,15 @@ import {
 } from './check.js'
 import type { Batch, Dataset } from './dataset.js'
 import { fail, callNative, callNativeAsync, throwIfAborted } from './error.js'
+import {
+  generate,
+  score,
+  type GeneratedStep,
+  type GenerateOptions,
+  type TokenOptions,
+  type TokenSequences,
+  type TokenShape,
+} from './generate.js'
 import { Handle } from './handle.js'
 import {
   fromOfficialCall,
@@ -32,6 +41,7 @@ import {
   type SequenceModelOptions,
   type SsmAlgorithm,
 } from './options.js'
+import { inspectModel, type Inspection, type InspectionOptions } from './inspection.js'
 import { ModelStream } from './stream.js'
 import { ModelStreams, type StreamsOptions } from './streams.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
@@ -263,6 +273,46 @@ export class SequenceModel extends Handle {
     const { data, batch, len, call } = this.#predictCall(this.access.checkLive('predictSync'), x, options)
     const result = this.access.sync('predictSync', (handle) => handle.predict(data, batch, len, call))
     return tensor(result.y, this.#outputShape(batch, len, result.y.length))
+  }
+
+  /**
+   * What the model has learned, in figures and in words: of each layer its timescales in steps and seconds, how far back its kernels
+   * reach, eigenvalues and frequency response, what does nothing, and whether its step sizes Δ fit the length of the data; with `data`
+   * also which inputs an output depends on. Computed in float64; the parameters and gradients stay as they are.
+   *
+   * @example
+   * const { advice, layers, text } = await model.inspect({ data: batch, samplingInterval: 1 / 360 })
+   */
+  async inspect(options: InspectionOptions = {}): Promise<Inspection> {
+    return inspectModel(this.access, this.access.checkLive('inspect'), this.#trainedModel, options)
+  }
+
+  /** What the tokens of a generation are. */
+  #tokenShape(): TokenShape {
+    const { config, dtype } = this
+    return { classes: config.output, width: inputWidth(config), dtype }
+  }
+
+  /**
+   * Continues a prompt, or each of several of any lengths: yields a step with the next token of each, as they come off the event
+   * loop. For models whose outputs are the logits of their own input: an embedding, as many outputs as tokens, `loss`
+   * crossEntropy, no pooling; or with the option `inputs` other encoders. `ERR_S4_UNSUPPORTED` for others, and for two-sided
+   * layers. The prompt is taken as a whole sequence is, and then each token by the recurrence, so that neither time nor memory of
+   * a token depends on how many were before it.
+   *
+   * @example
+   * for await (const { tokens: [token] } of model.generate([1, 2, 3], { maxTokens: 100, temperature: 0.8, topP: 0.95, seed: 1 })) …
+   */
+  generate(prompt: TokenSequences, options: GenerateOptions = {}): AsyncGenerator<GeneratedStep, void, void> {
+    return generate(this.access, this.access.checkLive('generate'), this.#tokenShape(), prompt, options)
+  }
+
+  /**
+   * The logarithm of the probability of each token but the first of a sequence, given those before it: an array for each sequence,
+   * whose element i is that of token i + 1. For the models of {@link SequenceModel.generate}.
+   */
+  async score(tokens: TokenSequences, options: TokenOptions = {}): Promise<Float64Array[]> {
+    return score(this.access, this.access.checkLive('score'), this.#tokenShape(), tokens, options)
   }
 
   /**

@@ -4,6 +4,7 @@ import type { NativeModel } from '#binding'
 import type { NativeAccess } from './access.js'
 import { bytesOf, rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
+import { generate, type GeneratedStep, type GenerateOptions, type TokenSequences } from './generate.js'
 import { FramePusher, nodeTransform, webTransform, type SampleTransformOptions } from './transforms.js'
 import {
   allocate,
@@ -154,6 +155,21 @@ export class ModelStream {
     this.#checkLive('fork')
     const id = this.#access.sync('fork', (handle) => handle.streamFork(this.#id))
     return new ModelStream(this.#access, this.#dtype, id, this.#shape)
+  }
+
+  /**
+   * As {@link SequenceModel.generate}, but the prompt continues what the stream has been pushed. The stream itself stays as it is. A
+   * stream of one sequence is continued by every prompt, so that a long prefix is computed once; one of several needs a prompt for
+   * each.
+   */
+  generate(
+    prompt: TokenSequences,
+    options: Omit<GenerateOptions, 'rate'> = {},
+  ): AsyncGenerator<GeneratedStep, void, void> {
+    const op = this.#checkLive('generate')
+    const { input, output } = this.#shape
+    const shape = { classes: output, width: input, dtype: this.#dtype }
+    return generate(this.#access, op, shape, prompt, options, this.#id)
   }
 
   /** Goes back to zero states and position 0. */

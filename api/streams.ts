@@ -48,7 +48,7 @@ const setups = new WeakSet<StreamsSetup>()
  * server.on('connection', async (socket) => {
  *   const stream = streams.open()
  *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
- *   stream.close()
+ *   stream.dispose()
  * })
  */
 export class ModelStreams {

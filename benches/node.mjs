@@ -76,6 +76,48 @@ const cases = {
     console.log(`one hour of 16 kHz audio through 4 × 64 in pushes of one second: ${((perSecond * 3600) / 1000).toFixed(0)} s (from ${perSecond.toFixed(1)} ms a push), peak ${peak().toFixed(0)} MiB in all`)
     audio.dispose()
   },
+  // Tokens a second of a 4 × 128 model of bytes, in the library's own loop, and by pushes and a choice in JavaScript; a long prompt.
+  async generate() {
+    const model = await SequenceModel.create({ encoder: 'embedding', vocabulary: 256, output: 256, features: 128, layers: 4, state: 64, loss: 'crossEntropy', threads: Number(process.env.THREADS ?? 0) || undefined })
+    const drawn = async (batch, count, options) => {
+      const prompts = Array.from({ length: batch }, (_, i) => [i])
+      let [steps, start] = [0, 0]
+      for await (const { tokens } of model.generate(prompts, { maxTokens: count + 50, seed: 1, ...options })) {
+        if (++steps === 50) start = performance.now()
+        if (tokens.length !== batch) throw new Error('tokens')
+      }
+      return (batch * count * 1000) / (performance.now() - start)
+    }
+    const pushed = (batch, count) => {
+      const stream = model.stream({ batch })
+      const x = { data: new Int32Array(batch), shape: [batch, 1] }
+      for (let i = 0; i < 50; i++) stream.push(x)
+      const start = performance.now()
+      for (let i = 0; i < count; i++) stream.push(x)
+      const ms = performance.now() - start
+      stream.dispose()
+      return (batch * count * 1000) / ms
+    }
+    for (const [batch, count] of [[1, 4000], [64, 200]]) {
+      const runs = { push: [], greedy: [], drawn: [], 'top-p': [] }
+      for (let i = 0; i < 5; i++) {
+        runs.push.push(pushed(batch, count))
+        runs.greedy.push(await drawn(batch, count, { temperature: 0 }))
+        runs.drawn.push(await drawn(batch, count, {}))
+        runs['top-p'].push(await drawn(batch, count, { topP: 0.9, topK: 50 }))
+      }
+      const text = Object.entries(runs).map(([name, rates]) => `${name} ${median(rates).toFixed(0)}`)
+      console.log(`generate 4 × 128, batch ${batch}, tokens/s: ${text.join(', ')}`)
+    }
+    const prompt = Int32Array.from({ length: 20_000 }, (_, i) => i % 256)
+    const times = []
+    for (let i = 0; i < 5; i++) {
+      const start = performance.now()
+      for await (const _ of model.generate(prompt, { maxTokens: 1 })) times.push(performance.now() - start)
+    }
+    console.log(`first token after a prompt of 20,000: ${median(times).toFixed(0)} ms`)
+    model.dispose()
+  },
 }
 
 const name = process.argv[2]

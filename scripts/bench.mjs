@@ -2,6 +2,7 @@
 // noisy, compare ratios within one run.
 //   npm run bench            everything          npm run bench -- node    only through the Node API
 //   npm run bench -- rust    only the crates              npm run bench -- data    only the readers of files
+//   npm run bench -- generate (block, train, stream)       only that case of the Node API
 import { cpus } from 'node:os'
 import { run, setup } from './setup.mjs'
 
@@ -24,10 +25,11 @@ if (what === 'all' || what === 'rust') {
     ok = run('cargo', ['bench', '--quiet', '--locked', '-p', crate, '--bench', bench]) && ok
   }
 }
-if (what === 'all' || what === 'node') {
+if (!['rust', 'data'].includes(what)) {
   console.log('── through the Node API')
   // Each case runs in a process of its own, so that its peak memory is measured separately.
-  for (const args of [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream']])
+  const cases = [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream'], ['generate']]
+  for (const args of cases.filter(([name]) => ['all', 'node', name].includes(what)))
     ok = run(process.execPath, ['--expose-gc', 'benches/node.mjs', ...args]) && ok
 }
 process.exit(ok ? 0 : 1)

@@ -20,12 +20,12 @@ const pack = join(root, '.gpu')
 const rust = join(pack, 'rust')
 
 /** The folders of these packages and of all packages that they need at run time, found as Node finds them. */
-function closure(names) {
+function closure(names, from = root) {
   const found = new Set()
-  const todo = names.map((name) => [name, root])
+  const todo = names.map((name) => [name, from])
   while (todo.length > 0) {
-    const [name, from] = todo.pop()
-    let folder = from
+    const [name, user] = todo.pop()
+    let folder = user
     while (!existsSync(join(folder, 'node_modules', name)) && folder !== root) folder = dirname(folder)
     const path = join(folder, 'node_modules', name)
     if (!existsSync(path)) must(`Looking for the package ${name} (npm ci)`, false)
@@ -99,6 +99,7 @@ const code = (path) =>
   path.includes('/@typescript/old/lib/')
     ? /\/(typescript\.js|lib\.[a-z0-9.]+\.d\.ts)$/.test(path)
     : /\.(m?js|cjs|json|node)$/.test(path) || /@types\/node\/.*\.d\.ts$/.test(path)
+const commandPackage = JSON.parse(readFileSync(join(root, 'cli', 'package.json'), 'utf8'))
 const list = [
   ...[
     'package.json',
@@ -114,11 +115,17 @@ const list = [
   ]
     .concat('crates/data/tests/files')
     .flatMap((path) => files(join(root, path))),
-  ...['cli/bin', 'cli/dist', 'cli/package.json'].flatMap((path) => files(join(root, path))),
-  ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js|load\.cjs)$/.test(path)),
-  ...closure(['ava', '@observablehq/plot', 'linkedom', '@typescript/typescript6', '@types/node']).flatMap(
-    (path) => files(path, code),
+  ...['cli/bin', 'cli/dist', 'cli/package.json', 'cli/recipe.schema.json'].flatMap((path) =>
+    files(join(root, path)),
   ),
+  ...files(join(root, 'crates', 'node'), (path) => /(\.node|binding\.js|load\.cjs)$/.test(path)),
+  ...closure(['ava', '@typescript/typescript6', '@types/node', 'fast-check']).flatMap((path) =>
+    files(path, code),
+  ),
+  ...closure(
+    Object.keys(commandPackage.dependencies).filter((name) => name !== 's4-node'),
+    join(root, 'cli'),
+  ).flatMap((path) => files(path, code)),
   ...['s4-node', 's4-node-cli'].map((name) => join(root, 'node_modules', name)),
   ...files(rust),
   join(pack, 'commit'),

@@ -174,30 +174,32 @@ test('the command: its own package, with npx, from a series to a forecast', () =
     platform,
   ]
   must(folder, install, { npm_config_cache: join(process.env.HOME, '.npm') })
-  assert.match(must(folder, ['npx', '--no-install', 's4', '--help']), /usage: s4 <command>/)
+  assert.match(must(folder, ['npx', '--no-install', 's4', '--help']), /Usage: s4 \[options\] \[command\]/)
   assert.match(
     must(folder, ['npx', '--no-install', 's4-node-cli', 'diagnose']),
     /id: cpu[\s\S]*version: \d+\.\d+\.\d+/,
   )
   const rows = Array.from({ length: 600 }, (_, i) => Math.sin(i / 6) + Math.sin(i / 17))
   writeFileSync(join(folder, 'waves.csv'), `t,x\n${rows.map((x, i) => `${i},${x}`).join('\n')}\n`)
-  const series = ['waves.csv', '--column', 'x']
-  const small = ['--horizon', '5', '--layers', '1', '--features', '8', '--state', '8', '--updates', '20']
+  const small = ['--horizon', '5', '--layers', '1', '--features', '8', '--state', '8', '--epochs', '1']
   must(folder, [
     'npx',
     '--no-install',
     's4',
     'train',
-    ...series,
+    'forecast',
+    'waves.csv',
+    '--targets',
+    'x',
     ...small,
     '--out',
-    'waves.safetensors',
+    'waves',
     '--device',
     'cpu',
   ])
-  const forecast = must(folder, ['npx', '--no-install', 's4', 'forecast', 'waves.safetensors', ...series])
-  assert.equal((forecast.match(/^\d+,[-\d.e]+,[-\d.e]+,[-\d.e]+$/gm) ?? []).length, 5, forecast)
-  const wrong = run(folder, ['npx', '--no-install', 's4', 'train', 'nowhere.csv'])
+  const forecast = must(folder, ['npx', '--no-install', 's4', 'forecast', 'waves', 'waves.csv'])
+  assert.equal((forecast.match(/^\d+,,x,[-\d.e]+,[-\d.e]+,[-\d.e]+$/gm) ?? []).length, 5, forecast)
+  const wrong = run(folder, ['npx', '--no-install', 's4', 'train', 'waves.csv'])
   assert.equal(wrong.status, 2, wrong.text)
   // The series of the demo comes with the package; so few updates cannot beat what it compares with, which is exit code 1.
   const demo = run(folder, [

@@ -190,7 +190,10 @@ export class StepMaker {
     input: GivenInput,
     scales: Pick<InputPlan, 'means' | 'deviations'>,
   ): Steps {
-    return scaledSteps(this.raw(op, what, input), this.#plan.width, scales, this.present)
+    const steps = scaledSteps(this.raw(op, what, input), this.#plan.width, scales, this.present)
+    if (!steps.data.every(Number.isFinite))
+      throw fail('ERR_S4_DATA', op, `${what} within 32 bits, in the scales of the training`, 'larger numbers')
+    return steps
   }
 }
 

@@ -97,7 +97,7 @@ export interface ClassPlan {
 }
 
 /** Steps that a training by default sees in all, each example many times: minutes on two cores. */
-const STEPS_SEEN = 6e6
+const STEPS_SEEN = 2.5e6
 
 export function classPlan(
   { kind, examples, steps, median }: ClassSize,

@@ -40,7 +40,7 @@ export class ClassStream {
   readonly #maker: StepMaker
   readonly #channels: number
   /** The last samples, those of the window at its end. */
-  readonly #ring: Float32Array
+  #ring: Float32Array
   #position = 0
   #run: { label: number; wins: number } = { label: -1, wins: 0 }
   #reported = -1
@@ -68,7 +68,10 @@ export class ClassStream {
     return this.#position
   }
 
-  /** The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. */
+  /**
+   * The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. Samples that
+   * are refused leave the stream as it was.
+   */
   push(samples: ClassInput): WindowClass[] {
     const op = 'ClassStream.push'
     if (this.#disposed) throw fail('ERR_S4_DISPOSED', op, 'a live stream', 'a disposed one')
@@ -76,9 +79,27 @@ export class ClassStream {
     const channels = this.#channels
     if (sizes.length !== 2 || sizes[1] !== channels)
       throw fail('ERR_S4_SHAPE', op, `samples (len, ${channels})`, `sizes ${sizes.join(' × ')}`)
+    const former = {
+      ring: this.#ring.slice(),
+      position: this.#position,
+      run: this.#run,
+      reported: this.#reported,
+    }
+    try {
+      return this.#take(op, data, sizes[0] as number)
+    } catch (error) {
+      this.#ring = former.ring
+      this.#position = former.position
+      this.#run = former.run
+      this.#reported = former.reported
+      throw error
+    }
+  }
+
+  #take(op: string, data: Float32Array, length: number): WindowClass[] {
     const { window, hop } = this.#options
+    const channels = this.#channels
     const said: WindowClass[] = []
-    const length = sizes[0] as number
     for (let at = 0; at < length;) {
       // Up to the end of the next window, but never past it.
       const next =

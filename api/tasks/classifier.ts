@@ -12,6 +12,7 @@ import {
   type ClassExamples,
   type ClassInput,
   type GivenInput,
+  type InputKind,
 } from './class-inputs.js'
 import { largest, probabilities } from './class-network.js'
 import { checkClassifyOptions, rateRatio, type ClassifyOptions } from './class-options.js'
@@ -113,6 +114,17 @@ export class Classifier {
     return [...this.#about.classes]
   }
 
+  /** What its inputs are: series of values, sound, or pictures. */
+  get kind(): InputKind {
+    return this.#about.input.kind
+  }
+
+  /** Samples a second of the sound that it learned from; undefined of other inputs. */
+  get sampleRate(): number | undefined {
+    const { kind, sampleRate } = this.#about.input
+    return kind === 'audio' ? sampleRate : undefined
+  }
+
   /** Writes network, scales and class names to one file (safetensors). */
   async save(path: FilePath): Promise<void> {
     const op = this.#checkLive('save')
@@ -131,8 +143,9 @@ export class Classifier {
     const { rate, signal } = this.#call(op, options)
     const { input } = this.#about
     const list = typeof inputs === 'string' ? [inputs] : listOf(op, 'inputs', inputs)
+    // Asynchronous throughout: a wrong input must not leave the reading of a file before it without a handler.
     const given = await Promise.all(
-      list.map((x) =>
+      list.map(async (x) =>
         typeof x === 'string' ? fileInput(op, x, input, rate, signal) : givenInput(op, 'each of inputs', x),
       ),
     )

@@ -1,6 +1,6 @@
 /** What the tests know about the electrocardiogram without any model: where its beats are normal, and how to disturb it. */
-import { uniform } from '../src/forecaster.js'
-import { quantile } from '../src/series.js'
+import { uniform } from '../src/demo/forecaster.js'
+import { quantile } from '../src/demo/series.js'
 
 export const rate = 360
 

@@ -34,6 +34,15 @@ test('examples/stream.mjs: the stream is the prediction', () => {
   assert.ok(error <= 1e-5, `${error}`)
 })
 
+test('examples/streams.mjs: many streams are answered, all in time', () => {
+  const text = run('streams.mjs', '40', '0.5')
+  const [, frames, late] =
+    /^40 streams, (\d+) frames of ten samples: 99 % answered within (\d+) ms$/m.exec(text) ?? []
+  assert.equal(Number(frames), 200)
+  // A bound for a machine that does other things meanwhile: what matters is that each answer came.
+  assert.ok(Number(late) < 5000, text)
+})
+
 test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
   const text = run('forecast.mjs', '5')
   const [model, persistence] = ['model', 'persistence'].map((name) =>
@@ -47,6 +56,16 @@ test('examples/classify.mjs: hears tones, at half the rate too', () => {
   const text = run('classify.mjs')
   for (const [, right] of text.matchAll(/right at \d kHz: ([\d.]+)/g)) assert.ok(Number(right) >= 0.9, text)
   assert.match(text, /this one is high\n$/)
+})
+
+test('examples/generate.mjs: learns a text, continues it, scores a sentence', () => {
+  const text = run('generate.mjs', fileURLToPath(new URL('../../../CONTRIBUTING.md', import.meta.url)), '4')
+  const bits = Number(/^bits a token of the text's end: ([\d.]+)\n/.exec(text)?.[1])
+  // A text of this length by the frequencies of its bytes alone has 4.9.
+  assert.ok(bits > 0.5 && bits < 4.7, text)
+  assert.ok(!text.includes('\uFFFD'), text)
+  const perplexity = Number(/\nperplexity of a sentence: ([\d.]+) of 256 bytes\n$/.exec(text)?.[1])
+  assert.ok(perplexity > 1 && perplexity < 100, text)
 })
 
 test('examples/table.mjs: a table is read, split, scaled, cut and learned', () => {

@@ -67,7 +67,7 @@ test('what is wrong is said in a line, and nothing is written', () => {
     [[join(folder, 'absent.pt'), out], 1, /absent\.pt/],
     [[post, out, '--config', written('yaml.json', 'model:\n  layer: s4\n')], 1, /yaml\.json is not JSON/],
     [[post, out, '--config', written('list.json', [])], 1, /config/],
-    [[post], 2, /missing OUT\.safetensors/],
+    [[post], 2, /missing required argument 'OUT\.safetensors'/],
     [[post, out, '--colour', 'red'], 2, /colour/],
   ] as const) {
     const done = s4(...args)

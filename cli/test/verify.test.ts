@@ -128,6 +128,9 @@ test('the command exits 1 and names a disturbed quantity, 0 without it, 2 withou
     const good = run(folder)
     assert.equal(good.status, 0, good.stdout + good.stderr)
     assert.match(good.stdout, /^dplr_legs y \d\.\d+e-\d+$/m)
+    const errorOf = (text: string) => Number(/^dplr_legs y (\S+)$/m.exec(text)?.[1])
+    const double = run(folder, '--f64', '--algorithm', 'chunk')
+    assert.ok(errorOf(double.stdout) < errorOf(good.stdout) / 1e4, double.stdout)
     writeFileSync(
       join(folder, 'dplr_legs.golden.safetensors'),
       disturbed(join(golden, 'dplr_legs.golden.safetensors'), 'grad.layer.kernel.P'),

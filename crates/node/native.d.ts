@@ -88,6 +88,18 @@ export declare class NativeLayer {
 
 /** A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded. */
 export declare class NativeModel {
+  /** Prepares a generation; gives its number. */
+  generateOpen(call: GenerateCall, cancel?: Cancel | undefined | null): Promise<number>
+  /** The next tokens, as many as come in about so many milliseconds, or until it is cancelled. */
+  generateNext(id: number, milliseconds: number, cancel?: Cancel | undefined | null): Promise<GeneratedTokens>
+  /** Frees a generation, after the calls under way. */
+  generateClose(id: number): void
+  /** The logarithm of the probability of each token but the first, given those before it. `inputs`: as in `GenerateCall`. */
+  score(tokens: Int32Array, inputs: Data | undefined | null, rate: number, cancel?: Cancel | undefined | null): Promise<Float64Array>
+  /** What does not change with data, of every layer. `frequencies`: in cycles a time step. */
+  inspectLayers(frequencies: Float64Array, cancel?: Cancel | undefined | null): Promise<Array<LayerFigures>>
+  /** What the model does with data: values (batch, len, input) or tokens (batch, len). */
+  inspectData(x: Data, batch: number, len: number, options: CallOptions, cancel?: Cancel | undefined | null): Promise<DataFigures>
   /** A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it. */
   constructor()
   /** Makes a new model from options as JSON. */
@@ -376,6 +388,14 @@ export interface Counters {
 /** An array of numbers that JavaScript passes in. */
 export type Data = Float32Array | Float64Array | Int32Array
 
+/** What a model does with data. */
+export interface DataFigures {
+  /** ‖change‖/‖input‖ of each block with a residual. */
+  change: Float64Array
+  /** (batch, len): how much the last output depends on each time step. */
+  influence: Float64Array
+}
+
 /** The samples in bytes without a header, in −1 … 1. The bytes are whole samples. */
 export declare function decodePcm(bytes: Uint8Array, format: 'u8' | 's16le' | 's24le' | 's32le' | 'f32le' | 'f64le' | 'alaw' | 'mulaw'): Float32Array
 
@@ -414,6 +434,48 @@ export interface Forward {
   state?: Floats
 }
 
+/** What a generation starts from, and how it chooses tokens. */
+export interface GenerateCall {
+  /** The tokens of all prompts, one prompt after the other. */
+  prompts: Int32Array
+  /** Number of tokens of each prompt. */
+  lengths: Int32Array
+  /** Number of the stream whose state the prompts continue; zero states without. */
+  stream?: number
+  /** Input values of each class, (classes, input), of a model that takes no tokens. */
+  inputs?: Floats
+  /** What every step size Δ is multiplied by. */
+  rate: number
+  /** Most tokens of each sequence. */
+  maxTokens: number
+  /** Divides the logits; 0 takes the most probable token. */
+  temperature: number
+  /** How many of the most probable tokens are kept; 0 for all. */
+  topK: number
+  /** The probability that the tokens kept must reach; 1 for all. */
+  topP: number
+  /** The part of the largest probability that tokens kept must reach; 0 for all. */
+  minP: number
+  /** Makes tokens that were there before less probable; 1 does not. */
+  repetitionPenalty: number
+  /** Seed of the random numbers. */
+  seed: number
+  /** The tokens of all stop sequences, one after the other. */
+  stop: Int32Array
+  /** Number of tokens of each stop sequence. */
+  stopLengths: Int32Array
+}
+
+/** Tokens of some steps of a generation. */
+export interface GeneratedTokens {
+  /** (steps, sequences): the tokens; −1 where a sequence has ended before. */
+  tokens: Int32Array
+  /** (steps, sequences): the logarithm of the probability of each token. */
+  logProbabilities: Float64Array
+  /** Whether every sequence has ended. */
+  done: boolean
+}
+
 /** The HiPPO matrices of a measure: A (N, N), B (N), P (rank, N). */
 export declare function hippo(kind: string, n: number): Array<NamedData>
 
@@ -450,6 +512,22 @@ export interface LabelledPictures {
   labels: Uint8Array
   /** Pixels of a row. */
   side: number
+}
+
+/** One layer; its arrays are as in `LayerInspection` of crates/nn. */
+export interface LayerFigures {
+  /** Δ of each head. */
+  dt: Float64Array
+  /** Λ, (SSMs, N/2, 2). */
+  lambda: Float64Array
+  /** (heads, 3): time steps that hold 50, 90 and 99 % of a kernel's energy. */
+  memory: Float64Array
+  /** (heads, frequencies): the gain of each kernel. */
+  gain: Float64Array
+  /** Part of the modes that turn or decay by more than π in a time step. */
+  unresolved: number
+  /** Of each head the size of what it sends on. */
+  strength: Float64Array
 }
 
 /** Trees of ListOps, at most a million (their tokens are counted in 32 bits). `seed` is a whole number. */

@@ -136,7 +136,7 @@ export async function library(folder, platforms) {
 export function command(folder) {
   const source = JSON.parse(read('cli', 'package.json'))
   rmSync(folder, { recursive: true, force: true })
-  for (const path of ['bin', join('dist', 'src')])
+  for (const path of ['bin', 'recipes', 'recipe.schema.json', join('dist', 'src')])
     cpSync(join(root, 'cli', path), join(folder, path), { recursive: true })
   const { version } = JSON.parse(read('package.json'))
   writeFileSync(

@@ -2,16 +2,15 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { devices, readCsv } from 's4-node'
-import { Args, UsageError } from '../args.js'
-import { Forecaster, frame } from '../forecaster.js'
+import { Forecaster, frame } from '../demo/forecaster.js'
 import type { Command } from './command.js'
-import { findMarks, windowedSquares } from '../marks.js'
-import { layerPictures, snapshot } from '../pictures.js'
+import { findMarks, windowedSquares } from '../demo/marks.js'
+import { layerPictures, snapshot } from '../demo/pictures.js'
 import { progress } from '../progress.js'
-import { reportPage } from '../report/page.js'
-import { scores, scoreTable } from '../scores.js'
-import { saveForecaster } from '../store.js'
-import { deviceOf, deviceOptions } from './options.js'
+import { scores, scoreTable } from '../demo/scores.js'
+import { saveForecaster } from '../demo/store.js'
+import { deviceOf, deviceSpecs } from '../options/common.js'
+import { UsageError } from '../usage.js'
 
 /** Samples per second of the electrocardiogram. */
 const rate = 360
@@ -26,34 +25,42 @@ const modelOptions = { mode: 's4', layers: 3, features: 48, state: 64 } as const
 export const demo: Command = {
   name: 'demo',
   summary: 'train on the electrocardiogram, forecast, stream, mark, and write a report',
-  usage: `demo [DATA.csv] [--out FOLDER] [--updates N] [--max-seconds S] [--seed N] [--device cpu|cuda] [--threads N]
-
-Five minutes of an electrocardiogram at 360 samples a second: trains on the first four, scores the last, streams all.
-Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless said otherwise.`,
-  async run(argv) {
-    const text = { type: 'string' } as const
-    const args = new Args(
-      argv,
-      { out: text, updates: text, 'max-seconds': text, seed: text, ...deviceOptions },
-      ['[DATA.csv]'],
-    )
-    const folder = args.text('out') ?? 'report'
-    const series = await electrocardiogram(args.positionals[0])
+  operands: [{ name: '[DATA.csv]', help: 'a table with a column mv' }],
+  options: [
+    {
+      name: 'out',
+      kind: 'text',
+      word: 'folder',
+      help: 'where index.html and model.safetensors are written',
+      otherwise: 'report',
+    },
+    {
+      name: 'updates',
+      kind: 'count',
+      min: 1,
+      help: 'updates of the training',
+      otherwise: '600, or what the time allows',
+    },
+    { name: 'maxSeconds', kind: 'number', min: 1, help: 'most seconds of training', otherwise: '235' },
+    { name: 'seed', kind: 'count', min: 0, help: 'of initial values and windows', otherwise: '0' },
+    ...deviceSpecs,
+  ],
+  notes: `Five minutes of an electrocardiogram at 360 samples a second: trains on the first four, scores the last, streams all.`,
+  async run({ operands, values }) {
+    const { updates = 600, maxSeconds = 235, seed = 0, threads } = values as Record<string, number>
+    const folder = (values['out'] as string | undefined) ?? 'report'
+    const series = await electrocardiogram(operands[0])
     const trainLength = trainSeconds * rate
     if (series.length < trainLength + 10 * rate)
       throw new UsageError(
         `the demonstration needs more than ${trainSeconds + 10} seconds at ${rate} samples a second, got ${series.length} samples`,
       )
 
-    const limits = {
-      updates: args.count('updates', 600),
-      maxSeconds: args.number('max-seconds', 235, { min: 1 }),
-      seed: args.count('seed', 0, 0),
-    }
-    const options = { ...modelOptions, seed: limits.seed, ...deviceOf(args) }
+    const limits = { updates, maxSeconds, seed }
+    const options = { ...modelOptions, seed, ...deviceOf(values) }
     const createForecaster = () => Forecaster.create(series, trainLength, horizon, options)
     const forecaster = await createForecaster()
-    const device = describeDevice(forecaster, args.text('threads'))
+    const device = describeDevice(forecaster, threads)
     console.log(
       `${(series.length / rate).toFixed(0)} seconds of electrocardiogram; training on the first ${trainSeconds} on ${device}`,
     )
@@ -95,6 +102,8 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
     mkdirSync(folder, { recursive: true })
     await saveForecaster(forecaster, join(folder, 'model.safetensors'))
     const band = forecaster.ahead(outputs, series, horizon)
+    // Its charts take a while to load, which other commands need not wait for.
+    const { reportPage } = await import('../demo/page.js')
     const page = reportPage({
       title: 'Five minutes of an electrocardiogram, learnt by S4',
       source:
@@ -133,10 +142,18 @@ Writes FOLDER/index.html and FOLDER/model.safetensors; FOLDER is ./report unless
     const file = resolve(folder, 'index.html')
     writeFileSync(file, page)
     console.log(`report: ${pathToFileURL(file).href}`)
+    console.log(NEXT)
     forecaster.dispose()
     return streamAgrees && beatsBaselines ? 0 : 1
   },
 }
+
+/** What to try next. */
+const NEXT = `
+next, with data of your own (npx s4 … in a clone):
+  s4 train forecast TABLE.csv --horizon 24      forecasts every column of numbers, beside simpler forecasts
+  s4 train classify RECORDINGS/                 tells sounds apart that lie in a folder for each class
+  s4 stream RUN < ROWS.csv                      follows a series as it comes, and marks what is improbable`
 
 /**
  * Reads the series of the file `path`, or where there is none the electrocardiogram that comes with the package, or in a clone with
@@ -152,7 +169,7 @@ async function electrocardiogram(path: string | undefined): Promise<Float64Array
 }
 
 /** The device of a model in words: `the CPU (2 threads, avx512)`, or the name of the GPU. */
-function describeDevice({ model }: Forecaster, threads: string | undefined): string {
+function describeDevice({ model }: Forecaster, threads: number | undefined): string {
   const info = devices().find(({ id }) => id === model.device)
   if (info === undefined || info.kind === 'cpu')
     return `the CPU (${[`${threads ?? info?.threads ?? 1} threads`, ...(info?.simd ? [info.simd] : [])].join(', ')})`

@@ -1,16 +1,16 @@
 import { diagnose as diagnosis } from 's4-node'
-import { Args } from '../args.js'
+import { jsonSpec } from '../options/common.js'
 import type { Command } from './command.js'
 
 export const diagnose: Command = {
   name: 'diagnose',
   summary: 'what this machine offers, and why not more',
-  usage: 'diagnose [--json]',
-  async run(argv) {
-    const args = new Args(argv, { json: { type: 'boolean' } }, [])
+  operands: [],
+  options: [jsonSpec],
+  async run({ values }) {
     const found = await diagnosis()
     console.log(
-      args.flag('json')
+      values['json']
         ? JSON.stringify(found, null, 2)
         : lines(found as unknown as Record<string, unknown>).join('\n'),
     )

@@ -1,55 +1,106 @@
 import { writeFileSync } from 'node:fs'
-import { Args } from '../args.js'
+import type { Columns, Forecast, Forecaster } from 's4-node/tasks'
+import type { TableLike } from '../data/table.js'
+import { readOneTable, tableSpecs } from '../data/tables.js'
+import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
+import { csv, number } from '../output.js'
+import { loadForecaster } from '../run/load.js'
 import type { Command } from './command.js'
-import { frame, Frames } from '../forecaster.js'
-import { loadForecaster } from '../store.js'
-import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js'
 
 export const forecast: Command = {
   name: 'forecast',
-  summary: 'what comes after the last sample of a CSV file',
-  usage: `forecast MODEL DATA.csv [--steps N] [--out FILE] [--column NAME|PLACE] [--gaps error|linear] [--header auto|true|false]
-          [--device cpu|cuda] [--threads N]
-
-Prints CSV lines step,mean,low,high: low and high are mean ∓ 2σ. Past the model's horizon the means themselves are taken as
-what came, so the band there is too narrow.
-
-Defaults: --steps the model's horizon, --out standard output, --column that of the training, --gaps error, --header auto,
---device a GPU where there is one, --threads all cores.`,
-  async run(argv) {
-    const args = new Args(
-      argv,
-      { steps: { type: 'string' }, out: { type: 'string' }, ...seriesOptions, ...deviceOptions },
-      ['MODEL', 'DATA.csv'],
-    )
-    const [path, data] = args.positionals
-    const forecaster = await loadForecaster(path, deviceOf(args))
-    const series = await readSeries(data, args, forecaster.about.column)
-    const { horizon } = forecaster.about
-    const steps = args.count('steps', horizon)
-    using stream = forecaster.stream()
-    const frames = new Frames(forecaster.about)
-    let latest: ArrayLike<number> = series
-    const lines = ['step,mean,low,high']
-    while (lines.length <= steps) {
-      const outputs = (
-        await stream.pushAsync({ data: forecaster.inputs(latest, frames), shape: [1, latest.length, frame] })
-      ).data
-      const last = outputs.subarray(outputs.length - 2 * horizon)
-      const { mean, sigma } = forecaster.fan(last, [latest[latest.length - 1]], 0)
-      for (let k = 0; k < horizon && lines.length <= steps; k++) {
-        lines.push(
-          [lines.length, mean[k], mean[k] - 2 * sigma[k], mean[k] + 2 * sigma[k]]
-            .map((v) => Number(v.toPrecision(6)))
-            .join(','),
-        )
-      }
-      latest = mean
+  summary: 'what comes after the last row of a table',
+  operands: [
+    { name: 'RUN', help: 'folder of a run, or its best.safetensors' },
+    { name: 'DATA', help: 'table with the rows before' },
+  ],
+  options: [
+    {
+      name: 'knownAhead',
+      kind: 'text',
+      word: 'file',
+      help: 'table with the columns that are known ahead, for the rows to forecast',
+      otherwise: 'none',
+    },
+    { name: 'out', kind: 'text', word: 'file', help: 'file to write', otherwise: 'standard output' },
+    jsonSpec,
+    ...tableSpecs,
+    ...deviceSpecs,
+  ],
+  notes: `Prints lines step,time,column,mean,low,high: low and high are two deviations from the mean, or the outer quantiles; the time is empty
+where --time names no column of the data.`,
+  async run({ operands: [run, data], values }) {
+    const forecaster = await loadForecaster(run as string, deviceOf(values))
+    try {
+      const table = await readOneTable(data as string, values)
+      // The table of what is known ahead is written alike, but need not have the other columns.
+      const { time: _time, columns: _columns, ...ofValues } = values
+      const ahead = values['knownAhead'] as string | undefined
+      const known = ahead === undefined ? undefined : (await readOneTable(ahead, ofValues)).columns
+      const made = await forecaster.forecast(lastRows(table, forecaster), { ...(known && { known }) })
+      const text = values['json'] ? JSON.stringify(asJson(made, table)) : asLines(made, table)
+      const out = values['out'] as string | undefined
+      if (out === undefined) console.log(text)
+      else writeFileSync(out, `${text}\n`)
+      return 0
+    } finally {
+      forecaster.dispose()
     }
-    const out = args.text('out')
-    if (out === undefined) console.log(lines.join('\n'))
-    else writeFileSync(out, `${lines.join('\n')}\n`)
-    forecaster.dispose()
-    return 0
   },
+}
+
+/** The last rows of the columns that a forecaster takes: it looks back three look-backs at most. */
+function lastRows({ columns, rows }: TableLike, { targets, known, lookBack }: Forecaster): Columns {
+  const from = Math.max(0, rows - 3 * lookBack)
+  return Object.fromEntries(
+    [...targets, ...known]
+      .filter((name) => columns[name] !== undefined)
+      .map((name) => [name, columns[name]!.subarray(from)]),
+  )
+}
+
+/** The times of the steps ahead, where those of the last rows are evenly spaced. */
+function timesAhead({ time }: TableLike, steps: number): (string | undefined)[] {
+  const [before, last] = time === undefined ? [] : time.slice(-2)
+  if (before === undefined || last === undefined || !(last > before)) return Array.from({ length: steps })
+  return Array.from({ length: steps }, (_, k) => new Date(last + (k + 1) * (last - before)).toISOString())
+}
+
+function bands(made: Forecast, name: string) {
+  const { mean, sigma, quantiles } = made[name]!
+  const outer = quantiles && Object.values(quantiles)
+  return {
+    mean,
+    low: outer?.[0] ?? mean.map((m, k) => m - 2 * (sigma?.[k] ?? 0)),
+    high: outer?.at(-1) ?? mean.map((m, k) => m + 2 * (sigma?.[k] ?? 0)),
+  }
+}
+
+function asLines(made: Forecast, table: TableLike): string {
+  const lines = ['step,time,column,mean,low,high']
+  const names = Object.keys(made)
+  const all = names.map((name) => bands(made, name))
+  const steps = all[0]!.mean.length
+  const times = timesAhead(table, steps)
+  for (let k = 0; k < steps; k++)
+    names.forEach((name, c) => {
+      const { mean, low, high } = all[c]!
+      lines.push(csv([k + 1, times[k] ?? '', name, number(mean[k]!), number(low[k]!), number(high[k]!)]))
+    })
+  return lines.join('\n')
+}
+
+function asJson(made: Forecast, table: TableLike): object {
+  const columns = Object.entries(made).map(([name, { mean, sigma, quantiles }]) => [
+    name,
+    {
+      mean: Array.from(mean),
+      ...(sigma && { sigma: Array.from(sigma) }),
+      ...(quantiles && {
+        quantiles: Object.fromEntries(Object.entries(quantiles).map(([level, x]) => [level, Array.from(x)])),
+      }),
+    },
+  ])
+  const times = timesAhead(table, (Object.values(made)[0] as Forecast[string]).mean.length)
+  return { ...(times[0] !== undefined && { times }), columns: Object.fromEntries(columns) as object }
 }

@@ -1,25 +1,34 @@
 import { readFileSync } from 'node:fs'
 import { SequenceModel, type OfficialModelConfig } from 's4-node'
-import { Args } from '../args.js'
 import type { Command } from './command.js'
 
 /** `import` is a word of the language. */
 export const importOfficial: Command = {
   name: 'import',
   summary: 'make a checkpoint of this library of one that the official PyTorch S4 code wrote',
-  usage: `import OFFICIAL OUT.safetensors [--config FILE]
-
-OFFICIAL is a .pt or .ckpt file of the official train.py or example.py, or its tensors as safetensors; OUT is loaded by
+  operands: [
+    { name: 'OFFICIAL', help: 'a checkpoint of the official code: .pt, .ckpt, safetensors' },
+    { name: 'OUT.safetensors', help: 'the checkpoint to write' },
+  ],
+  options: [
+    {
+      name: 'config',
+      kind: 'text',
+      word: 'file',
+      help: 'its configuration, in JSON',
+      otherwise: 'what the checkpoint says',
+    },
+  ],
+  notes: `OFFICIAL is a .pt or .ckpt file of the official train.py or example.py, or its tensors as safetensors; OUT is loaded by
 SequenceModel.load. No code in OFFICIAL is run. What the tensors do not say is read from the hyper-parameters of a Lightning
 checkpoint; --config FILE, in JSON, gives it where there are none: the configuration of train.py, or the options of its layer
 with pooling (none, mean, last, first or sum), and for example.py prenorm. Hydra writes it as YAML beside a run:
 python3 -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)' < .hydra/config.yaml > config.json
 
 A tensor or an option that has no counterpart is refused by its name. What had to be assumed is said on standard error.`,
-  async run(argv) {
-    const args = new Args(argv, { config: { type: 'string' } }, ['OFFICIAL', 'OUT.safetensors'])
-    const [official, out] = args.positionals as [string, string]
-    const file = args.text('config')
+  async run({ operands, values }) {
+    const [official, out] = operands as [string, string]
+    const file = values['config'] as string | undefined
     const config = file === undefined ? undefined : readConfig(file)
     using model = await SequenceModel.fromOfficial(official, { device: 'cpu', ...(config && { config }) })
     for (const note of model.notes) console.error(`assumed: ${note}`)

@@ -1,61 +1,222 @@
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { Args, UsageError } from '../args.js'
+import type { Readable } from 'node:stream'
+import type { Classifier, Forecaster, StreamRow, WindowClass } from 's4-node/tasks'
+import { kindOf, readRecordings } from '../data/examples.js'
+import { rateOf } from '../data/rate.js'
+import { SampleBytes, sampleFormats, type SampleFormat } from '../data/sample-bytes.js'
+import { readOneTable } from '../data/tables.js'
+import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
+import type { OptionSpec, Values } from '../options/spec.js'
+import { csv, number } from '../output.js'
+import { loadTask } from '../run/load.js'
+import { UsageError } from '../usage.js'
 import type { Command } from './command.js'
-import { Detector } from '../marks.js'
-import { frame, Frames } from '../forecaster.js'
-import { loadForecaster } from '../store.js'
-import { deviceOf, deviceOptions } from './options.js'
+
+const forecastSpecs: readonly OptionSpec[] = [
+  { name: 'marks', kind: 'flag', help: 'forecasters: print marked rows alone', otherwise: 'off' },
+  {
+    name: 'knownFirst',
+    kind: 'text',
+    word: 'file',
+    help: 'forecasters with columns that are known ahead: table with those of the first rows, as many as the horizon',
+    otherwise: 'none',
+  },
+]
+const classSpecs: readonly OptionSpec[] = [
+  {
+    name: 'window',
+    kind: 'count',
+    min: 1,
+    help: 'classifiers: samples that are classified at a time',
+    otherwise: 'as many as the examples of the training had',
+  },
+  {
+    name: 'hop',
+    kind: 'count',
+    min: 1,
+    help: 'classifiers: samples between two windows',
+    otherwise: 'a quarter of the window',
+  },
+  {
+    name: 'debounce',
+    kind: 'count',
+    min: 1,
+    help: 'classifiers: windows in a row that a class has to win to be reported',
+    otherwise: '2',
+  },
+  {
+    name: 'threshold',
+    kind: 'number',
+    min: 0,
+    max: 1,
+    help: 'classifiers: least probability with which it has to win',
+    otherwise: '0.5',
+  },
+  {
+    name: 'rate',
+    kind: 'number',
+    min: 1,
+    max: 16,
+    help: 'classifiers: how many times fewer samples a second there are',
+    otherwise: 'what the file says, else 1',
+  },
+  {
+    name: 'format',
+    kind: 'choice',
+    choices: sampleFormats,
+    help: 'classifiers: of samples on standard input',
+    otherwise: 'i16',
+  },
+  {
+    name: 'reports',
+    kind: 'flag',
+    help: 'classifiers: print windows alone that report a class',
+    otherwise: 'off',
+  },
+]
 
 export const stream: Command = {
   name: 'stream',
-  summary: 'follow a series sample by sample: what was expected, and marks',
-  usage: `stream MODEL [FILE] [--marks] [--device cpu|cuda] [--threads N]
+  summary: 'follow a series row by row, or listen to sound',
+  operands: [
+    { name: 'RUN', help: 'folder of a run, or its best.safetensors' },
+    { name: '[FILE]', help: 'what to follow; standard input without it, or where it is -' },
+  ],
+  options: [...forecastSpecs, ...classSpecs, jsonSpec, ...deviceSpecs],
+  notes: `A forecaster reads lines of CSV: a header with the names of its columns, then a row at a time; of one column numbers alone will do. It
+answers each row at once with row,column,value,expected,sigma,strength,mark: expected and sigma were said one row before, a strength
+above 1 is a mark, 'surprise' or 'flat'. An empty field is a missing value.
 
-Reads one number a line from FILE, or from standard input, and answers each at once with a CSV line
-index,value,expected,sigma,strength,mark: expected and sigma were said one sample before; a strength above 1 is a mark,
-'surprise' or 'flat'. With --marks only the marked samples are printed. A first line that is not a number is a header.
-
-Defaults: FILE standard input, --marks off, --device a GPU where there is one, --threads all cores.`,
-  async run(argv) {
-    const args = new Args(argv, { marks: { type: 'boolean' }, ...deviceOptions }, ['MODEL', '[FILE]'])
-    const [path, file] = args.positionals
-    const forecaster = await loadForecaster(path, deviceOf(args))
-    const { thresholds } = forecaster.about
-    if (thresholds === undefined) throw new UsageError(`${path} has no thresholds for marks`)
-    const detector = new Detector(thresholds)
-    using network = forecaster.stream()
-    const frames = new Frames(forecaster.about)
-    let expected = { mean: Number.NaN, sigma: Number.NaN }
-    let index = 0
-    console.log('index,value,expected,sigma,strength,mark')
-    const source = file === undefined || file === '-' ? process.stdin : createReadStream(file)
-    let number = 0
-    for await (const line of createInterface({ input: source, crlfDelay: Infinity })) {
-      number += 1
-      if (line.trim() === '') continue
-      const value = Number(line)
-      if (!Number.isFinite(value)) {
-        if (number === 1) continue
-        throw new Error(`line ${number}: '${line.slice(0, 40)}' is not a number`)
-      }
-      const { strength, kind } = detector.push((value - expected.mean) / expected.sigma)
-      const marked = strength > 1
-      if (marked || !args.flag('marks')) {
-        const cells = [index, value, expected.mean, expected.sigma, strength].map((v) =>
-          Number.isFinite(v) ? Number(v.toPrecision(6)) : '',
-        )
-        console.log(`${cells.join(',')},${marked ? kind : ''}`)
-      }
-      expected = forecaster.moment(
-        network.push({ data: frames.push(value), shape: [1, 1, frame] }).data,
-        0,
-        1,
-        value,
+A classifier reads a recording, or raw samples from standard input (little-endian, one channel, at the rate of its training), and
+answers every window with position,label,probability,report.`,
+  async run({ operands: [run, file], values }) {
+    const loaded = await loadTask(run as string, deviceOf(values))
+    try {
+      const foreign = (loaded.task === 'forecast' ? classSpecs : forecastSpecs).find(
+        ({ name }) => values[name] !== undefined,
       )
-      index += 1
+      if (foreign !== undefined)
+        throw new UsageError(`--${foreign.name} is no option of the task ${loaded.task}`)
+      if (loaded.task === 'forecast') await follow(loaded.forecaster, file, values)
+      else await listen(loaded.classifier, file, values)
+      return 0
+    } finally {
+      if (loaded.task === 'forecast') loaded.forecaster.dispose()
+      else loaded.classifier.dispose()
     }
-    forecaster.dispose()
-    return 0
   },
+}
+
+const source = (file: string | undefined): Readable =>
+  file === undefined || file === '-' ? process.stdin : createReadStream(file)
+
+/** Follows the rows of a series. */
+async function follow(forecaster: Forecaster, file: string | undefined, values: Values): Promise<void> {
+  const first = values['knownFirst'] as string | undefined
+  const known = first === undefined ? undefined : (await readOneTable(first, {})).columns
+  using live = forecaster.stream({ ...(known && { known }) })
+  const wanted = [...forecaster.targets, ...forecaster.known]
+  let names: string[] | undefined
+  let line = 0
+  if (!values['json']) console.log('row,column,value,expected,sigma,strength,mark')
+  for await (const text of createInterface({ input: source(file), crlfDelay: Infinity })) {
+    line++
+    if (text.trim() === '') continue
+    const cells = text.split(',').map((cell) => cell.trim().replace(/^"(.*)"$/, '$1'))
+    if (names === undefined) {
+      const isHeader = cells.some((cell) => cell !== '' && Number.isNaN(Number(cell)))
+      if (!isHeader && (wanted.length > 1 || cells.length > 1))
+        throw new Error(`line ${line}: a header with the columns ${wanted.join(', ')} is to come first`)
+      names = isHeader ? cells : wanted
+      // Of one column the header may say what it likes.
+      if (names.length === 1 && wanted.length === 1) names = wanted
+      const missing = wanted.find((name) => !names!.includes(name))
+      if (missing !== undefined)
+        throw new Error(`line ${line}: no column '${missing}' among ${names.join(', ')}`)
+      if (isHeader) continue
+    }
+    const row: Record<string, number> = {}
+    for (const name of wanted) {
+      const cell = cells[names.indexOf(name)] ?? ''
+      const value = /^(|na|nan)$/i.test(cell) ? NaN : Number(cell)
+      if (cell !== '' && !/^(na|nan)$/i.test(cell) && !Number.isFinite(value))
+        throw new Error(`line ${line}: '${cell.slice(0, 40)}' in column '${name}' is not a number`)
+      row[name] = value
+    }
+    const said = live.push(row)
+    if (values['marks'] && said.mark === undefined) continue
+    for (const printed of linesOf(said, row, forecaster.targets, values['json'] === true))
+      console.log(printed)
+  }
+}
+
+function linesOf(
+  said: StreamRow,
+  row: Record<string, number>,
+  targets: readonly string[],
+  json: boolean,
+): string[] {
+  if (json) {
+    const finite = (x: Record<string, number>) =>
+      Object.fromEntries(Object.entries(x).map(([name, v]) => [name, Number.isFinite(v) ? v : null]))
+    return [
+      JSON.stringify({
+        ...said,
+        value: finite(row),
+        expected: finite(said.expected),
+        sigma: finite(said.sigma),
+      }),
+    ]
+  }
+  return targets.map((name) =>
+    csv([
+      said.row,
+      name,
+      number(row[name] as number),
+      number(said.expected[name] as number),
+      number(said.sigma[name] as number),
+      number(said.strength),
+      said.mark ?? '',
+    ]),
+  )
+}
+
+/** Classifies windows of what is heard. */
+async function listen(classifier: Classifier, file: string | undefined, values: Values): Promise<void> {
+  const { window, hop, debounce, threshold } = values as Record<string, number>
+  const live = (rate: number) =>
+    classifier.stream({
+      rate,
+      ...(window !== undefined && { window }),
+      ...(hop !== undefined && { hop }),
+      ...(debounce !== undefined && { debounce }),
+      ...(threshold !== undefined && { threshold }),
+    })
+  if (!values['json']) console.log('position,label,probability,report')
+  const say = (windows: readonly WindowClass[]): void => {
+    for (const one of windows) {
+      if (values['reports'] && !one.report) continue
+      const { position, label, probability, report } = one
+      console.log(
+        values['json']
+          ? JSON.stringify(one)
+          : csv([position, label, number(probability), report ? 'yes' : '']),
+      )
+    }
+  }
+  if (file !== undefined && file !== '-' && kindOf(file) === 'audio') {
+    const { inputs, sampleRate } = await readRecordings([file], undefined)
+    using heard = live(rateOf(classifier, sampleRate, values))
+    const [samples] = inputs as [Float32Array]
+    // In pieces, so that windows are told as they are classified.
+    for (let at = 0; at < samples.length; at += 4096) say(heard.push(samples.subarray(at, at + 4096)))
+    return
+  }
+  using heard = live(rateOf(classifier, undefined, values))
+  const bytes = new SampleBytes((values['format'] as SampleFormat | undefined) ?? 'i16')
+  for await (const piece of source(file)) {
+    const samples = bytes.push(piece as Buffer)
+    if (samples.length > 0) say(heard.push(samples))
+  }
 }

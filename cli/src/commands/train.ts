@@ -1,174 +1,115 @@
-import { choices } from 's4-node'
-import { Args, UsageError } from '../args.js'
-import { Forecaster, type StoredTraining } from '../forecaster.js'
+import { readFileSync } from 'node:fs'
+import { basename, extname, join } from 'node:path'
+import { jsonSpec } from '../options/common.js'
+import type { OptionSpec, Values } from '../options/spec.js'
+import { settingsOf } from '../recipe.js'
+import { RunFolder } from '../run/folder.js'
+import { runInFolder } from '../run/training.js'
+import type { Settings, TaskName } from '../task/settings.js'
+import { taskOf } from '../task/tasks.js'
+import { UsageError } from '../usage.js'
 import type { Command } from './command.js'
-import { progress } from '../progress.js'
-import { scoreTable, scores } from '../scores.js'
-import { loadForecaster, saveForecaster } from '../store.js'
-import { untilInterrupted } from '../interrupt.js'
-import { deviceOf, deviceOptions, readSeries, seriesOptions } from './options.js'
+
+const outSpec: OptionSpec = {
+  name: 'out',
+  kind: 'text',
+  word: 'folder',
+  help: 'folder of the run',
+  otherwise: 'runs/ and the name of the data',
+}
+
+/** The folder of a run that names none. */
+const usualFolder = ([first = 'run']: readonly string[]): string =>
+  join('runs', basename(first, extname(first)) || 'run')
+
+/** Begins a run and runs it. */
+function begin(settings: Settings, values: Values): Promise<number> {
+  const out = (values['out'] as string | undefined) ?? usualFolder(settings.data)
+  return runInFolder(() => RunFolder.create(out, settings), settings, values['json'] === true)
+}
+
+const notes = `The run's folder gets config.json (a recipe that makes the same run again), history.jsonl and an event file for TensorBoard (every
+epoch), last.safetensors and best.safetensors (checkpoints, the latter at the end the trained task), result.json, report.html. Ctrl-C
+ends training and keeps the last whole epoch; \`s4 train --resume FOLDER\` goes on.`
+
+function trainTask(task: TaskName, summary: string, operand: string, more: string): Command {
+  return {
+    name: task,
+    summary,
+    operands: [{ name: 'DATA...', help: operand }],
+    options: [...taskOf(task).specs, outSpec, jsonSpec],
+    notes: `${more}\n${notes}`,
+    run({ operands, values }) {
+      const { out: _out, json: _json, ...options } = values
+      return begin({ task, data: operands, options }, values)
+    },
+  }
+}
 
 export const train: Command = {
   name: 'train',
-  summary: 'train a forecasting model on one column of a CSV file',
-  usage: `train DATA.csv --out MODEL [--column NAME|PLACE] [--gaps error|linear] [--header auto|true|false]
-          [--horizon N] [--holdout SHARE] [--mode s4|s4d] [--layers N] [--features N] [--state N] [--window N] [--batch N] [--updates N]
-          [--lr X] [--ssm-lr X] [--max-seconds S] [--seed N] [--device cpu|cuda] [--precision P] [--threads N] [--resume]
-
-The model predicts a Gaussian for each of the next --horizon samples at every sample. The last --holdout of the series is
-kept from training; errors there are printed beside those of persistence and of a linear autoregressive model. Ctrl-C ends the
-training after the update under way and saves the model; --resume goes on with it, with the sizes and rates of its first run.
-
-Defaults: --column the last, --gaps error, --header auto, --horizon a twentieth of the series and at most 36, --holdout 0.2,
---mode s4, --layers 3, --features 48, --state 64, --window half of the training part and at most 4096, --batch 4, --updates 400, --lr 0.01,
---ssm-lr 0.004, --max-seconds no limit, --seed 0, --device a GPU where there is one, --precision highest, --threads all cores.`,
-  async run(argv) {
-    const text = { type: 'string' } as const
-    const args = new Args(
-      argv,
-      {
-        out: text,
-        horizon: text,
-        holdout: text,
-        mode: text,
-        layers: text,
-        features: text,
-        state: text,
-        window: text,
-        batch: text,
-        updates: text,
-        lr: text,
-        'ssm-lr': text,
-        'max-seconds': text,
-        seed: text,
-        resume: { type: 'boolean' },
-        ...seriesOptions,
-        ...deviceOptions,
-      },
-      ['DATA.csv'],
-    )
-    const out = args.required('out')
-    const seconds =
-      args.text('max-seconds') === undefined ? {} : { maxSeconds: args.number('max-seconds', 0) }
-    const resume = args.flag('resume')
-    const { forecaster, series, training } = resume ? await storedRun(args, out) : await newRun(args)
-    const { trainLength, settings } = training
-    const { updates, horizon } = settings
-    const progressLine = progress('train')
-    let done = 0
-    const interrupted = await untilInterrupted(async (signal) => {
-      for await (const { step, loss } of forecaster.train(
-        series,
-        trainLength,
-        { ...settings, ...seconds },
-        resume,
-      )) {
-        done = step
-        progressLine.update(step, updates, `loss ${loss.toFixed(3)}`)
-        if (signal.aborted) break
-      }
-    })
-    progressLine.end()
-    const outputs = await forecaster.outputs(series)
-    forecaster.calibrate(forecaster.surprise(outputs, series), trainLength)
-    await saveForecaster(forecaster, out)
-    if (interrupted !== undefined && done < updates) {
-      forecaster.dispose()
-      console.error(
-        `s4 train: stopped after update ${done} of ${updates}, saved in ${out}; the same command with --out and --resume goes on`,
+  summary: 'train a forecaster or a classifier on files',
+  operands: [{ name: '[DATA...]', help: 'with --recipe: data in the place of those that it names' }],
+  options: [
+    {
+      name: 'recipe',
+      kind: 'text',
+      word: 'file',
+      help: 'a training as JSON (recipe.schema.json)',
+      otherwise: 'none',
+    },
+    {
+      name: 'resume',
+      kind: 'text',
+      word: 'folder',
+      help: 'go on with the run in this folder',
+      otherwise: 'none',
+    },
+    outSpec,
+    jsonSpec,
+  ],
+  takesUnknown: true,
+  children: [
+    trainTask(
+      'forecast',
+      'train a forecaster on tables (CSV, TSV, JSONL, Parquet)',
+      'tables with the same columns, each one series',
+      'The first rows of each table are learned from, those after them choose the best epoch, the last are for the scores, beside those\nof a linear forecast, of the value a season before, and of persistence.',
+    ),
+    trainTask(
+      'classify',
+      'train a classifier on recordings or on rows of tables',
+      'folders of recordings (WAV, FLAC, MP3, Ogg Vorbis), a folder a class or with --label; or tables with --label-column',
+      'A part of each class is held out for the scores.',
+    ),
+  ],
+  async run({ operands, values }) {
+    const { recipe, resume, json } = values as { recipe?: string; resume?: string; json?: boolean }
+    const unknown = operands.find((word) => word.startsWith('-'))
+    if (recipe === undefined && resume === undefined) {
+      const data = operands.find((word) => word !== unknown)
+      throw new UsageError(
+        `say what is to be trained: s4 train forecast ${data ?? 'DATA'}${unknown === '--column' ? ' --targets COLUMN' : ''}, or s4 train classify ${data ?? 'DATA'}`,
       )
-      return 128 + interrupted
     }
-    console.log(scoreTable(scores(forecaster, outputs, series, trainLength, tenHorizons(horizon))))
-    console.log(`model: ${out}`)
-    forecaster.dispose()
-    return 0
+    if (unknown !== undefined)
+      throw new UsageError(
+        `unknown option '${unknown}' beside --${recipe === undefined ? 'resume' : 'recipe'}`,
+      )
+    if (resume !== undefined) {
+      const beside = recipe !== undefined ? '--recipe' : values['out'] !== undefined ? '--out' : operands[0]
+      if (beside !== undefined)
+        throw new UsageError(`--resume goes on with the run's own data and options; leave out ${beside}`)
+      const { folder, settings } = RunFolder.open(resume)
+      return runInFolder(() => folder, settings, json === true)
+    }
+    let text: string
+    try {
+      text = readFileSync(recipe as string, 'utf8')
+    } catch (error) {
+      throw new Error(`${recipe}: ${(error as Error).message}`, { cause: error })
+    }
+    const settings = settingsOf(text, recipe as string)
+    return begin(operands.length === 0 ? settings : { ...settings, data: operands }, values)
   },
-}
-
-/** What is trained, on what, and how. */
-interface Run {
-  readonly forecaster: Forecaster
-  readonly series: Float64Array
-  readonly training: StoredTraining
-}
-
-/** A run with a new model, by the options. */
-async function newRun(args: Args): Promise<Run> {
-  const number = (name: string, otherwise: number, min = 1) => args.count(name, otherwise, min)
-  const countOrZero = (name: string) => (args.text(name) === undefined ? 0 : number(name, 1))
-  const modelOptions = {
-    mode: args.oneOf('mode', choices.mode) ?? ('s4' as const),
-    layers: number('layers', 3),
-    features: number('features', 48),
-    state: number('state', 64, 2),
-    seed: number('seed', 0, 0),
-    ...deviceOf(args),
-  }
-  const trainingOptions = {
-    batch: number('batch', 4),
-    updates: number('updates', 400),
-    lr: args.number('lr', 1e-2),
-    ssmLr: args.number('ssm-lr', 4e-3),
-    seed: modelOptions.seed,
-  }
-  const holdoutShare = args.number('holdout', 0.2)
-  if (holdoutShare >= 1) throw new UsageError(`--holdout is a share below 1, not ${holdoutShare}`)
-  // 0 stands for an option that was not given.
-  const givenSizes = { horizon: countOrZero('horizon'), window: countOrZero('window') }
-
-  const series = await readSeries(args.positionals[0], args)
-  const horizon = givenSizes.horizon || Math.min(36, Math.max(1, Math.floor(series.length / 20)))
-  const trainLength = Math.floor(series.length * (1 - holdoutShare))
-  const window = givenSizes.window || Math.max(2, Math.min(4096, Math.floor((trainLength - horizon) / 2)))
-  const training = {
-    samples: series.length,
-    trainLength,
-    settings: { ...trainingOptions, horizon, window },
-  }
-  const forecaster = await Forecaster.create(series, trainLength, horizon, modelOptions)
-  const column = args.text('column')
-  forecaster.about = { ...forecaster.about, training, ...(column !== undefined && { column }) }
-  return { forecaster, series, training }
-}
-
-/** Options that a run which goes on has from its first part. */
-const SETTLED = [
-  'horizon',
-  'holdout',
-  'mode',
-  'layers',
-  'features',
-  'state',
-  'window',
-  'batch',
-  'updates',
-  'lr',
-  'ssm-lr',
-  'seed',
-]
-
-/** The run that was saved in a file. */
-async function storedRun(args: Args, file: string): Promise<Run> {
-  const given = SETTLED.find((name) => args.text(name) !== undefined)
-  if (given !== undefined)
-    throw new UsageError(`--resume goes on with the --${given} of the first run; leave it out`)
-  const forecaster = await loadForecaster(file, deviceOf(args))
-  const { column, training } = forecaster.about
-  const refuse = (reason: string): never => {
-    forecaster.dispose()
-    throw new Error(`${file} cannot be gone on with: ${reason}`)
-  }
-  if (training === undefined) return refuse('it does not say how it was trained')
-  const series = await readSeries(args.positionals[0], args, column)
-  if (series.length !== training.samples)
-    return refuse(
-      `it was trained on a series of ${training.samples} samples, and this one has ${series.length}`,
-    )
-  return { forecaster, series, training }
-}
-
-/** Up to ten horizons from 1 to the last. */
-export function tenHorizons(last: number): number[] {
-  return [...new Set(Array.from({ length: 10 }, (_, i) => Math.max(1, Math.round(last ** (i / 9)))))]
 }

@@ -1,132 +1,55 @@
-import type { ReportData } from './data.js'
-import {
-  colours,
-  fanChart,
-  kernelChart,
-  lossChart,
-  modeChart,
-  overviewChart,
-  scoreChart,
-  signalChart,
-  timescaleChart,
-} from './charts.js'
-import { quantile } from '../series.js'
+/** The report of a run: what tasks have in common. */
+import { diagnose } from 's4-node'
+import type { HistoryEntry } from '../task/task.js'
+import { recipeOf, type Settings } from '../task/settings.js'
+import { planOf } from './curves.js'
+import { css, escape } from './html.js'
 
-const escape = (text: string) =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c] as string)
-const figure = (svg: string, caption: string) => `<figure>${svg}<figcaption>${caption}</figcaption></figure>`
-const swatch = (colour: string) => `<i style="background:${colour}"></i>`
+/** A number on a card, with what it is, and what it is to be compared with. */
+export interface Card {
+  readonly value: string
+  readonly label: string
+  readonly beside?: string
+  readonly good?: boolean
+}
 
-/** The report as one HTML page with its SVG and styles inline, which loads no other file. */
-export function reportPage(data: ReportData): string {
-  const { model, training, stream, rate, signal } = data
-  const holdoutLength = signal.length - data.trainLength
-  const domain = range(data)
-  const rows: string[] = []
-  const step = 10 * rate
-  for (let from = data.trainLength; from < signal.length; from += step)
-    rows.push(signalChart(data, from, Math.min(from + step, signal.length), domain))
-  const heldOutMarkCount = data.marks.filter((mark) => mark.from >= data.trainLength).length
-  const bandMs = Math.round((1000 * data.band.horizon) / rate)
-  const equal = Number.isFinite(stream.error) && stream.error <= stream.tolerance
+/** A page with a title, cards and the sections of a task. */
+export function runPage(
+  title: string,
+  cards: readonly Card[],
+  sections: readonly string[],
+  history: readonly HistoryEntry[],
+  settings: Settings,
+): string {
+  const seconds = history.findLast((entry) => entry.type === 'end')?.seconds ?? 0
+  const made = cards.map(
+    ({ value, label, beside = '', good }) =>
+      `<div class="card"><b>${escape(value)}</b><span>${escape(label)}</span><em class="${good ? 'good' : ''}">${escape(beside)}</em></div>`,
+  )
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(data.title)}</title>
+<title>${escape(title)}</title>
 <style>${css}</style>
 <main>
-<header>
-  <h1>${escape(data.title)}</h1>
-  <p>${escape(data.source)}. ${model.mode.toUpperCase()}, ${model.layers} layers of ${model.features} features, state ${model.state}, ${model.parameters.toLocaleString('en')} parameters;
-  trained on ${escape(data.device)} for ${training.seconds.toFixed(0)} s: ${training.updates} updates of ${training.windows} windows of ${training.window.toLocaleString('en')} samples.</p>
-</header>
-<section class="cards">
-  ${card('RMSE, 1 sample ahead', scoreAt(data, 1))}
-  ${card('RMSE, 10 samples ahead', scoreAt(data, 10))}
-  ${card('RMSE, 36 samples ahead', scoreAt(data, 36))}
-  <div class="card"><b>${stream.error.toExponential(1)}</b><span>streamed = convolution, relative</span><em class="${equal ? 'good' : 'bad'}">${equal ? 'equal' : 'NOT equal'} within ${stream.tolerance.toExponential(0)} over ${stream.samples.toLocaleString('en')} samples</em></div>
-  <div class="card"><b>${Math.round(stream.samples / stream.seconds).toLocaleString('en')}</b><span>samples a second, one at a time</span><em>${(stream.samples / stream.seconds / rate).toFixed(0)} × real time</em></div>
-</section>
-<h2>Against persistence and a linear model</h2>
-<p>Root mean square error on the held-out ${Math.round(holdoutLength / rate)} seconds, in deviations of the training part. The linear model is autoregressive of order 512, fitted by least squares for each horizon on the same training part.</p>
-<div class="two">
-  ${scoreTable(data)}
-  ${figure(scoreChart(data), 'Error against the horizon.')}
-</div>
-<h2>Forecast and marks</h2>
-<p class="legend">${swatch(colours.ink)} signal ${swatch(colours.band)} forecast made ${bandMs} ms before, mean ± 2σ (holds ${(100 * data.coverage).toFixed(1)} % of the samples) ${swatch('#f3cdd2')} samples that the model finds improbable (${heldOutMarkCount} marks here)</p>
-${rows.join('\n')}
-<h3>Single forecasts</h3>
-<div class="three">${data.fans.map((fan) => fanChart(data, fan)).join('')}</div>
-<h2>All ${Math.round(signal.length / rate)} seconds, streamed sample by sample</h2>
-${figure(overviewChart(data), `Above: the signal. Below: the surprise of each sample, given all samples before it, on a logarithmic scale; red where it passes the threshold (dashed), which was set on the training part alone. ${data.marks.length} marks in all.`)}
-<h2>Training</h2>
-<div class="two">
-  ${figure(lossChart(data), 'Loss of each update (pale) and its running mean: the negative log likelihood of the next 36 samples.')}
-  ${figure(timescaleChart(data), 'The step size Δ of each head is learnt: 1/Δ is how far it looks back. Rings: before training; dots: after.')}
-</div>
-<h2>What the layers became</h2>
-<div class="three">${data.layers.map((layer) => kernelChart(layer, rate)).join('')}</div>
-<p class="caption">Each head's convolution kernel K̄, scaled to its largest value, from the shortest timescale (top) to the longest, on a logarithmic axis of lags.</p>
-${figure(modeChart(data, 1080, 320), `Each mode of each head (the diagonal part Λ of A): an oscillation with a frequency and a decay time. ${data.layers.map((layer, i) => `${swatch(colours.layers[i % colours.layers.length])} ${layer.name}`).join(' ')}`)}
-<footer>Made by <code>s4 demo</code> (s4-node). This file is complete in itself: it loads nothing.</footer>
+<header><h1>${escape(title)}</h1><p>${escape(planOf(history))}. Trained for ${seconds.toFixed(0)} s.</p></header>
+<section class="cards">${made.join('')}</section>
+${sections.join('\n')}
+<h2>How it was made</h2>
+<p><code>s4 train --recipe config.json</code> makes the same run again:</p>
+<pre>${escape(JSON.stringify(recipeOf(settings), undefined, 2))}</pre>
+<footer>s4-node ${escape(diagnose().version)}. This file is complete in itself: it loads nothing.</footer>
 </main>
 </html>
 `
 }
 
-function range({ signal, trainLength }: ReportData): [number, number] {
-  const holdoutSignal = Array.from(signal).slice(trainLength)
-  const low = quantile(holdoutSignal, 0)
-  const high = quantile(holdoutSignal, 1)
-  const margin = 0.05 * (high - low)
-  return [low - margin, high + margin]
+/** A table of HTML; the first cell of each row is its name. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = (row: readonly string[]) =>
+    row.map((cell, i) => (i === 0 ? `<th>${escape(cell)}</th>` : `<td>${escape(cell)}</td>`)).join('')
+  return `<table><thead><tr>${head.map((name) => `<th>${escape(name)}</th>`).join('')}</tr></thead><tbody>${rows
+    .map((row) => `<tr>${cells(row)}</tr>`)
+    .join('')}</tbody></table>`
 }
-
-function scoreAt({ scores }: ReportData, horizon: number) {
-  return scores.find((score) => score.horizon === horizon)
-}
-
-function card(label: string, score: ReportData['scores'][number] | undefined): string {
-  if (!score) return ''
-  const better = score.model < score.linear && score.model < score.persistence
-  return `<div class="card"><b>${score.model.toFixed(3)}</b><span>${label}</span><em class="${better ? 'good' : ''}">linear ${score.linear.toFixed(3)}, persistence ${score.persistence.toFixed(3)}</em></div>`
-}
-
-function scoreTable({ scores, rate }: ReportData): string {
-  const cell = (value: number, best: number) =>
-    `<td${value === best ? ' class="best"' : ''}>${value.toFixed(3)}</td>`
-  const body = scores
-    .map((s) => {
-      const best = Math.min(s.persistence, s.linear, s.model)
-      return `<tr><th>${s.horizon}</th><td>${((1000 * s.horizon) / rate).toFixed(0)} ms</td>${cell(s.persistence, best)}${cell(s.linear, best)}${cell(s.model, best)}</tr>`
-    })
-    .join('')
-  return `<table><thead><tr><th>samples</th><th>ahead</th><th>persistence</th><th>linear AR(512)</th><th>this model</th></tr></thead><tbody>${body}</tbody></table>`
-}
-
-const css = `
-:root { color-scheme: light; }
-body { margin: 0; background: #f6f7f8; color: ${colours.ink}; font: 15px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 40px 32px 64px; background: #fff; }
-h1 { font-size: 28px; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.01em; }
-h2 { font-size: 20px; margin: 44px 0 8px; padding-top: 20px; border-top: 1px solid #e4e7ea; }
-h3 { font-size: 15px; margin: 24px 0 4px; }
-p { max-width: 800px; margin: 0 0 12px; }
-header p, figcaption, .caption, footer, .legend { color: ${colours.muted}; }
-figcaption, .caption, .legend { font-size: 13px; max-width: none; }
-figure { margin: 12px 0; } svg { max-width: 100%; height: auto; display: block; }
-.legend i, figcaption i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin: 0 4px 0 12px; vertical-align: -1px; }
-.legend i:first-child { margin-left: 0; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 12px; margin: 24px 0 0; }
-.card { border: 1px solid #e4e7ea; border-radius: 8px; padding: 14px 16px; }
-.card b { display: block; font-size: 26px; line-height: 1.1; font-variant-numeric: tabular-nums; } .card span { display: block; font-size: 13px; }
-.card em { font-style: normal; font-size: 12px; color: ${colours.muted}; } .card .good { color: #2f7d4f; } .card .bad { color: ${colours.mark}; font-weight: 700; }
-.two { display: grid; grid-template-columns: 1fr 1fr; gap: 32px; align-items: start; } .three { display: grid; grid-template-columns: repeat(3, 1fr); gap: 16px; }
-@media (max-width: 800px) { .two, .three { grid-template-columns: 1fr; } main { padding: 24px 16px; } }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin-top: 12px; }
-th, td { text-align: right; padding: 7px 10px; border-bottom: 1px solid #e4e7ea; } thead th { font-size: 12px; color: ${colours.muted}; font-weight: 600; } tbody th { font-weight: 400; }
-.best { font-weight: 700; color: ${colours.model}; }
-footer { margin-top: 48px; font-size: 13px; } code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; }
-`

@@ -72,6 +72,21 @@ impl DropKey {
     }
 }
 
+/// A number that is uniform in [0, 1), with 53 random bits, for token number `step` of row `row` of a generation: it depends on
+/// nothing else.
+pub fn sampling_uniform(seed: u64, row: u32, step: u64) -> f64 {
+    // The last counter word keeps these blocks apart from those of dropout masks and of `Rng`.
+    let counter = [step as u32, (step >> 32) as u32, row, 0x5341_4d50];
+    let [a, b, ..] = philox4x32(counter, [seed as u32, (seed >> 32) as u32]);
+    uniform_of(a, b)
+}
+
+/// 53 bits of two random words as a number in [0, 1).
+fn uniform_of(a: u32, b: u32) -> f64 {
+    let (high_27_bits, low_26_bits) = (a >> 5, b >> 6);
+    (high_27_bits as f64 * 67_108_864.0 + low_26_bits as f64) / 9_007_199_254_740_992.0
+}
+
 /// A sequence of random numbers on the host, for initialisation and shuffling.
 #[derive(Clone, Debug)]
 pub struct Rng {
@@ -111,8 +126,8 @@ impl Rng {
     }
     /// The next number, uniform in [0, 1) with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
-        let (high_27_bits, low_26_bits) = (self.next_u32() >> 5, self.next_u32() >> 6);
-        (high_27_bits as f64 * 67_108_864.0 + low_26_bits as f64) / 9_007_199_254_740_992.0
+        let (a, b) = (self.next_u32(), self.next_u32());
+        uniform_of(a, b)
     }
     /// The next number with a standard normal distribution (Box–Muller).
     pub fn normal(&mut self) -> f64 {
@@ -128,6 +143,23 @@ impl Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sampling_numbers_are_uniform_and_each_of_its_own_place() {
+        let all: Vec<f64> =
+            (0..1000).map(|i| sampling_uniform(i % 10, i as u32 / 100, i / 10 % 10)).collect();
+        let mean = all.iter().sum::<f64>() / 1000.0;
+        assert!((mean - 0.5).abs() < 4.0 / (12.0f64 * 1000.0).sqrt(), "{mean}");
+        assert!(all.iter().all(|x| (0.0..1.0).contains(x)));
+        let mut sorted = all.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.dedup();
+        assert_eq!(sorted.len(), 1000);
+        // The first two words of Philox for the counter (3, 0, 2, "SAMP") and the key 1.
+        let [a, b, ..] = philox4x32([3, 0, 2, 0x5341_4d50], [1, 0]);
+        let expected = ((u64::from(a >> 5) << 26) + u64::from(b >> 6)) as f64 / 2f64.powi(53);
+        assert_eq!(sampling_uniform(1, 2, 3), expected);
+    }
 
     #[test]
     fn philox_known_answers() {

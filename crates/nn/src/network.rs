@@ -109,6 +109,19 @@ impl<B: Backend> Network<B> {
         self.run_output_stage(pass, self.blocks.len() % 2, true)
     }
 
+    /// As [`Network::forward_every_step`], but the decoder runs at the last time step of each sequence alone.
+    pub fn forward_last_step(
+        &mut self,
+        pass: &PassContext<'_, B>,
+        state0: &RecurrentStates<B>,
+        state_end: &mut RecurrentStates<B>,
+    ) -> Result<()> {
+        self.run_encoder_and_blocks(pass, Some(state0), Some(state_end), false)?;
+        let n = pass.batch * self.heads * pass.len;
+        let x = self.activations[self.blocks.len() % 2].get(pass.be, n);
+        self.output_stage.forward_last_step(pass, x, &mut self.gradients[1], &mut self.scratch.ws)
+    }
+
     /// Final norm, pooling and decoder, from activation number `last_activation`.
     fn run_output_stage(
         &mut self,
@@ -187,6 +200,16 @@ impl<B: Backend> Network<B> {
     /// Gradient of the input, (batch, input, len), after a backward with `want_dx`.
     pub fn dx(&self, be: &B, batch: usize, len: usize) -> B::Ref<'_> {
         self.gradients[0].get(be, batch * self.inputs * len)
+    }
+
+    /// The features before block `block` after a saved forward, or after the last: (batch, H, len).
+    pub fn activation(&self, be: &B, block: usize, (batch, len): (usize, usize)) -> B::Ref<'_> {
+        self.activations[block].get(be, batch * self.heads * len)
+    }
+
+    /// Gradient of the features after the encoder, (batch, H, len), after a backward of a model whose input is tokens.
+    pub fn dfeatures(&self, be: &B, (batch, len): (usize, usize)) -> B::Ref<'_> {
+        self.gradients[0].get(be, batch * self.heads * len)
     }
 
     /// All norms with their names: `"blocks.0.norm"`, …, and `"norm"` for the final one.

@@ -1,7 +1,6 @@
 //! What the loaders of official PyTorch checkpoints share, and the one that loads a single block.
 
-use crate::{config::BlockConfig, module::Block};
-use num_complex::Complex;
+use crate::{config::BlockConfig, host_ssm::HostParams, module::Block};
 use s4_backend::{Backend, Code, Error, Result, Scalar, SsmSpec};
 use s4_ssm::{Ssm, c_from_tilde};
 use s4_torch::{Checkpoint, Dtype, OfficialModel, StateDict, Tensor};
@@ -59,33 +58,14 @@ fn named<'a>(tensors: &'a StateDict, name: &str) -> Result<&'a Tensor> {
 fn c_from_c_tilde(spec: &SsmSpec, len: usize, tensors: &StateDict, name: &str) -> Result<Vec<f64>> {
     let prefix = name.strip_suffix('C').unwrap_or(name);
     let values = |part: &str| named(tensors, &format!("{prefix}{part}")).map(Tensor::to_f64);
-    let (inv_dt, a_real, a_imag) = (values("inv_dt")?, values("A_real")?, values("A_imag")?);
-    let (b, c_tilde) = (values("B")?, values("C")?);
     let p = if spec.rank > 0 { values("P")? } else { Vec::new() };
+    let (inv_dt, a_real, a_imag) = (values("inv_dt")?, values("A_real")?, values("A_imag")?);
+    let params = HostParams { inv_dt, a_real, a_imag, b: values("B")?, c: values("C")?, p };
     let pairs = spec.pairs();
-    let complex =
-        |x: &[f64]| -> Vec<Complex<f64>> { x.chunks_exact(2).map(|z| Complex::new(z[0], z[1])).collect() };
-    let mut solved_c = vec![0.0; c_tilde.len()];
+    let mut solved_c = vec![0.0; params.c.len()];
     for h in 0..spec.heads {
-        let s = h % spec.n_ssm;
-        let lambda = (a_real[s * pairs..][..pairs].iter().zip(&a_imag[s * pairs..][..pairs]))
-            .map(|(&re, &im)| {
-                Complex::new(-spec.real_transform.transformed(re), -spec.imag_transform.transformed(im))
-            })
-            .collect();
         let c_offset = |k: usize| (k * spec.heads + h) * 2 * pairs;
-        let dt_count = if spec.dt_per_state { pairs } else { 1 };
-        let ssm = Ssm {
-            lambda,
-            p: (0..spec.rank).map(|r| complex(&p[(r * spec.n_ssm + s) * 2 * pairs..][..2 * pairs])).collect(),
-            b: complex(&b[s * 2 * pairs..][..2 * pairs]),
-            c: (0..spec.kernel_channels()).map(|k| complex(&c_tilde[c_offset(k)..][..2 * pairs])).collect(),
-            dt: inv_dt[h * dt_count..][..dt_count]
-                .iter()
-                .map(|&x| spec.dt_transform.transformed(x))
-                .collect(),
-            discretization: s4_ssm::Discretization::Bilinear,
-        };
+        let ssm = Ssm { discretization: s4_ssm::Discretization::Bilinear, ..params.head(spec, h) };
         let rows = c_from_tilde(&ssm, len).ok_or_else(|| {
             state_dict_error(
                 "C̃ that can be turned back into C",

@@ -141,6 +141,36 @@ impl<B: Backend> OutputStage<B> {
         Ok(())
     }
 
+    /// Computes the output after the last time step of each sequence alone, (batch, outputs), from the features `x`
+    /// (batch, H, len): [`OutputStage::output_of_every_step`] with a length of 1. No pooling of the model's own is looked at.
+    pub fn forward_last_step(
+        &mut self,
+        pass: &PassContext<'_, B>,
+        x: B::Ref<'_>,
+        norm_output: &mut GrowableBuffer<B>,
+        ws: &mut B::Workspace,
+    ) -> Result<()> {
+        let PassContext { be, batch, len, .. } = *pass;
+        let (heads, outputs) = (self.decoder.inputs, self.decoder.outputs);
+        let n = batch * heads;
+        self.pooled.ensure(be, n)?;
+        self.output.ensure(be, batch * outputs)?;
+        let (lengths, shape) = (pass.options.lengths, SeqShape { batch, heads, len });
+        let (y, x) = (self.pooled.get_mut(be, n), be.shorten(x));
+        be.pool_forward(PoolForward { y, x, lengths, pooling: Pooling::Last, shape })?;
+        let step = PassContext { len: 1, options: pass.options.with_lengths(None), ..*pass };
+        let mut features = &self.pooled;
+        if let Some(norm) = &mut self.norm {
+            let stats_len = norm.stats_len(batch, 1);
+            self.stats.ensure(be, stats_len)?;
+            norm_output.ensure(be, n)?;
+            let stats = self.stats.get_mut(be, stats_len);
+            norm.forward(&step, norm_output.get_mut(be, n), stats, self.pooled.get(be, n), ws)?;
+            features = norm_output;
+        }
+        self.decoder.forward(&step, self.output.get_mut(be, batch * outputs), features.get(be, n), 1, ws)
+    }
+
     /// The output of the last forward: (batch, outputs) with pooling, else (batch, len, outputs).
     pub fn output(&self, be: &B, batch: usize, len: usize) -> B::Ref<'_> {
         self.output_of_every_step(be, batch, self.output_len(len))

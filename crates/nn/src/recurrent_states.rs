@@ -72,6 +72,11 @@ impl<B: Backend> RecurrentStates<B> {
             be.fill(block.range_mut(be, range.start * n..range.end * n), B::Scalar::zero())
         })
     }
+    /// From now on the first `batch` sequences alone; those after them stay as they are, to be had again by another call.
+    pub fn take_first(&mut self, batch: usize) {
+        self.len = self.len / self.batch * batch;
+        self.batch = batch;
+    }
     /// Replaces the states by the host's (layers, batch, H, N/2, 2).
     pub fn upload(&mut self, be: &B, staging: &mut GrowableBuffer<B>, host: &[B::Scalar]) -> Result<()> {
         let sizes = MatrixSizes::new(self.len / (2 * self.pairs), self.pairs, 2);

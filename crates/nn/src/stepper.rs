@@ -35,7 +35,7 @@ impl<T> Default for StepOptions<'_, T> {
 }
 
 /// A push of at least this many time steps goes through the forward of whole sequences.
-const MIN_LEN_OF_FORWARD: usize = 32;
+pub(crate) const MIN_LEN_OF_FORWARD: usize = 32;
 
 /// A stream: its state and its buffers on the device. The parameters stay in the model, which every push is given.
 pub struct Stepper<B: Backend> {
@@ -44,7 +44,7 @@ pub struct Stepper<B: Backend> {
     /// Number of sequences.
     pub(crate) batch: usize,
     /// Ratio of sampling rates, by which every step size is multiplied.
-    rate: f64,
+    pub(crate) rate: f64,
     /// Number of time steps so far.
     pub(crate) position: u64,
     /// States after the last time step.
@@ -80,7 +80,7 @@ pub struct Stepper<B: Backend> {
     /// Input and output of the part of the network that runs; exchanged after every part.
     features: [GrowableBuffer<B>; 2],
     /// Outputs of a time step on the device.
-    output: GrowableBuffer<B>,
+    pub(crate) output: GrowableBuffer<B>,
     /// Outputs of a time step on the host, before they go to their places in the caller's array.
     host_output: Vec<B::Scalar>,
     /// A block's state on the host, of networks that hide what is not finite.
@@ -105,7 +105,7 @@ pub(crate) struct StreamSizes {
 
 impl StreamSizes {
     /// The sizes of a model.
-    fn of<B: Backend>(model: &Model<B>) -> Self {
+    pub(crate) fn of<B: Backend>(model: &Model<B>) -> Self {
         let c = &model.config;
         StreamSizes {
             layers: c.layers,
@@ -127,7 +127,7 @@ impl<B: Backend> Model<B> {
 
 impl<B: Backend> Stepper<B> {
     /// A stream of `model` over `batch` sequences, from zero states.
-    fn new(model: &Model<B>, batch: usize, rate: f64) -> Result<Self> {
+    pub(crate) fn new(model: &Model<B>, batch: usize, rate: f64) -> Result<Self> {
         let op = "SequenceModel.stream";
         model.require_state(op)?;
         checks::rate(op, rate)?;
@@ -212,24 +212,8 @@ impl<B: Backend> Stepper<B> {
 
     /// Whether a push of `len` time steps goes through the recurrence. A mean, maximum or sum over time so far needs every
     /// time step, and so do intervals.
-    fn goes_by_recurrence(&self, len: usize, opts: &StepOptions<'_, B::Scalar>) -> bool {
+    pub(crate) fn goes_by_recurrence(&self, len: usize, opts: &StepOptions<'_, B::Scalar>) -> bool {
         opts.interval.is_some() || !self.pool.carries_nothing() || len < MIN_LEN_OF_FORWARD
-    }
-
-    /// As [`Stepper::push`], of a stream that nobody goes on with when it fails: its states are then of no moment.
-    pub(crate) fn push_once(
-        &mut self,
-        model: &mut Model<B>,
-        x: Input<'_, B::Scalar>,
-        len: usize,
-        opts: &StepOptions<'_, B::Scalar>,
-        output: &mut [B::Scalar],
-    ) -> Result<()> {
-        self.check_push(OP, model, x, len)?;
-        match self.goes_by_recurrence(len, opts) {
-            true => self.take_time_steps(model, x, len, opts, output),
-            false => self.push_by_forward(model, x, len, output),
-        }
     }
 
     /// Takes a push through the recurrence, one time step after the other.
@@ -251,7 +235,7 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// The time steps of a push, one after the other.
-    fn take_time_steps(
+    pub(crate) fn take_time_steps(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,
@@ -302,7 +286,7 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// Refuses a push of wrong input, or with another model than the stream was made of.
-    fn check_push(
+    pub(crate) fn check_push(
         &self,
         op: &'static str,
         model: &Model<B>,
@@ -413,7 +397,7 @@ impl<B: Backend> Stepper<B> {
     }
 
     /// Takes a whole push through the forward of whole sequences.
-    fn push_by_forward(
+    pub(crate) fn push_by_forward(
         &mut self,
         model: &mut Model<B>,
         x: Input<'_, B::Scalar>,

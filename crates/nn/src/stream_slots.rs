@@ -320,6 +320,22 @@ impl<B: Backend> StreamSlots<B> {
 }
 
 impl<B: Backend> Stepper<B> {
+    /// As [`Stepper::push`], of a stream that nobody goes on with when it fails: its states are then of no moment.
+    fn push_once(
+        &mut self,
+        model: &mut Model<B>,
+        x: Input<'_, B::Scalar>,
+        len: usize,
+        opts: &StepOptions<'_, B::Scalar>,
+        output: &mut [B::Scalar],
+    ) -> Result<()> {
+        self.check_push(OP, model, x, len)?;
+        match self.goes_by_recurrence(len, opts) {
+            true => self.take_time_steps(model, x, len, opts, output),
+            false => self.push_by_forward(model, x, len, output),
+        }
+    }
+
     /// Copies states and pools of `count` sequences of `other`, from sequence `from` on, to sequences `to` and after.
     fn copy_sequences(
         &mut self,

@@ -23,7 +23,13 @@ mod error;
 #[cfg(not(test))]
 mod files;
 #[cfg(not(test))]
+mod generate_call;
+#[cfg(not(test))]
+mod generation;
+#[cfg(not(test))]
 mod generators;
+#[cfg(not(test))]
+mod inspection;
 #[cfg(not(test))]
 mod layer;
 #[cfg(not(test))]

@@ -4,15 +4,15 @@
 use crate::{
     buffer::{Data, Real},
     error::disposed_error,
-    objects::{CopiedBatch, Forward, OwnedCall, TrainState, reals_or_integers},
+    generate_call::OwnedGenerateCall,
+    objects::{CopiedBatch, Forward, OwnedCall, SlotResults, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
-    stream_slots::SlotResults,
     table::NumberedTable,
 };
 use s4_backend::{Backend, Result};
 use s4_nn::{
-    Evaluation, Model, OwnedBatch, SlotPush, StepOptions, StepStats, Stepper, StreamSlots, TrainingSession,
-    model_to_official,
+    DataInspection, Evaluation, Feed, Generated, Generation, LayerInspection, Model, OwnedBatch, SlotPush,
+    StepOptions, StepStats, Stepper, StreamSlots, TrainingSession, inspect_layers, model_to_official,
 };
 use std::path::Path;
 
@@ -63,21 +63,45 @@ pub(crate) trait ModelOps: ParamOps {
     fn slots_reset(&mut self, id: u32, slot: usize) -> Result<()>;
     fn slots_position(&self, id: u32, slot: usize) -> Result<u64>;
     fn slots_close(&mut self, id: u32);
+
+    fn generate_open(&mut self, call: OwnedGenerateCall) -> Result<u32>;
+    fn generate_next(&mut self, id: u32, go_on: &mut dyn FnMut() -> bool) -> Result<Generated>;
+    fn generate_close(&mut self, id: u32);
+    fn score(
+        &mut self,
+        tokens: &[i32],
+        inputs: Option<Data>,
+        rate: f64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<f64>>;
+
+    fn inspect_layers(
+        &self,
+        frequencies: &[f64],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<LayerInspection>>;
+    fn inspect_data(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<DataInspection>;
 }
 
 /// A model on any backend.
 pub(crate) type BoxedModel = Box<dyn ModelOps>;
 
-/// A model on backend `B` with its training, and its streams.
+/// A model on backend `B` with its training, its streams and its generations.
 struct ModelBox<B: Backend> {
     session: TrainingSession<B>,
     streams: NumberedTable<Stepper<B>>,
     slots: NumberedTable<StreamSlots<B>>,
+    generations: NumberedTable<Generation<B>>,
 }
 
 /// A model with its training, as a trait object.
 pub(crate) fn boxed_model<B: Backend<Scalar: Real>>(session: TrainingSession<B>) -> BoxedModel {
-    Box::new(ModelBox { session, streams: NumberedTable::new(), slots: NumberedTable::new() })
+    Box::new(ModelBox {
+        session,
+        streams: NumberedTable::new(),
+        slots: NumberedTable::new(),
+        generations: NumberedTable::new(),
+    })
 }
 
 impl<B: Backend<Scalar: Real>> ModelBox<B> {
@@ -247,5 +271,47 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     }
     fn slots_close(&mut self, id: u32) {
         self.slots.remove(id);
+    }
+
+    fn generate_open(&mut self, call: OwnedGenerateCall) -> Result<u32> {
+        let OwnedGenerateCall { prompts, stream, inputs, rate, options } = call;
+        let model = self.session.model();
+        let feed = Feed::new("SequenceModel.generate", model, inputs.map(Data::real).transpose()?)?;
+        let from = stream.map(|id| self.stream(id)).transpose()?;
+        let generation = Generation::new(model, feed, prompts, options, from, rate)?;
+        Ok(self.generations.insert(generation))
+    }
+    fn generate_next(&mut self, id: u32, go_on: &mut dyn FnMut() -> bool) -> Result<Generated> {
+        let generation = self.generations.get_mut(id).ok_or_else(disposed_error)?;
+        generation.advance(self.session.model_mut(), go_on)
+    }
+    fn generate_close(&mut self, id: u32) {
+        self.generations.remove(id);
+    }
+    fn score(
+        &mut self,
+        tokens: &[i32],
+        inputs: Option<Data>,
+        rate: f64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<f64>> {
+        let model = self.session.model_mut();
+        let feed = Feed::new("SequenceModel.score", model, inputs.map(Data::real).transpose()?)?;
+        model.score(&feed, tokens, rate, go_on)
+    }
+
+    fn inspect_layers(
+        &self,
+        frequencies: &[f64],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<LayerInspection>> {
+        inspect_layers(self.session.model(), frequencies, go_on)
+    }
+    fn inspect_data(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<DataInspection> {
+        let (mut x, model) = (reals_or_integers::<B::Scalar>(x)?, self.session.model_mut());
+        if let Some(lengths) = call.lengths() {
+            x.clear_padding(lengths, len);
+        }
+        call.with_options::<B::Scalar, _>(|options| model.inspect_data(x.input(), batch, len, options.call))
     }
 }

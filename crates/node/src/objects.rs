@@ -2,6 +2,7 @@
 
 use crate::{
     buffer::{Data, DataIn, Real, copied},
+    error::to_js,
     worker::CancelFlag,
 };
 use napi::bindgen_prelude::Int32Array;
@@ -170,6 +171,26 @@ pub struct Forward {
     /// The state after the last time step, where it was asked for.
     #[napi(ts_type = "Floats")]
     pub state: Option<Data>,
+}
+
+/// What a push of slots gives.
+#[napi(object, object_from_js = false)]
+pub struct SlotResults {
+    /// Outputs (time steps, outputs) of each push, one after the other; zeros for those that failed.
+    #[napi(ts_type = "Floats")]
+    pub outputs: Data,
+    /// Index of each push that failed.
+    pub failed: Vec<u32>,
+    /// The message of its error, as those that are thrown.
+    pub messages: Vec<String>,
+}
+
+impl SlotResults {
+    pub(crate) fn new(outputs: Data, errors: Vec<(usize, Error)>) -> Self {
+        let (failed, messages) =
+            errors.into_iter().map(|(i, error)| (i as u32, to_js(error).reason.to_string())).unzip();
+        SlotResults { outputs, failed, messages }
+    }
 }
 
 /// Gradients of a forward's inputs.
@@ -368,4 +389,9 @@ impl Cancel {
 /// The flag that says whether a call was cancelled, where it can be.
 pub(crate) fn cancel_flag(cancel: Option<&Cancel>) -> Option<CancelFlag> {
     cancel.map(|c| c.flag.clone())
+}
+
+/// Whether a call was not cancelled.
+pub(crate) fn is_wanted(cancel: &Option<CancelFlag>) -> bool {
+    cancel.as_ref().is_none_or(|flag| !flag.load(Ordering::Acquire))
 }

@@ -14,26 +14,6 @@ use napi_derive::napi;
 use s4_backend::{Error, Result};
 use s4_nn::SlotPush;
 
-/// What a push of slots gives.
-#[napi(object, object_from_js = false)]
-pub struct SlotResults {
-    /// Outputs (time steps, outputs) of each push, one after the other; zeros for those that failed.
-    #[napi(ts_type = "Floats")]
-    pub outputs: Data,
-    /// Index of each push that failed.
-    pub failed: Vec<u32>,
-    /// The message of its error, as those that are thrown.
-    pub messages: Vec<String>,
-}
-
-impl SlotResults {
-    pub(crate) fn new(outputs: Data, errors: Vec<(usize, Error)>) -> Self {
-        let (failed, messages) =
-            errors.into_iter().map(|(i, error)| (i as u32, to_js(error).reason.to_string())).unzip();
-        SlotResults { outputs, failed, messages }
-    }
-}
-
 /// The pushes as JavaScript gives them: slots, time steps of each, and whether each has intervals (1) or not (0).
 fn pushes_of(slots: &Uint32Array, lens: &Uint32Array, timed: &Uint8Array) -> Result<Vec<SlotPush>> {
     if slots.len() != lens.len() || slots.len() != timed.len() {

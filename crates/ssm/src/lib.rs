@@ -92,6 +92,7 @@
 mod discretize;
 mod hippo;
 mod initial;
+mod memory;
 mod nplr;
 mod reference;
 mod timescale;
@@ -99,6 +100,7 @@ mod timescale;
 pub use discretize::*;
 pub use hippo::*;
 pub use initial::*;
+pub use memory::*;
 pub use nplr::*;
 pub use reference::*;
 pub use timescale::*;

@@ -2,5 +2,6 @@
 
 mod golden;
 mod init;
+mod memory;
 mod oracles;
 mod support;

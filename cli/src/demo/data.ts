@@ -1,4 +1,4 @@
-import type { Mark } from '../marks.js'
+import type { Mark } from './marks.js'
 
 /** All data that the report shows. Times are in seconds, values in the unit of the series, positions are sample numbers from 0. */
 export interface ReportData {

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import type { ReportData } from '../src/report/data.js'
-import { reportPage } from '../src/report/page.js'
+import type { ReportData } from '../src/demo/data.js'
+import { reportPage } from '../src/demo/page.js'
+import { s4, scratch } from './helpers.js'
 
 function sample(): ReportData {
   const rate = 100
@@ -79,4 +82,31 @@ test('the report is whole in itself and shows every part', () => {
 test('a streamed run that differs is said to differ', () => {
   const data = sample()
   assert.ok(reportPage({ ...data, stream: { ...data.stream, error: Number.NaN } }).includes('NOT equal'))
+})
+
+test('s4 demo: trains, says how it does, writes its page, and names what to try next', () => {
+  const folder = scratch('demo')
+  const { status, stdout, stderr } = s4([
+    'demo',
+    '--out',
+    folder,
+    '--updates',
+    '2',
+    '--max-seconds',
+    '60',
+    '--seed',
+    '1',
+    '--device',
+    'cpu',
+  ])
+  // Two updates beat nobody, which it says, with the exit code 1.
+  assert.equal(status, 1, stderr)
+  assert.match(stdout, /does NOT beat persistence/)
+  assert.match(stdout, /equal to the convolution \(relative difference \d\.\de-\d/)
+  assert.ok(readFileSync(join(folder, 'index.html'), 'utf8').includes('Five minutes of an electrocardiogram'))
+  assert.deepEqual(readdirSync(folder).toSorted(), ['index.html', 'model.safetensors'])
+  assert.match(
+    stdout,
+    /next, with data of your own.*\n.*s4 train forecast .*\n.*s4 train classify .*\n.*s4 stream .*\n$/,
+  )
 })

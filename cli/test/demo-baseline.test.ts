@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { fitLinear, linearRmse, persistenceRmse, predictLinear } from '../src/baseline.js'
-import { scaleOf, standardise } from '../src/series.js'
+import { fitLinear, linearRmse, persistenceRmse, predictLinear } from '../src/demo/baseline.js'
+import { scaleOf, standardise } from '../src/demo/series.js'
 
 const csv = new URL('../../../data/ecg_mitdb208.csv', import.meta.url)
 const rate = 360

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { Forecaster } from '../src/forecaster.js'
-import { calibrate, Detector, findMarks, type Mark } from '../src/marks.js'
+import { Forecaster } from '../src/demo/forecaster.js'
+import { calibrate, Detector, findMarks, type Mark } from '../src/demo/marks.js'
 import { disturb, normalStretches, rate, type Stretch } from './beats.js'
 
 const train = 240 * rate

@@ -1,43 +1,8 @@
 /** The charts of the report, drawn as SVG by Observable Plot, without a browser. */
 import * as Plot from '@observablehq/plot'
-import { parseHTML } from 'linkedom'
-import type { Mark } from '../marks.js'
+import type { Mark } from './marks.js'
+import { colours, svgOf } from '../report/svg.js'
 import type { LayerPicture, ReportData } from './data.js'
-
-export const colours = {
-  ink: '#1d2733',
-  muted: '#6b7785',
-  model: '#1f6f8b',
-  band: '#9cc9d6',
-  linear: '#b7791f',
-  persistence: '#8a8f98',
-  mark: '#d1495b',
-  layers: ['#1f6f8b', '#6a994e', '#b7791f', '#8e5572', '#3d5a80', '#bc4749'],
-}
-
-const { document } = parseHTML('<!doctype html><html><body></body></html>')
-const style = {
-  fontFamily: 'inherit',
-  fontSize: '12px',
-  background: 'transparent',
-  color: colours.ink,
-  overflow: 'visible',
-}
-
-/** The SVG text of a plot, with `label` for screen readers. */
-function svgOf(label: string, options: Plot.PlotOptions): string {
-  const element = Plot.plot({
-    document: document as unknown as Plot.PlotOptions['document'],
-    style,
-    ...options,
-  })
-  element.setAttribute('role', 'img')
-  element.setAttribute('aria-label', label)
-  // Two decimals are finer than a pixel, and make the file a third of the size.
-  return element.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) =>
-    String(Math.round(Number(digits) * 100) / 100),
-  )
-}
 
 /** The loss of each update as a thin line, with its running mean as a thick one. */
 export function lossChart({ training }: ReportData, width = 520, height = 260): string {

@@ -7,7 +7,7 @@ import {
   type SequenceModel,
   type Tensor,
 } from 's4-node'
-import type { LayerPicture } from './report/data.js'
+import type { LayerPicture } from './data.js'
 
 const transforms: Record<ParameterTransform, (x: number) => number> = {
   exp: Math.exp,

@@ -1,0 +1,38 @@
+/** Charts as SVG text, drawn by Observable Plot without a browser, and the colours of all reports. */
+import * as Plot from '@observablehq/plot'
+import { parseHTML } from 'linkedom'
+
+export const colours = {
+  ink: '#1d2733',
+  muted: '#6b7785',
+  model: '#1f6f8b',
+  band: '#9cc9d6',
+  linear: '#b7791f',
+  persistence: '#8a8f98',
+  mark: '#d1495b',
+  layers: ['#1f6f8b', '#6a994e', '#b7791f', '#8e5572', '#3d5a80', '#bc4749'],
+}
+
+const { document } = parseHTML('<!doctype html><html><body></body></html>')
+const style = {
+  fontFamily: 'inherit',
+  fontSize: '12px',
+  background: 'transparent',
+  color: colours.ink,
+  overflow: 'visible',
+}
+
+/** The SVG text of a plot, with `label` for screen readers. */
+export function svgOf(label: string, options: Plot.PlotOptions): string {
+  const element = Plot.plot({
+    document: document as unknown as Plot.PlotOptions['document'],
+    style,
+    ...options,
+  })
+  element.setAttribute('role', 'img')
+  element.setAttribute('aria-label', label)
+  // Two decimals are finer than a pixel, and make the file a third of the size.
+  return element.outerHTML.replace(/\d+\.\d{3,}/g, (digits: string) =>
+    String(Math.round(Number(digits) * 100) / 100),
+  )
+}

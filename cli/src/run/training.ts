@@ -1,0 +1,73 @@
+/** Runs a training in its folder: events to history.jsonl, the event file and the progress line; Ctrl-C saves; the report at the end. */
+import type { TaskEvent } from 's4-node/tasks'
+import { untilInterrupted } from '../interrupt.js'
+import { progress } from '../progress.js'
+import { taskOf } from '../task/tasks.js'
+import type { Settings } from '../task/settings.js'
+import type { RunFolder } from './folder.js'
+import { EventFile } from './tensorboard.js'
+
+/** Gives the exit code. */
+export async function runInFolder(open: () => RunFolder, settings: Settings, json: boolean): Promise<number> {
+  const data = await taskOf(settings.task).read(settings)
+  // A folder is made when the data are known to be readable.
+  const folder = open()
+  if (folder.ended)
+    throw new Error(`the run in ${folder.path} has ended: \`s4 eval ${folder.path} DATA\` tells how it does`)
+  folder.checkData(data.summary)
+  const events = new EventFile(folder.path)
+  const bar = progress('train')
+  let epochs = 0
+  const onEvent = (event: TaskEvent): void => {
+    switch (event.type) {
+      case 'plan':
+        console.error(event.text)
+        break
+      case 'step': {
+        const { step, of, epoch, loss } = event
+        bar.update(step, of, `epoch ${epoch} loss ${loss.toFixed(4)}`)
+        events.scalars(step, { 'loss/update': loss })
+        return
+      }
+      case 'epoch': {
+        const { epoch, loss, mse, accuracy, validationLoss } = event
+        epochs = epoch
+        events.scalars(epoch, {
+          'loss/epoch': loss,
+          ...(mse !== undefined && { 'validation/mse': mse }),
+          ...(accuracy !== undefined && { 'validation/accuracy': accuracy }),
+          ...(validationLoss !== undefined && { 'validation/loss': validationLoss }),
+        })
+        break
+      }
+      case 'end':
+        bar.end(
+          `${event.epoch} epochs in ${event.seconds.toFixed(0)} s (${REASONS[event.reason]}); the best was ${event.bestEpoch}`,
+        )
+    }
+    folder.record(event)
+  }
+  const { interrupted, made } = await untilInterrupted((signal) =>
+    data.fit({ folder: folder.path, resume: true, signal, onEvent }),
+  )
+  if (made === undefined) {
+    bar.end()
+    console.error(
+      `stopped; ${epochs === 0 ? 'no epoch of this call was over' : `epoch ${epochs} is saved`} in ${folder.path}; \`s4 train --resume ${folder.path}\` goes on`,
+    )
+    return 128 + (interrupted as number)
+  }
+  try {
+    await made.save(folder.best)
+    const { result, text, page } = await made.judge(folder.history(), settings)
+    folder.writeReport(page)
+    folder.writeResult(result)
+    console.log(json ? JSON.stringify({ run: folder.path, ...result }) : text)
+    console.error(`run: ${folder.path} (report.html, best.safetensors)`)
+    return 0
+  } finally {
+    made.dispose()
+  }
+}
+
+const REASONS = { epochs: 'all that were planned', patience: 'no better any more', time: 'the time was over' }

@@ -1,0 +1,136 @@
+/** The task `classify`: labelled examples in, a classifier out. */
+import { Classifier, type ClassifyOptions, type ClassScores } from 's4-node/tasks'
+import { exampleSpecs, readExamples, type NamedExample } from '../data/examples.js'
+import { deviceSpecs, trainingSpecs } from '../options/common.js'
+import type { OptionSpec, Values } from '../options/spec.js'
+import { UsageError } from '../usage.js'
+import { classLines } from './class-scores.js'
+import type { Task, TrainingData } from './task.js'
+
+const specs: readonly OptionSpec[] = [
+  ...exampleSpecs,
+  {
+    name: 'test',
+    kind: 'pattern',
+    word: 'pattern',
+    help: 'files whose path matches are the test part, and not learned from',
+    otherwise: 'none',
+  },
+  {
+    name: 'testShare',
+    kind: 'number',
+    min: 0,
+    max: 0.9,
+    help: 'the test part of each class where --test is not given',
+    otherwise: '0.1',
+  },
+  {
+    name: 'validation',
+    kind: 'number',
+    min: 0.01,
+    max: 0.5,
+    help: 'part of each class that chooses the best epoch',
+    otherwise: '0.15',
+  },
+  {
+    name: 'rates',
+    kind: 'numbers',
+    word: 'a,b',
+    help: 'ratios of sampling rates that are learned',
+    otherwise: '1,1.5,2 for recordings, else 1',
+  },
+  {
+    name: 'vary',
+    kind: 'flag',
+    help: 'vary speed and level of examples while training',
+    otherwise: 'for recordings',
+  },
+  {
+    name: 'bidirectional',
+    kind: 'flag',
+    negated: true,
+    help: 'let outputs depend on earlier steps alone',
+    otherwise: 'on later ones too',
+  },
+  ...trainingSpecs,
+  ...deviceSpecs,
+]
+
+/** Names of {@link ClassifyOptions} that are given as they are. */
+const READING = new Set([...exampleSpecs.map(({ name }) => name), 'test', 'testShare'])
+
+/** Divides examples into those that are learned from and those of the test. */
+export function testPart(
+  examples: readonly NamedExample[],
+  { test, testShare = 0.1 }: Values,
+): { learned: NamedExample[]; held: NamedExample[] } {
+  if (test !== undefined) {
+    const matches = new RegExp(test as string)
+    const held = examples.filter(({ name }) => matches.test(name))
+    if (held.length === 0)
+      throw new UsageError(`--test ${String(test)} matches none of ${examples.length} examples`)
+    return { held, learned: examples.filter(({ name }) => !matches.test(name)) }
+  }
+  const [learned, held]: [NamedExample[], NamedExample[]] = [[], []]
+  for (const label of new Set(examples.map((one) => one.label))) {
+    const own = examples.filter((one) => one.label === label)
+    const count = own.length < 3 ? 0 : Math.round(own.length * (testShare as number))
+    // Spread over the class, whose files may be in an order.
+    own.forEach((one, i) =>
+      (Math.floor(((i + 1) * count) / own.length) > Math.floor((i * count) / own.length)
+        ? held
+        : learned
+      ).push(one),
+    )
+  }
+  return { learned, held }
+}
+
+export const classify: Task = {
+  name: 'classify',
+  specs,
+  async read({ data, options }): Promise<TrainingData> {
+    const { examples, kind, sampleRate } = await readExamples(data, options)
+    const { learned, held } = testPart(examples, options)
+    const given = Object.fromEntries(Object.entries(options).filter(([name]) => !READING.has(name)))
+    return {
+      summary: {
+        examples: examples.length,
+        test: held.length,
+        classes: [...new Set(examples.map((one) => one.label))].toSorted(),
+      },
+      async fit(course) {
+        const classifier = await Classifier.fit(
+          learned.map(({ input, label }) => ({ input, label })),
+          { kind, ...(sampleRate !== undefined && { sampleRate }), ...given, ...course } as ClassifyOptions,
+        )
+        return {
+          save: (path) => classifier.save(path),
+          async judge(history, settings) {
+            // Its charts take a while to load, which other commands need not wait for.
+            const { classPage } = await import('../report/classify.js')
+            const known = held.filter(({ label }) => classifier.classes.includes(label))
+            const scores: ClassScores | undefined =
+              known.length === 0
+                ? undefined
+                : await classifier.evaluate(known.map(({ input, label }) => ({ input, label })))
+            const { classes, validationAccuracy } = classifier
+            const result = {
+              task: 'classify',
+              classes,
+              validationAccuracy,
+              ...(sampleRate !== undefined && { sampleRate }),
+              scores,
+            }
+            const text =
+              scores === undefined
+                ? `no test part; right in validation: ${((validationAccuracy as number) * 100).toFixed(1)} %`
+                : classLines(scores, classes)
+            return { result, text, page: await classPage(classifier, known, scores, history, settings) }
+          },
+          dispose: () => classifier.dispose(),
+        }
+      },
+    }
+  },
+}

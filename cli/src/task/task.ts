@@ -1,0 +1,46 @@
+/** What the command needs of a task: its options, the reading of its data, its training, and what is told of the result. */
+import type { TaskEvent } from 's4-node/tasks'
+import type { OptionSpec } from '../options/spec.js'
+import type { Settings, TaskName } from './settings.js'
+
+/** An event of a training as history.jsonl holds it. */
+export type HistoryEntry = Exclude<TaskEvent, { type: 'step' }> & { time: string }
+
+/** What the command sets of a training, beside the options that were given. */
+export interface Course {
+  readonly folder: string
+  readonly resume: boolean
+  readonly signal: AbortSignal
+  readonly onEvent: (event: TaskEvent) => void
+}
+
+/** What a finished run tells. */
+export interface Judgement {
+  /** For result.json and --json. */
+  readonly result: object
+  /** For the terminal. */
+  readonly text: string
+  /** The report. */
+  readonly page: string
+}
+
+/** A trained task. */
+export interface Trained {
+  save(path: string): Promise<void>
+  judge(history: readonly HistoryEntry[], settings: Settings): Promise<Judgement>
+  dispose(): void
+}
+
+/** Data that were read for a training. */
+export interface TrainingData {
+  /** What a run that goes on must find again. */
+  readonly summary: Readonly<Record<string, unknown>>
+  fit(course: Course): Promise<Trained>
+}
+
+export interface Task {
+  readonly name: TaskName
+  /** The options of its training. */
+  readonly specs: readonly OptionSpec[]
+  read(settings: Settings): Promise<TrainingData>
+}
