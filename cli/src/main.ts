@@ -38,7 +38,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   let code = 0
   const program = new Program('s4')
   program
-    .description('S4, the Structured State Space sequence model: train, forecast, classify, stream')
+    .description('S4, the Structured State Space sequence model: train, forecast, classify, generate, stream')
     .version(library().version)
     // Before commands are added, which take these settings over.
     .exitOverride()

@@ -6,7 +6,9 @@ import { demo } from './demo.js'
 import { diagnose } from './diagnose.js'
 import { evaluate } from './eval.js'
 import { forecast } from './forecast.js'
+import { generate } from './generate.js'
 import { importOfficial } from './import.js'
+import { inspect } from './inspect.js'
 import { predict } from './predict.js'
 import { stream } from './stream.js'
 import { train } from './train.js'
@@ -17,7 +19,9 @@ export const commands: readonly Command[] = [
   evaluate,
   predict,
   forecast,
+  generate,
   stream,
+  inspect,
   data,
   importOfficial,
   verify,

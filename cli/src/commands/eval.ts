@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs'
+import type { Generator } from 's4-node/tasks'
 import { exampleSpecs, readExamples } from '../data/examples.js'
 import { readTables, tableSpecs } from '../data/tables.js'
 import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
 import type { OptionSpec, Values } from '../options/spec.js'
-import { loadTask, type Loaded } from '../run/load.js'
+import { disposeTask, loadTask, type Loaded } from '../run/load.js'
 import { classLines } from '../task/class-scores.js'
 import { scoreLines } from '../task/forecast-scores.js'
 import { UsageError } from '../usage.js'
@@ -52,12 +54,19 @@ const classSpecs: readonly OptionSpec[] = [
 ]
 const ownClassSpecs = exampleSpecs.filter(({ name }) => !tableSpecs.some((spec) => spec.name === name))
 
+/** Options that a task has not. */
+const foreignSpecs = {
+  forecast: [...classSpecs, ...ownClassSpecs],
+  classify: rangeSpecs,
+  generate: [...rangeSpecs, ...classSpecs, ...ownClassSpecs, ...tableSpecs],
+}
+
 export const evaluate: Command = {
   name: 'eval',
   summary: 'figures of a run on other data',
   operands: [
     { name: 'RUN', help: 'folder of a run, or its best.safetensors' },
-    { name: 'DATA...', help: 'tables, or labelled files and folders, as of its training' },
+    { name: 'DATA...', help: 'tables, labelled files and folders, or texts, as of its training' },
   ],
   options: [...rangeSpecs, ...ownClassSpecs, ...classSpecs, jsonSpec, ...tableSpecs, ...deviceSpecs],
   notes: `Recordings at a lower sampling rate than those of the training are classified as they are, with nothing learned again; --sample-rate
@@ -65,17 +74,14 @@ resamples them first.`,
   async run({ operands: [run, ...data], values }) {
     const loaded = await loadTask(run as string, deviceOf(values))
     try {
-      const foreign = (loaded.task === 'forecast' ? [...classSpecs, ...ownClassSpecs] : rangeSpecs).find(
-        ({ name }) => values[name] !== undefined,
-      )
+      const foreign = foreignSpecs[loaded.task].find(({ name }) => values[name] !== undefined)
       if (foreign !== undefined)
         throw new UsageError(`--${foreign.name} is no option of the task ${loaded.task}`)
       const { scores, text } = await figures(loaded, data, values)
       console.log(values['json'] ? JSON.stringify(scores) : text)
       return 0
     } finally {
-      if (loaded.task === 'forecast') loaded.forecaster.dispose()
-      else loaded.classifier.dispose()
+      disposeTask(loaded)
     }
   },
 }
@@ -99,6 +105,7 @@ async function figures(
     )
     return { scores, text: scoreLines(scores, forecaster.season) }
   }
+  if (loaded.task === 'generate') return textFigures(loaded.generator, data)
   const { classifier } = loaded
   const { examples, sampleRate } = await readExamples(data, values)
   const only = new RegExp((values['only'] as string | undefined) ?? '')
@@ -110,4 +117,23 @@ async function figures(
     { rate: rateOf(classifier, sampleRate, values) },
   )
   return { scores, text: classLines(scores, classifier.classes) }
+}
+
+/** How probable texts are. */
+async function textFigures(
+  generator: Generator,
+  files: readonly string[],
+): Promise<{ scores: object; text: string }> {
+  const scores = []
+  for (const file of files) {
+    const { tokens, bytes, logProbability, perplexity, bitsPerByte } = await generator.score(
+      readFileSync(file, 'utf8'),
+    )
+    scores.push({ file, tokens, bytes, logProbability, perplexity, bitsPerByte })
+  }
+  const lines = scores.map(
+    ({ file, tokens, perplexity, bitsPerByte }) =>
+      `${file}: perplexity ${perplexity.toFixed(3)} over ${tokens} tokens, ${bitsPerByte.toFixed(3)} bits a byte`,
+  )
+  return { scores: { task: 'generate', texts: scores }, text: lines.join('\n') }
 }

@@ -9,7 +9,7 @@ import { readOneTable } from '../data/tables.js'
 import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
 import type { OptionSpec, Values } from '../options/spec.js'
 import { csv, number } from '../output.js'
-import { loadTask } from '../run/load.js'
+import { disposeTask, loadTask } from '../run/load.js'
 import { UsageError } from '../usage.js'
 import type { Command } from './command.js'
 
@@ -93,6 +93,8 @@ answers every window with position,label,probability,report.`,
   async run({ operands: [run, file], values }) {
     const loaded = await loadTask(run as string, deviceOf(values))
     try {
+      if (loaded.task === 'generate')
+        throw new UsageError(`${run} is a generator: \`s4 generate\` continues a text`)
       const foreign = (loaded.task === 'forecast' ? classSpecs : forecastSpecs).find(
         ({ name }) => values[name] !== undefined,
       )
@@ -102,8 +104,7 @@ answers every window with position,label,probability,report.`,
       else await listen(loaded.classifier, file, values)
       return 0
     } finally {
-      if (loaded.task === 'forecast') loaded.forecaster.dispose()
-      else loaded.classifier.dispose()
+      disposeTask(loaded)
     }
   },
 }

@@ -48,7 +48,7 @@ function trainTask(task: TaskName, summary: string, operand: string, more: strin
 
 export const train: Command = {
   name: 'train',
-  summary: 'train a forecaster or a classifier on files',
+  summary: 'train a forecaster, a classifier or a generator on files',
   operands: [{ name: '[DATA...]', help: 'with --recipe: data in the place of those that it names' }],
   options: [
     {
@@ -82,6 +82,12 @@ export const train: Command = {
       'folders of recordings (WAV, FLAC, MP3, Ogg Vorbis), a folder a class or with --label; or tables with --label-column',
       'A part of each class is held out for the scores.',
     ),
+    trainTask(
+      'generate',
+      'train a generator on texts',
+      'files with text, each on its own: its beginning and end are learned too where there are several',
+      'The end of the text is not learned from: it chooses the best epoch, and is what the scores are over.',
+    ),
   ],
   async run({ operands, values }) {
     const { recipe, resume, json } = values as { recipe?: string; resume?: string; json?: boolean }
@@ -89,7 +95,7 @@ export const train: Command = {
     if (recipe === undefined && resume === undefined) {
       const data = operands.find((word) => word !== unknown)
       throw new UsageError(
-        `say what is to be trained: s4 train forecast ${data ?? 'DATA'}${unknown === '--column' ? ' --targets COLUMN' : ''}, or s4 train classify ${data ?? 'DATA'}`,
+        `say what is to be trained: s4 train forecast ${data ?? 'DATA'}${unknown === '--column' ? ' --targets COLUMN' : ''}, s4 train classify ${data ?? 'DATA'}, or s4 train generate ${data ?? 'DATA'}`,
       )
     }
     if (unknown !== undefined)

@@ -1,7 +1,7 @@
 /** What a training is made from: a task, its data and its options, as a command line or a recipe gives them. */
 import type { Values } from '../options/spec.js'
 
-export const taskNames = ['forecast', 'classify'] as const
+export const taskNames = ['forecast', 'classify', 'generate'] as const
 export type TaskName = (typeof taskNames)[number]
 
 export interface Settings {
