@@ -852,7 +852,7 @@ declare class LiveStream {
     /**
      * The next time steps (len, input), or tokens (len) → outputs (len, output), with the next tick. Rejected pushes leave the stream
      * as it was: `ERR_S4_NONFINITE` for NaN or an infinity in input, output or state, `ERR_S4_BUSY` where more time steps would wait than
-     * `maxWaiting`. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
+     * `maxWaiting`, `ERR_S4_VALUE` for a push that is longer than that. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
      */
     push(x: TensorLike, options?: PushOptions): Promise<Tensor>;
     /** Time steps that have been computed. */
@@ -865,11 +865,11 @@ declare class LiveStream {
      */
     save(): Promise<Uint8Array>;
     /**
-     * Goes back to a saved state, after the pushes so far. A state of another model is refused (`ERR_S4_CHECKPOINT`) and nothing
-     * changes.
+     * Goes back to a saved state, after the pushes so far and before those to come. A state of another model is refused
+     * (`ERR_S4_CHECKPOINT`) and nothing changes.
      */
     restore(state: Uint8Array): Promise<void>;
-    /** Goes back to zero states and position 0, after the pushes so far. */
+    /** Goes back to zero states and position 0, after the pushes so far and before those to come. */
     reset(): Promise<void>;
     /**
      * The stream as a Node Transform in object mode: it takes frames (arrays of len·input numbers) and gives arrays of outputs.
@@ -907,11 +907,11 @@ interface StreamsOptions {
  *
  * @example
  * const streams = model.streams({ slots: 1000 })
- * server.on('connection', async (socket) => {
+ * for (const sensor of sensors) {
  *   const stream = streams.open()
- *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
- *   stream.dispose()
- * })
+ *   sensor.on('frame', async (data) => console.log(sensor.name, await stream.push({ data, shape: [data.length, 1] })))
+ *   sensor.on('end', () => stream.dispose())
+ * }
  */
 declare class ModelStreams {
     #private;

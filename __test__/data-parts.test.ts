@@ -153,6 +153,12 @@ test('windows: blocks and steps, inputs and targets, strides, parts that reach b
     [[6], [7], [8], [9]],
     'every row of the part is predicted',
   )
+  // Each step predicts: the first target of the first window is the part's first row, and none is before it.
+  const reached = windows(rows(10), { ...part, target: 'steps', rows: { from: 5, reachBack: true } })
+  t.deepEqual([...reached].map(targetOf), [
+    [5, 6, 7, 8],
+    [6, 7, 8, 9],
+  ])
   t.deepEqual([...windows(rows(11), { ...part, rows: { from: 6 } })].map(targetOf), [[10]])
   t.deepEqual(targetOf(windows(rows(10), { ...part, rows: { to: 5 } }).at(0)), [4])
   refuses(t, 'ERR_S4_DATA', () => windows(rows(4), { length: 3, horizon: 2 }))
@@ -219,6 +225,23 @@ test('windows with what is known ahead, a calendar, gaps, masks, and scales of t
   const own = windows({ x: [1, 3, 5, 7] }, { length: 2, horizon: 1, instance: 'zScore' })
   t.deepEqual([numbers(own.at(1).input), targetOf(own.at(1))], [[-1, 1], [3]])
   t.deepEqual([own.scaler(1).offset[0], own.scaler(1).scale[0]], [4, 1])
+  // What comes later fills no gap before the first value, and a window of gaps has no scales.
+  const late = { x: [NaN, NaN, NaN, 5, 6, NaN, NaN, NaN, 8], y: [0, 1, 2, 3, 4, 5, 6, 7, 8] }
+  const filling = { length: 3, horizon: 1, inputs: ['x'], targets: ['y'], gaps: 'fill' } as const
+  t.deepEqual(
+    [...windows(late, filling)].map(({ input }) => numbers(input)),
+    [
+      [5, 6, 6],
+      [6, 6, 6],
+      [6, 6, 6],
+    ],
+  )
+  const scaled = windows(late, { ...filling, inputs: ['x', 'y'], instance: 'zScore' })
+  t.deepEqual(
+    [...scaled].map((_, i) => scaled.row(i)),
+    [6, 7],
+  )
+  refuses(t, 'ERR_S4_VALUE', () => windows(rows(10), { length: 3, target: 'steps', instance: 'zScore' }))
 })
 
 const examples = (lengths: readonly number[]): Sample[] =>

@@ -94,7 +94,7 @@ test('several texts have beginnings and ends of their own', async (t) => {
     t.true(['ax0', 'by1', 'cz2'].includes(poem), poem)
   }
   t.is((await written(generator, 'b', { temperature: 0 })).join(''), 'y1')
-  t.true(found.size >= 1)
+  t.true(found.size > 1)
 })
 
 test('a file holds all of it; a tokeniser of the caller is given again', async (t) => {

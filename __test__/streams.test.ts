@@ -110,6 +110,7 @@ test('a push that fails is that push alone', async (t) => {
   const long = a.push(frame(8, 1))
   await t.throwsAsync(a.push(frame(1, 1)), { code: 'ERR_S4_BUSY' })
   await long
+  await t.throwsAsync(a.push(frame(9, 1)), { code: 'ERR_S4_VALUE' })
   await t.throwsAsync(a.push({ data: [1, 2, 3], shape: [1, 3] }), { code: 'ERR_S4_SHAPE' })
   await t.throwsAsync(a.push({ data: [1, 2], shape: [1, 1, 2] }), { code: 'ERR_S4_SHAPE' })
   await t.throwsAsync(a.push(frame(1, 1), { interval: 0 }), { code: 'ERR_S4_VALUE' })
@@ -178,6 +179,68 @@ test('states are saved, restored and reset, and are those of a stream alone', as
   const text = Buffer.from(saved).toString('latin1').replace('"version":"1"', '"version":"9"')
   const error = await t.throwsAsync(b.restore(Buffer.from(text, 'latin1')), { code: 'ERR_S4_CHECKPOINT' })
   t.regex(error.message, /version 9/)
+  model.dispose()
+})
+
+test('a slot that is freed while the model is busy begins from zero, and is not zeroed later', async (t) => {
+  const model = await create({ features: 16, layers: 4 })
+  using streams = model.streams({ slots: 3 })
+  const [a, c] = [streams.open(), streams.open()]
+  await Promise.all([a.push(frame(6, 1)), c.push(frame(2, 2))])
+  // Streams of their own are not pushed to while the model computes something else.
+  const [own, other] = [model.stream(), model.stream()]
+  const busy = model.predict({ data: noise(40_000, 3), shape: [10, 2000, 2] })
+  a.dispose()
+  const saved = c.save()
+  const b = streams.open()
+  const first = b.push(frame(3, 4))
+  await Promise.all([busy, saved])
+  near(
+    t,
+    (await first).data,
+    own.push(sequence(frame(3, 4))).data,
+    'the first push in a slot that another had',
+  )
+  await both(t, b, own, frame(3, 5), 'the second')
+  // One that ends while the tick that it is in computes leaves no state behind either.
+  const again = model.predict({ data: noise(40_000, 3), shape: [10, 2000, 2] })
+  const lost = b.push(frame(4, 6))
+  await sleep(1)
+  b.dispose()
+  await Promise.all([again, lost])
+  await both(t, streams.open(), other, frame(3, 7), 'after one that ended in its tick')
+  model.dispose()
+})
+
+test('calls stand where they were made among the pushes', async (t) => {
+  const model = await create()
+  using streams = model.streams({ slots: 2 })
+  const live = streams.open()
+  const [own, alone, fresh] = [model.stream(), model.stream(), model.stream()]
+  const [before, saved, , after] = await Promise.all([
+    live.push(frame(5, 1)),
+    live.save(),
+    live.reset(),
+    live.push(frame(3, 2)),
+  ])
+  near(t, before.data, own.push(sequence(frame(5, 1))).data, 'before')
+  alone.restore(saved)
+  t.is(alone.position, 5)
+  near(t, alone.push(sequence(frame(2, 3))).data, own.push(sequence(frame(2, 3))).data, 'the state saved')
+  near(t, after.data, fresh.push(sequence(frame(3, 2))).data, 'after a reset')
+  t.is(live.position, 3)
+  // A client that never stops pushing holds up no call.
+  const client = { pushes: true }
+  const endless = (async () => {
+    for (let i = 0; client.pushes; i++) {
+      void live.push(frame(1, i))
+      await sleep(1)
+    }
+  })()
+  await live.save()
+  client.pushes = false
+  await endless
+  await live.save()
   model.dispose()
 })
 
@@ -256,6 +319,13 @@ test('transforms take frames and bytes, of Node and of the web', async (t) => {
   for await (const y of mulaw.readable) heard.push(...(y as Float32Array))
   await sent
   near(t, heard, wanted, 'mu-law')
+  // A frame that is longer than what may wait is cut.
+  using narrow = model.streams({ slots: 1, maxWaiting: 5 })
+  const piped = narrow.open().toTransform()
+  piped.end(samples)
+  const whole: number[] = []
+  for await (const y of piped) whole.push(...(y as Float32Array))
+  near(t, whole, expected, 'cut')
   const cut = streams.open().toTransformStream({ format: 'i16' })
   const odd = cut.writable.getWriter()
   const end = odd.write(Uint8Array.of(1, 2, 3)).then(() => odd.close())

@@ -287,7 +287,7 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
             targets: ['a'],
             known: ['b'],
             zone: 'UTC',
-            target: 'steps',
+            target: 'block',
             rows: { from: 1, to: 6, reachBack: true },
             gaps: 'fill',
             masks: true,

@@ -152,7 +152,8 @@ function classInputs(op: string, inputs: unknown, { classes, width, dtype }: Tok
   if (inputs === undefined) return undefined
   if (width === undefined)
     throw fail('ERR_S4_VALUE', op, `no 'inputs' for a model that takes tokens`, describe(inputs))
-  return floatsOfShape(op, 'inputs', inputs, [classes, width], dtype)
+  // A copy: the caller may change the array before it is used.
+  return floatsOfShape(op, 'inputs', inputs, [classes, width], dtype).slice()
 }
 
 /** Frees generations whose iterators were garbage-collected before their end. */
@@ -243,7 +244,8 @@ export async function score(
   const rate = rateOf(op, given.rate)
   const inputs = classInputs(op, given.inputs, shape)
   const scores: Float64Array[] = []
-  for (const sequence of tokenSequences(op, 'tokens', tokens))
+  const sequences = tokenSequences(op, 'tokens', tokens).map((sequence) => sequence.slice())
+  for (const sequence of sequences)
     scores.push(
       await access.read(
         'score',

@@ -106,7 +106,8 @@ function layerOf(
   const durations = (steps: Float64Array): Durations =>
     samplingInterval === undefined ? { steps } : { steps, seconds: steps.map((n) => n * samplingInterval) }
   const part = (k: number) => durations(dt.map((_, h) => memory[3 * h + k] as number))
-  const most = strength.reduce((a, b) => Math.max(a, b), 0)
+  // A kernel that does not die away has endless energy, and tells nothing of the others.
+  const most = strength.reduce((a, b) => (Number.isFinite(b) ? Math.max(a, b) : a), 0)
   const idleHeads = Array.from(strength.keys()).filter((h) => (strength[h] as number) < IDLE * most)
   return {
     name: `blocks.${block}`,

@@ -27,6 +27,21 @@ export interface WaitingPush {
   readonly reject: (error: unknown) => void
 }
 
+/** A call that reads or changes the state of a live stream, in its place among the pushes. */
+export interface WaitingCall {
+  readonly kind: 'save' | 'restore' | 'reset'
+  /** What is restored. */
+  readonly state?: Uint8Array
+  readonly resolve: (saved?: Uint8Array) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** What a stream gives to a tick: pushes that are computed as one, or one call. */
+export type Taken = { readonly pushes: readonly WaitingPush[] } | { readonly call: WaitingCall }
+
+/** Most time steps of one stream that a tick takes, so that none holds up the others for long. A push that is longer goes alone. */
+const MOST_STEPS = 4096
+
 /** What a live stream asks of the streams that it is one of. */
 export interface LiveStreams {
   readonly dtype: Dtype
@@ -34,10 +49,8 @@ export interface LiveStreams {
   readonly input: number | undefined
   /** Time steps that a stream may have waiting. */
   readonly maxWaiting: number
-  /** A push has been added to the stream's queue. */
+  /** Something has been added to the stream's queue. */
   wake(): void
-  /** Calls the addon with the stream's slot, when no tick is under way. */
-  change<R>(op: string, call: 'save' | 'reset' | 'restore', slot: number, state?: Uint8Array): Promise<R>
   /** Frees the stream's slot. */
   leave(slot: number): void
 }
@@ -56,11 +69,7 @@ const made = new WeakSet<LiveStreams>()
 export class LiveStream {
   readonly #streams: LiveStreams
   readonly #slot: number
-  #queue: WaitingPush[] = []
-  /** Whether a tick under way computes pushes of this stream. */
-  #isInTick = false
-  /** Calls that wait until there are no pushes. */
-  #onSettled: (() => void)[] = []
+  #queue: (WaitingPush | WaitingCall)[] = []
   #waiting = 0
   #position = 0
   #disposed = false
@@ -87,7 +96,7 @@ export class LiveStream {
   /**
    * The next time steps (len, input), or tokens (len) → outputs (len, output), with the next tick. Rejected pushes leave the stream
    * as it was: `ERR_S4_NONFINITE` for NaN or an infinity in input, output or state, `ERR_S4_BUSY` where more time steps would wait than
-   * `maxWaiting`. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
+   * `maxWaiting`, `ERR_S4_VALUE` for a push that is longer than that. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
    */
   async push(x: TensorLike, options: PushOptions = {}): Promise<Tensor> {
     const op = this.#checkLive('push')
@@ -103,6 +112,8 @@ export class LiveStream {
         ? Int32Array.from(integers(op, 'tokens', given.data))
         : floats(op, 'input', given.data, dtype).slice()
     const intervals = stepIntervals(op, interval, [1, len], dtype)?.slice()
+    if (len > maxWaiting)
+      throw fail('ERR_S4_VALUE', op, `input of at most ${maxWaiting} time steps (maxWaiting)`, len)
     if (this.#waiting + len > maxWaiting)
       throw fail('ERR_S4_BUSY', op, `at most ${maxWaiting} time steps that wait`, this.#waiting + len)
     this.#waiting += len
@@ -129,38 +140,33 @@ export class LiveStream {
    * {@link ModelStream.restore} of a stream with a batch of 1.
    */
   async save(): Promise<Uint8Array> {
-    const op = this.#checkLive('save')
-    await this.#settled()
     this.#checkLive('save')
-    return this.#streams.change(op, 'save', this.#slot)
+    return (await this.#call('save')) as Uint8Array
   }
 
   /**
-   * Goes back to a saved state, after the pushes so far. A state of another model is refused (`ERR_S4_CHECKPOINT`) and nothing
-   * changes.
+   * Goes back to a saved state, after the pushes so far and before those to come. A state of another model is refused
+   * (`ERR_S4_CHECKPOINT`) and nothing changes.
    */
   async restore(state: Uint8Array): Promise<void> {
     const op = this.#checkLive('restore')
-    const saved = bytesOf(op, 'state', state).slice()
-    await this.#settled()
-    this.#checkLive('restore')
-    this.#position = await this.#streams.change<number>(op, 'restore', this.#slot, saved)
+    await this.#call('restore', bytesOf(op, 'state', state).slice())
   }
 
-  /** Goes back to zero states and position 0, after the pushes so far. */
+  /** Goes back to zero states and position 0, after the pushes so far and before those to come. */
   async reset(): Promise<void> {
-    const op = this.#checkLive('reset')
-    await this.#settled()
     this.#checkLive('reset')
-    await this.#streams.change(op, 'reset', this.#slot)
-    this.#position = 0
+    await this.#call('reset')
   }
 
-  /** Waits until the pushes so far are computed or refused. */
-  async #settled(): Promise<void> {
-    if (this.#queue.length > 0 || this.#isInTick)
-      await new Promise<void>((resolve) => this.#onSettled.push(resolve))
+  /** Puts a call into the queue. */
+  #call(kind: WaitingCall['kind'], state?: Uint8Array): Promise<Uint8Array | undefined> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ kind, ...(state && { state }), resolve, reject })
+      this.#streams.wake()
+    })
   }
+
   /**
    * The stream as a Node Transform in object mode: it takes frames (arrays of len·input numbers) and gives arrays of outputs.
    * With `format` frames are bytes, as in {@link ModelStream.toTransform}. A frame waits for its tick, and holds up those
@@ -176,11 +182,17 @@ export class LiveStream {
   }
 
   #frames(method: string, options: SampleTransformOptions): FramePusher {
-    const { input } = this.#streams
-    return new FramePusher(this.#checkLive(method), input ?? 1, options, async (data, len) => {
-      const y = await this.push({ data, shape: input === undefined ? [len] : [len, input] })
-      return y.data
-    })
+    const { input, maxWaiting } = this.#streams
+    return new FramePusher(
+      this.#checkLive(method),
+      input ?? 1,
+      options,
+      async (data, len) => {
+        const y = await this.push({ data, shape: input === undefined ? [len] : [len, input] })
+        return y.data
+      },
+      maxWaiting,
+    )
   }
 
   /** Ends the stream and frees its slot for another. Pushes that wait are rejected (`ERR_S4_DISPOSED`). A second call does nothing. */
@@ -199,20 +211,35 @@ export class LiveStream {
   #rejectAll(error: S4Error): void {
     for (const { reject } of this.#queue.splice(0)) reject(error)
     this.#waiting = 0
-    if (!this.#isInTick) this.#settle()
   }
 
-  #settle(): void {
-    for (const resolve of this.#onSettled.splice(0)) resolve()
+  /** @internal Whether nothing waits. */
+  get isIdle(): boolean {
+    return this.#queue.length === 0
   }
 
-  /** @internal The pushes of the next tick, which are computed as one: all that wait, unless they are to be computed alone. */
-  takeForTick(): WaitingPush[] {
-    const alone = this.#queue.findIndex((push) => push.alone)
-    const count = alone === -1 ? this.#queue.length : Math.max(1, alone)
-    const taken = this.#queue.splice(0, count)
-    this.#isInTick = taken.length > 0
-    return taken
+  /** @internal Whether pushes wait that have failed together, and are now computed one by one. */
+  get isRetrying(): boolean {
+    const [first] = this.#queue
+    return first !== undefined && 'len' in first && first.alone
+  }
+
+  /** @internal What the next tick does for the stream. */
+  takeForTick(): Taken | undefined {
+    const [first] = this.#queue
+    if (first === undefined) return undefined
+    if (!('len' in first)) {
+      this.#queue.shift()
+      return { call: first }
+    }
+    let [count, steps] = [0, 0]
+    for (const waiting of this.#queue) {
+      if (!('len' in waiting)) break
+      steps += waiting.len
+      if (count > 0 && (waiting.alone || first.alone || steps > MOST_STEPS)) break
+      count++
+    }
+    return { pushes: this.#queue.splice(0, count) as WaitingPush[] }
   }
 
   /** @internal The tick has computed `pushes`, whose outputs these are. */
@@ -222,7 +249,6 @@ export class LiveStream {
       this.#waiting -= len
       resolve(outputs[i] as Tensor)
     }
-    this.#endTick()
   }
 
   /** @internal The tick has failed on `pushes` together: each is tried on its own. */
@@ -230,7 +256,6 @@ export class LiveStream {
     if (this.#disposed) return this.refuse(pushes, disposedError())
     for (const push of pushes) push.alone = true
     this.#queue.unshift(...pushes)
-    this.#endTick()
   }
 
   /** @internal The tick has failed on `pushes`. */
@@ -239,12 +264,12 @@ export class LiveStream {
       this.#waiting -= len
       reject(error)
     }
-    this.#endTick()
   }
 
-  #endTick(): void {
-    this.#isInTick = false
-    if (this.#queue.length === 0) this.#settle()
+  /** @internal The tick has made a call, after which the stream is at `position`; of `save` the state. */
+  answer(call: WaitingCall, position: number | undefined, saved?: Uint8Array): void {
+    if (position !== undefined) this.#position = position
+    call.resolve(saved)
   }
 
   /** @internal Ends the stream with its model's streams. */

@@ -1,8 +1,8 @@
-import type { NativeModel } from '#binding'
+import type { NativeModel, SlotResults } from '#binding'
 import type { NativeAccess } from './access.js'
 import { fail, fromNative } from './error.js'
-import { LiveStream, type LiveStreams, type WaitingPush } from './live-stream.js'
-import { allocate, tensor, type Dtype, type Floats, type Tensor } from './tensor.js'
+import { LiveStream, type LiveStreams, type WaitingCall, type WaitingPush } from './live-stream.js'
+import { allocate, allocated, tensor, type Dtype, type Floats, type Tensor } from './tensor.js'
 
 /** Options of {@link SequenceModel.streams}. */
 export interface StreamsOptions {
@@ -33,8 +33,19 @@ export interface StreamsSetup {
   readonly output: number
 }
 
+/** The pushes of one stream in a tick. */
+interface Pushing {
+  readonly stream: LiveStream
+  readonly slot: number
+  readonly pushes: readonly WaitingPush[]
+}
+
 /** Frees the native states of streams that were garbage-collected without being disposed. */
 const finalizer = new FinalizationRegistry<() => void>((free) => free())
+
+/** In a function of its own: a closure made in the constructor would hold the streams themselves, which then were never collected. */
+const closing = (access: NativeAccess<NativeModel>, id: number) => () =>
+  access.free((handle) => handle.slotsClose(id))
 
 /** Setups that {@link SequenceModel.streams} has made. */
 const setups = new WeakSet<StreamsSetup>()
@@ -45,11 +56,11 @@ const setups = new WeakSet<StreamsSetup>()
  *
  * @example
  * const streams = model.streams({ slots: 1000 })
- * server.on('connection', async (socket) => {
+ * for (const sensor of sensors) {
  *   const stream = streams.open()
- *   for await (const frame of socket) socket.write(await stream.push({ data: frame, shape: [frame.length, 1] }))
- *   stream.dispose()
- * })
+ *   sensor.on('frame', async (data) => console.log(sensor.name, await stream.push({ data, shape: [data.length, 1] })))
+ *   sensor.on('end', () => stream.dispose())
+ * }
  */
 export class ModelStreams {
   readonly #access: NativeAccess<NativeModel>
@@ -60,8 +71,11 @@ export class ModelStreams {
   readonly #open = new Map<number, LiveStream>()
   /** Free slots, the lowest last: neighbours are computed where their states stand. */
   readonly #free: number[]
-  /** Slots whose states are of a stream that has ended. */
+  /** Slots whose states are to be zeroed by the next call of the addon. */
   readonly #used = new Set<number>()
+  /** Slots that the tick under way computes; and those of them whose streams have ended meanwhile. */
+  readonly #inTick = new Set<number>()
+  readonly #leaving = new Set<number>()
   #timer: NodeJS.Timeout | NodeJS.Immediate | undefined
   #isTicking = false
   /** Ends with the tick under way. */
@@ -80,10 +94,9 @@ export class ModelStreams {
       input: setup.input,
       maxWaiting: setup.maxWaiting,
       wake: () => this.#wake(),
-      change: (op, call, slot, state) => this.#change(op, call, slot, state),
       leave: (slot) => this.#leave(slot),
     }
-    finalizer.register(this, () => access.free((handle) => handle.slotsClose(id)), this)
+    finalizer.register(this, closing(access, id), this)
   }
 
   /** @internal The streams with number `id` of the addon. */
@@ -149,10 +162,15 @@ export class ModelStreams {
     this.dispose()
   }
 
-  /** A stream has ended: its slot is free, and its states are zeroed before the next tick. */
+  /** A stream has ended: its slot is free when the tick under way has ended, and its states are zeroed before they are used. */
   #leave(slot: number): void {
     if (this.#disposed) return
     this.#open.delete(slot)
+    if (this.#inTick.has(slot)) this.#leaving.add(slot)
+    else this.#release(slot)
+  }
+
+  #release(slot: number): void {
     this.#used.add(slot)
     this.#free.push(slot)
     this.#free.sort((a, b) => b - a)
@@ -187,47 +205,99 @@ export class ModelStreams {
     this.#timer = undefined
   }
 
-  /** One tick. */
+  /** One tick, and those that it makes necessary. */
   async #run(): Promise<number> {
-    if (this.#isTicking) return 0
+    if (this.#isTicking || this.#disposed) return 0
     this.#isTicking = true
-    this.#tickEnd = this.#tick()
+    this.#tickEnd = this.#ticks()
     const steps = await this.#tickEnd
     this.#isTicking = false
-    if (this.#waitingSteps() > 0) this.#wake()
+    if ([...this.#open.values()].some((stream) => !stream.isIdle)) this.#wake()
     return steps
   }
 
+  async #ticks(): Promise<number> {
+    let steps = 0
+    do steps += await this.#tick()
+    while ([...this.#open.values()].some((stream) => stream.isRetrying))
+    return steps
+  }
+
+  /** What waits now; gives the number of time steps that were computed. */
   async #tick(): Promise<number> {
-    const taken: { stream: LiveStream; slot: number; pushes: WaitingPush[] }[] = []
+    const pushing: Pushing[] = []
+    const calls: { stream: LiveStream; slot: number; call: WaitingCall }[] = []
     for (const [slot, stream] of this.#open) {
-      const pushes = stream.takeForTick()
-      if (pushes.length > 0) taken.push({ stream, slot, pushes })
+      const taken = stream.takeForTick()
+      if (taken === undefined) continue
+      this.#inTick.add(slot)
+      if ('call' in taken) calls.push({ stream, slot, call: taken.call })
+      else pushing.push({ stream, slot, pushes: taken.pushes })
     }
-    if (taken.length === 0) return 0
+    for (const { stream, slot, call } of calls) await this.#answer(stream, slot, call)
+    const steps = pushing.length === 0 ? 0 : await this.#push(pushing)
+    this.#inTick.clear()
+    for (const slot of this.#leaving) this.#release(slot)
+    this.#leaving.clear()
+    return steps
+  }
+
+  /** Makes one call of a stream. */
+  async #answer(stream: LiveStream, slot: number, call: WaitingCall): Promise<void> {
     try {
-      await this.#zeroUsed('LiveStream.push')
-      const call = joined(taken, this.#setup.input, this.#link.dtype)
-      const results = await this.#access.read('streams', (handle) =>
-        handle.slotsPush(this.#id, call.data, call.slots, call.lens, call.timed, call.intervals),
+      if (call.kind === 'reset') this.#used.add(slot)
+      await this.#compute([])
+      if (call.kind === 'reset') return stream.answer(call, 0)
+      const saved = await this.#access.read<Uint8Array | number>('streams', (handle) =>
+        call.kind === 'save'
+          ? handle.slotsSave(this.#id, slot)
+          : handle.slotsRestore(this.#id, slot, call.state as Uint8Array),
       )
+      return typeof saved === 'number' ? stream.answer(call, saved) : stream.answer(call, undefined, saved)
+    } catch (error) {
+      call.reject(error)
+    }
+  }
+
+  /** Computes pushes, and gives their outputs to their streams. */
+  async #push(pushing: readonly Pushing[]): Promise<number> {
+    try {
+      const { lens, results } = await this.#compute(pushing)
       const failures = new Map(
         results.failed.map((i, k) => [i, fromNative(new Error(results.messages[k]))] as const),
       )
-      let begin = 0
-      for (const [i, { stream, pushes }] of taken.entries()) {
-        const outputs = this.#outputsOf(pushes, results.outputs, begin)
-        begin += call.lens[i] as number
+      let [begin, computed] = [0, 0]
+      for (const [i, { stream, pushes }] of pushing.entries()) {
+        const len = lens[i] as number
         const failure = failures.get(i)
-        if (failure === undefined) stream.succeed(pushes, outputs)
-        else if (pushes.length > 1) stream.tryAlone(pushes)
+        if (failure === undefined) {
+          stream.succeed(pushes, this.#outputsOf(pushes, results.outputs, begin))
+          computed += len
+        } else if (pushes.length > 1) stream.tryAlone(pushes)
         else stream.refuse(pushes, failure)
+        begin += len
       }
-      return begin
+      return computed
     } catch (error) {
       // Not one push's fault: the model was disposed, or the device is lost.
-      for (const { stream, pushes } of taken) stream.refuse(pushes, error)
+      for (const { stream, pushes } of pushing) stream.refuse(pushes, error)
       return 0
+    }
+  }
+
+  /** A call of the addon, which zeroes the states of slots whose streams have ended before it pushes. */
+  async #compute(pushing: readonly Pushing[]): Promise<{ lens: Uint32Array; results: SlotResults }> {
+    const call = joined(pushing, this.#setup.input, this.#link.dtype)
+    const zero = Uint32Array.from(this.#used)
+    this.#used.clear()
+    try {
+      const results = await this.#access.read('streams', (handle) =>
+        handle.slotsPush(this.#id, zero, call.data, call.slots, call.lens, call.timed, call.intervals),
+      )
+      return { lens: call.lens, results }
+    } catch (error) {
+      for (const slot of zero) this.#used.add(slot)
+      throw error
     }
   }
 
@@ -242,37 +312,11 @@ export class ModelStreams {
       return tensor(data, shape)
     })
   }
-
-  /** Zeroes the states of slots whose streams have ended. */
-  async #zeroUsed(op: string): Promise<void> {
-    if (this.#used.size === 0) return
-    const slots = [...this.#used]
-    this.#used.clear()
-    await this.#access.afterReads(op, (handle) => {
-      for (const slot of slots) handle.slotsReset(this.#id, slot)
-    })
-  }
-
-  async #change<R>(
-    op: string,
-    call: 'save' | 'reset' | 'restore',
-    slot: number,
-    state?: Uint8Array,
-  ): Promise<R> {
-    this.#checkLive(call)
-    await this.#zeroUsed(op)
-    return this.#access.afterReads(op, (handle) => {
-      if (call === 'save') return handle.slotsSave(this.#id, slot) as R
-      if (call === 'reset') return handle.slotsReset(this.#id, slot) as R
-      handle.slotsRestore(this.#id, slot, state as Uint8Array)
-      return handle.slotsPosition(this.#id, slot) as R
-    })
-  }
 }
 
 /** The arrays of a tick: those of all streams, one after the other. */
 function joined(
-  taken: readonly { slot: number; pushes: readonly WaitingPush[] }[],
+  taken: readonly Pushing[],
   input: number | undefined,
   dtype: Dtype,
 ): {
@@ -288,7 +332,10 @@ function joined(
   const timed = Uint8Array.from(taken, ({ pushes }) => (pushes.some((p) => p.intervals) ? 1 : 0))
   const width = input ?? 1
   const op = 'LiveStream.push'
-  const data = input === undefined ? new Int32Array(steps) : allocate(op, [steps, width], dtype)
+  const data =
+    input === undefined
+      ? allocated(op, 'tokens', 4 * steps, () => new Int32Array(steps))
+      : allocate(op, [steps, width], dtype)
   const intervals = timed.includes(1) ? allocate(op, [steps], dtype) : undefined
   intervals?.fill(1)
   let begin = 0

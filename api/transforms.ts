@@ -17,12 +17,15 @@ export class FramePusher {
   readonly #input: number
   readonly #reader: SampleReader | undefined
   readonly #push: (data: ArrayLike<number>, len: number) => Promise<Floats>
+  readonly #most: number
 
+  /** `most`: time steps of one push; longer frames are cut. */
   constructor(
     op: string,
     input: number,
     options: SampleTransformOptions,
     push: (data: ArrayLike<number>, len: number) => Promise<Floats>,
+    most = Infinity,
   ) {
     const { format } = rejectUnknownOptions(op, options, ['format'])
     if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLE_FORMATS) as SampleFormat[])
@@ -30,12 +33,30 @@ export class FramePusher {
     this.#input = input
     this.#reader = format === undefined ? undefined : new SampleReader(op, format, input)
     this.#push = push
+    this.#most = most
   }
 
   /** The outputs for a frame; undefined where it completes no time step. */
   async push(frame: unknown): Promise<Floats | undefined> {
     const data = this.#reader === undefined ? checkFrame(this.#op, frame) : this.#reader.read(frame)
-    return data.length === 0 ? undefined : this.#push(data, data.length / this.#input)
+    if (data.length === 0) return undefined
+    const len = data.length / this.#input
+    if (len <= this.#most) return this.#push(data, len)
+    const given = Float64Array.from(data)
+    const parts: Floats[] = []
+    const step = this.#most * this.#input
+    for (let begin = 0; begin < given.length; begin += step) {
+      const part = given.subarray(begin, begin + step)
+      parts.push(await this.#push(part, part.length / this.#input))
+    }
+    const outputs = (parts[0] as Floats).constructor as Float32ArrayConstructor
+    const all = new outputs(parts.reduce((sum, { length }) => sum + length, 0))
+    let at = 0
+    for (const part of parts) {
+      all.set(part, at)
+      at += part.length
+    }
+    return all
   }
 
   /** At the end of the frames: the error of a time step that is incomplete, or null. */

@@ -5,13 +5,14 @@
 //   GET  /health
 // FILE is the best.safetensors of a run. Inputs that arrive within some milliseconds are classified together.
 import { createServer } from 'node:http'
-import { createInterface } from 'node:readline'
 import { SequenceModel } from 's4-node'
 import { Classifier, Forecaster } from 's4-node/tasks'
 
 const [file, port = '8080'] = process.argv.slice(2)
 /** Milliseconds that a request waits for others, inputs of one batch, bytes of a request, seconds until its body is there. */
 const [WAIT, MOST_INPUTS, MOST_BYTES, MOST_SECONDS] = [5, 64, 16 << 20, 60]
+/** Characters of a line of a stream. */
+const MOST_OF_LINE = 1 << 16
 
 const probe = await SequenceModel.load(file, { device: 'cpu' })
 const { task } = JSON.parse(probe.extra ?? '{}')
@@ -65,6 +66,8 @@ function bodyOf(request) {
       if (bytes <= MOST_BYTES) pieces.push(piece)
       else reject(new Refused(413, `a body of at most ${MOST_BYTES} bytes`))
     })
+    const late = setTimeout(() => reject(new Refused(408, 'the body takes too long')), MOST_SECONDS * 1000)
+    request.on('close', () => clearTimeout(late))
     request.on('end', () => resolve(Buffer.concat(pieces)))
     request.on('error', reject)
   }).then((bytes) => parsed(bytes.toString('utf8')))
@@ -85,9 +88,21 @@ const send = (response, status, value) =>
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value))
 /** A line; waits where the client does not read. */
 const line = (response, value) =>
-  response.write(`${JSON.stringify(value)}\n`)
+  response.destroyed || response.write(`${JSON.stringify(value)}\n`)
     ? undefined
     : new Promise((resolve) => response.once('drain', resolve).once('close', resolve))
+/** The lines of a body, as they come. */
+async function* linesOf(request) {
+  let rest = ''
+  request.setEncoding('utf8')
+  for await (const piece of request) {
+    const lines = (rest + piece).split(/\r?\n/)
+    rest = lines.pop()
+    yield* lines
+    if (rest.length > MOST_OF_LINE) throw new Refused(413, `lines of at most ${MOST_OF_LINE} characters`)
+  }
+  yield rest
+}
 /** Numbers of a row: null, as JSON has it, is a missing one. */
 const row = (values) => Object.fromEntries(Object.entries(values).map(([name, x]) => [name, x ?? NaN]))
 
@@ -103,8 +118,10 @@ const routes = {
     if (task !== 'classify') throw new Refused(404, 'this is a forecaster')
     const { inputs } = await bodyOf(request)
     // A text would be the path of a file of this machine.
-    const isList = Array.isArray(inputs) && inputs.length > 0 && inputs.every((x) => typeof x === 'object')
+    const isInput = (x) => Array.isArray(x) || Array.isArray(x?.data)
+    const isList = Array.isArray(inputs) && inputs.length > 0 && inputs.every(isInput)
     if (!isList) throw new Refused(400, 'inputs: a list of lists of numbers')
+    if (inputs.length > MOST_INPUTS) throw new Refused(413, `at most ${MOST_INPUTS} inputs`)
     const answers = await classify(inputs)
     send(response, 200, {
       labels: answers.map(({ label }) => label),
@@ -114,6 +131,12 @@ const routes = {
   'POST /forecast': async (request, response) => {
     if (task !== 'forecast') throw new Refused(404, 'this is a classifier')
     const { columns, known } = await bodyOf(request)
+    if (
+      ![columns, known ?? {}].every(
+        (x) => typeof x === 'object' && x && Object.values(x).every(Array.isArray),
+      )
+    )
+      throw new Refused(400, 'columns: lists of numbers by name; known as well')
     const made = await served.forecast(columns, known === undefined ? {} : { known })
     response.writeHead(200, { 'content-type': 'application/x-ndjson' })
     for (let k = 0; k < served.horizon && !response.destroyed; k++)
@@ -127,7 +150,8 @@ const routes = {
     if (task !== 'forecast') throw new Refused(404, 'this is a classifier')
     const live = served.stream()
     try {
-      for await (const text of createInterface({ input: request, crlfDelay: Infinity })) {
+      for await (const text of linesOf(request)) {
+        if (response.destroyed) break
         if (text.trim() === '') continue
         const said = live.push(row(parsed(text)))
         if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' })
@@ -158,10 +182,16 @@ const server = createServer(async (request, response) => {
     request.resume()
   }
 })
-server.requestTimeout = MOST_SECONDS * 1000
+// A stream goes on for as long as its client likes; bodies of other requests have a time of their own.
+server.requestTimeout = 0
+server.headersTimeout = MOST_SECONDS * 1000
 server.keepAliveTimeout = MOST_SECONDS * 1000
 server.listen(Number(port), '127.0.0.1', () =>
   console.log(`${task} at http://127.0.0.1:${server.address().port}`),
 )
 for (const signal of ['SIGINT', 'SIGTERM'])
-  process.once(signal, () => server.close(() => served.dispose()) && server.closeIdleConnections())
+  process.once(signal, () => {
+    server.close(() => served.dispose())
+    server.closeIdleConnections()
+    setTimeout(() => server.closeAllConnections(), 1000).unref()
+  })

@@ -3,6 +3,7 @@ import { types } from 'node:util'
 import { membersOf, oneOf, rejectUnknownOptions, textOf, wholeNumber } from '../check.js'
 import { callNative, describe, fail, readGiven } from '../error.js'
 import { givenTable, DataTable, type TableLike } from './table.js'
+import { timeOfText } from './time.js'
 
 /** Options of {@link split}: one of `parts` and `at`. */
 export interface SplitOptions {
@@ -110,7 +111,7 @@ function inTime(op: string, at: unknown, table: DataTable | undefined, rows: num
 function momentOf(op: string, name: string, x: unknown): number {
   const ms = readGiven(op, `at.${name}`, () => {
     if (types.isDate(x)) return Date.prototype.getTime.call(x)
-    if (typeof x === 'string' && /^\d{4}-\d{2}/.test(x)) return Date.parse(x)
+    if (typeof x === 'string') return timeOfText(x)
     return typeof x === 'number' ? x : NaN
   })
   if (!Number.isFinite(ms) || Math.abs(ms) > 8.64e15)

@@ -14,6 +14,7 @@ import {
   type DataSource,
 } from './source.js'
 import { gapsOf, DataTable } from './table.js'
+import { timeOfText } from './time.js'
 
 /** Columns by name, or rows as objects: what DuckDB, SQLite, Arrow and polars give. */
 export type TableValues =
@@ -98,19 +99,12 @@ class GrowingColumn {
       }
     const times = Float64Array.from(values, (text, i) => {
       if (text === null) return NaN
-      const ms = timeOf(text as string)
+      const ms = timeOfText(text as string)
       if (Number.isNaN(ms)) throw this.#refuse(i + 1, 'a time in ISO 8601', describe(text))
       return ms
     })
     return { kind: 'date', numbers: times, texts: [] }
   }
-}
-
-/** Milliseconds of a time in ISO 8601; one without an offset is UTC, as in every reader here. NaN of other text. */
-function timeOf(text: string): number {
-  if (!/^\d{4}-\d{2}/.test(text)) return NaN
-  const whole = text.trim().replace(' ', 'T')
-  return Date.parse(!whole.includes('T') || /(?:Z|[+-]\d{2}:?\d{2})$/.test(whole) ? whole : `${whole}Z`)
 }
 
 /** The table of columns that were read, whose column `time` is that of times. */

@@ -202,12 +202,18 @@ function scalesOf(scaler: Scaler, name: string): [offset: number, scale: number]
   return [scaler.offset[place] as number, scaler.scale[place] as number]
 }
 
-/** The values of a column with the last one that was there in each gap; before the first, that one. */
+/** The values of a column with the last one that was there in each gap; windows before the first are left out. */
 function filled(values: Float64Array): Float64Array {
   if (!values.some((x) => Number.isNaN(x))) return values
   const first = values.findIndex((x) => !Number.isNaN(x))
   let last = first < 0 ? 0 : (values[first] as number)
   return values.map((x) => (Number.isNaN(x) ? last : (last = x)))
+}
+
+/** A gap in each row before the first value: what comes later must not fill it. */
+function beforeFirst(values: Float64Array): Float64Array {
+  const first = values.findIndex((x) => !Number.isNaN(x))
+  return values.map((_, t) => (first < 0 || t < first ? NaN : 0))
 }
 
 /** How many of the rows before each row have a gap in one of the columns. */
@@ -259,6 +265,13 @@ export function windows(data: TableLike, options: TableWindowOptions): TableWind
   oneOf(op, 'target', target, targetForms)
   oneOf(op, 'gaps', gaps, gapRules)
   if (instance !== undefined) oneOf(op, 'instance', instance, scalings)
+  if (instance !== undefined && target === 'steps')
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      "no instance with target 'steps': the scales of a window tell of what its steps predict",
+      `'${instance}'`,
+    )
   if (given.zone !== undefined) textOf(op, 'zone', given.zone)
   if (booleanOf(op, 'masks', masks) && gaps !== 'fill')
     throw fail('ERR_S4_VALUE', op, "masks with gaps 'fill'", `gaps '${gaps}'`)
@@ -270,7 +283,8 @@ export function windows(data: TableLike, options: TableWindowOptions): TableWind
   for (const [what, list] of Object.entries({ inputs, targets }))
     if (list.length === 0) throw fail('ERR_S4_VALUE', op, `${what}, at least one column`, 'none')
   const { from, to, reachBack } = givenRows(op, given.rows, table.rows)
-  const begin = reachBack ? Math.max(0, from - length) : from
+  // The first target of a block stands `length` rows after the window's first, that of a step one.
+  const begin = reachBack ? Math.max(0, from - (target === 'block' ? length : 1)) : from
   if (to - begin < length + horizon)
     throw fail(
       'ERR_S4_DATA',
@@ -301,14 +315,19 @@ export function windows(data: TableLike, options: TableWindowOptions): TableWind
   ]
   const wanted = targets.map((name) => table.column(name))
   const strict = [...wanted, ...(gaps === 'skip' ? [...seen, ...ahead] : [])]
-  const inputGaps = gapsBefore(gaps === 'skip' ? strict : [], table.rows)
+  const inputGaps = gapsBefore(gaps === 'skip' ? strict : seen.map(beforeFirst), table.rows)
+  // A window has no scales of an input that has no value in it.
+  const scaled = instance === undefined ? [] : seen.map((x) => gapsBefore([x], table.rows))
   const targetGaps = gapsBefore(gaps === 'skip' ? strict : wanted, table.rows)
   const starts: number[] = []
   for (let start = begin; start + length + horizon <= to; start += stride) {
     const first = start + (target === 'block' ? length : 1)
     const end = start + length + horizon
     const isWhole = inputGaps[start] === inputGaps[start + length] && targetGaps[first] === targetGaps[end]
-    if (isWhole) starts.push(start)
+    const isScaled = scaled.every(
+      (gone) => (gone[start + length] as number) - (gone[start] as number) < length,
+    )
+    if (isWhole && isScaled) starts.push(start)
   }
   if (starts.length === 0) throw fail('ERR_S4_DATA', op, 'data with a window without missing values', 'none')
   return TableWindows.of({

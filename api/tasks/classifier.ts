@@ -84,6 +84,9 @@ export class Classifier {
     const op = 'Classifier.fit'
     const checked = checkClassifyOptions(op, options)
     const given = await givenExamples(op, examples)
+    const { sampleRate } = checked
+    if (sampleRate !== undefined && given.sampleRate !== undefined && sampleRate !== given.sampleRate)
+      throw fail('ERR_S4_DATA', op, `examples at the option's sampleRate ${sampleRate}`, given.sampleRate)
     checked.sampleRate ??= given.sampleRate
     const { model, about, validationAccuracy } = await fitClassifier(op, given, checked)
     made.add(about)
@@ -165,8 +168,9 @@ export class Classifier {
     options: { rate?: number; signal?: AbortSignal } = {},
   ): Promise<ClassScores> {
     const op = this.#checkLive('evaluate')
-    const { rate, signal } = this.#call(op, options)
-    const { inputs, labels } = await givenExamples(op, examples)
+    const { rate: asked, signal } = this.#call(op, options)
+    const { inputs, labels, sampleRate } = await givenExamples(op, examples)
+    const rate = this.#rateOf(op, asked, options.rate === undefined ? sampleRate : undefined)
     const { classes } = this.#about
     const actual = labels.map((label) => {
       const place = classes.indexOf(label)
@@ -187,6 +191,17 @@ export class Classifier {
       f1: f1(counts),
       confusion: counts,
     }
+  }
+
+  /** The rate of recordings that say their own: that of the training over theirs. */
+  #rateOf(op: string, rate: number, sampleRate: number | undefined): number {
+    const { kind, sampleRate: trained } = this.#about.input
+    if (kind !== 'audio' || sampleRate === undefined) return rate
+    return rateRatio(
+      op,
+      `sampleRate of the training (${trained}) over that of examples`,
+      trained / sampleRate,
+    )
   }
 
   /** Checks the options of a call. */

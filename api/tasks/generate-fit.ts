@@ -110,8 +110,9 @@ function* trainBatches(row: Int32Array, plan: GeneratorPlan, seed: number, epoch
 }
 
 /** The windows of the validation part, one after the other, and what is left. */
-function* validationBatches(row: Int32Array, window: number): Generator<Batch> {
-  const rows = Math.max(1, Math.floor(2 ** 14 / window))
+function* validationBatches(row: Int32Array, window: number, kinds: number): Generator<Batch> {
+  // The logits of a batch: as many numbers for each token as there are kinds.
+  const rows = Math.max(1, Math.floor(Math.min(2 ** 14, 2 ** 24 / kinds) / window))
   const whole = Math.floor((row.length - 1) / window)
   for (let i = 0; i < whole; i += rows) {
     const places = Array.from({ length: Math.min(rows, whole - i) }, (_, k) => (i + k) * window)
@@ -141,6 +142,16 @@ export async function fitGenerator(
   onEvent({ type: 'plan', options: { ...plan }, text: generatorPlanText(plan, learned.length, kinds) })
   const device = deviceOf(options)
   const begun = options.resume && folder !== undefined ? await resumed(op, folder, device) : undefined
+  const { vocabulary } = begun?.model.config ?? {}
+  if (begun !== undefined && vocabulary !== kinds) {
+    begun.model.dispose()
+    throw fail(
+      'ERR_S4_CHECKPOINT',
+      op,
+      `a run of ${kinds} kinds of tokens in 'folder'`,
+      `one of ${vocabulary}`,
+    )
+  }
   const made =
     begun?.model ??
     (await SequenceModel.create({
@@ -158,7 +169,7 @@ export async function fitGenerator(
     }))
   const lossOf = async (model: SequenceModel) =>
     (
-      await model.evaluate(validationBatches(heldOut, plan.window), {
+      await model.evaluate(validationBatches(heldOut, plan.window, kinds), {
         ...(signal !== undefined && { signal }),
       })
     ).loss

@@ -100,6 +100,10 @@ async function trained(model: SequenceModel, training: Training, state: RunState
   let best = state.epoch > 0 && chosen !== undefined && existsSync(chosen) ? readFileSync(chosen) : undefined
   let reason: 'epochs' | 'patience' | 'time' = 'epochs'
   let planned = epochs
+  // A run that had ended, but for what comes after it, trains no more.
+  if (state.epoch > 0 && best !== undefined && state.epoch - state.bestEpoch >= patience)
+    [planned, reason] = [state.epoch, 'patience']
+  else if (state.epoch > 0 && state.seconds >= maxSeconds) [planned, reason] = [state.epoch, 'time']
   while (state.epoch < planned) {
     throwIfAborted(op, signal)
     const epochStart = performance.now()

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -77,7 +77,25 @@ test('a run that was stopped before its first epoch is begun anew', async () => 
   const args = ['train', 'forecast', table, ...options, '--out', run]
   const { status, stderr } = await interrupted(args, /"type":"plan"/, run)
   assert.equal(status, 130, stderr)
-  if (!readdirSync(run).includes('last.safetensors')) assert.match(stderr, /no epoch of this call was over/)
+  if (readdirSync(run).includes('last.safetensors')) return
+  assert.match(stderr, /no epoch of this call was over/)
+  const again = s4(args)
+  assert.equal(again.status, 0, again.stderr)
+  assert.equal(history(run).filter(({ type }) => type === 'plan').length, 1)
+})
+
+test('a folder with other files is left alone; a line of the history that was cut is left out', () => {
+  const foreign = join(folder, 'foreign')
+  mkdirSync(foreign)
+  writeFileSync(join(foreign, 'data.json'), '{"mine": true}')
+  const args = ['train', 'forecast', table, ...options, '--out', foreign]
+  const refused = s4(args)
+  assert.equal(refused.status, 2, refused.stderr)
+  assert.match(refused.stderr, /is not empty and holds no run/)
+  writeFileSync(join(foreign, 'config.json'), '{"name": "of another program"}')
+  assert.equal(s4(args).status, 2)
+  assert.deepEqual(readdirSync(foreign).toSorted(), ['config.json', 'data.json'])
+  assert.equal(readFileSync(join(foreign, 'data.json'), 'utf8'), '{"mine": true}')
 })
 
 test('a recipe is the same run; config.json is one; other data may be named', () => {

@@ -113,6 +113,8 @@ test('bad requests are refused, and the good ones beside them are answered', asy
   assert.equal((await fetch(`${classifier.url}//[`)).status, 404)
   assert.equal((await post(`${classifier.url}/forecast`, {})).status, 404)
   assert.equal((await post(`${classifier.url}/predict`, 'x'.repeat(17 << 20))).status, 413)
+  const many = JSON.stringify({ inputs: Array.from({ length: 1000 }, () => [0]) })
+  assert.equal((await post(`${classifier.url}/predict`, many)).status, 413)
   // What breaks off in the middle, and what is no HTTP.
   for (const text of ['POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{', 'hello\r\n\r\n']) {
     const socket = connect(Number(new URL(classifier.url).port), '127.0.0.1')
@@ -164,6 +166,9 @@ test('a forecaster streams its steps, and follows rows as they come', async () =
   assert.match((await reader.read()).value as string, /"error":".*row with a number for 'a'/)
   send?.close()
   assert.equal((await post(`${forecaster.url}/stream`, '{"a":"x"}\n')).status, 400)
+  assert.equal((await post(`${forecaster.url}/stream`, 'x'.repeat(1 << 20))).status, 413)
+  const odd = JSON.stringify({ columns: { a: { length: 2 ** 31 - 1, 0: 1 } } })
+  assert.equal((await post(`${forecaster.url}/forecast`, odd)).status, 400)
   assert.equal(forecaster.log(), '')
 })
 

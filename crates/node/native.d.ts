@@ -150,16 +150,15 @@ export declare class NativeModel {
   toOfficial(original: string, config?: string | undefined | null): Promise<Uint8Array>
   /** Makes streams in `slots` slots, all from zero states; gives their number. */
   slotsOpen(slots: number, rate: number): number
-  /** Pushes the next time steps of some slots, on the handle's own thread. */
-  slotsPush(id: number, x: Data, slots: Uint32Array, lens: Uint32Array, timed: Uint8Array, intervals?: Data | undefined | null): Promise<SlotResults>
-  /** The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence. */
-  slotsSave(id: number, slot: number): Uint8Array
-  /** Sets a slot to a state that was saved. */
-  slotsRestore(id: number, slot: number, state: Uint8Array): void
-  /** Sets a slot back to zero states. */
-  slotsReset(id: number, slot: number): void
-  /** Number of time steps that a slot has taken. */
-  slotsPosition(id: number, slot: number): number
+  /** Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, on the handle's own thread. */
+  slotsPush(id: number, zero: Uint32Array, x: Data, slots: Uint32Array, lens: Uint32Array, timed: Uint8Array, intervals?: Data | undefined | null): Promise<SlotResults>
+  /**
+   * The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence; on the handle's own
+   * thread.
+   */
+  slotsSave(id: number, slot: number): Promise<Uint8Array>
+  /** Sets a slot to a state that was saved, on the handle's own thread; gives its number of time steps. */
+  slotsRestore(id: number, slot: number, state: Uint8Array): Promise<number>
   /** Frees the slots, after the calls under way. */
   slotsClose(id: number): void
   /** Makes a stream over `batch` sequences, from zero states; gives its number. */

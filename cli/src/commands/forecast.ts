@@ -59,11 +59,19 @@ function lastRows({ columns, rows }: TableLike, { targets, known, lookBack }: Fo
   )
 }
 
+/** Rows whose times tell the step from one to the next. */
+const ROWS_OF_A_RHYTHM = 10
+
 /** The times of the steps ahead, where those of the last rows are evenly spaced. */
 function timesAhead({ time }: TableLike, steps: number): (string | undefined)[] {
-  const [before, last] = time === undefined ? [] : time.slice(-2)
-  if (before === undefined || last === undefined || !(last > before)) return Array.from({ length: steps })
-  return Array.from({ length: steps }, (_, k) => new Date(last + (k + 1) * (last - before)).toISOString())
+  const ends = time === undefined ? [] : Array.from(time.slice(-ROWS_OF_A_RHYTHM))
+  const step = ends.length < 2 ? NaN : ends[1]! - ends[0]!
+  // Months, and weeks with their ends left out, have no step of their own.
+  const isEven = step > 0 && ends.every((t, i) => i === 0 || step === t - ends[i - 1]!)
+  const last = ends.at(-1)!
+  return Array.from({ length: steps }, (_, k) =>
+    isEven ? new Date(last + (k + 1) * step).toISOString() : undefined,
+  )
 }
 
 function bands(made: Forecast, name: string) {

@@ -54,5 +54,8 @@ const numberOf = (x: unknown): number => (isNumeric(x) ? Number(x) : NaN)
 /** Milliseconds since 1970 of a date, of a text of one, or of a number of them. */
 function timeOf(x: unknown): number {
   if (x instanceof Date) return x.getTime()
-  return typeof x === 'string' ? Date.parse(x) : numberOf(x)
+  if (typeof x !== 'string') return numberOf(x)
+  // Text without an offset is UTC, as in every reader.
+  const whole = x.trim().replace(' ', 'T')
+  return Date.parse(!whole.includes('T') || /(?:Z|[+-]\d{2}:?\d{2})$/.test(whole) ? whole : `${whole}Z`)
 }

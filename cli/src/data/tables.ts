@@ -89,6 +89,12 @@ export async function readTables(paths: readonly string[], options: Values): Pro
     const table = await readOneTable(path, options)
     if (table.rows === 0 || Object.keys(table.columns).length === 0)
       throw new Error(`${path} has no rows of numbers`)
+    const { time } = table
+    const late = time === undefined ? -1 : time.findIndex((t, i) => i > 0 && t < time[i - 1]!)
+    if (late > 0)
+      throw new Error(
+        `${path}: row ${late + 1} of the data is earlier than the row before it; sort it by time`,
+      )
     tables.push(table)
   }
   const first = Object.keys((tables[0] as TableLike).columns)

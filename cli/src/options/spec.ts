@@ -177,7 +177,10 @@ export function schemaOf(spec: OptionSpec): Record<string, unknown> {
         ...(spec.count !== undefined && { maxItems: spec.count }),
       }
     case 'flag':
-      return { description, type: 'boolean' }
+      return {
+        description: spec.negated ? `false: ${description}` : description,
+        type: 'boolean',
+      }
     case 'pattern':
       return { description, type: 'string', format: 'regex' }
     case 'text':

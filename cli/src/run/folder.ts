@@ -31,6 +31,11 @@ export class RunFolder {
       throw new UsageError(
         `${path} holds a run: \`s4 train --resume ${path}\` goes on with it, --out names another folder`,
       )
+    const there = existsSync(path) ? readdirSync(path) : []
+    if (there.length > 0 && !there.includes('config.json'))
+      throw new UsageError(`${path} is not empty and holds no run: --out names another folder`)
+    // Another program's config.json is refused by what it says.
+    if (there.length > 0) settingsOf(readFileSync(folder.config, 'utf8'), folder.config)
     mkdirSync(path, { recursive: true })
     // What a run left that ended before its first epoch did.
     for (const name of readdirSync(path))
@@ -45,7 +50,9 @@ export class RunFolder {
   static open(path: string): { folder: RunFolder; settings: Settings } {
     const folder = new RunFolder(path)
     if (!existsSync(folder.config)) throw new UsageError(`${path} is not the folder of a run: no config.json`)
-    return { folder, settings: settingsOf(readFileSync(folder.config, 'utf8'), folder.config) }
+    const settings = settingsOf(readFileSync(folder.config, 'utf8'), folder.config)
+    folder.#endLastLine()
+    return { folder, settings }
   }
 
   get config(): string {
@@ -89,13 +96,25 @@ export class RunFolder {
     appendFileSync(this.#history, `${JSON.stringify({ ...event, time: new Date().toISOString() })}\n`)
   }
 
-  /** All events so far. A last line that a killed process left half written is left out. */
+  /** Ends a line that a killed process left half written, so that the next stands on its own. */
+  #endLastLine(): void {
+    if (!existsSync(this.#history)) return
+    const text = readFileSync(this.#history, 'utf8')
+    if (text !== '' && !text.endsWith('\n')) appendFileSync(this.#history, '\n')
+  }
+
+  /** All events so far. A line that a killed process left half written is left out. */
   history(): HistoryEntry[] {
     if (!existsSync(this.#history)) return []
     return readFileSync(this.#history, 'utf8')
       .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as HistoryEntry)
+      .flatMap((line) => {
+        try {
+          return [JSON.parse(line) as HistoryEntry]
+        } catch {
+          return []
+        }
+      })
   }
 
   writeResult(result: object): void {

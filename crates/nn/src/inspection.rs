@@ -93,7 +93,9 @@ fn inspect_layer<B: Backend>(
         let taken =
             weights.chunks_exact(inputs).flat_map(|row| (0..spec.channels).map(move |c| row[c * heads + h]));
         let taken: f64 = taken.map(|w| w * w).sum();
-        layer.strength.push(((memory.energy + skip) * taken).sqrt());
+        // Endless energy of which nothing is taken is nothing.
+        let strength = if taken > 0.0 { ((memory.energy + skip) * taken).sqrt() } else { 0.0 };
+        layer.strength.push(strength);
     }
     let modes =
         ssms.iter().flat_map(|ssm| (0..ssm.pairs()).map(move |n| ssm.lambda[n].norm() * ssm.dt_of(n)));

@@ -13,7 +13,11 @@ use crate::{
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Error, Result, Scalar, host_memory};
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
 /// Slots of a group: enough for the matrix products of a time step to read each weight once for many sequences, few enough
 /// for all of a group to push together often.
@@ -108,6 +112,9 @@ impl<B: Backend> StreamSlots<B> {
         x: Input<'_, B::Scalar>,
         intervals: Option<&[B::Scalar]>,
     ) -> Result<SlotOutputs<B::Scalar>> {
+        if pushes.is_empty() {
+            return Ok(SlotOutputs { outputs: Vec::new(), errors: Vec::new() });
+        }
         let (input, width) = (model.config.input, model.config.decoder_outputs());
         let mut begins = host_memory::reserved(OP, "the pushes", 0, pushes.len())?;
         let mut steps = 0usize;
@@ -161,7 +168,7 @@ impl<B: Backend> StreamSlots<B> {
         for part in run.chunk_by(|&a, &b| pushed.pushes[a].slot / GROUP == pushed.pushes[b].slot / GROUP) {
             let group = pushed.pushes[part[0]].slot / GROUP;
             let is_whole = part.len() == self.groups[group].batch();
-            if !(is_whole && self.push_group(model, pushed, (group, part), result).is_ok()) {
+            if !(is_whole && caught(|| self.push_group(model, pushed, (group, part), result)).is_ok()) {
                 rest.extend_from_slice(part);
             }
         }
@@ -198,7 +205,7 @@ impl<B: Backend> StreamSlots<B> {
         part: &[usize],
         result: &mut SlotOutputs<B::Scalar>,
     ) {
-        match self.try_push_gathered(model, pushed, part) {
+        match caught(|| self.try_push_gathered(model, pushed, part)) {
             Ok(output) => self.take_outputs(pushed, part, &output, result),
             Err(error) if part.len() == 1 => {
                 let error = Error { op: OP.into(), ..error };
@@ -408,6 +415,17 @@ impl<T: Scalar> RowArrays<T> {
             Some(tokens) => Input::Tokens(tokens),
             None => Input::Values(&self.values),
         }
+    }
+}
+
+/// Runs `work`. Memory that is refused deep within an operation unwinds with its error, which is given as one.
+fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result,
+        Err(payload) => match payload.downcast::<Error>() {
+            Ok(error) => Err(*error),
+            Err(payload) => resume_unwind(payload),
+        },
     }
 }
 

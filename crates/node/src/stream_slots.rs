@@ -4,6 +4,7 @@ use crate::{
     buffer::{Bytes, Data, DataIn, copied_bytes},
     error::{to_js, to_js_result},
     model::NativeModel,
+    model_ops::BoxedModel,
     worker::live_state,
 };
 use napi::{
@@ -36,13 +37,14 @@ impl NativeModel {
     pub fn slots_open(&self, slots: u32, rate: f64) -> napi::Result<u32> {
         to_js_result(|| self.worker.call(move |m| m.slots_open(slots as usize, rate)))
     }
-    /// Pushes the next time steps of some slots, on the handle's own thread.
+    /// Zeroes the states of the slots `zero`, then pushes the next time steps of some slots, on the handle's own thread.
     #[napi(ts_return_type = "Promise<SlotResults>")]
     #[allow(clippy::too_many_arguments)]
     pub fn slots_push<'env>(
         &self,
         env: &'env Env,
         id: u32,
+        zero: Uint32Array,
         x: DataIn,
         slots: Uint32Array,
         lens: Uint32Array,
@@ -52,35 +54,41 @@ impl NativeModel {
         let pushes = pushes_of(&slots, &lens, &timed).map_err(to_js)?;
         let intervals = intervals.as_ref().map(Data::copy).transpose().map_err(to_js)?;
         let x = Data::copy(&x).map_err(to_js)?;
+        let zero = zero.to_vec();
         self.worker.promise(
             env,
             None,
-            move |slot| live_state(slot)?.slots_push(id, x, pushes, intervals),
+            move |slot| {
+                let model = live_state(slot)?;
+                zero.iter().try_for_each(|&slot| model.slots_reset(id, slot as usize))?;
+                model.slots_push(id, x, pushes, intervals)
+            },
             |results| results,
         )
     }
-    /// The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence.
-    #[napi(ts_return_type = "Uint8Array")]
-    pub fn slots_save(&self, id: u32, slot: u32) -> napi::Result<Bytes> {
-        to_js_result(|| self.worker.call(move |m| m.slots_save(id, slot as usize)).map(Bytes))
+    /// The state of a slot as bytes, for `slotsRestore` and for `streamRestore` of a stream of one sequence; on the handle's own
+    /// thread.
+    #[napi(ts_return_type = "Promise<Uint8Array>")]
+    pub fn slots_save<'env>(&self, env: &'env Env, id: u32, slot: u32) -> napi::Result<Object<'env>> {
+        let save = move |model: &mut Option<BoxedModel>| live_state(model)?.slots_save(id, slot as usize);
+        self.worker.promise(env, None, save, Bytes)
     }
-    /// Sets a slot to a state that was saved.
-    #[napi]
-    pub fn slots_restore(&self, id: u32, slot: u32, state: Uint8Array) -> napi::Result<()> {
-        to_js_result(|| {
-            let state = copied_bytes(&state)?;
-            self.worker.call(move |m| m.slots_restore(id, slot as usize, &state))
-        })
-    }
-    /// Sets a slot back to zero states.
-    #[napi]
-    pub fn slots_reset(&self, id: u32, slot: u32) -> napi::Result<()> {
-        to_js_result(|| self.worker.call(move |m| m.slots_reset(id, slot as usize)))
-    }
-    /// Number of time steps that a slot has taken.
-    #[napi]
-    pub fn slots_position(&self, id: u32, slot: u32) -> napi::Result<f64> {
-        to_js_result(|| self.worker.call(move |m| m.slots_position(id, slot as usize)).map(|n| n as f64))
+    /// Sets a slot to a state that was saved, on the handle's own thread; gives its number of time steps.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn slots_restore<'env>(
+        &self,
+        env: &'env Env,
+        id: u32,
+        slot: u32,
+        state: Uint8Array,
+    ) -> napi::Result<Object<'env>> {
+        let state = copied_bytes(&state).map_err(to_js)?;
+        let restore = move |model: &mut Option<BoxedModel>| {
+            let model = live_state(model)?;
+            model.slots_restore(id, slot as usize, &state)?;
+            model.slots_position(id, slot as usize)
+        };
+        self.worker.promise(env, None, restore, |position| position as f64)
     }
     /// Frees the slots, after the calls under way.
     #[napi]
