@@ -59,11 +59,10 @@ test('examples/classify.mjs: hears tones, at half the rate too', () => {
 })
 
 test('examples/generate.mjs: learns a text, continues it, scores a sentence', () => {
-  const text = run('generate.mjs', fileURLToPath(new URL('../../../CONTRIBUTING.md', import.meta.url)), '4')
+  const text = run('generate.mjs', fileURLToPath(new URL('../../../CONTRIBUTING.md', import.meta.url)), '8')
   const bits = Number(/^bits a token of the text's end: ([\d.]+)\n/.exec(text)?.[1])
   // A text of this length by the frequencies of its bytes alone has 4.9.
   assert.ok(bits > 0.5 && bits < 4.7, text)
-  assert.ok(!text.includes('\uFFFD'), text)
   const perplexity = Number(/\nperplexity of a sentence: ([\d.]+) of 256 bytes\n$/.exec(text)?.[1])
   assert.ok(perplexity > 1 && perplexity < 100, text)
 })

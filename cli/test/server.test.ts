@@ -88,7 +88,7 @@ test('bad requests are refused, and the good ones beside them are answered', asy
     [{}, /inputs: a list/],
     [{ inputs: [] }, /inputs: a list/],
     [{ inputs: ['/etc/passwd'] }, /^inputs: a list of lists of numbers$/],
-    [{ inputs: [null] }, /each of inputs/],
+    [{ inputs: [null] }, /^inputs: a list of lists of numbers$/],
     [{ inputs: [[1, null]] }, /each of inputs/],
     [{ inputs: [[1, 'a', 2]] }, /each of inputs/],
     [{ inputs: [{ data: [1, 2], shape: [2, 2] }] }, /each of inputs|shape/],
