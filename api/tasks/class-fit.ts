@@ -17,7 +17,7 @@ import { classPlan, classPlanText, type CheckedClassifyOptions } from './class-o
 import { deviceOf } from './options.js'
 import { shuffled, uniform } from './random.js'
 import { bandsAt } from './spectrum.js'
-import { resumed, runTraining, type Validation } from './training.js'
+import { courseOf, resumed, runTraining, type Validation } from './training.js'
 
 /** Everything of a classifier but its network. */
 export interface ClassAbout {
@@ -119,19 +119,7 @@ export async function fitClassifier(
   const { model } = await runTraining(
     made,
     {
-      op,
-      epochs: plan.epochs,
-      updates: plan.updates,
-      patience: plan.patience,
-      maxSeconds: options.maxSeconds ?? Infinity,
-      lr: plan.lr,
-      ssmLr: plan.ssmLr,
-      weightDecay: plan.weightDecay,
-      seed,
-      signal,
-      folder,
-      load: device,
-      onEvent,
+      ...courseOf(op, plan, options),
       batches: (epoch) => classBatches(learned, input, plan, seed, epoch),
       validate,
     },

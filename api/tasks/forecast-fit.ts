@@ -12,7 +12,7 @@ import { deviceOf } from './options.js'
 import { inputWidth, movesOf, prepared } from './prepared.js'
 import { seasonOf } from './season.js'
 import { columnNamed, scaledSeries, scaleOf, type ColumnPlan, type Scale } from './series.js'
-import { resumed, runTraining } from './training.js'
+import { courseOf, resumed, runTraining } from './training.js'
 
 /** A forecaster that was just trained, and the windows of its test part: time steps at whose end a forecast is made. */
 export interface Fitted {
@@ -177,7 +177,7 @@ async function trainedNetwork(
   plan: ForecastPlan,
   { learned, validation, left, scales }: NetworkData,
 ): Promise<SequenceModel> {
-  const { predict, levels, seed, signal, folder, onEvent } = options
+  const { predict, levels, seed, signal, folder } = options
   const device = deviceOf(options)
   const { targets, known } = (learned[0] as Part).series
   const begun = options.resume && folder !== undefined ? await resumed(op, folder, device) : undefined
@@ -202,19 +202,7 @@ async function trainedNetwork(
   const { model } = await runTraining(
     made,
     {
-      op,
-      epochs: plan.epochs,
-      updates: plan.updates,
-      patience: plan.patience,
-      maxSeconds: options.maxSeconds ?? Infinity,
-      lr: plan.lr,
-      ssmLr: plan.ssmLr,
-      weightDecay: plan.weightDecay,
-      seed,
-      signal,
-      folder,
-      load: device,
-      onEvent,
+      ...courseOf(op, plan, options),
       batches: (epoch) => trainingBatches(learned, left, scales, { ...plan, seed }, epoch),
       validate: async (network) => {
         const { mse } = bestShare(await shareSums(network, scales, validation, { stride, centre, signal }))

@@ -14,7 +14,7 @@ import {
 import { deviceOf } from './options.js'
 import { ofEpoch, shuffled } from './random.js'
 import { bytesCodec, charactersOf, ownCodec, ownTokens, textOfBytes, type Codec } from './tokenizer.js'
-import { resumed, runTraining } from './training.js'
+import { courseOf, resumed, runTraining } from './training.js'
 
 /** A file that has a text. */
 export interface TextFile {
@@ -176,19 +176,7 @@ export async function fitGenerator(
   const { model } = await runTraining(
     made,
     {
-      op,
-      epochs: plan.epochs,
-      updates: plan.updates,
-      patience: plan.patience,
-      maxSeconds: options.maxSeconds ?? Infinity,
-      lr: plan.lr,
-      ssmLr: plan.ssmLr,
-      weightDecay: plan.weightDecay,
-      seed,
-      signal,
-      folder,
-      load: device,
-      onEvent,
+      ...courseOf(op, plan, options),
       batches: (epoch) => trainBatches(learned, plan, seed, epoch),
       validate: async (trained) => {
         const loss = await lossOf(trained)

@@ -7,7 +7,7 @@ import { fail, throwIfAborted } from '../error.js'
 import { SequenceModel } from '../model.js'
 import type { LoadOptions } from '../options.js'
 import { schedules } from '../schedules.js'
-import type { EpochFigures, TaskEvent } from './options.js'
+import { deviceOf, type CheckedTaskOptions, type EpochFigures, type TaskEvent } from './options.js'
 
 /** A training that is to be run. */
 export interface Training {
@@ -30,6 +30,32 @@ export interface Training {
   readonly batches: (epoch: number) => Iterable<Batch>
   /** What decides which epoch is the best one, and the figures of an event. */
   readonly validate: (model: SequenceModel) => Promise<Validation>
+}
+
+/** How long and at which rates a plan trains. */
+type Course = Pick<Training, 'epochs' | 'updates' | 'patience' | 'lr' | 'ssmLr' | 'weightDecay'>
+
+/** What a training takes from its plan and from the options that tasks have in common. */
+export function courseOf(
+  op: string,
+  { epochs, updates, patience, lr, ssmLr, weightDecay }: Course,
+  options: CheckedTaskOptions,
+): Omit<Training, 'batches' | 'validate'> {
+  const { maxSeconds = Infinity, seed, signal, folder, onEvent } = options
+  const rates = { lr, ssmLr, weightDecay }
+  return {
+    op,
+    epochs,
+    updates,
+    patience,
+    maxSeconds,
+    ...rates,
+    seed,
+    signal,
+    folder,
+    load: deviceOf(options),
+    onEvent,
+  }
 }
 
 /** A validation: the less `figure`, the better. */
