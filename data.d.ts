@@ -463,6 +463,29 @@ declare function pcmFrames(source: DataSource, options: PcmOptions): AsyncIterab
 /** A path as Node's own functions take one: text, a `file:` URL, or its bytes. */
 type FilePath = string | URL | Uint8Array;
 
+/** A picture with its class. */
+interface PictureExample {
+    /** (height, width, channels), from 0 to 1. All pictures of a call share their memory. */
+    input: TensorLike;
+    /** Its class. */
+    label: string | number;
+}
+/** Options of {@link cifar10Examples}. */
+interface CifarExampleOptions extends AbortOptions {
+    /** Names of the ten classes, in the order of their numbers (`batches.meta.txt`). Default the numbers. */
+    names?: readonly string[];
+}
+/**
+ * The pictures of an IDX file (count, height, width), with the classes of another (count), as MNIST and its kin have them: what
+ * `Classifier.fit` takes. Bytes become numbers from 0 to 1. `ERR_S4_DATA` where a file is damaged, or the two do not belong together.
+ *
+ * @example
+ * const c = await Classifier.fit(await idxExamples('train-images-idx3-ubyte', 'train-labels-idx1-ubyte'))
+ */
+declare function idxExamples(pictures: DataSource, labels: DataSource, options?: AbortOptions): Promise<PictureExample[]>;
+/** The pictures of CIFAR-10's binary files with their classes: what `Classifier.fit` takes. `ERR_S4_DATA` with path and byte where one is damaged. */
+declare function cifar10Examples(paths: readonly FilePath[], options?: CifarExampleOptions): Promise<PictureExample[]>;
+
 /** An array of numbers of a file, in the type that the file has; numbers of 16 bits with a fraction in 32 bits. */
 interface FileArray {
     /** The numbers, the last size running fastest. Booleans are 0 and 1. */
@@ -609,5 +632,5 @@ declare const byteTokens: TextTokens;
  */
 declare function characterTokens(text: string): TextTokens;
 
-export { DataTable, Scaler, TableWindows, audioChunks, audioFolder, batched, byteTokens, calendar, characterTokens, collate, imageFolder, jsonlRows, labelledFolder, mapped, pcmFrames, prefetch, readAudio, readCifar10, readIdx, readJsonl, readNpy, readNpz, readTable, resample, shuffled, split, tableFrom, tableRows, textFolder, windows };
-export type { AudioFolderOptions, AudioOptions, BatchOptions, CalendarField, CalendarOptions, ChunkOptions, Cifar10, ColumnType, ColumnsWithTime, DataSource, FileArray, FileExample, FileExamples, FolderOptions, ImageFolderOptions, Items, LabelRule, LabelledFile, PcmFormat, PcmOptions, Recording, RecordingPiece, ResampleOptions, ScalerValues, Scaling, ShuffleOptions, SplitOptions, SplitParts, TableFormat, TableFromOptions, TableLike, TableRowsOptions, TableValues, TableWindowOptions, TextFolderOptions, TextTokens };
+export { DataTable, Scaler, TableWindows, audioChunks, audioFolder, batched, byteTokens, calendar, characterTokens, cifar10Examples, collate, idxExamples, imageFolder, jsonlRows, labelledFolder, mapped, pcmFrames, prefetch, readAudio, readCifar10, readIdx, readJsonl, readNpy, readNpz, readTable, resample, shuffled, split, tableFrom, tableRows, textFolder, windows };
+export type { AudioFolderOptions, AudioOptions, BatchOptions, CalendarField, CalendarOptions, ChunkOptions, Cifar10, CifarExampleOptions, ColumnType, ColumnsWithTime, DataSource, FileArray, FileExample, FileExamples, FolderOptions, ImageFolderOptions, Items, LabelRule, LabelledFile, PcmFormat, PcmOptions, PictureExample, Recording, RecordingPiece, ResampleOptions, ScalerValues, Scaling, ShuffleOptions, SplitOptions, SplitParts, TableFormat, TableFromOptions, TableLike, TableRowsOptions, TableValues, TableWindowOptions, TextFolderOptions, TextTokens };

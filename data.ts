@@ -44,6 +44,12 @@ export {
   type RecordingPiece,
   type ResampleOptions,
 } from './api/data/audio.js'
+export {
+  cifar10Examples,
+  idxExamples,
+  type CifarExampleOptions,
+  type PictureExample,
+} from './api/data/picture-files.js'
 export { readCifar10, readIdx, readNpy, readNpz, type Cifar10, type FileArray } from './api/data/arrays.js'
 export {
   audioFolder,

@@ -469,11 +469,23 @@ declare const metrics: {
     f1: typeof f1;
 };
 
-/** What is classified: samples one after the other, values (len, channels), or a picture (height, width, colours). */
-type ClassInput = ArrayLike<number> | TensorLike;
+/** Makes tokens of text, and text of tokens. Both must say the same every time. */
+interface Tokenizer {
+    /** The tokens of a text: whole numbers from 0. */
+    encode: (text: string) => ArrayLike<number>;
+    /** The text of tokens. Where they end within a character it may end in U+FFFD. */
+    decode: (tokens: number[]) => string;
+    /** Number of different tokens. Default one more than the largest of the text that is learned. */
+    size?: number;
+}
+/** Tokens that a generator knows by itself, or a tokeniser. */
+type TokenKind = 'bytes' | 'characters' | Tokenizer;
+
+/** What is classified: samples one after the other, values (len, channels), a picture (height, width, colours), or a text. */
+type ClassInput = ArrayLike<number> | TensorLike | string;
 /** An example with its class. */
 interface ClassExample {
-    /** Samples, values (len, channels), or a picture (height, width, colours). Lengths may differ. */
+    /** Samples, values (len, channels), a picture (height, width, colours), or a text. Lengths may differ. */
     input: ClassInput;
     /** Its class, as text or a number. */
     label: string | number;
@@ -482,16 +494,25 @@ interface ClassExample {
     /** The file that it is of, for errors. */
     file?: string;
 }
-/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
+/** Examples: in an array or another iterable, or as they are read, such as `audioFolder`, `imageFolder` and `textFolder` of `s4-node/data` give them. */
 type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>;
-/** What inputs are: series of values, sound, or pictures. */
-type InputKind = 'series' | 'audio' | 'image';
+/** What inputs are: series of values, sound, pictures, or texts. */
+type InputKind = 'series' | 'audio' | 'image' | 'text';
+/** What a step of a picture is: a row of pixels, or a pixel. */
+type PictureScan = 'rows' | 'pixels';
+
+/** A file that has an input: a recording, a picture, or a text in UTF-8. */
+interface InputFile {
+    /** Its path. */
+    file: FilePath;
+}
 
 /** Options of {@link Classifier.fit}. */
 interface ClassifyOptions extends TaskTrainOptions {
     /**
      * What the inputs are: `'series'` of values (len, channels); `'audio'`, whose spectrum the network sees; `'image'`, which
-     * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
+     * it sees row by row, or pixel by pixel; `'text'`, token by token. Default text where inputs are, audio where `sampleRate` is given,
+     * pictures where inputs have three sizes, else series.
      */
     kind?: InputKind;
     /** Samples a second of audio. Default what its examples say. */
@@ -501,8 +522,20 @@ interface ClassifyOptions extends TaskTrainOptions {
      * (which cost it nothing), else 1.
      */
     rates?: readonly number[];
-    /** Whether training varies speed and level of its examples. Default for audio alone. */
+    /** Whether training varies speed and level of its examples, which are no text. Default for audio alone. */
     vary?: boolean;
+    /**
+     * What a step of a picture is: a row of it (default), which is quick, or a pixel, for which the network has to remember as far
+     * back as there are pixels, and takes as many times longer.
+     */
+    scan?: PictureScan;
+    /**
+     * What a text is made of: bytes of UTF-8, the characters that more than one of the texts has (all others are one token), or a
+     * tokeniser of your own, which is given again when the classifier is loaded. Default `'bytes'`.
+     */
+    tokens?: TokenKind;
+    /** Most tokens of a text; those beyond them are left out. Default 4096. */
+    maxLength?: number;
     /** Whether outputs at a step depend on later steps too. Default true. */
     bidirectional?: boolean;
     /** Part of the examples of each class that chooses the best epoch. Default 0.15. */
@@ -511,7 +544,7 @@ interface ClassifyOptions extends TaskTrainOptions {
 
 /** Options of {@link Classifier.stream}. */
 interface ClassStreamOptions {
-    /** Samples (or time steps) that are classified at a time. Default as many as the examples of the training had. */
+    /** Samples (or time steps, or tokens of texts) that are classified at a time. Default as many as the examples of the training had. */
     window?: number;
     /** Samples between two classifications. Default a quarter of the window. */
     hop?: number;
@@ -524,7 +557,7 @@ interface ClassStreamOptions {
 }
 /** The class of a window of a stream. */
 interface WindowClass {
-    /** Number of samples so far, at the end of the window. */
+    /** Number of samples (of texts tokens) so far, at the end of the window. */
     position: number;
     /** The most probable class. */
     label: string | number;
@@ -540,8 +573,8 @@ declare class ClassStream {
     /** Number of samples so far. */
     get position(): number;
     /**
-     * The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. Samples that
-     * are refused leave the stream as it was.
+     * The next samples, values (len, channels) or piece of text, any number of them; gives the class of each window that ended in them.
+     * What is refused leaves the stream as it was.
      */
     push(samples: ClassInput): WindowClass[];
     /** Forgets everything. */
@@ -577,7 +610,7 @@ interface ClassScores {
     confusion: number[][];
 }
 /**
- * Tells classes of series, sounds or pictures, of any length, apart.
+ * Tells classes of series, sounds, pictures or texts, of any length, apart.
  *
  * @example
  * const c = await Classifier.fit(recordings.map(({ samples, digit }) => ({ input: samples, label: digit })), { sampleRate: 8000 })
@@ -593,21 +626,26 @@ declare class Classifier {
      * data, and told in an event `plan`.
      */
     static fit(examples: ClassExamples, options?: ClassifyOptions): Promise<Classifier>;
-    /** Loads what {@link Classifier.save} wrote. */
-    static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'>): Promise<Classifier>;
+    /** Loads what {@link Classifier.save} wrote. A tokeniser is not in the file: it is given again as `tokens`. */
+    static load(path: FilePath, options?: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> & {
+        tokens?: Tokenizer;
+    }): Promise<Classifier>;
     /** The classes: numbers in ascending order, then texts. */
     get classes(): readonly (string | number)[];
-    /** What its inputs are: series of values, sound, or pictures. */
+    /** What its inputs are: series of values, sound, pictures, or texts. */
     get kind(): InputKind;
     /** Samples a second of the sound that it learned from; undefined of other inputs. */
     get sampleRate(): number | undefined;
-    /** Writes network, scales and class names to one file (safetensors). */
+    /** Sizes of the pictures that it learned from, (height, width, colours) or (height, width); undefined of other inputs. */
+    get pictureSizes(): readonly number[] | undefined;
+    /** Writes network, scales, tokens and class names to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /**
-     * The classes of inputs, of which a text is the path of a recording or a picture. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
-     * learned again. Pictures have no rate.
+     * The classes of inputs. A string is the path of a recording or a picture, of a classifier of texts it is the text itself; `{ file }` is
+     * a file of any of them. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+     * learned again. Pictures and texts have no rate.
      */
-    predict(inputs: readonly (ClassInput | string)[] | string, options?: {
+    predict(inputs: readonly (ClassInput | InputFile)[] | string, options?: {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<Classification[]>;
@@ -617,7 +655,7 @@ declare class Classifier {
         signal?: AbortSignal;
     }): Promise<ClassScores>;
     /**
-     * Classifies what comes in piece by piece: every `hop` samples the last `window` of them. A class is reported when it has won
+     * Classifies what comes in piece by piece: every `hop` samples (of texts tokens) the last `window` of them. A class is reported when it has won
      * `debounce` times in a row with at least the probability `threshold`, and then not again before another one has.
      */
     stream(options?: ClassStreamOptions): ClassStream;
@@ -626,18 +664,6 @@ declare class Classifier {
     /** Called at the end of a `using` declaration's scope: disposes. */
     [Symbol.dispose](): void;
 }
-
-/** Makes tokens of text, and text of tokens. Both must say the same every time. */
-interface Tokenizer {
-    /** The tokens of a text: whole numbers from 0. */
-    encode: (text: string) => ArrayLike<number>;
-    /** The text of tokens. Where they end within a character it may end in U+FFFD. */
-    decode: (tokens: number[]) => string;
-    /** Number of different tokens. Default one more than the largest of the text that is learned. */
-    size?: number;
-}
-/** Tokens that a generator knows by itself, or a tokeniser. */
-type TokenKind = 'bytes' | 'characters' | Tokenizer;
 
 /** Options of {@link Generator.fit}. */
 interface GeneratorOptions extends TaskTrainOptions {
@@ -726,4 +752,4 @@ declare class Generator {
 }
 
 export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
+export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, InputFile, InputKind, PictureScan, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };

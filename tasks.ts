@@ -25,7 +25,14 @@ export type {
 } from './api/tasks/options.js'
 export { Classifier, type Classification, type ClassScores } from './api/tasks/classifier.js'
 export { ClassStream, type ClassStreamOptions, type WindowClass } from './api/tasks/class-stream.js'
-export type { ClassExample, ClassInput, ClassExamples } from './api/tasks/class-inputs.js'
+export type {
+  ClassExample,
+  ClassExamples,
+  ClassInput,
+  InputKind,
+  PictureScan,
+} from './api/tasks/class-inputs.js'
+export type { InputFile } from './api/tasks/class-files.js'
 export type { ClassifyOptions } from './api/tasks/class-options.js'
 export { Generator, type TextOptions, type TextScore } from './api/tasks/generator.js'
 export type { TextFile, TextSource } from './api/tasks/generate-fit.js'

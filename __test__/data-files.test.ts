@@ -10,6 +10,8 @@ import {
   audioFolder,
   byteTokens,
   characterTokens,
+  cifar10Examples,
+  idxExamples,
   imageFolder,
   labelledFolder,
   pcmFrames,
@@ -309,4 +311,33 @@ test('a classifier learns from a folder of recordings and hears a file', async (
     { input: tone(1), label: 'b', sampleRate: 16_000, file: 'b.wav' },
   ]
   t.regex((await rejects(t, 'ERR_S4_DATA', () => Classifier.fit(mixed))).message, /b\.wav: 16000/)
+})
+
+test('pictures with classes: IDX pairs and CIFAR-10 as examples, and files that do not belong together', async (t) => {
+  const pictures = Uint8Array.of(0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 51, 255, 102)
+  const labels = Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 2, 7, 3)
+  const pair = [join(folder, 'i.idx'), join(folder, 'l.idx')] as const
+  writeFileSync(pair[0], pictures)
+  writeFileSync(pair[1], labels)
+  for (const examples of [await idxExamples(...pair), await idxExamples(pictures, labels)])
+    t.deepEqual(examples, [
+      { input: { data: Float32Array.of(0, 0.2), shape: [1, 2, 1] }, label: 7 },
+      { input: { data: Float32Array.of(1, 0.4), shape: [1, 2, 1] }, label: 3 },
+    ])
+  for (const [first, second, words] of [
+    [pair[1], pair[0], [pair[1], /pictures \(count, height, width\)/]],
+    [pair[0], Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 1, 7), [/labels \(2\)/]],
+    [pair[0], pair[0], [pair[0], /labels \(2\)/]],
+  ] as const)
+    for (const word of words)
+      t.regex((await rejects(t, 'ERR_S4_DATA', idxExamples(first, second))).message, new RegExp(word))
+  const record = new Uint8Array(3073)
+  record.set([2, 255], 0)
+  const file = join(folder, 'labelled.bin')
+  writeFileSync(file, record)
+  const names = Array.from('abcdefghij')
+  const [[numbered], [named]] = [await cifar10Examples([file]), await cifar10Examples([file], { names })]
+  t.deepEqual([numbered!.label, named!.label, named!.input.shape], [2, 'c', [32, 32, 3]])
+  t.deepEqual(Array.from((named!.input.data as Float32Array).subarray(0, 4)), [1, 0, 0, 0])
+  await rejects(t, 'ERR_S4_VALUE', cifar10Examples([file], { names: names.slice(1) }))
 })

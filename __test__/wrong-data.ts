@@ -33,7 +33,9 @@ function fileOf(name: string, content: string | Uint8Array): string {
 const fixture = (name: string) => join(root, 'crates/data/tests/files', name)
 const bytesOf = (name: string) => new Uint8Array(readFileSync(fixture(name)))
 const csv = 'day,a,b\n2020-01-01,1,2\n2020-01-02,3,4\n'
+const IDX_PICTURES = Uint8Array.of(0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4)
 const files = {
+  pictures: fileOf('pictures.idx', IDX_PICTURES),
   csv: fileOf('table.csv', csv),
   jsonl: fileOf('rows.jsonl', '{"a":1,"at":"2020-01-01"}\n{"a":2,"at":"2020-01-02"}\n'),
   idx: fileOf('labels.idx', Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 2, 5, 6)),
@@ -404,6 +406,23 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   'data readCifar10': {
     right: [{ args: () => [[files.cifar], { signal: signal() }] }],
     legal: { paths: ['one element more'] },
+    words: { 'paths*': ['files'] },
+  },
+  'data idxExamples': {
+    right: [
+      { args: () => [files.pictures, files.idx, { signal: signal() }] },
+      { under: 'pictures[]', args: () => [[IDX_PICTURES], files.idx] },
+      { under: 'labels[]', args: () => [files.pictures, [Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 2, 5, 6)]] },
+    ],
+    words: {
+      'pictures*': ['source', 'file', 'IDX', 'array', 'header', 'sizes', 'magic'],
+      'labels*': ['source', 'file', 'IDX', 'array', 'header', 'sizes', 'magic'],
+    },
+    untried: { pictures: { 'as its bytes': AS_PATH }, labels: { 'as its bytes': AS_PATH } },
+  },
+  'data cifar10Examples': {
+    right: [{ args: () => [[files.cifar], { names: Array.from('abcdefghij'), signal: signal() }] }],
+    legal: { paths: ['one element more'], 'options.names[]': ['""', '"a\\u0000b"'] },
     words: { 'paths*': ['files'] },
   },
   'data labelledFolder': {

@@ -1,38 +1,12 @@
 /** Recipes of the table: `s4-node/tasks`. */
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Classifier, Forecaster, Generator } from '../tasks.js'
+import { Forecaster, Generator } from '../tasks.js'
 import { device } from './helpers.js'
+import { folder, LEARNING, ownTokens, signal, tiny, wave, where } from './wrong-learning.js'
 import { ANY_LENGTH, REAL } from './wrong-layers.js'
 import type { Receiver, Recipe } from './wrong-table.js'
 
-const folder = mkdtempSync(join(tmpdir(), 's4-wrong-tasks-'))
-const signal = () => new AbortController().signal
-const wave = (rows: number, phase = 0) =>
-  Float64Array.from({ length: rows }, (_, t) => Math.sin(t / 2 + phase) + (t % 7) / 9)
-const tiny = () => ({
-  features: 2,
-  layers: 1,
-  state: 2,
-  mode: 's4d',
-  dropout: 0.1,
-  epochs: 1,
-  patience: 1,
-  maxSeconds: 60,
-  batchSize: 2,
-  lr: 0.01,
-  ssmLr: 0.001,
-  weightDecay: 0.1,
-  seed: 1,
-  folder,
-  resume: false,
-  signal: signal(),
-  onEvent: () => undefined,
-  device: device(),
-  threads: 1,
-  precision: 'highest',
-})
 const columns = (rows = 40) => ({ x: wave(rows), k: wave(rows, 1) })
 const forecastOptions = () => ({
   ...tiny(),
@@ -45,53 +19,24 @@ const forecastOptions = () => ({
   levels: [0.1, 0.9],
   split: { train: 0.6, validation: 0.2, test: 0.2 },
 })
-const samples = () =>
-  Array.from({ length: 6 }, (_, i) => ({
-    input: Array.from(wave(8, i)),
-    label: i % 2,
-    sampleRate: 1000,
-    file: 'f',
-  }))
-const classifyOptions = () => ({
-  ...tiny(),
-  kind: 'series',
-  sampleRate: 1000,
-  rates: [1, 2],
-  vary: false,
-  bidirectional: true,
-  validation: 0.5,
-})
 const fitted = await Forecaster.fit(columns(), forecastOptions() as never)
-const classifier = await Classifier.fit(samples(), classifyOptions() as never)
 const saidIn = join(folder, 'text')
 const saying = 'ab cd '.repeat(30)
-const ownTokens = () => ({
-  encode: (text: string) => Array.from(text, (c) => c.charCodeAt(0) % 128),
-  decode: (tokens: number[]) => String.fromCharCode(...tokens),
-  size: 128,
-})
 const generatorOptions = () => ({ ...tiny(), tokens: ownTokens(), window: 16, validation: 0.2 })
 writeFileSync(saidIn, saying)
 const writer = await Generator.fit(saying, generatorOptions() as never)
 const byteWriter = await Generator.fit(saying, { ...generatorOptions(), tokens: 'bytes' } as never)
 const files = {
   forecaster: join(folder, 'f'),
-  classifier: join(folder, 'c'),
   generator: join(folder, 'g'),
   bytes: join(folder, 'b'),
 }
 await byteWriter.save(files.bytes)
 await writer.save(files.generator)
 await fitted.save(files.forecaster)
-await classifier.save(files.classifier)
-const where = () => ({ device: device(), threads: 1, precision: 'highest' })
 
 const forecaster = async (): Promise<Receiver & { self: Forecaster }> => {
   const self = await Forecaster.load(files.forecaster, { device: device() as 'cpu', threads: 1 })
-  return { self, observe: () => '', close: () => self.dispose() }
-}
-const classes = async (): Promise<Receiver & { self: Classifier }> => {
-  const self = await Classifier.load(files.classifier, { device: device() as 'cpu', threads: 1 })
   return { self, observe: () => '', close: () => self.dispose() }
 }
 const writers = async (): Promise<Receiver & { self: Generator }> => {
@@ -108,22 +53,9 @@ const forecastStream = async () => {
   const stream = self.stream({ known: { k: [0, 1] } })
   return { self: stream, observe: () => '', close }
 }
-const classStream = async () => {
-  const { self, close } = await classes()
-  return { self: self.stream({ window: 4, hop: 2 }), observe: () => '', close }
-}
-
-const RATES = ['0', '0.5', '2**31', '2**53'] as const
-const OPTIONS_LEGAL: Recipe['legal'] = {
-  'options.dropout': ['0', '0.5'],
-  'options.maxSeconds': RATES,
-  'options.seed': ['0', '2**31'],
-}
 /** NaN stands for a value that is missing. */
 const VALUES = [...REAL, 'NaN'] as const
-const INPUT: Recipe['legal'] = { '*.input': ANY_LENGTH, '*.input[]': REAL, '*.data[]': REAL }
 const LARGE = [...REAL, '1e300'] as const
-const tensor = (rows = 8) => ({ data: wave(rows), shape: [rows, 1] })
 /** Columns are told by their own names too. */
 const COLUMNS: Recipe['words'] = { '*.columns': ['column', 'data'], '*.columns{}': ['column'] }
 const RANGE: Recipe['legal'] = {
@@ -150,7 +82,7 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       { under: 'data[].', args: () => [[{ columns: columns() }], forecastOptions()] },
     ],
     legal: {
-      ...OPTIONS_LEGAL,
+      ...LEARNING,
       'data{}': ['one element less'],
       'data[]{}': ['one element less'],
       'data.columns{}': ['one element less'],
@@ -236,27 +168,6 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
   },
   'tasks ForecastStream#dispose': { right: [{ receiver: forecastStream, args: () => [] }] },
   'tasks ForecastStream#[Symbol.dispose]': { right: [{ receiver: forecastStream, args: () => [] }] },
-  'tasks Classifier.fit': {
-    right: [
-      { args: () => [samples(), classifyOptions()] },
-      {
-        under: 'examples[].input.',
-        args: () => [samples().map(({ label }) => ({ input: tensor(), label })), classifyOptions()],
-      },
-    ],
-    legal: {
-      ...OPTIONS_LEGAL,
-      ...INPUT,
-      examples: ANY_LENGTH,
-      'examples[].label': ['""', '"a\\u0000b"', '1e300', ...REAL],
-      'examples[].file': ['""', '"a\\u0000b"'],
-      'options.lr': RATES,
-      'options.ssmLr': RATES,
-      'options.weightDecay': RATES,
-      'options.rates': ANY_LENGTH,
-      'options.validation': ['0.5', '1e-300'],
-    },
-  },
   'tasks Generator.fit': {
     right: [
       { args: () => [saying, generatorOptions()] },
@@ -265,7 +176,7 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       { under: 'text[]$', args: () => [[saying, saying], generatorOptions()] },
     ],
     legal: {
-      ...OPTIONS_LEGAL,
+      ...LEARNING,
       text: ['an array of its elements', 'all zeros'],
       'text[]': ['""', '"a\\u0000b"', 'no bytes', 'all zeros'],
       'options.lr': ['0', '0.5'],
@@ -354,50 +265,6 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
   },
   'tasks Generator#dispose': { right: [{ receiver: writers, args: () => [] }] },
   'tasks Generator#[Symbol.dispose]': { right: [{ receiver: writers, args: () => [] }] },
-  'tasks Classifier.load': { right: [{ args: () => [files.classifier, where()] }] },
-  'tasks Classifier#save': { right: [{ receiver: classes, args: () => [join(folder, 'saved')] }] },
-  'tasks Classifier#predict': {
-    right: [
-      { receiver: classes, args: () => [[Array.from(wave(8))], { rate: 1.5, signal: signal() }] },
-      { under: 'inputs[].', receiver: classes, args: () => [[tensor()]] },
-    ],
-    legal: {
-      inputs: ['[]', '[] of another realm', ...ANY_LENGTH],
-      'inputs[]': ANY_LENGTH,
-      'inputs[][]': REAL,
-      '*.data[]': REAL,
-    },
-  },
-  'tasks Classifier#evaluate': {
-    right: [
-      { receiver: classes, args: () => [samples(), { rate: 1.5, signal: signal() }] },
-      { under: 'examples[].input.', receiver: classes, args: () => [[{ input: tensor(), label: 1 }]] },
-    ],
-    legal: {
-      ...INPUT,
-      examples: ANY_LENGTH,
-      'examples[].label': ['0'],
-      'examples[].file': ['""', '"a\\u0000b"'],
-    },
-  },
-  'tasks Classifier#stream': {
-    right: [
-      { receiver: classes, args: () => [{ window: 4, hop: 2, debounce: 2, threshold: 0.5, rate: 1.5 }] },
-    ],
-    legal: { 'options.threshold': ['0', '0.5', '1e-300'] },
-  },
-  'tasks Classifier#dispose': { right: [{ receiver: classes, args: () => [] }] },
-  'tasks Classifier#[Symbol.dispose]': { right: [{ receiver: classes, args: () => [] }] },
-  'tasks ClassStream#push': {
-    right: [
-      { receiver: classStream, args: () => [Array.from(wave(8))] },
-      { under: 'samples.', receiver: classStream, args: () => [tensor()] },
-    ],
-    legal: { samples: ANY_LENGTH, 'samples[]': REAL, '*.data[]': REAL },
-  },
-  'tasks ClassStream#reset': { right: [{ receiver: classStream, args: () => [] }] },
-  'tasks ClassStream#dispose': { right: [{ receiver: classStream, args: () => [] }] },
-  'tasks ClassStream#[Symbol.dispose]': { right: [{ receiver: classStream, args: () => [] }] },
   ...Object.fromEntries(
     ['mae', 'smape'].map((name) => [
       `tasks metrics.${name}`,

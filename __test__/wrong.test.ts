@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { batch, drain, model, root } from './helpers.js'
 import { entryPoints, surfaceOf } from './surface.js'
+import { classifyRecipes } from './wrong-classify.js'
 import { dataRecipes } from './wrong-data.js'
 import { functionRecipes } from './wrong-functions.js'
 import { generationRecipes } from './wrong-generation.js'
@@ -27,7 +28,12 @@ const ofIndex: Readonly<Record<string, Recipe>> = {
   ...liveRecipes,
   ...functionRecipes,
 }
-const recipes: Readonly<Record<string, Recipe>> = { ...ofIndex, ...dataRecipes, ...taskRecipes }
+const recipes: Readonly<Record<string, Recipe>> = {
+  ...ofIndex,
+  ...dataRecipes,
+  ...taskRecipes,
+  ...classifyRecipes,
+}
 
 /** What the results of calls take in their turn, which no declaration of ours says: the frames of a stream's transform. */
 const results = { entry: './results', types: join(root, 'results.d.ts') }

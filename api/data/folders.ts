@@ -222,7 +222,7 @@ export function audioFolder(path: FilePath, options: AudioFolderOptions = {}): F
 }
 
 /** Bytes as numbers from 0 to 1. */
-function shares(bytes: Uint8Array): Float32Array {
+export function shares(bytes: Uint8Array): Float32Array {
   const out = new Float32Array(bytes.length)
   for (let i = 0; i < bytes.length; i++) out[i] = (bytes[i] as number) / 255
   return out

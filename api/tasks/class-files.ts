@@ -1,10 +1,28 @@
 // Inputs of a classifier that are in files.
+import { readFile } from 'node:fs/promises'
+import { filePath, membersOf, type FilePath } from '../check.js'
 import { readAudio } from '../data/audio.js'
-import { fail } from '../error.js'
+import { fail, readGiven, throwIfAborted } from '../error.js'
 import { readPictures } from '../pictures.js'
-import { givenInput, type GivenInput, type InputPlan } from './class-inputs.js'
+import { givenInput, type GivenInput, type InputKind, type InputPlan } from './class-inputs.js'
+import { textOfBytes } from './tokenizer.js'
 
-/** The input in a file: a recording at the rate of the call, or a picture. */
+/** A file that has an input: a recording, a picture, or a text in UTF-8. */
+export interface InputFile {
+  /** Its path. */
+  file: FilePath
+}
+
+/** The path that an input is: `{ file }`, or a string where inputs are no texts. */
+export function fileOf(op: string, x: unknown, kind: InputKind): string | undefined {
+  if (typeof x === 'string') return kind === 'text' ? undefined : filePath(op, x, 'each of inputs')
+  const isFile = readGiven(op, 'each of inputs', () => typeof x === 'object' && x !== null && 'file' in x)
+  if (!isFile) return undefined
+  const { file } = membersOf(op, 'each of inputs', x, 'ERR_S4_VALUE', ['file'])
+  return filePath(op, file, 'file of each of inputs')
+}
+
+/** The input in a file: a recording at the rate of the call, a picture, or a text. */
 export async function fileInput(
   op: string,
   path: string,
@@ -15,6 +33,13 @@ export async function fileInput(
   const what = 'each of inputs'
   if (kind === 'series')
     throw fail('ERR_S4_UNSUPPORTED', op, `${what} as values, of a classifier of series`, path)
+  if (kind === 'text') {
+    const bytes = await readFile(path).catch((error: unknown) => {
+      throw fail('ERR_S4_DATA', op, 'a file that can be read', `${path}: ${(error as Error).message}`)
+    })
+    throwIfAborted(op, signal)
+    return { text: textOfBytes(op, path, bytes) }
+  }
   if (kind === 'audio') {
     const options = { sampleRate: Math.round(sampleRate / rate), mono: true, ...(signal && { signal }) }
     const { samples } = await readAudio(path, options)

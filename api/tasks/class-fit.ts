@@ -13,7 +13,7 @@ import {
   type Steps,
 } from './class-inputs.js'
 import { classBatches, largest, probabilities, type LabelledSteps } from './class-network.js'
-import { classPlan, classPlanText, type CheckedClassifyOptions } from './class-options.js'
+import { checkKindOptions, classPlan, classPlanText, type CheckedClassifyOptions } from './class-options.js'
 import { deviceOf } from './options.js'
 import { shuffled, uniform } from './random.js'
 import { bandsAt } from './spectrum.js'
@@ -54,6 +54,7 @@ export async function fitClassifier(
   if (classes.length < 2)
     throw fail('ERR_S4_DATA', op, 'examples of at least two classes', classes.join() || 'none')
   const form = inputPlan(op, inputs, options)
+  checkKindOptions(op, form.kind, options)
   const { width } = form
   const maker = new StepMaker(form)
   const numberOf = new Map(classes.map((name, i) => [name, i]))
@@ -66,8 +67,7 @@ export async function fitClassifier(
     throw fail('ERR_S4_DATA', op, 'examples with at least two of some class, to validate by', 'one of each')
   const scales = stepScales(
     parts.learned.map(({ steps }) => steps),
-    width,
-    form.kind === 'image',
+    form,
   )
   const input: InputPlan = { ...form, ...scales }
   const inScale = ({ steps, label }: LabelledSteps) => ({ steps: scaledSteps(steps, width, scales), label })
@@ -93,7 +93,9 @@ export async function fitClassifier(
     begun?.model ??
     (await SequenceModel.create({
       ...device,
-      input: width,
+      ...(form.codec === undefined
+        ? { input: width }
+        : { encoder: 'embedding', vocabulary: form.codec.size }),
       output: classes.length,
       features: plan.features,
       layers: plan.layers,
@@ -125,7 +127,9 @@ export async function fitClassifier(
     },
     begun?.state,
   )
-  const samples = inputs.map(({ sizes }) => sizes[0] as number).toSorted((a, b) => a - b)
+  const samples = inputs
+    .map((input, i) => ('text' in input ? raw[i]!.steps.length : (input.sizes[0] as number)))
+    .toSorted((a, b) => a - b)
   const about = { input, classes, window: samples[samples.length >> 1] as number, rates: plan.rates }
   return { model, about, validationAccuracy: (await validate(model)).figures.accuracy as number }
 }
@@ -134,11 +138,12 @@ export async function fitClassifier(
 async function figuresAt(
   model: SequenceModel,
   examples: readonly LabelledSteps[],
-  { kind, width, sampleRate }: InputPlan,
+  plan: InputPlan,
   classes: number,
   rate: number,
   signal: AbortSignal | undefined,
 ): Promise<{ accuracy: number; loss: number }> {
+  const { kind, width, sampleRate } = plan
   const bands = kind === 'audio' ? bandsAt(sampleRate, width, rate) : width
   const at = ({ data, length }: Steps): Steps => {
     if (kind === 'series') return fewerSteps({ data, length }, width, rate)
@@ -148,7 +153,7 @@ async function figuresAt(
   }
   const steps = examples.map((example) => at(example.steps))
   const modelRate = kind === 'series' ? rate : 1
-  const chances = await probabilities(model, steps, { width, classes, rate: modelRate, signal })
+  const chances = await probabilities(model, steps, { plan, classes, rate: modelRate, signal })
   let [right, loss] = [0, 0]
   examples.forEach(({ label }, i) => {
     if (largest(chances, i * classes, classes) === label) right++

@@ -3,15 +3,17 @@ import { describe, listOf, membersOf, textOf } from '../check.js'
 import { elementsOf, isIterable } from '../data/source.js'
 import { fail, readGiven } from '../error.js'
 import { checkTensor, finite, floats, type TensorLike } from '../tensor.js'
+import { textCodec } from './class-text.js'
 import { resampled } from './resample.js'
 import { bandsFor, Spectrum } from './spectrum.js'
+import type { CheckedTokens, Codec } from './tokenizer.js'
 
-/** What is classified: samples one after the other, values (len, channels), or a picture (height, width, colours). */
-export type ClassInput = ArrayLike<number> | TensorLike
+/** What is classified: samples one after the other, values (len, channels), a picture (height, width, colours), or a text. */
+export type ClassInput = ArrayLike<number> | TensorLike | string
 
 /** An example with its class. */
 export interface ClassExample {
-  /** Samples, values (len, channels), or a picture (height, width, colours). Lengths may differ. */
+  /** Samples, values (len, channels), a picture (height, width, colours), or a text. Lengths may differ. */
   input: ClassInput
   /** Its class, as text or a number. */
   label: string | number
@@ -21,37 +23,48 @@ export interface ClassExample {
   file?: string
 }
 
-/** Examples: in an array or another iterable, or as they are read, such as `audioFolder` and `imageFolder` of `s4-node/data` give them. */
+/** Examples: in an array or another iterable, or as they are read, such as `audioFolder`, `imageFolder` and `textFolder` of `s4-node/data` give them. */
 export type ClassExamples = readonly ClassExample[] | Iterable<ClassExample> | AsyncIterable<ClassExample>
 
-/** What inputs are: series of values, sound, or pictures. */
-export type InputKind = 'series' | 'audio' | 'image'
-export const inputKinds = ['series', 'audio', 'image'] as const
+/** What inputs are: series of values, sound, pictures, or texts. */
+export type InputKind = 'series' | 'audio' | 'image' | 'text'
+export const inputKinds = ['series', 'audio', 'image', 'text'] as const
+
+/** What a step of a picture is: a row of pixels, or a pixel. */
+export type PictureScan = 'rows' | 'pixels'
+export const pictureScans = ['rows', 'pixels'] as const
 
 /** How inputs become steps, which a file of a classifier holds. */
 export interface InputPlan {
   readonly kind: InputKind
   /** Samples a second of audio. */
   readonly sampleRate: number
-  /** Values at each step: channels, bands, or a picture's row. */
+  /** Values at each step: channels, bands, or those of a picture's row or pixel; 1 of tokens. */
   readonly width: number
   /** Sizes of a picture; channels of a series. */
   readonly sizes: readonly number[]
+  /** What makes tokens of texts, and most tokens of one. */
+  readonly codec?: Codec
+  readonly maxLength?: number
   readonly means: ArrayLike<number>
   readonly deviations: ArrayLike<number>
 }
 
-/** An input that was read: numbers and sizes. */
-export interface GivenInput {
+/** An input of numbers that was read, with its sizes. */
+export interface GivenValues {
   readonly data: Float32Array
   readonly sizes: readonly number[]
 }
 
-/** Reads one input: an array of numbers, or `{ data, shape }` of two or three sizes. */
+/** An input that was read. */
+export type GivenInput = GivenValues | { readonly text: string }
+
+/** Reads one input: a text, an array of numbers, or `{ data, shape }` of two or three sizes. */
 export function givenInput(op: string, what: string, x: unknown): GivenInput {
+  if (typeof x === 'string') return { text: x }
   const isTensor = readGiven(op, what, () => {
     if (typeof x !== 'object' || x === null)
-      throw fail('ERR_S4_DATA', op, `${what} as an array of numbers or { data, shape }`, describe(x))
+      throw fail('ERR_S4_DATA', op, `${what} as an array of numbers, { data, shape } or a text`, describe(x))
     return 'shape' in x
   })
   const tensor = isTensor ? checkTensor(op, what, x, [1, 2, 3]) : undefined
@@ -169,8 +182,12 @@ export class StepMaker {
   }
 
   /** Steps that have not been scaled. */
-  raw(op: string, what: string, { data, sizes }: GivenInput): Steps {
-    const { kind, width, sizes: wanted } = this.#plan
+  raw(op: string, what: string, given: GivenInput): Steps {
+    const { kind, width, sizes: wanted, codec, maxLength } = this.#plan
+    if (codec !== undefined) return tokenSteps(op, what, given, codec, maxLength)
+    if ('text' in given)
+      throw fail('ERR_S4_DATA', op, `${what} as numbers, of a classifier of ${kind}`, 'a text')
+    const { data, sizes } = given
     const right =
       kind === 'image'
         ? sizes.join() === wanted.join()
@@ -197,6 +214,15 @@ export class StepMaker {
   }
 }
 
+/** The tokens of a text as steps: whole numbers, which 32 bits hold exactly. */
+function tokenSteps(op: string, what: string, given: GivenInput, codec: Codec, most = Infinity): Steps {
+  if (!('text' in given))
+    throw fail('ERR_S4_DATA', op, `${what} as a text`, `sizes ${given.sizes.join(' × ')}`)
+  const tokens = codec.encode(op, what, given.text).subarray(0, most)
+  if (tokens.length === 0) throw fail('ERR_S4_DATA', op, `${what} as a text with tokens`, 'an empty one')
+  return { data: Float32Array.from(tokens), length: tokens.length }
+}
+
 export function scaledSteps(
   { data, length }: Steps,
   width: number,
@@ -212,17 +238,49 @@ export function scaledSteps(
   return { data: out, length }
 }
 
+/** Options that say how inputs become steps. */
+export interface InputOptions {
+  readonly kind: InputKind | undefined
+  readonly sampleRate: number | undefined
+  readonly scan: PictureScan | undefined
+  readonly tokens: CheckedTokens | undefined
+  readonly maxLength: number | undefined
+}
+
 /** How inputs of a training are to be read: their kind by what was said and by their sizes. */
 export function inputPlan(
   op: string,
   inputs: readonly GivenInput[],
-  { kind: given, sampleRate }: { kind: InputKind | undefined; sampleRate: number | undefined },
+  { kind: given, sampleRate, scan = 'rows', tokens = 'bytes', maxLength = 4096 }: InputOptions,
 ): Omit<InputPlan, 'means' | 'deviations'> {
-  const first = (inputs[0] as GivenInput).sizes
+  const [one] = inputs as [GivenInput]
+  if ('text' in one || given === 'text') {
+    if (given !== undefined && given !== 'text')
+      throw fail('ERR_S4_DATA', op, `input of each of examples as numbers, of the kind '${given}'`, 'a text')
+    const texts = inputs.map((input) => {
+      if ('text' in input) return input.text
+      throw fail(
+        'ERR_S4_DATA',
+        op,
+        `input of each of examples as a text, of the kind 'text'`,
+        `sizes ${input.sizes.join(' × ')}`,
+      )
+    })
+    return {
+      kind: 'text',
+      sampleRate: 0,
+      sizes: [1],
+      width: 1,
+      codec: textCodec(op, texts, tokens),
+      maxLength,
+    }
+  }
+  const first = one.sizes
   const kind = given ?? (sampleRate !== undefined ? 'audio' : first.length === 3 ? 'image' : 'series')
   if (kind === 'image') {
     const sizes = first.length === 3 ? first : [...first, 1]
-    return { kind, sampleRate: 0, sizes: first, width: (sizes[1] as number) * (sizes[2] as number) }
+    const [, columns, colours] = sizes as [number, number, number]
+    return { kind, sampleRate: 0, sizes: first, width: scan === 'rows' ? columns * colours : colours }
   }
   if (first.length === 3)
     throw fail(
@@ -239,12 +297,13 @@ export function inputPlan(
   return { kind, sampleRate, sizes: [1], width: bandsFor(sampleRate) }
 }
 
-/** Mean and deviation of each value over steps; of pictures over all values together. */
+/** Mean and deviation of each value over steps; of pictures over all values together. Tokens stay as they are. */
 export function stepScales(
   all: readonly Steps[],
-  width: number,
-  together: boolean,
+  { kind, width }: Pick<InputPlan, 'kind' | 'width'>,
 ): { means: number[]; deviations: number[] } {
+  if (kind === 'text') return { means: [0], deviations: [1] }
+  const together = kind === 'image'
   const [sums, squares] = [new Float64Array(width), new Float64Array(width)]
   let count = 0
   for (const { data, length } of all) {

@@ -30,13 +30,17 @@ function* groups(
   yield* shuffled(cut, random)
 }
 
-/** Rows of one batch, the shorter ones padded. */
-export function padded(rows: readonly Steps[], width: number): Pick<Batch, 'input' | 'lengths'> {
+/** Rows of one batch, the shorter ones padded; those of texts as tokens. */
+export function padded(
+  rows: readonly Steps[],
+  { kind, width }: Pick<InputPlan, 'kind' | 'width'>,
+): Pick<Batch, 'input' | 'lengths'> {
   const longest = Math.max(...rows.map((row) => row.length))
-  const data = new Float32Array(rows.length * longest * width)
+  const isText = kind === 'text'
+  const data = new (isText ? Int32Array : Float32Array)(rows.length * longest * width)
   rows.forEach((row, i) => data.set(row.data, i * longest * width))
   return {
-    input: { data, shape: [rows.length, longest, width] },
+    input: { data, shape: isText ? [rows.length, longest] : [rows.length, longest, width] },
     ...(rows.some((row) => row.length < longest) && { lengths: Int32Array.from(rows, (row) => row.length) }),
   }
 }
@@ -66,7 +70,7 @@ export function* classBatches(
       return withBands(steps, input, bands, vary ? 0.7 * (random() - 0.5) : 0)
     })
     yield {
-      ...padded(rows, input.width),
+      ...padded(rows, input),
       target: group.map(({ label }) => label),
       rate: speed * (input.kind === 'series' ? rate : 1),
     }
@@ -97,11 +101,11 @@ export async function probabilities(
   model: SequenceModel,
   all: readonly Steps[],
   {
-    width,
+    plan,
     classes,
     rate,
     signal,
-  }: { width: number; classes: number; rate: number; signal: AbortSignal | undefined },
+  }: { plan: InputPlan; classes: number; rate: number; signal: AbortSignal | undefined },
 ): Promise<Float64Array> {
   const order = all.map((_, i) => i).toSorted((a, b) => (all[a] as Steps).length - (all[b] as Steps).length)
   const out = new Float64Array(all.length * classes)
@@ -109,13 +113,14 @@ export async function probabilities(
     const group: number[] = []
     while (at < order.length && group.length < 64) {
       const next = order[at] as number
-      if (group.length > 0 && (group.length + 1) * (all[next] as Steps).length * width > MOST_VALUES) break
+      if (group.length > 0 && (group.length + 1) * (all[next] as Steps).length * plan.width > MOST_VALUES)
+        break
       group.push(next)
       at++
     }
     const { input, lengths } = padded(
       group.map((i) => all[i] as Steps),
-      width,
+      plan,
     )
     const { data } = await model.predict(input, { ...(lengths !== undefined && { lengths }), rate, signal })
     group.forEach((i, row) =>

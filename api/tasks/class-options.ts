@@ -1,14 +1,23 @@
 // Options of a classifier, and their checks; sizes and rates chosen by the data.
-import { booleanOf, listOf, oneOf, rejectUnknownOptions } from '../check.js'
+import { booleanOf, listOf, oneOf, rejectUnknownOptions, wholeNumber } from '../check.js'
 import { describe, fail } from '../error.js'
-import { hertz, inputKinds, type InputKind } from './class-inputs.js'
+import {
+  hertz,
+  inputKinds,
+  pictureScans,
+  type InputKind,
+  type InputOptions,
+  type PictureScan,
+} from './class-inputs.js'
 import { checkTaskOptions, TASK_OPTIONS, type CheckedTaskOptions, type TaskTrainOptions } from './options.js'
+import { checkTokens, type TokenKind } from './tokenizer.js'
 
 /** Options of {@link Classifier.fit}. */
 export interface ClassifyOptions extends TaskTrainOptions {
   /**
    * What the inputs are: `'series'` of values (len, channels); `'audio'`, whose spectrum the network sees; `'image'`, which
-   * it sees row by row. Default audio where `sampleRate` is given, pictures where inputs have three sizes, else series.
+   * it sees row by row, or pixel by pixel; `'text'`, token by token. Default text where inputs are, audio where `sampleRate` is given,
+   * pictures where inputs have three sizes, else series.
    */
   kind?: InputKind
   /** Samples a second of audio. Default what its examples say. */
@@ -18,8 +27,20 @@ export interface ClassifyOptions extends TaskTrainOptions {
    * (which cost it nothing), else 1.
    */
   rates?: readonly number[]
-  /** Whether training varies speed and level of its examples. Default for audio alone. */
+  /** Whether training varies speed and level of its examples, which are no text. Default for audio alone. */
   vary?: boolean
+  /**
+   * What a step of a picture is: a row of it (default), which is quick, or a pixel, for which the network has to remember as far
+   * back as there are pixels, and takes as many times longer.
+   */
+  scan?: PictureScan
+  /**
+   * What a text is made of: bytes of UTF-8, the characters that more than one of the texts has (all others are one token), or a
+   * tokeniser of your own, which is given again when the classifier is loaded. Default `'bytes'`.
+   */
+  tokens?: TokenKind
+  /** Most tokens of a text; those beyond them are left out. Default 4096. */
+  maxLength?: number
   /** Whether outputs at a step depend on later steps too. Default true. */
   bidirectional?: boolean
   /** Part of the examples of each class that chooses the best epoch. Default 0.15. */
@@ -32,13 +53,15 @@ const OPTIONS = [
   'sampleRate',
   'rates',
   'vary',
+  'scan',
+  'tokens',
+  'maxLength',
   'bidirectional',
   'validation',
 ] as const
 
 /** {@link ClassifyOptions} after the check. */
-export interface CheckedClassifyOptions extends CheckedTaskOptions {
-  kind: InputKind | undefined
+export interface CheckedClassifyOptions extends CheckedTaskOptions, InputOptions {
   sampleRate: number | undefined
   rates: number[] | undefined
   vary: boolean | undefined
@@ -56,6 +79,9 @@ export function rateRatio(op: string, what: string, x: unknown): number {
 export function checkClassifyOptions(op: string, given: unknown): CheckedClassifyOptions {
   const options = rejectUnknownOptions(op, given as ClassifyOptions, OPTIONS)
   const { kind, sampleRate, rates, vary, bidirectional = true, validation = 0.15 } = options
+  const { scan, tokens, maxLength } = options
+  if (scan !== undefined) oneOf(op, 'scan', scan, pictureScans)
+  if (maxLength !== undefined) wholeNumber(op, 'maxLength', maxLength, 1, 2 ** 28)
   if (kind !== undefined) oneOf(op, 'kind', kind, inputKinds)
   if (sampleRate !== undefined) hertz(op, 'sampleRate', sampleRate)
   if (vary !== undefined) booleanOf(op, 'vary', vary)
@@ -65,7 +91,36 @@ export function checkClassifyOptions(op: string, given: unknown): CheckedClassif
   const list =
     rates === undefined ? undefined : listOf(op, 'rates', rates).map((x) => rateRatio(op, 'each of rates', x))
   if (list?.length === 0) throw fail('ERR_S4_VALUE', op, 'rates, at least one', 'none')
-  return { ...checkTaskOptions(op, options), kind, sampleRate, rates: list, vary, bidirectional, validation }
+  return {
+    ...checkTaskOptions(op, options),
+    kind,
+    sampleRate,
+    rates: list,
+    vary,
+    scan,
+    tokens: tokens === undefined ? undefined : checkTokens(op, tokens),
+    maxLength,
+    bidirectional,
+    validation,
+  }
+}
+
+/** The options that are of inputs of some kinds alone. */
+const OPTIONS_OF = {
+  rates: ['series', 'audio'],
+  vary: ['series', 'audio', 'image'],
+  scan: ['image'],
+  tokens: ['text'],
+  maxLength: ['text'],
+} as const
+
+/** Refuses options that inputs of this kind have not: ignored they would mislead. */
+export function checkKindOptions(op: string, kind: InputKind, options: CheckedClassifyOptions): void {
+  for (const [name, kinds] of Object.entries(OPTIONS_OF)) {
+    const given = options[name as keyof typeof OPTIONS_OF]
+    if (given !== undefined && !(kinds as readonly InputKind[]).includes(kind))
+      throw fail('ERR_S4_VALUE', op, `no '${name}' for inputs of the kind '${kind}'`, describe(given))
+  }
 }
 
 /** What a plan is made from. */
@@ -107,7 +162,8 @@ export function classPlan(
     given.batchSize ?? Math.max(4, Math.min(32, Math.floor(examples / 8), Math.round(16_384 / median)))
   const updates = Math.ceil(examples / batchSize)
   const small = steps < 20_000
-  const epochs = given.epochs ?? Math.max(8, Math.min(60, Math.round(STEPS_SEEN / steps)))
+  const fewest = kind === 'text' ? 4 : 8
+  const epochs = given.epochs ?? Math.max(fewest, Math.min(60, Math.round(STEPS_SEEN / steps)))
   return {
     features: given.features ?? (small ? 32 : 64),
     layers: given.layers ?? (small ? 2 : 4),
@@ -131,7 +187,7 @@ export function classPlanText(plan: ClassPlan, { kind, examples, classes, median
   const { features, layers, state, mode, epochs, updates, batchSize, lr, rates } = plan
   return (
     `${examples} examples (${kind}) of ${classes} classes, ${median} steps in the middle: ${layers} blocks of ${features} features ` +
-    `(${mode}, state ${state}); up to ${epochs} epochs of ${updates} updates of ${batchSize} sequences, rate ${lr}; ` +
-    `sampling rates ÷ ${rates.join(', ')}`
+    `(${mode}, state ${state}); up to ${epochs} epochs of ${updates} updates of ${batchSize} sequences, rate ${lr}` +
+    (kind === 'series' || kind === 'audio' ? `; sampling rates ÷ ${rates.join(', ')}` : '')
   )
 }

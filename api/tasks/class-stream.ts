@@ -1,12 +1,12 @@
 import { fail } from '../error.js'
 import type { SequenceModel } from '../model.js'
 import type { ClassAbout } from './class-fit.js'
-import { givenInput, StepMaker, type ClassInput } from './class-inputs.js'
+import { givenInput, StepMaker, type ClassInput, type GivenInput } from './class-inputs.js'
 import { largest, padded, softmax } from './class-network.js'
 
 /** Options of {@link Classifier.stream}. */
 export interface ClassStreamOptions {
-  /** Samples (or time steps) that are classified at a time. Default as many as the examples of the training had. */
+  /** Samples (or time steps, or tokens of texts) that are classified at a time. Default as many as the examples of the training had. */
   window?: number
   /** Samples between two classifications. Default a quarter of the window. */
   hop?: number
@@ -20,7 +20,7 @@ export interface ClassStreamOptions {
 
 /** The class of a window of a stream. */
 export interface WindowClass {
-  /** Number of samples so far, at the end of the window. */
+  /** Number of samples (of texts tokens) so far, at the end of the window. */
   position: number
   /** The most probable class. */
   label: string | number
@@ -39,7 +39,7 @@ export class ClassStream {
   readonly #options: Required<ClassStreamOptions>
   readonly #maker: StepMaker
   readonly #channels: number
-  /** The last samples, those of the window at its end. */
+  /** The last samples, or tokens, those of the window at its end. */
   #ring: Float32Array
   #position = 0
   #run: { label: number; wins: number } = { label: -1, wins: 0 }
@@ -69,16 +69,13 @@ export class ClassStream {
   }
 
   /**
-   * The next samples, or values (len, channels), any number of them; gives the class of each window that ended in them. Samples that
-   * are refused leave the stream as it was.
+   * The next samples, values (len, channels) or piece of text, any number of them; gives the class of each window that ended in them.
+   * What is refused leaves the stream as it was.
    */
   push(samples: ClassInput): WindowClass[] {
     const op = 'ClassStream.push'
     if (this.#disposed) throw fail('ERR_S4_DISPOSED', op, 'a live stream', 'a disposed one')
-    const { data, sizes } = givenInput(op, 'samples', samples)
-    const channels = this.#channels
-    if (sizes.length !== 2 || sizes[1] !== channels)
-      throw fail('ERR_S4_SHAPE', op, `samples (len, ${channels})`, `sizes ${sizes.join(' × ')}`)
+    const data = this.#valuesOf(op, givenInput(op, 'samples', samples))
     const former = {
       ring: this.#ring.slice(),
       position: this.#position,
@@ -86,7 +83,7 @@ export class ClassStream {
       reported: this.#reported,
     }
     try {
-      return this.#take(op, data, sizes[0] as number)
+      return this.#take(op, data, data.length / this.#channels)
     } catch (error) {
       this.#ring = former.ring
       this.#position = former.position
@@ -94,6 +91,21 @@ export class ClassStream {
       this.#reported = former.reported
       throw error
     }
+  }
+
+  /** The values of what was pushed: of a text its tokens. */
+  #valuesOf(op: string, given: GivenInput): Float32Array {
+    const { codec, kind } = this.#about.input
+    const channels = this.#channels
+    if ('text' in given) {
+      if (codec !== undefined) return Float32Array.from(codec.encode(op, 'samples', given.text))
+      throw fail('ERR_S4_DATA', op, `samples as numbers, of a classifier of ${kind}`, 'a text')
+    }
+    const { data, sizes } = given
+    if (codec !== undefined) throw fail('ERR_S4_DATA', op, 'samples as a text', `sizes ${sizes.join(' × ')}`)
+    if (sizes.length !== 2 || sizes[1] !== channels)
+      throw fail('ERR_S4_SHAPE', op, `samples (len, ${channels})`, `sizes ${sizes.join(' × ')}`)
+    return data
   }
 
   #take(op: string, data: Float32Array, length: number): WindowClass[] {
@@ -117,9 +129,11 @@ export class ClassStream {
   #classify(op: string): WindowClass {
     const { input, classes } = this.#about
     const { debounce, threshold, window, rate } = this.#options
-    const given = { data: this.#ring, sizes: [window, this.#channels] }
-    const steps = this.#maker.scaled(op, 'samples', given, input)
-    const { data } = this.#model.predictSync(padded([steps], input.width).input, {
+    const steps =
+      input.kind === 'text'
+        ? { data: this.#ring, length: window }
+        : this.#maker.scaled(op, 'samples', { data: this.#ring, sizes: [window, this.#channels] }, input)
+    const { data } = this.#model.predictSync(padded([steps], input).input, {
       rate: input.kind === 'series' ? rate : 1,
     })
     const chances = softmax(data)

@@ -1,9 +1,9 @@
 import { filePath, listOf, rejectUnknownOptions, wholeNumber, type FilePath } from '../check.js'
-import { fail, throwIfAborted } from '../error.js'
+import { describe, fail, throwIfAborted } from '../error.js'
 import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
 import { classAbout, classText } from './class-file.js'
-import { fileInput } from './class-files.js'
+import { fileInput, fileOf, type InputFile } from './class-files.js'
 import { fitClassifier, type ClassAbout } from './class-fit.js'
 import {
   givenExamples,
@@ -18,6 +18,7 @@ import { largest, probabilities } from './class-network.js'
 import { checkClassifyOptions, rateRatio, type ClassifyOptions } from './class-options.js'
 import { ClassStream, type ClassStreamOptions } from './class-stream.js'
 import { accuracy, confusion, f1, topK, type F1Scores } from './metrics.js'
+import { checkTokens, type Tokenizer } from './tokenizer.js'
 
 /** The class of an input. */
 export interface Classification {
@@ -48,7 +49,7 @@ export interface ClassScores {
 const made = new WeakSet<object>()
 
 /**
- * Tells classes of series, sounds or pictures, of any length, apart.
+ * Tells classes of series, sounds, pictures or texts, of any length, apart.
  *
  * @example
  * const c = await Classifier.fit(recordings.map(({ samples, digit }) => ({ input: samples, label: digit })), { sampleRate: 8000 })
@@ -93,17 +94,25 @@ export class Classifier {
     return new Classifier(model, about, validationAccuracy)
   }
 
-  /** Loads what {@link Classifier.save} wrote. */
+  /** Loads what {@link Classifier.save} wrote. A tokeniser is not in the file: it is given again as `tokens`. */
   static async load(
     path: FilePath,
-    options: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> = {},
+    options: Pick<DeviceOptions, 'device' | 'threads' | 'precision'> & { tokens?: Tokenizer } = {},
   ): Promise<Classifier> {
     const op = 'Classifier.load'
     const file = filePath(op, path)
-    const device = rejectUnknownOptions(op, options, ['device', 'threads', 'precision'])
+    const { tokens, ...device } = rejectUnknownOptions(op, options, [
+      'device',
+      'threads',
+      'precision',
+      'tokens',
+    ])
+    const tokenizer = tokens === undefined ? undefined : checkTokens(op, tokens)
+    if (typeof tokenizer === 'string')
+      throw fail('ERR_S4_VALUE', op, 'tokens as a tokeniser', describe(tokens))
     const model = await SequenceModel.load(file, device)
     try {
-      const about = classAbout(op, model.extra, model.config.output)
+      const about = classAbout(op, model.extra, model.config, tokenizer)
       made.add(about)
       return new Classifier(model, about, undefined)
     } catch (error) {
@@ -117,7 +126,7 @@ export class Classifier {
     return [...this.#about.classes]
   }
 
-  /** What its inputs are: series of values, sound, or pictures. */
+  /** What its inputs are: series of values, sound, pictures, or texts. */
   get kind(): InputKind {
     return this.#about.input.kind
   }
@@ -128,18 +137,25 @@ export class Classifier {
     return kind === 'audio' ? sampleRate : undefined
   }
 
-  /** Writes network, scales and class names to one file (safetensors). */
+  /** Sizes of the pictures that it learned from, (height, width, colours) or (height, width); undefined of other inputs. */
+  get pictureSizes(): readonly number[] | undefined {
+    const { kind, sizes } = this.#about.input
+    return kind === 'image' ? [...sizes] : undefined
+  }
+
+  /** Writes network, scales, tokens and class names to one file (safetensors). */
   async save(path: FilePath): Promise<void> {
     const op = this.#checkLive('save')
     await this.#model.save(filePath(op, path), { extra: classText(this.#about), optimizer: false })
   }
 
   /**
-   * The classes of inputs, of which a text is the path of a recording or a picture. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
-   * learned again. Pictures have no rate.
+   * The classes of inputs. A string is the path of a recording or a picture, of a classifier of texts it is the text itself; `{ file }` is
+   * a file of any of them. `rate` 2 says that they have half as many samples a second as those of the training: nothing is
+   * learned again. Pictures and texts have no rate.
    */
   async predict(
-    inputs: readonly (ClassInput | string)[] | string,
+    inputs: readonly (ClassInput | InputFile)[] | string,
     options: { rate?: number; signal?: AbortSignal } = {},
   ): Promise<Classification[]> {
     const op = this.#checkLive('predict')
@@ -148,9 +164,12 @@ export class Classifier {
     const list = typeof inputs === 'string' ? [inputs] : listOf(op, 'inputs', inputs)
     // Asynchronous throughout: a wrong input must not leave the reading of a file before it without a handler.
     const given = await Promise.all(
-      list.map(async (x) =>
-        typeof x === 'string' ? fileInput(op, x, input, rate, signal) : givenInput(op, 'each of inputs', x),
-      ),
+      list.map(async (x) => {
+        const file = fileOf(op, x, input.kind)
+        return file === undefined
+          ? givenInput(op, 'each of inputs', x)
+          : fileInput(op, file, input, rate, signal)
+      }),
     )
     if (given.length === 0) return []
     const chances = await this.#probabilities(op, 'each of inputs', given, rate, signal)
@@ -209,8 +228,9 @@ export class Classifier {
     const { rate = 1, signal } = rejectUnknownOptions(op, options, ['rate', 'signal'])
     throwIfAborted(op, signal)
     rateRatio(op, 'rate', rate)
-    if (rate !== 1 && this.#about.input.kind === 'image')
-      throw fail('ERR_S4_UNSUPPORTED', op, 'no rate for pictures', rate)
+    const { kind } = this.#about.input
+    if (rate !== 1 && (kind === 'image' || kind === 'text'))
+      throw fail('ERR_S4_UNSUPPORTED', op, `no rate for ${kind === 'image' ? 'pictures' : 'texts'}`, rate)
     return { rate, signal }
   }
 
@@ -225,7 +245,7 @@ export class Classifier {
     const maker = new StepMaker(input, rate)
     const steps = inputs.map((x) => maker.scaled(op, what, x, input))
     return probabilities(this.#model, steps, {
-      width: input.width,
+      plan: input,
       classes: classes.length,
       rate: input.kind === 'series' ? rate : 1,
       signal,
@@ -233,7 +253,7 @@ export class Classifier {
   }
 
   /**
-   * Classifies what comes in piece by piece: every `hop` samples the last `window` of them. A class is reported when it has won
+   * Classifies what comes in piece by piece: every `hop` samples (of texts tokens) the last `window` of them. A class is reported when it has won
    * `debounce` times in a row with at least the probability `threshold`, and then not again before another one has.
    */
   stream(options: ClassStreamOptions = {}): ClassStream {
@@ -242,7 +262,7 @@ export class Classifier {
     const { rate } = this.#call(op, given.rate === undefined ? {} : { rate: given.rate })
     const { input, window: usual } = this.#about
     if (input.kind === 'image')
-      throw fail('ERR_S4_UNSUPPORTED', op, 'a classifier of series or sound', 'one of pictures')
+      throw fail('ERR_S4_UNSUPPORTED', op, 'a classifier of series, sound or texts', 'one of pictures')
     const { window = Math.max(1, Math.round(usual / rate)), debounce = 2, threshold = 0.5 } = given
     wholeNumber(op, 'window', window, 1, 2 ** 28)
     const { hop = Math.max(1, Math.floor(window / 4)) } = given

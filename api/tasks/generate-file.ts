@@ -2,13 +2,12 @@
 import { fail } from '../error.js'
 import type { ModelConfig } from '../options.js'
 import type { GeneratorAbout } from './generate-fit.js'
-import { bytesCodec, charactersCodec, ownCodec, type CheckedTokenizer, type Codec } from './tokenizer.js'
+import { savedCodec, savedTokens, type CheckedTokenizer, type SavedTokens } from './tokenizer.js'
 
 const FORMAT = 1
 
 export function generatorText({ codec }: GeneratorAbout): string {
-  const { kind, size, characters } = codec
-  return JSON.stringify({ task: 'generate', format: FORMAT, tokens: { kind, size, characters } })
+  return JSON.stringify({ task: 'generate', format: FORMAT, tokens: savedTokens(codec) })
 }
 
 /** Reads what {@link generatorText} gave. `ERR_S4_CHECKPOINT` for anything else, before the network is used. */
@@ -19,7 +18,7 @@ export function generatorAbout(
   tokenizer: CheckedTokenizer | undefined,
 ): GeneratorAbout {
   const wrong = (got: string) => fail('ERR_S4_CHECKPOINT', op, 'a file that Generator.save wrote', got)
-  let given: { task?: unknown; format?: unknown; tokens?: Partial<Codec> }
+  let given: { task?: unknown; format?: unknown; tokens?: SavedTokens }
   try {
     given = JSON.parse(text ?? '') as typeof given
   } catch {
@@ -30,23 +29,10 @@ export function generatorAbout(
       typeof given?.task === 'string' ? `a file of the task '${given.task}'` : 'a model of another program',
     )
   if (given.format !== FORMAT) throw wrong(`one of the format ${String(given.format)}`)
-  const { kind, size, characters } = given.tokens ?? {}
-  if (kind === 'own' && tokenizer === undefined)
-    throw fail('ERR_S4_VALUE', op, `'tokens', the tokeniser that the generator was made with`, 'none')
-  if (kind !== 'own' && tokenizer !== undefined)
-    throw fail('ERR_S4_VALUE', op, `no 'tokens' for a generator of ${String(kind)}`, 'a tokeniser')
-  const codec =
-    kind === 'bytes'
-      ? bytesCodec()
-      : kind === 'characters' && typeof characters === 'string'
-        ? charactersCodec(characters)
-        : kind === 'own' && tokenizer !== undefined && Number.isSafeInteger(size)
-          ? ownCodec(tokenizer, size as number)
-          : undefined
+  const codec = savedCodec(op, 'generator', given.tokens, tokenizer)
   const { encoder, vocabulary, output, loss, pooling } = config
   const right =
     codec !== undefined &&
-    codec.size === size &&
     encoder === 'embedding' &&
     vocabulary === codec.size + 1 &&
     output === vocabulary &&

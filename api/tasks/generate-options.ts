@@ -1,8 +1,8 @@
 // Options of a generator, and their checks; sizes chosen by the text.
-import { numberIn32Bits, oneOf, rejectUnknownOptions, wholeNumber } from '../check.js'
+import { numberIn32Bits, rejectUnknownOptions, wholeNumber } from '../check.js'
 import { describe, fail } from '../error.js'
 import { checkTaskOptions, TASK_OPTIONS, type CheckedTaskOptions, type TaskTrainOptions } from './options.js'
-import { checkTokenizer, type CheckedTokenizer, type TokenKind } from './tokenizer.js'
+import { checkTokens, type CheckedTokens, type TokenKind } from './tokenizer.js'
 
 /** Options of {@link Generator.fit}. */
 export interface GeneratorOptions extends TaskTrainOptions {
@@ -19,15 +19,6 @@ export interface CheckedGeneratorOptions extends CheckedTaskOptions {
   tokens: CheckedTokens
   window: number | undefined
   validation: number
-}
-
-/** What the option `tokens` may be, after the check. */
-export type CheckedTokens = 'bytes' | 'characters' | CheckedTokenizer
-
-/** Checks the option `tokens`. */
-export function checkTokens(op: string, tokens: unknown): CheckedTokens {
-  if (typeof tokens === 'object' && tokens !== null) return checkTokenizer(op, tokens)
-  return oneOf(op, 'tokens', tokens, ['bytes', 'characters'] as const)
 }
 
 export function checkGeneratorOptions(op: string, given: unknown): CheckedGeneratorOptions {

@@ -6,9 +6,9 @@ import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
 import { generatorAbout, generatorText } from './generate-file.js'
 import { boundaryOf, fitGenerator, givenTexts, type GeneratorAbout, type TextSource } from './generate-fit.js'
-import { checkGeneratorOptions, checkTokens, type GeneratorOptions } from './generate-options.js'
+import { checkGeneratorOptions, type GeneratorOptions } from './generate-options.js'
 import { StopText } from './stop-text.js'
-import type { Tokenizer } from './tokenizer.js'
+import { checkTokens, type Tokenizer } from './tokenizer.js'
 
 /** Options of {@link Generator.generate}. */
 export interface TextOptions extends SamplingOptions {

@@ -1,5 +1,5 @@
 // Text as tokens and back: bytes, characters, or a caller's own tokeniser.
-import { membersOf, wholeNumber } from '../check.js'
+import { membersOf, oneOf, wholeNumber } from '../check.js'
 import { describe, fail, readGiven } from '../error.js'
 import { integers } from '../tensor.js'
 
@@ -23,6 +23,8 @@ export interface Codec {
   readonly size: number
   /** The characters, in the order of their tokens. */
   readonly characters?: string
+  /** Whether characters that are none of these are one more token; else they are refused. */
+  readonly hasOthers?: boolean
   encode: (op: string, what: string, text: string | Uint8Array) => Int32Array
   /** Gives the text of tokens as they come, never a part of a character. */
   decoder: () => (token: number) => string
@@ -33,7 +35,7 @@ export function textOfBytes(op: string, what: string, bytes: Uint8Array): string
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch {
-    throw fail('ERR_S4_DATA', op, `${what} in UTF-8, for tokens that are no bytes`, 'other bytes')
+    throw fail('ERR_S4_DATA', op, `${what} in UTF-8`, 'other bytes')
   }
 }
 
@@ -55,27 +57,29 @@ export const bytesCodec = (): Codec => ({
   },
 })
 
-/** The characters (code points) of a text. */
-export function charactersCodec(characters: string): Codec {
+/** The characters (code points) of a text; with `hasOthers` all others are one more token. */
+export function charactersCodec(characters: string, hasOthers = false): Codec {
   const list = Array.from(characters)
+  const other = hasOthers ? list.length : undefined
   const tokens = new Map(list.map((character, token) => [character, token]))
   return {
     kind: 'characters',
-    size: list.length,
+    size: list.length + (hasOthers ? 1 : 0),
     characters,
+    hasOthers,
     encode: (op, what, text) => {
       const given = stringOf(op, what, text)
       const out = new Int32Array(given.length)
       let count = 0
       for (const character of given) {
-        const token = tokens.get(character)
+        const token = tokens.get(character) ?? other
         if (token === undefined)
           throw fail('ERR_S4_DATA', op, `${what} of characters that were learned`, JSON.stringify(character))
         out[count++] = token
       }
       return out.slice(0, count)
     },
-    decoder: () => (token) => list[token] ?? '',
+    decoder: () => (token) => list[token] ?? (token === other ? '\uFFFD' : ''),
   }
 }
 
@@ -83,9 +87,12 @@ export function charactersCodec(characters: string): Codec {
 export function charactersOf(texts: readonly string[]): Codec {
   const found = new Set<string>()
   for (const text of texts) for (const character of text) found.add(character)
-  const inOrder = [...found].toSorted((a, b) => (a.codePointAt(0) as number) - (b.codePointAt(0) as number))
-  return charactersCodec(inOrder.join(''))
+  return charactersCodec(inOrder(found))
 }
+
+/** Characters in the order of their code points. */
+export const inOrder = (characters: Iterable<string>): string =>
+  [...characters].toSorted((a, b) => (a.codePointAt(0) as number) - (b.codePointAt(0) as number)).join('')
 
 /** A caller's tokeniser after the check. */
 export interface CheckedTokenizer extends Tokenizer {
@@ -107,6 +114,15 @@ export function checkTokenizer(op: string, given: unknown): CheckedTokenizer {
     decode: (tokens) => call.decode(tokens),
     size: size === undefined ? undefined : wholeNumber(op, 'tokens.size', size, 1, 2 ** 24),
   }
+}
+
+/** What the option `tokens` may be, after the check. */
+export type CheckedTokens = 'bytes' | 'characters' | CheckedTokenizer
+
+/** Checks the option `tokens`. */
+export function checkTokens(op: string, tokens: unknown): CheckedTokens {
+  if (typeof tokens === 'object' && tokens !== null) return checkTokenizer(op, tokens)
+  return oneOf(op, 'tokens', tokens, ['bytes', 'characters'] as const)
 }
 
 /** A caller's tokeniser as a codec; what it throws comes back as it is. */
@@ -163,4 +179,40 @@ function ownDecoder(tokenizer: CheckedTokenizer): (token: number) => string {
     given = tokens.length
     return text
   }
+}
+
+/** What a file says of tokens, as JSON. */
+export type SavedTokens = Pick<Codec, 'kind' | 'size' | 'characters' | 'hasOthers'>
+
+export const savedTokens = ({ kind, size, characters, hasOthers }: Codec): SavedTokens => ({
+  kind,
+  size,
+  ...(characters !== undefined && { characters }),
+  ...(hasOthers === true && { hasOthers }),
+})
+
+/**
+ * The codec that a file of `task` says, a caller's tokeniser in it where that is one. Undefined where the file is damaged;
+ * `ERR_S4_VALUE` where there is no tokeniser, or one too many.
+ */
+export function savedCodec(
+  op: string,
+  task: 'generator' | 'classifier',
+  saved: Partial<SavedTokens> | undefined,
+  tokenizer: CheckedTokenizer | undefined,
+): Codec | undefined {
+  const { kind, size, characters, hasOthers } = saved ?? {}
+  if (kind === 'own' && tokenizer === undefined)
+    throw fail('ERR_S4_VALUE', op, `'tokens', the tokeniser that the ${task} was made with`, 'none')
+  if (kind !== 'own' && tokenizer !== undefined)
+    throw fail('ERR_S4_VALUE', op, `no 'tokens' for a ${task} of ${String(kind)}`, 'a tokeniser')
+  const codec =
+    kind === 'bytes'
+      ? bytesCodec()
+      : kind === 'characters' && typeof characters === 'string'
+        ? charactersCodec(characters, hasOthers === true)
+        : kind === 'own' && tokenizer !== undefined && Number.isSafeInteger(size)
+          ? ownCodec(tokenizer, size as number)
+          : undefined
+  return codec?.size === size ? codec : undefined
 }
