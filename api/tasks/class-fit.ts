@@ -128,7 +128,7 @@ export async function fitClassifier(
     begun?.state,
   )
   const samples = inputs
-    .map((input, i) => ('text' in input ? raw[i]!.steps.length : (input.sizes[0] as number)))
+    .map((one, i) => ('text' in one ? raw[i]!.steps.length : (one.sizes[0] as number)))
     .toSorted((a, b) => a - b)
   const about = { input, classes, window: samples[samples.length >> 1] as number, rates: plan.rates }
   return { model, about, validationAccuracy: (await validate(model)).figures.accuracy as number }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { readSafetensors } from 's4-node'
+import { diagonal, idx, texts, uniform } from './made.js'
 
 const folder = fileURLToPath(new URL('../../../examples/', import.meta.url))
 const run = (name: string, ...args: string[]) =>
@@ -109,6 +110,33 @@ test('examples/audio.mjs: a folder of recordings is learned, a long one heard pi
     const heard = [...text.matchAll(/^([\d.]+) (high|low)$/gm)]
     assert.deepEqual([heard[0]?.[1], heard[0]?.[2], heard.at(-1)?.[2]], ['0', 'low', 'high'], text)
     assert.equal(heard.length, 7, text)
+  } finally {
+    rmSync(out, { recursive: true })
+  }
+})
+
+test('examples/texts.mjs, pictures.mjs: folders of texts, files of pictures', () => {
+  const out = mkdtempSync(join(tmpdir(), 's4-examples-'))
+  try {
+    texts(90, 1).forEach(({ text, label }, i) => {
+      mkdirSync(join(out, 'texts', label), { recursive: true })
+      writeFileSync(join(out, 'texts', label, `${i}.txt`), text)
+    })
+    const said = run('texts.mjs', join(out, 'texts'), 'abc abc abc ', '20')
+    assert.ok(Number(/^neg, pos: (\d+) % right/.exec(said)?.[1]) >= 80, said)
+    assert.match(said, /'abc abc abc ' is pos \((0.[5-9]\d|1.00)\)\n40 pos\n$/)
+    const random = uniform(1)
+    for (const [name, count] of [
+      ['train', 80],
+      ['t10k', 20],
+    ] as const) {
+      const pictures = Array.from({ length: count }, (_, i) => diagonal(6, i % 2, random))
+      writeFileSync(join(out, `${name}-images-idx3-ubyte`), idx([count, 6, 6], Buffer.concat(pictures)))
+      const labels = Uint8Array.from({ length: count }, (_, i) => i % 2)
+      writeFileSync(join(out, `${name}-labels-idx1-ubyte`), idx([count], labels))
+    }
+    const seen = run('pictures.mjs', out, 'rows', '15')
+    assert.ok(Number(/^(\d+) of 20 right\n0: \d+ \d+\n1: \d+ \d+\n$/.exec(seen)?.[1]) >= 17, seen)
   } finally {
     rmSync(out, { recursive: true })
   }

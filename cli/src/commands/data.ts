@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { kindOf, filesOf, readInputs } from '../data/examples.js'
+import { readInputs } from '../data/examples.js'
+import { filesOf, kindOf } from '../data/files.js'
+import { readPictures } from 's4-node'
 import { readOneTable, tableSpecs } from '../data/tables.js'
 import { jsonSpec } from '../options/common.js'
 import type { NumberSpec } from '../options/spec.js'
@@ -65,21 +67,25 @@ const pictures = (name: 'pathfinder' | 'pathx', side: number): Command => ({
 
 const show: Command = {
   name: 'show',
-  summary: 'what tables and folders of recordings hold, as the other commands read them',
-  operands: [{ name: 'DATA...', help: 'tables, recordings, folders' }],
+  summary: 'what tables, recordings and pictures hold, as the other commands read them',
+  operands: [{ name: 'DATA...', help: 'tables, recordings, pictures, folders' }],
   options: [jsonSpec, ...tableSpecs],
   async run({ operands, values }) {
-    const files = filesOf(operands)
+    const files = await filesOf(operands)
     const shown: object[] = []
-    for (const { file } of files.filter((one) => kindOf(one.file) === 'table'))
+    for (const { file } of files.filter((one) => ['table', 'text'].includes(kindOf(one.file) ?? '')))
       shown.push({ file, ...(await tableSummary(file, values)) })
     const sounds = files.filter(({ file }) => kindOf(file) === 'audio')
     for (const { file } of sounds) {
       const { inputs, sampleRate } = await readInputs([file], {})
-      const samples = inputs[0]!.input.length
+      const samples = (inputs[0]!.input as Float32Array).length
       shown.push({ file, sampleRate, samples, seconds: samples / (sampleRate as number) })
     }
-    if (shown.length === 0) throw new Error(`${operands.join(', ')}: no tables and no recordings`)
+    for (const { file } of files.filter((one) => kindOf(one.file) === 'picture')) {
+      const { height, width, channels } = await readPictures([file])
+      shown.push({ file, height, width, channels })
+    }
+    if (shown.length === 0) throw new Error(`${operands.join(', ')}: no tables, recordings or pictures`)
     for (const one of shown)
       console.log(values['json'] ? JSON.stringify(one) : textOf(one as Record<string, unknown>))
     return 0

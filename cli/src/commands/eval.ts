@@ -107,7 +107,7 @@ async function figures(
   }
   if (loaded.task === 'generate') return textFigures(loaded.generator, data)
   const { classifier } = loaded
-  const { examples, sampleRate } = await readExamples(data, values)
+  const { examples, sampleRate } = await readExamples(data, values, classifier)
   const only = new RegExp((values['only'] as string | undefined) ?? '')
   const chosen = examples.filter(({ name }) => only.test(name))
   if (chosen.length === 0)

@@ -10,7 +10,7 @@ export const predict: Command = {
   summary: 'the classes of files, or of the rows of tables',
   operands: [
     { name: 'RUN', help: 'folder of a run of a classifier, or its best.safetensors' },
-    { name: 'DATA...', help: 'recordings, folders of them, or tables' },
+    { name: 'DATA...', help: 'recordings, pictures, texts, folders of them, or tables' },
   ],
   options: [
     {
@@ -22,7 +22,7 @@ export const predict: Command = {
       otherwise: 'what the files say, else 1',
     },
     jsonSpec,
-    ...exampleSpecs.filter(({ name }) => name !== 'label'),
+    ...exampleSpecs.filter(({ name }) => name !== 'label' && name !== 'classes'),
     ...deviceSpecs,
   ],
   notes:
@@ -30,7 +30,7 @@ export const predict: Command = {
   async run({ operands: [run, ...data], values }) {
     const classifier = await loadClassifier(run as string, deviceOf(values))
     try {
-      const { inputs, sampleRate } = await readInputs(data, values)
+      const { inputs, sampleRate } = await readInputs(data, values, classifier)
       const answers = await classifier.predict(
         inputs.map(({ input }) => input),
         { rate: rateOf(classifier, sampleRate, values) },

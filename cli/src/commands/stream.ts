@@ -2,7 +2,8 @@ import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import type { Classifier, Forecaster, StreamRow, WindowClass } from 's4-node/tasks'
-import { kindOf, readRecordings } from '../data/examples.js'
+import { readRecordings } from '../data/examples.js'
+import { kindOf } from '../data/files.js'
 import { rateOf } from '../data/rate.js'
 import { SampleBytes, sampleFormats, type SampleFormat } from '../data/sample-bytes.js'
 import { readOneTable } from '../data/tables.js'
@@ -89,7 +90,7 @@ answers each row at once with row,column,value,expected,sigma,strength,mark: exp
 above 1 is a mark, 'surprise' or 'flat'. An empty field is a missing value.
 
 A classifier reads a recording, or raw samples from standard input (little-endian, one channel, at the rate of its training), and
-answers every window with position,label,probability,report.`,
+answers every window with position,label,probability,report. One of texts reads text, and its windows are of tokens.`,
   async run({ operands: [run, file], values }) {
     const loaded = await loadTask(run as string, deviceOf(values))
     try {
@@ -215,6 +216,15 @@ async function listen(classifier: Classifier, file: string | undefined, values: 
     return
   }
   using heard = live(rateOf(classifier, undefined, values))
+  if (classifier.kind === 'text') {
+    // A character that comes in two pieces is one.
+    const decoder = new TextDecoder('utf-8', { fatal: true })
+    for await (const piece of source(file)) {
+      const text = decoder.decode(piece as Buffer, { stream: true })
+      if (text !== '') say(heard.push(text))
+    }
+    return
+  }
   const bytes = new SampleBytes((values['format'] as SampleFormat | undefined) ?? 'i16')
   for await (const piece of source(file)) {
     const samples = bytes.push(piece as Buffer)

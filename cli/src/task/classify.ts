@@ -14,7 +14,7 @@ const specs: readonly OptionSpec[] = [
     kind: 'pattern',
     word: 'pattern',
     help: 'files whose path matches are the test part, and not learned from',
-    otherwise: 'none',
+    otherwise: 'what folders or names call test, as of CIFAR-10, MNIST and aclImdb',
   },
   {
     name: 'testShare',
@@ -22,7 +22,7 @@ const specs: readonly OptionSpec[] = [
     min: 0,
     max: 0.9,
     help: 'the test part of each class where --test is not given',
-    otherwise: '0.1',
+    otherwise: '0.1, where nothing is called test',
   },
   {
     name: 'validation',
@@ -42,7 +42,7 @@ const specs: readonly OptionSpec[] = [
   {
     name: 'vary',
     kind: 'flag',
-    help: 'vary speed and level of examples while training',
+    help: 'vary speed and level of examples, which are no texts, while training',
     otherwise: 'for recordings',
   },
   {
@@ -52,6 +52,27 @@ const specs: readonly OptionSpec[] = [
     help: 'let outputs depend on earlier steps alone',
     otherwise: 'on later ones too',
   },
+  {
+    name: 'scan',
+    kind: 'choice',
+    choices: ['rows', 'pixels'],
+    help: 'what a step of a picture is',
+    otherwise: 'rows',
+  },
+  {
+    name: 'tokens',
+    kind: 'choice',
+    choices: ['bytes', 'characters'],
+    help: 'what a text is made of',
+    otherwise: 'bytes',
+  },
+  {
+    name: 'maxLength',
+    kind: 'count',
+    min: 1,
+    help: 'most tokens of a text; those beyond them are left out',
+    otherwise: '4096',
+  },
   ...trainingSpecs,
   ...deviceSpecs,
 ]
@@ -59,22 +80,42 @@ const specs: readonly OptionSpec[] = [
 /** Names of {@link ClassifyOptions} that are given as they are. */
 const READING = new Set([...exampleSpecs.map(({ name }) => name), 'test', 'testShare'])
 
+interface Parts {
+  learned: NamedExample[]
+  held: NamedExample[]
+}
+
+/** Refuses a test part with classes that are not learned, of which no figure could tell. */
+function known(parts: Parts, what: string): Parts {
+  const classes = new Set(parts.learned.map(({ label }) => label))
+  const counts = new Map<string | number, number>()
+  for (const { label } of parts.held) if (!classes.has(label)) counts.set(label, (counts.get(label) ?? 0) + 1)
+  if (counts.size === 0) return parts
+  const said = [...counts].map(([label, count]) => `${count} of '${label}'`).join(', ')
+  throw new UsageError(
+    `${what} has examples of classes that are not learned: ${said}; --classes a,b leaves others out`,
+  )
+}
+
 /** Divides examples into those that are learned from and those of the test. */
-export function testPart(
-  examples: readonly NamedExample[],
-  { test, testShare = 0.1 }: Values,
-): { learned: NamedExample[]; held: NamedExample[] } {
+export function testPart(examples: readonly NamedExample[], { test, testShare }: Values): Parts {
   if (test !== undefined) {
     const matches = new RegExp(test as string)
     const held = examples.filter(({ name }) => matches.test(name))
     if (held.length === 0)
       throw new UsageError(`--test ${String(test)} matches none of ${examples.length} examples`)
-    return { held, learned: examples.filter(({ name }) => !matches.test(name)) }
+    return known({ held, learned: examples.filter(({ name }) => !matches.test(name)) }, '--test')
+  }
+  if (testShare === undefined && examples.some(({ part }) => part === 'test')) {
+    const learned = examples.filter(({ part }) => part !== 'test')
+    // Files of the test part alone are divided as others are.
+    if (learned.length > 0)
+      return known({ learned, held: examples.filter(({ part }) => part === 'test') }, 'the test part')
   }
   const [learned, held]: [NamedExample[], NamedExample[]] = [[], []]
   for (const label of new Set(examples.map((one) => one.label))) {
     const own = examples.filter((one) => one.label === label)
-    const count = own.length < 3 ? 0 : Math.round(own.length * (testShare as number))
+    const count = own.length < 3 ? 0 : Math.round(own.length * ((testShare as number | undefined) ?? 0.1))
     // Spread over the class, whose files may be in an order.
     own.forEach((one, i) =>
       (Math.floor(((i + 1) * count) / own.length) > Math.floor((i * count) / own.length)
@@ -109,11 +150,10 @@ export const classify: Task = {
           async judge(history, settings) {
             // Its charts take a while to load, which other commands need not wait for.
             const { classPage } = await import('../report/classify.js')
-            const known = held.filter(({ label }) => classifier.classes.includes(label))
             const scores: ClassScores | undefined =
-              known.length === 0
+              held.length === 0
                 ? undefined
-                : await classifier.evaluate(known.map(({ input, label }) => ({ input, label })))
+                : await classifier.evaluate(held.map(({ input, label }) => ({ input, label })))
             const { classes, validationAccuracy } = classifier
             const result = {
               task: 'classify',
@@ -126,7 +166,7 @@ export const classify: Task = {
               scores === undefined
                 ? `no test part; right in validation: ${((validationAccuracy as number) * 100).toFixed(1)} %`
                 : classLines(scores, classes)
-            return { result, text, page: await classPage(classifier, known, scores, history, settings) }
+            return { result, text, page: await classPage(classifier, held, scores, history, settings) }
           },
           dispose: () => classifier.dispose(),
         }
