@@ -157,8 +157,8 @@ interface EpochEvent extends EpochFigures {
 interface EndEvent {
     /** The kind of the event. */
     type: 'end';
-    /** Whether all epochs were made, validation got no better, or the time was over. */
-    reason: 'epochs' | 'patience' | 'time';
+    /** Whether all epochs were made, validation got no better, the time was over, or `stop` fired. */
+    reason: 'epochs' | 'patience' | 'time' | 'stop';
     /** Number of epochs that were made. */
     epoch: number;
     /** The epoch whose parameters were kept. */
@@ -200,8 +200,13 @@ interface TaskTrainOptions extends Pick<DeviceOptions, 'device' | 'threads' | 'p
     folder?: FilePath;
     /** Whether to go on with the run in `folder`, if there is one, with the same data and options. Default false. */
     resume?: boolean;
-    /** Ends training, within one update, when it fires. */
+    /** Ends training, within one update, when it fires: the call is refused with `ERR_S4_ABORTED`. */
     signal?: AbortSignal;
+    /**
+     * Ends training, within one update, when it fires, as if it had come to its end: the best parameters so far are kept. In the first
+     * epoch these are the present ones.
+     */
+    stop?: AbortSignal;
     /** Is called with every event. */
     onEvent?: (event: TaskEvent) => void;
 }

@@ -26,6 +26,7 @@ export const tiny = () => ({
   folder,
   resume: false,
   signal: signal(),
+  stop: signal(),
   onEvent: () => undefined,
   device: device(),
   threads: 1,

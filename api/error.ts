@@ -206,15 +206,19 @@ export async function callNativeAsync<R>(call: () => Promise<R>): Promise<R> {
 
 /** Throws `ERR_S4_ABORTED` if the signal has fired, and `ERR_S4_VALUE` if it is no AbortSignal. */
 export function throwIfAborted(op: string, signal?: AbortSignal): void {
-  if (signal === undefined) return
-  const { aborted: fired, addEventListener } = readGiven(op, 'signal', () =>
+  if (signal !== undefined && hasFired(op, 'signal', signal)) throw aborted(op, signal)
+}
+
+/** Whether a signal has fired; refuses what is no AbortSignal. `what` names the option. */
+export function hasFired(op: string, what: string, signal: AbortSignal): boolean {
+  const { aborted: fired, addEventListener } = readGiven(op, what, () =>
     typeof signal === 'object' && signal !== null
       ? { aborted: signal.aborted as unknown, addEventListener: signal.addEventListener as unknown }
       : { aborted: undefined, addEventListener: undefined },
   )
   if (typeof fired !== 'boolean' || typeof addEventListener !== 'function')
-    throw fail('ERR_S4_VALUE', op, 'an AbortSignal for the option signal', signal)
-  if (fired) throw aborted(op, signal)
+    throw fail('ERR_S4_VALUE', op, `an AbortSignal for the option ${what}`, signal)
+  return fired
 }
 
 /** Makes the error of an operation that a signal has aborted. Its `cause` is the signal's reason. */

@@ -1,6 +1,6 @@
 // Options and events that the tasks have in common, and their checks.
 import { booleanOf, filePath, numberIn32Bits, oneOf, wholeNumber, type FilePath } from '../check.js'
-import { describe, fail, throwIfAborted } from '../error.js'
+import { describe, fail, hasFired, throwIfAborted } from '../error.js'
 import { choices, type DeviceOptions } from '../options.js'
 import { checkFolder } from './folder.js'
 
@@ -58,8 +58,8 @@ export interface EpochEvent extends EpochFigures {
 export interface EndEvent {
   /** The kind of the event. */
   type: 'end'
-  /** Whether all epochs were made, validation got no better, or the time was over. */
-  reason: 'epochs' | 'patience' | 'time'
+  /** Whether all epochs were made, validation got no better, the time was over, or `stop` fired. */
+  reason: 'epochs' | 'patience' | 'time' | 'stop'
   /** Number of epochs that were made. */
   epoch: number
   /** The epoch whose parameters were kept. */
@@ -103,8 +103,13 @@ export interface TaskTrainOptions extends Pick<DeviceOptions, 'device' | 'thread
   folder?: FilePath
   /** Whether to go on with the run in `folder`, if there is one, with the same data and options. Default false. */
   resume?: boolean
-  /** Ends training, within one update, when it fires. */
+  /** Ends training, within one update, when it fires: the call is refused with `ERR_S4_ABORTED`. */
   signal?: AbortSignal
+  /**
+   * Ends training, within one update, when it fires, as if it had come to its end: the best parameters so far are kept. In the first
+   * epoch these are the present ones.
+   */
+  stop?: AbortSignal
   /** Is called with every event. */
   onEvent?: (event: TaskEvent) => void
 }
@@ -121,6 +126,7 @@ export const TASK_OPTIONS = [
   'folder',
   'resume',
   'signal',
+  'stop',
   'onEvent',
   'device',
   'threads',
@@ -137,8 +143,9 @@ export interface CheckedTaskOptions extends Omit<TaskTrainOptions, 'folder' | 'o
 
 /** Checks the options that tasks have in common; `options` have been read. */
 export function checkTaskOptions(op: string, options: TaskTrainOptions): CheckedTaskOptions {
-  const { folder, onEvent, resume = false, seed = 0, signal } = options
+  const { folder, onEvent, resume = false, seed = 0, signal, stop } = options
   throwIfAborted(op, signal)
+  if (stop !== undefined) hasFired(op, 'stop', stop)
   for (const name of TASK_NUMBERS)
     if (options[name] !== undefined)
       wholeNumber(op, name, options[name], 1, name === 'features' ? 1 << 16 : 1 << 20)

@@ -7,7 +7,13 @@ import { fail, throwIfAborted } from '../error.js'
 import { SequenceModel } from '../model.js'
 import type { LoadOptions } from '../options.js'
 import { schedules } from '../schedules.js'
-import { deviceOf, type CheckedTaskOptions, type EpochFigures, type TaskEvent } from './options.js'
+import {
+  deviceOf,
+  type CheckedTaskOptions,
+  type EndEvent,
+  type EpochFigures,
+  type TaskEvent,
+} from './options.js'
 
 /** A training that is to be run. */
 export interface Training {
@@ -23,6 +29,7 @@ export interface Training {
   readonly weightDecay: number
   readonly seed: number
   readonly signal: AbortSignal | undefined
+  readonly stop: AbortSignal | undefined
   readonly folder: string | undefined
   readonly load: LoadOptions
   readonly onEvent: (event: TaskEvent) => void
@@ -41,7 +48,7 @@ export function courseOf(
   { epochs, updates, patience, lr, ssmLr, weightDecay }: Course,
   options: CheckedTaskOptions,
 ): Omit<Training, 'batches' | 'validate'> {
-  const { maxSeconds = Infinity, seed, signal, folder, onEvent } = options
+  const { maxSeconds = Infinity, seed, signal, stop, folder, onEvent } = options
   const rates = { lr, ssmLr, weightDecay }
   return {
     op,
@@ -52,6 +59,7 @@ export function courseOf(
     ...rates,
     seed,
     signal,
+    stop,
     folder,
     load: deviceOf(options),
     onEvent,
@@ -124,7 +132,9 @@ async function trained(model: SequenceModel, training: Training, state: RunState
   const started = performance.now()
   const chosen = folder === undefined ? undefined : join(folder, BEST)
   let best = state.epoch > 0 && chosen !== undefined && existsSync(chosen) ? readFileSync(chosen) : undefined
-  let reason: 'epochs' | 'patience' | 'time' = 'epochs'
+  let reason: EndEvent['reason'] = 'epochs'
+  // Whether the model has made updates since its last whole epoch.
+  let isBeyond = false
   let planned = epochs
   // A run that had ended, but for what comes after it, trains no more.
   if (state.epoch > 0 && best !== undefined && state.epoch - state.bestEpoch >= patience)
@@ -133,7 +143,11 @@ async function trained(model: SequenceModel, training: Training, state: RunState
   while (state.epoch < planned) {
     throwIfAborted(op, signal)
     const epochStart = performance.now()
-    const loss = await oneEpoch(model, training, state.epoch, planned * updates)
+    const { loss, isWhole } = await oneEpoch(model, training, state.epoch, planned * updates)
+    if (!isWhole && best !== undefined) {
+      ;[reason, isBeyond] = ['stop', true]
+      break
+    }
     const { figure, figures } = await training.validate(model)
     state.epoch++
     state.seconds = before + (performance.now() - started) / 1000
@@ -145,7 +159,8 @@ async function trained(model: SequenceModel, training: Training, state: RunState
     }
     if (folder !== undefined) {
       if (isBest) replaceFile(chosen as string, best as Uint8Array)
-      await model.save(join(folder, LAST), { extra: JSON.stringify({ run: state }) })
+      // A run that goes on does so from a whole epoch, or from its beginning.
+      if (isWhole) await model.save(join(folder, LAST), { extra: JSON.stringify({ run: state }) })
     }
     onEvent({
       type: 'epoch',
@@ -161,23 +176,25 @@ async function trained(model: SequenceModel, training: Training, state: RunState
     const each = (performance.now() - epochStart) / 1000
     const fit = state.epoch + Math.floor((maxSeconds - state.seconds) / each)
     if (fit < planned) [planned, reason] = [Math.max(fit, state.epoch), 'time']
-    if (reason === 'patience') break
+    if (training.stop?.aborted) reason = 'stop'
+    if (reason === 'patience' || reason === 'stop') break
   }
   onEvent({ type: 'end', reason, epoch: state.epoch, bestEpoch: state.bestEpoch, seconds: state.seconds })
-  if (state.bestEpoch === state.epoch || best === undefined) return { model, bestEpoch: state.bestEpoch }
+  if (best === undefined || (state.bestEpoch === state.epoch && !isBeyond))
+    return { model, bestEpoch: state.bestEpoch }
   const chosenModel = await SequenceModel.fromBytes(best, training.load)
   model.dispose()
   return { model: chosenModel, bestEpoch: state.bestEpoch }
 }
 
-/** Makes the updates of an epoch; gives their mean loss. */
+/** Makes the updates of an epoch, all of them or until it is stopped; gives their mean loss. */
 async function oneEpoch(
   model: SequenceModel,
   training: Training,
   epoch: number,
   total: number,
-): Promise<number> {
-  const { lr, ssmLr, weightDecay, seed, signal, onEvent, updates } = training
+): Promise<{ loss: number; isWhole: boolean }> {
+  const { lr, ssmLr, weightDecay, seed, signal, stop, onEvent, updates } = training
   let [sum, count] = [0, 0]
   const events = model.train(training.batches(epoch), {
     lr,
@@ -195,8 +212,9 @@ async function oneEpoch(
     sum += event.loss
     count++
     onEvent({ type: 'step', epoch: epoch + 1, step: event.step, of: total, loss: event.loss })
+    if (stop?.aborted && count < updates) return { loss: sum / count, isWhole: false }
   }
-  return count === 0 ? NaN : sum / count
+  return { loss: count === 0 ? NaN : sum / count, isWhole: true }
 }
 
 /** Writes a file beside its place, and then renames it. */

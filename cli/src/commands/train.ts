@@ -18,6 +18,16 @@ const outSpec: OptionSpec = {
   otherwise: 'runs/ and the name of the data',
 }
 
+const liveSpec: OptionSpec = {
+  name: 'live',
+  kind: 'flag',
+  help: 'a page on this machine that shows the training while it runs, and can stop it; its address is printed',
+  otherwise: 'off',
+}
+
+/** What the command itself is told, beside the options of a training. */
+const shown = (values: Values) => ({ json: values['json'] === true, live: values['live'] === true })
+
 /** The folder of a run that names none. */
 const usualFolder = ([first = 'run']: readonly string[]): string =>
   join('runs', basename(first, extname(first)) || 'run')
@@ -25,22 +35,23 @@ const usualFolder = ([first = 'run']: readonly string[]): string =>
 /** Begins a run and runs it. */
 function begin(settings: Settings, values: Values): Promise<number> {
   const out = (values['out'] as string | undefined) ?? usualFolder(settings.data)
-  return runInFolder(() => RunFolder.create(out, settings), settings, values['json'] === true)
+  return runInFolder(() => RunFolder.create(out, settings), settings, shown(values))
 }
 
 const notes = `The run's folder gets config.json (a recipe that makes the same run again), history.jsonl and an event file for TensorBoard (every
 epoch), last.safetensors and best.safetensors (checkpoints, the latter at the end the trained task), result.json, report.html. Ctrl-C
-ends training and keeps the last whole epoch; \`s4 train --resume FOLDER\` goes on.`
+ends training and keeps the last whole epoch; \`s4 train --resume FOLDER\` goes on. The button of --live ends it as if it had come to its end: the best
+epoch so far is kept and judged.`
 
 function trainTask(task: TaskName, summary: string, operand: string, more: string): Command {
   return {
     name: task,
     summary,
     operands: [{ name: 'DATA...', help: operand }],
-    options: [...taskOf(task).specs, outSpec, jsonSpec],
+    options: [...taskOf(task).specs, outSpec, liveSpec, jsonSpec],
     notes: `${more}\n${notes}`,
     run({ operands, values }) {
-      const { out: _out, json: _json, ...options } = values
+      const { out: _out, json: _json, live: _live, ...options } = values
       return begin({ task, data: operands, options }, values)
     },
   }
@@ -66,6 +77,7 @@ export const train: Command = {
       otherwise: 'none',
     },
     outSpec,
+    liveSpec,
     jsonSpec,
   ],
   takesUnknown: true,
@@ -90,7 +102,7 @@ export const train: Command = {
     ),
   ],
   async run({ operands, values }) {
-    const { recipe, resume, json } = values as { recipe?: string; resume?: string; json?: boolean }
+    const { recipe, resume } = values as { recipe?: string; resume?: string }
     const unknown = operands.find((word) => word.startsWith('-'))
     if (recipe === undefined && resume === undefined) {
       const data = operands.find((word) => word !== unknown)
@@ -107,7 +119,7 @@ export const train: Command = {
       if (beside !== undefined)
         throw new UsageError(`--resume goes on with the run's own data and options; leave out ${beside}`)
       const { folder, settings } = RunFolder.open(resume)
-      return runInFolder(() => folder, settings, json === true)
+      return runInFolder(() => folder, settings, shown(values))
     }
     let text: string
     try {

@@ -1,7 +1,8 @@
 /** The charts of the report, drawn as SVG by Observable Plot, without a browser. */
 import * as Plot from '@observablehq/plot'
 import type { Mark } from './marks.js'
-import { colours, svgOf } from '../report/svg.js'
+import { colours } from '../report/colours.js'
+import { svgOf } from '../report/svg.js'
 import type { LayerPicture, ReportData } from './data.js'
 
 /** The loss of each update as a thin line, with its running mean as a thick one. */

@@ -10,7 +10,7 @@ import {
   timescaleChart,
 } from './charts.js'
 import { css, escape, figure, swatch } from '../report/html.js'
-import { colours } from '../report/svg.js'
+import { colours } from '../report/colours.js'
 import { quantile } from './series.js'
 
 /** The report as one HTML page with its SVG and styles inline, which loads no other file. */

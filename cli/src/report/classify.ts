@@ -9,7 +9,8 @@ import type { HistoryEntry } from '../task/task.js'
 import { bestEpochOf, curve, epochsOf } from './curves.js'
 import { figure } from './html.js'
 import { runPage, table, type Card } from './page.js'
-import { colours, svgOf } from './svg.js'
+import { colours } from './colours.js'
+import { svgOf } from './svg.js'
 
 /** Wrong examples that are shown. */
 const WRONG = 12

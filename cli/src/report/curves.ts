@@ -1,7 +1,8 @@
 /** The curves of a training. */
 import * as Plot from '@observablehq/plot'
 import type { HistoryEntry } from '../task/task.js'
-import { colours, svgOf } from './svg.js'
+import { colours } from './colours.js'
+import { svgOf } from './svg.js'
 
 type Epoch = Extract<HistoryEntry, { type: 'epoch' }>
 

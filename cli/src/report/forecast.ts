@@ -8,7 +8,8 @@ import type { HistoryEntry } from '../task/task.js'
 import { bestEpochOf, curve, epochsOf } from './curves.js'
 import { escape, figure } from './html.js'
 import { runPage, table, type Card } from './page.js'
-import { colours, svgOf } from './svg.js'
+import { colours } from './colours.js'
+import { svgOf } from './svg.js'
 
 /** Examples of forecasts, and columns of which they are shown. */
 const [EXAMPLES, SHOWN] = [3, 4]

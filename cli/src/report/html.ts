@@ -1,5 +1,5 @@
 /** What all reports have in common: one HTML page that loads nothing, its styles, and small pieces of markup. */
-import { colours } from './svg.js'
+import { colours } from './colours.js'
 
 /** Text as it stands in HTML. */
 export const escape = (text: string) =>

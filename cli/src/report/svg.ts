@@ -1,17 +1,7 @@
-/** Charts as SVG text, drawn by Observable Plot without a browser, and the colours of all reports. */
+/** Charts as SVG text, drawn by Observable Plot without a browser. */
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-
-export const colours = {
-  ink: '#1d2733',
-  muted: '#6b7785',
-  model: '#1f6f8b',
-  band: '#9cc9d6',
-  linear: '#b7791f',
-  persistence: '#8a8f98',
-  mark: '#d1495b',
-  layers: ['#1f6f8b', '#6a994e', '#b7791f', '#8e5572', '#3d5a80', '#bc4749'],
-}
+import { colours } from './colours.js'
 
 const { document } = parseHTML('<!doctype html><html><body></body></html>')
 const style = {

@@ -8,7 +8,11 @@ import type { RunFolder } from './folder.js'
 import { EventFile } from './tensorboard.js'
 
 /** Gives the exit code. */
-export async function runInFolder(open: () => RunFolder, settings: Settings, json: boolean): Promise<number> {
+export async function runInFolder(
+  open: () => RunFolder,
+  settings: Settings,
+  { json, live }: { json: boolean; live: boolean },
+): Promise<number> {
   const data = await taskOf(settings.task).read(settings)
   // A folder is made when the data are known to be readable.
   const folder = open()
@@ -17,8 +21,16 @@ export async function runInFolder(open: () => RunFolder, settings: Settings, jso
   folder.checkData(data.summary)
   const events = new EventFile(folder.path)
   const bar = progress('train')
+  const stop = new AbortController()
+  const page = live
+    ? await (
+        await import('../live/live.js')
+      ).LivePage.open(folder.path, `s4 train ${settings.task}: ${folder.path}`, stop)
+    : undefined
+  if (page !== undefined) console.error(`live: ${page.url}`)
   let epochs = 0
   const onEvent = (event: TaskEvent): void => {
+    page?.event(event)
     switch (event.type) {
       case 'plan':
         console.error(event.text)
@@ -47,27 +59,44 @@ export async function runInFolder(open: () => RunFolder, settings: Settings, jso
     }
     folder.record(event)
   }
-  const { interrupted, made } = await untilInterrupted((signal) =>
-    data.fit({ folder: folder.path, resume: true, signal, onEvent }),
-  )
-  if (made === undefined) {
-    bar.end()
-    console.error(
-      `stopped; ${epochs === 0 ? 'no epoch of this call was over' : `epoch ${epochs} is saved`} in ${folder.path}; \`s4 train --resume ${folder.path}\` goes on`,
-    )
-    return 128 + (interrupted as number)
-  }
+  let ended = 'The training failed: the terminal says why.'
   try {
-    await made.save(folder.best)
-    const { result, text, page } = await made.judge(folder.history(), settings)
-    folder.writeReport(page)
-    folder.writeResult(result)
-    console.log(json ? JSON.stringify({ run: folder.path, ...result }) : text)
-    console.error(`run: ${folder.path} (report.html, best.safetensors)`)
-    return 0
+    const { code, text } = await trained()
+    ended = text
+    return code
   } finally {
-    made.dispose()
+    await page?.close(ended)
+  }
+
+  /** Trains, and writes what came of it; gives the exit code, and how it ended. */
+  async function trained(): Promise<{ code: number; text: string }> {
+    const { interrupted, made } = await untilInterrupted((signal) =>
+      data.fit({ folder: folder.path, resume: true, signal, stop: stop.signal, onEvent }),
+    )
+    if (made === undefined) {
+      bar.end()
+      console.error(
+        `stopped; ${epochs === 0 ? 'no epoch of this call was over' : `epoch ${epochs} is saved`} in ${folder.path}; \`s4 train --resume ${folder.path}\` goes on`,
+      )
+      return { code: 128 + (interrupted as number), text: 'Ended by Ctrl-C; what was learned is saved.' }
+    }
+    try {
+      await made.save(folder.best)
+      const { result, text, page: report } = await made.judge(folder.history(), settings)
+      folder.writeReport(report)
+      folder.writeResult(result)
+      console.log(json ? JSON.stringify({ run: folder.path, ...result }) : text)
+      console.error(`run: ${folder.path} (report.html, best.safetensors)`)
+      return { code: 0, text: `Ended: ${text.split('\n')[0]}. The run is in ${folder.path}.` }
+    } finally {
+      made.dispose()
+    }
   }
 }
 
-const REASONS = { epochs: 'all that were planned', patience: 'no better any more', time: 'the time was over' }
+const REASONS = {
+  epochs: 'all that were planned',
+  patience: 'no better any more',
+  time: 'the time was over',
+  stop: 'stopped',
+}

@@ -11,6 +11,8 @@ export interface Course {
   readonly folder: string
   readonly resume: boolean
   readonly signal: AbortSignal
+  /** Ends the training as if it had come to its end. */
+  readonly stop: AbortSignal
   readonly onEvent: (event: TaskEvent) => void
 }
 
