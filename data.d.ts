@@ -345,14 +345,17 @@ declare function windows(data: TableLike, options: TableWindowOptions): TableWin
 
 /** Something to iterate, at once or asynchronously. */
 type Items<T> = Iterable<T> | AsyncIterable<T>;
+/** Options of what differs from walk to walk. */
+interface WalkOptions {
+    /** Number of the first walk: where a training is resumed, the epochs that it has had. Default 0. */
+    epoch?: number;
+}
 /** Options of {@link shuffled}. */
-interface ShuffleOptions {
+interface ShuffleOptions extends WalkOptions {
     /** Number of items among which the next is chosen. All of an array, and of windows. Default 1024. */
     buffer?: number;
     /** Seed of the order. Default 0. */
     seed?: number;
-    /** Number of the first walk, whose orders all differ: where a training is resumed, the epochs that it has had. Default 0. */
-    epoch?: number;
 }
 /**
  * The items of a dataset in an order that seed and number of the walk determine: of an array, or of {@link TableWindows}, any order; of
@@ -361,18 +364,18 @@ interface ShuffleOptions {
 declare function shuffled<T>(dataset: Items<T>, options?: ShuffleOptions): AsyncIterable<T>;
 /**
  * What `change` makes of each item, such as a variation of an example; it may be asynchronous. It is given the item, its number in the
- * walk and the number of the walk, so that each epoch varies in its own way.
+ * walk and the number of the walk, so that each epoch varies in its own way; `epoch` is the number of the first.
  *
  * @example
  * const louder = mapped(audioFolder('recordings/'), ({ input, label }) => ({ input: gain(input), label }))
  */
-declare function mapped<T, R>(dataset: Items<T>, change: (item: T, index: number, walk: number) => R | Promise<R>): AsyncIterable<R>;
+declare function mapped<T, R>(dataset: Items<T>, change: (item: T, index: number, walk: number) => R | Promise<R>, options?: WalkOptions): AsyncIterable<R>;
 /** Reads up to `count` items (default 4) ahead of their use, so that reading and training overlap. */
 declare function prefetch<T>(dataset: Items<T>, count?: number): AsyncIterable<T>;
 /** One batch of examples of any lengths: the shorter ones are padded, and `lengths` says where each ends. */
 declare function collate(examples: readonly Sample[]): Batch;
 /** Options of {@link batched}. */
-interface BatchOptions {
+interface BatchOptions extends WalkOptions {
     /** Examples of a batch. */
     size: number;
     /** Number of examples that are sorted by length before they are divided into batches. Default 32 batches. */
@@ -633,4 +636,4 @@ declare const byteTokens: TextTokens;
 declare function characterTokens(text: string): TextTokens;
 
 export { DataTable, Scaler, TableWindows, audioChunks, audioFolder, batched, byteTokens, calendar, characterTokens, cifar10Examples, collate, idxExamples, imageFolder, jsonlRows, labelledFolder, mapped, pcmFrames, prefetch, readAudio, readCifar10, readIdx, readJsonl, readNpy, readNpz, readTable, resample, shuffled, split, tableFrom, tableRows, textFolder, windows };
-export type { AudioFolderOptions, AudioOptions, BatchOptions, CalendarField, CalendarOptions, ChunkOptions, Cifar10, CifarExampleOptions, ColumnType, ColumnsWithTime, DataSource, FileArray, FileExample, FileExamples, FolderOptions, ImageFolderOptions, Items, LabelRule, LabelledFile, PcmFormat, PcmOptions, PictureExample, Recording, RecordingPiece, ResampleOptions, ScalerValues, Scaling, ShuffleOptions, SplitOptions, SplitParts, TableFormat, TableFromOptions, TableLike, TableRowsOptions, TableValues, TableWindowOptions, TextFolderOptions, TextTokens };
+export type { AudioFolderOptions, AudioOptions, BatchOptions, CalendarField, CalendarOptions, ChunkOptions, Cifar10, CifarExampleOptions, ColumnType, ColumnsWithTime, DataSource, FileArray, FileExample, FileExamples, FolderOptions, ImageFolderOptions, Items, LabelRule, LabelledFile, PcmFormat, PcmOptions, PictureExample, Recording, RecordingPiece, ResampleOptions, ScalerValues, Scaling, ShuffleOptions, SplitOptions, SplitParts, TableFormat, TableFromOptions, TableLike, TableRowsOptions, TableValues, TableWindowOptions, TextFolderOptions, TextTokens, WalkOptions };

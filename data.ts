@@ -30,6 +30,7 @@ export {
   type BatchOptions,
   type Items,
   type ShuffleOptions,
+  type WalkOptions,
 } from './api/data/order.js'
 export {
   audioChunks,

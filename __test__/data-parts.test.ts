@@ -287,6 +287,16 @@ test('batches of like lengths hold little padding, in random order, each example
     batches.map((b) => b.input.shape[1]).toSorted((a, b) => a! - b!),
   )
   t.is((await all(batched(examples([3, 4, 5]), { size: 2, dropLast: true }))).length, 1)
+  const targets = async (dataset: AsyncIterable<{ target: unknown }>) =>
+    (await all(dataset)).map((b) => b.target)
+  const walked = batched(examples(lengths), { size: 16, seed: 2 })
+  const [first, second] = [await targets(walked), await targets(walked)]
+  t.notDeepEqual(first, second)
+  t.deepEqual(
+    await targets(batched(examples(lengths), { size: 16, seed: 2, epoch: 1 })),
+    second,
+    'a resumed run',
+  )
   const one = collate(examples([2, 3]))
   t.deepEqual(
     [one.input.shape, [...(one.lengths as Int32Array)], one.target],
@@ -302,6 +312,14 @@ test('mapping varies with the walk; reading ahead keeps order and errors, and as
   const seen = mapped([1, 2], async (x, index, walk) => 100 * walk + 10 * index + x)
   t.deepEqual(await all(seen), [1, 12])
   t.deepEqual(await all(seen), [101, 112])
+  const later = mapped([1, 2], (x, index, walk) => 100 * walk + 10 * index + x, { epoch: 3 })
+  t.deepEqual(
+    [await all(later), await all(later)],
+    [
+      [301, 312],
+      [401, 412],
+    ],
+  )
   let asked = 0
   const source = {
     async *[Symbol.asyncIterator]() {

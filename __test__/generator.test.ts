@@ -127,7 +127,8 @@ test('a file holds all of it; a tokeniser of the caller is given again', async (
     const options = { temperature: 0, maxTokens: 12 }
     const first = await written(generator, 'w1 w2', options)
     t.deepEqual(await written(same, 'w1 w2', options), first)
-    if (tokens === words) t.is(first.join(''), ' w3 w4 w5 w6 w7 w1 w2 w3 w4 w5 w6 w7'.trimStart(), 'words')
+    if (tokens === words)
+      t.is(first.join(''), ' w3 w4 w5 w6 w7 w1 w2 w3 w4 w5 w6 w7', 'the space after the prompt too')
     t.is((await same.score('w1 w2 w3')).logProbability, (await generator.score('w1 w2 w3')).logProbability)
     t.is(same.validationLoss, undefined)
   }
@@ -193,6 +194,12 @@ test('a run goes on where it stood, and a signal ends it', async (t) => {
   using resumed = await Generator.fit(text, { ...options, resume: true })
   using whole = await Generator.fit(text, { ...tiny, epochs: 4, patience: 10 })
   t.is(resumed.validationLoss, whole.validationLoss)
+  // As many characters, but others.
+  const other = text.replaceAll('M', 'Q')
+  const wrong = await rejects(t, 'ERR_S4_CHECKPOINT', () =>
+    Generator.fit(other, { ...options, resume: true }),
+  )
+  t.regex(wrong.message, /same data/)
 })
 
 test('wrong texts are refused by name', async (t) => {

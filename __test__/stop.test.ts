@@ -1,9 +1,10 @@
-/** `stop` ends a training as if it had come to its end: what is kept, what is told, how a run goes on. */
+/** `stop` ends a training as if it had come to its end: what is kept, what is told, how a run goes on, and with which data. */
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { Classifier, type TaskEvent } from 's4-node/tasks'
+import { rejects } from './helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-stop-'))
 test.after.always(() => rmSync(folder, { recursive: true }))
@@ -59,6 +60,17 @@ test('in an epoch: the best one so far is kept, no update more is made, and the 
   t.deepEqual(answers, two.answers)
   const resumed = await stopped(() => false, { folder: run, resume: true })
   t.is(resumed.end.reason, whole.end.reason)
+  const others = examples.map(({ input, label }, i) => ({
+    input: i === 7 ? input.map((x) => x + 1) : input,
+    label,
+  }))
+  const renamed = examples.map(({ input, label }, i) => ({ input, label: i === 7 ? 1 - label : label }))
+  for (const wrong of [others, renamed]) {
+    const error = await rejects(t, 'ERR_S4_CHECKPOINT', () =>
+      Classifier.fit(wrong, { ...options, folder: run, resume: true }),
+    )
+    t.regex(error.message, /same data/)
+  }
   t.deepEqual(resumed.answers, whole.answers)
 })
 

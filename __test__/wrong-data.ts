@@ -324,8 +324,8 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     call: walked(shuffled),
   },
   'data mapped': {
-    right: [{ args: () => [[1, 2, 3], (x: number) => x + 1] }],
-    legal: { dataset: NOTHING },
+    right: [{ args: () => [[1, 2, 3], (x: number) => x + 1, { epoch: 1 }] }],
+    legal: { dataset: NOTHING, 'options.epoch': ['0', '2**31'] },
     call: walked(mapped),
   },
   'data prefetch': {
@@ -335,7 +335,7 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
   },
   'data batched': {
     right: [
-      { args: () => [examples(), { size: 1, buffer: 2, seed: 1, dropLast: false }] },
+      { args: () => [examples(), { size: 1, buffer: 2, seed: 1, dropLast: false, epoch: 1 }] },
       { under: 'dataset[].target.', args: () => [vectors(), { size: 1 }] },
     ],
     untried: SAMPLE_UNTRIED,
@@ -344,6 +344,7 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
       dataset: ['[]', '[] of another realm'],
       'options.buffer': ['2**31'],
       'options.seed': ['0', '2**31'],
+      'options.epoch': ['0', '2**31'],
     },
     call: walked(batched),
   },

@@ -28,14 +28,21 @@ function walks<T, R>(
   )
 }
 
+/** Options of what differs from walk to walk. */
+export interface WalkOptions {
+  /** Number of the first walk: where a training is resumed, the epochs that it has had. Default 0. */
+  epoch?: number
+}
+
+const firstWalk = (op: string, { epoch = 0 }: WalkOptions): number =>
+  wholeNumber(op, 'epoch', epoch, 0, Number.MAX_SAFE_INTEGER)
+
 /** Options of {@link shuffled}. */
-export interface ShuffleOptions {
+export interface ShuffleOptions extends WalkOptions {
   /** Number of items among which the next is chosen. All of an array, and of windows. Default 1024. */
   buffer?: number
   /** Seed of the order. Default 0. */
   seed?: number
-  /** Number of the first walk, whose orders all differ: where a training is resumed, the epochs that it has had. Default 0. */
-  epoch?: number
 }
 
 /**
@@ -44,14 +51,11 @@ export interface ShuffleOptions {
  */
 export function shuffled<T>(dataset: Items<T>, options: ShuffleOptions = {}): AsyncIterable<T> {
   const op = 'shuffled'
-  const {
-    buffer = 1024,
-    seed = 0,
-    epoch = 0,
-  } = rejectUnknownOptions(op, options, ['buffer', 'seed', 'epoch'])
+  const given = rejectUnknownOptions(op, options, ['buffer', 'seed', 'epoch'])
+  const { buffer = 1024, seed = 0 } = given
   wholeNumber(op, 'buffer', buffer, 1, 2 ** 31)
   wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
-  wholeNumber(op, 'epoch', epoch, 0, Number.MAX_SAFE_INTEGER)
+  const epoch = firstWalk(op, given)
   return walks(op, dataset, async function* (items, walk) {
     const random = ofEpoch(seed, epoch + walk)
     const listed = readGiven(op, 'dataset', () => {
@@ -84,7 +88,7 @@ export function shuffled<T>(dataset: Items<T>, options: ShuffleOptions = {}): As
 
 /**
  * What `change` makes of each item, such as a variation of an example; it may be asynchronous. It is given the item, its number in the
- * walk and the number of the walk, so that each epoch varies in its own way.
+ * walk and the number of the walk, so that each epoch varies in its own way; `epoch` is the number of the first.
  *
  * @example
  * const louder = mapped(audioFolder('recordings/'), ({ input, label }) => ({ input: gain(input), label }))
@@ -92,12 +96,14 @@ export function shuffled<T>(dataset: Items<T>, options: ShuffleOptions = {}): As
 export function mapped<T, R>(
   dataset: Items<T>,
   change: (item: T, index: number, walk: number) => R | Promise<R>,
+  options: WalkOptions = {},
 ): AsyncIterable<R> {
   const op = 'mapped'
+  const epoch = firstWalk(op, rejectUnknownOptions(op, options, ['epoch']))
   if (typeof change !== 'function') throw fail('ERR_S4_VALUE', op, 'change as a function', describe(change))
   return walks(op, dataset, async function* (items, walk) {
     let index = 0
-    for await (const item of items()) yield await change(item, index++, walk)
+    for await (const item of items()) yield await change(item, index++, epoch + walk)
   })
 }
 
@@ -140,7 +146,7 @@ export function collate(examples: readonly Sample[]): Batch {
 }
 
 /** Options of {@link batched}. */
-export interface BatchOptions {
+export interface BatchOptions extends WalkOptions {
   /** Examples of a batch. */
   size: number
   /** Number of examples that are sorted by length before they are divided into batches. Default 32 batches. */
@@ -157,16 +163,17 @@ export interface BatchOptions {
  */
 export function batched(dataset: Items<Sample>, options: BatchOptions): AsyncIterable<Batch> {
   const op = 'batched'
-  const given = rejectUnknownOptions(op, options, ['size', 'buffer', 'seed', 'dropLast'])
+  const given = rejectUnknownOptions(op, options, ['size', 'buffer', 'seed', 'dropLast', 'epoch'])
   const size = wholeNumber(op, 'size', given.size, 1, 1 << 24)
   const { buffer = 32 * size, seed = 0, dropLast = false } = given
   wholeNumber(op, 'buffer', buffer, 1, 2 ** 31)
   wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER)
   if (typeof dropLast !== 'boolean')
     throw fail('ERR_S4_VALUE', op, 'dropLast true or false', describe(dropLast))
+  const epoch = firstWalk(op, given)
   const held = Math.max(size, Math.floor(buffer / size) * size)
   return walks(op, dataset, async function* (items, walk) {
-    const random = ofEpoch(seed, walk)
+    const random = ofEpoch(seed, epoch + walk)
     let waiting: { sample: Sample; length: number }[] = []
     const release = function* (isLast: boolean) {
       // A stable sort, so that examples of one length keep their order.

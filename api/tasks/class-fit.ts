@@ -14,6 +14,7 @@ import {
 } from './class-inputs.js'
 import { classBatches, largest, probabilities, type LabelledSteps } from './class-network.js'
 import { checkKindOptions, classPlan, classPlanText, type CheckedClassifyOptions } from './class-options.js'
+import { dataDigest } from './data-digest.js'
 import { deviceOf } from './options.js'
 import { shuffled, uniform } from './random.js'
 import { bandsAt } from './spectrum.js'
@@ -88,7 +89,9 @@ export async function fitClassifier(
     text: classPlanText(plan, size),
   })
   const device = deviceOf(options)
-  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device) : undefined
+  const named = JSON.stringify([form.kind, classes, raw.map(({ label }) => label)])
+  const data = dataDigest([named, ...raw.map(({ steps }) => steps.data)])
+  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
   const made =
     begun?.model ??
     (await SequenceModel.create({
@@ -122,6 +125,7 @@ export async function fitClassifier(
     made,
     {
       ...courseOf(op, plan, options),
+      data,
       batches: (epoch) => classBatches(learned, input, plan, seed, epoch),
       validate,
     },

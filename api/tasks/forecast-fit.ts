@@ -8,6 +8,7 @@ import { splitEnds, type CheckedForecastOptions } from './forecast-options.js'
 import { forecastPlan, planText, type ForecastPlan } from './forecast-plan.js'
 import { fitLinearForecast, LinearFilter } from './linear-forecast.js'
 import { naiveScale } from './metrics.js'
+import { dataDigest } from './data-digest.js'
 import { deviceOf } from './options.js'
 import { inputWidth, movesOf, prepared } from './prepared.js'
 import { seasonOf } from './season.js'
@@ -129,7 +130,15 @@ export async function fitForecaster(
     // As a file holds them, so that a loaded forecaster forecasts the same.
     residuals: left.residuals(lookBack).map(Math.fround),
   }
-  const model = await trainedNetwork(op, options, plan, { learned, validation, left, scales })
+  const data = dataDigest([
+    JSON.stringify([columns.targets, columns.known, ends, horizon, predict, levels]),
+    ...all.flatMap((series) => [
+      ...series.targets,
+      ...series.known,
+      ...(series.missing ? [series.missing] : []),
+    ]),
+  ])
+  const model = await trainedNetwork(op, options, plan, { learned, validation, left, scales, data })
   try {
     const stride = strideFor(validation, 600)
     const centre = predict === 'quantiles' ? centreOf(levels) : 0
@@ -168,6 +177,7 @@ interface NetworkData {
   readonly validation: readonly Part[]
   readonly left: LeftOver
   readonly scales: Parameters<typeof shareSums>[1]
+  readonly data: string
 }
 
 /** The network with its best parameters. */
@@ -175,12 +185,12 @@ async function trainedNetwork(
   op: string,
   options: CheckedForecastOptions,
   plan: ForecastPlan,
-  { learned, validation, left, scales }: NetworkData,
+  { learned, validation, left, scales, data }: NetworkData,
 ): Promise<SequenceModel> {
   const { predict, levels, seed, signal, folder } = options
   const device = deviceOf(options)
   const { targets, known } = (learned[0] as Part).series
-  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device) : undefined
+  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
   const made =
     begun?.model ??
     (await SequenceModel.create({
@@ -203,6 +213,7 @@ async function trainedNetwork(
     made,
     {
       ...courseOf(op, plan, options),
+      data,
       batches: (epoch) => trainingBatches(learned, left, scales, { ...plan, seed }, epoch),
       validate: async (network) => {
         const { mse } = bestShare(await shareSums(network, scales, validation, { stride, centre, signal }))

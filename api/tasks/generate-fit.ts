@@ -11,6 +11,7 @@ import {
   type CheckedGeneratorOptions,
   type GeneratorPlan,
 } from './generate-options.js'
+import { dataDigest } from './data-digest.js'
 import { deviceOf } from './options.js'
 import { ofEpoch, shuffled } from './random.js'
 import { bytesCodec, charactersOf, ownCodec, ownTokens, textOfBytes, type Codec } from './tokenizer.js'
@@ -141,7 +142,8 @@ export async function fitGenerator(
   const kinds = codec.size + 1
   onEvent({ type: 'plan', options: { ...plan }, text: generatorPlanText(plan, learned.length, kinds) })
   const device = deviceOf(options)
-  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device) : undefined
+  const data = dataDigest([codec.kind, codec.characters ?? '', row])
+  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
   const { vocabulary } = begun?.model.config ?? {}
   if (begun !== undefined && vocabulary !== kinds) {
     begun.model.dispose()
@@ -177,6 +179,7 @@ export async function fitGenerator(
     made,
     {
       ...courseOf(op, plan, options),
+      data,
       batches: (epoch) => trainBatches(learned, plan, seed, epoch),
       validate: async (trained) => {
         const loss = await lossOf(trained)

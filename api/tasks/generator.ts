@@ -163,7 +163,8 @@ export class Generator {
     call: Parameters<SequenceModel['generate']>[1],
     stop: StopText,
   ): AsyncGenerator<string, void, void> {
-    const decode = this.#about.codec.decoder()
+    // Without the boundary before the prompt, which is no token of the tokeniser.
+    const decode = this.#about.codec.decoder(tokens.subarray(1))
     for await (const token of this.#tokens(tokens, call)) {
       const text = stop.add(decode(token))
       if (text !== '') yield text

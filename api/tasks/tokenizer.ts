@@ -26,8 +26,8 @@ export interface Codec {
   /** Whether characters that are none of these are one more token; else they are refused. */
   readonly hasOthers?: boolean
   encode: (op: string, what: string, text: string | Uint8Array) => Int32Array
-  /** Gives the text of tokens as they come, never a part of a character. */
-  decoder: () => (token: number) => string
+  /** Gives the text of tokens as they come after those of a prompt, never a part of a character. */
+  decoder: (prompt: Int32Array) => (token: number) => string
 }
 
 /** Bytes as text; `ERR_S4_DATA` where they are not UTF-8. */
@@ -131,7 +131,7 @@ export function ownCodec(tokenizer: CheckedTokenizer, size: number): Codec {
     kind: 'own',
     size,
     encode: (op, what, text) => ownTokens(op, what, tokenizer, stringOf(op, what, text), size),
-    decoder: () => ownDecoder(tokenizer),
+    decoder: (prompt) => ownDecoder(tokenizer, prompt),
   }
 }
 
@@ -162,11 +162,11 @@ const CONTEXT = 8
 
 /**
  * The text of tokens as they come. What a token adds is the difference of two decodings that begin at the same place, so that
- * a tokeniser that strips a space at the beginning of a text loses none; while the text ends in U+FFFD a character is not whole.
+ * a tokeniser that strips a space at the beginning of a text loses none, nor that between a prompt and what follows; while the text ends in U+FFFD a character is not whole.
  */
-function ownDecoder(tokenizer: CheckedTokenizer): (token: number) => string {
-  let tokens: number[] = []
-  let given = 0
+function ownDecoder(tokenizer: CheckedTokenizer, prompt: Int32Array): (token: number) => string {
+  let tokens = Array.from(prompt.subarray(-CONTEXT))
+  let given = tokens.length
   return (token) => {
     tokens.push(token)
     const before = given === 0 ? '' : tokenizer.decode(tokens.slice(0, given))

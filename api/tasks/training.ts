@@ -33,6 +33,8 @@ export interface Training {
   readonly folder: string | undefined
   readonly load: LoadOptions
   readonly onEvent: (event: TaskEvent) => void
+  /** The digest of its data, by which a run that goes on is known. */
+  readonly data: string
   /** The batches of an epoch. */
   readonly batches: (epoch: number) => Iterable<Batch>
   /** What decides which epoch is the best one, and the figures of an event. */
@@ -47,7 +49,7 @@ export function courseOf(
   op: string,
   { epochs, updates, patience, lr, ssmLr, weightDecay }: Course,
   options: CheckedTaskOptions,
-): Omit<Training, 'batches' | 'validate'> {
+): Omit<Training, 'data' | 'batches' | 'validate'> {
   const { maxSeconds = Infinity, seed, signal, stop, folder, onEvent } = options
   const rates = { lr, ssmLr, weightDecay }
   return {
@@ -78,16 +80,22 @@ interface RunState {
   best: number
   bestEpoch: number
   seconds: number
+  /** The digest of the data; runs of former versions have none. */
+  data?: string
 }
 
 const LAST = 'last.safetensors'
 const BEST = 'best.safetensors'
 
-/** The model of the run in a folder, and its state; undefined where the folder holds none. */
+/**
+ * The model of the run in a folder, and its state; undefined where the folder holds none. A run of other data than those with this
+ * digest is refused.
+ */
 export async function resumed(
   op: string,
   folder: string,
   load: LoadOptions,
+  data: string,
 ): Promise<{ model: SequenceModel; state: RunState } | undefined> {
   const path = join(folder, LAST)
   if (!existsSync(path)) return undefined
@@ -96,6 +104,15 @@ export async function resumed(
   if (state === undefined) {
     model.dispose()
     throw fail('ERR_S4_CHECKPOINT', op, `a run of ${op} in 'folder'`, `${path}, which is of another program`)
+  }
+  if (state.data !== undefined && state.data !== data) {
+    model.dispose()
+    throw fail(
+      'ERR_S4_CHECKPOINT',
+      op,
+      `a run of the same data in 'folder'`,
+      `${path}, which is of other data`,
+    )
   }
   return { model, state }
 }
@@ -119,7 +136,7 @@ export async function runTraining(
   begun: RunState = { epoch: 0, best: Infinity, bestEpoch: 0, seconds: 0 },
 ): Promise<{ model: SequenceModel; bestEpoch: number }> {
   try {
-    return await trained(model, training, { ...begun })
+    return await trained(model, training, { ...begun, data: training.data })
   } catch (error) {
     model.dispose()
     throw error

@@ -63,6 +63,11 @@ test('a run goes on with its own data alone', async () => {
   writeFileSync(own, waves(700))
   const args = ['train', 'forecast', own, ...options, '--out', run]
   assert.equal((await interrupted(args, /"epoch":1,/, run)).status, 130)
+  // As many rows of the same columns, with another value.
+  writeFileSync(own, waves(700).replace(/\n([^,]+),[^,]+,/, '\n$1,9,'))
+  const changed = s4(['train', '--resume', run])
+  assert.equal(changed.status, 1)
+  assert.match(changed.stderr, /the same data in 'folder'.*of other data/)
   writeFileSync(own, waves(800))
   const refused = s4(['train', '--resume', run])
   assert.equal(refused.status, 1)

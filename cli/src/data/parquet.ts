@@ -1,6 +1,7 @@
 /** Parquet files as tables: flat columns of numbers, times and texts, in any of the format's compressions. */
 import { asyncBufferFromFile, parquetMetadataAsync, parquetRead, parquetSchema } from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
+import { tableFrom } from 's4-node/data'
 import type { TableLike } from './table.js'
 
 /** `names`: the columns to read; `time`: the one with the time of each row. */
@@ -30,32 +31,20 @@ export async function readParquet(
       for (let i = 0; i < columnData.length; i++) column[rowStart + i] = columnData[i]
     },
   })
-  const columns: Record<string, Float64Array> = {}
-  const texts: Record<string, string[]> = {}
-  for (const [name, values] of cells) {
-    if (name === time) continue
-    const known = values.find((x) => x !== null && x !== undefined)
-    if (typeof known === 'string') texts[name] = values.map((x) => (typeof x === 'string' ? x : ''))
-    else if (known === undefined || isNumeric(known)) columns[name] = Float64Array.from(values, numberOf)
-  }
-  const times = time === undefined ? undefined : Float64Array.from(cells.get(time)!, timeOf)
-  return {
-    rows,
-    columns,
-    texts,
-    time: times,
-    names: wanted.filter((name) => name in columns || name in texts),
+  const columns = Object.fromEntries([...cells].filter(([name, values]) => name === time || isPlain(values)))
+  for (const [name, values] of Object.entries(columns)) columns[name] = values.map(plain)
+  try {
+    return await tableFrom(columns, { ...(time !== undefined && { time }) })
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`, { cause: error })
   }
 }
 
-const isNumeric = (x: unknown) => typeof x === 'number' || typeof x === 'bigint' || typeof x === 'boolean'
-const numberOf = (x: unknown): number => (isNumeric(x) ? Number(x) : NaN)
-
-/** Milliseconds since 1970 of a date, of a text of one, or of a number of them. */
-function timeOf(x: unknown): number {
-  if (x instanceof Date) return x.getTime()
-  if (typeof x !== 'string') return numberOf(x)
-  // Text without an offset is UTC, as in every reader.
-  const whole = x.trim().replace(' ', 'T')
-  return Date.parse(!whole.includes('T') || /(?:Z|[+-]\d{2}:?\d{2})$/.test(whole) ? whole : `${whole}Z`)
+/** Whether a column holds numbers or texts; what else a file may hold is left out. */
+function isPlain(values: readonly unknown[]): boolean {
+  const known = values.find((x) => x !== null && x !== undefined)
+  return known === undefined || ['number', 'bigint', 'boolean', 'string'].includes(typeof known)
 }
+
+/** A whole number of 64 bits as the nearest number. */
+const plain = (x: unknown): unknown => (typeof x === 'bigint' ? Number(x) : x)
