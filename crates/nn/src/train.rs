@@ -12,7 +12,7 @@ use crate::{
     non_finite::{non_finite_error, non_finite_tensor},
     norm::check_time_steps,
     optim::Adam,
-    param::{Group, GroupBuffers},
+    param::{Group, GroupBuffers, ParamStore},
     pass_options::PassContext,
     progress::Progress,
     recurrent_states::RecurrentStates,

@@ -104,9 +104,9 @@ impl<B: Backend> TrainingSession<B> {
         }
         let former = trainer.reconfigure(model, config)?;
         trainer.discard(model)?;
-        self.drop_batches();
         // A run with no epoch left makes no update, and has its new options all the same.
         let epochs_left = trainer.config().epochs.is_none_or(|epochs| trainer.progress.epochs < epochs);
+        self.drop_batches();
         self.former = epochs_left.then_some(FormerRun::Options(former));
         Ok(())
     }
