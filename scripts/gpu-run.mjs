@@ -53,6 +53,8 @@ function program(command, args, { seconds = 300, extra = {} } = {}) {
       cwd: root,
       env: { ...env, ...extra },
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: what it has started must not go on beside the timings once it is stopped.
+      detached: true,
     })
     let text = ''
     const take = (data) => (text += data)
@@ -61,7 +63,7 @@ function program(command, args, { seconds = 300, extra = {} } = {}) {
     let late = false
     const timer = setTimeout(() => {
       late = true
-      child.kill('SIGKILL')
+      process.kill(-child.pid, 'SIGKILL')
     }, seconds * 1000)
     child.on('error', (e) => take(`${command}: ${e.message}\n`))
     child.on('close', (code, signal) => {
