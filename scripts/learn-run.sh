@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Learning runs side by side on one GPU, in a bounded time: bash learn-run.sh SECONDS [LANE ...], in the folder that learn-pack.sh
 # filled. Lanes run side by side, and the parts of a lane, joined by +, one after another. Parts: text | text_again: with the published
-# dropout, if text has missed | text_published: the published dropout and 15 epochs | pathfinder | listops | image | digits, then each speaker left out | pixels: sequential, then permuted
+# dropout, if text has missed | text_published: the published dropout and 15 epochs | pathfinder | listops | image | ablation_legs,
+# ablation_random and ablation_diagonal: three initialisations | digits, then each speaker left out | pixels: sequential, then permuted
 # MNIST | series: the twenty ETT settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT
 # settings, small, on the CPU. What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
@@ -82,6 +83,13 @@ image() {
   # shellcheck disable=SC2086
   through image lra-image-short --evaluate-every 2 ${IMAGE:-}
 }
+ablation_of() {
+  there cifar
+  through "ablation-$1" scifar-ablation --evaluate-every 5 "${@:2}"
+}
+ablation_legs() { ablation_of legs; }
+ablation_random() { ablation_of random --set model.init=random; }
+ablation_diagonal() { ablation_of diagonal --set model.init=random --set model.mode=s4d; }
 digits() {
   there small
   go digits digits 260 --evaluate-every 5
