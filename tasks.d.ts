@@ -94,6 +94,87 @@ interface SamplingOptions {
     seed?: number;
 }
 
+/** What may be wrong with a layer. */
+type AdviceKind = 'stepTooLarge' | 'stepTooSmall' | 'unstable' | 'idleLayer' | 'idleHeads';
+
+/** Times of the heads of a layer. */
+interface Durations {
+    /** In time steps; Infinity where a kernel does not die away. */
+    readonly steps: Float64Array;
+    /** In seconds, where the sampling interval is known. */
+    readonly seconds?: Float64Array;
+}
+/** One layer of an {@link Inspection}. */
+interface InspectedLayer {
+    /** Name of the block: `'blocks.0'`. */
+    readonly name: string;
+    /** Δ of each head (the geometric mean where each pair of a state has its own). */
+    readonly stepSizes: Float64Array;
+    /** 1/Δ of each head: the time over which it sums up. */
+    readonly timescales: Durations;
+    /** How far back 50 %, 90 % and 99 % of the energy Σ K̄² of each head's kernel lie. */
+    readonly memory: {
+        readonly half: Durations;
+        readonly most: Durations;
+        readonly nearlyAll: Durations;
+    };
+    /**
+     * Λ, (SSMs, N/2, 2), real parts first: of each conjugate pair one. For S4D these are the eigenvalues of A; for S4 those of its
+     * normal part, before the low-rank part. Times Δ they are for one time step.
+     */
+    readonly eigenvalues: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** The frequency response |K̂| of each head, (heads, frequencies). */
+    readonly gain: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** Part of the modes that turn or decay by more than half a period in one time step (|Δλ| > π): finer than the data. */
+    readonly unresolved: number;
+    /** How much each head sends on: the root of its kernel's energy and D², times the norm of the weights that take it. */
+    readonly strength: Float64Array;
+    /** Heads of less than a thousandth of the largest strength: they do nothing. */
+    readonly idleHeads: readonly number[];
+    /** ‖change‖/‖input‖ of the block on `data`; undefined without data, or where blocks have no residual. */
+    readonly change?: number;
+}
+/** Something about a layer that is likely to be wrong, in words. */
+interface InspectionAdvice {
+    /** What it is. */
+    readonly kind: AdviceKind;
+    /** Number of the layer. */
+    readonly layer: number;
+    /** What was found, and what to do. */
+    readonly text: string;
+}
+/** What {@link SequenceModel.inspect} gives. */
+interface Inspection {
+    /** Seconds from one time step to the next, where it was given. */
+    readonly samplingInterval?: number;
+    /** Time steps of the sequences that the model is for, where it is known. */
+    readonly length?: number;
+    /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
+    readonly frequencies: Float64Array;
+    /** The layers, from the input on. */
+    readonly layers: readonly InspectedLayer[];
+    /**
+     * (batch, len): how much the output of the last time step depends on the input at each: the norm of its gradient. Of classes it is
+     * the output that is largest, else the sum of the outputs. Undefined without data.
+     */
+    readonly influence?: {
+        readonly data: Float64Array;
+        readonly shape: readonly number[];
+    };
+    /** What is likely to be wrong; empty where nothing is. */
+    readonly advice: readonly InspectionAdvice[];
+    /** All of it in lines of text, as `s4 inspect` prints it. */
+    readonly text: string;
+    /** {@link Inspection.text}. */
+    toString(): string;
+}
+
 /** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
 type Columns = Record<string, ArrayLike<number>>;
 /** What has such columns, as a table of `s4-node/data`. */
@@ -654,6 +735,16 @@ declare class Classifier {
         rate?: number;
         signal?: AbortSignal;
     }): Promise<Classification[]>;
+    /**
+     * What the network has learned, as {@link SequenceModel.inspect} says it, and on which steps of inputs (as
+     * {@link Classifier.predict} takes them) its answers depend. Steps are those that the network sees: of sound spectra, of pictures rows or
+     * pixels, of texts tokens.
+     */
+    inspect(inputs: readonly (ClassInput | InputFile)[] | string, options?: {
+        rate?: number;
+        samplingInterval?: number;
+        signal?: AbortSignal;
+    }): Promise<Inspection>;
     /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
     evaluate(examples: ClassExamples, options?: {
         rate?: number;

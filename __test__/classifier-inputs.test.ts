@@ -68,6 +68,11 @@ test('texts by bytes: learned, kept in a file, read from files, streamed', async
   t.deepEqual(await loaded.predict([{ file }]), [alone])
   t.is(alone!.label, answers[0]!.label)
   t.true(Math.abs(alone!.probability - answers[0]!.probability) < 1e-5, 'as among others')
+  // What tells the orders apart is anywhere; what is no longer there cannot.
+  const { influence, layers } = await loaded.inspect(['aébaébaéb', { file }], { samplingInterval: 0.5 })
+  t.deepEqual([influence!.shape[0], layers.length], [2, 2])
+  const [first0, rest] = [influence!.data.subarray(0, 12), influence!.data.subarray(12, influence!.shape[1])]
+  t.true(first0.every((x) => x > 0) && rest.every((x) => x === 0))
   // A window of the stream is the text of the last tokens.
   const said = Array.from('aébaébaébaéb'.repeat(2) + 'béabéabéabéa'.repeat(2))
   using stream = loaded.stream({ window: 16, hop: 4, threshold: 0.6 })

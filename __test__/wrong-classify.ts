@@ -98,6 +98,24 @@ export const classifyRecipes: Readonly<Record<string, Recipe>> = {
       '*.data[]': REAL,
     },
   },
+  'tasks Classifier#inspect': {
+    right: [
+      {
+        receiver: classes,
+        args: () => [[Array.from(wave(8))], { rate: 1.5, samplingInterval: 0.01, signal: signal() }],
+      },
+      { under: 'inputs[].data', receiver: classes, args: () => [[tensor()]] },
+      { under: 'inputs[].shape', receiver: classes, args: () => [[tensor()]] },
+      { under: 'inputs[].file', receiver: readers, args: () => [[{ file: files.text }]] },
+    ],
+    legal: {
+      inputs: ANY_LENGTH,
+      'inputs[]': ANY_LENGTH,
+      'inputs[][]': REAL,
+      '*.data[]': REAL,
+      'options.samplingInterval': ['0.5', '2**31', '2**53'],
+    },
+  },
   'tasks Classifier#evaluate': {
     right: [
       { receiver: classes, args: () => [samples(), { rate: 1.5, signal: signal() }] },

@@ -1,5 +1,6 @@
-import { filePath, listOf, rejectUnknownOptions, wholeNumber, type FilePath } from '../check.js'
+import { filePath, listOf, rejectUnknownOptions, stepRatio, wholeNumber, type FilePath } from '../check.js'
 import { describe, fail, throwIfAborted } from '../error.js'
+import type { Inspection } from '../inspection.js'
 import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
 import { classAbout, classText } from './class-file.js'
@@ -14,7 +15,7 @@ import {
   type GivenInput,
   type InputKind,
 } from './class-inputs.js'
-import { largest, probabilities } from './class-network.js'
+import { largest, padded, probabilities } from './class-network.js'
 import { checkClassifyOptions, rateRatio, type ClassifyOptions } from './class-options.js'
 import { ClassStream, type ClassStreamOptions } from './class-stream.js'
 import { accuracy, confusion, f1, topK, type F1Scores } from './metrics.js'
@@ -160,17 +161,7 @@ export class Classifier {
   ): Promise<Classification[]> {
     const op = this.#checkLive('predict')
     const { rate, signal } = this.#call(op, options)
-    const { input } = this.#about
-    const list = typeof inputs === 'string' ? [inputs] : listOf(op, 'inputs', inputs)
-    // Asynchronous throughout: a wrong input must not leave the reading of a file before it without a handler.
-    const given = await Promise.all(
-      list.map(async (x) => {
-        const file = fileOf(op, x, input.kind)
-        return file === undefined
-          ? givenInput(op, 'each of inputs', x)
-          : fileInput(op, file, input, rate, signal)
-      }),
-    )
+    const given = await this.#given(op, inputs, rate, signal)
     if (given.length === 0) return []
     const chances = await this.#probabilities(op, 'each of inputs', given, rate, signal)
     const { classes } = this.#about
@@ -179,6 +170,55 @@ export class Classifier {
       const best = largest(own, 0, own.length)
       return { label: classes[best] as string | number, probability: own[best] as number, probabilities: own }
     })
+  }
+
+  /**
+   * What the network has learned, as {@link SequenceModel.inspect} says it, and on which steps of inputs (as
+   * {@link Classifier.predict} takes them) its answers depend. Steps are those that the network sees: of sound spectra, of pictures rows or
+   * pixels, of texts tokens.
+   */
+  async inspect(
+    inputs: readonly (ClassInput | InputFile)[] | string,
+    options: { rate?: number; samplingInterval?: number; signal?: AbortSignal } = {},
+  ): Promise<Inspection> {
+    const op = this.#checkLive('inspect')
+    const { samplingInterval, ...call } = rejectUnknownOptions(op, options, [
+      'rate',
+      'samplingInterval',
+      'signal',
+    ])
+    const { rate, signal } = this.#call(op, call)
+    const step =
+      samplingInterval === undefined
+        ? {}
+        : { samplingInterval: stepRatio(op, 'samplingInterval', samplingInterval) }
+    const { input } = this.#about
+    const given = await this.#given(op, inputs, rate, signal)
+    const maker = new StepMaker(input, rate)
+    const steps = given.map((x) => maker.scaled(op, 'each of inputs', x, input))
+    if (steps.length === 0) throw fail('ERR_S4_VALUE', op, 'inputs, at least one', 'none')
+    const { input: data, lengths } = padded(steps, input)
+    return this.#model.inspect({ data, ...(lengths && { lengths }), ...step, ...(signal && { signal }) })
+  }
+
+  /** Inputs that were read, from files where they are there. */
+  async #given(
+    op: string,
+    inputs: unknown,
+    rate: number,
+    signal: AbortSignal | undefined,
+  ): Promise<GivenInput[]> {
+    const { input } = this.#about
+    const list = typeof inputs === 'string' ? [inputs] : listOf(op, 'inputs', inputs)
+    // Asynchronous throughout: a wrong input must not leave the reading of a file before it without a handler.
+    return Promise.all(
+      list.map(async (x) => {
+        const file = fileOf(op, x, input.kind)
+        return file === undefined
+          ? givenInput(op, 'each of inputs', x)
+          : fileInput(op, file, input, rate, signal)
+      }),
+    )
   }
 
   /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */

@@ -106,4 +106,8 @@ test('a model is inspected, in words and as JSON', () => {
   assert.deepEqual([layers.length, length, samplingInterval], [2, 64, 0.01])
   assert.equal(layers[0]!.stepSizes.length, 16)
   assert.equal(s4(['inspect', at('letters.txt')]).status, 1)
+  const onText = s4(['inspect', run, '--data', at('letters.txt')])
+  assert.match(onText.stdout, /the last output depends on the inputs: half within/, onText.stderr)
+  assert.match(onText.stdout, /input gradients 1, steps 1 to \d+: \|[ ▁▂▃▄▅▆▇█]{64}\|\n$/)
+  assert.match(onText.stdout, /█/)
 })

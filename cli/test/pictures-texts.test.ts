@@ -1,6 +1,6 @@
 /** `s4 train classify` on pictures and texts: folders, files of many, tables; prediction, figures, streams; what is refused. */
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { deflateSync, gzipSync, crc32 } from 'node:zlib'
@@ -59,6 +59,16 @@ test('pictures in folders of train and test: learned, judged by the test part, t
   const shown = s4(['data', 'show', join(data, 'test', 'up', '1.png'), '--json'])
   const { height, width, channels } = JSON.parse(shown.stdout) as Record<string, number>
   assert.deepEqual([height, width, channels], [6, 6, 1])
+  const inside = s4(['inspect', run, '--data', join(data, 'test', 'up')])
+  assert.equal(
+    inside.stdout.match(/input gradients \d, steps 1 to 6: \|[ ▁▂▃▄▅▆▇█]{6}\|/g)?.length,
+    8,
+    inside.stderr,
+  )
+  const html = readFileSync(join(run, 'report.html'), 'utf8')
+  for (const label of ['timescales', 'frequency response', 'kernels of blocks.0', 'kernels of blocks.1'])
+    assert.ok(html.includes(`aria-label="${label}"`), label)
+  assert.equal(/NaN|undefined|Infinity/.exec(html)?.[0], undefined)
   // Of several folders each is a class.
   const each = s4([
     'eval',

@@ -1,7 +1,15 @@
-import { SequenceModel, type InspectionOptions } from 's4-node'
+import { SequenceModel, type Inspection, type InspectionOptions } from 's4-node'
+import { Classifier } from 's4-node/tasks'
+import { readInputs } from '../data/examples.js'
+import { readModelInput } from '../data/model-input.js'
 import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
 import { taskFile } from '../run/folder.js'
+import { UsageError } from '../usage.js'
 import type { Command } from './command.js'
+
+/** Inputs of a classifier that are looked at, and bars of each. */
+const MOST = 8
+const BARS = 64
 
 export const inspect: Command = {
   name: 'inspect',
@@ -23,20 +31,84 @@ export const inspect: Command = {
       help: 'seconds from one time step to the next: times are then said in seconds too',
       otherwise: 'unknown',
     },
+    {
+      name: 'data',
+      kind: 'text',
+      word: 'file',
+      help: 'data of the model, to see which steps its output depends on',
+      otherwise: 'none',
+    },
     jsonSpec,
     ...deviceSpecs,
   ],
+  notes: `With --data it says too how each block changes its input, and, bar by bar from the first step to the last, how much the output of the last step
+depends on the input at each: of a classifier on what \`s4 predict\` reads (the first ${MOST} inputs), of another network on an array of its inputs (.npy), a table with
+as many columns, or a text.`,
   async run({ operands: [path], values }) {
-    const { length, samplingInterval } = values as { length?: number; samplingInterval?: number }
-    const options: InspectionOptions = {
-      ...(length !== undefined && { length }),
-      ...(samplingInterval !== undefined && { samplingInterval }),
+    const { length, samplingInterval, data } = values as {
+      length?: number
+      samplingInterval?: number
+      data?: string
     }
-    using model = await SequenceModel.load(taskFile(path as string), deviceOf(values))
-    const inspection = await model.inspect(options)
-    console.log(values['json'] ? JSON.stringify(inspection, plainArrays) : inspection.text)
+    const seconds = samplingInterval === undefined ? {} : { samplingInterval }
+    const options: InspectionOptions = { ...(length !== undefined && { length }), ...seconds }
+    const file = taskFile(path as string)
+    using model = await SequenceModel.load(file, deviceOf(values))
+    const task = data === undefined ? undefined : taskOfExtra(model.extra)
+    if (task === 'forecast')
+      throw new UsageError(
+        '--data is for classifiers, generators and models: a forecaster normalises what its network sees',
+      )
+    let inspection: Inspection
+    if (data !== undefined && task === 'classify') {
+      if (length !== undefined) throw new UsageError('--length is what --data has')
+      const classifier = await Classifier.load(file, deviceOf(values))
+      try {
+        const { inputs } = await readInputs([data], {}, classifier)
+        inspection = await classifier.inspect(
+          inputs.slice(0, MOST).map(({ input }) => input),
+          seconds,
+        )
+      } finally {
+        classifier.dispose()
+      }
+    } else
+      inspection = await model.inspect({
+        ...options,
+        ...(data !== undefined && { data: await readModelInput(data, model) }),
+      })
+    if (values['json']) console.log(JSON.stringify(inspection, plainArrays))
+    else console.log([inspection.text, ...influenceBars(inspection)].join('\n'))
     return 0
   },
+}
+
+/** The influence of the inputs of each sequence as a line of bars, each the mean over as many steps. */
+function influenceBars({ influence }: Inspection): string[] {
+  if (influence === undefined) return []
+  const [batch, len] = influence.shape as [number, number]
+  const count = Math.min(BARS, len)
+  return Array.from({ length: Math.min(batch, MOST) }, (_, row) => {
+    const own = influence.data.subarray(row * len, (row + 1) * len)
+    const means = Array.from({ length: count }, (__, i) => {
+      const part = own.subarray(Math.floor((i * len) / count), Math.floor(((i + 1) * len) / count))
+      return part.reduce((a, b) => a + b, 0) / part.length
+    })
+    const most = Math.max(...means)
+    const bars = means.map((x) =>
+      x === 0 || most === 0 ? ' ' : '▁▂▃▄▅▆▇█'[Math.min(7, Math.floor((8 * x) / most))],
+    )
+    return `input gradients ${row + 1}, steps 1 to ${len}: |${bars.join('')}|`
+  })
+}
+
+/** The task that a file says it is of. */
+function taskOfExtra(extra: string | undefined): unknown {
+  try {
+    return (JSON.parse(extra ?? '{}') as { task?: unknown }).task
+  } catch {
+    return undefined
+  }
 }
 
 /** Typed arrays as lists, and what is infinite, which JSON has not, as text. */

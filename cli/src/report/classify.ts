@@ -21,6 +21,7 @@ export async function classPage(
   scores: ClassScores | undefined,
   history: readonly HistoryEntry[],
   settings: Settings,
+  inside: readonly string[],
 ): Promise<string> {
   const { classes, validationAccuracy } = classifier
   const epochs = epochsOf(history)
@@ -74,7 +75,7 @@ export async function classPage(
         ]),
     { value: `${(100 * (validationAccuracy as number)).toFixed(1)} %`, label: 'right in validation' },
   ]
-  return runPage(`${classes.length} classes told apart`, cards, sections, history, settings)
+  return runPage(`${classes.length} classes told apart`, cards, [...sections, ...inside], history, settings)
 }
 
 function confusionChart({ confusion }: ClassScores, classes: readonly (string | number)[]): string {

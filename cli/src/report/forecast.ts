@@ -19,6 +19,7 @@ export async function forecastPage(
   tables: readonly TableLike[],
   history: readonly HistoryEntry[],
   settings: Settings,
+  inside: readonly string[],
 ): Promise<string> {
   const { scores, season, horizon, targets } = forecaster
   const epochs = epochsOf(history)
@@ -55,7 +56,7 @@ export async function forecastPage(
         ),
     )
   const title = `Forecast of ${targets.length === 1 ? targets[0] : `${targets.length} columns`}, ${horizon} rows ahead`
-  return runPage(title, cardsOf(scores), sections, history, settings)
+  return runPage(title, cardsOf(scores), [...sections, ...inside], history, settings)
 }
 
 function cardsOf(scores: ForecastScores | undefined): Card[] {

@@ -9,6 +9,7 @@ export function textPage(
   { validationLoss, bitsPerToken, sample }: { validationLoss: number; bitsPerToken: number; sample: string },
   history: readonly HistoryEntry[],
   settings: Settings,
+  inside: readonly string[],
 ): string {
   const epochs = epochsOf(history)
   const best = bestEpochOf(history)
@@ -26,5 +27,5 @@ export function textPage(
     { value: bitsPerToken.toFixed(3), label: 'bits a token', beside: 'of the end of the text' },
     { value: Math.exp(validationLoss).toFixed(2), label: 'perplexity of a token' },
   ]
-  return runPage('A text is learned', cards, sections, history, settings)
+  return runPage('A text is learned', cards, [...sections, ...inside], history, settings)
 }

@@ -82,7 +82,15 @@ export async function runInFolder(
     }
     try {
       await made.save(folder.best)
-      const { result, text, page: report } = await made.judge(folder.history(), settings)
+      const {
+        result,
+        text,
+        page: report,
+      } = await made.judge(
+        folder.history(),
+        settings,
+        await (await import('../report/inside.js')).insideSections(folder.best),
+      )
       folder.writeReport(report)
       folder.writeResult(result)
       console.log(json ? JSON.stringify({ run: folder.path, ...result }) : text)

@@ -147,7 +147,7 @@ export const classify: Task = {
         )
         return {
           save: (path) => classifier.save(path),
-          async judge(history, settings) {
+          async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { classPage } = await import('../report/classify.js')
             const scores: ClassScores | undefined =
@@ -166,7 +166,11 @@ export const classify: Task = {
               scores === undefined
                 ? `no test part; right in validation: ${((validationAccuracy as number) * 100).toFixed(1)} %`
                 : classLines(scores, classes)
-            return { result, text, page: await classPage(classifier, held, scores, history, settings) }
+            return {
+              result,
+              text,
+              page: await classPage(classifier, held, scores, history, settings, inside),
+            }
           },
           dispose: () => classifier.dispose(),
         }

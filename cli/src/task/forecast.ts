@@ -97,13 +97,13 @@ export const forecast: Task = {
         const forecaster = await Forecaster.fit(columns, { ...fitOptions(options, longest), ...course })
         return {
           save: (path) => forecaster.save(path),
-          async judge(history, settings) {
+          async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { forecastPage } = await import('../report/forecast.js')
             const { horizon, lookBack, season, targets, known, scores } = forecaster
             const result = { task: 'forecast', horizon, lookBack, season, targets, known, scores }
             const text = scores === undefined ? 'no test part: no scores' : scoreLines(scores, season)
-            return { result, text, page: await forecastPage(forecaster, tables, history, settings) }
+            return { result, text, page: await forecastPage(forecaster, tables, history, settings, inside) }
           },
           dispose: () => forecaster.dispose(),
         }

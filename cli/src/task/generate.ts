@@ -52,7 +52,7 @@ export const generate: Task = {
         } as GeneratorOptions)
         return {
           save: (path) => generator.save(path),
-          async judge(history, settings) {
+          async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { textPage } = await import('../report/generate.js')
             const validationLoss = generator.validationLoss as number
@@ -66,7 +66,7 @@ export const generate: Task = {
             const bits = validationLoss / Math.LN2
             const result = { task: 'generate', validationLoss, bitsPerToken: bits, sample }
             const text = `${bits.toFixed(3)} bits a token of the end of the text, which was not learned from; perplexity ${Math.exp(validationLoss).toFixed(2)}`
-            return { result, text, page: textPage(result, history, settings) }
+            return { result, text, page: textPage(result, history, settings, inside) }
           },
           dispose: () => generator.dispose(),
         }

@@ -29,7 +29,8 @@ export interface Judgement {
 /** A trained task. */
 export interface Trained {
   save(path: string): Promise<void>
-  judge(history: readonly HistoryEntry[], settings: Settings): Promise<Judgement>
+  /** `inside`: sections of the report on the network, which tasks have in common. */
+  judge(history: readonly HistoryEntry[], settings: Settings, inside: readonly string[]): Promise<Judgement>
   dispose(): void
 }
 
