@@ -1,7 +1,7 @@
 import { SequenceModel, type Inspection, type InspectionOptions } from 's4-node'
 import { Classifier } from 's4-node/tasks'
 import { readInputs } from '../data/examples.js'
-import { readModelInput } from '../data/model-input.js'
+import { readModelInput, saidOf } from '../data/model-input.js'
 import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
 import { taskFile } from '../run/folder.js'
 import { UsageError } from '../usage.js'
@@ -54,7 +54,7 @@ as many columns, or a text.`,
     const options: InspectionOptions = { ...(length !== undefined && { length }), ...seconds }
     const file = taskFile(path as string)
     using model = await SequenceModel.load(file, deviceOf(values))
-    const task = data === undefined ? undefined : taskOfExtra(model.extra)
+    const task = data === undefined ? undefined : saidOf(model.extra).task
     if (task === 'forecast')
       throw new UsageError(
         '--data is for classifiers, generators and models: a forecaster normalises what its network sees',
@@ -100,15 +100,6 @@ function influenceBars({ influence }: Inspection): string[] {
     )
     return `input gradients ${row + 1}, steps 1 to ${len}: |${bars.join('')}|`
   })
-}
-
-/** The task that a file says it is of. */
-function taskOfExtra(extra: string | undefined): unknown {
-  try {
-    return (JSON.parse(extra ?? '{}') as { task?: unknown }).task
-  } catch {
-    return undefined
-  }
 }
 
 /** Typed arrays as lists, and what is infinite, which JSON has not, as text. */

@@ -6,6 +6,21 @@ import { readNpy } from 's4-node/data'
 import { UsageError } from '../usage.js'
 import { readOneTable } from './tables.js'
 
+/** What a file says of its task, if it is of one. */
+export interface SaidOfTask {
+  readonly task?: string
+  readonly tokens?: { readonly kind?: string; readonly characters?: string }
+}
+
+/** The text that a checkpoint carries; of another program nothing is known. */
+export function saidOf(extra: string | undefined): SaidOfTask {
+  try {
+    return (JSON.parse(extra ?? '{}') ?? {}) as SaidOfTask
+  } catch {
+    return {}
+  }
+}
+
 /** The input of a model that a file holds. */
 export async function readModelInput(file: string, { config, extra }: SequenceModel): Promise<TensorLike> {
   const ofTokens = config.encoder === 'embedding'
@@ -22,14 +37,14 @@ export async function readModelInput(file: string, { config, extra }: SequenceMo
     return { data: ofTokens ? Int32Array.from(numbers) : Float32Array.from(numbers), shape: whole }
   }
   if (ofTokens) {
-    const { tokens } = JSON.parse(extra ?? '{}') as { tokens?: { kind?: string; characters?: string } }
+    const { tokens } = saidOf(extra)
     if (tokens === undefined ? config.vocabulary !== 256 : tokens.kind === 'own')
       throw new UsageError(`${file}: the model's tokens are no bytes, write ${wanted} to a file .npy`)
     const characters = tokens?.characters === undefined ? undefined : Array.from(tokens.characters)
     const text = characters && Array.from(readFileSync(file, 'utf8'), (one) => characters.indexOf(one))
     if (text?.includes(-1)) throw new Error(`${file} has characters that were not learned`)
     // A generator's text begins with the border that it was learned with.
-    const border = tokens === undefined ? [] : [config.vocabulary - 1]
+    const border = tokens === undefined ? [] : [(config.vocabulary as number) - 1]
     const all = Int32Array.from([...border, ...(text ?? readFileSync(file))])
     return { data: all, shape: [1, all.length] }
   }
