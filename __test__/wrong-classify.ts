@@ -102,7 +102,10 @@ export const classifyRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       {
         receiver: classes,
-        args: () => [[Array.from(wave(8))], { rate: 1.5, samplingInterval: 0.01, signal: signal() }],
+        args: () => [
+          [Array.from(wave(8)), Array.from(wave(6))],
+          { rate: 1.5, samplingInterval: 0.01, signal: signal() },
+        ],
       },
       { under: 'inputs[].data', receiver: classes, args: () => [[tensor()]] },
       { under: 'inputs[].shape', receiver: classes, args: () => [[tensor()]] },
