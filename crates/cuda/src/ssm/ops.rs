@@ -11,7 +11,9 @@ use super::{
     sizes::Sizes,
 };
 use crate::{device::Cuda, driver::Span, memory::Workspace};
-use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec};
+use s4_backend::{
+    Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec, check_intervals_layer,
+};
 
 impl Cuda {
     /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
@@ -82,6 +84,11 @@ impl Cuda {
 
 impl SsmOps for Cuda {
     type SsmPlan = SsmPlan;
+
+    fn check_intervals(&self, op: &'static str, spec: &SsmSpec) -> Result<()> {
+        check_intervals_layer(op, spec)?;
+        Err(Error::unsupported(op, "device 'cpu' for whole sequences with intervals", "a GPU"))
+    }
 
     fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
         spec.check("ssm_plan")?;

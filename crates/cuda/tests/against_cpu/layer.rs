@@ -73,7 +73,8 @@ pub fn outputs_with_plan<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, v
         ints
     });
     let (rate, algorithm) = (run.rate, run.algorithm);
-    let options = CallOptions { lengths: lengths.as_ref(), rate, algorithm, training: false };
+    let options =
+        CallOptions { lengths: lengths.as_ref(), intervals: None, rate, algorithm, training: false };
     let call: SsmCall<'_, B> = SsmCall { spec: *spec, batch, len, options, version };
     let mut y = nan(be, batch * spec.outputs() * len);
     let mut end = nan(be, spec.state_len(batch));
