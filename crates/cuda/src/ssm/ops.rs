@@ -1,19 +1,18 @@
-//! The backend contract's operations of the SSM on whole sequences: by chunk passes, or by a kernel and FFT
-//! convolution.
+//! The backend contract's operations of the SSM on whole sequences: by chunk passes, by a kernel and FFT convolution, or
+//! with intervals by a recurrence a step.
 
 use super::{
     backward::ChunkBackward,
     conv::{Convolution, ConvolutionBackward},
     discretize::Layer,
     forward::ChunkForward,
+    intervals,
     matrices::{KernelRange, TransitionBuffer},
     plan::SsmPlan,
     sizes::Sizes,
 };
 use crate::{device::Cuda, driver::Span, memory::Workspace};
-use s4_backend::{
-    Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec, check_intervals_layer,
-};
+use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec};
 
 impl Cuda {
     /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
@@ -85,11 +84,6 @@ impl Cuda {
 impl SsmOps for Cuda {
     type SsmPlan = SsmPlan;
 
-    fn check_intervals(&self, op: &'static str, spec: &SsmSpec) -> Result<()> {
-        check_intervals_layer(op, spec)?;
-        Err(Error::unsupported(op, "device 'cpu' for whole sequences with intervals", "a GPU"))
-    }
-
     fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
         spec.check("ssm_plan")?;
         Sizes::new("ssm_plan", spec)?;
@@ -99,6 +93,7 @@ impl SsmOps for Cuda {
     /// The states that enter the segments, where sequences are cut; backward recomputes all else that it needs.
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
         match self.chosen_algorithm(call) {
+            _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
             Algorithm::Chunk => self.chunk_saved_len(&call.spec, call.batch, call.len),
             _ => 0,
         }
@@ -107,6 +102,9 @@ impl SsmOps for Cuda {
     fn ssm_forward(&self, args: SsmForward<'_, Self>, plan: &mut SsmPlan, _ws: &mut Workspace) -> Result<()> {
         const OP: &str = "ssm_forward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        if let Some(intervals) = args.call.options.intervals {
+            return self.forward_with_intervals(&args, intervals);
+        }
         let states = args.state0.is_some() || args.state_end.is_some();
         if self.goes_by_fft(OP, &args.call, states)? {
             return self.fft_forward(&args);
@@ -161,6 +159,9 @@ impl SsmOps for Cuda {
     ) -> Result<()> {
         const OP: &str = "ssm_backward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        if let Some(intervals) = args.call.options.intervals {
+            return self.backward_with_intervals(&args, intervals);
+        }
         let states = args.state0.is_some() || args.dstate_end.is_some() || args.dstate0.is_some();
         if self.goes_by_fft(OP, &args.call, states)? {
             return self.fft_backward(&args);
