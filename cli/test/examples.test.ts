@@ -43,6 +43,14 @@ test('examples/streams.mjs: many streams are answered, all in time', () => {
   assert.ok(Number(late) < 5000, text)
 })
 
+test('examples/intervals.mjs: learns from samples at uneven times', () => {
+  const text = run('intervals.mjs', '12')
+  const error = Number(/not shown: ([\d.]+)$/m.exec(text)?.[1])
+  // The mean square of a wave is 0.5.
+  assert.ok(error < 0.25, text)
+  assert.match(text, /Float32Array\(4\) \[/)
+})
+
 test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
   const text = run('forecast.mjs', '5')
   const [model, persistence] = ['model', 'persistence'].map((name) =>
