@@ -168,7 +168,16 @@ export abstract class SsmHandle extends Handle {
     const [batch, len, features] = x.shape as [number, number, number]
     if (features !== this.#features)
       throw fail('ERR_S4_SHAPE', op, `u (batch, len, ${this.#features})`, shapeText(x.shape))
-    const { state, lengths, intervals, rate, algorithm, save = true, training = false, finalState = true } = given
+    const {
+      state,
+      lengths,
+      intervals,
+      rate,
+      algorithm,
+      save = true,
+      training = false,
+      finalState = true,
+    } = given
     if (state !== undefined && !this.hasState)
       throw fail('ERR_S4_UNSUPPORTED', op, `${NEEDS_STATE}, to start from a state`, 'a state')
     const call: CallOptions = {

@@ -44,7 +44,16 @@ import {
 import { inspectModel, type Inspection, type InspectionOptions } from './inspection.js'
 import { ModelStream } from './stream.js'
 import { ModelStreams, type StreamsOptions } from './streams.js'
-import { rateOf, rowLengths, stepsIntervals, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
+import {
+  rateOf,
+  rowLengths,
+  stepsIntervals,
+  tensor,
+  type Dtype,
+  type Shape,
+  type Tensor,
+  type TensorLike,
+} from './tensor.js'
 import {
   TRAIN_OPTIONS,
   type EvaluateOptions,

@@ -247,7 +247,12 @@ export function stepsIntervals(
   if (intervals === undefined) return undefined
   const shaped = readGiven(op, 'intervals', () => {
     if (typeof intervals !== 'object' || intervals === null)
-      throw fail('ERR_S4_SHAPE', op, 'intervals as { data, shape } or an array of numbers', describe(intervals))
+      throw fail(
+        'ERR_S4_SHAPE',
+        op,
+        'intervals as { data, shape } or an array of numbers',
+        describe(intervals),
+      )
     return 'shape' in intervals
   })
   if (shaped) return floatsOfShape(op, 'intervals', intervals, shape, dtype)
