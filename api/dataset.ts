@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import { describe, membersOf, rejectUnknownOptions, wholeNumber } from './check.js'
+import { describe, membersOf, rejectUnknownOptions, stepRatio, wholeNumber } from './check.js'
 import { fail, readGiven } from './error.js'
 import {
   allocate,
@@ -302,7 +302,9 @@ function collatedIntervals(
   const data = allocate(op, [samples.length, len], 'f64').fill(1) as Floats
   samples.forEach((s, row) => {
     const own = stepsIntervals(op, s.intervals, [inputLengths[row] as number], 'f64')
-    if (own !== undefined) data.set(own, row * len)
+    if (own === undefined) return
+    for (const interval of own) stepRatio(op, 'intervals', interval)
+    data.set(own, row * len)
   })
   return { data, shape: [samples.length, len] }
 }

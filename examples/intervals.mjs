@@ -9,8 +9,7 @@ const examples = Array.from(Array(32).keys(), (time) => {
   return { input: tensor(wave.map((x, i) => (i % 4 ? 0 : x))), target: tensor(wave), intervals }
 })
 const options = { batchSize: 8, epochs: Number(process.argv[2] ?? 30), lr: 0.01, ssmLr: 0.01 }
-console.log(
-  `mean squared error: ${(await model.fit(examples, options)).at(-1).loss.toFixed(3)}, of a wave 0.5`,
-)
-const next = { data: Float32Array.of(1, 0, 0, 0), shape: [1, 4, 1] }
-console.log('streamed:', ...model.stream().push(next, { interval: [1, 0.5, 2, 1.5] }).data)
+const { loss } = (await model.fit(examples, options)).at(-1)
+console.log(`mean squared error: ${loss.toFixed(3)}, of a wave 0.5`)
+const { data } = model.stream().push({ data: [1, 0, 0, 0], shape: [1, 4, 1] }, { interval: [1, 0.5, 2, 1.5] })
+console.log('streamed:', ...data)
