@@ -56,8 +56,10 @@ export const ADAMW_LEGAL: Recipe['legal'] = {
   'options.clip': ['0.5', '2**31', '2**53'],
 }
 const forwardLegal: Recipe['legal'] = {
-  '*.data[]': REAL,
   'u.data[]': REAL,
+  'options.state.data[]': REAL,
+  'options.intervals.data[]': RATIO,
+  'options.intervals[]': RATIO,
   'options.rate': RATIO,
 }
 
@@ -70,6 +72,7 @@ function shared(name: string, make: () => S4Layer | S4Block): Record<string, Rec
   const options = () => ({
     state: state(),
     lengths: [3, 2],
+    intervals: { data: Float32Array.of(0.5, 2, 1, 1, 3, 1), shape: [2, 3] },
     rate: 1.5,
     algorithm: 'fft',
     save: true,
@@ -77,11 +80,24 @@ function shared(name: string, make: () => S4Layer | S4Block): Record<string, Rec
     finalState: true,
   })
   const signal = () => new AbortController().signal
+  const onPlainIntervals = (more: () => object): readonly Arguments[] => [
+    {
+      under: 'options.intervals[]',
+      receiver: () => over(make()),
+      args: () => [u(), { ...options(), intervals: [0.5, 2, 1, 1, 3, 1], ...more() }],
+    },
+  ]
   const dy = () => noisy([2, 3, 2], 5)
   return {
-    [`${name}#forward`]: { right: onFresh(() => [u(), options()]), legal: forwardLegal },
+    [`${name}#forward`]: {
+      right: [...onFresh(() => [u(), options()]), ...onPlainIntervals(() => ({}))],
+      legal: forwardLegal,
+    },
     [`${name}#forwardAsync`]: {
-      right: onFresh(() => [u(), { ...options(), signal: signal() }]),
+      right: [
+        ...onFresh(() => [u(), { ...options(), signal: signal() }]),
+        ...onPlainIntervals(() => ({ signal: signal() })),
+      ],
       legal: forwardLegal,
     },
     [`${name}#backward`]: {

@@ -55,11 +55,19 @@ const batch = () => ({
   input: x(),
   target: noisy([2, 3, 1], 3),
   lengths: [3, 2],
+  intervals: { data: Float32Array.of(0.5, 2, 1, 1, 3, 1), shape: [2, 3] },
   weights: { data: Float32Array.of(1, 1, 0.5, 1, 1, 0.25), shape: [2, 3] },
   rate: 1.5,
 })
 const tokens = () => ({ data: Int32Array.of(0, 1, 2, 3, 2, 1), shape: [2, 3] })
-const labelled = () => ({ input: tokens(), target: [1, 2], lengths: [3, 2], weights: [1, 0.5], rate: 1.5 })
+const labelled = () => ({
+  input: tokens(),
+  target: [1, 2],
+  lengths: [3, 2],
+  intervals: [0.5, 2, 1, 1, 3, 1],
+  weights: [1, 0.5],
+  rate: 1.5,
+})
 
 /** A model after an update, as bytes: what its optimiser holds can be lost. */
 async function trained(options: Partial<SequenceModelOptions>, first: Batch): Promise<Uint8Array> {
@@ -99,7 +107,16 @@ const onOfficial = async () =>
       config: officialConfig() as OfficialModelConfig,
     }),
   )
-const predictOptions = () => ({ lengths: [3, 2], rate: 1.5, algorithm: 'fft' })
+const intervals = () => ({ data: Float32Array.of(0.5, 2, 1, 1, 3, 1), shape: [2, 3] })
+const predictOptions = () => ({ lengths: [3, 2], intervals: intervals(), rate: 1.5, algorithm: 'fft' })
+const predicted = (more: () => object): readonly Arguments[] => [
+  { receiver: onModel, args: () => [x(), { ...predictOptions(), ...more() }] },
+  {
+    under: 'options.intervals[]',
+    receiver: onModel,
+    args: () => [x(), { ...predictOptions(), intervals: [0.5, 2, 1, 1, 3, 1], ...more() }],
+  },
+]
 export const signal = () => new AbortController().signal
 const modelOptions = () => ({
   ...blockOptions(),
@@ -169,7 +186,7 @@ function training(more: () => object = () => ({})): readonly Arguments[] {
     scheduled(schedules.plateau({ factor: 0.5, patience: 1, floor: 0.1 }), 'options.schedule.patience'),
     scheduled(schedules.stepDecay({ every: 2, factor: 0.5 }), 'options.schedule.every'),
     ...['dataset[]', 'options.validation[]'].flatMap((at) =>
-      ['target[]', 'weights[]'].map((list) => onLabels(`${at}.${list}`)),
+      ['target[]', 'weights[]', 'intervals[]'].map((list) => onLabels(`${at}.${list}`)),
     ),
   ]
 }
@@ -178,6 +195,8 @@ const BATCH_LEGAL = (at: string): Recipe['legal'] => ({
   [`${at}.target.data[]`]: REAL,
   [`${at}.weights.data[]`]: ['0', '0.5', '2**31', '2**53', '1e-300'],
   [`${at}.weights[]`]: ['0', '0.5', '2**31', '2**53', '1e-300'],
+  [`${at}.intervals.data[]`]: RATIO,
+  [`${at}.intervals[]`]: RATIO,
   // A label below 0 is left out.
   [`${at}.target[]`]: ['-1', '0'],
   [`${at}.rate`]: RATIO,
@@ -218,7 +237,12 @@ export const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows
     close: () => made.dispose(),
   }
 }
-const predictLegal: Recipe['legal'] = { 'x.data[]': REAL, 'options.rate': RATIO }
+const predictLegal: Recipe['legal'] = {
+  'x.data[]': REAL,
+  'options.rate': RATIO,
+  'options.intervals.data[]': RATIO,
+  'options.intervals[]': RATIO,
+}
 /** Whole numbers below the vocabulary's size. */
 const TOKENS: Recipe['legal'] = { 'x.data': ['a BigUint64Array'], 'x.data[]': ['0'] }
 const inputWords = { 'x*': ['input', 'tokens'] }
@@ -301,12 +325,12 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     legal: { 'options.extra': ['""', '"a\\u0000b"'] },
   },
   'SequenceModel#predict': {
-    right: [{ receiver: onModel, args: () => [x(), { ...predictOptions(), signal: signal() }] }],
+    right: predicted(() => ({ signal: signal() })),
     legal: predictLegal,
     words: inputWords,
   },
   'SequenceModel#predictSync': {
-    right: [{ receiver: onModel, args: () => [x(), predictOptions()] }],
+    right: predicted(() => ({})),
     legal: predictLegal,
     words: inputWords,
   },
@@ -324,7 +348,7 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
   'SequenceModel#accumulate': {
     right: [
       { receiver: onModel, args: () => [batch(), { signal: signal() }] },
-      ...['batch.target[]', 'batch.weights[]'].map((under) => ({
+      ...['batch.target[]', 'batch.weights[]', 'batch.intervals[]'].map((under) => ({
         under,
         receiver: onTokens,
         args: () => [labelled(), { signal: signal() }],
@@ -359,7 +383,7 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
           { batchSize: 2, signal: signal() },
         ],
       },
-      ...['dataset[].target[]', 'dataset[].weights[]'].map((under) => ({
+      ...['dataset[].target[]', 'dataset[].weights[]', 'dataset[].intervals[]'].map((under) => ({
         under,
         receiver: onTokens,
         args: () => [[labelled()], { signal: signal() }],

@@ -44,7 +44,16 @@ import {
 import { inspectModel, type Inspection, type InspectionOptions } from './inspection.js'
 import { ModelStream } from './stream.js'
 import { ModelStreams, type StreamsOptions } from './streams.js'
-import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
+import {
+  rateOf,
+  rowLengths,
+  stepsIntervals,
+  tensor,
+  type Dtype,
+  type Shape,
+  type Tensor,
+  type TensorLike,
+} from './tensor.js'
 import {
   TRAIN_OPTIONS,
   type EvaluateOptions,
@@ -59,6 +68,8 @@ import { evaluate, progressOf, train, type TrainedModel } from './training.js'
 export interface PredictOptions {
   /** Length of each sequence, 1 to len. Outputs beyond it are 0. */
   lengths?: ArrayLike<number>
+  /** Time from the step before to each step, as in {@link Batch.intervals}. Default 1 for all. */
+  intervals?: TensorLike | ArrayLike<number>
   /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
   rate?: number
   /** How this call computes the SSM. Default as given to the model. */
@@ -235,12 +246,13 @@ export class SequenceModel extends Handle {
 
   /** Checks the input and the options of a prediction, and converts them to the addon's types. */
   #predictCall(op: string, x: TensorLike, options: PredictOptions, more: readonly string[] = []) {
-    const names = ['lengths', 'rate', 'algorithm', ...more]
+    const names = ['lengths', 'intervals', 'rate', 'algorithm', ...more]
     const given: PredictOptions & { signal?: AbortSignal } = rejectUnknownOptions(op, options, names)
     const { data, batch, len } = nativeInput(op, this.#trainedModel, x)
     const { algorithm = this.#trainedModel.algorithm } = given
     const call = {
       lengths: rowLengths(op, given.lengths, batch),
+      intervals: stepsIntervals(op, given.intervals, [batch, len], this.dtype),
       rate: rateOf(op, given.rate),
       algorithm: checkAlgorithm(op, algorithm),
     }

@@ -44,6 +44,14 @@ test('examples/streams.mjs: many streams are answered, all in time', () => {
   assert.ok(Number(late) < 5000, text)
 })
 
+test('examples/intervals.mjs: learns from samples at uneven times', () => {
+  const text = run('intervals.mjs', '12')
+  // The mean square of a wave is 0.5, and three in four of its values are not shown.
+  const error = Number(/^mean squared error: ([\d.]+),/m.exec(text)?.[1])
+  assert.ok(error < 0.25, text)
+  assert.match(text, /^streamed:( -?\d\.[\de-]+){4}$/m)
+})
+
 test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
   const text = run('forecast.mjs', '5')
   const [model, persistence] = ['model', 'persistence'].map((name) =>

@@ -277,6 +277,8 @@ export interface BatchInput {
   len: number
   /** Length of each sequence, where they are not all as long as the array. */
   lengths?: Int32Array
+  /** Interval of each time step, (batch, len); 1 without. */
+  intervals?: Floats
   /** Weight of each target in the loss: one for each sequence where the model pools over time, else for each time step. */
   weights?: Floats
   /** What every step size Δ is multiplied by; default 1. */
@@ -306,6 +308,8 @@ export interface CallOptions {
   state?: Floats
   /** Length of each sequence, where they are not all as long as the array. */
   lengths?: Int32Array
+  /** Interval of each time step, (batch, len); 1 without. */
+  intervals?: Floats
   /** What every step size Δ is multiplied by; default 1. */
   rate?: number
   /** Name of the algorithm that computes the SSM; default `auto`. */

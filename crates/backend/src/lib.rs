@@ -59,7 +59,7 @@ pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_sum_squares
 pub use pooling::*;
 pub use scalar::{Dtype, Scalar, all_finite};
 pub use spec::{Discretization, Mode, SsmSpec, Transform};
-pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps};
+pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps, check_intervals_layer};
 pub use step::{SsmStep, StepOps, check_layer};
 
 /// A device that implements every family of operations.

@@ -89,9 +89,9 @@ impl<B: Backend> Model<B> {
     ) -> Result<(CheckedTarget, f64, f64)> {
         let be = self.be.clone();
         let checked_target = buffers.check(op, &self.config, batch)?;
-        self.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
+        self.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
         buffers.upload(&be, &checked_target, batch.target)?;
-        let options = batch.call.with_lengths(batch.call.lengths.map(|_| self.lengths.get()));
+        let options = self.call_arrays.options(&batch.call);
         let pass = PassContext::inference(&be, &self.store, (batch.batch, batch.len), options);
         self.net.forward(&pass, None, None, false)?;
         let mut device_sums = be.view_mut(&mut self.eval_stats, 0..2);

@@ -2,7 +2,8 @@
 //! head and layer does, and which inputs an output depends on. Computed on the host in f64, but for the passes through the network.
 
 use crate::{
-    batch::Input, host_ssm::HostParams, model::Model, param::ParamStore, pass_options::ForwardOptions,
+    batch::Input, call_arrays::HostOptions, host_ssm::HostParams, model::Model, param::ParamStore,
+    pass_options::ForwardOptions,
 };
 use num_traits::{One, Zero};
 use s4_backend::{Backend, CallOptions, LossKind, Result, Scalar, SsmSpec, host_memory};
@@ -130,7 +131,7 @@ impl<B: Backend> Model<B> {
         x: Input<'_, B::Scalar>,
         batch: usize,
         len: usize,
-        call: CallOptions<'_, [i32]>,
+        call: HostOptions<'_, B::Scalar>,
     ) -> Result<DataInspection> {
         let options = ForwardOptions {
             call: CallOptions { training: false, ..call },

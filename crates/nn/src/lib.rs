@@ -5,6 +5,7 @@
 mod batch;
 mod block;
 mod bytes;
+mod call_arrays;
 mod carried_states;
 mod check;
 mod checkpoint;
@@ -60,7 +61,8 @@ mod undo;
 mod update_figures;
 mod write_file;
 
-pub use batch::{Batch, Input, OwnedArray, OwnedBatch, TargetData};
+pub use batch::{Batch, Input, OwnedArray, OwnedBatch, TargetData, fill_padding};
+pub use call_arrays::HostOptions;
 pub use checkpoint::{LoadedCheckpoint, inspect, inspect_bytes, load, load_bytes, save, save_bytes};
 pub use config::*;
 pub use evaluate::{Evaluation, Metrics};

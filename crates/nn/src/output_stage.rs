@@ -158,7 +158,7 @@ impl<B: Backend> OutputStage<B> {
         let (lengths, shape) = (pass.options.lengths, SeqShape { batch, heads, len });
         let (y, x) = (self.pooled.get_mut(be, n), be.shorten(x));
         be.pool_forward(PoolForward { y, x, lengths, pooling: Pooling::Last, shape })?;
-        let step = PassContext { len: 1, options: pass.options.with_lengths(None), ..*pass };
+        let step = PassContext { len: 1, options: pass.options.with_arrays(None, None), ..*pass };
         let mut features = &self.pooled;
         if let Some(norm) = &mut self.norm {
             let stats_len = norm.stats_len(batch, 1);

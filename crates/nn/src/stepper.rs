@@ -406,7 +406,7 @@ impl<B: Backend> Stepper<B> {
     ) -> Result<()> {
         let be = self.be.clone();
         let batch = self.batch;
-        model.upload_input(x, batch, len, None)?;
+        model.upload_input(x, batch, len, &CallOptions::default())?;
         self.journal.end();
         if self.next_or_kept_states.is_none() {
             self.next_or_kept_states = Some(RecurrentStates::new(&be, &model.config, batch)?);

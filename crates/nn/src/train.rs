@@ -180,7 +180,7 @@ impl<B: Backend> Trainer<B> {
             self.figures.zero_slot(&be)?;
             model.store.grads.zero(&be)?;
         }
-        model.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
+        model.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
         self.loss_buffers.upload(&be, &checked_target, batch.target)?;
         let so_far = so_far.unwrap_or_default();
         let (batches_so_far, weight_so_far) = (so_far.batches, so_far.weight);
@@ -196,10 +196,7 @@ impl<B: Backend> Trainer<B> {
             values,
             batch: batch.batch,
             len: batch.len,
-            options: CallOptions {
-                training: true,
-                ..batch.call.with_lengths(batch.call.lengths.map(|_| model.lengths.get()))
-            },
+            options: CallOptions { training: true, ..model.call_arrays.options(&batch.call) },
             moves_statistics: counts,
             version,
             // There are fewer than 2³² updates, so the upper 32 bits of the number can tell the batches of one update

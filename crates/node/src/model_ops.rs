@@ -148,7 +148,7 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         if let Some(lengths) = call.lengths() {
             x.clear_padding(lengths, len);
         }
-        let result = call.with_options(|options| model.forward(x.input(), batch, len, options))?;
+        let result = call.with_options(len, |options| model.forward(x.input(), batch, len, options))?;
         Ok(Forward { y: Real::into_data(result.y), state: result.state_end.map(Real::into_data) })
     }
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
@@ -312,6 +312,8 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         if let Some(lengths) = call.lengths() {
             x.clear_padding(lengths, len);
         }
-        call.with_options::<B::Scalar, _>(|options| model.inspect_data(x.input(), batch, len, options.call))
+        call.with_options::<B::Scalar, _>(len, |options| {
+            model.inspect_data(x.input(), batch, len, options.call)
+        })
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 use napi::bindgen_prelude::Int32Array;
 use napi_derive::napi;
 use s4_backend::{Error, Result};
-use s4_nn::{Algorithm, Evaluation, ForwardOptions, OwnedArray, OwnedBatch, ParamInfo};
+use s4_nn::{Algorithm, Evaluation, ForwardOptions, OwnedArray, OwnedBatch, ParamInfo, fill_padding};
 use std::sync::atomic::Ordering;
 
 /// Options of one forward.
@@ -19,6 +19,9 @@ pub struct CallOptions {
     pub state: Option<DataIn>,
     /// Length of each sequence, where they are not all as long as the array.
     pub lengths: Option<Int32Array>,
+    /// Interval of each time step, (batch, len); 1 without.
+    #[napi(ts_type = "Floats")]
+    pub intervals: Option<DataIn>,
     /// What every step size Δ is multiplied by; default 1.
     pub rate: Option<f64>,
     /// Name of the algorithm that computes the SSM; default `auto`.
@@ -45,6 +48,9 @@ pub struct BatchInput {
     pub len: u32,
     /// Length of each sequence, where they are not all as long as the array.
     pub lengths: Option<Int32Array>,
+    /// Interval of each time step, (batch, len); 1 without.
+    #[napi(ts_type = "Floats")]
+    pub intervals: Option<DataIn>,
     /// Weight of each target in the loss: one for each sequence where the model pools over time, else for each time step.
     #[napi(ts_type = "Floats")]
     pub weights: Option<DataIn>,
@@ -54,12 +60,12 @@ pub struct BatchInput {
     pub algorithm: Option<String>,
 }
 
-/// Rate, algorithm and training of a call, where they are given, as options without lengths.
+/// Rate, algorithm and training of a call, where they are given, as options without arrays.
 fn call_options(
     rate: Option<f64>,
     algorithm: Option<&str>,
     training: Option<bool>,
-) -> Result<s4_nn::CallOptions<'static, [i32]>> {
+) -> Result<s4_nn::HostOptions<'static, f64>> {
     let mut call = s4_nn::CallOptions::default();
     if let Some(name) = algorithm {
         call.algorithm = Algorithm::from_name(name)
@@ -74,7 +80,8 @@ fn call_options(
 pub(crate) struct OwnedCall {
     state: Option<Data>,
     lengths: Option<Vec<i32>>,
-    call: s4_nn::CallOptions<'static, [i32]>,
+    intervals: Option<Data>,
+    call: s4_nn::HostOptions<'static, f64>,
     want_state: bool,
     save: bool,
 }
@@ -85,6 +92,7 @@ impl CallOptions {
         Ok(OwnedCall {
             state: self.state.as_ref().map(Data::copy).transpose()?,
             lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
+            intervals: self.intervals.as_ref().map(Data::copy).transpose()?,
             call: call_options(self.rate, self.algorithm.as_deref(), self.training)?,
             want_state: self.want_state.unwrap_or(false),
             save: self.save.unwrap_or(false),
@@ -97,15 +105,21 @@ impl OwnedCall {
     pub(crate) fn lengths(&self) -> Option<&[i32]> {
         self.lengths.as_deref()
     }
-    /// Calls `body` with the options in the handle's number format.
+    /// Calls `body` with the options in the handle's number format, for sequences of `len` time steps. Intervals beyond a
+    /// sequence's length, where callers may leave anything, are 1.
     pub(crate) fn with_options<T: Real, R>(
         self,
+        len: usize,
         body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>,
     ) -> Result<R> {
         let state0 = self.state.map(Data::real::<T>).transpose()?;
+        let mut intervals = self.intervals.map(Data::real::<T>).transpose()?;
+        if let (Some(intervals), Some(lengths)) = (&mut intervals, &self.lengths) {
+            fill_padding(intervals, T::one(), lengths, len);
+        }
         body(&ForwardOptions {
             state0: state0.as_deref(),
-            call: self.call.with_lengths(self.lengths.as_deref()),
+            call: self.call.with_arrays(self.lengths.as_deref(), intervals.as_deref()),
             want_state_end: self.want_state,
             save: self.save,
             dropout_at: None,
@@ -120,8 +134,9 @@ pub(crate) struct CopiedBatch {
     batch: usize,
     len: usize,
     lengths: Option<Vec<i32>>,
+    intervals: Option<Data>,
     weights: Option<Data>,
-    call: s4_nn::CallOptions<'static, [i32]>,
+    call: s4_nn::HostOptions<'static, f64>,
 }
 
 impl BatchInput {
@@ -133,6 +148,7 @@ impl BatchInput {
             batch: self.batch as usize,
             len: self.len as usize,
             lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
+            intervals: self.intervals.as_ref().map(Data::copy).transpose()?,
             weights: self.weights.as_ref().map(Data::copy).transpose()?,
             call: call_options(self.rate, self.algorithm.as_deref(), None)?,
         })
@@ -156,6 +172,7 @@ impl CopiedBatch {
             batch: self.batch,
             len: self.len,
             lengths: self.lengths,
+            intervals: self.intervals.map(Data::real).transpose()?,
             weights: self.weights.map(Data::real).transpose()?,
             call: self.call,
         })

@@ -162,12 +162,14 @@ fn what_does_not_count_may_be_anything() {
         batch: 2,
         len: 3,
         lengths: Some(vec![2, 1]),
+        intervals: Some(vec![0.5, 2.0, f64::NAN, 3.0, 0.0, -1.0]),
         weights: Some(vec![1.0, 0.0, f64::NAN, 1.0, 1.0, 1.0]),
         call: CallOptions::default(),
     };
     batch.clear_uncounted(true);
     assert_eq!(batch.input, OwnedArray::Values(vec![1.0, 2.0, 0.0, 4.0, 0.0, 0.0]));
     assert_eq!(batch.target, OwnedArray::Values(vec![1.0, 0.0, 0.0, 4.0, 0.0, 0.0]));
+    assert_eq!(batch.intervals, Some(vec![0.5, 2.0, 1.0, 3.0, 1.0, 1.0]));
     assert_eq!(batch.weights, Some(vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0]));
     let mut tokens: OwnedArray<f64> = OwnedArray::Integers(vec![5, -1, -1]);
     tokens.clear_padding(&[1], 3);

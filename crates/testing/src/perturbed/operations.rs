@@ -285,7 +285,7 @@ operations! {
 /// The same call with the inner backend as its type.
 fn inner_call<'a, B: Backend>(call: &SsmCall<'a, Perturbed<B>>) -> SsmCall<'a, B> {
     let &SsmCall { spec, batch, len, options, version } = call;
-    SsmCall { spec, batch, len, options: options.with_lengths(options.lengths), version }
+    SsmCall { spec, batch, len, options: options.with_arrays(options.lengths, options.intervals), version }
 }
 
 impl<B: Backend> KernelOps for Perturbed<B> {
