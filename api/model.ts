@@ -46,6 +46,7 @@ import { ModelStream } from './stream.js'
 import { ModelStreams, type StreamsOptions } from './streams.js'
 import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
+  checkTopK,
   TRAIN_OPTIONS,
   type EvaluateOptions,
   type Metrics,
@@ -396,12 +397,16 @@ export class SequenceModel extends Handle {
     this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
-  /** Mean loss, and with cross-entropy the accuracy, over a dataset. Changes nothing. */
+  /**
+   * Mean loss and metrics over a dataset: with cross-entropy accuracy, perplexity, bits a dimension, confusion and F1, else mean squared and
+   * absolute errors, of distributions also their CRPS. Changes nothing.
+   */
   async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
     const op = this.access.checkLive('evaluate')
-    const { batchSize, signal } = rejectUnknownOptions(op, options, ['batchSize', 'signal'])
+    const { batchSize, topK, signal } = rejectUnknownOptions(op, options, ['batchSize', 'topK', 'signal'])
     throwIfAborted(op, signal)
-    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, signal)
+    const call = { topK: checkTopK(op, topK, this.config), signal }
+    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, call)
   }
 
   /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */

@@ -174,6 +174,22 @@ export interface ModelOptions extends BlockOptions {
   huberDelta?: number
   /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
   quantiles?: number[]
+  /**
+   * ε of cross-entropy with smoothed labels, from 0 to 1: the target is 1 − ε at the label, and ε/classes is added at every class, as
+   * PyTorch's `label_smoothing` has it. Default 0.
+   */
+  labelSmoothing?: number
+  /**
+   * A weight for each class in cross-entropy, as PyTorch's `weight`: the loss is Σwℓ/Σw with w the weight of the label's class, times
+   * that of the target where it has one; with `labelSmoothing` each class's term has the weight of its own class. Metrics do not count
+   * them. Default 1 for each.
+   */
+  classWeights?: number[]
+  /**
+   * A label that counts nothing, neither in the loss and its gradient nor in the metrics, as PyTorch's `ignore_index`: that of padding,
+   * say. Every negative label counts nothing too. Default -100.
+   */
+  ignoreLabel?: number
 }
 
 /** The option `algorithm`, which layers, blocks and models have in common. */
@@ -200,8 +216,8 @@ export interface BlockConfig extends LayerConfig, Required<Omit<BlockOptions, ke
 export interface ModelConfig
   extends
     BlockConfig,
-    Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary'>>,
-    Pick<ModelOptions, 'vocabulary'> {}
+    Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary' | 'classWeights'>>,
+    Pick<ModelOptions, 'vocabulary' | 'classWeights'> {}
 
 /** Names of the options of loading. */
 export const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
@@ -215,7 +231,9 @@ export interface NativeOptions {
 }
 
 /** The kind of value that each option of a layer, block or model takes; an array holds the words that it takes. */
-const OPTION_KINDS: Readonly<Record<string, 'whole' | 'number' | 'numbers' | 'boolean' | readonly string[]>> =
+const OPTION_KINDS: Readonly<
+  Record<string, 'whole' | 'label' | 'number' | 'numbers' | 'boolean' | readonly string[]>
+> =
   {
     ...Object.fromEntries(
       [
@@ -233,7 +251,7 @@ const OPTION_KINDS: Readonly<Record<string, 'whole' | 'number' | 'numbers' | 'bo
       ].map((name) => [name, 'whole' as const]),
     ),
     ...Object.fromEntries(
-      ['dtMin', 'dtMax', 'dropout', 'huberDelta'].map((name) => [name, 'number' as const]),
+      ['dtMin', 'dtMax', 'dropout', 'huberDelta', 'labelSmoothing'].map((name) => [name, 'number' as const]),
     ),
     ...Object.fromEntries(
       ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map(
@@ -241,6 +259,8 @@ const OPTION_KINDS: Readonly<Record<string, 'whole' | 'number' | 'numbers' | 'bo
       ),
     ),
     quantiles: 'numbers',
+    classWeights: 'numbers',
+    ignoreLabel: 'label',
     mode: choices.mode,
     init: choices.init,
     discretization: choices.discretization,
@@ -261,6 +281,8 @@ function checkedOption(op: string, name: string, value: unknown): unknown {
   switch (kind) {
     case 'whole':
       return wholeNumber(op, name, value, 0, Number.MAX_SAFE_INTEGER)
+    case 'label':
+      return wholeNumber(op, name, value, -(2 ** 31), 2 ** 31 - 1)
     case 'number':
       return numberIn32Bits(op, name, value)
     case 'boolean':
