@@ -60,6 +60,8 @@ const classifyOptions = () => ({
   vary: false,
   bidirectional: true,
   validation: 0.5,
+  labelSmoothing: 0.1,
+  classWeights: { 0: 1, 1: 2 },
 })
 const fitted = await Forecaster.fit(columns(), forecastOptions() as never)
 const classifier = await Classifier.fit(samples(), classifyOptions() as never)
@@ -243,8 +245,15 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         under: 'examples[].input.',
         args: () => [samples().map(({ label }) => ({ input: tensor(), label })), classifyOptions()],
       },
+      // Names of classes that are not named with weights are right here.
+      ...['examples', 'examples[]'].map((under) => ({
+        under,
+        args: () => [samples(), { ...classifyOptions(), classWeights: 'balanced' }],
+      })),
     ],
     legal: {
+      'options.labelSmoothing': ['0', '0.5', '1e-300'],
+      'options.classWeights{}': ['0', '0.5', '2**31', '2**53', '1e-300'],
       ...OPTIONS_LEGAL,
       ...INPUT,
       examples: ANY_LENGTH,
@@ -370,7 +379,7 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
   },
   'tasks Classifier#evaluate': {
     right: [
-      { receiver: classes, args: () => [samples(), { rate: 1.5, signal: signal() }] },
+      { receiver: classes, args: () => [samples(), { rate: 1.5, topK: 2, signal: signal() }] },
       { under: 'examples[].input.', receiver: classes, args: () => [[{ input: tensor(), label: 1 }]] },
     ],
     legal: {
@@ -478,6 +487,6 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         ],
       },
     ],
-    legal: { 'counts[][]': ['0', '2**31'] },
+    legal: { 'counts[][]': ['0', '0.5', '2**31', '2**53', '1e-300'] },
   },
 }

@@ -1,13 +1,12 @@
 import { NativeModel } from '#binding'
 import { NativeAccess } from './access.js'
-import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
+import { ADAMW_OPTIONS, adamWConfig, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
 import {
   booleanOf,
   bytesOf,
   describe,
   filePath,
-  realNumbers,
   rejectUnknownOptions,
   wholeNumber,
   textOf,
@@ -381,7 +380,7 @@ export class SequenceModel extends Handle {
   async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
     const op = this.access.checkLive('update')
     const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
-    const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
+    const config = JSON.stringify(adamWConfig(op, given))
     return this.access.write('update', async () => {
       const { step, loss, gradNorm } = await this.access.change('update', (handle, cancel) =>
         handle.update(config, cancel),

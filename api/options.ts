@@ -144,6 +144,11 @@ export interface BlockOptions extends LayerOptions {
   tiedDropout?: boolean
   /** Whether the block's input is added to its output. Default true. */
   residual?: boolean
+  /**
+   * Probability with which training leaves out, for a whole sequence, what the block adds to its input (stochastic depth, the official
+   * code's `drop_path`); what is kept is scaled by 1/(1 − p). In a model for each block and each feed-forward layer. Default 0.
+   */
+  dropPath?: number
 }
 
 /** Options of a model: encoder, blocks, final norm, pooling, decoder, loss. */
@@ -158,6 +163,12 @@ export interface ModelOptions extends BlockOptions {
   vocabulary?: number
   /** Number of blocks. Default 4. */
   layers?: number
+  /**
+   * A feed-forward layer after each block, as in the paper's language model (the official code's `ff`, of which this is `expand`): a
+   * residual block of its own with the block's kind of norm, a linear to `feedForward`·`features` features, GELU, dropout, a linear
+   * back, dropout. Default 0: no such layers.
+   */
+  feedForward?: number
   /**
    * How the features of all time steps become one vector, for one prediction per sequence. `'none'` (default) predicts at
    * every time step.
@@ -233,47 +244,50 @@ export interface NativeOptions {
 /** The kind of value that each option of a layer, block or model takes; an array holds the words that it takes. */
 const OPTION_KINDS: Readonly<
   Record<string, 'whole' | 'label' | 'number' | 'numbers' | 'boolean' | readonly string[]>
-> =
-  {
-    ...Object.fromEntries(
-      [
-        'features',
-        'state',
-        'rank',
-        'nSsm',
-        'channels',
-        'truncate',
-        'seed',
-        'input',
-        'output',
-        'vocabulary',
-        'layers',
-      ].map((name) => [name, 'whole' as const]),
-    ),
-    ...Object.fromEntries(
-      ['dtMin', 'dtMax', 'dropout', 'huberDelta', 'labelSmoothing'].map((name) => [name, 'number' as const]),
-    ),
-    ...Object.fromEntries(
-      ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map(
-        (name) => [name, 'boolean' as const],
-      ),
-    ),
-    quantiles: 'numbers',
-    classWeights: 'numbers',
-    ignoreLabel: 'label',
-    mode: choices.mode,
-    init: choices.init,
-    discretization: choices.discretization,
-    dtTransform: choices.transform,
-    realTransform: choices.transform,
-    imagTransform: choices.transform,
-    norm: choices.norm,
-    activation: choices.activation,
-    finalActivation: choices.activation,
-    encoder: choices.encoder,
-    pooling: choices.pooling,
-    loss: choices.loss,
-  }
+> = {
+  ...Object.fromEntries(
+    [
+      'features',
+      'state',
+      'rank',
+      'nSsm',
+      'channels',
+      'truncate',
+      'seed',
+      'input',
+      'output',
+      'vocabulary',
+      'layers',
+    ].map((name) => [name, 'whole' as const]),
+  ),
+  ...Object.fromEntries(
+    ['dtMin', 'dtMax', 'dropout', 'dropPath', 'feedForward', 'huberDelta', 'labelSmoothing'].map((name) => [
+      name,
+      'number' as const,
+    ]),
+  ),
+  ...Object.fromEntries(
+    ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map((name) => [
+      name,
+      'boolean' as const,
+    ]),
+  ),
+  quantiles: 'numbers',
+  classWeights: 'numbers',
+  ignoreLabel: 'label',
+  mode: choices.mode,
+  init: choices.init,
+  discretization: choices.discretization,
+  dtTransform: choices.transform,
+  realTransform: choices.transform,
+  imagTransform: choices.transform,
+  norm: choices.norm,
+  activation: choices.activation,
+  finalActivation: choices.activation,
+  encoder: choices.encoder,
+  pooling: choices.pooling,
+  loss: choices.loss,
+}
 
 /** An option's value; one of another kind is refused by the option's name, an unknown option by the addon, whatever it is. */
 function checkedOption(op: string, name: string, value: unknown): unknown {

@@ -1,5 +1,5 @@
 // The options and results of training and evaluation, as types, and their checks.
-import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
+import { ADAMW_OPTIONS, adamWConfig, type AdamWOptions } from './adamw.js'
 import { booleanOf, realNumbers, wholeNumber, type FilePath } from './check.js'
 import type { Dataset } from './dataset.js'
 import { fail } from './error.js'
@@ -58,11 +58,10 @@ export interface TrainOptions extends AdamWOptions {
   signal?: AbortSignal
 }
 
-const NUMBER_OPTIONS = [...ADAMW_OPTIONS, 'ema'] as const
-
 /** The names of the options in {@link TrainOptions}. */
 export const TRAIN_OPTIONS = [
-  ...NUMBER_OPTIONS,
+  ...ADAMW_OPTIONS,
+  'ema',
   'seed',
   'epochs',
   'batchSize',
@@ -86,7 +85,8 @@ export function nativeTrainConfig(
   const { groups, schedule, carryState, shuffle, epochs, seed } = options
   const topK = checkTopK(op, options.topK, model)
   return JSON.stringify({
-    ...realNumbers(op, options, NUMBER_OPTIONS),
+    ...adamWConfig(op, options),
+    ...realNumbers(op, options, ['ema']),
     ...(seed !== undefined && { seed: wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER) }),
     ...(topK !== undefined && { topK }),
     ...(groups !== undefined && { groups: checkGroups(op, groups) }),

@@ -158,7 +158,8 @@ export async function* train(
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
       begunValidation = undefined
-      const validation = validationSource && (await evaluate(op, model, validationSource, { topK: state.topK, signal }, walk))
+      const validation =
+        validationSource && (await evaluate(op, model, validationSource, { topK: state.topK, signal }, walk))
       await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
       const event: TrainEvent = {
         type: 'epoch',
@@ -315,7 +316,7 @@ export async function evaluate(
   for await (const batch of readAhead(walk)) {
     throwIfAborted(op, signal)
     const input = nativeBatch(op, model, batch, `each batch of ${source.what}`)
-    const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[1]) =>
+    const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[2]) =>
       handle.evaluate(input, topK ?? 1, cancel)
     addSums(totals, await model.access.read('evaluate', call, signal))
     hasBatch = true

@@ -28,7 +28,8 @@ export interface ClassifyOptions extends TaskTrainOptions {
   labelSmoothing?: number
   /**
    * What each class counts in the loss: `'balanced'` examples/(classes·examples of the class) in the part that is learned, as
-   * scikit-learn has it, or a number for each class by its name. Default 1 for each.
+   * scikit-learn has it, or a number for each class by its name. The best epoch is then that of the best F1 over all classes, in the
+   * place of the accuracy. Default 1 for each.
    */
   classWeights?: 'balanced' | Readonly<Record<string, number>>
 }
@@ -115,7 +116,15 @@ export function rateRatio(op: string, what: string, x: unknown): number {
 
 export function checkClassifyOptions(op: string, given: unknown): CheckedClassifyOptions {
   const options = rejectUnknownOptions(op, given as ClassifyOptions, OPTIONS)
-  const { kind, sampleRate, rates, vary, bidirectional = true, validation = 0.15, labelSmoothing = 0 } = options
+  const {
+    kind,
+    sampleRate,
+    rates,
+    vary,
+    bidirectional = true,
+    validation = 0.15,
+    labelSmoothing = 0,
+  } = options
   if (kind !== undefined) oneOf(op, 'kind', kind, inputKinds)
   if (sampleRate !== undefined) hertz(op, 'sampleRate', sampleRate)
   if (vary !== undefined) booleanOf(op, 'vary', vary)
