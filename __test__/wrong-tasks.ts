@@ -61,7 +61,7 @@ const classifyOptions = () => ({
   bidirectional: true,
   validation: 0.5,
   labelSmoothing: 0.1,
-  classWeights: { 0: 1, 1: 2 },
+  classWeights: 'balanced',
 })
 const fitted = await Forecaster.fit(columns(), forecastOptions() as never)
 const classifier = await Classifier.fit(samples(), classifyOptions() as never)
@@ -245,15 +245,14 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         under: 'examples[].input.',
         args: () => [samples().map(({ label }) => ({ input: tensor(), label })), classifyOptions()],
       },
-      // Names of classes that are not named with weights are right here.
-      ...['examples', 'examples[]'].map((under) => ({
-        under,
-        args: () => [samples(), { ...classifyOptions(), classWeights: 'balanced' }],
-      })),
+      {
+        under: 'options.classWeights',
+        args: () => [samples(), { ...classifyOptions(), classWeights: { 0: 1, 1: 2 } }],
+      },
     ],
     legal: {
-      'options.labelSmoothing': ['0', '0.5', '1e-300'],
-      'options.classWeights{}': ['0', '0.5', '2**31', '2**53', '1e-300'],
+      'options.labelSmoothing': ['0', '0.5'],
+      'options.classWeights{}': ['0', '0.5', '2**31', '2**53'],
       ...OPTIONS_LEGAL,
       ...INPUT,
       examples: ANY_LENGTH,
@@ -487,6 +486,6 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         ],
       },
     ],
-    legal: { 'counts[][]': ['0', '0.5', '2**31', '2**53', '1e-300'] },
+    legal: { 'counts[][]': ['0', '0.5', '2**31', '2**53', '1e-300', '1e300'] },
   },
 }
