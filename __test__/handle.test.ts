@@ -250,7 +250,8 @@ test('what fails in its turn: a bad batch after the event before it, a divergenc
   await rejects(t, 'ERR_S4_SHAPE', events.next())
   const alone = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([good, huge], { resume: true })))
   const followed = await rejects(t, 'ERR_S4_NONFINITE', drain(m.train([good, huge, good], { resume: true })))
-  t.deepEqual([followed.tensor, followed.step], [alone.tensor, (alone.step ?? 0) + 1])
+  // An update that failed does not count.
+  t.deepEqual([followed.tensor, followed.step], [alone.tensor, alone.step])
 })
 
 test('training resumes with the optimiser it had, and with new options where given', async (t) => {

@@ -182,6 +182,74 @@ test('a new run whose first batch is refused leaves the run before it', async (t
   t.deepEqual(await run(true), await run(false))
 })
 
+/** Noise whose targets count nothing. */
+const uncounted = (rows = 2, steps = 50): Batch => ({
+  ...batch(rows, steps),
+  weights: new Float32Array(rows * steps),
+})
+
+test('a resumed run whose first batch is refused keeps its options, its epochs and its place', async (t) => {
+  const wrong = { ...batch(), input: { data: new Float32Array(100).fill(NaN), shape: [2, 50, 1] } }
+  const run = async (disturbed: boolean) => {
+    using m = await model(network)
+    const shrinking = schedules.plateau({ factor: 0.5, patience: 0 })
+    await m.fit([batch()], { lr: 0.01, epochs: 2, schedule: shrinking })
+    if (disturbed) {
+      const before = await m.toBytes()
+      const resume = { resume: true, lr: 1, epochs: 9, clip: 1e-3, schedule: schedules.constant() }
+      await rejects(t, 'ERR_S4_VALUE', m.fit([wrong], resume))
+      await rejects(t, 'ERR_S4_VALUE', m.fit([uncounted(), wrong], resume))
+      await rejects(t, 'ERR_S4_DATA', m.fit([], resume))
+      await rejects(t, 'ERR_S4_DATA', m.fit([uncounted()], resume))
+      t.deepEqual(await m.toBytes(), before)
+    }
+    const lrs: number[] = []
+    for await (const e of m.train([batch(), batch(2, 50, 7)], { resume: true, epochs: 3 }))
+      if (e.type === 'step') lrs.push(e.lr)
+    t.is(lrs.length, 2)
+    return [lrs, bits(m)]
+  }
+  t.deepEqual(await run(true), await run(false))
+})
+
+test('a run in which no target counts leaves the run before it', async (t) => {
+  using m = await model(network)
+  await m.fit([batch()], { lr: 0.01 })
+  const [before, progress] = [await m.toBytes(), m.progress]
+  await rejects(t, 'ERR_S4_DATA', m.fit([uncounted(), uncounted()], { lr: 1, epochs: 7 }))
+  t.deepEqual(await m.toBytes(), before)
+  t.deepEqual(m.progress, progress)
+  using fresh = await model(network)
+  const untrained = await fresh.toBytes()
+  await rejects(t, 'ERR_S4_DATA', fresh.fit([uncounted()]))
+  t.deepEqual(await fresh.toBytes(), untrained)
+})
+
+test('an update that is not finite does not count: what follows is the run without it', async (t) => {
+  const huge = { ...batch(), target: { data: new Float32Array(100).fill(3e38), shape: [2, 50, 1] } }
+  const run = async (disturbed: boolean) => {
+    // Dropout masks, bias corrections and the schedule go by the number of updates.
+    using m = await model({ dropout: 0.2, norm: 'none', glu: false })
+    const schedule = schedules.warmupCosine({ warmup: 2, total: 6 })
+    await m.fit([batch()], { lr: 0.01, schedule })
+    if (disturbed) {
+      const before = await m.toBytes()
+      const error = await rejects(t, 'ERR_S4_NONFINITE', m.fit([huge], { resume: true, epochs: 2, lr: 0.01 }))
+      t.is(error.step, 2)
+      t.deepEqual(await m.toBytes(), before)
+      await m.accumulate(huge)
+      await rejects(t, 'ERR_S4_NONFINITE', m.update())
+      t.deepEqual(await m.toBytes(), before)
+    }
+    const steps: number[] = []
+    for await (const e of m.train([batch(2, 50, 3)], { resume: true, epochs: 4 }))
+      if (e.type === 'step') steps.push(e.step)
+    t.deepEqual(steps, [2, 3, 4])
+    return bits(m)
+  }
+  t.deepEqual(await run(true), await run(false))
+})
+
 test('a checkpoint through a link replaces what the link leads to', async (t) => {
   if (process.platform === 'win32') return t.pass()
   const folder = mkdtempSync(join(tmpdir(), 's4-'))

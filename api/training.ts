@@ -154,7 +154,6 @@ export async function* train(
       if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
       yield* epochUpdates(op, model, source, signal, state)
       state = await readTrainState(model)
-      checkEpoch(op, state)
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
       begunValidation = undefined
@@ -253,6 +252,7 @@ async function* epochUpdates(
       lastUpdateTime = now
       current = await following
     }
+    checkEpoch(op, await readTrainState(model))
   } finally {
     void source.return(undefined).catch(() => undefined)
     // Drops gradients that no update has used. It may fail if the model was disposed or its device is lost, and then there

@@ -53,6 +53,8 @@ function program(command, args, { seconds = 300, extra = {} } = {}) {
       cwd: root,
       env: { ...env, ...extra },
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: what it has started must not go on beside the timings once it is stopped.
+      detached: true,
     })
     let text = ''
     const take = (data) => (text += data)
@@ -61,7 +63,7 @@ function program(command, args, { seconds = 300, extra = {} } = {}) {
     let late = false
     const timer = setTimeout(() => {
       late = true
-      child.kill('SIGKILL')
+      process.kill(-child.pid, 'SIGKILL')
     }, seconds * 1000)
     child.on('error', (e) => take(`${command}: ${e.message}\n`))
     child.on('close', (code, signal) => {
@@ -138,19 +140,49 @@ function rust(names) {
   }
 }
 
-/** The suite through the public API; `arch` forces one image of the kernels through the driver. */
+/** Runs files of the suite through the public API: counts, and the names of what failed. */
+async function tests(files, seconds, extra) {
+  const args = ['node_modules/ava/entrypoints/cli.mjs', '--tap', '--concurrency=4', ...files]
+  const environment = { S4_DEVICE: 'cuda', CI: '1', ...extra }
+  const { text, ok } = await program(node, args, { seconds, extra: environment })
+  const failures = []
+  for (const part of text.split(/^(?=(?:not )?ok \d+ - )/m).filter((p) => p.startsWith('not ok')))
+    failures.push(part.slice(0, 700))
+  const count = (pattern) => (text.match(pattern) ?? []).length
+  const passed = count(/^ok \d+ - (?!.*# SKIP)/gm)
+  const skips = [...new Set(text.match(/skipped: [^\n]*/g) ?? [])]
+  return { ok: ok && failures.length === 0 && passed > 0, text, passed, failures, detail: { skips } }
+}
+
+/** Files of the suite that have an item of their own. */
+const table = 'wrong.test.js'
+
+/** The suite but for the table of wrong values; `arch` forces one image of the kernels through the driver. */
 function suite(arch) {
-  return async (seconds) => {
-    const extra = { S4_DEVICE: 'cuda', ...(arch ? { S4_CUDA_ARCH: arch } : {}), CI: '1' }
-    const args = ['node_modules/ava/entrypoints/cli.mjs', '--tap', '--concurrency=4']
-    const { text, ok } = await program(node, args, { seconds, extra })
-    const failures = []
-    for (const part of text.split(/^(?=(?:not )?ok \d+ - )/m).filter((p) => p.startsWith('not ok')))
-      failures.push(part.slice(0, 700))
-    const count = (pattern) => (text.match(pattern) ?? []).length
-    const passed = count(/^ok \d+ - (?!.*# SKIP)/gm)
-    const skips = [...new Set(text.match(/skipped: [^\n]*/g) ?? [])]
-    return { ok: ok && failures.length === 0 && passed > 0, text, passed, failures, detail: { skips } }
+  const folder = 'build/__test__'
+  return (seconds) => {
+    const files = readdirSync(join(root, folder)).filter(
+      (name) => name.endsWith('.test.js') && name !== table,
+    )
+    const paths = files.map((name) => `${folder}/${name}`)
+    return tests(paths, seconds, arch ? { S4_CUDA_ARCH: arch } : {})
+  }
+}
+
+/** The table of wrong values, in parts beside each other. */
+async function wrongValues(seconds) {
+  const parts = 4
+  const runs = await Promise.all(
+    Array.from({ length: parts }, (_, i) =>
+      tests([`build/__test__/${table}`], seconds, { S4_TABLE_PART: `${i + 1}/${parts}` }),
+    ),
+  )
+  return {
+    ok: runs.every((run) => run.ok),
+    text: runs.map((run) => run.text).join('\n'),
+    passed: runs.reduce((sum, run) => sum + run.passed, 0),
+    failures: runs.flatMap((run) => run.failures),
+    detail: runs.flatMap((run) => run.text.match(/\d+ exports, .* failures, \d+ s/g) ?? []),
   }
 }
 
@@ -291,7 +323,8 @@ function bench(programs) {
 const items = [
   ['linking', linking, 120],
   ['rust', rust(['unit', 'conformance', 'against_cpu']), 300],
-  ['ava', suite(), 240],
+  ['ava', suite(), 300],
+  ['wrong-values', wrongValues, 300],
   ['verify-chunk', verify('chunk', 'highest'), 120],
   ['verify-fft', verify('fft', 'highest'), 120],
   ['start', start, 240],

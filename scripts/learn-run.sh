@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Learning runs side by side on one GPU, in a bounded time: bash learn-run.sh SECONDS [LANE ...], in the folder that learn-pack.sh
 # filled. Lanes run side by side, and the parts of a lane, joined by +, one after another. Parts: text | text_again: with the published
-# dropout, if text has missed | pathfinder | listops | image | digits, then each speaker left out | pixels: sequential, then permuted
+# dropout, if text has missed | text_published: the published dropout and 15 epochs | pathfinder | listops | image | ablation_legs,
+# ablation_random and ablation_diagonal: three initialisations | digits, then each speaker left out | pixels: sequential, then permuted
 # MNIST | series: the twenty ETT settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT
 # settings, small, on the CPU. What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
-# unfinished the next one takes on, what is finished it leaves.
+# unfinished the next one takes on, what is finished it leaves. IMAGE: further arguments of the image run.
 set -uo pipefail
 seconds=${1:-520}
 shift
@@ -18,7 +19,8 @@ device=${DEVICE:-cuda}
 extra=${EXTRA:-}
 ahead=${AHEAD:-0}
 mkdir -p "$work/runs" "$work/logs"
-xz -dc node.xz >"$work/node.new" && chmod +x "$work/node.new" && mv "$work/node.new" "$work/node" &
+# NODE: a Node that is there already.
+if [ -n "${NODE:-}" ]; then cp "$NODE" "$work/node.new"; else xz -dc node.xz >"$work/node.new"; fi && chmod +x "$work/node.new" && mv "$work/node.new" "$work/node" &
 tools=($!)
 # Data are many small files: who needs them waits for them, and a later call finds them there.
 for pack in *.tar.xz; do
@@ -62,6 +64,10 @@ text_again() {
   there acl
   go text-published-dropout lra-text $(($(left) - 20)) --set train.bucket=4 --set train.epochs=15 --set train.evaluateLast=3 --evaluate-every 4
 }
+text_published() {
+  there acl
+  through text-published-15 lra-text --set train.bucket=4 --set train.epochs=15 --set train.evaluateLast=3 --evaluate-every 4
+}
 pathfinder() {
   made pathfinder "await files.writePictures('pathfinder.part', 'pathfinder', ${PICTURES:-200000}, 42)" || echo "pathfinder: no data"
   through pathfinder lra-pathfinder-short
@@ -74,8 +80,16 @@ listops() {
 image() {
   mkdir "$work/image.$began" 2>/dev/null || return 0
   there cifar
-  through image lra-image-short --evaluate-every 2
+  # shellcheck disable=SC2086
+  through image lra-image-short --evaluate-every 2 ${IMAGE:-}
 }
+ablation_of() {
+  there cifar
+  through "ablation-$1" scifar-ablation --evaluate-every 5 "${@:2}"
+}
+ablation_legs() { ablation_of legs; }
+ablation_random() { ablation_of random --set model.init=random; }
+ablation_diagonal() { ablation_of diagonal --set model.init=random --set model.mode=s4d; }
 digits() {
   there small
   go digits digits 260 --evaluate-every 5

@@ -109,16 +109,28 @@ test('the README has a program', () => assert.ok(programs.length > 0))
 test('one library, whether it is required or imported', () => {
   const folder = installed()
   const code =
-    "import { S4Error } from 's4-node'; import { createRequire } from 'node:module';" +
-    "console.log(createRequire(import.meta.url)('s4-node').S4Error === S4Error)"
-  assert.equal(must(folder, ['node', '--input-type=module', '-e', code]).trim(), 'true')
+    "import { createRequire } from 'node:module';" +
+    "import { S4Error } from 's4-node'; import { Forecaster } from 's4-node/tasks'; import { Scaler } from 's4-node/data';" +
+    'const required = (entry, name) => createRequire(import.meta.url)(entry)[name];' +
+    "console.log(required('s4-node', 'S4Error') === S4Error, required('s4-node/tasks', 'Forecaster') === Forecaster," +
+    " required('s4-node/data', 'Scaler') === Scaler)"
+  assert.equal(must(folder, ['node', '--input-type=module', '-e', code]).trim(), 'true true true')
 })
 
-for (const name of ['layer', 'stream', 'train'])
+const examples = {
+  layer: [],
+  stream: [],
+  train: [],
+  streams: ['20', '1'],
+  classify: [],
+  generate: [join(root, 'README.md'), '3'],
+  table: [join(root, 'data/sunspots_monthly.csv')],
+}
+for (const [name, args] of Object.entries(examples))
   test(`examples/${name}.mjs`, () => {
     const folder = installed()
     cpSync(join(root, 'examples', `${name}.mjs`), join(folder, `${name}.mjs`))
-    must(folder, ['node', `${name}.mjs`])
+    must(folder, ['node', `${name}.mjs`, ...args])
   })
 
 test('Jest, as examples/jest has it', () => {

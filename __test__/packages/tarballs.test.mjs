@@ -38,15 +38,21 @@ test('the library holds what a user needs, and nothing else', () => {
     assert.ok(of.includes(path), path)
 })
 
-test('the command holds its program and the series of its demo', () => {
+test('the command holds its program, its recipes and the series of its demo', () => {
   const of = list(unpacked.get(command))
   const allowed =
-    /^(LICENSE|README\.md|package\.json|bin\/s4\.mjs|data\/(README\.md|ecg_mitdb208\.csv)|dist\/src\/.*\.js)$/
+    /^(LICENSE|README\.md|package\.json|bin\/s4\.mjs|recipe\.schema\.json|recipes\/[\w-]+\.json|data\/(README\.md|ecg_mitdb208\.csv)|dist\/src\/.*\.js)$/
   assert.deepEqual(
     of.filter((path) => !allowed.test(path)),
     [],
   )
-  assert.ok(of.includes('dist/src/main.js') && of.includes('data/ecg_mitdb208.csv'))
+  for (const path of [
+    'dist/src/main.js',
+    'data/ecg_mitdb208.csv',
+    'recipe.schema.json',
+    'recipes/etth1.json',
+  ])
+    assert.ok(of.includes(path), path)
 })
 
 test('a platform’s package holds the addon and the licences of what is linked in', () => {

@@ -59,18 +59,9 @@ class ModelWorld {
     return out
   }
 
-  /** What a call that failed while it computed may have changed besides: the state of the optimiser, never a parameter. */
-  changedByFailure(name, { code }, given) {
-    const computed = ['ERR_S4_NONFINITE', 'ERR_S4_ABORTED'].includes(code)
-    this.unsure ||= computed
-    // An earlier batch may have been one without a target that counts: no event tells of it.
-    const severalBatches =
-      name === 'train' && (given.dataset.batches.length > 1 || given.batchSize !== undefined)
-    return (computed && ['train', 'update'].includes(name)) ||
-      severalBatches ||
-      given.options?.resume === true
-      ? ['checkpoint']
-      : []
+  /** States that a run carries go on over batches without a target that counts, also where a later batch is refused. */
+  changedByFailure(name, _, { options }) {
+    return name === 'train' && options?.resume === true && options.carryState === true ? ['checkpoint'] : []
   }
 
   at(i) {

@@ -59,6 +59,18 @@ pub struct Error {
     pub tensor: Option<String>,
 }
 
+/// Most characters that a message shows of what was given: it may be a name out of a hostile file.
+const MAX_SHOWN: usize = 1000;
+
+/// The text, cut where it is too long for a message.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Result of every fallible operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -75,7 +87,7 @@ impl Error {
             code,
             op: op.into(),
             expected: expected.to_string(),
-            got: got.to_string(),
+            got: shortened(got.to_string()),
             step: None,
             tensor: None,
         }

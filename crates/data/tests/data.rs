@@ -73,6 +73,7 @@ fn headers_separators_marks() {
     let parse = |text: &str, options: &CsvOptions| parse_csv(text.as_bytes(), options).unwrap();
     let plain = CsvOptions::default();
     assert_eq!(parse("1\n2\n", &plain), [1.0, 2.0]);
+    assert_eq!(parse("\u{feff}\u{feff}x\r\n 1e3 \r\n-.5\r\n", &plain), [1000.0, -0.5]);
     assert_eq!(parse("\u{feff}x\r\n 1e3 \r\n-.5\r\n", &plain), [1000.0, -0.5]);
     assert_eq!(parse("\"a \"\"b\"\"\",c\n\"1\",2\n", &plain), [2.0]);
     assert_eq!(
@@ -81,6 +82,7 @@ fn headers_separators_marks() {
     );
     let linear = CsvOptions { gaps: Gaps::Linear, ..Default::default() };
     assert_eq!(parse("t,v\n0,1\n1,NaN\n2,NA\n3,4\n", &linear), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(parse("t,v\n0,-1.5e308\n1,NaN\n2,1.5e308\n", &linear), [-1.5e308, 0.0, 1.5e308]);
     let numbers_as_names = CsvOptions { header: Some(true), ..Default::default() };
     assert_eq!(parse("2001\n7\n", &numbers_as_names), [7.0]);
 }

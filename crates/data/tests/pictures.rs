@@ -44,6 +44,14 @@ fn many_pictures_have_one_size() {
     assert!(read_pictures::<String>(&[], Colours::Rgb).is_err());
 }
 
+/// CRC-32 of a chunk's type and data, bit by bit.
+fn png_check_sum(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        let mixed = sum ^ u32::from(*byte);
+        (0..8).fold(mixed, |sum, _| (sum >> 1) ^ (0xEDB8_8320 * (sum & 1)))
+    })
+}
+
 #[test]
 fn a_header_that_promises_too_much_is_refused() {
     let mut png = std::fs::read(test_file("grey.png")).unwrap();
@@ -51,6 +59,17 @@ fn a_header_that_promises_too_much_is_refused() {
     assert!(decode_picture(&png, Colours::Rgb).is_err());
     png[16..24].copy_from_slice(&[0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF]);
     assert!(decode_picture(&png, Colours::Rgb).is_err());
+    // Grey, 4,096 × 4,096: no deflated file of so few bytes holds that, and no memory is taken for it.
+    png[16..24].copy_from_slice(&[0, 0, 0x10, 0, 0, 0, 0x10, 0]);
+    let sum = png_check_sum(&png[12..29]);
+    png[29..33].copy_from_slice(&sum.to_be_bytes());
+    let reason = decode_picture(&png, Colours::Rgb).unwrap_err().reason;
+    assert!(reason.starts_with("expected at least 16256 bytes for 4096 × 4096 pixels"), "{reason}");
+    let mut jpeg = std::fs::read(test_file("grey.jpg")).unwrap();
+    let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
+    let reason = decode_picture(&jpeg, Colours::Rgb).unwrap_err().reason;
+    assert!(reason.starts_with("expected at least 524288 bytes for 16384 × 16384 pixels"), "{reason}");
 }
 
 #[test]

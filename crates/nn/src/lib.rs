@@ -30,6 +30,7 @@ mod model;
 mod module;
 mod module_core;
 mod network;
+mod non_finite;
 mod norm;
 mod official;
 mod official_model;

@@ -2,6 +2,7 @@
 
 use crate::{
     check,
+    non_finite::{non_finite_error, non_finite_gradient},
     param::{Group, GroupBuffers, ParamInfo, ParamStore},
     param_groups::{ParamGroup, Segment, Segments, segments},
 };
@@ -281,27 +282,4 @@ impl<B: Backend> Adam<B> {
         store.mark_changed();
         Ok(())
     }
-}
-
-/// Name of a parameter whose gradient is not finite, for an error. Of several it is the last, which is nearest to the loss
-/// and which the backward therefore computed first.
-pub(crate) fn non_finite_gradient<B: Backend>(store: &ParamStore<B>) -> Result<String> {
-    for info in store.infos().iter().rev() {
-        if check::finite("", "", &store.grad(&info.name)?).is_err() {
-            return Ok(format!("gradient of {}", info.name));
-        }
-    }
-    // Every gradient is finite, and so it was the sum of their squares that overflowed.
-    Ok("gradient norm".into())
-}
-
-/// `ERR_S4_NONFINITE` that names the update and the tensor.
-pub(crate) fn non_finite_error(op: &'static str, step: u64, tensor: &str) -> Error {
-    Error::new(
-        Code::NonFinite,
-        op,
-        "a finite loss and finite gradients (parameters are those before the step)",
-        format!("NaN or Inf at step {step} in {tensor}"),
-    )
-    .at(Some(step), Some(tensor.into()))
 }

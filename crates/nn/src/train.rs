@@ -9,8 +9,9 @@ use crate::{
     loss::{LossBuffers, LossCall},
     model::Model,
     network::NetworkBackward,
+    non_finite::{non_finite_error, non_finite_tensor},
     norm::check_time_steps,
-    optim::{Adam, non_finite_error, non_finite_gradient},
+    optim::Adam,
     param::{Group, GroupBuffers, ParamStore},
     pass_options::PassContext,
     progress::Progress,
@@ -50,6 +51,15 @@ pub struct Trainer<B: Backend> {
     /// First failure among updates whose figures had to be read before they were asked for.
     first_failure: Option<Error>,
     /// States that are carried from batch to batch, with the option `carry_state`.
+    carried_states: Option<CarriedStates<B>>,
+}
+
+/// The options of a run from before others took their place, with what depends on them.
+pub struct FormerOptions<B: Backend> {
+    config: TrainConfig,
+    schedule: Schedule,
+    progress: Progress,
+    /// States that the run carried, where the others carry none.
     carried_states: Option<CarriedStates<B>>,
 }
 
@@ -97,8 +107,8 @@ impl<B: Backend> Trainer<B> {
         &self.config
     }
     /// Replaces the options of the run; moments and the number of updates stay. A schedule that differs starts without
-    /// observations. `ERR_S4_UNSUPPORTED` where `ema` changes.
-    pub fn reconfigure(&mut self, model: &Model<B>, config: TrainConfig) -> Result<()> {
+    /// observations. Gives what [`Trainer::restore_options`] goes back to. `ERR_S4_UNSUPPORTED` where `ema` changes.
+    pub fn reconfigure(&mut self, model: &Model<B>, config: TrainConfig) -> Result<FormerOptions<B>> {
         if config.ema != self.config.ema {
             return Err(Error::unsupported(
                 "train",
@@ -109,16 +119,28 @@ impl<B: Backend> Trainer<B> {
         if config.carry_state {
             model.require_state("train with carryState")?;
         }
-        let schedule = (config.schedule != self.config.schedule).then(|| Schedule::new(config.schedule));
-        let schedule = schedule.transpose()?;
+        let schedule = match config.schedule == self.config.schedule {
+            true => self.schedule.clone(),
+            false => Schedule::new(config.schedule)?,
+        };
         self.adam.configure("train", &model.store, config.adam.clone())?;
-        if let Some(schedule) = schedule {
-            self.schedule = schedule;
+        let carried_states = if config.carry_state { None } else { self.carried_states.take() };
+        let config = std::mem::replace(&mut self.config, config);
+        let schedule = std::mem::replace(&mut self.schedule, schedule);
+        Ok(FormerOptions { config, schedule, progress: self.progress, carried_states })
+    }
+    /// Goes back to the options that [`Trainer::reconfigure`] replaced, where no update has been made since.
+    pub fn restore_options(&mut self, model: &Model<B>, former: FormerOptions<B>) -> Result<()> {
+        let FormerOptions { config, schedule, progress, carried_states } = former;
+        self.adam.configure("train", &model.store, config.adam.clone())?;
+        if !config.carry_state || carried_states.is_some() {
+            self.carried_states = carried_states;
         }
+        // Batches without a target that counts have been walked. Carried states have gone on over them, others have not.
         if !config.carry_state {
-            self.carried_states = None;
+            self.progress = progress;
         }
-        self.config = config;
+        (self.config, self.schedule) = (config, schedule);
         Ok(())
     }
     /// Number of updates so far.
@@ -336,7 +358,7 @@ impl<B: Backend> Trainer<B> {
 
     /// Waits for the last update, but not for batches enqueued after it, and gives its figures. `ERR_S4_NONFINITE` names
     /// update and tensor where a loss or gradient was not finite in any update since the last call. That update changed
-    /// nothing; later ones that were finite did.
+    /// nothing, and does not count; later ones that were finite did.
     pub fn read_stats(&mut self, model: &Model<B>) -> Result<StepStats> {
         if self.figures.is_empty() && self.first_failure.is_none() {
             return Err(Error::value("readStats", "a training step since the last read", "none"));
@@ -359,27 +381,24 @@ impl<B: Backend> Trainer<B> {
         error: Error,
     ) -> Result<Error> {
         self.discard(model)?;
-        // The dropout masks depend on the number of updates: with that of the failed update they are the same.
-        self.adam.step -= 1;
-        let recomputed = self.accumulate(model, batch);
-        self.adam.step += 1;
-        recomputed?;
+        // The dropout masks depend on the number of updates, of which the failed one is none: they are the same.
+        self.accumulate(model, batch)?;
         let loss = self.figures.loss(&self.be)?;
         let tensor = non_finite_tensor(model, loss.is_finite(), batch.batch, batch.len)?;
         self.discard(model)?;
-        Ok(non_finite_error("SequenceModel.train", error.step.unwrap_or(self.adam.step), &tensor))
+        Ok(non_finite_error("SequenceModel.train", error.step.unwrap_or(self.adam.step + 1), &tensor))
     }
 
     /// Reads the figures of all updates that were not read, and remembers the first failure among them.
     fn read_figures(&mut self, model: &Model<B>) -> Result<Option<StepStats>> {
-        let Trainer { figures, first_failure, under_way, .. } = self;
+        let Trainer { figures, first_failure, under_way, adam, .. } = self;
         let mut stats = None;
         figures.read(&self.be, |update, values| {
             let (loss, squared_norm) = (values.loss, values.squared_norm);
-            if first_failure.is_none()
-                && update.weight > 0.0
-                && !(loss.is_finite() && squared_norm.is_finite())
-            {
+            let failed = update.weight > 0.0 && !(loss.is_finite() && squared_norm.is_finite());
+            // The device has left it out.
+            adam.step -= u64::from(failed);
+            if failed && first_failure.is_none() {
                 // Features and gradients on the device are those of the last update, if no batch was enqueued after it.
                 let still_on_device = values.is_last && under_way.is_none();
                 let tensor = match (loss.is_finite(), still_on_device) {
@@ -482,19 +501,5 @@ impl<B: Backend> Trainer<B> {
             Some(carried_states) => carried_states.replace(&self.be, blocks),
             None => Ok(()),
         }
-    }
-}
-
-/// Name of the tensor that was not finite first: where the loss is not finite (`finite` false) the output of a part of the
-/// network or the loss, else a gradient.
-fn non_finite_tensor<B: Backend>(
-    model: &Model<B>,
-    loss_is_finite: bool,
-    batch: usize,
-    len: usize,
-) -> Result<String> {
-    match loss_is_finite {
-        false => Ok(model.net.first_non_finite(&model.be, batch, len)?.unwrap_or("loss".into())),
-        true => non_finite_gradient(&model.store),
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     checkpoint,
     model::Model,
     progress::Progress,
-    train::Trainer,
+    train::{FormerOptions, Trainer},
     train_config::TrainConfig,
     undo::or_undo,
     update_figures::StepStats,
@@ -22,8 +22,7 @@ const OP: &str = "SequenceModel.train";
 pub struct TrainingSession<B: Backend> {
     model: Model<B>,
     trainer: Option<Trainer<B>>,
-    /// The run before a new one, or that there was none, until an update of the new one has succeeded: where its first
-    /// batch is refused, that run is there again.
+    /// What there was before a run that has made no update yet: where its first batch is refused, it is there again.
     former: Option<FormerRun<B>>,
     /// The batch of the last update until its figures are read: where the update has failed, the batch is computed once
     /// more to find the tensor.
@@ -34,9 +33,12 @@ pub struct TrainingSession<B: Backend> {
     next_batch: Option<OwnedBatch<B::Scalar>>,
 }
 
-/// What there was before a run: the trainer of the run before it, if there was one.
-struct FormerRun<B: Backend> {
-    trainer: Option<Trainer<B>>,
+/// What there was before a run.
+enum FormerRun<B: Backend> {
+    /// Of a new run: the trainer of the run before it, if there was one.
+    Run(Option<Trainer<B>>),
+    /// Of a run that goes on: the options that it had.
+    Options(FormerOptions<B>),
 }
 
 /// The batch of an update, and how many items of the dataset it consists of.
@@ -73,10 +75,12 @@ impl<B: Backend> TrainingSession<B> {
     }
 
     /// Begins a new run with the options `config` (JSON). With `resume` the present run goes on instead, with the options
-    /// that `config` names replaced. Gradients that no update has used are dropped. `ERR_S4_CHECKPOINT` where there is no
-    /// run to resume: the model has not been trained, or its checkpoint does not hold the optimiser's state.
+    /// that `config` names replaced. Where it ends before its first update, what there was before is there again. Gradients
+    /// that no update has used are dropped. `ERR_S4_CHECKPOINT` where there is no run to resume: the model has not been
+    /// trained, or its checkpoint does not hold the optimiser's state.
     pub fn begin_run(&mut self, config: &str, resume: bool) -> Result<()> {
         self.refuse_average()?;
+        self.restore();
         if !resume {
             return self.begin_new_run(config);
         }
@@ -98,9 +102,12 @@ impl<B: Backend> TrainingSession<B> {
                 format!("seed {} and shuffle {}", config.seed, config.shuffle),
             ));
         }
-        trainer.reconfigure(model, config)?;
+        let former = trainer.reconfigure(model, config)?;
         trainer.discard(model)?;
+        // A run with no epoch left makes no update, and has its new options all the same.
+        let epochs_left = trainer.config().epochs.is_none_or(|epochs| trainer.progress.epochs < epochs);
         self.drop_batches();
+        self.former = epochs_left.then_some(FormerRun::Options(former));
         Ok(())
     }
 
@@ -108,7 +115,7 @@ impl<B: Backend> TrainingSession<B> {
     fn begin_new_run(&mut self, config: &str) -> Result<()> {
         let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
         self.drop_batches();
-        self.former = Some(FormerRun { trainer: self.trainer.replace(trainer) });
+        self.former = Some(FormerRun::Run(self.trainer.replace(trainer)));
         Ok(())
     }
 
@@ -117,10 +124,15 @@ impl<B: Backend> TrainingSession<B> {
         self.trainer.as_ref().map_or(Ok(()), Trainer::refuse_average)
     }
 
-    /// Puts the run before a new one that has made no update back in its place.
+    /// Goes back to what there was before a run that has made no update.
     fn restore(&mut self) {
-        if let Some(FormerRun { trainer }) = self.former.take() {
-            self.trainer = trainer;
+        match (self.former.take(), &mut self.trainer) {
+            (Some(FormerRun::Run(trainer)), _) => self.trainer = trainer,
+            // These options have been accepted before.
+            (Some(FormerRun::Options(options)), Some(trainer)) => {
+                drop(trainer.restore_options(&self.model, options));
+            }
+            _ => {}
         }
     }
 
@@ -185,7 +197,9 @@ impl<B: Backend> TrainingSession<B> {
             }
             (Ok(stats), Some(UpdateBatch { items, .. })) => {
                 trainer.progress.add_update(&stats, items);
-                self.former = None;
+                if stats.weight > 0.0 {
+                    self.former = None;
+                }
                 Ok(stats)
             }
             (result, _) => result,
@@ -217,8 +231,9 @@ impl<B: Backend> TrainingSession<B> {
     /// Adds the gradients of a batch, without an update, for a loop of the caller's own. Begins a run where there is none;
     /// where the batch is refused there is none afterwards either.
     pub fn accumulate(&mut self, batch: &Batch<'_, B::Scalar>) -> Result<()> {
-        if self.trainer.is_none() {
-            self.begin_new_run("{}")?;
+        match self.trainer {
+            None => self.begin_new_run("{}")?,
+            Some(_) => self.former = None,
         }
         let accumulated = |s: &mut Self| {
             let (model, trainer) = s.model_and_trainer()?;
@@ -243,9 +258,8 @@ impl<B: Backend> TrainingSession<B> {
     pub fn update(&mut self, config: &str) -> Result<StepStats> {
         let (model, trainer) = self.model_and_trainer()?;
         trainer.require_batches()?;
-        let former = trainer.config().clone();
-        let replaced = former.with_replaced_options(OP, config)?;
-        trainer.reconfigure(model, replaced)?;
+        let replaced = trainer.config().with_replaced_options(OP, config)?;
+        let former = trainer.reconfigure(model, replaced)?;
         let updated = |s: &mut Self| {
             let (model, trainer) = s.model_and_trainer()?;
             trainer.update(model)?;
@@ -254,7 +268,7 @@ impl<B: Backend> TrainingSession<B> {
         let go_back = |s: &mut Self| {
             if let Ok((model, trainer)) = s.model_and_trainer() {
                 // These options have been accepted before.
-                drop(trainer.reconfigure(model, former));
+                drop(trainer.restore_options(model, former));
             }
         };
         let stats = or_undo(self, updated, go_back)?;

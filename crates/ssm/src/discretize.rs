@@ -69,7 +69,8 @@ impl Ssm {
         a
     }
 
-    /// Ā and B̄ as dense matrices (paper eq. (3)).
+    /// Ā and B̄ as dense matrices (paper eq. (3)). NaN throughout where I − ΔA/2 is singular, which only an A with an
+    /// eigenvalue of 2/Δ makes it, as a hostile file may hold: there is no discretisation then.
     ///
     /// # Panics
     /// For zero-order hold with P, which S4 never uses and which has no cheap form.
@@ -94,9 +95,13 @@ impl Ssm {
                 });
                 let identity = DMatrix::<C64>::identity(2 * pairs, 2 * pairs);
                 let lu = (&identity - &half_dt_a).lu();
-                let a_bar = lu.solve(&(identity + half_dt_a)).expect("I − ΔA/2 is regular");
-                let b_bar = lu.solve(&dt_b).expect("I − ΔA/2 is regular");
-                DiscretizedMatrices { a_bar, b_bar }
+                let undefined = C64::new(f64::NAN, f64::NAN);
+                let a_bar = lu.solve(&(identity + half_dt_a));
+                let b_bar = lu.solve(&dt_b);
+                DiscretizedMatrices {
+                    a_bar: a_bar.unwrap_or_else(|| DMatrix::from_element(2 * pairs, 2 * pairs, undefined)),
+                    b_bar: b_bar.unwrap_or_else(|| DVector::from_element(2 * pairs, undefined)),
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error at this place of the file.
     pub fn new(at: impl fmt::Display, expected: impl fmt::Display, got: impl fmt::Display) -> Self {
-        Error { at: at.to_string(), expected: expected.to_string(), got: got.to_string() }
+        Error { at: at.to_string(), expected: expected.to_string(), got: shortened(got.to_string()) }
     }
 }
 
@@ -30,6 +30,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Most characters that a message shows of what was found, which may hold names from the file.
+const MAX_SHOWN: usize = 1000;
+
+/// The text, cut where it is too long for a message. (The backend's errors have the same; this crate stands without it.)
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
 
 /// Characters of a name from a file that an error message shows.
 const MAX_NAME_SHOWN: usize = 80;

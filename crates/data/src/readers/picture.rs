@@ -2,7 +2,7 @@
 
 use super::bytes::open_file;
 use crate::{DataError, Result};
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -38,6 +38,8 @@ pub struct Pictures {
 const MAX_SIDE: u32 = 1 << 15;
 /// Largest memory that decoding a picture may take, in bytes.
 const MAX_MEMORY: u64 = 1 << 29;
+/// The same of a JPEG picture, whose decoder does not keep to that limit: about 119 million pixels in colour.
+const MAX_JPEG_MEMORY: u64 = 1 << 30;
 
 /// Reads one PNG or JPEG file.
 pub fn read_picture(path: impl AsRef<Path>, colours: Colours) -> Result<Pictures> {
@@ -84,13 +86,16 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
     if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
         return Err(DataError::at_byte(bytes.len() as u64, "expected more of a JPEG picture, the file ends"));
     }
+    let unreadable = |e: ImageError| DataError::new(format!("the picture cannot be read: {e}"));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
-    let picture = reader.decode().map_err(|e| DataError::new(format!("the picture cannot be read: {e}")))?;
+    let decoder = reader.into_decoder().map_err(unreadable)?;
+    check_size(bytes, format, decoder.dimensions(), decoder.color_type().channel_count())?;
+    let picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let (channels, pixels) = match (colours, picture) {
         (Colours::Grey, picture) => (1, picture.into_luma8().into_raw()),
@@ -104,6 +109,44 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
         (Colours::AsStored, p) => (3, p.into_rgb8().into_raw()),
     };
     Ok(Pictures { pixels, count: 1, height, width, channels })
+}
+
+/// Refuses, before memory is taken for its pixels, a picture of more pixels than a file of so many bytes can hold, and a
+/// JPEG picture that would take more memory than is allowed.
+fn check_size(bytes: &[u8], format: ImageFormat, (width, height): (u32, u32), channels: u8) -> Result<()> {
+    let pixels = u64::from(width) * u64::from(height);
+    let least_bytes = match format {
+        // The code of an 8 × 8 block has one bit or more, and one component has a block for every 8 × 8 pixels.
+        ImageFormat::Jpeg => pixels / (64 * 8),
+        // Deflate folds at most 1,032 bytes into one.
+        _ => u64::from(height) * (u64::from(width) * png_bits_per_pixel(bytes)).div_ceil(8) / 1032,
+    };
+    if least_bytes > bytes.len() as u64 {
+        return Err(DataError::new(format!(
+            "expected at least {least_bytes} bytes for {width} × {height} pixels, got a file of {}",
+            bytes.len()
+        )));
+    }
+    // A progressive JPEG is held as coefficients of two bytes beside the pixels.
+    let memory = pixels * u64::from(channels) * 3;
+    if format == ImageFormat::Jpeg && memory > MAX_JPEG_MEMORY {
+        return Err(DataError::new(format!(
+            "expected a picture that takes at most {} MiB to decode, got {width} × {height} pixels",
+            MAX_JPEG_MEMORY >> 20
+        )));
+    }
+    Ok(())
+}
+
+/// Bits of a pixel by the header of a PNG file, which its decoder has accepted: sample size times samples.
+fn png_bits_per_pixel(bytes: &[u8]) -> u64 {
+    let samples = match bytes.get(25) {
+        Some(2) => 3,
+        Some(4) => 2,
+        Some(6) => 4,
+        _ => 1,
+    };
+    samples * u64::from(bytes.get(24).copied().unwrap_or(1))
 }
 
 /// Whether a JPEG file is complete, that is, has the marker "end of image" after its last marker "start of scan". The

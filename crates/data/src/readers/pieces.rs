@@ -2,7 +2,9 @@
 
 use super::bytes::open_file;
 use super::lines::plain_rows;
-use super::table::{Layout, SAMPLE_BYTES, Table, TableOptions, TableReader, is_sample};
+use super::table::{
+    BYTE_ORDER_MARK, Layout, SAMPLE_BYTES, Table, TableOptions, TableReader, drop_byte_order_marks, is_sample,
+};
 use crate::{DataError, Result};
 use rayon::prelude::*;
 use std::io::{ErrorKind, Read};
@@ -112,9 +114,7 @@ impl TablePieces {
     }
 
     fn recognise(&mut self, is_whole_file: bool) -> Result<()> {
-        if self.pending.starts_with(&[0xEF, 0xBB, 0xBF]) {
-            self.pending.drain(..3);
-        }
+        drop_byte_order_marks(&mut self.pending);
         let sample = &self.pending[..self.pending.len().min(SAMPLE_BYTES)];
         let layout =
             Layout::recognise(sample, is_whole_file && sample.len() == self.pending.len(), &self.options)?;
@@ -163,7 +163,12 @@ impl TablePieces {
         let is_first = self.lines_before == 0;
         let parse_share = |(number, (bytes, lines)): (usize, &(&[u8], u64))| {
             let by_byte = !layout.is_one_column;
-            let mut reader = TableReader::with_layout(layout.clone(), Vec::new(), *bytes, *lines, by_byte);
+            // The CSV reader drops a mark where it begins. Within a file a mark belongs to a field: another one before it
+            // is dropped in its place.
+            let is_marked = by_byte && bytes.starts_with(&BYTE_ORDER_MARK);
+            let mark = if is_marked { BYTE_ORDER_MARK.to_vec() } else { Vec::new() };
+            let mark_bytes = mark.len() as u64;
+            let mut reader = TableReader::with_layout(layout.clone(), mark, *bytes, *lines, by_byte);
             let skip_header = layout.header && is_first && number == 0;
             let mut read = || {
                 if let Some(rows) = plain_rows(&reader, bytes, skip_header) {
@@ -176,13 +181,13 @@ impl TablePieces {
             };
             let mut rows: Result<Table> = read();
             if by_byte {
-                match &mut rows {
-                    Ok(table) => lines_of(bytes, *lines, &mut table.lines),
-                    Err(DataError { row: Some(row), .. }) => {
-                        lines_of(bytes, *lines, std::slice::from_mut(row))
-                    }
-                    Err(_) => {}
-                }
+                let places = match &mut rows {
+                    Ok(table) => &mut table.lines[..],
+                    Err(DataError { row: Some(row), .. }) => std::slice::from_mut(row),
+                    Err(_) => &mut [],
+                };
+                places.iter_mut().for_each(|place| *place = place.saturating_sub(mark_bytes));
+                lines_of(bytes, *lines, places);
             }
             rows
         };

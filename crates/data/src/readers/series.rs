@@ -93,7 +93,11 @@ fn fill_linear(series: &mut [f64], missing: &[bool]) -> std::result::Result<(), 
         }
         let (a, b) = (series[index - 1], series[after]);
         for k in 0..run_length {
-            series[index + k] = a + (b - a) * (k + 1) as f64 / (run_length + 1) as f64;
+            let (steps, gaps) = ((k + 1) as f64, (run_length + 1) as f64);
+            let value = a + (b - a) * steps / gaps;
+            // Between numbers near the largest of f64 the product overflows where the value does not.
+            series[index + k] =
+                if value.is_finite() { value } else { a * (1.0 - steps / gaps) + b * (steps / gaps) };
         }
         index = after;
     }

@@ -400,10 +400,18 @@ fn read_sample(input: &mut impl Read) -> Result<(Vec<u8>, bool)> {
         }
     }
     sample.truncate(filled);
-    if sample.starts_with(&[0xEF, 0xBB, 0xBF]) {
-        sample.drain(..3);
-    }
+    drop_byte_order_marks(&mut sample);
     Ok((sample, is_whole_file))
+}
+
+/// The mark with which some programs begin a file in UTF-8.
+pub(super) const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+/// Drops the marks at the beginning of a file. The CSV reader would drop one itself, but only one.
+pub(super) fn drop_byte_order_marks(bytes: &mut Vec<u8>) {
+    while bytes.starts_with(&BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
 }
 
 /// The columns that the options ask for, by the first record and the appearance of the fields.
