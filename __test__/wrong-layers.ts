@@ -42,7 +42,11 @@ const LAYER_LEGAL: Recipe['legal'] = {
   'options.dtMax': ['0.5'],
   'options.memoryLimit': ['2**31'],
 }
-export const BLOCK_LEGAL: Recipe['legal'] = { ...LAYER_LEGAL, 'options.dropout': ['0', '0.5'] }
+export const BLOCK_LEGAL: Recipe['legal'] = {
+  ...LAYER_LEGAL,
+  'options.dropout': ['0', '0.5'],
+  'options.dropPath': ['0', '0.5'],
+}
 /** A ratio of sampling rates or intervals: within what 32 bits hold. */
 export const RATIO = ['0.5', '2**31', '2**53'] as const
 /** Numbers of the optimiser. */
@@ -182,6 +186,7 @@ export const blockOptions = () => ({
   glu: false,
   finalActivation: 'identity',
   dropout: 0.1,
+  dropPath: 0.1,
   tiedDropout: false,
   residual: true,
 })
@@ -284,6 +289,7 @@ export const layerRecipes: Readonly<Record<string, Recipe>> = {
             beta2: 0.99,
             eps: 1e-8,
             clip: 1,
+            spareNormsAndBiases: true,
           },
         ],
       },

@@ -129,6 +129,15 @@ const modelOptions = () => ({
   huberDelta: 1,
   quantiles: [0.1, 0.5, 0.9],
   encoder: 'linear',
+  feedForward: 1,
+})
+const labelOptions = () => ({
+  ...modelOptions(),
+  loss: 'crossEntropy',
+  output: 2,
+  labelSmoothing: 0.1,
+  classWeights: [1, 2],
+  ignoreLabel: 1,
 })
 const trainOptions = () => ({
   lr: 0.01,
@@ -138,6 +147,7 @@ const trainOptions = () => ({
   beta2: 0.99,
   eps: 1e-8,
   clip: 1,
+  spareNormsAndBiases: true,
   epochs: 1,
   groups: [{ name: '*.D', lr: 0.01, weightDecay: 0.1, freeze: false }],
   schedule: schedules.warmupCosine({ warmup: 1, total: 4, floor: 0.1 }),
@@ -161,7 +171,7 @@ function training(more: () => object = () => ({})): readonly Arguments[] {
   const onLabels = (under: string): Arguments => ({
     ...run(
       () => [labelled()],
-      () => ({ validation: [labelled()] }),
+      () => ({ validation: [labelled()], topK: 2 }),
       under,
     ),
     receiver: onTokens,
@@ -188,6 +198,7 @@ function training(more: () => object = () => ({})): readonly Arguments[] {
     ...['dataset[]', 'options.validation[]'].flatMap((at) =>
       ['target[]', 'weights[]', 'intervals[]'].map((list) => onLabels(`${at}.${list}`)),
     ),
+    onLabels('options.topK'),
   ]
 }
 const BATCH_LEGAL = (at: string): Recipe['legal'] => ({
@@ -291,9 +302,17 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
         under: 'options.vocabulary',
         args: () => [{ ...modelOptions(), encoder: 'embedding', vocabulary: 3 }],
       },
+      ...['labelSmoothing', 'classWeights', 'ignoreLabel'].map((name) => ({
+        under: `options.${name}`,
+        args: () => [labelOptions()],
+      })),
     ],
     legal: {
       ...BLOCK_LEGAL,
+      'options.feedForward': ['0', '0.5'],
+      'options.labelSmoothing': ['0', '0.5'],
+      'options.classWeights[]': ['0', '0.5', '2**31', '2**53'],
+      'options.ignoreLabel': ['-1', '0'],
       'options.huberDelta': ['0.5', '2**31', '2**53'],
       'options.quantiles': ['one element less'],
     },
@@ -366,7 +385,16 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
           return receiver
         },
         args: () => [
-          { lr: 0.01, ssmLr: 0.001, weightDecay: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, clip: 1 },
+          {
+            lr: 0.01,
+            ssmLr: 0.001,
+            weightDecay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            clip: 1,
+            spareNormsAndBiases: true,
+          },
         ],
       },
     ],
@@ -383,10 +411,10 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
           { batchSize: 2, signal: signal() },
         ],
       },
-      ...['dataset[].target[]', 'dataset[].weights[]', 'dataset[].intervals[]'].map((under) => ({
+      ...['dataset[].target[]', 'dataset[].weights[]', 'dataset[].intervals[]', 'options.topK'].map((under) => ({
         under,
         receiver: onTokens,
-        args: () => [[labelled()], { signal: signal() }],
+        args: () => [[labelled()], { topK: 2, signal: signal() }],
       })),
     ],
     legal: { ...BATCH_LEGAL('dataset[]'), 'options.batchSize': ['2**31'] },

@@ -1,13 +1,12 @@
 import { NativeModel } from '#binding'
 import { NativeAccess } from './access.js'
-import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
+import { ADAMW_OPTIONS, adamWConfig, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
 import {
   booleanOf,
   bytesOf,
   describe,
   filePath,
-  realNumbers,
   rejectUnknownOptions,
   wholeNumber,
   textOf,
@@ -55,6 +54,7 @@ import {
   type TensorLike,
 } from './tensor.js'
 import {
+  checkTopK,
   TRAIN_OPTIONS,
   type EvaluateOptions,
   type Metrics,
@@ -392,7 +392,7 @@ export class SequenceModel extends Handle {
   async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
     const op = this.access.checkLive('update')
     const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
-    const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
+    const config = JSON.stringify(adamWConfig(op, given))
     return this.access.write('update', async () => {
       const { step, loss, gradNorm } = await this.access.change('update', (handle, cancel) =>
         handle.update(config, cancel),
@@ -408,12 +408,16 @@ export class SequenceModel extends Handle {
     this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
-  /** Mean loss, and with cross-entropy the accuracy, over a dataset. Changes nothing. */
+  /**
+   * Mean loss and metrics over a dataset: with cross-entropy accuracy, perplexity, bits a dimension, confusion and F1, else mean squared and
+   * absolute errors, of distributions also their CRPS. Changes nothing.
+   */
   async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
     const op = this.access.checkLive('evaluate')
-    const { batchSize, signal } = rejectUnknownOptions(op, options, ['batchSize', 'signal'])
+    const { batchSize, topK, signal } = rejectUnknownOptions(op, options, ['batchSize', 'topK', 'signal'])
     throwIfAborted(op, signal)
-    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, signal)
+    const call = { topK: checkTopK(op, topK, this.config), signal }
+    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, call)
   }
 
   /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */

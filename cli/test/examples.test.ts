@@ -76,6 +76,15 @@ test('examples/generate.mjs: learns a text, continues it, scores a sentence', ()
   assert.ok(perplexity > 1 && perplexity < 100, text)
 })
 
+test('examples/losses.mjs: finds a rare class by its weight, and counts no padding', () => {
+  const text = run('losses.mjs')
+  const [, counted, matrix] = /^(\d+) labels, confusion (.*), perplexity [\d.]+$/m.exec(text) ?? []
+  assert.equal(Number(counted), 24 * 50, text)
+  const [[_, alarms], [missed, found]] = JSON.parse(matrix!) as number[][]
+  assert.equal(_ + alarms + missed + found, 24 * 50)
+  assert.ok(found / (found + missed) > 0.7, text)
+})
+
 test('examples/table.mjs: a table is read, split, scaled, cut and learned', () => {
   const text = run('table.mjs')
   const [, rows, held, error] =

@@ -14,7 +14,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     transposed_copies::{MatrixSizes, download_transposed, upload_transposed},
 };
-use s4_backend::{Backend, Code, Error, Result, check_layer, checks, host_memory};
+use s4_backend::{Backend, Code, Error, LOSS_SUMS, Result, check_layer, checks, host_memory};
 
 /// A deep S4 model with its parameters. Host arrays go in and out; the network between them works on the device.
 pub struct Model<B: Backend> {
@@ -32,7 +32,7 @@ pub struct Model<B: Backend> {
     pub(crate) call_arrays: CallArrays<B>,
     /// Recurrent states of calls with host arrays, made by the first that needs them.
     call_states: Option<CallStates<B>>,
-    /// [mean loss, weights of the right predictions] of an evaluation.
+    /// What the loss of an evaluation adds to.
     pub(crate) eval_stats: B::Buf,
     /// Buffers for the targets of an evaluation, made by the first.
     pub(crate) loss_buffers: Option<LossBuffers<B>>,
@@ -67,7 +67,7 @@ impl<B: Backend> Model<B> {
         config.check("SequenceModel")?;
         let mut params = ParamBuilder::default();
         let net = Network::new(&be, &config, &mut params)?;
-        let (store, eval_stats) = (params.build(&be)?, be.alloc(2)?);
+        let (store, eval_stats) = (params.build(&be)?, be.alloc(LOSS_SUMS)?);
         let (staging, call_arrays) = (GrowableBuffer::new(&be)?, CallArrays::new(&be)?);
         Ok(Model {
             be,
@@ -139,7 +139,8 @@ impl<B: Backend> Model<B> {
         call: HostOptions<'_, B::Scalar>,
     ) -> Result<()> {
         let c = &self.config;
-        let widest = c.input.max(2 * c.block.layer.spec().outputs()).max(c.decoder_outputs());
+        let inner = c.feed_forward_features();
+        let widest = c.input.max(2 * c.block.layer.spec().outputs()).max(c.decoder_outputs()).max(inner);
         check::elements(op, "input", &[batch, len, widest])?;
         match (x, c.encoder, c.vocabulary) {
             (Input::Tokens(x), Encoder::Embedding, vocabulary) => {

@@ -26,7 +26,7 @@ pub(crate) trait ModelOps: ParamOps {
     fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
     fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
     fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>>;
-    fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
+    fn evaluate(&mut self, batch: CopiedBatch, top_k: usize) -> Result<Evaluation>;
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
     fn check_batch(&mut self, batch: CopiedBatch) -> Result<()>;
@@ -163,10 +163,10 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>> {
         model_to_official(self.session.model(), original, config)
     }
-    fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation> {
+    fn evaluate(&mut self, batch: CopiedBatch, top_k: usize) -> Result<Evaluation> {
         let mut total = Evaluation::default();
         let batch = self.without_padding(batch)?;
-        self.session.model_mut().evaluate(&batch.batch(), &mut total)?;
+        self.session.model_mut().evaluate(&batch.batch(), top_k, &mut total)?;
         Ok(total)
     }
 

@@ -261,13 +261,13 @@ pub struct StepStats {
     pub step: f64,
     /// Mean loss with the parameters before the update.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
-    pub correct: f64,
+    /// Sums of which metrics are made.
+    pub metrics: MetricSums,
     /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: f64,
     /// Time steps of its batches, without padding.
     pub time_steps: f64,
-    /// Sum of the targets' weights; 0 where none counts, and then nothing was updated.
+    /// Sum of the weights in the mean loss; 0 where no target counts, and then nothing was updated.
     pub weight: f64,
     /// Norm over the gradients of all parameters, before clipping.
     pub grad_norm: f64,
@@ -280,7 +280,7 @@ impl From<s4_nn::StepStats> for StepStats {
         StepStats {
             step: s.step as f64,
             loss: s.loss,
-            correct: s.correct,
+            metrics: s.metrics.into(),
             rows: s.rows as f64,
             time_steps: s.time_steps as f64,
             weight: s.weight,
@@ -290,17 +290,37 @@ impl From<s4_nn::StepStats> for StepStats {
     }
 }
 
+/// Sums over targets, by their own weights.
+#[napi(object, object_from_js = false)]
+pub struct MetricSums {
+    /// Σ of the weights.
+    pub weight: f64,
+    /// For cross-entropy Σw of the targets that were predicted right, Σw of those whose label was among the largest outputs, and
+    /// Σw·(−log of the label's probability). For other losses Σw·r², Σw·|r| and Σw·CRPS, each a mean over the values of a target.
+    #[napi(ts_type = "[number, number, number]")]
+    pub sums: Vec<f64>,
+}
+
+impl From<s4_nn::MetricSums> for MetricSums {
+    fn from(m: s4_nn::MetricSums) -> Self {
+        MetricSums { weight: m.weight, sums: m.sums.to_vec() }
+    }
+}
+
 /// Sums over the targets of an evaluation.
 #[napi(object, object_from_js = false)]
 pub struct Sums {
     /// Σ weight·loss.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
-    pub correct: f64,
+    /// Sum of the weights in the loss.
+    pub weight: f64,
+    /// Sums of which metrics are made.
+    pub metrics: MetricSums,
     /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: f64,
-    /// Sum of the targets' weights.
-    pub weight: f64,
+    /// Sums of the targets' weights by label and predicted class, (classes, classes), where there are not too many classes.
+    #[napi(ts_type = "Float64Array")]
+    pub confusion: Option<Data>,
 }
 
 /// How far a training run is, with the sums of its epoch under way and the options that a resumed loop needs.
@@ -316,9 +336,9 @@ pub struct TrainState {
     pub items: f64,
     /// Σ weight·loss over the epoch under way.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right in the epoch under way.
-    pub correct: f64,
-    /// Sum of the targets' weights in the epoch under way.
+    /// Sums of which metrics are made, over the epoch under way.
+    pub metrics: MetricSums,
+    /// Sum of the weights in the mean losses of the epoch under way.
     pub weight: f64,
     /// Gradient norm of the last update.
     pub grad_norm: f64,
@@ -330,6 +350,8 @@ pub struct TrainState {
     pub shuffle: bool,
     /// Number of epochs of the whole run, where it was given.
     pub total_epochs: Option<f64>,
+    /// The option topK of the run.
+    pub top_k: Option<f64>,
 }
 
 impl TrainState {
@@ -342,20 +364,22 @@ impl TrainState {
             samples: p.samples as f64,
             items: p.items as f64,
             loss: p.loss,
-            correct: p.correct,
+            metrics: p.metrics.into(),
             weight: p.weight,
             grad_norm: p.grad_norm,
             lr: p.lr,
             seed: config.seed as f64,
             shuffle: config.shuffle,
             total_epochs: config.epochs.map(|n| n as f64),
+            top_k: config.top_k.map(|k| k as f64),
         }
     }
 }
 
 impl From<Evaluation> for Sums {
     fn from(e: Evaluation) -> Self {
-        Sums { loss: e.loss, correct: e.correct, rows: e.rows, weight: e.weight }
+        let confusion = (!e.confusion.is_empty()).then_some(Data::F64(e.confusion));
+        Sums { loss: e.loss, weight: e.weight, metrics: e.metrics.into(), rows: e.rows, confusion }
     }
 }
 

@@ -30,6 +30,7 @@ fn common(be: &Cuda) {
         Family::Linear,
         Family::Norm,
         Family::Mix,
+        Family::DropPath,
         Family::Pooling,
         Family::Embedding,
         Family::Loss,
