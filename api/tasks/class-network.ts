@@ -3,6 +3,7 @@ import type { Batch } from '../dataset.js'
 import type { SequenceModel } from '../model.js'
 import { fewerSteps, type InputPlan, type Steps } from './class-inputs.js'
 import type { ClassPlan } from './class-options.js'
+import { checkOutputs } from './outputs.js'
 import { ofEpoch, shuffled } from './random.js'
 import { bandsAt } from './spectrum.js'
 
@@ -123,6 +124,7 @@ export async function probabilities(
       plan,
     )
     const { data } = await model.predict(input, { ...(lengths !== undefined && { lengths }), rate, signal })
+    checkOutputs('Classifier', data)
     group.forEach((i, row) =>
       out.set(softmax(data.subarray(row * classes, (row + 1) * classes)), i * classes),
     )

@@ -3,6 +3,7 @@ import type { SequenceModel } from '../model.js'
 import type { ClassAbout } from './class-fit.js'
 import { givenInput, StepMaker, type ClassInput, type GivenInput } from './class-inputs.js'
 import { largest, padded, softmax } from './class-network.js'
+import { checkOutputs } from './outputs.js'
 
 /** Options of {@link Classifier.stream}. */
 export interface ClassStreamOptions {
@@ -136,6 +137,7 @@ export class ClassStream {
     const { data } = this.#model.predictSync(padded([steps], input).input, {
       rate: input.kind === 'series' ? rate : 1,
     })
+    checkOutputs(op, data)
     const chances = softmax(data)
     const best = largest(chances, 0, chances.length)
     const probability = chances[best] as number

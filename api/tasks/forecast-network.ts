@@ -2,6 +2,7 @@
 import type { Batch } from '../dataset.js'
 import type { SequenceModel } from '../model.js'
 import { LinearFilter, type LinearForecast } from './linear-forecast.js'
+import { checkOutputs } from './outputs.js'
 import { inputWidth, leftOver, pieceInputs, type NetworkScales, type PreparedSeries } from './prepared.js'
 import { ofEpoch } from './random.js'
 
@@ -199,6 +200,7 @@ export async function* rawForecasts(
       { data: input, shape: [group.length, length, inputs] },
       { signal },
     )
+    checkOutputs('Forecaster', data)
     const outputWidth = shape[2] as number
     for (const [row, { part, start, origin, end }] of group.entries()) {
       const { series } = parts[part] as Part
