@@ -252,6 +252,14 @@ interface Batch {
     /** Length of each sequence, 1 to len. What lies beyond may be anything, NaN too. */
     lengths?: ArrayLike<number>;
     /**
+     * Time from the step before to each step, (batch, len) or as many numbers, as a multiple of the interval that the model is
+     * trained at: finite and above 0, anything in the padding. A step's Δ is multiplied by it, as by `interval` of
+     * {@link ModelStream.push}: a step's input is taken to have lasted that long. The first step's is the time since a state that is
+     * carried. Two-sided layers go back over the same time; `truncate` is `ERR_S4_UNSUPPORTED`. The SSM is then a recurrence a
+     * step, whatever the algorithm. Default 1 for all.
+     */
+    intervals?: TensorLike | ArrayLike<number>;
+    /**
      * Weight of each target, 0 or more: one for each sequence with pooling, else one for each time step. Losses, metrics and
      * gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything.
      */
@@ -267,6 +275,8 @@ interface Sample {
      * With pooling a label or values (output); without it labels (len) or values (len, output), with the len of its input.
      */
     target: number | TensorLike;
+    /** Time from the step before to each step, (len), as in {@link Batch.intervals}. Default 1 for all. */
+    intervals?: TensorLike | ArrayLike<number>;
 }
 
 /** Options of {@link windows}. */

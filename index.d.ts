@@ -248,6 +248,11 @@ interface BlockOptions extends LayerOptions {
     tiedDropout?: boolean;
     /** Whether the block's input is added to its output. Default true. */
     residual?: boolean;
+    /**
+     * Probability with which training leaves out, for a whole sequence, what the block adds to its input (stochastic depth, the official
+     * code's `drop_path`); what is kept is scaled by 1/(1 − p). In a model for each block and each feed-forward layer. Default 0.
+     */
+    dropPath?: number;
 }
 /** Options of a model: encoder, blocks, final norm, pooling, decoder, loss. */
 interface ModelOptions extends BlockOptions {
@@ -261,6 +266,12 @@ interface ModelOptions extends BlockOptions {
     vocabulary?: number;
     /** Number of blocks. Default 4. */
     layers?: number;
+    /**
+     * A feed-forward layer after each block, as in the paper's language model (the official code's `ff`, of which this is `expand`): a
+     * residual block of its own with the block's kind of norm, a linear to `feedForward`·`features` features, GELU, dropout, a linear
+     * back, dropout. Default 0: no such layers.
+     */
+    feedForward?: number;
     /**
      * How the features of all time steps become one vector, for one prediction per sequence. `'none'` (default) predicts at
      * every time step.
@@ -277,6 +288,22 @@ interface ModelOptions extends BlockOptions {
     huberDelta?: number;
     /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
     quantiles?: number[];
+    /**
+     * ε of cross-entropy with smoothed labels, from 0 to 1: the target is 1 − ε at the label, and ε/classes is added at every class, as
+     * PyTorch's `label_smoothing` has it. Default 0.
+     */
+    labelSmoothing?: number;
+    /**
+     * A weight for each class in cross-entropy, as PyTorch's `weight`: the loss is Σwℓ/Σw with w the weight of the label's class, times
+     * that of the target where it has one; with `labelSmoothing` each class's term has the weight of its own class. Metrics do not count
+     * them. Default 1 for each.
+     */
+    classWeights?: number[];
+    /**
+     * A label that counts nothing, neither in the loss and its gradient nor in the metrics, as PyTorch's `ignore_index`: that of padding,
+     * say. Every negative label counts nothing too. Default -100.
+     */
+    ignoreLabel?: number;
 }
 /** The option `algorithm`, which layers, blocks and models have in common. */
 interface AlgorithmOptions {
@@ -302,7 +329,7 @@ interface LayerConfig extends Required<Omit<LayerOptions, 'rank' | 'truncate'>>,
 interface BlockConfig extends LayerConfig, Required<Omit<BlockOptions, keyof LayerOptions>> {
 }
 /** Every option of a model with its value, defaults included. */
-interface ModelConfig extends BlockConfig, Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary'>>, Pick<ModelOptions, 'vocabulary'> {
+interface ModelConfig extends BlockConfig, Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary' | 'classWeights'>>, Pick<ModelOptions, 'vocabulary' | 'classWeights'> {
 }
 
 /** Options of one forward. */
@@ -311,6 +338,8 @@ interface ForwardOptions {
     state?: TensorLike;
     /** Length of each sequence, 1 to len. Each gives what it would give alone, and zeros beyond its length. */
     lengths?: ArrayLike<number>;
+    /** Time from the step before to each step, as in {@link Batch.intervals}. Default 1 for all. */
+    intervals?: TensorLike | ArrayLike<number>;
     /** Multiplies every step size: 2 for data sampled half as often. Default 1. */
     rate?: number;
     /** How this call computes the SSM. Default as given to the constructor. */
@@ -515,6 +544,11 @@ interface AdamWOptions {
     eps?: number;
     /** Norm over all gradients above which they are scaled down to it. Default none. */
     clip?: number;
+    /**
+     * Whether norms, biases and embeddings do not decay; a group's own `weightDecay` goes before it. Of your own parameters those whose
+     * name ends with `bias` or has `norm` or `embedding` in it. Default false: as in the official code all decay but Δ, Λ, B and P.
+     */
+    spareNormsAndBiases?: boolean;
 }
 /** Options of {@link AdamW}. */
 interface LoopOptions extends AdamWOptions {
@@ -579,6 +613,14 @@ interface Batch {
     /** Length of each sequence, 1 to len. What lies beyond may be anything, NaN too. */
     lengths?: ArrayLike<number>;
     /**
+     * Time from the step before to each step, (batch, len) or as many numbers, as a multiple of the interval that the model is
+     * trained at: finite and above 0, anything in the padding. A step's Δ is multiplied by it, as by `interval` of
+     * {@link ModelStream.push}: a step's input is taken to have lasted that long. The first step's is the time since a state that is
+     * carried. Two-sided layers go back over the same time; `truncate` is `ERR_S4_UNSUPPORTED`. The SSM is then a recurrence a
+     * step, whatever the algorithm. Default 1 for all.
+     */
+    intervals?: TensorLike | ArrayLike<number>;
+    /**
      * Weight of each target, 0 or more: one for each sequence with pooling, else one for each time step. Losses, metrics and
      * gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything.
      */
@@ -594,6 +636,8 @@ interface Sample {
      * With pooling a label or values (output); without it labels (len) or values (len, output), with the len of its input.
      */
     target: number | TensorLike;
+    /** Time from the step before to each step, (len), as in {@link Batch.intervals}. Default 1 for all. */
+    intervals?: TensorLike | ArrayLike<number>;
 }
 /**
  * Batches, or examples with `batchSize`, as anything that can be iterated: an array, a generator, an async iterable.
@@ -992,6 +1036,40 @@ declare const schedules: {
     }): Schedule;
 };
 
+/** F1 scores. */
+interface F1Scores {
+    /** 2·TP/(2·TP + FP + FN) of each class; 0 where it is neither there nor predicted. */
+    perClass: number[];
+    /** Mean over the classes. */
+    macro: number;
+    /** Mean by the number of examples of each class, or by their weights. */
+    weighted: number;
+}
+/**
+ * Metrics that a loss makes possible: means over the targets by their own weights. Weights of classes and smoothed labels are in the loss
+ * alone; ignored labels are in neither. Those with cross-entropy are `accuracy` to `bitsPerDimension`, those with other losses `mse`
+ * to `crps`.
+ */
+interface Scores {
+    /** Part of the targets that was predicted right. */
+    accuracy?: number;
+    /** Part of the targets whose label is among the `topK` largest outputs, with the option `topK`; of equal outputs the lower class comes first. */
+    topK?: number;
+    /** exp of the mean of −log p, p being the probability of the label. */
+    perplexity?: number;
+    /** The mean of −log₂ p: bits a dimension, or a character, a sample, whatever a target is. */
+    bitsPerDimension?: number;
+    /** Mean squared error of the outputs: of the means with loss `'gaussian'`, of the level nearest to ½ with `'quantile'`. */
+    mse?: number;
+    /** Mean absolute error of the same outputs. */
+    mae?: number;
+    /**
+     * Mean continuous ranked probability score, in the unit of the targets: with loss `'gaussian'` in its closed form, with `'quantile'`
+     * twice the mean pinball loss of the levels.
+     */
+    crps?: number;
+}
+
 /** Options of a training run. */
 interface TrainOptions extends AdamWOptions {
     /**
@@ -1013,6 +1091,8 @@ interface TrainOptions extends AdamWOptions {
      * once (a generator, a stream) serves a run of one epoch; with more it is `ERR_S4_DATA`, before training.
      */
     validation?: Dataset;
+    /** Events and validation also give `topK`, the part of the labels among so many of the largest outputs. For cross-entropy. */
+    topK?: number;
     /**
      * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
      * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
@@ -1039,8 +1119,11 @@ interface TrainOptions extends AdamWOptions {
     /** Ends training, within one update, when it fires. */
     signal?: AbortSignal;
 }
-/** What training yields after every update (`step`), and after every epoch (`epoch`), with means over the epoch. */
-interface TrainEvent {
+/**
+ * What training yields after every update (`step`), and after every epoch (`epoch`), with means over the epoch. Loss and metrics of an
+ * update are those with the parameters before it, and with dropout.
+ */
+interface TrainEvent extends Scores {
     /** Whether an update or an epoch has ended. */
     type: 'step' | 'epoch';
     /** Number of the epoch, from 0. */
@@ -1053,8 +1136,6 @@ interface TrainEvent {
     gradNorm: number;
     /** Learning rate of the main group. */
     lr: number;
-    /** Part of the targets that was predicted right, by weight, for cross-entropy. */
-    accuracy?: number;
     /** Means over the option `validation`, if it is given, at the end of an epoch. */
     validation?: Metrics;
     /** Time steps trained on per second; padding does not count. */
@@ -1070,18 +1151,25 @@ interface Progress {
     readonly samples: number;
 }
 /** Means that an evaluation gives. */
-interface Metrics {
+interface Metrics extends Scores {
     /** Mean loss over the targets, by weight. */
     loss: number;
-    /** Part of the targets that was predicted right, by weight, for cross-entropy. */
-    accuracy?: number;
     /** Number of targets that count: one for each sequence with pooling, else one for each time step. */
     rows: number;
+    /**
+     * Sums of the targets' weights (their numbers, where they have none) by class: row the label, column the largest output. For
+     * cross-entropy with at most 256 classes.
+     */
+    confusion?: number[][];
+    /** F1 scores of `confusion`. */
+    f1?: F1Scores;
 }
 /** Options of an evaluation. */
 interface EvaluateOptions {
     /** Number of examples that are collected into a batch. Without it the dataset must give batches. */
     batchSize?: number;
+    /** Also gives `topK`, the part of the labels among so many of the largest outputs. For cross-entropy. */
+    topK?: number;
     /** Ends the evaluation, within one batch, when it fires. */
     signal?: AbortSignal;
 }
@@ -1090,6 +1178,8 @@ interface EvaluateOptions {
 interface PredictOptions {
     /** Length of each sequence, 1 to len. Outputs beyond it are 0. */
     lengths?: ArrayLike<number>;
+    /** Time from the step before to each step, as in {@link Batch.intervals}. Default 1 for all. */
+    intervals?: TensorLike | ArrayLike<number>;
     /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
     rate?: number;
     /** How this call computes the SSM. Default as given to the model. */
@@ -1237,7 +1327,10 @@ declare class SequenceModel extends Handle {
     }>;
     /** Exchanges the parameters with their running average (training with `ema`); a second call exchanges them back. */
     swapAverage(): void;
-    /** Mean loss, and with cross-entropy the accuracy, over a dataset. Changes nothing. */
+    /**
+     * Mean loss and metrics over a dataset: with cross-entropy accuracy, perplexity, bits a dimension, confusion and F1, else mean squared and
+     * absolute errors, of distributions also their CRPS. Changes nothing.
+     */
     evaluate(dataset: Dataset, options?: EvaluateOptions): Promise<Metrics>;
     /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */
     stream(options?: {
@@ -1480,4 +1573,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, LiveStream, ModelStream, ModelStreams, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };
+export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, F1Scores, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, Scores, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };

@@ -42,6 +42,7 @@ export type { FilePath } from './api/check.js'
 export { AdamW, type AdamWOptions, type LoopOptions, type OwnParameter } from './api/adamw.js'
 export type { ParameterGroup } from './api/groups.js'
 export { schedules, type Schedule } from './api/schedules.js'
+export type { F1Scores, Scores } from './api/scores.js'
 export type { EvaluateOptions, Metrics, Progress, TrainEvent, TrainOptions } from './api/train.js'
 export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
 export {

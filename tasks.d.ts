@@ -194,6 +194,8 @@ interface EpochFigures {
     mse?: number;
     /** Part of the validation examples with the right class, of a classifier. */
     accuracy?: number;
+    /** F1 over the same examples, mean over the classes, of a classifier. */
+    f1?: number;
     /** Mean loss over the validation part, of a classifier. */
     validationLoss?: number;
 }
@@ -518,16 +520,7 @@ declare function accuracy(actual: ArrayLike<number>, predicted: ArrayLike<number
 declare function topK(actual: ArrayLike<number>, scores: ArrayLike<number>, k: number): number;
 /** Numbers of examples by class, row the actual one, column the predicted one. */
 declare function confusion(actual: ArrayLike<number>, predicted: ArrayLike<number>, classes: number): number[][];
-/** F1 scores. */
-interface F1Scores {
-    /** 2·TP/(2·TP + FP + FN) of each class; 0 where it is neither there nor predicted. */
-    perClass: number[];
-    /** Mean over the classes. */
-    macro: number;
-    /** Mean by the number of examples of each class. */
-    weighted: number;
-}
-/** F1 scores of a {@link confusion} matrix. */
+/** F1 scores of a {@link confusion} matrix, of counts or of weights. */
 declare function f1(counts: readonly (readonly number[])[]): F1Scores;
 /** Figures of forecasts and classifications, as pure functions of arrays. */
 declare const metrics: {
@@ -626,6 +619,14 @@ interface ClassifyOptions extends TaskTrainOptions {
     bidirectional?: boolean;
     /** Part of the examples of each class that chooses the best epoch. Default 0.15. */
     validation?: number;
+    /** ε of smoothed labels, from 0 to 1, see {@link ModelOptions.labelSmoothing}. Default 0. */
+    labelSmoothing?: number;
+    /**
+     * What each class counts in the loss: `'balanced'` examples/(classes·examples of the class) in the part that is learned, as
+     * scikit-learn has it, or a number for each class by its name. The best epoch is then that of the best F1 over all classes, in the
+     * place of the accuracy. Default 1 for each.
+     */
+    classWeights?: 'balanced' | Readonly<Record<string, number>>;
 }
 
 /** Options of {@link Classifier.stream}. */
@@ -688,6 +689,10 @@ interface ClassScores {
     accuracy: number;
     /** Part of the examples whose class is among the three most probable (fewer where there are fewer classes). */
     top3: number;
+    /** Part of the examples whose class is among the `topK` most probable, with the option `topK`. */
+    topK?: number;
+    /** exp of the mean cross-entropy. */
+    perplexity: number;
     /** Mean cross-entropy, in nats. */
     loss: number;
     /** F1 scores. */
@@ -748,6 +753,7 @@ declare class Classifier {
     /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
     evaluate(examples: ClassExamples, options?: {
         rate?: number;
+        topK?: number;
         signal?: AbortSignal;
     }): Promise<ClassScores>;
     /**

@@ -13,7 +13,8 @@ export type { ForecastOptions, SeriesSplit } from './api/tasks/forecast-options.
 export type { ForecastFigures, ForecastScores } from './api/tasks/forecast-scores.js'
 export { ForecastStream, type StreamRow } from './api/tasks/forecast-stream.js'
 export type { ColumnHolder, Columns, SeriesData } from './api/tasks/series.js'
-export { metrics, type F1Scores } from './api/tasks/metrics.js'
+export { metrics } from './api/tasks/metrics.js'
+export type { F1Scores } from './api/scores.js'
 export type {
   EndEvent,
   EpochEvent,

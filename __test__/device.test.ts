@@ -119,6 +119,19 @@ const networks: Partial<SequenceModelOptions>[] = [
   { norm: 'batch', mode: 's4d', loss: 'gaussian' },
   { bidirectional: true, pooling: 'mean', loss: 'crossEntropy', output: 4, tiedDropout: true, dropout: 0.1 },
   { encoder: 'embedding', vocabulary: 7, output: 7, loss: 'crossEntropy', prenorm: false },
+  { feedForward: 2, dropPath: 0.4, dropout: 0.2, norm: 'batch', prenorm: false },
+  {
+    encoder: 'embedding',
+    vocabulary: 7,
+    output: 7,
+    loss: 'crossEntropy',
+    labelSmoothing: 0.1,
+    classWeights: [1, 0.5, 2, 1, 0, 3, 1],
+    ignoreLabel: 2,
+    feedForward: 1,
+    dropPath: 0.3,
+  },
+  { loss: 'quantile', quantiles: [0.2, 0.6] },
 ]
 
 /** Two batches that suit a model. */
@@ -160,6 +173,12 @@ for (const options of networks) {
     t.deepEqual(again, gpu, 'the same seed gives the same bits')
     const curve = (run: typeof cpu) => [...run.losses, run.evaluation.loss]
     close(t, 'losses, and the evaluation after them', curve(gpu), curve(cpu), 1e-4)
+    const figures = ({ evaluation }: typeof cpu) => [
+      ...Object.values(evaluation).filter((x): x is number => typeof x === 'number'),
+      ...(evaluation.confusion?.flat() ?? []),
+    ]
+    t.is(figures(gpu).length, figures(cpu).length)
+    close(t, 'metrics', figures(gpu), figures(cpu), 1e-4)
     t.deepEqual(
       gpu.parameters.map(([name]) => name),
       cpu.parameters.map(([name]) => name),

@@ -22,6 +22,8 @@ const classifyOptions = () => ({
   vary: false,
   bidirectional: true,
   validation: 0.5,
+  labelSmoothing: 0.1,
+  classWeights: 'balanced',
 })
 const sayings = () => Array.from({ length: 6 }, (_, i) => ({ input: `ab cd ${i}`, label: i % 2 }))
 const pictures = () =>
@@ -58,6 +60,10 @@ export const classifyRecipes: Readonly<Record<string, Recipe>> = {
         args: () => [samples().map(({ label }) => ({ input: tensor(), label })), classifyOptions()],
       },
       {
+        under: 'options.classWeights',
+        args: () => [samples(), { ...classifyOptions(), classWeights: { 0: 1, 1: 2 } }],
+      },
+      {
         under: 'options.tokens',
         args: () => [sayings(), { ...tiny(), tokens: ownTokens(), maxLength: 8, validation: 0.5 }],
       },
@@ -68,6 +74,8 @@ export const classifyRecipes: Readonly<Record<string, Recipe>> = {
       },
     ],
     legal: {
+      'options.labelSmoothing': ['0', '0.5'],
+      'options.classWeights{}': ['0', '0.5', '2**31', '2**53'],
       ...LEARNING,
       ...INPUT,
       examples: ANY_LENGTH,
@@ -121,7 +129,7 @@ export const classifyRecipes: Readonly<Record<string, Recipe>> = {
   },
   'tasks Classifier#evaluate': {
     right: [
-      { receiver: classes, args: () => [samples(), { rate: 1.5, signal: signal() }] },
+      { receiver: classes, args: () => [samples(), { rate: 1.5, topK: 2, signal: signal() }] },
       { under: 'examples[].input.', receiver: classes, args: () => [[{ input: tensor(), label: 1 }]] },
     ],
     legal: {

@@ -19,7 +19,7 @@ import {
   windows,
 } from '../data.js'
 import { root } from './helpers.js'
-import { ANY_LENGTH, REAL } from './wrong-layers.js'
+import { ANY_LENGTH, RATIO, REAL } from './wrong-layers.js'
 import type { Receiver, Recipe } from './wrong-table.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-wrong-data-'))
@@ -134,16 +134,25 @@ const examples = () =>
   [2, 3].map((n) => ({
     input: { data: Array.from({ length: n }, (_, i) => i / 2), shape: [n, 1] },
     target: 1,
+    intervals: { data: [0.5, 2, 1].slice(0, n), shape: [n] },
   }))
+const plainIntervals = () => examples().map((e) => ({ ...e, intervals: e.intervals.data }))
 const SAMPLE: Recipe['legal'] = {
-  '*.data[]': [...REAL, '1e300'],
+  '*input.data[]': [...REAL, '1e300'],
+  '*target.data[]': [...REAL, '1e300'],
   '*[].target': [...REAL, '1e300'],
+  '*intervals.data[]': RATIO,
+  '*intervals[]': RATIO,
 }
 /** Iterables, whatever they give. */
 const NOTHING = ['[]', '[] of another realm', 'a Map', 'a Set'] as const
 const SHUFFLED = 'an array is shuffled as a whole'
 const INFINITE = { NaN: NOT_FINITE, Infinity: NOT_FINITE, '-Infinity': NOT_FINITE }
-const SAMPLE_UNTRIED: Recipe['untried'] = { '*.data[]': INFINITE, '*[].target': INFINITE }
+const SAMPLE_UNTRIED: Recipe['untried'] = {
+  '*input.data[]': INFINITE,
+  '*target.data[]': INFINITE,
+  '*[].target': INFINITE,
+}
 const vectors = () => examples().map(({ input }) => ({ input, target: { data: [1, 2], shape: [2] } }))
 
 export const dataRecipes: Readonly<Record<string, Recipe>> = {
@@ -337,6 +346,7 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       { args: () => [examples(), { size: 1, buffer: 2, seed: 1, dropLast: false, epoch: 1 }] },
       { under: 'dataset[].target.', args: () => [vectors(), { size: 1 }] },
+      { under: 'dataset[].intervals[]', args: () => [plainIntervals(), { size: 1 }] },
     ],
     untried: SAMPLE_UNTRIED,
     legal: {
@@ -349,7 +359,11 @@ export const dataRecipes: Readonly<Record<string, Recipe>> = {
     call: walked(batched),
   },
   'data collate': {
-    right: [{ args: () => [examples()] }, { under: 'examples[].target.', args: () => [vectors()] }],
+    right: [
+      { args: () => [examples()] },
+      { under: 'examples[].target.', args: () => [vectors()] },
+      { under: 'examples[].intervals[]', args: () => [plainIntervals()] },
+    ],
     legal: { ...SAMPLE, examples: ANY_LENGTH },
     untried: SAMPLE_UNTRIED,
   },

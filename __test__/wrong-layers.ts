@@ -42,7 +42,11 @@ const LAYER_LEGAL: Recipe['legal'] = {
   'options.dtMax': ['0.5'],
   'options.memoryLimit': ['2**31'],
 }
-export const BLOCK_LEGAL: Recipe['legal'] = { ...LAYER_LEGAL, 'options.dropout': ['0', '0.5'] }
+export const BLOCK_LEGAL: Recipe['legal'] = {
+  ...LAYER_LEGAL,
+  'options.dropout': ['0', '0.5'],
+  'options.dropPath': ['0', '0.5'],
+}
 /** A ratio of sampling rates or intervals: within what 32 bits hold. */
 export const RATIO = ['0.5', '2**31', '2**53'] as const
 /** Numbers of the optimiser. */
@@ -56,8 +60,10 @@ export const ADAMW_LEGAL: Recipe['legal'] = {
   'options.clip': ['0.5', '2**31', '2**53'],
 }
 const forwardLegal: Recipe['legal'] = {
-  '*.data[]': REAL,
   'u.data[]': REAL,
+  'options.state.data[]': REAL,
+  'options.intervals.data[]': RATIO,
+  'options.intervals[]': RATIO,
   'options.rate': RATIO,
 }
 
@@ -70,6 +76,7 @@ function shared(name: string, make: () => S4Layer | S4Block): Record<string, Rec
   const options = () => ({
     state: state(),
     lengths: [3, 2],
+    intervals: { data: Float32Array.of(0.5, 2, 1, 1, 3, 1), shape: [2, 3] },
     rate: 1.5,
     algorithm: 'fft',
     save: true,
@@ -77,11 +84,24 @@ function shared(name: string, make: () => S4Layer | S4Block): Record<string, Rec
     finalState: true,
   })
   const signal = () => new AbortController().signal
+  const onPlainIntervals = (more: () => object): readonly Arguments[] => [
+    {
+      under: 'options.intervals[]',
+      receiver: () => over(make()),
+      args: () => [u(), { ...options(), intervals: [0.5, 2, 1, 1, 3, 1], ...more() }],
+    },
+  ]
   const dy = () => noisy([2, 3, 2], 5)
   return {
-    [`${name}#forward`]: { right: onFresh(() => [u(), options()]), legal: forwardLegal },
+    [`${name}#forward`]: {
+      right: [...onFresh(() => [u(), options()]), ...onPlainIntervals(() => ({}))],
+      legal: forwardLegal,
+    },
     [`${name}#forwardAsync`]: {
-      right: onFresh(() => [u(), { ...options(), signal: signal() }]),
+      right: [
+        ...onFresh(() => [u(), { ...options(), signal: signal() }]),
+        ...onPlainIntervals(() => ({ signal: signal() })),
+      ],
       legal: forwardLegal,
     },
     [`${name}#backward`]: {
@@ -166,6 +186,7 @@ export const blockOptions = () => ({
   glu: false,
   finalActivation: 'identity',
   dropout: 0.1,
+  dropPath: 0.1,
   tiedDropout: false,
   residual: true,
 })
@@ -268,6 +289,7 @@ export const layerRecipes: Readonly<Record<string, Recipe>> = {
             beta2: 0.99,
             eps: 1e-8,
             clip: 1,
+            spareNormsAndBiases: true,
           },
         ],
       },

@@ -55,11 +55,19 @@ const batch = () => ({
   input: x(),
   target: noisy([2, 3, 1], 3),
   lengths: [3, 2],
+  intervals: { data: Float32Array.of(0.5, 2, 1, 1, 3, 1), shape: [2, 3] },
   weights: { data: Float32Array.of(1, 1, 0.5, 1, 1, 0.25), shape: [2, 3] },
   rate: 1.5,
 })
 const tokens = () => ({ data: Int32Array.of(0, 1, 2, 3, 2, 1), shape: [2, 3] })
-const labelled = () => ({ input: tokens(), target: [1, 2], lengths: [3, 2], weights: [1, 0.5], rate: 1.5 })
+const labelled = () => ({
+  input: tokens(),
+  target: [1, 2],
+  lengths: [3, 2],
+  intervals: [0.5, 2, 1, 1, 3, 1],
+  weights: [1, 0.5],
+  rate: 1.5,
+})
 
 /** A model after an update, as bytes: what its optimiser holds can be lost. */
 async function trained(options: Partial<SequenceModelOptions>, first: Batch): Promise<Uint8Array> {
@@ -99,7 +107,16 @@ const onOfficial = async () =>
       config: officialConfig() as OfficialModelConfig,
     }),
   )
-const predictOptions = () => ({ lengths: [3, 2], rate: 1.5, algorithm: 'fft' })
+const intervals = () => ({ data: Float32Array.of(0.5, 2, 1, 1, 3, 1), shape: [2, 3] })
+const predictOptions = () => ({ lengths: [3, 2], intervals: intervals(), rate: 1.5, algorithm: 'fft' })
+const predicted = (more: () => object): readonly Arguments[] => [
+  { receiver: onModel, args: () => [x(), { ...predictOptions(), ...more() }] },
+  {
+    under: 'options.intervals[]',
+    receiver: onModel,
+    args: () => [x(), { ...predictOptions(), intervals: [0.5, 2, 1, 1, 3, 1], ...more() }],
+  },
+]
 export const signal = () => new AbortController().signal
 const modelOptions = () => ({
   ...blockOptions(),
@@ -112,6 +129,15 @@ const modelOptions = () => ({
   huberDelta: 1,
   quantiles: [0.1, 0.5, 0.9],
   encoder: 'linear',
+  feedForward: 1,
+})
+const labelOptions = () => ({
+  ...modelOptions(),
+  loss: 'crossEntropy',
+  output: 2,
+  labelSmoothing: 0.1,
+  classWeights: [1, 2],
+  ignoreLabel: 1,
 })
 const trainOptions = () => ({
   lr: 0.01,
@@ -121,6 +147,7 @@ const trainOptions = () => ({
   beta2: 0.99,
   eps: 1e-8,
   clip: 1,
+  spareNormsAndBiases: true,
   epochs: 1,
   groups: [{ name: '*.D', lr: 0.01, weightDecay: 0.1, freeze: false }],
   schedule: schedules.warmupCosine({ warmup: 1, total: 4, floor: 0.1 }),
@@ -144,7 +171,7 @@ function training(more: () => object = () => ({})): readonly Arguments[] {
   const onLabels = (under: string): Arguments => ({
     ...run(
       () => [labelled()],
-      () => ({ validation: [labelled()] }),
+      () => ({ validation: [labelled()], topK: 2 }),
       under,
     ),
     receiver: onTokens,
@@ -169,8 +196,9 @@ function training(more: () => object = () => ({})): readonly Arguments[] {
     scheduled(schedules.plateau({ factor: 0.5, patience: 1, floor: 0.1 }), 'options.schedule.patience'),
     scheduled(schedules.stepDecay({ every: 2, factor: 0.5 }), 'options.schedule.every'),
     ...['dataset[]', 'options.validation[]'].flatMap((at) =>
-      ['target[]', 'weights[]'].map((list) => onLabels(`${at}.${list}`)),
+      ['target[]', 'weights[]', 'intervals[]'].map((list) => onLabels(`${at}.${list}`)),
     ),
+    onLabels('options.topK'),
   ]
 }
 const BATCH_LEGAL = (at: string): Recipe['legal'] => ({
@@ -178,6 +206,8 @@ const BATCH_LEGAL = (at: string): Recipe['legal'] => ({
   [`${at}.target.data[]`]: REAL,
   [`${at}.weights.data[]`]: ['0', '0.5', '2**31', '2**53', '1e-300'],
   [`${at}.weights[]`]: ['0', '0.5', '2**31', '2**53', '1e-300'],
+  [`${at}.intervals.data[]`]: RATIO,
+  [`${at}.intervals[]`]: RATIO,
   // A label below 0 is left out.
   [`${at}.target[]`]: ['-1', '0'],
   [`${at}.rate`]: RATIO,
@@ -218,7 +248,12 @@ export const streamOn = async (options: Partial<SequenceModelOptions> = {}, rows
     close: () => made.dispose(),
   }
 }
-const predictLegal: Recipe['legal'] = { 'x.data[]': REAL, 'options.rate': RATIO }
+const predictLegal: Recipe['legal'] = {
+  'x.data[]': REAL,
+  'options.rate': RATIO,
+  'options.intervals.data[]': RATIO,
+  'options.intervals[]': RATIO,
+}
 /** Whole numbers below the vocabulary's size. */
 const TOKENS: Recipe['legal'] = { 'x.data': ['a BigUint64Array'], 'x.data[]': ['0'] }
 const inputWords = { 'x*': ['input', 'tokens'] }
@@ -267,9 +302,17 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
         under: 'options.vocabulary',
         args: () => [{ ...modelOptions(), encoder: 'embedding', vocabulary: 3 }],
       },
+      ...['labelSmoothing', 'classWeights', 'ignoreLabel'].map((name) => ({
+        under: `options.${name}`,
+        args: () => [labelOptions()],
+      })),
     ],
     legal: {
       ...BLOCK_LEGAL,
+      'options.feedForward': ['0', '0.5'],
+      'options.labelSmoothing': ['0', '0.5'],
+      'options.classWeights[]': ['0', '0.5', '2**31', '2**53'],
+      'options.ignoreLabel': ['-1', '0'],
       'options.huberDelta': ['0.5', '2**31', '2**53'],
       'options.quantiles': ['one element less'],
     },
@@ -301,12 +344,12 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     legal: { 'options.extra': ['""', '"a\\u0000b"'] },
   },
   'SequenceModel#predict': {
-    right: [{ receiver: onModel, args: () => [x(), { ...predictOptions(), signal: signal() }] }],
+    right: predicted(() => ({ signal: signal() })),
     legal: predictLegal,
     words: inputWords,
   },
   'SequenceModel#predictSync': {
-    right: [{ receiver: onModel, args: () => [x(), predictOptions()] }],
+    right: predicted(() => ({})),
     legal: predictLegal,
     words: inputWords,
   },
@@ -324,7 +367,7 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
   'SequenceModel#accumulate': {
     right: [
       { receiver: onModel, args: () => [batch(), { signal: signal() }] },
-      ...['batch.target[]', 'batch.weights[]'].map((under) => ({
+      ...['batch.target[]', 'batch.weights[]', 'batch.intervals[]'].map((under) => ({
         under,
         receiver: onTokens,
         args: () => [labelled(), { signal: signal() }],
@@ -342,7 +385,16 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
           return receiver
         },
         args: () => [
-          { lr: 0.01, ssmLr: 0.001, weightDecay: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, clip: 1 },
+          {
+            lr: 0.01,
+            ssmLr: 0.001,
+            weightDecay: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            clip: 1,
+            spareNormsAndBiases: true,
+          },
         ],
       },
     ],
@@ -359,10 +411,10 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
           { batchSize: 2, signal: signal() },
         ],
       },
-      ...['dataset[].target[]', 'dataset[].weights[]'].map((under) => ({
+      ...['dataset[].target[]', 'dataset[].weights[]', 'dataset[].intervals[]', 'options.topK'].map((under) => ({
         under,
         receiver: onTokens,
-        args: () => [[labelled()], { signal: signal() }],
+        args: () => [[labelled()], { topK: 2, signal: signal() }],
       })),
     ],
     legal: { ...BATCH_LEGAL('dataset[]'), 'options.batchSize': ['2**31'] },

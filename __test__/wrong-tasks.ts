@@ -345,6 +345,6 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         ],
       },
     ],
-    legal: { 'counts[][]': ['0', '2**31'] },
+    legal: { 'counts[][]': ['0', '0.5', '2**31', '2**53', '1e-300', '1e300'] },
   },
 }

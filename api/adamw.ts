@@ -2,6 +2,7 @@ import { NativeParameter } from '#binding'
 import type { NamedArray } from '#binding'
 import { types } from 'node:util'
 import {
+  booleanOf,
   filePath,
   numberIn32Bits,
   realNumbers,
@@ -33,10 +34,28 @@ export interface AdamWOptions {
   eps?: number
   /** Norm over all gradients above which they are scaled down to it. Default none. */
   clip?: number
+  /**
+   * Whether norms, biases and embeddings do not decay; a group's own `weightDecay` goes before it. Of your own parameters those whose
+   * name ends with `bias` or has `norm` or `embedding` in it. Default false: as in the official code all decay but Δ, Λ, B and P.
+   */
+  spareNormsAndBiases?: boolean
 }
 
+const ADAMW_NUMBERS = ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip'] as const
+
 /** The names of the options in {@link AdamWOptions}. */
-export const ADAMW_OPTIONS = ['lr', 'ssmLr', 'weightDecay', 'beta1', 'beta2', 'eps', 'clip'] as const
+export const ADAMW_OPTIONS = [...ADAMW_NUMBERS, 'spareNormsAndBiases'] as const
+
+/** Those of the options that were given, checked. */
+export function adamWConfig(op: string, options: AdamWOptions): Record<string, unknown> {
+  const { spareNormsAndBiases } = options
+  return {
+    ...realNumbers(op, options, ADAMW_NUMBERS),
+    ...(spareNormsAndBiases !== undefined && {
+      spareNormsAndBiases: booleanOf(op, 'spareNormsAndBiases', spareNormsAndBiases),
+    }),
+  }
+}
 
 /** Options of {@link AdamW}. */
 export interface LoopOptions extends AdamWOptions {
@@ -185,7 +204,7 @@ export class AdamW {
     const given = rejectUnknownOptions(op, options, [...ADAMW_OPTIONS, 'groups'])
     const list = checkParameters(op, parameters)
     const groups = given.groups === undefined ? [] : checkGroups(op, given.groups)
-    const config = JSON.stringify({ ...realNumbers(op, given, ADAMW_OPTIONS), groups })
+    const config = JSON.stringify({ ...adamWConfig(op, given), groups })
     try {
       for (const [place, member] of list.entries())
         this.#updated.push(

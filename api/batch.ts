@@ -12,6 +12,7 @@ import {
   rowLengths,
   floatsOfShape,
   shapeText,
+  stepsIntervals,
   type Dtype,
   type TensorLike,
 } from './tensor.js'
@@ -87,7 +88,7 @@ function checkCount(
     )
 }
 
-const MEMBERS = ['input', 'target', 'lengths', 'weights', 'rate'] as const
+const MEMBERS = ['input', 'target', 'lengths', 'intervals', 'weights', 'rate'] as const
 
 /** A checked batch as the addon takes it; `what` is its name in errors. */
 export function nativeBatch(op: string, model: ModelShape, given: unknown, what: string): BatchInput {
@@ -119,6 +120,7 @@ export function nativeBatch(op: string, model: ModelShape, given: unknown, what:
     batch: rows,
     len,
     lengths: rowLengths(op, batch.lengths, rows),
+    intervals: stepsIntervals(op, batch.intervals, [rows, len], dtype),
     weights,
     rate: rateOf(op, batch.rate),
     algorithm,

@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import { describe, membersOf, rejectUnknownOptions, wholeNumber } from './check.js'
+import { describe, membersOf, rejectUnknownOptions, stepRatio, wholeNumber } from './check.js'
 import { fail, readGiven } from './error.js'
 import {
   allocate,
@@ -8,6 +8,7 @@ import {
   floats,
   integers,
   shapeText,
+  stepsIntervals,
   type Floats,
   type TensorLike,
 } from './tensor.js'
@@ -23,6 +24,14 @@ export interface Batch {
   target: TensorLike | ArrayLike<number>
   /** Length of each sequence, 1 to len. What lies beyond may be anything, NaN too. */
   lengths?: ArrayLike<number>
+  /**
+   * Time from the step before to each step, (batch, len) or as many numbers, as a multiple of the interval that the model is
+   * trained at: finite and above 0, anything in the padding. A step's Δ is multiplied by it, as by `interval` of
+   * {@link ModelStream.push}: a step's input is taken to have lasted that long. The first step's is the time since a state that is
+   * carried. Two-sided layers go back over the same time; `truncate` is `ERR_S4_UNSUPPORTED`. The SSM is then a recurrence a
+   * step, whatever the algorithm. Default 1 for all.
+   */
+  intervals?: TensorLike | ArrayLike<number>
   /**
    * Weight of each target, 0 or more: one for each sequence with pooling, else one for each time step. Losses, metrics and
    * gradients are Σ weight·value/Σ weight. Target values of weight 0 may be anything.
@@ -40,6 +49,8 @@ export interface Sample {
    * With pooling a label or values (output); without it labels (len) or values (len, output), with the len of its input.
    */
   target: number | TensorLike
+  /** Time from the step before to each step, (len), as in {@link Batch.intervals}. Default 1 for all. */
+  intervals?: TensorLike | ArrayLike<number>
 }
 
 /**
@@ -218,7 +229,7 @@ export function batchMembers<T>(
 /** Collects examples of any lengths into one batch: the shorter are padded, and `lengths` says where each ends. */
 export function collate(op: string, what: string, given: readonly unknown[]): Batch {
   const samples = given.map((x) =>
-    batchMembers<Sample>(op, `each example of ${what}`, x, ['input', 'target']),
+    batchMembers<Sample>(op, `each example of ${what}`, x, ['input', 'target', 'intervals']),
   )
   const inputs = samples.map((s) => checkTensor(op, 'input', s.input, [1, 2]))
   const inputLengths = inputs.map((x) => x.shape[0] as number)
@@ -238,8 +249,12 @@ export function collate(op: string, what: string, given: readonly unknown[]): Ba
     data: padded(op, 'input', inputs, len * (width ?? 1)),
     shape: width === undefined ? [rows, len] : [rows, len, width],
   }
+  const intervals = collatedIntervals(op, samples, inputLengths, len)
   const lengthsDiffer = inputLengths.some((n) => n !== len)
-  const lengths = lengthsDiffer ? { lengths: Int32Array.from(inputLengths) } : {}
+  const lengths = {
+    ...(lengthsDiffer && { lengths: Int32Array.from(inputLengths) }),
+    ...(intervals && { intervals }),
+  }
   if (samples.every((s) => typeof s.target === 'number')) {
     return { input, target: samples.map((s) => s.target as number), ...lengths }
   }
@@ -274,6 +289,24 @@ export function collate(op: string, what: string, given: readonly unknown[]): Ba
   })
   // The labels of padding are -1, which leaves them out of the loss.
   return { input, target: { data: padded(op, 'target', targets, len, -1), shape: [rows, len] }, ...lengths }
+}
+
+/** The intervals of all examples, (examples, len) with 1 in the padding and where an example has none; undefined where none has. */
+function collatedIntervals(
+  op: string,
+  samples: readonly Partial<Sample>[],
+  inputLengths: readonly number[],
+  len: number,
+): TensorLike | undefined {
+  if (samples.every((s) => s.intervals === undefined)) return undefined
+  const data = allocate(op, [samples.length, len], 'f64').fill(1) as Floats
+  samples.forEach((s, row) => {
+    const own = stepsIntervals(op, s.intervals, [inputLengths[row] as number], 'f64')
+    if (own === undefined) return
+    for (const interval of own) stepRatio(op, 'intervals', interval)
+    data.set(own, row * len)
+  })
+  return { data, shape: [samples.length, len] }
 }
 
 /** The numbers of several tensors one after the other, each filled up to `width` numbers with `padding`. */

@@ -31,6 +31,7 @@ import {
   floatsOfShape,
   shapeText,
   stepIntervals,
+  stepsIntervals,
   tensor,
   type Dtype,
   type Floats,
@@ -45,6 +46,8 @@ export interface ForwardOptions {
   state?: TensorLike
   /** Length of each sequence, 1 to len. Each gives what it would give alone, and zeros beyond its length. */
   lengths?: ArrayLike<number>
+  /** Time from the step before to each step, as in {@link Batch.intervals}. Default 1 for all. */
+  intervals?: TensorLike | ArrayLike<number>
   /** Multiplies every step size: 2 for data sampled half as often. Default 1. */
   rate?: number
   /** How this call computes the SSM. Default as given to the constructor. */
@@ -104,6 +107,7 @@ interface LayerDescription {
 const FORWARD_OPTIONS = [
   'state',
   'lengths',
+  'intervals',
   'rate',
   'algorithm',
   'save',
@@ -164,7 +168,16 @@ export abstract class SsmHandle extends Handle {
     const [batch, len, features] = x.shape as [number, number, number]
     if (features !== this.#features)
       throw fail('ERR_S4_SHAPE', op, `u (batch, len, ${this.#features})`, shapeText(x.shape))
-    const { state, lengths, rate, algorithm, save = true, training = false, finalState = true } = given
+    const {
+      state,
+      lengths,
+      intervals,
+      rate,
+      algorithm,
+      save = true,
+      training = false,
+      finalState = true,
+    } = given
     if (state !== undefined && !this.hasState)
       throw fail('ERR_S4_UNSUPPORTED', op, `${NEEDS_STATE}, to start from a state`, 'a state')
     const call: CallOptions = {
@@ -173,6 +186,7 @@ export abstract class SsmHandle extends Handle {
           ? undefined
           : floatsOfShape(op, 'state', state, this.#stateShape(batch), this.dtype),
       lengths: rowLengths(op, lengths, batch),
+      intervals: stepsIntervals(op, intervals, [batch, len], this.dtype),
       rate: rateOf(op, rate),
       algorithm: checkAlgorithm(op, algorithm === undefined ? this.#algorithm : algorithm),
       wantState: booleanOf(op, 'finalState', finalState) && this.hasState,

@@ -1,13 +1,12 @@
 import { NativeModel } from '#binding'
 import { NativeAccess } from './access.js'
-import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
+import { ADAMW_OPTIONS, adamWConfig, type AdamWOptions } from './adamw.js'
 import { inputWidth, nativeBatch, nativeInput } from './batch.js'
 import {
   booleanOf,
   bytesOf,
   describe,
   filePath,
-  realNumbers,
   rejectUnknownOptions,
   wholeNumber,
   textOf,
@@ -44,8 +43,18 @@ import {
 import { inspectModel, type Inspection, type InspectionOptions } from './inspection.js'
 import { ModelStream } from './stream.js'
 import { ModelStreams, type StreamsOptions } from './streams.js'
-import { rateOf, rowLengths, tensor, type Dtype, type Shape, type Tensor, type TensorLike } from './tensor.js'
 import {
+  rateOf,
+  rowLengths,
+  stepsIntervals,
+  tensor,
+  type Dtype,
+  type Shape,
+  type Tensor,
+  type TensorLike,
+} from './tensor.js'
+import {
+  checkTopK,
   TRAIN_OPTIONS,
   type EvaluateOptions,
   type Metrics,
@@ -59,6 +68,8 @@ import { evaluate, progressOf, train, type TrainedModel } from './training.js'
 export interface PredictOptions {
   /** Length of each sequence, 1 to len. Outputs beyond it are 0. */
   lengths?: ArrayLike<number>
+  /** Time from the step before to each step, as in {@link Batch.intervals}. Default 1 for all. */
+  intervals?: TensorLike | ArrayLike<number>
   /** Ratio of sampling rates, by which every step size is multiplied: 2 for data sampled half as often. Default 1. */
   rate?: number
   /** How this call computes the SSM. Default as given to the model. */
@@ -235,12 +246,13 @@ export class SequenceModel extends Handle {
 
   /** Checks the input and the options of a prediction, and converts them to the addon's types. */
   #predictCall(op: string, x: TensorLike, options: PredictOptions, more: readonly string[] = []) {
-    const names = ['lengths', 'rate', 'algorithm', ...more]
+    const names = ['lengths', 'intervals', 'rate', 'algorithm', ...more]
     const given: PredictOptions & { signal?: AbortSignal } = rejectUnknownOptions(op, options, names)
     const { data, batch, len } = nativeInput(op, this.#trainedModel, x)
     const { algorithm = this.#trainedModel.algorithm } = given
     const call = {
       lengths: rowLengths(op, given.lengths, batch),
+      intervals: stepsIntervals(op, given.intervals, [batch, len], this.dtype),
       rate: rateOf(op, given.rate),
       algorithm: checkAlgorithm(op, algorithm),
     }
@@ -380,7 +392,7 @@ export class SequenceModel extends Handle {
   async update(options: AdamWOptions = {}): Promise<{ step: number; loss: number; gradNorm: number }> {
     const op = this.access.checkLive('update')
     const given = rejectUnknownOptions(op, options, ADAMW_OPTIONS)
-    const config = JSON.stringify(realNumbers(op, given, ADAMW_OPTIONS))
+    const config = JSON.stringify(adamWConfig(op, given))
     return this.access.write('update', async () => {
       const { step, loss, gradNorm } = await this.access.change('update', (handle, cancel) =>
         handle.update(config, cancel),
@@ -396,12 +408,16 @@ export class SequenceModel extends Handle {
     this.access.syncWrite('swapAverage', (handle) => handle.swapAverage())
   }
 
-  /** Mean loss, and with cross-entropy the accuracy, over a dataset. Changes nothing. */
+  /**
+   * Mean loss and metrics over a dataset: with cross-entropy accuracy, perplexity, bits a dimension, confusion and F1, else mean squared and
+   * absolute errors, of distributions also their CRPS. Changes nothing.
+   */
   async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Metrics> {
     const op = this.access.checkLive('evaluate')
-    const { batchSize, signal } = rejectUnknownOptions(op, options, ['batchSize', 'signal'])
+    const { batchSize, topK, signal } = rejectUnknownOptions(op, options, ['batchSize', 'topK', 'signal'])
     throwIfAborted(op, signal)
-    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, signal)
+    const call = { topK: checkTopK(op, topK, this.config), signal }
+    return evaluate(op, this.#trainedModel, { what: 'dataset', dataset, batchSize }, call)
   }
 
   /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */

@@ -144,6 +144,11 @@ export interface BlockOptions extends LayerOptions {
   tiedDropout?: boolean
   /** Whether the block's input is added to its output. Default true. */
   residual?: boolean
+  /**
+   * Probability with which training leaves out, for a whole sequence, what the block adds to its input (stochastic depth, the official
+   * code's `drop_path`); what is kept is scaled by 1/(1 − p). In a model for each block and each feed-forward layer. Default 0.
+   */
+  dropPath?: number
 }
 
 /** Options of a model: encoder, blocks, final norm, pooling, decoder, loss. */
@@ -158,6 +163,12 @@ export interface ModelOptions extends BlockOptions {
   vocabulary?: number
   /** Number of blocks. Default 4. */
   layers?: number
+  /**
+   * A feed-forward layer after each block, as in the paper's language model (the official code's `ff`, of which this is `expand`): a
+   * residual block of its own with the block's kind of norm, a linear to `feedForward`·`features` features, GELU, dropout, a linear
+   * back, dropout. Default 0: no such layers.
+   */
+  feedForward?: number
   /**
    * How the features of all time steps become one vector, for one prediction per sequence. `'none'` (default) predicts at
    * every time step.
@@ -174,6 +185,22 @@ export interface ModelOptions extends BlockOptions {
   huberDelta?: number
   /** Levels of the quantile loss: 1 to 9, ascending, each between 0 and 1. Default `[0.1, 0.5, 0.9]`. */
   quantiles?: number[]
+  /**
+   * ε of cross-entropy with smoothed labels, from 0 to 1: the target is 1 − ε at the label, and ε/classes is added at every class, as
+   * PyTorch's `label_smoothing` has it. Default 0.
+   */
+  labelSmoothing?: number
+  /**
+   * A weight for each class in cross-entropy, as PyTorch's `weight`: the loss is Σwℓ/Σw with w the weight of the label's class, times
+   * that of the target where it has one; with `labelSmoothing` each class's term has the weight of its own class. Metrics do not count
+   * them. Default 1 for each.
+   */
+  classWeights?: number[]
+  /**
+   * A label that counts nothing, neither in the loss and its gradient nor in the metrics, as PyTorch's `ignore_index`: that of padding,
+   * say. Every negative label counts nothing too. Default -100.
+   */
+  ignoreLabel?: number
 }
 
 /** The option `algorithm`, which layers, blocks and models have in common. */
@@ -200,8 +227,8 @@ export interface BlockConfig extends LayerConfig, Required<Omit<BlockOptions, ke
 export interface ModelConfig
   extends
     BlockConfig,
-    Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary'>>,
-    Pick<ModelOptions, 'vocabulary'> {}
+    Required<Omit<ModelOptions, keyof BlockOptions | 'vocabulary' | 'classWeights'>>,
+    Pick<ModelOptions, 'vocabulary' | 'classWeights'> {}
 
 /** Names of the options of loading. */
 export const DEVICE_OPTIONS = ['device', 'dtype', 'threads', 'precision', 'memoryLimit', 'algorithm'] as const
@@ -215,45 +242,52 @@ export interface NativeOptions {
 }
 
 /** The kind of value that each option of a layer, block or model takes; an array holds the words that it takes. */
-const OPTION_KINDS: Readonly<Record<string, 'whole' | 'number' | 'numbers' | 'boolean' | readonly string[]>> =
-  {
-    ...Object.fromEntries(
-      [
-        'features',
-        'state',
-        'rank',
-        'nSsm',
-        'channels',
-        'truncate',
-        'seed',
-        'input',
-        'output',
-        'vocabulary',
-        'layers',
-      ].map((name) => [name, 'whole' as const]),
-    ),
-    ...Object.fromEntries(
-      ['dtMin', 'dtMax', 'dropout', 'huberDelta'].map((name) => [name, 'number' as const]),
-    ),
-    ...Object.fromEntries(
-      ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map(
-        (name) => [name, 'boolean' as const],
-      ),
-    ),
-    quantiles: 'numbers',
-    mode: choices.mode,
-    init: choices.init,
-    discretization: choices.discretization,
-    dtTransform: choices.transform,
-    realTransform: choices.transform,
-    imagTransform: choices.transform,
-    norm: choices.norm,
-    activation: choices.activation,
-    finalActivation: choices.activation,
-    encoder: choices.encoder,
-    pooling: choices.pooling,
-    loss: choices.loss,
-  }
+const OPTION_KINDS: Readonly<
+  Record<string, 'whole' | 'label' | 'number' | 'numbers' | 'boolean' | readonly string[]>
+> = {
+  ...Object.fromEntries(
+    [
+      'features',
+      'state',
+      'rank',
+      'nSsm',
+      'channels',
+      'truncate',
+      'seed',
+      'input',
+      'output',
+      'vocabulary',
+      'layers',
+    ].map((name) => [name, 'whole' as const]),
+  ),
+  ...Object.fromEntries(
+    ['dtMin', 'dtMax', 'dropout', 'dropPath', 'feedForward', 'huberDelta', 'labelSmoothing'].map((name) => [
+      name,
+      'number' as const,
+    ]),
+  ),
+  ...Object.fromEntries(
+    ['bidirectional', 'dtPerState', 'prenorm', 'glu', 'tiedDropout', 'residual', 'finalNorm'].map((name) => [
+      name,
+      'boolean' as const,
+    ]),
+  ),
+  quantiles: 'numbers',
+  classWeights: 'numbers',
+  ignoreLabel: 'label',
+  mode: choices.mode,
+  init: choices.init,
+  discretization: choices.discretization,
+  dtTransform: choices.transform,
+  realTransform: choices.transform,
+  imagTransform: choices.transform,
+  norm: choices.norm,
+  activation: choices.activation,
+  finalActivation: choices.activation,
+  encoder: choices.encoder,
+  pooling: choices.pooling,
+  loss: choices.loss,
+}
 
 /** An option's value; one of another kind is refused by the option's name, an unknown option by the addon, whatever it is. */
 function checkedOption(op: string, name: string, value: unknown): unknown {
@@ -261,6 +295,8 @@ function checkedOption(op: string, name: string, value: unknown): unknown {
   switch (kind) {
     case 'whole':
       return wholeNumber(op, name, value, 0, Number.MAX_SAFE_INTEGER)
+    case 'label':
+      return wholeNumber(op, name, value, -(2 ** 31), 2 ** 31 - 1)
     case 'number':
       return numberIn32Bits(op, name, value)
     case 'boolean':

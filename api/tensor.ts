@@ -234,6 +234,41 @@ export function rowLengths(
   return integers(op, 'lengths', lengths)
 }
 
+/**
+ * Checks that there is an interval for each time step of a batch or an example, in this shape or as many numbers, and gives
+ * them in the number format of a model; undefined where none are given. Their values are checked by the addon, which knows the padding.
+ */
+export function stepsIntervals(
+  op: string,
+  intervals: TensorLike | ArrayLike<number> | undefined,
+  shape: Shape,
+  dtype: Dtype,
+): Floats | undefined {
+  if (intervals === undefined) return undefined
+  const shaped = readGiven(op, 'intervals', () => {
+    if (typeof intervals !== 'object' || intervals === null)
+      throw fail(
+        'ERR_S4_SHAPE',
+        op,
+        'intervals as { data, shape } or an array of numbers',
+        describe(intervals),
+      )
+    return 'shape' in intervals
+  })
+  if (shaped) return floatsOfShape(op, 'intervals', intervals, shape, dtype)
+  const values = intervals as ArrayLike<number>
+  const count: unknown = readGiven(op, 'intervals', () => values.length)
+  const n = elementCount(shape)
+  if (count !== n)
+    throw fail(
+      'ERR_S4_SHAPE',
+      op,
+      `intervals of ${n} time steps`,
+      typeof count === 'number' ? count : describe(intervals),
+    )
+  return floats(op, 'intervals', values, dtype)
+}
+
 /** Checks the ratio of sampling rates of a call, and gives it; 1 where none is given. */
 export function rateOf(op: string, rate: number | undefined): number {
   return rate === undefined ? 1 : stepRatio(op, 'rate', rate)

@@ -1,9 +1,12 @@
 // The options and results of training and evaluation, as types, and their checks.
-import { ADAMW_OPTIONS, type AdamWOptions } from './adamw.js'
+import { ADAMW_OPTIONS, adamWConfig, type AdamWOptions } from './adamw.js'
 import { booleanOf, realNumbers, wholeNumber, type FilePath } from './check.js'
 import type { Dataset } from './dataset.js'
+import { fail } from './error.js'
 import { checkGroups, type ParameterGroup } from './groups.js'
+import type { ModelConfig } from './options.js'
 import { checkSchedule, type Schedule } from './schedules.js'
+import type { F1Scores, Scores } from './scores.js'
 
 /** Options of a training run. */
 export interface TrainOptions extends AdamWOptions {
@@ -26,6 +29,8 @@ export interface TrainOptions extends AdamWOptions {
    * once (a generator, a stream) serves a run of one epoch; with more it is `ERR_S4_DATA`, before training.
    */
   validation?: Dataset
+  /** Events and validation also give `topK`, the part of the labels among so many of the largest outputs. For cross-entropy. */
+  topK?: number
   /**
    * States run on from batch to batch (truncated back-propagation through time); reset at every epoch. Row i of a batch goes on where
    * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
@@ -53,17 +58,17 @@ export interface TrainOptions extends AdamWOptions {
   signal?: AbortSignal
 }
 
-const NUMBER_OPTIONS = [...ADAMW_OPTIONS, 'ema'] as const
-
 /** The names of the options in {@link TrainOptions}. */
 export const TRAIN_OPTIONS = [
-  ...NUMBER_OPTIONS,
+  ...ADAMW_OPTIONS,
+  'ema',
   'seed',
   'epochs',
   'batchSize',
   'groups',
   'schedule',
   'validation',
+  'topK',
   'carryState',
   'shuffle',
   'checkpoint',
@@ -72,11 +77,18 @@ export const TRAIN_OPTIONS = [
 ] as const
 
 /** Checks those of the options that the addon takes, and gives them as JSON. */
-export function nativeTrainConfig(op: string, options: TrainOptions): string {
+export function nativeTrainConfig(
+  op: string,
+  options: TrainOptions,
+  model: Pick<ModelConfig, 'loss' | 'output'>,
+): string {
   const { groups, schedule, carryState, shuffle, epochs, seed } = options
+  const topK = checkTopK(op, options.topK, model)
   return JSON.stringify({
-    ...realNumbers(op, options, NUMBER_OPTIONS),
+    ...adamWConfig(op, options),
+    ...realNumbers(op, options, ['ema']),
     ...(seed !== undefined && { seed: wholeNumber(op, 'seed', seed, 0, Number.MAX_SAFE_INTEGER) }),
+    ...(topK !== undefined && { topK }),
     ...(groups !== undefined && { groups: checkGroups(op, groups) }),
     ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
     ...(carryState !== undefined && { carryState: booleanOf(op, 'carryState', carryState) }),
@@ -85,8 +97,23 @@ export function nativeTrainConfig(op: string, options: TrainOptions): string {
   })
 }
 
-/** What training yields after every update (`step`), and after every epoch (`epoch`), with means over the epoch. */
-export interface TrainEvent {
+/** Checks the option topK, which is for classes. */
+export function checkTopK(
+  op: string,
+  topK: number | undefined,
+  { loss, output }: Pick<ModelConfig, 'loss' | 'output'>,
+): number | undefined {
+  if (topK === undefined) return undefined
+  wholeNumber(op, 'topK', topK, 1, output)
+  if (loss !== 'crossEntropy') throw fail('ERR_S4_VALUE', op, `topK only with loss 'crossEntropy'`, loss)
+  return topK
+}
+
+/**
+ * What training yields after every update (`step`), and after every epoch (`epoch`), with means over the epoch. Loss and metrics of an
+ * update are those with the parameters before it, and with dropout.
+ */
+export interface TrainEvent extends Scores {
   /** Whether an update or an epoch has ended. */
   type: 'step' | 'epoch'
   /** Number of the epoch, from 0. */
@@ -99,8 +126,6 @@ export interface TrainEvent {
   gradNorm: number
   /** Learning rate of the main group. */
   lr: number
-  /** Part of the targets that was predicted right, by weight, for cross-entropy. */
-  accuracy?: number
   /** Means over the option `validation`, if it is given, at the end of an epoch. */
   validation?: Metrics
   /** Time steps trained on per second; padding does not count. */
@@ -118,19 +143,26 @@ export interface Progress {
 }
 
 /** Means that an evaluation gives. */
-export interface Metrics {
+export interface Metrics extends Scores {
   /** Mean loss over the targets, by weight. */
   loss: number
-  /** Part of the targets that was predicted right, by weight, for cross-entropy. */
-  accuracy?: number
   /** Number of targets that count: one for each sequence with pooling, else one for each time step. */
   rows: number
+  /**
+   * Sums of the targets' weights (their numbers, where they have none) by class: row the label, column the largest output. For
+   * cross-entropy with at most 256 classes.
+   */
+  confusion?: number[][]
+  /** F1 scores of `confusion`. */
+  f1?: F1Scores
 }
 
 /** Options of an evaluation. */
 export interface EvaluateOptions {
   /** Number of examples that are collected into a batch. Without it the dataset must give batches. */
   batchSize?: number
+  /** Also gives `topK`, the part of the labels among so many of the largest outputs. For cross-entropy. */
+  topK?: number
   /** Ends the evaluation, within one batch, when it fires. */
   signal?: AbortSignal
 }

@@ -15,6 +15,7 @@ import {
   type DatasetSource,
 } from './dataset.js'
 import { callNative, fail, readGiven, throwIfAborted } from './error.js'
+import { f1Of, scoresOf } from './scores.js'
 import {
   nativeTrainConfig,
   TRAIN_OPTIONS,
@@ -129,7 +130,7 @@ export async function* train(
   throwIfAborted(op, signal)
   const source: DatasetSource = { what: 'dataset', dataset, batchSize }
   checkDataset(op, source)
-  const config = nativeTrainConfig(op, options)
+  const config = nativeTrainConfig(op, options, model.config)
   if (options.shuffle) checkShuffled(op, dataset)
   const checkpoint = checkpointPath(op, options.checkpoint)
   const validationSource: DatasetSource | undefined =
@@ -156,7 +157,8 @@ export async function* train(
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
       begunValidation = undefined
-      const validation = validationSource && (await evaluate(op, model, validationSource, signal, walk))
+      const validation =
+        validationSource && (await evaluate(op, model, validationSource, { topK: state.topK, signal }, walk))
       await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
       const event: TrainEvent = {
         type: 'epoch',
@@ -165,7 +167,7 @@ export async function* train(
         loss,
         gradNorm: state.gradNorm,
         lr: state.lr,
-        ...(model.config.loss === 'crossEntropy' && { accuracy: state.correct / state.weight }),
+        ...scoresOf(model.config, state.metrics, state.topK),
         ...(validation && { validation }),
         samplesPerSecond:
           (state.samples - epochStart.samples) / ((performance.now() - epochStart.time) / 1000),
@@ -201,7 +203,7 @@ async function* epochUpdates(
   model: TrainedModel,
   dataset: DatasetSource,
   signal: AbortSignal | undefined,
-  { epochs: epoch, items: skip, seed, shuffle }: TrainState,
+  { epochs: epoch, items: skip, seed, shuffle, topK }: TrainState,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
   const source = batches(op, dataset, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
@@ -243,7 +245,7 @@ async function* epochUpdates(
           loss: stats.loss,
           gradNorm: stats.gradNorm,
           lr: stats.lr,
-          ...(model.config.loss === 'crossEntropy' && { accuracy: stats.correct / stats.weight }),
+          ...scoresOf(model.config, stats.metrics, topK),
           samplesPerSecond: samples / ((now - lastUpdateTime) / 1000),
         }
       }
@@ -284,38 +286,54 @@ async function beginNext(
   }
 }
 
-/**
- * Mean loss, and with cross-entropy the accuracy, of a model over a dataset. Changes nothing. `walk`: one over the dataset
- * that has begun.
- */
+/** Adds the sums over a batch to those before it. */
+function addSums(totals: Sums, sums: Sums): void {
+  totals.loss += sums.loss
+  totals.weight += sums.weight
+  totals.rows += sums.rows
+  totals.metrics.weight += sums.metrics.weight
+  sums.metrics.sums.forEach((sum, i) => (totals.metrics.sums[i]! += sum))
+  if (totals.confusion === undefined) totals.confusion = sums.confusion
+  else sums.confusion?.forEach((weight, i) => (totals.confusion![i]! += weight))
+}
+
+/** Loss and metrics of a model over a dataset. Changes nothing. `walk`: one over the dataset that has begun. */
 export async function evaluate(
   op: string,
   model: TrainedModel,
   source: DatasetSource,
-  signal: AbortSignal | undefined,
+  { topK, signal }: { topK: number | undefined; signal: AbortSignal | undefined },
   walk: AsyncGenerator<Batch> = batches(op, source),
 ): Promise<Metrics> {
-  const totals: Sums = { loss: 0, correct: 0, rows: 0, weight: 0 }
+  const totals: Sums = {
+    loss: 0,
+    weight: 0,
+    metrics: { weight: 0, sums: [0, 0, 0] },
+    rows: 0,
+    confusion: undefined,
+  }
   let hasBatch = false
   for await (const batch of readAhead(walk)) {
     throwIfAborted(op, signal)
     const input = nativeBatch(op, model, batch, `each batch of ${source.what}`)
-    const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[1]) =>
-      handle.evaluate(input, cancel)
-    const sums = await model.access.read('evaluate', call, signal)
-    totals.loss += sums.loss
-    totals.correct += sums.correct
-    totals.rows += sums.rows
-    totals.weight += sums.weight
+    const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[2]) =>
+      handle.evaluate(input, topK ?? 1, cancel)
+    addSums(totals, await model.access.read('evaluate', call, signal))
     hasBatch = true
   }
   if (!hasBatch)
     throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none (an iterator runs once)')
   if (totals.weight === 0)
     throw fail('ERR_S4_DATA', op, `${source.what} with at least one target that counts`, 'none')
+  const { output } = model.config
+  const counts = totals.confusion
+  const confusion =
+    counts &&
+    Array.from({ length: output }, (_, i) => Array.from(counts.subarray(i * output, (i + 1) * output)))
   return {
     loss: totals.loss / totals.weight,
-    ...(model.config.loss === 'crossEntropy' && { accuracy: totals.correct / totals.weight }),
+    ...scoresOf(model.config, totals.metrics, topK),
     rows: totals.rows,
+    ...(confusion && { confusion, f1: f1Of(confusion) }),
   }
 }

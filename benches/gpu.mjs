@@ -1,5 +1,5 @@
 // Whole training steps and whole streams on the GPU, through the public API: the sizes of the published S4 experiments.
-//   S4_DEVICE=cuda node benches/gpu.mjs train|step [precision]        median wall-clock time; memory that the model holds (what it took
+//   S4_DEVICE=cuda node benches/gpu.mjs train|step|intervals [precision]        median wall-clock time; memory that the model holds (what it took
 //   at most, since it keeps what it took), and memory as nvidia-smi sees it, with CUDA's own
 import { spawnSync } from 'node:child_process'
 import { SequenceModel } from 's4-node'
@@ -69,5 +69,27 @@ async function step(precision) {
   model.dispose()
 }
 
+/** A training step of S4D with intervals of its own for each step, beside the regular one: 6 × 128, 16 × 16,384. */
+async function intervals(precision) {
+  const [batch, len] = [16, 16384]
+  const regular = { input: { data: random(batch * len), shape: [batch, len, 1] }, target: labels(batch, 10) }
+  const uneven = { ...regular, intervals: random(batch * len).map((x) => 0.5 + Math.abs(x)) }
+  const taken = []
+  for (const one of [regular, uneven]) {
+    const model = await SequenceModel.create({ input: 1, output: 10, features: 128, layers: 6, state: 64, mode: 's4d', pooling: 'mean', loss: 'crossEntropy', precision })
+    const times = []
+    let last = performance.now()
+    for await (const event of model.train(Array(12).fill(one), { lr: 1e-3, clip: 1 })) {
+      if (event.type !== 'step') continue
+      times.push(performance.now() - last)
+      last = performance.now()
+    }
+    taken.push(median(times.slice(4)))
+    model.dispose()
+  }
+  const [one, other] = taken
+  console.log(`S4D 6 × 128, ${batch} × ${len}, ${precision}, with intervals: ${other.toFixed(2)} ms a training step, ${(other / one).toFixed(1)} times the regular ${one.toFixed(2)} ms`)
+}
+
 const [what = 'train', precision = 'highest'] = process.argv.slice(2)
-await { train, step }[what](precision)
+await { train, step, intervals }[what](precision)

@@ -55,6 +55,26 @@ const cases = {
     console.log(`training step 4 × 64, 2 × 16,000, ${algorithm}: ${median(times.slice(2)).toFixed(0)} ms, peak ${(peak() - before).toFixed(0)} MiB over the start`)
     model.dispose()
   },
+  // As `train`, of S4D, with intervals of its own for each step beside the regular step.
+  async intervals() {
+    const regular = { input: { data: random(32000), shape: [2, 16000, 1] }, target: { data: random(32000), shape: [2, 16000, 1] } }
+    const intervals = random(32000).map((x) => 0.5 + Math.abs(x))
+    const taken = {}
+    for (const [name, batch] of Object.entries({ regular, uneven: { ...regular, intervals } })) {
+      const model = await SequenceModel.create({ input: 1, output: 1, features: 64, layers: 4, state: 64, loss: 'mse', mode: 's4d' })
+      const times = []
+      let last = performance.now()
+      for await (const event of model.train(Array(8).fill(batch), { epochs: 1, lr: 1e-3 })) {
+        if (event.type !== 'step') continue
+        times.push(performance.now() - last)
+        last = performance.now()
+      }
+      taken[name] = median(times.slice(2))
+      model.dispose()
+    }
+    const { regular: one, uneven: other } = taken
+    console.log(`training step 4 × 64 S4D, 2 × 16,000, with intervals: ${other.toFixed(0)} ms, ${(other / one).toFixed(1)} times the regular ${one.toFixed(0)} ms`)
+  },
   // The 6 × 128 network as an RNN, one sample a call, one thread; and a long signal in chunks.
   async stream() {
     const model = await SequenceModel.create({ input: 1, output: 1, features: 128, layers: 6, state: 64, loss: 'mse', threads: 1 })

@@ -28,7 +28,15 @@ if (what === 'all' || what === 'rust') {
 if (!['rust', 'data'].includes(what)) {
   console.log('── through the Node API')
   // Each case runs in a process of its own, so that its peak memory is measured separately.
-  const cases = [['block'], ['train', 'auto'], ['train', 'fft'], ['train', 'chunk'], ['stream'], ['generate']]
+  const cases = [
+    ['block'],
+    ['train', 'auto'],
+    ['train', 'fft'],
+    ['train', 'chunk'],
+    ['intervals'],
+    ['stream'],
+    ['generate'],
+  ]
   for (const args of cases.filter(([name]) => ['all', 'node', name].includes(what)))
     ok = run(process.execPath, ['--expose-gc', 'benches/node.mjs', ...args]) && ok
 }

@@ -339,6 +339,7 @@ const items = [
   ['timings-high', timings('high', 'dense', 'ssm', 'two-sided'), 100],
   ['timings-torch', peer, 100],
   ['bench-step', bench([['benches/gpu.mjs', 'step']]), 60],
+  ['bench-intervals', bench([['benches/gpu.mjs', 'intervals']]), 60],
   [
     'bench-train',
     bench([

@@ -13,8 +13,15 @@ import {
   type Steps,
 } from './class-inputs.js'
 import { classBatches, largest, probabilities, type LabelledSteps } from './class-network.js'
-import { checkKindOptions, classPlan, classPlanText, type CheckedClassifyOptions } from './class-options.js'
+import {
+  checkKindOptions,
+  classPlan,
+  classPlanText,
+  classWeightsOf,
+  type CheckedClassifyOptions,
+} from './class-options.js'
 import { dataDigest } from './data-digest.js'
+import { accuracy as accuracyOf, confusion, f1 } from './metrics.js'
 import { deviceOf } from './options.js'
 import { shuffled, uniform } from './random.js'
 import { bandsAt } from './spectrum.js'
@@ -74,6 +81,13 @@ export async function fitClassifier(
   const inScale = ({ steps, label }: LabelledSteps) => ({ steps: scaledSteps(steps, width, scales), label })
   const learned = parts.learned.map(inScale)
   const validation = parts.validation.map(inScale)
+  const { labelSmoothing } = options
+  const classWeights = classWeightsOf(
+    op,
+    options.classWeights,
+    classes,
+    learned.map(({ label }) => label),
+  )
   const lengths = learned.map(({ steps }) => steps.length).toSorted((a, b) => a - b)
   const size = {
     kind: form.kind,
@@ -85,7 +99,12 @@ export async function fitClassifier(
   const plan = classPlan(size, options)
   onEvent({
     type: 'plan',
-    options: { ...plan, rates: plan.rates.join(' ') },
+    options: {
+      ...plan,
+      rates: plan.rates.join(' '),
+      labelSmoothing,
+      ...(classWeights && { classWeights: classWeights.join(' ') }),
+    },
     text: classPlanText(plan, size),
   })
   const device = deviceOf(options)
@@ -108,18 +127,22 @@ export async function fitClassifier(
       bidirectional: options.bidirectional,
       pooling: 'mean',
       loss: 'crossEntropy',
+      labelSmoothing,
+      ...(classWeights && { classWeights }),
       seed,
     }))
   const heard = [...new Set([Math.min(...plan.rates), Math.max(...plan.rates)])]
   const validate = async (model: SequenceModel): Promise<Validation> => {
-    let [accuracy, loss] = [0, 0]
+    let [accuracy, loss, macro] = [0, 0, 0]
     for (const rate of heard) {
       const figures = await figuresAt(model, validation, input, classes.length, rate, signal)
       accuracy += figures.accuracy / heard.length
       loss += figures.loss / heard.length
+      macro += figures.f1 / heard.length
     }
-    // Accuracy first; among equals the loss.
-    return { figure: 1 - accuracy + 1e-3 * loss, figures: { accuracy, validationLoss: loss } }
+    // Accuracy first, or where classes have weights F1 over all of them; among equals the loss.
+    const chosenBy = classWeights === undefined ? accuracy : macro
+    return { figure: 1 - chosenBy + 1e-3 * loss, figures: { accuracy, f1: macro, validationLoss: loss } }
   }
   const { model } = await runTraining(
     made,
@@ -138,7 +161,7 @@ export async function fitClassifier(
   return { model, about, validationAccuracy: (await validate(model)).figures.accuracy as number }
 }
 
-/** Accuracy and mean loss over examples as they would be at a sampling rate. */
+/** Accuracy, F1 (mean over the classes) and mean loss over examples as they would be at a sampling rate. */
 async function figuresAt(
   model: SequenceModel,
   examples: readonly LabelledSteps[],
@@ -146,7 +169,7 @@ async function figuresAt(
   classes: number,
   rate: number,
   signal: AbortSignal | undefined,
-): Promise<{ accuracy: number; loss: number }> {
+): Promise<{ accuracy: number; f1: number; loss: number }> {
   const { kind, width, sampleRate } = plan
   const bands = kind === 'audio' ? bandsAt(sampleRate, width, rate) : width
   const at = ({ data, length }: Steps): Steps => {
@@ -158,10 +181,12 @@ async function figuresAt(
   const steps = examples.map((example) => at(example.steps))
   const modelRate = kind === 'series' ? rate : 1
   const chances = await probabilities(model, steps, { plan, classes, rate: modelRate, signal })
-  let [right, loss] = [0, 0]
-  examples.forEach(({ label }, i) => {
-    if (largest(chances, i * classes, classes) === label) right++
-    loss -= Math.log(Math.max(chances[i * classes + label] as number, 1e-12))
-  })
-  return { accuracy: right / examples.length, loss: loss / examples.length }
+  const actual = examples.map(({ label }) => label)
+  const predicted = examples.map((_, i) => largest(chances, i * classes, classes))
+  const losses = actual.map((label, i) => -Math.log(Math.max(chances[i * classes + label] as number, 1e-12)))
+  return {
+    accuracy: accuracyOf(actual, predicted),
+    f1: f1(confusion(actual, predicted, classes)).macro,
+    loss: losses.reduce((a, b) => a + b, 0) / losses.length,
+  }
 }

@@ -1,6 +1,6 @@
 // Options of a classifier, and their checks; sizes and rates chosen by the data.
-import { booleanOf, listOf, oneOf, rejectUnknownOptions, wholeNumber } from '../check.js'
-import { describe, fail } from '../error.js'
+import { booleanOf, listOf, numberIn32Bits, oneOf, rejectUnknownOptions, wholeNumber } from '../check.js'
+import { describe, fail, readGiven } from '../error.js'
 import {
   hertz,
   inputKinds,
@@ -45,6 +45,14 @@ export interface ClassifyOptions extends TaskTrainOptions {
   bidirectional?: boolean
   /** Part of the examples of each class that chooses the best epoch. Default 0.15. */
   validation?: number
+  /** ε of smoothed labels, from 0 to 1, see {@link ModelOptions.labelSmoothing}. Default 0. */
+  labelSmoothing?: number
+  /**
+   * What each class counts in the loss: `'balanced'` examples/(classes·examples of the class) in the part that is learned, as
+   * scikit-learn has it, or a number for each class by its name. The best epoch is then that of the best F1 over all classes, in the
+   * place of the accuracy. Default 1 for each.
+   */
+  classWeights?: 'balanced' | Readonly<Record<string, number>>
 }
 
 const OPTIONS = [
@@ -58,6 +66,8 @@ const OPTIONS = [
   'maxLength',
   'bidirectional',
   'validation',
+  'labelSmoothing',
+  'classWeights',
 ] as const
 
 /** {@link ClassifyOptions} after the check. */
@@ -67,6 +77,57 @@ export interface CheckedClassifyOptions extends CheckedTaskOptions, InputOptions
   vary: boolean | undefined
   bidirectional: boolean
   validation: number
+  labelSmoothing: number
+  classWeights: 'balanced' | Map<string, number> | undefined
+}
+
+/** Checks the weights of classes, whose names are not known yet. */
+function checkClassWeights(op: string, given: unknown): CheckedClassifyOptions['classWeights'] {
+  if (given === undefined || given === 'balanced') return given
+  const expected = `classWeights 'balanced' or an object of numbers of 0 or more by class`
+  return readGiven(op, 'classWeights', () => {
+    if (typeof given !== 'object' || given === null || Array.isArray(given) || ArrayBuffer.isView(given))
+      throw fail('ERR_S4_VALUE', op, expected, describe(given))
+    const weights = new Map<string, number>()
+    for (const [name, weight] of Object.entries(given)) {
+      if (numberIn32Bits(op, `classWeights of '${name}'`, weight) < 0)
+        throw fail('ERR_S4_VALUE', op, expected, `${describe(weight)} of '${name}'`)
+      weights.set(name, weight as number)
+    }
+    return weights
+  })
+}
+
+/**
+ * The weights of `classes` for the network; undefined where each counts 1. `labels`: those of the examples that are learned, as places
+ * in `classes`. A name that is no class, or a class without a weight, is `ERR_S4_VALUE`.
+ */
+export function classWeightsOf(
+  op: string,
+  given: CheckedClassifyOptions['classWeights'],
+  classes: readonly (string | number)[],
+  labels: readonly number[],
+): number[] | undefined {
+  if (given === undefined) return undefined
+  if (given === 'balanced') {
+    const counts = classes.map(() => 0)
+    for (const label of labels) counts[label]! += 1
+    return counts.map((count) => (count === 0 ? 0 : labels.length / (classes.length * count)))
+  }
+  const names = classes.map(String)
+  const unknown = [...given.keys()].find((name) => !names.includes(name))
+  const missing = names.find((name) => !given.has(name))
+  if (unknown !== undefined || missing !== undefined)
+    throw fail(
+      'ERR_S4_VALUE',
+      op,
+      `classWeights of each of the classes ${names.join(', ')}`,
+      unknown === undefined ? `none of '${missing}'` : `one of '${unknown}'`,
+    )
+  const weights = names.map((name) => given.get(name) as number)
+  if (weights.every((weight) => weight === 0))
+    throw fail('ERR_S4_VALUE', op, 'classWeights of which one is above 0', 'zeros')
+  return weights
 }
 
 /** Checks a ratio of sampling rates. */
@@ -78,8 +139,18 @@ export function rateRatio(op: string, what: string, x: unknown): number {
 
 export function checkClassifyOptions(op: string, given: unknown): CheckedClassifyOptions {
   const options = rejectUnknownOptions(op, given as ClassifyOptions, OPTIONS)
-  const { kind, sampleRate, rates, vary, bidirectional = true, validation = 0.15 } = options
-  const { scan, tokens, maxLength } = options
+  const {
+    kind,
+    sampleRate,
+    rates,
+    vary,
+    scan,
+    tokens,
+    maxLength,
+    bidirectional = true,
+    validation = 0.15,
+    labelSmoothing = 0,
+  } = options
   if (scan !== undefined) oneOf(op, 'scan', scan, pictureScans)
   if (maxLength !== undefined) wholeNumber(op, 'maxLength', maxLength, 1, 2 ** 28)
   if (kind !== undefined) oneOf(op, 'kind', kind, inputKinds)
@@ -88,6 +159,10 @@ export function checkClassifyOptions(op: string, given: unknown): CheckedClassif
   booleanOf(op, 'bidirectional', bidirectional)
   if (typeof validation !== 'number' || !(validation > 0 && validation <= 0.5))
     throw fail('ERR_S4_VALUE', op, 'validation as a share above 0, up to 0.5', describe(validation))
+  const smoothing = numberIn32Bits(op, 'labelSmoothing', labelSmoothing)
+  if (!(smoothing >= 0 && smoothing <= 1))
+    throw fail('ERR_S4_VALUE', op, 'labelSmoothing from 0 to 1', smoothing)
+  const classWeights = checkClassWeights(op, options.classWeights)
   const list =
     rates === undefined ? undefined : listOf(op, 'rates', rates).map((x) => rateRatio(op, 'each of rates', x))
   if (list?.length === 0) throw fail('ERR_S4_VALUE', op, 'rates, at least one', 'none')
@@ -102,6 +177,8 @@ export function checkClassifyOptions(op: string, given: unknown): CheckedClassif
     maxLength,
     bidirectional,
     validation,
+    labelSmoothing,
+    classWeights,
   }
 }
 

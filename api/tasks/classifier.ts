@@ -18,7 +18,8 @@ import {
 import { largest, padded, probabilities } from './class-network.js'
 import { checkClassifyOptions, rateRatio, type ClassifyOptions } from './class-options.js'
 import { ClassStream, type ClassStreamOptions } from './class-stream.js'
-import { accuracy, confusion, f1, topK, type F1Scores } from './metrics.js'
+import type { F1Scores } from '../scores.js'
+import { accuracy, confusion, f1, topK } from './metrics.js'
 import { checkTokens, type Tokenizer } from './tokenizer.js'
 
 /** The class of an input. */
@@ -39,6 +40,10 @@ export interface ClassScores {
   accuracy: number
   /** Part of the examples whose class is among the three most probable (fewer where there are fewer classes). */
   top3: number
+  /** Part of the examples whose class is among the `topK` most probable, with the option `topK`. */
+  topK?: number
+  /** exp of the mean cross-entropy. */
+  perplexity: number
   /** Mean cross-entropy, in nats. */
   loss: number
   /** F1 scores. */
@@ -224,12 +229,14 @@ export class Classifier {
   /** Figures over examples. A label that is no class of this classifier is `ERR_S4_DATA`. */
   async evaluate(
     examples: ClassExamples,
-    options: { rate?: number; signal?: AbortSignal } = {},
+    options: { rate?: number; topK?: number; signal?: AbortSignal } = {},
   ): Promise<ClassScores> {
     const op = this.#checkLive('evaluate')
-    const { rate: asked, signal } = this.#call(op, options)
+    const { topK: k, ...others } = rejectUnknownOptions(op, options, ['rate', 'topK', 'signal'])
+    const { rate: asked, signal } = this.#call(op, others)
+    if (k !== undefined) wholeNumber(op, 'topK', k, 1, this.#about.classes.length)
     const { inputs, labels, sampleRate } = await givenExamples(op, examples)
-    const rate = this.#rateOf(op, asked, options.rate === undefined ? sampleRate : undefined)
+    const rate = this.#rateOf(op, asked, others.rate === undefined ? sampleRate : undefined)
     const { classes } = this.#about
     const actual = labels.map((label) => {
       const place = classes.indexOf(label)
@@ -242,11 +249,14 @@ export class Classifier {
     const predicted = actual.map((_, i) => largest(chances, i * count, count))
     const counts = confusion(actual, predicted, count)
     const losses = actual.map((label, i) => -Math.log(Math.max(chances[i * count + label] as number, 1e-300)))
+    const loss = losses.reduce((a, b) => a + b, 0) / losses.length
     return {
       examples: actual.length,
       accuracy: accuracy(actual, predicted),
       top3: topK(actual, chances, Math.min(3, count)),
-      loss: losses.reduce((a, b) => a + b, 0) / losses.length,
+      ...(k !== undefined && { topK: topK(actual, chances, k) }),
+      loss,
+      perplexity: Math.exp(loss),
       f1: f1(counts),
       confusion: counts,
     }

@@ -1,6 +1,7 @@
 // Figures of forecasts and of classifications, as pure functions of arrays.
 import { describe, listOf, wholeNumber } from '../check.js'
 import { fail, readGiven } from '../error.js'
+import { f1Of, type F1Scores } from '../scores.js'
 
 /** The numbers of an array of at least one, each finite. */
 function numbers(op: string, what: string, x: unknown): ArrayLike<number> {
@@ -241,37 +242,15 @@ export function confusion(
   return counts
 }
 
-/** F1 scores. */
-export interface F1Scores {
-  /** 2·TP/(2·TP + FP + FN) of each class; 0 where it is neither there nor predicted. */
-  perClass: number[]
-  /** Mean over the classes. */
-  macro: number
-  /** Mean by the number of examples of each class. */
-  weighted: number
-}
-
-/** F1 scores of a {@link confusion} matrix. */
+/** F1 scores of a {@link confusion} matrix, of counts or of weights. */
 export function f1(counts: readonly (readonly number[])[]): F1Scores {
   const op = 'metrics.f1'
   const rows = listOf(op, 'counts', counts).map((row) => numbers(op, 'counts', listOf(op, 'counts', row)))
   if (rows.length === 0 || rows.some((row) => row.length !== rows.length))
     throw fail('ERR_S4_SHAPE', op, 'counts as a square matrix', `${rows.length} rows`)
-  if (rows.some((row) => Array.from(row).some((n) => !Number.isSafeInteger(n) || n < 0)))
-    throw fail('ERR_S4_VALUE', op, 'counts of whole numbers of 0 or more', 'others')
-  const sums = rows.map((row) => Array.from(row).reduce((a, b) => a + b, 0))
-  const perClass = rows.map((row, c) => {
-    const predicted = rows.reduce((sum, other) => sum + (other[c] as number), 0)
-    const both = (sums[c] as number) + predicted
-    return both === 0 ? 0 : (2 * (row[c] as number)) / both
-  })
-  const total = sums.reduce((a, b) => a + b, 0)
-  const weighted = perClass.reduce((sum, f, c) => sum + f * (sums[c] as number), 0)
-  return {
-    perClass,
-    macro: perClass.reduce((a, b) => a + b, 0) / perClass.length,
-    weighted: total === 0 ? 0 : weighted / total,
-  }
+  if (rows.some((row) => Array.from(row).some((n) => n < 0)))
+    throw fail('ERR_S4_VALUE', op, 'counts of 0 or more', 'others')
+  return f1Of(rows)
 }
 
 /** Figures of forecasts and classifications, as pure functions of arrays. */

@@ -10,6 +10,8 @@ export interface EpochFigures {
   mse?: number
   /** Part of the validation examples with the right class, of a classifier. */
   accuracy?: number
+  /** F1 over the same examples, mean over the classes, of a classifier. */
+  f1?: number
   /** Mean loss over the validation part, of a classifier. */
   validationLoss?: number
 }

@@ -180,13 +180,61 @@ test('folders of classes, rows of tables, and the options of a classifier', () =
     rowsOut,
     '--epochs',
     '10',
+    '--label-smoothing',
+    '0.1',
+    '--class-weights',
+    'slow=1, fast=2.5',
     ...small,
   ])
   assert.equal(learned.status, 0, learned.stderr)
   const result = json(join(rowsOut, 'result.json')) as { scores: Scores } & Record<string, unknown>
   assert.deepEqual([result.scores.examples, result['classes']], [6, ['fast', 'slow']])
+  const config = json(join(rowsOut, 'config.json'))
+  assert.deepEqual([config['labelSmoothing'], config['classWeights']], [0.1, { slow: 1, fast: 2.5 }])
+  const [weighted] = history(rowsOut) as [{ options: Record<string, unknown> }]
+  assert.deepEqual(
+    [weighted.options['labelSmoothing'], weighted.options['classWeights']],
+    [0.1, '2.5 1'],
+    'in the order of the classes',
+  )
   const said = rows(s4(['predict', rowsOut, table, '--label-column', 'kind']).stdout)
   assert.deepEqual([said.length, said[3]![0]], [60, `${table}:4`])
+})
+
+test('weights of classes are a word or numbers by name, on the command line and in recipes', () => {
+  const usage = /'balanced' or numbers of 0 or more by name, such as a=1,b=2.5/
+  for (const text of ['slow', 'slow=', 'slow=x', 'slow=-1', '=1', 'slow=1,fast']) {
+    const { status, stderr } = s4([
+      'train',
+      'classify',
+      named,
+      '--class-weights',
+      text,
+      '--out',
+      join(folder, 'w'),
+    ])
+    assert.equal(status, 2, stderr)
+    assert.match(stderr, usage)
+  }
+  const recipe = join(folder, 'weights.json')
+  for (const classWeights of ['even', [1, 2], {}, { a: -1 }, { a: '1' }, null]) {
+    writeFileSync(recipe, JSON.stringify({ task: 'classify', classWeights }))
+    const { status, stderr } = s4(['train', '--recipe', recipe, named, '--out', join(folder, 'w')])
+    assert.equal(status, 2, stderr)
+    assert.match(stderr, usage)
+  }
+  const trained = (classWeights: unknown, out: string) => {
+    const size = { features: 8, layers: 1, state: 8, epochs: 1, device: 'cpu' }
+    writeFileSync(recipe, JSON.stringify({ task: 'classify', label: '^([a-z]+)_', ...size, classWeights }))
+    return s4(['train', '--recipe', recipe, named, '--out', out])
+  }
+  const partly = trained({ low: 1 }, join(folder, 'w'))
+  assert.equal(partly.status, 1, partly.stderr)
+  assert.match(partly.stderr, /classWeights of each of the classes high, low, middle/)
+  const out = join(folder, 'balanced')
+  const balanced = trained('balanced', out)
+  assert.equal(balanced.status, 0, balanced.stderr)
+  assert.equal(json(join(out, 'config.json'))['classWeights'], 'balanced')
 })
 
 test('mistakes in examples are told with the file', () => {

@@ -44,6 +44,14 @@ test('examples/streams.mjs: many streams are answered, all in time', () => {
   assert.ok(Number(late) < 5000, text)
 })
 
+test('examples/intervals.mjs: learns from samples at uneven times', () => {
+  const text = run('intervals.mjs', '12')
+  // The mean square of a wave is 0.5, and three in four of its values are not shown.
+  const error = Number(/^mean squared error: ([\d.]+),/m.exec(text)?.[1])
+  assert.ok(error < 0.25, text)
+  assert.match(text, /^streamed:( -?\d\.[\de-]+){4}$/m)
+})
+
 test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
   const text = run('forecast.mjs', '5')
   const [model, persistence] = ['model', 'persistence'].map((name) =>
@@ -66,6 +74,15 @@ test('examples/generate.mjs: learns a text, continues it, scores a sentence', ()
   assert.ok(bits > 0.5 && bits < 4.7, text)
   const perplexity = Number(/\nperplexity of a sentence: ([\d.]+) of 256 bytes\n$/.exec(text)?.[1])
   assert.ok(perplexity > 1 && perplexity < 100, text)
+})
+
+test('examples/losses.mjs: finds a rare class by its weight, and counts no padding', () => {
+  const text = run('losses.mjs')
+  const [, counted, matrix] = /^(\d+) labels, confusion (.*), perplexity [\d.]+$/m.exec(text) ?? []
+  assert.equal(Number(counted), 24 * 50, text)
+  const [[_, alarms], [missed, found]] = JSON.parse(matrix!) as number[][]
+  assert.equal(_ + alarms + missed + found, 24 * 50)
+  assert.ok(found / (found + missed) > 0.7, text)
 })
 
 test('examples/table.mjs: a table is read, split, scaled, cut and learned', () => {

@@ -125,8 +125,8 @@ export declare class NativeModel {
   predictAsync(x: Data, batch: number, len: number, options: CallOptions, cancel?: Cancel | undefined | null): Promise<Forward>
   /** The convolution kernel K̄ of a block, (kernel channels, features, len). */
   kernel(block: number, len: number, rate: number): Floats
-  /** Sums of loss, weights and right predictions over the targets of a batch. */
-  evaluate(batch: BatchInput, cancel?: Cancel | undefined | null): Promise<Sums>
+  /** Sums of losses and metrics over the targets of a batch; labels are looked for among the `topK` largest outputs. */
+  evaluate(batch: BatchInput, topK: number, cancel?: Cancel | undefined | null): Promise<Sums>
   /** Names, shapes and groups of all parameters. */
   parameters(): Array<ParameterInfo>
   /** A copy of a parameter's value. */
@@ -277,6 +277,8 @@ export interface BatchInput {
   len: number
   /** Length of each sequence, where they are not all as long as the array. */
   lengths?: Int32Array
+  /** Interval of each time step, (batch, len); 1 without. */
+  intervals?: Floats
   /** Weight of each target in the loss: one for each sequence where the model pools over time, else for each time step. */
   weights?: Floats
   /** What every step size Δ is multiplied by; default 1. */
@@ -306,6 +308,8 @@ export interface CallOptions {
   state?: Floats
   /** Length of each sequence, where they are not all as long as the array. */
   lengths?: Int32Array
+  /** Interval of each time step, (batch, len); 1 without. */
+  intervals?: Floats
   /** What every step size Δ is multiplied by; default 1. */
   rate?: number
   /** Name of the algorithm that computes the SSM; default `auto`. */
@@ -535,6 +539,17 @@ export declare function listops(count: number, seed: number): Promise<TokenRows>
 /** Bytes of memory that this process may still have; nothing where the system does not say. */
 export declare function memoryLeft(): number | null
 
+/** Sums over targets, by their own weights. */
+export interface MetricSums {
+  /** Σ of the weights. */
+  weight: number
+  /**
+   * For cross-entropy Σw of the targets that were predicted right, Σw of those whose label was among the largest outputs, and
+   * Σw·(−log of the label's probability). For other losses Σw·r², Σw·|r| and Σw·CRPS, each a mean over the values of a target.
+   */
+  sums: [number, number, number]
+}
+
 /** Moments of one parameter: first, second. */
 export interface MomentsIn {
   /** Running mean of the gradients. */
@@ -676,13 +691,13 @@ export interface StepStats {
   step: number
   /** Mean loss with the parameters before the update. */
   loss: number
-  /** Sum of the weights of the targets that were predicted right, for cross-entropy. */
-  correct: number
+  /** Sums of which metrics are made. */
+  metrics: MetricSums
   /** Number of targets that count: one for each sequence where the model pools over time, else one for each time step. */
   rows: number
   /** Time steps of its batches, without padding. */
   timeSteps: number
-  /** Sum of the targets' weights; 0 where none counts, and then nothing was updated. */
+  /** Sum of the weights in the mean loss; 0 where no target counts, and then nothing was updated. */
   weight: number
   /** Norm over the gradients of all parameters, before clipping. */
   gradNorm: number
@@ -694,12 +709,14 @@ export interface StepStats {
 export interface Sums {
   /** Σ weight·loss. */
   loss: number
-  /** Sum of the weights of the targets that were predicted right, for cross-entropy. */
-  correct: number
+  /** Sum of the weights in the loss. */
+  weight: number
+  /** Sums of which metrics are made. */
+  metrics: MetricSums
   /** Number of targets that count: one for each sequence where the model pools over time, else one for each time step. */
   rows: number
-  /** Sum of the targets' weights. */
-  weight: number
+  /** Sums of the targets' weights by label and predicted class, (classes, classes), where there are not too many classes. */
+  confusion?: Float64Array
 }
 
 /** A table, or some rows of one. */
@@ -760,9 +777,9 @@ export interface TrainState {
   items: number
   /** Σ weight·loss over the epoch under way. */
   loss: number
-  /** Sum of the weights of the targets that were predicted right in the epoch under way. */
-  correct: number
-  /** Sum of the targets' weights in the epoch under way. */
+  /** Sums of which metrics are made, over the epoch under way. */
+  metrics: MetricSums
+  /** Sum of the weights in the mean losses of the epoch under way. */
   weight: number
   /** Gradient norm of the last update. */
   gradNorm: number
@@ -774,6 +791,8 @@ export interface TrainState {
   shuffle: boolean
   /** Number of epochs of the whole run, where it was given. */
   totalEpochs?: number
+  /** The option topK of the run. */
+  topK?: number
 }
 
 /** Writes a safetensors file: to a temporary file, which is then renamed. */

@@ -5,7 +5,7 @@
 import { UsageError } from '../usage.js'
 
 /** A value of an option. */
-export type Value = string | number | boolean | string[] | number[]
+export type Value = string | number | boolean | string[] | number[] | Record<string, number>
 /** The options that were given, by name. */
 export type Values = Record<string, Value>
 
@@ -45,13 +45,21 @@ export interface ListSpec extends Described {
   readonly count?: number
 }
 
+/** An option of a word, or of a number by name: on the command line `a=1,b=2.5`, in a recipe an object. */
+export interface WeightsSpec extends Described {
+  readonly kind: 'weights'
+  readonly word: string
+  /** The word that stands for all of them. */
+  readonly instead: string
+}
+
 /** An option that is given or not; a negated one is `--no-NAME` on the command line, and `false` in a recipe. */
 export interface FlagSpec extends Described {
   readonly kind: 'flag'
   readonly negated?: true
 }
 
-export type OptionSpec = NumberSpec | TextSpec | ChoiceSpec | ListSpec | FlagSpec
+export type OptionSpec = NumberSpec | TextSpec | ChoiceSpec | ListSpec | WeightsSpec | FlagSpec
 
 /** `maxSeconds` as `max-seconds`. */
 export const kebab = (name: string): string => name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)
@@ -84,6 +92,8 @@ function wanted(spec: OptionSpec): string {
       return 'names'
     case 'numbers':
       return spec.count === undefined ? 'numbers' : `${spec.count} numbers`
+    case 'weights':
+      return `'${spec.instead}' or numbers of 0 or more by name, such as a=1,b=2.5`
     case 'flag':
       return 'true or false'
     case 'pattern':
@@ -123,6 +133,17 @@ export function checkedValue(
       if (!right || (spec.count !== undefined && value.length !== spec.count)) throw wrong()
       return value as number[]
     }
+    case 'weights': {
+      if (value === spec.instead) return value as string
+      const right =
+        typeof value === 'object' &&
+        value !== null &&
+        !Array.isArray(value) &&
+        Object.keys(value).length > 0 &&
+        Object.entries(value).every(([name, x]) => name !== '' && Number.isFinite(x) && x >= 0)
+      if (!right) throw wrong()
+      return value as Record<string, number>
+    }
     case 'flag':
       if (typeof value !== 'boolean') throw wrong()
       return value
@@ -147,6 +168,13 @@ export function valueOfText(spec: OptionSpec, text: string): Value {
     if (spec.kind === 'count' || spec.kind === 'number') return number(text)
     if (spec.kind === 'names') return text.split(',').map((name) => name.trim())
     if (spec.kind === 'numbers') return text.split(',').map(number)
+    if (spec.kind === 'weights' && text !== spec.instead)
+      return Object.fromEntries(
+        text.split(',').map((pair) => {
+          const at = pair.lastIndexOf('=')
+          return [pair.slice(0, Math.max(at, 0)).trim(), at < 0 ? NaN : number(pair.slice(at + 1))]
+        }),
+      )
     return text
   }
   return checkedValue(spec, read(), `--${kebab(spec.name)}`, `'${text}'`)
@@ -175,6 +203,14 @@ export function schemaOf(spec: OptionSpec): Record<string, unknown> {
         items: { type: 'number' },
         minItems: spec.count ?? 1,
         ...(spec.count !== undefined && { maxItems: spec.count }),
+      }
+    case 'weights':
+      return {
+        description,
+        anyOf: [
+          { const: spec.instead },
+          { type: 'object', minProperties: 1, additionalProperties: { type: 'number', minimum: 0 } },
+        ],
       }
     case 'flag':
       return {

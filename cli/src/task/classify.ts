@@ -33,6 +33,22 @@ const specs: readonly OptionSpec[] = [
     otherwise: '0.15',
   },
   {
+    name: 'labelSmoothing',
+    kind: 'number',
+    min: 0,
+    max: 1,
+    help: 'part of each target that goes to all classes alike',
+    otherwise: '0',
+  },
+  {
+    name: 'classWeights',
+    kind: 'weights',
+    word: 'balanced|a=1,b=2',
+    instead: 'balanced',
+    help: 'what each class counts in the loss; balanced: rare ones more',
+    otherwise: '1 each',
+  },
+  {
     name: 'rates',
     kind: 'numbers',
     word: 'a,b',

@@ -18,11 +18,15 @@ choices! {
     }
 }
 
-/// The options of one call. `L` is the type of the lengths: `[i32]` on the host, `Memory::Ints` on a device.
+/// The options of one call. `L` is the type of the lengths: `[i32]` on the host, `Memory::Ints` on a device; `V` that of
+/// the intervals: `[T]` on the host, `Memory::Buf` on a device.
 #[derive(Debug, PartialEq)]
-pub struct CallOptions<'a, L: ?Sized> {
+pub struct CallOptions<'a, L: ?Sized, V: ?Sized> {
     /// (batch): time steps of each sequence, 1 to len; outputs beyond them are 0. `None`: all have len.
     pub lengths: Option<&'a L>,
+    /// (batch, len): the time from the step before to each step, in units of the interval that the layer was trained with;
+    /// finite and above 0. A step's Δ is multiplied by its interval. `None`: all are 1.
+    pub intervals: Option<&'a V>,
     /// Factor of every step size Δ: 1 for data sampled as in training, 2 for data sampled half as often.
     pub rate: f64,
     /// How SSMs are applied to the sequences.
@@ -31,23 +35,27 @@ pub struct CallOptions<'a, L: ?Sized> {
     pub training: bool,
 }
 
-impl<L: ?Sized> Clone for CallOptions<'_, L> {
+impl<L: ?Sized, V: ?Sized> Clone for CallOptions<'_, L, V> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<L: ?Sized> Copy for CallOptions<'_, L> {}
+impl<L: ?Sized, V: ?Sized> Copy for CallOptions<'_, L, V> {}
 
-impl<L: ?Sized> Default for CallOptions<'_, L> {
+impl<L: ?Sized, V: ?Sized> Default for CallOptions<'_, L, V> {
     fn default() -> Self {
-        CallOptions { lengths: None, rate: 1.0, algorithm: Algorithm::Auto, training: false }
+        CallOptions { lengths: None, intervals: None, rate: 1.0, algorithm: Algorithm::Auto, training: false }
     }
 }
 
-impl<L: ?Sized> CallOptions<'_, L> {
-    /// The same options with other lengths, for example those uploaded to a device.
-    pub fn with_lengths<'b, M: ?Sized>(&self, lengths: Option<&'b M>) -> CallOptions<'b, M> {
-        let &CallOptions { lengths: _, rate, algorithm, training } = self;
-        CallOptions { lengths, rate, algorithm, training }
+impl<L: ?Sized, V: ?Sized> CallOptions<'_, L, V> {
+    /// The same options with other lengths and intervals, for example those uploaded to a device.
+    pub fn with_arrays<'b, M: ?Sized, W: ?Sized>(
+        &self,
+        lengths: Option<&'b M>,
+        intervals: Option<&'b W>,
+    ) -> CallOptions<'b, M, W> {
+        let &CallOptions { lengths: _, intervals: _, rate, algorithm, training } = self;
+        CallOptions { lengths, intervals, rate, algorithm, training }
     }
 }

@@ -37,6 +37,8 @@ pub trait DenseOps: Memory {
     fn mix_forward(&self, args: MixForward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;
     fn mix_backward(&self, args: MixBackward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;
 
+    fn drop_path(&self, args: DropPath<'_, Self>) -> Result<()>;
+
     fn zero_beyond_lengths(&self, args: ZeroBeyondLengths<'_, Self>) -> Result<()>;
     fn pool_forward(&self, args: PoolForward<'_, Self>) -> Result<()>;
     fn pool_backward(&self, args: PoolBackward<'_, Self>) -> Result<()>;

@@ -23,6 +23,7 @@ pub mod checks;
 mod choices;
 mod conv;
 mod dense;
+mod drop_path;
 mod embedding;
 mod error;
 pub mod host_memory;
@@ -44,6 +45,7 @@ pub use activation::*;
 pub use call::{Algorithm, CallOptions};
 pub use conv::{ConvBackward, ConvForward, ConvOps, ConvShape};
 pub use dense::{DenseOps, SeqShape};
+pub use drop_path::DropPath;
 pub use embedding::{EmbeddingBackward, EmbeddingForward};
 pub use error::{Code, Error, Result};
 pub use kernel::{KernelBackward, KernelForward, KernelOps, SsmGrads, SsmParams};
@@ -59,7 +61,7 @@ pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_sum_squares
 pub use pooling::*;
 pub use scalar::{Dtype, Scalar, all_finite};
 pub use spec::{Discretization, Mode, SsmSpec, Transform};
-pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps};
+pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps, check_intervals_layer};
 pub use step::{SsmStep, StepOps, check_layer};
 
 /// A device that implements every family of operations.

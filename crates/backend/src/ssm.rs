@@ -13,8 +13,8 @@ pub struct SsmCall<'a, B: Memory> {
     pub batch: usize,
     /// L: time steps of the longest sequence.
     pub len: usize,
-    /// Lengths of the sequences, rate, algorithm.
-    pub options: CallOptions<'a, B::Ints>,
+    /// Lengths of the sequences, intervals of their time steps, rate, algorithm.
+    pub options: CallOptions<'a, B::Ints, B::Buf>,
     /// Counter that changes whenever the parameters do. A plan keeps constants that were computed from the parameters
     /// for as long as the version, the rate and whatever else they depend on stay the same.
     pub version: u64,
@@ -50,12 +50,19 @@ impl<B: Memory> SsmCall<'_, B> {
         }
     }
 
-    /// Refuses sizes, lengths and rates out of range, and algorithms that cannot run this layer.
+    /// Refuses sizes, lengths, intervals and rates out of range, and algorithms that cannot run this layer.
     fn check(&self, v: &ViewChecks<'_, B>) -> Result<()> {
         self.spec.check(v.op)?;
         v.sizes(&[("batch", self.batch), ("len", self.len)])?;
         checks::rate(v.op, self.options.rate)?;
         v.lengths(self.options.lengths, self.batch, self.len)?;
+        if let Some(intervals) = self.options.intervals {
+            check_intervals_layer(v.op, &self.spec)?;
+            let (expected, got) = (self.batch * self.len, v.backend.len(intervals));
+            if got < expected {
+                return Err(Error::shape(v.op, format!("{expected} intervals"), got));
+            }
+        }
         match self.options.algorithm {
             Algorithm::Chunk if self.is_truncated() => Err(Error::unsupported(
                 v.op,
@@ -79,6 +86,15 @@ impl<B: Memory> SsmCall<'_, B> {
             return Ok(());
         }
         Err(Error::unsupported(op, "no state with a two-sided layer or a truncated kernel", "a state"))
+    }
+}
+
+/// Refuses intervals for layers that have no recurrence: a truncated kernel counts samples, which then have no common
+/// interval.
+pub fn check_intervals_layer(op: &'static str, spec: &SsmSpec) -> Result<()> {
+    match spec.truncate {
+        None => Ok(()),
+        Some(_) => Err(Error::unsupported(op, "a kernel that is not truncated, with intervals", "truncate")),
     }
 }
 
@@ -170,6 +186,11 @@ impl<B: Memory> SsmBackward<'_, B> {
 /// Where sequences have lengths of their own (`call.options.lengths`), each gives what it would give alone: its end
 /// state is the state after its own last time step, and beyond that y and du are set to 0 and dy is read as 0.
 /// Bidirectional and truncated layers have no state.
+///
+/// Where time steps have intervals i of their own (`call.options.intervals`), u_t is held for the time i_t before step t:
+/// x_t = Ā(i_t) x_{t−1} + B̄(i_t) u_t with Ā and B̄ of Δ·i_t, as `ssm_step` has it, whatever the algorithm. The backward
+/// direction of a bidirectional layer goes back over the same held input: z_t = Ā(i_{t+1}) z_{t+1} + B̄(i_{t+1}) u_{t+1},
+/// of which y_t has C z_t. Truncated layers are refused: their kernel counts samples.
 pub trait SsmOps: Memory {
     /// Constants of one layer that are kept between calls: the kernel or its spectrum, the matrices of a chunk.
     type SsmPlan: Send + 'static;
@@ -179,6 +200,11 @@ pub trait SsmOps: Memory {
 
     /// Elements that forward of this call saves for backward; may be 0.
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize;
+
+    /// Refuses calls with intervals for layers that this backend cannot run with them.
+    fn check_intervals(&self, op: &'static str, spec: &SsmSpec) -> Result<()> {
+        check_intervals_layer(op, spec)
+    }
 
     /// Overwrites y, the end state and the saved values.
     fn ssm_forward(

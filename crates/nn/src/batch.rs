@@ -1,6 +1,7 @@
 //! The inputs of a model and the targets that its outputs are compared with, as host arrays.
 
-use num_traits::Zero;
+use crate::call_arrays::HostOptions;
+use num_traits::{One, Zero};
 use s4_backend::CallOptions;
 
 /// The input of a model, borrowed.
@@ -34,8 +35,8 @@ pub struct Batch<'a, T> {
     pub len: usize,
     /// Weight of each target in the loss: (batch) where the model pools over time, else (batch, len). 1 without.
     pub weights: Option<&'a [T]>,
-    /// Lengths, rate and algorithm of the call; its field `training` is not read, because training and evaluation set it.
-    pub call: CallOptions<'a, [i32]>,
+    /// Lengths, intervals, rate and algorithm of the call; its field `training` is not read, because training and evaluation set it.
+    pub call: HostOptions<'a, T>,
 }
 
 impl<'a, T> Batch<'a, T> {
@@ -84,10 +85,12 @@ pub struct OwnedBatch<T> {
     pub len: usize,
     /// Length of each sequence, where they are not all `len`.
     pub lengths: Option<Vec<i32>>,
+    /// Interval of each time step, (batch, len), where they are not all 1.
+    pub intervals: Option<Vec<T>>,
     /// Weight of each target in the loss, as in [`Batch::weights`].
     pub weights: Option<Vec<T>>,
-    /// Rate and algorithm of the call. Its own `lengths` are empty: those above hold.
-    pub call: CallOptions<'static, [i32]>,
+    /// Rate and algorithm of the call. Its own `lengths` and `intervals` are empty: those above hold.
+    pub call: HostOptions<'static, f64>,
 }
 
 impl<T: Copy + Zero> OwnedArray<T> {
@@ -95,14 +98,15 @@ impl<T: Copy + Zero> OwnedArray<T> {
     /// and so a caller may leave anything there; a NaN would fail the check for finite numbers.
     pub fn clear_padding(&mut self, lengths: &[i32], len: usize) {
         match self {
-            OwnedArray::Values(x) => clear_padding(x, lengths, len),
-            OwnedArray::Integers(x) => clear_padding(x, lengths, len),
+            OwnedArray::Values(x) => fill_padding(x, T::zero(), lengths, len),
+            OwnedArray::Integers(x) => fill_padding(x, 0, lengths, len),
         }
     }
 }
 
-/// Zeroes x (batch, len, any width) beyond the length of each sequence. Leaves an array that does not have this form alone.
-fn clear_padding<T: Copy + Zero>(x: &mut [T], lengths: &[i32], len: usize) {
+/// Sets x (batch, len, any width) to `value` beyond the length of each sequence. Leaves an array that does not have this
+/// form alone.
+pub fn fill_padding<T: Copy>(x: &mut [T], value: T, lengths: &[i32], len: usize) {
     // An array of a wrong size is left as it is: the model's own check refuses it.
     if lengths.is_empty() || len == 0 || !x.len().is_multiple_of(lengths.len() * len) {
         return;
@@ -110,23 +114,26 @@ fn clear_padding<T: Copy + Zero>(x: &mut [T], lengths: &[i32], len: usize) {
     let sequence_len = x.len() / lengths.len();
     for (sequence, &length) in x.chunks_exact_mut(sequence_len).zip(lengths) {
         let from = usize::try_from(length).unwrap_or(len).min(len) * (sequence_len / len);
-        sequence[from..].fill(T::zero());
+        sequence[from..].fill(value);
     }
 }
 
-impl<T: Copy + Zero + PartialEq> OwnedBatch<T> {
+impl<T: Copy + Zero + One + PartialEq> OwnedBatch<T> {
     /// Zeroes all that has no part in the loss, where a caller may leave anything, NaN too: input, targets and weights
-    /// beyond each sequence's length, and real targets of weight 0. `per_step`: there is a target for each time step (no
+    /// beyond each sequence's length, and real targets of weight 0; intervals beyond a length become 1. `per_step`: there is a target for each time step (no
     /// pooling).
     pub fn clear_uncounted(&mut self, per_step: bool) {
         if let Some(lengths) = &self.lengths {
             self.input.clear_padding(lengths, self.len);
+            if let Some(intervals) = &mut self.intervals {
+                fill_padding(intervals, T::one(), lengths, self.len);
+            }
             if per_step {
                 if let OwnedArray::Values(target) = &mut self.target {
-                    clear_padding(target, lengths, self.len);
+                    fill_padding(target, T::zero(), lengths, self.len);
                 }
                 if let Some(weights) = &mut self.weights {
-                    clear_padding(weights, lengths, self.len);
+                    fill_padding(weights, T::zero(), lengths, self.len);
                 }
             }
         }
@@ -151,7 +158,7 @@ impl<T> OwnedBatch<T> {
             batch: self.batch,
             len: self.len,
             weights: self.weights.as_deref(),
-            call: self.call.with_lengths(self.lengths.as_deref()),
+            call: self.call.with_arrays(self.lengths.as_deref(), self.intervals.as_deref()),
         }
     }
 }

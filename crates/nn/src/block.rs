@@ -6,13 +6,13 @@
 use crate::{
     config::BlockConfig,
     growable_buffer::GrowableBuffer,
-    mix_stage::{MixStage, MixStageBackward, MixStageForward},
+    mix_stage::{MixStage, MixStageBackward, MixStageConfig, MixStageForward},
     norm::{Norm, NormBackward},
     param::{GroupBuffers, ParamBuilder},
     pass_options::PassContext,
     s4::{S4Backward, S4Core, S4Forward, S4Step},
 };
-use s4_backend::{Backend, Result, Scalar};
+use s4_backend::{Backend, MixSpec, Result, Scalar};
 
 /// Device buffers in which the forward of one block saves what its backward needs, besides the block's input.
 pub(crate) struct SavedBlock<B: Backend> {
@@ -46,13 +46,15 @@ pub(crate) struct SharedScratch<B: Backend> {
     /// The backend's own scratch memory.
     pub ws: B::Workspace,
     /// Output of the norm; in a backward, the gradient of the norm's input where the norm comes last.
-    norm: GrowableBuffer<B>,
+    pub norm: GrowableBuffer<B>,
     /// Means and inverse deviations of the norm, where no backward follows.
-    norm_stats: GrowableBuffer<B>,
-    /// Output of the SSM, or its gradient.
-    ssm_output: GrowableBuffer<B>,
-    /// Gradient of the SSM's input, where the saved values must stay.
-    du: GrowableBuffer<B>,
+    pub norm_stats: GrowableBuffer<B>,
+    /// Output of the SSM, or of the first linear of a feed-forward layer; or its gradient.
+    pub ssm_output: GrowableBuffer<B>,
+    /// Gradient of the SSM's input, where the saved values must stay; of the input of a feed-forward layer's first linear.
+    pub du: GrowableBuffer<B>,
+    /// What a block adds, or its gradient, where paths are dropped.
+    pub branch: GrowableBuffer<B>,
 }
 
 impl<B: Backend> SharedScratch<B> {
@@ -64,6 +66,7 @@ impl<B: Backend> SharedScratch<B> {
             norm_stats: GrowableBuffer::new(be)?,
             ssm_output: GrowableBuffer::new(be)?,
             du: GrowableBuffer::new(be)?,
+            branch: GrowableBuffer::new(be)?,
         })
     }
 }
@@ -130,7 +133,22 @@ impl<B: Backend> BlockCore<B> {
         let stream = 16 * (block_index + 1);
         let norm = Norm::new(be, config.norm, config.layer.features, &format!("{prefix}norm."), params)?;
         let s4 = S4Core::new(be, &config.layer, &format!("{prefix}layer."), stream, params)?;
-        let mix = MixStage::new(config, s4.spec().outputs(), prefix, block_index, stream + 8, params)?;
+        let mix = MixStageConfig {
+            spec: MixSpec {
+                inputs: s4.spec().outputs(),
+                outputs: config.layer.features,
+                activation: config.activation,
+                glu: config.glu,
+                final_activation: config.final_activation,
+                dropout: config.dropout,
+                tied: config.tied_dropout,
+            },
+            drop_path: config.drop_path,
+            name: &format!("{prefix}output_linear.0."),
+            first_site: 2 * block_index,
+            initial: (config.layer.seed, stream + 8),
+        };
+        let mix = MixStage::new(mix, params)?;
         Ok(BlockCore { s4, norm, prenorm: config.prenorm, residual: config.residual, mix })
     }
 
@@ -160,7 +178,7 @@ impl<B: Backend> BlockCore<B> {
             Some(_) => (self.s4.saved_len(pass), self.mix.saved_len(pass)),
             None => (0, 0),
         };
-        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output, .. } = scratch;
+        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output, branch, .. } = scratch;
         // Results go among the saved values when a backward follows, else into the scratch that all blocks share.
         let (s, stats, mut ssm_saved, mut mix_saved, norm_input) = match saved {
             Some(to) => {
@@ -206,7 +224,7 @@ impl<B: Backend> BlockCore<B> {
             s: s.get(be, mix_input_len),
             residual: self.residual.then(|| be.shorten(x)),
         };
-        self.mix.forward(pass, mix, ws)?;
+        self.mix.forward(pass, mix, branch, ws)?;
         match postnorm {
             Some(norm) => {
                 let stats = stats.get_mut(be, stats_len);
@@ -231,7 +249,7 @@ impl<B: Backend> BlockCore<B> {
         let mix_input_len = pass.batch * self.mix.inputs() * pass.len;
         let stats_len = self.stats_len(pass);
         let (ssm_len, mix_len) = (self.s4.saved_len(pass), self.mix.saved_len(pass));
-        let SharedScratch { ws, norm: norm_output, ssm_output: ds, du, .. } = scratch;
+        let SharedScratch { ws, norm: norm_output, ssm_output: ds, du, branch, .. } = scratch;
         let prenorm = self.norm.as_ref().filter(|_| self.prenorm);
         let postnorm = self.norm.as_ref().filter(|_| !self.prenorm);
         // Where the norm comes last, the gradient goes back through it first.
@@ -256,7 +274,7 @@ impl<B: Backend> BlockCore<B> {
             s: saved.ssm_output.get(be, mix_input_len),
             saved: saved.saved_by_mix.get(be, mix_len),
         };
-        self.mix.backward(pass, mix, ws)?;
+        self.mix.backward(pass, mix, branch, ws)?;
         let SavedBlock { ssm_output, norm_stats: stats, saved_by_ssm: ssm, .. } = saved;
         if let Some(norm) = prenorm {
             // The SSM's input is computed once more, into dx, which is not needed yet: a norm takes less time than keeping
@@ -310,7 +328,7 @@ impl<B: Backend> BlockCore<B> {
         let BlockStep { mut y, mut state, u: x, interval, plan } = arrays;
         let (n, mix_input_len) = (pass.batch * self.heads(), pass.batch * self.mix.inputs());
         let stats_len = self.stats_len(pass);
-        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output: s, .. } = scratch;
+        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output: s, branch, .. } = scratch;
         s.ensure(be, mix_input_len)?;
         norm_output.ensure(be, n)?;
         stats.ensure(be, stats_len)?;
@@ -337,7 +355,7 @@ impl<B: Backend> BlockCore<B> {
             s: s.get(be, mix_input_len),
             residual: self.residual.then(|| be.shorten(x)),
         };
-        self.mix.forward(pass, mix, ws)?;
+        self.mix.forward(pass, mix, branch, ws)?;
         match postnorm {
             Some(norm) => {
                 let stats = stats.get_mut(be, stats_len);

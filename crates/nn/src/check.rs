@@ -1,6 +1,6 @@
 //! Checks of arguments on the host, made before any work, so that a refused call changes nothing.
 
-use s4_backend::{Backend, Error, Result, Scalar, all_finite};
+use s4_backend::{Backend, Error, Result, Scalar, SsmSpec, all_finite};
 
 /// Most elements that one array may have.
 const MAX_ELEMENTS: usize = 1 << 40;
@@ -73,6 +73,21 @@ pub fn indices(op: &'static str, what: &str, x: &[i32], n: usize, skip: bool) ->
         Some(v) => Err(Error::value(op, format!("{what} from 0 to {}", n - 1), v)),
         None => Ok(()),
     }
+}
+
+/// Checks the intervals of whole sequences, where a call has them: one for each time step, finite and above 0, and a layer
+/// that can use them.
+pub fn call_intervals<B: Backend>(
+    be: &B,
+    op: &'static str,
+    intervals: Option<&[B::Scalar]>,
+    (batch, len): (usize, usize),
+    spec: &SsmSpec,
+) -> Result<()> {
+    let Some(intervals) = intervals else { return Ok(()) };
+    be.check_intervals(op, spec)?;
+    shaped(op, "intervals", intervals, &[batch, len])?;
+    s4_backend::checks::intervals(op, intervals)
 }
 
 /// Checks n intervals (ratios of a time step to that of training): each finite and above 0.

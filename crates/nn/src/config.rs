@@ -126,6 +126,8 @@ pub struct BlockConfig {
     pub dropout: f64,
     /// Whether a dropout mask is the same at every time step of a sequence.
     pub tied_dropout: bool,
+    /// Probability with which training leaves out, for a whole sequence, what the block adds to its input (stochastic depth).
+    pub drop_path: f64,
     /// Whether the block's input is added to its output.
     pub residual: bool,
 }
@@ -141,6 +143,7 @@ impl Default for BlockConfig {
             final_activation: Activation::Identity,
             dropout: 0.0,
             tied_dropout: false,
+            drop_path: 0.0,
             residual: true,
         }
     }
@@ -176,6 +179,8 @@ pub struct ModelConfig {
     /// Options of every block.
     #[serde(flatten)]
     pub block: BlockConfig,
+    /// Features between the two linears of a feed-forward layer after each block, in multiples of H; 0 for no such layer.
+    pub feed_forward: f64,
     /// How the features of all time steps become one vector; without it (`"none"`) the model predicts at every time step.
     #[serde(with = "pooling_or_none")]
     pub pooling: Option<Pooling>,
@@ -187,7 +192,16 @@ pub struct ModelConfig {
     pub huber_delta: f64,
     /// Levels of the quantile loss: ascending numbers between 0 and 1.
     pub quantiles: Vec<f64>,
+    /// ε of cross-entropy: the target is 1 − ε at the label, and ε/classes is added at every class.
+    pub label_smoothing: f64,
+    /// Weights of the classes in the mean loss of cross-entropy; 1 for each without.
+    pub class_weights: Option<Vec<f64>>,
+    /// A label that counts nothing, as every negative one.
+    pub ignore_label: i32,
 }
+
+/// PyTorch's `ignore_index`.
+const IGNORE_LABEL: i32 = -100;
 
 impl Default for ModelConfig {
     fn default() -> Self {
@@ -198,11 +212,15 @@ impl Default for ModelConfig {
             vocabulary: None,
             layers: 4,
             block: BlockConfig::default(),
+            feed_forward: 0.0,
             pooling: None,
             final_norm: None,
             loss: LossKind::CrossEntropy,
             huber_delta: 1.0,
             quantiles: QuantileLevels::default().as_slice().to_vec(),
+            label_smoothing: 0.0,
+            class_weights: None,
+            ignore_label: IGNORE_LABEL,
         }
     }
 }
@@ -273,6 +291,12 @@ impl BlockConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::value(op, "dropout from 0 to below 1", self.dropout));
         }
+        if !(0.0..1.0).contains(&self.drop_path) {
+            return Err(Error::value(op, "dropPath from 0 to below 1", self.drop_path));
+        }
+        if self.drop_path > 0.0 && !self.residual {
+            return Err(Error::value(op, "dropPath only with residual", self.drop_path));
+        }
         if self.glu && self.final_activation != Activation::Identity {
             return Err(Error::value(op, "finalActivation 'identity' with glu", self.final_activation));
         }
@@ -303,6 +327,12 @@ impl ModelConfig {
         check_size("input", self.input, 1 << 20)?;
         check_size("output", self.output, 1 << 24)?;
         check_size("layers", self.layers, 1 << 12)?;
+        if !(self.feed_forward.is_finite() && self.feed_forward >= 0.0) {
+            return Err(Error::value(op, "feedForward of 0 or more", self.feed_forward));
+        }
+        if self.feed_forward > 0.0 {
+            check_size("feedForward·features", self.feed_forward_features(), 1 << 24)?;
+        }
         match (self.encoder, self.vocabulary) {
             (Encoder::Embedding, Some(n)) => check_size("vocabulary", n, 1 << 24)?,
             (Encoder::Embedding, None) => {
@@ -326,11 +356,44 @@ impl ModelConfig {
                 format!("quantiles: 1 to {} ascending levels between 0 and 1", QuantileLevels::MAX_COUNT);
             return Err(Error::value(op, expected, format!("{:?}", self.quantiles)));
         }
-        Ok(())
+        self.check_labels(op)
+    }
+    /// Refuses impossible options of cross-entropy, and any where the loss is another.
+    fn check_labels(&self, op: &'static str) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return Err(Error::value(op, "labelSmoothing from 0 to 1", self.label_smoothing));
+        }
+        if let Some(weights) = &self.class_weights {
+            if weights.len() != self.output {
+                let expected = format!("classWeights of {} numbers, one for each class", self.output);
+                return Err(Error::shape(op, expected, weights.len()));
+            }
+            if let Some(w) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+                return Err(Error::value(op, "classWeights of 0 or more", w));
+            }
+            if weights.iter().all(|&w| w == 0.0) {
+                return Err(Error::value(op, "classWeights of which one is above 0", "zeros"));
+            }
+        }
+        let given = [
+            ("labelSmoothing", self.label_smoothing != 0.0),
+            ("classWeights", self.class_weights.is_some()),
+            ("ignoreLabel", self.ignore_label != IGNORE_LABEL),
+        ];
+        match given.iter().find(|(_, given)| *given && !self.loss.takes_labels()) {
+            Some((name, _)) => {
+                Err(Error::value(op, format!("{name} only with loss 'crossEntropy'"), self.loss))
+            }
+            None => Ok(()),
+        }
     }
     /// H, the number of features between encoder and decoder.
     pub fn features(&self) -> usize {
         self.block.layer.features
+    }
+    /// Features between the two linears of a feed-forward layer, ⌊`feed_forward`·H⌋; 0 where there is none.
+    pub fn feed_forward_features(&self) -> usize {
+        (self.feed_forward * self.features() as f64) as usize
     }
     /// Number of values that the decoder gives for each prediction: a loss may need several for each of `output`.
     pub fn decoder_outputs(&self) -> usize {
@@ -343,7 +406,8 @@ impl ModelConfig {
     /// The loss and its numbers as backends are told of them.
     pub fn loss(&self) -> Loss {
         let levels = QuantileLevels::new(&self.quantiles).unwrap_or_default();
-        Loss { kind: self.loss, huber_delta: self.huber_delta, levels }
+        let (huber_delta, label_smoothing) = (self.huber_delta, self.label_smoothing);
+        Loss { kind: self.loss, huber_delta, levels, label_smoothing }
     }
 }
 

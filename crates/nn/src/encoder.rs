@@ -5,7 +5,7 @@ use crate::{
     growable_buffer::{GrowableBuffer, GrowableInts},
     initial_values,
     linear::{LinearStage, LinearStageBackward},
-    param::{Group, GroupBuffers, ParamBuilder, ParamSlot},
+    param::{GroupBuffers, ParamBuilder, ParamSlot},
     pass_options::PassContext,
 };
 use s4_backend::{Backend, EmbeddingBackward, EmbeddingForward, Result, SeqShape};
@@ -39,7 +39,7 @@ impl EncoderStage {
             (Encoder::Embedding, vocabulary) => {
                 let vocabulary = vocabulary.unwrap_or(1);
                 let values = initial_values::embedding(seed, 0, vocabulary, heads)?;
-                let table = params.add("encoder.weight".into(), &[vocabulary, heads], Group::Main, values);
+                let table = params.add_embedding("encoder.weight".into(), &[vocabulary, heads], values);
                 EncoderStage::Embedding { table, vocabulary }
             }
             (Encoder::None, _) => EncoderStage::Identity,

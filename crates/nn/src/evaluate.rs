@@ -1,26 +1,33 @@
-//! Evaluation of a model: loss and right predictions of a batch, without gradients, and their sums over several batches.
+//! Evaluation of a model: loss and metrics of a batch, without gradients, and their sums over several batches.
 
 use crate::{
     batch::Batch,
-    loss::{CheckedTarget, LossBuffers},
+    loss::{CheckedTarget, LossBuffers, LossCall},
     model::Model,
     pass_options::PassContext,
+    update_figures::MetricSums,
 };
 use num_traits::Zero;
-use s4_backend::{Backend, Result, Scalar};
+use s4_backend::{Backend, LOSS_SUMS, Result, Scalar, host_memory};
 
-/// Sums over the targets of several batches; [`Evaluation::metrics`] gives the means. There is one target for each sequence
+/// Most classes of which an evaluation counts which is taken for which.
+pub const MOST_CONFUSED_CLASSES: usize = 256;
+
+/// Sums over the targets of several batches; [`Evaluation::means`] gives the means. There is one target for each sequence
 /// where the model pools over time, else one for each time step.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
-    /// Σ weight·loss over targets.
+    /// Σ weight·loss over targets, with the weights of classes too.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right: the label was the largest output.
-    pub correct: f64,
+    /// Sum of the weights in `loss`.
+    pub weight: f64,
+    /// Sums of which metrics are made.
+    pub metrics: MetricSums,
     /// Number of targets that count: not left out, not padding, and of a weight above 0.
     pub rows: f64,
-    /// Sum of the targets' weights.
-    pub weight: f64,
+    /// Sums of the targets' weights by label (row) and predicted class (column), for cross-entropy with at most
+    /// [`MOST_CONFUSED_CLASSES`] classes; else empty.
+    pub confusion: Vec<f64>,
 }
 
 /// Means over the targets of an evaluation.
@@ -35,35 +42,40 @@ pub struct Metrics {
 }
 
 impl Evaluation {
-    /// Adds a batch of `rows` targets whose weights sum to `weight`: its mean loss by weight, and the weights of those
-    /// predicted right.
-    pub fn add_batch(&mut self, loss: f64, correct: f64, rows: f64, weight: f64) {
-        if weight > 0.0 {
-            self.loss += loss * weight;
-            self.correct += correct;
-            self.rows += rows;
-            self.weight += weight;
-        }
+    /// Adds a batch of `rows` targets: its mean loss, the sum of the weights in it, and its other sums.
+    fn add_batch(&mut self, loss: f64, target: &CheckedTarget, sums: [f64; LOSS_SUMS - 1]) {
+        // Where the weights sum to 0 the loss is a sum: classes of weight 0 leave what smoothing adds.
+        self.loss += loss * if target.weight > 0.0 { target.weight } else { 1.0 };
+        self.weight += target.weight;
+        self.metrics.add(&target.metric_sums(sums));
+        self.rows += target.rows as f64;
     }
     /// Means over all batches added; NaN where none was.
-    pub fn metrics(&self) -> Metrics {
-        Metrics { loss: self.loss / self.weight, accuracy: self.correct / self.weight, rows: self.rows }
+    pub fn means(&self) -> Metrics {
+        let accuracy = self.metrics.sums[0] / self.metrics.weight;
+        Metrics { loss: self.loss / self.weight, accuracy, rows: self.rows }
     }
 }
 
 impl<B: Backend> Model<B> {
-    /// Adds the loss and the right predictions of one batch to `total`. Computes no gradients and changes nothing.
-    pub fn evaluate(&mut self, batch: &Batch<'_, B::Scalar>, total: &mut Evaluation) -> Result<()> {
+    /// Adds the loss and the metrics of one batch to `total`, with the part of the labels among the `top_k` largest outputs.
+    /// Computes no gradients and changes nothing.
+    pub fn evaluate(
+        &mut self,
+        batch: &Batch<'_, B::Scalar>,
+        top_k: usize,
+        total: &mut Evaluation,
+    ) -> Result<()> {
         let op = "SequenceModel.evaluate";
         self.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
         let mut buffers = match self.loss_buffers.take() {
             Some(buffers) => buffers,
-            None => LossBuffers::new(&self.be)?,
+            None => LossBuffers::new(&self.be, &self.config)?,
         };
-        let result = self.evaluate_with(op, batch, &mut buffers);
+        let result = self.evaluate_with(op, (batch, top_k), &mut buffers, &mut total.confusion);
         self.loss_buffers = Some(buffers);
-        let (checked_target, loss, correct) = result?;
-        total.add_batch(loss, correct, checked_target.rows as f64, checked_target.weight);
+        let (checked_target, [loss, metrics @ ..]) = result?;
+        total.add_batch(loss, &checked_target, metrics);
         Ok(())
     }
 
@@ -72,40 +84,46 @@ impl<B: Backend> Model<B> {
         self.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
         let mut buffers = match self.loss_buffers.take() {
             Some(buffers) => buffers,
-            None => LossBuffers::new(&self.be)?,
+            None => LossBuffers::new(&self.be, &self.config)?,
         };
         let result = buffers.check(op, &self.config, batch);
         self.loss_buffers = Some(buffers);
         result.map(|_| ())
     }
 
-    /// [`Model::evaluate`] after its check, with buffers taken out of the model: the checked target, mean loss, and weights
-    /// of the right predictions.
+    /// [`Model::evaluate`] after its check, with buffers taken out of the model: the checked target, and what the loss adds to.
     fn evaluate_with(
         &mut self,
         op: &'static str,
-        batch: &Batch<'_, B::Scalar>,
+        (batch, top_k): (&Batch<'_, B::Scalar>, usize),
         buffers: &mut LossBuffers<B>,
-    ) -> Result<(CheckedTarget, f64, f64)> {
+        confusion: &mut Vec<f64>,
+    ) -> Result<(CheckedTarget, [f64; LOSS_SUMS])> {
         let be = self.be.clone();
         let checked_target = buffers.check(op, &self.config, batch)?;
-        self.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
+        self.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
         buffers.upload(&be, &checked_target, batch.target)?;
-        let options = batch.call.with_lengths(batch.call.lengths.map(|_| self.lengths.get()));
+        let options = self.call_arrays.options(&batch.call);
         let pass = PassContext::inference(&be, &self.store, (batch.batch, batch.len), options);
         self.net.forward(&pass, None, None, false)?;
-        let mut device_sums = be.view_mut(&mut self.eval_stats, 0..2);
+        let mut device_sums = be.view_mut(&mut self.eval_stats, 0..LOSS_SUMS);
         be.fill(be.reborrow(&mut device_sums), Zero::zero())?;
-        buffers.compute(
-            &pass,
-            device_sums,
-            &mut self.net,
-            &self.config,
-            (&checked_target, checked_target.weight),
-            false,
-        )?;
-        let mut loss_and_correct = [B::Scalar::zero(); 2];
-        be.download(&mut loss_and_correct, be.view(&self.eval_stats, 0..2))?;
-        Ok((checked_target, loss_and_correct[0].to_f64(), loss_and_correct[1].to_f64()))
+        let classes = self.config.output;
+        let counts_confusion = self.config.loss.takes_labels() && classes <= MOST_CONFUSED_CLASSES;
+        let call = LossCall {
+            target: &checked_target,
+            weight: checked_target.weight,
+            top_k,
+            want_gradient: false,
+            want_predictions: counts_confusion,
+        };
+        buffers.compute(&pass, device_sums, &mut self.net, &self.config, call)?;
+        let mut sums = [B::Scalar::zero(); LOSS_SUMS];
+        be.download(&mut sums, be.view(&self.eval_stats, 0..LOSS_SUMS))?;
+        if counts_confusion {
+            host_memory::resize(op, "the confusion", confusion, classes * classes)?;
+            buffers.count_confusion(op, &be, classes, confusion)?;
+        }
+        Ok((checked_target, sums.map(Scalar::to_f64)))
     }
 }

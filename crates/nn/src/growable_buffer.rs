@@ -31,6 +31,10 @@ impl<B: Backend> GrowableBuffer<B> {
     pub fn get_mut(&mut self, be: &B, len: usize) -> B::Mut<'_> {
         be.view_mut(&mut self.buf, 0..len)
     }
+    /// The buffer, which begins with what was written last; elements after that are undefined.
+    pub fn buffer(&self) -> &B::Buf {
+        &self.buf
+    }
     /// The elements of a range, to be read.
     pub fn range(&self, be: &B, range: Range<usize>) -> B::Ref<'_> {
         be.view(&self.buf, range)

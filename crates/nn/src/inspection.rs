@@ -2,7 +2,8 @@
 //! head and layer does, and which inputs an output depends on. Computed on the host in f64, but for the passes through the network.
 
 use crate::{
-    batch::Input, host_ssm::HostParams, model::Model, param::ParamStore, pass_options::ForwardOptions,
+    batch::Input, call_arrays::HostOptions, host_ssm::HostParams, model::Model, param::ParamStore,
+    pass_options::ForwardOptions,
 };
 use num_traits::{One, Zero};
 use s4_backend::{Backend, CallOptions, LossKind, Result, Scalar, SsmSpec, host_memory};
@@ -130,7 +131,7 @@ impl<B: Backend> Model<B> {
         x: Input<'_, B::Scalar>,
         batch: usize,
         len: usize,
-        call: CallOptions<'_, [i32]>,
+        call: HostOptions<'_, B::Scalar>,
     ) -> Result<DataInspection> {
         let options = ForwardOptions {
             call: CallOptions { training: false, ..call },
@@ -170,15 +171,13 @@ impl<B: Backend> Model<B> {
         if !self.config.block.residual {
             return Ok(vec![f64::NAN; self.config.layers]);
         }
-        let read = |block: usize| -> Result<Vec<B::Scalar>> {
-            let mut x = host_memory::zeros("SequenceModel.inspect", "features", batch * heads * len)?;
-            be.download(&mut x, self.net.activation(be, block, sizes))?;
-            Ok(x)
-        };
-        let mut before = read(0)?;
+        let zeros = || host_memory::zeros("SequenceModel.inspect", "features", batch * heads * len);
+        let (mut before, mut after) = (zeros()?, zeros()?);
         let mut changes = Vec::new();
-        for block in 1..=self.config.layers {
-            let after = read(block)?;
+        for block in 0..self.config.layers {
+            let [input, output] = self.net.input_and_output(be, block, sizes);
+            be.download(&mut before, input)?;
+            be.download(&mut after, output)?;
             let (mut change, mut whole) = (0.0, 0.0);
             for (i, (a, b)) in after.iter().zip(&before).enumerate() {
                 let (row, t) = (i / (heads * len), i % len);
@@ -188,7 +187,6 @@ impl<B: Backend> Model<B> {
                 }
             }
             changes.push((change / whole.max(f64::MIN_POSITIVE)).sqrt());
-            before = after;
         }
         Ok(changes)
     }

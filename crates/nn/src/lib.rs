@@ -5,6 +5,7 @@
 mod batch;
 mod block;
 mod bytes;
+mod call_arrays;
 mod carried_states;
 mod check;
 mod checkpoint;
@@ -13,6 +14,7 @@ mod config_json;
 mod encoder;
 mod evaluate;
 mod feed;
+mod feed_forward;
 mod file_kind;
 mod generate;
 mod growable_buffer;
@@ -60,10 +62,11 @@ mod undo;
 mod update_figures;
 mod write_file;
 
-pub use batch::{Batch, Input, OwnedArray, OwnedBatch, TargetData};
+pub use batch::{Batch, Input, OwnedArray, OwnedBatch, TargetData, fill_padding};
+pub use call_arrays::HostOptions;
 pub use checkpoint::{LoadedCheckpoint, inspect, inspect_bytes, load, load_bytes, save, save_bytes};
 pub use config::*;
-pub use evaluate::{Evaluation, Metrics};
+pub use evaluate::{Evaluation, MOST_CONFUSED_CLASSES, Metrics};
 pub use feed::Feed;
 pub use file_kind::foreign_kind;
 pub use generate::{GenerateOptions, Generated, Generation};
@@ -91,5 +94,5 @@ pub use tensor_file::{FileMetadata, TensorBytes, TensorFile, TensorToWrite, Writ
 pub use train::Trainer;
 pub use train_config::TrainConfig;
 pub use training_session::TrainingSession;
-pub use update_figures::StepStats;
+pub use update_figures::{MetricSums, StepStats};
 pub use write_file::{check_replaceable_target, check_target, write_whole};

@@ -8,9 +8,10 @@ use crate::{
     network::Network,
     output_stage::LossInputs,
     pass_options::PassContext,
+    update_figures::MetricSums,
 };
 use num_traits::{One, Zero};
-use s4_backend::{Backend, Code, Error, Result, Scalar, Target};
+use s4_backend::{Backend, Code, Error, LOSS_SUMS, Result, Scalar, Target, host_memory};
 
 /// Buffers for the targets of one batch, on the host and on the device.
 pub(crate) struct LossBuffers<B: Backend> {
@@ -24,26 +25,64 @@ pub(crate) struct LossBuffers<B: Backend> {
     host_labels: Vec<i32>,
     /// Checked weights, 0 for padding; empty where all weights are 1.
     host_weights: Vec<B::Scalar>,
+    /// The classes' weights, and their copy on the device; empty where all are 1.
+    class_weights: Vec<B::Scalar>,
+    device_class_weights: B::Buf,
+    /// The predicted class of each target of an evaluation, on the device and on the host.
+    predictions: GrowableBuffer<B>,
+    host_predictions: Vec<B::Scalar>,
+}
+
+/// How a loss is to be computed.
+pub(crate) struct LossCall<'a> {
+    /// The target, as checked.
+    pub target: &'a CheckedTarget,
+    /// Sum of the weights in the mean that the loss is a part of: those of this batch, and of the batches that it is accumulated
+    /// with.
+    pub weight: f64,
+    /// The label counts as found where it is among so many of the largest outputs.
+    pub top_k: usize,
+    /// Whether a backward may follow.
+    pub want_gradient: bool,
+    /// Whether to write which class is predicted.
+    pub want_predictions: bool,
 }
 
 /// What the check of a batch's targets has found.
 pub(crate) struct CheckedTarget {
     /// Number of targets that count: not left out, not padding, of a weight above 0.
     pub rows: usize,
-    /// Sum of the targets' weights.
+    /// Sum of the targets' weights, each times that of its class.
     pub weight: f64,
+    /// Sum of the targets' own weights.
+    pub metric_weight: f64,
     /// Number of values of one target, over which the loss is averaged; 1 for a label.
-    width: usize,
+    pub width: usize,
     /// Whether the targets are labels; else they are real numbers.
     is_labels: bool,
     /// Whether the targets have weights that are not all 1.
     has_weights: bool,
 }
 
+impl CheckedTarget {
+    /// Sums of which metrics are made, of what a loss has added to; those of real targets become means over their values.
+    pub fn metric_sums(&self, sums: [f64; LOSS_SUMS - 1]) -> MetricSums {
+        MetricSums { weight: self.metric_weight, sums: sums.map(|sum| sum / self.width as f64) }
+    }
+}
+
 impl<B: Backend> LossBuffers<B> {
     /// Empty buffers, which grow with the first batch.
-    pub fn new(be: &B) -> Result<Self> {
+    pub fn new(be: &B, config: &ModelConfig) -> Result<Self> {
+        let given = config.class_weights.as_deref().unwrap_or(&[]);
+        let class_weights: Vec<_> = given.iter().map(|&w| B::Scalar::from_f64(w)).collect();
+        let mut device_class_weights = be.alloc(class_weights.len())?;
+        be.upload(be.view_mut(&mut device_class_weights, 0..class_weights.len()), &class_weights)?;
         Ok(LossBuffers {
+            class_weights,
+            device_class_weights,
+            predictions: GrowableBuffer::new(be)?,
+            host_predictions: Vec::new(),
             labels: GrowableInts::new(be)?,
             values: GrowableBuffer::new(be)?,
             weights: GrowableBuffer::new(be)?,
@@ -84,8 +123,9 @@ impl<B: Backend> LossBuffers<B> {
         let labels = match (batch.target, c.loss.takes_labels()) {
             (TargetData::Labels(labels), true) => {
                 check::shaped(op, "target (labels)", labels, sizes)?;
+                let counted = |i: usize, label: i32| !is_padding(i) && label != c.ignore_label;
                 self.host_labels
-                    .extend(labels.iter().enumerate().map(|(i, &l)| if is_padding(i) { -1 } else { l }));
+                    .extend(labels.iter().enumerate().map(|(i, &l)| if counted(i, l) { l } else { -1 }));
                 check::indices(op, "labels", &self.host_labels, c.output, true)?;
                 true
             }
@@ -108,34 +148,47 @@ impl<B: Backend> LossBuffers<B> {
                 .filter(|(i, _)| is_padding(*i))
                 .for_each(|(_, w)| *w = Zero::zero());
         }
-        // The number of targets that count, and the sum of their weights.
+        // The number of targets that count, and the sums of their weights.
         let has_weights = !self.host_weights.is_empty();
-        let (mut rows_counted, mut total_weight) = (0, 0.0);
+        let (mut rows_counted, mut total_weight, mut metric_weight) = (0, 0.0, 0.0);
         for row in 0..rows {
             if labels && self.host_labels[row] < 0 {
                 continue;
             }
             let w = if has_weights { self.host_weights[row].to_f64() } else { 1.0 };
             rows_counted += (w > 0.0) as usize;
-            total_weight += w;
+            metric_weight += w;
+            total_weight += match self.class_weights.is_empty() {
+                true => w,
+                false => w * self.class_weights[self.host_labels[row] as usize].to_f64(),
+            };
         }
         let width = if labels { 1 } else { c.output };
-        Ok(CheckedTarget { rows: rows_counted, weight: total_weight, width, is_labels: labels, has_weights })
+        Ok(CheckedTarget {
+            rows: rows_counted,
+            weight: total_weight,
+            metric_weight,
+            width,
+            is_labels: labels,
+            has_weights,
+        })
     }
 
-    /// Adds [loss, weights of the right predictions] of the network's last forward to `stats`. With `want_gradient` a backward
-    /// may follow. The loss is this batch's part of a mean by weight, over targets whose weights sum to `weight`: those of
-    /// this batch and of the batches that it is accumulated with.
+    /// Adds the loss of the network's last forward, and the sums of which metrics are made, to `sums`. The loss is this batch's part of
+    /// a mean by weight.
     pub fn compute(
-        &self,
+        &mut self,
         pass: &PassContext<'_, B>,
-        loss_and_correct: B::Mut<'_>,
+        sums: B::Mut<'_>,
         net: &mut Network<B>,
         config: &ModelConfig,
-        (checked_target, weight): (&CheckedTarget, f64),
-        want_gradient: bool,
+        call: LossCall<'_>,
     ) -> Result<()> {
+        let LossCall { target: checked_target, weight, top_k, want_gradient, want_predictions } = call;
         let rows = net.output_stage.rows(pass.batch, pass.len);
+        if want_predictions {
+            self.predictions.ensure(pass.be, rows)?;
+        }
         // Where no target counts, every weight is 0 or every label is left out, and the loss is 0 whatever it is divided
         // by.
         let total = if weight > 0.0 { weight } else { 1.0 };
@@ -145,11 +198,39 @@ impl<B: Backend> LossBuffers<B> {
                 false => Target::Values(self.values.get(pass.be, rows * config.output)),
             },
             weights: checked_target.has_weights.then(|| self.weights.get(pass.be, rows)),
+            class_weights: match self.class_weights.len() {
+                0 => None,
+                classes => Some(pass.be.view(&self.device_class_weights, 0..classes)),
+            },
+            predictions: want_predictions.then(|| self.predictions.get_mut(pass.be, rows)),
             loss: config.loss(),
+            top_k,
             denominator: total * checked_target.width as f64,
             want_gradient,
         };
-        net.output_stage.loss(pass, loss_and_correct, loss_inputs, &mut net.scratch.ws)
+        net.output_stage.loss(pass, sums, loss_inputs, &mut net.scratch.ws)
+    }
+
+    /// Adds the weight of each target of the last [`LossBuffers::compute`] with predictions to `confusion` (classes, classes), at the
+    /// row of its label and the column of the predicted class.
+    pub fn count_confusion(
+        &mut self,
+        op: &'static str,
+        be: &B,
+        classes: usize,
+        confusion: &mut [f64],
+    ) -> Result<()> {
+        let rows = self.host_labels.len();
+        host_memory::resize(op, "the predictions", &mut self.host_predictions, rows)?;
+        be.download(&mut self.host_predictions, self.predictions.get(be, rows))?;
+        for (row, (&label, predicted)) in self.host_labels.iter().zip(&self.host_predictions).enumerate() {
+            let weight = self.host_weights.get(row).map_or(1.0, |w| w.to_f64());
+            // Where all outputs are NaN nothing is predicted.
+            if label >= 0 && weight > 0.0 && predicted.to_f64() >= 0.0 {
+                confusion[label as usize * classes + predicted.to_f64() as usize] += weight;
+            }
+        }
+        Ok(())
     }
 
     /// Uploads the targets and weights that [`LossBuffers::check`] has checked.

@@ -38,9 +38,16 @@ impl ParameterCount for ModelConfig {
             Encoder::Embedding => heads * self.vocabulary.unwrap_or(0) as u128,
             Encoder::None => 0,
         };
+        let feed_forward = match self.feed_forward_features() as u128 {
+            0 => 0,
+            inner => {
+                let norm = if self.block.norm == NormKind::None { 0 } else { 2 * heads };
+                inner * (heads + 1) + heads * (inner + 1) + norm
+            }
+        };
         let norm = if self.has_final_norm() { 2 * heads } else { 0 };
         let decoder = self.decoder_outputs() as u128 * (heads + 1);
-        self.layers as u128 * self.block.parameter_count() + encoder + norm + decoder
+        self.layers as u128 * (self.block.parameter_count() + feed_forward) + encoder + norm + decoder
     }
 }
 
@@ -86,6 +93,8 @@ mod tests {
             r#"{"features": 6, "layers": 1, "encoder": "embedding", "vocabulary": 9, "glu": false, "loss": "gaussian"}"#,
             r#"{"features": 6, "layers": 1, "encoder": "none", "input": 6, "norm": "none", "prenorm": false}"#,
             r#"{"features": 6, "layers": 1, "norm": "batch", "finalNorm": false, "loss": "quantile"}"#,
+            r#"{"features": 6, "layers": 2, "feedForward": 2.5}"#,
+            r#"{"features": 6, "layers": 2, "feedForward": 1, "norm": "none"}"#,
         ] {
             let config = ModelConfig::from_json(json).unwrap();
             let model = Model::new(cpu.clone(), config.clone()).unwrap();

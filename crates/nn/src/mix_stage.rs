@@ -1,23 +1,42 @@
 //! The mix of a block, which follows its SSM: activation, dropout, linear, GLU, dropout, residual sum, as one operation of
-//! the backend.
+//! the backend; with drop path as two.
 
 use crate::{
-    config::BlockConfig,
+    growable_buffer::GrowableBuffer,
     initial_values,
     param::{Group, GroupBuffers, ParamBuilder, ParamSlot},
     pass_options::PassContext,
 };
 use s4_backend::{
-    Backend, MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec, Result, random::DropKey,
+    Backend, DropPath, MixBackward, MixCall, MixForward, MixGrads, MixParams, MixSpec, Result,
+    random::DropKey,
 };
+
+/// Added to a mix's first dropout site for its drop path; no dropout of a network has a number so large.
+const DROP_PATH_SITES: u32 = 1 << 15;
 
 /// The mix of one block, and where its parameters lie.
 pub(crate) struct MixStage {
     spec: MixSpec,
     weight: ParamSlot,
     bias: ParamSlot,
+    /// Probability of drop path, which only training has.
+    drop_path: f64,
     /// Number of the first of its two dropouts in the network: each draws masks of its own.
     first_site: u32,
+}
+
+/// What a mix is made of.
+pub(crate) struct MixStageConfig<'a> {
+    pub spec: MixSpec,
+    /// Probability of drop path.
+    pub drop_path: f64,
+    /// What the names of its parameters begin with.
+    pub name: &'a str,
+    /// Number of the first of its two dropouts in the network.
+    pub first_site: u32,
+    /// Seed of the initial values, and the first of their two random streams.
+    pub initial: (u64, u32),
 }
 
 /// Arrays of one forward of the mix: SSM output `s` (batch, channels·H, len), block output `y` (batch, H, len).
@@ -45,30 +64,13 @@ pub(crate) struct MixStageBackward<'a, B: Backend> {
 }
 
 impl MixStage {
-    /// The mix of block number `block_index`, whose SSM gives `inputs` features. Adds parameters whose names begin with `prefix`
-    /// to `params`, with initial values drawn from two random streams from `stream` on.
-    pub fn new(
-        config: &BlockConfig,
-        inputs: usize,
-        prefix: &str,
-        block_index: u32,
-        stream: u32,
-        params: &mut ParamBuilder,
-    ) -> Result<Self> {
-        let spec = MixSpec {
-            inputs,
-            outputs: config.layer.features,
-            activation: config.activation,
-            glu: config.glu,
-            final_activation: config.final_activation,
-            dropout: config.dropout,
-            tied: config.tied_dropout,
-        };
-        let name = format!("{prefix}output_linear.0.");
-        let (w, b) = initial_values::linear(config.layer.seed, stream, spec.rows(), inputs)?;
-        let weight = params.add(format!("{name}weight"), &[spec.rows(), inputs], Group::Main, w);
+    /// A mix, which adds its parameters to `params`.
+    pub fn new(config: MixStageConfig<'_>, params: &mut ParamBuilder) -> Result<Self> {
+        let MixStageConfig { spec, drop_path, name, first_site, initial: (seed, stream) } = config;
+        let (w, b) = initial_values::linear(seed, stream, spec.rows(), spec.inputs)?;
+        let weight = params.add(format!("{name}weight"), &[spec.rows(), spec.inputs], Group::Main, w);
         let bias = params.add(format!("{name}bias"), &[spec.rows()], Group::Main, b);
-        Ok(MixStage { spec, weight, bias, first_site: 2 * block_index })
+        Ok(MixStage { spec, weight, bias, drop_path, first_site })
     }
 
     /// Features that it takes: channels·H.
@@ -92,6 +94,33 @@ impl MixStage {
         }
     }
 
+    /// Whether this pass drops paths.
+    fn drops_paths<B: Backend>(&self, pass: &PassContext<'_, B>) -> bool {
+        pass.options.training && self.drop_path > 0.0
+    }
+
+    /// y = m·x + residual, with drop path's m of this mix.
+    fn apply_drop_path<B: Backend>(
+        &self,
+        pass: &PassContext<'_, B>,
+        y: B::Mut<'_>,
+        x: B::Ref<'_>,
+        residual: Option<B::Ref<'_>>,
+    ) -> Result<()> {
+        let site = pass.dropout_key.site + self.first_site + DROP_PATH_SITES;
+        let be = pass.be;
+        let mut y = y;
+        be.drop_path(DropPath {
+            y: be.reborrow(&mut y),
+            x: be.shorten(x),
+            residual: residual.map(|view| be.shorten(view)),
+            probability: self.drop_path,
+            key: DropKey { site, ..pass.dropout_key },
+            batch: pass.batch,
+            elements: self.spec.outputs * pass.len,
+        })
+    }
+
     /// Views of the mix's parameters.
     fn params<'a, B: Backend>(&self, pass: &PassContext<'a, B>) -> MixParams<'a, B> {
         let (be, values) = (pass.be, pass.values);
@@ -103,26 +132,54 @@ impl MixStage {
         pass.be.mix_saved_len(&self.mix_call(pass))
     }
 
-    /// y = mix(s) + residual, or mix(s) alone where no residual is given.
+    /// y = mix(s) + residual, or mix(s) alone where no residual is given. `branch`: a buffer for the mix alone, where paths are
+    /// dropped.
     pub fn forward<'a, B: Backend>(
         &self,
         pass: &PassContext<'a, B>,
         arrays: MixStageForward<'a, B>,
+        branch: &mut GrowableBuffer<B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
-        let MixStageForward { y, saved, s, residual } = arrays;
-        let (params, call) = (self.params(pass), self.mix_call(pass));
-        pass.be.mix_forward(MixForward { y, saved, s, residual, params, call }, ws)
+        let MixStageForward { y, mut saved, s, residual } = arrays;
+        let (be, call) = (pass.be, self.mix_call(pass));
+        if !self.drops_paths(pass) {
+            let params = self.params(pass);
+            return be.mix_forward(MixForward { y, saved, s, residual, params, call }, ws);
+        }
+        let n = pass.batch * self.spec.outputs * pass.len;
+        branch.ensure(be, n)?;
+        let mix = MixForward {
+            y: branch.get_mut(be, n),
+            saved: saved.as_mut().map(|view| be.reborrow(view)),
+            s: be.shorten(s),
+            residual: None,
+            params: self.params(pass),
+            call,
+        };
+        be.mix_forward(mix, ws)?;
+        self.apply_drop_path(pass, y, branch.get(be, n), residual)
     }
 
-    /// Overwrites `ds`, and adds to the parameters' gradients.
+    /// Overwrites `ds`, and adds to the parameters' gradients. `branch`: a buffer for the gradient of the mix alone, where paths are
+    /// dropped.
     pub fn backward<'a, B: Backend>(
         &self,
         pass: &PassContext<'a, B>,
         arrays: MixStageBackward<'a, B>,
+        branch: &'a mut GrowableBuffer<B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let MixStageBackward { ds, grads, dy, s, saved } = arrays;
+        let dy = match self.drops_paths(pass) {
+            true => {
+                let n = pass.batch * self.spec.outputs * pass.len;
+                branch.ensure(pass.be, n)?;
+                self.apply_drop_path(pass, branch.get_mut(pass.be, n), dy, None)?;
+                branch.get(pass.be, n)
+            }
+            false => dy,
+        };
         let [weight, bias] = grads.views_mut(pass.be, [self.weight, self.bias]);
         let (grads, params, call) = (MixGrads { weight, bias }, self.params(pass), self.mix_call(pass));
         pass.be.mix_backward(MixBackward { ds, grads, dy, s, saved, params, call }, ws)

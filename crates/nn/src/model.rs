@@ -2,9 +2,10 @@
 
 use crate::{
     batch::Input,
+    call_arrays::{CallArrays, HostOptions},
     check,
     config::{Encoder, ModelConfig},
-    growable_buffer::{GrowableBuffer, GrowableInts},
+    growable_buffer::GrowableBuffer,
     loss::LossBuffers,
     network::{Network, NetworkBackward},
     norm::check_time_steps,
@@ -13,7 +14,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     transposed_copies::{MatrixSizes, download_transposed, upload_transposed},
 };
-use s4_backend::{Backend, CallOptions, Code, Error, Result, check_layer, checks, host_memory};
+use s4_backend::{Backend, Code, Error, LOSS_SUMS, Result, check_layer, checks, host_memory};
 
 /// A deep S4 model with its parameters. Host arrays go in and out; the network between them works on the device.
 pub struct Model<B: Backend> {
@@ -27,11 +28,11 @@ pub struct Model<B: Backend> {
     pub(crate) net: Network<B>,
     /// Device copy of a host array before it is transposed, or of a result after.
     pub(crate) staging: GrowableBuffer<B>,
-    /// Lengths of the sequences of the last call that gave any.
-    pub(crate) lengths: GrowableInts<B>,
+    /// Lengths and intervals of the last call that gave any.
+    pub(crate) call_arrays: CallArrays<B>,
     /// Recurrent states of calls with host arrays, made by the first that needs them.
     call_states: Option<CallStates<B>>,
-    /// [mean loss, weights of the right predictions] of an evaluation.
+    /// What the loss of an evaluation adds to.
     pub(crate) eval_stats: B::Buf,
     /// Buffers for the targets of an evaluation, made by the first.
     pub(crate) loss_buffers: Option<LossBuffers<B>>,
@@ -66,15 +67,15 @@ impl<B: Backend> Model<B> {
         config.check("SequenceModel")?;
         let mut params = ParamBuilder::default();
         let net = Network::new(&be, &config, &mut params)?;
-        let (store, eval_stats) = (params.build(&be)?, be.alloc(2)?);
-        let (staging, lengths) = (GrowableBuffer::new(&be)?, GrowableInts::new(&be)?);
+        let (store, eval_stats) = (params.build(&be)?, be.alloc(LOSS_SUMS)?);
+        let (staging, call_arrays) = (GrowableBuffer::new(&be)?, CallArrays::new(&be)?);
         Ok(Model {
             be,
             config,
             store,
             net,
             staging,
-            lengths,
+            call_arrays,
             call_states: None,
             eval_stats,
             loss_buffers: None,
@@ -130,15 +131,16 @@ impl<B: Backend> Model<B> {
         Ok(values)
     }
 
-    /// Refuses a wrong input, length or rate, before any work.
+    /// Refuses a wrong input, length, interval or rate, before any work.
     pub(crate) fn check_input(
         &self,
         op: &'static str,
         (x, batch, len): (Input<'_, B::Scalar>, usize, usize),
-        call: CallOptions<'_, [i32]>,
+        call: HostOptions<'_, B::Scalar>,
     ) -> Result<()> {
         let c = &self.config;
-        let widest = c.input.max(2 * c.block.layer.spec().outputs()).max(c.decoder_outputs());
+        let inner = c.feed_forward_features();
+        let widest = c.input.max(2 * c.block.layer.spec().outputs()).max(c.decoder_outputs()).max(inner);
         check::elements(op, "input", &[batch, len, widest])?;
         match (x, c.encoder, c.vocabulary) {
             (Input::Tokens(x), Encoder::Embedding, vocabulary) => {
@@ -162,6 +164,7 @@ impl<B: Backend> Model<B> {
             }
         }
         checks::rate(op, call.rate)?;
+        check::call_intervals(&self.be, op, call.intervals, (batch, len), &c.block.layer.spec())?;
         call.lengths.map_or(Ok(()), |l| check::lengths(op, l, batch, len))
     }
 
@@ -171,7 +174,7 @@ impl<B: Backend> Model<B> {
         x: Input<'_, B::Scalar>,
         batch: usize,
         len: usize,
-        lengths: Option<&[i32]>,
+        call: &HostOptions<'_, B::Scalar>,
     ) -> Result<()> {
         // The saved values of the last forward are overwritten from here on, and so no backward may follow it.
         self.saved_forward = None;
@@ -184,10 +187,7 @@ impl<B: Backend> Model<B> {
                 self.net.tokens.upload(&self.be, x)?;
             }
         }
-        if let Some(lengths) = lengths {
-            self.lengths.upload(&self.be, lengths)?;
-        }
-        Ok(())
+        self.call_arrays.upload(&self.be, call)
     }
 
     /// The recurrent states of calls with host arrays, made anew for another number of sequences.
@@ -225,7 +225,7 @@ impl<B: Backend> Model<B> {
             check::shaped(op, "state", state0, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
             check::finite(op, "state", state0)?;
         }
-        self.upload_input(x, batch, len, opts.call.lengths)?;
+        self.upload_input(x, batch, len, &opts.call)?;
         let be = self.be.clone();
         if opts.state0.is_some() || want_state_end {
             self.host_states(batch)?;
@@ -243,7 +243,7 @@ impl<B: Backend> Model<B> {
             }
             None => (None, None),
         };
-        let pass = saved.pass(&be, &self.store.values, &self.lengths);
+        let pass = saved.pass(&be, &self.store.values, &self.call_arrays);
         self.net.forward(&pass, start, end, save)?;
         if training {
             self.net.accept_statistics(&be, None)?;
@@ -303,7 +303,7 @@ impl<B: Backend> Model<B> {
             None => (None, None, None),
         };
         let ParamStore { values, grads, .. } = &mut self.store;
-        let pass = last.pass(&be, values, &self.lengths);
+        let pass = last.pass(&be, values, &self.call_arrays);
         let arrays = NetworkBackward { grads, state0, dstate_end, dstate0, want_dx, consume_saved: false };
         self.net.backward(&pass, arrays)?;
         let dx = match want_dx {

@@ -4,9 +4,10 @@
 
 use crate::{
     block::{BlockBackward, BlockCore, BlockForward, SavedBlock, SharedScratch},
+    call_arrays::CallArrays,
     check,
     config::{BlockConfig, LayerConfig},
-    growable_buffer::{GrowableBuffer, GrowableInts},
+    growable_buffer::GrowableBuffer,
     module_core::ModuleCore,
     norm::check_time_steps,
     param::{ParamBuilder, ParamStore},
@@ -46,8 +47,8 @@ struct CallBuffers<B: Backend> {
     dstate0: GrowableBuffer<B>,
     /// Intervals of a time step.
     interval: GrowableBuffer<B>,
-    /// Lengths of the sequences of the last forward that gave any.
-    lengths: GrowableInts<B>,
+    /// Lengths and intervals of the last forward that gave any.
+    call_arrays: CallArrays<B>,
     /// What a block's forward has saved.
     saved_block: SavedBlock<B>,
     /// What a layer's forward has saved.
@@ -107,7 +108,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             state_end: GrowableBuffer::new(&be)?,
             dstate0: GrowableBuffer::new(&be)?,
             interval: GrowableBuffer::new(&be)?,
-            lengths: GrowableInts::new(&be)?,
+            call_arrays: CallArrays::new(&be)?,
             saved_block: SavedBlock::new(&be)?,
             saved_layer: GrowableBuffer::new(&be)?,
             scratch: SharedScratch::new(&be)?,
@@ -199,6 +200,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         if let Some(lengths) = opts.call.lengths {
             check::lengths(op, lengths, batch, len)?;
         }
+        check::call_intervals(&self.be, op, opts.call.intervals, (batch, len), &spec)?;
         if let Some(state0) = opts.state0 {
             check_layer(op, self.core.s4().spec())?;
             check::shaped(op, "state", state0, &[batch, h, spec.pairs(), 2])?;
@@ -222,13 +224,11 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             let sizes = MatrixSizes::new(batch * h, spec.pairs(), 2);
             upload_transposed(&be, &mut b.staging, &mut b.state0, state0, sizes)?;
         }
-        if let Some(lengths) = opts.call.lengths {
-            b.lengths.upload(&be, lengths)?;
-        }
+        b.call_arrays.upload(&be, &opts.call)?;
         let save = opts.save || training;
         let dropout_at = (C::seed(&self.config), self.training_forwards);
         let saved = SavedForward::new(batch, len, self.store.version(), opts, dropout_at);
-        let pass = saved.pass(&be, &self.store.values, &b.lengths);
+        let pass = saved.pass(&be, &self.store.values, &b.call_arrays);
         b.y.ensure(&be, m)?;
         b.state_end.ensure(&be, ns)?;
         let state_end = want_state_end.then(|| b.state_end.get_mut(&be, ns));
@@ -312,7 +312,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         let b = &mut self.buffers;
         upload_transposed(&be, &mut b.staging, &mut b.y, dy, MatrixSizes::new(batch, len, outputs))?;
         let ParamStore { values, grads, .. } = &mut self.store;
-        let pass = last.pass(&be, values, &b.lengths);
+        let pass = last.pass(&be, values, &b.call_arrays);
         if let Some(lengths) = pass.options.lengths {
             let (x, shape) = (b.y.get_mut(&be, m), SeqShape { batch, heads: outputs, len });
             be.zero_beyond_lengths(ZeroBeyondLengths { x, lengths, shape })?;

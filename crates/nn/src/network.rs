@@ -1,10 +1,12 @@
-//! The network of a model on the device: encoder, blocks, and what follows them; forward, backward, and one time step.
+//! The network of a model on the device: encoder, blocks, each with a feed-forward layer or without, and what follows them; forward,
+//! backward, and one time step.
 
 use crate::{
     block::{BlockBackward, BlockCore, BlockForward, SavedBlock, SharedScratch},
     check,
     config::ModelConfig,
     encoder::{EncoderInput, EncoderStage},
+    feed_forward::{FeedForward, FeedForwardBackward, SavedFeedForward},
     growable_buffer::{GrowableBuffer, GrowableInts},
     norm::Norm,
     output_stage::OutputStage,
@@ -19,6 +21,8 @@ pub(crate) struct Network<B: Backend> {
     encoder: EncoderStage,
     /// The blocks, in the order of the forward.
     pub blocks: Vec<BlockCore<B>>,
+    /// The feed-forward layer after each block; none where the model has no such layers.
+    pub feed_forwards: Vec<FeedForward<B>>,
     /// Final norm, pooling and decoder.
     pub output_stage: OutputStage<B>,
     heads: usize,
@@ -27,11 +31,13 @@ pub(crate) struct Network<B: Backend> {
     pub input: GrowableBuffer<B>,
     /// Input tokens on the device, (batch, len).
     pub tokens: GrowableInts<B>,
-    /// Features between the parts: `activations[i]` is the input of block i, the last the output of the last block. A
-    /// forward that saves nothing alternates between the first two.
+    /// Features between the parts: `activations[i]` is the input of part i, where blocks and their feed-forward layers are the
+    /// parts, and the last is the output of the last. A forward that saves nothing alternates between the first two.
     activations: Vec<GrowableBuffer<B>>,
     /// What the last saved forward of each block has left for its backward.
     saved: Vec<SavedBlock<B>>,
+    /// The same of each feed-forward layer.
+    saved_feed_forwards: Vec<SavedFeedForward<B>>,
     /// In a backward: the gradient that the last part has given, and a buffer for that of the next part; the two are
     /// exchanged after every part. A forward leaves the final norm's output in the second.
     gradients: [GrowableBuffer<B>; 2],
@@ -63,7 +69,11 @@ impl<B: Backend> Network<B> {
         let blocks = (0..config.layers)
             .map(|i| BlockCore::new(be, &config.block, &format!("blocks.{i}."), i as u32, params))
             .collect::<Result<Vec<_>>>()?;
+        let count = if config.feed_forward_features() > 0 { config.layers } else { 0 };
+        let feed_forwards =
+            (0..count).map(|i| FeedForward::new(be, config, i as u32, params)).collect::<Result<Vec<_>>>()?;
         let output_stage = OutputStage::new(be, config, params)?;
+        let parts = blocks.len() + count;
         let buffer = || GrowableBuffer::new(be);
         Ok(Network {
             encoder,
@@ -72,9 +82,11 @@ impl<B: Backend> Network<B> {
             inputs: config.input,
             input: buffer()?,
             tokens: GrowableInts::new(be)?,
-            activations: (0..=blocks.len()).map(|_| buffer()).collect::<Result<_>>()?,
+            activations: (0..=parts).map(|_| buffer()).collect::<Result<_>>()?,
             saved: blocks.iter().map(|_| SavedBlock::new(be)).collect::<Result<_>>()?,
+            saved_feed_forwards: (0..count).map(|_| SavedFeedForward::new(be)).collect::<Result<_>>()?,
             blocks,
+            feed_forwards,
             gradients: [buffer()?, buffer()?],
             scratch: SharedScratch::new(be)?,
         })
@@ -83,6 +95,16 @@ impl<B: Backend> Network<B> {
     /// Number of values of the input at each time step.
     pub fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// Number of blocks and feed-forward layers.
+    fn parts(&self) -> usize {
+        self.blocks.len() + self.feed_forwards.len()
+    }
+
+    /// Number of the part that block `block` is.
+    fn part_of_block(&self, block: usize) -> usize {
+        if self.feed_forwards.is_empty() { block } else { 2 * block }
     }
 
     /// Computes the output, which the last part holds, from `input` or `tokens`. With `save` a backward may follow.
@@ -94,7 +116,7 @@ impl<B: Backend> Network<B> {
         save: bool,
     ) -> Result<()> {
         self.run_encoder_and_blocks(pass, state0, state_end, save)?;
-        let last_activation = if save { self.blocks.len() } else { self.blocks.len() % 2 };
+        let last_activation = if save { self.parts() } else { self.parts() % 2 };
         self.run_output_stage(pass, last_activation, false)
     }
 
@@ -106,7 +128,7 @@ impl<B: Backend> Network<B> {
         state_end: Option<&mut RecurrentStates<B>>,
     ) -> Result<()> {
         self.run_encoder_and_blocks(pass, Some(state0), state_end, false)?;
-        self.run_output_stage(pass, self.blocks.len() % 2, true)
+        self.run_output_stage(pass, self.parts() % 2, true)
     }
 
     /// As [`Network::forward_every_step`], but the decoder runs at the last time step of each sequence alone.
@@ -118,7 +140,7 @@ impl<B: Backend> Network<B> {
     ) -> Result<()> {
         self.run_encoder_and_blocks(pass, Some(state0), Some(state_end), false)?;
         let n = pass.batch * self.heads * pass.len;
-        let x = self.activations[self.blocks.len() % 2].get(pass.be, n);
+        let x = self.activations[self.parts() % 2].get(pass.be, n);
         self.output_stage.forward_last_step(pass, x, &mut self.gradients[1], &mut self.scratch.ws)
     }
 
@@ -149,8 +171,10 @@ impl<B: Backend> Network<B> {
         let input = EncoderInput { values, tokens: self.tokens.get() };
         let x = self.activations[0].get_mut(be, n);
         self.encoder.forward(pass, x, input, self.heads, &mut self.scratch.ws)?;
+        let stride = if self.feed_forwards.is_empty() { 1 } else { 2 };
         for (i, block) in self.blocks.iter_mut().enumerate() {
-            let (x, y) = input_and_output(&mut self.activations, if save { i } else { i % 2 }, count);
+            let from = |part: usize| if save { part } else { part % 2 };
+            let (x, y) = input_and_output(&mut self.activations, from(stride * i), count);
             let arrays = BlockForward {
                 y: y.get_mut(be, n),
                 state_end: state_end.as_mut().map(|s| s.view_mut(be, i)),
@@ -159,6 +183,11 @@ impl<B: Backend> Network<B> {
                 state0: state0.map(|s| s.view(be, i)),
             };
             block.forward(pass, arrays, &mut self.scratch)?;
+            if let Some(feed_forward) = self.feed_forwards.get_mut(i) {
+                let (x, y) = input_and_output(&mut self.activations, from(stride * i + 1), count);
+                let saved = save.then_some(&mut self.saved_feed_forwards[i]);
+                feed_forward.forward(pass, y.get_mut(be, n), x.get(be, n), saved, &mut self.scratch)?;
+            }
         }
         Ok(())
     }
@@ -169,7 +198,7 @@ impl<B: Backend> Network<B> {
         let be = pass.be;
         let NetworkBackward { grads, state0, dstate_end, mut dstate0, want_dx, consume_saved } = arrays;
         let n = pass.batch * self.heads * pass.len;
-        let last_activation = self.activations[self.blocks.len()].get(be, n);
+        let last_activation = self.activations[self.parts()].get(be, n);
         self.output_stage.backward(
             pass,
             &mut self.gradients,
@@ -177,7 +206,20 @@ impl<B: Backend> Network<B> {
             last_activation,
             &mut self.scratch.ws,
         )?;
+        let stride = if self.feed_forwards.is_empty() { 1 } else { 2 };
         for (i, block) in self.blocks.iter_mut().enumerate().rev() {
+            if let Some(feed_forward) = self.feed_forwards.get_mut(i) {
+                let [dy, dx] = &mut self.gradients;
+                let arrays = FeedForwardBackward {
+                    dx: dx.get_mut(be, n),
+                    grads: &mut *grads,
+                    dy: dy.get(be, n),
+                    x: self.activations[stride * i + 1].get(be, n),
+                    saved: &mut self.saved_feed_forwards[i],
+                };
+                feed_forward.backward(pass, arrays, &mut self.scratch)?;
+                self.gradients.swap(0, 1);
+            }
             let [dy, dx] = &mut self.gradients;
             let arrays = BlockBackward {
                 dx: dx.get_mut(be, n),
@@ -185,7 +227,7 @@ impl<B: Backend> Network<B> {
                 grads: &mut *grads,
                 dy: dy.get(be, n),
                 dstate_end: dstate_end.map(|s| s.view(be, i)),
-                x: self.activations[i].get(be, n),
+                x: self.activations[stride * i].get(be, n),
                 state0: state0.map(|s| s.view(be, i)),
                 saved: &mut self.saved[i],
                 consume_saved,
@@ -202,9 +244,10 @@ impl<B: Backend> Network<B> {
         self.gradients[0].get(be, batch * self.inputs * len)
     }
 
-    /// The features before block `block` after a saved forward, or after the last: (batch, H, len).
-    pub fn activation(&self, be: &B, block: usize, (batch, len): (usize, usize)) -> B::Ref<'_> {
-        self.activations[block].get(be, batch * self.heads * len)
+    /// Input and output of block `block` in a saved forward, (batch, H, len) each.
+    pub fn input_and_output(&self, be: &B, block: usize, (batch, len): (usize, usize)) -> [B::Ref<'_>; 2] {
+        let (part, n) = (self.part_of_block(block), batch * self.heads * len);
+        [part, part + 1].map(|i| self.activations[i].get(be, n))
     }
 
     /// Gradient of the features after the encoder, (batch, H, len), after a backward of a model whose input is tokens.
@@ -216,26 +259,41 @@ impl<B: Backend> Network<B> {
     pub fn norms(&self) -> impl Iterator<Item = (String, &Norm<B>)> {
         let blocks = self.blocks.iter().enumerate();
         let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.norm.as_ref()?)));
-        blocks.chain(self.output_stage.norm.as_ref().map(|norm| ("norm".to_string(), norm)))
+        let feed_forwards = self.feed_forwards.iter().enumerate();
+        let feed_forwards = feed_forwards
+            .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.norm.as_ref()?)));
+        blocks
+            .chain(feed_forwards)
+            .chain(self.output_stage.norm.as_ref().map(|norm| ("norm".to_string(), norm)))
     }
 
     /// As [`Network::norms`], with the norms to be changed.
     pub fn norms_mut(&mut self) -> impl Iterator<Item = (String, &mut Norm<B>)> {
         let blocks = self.blocks.iter_mut().enumerate();
         let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.norm.as_mut()?)));
-        blocks.chain(self.output_stage.norm.as_mut().map(|norm| ("norm".to_string(), norm)))
+        let feed_forwards = self.feed_forwards.iter_mut().enumerate();
+        let feed_forwards = feed_forwards
+            .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.norm.as_mut()?)));
+        blocks
+            .chain(feed_forwards)
+            .chain(self.output_stage.norm.as_mut().map(|norm| ("norm".to_string(), norm)))
+    }
+
+    /// As [`Network::norms_mut`], without names, which each update would make anew.
+    fn unnamed_norms_mut(&mut self) -> impl Iterator<Item = &mut Norm<B>> {
+        let blocks = self.blocks.iter_mut().filter_map(|b| b.norm.as_mut());
+        let feed_forwards = self.feed_forwards.iter_mut().filter_map(|f| f.norm.as_mut());
+        blocks.chain(feed_forwards).chain(self.output_stage.norm.as_mut())
     }
 
     /// Takes over the running statistics that training forwards have computed, if `guard` (loss and Σ g²) is finite.
     pub fn accept_statistics(&mut self, be: &B, guard: Option<B::Ref<'_>>) -> Result<()> {
-        let blocks = self.blocks.iter_mut().filter_map(|b| b.norm.as_mut());
-        blocks.chain(self.output_stage.norm.as_mut()).try_for_each(|norm| norm.accept_statistics(be, guard))
+        self.unnamed_norms_mut().try_for_each(|norm| norm.accept_statistics(be, guard))
     }
 
     /// Drops the running statistics that training forwards have computed since they were last taken over.
     pub fn drop_statistics(&mut self) {
-        let blocks = self.blocks.iter_mut().filter_map(|b| b.norm.as_mut());
-        blocks.chain(self.output_stage.norm.as_mut()).for_each(Norm::drop_statistics);
+        self.unnamed_norms_mut().for_each(Norm::drop_statistics);
     }
 
     /// The encoder at one time step; writes the features `y` (batch, H).
@@ -256,9 +314,11 @@ impl<B: Backend> Network<B> {
         for (i, activation) in self.activations.iter().enumerate() {
             be.download(&mut host, activation.get(be, n))?;
             if check::finite("", "", &host).is_err() {
-                return Ok(Some(match i {
-                    0 => "encoder".into(),
-                    i => format!("blocks.{}", i - 1),
+                return Ok(Some(match (i, self.feed_forwards.is_empty()) {
+                    (0, _) => "encoder".into(),
+                    (i, true) => format!("blocks.{}", i - 1),
+                    (i, false) if i % 2 == 1 => format!("blocks.{}", i / 2),
+                    (i, false) => format!("blocks.{}.feed_forward", i / 2 - 1),
                 }));
             }
         }

@@ -28,6 +28,8 @@ pub struct AdamConfig {
     pub eps: f64,
     /// Norm over all gradients above which they are scaled down to it; none by default.
     pub clip: Option<f64>,
+    /// Whether norms, biases and embeddings do not decay, but for what a group says.
+    pub spare_norms_and_biases: bool,
     /// Parameters with rates of their own; the first group that names one has it.
     pub groups: Vec<ParamGroup>,
 }
@@ -42,6 +44,7 @@ impl Default for AdamConfig {
             beta2: 0.999,
             eps: 1e-8,
             clip: None,
+            spare_norms_and_biases: false,
             groups: Vec::new(),
         }
     }
@@ -54,7 +57,8 @@ impl AdamConfig {
             .map_err(|e| Error::value(op, "known options with values of their types", e))
     }
     fn segments<B: Backend>(&self, store: &ParamStore<B>, prefix: &str) -> Segments {
-        segments(store, prefix, &self.groups, |group| match group {
+        segments(store, prefix, &self.groups, |info| match info.slot.group {
+            Group::Main if self.spare_norms_and_biases && info.is_norm_bias_or_embedding() => (self.lr, 0.0),
             Group::Main => (self.lr, self.weight_decay),
             Group::Ssm => (self.ssm_lr, 0.0),
         })

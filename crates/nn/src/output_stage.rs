@@ -44,8 +44,14 @@ pub(crate) struct LossInputs<'a, B: Backend> {
     pub target: Target<'a, B>,
     /// Weight of each target; 1 without.
     pub weights: Option<B::Ref<'a>>,
+    /// Weight of each class; 1 without.
+    pub class_weights: Option<B::Ref<'a>>,
+    /// Where to write the predicted class of each target.
+    pub predictions: Option<B::Mut<'a>>,
     /// The loss to compute.
     pub loss: Loss,
+    /// The label counts as found where it is among so many of the largest outputs.
+    pub top_k: usize,
     /// What the sum of losses is divided by, to give a mean.
     pub denominator: f64,
     /// Whether to compute the gradient of the output too, for a backward.
@@ -158,7 +164,7 @@ impl<B: Backend> OutputStage<B> {
         let (lengths, shape) = (pass.options.lengths, SeqShape { batch, heads, len });
         let (y, x) = (self.pooled.get_mut(be, n), be.shorten(x));
         be.pool_forward(PoolForward { y, x, lengths, pooling: Pooling::Last, shape })?;
-        let step = PassContext { len: 1, options: pass.options.with_lengths(None), ..*pass };
+        let step = PassContext { len: 1, options: pass.options.with_arrays(None, None), ..*pass };
         let mut features = &self.pooled;
         if let Some(norm) = &mut self.norm {
             let stats_len = norm.stats_len(batch, 1);
@@ -182,16 +188,18 @@ impl<B: Backend> OutputStage<B> {
         rows.get(be, batch * len * self.decoder.outputs)
     }
 
-    /// Adds [mean loss, weights of the right predictions] of the last forward's output to `stats`.
+    /// Adds the mean loss of the last forward's output, and the sums of which metrics are made, to `sums`.
     pub fn loss(
         &mut self,
         pass: &PassContext<'_, B>,
-        mut loss_and_correct: B::Mut<'_>,
+        mut sums: B::Mut<'_>,
         loss_inputs: LossInputs<'_, B>,
         ws: &mut B::Workspace,
     ) -> Result<()> {
         let PassContext { be, batch, len, .. } = *pass;
-        let LossInputs { target, weights, loss, denominator, want_gradient } = loss_inputs;
+        let LossInputs { target, weights, class_weights, loss, top_k, denominator, want_gradient, .. } =
+            loss_inputs;
+        let mut predictions = loss_inputs.predictions;
         let (rows, outputs) = (self.rows(batch, len), self.decoder.outputs);
         let m = rows * outputs;
         self.doutput_rows.ensure(be, m)?;
@@ -200,15 +208,18 @@ impl<B: Backend> OutputStage<B> {
             false => self.output_rows.get(be, m),
         };
         let args = LossForwardBackward {
-            stats: be.reborrow(&mut loss_and_correct),
+            stats: be.reborrow(&mut sums),
             doutput: want_gradient.then(|| self.doutput_rows.get_mut(be, m)),
+            predictions: predictions.as_mut().map(|view| be.reborrow(view)),
             output,
             target: match target {
                 Target::Values(values) => Target::Values(be.shorten(values)),
                 Target::Labels(labels) => Target::Labels(labels),
             },
             row_weights: weights.map(|view| be.shorten(view)),
+            class_weights: class_weights.map(|view| be.shorten(view)),
             loss,
+            top_k,
             rows,
             outputs,
             denominator,

@@ -55,6 +55,17 @@ pub struct ParamInfo {
     pub shape: Vec<usize>,
     /// Where its elements lie.
     pub slot: ParamSlot,
+    /// Whether it is the table of an embedding.
+    pub is_embedding: bool,
+}
+
+impl ParamInfo {
+    /// Whether it is a bias, of a norm, or an embedding: by its name, or as it was made.
+    pub fn is_norm_bias_or_embedding(&self) -> bool {
+        let name = self.name.to_lowercase();
+        let last = name.rsplit('.').next().unwrap_or_default();
+        self.is_embedding || last.ends_with("bias") || name.contains("norm") || name.contains("embedding")
+    }
 }
 
 /// One number for each element of every parameter (its value, gradient, moment or average), in one buffer for each group.
@@ -150,8 +161,17 @@ impl ParamBuilder {
         let slot = ParamSlot { group, offset: *end, len: init.len() };
         debug_assert_eq!(shape.iter().product::<usize>(), init.len());
         *end += init.len().next_multiple_of(ALIGNED_ELEMENTS);
-        self.infos.push(ParamInfo { name, shape: shape.to_vec(), slot });
+        self.infos.push(ParamInfo { name, shape: shape.to_vec(), slot, is_embedding: false });
         self.initial_values.push(init);
+        slot
+    }
+
+    /// [`ParamBuilder::add`] for the table of an embedding, (vocabulary, features).
+    pub fn add_embedding(&mut self, name: String, shape: &[usize], init: Vec<f64>) -> ParamSlot {
+        let slot = self.add(name, shape, Group::Main, init);
+        if let Some(info) = self.infos.last_mut() {
+            info.is_embedding = true;
+        }
         slot
     }
 

@@ -1,6 +1,6 @@
 //! Parameters chosen by name, with learning rate and decay of their own, or frozen.
 
-use crate::param::{Group, ParamStore};
+use crate::param::{Group, ParamInfo, ParamStore};
 use s4_backend::{Backend, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -69,7 +69,7 @@ pub(crate) fn segments<B: Backend>(
     store: &ParamStore<B>,
     prefix: &str,
     groups: &[ParamGroup],
-    rates: impl Fn(Group) -> (f64, f64),
+    rates: impl Fn(&ParamInfo) -> (f64, f64),
 ) -> Segments {
     let mut used = vec![false; groups.len()];
     let mut out: Vec<Segment> = Vec::new();
@@ -79,7 +79,7 @@ pub(crate) fn segments<B: Backend>(
     infos.sort_by_key(|info| (info.slot.group, info.slot.offset));
     for info in infos {
         let slot = info.slot;
-        let (mut lr, mut weight_decay) = rates(slot.group);
+        let (mut lr, mut weight_decay) = rates(info);
         let (mut first, mut freeze) = (true, false);
         for (group, used) in groups.iter().zip(&mut used) {
             let is_named = |name: &str| matches(&group.name, name);

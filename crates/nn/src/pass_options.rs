@@ -2,7 +2,7 @@
 //! given, and what a forward records so that its backward runs with the same.
 
 use crate::{
-    growable_buffer::GrowableInts,
+    call_arrays::{CallArrays, DeviceOptions, HostOptions},
     param::{GroupBuffers, ParamStore},
 };
 use s4_backend::{Backend, CallOptions, Error, Result, random::DropKey};
@@ -13,8 +13,8 @@ pub struct ForwardOptions<'a, T> {
     /// State before the first time step, (batch, H, N/2, 2); of a model, its blocks' states one after another,
     /// (layers, batch, H, N/2, 2). Zero without.
     pub state0: Option<&'a [T]>,
-    /// Lengths, rate, algorithm, and whether the forward is of training, which also saves values for backward.
-    pub call: CallOptions<'a, [i32]>,
+    /// Lengths, intervals, rate, algorithm, and whether the forward is of training, which also saves values for backward.
+    pub call: HostOptions<'a, T>,
     /// Whether to give the state after the last time step. Without effect where a layer has no state.
     pub want_state_end: bool,
     /// Whether to save what backward needs. A training forward always does.
@@ -55,8 +55,8 @@ pub(crate) struct PassContext<'a, B: Backend> {
     pub batch: usize,
     /// Time steps of each sequence.
     pub len: usize,
-    /// Lengths (on the device), rate, algorithm, and whether the pass is of training.
-    pub options: CallOptions<'a, B::Ints>,
+    /// Lengths and intervals (on the device), rate, algorithm, and whether the pass is of training.
+    pub options: DeviceOptions<'a, B>,
     /// Whether a training pass moves the running statistics of batch norms: not where no target of its batch counts.
     pub moves_statistics: bool,
     /// Version of the parameters' values: constants that the backend keeps for one version are not used for another.
@@ -78,7 +78,7 @@ impl<'a, B: Backend> PassContext<'a, B> {
         be: &'a B,
         store: &'a ParamStore<B>,
         (batch, len): (usize, usize),
-        options: CallOptions<'a, B::Ints>,
+        options: DeviceOptions<'a, B>,
     ) -> Self {
         PassContext {
             be,
@@ -104,12 +104,12 @@ pub(crate) struct SavedForward {
     pub batch: usize,
     /// Time steps of each sequence.
     pub len: usize,
-    /// Options of the call without the lengths, which stay on the device.
-    options: CallOptions<'static, [i32]>,
+    /// Options of the call without lengths and intervals, which stay on the device.
+    options: HostOptions<'static, f64>,
     /// Version of the parameters' values that the forward used.
     version: u64,
-    /// Whether the sequences had lengths of their own.
-    has_lengths: bool,
+    /// Whether the sequences had lengths of their own, and whether their time steps had intervals.
+    has_arrays: (bool, bool),
     /// Key of the random numbers of dropout.
     dropout_key: DropKey,
     /// Whether it started from a state that the caller gave.
@@ -130,9 +130,9 @@ impl SavedForward {
         SavedForward {
             batch,
             len,
-            options: options.call.with_lengths(None),
+            options: options.call.with_arrays(None, None),
             version,
-            has_lengths: options.call.lengths.is_some(),
+            has_arrays: (options.call.lengths.is_some(), options.call.intervals.is_some()),
             dropout_key: DropKey { seed, step, site: 0 },
             has_state0: options.state0.is_some(),
         }
@@ -143,14 +143,14 @@ impl SavedForward {
         &self,
         be: &'a B,
         values: &'a GroupBuffers<B>,
-        lengths: &'a GrowableInts<B>,
+        arrays: &'a CallArrays<B>,
     ) -> PassContext<'a, B> {
         PassContext {
             be,
             values,
             batch: self.batch,
             len: self.len,
-            options: self.options.with_lengths(self.has_lengths.then_some(lengths.get())),
+            options: arrays.options_with(&self.options, self.has_arrays),
             moves_statistics: true,
             version: self.version,
             dropout_key: self.dropout_key,

@@ -107,18 +107,15 @@ impl<B: Backend> Stepper<B> {
     ) -> Result<()> {
         let be = self.be.clone();
         self.journal.end();
-        model.upload_input(x, rows, len, lengths)?;
+        let call = CallOptions { rate: self.rate, lengths, ..Default::default() };
+        model.upload_input(x, rows, len, &call)?;
         let mut next = match self.next_or_kept_states.take() {
             Some(states) => states,
             None => RecurrentStates::new(&be, &model.config, self.batch)?,
         };
         self.states.take_first(rows);
         next.take_first(rows);
-        let options = CallOptions {
-            rate: self.rate,
-            lengths: lengths.map(|_| model.lengths.get()),
-            ..Default::default()
-        };
+        let options = model.call_arrays.options(&call);
         let pass = PassContext::inference(&be, &model.store, (rows, len), options);
         model.net.forward_last_step(&pass, &self.states, &mut next)?;
         self.states.copy_from(&be, &next)?;

@@ -1,7 +1,10 @@
 //! How far a training run is. A trainer keeps it, and writes it to its checkpoints, so that the run goes on where it
 //! stopped.
 
-use crate::{schedule::MAX_COUNT, update_figures::StepStats};
+use crate::{
+    schedule::MAX_COUNT,
+    update_figures::{MetricSums, StepStats},
+};
 use s4_backend::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +20,9 @@ pub struct Progress {
     pub items: u64,
     /// Σ weight·loss over the updates of the epoch under way.
     pub loss: f64,
-    /// Σ of the weights of the targets that were predicted right, over the same updates.
-    pub correct: f64,
-    /// Σ of the weights of all targets, over the same updates.
+    /// Sums of which metrics are made, over the same updates.
+    pub metrics: MetricSums,
+    /// Σ of the weights in the mean losses, over the same updates.
     pub weight: f64,
     /// Gradient norm of the last update.
     pub grad_norm: f64,
@@ -34,7 +37,7 @@ impl Progress {
         self.samples += stats.time_steps;
         if stats.weight > 0.0 {
             self.loss += stats.loss * stats.weight;
-            self.correct += stats.correct;
+            self.metrics.add(&stats.metrics);
             self.weight += stats.weight;
             (self.grad_norm, self.lr) = (stats.grad_norm, stats.lr);
         }
@@ -43,10 +46,11 @@ impl Progress {
     /// Refuses counts and sums that no run makes, such as those of a hostile file.
     pub(crate) fn check(&self) -> Result<()> {
         let counts = [self.epochs, self.samples, self.items];
-        let sums = [self.loss, self.correct, self.weight, self.grad_norm, self.lr];
+        let MetricSums { weight, sums: [a, b, c] } = self.metrics;
+        let sums = [weight, a, b, c, self.weight, self.grad_norm, self.lr];
         let possible = counts.iter().all(|&n| n <= MAX_COUNT)
-            && sums.iter().all(|x| x.is_finite())
-            && [self.correct, self.weight, self.grad_norm, self.lr].iter().all(|&x| x >= 0.0);
+            && self.loss.is_finite()
+            && sums.iter().all(|&x| x.is_finite() && x >= 0.0);
         match possible {
             true => Ok(()),
             false => Err(Error::value("progress", "counts and sums of a run", format!("{self:?}"))),

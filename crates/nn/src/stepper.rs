@@ -386,6 +386,11 @@ impl<B: Backend> Stepper<B> {
             };
             block.step(&pass, arrays, &mut net.scratch)?;
             std::mem::swap(&mut x, &mut y);
+            if let Some(feed_forward) = net.feed_forwards.get_mut(i) {
+                let (to, from) = (y.get_mut(&be, n), x.get(&be, n));
+                feed_forward.forward(&pass, to, from, None, &mut net.scratch)?;
+                std::mem::swap(&mut x, &mut y);
+            }
         }
         let ws = &mut net.scratch.ws;
         if net.output_stage.norm_step(&pass, y.get_mut(&be, n), x.get(&be, n), ws)? {
@@ -406,7 +411,7 @@ impl<B: Backend> Stepper<B> {
     ) -> Result<()> {
         let be = self.be.clone();
         let batch = self.batch;
-        model.upload_input(x, batch, len, None)?;
+        model.upload_input(x, batch, len, &CallOptions::default())?;
         self.journal.end();
         if self.next_or_kept_states.is_none() {
             self.next_or_kept_states = Some(RecurrentStates::new(&be, &model.config, batch)?);

@@ -6,7 +6,7 @@ use crate::{
     batch::Batch,
     carried_states::CarriedStates,
     check,
-    loss::LossBuffers,
+    loss::{LossBuffers, LossCall},
     model::Model,
     network::NetworkBackward,
     non_finite::{non_finite_error, non_finite_tensor},
@@ -18,7 +18,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     schedule::Schedule,
     train_config::TrainConfig,
-    update_figures::{DeviceFigures, PendingUpdate, StepStats},
+    update_figures::{DeviceFigures, MetricSums, PendingUpdate, StepStats},
 };
 use s4_backend::{Backend, CallOptions, EmaUpdate, Error, Result, random::DropKey};
 
@@ -89,7 +89,7 @@ impl<B: Backend> Trainer<B> {
             adam: Adam::new(be.clone(), &model.store, config.adam.clone())?,
             schedule: Schedule::new(config.schedule)?,
             average,
-            loss_buffers: LossBuffers::new(&be)?,
+            loss_buffers: LossBuffers::new(&be, &model.config)?,
             figures: DeviceFigures::new(&be)?,
             zeros: None,
             average_in_place: false,
@@ -180,7 +180,7 @@ impl<B: Backend> Trainer<B> {
             self.figures.zero_slot(&be)?;
             model.store.grads.zero(&be)?;
         }
-        model.upload_input(batch.input, batch.batch, batch.len, batch.call.lengths)?;
+        model.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
         self.loss_buffers.upload(&be, &checked_target, batch.target)?;
         let so_far = so_far.unwrap_or_default();
         let (batches_so_far, weight_so_far) = (so_far.batches, so_far.weight);
@@ -196,10 +196,7 @@ impl<B: Backend> Trainer<B> {
             values,
             batch: batch.batch,
             len: batch.len,
-            options: CallOptions {
-                training: true,
-                ..batch.call.with_lengths(batch.call.lengths.map(|_| model.lengths.get()))
-            },
+            options: CallOptions { training: true, ..model.call_arrays.options(&batch.call) },
             moves_statistics: counts,
             version,
             // There are fewer than 2³² updates, so the upper 32 bits of the number can tell the batches of one update
@@ -219,9 +216,15 @@ impl<B: Backend> Trainer<B> {
             model.net.forward(&pass, start, end, counts)?;
         }
         if counts {
-            let sums = self.figures.loss_and_correct_mut(&be);
-            let target = (&checked_target, weight);
-            self.loss_buffers.compute(&pass, sums, &mut model.net, &model.config, target, true)?;
+            let sums = self.figures.loss_sums_mut(&be);
+            let call = LossCall {
+                target: &checked_target,
+                weight,
+                top_k: self.config.top_k.unwrap_or(1),
+                want_gradient: true,
+                want_predictions: false,
+            };
+            self.loss_buffers.compute(&pass, sums, &mut model.net, &model.config, call)?;
             let arrays = NetworkBackward {
                 grads,
                 state0: start,
@@ -241,6 +244,8 @@ impl<B: Backend> Trainer<B> {
             rows: so_far.rows + checked_target.rows as u64,
             time_steps: so_far.time_steps + time_steps as u64,
             weight,
+            metric_weight: so_far.metric_weight + if counts { checked_target.metric_weight } else { 0.0 },
+            width: checked_target.width,
             lr: 0.0,
             batches: batches_so_far + 1,
             // What the features on the device are of.
@@ -403,7 +408,10 @@ impl<B: Backend> Trainer<B> {
             stats = Some(StepStats {
                 step: update.step,
                 loss: if update.weight > 0.0 { loss } else { f64::NAN },
-                correct: values.correct,
+                metrics: MetricSums {
+                    weight: update.metric_weight,
+                    sums: values.metrics.map(|sum| sum / update.width.max(1) as f64),
+                },
                 rows: update.rows,
                 time_steps: update.time_steps,
                 weight: update.weight,

@@ -26,6 +26,8 @@ pub struct TrainConfig {
     /// Whether the caller's loop shuffles the dataset every epoch. Not used here, but kept so that a run resumed from a
     /// checkpoint does the same.
     pub shuffle: bool,
+    /// The metric topK counts labels among so many of the largest outputs; the largest alone without.
+    pub top_k: Option<usize>,
     /// Number of epochs of the whole run, where the caller gave one; kept for the same reason.
     pub epochs: Option<u64>,
 }
@@ -39,12 +41,15 @@ impl TrainConfig {
 
     /// Refuses a seed or a number of epochs that no caller can give, such as those of a hostile file.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.seed <= MAX_COUNT && self.epochs.is_none_or(|n| (1..=MAX_COUNT).contains(&n)) {
+        let possible = self.seed <= MAX_COUNT
+            && self.epochs.is_none_or(|n| (1..=MAX_COUNT).contains(&n))
+            && self.top_k.is_none_or(|k| k > 0);
+        match possible {
             true => Ok(()),
             false => Err(Error::value(
                 "train",
-                "a seed and a number of epochs",
-                format!("{} and {:?}", self.seed, self.epochs),
+                "a seed, a number of epochs and a topK",
+                format!("{}, {:?} and {:?}", self.seed, self.epochs, self.top_k),
             )),
         }
     }

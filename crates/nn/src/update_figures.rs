@@ -1,8 +1,9 @@
-//! The figures of the last updates: each one's loss, weight of the right predictions and norm of the gradients. They stay on
+//! The figures of the last updates: each one's loss, sums of which metrics are made, and norm of the gradients. They stay on
 //! the device, in one slot for each update, until they are asked for, so that an update does not wait for the device.
 
 use num_traits::Zero;
-use s4_backend::{Backend, EmaUpdate, Result, Scalar};
+use s4_backend::{Backend, EmaUpdate, LOSS_SUMS, Result, Scalar};
+use serde::{Deserialize, Serialize};
 
 /// How one update of training went.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,13 +12,14 @@ pub struct StepStats {
     pub step: u64,
     /// Mean loss of its batches, with the parameters before the update.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
-    pub correct: f64,
+    /// Sums over the targets, by weight, of which metrics are made.
+    pub metrics: MetricSums,
     /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: u64,
     /// Time steps of its batches, without padding.
     pub time_steps: u64,
-    /// Sum of the targets' weights. Where it is 0 no target counted: there was no update, and `loss` is NaN.
+    /// Sum of the weights in the mean loss: those of the targets, times those of their classes. Where it is 0 no target counted:
+    /// there was no update, and `loss` is NaN.
     pub weight: f64,
     /// Norm over the gradients of all parameters, before clipping.
     pub grad_norm: f64,
@@ -25,11 +27,35 @@ pub struct StepStats {
     pub lr: f64,
 }
 
+/// Sums over targets of which metrics are made, by the targets' own weights: those of classes and smoothed labels are in the loss
+/// alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetricSums {
+    /// Σ of the weights.
+    pub weight: f64,
+    /// For cross-entropy Σw of the targets whose label was the largest output, Σw of those whose label was among the `topK`
+    /// largest, and Σw·(−log of the label's probability). For other losses Σw·r², Σw·|r| and Σw·CRPS, each a mean over the values of a
+    /// target.
+    pub sums: [f64; LOSS_SUMS - 1],
+}
+
+impl MetricSums {
+    /// Adds those of other targets. A square that no number holds stays the largest number.
+    pub fn add(&mut self, other: &MetricSums) {
+        let sum = |a: f64, b: f64| if (a + b).is_finite() { a + b } else { f64::MAX };
+        self.weight += other.weight;
+        for (a, b) in self.sums.iter_mut().zip(other.sums) {
+            *a = sum(*a, b);
+        }
+    }
+}
+
 /// Most updates whose figures may wait on the device; then they are read.
 const MAX_UNREAD_UPDATES: usize = 64;
-/// Numbers in the slot of an update: [loss, correct, loss, Σ g²]. Where one of the last two is not finite, the device
-/// leaves the parameters as they are.
-const FIGURES_PER_UPDATE: usize = 4;
+/// Numbers in the slot of an update: those that a loss adds to, then [loss, Σ g²]. Where one of the last two is not finite, the
+/// device leaves the parameters as they are.
+const FIGURES_PER_UPDATE: usize = LOSS_SUMS + 2;
 
 /// What the host knows of an update whose figures it has not read.
 #[derive(Clone, Copy, Default)]
@@ -40,8 +66,12 @@ pub(crate) struct PendingUpdate {
     pub rows: u64,
     /// Time steps of its batches, without padding.
     pub time_steps: u64,
-    /// Sum of the targets' weights.
+    /// Sum of the weights in the mean loss.
     pub weight: f64,
+    /// Sum of the targets' own weights.
+    pub metric_weight: f64,
+    /// Number of values of one target.
+    pub width: usize,
     /// Learning rate of the main group.
     pub lr: f64,
     /// Number of batches whose gradients it sums.
@@ -56,8 +86,8 @@ pub(crate) struct PendingUpdate {
 pub(crate) struct ReadFigures {
     /// Mean loss of the update's batches.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right.
-    pub correct: f64,
+    /// What the loss adds to besides its value.
+    pub metrics: [f64; LOSS_SUMS - 1],
     /// Σ g² over the gradients of all parameters.
     pub squared_norm: f64,
     /// Whether it is the last update that was finished.
@@ -103,10 +133,10 @@ impl<B: Backend> DeviceFigures<B> {
         let slot_start = self.slot_start();
         be.fill(be.view_mut(&mut self.slots, slot_start..slot_start + FIGURES_PER_UPDATE), Zero::zero())
     }
-    /// [loss, correct] of the update under way, to be added to.
-    pub fn loss_and_correct_mut(&mut self, be: &B) -> B::Mut<'_> {
+    /// The numbers of the update under way that a loss adds to.
+    pub fn loss_sums_mut(&mut self, be: &B) -> B::Mut<'_> {
         let slot_start = self.slot_start();
-        be.view_mut(&mut self.slots, slot_start..slot_start + 2)
+        be.view_mut(&mut self.slots, slot_start..slot_start + LOSS_SUMS)
     }
     /// Multiplies the loss of the update under way by `factor`. `zeros` are two zeros on the device.
     pub fn scale_loss(&mut self, be: &B, factor: f64, zeros: B::Ref<'_>) -> Result<()> {
@@ -128,14 +158,14 @@ impl<B: Backend> DeviceFigures<B> {
     pub fn guard_squares_mut(&mut self, be: &B) -> Result<B::Mut<'_>> {
         let slot_start = self.slot_start();
         let slot = be.view_mut(&mut self.slots, slot_start..slot_start + FIGURES_PER_UPDATE);
-        let (sums, guard) = be.split_mut(slot, 2);
+        let (sums, guard) = be.split_mut(slot, LOSS_SUMS);
         let (guard_loss, squared_norm) = be.split_mut(guard, 1);
         be.copy(guard_loss, be.sub(be.freeze(&sums), 0..1))?;
         Ok(squared_norm)
     }
     /// The guard [loss, Σ g²] of the update under way: where it is not finite nothing is updated.
     pub fn guard(&self, be: &B) -> B::Ref<'_> {
-        be.view(&self.slots, self.slot_start() + 2..self.slot_start() + FIGURES_PER_UPDATE)
+        be.view(&self.slots, self.slot_start() + LOSS_SUMS..self.slot_start() + FIGURES_PER_UPDATE)
     }
     /// Ends the update under way: begins the copy of its figures to the host, without waiting for it.
     pub fn finish_update(&mut self, be: &B, step: PendingUpdate) -> Result<()> {
@@ -160,11 +190,9 @@ impl<B: Backend> DeviceFigures<B> {
         let count = self.unread.len();
         for (i, (slot, step)) in self.unread.drain(..).enumerate() {
             let figures = &host[slot * FIGURES_PER_UPDATE..];
-            let (loss, squared_norm) = (figures[0].to_f64(), figures[3].to_f64());
-            receive(
-                step,
-                ReadFigures { loss, correct: figures[1].to_f64(), squared_norm, is_last: i + 1 == count },
-            )?;
+            let (loss, squared_norm) = (figures[0].to_f64(), figures[FIGURES_PER_UPDATE - 1].to_f64());
+            let metrics = std::array::from_fn(|i| figures[1 + i].to_f64());
+            receive(step, ReadFigures { loss, metrics, squared_norm, is_last: i + 1 == count })?;
         }
         Ok(())
     }

@@ -112,7 +112,7 @@ impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
     }
     fn forward(&mut self, u: Data, batch: usize, len: usize, call: OwnedCall) -> Result<Forward> {
         let u = u.real()?;
-        let result = call.with_options(|options| self.inner.forward(&u, batch, len, options))?;
+        let result = call.with_options(len, |options| self.inner.forward(&u, batch, len, options))?;
         Ok(Forward { y: Real::into_data(result.y), state: result.state_end.map(Real::into_data) })
     }
     fn forward_into(
@@ -123,7 +123,7 @@ impl<B: Backend<Scalar: Real>, C: ModuleCore<B>> LayerOps for LayerBox<B, C> {
         call: OwnedCall,
     ) -> Result<Option<Data>> {
         let (y, u) = (y.real()?, u.real()?);
-        let state = call.with_options(|options| self.inner.forward_into(y, u, batch, len, options))?;
+        let state = call.with_options(len, |options| self.inner.forward_into(y, u, batch, len, options))?;
         Ok(state.map(Real::into_data))
     }
     fn backward(&mut self, dy: Data, dstate: Option<Data>) -> Result<Backward> {

@@ -210,19 +210,20 @@ impl NativeModel {
     pub fn kernel(&self, block: u32, len: u32, rate: f64) -> napi::Result<Data> {
         to_js_result(|| self.worker.call(move |m| m.kernel(block as usize, len as usize, rate)))
     }
-    /// Sums of loss, weights and right predictions over the targets of a batch.
+    /// Sums of losses and metrics over the targets of a batch; labels are looked for among the `topK` largest outputs.
     #[napi(ts_return_type = "Promise<Sums>")]
     pub fn evaluate<'env>(
         &self,
         env: &'env Env,
         batch: BatchInput,
+        top_k: u32,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
         let batch = batch.copy().map_err(to_js)?;
         self.worker.promise(
             env,
             cancel_flag(cancel),
-            move |slot| live_state(slot)?.evaluate(batch),
+            move |slot| live_state(slot)?.evaluate(batch, top_k as usize),
             Sums::from,
         )
     }

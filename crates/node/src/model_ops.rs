@@ -26,7 +26,7 @@ pub(crate) trait ModelOps: ParamOps {
     fn save(&mut self, path: &Path, optimizer: bool, extra: Option<&str>) -> Result<()>;
     fn save_bytes(&mut self, optimizer: bool, extra: Option<&str>) -> Result<Vec<u8>>;
     fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>>;
-    fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation>;
+    fn evaluate(&mut self, batch: CopiedBatch, top_k: usize) -> Result<Evaluation>;
 
     fn train_begin(&mut self, config: &str, resume: bool) -> Result<()>;
     fn check_batch(&mut self, batch: CopiedBatch) -> Result<()>;
@@ -148,7 +148,7 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         if let Some(lengths) = call.lengths() {
             x.clear_padding(lengths, len);
         }
-        let result = call.with_options(|options| model.forward(x.input(), batch, len, options))?;
+        let result = call.with_options(len, |options| model.forward(x.input(), batch, len, options))?;
         Ok(Forward { y: Real::into_data(result.y), state: result.state_end.map(Real::into_data) })
     }
     fn kernel(&mut self, block: usize, len: usize, rate: f64) -> Result<Data> {
@@ -163,10 +163,10 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn to_official(&self, original: &Path, config: Option<&str>) -> Result<Vec<u8>> {
         model_to_official(self.session.model(), original, config)
     }
-    fn evaluate(&mut self, batch: CopiedBatch) -> Result<Evaluation> {
+    fn evaluate(&mut self, batch: CopiedBatch, top_k: usize) -> Result<Evaluation> {
         let mut total = Evaluation::default();
         let batch = self.without_padding(batch)?;
-        self.session.model_mut().evaluate(&batch.batch(), &mut total)?;
+        self.session.model_mut().evaluate(&batch.batch(), top_k, &mut total)?;
         Ok(total)
     }
 
@@ -312,6 +312,8 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         if let Some(lengths) = call.lengths() {
             x.clear_padding(lengths, len);
         }
-        call.with_options::<B::Scalar, _>(|options| model.inspect_data(x.input(), batch, len, options.call))
+        call.with_options::<B::Scalar, _>(len, |options| {
+            model.inspect_data(x.input(), batch, len, options.call)
+        })
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 use napi::bindgen_prelude::Int32Array;
 use napi_derive::napi;
 use s4_backend::{Error, Result};
-use s4_nn::{Algorithm, Evaluation, ForwardOptions, OwnedArray, OwnedBatch, ParamInfo};
+use s4_nn::{Algorithm, Evaluation, ForwardOptions, OwnedArray, OwnedBatch, ParamInfo, fill_padding};
 use std::sync::atomic::Ordering;
 
 /// Options of one forward.
@@ -19,6 +19,9 @@ pub struct CallOptions {
     pub state: Option<DataIn>,
     /// Length of each sequence, where they are not all as long as the array.
     pub lengths: Option<Int32Array>,
+    /// Interval of each time step, (batch, len); 1 without.
+    #[napi(ts_type = "Floats")]
+    pub intervals: Option<DataIn>,
     /// What every step size Δ is multiplied by; default 1.
     pub rate: Option<f64>,
     /// Name of the algorithm that computes the SSM; default `auto`.
@@ -45,6 +48,9 @@ pub struct BatchInput {
     pub len: u32,
     /// Length of each sequence, where they are not all as long as the array.
     pub lengths: Option<Int32Array>,
+    /// Interval of each time step, (batch, len); 1 without.
+    #[napi(ts_type = "Floats")]
+    pub intervals: Option<DataIn>,
     /// Weight of each target in the loss: one for each sequence where the model pools over time, else for each time step.
     #[napi(ts_type = "Floats")]
     pub weights: Option<DataIn>,
@@ -54,12 +60,12 @@ pub struct BatchInput {
     pub algorithm: Option<String>,
 }
 
-/// Rate, algorithm and training of a call, where they are given, as options without lengths.
+/// Rate, algorithm and training of a call, where they are given, as options without arrays.
 fn call_options(
     rate: Option<f64>,
     algorithm: Option<&str>,
     training: Option<bool>,
-) -> Result<s4_nn::CallOptions<'static, [i32]>> {
+) -> Result<s4_nn::HostOptions<'static, f64>> {
     let mut call = s4_nn::CallOptions::default();
     if let Some(name) = algorithm {
         call.algorithm = Algorithm::from_name(name)
@@ -74,7 +80,8 @@ fn call_options(
 pub(crate) struct OwnedCall {
     state: Option<Data>,
     lengths: Option<Vec<i32>>,
-    call: s4_nn::CallOptions<'static, [i32]>,
+    intervals: Option<Data>,
+    call: s4_nn::HostOptions<'static, f64>,
     want_state: bool,
     save: bool,
 }
@@ -85,6 +92,7 @@ impl CallOptions {
         Ok(OwnedCall {
             state: self.state.as_ref().map(Data::copy).transpose()?,
             lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
+            intervals: self.intervals.as_ref().map(Data::copy).transpose()?,
             call: call_options(self.rate, self.algorithm.as_deref(), self.training)?,
             want_state: self.want_state.unwrap_or(false),
             save: self.save.unwrap_or(false),
@@ -97,15 +105,21 @@ impl OwnedCall {
     pub(crate) fn lengths(&self) -> Option<&[i32]> {
         self.lengths.as_deref()
     }
-    /// Calls `body` with the options in the handle's number format.
+    /// Calls `body` with the options in the handle's number format, for sequences of `len` time steps. Intervals beyond a
+    /// sequence's length, where callers may leave anything, are 1.
     pub(crate) fn with_options<T: Real, R>(
         self,
+        len: usize,
         body: impl FnOnce(&ForwardOptions<'_, T>) -> Result<R>,
     ) -> Result<R> {
         let state0 = self.state.map(Data::real::<T>).transpose()?;
+        let mut intervals = self.intervals.map(Data::real::<T>).transpose()?;
+        if let (Some(intervals), Some(lengths)) = (&mut intervals, &self.lengths) {
+            fill_padding(intervals, T::one(), lengths, len);
+        }
         body(&ForwardOptions {
             state0: state0.as_deref(),
-            call: self.call.with_lengths(self.lengths.as_deref()),
+            call: self.call.with_arrays(self.lengths.as_deref(), intervals.as_deref()),
             want_state_end: self.want_state,
             save: self.save,
             dropout_at: None,
@@ -120,8 +134,9 @@ pub(crate) struct CopiedBatch {
     batch: usize,
     len: usize,
     lengths: Option<Vec<i32>>,
+    intervals: Option<Data>,
     weights: Option<Data>,
-    call: s4_nn::CallOptions<'static, [i32]>,
+    call: s4_nn::HostOptions<'static, f64>,
 }
 
 impl BatchInput {
@@ -133,6 +148,7 @@ impl BatchInput {
             batch: self.batch as usize,
             len: self.len as usize,
             lengths: self.lengths.as_ref().map(|x| copied(x)).transpose()?,
+            intervals: self.intervals.as_ref().map(Data::copy).transpose()?,
             weights: self.weights.as_ref().map(Data::copy).transpose()?,
             call: call_options(self.rate, self.algorithm.as_deref(), None)?,
         })
@@ -156,6 +172,7 @@ impl CopiedBatch {
             batch: self.batch,
             len: self.len,
             lengths: self.lengths,
+            intervals: self.intervals.map(Data::real).transpose()?,
             weights: self.weights.map(Data::real).transpose()?,
             call: self.call,
         })
@@ -244,13 +261,13 @@ pub struct StepStats {
     pub step: f64,
     /// Mean loss with the parameters before the update.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
-    pub correct: f64,
+    /// Sums of which metrics are made.
+    pub metrics: MetricSums,
     /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: f64,
     /// Time steps of its batches, without padding.
     pub time_steps: f64,
-    /// Sum of the targets' weights; 0 where none counts, and then nothing was updated.
+    /// Sum of the weights in the mean loss; 0 where no target counts, and then nothing was updated.
     pub weight: f64,
     /// Norm over the gradients of all parameters, before clipping.
     pub grad_norm: f64,
@@ -263,7 +280,7 @@ impl From<s4_nn::StepStats> for StepStats {
         StepStats {
             step: s.step as f64,
             loss: s.loss,
-            correct: s.correct,
+            metrics: s.metrics.into(),
             rows: s.rows as f64,
             time_steps: s.time_steps as f64,
             weight: s.weight,
@@ -273,17 +290,37 @@ impl From<s4_nn::StepStats> for StepStats {
     }
 }
 
+/// Sums over targets, by their own weights.
+#[napi(object, object_from_js = false)]
+pub struct MetricSums {
+    /// Σ of the weights.
+    pub weight: f64,
+    /// For cross-entropy Σw of the targets that were predicted right, Σw of those whose label was among the largest outputs, and
+    /// Σw·(−log of the label's probability). For other losses Σw·r², Σw·|r| and Σw·CRPS, each a mean over the values of a target.
+    #[napi(ts_type = "[number, number, number]")]
+    pub sums: Vec<f64>,
+}
+
+impl From<s4_nn::MetricSums> for MetricSums {
+    fn from(m: s4_nn::MetricSums) -> Self {
+        MetricSums { weight: m.weight, sums: m.sums.to_vec() }
+    }
+}
+
 /// Sums over the targets of an evaluation.
 #[napi(object, object_from_js = false)]
 pub struct Sums {
     /// Σ weight·loss.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right, for cross-entropy.
-    pub correct: f64,
+    /// Sum of the weights in the loss.
+    pub weight: f64,
+    /// Sums of which metrics are made.
+    pub metrics: MetricSums,
     /// Number of targets that count: one for each sequence where the model pools over time, else one for each time step.
     pub rows: f64,
-    /// Sum of the targets' weights.
-    pub weight: f64,
+    /// Sums of the targets' weights by label and predicted class, (classes, classes), where there are not too many classes.
+    #[napi(ts_type = "Float64Array")]
+    pub confusion: Option<Data>,
 }
 
 /// How far a training run is, with the sums of its epoch under way and the options that a resumed loop needs.
@@ -299,9 +336,9 @@ pub struct TrainState {
     pub items: f64,
     /// Σ weight·loss over the epoch under way.
     pub loss: f64,
-    /// Sum of the weights of the targets that were predicted right in the epoch under way.
-    pub correct: f64,
-    /// Sum of the targets' weights in the epoch under way.
+    /// Sums of which metrics are made, over the epoch under way.
+    pub metrics: MetricSums,
+    /// Sum of the weights in the mean losses of the epoch under way.
     pub weight: f64,
     /// Gradient norm of the last update.
     pub grad_norm: f64,
@@ -313,6 +350,8 @@ pub struct TrainState {
     pub shuffle: bool,
     /// Number of epochs of the whole run, where it was given.
     pub total_epochs: Option<f64>,
+    /// The option topK of the run.
+    pub top_k: Option<f64>,
 }
 
 impl TrainState {
@@ -325,20 +364,22 @@ impl TrainState {
             samples: p.samples as f64,
             items: p.items as f64,
             loss: p.loss,
-            correct: p.correct,
+            metrics: p.metrics.into(),
             weight: p.weight,
             grad_norm: p.grad_norm,
             lr: p.lr,
             seed: config.seed as f64,
             shuffle: config.shuffle,
             total_epochs: config.epochs.map(|n| n as f64),
+            top_k: config.top_k.map(|k| k as f64),
         }
     }
 }
 
 impl From<Evaluation> for Sums {
     fn from(e: Evaluation) -> Self {
-        Sums { loss: e.loss, correct: e.correct, rows: e.rows, weight: e.weight }
+        let confusion = (!e.confusion.is_empty()).then_some(Data::F64(e.confusion));
+        Sums { loss: e.loss, weight: e.weight, metrics: e.metrics.into(), rows: e.rows, confusion }
     }
 }
 

@@ -11,13 +11,13 @@ use s4_ssm::{
 
 /// The stored state of one head of one sequence, from a state (batch, H, 2, N/2); `head_index` counts through (batch,
 /// H).
-fn state_of_head(state: Option<&Vec<f64>>, head_index: usize, pairs: usize) -> Option<Vec<C64>> {
+pub(crate) fn state_of_head(state: Option<&Vec<f64>>, head_index: usize, pairs: usize) -> Option<Vec<C64>> {
     let parts = &state?[head_index * 2 * pairs..][..2 * pairs];
     Some((0..pairs).map(|n| C64::new(parts[n], parts[pairs + n])).collect())
 }
 
 /// Appends a state in the layout (2, N/2): real parts, then imaginary parts.
-fn append_state(to: &mut Vec<f64>, state: &[C64]) {
+pub(crate) fn append_state(to: &mut Vec<f64>, state: &[C64]) {
     to.extend(state.iter().map(|x| x.re));
     to.extend(state.iter().map(|x| x.im));
 }
@@ -124,7 +124,7 @@ pub fn gradients(layer: &Layer, call: &Call) -> Gradients {
         if !spec.has_state() {
             pass.kernel_backward(&dkernel);
         }
-        pass.add_to(&mut params, layer, h);
+        pass.add_to(&mut params, layer, h, 1.0);
     }
     Gradients { du, dstate0: spec.has_state().then_some(dstate0), params }
 }
@@ -137,7 +137,7 @@ pub fn kernel_gradients(layer: &Layer, len: usize, dkernel: &[f64]) -> [Vec<f64>
             .map(|c| dkernel[(c * layer.spec.heads + h) * len..][..len].to_vec());
         let mut pass = RecurrenceTranspose::new(ssm);
         pass.kernel_backward(&rows.collect::<Vec<_>>());
-        pass.add_to(&mut params, layer, h);
+        pass.add_to(&mut params, layer, h, 1.0);
     }
     params
 }
@@ -155,7 +155,7 @@ fn correlate(dkernel: &mut [f64], dy: &[f64], u: &[f64], at: impl Fn(usize, usiz
 ///
 /// Gradients g of a complex z are defined by dF = Re(g dz), without a conjugate. A stored entry z and its conjugate in
 /// the full state first have gradients g and g′ of their own; the gradient of the stored entry is g + conj(g′).
-struct RecurrenceTranspose<'a> {
+pub(crate) struct RecurrenceTranspose<'a> {
     ssm: &'a Ssm,
     discrete: DiscretizedMatrices,
     da_bar: DMatrix<C64>,
@@ -165,7 +165,7 @@ struct RecurrenceTranspose<'a> {
 }
 
 impl<'a> RecurrenceTranspose<'a> {
-    fn new(ssm: &'a Ssm) -> Self {
+    pub(crate) fn new(ssm: &'a Ssm) -> Self {
         let n = 2 * ssm.pairs();
         RecurrenceTranspose {
             ssm,
@@ -178,7 +178,7 @@ impl<'a> RecurrenceTranspose<'a> {
 
     /// Goes backwards through one sequence: adds to the gradients of Ā, B̄ and C, and gives those of u and of the state
     /// before the first time step (its stored half).
-    fn backward(
+    pub(crate) fn backward(
         &mut self,
         u: &[f64],
         dy: &[&[f64]],
@@ -264,8 +264,8 @@ impl<'a> RecurrenceTranspose<'a> {
         (ddt, to_half_gradients(&da.diagonal()), to_half_gradients(&db_dt.component_mul(&dt)), dp.collect())
     }
 
-    /// Adds the gradients of head h to those of the layer's parameters.
-    fn add_to(&self, to: &mut [Vec<f64>; 7], layer: &Layer, h: usize) {
+    /// Adds the gradients of head h, whose Δ was multiplied by `interval`, to those of the layer's parameters.
+    pub(crate) fn add_to(&self, to: &mut [Vec<f64>; 7], layer: &Layer, h: usize, interval: f64) {
         let (spec, [inv_dt, a_real, a_imag, ..]) = (&layer.spec, &layer.values);
         let (pairs, s) = (spec.pairs(), h % spec.n_ssm);
         let (ddt, dlambda, db, dp) = self.discretization();
@@ -280,7 +280,7 @@ impl<'a> RecurrenceTranspose<'a> {
         (0..spec.rank).for_each(|r| complex(5, r * spec.n_ssm + s, &dp[r]));
         for n in 0..pairs {
             let i = if spec.dt_per_state { h * pairs + n } else { h };
-            to[0][i] += ddt[n] * layer.rate * spec.dt_transform.derivative(inv_dt[i]);
+            to[0][i] += ddt[n] * layer.rate * interval * spec.dt_transform.derivative(inv_dt[i]);
             // Λ = −f(a_real) − i·g(a_imag).
             let i = s * pairs + n;
             to[1][i] -= dlambda[n].re * spec.real_transform.derivative(a_real[i]);

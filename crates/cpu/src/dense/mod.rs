@@ -2,6 +2,7 @@
 
 mod activation;
 mod batch_norm;
+mod drop_path;
 mod dropout;
 mod embedding;
 mod layer_norm;

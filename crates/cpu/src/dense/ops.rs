@@ -2,7 +2,7 @@
 
 use crate::{
     Cpu, Workspace,
-    dense::{batch_norm, embedding, layer_norm, linear, loss, mix, pooling},
+    dense::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, pooling},
 };
 use s4_backend::*;
 
@@ -49,6 +49,10 @@ impl<T: Scalar> DenseOps for Cpu<T> {
 
     fn mix_backward(&self, args: MixBackward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         mix::backward(self, args, ws)
+    }
+
+    fn drop_path(&self, args: DropPath<'_, Self>) -> Result<()> {
+        drop_path::forward(self, args)
     }
 
     fn zero_beyond_lengths(&self, args: ZeroBeyondLengths<'_, Self>) -> Result<()> {

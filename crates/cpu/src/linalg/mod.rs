@@ -1,5 +1,6 @@
 //! Matrix products, transforms, elementary functions and the choice of the instruction set.
 
+pub(crate) mod complex_exp;
 pub(crate) mod fft;
 #[allow(unsafe_code, reason = "the call of the matrix library, and tiles that tasks write side by side")]
 pub(crate) mod gemm;

@@ -26,7 +26,7 @@ use crate::{
 use s4_backend::{Discretization, SsmSpec};
 
 /// The largest rank of P that a layer may have.
-const MAX_RANK: usize = 8;
+pub(crate) const MAX_RANK: usize = 8;
 
 /// Real coordinates throughout: a vector of N reals is [Re; Im] of N/2 complex numbers.
 #[derive(Clone, Debug, Default)]

@@ -6,6 +6,8 @@
 //! - `kernel` (by blocks of powers, `kernel_blocks`) or `cauchy` (the paper's Algorithm 1), then `conv`;
 //! - `chunk`: chunked state passing.
 //!
+//! Whole sequences whose time steps have intervals of their own go by `intervals`, a recurrence a step.
+//!
 //! `sequence` is the operation on whole sequences that a layer calls; it picks among the last two.
 
 mod cauchy;
@@ -16,6 +18,7 @@ mod conv;
 mod discretize;
 #[cfg(test)]
 mod golden_tests;
+mod intervals;
 mod kernel;
 mod kernel_blocks;
 mod params;

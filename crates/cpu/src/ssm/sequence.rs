@@ -7,6 +7,7 @@ use crate::{
     Cpu, Ints, Workspace,
     ssm::{
         chunk::{CHUNK, ChunkBackward, ChunkForward, ChunkPlan, ChunkSizes, PhiBlocks},
+        intervals,
         params::shorten,
     },
 };
@@ -48,6 +49,7 @@ impl<T: Scalar> SsmPlan<T> {
     /// Elements of `saved` with this plan's chunks.
     pub(crate) fn saved_len(&self, be: &Cpu<T>, call: &SsmCall<'_, Cpu<T>>) -> usize {
         match be.chosen_algorithm(call) {
+            _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
             Algorithm::Chunk => self.chunk.saved(call.batch, call.len),
             _ => 0,
         }
@@ -143,6 +145,7 @@ impl<T: Scalar> SsmOps for Cpu<T> {
 
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
         match self.chosen_algorithm(call) {
+            _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
             Algorithm::Chunk => ChunkPlan::<T>::saved_len(&call.spec, CHUNK, call.batch, call.len),
             _ => 0,
         }
@@ -155,6 +158,10 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         ws: &mut Workspace<T>,
     ) -> Result<()> {
         args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
+        if let Some(intervals) = args.call.options.intervals {
+            self.forward_with_intervals(args, intervals, ws);
+            return Ok(());
+        }
         let SsmForward { y, state_end, saved, u, state0, params, call } = args;
         let (sizes, rate, version) = (sizes(&call), call.options.rate, call.version);
         let algorithm = self.chosen_algorithm(&call);
@@ -214,6 +221,10 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         ws: &mut Workspace<T>,
     ) -> Result<()> {
         args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
+        if let Some(intervals) = args.call.options.intervals {
+            self.backward_with_intervals(args, intervals, ws);
+            return Ok(());
+        }
         let SsmBackward { mut du, mut dstate0, mut grads, dy, dstate_end, u, state0, saved, params, call } =
             args;
         let (spec, sizes, rate, version) = (call.spec, sizes(&call), call.options.rate, call.version);

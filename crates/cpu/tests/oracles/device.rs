@@ -138,7 +138,8 @@ pub fn run_in<B: SsmOps>(
         be.upload_ints(&mut ints, &host).unwrap();
         ints
     });
-    let options = CallOptions { lengths: lengths.as_ref(), rate: layer.rate, algorithm, training: false };
+    let options =
+        CallOptions { lengths: lengths.as_ref(), rate: layer.rate, algorithm, ..Default::default() };
     let shape: SsmCall<'_, B> = SsmCall { spec, batch: call.batch, len: call.len, options, version };
     let state_buffer = || layer.spec.has_state().then(|| spoiled(be, spec.state_len(call.batch)));
     let mut y = spoiled(be, call.batch * spec.outputs() * call.len);

@@ -1,21 +1,20 @@
 //! Losses with their gradients (`kernels/dense/loss.cu`).
 
 use crate::{device::Cuda, driver::args};
-use s4_backend::{LossForwardBackward, Result, Target};
+use s4_backend::{LOSS_SUMS, LossForwardBackward, Result, Target};
 
 pub(super) fn forward_backward(be: &Cuda, args: &LossForwardBackward<'_, Cuda>) -> Result<()> {
-    let LossForwardBackward { stats, doutput, output, target, row_weights, loss, rows, outputs, denominator } =
-        args;
-    let (&rows, &outputs) = (rows, outputs);
+    let &LossForwardBackward { output, target, row_weights, class_weights, loss, .. } = args;
+    let (rows, outputs) = (args.rows, args.outputs);
     if rows * outputs == 0 {
         return Ok(());
     }
-    let (values, labels) = match *target {
+    let (values, labels) = match target {
         Target::Values(values) => (Some(values), None),
         Target::Labels(labels) => (None, Some(labels)),
     };
     let (levels, q) = (loss.levels.as_slice().len(), loss.levels.padded());
-    let cells = be.scratch64("loss_forward_backward", 2 * rows)?;
+    let cells = be.scratch64("loss_forward_backward", LOSS_SUMS * rows)?;
     be.launch(
         ("loss", "loss"),
         (rows.div_ceil(4), 1, 1),
@@ -23,17 +22,22 @@ pub(super) fn forward_backward(be: &Cuda, args: &LossForwardBackward<'_, Cuda>) 
         0,
         args![
             &cells,
-            doutput.as_ref(),
-            *output,
+            args.doutput.as_ref(),
+            args.predictions.as_ref(),
+            output,
             values,
             labels,
-            *row_weights,
+            row_weights,
+            class_weights,
             loss.kind.code(),
             loss.huber_delta,
+            loss.label_smoothing,
+            args.top_k.min(outputs),
             rows,
             outputs,
-            *denominator,
+            args.denominator,
             levels,
+            loss.levels.centre(),
             q[0],
             q[1],
             q[2],
@@ -45,5 +49,5 @@ pub(super) fn forward_backward(be: &Cuda, args: &LossForwardBackward<'_, Cuda>) 
             q[8]
         ],
     )?;
-    be.launch(("loss", "loss_total"), (1, 1, 1), (1024, 1), 0, args![stats, &cells, rows])
+    be.launch(("loss", "loss_total"), (1, 1, 1), (1024, 1), 0, args![&args.stats, &cells, rows])
 }

@@ -1,6 +1,7 @@
 //! The operations around the SSM (norms, mix, pooling, loss, embedding, linear), and the optimizer.
 
 mod batch_norm;
+mod drop_path;
 mod dropout;
 mod embedding;
 mod f16_copies;

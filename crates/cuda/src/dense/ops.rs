@@ -1,11 +1,11 @@
 //! The backend contract's operations around the SSM: arguments are checked here, work is done in the files of the same
 //! names.
 
-use super::{batch_norm, embedding, layer_norm, linear, loss, mix, pooling};
+use super::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, pooling};
 use crate::{device::Cuda, memory::Workspace};
 use s4_backend::{
-    BatchNormBackward, BatchNormForward, BatchNormRecompute, DenseOps, EmbeddingBackward, EmbeddingForward,
-    LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
+    BatchNormBackward, BatchNormForward, BatchNormRecompute, DenseOps, DropPath, EmbeddingBackward,
+    EmbeddingForward, LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
     LossForwardBackward, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result,
     ZeroBeyondLengths,
 };
@@ -63,6 +63,11 @@ impl DenseOps for Cuda {
     fn mix_backward(&self, args: MixBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
         args.check(self, self.mix_saved_len(&args.call))?;
         mix::backward(self, &args)
+    }
+
+    fn drop_path(&self, args: DropPath<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        drop_path::forward(self, &args)
     }
 
     fn zero_beyond_lengths(&self, args: ZeroBeyondLengths<'_, Self>) -> Result<()> {

@@ -97,6 +97,41 @@ pub(super) fn with_params(first: &[Arg], layer: &Layer<'_>) -> Vec<Arg> {
     arguments
 }
 
+/// The gradients of each head's stored parameters but C and D, f64: those of inv_dt, a_real and a_imag (H, P), of B (H, P) and
+/// P (H, R, P) complex.
+pub(super) struct ParameterGradients {
+    block: DeviceBlock,
+    /// H·P
+    len: usize,
+    rank: usize,
+}
+
+impl ParameterGradients {
+    pub(super) fn new(cuda: &Cuda, op: &'static str, spec: &SsmSpec) -> Result<Self> {
+        let len = spec.heads * spec.pairs();
+        let block = cuda.scratch64(op, len * (3 + 2 + 2 * spec.rank))?;
+        Ok(ParameterGradients { block, len, rank: spec.rank })
+    }
+    fn part(&self, from: usize, count: usize) -> Span {
+        self.block.span().part(8 * self.len * from, 8 * self.len * count)
+    }
+    pub(super) fn dt(&self) -> Span {
+        self.part(0, 1)
+    }
+    pub(super) fn re(&self) -> Span {
+        self.part(1, 1)
+    }
+    pub(super) fn im(&self) -> Span {
+        self.part(2, 1)
+    }
+    pub(super) fn b(&self) -> Span {
+        self.part(3, 2)
+    }
+    pub(super) fn p(&self) -> Span {
+        self.part(5, 2 * self.rank)
+    }
+}
+
 impl Cuda {
     pub(super) fn discretize(&self, op: &'static str, layer: &Layer<'_>) -> Result<Discrete> {
         let spec = &layer.spec;
@@ -119,14 +154,22 @@ impl Cuda {
         layer: &Layer<'_>,
     ) -> Result<()> {
         let spec = &layer.spec;
-        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
-        let hp = heads * pairs;
-        // dΔ, dRe Λ, dIm Λ: f64; dB, dP: complex.
-        let block = self.scratch64(op, hp * (3 + 2 + 2 * rank))?;
-        let at = |from: usize, n: usize| block.span().part(8 * hp * from, 8 * hp * n);
-        let (dt, re, im, b, p) = (at(0, 1), at(1, 1), at(2, 1), at(3, 2), at(5, 2 * rank));
+        let (heads, pairs) = (spec.heads, spec.pairs());
+        let sums = ParameterGradients::new(self, op, spec)?;
+        let (dt, re, im, b, p) = (sums.dt(), sums.re(), sums.im(), sums.b(), sums.p());
         let arguments = with_params(args![dt, re, im, b, p, gradient_parts, count], layer);
         self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
+        self.add_parameter_gradients(grads, &sums, spec)
+    }
+
+    /// Adds the gradients of each head to those of the stored parameters, all but those of C and D.
+    pub(super) fn add_parameter_gradients(
+        &self,
+        grads: GradientSpans,
+        sums: &ParameterGradients,
+        spec: &SsmSpec,
+    ) -> Result<()> {
+        let (heads, pairs, rank) = (spec.heads, spec.pairs(), spec.rank);
         self.launch(
             ("discretize", "add_parameter_gradients"),
             (spec.n_ssm, pairs, 1),
@@ -138,11 +181,11 @@ impl Cuda {
                 grads.a_imag,
                 grads.b,
                 grads.p,
-                dt,
-                re,
-                im,
-                b,
-                p,
+                sums.dt(),
+                sums.re(),
+                sums.im(),
+                sums.b(),
+                sums.p(),
                 heads,
                 pairs,
                 spec.n_ssm,
@@ -153,7 +196,7 @@ impl Cuda {
         if spec.dt_per_state {
             return Ok(());
         }
-        let arguments = args![grads.inv_dt, dt, pairs];
+        let arguments = args![grads.inv_dt, sums.dt(), pairs];
         self.launch(("discretize", "add_step_gradients"), (heads, 1, 1), (32, 1), 0, arguments)
     }
 }

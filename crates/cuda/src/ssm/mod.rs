@@ -8,6 +8,7 @@ mod conv;
 mod discretize;
 mod forward;
 mod impulse_kernel;
+mod intervals;
 mod matrices;
 mod ops;
 mod pass_backward;

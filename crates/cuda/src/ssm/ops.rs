@@ -1,11 +1,12 @@
-//! The backend contract's operations of the SSM on whole sequences: by chunk passes, or by a kernel and FFT
-//! convolution.
+//! The backend contract's operations of the SSM on whole sequences: by chunk passes, by a kernel and FFT convolution, or
+//! with intervals by a recurrence a step.
 
 use super::{
     backward::ChunkBackward,
     conv::{Convolution, ConvolutionBackward},
     discretize::Layer,
     forward::ChunkForward,
+    intervals,
     matrices::{KernelRange, TransitionBuffer},
     plan::SsmPlan,
     sizes::Sizes,
@@ -92,6 +93,7 @@ impl SsmOps for Cuda {
     /// The states that enter the segments, where sequences are cut; backward recomputes all else that it needs.
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
         match self.chosen_algorithm(call) {
+            _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
             Algorithm::Chunk => self.chunk_saved_len(&call.spec, call.batch, call.len),
             _ => 0,
         }
@@ -100,6 +102,9 @@ impl SsmOps for Cuda {
     fn ssm_forward(&self, args: SsmForward<'_, Self>, plan: &mut SsmPlan, _ws: &mut Workspace) -> Result<()> {
         const OP: &str = "ssm_forward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        if let Some(intervals) = args.call.options.intervals {
+            return self.forward_with_intervals(&args, intervals);
+        }
         let states = args.state0.is_some() || args.state_end.is_some();
         if self.goes_by_fft(OP, &args.call, states)? {
             return self.fft_forward(&args);
@@ -154,6 +159,9 @@ impl SsmOps for Cuda {
     ) -> Result<()> {
         const OP: &str = "ssm_backward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        if let Some(intervals) = args.call.options.intervals {
+            return self.backward_with_intervals(&args, intervals);
+        }
         let states = args.state0.is_some() || args.dstate_end.is_some() || args.dstate0.is_some();
         if self.goes_by_fft(OP, &args.call, states)? {
             return self.fft_backward(&args);

@@ -1,6 +1,6 @@
 //! Launches every kernel of the build, at shapes small enough for a sanitizer.
 
-use crate::{Report, conv, linear, memory, mix, norm, ssm};
+use crate::{Report, conv, intervals, linear, memory, mix, norm, ssm};
 use s4_cuda::{Cuda, Options, Precision, probe};
 use s4_testing::conformance::{Extent, Family, run_families};
 use std::collections::BTreeSet;
@@ -30,6 +30,7 @@ fn common(be: &Cuda) {
         Family::Linear,
         Family::Norm,
         Family::Mix,
+        Family::DropPath,
         Family::Pooling,
         Family::Embedding,
         Family::Loss,
@@ -38,6 +39,7 @@ fn common(be: &Cuda) {
     // The conformance test runs all cases; these launch every kernel, and a sanitizer gets through them.
     run_families(be, &families, Extent::Few).assert_passed();
     memory::transfers(be);
+    intervals::small(be);
     let mut report = Report::default();
     norm::compare(be, &mut report, &[128, 256, 512, 700]);
     conv::compare(be, &mut report, &[(1, 1, 1, 9000, 300, false), (3, 2, 2, 4100, 40, true)]);

@@ -1,7 +1,7 @@
 //! Runs one SSM layer on any backend: host arrays in f64 in, named host arrays in f64 out.
 
 use s4_backend::*;
-use s4_testing::{layer::PARAMETERS, noise};
+use s4_testing::{intervals::random_intervals, layer::PARAMETERS, noise};
 
 /// Parameters and inputs of one run.
 #[derive(Clone)]
@@ -15,6 +15,8 @@ pub struct Run {
     pub algorithm: Algorithm,
     pub lengths: Option<Vec<i32>>,
     pub states: bool,
+    /// Whether time steps have intervals of their own.
+    pub uneven: bool,
     pub seed: u64,
 }
 
@@ -73,7 +75,14 @@ pub fn outputs_with_plan<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, v
         ints
     });
     let (rate, algorithm) = (run.rate, run.algorithm);
-    let options = CallOptions { lengths: lengths.as_ref(), rate, algorithm, training: false };
+    let intervals = run.uneven.then(|| up(be, &random_intervals(batch, len)));
+    let options = CallOptions {
+        lengths: lengths.as_ref(),
+        intervals: intervals.as_ref(),
+        rate,
+        algorithm,
+        training: false,
+    };
     let call: SsmCall<'_, B> = SsmCall { spec: *spec, batch, len, options, version };
     let mut y = nan(be, batch * spec.outputs() * len);
     let mut end = nan(be, spec.state_len(batch));

@@ -3,6 +3,7 @@
 
 mod conv;
 mod every;
+mod intervals;
 mod kernel;
 mod layer;
 mod linear;

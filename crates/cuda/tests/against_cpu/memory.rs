@@ -57,6 +57,7 @@ fn a_steady_call_allocates_nothing() {
         algorithm: Algorithm::Auto,
         lengths: None,
         states: true,
+        uneven: false,
         seed: 1,
     };
     let first = outputs_of(&be, &run);

@@ -43,6 +43,7 @@ pub fn run(case: &golden::Case, batch: usize, len: usize) -> Run {
         algorithm: Algorithm::Chunk,
         lengths: None,
         states: false,
+        uneven: false,
         seed: 7,
     }
 }
@@ -217,7 +218,7 @@ fn the_same_bits_twice() {
 }
 
 /// The case with twice the state: its modes, and the same modes shifted.
-fn doubled(case: &golden::Case) -> golden::Case {
+pub fn doubled(case: &golden::Case) -> golden::Case {
     let mut wide = case.clone();
     let pairs = case.spec.pairs();
     wide.spec.state *= 2;

@@ -2,7 +2,7 @@
 
 pub use s4_backend::{Backend, Memory, Scalar};
 pub use s4_cpu::Cpu;
-pub use s4_nn::{Algorithm, CallOptions};
+pub use s4_nn::{Algorithm, CallOptions, HostOptions};
 pub use s4_testing::{
     cast, close,
     golden::{Golden, folder as golden_dir},
@@ -28,21 +28,21 @@ pub fn noise(seed: u64, n: usize) -> Vec<f64> {
 }
 
 /// Rows of these lengths.
-pub fn with_lengths(lengths: &[i32]) -> CallOptions<'_, [i32]> {
+pub fn with_lengths<T>(lengths: &[i32]) -> HostOptions<'_, T> {
     CallOptions { lengths: Some(lengths), ..Default::default() }
 }
 
 /// By this algorithm.
-pub fn by(algorithm: Algorithm) -> CallOptions<'static, [i32]> {
+pub fn by<T: 'static>(algorithm: Algorithm) -> HostOptions<'static, T> {
     CallOptions { algorithm, ..Default::default() }
 }
 
 /// At this rate.
-pub fn at_rate(rate: f64) -> CallOptions<'static, [i32]> {
+pub fn at_rate<T: 'static>(rate: f64) -> HostOptions<'static, T> {
     CallOptions { rate, ..Default::default() }
 }
 
 /// With dropout and batch statistics.
-pub fn in_training(training: bool) -> CallOptions<'static, [i32]> {
+pub fn in_training<T: 'static>(training: bool) -> HostOptions<'static, T> {
     CallOptions { training, ..Default::default() }
 }

@@ -22,6 +22,7 @@ fn batch(seed: u64, lengths: &[i32], weight: f32) -> OwnedBatch<f32> {
         batch: lengths.len(),
         len: LEN,
         lengths: Some(lengths.to_vec()),
+        intervals: None,
         weights: Some(vec![weight; n]),
         call: CallOptions::default(),
     }

@@ -111,6 +111,18 @@ fn dropout_channels_two_sided() {
 }
 
 #[test]
+fn feed_forward_and_drop_path() {
+    check(r#""feedForward": 2, "norm": "layer""#, true, false);
+    check(r#""feedForward": 1.5, "norm": "batch", "mode": "s4d", "prenorm": false"#, true, false);
+    check(r#""feedForward": 2, "norm": "batch", "mode": "s4d", "pooling": "mean""#, false, true);
+    check(r#""feedForward": 2, "norm": "none", "residual": false, "dropout": 0.3"#, true, true);
+    // Key (9, 4) drops some of the branches of the two sequences and keeps others: see the test below.
+    check(r#""feedForward": 2, "dropPath": 0.4, "dropout": 0.3"#, true, true);
+    check(r#""feedForward": 1, "dropPath": 0.4, "norm": "layer", "prenorm": false"#, true, true);
+    check(r#""dropPath": 0.5, "tiedDropout": true, "dropout": 0.2"#, true, true);
+}
+
+#[test]
 fn backward_twice_accumulates_twice() {
     for norm in ["layer", "batch"] {
         for pooling in ["none", "mean"] {

@@ -41,7 +41,7 @@ fn numbers_that_no_run_has_are_refused() {
         &["progress", "samples"],
         &["progress", "items"],
         &["progress", "weight"],
-        &["progress", "correct"],
+        &["progress", "metrics", "weight"],
         &["progress", "gradNorm"],
         &["progress", "lr"],
         &["schedule", "plateau"],

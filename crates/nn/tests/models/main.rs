@@ -9,6 +9,7 @@ mod golden_train;
 mod gradients;
 mod groups;
 mod hostile_trainer;
+mod losses;
 mod network;
 mod official_models;
 mod old_checkpoints;

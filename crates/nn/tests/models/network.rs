@@ -26,13 +26,13 @@ fn convolution_chunks_steps<T: Scalar>(tol: f64)
 where
     Cpu<T>: Backend<Scalar = T>,
 {
-    for mode in ["s4", "s4d"] {
+    for (mode, feed_forward) in [("s4", 0), ("s4d", 0), ("s4", 2)] {
         for (norm, prenorm) in [("layer", true), ("layer", false), ("batch", true), ("batch", false)] {
-            let what = format!("{mode} {norm} prenorm {prenorm}");
+            let what = format!("{mode} {norm} prenorm {prenorm} feed-forward {feed_forward}");
             let mut m = model::<T>(
                 &format!(
                     r#"{{"input": 2, "output": 3, "features": 12, "layers": 4, "state": 16, "mode": "{mode}",
-                        "norm": "{norm}", "prenorm": {prenorm}, "loss": "mse", "seed": 3}}"#
+                        "norm": "{norm}", "prenorm": {prenorm}, "loss": "mse", "seed": 3, "feedForward": {feed_forward}}}"#
                 ),
                 2,
             );

@@ -21,6 +21,7 @@ fn batch(i: u64) -> OwnedBatch<f32> {
         batch: 1,
         len: 40,
         lengths: None,
+        intervals: None,
         weights: None,
         call: CallOptions::default(),
     }

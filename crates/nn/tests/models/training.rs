@@ -311,7 +311,7 @@ fn bad_batches_are_refused_before_any_work() {
         let error = t.train_step(&mut m, &batch).unwrap_err();
         assert_eq!(error.code.as_str(), code, "{error}");
         let mut total = Evaluation::default();
-        assert_eq!(m.evaluate(&batch, &mut total).unwrap_err().code.as_str(), code);
+        assert_eq!(m.evaluate(&batch, 1, &mut total).unwrap_err().code.as_str(), code);
     }
     assert_eq!(t.steps(), 0);
     t.train_step(&mut m, &ok).unwrap();
@@ -338,13 +338,13 @@ fn evaluation_counts_what_training_counts() {
         ..Batch::new(Input::Values(&x), TargetData::Labels(&labels), 2, 10)
     };
     let mut total = Evaluation::default();
-    m.evaluate(&batch, &mut total).unwrap();
+    m.evaluate(&batch, 1, &mut total).unwrap();
     assert_eq!(total.rows, 13.0);
     let mut t = Trainer::new(&m, TrainConfig::default()).unwrap();
     t.train_step(&mut m, &batch).unwrap();
     let stats = t.read_stats(&m).unwrap();
-    close("loss", &[total.metrics().loss], &[stats.loss], 1e-12);
-    assert_eq!((stats.rows, stats.correct), (13, total.correct));
+    close("loss", &[total.means().loss], &[stats.loss], 1e-12);
+    assert_eq!((stats.rows, stats.metrics), (13, total.metrics));
 }
 
 #[test]

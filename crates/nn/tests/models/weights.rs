@@ -71,11 +71,11 @@ fn an_evaluation_is_the_mean_by_weight_over_its_batches() {
     let mut total = Evaluation::default();
     let (mut loss, mut weight) = (0.0, 0.0);
     for part in &parts {
-        m.evaluate(&part.batch(), &mut total).unwrap();
+        m.evaluate(&part.batch(), 1, &mut total).unwrap();
         let sums = part.sums(&mut m);
         (loss, weight) = (loss + sums.0, weight + sums.1);
     }
-    close("loss", &[total.metrics().loss], &[loss / weight], 1e-12);
+    close("loss", &[total.means().loss], &[loss / weight], 1e-12);
     close("weight", &[total.weight], &[weight], 1e-12);
 }
 
@@ -148,10 +148,10 @@ fn labels_that_are_left_out_count_nothing() {
     // Hits count by weight.
     let weights = [0.25, 1.0, 0.5];
     let mut total = Evaluation::default();
-    a.evaluate(&Batch { weights: Some(&weights), ..batch(&[0, 0, 0]) }, &mut total).unwrap();
+    a.evaluate(&Batch { weights: Some(&weights), ..batch(&[0, 0, 0]) }, 1, &mut total).unwrap();
     let y = a.forward(Input::Values(&x), 3, LEN, &Default::default()).unwrap().y;
     let hits: f64 = (0..3).filter(|r| y[2 * r] >= y[2 * r + 1]).map(|r| weights[r]).sum();
-    close("accuracy", &[total.metrics().accuracy], &[hits / 1.75], 1e-12);
+    close("accuracy", &[total.means().accuracy], &[hits / 1.75], 1e-12);
 }
 
 #[test]
@@ -162,12 +162,14 @@ fn what_does_not_count_may_be_anything() {
         batch: 2,
         len: 3,
         lengths: Some(vec![2, 1]),
+        intervals: Some(vec![0.5, 2.0, f64::NAN, 3.0, 0.0, -1.0]),
         weights: Some(vec![1.0, 0.0, f64::NAN, 1.0, 1.0, 1.0]),
         call: CallOptions::default(),
     };
     batch.clear_uncounted(true);
     assert_eq!(batch.input, OwnedArray::Values(vec![1.0, 2.0, 0.0, 4.0, 0.0, 0.0]));
     assert_eq!(batch.target, OwnedArray::Values(vec![1.0, 0.0, 0.0, 4.0, 0.0, 0.0]));
+    assert_eq!(batch.intervals, Some(vec![0.5, 2.0, 1.0, 3.0, 1.0, 1.0]));
     assert_eq!(batch.weights, Some(vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0]));
     let mut tokens: OwnedArray<f64> = OwnedArray::Integers(vec![5, -1, -1]);
     tokens.clear_padding(&[1], 3);

@@ -13,10 +13,24 @@ struct LossCase {
     values: Vec<f64>,
     labels: Vec<i32>,
     weights: Option<Vec<f64>>,
+    class_weights: Option<Vec<f64>>,
+    top_k: usize,
     denominator: f64,
 }
 
 impl LossCase {
+    /// −log softmax(x) of each class.
+    fn nll(x: &[f64]) -> Vec<f64> {
+        let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let log_sum = x.iter().map(|v| (v - top).exp()).sum::<f64>().ln() + top;
+        x.iter().map(|v| log_sum - v).collect()
+    }
+
+    /// Whether a prediction counts.
+    fn counts(&self, row: usize) -> bool {
+        self.labels[row] >= 0 && self.weight(row) > 0.0
+    }
+
     /// The loss of one prediction x, without its weight.
     fn loss_of_row(&self, row: usize, x: &[f64]) -> f64 {
         let Loss { kind, huber_delta: delta, .. } = self.loss;
@@ -24,10 +38,16 @@ impl LossCase {
         let sum = |f: &dyn Fn(usize, f64) -> f64| (0..self.width).map(|i| f(i, residual(i))).sum::<f64>();
         match kind {
             LossKind::CrossEntropy if self.labels[row] < 0 => 0.0,
+            // torch.nn.functional.cross_entropy with weight and label_smoothing: the cross-entropy with the target
+            // (1 − ε)·onehot + ε/classes, each class's term by its weight.
             LossKind::CrossEntropy => {
-                let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let exp_sum: f64 = x.iter().map(|v| (v - top).exp()).sum();
-                exp_sum.ln() + top - x[self.labels[row] as usize]
+                let smoothing = self.loss.label_smoothing;
+                let term = |(class, nll): (usize, f64)| {
+                    let onehot = if class == self.labels[row] as usize { 1.0 } else { 0.0 };
+                    let target = (1.0 - smoothing) * onehot + smoothing / x.len() as f64;
+                    self.class_weights.as_ref().map_or(1.0, |v| v[class]) * target * nll
+                };
+                Self::nll(x).into_iter().enumerate().map(term).sum()
             }
             LossKind::Mse => sum(&|_, r| r * r),
             LossKind::Mae => sum(&|_, r| r.abs()),
@@ -65,14 +85,82 @@ impl LossCase {
         rows.map(|(row, x)| self.weight(row) / self.denominator * self.loss_of_row(row, x)).sum()
     }
 
-    /// Sum of the weights of the predictions whose largest output is the label.
-    fn weight_of_correct_predictions(&self, x: &[f64]) -> f64 {
-        let weight_if_correct = |(row, x): (usize, &[f64])| {
-            let best = (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
-            if best as i32 == self.labels[row] { self.weight(row) } else { 0.0 }
-        };
-        x.chunks(self.outputs).enumerate().map(weight_if_correct).sum()
+    /// The three sums of which metrics are made.
+    fn metric_sums(&self, x: &[f64]) -> [f64; 3] {
+        let mut sums = [0.0; 3];
+        for (row, x) in x.chunks(self.outputs).enumerate() {
+            let of_row =
+                if self.loss.kind.takes_labels() { self.label_metrics(row, x) } else { self.errors(row, x) };
+            sums.iter_mut().zip(of_row).for_each(|(sum, x)| *sum += self.weight(row) * x);
+        }
+        sums
     }
+
+    /// Whether the label has the largest output, whether it is among the largest, and −log softmax(x)\[label\].
+    fn label_metrics(&self, row: usize, x: &[f64]) -> [f64; 3] {
+        if !self.counts(row) {
+            return [0.0; 3];
+        }
+        let label = self.labels[row] as usize;
+        let mut order: Vec<usize> = (0..x.len()).collect();
+        order.sort_by(|&a, &b| x[b].total_cmp(&x[a]).then(a.cmp(&b)));
+        let place = order.iter().position(|&class| class == label).unwrap_or(usize::MAX);
+        let holds = |yes: bool| if yes { 1.0 } else { 0.0 };
+        [holds(place == 0), holds(place < self.top_k), Self::nll(x)[label]]
+    }
+
+    /// r², |r| and CRPS, each summed over the values of a target.
+    fn errors(&self, row: usize, x: &[f64]) -> [f64; 3] {
+        let (kind, width) = (self.loss.kind, self.width);
+        let levels = self.loss.levels.as_slice();
+        // Of the levels 0.2 and 0.7 the second is nearer to ½.
+        let centre = if kind == LossKind::Quantile { width } else { 0 };
+        let mut sums = [0.0; 3];
+        for i in 0..width {
+            let target = self.values[row * width + i];
+            let r = x[centre + i] - target;
+            let crps = match kind {
+                LossKind::Gaussian => crps_by_integral(r, x[width + i].clamp(-10.0, 10.0).exp()),
+                LossKind::Quantile => {
+                    let pinball = |(k, q): (usize, &f64)| {
+                        let r = target - x[k * width + i];
+                        (q * r).max((q - 1.0) * r)
+                    };
+                    2.0 * levels.iter().enumerate().map(pinball).sum::<f64>() / levels.len() as f64
+                }
+                _ => 0.0,
+            };
+            sums.iter_mut().zip([r * r, r.abs(), crps]).for_each(|(sum, x)| *sum += x);
+        }
+        sums
+    }
+
+    /// Class of the largest output of each prediction that counts, −1 of the others.
+    fn predictions(&self, x: &[f64]) -> Vec<f64> {
+        let best = |x: &[f64]| (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
+        let rows = x.chunks(self.outputs).enumerate();
+        rows.map(|(row, x)| if self.counts(row) { best(x) as f64 } else { -1.0 }).collect()
+    }
+}
+
+/// CRPS of N(0, σ²) at r by its definition, ∫(Φ(t/σ) − [t ≥ r])² dt: σ times the integral for a standard normal, on both sides of the
+/// step by Simpson's rule, of which two step sizes are extrapolated.
+fn crps_by_integral(r: f64, sigma: f64) -> f64 {
+    let z = (r / sigma).abs();
+    let cdf = |t: f64| 0.5 * libm::erfc(-t * std::f64::consts::FRAC_1_SQRT_2);
+    let simpson = |parts: usize, from: f64, to: f64, f: &dyn Fn(f64) -> f64| {
+        let h = (to - from) / parts as f64;
+        let factor = |i: usize| if i == 0 || i == parts { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 };
+        (0..=parts).map(|i| factor(i) * f(from + i as f64 * h)).sum::<f64>() * h / 3.0
+    };
+    let integral = |from: f64, to: f64, f: &dyn Fn(f64) -> f64| {
+        (16.0 * simpson(600, from, to, f) - simpson(300, from, to, f)) / 15.0
+    };
+    // Beyond 9 deviations Φ is 0 or 1 to the last bit that counts; up to a z further out the integrand is 1.
+    let end = z.min(9.0);
+    let below = integral(-9.0, end, &|t| cdf(t).powi(2));
+    let above = integral(end, 9.0, &|t| (1.0 - cdf(t)).powi(2));
+    sigma * (below + above + (z - end))
 }
 
 impl<B: Backend> Suite<'_, B> {
@@ -81,15 +169,25 @@ impl<B: Backend> Suite<'_, B> {
             for weighted in [false, true] {
                 for &kind in LossKind::ALL {
                     let levels = QuantileLevels::new(&[0.2, 0.7]).expect("two levels");
-                    let loss = Loss { kind, huber_delta: HUBER_DELTA, levels };
-                    self.loss_case(loss, rows, outputs, weighted);
+                    let loss = Loss { huber_delta: HUBER_DELTA, levels, ..Loss::from(kind) };
+                    self.loss_case(loss, rows, outputs, weighted, false);
                 }
+                let smoothed = Loss { label_smoothing: 0.15, ..Loss::from(LossKind::CrossEntropy) };
+                self.loss_case(smoothed, rows, outputs, weighted, false);
+                self.loss_case(smoothed, rows, outputs, weighted, true);
+                self.loss_case(LossKind::CrossEntropy.into(), rows, outputs, weighted, true);
             }
         }
     }
 
     /// Random outputs and targets whose differences are not close to a kink of the loss.
-    fn loss_data(&mut self, loss: Loss, rows: usize, outputs: usize, weighted: bool) -> (LossCase, Vec<f64>) {
+    fn loss_data(
+        &mut self,
+        loss: Loss,
+        rows: usize,
+        outputs: usize,
+        (weighted, by_class): (bool, bool),
+    ) -> (LossCase, Vec<f64>) {
         let width = loss.width(outputs).expect("outputs that fit every loss");
         let mut x = self.normal(rows * outputs);
         // Residuals not close to 0, where |r| has a kink, nor to the point where the Huber loss becomes linear.
@@ -120,40 +218,51 @@ impl<B: Backend> Suite<'_, B> {
         let labels: Vec<i32> =
             (0..rows).map(|r| if r % 5 == 3 { -1 } else { self.rng.below(outputs) as i32 }).collect();
         let weights = weighted.then(|| (0..rows).map(|r| [1.0, 0.5, 0.0, 2.0][r % 4]).collect());
-        let denominator = 0.75 * rows as f64;
-        (LossCase { loss, outputs, width, values, labels, weights, denominator }, x)
+        let class_weights = by_class.then(|| (0..outputs).map(|c| [0.5, 2.0, 1.25, 0.0][c % 4]).collect());
+        let (denominator, top_k) = (0.75 * rows as f64, if by_class { 3 } else { 1 });
+        (LossCase { loss, outputs, width, values, labels, weights, class_weights, top_k, denominator }, x)
     }
 
-    fn loss_case(&mut self, loss: Loss, rows: usize, outputs: usize, weighted: bool) {
-        let (data, x) = self.loss_data(loss, rows, outputs, weighted);
-        let (backend, denominator) = (self.backend, data.denominator);
+    fn loss_case(&mut self, loss: Loss, rows: usize, outputs: usize, weighted: bool, by_class: bool) {
+        let (data, x) = self.loss_data(loss, rows, outputs, (weighted, by_class));
+        let (backend, denominator, top_k) = (self.backend, data.denominator, data.top_k);
         let takes_labels = loss.kind.takes_labels();
-        let want =
-            [data.weighted_loss(&x), if takes_labels { data.weight_of_correct_predictions(&x) } else { 0.0 }];
-        let stats0 = [0.5, 3.0];
-        let ins = [&x[..], &data.values, data.weights.as_deref().unwrap_or(&[])];
+        let (want, metrics) = (data.weighted_loss(&x), data.metric_sums(&x));
+        let stats0 = [0.5, 3.0, 2.0, 0.25];
+        let ins = [
+            &x[..],
+            &data.values,
+            data.weights.as_deref().unwrap_or(&[]),
+            data.class_weights.as_deref().unwrap_or(&[]),
+        ];
         for with_gradient in [true, false] {
             let case = format!(
-                "{} rows={rows} outputs={outputs} weighted={weighted} gradient={with_gradient}",
-                loss.kind
+                "{} smoothing={} rows={rows} outputs={outputs} weighted={weighted} by class={by_class} gradient={with_gradient}",
+                loss.kind, loss.label_smoothing
             );
             let label = CaseLabel { operation: "loss_forward_backward", case: &case };
+            // With and without the gradient there are predictions and there are none.
+            let with_predictions = takes_labels && with_gradient == weighted;
             let outs = [
                 OutputBuffer::AddedTo(&stats0),
                 OutputBuffer::Overwritten(if with_gradient { x.len() } else { 0 }),
+                OutputBuffer::Overwritten(if with_predictions { rows } else { 0 }),
             ];
             let got = self.outputs_of(label, &ins, &[&data.labels], &outs, &mut |a, workspace| {
-                let ([stats, doutput], [output, values, weights]) = (into_array(a.outs), into_array(a.ins));
+                let [stats, doutput, predictions] = into_array(a.outs);
+                let [output, values, weights, class_weights] = into_array(a.ins);
                 let target = if takes_labels { Target::Labels(&a.ints[0]) } else { Target::Values(values) };
-                let (doutput, row_weights) = (with_gradient.then_some(doutput), weighted.then_some(weights));
                 backend.loss_forward_backward(
                     LossForwardBackward {
                         stats,
-                        doutput,
+                        doutput: with_gradient.then_some(doutput),
+                        predictions: with_predictions.then_some(predictions),
                         output,
                         target,
-                        row_weights,
+                        row_weights: weighted.then_some(weights),
+                        class_weights: by_class.then_some(class_weights),
                         loss,
+                        top_k,
                         rows,
                         outputs,
                         denominator,
@@ -163,8 +272,17 @@ impl<B: Backend> Suite<'_, B> {
             });
             let Some(got) = got else { continue };
             let stats = added_part(&got[0], &stats0);
-            self.check_output(label, "stats.loss", &stats[..1], &want[..1]);
-            self.check_exact(label, "stats.hits", &stats[1..], &want[1..]);
+            self.check_output(label, "stats.loss", &stats[..1], &[want]);
+            for (i, &metric) in metrics.iter().enumerate() {
+                // Counts of halves and wholes are exact, and may be zero.
+                match (takes_labels && i < 2) || metric == 0.0 {
+                    true => self.check_exact(label, "stats.metrics", &stats[i + 1..=i + 1], &[metric]),
+                    false => self.check_output(label, "stats.metrics", &stats[i + 1..=i + 1], &[metric]),
+                }
+            }
+            if with_predictions {
+                self.check_exact(label, "predictions", &got[2], &data.predictions(&x));
+            }
             if with_gradient {
                 self.check_by_differences(label, "doutput", &got[1], &x, &mut |x| data.weighted_loss(x));
             }

@@ -14,6 +14,7 @@
 
 mod activation;
 mod conv;
+mod drop_path;
 mod embedding;
 mod kernel;
 mod linear;
@@ -44,6 +45,7 @@ pub enum Family {
     Linear,
     Norm,
     Mix,
+    DropPath,
     Pooling,
     Embedding,
     Loss,
@@ -52,7 +54,7 @@ pub enum Family {
 
 impl Family {
     /// Every family of the contract.
-    pub const ALL: [Family; 12] = [
+    pub const ALL: [Family; 13] = [
         Family::Memory,
         Family::Kernel,
         Family::Conv,
@@ -61,6 +63,7 @@ impl Family {
         Family::Linear,
         Family::Norm,
         Family::Mix,
+        Family::DropPath,
         Family::Pooling,
         Family::Embedding,
         Family::Loss,
@@ -78,6 +81,7 @@ impl Family {
             Some("linear") => Family::Linear,
             Some("layer" | "batch") => Family::Norm,
             Some("mix") => Family::Mix,
+            Some("drop") => Family::DropPath,
             Some("zero") if operation == "zero_beyond_lengths" => Family::Pooling,
             Some("pool") => Family::Pooling,
             Some("embedding") => Family::Embedding,
@@ -110,6 +114,7 @@ pub fn run_families<B: Backend>(backend: &B, families: &[Family], extent: Extent
             Family::Linear => suite.linear(),
             Family::Norm => suite.norm(),
             Family::Mix => suite.mix(),
+            Family::DropPath => suite.drop_path(),
             Family::Pooling => suite.pooling(),
             Family::Embedding => suite.embedding(),
             Family::Loss => suite.loss(),

@@ -5,6 +5,7 @@ use super::{
     suite::{CaseLabel, OutputBuffer, Suite, added_part, into_array},
 };
 use crate::{
+    intervals::{self, random_intervals},
     layer::{Call, Layer, PARAMETERS, layers},
     truth::{self, Gradients},
 };
@@ -35,26 +36,45 @@ const ALL_SIZES: [CallSizes; 9] = [
     (1, 1047, false, true),
 ];
 
+/// Sizes of calls whose time steps have intervals of their own.
+const UNEVEN_SIZES: [CallSizes; 6] = [
+    (1, 1, false, true),
+    (3, 7, true, true),
+    (2, 64, false, true),
+    (2, 65, true, false),
+    (3, 130, true, true),
+    (34, 3, true, true),
+];
+
 /// A layer, a call of it, and the true outputs and gradients.
 struct CaseWithTruth<'a> {
     layer: &'a Layer,
     call: Call,
     lengths: Option<Vec<i32>>,
+    /// (batch, len)
+    intervals: Option<Vec<f64>>,
     y: Vec<f64>,
     state_end: Option<Vec<f64>>,
     gradients: Gradients,
 }
 
 impl<'a> CaseWithTruth<'a> {
-    fn new(layer: &'a Layer, (batch, len, own_lengths, states): CallSizes) -> Self {
+    fn new(layer: &'a Layer, (batch, len, own_lengths, states): CallSizes, uneven: bool) -> Self {
         let mut call = Call::new(layer, batch, len, own_lengths);
         if !states {
             (call.state0, call.dstate_end) = (None, None);
         }
         let lengths = call.lengths.as_ref().map(|l| l.iter().map(|&n| n as i32).collect());
-        let (y, state_end) = truth::forward(layer, &call);
-        let gradients = truth::gradients(layer, &call);
-        CaseWithTruth { layer, call, lengths, y, state_end, gradients }
+        let intervals = uneven.then(|| random_intervals(batch, len));
+        let (y, state_end) = match &intervals {
+            Some(intervals) => intervals::forward(layer, &call, intervals),
+            None => truth::forward(layer, &call),
+        };
+        let gradients = match &intervals {
+            Some(intervals) => intervals::gradients(layer, &call, intervals),
+            None => truth::gradients(layer, &call),
+        };
+        CaseWithTruth { layer, call, lengths, intervals, y, state_end, gradients }
     }
 
     /// Whether the call has a state before its first and after its last time step.
@@ -74,9 +94,14 @@ impl<'a> CaseWithTruth<'a> {
         first.into_iter().chain(self.layer.values.iter().map(|v| &v[..])).collect()
     }
 
-    fn call<'i, B: Memory>(&self, algorithm: Algorithm, lengths_as_ints: &'i [B::Ints]) -> SsmCall<'i, B> {
+    fn call<'i, B: Memory>(
+        &self,
+        algorithm: Algorithm,
+        (lengths_as_ints, buffers): (&'i [B::Ints], &'i [B::Buf]),
+    ) -> SsmCall<'i, B> {
         let options = CallOptions {
             lengths: lengths_as_ints.first(),
+            intervals: buffers.first(),
             rate: self.layer.rate,
             algorithm,
             training: false,
@@ -94,29 +119,39 @@ impl<B: Backend> Suite<'_, B> {
                 continue;
             }
             for shape in self.cases(&ALL_SIZES, &[(3, 7, true, true), (2, 65, true, false)]) {
-                let truth = CaseWithTruth::new(&layer, shape);
+                let truth = CaseWithTruth::new(&layer, shape, false);
                 for &algorithm in Algorithm::ALL {
                     self.ssm_case(&truth, algorithm);
                 }
             }
+            if layer.spec.truncate.is_some() {
+                self.intervals_are_refused(&layer);
+                continue;
+            }
+            for shape in self.cases(&UNEVEN_SIZES, &[(3, 7, true, true), (2, 65, true, false)]) {
+                self.ssm_case(&CaseWithTruth::new(&layer, shape, true), Algorithm::Auto);
+            }
         }
+        self.whole_buffers.clear();
     }
 
     fn ssm_case(&mut self, truth: &CaseWithTruth<'_>, algorithm: Algorithm) {
         let Call { batch, len, ref lengths, .. } = truth.call;
         let layer = truth.layer;
         let case = format!(
-            "'{algorithm}', {}, batch {batch}, len {len}, lengths {lengths:?}, states {}",
+            "'{algorithm}', {}, batch {batch}, len {len}, lengths {lengths:?}, states {}{}",
             layer.name,
-            truth.states()
+            truth.states(),
+            if truth.intervals.is_some() { ", with intervals" } else { "" }
         );
+        self.whole_buffers = truth.intervals.iter().cloned().collect();
         let label = CaseLabel { operation: "ssm_forward", case: &case };
         let mut plan = match self.backend.ssm_plan(&layer.spec) {
             Ok(plan) => plan,
             Err(error) => return self.record_failure(label, &error.to_string()),
         };
         // Some layers must be refused by 'chunk' and 'cauchy'; a backend may also have no 'cauchy' at all.
-        let call = truth.call::<B>(algorithm, &[]);
+        let call = truth.call::<B>(algorithm, (&[], &[]));
         let must_refuse = match algorithm {
             Algorithm::Chunk => call.is_truncated(),
             Algorithm::Cauchy => layer.spec.discretization != Discretization::Bilinear,
@@ -150,6 +185,13 @@ impl<B: Backend> Suite<'_, B> {
         }
     }
 
+    /// A truncated kernel counts samples, which with intervals have no common one.
+    fn intervals_are_refused(&mut self, layer: &Layer) {
+        let label = CaseLabel { operation: "ssm_forward", case: &format!("{}, with intervals", layer.name) };
+        let refused = self.backend.check_intervals(label.operation, &layer.spec);
+        self.check_holds(label, "refusal", refused.is_err_and(|error| error.code == Code::Unsupported));
+    }
+
     fn ssm_outputs(&mut self, label: CaseLabel<'_>, truth: &CaseWithTruth<'_>, y: &[f64], state_end: &[f64]) {
         self.check_output(label, "y", y, &truth.y);
         if let (true, Some(want)) = (truth.states(), &truth.state_end) {
@@ -172,7 +214,8 @@ impl<B: Backend> Suite<'_, B> {
             // How much is saved may depend on the lengths of the sequences.
             let lengths_as_ints: Vec<B::Ints> =
                 truth.lengths_as_ints().into_iter().map(|l| self.upload_ints(l)).collect();
-            saved_len = backend.ssm_saved_len(&truth.call(algorithm, &lengths_as_ints));
+            let buffers: Vec<B::Buf> = truth.intervals.iter().map(|x| self.upload(x)).collect();
+            saved_len = backend.ssm_saved_len(&truth.call(algorithm, (&lengths_as_ints, &buffers)));
         }
         let outs = [
             OutputBuffer::Overwritten(truth.y.len()),
@@ -190,7 +233,7 @@ impl<B: Backend> Suite<'_, B> {
                     u,
                     state0: states.then_some(state0),
                     params: params(p),
-                    call: truth.call(algorithm, a.ints),
+                    call: truth.call(algorithm, (a.ints, a.buffers)),
                 };
                 backend.ssm_forward(args, plan, workspace)
             });
@@ -235,7 +278,7 @@ impl<B: Backend> Suite<'_, B> {
                         state0: states.then_some(state0),
                         saved,
                         params: self::params(params),
-                        call: truth.call(algorithm, a.ints),
+                        call: truth.call(algorithm, (a.ints, a.buffers)),
                     };
                     backend.ssm_backward(args, plan, workspace)
                 },

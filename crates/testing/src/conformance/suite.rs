@@ -28,6 +28,8 @@ pub(super) struct DeviceArgs<'a, B: Memory> {
     pub ins: Vec<B::Ref<'a>>,
     pub outs: Vec<B::Mut<'a>>,
     pub ints: &'a [B::Ints],
+    /// Copies of [`Suite::whole_buffers`].
+    pub buffers: &'a [B::Buf],
 }
 
 /// A closure that calls the operation under test. All views have one lifetime, so that one struct of arguments can hold
@@ -50,13 +52,23 @@ pub(super) struct Suite<'b, B: Backend> {
     pub extent: Extent,
     /// Elements around each buffer of the family that is run.
     pub guard: usize,
+    /// Arrays that the operation under test takes as whole buffers, not as views.
+    pub whole_buffers: Vec<Vec<f64>>,
     pub report: Report,
 }
 
 impl<'b, B: Backend> Suite<'b, B> {
     pub fn new(backend: &'b B, extent: Extent) -> Self {
         let (workspace, rng) = (backend.workspace(), Rng::new(20_211_031, 396));
-        Suite { backend, workspace, rng, extent, guard: GUARD_ELEMENTS, report: Report::default() }
+        Suite {
+            backend,
+            workspace,
+            rng,
+            extent,
+            guard: GUARD_ELEMENTS,
+            whole_buffers: Vec::new(),
+            report: Report::default(),
+        }
     }
 
     /// `all` cases or the `few` small ones, by the extent of the run.
@@ -121,6 +133,14 @@ impl<'b, B: Backend> Suite<'b, B> {
         buf
     }
 
+    /// Numbers on the device.
+    pub fn upload(&self, values: &[f64]) -> B::Buf {
+        let host: Vec<B::Scalar> = values.iter().copied().map(B::Scalar::from_f64).collect();
+        let mut buf = self.backend.alloc(host.len()).expect("a buffer");
+        self.backend.upload(self.backend.view_mut(&mut buf, 0..host.len()), &host).expect("upload");
+        buf
+    }
+
     /// Integers on the device.
     pub fn upload_ints(&self, values: &[i32]) -> B::Ints {
         let mut ints = self.backend.alloc_ints(values.len()).expect("integers");
@@ -158,6 +178,7 @@ impl<'b, B: Backend> Suite<'b, B> {
                 OutputBuffer::AddedTo(x) => self.guarded_buffer(x.iter().copied(), x.len(), GUARD_VALUE),
             })
             .collect();
+        let buffers: Vec<B::Buf> = self.whole_buffers.iter().map(|x| self.upload(x)).collect();
         let args = DeviceArgs {
             ins: inputs
                 .iter()
@@ -172,6 +193,7 @@ impl<'b, B: Backend> Suite<'b, B> {
                 })
                 .collect(),
             ints,
+            buffers: &buffers,
         };
         op(args, &mut self.workspace)?;
         for (buf, x) in inputs.iter().zip(ins) {

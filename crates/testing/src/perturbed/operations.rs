@@ -32,7 +32,7 @@ macro_rules! output_names {
         &[stringify!($x)]
     };
     (stats $x:ident) => {
-        &["stats.loss", "stats.hits"]
+        &["stats.loss", "stats.metrics"]
     };
     (ssm_grads $x:ident) => {
         &["grads.inv_dt", "grads.a_real", "grads.a_imag", "grads.b", "grads.c", "grads.p", "grads.d"]
@@ -63,8 +63,11 @@ macro_rules! hold_output {
     ($to:ident, $op:expr, stats $x:ident) => {{
         let mut view = $x;
         let before = {
-            let (loss, hits) = $to.inner.split_mut($to.inner.reborrow(&mut view), 1);
-            [$to.copy_if_target($op, "stats.loss", &loss)?, $to.copy_if_target($op, "stats.hits", &hits)?]
+            let (loss, metrics) = $to.inner.split_mut($to.inner.reborrow(&mut view), 1);
+            [
+                $to.copy_if_target($op, "stats.loss", &loss)?,
+                $to.copy_if_target($op, "stats.metrics", &metrics)?,
+            ]
         };
         (view, before)
     }};
@@ -176,10 +179,10 @@ macro_rules! perturb_output {
         }
     };
     ($to:ident, $op:expr, stats $x:ident) => {
-        let (view, [loss_before, hits_before]) = $x;
-        let (loss, hits) = $to.inner.split_mut(view, 1);
+        let (view, [loss_before, metrics_before]) = $x;
+        let (loss, metrics) = $to.inner.split_mut(view, 1);
         $to.perturb_accumulated(loss_before, loss)?;
-        $to.perturb_accumulated(hits_before, hits)?
+        $to.perturb_accumulated(metrics_before, metrics)?
     };
     ($to:ident, $op:expr, ssm_grads $x:ident) => {
         let (SsmGrads { inv_dt, a_real, a_imag, b, c, p, d }, before) = $x;
@@ -265,6 +268,9 @@ operations! {
     mix_backward(MixBackward) {
         ds: set, grads: mix_grads, dy: view, s: view, saved: view, params: mix_params, call: value,
     }
+    drop_path(DropPath) {
+        y: set, x: view, residual: view_option, probability: value, key: value, batch: value, elements: value,
+    }
     zero_beyond_lengths(ZeroBeyondLengths) { x: set, lengths: value, shape: value }
     pool_forward(PoolForward) { y: set, x: view, lengths: value, pooling: value, shape: value }
     pool_backward(PoolBackward) {
@@ -275,8 +281,9 @@ operations! {
         dtable: add, dy: view, tokens: value, vocabulary: value, shape: value,
     }
     loss_forward_backward(LossForwardBackward) {
-        stats: stats, doutput: set_option, output: view, target: target, row_weights: view_option, loss: value,
-        rows: value, outputs: value, denominator: value,
+        stats: stats, doutput: set_option, predictions: set_option, output: view, target: target,
+        row_weights: view_option, class_weights: view_option, loss: value, top_k: value, rows: value,
+        outputs: value, denominator: value,
     }
     adamw(AdamWUpdate) { value: set, m: set, v: set, grad: view, guard: view, hyper: value, clip: value }
     ema(EmaUpdate) { average: set, value: view, guard: view, decay: value }
@@ -285,7 +292,7 @@ operations! {
 /// The same call with the inner backend as its type.
 fn inner_call<'a, B: Backend>(call: &SsmCall<'a, Perturbed<B>>) -> SsmCall<'a, B> {
     let &SsmCall { spec, batch, len, options, version } = call;
-    SsmCall { spec, batch, len, options: options.with_lengths(options.lengths), version }
+    SsmCall { spec, batch, len, options: options.with_arrays(options.lengths, options.intervals), version }
 }
 
 impl<B: Backend> KernelOps for Perturbed<B> {
@@ -371,6 +378,9 @@ impl<B: Backend> DenseOps for Perturbed<B> {
     }
     fn mix_backward(&self, args: MixBackward<'_, Self>, ws: &mut B::Workspace) -> Result<()> {
         mix_backward(self, args, |be, args| be.mix_backward(args, ws))
+    }
+    fn drop_path(&self, args: DropPath<'_, Self>) -> Result<()> {
+        drop_path(self, args, |be, args| be.drop_path(args))
     }
     fn zero_beyond_lengths(&self, args: ZeroBeyondLengths<'_, Self>) -> Result<()> {
         zero_beyond_lengths(self, args, |be, args| be.zero_beyond_lengths(args))
