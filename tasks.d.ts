@@ -175,6 +175,16 @@ interface Inspection {
     toString(): string;
 }
 
+/** F1 scores. */
+interface F1Scores {
+    /** 2·TP/(2·TP + FP + FN) of each class; 0 where it is neither there nor predicted. */
+    perClass: number[];
+    /** Mean over the classes. */
+    macro: number;
+    /** Mean by the number of examples of each class, or by their weights. */
+    weighted: number;
+}
+
 /** Columns of equal length by name, one row a time step. NaN stands for a missing value. */
 type Columns = Record<string, ArrayLike<number>>;
 /** What has such columns, as a table of `s4-node/data`. */
