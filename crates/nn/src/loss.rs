@@ -48,6 +48,14 @@ pub(crate) struct LossCall<'a> {
     pub want_predictions: bool,
 }
 
+impl<'a> LossCall<'a> {
+    /// A loss that a backward follows, as part of a mean by weights that sum to `weight`.
+    pub fn in_training(target: &'a CheckedTarget, weight: f64, top_k: Option<usize>) -> Self {
+        let top_k = top_k.unwrap_or(1);
+        LossCall { target, weight, top_k, want_gradient: true, want_predictions: false }
+    }
+}
+
 /// What the check of a batch's targets has found.
 pub(crate) struct CheckedTarget {
     /// Number of targets that count: not left out, not padding, of a weight above 0.

@@ -18,7 +18,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     schedule::Schedule,
     train_config::TrainConfig,
-    update_figures::{DeviceFigures, MetricSums, PendingUpdate, StepStats},
+    update_figures::{DeviceFigures, PendingUpdate, StepStats},
 };
 use s4_backend::{Backend, CallOptions, EmaUpdate, Error, Result, random::DropKey};
 
@@ -217,13 +217,7 @@ impl<B: Backend> Trainer<B> {
         }
         if counts {
             let sums = self.figures.loss_sums_mut(&be);
-            let call = LossCall {
-                target: &checked_target,
-                weight,
-                top_k: self.config.top_k.unwrap_or(1),
-                want_gradient: true,
-                want_predictions: false,
-            };
+            let call = LossCall::in_training(&checked_target, weight, self.config.top_k);
             self.loss_buffers.compute(&pass, sums, &mut model.net, &model.config, call)?;
             let arrays = NetworkBackward {
                 grads,
@@ -408,10 +402,7 @@ impl<B: Backend> Trainer<B> {
             stats = Some(StepStats {
                 step: update.step,
                 loss: if update.weight > 0.0 { loss } else { f64::NAN },
-                metrics: MetricSums {
-                    weight: update.metric_weight,
-                    sums: values.metrics.map(|sum| sum / update.width.max(1) as f64),
-                },
+                metrics: values.metrics,
                 rows: update.rows,
                 time_steps: update.time_steps,
                 weight: update.weight,

@@ -86,8 +86,8 @@ pub(crate) struct PendingUpdate {
 pub(crate) struct ReadFigures {
     /// Mean loss of the update's batches.
     pub loss: f64,
-    /// What the loss adds to besides its value.
-    pub metrics: [f64; LOSS_SUMS - 1],
+    /// Sums of which metrics are made.
+    pub metrics: MetricSums,
     /// Σ g² over the gradients of all parameters.
     pub squared_norm: f64,
     /// Whether it is the last update that was finished.
@@ -191,7 +191,9 @@ impl<B: Backend> DeviceFigures<B> {
         for (i, (slot, step)) in self.unread.drain(..).enumerate() {
             let figures = &host[slot * FIGURES_PER_UPDATE..];
             let (loss, squared_norm) = (figures[0].to_f64(), figures[FIGURES_PER_UPDATE - 1].to_f64());
-            let metrics = std::array::from_fn(|i| figures[1 + i].to_f64());
+            let width = step.width.max(1) as f64;
+            let sums = std::array::from_fn(|i| figures[1 + i].to_f64() / width);
+            let metrics = MetricSums { weight: step.metric_weight, sums };
             receive(step, ReadFigures { loss, metrics, squared_norm, is_last: i + 1 == count })?;
         }
         Ok(())
