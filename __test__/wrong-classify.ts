@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Classifier } from '../tasks.js'
 import { device } from './helpers.js'
 import { ANY_LENGTH, REAL } from './wrong-layers.js'
-import { folder, LEARNING, ownTokens, RATES, signal, tiny, wave, where } from './wrong-learning.js'
+import { folder, LEARNING, ownTokens, signal, tiny, wave, where } from './wrong-learning.js'
 import type { Receiver, Recipe } from './wrong-table.js'
 
 const samples = () =>
@@ -49,6 +49,8 @@ const classStream = async () => {
   const { self, close } = await classes()
   return { self: self.stream({ window: 4, hop: 2 }), observe: () => '', close }
 }
+const TOO_FAST = 'is taken, and the training diverges'
+const DIVERGES = { '2**31': TOO_FAST, '2**53': TOO_FAST }
 const INPUT: Recipe['legal'] = { '*.input': ANY_LENGTH, '*.input[]': REAL, '*.data[]': REAL }
 
 export const classifyRecipes: Readonly<Record<string, Recipe>> = {
@@ -81,12 +83,13 @@ export const classifyRecipes: Readonly<Record<string, Recipe>> = {
       examples: ANY_LENGTH,
       'examples[].label': ['""', '"a\\u0000b"', '1e300', ...REAL],
       'examples[].file': ['""', '"a\\u0000b"'],
-      'options.lr': RATES,
-      'options.ssmLr': RATES,
-      'options.weightDecay': RATES,
+      'options.lr': ['0', '0.5'],
+      'options.ssmLr': ['0', '0.5'],
+      'options.weightDecay': ['0', '0.5'],
       'options.rates': ANY_LENGTH,
       'options.validation': ['0.5', '1e-300'],
     },
+    untried: { 'options.lr': DIVERGES, 'options.ssmLr': DIVERGES, 'options.weightDecay': DIVERGES },
   },
   'tasks Classifier.load': {
     right: [{ args: () => [files.reader, { ...where(), tokens: ownTokens() }] }],

@@ -39,6 +39,7 @@ const block = {
   dropout: seldom(whole(0, 0.3, 0.9)),
   tiedDropout: seldom(fc.boolean()),
   residual: seldom(fc.boolean()),
+  dropPath: seldom(whole(0, 0.3, 0.9)),
 }
 const model = {
   ...block,
@@ -51,6 +52,10 @@ const model = {
   finalNorm: seldom(fc.boolean()),
   loss: word('loss'),
   huberDelta: seldom(whole(0.1, 1, 10)),
+  feedForward: seldom(whole(0, 0.5, 1, 2)),
+  labelSmoothing: seldom(whole(0, 0.1, 1)),
+  classWeights: seldom(fc.array(whole(0, 0.5, 1, 100), { minLength: 1, maxLength: 3 })),
+  ignoreLabel: seldom(whole(-100, 0, 1)),
   quantiles: seldom(fc.constantFrom([0.5], [0.1, 0.5, 0.9], [0.01, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.99])),
 }
 /** Options of where something computes: on the CPU, since a fault of a GPU ends its use for the whole process. */
@@ -83,6 +88,11 @@ function fitting(o) {
     delete out.input
   } else delete out.vocabulary
   if (out.encoder === 'none') out.input = out.features
+  if (out.residual === false) delete out.dropPath
+  if (out.loss !== undefined && out.loss !== 'crossEntropy')
+    for (const name of ['labelSmoothing', 'classWeights', 'ignoreLabel']) delete out[name]
+  if (out.classWeights !== undefined) out.output = out.classWeights.length
+  if (out.classWeights?.every((w) => w === 0)) out.classWeights[0] = 1
   return out
 }
 
