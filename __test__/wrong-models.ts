@@ -411,11 +411,13 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
           { batchSize: 2, signal: signal() },
         ],
       },
-      ...['dataset[].target[]', 'dataset[].weights[]', 'dataset[].intervals[]', 'options.topK'].map((under) => ({
-        under,
-        receiver: onTokens,
-        args: () => [[labelled()], { topK: 2, signal: signal() }],
-      })),
+      ...['dataset[].target[]', 'dataset[].weights[]', 'dataset[].intervals[]', 'options.topK'].map(
+        (under) => ({
+          under,
+          receiver: onTokens,
+          args: () => [[labelled()], { topK: 2, signal: signal() }],
+        }),
+      ),
     ],
     legal: { ...BATCH_LEGAL('dataset[]'), 'options.batchSize': ['2**31'] },
     words: { '*.target[]': ['labels'] },
