@@ -75,7 +75,8 @@ export type Activation = (typeof choices.activation)[number]
  * How the SSM is computed. All algorithms give the same outputs and gradients, up to rounding.
  *
  * - `'auto'` takes the faster of `'fft'` and `'chunk'` for the sizes of the call, by measurements.
- * - `'fft'`, for short sequences and many of them: a kernel as long as the sequence, then a convolution by FFT.
+ * - `'fft'`, for short sequences and many of them: a kernel as long as the sequence, then a convolution by FFT. Its rounding is
+ *   relative to the largest value of the sequence: beside an outlier of 10⁹ values of 1 are lost, also before it.
  * - `'chunk'`, for long sequences: states pass between chunks of time; a time step costs the same at any length.
  * - `'cauchy'`, to check or to study: the paper's Algorithm 1, Cauchy sums, then the convolution of `'fft'`. For bilinear
  *   layers on the CPU; others answer `ERR_S4_UNSUPPORTED`.

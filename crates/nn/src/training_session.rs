@@ -36,7 +36,7 @@ pub struct TrainingSession<B: Backend> {
 /// What there was before a run.
 enum FormerRun<B: Backend> {
     /// Of a new run: the trainer of the run before it, if there was one.
-    Run(Option<Trainer<B>>),
+    Run(Option<Box<Trainer<B>>>),
     /// Of a run that goes on: the options that it had.
     Options(FormerOptions<B>),
 }
@@ -115,7 +115,7 @@ impl<B: Backend> TrainingSession<B> {
     fn begin_new_run(&mut self, config: &str) -> Result<()> {
         let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
         self.drop_batches();
-        self.former = Some(FormerRun::Run(self.trainer.replace(trainer)));
+        self.former = Some(FormerRun::Run(self.trainer.replace(trainer).map(Box::new)));
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl<B: Backend> TrainingSession<B> {
     /// Goes back to what there was before a run that has made no update.
     fn restore(&mut self) {
         match (self.former.take(), &mut self.trainer) {
-            (Some(FormerRun::Run(trainer)), _) => self.trainer = trainer,
+            (Some(FormerRun::Run(trainer)), _) => self.trainer = trainer.map(|trainer| *trainer),
             // These options have been accepted before.
             (Some(FormerRun::Options(options)), Some(trainer)) => {
                 drop(trainer.restore_options(&self.model, options));
