@@ -38,7 +38,7 @@ enum FormerRun<B: Backend> {
     /// Of a new run: the trainer of the run before it, if there was one.
     Run(Option<Box<Trainer<B>>>),
     /// Of a run that goes on: the options that it had.
-    Options(FormerOptions<B>),
+    Options(Box<FormerOptions<B>>),
 }
 
 /// The batch of an update, and how many items of the dataset it consists of.
@@ -107,7 +107,7 @@ impl<B: Backend> TrainingSession<B> {
         // A run with no epoch left makes no update, and has its new options all the same.
         let epochs_left = trainer.config().epochs.is_none_or(|epochs| trainer.progress.epochs < epochs);
         self.drop_batches();
-        self.former = epochs_left.then_some(FormerRun::Options(former));
+        self.former = epochs_left.then_some(FormerRun::Options(Box::new(former)));
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl<B: Backend> TrainingSession<B> {
             (Some(FormerRun::Run(trainer)), _) => self.trainer = trainer.map(|trainer| *trainer),
             // These options have been accepted before.
             (Some(FormerRun::Options(options)), Some(trainer)) => {
-                drop(trainer.restore_options(&self.model, options));
+                drop(trainer.restore_options(&self.model, *options));
             }
             _ => {}
         }

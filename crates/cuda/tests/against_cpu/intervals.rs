@@ -5,7 +5,7 @@ use crate::{
     layer::{Run, outputs_of},
     ssm::{cases, check, doubled, run},
 };
-use s4_backend::{Algorithm, SsmSpec};
+use s4_backend::{Algorithm, Mode, SsmSpec};
 use s4_cpu::Cpu;
 use s4_cuda::Cuda;
 use s4_testing::golden;
@@ -39,10 +39,13 @@ pub fn small(be: &Cuda) {
         let mut r = uneven(&case, 2, 40);
         r.lengths = Some(vec![40, 33]);
         compare(be, &mut report, &case.name, &r);
-        if s.state == 64 {
-            let wide = doubled(&case);
-            compare(be, &mut report, &format!("{} doubled", case.name), &uneven(&wide, 2, 34));
-        }
+    }
+    // States of two pairs a lane, for each mode.
+    for mode in [Mode::S4, Mode::S4d] {
+        let is_whole =
+            |c: &golden::Case| c.spec.mode == mode && c.spec.state == 64 && c.spec.truncate.is_none();
+        let case = cases().into_iter().find(is_whole).expect("a golden layer of 64 states");
+        compare(be, &mut report, &format!("{} doubled", case.name), &uneven(&doubled(&case), 2, 34));
     }
     report.finish("small intervals");
 }

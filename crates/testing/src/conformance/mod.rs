@@ -30,7 +30,7 @@ mod step;
 mod suite;
 
 pub use report::{Comparison, Extent, Report};
-use s4_backend::Backend;
+use s4_backend::{Backend, random::Rng};
 use suite::Suite;
 
 /// A family of operations, which are tested together.
@@ -101,6 +101,9 @@ pub fn run<B: Backend>(backend: &B) -> Report {
 pub fn run_families<B: Backend>(backend: &B, families: &[Family], extent: Extent) -> Report {
     let mut suite = Suite::new(backend, extent);
     for family in families {
+        // Numbers of its own for each family: they stay the same when another family, or a backend that lacks some of its
+        // cases, draws more or fewer.
+        suite.rng = Rng::new(20_211_031, *family as u64);
         suite.guard = match family {
             Family::Kernel | Family::Conv | Family::Ssm | Family::Step => suite::ALIGNED_GUARD_ELEMENTS,
             _ => suite::GUARD_ELEMENTS,
