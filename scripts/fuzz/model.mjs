@@ -93,7 +93,10 @@ function compareWithPredict(world, entry, y) {
   const shape = tokens ? [rows, steps] : [rows, steps, width]
   // The rounding of a Fourier transform is relative to the largest value of the sequence: beside a value of 10⁹ it drowns small ones.
   const exact = whole.some((x) => Math.abs(x) > 1e4) ? 'chunk' : undefined
-  const { data: all, shape: sizes } = world.model.predictSync({ data: whole, shape }, { rate, algorithm: exact })
+  const { data: all, shape: sizes } = world.model.predictSync(
+    { data: whole, shape },
+    { rate, algorithm: exact },
+  )
   if (!allFinite(all)) return
   const outputs = y.shape[2]
   const len = y.shape[1]
