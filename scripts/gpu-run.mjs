@@ -3,6 +3,7 @@
 //   bash gpu-run.sh [--only ITEM,ITEM] [--skip ITEM,ITEM] [--out FOLDER] [--limit SECONDS] [--jobs N]     all items unless told
 //   node scripts/gpu-run.mjs --merge OUT.json REPORT.json …      joins reports of several calls, the later item of a name counts
 // Ends with 1 when an item failed. FOLDER (./gpu-report) gets report.json and log.txt. Built-in modules only.
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { spawn, spawnSync } from 'node:child_process'
 import {
   appendFileSync,
@@ -46,10 +47,18 @@ function driverOnly() {
 }
 const { env, how } = driverOnly()
 
+/**
+ * The processor cores of what runs beside other items, as taskset has them. Each program makes as many threads as it sees cores: many
+ * programs with all of them would stand in each other's way.
+ */
+const cores = new AsyncLocalStorage()
+
 /** Runs a program; its output and whether it ended well, in time. */
 function program(command, args, { seconds = 300, extra = {} } = {}) {
+  const own = cores.getStore()
+  const [first, ...rest] = own === undefined ? [command, ...args] : ['taskset', '-c', own, command, ...args]
   return new Promise((done) => {
-    const child = spawn(command, args, {
+    const child = spawn(first, rest, {
       cwd: root,
       env: { ...env, ...extra },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -382,6 +391,14 @@ function merge([target, ...sources]) {
   return 0
 }
 
+/** Four neighbouring cores, or as many as there are, for the one of `jobs` items at a time; all of them where one item runs alone. */
+function coresOf(i, jobs) {
+  const count = cpus().length
+  if (jobs === 1 || spawnSync('taskset', ['--version']).error !== undefined) return undefined
+  const first = Math.floor((i * count) / jobs)
+  return Array.from({ length: Math.min(4, count) }, (_, k) => (first + k) % count).join(',')
+}
+
 async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -442,10 +459,11 @@ async function main() {
   // Timings run alone, after all other items.
   const timed = chosen.filter(([name]) => /^(timings|bench)/.test(name))
   const rest = chosen.filter((item) => !timed.includes(item))
+  const jobs = Number(values.jobs ?? 1)
   const worker = async () => {
     for (let item = rest.shift(); item !== undefined; item = rest.shift()) await one(item)
   }
-  await Promise.all(Array.from({ length: Number(values.jobs ?? 1) }, worker))
+  await Promise.all(Array.from({ length: jobs }, (_, i) => cores.run(coresOf(i, jobs), worker)))
   for (const item of timed) await one(item)
   return report.items.every((item) => item.ok) ? 0 : 1
 }
