@@ -212,6 +212,26 @@ test('a resumed run whose first batch is refused keeps its options, its epochs a
   t.deepEqual(await run(true), await run(false))
 })
 
+test('new options count from an epoch on that has nothing left but what counts nothing', async (t) => {
+  using m = await model(network)
+  const data = [batch(), uncounted()]
+  await m.fit([batch(), uncounted()], { lr: 0.01, epochs: 1 })
+  // Left after the first update of an epoch: what is left of it makes no update.
+  for await (const e of m.train(data, { resume: true, epochs: 2 })) if (e.type === 'step') break
+  const lrs: number[] = []
+  for await (const e of m.train(data, { resume: true, epochs: 4, lr: 1e-4 }))
+    if (e.type === 'step') lrs.push(e.lr)
+  t.deepEqual(lrs, [1e-4, 1e-4])
+})
+
+test('gradients that no update has used are gone with the next run, also where that is refused', async (t) => {
+  using m = await model(network)
+  await m.fit([batch()], { lr: 0.01 })
+  await m.accumulate(batch())
+  await rejects(t, 'ERR_S4_DATA', m.fit([uncounted()]))
+  await rejects(t, 'ERR_S4_VALUE', m.update())
+})
+
 test('a run in which no target counts leaves the run before it', async (t) => {
   using m = await model(network)
   await m.fit([batch()], { lr: 0.01 })

@@ -207,6 +207,7 @@ async function* epochUpdates(
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
   const source = batches(op, dataset, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
+  let cutShort = true
   try {
     let current = await source.next()
     let begunBatch: BegunBatch | undefined
@@ -253,11 +254,12 @@ async function* epochUpdates(
       current = await following
     }
     checkEpoch(op, await readTrainState(model))
+    cutShort = false
   } finally {
     void source.return(undefined).catch(() => undefined)
     // Drops gradients that no update has used. It may fail if the model was disposed or its device is lost, and then there
     // are none to drop.
-    await access.afterReads('train', (handle) => handle.trainEnd()).catch(() => undefined)
+    await access.afterReads('train', (handle) => handle.trainEnd(cutShort)).catch(() => undefined)
     // Where the first batch of a new run was refused, the run before it is there again.
     await readTrainState(model).catch(() => undefined)
   }

@@ -108,8 +108,11 @@ export async function fitClassifier(
     text: classPlanText(plan, size),
   })
   const device = deviceOf(options)
-  const named = JSON.stringify([form.kind, classes, raw.map(({ label }) => label)])
-  const data = dataDigest([named, ...raw.map(({ steps }) => steps.data)])
+  // With the options that decide which examples validate, and what is minimised: a run does not go on with others.
+  const decided = [seed, options.validation, labelSmoothing, classWeights ?? null]
+  const named = JSON.stringify([form.kind, classes, raw.map(({ label }) => label), decided])
+  const given = [named, ...raw.map(({ steps }) => steps.data)]
+  const data = folder === undefined ? undefined : await dataDigest(op, given, signal)
   const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
   const made =
     begun?.model ??

@@ -130,14 +130,15 @@ export async function fitForecaster(
     // As a file holds them, so that a loaded forecaster forecasts the same.
     residuals: left.residuals(lookBack).map(Math.fround),
   }
-  const data = dataDigest([
+  const given = [
     JSON.stringify([columns.targets, columns.known, ends, horizon, predict, levels]),
     ...all.flatMap((series) => [
       ...series.targets,
       ...series.known,
       ...(series.missing ? [series.missing] : []),
     ]),
-  ])
+  ]
+  const data = options.folder === undefined ? undefined : await dataDigest(op, given, signal)
   const model = await trainedNetwork(op, options, plan, { learned, validation, left, scales, data })
   try {
     const stride = strideFor(validation, 600)
@@ -177,7 +178,7 @@ interface NetworkData {
   readonly validation: readonly Part[]
   readonly left: LeftOver
   readonly scales: Parameters<typeof shareSums>[1]
-  readonly data: string
+  readonly data: string | undefined
 }
 
 /** The network with its best parameters. */

@@ -142,7 +142,8 @@ export async function fitGenerator(
   const kinds = codec.size + 1
   onEvent({ type: 'plan', options: { ...plan }, text: generatorPlanText(plan, learned.length, kinds) })
   const device = deviceOf(options)
-  const data = dataDigest([codec.kind, codec.characters ?? '', row])
+  const given = [codec.kind, codec.characters ?? '', row]
+  const data = folder === undefined ? undefined : await dataDigest(op, given, signal)
   const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
   const { vocabulary } = begun?.model.config ?? {}
   if (begun !== undefined && vocabulary !== kinds) {

@@ -33,8 +33,8 @@ export interface Training {
   readonly folder: string | undefined
   readonly load: LoadOptions
   readonly onEvent: (event: TaskEvent) => void
-  /** The digest of its data, by which a run that goes on is known. */
-  readonly data: string
+  /** The digest of its data, by which a run that goes on is known; undefined where there is no folder to go on from. */
+  readonly data: string | undefined
   /** The batches of an epoch. */
   readonly batches: (epoch: number) => Iterable<Batch>
   /** What decides which epoch is the best one, and the figures of an event. */
@@ -95,7 +95,7 @@ export async function resumed(
   op: string,
   folder: string,
   load: LoadOptions,
-  data: string,
+  data: string | undefined,
 ): Promise<{ model: SequenceModel; state: RunState } | undefined> {
   const path = join(folder, LAST)
   if (!existsSync(path)) return undefined
@@ -111,7 +111,7 @@ export async function resumed(
       'ERR_S4_CHECKPOINT',
       op,
       `a run of the same data in 'folder'`,
-      `${path}, which is of other data`,
+      `${path}, which is of other data, another validation or other weights`,
     )
   }
   return { model, state }

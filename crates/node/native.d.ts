@@ -197,8 +197,8 @@ export declare class NativeModel {
   trainAhead(batch: BatchInput): Promise<void>
   /** Waits for the last update and gives its figures. */
   trainStats(): Promise<StepStats>
-  /** Ends the loop: drops gradients that no update has used. */
-  trainEnd(): void
+  /** Ends the loop over an epoch: drops gradients that no update has used; `cut_short` where an error or the caller ended it. */
+  trainEnd(cutShort: boolean): void
   /** Adds the gradients of a batch, without an update. */
   accumulate(batch: BatchInput, cancel?: Cancel | undefined | null): Promise<void>
   /** Makes the update from all batches accumulated since the last, with the options that `config` (JSON) names replaced. */

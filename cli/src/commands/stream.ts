@@ -223,6 +223,8 @@ async function listen(classifier: Classifier, file: string | undefined, values: 
       const text = decoder.decode(piece as Buffer, { stream: true })
       if (text !== '') say(heard.push(text))
     }
+    // A character that the end cuts off is no text.
+    decoder.decode()
     return
   }
   const bytes = new SampleBytes((values['format'] as SampleFormat | undefined) ?? 'i16')

@@ -53,7 +53,11 @@ export class LivePage {
     const live = new LivePage(folder, title, stop)
     live.#server = await LiveServer.open(
       files,
-      () => live.#state,
+      // What waits is in the state too: those who watch already get it first.
+      () => {
+        live.#sendLosses()
+        return live.#state
+      },
       () => live.#press(),
     )
     return live

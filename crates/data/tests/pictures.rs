@@ -65,6 +65,13 @@ fn a_header_that_promises_too_much_is_refused() {
     png[29..33].copy_from_slice(&sum.to_be_bytes());
     let reason = decode_picture(&png, Colours::Rgb).unwrap_err().reason;
     assert!(reason.starts_with("expected at least 16256 bytes for 4096 × 4096 pixels"), "{reason}");
+    // One bit a pixel, 32,768 × 32,768: its file may be small, and its pixels are a gigabyte.
+    png[16..26].copy_from_slice(&[0, 0, 0x80, 0, 0, 0, 0x80, 0, 1, 0]);
+    let sum = png_check_sum(&png[12..29]);
+    png[29..33].copy_from_slice(&sum.to_be_bytes());
+    png.resize(200_000, 0);
+    let reason = decode_picture(&png, Colours::Rgb).unwrap_err().reason;
+    assert!(reason.starts_with("expected a picture that takes at most 512 MiB"), "{reason}");
     let mut jpeg = std::fs::read(test_file("grey.jpg")).unwrap();
     let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);

@@ -133,12 +133,10 @@ impl<B: Backend> Trainer<B> {
     pub fn restore_options(&mut self, model: &Model<B>, former: FormerOptions<B>) -> Result<()> {
         let FormerOptions { config, schedule, progress, carried_states } = former;
         self.adam.configure("train", &model.store, config.adam.clone())?;
+        // Batches without a target that counts may have been walked. States that the run carries have gone on over them,
+        // unless it was to carry none.
         if !config.carry_state || carried_states.is_some() {
-            self.carried_states = carried_states;
-        }
-        // Batches without a target that counts have been walked. Carried states have gone on over them, others have not.
-        if !config.carry_state {
-            self.progress = progress;
+            (self.carried_states, self.progress) = (carried_states, progress);
         }
         (self.config, self.schedule) = (config, schedule);
         Ok(())

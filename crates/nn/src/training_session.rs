@@ -114,6 +114,10 @@ impl<B: Backend> TrainingSession<B> {
     /// Begins a new run; the present one is kept until an update of the new one has succeeded.
     fn begin_new_run(&mut self, config: &str) -> Result<()> {
         let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
+        // Both share the gradients: those of batches that the run before has not used yet are gone.
+        if let Some(present) = &mut self.trainer {
+            present.discard(&mut self.model)?;
+        }
         self.drop_batches();
         self.former = Some(FormerRun::Run(self.trainer.replace(trainer).map(Box::new)));
         Ok(())
@@ -214,12 +218,16 @@ impl<B: Backend> TrainingSession<B> {
         }
     }
 
-    /// Ends the caller's loop: drops gradients that no update has used.
-    pub fn end(&mut self) -> Result<()> {
+    /// Ends the caller's loop over an epoch: drops gradients that no update has used. Where it was `cut_short`, by an error
+    /// or by the caller, before the run's first update, what there was before the run is there again.
+    pub fn end(&mut self, cut_short: bool) -> Result<()> {
         self.drop_batches();
         let (model, trainer) = self.model_and_trainer()?;
         trainer.discard(model)?;
-        self.restore();
+        match cut_short {
+            true => self.restore(),
+            false => self.former = None,
+        }
         Ok(())
     }
 

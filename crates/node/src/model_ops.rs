@@ -33,7 +33,7 @@ pub(crate) trait ModelOps: ParamOps {
     fn train_step(&mut self, batch: Option<CopiedBatch>, items: u64) -> Result<()>;
     fn train_ahead(&mut self, batch: CopiedBatch) -> Result<()>;
     fn train_stats(&mut self) -> Result<StepStats>;
-    fn train_end(&mut self) -> Result<()>;
+    fn train_end(&mut self, cut_short: bool) -> Result<()>;
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()>;
     fn update(&mut self, config: &str) -> Result<StepStats>;
     fn train_state(&self) -> TrainState;
@@ -188,8 +188,8 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn train_stats(&mut self) -> Result<StepStats> {
         self.session.stats()
     }
-    fn train_end(&mut self) -> Result<()> {
-        self.session.end()
+    fn train_end(&mut self, cut_short: bool) -> Result<()> {
+        self.session.end(cut_short)
     }
     fn accumulate(&mut self, batch: CopiedBatch) -> Result<()> {
         let batch = self.without_padding(batch)?;

@@ -56,10 +56,10 @@ impl NativeModel {
     pub fn train_stats<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         self.worker.promise(env, None, |slot| live_state(slot)?.train_stats(), StepStats::from)
     }
-    /// Ends the loop: drops gradients that no update has used.
+    /// Ends the loop over an epoch: drops gradients that no update has used; `cut_short` where an error or the caller ended it.
     #[napi]
-    pub fn train_end(&self) -> napi::Result<()> {
-        to_js_result(|| self.worker.call(|m| m.train_end()))
+    pub fn train_end(&self, cut_short: bool) -> napi::Result<()> {
+        to_js_result(|| self.worker.call(|m| m.train_end(cut_short)))
     }
     /// Adds the gradients of a batch, without an update.
     #[napi(ts_return_type = "Promise<void>")]

@@ -94,7 +94,7 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
     let decoder = reader.into_decoder().map_err(unreadable)?;
-    check_size(bytes, format, decoder.dimensions(), decoder.color_type().channel_count())?;
+    check_size(bytes, format, decoder.dimensions(), decoder.total_bytes())?;
     let picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let (channels, pixels) = match (colours, picture) {
@@ -111,13 +111,17 @@ pub fn decode_picture(bytes: &[u8], colours: Colours) -> Result<Pictures> {
     Ok(Pictures { pixels, count: 1, height, width, channels })
 }
 
-/// Refuses, before memory is taken for its pixels, a picture of more pixels than a file of so many bytes can hold, and a
-/// JPEG picture that would take more memory than is allowed.
-fn check_size(bytes: &[u8], format: ImageFormat, (width, height): (u32, u32), channels: u8) -> Result<()> {
-    let pixels = u64::from(width) * u64::from(height);
+/// Refuses, before memory is taken for its pixels, a picture of more pixels than a file of so many bytes can hold, and one
+/// whose `decoded_bytes` (palettes expanded) would take more memory than is allowed.
+fn check_size(
+    bytes: &[u8],
+    format: ImageFormat,
+    (width, height): (u32, u32),
+    decoded_bytes: u64,
+) -> Result<()> {
     let least_bytes = match format {
-        // The code of an 8 × 8 block has one bit or more, and one component has a block for every 8 × 8 pixels.
-        ImageFormat::Jpeg => pixels / (64 * 8),
+        // The code of a block has one bit or more.
+        ImageFormat::Jpeg => jpeg_blocks(bytes, (width, height)) / 8,
         // Deflate folds at most 1,032 bytes into one.
         _ => u64::from(height) * (u64::from(width) * png_bits_per_pixel(bytes)).div_ceil(8) / 1032,
     };
@@ -128,14 +132,44 @@ fn check_size(bytes: &[u8], format: ImageFormat, (width, height): (u32, u32), ch
         )));
     }
     // A progressive JPEG is held as coefficients of two bytes beside the pixels.
-    let memory = pixels * u64::from(channels) * 3;
-    if format == ImageFormat::Jpeg && memory > MAX_JPEG_MEMORY {
+    let (memory, most) = match format {
+        ImageFormat::Jpeg => (decoded_bytes.saturating_mul(3), MAX_JPEG_MEMORY),
+        _ => (decoded_bytes, MAX_MEMORY),
+    };
+    if memory > most {
         return Err(DataError::new(format!(
             "expected a picture that takes at most {} MiB to decode, got {width} × {height} pixels",
-            MAX_JPEG_MEMORY >> 20
+            most >> 20
         )));
     }
     Ok(())
+}
+
+/// Blocks of 8 × 8 samples of all components of a JPEG picture, by its frame header; 0 where that is not found.
+fn jpeg_blocks(bytes: &[u8], (width, height): (u32, u32)) -> u64 {
+    // After the marker that begins the file segments follow: 0xFF, a marker, the length with its own two bytes.
+    let mut at = 2;
+    while let Some(&[0xFF, marker, high, low, ..]) = bytes.get(at..) {
+        let is_frame = (0xC0..=0xCF).contains(&marker) && !matches!(marker, 0xC4 | 0xC8 | 0xCC);
+        if !is_frame {
+            // Before a marker there may be any number of 0xFF.
+            at += if marker == 0xFF { 1 } else { 2 + usize::from(u16::from_be_bytes([high, low])) };
+            continue;
+        }
+        // Precision, height, width, number of components; of each component its name, sampling factors, table.
+        let count = usize::from(bytes.get(at + 9).copied().unwrap_or(0));
+        let factors: Vec<(u64, u64)> = (0..count)
+            .map_while(|i| bytes.get(at + 11 + 3 * i))
+            .map(|hv| (u64::from(hv >> 4), u64::from(hv & 15)))
+            .collect();
+        let most = |f: fn(&(u64, u64)) -> u64| factors.iter().map(f).max().unwrap_or(1).max(1);
+        let (most_h, most_v) = (most(|f| f.0), most(|f| f.1));
+        let blocks = |(h, v): &(u64, u64)| {
+            (u64::from(width) * h).div_ceil(8 * most_h) * (u64::from(height) * v).div_ceil(8 * most_v)
+        };
+        return factors.iter().map(blocks).sum();
+    }
+    0
 }
 
 /// Bits of a pixel by the header of a PNG file, which its decoder has accepted: sample size times samples.

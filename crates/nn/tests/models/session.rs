@@ -43,7 +43,7 @@ fn begun_ahead_is_the_same_training() {
     assert!(ahead.step(None, 1).is_err(), "nothing was begun");
     // What is begun and dropped leaves nothing behind.
     ahead.begin_ahead(batch(9)).unwrap();
-    ahead.end().unwrap();
+    ahead.end(false).unwrap();
     for session in [&mut plain, &mut ahead] {
         session.accumulate(&batch(6).batch()).unwrap();
         session.accumulate(&batch(7).batch()).unwrap();
