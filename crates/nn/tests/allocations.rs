@@ -41,10 +41,17 @@ fn steady_steps_ask_for_nothing() {
                     call: CallOptions { algorithm, ..Default::default() },
                     ..Batch::new(Input::Values(&x), TargetData::Values(&y), batch, len)
                 };
-                let (_, kept) = steady(|| {
-                    trainer.train_step(&mut model, &data).unwrap();
-                    trainer.read_stats(&model).unwrap();
-                });
+                let mut kept = 1;
+                // A thread of the pool that takes work for the first time keeps a block, once: what a step keeps comes again.
+                for _ in 0..3 {
+                    if kept > 0 {
+                        kept = steady(|| {
+                            trainer.train_step(&mut model, &data).unwrap();
+                            trainer.read_stats(&model).unwrap();
+                        })
+                        .1;
+                    }
+                }
                 assert!(kept <= 0, "{mode}, {threads} threads, {algorithm:?}: {kept} blocks kept");
             }
             let mut stream = model.stream(1, 1.0).unwrap();
