@@ -198,7 +198,7 @@ impl<B: Backend> LossBuffers<B> {
             self.predictions.ensure(pass.be, rows)?;
         }
         // Where no target counts, every weight is 0 or every label is left out, and the loss is 0 whatever it is divided
-        // by.
+        // by. (Not so with smoothed labels that all have class weight 0: of them the loss has the terms of other classes.)
         let total = if weight > 0.0 { weight } else { 1.0 };
         let loss_inputs = LossInputs {
             target: match checked_target.is_labels {
@@ -233,7 +233,7 @@ impl<B: Backend> LossBuffers<B> {
         be.download(&mut self.host_predictions, self.predictions.get(be, rows))?;
         for (row, (&label, predicted)) in self.host_labels.iter().zip(&self.host_predictions).enumerate() {
             let weight = self.host_weights.get(row).map_or(1.0, |w| w.to_f64());
-            // Where all outputs are NaN nothing is predicted.
+            // Where no label counts the device has written −1. Where all outputs are NaN the first class stands.
             if label >= 0 && weight > 0.0 && predicted.to_f64() >= 0.0 {
                 confusion[label as usize * classes + predicted.to_f64() as usize] += weight;
             }

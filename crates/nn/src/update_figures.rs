@@ -41,7 +41,8 @@ pub struct MetricSums {
 }
 
 impl MetricSums {
-    /// Adds those of other targets. A square that no number holds stays the largest number.
+    /// Adds those of other targets. A sum that is not finite becomes the largest number, so
+    /// that a checkpoint's counts stay finite.
     pub fn add(&mut self, other: &MetricSums) {
         let sum = |a: f64, b: f64| if (a + b).is_finite() { a + b } else { f64::MAX };
         self.weight += other.weight;
