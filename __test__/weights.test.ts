@@ -59,6 +59,49 @@ test('accumulated batches are the joint batch; update takes rates and clipping',
   await rejects(t, 'ERR_S4_VALUE', a.update({ rate: 1 } as object))
 })
 
+test('smoothed labels whose classes have the weight 0 are a part of the joint batch too', async (t) => {
+  const options = {
+    loss: 'crossEntropy',
+    output: 3,
+    pooling: 'mean',
+    labelSmoothing: 0.2,
+    classWeights: [0, 2, 0.5],
+  } as const
+  const labels = [[0], [1, 2], [0, 0], [2]]
+  const parts = labels.map((target, i) => ({ input: noisy([target.length, 50, 1], i + 1), target }))
+  const joint: Batch = {
+    input: {
+      data: Float32Array.from(parts.flatMap(({ input }) => Array.from(input.data as ArrayLike<number>))),
+      shape: [6, 50, 1],
+    },
+    target: labels.flat(),
+  }
+  // Those of weight 0 first, in the middle, last.
+  for (const order of [
+    [0, 1, 2, 3],
+    [1, 0, 2, 3],
+    [1, 3, 2, 0],
+    [0, 2, 1, 3],
+  ]) {
+    using a = await model(options)
+    using b = await model(options)
+    for (const i of order) await a.accumulate(parts[i]!)
+    await b.accumulate(joint)
+    const [u, v] = [await a.update({ lr: 1e-3, clip: 0.01 }), await b.update({ lr: 1e-3, clip: 0.01 })]
+    close(t, `loss and norm ${order}`, [u.loss, u.gradNorm], [v.loss, v.gradNorm], 1e-5)
+    close(t, `accuracy ${order}`, [u.accuracy! + 1], [v.accuracy! + 1], 1e-6)
+    for (const [i, p] of a.parameters().entries())
+      close(t, `${p.name} ${order}`, p.value.data, b.parameters()[i]!.value.data, 1e-5)
+    // The evaluation, before and after, is one of both forms.
+    const [one, other] = [await a.evaluate(parts), await a.evaluate([joint])]
+    close(t, `evaluation ${order}`, [one.loss], [other.loss], 1e-5)
+  }
+  // By themselves their mean is divided by 0: there is no update.
+  using c = await model(options)
+  await rejects(t, 'ERR_S4_DATA', drain(c.train([parts[0]!, parts[2]!])))
+  t.is(c.progress.steps, 0)
+})
+
 test('a batch that counts nothing does not end a run; what does not count may be NaN', async (t) => {
   using m = await model({ loss: 'crossEntropy', output: 3, pooling: 'mean' })
   const x = noisy([2, 50, 1])

@@ -150,7 +150,7 @@ pub const LOSS_SUMS: usize = 4;
 ///   pinball loss of quantiles; 0 for losses without a distribution).
 ///
 /// Overwrites `doutput` with the gradient of what is added to stats\[0\], and `predictions` with the class of the largest output;
-/// −1 where a label is negative or the weight is 0.
+/// −1 where a label is negative or the weight is 0, and where the softmax is NaN (then the label is not found either).
 #[allow(missing_docs)]
 pub struct LossForwardBackward<'a, B: Memory> {
     /// (4), [`LOSS_SUMS`]

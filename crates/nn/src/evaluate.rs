@@ -2,7 +2,7 @@
 
 use crate::{
     batch::Batch,
-    loss::{CheckedTarget, LossBuffers, LossCall},
+    loss::{CheckedTarget, LossBuffers, LossCall, denominator},
     model::Model,
     pass_options::PassContext,
     update_figures::MetricSums,
@@ -44,8 +44,7 @@ pub struct Metrics {
 impl Evaluation {
     /// Adds a batch of `rows` targets: its mean loss, the sum of the weights in it, and its other sums.
     fn add_batch(&mut self, loss: f64, target: &CheckedTarget, sums: [f64; LOSS_SUMS - 1]) {
-        // Where the weights sum to 0 the loss is a sum: classes of weight 0 leave what smoothing adds.
-        self.loss += loss * if target.weight > 0.0 { target.weight } else { 1.0 };
+        self.loss += loss * denominator(target.weight);
         self.weight += target.weight;
         self.metrics.add(&target.metric_sums(sums));
         self.rows += target.rows as f64;

@@ -56,12 +56,21 @@ impl<'a> LossCall<'a> {
     }
 }
 
+/// What the losses of targets whose weights sum to `weight` are divided by. Where that is 0 the losses are summed: they are 0, or those of
+/// smoothed labels whose classes all have the weight 0.
+pub(crate) fn denominator(weight: f64) -> f64 {
+    if weight > 0.0 { weight } else { 1.0 }
+}
+
 /// What the check of a batch's targets has found.
 pub(crate) struct CheckedTarget {
     /// Number of targets that count: not left out, not padding, of a weight above 0.
     pub rows: usize,
     /// Sum of the targets' weights, each times that of its class.
     pub weight: f64,
+    /// Whether there is a loss: the weights sum to more than 0, or labels whose classes all have the weight 0 are smoothed, and have
+    /// the terms of other classes.
+    pub has_loss: bool,
     /// Sum of the targets' own weights.
     pub metric_weight: f64,
     /// Number of values of one target, over which the loss is averaged; 1 for a label.
@@ -172,9 +181,12 @@ impl<B: Backend> LossBuffers<B> {
             };
         }
         let width = if labels { 1 } else { c.output };
+        // (Some class has a weight above 0.)
+        let smoothed = labels && c.label_smoothing > 0.0 && rows_counted > 0;
         Ok(CheckedTarget {
             rows: rows_counted,
             weight: total_weight,
+            has_loss: total_weight > 0.0 || smoothed,
             metric_weight,
             width,
             is_labels: labels,
@@ -197,9 +209,7 @@ impl<B: Backend> LossBuffers<B> {
         if want_predictions {
             self.predictions.ensure(pass.be, rows)?;
         }
-        // Where no target counts, every weight is 0 or every label is left out, and the loss is 0 whatever it is divided
-        // by. (Not so with smoothed labels that all have class weight 0: of them the loss has the terms of other classes.)
-        let total = if weight > 0.0 { weight } else { 1.0 };
+        let total = denominator(weight);
         let loss_inputs = LossInputs {
             target: match checked_target.is_labels {
                 true => Target::Labels(self.labels.get()),
@@ -233,7 +243,7 @@ impl<B: Backend> LossBuffers<B> {
         be.download(&mut self.host_predictions, self.predictions.get(be, rows))?;
         for (row, (&label, predicted)) in self.host_labels.iter().zip(&self.host_predictions).enumerate() {
             let weight = self.host_weights.get(row).map_or(1.0, |w| w.to_f64());
-            // Where no label counts the device has written −1. Where all outputs are NaN the first class stands.
+            // −1 stands where no label counts, and where an output is NaN.
             if label >= 0 && weight > 0.0 && predicted.to_f64() >= 0.0 {
                 confusion[label as usize * classes + predicted.to_f64() as usize] += weight;
             }

@@ -47,10 +47,12 @@ impl Progress {
     pub(crate) fn check(&self) -> Result<()> {
         let counts = [self.epochs, self.samples, self.items];
         let MetricSums { weight, sums: [a, b, c] } = self.metrics;
-        let sums = [weight, a, b, c, self.weight, self.grad_norm, self.lr];
+        let sums = [weight, self.weight, self.grad_norm, self.lr];
         let possible = counts.iter().all(|&n| n <= MAX_COUNT)
             && self.loss.is_finite()
-            && sums.iter().all(|&x| x.is_finite() && x >= 0.0);
+            && sums.iter().all(|&x| x.is_finite() && x >= 0.0)
+            // These may have overflowed.
+            && [a, b, c].iter().all(|&x| x >= 0.0);
         match possible {
             true => Ok(()),
             false => Err(Error::value("progress", "counts and sums of a run", format!("{self:?}"))),

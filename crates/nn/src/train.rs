@@ -6,7 +6,7 @@ use crate::{
     batch::Batch,
     carried_states::CarriedStates,
     check,
-    loss::{LossBuffers, LossCall},
+    loss::{LossBuffers, LossCall, denominator},
     model::Model,
     network::NetworkBackward,
     non_finite::{non_finite_error, non_finite_tensor},
@@ -183,9 +183,9 @@ impl<B: Backend> Trainer<B> {
         let so_far = so_far.unwrap_or_default();
         let (batches_so_far, weight_so_far) = (so_far.batches, so_far.weight);
         let weight = weight_so_far + checked_target.weight;
-        let counts = checked_target.weight > 0.0;
-        if weight_so_far > 0.0 && counts {
-            self.scale_accumulated(model, weight_so_far / weight)?;
+        let counts = checked_target.has_loss;
+        if so_far.has_loss && checked_target.weight > 0.0 {
+            self.scale_accumulated(model, denominator(weight_so_far) / weight)?;
         }
         let version = model.store.version();
         let ParamStore { values, grads, .. } = &mut model.store;
@@ -236,6 +236,7 @@ impl<B: Backend> Trainer<B> {
             rows: so_far.rows + checked_target.rows as u64,
             time_steps: so_far.time_steps + time_steps as u64,
             weight,
+            has_loss: so_far.has_loss || counts,
             metric_weight: so_far.metric_weight + if counts { checked_target.metric_weight } else { 0.0 },
             width: checked_target.width,
             lr: 0.0,
@@ -327,7 +328,7 @@ impl<B: Backend> Trainer<B> {
     pub fn leave_out_accumulated(&mut self, model: &mut Model<B>) -> Result<()> {
         match &mut self.under_way {
             Some(under_way) => {
-                (under_way.weight, under_way.rows) = (0.0, 0);
+                (under_way.weight, under_way.rows, under_way.has_loss) = (0.0, 0, false);
                 model.net.drop_statistics();
                 self.figures.zero_slot(&self.be)
             }

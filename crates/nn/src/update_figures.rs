@@ -37,17 +37,33 @@ pub struct MetricSums {
     /// For cross-entropy Σw of the targets whose label was the largest output, Σw of those whose label was among the `topK`
     /// largest, and Σw·(−log of the label's probability). For other losses Σw·r², Σw·|r| and Σw·CRPS, each a mean over the values of a
     /// target.
+    #[serde(with = "overflowing")]
     pub sums: [f64; LOSS_SUMS - 1],
 }
 
+/// How a checkpoint, whose numbers are finite, keeps a sum that has overflowed: as the largest number.
+mod overflowing {
+    use super::LOSS_SUMS;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Sums = [f64; LOSS_SUMS - 1];
+
+    pub fn serialize<S: Serializer>(sums: &Sums, serializer: S) -> Result<S::Ok, S::Error> {
+        sums.map(|sum| if sum.is_finite() { sum } else { f64::MAX }).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sums, D::Error> {
+        let sums = Sums::deserialize(deserializer)?;
+        Ok(sums.map(|sum| if sum == f64::MAX { f64::INFINITY } else { sum }))
+    }
+}
+
 impl MetricSums {
-    /// Adds those of other targets. A sum that is not finite becomes the largest number, so
-    /// that a checkpoint's counts stay finite.
+    /// Adds those of other targets.
     pub fn add(&mut self, other: &MetricSums) {
-        let sum = |a: f64, b: f64| if (a + b).is_finite() { a + b } else { f64::MAX };
         self.weight += other.weight;
         for (a, b) in self.sums.iter_mut().zip(other.sums) {
-            *a = sum(*a, b);
+            *a += b;
         }
     }
 }
@@ -69,6 +85,8 @@ pub(crate) struct PendingUpdate {
     pub time_steps: u64,
     /// Sum of the weights in the mean loss.
     pub weight: f64,
+    /// Whether gradients have been computed for it.
+    pub has_loss: bool,
     /// Sum of the targets' own weights.
     pub metric_weight: f64,
     /// Number of values of one target.

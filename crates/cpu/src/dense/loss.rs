@@ -53,7 +53,7 @@ impl<'a, T: Scalar> CrossEntropy<'a, T> {
     }
 
     /// The loss of a row x; whether x[label] is the largest and whether it is among the `top_k` largest; −log softmax(x)[label];
-    /// the place of the largest. `d` ← the loss's gradient times `scale`.
+    /// the place of the largest, unless the softmax is NaN. `d` ← the loss's gradient times `scale`.
     fn row(&self, x: &[T], label: usize, d: Option<&mut [T]>, scale: f64) -> RowOfLabels {
         let mut best = 0;
         for (i, &v) in x.iter().enumerate() {
@@ -91,7 +91,9 @@ impl<'a, T: Scalar> CrossEntropy<'a, T> {
                 x.iter().enumerate().filter(|&at| above(at)).count() < k
             }
         };
-        RowOfLabels { value, hit: best == label, in_top_k, nll, best }
+        // Where an output is NaN, or none is finite, no class is predicted.
+        let best = (!nll.is_nan()).then_some(best);
+        RowOfLabels { value, hit: best == Some(label), in_top_k: in_top_k && best.is_some(), nll, best }
     }
 }
 
@@ -101,7 +103,7 @@ struct RowOfLabels {
     hit: bool,
     in_top_k: bool,
     nll: f64,
-    best: usize,
+    best: Option<usize>,
 }
 
 /// CRPS of N(μ, σ²) at μ − r, σ·[z(2Φ(z) − 1) + 2φ(z) − 1/√π] with z = r/σ (Gneiting and Raftery 2007); it is even in r.
@@ -145,7 +147,7 @@ pub(crate) fn forward_backward<T: Scalar>(
                     let row = cross_entropy.row(x, label as usize, d, scale);
                     let counted = |holds: bool| if holds { weight } else { 0.0 };
                     let sums = [scale * row.value, counted(row.hit), counted(row.in_top_k), weight * row.nll];
-                    (sums, row.best as f64)
+                    (sums, row.best.map_or(-1.0, |best| best as f64))
                 }
             },
             LossKind::Gaussian => {

@@ -70,10 +70,12 @@ KERNEL loss(double* cells, float* dout, float* predictions, const float* out, co
         for (int i = lane; i < outputs; i += 32) above += x[i] > own_x || (x[i] == own_x && i < label) ? 1.0 : 0.0;
         in_top_k = warp_sum(above) < top_k;
       }
-      sum1 = at == label ? weight : 0.0;
-      sum2 = in_top_k ? weight : 0.0;
+      // Where an output is NaN, or none is finite, no class is predicted.
+      const bool defined = nll == nll;
+      sum1 = defined && at == label ? weight : 0.0;
+      sum2 = defined && in_top_k ? weight : 0.0;
       sum3 = weight * nll;
-      prediction = at;
+      prediction = defined ? at : -1;
     }
   } else if (kind == LOSS_KIND_GAUSSIAN) {
     const int width = outputs / 2;

@@ -178,6 +178,42 @@ impl<B: Backend> Suite<'_, B> {
                 self.loss_case(LossKind::CrossEntropy.into(), rows, outputs, weighted, true);
             }
         }
+        self.rows_without_a_softmax();
+    }
+
+    /// Outputs of which none is a prediction: no class is predicted, no label found; the rows beside them are.
+    fn rows_without_a_softmax(&mut self) {
+        const INF: f64 = f64::INFINITY;
+        let (backend, label) =
+            (self.backend, CaseLabel { operation: "loss_forward_backward", case: "no softmax" });
+        let x = [INF, 0.5, 1.0, 0.25, 2.0, 1.0, -INF, -INF, -INF, INF, INF, 0.5, 0.75, 0.5, -1.0];
+        let labels = [0, 1, 0, 1, 0];
+        let outs = [OutputBuffer::AddedTo(&[0.0; 4]), OutputBuffer::Overwritten(labels.len())];
+        let got = self.outputs_of(label, &[&x], &[&labels], &outs, &mut |a, workspace| {
+            let [stats, predictions] = into_array(a.outs);
+            let [output] = into_array(a.ins);
+            backend.loss_forward_backward(
+                LossForwardBackward {
+                    stats,
+                    doutput: None,
+                    predictions: Some(predictions),
+                    output,
+                    target: Target::Labels(&a.ints[0]),
+                    row_weights: None,
+                    class_weights: None,
+                    loss: LossKind::CrossEntropy.into(),
+                    top_k: 2,
+                    rows: labels.len(),
+                    outputs: 3,
+                    denominator: 5.0,
+                },
+                workspace,
+            )
+        });
+        let Some(got) = got else { return };
+        self.check_exact(label, "predictions", &got[1], &[-1.0, 1.0, -1.0, -1.0, 0.0]);
+        self.check_exact(label, "stats.metrics", &got[0][1..3], &[2.0, 2.0]);
+        self.check_holds(label, "stats.loss", got[0][0].is_nan() && got[0][3].is_nan());
     }
 
     /// Random outputs and targets whose differences are not close to a kink of the loss.
