@@ -1,73 +1,29 @@
-//! One block of the network on the device: norm, S4, activation, dropout, linear, GLU, dropout, residual.
-//!
-//! With the norm first (pre-norm) y = x + mix(S4(norm(x))); with the norm last (post-norm) y = norm(x + mix(S4(x))). The
-//! mix is everything between the SSM and the residual sum (`mix_stage.rs`).
+//! One block of the network on the device: norm, S4, activation, dropout, linear, GLU, dropout, residual (`residual.rs`).
 
 use crate::{
     config::BlockConfig,
     growable_buffer::GrowableBuffer,
-    mix_stage::{MixStage, MixStageBackward, MixStageConfig, MixStageForward},
-    norm::{Norm, NormBackward},
+    mix_stage::{MixStage, MixStageConfig},
+    norm::Norm,
     param::{GroupBuffers, ParamBuilder},
     pass_options::PassContext,
+    residual::{Residual, ResidualBackward, SavedResidual, SharedScratch},
     s4::{S4Backward, S4Core, S4Forward, S4Step},
 };
-use s4_backend::{Backend, MixSpec, Result, Scalar};
+use s4_backend::{Backend, MixSpec, Result};
 
 /// Device buffers in which the forward of one block saves what its backward needs, besides the block's input.
 pub(crate) struct SavedBlock<B: Backend> {
-    /// Output of the SSM, (batch, channels·H, len).
-    ssm_output: GrowableBuffer<B>,
-    /// Means and inverse deviations of the norm.
-    norm_stats: GrowableBuffer<B>,
     /// What the SSM's forward saves for its backward.
-    saved_by_ssm: GrowableBuffer<B>,
-    /// What the mix's forward saves for its backward.
-    saved_by_mix: GrowableBuffer<B>,
-    /// Input of the norm, where the norm comes last.
-    norm_input: GrowableBuffer<B>,
+    ssm: GrowableBuffer<B>,
+    /// What the rest of the block saves.
+    residual: SavedResidual<B>,
 }
 
 impl<B: Backend> SavedBlock<B> {
     /// Empty buffers, which grow with the first forward.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(SavedBlock {
-            ssm_output: GrowableBuffer::new(be)?,
-            norm_stats: GrowableBuffer::new(be)?,
-            saved_by_ssm: GrowableBuffer::new(be)?,
-            saved_by_mix: GrowableBuffer::new(be)?,
-            norm_input: GrowableBuffer::new(be)?,
-        })
-    }
-}
-
-/// Device buffers for temporary values, one set for all blocks: a block needs them only while it runs.
-pub(crate) struct SharedScratch<B: Backend> {
-    /// The backend's own scratch memory.
-    pub ws: B::Workspace,
-    /// Output of the norm; in a backward, the gradient of the norm's input where the norm comes last.
-    pub norm: GrowableBuffer<B>,
-    /// Means and inverse deviations of the norm, where no backward follows.
-    pub norm_stats: GrowableBuffer<B>,
-    /// Output of the SSM, or of the first linear of a feed-forward layer; or its gradient.
-    pub ssm_output: GrowableBuffer<B>,
-    /// Gradient of the SSM's input, where the saved values must stay; of the input of a feed-forward layer's first linear.
-    pub du: GrowableBuffer<B>,
-    /// What a block adds, or its gradient, where paths are dropped.
-    pub branch: GrowableBuffer<B>,
-}
-
-impl<B: Backend> SharedScratch<B> {
-    /// Empty buffers, which grow with the first call.
-    pub fn new(be: &B) -> Result<Self> {
-        Ok(SharedScratch {
-            ws: be.workspace(),
-            norm: GrowableBuffer::new(be)?,
-            norm_stats: GrowableBuffer::new(be)?,
-            ssm_output: GrowableBuffer::new(be)?,
-            du: GrowableBuffer::new(be)?,
-            branch: GrowableBuffer::new(be)?,
-        })
+        Ok(SavedBlock { ssm: GrowableBuffer::new(be)?, residual: SavedResidual::new(be)? })
     }
 }
 
@@ -110,13 +66,10 @@ pub(crate) struct BlockBackward<'a, B: Backend> {
 /// Arrays of one time step of a block, as in [`S4Step`], but `y` is (batch, H).
 pub(crate) type BlockStep<'a, B> = S4Step<'a, B>;
 
-/// One block: its SSM, its norm, its mix, and how they are joined.
+/// One block: its SSM, and what stands around it.
 pub struct BlockCore<B: Backend> {
     pub(crate) s4: S4Core<B>,
-    pub(crate) norm: Option<Norm<B>>,
-    prenorm: bool,
-    residual: bool,
-    mix: MixStage,
+    pub(crate) residual: Residual<B>,
 }
 
 impl<B: Backend> BlockCore<B> {
@@ -149,17 +102,13 @@ impl<B: Backend> BlockCore<B> {
             initial: (config.layer.seed, stream + 8),
         };
         let mix = MixStage::new(mix, params)?;
-        Ok(BlockCore { s4, norm, prenorm: config.prenorm, residual: config.residual, mix })
+        let residual = Residual { norm, prenorm: config.prenorm, residual: config.residual, mix };
+        Ok(BlockCore { s4, residual })
     }
 
     /// H, the features of its input and its output.
     pub(crate) fn heads(&self) -> usize {
-        self.mix.outputs()
-    }
-
-    /// Number of statistics that the norm computes in this pass; 0 without a norm.
-    fn stats_len(&self, pass: &PassContext<'_, B>) -> usize {
-        self.norm.as_ref().map_or(0, |norm| norm.stats_len(pass.batch, pass.len))
+        self.residual.heads()
     }
 
     /// The block's output for a whole batch: x (batch, H, len) → y (batch, H, len).
@@ -170,68 +119,26 @@ impl<B: Backend> BlockCore<B> {
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
         let be = pass.be;
-        let BlockForward { mut y, mut state_end, saved, x, state0 } = arrays;
-        let n = pass.batch * self.heads() * pass.len;
-        let mix_input_len = pass.batch * self.mix.inputs() * pass.len;
-        let stats_len = self.stats_len(pass);
-        let (ssm_len, mix_len) = match saved {
-            Some(_) => (self.s4.saved_len(pass), self.mix.saved_len(pass)),
-            None => (0, 0),
+        let BlockForward { y, state_end, saved, x, state0 } = arrays;
+        let (mut ssm_saved, saved) = match saved {
+            Some(SavedBlock { ssm, residual }) => (Some(ssm), Some(residual)),
+            None => (None, None),
         };
-        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output, branch, .. } = scratch;
-        // Results go among the saved values when a backward follows, else into the scratch that all blocks share.
-        let (s, stats, mut ssm_saved, mut mix_saved, norm_input) = match saved {
-            Some(to) => {
-                to.saved_by_ssm.ensure(be, ssm_len)?;
-                to.saved_by_mix.ensure(be, mix_len)?;
-                let SavedBlock {
-                    ssm_output,
-                    norm_stats: stats,
-                    saved_by_ssm: ssm,
-                    saved_by_mix: mix,
-                    norm_input,
-                } = to;
-                (ssm_output, stats, Some(ssm), Some(mix), norm_input)
-            }
-            None => (ssm_output, stats, None, None, norm_output),
-        };
-        s.ensure(be, mix_input_len)?;
-        stats.ensure(be, stats_len)?;
-        let prenorm = self.norm.is_some() && self.prenorm;
-        if let (Some(norm), true) = (&mut self.norm, prenorm) {
-            // The norm's output, which is the SSM's input, stands in y: it is no longer needed when y is written.
-            let stats = stats.get_mut(be, stats_len);
-            norm.forward(pass, be.reborrow(&mut y), stats, be.shorten(x), ws)?;
+        let ssm_len = if ssm_saved.is_some() { self.s4.saved_len(pass) } else { 0 };
+        if let Some(ssm) = &mut ssm_saved {
+            ssm.ensure(be, ssm_len)?;
         }
-        let ssm = S4Forward {
-            y: s.get_mut(be, mix_input_len),
-            state_end: state_end.as_mut().map(|view| be.reborrow(view)),
-            saved: ssm_saved.as_mut().map(|to| to.get_mut(be, ssm_len)),
-            u: if prenorm { be.freeze(&y) } else { be.shorten(x) },
-            state0: state0.map(|view| be.shorten(view)),
-        };
-        self.s4.forward(pass, ssm, ws)?;
-        let postnorm = self.norm.as_mut().filter(|_| !prenorm);
-        if postnorm.is_some() {
-            norm_input.ensure(be, n)?;
-        }
-        let mix = MixStageForward {
-            y: match postnorm {
-                Some(_) => norm_input.get_mut(be, n),
-                None => be.reborrow(&mut y),
-            },
-            saved: mix_saved.as_mut().map(|to| to.get_mut(be, mix_len)),
-            s: s.get(be, mix_input_len),
-            residual: self.residual.then(|| be.shorten(x)),
-        };
-        self.mix.forward(pass, mix, branch, ws)?;
-        match postnorm {
-            Some(norm) => {
-                let stats = stats.get_mut(be, stats_len);
-                norm.forward(pass, be.reborrow(&mut y), stats, norm_input.get(be, n), ws)
-            }
-            None => Ok(()),
-        }
+        let s4 = &mut self.s4;
+        self.residual.forward(pass, y, x, saved, scratch, |y, u, ws| {
+            let arrays = S4Forward {
+                y,
+                state_end,
+                saved: ssm_saved.map(|to| to.get_mut(be, ssm_len)),
+                u,
+                state0,
+            };
+            s4.forward(pass, arrays, ws)
+        })
     }
 
     /// Gradients of the block's input, states and parameters, from the values that its forward saved. `pass` is that of the
@@ -242,79 +149,23 @@ impl<B: Backend> BlockCore<B> {
         arrays: BlockBackward<'_, B>,
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
-        let be = pass.be;
-        let BlockBackward { mut dx, mut dstate0, grads, dy, dstate_end, x, state0, saved, consume_saved } =
-            arrays;
-        let n = pass.batch * self.heads() * pass.len;
-        let mix_input_len = pass.batch * self.mix.inputs() * pass.len;
-        let stats_len = self.stats_len(pass);
-        let (ssm_len, mix_len) = (self.s4.saved_len(pass), self.mix.saved_len(pass));
-        let SharedScratch { ws, norm: norm_output, ssm_output: ds, du, branch, .. } = scratch;
-        let prenorm = self.norm.as_ref().filter(|_| self.prenorm);
-        let postnorm = self.norm.as_ref().filter(|_| !self.prenorm);
-        // Where the norm comes last, the gradient goes back through it first.
-        if let Some(norm) = postnorm {
-            norm_output.ensure(be, n)?;
-            let arrays = NormBackward {
-                dx: norm_output.get_mut(be, n),
-                grads: &mut *grads,
-                dy: be.shorten(dy),
-                x: saved.norm_input.get(be, n),
-                stats: saved.norm_stats.get(be, stats_len),
-                residual: None,
+        let BlockBackward { dx, dstate0, grads, dy, dstate_end, x, state0, saved, consume_saved } = arrays;
+        let SavedBlock { ssm, residual: saved } = saved;
+        let s4 = &mut self.s4;
+        let arrays = ResidualBackward { dx, grads, dy, x, saved, consume_saved };
+        self.residual.backward(pass, arrays, scratch, |inner, ws| {
+            let arrays = S4Backward {
+                du: Some(inner.dx),
+                dstate0,
+                grads: inner.grads,
+                dy: inner.dy,
+                dstate_end,
+                u: inner.x,
+                state0,
+                saved: ssm.get(pass.be, s4.saved_len(pass)),
             };
-            norm.backward(pass, arrays, ws)?;
-        }
-        let dz = if postnorm.is_some() { norm_output.get(be, n) } else { be.shorten(dy) };
-        ds.ensure(be, mix_input_len)?;
-        let mix = MixStageBackward {
-            ds: ds.get_mut(be, mix_input_len),
-            grads: &mut *grads,
-            dy: be.shorten(dz),
-            s: saved.ssm_output.get(be, mix_input_len),
-            saved: saved.saved_by_mix.get(be, mix_len),
-        };
-        self.mix.backward(pass, mix, branch, ws)?;
-        let SavedBlock { ssm_output, norm_stats: stats, saved_by_ssm: ssm, .. } = saved;
-        if let Some(norm) = prenorm {
-            // The SSM's input is computed once more, into dx, which is not needed yet: a norm takes less time than keeping
-            // its output would take memory.
-            norm.recompute(pass, be.reborrow(&mut dx), stats.get(be, stats_len), be.shorten(x))?;
-        }
-        let du = if consume_saved { ssm_output } else { du };
-        if prenorm.is_some() {
-            du.ensure(be, n)?;
-        }
-        let (du_view, u) = match prenorm {
-            Some(_) => (du.get_mut(be, n), be.freeze(&dx)),
-            None => (be.reborrow(&mut dx), be.shorten(x)),
-        };
-        let arrays = S4Backward {
-            du: Some(du_view),
-            dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
-            grads: &mut *grads,
-            dy: ds.get(be, mix_input_len),
-            dstate_end: dstate_end.map(|view| be.shorten(view)),
-            u,
-            state0: state0.map(|view| be.shorten(view)),
-            saved: ssm.get(be, ssm_len),
-        };
-        self.s4.backward(pass, arrays, ws)?;
-        match prenorm {
-            Some(norm) => {
-                let arrays = NormBackward {
-                    dx: be.reborrow(&mut dx),
-                    grads,
-                    dy: du.get(be, n),
-                    x: be.shorten(x),
-                    stats: stats.get(be, stats_len),
-                    residual: self.residual.then(|| be.shorten(dy)),
-                };
-                norm.backward(pass, arrays, ws)
-            }
-            None if self.residual => be.axpy(dx, B::Scalar::from_f64(1.0), dz),
-            None => Ok(()),
-        }
+            s4.backward(pass, arrays, ws)
+        })
     }
 
     /// One time step of every sequence. A batch norm uses its running statistics.
@@ -324,44 +175,10 @@ impl<B: Backend> BlockCore<B> {
         arrays: BlockStep<'_, B>,
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
-        let be = pass.be;
-        let BlockStep { mut y, mut state, u: x, interval, plan } = arrays;
-        let (n, mix_input_len) = (pass.batch * self.heads(), pass.batch * self.mix.inputs());
-        let stats_len = self.stats_len(pass);
-        let SharedScratch { ws, norm: norm_output, norm_stats: stats, ssm_output: s, branch, .. } = scratch;
-        s.ensure(be, mix_input_len)?;
-        norm_output.ensure(be, n)?;
-        stats.ensure(be, stats_len)?;
-        let prenorm = self.norm.is_some() && self.prenorm;
-        if let (Some(norm), true) = (&mut self.norm, prenorm) {
-            let (norm_view, stats) = (norm_output.get_mut(be, n), stats.get_mut(be, stats_len));
-            norm.forward(pass, norm_view, stats, be.shorten(x), ws)?;
-        }
-        let ssm = S4Step {
-            y: s.get_mut(be, mix_input_len),
-            state: be.reborrow(&mut state),
-            u: if prenorm { norm_output.get(be, n) } else { be.shorten(x) },
-            interval: interval.map(|view| be.shorten(view)),
-            plan,
-        };
-        self.s4.step(pass, ssm, ws)?;
-        let postnorm = self.norm.as_mut().filter(|_| !prenorm);
-        let mix = MixStageForward {
-            y: match postnorm {
-                Some(_) => norm_output.get_mut(be, n),
-                None => be.reborrow(&mut y),
-            },
-            saved: None,
-            s: s.get(be, mix_input_len),
-            residual: self.residual.then(|| be.shorten(x)),
-        };
-        self.mix.forward(pass, mix, branch, ws)?;
-        match postnorm {
-            Some(norm) => {
-                let stats = stats.get_mut(be, stats_len);
-                norm.forward(pass, be.reborrow(&mut y), stats, norm_output.get(be, n), ws)
-            }
-            None => Ok(()),
-        }
+        let BlockStep { y, state, u: x, interval, plan } = arrays;
+        let s4 = &mut self.s4;
+        self.residual.forward(pass, y, x, None, scratch, |y, u, ws| {
+            s4.step(pass, S4Step { y, state, u, interval, plan }, ws)
+        })
     }
 }

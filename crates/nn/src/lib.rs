@@ -45,6 +45,7 @@ mod progress;
 mod push_undo;
 mod read_file;
 mod recurrent_states;
+mod residual;
 mod running_pool;
 mod s4;
 mod sampling;

@@ -3,7 +3,7 @@
 //! precede its imaginary parts, (batch, H, 2, N/2).
 
 use crate::{
-    block::{BlockBackward, BlockCore, BlockForward, SavedBlock, SharedScratch},
+    block::{BlockBackward, BlockCore, BlockForward, SavedBlock},
     call_arrays::CallArrays,
     check,
     config::{BlockConfig, LayerConfig},
@@ -12,6 +12,7 @@ use crate::{
     norm::check_time_steps,
     param::{ParamBuilder, ParamStore},
     pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
+    residual::SharedScratch,
     s4::{S4Backward, S4Core, S4Forward, S4Step},
     transposed_copies::{MatrixSizes, download_transposed, download_transposed_into, upload_transposed},
 };
@@ -207,7 +208,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             check::finite(op, "state", state0)?;
         }
         let training = opts.call.training;
-        if let (true, Some(norm)) = (training, self.core.block_mut().and_then(|block| block.norm.as_mut())) {
+        if let (true, Some(norm)) = (training, self.core.block_mut().and_then(|block| block.residual.norm.as_mut())) {
             check_time_steps(op, norm.kind(), check::time_steps(batch, len, opts.call.lengths))?;
             // Of a forward that failed within its work.
             norm.drop_statistics();
@@ -239,7 +240,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
                 let saved = save.then_some(&mut b.saved_block);
                 let arrays = BlockForward { y, state_end, saved, x, state0 };
                 block.forward(&pass, arrays, &mut b.scratch)?;
-                if let Some(norm) = &mut block.norm {
+                if let Some(norm) = &mut block.residual.norm {
                     norm.accept_statistics(&be, None)?;
                 }
             }
@@ -452,7 +453,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
 
     /// Running means and variances of a block's batch norm, (2, H); `None` without one.
     pub fn running_statistics(&self) -> Result<Option<Vec<B::Scalar>>> {
-        match self.core.block().and_then(|block| block.norm.as_ref()) {
+        match self.core.block().and_then(|block| block.residual.norm.as_ref()) {
             Some(norm) => norm.running_statistics(&self.be),
             None => Ok(None),
         }
@@ -464,7 +465,7 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
         let heads = self.core.s4().spec().heads;
         let wrong = |expected: &str, got: String| Err(Error::new(Code::Checkpoint, "S4Block", expected, got));
         let be = self.be.clone();
-        let Some(norm) = self.core.block_mut().and_then(|block| block.norm.as_mut()) else {
+        let Some(norm) = self.core.block_mut().and_then(|block| block.residual.norm.as_mut()) else {
             return wrong("running statistics for a batch norm", "a block without one".into());
         };
         if norm.running_statistics(&be)?.is_none() || values.len() != 2 * heads {

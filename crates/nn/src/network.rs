@@ -2,17 +2,18 @@
 //! backward, and one time step.
 
 use crate::{
-    block::{BlockBackward, BlockCore, BlockForward, SavedBlock, SharedScratch},
+    block::{BlockBackward, BlockCore, BlockForward, SavedBlock},
     check,
     config::ModelConfig,
     encoder::{EncoderInput, EncoderStage},
-    feed_forward::{FeedForward, FeedForwardBackward, SavedFeedForward},
+    feed_forward::FeedForward,
     growable_buffer::{GrowableBuffer, GrowableInts},
     norm::Norm,
     output_stage::OutputStage,
     param::{GroupBuffers, ParamBuilder},
     pass_options::PassContext,
     recurrent_states::RecurrentStates,
+    residual::{ResidualBackward, SavedResidual, SharedScratch},
 };
 use s4_backend::{Backend, Result, host_memory};
 
@@ -37,7 +38,7 @@ pub(crate) struct Network<B: Backend> {
     /// What the last saved forward of each block has left for its backward.
     saved: Vec<SavedBlock<B>>,
     /// The same of each feed-forward layer.
-    saved_feed_forwards: Vec<SavedFeedForward<B>>,
+    saved_feed_forwards: Vec<SavedResidual<B>>,
     /// In a backward: the gradient that the last part has given, and a buffer for that of the next part; the two are
     /// exchanged after every part. A forward leaves the final norm's output in the second.
     gradients: [GrowableBuffer<B>; 2],
@@ -84,7 +85,7 @@ impl<B: Backend> Network<B> {
             tokens: GrowableInts::new(be)?,
             activations: (0..=parts).map(|_| buffer()).collect::<Result<_>>()?,
             saved: blocks.iter().map(|_| SavedBlock::new(be)).collect::<Result<_>>()?,
-            saved_feed_forwards: (0..count).map(|_| SavedFeedForward::new(be)).collect::<Result<_>>()?,
+            saved_feed_forwards: (0..count).map(|_| SavedResidual::new(be)).collect::<Result<_>>()?,
             blocks,
             feed_forwards,
             gradients: [buffer()?, buffer()?],
@@ -210,12 +211,13 @@ impl<B: Backend> Network<B> {
         for (i, block) in self.blocks.iter_mut().enumerate().rev() {
             if let Some(feed_forward) = self.feed_forwards.get_mut(i) {
                 let [dy, dx] = &mut self.gradients;
-                let arrays = FeedForwardBackward {
+                let arrays = ResidualBackward {
                     dx: dx.get_mut(be, n),
                     grads: &mut *grads,
                     dy: dy.get(be, n),
                     x: self.activations[stride * i + 1].get(be, n),
                     saved: &mut self.saved_feed_forwards[i],
+                    consume_saved,
                 };
                 feed_forward.backward(pass, arrays, &mut self.scratch)?;
                 self.gradients.swap(0, 1);
@@ -258,10 +260,10 @@ impl<B: Backend> Network<B> {
     /// All norms with their names: `"blocks.0.norm"`, …, and `"norm"` for the final one.
     pub fn norms(&self) -> impl Iterator<Item = (String, &Norm<B>)> {
         let blocks = self.blocks.iter().enumerate();
-        let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.norm.as_ref()?)));
+        let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.residual.norm.as_ref()?)));
         let feed_forwards = self.feed_forwards.iter().enumerate();
         let feed_forwards = feed_forwards
-            .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.norm.as_ref()?)));
+            .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.residual.norm.as_ref()?)));
         blocks
             .chain(feed_forwards)
             .chain(self.output_stage.norm.as_ref().map(|norm| ("norm".to_string(), norm)))
@@ -270,10 +272,10 @@ impl<B: Backend> Network<B> {
     /// As [`Network::norms`], with the norms to be changed.
     pub fn norms_mut(&mut self) -> impl Iterator<Item = (String, &mut Norm<B>)> {
         let blocks = self.blocks.iter_mut().enumerate();
-        let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.norm.as_mut()?)));
+        let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.residual.norm.as_mut()?)));
         let feed_forwards = self.feed_forwards.iter_mut().enumerate();
         let feed_forwards = feed_forwards
-            .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.norm.as_mut()?)));
+            .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.residual.norm.as_mut()?)));
         blocks
             .chain(feed_forwards)
             .chain(self.output_stage.norm.as_mut().map(|norm| ("norm".to_string(), norm)))
@@ -281,8 +283,8 @@ impl<B: Backend> Network<B> {
 
     /// As [`Network::norms_mut`], without names, which each update would make anew.
     fn unnamed_norms_mut(&mut self) -> impl Iterator<Item = &mut Norm<B>> {
-        let blocks = self.blocks.iter_mut().filter_map(|b| b.norm.as_mut());
-        let feed_forwards = self.feed_forwards.iter_mut().filter_map(|f| f.norm.as_mut());
+        let blocks = self.blocks.iter_mut().filter_map(|b| b.residual.norm.as_mut());
+        let feed_forwards = self.feed_forwards.iter_mut().filter_map(|f| f.residual.norm.as_mut());
         blocks.chain(feed_forwards).chain(self.output_stage.norm.as_mut())
     }
 
