@@ -119,7 +119,7 @@ impl<B: Backend> BlockCore<B> {
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
         let be = pass.be;
-        let BlockForward { y, state_end, saved, x, state0 } = arrays;
+        let BlockForward { y, mut state_end, saved, x, state0 } = arrays;
         let (mut ssm_saved, saved) = match saved {
             Some(SavedBlock { ssm, residual }) => (Some(ssm), Some(residual)),
             None => (None, None),
@@ -129,13 +129,13 @@ impl<B: Backend> BlockCore<B> {
             ssm.ensure(be, ssm_len)?;
         }
         let s4 = &mut self.s4;
-        self.residual.forward(pass, y, x, saved, scratch, |y, u, ws| {
+        self.residual.forward(pass, y, x, saved, scratch, |mut y, u, ws| {
             let arrays = S4Forward {
-                y,
-                state_end,
-                saved: ssm_saved.map(|to| to.get_mut(be, ssm_len)),
-                u,
-                state0,
+                y: be.reborrow(&mut y),
+                state_end: state_end.as_mut().map(|view| be.reborrow(view)),
+                saved: ssm_saved.as_mut().map(|to| to.get_mut(be, ssm_len)),
+                u: be.shorten(u),
+                state0: state0.map(|view| be.shorten(view)),
             };
             s4.forward(pass, arrays, ws)
         })
@@ -149,20 +149,22 @@ impl<B: Backend> BlockCore<B> {
         arrays: BlockBackward<'_, B>,
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
-        let BlockBackward { dx, dstate0, grads, dy, dstate_end, x, state0, saved, consume_saved } = arrays;
+        let be = pass.be;
+        let BlockBackward { dx, mut dstate0, grads, dy, dstate_end, x, state0, saved, consume_saved } =
+            arrays;
         let SavedBlock { ssm, residual: saved } = saved;
         let s4 = &mut self.s4;
         let arrays = ResidualBackward { dx, grads, dy, x, saved, consume_saved };
-        self.residual.backward(pass, arrays, scratch, |inner, ws| {
+        self.residual.backward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = S4Backward {
-                du: Some(inner.dx),
-                dstate0,
-                grads: inner.grads,
-                dy: inner.dy,
-                dstate_end,
-                u: inner.x,
-                state0,
-                saved: ssm.get(pass.be, s4.saved_len(pass)),
+                du: Some(be.reborrow(&mut inner.dx)),
+                dstate0: dstate0.as_mut().map(|view| be.reborrow(view)),
+                grads: &mut *inner.grads,
+                dy: be.shorten(inner.dy),
+                dstate_end: dstate_end.map(|view| be.shorten(view)),
+                u: be.shorten(inner.x),
+                state0: state0.map(|view| be.shorten(view)),
+                saved: ssm.get(be, s4.saved_len(pass)),
             };
             s4.backward(pass, arrays, ws)
         })
@@ -175,10 +177,18 @@ impl<B: Backend> BlockCore<B> {
         arrays: BlockStep<'_, B>,
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
-        let BlockStep { y, state, u: x, interval, plan } = arrays;
+        let be = pass.be;
+        let BlockStep { y, mut state, u: x, interval, plan } = arrays;
         let s4 = &mut self.s4;
-        self.residual.forward(pass, y, x, None, scratch, |y, u, ws| {
-            s4.step(pass, S4Step { y, state, u, interval, plan }, ws)
+        self.residual.forward(pass, y, x, None, scratch, |mut y, u, ws| {
+            let arrays = S4Step {
+                y: be.reborrow(&mut y),
+                state: be.reborrow(&mut state),
+                u: be.shorten(u),
+                interval: interval.map(|view| be.shorten(view)),
+                plan,
+            };
+            s4.step(pass, arrays, ws)
         })
     }
 }

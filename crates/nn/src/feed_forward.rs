@@ -60,9 +60,10 @@ impl<B: Backend> FeedForward<B> {
         saved: Option<&mut SavedResidual<B>>,
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
-        let linear = &self.linear;
-        let inner = |y: B::Mut<'_>, u: B::Ref<'_>, ws: &mut B::Workspace| linear.forward(pass, y, u, pass.len, ws);
-        self.residual.forward(pass, y, x, saved, scratch, inner)
+        let (be, linear) = (pass.be, &self.linear);
+        self.residual.forward(pass, y, x, saved, scratch, |mut y, u, ws| {
+            linear.forward(pass, be.reborrow(&mut y), be.shorten(u), pass.len, ws)
+        })
     }
 
     /// Gradients of input and parameters, from the values that its forward saved. `pass` is that of the forward.
@@ -72,13 +73,13 @@ impl<B: Backend> FeedForward<B> {
         arrays: ResidualBackward<'_, B>,
         scratch: &mut SharedScratch<B>,
     ) -> Result<()> {
-        let linear = &self.linear;
-        self.residual.backward(pass, arrays, scratch, |inner, ws| {
+        let (be, linear) = (pass.be, &self.linear);
+        self.residual.backward(pass, arrays, scratch, |mut inner, ws| {
             let arrays = LinearStageBackward {
-                dx: Some(inner.dx),
-                grads: inner.grads,
-                dy: inner.dy,
-                x: inner.x,
+                dx: Some(be.reborrow(&mut inner.dx)),
+                grads: &mut *inner.grads,
+                dy: be.shorten(inner.dy),
+                x: be.shorten(inner.x),
                 len: pass.len,
             };
             linear.backward(pass, arrays, ws)

@@ -208,7 +208,9 @@ impl<B: Backend, C: ModuleCore<B>> Module<B, C> {
             check::finite(op, "state", state0)?;
         }
         let training = opts.call.training;
-        if let (true, Some(norm)) = (training, self.core.block_mut().and_then(|block| block.residual.norm.as_mut())) {
+        if let (true, Some(norm)) =
+            (training, self.core.block_mut().and_then(|block| block.residual.norm.as_mut()))
+        {
             check_time_steps(op, norm.kind(), check::time_steps(batch, len, opts.call.lengths))?;
             // Of a forward that failed within its work.
             norm.drop_statistics();

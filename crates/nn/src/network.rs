@@ -260,7 +260,8 @@ impl<B: Backend> Network<B> {
     /// All norms with their names: `"blocks.0.norm"`, …, and `"norm"` for the final one.
     pub fn norms(&self) -> impl Iterator<Item = (String, &Norm<B>)> {
         let blocks = self.blocks.iter().enumerate();
-        let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.residual.norm.as_ref()?)));
+        let blocks =
+            blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.residual.norm.as_ref()?)));
         let feed_forwards = self.feed_forwards.iter().enumerate();
         let feed_forwards = feed_forwards
             .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.residual.norm.as_ref()?)));
@@ -272,7 +273,8 @@ impl<B: Backend> Network<B> {
     /// As [`Network::norms`], with the norms to be changed.
     pub fn norms_mut(&mut self) -> impl Iterator<Item = (String, &mut Norm<B>)> {
         let blocks = self.blocks.iter_mut().enumerate();
-        let blocks = blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.residual.norm.as_mut()?)));
+        let blocks =
+            blocks.filter_map(|(i, b)| Some((format!("blocks.{i}.norm"), b.residual.norm.as_mut()?)));
         let feed_forwards = self.feed_forwards.iter_mut().enumerate();
         let feed_forwards = feed_forwards
             .filter_map(|(i, f)| Some((format!("blocks.{i}.feed_forward.norm"), f.residual.norm.as_mut()?)));
