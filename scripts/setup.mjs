@@ -52,6 +52,14 @@ export function shareCompilation() {
   const host = /^host: (.+)$/m.exec(stdout ?? '')?.[1]
   if (host !== undefined) process.env.CARGO_BUILD_TARGET ??= host
   process.env.CARGO_PROFILE_DEV_OPT_LEVEL ??= '2'
+  // A panic says its line without them; a debugger needs them (CARGO_PROFILE_TEST_DEBUG=1).
+  process.env.CARGO_PROFILE_DEV_DEBUG ??= '0'
+  process.env.CARGO_PROFILE_TEST_DEBUG ??= '0'
+  // Nor does it link across the parts of a crate.
+  process.env.CARGO_PROFILE_DEV_LTO ??= 'off'
+  process.env.CARGO_PROFILE_TEST_LTO ??= 'off'
+  // What makes the next build quicker makes the first one slower.
+  if (!existsSync(join(root, 'target'))) process.env.CARGO_INCREMENTAL ??= '0'
 }
 
 /** Installs the locked packages unless node_modules already holds them. */

@@ -11,6 +11,7 @@
 mod dense;
 mod linalg;
 mod memory;
+mod ops;
 mod ssm;
 
 pub use linalg::simd::Level;
@@ -18,4 +19,4 @@ pub use memory::{
     cpu::{Cpu, Ints},
     workspace::Workspace,
 };
-pub use ssm::sequence::SsmPlan;
+pub use ssm::{sequence::SsmPlan, step::StepPlan};

@@ -1,14 +1,13 @@
 //! What stands around the SSM in a block and a model: linear maps, norms, mixing, pooling, losses, optimiser.
 
 mod activation;
-mod batch_norm;
-mod drop_path;
+pub(crate) mod batch_norm;
+pub(crate) mod drop_path;
 mod dropout;
-mod embedding;
-mod layer_norm;
-mod linear;
-mod loss;
-mod mix;
-mod ops;
-mod optim;
-mod pooling;
+pub(crate) mod embedding;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+pub(crate) mod loss;
+pub(crate) mod mix;
+pub(crate) mod optim;
+pub(crate) mod pooling;

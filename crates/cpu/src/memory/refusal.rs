@@ -29,7 +29,7 @@ mod tests {
         Cpu, Workspace,
         memory::{counter::Counter, tasks::ThreadScratch},
     };
-    use s4_backend::{Code, ConvForward, ConvOps, ConvShape, Error, Memory};
+    use s4_backend::{Code, ConvForward, ConvShape, Error, Memory};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// The error that unwound, if one did.
@@ -81,7 +81,7 @@ mod tests {
             let mut y = [0.0f32; 4];
             let (u, kernel) = ([1.0, 2.0, 3.0, 4.0], [1.0, 10.0]);
             let args = ConvForward::<Cpu<f32>> { y: &mut y, u: &u, kernel: &kernel, d: None, shape };
-            be.conv_forward(args, ws).unwrap();
+            be.conv_by_fft(args, ws).unwrap();
             y.map(f32::round)
         };
         assert_eq!(conv(&mut ws), [1.0, 12.0, 23.0, 34.0]);

@@ -3,7 +3,7 @@
 use crate::{Cpu, SsmPlan, ssm::params::shorten};
 use s4_backend::{
     Algorithm, CallOptions, Discretization, Memory, Scalar, SsmBackward, SsmCall, SsmForward, SsmGrads,
-    SsmOps, SsmParams, SsmSpec,
+    SsmParams, SsmSpec,
 };
 use s4_testing::{
     cast,
@@ -89,7 +89,7 @@ fn errors<T: Scalar>(case: &Case, algorithm: Algorithm, chunk: usize) -> Vec<(St
             params: shorten(&params),
             call,
         };
-        be.ssm_forward(forward, &mut plan, &mut ws).unwrap();
+        be.sequence_forward(forward, &mut plan, &mut ws).unwrap();
         let mut pairs = Vec::new();
         let names = if from {
             ["ssm_out.from_initial", "state.final_from_initial"]
@@ -124,7 +124,7 @@ fn errors<T: Scalar>(case: &Case, algorithm: Algorithm, chunk: usize) -> Vec<(St
                 params: shorten(&params),
                 call,
             };
-            be.ssm_backward(backward, &mut plan, &mut ws).unwrap();
+            be.sequence_backward(backward, &mut plan, &mut ws).unwrap();
             let prefix = if from { "from_initial.grad." } else { "grad." };
             let mut push = |name: &str, got: Vec<T>| pairs.push((truth(&format!("{prefix}{name}")), got));
             push("u", du);

@@ -10,13 +10,17 @@ use crate::{
     },
 };
 use rayon::prelude::*;
-use s4_backend::{KernelBackward, KernelForward, KernelOps, Result, Scalar};
+use s4_backend::{KernelBackward, KernelForward, Result, Scalar};
 
 /// Heads × time steps × pairs from which a kernel is worth several threads.
 const PARALLEL: usize = 1 << 15;
 
-impl<T: Scalar> KernelOps for Cpu<T> {
-    fn kernel_forward(&self, args: KernelForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
+impl<T: Scalar> Cpu<T> {
+    /// See [`KernelForward`].
+    ///
+    /// # Errors
+    /// The errors of [`KernelForward::check`].
+    pub fn kernel_by_blocks(&self, args: KernelForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         args.check(self)?;
         let KernelForward { kernel, params, spec, len, rate } = args;
         let loaded = Params64::load(&params, &spec, rate, ws);
@@ -43,9 +47,7 @@ impl<T: Scalar> KernelOps for Cpu<T> {
         loaded.give(ws);
         Ok(())
     }
-}
 
-impl<T: Scalar> Cpu<T> {
     /// The transpose of `kernel_forward`; see [`KernelBackward`].
     ///
     /// # Errors

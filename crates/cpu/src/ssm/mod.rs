@@ -26,6 +26,6 @@ mod recurrence;
 mod recurrence_simd;
 mod rows;
 pub(crate) mod sequence;
-mod step;
+pub(crate) mod step;
 mod step_simd;
 mod workers;

@@ -12,8 +12,8 @@ use crate::{
     },
 };
 use s4_backend::{
-    Algorithm, ConvBackward, ConvForward, ConvOps, KernelBackward, KernelForward, KernelOps, Result, Scalar,
-    SsmBackward, SsmCall, SsmForward, SsmOps, SsmParams, SsmSpec,
+    Algorithm, ConvBackward, ConvForward, KernelBackward, KernelForward, Result, Scalar, SsmBackward,
+    SsmCall, SsmForward, SsmParams, SsmSpec,
 };
 
 /// Constants of one layer between calls: the kernel of the algorithms that have one, the chunk constants.
@@ -42,6 +42,12 @@ const FROM_STATE: PhiBlocks = PhiBlocks { toep: false, v: false, w: true };
 const TO_STATE: PhiBlocks = PhiBlocks { toep: false, v: true, w: false };
 
 impl<T: Scalar> SsmPlan<T> {
+    /// An empty plan.
+    pub(crate) fn new(spec: &SsmSpec) -> Result<Self> {
+        spec.check("ssm_plan")?;
+        Ok(SsmPlan::with_chunk(spec, CHUNK))
+    }
+
     pub(crate) fn with_chunk(spec: &SsmSpec, chunk: usize) -> Self {
         SsmPlan { spec: *spec, chunk: ChunkPlan::new(spec, chunk), kernel: Vec::new(), kernel_built: None }
     }
@@ -78,7 +84,7 @@ impl<T: Scalar> SsmPlan<T> {
         let args = KernelForward { kernel: &mut self.kernel[..], params: shorten(params), spec, len, rate };
         match algorithm {
             Algorithm::Cauchy => be.kernel_by_cauchy(args, ws)?,
-            _ => be.kernel_forward(args, ws)?,
+            _ => be.kernel_by_blocks(args, ws)?,
         }
         self.kernel_built = Some(key);
         Ok(())
@@ -133,17 +139,9 @@ impl<T: Scalar> Cpu<T> {
             other => other,
         }
     }
-}
 
-impl<T: Scalar> SsmOps for Cpu<T> {
-    type SsmPlan = SsmPlan<T>;
-
-    fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan<T>> {
-        spec.check("ssm_plan")?;
-        Ok(SsmPlan::with_chunk(spec, CHUNK))
-    }
-
-    fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
+    /// Elements that forward of this call saves for backward.
+    pub(crate) fn sequence_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
         match self.chosen_algorithm(call) {
             _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
             Algorithm::Chunk => ChunkPlan::<T>::saved_len(&call.spec, CHUNK, call.batch, call.len),
@@ -151,7 +149,8 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         }
     }
 
-    fn ssm_forward(
+    /// See [`SsmForward`].
+    pub(crate) fn sequence_forward(
         &self,
         args: SsmForward<'_, Self>,
         plan: &mut SsmPlan<T>,
@@ -186,7 +185,7 @@ impl<T: Scalar> SsmOps for Cpu<T> {
             d: Some(params.d),
             shape: call.conv_shape(),
         };
-        self.conv_forward(conv, ws)?;
+        self.conv_by_fft(conv, ws)?;
         if let Some(own) = own {
             zero_beyond_lengths(y, &sizes);
             ws.real.give(own);
@@ -214,7 +213,8 @@ impl<T: Scalar> SsmOps for Cpu<T> {
         Ok(())
     }
 
-    fn ssm_backward(
+    /// See [`SsmBackward`].
+    pub(crate) fn sequence_backward(
         &self,
         args: SsmBackward<'_, Self>,
         plan: &mut SsmPlan<T>,

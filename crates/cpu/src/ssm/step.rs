@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use rayon::prelude::*;
-use s4_backend::{Result, Scalar, SsmParams, SsmSpec, SsmStep, StepOps, check_layer, host_memory};
+use s4_backend::{Result, Scalar, SsmParams, SsmSpec, SsmStep, check_layer, host_memory};
 
 /// Sums run over this many lanes side by side, so that they vectorise without reordering at run time.
 const LANES: usize = 16;
@@ -232,12 +232,14 @@ impl<T: Scalar> StepPlan<T> {
     }
 }
 
-impl<T: Scalar> StepOps for Cpu<T> {
-    type StepPlan = StepPlan<T>;
-
-    fn step_plan(&self, spec: &SsmSpec) -> Result<StepPlan<T>> {
+impl<T: Scalar> StepPlan<T> {
+    /// An empty plan.
+    ///
+    /// # Errors
+    /// The errors of [`check_layer`].
+    pub fn new(be: &Cpu<T>, spec: &SsmSpec) -> Result<Self> {
         check_layer("step_plan", spec)?;
-        self.inner.counter.bump();
+        be.inner.counter.bump();
         let layout = ConstantLayout::of(spec);
         Ok(StepPlan {
             spec: *spec,
@@ -248,8 +250,19 @@ impl<T: Scalar> StepOps for Cpu<T> {
             dt: vec![0.0; spec.pairs()],
         })
     }
+}
 
-    fn ssm_step(&self, args: SsmStep<'_, Self>, plan: &mut StepPlan<T>, ws: &mut Workspace<T>) -> Result<()> {
+impl<T: Scalar> Cpu<T> {
+    /// See [`SsmStep`].
+    ///
+    /// # Errors
+    /// The errors of [`SsmStep::check`].
+    pub fn time_step(
+        &self,
+        args: SsmStep<'_, Self>,
+        plan: &mut StepPlan<T>,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
         args.check(self, &plan.spec)?;
         let SsmStep { y, state, u, interval, params, spec, batch, rate, version } = args;
         let spec = &spec;

@@ -1,10 +1,13 @@
 //! The CPU passes the suite of the contract in both precisions, with equal bits at one and two threads.
 
-use s4_backend::Scalar;
+use s4_backend::{Backend, Scalar};
 use s4_cpu::Cpu;
 use s4_testing::conformance;
 
-fn passes<T: Scalar>() {
+fn passes<T: Scalar>()
+where
+    Cpu<T>: Backend,
+{
     let one = conformance::run(&Cpu::<T>::new(1).unwrap());
     one.assert_passed();
     assert!(one.skipped.is_empty(), "the CPU has every algorithm: {:?}", one.skipped);

@@ -60,7 +60,7 @@ impl Case {
             (cast::<T>(&self.u), cast::<T>(&self.kernel), cast::<T>(&self.d), cast::<T>(&self.dy));
         let (d, shape) = (Some(&d[..]), self.shape);
         let mut forward = |y: &mut [T]| {
-            be.conv_forward(ConvForward { y, u: &u[..], kernel: &k[..], d, shape }, &mut ws).unwrap();
+            be.conv_by_fft(ConvForward { y, u: &u[..], kernel: &k[..], d, shape }, &mut ws).unwrap();
         };
         let mut y = vec![T::nan(); dy.len()];
         forward(&mut y);

@@ -1,9 +1,7 @@
 //! Kernels against the golden vectors, long ones too, by blocks and by Cauchy sums.
 
 use crate::golden::{Case, Golden, cast, cast_all, rel, view};
-use s4_backend::{
-    Discretization, KernelBackward, KernelForward, KernelOps, Memory, Scalar, SsmGrads, SsmSpec,
-};
+use s4_backend::{Discretization, KernelBackward, KernelForward, Memory, Scalar, SsmGrads, SsmSpec};
 use s4_cpu::Cpu;
 
 /// Both forms of a kernel (Cauchy sums where the SSM is bilinear) within `tol` of the truth.
@@ -15,7 +13,7 @@ fn check<T: Scalar>(name: &str, spec: &SsmSpec, params: &[Vec<f64>; 7], rate: f6
     let mut kernel = vec![T::nan(); truth.len()];
     let mut run = |kernel: &mut [T], cauchy: bool| {
         let args = KernelForward { kernel, params: view(&params), spec: *spec, len, rate };
-        if cauchy { be.kernel_by_cauchy(args, &mut ws) } else { be.kernel_forward(args, &mut ws) }
+        if cauchy { be.kernel_by_cauchy(args, &mut ws) } else { be.kernel_by_blocks(args, &mut ws) }
     };
     for (what, cauchy) in [("blocks", false), ("Cauchy sums", true)] {
         kernel.fill(T::nan());
@@ -73,7 +71,7 @@ fn cauchy_sums_equal_blocks_at_any_length() {
             let mut kernel = vec![f64::NAN; size];
             let (kernel_view, params) = (&mut kernel[..], view(&case.params));
             let args = KernelForward { kernel: kernel_view, params, spec: case.spec, len, rate: 1.0 };
-            be.kernel_forward(args, &mut ws).unwrap();
+            be.kernel_by_blocks(args, &mut ws).unwrap();
             check::<f64>(&format!("{name}, length {len}"), &case.spec, &case.params, 1.0, &kernel, 1e-10);
         }
     }
@@ -168,7 +166,7 @@ fn threads_do_not_change_a_bit() {
         let mut ws = be.workspace();
         let args =
             KernelForward { kernel: &mut kernel[..], params: view(&params), spec: case.spec, len, rate: 1.0 };
-        if cauchy { be.kernel_by_cauchy(args, &mut ws) } else { be.kernel_forward(args, &mut ws) }.unwrap();
+        if cauchy { be.kernel_by_cauchy(args, &mut ws) } else { be.kernel_by_blocks(args, &mut ws) }.unwrap();
         let dkernel = kernel.clone();
         let mut grads = params.each_ref().map(|p| vec![0.0f32; p.len()]);
         let [inv_dt, a_real, a_imag, b, c, p, d] = grads.each_mut().map(Vec::as_mut_slice);

@@ -1,7 +1,7 @@
 //! The suite of the contract can fail: one output of one operation at a time is made wrong by 1e-3, and a check that
 //! names this operation and this output says so.
 
-use s4_backend::Scalar;
+use s4_backend::{Backend, Scalar};
 use s4_cpu::Cpu;
 use s4_testing::{
     Perturbed,
@@ -12,7 +12,10 @@ use std::collections::BTreeSet;
 /// What the CPU's operations leave out: its `mix_backward` recomputes.
 const NOT_HERE: [(&str, &str); 1] = [("mix_forward", "saved")];
 
-fn every_wrong_output_is_found<T: Scalar>() {
+fn every_wrong_output_is_found<T: Scalar>()
+where
+    Cpu<T>: Backend,
+{
     let be = Cpu::<T>::new(2).unwrap();
     let right = Perturbed::new(be.clone(), None);
     run_families(&right, &Family::ALL, Extent::Few).assert_passed();

@@ -5,7 +5,7 @@ use s4_backend::{
     Algorithm, CallOptions, Discretization, Memory, Mode, Scalar, SsmCall, SsmForward, SsmOps, SsmSpec,
     SsmStep, StepOps, Transform,
 };
-use s4_cpu::Cpu;
+use s4_cpu::{Cpu, StepPlan};
 
 /// Steps through `u` (batch, H, len); returns y (batch, channels·H, len) and the last state.
 fn run<T: Scalar>(case: &Case, state: Vec<T>, interval: Option<T>, rate: f64) -> (Vec<T>, Vec<T>) {
@@ -13,7 +13,7 @@ fn run<T: Scalar>(case: &Case, state: Vec<T>, interval: Option<T>, rate: f64) ->
     let (spec, batch, len) = (&case.spec, case.batch, case.len);
     let params = cast_all::<T>(&case.params);
     let u = cast::<T>(case.truth.get("u"));
-    let (mut plan, mut ws) = (be.step_plan(spec).unwrap(), be.workspace());
+    let (mut plan, mut ws) = (StepPlan::new(&be, spec).unwrap(), be.workspace());
     let mut state = state;
     let mut out = vec![T::zero(); batch * spec.outputs() * len];
     let mut y = vec![T::nan(); batch * spec.outputs()];
@@ -32,7 +32,7 @@ fn run<T: Scalar>(case: &Case, state: Vec<T>, interval: Option<T>, rate: f64) ->
             rate,
             version: 1,
         };
-        be.ssm_step(step, &mut plan, &mut ws).unwrap();
+        be.time_step(step, &mut plan, &mut ws).unwrap();
         for (i, y) in y.iter().enumerate() {
             out[i * len + t] = *y;
         }

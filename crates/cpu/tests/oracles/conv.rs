@@ -1,7 +1,7 @@
 //! The convolution with a kernel that is given.
 
 use crate::device::{download, spoiled, upload, whole, whole_mut};
-use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Memory, Scalar};
+use s4_backend::{ConvBackward, ConvForward, ConvShape, Memory, Scalar};
 use s4_cpu::Cpu;
 use s4_ssm::{conv_bidirectional, conv_bidirectional_adjoint, conv_causal, conv_causal_adjoint};
 use s4_testing::{noise, relative};
@@ -126,7 +126,7 @@ fn convolution<T: Scalar>(be: &Cpu<T>, forward: f64, backward: f64) {
         };
         let mut y = spoiled(be, case.dy.len());
         let args = ConvForward { y: whole_mut(be, &mut y), u, kernel, d: d_ref, shape };
-        be.conv_forward(args, &mut ws).unwrap();
+        be.conv_by_fft(args, &mut ws).unwrap();
         check("y", &y, &case.y(), forward);
         let (dk, dd) = case.dkernel_dd();
         let mut got_du = spoiled(be, case.u.len());

@@ -1,5 +1,6 @@
 //! Blocks, models and training on the CPU, in one program: each test program of its own would compile the backend again.
 
+mod allocations;
 mod carried;
 mod common;
 mod counting;
@@ -18,3 +19,7 @@ mod slots;
 mod streams;
 mod training;
 mod weights;
+
+/// Counts for `allocations`; the other tests do not look.
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;

@@ -1,9 +1,9 @@
 //! One layer by chunks in the ways a call may be cut: threads, sequences together or alone, blocks of chunks.
 
-use crate::{Cpu, ssm::params::shorten};
+use crate::{Cpu, SsmPlan, ssm::params::shorten};
 use s4_backend::{
     Algorithm, CallOptions, Discretization, Memory, Mode, Scalar, SsmBackward, SsmCall, SsmForward, SsmGrads,
-    SsmOps, SsmParams, SsmSpec, Transform, random::Rng,
+    SsmParams, SsmSpec, Transform, random::Rng,
 };
 
 struct Layer<T> {
@@ -56,8 +56,8 @@ impl<T: Scalar> Layer<T> {
         let batch = u.len() / spec.heads / len;
         let options = CallOptions { algorithm: Algorithm::Chunk, ..CallOptions::default() };
         let call = SsmCall { spec, batch, len, options, version: 1 };
-        let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
-        let mut saved = vec![T::nan(); be.ssm_saved_len(&call)];
+        let (mut plan, mut ws) = (SsmPlan::new(&spec).unwrap(), be.workspace());
+        let mut saved = vec![T::nan(); be.sequence_saved_len(&call)];
         let (mut y, mut du) = (vec![T::nan(); dy.len()], vec![T::nan(); u.len()]);
         let p = &self.params;
         let params: SsmParams<'_, Cpu<T>> =
@@ -71,7 +71,7 @@ impl<T: Scalar> Layer<T> {
             params: shorten(&params),
             call,
         };
-        be.ssm_forward(forward, &mut plan, &mut ws).unwrap();
+        be.sequence_forward(forward, &mut plan, &mut ws).unwrap();
         let mut g: Vec<Vec<T>> = p.iter().map(|p| vec![T::zero(); p.len()]).collect();
         let [dt, re, im, b, c, low, d] = &mut g[..] else { panic!("seven parameters") };
         let grads: SsmGrads<'_, Cpu<T>> = SsmGrads { inv_dt: dt, a_real: re, a_imag: im, b, c, p: low, d };
@@ -87,7 +87,7 @@ impl<T: Scalar> Layer<T> {
             params: shorten(&params),
             call,
         };
-        be.ssm_backward(backward, &mut plan, &mut ws).unwrap();
+        be.sequence_backward(backward, &mut plan, &mut ws).unwrap();
         g.extend([y, du]);
         g
     }

@@ -20,10 +20,14 @@ use crate::{
 use backward::dot;
 use plan::{ConvInputs, ConvPlan, SequenceArray};
 use rayon::prelude::*;
-use s4_backend::{ConvBackward, ConvForward, ConvOps, ConvShape, Result, Scalar};
+use s4_backend::{ConvBackward, ConvForward, ConvShape, Result, Scalar};
 
-impl<T: Scalar> ConvOps for Cpu<T> {
-    fn conv_forward(&self, args: ConvForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
+impl<T: Scalar> Cpu<T> {
+    /// See [`ConvForward`].
+    ///
+    /// # Errors
+    /// The errors of [`ConvForward::check`].
+    pub fn conv_by_fft(&self, args: ConvForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         args.check(self)?;
         let ConvForward { y, u, kernel, d, shape } = args;
         let plan = ConvPlan::new(self, &shape);
@@ -46,9 +50,7 @@ impl<T: Scalar> ConvOps for Cpu<T> {
         ws.complex.give(scratch);
         Ok(())
     }
-}
 
-impl<T: Scalar> Cpu<T> {
     /// The transpose of `conv_forward`; see [`ConvBackward`].
     ///
     /// # Errors

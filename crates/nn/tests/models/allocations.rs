@@ -4,9 +4,7 @@
 
 use s4_cpu::Cpu;
 use s4_nn::*;
-
-#[global_allocator]
-static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+use std::process::Command;
 
 fn wave(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.1).sin() + (i as f32 * 0.37).cos()).collect()
@@ -21,9 +19,25 @@ fn steady(mut f: impl FnMut()) -> (u64, i64) {
     (after.total_blocks - before.total_blocks, after.curr_blocks as i64 - before.curr_blocks as i64)
 }
 
-/// One test: the count is the process's, so nothing may run beside it.
+/// The count is the process's, so that it needs one to itself.
 #[test]
 fn steady_steps_ask_for_nothing() {
+    let name = concat!(module_path!(), "::counted");
+    let (_, name) = name.split_once("::").unwrap();
+    let program = std::env::current_exe().unwrap();
+    let run =
+        Command::new(program).args(["--exact", name, "--ignored", "--test-threads=1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(
+        run.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+}
+
+#[test]
+#[ignore = "steady_steps_ask_for_nothing runs it, in a process of its own"]
+fn counted() {
     let _profiler = dhat::Profiler::builder().testing().build();
     for mode in ["s4", "s4d"] {
         let (batch, len) = (3, 300);
