@@ -8,7 +8,7 @@ use crate::{
 };
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
-use s4_backend::{ConvForward, ConvOps, ConvShape, Error, Memory, Result, checks, host_memory};
+use s4_backend::{ConvForward, ConvShape, Error, Memory, Result, checks, host_memory};
 use s4_cpu::Cpu;
 use s4_ssm::{C64, Measure};
 
@@ -108,7 +108,7 @@ fn convolve<T: Real>(u: Data, kernel: Data, d: Option<Data>, shape: &ConvShape) 
         d: d.as_deref(),
         shape: *shape,
     };
-    be.conv_forward(args, &mut be.workspace())?;
+    be.conv_by_fft(args, &mut be.workspace())?;
     let mut y_steps_first = host_memory::zeros("fftConv", "the convolution", y.len())?;
     be.transpose(&mut y_steps_first, &y, shape.batch, outputs, shape.len)?;
     Ok(T::into_data(y_steps_first))

@@ -114,14 +114,20 @@ trait OwnParameter: Send {
 }
 
 /// A parameter of a user's own on the CPU: a store of one parameter, with its optimiser.
-struct StoreOfOne<T: Real> {
+struct StoreOfOne<T: Real>
+where
+    Cpu<T>: Backend<Scalar = T>,
+{
     name: String,
     store: ParamStore<Cpu<T>>,
     optimizers: Optimizers<Cpu<T>>,
     id: u32,
 }
 
-impl<T: Real> StoreOfOne<T> {
+impl<T: Real> StoreOfOne<T>
+where
+    Cpu<T>: Backend<Scalar = T>,
+{
     fn boxed(name: String, len: usize, config: &str) -> Result<(Box<dyn OwnParameter>, Vec<bool>)> {
         let be = Cpu::<T>::new(1)?;
         let mut builder = ParamBuilder::default();
@@ -133,7 +139,10 @@ impl<T: Real> StoreOfOne<T> {
     }
 }
 
-impl<T: Real> OwnParameter for StoreOfOne<T> {
+impl<T: Real> OwnParameter for StoreOfOne<T>
+where
+    Cpu<T>: Backend<Scalar = T>,
+{
     fn squared_norm(&mut self, grad: Data) -> Result<f64> {
         self.store.set_grad(&self.name, &grad.real()?)?;
         self.optimizers.squared_norm(&self.store, self.id)
