@@ -3,12 +3,12 @@
 #include "ssm/intervals.cuh"
 
 // Sums the parts of each head in their order and carries them through the transforms: g_dt, g_re, g_im (H, P), g_b (H, P) and
-// g_p (H, R, P), as `add_parameter_gradients` takes them. One warp per head.
+// g_p (H, R, P), as `add_parameter_gradients` takes them. One block per head.
 KERNEL intervals_sum(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, const double* parts, int count, PARAMS) {
   PARAMS_HERE;
   const int h = blockIdx.x, P = q.pairs, R = q.rank, width = (5 + 2 * R) * P;
   const double* from = parts + (i64)h * count * width;
-  for (int i = threadIdx.x; i < width; i += 32) {
+  for (int i = threadIdx.x; i < width; i += blockDim.x) {
     double s = 0;
     for (int k = 0; k < count; ++k) s += from[(i64)k * width + i];
     const int kind = i / P, n = i % P;

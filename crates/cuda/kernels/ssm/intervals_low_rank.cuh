@@ -10,7 +10,7 @@
 // The constants of a head that a lane has.
 template <int PAIRS>
 struct Head {
-  c64 lambda[PAIRS], inverse[PAIRS], b[PAIRS];
+  c64 lambda[PAIRS], b[PAIRS];
   double dt[PAIRS];
 };
 
@@ -21,10 +21,7 @@ DEV Head<PAIRS> load_head(const Params& q, int h) {
   for (int m = 0; m < PAIRS; ++m) {
     const int n = threadIdx.x + 32 * m;
     const bool there = n < q.pairs;
-    c64 l = there ? lambda(q, h, n) : c64{-1, 0};
-    // (e^{Λτ} − 1)/Λ at Λ = 0, its limit τ, comes out of any Λ that is small enough.
-    if (l.re * l.re + l.im * l.im < 1e-200) l = {1e-100, 0};
-    k.lambda[m] = l, k.inverse[m] = inv(l);
+    k.lambda[m] = there ? lambda(q, h, n) : c64{-1, 0};
     k.b[m] = there ? input(q, h, n) : c64{0, 0};
     k.dt[m] = there ? step_size(q, h, n) : 0.0;
   }
@@ -34,10 +31,8 @@ DEV Head<PAIRS> load_head(const Params& q, int h) {
 // Element n of row r of P, 0 for a pair that does not exist.
 DEV c64 p_row(const Params& q, int r, int h, int n) { return n < q.pairs ? lowrank(q, r, h, n) : c64{0, 0}; }
 
-DEV c64 factor(c64 l, c64 inverse, double tau, int zoh) {
-  if (zoh) return cexpm1_by_polynomials(tau * l) * inverse;
-  return tau * inv(c64{1, 0} - (0.5 * tau) * l);
-}
+// f of a time step.
+DEV c64 factor(c64 l, double tau) { return tau * inv(c64{1, 0} - (0.5 * tau) * l); }
 
 // What a warp shares of the low-rank part of one time step.
 struct LowRank {
@@ -66,7 +61,7 @@ DEV void prepare_step(c64 (&f)[PAIRS], c64 (&w)[PAIRS], LowRank& k, const c64 (&
   const int lane = threadIdx.x, R = q.rank;
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) {
-    f[m] = factor(head.lambda[m], head.inverse[m], head.dt[m] * interval, q.zoh);
+    f[m] = factor(head.lambda[m], head.dt[m] * interval);
     w[m] = head.lambda[m] * x[m] + in * head.b[m];
   }
   if (R == 0) return;
@@ -121,24 +116,11 @@ struct HeadGradients {
   double dt[PAIRS];
 };
 
-// Adds to the gradients of Λ and Δ what df, that of f, gives.
-DEV void add_factor(c64& dlambda, double& ddt, c64 df, c64 f, c64 l, c64 inverse, double dt, double interval, int zoh) {
-  const c64 lf = l * f;
-  const double tau = dt * interval;
-  c64 by_tau, by_lambda;
-  if (zoh) {
-    // ∂f/∂τ = e^{Λτ} = 1 + Λf; ∂f/∂Λ = (τ e^{Λτ} − f)/Λ = τ²(1/2 + z/3 + z²/8 + z³/30 + …), z = Λτ.
-    const c64 z = tau * l;
-    by_tau = c64{1, 0} + lf;
-    by_lambda = (tau * by_tau - f) * inverse;
-    if (z.re * z.re + z.im * z.im < SMALL * SMALL)
-      by_lambda = (tau * tau) * (c64{0.5, 0} + z * (c64{1.0 / 3, 0} + z * (c64{0.125, 0} + (1.0 / 30) * z)));
-  } else {
-    const c64 g = c64{1, 0} + 0.5 * lf;  // 1/(1 − Λτ/2)
-    by_tau = g * g, by_lambda = 0.5 * (f * f);
-  }
-  dlambda += df * conj(by_lambda);
-  ddt += interval * dot(df, by_tau);
+// Adds to the gradients of Λ and Δ what df, that of f, gives: ∂f/∂τ = 1/(1 − Λτ/2)², ∂f/∂Λ = f²/2.
+DEV void add_factor(c64& dlambda, double& ddt, c64 df, c64 f, c64 l, double interval) {
+  const c64 g = c64{1, 0} + 0.5 * (l * f);
+  dlambda += df * conj(0.5 * (f * f));
+  ddt += interval * dot(df, g * g);
 }
 
 // Goes back over a time step whose state before it was x: g, the gradient of the state after it, becomes that of the state
@@ -184,7 +166,7 @@ DEV double step_backward(c64 (&g)[PAIRS], HeadGradients<PAIRS>& sums, c64* dp, L
       dp[r * 32 * PAIRS + lane + 32 * m] += sum;
     }
     df += g[m] * conj(v) + dfw * conj(w[m]);
-    add_factor(sums.lambda[m], sums.dt[m], df, f[m], head.lambda[m], head.inverse[m], head.dt[m], interval, q.zoh);
+    add_factor(sums.lambda[m], sums.dt[m], df, f[m], head.lambda[m], interval);
     dw[m] += dfw * conj(f[m]);
   }
   double du = 0;
