@@ -10,6 +10,8 @@
 
 // Time steps between saved states.
 constexpr int STEPS = 32;
+// Steps that are computed side by side where they do not wait for one another.
+constexpr int GROUP = 8;
 
 // One direction of a sequence.
 struct Way {
@@ -18,6 +20,21 @@ struct Way {
   __device__ int input(int j) const { return anticausal ? length - 1 - j : j; }
   __device__ int output(int j) const { return anticausal ? length - 2 - j : j; }
 };
+
+struct c32 {
+  float re, im;
+};
+DEV c32 narrow(c64 z) { return {(float)z.re, (float)z.im}; }
+DEV c64 widen(c32 z) { return {(double)z.re, (double)z.im}; }
+// z + ab, z + ab̄, z + sa
+DEV c32 plus_product(c32 z, c32 a, c32 b) {
+  return {fmaf(-a.im, b.im, fmaf(a.re, b.re, z.re)), fmaf(a.im, b.re, fmaf(a.re, b.im, z.im))};
+}
+DEV c32 plus_conj_product(c32 z, c32 a, c32 b) {
+  return {fmaf(a.im, b.im, fmaf(a.re, b.re, z.re)), fmaf(a.im, b.re, fmaf(-a.re, b.im, z.im))};
+}
+DEV c32 plus_scaled(c32 z, float s, c32 a) { return {fmaf(s, a.re, z.re), fmaf(s, a.im, z.im)}; }
+DEV c32 load32(const float* p, i64 i) { return {p[2 * i], p[2 * i + 1]}; }
 
 // How the sequences of a call are cut: into segments of `chunks` times STEPS steps.
 struct Segments {
@@ -69,8 +86,9 @@ DEV c64 cexpm1_by_polynomials(c64 z) {
 }
 
 // Lane l gets the sum over the warp of s[l % 8].
-DEV float transposed_sum(const float (&s)[8], int lane) {
-  float a[4], b[2];
+template <class T>
+DEV T transposed_sum(const T (&s)[8], int lane) {
+  T a[4], b[2];
   bool high = lane & 4;
 #pragma unroll
   for (int j = 0; j < 4; ++j)
@@ -80,7 +98,36 @@ DEV float transposed_sum(const float (&s)[8], int lane) {
   for (int j = 0; j < 2; ++j)
     b[j] = (high ? a[j + 2] : a[j]) + __shfl_xor_sync(~0u, high ? a[j] : a[j + 2], 2);
   high = lane & 1;
-  float sum = (high ? b[1] : b[0]) + __shfl_xor_sync(~0u, high ? b[0] : b[1], 1);
+  T sum = (high ? b[1] : b[0]) + __shfl_xor_sync(~0u, high ? b[0] : b[1], 1);
   sum += __shfl_xor_sync(~0u, sum, 8);
   return sum + __shfl_xor_sync(~0u, sum, 16);
+}
+
+// Input and interval of step j; both are 0 beyond the last, which changes nothing then.
+DEV float2 load_step(const float* u, const float* intervals, const Way& way, int j) {
+  if (j >= way.steps()) return {0, 0};
+  return {u[way.input(j)], intervals[way.input(j)]};
+}
+
+// State n of a row (H, 2, P) of states, 0 where there is none.
+DEV c64 load_state(const float* states, i64 row, int P, int n) {
+  if (!states || n >= P) return {0, 0};
+  return {(double)states[row * 2 * P + n], (double)states[row * 2 * P + P + n]};
+}
+DEV void store_state(float* states, i64 row, int P, int n, c64 x) {
+  if (!states || n >= P) return;
+  states[row * 2 * P + n] = (float)x.re, states[row * 2 * P + P + n] = (float)x.im;
+}
+
+// What a channel has of y at GROUP steps, by the states after them; lane l gets that of step l % GROUP.
+template <int PAIRS>
+DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], int lane) {
+  float s[GROUP];
+#pragma unroll
+  for (int j = 0; j < GROUP; ++j) s[j] = 0;
+#pragma unroll
+  for (int m = 0; m < PAIRS; ++m)
+#pragma unroll
+    for (int j = 0; j < GROUP; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
+  return 2.f * transposed_sum(s, lane);
 }

@@ -23,15 +23,15 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
   c64 x[PAIRS], product[PAIRS];
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) x[m] = {0, 0}, product[m] = {1, 0};
-  const int first = item.segment * cut.chunks * STEPS, last = min(first + cut.chunks * STEPS, way.steps());
-  float2 next = load_step(u, intervals, way, first + lane);
-  for (int begin = first; begin < last; begin += STEPS) {
+  const int first = item.segment * cut.chunks, last = min(first + cut.chunks, (way.steps() + STEPS - 1) / STEPS);
+  float2 next = load_step(u, intervals, way, first * STEPS + lane);
+  for (int chunk = first; chunk < last; ++chunk) {
     __syncwarp();
     steps[lane] = next;
     const double time = ZOH ? warp_sum((double)next.y) : 0.0;
     const bool near = ZOH && all_near(head, next.y);
     __syncwarp();
-    next = load_step(u, intervals, way, begin + STEPS + lane);
+    next = load_step(u, intervals, way, (chunk + 1) * STEPS + lane);
     c32 v[PAIRS];
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) v[m] = {0, 0};
@@ -59,19 +59,6 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
     ends[(row * cut.count + item.segment) * P + n] = x[m];
     products[(row * cut.count + item.segment) * P + n] = product[m];
   }
-}
-
-// What a channel has of y at GROUP steps, by the states after them; lane l gets that of step l % GROUP.
-template <int PAIRS>
-DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], int lane) {
-  float s[GROUP];
-#pragma unroll
-  for (int j = 0; j < GROUP; ++j) s[j] = 0;
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m)
-#pragma unroll
-    for (int j = 0; j < GROUP; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
-  return 2.f * transposed_sum(s, lane);
 }
 
 // y (B, channels·H, L), state_end and state0 (B, H, 2, P), saved (B, directions, H, chunks, 2, P), u (B, H, L), intervals

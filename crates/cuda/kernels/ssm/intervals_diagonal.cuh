@@ -11,25 +11,6 @@
 #pragma once
 #include "ssm/intervals.cuh"
 
-struct c32 {
-  float re, im;
-};
-DEV c32 narrow(c64 z) { return {(float)z.re, (float)z.im}; }
-DEV c64 widen(c32 z) { return {(double)z.re, (double)z.im}; }
-// z + ab, z + ab̄
-DEV c32 plus_product(c32 z, c32 a, c32 b) {
-  return {fmaf(-a.im, b.im, fmaf(a.re, b.re, z.re)), fmaf(a.im, b.re, fmaf(a.re, b.im, z.im))};
-}
-DEV c32 plus_conj_product(c32 z, c32 a, c32 b) {
-  return {fmaf(a.im, b.im, fmaf(a.re, b.re, z.re)), fmaf(a.im, b.re, fmaf(-a.re, b.im, z.im))};
-}
-// z + sa
-DEV c32 plus_scaled(c32 z, float s, c32 a) { return {fmaf(s, a.re, z.re), fmaf(s, a.im, z.im)}; }
-DEV c32 load32(const float* p, i64 i) { return {p[2 * i], p[2 * i + 1]}; }
-
-// Sums are taken over this many steps at once.
-constexpr int GROUP = 8;
-
 // ΛΔ as the computation of e takes it: by zero-order hold Re in powers of 2 and Im in turns, either in two parts.
 struct Rate {
   float re, im, re_rest, im_rest;
@@ -146,12 +127,6 @@ DEV Head<PAIRS> load_head(const Params& q, const float* c0, int h, int lane) {
   return k;
 }
 
-// Input and interval of step j; both are 0 beyond the last, which changes nothing then: e = 0.
-DEV float2 load_step(const float* u, const float* intervals, const Way& way, int j) {
-  if (j >= way.steps()) return {0, 0};
-  return {u[way.input(j)], intervals[way.input(j)]};
-}
-
 // Whether all lanes' modes are NEAR at all of the warp's STEPS intervals, of which each lane has one.
 template <int PAIRS>
 DEV bool all_near(const Head<PAIRS>& head, float interval) {
@@ -160,14 +135,4 @@ DEV bool all_near(const Head<PAIRS>& head, float interval) {
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) near = near && interval <= head.rate[m].near;
   return __all_sync(~0u, near);
-}
-
-// State n of a row (H, 2, P) of states, 0 where there is none.
-DEV c64 load_state(const float* states, i64 row, int P, int n) {
-  if (!states || n >= P) return {0, 0};
-  return {(double)states[row * 2 * P + n], (double)states[row * 2 * P + P + n]};
-}
-DEV void store_state(float* states, i64 row, int P, int n, c64 x) {
-  if (!states || n >= P) return;
-  states[row * 2 * P + n] = (float)x.re, states[row * 2 * P + P + n] = (float)x.im;
 }

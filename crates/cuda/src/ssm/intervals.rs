@@ -3,7 +3,7 @@
 use super::discretize::{GradientSpans, Layer, ParameterGradients, with_params};
 use crate::{
     device::Cuda,
-    driver::{Arg, Span, args},
+    driver::{Span, args},
     memory::{Buf, DeviceBlock},
 };
 use s4_backend::{Discretization, Memory, Mode, Result, SsmBackward, SsmCall, SsmForward, SsmSpec};
@@ -75,7 +75,7 @@ fn diagonal_kernel(names: [&'static str; 4], spec: &SsmSpec) -> &'static str {
 /// One direction of the sequences of a call by a diagonal A.
 struct Way<'a> {
     op: &'static str,
-    call: &'a SsmCall<'a, Cuda>,
+    call: SsmCall<'a, Cuda>,
     intervals: Span,
     layer: Layer<'a>,
     cut: Segments,
@@ -94,7 +94,7 @@ impl Cuda {
     pub(super) fn forward_with_intervals(&self, args: &SsmForward<'_, Self>, intervals: &Buf) -> Result<()> {
         const OP: &str = "ssm_forward";
         let spec = &args.call.spec;
-        let intervals = self.view(intervals, 0..self.len(intervals));
+        let intervals = self.view(intervals, 0..self.len(intervals)).span();
         let layer = Layer { params: args.params, spec: *spec, rate: args.call.options.rate };
         for anticausal in 0..directions(spec) {
             if spec.mode == Mode::S4 {
@@ -102,7 +102,7 @@ impl Cuda {
                 continue;
             }
             let cut = cut(args.call.batch * spec.heads, args.call.len, self.processors());
-            let way = Way { op: OP, call: &args.call, intervals, layer, cut, anticausal };
+            let way = Way { op: OP, call: args.call, intervals, layer, cut, anticausal };
             self.diagonal_forward(args, &way)?;
         }
         Ok(())
@@ -151,7 +151,7 @@ impl Cuda {
             "intervals_ends_bilinear_2",
         ];
         let ends = ("intervals_diagonal", diagonal_kernel(names, spec));
-        let entries = self.entries(way, ends, WARPS, *u, *state0)?;
+        let entries = self.entries(way, ends, WARPS, u.span(), state0.map(|s| s.span()))?;
         let names = [
             "intervals_forward_zoh_1",
             "intervals_forward_zoh_2",
@@ -240,7 +240,7 @@ impl Cuda {
         let SsmBackward { grads, params, call, .. } = args;
         let (spec, batch) = (&call.spec, call.batch);
         let (heads, pairs, rank, channels) = (spec.heads, spec.pairs(), spec.rank, spec.channels);
-        let intervals = self.view(intervals, 0..self.len(intervals));
+        let intervals = self.view(intervals, 0..self.len(intervals)).span();
         let layer = Layer { params: *params, spec: *spec, rate: call.options.rate };
         let grads = GradientSpans::from(grads);
         let cut = match spec.mode {
@@ -257,7 +257,7 @@ impl Cuda {
         };
         self.zero(sums.dc.span())?;
         for anticausal in 0..directions(spec) {
-            let way = Way { op: OP, call, intervals, layer, cut, anticausal };
+            let way = Way { op: OP, call: *call, intervals, layer, cut, anticausal };
             match spec.mode {
                 Mode::S4 => self.low_rank_backward(args, &sums, &way)?,
                 Mode::S4d => self.diagonal_backward(args, &sums, &way)?,
@@ -329,7 +329,8 @@ impl Cuda {
             "intervals_adjoint_ends_bilinear_1",
             "intervals_adjoint_ends_bilinear_2",
         ];
-        let entries = self.entries(way, (BACKWARD, diagonal_kernel(names, spec)), warps, *dy, *dstate_end)?;
+        let ends = (BACKWARD, diagonal_kernel(names, spec));
+        let entries = self.entries(way, ends, warps, dy.span(), dstate_end.map(|s| s.span()))?;
         let names = [
             "intervals_backward_zoh_1",
             "intervals_backward_zoh_2",
