@@ -209,7 +209,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
 #define LOW_RANK(PAIRS)                                                                                                    \
   KERNEL intervals_forward_low_rank_##PAIRS(float* y, float* state_end, float* saved, const float* u, const float* state0, \
                                             const float* intervals, const int* lengths, const float* c, const float* d,    \
-                                            int channels, int L, int directions, int anticausal, PARAMS) {                 \
+                                            int channels, int L, int directions, int anticausal, i64 B, PARAMS) {          \
     PARAMS_HERE;                                                                                                           \
     forward<PAIRS>(y, state_end, saved, u, state0, intervals, lengths, c, d, channels, L, directions, anticausal, q);      \
   }                                                                                                                        \

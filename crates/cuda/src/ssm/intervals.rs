@@ -72,6 +72,16 @@ fn diagonal_kernel(names: [&'static str; 4], spec: &SsmSpec) -> &'static str {
     names[2 * bilinear + pairs_per_lane(spec) - 1]
 }
 
+/// Module and kernel for layers with P: that of rank one, or that of any rank, by the pairs a lane.
+fn low_rank_kernel(
+    rank_one: [&'static str; 2],
+    any_rank: [&'static str; 2],
+    spec: &SsmSpec,
+) -> (&'static str, &'static str) {
+    let pairs = pairs_per_lane(spec) - 1;
+    if spec.rank == 1 { ("intervals_rank_one", rank_one[pairs]) } else { ("intervals_low_rank", any_rank[pairs]) }
+}
+
 /// One direction of the sequences of a call by a diagonal A.
 struct Way<'a> {
     op: &'static str,
@@ -117,7 +127,11 @@ impl Cuda {
     ) -> Result<()> {
         let SsmForward { y, state_end, saved, u, state0, params, call } = args;
         let spec = &call.spec;
-        let kernels = ["intervals_forward_low_rank_1", "intervals_forward_low_rank_2"];
+        let kernel = low_rank_kernel(
+            ["intervals_forward_rank_one_1", "intervals_forward_rank_one_2"],
+            ["intervals_forward_low_rank_1", "intervals_forward_low_rank_2"],
+            spec,
+        );
         let arguments = with_params(
             args![
                 y,
@@ -132,12 +146,14 @@ impl Cuda {
                 spec.channels,
                 call.len,
                 directions(spec),
-                anticausal
+                anticausal,
+                call.batch
             ],
             layer,
         );
-        let kernel = ("intervals_low_rank", kernels[pairs_per_lane(spec) - 1]);
-        self.launch(kernel, (spec.heads * call.batch, 1, 1), (32, 1), 0, &arguments)
+        let warps = if spec.rank == 1 { 4 } else { 1 };
+        let blocks = (spec.heads * call.batch).div_ceil(warps);
+        self.launch(kernel, (blocks, 1, 1), (32 * warps as u32, 1), 0, &arguments)
     }
 
     fn diagonal_forward(&self, args: &SsmForward<'_, Self>, way: &Way<'_>) -> Result<()> {
@@ -288,9 +304,17 @@ impl Cuda {
     fn low_rank_backward(&self, args: &SsmBackward<'_, Self>, sums: &Sums, way: &Way<'_>) -> Result<()> {
         let SsmBackward { du, dstate0, dy, dstate_end, u, saved, params, call, .. } = args;
         let spec = &call.spec;
-        let kernels = ["intervals_backward_low_rank_1", "intervals_backward_low_rank_2"];
-        let kernel = ("intervals_low_rank", kernels[pairs_per_lane(spec) - 1]);
-        let shared = 16 * 32 * pairs_per_lane(spec) * (STEPS + spec.rank);
+        let kernel = low_rank_kernel(
+            ["intervals_backward_rank_one_1", "intervals_backward_rank_one_2"],
+            ["intervals_backward_low_rank_1", "intervals_backward_low_rank_2"],
+            spec,
+        );
+        let lane_pairs = pairs_per_lane(spec);
+        // (warps of a block, bytes of shared memory of a warp): the Scratch of the one, the states of the other
+        let (warps, shared) = match spec.rank {
+            1 => (4 / lane_pairs, STEPS * 8 + lane_pairs * 32 * (8 * STEPS + 8 * 9)),
+            rank => (1, 16 * 32 * lane_pairs * (STEPS + rank)),
+        };
         let arguments = with_params(
             args![
                 du.as_ref(),
@@ -315,7 +339,8 @@ impl Cuda {
             ],
             &way.layer,
         );
-        self.launch(kernel, (spec.heads * sums.groups, 1, 1), (32, 1), shared, &arguments)
+        let blocks = (spec.heads * sums.groups).div_ceil(warps);
+        self.launch(kernel, (blocks, 1, 1), (32 * warps as u32, 1), warps * shared, &arguments)
     }
 
     fn diagonal_backward(&self, args: &SsmBackward<'_, Self>, sums: &Sums, way: &Way<'_>) -> Result<()> {
