@@ -69,26 +69,37 @@ async function step(precision) {
   model.dispose()
 }
 
-/** A training step of S4D with intervals of its own for each step, beside the regular one: 6 × 128, 16 × 16,384. */
+/** A training step with intervals of its own for each time step, beside the regular one: 6 × 128, 16 × 16,384; and inference. */
 async function intervals(precision) {
   const [batch, len] = [16, 16384]
   const regular = { input: { data: random(batch * len), shape: [batch, len, 1] }, target: labels(batch, 10) }
   const uneven = { ...regular, intervals: random(batch * len).map((x) => 0.5 + Math.abs(x)) }
-  const taken = []
-  for (const one of [regular, uneven]) {
-    const model = await SequenceModel.create({ input: 1, output: 10, features: 128, layers: 6, state: 64, mode: 's4d', pooling: 'mean', loss: 'crossEntropy', precision })
-    const times = []
-    let last = performance.now()
-    for await (const event of model.train(Array(12).fill(one), { lr: 1e-3, clip: 1 })) {
-      if (event.type !== 'step') continue
-      times.push(performance.now() - last)
-      last = performance.now()
+  const layers = { input: 1, output: 10, features: 128, layers: 6, state: 64, pooling: 'mean', loss: 'crossEntropy', precision }
+  for (const [name, options] of Object.entries({ S4D: { mode: 's4d' }, S4: { mode: 's4' } })) {
+    const steps = []
+    const predictions = []
+    for (const one of [regular, uneven]) {
+      const model = await SequenceModel.create({ ...layers, ...options })
+      const times = []
+      let last = performance.now()
+      for await (const event of model.train(Array(12).fill(one), { lr: 1e-3, clip: 1 })) {
+        if (event.type !== 'step') continue
+        times.push(performance.now() - last)
+        last = performance.now()
+      }
+      steps.push(median(times.slice(4)))
+      const forward = []
+      for (let i = 0; i < 6; i++) {
+        const start = performance.now()
+        await model.predict(one.input, { intervals: one.intervals })
+        forward.push(performance.now() - start)
+      }
+      predictions.push(median(forward.slice(2)))
+      model.dispose()
     }
-    taken.push(median(times.slice(4)))
-    model.dispose()
+    const line = ([one, other]) => `regular ${one.toFixed(2)} ms, with intervals ${other.toFixed(2)} ms, ratio ${(other / one).toFixed(2)}`
+    console.log(`${name} 6 × 128, ${batch} × ${len}, ${precision}: a training step ${line(steps)}; a prediction ${line(predictions)}`)
   }
-  const [one, other] = taken
-  console.log(`S4D 6 × 128, ${batch} × ${len}, ${precision}, with intervals: ${other.toFixed(2)} ms a training step, ${(other / one).toFixed(1)} times the regular ${one.toFixed(2)} ms`)
 }
 
 const [what = 'train', precision = 'highest'] = process.argv.slice(2)

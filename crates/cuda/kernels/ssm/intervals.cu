@@ -1,229 +1,14 @@
-// Whole sequences whose time steps have intervals of their own: a recurrence a step (`intervals.cuh`), one warp for each head
-// of each sequence, in f64. Forward saves the state before every STEPS time steps; backward computes those between once
-// more. The anticausal direction of a bidirectional layer goes from the last step to the first over the same held
-// input: step j takes input and interval of time len − 1 − j, and the output of the time before that follows it.
+// Gradients of sequences with intervals: sums over the parts that `intervals_diagonal_backward.cu` and `intervals_low_rank.cu`
+// leave, in their order.
 #include "ssm/intervals.cuh"
 
-// One direction of a sequence.
-struct Way {
-  int length, anticausal;
-  __device__ int steps() const { return length - anticausal; }
-  __device__ int input(int j) const { return anticausal ? length - 1 - j : j; }
-  __device__ int output(int j) const { return anticausal ? length - 2 - j : j; }
-};
-
-// y (B, channels·H, L), state_end and state0 (B, H, 2, P), saved (B, directions, H, chunks, 2, P), u (B, H, L), intervals
-// (B, L), c (kernel channels, H, P, 2), d (channels, H). The anticausal direction adds to y. Grid (H, B).
-template <int PAIRS>
-DEV void forward(float* y, float* state_end, float* saved, const float* u, const float* state0, const float* intervals,
-                 const int* lengths, const float* c, const float* d, int channels, int L, int directions, int anticausal,
-                 const Params& q) {
-  __shared__ double part[STEPS][33];
-  __shared__ LowRank k;
-  const int h = blockIdx.x, b = blockIdx.y, lane = threadIdx.x, P = q.pairs, H = q.heads;
-  const Way way = {sequence_len(lengths, b, L), anticausal};
-  const int chunks = (L + STEPS - 1) / STEPS, count = way.steps();
-  const Head<PAIRS> head = load_head<PAIRS>(q, h);
-  const i64 row = (i64)b * H + h;
-  const float *c0 = c + (i64)anticausal * channels * H * P * 2, *gaps = intervals + (i64)b * L;
-  u += row * L;
-  if (!anticausal)
-    for (int e = 0; e < channels; ++e)
-      for (int t = lane; t < L; t += 32)
-        y[((i64)b * channels * H + (i64)e * H + h) * L + t] = t < way.length ? d[(i64)e * H + h] * u[t] : 0.f;
-  __syncwarp();
-  c64 x[PAIRS];
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    const int n = lane + 32 * m;
-    x[m] = state0 && n < P ? c64{state0[row * 2 * P + n], state0[row * 2 * P + P + n]} : c64{0, 0};
-  }
-  if (saved) saved += (((i64)b * directions + anticausal) * H + h) * chunks * 2 * P;
-  for (int chunk = 0; chunk < chunks; ++chunk) {
-    const int begin = chunk * STEPS, n_steps = min(STEPS, count - begin);
-#pragma unroll
-    for (int m = 0; m < PAIRS; ++m) {
-      const int n = lane + 32 * m;
-      if (!saved || n >= P) continue;
-      saved[(i64)chunk * 2 * P + n] = n_steps > 0 ? (float)x[m].re : 0.f;
-      saved[(i64)chunk * 2 * P + P + n] = n_steps > 0 ? (float)x[m].im : 0.f;
-    }
-    if (n_steps <= 0) continue;
-    const int at = way.input(begin + min(lane, n_steps - 1));
-    const float in = u[at], gap = gaps[at];
-    for (int t = 0; t < n_steps; ++t) {
-      step(x, k, head, __shfl_sync(~0u, in, t), __shfl_sync(~0u, gap, t), q, h);
-      for (int e = 0; e < channels; ++e) {
-        double s = 0;
-#pragma unroll
-        for (int m = 0; m < PAIRS; ++m) {
-          const int n = lane + 32 * m;
-          if (n < P) s += dot(conj(load(c0, ((i64)e * H + h) * P + n)), x[m]);
-        }
-        if (channels == 1) {
-          part[t][lane] = s;
-          continue;
-        }
-        s = 2 * warp_sum(s);
-        if (lane == 0) y[((i64)b * channels * H + (i64)e * H + h) * L + way.output(begin + t)] += (float)s;
-      }
-    }
-    if (channels > 1) continue;
-    __syncwarp();
-    if (lane < n_steps) {
-      double s = 0;
-      for (int j = 0; j < 32; ++j) s += part[lane][j];
-      y[row * L + way.output(begin + lane)] += (float)(2 * s);
-    }
-    __syncwarp();
-  }
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    const int n = lane + 32 * m;
-    if (state_end && n < P)
-      state_end[row * 2 * P + n] = (float)x[m].re, state_end[row * 2 * P + P + n] = (float)x[m].im;
-  }
-}
-
-// du (B, H, L; may be null), dstate0; parts (H, B·directions, (5 + 2R)·P) f64: the gradients of Δ, Λ, B and P of this direction
-// of each sequence; dc (B, kernel channels, H, P) zeros before, dd (B, channels, H). The anticausal direction adds to du and
-// runs after the causal one. Grid (H, B); dynamic shared memory: (STEPS + R)·32·PAIRS c64.
-template <int PAIRS>
-DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy, const float* dstate_end,
-                  const float* saved, const float* u, const float* intervals, const int* lengths, const float* c,
-                  const float* d, int channels, int L, int directions, int anticausal, const Params& q) {
-  extern __shared__ char memory[];
-  __shared__ double part[STEPS][33];
-  __shared__ LowRank k;
-  c64 *before = (c64*)memory, *dp = before + STEPS * 32 * PAIRS;  // the state before each step
-  const int h = blockIdx.x, b = blockIdx.y, lane = threadIdx.x, P = q.pairs, H = q.heads, R = q.rank;
-  const Way way = {sequence_len(lengths, b, L), anticausal};
-  const int chunks = (L + STEPS - 1) / STEPS, count = way.steps();
-  const Head<PAIRS> head = load_head<PAIRS>(q, h);
-  const i64 row = (i64)b * H + h;
-  const float *c0 = c + (i64)anticausal * channels * H * P * 2, *gaps = intervals + (i64)b * L;
-  const i64 kernel_channel0 = ((i64)b * directions + anticausal) * channels;
-  u += row * L, dy += (i64)b * channels * H * L;
-  if (du) du += row * L;
-  if (!anticausal) {
-    for (int e = 0; e < channels; ++e) {
-      const float* dye = dy + ((i64)e * H + h) * L;
-      double s = 0;
-      for (int t = lane; t < way.length; t += 32) s += (double)dye[t] * u[t];
-      s = warp_sum(s);
-      if (lane == 0) dd[((i64)b * channels + e) * H + h] = s;
-    }
-    if (du)
-      for (int t = lane; t < L; t += 32) {
-        double s = 0;
-        for (int e = 0; e < channels && t < way.length; ++e)
-          s += (double)d[(i64)e * H + h] * dy[((i64)e * H + h) * L + t];
-        du[t] = (float)s;
-      }
-  }
-  c64 g[PAIRS], x[PAIRS];
-  HeadGradients<PAIRS> sums;
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    const int n = lane + 32 * m;
-    g[m] = dstate_end && n < P ? c64{dstate_end[row * 2 * P + n], dstate_end[row * 2 * P + P + n]} : c64{0, 0};
-    sums.lambda[m] = sums.b[m] = {0, 0}, sums.dt[m] = 0;
-    for (int r = 0; r < R; ++r) dp[r * 32 * PAIRS + n] = {0, 0};
-  }
-  saved += (((i64)b * directions + anticausal) * H + h) * chunks * 2 * P;
-  for (int chunk = (count + STEPS - 1) / STEPS - 1; chunk >= 0; --chunk) {
-    const int begin = chunk * STEPS, n_steps = min(STEPS, count - begin);
-    const int slot = begin + min(lane, n_steps - 1), at = way.input(slot);
-    const float in = u[at], gap = gaps[at];
-#pragma unroll
-    for (int m = 0; m < PAIRS; ++m) {
-      const int n = lane + 32 * m;
-      x[m] = n < P ? c64{saved[(i64)chunk * 2 * P + n], saved[(i64)chunk * 2 * P + P + n]} : c64{0, 0};
-    }
-    // Each lane reads what it has written itself.
-    for (int t = 0; t < n_steps; ++t) {
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m) before[t * 32 * PAIRS + lane + 32 * m] = x[m];
-      step(x, k, head, __shfl_sync(~0u, in, t), __shfl_sync(~0u, gap, t), q, h);
-    }
-    for (int e = 0; e < channels; ++e) {
-      const float dye = dy[((i64)e * H + h) * L + way.output(slot)];
-      c64 s[PAIRS];
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m) s[m] = {0, 0};
-      for (int t = 0; t < n_steps; ++t) {
-        const double o = 2.0 * __shfl_sync(~0u, dye, t);
-#pragma unroll
-        for (int m = 0; m < PAIRS; ++m)
-          s[m] += o * conj(t + 1 < n_steps ? before[(t + 1) * 32 * PAIRS + lane + 32 * m] : x[m]);
-      }
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m) {
-        const int n = lane + 32 * m;
-        if (n < P) dc[((kernel_channel0 + e) * H + h) * P + n] += s[m];
-      }
-    }
-    for (int t = n_steps - 1; t >= 0; --t) {
-      for (int e = 0; e < channels; ++e) {
-        const double o = 2.0 * dy[((i64)e * H + h) * L + way.output(begin + t)];
-#pragma unroll
-        for (int m = 0; m < PAIRS; ++m) {
-          const int n = lane + 32 * m;
-          if (n < P) g[m] += o * conj(load(c0, ((i64)e * H + h) * P + n));
-        }
-      }
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m) x[m] = before[t * 32 * PAIRS + lane + 32 * m];
-      part[t][lane] = step_backward(g, sums, dp, k, x, head, __shfl_sync(~0u, in, t), __shfl_sync(~0u, gap, t), q, h);
-    }
-    __syncwarp();
-    if (du && lane < n_steps) {
-      double s = 0;
-      for (int j = 0; j < 32; ++j) s += part[lane][j];
-      du[at] += (float)s;
-    }
-    __syncwarp();
-  }
-  double* to = parts + (((i64)h * gridDim.y + b) * directions + anticausal) * (5 + 2 * R) * P;
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    const int n = lane + 32 * m;
-    if (n >= P) continue;
-    if (dstate0) dstate0[row * 2 * P + n] = (float)g[m].re, dstate0[row * 2 * P + P + n] = (float)g[m].im;
-    to[n] = sums.dt[m], to[P + n] = sums.lambda[m].re, to[2 * P + n] = sums.lambda[m].im;
-    to[3 * P + n] = sums.b[m].re, to[4 * P + n] = sums.b[m].im;
-    for (int r = 0; r < R; ++r) {
-      const c64 p = dp[r * 32 * PAIRS + n];
-      to[(5 + 2 * r) * P + n] = p.re, to[(6 + 2 * r) * P + n] = p.im;
-    }
-  }
-}
-
-#define INTERVALS(PAIRS)                                                                                                 \
-  KERNEL intervals_forward_##PAIRS(float* y, float* state_end, float* saved, const float* u, const float* state0,         \
-                                   const float* intervals, const int* lengths, const float* c, const float* d,           \
-                                   int channels, int L, int directions, int anticausal, PARAMS) {                        \
-    PARAMS_HERE;                                                                                                         \
-    forward<PAIRS>(y, state_end, saved, u, state0, intervals, lengths, c, d, channels, L, directions, anticausal, q);    \
-  }                                                                                                                      \
-  KERNEL intervals_backward_##PAIRS(float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy,       \
-                                    const float* dstate_end, const float* saved, const float* u,                         \
-                                    const float* intervals, const int* lengths, const float* c, const float* d,          \
-                                    int channels, int L, int directions, int anticausal, PARAMS) {                       \
-    PARAMS_HERE;                                                                                                         \
-    backward<PAIRS>(du, dstate0, parts, dc, dd, dy, dstate_end, saved, u, intervals, lengths, c, d, channels, L,         \
-                    directions, anticausal, q);                                                                          \
-  }
-INTERVALS(1)
-INTERVALS(2)
-
 // Sums the parts of each head in their order and carries them through the transforms: g_dt, g_re, g_im (H, P), g_b (H, P) and
-// g_p (H, R, P), as `add_parameter_gradients` takes them. One warp per head.
+// g_p (H, R, P), as `add_parameter_gradients` takes them. One block per head.
 KERNEL intervals_sum(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_p, const double* parts, int count, PARAMS) {
   PARAMS_HERE;
   const int h = blockIdx.x, P = q.pairs, R = q.rank, width = (5 + 2 * R) * P;
   const double* from = parts + (i64)h * count * width;
-  for (int i = threadIdx.x; i < width; i += 32) {
+  for (int i = threadIdx.x; i < width; i += blockDim.x) {
     double s = 0;
     for (int k = 0; k < count; ++k) s += from[(i64)k * width + i];
     const int kind = i / P, n = i % P;
@@ -241,7 +26,7 @@ KERNEL intervals_sum(double* g_dt, double* g_re, double* g_im, c64* g_b, c64* g_
   }
 }
 
-// c (outputs, 2) += the sum over the batch of dc (B, outputs) complex; outputs = kernel channels · H · P.
+// c (outputs, 2) += the sum over the parts of dc (B, outputs) complex; outputs = kernel channels · H · P.
 KERNEL intervals_add_c(float* c, const c64* dc, int B, i64 outputs) {
   for (i64 i = index(); i < outputs; i += stride()) {
     c64 s = {0, 0};
@@ -250,7 +35,7 @@ KERNEL intervals_add_c(float* c, const c64* dc, int B, i64 outputs) {
   }
 }
 
-// d (outputs) += the sum over the batch of dd (B, outputs); outputs = channels · H.
+// d (outputs) += the sum over the parts of dd (B, outputs); outputs = channels · H.
 KERNEL intervals_add_d(float* d, const double* dd, int B, i64 outputs) {
   for (i64 i = index(); i < outputs; i += stride()) {
     double s = 0;

@@ -1,18 +1,57 @@
-// One time step τ = Δ·interval of one head by one warp, in f64, and its transpose.
+// What the kernels of sequences with intervals share: the two directions of a sequence, the steps that a warp takes together,
+// and e^z − 1 in f64.
 //
-//   x′ = x + F(Ax + Bu),   F = (e^{τA} − 1)/A by zero-order hold,   F = (I − τA/2)⁻¹τ bilinear
-//
-// With A = diag(Λ) − PP*, f = (e^{Λτ} − 1)/Λ or τ/(1 − Λτ/2), w = Λx − Pa + Bu and a = P*x: x′ = x + f(w − ½Ps), where
-// Ms = P*fw and M = I + ½P*fP (Woodbury). Lane l has the pairs l, l + 32, …, PAIRS of them; one that does not exist has
-// Δ = 0 and stays 0. The gradient of a complex z is ∂/∂Re z + i ∂/∂Im z.
+// One warp computes one head of one segment of one sequence; lane l has the pairs l, l + 32, …, PAIRS of them, of which one
+// that does not exist has Δ = 0 and stays 0. Forward saves the state before every STEPS time steps; backward computes those
+// between once more. The anticausal direction of a bidirectional layer goes from the last step to the first over the same
+// held input: step j takes input and interval of time len − 1 − j, and the output of the time before that follows it.
 #pragma once
 #include "ssm/params.cuh"
 
-// Time steps that are taken together; forward saves the state before them.
+// Time steps between saved states.
 constexpr int STEPS = 32;
+// Steps that are computed side by side where they do not wait for one another.
+constexpr int GROUP = 8;
 
-// Below this |Λτ| the derivative of f by Λ is taken from its series.
-constexpr double SMALL = 1e-5;
+// One direction of a sequence.
+struct Way {
+  int length, anticausal;
+  __device__ int steps() const { return length - anticausal; }
+  __device__ int input(int j) const { return anticausal ? length - 1 - j : j; }
+  __device__ int output(int j) const { return anticausal ? length - 2 - j : j; }
+};
+
+struct c32 {
+  float re, im;
+};
+DEV c32 narrow(c64 z) { return {(float)z.re, (float)z.im}; }
+DEV c64 widen(c32 z) { return {(double)z.re, (double)z.im}; }
+// z + ab, z + ab̄, z + sa
+DEV c32 plus_product(c32 z, c32 a, c32 b) {
+  return {fmaf(-a.im, b.im, fmaf(a.re, b.re, z.re)), fmaf(a.im, b.re, fmaf(a.re, b.im, z.im))};
+}
+DEV c32 plus_conj_product(c32 z, c32 a, c32 b) {
+  return {fmaf(a.im, b.im, fmaf(a.re, b.re, z.re)), fmaf(a.im, b.re, fmaf(-a.re, b.im, z.im))};
+}
+DEV c32 plus_scaled(c32 z, float s, c32 a) { return {fmaf(s, a.re, z.re), fmaf(s, a.im, z.im)}; }
+DEV c32 load32(const float* p, i64 i) { return {p[2 * i], p[2 * i + 1]}; }
+
+// How the sequences of a call are cut: into segments of `chunks` times STEPS steps.
+struct Segments {
+  int count, chunks;
+};
+
+// What one warp computes: head h of a segment of sequence b, or of the first sequence of a group.
+struct Item {
+  i64 b;
+  int h, segment;
+};
+
+// Item i of heads × segments × sequences, heads first: warps that run together read the same intervals.
+DEV Item item_at(i64 i, int heads, const Segments& s) {
+  const i64 rest = i / heads;
+  return {rest / s.count, (int)(i % heads), (int)(rest % s.count)};
+}
 
 // e^z − 1 as `cexpm1`, without branches: polynomials on |Re| ≤ ln 2/2 and |Im| ≤ π/4 (FreeBSD's k_sin.c and k_cos.c).
 DEV c64 cexpm1_by_polynomials(c64 z) {
@@ -46,204 +85,49 @@ DEV c64 cexpm1_by_polynomials(c64 z) {
   return {fma(-(em1 + 1.0), v, em1), (em1 + 1.0) * (back ? -magnitude : magnitude)};
 }
 
-// The constants of a head that a lane has.
-template <int PAIRS>
-struct Head {
-  c64 lambda[PAIRS], inverse[PAIRS], b[PAIRS];
-  double dt[PAIRS];
-};
-
-template <int PAIRS>
-DEV Head<PAIRS> load_head(const Params& q, int h) {
-  Head<PAIRS> k;
+// Lane l gets the sum over the warp of s[l % 8].
+template <class T>
+DEV T transposed_sum(const T (&s)[8], int lane) {
+  T a[4], b[2];
+  bool high = lane & 4;
 #pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    const int n = threadIdx.x + 32 * m;
-    const bool there = n < q.pairs;
-    c64 l = there ? lambda(q, h, n) : c64{-1, 0};
-    // (e^{Λτ} − 1)/Λ at Λ = 0, its limit τ, comes out of any Λ that is small enough.
-    if (l.re * l.re + l.im * l.im < 1e-200) l = {1e-100, 0};
-    k.lambda[m] = l, k.inverse[m] = inv(l);
-    k.b[m] = there ? input(q, h, n) : c64{0, 0};
-    k.dt[m] = there ? step_size(q, h, n) : 0.0;
-  }
-  return k;
+  for (int j = 0; j < 4; ++j)
+    a[j] = (high ? s[j + 4] : s[j]) + __shfl_xor_sync(~0u, high ? s[j] : s[j + 4], 4);
+  high = lane & 2;
+#pragma unroll
+  for (int j = 0; j < 2; ++j)
+    b[j] = (high ? a[j + 2] : a[j]) + __shfl_xor_sync(~0u, high ? a[j] : a[j + 2], 2);
+  high = lane & 1;
+  T sum = (high ? b[1] : b[0]) + __shfl_xor_sync(~0u, high ? b[0] : b[1], 1);
+  sum += __shfl_xor_sync(~0u, sum, 8);
+  return sum + __shfl_xor_sync(~0u, sum, 16);
 }
 
-// Element n of row r of P, 0 for a pair that does not exist.
-DEV c64 p_row(const Params& q, int r, int h, int n) { return n < q.pairs ? lowrank(q, r, h, n) : c64{0, 0}; }
-
-DEV c64 factor(c64 l, c64 inverse, double tau, int zoh) {
-  if (zoh) return cexpm1_by_polynomials(tau * l) * inverse;
-  return tau * inv(c64{1, 0} - (0.5 * tau) * l);
+// Input and interval of step j; both are 0 beyond the last, which changes nothing then.
+DEV float2 load_step(const float* u, const float* intervals, const Way& way, int j) {
+  if (j >= way.steps()) return {0, 0};
+  return {u[way.input(j)], intervals[way.input(j)]};
 }
 
-// What a warp shares of the low-rank part of one time step.
-struct LowRank {
-  double a[MAXR], s[MAXR], m[MAXR][MAXR], m_inv[MAXR][MAXR];
-};
-
-// M⁻¹ by Gauss–Jordan, by one thread; M has a positive real part, so pivots do not vanish.
-DEV void invert(LowRank& k, int R) {
-  for (int i = 0; i < R; ++i)
-    for (int j = 0; j < R; ++j) k.m_inv[i][j] = i == j;
-  for (int c = 0; c < R; ++c) {
-    const double d = 1.0 / k.m[c][c];
-    for (int j = 0; j < R; ++j) k.m[c][j] *= d, k.m_inv[c][j] *= d;
-    for (int i = 0; i < R; ++i) {
-      if (i == c) continue;
-      const double e = k.m[i][c];
-      for (int j = 0; j < R; ++j) k.m[i][j] -= e * k.m[c][j], k.m_inv[i][j] -= e * k.m_inv[c][j];
-    }
-  }
+// State n of a row (H, 2, P) of states, 0 where there is none.
+DEV c64 load_state(const float* states, i64 row, int P, int n) {
+  if (!states || n >= P) return {0, 0};
+  return {(double)states[row * 2 * P + n], (double)states[row * 2 * P + P + n]};
+}
+DEV void store_state(float* states, i64 row, int P, int n, c64 x) {
+  if (!states || n >= P) return;
+  states[row * 2 * P + n] = (float)x.re, states[row * 2 * P + P + n] = (float)x.im;
 }
 
-// f and w of a time step, and for rank > 0 a, s and M⁻¹ in `k`.
+// What a channel has of y at GROUP steps, by the states after them; lane l gets that of step l % GROUP.
 template <int PAIRS>
-DEV void prepare_step(c64 (&f)[PAIRS], c64 (&w)[PAIRS], LowRank& k, const c64 (&x)[PAIRS], const Head<PAIRS>& head,
-                      double in, double interval, const Params& q, int h) {
-  const int lane = threadIdx.x, R = q.rank;
+DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], int lane) {
+  float s[GROUP];
 #pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    f[m] = factor(head.lambda[m], head.inverse[m], head.dt[m] * interval, q.zoh);
-    w[m] = head.lambda[m] * x[m] + in * head.b[m];
-  }
-  if (R == 0) return;
-  __syncwarp();  // k may still be read
-  for (int r = 0; r < R; ++r) {
-    double a = 0;
+  for (int j = 0; j < GROUP; ++j) s[j] = 0;
 #pragma unroll
-    for (int m = 0; m < PAIRS; ++m) a += dot(x[m], p_row(q, r, h, lane + 32 * m));
-    a = 2 * warp_sum(a);
-    if (lane == 0) k.a[r] = a;
+  for (int m = 0; m < PAIRS; ++m)
 #pragma unroll
-    for (int m = 0; m < PAIRS; ++m) w[m] -= a * p_row(q, r, h, lane + 32 * m);
-  }
-  for (int r = 0; r < R; ++r)
-    for (int t = 0; t < R; ++t) {
-      double e = 0;
-#pragma unroll
-      for (int m = 0; m < PAIRS; ++m) e += dot(f[m] * p_row(q, t, h, lane + 32 * m), p_row(q, r, h, lane + 32 * m));
-      e = warp_sum(e);
-      if (lane == 0) k.m[r][t] = e + (r == t);
-    }
-  __syncwarp();
-  if (lane == 0) invert(k, R);
-  if (lane < R) k.s[lane] = 0;
-  __syncwarp();
-  for (int r = 0; r < R; ++r) {
-    double rho = 0;
-#pragma unroll
-    for (int m = 0; m < PAIRS; ++m) rho += dot(f[m] * w[m], p_row(q, r, h, lane + 32 * m));
-    rho = 2 * warp_sum(rho);
-    if (lane < R) k.s[lane] += k.m_inv[lane][r] * rho;
-  }
-  __syncwarp();
-}
-
-// x ← the state after a time step.
-template <int PAIRS>
-DEV void step(c64 (&x)[PAIRS], LowRank& k, const Head<PAIRS>& head, double in, double interval, const Params& q, int h) {
-  c64 f[PAIRS], w[PAIRS];
-  prepare_step(f, w, k, x, head, in, interval, q, h);
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    for (int r = 0; r < q.rank; ++r) w[m] -= (0.5 * k.s[r]) * p_row(q, r, h, threadIdx.x + 32 * m);
-    x[m] += f[m] * w[m];
-  }
-}
-
-// The gradients of a head's constants that a lane sums up; those of P are in memory.
-template <int PAIRS>
-struct HeadGradients {
-  c64 lambda[PAIRS], b[PAIRS];
-  double dt[PAIRS];
-};
-
-// Adds to the gradients of Λ and Δ what df, that of f, gives.
-DEV void add_factor(c64& dlambda, double& ddt, c64 df, c64 f, c64 l, c64 inverse, double dt, double interval, int zoh) {
-  const c64 lf = l * f;
-  const double tau = dt * interval;
-  c64 by_tau, by_lambda;
-  if (zoh) {
-    // ∂f/∂τ = e^{Λτ} = 1 + Λf; ∂f/∂Λ = (τ e^{Λτ} − f)/Λ = τ²(1/2 + z/3 + z²/8 + z³/30 + …), z = Λτ.
-    const c64 z = tau * l;
-    by_tau = c64{1, 0} + lf;
-    by_lambda = (tau * by_tau - f) * inverse;
-    if (z.re * z.re + z.im * z.im < SMALL * SMALL)
-      by_lambda = (tau * tau) * (c64{0.5, 0} + z * (c64{1.0 / 3, 0} + z * (c64{0.125, 0} + (1.0 / 30) * z)));
-  } else {
-    const c64 g = c64{1, 0} + 0.5 * lf;  // 1/(1 − Λτ/2)
-    by_tau = g * g, by_lambda = 0.5 * (f * f);
-  }
-  dlambda += df * conj(by_lambda);
-  ddt += interval * dot(df, by_tau);
-}
-
-// Goes back over a time step whose state before it was x: g, the gradient of the state after it, becomes that of the state
-// before it. Gives this lane's part of the gradient of the input. dp (R, 32·PAIRS) in shared memory.
-template <int PAIRS>
-DEV double step_backward(c64 (&g)[PAIRS], HeadGradients<PAIRS>& sums, c64* dp, LowRank& k, const c64 (&x)[PAIRS],
-                         const Head<PAIRS>& head, double in, double interval, const Params& q, int h) {
-  const int lane = threadIdx.x, R = q.rank;
-  c64 f[PAIRS], w[PAIRS], dw[PAIRS];
-  prepare_step(f, w, k, x, head, in, interval, q, h);
-  double drho[MAXR];
-#pragma unroll
-  for (int r = 0; r < MAXR; ++r) drho[r] = 0;
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) dw[m] = g[m] * conj(f[m]);
-  for (int r = 0; r < R; ++r) {
-    double ds = 0;
-#pragma unroll
-    for (int m = 0; m < PAIRS; ++m) ds += dot(dw[m], p_row(q, r, h, lane + 32 * m));
-    ds = -0.5 * warp_sum(ds);
-#pragma unroll
-    for (int t = 0; t < MAXR; ++t)
-      if (t < R) drho[t] += k.m_inv[r][t] * ds;
-  }
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    const c64 dh = dw[m], fw = f[m] * w[m];
-    c64 v = w[m], dfw = {0, 0}, df = {0, 0};  // v = w − ½Ps
-#pragma unroll
-    for (int r = 0; r < MAXR; ++r) {
-      if (r >= R) break;
-      const c64 p = p_row(q, r, h, lane + 32 * m);
-      v -= (0.5 * k.s[r]) * p;
-      dfw += (2 * drho[r]) * p;
-      c64 sum = (2 * drho[r]) * fw - (0.5 * k.s[r]) * dh;
-#pragma unroll
-      for (int t = 0; t < MAXR; ++t) {  // dM = −dρ sᵀ
-        if (t >= R) break;
-        const c64 o = p_row(q, t, h, lane + 32 * m);
-        sum -= (drho[r] * k.s[t]) * (f[m] * o) + (drho[t] * k.s[r]) * (conj(f[m]) * o);
-        df -= (drho[r] * k.s[t]) * (p * conj(o));
-      }
-      dp[r * 32 * PAIRS + lane + 32 * m] += sum;
-    }
-    df += g[m] * conj(v) + dfw * conj(w[m]);
-    add_factor(sums.lambda[m], sums.dt[m], df, f[m], head.lambda[m], head.inverse[m], head.dt[m], interval, q.zoh);
-    dw[m] += dfw * conj(f[m]);
-  }
-  double du = 0;
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) {
-    sums.lambda[m] += dw[m] * conj(x[m]);
-    sums.b[m] += in * dw[m];
-    g[m] += dw[m] * conj(head.lambda[m]);
-    du += dot(dw[m], head.b[m]);
-  }
-  for (int r = 0; r < R; ++r) {
-    double da = 0;
-#pragma unroll
-    for (int m = 0; m < PAIRS; ++m) da -= dot(dw[m], p_row(q, r, h, lane + 32 * m));
-    da = warp_sum(da);
-#pragma unroll
-    for (int m = 0; m < PAIRS; ++m) {
-      g[m] += (2 * da) * p_row(q, r, h, lane + 32 * m);
-      dp[r * 32 * PAIRS + lane + 32 * m] += (2 * da) * x[m] - k.a[r] * dw[m];
-    }
-  }
-  return du;
+    for (int j = 0; j < GROUP; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
+  return 2.f * transposed_sum(s, lane);
 }

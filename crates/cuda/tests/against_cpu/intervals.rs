@@ -25,30 +25,52 @@ fn compare(be: &Cuda, report: &mut Report, name: &str, run: &Run) {
     }
 }
 
+/// A layer of the same kind with states of two pairs a lane.
+fn widened(case: &golden::Case) -> golden::Case {
+    let mut wide = case.clone();
+    while wide.spec.state <= 64 {
+        wide = doubled(&wide);
+    }
+    wide
+}
+
+/// Layers of each mode, rule, rank, number of directions and of channels.
+fn kinds() -> Vec<golden::Case> {
+    let mut seen = Vec::new();
+    let mut kinds = cases();
+    kinds.retain(|case| {
+        let s: &SsmSpec = &case.spec;
+        let kind = (s.mode, s.discretization, s.rank, s.bidirectional, s.channels);
+        let is_new = s.truncate.is_none() && !seen.contains(&kind);
+        seen.push(kind);
+        is_new
+    });
+    kinds
+}
+
 /// Every kernel, at shapes small enough for a sanitizer.
 pub fn small(be: &Cuda) {
     let mut report = Report::default();
-    let mut seen = Vec::new();
-    for case in cases() {
-        let s: &SsmSpec = &case.spec;
-        let kind = (s.mode, s.discretization, s.rank, s.bidirectional, s.channels);
-        if seen.contains(&kind) || s.truncate.is_some() {
-            continue;
-        }
-        seen.push(kind);
+    for case in kinds() {
         let mut r = uneven(&case, 2, 40);
         r.lengths = Some(vec![40, 33]);
         compare(be, &mut report, &case.name, &r);
-    }
-    // States of two pairs a lane, for each mode.
-    for mode in [Mode::S4, Mode::S4d] {
-        let is_whole =
-            |c: &golden::Case| c.spec.mode == mode && c.spec.state == 64 && c.spec.truncate.is_none();
-        let case = cases().into_iter().find(is_whole).expect("a golden layer of 64 states");
-        compare(be, &mut report, &format!("{} doubled", case.name), &uneven(&doubled(&case), 2, 34));
+        if case.spec.mode == Mode::S4d {
+            // Long enough to be cut into segments.
+            let mut r = uneven(&case, 2, SEGMENTS);
+            r.lengths = Some(vec![SEGMENTS as i32, 33]);
+            compare(be, &mut report, &format!("{} in segments", case.name), &r);
+        }
+        if !case.spec.bidirectional {
+            let len = if case.spec.mode == Mode::S4d { SEGMENTS } else { 34 };
+            compare(be, &mut report, &format!("{} widened", case.name), &uneven(&widened(&case), 1, len));
+        }
     }
     report.finish("small intervals");
 }
+
+/// Time steps that few sequences have in two segments, the last of them shorter.
+const SEGMENTS: usize = 285;
 
 #[test]
 fn every_golden_layer_with_intervals() {
@@ -63,19 +85,57 @@ fn every_golden_layer_with_intervals() {
         let mut r = uneven(case, 5, 270);
         r.lengths = Some(vec![270, 1, 64, 129, 256]);
         compare(&be, &mut report, &format!("{} lengths", case.name), &r);
-        if case.spec.state == 64 {
-            let wide = uneven(&doubled(case), 2, 70);
-            compare(&be, &mut report, &format!("{} doubled", case.name), &wide);
-        }
+        compare(&be, &mut report, &format!("{} widened", case.name), &uneven(&widened(case), 2, 70));
     }
     report.finish("intervals");
+}
+
+/// Sequences of many segments, whole and ragged: segments that end in the middle of 32 steps, and segments without any step.
+#[test]
+fn many_segments_with_intervals() {
+    let Some(be) = gpu() else { return };
+    let mut report = Report::default();
+    for case in kinds().iter().filter(|c| c.spec.mode == Mode::S4d) {
+        for len in [1024, 4099] {
+            compare(&be, &mut report, &format!("{} of {len}", case.name), &uneven(case, 1, len));
+        }
+        let mut r = uneven(case, 3, 2050);
+        r.lengths = Some(vec![2050, 129, 1600]);
+        compare(&be, &mut report, &format!("{} of many lengths", case.name), &r);
+    }
+    report.finish("segments with intervals");
+}
+
+/// More sequences than a launch has blocks in its second dimension.
+#[test]
+fn many_sequences_with_intervals() {
+    let Some(be) = gpu() else { return };
+    let mut report = Report::default();
+    for case in kinds().iter().filter(|c| !c.spec.bidirectional) {
+        let mut small = case.clone();
+        let heads = small.spec.heads;
+        small.spec.heads = small.spec.n_ssm;
+        for (i, p) in small.params.iter_mut().enumerate() {
+            // inv_dt, c and d have rows of heads.
+            let rows = if i == 4 || i == 6 { case.spec.channels } else { 1 };
+            if matches!(i, 0 | 4 | 6) {
+                let row = p.len() / rows;
+                let kept = row / heads * small.spec.heads;
+                *p = p.chunks(row).flat_map(|r| r[..kept].iter().copied()).collect();
+            }
+        }
+        let mut r = uneven(&small, 65_537, 2);
+        r.lengths = Some((0..65_537).map(|b| 1 + b % 2).collect());
+        compare(&be, &mut report, &case.name, &r);
+    }
+    report.finish("many sequences with intervals");
 }
 
 #[test]
 fn the_same_bits_twice_with_intervals() {
     let Some(be) = gpu() else { return };
     for case in cases().iter().filter(|c| c.spec.truncate.is_none()) {
-        let r = uneven(case, 3, 130);
+        let r = uneven(case, 3, 300);
         assert_eq!(outputs_of(&be, &r), outputs_of(&be, &r), "{}", case.name);
     }
 }

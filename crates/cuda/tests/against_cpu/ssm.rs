@@ -224,6 +224,7 @@ pub fn doubled(case: &golden::Case) -> golden::Case {
     wide.spec.state *= 2;
     for (i, p) in wide.params.iter_mut().enumerate() {
         let row = match i {
+            0 if case.spec.dt_per_state => pairs,
             1 | 2 => pairs,
             3..=5 => 2 * pairs,
             _ => continue,

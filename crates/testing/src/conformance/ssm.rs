@@ -37,13 +37,15 @@ const ALL_SIZES: [CallSizes; 9] = [
 ];
 
 /// Sizes of calls whose time steps have intervals of their own.
-const UNEVEN_SIZES: [CallSizes; 6] = [
+const UNEVEN_SIZES: [CallSizes; 7] = [
     (1, 1, false, true),
     (3, 7, true, true),
     (2, 64, false, true),
     (2, 65, true, false),
     (3, 130, true, true),
     (34, 3, true, true),
+    // In segments, on CUDA.
+    (2, 290, true, true),
 ];
 
 /// A layer, a call of it, and the true outputs and gradients.

@@ -1,0 +1,379 @@
+// Backward of sequences with intervals, A diagonal (S4D): see `intervals_diagonal.cuh`. The gradient g of the state after a
+// step goes back as
+//
+//   g ← g + 2dy·c̄,   dz = gē,   du = Re(dz·β̄),   g ← g + dz,   z = x + βu
+//
+// and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD) and
+// F = Σ u·dz give dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄. Where |Λτ| is small the two terms of dΛ cancel, and the
+// sums of such a step are taken apart: those of its state, and with ψ = (D − e/Λτ)/Λτ = ½ + Λτ/3 + … those of its input.
+#include "ssm/intervals_diagonal.cuh"
+
+constexpr float SMALL = 1.f / 1024;
+
+// What the warps of a block have in shared memory; each reads what it has written itself, and a lane its own column.
+template <int PAIRS>
+struct Scratch {
+  float2 steps[STEPS];                       // input and interval
+  float dy[STEPS];                           // 2dy of the first channel
+  c32 e[PAIRS][STEPS][32];                   // Ā − 1
+  c32 state[PAIRS][STEPS / GROUP][32];       // before every GROUP steps
+  double sums[PAIRS][6][32], small[PAIRS][8][32];  // sums over all steps, and over those with small Λτ
+};
+
+// Sums of a lane's mode over steps.
+struct Sums {
+  c32 q, f, c;
+};
+struct SmallSums {
+  c32 q, f, w, psi;
+};
+
+// What GROUP steps are taken back from: x[j] is the state before step j, x[GROUP] that after the last; o has what the channels after
+// the first add to the gradient of a state.
+struct Group {
+  const c32 (&x)[GROUP + 1], (&e)[GROUP], (&o)[GROUP];
+  const float2* steps;
+  const float* dy;
+};
+// The constants of a mode; z is ΛΔ.
+struct Mode32 {
+  c32 c, beta, z;
+  float limit;
+};
+
+// 2dy·c̄ of the channels after the first at GROUP steps from step `begin` on. dy, c of the head.
+DEV void add_channels(c32 (&o)[GROUP], const float* dy, const float* c, int channels, const Way& way, int begin, i64 dy_stride,
+                      i64 c_stride, int n, int P) {
+#pragma unroll
+  for (int j = 0; j < GROUP; ++j) o[j] = {0, 0};
+  for (int k = 1; k < channels; ++k) {
+    const c32 ck = n < P ? load32(c, k * c_stride + n) : c32{0, 0};
+#pragma unroll
+    for (int j = 0; j < GROUP; ++j)
+      if (begin + j < way.steps()) {
+        const float out = 2.f * dy[k * dy_stride + way.output(begin + j)];
+        o[j].re = fmaf(out, ck.re, o[j].re), o[j].im = fmaf(-out, ck.im, o[j].im);
+      }
+  }
+}
+
+// Adds to dc (channels, H, P) of the head what the channels after the first give at GROUP steps; x[j + 1] is the state after
+// step begin + j.
+DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[GROUP + 1], int channels, const Way& way, int begin, i64 dy_stride,
+                  i64 c_stride, int n, int P) {
+  for (int k = 1; k < channels; ++k) {
+    c32 sum = {0, 0};
+#pragma unroll
+    for (int j = 0; j < GROUP; ++j)
+      if (begin + j < way.steps()) {
+        const float out = 2.f * dy[k * dy_stride + way.output(begin + j)];
+        sum.re = fmaf(out, x[j + 1].re, sum.re), sum.im = fmaf(-out, x[j + 1].im, sum.im);
+      }
+    if (n < P) dc[k * c_stride + n] += widen(sum);
+  }
+}
+
+// Goes back over GROUP steps. from_exit and v: the gradient of the state, in the two parts. MANY: there are several channels;
+// SMALL_STEPS: some Λτ may be small.
+template <bool ZOH, bool MANY, bool SMALL_STEPS>
+DEV void reverse(c32& from_exit, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP], const Group& of, const Mode32& mode) {
+  const c32 c = mode.c, beta = mode.beta;
+#pragma unroll
+  for (int j = GROUP - 1; j >= 0; --j) {
+    const float u = of.steps[j].x, interval = fminf(of.steps[j].y, mode.limit), out = of.dy[j];
+    v.re = fmaf(out, c.re, v.re), v.im = fmaf(-out, c.im, v.im);
+    if (MANY) v = {v.re + of.o[j].re, v.im + of.o[j].im};
+    const c32 g = {from_exit.re + v.re, from_exit.im + v.im}, dz = plus_conj_product({0, 0}, g, of.e[j]);
+    sums.c.re = fmaf(out, of.x[j + 1].re, sums.c.re), sums.c.im = fmaf(-out, of.x[j + 1].im, sums.c.im);
+    du[j] = fmaf(dz.re, beta.re, fmaf(dz.im, beta.im, du[j]));
+    c32 d = {of.e[j].re + 1.f, of.e[j].im};
+    if (!ZOH) {
+      const c32 root = {fmaf(0.5f, of.e[j].re, 1.f), 0.5f * of.e[j].im};
+      d = plus_product({0, 0}, root, root);
+    }
+    bool is_small = false;
+    if (SMALL_STEPS) {
+      const c32 z = {interval * mode.z.re, interval * mode.z.im};
+      is_small = fabsf(z.re) + fabsf(z.im) < SMALL;
+      if (is_small) {
+        // ψ of zero-order hold: ½ + z/3 + z²/8
+        const c32 psi = ZOH ? plus_product({0.5f, 0}, z, plus_scaled({1.f / 3, 0}, 0.125f, z)) : c32{0.5f * d.re, 0.5f * d.im};
+        const float s = interval * u;
+        const c32 dg = plus_conj_product({0, 0}, g, d);
+        small.q = plus_scaled(small.q, interval, plus_conj_product({0, 0}, dg, of.x[j]));
+        small.f = plus_scaled(small.f, u, dz);
+        small.w = plus_scaled(small.w, s, dg);
+        small.psi = plus_scaled(small.psi, s * interval, plus_conj_product({0, 0}, g, psi));
+      }
+    }
+    if (!is_small) {
+      // zD, which by zero-order hold is z(1 + e) = x′ + βu.
+      const c32 zd = ZOH ? plus_scaled(of.x[j + 1], u, beta) : plus_product({0, 0}, d, plus_scaled(of.x[j], u, beta));
+      sums.q = plus_conj_product(sums.q, g, {interval * zd.re, interval * zd.im});
+      sums.f = plus_scaled(sums.f, u, dz);
+    }
+    from_exit = plus_conj_product(from_exit, from_exit, of.e[j]);
+    v = plus_conj_product(v, v, of.e[j]);
+  }
+}
+
+// ends and products (B, H, segments, P): the gradient of the state before each segment where that of the state after it is
+// zero, and the product of its Ā.
+template <int PAIRS, bool ZOH, int WARPS>
+DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* intervals, const int* lengths, const float* c,
+                      int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
+  __shared__ float2 shared[WARPS][STEPS];
+  const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
+  const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
+  if (index >= items) return;
+  float2* steps = shared[threadIdx.x / 32];  // 2dy and interval
+  const Item item = item_at(index, H, cut);
+  const int h = item.h;
+  const Way way = {sequence_len(lengths, item.b, L), anticausal};
+  c += (i64)anticausal * channels * H * P * 2;
+  const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c, h, lane);
+  const i64 row = item.b * H + h;
+  intervals += item.b * L, dy += (item.b * channels * H + h) * L;
+  c64 g[PAIRS], product[PAIRS];
+#pragma unroll
+  for (int m = 0; m < PAIRS; ++m) g[m] = {0, 0}, product[m] = {1, 0};
+  const int first = item.segment * cut.chunks, last = min(first + cut.chunks, (way.steps() + STEPS - 1) / STEPS);
+  for (int chunk = last - 1; chunk >= first; --chunk) {
+    const int begin = chunk * STEPS, step = begin + lane;
+    const bool mine = step < way.steps();
+    const float interval = mine ? intervals[way.input(step)] : 0.f, out = mine ? 2.f * dy[way.output(step)] : 0.f;
+    __syncwarp();
+    steps[lane] = {out, interval};
+    const double time = ZOH ? warp_sum((double)interval) : 0.0;
+    const bool near = ZOH && all_near(head, interval);
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < PAIRS; ++m) {
+      c32 v = {0, 0};
+#pragma unroll 1
+      for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
+        c32 e[GROUP], o[GROUP];
+        increments<ZOH>(e, head.rate[m], steps + t, near);
+        if (channels > 1)
+          add_channels(o, dy, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, lane + 32 * m, P);
+#pragma unroll
+        for (int j = GROUP - 1; j >= 0; --j) {
+          const float out = steps[t + j].x;
+          v.re = fmaf(out, head.c[m].re, v.re), v.im = fmaf(-out, head.c[m].im, v.im);
+          if (channels > 1) v = {v.re + o[j].re, v.im + o[j].im};
+          v = plus_conj_product(v, v, e[j]);
+        }
+      }
+      const c64 e = increment_of_chunk<ZOH>(head.z[m], time, steps, head.rate[m].limit);
+      g[m] += conj(e) * g[m] + widen(v);
+      product[m] += e * product[m];
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < PAIRS; ++m) {
+    const int n = lane + 32 * m;
+    if (n >= P) continue;
+    ends[(row * cut.count + item.segment) * P + n] = g[m];
+    products[(row * cut.count + item.segment) * P + n] = product[m];
+  }
+}
+
+// du (B, H, L; may be null), dstate0; the sums of each part, a part a segment of the sequences of a group: parts
+// (H, parts · directions, 5P) f64 for Δ, Λ and B; dc (parts, kernel channels, H, P), which holds zeros before; dd (parts,
+// channels, H). The anticausal direction adds to du and runs after the causal one. entries (B, H, segments, P): the gradients of
+// the states after the segments, where there are several. Dynamic shared memory: a Scratch a warp.
+template <int PAIRS, bool ZOH, int WARPS>
+DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy, const float* dstate_end,
+                  const c64* entries, const float* saved, const float* u, const float* intervals, const int* lengths,
+                  const float* c, const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups,
+                  Segments cut, const Params& q) {
+  extern __shared__ char memory[];
+  const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
+  const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
+  if (index >= groups * cut.count * H) return;
+  Scratch<PAIRS>& k = ((Scratch<PAIRS>*)memory)[threadIdx.x / 32];
+  const Item item = item_at(index, H, cut);
+  const int h = item.h, chunks = (L + STEPS - 1) / STEPS;
+  const i64 part = item.b * cut.count + item.segment;
+  c += (i64)anticausal * channels * H * P * 2;
+  dc += ((part * directions + anticausal) * channels * H + h) * P;
+  const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c, h, lane);
+  float slowest = 1e30f;  // the smallest |ΛΔ|
+#pragma unroll
+  for (int m = 0; m < PAIRS; ++m) {
+    if (lane + 32 * m < P) slowest = fminf(slowest, (float)(fabs(head.z[m].re) + fabs(head.z[m].im)));
+    for (int i = 0; i < 6; ++i) k.sums[m][i][lane] = 0;
+    for (int i = 0; i < 8; ++i) k.small[m][i][lane] = 0;
+  }
+  for (int o = 16; o; o >>= 1) slowest = fminf(slowest, __shfl_xor_sync(~0u, slowest, o));
+  double sum_d = 0;
+  const int first = item.segment * cut.chunks, last = min(first + cut.chunks, chunks);
+  for (i64 b = item.b; b < B; b += groups) {
+    const Way way = {sequence_len(lengths, b, L), anticausal};
+    const i64 row = b * H + h;
+    const float *gaps = intervals + b * L, *u_row = u + row * L, *dy_row = dy + (b * channels * H + h) * L;
+    const float* before = saved + ((b * directions + anticausal) * H + h) * chunks * 2 * P;
+    c64 g[PAIRS];
+#pragma unroll
+    for (int m = 0; m < PAIRS; ++m) {
+      const int n = lane + 32 * m;
+      if (!entries)
+        g[m] = load_state(dstate_end, row, P, n);
+      else
+        g[m] = n < P ? entries[(row * cut.count + item.segment) * P + n] : c64{0, 0};
+    }
+    for (int chunk = last - 1; chunk >= first; --chunk) {
+      const int begin = chunk * STEPS, step = begin + lane;
+      const bool mine = step < way.steps();
+      if (begin >= way.steps()) {
+        if (du && !anticausal && step < L) du[row * L + step] = 0;
+        continue;
+      }
+      const float2 now = load_step(u_row, gaps, way, step);
+      const float out = mine ? dy_row[way.output(step)] : 0.f;
+      float direct = 0;
+      if (!anticausal) {
+        direct = d[h] * out, sum_d += (double)out * now.x;
+        for (int i = 1; mine && i < channels; ++i)
+          direct = fmaf(d[(i64)i * H + h], dy_row[(i64)i * H * L + step], direct);
+      }
+      __syncwarp();
+      k.steps[lane] = now, k.dy[lane] = 2.f * out;
+      const double time = ZOH ? warp_sum((double)now.y) : 0.0;
+      const bool near = ZOH && all_near(head, now.y);
+      float least = mine ? now.y : 1e30f;
+      for (int o = 16; o; o >>= 1) least = fminf(least, __shfl_xor_sync(~0u, least, o));
+      const bool has_small = slowest * least < SMALL;
+      __syncwarp();
+      // Ā − 1 of all steps, and the states before every GROUP of them.
+#pragma unroll
+      for (int m = 0; m < PAIRS; ++m) {
+        c32 x = narrow(load_state(before, chunk, P, lane + 32 * m));
+#pragma unroll 1
+        for (int t = 0; t < STEPS; t += GROUP) {
+          c32 e[GROUP];
+          increments<ZOH>(e, head.rate[m], k.steps + t, near);
+          k.state[m][t / GROUP][lane] = x;
+#pragma unroll
+          for (int j = 0; j < GROUP; ++j) {
+            k.e[m][t + j][lane] = e[j];
+            x = plus_product(x, e[j], plus_scaled(x, k.steps[t + j].x, head.beta[m]));
+          }
+        }
+      }
+      c32 from_exit[PAIRS], v[PAIRS];
+      Sums sums[PAIRS];
+#pragma unroll
+      for (int m = 0; m < PAIRS; ++m)
+        from_exit[m] = narrow(g[m]), v[m] = {0, 0}, sums[m].q = sums[m].f = sums[m].c = {0, 0};
+      float du_of_lane = 0;
+#pragma unroll 1
+      for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
+        float parts_of_du[GROUP];
+#pragma unroll
+        for (int j = 0; j < GROUP; ++j) parts_of_du[j] = 0;
+#pragma unroll
+        for (int m = 0; m < PAIRS; ++m) {
+          const int n = lane + 32 * m;
+          c32 x[GROUP + 1], e[GROUP], o[GROUP];
+          x[0] = k.state[m][t / GROUP][lane];
+#pragma unroll
+          for (int j = 0; j < GROUP; ++j) {
+            e[j] = k.e[m][t + j][lane];
+            x[j + 1] = plus_product(x[j], e[j], plus_scaled(x[j], k.steps[t + j].x, head.beta[m]));
+          }
+          SmallSums small = {};
+          const Group group = {x, e, o, k.steps + t, k.dy + t};
+          const Mode32 mode = {head.c[m], head.beta[m], narrow(head.z[m]), head.rate[m].limit};
+          if (channels > 1) {
+            add_channels(o, dy_row, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            reverse<ZOH, true, true>(from_exit[m], v[m], sums[m], small, parts_of_du, group, mode);
+            add_to_c(dc, dy_row, x, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+          } else if (has_small) {
+            reverse<ZOH, false, true>(from_exit[m], v[m], sums[m], small, parts_of_du, group, mode);
+          } else {
+            reverse<ZOH, false, false>(from_exit[m], v[m], sums[m], small, parts_of_du, group, mode);
+          }
+          if (channels > 1 || has_small) {
+            const float terms[8] = {small.q.re, small.q.im, small.f.re,   small.f.im,
+                                    small.w.re, small.w.im, small.psi.re, small.psi.im};
+#pragma unroll
+            for (int i = 0; i < 8; ++i) k.small[m][i][lane] += terms[i];
+          }
+        }
+        const float sum = transposed_sum(parts_of_du, lane);
+        if (lane / GROUP == t / GROUP) du_of_lane = sum;
+      }
+      if (du && (anticausal ? mine : step < L)) {
+        float* to = du + row * L + (anticausal ? way.input(step) : step);
+        *to = (anticausal ? *to : direct) + du_of_lane;
+      }
+#pragma unroll
+      for (int m = 0; m < PAIRS; ++m) {
+        g[m] += conj(increment_of_chunk<ZOH>(head.z[m], time, k.steps, head.rate[m].limit)) * g[m] + widen(v[m]);
+        const float terms[6] = {sums[m].q.re, sums[m].q.im, sums[m].f.re, sums[m].f.im, sums[m].c.re, sums[m].c.im};
+#pragma unroll
+        for (int i = 0; i < 6; ++i) k.sums[m][i][lane] += terms[i];
+      }
+    }
+    if (item.segment > 0) continue;
+#pragma unroll
+    for (int m = 0; m < PAIRS; ++m) store_state(dstate0, row, P, lane + 32 * m, g[m]);
+  }
+  if (!anticausal) {
+    sum_d = warp_sum(sum_d);
+    if (lane == 0) dd[part * channels * H + h] = sum_d;
+    for (int i = 1; i < channels; ++i) {
+      double s = 0;
+      for (i64 b = item.b; b < B; b += groups) {
+        const float *u_row = u + (b * H + h) * L, *dy_row = dy + ((b * channels + i) * H + h) * L;
+        const int end = min(last * STEPS, sequence_len(lengths, b, L));
+        for (int t = first * STEPS + lane; t < end; t += 32) s += (double)dy_row[t] * u_row[t];
+      }
+      s = warp_sum(s);
+      if (lane == 0) dd[(part * channels + i) * H + h] = s;
+    }
+  }
+  double* to = parts + (((i64)h * groups * cut.count + part) * directions + anticausal) * 5 * P;
+#pragma unroll
+  for (int m = 0; m < PAIRS; ++m) {
+    const int n = lane + 32 * m;
+    if (n >= P) continue;
+    const Mode mode = load_mode(q, h, n);
+    const c64 inverse = inv(mode.lambda), beta = mode.b * inverse;
+    const auto sum = [&](const double(&of)[32], const double(&and_of)[32]) { return c64{of[lane], and_of[lane]}; };
+    const auto& sums = k.sums[m];
+    const auto& small = k.small[m];
+    const c64 sq = sum(sums[0], sums[1]) + sum(small[0], small[1]), f = sum(sums[2], sums[3]);
+    const c64 w = sum(small[4], small[5]), psi = sum(small[6], small[7]);
+    const c64 dlambda = mode.dt * (sq + mode.dt * (conj(mode.b) * psi)) - f * conj(beta * inverse);
+    const c64 db = (f + sum(small[2], small[3])) * conj(inverse);
+    to[n] = dot(sq, mode.lambda) + dot(w, mode.b);
+    to[P + n] = dlambda.re, to[2 * P + n] = dlambda.im, to[3 * P + n] = db.re, to[4 * P + n] = db.im;
+    dc[n] = sum(sums[4], sums[5]);
+  }
+}
+
+
+#define DIAGONAL(PAIRS, RULE, ZOH)                                                                                        \
+  extern "C" __global__ void __launch_bounds__(128 / PAIRS, 4) intervals_adjoint_ends_##RULE##_##PAIRS(                   \
+      c64* ends, c64* products, const float* dy, const float* intervals, const int* lengths, const float* c,              \
+      int channels, int L, int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                     \
+    PARAMS_HERE;                                                                                                          \
+    adjoint_ends<PAIRS, ZOH, 4 / PAIRS>(ends, products, dy, intervals, lengths, c, channels, L, anticausal, items,        \
+                                        {segments, chunks_per_segment}, q);                                               \
+  }                                                                                                                       \
+  extern "C" __global__ void __launch_bounds__(128 / PAIRS, 4) intervals_backward_##RULE##_##PAIRS(                       \
+      float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy, const float* dstate_end,            \
+      const c64* entries, const float* saved, const float* u, const float* intervals, const int* lengths, const float* c, \
+      const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups, int segments,               \
+      int chunks_per_segment, PARAMS) {                                                                                   \
+    PARAMS_HERE;                                                                                                          \
+    backward<PAIRS, ZOH, 4 / PAIRS>(du, dstate0, parts, dc, dd, dy, dstate_end, entries, saved, u, intervals, lengths, c, \
+                                    d, channels, L, directions, anticausal, B, groups, {segments, chunks_per_segment},    \
+                                    q);                                                                                   \
+  }
+DIAGONAL(1, zoh, true)
+DIAGONAL(2, zoh, true)
+DIAGONAL(1, bilinear, false)
+DIAGONAL(2, bilinear, false)
