@@ -201,23 +201,21 @@ def main():
     if args.smoke:
         torch.set_num_threads(1)
     recipe = json.loads(pathlib.Path(args.recipe).read_text())
-    features, dropout = recipe["model"]["features"], recipe["model"]["dropout"]
-    settings = {"clip": 0, "warmupEpochs": 1, "testBatchSize": 64, "beta2": 0.98, "dropout": dropout, "seed": recipe["seed"]}
-    settings |= recipe["train"] | recipe["peer"]
+    settings = {"clip": 0, "warmupEpochs": 1, "testBatchSize": 64, "beta2": 0.98, "seed": recipe["seed"]}
+    settings |= {name: recipe["model"][name] for name in ("features", "dropout")} | recipe["train"] | recipe["peer"]
     reading = dict(recipe["data"])
     scratch = tempfile.TemporaryDirectory() if args.smoke else None
     if args.smoke:
         reading |= write_miniature(reading["reader"], scratch.name)
-        features = 16
-        settings |= {"layers": 2, "heads": 2, "inner": 32, "epochs": 2, "batchSize": 8, "testBatchSize": 8, "batchesPerEpoch": 3}
+        settings |= {"features": 16, "layers": 2, "heads": 2, "inner": 32, "epochs": 2, "batchSize": 8, "testBatchSize": 8, "batchesPerEpoch": 3}
     for pair in args.set:
         name, text = pair.split("=", 1)
         settings[name] = json.loads(text) if text[:1] in "-0123456789tfn" else text
     device = torch.device(args.device)
     data = READERS[reading["reader"]](args.data or scratch.name, device, **reading)
     torch.manual_seed(settings["seed"])
-    sizes = {name: settings[name] for name in ("layers", "heads", "inner", "dropout", "positions")}
-    model = Transformer(data.vocabulary, data.length, features=features, **sizes).to(device)
+    sizes = {name: settings[name] for name in ("features", "layers", "heads", "inner", "dropout", "positions")}
+    model = Transformer(data.vocabulary, data.length, **sizes).to(device)
     if args.count:
         print(model.count())
         return
@@ -248,7 +246,6 @@ def main():
         "compiled": not args.no_compile,
         "graph": training.graph is not None,
         "parameters": model.count(),
-        "features": features,
         "settings": settings,
         "vocabulary": data.vocabulary,
         "preparedSeconds": round(prepared, 2),
