@@ -126,48 +126,48 @@ def train(training, data, settings, seconds, out):
     warmup = max(1, round(settings["warmupEpochs"] * per_epoch))
     draw = torch.Generator().manual_seed(settings["seed"])
     history = open(out / "history.jsonl", "w")
-    best, best_loss, step, epoch, began, evaluating = None, math.inf, 0, 0, time.perf_counter(), 0.0
+    best, best_loss, chosen, step, began, evaluating = None, math.inf, 0, 0, time.perf_counter(), 0.0
     elapsed = lambda: time.perf_counter() - began
-    # What an evaluation takes at the end must fit too.
-    reserve = 0.0
-    while epoch < most and elapsed() < seconds - reserve:
+    # Validations are at least a fortieth of the time apart; the last one must fit into it too.
+    reserve, last, ended = 0.0, 0.0, False
+    apart = seconds / 40 if seconds < math.inf else 0.0
+    while not ended:
         # The last batch is filled up with examples of the same order, so that all have one shape.
         order = torch.randperm(data.count, generator=draw)
         order = torch.cat([order, order[: -data.count % batch_size]]).to(device)
         sums, count = torch.zeros((), device=device), 0
         for i in range(per_epoch):
             part = max(elapsed() / max(seconds - reserve, 1e-9), step / (most * per_epoch))
-            if part >= 1:
+            ended = part >= 1
+            if ended:
                 break
-            factor = step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * part))
+            factor = (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * part))
             inputs, labels = data.batch(order[i * batch_size : (i + 1) * batch_size])
             sums += training(inputs, labels, settings["lr"] * factor)
             step, count = step + 1, count + 1
             # The host must not run ahead of the clock.
             if count % 16 == 0 and device.type == "cuda":
                 torch.cuda.synchronize()
-        epoch += count / per_epoch
-        if count == 0:
-            break
-        loss = (sums / count).item()
-        at = elapsed()
-        found = score(training, data, "validation", settings["testBatchSize"])
-        model.train()
-        evaluating += elapsed() - at
-        reserve = max(reserve, 1.5 * (elapsed() - at))
-        entry = {"epoch": round(epoch, 2), "step": step, "loss": loss, "validation": found, "seconds": round(elapsed(), 2)}
+        entry = {"epoch": round(step / per_epoch, 2), "step": step, "loss": (sums / count).item() if count else None}
+        if step > 0 and (ended or elapsed() - last >= apart):
+            at = elapsed()
+            entry["validation"] = found = score(training, data, "validation", settings["testBatchSize"])
+            model.train()
+            last = elapsed()
+            evaluating, reserve = evaluating + last - at, max(reserve, 1.2 * (last - at))
+            if found["loss"] < best_loss:
+                best_loss, best = found["loss"], {n: v.clone() for n, v in model.state_dict().items()}
+                chosen = entry["epoch"]
+        entry["seconds"] = round(elapsed(), 2)
         history.write(json.dumps(entry) + "\n")
         history.flush()
         print(json.dumps(entry), flush=True)
-        if found["loss"] < best_loss:
-            best_loss, best = found["loss"], {n: v.clone() for n, v in model.state_dict().items()}
-            chosen = round(epoch, 2)
     took = elapsed()
     model.load_state_dict(best)
     torch.save(best, out / "best.pt")
     tokens = step * batch_size * data.length
     return {
-        "epochs": round(epoch, 2),
+        "epochs": round(step / per_epoch, 2),
         "steps": step,
         "samples": tokens,
         "chosenEpoch": chosen,
