@@ -126,7 +126,7 @@ def train(training, data, settings, seconds, out):
     warmup = max(1, round(settings["warmupEpochs"] * per_epoch))
     draw = torch.Generator().manual_seed(settings["seed"])
     history = open(out / "history.jsonl", "w")
-    best, best_loss, chosen, step, began, evaluating = None, math.inf, 0, 0, time.perf_counter(), 0.0
+    best, best_loss, chosen, step, scored_at, began, evaluating = None, math.inf, 0, 0, 0, time.perf_counter(), 0.0
     elapsed = lambda: time.perf_counter() - began
     # Validations are at least a fortieth of the time apart; the last one must fit into it too.
     reserve, last, ended = 0.0, 0.0, False
@@ -148,12 +148,14 @@ def train(training, data, settings, seconds, out):
             # The host must not run ahead of the clock.
             if count % 16 == 0 and device.type == "cuda":
                 torch.cuda.synchronize()
+        if count == 0 and scored_at == step:
+            break
         entry = {"epoch": round(step / per_epoch, 2), "step": step, "loss": (sums / count).item() if count else None}
         if step > 0 and (ended or elapsed() - last >= apart):
             at = elapsed()
             entry["validation"] = found = score(training, data, "validation", settings["testBatchSize"])
             model.train()
-            last = elapsed()
+            last, scored_at = elapsed(), step
             evaluating, reserve = evaluating + last - at, max(reserve, 1.2 * (last - at))
             if found["loss"] < best_loss:
                 best_loss, best = found["loss"], {n: v.clone() for n, v in model.state_dict().items()}
