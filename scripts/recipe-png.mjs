@@ -59,8 +59,7 @@ export function greyPng({ width, height, pixels }) {
   head.writeUInt32BE(height, 4)
   head[8] = 8
   const raw = Buffer.alloc(height * (width + 1))
-  for (let y = 0; y < height; y++)
-    raw.set(pixels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1)
+  for (let y = 0; y < height; y++) raw.set(pixels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1)
   return Buffer.concat([
     Buffer.from(SIGNATURE, 'hex'),
     chunk('IHDR', head),

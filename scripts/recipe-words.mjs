@@ -36,7 +36,9 @@ export function testWindows(count, window, stride) {
  */
 export function words(folder, { window = 512, stride = window / 2 } = {}) {
   const ids = new Map()
-  const [train, valid, test] = ['train', 'valid', 'test'].map((part) => idsOf(join(folder, `${part}.txt`), ids))
+  const [train, valid, test] = ['train', 'valid', 'test'].map((part) =>
+    idsOf(join(folder, `${part}.txt`), ids),
+  )
   if (train.length < window + 1) throw new Error(`${folder}: train.txt has fewer than ${window + 1} words`)
   const examples = Array.from({ length: Math.floor((train.length - 1) / window) }, (_, i) => ({
     text: train,
@@ -51,7 +53,10 @@ export function words(folder, { window = 512, stride = window / 2 } = {}) {
     const length = Math.max(...group.map((example) => example.length))
     const shape = [group.length, length]
     // What does not count: padding, and labels that another window scores.
-    const [data, target] = [new Int32Array(group.length * length), new Int32Array(group.length * length).fill(-1)]
+    const [data, target] = [
+      new Int32Array(group.length * length),
+      new Int32Array(group.length * length).fill(-1),
+    ]
     group.forEach(({ text, start, length: own, from = 0 }, row) => {
       const most = text.length - 1 - own
       const at = random === undefined ? start : Math.min(start + Math.floor(random() * window), most)
