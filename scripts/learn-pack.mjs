@@ -58,7 +58,8 @@ function packMnist(from, to, trainCount = 8000) {
 /** The words of a review: lower case, numbers and words with their apostrophes, each other character by itself; no line breaks. */
 const wordsOf = (text) =>
   text
-    .replaceAll(/<br ?\/?>/g, ' ')
+    // Control and format characters too: what counts as white space among them differs between languages.
+    .replaceAll(/<br ?\/?>|[\p{Cc}\p{Cf}]/gu, ' ')
     .toLowerCase()
     .match(/[\p{L}\p{N}]+(?:'\p{L}+)*|[^\s\p{L}\p{N}]/gu) ?? []
 
