@@ -1,9 +1,11 @@
-// Makes compact copies of the data for a machine without a network: recordings as 8-bit µ-law WAV, MNIST's pictures as IDX.
-//   node scripts/learn-pack.mjs digits|mnist FROM TO
+// Makes compact copies of the data for a machine without a network: recordings as 8-bit µ-law WAV, MNIST's pictures as IDX, IMDB's
+// reviews as words in the files of the recipes' reader `words`.
+//   node scripts/learn-pack.mjs digits|mnist|words FROM TO
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readWav } from './recipe-audio.mjs'
 import { readGreyPng } from './recipe-png.mjs'
+import { generator, shuffle } from './recipe-random.mjs'
 
 /** The 8-bit µ-law code (ITU-T G.711) of a sample in −1 … 1: the nearest of 255 values on a logarithmic scale. */
 function toMuLaw(sample) {
@@ -53,10 +55,48 @@ function packMnist(from, to, trainCount = 8000) {
   }
 }
 
+/** The words of a review: lower case, numbers and words with their apostrophes, each other character by itself; no line breaks. */
+const wordsOf = (text) =>
+  text
+    // Control and format characters too: what counts as white space among them differs between languages.
+    .replaceAll(/<br ?\/?>|[\p{Cc}\p{Cf}]/gu, ' ')
+    .toLowerCase()
+    .match(/[\p{L}\p{N}]+(?:'\p{L}+)*|[^\s\p{L}\p{N}]/gu) ?? []
+
+/**
+ * IMDB's reviews, one a line, in an order drawn once: of the training reviews every twentieth validates, of the test reviews every tenth
+ * tests.
+ * Of the words of train.txt the 9,998 most frequent stay, all others are `<unk>`; with that and `<eos>` they are 10,000.
+ */
+function packWords(from, to, kept = 9998) {
+  const read = (part) =>
+    ['neg', 'pos'].flatMap((name) =>
+      readdirSync(join(from, part, name))
+        .filter((file) => file.endsWith('.txt'))
+        .toSorted()
+        .map((file) => wordsOf(readFileSync(join(from, part, name, file), 'utf8'))),
+    )
+  const drawn = (part, seed) => shuffle(read(part), generator(seed))
+  const [all, tests] = [drawn('train', 1), drawn('test', 2)]
+  const parts = {
+    train: all.filter((_, i) => i % 20 !== 0),
+    valid: all.filter((_, i) => i % 20 === 0),
+    test: tests.filter((_, i) => i % 10 === 0),
+  }
+  const counts = new Map()
+  for (const review of parts.train) for (const word of review) counts.set(word, (counts.get(word) ?? 0) + 1)
+  const frequent = [...counts].toSorted((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).slice(0, kept)
+  const known = new Set(frequent.map(([word]) => word))
+  for (const [part, reviews] of Object.entries(parts)) {
+    const lines = reviews.map((review) => review.map((word) => (known.has(word) ? word : '<unk>')).join(' '))
+    writeFileSync(join(to, `${part}.txt`), `${lines.join('\n')}\n`)
+  }
+}
+
 const [what, from, to] = process.argv.slice(2)
-const packs = { digits: packDigits, mnist: packMnist }
+const packs = { digits: packDigits, mnist: packMnist, words: packWords }
 if (!(what in packs) || to === undefined) {
-  console.error('node scripts/learn-pack.mjs digits|mnist FROM TO')
+  console.error('node scripts/learn-pack.mjs digits|mnist|words FROM TO')
   process.exit(2)
 }
 mkdirSync(to, { recursive: true })

@@ -4,9 +4,12 @@
 # dropout, if text has missed | text_published: the published dropout and 15 epochs | pathfinder | listops | image | ablation_legs,
 # ablation_random and ablation_diagonal: three initialisations | digits, then each speaker left out | pixels: sequential, then permuted
 # MNIST | series: the twenty ETT settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT
-# settings, small, on the CPU. What they made comes to $OUT as tar files.
+# settings, small, on the CPU | density and density_peer: MNIST pixel by pixel, then the Transformer of benches/peers for as long |
+# language and language_peer: words (WikiText-2 where its pack is, else IMDB's reviews) | generation: tokens a second, beside the Transformer.
+# What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
-# unfinished the next one takes on, what is finished it leaves. IMAGE: further arguments of the image run.
+# unfinished the next one takes on, what is finished it leaves. IMAGE: further arguments of the image run. DENSITY, LANGUAGE: seconds of those
+# runs; the peer gets as many as ours took. PEER: further arguments of the peers. PYTHON: a Python that has PyTorch.
 set -uo pipefail
 seconds=${1:-520}
 shift
@@ -14,6 +17,7 @@ wanted=("$@")
 ((${#wanted[@]})) || wanted=(text digits pixels series)
 began=$(date +%s)
 cd "$(dirname "$0")"
+here=$PWD
 work=${WORK:-/tmp/s4-learn}
 device=${DEVICE:-cuda}
 extra=${EXTRA:-}
@@ -26,7 +30,7 @@ tools=($!)
 for pack in *.tar.xz; do
   name=${pack%.tar.xz}
   case $name in
-    acl | cifar | small) [ -f "$work/$name.there" ] || (tar -xJf "$pack" -C "$work" && touch "$work/$name.there") & ;;
+    acl | cifar | small | mnist | words | wikitext) [ -f "$work/$name.there" ] || (tar -xJf "$pack" -C "$work" && touch "$work/$name.there") & ;;
     *) tar -xJf "$pack" -C "$work" & tools+=($!) ;;
   esac
 done
@@ -125,6 +129,31 @@ univariate() {
     ) &
   done; done
   wait
+}
+# peer NAME RECIPE ARGUMENTS...: the Transformer of a recipe, for as many seconds as the run NAME took.
+peer() {
+  local name=$1 recipe=$2 most; shift 2
+  [ ! -f "runs/$name-peer/result.json" ] || return 0
+  most=$(grep -o '"minutes": [0-9.]*' "runs/$name/result.json" | awk '{printf "%d", $2 * 60 + .5}')
+  if ((${most:-0} == 0)); then echo "$name-peer: $name has no result"; return; fi
+  if ((most > $(left) - 20)); then echo "$name-peer: no time left for $most s"; return; fi
+  # shellcheck disable=SC2086
+  timeout -k 5 $((most + 120)) "${PYTHON:-python3}" benches/peers/transformer.py "recipes/$recipe.json" --out "runs/$name-peer" --seconds "$most" \
+    "$@" ${PEER:-} >>"logs/$name-peer.log" 2>&1 || echo "$name-peer: ended with $?"
+}
+density() { there mnist; go density-mnist density-mnist-short "${DENSITY:-90}" --data mnist; cp runs/density-mnist/samples.png "$OUT/density-samples.png" || true; }
+density_peer() { there mnist; peer density-mnist density-mnist-short --data mnist; }
+# text_of_language: the recipe and the folder of the pack that is there.
+text_of_language() { if [ -f "$here/wikitext.tar.xz" ]; then there wikitext; language=(wikitext2-short wikitext-2); else there words; language=(imdb-words imdb-words); fi; }
+language() { text_of_language; go "${language[0]}" "${language[0]}" "${LANGUAGE:-118}" --data "${language[1]}"; }
+language_peer() { text_of_language; peer "${language[0]}" "${language[0]}" --data "${language[1]}"; }
+generation() {
+  [ ! -f runs/generation/result.json ] || return 0
+  mkdir -p runs/generation
+  # shellcheck disable=SC2086
+  timeout -k 5 $(($(left) > 10 ? $(left) : 10)) ./node benches/generation.mjs --peer "${PYTHON:-python3}" --out runs/generation/rows.json \
+    ${GENERATION:-} >logs/generation.table.log 2>logs/generation.log && mv runs/generation/rows.json runs/generation/result.json || echo "generation: ended with $?"
+  cat logs/generation.table.log
 }
 lanes=()
 for lane in "${wanted[@]}"; do for part in ${lane//+/ }; do "$part"; done & lanes+=($!); done

@@ -12,11 +12,10 @@ export const modelFromBytes = (bytes, { device, precision }) =>
 
 /** Options of one epoch of training, whose learning rate follows a warm-up and half a cosine down to update `total`. */
 export function epochOptions(recipe, { warmup, total, seed, resume }) {
-  const { lr, ssmLr, weightDecay, clip, ema } = recipe.train
+  const { lr, ssmLr, weightDecay, beta2, clip, ema, spareNormsAndBiases } = recipe.train
+  const given = { lr, ssmLr, weightDecay, beta2, clip, ema, spareNormsAndBiases }
   return {
-    ...Object.fromEntries(
-      Object.entries({ lr, ssmLr, weightDecay, clip, ema }).filter(([, x]) => x !== undefined),
-    ),
+    ...Object.fromEntries(Object.entries(given).filter(([, x]) => x !== undefined)),
     schedule: schedules.warmupCosine({ warmup, total }),
     epochs: 1,
     seed,

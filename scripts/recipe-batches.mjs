@@ -45,8 +45,8 @@ export function* trainingBatches(
   for (let i = skip; i < Math.min(groups.length, count); i++) {
     // A generator a batch, so that a run that goes on in the middle of an epoch draws the same numbers.
     const random = generator((seed * 7919 + epoch) * 65537 + i)
-    if (dataset.kind === 'forecast') {
-      yield dataset.batch(groups[i])
+    if (dataset.batch !== undefined) {
+      yield dataset.batch(groups[i], random)
       continue
     }
     // What the rows of a batch have in common, its sampling rate among it.
@@ -62,7 +62,7 @@ export function* testBatches(dataset, set, { batchSize, pad = 1 }) {
   const sorted = set.examples.toSorted((a, b) => a.length - b.length)
   for (const group of grouped(sorted, { batchSize })) {
     const batch =
-      dataset.kind === 'forecast'
+      dataset.batch !== undefined
         ? dataset.batch(group)
         : classified(group, { ...set, pad, channels: dataset.model.input ?? 1 })
     yield { group, batch }

@@ -5,7 +5,7 @@ import { gunzipSync } from 'node:zlib'
 import { readGreyPng } from './recipe-png.mjs'
 import { generator, shuffle } from './recipe-random.mjs'
 
-const SIDE = 28
+export const SIDE = 28
 
 function idx(folder, stem) {
   const file = [stem, `${stem}.gz`].map((name) => join(folder, name)).find(existsSync)
@@ -39,8 +39,21 @@ function pngFolder(folder) {
     }))
 }
 
+/**
+ * Training and test pictures: with IDX files the published 60,000 and 10,000, with a folder of pictures the first `trainCount` by name and the
+ * others.
+ */
+export function mnistPictures(folder, trainCount) {
+  const [train, test] = [idxPair(folder, 'train'), idxPair(folder, 't10k')]
+  if (train !== undefined && test !== undefined) return { train, test }
+  const all = pngFolder(folder)
+  if (all.length <= trainCount)
+    throw new Error(`${folder}: ${all.length} pictures, more than ${trainCount} are needed`)
+  return { train: all.slice(0, trainCount), test: all.slice(trainCount) }
+}
+
 /** A picture moved by dx and dy pixels; pixels that come in at the edge are black. */
-function moved(pixels, dx, dy) {
+export function moved(pixels, dx, dy) {
   const out = new Uint8Array(SIDE * SIDE)
   for (let y = Math.max(0, dy); y < Math.min(SIDE, SIDE + dy); y++)
     for (let x = Math.max(0, dx); x < Math.min(SIDE, SIDE + dx); x++)
@@ -57,13 +70,7 @@ export function mnist(
   folder,
   { permute = false, permutationSeed = 92916, shift = 0, trainCount = 8000 } = {},
 ) {
-  let [train, test] = [idxPair(folder, 'train'), idxPair(folder, 't10k')]
-  if (train === undefined || test === undefined) {
-    const all = pngFolder(folder)
-    if (all.length <= trainCount)
-      throw new Error(`${folder}: ${all.length} pictures, more than ${trainCount} are needed`)
-    ;[train, test] = [all.slice(0, trainCount), all.slice(trainCount)]
-  }
+  const { train, test } = mnistPictures(folder, trainCount)
   const order = Array.from({ length: SIDE * SIDE }, (_, i) => i)
   if (permute) shuffle(order, generator(permutationSeed))
   const scaled = Float32Array.from({ length: 256 }, (_, value) => (value / 255 - 0.1307) / 0.3081)

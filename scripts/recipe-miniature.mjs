@@ -129,6 +129,22 @@ async function paths(folder, { name = 'pathfinder' }) {
   }
 }
 
+/** Texts in which a word tells the next one. */
+function sentences(folder) {
+  const random = generator(8)
+  for (const [part, count] of [
+    ['train', 60],
+    ['valid', 20],
+    ['test', 20],
+  ]) {
+    const lines = Array.from({ length: count }, () => {
+      const first = Math.floor(random() * 12)
+      return ` ${Array.from({ length: 9 }, (_, i) => `w${(first * (i + 1)) % 13}`).join(' ')} <unk> `
+    })
+    writeFileSync(join(folder, `${part}.txt`), `${lines.join('\n')}\n`)
+  }
+}
+
 const MAKERS = {
   'acl-imdb': reviews,
   cifar10: colours,
@@ -136,7 +152,16 @@ const MAKERS = {
   ett: series,
   listops: expressions,
   mnist: digits,
+  'mnist-density': digits,
   pathfinder: paths,
+  words: sentences,
+}
+
+/** Settings of a reader that fit the miniature data. */
+const SMALL_DATA = {
+  digits: ({ leaveOut }) => (leaveOut === undefined ? {} : { leaveOut: 'theo' }),
+  'mnist-density': () => ({ validationCount: 8, samples: 4 }),
+  words: () => ({ window: 16, stride: 8 }),
 }
 
 /** Fills a folder with data for the recipe's reader. */
@@ -151,7 +176,7 @@ export function shrunk(recipe) {
   const small = { features: 8, layers: 2, state: Math.min(model.state, 8), threads: 1 }
   return {
     ...recipe,
-    data: data.reader === 'digits' && data.leaveOut !== undefined ? { ...data, leaveOut: 'theo' } : data,
+    data: { ...data, ...SMALL_DATA[data.reader]?.(data) },
     model: { ...model, ...small, ...(model.nSsm === undefined ? {} : { nSsm: Math.min(model.nSsm, 8) }) },
     train: { ...train, epochs: 2, batchSize: 8, testBatchSize: 8, batchesPerEpoch: 4 },
   }

@@ -1,5 +1,5 @@
-// Reads 8-bit greyscale PNG pictures, in which MNIST is stored where it is not stored as IDX. Uses nothing but Node's own zlib.
-import { inflateSync } from 'node:zlib'
+// Reads 8-bit greyscale PNG pictures, in which MNIST is stored where it is not stored as IDX, and writes them. Uses nothing but Node's own zlib.
+import { crc32, deflateSync, inflateSync } from 'node:zlib'
 
 const SIGNATURE = '89504e470d0a1a0a'
 
@@ -40,4 +40,30 @@ function predicted(filter, left, above, corner) {
   const p = left + above - corner
   const [a, b, c] = [Math.abs(p - left), Math.abs(p - above), Math.abs(p - corner)]
   return a <= b && a <= c ? left : b <= c ? above : corner
+}
+
+/** One chunk of a PNG file: length, type, data, checksum. */
+function chunk(type, data) {
+  const bytes = Buffer.alloc(data.length + 12)
+  bytes.writeUInt32BE(data.length, 0)
+  bytes.write(type, 4, 'latin1')
+  data.copy(bytes, 8)
+  bytes.writeUInt32BE(crc32(bytes.subarray(4, data.length + 8)), data.length + 8)
+  return bytes
+}
+
+/** The bytes of a greyscale PNG of 8 bits; `pixels` row by row. */
+export function greyPng({ width, height, pixels }) {
+  const head = Buffer.alloc(13)
+  head.writeUInt32BE(width, 0)
+  head.writeUInt32BE(height, 4)
+  head[8] = 8
+  const raw = Buffer.alloc(height * (width + 1))
+  for (let y = 0; y < height; y++) raw.set(pixels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1)
+  return Buffer.concat([
+    Buffer.from(SIGNATURE, 'hex'),
+    chunk('IHDR', head),
+    chunk('IDAT', deflateSync(raw)),
+    chunk('IEND', Buffer.alloc(0)),
+  ])
 }

@@ -13,7 +13,7 @@ import { basename, join } from 'node:path'
 import { createModel, epochOptions, loadModel, modelFromBytes } from './recipe-api.mjs'
 import { trainingBatches } from './recipe-batches.mjs'
 import { plannedEpochs } from './recipe-plan.mjs'
-import { score } from './recipe-score.mjs'
+import { judgement, score } from './recipe-score.mjs'
 
 /**
  * Trains until the recipe's epochs are done, `minutes` are over, or `signal` fires. With `minutes`, the number of epochs is planned
@@ -143,7 +143,7 @@ export async function runRecipe(recipe, dataset, options) {
     const ends = stopped === 'time' && ahead === 0 && !signal?.aborted
     if (dataset.validation !== undefined && (due || ends)) {
       entry.validation = await score(model, dataset, dataset.validation, scoring)
-      const figure = entry.validation.mse ?? -entry.validation.accuracy
+      const figure = judgement(dataset, entry.validation)
       if (at.best === null || figure < at.best) {
         at.best = figure
         at.choices = 0
@@ -172,19 +172,25 @@ export async function runRecipe(recipe, dataset, options) {
   const tests = {}
   for (const set of dataset.tests)
     tests[set.name] = await score(judged, dataset, set, { ...scoring, confusion: true })
+  // What a data set makes of the model at the end: pictures that it draws, say.
+  const more = await dataset.finish?.(judged, out, seed)
+  const parameters = judged.parameters().reduce((sum, { value }) => sum + value.data.length, 0)
   const result = {
     recipe: recipe.name,
     settings: options.settings,
     seed,
     device: model.device,
     precision: recipe.model.precision ?? 'highest',
+    parameters,
     epochs: at.epoch,
     steps: at.step,
+    samples: model.progress.samples,
     planned: recipe.train.epochs,
     minutes: round((before + elapsed()) / 60),
     chosenBy: best === undefined ? 'the last epoch' : dataset.validation.name,
     checkpoint: { file: basename(file), sha256: await sha256(file) },
     tests,
+    ...more,
   }
   writeFileSync(join(out, 'result.json'), JSON.stringify(result, undefined, 1))
   const { confusion: _, ...short } = tests[dataset.tests[0].name]

@@ -1,16 +1,23 @@
-// Scores of a model on a test set: accuracy and confusion matrix for classification, MSE and MAE for forecasts.
+// Scores of a model on a test set: accuracy and confusion matrix for classification, MSE and MAE for forecasts, bits and perplexity for tokens.
 import { testBatches } from './recipe-batches.mjs'
 
-/** { loss, accuracy } for classes or { mse, mae } for forecasts; with `confusion` also the matrix of counts [true class][predicted class]. */
+/**
+ * { loss, accuracy } for classes, { mse, mae } for forecasts, { loss, bitsPerDimension, perplexity, tokens } for tokens; with `confusion`
+ * classes also have the matrix of counts [true class][predicted class].
+ */
 export async function score(model, dataset, set, { batchSize, pad, confusion = false }) {
   if (dataset.kind === 'forecast') return forecastScore(model, dataset, set, { batchSize })
-  if (confusion) return classScore(model, dataset, set, { batchSize, pad })
+  if (confusion && dataset.kind === 'classes') return classScore(model, dataset, set, { batchSize, pad })
   const only = (function* () {
     for (const { batch } of testBatches(dataset, set, { batchSize, pad })) yield batch
   })()
-  const { loss, accuracy } = await model.evaluate(only)
-  return { loss, accuracy }
+  const { loss, accuracy, bitsPerDimension, perplexity, rows } = await model.evaluate(only)
+  return dataset.kind === 'tokens' ? { loss, bitsPerDimension, perplexity, tokens: rows } : { loss, accuracy }
 }
+
+/** The figure of a validation that chooses an epoch; the smallest is the best. */
+export const judgement = (dataset, { mse, accuracy, loss }) =>
+  dataset.kind === 'tokens' ? loss : (mse ?? -accuracy)
 
 async function classScore(model, dataset, set, options) {
   const table = Array.from({ length: dataset.classes }, () =>

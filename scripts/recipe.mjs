@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util'
 import { fileURLToPath } from 'node:url'
 import { spokenDigits } from './recipe-audio.mjs'
 import { cifar10 } from './recipe-cifar.mjs'
+import { mnistDensity } from './recipe-density.mjs'
 import { ett } from './recipe-ett.mjs'
 import { mnist } from './recipe-images.mjs'
 import { listops } from './recipe-listops.mjs'
@@ -15,8 +16,19 @@ import { makeMiniature, shrunk } from './recipe-miniature.mjs'
 import { pathfinder } from './recipe-pathfinder.mjs'
 import { runRecipe } from './recipe-run.mjs'
 import { aclImdb } from './recipe-text.mjs'
+import { words } from './recipe-words.mjs'
 
-const READERS = { 'acl-imdb': aclImdb, cifar10, digits: spokenDigits, ett, listops, mnist, pathfinder }
+const READERS = {
+  'acl-imdb': aclImdb,
+  cifar10,
+  digits: spokenDigits,
+  ett,
+  listops,
+  mnist,
+  'mnist-density': mnistDensity,
+  pathfinder,
+  words,
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

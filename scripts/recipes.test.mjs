@@ -1,14 +1,17 @@
 // node --test scripts/recipes.test.mjs: every recipe runs from its data to its figures, and what was interrupted goes on bit for bit.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { readSafetensors } from 's4-node'
+import { readSafetensors, SequenceModel } from 's4-node'
+import { pixelBatch } from './recipe-density.mjs'
 import { plannedEpochs } from './recipe-plan.mjs'
+import { greyPng, readGreyPng } from './recipe-png.mjs'
+import { testWindows, words } from './recipe-words.mjs'
 
 const script = fileURLToPath(new URL('recipe.mjs', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 's4-recipes-'))
@@ -39,10 +42,18 @@ for (const name of recipes)
     const result = JSON.parse(readFileSync(join(out, 'result.json'), 'utf8'))
     assert.equal(result.recipe, name)
     assert.ok(existsSync(join(out, result.checkpoint.file)))
+    if (result.samples !== undefined) {
+      const { width, height } = readGreyPng(readFileSync(join(out, result.samples.file)))
+      assert.deepEqual([result.samples.count, width, height], [4, 56, 56])
+    }
     const figures = Object.values(result.tests)
     assert.ok(figures.length > 0)
-    for (const { accuracy, correct, of, confusion, mse } of figures)
-      if (mse === undefined) {
+    for (const { accuracy, correct, of, confusion, mse, loss, bitsPerDimension, perplexity } of figures)
+      if (perplexity !== undefined) {
+        // Sums in float32, of the loss and of −log p apart.
+        assert.ok(Math.abs(Math.log(perplexity) / loss - 1) < 1e-5)
+        assert.ok(Math.abs(loss / Math.LN2 / bitsPerDimension - 1) < 1e-5)
+      } else if (mse === undefined) {
         assert.equal(correct / of, accuracy)
         const all = confusion.flat().reduce((a, b) => a + b, 0)
         const right = confusion.reduce((sum, row, i) => sum + row[i], 0)
@@ -107,4 +118,93 @@ test('epochs are planned by the time that is left', () => {
   assert.equal(plannedEpochs({ ...base, ahead: 5, secondsPerEpoch: 30 }), 23)
   assert.equal(plannedEpochs({ ...base, plan: [9, 9, 9, 9, 7] }), 7)
   assert.equal(plannedEpochs({ ...base, plan: [9] }), 4, 'a plan that ends')
+})
+
+test('a PNG of drawn pictures reads back', () => {
+  const pixels = Uint8Array.from({ length: 12 * 5 }, (_, i) => (i * 37) % 256)
+  assert.deepEqual(readGreyPng(greyPng({ width: 12, height: 5, pixels })), { width: 12, height: 5, pixels })
+})
+
+test('a pixel is predicted from those before it', () => {
+  const pictures = [0, 1].map((k) => Uint8Array.from({ length: 784 }, (_, i) => (i * 3 + k * 5 + 1) % 256))
+  const { input, target } = pixelBatch(pictures)
+  assert.deepEqual(
+    [input.shape, target.shape],
+    [
+      [2, 784],
+      [2, 784],
+    ],
+  )
+  for (const [row, pixels] of pictures.entries()) {
+    const [x, y] = [input, target].map(({ data }) => Array.from(data.subarray(row * 784, (row + 1) * 784)))
+    assert.deepEqual(y, Array.from(pixels))
+    assert.deepEqual(x, [0, ...pixels.subarray(0, 783)])
+  }
+})
+
+test('overlapping windows score every word but the first once, with half a window before it', () => {
+  for (const count of [2, 9, 16, 17, 18, 24, 25, 100, 101]) {
+    const scored = Array(count).fill(0)
+    for (const { start, length, from } of testWindows(count, 16, 8)) {
+      assert.ok(length <= 16 && start + length < count)
+      assert.ok(start === 0 ? from === 0 : from === 8, 'what is scored has the stride before it')
+      for (let t = from; t < length; t++) scored[start + t + 1]++
+    }
+    assert.deepEqual(scored, [0, ...Array(count - 1).fill(1)], `${count} words`)
+  }
+})
+
+test('words are numbered as PyTorch numbers them, and each is the label of the one before', () => {
+  const texts = {
+    train: ' the cat \n\n the <unk> sat on the cat\n',
+    valid: 'on the mat\n',
+    test: 'the cat sat sat sat sat\n',
+  }
+  for (const [part, text] of Object.entries(texts)) writeFileSync(join(folder, `${part}.txt`), text)
+  const data = words(folder, { window: 4, stride: 2 })
+  // the 0, cat 1, <eos> 2, <unk> 3, sat 4, on 5, mat 6; an empty line is an <eos> of its own.
+  assert.equal(data.model.vocabulary, 7)
+  const [train] = data.train
+  assert.deepEqual(Array.from(train.text), [0, 1, 2, 2, 0, 3, 4, 5, 0, 1, 2])
+  assert.equal(data.train.length, 2)
+  const [first, second] = data.tests[0].examples
+  const { input, target } = data.batch([first, second])
+  assert.deepEqual(Array.from(input.data), [0, 1, 4, 4, 4, 4, 4, 4])
+  assert.deepEqual(Array.from(target.data), [1, 4, 4, 4, -1, -1, 4, 2])
+  // The last place that a window may begin at leaves a label for each of its words.
+  const drawn = data.batch([data.train[1]], () => 0.999)
+  assert.deepEqual(
+    [drawn.input, drawn.target].map(({ data: x }) => Array.from(x)),
+    [
+      [4, 5, 0, 1],
+      [5, 0, 1, 2],
+    ],
+  )
+})
+
+test('a peer has as many parameters as the recipe, within two in a hundred', async () => {
+  const vocabularies = { 'mnist-density': 256, words: 10_000 }
+  const withPeer = recipes
+    .map((name) => JSON.parse(readFileSync(new URL(`../recipes/${name}.json`, import.meta.url), 'utf8')))
+    .filter(({ peer }) => peer !== undefined)
+  assert.ok(withPeer.length > 0)
+  for (const { title, model, data, peer } of withPeer) {
+    const v = title.startsWith('WikiText-2') ? 33_278 : vocabularies[data.reader]
+    const ours = await SequenceModel.create({
+      ...model,
+      encoder: 'embedding',
+      vocabulary: v,
+      output: v,
+      device: 'cpu',
+    })
+    const count = ours.parameters().reduce((sum, { value }) => sum + value.data.length, 0)
+    ours.dispose()
+    // A Transformer: embedding and output layer, positions where they are learned; of each block query, key, value, output and the two
+    // linears with their biases, two norms; a norm at the end.
+    const [d, i] = [model.features, peer.inner]
+    const block = 4 * (d * d + d) + 2 * d * i + i + d + 4 * d
+    const positions = peer.positions === 'learned' ? 784 * d : 0
+    const theirs = 2 * v * d + v + positions + peer.layers * block + 2 * d
+    assert.ok(Math.abs(theirs / count - 1) < 0.02, `${title}: ${theirs} of ${count}`)
+  }
 })
