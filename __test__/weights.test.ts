@@ -1,6 +1,6 @@
 /** Weights, accumulation and what does not count, through the public API; right values are closed forms written here. */
 import test from 'ava'
-import type { Batch } from '../index.js'
+import type { Batch, SequenceModelOptions } from '../index.js'
 import { batch, close, drain, model, noise, noisy, rejects } from './helpers.js'
 
 /** (Σ weight·(y − target)², Σ weight) of a batch by the model's own outputs. */
@@ -60,13 +60,13 @@ test('accumulated batches are the joint batch; update takes rates and clipping',
 })
 
 test('smoothed labels whose classes have the weight 0 are a part of the joint batch too', async (t) => {
-  const options = {
+  const options: Partial<SequenceModelOptions> = {
     loss: 'crossEntropy',
     output: 3,
     pooling: 'mean',
     labelSmoothing: 0.2,
     classWeights: [0, 2, 0.5],
-  } as const
+  }
   const labels = [[0], [1, 2], [0, 0], [2]]
   const parts = labels.map((target, i) => ({ input: noisy([target.length, 50, 1], i + 1), target }))
   const joint: Batch = {
@@ -89,7 +89,6 @@ test('smoothed labels whose classes have the weight 0 are a part of the joint ba
     await b.accumulate(joint)
     const [u, v] = [await a.update({ lr: 1e-3, clip: 0.01 }), await b.update({ lr: 1e-3, clip: 0.01 })]
     close(t, `loss and norm ${order}`, [u.loss, u.gradNorm], [v.loss, v.gradNorm], 1e-5)
-    close(t, `accuracy ${order}`, [u.accuracy! + 1], [v.accuracy! + 1], 1e-6)
     for (const [i, p] of a.parameters().entries())
       close(t, `${p.name} ${order}`, p.value.data, b.parameters()[i]!.value.data, 1e-5)
     // The evaluation, before and after, is one of both forms.
