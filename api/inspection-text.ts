@@ -24,7 +24,7 @@ const UNITS = [
 ] as const
 
 /** Seconds in the unit that suits them. */
-function secondsText(seconds: number): string {
+export function secondsText(seconds: number): string {
   const [size, unit] = UNITS.find(([least]) => seconds >= least) ?? [1e-9, 'ns']
   return `${short(seconds / size)} ${unit}`
 }

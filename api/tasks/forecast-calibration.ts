@@ -1,6 +1,8 @@
 // What the validation part says of a trained forecaster: how much of the network's correction helps, and how wide the errors are.
 import type { SequenceModel } from '../model.js'
 import { combined, rawForecasts, type ForecastParts, type Part } from './forecast-network.js'
+import { stepAhead } from './forecast-times.js'
+import { ahead, isWholeAhead } from './linear-forecast.js'
 import { normalCdf } from './metrics.js'
 import { quantile, thresholdsOf, type Thresholds } from './marks.js'
 
@@ -26,10 +28,10 @@ export async function shareSums(
   for await (const raw of rawForecasts(model, scales, parts, stride, signal)) {
     const { series } = parts[raw.part] as Part
     const targets = series.targets.length
-    if (series.missing?.subarray(raw.origin + 1, raw.origin + 1 + horizon).includes(1)) continue
+    if (!isWholeAhead(series, raw.origin, horizon, series.length)) continue
     for (let i = 0; i < horizon * targets; i++) {
       const c = i % targets
-      const actual = series.targets[c]![raw.origin + 1 + Math.floor(i / targets)] as number
+      const actual = ahead(series, series.targets[c]!, raw.origin, 1 + Math.floor(i / targets))
       const error = actual - (raw.linear[i] as number)
       const added =
         (series.statistics[c]!.deviation[raw.origin] as number) *
@@ -65,11 +67,11 @@ export async function calibrationOf(
   const errors: number[][] = Array.from({ length: count }, () => [])
   for await (const raw of rawForecasts(model, parts, validation, stride)) {
     const { series } = validation[raw.part] as Part
-    if (series.missing?.subarray(raw.origin + 1, raw.origin + 1 + horizon).includes(1)) continue
+    if (!isWholeAhead(series, raw.origin, horizon, series.length)) continue
     const deviations = series.statistics.map(({ deviation }) => deviation[raw.origin] as number)
     const forecast = combined(neutral, raw.linear, raw.outputs, deviations)
     for (let i = 0; i < width; i++) {
-      const actual = series.targets[i % targets]![raw.origin + 1 + Math.floor(i / targets)] as number
+      const actual = ahead(series, series.targets[i % targets]!, raw.origin, 1 + Math.floor(i / targets))
       if (forecast.quantiles === undefined)
         errors[i]!.push((actual - (forecast.mean[i] as number)) / (forecast.sigma![i] as number))
       else {
@@ -101,11 +103,12 @@ export async function markThresholds(
     if (series.missing?.[raw.origin + 1] === 1) continue
     const deviations = series.statistics.map(({ deviation }) => deviation[raw.origin] as number)
     const actual = series.targets.map((x) => x[raw.origin + 1] as number)
-    runs[raw.part]![raw.origin - from] = surpriseOf(
-      parts,
-      combined(parts, raw.linear, raw.outputs, deviations),
-      actual,
-    )
+    const forecast = combined(parts, raw.linear, raw.outputs, deviations)
+    // A row is expected at its own time, as in a stream.
+    const last = series.targets.map((x) => x[raw.origin] as number)
+    const interval = series.clock?.interval(raw.origin + 1)
+    const next = interval === undefined ? forecast : stepAhead(parts, forecast, last, interval)
+    runs[raw.part]![raw.origin - from] = surpriseOf(parts, next, actual)
   }
   return thresholdsOf(runs)
 }
