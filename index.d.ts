@@ -725,6 +725,13 @@ interface InspectionOptions {
     data?: TensorLike;
     /** Length of each sequence of `data`. Default all of them as long as the array. */
     lengths?: ArrayLike<number>;
+    /** The intervals of the time steps of `data`, as in {@link Batch.intervals}. Default 1 for all. Figures of layers are for an interval of 1. */
+    intervals?: TensorLike | ArrayLike<number>;
+    /**
+     * How many time steps of the training are one of the data, as in {@link PredictOptions.rate}: all figures are then in steps of the data.
+     * Default 1.
+     */
+    rate?: number;
     /** Time steps of the sequences that the model is for. Default those of `data`; without either there is no advice that needs it. */
     length?: number;
     /** Seconds from one time step to the next. With it times are in seconds too, and frequencies in hertz. */

@@ -191,6 +191,8 @@ type Columns = Record<string, ArrayLike<number>>;
 interface ColumnHolder {
     /** The columns by name. */
     readonly columns: Readonly<Columns>;
+    /** The time of each row, in milliseconds since 1970. Where times are uneven, a forecaster takes the intervals between them. */
+    readonly time?: ArrayLike<number> | undefined;
 }
 /** One series, or several that were recorded apart, with the same columns. */
 type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[];
@@ -334,6 +336,12 @@ interface ForecastOptions extends TaskTrainOptions {
     levels?: readonly number[];
     /** How the rows are divided. Default 0.7, 0.1 and 0.2. */
     split?: SeriesSplit;
+    /**
+     * Whether the model takes the time between rows, from the `time` of each table: the usual interval of the training part, its median,
+     * counts as 1, and steps ahead are usual intervals. `'auto'` (default): where tables have times of which one interval is further than
+     * a tenth from the usual one. `true` needs times; `false` takes rows as evenly spaced, whatever their times.
+     */
+    intervals?: boolean | 'auto';
 }
 
 /** Figures of one way to forecast. */
@@ -369,6 +377,8 @@ interface ForecastScores {
 interface StreamRow {
     /** Number of the row, from 0. */
     row: number;
+    /** Its time, of a forecaster that takes intervals. */
+    time?: number;
     /** What was expected of each target, by the forecast made one row before; NaN until there is one. */
     expected: Record<string, number>;
     /** The standard deviation of that forecast. */
@@ -378,6 +388,14 @@ interface StreamRow {
     /** Whether it is marked: as a surprise, or as flat, a series that is quieter than it ever was. */
     mark?: 'surprise' | 'flat';
 }
+/** What a push is told beside the values. */
+interface StreamRowOptions {
+    /**
+     * The time of the row in milliseconds since 1970, later than that of the row before: of a forecaster that takes intervals, which needs
+     * it, alone.
+     */
+    time?: number;
+}
 /** A forecaster that follows a series row by row, see {@link Forecaster.stream}. */
 declare class ForecastStream {
     #private;
@@ -386,9 +404,10 @@ declare class ForecastStream {
     get position(): number;
     /**
      * The next row: the value of each target, NaN where it is missing, and of each covariate that is known ahead the value
-     * `horizon` rows later. A row that is refused leaves the stream as it was.
+     * `horizon` rows (or usual intervals) later. Of a forecaster that takes intervals each row has a `time`, for which it is expected. A row
+     * that is refused leaves the stream as it was.
      */
-    push(row: Record<string, number>): StreamRow;
+    push(row: Record<string, number>, options?: StreamRowOptions): StreamRow;
     /** Frees the network's state. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
@@ -425,8 +444,22 @@ interface BacktestForecast {
     row: number;
     /** The forecast. */
     forecast: Forecast;
-    /** What came, by column. */
+    /** What came, by column; where the model takes intervals, on the line between the rows, and NaN where that is unknown. */
     actual: Record<string, Float64Array>;
+    /** Where the model takes intervals: the time of each step, in milliseconds since 1970. */
+    time?: Float64Array;
+}
+/** Options of {@link Forecaster.forecast}. */
+interface ForecastCall {
+    /** The covariates that have to be known ahead, for the steps ahead. */
+    known?: Columns;
+    /**
+     * Times to forecast, in milliseconds since 1970, ascending, from after the last row to `horizon` usual intervals after it, in the
+     * place of the steps: of a forecaster that takes intervals alone. Default 1, 2, … usual intervals after the last row.
+     */
+    at?: ArrayLike<number>;
+    /** Ends it when it fires. */
+    signal?: AbortSignal;
 }
 /** A {@link Forecaster.backtest}. */
 interface Backtest {
@@ -468,6 +501,11 @@ declare class Forecaster {
     get targets(): readonly string[];
     /** Names of the covariates that have to be known ahead. */
     get known(): readonly string[];
+    /**
+     * The usual interval in milliseconds, which counts as 1, of a forecaster that takes the intervals between rows: its data need
+     * times. Undefined of one that takes rows as evenly spaced.
+     */
+    get interval(): number | undefined;
     /** Writes network, scales, column names and everything else to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /** The figures of forecasts of every row, beside persistence, seasonal naive and the linear model. */
@@ -479,12 +517,10 @@ declare class Forecaster {
     backtest(data: SeriesData, options?: ForecastRange): Promise<Backtest>;
     /**
      * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
-     * are given in `known` for the steps ahead, beside their past in `data`.
+     * are given in `known` for the steps ahead, beside their past in `data`. Of a forecaster that takes intervals a step is a usual
+     * interval, unless `at` names times.
      */
-    forecast(data: Columns | ColumnHolder, options?: {
-        known?: Columns;
-        signal?: AbortSignal;
-    }): Promise<Forecast>;
+    forecast(data: Columns | ColumnHolder, options?: ForecastCall): Promise<Forecast>;
     /**
      * Follows a series row by row, in memory that does not grow: what was expected of each row, and whether it is improbable.
      * Where covariates have to be known ahead, `known` holds those of the first `horizon` rows.
@@ -753,7 +789,7 @@ declare class Classifier {
     /**
      * What the network has learned, as {@link SequenceModel.inspect} says it, and on which steps of inputs (as
      * {@link Classifier.predict} takes them) its answers depend. Steps are those that the network sees: of sound spectra, of pictures rows or
-     * pixels, of texts tokens.
+     * pixels, of texts tokens. With `rate` they are those of series that have so many times fewer samples a second.
      */
     inspect(inputs: readonly (ClassInput | InputFile)[] | string, options?: {
         rate?: number;
@@ -864,4 +900,4 @@ declare class Generator {
 }
 
 export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, InputFile, InputKind, PictureScan, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
+export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastCall, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, InputFile, InputKind, PictureScan, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, StreamRowOptions, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
