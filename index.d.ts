@@ -725,11 +725,11 @@ interface InspectionOptions {
     data?: TensorLike;
     /** Length of each sequence of `data`. Default all of them as long as the array. */
     lengths?: ArrayLike<number>;
-    /** The intervals of the time steps of `data`, as in {@link Batch.intervals}. Default 1 for all. Figures of layers are for an interval of 1. */
+    /** The intervals of the time steps of `data`, as in {@link Batch.intervals}. Default 1 for all. */
     intervals?: TensorLike | ArrayLike<number>;
     /**
-     * How many time steps of the training are one of the data, as in {@link PredictOptions.rate}: all figures are then in steps of the data.
-     * Default 1.
+     * How many time steps of the training are one of the data, as in {@link PredictOptions.rate}. `length` and `samplingInterval` are those
+     * of the data; figures of layers are in time steps of the training all the same, as the layers have learned them. Default 1.
      */
     rate?: number;
     /** Time steps of the sequences that the model is for. Default those of `data`; without either there is no advice that needs it. */
@@ -797,6 +797,8 @@ interface Inspection {
     readonly samplingInterval?: number;
     /** Time steps of the sequences that the model is for, where it is known. */
     readonly length?: number;
+    /** Time steps of the training that are one of the data, where they are not as many. */
+    readonly rate?: number;
     /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
     readonly frequencies: Float64Array;
     /** The layers, from the input on. */

@@ -72,28 +72,6 @@ interface DeviceOptions {
     memoryLimit?: number;
 }
 
-/**
- * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
- * topK, topP, minP.
- */
-interface SamplingOptions {
-    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
-    temperature?: number;
-    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
-    topK?: number;
-    /**
-     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
-     * one with the smaller number comes first. Default 1: all.
-     */
-    topP?: number;
-    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
-    minP?: number;
-    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
-    repetitionPenalty?: number;
-    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
-    seed?: number;
-}
-
 /** What may be wrong with a layer. */
 type AdviceKind = 'stepTooLarge' | 'stepTooSmall' | 'unstable' | 'idleLayer' | 'idleHeads';
 
@@ -155,6 +133,8 @@ interface Inspection {
     readonly samplingInterval?: number;
     /** Time steps of the sequences that the model is for, where it is known. */
     readonly length?: number;
+    /** Time steps of the training that are one of the data, where they are not as many. */
+    readonly rate?: number;
     /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
     readonly frequencies: Float64Array;
     /** The layers, from the input on. */
@@ -173,6 +153,28 @@ interface Inspection {
     readonly text: string;
     /** {@link Inspection.text}. */
     toString(): string;
+}
+
+/**
+ * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
+ * topK, topP, minP.
+ */
+interface SamplingOptions {
+    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
+    temperature?: number;
+    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
+    topK?: number;
+    /**
+     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
+     * one with the smaller number comes first. Default 1: all.
+     */
+    topP?: number;
+    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
+    minP?: number;
+    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
+    repetitionPenalty?: number;
+    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
+    seed?: number;
 }
 
 /** F1 scores. */
@@ -200,6 +202,26 @@ type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[];
 /** What a forecaster predicts: means, normal distributions, or quantiles. */
 type Predicted = 'mean' | 'gaussian' | 'quantiles';
 
+/** One forecast of the validation part beside what came: the same window after every epoch. Of the first four targets, in their units. */
+interface EpochForecast {
+    /** Number of the series. */
+    series: number;
+    /** First row that is forecast; where the model takes intervals its steps are usual intervals after the row before. */
+    row: number;
+    /** The rows before, twice as many as steps where there are so many, by column. */
+    past: Record<string, number[]>;
+    /** What came, by column. */
+    actual: Record<string, number[]>;
+    /** The forecast, or the middle of its quantiles, by column. */
+    mean: Record<string, number[]>;
+}
+/** Which classes of the validation part are taken for which. */
+interface EpochConfusion {
+    /** The classes, in the order of the counts. */
+    classes: readonly (string | number)[];
+    /** Numbers of examples: row the actual class, column the predicted one; over all sampling rates that are validated. */
+    counts: number[][];
+}
 /** Figures of a validation. */
 interface EpochFigures {
     /** Mean squared error in deviations of the training part, of a forecaster. */
@@ -210,6 +232,10 @@ interface EpochFigures {
     f1?: number;
     /** Mean loss over the validation part, of a classifier. */
     validationLoss?: number;
+    /** One of its forecasts, of a forecaster. */
+    forecast?: EpochForecast;
+    /** Its confusions, of a classifier. */
+    confusion?: EpochConfusion;
 }
 /** The sizes and rates that a task has chosen, before it trains. */
 interface PlanEvent {
@@ -522,6 +548,15 @@ declare class Forecaster {
      */
     forecast(data: Columns | ColumnHolder, options?: ForecastCall): Promise<Forecast>;
     /**
+     * What the network has learned, as {@link SequenceModel.inspect} says it, and on which of the last rows of `data` (at most three
+     * look-backs, as many as it learned from at a time) its outputs of the last row depend. The seconds of a step are those between
+     * rows where `data` have times, unless `samplingInterval` says them.
+     */
+    inspect(data: Columns | ColumnHolder, options?: {
+        samplingInterval?: number;
+        signal?: AbortSignal;
+    }): Promise<Inspection>;
+    /**
      * Follows a series row by row, in memory that does not grow: what was expected of each row, and whether it is improbable.
      * Where covariates have to be known ahead, `known` holds those of the first `horizon` rows.
      */
@@ -789,7 +824,8 @@ declare class Classifier {
     /**
      * What the network has learned, as {@link SequenceModel.inspect} says it, and on which steps of inputs (as
      * {@link Classifier.predict} takes them) its answers depend. Steps are those that the network sees: of sound spectra, of pictures rows or
-     * pixels, of texts tokens. With `rate` they are those of series that have so many times fewer samples a second.
+     * pixels, of texts tokens. With `rate` 2 those of series
+     * have half as many samples a second, as in {@link Classifier.predict}: see {@link InspectionOptions.rate}.
      */
     inspect(inputs: readonly (ClassInput | InputFile)[] | string, options?: {
         rate?: number;
@@ -893,6 +929,13 @@ declare class Generator {
     score(text: string | Uint8Array, options?: {
         signal?: AbortSignal;
     }): Promise<TextScore>;
+    /**
+     * What the network has learned, as {@link SequenceModel.inspect} says it, and on which tokens of a text (after the boundary that it
+     * begins with) its answer at the end depends. For a generator of `tokens: 'bytes'` bytes may be given too.
+     */
+    inspect(text: string | Uint8Array, options?: {
+        signal?: AbortSignal;
+    }): Promise<Inspection>;
     /** Frees the network. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
@@ -900,4 +943,4 @@ declare class Generator {
 }
 
 export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastCall, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, InputFile, InputKind, PictureScan, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, StreamRowOptions, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
+export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochConfusion, EpochEvent, EpochFigures, EpochForecast, F1Scores, Forecast, ForecastCall, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, InputFile, InputKind, PictureScan, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, StreamRowOptions, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };

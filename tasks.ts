@@ -18,8 +18,10 @@ export { metrics } from './api/tasks/metrics.js'
 export type { F1Scores } from './api/scores.js'
 export type {
   EndEvent,
+  EpochConfusion,
   EpochEvent,
   EpochFigures,
+  EpochForecast,
   PlanEvent,
   StepEvent,
   TaskEvent,

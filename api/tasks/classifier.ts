@@ -180,7 +180,8 @@ export class Classifier {
   /**
    * What the network has learned, as {@link SequenceModel.inspect} says it, and on which steps of inputs (as
    * {@link Classifier.predict} takes them) its answers depend. Steps are those that the network sees: of sound spectra, of pictures rows or
-   * pixels, of texts tokens. With `rate` they are those of series that have so many times fewer samples a second.
+   * pixels, of texts tokens. With `rate` 2 those of series
+   * have half as many samples a second, as in {@link Classifier.predict}: see {@link InspectionOptions.rate}.
    */
   async inspect(
     inputs: readonly (ClassInput | InputFile)[] | string,

@@ -1,17 +1,19 @@
 // What the validation part says of a trained forecaster: how much of the network's correction helps, and how wide the errors are.
 import type { SequenceModel } from '../model.js'
-import { combined, rawForecasts, type ForecastParts, type Part } from './forecast-network.js'
+import { combined, rawForecasts, type ForecastParts, type Part, type RawForecast } from './forecast-network.js'
 import { stepAhead } from './forecast-times.js'
 import { ahead, isWholeAhead } from './linear-forecast.js'
 import { normalCdf } from './metrics.js'
 import { quantile, thresholdsOf, type Thresholds } from './marks.js'
 
-/** Sums over the windows of a validation, of which mean squared errors with any share of the correction follow. */
+/** Sums over the windows of a validation, of which mean squared errors with any share of the correction follow, and one of its forecasts. */
 export interface ShareSums {
   /** Squared error of the linear forecast, product of that error with the correction, squared correction; means. */
   readonly linear: number
   readonly product: number
   readonly correction: number
+  /** The forecast in the middle of all windows, or after it the first that all values are known of. */
+  readonly middle: RawForecast | undefined
 }
 
 type Scales = Pick<ForecastParts, 'lookBack' | 'horizon' | 'linear' | 'moves' | 'residuals'>
@@ -24,11 +26,16 @@ export async function shareSums(
   { stride, centre, signal }: { stride: number; centre: number; signal: AbortSignal | undefined },
 ): Promise<ShareSums> {
   let [linear, product, correction, count] = [0, 0, 0, 0]
+  let middle: RawForecast | undefined
+  const all = parts.reduce((sum, { from, to }) => sum + Math.max(0, Math.ceil((to - from) / stride)), 0)
+  let seen = 0
   const { horizon, residuals } = scales
   for await (const raw of rawForecasts(model, scales, parts, stride, signal)) {
     const { series } = parts[raw.part] as Part
     const targets = series.targets.length
+    const isLate = ++seen > all / 2
     if (!isWholeAhead(series, raw.origin, horizon, series.length)) continue
+    if (isLate) middle ??= raw
     for (let i = 0; i < horizon * targets; i++) {
       const c = i % targets
       const actual = ahead(series, series.targets[c]!, raw.origin, 1 + Math.floor(i / targets))
@@ -44,11 +51,11 @@ export async function shareSums(
     }
   }
   const n = Math.max(count, 1)
-  return { linear: linear / n, product: product / n, correction: correction / n }
+  return { linear: linear / n, product: product / n, correction: correction / n, middle }
 }
 
 /** The share of the correction with the least squared error, and that error. */
-export function bestShare({ linear, product, correction }: ShareSums): { share: number; mse: number } {
+export function bestShare({ linear, product, correction }: Omit<ShareSums, 'middle'>): { share: number; mse: number } {
   const share = correction > 0 ? Math.max(0, Math.min(1, product / correction)) : 0
   return { share, mse: linear - 2 * share * product + share * share * correction }
 }

@@ -3,15 +3,22 @@ import { fail } from '../error.js'
 import { SequenceModel } from '../model.js'
 import { bestShare, calibrationOf, markThresholds, shareSums } from './forecast-calibration.js'
 import type { ForecastAbout } from './forecast-file.js'
-import { centreOf, LeftOver, trainingBatches, type ForecastParts, type Part } from './forecast-network.js'
+import {
+  centreOf,
+  LeftOver,
+  trainingBatches,
+  type ForecastParts,
+  type Part,
+  type RawForecast,
+} from './forecast-network.js'
 import { splitEnds, type CheckedForecastOptions } from './forecast-options.js'
 import { intervalRange, isUneven, stampsOf, usualInterval } from './clock.js'
 import { forecastPlan, planText, type ForecastPlan } from './forecast-plan.js'
-import { fitLinearForecast, LinearFilter } from './linear-forecast.js'
+import { ahead, fitLinearForecast, LinearFilter } from './linear-forecast.js'
 import { naiveScale } from './metrics.js'
 import { dataDigest } from './data-digest.js'
-import { deviceOf } from './options.js'
-import { inputWidth, movesOf, preparedTable } from './prepared.js'
+import { deviceOf, type EpochForecast } from './options.js'
+import { inputWidth, movesOf, preparedTable, type NetworkScales } from './prepared.js'
 import { seasonOf } from './season.js'
 import { columnNamed, scaleOf, type ColumnPlan, type GivenTable, type Scale } from './series.js'
 import { courseOf, resumed, runTraining } from './training.js'
@@ -185,7 +192,7 @@ export async function fitForecaster(
     ]),
   ]
   const data = options.folder === undefined ? undefined : await dataDigest(op, given, signal)
-  const model = await trainedNetwork(op, options, plan, { learned, validation, left, scales, data })
+  const model = await trainedNetwork(op, options, plan, { learned, validation, left, scales, data, columns })
   try {
     const stride = strideFor(validation, 600)
     const centre = predict === 'quantiles' ? centreOf(levels) : 0
@@ -230,6 +237,7 @@ interface NetworkData {
   readonly left: LeftOver
   readonly scales: Parameters<typeof shareSums>[1]
   readonly data: string | undefined
+  readonly columns: ColumnPlan
 }
 
 /** The network with its best parameters. */
@@ -237,7 +245,7 @@ async function trainedNetwork(
   op: string,
   options: CheckedForecastOptions,
   plan: ForecastPlan,
-  { learned, validation, left, scales, data }: NetworkData,
+  { learned, validation, left, scales, data, columns }: NetworkData,
 ): Promise<SequenceModel> {
   const { predict, levels, seed, signal, folder } = options
   const device = deviceOf(options)
@@ -268,11 +276,52 @@ async function trainedNetwork(
       data,
       batches: (epoch) => trainingBatches(learned, left, scales, { ...plan, seed }, epoch),
       validate: async (network) => {
-        const { mse } = bestShare(await shareSums(network, scales, validation, { stride, centre, signal }))
-        return { figure: mse, figures: { mse } }
+        const sums = await shareSums(network, scales, validation, { stride, centre, signal })
+        const { mse, share } = bestShare(sums)
+        const forecast = sums.middle && epochForecast(sums.middle, validation, columns, { ...scales, share, centre })
+        return { figure: mse, figures: { mse, ...(forecast && { forecast }) } }
       },
     },
     begun?.state,
   )
   return model
+}
+
+/** Targets that an event has a forecast of. */
+const SHOWN = 4
+
+/** A forecast of a validation part, for the event of its epoch. */
+function epochForecast(
+  { part, origin, linear, outputs }: RawForecast,
+  parts: readonly Part[],
+  { targets, scales }: ColumnPlan,
+  { horizon, residuals, share, centre }: NetworkScales & { share: number; centre: number },
+): EpochForecast {
+  const { series } = parts[part] as Part
+  const steps = Array.from({ length: horizon }, (_, k) => k)
+  const byColumn = (of: (c: number, x: Float64Array) => number[]) =>
+    Object.fromEntries(
+      targets.slice(0, SHOWN).map((name, c) => {
+        const { mean, deviation } = scales[name] as Scale
+        return [name, of(c, series.targets[c] as Float64Array).map((x) => x * deviation + mean)]
+      }),
+    )
+  const isGap = (t: number) => series.missing?.[t] === 1
+  return {
+    series: part,
+    row: origin + 1,
+    past: byColumn((_, x) => {
+      const from = Math.max(0, origin + 1 - 2 * horizon)
+      return Array.from(x.subarray(from, origin + 1), (value, i) => (isGap(from + i) ? NaN : value))
+    }),
+    actual: byColumn((_, x) => steps.map((k) => ahead(series, x, origin, 1 + k))),
+    mean: byColumn((c) =>
+      steps.map((k) => {
+        const i = k * targets.length + c
+        const unit = (series.statistics[c]!.deviation[origin] as number) * (residuals[i] as number)
+        const output = outputs[centre * horizon * targets.length + i] as number
+        return (linear[i] as number) + unit * share * output
+      }),
+    ),
+  }
 }

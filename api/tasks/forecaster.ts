@@ -1,17 +1,18 @@
-import { filePath, rejectUnknownOptions, wholeNumber, type FilePath } from '../check.js'
+import { filePath, rejectUnknownOptions, stepRatio, wholeNumber, type FilePath } from '../check.js'
 import { fail, throwIfAborted } from '../error.js'
+import type { Inspection } from '../inspection.js'
 import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
-import { stampsOf } from './clock.js'
+import { stampsOf, usualInterval } from './clock.js'
 import { forecastAbout, forecastText, type ForecastAbout } from './forecast-file.js'
 import { fitForecaster, originsOf, strideFor } from './forecast-fit.js'
-import { combined, rawForecasts, type Part } from './forecast-network.js'
+import { combined, pieceLength, rawForecasts, type Part } from './forecast-network.js'
 import { checkForecastOptions, type ForecastOptions } from './forecast-options.js'
 import { forecastScores, MOST_NUMBERS, type ForecastScores } from './forecast-scores.js'
 import { ForecastStream } from './forecast-stream.js'
 import { forecastAt } from './forecast-times.js'
 import { ahead, isKnownAhead } from './linear-forecast.js'
-import { preparedTable, type PreparedSeries } from './prepared.js'
+import { pieceInputs, pieceIntervals, preparedTable, type PreparedSeries } from './prepared.js'
 import {
   column,
   columnNamed,
@@ -311,6 +312,42 @@ export class Forecaster {
     for await (const raw of rawForecasts(this.#model, this.#about.parts, [part], 1, signal))
       return this.#forecastOf(raw, series, steps)
     throw fail('ERR_S4_INTERNAL', op, 'a forecast', 'none')
+  }
+
+  /**
+   * What the network has learned, as {@link SequenceModel.inspect} says it, and on which of the last rows of `data` (at most three
+   * look-backs, as many as it learned from at a time) its outputs of the last row depend. The seconds of a step are those between
+   * rows where `data` have times, unless `samplingInterval` says them.
+   */
+  async inspect(
+    data: Columns | ColumnHolder,
+    options: { samplingInterval?: number; signal?: AbortSignal } = {},
+  ): Promise<Inspection> {
+    const op = this.#checkLive('inspect')
+    const { samplingInterval, signal } = rejectUnknownOptions(op, options, ['samplingInterval', 'signal'])
+    throwIfAborted(op, signal)
+    const asked =
+      samplingInterval === undefined ? undefined : stepRatio(op, 'samplingInterval', samplingInterval)
+    const { parts, interval } = this.#about
+    const table = timedTable(op, 'data', data)
+    const series = preparedTable(op, table, this.#about, parts.lookBack, interval)
+    if (series.length < parts.lookBack)
+      throw fail('ERR_S4_DATA', op, `data with at least ${parts.lookBack} rows (lookBack)`, series.length)
+    const length = Math.min(pieceLength(parts.lookBack), series.length)
+    const start = series.length - length
+    const intervals = pieceIntervals(series, start, length)
+    const input = pieceInputs(series, start, length, parts)
+    const times =
+      interval === undefined && table.time !== undefined
+        ? usualInterval([column(op, 'time of data', table.time).filter(Number.isFinite)])
+        : interval
+    const seconds = asked ?? (times !== undefined && times > 0 ? times / 1000 : undefined)
+    return this.#model.inspect({
+      data: { data: input, shape: [1, length, input.length / length] },
+      ...(intervals && { intervals }),
+      ...(seconds !== undefined && { samplingInterval: seconds }),
+      ...(signal && { signal }),
+    })
   }
 
   /** How many usual intervals after the last row these times are. */

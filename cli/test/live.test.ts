@@ -43,6 +43,8 @@ const state: LiveState = {
   losses: [],
   epochs: [],
   kernels: undefined,
+  forecast: undefined,
+  confusion: undefined,
   ended: undefined,
   stopping: false,
 }

@@ -97,7 +97,7 @@ export declare class NativeModel {
   /** The logarithm of the probability of each token but the first, given those before it. `inputs`: as in `GenerateCall`. */
   score(tokens: Int32Array, inputs: Data | undefined | null, rate: number, cancel?: Cancel | undefined | null): Promise<Float64Array>
   /** What does not change with data, of every layer. `frequencies`: in cycles a time step. */
-  inspectLayers(frequencies: Float64Array, rate: number, cancel?: Cancel | undefined | null): Promise<Array<LayerFigures>>
+  inspectLayers(frequencies: Float64Array, cancel?: Cancel | undefined | null): Promise<Array<LayerFigures>>
   /** What the model does with data: values (batch, len, input) or tokens (batch, len). */
   inspectData(x: Data, batch: number, len: number, options: CallOptions, cancel?: Cancel | undefined | null): Promise<DataFigures>
   /** A handle that holds no model yet: `create`, `load`, `loadBytes` or `loadOfficial` makes it. */

@@ -107,6 +107,7 @@ export const forecast: Task = {
         const forecaster = await Forecaster.fit(series, { ...fitOptions(options, longest), ...course })
         return {
           save: (path) => forecaster.save(path),
+          inspect: () => forecaster.inspect(series[tables.findIndex(({ rows }) => rows === longest)]!),
           async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { forecastPage } = await import('../report/forecast.js')

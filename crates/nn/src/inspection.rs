@@ -12,7 +12,7 @@ use s4_ssm::{Ssm, kernel_gain, kernel_memory};
 /// The parts of a kernel's energy that memory is given for.
 pub(crate) const PARTS: [f64; 3] = [0.5, 0.9, 0.99];
 
-/// One layer. Time is in steps of the data that the model is asked about.
+/// One layer. Time is in steps of the data that the model was trained on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LayerInspection {
     /// Δ of each head; the geometric mean over its pairs where each has one of its own.
@@ -44,12 +44,11 @@ fn read<B: Backend>(store: &ParamStore<B>, name: &str) -> Result<Vec<f64>> {
     Ok(store.get(name)?.into_iter().map(Scalar::to_f64).collect())
 }
 
-/// What does not change with data, of all blocks. `frequencies`: in cycles a time step. `rate`: a time step is so many of those of the
-/// training, by which Δ is multiplied. `go_on` is asked after each layer: the layers up to a no.
+/// What does not change with data, of all blocks. `frequencies`: in cycles a time step. `go_on` is asked after each layer: the layers
+/// up to a no.
 pub fn inspect_layers<B: Backend>(
     model: &Model<B>,
     frequencies: &[f64],
-    rate: f64,
     mut go_on: impl FnMut() -> bool,
 ) -> Result<Vec<LayerInspection>> {
     let spec = model.config.block.layer.spec();
@@ -58,7 +57,7 @@ pub fn inspect_layers<B: Backend>(
         if !go_on() {
             break;
         }
-        layers.push(inspect_layer(&model.store, &spec, block, (frequencies, rate))?);
+        layers.push(inspect_layer(&model.store, &spec, block, frequencies)?);
     }
     Ok(layers)
 }
@@ -67,7 +66,7 @@ fn inspect_layer<B: Backend>(
     store: &ParamStore<B>,
     spec: &SsmSpec,
     block: usize,
-    (frequencies, rate): (&[f64], f64),
+    frequencies: &[f64],
 ) -> Result<LayerInspection> {
     let part = |name: &str| read(store, &format!("blocks.{block}.layer.{name}"));
     let params = HostParams {
@@ -81,8 +80,7 @@ fn inspect_layer<B: Backend>(
     let d = part("D")?;
     let weights = read(store, &format!("blocks.{block}.output_linear.0.weight"))?;
     let (heads, inputs) = (spec.heads, spec.outputs());
-    let mut ssms: Vec<Ssm> = (0..heads).map(|h| params.head(spec, h)).collect();
-    ssms.iter_mut().flat_map(|ssm| &mut ssm.dt).for_each(|dt| *dt *= rate);
+    let ssms: Vec<Ssm> = (0..heads).map(|h| params.head(spec, h)).collect();
     let kernels = on_all_cores(&ssms, |ssm| {
         let gains: Vec<f64> = frequencies.iter().map(|f| kernel_gain(ssm, *f)).collect();
         (kernel_memory(ssm, &PARTS), gains)

@@ -48,13 +48,12 @@ pub struct DataFigures {
 
 #[napi]
 impl NativeModel {
-    /// What does not change with data, of every layer. `frequencies`: in cycles a time step; `rate`: steps of the training in one.
+    /// What does not change with data, of every layer. `frequencies`: in cycles a time step.
     #[napi(ts_return_type = "Promise<Array<LayerFigures>>")]
     pub fn inspect_layers<'env>(
         &self,
         env: &'env Env,
         frequencies: Float64Array,
-        rate: f64,
         cancel: Option<&Cancel>,
     ) -> napi::Result<Object<'env>> {
         let frequencies = copied(&frequencies).map_err(to_js)?;
@@ -63,7 +62,7 @@ impl NativeModel {
         self.worker.promise(
             env,
             cancel,
-            move |slot| live_state(slot)?.inspect_layers(&frequencies, rate, &mut || is_wanted(&flag)),
+            move |slot| live_state(slot)?.inspect_layers(&frequencies, &mut || is_wanted(&flag)),
             |layers| {
                 let figures = layers.into_iter().map(|layer| LayerFigures {
                     dt: Data::F64(layer.dt),

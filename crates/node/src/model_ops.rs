@@ -78,7 +78,6 @@ pub(crate) trait ModelOps: ParamOps {
     fn inspect_layers(
         &self,
         frequencies: &[f64],
-        rate: f64,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<LayerInspection>>;
     fn inspect_data(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<DataInspection>;
@@ -304,10 +303,9 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn inspect_layers(
         &self,
         frequencies: &[f64],
-        rate: f64,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<LayerInspection>> {
-        inspect_layers(self.session.model(), frequencies, rate, go_on)
+        inspect_layers(self.session.model(), frequencies, go_on)
     }
     fn inspect_data(&mut self, x: Data, batch: usize, len: usize, call: OwnedCall) -> Result<DataInspection> {
         let (mut x, model) = (reals_or_integers::<B::Scalar>(x)?, self.session.model_mut());
