@@ -107,7 +107,7 @@ test.serial('the usual interval is the median of the training part, told by the 
 })
 
 /** Gives what one of the model's methods is called with while `work` goes on. */
-async function calls<T>(name: 'train' | 'predict', work: () => Promise<unknown>): Promise<T[][]> {
+async function calls<T>(name: 'train' | 'predict' | 'inspect', work: () => Promise<unknown>): Promise<T[][]> {
   const own = SequenceModel.prototype as unknown as Record<string, (...args: unknown[]) => unknown>
   const former = own[name]
   const seen: unknown[][] = []
@@ -323,4 +323,53 @@ test.serial('stamps that do not go up, or are missing, are refused with their ro
   await rejects(t, 'ERR_S4_DATA', Forecaster.fit([data, { x: data.columns.x }], options))
   await rejects(t, 'ERR_S4_DATA', Forecaster.fit({ ...data, time: data.time.subarray(1) }, options))
   await rejects(t, 'ERR_S4_VALUE', Forecaster.fit(data, { ...options, intervals: 'always' as never }))
+})
+
+test.serial('inspection sees what a forecast sees, and the seconds between rows', async (t) => {
+  const seen = part(data, 300, 332)
+  type Call = { data: { data: Float32Array; shape: number[] }; intervals: Float32Array; samplingInterval: number }
+  const [[inspected]] = await calls<Call>('inspect', () => fitted.inspect(seen))
+  const [[input, more]] = await calls<unknown>('predict', () => fitted.forecast(seen))
+  const { intervals } = more as { intervals: Float32Array }
+  t.deepEqual([inspected.data, inspected.intervals], [input, intervals] as never)
+  t.is(inspected.samplingInterval, usual / 1000)
+  const { length, influence, text } = await fitted.inspect(part(data, 0, 500))
+  // Three look-backs of 32 rows.
+  t.deepEqual([length, influence!.shape], [96, [1, 96]])
+  t.true(influence!.data.every((x) => x >= 0) && influence!.data.at(-1)! > 0)
+  t.regex(text, /^for sequences of 96 steps \(1\.\d+ h\)/)
+  // Of even rows the seconds are those of the times, where there are some.
+  const x = data.columns.x.subarray(0, 300)
+  const time = Float64Array.from(x, (_, i) => BEGIN + 250 * i)
+  using even = await Forecaster.fit({ x }, { ...options, epochs: 1 })
+  t.is((await even.inspect({ columns: { x }, time })).samplingInterval, 0.25)
+  t.is((await even.inspect({ x })).samplingInterval, undefined)
+  t.is((await even.inspect({ columns: { x }, time }, { samplingInterval: 3 })).samplingInterval, 3)
+  await rejects(t, 'ERR_S4_DATA', even.inspect({ x: x.subarray(0, 9) }))
+})
+
+test.serial('each epoch tells one forecast of its validation part, the same window', async (t) => {
+  const x = data.columns.x.subarray(0, 400)
+  const told: TaskEvent[] = []
+  using f = await Forecaster.fit({ x, y: x.map((v) => 100 - 2 * v) }, { ...options, onEvent: (e) => told.push(e) })
+  const epochs = told.flatMap((e) => (e.type === 'epoch' ? [e.forecast!] : []))
+  t.is(epochs.length, 2)
+  for (const { series, row, past, actual, mean } of epochs) {
+    t.deepEqual([series, row], [0, epochs[0].row])
+    // Rows 280 to 320 are the validation part; its middle.
+    t.true(row > 294 && row < 304, `${row}`)
+    for (const [name, own] of [['x', (v: number) => v], ['y', (v: number) => 100 - 2 * v]] as const) {
+      const near = (a: number[], from: number) =>
+        a.forEach((v, i) => t.true(Math.abs(v - own(x[from + i])) < 1e-4, `${name} ${v}`))
+      t.deepEqual([past[name].length, actual[name].length, mean[name].length], [8, 4, 4])
+      near(past[name], row - 8)
+      near(actual[name], row)
+    }
+  }
+  // The last epoch’s, where it is the one that is kept, is what the forecaster says of these rows.
+  if (told.findLast((e) => e.type === 'epoch')!.best) {
+    const { row, mean } = epochs[1]
+    const made = await f.forecast({ x: x.subarray(0, row), y: x.subarray(0, row).map((v) => 100 - 2 * v) })
+    mean['x'].forEach((v, k) => t.true(Math.abs(v - made['x'].mean[k]) < 0.05, `${v} ${made['x'].mean[k]}`))
+  } else t.pass()
 })

@@ -45,7 +45,7 @@ export const inspect: Command = {
       kind: 'text',
       word: 'column',
       help: 'forecasters: column of --data with the time of each row',
-      otherwise: 'none; a forecaster of uneven times needs it',
+      otherwise: 'the first column of dates, if there is one',
     },
     {
       name: 'rate',
