@@ -62,7 +62,10 @@ test('rows of thousands of names that do not come again are refused before they 
     Buffer.from(Array.from({ length: rows }, (_, row) => `{"${name(row)}":${row}}\n`).join(''))
   const before = process.memoryUsage().rss
   const path = join(folder, 'sparse.jsonl')
-  writeFileSync(path, lines(50_000, (row) => `key${row}`))
+  writeFileSync(
+    path,
+    lines(50_000, (row) => `key${row}`),
+  )
   // A place for each name in each row would be 2.5e9 of them, 20 GB.
   const { message } = await rejects(t, 'ERR_S4_DATA', readJsonl(path))
   // 4,097 rows of as many names are more than 2^24 places.

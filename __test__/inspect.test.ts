@@ -108,7 +108,10 @@ test('the influence of inputs is the gradient, by finite differences', async (t)
   t.deepEqual(slow.advice, usual.advice)
   t.deepEqual(slow.layers, usual.layers)
   t.deepEqual([slow.length, slow.rate, slow.samplingInterval], [100, 4, 2])
-  t.regex(slow.text, /^for sequences of 100 steps \(3\.33 min\), each as long as 4 of the training; in those:\n/)
+  t.regex(
+    slow.text,
+    /^for sequences of 100 steps \(3\.33 min\), each as long as 4 of the training; in those:\n/,
+  )
   using tokens = await SequenceModel.create({
     encoder: 'embedding',
     vocabulary: 5,

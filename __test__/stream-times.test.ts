@@ -51,7 +51,9 @@ test('times are intervals by the usual one, in any pieces, as in the whole seque
   close(t, 'pieces', whole, together(outputs), 1e-5)
   const streams = model.streams({ slots: 2, usualInterval: usual })
   const [one, other] = [streams.open(), streams.open()]
-  const answers = CUTS.map(([from, to]) => one.push(live(from, to), { time: Array.from(times.slice(from, to)) }))
+  const answers = CUTS.map(([from, to]) =>
+    one.push(live(from, to), { time: Array.from(times.slice(from, to)) }),
+  )
   const untimed = other.push(live(0, len))
   const told = await Promise.all(answers)
   close(t, 'live', whole, together(told), 1e-5)
@@ -75,9 +77,15 @@ test('several sequences have the times of a push in common; one number is the fi
   t.deepEqual(two.push(rows, { time }).data, held.push(rows, { interval: [...own, ...own] }).data)
   // Five seconds after the last sample, then every two and a half.
   const first = time[4]! + 5
-  const [from, by] = [two.push(rows, { time: first }), held.push(rows, { interval: [2, 1, 1, 1, 1, 2, 1, 1, 1, 1] })]
+  const [from, by] = [
+    two.push(rows, { time: first }),
+    held.push(rows, { interval: [2, 1, 1, 1, 1, 2, 1, 1, 1, 1] }),
+  ]
   t.deepEqual(from.data, by.data)
-  t.deepEqual(Array.from(from.time!), [0, 1, 2, 3, 4].map((k) => first + k * usual))
+  t.deepEqual(
+    Array.from(from.time!),
+    [0, 1, 2, 3, 4].map((k) => first + k * usual),
+  )
   // Without times they come at usual intervals, and what follows them is counted from there.
   t.deepEqual(two.push(rows).data, held.push(rows).data)
   const late = { time: first + 9 * usual + 7.5 }
@@ -108,9 +116,7 @@ test('what is refused changes nothing, nor the time that the next sample is coun
     refuses(t, 'ERR_S4_VALUE', () => stream.push(piece(6, 7), { time }))
   refuses(t, 'ERR_S4_VALUE', () => stream.push(piece(6, 8), { time: [last + 2, last + 1] }))
   refuses(t, 'ERR_S4_SHAPE', () => stream.push(piece(6, 8), { time: [last + 1] }))
-  refuses(t, 'ERR_S4_NONFINITE', () =>
-    stream.push({ data: [NaN], shape: [1, 1, 1] }, { time: last + 1 }),
-  )
+  refuses(t, 'ERR_S4_NONFINITE', () => stream.push({ data: [NaN], shape: [1, 1, 1] }, { time: last + 1 }))
   await rejects(
     t,
     'ERR_S4_NONFINITE',
@@ -158,7 +164,10 @@ test('a live push that fails among others leaves no hole in the time', async (t)
 test('frames with times go through transforms, and come out with them', async (t) => {
   using model = await made()
   const whole = await model.predict(piece(0, len), { intervals })
-  const frames = CUTS.map(([from, to]): TimedFrame => ({ data: x.slice(from, to), time: times.slice(from, to) }))
+  const frames = CUTS.map(([from, to]): TimedFrame => ({
+    data: x.slice(from, to),
+    time: times.slice(from, to),
+  }))
   const check = (name: string, out: readonly TimedOutputs[]) => {
     close(t, name, whole, Float64Array.from(out.flatMap(({ data }) => Array.from(data))), 1e-5)
     t.deepEqual(
@@ -177,7 +186,10 @@ test('frames with times go through transforms, and come out with them', async (t
   using first = model.stream({ usualInterval: usual })
   check('numbers', await through(first.toTransform(), frames))
   using second = model.stream({ usualInterval: usual })
-  const bytes = frames.map(({ data, time }) => ({ data: new Uint8Array((data as Float32Array).buffer), time }))
+  const bytes = frames.map(({ data, time }) => ({
+    data: new Uint8Array((data as Float32Array).buffer),
+    time,
+  }))
   check('bytes', await through(second.toTransform({ format: 'f32' }), bytes))
   // Live streams cut what is longer than may wait.
   using streams = model.streams({ slots: 1, usualInterval: usual, maxWaiting: 5 })

@@ -170,9 +170,7 @@ export async function inspectModel(
   const found = await access.read('inspect', (handle, cancel) => handle.inspectLayers(at, cancel), signal)
   // The layers' own time steps are those of the training.
   const step = samplingInterval === undefined ? undefined : samplingInterval / rate
-  const layers = found.map((layer, i) =>
-    layerOf(i, layer, model.config.state, figures?.change[i], step),
-  )
+  const layers = found.map((layer, i) => layerOf(i, layer, model.config.state, figures?.change[i], step))
   const plain = {
     ...(samplingInterval !== undefined && { samplingInterval }),
     ...(length !== undefined && { length }),

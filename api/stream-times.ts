@@ -40,7 +40,12 @@ export function stepTimes(
     fail('ERR_S4_VALUE', op, `time as a finite number, or ${len} of them, one for each time step`, got)
   if (typeof time === 'number') {
     if (len > 1 && usual === undefined)
-      throw fail('ERR_S4_VALUE', op, `time of each of ${len} time steps, or a stream with usualInterval`, 'one')
+      throw fail(
+        'ERR_S4_VALUE',
+        op,
+        `time of each of ${len} time steps, or a stream with usualInterval`,
+        'one',
+      )
     for (let i = 0; i < len; i++) times[i] = time + i * (usual ?? 0)
   } else
     readGiven(op, 'time', () => {
@@ -59,7 +64,12 @@ export function stepTimes(
   times.forEach((x, i) => {
     if (!Number.isFinite(x)) throw wrong(`${x} at index ${i}`)
     if (usual !== undefined && before !== undefined && !((x - before) / usual >= 1e-30))
-      throw fail('ERR_S4_VALUE', op, 'time that is later at every time step', `${x} at index ${i} after ${before}`)
+      throw fail(
+        'ERR_S4_VALUE',
+        op,
+        'time that is later at every time step',
+        `${x} at index ${i} after ${before}`,
+      )
     if (usual !== undefined && before !== undefined && !((x - before) / usual <= 1e30))
       throw wrong(`${x} at index ${i} after ${before}`)
     before = x

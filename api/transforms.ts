@@ -32,7 +32,8 @@ export interface TimedOutputs {
 /** The members of a frame with times; undefined of others. */
 function timedFrame(op: string, frame: unknown): { data: unknown; time: unknown } | undefined {
   const isTimed = readGiven(op, 'frame', () => {
-    if (typeof frame !== 'object' || frame === null || ArrayBuffer.isView(frame) || Array.isArray(frame)) return false
+    if (typeof frame !== 'object' || frame === null || ArrayBuffer.isView(frame) || Array.isArray(frame))
+      return false
     return !('length' in frame) && 'data' in frame && 'time' in frame
   })
   if (!isTimed) return undefined
@@ -58,13 +59,7 @@ export class FramePusher {
   readonly #most: number
 
   /** `most`: time steps of one push; longer frames are cut. */
-  constructor(
-    op: string,
-    input: number,
-    options: SampleTransformOptions,
-    push: Push,
-    most = Infinity,
-  ) {
+  constructor(op: string, input: number, options: SampleTransformOptions, push: Push, most = Infinity) {
     const { format } = rejectUnknownOptions(op, options, ['format'])
     if (format !== undefined) oneOf(op, 'format', format, Object.keys(SAMPLE_FORMATS) as SampleFormat[])
     this.#op = op

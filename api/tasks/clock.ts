@@ -11,7 +11,8 @@ const MOST_GAP = 5
 const EVEN = 0.1
 
 /** A time as messages show it: in ISO 8601 where it can be one. */
-export const stampText = (ms: number): string => (Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : String(ms))
+export const stampText = (ms: number): string =>
+  Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : String(ms)
 
 /** The stamps of a table's rows, each after the one before it; there may be more than rows. `hint` is added to what is expected. */
 export function stampsOf(op: string, given: unknown, rows: number, hint = ''): Float64Array {

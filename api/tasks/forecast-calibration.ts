@@ -1,8 +1,14 @@
 // What the validation part says of a trained forecaster: how much of the network's correction helps, and how wide the errors are.
 import type { SequenceModel } from '../model.js'
-import { combined, rawForecasts, type ForecastParts, type Part, type RawForecast } from './forecast-network.js'
+import {
+  combined,
+  rawForecasts,
+  type ForecastParts,
+  type Part,
+  type RawForecast,
+} from './forecast-network.js'
 import { stepAhead } from './forecast-times.js'
-import { ahead, isWholeAhead } from './linear-forecast.js'
+import { valueAhead, isWholeAhead } from './linear-forecast.js'
 import { normalCdf } from './metrics.js'
 import { quantile, thresholdsOf, type Thresholds } from './marks.js'
 
@@ -38,7 +44,7 @@ export async function shareSums(
     if (isLate) middle ??= raw
     for (let i = 0; i < horizon * targets; i++) {
       const c = i % targets
-      const actual = ahead(series, series.targets[c]!, raw.origin, 1 + Math.floor(i / targets))
+      const actual = valueAhead(series, series.targets[c]!, raw.origin, 1 + Math.floor(i / targets))
       const error = actual - (raw.linear[i] as number)
       const added =
         (series.statistics[c]!.deviation[raw.origin] as number) *
@@ -55,7 +61,10 @@ export async function shareSums(
 }
 
 /** The share of the correction with the least squared error, and that error. */
-export function bestShare({ linear, product, correction }: Omit<ShareSums, 'middle'>): { share: number; mse: number } {
+export function bestShare({ linear, product, correction }: Omit<ShareSums, 'middle'>): {
+  share: number
+  mse: number
+} {
   const share = correction > 0 ? Math.max(0, Math.min(1, product / correction)) : 0
   return { share, mse: linear - 2 * share * product + share * share * correction }
 }
@@ -78,7 +87,7 @@ export async function calibrationOf(
     const deviations = series.statistics.map(({ deviation }) => deviation[raw.origin] as number)
     const forecast = combined(neutral, raw.linear, raw.outputs, deviations)
     for (let i = 0; i < width; i++) {
-      const actual = ahead(series, series.targets[i % targets]!, raw.origin, 1 + Math.floor(i / targets))
+      const actual = valueAhead(series, series.targets[i % targets]!, raw.origin, 1 + Math.floor(i / targets))
       if (forecast.quantiles === undefined)
         errors[i]!.push((actual - (forecast.mean[i] as number)) / (forecast.sigma![i] as number))
       else {

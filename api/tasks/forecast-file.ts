@@ -53,7 +53,8 @@ export function forecastAbout(op: string, text: string | undefined): ForecastAbo
         ? `a file of the task '${given['task']}'`
         : 'a model of another program',
     )
-  if (given['format'] !== FORMAT && given['format'] !== TIMED) throw wrong(`one of the format ${String(given['format'])}`)
+  if (given['format'] !== FORMAT && given['format'] !== TIMED)
+    throw wrong(`one of the format ${String(given['format'])}`)
   try {
     return checked(given)
   } catch (error) {

@@ -14,7 +14,7 @@ import {
 import { splitEnds, type CheckedForecastOptions } from './forecast-options.js'
 import { intervalRange, isUneven, stampsOf, usualInterval } from './clock.js'
 import { forecastPlan, planText, type ForecastPlan } from './forecast-plan.js'
-import { ahead, fitLinearForecast, LinearFilter } from './linear-forecast.js'
+import { valueAhead, fitLinearForecast, LinearFilter } from './linear-forecast.js'
 import { naiveScale } from './metrics.js'
 import { dataDigest } from './data-digest.js'
 import { deviceOf, type EpochForecast } from './options.js'
@@ -278,7 +278,8 @@ async function trainedNetwork(
       validate: async (network) => {
         const sums = await shareSums(network, scales, validation, { stride, centre, signal })
         const { mse, share } = bestShare(sums)
-        const forecast = sums.middle && epochForecast(sums.middle, validation, columns, { ...scales, share, centre })
+        const forecast =
+          sums.middle && epochForecast(sums.middle, validation, columns, { ...scales, share, centre })
         return { figure: mse, figures: { mse, ...(forecast && { forecast }) } }
       },
     },
@@ -314,7 +315,7 @@ function epochForecast(
       const from = Math.max(0, origin + 1 - 2 * horizon)
       return Array.from(x.subarray(from, origin + 1), (value, i) => (isGap(from + i) ? NaN : value))
     }),
-    actual: byColumn((_, x) => steps.map((k) => ahead(series, x, origin, 1 + k))),
+    actual: byColumn((_, x) => steps.map((k) => valueAhead(series, x, origin, 1 + k))),
     mean: byColumn((c) =>
       steps.map((k) => {
         const i = k * targets.length + c

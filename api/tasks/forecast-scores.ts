@@ -2,7 +2,7 @@
 import type { SequenceModel } from '../model.js'
 import type { ForecastAbout } from './forecast-file.js'
 import { combined, rawForecasts, type Part } from './forecast-network.js'
-import { ahead, isWholeAhead } from './linear-forecast.js'
+import { valueAhead, isWholeAhead } from './linear-forecast.js'
 import { crps, mae, mse, quantileLoss, smape } from './metrics.js'
 import type { Scale } from './series.js'
 
@@ -104,11 +104,11 @@ async function collected(
     series.targets.forEach((x, c) => {
       for (let k = 0; k < horizon; k++) {
         const i = at + k * targets + c
-        actual[i] = ahead(series, x, t, 1 + k)
+        actual[i] = valueAhead(series, x, t, 1 + k)
         persistence[i] = x[t] as number
         const seasons = Math.ceil((k + 1) / about.season)
         const back = k + 1 - seasons * about.season
-        seasonalNaive[i] = ahead(series, x, t, series.clock === undefined ? Math.max(-t, back) : back)
+        seasonalNaive[i] = valueAhead(series, x, t, series.clock === undefined ? Math.max(-t, back) : back)
       }
     })
     windows++

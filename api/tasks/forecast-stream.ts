@@ -173,7 +173,12 @@ export class ForecastStream {
     const { interval } = this.#about
     if (interval === undefined) {
       if (time === undefined) return undefined
-      throw fail('ERR_S4_UNSUPPORTED', op, "no 'time' for a forecaster that takes no intervals", describe(time))
+      throw fail(
+        'ERR_S4_UNSUPPORTED',
+        op,
+        "no 'time' for a forecaster that takes no intervals",
+        describe(time),
+      )
     }
     if (typeof time !== 'number' || !(Math.abs(time) <= 1e30))
       throw fail('ERR_S4_DATA', op, 'time of the row in milliseconds', describe(time))
@@ -210,7 +215,10 @@ export class ForecastStream {
     const { horizon, lookBack, linear, moves } = parts
     const interval = now === undefined || this.#row === 0 ? 1 : now - (this.#times.at(-1) as number)
     if (now !== undefined) {
-      for (const [list, x] of [[this.#times, now] as const, ...this.#past.map((p, c) => [p, values[c]!] as const)]) {
+      for (const [list, x] of [
+        [this.#times, now] as const,
+        ...this.#past.map((p, c) => [p, values[c]!] as const),
+      ]) {
         list.push(x)
         if (list.length > lookBack) list.shift()
       }
@@ -255,7 +263,8 @@ export class ForecastStream {
         for (let i = 0; i < horizon; i++) {
           const value =
             now === undefined ? covariate.ahead[i] : valueAt(covariate.times, covariate.ahead, now + 1 + i)
-          row[1 + lookBack + q * horizon + i] = ((value as number) - covariate.window.level) / window.deviation
+          row[1 + lookBack + q * horizon + i] =
+            ((value as number) - covariate.window.level) / window.deviation
         }
       })
       predictWindow(linear, row, c, level, window.deviation, out)

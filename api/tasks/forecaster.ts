@@ -11,10 +11,10 @@ import { checkForecastOptions, type ForecastOptions } from './forecast-options.j
 import { forecastScores, MOST_NUMBERS, type ForecastScores } from './forecast-scores.js'
 import { ForecastStream } from './forecast-stream.js'
 import { forecastAt } from './forecast-times.js'
-import { ahead, isKnownAhead } from './linear-forecast.js'
+import { valueAhead, isKnownAhead } from './linear-forecast.js'
 import { pieceInputs, pieceIntervals, preparedTable, type PreparedSeries } from './prepared.js'
 import {
-  column,
+  column as numbersOf,
   columnNamed,
   tableOf,
   tablesOf,
@@ -240,7 +240,7 @@ export class Forecaster {
     const { horizon } = this
     if (series.clock === undefined) return x.subarray(t + 1, t + 1 + horizon)
     return Float64Array.from({ length: horizon }, (_, k) =>
-      isKnownAhead(series, t, 1 + k, series.length) ? ahead(series, x, t, 1 + k) : NaN,
+      isKnownAhead(series, t, 1 + k, series.length) ? valueAhead(series, x, t, 1 + k) : NaN,
     )
   }
 
@@ -339,7 +339,7 @@ export class Forecaster {
     const input = pieceInputs(series, start, length, parts)
     const times =
       interval === undefined && table.time !== undefined
-        ? usualInterval([column(op, 'time of data', table.time).filter(Number.isFinite)])
+        ? usualInterval([numbersOf(op, 'time of data', table.time).filter(Number.isFinite)])
         : interval
     const seconds = asked ?? (times !== undefined && times > 0 ? times / 1000 : undefined)
     return this.#model.inspect({
@@ -355,7 +355,7 @@ export class Forecaster {
     const { interval, horizon } = this
     if (interval === undefined || last === undefined)
       throw fail('ERR_S4_UNSUPPORTED', op, "no 'at' for a forecaster that takes no intervals", 'times')
-    const times = column(op, 'at', at)
+    const times = numbersOf(op, 'at', at)
     const steps = Array.from(times, (ms) => (ms - last) / interval)
     const wrong = steps.findIndex(
       (step, k) => !(step > 0 && step <= horizon && (k === 0 || step > (steps[k - 1] as number))),

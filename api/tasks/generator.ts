@@ -243,7 +243,8 @@ export class Generator {
 
   /** A text, or bytes of a generator of bytes. */
   #givenText(op: string, text: unknown): string | Uint8Array {
-    if (typeof text === 'string' || (this.#about.codec.kind === 'bytes' && types.isUint8Array(text))) return text
+    if (typeof text === 'string' || (this.#about.codec.kind === 'bytes' && types.isUint8Array(text)))
+      return text
     throw fail('ERR_S4_VALUE', op, 'text as a string, or as bytes where tokens are', describe(text))
   }
 

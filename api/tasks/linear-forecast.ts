@@ -36,7 +36,7 @@ export interface LinearSeries {
 }
 
 /** The value of a target, or of a covariate, k steps after row t. */
-export const ahead = (
+export const valueAhead = (
   { clock }: { clock: Clock | undefined },
   x: Float64Array,
   t: number,
@@ -92,7 +92,7 @@ export function writeRegressors(
     const values = series.known[q] as Float64Array
     const mean = series.knownLevels[q]![t] as number
     const at = 1 + lookBack + q * horizon
-    for (let i = 0; i < horizon; i++) row[at + i] = (ahead(series, values, t, 1 + i) - mean) / deviation
+    for (let i = 0; i < horizon; i++) row[at + i] = (valueAhead(series, values, t, 1 + i) - mean) / deviation
   }
 }
 
@@ -157,7 +157,7 @@ function writeTargets(right: Float64Array, series: LinearSeries, c: number, t: n
   const x = series.targets[c] as Float64Array
   const level = x[t] as number
   const deviation = series.statistics[c]!.deviation[t] as number
-  for (let k = 0; k < right.length; k++) right[k] = (ahead(series, x, t, 1 + k) - level) / deviation
+  for (let k = 0; k < right.length; k++) right[k] = (valueAhead(series, x, t, 1 + k) - level) / deviation
 }
 
 /** Mean squared error over some hundreds of windows, in scaled units. */
@@ -176,7 +176,8 @@ function squaredError(linear: LinearForecast, origins: readonly Origins[]): numb
         if (!isWhole(series, linear, t)) continue
         writeRegressors(row, linear, series, c, t)
         predictWindow(linear, row, c, series.targets[c]![t]!, series.statistics[c]!.deviation[t]!, out)
-        for (let k = 0; k < out.length; k++) sum += (out[k]! - ahead(series, series.targets[c]!, t, 1 + k)) ** 2
+        for (let k = 0; k < out.length; k++)
+          sum += (out[k]! - valueAhead(series, series.targets[c]!, t, 1 + k)) ** 2
         count += out.length
       }
   return count === 0 ? Infinity : sum / count

@@ -2,7 +2,7 @@
 import { fail } from '../error.js'
 import { clipped, statistics, typicalMove, VALUES_PER_TARGET, writeInputs } from './causal.js'
 import { Clock, stampsOf } from './clock.js'
-import { ahead, isKnownAhead, type LinearFilter, type LinearSeries } from './linear-forecast.js'
+import { valueAhead, isKnownAhead, type LinearFilter, type LinearSeries } from './linear-forecast.js'
 import { scaledSeries, type ColumnPlan, type GivenTable, type ScaledSeries } from './series.js'
 
 /** A series that is ready for the network. */
@@ -82,7 +82,7 @@ export function writeStep(
   series.known.forEach((x, q) => {
     out[from + 2 * q] = clipped(x[t] as number)
     const there = series.clock === undefined ? Math.min(x.length - 1 - t, horizon) : horizon
-    out[from + 2 * q + 1] = clipped(ahead(series, x, t, there))
+    out[from + 2 * q + 1] = clipped(valueAhead(series, x, t, there))
   })
 }
 
@@ -127,7 +127,7 @@ export function leftOver(
       for (let k = 0; k < horizon; k++) {
         const at = (t * horizon + k) * targets + c
         out[at] = isKnownAhead(series, start + t, 1 + k, end)
-          ? (ahead(series, x, start + t, 1 + k) - (out[at] as number)) / (deviation[start + t] as number)
+          ? (valueAhead(series, x, start + t, 1 + k) - (out[at] as number)) / (deviation[start + t] as number)
           : NaN
       }
   })

@@ -64,10 +64,11 @@ test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
 test('examples/uneven.mjs: forecasts and follows samples of uneven times', () => {
   const text = run('uneven.mjs', '2')
   const [, interval, error, persistence] =
-    /^usual interval (\d+) ms; error ([\d.]+), of persistence ([\d.]+)$/m.exec(text) ?? []
+    /^usual interval ([\d.]+) ms; error ([\de.-]+), of persistence ([\d.]+)$/m.exec(text) ?? []
   assert.ok(Number(interval) > 200 && Number(interval) < 1000, text)
   assert.ok(Number(error) < 0.1 * Number(persistence), text)
-  const numbers = (line: string) => (new RegExp(`^${line}(.*)$`, 'm').exec(text)?.[1]?.match(/-?[\d.]+/g) ?? []).map(Number)
+  const numbers = (line: string) =>
+    (new RegExp(`^${line}(.*)$`, 'm').exec(text)?.[1]?.match(/-?[\d.]+/g) ?? []).map(Number)
   // The law that the example says, half a second and a second after its last sample.
   let ms = 0
   const times = Array.from({ length: 600 }, (_, i) => (ms += 200 + 800 * Math.abs(Math.sin(7 * i))))

@@ -346,10 +346,22 @@ test('uneven times: trained, evaluated, forecast and followed by them', () => {
   assert.ok(error < 0.1, `${error}`)
   assert.match(s4(['stream', out, ...cpu], text).stderr, /--time names the column/)
   const back = `${text}${new Date(stamps[3]!).toISOString()},1\n`
-  assert.match(s4(['stream', out, '--time', 'when', ...cpu], back).stderr, /later than that of the row before/)
+  assert.match(
+    s4(['stream', out, '--time', 'when', ...cpu], back).stderr,
+    /later than that of the row before/,
+  )
 
   // Rows as evenly spaced, where it is asked for; stamps that do not go up are refused, with their row.
-  const plain = s4([...train, '--intervals', 'false', '--epochs', '1', '--out', join(folder, 'plain'), ...small])
+  const plain = s4([
+    ...train,
+    '--intervals',
+    'false',
+    '--epochs',
+    '1',
+    '--out',
+    join(folder, 'plain'),
+    ...small,
+  ])
   assert.equal(plain.status, 0, plain.stderr)
   assert.equal(json(join(folder, 'plain', 'result.json'))['interval'], undefined)
   const lines = text.split('\n')
@@ -366,7 +378,10 @@ test('inspect: a forecaster by the last rows of a table, with their interval; th
   assert.equal(inspected.status, 0, inspected.stderr)
   // Three look-backs of 32 rows, an hour each.
   assert.match(inspected.stdout, /^for sequences of 96 steps \(4 d\)\n/)
-  assert.match(inspected.stdout, /the last output depends on the inputs: half within \d+ steps? \([\d.]+ (h|d)\)/)
+  assert.match(
+    inspected.stdout,
+    /the last output depends on the inputs: half within \d+ steps? \([\d.]+ (h|d)\)/,
+  )
   assert.match(inspected.stdout, /input gradients 1, steps 1 to 96: \|[ ▁▂▃▄▅▆▇█]{64}\|\n$/)
   const told = s4(['inspect', run, '--data', table, '--sampling-interval', '2', '--json', '--device', 'cpu'])
   const { length, samplingInterval, influence } = JSON.parse(told.stdout) as {
@@ -376,7 +391,10 @@ test('inspect: a forecaster by the last rows of a table, with their interval; th
   }
   assert.deepEqual([length, samplingInterval, influence.shape], [96, 2, [1, 96]])
   assert.ok(influence.data.every((x) => x >= 0) && influence.data.at(-1)! > 0)
-  assert.match(s4(['inspect', run, '--data', table, '--rate', '2']).stderr, /--rate is of --data of a classifier/)
+  assert.match(
+    s4(['inspect', run, '--data', table, '--rate', '2']).stderr,
+    /--rate is of --data of a classifier/,
+  )
   assert.match(s4(['inspect', run, '--data', table, '--length', '9']).stderr, /--length is what --data has/)
   const html = readFileSync(join(run, 'report.html'), 'utf8')
   for (const label of ['input gradients', 'timescales', 'frequency response', 'kernels of blocks.0'])

@@ -134,7 +134,11 @@ function checkForecast(messages: string): void {
     .filter((line) => line.startsWith('data: '))
     .map((line) => JSON.parse(line.slice(6)) as LiveMessage)
   const told = states.flatMap((message) =>
-    message.type === 'state' ? [message.state.forecast] : message.type === 'change' ? [message.change.forecast] : [],
+    message.type === 'state'
+      ? [message.state.forecast]
+      : message.type === 'change'
+        ? [message.change.forecast]
+        : [],
   )
   const last = told.findLast((one) => one !== undefined)!
   assert.deepEqual(
@@ -264,9 +268,24 @@ test('a page of a classifier is told which classes are taken for which', { skip 
   const browser = new Browser()
   try {
     await browser.open(page.url)
-    const confusion = { classes: ['cat', 'dog'], counts: [[5, 2], [1, 9]] }
+    const confusion = {
+      classes: ['cat', 'dog'],
+      counts: [
+        [5, 2],
+        [1, 9],
+      ],
+    }
     page.event({ type: 'step', epoch: 1, step: 1, of: 2, loss: 1 })
-    page.event({ type: 'epoch', epoch: 1, epochs: 2, loss: 1, accuracy: 14 / 17, best: true, seconds: 1, confusion })
+    page.event({
+      type: 'epoch',
+      epoch: 1,
+      epochs: 2,
+      loss: 1,
+      accuracy: 14 / 17,
+      best: true,
+      seconds: 1,
+      confusion,
+    })
     await browser.until(`document.querySelectorAll('#confusion tbody tr').length === 2`)
     const cells = `JSON.stringify([...document.querySelectorAll('#confusion tr')].map((r) => [...r.children].map((c) => c.textContent)))`
     assert.deepEqual(JSON.parse((await browser.value(cells)) as string), [

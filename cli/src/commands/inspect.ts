@@ -77,7 +77,9 @@ depends on the input at each: of a classifier on what \`s4 predict\` reads (the 
       ['rate', 'classify'],
     ] as const)
       if (values[name] !== undefined && task !== whose)
-        throw new UsageError(`--${name} is of --data of a ${whose === 'forecast' ? 'forecaster' : 'classifier'}`)
+        throw new UsageError(
+          `--${name} is of --data of a ${whose === 'forecast' ? 'forecaster' : 'classifier'}`,
+        )
     if (length !== undefined && (task === 'classify' || task === 'forecast'))
       throw new UsageError('--length is what --data has')
     let inspection: Inspection

@@ -10,6 +10,7 @@ export function stampOf(text: string, called: string): number {
       : /^\d{4}-\d{2}/.test(whole)
         ? Date.parse(isZoned ? whole : `${whole}Z`)
         : NaN
-  if (Number.isNaN(ms)) throw new UsageError(`${called}: '${text.slice(0, 40)}' is no time (milliseconds, or ISO 8601)`)
+  if (Number.isNaN(ms))
+    throw new UsageError(`${called}: '${text.slice(0, 40)}' is no time (milliseconds, or ISO 8601)`)
   return ms
 }

@@ -116,7 +116,9 @@ export class LivePage {
       const { forecast, confusion } = event
       if (forecast !== undefined) this.#change({ forecast: liveForecast(epoch, forecast) })
       if (confusion !== undefined && confusion.classes.length <= CLASSES)
-        this.#change({ confusion: { epoch, classes: confusion.classes.map(String), counts: confusion.counts } })
+        this.#change({
+          confusion: { epoch, classes: confusion.classes.map(String), counts: confusion.counts },
+        })
       // One at a time: where epochs are short some are not looked at.
       this.#reading ??= this.#kernels(epoch).finally(() => (this.#reading = undefined))
     } else this.#change({ stopping: true })

@@ -167,7 +167,9 @@ export const classify: Task = {
         return {
           save: (path) => classifier.save(path),
           inspect: () =>
-            classifier.inspect((held.length === 0 ? learned : held).slice(0, LOOKED_AT).map(({ input }) => input)),
+            classifier.inspect(
+              (held.length === 0 ? learned : held).slice(0, LOOKED_AT).map(({ input }) => input),
+            ),
           async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { classPage } = await import('../report/classify.js')

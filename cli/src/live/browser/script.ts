@@ -136,9 +136,7 @@ function drawConfusion({ confusion }: LiveState): void {
   table.querySelector('thead')?.replaceChildren(rowOf('th', ['', ...classes]))
   table
     .querySelector('tbody')
-    ?.replaceChildren(
-      ...counts.map((row, i) => rowOf('td', [classes[i] as string, ...row.map(String)], i)),
-    )
+    ?.replaceChildren(...counts.map((row, i) => rowOf('td', [classes[i] as string, ...row.map(String)], i)))
   byId('confusions').hidden = false
   byId('confusion-name').textContent =
     `The validation part after epoch ${epoch}. Rows: the class; columns: what was said.`
