@@ -87,10 +87,13 @@ const model = await SequenceModel.create({
   seed: 1,
 })
 let last
-for await (const event of model.train(prefetch(shuffled(isSamples ? ofFrames() : ofRows(), { buffer: 512 }), 64), {
-  batchSize: 64,
-  lr: 1e-3,
-})) {
+for await (const event of model.train(
+  prefetch(shuffled(isSamples ? ofFrames() : ofRows(), { buffer: 512 }), 64),
+  {
+    batchSize: 64,
+    lr: 1e-3,
+  },
+)) {
   if (event.type === 'step') {
     last = event
     look(event.step)
