@@ -451,7 +451,7 @@ interface PcmOptions {
 }
 /**
  * Reads a recording: WAV of 8 to 32 bits, of floats, A-law or μ-law, FLAC, MP3, Ogg Vorbis. `ERR_S4_DATA` with its path where it is
- * damaged or of another kind.
+ * damaged or of another kind, or holds a sample that is no finite number.
  *
  * @example
  * const { samples } = await readAudio('speech.mp3', { sampleRate: 16_000, mono: true })
@@ -466,7 +466,7 @@ declare function resample(samples: ArrayLike<number>, options: ResampleOptions):
 declare function audioChunks(source: DataSource, options: ChunkOptions): AsyncIterable<RecordingPiece>;
 /**
  * The samples in a stream of bytes, such as a microphone, a socket or ffmpeg gives: pieces (frames, channels) in −1 … 1, however the
- * bytes are cut. `ERR_S4_DATA` where they end within a frame.
+ * bytes are cut. `ERR_S4_DATA` where they end within a frame, or hold a float that is no finite number.
  *
  * @example
  * for await (const frames of pcmFrames(process.stdin, { format: 's16le', frames: 1600 })) stream.push(frames)

@@ -725,6 +725,13 @@ interface InspectionOptions {
     data?: TensorLike;
     /** Length of each sequence of `data`. Default all of them as long as the array. */
     lengths?: ArrayLike<number>;
+    /** The intervals of the time steps of `data`, as in {@link Batch.intervals}. Default 1 for all. */
+    intervals?: TensorLike | ArrayLike<number>;
+    /**
+     * How many time steps of the training are one of the data, as in {@link PredictOptions.rate}. `length` and `samplingInterval` are those
+     * of the data; figures of layers are in time steps of the training all the same, as the layers have learned them. Default 1.
+     */
+    rate?: number;
     /** Time steps of the sequences that the model is for. Default those of `data`; without either there is no advice that needs it. */
     length?: number;
     /** Seconds from one time step to the next. With it times are in seconds too, and frequencies in hertz. */
@@ -790,6 +797,8 @@ interface Inspection {
     readonly samplingInterval?: number;
     /** Time steps of the sequences that the model is for, where it is known. */
     readonly length?: number;
+    /** Time steps of the training that are one of the data, where they are not as many. */
+    readonly rate?: number;
     /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
     readonly frequencies: Float64Array;
     /** The layers, from the input on. */
@@ -810,6 +819,21 @@ interface Inspection {
     toString(): string;
 }
 
+/** Outputs of a push. */
+interface StreamedTensor extends Tensor {
+    /** The time of each time step, where the push had times. */
+    readonly time?: Float64Array;
+}
+/** How the times of pushes are taken. */
+interface StreamTimeOptions {
+    /**
+     * The time between two samples that counts as an interval of 1, in the unit of the pushes' times: the intervals between the times of
+     * samples are then taken as {@link PushOptions.interval} is, and each sample must be later than the one before. Default none: times
+     * are only given back with the outputs.
+     */
+    usualInterval?: number;
+}
+
 /**
  * Type of the numbers in bytes, little-endian: 32-bit floats, signed integers of 16 bits, unsigned ones of 8, or the 8 bits of
  * the telephone's μ-law (ITU-T G.711).
@@ -821,6 +845,20 @@ interface SampleTransformOptions {
     /** Type of the numbers in frames that are bytes. Without it frames must be arrays of numbers. */
     format?: SampleFormat;
 }
+/** A frame whose samples have times. */
+interface TimedFrame {
+    /** Numbers, or bytes of whole time steps where there is a `format`. */
+    data: ArrayLike<number>;
+    /** The time of each time step, or of the first, as in {@link PushOptions.time}. */
+    time: number | ArrayLike<number>;
+}
+/** What comes of a {@link TimedFrame}. */
+interface TimedOutputs {
+    /** Outputs, (len, output). */
+    data: Float32Array | Float64Array;
+    /** The time of each time step. */
+    time: Float64Array;
+}
 
 /** Options of a push. */
 interface PushOptions {
@@ -828,6 +866,11 @@ interface PushOptions {
      * Ratio of time steps to those of training: one number, one for each sequence, or one for each sequence and time step.
      */
     interval?: number | ArrayLike<number>;
+    /**
+     * The time of each time step, in any unit: the outputs have them too. One number is that of the first, of a stream with
+     * {@link StreamTimeOptions.usualInterval}, at which the others follow. With `usualInterval` they are the intervals as well, unless `interval` says them.
+     */
+    time?: number | ArrayLike<number>;
 }
 /**
  * A model as a recurrent network with a state of its own. It is pushed inputs of any length, and gives the outputs that the
@@ -844,7 +887,7 @@ declare class ModelStream {
      * The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. `ERR_S4_NONFINITE` for an
      * input, an output or a resulting state with NaN or an infinity. A push that fails leaves the stream as it was before it.
      */
-    push(x: TensorLike, options?: PushOptions): Tensor;
+    push(x: TensorLike, options?: PushOptions): StreamedTensor;
     /**
      * As {@link ModelStream.push}, without holding up the event loop: for long inputs. An abort rejects at once. A push that
      * has not begun then leaves the state as it was; one under way goes on to its end, so that its outputs are lost and the
@@ -852,7 +895,7 @@ declare class ModelStream {
      */
     pushAsync(x: TensorLike, options?: PushOptions & {
         signal?: AbortSignal;
-    }): Promise<Tensor>;
+    }): Promise<StreamedTensor>;
     /** Number of time steps so far. */
     get position(): number;
     /**
@@ -860,7 +903,10 @@ declare class ModelStream {
      * at the same rate or another.
      */
     save(): Uint8Array;
-    /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
+    /**
+     * Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. It holds no
+     * time: the interval before the next sample is 1, unless `interval` says it.
+     */
     restore(state: Uint8Array): void;
     /** Makes an independent stream that starts from the present state of this one. */
     fork(): ModelStream;
@@ -876,7 +922,7 @@ declare class ModelStream {
      * The stream as a Node Transform in object mode, for a batch of 1: it takes frames (arrays of len·input numbers) and
      * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
      * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16), from 0 to 255 (u8), or
-     * decoded to numbers from −1 to 1 (mulaw).
+     * decoded to numbers from −1 to 1 (mulaw). A frame with times is a {@link TimedFrame}, and what comes of it {@link TimedOutputs}.
      */
     toTransform(options?: SampleTransformOptions): Transform;
     /** As {@link ModelStream.toTransform}, as a TransformStream of the web. */
@@ -897,9 +943,9 @@ declare class LiveStream {
     /**
      * The next time steps (len, input), or tokens (len) → outputs (len, output), with the next tick. Rejected pushes leave the stream
      * as it was: `ERR_S4_NONFINITE` for NaN or an infinity in input, output or state, `ERR_S4_BUSY` where more time steps would wait than
-     * `maxWaiting`, `ERR_S4_VALUE` for a push that is longer than that. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
+     * `maxWaiting`, `ERR_S4_VALUE` for a push that is longer than that. `interval` and `time` as in {@link ModelStream.push}: a number, or one for each time step.
      */
-    push(x: TensorLike, options?: PushOptions): Promise<Tensor>;
+    push(x: TensorLike, options?: PushOptions): Promise<StreamedTensor>;
     /** Time steps that have been computed. */
     get position(): number;
     /** Time steps that wait for a tick, or are in one. */
@@ -911,7 +957,7 @@ declare class LiveStream {
     save(): Promise<Uint8Array>;
     /**
      * Goes back to a saved state, after the pushes so far and before those to come. A state of another model is refused
-     * (`ERR_S4_CHECKPOINT`) and nothing changes.
+     * (`ERR_S4_CHECKPOINT`) and nothing changes. It holds no time: the interval before the next sample is 1, unless `interval` says it.
      */
     restore(state: Uint8Array): Promise<void>;
     /** Goes back to zero states and position 0, after the pushes so far and before those to come. */
@@ -931,7 +977,7 @@ declare class LiveStream {
 }
 
 /** Options of {@link SequenceModel.streams}. */
-interface StreamsOptions {
+interface StreamsOptions extends StreamTimeOptions {
     /** Number of streams that may be open at a time. The memory of their states is taken at once. */
     slots: number;
     /** Ratio of the sampling rate to that of training; multiplies every Δ. Default 1. */
@@ -1337,7 +1383,7 @@ declare class SequenceModel extends Handle {
     stream(options?: {
         batch?: number;
         rate?: number;
-    }): ModelStream;
+    } & StreamTimeOptions): ModelStream;
     /**
      * Many live streams of the model, which come and go and are computed together. See {@link ModelStreams}.
      */
@@ -1574,4 +1620,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, LiveStream, ModelStream, ModelStreams, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, F1Scores, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, Scores, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };
+export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, F1Scores, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, Scores, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamTimeOptions, StreamedTensor, StreamsOptions, Tensor, TensorLike, TimedFrame, TimedOutputs, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };

@@ -18,9 +18,10 @@ export type {
 } from './api/official.js'
 export { SequenceModel, type PredictOptions, type SaveOptions } from './api/model.js'
 export { ModelStream, type PushOptions } from './api/stream.js'
+export type { StreamedTensor, StreamTimeOptions } from './api/stream-times.js'
 export { ModelStreams, type StreamsOptions } from './api/streams.js'
 export { LiveStream } from './api/live-stream.js'
-export type { SampleTransformOptions } from './api/transforms.js'
+export type { SampleTransformOptions, TimedFrame, TimedOutputs } from './api/transforms.js'
 export type {
   GenerateOptions,
   GeneratedStep,

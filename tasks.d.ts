@@ -72,28 +72,6 @@ interface DeviceOptions {
     memoryLimit?: number;
 }
 
-/**
- * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
- * topK, topP, minP.
- */
-interface SamplingOptions {
-    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
-    temperature?: number;
-    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
-    topK?: number;
-    /**
-     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
-     * one with the smaller number comes first. Default 1: all.
-     */
-    topP?: number;
-    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
-    minP?: number;
-    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
-    repetitionPenalty?: number;
-    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
-    seed?: number;
-}
-
 /** What may be wrong with a layer. */
 type AdviceKind = 'stepTooLarge' | 'stepTooSmall' | 'unstable' | 'idleLayer' | 'idleHeads';
 
@@ -155,6 +133,8 @@ interface Inspection {
     readonly samplingInterval?: number;
     /** Time steps of the sequences that the model is for, where it is known. */
     readonly length?: number;
+    /** Time steps of the training that are one of the data, where they are not as many. */
+    readonly rate?: number;
     /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
     readonly frequencies: Float64Array;
     /** The layers, from the input on. */
@@ -175,6 +155,28 @@ interface Inspection {
     toString(): string;
 }
 
+/**
+ * How tokens are chosen. The filters come in this order, as in Hugging Face's `transformers`: repetition penalty, temperature,
+ * topK, topP, minP.
+ */
+interface SamplingOptions {
+    /** Divides the logits. 0 takes the most probable token, the first of equals. Default 1. */
+    temperature?: number;
+    /** Keeps so many of the most probable tokens, and those as probable as the last of them. Default 0: all. */
+    topK?: number;
+    /**
+     * Keeps the fewest of the most probable tokens whose probabilities sum to at least this; of two that are equally probable the
+     * one with the smaller number comes first. Default 1: all.
+     */
+    topP?: number;
+    /** Keeps tokens whose probability is at least this part of the largest. Default 0: all. */
+    minP?: number;
+    /** Divides the logits above 0 of tokens that the prompt or the text so far has, and multiplies those below 0. Default 1. */
+    repetitionPenalty?: number;
+    /** Seed of the random numbers: the same gives the same tokens. Default another one every time. */
+    seed?: number;
+}
+
 /** F1 scores. */
 interface F1Scores {
     /** 2·TP/(2·TP + FP + FN) of each class; 0 where it is neither there nor predicted. */
@@ -191,6 +193,8 @@ type Columns = Record<string, ArrayLike<number>>;
 interface ColumnHolder {
     /** The columns by name. */
     readonly columns: Readonly<Columns>;
+    /** The time of each row, in milliseconds since 1970. Where times are uneven, a forecaster takes the intervals between them. */
+    readonly time?: ArrayLike<number> | undefined;
 }
 /** One series, or several that were recorded apart, with the same columns. */
 type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[];
@@ -198,6 +202,26 @@ type SeriesData = Columns | ColumnHolder | readonly (Columns | ColumnHolder)[];
 /** What a forecaster predicts: means, normal distributions, or quantiles. */
 type Predicted = 'mean' | 'gaussian' | 'quantiles';
 
+/** One forecast of the validation part beside what came: the same window after every epoch. Of the first four targets, in their units. */
+interface EpochForecast {
+    /** Number of the series. */
+    series: number;
+    /** First row that is forecast; where the model takes intervals its steps are usual intervals after the row before. */
+    row: number;
+    /** The rows before, twice as many as steps where there are so many, by column. */
+    past: Record<string, number[]>;
+    /** What came, by column. */
+    actual: Record<string, number[]>;
+    /** The forecast, or the middle of its quantiles, by column. */
+    mean: Record<string, number[]>;
+}
+/** Which classes of the validation part are taken for which. */
+interface EpochConfusion {
+    /** The classes, in the order of the counts. */
+    classes: readonly (string | number)[];
+    /** Numbers of examples: row the actual class, column the predicted one; over all sampling rates that are validated. */
+    counts: number[][];
+}
 /** Figures of a validation. */
 interface EpochFigures {
     /** Mean squared error in deviations of the training part, of a forecaster. */
@@ -208,6 +232,10 @@ interface EpochFigures {
     f1?: number;
     /** Mean loss over the validation part, of a classifier. */
     validationLoss?: number;
+    /** One of its forecasts, of a forecaster. */
+    forecast?: EpochForecast;
+    /** Its confusions, of a classifier. */
+    confusion?: EpochConfusion;
 }
 /** The sizes and rates that a task has chosen, before it trains. */
 interface PlanEvent {
@@ -334,6 +362,12 @@ interface ForecastOptions extends TaskTrainOptions {
     levels?: readonly number[];
     /** How the rows are divided. Default 0.7, 0.1 and 0.2. */
     split?: SeriesSplit;
+    /**
+     * Whether the model takes the time between rows, from the `time` of each table: the usual interval of the training part, its median,
+     * counts as 1, and steps ahead are usual intervals. `'auto'` (default): where tables have times of which one interval is further than
+     * a tenth from the usual one. `true` needs times; `false` takes rows as evenly spaced, whatever their times.
+     */
+    intervals?: boolean | 'auto';
 }
 
 /** Figures of one way to forecast. */
@@ -369,6 +403,8 @@ interface ForecastScores {
 interface StreamRow {
     /** Number of the row, from 0. */
     row: number;
+    /** Its time, of a forecaster that takes intervals. */
+    time?: number;
     /** What was expected of each target, by the forecast made one row before; NaN until there is one. */
     expected: Record<string, number>;
     /** The standard deviation of that forecast. */
@@ -378,6 +414,14 @@ interface StreamRow {
     /** Whether it is marked: as a surprise, or as flat, a series that is quieter than it ever was. */
     mark?: 'surprise' | 'flat';
 }
+/** What a push is told beside the values. */
+interface StreamRowOptions {
+    /**
+     * The time of the row in milliseconds since 1970, later than that of the row before: of a forecaster that takes intervals, which needs
+     * it, alone.
+     */
+    time?: number;
+}
 /** A forecaster that follows a series row by row, see {@link Forecaster.stream}. */
 declare class ForecastStream {
     #private;
@@ -386,9 +430,10 @@ declare class ForecastStream {
     get position(): number;
     /**
      * The next row: the value of each target, NaN where it is missing, and of each covariate that is known ahead the value
-     * `horizon` rows later. A row that is refused leaves the stream as it was.
+     * `horizon` rows (or usual intervals) later. Of a forecaster that takes intervals each row has a `time`, for which it is expected. A row
+     * that is refused leaves the stream as it was.
      */
-    push(row: Record<string, number>): StreamRow;
+    push(row: Record<string, number>, options?: StreamRowOptions): StreamRow;
     /** Frees the network's state. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
@@ -425,8 +470,22 @@ interface BacktestForecast {
     row: number;
     /** The forecast. */
     forecast: Forecast;
-    /** What came, by column. */
+    /** What came, by column; where the model takes intervals, on the line between the rows, and NaN where that is unknown. */
     actual: Record<string, Float64Array>;
+    /** Where the model takes intervals: the time of each step, in milliseconds since 1970. */
+    time?: Float64Array;
+}
+/** Options of {@link Forecaster.forecast}. */
+interface ForecastCall {
+    /** The covariates that have to be known ahead, for the steps ahead. */
+    known?: Columns;
+    /**
+     * Times to forecast, in milliseconds since 1970, ascending, from after the last row to `horizon` usual intervals after it, in the
+     * place of the steps: of a forecaster that takes intervals alone. Default 1, 2, … usual intervals after the last row.
+     */
+    at?: ArrayLike<number>;
+    /** Ends it when it fires. */
+    signal?: AbortSignal;
 }
 /** A {@link Forecaster.backtest}. */
 interface Backtest {
@@ -468,6 +527,11 @@ declare class Forecaster {
     get targets(): readonly string[];
     /** Names of the covariates that have to be known ahead. */
     get known(): readonly string[];
+    /**
+     * The usual interval in milliseconds, which counts as 1, of a forecaster that takes the intervals between rows: its data need
+     * times. Undefined of one that takes rows as evenly spaced.
+     */
+    get interval(): number | undefined;
     /** Writes network, scales, column names and everything else to one file (safetensors). */
     save(path: FilePath): Promise<void>;
     /** The figures of forecasts of every row, beside persistence, seasonal naive and the linear model. */
@@ -479,12 +543,19 @@ declare class Forecaster {
     backtest(data: SeriesData, options?: ForecastRange): Promise<Backtest>;
     /**
      * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
-     * are given in `known` for the steps ahead, beside their past in `data`.
+     * are given in `known` for the steps ahead, beside their past in `data`. Of a forecaster that takes intervals a step is a usual
+     * interval, unless `at` names times.
      */
-    forecast(data: Columns | ColumnHolder, options?: {
-        known?: Columns;
+    forecast(data: Columns | ColumnHolder, options?: ForecastCall): Promise<Forecast>;
+    /**
+     * What the network has learned, as {@link SequenceModel.inspect} says it, and on which of the last rows of `data` (at most three
+     * look-backs, as many as it learned from at a time) its outputs of the last row depend. The seconds of a step are those between
+     * rows where `data` have times, unless `samplingInterval` says them.
+     */
+    inspect(data: Columns | ColumnHolder, options?: {
+        samplingInterval?: number;
         signal?: AbortSignal;
-    }): Promise<Forecast>;
+    }): Promise<Inspection>;
     /**
      * Follows a series row by row, in memory that does not grow: what was expected of each row, and whether it is improbable.
      * Where covariates have to be known ahead, `known` holds those of the first `horizon` rows.
@@ -753,7 +824,8 @@ declare class Classifier {
     /**
      * What the network has learned, as {@link SequenceModel.inspect} says it, and on which steps of inputs (as
      * {@link Classifier.predict} takes them) its answers depend. Steps are those that the network sees: of sound spectra, of pictures rows or
-     * pixels, of texts tokens.
+     * pixels, of texts tokens. With `rate` 2 those of series
+     * have half as many samples a second, as in {@link Classifier.predict}: see {@link InspectionOptions.rate}.
      */
     inspect(inputs: readonly (ClassInput | InputFile)[] | string, options?: {
         rate?: number;
@@ -857,6 +929,13 @@ declare class Generator {
     score(text: string | Uint8Array, options?: {
         signal?: AbortSignal;
     }): Promise<TextScore>;
+    /**
+     * What the network has learned, as {@link SequenceModel.inspect} says it, and on which tokens of a text (after the boundary that it
+     * begins with) its answer at the end depends. For a generator of `tokens: 'bytes'` bytes may be given too.
+     */
+    inspect(text: string | Uint8Array, options?: {
+        signal?: AbortSignal;
+    }): Promise<Inspection>;
     /** Frees the network. A second call does nothing. */
     dispose(): void;
     /** Called at the end of a `using` declaration's scope: disposes. */
@@ -864,4 +943,4 @@ declare class Generator {
 }
 
 export { ClassStream, Classifier, ForecastStream, Forecaster, Generator, metrics };
-export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochEvent, EpochFigures, F1Scores, Forecast, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, InputFile, InputKind, PictureScan, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };
+export type { Backtest, BacktestForecast, ClassExample, ClassExamples, ClassInput, ClassScores, ClassStreamOptions, Classification, ClassifyOptions, ColumnForecast, ColumnHolder, Columns, EndEvent, EpochConfusion, EpochEvent, EpochFigures, EpochForecast, F1Scores, Forecast, ForecastCall, ForecastFigures, ForecastOptions, ForecastRange, ForecastScores, GeneratorOptions, InputFile, InputKind, PictureScan, PlanEvent, SeriesData, SeriesSplit, StepEvent, StreamRow, StreamRowOptions, TaskEvent, TaskTrainOptions, TextFile, TextOptions, TextScore, TextSource, TokenKind, Tokenizer, WindowClass };

@@ -7,18 +7,21 @@ export {
   type BacktestForecast,
   type ColumnForecast,
   type Forecast,
+  type ForecastCall,
   type ForecastRange,
 } from './api/tasks/forecaster.js'
 export type { ForecastOptions, SeriesSplit } from './api/tasks/forecast-options.js'
 export type { ForecastFigures, ForecastScores } from './api/tasks/forecast-scores.js'
-export { ForecastStream, type StreamRow } from './api/tasks/forecast-stream.js'
+export { ForecastStream, type StreamRow, type StreamRowOptions } from './api/tasks/forecast-stream.js'
 export type { ColumnHolder, Columns, SeriesData } from './api/tasks/series.js'
 export { metrics } from './api/tasks/metrics.js'
 export type { F1Scores } from './api/scores.js'
 export type {
   EndEvent,
+  EpochConfusion,
   EpochEvent,
   EpochFigures,
+  EpochForecast,
   PlanEvent,
   StepEvent,
   TaskEvent,

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { textFolder } from 's4-node/data'
-import { Classifier, Generator } from 's4-node/tasks'
-import type { S4ErrorCode } from '../index.js'
+import { Classifier, Generator, type TaskEvent } from 's4-node/tasks'
+import { SequenceModel, type S4ErrorCode } from '../index.js'
 import { refuses, rejects } from './helpers.js'
 
 const where = { device: 'cpu', threads: 2 } as const
@@ -197,4 +197,35 @@ test('what is no input of its kind, and options of other kinds, are refused by n
   await says(t, 'ERR_S4_VALUE', Classifier.load(path, { ...where, tokens }), /no 'tokens'/)
   await says(t, 'ERR_S4_CHECKPOINT', Generator.load(path, where), /task 'classify'/)
   c.dispose()
+})
+
+test('series are inspected at the rate that is said; each epoch tells the confusions of its validation', async (t) => {
+  const made = Array.from({ length: 24 }, (_, i) => ({
+    input: Float32Array.from({ length: 48 }, (__, s) => Math.sin((s * (1 + (i % 2))) / 3 + i)),
+    label: i % 2,
+  }))
+  const told: TaskEvent[] = []
+  const small8 = { epochs: 1, features: 8, layers: 1, state: 8, onEvent: (e: TaskEvent) => told.push(e) }
+  using c = await Classifier.fit(made, { ...where, kind: 'series', ...small8 })
+  const { confusion, accuracy } = told.find((e) => e.type === 'epoch')!
+  t.deepEqual(confusion!.classes, [0, 1])
+  const sums = confusion!.counts.map((row) => row.reduce((a, b) => a + b, 0))
+  // 15 % of each class of 12.
+  t.deepEqual(sums, [2, 2])
+  t.is(accuracy, (confusion!.counts[0]![0]! + confusion!.counts[1]![1]!) / 4)
+  const path = join(folder, 'series.safetensors')
+  await c.save(path)
+  using network = await SequenceModel.load(path, { device: 'cpu', threads: 1 })
+  // What the network sees: values in deviations of the training.
+  const { input } = JSON.parse(network.extra!) as { input: { means: number[]; deviations: number[] } }
+  const half = made[3]!.input.filter((_, s) => s % 2 === 0)
+  const scaled = half.map((x) => (x - input.means[0]!) / input.deviations[0]!)
+  const data = { data: scaled, shape: [1, 24, 1] }
+  const found = await c.inspect([half], { rate: 2, samplingInterval: 0.02 })
+  const [right, wrong] = [await network.inspect({ data, rate: 2 }), await network.inspect({ data })]
+  const differs = (a: Float64Array, b: Float64Array) => Math.max(...a.map((x, i) => Math.abs(x - b[i]!)))
+  const size = Math.max(...right.influence!.data)
+  t.true(differs(found.influence!.data, right.influence!.data) < 1e-5 * size)
+  t.true(differs(found.influence!.data, wrong.influence!.data) > 1e-2 * size, 'a rate changes what is seen')
+  t.deepEqual([found.rate, found.length, found.samplingInterval], [2, 24, 0.02])
 })

@@ -87,6 +87,31 @@ test('the influence of inputs is the gradient, by finite differences', async (t)
     )
   }
   for (const { change } of layers) t.true(change! > 0.001 && Number.isFinite(change))
+  // At another rate, and with intervals, as predictions at that rate and with these intervals.
+  const intervals = Float64Array.from({ length: 18 }, (_, i) => 0.3 + (i % 5))
+  for (const call of [{ rate: 2.5 }, { intervals }]) {
+    const at = await model.inspect({ data, ...call })
+    const sum = (x: Float64Array, row: number) => {
+      const y = model.predictSync({ data: x, shape: [2, 9, 1] }, call).data
+      return y[(row * 9 + 8) * 2]! + y[(row * 9 + 8) * 2 + 1]!
+    }
+    for (let i = 0; i < 18; i++) {
+      const moved = (by: number) => sum(data.data.with(i, data.data[i]! + by), i < 9 ? 0 : 1)
+      const expected = Math.abs(moved(1e-6) - moved(-1e-6)) / 2e-6
+      const found = at.influence!.data[i]!
+      t.true(Math.abs(found - expected) < 1e-6 * (1 + expected), `${i}: ${found} ${expected}`)
+    }
+  }
+  // Sequences of 100 steps at rate 4 are as long as 400 of the training, and as one of them lasts a quarter of theirs.
+  const slow = await model.inspect({ length: 100, rate: 4, samplingInterval: 2 })
+  const usual = await model.inspect({ length: 400, samplingInterval: 0.5 })
+  t.deepEqual(slow.advice, usual.advice)
+  t.deepEqual(slow.layers, usual.layers)
+  t.deepEqual([slow.length, slow.rate, slow.samplingInterval], [100, 4, 2])
+  t.regex(
+    slow.text,
+    /^for sequences of 100 steps \(3\.33 min\), each as long as 4 of the training; in those:\n/,
+  )
   using tokens = await SequenceModel.create({
     encoder: 'embedding',
     vocabulary: 5,

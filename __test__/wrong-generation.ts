@@ -82,13 +82,31 @@ export const generationRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       {
         receiver: onModel,
-        args: () => [{ data: x(), lengths: [3, 2], length: 3, samplingInterval: 0.5, signal: signal() }],
+        args: () => [
+          {
+            data: x(),
+            lengths: [3, 2],
+            intervals: { data: [0.5, 2, 1, 1, 3, 1], shape: [2, 3] },
+            rate: 1.5,
+            length: 3,
+            samplingInterval: 0.5,
+            signal: signal(),
+          },
+        ],
+      },
+      {
+        under: 'options.intervals[]',
+        receiver: onModel,
+        args: () => [{ data: x(), intervals: [0.5, 2, 1, 1, 3, 1] }],
       },
     ],
     legal: {
       'options.data.data[]': REAL,
       'options.length': ['2**31'],
       'options.samplingInterval': RATIO,
+      'options.rate': RATIO,
+      'options.intervals.data[]': RATIO,
+      'options.intervals[]': RATIO,
     },
     words: { 'options.data*': ['input', 'data'] },
   },

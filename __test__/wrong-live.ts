@@ -55,7 +55,9 @@ export const liveRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       {
         receiver: onModel,
-        args: () => [{ slots: 2, rate: 1.5, tickMilliseconds: 1, tickSteps: 3, maxWaiting: 10 }],
+        args: () => [
+          { slots: 2, rate: 1.5, tickMilliseconds: 1, tickSteps: 3, maxWaiting: 10, usualInterval: 3 },
+        ],
       },
     ],
     legal: {
@@ -63,6 +65,7 @@ export const liveRecipes: Readonly<Record<string, Recipe>> = {
       'options.tickMilliseconds': ['0'],
       'options.tickSteps': ['2**31'],
       'options.maxWaiting': ['2**31'],
+      'options.usualInterval': ['0.5', '2**31'],
     },
   },
   ...Object.fromEntries(
@@ -72,7 +75,7 @@ export const liveRecipes: Readonly<Record<string, Recipe>> = {
     right: [
       {
         receiver: () => onLive(),
-        args: () => [noisy([3, 1]), { interval: [1, 2, 1] }],
+        args: () => [noisy([3, 1]), { interval: [1, 2, 1], time: [1, 2, 4] }],
       },
       { under: 'x', receiver: () => onLive(), args: () => [noisy([3, 1])] },
       {
@@ -82,7 +85,12 @@ export const liveRecipes: Readonly<Record<string, Recipe>> = {
         legal: { 'x.data': ['a BigUint64Array'], 'x.data[]': ['0'] },
       },
     ],
-    legal: { 'x.data[]': REAL, 'options.interval': RATIO, 'options.interval[]': RATIO },
+    legal: {
+      'x.data[]': REAL,
+      'options.interval': RATIO,
+      'options.interval[]': RATIO,
+      'options.time[]': [...REAL, '1e300'],
+    },
     words: pushWords,
   },
   'LiveStream#restore': { right: [{ receiver: () => onLive(), args: () => [savedState] }] },

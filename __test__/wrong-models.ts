@@ -262,10 +262,11 @@ const pushLegal: Recipe['legal'] = {
   'x.data[]': REAL,
   'options.interval': RATIO,
   'options.interval[]': RATIO,
+  'options.time[]': [...REAL, '1e300'],
 }
 const pushWords = { 'x*': ['input', 'tokens', 'rows'] }
 const push = (more: () => object = () => ({})): readonly Arguments[] => [
-  { receiver: streamOn, args: () => [x(), { interval: [1, 1, 2, 1, 1, 1], ...more() }] },
+  { receiver: streamOn, args: () => [x(), { interval: [1, 1, 2, 1, 1, 1], time: [1, 2, 4], ...more() }] },
   { under: 'x', receiver: streamOn, args: () => [x(), more()] },
   {
     under: 'x',
@@ -423,8 +424,8 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     words: { '*.target[]': ['labels'] },
   },
   'SequenceModel#stream': {
-    right: [{ receiver: onModel, args: () => [{ batch: 2, rate: 1.5 }] }],
-    legal: { 'options.rate': RATIO },
+    right: [{ receiver: onModel, args: () => [{ batch: 2, rate: 1.5, usualInterval: 3 }] }],
+    legal: { 'options.rate': RATIO, 'options.usualInterval': ['0.5', '2**31'] },
   },
   'SequenceModel#swapAverage': bare(onModel),
   ...Object.fromEntries(

@@ -4,10 +4,13 @@ import { join } from 'node:path'
 import { Forecaster, Generator } from '../tasks.js'
 import { device } from './helpers.js'
 import { folder, LEARNING, ownTokens, signal, tiny, wave, where } from './wrong-learning.js'
-import { ANY_LENGTH, REAL } from './wrong-layers.js'
+import { ANY_LENGTH, RATIO, REAL } from './wrong-layers.js'
 import type { Receiver, Recipe } from './wrong-table.js'
 
 const columns = (rows = 40) => ({ x: wave(rows), k: wave(rows, 1) })
+/** Beyond every number that is tried in the place of a first time, and further apart than they round. */
+const times = (rows = 40) => Float64Array.from({ length: rows }, (_, t) => 2 ** 54 + 4096 * t)
+const timedTable = () => ({ columns: columns(), time: times() })
 const forecastOptions = () => ({
   ...tiny(),
   horizon: 2,
@@ -20,6 +23,8 @@ const forecastOptions = () => ({
   split: { train: 0.6, validation: 0.2, test: 0.2 },
 })
 const fitted = await Forecaster.fit(columns(), forecastOptions() as never)
+const timedOptions = () => ({ ...forecastOptions(), intervals: true })
+const fittedByTime = await Forecaster.fit(timedTable(), timedOptions() as never)
 const saidIn = join(folder, 'text')
 const saying = 'ab cd '.repeat(30)
 const generatorOptions = () => ({ ...tiny(), tokens: ownTokens(), window: 16, validation: 0.2 })
@@ -28,17 +33,21 @@ const writer = await Generator.fit(saying, generatorOptions() as never)
 const byteWriter = await Generator.fit(saying, { ...generatorOptions(), tokens: 'bytes' } as never)
 const files = {
   forecaster: join(folder, 'f'),
+  byTime: join(folder, 't'),
   generator: join(folder, 'g'),
   bytes: join(folder, 'b'),
 }
 await byteWriter.save(files.bytes)
 await writer.save(files.generator)
 await fitted.save(files.forecaster)
+await fittedByTime.save(files.byTime)
 
-const forecaster = async (): Promise<Receiver & { self: Forecaster }> => {
-  const self = await Forecaster.load(files.forecaster, { device: device() as 'cpu', threads: 1 })
+const loaded = (file: string) => async (): Promise<Receiver & { self: Forecaster }> => {
+  const self = await Forecaster.load(file, { device: device() as 'cpu', threads: 1 })
   return { self, observe: () => '', close: () => self.dispose() }
 }
+const forecaster = loaded(files.forecaster)
+const byTime = loaded(files.byTime)
 const writers = async (): Promise<Receiver & { self: Generator }> => {
   const options = { device: device() as 'cpu', threads: 1, tokens: ownTokens() }
   const self = await Generator.load(files.generator, options)
@@ -48,8 +57,8 @@ const byteWriters = async (): Promise<Receiver & { self: Generator }> => {
   const self = await Generator.load(files.bytes, { device: device() as 'cpu', threads: 1 })
   return { self, observe: () => '', close: () => self.dispose() }
 }
-const forecastStream = async () => {
-  const { self, close } = await forecaster()
+const streamOf = (open: typeof forecaster) => async () => {
+  const { self, close } = await open()
   const stream = self.stream({ known: { k: [0, 1] } })
   return { self: stream, observe: () => '', close }
 }
@@ -57,13 +66,14 @@ const forecastStream = async () => {
 const VALUES = [...REAL, 'NaN'] as const
 const LARGE = [...REAL, '1e300'] as const
 /** Columns are told by their own names too. */
-const COLUMNS: Recipe['words'] = { '*.columns': ['column', 'data'], '*.columns{}': ['column'] }
+const COLUMNS: Recipe['words'] = { '*.columns': ['column', 'data'], '*.columns{}': ['column', 'time'] }
 const RANGE: Recipe['legal'] = {
   'data{}': ['one element less'],
   'data[]{}': ['one element less'],
   'data.columns{}': ['one element less'],
   'data[].columns{}': ['one element less'],
   '*{}[]': VALUES,
+  '*.time[]': REAL,
   'options.from': ['0'],
   'options.stride': ['2**31'],
   'options.to': ['2**31'],
@@ -78,8 +88,9 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         under,
         args: () => [[columns(), columns()], forecastOptions()],
       })),
-      { under: 'data.', args: () => [{ columns: columns() }, forecastOptions()] },
-      { under: 'data[].', args: () => [[{ columns: columns() }], forecastOptions()] },
+      { under: 'data.', args: () => [timedTable(), forecastOptions()] },
+      { under: 'data[].', args: () => [[timedTable()], forecastOptions()] },
+      { under: 'options.intervals', args: () => [timedTable(), timedOptions()] },
     ],
     legal: {
       ...LEARNING,
@@ -88,6 +99,7 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       'data.columns{}': ['one element less'],
       'data[].columns{}': ['one element less'],
       '*{}[]': VALUES,
+      '*.time[]': REAL,
       'options.lr': ['0', '0.5'],
       'options.ssmLr': ['0', '0.5'],
       'options.weightDecay': ['0', '0.5'],
@@ -119,8 +131,8 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         receiver: forecaster,
         args: () => [[columns(), columns()], range()],
       })),
-      { under: 'data.', receiver: forecaster, args: () => [{ columns: columns() }, range()] },
-      { under: 'data[].', receiver: forecaster, args: () => [[{ columns: columns() }], range()] },
+      { under: 'data.', receiver: byTime, args: () => [timedTable(), range()] },
+      { under: 'data[].', receiver: byTime, args: () => [[timedTable()], range()] },
     ],
     legal: RANGE,
     words: COLUMNS,
@@ -133,8 +145,8 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
         receiver: forecaster,
         args: () => [[columns(), columns()], range()],
       })),
-      { under: 'data.', receiver: forecaster, args: () => [{ columns: columns() }, range()] },
-      { under: 'data[].', receiver: forecaster, args: () => [[{ columns: columns() }], range()] },
+      { under: 'data.', receiver: byTime, args: () => [timedTable(), range()] },
+      { under: 'data[].', receiver: byTime, args: () => [[timedTable()], range()] },
     ],
     legal: RANGE,
     words: COLUMNS,
@@ -144,16 +156,36 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
       { receiver: forecaster, args: () => [columns(), { known: { k: [1, 2] }, signal: signal() }] },
       {
         under: 'data.',
-        receiver: forecaster,
-        args: () => [{ columns: columns() }, { known: { k: [1, 2] } }],
+        receiver: byTime,
+        args: () => [timedTable(), { known: { k: [1, 2] } }],
+      },
+      {
+        under: 'options.at',
+        receiver: byTime,
+        args: () => [timedTable(), { known: { k: [1, 2] }, at: [2 ** 54 + 40.5 * 4096] }],
       },
     ],
     words: COLUMNS,
     legal: {
-      'data.columns{}': ANY_LENGTH,
+      'data.columns{}': ['one element less'],
       'data{}': ANY_LENGTH,
       'options.known{}': ['one element more'],
       '*{}[]': VALUES,
+      '*.time[]': REAL,
+    },
+  },
+  'tasks Forecaster#inspect': {
+    right: [
+      { receiver: forecaster, args: () => [columns(), { samplingInterval: 0.5, signal: signal() }] },
+      { under: 'data.', receiver: byTime, args: () => [timedTable(), {}] },
+    ],
+    words: COLUMNS,
+    legal: {
+      'data.columns{}': ['one element less'],
+      'data{}': ['one element less'],
+      '*{}[]': VALUES,
+      '*.time[]': REAL,
+      'options.samplingInterval': RATIO,
     },
   },
   'tasks Forecaster#stream': {
@@ -163,11 +195,18 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
   'tasks Forecaster#dispose': { right: [{ receiver: forecaster, args: () => [] }] },
   'tasks Forecaster#[Symbol.dispose]': { right: [{ receiver: forecaster, args: () => [] }] },
   'tasks ForecastStream#push': {
-    right: [{ receiver: forecastStream, args: () => [{ x: 1, k: 2 }] }],
-    legal: { 'row{}': VALUES },
+    right: [
+      { receiver: streamOf(forecaster), args: () => [{ x: 1, k: 2 }] },
+      {
+        under: 'options',
+        receiver: streamOf(byTime),
+        args: () => [{ x: 1, k: 2 }, { time: 5 }],
+      },
+    ],
+    legal: { 'row{}': VALUES, 'options.time': REAL },
   },
-  'tasks ForecastStream#dispose': { right: [{ receiver: forecastStream, args: () => [] }] },
-  'tasks ForecastStream#[Symbol.dispose]': { right: [{ receiver: forecastStream, args: () => [] }] },
+  'tasks ForecastStream#dispose': { right: [{ receiver: streamOf(forecaster), args: () => [] }] },
+  'tasks ForecastStream#[Symbol.dispose]': { right: [{ receiver: streamOf(forecaster), args: () => [] }] },
   'tasks Generator.fit': {
     right: [
       { args: () => [saying, generatorOptions()] },
@@ -262,6 +301,10 @@ export const taskRecipes: Readonly<Record<string, Recipe>> = {
   'tasks Generator#score': {
     right: [{ receiver: byteWriters, args: () => ['ab cd', { signal: signal() }] }],
     legal: { text: ['"a\\u0000b"', 'all zeros'] },
+  },
+  'tasks Generator#inspect': {
+    right: [{ receiver: byteWriters, args: () => ['ab cd', { signal: signal() }] }],
+    legal: { text: ['""', 'no bytes', '"a\\u0000b"', 'all zeros'] },
   },
   'tasks Generator#dispose': { right: [{ receiver: writers, args: () => [] }] },
   'tasks Generator#[Symbol.dispose]': { right: [{ receiver: writers, args: () => [] }] },

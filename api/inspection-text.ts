@@ -24,7 +24,7 @@ const UNITS = [
 ] as const
 
 /** Seconds in the unit that suits them. */
-function secondsText(seconds: number): string {
+export function secondsText(seconds: number): string {
   const [size, unit] = UNITS.find(([least]) => seconds >= least) ?? [1e-9, 'ns']
   return `${short(seconds / size)} ${unit}`
 }
@@ -41,6 +41,7 @@ export function durationText(steps: number, samplingInterval: number | undefined
 interface Figures {
   readonly samplingInterval?: number
   readonly length?: number
+  readonly rate?: number
   readonly frequencies: Float64Array
   readonly layers: readonly {
     readonly name: string
@@ -90,11 +91,16 @@ function influenceLine(
 
 /** The text of an inspection. */
 export function inspectionText(figures: Figures): string {
-  const { samplingInterval, length, frequencies, layers, influence, advice } = figures
+  const { samplingInterval: interval, length, rate = 1, frequencies, layers, influence, advice } = figures
+  // Of the layers time steps are those of the training.
+  const samplingInterval = interval === undefined ? undefined : interval / rate
   const time = (steps: number) => durationText(steps, samplingInterval)
   const middle = (x: { steps: Float64Array }) => time(medianOf(x.steps))
   const lines: string[] = []
-  if (length !== undefined) lines.push(`for sequences of ${time(length)}`)
+  if (length !== undefined)
+    lines.push(
+      `for sequences of ${durationText(length, interval)}${rate === 1 ? '' : `, each as long as ${rate} of the training; in those:`}`,
+    )
   for (const layer of layers) {
     const {
       name,
@@ -125,7 +131,7 @@ export function inspectionText(figures: Figures): string {
         (idleHeads.length === 0 ? '' : `; ${idleHeads.length} of ${strength.length} heads do nothing`),
     )
   }
-  if (influence !== undefined) lines.push(influenceLine(influence, time))
+  if (influence !== undefined) lines.push(influenceLine(influence, (steps) => durationText(steps, interval)))
   lines.push(...(advice.length === 0 ? ['nothing looks wrong'] : advice.map(({ text }) => `! ${text}`)))
   return lines.join('\n')
 }

@@ -6,7 +6,7 @@ import { rejectUnknownOptions, stepRatio, wholeNumber } from './check.js'
 import { throwIfAborted } from './error.js'
 import { inspectionText } from './inspection-text.js'
 import { adviceOn, type AdviceKind } from './step-advice.js'
-import { rowLengths, type TensorLike } from './tensor.js'
+import { rateOf, rowLengths, stepsIntervals, type TensorLike } from './tensor.js'
 
 /** Options of {@link SequenceModel.inspect}. */
 export interface InspectionOptions {
@@ -14,6 +14,13 @@ export interface InspectionOptions {
   data?: TensorLike
   /** Length of each sequence of `data`. Default all of them as long as the array. */
   lengths?: ArrayLike<number>
+  /** The intervals of the time steps of `data`, as in {@link Batch.intervals}. Default 1 for all. */
+  intervals?: TensorLike | ArrayLike<number>
+  /**
+   * How many time steps of the training are one of the data, as in {@link PredictOptions.rate}. `length` and `samplingInterval` are those
+   * of the data; figures of layers are in time steps of the training all the same, as the layers have learned them. Default 1.
+   */
+  rate?: number
   /** Time steps of the sequences that the model is for. Default those of `data`; without either there is no advice that needs it. */
   length?: number
   /** Seconds from one time step to the next. With it times are in seconds too, and frequencies in hertz. */
@@ -73,6 +80,8 @@ export interface Inspection {
   readonly samplingInterval?: number
   /** Time steps of the sequences that the model is for, where it is known. */
   readonly length?: number
+  /** Time steps of the training that are one of the data, where they are not as many. */
+  readonly rate?: number
   /** The frequencies of {@link InspectedLayer.gain}, in cycles a time step, 0.0001 to 0.5. */
   readonly frequencies: Float64Array
   /** The layers, from the input on. */
@@ -130,12 +139,15 @@ export async function inspectModel(
   model: ModelShape,
   options: InspectionOptions,
 ): Promise<Inspection> {
-  const names = ['data', 'lengths', 'length', 'samplingInterval', 'signal']
+  const names = ['data', 'lengths', 'intervals', 'rate', 'length', 'samplingInterval', 'signal']
   const given = rejectUnknownOptions(op, options, names)
   const { signal } = given
   throwIfAborted(op, signal)
   const input = given.data === undefined ? undefined : nativeInput(op, model, given.data)
   const lengths = rowLengths(op, given.lengths, input?.batch ?? 0)
+  const sizes = [input?.batch ?? 0, input?.len ?? 0]
+  const intervals = stepsIntervals(op, given.intervals, sizes, model.dtype)
+  const rate = rateOf(op, given.rate)
   const length =
     given.length === undefined
       ? (lengths?.reduce((a, b) => Math.max(a, b), 1) ?? input?.len)
@@ -148,7 +160,7 @@ export async function inspectModel(
   let figures: DataFigures | undefined
   if (input !== undefined) {
     const { data, batch, len } = input
-    const call = { lengths, algorithm: model.algorithm }
+    const call = { lengths, intervals, rate, algorithm: model.algorithm }
     figures = await access.read(
       'inspect',
       (handle, cancel) => handle.inspectData(data, batch, len, call, cancel),
@@ -156,18 +168,19 @@ export async function inspectModel(
     )
   }
   const found = await access.read('inspect', (handle, cancel) => handle.inspectLayers(at, cancel), signal)
-  const layers = found.map((layer, i) =>
-    layerOf(i, layer, model.config.state, figures?.change[i], samplingInterval),
-  )
+  // The layers' own time steps are those of the training.
+  const step = samplingInterval === undefined ? undefined : samplingInterval / rate
+  const layers = found.map((layer, i) => layerOf(i, layer, model.config.state, figures?.change[i], step))
   const plain = {
     ...(samplingInterval !== undefined && { samplingInterval }),
     ...(length !== undefined && { length }),
+    ...(rate !== 1 && { rate }),
     frequencies: at,
     layers,
     ...(figures !== undefined && {
       influence: { data: figures.influence, shape: [input?.batch as number, input?.len as number] },
     }),
-    advice: layers.flatMap((layer, i) => adviceOn(layer, i, length, samplingInterval)),
+    advice: layers.flatMap((layer, i) => adviceOn(layer, i, length && length * rate, step)),
   }
   const text = inspectionText(plain)
   return { ...plain, text, toString: () => text }

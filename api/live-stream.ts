@@ -14,6 +14,7 @@ import {
   type Tensor,
   type TensorLike,
 } from './tensor.js'
+import { lastTime, stepTimes, timedIntervals, type StreamedTensor } from './stream-times.js'
 import { FramePusher, nodeTransform, webTransform, type SampleTransformOptions } from './transforms.js'
 
 /** A push of a live stream that waits for the next tick. */
@@ -21,9 +22,12 @@ export interface WaitingPush {
   readonly data: Floats | Int32Array
   readonly len: number
   readonly intervals: Floats | undefined
+  /** The push as it waited, where intervals between times were added when it was to be computed. */
+  readonly untimed?: WaitingPush
+  readonly time: Float64Array | undefined
   /** Whether it is computed apart from the stream's other pushes, since they have failed together. */
   alone: boolean
-  readonly resolve: (outputs: Tensor) => void
+  readonly resolve: (outputs: StreamedTensor) => void
   readonly reject: (error: unknown) => void
 }
 
@@ -49,6 +53,8 @@ export interface LiveStreams {
   readonly input: number | undefined
   /** Time steps that a stream may have waiting. */
   readonly maxWaiting: number
+  /** The interval of times that counts as 1. */
+  readonly usual: number | undefined
   /** Something has been added to the stream's queue. */
   wake(): void
   /** Frees the stream's slot. */
@@ -72,6 +78,9 @@ export class LiveStream {
   #queue: (WaitingPush | WaitingCall)[] = []
   #waiting = 0
   #position = 0
+  /** The time of the last step that was computed, and of the last that was pushed, where they are known. */
+  #last: number | undefined
+  #pushed: number | undefined
   #disposed = false
 
   private constructor(streams: LiveStreams, slot: number) {
@@ -96,12 +105,12 @@ export class LiveStream {
   /**
    * The next time steps (len, input), or tokens (len) → outputs (len, output), with the next tick. Rejected pushes leave the stream
    * as it was: `ERR_S4_NONFINITE` for NaN or an infinity in input, output or state, `ERR_S4_BUSY` where more time steps would wait than
-   * `maxWaiting`, `ERR_S4_VALUE` for a push that is longer than that. `interval` as in {@link ModelStream.push}: a number, or one for each time step.
+   * `maxWaiting`, `ERR_S4_VALUE` for a push that is longer than that. `interval` and `time` as in {@link ModelStream.push}: a number, or one for each time step.
    */
-  async push(x: TensorLike, options: PushOptions = {}): Promise<Tensor> {
+  async push(x: TensorLike, options: PushOptions = {}): Promise<StreamedTensor> {
     const op = this.#checkLive('push')
-    const { interval } = rejectUnknownOptions(op, options, ['interval'])
-    const { dtype, input, maxWaiting } = this.#streams
+    const { interval, time: times } = rejectUnknownOptions(op, options, ['interval', 'time'])
+    const { dtype, input, maxWaiting, usual } = this.#streams
     const given = input === undefined ? checkTensor(op, 'tokens', x, 1) : checkTensor(op, 'input', x, 2)
     const { shape } = given
     if (input !== undefined && shape[1] !== input)
@@ -112,13 +121,15 @@ export class LiveStream {
         ? Int32Array.from(integers(op, 'tokens', given.data))
         : floats(op, 'input', given.data, dtype).slice()
     const intervals = stepIntervals(op, interval, [1, len], dtype)?.slice()
+    const time = stepTimes(op, times, len, usual, this.#pushed)
     if (len > maxWaiting)
       throw fail('ERR_S4_VALUE', op, `input of at most ${maxWaiting} time steps (maxWaiting)`, len)
     if (this.#waiting + len > maxWaiting)
       throw fail('ERR_S4_BUSY', op, `at most ${maxWaiting} time steps that wait`, this.#waiting + len)
     this.#waiting += len
+    this.#pushed = lastTime(time, len, usual, this.#pushed)
     return new Promise((resolve, reject) => {
-      this.#queue.push({ data, len, intervals, alone: false, resolve, reject })
+      this.#queue.push({ data, len, intervals, time, alone: false, resolve, reject })
       this.#streams.wake()
     })
   }
@@ -146,7 +157,7 @@ export class LiveStream {
 
   /**
    * Goes back to a saved state, after the pushes so far and before those to come. A state of another model is refused
-   * (`ERR_S4_CHECKPOINT`) and nothing changes.
+   * (`ERR_S4_CHECKPOINT`) and nothing changes. It holds no time: the interval before the next sample is 1, unless `interval` says it.
    */
   async restore(state: Uint8Array): Promise<void> {
     const op = this.#checkLive('restore')
@@ -161,6 +172,7 @@ export class LiveStream {
 
   /** Puts a call into the queue. */
   #call(kind: WaitingCall['kind'], state?: Uint8Array): Promise<Uint8Array | undefined> {
+    if (kind !== 'save') this.#pushed = undefined
     return new Promise((resolve, reject) => {
       this.#queue.push({ kind, ...(state && { state }), resolve, reject })
       this.#streams.wake()
@@ -187,10 +199,7 @@ export class LiveStream {
       this.#checkLive(method),
       input ?? 1,
       options,
-      async (data, len) => {
-        const y = await this.push({ data, shape: input === undefined ? [len] : [len, input] })
-        return y.data
-      },
+      (data, len, time) => this.push({ data, shape: input === undefined ? [len] : [len, input] }, { time }),
       maxWaiting,
     )
   }
@@ -239,23 +248,41 @@ export class LiveStream {
       if (count > 0 && (waiting.alone || first.alone || steps > MOST_STEPS)) break
       count++
     }
-    return { pushes: this.#queue.splice(0, count) as WaitingPush[] }
+    return { pushes: this.#timed(this.#queue.splice(0, count) as WaitingPush[]) }
+  }
+
+  /** The pushes with the intervals between their times, which begin where the last one that was computed has ended. */
+  #timed(pushes: WaitingPush[]): WaitingPush[] {
+    const { usual, dtype } = this.#streams
+    if (usual === undefined) return pushes
+    let last = this.#last
+    return pushes.map((push) => {
+      const { time, intervals, len } = push
+      const between = time && !intervals ? timedIntervals(time, usual, last) : intervals
+      last = lastTime(time, len, usual, last)
+      return between === intervals
+        ? push
+        : { ...push, intervals: floats('LiveStream.push', 'time', between!, dtype), untimed: push }
+    })
   }
 
   /** @internal The tick has computed `pushes`, whose outputs these are. */
   succeed(pushes: readonly WaitingPush[], outputs: readonly Tensor[]): void {
-    for (const [i, { len, resolve }] of pushes.entries()) {
+    for (const [i, { len, time, resolve }] of pushes.entries()) {
       this.#position += len
       this.#waiting -= len
-      resolve(outputs[i] as Tensor)
+      this.#last = lastTime(time, len, this.#streams.usual, this.#last)
+      resolve({ ...(outputs[i] as Tensor), ...(time && { time }) })
     }
   }
 
   /** @internal The tick has failed on `pushes` together: each is tried on its own. */
   tryAlone(pushes: readonly WaitingPush[]): void {
     if (this.#disposed) return this.refuse(pushes, disposedError())
-    for (const push of pushes) push.alone = true
-    this.#queue.unshift(...pushes)
+    // Their intervals are counted anew: one before them may be refused.
+    const own = pushes.map((push) => push.untimed ?? push)
+    for (const push of own) push.alone = true
+    this.#queue.unshift(...own)
   }
 
   /** @internal The tick has failed on `pushes`. */
@@ -269,6 +296,7 @@ export class LiveStream {
   /** @internal The tick has made a call, after which the stream is at `position`; of `save` the state. */
   answer(call: WaitingCall, position: number | undefined, saved?: Uint8Array): void {
     if (position !== undefined) this.#position = position
+    if (call.kind !== 'save') this.#last = undefined
     call.resolve(saved)
   }
 

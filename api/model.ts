@@ -41,6 +41,7 @@ import {
   type SsmAlgorithm,
 } from './options.js'
 import { inspectModel, type Inspection, type InspectionOptions } from './inspection.js'
+import { usualIntervalOf, type StreamTimeOptions } from './stream-times.js'
 import { ModelStream } from './stream.js'
 import { ModelStreams, type StreamsOptions } from './streams.js'
 import {
@@ -421,15 +422,17 @@ export class SequenceModel extends Handle {
   }
 
   /** The model as a recurrent network, which is given inputs piece by piece. It starts from zero states. */
-  stream(options: { batch?: number; rate?: number } = {}): ModelStream {
+  stream(options: { batch?: number; rate?: number } & StreamTimeOptions = {}): ModelStream {
     const op = this.access.checkLive('stream')
-    const given = rejectUnknownOptions(op, options, ['batch', 'rate'])
+    const given = rejectUnknownOptions(op, options, ['batch', 'rate', 'usualInterval'])
+    const usual = usualIntervalOf(op, given.usualInterval)
     const { batch: rows = 1 } = given
     const batch = wholeNumber(op, 'batch', rows, 1, 1 << 24)
     const rate = rateOf(op, given.rate)
     const id = this.access.sync('stream', (handle) => handle.streamOpen(batch, rate))
     const output = callNative(() => this.access.handle.outputShape(batch, 1)).at(-1) as number
-    return ModelStream.open(this.access, this.dtype, id, { batch, input: inputWidth(this.config), output })
+    const input = inputWidth(this.config)
+    return ModelStream.open(this.access, this.dtype, id, { usual, batch, input, output })
   }
 
   /**
@@ -443,7 +446,9 @@ export class SequenceModel extends Handle {
       'tickMilliseconds',
       'tickSteps',
       'maxWaiting',
+      'usualInterval',
     ])
+    const usual = usualIntervalOf(op, given.usualInterval)
     const slots = wholeNumber(op, 'slots', given.slots, 1, 1 << 24)
     const rate = rateOf(op, given.rate)
     const { tickMilliseconds = 0, tickSteps, maxWaiting = 1 << 16 } = given
@@ -457,6 +462,7 @@ export class SequenceModel extends Handle {
       tickMilliseconds,
       tickSteps: tickSteps ?? Infinity,
       maxWaiting,
+      usual,
       input: inputWidth(this.config),
       output,
     })

@@ -92,6 +92,11 @@ export class SampleReader {
     return Float32Array.from({ length: completeBytes / size }, (_, i) => at(view, i * size))
   }
 
+  /** Whether bytes of an incomplete time step wait for others. */
+  get isBetween(): boolean {
+    return this.#incomplete.length > 0
+  }
+
   /** At the end of the bytes: the error of a time step that is incomplete, or null. */
   endError(): Error | null {
     const left = this.#incomplete.length

@@ -5,6 +5,7 @@ import type { NativeAccess } from './access.js'
 import { bytesOf, rejectUnknownOptions } from './check.js'
 import { fail } from './error.js'
 import { generate, type GeneratedStep, type GenerateOptions, type TokenSequences } from './generate.js'
+import { lastTime, stepTimes, timedIntervals, type StreamedTensor } from './stream-times.js'
 import { FramePusher, nodeTransform, webTransform, type SampleTransformOptions } from './transforms.js'
 import {
   allocate,
@@ -15,7 +16,6 @@ import {
   stepIntervals,
   tensor,
   type Dtype,
-  type Tensor,
   type TensorLike,
 } from './tensor.js'
 
@@ -24,6 +24,8 @@ import {
  * step.
  */
 interface StreamShape {
+  /** The interval of times that counts as 1. */
+  readonly usual: number | undefined
   readonly batch: number
   readonly input: number | undefined
   readonly output: number
@@ -41,6 +43,11 @@ export interface PushOptions {
    * Ratio of time steps to those of training: one number, one for each sequence, or one for each sequence and time step.
    */
   interval?: number | ArrayLike<number>
+  /**
+   * The time of each time step, in any unit: the outputs have them too. One number is that of the first, of a stream with
+   * {@link StreamTimeOptions.usualInterval}, at which the others follow. With `usualInterval` they are the intervals as well, unless `interval` says them.
+   */
+  time?: number | ArrayLike<number>
 }
 
 /**
@@ -56,6 +63,8 @@ export class ModelStream {
   readonly #dtype: Dtype
   readonly #id: number
   readonly #shape: StreamShape
+  /** The time of the last time step, where it is known. */
+  #last: number | undefined
   #disposed = false
 
   private constructor(access: NativeAccess<NativeModel>, dtype: Dtype, id: number, shape: StreamShape) {
@@ -83,7 +92,7 @@ export class ModelStream {
 
   /** Checks the input and the options of a push, and converts them to the addon's types. */
   #pushCall(op: string, x: TensorLike, options: PushOptions) {
-    const { batch, input, output } = this.#shape
+    const { batch, input, output, usual } = this.#shape
     const dtype = this.#dtype
     const given = input === undefined ? checkTensor(op, 'tokens', x, 2) : checkTensor(op, 'input', x, 3)
     const { shape: sizes } = given
@@ -93,22 +102,29 @@ export class ModelStream {
     const data =
       input === undefined ? integers(op, 'tokens', given.data) : floats(op, 'input', given.data, dtype)
     const len = sizes[1] as number
-    const isOneNumber = typeof options.interval === 'number'
-    const interval = stepIntervals(op, options.interval, isOneNumber ? [batch] : [batch, len], dtype)
-    return { data, len, interval, shape: [batch, len, output] as const }
+    const time = stepTimes(op, options.time, len, usual, this.#last)
+    const between =
+      options.interval === undefined && time !== undefined && usual !== undefined
+        ? timedIntervals(time, usual, this.#last, batch)
+        : options.interval
+    const isOneNumber = typeof between === 'number'
+    const interval = stepIntervals(op, between, isOneNumber ? [batch] : [batch, len], dtype)
+    const last = lastTime(time, len, usual, this.#last)
+    return { data, len, interval, time, last, shape: [batch, len, output] as const }
   }
 
   /**
    * The next samples (batch, len, input), or tokens (batch, len) → outputs (batch, len, output). At once. `ERR_S4_NONFINITE` for an
    * input, an output or a resulting state with NaN or an infinity. A push that fails leaves the stream as it was before it.
    */
-  push(x: TensorLike, options: PushOptions = {}): Tensor {
+  push(x: TensorLike, options: PushOptions = {}): StreamedTensor {
     const op = this.#checkLive('push')
-    const given = rejectUnknownOptions(op, options, ['interval'])
-    const { data, len, interval, shape } = this.#pushCall(op, x, given)
+    const given = rejectUnknownOptions(op, options, ['interval', 'time'])
+    const { data, len, interval, time, last, shape } = this.#pushCall(op, x, given)
     const outputs = allocate(op, shape, this.#dtype)
     this.#access.sync('push', (handle) => handle.streamPush(this.#id, data, len, interval, outputs))
-    return tensor(outputs, shape)
+    this.#last = last
+    return { ...tensor(outputs, shape), ...(time && { time }) }
   }
 
   /**
@@ -116,16 +132,27 @@ export class ModelStream {
    * has not begun then leaves the state as it was; one under way goes on to its end, so that its outputs are lost and the
    * state is that after its time steps. `position` says which, when the model is free again.
    */
-  async pushAsync(x: TensorLike, options: PushOptions & { signal?: AbortSignal } = {}): Promise<Tensor> {
+  async pushAsync(
+    x: TensorLike,
+    options: PushOptions & { signal?: AbortSignal } = {},
+  ): Promise<StreamedTensor> {
     const op = this.#checkLive('pushAsync')
-    const given = rejectUnknownOptions(op, options, ['interval', 'signal'])
-    const { data, len, interval, shape } = this.#pushCall(op, x, given)
-    const outputs = await this.#access.read(
-      'pushAsync',
-      (handle, cancel) => handle.streamPushAsync(this.#id, data, len, interval, cancel),
-      given.signal,
-    )
-    return tensor(outputs, shape)
+    const given = rejectUnknownOptions(op, options, ['interval', 'time', 'signal'])
+    const { data, len, interval, time, last, shape } = this.#pushCall(op, x, given)
+    // The next push may come before this one is computed.
+    const former = this.#last
+    this.#last = last
+    try {
+      const outputs = await this.#access.read(
+        'pushAsync',
+        (handle, cancel) => handle.streamPushAsync(this.#id, data, len, interval, cancel),
+        given.signal,
+      )
+      return { ...tensor(outputs, shape), ...(time && { time }) }
+    } catch (error) {
+      if (this.#last === last) this.#last = former
+      throw error
+    }
   }
 
   /** Number of time steps so far. */
@@ -143,18 +170,24 @@ export class ModelStream {
     return this.#access.sync('save', (handle) => handle.streamSave(this.#id))
   }
 
-  /** Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. */
+  /**
+   * Back to a saved state. A state of another batch, shape or pooling is refused (`ERR_S4_CHECKPOINT`) and nothing changes. It holds no
+   * time: the interval before the next sample is 1, unless `interval` says it.
+   */
   restore(state: Uint8Array): void {
     const op = this.#checkLive('restore')
     const saved = bytesOf(op, 'state', state)
     this.#access.sync('restore', (handle) => handle.streamRestore(this.#id, saved))
+    this.#last = undefined
   }
 
   /** Makes an independent stream that starts from the present state of this one. */
   fork(): ModelStream {
     this.#checkLive('fork')
     const id = this.#access.sync('fork', (handle) => handle.streamFork(this.#id))
-    return new ModelStream(this.#access, this.#dtype, id, this.#shape)
+    const fork = new ModelStream(this.#access, this.#dtype, id, this.#shape)
+    fork.#last = this.#last
+    return fork
   }
 
   /**
@@ -176,13 +209,14 @@ export class ModelStream {
   reset(): void {
     this.#checkLive('reset')
     this.#access.sync('reset', (handle) => handle.streamReset(this.#id))
+    this.#last = undefined
   }
 
   /**
    * The stream as a Node Transform in object mode, for a batch of 1: it takes frames (arrays of len·input numbers) and
    * gives arrays of outputs. With `format` frames are bytes, as files, sockets and microphones give them, and may be cut at
    * any byte: numbers of that type, little-endian, taken as they are (f32), divided by 32768 (i16), from 0 to 255 (u8), or
-   * decoded to numbers from −1 to 1 (mulaw).
+   * decoded to numbers from −1 to 1 (mulaw). A frame with times is a {@link TimedFrame}, and what comes of it {@link TimedOutputs}.
    */
   toTransform(options: SampleTransformOptions = {}): Transform {
     return nodeTransform(this.#frames('toTransform', options))
@@ -198,10 +232,9 @@ export class ModelStream {
     const op = this.#checkLive(method)
     const { batch, input } = this.#shape
     if (batch !== 1) throw fail('ERR_S4_UNSUPPORTED', op, 'a stream of one row', `${batch} rows`)
-    return new FramePusher(op, input ?? 1, options, async (data, len) => {
-      const y = await this.pushAsync({ data, shape: input === undefined ? [1, len] : [1, len, input] })
-      return y.data
-    })
+    return new FramePusher(op, input ?? 1, options, (data, len, time) =>
+      this.pushAsync({ data, shape: input === undefined ? [1, len] : [1, len, input] }, { time }),
+    )
   }
 
   /** Frees the native state, after the calls under way. A second call does nothing. */

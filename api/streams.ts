@@ -2,10 +2,11 @@ import type { NativeModel, SlotResults } from '#binding'
 import type { NativeAccess } from './access.js'
 import { fail, fromNative } from './error.js'
 import { LiveStream, type LiveStreams, type WaitingCall, type WaitingPush } from './live-stream.js'
+import type { StreamTimeOptions } from './stream-times.js'
 import { allocate, allocated, tensor, type Dtype, type Floats, type Tensor } from './tensor.js'
 
 /** Options of {@link SequenceModel.streams}. */
-export interface StreamsOptions {
+export interface StreamsOptions extends StreamTimeOptions {
   /** Number of streams that may be open at a time. The memory of their states is taken at once. */
   slots: number
   /** Ratio of the sampling rate to that of training; multiplies every Δ. Default 1. */
@@ -27,6 +28,8 @@ export interface StreamsSetup {
   readonly tickMilliseconds: number
   readonly tickSteps: number
   readonly maxWaiting: number
+  /** The interval of times that counts as 1. */
+  readonly usual: number | undefined
   /** Input values of a time step; undefined for tokens. */
   readonly input: number | undefined
   /** Outputs of a time step. */
@@ -93,6 +96,7 @@ export class ModelStreams {
       dtype,
       input: setup.input,
       maxWaiting: setup.maxWaiting,
+      usual: setup.usual,
       wake: () => this.#wake(),
       leave: (slot) => this.#leave(slot),
     }

@@ -92,7 +92,7 @@ export function checkAudio(op: string, { sampleRate, mono = false }: AudioOption
 
 /**
  * Reads a recording: WAV of 8 to 32 bits, of floats, A-law or μ-law, FLAC, MP3, Ogg Vorbis. `ERR_S4_DATA` with its path where it is
- * damaged or of another kind.
+ * damaged or of another kind, or holds a sample that is no finite number.
  *
  * @example
  * const { samples } = await readAudio('speech.mp3', { sampleRate: 16_000, mono: true })
@@ -106,6 +106,12 @@ export async function readAudio(
   const { sampleRate, mono } = checkAudio(op, audio)
   const given = await pathOrBytes(op, 'source', givenSource(op, 'source', source), signal)
   return inBackground(op, () => binding.readAudio(given, sampleRate, mono), signal)
+}
+
+/** The place of the first sample that is no finite number; −1 where all are. */
+function firstWrong(samples: Float32Array): number {
+  for (let i = 0; i < samples.length; i++) if (!Number.isFinite(samples[i])) return i
+  return -1
 }
 
 /** Samples (frames, channels) at another rate; ⌈frames · to/from⌉ of them. */
@@ -207,7 +213,7 @@ function joined<A extends Float32Array | Uint8Array>(a: A, b: A): A {
 
 /**
  * The samples in a stream of bytes, such as a microphone, a socket or ffmpeg gives: pieces (frames, channels) in −1 … 1, however the
- * bytes are cut. `ERR_S4_DATA` where they end within a frame.
+ * bytes are cut. `ERR_S4_DATA` where they end within a frame, or hold a float that is no finite number.
  *
  * @example
  * for await (const frames of pcmFrames(process.stdin, { format: 's16le', frames: 1600 })) stream.push(frames)
@@ -221,6 +227,20 @@ export function pcmFrames(source: DataSource, options: PcmOptions): AsyncIterabl
   if (frames !== undefined) wholeNumber(op, 'frames', frames, 1, 2 ** 28)
   const from = givenSource(op, 'source', source)
   return walkable(isOnceSource(op, 'source', from), async function* () {
+    let before = 0
+    const frameOf = (bytes: Uint8Array): Float32Array => {
+      const samples = decoded(format, bytes)
+      const wrong = firstWrong(samples)
+      if (wrong >= 0)
+        throw fail(
+          'ERR_S4_DATA',
+          op,
+          'source of finite samples',
+          `${samples[wrong]} in sample ${Math.floor((before + wrong) / channels)}`,
+        )
+      before += samples.length
+      return samples
+    }
     let held: Uint8Array = new Uint8Array(0)
     for await (const block of byteBlocks(op, 'source', from)) {
       // The block's memory may be used again.
@@ -228,7 +248,7 @@ export function pcmFrames(source: DataSource, options: PcmOptions): AsyncIterabl
       const whole = held.length - (held.length % frameBytes)
       const size = frames === undefined ? whole : frames * frameBytes
       let at = 0
-      if (size > 0) while (at + size <= whole) yield decoded(format, held.subarray(at, (at += size)))
+      if (size > 0) while (at + size <= whole) yield frameOf(held.subarray(at, (at += size)))
       held = held.slice(at)
     }
     if (held.length % frameBytes !== 0)
@@ -238,7 +258,7 @@ export function pcmFrames(source: DataSource, options: PcmOptions): AsyncIterabl
         `source in whole frames of ${frameBytes} bytes`,
         `${held.length % frameBytes} bytes at the end`,
       )
-    if (held.length > 0) yield decoded(format, held)
+    if (held.length > 0) yield frameOf(held)
   })
 }
 

@@ -147,12 +147,20 @@ const refuserOf =
       `${file}row ${row}, column ${name}: ${got}`,
     )
 
+/**
+ * Rows whose names differ from one to the next have a column for each name, and a place for it in every row: beyond so many places one in
+ * so many must hold a value, or a small file would take all memory.
+ */
+const [MOST_EMPTY, LEAST_FULL] = [2 ** 24, 64]
+
 /** The columns of rows as they come. */
 class GrowingTable {
   readonly #op: string
   readonly #file: string
   readonly #columns = new Map<string, GrowingColumn>()
   #rows = 0
+  /** Values that are there. */
+  #values = 0
 
   constructor(op: string, file: string | undefined) {
     this.#op = op
@@ -169,8 +177,17 @@ class GrowingTable {
         this.#columns.set(name, column)
       }
       column.push(value, row)
+      if (value !== null && value !== undefined) this.#values++
     }
     this.#rows++
+    const cells = this.#rows * this.#columns.size
+    if (cells > MOST_EMPTY && cells > LEAST_FULL * this.#values)
+      throw fail(
+        'ERR_S4_DATA',
+        this.#op,
+        `data of which one value in ${LEAST_FULL} is there, with more than ${MOST_EMPTY} places`,
+        `${this.#file}row ${row}: ${this.#columns.size} names so far, of ${this.#values} values in ${this.#rows} rows`,
+      )
     for (const column of this.#columns.values()) if (column.length < this.#rows) column.push(null, row)
   }
 

@@ -2,6 +2,7 @@
  * Instance normalisation of a series that is causal: at each time step the values are taken relative to mean and deviation of
  * the last `lookBack` of them. Whole series and streams are computed by the same steps, so they give the same numbers.
  */
+import type { Clock } from './clock.js'
 
 /** Added to the deviation of a window (in deviations of the training part), so that a constant window is not blown up. */
 const FLOOR = 0.05
@@ -83,12 +84,20 @@ export function writeInputs(
 /** Limits a value, for a single wild sample would fill the state. */
 export const clipped = (x: number): number => Math.max(-MOST, Math.min(MOST, x))
 
-/** Root mean square of the first difference over the deviation of its window, in the training part. */
-export function typicalMove(parts: readonly { x: Float64Array; deviation: Float64Array }[]): number {
+/**
+ * Root mean square of the first difference over the deviation of its window, in the training part; where rows came at uneven times
+ * of the difference over a usual interval.
+ */
+export function typicalMove(
+  parts: readonly { x: Float64Array; deviation: Float64Array; clock: Clock | undefined }[],
+): number {
   let [sum, count] = [0, 0]
-  for (const { x, deviation } of parts)
+  const last = [0, 0]
+  for (const { x, deviation, clock } of parts)
     for (let t = 1; t < x.length; t++) {
-      sum += (((x[t] as number) - (x[t - 1] as number)) / (deviation[t] as number)) ** 2
+      clock?.before(x, t, last)
+      const before = clock === undefined ? x[t - 1] : last[1]
+      sum += (((x[t] as number) - (before as number)) / (deviation[t] as number)) ** 2
       count++
     }
   return Math.max(Math.sqrt(sum / Math.max(count, 1)), 1e-3)

@@ -137,15 +137,18 @@ export async function fitClassifier(
   const heard = [...new Set([Math.min(...plan.rates), Math.max(...plan.rates)])]
   const validate = async (model: SequenceModel): Promise<Validation> => {
     let [accuracy, loss, macro] = [0, 0, 0]
+    const counts = classes.map(() => classes.map(() => 0))
     for (const rate of heard) {
       const figures = await figuresAt(model, validation, input, classes.length, rate, signal)
       accuracy += figures.accuracy / heard.length
       loss += figures.loss / heard.length
       macro += figures.f1 / heard.length
+      figures.counts.forEach((row, i) => row.forEach((n, j) => (counts[i]![j]! += n)))
     }
     // Accuracy first, or where classes have weights F1 over all of them; among equals the loss.
     const chosenBy = classWeights === undefined ? accuracy : macro
-    return { figure: 1 - chosenBy + 1e-3 * loss, figures: { accuracy, f1: macro, validationLoss: loss } }
+    const figures = { accuracy, f1: macro, validationLoss: loss, confusion: { classes, counts } }
+    return { figure: 1 - chosenBy + 1e-3 * loss, figures }
   }
   const { model } = await runTraining(
     made,
@@ -172,7 +175,7 @@ async function figuresAt(
   classes: number,
   rate: number,
   signal: AbortSignal | undefined,
-): Promise<{ accuracy: number; f1: number; loss: number }> {
+): Promise<{ accuracy: number; f1: number; loss: number; counts: number[][] }> {
   const { kind, width, sampleRate } = plan
   const bands = kind === 'audio' ? bandsAt(sampleRate, width, rate) : width
   const at = ({ data, length }: Steps): Steps => {
@@ -187,9 +190,11 @@ async function figuresAt(
   const actual = examples.map(({ label }) => label)
   const predicted = examples.map((_, i) => largest(chances, i * classes, classes))
   const losses = actual.map((label, i) => -Math.log(Math.max(chances[i * classes + label] as number, 1e-12)))
+  const counts = confusion(actual, predicted, classes)
   return {
     accuracy: accuracyOf(actual, predicted),
-    f1: f1(confusion(actual, predicted, classes)).macro,
+    f1: f1(counts).macro,
+    counts,
     loss: losses.reduce((a, b) => a + b, 0) / losses.length,
   }
 }

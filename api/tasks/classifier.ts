@@ -180,7 +180,8 @@ export class Classifier {
   /**
    * What the network has learned, as {@link SequenceModel.inspect} says it, and on which steps of inputs (as
    * {@link Classifier.predict} takes them) its answers depend. Steps are those that the network sees: of sound spectra, of pictures rows or
-   * pixels, of texts tokens.
+   * pixels, of texts tokens. With `rate` 2 those of series
+   * have half as many samples a second, as in {@link Classifier.predict}: see {@link InspectionOptions.rate}.
    */
   async inspect(
     inputs: readonly (ClassInput | InputFile)[] | string,
@@ -203,7 +204,14 @@ export class Classifier {
     const steps = given.map((x) => maker.scaled(op, 'each of inputs', x, input))
     if (steps.length === 0) throw fail('ERR_S4_VALUE', op, 'inputs, at least one', 'none')
     const { input: data, lengths } = padded(steps, input)
-    return this.#model.inspect({ data, ...(lengths && { lengths }), ...step, ...(signal && { signal }) })
+    return this.#model.inspect({
+      data,
+      ...(lengths && { lengths }),
+      // Sound is told apart by spectra, of which there are as many a second at every rate.
+      ...(input.kind === 'series' && { rate }),
+      ...step,
+      ...(signal && { signal }),
+    })
   }
 
   /** Inputs that were read, from files where they are there. */

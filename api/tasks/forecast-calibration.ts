@@ -1,15 +1,25 @@
 // What the validation part says of a trained forecaster: how much of the network's correction helps, and how wide the errors are.
 import type { SequenceModel } from '../model.js'
-import { combined, rawForecasts, type ForecastParts, type Part } from './forecast-network.js'
+import {
+  combined,
+  rawForecasts,
+  type ForecastParts,
+  type Part,
+  type RawForecast,
+} from './forecast-network.js'
+import { stepAhead } from './forecast-times.js'
+import { valueAhead, isWholeAhead } from './linear-forecast.js'
 import { normalCdf } from './metrics.js'
 import { quantile, thresholdsOf, type Thresholds } from './marks.js'
 
-/** Sums over the windows of a validation, of which mean squared errors with any share of the correction follow. */
+/** Sums over the windows of a validation, of which mean squared errors with any share of the correction follow, and one of its forecasts. */
 export interface ShareSums {
   /** Squared error of the linear forecast, product of that error with the correction, squared correction; means. */
   readonly linear: number
   readonly product: number
   readonly correction: number
+  /** The forecast in the middle of all windows, or after it the first that all values are known of. */
+  readonly middle: RawForecast | undefined
 }
 
 type Scales = Pick<ForecastParts, 'lookBack' | 'horizon' | 'linear' | 'moves' | 'residuals'>
@@ -22,14 +32,19 @@ export async function shareSums(
   { stride, centre, signal }: { stride: number; centre: number; signal: AbortSignal | undefined },
 ): Promise<ShareSums> {
   let [linear, product, correction, count] = [0, 0, 0, 0]
+  let middle: RawForecast | undefined
+  const all = parts.reduce((sum, { from, to }) => sum + Math.max(0, Math.ceil((to - from) / stride)), 0)
+  let seen = 0
   const { horizon, residuals } = scales
   for await (const raw of rawForecasts(model, scales, parts, stride, signal)) {
     const { series } = parts[raw.part] as Part
     const targets = series.targets.length
-    if (series.missing?.subarray(raw.origin + 1, raw.origin + 1 + horizon).includes(1)) continue
+    const isLate = ++seen > all / 2
+    if (!isWholeAhead(series, raw.origin, horizon, series.length)) continue
+    if (isLate) middle ??= raw
     for (let i = 0; i < horizon * targets; i++) {
       const c = i % targets
-      const actual = series.targets[c]![raw.origin + 1 + Math.floor(i / targets)] as number
+      const actual = valueAhead(series, series.targets[c]!, raw.origin, 1 + Math.floor(i / targets))
       const error = actual - (raw.linear[i] as number)
       const added =
         (series.statistics[c]!.deviation[raw.origin] as number) *
@@ -42,11 +57,14 @@ export async function shareSums(
     }
   }
   const n = Math.max(count, 1)
-  return { linear: linear / n, product: product / n, correction: correction / n }
+  return { linear: linear / n, product: product / n, correction: correction / n, middle }
 }
 
 /** The share of the correction with the least squared error, and that error. */
-export function bestShare({ linear, product, correction }: ShareSums): { share: number; mse: number } {
+export function bestShare({ linear, product, correction }: Omit<ShareSums, 'middle'>): {
+  share: number
+  mse: number
+} {
   const share = correction > 0 ? Math.max(0, Math.min(1, product / correction)) : 0
   return { share, mse: linear - 2 * share * product + share * share * correction }
 }
@@ -65,11 +83,11 @@ export async function calibrationOf(
   const errors: number[][] = Array.from({ length: count }, () => [])
   for await (const raw of rawForecasts(model, parts, validation, stride)) {
     const { series } = validation[raw.part] as Part
-    if (series.missing?.subarray(raw.origin + 1, raw.origin + 1 + horizon).includes(1)) continue
+    if (!isWholeAhead(series, raw.origin, horizon, series.length)) continue
     const deviations = series.statistics.map(({ deviation }) => deviation[raw.origin] as number)
     const forecast = combined(neutral, raw.linear, raw.outputs, deviations)
     for (let i = 0; i < width; i++) {
-      const actual = series.targets[i % targets]![raw.origin + 1 + Math.floor(i / targets)] as number
+      const actual = valueAhead(series, series.targets[i % targets]!, raw.origin, 1 + Math.floor(i / targets))
       if (forecast.quantiles === undefined)
         errors[i]!.push((actual - (forecast.mean[i] as number)) / (forecast.sigma![i] as number))
       else {
@@ -101,11 +119,12 @@ export async function markThresholds(
     if (series.missing?.[raw.origin + 1] === 1) continue
     const deviations = series.statistics.map(({ deviation }) => deviation[raw.origin] as number)
     const actual = series.targets.map((x) => x[raw.origin + 1] as number)
-    runs[raw.part]![raw.origin - from] = surpriseOf(
-      parts,
-      combined(parts, raw.linear, raw.outputs, deviations),
-      actual,
-    )
+    const forecast = combined(parts, raw.linear, raw.outputs, deviations)
+    // A row is expected at its own time, as in a stream.
+    const last = series.targets.map((x) => x[raw.origin] as number)
+    const interval = series.clock?.interval(raw.origin + 1)
+    const next = interval === undefined ? forecast : stepAhead(parts, forecast, last, interval)
+    runs[raw.part]![raw.origin - from] = surpriseOf(parts, next, actual)
   }
   return thresholdsOf(runs)
 }

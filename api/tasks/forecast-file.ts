@@ -12,9 +12,12 @@ export interface ForecastAbout extends ColumnPlan {
   /** Mean absolute difference to a season before in the training part, by target, in scaled units. */
   readonly naiveScales: readonly number[]
   readonly thresholds: Thresholds | undefined
+  /** The usual interval in milliseconds, where the network takes the intervals between rows. */
+  readonly interval: number | undefined
 }
 
-const FORMAT = 1
+/** Those that take intervals have a format of their own, which versions that know none refuse. */
+const [FORMAT, TIMED] = [1, 2]
 
 const packed = (x: ArrayLike<number>): string =>
   Buffer.from(Float32Array.from(x as ArrayLike<number>).buffer).toString('base64')
@@ -24,7 +27,7 @@ export function forecastText({ parts, ...about }: ForecastAbout): string {
   const { linear, residuals, calibration, ...others } = parts
   return JSON.stringify({
     task: 'forecast',
-    format: FORMAT,
+    format: about.interval === undefined ? FORMAT : TIMED,
     ...about,
     parts: {
       ...others,
@@ -50,7 +53,8 @@ export function forecastAbout(op: string, text: string | undefined): ForecastAbo
         ? `a file of the task '${given['task']}'`
         : 'a model of another program',
     )
-  if (given['format'] !== FORMAT) throw wrong(`one of the format ${String(given['format'])}`)
+  if (given['format'] !== FORMAT && given['format'] !== TIMED)
+    throw wrong(`one of the format ${String(given['format'])}`)
   try {
     return checked(given)
   } catch (error) {
@@ -87,6 +91,8 @@ function checked(given: Record<string, unknown>): ForecastAbout {
   if (moves.length !== targets.length || !moves.every((m) => m > 0)) throw new Error('moves')
   const share = Number(parts['share'])
   if (!(share >= 0 && share <= 1)) throw new Error('share')
+  const interval = given['format'] === TIMED ? Number(given['interval']) : undefined
+  if (interval !== undefined && !(interval > 0 && interval < Infinity)) throw new Error('interval')
   return {
     targets,
     known,
@@ -94,6 +100,7 @@ function checked(given: Record<string, unknown>): ForecastAbout {
     season: whole(given['season'], 'season'),
     naiveScales: Array.from(given['naiveScales'] as number[], Number),
     thresholds: given['thresholds'] as Thresholds | undefined,
+    interval,
     parts: {
       lookBack,
       horizon,

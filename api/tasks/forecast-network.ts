@@ -3,7 +3,14 @@ import type { Batch } from '../dataset.js'
 import type { SequenceModel } from '../model.js'
 import { LinearFilter, type LinearForecast } from './linear-forecast.js'
 import { checkOutputs } from './outputs.js'
-import { inputWidth, leftOver, pieceInputs, type NetworkScales, type PreparedSeries } from './prepared.js'
+import {
+  inputWidth,
+  leftOver,
+  pieceInputs,
+  pieceIntervals,
+  type NetworkScales,
+  type PreparedSeries,
+} from './prepared.js'
 import { ofEpoch } from './random.js'
 
 /** What a forecaster predicts: means, normal distributions, or quantiles. */
@@ -118,6 +125,7 @@ export function* trainingBatches(
     const input = new Float32Array(batchSize * length * inputs)
     const target = new Float32Array(batchSize * length * width)
     const weights = new Float32Array(batchSize * length)
+    const intervals = isTimed(parts) ? new Float32Array(batchSize * length).fill(1) : undefined
     for (let row = 0; row < batchSize; row++) {
       let at = Math.floor(random() * total)
       let part = 0
@@ -125,6 +133,7 @@ export function* trainingBatches(
       const { series, to } = parts[part] as Part
       const here = Math.min(length, to - at)
       input.set(pieceInputs(series, at, here, { horizon, residuals, moves }), row * length * inputs)
+      intervals?.set(pieceIntervals(series, at, here) as Float32Array, row * length)
       const values = left.at(part, at, here)
       for (let t = lookBack - 1; t < here; t++) {
         const first = (row * length + t) * width
@@ -142,9 +151,13 @@ export function* trainingBatches(
       input: { data: input, shape: [batchSize, length, inputs] },
       target: { data: target, shape: [batchSize, length, width] },
       weights,
+      ...(intervals && { intervals }),
     }
   }
 }
+
+/** Whether the network takes the intervals between rows. */
+const isTimed = ([first]: readonly Part[]): boolean => first?.series.clock !== undefined
 
 /** Forecasts made at one time step, as they come from the network. */
 export interface RawForecast {
@@ -192,13 +205,15 @@ export async function* rawForecasts(
   for (let at = 0; at < pieces.length; at += rows) {
     const group = pieces.slice(at, at + rows)
     const input = new Float32Array(group.length * length * inputs)
+    const intervals = isTimed(parts) ? new Float32Array(group.length * length).fill(1) : undefined
     group.forEach(({ part, start, end }, row) => {
       const { series } = parts[part] as Part
       input.set(pieceInputs(series, start, end - start, { horizon, moves, residuals }), row * length * inputs)
+      intervals?.set(pieceIntervals(series, start, end - start) as Float32Array, row * length)
     })
     const { data, shape } = await model.predict(
       { data: input, shape: [group.length, length, inputs] },
-      { signal },
+      { ...(intervals && { intervals }), signal },
     )
     checkOutputs('Forecaster', data)
     const outputWidth = shape[2] as number

@@ -1,5 +1,5 @@
 // Options of a forecaster, and their checks.
-import { listOf, membersOf, oneOf, rejectUnknownOptions, textOf, wholeNumber } from '../check.js'
+import { booleanOf, listOf, membersOf, oneOf, rejectUnknownOptions, textOf, wholeNumber } from '../check.js'
 import { describe, fail } from '../error.js'
 import type { Predicted } from './forecast-network.js'
 import { checkTaskOptions, TASK_OPTIONS, type CheckedTaskOptions, type TaskTrainOptions } from './options.js'
@@ -35,6 +35,12 @@ export interface ForecastOptions extends TaskTrainOptions {
   levels?: readonly number[]
   /** How the rows are divided. Default 0.7, 0.1 and 0.2. */
   split?: SeriesSplit
+  /**
+   * Whether the model takes the time between rows, from the `time` of each table: the usual interval of the training part, its median,
+   * counts as 1, and steps ahead are usual intervals. `'auto'` (default): where tables have times of which one interval is further than
+   * a tenth from the usual one. `true` needs times; `false` takes rows as evenly spaced, whatever their times.
+   */
+  intervals?: boolean | 'auto'
 }
 
 export const predictions = ['mean', 'gaussian', 'quantiles'] as const
@@ -49,6 +55,7 @@ const OPTIONS = [
   'predict',
   'levels',
   'split',
+  'intervals',
 ] as const
 
 /** {@link ForecastOptions} after the check. */
@@ -61,15 +68,17 @@ export interface CheckedForecastOptions extends CheckedTaskOptions {
   predict: Predicted
   levels: number[]
   split: SeriesSplit
+  intervals: boolean | 'auto'
 }
 
 export function checkForecastOptions(op: string, given: unknown): CheckedForecastOptions {
   const options = rejectUnknownOptions(op, given as ForecastOptions, OPTIONS)
-  const { predict = 'mean', levels, split, season, lookBack } = options
+  const { predict = 'mean', levels, split, season, lookBack, intervals = 'auto' } = options
   wholeNumber(op, 'horizon', options.horizon, 1, 1 << 16)
   if (lookBack !== undefined) wholeNumber(op, 'lookBack', lookBack, 2, 1 << 16)
   if (season !== undefined) wholeNumber(op, 'season', season, 1, 1 << 20)
   oneOf(op, 'predict', predict, predictions)
+  if (intervals !== 'auto') booleanOf(op, 'intervals', intervals)
   return {
     ...checkTaskOptions(op, options),
     horizon: options.horizon,
@@ -80,6 +89,7 @@ export function checkForecastOptions(op: string, given: unknown): CheckedForecas
     predict,
     levels: levels === undefined ? [0.1, 0.5, 0.9] : checkLevels(op, levels),
     split: split === undefined ? { train: 0.7, validation: 0.1, test: 0.2 } : checkSplit(op, split),
+    intervals,
   }
 }
 

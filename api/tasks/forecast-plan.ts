@@ -1,4 +1,5 @@
 // Sizes and rates of a forecaster, chosen by the length, width and number of its series.
+import { secondsText } from '../inspection-text.js'
 import type { TaskTrainOptions } from './options.js'
 import { pieceLength } from './forecast-network.js'
 
@@ -66,11 +67,27 @@ export function forecastPlan(
   }
 }
 
+/** The intervals that a network takes, in milliseconds: the usual one, and the least and the most in usual ones. */
+export interface PlannedIntervals {
+  readonly usual: number
+  readonly range: readonly [number, number]
+}
+
 /** The plan in a sentence. */
-export function planText(plan: ForecastPlan, { rows, targets, horizon }: ForecastSize): string {
+export function planText(
+  plan: ForecastPlan,
+  { rows, targets, horizon }: ForecastSize,
+  intervals?: PlannedIntervals,
+): string {
   const { lookBack, features, layers, state, mode, epochs, updates, batchSize, lr } = plan
   return (
     `${targets} target${targets === 1 ? '' : 's'}, ${rows} training rows, horizon ${horizon}: look-back ${lookBack}; ` +
-    `${layers} blocks of ${features} features (${mode}, state ${state}); up to ${epochs} epochs of ${updates} updates of ${batchSize} sequences, rate ${lr}`
+    `${layers} blocks of ${features} features (${mode}, state ${state}); up to ${epochs} epochs of ${updates} updates of ${batchSize} sequences, rate ${lr}` +
+    (intervals === undefined ? '' : intervalsText(intervals))
   )
+}
+
+function intervalsText({ usual, range: [least, most] }: PlannedIntervals): string {
+  const short = (x: number) => String(Number(x.toPrecision(3)))
+  return `; uneven times: the usual interval, ${secondsText(usual / 1000)}, counts as 1, and intervals are ${short(least)} to ${short(most)}`
 }

@@ -2,6 +2,7 @@
 import type { SequenceModel } from '../model.js'
 import type { ForecastAbout } from './forecast-file.js'
 import { combined, rawForecasts, type Part } from './forecast-network.js'
+import { valueAhead, isWholeAhead } from './linear-forecast.js'
 import { crps, mae, mse, quantileLoss, smape } from './metrics.js'
 import type { Scale } from './series.js'
 
@@ -92,7 +93,7 @@ async function collected(
   for await (const raw of rawForecasts(model, about.parts, parts, stride, signal)) {
     const { series } = parts[raw.part] as Part
     const t = raw.origin
-    if (series.missing?.subarray(t + 1, t + 1 + horizon).includes(1)) continue
+    if (!isWholeAhead(series, t, horizon, series.length)) continue
     const at = windows * width
     const deviations = series.statistics.map(({ deviation }) => deviation[t] as number)
     const forecast = combined(about.parts, raw.linear, raw.outputs, deviations)
@@ -103,10 +104,11 @@ async function collected(
     series.targets.forEach((x, c) => {
       for (let k = 0; k < horizon; k++) {
         const i = at + k * targets + c
-        actual[i] = x[t + 1 + k] as number
+        actual[i] = valueAhead(series, x, t, 1 + k)
         persistence[i] = x[t] as number
         const seasons = Math.ceil((k + 1) / about.season)
-        seasonalNaive[i] = x[Math.max(0, t + 1 + k - seasons * about.season)] as number
+        const back = k + 1 - seasons * about.season
+        seasonalNaive[i] = valueAhead(series, x, t, series.clock === undefined ? Math.max(-t, back) : back)
       }
     })
     windows++

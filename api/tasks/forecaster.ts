@@ -1,19 +1,24 @@
-import { filePath, rejectUnknownOptions, wholeNumber, type FilePath } from '../check.js'
+import { filePath, rejectUnknownOptions, stepRatio, wholeNumber, type FilePath } from '../check.js'
 import { fail, throwIfAborted } from '../error.js'
+import type { Inspection } from '../inspection.js'
 import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
+import { stampsOf, usualInterval } from './clock.js'
 import { forecastAbout, forecastText, type ForecastAbout } from './forecast-file.js'
 import { fitForecaster, originsOf, strideFor } from './forecast-fit.js'
-import { combined, rawForecasts, type Part } from './forecast-network.js'
+import { combined, pieceLength, rawForecasts, type Part } from './forecast-network.js'
 import { checkForecastOptions, type ForecastOptions } from './forecast-options.js'
 import { forecastScores, MOST_NUMBERS, type ForecastScores } from './forecast-scores.js'
 import { ForecastStream } from './forecast-stream.js'
-import { prepared } from './prepared.js'
+import { forecastAt } from './forecast-times.js'
+import { valueAhead, isKnownAhead } from './linear-forecast.js'
+import { pieceInputs, pieceIntervals, preparedTable, type PreparedSeries } from './prepared.js'
 import {
+  column as numbersOf,
   columnNamed,
-  scaledSeries,
   tableOf,
   tablesOf,
+  timedTable,
   type ColumnHolder,
   type Columns,
   type Scale,
@@ -53,8 +58,23 @@ export interface BacktestForecast {
   row: number
   /** The forecast. */
   forecast: Forecast
-  /** What came, by column. */
+  /** What came, by column; where the model takes intervals, on the line between the rows, and NaN where that is unknown. */
   actual: Record<string, Float64Array>
+  /** Where the model takes intervals: the time of each step, in milliseconds since 1970. */
+  time?: Float64Array
+}
+
+/** Options of {@link Forecaster.forecast}. */
+export interface ForecastCall {
+  /** The covariates that have to be known ahead, for the steps ahead. */
+  known?: Columns
+  /**
+   * Times to forecast, in milliseconds since 1970, ascending, from after the last row to `horizon` usual intervals after it, in the
+   * place of the steps: of a forecaster that takes intervals alone. Default 1, 2, … usual intervals after the last row.
+   */
+  at?: ArrayLike<number>
+  /** Ends it when it fires. */
+  signal?: AbortSignal
 }
 
 /** A {@link Forecaster.backtest}. */
@@ -64,6 +84,9 @@ export interface Backtest {
   /** Its forecasts, in the order of time. */
   forecasts: BacktestForecast[]
 }
+
+/** The stamps of the rows that there are: those beyond them, of covariates that are known ahead, are left out. */
+const rowStamps = (op: string, time: unknown, rows: number) => stampsOf(op, time, rows).subarray(0, rows)
 
 /** What only {@link Forecaster.fit} and {@link Forecaster.load} may make one from. */
 const made = new WeakSet<object>()
@@ -167,6 +190,14 @@ export class Forecaster {
     return [...this.#about.known]
   }
 
+  /**
+   * The usual interval in milliseconds, which counts as 1, of a forecaster that takes the intervals between rows: its data need
+   * times. Undefined of one that takes rows as evenly spaced.
+   */
+  get interval(): number | undefined {
+    return this.#about.interval
+  }
+
   /** Writes network, scales, column names and everything else to one file (safetensors). */
   async save(path: FilePath): Promise<void> {
     const op = this.#checkLive('save')
@@ -192,15 +223,25 @@ export class Forecaster {
     for await (const raw of rawForecasts(this.#model, this.#about.parts, origins, stride, signal)) {
       const { series } = origins[raw.part] as Part
       const row = raw.origin + 1
-      const actual = series.targets.map((x, c) => this.#unscaled(c, x.subarray(row, row + this.horizon)))
+      const actual = series.targets.map((x, c) => this.#unscaled(c, this.#came(series, x, raw.origin)))
       forecasts.push({
         series: numbers[raw.part] as number,
         row,
+        ...(series.clock && { time: series.clock.stampsAfter(raw.origin, this.horizon) }),
         forecast: this.#forecastOf(raw, series),
         actual: Object.fromEntries(this.targets.map((name, c) => [name, actual[c] as Float64Array])),
       })
     }
     return { scores, forecasts }
+  }
+
+  /** What came after row t of a target, in scaled units. */
+  #came(series: PreparedSeries, x: Float64Array, t: number): Float64Array {
+    const { horizon } = this
+    if (series.clock === undefined) return x.subarray(t + 1, t + 1 + horizon)
+    return Float64Array.from({ length: horizon }, (_, k) =>
+      isKnownAhead(series, t, 1 + k, series.length) ? valueAhead(series, x, t, 1 + k) : NaN,
+    )
   }
 
   /** The windows that a range names, and the series that each part is of. */
@@ -217,7 +258,7 @@ export class Forecaster {
     if (stride !== undefined) wholeNumber(op, 'stride', stride, 1)
     const { lookBack, horizon } = this.#about.parts
     const parts = tablesOf(op, 'data', data).map((table) => {
-      const series = prepared(scaledSeries(op, table, this.#about), lookBack)
+      const series = preparedTable(op, table, this.#about, lookBack, this.#about.interval)
       return { series, from, to: Math.min(to ?? series.length, series.length) }
     })
     const all = originsOf(parts, lookBack, horizon)
@@ -225,7 +266,7 @@ export class Forecaster {
       throw fail(
         'ERR_S4_DATA',
         op,
-        `data with at least ${lookBack + horizon} rows (lookBack + horizon), the last ${horizon} between from and to`,
+        `data with at least ${lookBack + horizon} rows (lookBack + horizon), the last ${horizon} ${this.interval === undefined ? '' : 'usual intervals '}between from and to`,
         parts.map(({ series }) => series.length).join(', '),
       )
     const width = horizon * this.targets.length
@@ -239,17 +280,17 @@ export class Forecaster {
 
   /**
    * What comes after the last row of `data`, which needs {@link Forecaster.lookBack} rows. Covariates that have to be known ahead
-   * are given in `known` for the steps ahead, beside their past in `data`.
+   * are given in `known` for the steps ahead, beside their past in `data`. Of a forecaster that takes intervals a step is a usual
+   * interval, unless `at` names times.
    */
-  async forecast(
-    data: Columns | ColumnHolder,
-    options: { known?: Columns; signal?: AbortSignal } = {},
-  ): Promise<Forecast> {
+  async forecast(data: Columns | ColumnHolder, options: ForecastCall = {}): Promise<Forecast> {
     const op = this.#checkLive('forecast')
-    const { known, signal } = rejectUnknownOptions(op, options, ['known', 'signal'])
+    const { known, at, signal } = rejectUnknownOptions(op, options, ['known', 'at', 'signal'])
     throwIfAborted(op, signal)
     const { lookBack, horizon } = this.#about.parts
-    const table = tableOf(op, 'data', data)
+    const { columns: table, time } = timedTable(op, 'data', data)
+    // Covariates may be given beyond the last row; what is forecast follows the rows of the targets.
+    const rows = columnNamed(op, table, this.targets[0] as string).length
     const ahead = known === undefined ? {} : tableOf(op, 'known', known)
     for (const name of this.known) {
       const past = columnNamed(op, table, name)
@@ -261,13 +302,72 @@ export class Forecaster {
       joined.set(future, past.length)
       table[name] = joined
     }
-    const series = prepared(scaledSeries(op, table, this.#about), lookBack)
+    const { interval } = this.#about
+    const stamps = interval === undefined || time === undefined ? undefined : rowStamps(op, time, rows)
+    const series = preparedTable(op, { columns: table, time: stamps }, this.#about, lookBack, interval)
     if (series.length < lookBack)
       throw fail('ERR_S4_DATA', op, `data with at least ${lookBack} rows (lookBack)`, series.length)
+    const steps = at === undefined ? undefined : this.#stepsTo(op, at, stamps?.at(-1))
     const part = { series, from: series.length - 1, to: series.length }
     for await (const raw of rawForecasts(this.#model, this.#about.parts, [part], 1, signal))
-      return this.#forecastOf(raw, series)
+      return this.#forecastOf(raw, series, steps)
     throw fail('ERR_S4_INTERNAL', op, 'a forecast', 'none')
+  }
+
+  /**
+   * What the network has learned, as {@link SequenceModel.inspect} says it, and on which of the last rows of `data` (at most three
+   * look-backs, as many as it learned from at a time) its outputs of the last row depend. The seconds of a step are those between
+   * rows where `data` have times, unless `samplingInterval` says them.
+   */
+  async inspect(
+    data: Columns | ColumnHolder,
+    options: { samplingInterval?: number; signal?: AbortSignal } = {},
+  ): Promise<Inspection> {
+    const op = this.#checkLive('inspect')
+    const { samplingInterval, signal } = rejectUnknownOptions(op, options, ['samplingInterval', 'signal'])
+    throwIfAborted(op, signal)
+    const asked =
+      samplingInterval === undefined ? undefined : stepRatio(op, 'samplingInterval', samplingInterval)
+    const { parts, interval } = this.#about
+    const table = timedTable(op, 'data', data)
+    const series = preparedTable(op, table, this.#about, parts.lookBack, interval)
+    if (series.length < parts.lookBack)
+      throw fail('ERR_S4_DATA', op, `data with at least ${parts.lookBack} rows (lookBack)`, series.length)
+    const length = Math.min(pieceLength(parts.lookBack), series.length)
+    const start = series.length - length
+    const intervals = pieceIntervals(series, start, length)
+    const input = pieceInputs(series, start, length, parts)
+    const times =
+      interval === undefined && table.time !== undefined
+        ? usualInterval([numbersOf(op, 'time of data', table.time).filter(Number.isFinite)])
+        : interval
+    const seconds = asked ?? (times !== undefined && times > 0 ? times / 1000 : undefined)
+    return this.#model.inspect({
+      data: { data: input, shape: [1, length, input.length / length] },
+      ...(intervals && { intervals }),
+      ...(seconds !== undefined && { samplingInterval: seconds }),
+      ...(signal && { signal }),
+    })
+  }
+
+  /** How many usual intervals after the last row these times are. */
+  #stepsTo(op: string, at: unknown, last: number | undefined): number[] {
+    const { interval, horizon } = this
+    if (interval === undefined || last === undefined)
+      throw fail('ERR_S4_UNSUPPORTED', op, "no 'at' for a forecaster that takes no intervals", 'times')
+    const times = numbersOf(op, 'at', at)
+    const steps = Array.from(times, (ms) => (ms - last) / interval)
+    const wrong = steps.findIndex(
+      (step, k) => !(step > 0 && step <= horizon && (k === 0 || step > (steps[k - 1] as number))),
+    )
+    if (wrong >= 0)
+      throw fail(
+        'ERR_S4_VALUE',
+        op,
+        `at of ascending times from after the last row (${last}) to ${horizon} usual intervals after it (${last + horizon * interval})`,
+        `${times[wrong]} at index ${wrong}`,
+      )
+    return steps
   }
 
   #unscaled(c: number, values: Float64Array): Float64Array {
@@ -279,12 +379,16 @@ export class Forecaster {
   #forecastOf(
     { linear, outputs, origin }: { linear: ArrayLike<number>; outputs: ArrayLike<number>; origin: number },
     series: Part['series'],
+    steps?: readonly number[],
   ): Forecast {
     const { parts, targets, scales } = this.#about
     const deviations = series.statistics.map(({ deviation }) => deviation[origin] as number)
-    const { mean, sigma, quantiles } = combined(parts, linear, outputs, deviations)
+    const whole = combined(parts, linear, outputs, deviations)
+    const last = series.targets.map((x) => x[origin] as number)
+    const { mean, sigma, quantiles } = steps === undefined ? whole : forecastAt(parts, whole, last, steps)
+    const length = steps?.length ?? parts.horizon
     const own = (x: Float64Array, c: number) =>
-      Float64Array.from({ length: parts.horizon }, (_, k) => x[k * targets.length + c] as number)
+      Float64Array.from({ length }, (_, k) => x[k * targets.length + c] as number)
     const forecast = targets.map((name, c): [string, ColumnForecast] => {
       const { deviation } = scales[name] as Scale
       const column: ColumnForecast = { mean: this.#unscaled(c, own(mean, c)) }

@@ -2,6 +2,7 @@ import { types } from 'node:util'
 import { filePath, listOf, rejectUnknownOptions, textOf, wholeNumber, type FilePath } from '../check.js'
 import { describe, fail, throwIfAborted } from '../error.js'
 import { checkSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../generate.js'
+import type { Inspection } from '../inspection.js'
 import { SequenceModel } from '../model.js'
 import type { DeviceOptions } from '../options.js'
 import { generatorAbout, generatorText } from './generate-file.js'
@@ -209,10 +210,7 @@ export class Generator {
     const op = this.#checkLive('score')
     const { signal } = rejectUnknownOptions(op, options, ['signal'])
     throwIfAborted(op, signal)
-    const isBytes = this.#about.codec.kind === 'bytes' && types.isUint8Array(text)
-    if (typeof text !== 'string' && !isBytes)
-      throw fail('ERR_S4_VALUE', op, 'text as a string, or as bytes where tokens are', describe(text))
-    const tokens = this.#tokensOf(op, 'text', text)
+    const tokens = this.#tokensOf(op, 'text', this.#givenText(op, text))
     if (tokens.length < 2) throw fail('ERR_S4_DATA', op, 'text of at least one token', 'none')
     const [scores] = await this.#model.score(tokens, { ...(signal !== undefined && { signal }) })
     const logProbabilities = scores as Float64Array
@@ -226,6 +224,28 @@ export class Generator {
       bitsPerByte: -logProbability / Math.LN2 / bytes,
       logProbabilities,
     }
+  }
+
+  /**
+   * What the network has learned, as {@link SequenceModel.inspect} says it, and on which tokens of a text (after the boundary that it
+   * begins with) its answer at the end depends. For a generator of `tokens: 'bytes'` bytes may be given too.
+   */
+  async inspect(text: string | Uint8Array, options: { signal?: AbortSignal } = {}): Promise<Inspection> {
+    const op = this.#checkLive('inspect')
+    const { signal } = rejectUnknownOptions(op, options, ['signal'])
+    throwIfAborted(op, signal)
+    const tokens = this.#tokensOf(op, 'text', this.#givenText(op, text))
+    return this.#model.inspect({
+      data: { data: tokens, shape: [1, tokens.length] },
+      ...(signal !== undefined && { signal }),
+    })
+  }
+
+  /** A text, or bytes of a generator of bytes. */
+  #givenText(op: string, text: unknown): string | Uint8Array {
+    if (typeof text === 'string' || (this.#about.codec.kind === 'bytes' && types.isUint8Array(text)))
+      return text
+    throw fail('ERR_S4_VALUE', op, 'text as a string, or as bytes where tokens are', describe(text))
   }
 
   /** Frees the network. A second call does nothing. */

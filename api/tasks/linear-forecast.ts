@@ -5,11 +5,12 @@
  *   x̂[t+k] = x[t] + σ·(bias_k + Σ_j w_jk (x[t−j] − x[t])/σ + Σ_ci v_cik (known_c[t+i] − level_c)/σ),   k, i = 1 … horizon,
  *
  * with the deviation σ of the last `lookBack` values, and level_c the mean of the covariate over them. The penalty draws it to
- * persistence.
+ * persistence. Where rows came at uneven times, t−j and t+k are usual intervals before and after row t, not rows.
  */
 import { fftConv } from '../math.js'
 import { NormalEquations } from './linear.js'
 import type { Statistics } from './causal.js'
+import type { Clock } from './clock.js'
 
 /** Sizes of a linear forecast. */
 export interface LinearSizes {
@@ -30,6 +31,38 @@ export interface LinearSeries {
   readonly known: readonly Float64Array[]
   readonly knownLevels: readonly Float64Array[]
   readonly missing: Uint8Array | undefined
+  /** When the rows came; undefined where they are taken as evenly spaced. */
+  readonly clock: Clock | undefined
+}
+
+/** The value of a target, or of a covariate, k steps after row t. */
+export const valueAhead = (
+  { clock }: { clock: Clock | undefined },
+  x: Float64Array,
+  t: number,
+  k: number,
+): number => (clock === undefined ? (x[t + k] as number) : clock.from(x, t, k))
+
+/** Whether the values of the targets at `steps` steps after row t are all known, by the rows before `end`. */
+export function isKnownAhead(
+  { missing, clock }: Pick<LinearSeries, 'missing' | 'clock'>,
+  t: number,
+  steps: number,
+  end: number,
+): boolean {
+  if (clock === undefined) return t + steps < end && missing?.[t + steps] !== 1
+  return clock.isKnown(t, steps, end, missing)
+}
+
+/** Whether all values of the targets up to `horizon` steps after row t are known, by the rows before `end`. */
+export function isWholeAhead(
+  series: Pick<LinearSeries, 'missing' | 'clock'>,
+  t: number,
+  horizon: number,
+  end: number,
+): boolean {
+  for (let k = 1; k <= horizon; k++) if (!isKnownAhead(series, t, k, end)) return false
+  return true
 }
 
 /** Number of regressors. */
@@ -48,20 +81,28 @@ export function writeRegressors(
   const level = x[t] as number
   const deviation = series.statistics[c]!.deviation[t] as number
   row[0] = 1
-  for (let j = 0; j < lookBack; j++) row[1 + j] = ((x[t - j] as number) - level) / deviation
+  if (series.clock === undefined)
+    for (let j = 0; j < lookBack; j++) row[1 + j] = ((x[t - j] as number) - level) / deviation
+  else {
+    const past = row.subarray(1, 1 + lookBack)
+    series.clock.before(x, t, past)
+    for (let j = 0; j < lookBack; j++) past[j] = ((past[j] as number) - level) / deviation
+  }
   for (let q = 0; q < known; q++) {
     const values = series.known[q] as Float64Array
     const mean = series.knownLevels[q]![t] as number
     const at = 1 + lookBack + q * horizon
-    for (let i = 0; i < horizon; i++) row[at + i] = ((values[t + 1 + i] as number) - mean) / deviation
+    for (let i = 0; i < horizon; i++) row[at + i] = (valueAhead(series, values, t, 1 + i) - mean) / deviation
   }
 }
 
 /** Whether a window that ends at t has all its values, and those to forecast. */
-export function isWhole({ missing }: { missing: Uint8Array | undefined }, from: number, to: number): boolean {
-  if (missing === undefined) return true
-  for (let t = from; t < to; t++) if (missing[t] === 1) return false
-  return true
+function isWhole(series: LinearSeries, { lookBack, horizon }: LinearSizes, t: number): boolean {
+  const { missing, clock } = series
+  if (missing?.subarray(t - lookBack + 1, t + 1).includes(1)) return false
+  return clock === undefined
+    ? !missing?.subarray(t + 1, t + horizon + 1).includes(1)
+    : isWholeAhead(series, t, horizon, Infinity)
 }
 
 /** Most windows that a fit takes: more do not change it, and take time. */
@@ -84,7 +125,7 @@ export function fitLinearForecast(
   train: readonly Origins[],
   validation: readonly Origins[],
 ): LinearForecast {
-  const { horizon, lookBack } = sizes
+  const { horizon } = sizes
   const n = linearRows(sizes)
   const count = train[0]!.series.targets.length
   const equations = Array.from({ length: count }, () => new NormalEquations(n, horizon))
@@ -94,7 +135,7 @@ export function fitLinearForecast(
   for (const { series, from, to } of train)
     for (let c = 0; c < count; c++)
       for (let t = from + (c % stride); t < to; t += stride) {
-        if (!isWhole(series, t - lookBack + 1, t + horizon + 1)) continue
+        if (!isWhole(series, sizes, t)) continue
         writeRegressors(row, sizes, series, c, t)
         writeTargets(right, series, c, t)
         equations[c]!.add(row, right)
@@ -116,7 +157,7 @@ function writeTargets(right: Float64Array, series: LinearSeries, c: number, t: n
   const x = series.targets[c] as Float64Array
   const level = x[t] as number
   const deviation = series.statistics[c]!.deviation[t] as number
-  for (let k = 0; k < right.length; k++) right[k] = ((x[t + 1 + k] as number) - level) / deviation
+  for (let k = 0; k < right.length; k++) right[k] = (valueAhead(series, x, t, 1 + k) - level) / deviation
 }
 
 /** Mean squared error over some hundreds of windows, in scaled units. */
@@ -132,10 +173,11 @@ function squaredError(linear: LinearForecast, origins: readonly Origins[]): numb
   for (const { series, from, to } of origins)
     for (let c = 0; c < series.targets.length; c++)
       for (let t = from + ((c * 7) % stride); t < to; t += stride) {
-        if (!isWhole(series, t - linear.lookBack + 1, t + linear.horizon + 1)) continue
+        if (!isWhole(series, linear, t)) continue
         writeRegressors(row, linear, series, c, t)
         predictWindow(linear, row, c, series.targets[c]![t]!, series.statistics[c]!.deviation[t]!, out)
-        for (let k = 0; k < out.length; k++) sum += (out[k]! - series.targets[c]![t + 1 + k]!) ** 2
+        for (let k = 0; k < out.length; k++)
+          sum += (out[k]! - valueAhead(series, series.targets[c]!, t, 1 + k)) ** 2
         count += out.length
       }
   return count === 0 ? Infinity : sum / count
@@ -203,6 +245,7 @@ export class LinearFilter {
     const { horizon, known, lookBack, weights } = this.#linear
     const targets = this.#targets
     const width = horizon * targets
+    if (series.clock !== undefined) return this.#applyEach(series, start, length)
     const padded = Math.max(length, lookBack, horizon)
     const input = new Float32Array(padded * targets)
     for (let c = 0; c < targets; c++) {
@@ -231,6 +274,23 @@ export class LinearFilter {
       }
     }
     return y.subarray(0, length * width)
+  }
+
+  /** As {@link LinearFilter.apply} where rows came at uneven times: there is no convolution, so each row has regressors of its own. */
+  #applyEach(series: LinearSeries, start: number, length: number): Float32Array {
+    const { horizon, lookBack } = this.#linear
+    const targets = this.#targets
+    const out = new Float32Array(length * horizon * targets)
+    const row = new Float64Array(linearRows(this.#linear))
+    const own = new Float64Array(horizon)
+    for (let i = Math.min(lookBack - 1, length); i < length; i++)
+      for (let c = 0; c < targets; c++) {
+        const t = start + i
+        writeRegressors(row, this.#linear, series, c, t)
+        predictWindow(this.#linear, row, c, series.targets[c]![t]!, series.statistics[c]!.deviation[t]!, own)
+        own.forEach((x, k) => (out[(i * horizon + k) * targets + c] = x))
+      }
+    return out
   }
 
   /** What the covariates add, (length, horizon·targets, known). */

@@ -4,6 +4,28 @@ import { describe, fail, hasFired, throwIfAborted } from '../error.js'
 import { choices, type DeviceOptions } from '../options.js'
 import { checkFolder } from './folder.js'
 
+/** One forecast of the validation part beside what came: the same window after every epoch. Of the first four targets, in their units. */
+export interface EpochForecast {
+  /** Number of the series. */
+  series: number
+  /** First row that is forecast; where the model takes intervals its steps are usual intervals after the row before. */
+  row: number
+  /** The rows before, twice as many as steps where there are so many, by column. */
+  past: Record<string, number[]>
+  /** What came, by column. */
+  actual: Record<string, number[]>
+  /** The forecast, or the middle of its quantiles, by column. */
+  mean: Record<string, number[]>
+}
+
+/** Which classes of the validation part are taken for which. */
+export interface EpochConfusion {
+  /** The classes, in the order of the counts. */
+  classes: readonly (string | number)[]
+  /** Numbers of examples: row the actual class, column the predicted one; over all sampling rates that are validated. */
+  counts: number[][]
+}
+
 /** Figures of a validation. */
 export interface EpochFigures {
   /** Mean squared error in deviations of the training part, of a forecaster. */
@@ -14,6 +36,10 @@ export interface EpochFigures {
   f1?: number
   /** Mean loss over the validation part, of a classifier. */
   validationLoss?: number
+  /** One of its forecasts, of a forecaster. */
+  forecast?: EpochForecast
+  /** Its confusions, of a classifier. */
+  confusion?: EpochConfusion
 }
 
 /** The sizes and rates that a task has chosen, before it trains. */

@@ -1,16 +1,35 @@
 // A series with everything that linear forecast and network take of it, and the network's inputs and targets for a piece of it.
+import { fail } from '../error.js'
 import { clipped, statistics, typicalMove, VALUES_PER_TARGET, writeInputs } from './causal.js'
-import type { LinearFilter, LinearSeries } from './linear-forecast.js'
-import type { ScaledSeries } from './series.js'
+import { Clock, stampsOf } from './clock.js'
+import { valueAhead, isKnownAhead, type LinearFilter, type LinearSeries } from './linear-forecast.js'
+import { scaledSeries, type ColumnPlan, type GivenTable, type ScaledSeries } from './series.js'
 
 /** A series that is ready for the network. */
 export interface PreparedSeries extends LinearSeries {
   readonly length: number
 }
 
-export function prepared(series: ScaledSeries, lookBack: number): PreparedSeries {
+/** A table in scaled units. `interval`: the usual one in milliseconds, where the intervals between its stamps are taken. */
+export function preparedTable(
+  op: string,
+  { columns, time }: GivenTable,
+  plan: ColumnPlan,
+  lookBack: number,
+  interval: number | undefined,
+): PreparedSeries {
+  const series = scaledSeries(op, columns, plan)
+  if (interval === undefined) return prepared(series, lookBack)
+  if (time === undefined)
+    throw fail('ERR_S4_DATA', op, 'data with the time of each row, for a forecaster of intervals', 'none')
+  const rows = Math.max(series.length, ...series.known.map((x) => x.length))
+  return prepared(series, lookBack, new Clock(stampsOf(op, time, series.length), interval, lookBack, rows))
+}
+
+function prepared(series: ScaledSeries, lookBack: number, clock?: Clock): PreparedSeries {
   return {
     ...series,
+    clock,
     statistics: series.targets.map((x) => statistics(x, lookBack)),
     knownLevels: series.known.map((x) => statistics(x, lookBack).level),
   }
@@ -32,9 +51,10 @@ export const inputWidth = (targets: number, known: number): number => targets * 
 export function movesOf(all: readonly PreparedSeries[], ends: readonly number[]): number[] {
   return (all[0] as PreparedSeries).targets.map((_, c) =>
     typicalMove(
-      all.map((series, i) => ({
-        x: (series.targets[c] as Float64Array).subarray(0, ends[i]),
-        deviation: series.statistics[c]!.deviation,
+      all.map(({ targets, statistics: own, clock }, i) => ({
+        x: (targets[c] as Float64Array).subarray(0, ends[i]),
+        deviation: own[c]!.deviation,
+        clock,
       })),
     ),
   )
@@ -49,18 +69,20 @@ export function writeStep(
   { moves, horizon }: NetworkScales,
   first: number,
 ): void {
+  const last: [number, number, number] = [0, 0, 0]
   series.targets.forEach((x, c) => {
-    const now = x[t] as number
-    const before = x[Math.max(first, t - 1)] as number
-    const earlier = x[Math.max(first, t - 2)] as number
+    if (series.clock === undefined)
+      for (let j = 0; j < last.length; j++) last[j] = x[Math.max(first, t - j)] as number
+    else series.clock.before(x, t, last)
     const { level, deviation } = series.statistics[c]!
     const window = { level: level[t] as number, deviation: deviation[t] as number }
-    writeInputs(out, at + c * VALUES_PER_TARGET, [now, before, earlier], window, moves[c] as number)
+    writeInputs(out, at + c * VALUES_PER_TARGET, last, window, moves[c] as number)
   })
   const from = at + series.targets.length * VALUES_PER_TARGET
   series.known.forEach((x, q) => {
     out[from + 2 * q] = clipped(x[t] as number)
-    out[from + 2 * q + 1] = clipped(x[Math.min(x.length - 1, t + horizon)] as number)
+    const there = series.clock === undefined ? Math.min(x.length - 1 - t, horizon) : horizon
+    out[from + 2 * q + 1] = clipped(valueAhead(series, x, t, there))
   })
 }
 
@@ -75,6 +97,16 @@ export function pieceInputs(
   const out = new Float32Array(length * width)
   for (let t = 0; t < length; t++) writeStep(out, t * width, series, start + t, scales, 0)
   return out
+}
+
+/** The intervals before the rows of a piece, for the network; undefined of a series whose rows are evenly spaced. */
+export function pieceIntervals(
+  { clock }: PreparedSeries,
+  start: number,
+  length: number,
+): Float32Array | undefined {
+  if (clock === undefined) return undefined
+  return Float32Array.from({ length }, (_, i) => clock.interval(start + i))
 }
 
 /**
@@ -94,10 +126,8 @@ export function leftOver(
     for (let t = 0; t < length; t++)
       for (let k = 0; k < horizon; k++) {
         const at = (t * horizon + k) * targets + c
-        const ahead = start + t + 1 + k
-        const there = ahead < end && series.missing?.[ahead] !== 1
-        out[at] = there
-          ? ((x[ahead] as number) - (out[at] as number)) / (deviation[start + t] as number)
+        out[at] = isKnownAhead(series, start + t, 1 + k, end)
+          ? (valueAhead(series, x, start + t, 1 + k) - (out[at] as number)) / (deviation[start + t] as number)
           : NaN
       }
   })

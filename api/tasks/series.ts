@@ -9,6 +9,14 @@ export type Columns = Record<string, ArrayLike<number>>
 export interface ColumnHolder {
   /** The columns by name. */
   readonly columns: Readonly<Columns>
+  /** The time of each row, in milliseconds since 1970. Where times are uneven, a forecaster takes the intervals between them. */
+  readonly time?: ArrayLike<number> | undefined
+}
+
+/** A table that was given: its columns, read, and its times as they are. */
+export interface GivenTable {
+  readonly columns: Record<string, Float64Array>
+  readonly time: unknown
 }
 
 /** One series, or several that were recorded apart, with the same columns. */
@@ -75,21 +83,28 @@ function element(op: string, what: string, data: ArrayLike<unknown>, t: number):
 }
 
 /** The tables that a caller gave, each a record of columns; every name and array is read once. */
-export function tablesOf(op: string, what: string, x: unknown): Record<string, Float64Array>[] {
+export function tablesOf(op: string, what: string, x: unknown): GivenTable[] {
   const list = readGiven(op, what, () => (Array.isArray(x) ? Array.from(x as unknown[]) : [x]))
   if (list.length === 0) throw fail('ERR_S4_DATA', op, `${what} with at least one series`, 'none')
-  return list.map((table) => tableOf(op, what, table))
+  return list.map((table) => timedTable(op, what, table))
 }
 
-/** One table: a record of columns of equal length. */
-export function tableOf(op: string, what: string, x: unknown): Record<string, Float64Array> {
-  const members = columnMembers(op, what, membersOf(op, what, x, 'ERR_S4_DATA', HELD))
+/** One table: a record of columns of equal length, and the times of its rows where it holds both. */
+export function timedTable(op: string, what: string, x: unknown): GivenTable {
+  const given = membersOf(op, what, x, 'ERR_S4_DATA', HELD)
+  const members = columnMembers(op, what, given)
   const names = Object.keys(members)
   if (names.length === 0) throw fail('ERR_S4_DATA', op, `${what} with at least one column`, 'none')
-  return Object.fromEntries(
-    names.map((name) => [name, column(op, `column '${name}' of ${what}`, members[name])]),
-  )
+  const columns = names.map((name) => [name, column(op, `column '${name}' of ${what}`, members[name])])
+  return {
+    columns: Object.fromEntries(columns) as Record<string, Float64Array>,
+    time: members === given ? undefined : given['time'],
+  }
 }
+
+/** The columns of one table. */
+export const tableOf = (op: string, what: string, x: unknown): Record<string, Float64Array> =>
+  timedTable(op, what, x).columns
 
 /** Members of what has columns. */
 export const HELD = ['columns', 'time'] as const

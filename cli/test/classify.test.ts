@@ -60,6 +60,16 @@ test('predict and eval: other recordings, at half the rate too', () => {
   const { examples, accuracy } = JSON.parse(figures.stdout) as Scores
   assert.equal(examples, 12)
   assert.equal(Math.round(accuracy * 12), right.length, 'the files say that they have half the rate')
+  // A spectrum covers the same time at either rate: a quarter of a second has as many, and the report looked at such ones.
+  const steps = (data: string, ...more: string[]) => {
+    const told = s4(['inspect', run, '--data', data, '--json', '--device', 'cpu', ...more])
+    assert.equal(told.status, 0, told.stderr)
+    return (JSON.parse(told.stdout) as { length: number }).length
+  }
+  const own = steps(join(named, 'low_0.wav'))
+  assert.ok(Math.abs(steps(join(half, 'low_0.wav')) - own) <= 1, 'the file says its rate')
+  assert.ok(steps(join(half, 'low_0.wav'), '--rate', '1') < 0.7 * own)
+  assert.ok(readFileSync(join(run, 'report.html'), 'utf8').includes('aria-label="input gradients"'))
   const some = s4([
     'eval',
     run,

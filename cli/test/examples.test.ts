@@ -61,6 +61,25 @@ test('examples/forecast.mjs: forecasts, better than the simple ones', () => {
   assert.match(text, /next months, 10 to 90 %:( -?\d+–-?\d+){12}\n/)
 })
 
+test('examples/uneven.mjs: forecasts and follows samples of uneven times', () => {
+  const text = run('uneven.mjs', '2')
+  const [, interval, error, persistence] =
+    /^usual interval ([\d.]+) ms; error ([\de.-]+), of persistence ([\d.]+)$/m.exec(text) ?? []
+  assert.ok(Number(interval) > 200 && Number(interval) < 1000, text)
+  assert.ok(Number(error) < 0.1 * Number(persistence), text)
+  const numbers = (line: string) =>
+    (new RegExp(`^${line}(.*)$`, 'm').exec(text)?.[1]?.match(/-?[\d.]+/g) ?? []).map(Number)
+  // The law that the example says, half a second and a second after its last sample.
+  let ms = 0
+  const times = Array.from({ length: 600 }, (_, i) => (ms += 200 + 800 * Math.abs(Math.sin(7 * i))))
+  const law = (s: number) => Math.sin(s / 3) + 0.5 * Math.sin(s / 1.3)
+  const last = (times[599]! - times[0]!) / 1000
+  const [half, one] = numbers('after ½ and 1 second: ')
+  assert.ok(Math.abs(half! - law(last + 0.5)) < 0.15 && Math.abs(one! - law(last + 1)) < 0.15, text)
+  const [expected, was] = numbers('expected of the last row: ')
+  assert.ok(Math.abs(expected! - was!) < 0.15, text)
+})
+
 test('examples/classify.mjs: hears tones, at half the rate too', () => {
   const text = run('classify.mjs')
   for (const [, right] of text.matchAll(/right at \d kHz: ([\d.]+)/g)) assert.ok(Number(right) >= 0.9, text)

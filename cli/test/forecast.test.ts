@@ -281,3 +281,123 @@ test('every option of the training reaches it', () => {
   assert.deepEqual([config['seed'], config['maxSeconds'], config['threads']], [5, 60, 1])
   assert.ok(existsSync(join(out, 'report.html')))
 })
+
+/** Two waves at uneven times: stamps 12 to 108 seconds apart, the law of a stamp, as a table. */
+function unevenWaves(count: number): { text: string; stamps: number[]; law: (ms: number) => number } {
+  const begin = Date.UTC(2024, 0, 1)
+  let [now, state] = [begin, 7]
+  const stamps = Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return (now += 12_000 + Math.round((96_000 * state) / 2 ** 32))
+  })
+  const law = (ms: number) => 5 + 3 * Math.sin((ms - begin) / 300_000) + Math.sin((ms - begin) / 80_000)
+  const lines = stamps.map((ms) => `${new Date(ms).toISOString()},${law(ms).toFixed(6)}`)
+  return { text: `when,x\n${lines.join('\n')}\n`, stamps, law }
+}
+
+test('uneven times: trained, evaluated, forecast and followed by them', () => {
+  const { text, stamps, law } = unevenWaves(700)
+  const uneven = join(folder, 'uneven.csv')
+  const out = join(folder, 'uneven')
+  writeFileSync(uneven, text)
+  const train = ['train', 'forecast', uneven, '--time', 'when', '--horizon', '4', '--look-back', '48']
+  const trained = s4([...train, '--epochs', '2', '--out', out, ...small])
+  assert.equal(trained.status, 0, trained.stderr)
+  assert.match(trained.stderr, /uneven times: the usual interval, .* min|s, counts as 1/)
+  const { interval, scores } = json(join(out, 'result.json')) as { interval: number; scores: Scores }
+  // The median of the first 490 stamps' differences.
+  const gaps = stamps.slice(1, 490).map((ms, i) => ms - stamps[i]!)
+  assert.equal(interval, gaps.toSorted((a, b) => a - b)[244])
+  assert.ok(scores.model.mse < 0.2 * scores.persistence.mse, JSON.stringify(scores))
+  const html = readFileSync(join(out, 'report.html'), 'utf8')
+  assert.equal(/NaN|undefined|Infinity/.exec(html)?.[0], undefined)
+
+  const cpu = ['--device', 'cpu']
+  const printed = rows(s4(['forecast', out, uneven, '--time', 'when', ...cpu]).stdout)
+  const last = stamps.at(-1)!
+  assert.equal(printed.length, 4)
+  for (const [k, [step, time, column, mean]] of printed.entries()) {
+    const ms = last + (k + 1) * interval
+    assert.deepEqual([step, time, column], [String(k + 1), new Date(ms).toISOString(), 'x'])
+    assert.ok(Math.abs(Number(mean) - law(ms)) < 0.5, `${mean} ${law(ms)}`)
+  }
+  const half = new Date(last + Math.round(interval / 2)).toISOString()
+  const at = ['--at', `${half},${last + 2 * interval}`]
+  const named = rows(s4(['forecast', out, uneven, '--time', 'when', ...at, ...cpu]).stdout)
+  assert.equal(named[0]![1], half)
+  assert.equal(named[1]![3], printed[1]![3])
+  assert.match(s4(['forecast', out, uneven, '--columns', 'x', ...cpu]).stderr, /the time of each row/)
+  assert.match(s4(['forecast', out, uneven, '--time', 'when', '--at', 'soon']).stderr, /'soon' is no time/)
+  const evaluated = s4(['eval', out, uneven, '--time', 'when', '--from', '560', '--json', ...cpu])
+  assert.equal((JSON.parse(evaluated.stdout) as Scores).windows, scores.windows, evaluated.stderr)
+
+  const streamed = s4(['stream', out, '--time', 'when', '--json', ...cpu], text)
+  assert.equal(streamed.status, 0, streamed.stderr)
+  const followed = streamed.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { time: number; expected: { x: number } })
+  assert.deepEqual(
+    followed.map(({ time }) => time),
+    stamps,
+  )
+  const late = followed.slice(200)
+  const error = late.reduce((sum, { time, expected }) => sum + (expected.x - law(time)) ** 2, 0) / late.length
+  assert.ok(error < 0.1, `${error}`)
+  assert.match(s4(['stream', out, ...cpu], text).stderr, /--time names the column/)
+  const back = `${text}${new Date(stamps[3]!).toISOString()},1\n`
+  assert.match(
+    s4(['stream', out, '--time', 'when', ...cpu], back).stderr,
+    /later than that of the row before/,
+  )
+
+  // Rows as evenly spaced, where it is asked for; stamps that do not go up are refused, with their row.
+  const plain = s4([
+    ...train,
+    '--intervals',
+    'false',
+    '--epochs',
+    '1',
+    '--out',
+    join(folder, 'plain'),
+    ...small,
+  ])
+  assert.equal(plain.status, 0, plain.stderr)
+  assert.equal(json(join(folder, 'plain', 'result.json'))['interval'], undefined)
+  const lines = text.split('\n')
+  const twice = join(folder, 'twice.csv')
+  writeFileSync(twice, [...lines.slice(0, 100), lines[99]!, ...lines.slice(100)].join('\n'))
+  const refused = s4(['train', 'forecast', twice, '--time', 'when', '--out', join(folder, 'none'), ...small])
+  assert.equal(refused.status, 1)
+  assert.match(refused.stderr, /in row 99 after 2024/)
+  assert.equal(existsSync(join(folder, 'none', 'best.safetensors')), false)
+})
+
+test('inspect: a forecaster by the last rows of a table, with their interval; the report has the gradients', () => {
+  const inspected = s4(['inspect', run, '--data', table, '--time', 'when', '--device', 'cpu'])
+  assert.equal(inspected.status, 0, inspected.stderr)
+  // Three look-backs of 32 rows, an hour each.
+  assert.match(inspected.stdout, /^for sequences of 96 steps \(4 d\)\n/)
+  assert.match(
+    inspected.stdout,
+    /the last output depends on the inputs: half within \d+ steps? \([\d.]+ (h|d)\)/,
+  )
+  assert.match(inspected.stdout, /input gradients 1, steps 1 to 96: \|[ ▁▂▃▄▅▆▇█]{64}\|\n$/)
+  const told = s4(['inspect', run, '--data', table, '--sampling-interval', '2', '--json', '--device', 'cpu'])
+  const { length, samplingInterval, influence } = JSON.parse(told.stdout) as {
+    length: number
+    samplingInterval: number
+    influence: { shape: number[]; data: number[] }
+  }
+  assert.deepEqual([length, samplingInterval, influence.shape], [96, 2, [1, 96]])
+  assert.ok(influence.data.every((x) => x >= 0) && influence.data.at(-1)! > 0)
+  assert.match(
+    s4(['inspect', run, '--data', table, '--rate', '2']).stderr,
+    /--rate is of --data of a classifier/,
+  )
+  assert.match(s4(['inspect', run, '--data', table, '--length', '9']).stderr, /--length is what --data has/)
+  const html = readFileSync(join(run, 'report.html'), 'utf8')
+  for (const label of ['input gradients', 'timescales', 'frequency response', 'kernels of blocks.0'])
+    assert.ok(html.includes(`aria-label="${label}"`), label)
+  assert.match(html, /for sequences of 96 steps \(4 d\)/)
+})

@@ -6,10 +6,11 @@ import { request, type IncomingHttpHeaders } from 'node:http'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Forecaster } from 's4-node/tasks'
-import type { LiveState } from '../src/live/messages.js'
+import { LivePage } from '../src/live/live.js'
+import type { LiveMessage, LiveState } from '../src/live/messages.js'
 import { LiveServer } from '../src/live/server.js'
 import { Browser, chromium } from './chromium.js'
-import { command, history, json, s4, scratch, small, waves } from './helpers.js'
+import { command, history, json, rows, s4, scratch, small, waves } from './helpers.js'
 
 const folder = scratch('live')
 const table = join(folder, 'waves.csv')
@@ -43,6 +44,8 @@ const state: LiveState = {
   losses: [],
   epochs: [],
   kernels: undefined,
+  forecast: undefined,
+  confusion: undefined,
   ended: undefined,
   stopping: false,
 }
@@ -124,6 +127,37 @@ async function training(run: string, epochs: number) {
   return { url: await address, ended, child }
 }
 
+/** The forecast that a page was told of: before its rows and beside them is what the table says of them. */
+function checkForecast(messages: string): void {
+  const states = messages
+    .split('\n')
+    .filter((line) => line.startsWith('data: '))
+    .map((line) => JSON.parse(line.slice(6)) as LiveMessage)
+  const told = states.flatMap((message) =>
+    message.type === 'state'
+      ? [message.state.forecast]
+      : message.type === 'change'
+        ? [message.change.forecast]
+        : [],
+  )
+  const last = told.findLast((one) => one !== undefined)!
+  assert.deepEqual(
+    last.columns.map(({ name }) => name),
+    ['a', 'b'],
+  )
+  const lines = rows(waves(700))
+  for (const [i, { came, before, mean }] of last.columns.entries()) {
+    assert.deepEqual([before, came.length, mean.length], [8, 12, 4])
+    came.forEach((value, k) => {
+      const want = Number(lines[last.row - before + k]![i + 1])
+      assert.ok(Math.abs(value! - want) < 1e-3, `${value} in the place of ${want}`)
+    })
+    mean.forEach((value, k) => assert.ok(Math.abs(value - came[before + k]!) < 2, `${value}`))
+  }
+  // The validation part is rows 490 to 560.
+  assert.ok(last.row > 490 && last.row < 560, String(last.row))
+}
+
 test('the button ends a training as if it had come to its end: a task file, figures, a report', async () => {
   const run = join(folder, 'pressed')
   const { url, ended } = await training(run, 100_000)
@@ -138,6 +172,7 @@ test('the button ends a training as if it had come to its end: a task file, figu
   const messages = (await watching).body
   assert.match(messages, /"type":"state"/)
   assert.match(messages, /"ended":"Ended: /)
+  checkForecast(messages)
   const end = history(run).at(-1) as { type: string; reason: string }
   assert.deepEqual([end.type, end.reason], ['end', 'stop'])
   assert.ok(existsSync(join(run, 'report.html')))
@@ -169,6 +204,23 @@ test(
       )
       for (const id of ['losses', 'figures', 'kernels'])
         assert.ok(Number(await browser.value(`document.getElementById('${id}').getBBox().width`)) > 400, id)
+      // A forecast of each target beside what came: the line of four steps begins where that of the rows before ends.
+      assert.equal(await browser.value(`document.querySelectorAll('#forecasts figure').length`), 2)
+      for (const kind of ['came', 'mean'])
+        assert.deepEqual(
+          await browser.value(
+            `JSON.stringify([...document.querySelectorAll('#forecasts .${kind}')].map((p) => p.getAttribute('d').split('L').length))`,
+          ),
+          JSON.stringify(kind === 'came' ? [12, 12] : [4, 4]),
+        )
+      const left = (kind: string) =>
+        `document.querySelector('#forecasts .${kind}').getBoundingClientRect().left`
+      assert.ok(Number(await browser.value(`${left('mean')} - ${left('came')}`)) > 100)
+      assert.match(
+        (await browser.value(`document.getElementById('forecast-name').textContent`)) as string,
+        /^A forecast of the validation part after epoch \d+, from row 5\d\d on/,
+      )
+      assert.equal(await browser.value(`document.getElementById('confusions').hidden`), true)
       assert.doesNotMatch(
         (await browser.value('document.body.innerHTML')) as string,
         /NaN|undefined|Infinity/,
@@ -210,3 +262,41 @@ test(
     assert.deepEqual(losses(watched), losses(alone))
   },
 )
+
+test('a page of a classifier is told which classes are taken for which', { skip }, async () => {
+  const page = await LivePage.open(folder, 'classes', new AbortController())
+  const browser = new Browser()
+  try {
+    await browser.open(page.url)
+    const confusion = {
+      classes: ['cat', 'dog'],
+      counts: [
+        [5, 2],
+        [1, 9],
+      ],
+    }
+    page.event({ type: 'step', epoch: 1, step: 1, of: 2, loss: 1 })
+    page.event({
+      type: 'epoch',
+      epoch: 1,
+      epochs: 2,
+      loss: 1,
+      accuracy: 14 / 17,
+      best: true,
+      seconds: 1,
+      confusion,
+    })
+    await browser.until(`document.querySelectorAll('#confusion tbody tr').length === 2`)
+    const cells = `JSON.stringify([...document.querySelectorAll('#confusion tr')].map((r) => [...r.children].map((c) => c.textContent)))`
+    assert.deepEqual(JSON.parse((await browser.value(cells)) as string), [
+      ['', 'cat', 'dog'],
+      ['cat', '5', '2'],
+      ['dog', '1', '9'],
+    ])
+    assert.equal(await browser.value(`document.querySelectorAll('#confusion .right').length`), 2)
+    assert.equal(await browser.value(`document.getElementById('forecasts').hidden`), true)
+  } finally {
+    await browser.close()
+    await page.close('done')
+  }
+})

@@ -71,11 +71,27 @@ function columnOf({ kind, seed }, rows) {
       return wave
   }
 }
-const columns = fc.record({ rows: fc.constantFrom(1, 20, 60, 100, 150), a: column, b: seldom(column) })
-const columnsOf = ({ rows, a, b }) => ({
-  a: columnOf(a, rows),
-  ...(b !== undefined && { b: columnOf(b, rows) }),
+/** Times of rows: even, at random, with a long pause, or wrong. */
+const TIMES = {
+  even: (t) => 1e12 + 1000 * t,
+  uneven: (t) => 1e12 + 1000 * t + 700 * Math.sin(9 * t),
+  pause: (t) => 1e12 + 1000 * t + (t > 50 ? 1e9 : 0),
+  tiny: (t) => t * 1e-9,
+  back: (t) => 1e12 - t,
+  missing: (t) => (t === 7 ? NaN : t),
+}
+const columns = fc.record({
+  rows: fc.constantFrom(1, 20, 60, 100, 150),
+  a: column,
+  b: seldom(column),
+  time: seldom(fc.constantFrom(...Object.keys(TIMES), 'uneven', 'uneven')),
 })
+const columnsOf = ({ rows, a, b, time }) => {
+  const own = { a: columnOf(a, rows), ...(b !== undefined && { b: columnOf(b, rows) }) }
+  return time === undefined
+    ? own
+    : { columns: own, time: Float64Array.from({ length: rows }, (_, t) => TIMES[time](t)) }
+}
 
 const forecast = some({
   ...training,
@@ -86,6 +102,7 @@ const forecast = some({
   levels: seldom(mostly(fc.constantFrom([0.5], [0.1, 0.9]))),
   known: seldom(mostly(fc.constantFrom([], ['b'], ['c']))),
   targets: seldom(mostly(fc.constantFrom(['a'], ['a', 'b']))),
+  intervals: seldom(mostly(fc.constantFrom('auto', true, false))),
   split: seldom(
     mostly(
       fc.constantFrom({ train: 0.6, validation: 0.2, test: 0.2 }, { train: 40, validation: 10, test: 0 }),
@@ -158,21 +175,32 @@ export const forecasterKind = {
   steps: {
     forecast: {
       weight: 2,
-      given: some({ data: seldom(columns), known: fc.constantFrom('none', 'right', 'short') }),
-      call: (world, { data, known }) => {
+      given: some({
+        data: seldom(columns),
+        known: fc.constantFrom('none', 'right', 'short'),
+        at: seldom(fc.constantFrom(0, 0.5, 1, 1e9)),
+      }),
+      call: (world, { data, known, at }) => {
         const n = known === 'short' ? 0 : world.self.horizon
-        return world.self.forecast(
-          data === undefined ? world.data : columnsOf(data),
-          known === 'none' ? {} : { known: ahead(n, 1) },
-        )
+        const table = data === undefined ? world.data : columnsOf(data)
+        const { interval = 1 } = world.self
+        return world.self.forecast(table, {
+          ...(known !== 'none' && { known: ahead(n, 1) }),
+          ...(at !== undefined && { at: [(table.time?.at(-1) ?? 0) + at * interval] }),
+        })
       },
-      verify: (world, _, found) => {
+      verify: (world, { at }, found) => {
         assert.deepEqual(Object.keys(found), [...world.self.targets])
         for (const { mean } of Object.values(found)) {
-          assert.equal(mean.length, world.self.horizon)
+          assert.equal(mean.length, at === undefined ? world.self.horizon : 1)
           assert.ok(mean.every(Number.isFinite), 'a forecast that is not finite')
         }
       },
+    },
+    inspect: {
+      given: some({ data: seldom(columns) }),
+      call: (world, { data }) => world.self.inspect(data === undefined ? world.data : columnsOf(data)),
+      verify: (_, __, { influence }) => assert.ok(influence.data.every((x) => x >= 0 && Number.isFinite(x))),
     },
     evaluate: {
       given: some({ data: seldom(columns), range, backtest: fc.boolean() }),
@@ -201,10 +229,13 @@ export const forecasterKind = {
         ),
         b: seldom(mostly(fc.constant(0.5))),
         times: fc.constantFrom(1, 10),
+        later: fc.constantFrom(0.3, 1, 1, 40, -1),
       }),
-      call: (world, { times, ...row }) => {
+      call: (world, { times, later, ...row }) => {
         for (let i = 0; i < times; i++) {
-          const said = world.stream.push(real(row))
+          const { interval } = world.self
+          if (interval !== undefined) world.now = (world.now ?? 0) + later * interval
+          const said = world.stream.push(real(row), interval === undefined ? {} : { time: world.now })
           assert.ok(said.strength >= 0 || Number.isNaN(said.strength))
           if (times > 1 && i === 0) world.pushed = world.stream.position
         }

@@ -96,7 +96,7 @@ async function figures(
     const tables = await readTables(data, values)
     const { from, to, stride } = values as { from?: number; to?: number; stride?: number }
     const scores = await forecaster.evaluate(
-      tables.map(({ columns }) => columns),
+      tables.map(({ columns, time }) => ({ columns, time })),
       {
         ...(from !== undefined && { from }),
         ...(to !== undefined && { to }),

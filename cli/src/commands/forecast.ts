@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
-import type { Columns, Forecast, Forecaster } from 's4-node/tasks'
+import type { ColumnHolder, Forecast, Forecaster } from 's4-node/tasks'
+import { stampOf } from '../data/stamp.js'
 import type { TableLike } from '../data/table.js'
 import { readOneTable, tableSpecs } from '../data/tables.js'
 import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
@@ -22,13 +23,20 @@ export const forecast: Command = {
       help: 'table with the columns that are known ahead, for the rows to forecast',
       otherwise: 'none',
     },
+    {
+      name: 'at',
+      kind: 'names',
+      word: 'a,b',
+      help: 'times to forecast, ascending, of a forecaster of uneven times: ISO 8601 (UTC), or milliseconds since 1970',
+      otherwise: 'the usual intervals after the last row',
+    },
     { name: 'out', kind: 'text', word: 'file', help: 'file to write', otherwise: 'standard output' },
     jsonSpec,
     ...tableSpecs,
     ...deviceSpecs,
   ],
   notes: `Prints lines step,time,column,mean,low,high: low and high are two deviations from the mean, or the outer quantiles; the time is empty
-where --time names no column of the data.`,
+where --time names no column of the data. A forecaster of uneven times needs --time; its steps are the usual intervals of its training.`,
   async run({ operands: [run, data], values }) {
     const forecaster = await loadForecaster(run as string, deviceOf(values))
     try {
@@ -37,8 +45,13 @@ where --time names no column of the data.`,
       const { time: _time, columns: _columns, ...ofValues } = values
       const ahead = values['knownAhead'] as string | undefined
       const known = ahead === undefined ? undefined : (await readOneTable(ahead, ofValues)).columns
-      const made = await forecaster.forecast(lastRows(table, forecaster), { ...(known && { known }) })
-      const text = values['json'] ? JSON.stringify(asJson(made, table)) : asLines(made, table)
+      const at = (values['at'] as string[] | undefined)?.map((text) => stampOf(text, '--at'))
+      const made = await forecaster.forecast(lastRows(table, forecaster), {
+        ...(known && { known }),
+        ...(at && { at }),
+      })
+      const times = at?.map((ms) => new Date(ms).toISOString()) ?? timesAhead(table, forecaster)
+      const text = values['json'] ? JSON.stringify(asJson(made, times)) : asLines(made, times)
       const out = values['out'] as string | undefined
       if (out === undefined) console.log(text)
       else writeFileSync(out, `${text}\n`)
@@ -50,26 +63,29 @@ where --time names no column of the data.`,
 }
 
 /** The last rows of the columns that a forecaster takes: it looks back three look-backs at most. */
-function lastRows({ columns, rows }: TableLike, { targets, known, lookBack }: Forecaster): Columns {
+function lastRows(
+  { columns, rows, time }: TableLike,
+  { targets, known, lookBack }: Forecaster,
+): ColumnHolder {
   const from = Math.max(0, rows - 3 * lookBack)
-  return Object.fromEntries(
-    [...targets, ...known]
-      .filter((name) => columns[name] !== undefined)
-      .map((name) => [name, columns[name]!.subarray(from)]),
-  )
+  const own = [...targets, ...known]
+    .filter((name) => columns[name] !== undefined)
+    .map((name): [string, Float64Array] => [name, columns[name]!.subarray(from)])
+  return { columns: Object.fromEntries(own), time: time?.subarray(from) }
 }
 
 /** Rows whose times tell the step from one to the next. */
 const ROWS_OF_A_RHYTHM = 10
 
-/** The times of the steps ahead, where those of the last rows are evenly spaced. */
-function timesAhead({ time }: TableLike, steps: number): (string | undefined)[] {
+/** The times of the steps ahead: usual intervals, or as the last rows are where these are evenly spaced. */
+function timesAhead({ time }: TableLike, { horizon, interval }: Forecaster): (string | undefined)[] {
   const ends = time === undefined ? [] : Array.from(time.slice(-ROWS_OF_A_RHYTHM))
-  const step = ends.length < 2 ? NaN : ends[1]! - ends[0]!
+  const step = interval ?? (ends.length < 2 ? NaN : ends[1]! - ends[0]!)
   // Months, and weeks with their ends left out, have no step of their own.
-  const isEven = step > 0 && ends.every((t, i) => i === 0 || step === t - ends[i - 1]!)
+  const isEven =
+    interval !== undefined || (step > 0 && ends.every((t, i) => i === 0 || step === t - ends[i - 1]!))
   const last = ends.at(-1)!
-  return Array.from({ length: steps }, (_, k) =>
+  return Array.from({ length: horizon }, (_, k) =>
     isEven ? new Date(last + (k + 1) * step).toISOString() : undefined,
   )
 }
@@ -84,12 +100,11 @@ function bands(made: Forecast, name: string) {
   }
 }
 
-function asLines(made: Forecast, table: TableLike): string {
+function asLines(made: Forecast, times: readonly (string | undefined)[]): string {
   const lines = ['step,time,column,mean,low,high']
   const names = Object.keys(made)
   const all = names.map((name) => bands(made, name))
   const steps = all[0]!.mean.length
-  const times = timesAhead(table, steps)
   for (let k = 0; k < steps; k++)
     names.forEach((name, c) => {
       const { mean, low, high } = all[c]!
@@ -98,7 +113,7 @@ function asLines(made: Forecast, table: TableLike): string {
   return lines.join('\n')
 }
 
-function asJson(made: Forecast, table: TableLike): object {
+function asJson(made: Forecast, times: readonly (string | undefined)[]): object {
   const columns = Object.entries(made).map(([name, { mean, sigma, quantiles }]) => [
     name,
     {
@@ -109,6 +124,5 @@ function asJson(made: Forecast, table: TableLike): object {
       }),
     },
   ])
-  const times = timesAhead(table, (Object.values(made)[0] as Forecast[string]).mean.length)
   return { ...(times[0] !== undefined && { times }), columns: Object.fromEntries(columns) as object }
 }

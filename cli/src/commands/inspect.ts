@@ -1,6 +1,8 @@
 import { SequenceModel, type Inspection, type InspectionOptions } from 's4-node'
-import { Classifier } from 's4-node/tasks'
+import { Classifier, Forecaster } from 's4-node/tasks'
 import { readInputs } from '../data/examples.js'
+import { readOneTable } from '../data/tables.js'
+import { rateOf } from '../data/rate.js'
 import { readModelInput, saidOf } from '../data/model-input.js'
 import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
 import { taskFile } from '../run/folder.js'
@@ -38,12 +40,27 @@ export const inspect: Command = {
       help: 'data of the model, to see which steps its output depends on',
       otherwise: 'none',
     },
+    {
+      name: 'time',
+      kind: 'text',
+      word: 'column',
+      help: 'forecasters: column of --data with the time of each row',
+      otherwise: 'the first column of dates, if there is one',
+    },
+    {
+      name: 'rate',
+      kind: 'number',
+      min: 1,
+      max: 16,
+      help: 'classifiers: how many times fewer samples a second --data have than those of the training',
+      otherwise: 'what the files say, else 1',
+    },
     jsonSpec,
     ...deviceSpecs,
   ],
   notes: `With --data it says too how each block changes its input, and, bar by bar from the first step to the last, how much the output of the last step
-depends on the input at each: of a classifier on what \`s4 predict\` reads (the first ${MOST} inputs), of another network on an array of its inputs (.npy), a table with
-as many columns, or a text.`,
+depends on the input at each: of a classifier on what \`s4 predict\` reads (the first ${MOST} inputs), of a forecaster on the last rows of a table, as
+\`s4 forecast\` reads it, of another network on an array of its inputs (.npy), a table with as many columns, or a text.`,
   async run({ operands: [path], values }) {
     const { length, samplingInterval, data } = values as {
       length?: number
@@ -55,19 +72,33 @@ as many columns, or a text.`,
     const file = taskFile(path as string)
     using model = await SequenceModel.load(file, deviceOf(values))
     const task = data === undefined ? undefined : saidOf(model.extra).task
-    if (task === 'forecast')
-      throw new UsageError(
-        '--data is for classifiers, generators and models: a forecaster normalises what its network sees',
-      )
+    for (const [name, whose] of [
+      ['time', 'forecast'],
+      ['rate', 'classify'],
+    ] as const)
+      if (values[name] !== undefined && task !== whose)
+        throw new UsageError(
+          `--${name} is of --data of a ${whose === 'forecast' ? 'forecaster' : 'classifier'}`,
+        )
+    if (length !== undefined && (task === 'classify' || task === 'forecast'))
+      throw new UsageError('--length is what --data has')
     let inspection: Inspection
-    if (data !== undefined && task === 'classify') {
-      if (length !== undefined) throw new UsageError('--length is what --data has')
+    if (data !== undefined && task === 'forecast') {
+      const forecaster = await Forecaster.load(file, deviceOf(values))
+      try {
+        const { time } = values as { time?: string }
+        const { columns, time: stamps } = await readOneTable(data, { ...(time !== undefined && { time }) })
+        inspection = await forecaster.inspect({ columns, time: stamps }, seconds)
+      } finally {
+        forecaster.dispose()
+      }
+    } else if (data !== undefined && task === 'classify') {
       const classifier = await Classifier.load(file, deviceOf(values))
       try {
-        const { inputs } = await readInputs([data], {}, classifier)
+        const { inputs, sampleRate } = await readInputs([data], {}, classifier)
         inspection = await classifier.inspect(
           inputs.slice(0, MOST).map(({ input }) => input),
-          seconds,
+          { ...seconds, rate: rateOf(classifier, sampleRate, values) },
         )
       } finally {
         classifier.dispose()

@@ -5,6 +5,7 @@ import type { Classifier, Forecaster, StreamRow, WindowClass } from 's4-node/tas
 import { readRecordings } from '../data/examples.js'
 import { kindOf } from '../data/files.js'
 import { rateOf } from '../data/rate.js'
+import { stampOf } from '../data/stamp.js'
 import { SampleBytes, sampleFormats, type SampleFormat } from '../data/sample-bytes.js'
 import { readOneTable } from '../data/tables.js'
 import { deviceOf, deviceSpecs, jsonSpec } from '../options/common.js'
@@ -15,6 +16,13 @@ import { UsageError } from '../usage.js'
 import type { Command } from './command.js'
 
 const forecastSpecs: readonly OptionSpec[] = [
+  {
+    name: 'time',
+    kind: 'text',
+    word: 'column',
+    help: 'forecasters of uneven times: column with the time of each row, ISO 8601 (UTC) or milliseconds since 1970',
+    otherwise: 'none',
+  },
   { name: 'marks', kind: 'flag', help: 'forecasters: print marked rows alone', otherwise: 'off' },
   {
     name: 'knownFirst',
@@ -87,7 +95,8 @@ export const stream: Command = {
   options: [...forecastSpecs, ...classSpecs, jsonSpec, ...deviceSpecs],
   notes: `A forecaster reads lines of CSV: a header with the names of its columns, then a row at a time; of one column numbers alone will do. It
 answers each row at once with row,column,value,expected,sigma,strength,mark: expected and sigma were said one row before, a strength
-above 1 is a mark, 'surprise' or 'flat'. An empty field is a missing value.
+above 1 is a mark, 'surprise' or 'flat'. An empty field is a missing value. With --json a row has its time too, of a forecaster of uneven times,
+whose rows are expected at their times.
 
 A classifier reads a recording, or raw samples from standard input (little-endian, one channel, at the rate of its training), and
 answers every window with position,label,probability,report. One of texts reads text, and its windows are of tokens.`,
@@ -119,6 +128,9 @@ async function follow(forecaster: Forecaster, file: string | undefined, values: 
   const known = first === undefined ? undefined : (await readOneTable(first, {})).columns
   using live = forecaster.stream({ ...(known && { known }) })
   const wanted = [...forecaster.targets, ...forecaster.known]
+  const time = forecaster.interval === undefined ? undefined : (values['time'] as string | undefined)
+  if (forecaster.interval !== undefined && time === undefined)
+    throw new UsageError('the forecaster takes the time between rows: --time names the column of their times')
   let names: string[] | undefined
   let line = 0
   if (!values['json']) console.log('row,column,value,expected,sigma,strength,mark')
@@ -129,11 +141,15 @@ async function follow(forecaster: Forecaster, file: string | undefined, values: 
     if (names === undefined) {
       const isHeader = cells.some((cell) => cell !== '' && Number.isNaN(Number(cell)))
       if (!isHeader && (wanted.length > 1 || cells.length > 1))
-        throw new Error(`line ${line}: a header with the columns ${wanted.join(', ')} is to come first`)
+        throw new Error(
+          `line ${line}: a header with the columns ${[...wanted, ...(time === undefined ? [] : [time])].join(', ')} is to come first`,
+        )
       names = isHeader ? cells : wanted
       // Of one column the header may say what it likes.
-      if (names.length === 1 && wanted.length === 1) names = wanted
-      const missing = wanted.find((name) => !names!.includes(name))
+      if (names.length === 1 && wanted.length === 1 && time === undefined) names = wanted
+      const missing = [...wanted, ...(time === undefined ? [] : [time])].find(
+        (name) => !names!.includes(name),
+      )
       if (missing !== undefined)
         throw new Error(`line ${line}: no column '${missing}' among ${names.join(', ')}`)
       if (isHeader) continue
@@ -146,7 +162,8 @@ async function follow(forecaster: Forecaster, file: string | undefined, values: 
         throw new Error(`line ${line}: '${cell.slice(0, 40)}' in column '${name}' is not a number`)
       row[name] = value
     }
-    const said = live.push(row)
+    const when = time === undefined ? {} : { time: stampOf(cells[names.indexOf(time)] ?? '', `line ${line}`) }
+    const said = live.push(row, when)
     if (values['marks'] && said.mark === undefined) continue
     for (const printed of linesOf(said, row, forecaster.targets, values['json'] === true))
       console.log(printed)

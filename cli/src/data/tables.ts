@@ -8,7 +8,13 @@ import type { TableLike } from './table.js'
 
 /** How tables are read. */
 export const tableSpecs: readonly OptionSpec[] = [
-  { name: 'time', kind: 'text', word: 'column', help: 'column with the time of each row', otherwise: 'none' },
+  {
+    name: 'time',
+    kind: 'text',
+    word: 'column',
+    help: 'column with the time of each row',
+    otherwise: 'the first column of dates, if there is one',
+  },
   { name: 'columns', kind: 'names', word: 'a,b', help: 'columns to read', otherwise: 'all' },
   {
     name: 'header',

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { SequenceModel } from 's4-node'
-import type { TaskEvent } from 's4-node/tasks'
-import type { LiveEpoch, LiveKernels, LiveState } from './messages.js'
+import type { EpochForecast, TaskEvent } from 's4-node/tasks'
+import type { LiveEpoch, LiveForecast, LiveKernels, LiveState } from './messages.js'
 import { page, styles } from './page.js'
 import { LiveServer } from './server.js'
 
@@ -14,6 +14,23 @@ const OFTEN = 250
 /** Kernels that are shown, and their taps. */
 const KERNELS = 6
 const TAPS = 128
+
+/** Most classes whose confusions are shown, columns of forecasts, and numbers of each before the forecast and in it. */
+const CLASSES = 12
+const [COLUMNS, NUMBERS] = [3, 512]
+
+/** What the page shows of a forecast, in five digits: of a long one the first steps. */
+function liveForecast(epoch: number, { row, past, actual, mean }: EpochForecast): LiveForecast {
+  const short = (x: readonly number[]) => x.map((value) => Number(value.toPrecision(5)))
+  const columns = Object.keys(mean)
+    .slice(0, COLUMNS)
+    .map((name) => {
+      const [before, steps] = [past[name]!.slice(-NUMBERS), mean[name]!.slice(0, NUMBERS)]
+      const came = [...before, ...actual[name]!.slice(0, steps.length)]
+      return { name, came: short(came), before: before.length, mean: short(steps) }
+    })
+  return { epoch, row, columns }
+}
 
 export class LivePage {
   #server!: LiveServer
@@ -37,6 +54,8 @@ export class LivePage {
       losses: [],
       epochs: [],
       kernels: undefined,
+      forecast: undefined,
+      confusion: undefined,
       ended: undefined,
       stopping: false,
     }
@@ -94,6 +113,12 @@ export class LivePage {
       const told: LiveEpoch = { epoch, loss, figure: figure ?? null, name, best, seconds }
       this.#state.epochs.push(told)
       this.#server.send({ type: 'epoch', epoch: told })
+      const { forecast, confusion } = event
+      if (forecast !== undefined) this.#change({ forecast: liveForecast(epoch, forecast) })
+      if (confusion !== undefined && confusion.classes.length <= CLASSES)
+        this.#change({
+          confusion: { epoch, classes: confusion.classes.map(String), counts: confusion.counts },
+        })
       // One at a time: where epochs are short some are not looked at.
       this.#reading ??= this.#kernels(epoch).finally(() => (this.#reading = undefined))
     } else this.#change({ stopping: true })

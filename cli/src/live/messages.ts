@@ -18,6 +18,28 @@ export interface LiveKernels {
   readonly kernels: readonly (readonly number[])[]
 }
 
+/** A forecast of the validation part beside what came, after an epoch: the same window each time. NaN, where a value is missing, is null in JSON. */
+export interface LiveForecast {
+  readonly epoch: number
+  /** First row that is forecast. */
+  readonly row: number
+  readonly columns: readonly {
+    readonly name: string
+    /** Rows before, then those that came. */
+    readonly came: readonly (number | null)[]
+    /** Of `came`, how many are before the forecast. */
+    readonly before: number
+    readonly mean: readonly number[]
+  }[]
+}
+
+/** Which classes of the validation part are taken for which, after an epoch: rows the actual ones. */
+export interface LiveConfusion {
+  readonly epoch: number
+  readonly classes: readonly string[]
+  readonly counts: readonly (readonly number[])[]
+}
+
 /** How far a training is. */
 export interface LiveState {
   readonly title: string
@@ -28,6 +50,8 @@ export interface LiveState {
   readonly losses: readonly (readonly [number, number])[]
   readonly epochs: readonly LiveEpoch[]
   readonly kernels: LiveKernels | undefined
+  readonly forecast: LiveForecast | undefined
+  readonly confusion: LiveConfusion | undefined
   /** How it ended, in words; undefined while it runs. */
   readonly ended: string | undefined
   /** Whether it comes to its end: it was told to stop, or all updates are made. */

@@ -16,6 +16,9 @@ export const page = `<!doctype html>
 <figure><svg id="losses" viewBox="0 0 520 240" role="img" aria-label="loss"></svg><figcaption>Loss of updates (grey) and its mean over each epoch.</figcaption></figure>
 <figure><svg id="figures" viewBox="0 0 520 240" role="img" aria-label="validation"></svg><figcaption id="figure-name">Validation. The ring is the best epoch, which is kept.</figcaption></figure>
 </section>
+<section id="forecasts" class="three" hidden></section>
+<p id="forecast-name" hidden></p>
+<section id="confusions" hidden><table id="confusion"><thead></thead><tbody></tbody></table><p id="confusion-name"></p></section>
 <figure><svg id="kernels" viewBox="0 0 1060 240" role="img" aria-label="kernels"></svg><figcaption id="kernel-name">Kernels: after the first epoch.</figcaption></figure>
 <table id="epochs"><thead><tr><th>epoch</th><th>loss</th><th id="figure-head">validation</th><th>seconds</th></tr></thead><tbody></tbody></table>
 </main>
@@ -34,8 +37,9 @@ button:disabled { border-color: #c9ced4; background: #e4e7ea; color: ${colours.m
 progress { width: 100%; height: 8px; accent-color: ${colours.model}; }
 p, figcaption { color: ${colours.muted}; } #status { color: ${colours.ink}; margin: 8px 0; }
 figure { margin: 16px 0; } svg { width: 100%; height: auto; overflow: visible; font-size: 12px; }
-.two { display: grid; grid-template-columns: 1fr 1fr; gap: 32px; } @media (max-width: 800px) { .two { grid-template-columns: 1fr; } main { padding: 16px; } }
+.two { display: grid; grid-template-columns: 1fr 1fr; gap: 32px; } .three { display: grid; grid-template-columns: repeat(3, 1fr); gap: 24px; } .three[hidden] { display: none; } @media (max-width: 800px) { .two, .three { grid-template-columns: 1fr; } main { padding: 16px; } }
 .axis { stroke: #c9ced4; } .label { fill: ${colours.muted}; } .update { stroke: #c9ced4; fill: none; } .mean { stroke: ${colours.model}; stroke-width: 2; fill: none; }
+.came { stroke: ${colours.ink}; stroke-width: 1.2; fill: none; } .right { background: #dcebe6; }
 .point { fill: ${colours.model}; } .best { stroke: ${colours.mark}; stroke-width: 2; fill: none; }
 ${colours.layers.map((colour, i) => `.kernel-${i} { stroke: ${colour}; stroke-width: 1.5; fill: none; }`).join('\n')}
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; } th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid #e4e7ea; }

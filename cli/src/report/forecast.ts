@@ -116,15 +116,15 @@ function stepChart(scores: ForecastScores, season: number): string {
 async function examplesOf(forecaster: Forecaster, tables: readonly TableLike[]): Promise<BacktestForecast[]> {
   const { horizon, lookBack } = forecaster
   const last = tables.length - 1
-  const { rows, columns } = tables[last] as TableLike
+  const { rows, columns, time } = tables[last] as TableLike
   const from = Math.max(lookBack, rows - EXAMPLES * horizon)
   if (rows - from < horizon) return []
-  const { forecasts } = await forecaster.backtest(columns, { from, stride: horizon })
+  const { forecasts } = await forecaster.backtest({ columns, time }, { from, stride: horizon })
   return forecasts.map((one) => ({ ...one, series: last }))
 }
 
 function exampleChart(
-  { series, row, forecast, actual }: BacktestForecast,
+  { series, row, forecast, actual, time: ahead }: BacktestForecast,
   name: string,
   tables: readonly TableLike[],
 ): string {
@@ -132,14 +132,22 @@ function exampleChart(
   const outer = quantiles && Object.values(quantiles)
   const low = (k: number) => outer?.[0]?.[k] ?? (mean[k] as number) - 2 * (sigma?.[k] ?? 0)
   const high = (k: number) => outer?.at(-1)?.[k] ?? (mean[k] as number) + 2 * (sigma?.[k] ?? 0)
-  const rows = Array.from(mean, (value, k) => ({ row: row + k, value, low: low(k), high: high(k) }))
-  const past = tables[series]!.columns[name]!.slice(Math.max(0, row - mean.length), row)
-  const came = [...past, ...actual[name]!].map((value, i) => ({ row: row - past.length + i, value }))
+  // Where the model takes intervals, rows and steps stand at their times.
+  const { time } = tables[series]!
+  const stepAt = (k: number) => (ahead === undefined ? row + k : new Date(ahead[k] as number))
+  const rowAt = (t: number) => (ahead === undefined ? t : new Date(time![t] as number))
+  const rows = Array.from(mean, (value, k) => ({ row: stepAt(k), value, low: low(k), high: high(k) }))
+  const begin = Math.max(0, row - mean.length)
+  const past = Array.from(tables[series]!.columns[name]!.slice(begin, row), (value, i) => ({
+    row: rowAt(begin + i),
+    value,
+  }))
+  const came = [...past, ...Array.from(actual[name]!, (value, k) => ({ row: stepAt(k), value }))]
   return svgOf(`Forecast of ${name} from row ${row}`, {
     width: 340,
     height: 200,
     marginLeft: 44,
-    x: { label: 'row', ticks: 4, tickFormat: 'd' },
+    x: ahead === undefined ? { label: 'row', ticks: 4, tickFormat: 'd' } : { label: null, ticks: 4 },
     y: { label: null, grid: true },
     marks: [
       Plot.areaY(rows, { x: 'row', y1: 'low', y2: 'high', fill: colours.band, fillOpacity: 0.5 }),

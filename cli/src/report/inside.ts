@@ -1,6 +1,6 @@
 /** What a trained network looks like inside, in pictures: timescales, kernels, frequency responses. */
 import * as Plot from '@observablehq/plot'
-import { SequenceModel, type InspectedLayer } from 's4-node'
+import { SequenceModel, type InspectedLayer, type Inspection } from 's4-node'
 import { colours } from './colours.js'
 import { escape, figure } from './html.js'
 import { svgOf } from './svg.js'
@@ -9,10 +9,10 @@ import { svgOf } from './svg.js'
 const LAYERS = 6
 const HEADS = 4
 
-/** The sections of a report on the network in a file. */
-export async function insideSections(path: string): Promise<string[]> {
+/** The sections of a report on the network in a file, of which this was found. */
+export async function insideSections(path: string, inspection: Inspection): Promise<string[]> {
   using model = await SequenceModel.load(path, { device: 'cpu' })
-  const { layers, frequencies, text } = await model.inspect()
+  const { layers, frequencies, text, influence } = inspection
   const colour = { domain: layers.map(({ name }) => name), range: colours.layers, legend: false }
   const kernels = layers.slice(0, LAYERS).map((layer, i) => kernelChart(model, layer, i))
   return [
@@ -22,11 +22,47 @@ export async function insideSections(path: string): Promise<string[]> {
       'The frequency response of each block, the root of the mean square over its heads; colours as beside.',
     )}</div>`,
     `<div class="two">${kernels.join('')}</div>`,
+    ...(influence === undefined
+      ? []
+      : [
+          figure(
+            influences(influence),
+            'How much the output of the last step depends on the input at each step before it: the norm of the gradient, of some sequences of the data.',
+          ),
+        ]),
     `<pre>${escape(text)}</pre>`,
   ]
 }
 
 type Colour = Plot.ScaleOptions
+
+/** Sequences whose gradients are shown, and points of each. */
+const [SEQUENCES, POINTS] = [4, 256]
+
+/** The gradients of some sequences, back from the end of each; long ones as means over neighbours. */
+function influences({ data, shape }: NonNullable<Inspection['influence']>): string {
+  const [batch, len] = shape as [number, number]
+  const rows = Array.from({ length: Math.min(batch, SEQUENCES) }, (_, row) => {
+    const own = data.subarray(row * len, (row + 1) * len)
+    // Padding has none.
+    const end = own.findLastIndex((x) => x > 0) + 1
+    const count = Math.min(end, POINTS)
+    return Array.from({ length: count }, (__, i) => {
+      const [from, to] = [Math.floor((i * end) / count), Math.floor(((i + 1) * end) / count)]
+      const gradient = own.subarray(from, to).reduce((a, b) => a + b, 0) / (to - from)
+      return { sequence: String(row), step: (from + to - 1) / 2 - (end - 1), gradient }
+    })
+  }).flat()
+  return svgOf('input gradients', {
+    width: 1060,
+    height: 220,
+    marginLeft: 64,
+    x: { label: 'steps before the last', ticks: 8 },
+    y: { label: '‖∂y/∂u‖', grid: true, ticks: 4 },
+    color: { range: colours.layers },
+    marks: [Plot.lineY(rows, { x: 'step', y: 'gradient', stroke: 'sequence', strokeWidth: 1.5 })],
+  })
+}
 
 function timescales(layers: readonly InspectedLayer[], color: Colour): string {
   const rows = layers.flatMap(({ name, timescales: { steps } }) =>

@@ -11,10 +11,9 @@ import {
 } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { diagnose } from 's4-node'
-import type { TaskEvent } from 's4-node/tasks'
 import { settingsOf } from '../recipe.js'
 import { recipeOf, type Settings } from '../task/settings.js'
-import type { HistoryEntry } from '../task/task.js'
+import type { HistoryEntry, KeptEvent } from '../task/task.js'
 import { UsageError } from '../usage.js'
 
 export class RunFolder {
@@ -92,7 +91,7 @@ export class RunFolder {
   }
 
   /** Appends an event to history.jsonl. */
-  record(event: Exclude<TaskEvent, { type: 'step' }>): void {
+  record(event: KeptEvent): void {
     appendFileSync(this.#history, `${JSON.stringify({ ...event, time: new Date().toISOString() })}\n`)
   }
 

@@ -50,7 +50,9 @@ export async function runInFolder(
           ...(accuracy !== undefined && { 'validation/accuracy': accuracy }),
           ...(validationLoss !== undefined && { 'validation/loss': validationLoss }),
         })
-        break
+        const { forecast: _forecast, confusion: _confusion, ...kept } = event
+        folder.record(kept)
+        return
       }
       case 'end':
         bar.end(
@@ -89,7 +91,7 @@ export async function runInFolder(
       } = await made.judge(
         folder.history(),
         settings,
-        await (await import('../report/inside.js')).insideSections(folder.best),
+        await (await import('../report/inside.js')).insideSections(folder.best, await made.inspect()),
       )
       folder.writeReport(report)
       folder.writeResult(result)

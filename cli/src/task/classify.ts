@@ -93,6 +93,9 @@ const specs: readonly OptionSpec[] = [
   ...deviceSpecs,
 ]
 
+/** Examples whose steps a report looks at. */
+const LOOKED_AT = 4
+
 /** Names of {@link ClassifyOptions} that are given as they are. */
 const READING = new Set([...exampleSpecs.map(({ name }) => name), 'test', 'testShare'])
 
@@ -163,6 +166,10 @@ export const classify: Task = {
         )
         return {
           save: (path) => classifier.save(path),
+          inspect: () =>
+            classifier.inspect(
+              (held.length === 0 ? learned : held).slice(0, LOOKED_AT).map(({ input }) => input),
+            ),
           async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { classPage } = await import('../report/classify.js')

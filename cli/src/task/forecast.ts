@@ -66,6 +66,13 @@ const specs: readonly OptionSpec[] = [
     help: 'rows of a season, 1 for none',
     otherwise: 'what the training part shows',
   },
+  {
+    name: 'intervals',
+    kind: 'choice',
+    choices: ['auto', 'true', 'false'],
+    help: 'whether the model takes the time between rows (--time); auto: where times are uneven',
+    otherwise: 'auto',
+  },
   ...tableSpecs,
   ...trainingSpecs,
   ...deviceSpecs,
@@ -74,12 +81,15 @@ const specs: readonly OptionSpec[] = [
 /** Options as Forecaster.fit takes them. */
 function fitOptions(values: Values, rows: number): ForecastOptions {
   const own = new Set(tableSpecs.map(({ name }) => name))
-  const { split, ...rest } = Object.fromEntries(Object.entries(values).filter(([name]) => !own.has(name)))
+  const { split, intervals, ...rest } = Object.fromEntries(
+    Object.entries(values).filter(([name]) => !own.has(name)),
+  )
   const horizon = Math.max(1, Math.min(24, Math.floor(rows / 20)))
   const [train, validation, test] = (split ?? []) as number[]
   return {
     horizon,
     ...rest,
+    ...(intervals !== undefined && { intervals: intervals === 'auto' ? intervals : intervals === 'true' }),
     ...(split !== undefined && { split: { train, validation, test } as ForecastOptions['split'] }),
   } as ForecastOptions
 }
@@ -89,19 +99,20 @@ export const forecast: Task = {
   specs,
   async read({ data, options }): Promise<TrainingData> {
     const tables = await readTables(data, options)
-    const columns = tables.map((table) => table.columns)
+    const series = tables.map(({ columns, time }) => ({ columns, time }))
     const longest = Math.max(...tables.map(({ rows }) => rows))
     return {
-      summary: { rows: tables.map(({ rows }) => rows), columns: Object.keys(columns[0] as object) },
+      summary: { rows: tables.map(({ rows }) => rows), columns: Object.keys(series[0]!.columns) },
       async fit(course) {
-        const forecaster = await Forecaster.fit(columns, { ...fitOptions(options, longest), ...course })
+        const forecaster = await Forecaster.fit(series, { ...fitOptions(options, longest), ...course })
         return {
           save: (path) => forecaster.save(path),
+          inspect: () => forecaster.inspect(series[tables.findIndex(({ rows }) => rows === longest)]!),
           async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { forecastPage } = await import('../report/forecast.js')
-            const { horizon, lookBack, season, targets, known, scores } = forecaster
-            const result = { task: 'forecast', horizon, lookBack, season, targets, known, scores }
+            const { horizon, lookBack, season, interval, targets, known, scores } = forecaster
+            const result = { task: 'forecast', horizon, lookBack, season, interval, targets, known, scores }
             const text = scores === undefined ? 'no test part: no scores' : scoreLines(scores, season)
             return { result, text, page: await forecastPage(forecaster, tables, history, settings, inside) }
           },

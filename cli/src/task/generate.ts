@@ -1,6 +1,6 @@
 /** The task `generate`: texts in, a generator out. */
 import { Generator, type GeneratorOptions } from 's4-node/tasks'
-import { statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { deviceSpecs, trainingSpecs } from '../options/common.js'
 import type { OptionSpec } from '../options/spec.js'
 import { UsageError } from '../usage.js'
@@ -33,6 +33,18 @@ const specs: readonly OptionSpec[] = [
   ...deviceSpecs,
 ]
 
+/** Characters of a text's end that a report looks at. */
+const LOOKED_AT = 1000
+
+/** The end of a text, beginning with a whole line where there is one. */
+function endOf(file: string): string {
+  const text = readFileSync(file, 'utf8')
+  // A character that the cut halves is none.
+  const end = text.slice(-LOOKED_AT).replace(/^[\uDC00-\uDFFF]/, '')
+  const line = text.length > end.length ? end.indexOf('\n') + 1 : 0
+  return line < end.length ? end.slice(line) : end
+}
+
 /** Tokens of the sample of a report. */
 const SAMPLE = 400
 
@@ -52,6 +64,7 @@ export const generate: Task = {
         } as GeneratorOptions)
         return {
           save: (path) => generator.save(path),
+          inspect: () => generator.inspect(endOf(data.at(-1) as string)),
           async judge(history, settings, inside) {
             // Its charts take a while to load, which other commands need not wait for.
             const { textPage } = await import('../report/generate.js')

@@ -1,10 +1,16 @@
 /** What the command needs of a task: its options, the reading of its data, its training, and what is told of the result. */
+import type { Inspection } from 's4-node'
 import type { TaskEvent } from 's4-node/tasks'
 import type { OptionSpec } from '../options/spec.js'
 import type { Settings, TaskName } from './settings.js'
 
+/** Events that are kept, without the forecasts and confusions of an epoch, which are for those who watch. */
+export type KeptEvent =
+  | Exclude<TaskEvent, { type: 'step' | 'epoch' }>
+  | Omit<Extract<TaskEvent, { type: 'epoch' }>, 'forecast' | 'confusion'>
+
 /** An event of a training as history.jsonl holds it. */
-export type HistoryEntry = Exclude<TaskEvent, { type: 'step' }> & { time: string }
+export type HistoryEntry = KeptEvent & { time: string }
 
 /** What the command sets of a training, beside the options that were given. */
 export interface Course {
@@ -29,6 +35,8 @@ export interface Judgement {
 /** A trained task. */
 export interface Trained {
   save(path: string): Promise<void>
+  /** What its network has learned, and on which steps of its data an output depends. */
+  inspect(): Promise<Inspection>
   /** `inside`: sections of the report on the network, which tasks have in common. */
   judge(history: readonly HistoryEntry[], settings: Settings, inside: readonly string[]): Promise<Judgement>
   dispose(): void

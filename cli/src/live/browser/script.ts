@@ -62,6 +62,86 @@ const line = (svg: Element, kind: string, points: readonly [number, number][]): 
     d: points.map(([x, y], i) => `${i === 0 ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`).join(''),
   })
 
+/** A line, broken where a value is missing. */
+function brokenLine(
+  svg: Element,
+  kind: string,
+  points: readonly (readonly [number, number | null])[],
+  place: (point: readonly [number, number]) => [number, number],
+): void {
+  let part: [number, number][] = []
+  for (const [x, y] of [...points, [0, null] as const]) {
+    if (y !== null) part.push(place([x, y]))
+    else {
+      if (part.length > 0) line(svg, kind, part)
+      part = []
+    }
+  }
+}
+
+/** The forecasts of the validation window, beside what came. */
+function drawForecast({ forecast }: LiveState): void {
+  if (forecast === undefined) return
+  const section = byId('forecasts')
+  const { epoch, row, columns } = forecast
+  while (section.children.length < columns.length) {
+    const figure = document.createElement('figure')
+    const svg = document.createElementNS(SVG, 'svg')
+    svg.setAttribute('viewBox', '0 0 340 200')
+    svg.setAttribute('role', 'img')
+    figure.append(svg, document.createElement('figcaption'))
+    section.append(figure)
+  }
+  columns.forEach(({ name, came, before, mean }, i) => {
+    const figure = section.children[i] as Element
+    const svg = figure.firstElementChild as Element
+    svg.setAttribute('aria-label', `forecast of ${name}`)
+    ;(figure.lastElementChild as Element).textContent = name
+    const first = row - before
+    const known: Points = came.flatMap((y, k) => (y === null ? [] : [[first + k, y] as const]))
+    const steps: Points = mean.map((y, k) => [row + k, y])
+    const place = axes(svg, [...known, ...steps])
+    if (place === undefined) return
+    brokenLine(
+      svg,
+      'came',
+      came.map((y, k) => [first + k, y] as const),
+      place,
+    )
+    line(svg, 'mean', steps.map(place))
+    const [x, y] = place(steps[0] as readonly [number, number])
+    add(svg, 'circle', { class: 'point', cx: x, cy: y, r: 2.5 })
+  })
+  section.hidden = false
+  byId('forecast-name').hidden = false
+  byId('forecast-name').textContent =
+    `A forecast of the validation part after epoch ${epoch}, from row ${row} on (coloured), beside what came: the same rows after every epoch.`
+}
+
+/** Which classes are taken for which. */
+function drawConfusion({ confusion }: LiveState): void {
+  if (confusion === undefined) return
+  const { epoch, classes, counts } = confusion
+  const table = byId('confusion')
+  const rowOf = (kind: 'th' | 'td', cells: readonly string[], right = -1) => {
+    const row = document.createElement('tr')
+    cells.forEach((text, i) => {
+      const cell = document.createElement(i === 0 ? 'th' : kind)
+      cell.textContent = text
+      if (i === right + 1 && right >= 0) cell.className = 'right'
+      row.append(cell)
+    })
+    return row
+  }
+  table.querySelector('thead')?.replaceChildren(rowOf('th', ['', ...classes]))
+  table
+    .querySelector('tbody')
+    ?.replaceChildren(...counts.map((row, i) => rowOf('td', [classes[i] as string, ...row.map(String)], i)))
+  byId('confusions').hidden = false
+  byId('confusion-name').textContent =
+    `The validation part after epoch ${epoch}. Rows: the class; columns: what was said.`
+}
+
 let state: LiveState | undefined
 
 function draw(): void {
@@ -85,6 +165,8 @@ function draw(): void {
     line(svg, 'mean', means.map(at))
   }
   drawFigures(state)
+  drawForecast(state)
+  drawConfusion(state)
   if (kernels !== undefined) {
     const picture = byId<SVGElement>('kernels')
     const place = axes(

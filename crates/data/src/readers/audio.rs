@@ -45,6 +45,8 @@ struct PacketDecoder {
 /// Reads a recording piece by piece.
 pub struct AudioReader {
     decoder: Decoder,
+    /// Frames that were given out.
+    frames: usize,
 }
 
 /// Reads a whole file.
@@ -76,7 +78,7 @@ impl AudioReader {
             true => Decoder::Wav(WavReader::new(input)?),
             false => Decoder::Packets(PacketDecoder::new(input)?),
         };
-        Ok(AudioReader { decoder })
+        Ok(AudioReader { decoder, frames: 0 })
     }
 
     /// Rate, channels, length.
@@ -88,12 +90,33 @@ impl AudioReader {
     }
 
     /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each
-    /// other) and returns how many there were; 0 at the end.
+    /// other) and returns how many there were; 0 at the end. A sample that is no finite number, as floats may be, is refused by its
+    /// place: resampled it would be in all that is near it.
     pub fn next_frames(&mut self, limit: usize, samples: &mut Vec<f32>) -> Result<usize> {
-        match &mut self.decoder {
-            Decoder::Wav(wav) => wav.next_frames(limit, samples),
-            Decoder::Packets(packets) => packets.next_frames(limit, samples),
+        let before = samples.len();
+        let count = match &mut self.decoder {
+            Decoder::Wav(wav) => wav.next_frames(limit, samples)?,
+            Decoder::Packets(packets) => packets.next_frames(limit, samples)?,
+        };
+        let channels = self.format().channels;
+        if let Some(at) = samples[before..].iter().position(|x| !x.is_finite()) {
+            let of_channel =
+                if channels == 1 { String::new() } else { format!(" of channel {}", at % channels) };
+            let value = samples[before + at];
+            let value = if value.is_nan() {
+                "NaN"
+            } else if value > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            };
+            return Err(DataError::new(format!(
+                "expected finite samples, got {value} in sample {}{of_channel}",
+                self.frames + at / channels
+            )));
         }
+        self.frames += count;
+        Ok(count)
     }
 
     /// Reads all frames that were not read yet.

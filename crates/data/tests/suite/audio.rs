@@ -205,3 +205,21 @@ fn a_false_rate_takes_no_memory() {
     let failed = AudioStream::new(reader, Some(16_000), true).err().unwrap();
     assert!(failed.reason.contains("250 or more frames"), "{failed}");
 }
+
+#[test]
+fn samples_that_are_no_numbers_are_refused_by_their_place() {
+    for (value, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "Infinity"), (f32::NEG_INFINITY, "-Infinity")] {
+        let mut samples: Vec<f32> = (0..200_000).map(|i| (i as f32 / 9.0).sin()).collect();
+        samples[2 * 70_001 + 1] = value;
+        let data: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = wav_file(3, 2, 32, &data, data.len() as u32);
+        for (rate, mono) in [(None, false), (None, true), (Some(16_000), false), (Some(5_000), true)] {
+            let reader = AudioReader::new(std::io::Cursor::new(bytes.clone())).unwrap();
+            let error = AudioStream::new(reader, rate, mono).unwrap().read_all().unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("expected finite samples, got {said} in sample 70001 of channel 1")),
+                "{error}"
+            );
+        }
+    }
+}
