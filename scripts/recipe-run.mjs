@@ -184,7 +184,7 @@ export async function runRecipe(recipe, dataset, options) {
     parameters,
     epochs: at.epoch,
     steps: at.step,
-    samples: model.progress.samples,
+    timeSteps: model.progress.samples,
     planned: recipe.train.epochs,
     minutes: round((before + elapsed()) / 60),
     chosenBy: best === undefined ? 'the last epoch' : dataset.validation.name,

@@ -171,7 +171,7 @@ def train(training, data, settings, seconds, out):
     return {
         "epochs": round(step / per_epoch, 2),
         "steps": step,
-        "samples": tokens,
+        "timeSteps": tokens,
         "chosenEpoch": chosen,
         "seconds": round(took, 2),
         "millisecondsPerStep": round(1000 * (took - evaluating) / step, 3),
