@@ -51,8 +51,11 @@ export const choices = {
 
 /** Options of where and in which number format a layer, block or model computes. */
 export interface DeviceOptions {
-  /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
-  device?: (typeof choices.device)[number]
+  /**
+   * `'auto'` takes an NVIDIA GPU when there is one, else the CPU; `'cuda'` is the first GPU, `'cuda:1'` the second. Default `'auto'`, or
+   * `S4_DEVICE` of the environment.
+   */
+  device?: (typeof choices.device)[number] | `cuda:${number}`
   /** Number format. Default `'f32'`; `'f64'` is computed on the CPU only. */
   dtype?: Dtype
   /** Number of CPU threads. Default one for each core. Results are the same bits for any number. */
@@ -337,7 +340,8 @@ export function nativeLoadOptions(op: string, options: LoadOptions): Omit<Native
 function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
   const { algorithm = 'auto', ...host } = options
   const { device = process.env['S4_DEVICE'] ?? 'auto', dtype, precision, threads, memoryLimit } = host
-  oneOf(op, 'device', device, choices.device)
+  if (typeof device !== 'string' || !/^cuda:\d{1,2}$/.test(device))
+    oneOf(op, 'device', device, choices.device)
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f64')
     throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, dtype)
   if (precision !== undefined) oneOf(op, 'precision', precision, choices.precision)

@@ -7,7 +7,7 @@ use crate::{
     linalg::simd::simd,
     memory::cpu::MIN_ELEMENTS_PER_TASK,
 };
-use s4_backend::{AdamWUpdate, EmaUpdate, OptimOps, Result, Scalar, check_sum_squares};
+use s4_backend::{AdamWUpdate, EmaUpdate, OptimOps, Result, Scalar, check_scale, check_sum_squares};
 
 /// Elements of one partial sum; fixed, so that the sum is too.
 const PART: usize = 8192;
@@ -82,6 +82,16 @@ impl<T: Scalar> OptimOps for Cpu<T> {
                     *p = keep * *p - rate * *m / ((*v * correct).sqrt() + eps);
                 }
             });
+        });
+        Ok(())
+    }
+
+    fn scale(&self, x: Self::Mut<'_>, factor: f64, divisor: Option<Self::Ref<'_>>) -> Result<()> {
+        check_scale(self, divisor)?;
+        let factor = T::from_f64(factor / divisor.map_or(1.0, |divisor| divisor[0].to_f64()));
+        let level = self.level();
+        Tiles::flat(x, MIN_ELEMENTS_PER_TASK).for_each(self, |mut tile| {
+            simd!(level, _FMA => tile.row(0).iter_mut().for_each(|x| *x *= factor));
         });
         Ok(())
     }

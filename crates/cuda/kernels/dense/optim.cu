@@ -42,3 +42,14 @@ KERNEL ema(float* average, const float* value, const float* guard, i64 n, float 
   if (!allowed(guard)) return;
   for (i64 i = index(); i < n; i += stride()) average[i] = fmaf(decay, average[i], rest * value[i]);
 }
+
+// x ← factor·x.
+KERNEL scale(float* x, i64 n, float factor) {
+  for (i64 i = index(); i < n; i += stride()) x[i] *= factor;
+}
+
+// x ← (factor/divisor[0])·x.
+KERNEL scale_by_ratio(float* x, const float* divisor, i64 n, double factor) {
+  const float ratio = (float)(factor / divisor[0]);
+  for (i64 i = index(); i < n; i += stride()) x[i] *= ratio;
+}

@@ -3,6 +3,7 @@
 mod carried;
 mod common;
 mod counting;
+mod distributed;
 mod generate;
 mod golden_block;
 mod golden_train;
