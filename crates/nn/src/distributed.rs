@@ -193,6 +193,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Replaces the running statistics of batch norms by their means over the ranks: each rank moves on its own with its batches.
+    /// Waits until that is done: a rank that leaves next must not take its part away.
     pub fn average_statistics(&mut self, model: &mut Model<B>) -> Result<()> {
         let be = self.be.clone();
         let Some(peers) = &mut self.peers else { return Ok(()) };
@@ -202,6 +203,7 @@ impl<B: Backend> Trainer<B> {
         }
         peers.comm.all_reduce(&mut views)?;
         let ranks = peers.comm.world_size() as f64;
-        views.into_iter().try_for_each(|view| be.scale(view, 1.0 / ranks, None))
+        views.into_iter().try_for_each(|view| be.scale(view, 1.0 / ranks, None))?;
+        be.download(&mut [B::Scalar::from_f64(0.0)], be.view(&peers.compared, 0..1))
     }
 }
