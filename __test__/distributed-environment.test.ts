@@ -55,7 +55,12 @@ const rows: Row[] = [
   ],
   ['a batch script of Slurm, which is no step', { ...slurm, SLURM_STEP_NODELIST: '' }, {}, ['none', 0, 1, 0]],
   ['torchrun under Slurm', { ...slurm, ...torch }, {}, ['torch', 3, 8, 1, 'a', 29500, 'run/0', false]],
-  ['Slurm over Open MPI', { ...openmpi, ...slurm }, {}, ['slurm', 5, 16, 1, 'gpu07', 62344, 'slurm-5000.2', false]],
+  [
+    'Slurm over Open MPI',
+    { ...openmpi, ...slurm },
+    {},
+    ['slurm', 5, 16, 1, 'gpu07', 62344, 'slurm-5000.2', false],
+  ],
   [
     'mpirun on two machines',
     { ...openmpi, OMPI_COMM_WORLD_LOCAL_SIZE: '1', OMPI_COMM_WORLD_LOCAL_RANK: '0', ...master },
@@ -131,6 +136,13 @@ for (const [name, env, options, code, text] of refused) {
 }
 
 test('the first machine of a list of Slurm', (t) => {
-  const lists = { 'node1': 'node1', 'a[3,5]': 'a3', 'n[001-004,7],x': 'n001', 'b,c': 'b', 'r[1-2]c': 'r1c', '': undefined }
+  const lists = {
+    node1: 'node1',
+    'a[3,5]': 'a3',
+    'n[001-004,7],x': 'n001',
+    'b,c': 'b',
+    'r[1-2]c': 'r1c',
+    '': undefined,
+  }
   for (const [list, host] of Object.entries(lists)) t.is(firstSlurmHost(list), host)
 })

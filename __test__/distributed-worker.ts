@@ -1,6 +1,13 @@
 /** A rank as a worker thread, for distributed.test.ts: joins the group that it is told, trains, and says what came of it. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { joinGroup, SequenceModel, type Sample, type TrainEvent, type TrainOptions } from '../index.js'
+import {
+  joinGroup,
+  SequenceModel,
+  type Sample,
+  type SequenceModelOptions,
+  type TrainEvent,
+  type TrainOptions,
+} from '../index.js'
 
 /** What a rank is to do. */
 export interface RankTask {
@@ -47,7 +54,7 @@ export async function runRank(task: RankTask): Promise<RankResult> {
   const host = { device: 'cpu', dtype: 'f64', threads: 1 } as const
   const model = load
     ? await SequenceModel.load(load, host)
-    : await SequenceModel.create({ ...(options as { input: 1 }), ...host })
+    : await SequenceModel.create({ ...(options as SequenceModelOptions), ...host })
   const result: RankResult = { events: [], parameters: [], steps: 0 }
   const place = { rank, worldSize, masterAddress: '127.0.0.1', masterPort: port }
   const group = worldSize > 1 ? await joinGroup({ ...place, timeout: task.timeout ?? 60_000 }) : undefined

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
-import { joinGroup, SequenceModel } from '../index.js'
+import { joinGroup, SequenceModel, type SequenceModelOptions } from '../index.js'
 import { runRank, type RankResult, type RankTask } from './distributed-worker.js'
 import { rejects } from './helpers.js'
 
@@ -100,9 +100,13 @@ test('rank 0 alone writes the checkpoint, with which any number of ranks goes on
   const checkpoint = join(folder, 'run.safetensors')
   const task = { examples: 24 }
   const whole = await alone({ ...task, train: { ...train, epochs: 3, batchSize: 12 } })
-  await ranks(3, { ...task, train: { ...train, epochs: 1, batchSize: 4, checkpoint } }, {
-    1: { train: { ...train, epochs: 1, batchSize: 4, checkpoint: join(folder, 'of-another.safetensors') } },
-  })
+  await ranks(
+    3,
+    { ...task, train: { ...train, epochs: 1, batchSize: 4, checkpoint } },
+    {
+      1: { train: { ...train, epochs: 1, batchSize: 4, checkpoint: join(folder, 'of-another.safetensors') } },
+    },
+  )
   t.throws(() => statSync(join(folder, 'of-another.safetensors')))
   // Rank 0 has the file; the other begins with anything.
   const two = await ranks(
@@ -176,13 +180,16 @@ test('ranks that do not come are said, and a group of one is none', async (t) =>
   t.true(performance.now() - began < 30_000)
   const group = await joinGroup({ rank: 0, worldSize: 1 })
   t.deepEqual([group.rank, group.worldSize, group.localRank], [0, 1, 0])
-  const one = await SequenceModel.create({ ...(model as { input: 1 }), device: 'cpu' })
-  const two = await SequenceModel.create({ ...(model as { input: 1 }), device: 'cpu' })
+  const one = await SequenceModel.create({ ...(model as SequenceModelOptions), device: 'cpu' })
+  const two = await SequenceModel.create({ ...(model as SequenceModelOptions), device: 'cpu' })
   const data = [{ input: { data: new Float32Array(20).fill(0.5), shape: [2, 10, 1] }, target: [0, 1] }]
   const events = []
   for await (const e of one.train(data, { distributed: group })) events.push(e)
   await two.fit(data)
-  t.deepEqual(one.parameters().map((p) => p.value.data), two.parameters().map((p) => p.value.data))
+  t.deepEqual(
+    one.parameters().map((p) => p.value.data),
+    two.parameters().map((p) => p.value.data),
+  )
   t.true(events.every((event) => event.rank === undefined))
   await group.close()
   await rejects(t, 'ERR_S4_DISTRIBUTED', one.fit(data, { distributed: group }))
@@ -202,7 +209,14 @@ test('ranks on the CPU that are processes are refused', async (t) => {
     await group.close()`
   const codes = await Promise.all(
     ['0', '1'].map(async (RANK) => {
-      const env = { ...process.env, RANK, WORLD_SIZE: '2', LOCAL_RANK: '0', MASTER_ADDR: '127.0.0.1', MASTER_PORT: masterPort }
+      const env = {
+        ...process.env,
+        RANK,
+        WORLD_SIZE: '2',
+        LOCAL_RANK: '0',
+        MASTER_ADDR: '127.0.0.1',
+        MASTER_PORT: masterPort,
+      }
       const child = spawn(process.execPath, ['--input-type=module', '-e', program], { env })
       let out = ''
       child.stdout.on('data', (piece) => (out += piece))

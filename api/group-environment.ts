@@ -224,10 +224,8 @@ function meetingOf(op: string, options: PlaceOptions, env: Environment, said: La
       'where rank 0 is found: MASTER_ADDR and MASTER_PORT, or the options masterAddress and masterPort',
       host === undefined ? 'no address' : 'no port',
     )
-  wholeNumber(op, 'masterPort', port, 1, 65535)
   const runId = options.runId ?? said?.runId ?? 'run'
-  if (typeof runId !== 'string' || runId === '' || runId.length > 200)
-    throw fail('ERR_S4_VALUE', op, 'runId as a string of 1 to 200 characters', runId)
+  if (runId.length > 200) throw fail('ERR_S4_VALUE', op, 'runId as a string of 1 to 200 characters', runId)
   // torchrun keeps a store at the address, and says so; an address of the caller's own is not torchrun's.
   const launcherStore =
     said?.source === 'torch' &&

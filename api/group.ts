@@ -3,6 +3,7 @@ import { rejectUnknownOptions, wholeNumber, textOf } from './check.js'
 import { devices } from './device.js'
 import { aborted, fail, hasFired, throwIfAborted, type S4Error } from './error.js'
 import { GroupCore } from './group-core.js'
+import { choices } from './options.js'
 import { placeOf, type Place, type PlaceOptions } from './group-environment.js'
 import { StoreClient } from './store-client.js'
 import { StoreServer } from './store-server.js'
@@ -26,8 +27,11 @@ const JOIN_OPTIONS = [
   'signal',
 ] as const
 
+const CORES = new WeakMap<object, GroupCore>()
+let makeGroup: (place: Place, device: ProcessGroup['device'], core: GroupCore) => ProcessGroup
+
 /** The group of ranks that a process has joined, see {@link joinGroup}. */
-export interface ProcessGroup {
+export class ProcessGroup {
   /** Number of this process among all, from 0. */
   readonly rank: number
   /** Number of processes. */
@@ -35,16 +39,37 @@ export interface ProcessGroup {
   /** Number of this process among those of its machine. */
   readonly localRank: number
   /** Device for this process's models: `'cuda:1'` for local rank 1, `'cuda'` where one GPU alone can be seen, `'cpu'` without one. */
-  readonly device: 'cpu' | 'cuda' | `cuda:${number}`
+  readonly device: 'cpu' | 'cuda' | (typeof choices.gpu)[number]
   /** What has said which rank this is. */
   readonly source: 'options' | 'torch' | 'slurm' | 'openmpi' | 'pmi' | 'none'
-  /** Leaves the group, after the last training. */
-  close(): Promise<void>
-  /** Called at the end of an `await using` declaration's scope: closes. */
-  [Symbol.asyncDispose](): Promise<void>
-}
 
-const CORES = new WeakMap<object, GroupCore>()
+  private constructor({ rank, worldSize, localRank, source }: Place, device: ProcessGroup['device']) {
+    this.rank = rank
+    this.worldSize = worldSize
+    this.localRank = localRank
+    this.device = device
+    this.source = source
+    Object.freeze(this)
+  }
+
+  static {
+    makeGroup = (place, device, core) => {
+      const group = new ProcessGroup(place, device)
+      CORES.set(group, core)
+      return group
+    }
+  }
+
+  /** Leaves the group, after the last training. */
+  async close(): Promise<void> {
+    await coreOf('ProcessGroup.close', this).close()
+  }
+
+  /** Called at the end of an `await using` declaration's scope: closes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
 
 /** The inner side of a group that joinGroup() gave. */
 export function coreOf(op: string, group: unknown): GroupCore {
@@ -57,10 +82,11 @@ export function coreOf(op: string, group: unknown): GroupCore {
 function deviceOf(op: string, { localRank, worldSize }: Place): ProcessGroup['device'] {
   const gpus = devices().filter((device) => device.kind === 'cuda').length
   if (gpus === 0) return 'cpu'
-  if (gpus === 1 || worldSize === 1) return gpus === 1 ? 'cuda' : `cuda:${Math.min(localRank, gpus - 1)}`
-  if (localRank >= gpus)
-    throw fail('ERR_S4_DISTRIBUTED', op, `a local rank below the number of GPUs, ${gpus}`, localRank)
-  return `cuda:${localRank}`
+  if (gpus === 1) return 'cuda'
+  const device = choices.gpu[localRank]
+  if (device !== undefined && localRank < gpus) return device
+  if (worldSize === 1) return 'cuda'
+  throw fail('ERR_S4_DISTRIBUTED', op, `a local rank below the number of GPUs, ${gpus}`, localRank)
 }
 
 /**
@@ -81,23 +107,15 @@ export async function joinGroup(options: JoinOptions = {}): Promise<ProcessGroup
   const { timeout = 60_000, signal } = given
   wholeNumber(op, 'timeout', timeout, 1, 2 ** 31 - 1)
   throwIfAborted(op, signal)
-  for (const name of ['masterAddress', 'runId'] as const)
-    if (given[name] !== undefined) textOf(op, name, given[name])
+  for (const name of ['masterAddress', 'runId'] as const) {
+    const text = given[name]
+    if (text !== undefined && textOf(op, name, text) === '') throw fail('ERR_S4_VALUE', op, `${name}`, '')
+  }
+  if (given.masterPort !== undefined) wholeNumber(op, 'masterPort', given.masterPort, 1, 65535)
   const place = placeOf(op, given, process.env)
   const device = deviceOf(op, place)
   const core = await meet(op, place, timeout, signal)
-  const close = () => core.close()
-  const group: ProcessGroup = Object.freeze({
-    rank: place.rank,
-    worldSize: place.worldSize,
-    localRank: place.localRank,
-    device,
-    source: place.source,
-    close,
-    [Symbol.asyncDispose]: close,
-  })
-  CORES.set(group, core)
-  return group
+  return makeGroup(place, device, core)
 }
 
 /** Meets the other ranks at the place's store, which rank 0 opens where the launcher has none. */

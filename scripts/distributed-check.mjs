@@ -96,14 +96,17 @@ function start(task, ranks = {}) {
 async function pair(task, own = [{}, {}]) {
   const port = await freePort()
   return own.map((more, rank) =>
-    start({ ...task, ...more }, {
-      RANK: String(rank),
-      WORLD_SIZE: '2',
-      LOCAL_RANK: String(rank),
-      LOCAL_WORLD_SIZE: '2',
-      MASTER_ADDR: '127.0.0.1',
-      MASTER_PORT: port,
-    }),
+    start(
+      { ...task, ...more },
+      {
+        RANK: String(rank),
+        WORLD_SIZE: '2',
+        LOCAL_RANK: String(rank),
+        LOCAL_WORLD_SIZE: '2',
+        MASTER_ADDR: '127.0.0.1',
+        MASTER_PORT: port,
+      },
+    ),
   )
 }
 
@@ -124,13 +127,13 @@ function must(what, holds, detail) {
 
 const norm = (x) => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0))
 /** ‖a − b‖/‖b‖; NaN where they are not of one length. */
-const difference = (a, b) =>
-  a?.length === b?.length ? norm(a.map((v, i) => v - b[i])) / norm(b) : NaN
+const difference = (a, b) => (a?.length === b?.length ? norm(a.map((v, i) => v - b[i])) / norm(b) : NaN)
 const short = ({ code, signal, seconds: s, error, stderr }) => ({ code, signal, seconds: s, error, stderr })
 
 /** Two ranks against one on the joint batch. */
 function compare(one, ranks) {
-  for (const result of [one, ...ranks]) must('a rank to end well', result.code === 0 && !result.error, short(result))
+  for (const result of [one, ...ranks])
+    must('a rank to end well', result.code === 0 && !result.error, short(result))
   const [a, b] = ranks
   const parameters = difference(a.equal.parameters, one.equal.parameters)
   const losses = Math.max(
@@ -169,12 +172,19 @@ async function main() {
     const started = await pair({ parts: ['equal', 'everything', 'speed', 'strong'] })
     ranks = await Promise.all(started.map(({ result }) => result))
     const figures = compare(one, ranks)
-    must('the same bits with dropout, clipping and averages', ranks[0].everything.bits === ranks[1].everything.bits)
+    must(
+      'the same bits with dropout, clipping and averages',
+      ranks[0].everything.bits === ranks[1].everything.bits,
+    )
     return { ...figures, everything: { updates: ranks[0].everything.updates }, join: ranks[0].join }
   })
   await part('scaling', async () => {
     const [t1, t2, half] = [one.speed, ranks[0].speed, ranks[0].strong]
-    must('times of both', [t1, t2, half].every((t) => t?.milliseconds > 0), { t1, t2, half })
+    must(
+      'times of both',
+      [t1, t2, half].every((t) => t?.milliseconds > 0),
+      { t1, t2, half },
+    )
     return {
       model: t1.model,
       oneGpu: t1.milliseconds,
@@ -189,7 +199,10 @@ async function main() {
     ['hang', 6000],
   ])
     await part(name, async () => {
-      const [first, second] = await pair({ parts: ['long'], timeout }, [{}, dry && name === 'hang' ? { hang: true } : {}])
+      const [first, second] = await pair({ parts: ['long'], timeout }, [
+        {},
+        dry && name === 'hang' ? { hang: true } : {},
+      ])
       await Promise.all([first.reached(20), second.reached(20)])
       const from = performance.now()
       if (name === 'kill') void second.kill('SIGKILL')
@@ -206,14 +219,22 @@ async function main() {
       return { error, secondsAfter: after, timeout: timeout / 1000 }
     })
   const python = ['python3', '/opt/torch/.venv/bin/python3', process.env.S4_TORCH_PYTHON].filter(Boolean)
-  const hasTorch = (path) => spawnSync(path, ['-c', 'import importlib.util as i; assert i.find_spec("torch")']).status === 0
+  const hasTorch = (path) =>
+    spawnSync(path, ['-c', 'import importlib.util as i; assert i.find_spec("torch")']).status === 0
   if (!dry && seconds() < ENOUGH)
     await part('torchrun', async () => {
       const path = python.find(hasTorch)
       must('a Python with PyTorch', path !== undefined)
       const outs = [0, 1].map((rank) => join(folder, `torchrun-${rank}.json`))
       const task = JSON.stringify({ parts: ['equal'], dry, out: join(folder, 'torchrun-RANK.json') })
-      const flags = ['-m', 'torch.distributed.run', '--no-python', '--nproc-per-node=2', '--master-port', await freePort()]
+      const flags = [
+        '-m',
+        'torch.distributed.run',
+        '--no-python',
+        '--nproc-per-node=2',
+        '--master-port',
+        await freePort(),
+      ]
       const child = spawn(path, [...flags, process.execPath, worker, task], {
         env: { NCCL_NVLS_ENABLE: '0', ...process.env },
         stdio: ['ignore', 'inherit', 'pipe'],
@@ -225,7 +246,10 @@ async function main() {
       clearTimeout(timer)
       must('torchrun to end well', code === 0, noises.slice(-3000))
       const results = outs.map((out) => ({ ...JSON.parse(readFileSync(out, 'utf8')), code: 0 }))
-      must('the store of torchrun', results.every(({ source }) => source === 'torch'))
+      must(
+        'the store of torchrun',
+        results.every(({ source }) => source === 'torch'),
+      )
       return compare(one, results)
     })
   else report.checks.torchrun = { skipped: dry ? 'on the CPU' : 'the time is over' }

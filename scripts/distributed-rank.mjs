@@ -18,7 +18,10 @@ const SMALL = { input: 1, output: 10, state: 64, pooling: 'mean', seed: 3, algor
 /** Sequences of ten classes. */
 function examplesOf(count, length) {
   return Array.from({ length: count }, (_, i) => {
-    const data = Float32Array.from({ length }, (__, t) => Math.sin(0.02 * (1 + (i % 10)) * t + i) + 0.1 * Math.cos(i * t))
+    const data = Float32Array.from(
+      { length },
+      (__, t) => Math.sin(0.02 * (1 + (i % 10)) * t + i) + 0.1 * Math.cos(i * t),
+    )
     return { input: { data, shape: [length, 1] }, target: i % 10 }
   })
 }
@@ -64,7 +67,12 @@ async function everything() {
   const options = { ...SMALL, features: dry ? 8 : 64, layers: 2, norm: 'batch', dropout: 0.2 }
   const model = await SequenceModel.create({ ...options, seed: 10 + rank })
   const data = examplesOf(203, 64)
-  await train(model, data, { epochs: dry ? 1 : 25, batchSize: 8, clip: 0.5, ema: 0.99, shuffle: true }, () => true)
+  await train(
+    model,
+    data,
+    { epochs: dry ? 1 : 25, batchSize: 8, clip: 0.5, ema: 0.99, shuffle: true },
+    () => true,
+  )
   model.swapAverage()
   const average = bitsOf(model)
   model.swapAverage()
@@ -75,11 +83,21 @@ async function everything() {
 /** Milliseconds of an update of 6 layers of 512 features, N 64, `rows` sequences of 1,024 steps a rank. */
 async function speed(rows) {
   const size = dry ? { features: 8, layers: 1, state: 8 } : { features: 512, layers: 6, state: 64 }
-  const model = await SequenceModel.create({ input: 1, output: 10, pooling: 'mean', ...host, precision: undefined, ...size })
+  const model = await SequenceModel.create({
+    input: 1,
+    output: 10,
+    pooling: 'mean',
+    ...host,
+    precision: undefined,
+    ...size,
+  })
   const [warm, measured] = dry ? [2, 4] : [12, 40]
   const length = dry ? 64 : 1024
   const data = new Float32Array(rows * length).map((_, i) => Math.sin(i))
-  const batch = { input: { data, shape: [rows, length, 1] }, target: Array.from({ length: rows }, (_, i) => i % 10) }
+  const batch = {
+    input: { data, shape: [rows, length, 1] },
+    target: Array.from({ length: rows }, (_, i) => i % 10),
+  }
   // Each rank takes every worldSize-th batch.
   const batches = Array.from({ length: (warm + measured + 1) * worldSize }, () => batch)
   const times = []

@@ -1,4 +1,4 @@
-// AdamW, the sum of squares for clipping, and the moving average of parameters, each over one flat array of n elements.
+// AdamW, the sum of squares for clipping, the moving average of parameters and scaling, each over one flat array of n elements.
 #include "common/base.cuh"
 
 constexpr i64 PART = 8192;

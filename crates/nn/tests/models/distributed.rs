@@ -6,7 +6,8 @@ use s4_backend::{CommCall, CommOps, CommStop};
 use s4_nn::*;
 use std::{ops::Range, time::Duration};
 
-const JSON: &str = r#"{"input": 2, "output": 3, "features": 6, "layers": 2, "state": 8, "pooling": "mean", "seed": 5}"#;
+const JSON: &str =
+    r#"{"input": 2, "output": 3, "features": 6, "layers": 2, "state": 8, "pooling": "mean", "seed": 5}"#;
 const LEN: usize = 24;
 
 /// What is trained on: rows of inputs, labels, weights, lengths.
@@ -94,7 +95,12 @@ fn on_ranks<R: Send>(
 }
 
 /// An update from these parts of the rows, accumulated; without any, nothing is brought to the update.
-fn update(m: &mut Model<Cpu<f64>>, t: &mut Trainer<Cpu<f64>>, data: &Rows, parts: &[Range<usize>]) -> StepStats {
+fn update(
+    m: &mut Model<Cpu<f64>>,
+    t: &mut Trainer<Cpu<f64>>,
+    data: &Rows,
+    parts: &[Range<usize>],
+) -> StepStats {
     for part in parts {
         t.accumulate(m, &data.batch(part.clone())).unwrap();
     }
@@ -171,7 +177,8 @@ fn uneven_ends_and_batches_that_count_nothing_weigh_what_they_count() {
     let joint: [Range<usize>; 4] = [0..8, 8..13, 13..18, 18..20];
     let mut m = model(JSON);
     let mut t = Trainer::new(&m, config(TRAIN)).unwrap();
-    let want: Vec<_> = joint.iter().map(|of| update(&mut m, &mut t, &data, std::slice::from_ref(of))).collect();
+    let want: Vec<_> =
+        joint.iter().map(|of| update(&mut m, &mut t, &data, std::slice::from_ref(of))).collect();
     let results = on_ranks(3, JSON, TRAIN, |rank, m, t| {
         let stats: Vec<_> = updates.iter().map(|of| update(m, t, &data, of[rank])).collect();
         let (before, steps) = (values(m), t.steps());
@@ -213,7 +220,8 @@ fn accumulation_reduces_once_and_draws_the_masks_of_one_device() {
 
 #[test]
 fn a_rank_that_is_not_finite_leaves_the_update_out_everywhere() {
-    let json = r#"{"input": 1, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse", "seed": 5}"#;
+    let json =
+        r#"{"input": 1, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse", "seed": 5}"#;
     let (x, y) = (noise(1, 20), noise(2, 20));
     let huge = [1e200; 20];
     let results = on_ranks(3, json, "{}", |rank, m, t| {
