@@ -202,27 +202,29 @@ export class GroupRun {
 
   /** The error of a rank that waited for others in vain, with those that are gone by name where they can be known. */
   async explain(error: S4Error): Promise<S4Error> {
-    const { client, place } = this.core
-    const named = /\brank \d/.test(error.got)
-    const gone = await this.gone().catch(() => undefined)
-    if (gone !== undefined || named || client === undefined) {
-      return gone === undefined || named
+    // The store may be what is gone: rank 0 keeps it, or the launcher.
+    const limit = sleep(2 * ROLL_CALL).then(() =>
+      this.core.place.meeting?.launcherStore
         ? error
-        : fail('ERR_S4_PEER', error.op, error.expected, reasonOf(gone))
-    }
-    try {
-      const here = (rank: number) => `${this.#prefix}/here/${rank}`
-      client.set(here(place.rank), Buffer.from('1'))
-      await sleep(ROLL_CALL)
-      const ranks = Array.from({ length: place.worldSize }, (_, rank) => rank)
-      const there = await Promise.all(ranks.map((rank) => client.check([here(rank)])))
-      const missing = ranks.filter((rank) => !there[rank])
-      if (missing.length === 0) return error
-      this.leave('', { rank: missing[0] as number, reason: error.got })
-      return fail('ERR_S4_PEER', error.op, error.expected, `rank ${missing.join(', ')}: ${error.got}`)
-    } catch {
-      return error
-    }
+        : fail('ERR_S4_PEER', error.op, error.expected, `rank 0, whose store is silent: ${error.got}`),
+    )
+    return Promise.race([this.#explained(error).catch(() => error), limit])
+  }
+
+  async #explained(error: S4Error): Promise<S4Error> {
+    const { client, place } = this.core
+    if (/\brank \d/.test(error.got) || client === undefined) return error
+    const gone = await this.gone()
+    if (gone !== undefined) return fail('ERR_S4_PEER', error.op, error.expected, reasonOf(gone))
+    const here = (rank: number) => `${this.#prefix}/here/${rank}`
+    client.set(here(place.rank), Buffer.from('1'))
+    await sleep(ROLL_CALL)
+    const ranks = Array.from({ length: place.worldSize }, (_, rank) => rank)
+    const there = await Promise.all(ranks.map((rank) => client.check([here(rank)])))
+    const missing = ranks.filter((rank) => !there[rank])
+    if (missing.length === 0) return error
+    this.leave('', { rank: missing[0] as number, reason: error.got })
+    return fail('ERR_S4_PEER', error.op, error.expected, `rank ${missing.join(', ')}: ${error.got}`)
   }
 }
 

@@ -133,7 +133,7 @@ async function meet(
   let client: StoreClient | undefined
   try {
     if (rank === 0 && !launcherStore) server = await StoreServer.listen(port)
-    client = await StoreClient.connect(host, port, performance.now() + timeout, signal)
+    client = await StoreClient.connect(host, port, performance.now() + timeout, timeout, signal)
     // What a group of the same name has left in a launcher's store is of other numbers.
     const generation = await generationOf(client, prefix, worldSize)
     const core = new GroupCore(place, timeout, client, server, `${prefix}/${generation}`)

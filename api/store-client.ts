@@ -13,13 +13,15 @@ interface Question<T = unknown> {
 export class StoreClient {
   readonly #socket: Socket
   readonly #incoming = new Incoming()
+  readonly #patience: number
   #questions: Question[] = []
   #error: Error | undefined
   /** Called once where the connection has ended without {@link StoreClient.close}. */
   onLost: ((error: Error) => void) | undefined
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, patience: number) {
     this.#socket = socket
+    this.#patience = patience
     socket.on('data', (piece) => {
       this.#incoming.push(piece)
       this.#answer()
@@ -31,11 +33,15 @@ export class StoreClient {
     socket.write(Buffer.concat([query(Query.validate, []), magic]))
   }
 
-  /** Connects, again and again until `deadline` (of `performance.now()`): the store may not have begun. */
+  /**
+   * Connects, again and again until `deadline` (of `performance.now()`): the store may not have begun. `patience`: milliseconds that a
+   * question waits for its answer; then the store counts as gone.
+   */
   static async connect(
     host: string,
     port: number,
     deadline: number,
+    patience = 60_000,
     signal?: AbortSignal,
   ): Promise<StoreClient> {
     for (let pause = 20; ; pause = Math.min(2 * pause, 500)) {
@@ -55,7 +61,7 @@ export class StoreClient {
             resolve(s)
           })
         })
-        return new StoreClient(socket)
+        return new StoreClient(socket, patience)
       } catch (error) {
         if (performance.now() + pause > deadline) throw error
         await new Promise((resolve) => setTimeout(resolve, pause))
@@ -92,7 +98,22 @@ export class StoreClient {
   #ask<T>(bytes: Buffer, read: (incoming: Incoming) => T | undefined): Promise<T> {
     if (this.#error !== undefined) return Promise.reject(this.#error)
     return new Promise<T>((resolve, reject) => {
-      this.#questions.push({ read, resolve: resolve as (answer: unknown) => void, reject })
+      const timer = setTimeout(() => {
+        this.#end(new Error(`no answer of the store within ${this.#patience / 1000} s`))
+        this.#socket.destroy()
+      }, this.#patience)
+      const question: Question = {
+        read,
+        resolve: (answer) => {
+          clearTimeout(timer)
+          resolve(answer as T)
+        },
+        reject: (error) => {
+          clearTimeout(timer)
+          reject(error)
+        },
+      }
+      this.#questions.push(question)
       this.#socket.write(bytes)
     })
   }

@@ -195,7 +195,12 @@ impl<B: Backend> TrainingSession<B> {
         let (model, trainer) = self.model_and_trainer()?;
         let comm = model.be.join(call)?;
         trainer.join(model, comm)?;
-        trainer.share(model)
+        let shared = trainer.share(model);
+        if shared.is_err() {
+            // What is left of a group that has failed is of no use.
+            drop(trainer.leave(model));
+        }
+        shared
     }
 
     /// Makes the updates alone again.
