@@ -129,26 +129,26 @@ async function meet(
   if (meeting === undefined) return new GroupCore(place, timeout, undefined, undefined, '')
   const { host, port, runId, launcherStore } = meeting
   const prefix = `s4-node/${runId}`
+  const deadline = performance.now() + timeout
   let server: StoreServer | undefined
   let client: StoreClient | undefined
   try {
     if (rank === 0 && !launcherStore) server = await StoreServer.listen(port)
-    client = await StoreClient.connect(host, port, performance.now() + timeout, timeout, signal)
-    // What a group of the same name has left in a launcher's store is of other numbers.
-    const generation = await generationOf(client, prefix, worldSize)
-    const core = new GroupCore(place, timeout, client, server, `${prefix}/${generation}`)
-    core.enter()
-    const all = await core.begin().exchange(op, { worldSize, version: 1 }, signal)
-    const others = all.findIndex((other) => other.worldSize !== worldSize)
-    if (others >= 0)
-      throw fail(
-        'ERR_S4_DISTRIBUTED',
-        op,
-        `${worldSize} ranks`,
-        `${all[others]?.worldSize} on rank ${others}`,
-      )
-    client.unref()
-    return core
+    for (;;) {
+      client = await StoreClient.connect(host, port, deadline, timeout, signal)
+      // What a group of the same name has left in a launcher's store is of other numbers.
+      try {
+        const generation = await generationOf(client, prefix, worldSize)
+        const core = new GroupCore(place, timeout, client, server, `${prefix}/${generation}`)
+        core.enter()
+        await agree(op, core, worldSize, signal)
+        client.unref()
+        return core
+      } catch (error) {
+        // A store that closes is of a group before this one: rank 0 opens another.
+        if (!client.hasEnded || performance.now() > deadline) throw error
+      }
+    }
   } catch (error) {
     await client?.close()
     await server?.close()
@@ -158,6 +158,19 @@ async function meet(
     const where = `${host}:${port}${rank === 0 && !launcherStore ? ', where this rank 0 listens' : ''}`
     throw fail('ERR_S4_DISTRIBUTED', op, `all ${worldSize} ranks to meet at ${where}`, got ?? message)
   }
+}
+
+/** Waits for all ranks, and refuses those of a group of another size. */
+async function agree(
+  op: string,
+  core: GroupCore,
+  worldSize: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const all = await core.begin().exchange(op, { worldSize }, signal)
+  const other = all.findIndex((rank) => rank.worldSize !== worldSize)
+  if (other >= 0)
+    throw fail('ERR_S4_DISTRIBUTED', op, `${worldSize} ranks`, `${all[other]?.worldSize} on rank ${other}`)
 }
 
 /** Number of the group among those of the same name: every `worldSize` processes that come are one. */

@@ -157,6 +157,11 @@ export class StoreClient {
     return this.#ask(query(Query.deleteKey, [key]), read)
   }
 
+  /** Whether the connection has ended. */
+  get hasEnded(): boolean {
+    return this.#error !== undefined
+  }
+
   /** Lets the process end while the connection is open. */
   unref(): void {
     this.#socket.unref()
