@@ -99,6 +99,25 @@ export const functionRecipes: Readonly<Record<string, Recipe>> = {
     ]),
   ),
   diagnose: { right: [{ args: () => [] }] },
+  joinGroup: {
+    right: [
+      {
+        args: () => [
+          {
+            rank: 0,
+            worldSize: 1,
+            localRank: 0,
+            masterAddress: '127.0.0.1',
+            masterPort: 29500,
+            runId: 'run',
+            timeout: 60_000,
+            signal: signal(),
+          },
+        ],
+      },
+    ],
+    legal: { 'options.rank': ['0'], 'options.localRank': ['0'] },
+  },
   devices: { right: [{ args: () => [] }] },
   'schedules.constant': { right: [{ args: () => [] }] },
   'schedules.warmup': {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
+  joinGroup,
   schedules,
   SequenceModel,
   type Batch,
@@ -139,6 +140,12 @@ const labelOptions = () => ({
   classWeights: [1, 2],
   ignoreLabel: 1,
 })
+const group = await joinGroup({ rank: 0, worldSize: 1 })
+const grouped = async (): Promise<Receiver> => ({
+  self: await joinGroup({ rank: 0, worldSize: 1 }),
+  observe: () => '',
+  close: () => undefined,
+})
 const trainOptions = () => ({
   lr: 0.01,
   ssmLr: 0.001,
@@ -158,6 +165,7 @@ const trainOptions = () => ({
   shuffle: false,
   checkpoint: fileIn('trained'),
   resume: false,
+  distributed: group,
   signal: signal(),
 })
 /** Training with every option, with examples instead of batches, and with the other schedules. */
@@ -358,6 +366,8 @@ export const modelRecipes: Readonly<Record<string, Recipe>> = {
     right: [{ receiver: onModel, args: () => [0, 5, { rate: 1.5 }] }],
     legal: { block: ['0'], 'options.rate': RATIO },
   },
+  'ProcessGroup#close': { right: [{ receiver: grouped, args: () => [] }] },
+  'ProcessGroup#[Symbol.asyncDispose]': { right: [{ receiver: grouped, args: () => [] }] },
   'SequenceModel#train': { right: training(), legal: trainLegal, untried: trainUntried, words: trainWords },
   'SequenceModel#fit': {
     right: training(() => ({ onEvent: () => undefined })),

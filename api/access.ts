@@ -33,6 +33,7 @@ export class NativeAccess<N extends NativeHandle> {
   #running = 0
   #waitingForReads: (() => void)[] = []
   #disposed = false
+  #unusable: S4Error | undefined
 
   constructor(label: string, handle: N) {
     // A caller of `new SequenceModel(…)`, whose constructor is private, gets here with arguments of its own.
@@ -51,6 +52,15 @@ export class NativeAccess<N extends NativeHandle> {
   checkLive(op: string): string {
     const name = `${this.#label}.${op}`
     if (this.#disposed) throw fail('ERR_S4_DISPOSED', name, 'a live handle', 'a disposed one')
+    if (this.#unusable !== undefined) {
+      const { code, got } = this.#unusable
+      throw fail(
+        code,
+        name,
+        'a model made or loaded after a rank was lost: its parameters may be half updated',
+        got,
+      )
+    }
     return name
   }
 
@@ -155,6 +165,11 @@ export class NativeAccess<N extends NativeHandle> {
    */
   free(call: (handle: N) => void): void {
     callNative(() => call(this.handle))
+  }
+
+  /** Refuses all calls from here on but disposal, because of `error`: what the handle holds may be half changed. */
+  refuse(error: S4Error): void {
+    this.#unusable ??= error
   }
 
   /** Frees the handle after the calls under way. A second call does nothing. */

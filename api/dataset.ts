@@ -65,6 +65,14 @@ export interface EpochOrder {
   shuffle?: { seed: number; epoch: number } | undefined
   /** Number of items at the start that are left out, because a run that is resumed has taken them already. */
   skip?: number
+  /** Takes only the batches of one rank: batch i goes to rank i mod worldSize. */
+  shard?: Shard | undefined
+}
+
+/** The part of a dataset's batches that a rank takes. */
+export interface Shard {
+  readonly rank: number
+  readonly worldSize: number
 }
 
 /** What iterates a dataset, by name in errors: `dataset` or `validation`. */
@@ -132,14 +140,17 @@ export function* elementsOf(op: string, what: string, array: readonly unknown[])
 export async function* batches(
   op: string,
   source: DatasetSource,
-  { shuffle, skip = 0 }: EpochOrder = {},
+  { shuffle, skip = 0, shard = { rank: 0, worldSize: 1 } }: EpochOrder = {},
 ): AsyncGenerator<Batch> {
   checkDataset(op, source)
   const { batchSize, what } = source
   const items = shuffle === undefined ? walk(op, source) : shuffled(op, source, shuffle)
   let toSkip = skip
+  // Number of the batch, from the first that is not left out.
+  let number = 0
+  const isOwn = () => number++ % shard.worldSize === shard.rank
   if (batchSize === undefined) {
-    for await (const batch of items) if (toSkip-- <= 0) yield batch as Batch
+    for await (const batch of items) if (toSkip-- <= 0 && isOwn()) yield batch as Batch
     return
   }
   let examples: Sample[] = []
@@ -147,11 +158,11 @@ export async function* batches(
     if (toSkip-- > 0) continue
     examples.push(sample as Sample)
     if (examples.length === batchSize) {
-      yield collate(op, what, examples)
+      if (isOwn()) yield collate(op, what, examples)
       examples = []
     }
   }
-  if (examples.length > 0) yield collate(op, what, examples)
+  if (examples.length > 0 && isOwn()) yield collate(op, what, examples)
 }
 
 /**

@@ -12,6 +12,8 @@ export type S4ErrorCode =
   | 'ERR_S4_NONFINITE'
   | 'ERR_S4_BUSY'
   | 'ERR_S4_UNSUPPORTED'
+  | 'ERR_S4_DISTRIBUTED'
+  | 'ERR_S4_PEER'
   | 'ERR_S4_INTERNAL'
 
 /** The parts of an {@link S4Error}, of which its message is made. */

@@ -17,6 +17,25 @@ import type { Dtype } from './tensor.js'
 export const choices = {
   /** Where to compute. */
   device: ['auto', 'cpu', 'cuda'],
+  /** One GPU of several. */
+  gpu: [
+    'cuda:0',
+    'cuda:1',
+    'cuda:2',
+    'cuda:3',
+    'cuda:4',
+    'cuda:5',
+    'cuda:6',
+    'cuda:7',
+    'cuda:8',
+    'cuda:9',
+    'cuda:10',
+    'cuda:11',
+    'cuda:12',
+    'cuda:13',
+    'cuda:14',
+    'cuda:15',
+  ],
   /** How exactly a GPU multiplies. */
   precision: ['highest', 'high', 'bf16'],
   /** How the SSM is computed. */
@@ -51,8 +70,11 @@ export const choices = {
 
 /** Options of where and in which number format a layer, block or model computes. */
 export interface DeviceOptions {
-  /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
-  device?: (typeof choices.device)[number]
+  /**
+   * `'auto'` takes an NVIDIA GPU when there is one, else the CPU; `'cuda'` is the first GPU, `'cuda:1'` the second. Default `'auto'`, or
+   * `S4_DEVICE` of the environment.
+   */
+  device?: (typeof choices.device)[number] | (typeof choices.gpu)[number]
   /** Number format. Default `'f32'`; `'f64'` is computed on the CPU only. */
   dtype?: Dtype
   /** Number of CPU threads. Default one for each core. Results are the same bits for any number. */
@@ -337,7 +359,7 @@ export function nativeLoadOptions(op: string, options: LoadOptions): Omit<Native
 function deviceOptions(op: string, options: LoadOptions): Omit<NativeOptions, 'config'> {
   const { algorithm = 'auto', ...host } = options
   const { device = process.env['S4_DEVICE'] ?? 'auto', dtype, precision, threads, memoryLimit } = host
-  oneOf(op, 'device', device, choices.device)
+  if (!(choices.gpu as readonly unknown[]).includes(device)) oneOf(op, 'device', device, choices.device)
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f64')
     throw fail('ERR_S4_DTYPE', op, `dtype 'f32' or 'f64'`, dtype)
   if (precision !== undefined) oneOf(op, 'precision', precision, choices.precision)

@@ -2,6 +2,7 @@
 import { ADAMW_OPTIONS, adamWConfig, type AdamWOptions } from './adamw.js'
 import { booleanOf, realNumbers, wholeNumber, type FilePath } from './check.js'
 import type { Dataset } from './dataset.js'
+import type { ProcessGroup } from './group.js'
 import { fail } from './error.js'
 import { checkGroups, type ParameterGroup } from './groups.js'
 import type { ModelConfig } from './options.js'
@@ -54,6 +55,13 @@ export interface TrainOptions extends AdamWOptions {
    * model that has not been trained, or from a file without the state of training. Default false.
    */
   resume?: boolean
+  /**
+   * The ranks that train together, of {@link joinGroup}. Every rank gives the same options and the same dataset, of whose batches it
+   * takes every worldSize-th: an update is that of the joint batch of all ranks. All begin with the parameters of rank 0, which alone
+   * writes the checkpoint and needs one to resume. `ERR_S4_DISTRIBUTED` where the ranks differ, before training; `ERR_S4_PEER` where
+   * a rank is lost, and then the model refuses further work. A group of one trains as without.
+   */
+  distributed?: ProcessGroup
   /** Ends training, within one update, when it fires. */
   signal?: AbortSignal
 }
@@ -73,6 +81,7 @@ export const TRAIN_OPTIONS = [
   'shuffle',
   'checkpoint',
   'resume',
+  'distributed',
   'signal',
 ] as const
 
@@ -118,6 +127,8 @@ export interface TrainEvent extends Scores {
   type: 'step' | 'epoch'
   /** Number of the epoch, from 0. */
   epoch: number
+  /** The rank that yields the event, in a group of several. Losses and metrics are those over all ranks. */
+  rank?: number
   /** Number of updates so far, those before a resume included. */
   step: number
   /** Loss with the parameters before the update. */

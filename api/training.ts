@@ -1,6 +1,6 @@
 // The loops over the batches of a dataset: training and evaluation of a model.
 import { checkCheckpointPath } from '#binding'
-import type { BatchInput, NativeModel, Sums, TrainState } from '#binding'
+import type { BatchInput, NativeModel, StepStats, Sums, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
 import { booleanOf, filePath, rejectUnknownOptions } from './check.js'
@@ -13,7 +13,9 @@ import {
   type Batch,
   type Dataset,
   type DatasetSource,
+  type Shard,
 } from './dataset.js'
+import { DistributedRun } from './distributed-run.js'
 import { callNative, fail, readGiven, throwIfAborted } from './error.js'
 import { f1Of, scoresOf } from './scores.js'
 import {
@@ -137,14 +139,28 @@ export async function* train(
     options.validation === undefined
       ? undefined
       : { what: 'validation', dataset: options.validation, batchSize }
-  access.acquire('train')
+  const run = DistributedRun.of(op, access, options.distributed)
+  let ended: unknown = null
   let begunValidation: BegunWalk | undefined
+  let acquired = false
   try {
+    access.acquire('train')
+    acquired = true
     const before = await readTrainState(model)
     const epochs = options.epochs ?? (resume ? before.totalEpochs : undefined) ?? 1
     const epochsLeft = epochs - (resume ? before.epochs : 0)
     begunValidation = await checkValidation(op, model, validationSource, epochsLeft)
-    await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
+    if (run === undefined) await access.afterReads('train', (handle) => handle.trainBegin(config, resume))
+    else
+      await run.begin(
+        {
+          'model configuration': model.config,
+          'number format': model.dtype,
+          'options of the run': { config, batchSize, resume, validation: validationSource !== undefined },
+        },
+        config,
+        resume,
+      )
     let state = await readTrainState(model)
     const totalEpochs = state.totalEpochs ?? 1
     while (state.epochs < totalEpochs) {
@@ -152,17 +168,20 @@ export async function* train(
       const epochStart = { time: performance.now(), samples: state.samples }
       // Nothing where the run carries no states.
       if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
-      yield* epochUpdates(op, model, source, signal, state)
+      yield* epochUpdates(op, model, source, signal, state, run)
+      await run?.round(() => access.read('train', (handle) => handle.averageStatistics()))
       state = await readTrainState(model)
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
       begunValidation = undefined
       const validation =
-        validationSource && (await evaluate(op, model, validationSource, { topK: state.topK, signal }, walk))
+        validationSource &&
+        (await evaluate(op, model, validationSource, { topK: state.topK, signal, run }, walk))
       await access.afterReads('train', (handle) => handle.endEpoch(validation?.loss ?? loss))
       const event: TrainEvent = {
         type: 'epoch',
         epoch,
+        ...(run && { rank: run.shard.rank }),
         step: state.steps,
         loss,
         gradNorm: state.gradNorm,
@@ -173,12 +192,22 @@ export async function* train(
           (state.samples - epochStart.samples) / ((performance.now() - epochStart.time) / 1000),
       }
       state = await readTrainState(model)
-      if (checkpoint !== undefined) await access.read('train', (handle) => handle.save(checkpoint, true))
+      if (checkpoint !== undefined && (run?.shard.rank ?? 0) === 0)
+        await access.read('train', (handle) => handle.save(checkpoint, true))
+      await run?.meet()
       yield event
     }
+    ended = undefined
+  } catch (error) {
+    ended = error
+    throw run === undefined ? error : await run.end(error)
   } finally {
     void begunValidation?.rest.return(undefined).catch(() => undefined)
-    access.release()
+    if (run !== undefined) {
+      if (ended === undefined || ended === null) await run.end(ended)
+      await run.leave()
+    }
+    if (acquired) access.release()
   }
 }
 
@@ -204,31 +233,42 @@ async function* epochUpdates(
   dataset: DatasetSource,
   signal: AbortSignal | undefined,
   { epochs: epoch, items: skip, seed, shuffle, topK }: TrainState,
+  run: DistributedRun | undefined,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
-  const source = batches(op, dataset, { shuffle: shuffle ? { seed, epoch } : undefined, skip })
+  const order = { shuffle: shuffle ? { seed, epoch } : undefined, skip, shard: run?.shard }
+  const source = batches(op, dataset, order)
   let cutShort = true
   try {
     let current = await source.next()
     let begunBatch: BegunBatch | undefined
     let lastUpdateTime = performance.now()
-    while (!current.done) {
+    // Of several ranks all take part until none has a batch.
+    let othersGoOn = run !== undefined
+    while (!current.done || othersGoOn) {
       throwIfAborted(op, signal)
       if (begunBatch?.error !== undefined) throw begunBatch.error
-      const input: BatchInput =
-        begunBatch?.input ?? nativeBatch(op, model, current.value, 'each batch of dataset')
+      const input: BatchInput | undefined = current.done
+        ? undefined
+        : (begunBatch?.input ?? nativeBatch(op, model, current.value, 'each batch of dataset'))
       // Number of items of the dataset that the batch consists of: its examples, or 1 where the dataset gives batches.
-      const items = dataset.batchSize === undefined ? 1 : input.batch
-      const work = access.read('train', (handle, cancel) =>
-        handle.trainStep(begunBatch === undefined ? input : undefined, items, cancel),
-      )
-      // The next batch is asked for only after the native call has started, so that a slow dataset and the computation
-      // overlap.
-      const following = nextTick().then(() => source.next())
-      following.catch(() => undefined)
-      await work
-      begunBatch = await beginNext(op, model, following)
-      const stats = await access.read('train', (handle) => handle.trainStats())
+      const items = dataset.batchSize === undefined ? 1 : (input?.batch ?? 0)
+      const update = async (): Promise<[StepStats, Promise<IteratorResult<Batch>>]> => {
+        const work = access.read('train', (handle, cancel) =>
+          input === undefined
+            ? handle.trainStepWithoutBatch()
+            : handle.trainStep(begunBatch === undefined ? input : undefined, items, cancel),
+        )
+        // The next batch is asked for only after the native call has started, so that a slow dataset and the computation
+        // overlap.
+        const next = current.done ? Promise.resolve(current) : nextTick().then(() => source.next())
+        next.catch(() => undefined)
+        await work
+        begunBatch = await beginNext(op, model, next)
+        return [await access.read('train', (handle) => handle.trainStats()), next]
+      }
+      const [stats, following] = await (run === undefined ? update() : run.round(update))
+      othersGoOn = run !== undefined && stats.ranks > 0
       const samples = stats.timeSteps
       model.progress = progressOf({
         steps: stats.step,
@@ -242,6 +282,7 @@ async function* epochUpdates(
         yield {
           type: 'step',
           epoch,
+          ...(run && { rank: run.shard.rank }),
           step: stats.step,
           loss: stats.loss,
           gradNorm: stats.gradNorm,
@@ -288,6 +329,13 @@ async function beginNext(
   }
 }
 
+/** The batches of a walk that a rank takes; all without other ranks. */
+async function* ownBatches(walk: AsyncGenerator<Batch>, shard: Shard | undefined): AsyncGenerator<Batch> {
+  let number = 0
+  for await (const batch of walk)
+    if (shard === undefined || number++ % shard.worldSize === shard.rank) yield batch
+}
+
 /** Adds the sums over a batch to those before it. */
 function addSums(totals: Sums, sums: Sums): void {
   totals.loss += sums.loss
@@ -304,10 +352,14 @@ export async function evaluate(
   op: string,
   model: TrainedModel,
   source: DatasetSource,
-  { topK, signal }: { topK: number | undefined; signal: AbortSignal | undefined },
+  {
+    topK,
+    signal,
+    run,
+  }: { topK: number | undefined; signal: AbortSignal | undefined; run?: DistributedRun | undefined },
   walk: AsyncGenerator<Batch> = batches(op, source),
 ): Promise<Metrics> {
-  const totals: Sums = {
+  let totals: Sums = {
     loss: 0,
     weight: 0,
     metrics: { weight: 0, sums: [0, 0, 0] },
@@ -315,7 +367,7 @@ export async function evaluate(
     confusion: undefined,
   }
   let hasBatch = false
-  for await (const batch of readAhead(walk)) {
+  for await (const batch of readAhead(ownBatches(walk, run?.shard))) {
     throwIfAborted(op, signal)
     const input = nativeBatch(op, model, batch, `each batch of ${source.what}`)
     const call = (handle: NativeModel, cancel: Parameters<NativeModel['evaluate']>[2]) =>
@@ -323,6 +375,7 @@ export async function evaluate(
     addSums(totals, await model.access.read('evaluate', call, signal))
     hasBatch = true
   }
+  if (run !== undefined) ({ sums: totals, hasBatch } = await run.sum(totals, hasBatch))
   if (!hasBatch)
     throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none (an iterator runs once)')
   if (totals.weight === 0)

@@ -87,6 +87,15 @@ export declare class NativeLayer {
 }
 
 /** A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded. */
+export declare class PeerStop {
+  constructor()
+  stop(reason: string): void
+}
+export interface PeerOptions {
+  rank: number
+  worldSize: number
+  timeout: number
+}
 export declare class NativeModel {
   /** Prepares a generation; gives its number. */
   generateOpen(call: GenerateCall, cancel?: Cancel | undefined | null): Promise<number>
@@ -209,6 +218,13 @@ export declare class NativeModel {
   resetState(): void
   /** Exchanges the parameters with their running average. */
   swapAverage(): void
+  peerId(): Promise<Uint8Array>
+  runState(): string
+  beginSharedRun(runState: string): void
+  joinPeers(id: Uint8Array, options: PeerOptions, stop: PeerStop): Promise<void>
+  leavePeers(): Promise<void>
+  trainStepWithoutBatch(): Promise<void>
+  averageStatistics(): Promise<void>
 }
 
 /** A parameter of a user's own, with its moments. Values and gradients stay in the user's arrays. */
@@ -703,6 +719,8 @@ export interface StepStats {
   gradNorm: number
   /** Learning rate of the main group. */
   lr: number
+  /** Number of ranks that had a batch for it; 1 without other ranks. */
+  ranks: number
 }
 
 /** Sums over the targets of an evaluation. */

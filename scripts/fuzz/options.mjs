@@ -160,7 +160,7 @@ const schedule = fc.oneof(
   }),
   some({ kind: fc.constant('step'), every: mostly(whole(1, 2)), factor: mostly(whole(0.1, 1)) }),
 )
-/** Options of a training run, but for its files and its signal. */
+/** Options of a training run, but for its files, its group and its signal. */
 export const trainOptions = some({
   ...adamw,
   epochs: seldom(mostly(whole(1, 2, 3))),

@@ -18,6 +18,8 @@ pub enum Code {
     NonFinite,
     Busy,
     Unsupported,
+    Distributed,
+    Peer,
     Internal,
 }
 
@@ -37,6 +39,8 @@ impl Code {
             Code::NonFinite => "ERR_S4_NONFINITE",
             Code::Busy => "ERR_S4_BUSY",
             Code::Unsupported => "ERR_S4_UNSUPPORTED",
+            Code::Distributed => "ERR_S4_DISTRIBUTED",
+            Code::Peer => "ERR_S4_PEER",
             Code::Internal => "ERR_S4_INTERNAL",
         }
     }

@@ -1,7 +1,7 @@
 //! The contract between the network (`s4-nn`) and a device (`s4-cpu`, `s4-cuda`).
 //!
 //! A backend is one type that implements every family: [`Memory`], [`KernelOps`], [`ConvOps`], [`SsmOps`],
-//! [`StepOps`], [`DenseOps`], [`OptimOps`]. Operations are paper-sized (parameters and `u` to `y`) or
+//! [`StepOps`], [`DenseOps`], [`OptimOps`], and [`CommOps`] for several devices. Operations are paper-sized (parameters and `u` to `y`) or
 //! block-sized ([`DenseOps::mix_forward`]), so that a backend may fuse without changing a caller.
 //!
 //! Conventions, the same everywhere:
@@ -21,6 +21,7 @@ mod activation;
 mod call;
 pub mod checks;
 mod choices;
+mod comm;
 mod conv;
 mod dense;
 mod drop_path;
@@ -43,6 +44,7 @@ mod step;
 
 pub use activation::*;
 pub use call::{Algorithm, CallOptions};
+pub use comm::{COMM_ID_BYTES, CommCall, CommId, CommOps, CommStop, Communicator, group_error, peer_error};
 pub use conv::{ConvBackward, ConvForward, ConvOps, ConvShape};
 pub use dense::{DenseOps, SeqShape};
 pub use drop_path::DropPath;
@@ -57,7 +59,7 @@ pub use norm::{
     BatchNormBackward, BatchNormForward, BatchNormRecompute, LayerNormBackward, LayerNormForward,
     LayerNormRecompute,
 };
-pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_sum_squares};
+pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_scale, check_sum_squares};
 pub use pooling::*;
 pub use scalar::{Dtype, Scalar, all_finite};
 pub use spec::{Discretization, Mode, SsmSpec, Transform};
@@ -65,5 +67,5 @@ pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps, check_intervals_layer};
 pub use step::{SsmStep, StepOps, check_layer};
 
 /// A device that implements every family of operations.
-pub trait Backend: KernelOps + ConvOps + SsmOps + StepOps + DenseOps + OptimOps {}
-impl<B: KernelOps + ConvOps + SsmOps + StepOps + DenseOps + OptimOps> Backend for B {}
+pub trait Backend: KernelOps + ConvOps + SsmOps + StepOps + DenseOps + OptimOps + CommOps {}
+impl<B: KernelOps + ConvOps + SsmOps + StepOps + DenseOps + OptimOps + CommOps> Backend for B {}

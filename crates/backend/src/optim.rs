@@ -78,12 +78,21 @@ pub fn check_sum_squares<B: Memory>(backend: &B, sum: &B::Mut<'_>) -> Result<()>
     checks::same_len("sum_squares", "the sum", 1, backend.mut_len(sum))
 }
 
+/// Refuses a divisor of `scale` that is not one element.
+pub fn check_scale<B: Memory>(backend: &B, divisor: Option<B::Ref<'_>>) -> Result<()> {
+    let len = divisor.map_or(1, |divisor| backend.ref_len(divisor));
+    checks::same_len("scale", "the divisor", 1, len)
+}
+
 /// The operations of the optimiser.
 pub trait OptimOps: Memory {
     /// sum[0] += Σ x², the same to the last bit whatever the number of threads.
     fn sum_squares(&self, sum: Self::Mut<'_>, x: Self::Ref<'_>, ws: &mut Self::Workspace) -> Result<()>;
     /// See [`AdamWUpdate`].
     fn adamw(&self, args: AdamWUpdate<'_, Self>) -> Result<()>;
+    /// x ← x·factor, or x·(factor/divisor[0]): the device divides by a number that the host does not know. By 0 the results are not
+    /// finite.
+    fn scale(&self, x: Self::Mut<'_>, factor: f64, divisor: Option<Self::Ref<'_>>) -> Result<()>;
     /// See [`EmaUpdate`].
     fn ema(&self, args: EmaUpdate<'_, Self>) -> Result<()>;
 }

@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+mod comm;
 mod dense;
 mod linalg;
 mod memory;

@@ -78,6 +78,10 @@ macro_rules! operations {
                 optim::adamw(self, args)
             }
 
+            fn scale(&self, x: &mut [$T], factor: f64, divisor: Option<&[$T]>) -> Result<()> {
+                optim::scale(self, x, factor, divisor)
+            }
+
             fn ema(&self, args: EmaUpdate<'_, Self>) -> Result<()> {
                 optim::ema(self, args)
             }

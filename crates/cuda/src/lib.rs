@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+mod comm;
 mod dense;
 mod device;
 mod diagnose;

@@ -224,17 +224,7 @@ fn checkpoint_file<'a, B: Backend>(
                 tensors.push(tensor_to_write(format!("optimizer.state.{i}"), shape, read));
             }
         }
-        let trainer = TrainerMetadata {
-            config: t.config().clone(),
-            step: t.steps(),
-            schedule: t.schedule.clone(),
-            carried: t.carried().map(|s| s.batch),
-            progress: t.progress,
-            swapped: t.average_in_place,
-        };
-        let json = serde_json::to_string(&trainer)
-            .map_err(|e| checkpoint_error("a trainer that can be written", e))?;
-        metadata.insert("trainer".into(), json);
+        metadata.insert("trainer".into(), run_state(t)?);
     }
     TensorFile::new("SequenceModel.save", tensors, &metadata)
 }
@@ -347,6 +337,34 @@ pub fn load_bytes<B: Backend>(be: B, bytes: &[u8]) -> Result<LoadedCheckpoint<B>
     Ok(LoadedCheckpoint { model, trainer, extra: metadata.get("extra").cloned() })
 }
 
+/// What a checkpoint says of a trainer: the options and counts of its run, as JSON.
+pub(crate) fn run_state<B: Backend>(t: &Trainer<B>) -> Result<String> {
+    let metadata = TrainerMetadata {
+        config: t.config().clone(),
+        step: t.steps(),
+        schedule: t.schedule.clone(),
+        carried: t.carried().map(|s| s.batch),
+        progress: t.progress,
+        swapped: t.average_in_place,
+    };
+    serde_json::to_string(&metadata).map_err(|e| checkpoint_error("a trainer that can be written", e))
+}
+
+/// A trainer that is where [`run_state`] says, with zero moments, and an average and carried states as at the beginning of a run.
+pub(crate) fn trainer_at<B: Backend>(model: &Model<B>, run_state: &str) -> Result<Trainer<B>> {
+    let metadata = serde_json::from_str(run_state).map_err(|e| checkpoint_error("the state of a run", e))?;
+    trainer_of(model, metadata)
+}
+
+/// A trainer with the options and counts of these metadata.
+fn trainer_of<B: Backend>(model: &Model<B>, metadata: TrainerMetadata) -> Result<Trainer<B>> {
+    let mut trainer = Trainer::new(model, metadata.config)?;
+    trainer.schedule = metadata.schedule;
+    trainer.adam.step = metadata.step;
+    (trainer.progress, trainer.average_in_place) = (metadata.progress, metadata.swapped);
+    Ok(trainer)
+}
+
 /// The trainer of a checkpoint, from its metadata and its tensors.
 fn load_trainer<B: Backend>(
     be: &B,
@@ -365,16 +383,14 @@ fn load_trainer<B: Backend>(
     if metadata.swapped && metadata.config.ema.is_none() {
         return Err(checkpoint_error("a running average, which is in the parameters' place", "none"));
     }
-    let mut trainer = Trainer::new(model, metadata.config).map_err(invalid)?;
-    trainer.schedule = metadata.schedule;
-    trainer.adam.step = metadata.step;
-    (trainer.progress, trainer.average_in_place) = (metadata.progress, metadata.swapped);
+    let carried = metadata.carried;
+    let mut trainer = trainer_of(model, metadata).map_err(invalid)?;
     source.take_parameters(be, FIRST_MOMENTS, &model.store, &mut trainer.adam.m)?;
     source.take_parameters(be, SECOND_MOMENTS, &model.store, &mut trainer.adam.v)?;
     if let Some(average) = &mut trainer.average {
         source.take_parameters(be, AVERAGE, &model.store, average)?;
     }
-    if let Some(batch) = metadata.carried {
+    if let Some(batch) = carried {
         if batch == 0 || batch > 1 << 24 {
             return Err(checkpoint_error("rows of the carried states from 1 to 2^24", batch));
         }

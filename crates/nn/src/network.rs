@@ -300,6 +300,11 @@ impl<B: Backend> Network<B> {
         self.unnamed_norms_mut().for_each(Norm::drop_statistics);
     }
 
+    /// The running means and variances of every batch norm, to be written.
+    pub fn running_statistics_mut(&mut self, be: &B) -> Vec<B::Mut<'_>> {
+        self.unnamed_norms_mut().filter_map(|norm| norm.running_statistics_mut(be)).collect()
+    }
+
     /// The encoder at one time step; writes the features `y` (batch, H).
     pub fn encode_step<'a>(
         &mut self,

@@ -119,6 +119,12 @@ impl<B: Backend> Norm<B> {
         be.upload(be.view_mut(&mut self.running_statistics, 0..2 * self.heads), values)
     }
 
+    /// The running means and variances on the device, to be written; `None` for layer norm.
+    pub fn running_statistics_mut(&mut self, be: &B) -> Option<B::Mut<'_>> {
+        let n = 2 * self.heads;
+        (self.kind == NormKind::Batch).then(|| be.view_mut(&mut self.running_statistics, 0..n))
+    }
+
     /// Takes over the running statistics that training forwards have moved on, if `guard` (loss and Σ g²) is finite;
     /// without a guard in any case.
     pub fn accept_statistics(&mut self, be: &B, guard: Option<B::Ref<'_>>) -> Result<()> {

@@ -31,9 +31,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Counts an update that has been made: its figures, and the items of the dataset that it took.
-    pub(crate) fn add_update(&mut self, stats: &StepStats, items: u64) {
-        self.items += items;
+    /// Counts an update that has been made, and the items of the dataset that it took.
+    pub(crate) fn add_update(&mut self, stats: &StepStats) {
+        self.items += stats.items;
         self.samples += stats.time_steps;
         if stats.weight > 0.0 {
             self.loss += stats.loss * stats.weight;

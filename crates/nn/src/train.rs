@@ -1,15 +1,15 @@
 //! Training of a model, update by update: forward, loss, backward, clipping, AdamW. All of it is enqueued; nothing waits
-//! for the device until the figures of an update are asked for. Between backward and clipping is the place for a sum over
-//! devices.
+//! for the device until the figures of an update are asked for. Between backward and clipping is the place for the sum over
+//! ranks (`distributed.rs`).
 
 use crate::{
     batch::Batch,
     carried_states::CarriedStates,
     check,
+    distributed::Peers,
     loss::{LossBuffers, LossCall, denominator},
     model::Model,
     network::NetworkBackward,
-    non_finite::{non_finite_error, non_finite_tensor},
     norm::check_time_steps,
     optim::Adam,
     param::{Group, GroupBuffers, ParamStore},
@@ -18,7 +18,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     schedule::Schedule,
     train_config::TrainConfig,
-    update_figures::{DeviceFigures, PendingUpdate, StepStats},
+    update_figures::{DeviceFigures, PendingUpdate},
 };
 use s4_backend::{Backend, CallOptions, EmaUpdate, Error, Result, random::DropKey};
 
@@ -26,8 +26,8 @@ use s4_backend::{Backend, CallOptions, EmaUpdate, Error, Result, random::DropKey
 /// the parameters, the states carried from batch to batch, and each update's figures (loss, correct predictions, norm of the
 /// gradient) until they are read.
 pub struct Trainer<B: Backend> {
-    be: B,
-    config: TrainConfig,
+    pub(crate) be: B,
+    pub(crate) config: TrainConfig,
     /// The optimiser, with its moments.
     pub(crate) adam: Adam<B>,
     /// The schedule of the learning rates, with its observations.
@@ -37,21 +37,23 @@ pub struct Trainer<B: Backend> {
     /// Buffers for the targets of a batch.
     loss_buffers: LossBuffers<B>,
     /// Losses, correct predictions and gradient norms of updates that were not read yet.
-    figures: DeviceFigures<B>,
+    pub(crate) figures: DeviceFigures<B>,
     /// One zero for each element of the parameters, made once several batches have been accumulated for one update.
     zeros: Option<GroupBuffers<B>>,
     /// Whether the model holds the running average of its parameters, and `average` the trained ones.
     pub(crate) average_in_place: bool,
     /// Whether the last batch or update failed within its work: states and statistics are of that batch then.
-    work_unfinished: bool,
+    pub(crate) work_unfinished: bool,
     /// How far the run is.
     pub progress: Progress,
     /// The update under way: batches have been accumulated for it.
-    under_way: Option<PendingUpdate>,
+    pub(crate) under_way: Option<PendingUpdate>,
     /// First failure among updates whose figures had to be read before they were asked for.
-    first_failure: Option<Error>,
+    pub(crate) first_failure: Option<Error>,
     /// States that are carried from batch to batch, with the option `carry_state`.
     carried_states: Option<CarriedStates<B>>,
+    /// The other ranks, where several make each update together.
+    pub(crate) peers: Option<Peers<B>>,
 }
 
 /// The options of a run from before others took their place, with what depends on them.
@@ -90,7 +92,7 @@ impl<B: Backend> Trainer<B> {
             schedule: Schedule::new(config.schedule)?,
             average,
             loss_buffers: LossBuffers::new(&be, &model.config)?,
-            figures: DeviceFigures::new(&be)?,
+            figures: DeviceFigures::new(&be, 0)?,
             zeros: None,
             average_in_place: false,
             work_unfinished: false,
@@ -98,6 +100,7 @@ impl<B: Backend> Trainer<B> {
             under_way: None,
             first_failure: None,
             carried_states: None,
+            peers: None,
             config,
             be,
         })
@@ -198,10 +201,10 @@ impl<B: Backend> Trainer<B> {
             moves_statistics: counts,
             version,
             // There are fewer than 2³² updates, so the upper 32 bits of the number can tell the batches of one update
-            // apart.
+            // apart, those of other ranks too.
             dropout_key: DropKey {
                 seed: self.config.seed,
-                step: self.adam.step + (batches_so_far << 32),
+                step: self.adam.step + (self.batch_number(batches_so_far) << 32),
                 site: 0,
             },
         };
@@ -244,6 +247,8 @@ impl<B: Backend> Trainer<B> {
             // What the features on the device are of.
             batch: if counts { batch.batch } else { so_far.batch },
             len: if counts { batch.len } else { so_far.len },
+            items: so_far.items,
+            ranks: 1,
         });
         self.work_unfinished = false;
         Ok(())
@@ -280,15 +285,25 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// Enqueues the second part of an update: clipping and AdamW, with the gradients accumulated so far. Before it a caller
-    /// may sum the gradients (`model.store_mut().grads`) over devices. Where no target counts there is no update.
+    /// Says of how many items of the dataset the batches of the update under way consist.
+    pub fn count_items(&mut self, items: u64) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.items = items;
+        }
+    }
+
+    /// Enqueues the second part of an update: the sum over ranks where there are others, clipping and AdamW, with the gradients
+    /// accumulated so far. Where no target counts there is no update.
     pub fn update(&mut self, model: &mut Model<B>) -> Result<()> {
         self.refuse_average()?;
         self.require_batches()?;
         let mut under_way = self.under_way.take().unwrap_or_default();
         self.work_unfinished = true;
         let be = self.be.clone();
-        let has_targets = under_way.weight > 0.0;
+        let counts_here = under_way.weight > 0.0;
+        // With other ranks the device alone knows whether any of their targets counts: loss and Σ g² are not finite where not.
+        let has_targets = counts_here || self.peers.is_some();
+        self.reduce(model, &under_way)?;
         let factor = self.schedule.factor(self.adam.step);
         {
             let squared_norm = self.figures.guard_squares_mut(&be)?;
@@ -311,11 +326,13 @@ impl<B: Backend> Trainer<B> {
                 })?;
             }
         }
-        match has_targets {
+        match counts_here {
             true => model.net.accept_statistics(&be, Some(guard))?,
             false => model.net.drop_statistics(),
         }
-        if let Some(carried_states) = &mut self.carried_states {
+        if let Some(carried_states) = &mut self.carried_states
+            && under_way.batches > 0
+        {
             carried_states.commit(&be, guard)?;
         }
         self.figures.finish_update(&be, under_way)?;
@@ -344,73 +361,6 @@ impl<B: Backend> Trainer<B> {
             Some(carried_states) => carried_states.discard(&self.be),
             None => Ok(()),
         }
-    }
-
-    /// Waits for the last update, but not for batches enqueued after it, and gives its figures. `ERR_S4_NONFINITE` names
-    /// update and tensor where a loss or gradient was not finite in any update since the last call. That update changed
-    /// nothing, and does not count; later ones that were finite did.
-    pub fn read_stats(&mut self, model: &Model<B>) -> Result<StepStats> {
-        if self.figures.is_empty() && self.first_failure.is_none() {
-            return Err(Error::value("readStats", "a training step since the last read", "none"));
-        }
-        let last_stats = self.read_figures(model)?;
-        match (self.first_failure.take(), last_stats) {
-            (Some(error), _) => Err(error),
-            (None, Some(stats)) => Ok(stats),
-            (None, None) => Err(Error::value("readStats", "a training step since the last read", "none")),
-        }
-    }
-
-    /// Finds the tensor that was not finite in the last update, after a batch enqueued since has overwritten features and
-    /// gradients: computes the update's batch once more. A failed update leaves the parameters alone, so the numbers are
-    /// the same. Batches enqueued after it are dropped.
-    pub fn find_failed_tensor(
-        &mut self,
-        model: &mut Model<B>,
-        batch: &Batch<'_, B::Scalar>,
-        error: Error,
-    ) -> Result<Error> {
-        self.discard(model)?;
-        // The dropout masks depend on the number of updates, of which the failed one is none: they are the same.
-        self.accumulate(model, batch)?;
-        let loss = self.figures.loss(&self.be)?;
-        let tensor = non_finite_tensor(model, loss.is_finite(), batch.batch, batch.len)?;
-        self.discard(model)?;
-        Ok(non_finite_error("SequenceModel.train", error.step.unwrap_or(self.adam.step + 1), &tensor))
-    }
-
-    /// Reads the figures of all updates that were not read, and remembers the first failure among them.
-    fn read_figures(&mut self, model: &Model<B>) -> Result<Option<StepStats>> {
-        let Trainer { figures, first_failure, under_way, adam, .. } = self;
-        let mut stats = None;
-        figures.read(&self.be, |update, values| {
-            let (loss, squared_norm) = (values.loss, values.squared_norm);
-            let failed = update.weight > 0.0 && !(loss.is_finite() && squared_norm.is_finite());
-            // The device has left it out.
-            adam.step -= u64::from(failed);
-            if failed && first_failure.is_none() {
-                // Features and gradients on the device are those of the last update, if no batch was enqueued after it.
-                let still_on_device = values.is_last && under_way.is_none();
-                let tensor = match (loss.is_finite(), still_on_device) {
-                    (finite, true) => non_finite_tensor(model, finite, update.batch, update.len)?,
-                    (false, false) => "loss".into(),
-                    (true, false) => "gradient".into(),
-                };
-                *first_failure = Some(non_finite_error("SequenceModel.train", update.step, &tensor));
-            }
-            stats = Some(StepStats {
-                step: update.step,
-                loss: if update.weight > 0.0 { loss } else { f64::NAN },
-                metrics: values.metrics,
-                rows: update.rows,
-                time_steps: update.time_steps,
-                weight: update.weight,
-                grad_norm: squared_norm.sqrt(),
-                lr: update.lr,
-            });
-            Ok(())
-        })?;
-        Ok(stats)
     }
 
     /// Tells a plateau schedule the metric of an epoch, of which less is better.

@@ -12,7 +12,7 @@ use crate::{
     undo::or_undo,
     update_figures::StepStats,
 };
-use s4_backend::{Backend, Code, Error, Result};
+use s4_backend::{Backend, Code, CommCall, Error, Result};
 use std::path::Path;
 
 /// Name of training in error messages.
@@ -41,10 +41,9 @@ enum FormerRun<B: Backend> {
     Options(Box<FormerOptions<B>>),
 }
 
-/// The batch of an update, and how many items of the dataset it consists of.
+/// The batch of an update; none where this rank took part in one without a batch.
 struct UpdateBatch<T> {
-    batch: OwnedBatch<T>,
-    items: u64,
+    batch: Option<OwnedBatch<T>>,
 }
 
 impl<B: Backend> TrainingSession<B> {
@@ -113,7 +112,11 @@ impl<B: Backend> TrainingSession<B> {
 
     /// Begins a new run; the present one is kept until an update of the new one has succeeded.
     fn begin_new_run(&mut self, config: &str) -> Result<()> {
-        let trainer = Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?;
+        self.begin_with(Trainer::new(&self.model, TrainConfig::from_json(OP, config)?)?)
+    }
+
+    /// Begins a run with `trainer`; the present one is kept until an update of the new one has succeeded.
+    fn begin_with(&mut self, trainer: Trainer<B>) -> Result<()> {
         // Both share the gradients: those of batches that the run before has not used yet are gone.
         if let Some(present) = &mut self.trainer {
             present.discard(&mut self.model)?;
@@ -171,9 +174,62 @@ impl<B: Backend> TrainingSession<B> {
         if !begun {
             trainer.accumulate(model, &batch.batch())?;
         }
+        trainer.count_items(items);
         trainer.update(model)?;
-        (self.unread_batch, self.figures_read_early) = (Some(UpdateBatch { batch, items }), None);
+        (self.unread_batch, self.figures_read_early) = (Some(UpdateBatch { batch: Some(batch) }), None);
         Ok(())
+    }
+
+    /// Enqueues an update in which this rank has no batch, and others may have one.
+    pub fn step_without_batch(&mut self) -> Result<()> {
+        let (model, trainer) = self.model_and_trainer()?;
+        trainer.accumulate_nothing(model)?;
+        trainer.update(model)?;
+        (self.unread_batch, self.figures_read_early) = (Some(UpdateBatch { batch: None }), None);
+        Ok(())
+    }
+
+    /// Makes each further update of the run together with other ranks, from the parameters and the state of rank 0.
+    pub fn join(&mut self, call: &CommCall) -> Result<()> {
+        call.check()?;
+        let (model, trainer) = self.model_and_trainer()?;
+        let comm = model.be.join(call)?;
+        trainer.join(model, comm)?;
+        let shared = trainer.share(model);
+        if shared.is_err() {
+            // What is left of a group that has failed is of no use.
+            drop(trainer.leave(model));
+        }
+        shared
+    }
+
+    /// Makes the updates alone again.
+    pub fn leave(&mut self) -> Result<()> {
+        match &mut self.trainer {
+            Some(trainer) => trainer.leave(&mut self.model),
+            None => Ok(()),
+        }
+    }
+
+    /// Replaces the running statistics of batch norms by their means over the ranks.
+    pub fn average_statistics(&mut self) -> Result<()> {
+        let (model, trainer) = self.model_and_trainer()?;
+        trainer.average_statistics(model)
+    }
+
+    /// The options and counts of the run as JSON, for the other ranks to begin with.
+    pub fn run_state(&mut self) -> Result<String> {
+        let (_, trainer) = self.model_and_trainer()?;
+        checkpoint::run_state(trainer)
+    }
+
+    /// Begins a run that is where rank 0 is, as [`TrainingSession::run_state`] says. Moments and averages are those of
+    /// [`TrainingSession::join`].
+    pub fn begin_shared_run(&mut self, run_state: &str) -> Result<()> {
+        self.refuse_average()?;
+        self.restore();
+        let trainer = checkpoint::trainer_at(&self.model, run_state)?;
+        self.begin_with(trainer)
     }
 
     /// Enqueues the gradients of the next update's batch, behind the update under way.
@@ -194,13 +250,13 @@ impl<B: Backend> TrainingSession<B> {
         let (model, trainer) = self.model_and_trainer()?;
         match (trainer.read_stats(model), update_batch) {
             // The tensor is found by computing the batch once more: the next batch may have overwritten its features.
-            (Err(error), Some(UpdateBatch { batch, .. })) if error.code == Code::NonFinite => {
+            (Err(error), Some(UpdateBatch { batch: Some(batch) })) if error.code == Code::NonFinite => {
                 let error = trainer.find_failed_tensor(model, &batch.batch(), error);
                 self.next_batch = None;
                 Err(error?)
             }
-            (Ok(stats), Some(UpdateBatch { items, .. })) => {
-                trainer.progress.add_update(&stats, items);
+            (Ok(stats), Some(_)) => {
+                trainer.progress.add_update(&stats);
                 if stats.weight > 0.0 {
                     self.former = None;
                 }

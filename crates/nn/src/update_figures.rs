@@ -1,6 +1,7 @@
 //! The figures of the last updates: each one's loss, sums of which metrics are made, and norm of the gradients. They stay on
 //! the device, in one slot for each update, until they are asked for, so that an update does not wait for the device.
 
+use crate::rank_figures::{RankCounts, SharedFigures};
 use num_traits::Zero;
 use s4_backend::{Backend, EmaUpdate, LOSS_SUMS, Result, Scalar};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,10 @@ pub struct StepStats {
     pub grad_norm: f64,
     /// Learning rate of the main group.
     pub lr: f64,
+    /// Number of items of the dataset that its batches consist of.
+    pub items: u64,
+    /// Number of ranks that had a batch for it; 1 without other ranks.
+    pub ranks: u64,
 }
 
 /// Sums over targets of which metrics are made, by the targets' own weights: those of classes and smoothed labels are in the loss
@@ -70,9 +75,6 @@ impl MetricSums {
 
 /// Most updates whose figures may wait on the device; then they are read.
 const MAX_UNREAD_UPDATES: usize = 64;
-/// Numbers in the slot of an update: those that a loss adds to, then [loss, Σ g²]. Where one of the last two is not finite, the
-/// device leaves the parameters as they are.
-const FIGURES_PER_UPDATE: usize = LOSS_SUMS + 2;
 
 /// What the host knows of an update whose figures it has not read.
 #[derive(Clone, Copy, Default)]
@@ -99,6 +101,10 @@ pub(crate) struct PendingUpdate {
     pub batch: usize,
     /// Time steps of each sequence of that batch, padding included.
     pub len: usize,
+    /// Number of items of the dataset that its batches consist of.
+    pub items: u64,
+    /// Number of ranks that had a batch for it.
+    pub ranks: u64,
 }
 
 /// The figures of one update, on the host.
@@ -111,6 +117,8 @@ pub(crate) struct ReadFigures {
     pub squared_norm: f64,
     /// Whether it is the last update that was finished.
     pub is_last: bool,
+    /// Ranks whose loss or gradients were not finite; empty without other ranks.
+    pub failed_ranks: Vec<usize>,
 }
 
 /// Figures on the device, and the updates that they belong to.
@@ -123,14 +131,23 @@ pub(crate) struct DeviceFigures<B: Backend> {
     slot: usize,
     /// Finished updates whose figures were not read, each with its slot.
     unread: Vec<(usize, PendingUpdate)>,
+    /// What a slot holds for the sums over ranks; nothing without other ranks.
+    shared: SharedFigures,
+    /// Numbers in the slot of an update: those that a loss adds to, those of `shared`, then [loss, Σ g²]. Where one of the last
+    /// two is not finite, the device leaves the parameters as they are.
+    slot_len: usize,
 }
 
 impl<B: Backend> DeviceFigures<B> {
-    /// Slots in which nothing waits.
-    pub fn new(be: &B) -> Result<Self> {
+    /// Slots in which nothing waits, for a group of `ranks` ranks; 0 without other ranks.
+    pub fn new(be: &B, ranks: usize) -> Result<Self> {
+        let shared = SharedFigures::new(ranks);
+        let slot_len = LOSS_SUMS + shared.len() + 2;
         Ok(DeviceFigures {
-            slots: be.alloc(MAX_UNREAD_UPDATES * FIGURES_PER_UPDATE)?,
-            download: be.async_download(MAX_UNREAD_UPDATES * FIGURES_PER_UPDATE)?,
+            shared,
+            slot_len,
+            slots: be.alloc(MAX_UNREAD_UPDATES * slot_len)?,
+            download: be.async_download(MAX_UNREAD_UPDATES * slot_len)?,
             slot: 0,
             unread: Vec::with_capacity(MAX_UNREAD_UPDATES),
         })
@@ -145,12 +162,12 @@ impl<B: Backend> DeviceFigures<B> {
     }
     /// First element of the slot of the update under way.
     fn slot_start(&self) -> usize {
-        self.slot * FIGURES_PER_UPDATE
+        self.slot * self.slot_len
     }
     /// Zeroes the slot of the update that begins.
     pub fn zero_slot(&mut self, be: &B) -> Result<()> {
         let slot_start = self.slot_start();
-        be.fill(be.view_mut(&mut self.slots, slot_start..slot_start + FIGURES_PER_UPDATE), Zero::zero())
+        be.fill(be.view_mut(&mut self.slots, slot_start..slot_start + self.slot_len), Zero::zero())
     }
     /// The numbers of the update under way that a loss adds to.
     pub fn loss_sums_mut(&mut self, be: &B) -> B::Mut<'_> {
@@ -176,22 +193,51 @@ impl<B: Backend> DeviceFigures<B> {
     /// Copies the loss into the guard, and gives the element of the guard into which Σ g² is to be summed.
     pub fn guard_squares_mut(&mut self, be: &B) -> Result<B::Mut<'_>> {
         let slot_start = self.slot_start();
-        let slot = be.view_mut(&mut self.slots, slot_start..slot_start + FIGURES_PER_UPDATE);
-        let (sums, guard) = be.split_mut(slot, LOSS_SUMS);
+        let slot = be.view_mut(&mut self.slots, slot_start..slot_start + self.slot_len);
+        let (sums, guard) = be.split_mut(slot, self.slot_len - 2);
         let (guard_loss, squared_norm) = be.split_mut(guard, 1);
         be.copy(guard_loss, be.sub(be.freeze(&sums), 0..1))?;
         Ok(squared_norm)
     }
     /// The guard [loss, Σ g²] of the update under way: where it is not finite nothing is updated.
     pub fn guard(&self, be: &B) -> B::Ref<'_> {
-        be.view(&self.slots, self.slot_start() + LOSS_SUMS..self.slot_start() + FIGURES_PER_UPDATE)
+        let end = self.slot_start() + self.slot_len;
+        be.view(&self.slots, end - 2..end)
+    }
+    /// Writes this rank's counts of the update under way beside its sums, and gives the element for the rank's own [loss + Σ g²],
+    /// with the loss in it.
+    pub fn write_counts(&mut self, be: &B, counts: &RankCounts, rank: usize) -> Result<B::Mut<'_>> {
+        let slot_start = self.slot_start();
+        let (first, len) = (slot_start + LOSS_SUMS, self.shared.len());
+        be.upload(be.view_mut(&mut self.slots, first..first + len), &self.shared.encode(counts))?;
+        let slot = be.view_mut(&mut self.slots, slot_start..first + len);
+        let (sums, rest) = be.split_mut(slot, LOSS_SUMS + self.shared.finite_at(rank));
+        let (mut own, _) = be.split_mut(rest, 1);
+        be.copy(be.reborrow(&mut own), be.sub(be.freeze(&sums), 0..1))?;
+        Ok(own)
+    }
+    /// The part of the slot that is summed over the ranks.
+    pub fn shared_mut(&mut self, be: &B) -> B::Mut<'_> {
+        let slot_start = self.slot_start();
+        be.view_mut(&mut self.slots, slot_start..slot_start + LOSS_SUMS + self.shared.len())
+    }
+    /// Multiplies the loss of the update under way by `factor`, or by factor/weight with `by_weight`: the total weight, after the
+    /// sum over the ranks.
+    pub fn scale_rank_loss(&mut self, be: &B, factor: f64, by_weight: bool) -> Result<()> {
+        let slot_start = self.slot_start();
+        let slot = be.view_mut(&mut self.slots, slot_start..slot_start + self.slot_len);
+        let (loss, rest) = be.split_mut(slot, 1);
+        let weight = be.sub(be.freeze(&rest), LOSS_SUMS - 1..LOSS_SUMS);
+        be.scale(loss, factor, by_weight.then_some(weight))
+    }
+    /// The total weight of the update under way, after the sum over the ranks.
+    pub fn total_weight(&self, be: &B) -> B::Ref<'_> {
+        let at = self.slot_start() + LOSS_SUMS;
+        be.view(&self.slots, at..at + 1)
     }
     /// Ends the update under way: begins the copy of its figures to the host, without waiting for it.
     pub fn finish_update(&mut self, be: &B, step: PendingUpdate) -> Result<()> {
-        be.start_download(
-            &mut self.download,
-            be.view(&self.slots, 0..MAX_UNREAD_UPDATES * FIGURES_PER_UPDATE),
-        )?;
+        be.start_download(&mut self.download, be.view(&self.slots, 0..MAX_UNREAD_UPDATES * self.slot_len))?;
         self.unread.push((self.slot, step));
         self.slot = (self.slot + 1) % MAX_UNREAD_UPDATES;
         Ok(())
@@ -208,12 +254,21 @@ impl<B: Backend> DeviceFigures<B> {
         let host = be.wait_download(&mut self.download)?;
         let count = self.unread.len();
         for (i, (slot, step)) in self.unread.drain(..).enumerate() {
-            let figures = &host[slot * FIGURES_PER_UPDATE..];
-            let (loss, squared_norm) = (figures[0].to_f64(), figures[FIGURES_PER_UPDATE - 1].to_f64());
+            let figures = &host[slot * self.slot_len..][..self.slot_len];
+            let (loss, squared_norm) = (figures[0].to_f64(), figures[self.slot_len - 1].to_f64());
+            let (mut step, mut failed_ranks) = (step, Vec::new());
+            if let Some(sums) = self.shared.decode(&figures[LOSS_SUMS..]) {
+                (step.rows, step.time_steps, step.items) = (sums.rows, sums.time_steps, sums.items);
+                (step.weight, step.metric_weight, step.ranks) = (sums.weight, sums.metric_weight, sums.ranks);
+                failed_ranks = self.shared.failed_ranks(&figures[LOSS_SUMS..]);
+            }
             let width = step.width.max(1) as f64;
             let sums = std::array::from_fn(|i| figures[1 + i].to_f64() / width);
             let metrics = MetricSums { weight: step.metric_weight, sums };
-            receive(step, ReadFigures { loss, metrics, squared_norm, is_last: i + 1 == count })?;
+            receive(
+                step,
+                ReadFigures { loss, metrics, squared_norm, is_last: i + 1 == count, failed_ranks },
+            )?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use s4_cuda::{Cuda, Options};
 #[napi(object)]
 #[derive(Clone, Debug, Default)]
 pub struct HostOptions {
-    /// `cpu`, `cuda` or `auto` (default), which takes a GPU where there is one.
+    /// `cpu`, `cuda` (the first GPU), `cuda:1` and so on, or `auto` (default), which takes the first GPU where there is one.
     pub device: Option<String>,
     /// Number format. The default is `f32`, or that of a checkpoint which is loaded.
     #[napi(ts_type = "'f32' | 'f64'")]
@@ -39,11 +39,11 @@ impl HostOptions {
         let threads = self.threads.unwrap_or(0) as usize;
         let dtype = self.dtype.as_deref().or(dtype).unwrap_or("f32");
         match self.device.as_deref().unwrap_or("auto") {
-            "cuda" => return recipe.on(self.gpu(dtype)?),
+            "cuda" => return recipe.on(self.gpu(dtype, 0)?),
             // The GPU if there is one that can do what was asked for, else the CPU. There is no warning: `diagnose()` says
             // the reason.
             "auto" => {
-                if let Ok(gpu) = self.gpu(dtype) {
+                if let Ok(gpu) = self.gpu(dtype, 0) {
                     match recipe.clone().on(gpu) {
                         Err(e) if e.code == Code::Unsupported => {}
                         made => return made,
@@ -51,7 +51,10 @@ impl HostOptions {
                 }
             }
             "cpu" => {}
-            other => return Err(Error::value("device", "'cpu', 'cuda' or 'auto'", other)),
+            other => match other.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok()) {
+                Some(ordinal) => return recipe.on(self.gpu(dtype, ordinal)?),
+                None => return Err(Error::value("device", "'cpu', 'cuda', 'cuda:1' or 'auto'", other)),
+            },
         }
         match dtype {
             "f32" => recipe.on(Cpu::<f32>::new(threads)?),
@@ -60,8 +63,8 @@ impl HostOptions {
         }
     }
 
-    /// A backend on the first GPU, or the reason why there is none for this number format.
-    fn gpu(&self, dtype: &str) -> Result<Cuda> {
+    /// A backend on GPU `ordinal`, or the reason why there is none for this number format.
+    fn gpu(&self, dtype: &str, ordinal: usize) -> Result<Cuda> {
         s4_cuda::probe()?;
         if dtype != "f32" {
             return Err(Error::new(Code::Dtype, "device 'cuda'", "dtype 'f32'", dtype));
@@ -70,6 +73,6 @@ impl HostOptions {
         // The environment variable S4_CUDA_ARCH chooses the kernels compiled for another generation of chips, for tests.
         let architecture = std::env::var("S4_CUDA_ARCH").ok();
         let memory_limit = self.memory_limit.map(|bytes| bytes as usize);
-        Cuda::with(0, &Options { memory_limit, architecture, precision })
+        Cuda::with(ordinal, &Options { memory_limit, architecture, precision })
     }
 }

@@ -19,6 +19,8 @@ mod device;
 #[cfg(not(test))]
 mod diagnose;
 #[cfg(not(test))]
+mod distributed;
+#[cfg(not(test))]
 mod error;
 #[cfg(not(test))]
 mod files;

@@ -9,7 +9,7 @@ use crate::{
     param_ops::{HoldsModule, ParamOps},
     table::NumberedTable,
 };
-use s4_backend::{Backend, Result};
+use s4_backend::{Backend, CommCall, Result};
 use s4_nn::{
     DataInspection, Evaluation, Feed, Generated, Generation, LayerInspection, Model, OwnedBatch, SlotPush,
     StepOptions, StepStats, Stepper, StreamSlots, TrainingSession, inspect_layers, model_to_official,
@@ -40,6 +40,14 @@ pub(crate) trait ModelOps: ParamOps {
     fn end_epoch(&mut self, metric: f64) -> Result<()>;
     fn reset_state(&mut self) -> Result<()>;
     fn swap_average(&mut self) -> Result<()>;
+
+    fn peer_id(&self) -> Result<Vec<u8>>;
+    fn run_state(&mut self) -> Result<String>;
+    fn begin_shared_run(&mut self, run_state: &str) -> Result<()>;
+    fn join_peers(&mut self, call: &CommCall) -> Result<()>;
+    fn leave_peers(&mut self) -> Result<()>;
+    fn train_step_without_batch(&mut self) -> Result<()>;
+    fn average_statistics(&mut self) -> Result<()>;
 
     fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32>;
     fn stream_push(&mut self, id: u32, x: Data, len: usize, interval: Option<Data>) -> Result<Data>;
@@ -209,6 +217,28 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     }
     fn swap_average(&mut self) -> Result<()> {
         self.session.swap_average()
+    }
+
+    fn peer_id(&self) -> Result<Vec<u8>> {
+        Ok(self.session.model().backend().comm_id()?.to_vec())
+    }
+    fn run_state(&mut self) -> Result<String> {
+        self.session.run_state()
+    }
+    fn begin_shared_run(&mut self, run_state: &str) -> Result<()> {
+        self.session.begin_shared_run(run_state)
+    }
+    fn join_peers(&mut self, call: &CommCall) -> Result<()> {
+        self.session.join(call)
+    }
+    fn leave_peers(&mut self) -> Result<()> {
+        self.session.leave()
+    }
+    fn train_step_without_batch(&mut self) -> Result<()> {
+        self.session.step_without_batch()
+    }
+    fn average_statistics(&mut self) -> Result<()> {
+        self.session.average_statistics()
     }
 
     fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32> {

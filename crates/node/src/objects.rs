@@ -273,6 +273,8 @@ pub struct StepStats {
     pub grad_norm: f64,
     /// Learning rate of the main group.
     pub lr: f64,
+    /// Number of ranks that had a batch for it; 1 without other ranks.
+    pub ranks: f64,
 }
 
 impl From<s4_nn::StepStats> for StepStats {
@@ -286,6 +288,7 @@ impl From<s4_nn::StepStats> for StepStats {
             weight: s.weight,
             grad_norm: s.grad_norm,
             lr: s.lr,
+            ranks: s.ranks as f64,
         }
     }
 }

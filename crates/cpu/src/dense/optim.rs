@@ -7,7 +7,7 @@ use crate::{
     linalg::simd::simd,
     memory::cpu::MIN_ELEMENTS_PER_TASK,
 };
-use s4_backend::{AdamWUpdate, EmaUpdate, Result, Scalar, check_sum_squares};
+use s4_backend::{AdamWUpdate, EmaUpdate, Result, Scalar, check_scale, check_sum_squares};
 
 /// Elements of one partial sum; fixed, so that the sum is too.
 const PART: usize = 8192;
@@ -107,6 +107,22 @@ pub(crate) fn ema<T: Scalar>(be: &Cpu<T>, args: EmaUpdate<'_, Cpu<T>>) -> Result
                 *a = fma::<T, FMA>(decay, *a, rest * v);
             }
         });
+    });
+    Ok(())
+}
+
+/// x ← x·factor, or x·(factor/divisor[0]).
+pub(crate) fn scale<T: Scalar>(
+    be: &Cpu<T>,
+    x: &mut [T],
+    factor: f64,
+    divisor: Option<&[T]>,
+) -> Result<()> {
+    check_scale(be, divisor)?;
+    let factor = T::from_f64(factor / divisor.map_or(1.0, |divisor| divisor[0].to_f64()));
+    let level = be.level();
+    Tiles::flat(x, MIN_ELEMENTS_PER_TASK).for_each(be, |mut tile| {
+        simd!(level, _FMA => tile.row(0).iter_mut().for_each(|x| *x *= factor));
     });
     Ok(())
 }

@@ -1,4 +1,4 @@
-// AdamW, the sum of squares for clipping, and the moving average of parameters, each over one flat array of n elements.
+// AdamW, the sum of squares for clipping, the moving average of parameters and scaling, each over one flat array of n elements.
 #include "common/base.cuh"
 
 constexpr i64 PART = 8192;
@@ -41,4 +41,15 @@ KERNEL adamw(float* value, float* m, float* v, const float* grad, const float* g
 KERNEL ema(float* average, const float* value, const float* guard, i64 n, float decay, float rest) {
   if (!allowed(guard)) return;
   for (i64 i = index(); i < n; i += stride()) average[i] = fmaf(decay, average[i], rest * value[i]);
+}
+
+// x ← factor·x.
+KERNEL scale(float* x, i64 n, float factor) {
+  for (i64 i = index(); i < n; i += stride()) x[i] *= factor;
+}
+
+// x ← (factor/divisor[0])·x.
+KERNEL scale_by_ratio(float* x, const float* divisor, i64 n, double factor) {
+  const float ratio = (float)(factor / divisor[0]);
+  for (i64 i = index(); i < n; i += stride()) x[i] *= ratio;
 }

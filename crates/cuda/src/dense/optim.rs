@@ -5,7 +5,7 @@ use crate::{
     driver::args,
     memory::{Mut, Ref, Workspace},
 };
-use s4_backend::{AdamWUpdate, EmaUpdate, OptimOps, Result, check_sum_squares};
+use s4_backend::{AdamWUpdate, EmaUpdate, OptimOps, Result, check_scale, check_sum_squares};
 
 impl OptimOps for Cuda {
     fn sum_squares(&self, acc: Mut<'_>, x: Ref<'_>, _ws: &mut Workspace) -> Result<()> {
@@ -47,6 +47,17 @@ impl OptimOps for Cuda {
                 clip.max_norm
             ],
         )
+    }
+
+    fn scale(&self, x: Mut<'_>, factor: f64, divisor: Option<Ref<'_>>) -> Result<()> {
+        check_scale(self, divisor)?;
+        let n = x.len();
+        match divisor {
+            Some(divisor) => {
+                self.launch_elementwise(("optim", "scale_by_ratio"), n, args![&x, divisor, n, factor])
+            }
+            None => self.launch_elementwise(("optim", "scale"), n, args![&x, n, factor as f32]),
+        }
     }
 
     fn ema(&self, args: EmaUpdate<'_, Self>) -> Result<()> {

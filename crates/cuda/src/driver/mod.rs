@@ -1,12 +1,14 @@
 //! NVIDIA's driver: devices, queues, memory, modules, launches and graphs. `unsafe` stands in this folder alone.
 
 mod arguments;
+mod comm;
 mod devices;
 mod graph;
 mod images;
 mod info;
 mod launch;
 mod modules;
+mod nccl;
 mod pinned;
 mod probe;
 mod queue;
@@ -15,12 +17,14 @@ mod tensor_map;
 mod transfer;
 
 pub(crate) use arguments::{Arg, args};
+pub(crate) use comm::{NcclComm, comm_id};
 pub(crate) use graph::RecordedGraph;
 pub use images::{architectures, available};
 pub(crate) use images::{compiled_by_driver, shared_memory};
 pub use info::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable};
 pub(crate) use launch::Launch;
 pub(crate) use modules::Modules;
+pub(crate) use nccl::{Collective, Floats};
 pub(crate) use pinned::Pinned;
 pub use probe::probe;
 pub(crate) use queue::{Queue, refuse_lost};

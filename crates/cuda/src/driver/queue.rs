@@ -1,11 +1,14 @@
 //! A device with its context and its stream, and the basic calls of the driver: memory, copies, waiting.
 
-use super::{info::DeviceInfo, pinned::StagingMemory, span::Span};
+use super::{comm::CommWatch, info::DeviceInfo, pinned::StagingMemory, span::Span};
 use cudarc::driver::{result, sys};
 use s4_backend::{Code, Error, Result};
 use std::{
     ffi::{CStr, c_int},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 /// Which devices of this process had a fault: their context is gone until the process ends.
@@ -28,6 +31,8 @@ pub(crate) struct Queue {
     waits: AtomicU64,
     pins: AtomicU64,
     stages: StagingMemory,
+    /// The group of ranks that work on this queue takes part in. Waits do not block then, so that they can end.
+    watch: Mutex<Option<Arc<CommWatch>>>,
 }
 
 // SAFETY: driver handles may be used from any thread once the context is current there, which `bind` sees to.
@@ -79,6 +84,7 @@ impl Queue {
             waits: AtomicU64::new(0),
             pins: AtomicU64::new(0),
             stages: StagingMemory::default(),
+            watch: Mutex::default(),
         })
     }
 
@@ -104,6 +110,45 @@ impl Queue {
         })
     }
 
+    /// Has waits end where this group of ranks fails; with `None` they block again.
+    pub(super) fn watch_by(&self, watch: Option<Arc<CommWatch>>) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    /// Whether work on this queue takes part in a group of ranks.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Refuses the device from here on: it has work that does not end.
+    pub(super) fn mark_lost(&self) {
+        LOST[self.info.ordinal % 64].store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the device: by `block`, or where there are other ranks by asking `is_done` until it says so.
+    pub(super) fn wait(
+        &self,
+        op: &'static str,
+        block: impl FnOnce() -> std::result::Result<(), result::DriverError>,
+        is_done: impl Fn() -> std::result::Result<(), result::DriverError>,
+    ) -> Result<()> {
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match watch {
+            None => self.check(op, block()),
+            Some(watch) => watch.wait(self, op, is_done),
+        }
+    }
+
+    /// [`Queue::wait`] for an event that was recorded on the queue.
+    pub(super) fn wait_event(&self, op: &'static str, event: sys::CUevent) -> Result<()> {
+        // SAFETY: the caller's event is live; the query changes nothing.
+        self.wait(
+            op,
+            || unsafe { result::event::synchronize(event) },
+            || unsafe { result::event::query(event) },
+        )
+    }
+
     pub(crate) fn stream(&self) -> sys::CUstream {
         self.stream
     }
@@ -121,6 +166,10 @@ impl Queue {
 
     /// Frees what [`Queue::alloc`] gave; waits for work that may use it.
     pub(crate) fn free(&self, span: Span) {
+        if self.is_watched() {
+            // The driver waits for the device without an end.
+            let _ = self.synchronize();
+        }
         if self.bind("free").is_ok() {
             // SAFETY: `span` is a whole allocation that its one owner gives up here.
             let _ = unsafe { result::free_sync(span.ptr()) };
@@ -154,8 +203,12 @@ impl Queue {
     pub(crate) fn synchronize(&self) -> Result<()> {
         self.bind("synchronize")?;
         self.count_wait();
-        // SAFETY: the stream lives as long as `self`.
-        self.check("synchronize", unsafe { result::stream::synchronize(self.stream) })
+        // SAFETY: the stream lives as long as `self`; the query changes nothing.
+        self.wait(
+            "synchronize",
+            || unsafe { result::stream::synchronize(self.stream) },
+            || unsafe { sys::cuStreamQuery(self.stream) }.result(),
+        )
     }
 
     pub(super) fn stages(&self) -> &StagingMemory {
@@ -183,6 +236,12 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        // A device that was given up with work that does not end: a wait for it would not end either.
+        // SAFETY: the stream is live; the query changes nothing.
+        let stuck = || unsafe { sys::cuStreamQuery(self.stream) } == sys::CUresult::CUDA_ERROR_NOT_READY;
+        if refuse_lost("drop", self.info.ordinal).is_err() && stuck() {
+            return;
+        }
         // SAFETY: nothing uses the stream any more (buffers keep the queue alive); errors of a lost device are
         // of no use here.
         unsafe {

@@ -42,9 +42,7 @@ impl Queue {
                 // SAFETY: the event is live; the query changes nothing.
                 if unsafe { result::event::query(stage.done_event) }.is_err() {
                     self.count_wait();
-                    // SAFETY: as above.
-                    let ended = unsafe { result::event::synchronize(stage.done_event) };
-                    if let Err(e) = self.check("upload", ended) {
+                    if let Err(e) = self.wait_event("upload", stage.done_event) {
                         stages.insert(0, stage);
                         return Err(e);
                     }
@@ -107,10 +105,8 @@ impl Queue {
         self.bind("wait_download")?;
         assert!(size_of_val(dst) <= from.bytes);
         self.count_wait();
-        // SAFETY: the event is live; after it no copy into the memory is under way, which has the bytes of `dst`.
-        let done = unsafe { result::event::synchronize(from.done_event) };
-        self.check("wait_download", done)?;
-        // SAFETY: as above; the two do not overlap, for `from` owns its memory.
+        self.wait_event("wait_download", from.done_event)?;
+        // SAFETY: after its event no copy into the memory is under way, which has the bytes of `dst`; the two do not overlap, for `from` owns its memory.
         unsafe {
             std::ptr::copy_nonoverlapping(from.ptr.cast::<u8>(), dst.as_mut_ptr().cast(), size_of_val(dst));
         }
@@ -120,8 +116,7 @@ impl Queue {
     /// Frees page-locked memory, after the transfer under way.
     pub(crate) fn unpin_after_transfer(&self, pinned: Pinned) {
         if self.bind("unpin").is_ok() {
-            // SAFETY: the event is live.
-            let _ = unsafe { result::event::synchronize(pinned.done_event) };
+            let _ = self.wait_event("unpin", pinned.done_event);
         }
         pinned.free();
     }

@@ -4,6 +4,7 @@ mod allocations;
 mod carried;
 mod common;
 mod counting;
+mod distributed;
 mod generate;
 mod golden_block;
 mod golden_train;

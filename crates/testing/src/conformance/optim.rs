@@ -9,6 +9,7 @@ impl<B: Backend> Suite<'_, B> {
     pub(super) fn optim(&mut self) {
         for len in self.cases(&[1, 255, 70_001], &[1, 255]) {
             self.sum_squares_case(len);
+            self.scale_case(len);
             for guard in GUARD_VALUES {
                 for max_norm in [f64::INFINITY, 0.5] {
                     self.adamw_case(len, max_norm, guard);
@@ -31,6 +32,26 @@ impl<B: Backend> Suite<'_, B> {
             });
         if let Some(got) = got {
             self.check_output(label, "acc", &added_part(&got[0], &before), &want);
+        }
+    }
+
+    fn scale_case(&mut self, len: usize) {
+        let backend = self.backend;
+        let before = self.normal(len);
+        for divisor in [None, Some(8.0)] {
+            let case = format!("{len} divisor={divisor:?}");
+            let label = CaseLabel { operation: "scale", case: &case };
+            let factor = 0.37 / divisor.unwrap_or(1.0);
+            let want: Vec<f64> = before.iter().map(|x| x * factor).collect();
+            let divisor_values = [divisor.unwrap_or(0.0)];
+            let outs = [OutputBuffer::AddedTo(&before)];
+            let got = self.outputs_of(label, &[&divisor_values], &[], &outs, &mut |a, _| {
+                let ([x], [view]) = (into_array(a.outs), into_array(a.ins));
+                backend.scale(x, 0.37, divisor.is_some().then_some(view))
+            });
+            if let Some(got) = got {
+                self.check_output(label, "x", &got[0], &want);
+            }
         }
     }
 

@@ -204,7 +204,7 @@ macro_rules! perturb_output {
 macro_rules! operations {
     ($($op:ident($args:ident) { $($x:ident: $kind:ident),+ $(,)? })+) => {
         pub(super) const OUTPUTS: &[(&str, &[&[&str]])] =
-            &[("sum_squares", &[&["acc"]]), $((stringify!($op), &[$(output_names!($kind $x)),+])),+];
+            &[("sum_squares", &[&["acc"]]), ("scale", &[&["x"]]), $((stringify!($op), &[$(output_names!($kind $x)),+])),+];
 
         $(fn $op<B: Backend>(
             to: &Perturbed<B>,
@@ -415,7 +415,13 @@ impl<B: Backend> OptimOps for Perturbed<B> {
     fn adamw(&self, args: AdamWUpdate<'_, Self>) -> Result<()> {
         adamw(self, args, |be, args| be.adamw(args))
     }
+    fn scale(&self, mut x: B::Mut<'_>, factor: f64, divisor: Option<B::Ref<'_>>) -> Result<()> {
+        self.inner.scale(self.inner.reborrow(&mut x), factor, divisor)?;
+        self.perturb_overwritten("scale", "x", x)
+    }
     fn ema(&self, args: EmaUpdate<'_, Self>) -> Result<()> {
         ema(self, args, |be, args| be.ema(args))
     }
 }
+
+impl<B: Backend> CommOps for Perturbed<B> {}

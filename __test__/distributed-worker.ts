@@ -1,0 +1,101 @@
+/** A rank as a worker thread, for distributed.test.ts: joins the group that it is told, trains, and says what came of it. */
+import { parentPort, workerData } from 'node:worker_threads'
+import {
+  joinGroup,
+  SequenceModel,
+  type Sample,
+  type SequenceModelOptions,
+  type TrainEvent,
+  type TrainOptions,
+} from '../index.js'
+
+/** What a rank is to do. */
+export interface RankTask {
+  rank: number
+  worldSize: number
+  port: number
+  model: object
+  /** Number of examples of the dataset. */
+  examples: number
+  train: Omit<TrainOptions, 'distributed' | 'validation' | 'signal'>
+  /** Number of examples of a validation. */
+  validation?: number
+  /** Whether the dataset is a generator and no array. */
+  generator?: boolean
+  /** File to load the model from. */
+  load?: string
+  timeout?: number
+  /** What happens after so many updates: the dataset throws, the loop ends, the thread ends. */
+  after?: { updates: number; what: 'throw' | 'break' | 'exit' | 'hang' }
+}
+
+/** What a rank says at its end. */
+export interface RankResult {
+  events: TrainEvent[]
+  parameters: number[]
+  steps: number
+  error?: { code?: string; message: string }
+  /** The code of the error of a prediction afterwards, where there is one. */
+  refused?: string
+}
+
+/** The dataset: examples of three classes, of several lengths. */
+export function examplesOf(count: number): Sample[] {
+  return Array.from({ length: count }, (_, i) => {
+    const len = 12 + ((5 * i) % 7)
+    const data = Float64Array.from({ length: len }, (__, step) => Math.sin((1 + (i % 3)) * step * 0.4 + i))
+    return { input: { data, shape: [len, 1] }, target: i % 3 }
+  })
+}
+
+/** Trains as `task` says. */
+export async function runRank(task: RankTask): Promise<RankResult> {
+  const { rank, worldSize, port, model: options, examples, train, load, after } = task
+  const host = { device: 'cpu', dtype: 'f64', threads: 1 } as const
+  const model = load
+    ? await SequenceModel.load(load, host)
+    : await SequenceModel.create({ ...(options as SequenceModelOptions), ...host })
+  const result: RankResult = { events: [], parameters: [], steps: 0 }
+  const place = { rank, worldSize, masterAddress: '127.0.0.1', masterPort: port }
+  const group = worldSize > 1 ? await joinGroup({ ...place, timeout: task.timeout ?? 60_000 }) : undefined
+  const all = examplesOf(examples)
+  let taken = 0
+  function* walk() {
+    for (const sample of all) {
+      const limit = (after?.updates ?? Infinity) * worldSize * (train.batchSize ?? 1)
+      if (after?.what === 'throw' && taken++ >= limit) throw new RangeError('no more data')
+      yield sample
+    }
+  }
+  try {
+    const dataset = task.generator || after?.what === 'throw' ? { [Symbol.iterator]: walk } : all
+    const validation = task.validation ? examplesOf(task.validation) : undefined
+    const loop = model.train(dataset, {
+      ...train,
+      ...(validation && { validation }),
+      ...(group && { distributed: group }),
+    })
+    for await (const event of loop) {
+      result.events.push(event)
+      if (after === undefined || event.step < after.updates) continue
+      if (after.what === 'break') break
+      if (after.what === 'exit') process.exit(0)
+      if (after.what === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 8000)
+    }
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string }
+    result.error = { message, ...(code !== undefined && { code }) }
+  }
+  try {
+    result.parameters = model.parameters().flatMap(({ value }) => Array.from(value.data))
+    result.steps = model.progress.steps
+  } catch (error) {
+    result.refused = (error as { code: string }).code
+  }
+  model.dispose()
+  await group?.close()
+  return result
+}
+
+if (parentPort !== null && workerData !== null && 'worldSize' in (workerData as object))
+  parentPort.postMessage(await runRank(workerData as RankTask))
