@@ -79,7 +79,11 @@ fn low_rank_kernel(
     spec: &SsmSpec,
 ) -> (&'static str, &'static str) {
     let pairs = pairs_per_lane(spec) - 1;
-    if spec.rank == 1 { ("intervals_rank_one", rank_one[pairs]) } else { ("intervals_low_rank", any_rank[pairs]) }
+    if spec.rank == 1 {
+        ("intervals_rank_one", rank_one[pairs])
+    } else {
+        ("intervals_low_rank", any_rank[pairs])
+    }
 }
 
 /// One direction of the sequences of a call by a diagonal A.
