@@ -58,6 +58,9 @@ impl<B: Memory> SsmCall<'_, B> {
         v.lengths(self.options.lengths, self.batch, self.len)?;
         if let Some(intervals) = self.options.intervals {
             check_intervals_layer(v.op, &self.spec)?;
+            if self.len > MOST_UNEVEN_STEPS {
+                return Err(Error::unsupported(v.op, "at most 2^30 time steps with intervals", self.len));
+            }
             let (expected, got) = (self.batch * self.len, v.backend.len(intervals));
             if got < expected {
                 return Err(Error::shape(v.op, format!("{expected} intervals"), got));
@@ -88,6 +91,9 @@ impl<B: Memory> SsmCall<'_, B> {
         Err(Error::unsupported(op, "no state with a two-sided layer or a truncated kernel", "a state"))
     }
 }
+
+/// Most time steps of a sequence with intervals: backends count them in 32 bits.
+const MOST_UNEVEN_STEPS: usize = 1 << 30;
 
 /// Refuses intervals for layers that have no recurrence: a truncated kernel counts samples, which then have no common
 /// interval.

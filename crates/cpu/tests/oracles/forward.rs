@@ -182,3 +182,32 @@ fn other_algorithms_are_refused() {
     }
     assert!(refused >= 4, "{refused}");
 }
+
+/// More time steps with intervals than backends count are refused, before arrays are looked at.
+#[test]
+fn too_many_steps_with_intervals_are_refused() {
+    let be = Cpu::<f64>::new(1).unwrap();
+    let layer = layers().into_iter().find(|l| l.spec.truncate.is_none()).unwrap();
+    let (spec, intervals) = (layer.spec, be.alloc(1).unwrap());
+    let buffers = crate::device::Buffers::of(&be, &layer);
+    let (u, mut y) = ([0.0], [7.0]);
+    let args = SsmForward {
+        y: &mut y[..],
+        state_end: None,
+        saved: None,
+        u: &u[..],
+        state0: None,
+        params: buffers.params(&be),
+        call: SsmCall {
+            spec,
+            batch: 1,
+            len: (1 << 30) + 1,
+            options: CallOptions { intervals: Some(&intervals), ..CallOptions::default() },
+            version: 1,
+        },
+    };
+    let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
+    let error = be.ssm_forward(args, &mut plan, &mut ws).unwrap_err();
+    assert_eq!(error.code, Code::Unsupported, "{error}");
+    assert_eq!(y, [7.0]);
+}

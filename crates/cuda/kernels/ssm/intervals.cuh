@@ -53,30 +53,36 @@ DEV Item item_at(i64 i, int heads, const Segments& s) {
   return {rest / s.count, (int)(i % heads), (int)(rest % s.count)};
 }
 
-// e^z − 1 as `cexpm1`, without branches: polynomials on |Re| ≤ ln 2/2 and |Im| ≤ π/4 (FreeBSD's k_sin.c and k_cos.c).
+// Coefficients of `cexpm1_by_polynomials`, highest first, in memory that an instruction reads as it computes: 1/k! and those of
+// FreeBSD's k_sin.c and k_cos.c.
+__constant__ double EXPONENTIAL[12] = {1.0 / 6227020800.0, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
+                                       1.0 / 362880,       1.0 / 40320,     1.0 / 5040,     1.0 / 720,
+                                       1.0 / 120,          1.0 / 24,        1.0 / 6,        0.5};
+__constant__ double SINES[6] = {1.5896909952115500e-10, -2.5050760253406863e-8, 2.7557313707070068e-6,
+                                -1.9841269829857950e-4, 8.3333333333224900e-3,  -1.6666666666666632e-1};
+__constant__ double COSINES[6] = {-1.1359647557788195e-11, 2.0875723212981750e-9,  -2.7557314351390663e-7,
+                                  2.4801587289476730e-5,   -1.3888888888874110e-3, 4.1666666666666600e-2};
+// 1/ln 2, −ln 2 and −π/2 in two and three parts, 2/π
+__constant__ double REDUCTION[7] = {1.4426950408889634,  -6.9314718036912382e-1,  -1.9082149292705877e-10, 0.63661977236758134,
+                                    -1.5707963267341256, -6.0771005063039660e-11, -2.0222662487111665e-21};
+
+// e^z − 1 as `cexpm1`, without branches: polynomials on |Re| ≤ ln 2/2 and |Im| ≤ π/4.
 DEV c64 cexpm1_by_polynomials(c64 z) {
-  const double a = fmin(fmax(z.re, -709.0), 709.0), n = rint(a * 1.4426950408889634);
-  double r = fma(-n, 1.9082149292705877e-10, fma(-n, 6.9314718036912382e-1, a));
-  double p = 1.0 / 6227020800.0;
-  const double series[11] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
-                             1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      0.5};
+  const double a = fmin(fmax(z.re, -709.0), 709.0), n = rint(a * REDUCTION[0]);
+  double r = fma(n, REDUCTION[2], fma(n, REDUCTION[1], a)), p = EXPONENTIAL[0];
 #pragma unroll
-  for (int k = 0; k < 11; ++k) p = fma(p, r, series[k]);
+  for (int k = 1; k < 12; ++k) p = fma(p, r, EXPONENTIAL[k]);
   // 2ⁿ; 0 for n = −1023.
   const double power = __longlong_as_double((i64)((int)n + 1023) << 52);
   const double em1 = fma(fma(p * r, r, r), power, power - 1.0);
-  const double m = rint(z.im * 0.63661977236758134);
-  r = fma(-m, 2.0222662487111665e-21, fma(-m, 6.0771005063039660e-11, fma(-m, 1.5707963267341256, z.im)));
+  const double m = rint(z.im * REDUCTION[3]);
+  r = fma(m, REDUCTION[6], fma(m, REDUCTION[5], fma(m, REDUCTION[4], z.im)));
   // Beyond 2⁵¹ no digits of the angle are left, but what is given stays bounded.
   r = fmin(fmax(r, -1.0), 1.0);
   const double s = r * r;
-  const double sines[5] = {-2.5050760253406863e-8, 2.7557313707070068e-6, -1.9841269829857950e-4,
-                           8.3333333333224900e-3, -1.6666666666666632e-1};
-  const double cosines[5] = {2.0875723212981750e-9, -2.7557314351390663e-7, 2.4801587289476730e-5,
-                             -1.3888888888874110e-3, 4.1666666666666600e-2};
-  double ps = 1.5896909952115500e-10, pc = -1.1359647557788195e-11;
+  double ps = SINES[0], pc = COSINES[0];
 #pragma unroll
-  for (int k = 0; k < 5; ++k) ps = fma(ps, s, sines[k]), pc = fma(pc, s, cosines[k]);
+  for (int k = 1; k < 6; ++k) ps = fma(ps, s, SINES[k]), pc = fma(pc, s, COSINES[k]);
   const double sine = fma(ps * s, r, r), versine = fma(-pc * s, s, 0.5 * s);
   const i64 quadrant = (i64)m;
   const bool odd = quadrant & 1, back = quadrant & 2;
