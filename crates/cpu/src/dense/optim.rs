@@ -112,12 +112,7 @@ pub(crate) fn ema<T: Scalar>(be: &Cpu<T>, args: EmaUpdate<'_, Cpu<T>>) -> Result
 }
 
 /// x ← x·factor, or x·(factor/divisor[0]).
-pub(crate) fn scale<T: Scalar>(
-    be: &Cpu<T>,
-    x: &mut [T],
-    factor: f64,
-    divisor: Option<&[T]>,
-) -> Result<()> {
+pub(crate) fn scale<T: Scalar>(be: &Cpu<T>, x: &mut [T], factor: f64, divisor: Option<&[T]>) -> Result<()> {
     check_scale(be, divisor)?;
     let factor = T::from_f64(factor / divisor.map_or(1.0, |divisor| divisor[0].to_f64()));
     let level = be.level();
