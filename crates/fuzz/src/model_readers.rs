@@ -5,7 +5,7 @@ use crate::{
     containers::Container,
     reader::{MIB, Outcome, Reader, test_file},
 };
-use s4_backend::{Code, Error, Result, Scalar};
+use s4_backend::{Backend, Code, Error, Result, Scalar};
 use s4_cpu::Cpu;
 use s4_nn::*;
 use std::cell::RefCell;
@@ -36,7 +36,10 @@ pub(crate) fn used<T>(what: &str, result: Result<T>) -> std::result::Result<(), 
 }
 
 /// Predicts and streams a few samples.
-pub(crate) fn use_model<T: Scalar>(model: &mut Model<Cpu<T>>) -> std::result::Result<(), String> {
+pub(crate) fn use_model<T: Scalar>(model: &mut Model<Cpu<T>>) -> std::result::Result<(), String>
+where
+    Cpu<T>: Backend<Scalar = T>,
+{
     let len = 5;
     let config = model.config().clone();
     let tokens = vec![0; len];
@@ -53,7 +56,10 @@ pub(crate) fn use_model<T: Scalar>(model: &mut Model<Cpu<T>>) -> std::result::Re
 fn train<T: Scalar>(
     model: &mut Model<Cpu<T>>,
     trainer: &mut Trainer<Cpu<T>>,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<(), String>
+where
+    Cpu<T>: Backend<Scalar = T>,
+{
     let config = model.config().clone();
     let (batch, len) = (2, 4);
     let outputs: usize = model.output_shape(batch, len).iter().product();
@@ -76,7 +82,7 @@ fn train<T: Scalar>(
 
 fn read_checkpoint<T: Scalar>(bytes: &[u8]) -> Outcome
 where
-    Cpu<T>: s4_backend::Backend<Scalar = T>,
+    Cpu<T>: Backend<Scalar = T>,
 {
     let be = || Cpu::<T>::new(1).map_err(|e| e.to_string());
     let loaded = load_bytes(be()?, bytes);
