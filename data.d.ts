@@ -526,6 +526,8 @@ declare function readCifar10(paths: readonly FilePath[], options?: AbortOptions)
 declare const choices: {
     /** Where to compute. */
     readonly device: readonly ["auto", "cpu", "cuda"];
+    /** One GPU of several. */
+    readonly gpu: readonly ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7", "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"];
     /** How exactly a GPU multiplies. */
     readonly precision: readonly ["highest", "high", "bf16"];
     /** How the SSM is computed. */

@@ -6,7 +6,7 @@ import { Transform } from 'node:stream';
 import { TransformStream } from 'node:stream/web';
 
 /** The codes of all errors. A code keeps its meaning in later versions. */
-type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_INTERNAL';
+type S4ErrorCode = 'ERR_S4_SHAPE' | 'ERR_S4_DTYPE' | 'ERR_S4_VALUE' | 'ERR_S4_DEVICE' | 'ERR_S4_MEMORY' | 'ERR_S4_DISPOSED' | 'ERR_S4_CHECKPOINT' | 'ERR_S4_DATA' | 'ERR_S4_ABORTED' | 'ERR_S4_NONFINITE' | 'ERR_S4_BUSY' | 'ERR_S4_UNSUPPORTED' | 'ERR_S4_DISTRIBUTED' | 'ERR_S4_PEER' | 'ERR_S4_INTERNAL';
 /** The parts of an {@link S4Error}, of which its message is made. */
 interface S4ErrorDetail {
     /** The operation that failed, as the API names it: `S4Layer.forward`. */
@@ -125,6 +125,8 @@ declare abstract class Handle {
 declare const choices: {
     /** Where to compute. */
     readonly device: readonly ["auto", "cpu", "cuda"];
+    /** One GPU of several. */
+    readonly gpu: readonly ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7", "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"];
     /** How exactly a GPU multiplies. */
     readonly precision: readonly ["highest", "high", "bf16"];
     /** How the SSM is computed. */
@@ -158,8 +160,11 @@ declare const choices: {
 };
 /** Options of where and in which number format a layer, block or model computes. */
 interface DeviceOptions {
-    /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
-    device?: (typeof choices.device)[number];
+    /**
+     * `'auto'` takes an NVIDIA GPU when there is one, else the CPU; `'cuda'` is the first GPU, `'cuda:1'` the second. Default `'auto'`, or
+     * `S4_DEVICE` of the environment.
+     */
+    device?: (typeof choices.device)[number] | (typeof choices.gpu)[number];
     /** Number format. Default `'f32'`; `'f64'` is computed on the CPU only. */
     dtype?: Dtype;
     /** Number of CPU threads. Default one for each core. Results are the same bits for any number. */
@@ -975,6 +980,61 @@ declare class ModelStreams {
     [Symbol.dispose](): void;
 }
 
+/** The options of {@link joinGroup} that say which rank this is and where rank 0 is found. */
+interface PlaceOptions {
+    /** Number of this process among all, from 0. Default that of the launcher. */
+    rank?: number;
+    /** Number of processes. Default that of the launcher; 1 without one. */
+    worldSize?: number;
+    /** Number of this process among those of its machine: it takes the GPU of that number. Default that of the launcher, or 0. */
+    localRank?: number;
+    /** Name or address of rank 0's machine. Default `MASTER_ADDR`, or what the launcher says. */
+    masterAddress?: string;
+    /** Port at which rank 0 is found there. Default `MASTER_PORT`, or one of the launcher's job. */
+    masterPort?: number;
+    /** Tells the runs that share an address apart. Default that of the launcher. */
+    runId?: string;
+}
+
+/** Options of {@link joinGroup}. */
+interface JoinOptions extends PlaceOptions {
+    /** Milliseconds that a rank waits for the others, to join and in training. Default 60,000. */
+    timeout?: number;
+    /** Ends the joining when it fires. */
+    signal?: AbortSignal;
+}
+/** The group of ranks that a process has joined, see {@link joinGroup}. */
+declare class ProcessGroup {
+    /** Number of this process among all, from 0. */
+    readonly rank: number;
+    /** Number of processes. */
+    readonly worldSize: number;
+    /** Number of this process among those of its machine. */
+    readonly localRank: number;
+    /** Device for this process's models: `'cuda:1'` for local rank 1, `'cuda'` where one GPU alone can be seen, `'cpu'` without one. */
+    readonly device: 'cpu' | 'cuda' | (typeof choices.gpu)[number];
+    /** What has said which rank this is. */
+    readonly source: 'options' | 'torch' | 'slurm' | 'openmpi' | 'pmi' | 'none';
+    private constructor();
+    /** Leaves the group, after the last training. */
+    close(): Promise<void>;
+    /** Called at the end of an `await using` declaration's scope: closes. */
+    [Symbol.asyncDispose](): Promise<void>;
+}
+/**
+ * Joins the group of processes that a launcher has started: `torchrun --no-python`, `srun`, `mpirun`, a PyTorchJob of Kubernetes, or
+ * a loop that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without one it is a group of one, and training is as
+ * without a group. Resolves when all ranks have come. `ERR_S4_DISTRIBUTED` where the environment contradicts itself or the ranks do
+ * not find each other within the time. The traffic is not encrypted: for networks that are trusted.
+ *
+ * @example
+ * const group = await joinGroup()
+ * const model = await SequenceModel.create({ ...options, device: group.device })
+ * for await (const e of model.train(data, { batchSize: 32, distributed: group })) if (group.rank === 0) console.log(e.loss)
+ * await group.close()
+ */
+declare function joinGroup(options?: JoinOptions): Promise<ProcessGroup>;
+
 /**
  * A learning-rate schedule, which {@link schedules} makes: a factor for each update that both learning rates are multiplied
  * by.
@@ -1117,6 +1177,13 @@ interface TrainOptions extends AdamWOptions {
      * model that has not been trained, or from a file without the state of training. Default false.
      */
     resume?: boolean;
+    /**
+     * The ranks that train together, of {@link joinGroup}. Every rank gives the same options and the same dataset, of whose batches it
+     * takes every worldSize-th: an update is that of the joint batch of all ranks. All begin with the parameters of rank 0, which alone
+     * writes the checkpoint and needs one to resume. `ERR_S4_DISTRIBUTED` where the ranks differ, before training; `ERR_S4_PEER` where
+     * a rank is lost, and then the model refuses further work. A group of one trains as without.
+     */
+    distributed?: ProcessGroup;
     /** Ends training, within one update, when it fires. */
     signal?: AbortSignal;
 }
@@ -1129,6 +1196,8 @@ interface TrainEvent extends Scores {
     type: 'step' | 'epoch';
     /** Number of the epoch, from 0. */
     epoch: number;
+    /** The rank that yields the event, in a group of several. Losses and metrics are those over all ranks. */
+    rank?: number;
     /** Number of updates so far, those before a resume included. */
     step: number;
     /** Loss with the parameters before the update. */
@@ -1573,5 +1642,5 @@ declare function diagnose(): Diagnosis;
 /** The devices to compute on. */
 declare function devices(): Device[];
 
-export { AdamW, LiveStream, ModelStream, ModelStreams, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, F1Scores, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, Scores, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };
+export { AdamW, LiveStream, ModelStream, ModelStreams, ProcessGroup, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, joinGroup, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
+export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, F1Scores, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, JoinOptions, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, Scores, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamsOptions, Tensor, TensorLike, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };

@@ -23,6 +23,8 @@ interface TensorLike {
 declare const choices: {
     /** Where to compute. */
     readonly device: readonly ["auto", "cpu", "cuda"];
+    /** One GPU of several. */
+    readonly gpu: readonly ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7", "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"];
     /** How exactly a GPU multiplies. */
     readonly precision: readonly ["highest", "high", "bf16"];
     /** How the SSM is computed. */
@@ -56,8 +58,11 @@ declare const choices: {
 };
 /** Options of where and in which number format a layer, block or model computes. */
 interface DeviceOptions {
-    /** `'auto'` takes an NVIDIA GPU when there is one, else the CPU. Default `'auto'`, or `S4_DEVICE` of the environment. */
-    device?: (typeof choices.device)[number];
+    /**
+     * `'auto'` takes an NVIDIA GPU when there is one, else the CPU; `'cuda'` is the first GPU, `'cuda:1'` the second. Default `'auto'`, or
+     * `S4_DEVICE` of the environment.
+     */
+    device?: (typeof choices.device)[number] | (typeof choices.gpu)[number];
     /** Number format. Default `'f32'`; `'f64'` is computed on the CPU only. */
     dtype?: Dtype;
     /** Number of CPU threads. Default one for each core. Results are the same bits for any number. */

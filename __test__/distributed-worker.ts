@@ -98,5 +98,4 @@ export async function runRank(task: RankTask): Promise<RankResult> {
 }
 
 if (parentPort !== null && workerData !== null && 'worldSize' in (workerData as object))
-  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has none
-  parentPort.postMessage(await runRank(workerData as RankTask))
+  parentPort.postMessage(await runRank(workerData as RankTask), [])
