@@ -98,4 +98,4 @@ export async function runRank(task: RankTask): Promise<RankResult> {
 }
 
 if (parentPort !== null && workerData !== null && 'worldSize' in (workerData as object))
-  parentPort.postMessage(await runRank(workerData as RankTask))
+  parentPort.postMessage(await runRank(workerData as RankTask), [])

@@ -61,7 +61,7 @@ function difference(a: number[], b: number[]): number {
 
 /** What events say of the training, without rank and speed. */
 const figures = (result: RankResult | undefined) =>
-  (result?.events ?? []).map(({ rank: _, samplesPerSecond: __, ...rest }) => rest)
+  (result?.events ?? []).map((event) => ({ ...event, rank: 0, samplesPerSecond: 0 }))
 
 /** All numbers of a value, in their order. */
 function numbersOf(x: unknown): number[] {

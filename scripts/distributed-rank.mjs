@@ -6,7 +6,7 @@ import { joinGroup, SequenceModel } from '../build/index.js'
 
 const task = JSON.parse(process.argv[2])
 const { dry } = task
-const say = (message) => (parentPort ? parentPort.postMessage(message) : process.send?.(message))
+const say = (message) => (parentPort ? parentPort.postMessage(message, []) : process.send?.(message))
 const group = await joinGroup({ timeout: task.timeout ?? 30_000 })
 const { rank, worldSize } = group
 const distributed = worldSize > 1 ? { distributed: group } : {}
@@ -54,8 +54,7 @@ async function equal() {
     if (losses.length === 0) out.join = Math.round(performance.now() - from)
     losses.push(event.loss)
     gradNorms.push(event.gradNorm)
-    const { rank: _, samplesPerSecond: __, ...rest } = event
-    events.push(rest)
+    events.push({ ...event, rank: 0, samplesPerSecond: 0 })
     if (event.step === 10) parameters = parametersOf(model)
   })
   out.equal = { losses, gradNorms, parameters, bits: bitsOf(model), events: JSON.stringify(events) }

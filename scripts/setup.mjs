@@ -13,9 +13,10 @@ import { createHash } from 'node:crypto'
 export const fewImages = '90a compute_75 compute_80'
 /**
  * The kernel images that `npm test` builds: one for each generation between which the kernels' source distinguishes (__CUDA_ARCH__ from 750,
- * 800, 900 with and without Hopper's own instructions). What is left of `allImages` compiles the same lines.
+ * 800, 900 with and without Hopper's own instructions), machine code for Hopper and PTX, half as long to compile, for the others. What is
+ * left of `allImages` compiles the same lines.
  */
-export const testImages = 'compute_75 80 90a 100'
+export const testImages = 'compute_75 compute_80 90a compute_100'
 /** The kernel images of a release: machine code for every generation of chips, and PTX for later ones. */
 export const allImages = '75 80 86 89 90a 100 120 compute_75 compute_80'
 process.env.S4_CUDA_ARCHS ??= fewImages

@@ -7,6 +7,7 @@
 use crate::{
     model::Model,
     param::{Group, GroupBuffers},
+    peers::Peers,
     rank_figures::RankCounts,
     train::Trainer,
     update_figures::{DeviceFigures, PendingUpdate},
@@ -17,31 +18,6 @@ use s4_backend::{Backend, Communicator, Error, Result, Scalar, group_error, host
 const OP: &str = "SequenceModel.train";
 /// Numbers by which ranks compare a hash: its 16 hexadecimal digits, and their squares.
 const COMPARED: usize = 32;
-
-/// The other ranks of a run.
-pub(crate) struct Peers<B: Backend> {
-    comm: Box<dyn Communicator<B>>,
-    /// Ranks whose loss or gradients were not finite in the update that failed last.
-    pub failed_ranks: Vec<usize>,
-    /// Numbers by which the ranks compare what they have.
-    compared: B::Buf,
-}
-
-impl<B: Backend> Peers<B> {
-    /// This rank.
-    pub fn rank(&self) -> usize {
-        self.comm.rank()
-    }
-}
-
-/// Words for an error: the ranks at which something was found; nothing without other ranks.
-pub(crate) fn on_ranks(ranks: &[usize]) -> String {
-    match ranks {
-        [] => String::new(),
-        [rank] => format!(" (rank {rank})"),
-        ranks => format!(" (ranks {})", ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
-    }
-}
 
 /// Both groups' buffers, to be written.
 fn group_views<'a, B: Backend>(be: &B, buffers: &'a mut GroupBuffers<B>) -> [B::Mut<'a>; 2] {

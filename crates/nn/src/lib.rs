@@ -41,6 +41,7 @@ mod output_stage;
 mod param;
 mod param_groups;
 mod pass_options;
+mod peers;
 mod prefill;
 mod progress;
 mod push_undo;

@@ -2,9 +2,9 @@
 
 use crate::{
     batch::Batch,
-    distributed::on_ranks,
     model::Model,
     non_finite::{non_finite_error, non_finite_tensor},
+    peers::on_ranks,
     train::Trainer,
     update_figures::StepStats,
 };

@@ -1,158 +1,21 @@
 //! A rank's membership in a group of GPUs. NCCL's calls are made on a thread of their own, and no wait for the device is a blocking
-//! call while there are other ranks: where one of them does not come, or the caller asks for it, the group is aborted, so that the
-//! device goes on and the wait ends.
+//! call while there are other ranks (comm_watch.rs): where one of them does not come, or the caller asks for it, the group is aborted,
+//! so that the device goes on and the wait ends.
 
 use super::{
-    nccl::{Collective, Comm, Floats, Nccl},
+    comm_watch::{CommWatch, GRACE, LOOK_EVERY, SentComm},
+    nccl::{Collective, Floats, Nccl},
     queue::Queue,
 };
 use cudarc::driver::{result, sys};
-use s4_backend::{CommCall, Error, Result, group_error, peer_error};
+use s4_backend::{CommCall, Result, group_error};
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-/// How often a wait looks whether it is to end.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// A wait for the device first asks without a pause for so long, and then with pauses.
-const SPIN: Duration = Duration::from_micros(100);
-/// The pause between two questions.
-const PAUSE: Duration = Duration::from_micros(30);
-/// How long the device may take to go on after an abort. Then it counts as lost.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// A communicator, to be passed to another thread.
-struct SentComm(Comm);
-// SAFETY: NCCL's communicators may be used from any thread, one call at a time; `abort` and `async_error` from others meanwhile.
-unsafe impl Send for SentComm {}
-
-/// What is under way in a group.
-#[derive(Default)]
-struct State {
-    /// `None` before all ranks have joined, and after an abort.
-    comm: Option<SentComm>,
-    /// When a call of NCCL began that has not returned.
-    calling_since: Option<Instant>,
-    /// When a collective was enqueued that the device may not have finished.
-    enqueued_at: Option<Instant>,
-    /// Why the group is of no more use.
-    failure: Option<Error>,
-}
-
-/// What a wait needs to know of the group: shared by its queue, its thread and its owner.
-pub(crate) struct CommWatch {
-    nccl: &'static Nccl,
-    call: CommCall,
-    state: Mutex<State>,
-    /// Recorded behind each collective.
-    done_event: sys::CUevent,
-}
-
-// SAFETY: the event is used by driver calls alone, which any thread may make; it is destroyed with this value.
-unsafe impl Send for CommWatch {}
-// SAFETY: as above.
-unsafe impl Sync for CommWatch {}
-
-impl Drop for CommWatch {
-    fn drop(&mut self) {
-        // SAFETY: the event is live, and nobody has it any more. It fails where the context is not current, and is freed with it then.
-        let _ = unsafe { result::event::destroy(self.done_event) };
-    }
-}
-
-impl CommWatch {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is locked.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the last collective has run on the device.
-    fn is_done(&self) -> bool {
-        // SAFETY: the event is live; the query changes nothing.
-        unsafe { result::event::query(self.done_event) }.is_ok()
-    }
-
-    /// Refuses work with a group that has failed.
-    fn check(&self) -> Result<()> {
-        self.lock().failure.clone().map_or(Ok(()), Err)
-    }
-
-    /// Looks whether the group has failed: because the caller says so, by an error of NCCL's, or because a rank has not come within
-    /// the time. Aborts it then, on a thread of its own, because an abort may hang too.
-    fn look(&self) {
-        let mut state = self.lock();
-        if state.failure.is_some() {
-            return;
-        }
-        if state.enqueued_at.is_some() && self.is_done() {
-            state.enqueued_at = None;
-        }
-        let rank = self.call.rank;
-        let timeout = self.call.timeout;
-        let since = state.calling_since.or(state.enqueued_at);
-        let failure = if let Some(reason) = self.call.stop.reason() {
-            Some(peer_error(rank, reason))
-        } else if let Some(text) = state.comm.as_ref().and_then(|comm| self.nccl.async_error(comm.0)) {
-            Some(peer_error(rank, text))
-        } else if since.is_some_and(|since| since.elapsed() > timeout) {
-            let got = format!("no answer from another rank within {} s", timeout.as_secs_f64());
-            Some(peer_error(rank, got))
-        } else {
-            None
-        };
-        if failure.is_some() {
-            state.failure = failure;
-            if let Some(comm) = state.comm.take() {
-                let nccl = self.nccl;
-                // Without a thread for it the device counts as lost after the time of grace.
-                drop(std::thread::Builder::new().name("s4-nccl-abort".into()).spawn(move || {
-                    // The whole value is moved here, not the pointer in it.
-                    let comm: SentComm = comm;
-                    nccl.abort(comm.0);
-                }));
-            }
-        }
-    }
-
-    /// Waits until `is_done`, which asks the driver. Where the group fails meanwhile it is aborted, and the error is of the group
-    /// even when the device has gone on: what it has computed since is undefined.
-    pub(super) fn wait(
-        &self,
-        queue: &Queue,
-        op: &'static str,
-        is_done: impl Fn() -> std::result::Result<(), result::DriverError>,
-    ) -> Result<()> {
-        let begin = Instant::now();
-        let (mut last_look, mut failed_at) = (begin, None);
-        loop {
-            match is_done() {
-                Ok(()) => return self.check(),
-                Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NOT_READY => {}
-                Err(e) => return queue.check(op, Err(e)),
-            }
-            if last_look.elapsed() > LOOK_EVERY {
-                last_look = Instant::now();
-                self.look();
-                if failed_at.is_none() && self.lock().failure.is_some() {
-                    failed_at = Some(last_look);
-                }
-            }
-            if failed_at.is_some_and(|at: Instant| at.elapsed() > GRACE) {
-                queue.mark_lost();
-                return self.check();
-            }
-            if begin.elapsed() > SPIN {
-                std::thread::sleep(PAUSE);
-            } else {
-                std::thread::yield_now();
-            }
-        }
-    }
-}
 
 /// What the thread of a group is asked to do.
 enum Request {

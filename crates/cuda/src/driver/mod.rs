@@ -2,6 +2,7 @@
 
 mod arguments;
 mod comm;
+mod comm_watch;
 mod devices;
 mod graph;
 mod images;

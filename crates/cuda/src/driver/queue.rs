@@ -1,6 +1,11 @@
 //! A device with its context and its stream, and the basic calls of the driver: memory, copies, waiting.
 
-use super::{comm::CommWatch, info::DeviceInfo, pinned::StagingMemory, span::Span};
+use super::{
+    comm_watch::{CommWatch, WaitFailure},
+    info::DeviceInfo,
+    pinned::StagingMemory,
+    span::Span,
+};
 use cudarc::driver::{result, sys};
 use s4_backend::{Code, Error, Result};
 use std::{
@@ -135,7 +140,15 @@ impl Queue {
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match watch {
             None => self.check(op, block()),
-            Some(watch) => watch.wait(self, op, is_done),
+            Some(watch) => watch.wait(is_done).or_else(|failure| match failure {
+                WaitFailure::Driver(e) => self.check(op, Err(e)),
+                WaitFailure::Group { error, lost } => {
+                    if lost {
+                        self.mark_lost();
+                    }
+                    Err(error)
+                }
+            }),
         }
     }
 
