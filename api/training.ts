@@ -154,7 +154,8 @@ export async function* train(
     else
       await run.begin(
         {
-          'model configuration': model.config,
+          // The ranks begin with rank 0's parameters, whatever the seed of their own.
+          'model configuration': { ...model.config, seed: undefined },
           'number format': model.dtype,
           'options of the run': { config, batchSize, resume, validation: validationSource !== undefined },
         },
