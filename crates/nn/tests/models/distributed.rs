@@ -1,6 +1,8 @@
 //! Several ranks, each a thread with a model of its own, against one trainer that accumulates all their batches, or that is given the
 //! joint batch: the same parameters and figures.
 
+#![allow(clippy::single_range_in_vec_init, reason = "each is a list of ranges, of which some have one")]
+
 use crate::common::*;
 use s4_backend::{CommCall, CommOps, CommStop};
 use s4_nn::*;
