@@ -86,7 +86,7 @@ impl Family {
             Some("pool") => Family::Pooling,
             Some("embedding") => Family::Embedding,
             Some("loss") => Family::Loss,
-            Some("sum" | "adamw" | "ema") => Family::Optim,
+            Some("sum" | "scale" | "adamw" | "ema") => Family::Optim,
             _ => Family::Memory,
         }
     }
