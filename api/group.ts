@@ -28,6 +28,8 @@ const JOIN_OPTIONS = [
 ] as const
 
 const CORES = new WeakMap<object, GroupCore>()
+/** The places of groups that joinGroup() makes. */
+const JOINED = new WeakSet<object>()
 let makeGroup: (place: Place, device: ProcessGroup['device'], core: GroupCore) => ProcessGroup
 
 /** The group of ranks that a process has joined, see {@link joinGroup}. */
@@ -43,7 +45,10 @@ export class ProcessGroup {
   /** What has said which rank this is. */
   readonly source: 'options' | 'torch' | 'slurm' | 'openmpi' | 'pmi' | 'none'
 
-  private constructor({ rank, worldSize, localRank, source }: Place, device: ProcessGroup['device']) {
+  private constructor(place: Place, device: ProcessGroup['device']) {
+    // JavaScript lets a caller get here with anything.
+    if (!JOINED.has(place)) throw fail('ERR_S4_VALUE', 'ProcessGroup', 'joinGroup()', 'new')
+    const { rank, worldSize, localRank, source } = place
     this.rank = rank
     this.worldSize = worldSize
     this.localRank = localRank
@@ -54,6 +59,7 @@ export class ProcessGroup {
 
   static {
     makeGroup = (place, device, core) => {
+      JOINED.add(place)
       const group = new ProcessGroup(place, device)
       CORES.set(group, core)
       return group
@@ -109,7 +115,9 @@ export async function joinGroup(options: JoinOptions = {}): Promise<ProcessGroup
   throwIfAborted(op, signal)
   for (const name of ['masterAddress', 'runId'] as const) {
     const text = given[name]
-    if (text !== undefined && textOf(op, name, text) === '') throw fail('ERR_S4_VALUE', op, `${name}`, '')
+    // Neither a host's name nor a key of a store has any of these in it.
+    if (text !== undefined && !/^[^\s\0]+$/.test(textOf(op, name, text)))
+      throw fail('ERR_S4_VALUE', op, `${name} of one character or more, without spaces`, text)
   }
   if (given.masterPort !== undefined) wholeNumber(op, 'masterPort', given.masterPort, 1, 65535)
   const place = placeOf(op, given, process.env)
