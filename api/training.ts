@@ -154,7 +154,8 @@ export async function* train(
     else
       await run.begin(
         {
-          'model configuration': model.config,
+          // Rank 0's parameters are taken, and so the seed of the others' own makes no difference.
+          'model configuration': { ...model.config, seed: undefined },
           'number format': model.dtype,
           'options of the run': { config, batchSize, resume, validation: validationSource !== undefined },
         },

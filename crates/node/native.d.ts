@@ -87,16 +87,24 @@ export declare class NativeLayer {
 }
 
 /** A model of the addon. It holds nothing until `create`, `load`, `loadBytes` or `loadOfficial` has succeeded. */
-export declare class PeerStop {
-  constructor()
-  stop(reason: string): void
-}
-export interface PeerOptions {
-  rank: number
-  worldSize: number
-  timeout: number
-}
 export declare class NativeModel {
+  /** A new id for a group of ranks on this kind of device. */
+  peerId(): Promise<Uint8Array>
+  /** The options and counts of the run as JSON, for other ranks to begin with. */
+  runState(): string
+  /** Begins a run that is where rank 0 is, as `runState` says. */
+  beginSharedRun(runState: string): void
+  /**
+   * Makes each further update of the run together with the other ranks of the group `id`, from the parameters of rank 0. Ends when all
+   * ranks have joined.
+   */
+  joinPeers(id: Uint8Array, options: PeerOptions, stop: PeerStop): Promise<void>
+  /** Makes the updates alone again. */
+  leavePeers(): Promise<void>
+  /** Enqueues an update in which this rank has no batch, and others may have one. */
+  trainStepWithoutBatch(): Promise<void>
+  /** Replaces the running statistics of batch norms by their means over the ranks. */
+  averageStatistics(): Promise<void>
   /** Prepares a generation; gives its number. */
   generateOpen(call: GenerateCall, cancel?: Cancel | undefined | null): Promise<number>
   /** The next tokens, as many as come in about so many milliseconds, or until it is cancelled. */
@@ -218,13 +226,6 @@ export declare class NativeModel {
   resetState(): void
   /** Exchanges the parameters with their running average. */
   swapAverage(): void
-  peerId(): Promise<Uint8Array>
-  runState(): string
-  beginSharedRun(runState: string): void
-  joinPeers(id: Uint8Array, options: PeerOptions, stop: PeerStop): Promise<void>
-  leavePeers(): Promise<void>
-  trainStepWithoutBatch(): Promise<void>
-  averageStatistics(): Promise<void>
 }
 
 /** A parameter of a user's own, with its moments. Values and gradients stay in the user's arrays. */
@@ -251,6 +252,14 @@ export declare class NativeTablePieces {
   constructor(format: TableFormat, path?: string | undefined | null)
   /** The rows that are whole with these bytes; without bytes the last ones. One call at a time. */
   push(bytes?: Uint8Array | undefined | null): Promise<TableData | null>
+}
+
+/** Ends a model's waits for other ranks, while the model's thread is in one. */
+export declare class PeerStop {
+  /** One that has not been used. */
+  constructor()
+  /** Ends all waits, now and later; `reason` says what has happened to which rank. */
+  stop(reason: string): void
 }
 
 /** An array of a file. */
@@ -503,7 +512,7 @@ export declare function hippoAsync(kind: string, n: number): Promise<Array<Named
 
 /** Options of where and in which number format a handle computes. */
 export interface HostOptions {
-  /** `cpu`, `cuda` or `auto` (default), which takes a GPU where there is one. */
+  /** `cpu`, `cuda` (the first GPU), `cuda:1` and so on, or `auto` (default), which takes the first GPU where there is one. */
   device?: string
   /** Number format. The default is `f32`, or that of a checkpoint which is loaded. */
   dtype?: 'f32' | 'f64'
@@ -623,6 +632,16 @@ export interface ParameterInfo {
  * `seed` are whole numbers.
  */
 export declare function pathfinder(long: boolean, first: number, count: number, seed: number): Promise<LabelledPictures>
+
+/** How a model joins a group. */
+export interface PeerOptions {
+  /** This rank, from 0. */
+  rank: number
+  /** Number of ranks. */
+  worldSize: number
+  /** Milliseconds that a rank waits for the others. */
+  timeout: number
+}
 
 /** Pictures of one size. */
 export interface Pictures {
