@@ -125,10 +125,10 @@ function must(what, holds, detail) {
   if (!holds) throw new Error(`${what}${detail === undefined ? '' : `: ${JSON.stringify(detail)}`}`)
 }
 
-/** The largest |a − b|; NaN where they are not of one length. */
+/** The largest |a − b|, of numbers above 1 by their size; NaN where they are not of one length. */
 const difference = (a, b) =>
   a?.length > 0 && a.length === b?.length
-    ? a.reduce((most, v, i) => Math.max(most, Math.abs(v - b[i])), 0)
+    ? a.reduce((most, v, i) => Math.max(most, Math.abs(v - b[i]) / Math.max(1, Math.abs(b[i]))), 0)
     : NaN
 const short = ({ code, signal, seconds: s, error, stderr }) => ({ code, signal, seconds: s, error, stderr })
 
