@@ -114,8 +114,8 @@ test('a client without a server gives up in time, and tells of one that has gone
 })
 
 /** A Python program, and its lines. */
-function run(python: string, program: string): { child: ChildProcess; line: () => Promise<string> } {
-  const child = spawn(python, ['-u', '-c', program], { stdio: ['pipe', 'pipe', 'inherit'] })
+function run(path: string, program: string): { child: ChildProcess; line: () => Promise<string> } {
+  const child = spawn(path, ['-u', '-c', program], { stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
   return { child, line: async () => (await lines.next()).value as string }
 }
