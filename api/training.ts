@@ -154,7 +154,7 @@ export async function* train(
     else
       await run.begin(
         {
-          // Rank 0's parameters are taken, and so the seed of the others' own makes no difference.
+          // The ranks begin with rank 0's parameters, whatever the seed of their own.
           'model configuration': { ...model.config, seed: undefined },
           'number format': model.dtype,
           'options of the run': { config, batchSize, resume, validation: validationSource !== undefined },
