@@ -154,6 +154,7 @@ export class DistributedRun {
     const isPeer = (error as Partial<S4Error> | null | undefined)?.code === 'ERR_S4_PEER'
     let told = error
     if (isPeer) {
+      this.#core.broken = true
       told = await this.#run.explain(error as S4Error)
       // The device may have gone on with sums that were not whole.
       if (this.#joined) this.#access.refuse(told as S4Error)

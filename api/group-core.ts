@@ -32,6 +32,8 @@ export class GroupCore {
   #runs = 0
   #lost: LostRank | undefined
   closed = false
+  /** Whether a rank has been lost. */
+  broken = false
   /** Whether a run is under way. */
   busy = false
 
@@ -93,7 +95,8 @@ export class GroupCore {
     client.set(`${this.#prefix}/bye/${place.rank}`, Buffer.from('1'))
     if (this.#server !== undefined) {
       const others = Array.from({ length: place.worldSize }, (_, r) => `${this.#prefix}/bye/${r}`)
-      const deadline = performance.now() + Math.min(this.timeout, 10_000)
+      // After a loss the others need the store only to hear of it.
+      const deadline = performance.now() + Math.min(this.timeout, this.broken ? 2000 : 10_000)
       while (performance.now() < deadline && !this.#server.has(`${this.#prefix}/lost`)) {
         if (others.every((key) => this.#server?.has(key))) break
         await sleep(20)

@@ -125,9 +125,11 @@ function must(what, holds, detail) {
   if (!holds) throw new Error(`${what}${detail === undefined ? '' : `: ${JSON.stringify(detail)}`}`)
 }
 
-const norm = (x) => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0))
-/** ‖a − b‖/‖b‖; NaN where they are not of one length. */
-const difference = (a, b) => (a?.length === b?.length ? norm(a.map((v, i) => v - b[i])) / norm(b) : NaN)
+/** The largest |a − b|, of numbers above 1 by their size; NaN where they are not of one length. */
+const difference = (a, b) =>
+  a?.length > 0 && a.length === b?.length
+    ? a.reduce((most, v, i) => Math.max(most, Math.abs(v - b[i]) / Math.max(1, Math.abs(b[i]))), 0)
+    : NaN
 const short = ({ code, signal, seconds: s, error, stderr }) => ({ code, signal, seconds: s, error, stderr })
 
 /** Two ranks against one on the joint batch. */
