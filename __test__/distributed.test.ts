@@ -61,7 +61,11 @@ function difference(a: number[], b: number[]): number {
 
 /** What events say of the training, without rank and speed. */
 const figures = (result: RankResult | undefined) =>
-  (result?.events ?? []).map((event) => ({ ...event, rank: 0, samplesPerSecond: 0 }))
+  (result?.events ?? []).map((event) =>
+    Object.entries(event).flatMap(([key, value]) =>
+      key === 'rank' || key === 'samplesPerSecond' ? [] : [value],
+    ),
+  )
 
 /** All numbers of a value, in their order. */
 function numbersOf(x: unknown): number[] {
