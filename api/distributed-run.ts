@@ -6,6 +6,7 @@ import { fail, S4Error } from './error.js'
 import { coreOf, type ProcessGroup } from './group.js'
 import type { GroupCore, GroupRun } from './group-core.js'
 import type { Shard } from './dataset.js'
+import { addSums, noSums } from './scores.js'
 
 /** What every rank must have alike, by the words of an error. */
 interface Terms {
@@ -125,24 +126,18 @@ export class DistributedRun {
   async sum(sums: Sums, hasBatch: boolean): Promise<{ sums: Sums; hasBatch: boolean }> {
     const sent: SentSums = { ...sums, confusion: sums.confusion && Array.from(sums.confusion), hasBatch }
     const all = await this.#run.exchange(this.#op, sent)
-    const total: Sums = {
-      loss: 0,
-      weight: 0,
-      metrics: { weight: 0, sums: [0, 0, 0] },
-      rows: 0,
-      confusion: undefined,
-    }
-    for (const { loss, weight, metrics, rows, confusion } of all) {
-      // JSON has no numbers that are not finite.
-      total.loss += loss ?? NaN
-      total.weight += weight
-      total.rows += rows
-      total.metrics.weight += metrics.weight
-      metrics.sums.forEach((sum, i) => (total.metrics.sums[i]! += sum ?? NaN))
-      if (confusion === undefined) continue
-      const counts = (total.confusion ??= new Float64Array(confusion.length))
-      confusion.forEach((count, i) => (counts[i]! += count))
-    }
+    const total = noSums()
+    for (const { hasBatch: _, ...part } of all)
+      addSums(total, {
+        ...part,
+        // JSON has no numbers that are not finite.
+        loss: part.loss ?? NaN,
+        metrics: {
+          ...part.metrics,
+          sums: part.metrics.sums.map((sum) => sum ?? NaN) as Sums['metrics']['sums'],
+        },
+        confusion: part.confusion && Float64Array.from(part.confusion),
+      })
     return { sums: total, hasBatch: all.some((part) => part.hasBatch) }
   }
 

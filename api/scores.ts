@@ -1,5 +1,5 @@
 // What sums over targets say: the metrics of evaluations and of epochs, and F1 scores of counts.
-import type { MetricSums } from '#binding'
+import type { MetricSums, Sums } from '#binding'
 import type { ModelConfig } from './options.js'
 
 /** F1 scores. */
@@ -69,4 +69,20 @@ export function scoresOf(
     perplexity: Math.exp(third),
     bitsPerDimension: third / Math.LN2,
   }
+}
+
+/** Sums over no target. */
+export function noSums(): Sums {
+  return { loss: 0, weight: 0, metrics: { weight: 0, sums: [0, 0, 0] }, rows: 0, confusion: undefined }
+}
+
+/** Adds sums over other targets. */
+export function addSums(totals: Sums, sums: Sums): void {
+  totals.loss += sums.loss
+  totals.weight += sums.weight
+  totals.rows += sums.rows
+  totals.metrics.weight += sums.metrics.weight
+  sums.metrics.sums.forEach((sum, i) => (totals.metrics.sums[i]! += sum))
+  if (totals.confusion === undefined) totals.confusion = sums.confusion
+  else sums.confusion?.forEach((weight, i) => (totals.confusion![i]! += weight))
 }

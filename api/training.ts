@@ -1,6 +1,6 @@
 // The loops over the batches of a dataset: training and evaluation of a model.
 import { checkCheckpointPath } from '#binding'
-import type { BatchInput, NativeModel, StepStats, Sums, TrainState } from '#binding'
+import type { BatchInput, NativeModel, StepStats, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
 import { booleanOf, filePath, rejectUnknownOptions } from './check.js'
@@ -17,7 +17,7 @@ import {
 } from './dataset.js'
 import { DistributedRun } from './distributed-run.js'
 import { callNative, fail, readGiven, throwIfAborted } from './error.js'
-import { f1Of, scoresOf } from './scores.js'
+import { addSums, noSums, f1Of, scoresOf } from './scores.js'
 import {
   nativeTrainConfig,
   TRAIN_OPTIONS,
@@ -337,17 +337,6 @@ async function* ownBatches(walk: AsyncGenerator<Batch>, shard: Shard | undefined
     if (shard === undefined || number++ % shard.worldSize === shard.rank) yield batch
 }
 
-/** Adds the sums over a batch to those before it. */
-function addSums(totals: Sums, sums: Sums): void {
-  totals.loss += sums.loss
-  totals.weight += sums.weight
-  totals.rows += sums.rows
-  totals.metrics.weight += sums.metrics.weight
-  sums.metrics.sums.forEach((sum, i) => (totals.metrics.sums[i]! += sum))
-  if (totals.confusion === undefined) totals.confusion = sums.confusion
-  else sums.confusion?.forEach((weight, i) => (totals.confusion![i]! += weight))
-}
-
 /** Loss and metrics of a model over a dataset. Changes nothing. `walk`: one over the dataset that has begun. */
 export async function evaluate(
   op: string,
@@ -360,13 +349,7 @@ export async function evaluate(
   }: { topK: number | undefined; signal: AbortSignal | undefined; run?: DistributedRun | undefined },
   walk: AsyncGenerator<Batch> = batches(op, source),
 ): Promise<Metrics> {
-  let totals: Sums = {
-    loss: 0,
-    weight: 0,
-    metrics: { weight: 0, sums: [0, 0, 0] },
-    rows: 0,
-    confusion: undefined,
-  }
+  let totals = noSums()
   let hasBatch = false
   for await (const batch of readAhead(ownBatches(walk, run?.shard))) {
     throwIfAborted(op, signal)
