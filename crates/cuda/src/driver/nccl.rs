@@ -106,8 +106,8 @@ impl Nccl {
         let Some(library) = library else { return Err(group_error(expected(), errors.join("; "))) };
         // It stays open for the life of the process: it has threads of its own.
         let library: &'static libloading::Library = Box::leak(Box::new(library));
-        let nccl =
-            Nccl::load(library).map_err(|e| group_error(expected(), format!("a library without {e}")))?;
+        let nccl = Nccl::load(library)
+            .map_err(|name| group_error(expected(), format!("a library without {name}")))?;
         let version = nccl.version();
         match version >= MIN_VERSION {
             true => Ok(nccl),
@@ -115,13 +115,14 @@ impl Nccl {
         }
     }
 
-    fn load(library: &'static libloading::Library) -> Result<Nccl, libloading::Error> {
+    /// The name of the first function that the library lacks is the error.
+    fn load(library: &'static libloading::Library) -> Result<Nccl, &'static str> {
         fn symbol<T: Copy>(
             library: &'static libloading::Library,
-            name: &str,
-        ) -> Result<T, libloading::Error> {
+            name: &'static str,
+        ) -> Result<T, &'static str> {
             // SAFETY: T is the function type that nccl.h gives for this name.
-            unsafe { library.get::<T>(name.as_bytes()) }.map(|s| *s)
+            unsafe { library.get::<T>(name.as_bytes()) }.map(|s| *s).map_err(|_| name)
         }
         Ok(Nccl {
             get_version: symbol(library, "ncclGetVersion")?,
