@@ -96,6 +96,54 @@ const cases = {
     console.log(`one hour of 16 kHz audio through 4 × 64 in pushes of one second: ${((perSecond * 3600) / 1000).toFixed(0)} s (from ${perSecond.toFixed(1)} ms a push), peak ${peak().toFixed(0)} MiB in all`)
     audio.dispose()
   },
+  // 1,000 live streams of 6 × 128 that give 100 samples/s each, in ticks of 100 ms; at another rate with SAMPLES_PER_SECOND. The time from a
+  // push to its output, and the processor time. `frames`: each stream pushes its samples of a tick together, else one by one.
+  async fleet() {
+    const [slots, perSecond, tickMilliseconds, seconds] = [1000, Number(process.env.SAMPLES_PER_SECOND ?? 100), 100, Number(process.env.SECONDS ?? 10)]
+    for (const frame of [1, 10]) {
+      const model = await SequenceModel.create({ input: 1, output: 1, features: 128, layers: 6, state: 64, loss: 'mse', threads: 2 })
+      const streams = model.streams({ slots, tickMilliseconds })
+      const fleet = Array.from({ length: slots }, () => streams.open())
+      const period = (1000 * frame) / perSecond
+      const delays = []
+      const pushes = new Set()
+      let [late, refused] = [0, 0]
+      // Each stream has a phase of its own: its next push is due at `due[i]`.
+      const start = performance.now() + 100
+      const due = fleet.map((_, i) => start + (((i * 617) % slots) / slots) * period)
+      const order = fleet.map((_, i) => i).sort((a, b) => due[a] - due[b])
+      const warm = start + 2000
+      const end = warm + 1000 * seconds
+      let [at, cpu] = [0, process.cpuUsage()]
+      let warmed = false
+      for (;;) {
+        const now = performance.now()
+        if (!warmed && now >= warm) [warmed, cpu] = [true, process.cpuUsage()]
+        if (now >= end) break
+        for (; due[order[at]] <= now; at = (at + 1) % slots) {
+          const i = order[at]
+          const begin = due[i]
+          due[i] += period
+          late = Math.max(late, now - begin)
+          const x = { data: random(frame), shape: [frame, 1] }
+          const push = fleet[i].push(x).then(
+            () => begin >= warm && delays.push(performance.now() - begin),
+            () => refused++,
+          )
+          pushes.add(push)
+          void push.then(() => pushes.delete(push))
+        }
+        await new Promise((resolve) => setTimeout(resolve, 2))
+      }
+      const used = process.cpuUsage(cpu)
+      await Promise.all(pushes)
+      delays.sort((a, b) => a - b)
+      const at99 = delays[Math.floor(0.99 * delays.length)]
+      const processor = (used.user + used.system) / 1e6 / seconds
+      console.log(`fleet of ${slots} × ${perSecond} samples/s, 6 × 128, pushes of ${frame}: delay median ${median(delays).toFixed(0)} ms, p99 ${at99.toFixed(0)} ms, worst ${delays.at(-1).toFixed(0)} ms, processor time ${processor.toFixed(2)} s/s, ${refused} refused`)
+      model.dispose()
+    }
+  },
   // Tokens a second of a 4 × 128 model of bytes, in the library's own loop, and by pushes and a choice in JavaScript; a long prompt.
   async generate() {
     const model = await SequenceModel.create({ encoder: 'embedding', vocabulary: 256, output: 256, features: 128, layers: 4, state: 64, loss: 'crossEntropy', threads: Number(process.env.THREADS ?? 0) || undefined })

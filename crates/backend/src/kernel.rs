@@ -21,6 +21,13 @@ pub struct SsmParams<'a, B: Memory> {
 }
 
 impl<B: Memory> SsmParams<'_, B> {
+    /// The parameters under a shorter borrow.
+    pub fn shorten<'short>(&'short self, be: &B) -> SsmParams<'short, B> {
+        let &SsmParams { inv_dt, a_real, a_imag, b, c, p, d } = self;
+        let [inv_dt, a_real, a_imag, b, c, p, d] =
+            [inv_dt, a_real, a_imag, b, c, p, d].map(|view| be.shorten(view));
+        SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
+    }
     pub(crate) fn check(&self, v: &ViewChecks<'_, B>, spec: &SsmSpec) -> Result<()> {
         v.input("inv_dt", self.inv_dt, spec.inv_dt_len())?;
         v.input("A_real", self.a_real, spec.a_len())?;

@@ -4,7 +4,7 @@
 use crate::{
     Cpu, SsmPlan, Workspace,
     dense::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, optim, pooling},
-    ssm::step::StepPlan,
+    ssm::step::{self, StepPlan},
 };
 use s4_backend::*;
 
@@ -66,6 +66,19 @@ macro_rules! operations {
                 ws: &mut Workspace<$T>,
             ) -> Result<()> {
                 self.time_step(args, plan, ws)
+            }
+
+            fn ssm_steps(
+                &self,
+                args: SsmSteps<'_, Self>,
+                plan: &mut StepPlan<$T>,
+                ws: &mut Workspace<$T>,
+            ) -> Result<()> {
+                self.time_steps(args, plan, ws)
+            }
+
+            fn takes_steps_together(&self, spec: &SsmSpec, lens: &[usize]) -> bool {
+                step::quicker_together(spec, lens)
             }
         }
 

@@ -8,7 +8,7 @@ use crate::{
     param::{GroupBuffers, ParamBuilder},
     pass_options::PassContext,
     residual::{Residual, ResidualBackward, SavedResidual, SharedScratch},
-    s4::{S4Backward, S4Core, S4Forward, S4Step},
+    s4::{S4Backward, S4Core, S4Forward, S4Step, S4Steps},
 };
 use s4_backend::{Backend, MixSpec, Result};
 
@@ -189,6 +189,28 @@ impl<B: Backend> BlockCore<B> {
                 plan,
             };
             s4.step(pass, arrays, ws)
+        })
+    }
+    /// Time steps of many sequences, each with as many as it has. A batch norm uses its running statistics.
+    pub(crate) fn steps(
+        &mut self,
+        pass: &PassContext<'_, B>,
+        arrays: S4Steps<'_, B>,
+        scratch: &mut SharedScratch<B>,
+    ) -> Result<()> {
+        let be = pass.be;
+        let S4Steps { y, mut state_end, u: x, state0, lens, plan } = arrays;
+        let s4 = &mut self.s4;
+        self.residual.forward(pass, y, x, None, scratch, |mut y, u, ws| {
+            let arrays = S4Steps {
+                y: be.reborrow(&mut y),
+                state_end: be.reborrow(&mut state_end),
+                u: be.shorten(u),
+                state0: be.shorten(state0),
+                lens,
+                plan,
+            };
+            s4.steps(pass, arrays, ws)
         })
     }
 }

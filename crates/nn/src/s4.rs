@@ -9,6 +9,7 @@ use crate::{
 };
 use s4_backend::{
     Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmParams, SsmSpec, SsmStep,
+    SsmSteps,
 };
 
 /// Arrays of one forward of the SSM: output `y` (batch, channels·H, len), input `u` (batch, H, len), states
@@ -58,6 +59,22 @@ pub(crate) struct S4Step<'a, B: Backend> {
     pub interval: Option<B::Ref<'a>>,
     /// The plan of a stream; without it the layer's own plan is used.
     pub plan: Option<&'a mut B::StepPlan>,
+}
+
+/// Arrays of time steps of many sequences, each with as many as it has, as in [`SsmSteps`].
+pub(crate) struct S4Steps<'a, B: Backend> {
+    /// Output (time steps, channels·H).
+    pub y: B::Mut<'a>,
+    /// States after the time steps, (batch, H, 2, N/2).
+    pub state_end: B::Mut<'a>,
+    /// Input (time steps, H).
+    pub u: B::Ref<'a>,
+    /// States before them.
+    pub state0: B::Ref<'a>,
+    /// Time steps of each sequence.
+    pub lens: &'a [usize],
+    /// The plan of the streams.
+    pub plan: &'a mut B::StepPlan,
 }
 
 /// Where the SSM's parameters lie in the buffers of their groups.
@@ -207,6 +224,19 @@ impl<B: Backend> S4Core<B> {
         };
         let rate = pass.options.rate;
         be.ssm_step(SsmStep { y, state, u, interval, params, spec, batch, rate, version }, plan, ws)
+    }
+
+    /// Time steps of many sequences by the recurrence.
+    pub(crate) fn steps<'a>(
+        &mut self,
+        pass: &PassContext<'a, B>,
+        arrays: S4Steps<'a, B>,
+        ws: &mut B::Workspace,
+    ) -> Result<()> {
+        let PassContext { be, version, .. } = *pass;
+        let S4Steps { y, state_end, u, state0, lens, plan } = arrays;
+        let (params, spec, rate) = (self.params(be, pass.values), self.spec, pass.options.rate);
+        be.ssm_steps(SsmSteps { y, state_end, u, state0, lens, params, spec, rate, version }, plan, ws)
     }
 
     /// The first `pass.len` values of the convolution kernel K̄, (kernel channels, H, `pass.len`).

@@ -1,8 +1,9 @@
 //! A model as a recurrent network: it is pushed inputs of any length and carries its state from push to push, in memory
 //! that does not grow with the sequence.
 //!
-//! A push of few time steps goes through the recurrence, one time step after the other; a push of many goes through the
-//! same forward as whole sequences, from the carried state. Both give the same outputs. A batch norm uses its running
+//! A push of few time steps goes through the recurrence, one time step after the other, or of many sequences together
+//! (`steps_together.rs`); a push of many goes through the same forward as whole sequences, from the carried state. All give
+//! the same outputs. A batch norm uses its running
 //! statistics. A model with pooling gives at each time step what it would give for a sequence that ends there.
 
 use crate::{
@@ -17,9 +18,11 @@ use crate::{
     recurrent_states::RecurrentStates,
     running_pool::RunningPool,
     s4::S4Step,
+    steps_together::StepsTogether,
+    stream_checks::may_hide_nonfinite_states,
     undo::or_undo,
 };
-use s4_backend::{Activation, Backend, CallOptions, Code, Error, Pooling, Result, checks, host_memory};
+use s4_backend::{Backend, CallOptions, Pooling, Result, checks, host_memory};
 
 /// Options of one push.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +63,7 @@ pub struct Stepper<B: Backend> {
     /// Whether a push has failed and could not be undone: the states are then of no moment of the stream.
     pub(crate) torn: bool,
     /// Whether numbers of the states that are not finite may leave every output finite.
-    may_hide_nonfinite_states: bool,
+    pub(crate) may_hide_nonfinite_states: bool,
     /// The backend's plan for the time steps of each block.
     pub(crate) plans: Vec<B::StepPlan>,
     /// The pool of the features so far.
@@ -84,11 +87,13 @@ pub struct Stepper<B: Backend> {
     /// Outputs of a time step on the host, before they go to their places in the caller's array.
     host_output: Vec<B::Scalar>,
     /// A block's state on the host, of networks that hide what is not finite.
-    host_state: Vec<B::Scalar>,
+    pub(crate) host_state: Vec<B::Scalar>,
     /// One time step of the network as the backend has recorded it, to be replayed.
     recorded_step: B::Graph,
     /// How often `states` and `next_or_kept_states` have changed places: a recorded step belongs to one of the two.
-    state_exchanges: u64,
+    pub(crate) state_exchanges: u64,
+    /// Buffers of pushes whose time steps go together.
+    pub(crate) together: StepsTogether<B>,
     /// Sizes of the model that it was made of; a push into another model is refused.
     pub(crate) sizes: StreamSizes,
 }
@@ -171,6 +176,7 @@ impl<B: Backend> Stepper<B> {
             host_state: Vec::new(),
             recorded_step: B::Graph::default(),
             state_exchanges: 0,
+            together: StepsTogether::new(&be)?,
             sizes: StreamSizes::of(model),
             be,
         })
@@ -203,6 +209,9 @@ impl<B: Backend> Stepper<B> {
         if let Some(interval) = opts.interval {
             let n = if interval.len() == self.batch { self.batch } else { self.batch * len };
             check::intervals(op, interval, n)?;
+        }
+        if self.push_if_together(model, x, len, opts, output)? {
+            return Ok(());
         }
         match self.goes_by_recurrence(len, opts) {
             true => self.push_by_recurrence(model, x, len, opts, output),
@@ -248,27 +257,6 @@ impl<B: Backend> Stepper<B> {
         Self::check_finite(&self.be, output, &self.states, host_state)
     }
 
-    /// Refuses outputs, and states behind them, that are not finite.
-    fn check_finite(
-        be: &B,
-        output: &[B::Scalar],
-        states: &RecurrentStates<B>,
-        host_state: Option<&mut Vec<B::Scalar>>,
-    ) -> Result<()> {
-        if !be.all_finite(output) {
-            return Err(not_finite("finite outputs", "NaN or infinity"));
-        }
-        let Some(host_state) = host_state else { return Ok(()) };
-        host_memory::resize(OP, "a state", host_state, be.ref_len(states.view(be, 0)))?;
-        for i in 0..states.blocks.len() {
-            be.download(host_state, states.view(be, i))?;
-            if !be.all_finite(host_state) {
-                return Err(not_finite("a finite state", format!("NaN or infinity in block {i}")));
-            }
-        }
-        Ok(())
-    }
-
     /// As [`Stepper::push`], into a new array, which is allocated only after the input has been checked.
     pub fn push_new(
         &mut self,
@@ -283,26 +271,6 @@ impl<B: Backend> Stepper<B> {
         let mut output = host_memory::zeros("s4-node", "a result", n)?;
         self.push(model, x, len, opts, &mut output)?;
         Ok(output)
-    }
-
-    /// Refuses a push of wrong input, or with another model than the stream was made of.
-    pub(crate) fn check_push(
-        &self,
-        op: &'static str,
-        model: &Model<B>,
-        x: Input<'_, B::Scalar>,
-        len: usize,
-    ) -> Result<()> {
-        if StreamSizes::of(model) != self.sizes {
-            return Err(Error::value(op, "the model that the stream was made of", "another"));
-        }
-        if let Input::Values(x) = x
-            && !self.be.all_finite(x)
-        {
-            return Err(not_finite("finite numbers in input", "NaN or infinity"));
-        }
-        let call = CallOptions { rate: self.rate, ..Default::default() };
-        model.check_input(op, (x, self.batch, len), call)
     }
 
     /// Sample t of a push of `len`, with its output where that is wanted.
@@ -452,19 +420,7 @@ impl<B: Backend> Stepper<B> {
     }
 }
 
-const OP: &str = "ModelStream.push";
-
-fn not_finite(expected: &str, got: impl std::fmt::Display) -> Error {
-    Error::new(Code::NonFinite, OP, expected, got)
-}
-
-/// Whether a number that is not finite may be lost on its way from a state to the output: these activations map an infinity
-/// to a finite number, and these pools leave out what is not the first, not the largest, or −∞.
-fn may_hide_nonfinite_states(activation: Activation, last: Activation, pooling: Option<Pooling>) -> bool {
-    let shows = |f| matches!(f, Activation::Identity | Activation::Gelu | Activation::Silu);
-    let passes = matches!(pooling, None | Some(Pooling::Last | Pooling::Mean | Pooling::Sum));
-    !(shows(activation) && shows(last) && passes)
-}
+pub(crate) const OP: &str = "ModelStream.push";
 
 /// Time step t of every sequence: (batch, width) out of x (batch, len, width), gathered in `gathered`. Where len is 1 it is x
 /// itself.

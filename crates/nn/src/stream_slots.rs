@@ -1,18 +1,21 @@
 //! Independent streams of one model that are computed together: each has a slot, and a push takes any of the slots, each
 //! with as many time steps as it has to give. A slot gives what a stream of its own would give.
 //!
-//! The states stand in groups of slots, each of them a stream of as many sequences. Where all slots of a group push equally
-//! many time steps, they are pushed where they stand. Others are gathered: their states are copied into a stream of a power
-//! of two sequences, whose rest has zero states and inputs, and back when the push has succeeded.
+//! The states stand in groups of slots, each of them a stream of as many sequences. Where the backend takes time steps of
+//! many sequences together, each with as many as it has, half of a group's slots and more are pushed where they stand;
+//! elsewhere (and with intervals, or pools over time) all slots of a group that push equally many time steps. Others are
+//! gathered: their states are copied into a stream of a power of two sequences, whose rest has zero states and inputs, and
+//! back when the push has succeeded.
 
 use crate::{
     batch::Input,
     check,
     model::Model,
+    slot_arrays::{Pushed, RowArrays, RowsTogether, SlotPush, slots_of},
     stepper::{StepOptions, Stepper},
 };
 use num_traits::Zero;
-use s4_backend::{Backend, Error, Result, Scalar, host_memory};
+use s4_backend::{Backend, Error, Result, host_memory};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -25,17 +28,6 @@ const GROUP: usize = 64;
 
 const OP: &str = "ModelStreams.push";
 
-/// What one slot pushes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotPush {
-    /// Number of the slot.
-    pub slot: usize,
-    /// Time steps.
-    pub len: usize,
-    /// Whether its time steps have intervals of their own; without they are those of training.
-    pub has_intervals: bool,
-}
-
 /// What a push gives.
 #[derive(Debug)]
 pub struct SlotOutputs<T> {
@@ -43,20 +35,6 @@ pub struct SlotOutputs<T> {
     pub outputs: Vec<T>,
     /// The pushes that failed, by their index. Their slots are as they were before.
     pub errors: Vec<(usize, Error)>,
-}
-
-/// The arrays of a push: those of all slots, one after the other, time step by time step.
-#[derive(Clone, Copy)]
-struct Pushed<'a, T> {
-    pushes: &'a [SlotPush],
-    /// The time step of the arrays with which each push begins.
-    begins: &'a [usize],
-    x: Input<'a, T>,
-    intervals: Option<&'a [T]>,
-    /// Input values of a time step.
-    input: usize,
-    /// Outputs of a time step.
-    output: usize,
 }
 
 /// Streams of one model in slots. The parameters stay in the model, which every push is given.
@@ -69,6 +47,10 @@ pub struct StreamSlots<B: Backend> {
     groups: Vec<Stepper<B>>,
     /// Streams that slots are gathered in, by their number of sequences.
     gathered: BTreeMap<usize, Stepper<B>>,
+    /// The backend's plan for time steps that go together, of each block.
+    plans: Vec<B::StepPlan>,
+    /// Time steps of each sequence of a push.
+    lens: Vec<usize>,
 }
 
 impl<B: Backend> Model<B> {
@@ -86,7 +68,9 @@ impl<B: Backend> Model<B> {
             groups.push(self.stream(GROUP.min(slots - first), rate)?);
         }
         let positions = host_memory::zeros(op, "the positions", slots)?;
-        Ok(StreamSlots { be: self.be.clone(), rate, positions, groups, gathered: BTreeMap::new() })
+        let plans = self.net.blocks.iter().map(|b| b.s4.new_step_plan(&self.be)).collect::<Result<_>>()?;
+        let (be, gathered, lens) = (self.be.clone(), BTreeMap::new(), Vec::new());
+        Ok(StreamSlots { be, rate, positions, groups, gathered, plans, lens })
     }
 }
 
@@ -141,19 +125,113 @@ impl<B: Backend> StreamSlots<B> {
         if let Some(pair) = order.windows(2).find(|pair| pushes[pair[0]].slot == pushes[pair[1]].slot) {
             return Err(Error::value(OP, "each slot once", format!("slot {} twice", pushes[pair[0]].slot)));
         }
+        let pushed = Pushed { pushes, begins: &begins, x, intervals, input, output: width };
+        let mut result = SlotOutputs { outputs, errors: Vec::new() };
+        let mut order = self.push_together(model, pushed, &order, &mut result);
         // Slots whose pools depend on the number of time steps so far go together where that is equal.
         let by_position = !self.groups.iter().all(|group| group.pool.carries_nothing());
         let position = |slot: usize| if by_position { self.positions[slot] } else { 0 };
         let key = |i: usize| (pushes[i].len, pushes[i].has_intervals, position(pushes[i].slot));
         order.sort_by_key(|&i| key(i));
         let runs: Vec<Range<usize>> = runs_of_equal(order.len(), |a, b| key(order[a]) == key(order[b]));
-        let pushed = Pushed { pushes, begins: &begins, x, intervals, input, output: width };
-        let mut result = SlotOutputs { outputs, errors: Vec::new() };
         for run in runs {
             self.push_run(model, pushed, &order[run], &mut result);
         }
         result.errors.sort_unstable_by_key(|&(i, _)| i);
         Ok(result)
+    }
+
+    /// Pushes, sorted by slot, whose time steps go through the network together. Gives the others, and those that fail.
+    fn push_together(
+        &mut self,
+        model: &mut Model<B>,
+        pushed: Pushed<'_, B::Scalar>,
+        order: &[usize],
+        result: &mut SlotOutputs<B::Scalar>,
+    ) -> Vec<usize> {
+        let group_of = |i: usize| pushed.pushes[i].slot / GROUP;
+        let (mut scattered, mut rest) = (Vec::new(), Vec::new());
+        for part in order.chunk_by(|&a, &b| group_of(a) == group_of(b)) {
+            let (part, others): (Vec<usize>, Vec<usize>) =
+                part.iter().partition(|&&i| !pushed.pushes[i].has_intervals);
+            rest.extend(others);
+            let Some(&first) = part.first() else { continue };
+            let group = group_of(first);
+            if 2 * part.len() < self.groups[group].batch() {
+                scattered.extend(part);
+                continue;
+            }
+            let pushed_here = caught(|| self.push_group_together(model, pushed, (group, &part), result));
+            if !matches!(pushed_here, Ok(true)) {
+                rest.extend(part);
+            }
+        }
+        for part in scattered.chunks(GROUP) {
+            if !matches!(caught(|| self.push_gathered_together(model, pushed, part, result)), Ok(true)) {
+                rest.extend(part);
+            }
+        }
+        rest
+    }
+
+    /// Pushes of some slots of a group, where its states stand. False where they do not go together; nothing has changed then,
+    /// nor where that fails.
+    fn push_group_together(
+        &mut self,
+        model: &mut Model<B>,
+        pushed: Pushed<'_, B::Scalar>,
+        (group, part): (usize, &[usize]),
+        result: &mut SlotOutputs<B::Scalar>,
+    ) -> Result<bool> {
+        let StreamSlots { groups, plans, lens, .. } = self;
+        let stream = &mut groups[group];
+        lens.clear();
+        lens.resize(stream.batch(), 0);
+        for &i in part {
+            lens[pushed.pushes[i].slot % GROUP] = pushed.pushes[i].len;
+        }
+        if !stream.goes_together(model, lens, &StepOptions::default()) {
+            return Ok(false);
+        }
+        stream.refuse_torn(OP)?;
+        let mut rows = RowsTogether::gather(pushed, part)?;
+        let (x, output) = rows.arrays();
+        stream.check_steps(OP, model, x, lens)?;
+        stream.push_together(model, Some(&mut plans[..]), x, lens, output)?;
+        self.take_outputs(pushed, part, &rows.outputs, result);
+        Ok(true)
+    }
+
+    /// As [`StreamSlots::push_group_together`], of slots of any groups, whose states are copied.
+    fn push_gathered_together(
+        &mut self,
+        model: &mut Model<B>,
+        pushed: Pushed<'_, B::Scalar>,
+        part: &[usize],
+        result: &mut SlotOutputs<B::Scalar>,
+    ) -> Result<bool> {
+        let batch = part.len().next_power_of_two();
+        let mut lens = vec![0; batch];
+        for (len, &i) in lens.iter_mut().zip(part) {
+            *len = pushed.pushes[i].len;
+        }
+        let mut stream = self.gathered_stream(model, batch)?;
+        if !stream.goes_together(model, &lens, &StepOptions::default()) {
+            self.gathered.insert(batch, stream);
+            return Ok(false);
+        }
+        let slots = slots_of(pushed, part);
+        let done = RowsTogether::gather(pushed, part).and_then(|mut rows| {
+            self.copy_to(&mut stream, &slots)?;
+            let (x, output) = rows.arrays();
+            stream.check_steps(OP, model, x, &lens)?;
+            stream.push_together(model, Some(&mut self.plans[..]), x, &lens, output)?;
+            self.copy_from(&stream, &slots)?;
+            Ok(rows)
+        });
+        self.gathered.insert(batch, stream);
+        self.take_outputs(pushed, part, &done?.outputs, result);
+        Ok(true)
     }
 
     /// Pushes of equal length, sorted by slot.
@@ -229,7 +307,7 @@ impl<B: Backend> StreamSlots<B> {
         let arrays = RowArrays::gather(pushed, part, batch)?;
         let mut output = host_memory::zeros(OP, "the outputs", batch * arrays.len * pushed.output)?;
         let mut stream = self.gathered_stream(model, batch)?;
-        let slots: Vec<usize> = part.iter().map(|&i| pushed.pushes[i].slot).collect();
+        let slots = slots_of(pushed, part);
         let options = StepOptions { interval: arrays.intervals.as_deref() };
         let done = self
             .copy_to(&mut stream, &slots)
@@ -279,9 +357,12 @@ impl<B: Backend> StreamSlots<B> {
         output: &[B::Scalar],
         result: &mut SlotOutputs<B::Scalar>,
     ) {
-        let (len, width) = (pushed.pushes[part[0]].len, pushed.output);
-        for (&i, y) in part.iter().zip(output.chunks_exact(len * width)) {
-            result.outputs[pushed.begins[i] * width..][..len * width].copy_from_slice(y);
+        let mut rest = output;
+        for &i in part {
+            let len = pushed.pushes[i].len;
+            let (y, after) = rest.split_at(len * pushed.output);
+            rest = after;
+            result.outputs[pushed.begins[i] * pushed.output..][..y.len()].copy_from_slice(y);
             self.positions[pushed.pushes[i].slot] += len as u64;
         }
     }
@@ -337,6 +418,9 @@ impl<B: Backend> Stepper<B> {
         output: &mut [B::Scalar],
     ) -> Result<()> {
         self.check_push(OP, model, x, len)?;
+        if self.push_if_together(model, x, len, opts, output)? {
+            return Ok(());
+        }
         match self.goes_by_recurrence(len, opts) {
             true => self.take_time_steps(model, x, len, opts, output),
             false => self.push_by_forward(model, x, len, output),
@@ -362,59 +446,6 @@ impl<B: Backend> Stepper<B> {
         let n = self.pool.len() / self.batch;
         be.fill(self.pool.carried.range_mut(be, range.start * n..range.end * n), B::Scalar::zero())?;
         self.states.zero_sequences(be, range)
-    }
-}
-
-/// The arrays of pushes of equal length as those of one batch: (batch, len, …), zeros (tokens 0, intervals 1) in the rows
-/// that no push has.
-struct RowArrays<T> {
-    values: Vec<T>,
-    tokens: Option<Vec<i32>>,
-    intervals: Option<Vec<T>>,
-    len: usize,
-}
-
-impl<T: Scalar> RowArrays<T> {
-    fn gather(pushed: Pushed<'_, T>, part: &[usize], batch: usize) -> Result<Self> {
-        let SlotPush { len, has_intervals, .. } = pushed.pushes[part[0]];
-        let rows = |width: usize| {
-            part.iter().map(move |&i| pushed.begins[i] * width..(pushed.begins[i] + len) * width)
-        };
-        let (mut values, mut tokens) = (Vec::new(), None);
-        match pushed.x {
-            Input::Values(x) => {
-                values = host_memory::zeros(OP, "the input", batch * len * pushed.input)?;
-                let n = len * pushed.input;
-                for (row, range) in rows(pushed.input).enumerate() {
-                    values[row * n..][..n].copy_from_slice(&x[range]);
-                }
-            }
-            Input::Tokens(x) => {
-                let mut gathered = host_memory::zeros(OP, "the tokens", batch * len)?;
-                for (row, range) in rows(1).enumerate() {
-                    gathered[row * len..][..len].copy_from_slice(&x[range]);
-                }
-                tokens = Some(gathered);
-            }
-        }
-        let mut intervals = None;
-        if let (Some(given), true) = (pushed.intervals, has_intervals) {
-            let mut gathered = host_memory::zeros(OP, "the intervals", batch * len)?;
-            gathered.fill(T::from_f64(1.0));
-            for (row, range) in rows(1).enumerate() {
-                gathered[row * len..][..len].copy_from_slice(&given[range]);
-            }
-            check::intervals(OP, &gathered, batch * len)?;
-            intervals = Some(gathered);
-        }
-        Ok(RowArrays { values, tokens, intervals, len })
-    }
-
-    fn input(&self) -> Input<'_, T> {
-        match &self.tokens {
-            Some(tokens) => Input::Tokens(tokens),
-            None => Input::Values(&self.values),
-        }
     }
 }
 

@@ -15,6 +15,9 @@ fn width(heads: usize) -> usize {
     (32_768 / heads.max(1)).next_multiple_of(32).clamp(32, 1024)
 }
 
+/// Sequences of a tile where each has one time step.
+const ROWS: usize = 64;
+
 /// μ and Σ(x − μ)² over heads in two passes, then y = γ(x − μ)·rstd + β.
 pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LayerNormForward<'_, Cpu<T>>) -> Result<()> {
     args.check(be)?;
@@ -24,18 +27,21 @@ pub(crate) fn forward<T: Scalar>(be: &Cpu<T>, args: LayerNormForward<'_, Cpu<T>>
     let (scale, eps) = (T::from_f64(1.0 / heads as f64), T::from_f64(eps));
     if len == 1 {
         // Sequences of one time step: the heads of each are contiguous.
-        for ((y, stats), x) in
-            y.chunks_exact_mut(heads).zip(stats.chunks_exact_mut(2)).zip(x.chunks_exact(heads))
-        {
-            simd!(level, FMA => {
-                let mean = sum(x) * scale;
-                let rstd = T::one() / (deviation::<T, FMA>(x, mean) * scale + eps).sqrt();
-                for (((y, &x), &g), &b) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                    *y = fma::<T, FMA>(g * rstd, x - mean, b);
-                }
-                stats.copy_from_slice(&[mean, rstd]);
-            });
-        }
+        let y = Tiles::flat(y, ROWS * heads);
+        y.for_each_with(be, Tiles::flat(stats, ROWS * 2), |mut y, mut stats| {
+            let x = &x[y.start()..][..y.cols()];
+            let rows = y.row(0).chunks_exact_mut(heads).zip(stats.row(0).chunks_exact_mut(2));
+            for ((y, stats), x) in rows.zip(x.chunks_exact(heads)) {
+                simd!(level, FMA => {
+                    let mean = sum(x) * scale;
+                    let rstd = T::one() / (deviation::<T, FMA>(x, mean) * scale + eps).sqrt();
+                    for (((y, &x), &g), &b) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                        *y = fma::<T, FMA>(g * rstd, x - mean, b);
+                    }
+                    stats.copy_from_slice(&[mean, rstd]);
+                });
+            }
+        });
         return Ok(());
     }
     Tiles::new(y, batch, heads, len, w).for_each_with(

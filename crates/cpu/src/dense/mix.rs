@@ -11,7 +11,9 @@ use crate::{
     linalg::gemm::{Mat, MatMut, Tiles, gemm},
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
+    linalg::register_tiles::{NonzeroPart, Product, product},
     linalg::simd::simd,
+    linalg::transpose::transpose_map,
     memory::tasks::{ThreadScratch, all_threads_scratch_len, parts},
 };
 use s4_backend::{
@@ -85,7 +87,11 @@ pub(crate) fn forward<T: Scalar>(
 ) -> Result<()> {
     args.check(be, SAVED)?;
     if args.call.len == 1 {
-        step(be, args, ws);
+        if args.call.batch >= MIN_ROWS {
+            rows(be, args, ws);
+        } else {
+            step(be, args, ws);
+        }
         return Ok(());
     }
     let MixForward { y, s, residual, params, call: MixCall { spec, key, batch, len }, .. } = args;
@@ -180,6 +186,66 @@ fn step<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
     for v in [a, z, factors] {
         ws.real.give(v);
     }
+}
+
+/// Sequences of one time step from which they go by [`rows`]: the weights are then transposed first.
+const MIN_ROWS: usize = 256;
+/// Sequences of one time step that make a tile.
+const ROWS: usize = 32;
+
+/// [`step`] of many sequences, some at a time, so that all parts run on all threads and what lies between them in a cache.
+fn rows<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace<T>) {
+    let MixForward { y, s, residual, params, call: MixCall { spec, key, .. }, .. } = args;
+    let spec = &spec;
+    let &MixSpec { inputs, outputs, .. } = spec;
+    let [drop0, drop1] = dropouts::<T>(&MixSpec { tied: false, ..*spec }, key);
+    let (width, level) = (spec.rows(), be.level());
+    let mut weight_t = ws.real.take(inputs * width);
+    transpose_map(&mut weight_t, width, params.weight, inputs, [width, inputs], |w| w);
+    let size = ROWS * (inputs + width + inputs.max(outputs));
+    let mut scratch = ws.real.take(all_threads_scratch_len(be, size));
+    let thread_scratch = ThreadScratch::new(&mut scratch, size);
+    let weight = &weight_t[..];
+    Tiles::flat(y, ROWS * outputs).for_each(be, |mut y| {
+        let (first, count) = (y.start() / outputs, y.cols() / outputs);
+        let mut slot = thread_scratch.lock();
+        let (a, rest) = slot.split_at_mut(ROWS * inputs);
+        let (z, factors) = rest.split_at_mut(ROWS * width);
+        let (a, z) = (&mut a[..count * inputs], &mut z[..count * width]);
+        with_activation!(spec.activation, P => simd!(level, FMA => {
+            map::<P, T, FMA>(a, &s[first * inputs..][..count * inputs]);
+            drop_row(&drop0, a, factors, first * inputs, 1, 0);
+        }));
+        for z in z.chunks_exact_mut(width) {
+            z.copy_from_slice(params.bias);
+        }
+        let (size, nonzero_part) = ([count, width, inputs], NonzeroPart::Full);
+        let (c, ldc, accumulate) = (&mut *z, width, true);
+        product(
+            level,
+            Product { size, a, lda: inputs, b: weight, ldb: width, c, ldc, accumulate, nonzero_part },
+        );
+        for (i, (y, z)) in y.row(0).chunks_exact_mut(outputs).zip(z.chunks_exact_mut(width)).enumerate() {
+            let at = (first + i) * outputs;
+            let (z1, z2) = z.split_at_mut(outputs);
+            let z2 = spec.glu.then_some(&*z2);
+            with_activation!(spec.final_activation, P => simd!(level, FMA => {
+                gate::<P, T, FMA>(z1, z2, T::zero(), T::zero());
+                drop_row(&drop1, z1, factors, at, 1, 0);
+                match residual {
+                    Some(r) => {
+                        for ((y, &z), &r) in y.iter_mut().zip(&*z1).zip(&r[at..]) {
+                            *y = z + r;
+                        }
+                    }
+                    None => y.copy_from_slice(z1),
+                }
+            }));
+        }
+    });
+    drop(thread_scratch);
+    ws.real.give(scratch);
+    ws.real.give(weight_t);
 }
 
 /// ds = f′(s)·mask·(Wᵀ dZ); dW += dZ·Aᵀ; db += Σ dZ, with A and Z recomputed.

@@ -2,7 +2,7 @@
 //!
 //! `params` → `discretize` → one of
 //!
-//! - `step`: the recurrence, one time step at a time;
+//! - `step`: the recurrence, one time step at a time, or of many sequences in blocks of time steps (`step_blocks`);
 //! - `kernel` (by blocks of powers, `kernel_blocks`) or `cauchy` (the paper's Algorithm 1), then `conv`;
 //! - `chunk`: chunked state passing.
 //!
@@ -27,5 +27,6 @@ mod recurrence_simd;
 mod rows;
 pub(crate) mod sequence;
 pub(crate) mod step;
+mod step_blocks;
 mod step_simd;
 mod workers;

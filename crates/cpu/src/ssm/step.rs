@@ -8,19 +8,30 @@
 use crate::{
     Cpu, Level, Workspace,
     linalg::{math::fma, simd::simd},
+    memory::tasks::all_threads_scratch_len,
     ssm::{
         discretize::{Discrete, discretize, increment},
         params::{Head, Params64},
+        step_blocks::{BlockedSteps, StepBlocks},
         step_simd::SequenceStepSimd,
     },
 };
 use rayon::prelude::*;
-use s4_backend::{Result, Scalar, SsmParams, SsmSpec, SsmStep, check_layer, host_memory};
+use s4_backend::{
+    Result, Scalar, SsmParams, SsmSpec, SsmStep, SsmSteps, check_layer, checks, host_memory, steps_one_by_one,
+};
 
 /// Sums run over this many lanes side by side, so that they vectorise without reordering at run time.
 const LANES: usize = 16;
 /// Heads × pairs from which a step is worth several threads.
 const PARALLEL: usize = 1 << 16;
+
+/// Time steps of a sequence up to which blocks of steps are quicker than chunks, and of all sequences from which they are
+/// quicker than a step at a time.
+const MOST_TOGETHER: usize = 64;
+const FEWEST_TOGETHER: usize = 64;
+/// Sequences with time steps, from which their products fill a tile of registers.
+const FEWEST_SEQUENCES: usize = 4;
 
 /// Constants of one layer's recurrence at one (version, rate).
 pub struct StepPlan<T> {
@@ -29,6 +40,11 @@ pub struct StepPlan<T> {
     /// heads × [`ConstantLayout::stride`]
     constants: Vec<T>,
     head_in_f64: HeadInF64,
+    /// What blocks of time steps are computed by, and what it was made for.
+    blocks: StepBlocks<T>,
+    blocks_key: Option<(u64, u64)>,
+    /// Number, first row and length of each sequence of a call.
+    sequences: Vec<[usize; 3]>,
     /// Constants of one head at another interval, and its Δ by pair.
     scratch: Vec<T>,
     dt: Vec<f64>,
@@ -77,6 +93,17 @@ impl ConstantLayout {
     fn block<'a, T>(&self, constants: &'a [T], block: usize) -> (&'a [T], &'a [T]) {
         constants[block * 2 * self.pairs..][..2 * self.pairs].split_at(self.pairs)
     }
+}
+
+/// Whether sequences of these lengths are quicker by [`Cpu::time_steps`] than a time step of all at a time, or by chunks.
+pub(crate) fn quicker_together(spec: &SsmSpec, lens: &[usize]) -> bool {
+    let steps = lens.iter().sum::<usize>();
+    let longest = lens.iter().copied().max().unwrap_or(0);
+    let sequences = lens.iter().filter(|&&len| len > 0).count();
+    StepBlocks::<f32>::serve(spec)
+        && (2..=MOST_TOGETHER).contains(&longest)
+        && sequences >= FEWEST_SEQUENCES
+        && steps >= FEWEST_TOGETHER
 }
 
 /// Sums of lanes in a fixed tree, the same at every instruction set.
@@ -233,6 +260,31 @@ impl<T: Scalar> StepPlan<T> {
 }
 
 impl<T: Scalar> StepPlan<T> {
+    fn refresh_blocks(
+        &mut self,
+        be: &Cpu<T>,
+        params: &SsmParams<'_, Cpu<T>>,
+        rate: f64,
+        version: u64,
+        ws: &mut Workspace<T>,
+    ) {
+        let key = (version, rate.to_bits());
+        if self.blocks_key == Some(key) {
+            return;
+        }
+        self.blocks_key = None;
+        self.blocks.allocate(be, &self.spec);
+        let loaded = Params64::load(params, &self.spec, rate, ws);
+        for h in 0..self.spec.heads {
+            let d = params.d[h].to_f64();
+            self.blocks.fill(&self.spec, (h, &loaded.head(h)), d, &mut self.head_in_f64.discrete);
+        }
+        loaded.give(ws);
+        self.blocks_key = Some(key);
+    }
+}
+
+impl<T: Scalar> StepPlan<T> {
     /// An empty plan.
     ///
     /// # Errors
@@ -245,6 +297,9 @@ impl<T: Scalar> StepPlan<T> {
             spec: *spec,
             key: None,
             constants: host_memory::zeros("step_plan", "constants of steps", spec.heads * layout.stride())?,
+            blocks: StepBlocks::default(),
+            blocks_key: None,
+            sequences: Vec::new(),
             head_in_f64: HeadInF64 { discrete: Discrete::zeroed(spec), increment: vec![0.0; spec.state] },
             scratch: vec![T::zero(); layout.stride()],
             dt: vec![0.0; spec.pairs()],
@@ -253,6 +308,38 @@ impl<T: Scalar> StepPlan<T> {
 }
 
 impl<T: Scalar> Cpu<T> {
+    /// See [`SsmSteps`].
+    ///
+    /// # Errors
+    /// The errors of [`SsmSteps::check`].
+    pub fn time_steps(
+        &self,
+        args: SsmSteps<'_, Self>,
+        plan: &mut StepPlan<T>,
+        ws: &mut Workspace<T>,
+    ) -> Result<()> {
+        args.check(self)?;
+        checks::plan_is_for_layer("ssm_steps", &plan.spec, &args.spec)?;
+        if !StepBlocks::<T>::serve(&args.spec) {
+            return steps_one_by_one(self, args, |args| self.time_step(args, plan, ws));
+        }
+        let SsmSteps { y, state_end, u, state0, lens, params, spec, rate, version } = args;
+        plan.refresh_blocks(self, &params, rate, version, ws);
+        let StepPlan { blocks, sequences, .. } = plan;
+        let mut row = 0;
+        sequences.clear();
+        for (sequence, &len) in lens.iter().enumerate() {
+            sequences.push([sequence, row, len]);
+            row += len;
+        }
+        sequences.sort_unstable_by_key(|&[sequence, _, len]| (std::cmp::Reverse(len), sequence));
+        let mut scratch = ws.real.take(all_threads_scratch_len(self, BlockedSteps::<T>::scratch(&spec)));
+        let steps = BlockedSteps { spec: &spec, blocks: &*blocks, u, state0, sequences: &sequences[..] };
+        steps.run(self, y, state_end, &mut scratch);
+        ws.real.give(scratch);
+        Ok(())
+    }
+
     /// See [`SsmStep`].
     ///
     /// # Errors

@@ -99,6 +99,63 @@ fn each_slot_gives_what_a_stream_of_its_own_gives() {
     }
 }
 
+/// Ticks of a fleet whose streams push a block of time steps and more or fewer, leave, come anew, and begin from the state of
+/// another.
+#[test]
+fn a_fleet_gives_what_its_streams_give_alone() {
+    for mode in ["s4", "s4d"] {
+        let json = format!(
+            r#"{{"input": 2, "output": 2, "features": 20, "layers": 2, "state": 64, "mode": "{mode}", "loss": "mse", "feedForward": 2}}"#
+        );
+        for threads in [1, 2] {
+            let be = Cpu::<f32>::new(threads).unwrap();
+            let mut m = Model::new(be.clone(), ModelConfig::from_json(&json).unwrap()).unwrap();
+            let count = 100;
+            let mut slots = m.stream_slots(count, 1.0).unwrap();
+            let mut alone: Vec<_> = (0..count).map(|_| m.stream(1, 1.0).unwrap()).collect();
+            let mut steady = 0;
+            for tick in 0..12 {
+                let pushes: Vec<SlotPush> = match tick % 4 {
+                    // A few of each group; most of the first group and few of the second, with one long push.
+                    2 => (0..count).filter(|slot| (slot + tick) % 5 == 0).map(|slot| of(slot, 7 + slot % 3)).collect(),
+                    3 => (0..count)
+                        .filter(|slot| *slot < 50 || slot % 9 == 0)
+                        .map(|slot| of(slot, if slot == 3 { 61 } else { 1 + (slot + tick) % 20 }))
+                        .collect(),
+                    _ => (0..count).map(|slot| of(slot, 9 + (slot * 7 + tick) % 3)).collect(),
+                };
+                let worst = push_both(&mut m, &mut slots, &mut alone, &pushes, 10 + tick);
+                assert!(worst <= 2e-5, "{mode}: tick {tick}: {worst:e}");
+                // One leaves and another comes into its slot; one begins where another stands.
+                let (leaves, from) = ((tick * 13) % count, (tick * 29 + 5) % count);
+                slots.reset(leaves).unwrap();
+                alone[leaves].reset().unwrap();
+                let saved = slots.save(&m, from).unwrap();
+                let to = (from + 37) % count;
+                slots.restore(&m, to, &saved).unwrap();
+                alone[to] = alone[from].fork(&m).unwrap();
+                let (state, own) = (slots.save(&m, leaves).unwrap(), alone[leaves].save().unwrap());
+                assert_eq!(state.len(), own.len());
+                if tick == 7 {
+                    steady = be.allocations();
+                }
+                if tick > 7 {
+                    // What the streams for comparison ask for apart: nothing is asked for by a tick.
+                    let before = be.allocations();
+                    let x = wave(90 + tick, 2 * count * 10);
+                    let even: Vec<_> = (0..count).map(|slot| of(slot, 10)).collect();
+                    slots.push(&mut m, &even, Input::Values(&x), None).unwrap();
+                    assert_eq!(be.allocations(), before, "a steady tick allocates nothing");
+                    assert!(before >= steady);
+                    for (slot, x) in x.chunks_exact(20).enumerate() {
+                        alone[slot].push_new(&mut m, Input::Values(x), 10, &StepOptions::default()).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_with_one_push_is_its_error_alone() {
     let mut m = model(r#"{"features": 8, "layers": 2, "state": 8, "loss": "mse"}"#);

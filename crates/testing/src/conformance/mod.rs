@@ -76,7 +76,7 @@ impl Family {
         match operation.split('_').next() {
             Some("kernel") => Family::Kernel,
             Some("conv") => Family::Conv,
-            Some("ssm") if operation == "ssm_step" => Family::Step,
+            Some("ssm") if operation.starts_with("ssm_step") => Family::Step,
             Some("ssm") => Family::Ssm,
             Some("linear") => Family::Linear,
             Some("layer" | "batch") => Family::Norm,

@@ -8,7 +8,18 @@ use crate::{
     layer::{Layer, layers},
     truth,
 };
-use s4_backend::{Backend, Code, SsmStep};
+use s4_backend::{Backend, Code, SsmStep, SsmSteps};
+
+/// Time steps of more sequences than go through a head together.
+const MANY: [usize; 41] = {
+    let mut lens = [0; 41];
+    let mut i = 0;
+    while i < lens.len() {
+        lens[i] = (7 * i + 3) % 12;
+        i += 1;
+    }
+    lens
+};
 
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn step(&mut self) {
@@ -21,6 +32,11 @@ impl<B: Backend> Suite<'_, B> {
                 for own_intervals in [false, true] {
                     self.step_case(&layer, batch, own_intervals);
                 }
+            }
+            // Fewer and more than a block of time steps, one alone, none, many sequences.
+            let all: [&'static [usize]; 4] = [&[1], &[40, 0, 3, 17], &[16, 16, 16], &MANY];
+            for lens in self.cases(&all, &[&[2, 0, 19]]) {
+                self.steps_case(&layer, lens);
             }
         }
     }
@@ -48,6 +64,42 @@ impl<B: Backend> Suite<'_, B> {
         if let Some(got) = got {
             self.check_output(label, "y", &got[0], &y);
             self.check_output(label, "state", &got[1], &next);
+        }
+    }
+
+    fn steps_case(&mut self, layer: &Layer, lens: &'static [usize]) {
+        let (backend, spec, rate) = (self.backend, layer.spec, layer.rate);
+        let case = format!("{}, {lens:?} time steps", layer.name);
+        let label = CaseLabel { operation: "ssm_steps", case: &case };
+        let (steps, batch, size) = (lens.iter().sum::<usize>(), lens.len(), spec.state_len(1));
+        let (u, state0) = (self.normal(steps * spec.heads), self.normal(spec.state_len(batch)));
+        let (mut y, mut ends) = (Vec::new(), Vec::new());
+        let mut inputs = u.chunks_exact(spec.heads);
+        for (&len, state0) in lens.iter().zip(state0.chunks_exact(size)) {
+            let mut state = state0.to_vec();
+            for u in inputs.by_ref().take(len) {
+                let (out, next) = truth::step(layer, u, &state, None);
+                y.extend(out);
+                state = next;
+            }
+            ends.extend(state);
+        }
+        let [inv_dt, a_real, a_imag, b, c, p, d] = layer.values.each_ref().map(|v| &v[..]);
+        let ins = [&u[..], &state0, inv_dt, a_real, a_imag, b, c, p, d];
+        let mut plan = match backend.step_plan(&spec) {
+            Ok(plan) => plan,
+            Err(error) => return self.record_failure(label, &error.to_string()),
+        };
+        let outs = [OutputBuffer::Overwritten(y.len()), OutputBuffer::Overwritten(ends.len())];
+        let got = self.outputs_of(label, &ins, &[], &outs, &mut |a, workspace| {
+            let ([y, state_end], [u, state0, p @ ..]) = (into_array(a.outs), into_array::<9, _>(a.ins));
+            let params = params(p);
+            let args = SsmSteps { y, state_end, u, state0, lens, params, spec, rate, version: 1 };
+            backend.ssm_steps(args, &mut plan, workspace)
+        });
+        if let Some(got) = got {
+            self.check_output(label, "y", &got[0], &y);
+            self.check_output(label, "state_end", &got[1], &ends);
         }
     }
 

@@ -237,6 +237,10 @@ operations! {
         y: set, state: set, u: view, interval: view_option, params: ssm_params, spec: value, batch: value,
         rate: value, version: value,
     }
+    ssm_steps(SsmSteps) {
+        y: set, state_end: set, u: view, state0: view, lens: value, params: ssm_params, spec: value, rate: value,
+        version: value,
+    }
     linear_forward(LinearForward) { y: set, x: view, weight: view, bias: view_option, shape: value }
     linear_backward(LinearBackward) {
         dx: set_option, dweight: add, dbias: add_option, dy: view, x: view, weight: view, shape: value,
@@ -342,6 +346,17 @@ impl<B: Backend> StepOps for Perturbed<B> {
     }
     fn ssm_step(&self, args: SsmStep<'_, Self>, plan: &mut B::StepPlan, ws: &mut B::Workspace) -> Result<()> {
         ssm_step(self, args, |be, args| be.ssm_step(args, plan, ws))
+    }
+    fn ssm_steps(
+        &self,
+        args: SsmSteps<'_, Self>,
+        plan: &mut B::StepPlan,
+        ws: &mut B::Workspace,
+    ) -> Result<()> {
+        ssm_steps(self, args, |be, args| be.ssm_steps(args, plan, ws))
+    }
+    fn takes_steps_together(&self, spec: &SsmSpec, lens: &[usize]) -> bool {
+        self.inner.takes_steps_together(spec, lens)
     }
 }
 
