@@ -2,7 +2,7 @@
 // noisy, compare ratios within one run.
 //   npm run bench            everything          npm run bench -- node    only through the Node API
 //   npm run bench -- rust    only the crates              npm run bench -- data    only the readers of files
-//   npm run bench -- generate (block, train, stream)       only that case of the Node API
+//   npm run bench -- generate (block, train, stream, fleet)       only that case of the Node API
 import { cpus } from 'node:os'
 import { run, setup } from './setup.mjs'
 
@@ -35,6 +35,7 @@ if (!['rust', 'data'].includes(what)) {
     ['train', 'chunk'],
     ['intervals'],
     ['stream'],
+    ['fleet'],
     ['generate'],
   ]
   for (const args of cases.filter(([name]) => ['all', 'node', name].includes(what)))

@@ -12,14 +12,14 @@ use crate::{
     config::Encoder,
     encoder::EncoderInput,
     growable_buffer::{GrowableBuffer, GrowableInts},
+    hidden_non_finite::may_hide_nonfinite_states,
     journal::Journal,
     model::Model,
     pass_options::PassContext,
     recurrent_states::RecurrentStates,
     running_pool::RunningPool,
     s4::S4Step,
-    steps_together::StepsTogether,
-    stream_checks::may_hide_nonfinite_states,
+    steps_buffers::StepsBuffers,
     undo::or_undo,
 };
 use s4_backend::{Backend, CallOptions, Pooling, Result, checks, host_memory};
@@ -69,9 +69,9 @@ pub struct Stepper<B: Backend> {
     /// The pool of the features so far.
     pub(crate) pool: RunningPool<B>,
     /// Input values of a time step on the device.
-    input: GrowableBuffer<B>,
+    pub(crate) input: GrowableBuffer<B>,
     /// Input tokens of a time step on the device.
-    tokens: GrowableInts<B>,
+    pub(crate) tokens: GrowableInts<B>,
     /// Input tokens of a time step, gathered on the host.
     host_tokens: Vec<i32>,
     /// Input values of a time step, gathered on the host.
@@ -81,7 +81,7 @@ pub struct Stepper<B: Backend> {
     /// Intervals of a time step, gathered on the host.
     host_interval: Vec<B::Scalar>,
     /// Input and output of the part of the network that runs; exchanged after every part.
-    features: [GrowableBuffer<B>; 2],
+    pub(crate) features: [GrowableBuffer<B>; 2],
     /// Outputs of a time step on the device.
     pub(crate) output: GrowableBuffer<B>,
     /// Outputs of a time step on the host, before they go to their places in the caller's array.
@@ -93,7 +93,7 @@ pub struct Stepper<B: Backend> {
     /// How often `states` and `next_or_kept_states` have changed places: a recorded step belongs to one of the two.
     pub(crate) state_exchanges: u64,
     /// Buffers of pushes whose time steps go together.
-    pub(crate) together: StepsTogether<B>,
+    pub(crate) together: StepsBuffers<B>,
     /// Sizes of the model that it was made of; a push into another model is refused.
     pub(crate) sizes: StreamSizes,
 }
@@ -176,7 +176,7 @@ impl<B: Backend> Stepper<B> {
             host_state: Vec::new(),
             recorded_step: B::Graph::default(),
             state_exchanges: 0,
-            together: StepsTogether::new(&be)?,
+            together: StepsBuffers::new(&be)?,
             sizes: StreamSizes::of(model),
             be,
         })
@@ -333,7 +333,7 @@ impl<B: Backend> Stepper<B> {
 
     /// Enqueues one time step of the network, from `input` or `tokens` to `output`. `intervals`: whether the uploaded
     /// intervals hold.
-    fn enqueue_time_step(&mut self, model: &mut Model<B>, intervals: bool) -> Result<()> {
+    pub(crate) fn enqueue_time_step(&mut self, model: &mut Model<B>, intervals: bool) -> Result<()> {
         let be = self.be.clone();
         let (batch, c) = (self.batch, &model.config);
         let (n, m) = (batch * c.features(), batch * c.decoder_outputs());

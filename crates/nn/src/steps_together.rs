@@ -6,33 +6,14 @@ use crate::{
     batch::Input,
     config::Encoder,
     encoder::EncoderInput,
-    growable_buffer::{GrowableBuffer, GrowableInts},
     model::Model,
     pass_options::PassContext,
     recurrent_states::RecurrentStates,
     s4::S4Steps,
     stepper::{StepOptions, Stepper},
+    steps_buffers::StepsBuffers,
 };
-use s4_backend::{Backend, Error, Result};
-
-/// Buffers on the device for the time steps of all sequences, which grow with the largest push.
-pub(crate) struct StepsTogether<B: Backend> {
-    input: GrowableBuffer<B>,
-    tokens: GrowableInts<B>,
-    features: [GrowableBuffer<B>; 2],
-    output: GrowableBuffer<B>,
-    /// The lengths of a push whose sequences have equally many time steps.
-    lens: Vec<usize>,
-}
-
-impl<B: Backend> StepsTogether<B> {
-    /// Empty buffers.
-    pub fn new(be: &B) -> Result<Self> {
-        let buffer = || GrowableBuffer::new(be);
-        let (input, features, output) = (buffer()?, [buffer()?, buffer()?], buffer()?);
-        Ok(StepsTogether { input, tokens: GrowableInts::new(be)?, features, output, lens: Vec::new() })
-    }
-}
+use s4_backend::{Backend, Result};
 
 impl<B: Backend> Stepper<B> {
     /// Whether a push of these many time steps of each sequence goes together. A mean, maximum or sum over time so far, and
@@ -87,7 +68,7 @@ impl<B: Backend> Stepper<B> {
         let c = &model.config;
         let (inputs, encoder) = (c.input, c.encoder);
         let (n, m) = (steps * c.features(), steps * c.decoder_outputs());
-        let StepsTogether { input, tokens, features, output: device_output, .. } = &mut self.together;
+        let StepsBuffers { input, tokens, features, output: device_output, .. } = &mut self.together;
         let mut size = 0;
         match x {
             Input::Values(x) => {

@@ -6,7 +6,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     stepper::{OP, Stepper, StreamSizes},
 };
-use s4_backend::{Activation, Backend, CallOptions, Code, Error, Pooling, Result, host_memory};
+use s4_backend::{Backend, CallOptions, Code, Error, Result, host_memory};
 
 impl<B: Backend> Stepper<B> {
     /// Refuses a push of wrong input, or with another model than the stream was made of.
@@ -79,16 +79,4 @@ impl<B: Backend> Stepper<B> {
 
 fn not_finite(expected: &str, got: impl std::fmt::Display) -> Error {
     Error::new(Code::NonFinite, OP, expected, got)
-}
-
-/// Whether a number that is not finite may be lost on its way from a state to the output: these activations map an infinity
-/// to a finite number, and these pools leave out what is not the first, not the largest, or −∞.
-pub(crate) fn may_hide_nonfinite_states(
-    activation: Activation,
-    last: Activation,
-    pooling: Option<Pooling>,
-) -> bool {
-    let shows = |f| matches!(f, Activation::Identity | Activation::Gelu | Activation::Silu);
-    let passes = matches!(pooling, None | Some(Pooling::Last | Pooling::Mean | Pooling::Sum));
-    !(shows(activation) && shows(last) && passes)
 }

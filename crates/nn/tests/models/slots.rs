@@ -117,7 +117,10 @@ fn a_fleet_gives_what_its_streams_give_alone() {
             for tick in 0..12 {
                 let pushes: Vec<SlotPush> = match tick % 4 {
                     // A few of each group; most of the first group and few of the second, with one long push.
-                    2 => (0..count).filter(|slot| (slot + tick) % 5 == 0).map(|slot| of(slot, 7 + slot % 3)).collect(),
+                    2 => (0..count)
+                        .filter(|slot| (slot + tick) % 5 == 0)
+                        .map(|slot| of(slot, 7 + slot % 3))
+                        .collect(),
                     3 => (0..count)
                         .filter(|slot| *slot < 50 || slot % 9 == 0)
                         .map(|slot| of(slot, if slot == 3 { 61 } else { 1 + (slot + tick) % 20 }))
