@@ -55,6 +55,14 @@ impl<B: Memory> ViewChecks<'_, B> {
             None => Ok(()),
         }
     }
+    /// Refuses fewer than `count` integers.
+    pub fn room(&self, what: &str, ints: &B::Ints, count: usize) -> Result<()> {
+        let len = self.backend.ints_len(ints);
+        match len < count {
+            true => Err(Error::shape(self.op, format!("{count} {what}"), len)),
+            false => Ok(()),
+        }
+    }
     /// Refuses lengths of sequences that are not one for each of `batch`, each from 1 to `len`.
     pub fn lengths(&self, lengths: Option<&B::Ints>, batch: usize, len: usize) -> Result<()> {
         lengths.map_or(Ok(()), |l| self.integers("lengths", l, batch, 1..=len as i64))

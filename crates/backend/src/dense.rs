@@ -51,4 +51,6 @@ pub trait DenseOps: Memory {
         args: LossForwardBackward<'_, Self>,
         ws: &mut Self::Workspace,
     ) -> Result<()>;
+
+    fn sample_tokens(&self, args: SampleTokens<'_, Self>) -> Result<()>;
 }

@@ -37,6 +37,7 @@ mod norm;
 mod optim;
 mod pooling;
 pub mod random;
+mod sample;
 mod scalar;
 mod spec;
 mod ssm;
@@ -61,6 +62,7 @@ pub use norm::{
 };
 pub use optim::{AdamW, AdamWUpdate, Clip, EmaUpdate, OptimOps, check_scale, check_sum_squares};
 pub use pooling::*;
+pub use sample::{PROGRESS, RESULTS, SampleTokens, Sampling};
 pub use scalar::{Dtype, Scalar, all_finite};
 pub use spec::{Discretization, Mode, SsmSpec, Transform};
 pub use ssm::{SsmBackward, SsmCall, SsmForward, SsmOps, check_intervals_layer};

@@ -41,6 +41,12 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
     /// Bytes of its device that this backend holds, in use or for reuse; zero on the CPU.
     fn device_memory(&self) -> u64;
 
+    /// Whether operations go on while the host does something else: work that may turn out to be too much can then be enqueued
+    /// ahead of results that are not known yet.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
     /// Elements of a buffer.
     fn len(&self, buf: &Self::Buf) -> usize;
     /// View of part of a buffer. Panics on a range outside it (a bug of the caller).

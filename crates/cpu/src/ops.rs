@@ -3,7 +3,7 @@
 
 use crate::{
     Cpu, SsmPlan, Workspace,
-    dense::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, optim, pooling},
+    dense::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, optim, pooling, sample},
     ssm::step::{self, StepPlan},
 };
 use s4_backend::*;
@@ -195,6 +195,10 @@ macro_rules! operations {
                 ws: &mut Workspace<$T>,
             ) -> Result<()> {
                 loss::forward_backward(self, args, ws)
+            }
+
+            fn sample_tokens(&self, args: SampleTokens<'_, Self>) -> Result<()> {
+                sample::sample(self, args)
             }
         }
     };

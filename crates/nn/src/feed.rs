@@ -64,6 +64,11 @@ impl<T: s4_backend::Scalar> Feed<T> {
         Ok(Feed { values, vocabulary: classes })
     }
 
+    /// Input values of each token, (tokens, input); none where the model takes tokens.
+    pub(crate) fn values(&self) -> Option<&[T]> {
+        self.values.as_deref()
+    }
+
     /// Refuses sequences without tokens, and tokens that the model does not know.
     pub(crate) fn check(&self, op: &'static str, what: &str, tokens: &[i32]) -> Result<()> {
         if tokens.is_empty() {

@@ -3,12 +3,12 @@
 
 use crate::{
     feed::Feed,
+    generated_steps::GeneratedSteps,
     model::Model,
     prefill::Prefill,
-    sampling::{Sampler, Sampling},
-    stepper::{StepOptions, Stepper, StreamSizes},
+    stepper::{Stepper, StreamSizes},
 };
-use s4_backend::{Backend, Code, Error, Result, host_memory, random};
+use s4_backend::{Backend, Code, Error, RESULTS, Result, Sampling, host_memory};
 
 /// Options of a generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +38,6 @@ pub struct Generated {
 struct Sequence {
     /// Its number, as the caller counts.
     number: usize,
-    /// The last token, the next input.
-    last: i32,
     /// The last tokens that were generated, as many as the longest stop sequence has.
     recent: Vec<i32>,
     ended: bool,
@@ -54,17 +52,12 @@ pub struct Generation<B: Backend> {
     prefill: Prefill<B::Scalar>,
     /// The sequences in the order of the stream, that of their prompts' lengths.
     sequences: Vec<Sequence>,
-    /// Logits of the next token, (sequences, vocabulary), once the prompts have been taken.
+    /// Logits after the prompts, (sequences, vocabulary).
     logits: Vec<B::Scalar>,
-    /// Whether `logits` are those before the last tokens, which the stream has not been given.
-    is_behind: bool,
-    /// Whether each token was there before, (sequences, vocabulary). Kept for a repetition penalty.
-    seen: Vec<bool>,
+    /// The steps on the device, which may be ahead of what has been read. Those after the end of all sequences are not read.
+    steps: GeneratedSteps<B>,
     /// Tokens of each sequence so far.
     count: u64,
-    sampler: Sampler,
-    next_tokens: Vec<i32>,
-    values: Vec<B::Scalar>,
 }
 
 const OP: &str = "SequenceModel.generate";
@@ -95,20 +88,21 @@ impl<B: Backend> Generation<B> {
         }
         let logits = host_memory::zeros(op, "the logits", batch * feed.vocabulary)?;
         let has_penalty = options.sampling.repetition_penalty != 1.0;
-        let mut seen = host_memory::zeros(op, "the tokens seen", if has_penalty { logits.len() } else { 0 })?;
+        let mut seen: Vec<i32> =
+            host_memory::zeros(op, "the tokens seen", if has_penalty { logits.len() } else { 0 })?;
         let mut prompts = prompts.into_iter().map(Some).collect::<Vec<_>>();
         let sorted: Vec<Vec<i32>> = order.iter().filter_map(|&i| prompts[i].take()).collect();
         if has_penalty {
             for (seen, prompt) in seen.chunks_exact_mut(feed.vocabulary).zip(&sorted) {
-                prompt.iter().for_each(|&token| seen[token as usize] = true);
+                prompt.iter().for_each(|&token| seen[token as usize] = 1);
             }
         }
         let prefill = Prefill::new(sorted);
         let longest_stop = options.stop.iter().map(Vec::len).max().unwrap_or(0);
-        let sequences = order.into_iter().zip(prefill.last_tokens());
-        let sequences = sequences.map(|(number, last)| Sequence {
+        let sampling = (options.sampling, options.seed);
+        let steps = GeneratedSteps::new(op, &mut stream, &feed, &order, &seen, sampling)?;
+        let sequences = order.into_iter().map(|number| Sequence {
             number,
-            last,
             recent: Vec::with_capacity(longest_stop + 1),
             ended: false,
         });
@@ -119,17 +113,13 @@ impl<B: Backend> Generation<B> {
             options,
             prefill,
             logits,
-            is_behind: false,
-            seen,
+            steps,
             count: 0,
-            sampler: Sampler::default(),
-            next_tokens: vec![0; batch],
-            values: Vec::new(),
         })
     }
 
-    /// Goes on until every sequence has ended or `go_on` says no; it is asked after every token, and after every chunk of the
-    /// prompts. The tokens since the last call.
+    /// Goes on until every sequence has ended or `go_on` says no; it is asked after the tokens that are read
+    /// together, and after every chunk of the prompts. The tokens since the last call.
     pub fn advance(&mut self, model: &mut Model<B>, mut go_on: impl FnMut() -> bool) -> Result<Generated> {
         let mut out = Generated::default();
         if StreamSizes::of(model) != self.stream.sizes {
@@ -141,14 +131,17 @@ impl<B: Backend> Generation<B> {
                 return Ok(out);
             }
         }
-        while !self.is_over() {
-            if self.is_behind {
-                self.push_last_tokens(model)?;
+        if self.steps.is_new() {
+            self.stream.upload_output(&self.logits)?;
+        }
+        let mut goes_on = true;
+        while !self.is_over() && (goes_on || self.steps.is_under_way()) {
+            // What is under way is read before this returns, so that parameters may change meanwhile.
+            if goes_on {
+                self.steps.enqueue(&mut self.stream, model, self.options.max_tokens)?;
             }
-            self.choose(&mut out)?;
-            if !go_on() {
-                break;
-            }
+            self.read(&mut out)?;
+            goes_on = goes_on && go_on();
         }
         out.done = self.is_over();
         Ok(out)
@@ -158,45 +151,31 @@ impl<B: Backend> Generation<B> {
         self.count >= self.options.max_tokens || self.sequences.iter().all(|s| s.ended)
     }
 
-    /// The logits after the last tokens.
-    fn push_last_tokens(&mut self, model: &mut Model<B>) -> Result<()> {
-        for (token, sequence) in self.next_tokens.iter_mut().zip(&self.sequences) {
-            *token = sequence.last;
-        }
-        let x = self.feed.input(OP, &self.next_tokens, &mut self.values)?;
-        let logits = Some(&mut self.logits[..]);
-        self.stream.push_time_step(model, x, (0, 1), &StepOptions::default(), logits)?;
-        self.is_behind = false;
-        Ok(())
-    }
-
-    /// Chooses the next token of every sequence that goes on.
-    fn choose(&mut self, out: &mut Generated) -> Result<()> {
-        if !self.stream.be.all_finite(&self.logits) {
-            return Err(Error::new(Code::NonFinite, OP, "finite outputs", "NaN or infinity"));
-        }
-        let (from, vocabulary) = (out.tokens.len(), self.feed.vocabulary);
-        let count = self.sequences.len();
-        out.tokens.resize(from + count, -1);
-        out.log_probabilities.resize(from + count, f64::NAN);
-        for (i, sequence) in self.sequences.iter_mut().enumerate().filter(|(_, s)| !s.ended) {
-            let place = i * vocabulary..(i + 1) * vocabulary;
-            let (options, number) = (&self.options, sequence.number);
-            let uniform = random::sampling_uniform(options.seed, number as u32, self.count);
-            let seen: &mut [bool] = match self.seen.is_empty() {
-                true => &mut [],
-                false => &mut self.seen[place.clone()],
-            };
-            let choice = self.sampler.choose(&self.logits[place], &options.sampling, seen, uniform);
-            if let Some(seen) = seen.get_mut(choice.token) {
-                *seen = true;
+    /// Takes the tokens of the steps that were enqueued first.
+    fn read(&mut self, out: &mut Generated) -> Result<()> {
+        let be = self.stream.be.clone();
+        let Generation { steps, sequences, options, count, .. } = self;
+        let rows = sequences.len();
+        for results in steps.read(&be)?.chunks_exact(rows * RESULTS) {
+            if sequences.iter().all(|s| s.ended) {
+                break;
             }
-            sequence.take(choice.token as i32, &options.stop);
-            out.tokens[from + number] = choice.token as i32;
-            out.log_probabilities[from + number] = choice.log_probability;
+            let from = out.tokens.len();
+            out.tokens.resize(from + rows, -1);
+            out.log_probabilities.resize(from + rows, f64::NAN);
+            for (sequence, result) in sequences.iter_mut().zip(results.chunks_exact(RESULTS)) {
+                let Some((token, log_probability)) = GeneratedSteps::<B>::choice(result) else {
+                    return Err(Error::new(Code::NonFinite, OP, "finite outputs", "NaN or infinity"));
+                };
+                if sequence.ended {
+                    continue;
+                }
+                sequence.take(token, &options.stop);
+                out.tokens[from + sequence.number] = token;
+                out.log_probabilities[from + sequence.number] = log_probability;
+            }
+            *count += 1;
         }
-        self.count += 1;
-        self.is_behind = true;
         Ok(())
     }
 }
@@ -204,7 +183,6 @@ impl<B: Backend> Generation<B> {
 impl Sequence {
     /// One more token, which may end it.
     fn take(&mut self, token: i32, stop: &[Vec<i32>]) {
-        self.last = token;
         let longest = stop.iter().map(Vec::len).max().unwrap_or(0);
         if longest == 0 {
             return;
@@ -242,4 +220,68 @@ fn continue_stream<B: Backend>(
     }
     stream.position = from.position;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ModelConfig;
+    use s4_cpu::Cpu;
+
+    /// The tokens of generations whose steps run one by one, and ahead of the host.
+    #[test]
+    fn steps_ahead_of_the_host_give_the_same_tokens() {
+        let embedding = r#"{"encoder": "embedding", "vocabulary": 9, "output": 9, "features": 8, "layers": 2, "state": 8}"#;
+        let linear =
+            r#"{"input": 2, "output": 9, "features": 8, "layers": 2, "state": 8, "loss": "crossEntropy"}"#;
+        for (json, values) in
+            [(embedding, None), (linear, Some((0..18).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>()))]
+        {
+            let mut model =
+                Model::new(Cpu::<f32>::new(1).unwrap(), ModelConfig::from_json(json).unwrap()).unwrap();
+            let sampling =
+                Sampling { temperature: 0.8, top_p: 0.95, repetition_penalty: 1.3, ..Default::default() };
+            let mut run = |max_tokens, stop: &[Vec<i32>], ahead: bool, pieces: bool| {
+                let feed = Feed::new("test", &model, values.clone()).unwrap();
+                let options = GenerateOptions { max_tokens, sampling, seed: 7, stop: stop.to_vec() };
+                let prompts = vec![vec![1, 2, 3], vec![4], vec![5, 6]];
+                let mut generation = Generation::new(&model, feed, prompts, options, None, 1.0).unwrap();
+                let be = model.be.clone();
+                if ahead {
+                    generation.steps.run_ahead(&be).unwrap();
+                }
+                let mut all = Generated::default();
+                while !all.done {
+                    let some = generation.advance(&mut model, || !pieces).unwrap();
+                    all.tokens.extend(some.tokens);
+                    all.log_probabilities.extend(some.log_probabilities);
+                    all.done = some.done;
+                }
+                all
+            };
+            for max_tokens in [1, 2, 3, 7, 40] {
+                let plain = run(max_tokens, &[], false, false);
+                assert_eq!(plain.tokens.len() as u64, 3 * max_tokens);
+                assert!(plain.tokens.iter().all(|token| (0..9).contains(token)));
+                for pieces in [false, true] {
+                    assert_eq!(run(max_tokens, &[], true, pieces), plain, "{max_tokens} {pieces}");
+                }
+            }
+            // Each sequence ends where its own two tokens come; what was computed beyond is not given.
+            let free = run(40, &[], false, false);
+            let stop: Vec<Vec<i32>> =
+                (0..3).map(|i| [5, 6].map(|step| free.tokens[3 * step + i]).to_vec()).collect();
+            let plain = run(40, &stop, false, false);
+            assert!(plain.tokens.len() <= 3 * 7 && plain.tokens[..3] == free.tokens[..3]);
+            assert!(
+                plain
+                    .log_probabilities
+                    .iter()
+                    .zip(&plain.tokens)
+                    .all(|(p, token)| p.is_nan() == (*token < 0))
+            );
+            let ahead = run(40, &stop, true, false);
+            assert_eq!((ahead.tokens, ahead.done), (plain.tokens, true));
+        }
+    }
 }

@@ -65,6 +65,18 @@ impl<B: Backend> GrowableInts<B> {
         be.upload_ints(&mut self.buf, x)?;
         Ok(&self.buf)
     }
+    /// Makes room for `len` integers. Where it has to grow, the contents are undefined afterwards.
+    pub fn ensure(&mut self, be: &B, len: usize) -> Result<&mut B::Ints> {
+        if len > self.capacity {
+            self.buf = be.alloc_ints(len)?;
+            self.capacity = len;
+        }
+        Ok(&mut self.buf)
+    }
+    /// The buffer, to be written on the device.
+    pub fn get_mut(&mut self) -> &mut B::Ints {
+        &mut self.buf
+    }
     /// The buffer, which begins with what was uploaded last; elements after that are undefined.
     pub fn get(&self) -> &B::Ints {
         &self.buf

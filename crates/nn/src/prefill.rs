@@ -38,10 +38,6 @@ impl<T: s4_backend::Scalar> Prefill<T> {
     pub fn is_done(&self) -> bool {
         self.prompts.first().is_none_or(|longest| self.done == longest.len())
     }
-    /// The last token of each prompt.
-    pub fn last_tokens(&self) -> impl Iterator<Item = i32> {
-        self.prompts.iter().map(|prompt| prompt.last().copied().unwrap_or(0))
-    }
 
     /// Takes one chunk. Writes the outputs of the prompts that end in it to their places in `outputs` (prompts, outputs).
     pub fn advance<B: Backend<Scalar = T>>(
@@ -93,6 +89,14 @@ impl<B: Backend> Stepper<B> {
     /// The outputs of the last time step, (batch, outputs), of a push by recurrence.
     pub(crate) fn download_output(&self, output: &mut [B::Scalar]) -> Result<()> {
         self.be.download(output, self.output.get(&self.be, output.len()))
+    }
+
+    /// Sets the outputs of the last time step, (batch, outputs), for work on the device that goes on from there.
+    pub(crate) fn upload_output(&mut self, output: &[B::Scalar]) -> Result<()> {
+        let (be, n) = (self.be.clone(), self.batch * self.sizes.features);
+        self.features.iter_mut().try_for_each(|x| x.ensure(&be, n))?;
+        self.output.ensure(&be, output.len())?;
+        be.upload(self.output.get_mut(&be, output.len()), output)
     }
 
     /// Takes the first `rows` sequences through a push of `len` time steps, or each through as many as `lengths` says, and

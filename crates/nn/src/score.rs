@@ -1,6 +1,6 @@
 //! How probable a model finds sequences of tokens: the log-softmax of its outputs, at the tokens that follow.
 
-use crate::{feed::Feed, model::Model, sampling::log_sum_exp, stepper::Stepper};
+use crate::{feed::Feed, model::Model, stepper::Stepper};
 use s4_backend::{Backend, Code, Error, Result, Scalar, host_memory};
 
 /// Logits that are on the host at a time.
@@ -39,4 +39,10 @@ impl<B: Backend> Model<B> {
         }
         Ok(scores)
     }
+}
+
+/// log Σ eˣ.
+fn log_sum_exp<T: Scalar>(x: &[T]) -> f64 {
+    let most = x.iter().fold(f64::NEG_INFINITY, |most, &x| most.max(Scalar::to_f64(x)));
+    most + x.iter().map(|&x| (Scalar::to_f64(x) - most).exp()).sum::<f64>().ln()
 }

@@ -11,3 +11,5 @@ pub(crate) mod loss;
 pub(crate) mod mix;
 pub(crate) mod optim;
 pub(crate) mod pooling;
+pub(crate) mod sample;
+mod sampling;

@@ -15,3 +15,4 @@ mod mix_sm90;
 mod ops;
 mod optim;
 mod pooling;
+mod sample;

@@ -1,12 +1,12 @@
 //! The backend contract's operations around the SSM: arguments are checked here, work is done in the files of the same
 //! names.
 
-use super::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, pooling};
+use super::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, pooling, sample};
 use crate::{device::Cuda, memory::Workspace};
 use s4_backend::{
     BatchNormBackward, BatchNormForward, BatchNormRecompute, DenseOps, DropPath, EmbeddingBackward,
     EmbeddingForward, LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
-    LossForwardBackward, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result,
+    LossForwardBackward, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result, SampleTokens,
     ZeroBeyondLengths,
 };
 
@@ -98,5 +98,10 @@ impl DenseOps for Cuda {
     fn loss_forward_backward(&self, args: LossForwardBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
         args.check(self)?;
         loss::forward_backward(self, &args)
+    }
+
+    fn sample_tokens(&self, args: SampleTokens<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        sample::sample(self, &args)
     }
 }

@@ -25,6 +25,7 @@ mod norm;
 mod optim;
 mod pooling;
 mod report;
+mod sample;
 mod ssm;
 mod step;
 mod suite;
@@ -50,11 +51,12 @@ pub enum Family {
     Embedding,
     Loss,
     Optim,
+    Sample,
 }
 
 impl Family {
     /// Every family of the contract.
-    pub const ALL: [Family; 13] = [
+    pub const ALL: [Family; 14] = [
         Family::Memory,
         Family::Kernel,
         Family::Conv,
@@ -68,6 +70,7 @@ impl Family {
         Family::Embedding,
         Family::Loss,
         Family::Optim,
+        Family::Sample,
     ];
 
     /// The family of an operation, by the prefix of its name; operations without a known prefix belong to
@@ -86,6 +89,7 @@ impl Family {
             Some("pool") => Family::Pooling,
             Some("embedding") => Family::Embedding,
             Some("loss") => Family::Loss,
+            Some("sample") => Family::Sample,
             Some("sum" | "scale" | "adamw" | "ema") => Family::Optim,
             _ => Family::Memory,
         }
@@ -122,6 +126,7 @@ pub fn run_families<B: Backend>(backend: &B, families: &[Family], extent: Extent
             Family::Embedding => suite.embedding(),
             Family::Loss => suite.loss(),
             Family::Optim => suite.optim(),
+            Family::Sample => suite.sample(),
         }
     }
     suite.report

@@ -55,6 +55,9 @@ impl<B: Backend> Memory for Perturbed<B> {
     fn workspace(&self) -> B::Workspace {
         self.inner.workspace()
     }
+    fn runs_ahead(&self) -> bool {
+        self.inner.runs_ahead()
+    }
     fn allocations(&self) -> u64 {
         self.inner.allocations()
     }

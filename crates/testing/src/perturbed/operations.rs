@@ -289,6 +289,10 @@ operations! {
         row_weights: view_option, class_weights: view_option, loss: value, top_k: value, rows: value,
         outputs: value, denominator: value,
     }
+    sample_tokens(SampleTokens) {
+        tokens: value, progress: value, seen: value, results: set, logits: view, sampling: value, seed: value,
+        rows: value, vocabulary: value, window: value,
+    }
     adamw(AdamWUpdate) { value: set, m: set, v: set, grad: view, guard: view, hyper: value, clip: value }
     ema(EmaUpdate) { average: set, value: view, guard: view, decay: value }
 }
@@ -418,6 +422,9 @@ impl<B: Backend> DenseOps for Perturbed<B> {
         ws: &mut B::Workspace,
     ) -> Result<()> {
         loss_forward_backward(self, args, |be, args| be.loss_forward_backward(args, ws))
+    }
+    fn sample_tokens(&self, args: SampleTokens<'_, Self>) -> Result<()> {
+        sample_tokens(self, args, |be, args| be.sample_tokens(args))
     }
 }
 

@@ -1,48 +1,18 @@
-//! The choice of the next token from a model's logits: repetition penalty, temperature, top-k, top-p and min-p in this order, as
-//! in Hugging Face's `transformers`, then a draw from what is left.
+//! The choice of the next token from logits, plainly; `sample.rs` is the operation.
 
-use s4_backend::Scalar;
-
-/// How the next token is chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// Divides the logits; 0 takes the most probable token.
-    pub temperature: f64,
-    /// Keeps this many of the most probable tokens, and those as probable as the last of them; 0 keeps all.
-    pub top_k: usize,
-    /// Keeps the fewest of the most probable tokens whose probabilities sum to at least this; 1 keeps all.
-    pub top_p: f64,
-    /// Keeps tokens of at least this part of the largest probability; 0 keeps all.
-    pub min_p: f64,
-    /// Divides the logits above 0 of tokens that were there before, and multiplies those below 0 (Keskar et al.,
-    /// arXiv 1909.05858); 1 changes nothing.
-    pub repetition_penalty: f64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 }
-    }
-}
+use s4_backend::{Sampling, Scalar};
 
 /// A token that was chosen, with the logarithm of the probability that the model itself gives it: the log-softmax of the
 /// logits, before penalty, temperature and filters.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct Choice {
-    pub token: usize,
-    pub log_probability: f64,
-}
-
-/// log Σ eˣ.
-pub(crate) fn log_sum_exp<T: Scalar>(x: &[T]) -> f64 {
-    let most = x.iter().fold(f64::NEG_INFINITY, |most, &x| most.max(Scalar::to_f64(x)));
-    most + x.iter().map(|&x| (Scalar::to_f64(x) - most).exp()).sum::<f64>().ln()
+pub(crate) struct Choice {
+    pub(crate) token: usize,
+    pub(crate) log_probability: f64,
 }
 
 /// Chooses tokens, in buffers that are used again.
 #[derive(Debug, Default)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     /// Logits after the penalty.
     scores: Vec<f64>,
     /// Probabilities over the largest of them; 0 for a token that was left out.
@@ -52,13 +22,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The next token. `seen` says of each token whether it was there before; it is read where there is a penalty. `uniform`:
+    /// The next token. `seen` is not 0 where a token was there before; it is read where there is a penalty. `uniform`:
     /// a random number in [0, 1).
-    pub fn choose<T: Scalar>(
+    pub(crate) fn choose<T: Scalar>(
         &mut self,
         logits: &[T],
         options: &Sampling,
-        seen: &[bool],
+        seen: &[i32],
         uniform: f64,
     ) -> Choice {
         self.scores.clear();
@@ -67,7 +37,7 @@ impl Sampler {
         let most = self.scores[best];
         let log_sum = most + self.weigh(most, 1.0).ln();
         if options.repetition_penalty != 1.0 {
-            for (score, _) in self.scores.iter_mut().zip(seen).filter(|(_, seen)| **seen) {
+            for (score, _) in self.scores.iter_mut().zip(seen).filter(|(_, seen)| **seen != 0) {
                 match *score > 0.0 {
                     true => *score /= options.repetition_penalty,
                     false => *score *= options.repetition_penalty,
@@ -178,7 +148,7 @@ mod tests {
     use super::*;
 
     /// Probabilities with which each token is chosen, found from the uniform numbers at which the choice changes.
-    fn chances(logits: &[f64], options: &Sampling, seen: &[bool]) -> Vec<f64> {
+    fn chances(logits: &[f64], options: &Sampling, seen: &[i32]) -> Vec<f64> {
         let (mut sampler, n) = (Sampler::default(), 200_000);
         let mut counts = vec![0.0; logits.len()];
         for i in 0..n {
@@ -188,7 +158,7 @@ mod tests {
         counts
     }
     fn assert_chances(logits: &[f64], options: &Sampling, expected: &[f64]) {
-        assert_seen(logits, options, &vec![false; logits.len()], expected);
+        assert_seen(logits, options, &vec![0; logits.len()], expected);
     }
     fn assert_seen(logits: &[f64], options: &Sampling, seen: &[bool], expected: &[f64]) {
         let found = chances(logits, options, seen);
@@ -277,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_penalty_divides_what_is_above_zero_and_multiplies_what_is_below() {
-        let seen = [true, false, true, false];
+        let seen = [1, 0, 1, 0];
         // [2, 1, −1, 0] becomes [1, 1, −2, 0] by a penalty of 2.
         let options = Sampling { repetition_penalty: 2.0, ..sampling() };
         let expected = [0.41362198, 0.41362198, 0.02059303, 0.15216302];
@@ -297,7 +267,7 @@ mod tests {
         assert_chances(&logits(&[0.41, 0.3, 0.29]), &only, &[0.41 / 0.71, 0.3 / 0.71, 0.0]);
         // The penalty before the temperature: [2, 0] with the first seen and 4, at 0.5: [0.5, 0]/0.5 = [1, 0].
         let penal = Sampling { repetition_penalty: 4.0, temperature: 0.5, ..sampling() };
-        assert_seen(&[2.0, 0.0], &penal, &[true, false], &[0.73105858, 0.26894142]);
+        assert_seen(&[2.0, 0.0], &penal, &[1, 0], &[0.73105858, 0.26894142]);
     }
 
     #[test]
