@@ -49,24 +49,17 @@ pub fn compile_all(
     // The longest first, so that no thread is left alone with one of them: machine code, then large sources.
     jobs.sort_by_key(|job| (job.arch.starts_with("compute_"), Reverse(job.source.len())));
     let folders: Vec<&Path> = own.into_iter().chain(include).collect();
-    let next = AtomicUsize::new(0);
-    let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2usize);
-    let errors = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(jobs.len()) {
-            scope.spawn(|| {
-                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(e) = make(&nvrtc, job, &folders) {
-                        errors.lock().unwrap().push(e);
-                    }
-                }
-            });
-        }
-    });
-    let errors = errors.into_inner().unwrap();
-    if !errors.is_empty() {
-        return Err(errors.join("\n"));
-    }
+    let checked = env::var("S4_CUDA_CHECK").unwrap_or_default();
+    let sources: BTreeMap<&Path, &str> = jobs.iter().map(|job| (&*job.file, &*job.source)).collect();
+    for_all(&checked.split_whitespace().collect::<Vec<_>>(), |arch| {
+        let found = |file: &Path, source| {
+            nvrtc
+                .check(file, source, arch, &folders)
+                .map_err(|e| format!("{} for {arch}:\n{e}", file.display()))
+        };
+        sources.iter().try_for_each(|(file, source)| found(file, source))
+    })?;
+    for_all(&jobs, |job| make(&nvrtc, job, &folders))?;
 
     jobs.sort();
     let mut text = String::new();
@@ -81,6 +74,26 @@ pub fn compile_all(
         );
     }
     Ok(text)
+}
+
+/// Calls `work` with each item, on as many threads as cargo allows; all errors in one text.
+fn for_all<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), String> + Sync) -> Result<(), String> {
+    let next = AtomicUsize::new(0);
+    let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2usize);
+    let errors = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(items.len()) {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(e) = work(item) {
+                        errors.lock().unwrap().push(e);
+                    }
+                }
+            });
+        }
+    });
+    let errors = errors.into_inner().unwrap();
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("\n")) }
 }
 
 /// Every `.cu` below `kernels` for every wanted architecture, with the path of its image in the cache.
