@@ -13,10 +13,11 @@ import { createHash } from 'node:crypto'
 export const fewImages = '90a compute_75 compute_80'
 /**
  * What `npm test` reads and checks without making an image: with `fewImages`, one for each generation between which the kernels' source
- * distinguishes (__CUDA_ARCH__ from 750, 800, 900 with and without Hopper's own instructions). Where there is no GPU to run anything, the
- * one image is Hopper's, whose machine code takes every stage of the compiler.
+ * distinguishes (__CUDA_ARCH__ from 750, 800, 900 with and without Hopper's own instructions). Where there is no GPU to run anything, it
+ * makes `fewestImages`: machine code, which takes every stage of the compiler, and PTX.
  */
-export const checkedImages = { withGpu: 'compute_100', withoutGpu: 'compute_75 compute_80 compute_100' }
+export const checkedImages = { withGpu: 'compute_100', withoutGpu: 'compute_80 compute_100' }
+export const fewestImages = '90a compute_75'
 /** The kernel images of a release: machine code for every generation of chips, and PTX for later ones. */
 export const allImages = '75 80 86 89 90a 100 120 compute_75 compute_80'
 process.env.S4_CUDA_ARCHS ??= fewImages

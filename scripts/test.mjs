@@ -10,6 +10,7 @@ import {
   buildJavaScript,
   checkedImages,
   fetchNvrtc,
+  fewestImages,
   fewImages,
   installPackages,
   root,
@@ -156,7 +157,7 @@ const pip = spawnSync('python3', ['-m', 'pip', '--version']).status === 0
 if (process.env.S4_CUDA_ARCHS === fewImages)
   if (release) process.env.S4_CUDA_ARCHS = allImages
   else {
-    if (!mayHaveGpu) process.env.S4_CUDA_ARCHS = '90a'
+    if (!mayHaveGpu) process.env.S4_CUDA_ARCHS = fewestImages
     process.env.S4_CUDA_CHECK ??= mayHaveGpu ? checkedImages.withGpu : checkedImages.withoutGpu
   }
 if (nvrtc) process.env.S4_CUDA_REQUIRE = '1'
