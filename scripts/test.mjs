@@ -50,7 +50,7 @@ function kernels() {
   const missing = process.env.S4_CUDA_ARCHS.split(' ')
     .map((arch) => (arch.startsWith('compute_') ? arch : `sm_${arch}`))
     .filter((arch) => !stdout.trim().split(' ').includes(arch))
-  const checked = process.env.S4_CUDA_CHECK ? `; checked without an image: ${process.env.S4_CUDA_CHECK}` : ''
+  const checked = process.env.S4_CUDA_SYNTAX ? `; checked without an image: ${process.env.S4_CUDA_SYNTAX}` : ''
   console.log(missing.length === 0 ? stdout.trim() + checked : `missing: ${missing.join(' ')}`)
   return missing.length === 0
 }
@@ -158,7 +158,7 @@ if (process.env.S4_CUDA_ARCHS === fewImages)
   if (release) process.env.S4_CUDA_ARCHS = allImages
   else {
     if (!mayHaveGpu) process.env.S4_CUDA_ARCHS = fewestImages
-    process.env.S4_CUDA_CHECK ??= mayHaveGpu ? checkedImages.withGpu : checkedImages.withoutGpu
+    process.env.S4_CUDA_SYNTAX ??= mayHaveGpu ? checkedImages.withGpu : checkedImages.withoutGpu
   }
 if (nvrtc) process.env.S4_CUDA_REQUIRE = '1'
 const results = []

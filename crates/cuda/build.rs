@@ -2,7 +2,7 @@
 //!
 //! NVRTC is looked for in `S4_NVRTC` (the library or its folder), `CUDA_HOME`, and the project's `.cuda/`, which
 //! `scripts/nvrtc.mjs` fills. Where it is nowhere, the build succeeds without kernels and says so.
-//! `S4_CUDA_ARCHS="90a compute_80"` restricts the list while developing; `S4_CUDA_CHECK` names architectures for which the sources are
+//! `S4_CUDA_ARCHS="90a compute_80"` restricts the list while developing; `S4_CUDA_SYNTAX` names architectures for which the sources are
 //! read and checked alone, which takes seconds; `S4_CUDA_REQUIRE=1` turns a build without all kernels into an error (CI). Compiled images are kept in `.cuda/cache` under a hash of all that they
 //! are made of, so that debug and release builds, and builds after a kernel was changed, compile only what is new.
 
@@ -17,7 +17,7 @@ use std::{env, fs, path::PathBuf};
 
 fn main() {
     for variable in
-        ["S4_NVRTC", "CUDA_HOME", "S4_CUDA_ARCHS", "S4_CUDA_CHECK", "S4_CUDA_REQUIRE", "S4_CUDA_LINEINFO"]
+        ["S4_NVRTC", "CUDA_HOME", "S4_CUDA_ARCHS", "S4_CUDA_SYNTAX", "S4_CUDA_REQUIRE", "S4_CUDA_LINEINFO"]
     {
         println!("cargo:rerun-if-env-changed={variable}");
     }

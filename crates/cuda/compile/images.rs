@@ -50,7 +50,7 @@ pub fn compile_all(
     // The longest first, so that no thread is left alone with one of them: machine code, then large sources.
     jobs.sort_by_key(|job| (job.arch.starts_with("compute_"), Reverse(job.source.len())));
     let folders: Vec<&Path> = own.into_iter().chain(include).collect();
-    let checked = env::var("S4_CUDA_CHECK").unwrap_or_default();
+    let checked = env::var("S4_CUDA_SYNTAX").unwrap_or_default();
     for_all(&checked.split_whitespace().collect::<Vec<_>>(), |arch| {
         sources.values().try_for_each(|(file, source)| {
             let checked = nvrtc.check(file, source, arch, &folders);
