@@ -50,7 +50,9 @@ function kernels() {
   const missing = process.env.S4_CUDA_ARCHS.split(' ')
     .map((arch) => (arch.startsWith('compute_') ? arch : `sm_${arch}`))
     .filter((arch) => !stdout.trim().split(' ').includes(arch))
-  const checked = process.env.S4_CUDA_SYNTAX ? `; checked without an image: ${process.env.S4_CUDA_SYNTAX}` : ''
+  const checked = process.env.S4_CUDA_SYNTAX
+    ? `; checked without an image: ${process.env.S4_CUDA_SYNTAX}`
+    : ''
   console.log(missing.length === 0 ? stdout.trim() + checked : `missing: ${missing.join(' ')}`)
   return missing.length === 0
 }
