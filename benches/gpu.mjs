@@ -36,18 +36,23 @@ async function train(precision) {
     const count = shape.reduce((a, b) => a * b, 1)
     const data = options.encoder === 'embedding' ? labels(count, options.vocabulary) : random(count)
     const one = { input: { data, shape }, target: labels(batch, options.output) }
-    const times = []
-    let last = performance.now()
-    for await (const event of model.train(Array(12).fill(one), { lr: 1e-3, clip: 1 })) {
-      if (event.type !== 'step') continue
-      times.push(performance.now() - last)
-      last = performance.now()
-    }
-    const ms = median(times.slice(4)).toFixed(2)
+    const ms = (await trainingStep(model, one)).toFixed(2)
     const held = (model.counters().deviceMemory / 1e9).toFixed(2)
     console.log(`${name} 6 × ${options.features}, ${batch} × ${len}, ${precision}: ${ms} ms a training step, ${held} GB held, ${memory()} in use`)
     model.dispose()
   }
+}
+
+/** The median of the milliseconds that an update by one batch takes, after four that are not counted. */
+async function trainingStep(model, batch) {
+  const times = []
+  let last = performance.now()
+  for await (const event of model.train(Array(12).fill(batch), { lr: 1e-3, clip: 1 })) {
+    if (event.type !== 'step') continue
+    times.push(performance.now() - last)
+    last = performance.now()
+  }
+  return median(times.slice(4))
 }
 
 /** One sample a row through 8 × 512, from a host array to a host array. */
@@ -80,14 +85,7 @@ async function intervals(precision) {
     const predictions = []
     for (const one of [regular, uneven]) {
       const model = await SequenceModel.create({ ...layers, ...options })
-      const times = []
-      let last = performance.now()
-      for await (const event of model.train(Array(12).fill(one), { lr: 1e-3, clip: 1 })) {
-        if (event.type !== 'step') continue
-        times.push(performance.now() - last)
-        last = performance.now()
-      }
-      steps.push(median(times.slice(4)))
+      steps.push(await trainingStep(model, one))
       const forward = []
       for (let i = 0; i < 6; i++) {
         const start = performance.now()

@@ -4,7 +4,7 @@
 # dropout, if text has missed | text_published: the published dropout and 15 epochs | pathfinder | listops | image | ablation_legs,
 # ablation_random and ablation_diagonal: three initialisations | digits, then each speaker left out | pixels: sequential, then permuted
 # MNIST | series: the twenty ETT settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT
-# settings, small, on the CPU | density and density_peer: MNIST pixel by pixel, then the Transformer of benches/peers for as long |
+# settings, small, on the CPU | image_ranks: as image, on several GPUs (RANKS) | density and density_peer: MNIST pixel by pixel, then the Transformer of benches/peers for as long |
 # language and language_peer: words (WikiText-2 where its pack is, else IMDB's reviews) | generation: tokens a second, beside the Transformer.
 # What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
@@ -87,6 +87,21 @@ image() {
   # shellcheck disable=SC2086
   through image lra-image-short --evaluate-every 2 ${IMAGE:-}
 }
+# ranked NAME RECIPE ARGUMENTS...: a run, or the rest of it, on RANKS GPUs (2), each with its part of every batch. Ranks end behind an
+# epoch: PAUSE_AFTER, which a call's time does not choose for them.
+ranked() {
+  local name=$1 recipe=$2 rank own=(); shift 2
+  [ ! -f "runs/$name/result.json" ] || return 0
+  S4_NCCL_LIBRARY=${S4_NCCL_LIBRARY:-$("${PYTHON:-python3}" -c 'import os, nvidia.nccl as n; print(os.path.join(list(n.__path__)[0], "lib/libnccl.so.2"))')}
+  export S4_NCCL_LIBRARY WORLD_SIZE=${RANKS:-2} MASTER_ADDR=127.0.0.1 MASTER_PORT=29511
+  for ((rank = 0; rank < WORLD_SIZE; rank++)); do
+    RANK=$rank LOCAL_RANK=$rank timeout -k 5 $(($(left) + 10)) ./node scripts/recipe.mjs "$recipe" --data . --out "runs/$name" --resume \
+      --checkpoint-every 45 ${PAUSE_AFTER:+--pause-after "$PAUSE_AFTER"} "$@" $extra >>"logs/$name-$rank.log" 2>&1 &
+    own+=($!)
+  done
+  wait "${own[@]}" || echo "$name: a rank ended with $?"
+}
+image_ranks() { there cifar; ranked image lra-image-short --evaluate-every 4 ${IMAGE:-}; }
 ablation_of() {
   there cifar
   through "ablation-$1" scifar-ablation --evaluate-every 5 "${@:2}"

@@ -22,6 +22,9 @@ import { judgement, score } from './recipe-score.mjs'
  * with `resume`, the curve reaches over them too, and a run that stops before its end is left to them unjudged. Writes history.jsonl,
  * last.safetensors (with the optimiser, every `every` seconds and at the end) and, of a run that ends, final.safetensors,
  * best.safetensors where a validation set chooses, and result.json. Minutes count from `begun` (milliseconds of `performance.now()`).
+ *
+ * Of a `group` of ranks each takes its part of every batch and judges the same validation set, so that all go on alike; rank 0 alone
+ * writes. What a clock decides would differ by rank: such a run pauses behind epoch `pauseAfter`, for a later call with `resume`.
  */
 export async function runRecipe(recipe, dataset, options) {
   const {
@@ -35,10 +38,17 @@ export async function runRecipe(recipe, dataset, options) {
     every = 60,
     evaluateEvery = 1,
     updates = Infinity,
+    pauseAfter = Infinity,
+    group = { rank: 0, worldSize: 1 },
     signal,
     begun = performance.now(),
     log,
   } = options
+  const [ranks, writes] = [group.worldSize, group.rank === 0]
+  if (ranks > 1 && (minutes !== Infinity || updates !== Infinity))
+    throw new Error('ranks end behind an epoch: pauseAfter, not minutes and updates')
+  if (recipe.train.batchSize % ranks !== 0)
+    throw new Error(`batches of ${recipe.train.batchSize} have no equal parts for ${ranks} ranks`)
   mkdirSync(out, { recursive: true })
   const [last, history] = [join(out, 'last.safetensors'), join(out, 'history.jsonl')]
   const { batchSize, bucket = 0, pad = 1, testBatchSize = 64, evaluateLast = 1 } = recipe.train
@@ -58,10 +68,11 @@ export async function runRecipe(recipe, dataset, options) {
   const before = at.seconds
   const elapsed = () => (performance.now() - begun) / 1000
   const record = (entry) => {
+    if (!writes) return
     appendFileSync(history, `${JSON.stringify(entry)}\n`)
     log(entry)
   }
-  if (!going) writeFileSync(history, '')
+  if (!going && writes) writeFileSync(history, '')
   record({
     event: 'start',
     recipe: recipe.name,
@@ -69,15 +80,18 @@ export async function runRecipe(recipe, dataset, options) {
     device: model.device,
     data: dataset.summary,
     perEpoch,
+    ...(ranks > 1 ? { ranks } : {}),
     ...(going ? { resumedAt: at } : {}),
   })
 
-  const save = async () => model.save(last, { extra: JSON.stringify({ ...at, seconds: before + elapsed() }) })
+  const save = async () => {
+    if (writes) await model.save(last, { extra: JSON.stringify({ ...at, seconds: before + elapsed() }) })
+  }
   const chosen = join(out, 'best.safetensors')
   let best = going && existsSync(chosen) ? readFileSync(chosen) : undefined
   // Stopped early: `chosen` when validation gets no better, `time` when the clock, the updates or the signal end it.
   let [epochs, stopped] = [recipe.train.epochs, undefined]
-  let fresh = !going
+  let [fresh, paused] = [!going, false]
   const over = () => elapsed() > minutes * 60 || at.step >= updates || signal?.aborted
   while (stopped === undefined) {
     // Within an epoch the plan stays as it was, also when another process goes on with it.
@@ -93,17 +107,19 @@ export async function runRecipe(recipe, dataset, options) {
       })
     epochs = at.of
     if (at.epoch >= epochs) break
+    paused = at.epoch >= pauseAfter
+    if (paused) break
     const started = performance.now()
     let [loss, correct, count, saved] = [0, 0, 0, performance.now()]
     const source = trainingBatches(dataset, {
-      batchSize,
-      bucket,
+      batchSize: batchSize / ranks,
+      bucket: bucket * ranks,
       pad,
       seed,
       epoch: at.epoch,
       // The library leaves out what its checkpoint has seen; those of 0.1.0 do not say.
       skip: model.progress.samples > 0 ? 0 : at.batch,
-      count: perEpoch,
+      count: perEpoch * ranks,
     })
     const how = epochOptions(recipe, {
       warmup: Math.min(Math.round((recipe.train.warmupEpochs ?? 0) * perEpoch), epochs * perEpoch),
@@ -112,7 +128,12 @@ export async function runRecipe(recipe, dataset, options) {
       resume: !fresh,
     })
     // A checkpoint may stand behind an epoch's last update: then this only ends the epoch.
-    for await (const event of model.train(source, { ...how, epochs: model.progress.epochs + 1 })) {
+    const distributed = ranks > 1 ? { distributed: group } : {}
+    for await (const event of model.train(source, {
+      ...how,
+      ...distributed,
+      epochs: model.progress.epochs + 1,
+    })) {
       fresh = false
       if (event.type !== 'step') continue
       at.batch++
@@ -148,8 +169,10 @@ export async function runRecipe(recipe, dataset, options) {
         at.best = figure
         at.choices = 0
         best = await model.toBytes({ optimizer: false })
-        writeFileSync(`${chosen}.tmp`, best)
-        renameSync(`${chosen}.tmp`, chosen)
+        if (writes) {
+          writeFileSync(`${chosen}.tmp`, best)
+          renameSync(`${chosen}.tmp`, chosen)
+        }
       } else if (++at.choices >= (recipe.train.patience ?? Infinity)) stopped ??= 'chosen'
     } else if (due && dataset.validation === undefined && stopped === undefined)
       entry.test = await score(model, dataset, dataset.tests[0], scoring)
@@ -158,8 +181,12 @@ export async function runRecipe(recipe, dataset, options) {
     record({ ...entry, epochSeconds: round(whole), seconds: round(before + elapsed()) })
   }
   await save()
-  if (stopped === 'time' && (ahead > 0 || signal?.aborted)) {
+  if (paused || (stopped === 'time' && (ahead > 0 || signal?.aborted))) {
     record({ event: 'paused', epoch: at.epoch, batch: at.batch, seconds: round(before + elapsed()) })
+    model.dispose()
+    return undefined
+  }
+  if (!writes) {
     model.dispose()
     return undefined
   }
@@ -180,6 +207,7 @@ export async function runRecipe(recipe, dataset, options) {
     settings: options.settings,
     seed,
     device: model.device,
+    ...(ranks > 1 ? { ranks } : {}),
     precision: recipe.model.precision ?? 'highest',
     parameters,
     epochs: at.epoch,

@@ -1,11 +1,13 @@
 // Runs a recipe, an experiment of the paper as a JSON file in recipes/:
 //   node scripts/recipe.mjs NAME --data DIR --out DIR [--minutes M [--ahead M]] [--resume] [--device cuda] [--seed N] [--set data.horizon=48] …
 //   node scripts/recipe.mjs NAME --smoke [--out DIR]: a miniature of it on made data, in seconds
+//   torchrun --no-python --nproc-per-node=2 node scripts/recipe.mjs NAME … [--pause-after EPOCHS]: each batch is divided among the ranks
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { fileURLToPath } from 'node:url'
+import { joinGroup } from 's4-node'
 import { spokenDigits } from './recipe-audio.mjs'
 import { cifar10 } from './recipe-cifar.mjs'
 import { mnistDensity } from './recipe-density.mjs'
@@ -45,6 +47,7 @@ const { values, positionals } = parseArgs({
     'evaluate-every': { type: 'string', default: '1' },
     plan: { type: 'string' },
     updates: { type: 'string' },
+    'pause-after': { type: 'string' },
     limit: { type: 'string' },
     smoke: { type: 'boolean' },
   },
@@ -89,6 +92,7 @@ if (limit !== undefined)
 const stop = new AbortController()
 for (const event of ['SIGINT', 'SIGTERM']) process.once(event, () => stop.abort())
 
+const group = await joinGroup()
 const number = (text) => (text === undefined ? undefined : Number(text))
 await runRecipe(recipe, dataset, {
   out: values.out ?? join(scratch, 'out'),
@@ -102,11 +106,14 @@ await runRecipe(recipe, dataset, {
     return Array.from({ length: times }, () => epochs)
   }),
   resume: values.resume,
-  device: values.device ?? (values.smoke ? 'cpu' : 'auto'),
+  device: values.device ?? (group.worldSize > 1 ? group.device : values.smoke ? 'cpu' : 'auto'),
   seed: number(values.seed) ?? recipe.seed,
   every: number(values['checkpoint-every']),
   evaluateEvery: number(values['evaluate-every']),
   updates: number(values.updates),
+  pauseAfter: number(values['pause-after']),
+  group,
   settings: values.set,
   log: (entry) => console.log(JSON.stringify(entry)),
 })
+await group.close()

@@ -1,12 +1,15 @@
 // node --test scripts/recipes.test.mjs: every recipe runs from its data to its figures, and what was interrupted goes on bit for bit.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
 import { readSafetensors, SequenceModel } from 's4-node'
 import { pixelBatch } from './recipe-density.mjs'
 import { plannedEpochs } from './recipe-plan.mjs'
@@ -105,6 +108,51 @@ test('a curve over two calls: the first leaves the run unjudged, the second ends
   if (first.at(-1).batch > 0) assert.equal(second[1].of, first.at(-2).of)
   assert.equal(second.at(-1).event, 'end')
   assert.ok(existsSync(join(out, 'result.json')))
+})
+
+test('two ranks learn what one learns, in one call or two, and rank 0 alone writes', async () => {
+  const smoke = (out, ...more) => ['lra-image', '--smoke', '--set', 'model.dropout=0', '--out', out, ...more]
+  const alone = join(folder, 'one-rank')
+  assert.equal(run(...smoke(alone)).status, 0)
+  // On a CPU ranks are threads of one process.
+  const ranks = async (...args) => {
+    const server = createServer().listen(0)
+    await once(server, 'listening')
+    const place = { WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(server.address().port) }
+    server.close()
+    await once(server, 'close')
+    const ended = [0, 1].map(async (rank) => {
+      const env = { ...process.env, ...place, RANK: String(rank), LOCAL_RANK: String(rank) }
+      const worker = new Worker(script, { argv: args, env, stdout: true })
+      let text = ''
+      worker.stdout.on('data', (piece) => (text += piece))
+      const [code] = await once(worker, 'exit')
+      assert.equal(code, 0, text)
+      return text
+    })
+    assert.equal((await Promise.all(ended))[1], '', 'a rank other than 0 says nothing')
+  }
+  const two = join(folder, 'two-ranks')
+  await ranks(...smoke(two))
+  const parts = join(folder, 'two-ranks-in-parts')
+  await ranks(...smoke(parts, '--pause-after', '1'))
+  assert.equal(history(parts).at(-1).event, 'paused')
+  await ranks(...smoke(parts, '--resume'))
+  sameParameters(join(two, 'final.safetensors'), join(parts, 'final.safetensors'))
+  const [one, other] = [alone, two].map((out) => readSafetensors(join(out, 'final.safetensors')).tensors)
+  for (const [name, { data }] of Object.entries(one)) {
+    const apart = data.map((x, i) => Math.abs(x - other[name].data[i]))
+    assert.ok(
+      Math.max(...apart) < 1e-4 * Math.max(...data.map(Math.abs), 1e-3),
+      `${name}: ${Math.max(...apart)}`,
+    )
+  }
+  const epochs = [alone, two].map((out) => history(out).filter(({ event }) => event === 'epoch'))
+  for (const [i, { loss, step }] of epochs[0].entries()) {
+    assert.equal(epochs[1][i].step, step)
+    assert.ok(Math.abs(epochs[1][i].loss / loss - 1) < 1e-5)
+  }
+  assert.equal(JSON.parse(readFileSync(join(two, 'result.json'), 'utf8')).ranks, 2)
 })
 
 test('epochs are planned by the time that is left', () => {

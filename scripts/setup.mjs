@@ -12,11 +12,12 @@ import { createHash } from 'node:crypto'
  */
 export const fewImages = '90a compute_75 compute_80'
 /**
- * The kernel images that `npm test` builds: one for each generation between which the kernels' source distinguishes (__CUDA_ARCH__ from 750,
- * 800, 900 with and without Hopper's own instructions), machine code for Hopper and PTX, half as long to compile, for the others. What is
- * left of `allImages` compiles the same lines.
+ * What `npm test` reads and checks without making an image: with `fewImages`, one for each generation between which the kernels' source
+ * distinguishes (__CUDA_ARCH__ from 750, 800, 900 with and without Hopper's own instructions). Where there is no GPU to run anything, it
+ * makes `fewestImages`: machine code, which takes every stage of the compiler, and PTX.
  */
-export const testImages = 'compute_75 compute_80 90a compute_100'
+export const checkedImages = { withGpu: 'compute_100', withoutGpu: 'compute_80 compute_100' }
+export const fewestImages = '90a compute_75'
 /** The kernel images of a release: machine code for every generation of chips, and PTX for later ones. */
 export const allImages = '75 80 86 89 90a 100 120 compute_75 compute_80'
 process.env.S4_CUDA_ARCHS ??= fewImages
@@ -52,7 +53,6 @@ export function shareCompilation() {
   const { stdout } = spawnSync('rustc', ['-vV'], { encoding: 'utf8' })
   const host = /^host: (.+)$/m.exec(stdout ?? '')?.[1]
   if (host !== undefined) process.env.CARGO_BUILD_TARGET ??= host
-  process.env.CARGO_PROFILE_DEV_OPT_LEVEL ??= '2'
   // A panic says its line without them; a debugger needs them (CARGO_PROFILE_TEST_DEBUG=1).
   process.env.CARGO_PROFILE_DEV_DEBUG ??= '0'
   process.env.CARGO_PROFILE_TEST_DEBUG ??= '0'

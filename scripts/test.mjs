@@ -8,13 +8,14 @@ import {
   allImages,
   build,
   buildJavaScript,
+  checkedImages,
   fetchNvrtc,
+  fewestImages,
   fewImages,
   installPackages,
   root,
   run,
   shareCompilation,
-  testImages,
 } from './setup.mjs'
 
 const release = process.argv.includes('--release')
@@ -49,17 +50,21 @@ function kernels() {
   const missing = process.env.S4_CUDA_ARCHS.split(' ')
     .map((arch) => (arch.startsWith('compute_') ? arch : `sm_${arch}`))
     .filter((arch) => !stdout.trim().split(' ').includes(arch))
-  console.log(missing.length === 0 ? stdout.trim() : `missing: ${missing.join(' ')}`)
+  const checked = process.env.S4_CUDA_SYNTAX
+    ? `; checked without an image: ${process.env.S4_CUDA_SYNTAX}`
+    : ''
+  console.log(missing.length === 0 ? stdout.trim() + checked : `missing: ${missing.join(' ')}`)
   return missing.length === 0
 }
+
+const mayHaveGpu =
+  process.platform !== 'linux' || ['/dev/nvidiactl', '/dev/dxg'].some((path) => existsSync(path))
 
 /**
  * Flags of cargo that name every test program. Without a GPU those of crates/cuda would only say that they skip what they test, after a
  * minute and a half of compiling; the lints read them all the same.
  */
 function testTargets() {
-  const mayHaveGpu =
-    process.platform !== 'linux' || ['/dev/nvidiactl', '/dev/dxg'].some((path) => existsSync(path))
   const options = { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 }
   const { stdout } = spawnSync('cargo', ['metadata', '--no-deps', '--format-version=1', '--locked'], options)
   const programs = JSON.parse(stdout).packages.flatMap(({ name, targets }) =>
@@ -106,6 +111,12 @@ function faults() {
   return ended.every(Boolean)
 }
 
+/** SIMD levels below the highest of this CPU, at which the Rust tests run; where the system does not say what the CPU has, all. */
+function lowerLevels() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return ['portable', 'avx2']
+  return readFileSync('/proc/cpuinfo', 'utf8').includes(' avx512vl') ? ['portable', 'avx2'] : ['portable']
+}
+
 // Quick checks come first.
 const checks = [
   [
@@ -123,7 +134,7 @@ const checks = [
   ],
   ['Rust tests', rust],
   // The Rust tests above use the highest SIMD level of this CPU; these run the same programs at lower levels.
-  ...['portable', 'avx2'].map((level) => [
+  ...lowerLevels().map((level) => [
     `CPU tests with S4_SIMD=${level}`,
     () =>
       programs.length > 0 &&
@@ -145,7 +156,12 @@ installPackages()
 const nvrtc = fetchNvrtc()
 const pip = spawnSync('python3', ['-m', 'pip', '--version']).status === 0
 // Unless the caller named some; a build that cannot make one of them fails.
-if (process.env.S4_CUDA_ARCHS === fewImages) process.env.S4_CUDA_ARCHS = release ? allImages : testImages
+if (process.env.S4_CUDA_ARCHS === fewImages)
+  if (release) process.env.S4_CUDA_ARCHS = allImages
+  else {
+    if (!mayHaveGpu) process.env.S4_CUDA_ARCHS = fewestImages
+    process.env.S4_CUDA_SYNTAX ??= mayHaveGpu ? checkedImages.withGpu : checkedImages.withoutGpu
+  }
 if (nvrtc) process.env.S4_CUDA_REQUIRE = '1'
 const results = []
 for (const [name, check] of checks) {

@@ -92,7 +92,7 @@ export class Browser {
   }
 
   /** Waits until an expression in the page is true. */
-  async until(expression: string, seconds = 60): Promise<void> {
+  async until(expression: string, seconds = 180): Promise<void> {
     for (const end = Date.now() + 1000 * seconds; ;) {
       if ((await this.value(expression)) === true) return
       if (Date.now() > end)

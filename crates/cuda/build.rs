@@ -2,8 +2,8 @@
 //!
 //! NVRTC is looked for in `S4_NVRTC` (the library or its folder), `CUDA_HOME`, and the project's `.cuda/`, which
 //! `scripts/nvrtc.mjs` fills. Where it is nowhere, the build succeeds without kernels and says so.
-//! `S4_CUDA_ARCHS="90a compute_80"` restricts the list while developing; `S4_CUDA_REQUIRE=1` turns a build
-//! without all kernels into an error (CI). Compiled images are kept in `.cuda/cache` under a hash of all that they
+//! `S4_CUDA_ARCHS="90a compute_80"` restricts the list while developing; `S4_CUDA_SYNTAX` names architectures for which the sources are
+//! read and checked alone, which takes seconds; `S4_CUDA_REQUIRE=1` turns a build without all kernels into an error (CI). Compiled images are kept in `.cuda/cache` under a hash of all that they
 //! are made of, so that debug and release builds, and builds after a kernel was changed, compile only what is new.
 
 #[path = "compile/codes.rs"]
@@ -16,7 +16,9 @@ mod nvrtc;
 use std::{env, fs, path::PathBuf};
 
 fn main() {
-    for variable in ["S4_NVRTC", "CUDA_HOME", "S4_CUDA_ARCHS", "S4_CUDA_REQUIRE", "S4_CUDA_LINEINFO"] {
+    for variable in
+        ["S4_NVRTC", "CUDA_HOME", "S4_CUDA_ARCHS", "S4_CUDA_SYNTAX", "S4_CUDA_REQUIRE", "S4_CUDA_LINEINFO"]
+    {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     println!("cargo:rerun-if-changed=kernels");

@@ -44,29 +44,20 @@ pub fn compile_all(
     fs::create_dir_all(&made).map_err(|e| format!("{}: {e}", made.display()))?;
     fs::write(made.join("codes.cuh"), codes::header()).map_err(|e| e.to_string())?;
     let own = [kernels.as_path(), made.as_path()];
-    let mut jobs = jobs(&kernels, &own, cache, nvrtc.version()?)?;
+    let sources = sources(&kernels)?;
+    let mut jobs = jobs(&sources, &own, cache, nvrtc.version()?)?;
 
     // The longest first, so that no thread is left alone with one of them: machine code, then large sources.
     jobs.sort_by_key(|job| (job.arch.starts_with("compute_"), Reverse(job.source.len())));
     let folders: Vec<&Path> = own.into_iter().chain(include).collect();
-    let next = AtomicUsize::new(0);
-    let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2usize);
-    let errors = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(jobs.len()) {
-            scope.spawn(|| {
-                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(e) = make(&nvrtc, job, &folders) {
-                        errors.lock().unwrap().push(e);
-                    }
-                }
-            });
-        }
-    });
-    let errors = errors.into_inner().unwrap();
-    if !errors.is_empty() {
-        return Err(errors.join("\n"));
-    }
+    let checked = env::var("S4_CUDA_SYNTAX").unwrap_or_default();
+    for_all(&checked.split_whitespace().collect::<Vec<_>>(), |arch| {
+        sources.values().try_for_each(|(file, source)| {
+            let checked = nvrtc.check(file, source, arch, &folders);
+            checked.map_err(|e| format!("{} for {arch}:\n{e}", file.display()))
+        })
+    })?;
+    for_all(&jobs, |job| make(&nvrtc, job, &folders))?;
 
     jobs.sort();
     let mut text = String::new();
@@ -83,31 +74,61 @@ pub fn compile_all(
     Ok(text)
 }
 
-/// Every `.cu` below `kernels` for every wanted architecture, with the path of its image in the cache.
-fn jobs(kernels: &Path, include: &[&Path], cache: &Path, version: (i32, i32)) -> Result<Vec<Job>, String> {
+/// Calls `work` with each item, on as many threads as cargo allows; all errors in one text.
+fn for_all<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), String> + Sync) -> Result<(), String> {
+    let next = AtomicUsize::new(0);
+    let threads = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2usize);
+    let errors = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(items.len()) {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(e) = work(item) {
+                        errors.lock().unwrap().push(e);
+                    }
+                }
+            });
+        }
+    });
+    let errors = errors.into_inner().unwrap();
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("\n")) }
+}
+
+/// Every `.cu` below `kernels` with its text, by the stem of its name.
+fn sources(kernels: &Path) -> Result<BTreeMap<String, (PathBuf, String)>, String> {
+    let mut sources = BTreeMap::new();
+    for file in files(kernels)?.into_iter().filter(|f| f.extension().is_some_and(|e| e == "cu")) {
+        let module = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let source = fs::read_to_string(&file).map_err(|e| e.to_string())?;
+        if let Some((other, _)) = sources.insert(module, (file.clone(), source)) {
+            return Err(format!("two modules of one name: {} and {}", other.display(), file.display()));
+        }
+    }
+    Ok(sources)
+}
+
+/// Each source for every wanted architecture, with the path of its image in the cache.
+fn jobs(
+    sources: &BTreeMap<String, (PathBuf, String)>,
+    include: &[&Path],
+    cache: &Path,
+    version: (i32, i32),
+) -> Result<Vec<Job>, String> {
     let wanted = env::var("S4_CUDA_ARCHS").unwrap_or_else(|_| {
         let whole = env::var("PROFILE").is_ok_and(|p| p == "release")
             || env::var_os("S4_CUDA_REQUIRE").is_some_and(|v| v != "0");
         if whole { ARCHS } else { DEBUG_ARCHS }.into()
     });
     let lines = env::var_os("S4_CUDA_LINEINFO").is_some();
-    let mut sources: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for file in files(kernels)?.into_iter().filter(|f| f.extension().is_some_and(|e| e == "cu")) {
-        let module = file.file_stem().unwrap().to_string_lossy().into_owned();
-        if let Some(other) = sources.insert(module, file.clone()) {
-            return Err(format!("two modules of one name: {} and {}", other.display(), file.display()));
-        }
-    }
     let mut jobs = Vec::new();
-    for (module, file) in sources {
-        let source = fs::read_to_string(&file).map_err(|e| e.to_string())?;
+    for (module, (file, source)) in sources {
         // An image is compiled again only when something it reads changed.
         let mut headers = DefaultHasher::new();
-        hash_headers(&source, include, &mut headers)?;
+        hash_headers(source, include, &mut headers)?;
         for arch in wanted.split_whitespace() {
             let arch = if arch.starts_with("compute_") { arch.into() } else { format!("sm_{arch}") };
             let mut hash = DefaultHasher::new();
-            (&source, headers.finish(), &arch, version, lines).hash(&mut hash);
+            (source, headers.finish(), &arch, version, lines).hash(&mut hash);
             let target = cache.join(format!("{module}.{arch}.{:016x}.z", hash.finish()));
             jobs.push(Job {
                 module: module.clone(),

@@ -103,17 +103,45 @@ impl Nvrtc {
         arch: &str,
         include: &[&Path],
     ) -> Result<Vec<u8>, String> {
+        let lines = env::var_os("S4_CUDA_LINEINFO").is_some();
+        let extra = if lines { &["--generate-line-info"][..] } else { &[] };
+        let which = usize::from(arch.starts_with("compute_"));
+        self.with_program(file, source, arch, include, extra, |program| {
+            let mut size = 0;
+            // SAFETY: the program is compiled; its image's size is asked of NVRTC before the buffer is made.
+            let image = unsafe {
+                (self.image_size[which])(program, &mut size);
+                let mut image = vec![0u8; size];
+                (self.image[which])(program, image.as_mut_ptr().cast());
+                image
+            };
+            if image.is_empty() { Err("an empty image".into()) } else { Ok(image) }
+        })
+    }
+
+    /// Whether a source is right for an architecture, as far as a compiler knows before it generates code: syntax, types, templates.
+    pub fn check(&self, file: &Path, source: &str, arch: &str, include: &[&Path]) -> Result<(), String> {
+        self.with_program(file, source, arch, include, &["--fdevice-syntax-only"], |_| Ok(()))
+    }
+
+    /// What `result` takes of a program that compiled without an error.
+    fn with_program<R>(
+        &self,
+        file: &Path,
+        source: &str,
+        arch: &str,
+        include: &[&Path],
+        extra: &[&str],
+        result: impl FnOnce(Program) -> Result<R, String>,
+    ) -> Result<R, String> {
         let text = CString::new(source).map_err(|e| e.to_string())?;
         let name = CString::new(file.file_name().unwrap().to_string_lossy().as_bytes()).unwrap();
         let mut options = vec![format!("--gpu-architecture={arch}"), "--std=c++17".into()];
-        if env::var_os("S4_CUDA_LINEINFO").is_some() {
-            options.push("--generate-line-info".into());
-        }
+        options.extend(extra.iter().map(|option| option.to_string()));
         options.extend(include.iter().map(|folder| format!("--include-path={}", folder.display())));
         let options: Vec<CString> = options.into_iter().map(|o| CString::new(o).unwrap()).collect();
         let pointers: Vec<*const c_char> = options.iter().map(|o| o.as_ptr()).collect();
-        let which = usize::from(arch.starts_with("compute_"));
-        // SAFETY: strings outlive the calls; sizes are asked of NVRTC before each buffer is made.
+        // SAFETY: strings outlive the calls; the log's size is asked of NVRTC before its buffer is made.
         unsafe {
             let mut program: Program = ptr::null_mut();
             let code = (self.create)(&mut program, text.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null());
@@ -127,15 +155,7 @@ impl Nvrtc {
             (self.log)(program, log.as_mut_ptr().cast());
             let log =
                 CStr::from_bytes_until_nul(&log).map_or(String::new(), |l| l.to_string_lossy().into_owned());
-            let result = if code != 0 {
-                Err(format!("NVRTC error {code}\n{log}"))
-            } else {
-                let mut size = 0;
-                (self.image_size[which])(program, &mut size);
-                let mut image = vec![0u8; size];
-                (self.image[which])(program, image.as_mut_ptr().cast());
-                if image.is_empty() { Err("an empty image".into()) } else { Ok(image) }
-            };
+            let result = if code != 0 { Err(format!("NVRTC error {code}\n{log}")) } else { result(program) };
             (self.destroy)(&mut program);
             result
         }

@@ -1,17 +1,20 @@
 //! Pointwise activations, value and derivative side by side.
 
-use crate::linalg::math::{exp, fma, normal, sigmoid, tanh};
-use s4_backend::Scalar;
+use crate::linalg::{
+    math::{exp, fma, normal, sigmoid, tanh},
+    simd::{Level, simd},
+};
+use s4_backend::{Activation, Scalar};
 
 /// One activation as a type, so that a loop over it has no branch inside.
-pub(crate) trait Pointwise {
+trait Pointwise {
     /// f(x)
     fn value<T: Scalar, const FMA: bool>(x: T) -> T;
     /// (f(x), f′(x))
     fn both<T: Scalar, const FMA: bool>(x: T) -> (T, T);
 }
 
-pub(crate) struct Identity;
+struct Identity;
 impl Pointwise for Identity {
     #[inline(always)]
     fn value<T: Scalar, const FMA: bool>(x: T) -> T {
@@ -24,7 +27,7 @@ impl Pointwise for Identity {
 }
 
 /// x·Φ(x); derivative Φ(x) + x·φ(x).
-pub(crate) struct Gelu;
+struct Gelu;
 impl Pointwise for Gelu {
     #[inline(always)]
     fn value<T: Scalar, const FMA: bool>(x: T) -> T {
@@ -38,7 +41,7 @@ impl Pointwise for Gelu {
 }
 
 /// max(x, 0); NaN stays NaN.
-pub(crate) struct Relu;
+struct Relu;
 impl Pointwise for Relu {
     #[inline(always)]
     fn value<T: Scalar, const FMA: bool>(x: T) -> T {
@@ -51,7 +54,7 @@ impl Pointwise for Relu {
 }
 
 /// x·σ(x); derivative σ(1 + x(1 − σ)).
-pub(crate) struct Silu;
+struct Silu;
 impl Pointwise for Silu {
     #[inline(always)]
     fn value<T: Scalar, const FMA: bool>(x: T) -> T {
@@ -65,7 +68,7 @@ impl Pointwise for Silu {
 }
 
 /// tanh x; derivative 1 − tanh².
-pub(crate) struct Tanh;
+struct Tanh;
 impl Pointwise for Tanh {
     #[inline(always)]
     fn value<T: Scalar, const FMA: bool>(x: T) -> T {
@@ -79,7 +82,7 @@ impl Pointwise for Tanh {
 }
 
 /// σ(x); derivative σ(1 − σ).
-pub(crate) struct Sigmoid;
+struct Sigmoid;
 impl Pointwise for Sigmoid {
     #[inline(always)]
     fn value<T: Scalar, const FMA: bool>(x: T) -> T {
@@ -93,7 +96,7 @@ impl Pointwise for Sigmoid {
 }
 
 /// log(1 + eˣ), as max(x, 0) + log(1 + e^{−|x|}), which neither overflows nor cancels; derivative σ.
-pub(crate) struct Softplus;
+struct Softplus;
 impl Pointwise for Softplus {
     #[inline(always)]
     fn value<T: Scalar, const FMA: bool>(x: T) -> T {
@@ -108,53 +111,83 @@ impl Pointwise for Softplus {
 /// Evaluates a body with `P` bound to the activation's type.
 macro_rules! with_activation {
     ($activation:expr, $P:ident => $body:expr) => {{
-        use $crate::dense::activation as kinds;
         match $activation {
-            s4_backend::Activation::Identity => {
-                type $P = kinds::Identity;
+            Activation::Identity => {
+                type $P = Identity;
                 $body
             }
-            s4_backend::Activation::Gelu => {
-                type $P = kinds::Gelu;
+            Activation::Gelu => {
+                type $P = Gelu;
                 $body
             }
-            s4_backend::Activation::Relu => {
-                type $P = kinds::Relu;
+            Activation::Relu => {
+                type $P = Relu;
                 $body
             }
-            s4_backend::Activation::Silu => {
-                type $P = kinds::Silu;
+            Activation::Silu => {
+                type $P = Silu;
                 $body
             }
-            s4_backend::Activation::Tanh => {
-                type $P = kinds::Tanh;
+            Activation::Tanh => {
+                type $P = Tanh;
                 $body
             }
-            s4_backend::Activation::Sigmoid => {
-                type $P = kinds::Sigmoid;
+            Activation::Sigmoid => {
+                type $P = Sigmoid;
                 $body
             }
-            s4_backend::Activation::Softplus => {
-                type $P = kinds::Softplus;
+            Activation::Softplus => {
+                type $P = Softplus;
                 $body
             }
         }
     }};
 }
-pub(crate) use with_activation;
+
+// One function each, compiled once for every activation and level, whoever calls it.
 
 /// y = f(x).
-#[inline(always)]
-pub(crate) fn map<P: Pointwise, T: Scalar, const FMA: bool>(y: &mut [T], x: &[T]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = P::value::<T, FMA>(x);
-    }
+#[inline(never)]
+pub(crate) fn values<T: Scalar>(f: Activation, level: Level, y: &mut [T], x: &[T]) {
+    with_activation!(f, P => simd!(level, FMA => {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = P::value::<T, FMA>(x);
+        }
+    }));
 }
 
-/// y = f(x), dy/dx = f′(x).
-#[inline(always)]
-pub(crate) fn map_both<P: Pointwise, T: Scalar, const FMA: bool>(y: &mut [T], slope: &mut [T], x: &[T]) {
-    for ((y, s), &x) in y.iter_mut().zip(slope).zip(x) {
-        (*y, *s) = P::both::<T, FMA>(x);
-    }
+/// y = f(x), slope = f′(x).
+#[inline(never)]
+pub(crate) fn values_and_slopes<T: Scalar>(
+    f: Activation,
+    level: Level,
+    y: &mut [T],
+    slope: &mut [T],
+    x: &[T],
+) {
+    with_activation!(f, P => simd!(level, FMA => {
+        for ((y, s), &x) in y.iter_mut().zip(slope).zip(x) {
+            (*y, *s) = P::both::<T, FMA>(x);
+        }
+    }));
+}
+
+/// z ← f(z + b).
+#[inline(never)]
+pub(crate) fn values_of_sum<T: Scalar>(f: Activation, level: Level, z: &mut [T], b: T) {
+    with_activation!(f, P => simd!(level, FMA => {
+        for z in z.iter_mut() {
+            *z = P::value::<T, FMA>(*z + b);
+        }
+    }));
+}
+
+/// z ← f′(z + b).
+#[inline(never)]
+pub(crate) fn slopes_of_sum<T: Scalar>(f: Activation, level: Level, z: &mut [T], b: T) {
+    with_activation!(f, P => simd!(level, FMA => {
+        for z in z.iter_mut() {
+            *z = P::both::<T, FMA>(*z + b).1;
+        }
+    }));
 }

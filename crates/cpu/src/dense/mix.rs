@@ -5,19 +5,20 @@
 
 use crate::{
     Cpu, Workspace,
-    dense::activation::{Pointwise, map, map_both, with_activation},
+    dense::activation::{slopes_of_sum, values, values_and_slopes, values_of_sum},
     dense::dropout::Dropout,
     dense::linear::step_forward,
     linalg::gemm::{Mat, MatMut, Tiles, gemm},
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
     linalg::register_tiles::{NonzeroPart, Product, product},
-    linalg::simd::simd,
+    linalg::simd::{Level, simd},
     linalg::transpose::transpose_map,
     memory::tasks::{ThreadScratch, all_threads_scratch_len, parts},
 };
 use s4_backend::{
-    LinearForward, LinearShape, MixBackward, MixCall, MixForward, MixSpec, Result, Scalar, random::DropKey,
+    Activation, LinearForward, LinearShape, MixBackward, MixCall, MixForward, MixSpec, Result, Scalar,
+    random::DropKey,
 };
 
 /// Columns of a tile; `per_column` floats of scratch stay within 512 KB.
@@ -37,8 +38,8 @@ fn dropouts<T: Scalar>(spec: &MixSpec, key: DropKey) -> [Option<Dropout<T>>; 2] 
 }
 
 /// v *= factors, with the factors in `scratch`.
-#[inline(always)]
 fn drop_row<T: Scalar>(
+    level: Level,
     drop: &Option<Dropout<T>>,
     v: &mut [T],
     scratch: &mut [T],
@@ -48,33 +49,30 @@ fn drop_row<T: Scalar>(
 ) {
     if let Some(drop) = drop {
         let scratch = &mut scratch[..v.len()];
-        drop.factors(scratch, feature_row, len, start);
-        for (v, &f) in v.iter_mut().zip(&*scratch) {
-            *v *= f;
-        }
+        simd!(level, _FMA => {
+            drop.factors(scratch, feature_row, len, start);
+            for (v, &f) in v.iter_mut().zip(&*scratch) {
+                *v *= f;
+            }
+        });
     }
 }
 
-/// (z1 + b1)·σ(z2 + b2) or final(z1 + b1), in place.
-#[inline(always)]
-fn gate<P: Pointwise, T: Scalar, const FMA: bool>(z1: &mut [T], z2: Option<&[T]>, b1: T, b2: T) {
+/// (z1 + b1)·σ(z2 + b2) or f(z1 + b1), in place.
+fn gate<T: Scalar>(level: Level, f: Activation, z1: &mut [T], z2: Option<&[T]>, [b1, b2]: [T; 2]) {
     match z2 {
-        Some(z2) => {
+        Some(z2) => simd!(level, FMA => {
             for (u, &v) in z1.iter_mut().zip(z2) {
                 *u = (*u + b1) * sigmoid::<T, FMA>(v + b2);
             }
-        }
-        None => {
-            for u in z1.iter_mut() {
-                *u = P::value::<T, FMA>(*u + b1);
-            }
-        }
+        }),
+        None => values_of_sum(f, level, z1, b1),
     }
 }
 
 /// The biases of output o; without a gate there is no second.
-fn biases<T: Scalar>(bias: &[T], spec: &MixSpec, o: usize) -> (T, T) {
-    (bias[o], if spec.glu { bias[spec.outputs + o] } else { T::zero() })
+fn biases<T: Scalar>(bias: &[T], spec: &MixSpec, o: usize) -> [T; 2] {
+    [bias[o], if spec.glu { bias[spec.outputs + o] } else { T::zero() }]
 }
 
 /// Elements that forward saves for backward, which recomputes what it needs.
@@ -108,13 +106,11 @@ pub(crate) fn forward<T: Scalar>(
         let mut slot = thread_scratch.lock();
         let (a, rest) = slot.split_at_mut(inputs * ld);
         let (z, rest) = rest.split_at_mut(rows * ld);
-        with_activation!(spec.activation, P => simd!(level, FMA => {
-            for (i, a) in a.chunks_exact_mut(ld).enumerate() {
-                let (a, line) = (&mut a[..n], b * inputs + i);
-                map::<P, T, FMA>(a, &s[line * len + t..][..n]);
-                drop_row(&drop0, a, rest, line, len, t);
-            }
-        }));
+        for (i, a) in a.chunks_exact_mut(ld).enumerate() {
+            let (a, line) = (&mut a[..n], b * inputs + i);
+            values(spec.activation, level, a, &s[line * len + t..][..n]);
+            drop_row(level, &drop0, a, rest, line, len, t);
+        }
         gemm(
             [rows, n, inputs],
             T::one(),
@@ -127,21 +123,18 @@ pub(crate) fn forward<T: Scalar>(
         for o in 0..outputs {
             let z1 = &mut z1[o * ld..][..n];
             let z2 = spec.glu.then(|| &z2[o * ld..][..n]);
-            let (b1, b2) = biases(params.bias, spec, o);
             let y = y.row(o);
             let line = b * outputs + o;
-            with_activation!(spec.final_activation, P => simd!(level, FMA => {
-                gate::<P, T, FMA>(z1, z2, b1, b2);
-                drop_row(&drop1, z1, rest, line, len, t);
-                match residual {
-                    Some(r) => {
-                        for ((y, &z), &r) in y.iter_mut().zip(&*z1).zip(&r[line * len + t..]) {
-                            *y = z + r;
-                        }
+            gate(level, spec.final_activation, z1, z2, biases(params.bias, spec, o));
+            drop_row(level, &drop1, z1, rest, line, len, t);
+            match residual {
+                Some(r) => simd!(level, _FMA => {
+                    for ((y, &z), &r) in y.iter_mut().zip(&*z1).zip(&r[line * len + t..]) {
+                        *y = z + r;
                     }
-                    None => y.copy_from_slice(z1),
-                }
-            }));
+                }),
+                None => y.copy_from_slice(z1),
+            }
         }
     });
     drop(thread_scratch);
@@ -160,31 +153,42 @@ fn step<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
     let mut a = ws.real.take(batch * inputs);
     let mut z = ws.real.take(batch * rows);
     let mut factors = ws.real.take(batch * inputs.max(outputs));
-    with_activation!(spec.activation, P => simd!(level, FMA => {
-        map::<P, T, FMA>(&mut a, s);
-        drop_row(&drop0, &mut a, &mut factors, 0, 1, 0);
-    }));
+    values(spec.activation, level, &mut a, s);
+    drop_row(level, &drop0, &mut a, &mut factors, 0, 1, 0);
     let shape = LinearShape { batch, inputs, outputs: rows, len: 1 };
     let (weight, bias) = (params.weight, Some(params.bias));
     step_forward(be, LinearForward { y: &mut z, x: &a, weight, bias, shape });
     for (b, (y, z)) in y.chunks_exact_mut(outputs).zip(z.chunks_exact_mut(rows)).enumerate() {
-        let (z1, z2) = z.split_at_mut(outputs);
-        let z2 = spec.glu.then_some(&*z2);
-        with_activation!(spec.final_activation, P => simd!(level, FMA => {
-            gate::<P, T, FMA>(z1, z2, T::zero(), T::zero());
-            drop_row(&drop1, z1, &mut factors, b * outputs, 1, 0);
-        }));
-        match residual {
-            Some(r) => {
-                for ((y, &z), &r) in y.iter_mut().zip(&*z1).zip(&r[b * outputs..]) {
-                    *y = z + r;
-                }
-            }
-            None => y.copy_from_slice(z1),
-        }
+        let at = b * outputs;
+        outputs_of_step(level, spec, y, z, residual.map(|r| &r[at..]), &drop1, &mut factors, at);
     }
     for v in [a, z, factors] {
         ws.real.give(v);
+    }
+}
+
+/// What follows the product in one time step of a sequence: gate, dropout of elements from `at` on, residual. z: with its bias.
+#[allow(clippy::too_many_arguments)]
+fn outputs_of_step<T: Scalar>(
+    level: Level,
+    spec: &MixSpec,
+    y: &mut [T],
+    z: &mut [T],
+    residual: Option<&[T]>,
+    drop: &Option<Dropout<T>>,
+    factors: &mut [T],
+    at: usize,
+) {
+    let (z1, z2) = z.split_at_mut(spec.outputs);
+    gate(level, spec.final_activation, z1, spec.glu.then_some(&*z2), [T::zero(); 2]);
+    drop_row(level, drop, z1, factors, at, 1, 0);
+    match residual {
+        Some(r) => {
+            for ((y, &z), &r) in y.iter_mut().zip(&*z1).zip(r) {
+                *y = z + r;
+            }
+        }
+        None => y.copy_from_slice(z1),
     }
 }
 
@@ -212,10 +216,8 @@ fn rows<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
         let (a, rest) = slot.split_at_mut(ROWS * inputs);
         let (z, factors) = rest.split_at_mut(ROWS * width);
         let (a, z) = (&mut a[..count * inputs], &mut z[..count * width]);
-        with_activation!(spec.activation, P => simd!(level, FMA => {
-            map::<P, T, FMA>(a, &s[first * inputs..][..count * inputs]);
-            drop_row(&drop0, a, factors, first * inputs, 1, 0);
-        }));
+        values(spec.activation, level, a, &s[first * inputs..][..count * inputs]);
+        drop_row(level, &drop0, a, factors, first * inputs, 1, 0);
         for z in z.chunks_exact_mut(width) {
             z.copy_from_slice(params.bias);
         }
@@ -227,20 +229,7 @@ fn rows<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
         );
         for (i, (y, z)) in y.row(0).chunks_exact_mut(outputs).zip(z.chunks_exact_mut(width)).enumerate() {
             let at = (first + i) * outputs;
-            let (z1, z2) = z.split_at_mut(outputs);
-            let z2 = spec.glu.then_some(&*z2);
-            with_activation!(spec.final_activation, P => simd!(level, FMA => {
-                gate::<P, T, FMA>(z1, z2, T::zero(), T::zero());
-                drop_row(&drop1, z1, factors, at, 1, 0);
-                match residual {
-                    Some(r) => {
-                        for ((y, &z), &r) in y.iter_mut().zip(&*z1).zip(&r[at..]) {
-                            *y = z + r;
-                        }
-                    }
-                    None => y.copy_from_slice(z1),
-                }
-            }));
+            outputs_of_step(level, spec, y, z, residual.map(|r| &r[at..]), &drop1, factors, at);
         }
     });
     drop(thread_scratch);
@@ -276,19 +265,19 @@ pub(crate) fn backward<T: Scalar>(
         let (z, rest) = rest.split_at_mut(rows * ld);
         let factors = &mut rest[..n];
         // A, and slope = mask·f′(s).
-        with_activation!(spec.activation, P => simd!(level, FMA => {
-            for (i, (a, slope)) in a.chunks_exact_mut(ld).zip(slope.chunks_exact_mut(ld)).enumerate() {
-                let (a, slope, line) = (&mut a[..n], &mut slope[..n], b * inputs + i);
-                map_both::<P, T, FMA>(a, slope, &s[line * len + t..][..n]);
-                if let Some(drop) = &drop0 {
+        for (i, (a, slope)) in a.chunks_exact_mut(ld).zip(slope.chunks_exact_mut(ld)).enumerate() {
+            let (a, slope, line) = (&mut a[..n], &mut slope[..n], b * inputs + i);
+            values_and_slopes(spec.activation, level, a, slope, &s[line * len + t..][..n]);
+            if let Some(drop) = &drop0 {
+                simd!(level, _FMA => {
                     drop.factors(factors, line, len, t);
                     for ((a, slope), &f) in a.iter_mut().zip(slope).zip(&*factors) {
                         *a *= f;
                         *slope *= f;
                     }
-                }
+                });
             }
-        }));
+        }
         // Z recomputed, then dZ in its place.
         let weight = params.weight;
         let z_now = MatMut::rows(&mut *z, ld);
@@ -300,8 +289,11 @@ pub(crate) fn backward<T: Scalar>(
             let line = b * outputs + o;
             let z1 = &mut z1[o * ld..][..n];
             let dy = &dy[line * len + t..][..n];
-            let (b1, b2) = biases(params.bias, spec, o);
-            with_activation!(spec.final_activation, P => simd!(level, FMA => {
+            let [b1, b2] = biases(params.bias, spec, o);
+            if !spec.glu {
+                slopes_of_sum(spec.final_activation, level, z1, b1);
+            }
+            simd!(level, FMA => {
                 match &drop1 {
                     Some(drop) => drop.factors(factors, line, len, t),
                     None => factors.fill(T::one()),
@@ -311,12 +303,12 @@ pub(crate) fn backward<T: Scalar>(
                     glu_backward::<T, FMA>(z1, z2, b1, b2, dy, factors);
                     db2[o] += sum(z2);
                 } else {
-                    for ((z, &dy), &f) in z1.iter_mut().zip(dy).zip(&*factors) {
-                        *z = dy * f * P::both::<T, FMA>(*z + b1).1;
+                    for ((slope, &dy), &f) in z1.iter_mut().zip(dy).zip(&*factors) {
+                        *slope *= dy * f;
                     }
                 }
                 db1[o] += sum(z1);
-            }));
+            });
         }
         let (dz, at) = (Mat::rows(z, ld), Mat::cols(a, ld));
         gemm([rows, inputs, n], T::one(), dz, at, T::one(), MatMut::rows(dw, inputs));

@@ -2,8 +2,8 @@
 
 use crate::memory::{counter::Counter, refusal::require_memory};
 use num_complex::Complex;
-use rustfft::FftPlanner;
 use s4_backend::{Dtype, Scalar};
+use s4_fft::{Pair, Planner};
 use std::{
     any::Any,
     collections::HashMap,
@@ -14,23 +14,17 @@ use std::{
 #[derive(Default)]
 pub(crate) struct Plans(Mutex<Cache>);
 
+#[derive(Default)]
 struct Cache {
-    f32: FftPlanner<f32>,
-    f64: FftPlanner<f64>,
+    planner: Planner,
     /// By length and type: `Arc<Vec<Complex<T>>>`.
     twists: HashMap<(usize, Dtype), Arc<dyn Any + Send + Sync>>,
 }
 
-impl Default for Cache {
-    fn default() -> Self {
-        Cache { f32: FftPlanner::new(), f64: FftPlanner::new(), twists: HashMap::new() }
-    }
-}
-
 /// The transforms of one length: forward, inverse.
 enum FftPlans {
-    F32(Arc<dyn rustfft::Fft<f32>>, Arc<dyn rustfft::Fft<f32>>),
-    F64(Arc<dyn rustfft::Fft<f64>>, Arc<dyn rustfft::Fft<f64>>),
+    F32(Pair<f32>),
+    F64(Pair<f64>),
 }
 
 /// X_k = Σ_j x_j e^{∓2πijk/n}, unscaled, both directions.
@@ -52,10 +46,10 @@ impl Fft {
     /// In place, e^{−…}.
     pub(crate) fn forward<T: Scalar>(&self, x: &mut [Complex<T>], scratch: &mut [Complex<T>]) {
         match &self.plans {
-            FftPlans::F32(f, _) => {
+            FftPlans::F32([f, _]) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
-            FftPlans::F64(f, _) => {
+            FftPlans::F64([f, _]) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
         }
@@ -63,10 +57,10 @@ impl Fft {
     /// In place, e^{+…}, unscaled.
     pub(crate) fn inverse<T: Scalar>(&self, x: &mut [Complex<T>], scratch: &mut [Complex<T>]) {
         match &self.plans {
-            FftPlans::F32(_, f) => {
+            FftPlans::F32([_, f]) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
-            FftPlans::F64(_, f) => {
+            FftPlans::F64([_, f]) => {
                 f.process_with_scratch(bytemuck::cast_slice_mut(x), bytemuck::cast_slice_mut(scratch));
             }
         }
@@ -80,15 +74,15 @@ impl Plans {
         match dtype {
             Dtype::F32 => {
                 require_memory::<Complex<f32>>("a transform", len);
-                let (f, i) = (cache.f32.plan_fft_forward(len), cache.f32.plan_fft_inverse(len));
-                let scratch = f.get_inplace_scratch_len().max(i.get_inplace_scratch_len());
-                Fft { plans: FftPlans::F32(f, i), len, scratch }
+                let pair = cache.planner.plan_f32(len);
+                let scratch = pair.each_ref().map(|f| f.get_inplace_scratch_len());
+                Fft { plans: FftPlans::F32(pair), len, scratch: scratch[0].max(scratch[1]) }
             }
             Dtype::F64 => {
                 require_memory::<Complex<f64>>("a transform", len);
-                let (f, i) = (cache.f64.plan_fft_forward(len), cache.f64.plan_fft_inverse(len));
-                let scratch = f.get_inplace_scratch_len().max(i.get_inplace_scratch_len());
-                Fft { plans: FftPlans::F64(f, i), len, scratch }
+                let pair = cache.planner.plan_f64(len);
+                let scratch = pair.each_ref().map(|f| f.get_inplace_scratch_len());
+                Fft { plans: FftPlans::F64(pair), len, scratch: scratch[0].max(scratch[1]) }
             }
         }
     }

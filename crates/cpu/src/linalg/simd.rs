@@ -67,6 +67,25 @@ impl Level {
         op()
     }
 
+    /// As [`Level::run`], for a body that needs fused products. It is not compiled for the target's baseline, where each of them would be
+    /// a call of the C library.
+    #[inline]
+    pub(crate) fn run_fused<R>(self, op: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if self == Level::Avx512
+                && let Some(v4) = pulp::x86::V4::try_new()
+            {
+                return v4.vectorize(op);
+            }
+            if let Some(v3) = pulp::x86::V3::try_new() {
+                return v3.vectorize(op);
+            }
+        }
+        let _ = op;
+        unreachable!("level {} on a machine without it", self.as_str())
+    }
+
     /// Runs `op` with this level's vectors as a value, for code that names them.
     #[inline]
     pub(crate) fn dispatch<Op: pulp::WithSimd>(self, op: Op) -> Op::Output {
@@ -96,7 +115,7 @@ macro_rules! simd {
             $body
         } else {
             const $fma: bool = true;
-            $level.run(
+            $level.run_fused(
                 #[inline(always)]
                 || $body,
             )

@@ -1,7 +1,9 @@
 //! y and the end state, by every algorithm.
 
 use crate::device::{run, run_in};
-use s4_backend::{Algorithm, CallOptions, Code, Discretization, Memory, Scalar, SsmCall, SsmForward, SsmOps};
+use s4_backend::{
+    Algorithm, CallOptions, Code, Discretization, Error, Memory, Scalar, SsmCall, SsmForward, SsmOps,
+};
 use s4_cpu::Cpu;
 use s4_testing::{
     layer::{Call, Layer, layers},
@@ -153,7 +155,20 @@ fn auto_is_one_of_the_two() {
     }
 }
 
-/// What a layer cannot be run by is refused, before anything is written.
+/// The error of a forward call that the backend must refuse, before anything is written to `y`.
+fn refusal(be: &Cpu<f64>, layer: &Layer, call: SsmCall<'_, Cpu<f64>>, u: &[f64], outputs: usize) -> Error {
+    let spec = layer.spec;
+    let buffers = crate::device::Buffers::of(be, layer);
+    let mut y = vec![7.0; outputs];
+    let (state_end, saved, state0, params) = (None, None, None, buffers.params(be));
+    let args = SsmForward { y: &mut y[..], state_end, saved, u, state0, params, call };
+    let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
+    let error = be.ssm_forward(args, &mut plan, &mut ws).unwrap_err();
+    assert!(y.iter().all(|&y| y == 7.0), "{}", layer.name);
+    error
+}
+
+/// What a layer cannot be run by is refused.
 #[test]
 fn other_algorithms_are_refused() {
     let be = Cpu::<f64>::new(1).unwrap();
@@ -162,21 +177,9 @@ fn other_algorithms_are_refused() {
         for &algorithm in Algorithm::ALL.iter().filter(|a| !algorithms(&layer).contains(a)) {
             let (spec, len) = (layer.spec, 100);
             let options = CallOptions { algorithm, ..CallOptions::default() };
-            let buffers = crate::device::Buffers::of(&be, &layer);
-            let (u, mut y) = (vec![0.0; spec.heads * len], vec![7.0; spec.outputs() * len]);
-            let args = SsmForward {
-                y: &mut y[..],
-                state_end: None,
-                saved: None,
-                u: &u[..],
-                state0: None,
-                params: buffers.params(&be),
-                call: SsmCall { spec, batch: 1, len, options, version: 1 },
-            };
-            let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
-            let error = be.ssm_forward(args, &mut plan, &mut ws).unwrap_err();
+            let call = SsmCall { spec, batch: 1, len, options, version: 1 };
+            let error = refusal(&be, &layer, call, &vec![0.0; spec.heads * len], spec.outputs() * len);
             assert_eq!(error.code, Code::Unsupported, "{}, {algorithm}: {error}", layer.name);
-            assert!(y.iter().all(|&y| y == 7.0));
             refused += 1;
         }
     }
@@ -188,26 +191,9 @@ fn other_algorithms_are_refused() {
 fn too_many_steps_with_intervals_are_refused() {
     let be = Cpu::<f64>::new(1).unwrap();
     let layer = layers().into_iter().find(|l| l.spec.truncate.is_none()).unwrap();
-    let (spec, intervals) = (layer.spec, be.alloc(1).unwrap());
-    let buffers = crate::device::Buffers::of(&be, &layer);
-    let (u, mut y) = ([0.0], [7.0]);
-    let args = SsmForward {
-        y: &mut y[..],
-        state_end: None,
-        saved: None,
-        u: &u[..],
-        state0: None,
-        params: buffers.params(&be),
-        call: SsmCall {
-            spec,
-            batch: 1,
-            len: (1 << 30) + 1,
-            options: CallOptions { intervals: Some(&intervals), ..CallOptions::default() },
-            version: 1,
-        },
-    };
-    let (mut plan, mut ws) = (be.ssm_plan(&spec).unwrap(), be.workspace());
-    let error = be.ssm_forward(args, &mut plan, &mut ws).unwrap_err();
+    let intervals = be.alloc(1).unwrap();
+    let options = CallOptions { intervals: Some(&intervals), ..CallOptions::default() };
+    let call = SsmCall { spec: layer.spec, batch: 1, len: (1 << 30) + 1, options, version: 1 };
+    let error = refusal(&be, &layer, call, &[0.0], 1);
     assert_eq!(error.code, Code::Unsupported, "{error}");
-    assert_eq!(y, [7.0]);
 }
