@@ -128,22 +128,23 @@ export async function* train(
   const op = access.checkLive('train')
   const options = rejectUnknownOptions(op, given, TRAIN_OPTIONS)
   const { signal, batchSize, resume = false } = options
-  booleanOf(op, 'resume', resume)
-  throwIfAborted(op, signal)
-  const source: DatasetSource = { what: 'dataset', dataset, batchSize }
-  checkDataset(op, source)
-  const config = nativeTrainConfig(op, options, model.config)
-  if (options.shuffle) checkShuffled(op, dataset)
-  const checkpoint = checkpointPath(op, options.checkpoint)
-  const validationSource: DatasetSource | undefined =
-    options.validation === undefined
-      ? undefined
-      : { what: 'validation', dataset: options.validation, batchSize }
+  // First of all: what this rank refuses from here on the others are told, and do not wait.
   const run = DistributedRun.of(op, access, options.distributed)
   let ended: unknown = null
   let begunValidation: BegunWalk | undefined
   let acquired = false
   try {
+    booleanOf(op, 'resume', resume)
+    throwIfAborted(op, signal)
+    const source: DatasetSource = { what: 'dataset', dataset, batchSize }
+    checkDataset(op, source)
+    const config = nativeTrainConfig(op, options, model.config)
+    if (options.shuffle) checkShuffled(op, dataset)
+    const checkpoint = checkpointPath(op, options.checkpoint)
+    const validationSource: DatasetSource | undefined =
+      options.validation === undefined
+        ? undefined
+        : { what: 'validation', dataset: options.validation, batchSize }
     access.acquire('train')
     acquired = true
     const before = await readTrainState(model)
@@ -161,6 +162,7 @@ export async function* train(
         },
         config,
         resume,
+        signal,
       )
     let state = await readTrainState(model)
     const totalEpochs = state.totalEpochs ?? 1
@@ -170,7 +172,6 @@ export async function* train(
       // Nothing where the run carries no states.
       if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
       yield* epochUpdates(op, model, source, signal, state, run)
-      await run?.round(() => access.read('train', (handle) => handle.averageStatistics()))
       state = await readTrainState(model)
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
@@ -195,7 +196,7 @@ export async function* train(
       state = await readTrainState(model)
       if (checkpoint !== undefined && (run?.shard.rank ?? 0) === 0)
         await access.read('train', (handle) => handle.save(checkpoint, true))
-      await run?.meet()
+      await run?.meet(signal)
       yield event
     }
     ended = undefined
@@ -359,7 +360,7 @@ export async function evaluate(
     addSums(totals, await model.access.read('evaluate', call, signal))
     hasBatch = true
   }
-  if (run !== undefined) ({ sums: totals, hasBatch } = await run.sum(totals, hasBatch))
+  if (run !== undefined) ({ sums: totals, hasBatch } = await run.sum(totals, hasBatch, signal))
   if (!hasBatch)
     throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none (an iterator runs once)')
   if (totals.weight === 0)

@@ -144,6 +144,7 @@ impl<B: Backend> Trainer<B> {
             time_steps: under_way.time_steps,
             items: under_way.items,
             ranks: u64::from(under_way.batches > 0),
+            counting: u64::from(under_way.weight > 0.0),
         };
         let own_squares = figures.write_counts(be, &counts, peers.rank())?;
         adam.sum_squares(own_squares, &model.store)?;
@@ -155,9 +156,16 @@ impl<B: Backend> Trainer<B> {
                 be.scale(grads.group_view_mut(be, group), counts.weight, None)?;
             }
         }
+        // Each rank's batch has moved the running statistics of batch norms; their mean over the ranks whose targets count is taken.
+        model.net.zero_statistics_unless(be, counts.weight > 0.0)?;
         {
-            let [main, ssm] = group_views(be, grads);
-            peers.comm.all_reduce(&mut [main, ssm, figures.shared_mut(be)])?;
+            let mut views: Vec<B::Mut<'_>> = group_views(be, grads).into_iter().collect();
+            views.push(figures.shared_mut(be));
+            views.extend(model.net.moved_statistics_mut(be));
+            peers.comm.all_reduce(&mut views)?;
+        }
+        for view in model.net.moved_statistics_mut(be) {
+            be.scale(view, 1.0, Some(figures.counting_ranks(be)))?;
         }
         // From the sums over all ranks to the joint means; where nothing counts anywhere they are not finite, which leaves the
         // update out.
@@ -166,20 +174,5 @@ impl<B: Backend> Trainer<B> {
             be.scale(grads.group_view_mut(be, group), 1.0, Some(figures.total_weight(be)))?;
         }
         Ok(())
-    }
-
-    /// Replaces the running statistics of batch norms by their means over the ranks: each rank moves on its own with its batches.
-    /// Waits until that is done: a rank that leaves next must not take its part away.
-    pub fn average_statistics(&mut self, model: &mut Model<B>) -> Result<()> {
-        let be = self.be.clone();
-        let Some(peers) = &mut self.peers else { return Ok(()) };
-        let mut views = model.net.running_statistics_mut(&be);
-        if views.is_empty() {
-            return Ok(());
-        }
-        peers.comm.all_reduce(&mut views)?;
-        let ranks = peers.comm.world_size() as f64;
-        views.into_iter().try_for_each(|view| be.scale(view, 1.0 / ranks, None))?;
-        be.download(&mut [B::Scalar::from_f64(0.0)], be.view(&peers.compared, 0..1))
     }
 }

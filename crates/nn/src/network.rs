@@ -15,7 +15,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     residual::{ResidualBackward, SavedResidual, SharedScratch},
 };
-use s4_backend::{Backend, Result, host_memory};
+use s4_backend::{Backend, Result, Scalar, host_memory};
 
 /// The parts of a network, with the device buffers between them.
 pub(crate) struct Network<B: Backend> {
@@ -303,6 +303,22 @@ impl<B: Backend> Network<B> {
     /// The running means and variances of every batch norm, to be written.
     pub fn running_statistics_mut(&mut self, be: &B) -> Vec<B::Mut<'_>> {
         self.unnamed_norms_mut().filter_map(|norm| norm.running_statistics_mut(be)).collect()
+    }
+
+    /// The running means and variances of every batch norm as training forwards have moved them on.
+    pub fn moved_statistics_mut(&mut self, be: &B) -> Vec<B::Mut<'_>> {
+        self.unnamed_norms_mut().filter_map(|norm| norm.moved_statistics_mut(be)).collect()
+    }
+
+    /// Puts zeros in the place of what training forwards have made of the running statistics, unless they `count`.
+    pub fn zero_statistics_unless(&mut self, be: &B, count: bool) -> Result<()> {
+        match count {
+            true => Ok(()),
+            false => self
+                .moved_statistics_mut(be)
+                .into_iter()
+                .try_for_each(|view| be.fill(view, B::Scalar::from_f64(0.0))),
+        }
     }
 
     /// The encoder at one time step; writes the features `y` (batch, H).

@@ -125,6 +125,14 @@ impl<B: Backend> Norm<B> {
         (self.kind == NormKind::Batch).then(|| be.view_mut(&mut self.running_statistics, 0..n))
     }
 
+    /// The running means and variances as training forwards have moved them on, which [`Norm::accept_statistics`] takes over; `None` for
+    /// layer norm. From here on they count as moved: other ranks have moved them.
+    pub fn moved_statistics_mut(&mut self, be: &B) -> Option<B::Mut<'_>> {
+        let n = 2 * self.heads;
+        self.statistics_moved = self.kind == NormKind::Batch;
+        self.statistics_moved.then(|| be.view_mut(&mut self.moved_statistics, 0..n))
+    }
+
     /// Takes over the running statistics that training forwards have moved on, if `guard` (loss and Σ g²) is finite;
     /// without a guard in any case.
     pub fn accept_statistics(&mut self, be: &B, guard: Option<B::Ref<'_>>) -> Result<()> {

@@ -326,7 +326,7 @@ impl<B: Backend> Trainer<B> {
                 })?;
             }
         }
-        match counts_here {
+        match has_targets {
             true => model.net.accept_statistics(&be, Some(guard))?,
             false => model.net.drop_statistics(),
         }
