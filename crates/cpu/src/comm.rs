@@ -332,7 +332,8 @@ mod tests {
         let be = Cpu::<f64>::new(1).unwrap();
         let id = be.comm_id().unwrap();
         std::thread::scope(|scope| {
-            let first = scope.spawn(|| Cpu::<f64>::new(1).unwrap().join(&call(id, 0, 2, 1000)).err().unwrap());
+            let first =
+                scope.spawn(|| Cpu::<f64>::new(1).unwrap().join(&call(id, 0, 2, 1000)).err().unwrap());
             std::thread::sleep(Duration::from_millis(200));
             let error = be.join(&call(id, 0, 2, 1000)).err().unwrap();
             assert!(error.code.as_str() == "ERR_S4_DISTRIBUTED" && error.got.contains("rank 0"), "{error}");

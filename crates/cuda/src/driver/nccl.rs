@@ -281,7 +281,16 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/driver/nccl_stub.rs");
         let compiled = std::process::Command::new(option_env!("RUSTC").unwrap_or("rustc"))
-            .args(["--crate-type", "cdylib", "--edition", "2021", "--crate-name", "nccl_stub", source, "--out-dir"])
+            .args([
+                "--crate-type",
+                "cdylib",
+                "--edition",
+                "2021",
+                "--crate-name",
+                "nccl_stub",
+                source,
+                "--out-dir",
+            ])
             .arg(&folder)
             .env("STUB_VERSION", version.to_string())
             .status()
@@ -318,7 +327,10 @@ mod tests {
         // A call fails with a code that no version has, and the group of calls is ended all the same.
         let error = enqueue(&[1, 13, 2], Collective::Sum).unwrap_err();
         assert_eq!(error.code.as_str(), "ERR_S4_DISTRIBUTED");
-        assert!(error.got.contains("error 99, unknown result code (1 open, 5 calls, 29 elements)"), "{error}");
+        assert!(
+            error.got.contains("error 99, unknown result code (1 open, 5 calls, 29 elements)"),
+            "{error}"
+        );
         let failed = nccl.async_error(nccl.join(id, 1, 2).unwrap()).unwrap();
         assert!(failed.contains("error 6, remote process exited (0 open, 6 calls, 31 elements)"), "{failed}");
         assert_eq!(nccl.async_error(comm), None);
