@@ -23,6 +23,8 @@ export interface RankTask {
   validation?: number
   /** Whether the dataset is a generator and no array. */
   generator?: boolean
+  /** Addresses of shards that are the dataset, as examples/shards.mjs reads them. */
+  shards?: string[]
   /** File to load the model from. */
   load?: string
   timeout?: number
@@ -61,6 +63,12 @@ export function examplesOf(count: number): Sample[] {
   })
 }
 
+/** The largest difference of two lists of numbers. */
+export function difference(a: number[], b: number[]): number {
+  if (a.length !== b.length || a.length === 0) return NaN
+  return a.reduce((most, x, i) => Math.max(most, Math.abs(x - (b[i] as number))), 0)
+}
+
 /** Trains as `task` says. */
 export async function runRank(task: RankTask): Promise<RankResult> {
   const { rank, worldSize, port, model: options, examples, train, load, after } = task
@@ -87,7 +95,8 @@ export async function runRank(task: RankTask): Promise<RankResult> {
     await runOnce(options)
     if (i > 0) continue
     result.seconds = (performance.now() - began) / 1000
-    if (task.second === undefined || result.error?.code === undefined) continue
+    const { error } = result as RankResult
+    if (task.second === undefined || error?.code === undefined) continue
     const saved = await SequenceModel.fromBytes(await model.toBytes({ optimizer: true }), host)
     result.savedSteps = saved.progress.steps
     saved.dispose()
@@ -95,7 +104,9 @@ export async function runRank(task: RankTask): Promise<RankResult> {
   async function runOnce(options: RankTask['train']) {
   try {
     if (task.idle !== undefined) return await sleep(task.idle)
-    const dataset = task.generator || after?.what === 'throw' ? { [Symbol.iterator]: walk } : all
+    const { shards } = task
+    const shardsOf = shards && (await import(new URL('../../examples/shards.mjs', import.meta.url).href)).datasetOf
+    const dataset = shardsOf ? shardsOf(shards, 10) : task.generator || after?.what === 'throw' ? { [Symbol.iterator]: walk } : all
     const validation = task.validation ? examplesOf(task.validation) : undefined
     const loop = model.train(dataset, {
       ...options,

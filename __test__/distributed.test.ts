@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { joinGroup, SequenceModel, type SequenceModelOptions } from '../index.js'
 import { freePort, model, ranks, train, type SharedTask } from './distributed-ranks.js'
-import { runRank, type RankResult } from './distributed-worker.js'
+import { difference, runRank, type RankResult } from './distributed-worker.js'
 import { rejects } from './helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-distributed-'))
@@ -19,12 +19,6 @@ test.after.always(() => rmSync(folder, { recursive: true }))
 /** One rank alone. */
 const alone = (task: SharedTask) =>
   runRank({ rank: 0, worldSize: 1, port: 0, model, ...task })
-
-/** The largest difference of two lists of numbers. */
-function difference(a: number[], b: number[]): number {
-  if (a.length !== b.length || a.length === 0) return NaN
-  return a.reduce((most, x, i) => Math.max(most, Math.abs(x - (b[i] as number))), 0)
-}
 
 /** What events say of the training, without rank and speed. */
 const figures = (result: RankResult | undefined) =>

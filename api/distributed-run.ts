@@ -13,6 +13,7 @@ interface Terms {
   readonly 'model configuration': unknown
   readonly 'number format': string
   readonly 'options of the run': unknown
+  readonly dataset: string
 }
 
 /** What a rank says of its part in an evaluation. */

@@ -3,7 +3,7 @@ import { checkCheckpointPath } from '#binding'
 import type { BatchInput, NativeModel, StepStats, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
-import { booleanOf, filePath, rejectUnknownOptions } from './check.js'
+import { booleanOf, filePath, rejectUnknownOptions, wholeNumber } from './check.js'
 import {
   batches,
   checkDataset,
@@ -12,6 +12,7 @@ import {
   runsOnce,
   type Batch,
   type Dataset,
+  type DatasetOfPass,
   type DatasetSource,
   type Shard,
 } from './dataset.js'
@@ -121,7 +122,7 @@ async function* wholeWalk({ first, rest }: BegunWalk): AsyncGenerator<Batch> {
 /** The loop of {@link SequenceModel.train}: epochs, their updates, validation and checkpoints. */
 export async function* train(
   model: TrainedModel,
-  dataset: Dataset,
+  dataset: Dataset | DatasetOfPass,
   given: TrainOptions,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
@@ -136,8 +137,9 @@ export async function* train(
   try {
     booleanOf(op, 'resume', resume)
     throwIfAborted(op, signal)
-    const source: DatasetSource = { what: 'dataset', dataset, batchSize }
-    checkDataset(op, source)
+    const source: TrainSource = { dataset, batchSize, signal }
+    if (typeof dataset !== 'function') checkDataset(op, { what: 'dataset', dataset, batchSize })
+    else if (batchSize !== undefined) wholeNumber(op, 'batchSize', batchSize)
     const config = nativeTrainConfig(op, options, model.config)
     if (options.shuffle) checkShuffled(op, dataset)
     const checkpoint = checkpointPath(op, options.checkpoint)
@@ -159,6 +161,7 @@ export async function* train(
           'model configuration': { ...model.config, seed: undefined },
           'number format': model.dtype,
           'options of the run': { config, batchSize, resume, validation: validationSource !== undefined },
+          dataset: kindOf(op, dataset),
         },
         config,
         resume,
@@ -171,7 +174,7 @@ export async function* train(
       const epochStart = { time: performance.now(), samples: state.samples }
       // Nothing where the run carries no states.
       if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
-      yield* epochUpdates(op, model, source, signal, state, run)
+      yield* epochUpdates(op, model, source, state, run)
       state = await readTrainState(model)
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
@@ -228,21 +231,60 @@ async function readTrainState(model: TrainedModel): Promise<TrainState> {
   return state
 }
 
+/** The dataset of a training, with its options. */
+interface TrainSource {
+  readonly dataset: Dataset | DatasetOfPass
+  readonly batchSize: number | undefined
+  readonly signal: AbortSignal | undefined
+}
+
+/** What can be known of a dataset beforehand, which ranks must have alike. */
+function kindOf(op: string, dataset: unknown): string {
+  if (typeof dataset === 'function') return 'a function'
+  return readGiven(op, 'dataset', () => (Array.isArray(dataset) ? `${dataset.length} items` : 'an iterable'))
+}
+
+/** The batches of an epoch that this rank takes. */
+function batchesOfEpoch(
+  op: string,
+  { dataset, batchSize, signal }: TrainSource,
+  { epochs: epoch, items, seed, shuffle }: TrainState,
+  run: DistributedRun | undefined,
+): AsyncGenerator<Batch> {
+  const what = 'dataset'
+  const order = shuffle ? { seed, epoch } : undefined
+  if (typeof dataset !== 'function')
+    return batches(op, { what, dataset, batchSize }, { shuffle: order, skip: items, shard: run?.shard })
+  const { rank, worldSize } = run?.shard ?? { rank: 0, worldSize: 1 }
+  // Until one of them has no more, all ranks have taken as many items.
+  const skip = items / worldSize
+  if (skip % (batchSize ?? 1) !== 0)
+    throw fail(
+      'ERR_S4_UNSUPPORTED',
+      op,
+      'an epoch that begins anew: how far each rank was in its part is not known',
+      `${items} items of ${worldSize} ranks`,
+    )
+  const given = dataset({ epoch, seed, rank, worldSize, signal })
+  return batches(op, { what, dataset: given, batchSize }, { skip })
+}
+
 /** Makes the updates of one epoch, from the item at which a resumed run stopped, and yields an event for each. */
 async function* epochUpdates(
   op: string,
   model: TrainedModel,
-  dataset: DatasetSource,
-  signal: AbortSignal | undefined,
-  { epochs: epoch, items: skip, seed, shuffle, topK }: TrainState,
+  dataset: TrainSource,
+  state: TrainState,
   run: DistributedRun | undefined,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
-  const order = { shuffle: shuffle ? { seed, epoch } : undefined, skip, shard: run?.shard }
-  const source = batches(op, dataset, order)
+  const { signal } = dataset
+  const { epochs: epoch, syncBatchNorm, topK } = state
+  let source: AsyncGenerator<Batch> | undefined
   let cutShort = true
   try {
-    let current = await source.next()
+    const given = (source = batchesOfEpoch(op, dataset, state, run))
+    let current = await given.next()
     let begunBatch: BegunBatch | undefined
     let lastUpdateTime = performance.now()
     // Of several ranks all take part until none has a batch.
@@ -263,10 +305,11 @@ async function* epochUpdates(
         )
         // The next batch is asked for only after the native call has started, so that a slow dataset and the computation
         // overlap.
-        const next = current.done ? Promise.resolve(current) : nextTick().then(() => source.next())
+        const next = current.done ? Promise.resolve(current) : nextTick().then(() => given.next())
         next.catch(() => undefined)
         await work
-        begunBatch = await beginNext(op, model, next)
+        // With synchronised norms a batch is begun by all ranks or by none, and another may not have its own yet.
+        if (run === undefined || !syncBatchNorm) begunBatch = await beginNext(op, model, next)
         return [await access.read('train', (handle) => handle.trainStats()), next]
       }
       const [stats, following] = await (run === undefined ? update() : run.round(update))
@@ -299,7 +342,7 @@ async function* epochUpdates(
     checkEpoch(op, await readTrainState(model))
     cutShort = false
   } finally {
-    void source.return(undefined).catch(() => undefined)
+    void source?.return(undefined).catch(() => undefined)
     // Drops gradients that no update has used. It may fail if the model was disposed or its device is lost, and then there
     // are none to drop.
     await access.afterReads('train', (handle) => handle.trainEnd(cutShort)).catch(() => undefined)
