@@ -197,8 +197,8 @@ KERNEL batch_norm_dx(float* dx, const float* dy, const float* x, const float* re
   if (!p.find(lengths, B, H, L, pieces)) return;
   const bool vec = L % 4 == 0 && aligned(x) && aligned(dy) && aligned(dx) && aligned(residual);
   const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h];
-  const float count = training ? sums[2 * H] : INFINITY;
-  const float2 m = make_float2(sums[p.h] / count, sums[H + p.h] / count * stats[H + p.h]);
+  float2 m = {0.f, 0.f};
+  if (training) m = make_float2(sums[p.h] / sums[2 * H], sums[H + p.h] / sums[2 * H] * stats[H + p.h]);
   // Eight elements at a time per lane: few registers, so that many warps wait for memory at once.
 #pragma unroll 1
   for (int k = 0; k < 8; k += 2) {
