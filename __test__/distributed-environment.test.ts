@@ -98,7 +98,7 @@ const rows: Row[] = [
     'options before everything',
     { ...torch, TORCHELASTIC_USE_AGENT_STORE: 'True' },
     { rank: 0, worldSize: 2, masterAddress: 'here', masterPort: 99, runId: 'mine' },
-    ['options', 0, 2, 0, 'here', 99, 'mine', false],
+    ['options', 0, 2, 1, 'here', 99, 'mine', false],
   ],
   [
     'an address of the options with the ranks of torchrun',

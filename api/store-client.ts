@@ -140,7 +140,7 @@ export class StoreClient {
   get(key: string): Promise<Buffer> {
     return this.#ask(query(Query.get, [key]), (incoming) => {
       if (incoming.length < 8) return undefined
-      const length = incoming.all().readBigUInt64LE()
+      const length = incoming.begin(8).readBigUInt64LE()
       if (length > BigInt(MOST_VALUE_BYTES)) throw new Error(`a value of ${length} bytes`)
       if (incoming.length < 8 + Number(length)) return undefined
       return Buffer.from(incoming.take(8 + Number(length)).subarray(8))
