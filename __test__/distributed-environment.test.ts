@@ -56,7 +56,12 @@ const rows: Row[] = [
     ['slurm', 5, 8, 1, 'gpu07', 61440 + (5000 % 4096), 'slurm-5000.2', false],
   ],
   ['a batch script of Slurm, which is no step', { ...slurm, SLURM_STEP_NODELIST: '' }, {}, ['none', 0, 1, 0]],
-  ['torchrun under Slurm', { ...slurm, ...torch, ...elastic }, {}, ['torch', 3, 8, 1, 'a', 29500, 'none/0', false]],
+  [
+    'torchrun under Slurm',
+    { ...slurm, ...torch, ...elastic },
+    {},
+    ['torch', 3, 8, 1, 'a', 29500, 'none/0', false],
+  ],
   [
     'Slurm over Open MPI',
     { ...openmpi, ...slurm },

@@ -144,8 +144,7 @@ test('a large value that arrives in small pieces takes time by its size', async 
   const began = performance.now()
   socket.write(Buffer.concat(head))
   const piece = Buffer.alloc(16 << 10, 5)
-  for (let i = 0; i < size / piece.length; i++)
-    if (!socket.write(piece)) await once(socket, 'drain')
+  for (let i = 0; i < size / piece.length; i++) if (!socket.write(piece)) await once(socket, 'drain')
   while (!(await client.check(['k']))) await new Promise((resolve) => setTimeout(resolve, 20))
   t.is((await client.get('k')).length, size)
   // A copy of all that is there with each piece would be some 18 GB at the server, and 5 GB at the client.

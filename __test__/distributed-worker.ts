@@ -71,11 +71,11 @@ export function difference(a: number[], b: number[]): number {
 
 /** Trains as `task` says. */
 export async function runRank(task: RankTask): Promise<RankResult> {
-  const { rank, worldSize, port, model: options, examples, train, load, after } = task
+  const { rank, worldSize, port, model: shape, examples, train, load, after } = task
   const host = { device: 'cpu', dtype: 'f64', threads: 1 } as const
   const model = load
     ? await SequenceModel.load(load, host)
-    : await SequenceModel.create({ ...(options as SequenceModelOptions), ...host })
+    : await SequenceModel.create({ ...(shape as SequenceModelOptions), ...host })
   const result: RankResult = { events: [], parameters: [], steps: 0, seconds: 0, outputs: [] }
   const place = { rank, worldSize, masterAddress: '127.0.0.1', masterPort: port }
   const group = worldSize > 1 ? await joinGroup({ ...place, timeout: task.timeout ?? 60_000 }) : undefined
@@ -102,30 +102,35 @@ export async function runRank(task: RankTask): Promise<RankResult> {
     saved.dispose()
   }
   async function runOnce(options: RankTask['train']) {
-  try {
-    if (task.idle !== undefined) return await sleep(task.idle)
-    const { shards } = task
-    const shardsOf = shards && (await import(new URL('../../examples/shards.mjs', import.meta.url).href)).datasetOf
-    const dataset = shardsOf ? shardsOf(shards, 10) : task.generator || after?.what === 'throw' ? { [Symbol.iterator]: walk } : all
-    const validation = task.validation ? examplesOf(task.validation) : undefined
-    const loop = model.train(dataset, {
-      ...options,
-      ...(task.abortAfter !== undefined && { signal: AbortSignal.timeout(task.abortAfter) }),
-      ...(validation && { validation }),
-      ...(group && { distributed: group }),
-    })
-    for await (const event of loop) {
-      result.events.push(event)
-      if (after === undefined || event.step < after.updates) continue
-      if (after.what === 'break') break
-      if (after.what === 'exit') process.exit(0)
-      if (after.what === 'close') await group?.close()
-      if (after.what === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 8000)
+    try {
+      if (task.idle !== undefined) return await sleep(task.idle)
+      const { shards } = task
+      const shardsOf =
+        shards && (await import(new URL('../../examples/shards.mjs', import.meta.url).href)).datasetOf
+      const dataset = shardsOf
+        ? shardsOf(shards, 10)
+        : task.generator || after?.what === 'throw'
+          ? { [Symbol.iterator]: walk }
+          : all
+      const validation = task.validation ? examplesOf(task.validation) : undefined
+      const loop = model.train(dataset, {
+        ...options,
+        ...(task.abortAfter !== undefined && { signal: AbortSignal.timeout(task.abortAfter) }),
+        ...(validation && { validation }),
+        ...(group && { distributed: group }),
+      })
+      for await (const event of loop) {
+        result.events.push(event)
+        if (after === undefined || event.step < after.updates) continue
+        if (after.what === 'break') break
+        if (after.what === 'exit') process.exit(0)
+        if (after.what === 'close') await group?.close()
+        if (after.what === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 8000)
+      }
+    } catch (error) {
+      const { code, message } = error as { code?: string; message: string }
+      result.error = { message, ...(code !== undefined && { code }) }
     }
-  } catch (error) {
-    const { code, message } = error as { code?: string; message: string }
-    result.error = { message, ...(code !== undefined && { code }) }
-  }
   }
   try {
     result.parameters = model.parameters().flatMap(({ value }) => Array.from(value.data))

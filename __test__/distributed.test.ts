@@ -17,8 +17,7 @@ const folder = mkdtempSync(join(tmpdir(), 's4-distributed-'))
 test.after.always(() => rmSync(folder, { recursive: true }))
 
 /** One rank alone. */
-const alone = (task: SharedTask) =>
-  runRank({ rank: 0, worldSize: 1, port: 0, model, ...task })
+const alone = (task: SharedTask) => runRank({ rank: 0, worldSize: 1, port: 0, model, ...task })
 
 /** What events say of the training, without rank and speed. */
 const figures = (result: RankResult | undefined) =>

@@ -4,7 +4,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { SequenceModel, type Batch, type DatasetPass, type Sample, type SequenceModelOptions } from '../index.js'
+import {
+  SequenceModel,
+  type Batch,
+  type DatasetPass,
+  type Sample,
+  type SequenceModelOptions,
+} from '../index.js'
 import { model, ranks } from './distributed-ranks.js'
 import { difference } from './distributed-worker.js'
 
@@ -28,7 +34,8 @@ test('files are read from what tar writes, and a cut archive is refused', async 
   const bytes = readFileSync(archive)
   for (const size of [1, 511, 700, bytes.length]) {
     const read: Record<string, string> = {}
-    for await (const { name, data } of tarFiles(inPieces(bytes, size))) read[name] = Buffer.from(data).toString()
+    for await (const { name, data } of tarFiles(inPieces(bytes, size)))
+      read[name] = Buffer.from(data).toString()
     t.deepEqual(read, files)
   }
   const cut = async () => {
@@ -85,7 +92,10 @@ test('two ranks with shards of their own are one rank with the joint batches', a
 function batchOf(samples: Sample[]): Batch {
   const len = samples[0]?.input.shape[0] as number
   const data = Float64Array.from(samples.flatMap(({ input }) => Array.from(input.data as Float32Array)))
-  return { input: { data, shape: [samples.length, len, 1] }, target: samples.map(({ target }) => target as number) }
+  return {
+    input: { data, shape: [samples.length, len, 1] },
+    target: samples.map(({ target }) => target as number),
+  }
 }
 
 test('a run goes on within an epoch at the position where it ended', async (t) => {

@@ -158,11 +158,7 @@ export class DistributedRun {
   }
 
   /** Sums of an evaluation over all ranks, the same bits on each. */
-  async sum(
-    sums: Sums,
-    hasBatch: boolean,
-    signal?: AbortSignal,
-  ): Promise<{ sums: Sums; hasBatch: boolean }> {
+  async sum(sums: Sums, hasBatch: boolean, signal?: AbortSignal): Promise<{ sums: Sums; hasBatch: boolean }> {
     const sent: SentSums = { ...sums, confusion: sums.confusion && Array.from(sums.confusion), hasBatch }
     const all = await this.#exchange(sent, signal)
     const total = noSums()

@@ -211,8 +211,7 @@ export class GroupRun {
     const deadline = performance.now() + timeout
     for (let pause = 2; ; pause = Math.min(2 * pause, 50)) {
       signal?.throwIfAborted()
-      if (this.#cancelled !== undefined)
-        throw lost(reasonOf({ rank: place.rank, reason: this.#cancelled }))
+      if (this.#cancelled !== undefined) throw lost(reasonOf({ rank: place.rank, reason: this.#cancelled }))
       if (await ask(client.check(keys))) break
       const gone = await ask(this.gone())
       if (gone !== undefined) throw lost(reasonOf(gone))

@@ -191,6 +191,6 @@ async function generationOf(client: StoreClient, prefix: string, rank: number): 
 
 /** The address at which a store listens that only this machine is to reach; undefined for all addresses. */
 function loopbackOf(host: string): string | undefined {
-  if (host === 'localhost' || /^127\./.test(host)) return '127.0.0.1'
+  if (host === 'localhost' || host.startsWith('127.')) return '127.0.0.1'
   return host === '::1' ? host : undefined
 }

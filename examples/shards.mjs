@@ -18,7 +18,8 @@ export async function* tarFiles(stream) {
       if (!ended) length += parts[parts.push(value) - 1].length
     }
     const all = Buffer.concat(parts)
-    if (all.length < count) throw new Error(`a tar archive that ends within a file, after ${all.length} of ${count} bytes`)
+    if (all.length < count)
+      throw new Error(`a tar archive that ends within a file, after ${all.length} of ${count} bytes`)
     bytes = all.subarray(count)
     return all.subarray(0, count)
   }
@@ -54,7 +55,10 @@ export const datasetOf =
   ({ epoch, seed, rank, worldSize, signal }) => {
     // By another start in each epoch a rank does not have the same shards always.
     const own = urls.filter((_, i) => (i + epoch) % worldSize === rank)
-    return shuffled({ [Symbol.asyncIterator]: () => examplesOf(own, signal) }, { buffer, seed: seed + rank, epoch })
+    return shuffled(
+      { [Symbol.asyncIterator]: () => examplesOf(own, signal) },
+      { buffer, seed: seed + rank, epoch },
+    )
   }
 
 /** A tar archive of these files. */
@@ -77,7 +81,9 @@ export async function serve(shards = 4, examples = 32) {
     if (!(shard < shards)) return response.writeHead(404).end()
     const files = Array.from({ length: examples }, (_, i) => {
       const number = shard * examples + i
-      const values = Float32Array.from({ length: 64 }, (__, t) => Math.sin(0.1 * (1 + (number % 3)) * t + number))
+      const values = Float32Array.from({ length: 64 }, (__, t) =>
+        Math.sin(0.1 * (1 + (number % 3)) * t + number),
+      )
       return { name: `${number}/${number % 3}.f32`, data: Buffer.from(values.buffer) }
     })
     response.end(tarOf(files))
@@ -91,11 +97,20 @@ if (process.argv[1] === import.meta.filename) {
   const own = process.argv.length > 2 ? undefined : await serve()
   const urls = own?.urls ?? process.argv.slice(2)
   const group = await joinGroup()
-  const options = { input: 1, output: 3, features: 32, layers: 2, state: 16, pooling: 'mean', device: group.device }
+  const options = {
+    input: 1,
+    output: 3,
+    features: 32,
+    layers: 2,
+    state: 16,
+    pooling: 'mean',
+    device: group.device,
+  }
   const model = await SequenceModel.create(options)
   const run = { epochs: 4, batchSize: 8, lr: 4e-3, checkpoint: 'shards.safetensors', distributed: group }
   for await (const e of model.train(datasetOf(urls), run))
-    if (e.type === 'epoch' && group.rank === 0) console.log(`epoch ${e.epoch}: loss ${e.loss}, accuracy ${e.accuracy}`)
+    if (e.type === 'epoch' && group.rank === 0)
+      console.log(`epoch ${e.epoch}: loss ${e.loss}, accuracy ${e.accuracy}`)
   await group.close()
   own?.server.close()
 }

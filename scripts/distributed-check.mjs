@@ -172,7 +172,10 @@ function compare(norm, one, [a, b]) {
     loss: of1.losses.at(-1),
     outputs: difference(of2.outputs, of1.outputs),
   }
-  must('gradients that are not all zeros', of1.gradients.some((x) => x !== 0))
+  must(
+    'gradients that are not all zeros',
+    of1.gradients.some((x) => x !== 0),
+  )
   must('gradients of the first update to 1e-5', figures.gradientsOfTheFirst <= 1e-5, figures)
   must('parameters after ten updates to 1e-5', figures.parametersAfterTen <= 1e-5, figures)
   must('50 updates', of1.losses.length === 50 && of2.losses.length === 50, figures)
@@ -289,10 +292,17 @@ async function scaling(one) {
 
 /** The reviews: two ranks of 16 rows against one of 32. */
 async function reviews() {
-  const folders = [args.reviews, process.env.S4_ACL_IMDB, 'aclImdb', '../shared/aclImdb', '/work/shared/aclImdb']
+  const folders = [
+    args.reviews,
+    process.env.S4_ACL_IMDB,
+    'aclImdb',
+    '../shared/aclImdb',
+    '/work/shared/aclImdb',
+  ]
   const found = folders.find((path) => path !== undefined && existsSync(join(path, 'train', 'pos')))
   if (found === undefined || seconds() > ENOUGH) {
-    const why = found === undefined ? 'no folder aclImdb (--reviews FOLDER, or S4_ACL_IMDB)' : 'the time is over'
+    const why =
+      found === undefined ? 'no folder aclImdb (--reviews FOLDER, or S4_ACL_IMDB)' : 'the time is over'
     report.checks.reviews = { skipped: why }
     console.error(`reviews: skipped, ${why}`)
     return
@@ -335,7 +345,7 @@ async function torchrun(one) {
     const [code] = await once(child, 'exit')
     clearTimeout(timer)
     must('torchrun to end well', code === 0, noises.slice(-3000))
-    const results = outs.map((path) => JSON.parse(readFileSync(path, 'utf8')))
+    const results = outs.map((file) => JSON.parse(readFileSync(file, 'utf8')))
     must(
       'the store of torchrun',
       results.every(({ source, error }) => source === 'torch' && !error),

@@ -70,7 +70,10 @@ async function equal(norm) {
     events.push({ ...event, rank: 0, samplesPerSecond: 0 })
     if (event.step === 10) parameters = parametersOf(model)
   })
-  const { data: outputs } = await model.predict({ data: data[0].input.data, shape: [1, ...data[0].input.shape] })
+  const { data: outputs } = await model.predict({
+    data: data[0].input.data,
+    shape: [1, ...data[0].input.shape],
+  })
   out.joined ??= joined
   out[`equal-${norm}`] = {
     gradients,
@@ -112,11 +115,19 @@ const experiments = {
   sCIFAR: { features: 512, len: 1024, rows: 50, input: 3, output: 10, norm: 'layer' },
   'Path-X': { features: 256, len: 16384, rows: 16, input: 1, output: 2, norm: 'batch' },
   speech: { features: 128, len: 16000, rows: 16, input: 1, output: 35, norm: 'batch' },
-  ListOps: { features: 256, len: 2048, rows: 50, encoder: 'embedding', vocabulary: 20, output: 10, norm: 'batch' },
+  ListOps: {
+    features: 256,
+    len: 2048,
+    rows: 50,
+    encoder: 'embedding',
+    vocabulary: 20,
+    output: 10,
+    norm: 'batch',
+  },
 }
 
 /** Median milliseconds of an update of an experiment with so many rows of `len` steps a rank, and its number of parameters. */
-async function updateTime({ rows: _, ...options }, rows, len, [warm, measured]) {
+async function updateTime(options, rows, len, [warm, measured]) {
   const size = dry ? { features: 8, layers: 1, state: 8 } : { layers: 6, state: 64 }
   const model = await SequenceModel.create({
     ...options,
@@ -133,7 +144,10 @@ async function updateTime({ rows: _, ...options }, rows, len, [warm, measured]) 
   const data = tokens
     ? Int32Array.from({ length: count }, (_, i) => (i * 7) % options.vocabulary)
     : Float32Array.from({ length: count }, (_, i) => Math.sin(i))
-  const batch = { input: { data, shape }, target: Int32Array.from({ length: rows }, (_, i) => (i * 7) % options.output) }
+  const batch = {
+    input: { data, shape },
+    target: Int32Array.from({ length: rows }, (_, i) => (i * 7) % options.output),
+  }
   // Each rank takes every worldSize-th batch.
   const batches = Array.from({ length: (warm + measured + 1) * worldSize }, () => batch)
   const times = []
@@ -149,8 +163,8 @@ async function scaling() {
   const length = (len) => (dry ? 64 : len)
   const updates = dry ? [2, 4] : [8, 24]
   out.scaling = {}
-  for (const [name, { len, ...experiment }] of Object.entries(experiments)) {
-    const rows = dry ? 4 : experiment.rows
+  for (const [name, { len, rows: published, ...experiment }] of Object.entries(experiments)) {
+    const rows = dry ? 4 : published
     const whole = await updateTime(experiment, rows, length(len), updates)
     const half = worldSize > 1 ? await updateTime(experiment, rows / 2, length(len), updates) : undefined
     const idle = await updateTime(experiment, 2, 16, dry ? updates : [20, 100])
@@ -187,7 +201,14 @@ async function reviews() {
     ...(dry ? {} : { precision: 'high' }),
   })
   const from = performance.now()
-  const options = { epochs: dry ? 1 : 6, batchSize: 32 / worldSize, lr: 4e-3, ssmLr: 1e-3, weightDecay: 0.05, clip: 1 }
+  const options = {
+    epochs: dry ? 1 : 6,
+    batchSize: 32 / worldSize,
+    lr: 4e-3,
+    ssmLr: 1e-3,
+    weightDecay: 0.05,
+    clip: 1,
+  }
   await train(model, samples(all), { ...options, shuffle: true, syncBatchNorm: true }, () => true)
   const trained = (performance.now() - from) / 1000
   // Each rank for itself: the accuracy of ranks is the same.
