@@ -161,7 +161,7 @@ export async function* train(
           'model configuration': { ...model.config, seed: undefined },
           'number format': model.dtype,
           'options of the run': { config, batchSize, resume, validation: validationSource !== undefined },
-          dataset: kindOf(op, dataset),
+          dataset: typeof dataset === 'function' ? 'a function' : 'one dataset for all ranks',
         },
         config,
         resume,
@@ -236,12 +236,6 @@ interface TrainSource {
   readonly dataset: Dataset | DatasetOfPass
   readonly batchSize: number | undefined
   readonly signal: AbortSignal | undefined
-}
-
-/** What can be known of a dataset beforehand, which ranks must have alike. */
-function kindOf(op: string, dataset: unknown): string {
-  if (typeof dataset === 'function') return 'a function'
-  return readGiven(op, 'dataset', () => (Array.isArray(dataset) ? `${dataset.length} items` : 'an iterable'))
 }
 
 /** The batches of an epoch that this rank takes. */
