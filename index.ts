@@ -46,7 +46,15 @@ export type { ParameterGroup } from './api/groups.js'
 export { schedules, type Schedule } from './api/schedules.js'
 export type { F1Scores, Scores } from './api/scores.js'
 export type { EvaluateOptions, Metrics, Progress, TrainEvent, TrainOptions } from './api/train.js'
-export { windows, type Batch, type Dataset, type Sample, type WindowOptions } from './api/dataset.js'
+export {
+  windows,
+  type Batch,
+  type Dataset,
+  type DatasetOfPass,
+  type DatasetPass,
+  type Sample,
+  type WindowOptions,
+} from './api/dataset.js'
 export {
   fftConv,
   fftConvAsync,

@@ -19,6 +19,8 @@ const openmpi = {
   OMPI_COMM_WORLD_LOCAL_SIZE: '2',
   PMIX_NAMESPACE: 'prterun-host-123@1',
 }
+/** What torchrun says besides the names that others use too. */
+const elastic = { TORCHELASTIC_RUN_ID: 'none' }
 const pmi = { PMI_RANK: '2', PMI_SIZE: '4', MPI_LOCALRANKID: '0', MPI_LOCALNRANKS: '2' }
 const master = { MASTER_ADDR: 'head', MASTER_PORT: '1234' }
 
@@ -54,7 +56,12 @@ const rows: Row[] = [
     ['slurm', 5, 8, 1, 'gpu07', 61440 + (5000 % 4096), 'slurm-5000.2', false],
   ],
   ['a batch script of Slurm, which is no step', { ...slurm, SLURM_STEP_NODELIST: '' }, {}, ['none', 0, 1, 0]],
-  ['torchrun under Slurm', { ...slurm, ...torch }, {}, ['torch', 3, 8, 1, 'a', 29500, 'run/0', false]],
+  [
+    'torchrun under Slurm',
+    { ...slurm, ...torch, ...elastic },
+    {},
+    ['torch', 3, 8, 1, 'a', 29500, 'none/0', false],
+  ],
   [
     'Slurm over Open MPI',
     { ...openmpi, ...slurm },
@@ -69,10 +76,34 @@ const rows: Row[] = [
   ],
   ['PMI', { ...pmi, ...master }, {}, ['pmi', 2, 4, 0, 'head', 1234, 'mpi-', false]],
   [
+    'MPICH, whose PMI_ID is the rank',
+    { ...pmi, ...master, PMI_ID: '2' },
+    {},
+    ['pmi', 2, 4, 0, 'head', 1234, 'mpi-', false],
+  ],
+  [
+    "a script that gives Slurm's numbers torch's names",
+    { ...slurm, RANK: '5', WORLD_SIZE: '16', LOCAL_RANK: '1', ...master },
+    {},
+    ['torch', 5, 16, 1, 'head', 1234, 'run/0', false],
+  ],
+  [
+    'options with the local rank of the environment',
+    { ...torch },
+    { rank: 1, worldSize: 2 },
+    ['options', 1, 2, 1, 'a', 29500, 'run', false],
+  ],
+  [
+    'an IPv6 address in brackets',
+    { ...torch, MASTER_ADDR: '[fd00::1]' },
+    {},
+    ['torch', 3, 8, 1, 'fd00::1', 29500, 'run/0', false],
+  ],
+  [
     'options before everything',
     { ...torch, TORCHELASTIC_USE_AGENT_STORE: 'True' },
     { rank: 0, worldSize: 2, masterAddress: 'here', masterPort: 99, runId: 'mine' },
-    ['options', 0, 2, 0, 'here', 99, 'mine', false],
+    ['options', 0, 2, 1, 'here', 99, 'mine', false],
   ],
   [
     'an address of the options with the ranks of torchrun',
@@ -112,6 +143,22 @@ const refused: [string, Environment, PlaceOptions, S4ErrorCode, RegExp][] = [
   ['a huge rank', { ...torch, RANK: '99999999999' }, {}, 'ERR_S4_DISTRIBUTED', /RANK/],
   ['no address', { RANK: '0', WORLD_SIZE: '2', MASTER_PORT: '1' }, {}, 'ERR_S4_DISTRIBUTED', /MASTER_ADDR/],
   ['no port', { RANK: '0', WORLD_SIZE: '2', MASTER_ADDR: 'a' }, {}, 'ERR_S4_DISTRIBUTED', /no port/],
+  ['the port 0', { ...torch, MASTER_PORT: '0' }, {}, 'ERR_S4_DISTRIBUTED', /MASTER_PORT/],
+  ['an address with a space', { ...torch, MASTER_ADDR: 'a b' }, {}, 'ERR_S4_DISTRIBUTED', /MASTER_ADDR/],
+  [
+    'one process by torch of many by Slurm',
+    { ...slurm, RANK: '0', WORLD_SIZE: '1' },
+    {},
+    'ERR_S4_DISTRIBUTED',
+    /16 processes of SLURM_NTASKS/,
+  ],
+  [
+    'one process by torch of two by Open MPI',
+    { ...openmpi, RANK: '0', WORLD_SIZE: '1' },
+    {},
+    'ERR_S4_DISTRIBUTED',
+    /2 processes of OMPI_COMM_WORLD_SIZE/,
+  ],
   ['a port beyond', { ...torch, MASTER_PORT: '65536' }, {}, 'ERR_S4_DISTRIBUTED', /MASTER_PORT/],
   [
     'a local rank beyond its machine',
@@ -142,6 +189,8 @@ test('the first machine of a list of Slurm', (t) => {
     'n[001-004,7],x': 'n001',
     'b,c': 'b',
     'r[1-2]c': 'r1c',
+    'rack[1-2]n[3-4],x': 'rack1n3',
+    'a-b.c,d': 'a-b.c',
     '': undefined,
   }
   for (const [list, host] of Object.entries(lists)) t.is(firstSlurmHost(list), host)

@@ -1,6 +1,6 @@
 /** The store through which ranks meet: client and server with each other, and each with those of PyTorch, where it is installed. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { connect } from 'node:net'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import test, { type ExecutionContext } from 'ava'
@@ -111,6 +111,47 @@ test('a client without a server gives up in time, and tells of one that has gone
   const began = performance.now()
   await t.throwsAsync(StoreClient.connect('127.0.0.1', port, performance.now() + 300))
   t.true(performance.now() - began < 10_000)
+})
+
+test('a client that is closed has no question open, and a signal ends a connection attempt', async (t) => {
+  // It takes connections and says nothing.
+  const silent = createServer(() => undefined).listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  const { port } = silent.address() as AddressInfo
+  const client = await StoreClient.connect('127.0.0.1', port, soon())
+  const question = client.check(['x'])
+  const began = performance.now()
+  await Promise.all([client.close(), t.throwsAsync(question, { message: 'closed' })])
+  t.true(performance.now() - began < 20_000)
+  silent.close()
+  // An address of documentation, to which no packet comes; where there is no network at all the attempts fail at once.
+  const attempt = StoreClient.connect('192.0.2.1', 9, soon(), 60_000, AbortSignal.timeout(200))
+  await t.throwsAsync(attempt)
+  t.true(performance.now() - began < 19_000)
+})
+
+test('a large value that arrives in small pieces takes time by its size', async (t) => {
+  const server = await StoreServer.listen(0, '127.0.0.1')
+  const socket = connect(server.port, '127.0.0.1')
+  const client = await StoreClient.connect('127.0.0.1', server.port, soon())
+  const length = (n: number) => {
+    const bytes64 = Buffer.alloc(8)
+    bytes64.writeBigUInt64LE(BigInt(n))
+    return bytes64
+  }
+  const size = 24 << 20
+  const head = [Buffer.of(0, 0xce, 0xf7, 0x85, 0x3c), Buffer.of(1), length(1), bytes('k'), length(size)]
+  const began = performance.now()
+  socket.write(Buffer.concat(head))
+  const piece = Buffer.alloc(16 << 10, 5)
+  for (let i = 0; i < size / piece.length; i++) if (!socket.write(piece)) await once(socket, 'drain')
+  while (!(await client.check(['k']))) await new Promise((resolve) => setTimeout(resolve, 20))
+  t.is((await client.get('k')).length, size)
+  // A copy of all that is there with each piece would be some 18 GB at the server, and 5 GB at the client.
+  t.true(performance.now() - began < 30_000)
+  socket.destroy()
+  await client.close()
+  await server.close()
 })
 
 /** A Python program, and its lines. */

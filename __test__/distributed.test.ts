@@ -5,59 +5,19 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { joinGroup, SequenceModel, type SequenceModelOptions } from '../index.js'
-import { runRank, type RankResult, type RankTask } from './distributed-worker.js'
+import { freePort, model, ranks, train, type SharedTask } from './distributed-ranks.js'
+import { difference, runRank, type RankResult } from './distributed-worker.js'
 import { rejects } from './helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 's4-distributed-'))
 test.after.always(() => rmSync(folder, { recursive: true }))
 
-const model = { input: 1, output: 3, features: 6, layers: 1, state: 8, pooling: 'mean', seed: 3 }
-const train = { lr: 0.01, clip: 0.1, ema: 0.9, epochs: 2, weightDecay: 0.1, seed: 4 }
-
-/** A port that nothing listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0)
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-/** Runs every rank as a worker thread; undefined for one that has ended without a word. */
-async function ranks(
-  worldSize: number,
-  task: Omit<RankTask, 'rank' | 'worldSize' | 'port' | 'model'> & { model?: object },
-  own: Record<number, Partial<RankTask>> = {},
-): Promise<(RankResult | undefined)[]> {
-  const port = await freePort()
-  return Promise.all(
-    Array.from({ length: worldSize }, async (_, rank) => {
-      const workerData = { rank, worldSize, port, model, ...task, ...own[rank] }
-      const worker = new Worker(new URL('distributed-worker.js', import.meta.url), { workerData })
-      let result: RankResult | undefined
-      worker.on('message', (message) => (result = message as RankResult))
-      await once(worker, 'exit')
-      return result
-    }),
-  )
-}
-
 /** One rank alone. */
-const alone = (task: Omit<RankTask, 'rank' | 'worldSize' | 'port' | 'model'> & { model?: object }) =>
-  runRank({ rank: 0, worldSize: 1, port: 0, model, ...task })
-
-/** The largest difference of two lists of numbers. */
-function difference(a: number[], b: number[]): number {
-  if (a.length !== b.length || a.length === 0) return NaN
-  return a.reduce((most, x, i) => Math.max(most, Math.abs(x - (b[i] as number))), 0)
-}
+const alone = (task: SharedTask) => runRank({ rank: 0, worldSize: 1, port: 0, model, ...task })
 
 /** What events say of the training, without rank and speed. */
 const figures = (result: RankResult | undefined) =>

@@ -160,6 +160,7 @@ const trainOptions = () => ({
   schedule: schedules.warmupCosine({ warmup: 1, total: 4, floor: 0.1 }),
   validation: [batch()],
   carryState: false,
+  syncBatchNorm: false,
   ema: 0.9,
   seed: 1,
   shuffle: false,

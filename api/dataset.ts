@@ -59,6 +59,25 @@ export interface Sample {
  */
 export type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>
 
+/** What a dataset that is a function is told of the epoch for which it is called. */
+export interface DatasetPass {
+  /** Number of the epoch, from 0. */
+  readonly epoch: number
+  /** The run's seed. */
+  readonly seed: number
+  /** This rank, and the number of ranks: 0 and 1 without others. */
+  readonly rank: number
+  readonly worldSize: number
+  /** The signal of the training. */
+  readonly signal: AbortSignal | undefined
+}
+
+/**
+ * A dataset of every epoch. Of several ranks each is to give its own part, such as `urls.filter((_, i) => i % worldSize === rank)`: all that it
+ * gives is this rank's.
+ */
+export type DatasetOfPass = (pass: DatasetPass) => Dataset
+
 /** Which items an epoch takes from the dataset, and in which order. */
 export interface EpochOrder {
   /** Shuffles an array in an order that the run's seed and the number of the epoch determine. */
@@ -94,7 +113,10 @@ export function runsOnce(op: string, { what, dataset }: DatasetSource): boolean 
 }
 
 /** Refuses what cannot be iterated, and a size of batches that none can be collected by. */
-export function checkDataset(op: string, { what, dataset, batchSize }: DatasetSource): void {
+export function checkDataset(
+  op: string,
+  { what, dataset, batchSize }: Omit<DatasetSource, 'dataset'> & { dataset: unknown },
+): void {
   const iterable = readGiven(op, what, () => {
     const d = dataset as Partial<Iterable<unknown> & AsyncIterable<unknown>> | undefined | null
     return (

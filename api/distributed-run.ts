@@ -2,7 +2,7 @@
 import { PeerStop } from '#binding'
 import type { NativeModel, Sums } from '#binding'
 import type { NativeAccess } from './access.js'
-import { fail, S4Error } from './error.js'
+import { fail, throwIfAborted, type S4Error } from './error.js'
 import { coreOf, type ProcessGroup } from './group.js'
 import type { GroupCore, GroupRun } from './group-core.js'
 import type { Shard } from './dataset.js'
@@ -13,6 +13,7 @@ interface Terms {
   readonly 'model configuration': unknown
   readonly 'number format': string
   readonly 'options of the run': unknown
+  readonly dataset: string
 }
 
 /** What a rank says of its part in an evaluation. */
@@ -36,6 +37,7 @@ export class DistributedRun {
     this.#access = access
     this.#core = core
     this.#run = core.begin()
+    core.run = this.#run
     const { rank, worldSize } = core.place
     this.shard = { rank, worldSize }
   }
@@ -50,8 +52,7 @@ export class DistributedRun {
     const core = coreOf(op, group)
     if (core.closed) throw fail('ERR_S4_DISTRIBUTED', op, 'a group that has not been closed', 'a closed one')
     if (core.place.worldSize === 1) return undefined
-    if (core.busy) throw fail('ERR_S4_BUSY', op, 'one training of a group at a time', 'another')
-    core.busy = true
+    if (core.run !== undefined) throw fail('ERR_S4_BUSY', op, 'one training of a group at a time', 'another')
     return new DistributedRun(op, access, core)
   }
 
@@ -59,13 +60,28 @@ export class DistributedRun {
    * Begins the run on every rank, where rank 0 is: with its parameters, moments, counts and options. `ERR_S4_DISTRIBUTED` where
    * models or options differ.
    */
-  async begin(terms: Terms, config: string, resume: boolean): Promise<void> {
+  async begin(terms: Terms, config: string, resume: boolean, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#begin(terms, config, resume, signal)
+    } catch (error) {
+      // Where this rank's run has begun it ends before its first update, and what there was before is there again.
+      await this.#access.afterReads('train', (handle) => handle.trainEnd(true)).catch(() => undefined)
+      throw error
+    }
+  }
+
+  async #begin(
+    terms: Terms,
+    config: string,
+    resume: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const op = this.#op
     const { rank, worldSize } = this.shard
     const { timeout, client } = this.#core
     client?.ref()
     this.#run.watch((reason) => this.#stop.stop(reason))
-    const all = await this.#run.exchange(op, terms)
+    const all = await this.#exchange(terms, signal)
     for (const name of Object.keys(terms) as (keyof Terms)[]) {
       const texts = all.map((theirs) => JSON.stringify(theirs[name]))
       const other = texts.findIndex((text) => text !== texts[0])
@@ -93,15 +109,34 @@ export class DistributedRun {
       const id = await access.read('train', (handle) => handle.peerId())
       first = { state, id: Buffer.from(id).toString('base64') }
     }
-    const [said] = await this.#run.exchange(op, first ?? null)
-    if (said === null || said === undefined)
-      throw fail('ERR_S4_DISTRIBUTED', op, 'a word of rank 0 on the run', 'none')
-    if (rank !== 0) await access.afterReads('train', (handle) => handle.beginSharedRun(said.state))
-    const id = Buffer.from(said.id, 'base64')
-    await this.round(() =>
-      access.read('train', (handle) => handle.joinPeers(id, { rank, worldSize, timeout }, this.#stop)),
-    )
-    this.#joined = true
+    const [ofFirst] = await this.#exchange(first ?? null, signal)
+    if (ofFirst === null || ofFirst === undefined)
+      throw fail('ERR_S4_DISTRIBUTED', op, 'the state of the run from rank 0', 'none')
+    if (rank !== 0) await access.afterReads('train', (handle) => handle.beginSharedRun(ofFirst.state))
+    const id = Buffer.from(ofFirst.id, 'base64')
+    const onAbort = () => this.#stop.stop(`rank ${rank}: its signal has fired`)
+    signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      await this.round(() =>
+        access.read('train', (handle) => handle.joinPeers(id, { rank, worldSize, timeout }, this.#stop)),
+      )
+      this.#joined = true
+    } catch (error) {
+      throwIfAborted(op, signal)
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  /** Gives every rank's value; `ERR_S4_ABORTED` where the signal of this one fires. */
+  async #exchange<T>(value: T, signal: AbortSignal | undefined): Promise<T[]> {
+    try {
+      return await this.#run.exchange(this.#op, value, signal)
+    } catch (error) {
+      throwIfAborted(this.#op, signal)
+      throw error
+    }
   }
 
   /** Work that ends when all ranks have done it. A loss or gradient that is not finite is so on all of them. */
@@ -118,14 +153,14 @@ export class DistributedRun {
   }
 
   /** Waits until every rank has come here. */
-  async meet(): Promise<void> {
-    await this.#run.exchange(this.#op, 1)
+  async meet(signal?: AbortSignal): Promise<void> {
+    await this.#exchange(1, signal)
   }
 
   /** Sums of an evaluation over all ranks, the same bits on each. */
-  async sum(sums: Sums, hasBatch: boolean): Promise<{ sums: Sums; hasBatch: boolean }> {
+  async sum(sums: Sums, hasBatch: boolean, signal?: AbortSignal): Promise<{ sums: Sums; hasBatch: boolean }> {
     const sent: SentSums = { ...sums, confusion: sums.confusion && Array.from(sums.confusion), hasBatch }
-    const all = await this.#run.exchange(this.#op, sent)
+    const all = await this.#exchange(sent, signal)
     const total = noSums()
     for (const { hasBatch: _, ...part } of all)
       addSums(total, {
@@ -147,12 +182,12 @@ export class DistributedRun {
    */
   async end(error: unknown): Promise<unknown> {
     const isPeer = (error as Partial<S4Error> | null | undefined)?.code === 'ERR_S4_PEER'
-    let told = error
+    let reported = error
     if (isPeer) {
       this.#core.broken = true
-      told = await this.#run.explain(error as S4Error)
+      reported = await this.#run.explain(error as S4Error)
       // The device may have gone on with sums that were not whole.
-      if (this.#joined) this.#access.refuse(told as S4Error)
+      if (this.#joined) this.#access.refuse(reported as S4Error)
     } else if (error !== undefined) {
       const reason =
         error === null ? 'it has ended its training' : `it has failed: ${(error as Error).message}`
@@ -161,8 +196,8 @@ export class DistributedRun {
     this.#run.unwatch()
     if (error !== undefined) this.#stop.stop('this rank has ended its training')
     this.#core.client?.unref()
-    this.#core.busy = false
-    return told
+    this.#core.run = undefined
+    return reported
   }
 
   /** Trains alone from here on; a model that is refused keeps what it has until it is disposed of. */

@@ -34,8 +34,9 @@ export class GroupCore {
   closed = false
   /** Whether a rank has been lost. */
   broken = false
-  /** Whether a run is under way. */
-  busy = false
+  /** The run under way. */
+  run: GroupRun | undefined
+  #closing: Promise<void> | undefined
 
   constructor(
     place: Place,
@@ -58,7 +59,7 @@ export class GroupCore {
         // A rank says that it is a member, and later that it leaves.
         const member = [...keysSet].find((key) => key.startsWith(`${prefix}/member/`))
         const rank = Number(member?.slice(`${prefix}/member/`.length))
-        if (member === undefined || server.has(`${prefix}/bye/${rank}`)) return
+        if (member === undefined || server.has(`${prefix}/left/${rank}`)) return
         const lost: LostRank = { rank, reason: 'its process has ended' }
         if (!server.has(`${prefix}/lost`)) server.set(`${prefix}/lost`, Buffer.from(JSON.stringify(lost)))
       }
@@ -85,16 +86,22 @@ export class GroupCore {
     return new GroupRun(this, `${this.#prefix}/run/${this.#runs++}`)
   }
 
-  /** Leaves the group. Rank 0's store stays until the others have left, or the time is over. */
-  async close(): Promise<void> {
-    if (this.closed) return
+  /**
+   * Leaves the group, and ends its run where one is under way. Rank 0's store stays until the others have left, or the time is over.
+   */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close())
+  }
+
+  async #close(): Promise<void> {
     this.closed = true
     const { client, place } = this
+    this.run?.cancel('it has left the group')
     if (client === undefined) return
     client.ref()
-    client.set(`${this.#prefix}/bye/${place.rank}`, Buffer.from('1'))
+    client.set(`${this.#prefix}/left/${place.rank}`, Buffer.from('1'))
     if (this.#server !== undefined) {
-      const others = Array.from({ length: place.worldSize }, (_, r) => `${this.#prefix}/bye/${r}`)
+      const others = Array.from({ length: place.worldSize }, (_, r) => `${this.#prefix}/left/${r}`)
       // After a loss the others need the store only to hear of it.
       const deadline = performance.now() + Math.min(this.timeout, this.broken ? 2000 : 10_000)
       while (performance.now() < deadline && !this.#server.has(`${this.#prefix}/lost`)) {
@@ -113,6 +120,9 @@ export class GroupRun {
   readonly #prefix: string
   #exchanges = 0
   #watch: NodeJS.Timeout | undefined
+  /** Ends the waits of this rank for others. */
+  #stop: ((reason: string) => void) | undefined
+  #cancelled: string | undefined
   /** Numbers of rounds (updates and exchanges) that this rank has begun and ended. */
   #begun = 0
   #ended = 0
@@ -141,6 +151,7 @@ export class GroupRun {
 
   /** Looks every now and then for a rank that is gone, and calls `stop` once with what is known of it. */
   watch(stop: (reason: string) => void): void {
+    this.#stop = stop
     let looking = false
     this.#watch = setInterval(() => {
       if (looking) return
@@ -163,6 +174,14 @@ export class GroupRun {
     this.#watch = undefined
   }
 
+  /** Ends this rank's part in the run, and tells the others. */
+  cancel(reason: string): void {
+    this.#cancelled = reason
+    this.leave(reason)
+    this.unwatch()
+    this.#stop?.(reasonOf({ rank: this.core.place.rank, reason }))
+  }
+
   /** Tells the other ranks that this one takes part in no further round, or that `lost` is gone. */
   leave(reason: string, lost?: LostRank): void {
     const { client, place } = this.core
@@ -170,48 +189,58 @@ export class GroupRun {
     client?.set(`${this.#prefix}/failed`, Buffer.from(JSON.stringify(word)))
   }
 
-  /** Gives every rank's value, in the order of ranks. `ERR_S4_PEER` where one does not come within the time. */
+  /**
+   * Gives every rank's value, in the order of ranks. `ERR_S4_PEER` where one does not come within the time; where `signal` fires, its
+   * reason.
+   */
   async exchange<T>(op: string, value: T, signal?: AbortSignal): Promise<T[]> {
     const { client, place, timeout } = this.core
     if (client === undefined) return [value]
     const number = this.#exchanges++
     const keys = Array.from({ length: place.worldSize }, (_, r) => `${this.#prefix}/x/${number}/${r}`)
+    const own = keys[place.rank] as string
     this.beginRound()
-    client.set(keys[place.rank] as string, Buffer.from(JSON.stringify(value)))
-    const deadline = performance.now() + timeout
+    client.set(own, Buffer.from(JSON.stringify(value)))
     const lost = (got: string) =>
-      fail('ERR_S4_PEER', op, `a word of all ranks (this is rank ${place.rank})`, got)
+      fail('ERR_S4_PEER', op, `an answer of all ranks (this is rank ${place.rank})`, got)
+    const ask = <R>(question: Promise<R>): Promise<R> =>
+      question.catch((error: unknown) => {
+        const keeper = place.meeting?.launcherStore ? "the launcher's store" : 'rank 0'
+        throw lost(`${keeper}: ${this.#cancelled ?? (error as Error).message}`)
+      })
+    const deadline = performance.now() + timeout
     for (let pause = 2; ; pause = Math.min(2 * pause, 50)) {
       signal?.throwIfAborted()
-      const present = await client.check(keys).catch((error: unknown) => {
-        throw lost(`rank 0: ${(error as Error).message}`)
-      })
-      if (present) break
-      const gone = await this.gone()
+      if (this.#cancelled !== undefined) throw lost(reasonOf({ rank: place.rank, reason: this.#cancelled }))
+      if (await ask(client.check(keys))) break
+      const gone = await ask(this.gone())
       if (gone !== undefined) throw lost(reasonOf(gone))
       if (performance.now() > deadline) {
-        const there = await Promise.all(keys.map((key) => client.check([key])))
+        const there = await ask(Promise.all(keys.map((key) => client.check([key]))))
         const missing = there.flatMap((is, rank) => (is ? [] : [rank]))
         throw lost(`nothing of rank ${missing.join(', ')} within ${timeout / 1000} s`)
       }
       await sleep(pause)
     }
-    const values = await Promise.all(keys.map((key) => client.get(key)))
+    const values = await ask(Promise.all(keys.map((key) => client.get(key))))
     this.endRound()
     // Every rank has read the one before: all have come to this one.
-    if (number > 0) await client.delete(`${this.#prefix}/x/${number - 1}/${place.rank}`)
+    if (number > 0) await ask(client.delete(`${this.#prefix}/x/${number - 1}/${place.rank}`))
     return values.map((bytes) => JSON.parse(bytes.toString()) as T)
   }
 
   /** The error of a rank that waited for others in vain, with those that are gone by name where they can be known. */
   async explain(error: S4Error): Promise<S4Error> {
     // The store may be what is gone: rank 0 keeps it, or the launcher.
-    const limit = sleep(2 * ROLL_CALL).then(() =>
-      this.core.place.meeting?.launcherStore
-        ? error
-        : fail('ERR_S4_PEER', error.op, error.expected, `rank 0, whose store is silent: ${error.got}`),
-    )
-    return Promise.race([this.#explained(error).catch(() => error), limit])
+    let timer: NodeJS.Timeout | undefined
+    const limit = new Promise<S4Error>((resolve) => {
+      const silent = () =>
+        this.core.place.meeting?.launcherStore
+          ? error
+          : fail('ERR_S4_PEER', error.op, error.expected, `rank 0, whose store is silent: ${error.got}`)
+      timer = setTimeout(() => resolve(silent()), 2 * ROLL_CALL)
+    })
+    return Promise.race([this.#explained(error).catch(() => error), limit]).finally(() => clearTimeout(timer))
   }
 
   async #explained(error: S4Error): Promise<S4Error> {

@@ -78,10 +78,11 @@ function hashOf(text: string): number {
   return (h ^ (h >>> 12) ^ (h >>> 24)) & 4095
 }
 
-/** The first machine of a list in Slurm's form: `node[03-05,9],other` begins with `node03`. */
+/** The first machine of a list in Slurm's form: `node[03-05,9],other` begins with `node03`, `r[1-2]n[3-4]` with `r1n3`. */
 export function firstSlurmHost(list: string): string | undefined {
-  const [, prefix, first = '', suffix = ''] = /^([^[,\s]+)(?:\[(\w+)[^\]]*\]([^[,\s]*))?/.exec(list) ?? []
-  return prefix === undefined ? undefined : `${prefix}${first}${suffix}`
+  const [first = ''] = /^(?:[^[,\s]|\[[^\]]*\])*/.exec(list) ?? []
+  const host = first.replace(/\[(\w+)[^\]]*\]/g, '$1')
+  return /^[^[\],\s]+$/.test(host) ? host : undefined
 }
 
 /** What torchrun sets, and whatever follows its names: a PyTorchJob of Kubernetes, a shell loop. */
@@ -122,12 +123,12 @@ function mpiRanks(
   op: string,
   env: Environment,
   source: 'openmpi' | 'pmi',
-  [rank, worldSize, localRank, localSize, job]: readonly [string, string, string, string, string],
+  [rank, worldSize, localRank, localSize, job]: readonly [string, string, string, string, string | undefined],
 ): Launched | undefined {
   if (!env[rank] && !env[worldSize]) return undefined
   const count = numberOf(op, env, worldSize)
   const here = numberOf(op, env, localSize)
-  const runId = env[job] ?? ''
+  const runId = (job && env[job]) ?? ''
   const oneMachine = count !== undefined && here === count
   return {
     source,
@@ -143,18 +144,42 @@ function mpiRanks(
 
 /** What the first launcher that speaks says: torch's names before Slurm's, Open MPI's and those of PMI. */
 function launched(op: string, env: Environment): Launched | undefined {
-  return (
-    torchRanks(op, env) ??
-    slurmRanks(op, env) ??
+  const torch = torchRanks(op, env)
+  if (torch !== undefined) checkLaunchers(op, env, torch)
+  return torch ?? otherRanks(op, env).find((said) => said !== undefined)
+}
+
+/** What launchers say that have names of their own. */
+function otherRanks(op: string, env: Environment): (Launched | undefined)[] {
+  return [
+    slurmRanks(op, env),
     mpiRanks(op, env, 'openmpi', [
       'OMPI_COMM_WORLD_RANK',
       'OMPI_COMM_WORLD_SIZE',
       'OMPI_COMM_WORLD_LOCAL_RANK',
       'OMPI_COMM_WORLD_LOCAL_SIZE',
       'PMIX_NAMESPACE',
-    ]) ??
-    mpiRanks(op, env, 'pmi', ['PMI_RANK', 'PMI_SIZE', 'MPI_LOCALRANKID', 'MPI_LOCALNRANKS', 'PMI_ID'])
-  )
+    ]),
+    // MPICH and Intel MPI give no name of the job that all ranks have: PMI_ID is the rank once more.
+    mpiRanks(op, env, 'pmi', ['PMI_RANK', 'PMI_SIZE', 'MPI_LOCALRANKID', 'MPI_LOCALNRANKS', undefined]),
+  ]
+}
+
+/**
+ * Refuses torch's names that are of fewer processes than Slurm's step or `mpirun` has started, such as a WORLD_SIZE of 1 that an image
+ * has left in the environment: every process would train alone. torchrun starts more.
+ */
+function checkLaunchers(op: string, env: Environment, { source, worldSize }: Launched): void {
+  if (source !== 'torch' || worldSize === undefined || env['TORCHELASTIC_RUN_ID']) return
+  for (const other of otherRanks(op, env)) {
+    if (other?.worldSize !== undefined && worldSize < other.worldSize)
+      throw fail(
+        'ERR_S4_DISTRIBUTED',
+        op,
+        `WORLD_SIZE of all ${other.worldSize} processes of ${other.names.worldSize}, or none; or the options rank and worldSize`,
+        `WORLD_SIZE ${worldSize}`,
+      )
+  }
 }
 
 /** Refuses a rank without a number of ranks or outside it; gives both, or undefined where neither is there. */
@@ -200,7 +225,7 @@ export function placeOf(op: string, options: PlaceOptions, env: Environment): Pl
   const { rank, worldSize } = checkRank(op, names, given.rank, given.worldSize)
   const localRank =
     options.localRank === undefined
-      ? (said?.localRank ?? 0)
+      ? ((said === undefined ? numberOf(op, env, 'LOCAL_RANK') : said.localRank) ?? 0)
       : wholeNumber(op, 'localRank', options.localRank, 0, MOST_RANKS)
   if (said?.localSize !== undefined && localRank >= said.localSize)
     throw fail(
@@ -215,9 +240,14 @@ export function placeOf(op: string, options: PlaceOptions, env: Environment): Pl
 
 /** Where the ranks meet. */
 function meetingOf(op: string, options: PlaceOptions, env: Environment, said: Launched | undefined): Meeting {
-  const host = options.masterAddress ?? (env['MASTER_ADDR'] || undefined) ?? said?.host
+  // IPv6 addresses may stand in brackets.
+  const given = options.masterAddress ?? (env['MASTER_ADDR'] || undefined) ?? said?.host
+  const host = given?.replace(/^\[(.*)\]$/, '$1')
+  if (host !== undefined && !/^[^\s\0]+$/.test(host))
+    throw fail('ERR_S4_DISTRIBUTED', op, 'MASTER_ADDR as the name or address of a machine', host)
   const port = options.masterPort ?? numberOf(op, env, 'MASTER_PORT', 65535) ?? said?.port
-  if (typeof host !== 'string' || host === '' || port === undefined)
+  if (port === 0) throw fail('ERR_S4_DISTRIBUTED', op, 'MASTER_PORT from 1 to 65535', 0)
+  if (host === undefined || port === undefined)
     throw fail(
       'ERR_S4_DISTRIBUTED',
       op,

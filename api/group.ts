@@ -141,12 +141,12 @@ async function meet(
   let server: StoreServer | undefined
   let client: StoreClient | undefined
   try {
-    if (rank === 0 && !launcherStore) server = await StoreServer.listen(port)
+    if (rank === 0 && !launcherStore) server = await StoreServer.listen(port, loopbackOf(host))
     for (;;) {
       client = await StoreClient.connect(host, port, deadline, timeout, signal)
       // What a group of the same name has left in a launcher's store is of other numbers.
       try {
-        const generation = await generationOf(client, prefix, worldSize)
+        const generation = await generationOf(client, prefix, rank)
         const core = new GroupCore(place, timeout, client, server, `${prefix}/${generation}`)
         core.enter()
         await agree(op, core, worldSize, signal)
@@ -181,8 +181,16 @@ async function agree(
     throw fail('ERR_S4_DISTRIBUTED', op, `${worldSize} ranks`, `${all[other]?.worldSize} on rank ${other}`)
 }
 
-/** Number of the group among those of the same name: every `worldSize` processes that come are one. */
-async function generationOf(client: StoreClient, prefix: string, worldSize: number): Promise<number> {
-  const count = await client.add(`${prefix}/comers`, 1)
-  return Math.floor((count - 1) / worldSize)
+/** Number of the group among those of the same name that this rank has joined. */
+async function generationOf(client: StoreClient, prefix: string, rank: number): Promise<number> {
+  const count = await client.add(`${prefix}/joins/${rank}`, 1)
+  // Of another server the bytes of an answer are no such number.
+  if (!(count >= 1 && count < 2 ** 32)) throw new Error("no store in the format of PyTorch's TCPStore")
+  return count - 1
+}
+
+/** The address at which a store listens that only this machine is to reach; undefined for all addresses. */
+function loopbackOf(host: string): string | undefined {
+  if (host === 'localhost' || host.startsWith('127.')) return '127.0.0.1'
+  return host === '::1' ? host : undefined
 }

@@ -12,7 +12,7 @@ import {
   textOf,
   type FilePath,
 } from './check.js'
-import type { Batch, Dataset } from './dataset.js'
+import type { Batch, Dataset, DatasetOfPass } from './dataset.js'
 import { fail, callNative, callNativeAsync, throwIfAborted } from './error.js'
 import {
   generate,
@@ -348,13 +348,16 @@ export class SequenceModel extends Handle {
    * Where a loss or a gradient is not finite, `ERR_S4_NONFINITE` names update and tensor, and the parameters stay as they
    * were before that update.
    */
-  train(dataset: Dataset, options: TrainOptions = {}): AsyncGenerator<TrainEvent, void, void> {
+  train(
+    dataset: Dataset | DatasetOfPass,
+    options: TrainOptions = {},
+  ): AsyncGenerator<TrainEvent, void, void> {
     return train(this.#trainedModel, dataset, options)
   }
 
   /** Runs {@link SequenceModel.train} to its end; gives the events of the epochs. */
   async fit(
-    dataset: Dataset,
+    dataset: Dataset | DatasetOfPass,
     options: TrainOptions & { onEvent?: (event: TrainEvent) => void } = {},
   ): Promise<TrainEvent[]> {
     const op = this.access.checkLive('fit')

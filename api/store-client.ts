@@ -46,9 +46,12 @@ export class StoreClient {
   ): Promise<StoreClient> {
     for (let pause = 20; ; pause = Math.min(2 * pause, 500)) {
       signal?.throwIfAborted()
+      let onAbort: (() => void) | undefined
       try {
         const socket = await new Promise<Socket>((resolve, reject) => {
           const s = connect({ host, port, noDelay: true, keepAlive: true })
+          onAbort = () => s.destroy(new Error('the signal has fired'))
+          signal?.addEventListener('abort', onAbort, { once: true })
           const timer = setTimeout(
             () => s.destroy(new Error('no answer')),
             Math.max(1, deadline - performance.now()),
@@ -63,8 +66,11 @@ export class StoreClient {
         })
         return new StoreClient(socket, patience)
       } catch (error) {
+        signal?.throwIfAborted()
         if (performance.now() + pause > deadline) throw error
         await new Promise((resolve) => setTimeout(resolve, pause))
+      } finally {
+        if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
       }
     }
   }
@@ -134,7 +140,7 @@ export class StoreClient {
   get(key: string): Promise<Buffer> {
     return this.#ask(query(Query.get, [key]), (incoming) => {
       if (incoming.length < 8) return undefined
-      const length = incoming.all().readBigUInt64LE()
+      const length = incoming.begin(8).readBigUInt64LE()
       if (length > BigInt(MOST_VALUE_BYTES)) throw new Error(`a value of ${length} bytes`)
       if (incoming.length < 8 + Number(length)) return undefined
       return Buffer.from(incoming.take(8 + Number(length)).subarray(8))
@@ -172,14 +178,19 @@ export class StoreClient {
     this.#socket.ref()
   }
 
-  /** Ends the connection after what has been sent. */
+  /** Ends the connection after what has been sent. Questions without an answer are rejected. */
   async close(): Promise<void> {
     this.#error ??= new Error('closed')
+    for (const { reject } of this.#questions.splice(0)) reject(this.#error)
     await new Promise<void>((resolve) => {
       if (this.#socket.destroyed) return resolve()
-      this.#socket.once('close', () => resolve())
+      // A store that is silent does not end its side.
+      const timer = setTimeout(() => this.#socket.destroy(), 1000)
+      this.#socket.once('close', () => {
+        clearTimeout(timer)
+        resolve()
+      })
       this.#socket.end()
-      setTimeout(() => this.#socket.destroy(), 1000).unref()
     })
   }
 }

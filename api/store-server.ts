@@ -16,8 +16,10 @@ import {
 /** Most keys in a query. */
 const MOST_KEYS = 128 << 10
 
-/** Thrown where a query has not arrived as a whole yet: it is read again with the next piece. */
-const INCOMPLETE = Symbol('incomplete')
+/** Thrown where a query has not arrived as a whole yet: it is read again once so many bytes are there. */
+class Incomplete {
+  constructor(readonly needed: number) {}
+}
 
 /** Reads the arguments of a query from the bytes that have arrived. */
 class QueryReader {
@@ -25,7 +27,7 @@ class QueryReader {
   constructor(readonly bytes: Buffer) {}
 
   take(count: number): Buffer {
-    if (this.at + count > this.bytes.length) throw INCOMPLETE
+    if (this.at + count > this.bytes.length) throw new Incomplete(this.at + count)
     this.at += count
     return this.bytes.subarray(this.at - count, this.at)
   }
@@ -59,6 +61,8 @@ function int64(x: bigint): Buffer {
 interface Connection {
   readonly socket: Socket
   readonly incoming: Incoming
+  /** Bytes without which the first query is not whole. */
+  needed: number
   validated: boolean
   /** Keys that it waits for. */
   awaited: string[] | undefined
@@ -78,18 +82,19 @@ export class StoreServer {
     this.#server = createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accept(socket))
   }
 
-  /** A server that listens on all addresses; `port` 0 takes any. */
-  static async listen(port: number): Promise<StoreServer> {
+  /** A server that listens at `host`, or without it on all addresses; `port` 0 takes any. It keeps no process alive. */
+  static async listen(port: number, host?: string): Promise<StoreServer> {
     const store = new StoreServer()
     await new Promise<void>((resolve, reject) => {
       store.#server.once('error', reject)
-      store.#server.listen(port, () => {
+      store.#server.listen({ port, ...(host !== undefined && { host }) }, () => {
         store.#server.removeListener('error', reject)
         resolve()
       })
     })
     // An error of a server that listens is one of accepting a connection, whose client sees it too.
     store.#server.on('error', () => undefined)
+    store.#server.unref()
     return store
   }
 
@@ -111,9 +116,11 @@ export class StoreServer {
   }
 
   #accept(socket: Socket): void {
+    socket.unref()
     const connection: Connection = {
       socket,
       incoming: new Incoming(),
+      needed: 1,
       validated: false,
       awaited: undefined,
       set: new Set(),
@@ -137,14 +144,17 @@ export class StoreServer {
 
   /** Answers the first query that has arrived; gives whether there was a whole one. */
   #serve(connection: Connection): boolean {
-    if (connection.incoming.length === 0) return false
+    // What has arrived is joined only then: with each piece of a large value it would be copied again and again.
+    if (connection.incoming.length < connection.needed) return false
     const reader = new QueryReader(connection.incoming.all())
     try {
       this.#query(connection, reader)
     } catch (error) {
-      if (error === INCOMPLETE) return false
-      throw error
+      if (!(error instanceof Incomplete)) throw error
+      connection.needed = error.needed
+      return false
     }
+    connection.needed = 1
     connection.incoming.take(reader.at)
     return true
   }
@@ -194,7 +204,9 @@ export class StoreServer {
         socket.write(Buffer.of(WAIT_CANCELED))
         return
       case Query.deleteKey: {
-        const deleted = this.#values.delete(reader.key())
+        const key = reader.key()
+        const deleted = this.#values.delete(key)
+        connection.set.delete(key)
         socket.write(int64(deleted ? 1n : 0n))
         return
       }
@@ -216,6 +228,7 @@ export class StoreServer {
   /** Ends the server and all connections. */
   async close(): Promise<void> {
     for (const { socket } of this.#connections) socket.end()
+    this.#server.ref()
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     const timer = setTimeout(() => {
       for (const { socket } of this.#connections) socket.destroy()

@@ -69,6 +69,12 @@ export class Incoming {
     return this.#pieces[0] as Buffer
   }
 
+  /** A piece with the first `count` bytes, which are there; they stay. Other pieces are not joined with it unless it is shorter. */
+  begin(count: number): Buffer {
+    const [first] = this.#pieces
+    return first !== undefined && first.length >= count ? first : this.all()
+  }
+
   /** Takes off the first `count` bytes, which are there. */
   take(count: number): Buffer {
     const all = this.all()

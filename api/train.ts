@@ -37,6 +37,11 @@ export interface TrainOptions extends AdamWOptions {
    * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
    */
   carryState?: boolean
+  /**
+   * Whether batch norms have mean and variance of the joint batch of all ranks, as PyTorch's SyncBatchNorm, in place of those of a
+   * rank's own batch. For a model with norm 'batch' that several ranks train (`distributed`); else without effect. Default false.
+   */
+  syncBatchNorm?: boolean
   /** Decay of a running average of the parameters, see {@link SequenceModel.swapAverage}. Default none. */
   ema?: number
   /** Seed of the dropout masks and of shuffling. Default 0. */
@@ -79,6 +84,7 @@ export const TRAIN_OPTIONS = [
   'topK',
   'carryState',
   'shuffle',
+  'syncBatchNorm',
   'checkpoint',
   'resume',
   'distributed',
@@ -91,7 +97,7 @@ export function nativeTrainConfig(
   options: TrainOptions,
   model: Pick<ModelConfig, 'loss' | 'output'>,
 ): string {
-  const { groups, schedule, carryState, shuffle, epochs, seed } = options
+  const { groups, schedule, carryState, shuffle, syncBatchNorm, epochs, seed } = options
   const topK = checkTopK(op, options.topK, model)
   return JSON.stringify({
     ...adamWConfig(op, options),
@@ -102,6 +108,9 @@ export function nativeTrainConfig(
     ...(schedule !== undefined && { schedule: checkSchedule(op, schedule) }),
     ...(carryState !== undefined && { carryState: booleanOf(op, 'carryState', carryState) }),
     ...(shuffle !== undefined && { shuffle: booleanOf(op, 'shuffle', shuffle) }),
+    ...(syncBatchNorm !== undefined && {
+      syncBatchNorm: booleanOf(op, 'syncBatchNorm', syncBatchNorm),
+    }),
     ...(epochs !== undefined && { epochs: wholeNumber(op, 'epochs', epochs) }),
   })
 }

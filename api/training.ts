@@ -3,7 +3,7 @@ import { checkCheckpointPath } from '#binding'
 import type { BatchInput, NativeModel, StepStats, TrainState } from '#binding'
 import type { NativeAccess } from './access.js'
 import { nativeBatch, type ModelShape } from './batch.js'
-import { booleanOf, filePath, rejectUnknownOptions } from './check.js'
+import { booleanOf, filePath, rejectUnknownOptions, wholeNumber } from './check.js'
 import {
   batches,
   checkDataset,
@@ -12,6 +12,7 @@ import {
   runsOnce,
   type Batch,
   type Dataset,
+  type DatasetOfPass,
   type DatasetSource,
   type Shard,
 } from './dataset.js'
@@ -121,29 +122,31 @@ async function* wholeWalk({ first, rest }: BegunWalk): AsyncGenerator<Batch> {
 /** The loop of {@link SequenceModel.train}: epochs, their updates, validation and checkpoints. */
 export async function* train(
   model: TrainedModel,
-  dataset: Dataset,
+  dataset: Dataset | DatasetOfPass,
   given: TrainOptions,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
   const op = access.checkLive('train')
   const options = rejectUnknownOptions(op, given, TRAIN_OPTIONS)
   const { signal, batchSize, resume = false } = options
-  booleanOf(op, 'resume', resume)
-  throwIfAborted(op, signal)
-  const source: DatasetSource = { what: 'dataset', dataset, batchSize }
-  checkDataset(op, source)
-  const config = nativeTrainConfig(op, options, model.config)
-  if (options.shuffle) checkShuffled(op, dataset)
-  const checkpoint = checkpointPath(op, options.checkpoint)
-  const validationSource: DatasetSource | undefined =
-    options.validation === undefined
-      ? undefined
-      : { what: 'validation', dataset: options.validation, batchSize }
+  // First of all: what this rank refuses from here on the others are told, and do not wait.
   const run = DistributedRun.of(op, access, options.distributed)
   let ended: unknown = null
   let begunValidation: BegunWalk | undefined
   let acquired = false
   try {
+    booleanOf(op, 'resume', resume)
+    throwIfAborted(op, signal)
+    const source: TrainSource = { dataset, batchSize, signal }
+    if (typeof dataset !== 'function') checkDataset(op, { what: 'dataset', dataset, batchSize })
+    else if (batchSize !== undefined) wholeNumber(op, 'batchSize', batchSize)
+    const config = nativeTrainConfig(op, options, model.config)
+    if (options.shuffle) checkShuffled(op, dataset)
+    const checkpoint = checkpointPath(op, options.checkpoint)
+    const validationSource: DatasetSource | undefined =
+      options.validation === undefined
+        ? undefined
+        : { what: 'validation', dataset: options.validation, batchSize }
     access.acquire('train')
     acquired = true
     const before = await readTrainState(model)
@@ -158,9 +161,11 @@ export async function* train(
           'model configuration': { ...model.config, seed: undefined },
           'number format': model.dtype,
           'options of the run': { config, batchSize, resume, validation: validationSource !== undefined },
+          dataset: typeof dataset === 'function' ? 'a function' : 'one dataset for all ranks',
         },
         config,
         resume,
+        signal,
       )
     let state = await readTrainState(model)
     const totalEpochs = state.totalEpochs ?? 1
@@ -169,8 +174,7 @@ export async function* train(
       const epochStart = { time: performance.now(), samples: state.samples }
       // Nothing where the run carries no states.
       if (state.items === 0) await access.afterReads('train', (handle) => handle.resetState())
-      yield* epochUpdates(op, model, source, signal, state, run)
-      await run?.round(() => access.read('train', (handle) => handle.averageStatistics()))
+      yield* epochUpdates(op, model, source, state, run)
       state = await readTrainState(model)
       const loss = state.loss / state.weight
       const walk = begunValidation && wholeWalk(begunValidation)
@@ -195,7 +199,7 @@ export async function* train(
       state = await readTrainState(model)
       if (checkpoint !== undefined && (run?.shard.rank ?? 0) === 0)
         await access.read('train', (handle) => handle.save(checkpoint, true))
-      await run?.meet()
+      await run?.meet(signal)
       yield event
     }
     ended = undefined
@@ -227,21 +231,54 @@ async function readTrainState(model: TrainedModel): Promise<TrainState> {
   return state
 }
 
+/** The dataset of a training, with its options. */
+interface TrainSource {
+  readonly dataset: Dataset | DatasetOfPass
+  readonly batchSize: number | undefined
+  readonly signal: AbortSignal | undefined
+}
+
+/** The batches of an epoch that this rank takes. */
+function batchesOfEpoch(
+  op: string,
+  { dataset, batchSize, signal }: TrainSource,
+  { epochs: epoch, items, seed, shuffle }: TrainState,
+  run: DistributedRun | undefined,
+): AsyncGenerator<Batch> {
+  const what = 'dataset'
+  const order = shuffle ? { seed, epoch } : undefined
+  if (typeof dataset !== 'function')
+    return batches(op, { what, dataset, batchSize }, { shuffle: order, skip: items, shard: run?.shard })
+  const { rank, worldSize } = run?.shard ?? { rank: 0, worldSize: 1 }
+  // Until one of them has no more, all ranks have taken as many items.
+  const skip = items / worldSize
+  if (skip % (batchSize ?? 1) !== 0)
+    throw fail(
+      'ERR_S4_UNSUPPORTED',
+      op,
+      'an epoch that begins anew: how far each rank was in its part is not known',
+      `${items} items of ${worldSize} ranks`,
+    )
+  const given = dataset({ epoch, seed, rank, worldSize, signal })
+  return batches(op, { what, dataset: given, batchSize }, { skip })
+}
+
 /** Makes the updates of one epoch, from the item at which a resumed run stopped, and yields an event for each. */
 async function* epochUpdates(
   op: string,
   model: TrainedModel,
-  dataset: DatasetSource,
-  signal: AbortSignal | undefined,
-  { epochs: epoch, items: skip, seed, shuffle, topK }: TrainState,
+  dataset: TrainSource,
+  state: TrainState,
   run: DistributedRun | undefined,
 ): AsyncGenerator<TrainEvent, void, void> {
   const { access } = model
-  const order = { shuffle: shuffle ? { seed, epoch } : undefined, skip, shard: run?.shard }
-  const source = batches(op, dataset, order)
+  const { signal } = dataset
+  const { epochs: epoch, syncBatchNorm, topK } = state
+  let source: AsyncGenerator<Batch> | undefined
   let cutShort = true
   try {
-    let current = await source.next()
+    const given = (source = batchesOfEpoch(op, dataset, state, run))
+    let current = await given.next()
     let begunBatch: BegunBatch | undefined
     let lastUpdateTime = performance.now()
     // Of several ranks all take part until none has a batch.
@@ -262,10 +299,11 @@ async function* epochUpdates(
         )
         // The next batch is asked for only after the native call has started, so that a slow dataset and the computation
         // overlap.
-        const next = current.done ? Promise.resolve(current) : nextTick().then(() => source.next())
+        const next = current.done ? Promise.resolve(current) : nextTick().then(() => given.next())
         next.catch(() => undefined)
         await work
-        begunBatch = await beginNext(op, model, next)
+        // With synchronised norms a batch is begun by all ranks or by none, and another may not have its own yet.
+        if (run === undefined || !syncBatchNorm) begunBatch = await beginNext(op, model, next)
         return [await access.read('train', (handle) => handle.trainStats()), next]
       }
       const [stats, following] = await (run === undefined ? update() : run.round(update))
@@ -298,7 +336,7 @@ async function* epochUpdates(
     checkEpoch(op, await readTrainState(model))
     cutShort = false
   } finally {
-    void source.return(undefined).catch(() => undefined)
+    void source?.return(undefined).catch(() => undefined)
     // Drops gradients that no update has used. It may fail if the model was disposed or its device is lost, and then there
     // are none to drop.
     await access.afterReads('train', (handle) => handle.trainEnd(cutShort)).catch(() => undefined)
@@ -359,7 +397,7 @@ export async function evaluate(
     addSums(totals, await model.access.read('evaluate', call, signal))
     hasBatch = true
   }
-  if (run !== undefined) ({ sums: totals, hasBatch } = await run.sum(totals, hasBatch))
+  if (run !== undefined) ({ sums: totals, hasBatch } = await run.sum(totals, hasBatch, signal))
   if (!hasBatch)
     throw fail('ERR_S4_DATA', op, `${source.what} with at least one batch`, 'none (an iterator runs once)')
   if (totals.weight === 0)

@@ -42,77 +42,217 @@ async function train(model, data, options, each) {
   }
 }
 
-/** The same data as one rank with the joint batch: losses of 50 updates, parameters after ten. */
-async function equal() {
-  const model = await SequenceModel.create({ ...SMALL, features: dry ? 8 : 64, layers: dry ? 1 : 2 })
+// With this eps AdamW does not make a whole step of what rounding leaves of a gradient that is nothing.
+const EQUAL = { batchSize: 64 / worldSize, lr: 1e-3, eps: 1e-4, clip: 1, shuffle: true, seed: 1 }
+
+/**
+ * The same data as one rank with the joint batch, which has as many rows: gradients of the first update, losses of 50, parameters after
+ * ten.
+ */
+async function equal(norm) {
+  const options = { ...SMALL, norm, features: dry ? 8 : 64, layers: dry ? 1 : 2 }
+  const sync = norm === 'batch' ? { syncBatchNorm: true } : {}
   const data = examplesOf(320, dry ? 64 : 512)
+  const first = await SequenceModel.create(options)
+  const from = performance.now()
+  let joined
+  await train(first, data.slice(0, 64), { ...EQUAL, ...sync, shuffle: false }, () => {
+    joined = Math.round(performance.now() - from)
+  })
+  const gradients = first.parameters().flatMap(({ grad }) => Array.from(grad.data))
+  first.dispose()
+  const model = await SequenceModel.create(options)
   const [losses, gradNorms, events] = [[], [], []]
   let parameters
-  const from = performance.now()
-  // With this eps AdamW does not make a whole step of what rounding leaves of a gradient that is nothing.
-  const options = {
-    epochs: 10,
-    batchSize: 64 / worldSize,
-    lr: 1e-3,
-    eps: 1e-4,
-    clip: 1,
-    shuffle: true,
-    seed: 1,
-  }
-  await train(model, data, options, (event) => {
-    if (losses.length === 0) out.join = Math.round(performance.now() - from)
+  await train(model, data, { ...EQUAL, ...sync, epochs: 10 }, (event) => {
     losses.push(event.loss)
     gradNorms.push(event.gradNorm)
     events.push({ ...event, rank: 0, samplesPerSecond: 0 })
     if (event.step === 10) parameters = parametersOf(model)
   })
-  out.equal = { losses, gradNorms, parameters, bits: bitsOf(model), events: JSON.stringify(events) }
+  const { data: outputs } = await model.predict({
+    data: data[0].input.data,
+    shape: [1, ...data[0].input.shape],
+  })
+  out.joined ??= joined
+  out[`equal-${norm}`] = {
+    gradients,
+    losses,
+    gradNorms,
+    parameters,
+    outputs: Array.from(outputs),
+    bits: bitsOf(model),
+    events: JSON.stringify(events),
+  }
   model.dispose()
 }
 
-/** Dropout, batch norm, clipping, a running average, weights decay, an uneven end: the ranks stay the same bits. */
-async function everything() {
+/** Dropout, batch norm, clipping, a running average, weights' decay, an uneven end: the ranks stay the same bits. */
+async function everything(syncBatchNorm) {
   const options = { ...SMALL, features: dry ? 8 : 64, layers: 2, norm: 'batch', dropout: 0.2 }
   const model = await SequenceModel.create({ ...options, seed: 10 + rank })
   const data = examplesOf(203, 64)
+  const epochs = dry ? 2 : 39
   await train(
     model,
     data,
-    { epochs: dry ? 1 : 25, batchSize: 8, clip: 0.5, ema: 0.99, shuffle: true },
+    { epochs, batchSize: 8, clip: 0.5, ema: 0.99, weightDecay: 0.01, shuffle: true, syncBatchNorm },
     () => true,
   )
+  const { data: outputs } = await model.predict({ data: data[0].input.data, shape: [1, 64, 1] })
   model.swapAverage()
   const average = bitsOf(model)
   model.swapAverage()
-  out.everything = { bits: bitsOf(model) + average, updates: model.progress.steps }
+  out[`everything-${syncBatchNorm ? 'sync' : 'local'}`] = {
+    bits: [bitsOf(model), average, ...outputs].join(' '),
+    updates: model.progress.steps,
+  }
   model.dispose()
 }
 
-/** Milliseconds of an update of 6 layers of 512 features, N 64, `rows` sequences of 1,024 steps a rank. */
-async function speed(rows) {
-  const size = dry ? { features: 8, layers: 1, state: 8 } : { features: 512, layers: 6, state: 64 }
-  const model = await SequenceModel.create({
-    input: 1,
+/** The training steps of the published experiments, as in benches/gpu.mjs. */
+const experiments = {
+  sCIFAR: { features: 512, len: 1024, rows: 50, input: 3, output: 10, norm: 'layer' },
+  'Path-X': { features: 256, len: 16384, rows: 16, input: 1, output: 2, norm: 'batch' },
+  speech: { features: 128, len: 16000, rows: 16, input: 1, output: 35, norm: 'batch' },
+  ListOps: {
+    features: 256,
+    len: 2048,
+    rows: 50,
+    encoder: 'embedding',
+    vocabulary: 20,
     output: 10,
+    norm: 'batch',
+  },
+}
+
+/** Median milliseconds of an update of an experiment with so many rows of `len` steps a rank, and its number of parameters. */
+async function updateTime(options, rows, len, [warm, measured]) {
+  const size = dry ? { features: 8, layers: 1, state: 8 } : { layers: 6, state: 64 }
+  const model = await SequenceModel.create({
+    ...options,
+    ...size,
+    bidirectional: true,
+    dropout: 0.1,
     pooling: 'mean',
     ...host,
-    precision: undefined,
-    ...size,
+    ...(dry ? {} : { precision: 'high' }),
   })
-  const [warm, measured] = dry ? [2, 4] : [12, 40]
-  const length = dry ? 64 : 1024
-  const data = new Float32Array(rows * length).map((_, i) => Math.sin(i))
+  const tokens = options.encoder === 'embedding'
+  const shape = tokens ? [rows, len] : [rows, len, options.input]
+  const count = shape.reduce((a, b) => a * b, 1)
+  const data = tokens
+    ? Int32Array.from({ length: count }, (_, i) => (i * 7) % options.vocabulary)
+    : Float32Array.from({ length: count }, (_, i) => Math.sin(i))
   const batch = {
-    input: { data, shape: [rows, length, 1] },
-    target: Array.from({ length: rows }, (_, i) => i % 10),
+    input: { data, shape },
+    target: Int32Array.from({ length: rows }, (_, i) => (i * 7) % options.output),
   }
   // Each rank takes every worldSize-th batch.
   const batches = Array.from({ length: (warm + measured + 1) * worldSize }, () => batch)
   const times = []
-  await train(model, batches, { epochs: 1 }, () => times.push(performance.now()))
-  const milliseconds = (times[warm + measured - 1] - times[warm - 1]) / measured
+  await train(model, batches, { epochs: 1, lr: 1e-3, clip: 1 }, () => times.push(performance.now()))
+  const each = times.slice(warm, warm + measured).map((time, i) => time - times[warm + i - 1])
+  const parameters = model.parameters().reduce((sum, { value }) => sum + value.data.length, 0)
   model.dispose()
-  return { model: { ...size, rows, length, updates: measured }, milliseconds }
+  return { milliseconds: each.toSorted((a, b) => a - b)[each.length >> 1], parameters }
+}
+
+/** The four steps with all rows a rank, and with half of them; and with next to no work, of which the reduction is what ranks add. */
+async function scaling() {
+  const length = (len) => (dry ? 64 : len)
+  const updates = dry ? [2, 4] : [8, 24]
+  out.scaling = {}
+  for (const [name, { len, rows: published, ...experiment }] of Object.entries(experiments)) {
+    const rows = dry ? 4 : published
+    const whole = await updateTime(experiment, rows, length(len), updates)
+    const half = worldSize > 1 ? await updateTime(experiment, rows / 2, length(len), updates) : undefined
+    const idle = await updateTime(experiment, 2, 16, dry ? updates : [20, 100])
+    out.scaling[name] = {
+      rows,
+      length: length(len),
+      parameters: whole.parameters,
+      whole: whole.milliseconds,
+      half: half?.milliseconds,
+      idle: idle.milliseconds,
+    }
+  }
+}
+
+/** Reviews of aclImdb by characters: 32 rows an update, the seconds of the training and the accuracy on reviews that it has not seen. */
+async function reviews() {
+  const { aclImdb } = await import('./recipe-text.mjs')
+  const maxLength = 1024
+  const { train: all, tests, model: shape } = aclImdb(task.reviews, { maxLength })
+  const samples = (examples) =>
+    examples.map(({ tokens, length, target }) => ({
+      input: { data: Int32Array.from(tokens.subarray(0, length)), shape: [length] },
+      target,
+    }))
+  const model = await SequenceModel.create({
+    ...shape,
+    ...(dry ? { features: 8, layers: 1, state: 8 } : { features: 256, layers: 6, state: 4 }),
+    bidirectional: true,
+    norm: 'batch',
+    pooling: 'mean',
+    loss: 'crossEntropy',
+    seed: 1,
+    ...host,
+    ...(dry ? {} : { precision: 'high' }),
+  })
+  const from = performance.now()
+  const options = {
+    epochs: dry ? 1 : 6,
+    batchSize: 32 / worldSize,
+    lr: 4e-3,
+    ssmLr: 1e-3,
+    weightDecay: 0.05,
+    clip: 1,
+  }
+  await train(model, samples(all), { ...options, shuffle: true, syncBatchNorm: true }, () => true)
+  const trained = (performance.now() - from) / 1000
+  // Each rank for itself: the accuracy of ranks is the same.
+  const every = tests[0].examples.filter((_, i) => i % (dry ? 1 : 5) === 0)
+  const { accuracy } = await model.evaluate(samples(every), { batchSize: 64 })
+  out.reviews = { seconds: trained, accuracy, updates: model.progress.steps, tested: every.length }
+  model.dispose()
+}
+
+/** Trains until another rank throws (`throw`), or has a loss that is not finite (`nonfinite`). */
+async function fault(kind) {
+  const create = () => SequenceModel.create({ ...SMALL, features: dry ? 8 : 64, layers: 1 })
+  const model = await create()
+  const data = examplesOf(32 * worldSize, 64)
+  let taken = 0
+  function* walk() {
+    for (const sample of data) {
+      taken++
+      if (kind === 'throw' && rank === 1 && taken > 40) throw new RangeError('no more data')
+      yield sample
+    }
+  }
+  if (kind === 'nonfinite' && rank === 1) for (const { input } of data.slice(32)) input.data.fill(3e38)
+  const outcome = {}
+  try {
+    await train(model, { [Symbol.iterator]: walk }, { epochs: 1, batchSize: 4 }, () => true)
+  } catch ({ code, message }) {
+    outcome.error = { code, message }
+  }
+  try {
+    outcome.bits = bitsOf(model)
+    outcome.finite = parametersOf(model).every(Number.isFinite)
+  } catch ({ code }) {
+    outcome.refused = code
+  }
+  model.dispose()
+  if (kind === 'nonfinite') {
+    // The group goes on.
+    const again = await create()
+    await train(again, examplesOf(16, 64), { epochs: 2, batchSize: 4 }, () => true)
+    outcome.again = bitsOf(again)
+    again.dispose()
+  }
+  out[kind] = outcome
 }
 
 /** Trains until another rank is lost. */
@@ -138,16 +278,20 @@ async function long() {
 }
 
 const parts = {
-  equal,
-  everything,
+  'equal-layer': () => equal('layer'),
+  'equal-batch': () => equal('batch'),
+  'everything-local': () => everything(false),
+  'everything-sync': () => everything(true),
   long,
-  speed: async () => (out.speed = await speed(dry ? 4 : 50)),
-  strong: async () => (out.strong = await speed(dry ? 2 : 25)),
+  scaling,
+  reviews,
+  throw: () => fault('throw'),
+  nonfinite: () => fault('nonfinite'),
 }
 try {
   for (const name of task.parts) await parts[name]()
-} catch ({ code, message }) {
-  out.error = { code, message }
+} catch ({ code, message, stack }) {
+  out.error = { code, message, stack }
 }
 writeFileSync(task.out.replace('RANK', rank), JSON.stringify(out))
 await group.close()

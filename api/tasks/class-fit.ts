@@ -113,7 +113,7 @@ export async function fitClassifier(
   const named = JSON.stringify([form.kind, classes, raw.map(({ label }) => label), decided])
   const given = [named, ...raw.map(({ steps }) => steps.data)]
   const data = folder === undefined ? undefined : await dataDigest(op, given, signal)
-  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
+  const begun = await resumed(op, options, device, data)
   const made =
     begun?.model ??
     (await SequenceModel.create({

@@ -247,10 +247,10 @@ async function trainedNetwork(
   plan: ForecastPlan,
   { learned, validation, left, scales, data, columns }: NetworkData,
 ): Promise<SequenceModel> {
-  const { predict, levels, seed, signal, folder } = options
+  const { predict, levels, seed, signal } = options
   const device = deviceOf(options)
   const { targets, known } = (learned[0] as Part).series
-  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
+  const begun = await resumed(op, options, device, data)
   const made =
     begun?.model ??
     (await SequenceModel.create({

@@ -144,7 +144,7 @@ export async function fitGenerator(
   const device = deviceOf(options)
   const given = [codec.kind, codec.characters ?? '', row]
   const data = folder === undefined ? undefined : await dataDigest(op, given, signal)
-  const begun = options.resume && folder !== undefined ? await resumed(op, folder, device, data) : undefined
+  const begun = await resumed(op, options, device, data)
   const { vocabulary } = begun?.model.config ?? {}
   if (begun !== undefined && vocabulary !== kinds) {
     begun.model.dispose()

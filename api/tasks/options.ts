@@ -1,6 +1,7 @@
 // Options and events that the tasks have in common, and their checks.
 import { booleanOf, filePath, numberIn32Bits, oneOf, wholeNumber, type FilePath } from '../check.js'
 import { describe, fail, hasFired, throwIfAborted } from '../error.js'
+import { coreOf, type ProcessGroup } from '../group.js'
 import { choices, type DeviceOptions } from '../options.js'
 import { checkFolder } from './folder.js'
 
@@ -138,6 +139,12 @@ export interface TaskTrainOptions extends Pick<DeviceOptions, 'device' | 'thread
    * epoch these are the present ones.
    */
   stop?: AbortSignal
+  /**
+   * The ranks that train together, of {@link joinGroup}: every rank gives the same data and options, of whose batches it takes every
+   * worldSize-th; `batchSize` is that of a rank. Rank 0 alone reads and writes `folder`, and its clock and its `stop`, which is heard at
+   * the end of an epoch, count. Each rank validates on all of its validation part.
+   */
+  distributed?: ProcessGroup
   /** Is called with every event. */
   onEvent?: (event: TaskEvent) => void
 }
@@ -156,6 +163,7 @@ export const TASK_OPTIONS = [
   'signal',
   'stop',
   'onEvent',
+  'distributed',
   'device',
   'threads',
   'precision',
@@ -190,11 +198,13 @@ export function checkTaskOptions(op: string, options: TaskTrainOptions): Checked
   if (path !== undefined) checkFolder(op, path)
   if (resume && path === undefined) throw fail('ERR_S4_VALUE', op, `a 'folder' to resume from`, 'none')
   wholeNumber(op, 'seed', seed, 0, 2 ** 31)
+  if (options.distributed !== undefined) coreOf(op, options.distributed)
   return { ...options, folder: path, resume, seed, onEvent: onEvent ?? (() => undefined) }
 }
 
-/** The options of where to compute that were given. */
-export function deviceOf({ device, threads, precision }: TaskTrainOptions): DeviceOptions {
+/** The options of where to compute that were given; the device of a group of ranks is its own. */
+export function deviceOf({ threads, precision, distributed, ...given }: TaskTrainOptions): DeviceOptions {
+  const device = given.device ?? (distributed && distributed.worldSize > 1 ? distributed.device : undefined)
   return {
     ...(device !== undefined && { device }),
     ...(threads !== undefined && { threads }),

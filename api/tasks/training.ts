@@ -6,6 +6,7 @@ import type { Batch } from '../dataset.js'
 import { fail, throwIfAborted } from '../error.js'
 import { SequenceModel } from '../model.js'
 import type { LoadOptions } from '../options.js'
+import type { ProcessGroup } from '../group.js'
 import { schedules } from '../schedules.js'
 import {
   deviceOf,
@@ -14,6 +15,7 @@ import {
   type EpochFigures,
   type TaskEvent,
 } from './options.js'
+import { Ranks } from './ranks.js'
 
 /** A training that is to be run. */
 export interface Training {
@@ -33,6 +35,8 @@ export interface Training {
   readonly folder: string | undefined
   readonly load: LoadOptions
   readonly onEvent: (event: TaskEvent) => void
+  /** The ranks that train together. */
+  readonly distributed: ProcessGroup | undefined
   /** The digest of its data, by which a run that goes on is known; undefined where there is no folder to go on from. */
   readonly data: string | undefined
   /** The batches of an epoch. */
@@ -50,7 +54,7 @@ export function courseOf(
   { epochs, updates, patience, lr, ssmLr, weightDecay }: Course,
   options: CheckedTaskOptions,
 ): Omit<Training, 'data' | 'batches' | 'validate'> {
-  const { maxSeconds = Infinity, seed, signal, stop, folder, onEvent } = options
+  const { maxSeconds = Infinity, seed, signal, stop, folder, onEvent, distributed } = options
   const rates = { lr, ssmLr, weightDecay }
   return {
     op,
@@ -65,6 +69,7 @@ export function courseOf(
     folder,
     load: deviceOf(options),
     onEvent,
+    distributed,
   }
 }
 
@@ -88,15 +93,16 @@ const LAST = 'last.safetensors'
 const BEST = 'best.safetensors'
 
 /**
- * The model of the run in a folder, and its state; undefined where the folder holds none. A run of other data than those with this
- * digest is refused.
+ * The model of the run in the folder of these options, which are to go on with it, and its state; undefined where there is none, and on
+ * ranks other than 0, which get it from that one. A run of other data than those with this digest is refused.
  */
 export async function resumed(
   op: string,
-  folder: string,
+  { resume, folder, distributed }: Pick<CheckedTaskOptions, 'resume' | 'folder' | 'distributed'>,
   load: LoadOptions,
   data: string | undefined,
 ): Promise<{ model: SequenceModel; state: RunState } | undefined> {
+  if (!resume || folder === undefined || (distributed?.rank ?? 0) > 0) return undefined
   const path = join(folder, LAST)
   if (!existsSync(path)) return undefined
   const model = await SequenceModel.load(path, load)
@@ -133,25 +139,43 @@ function runState(extra: string | undefined): RunState | undefined {
 export async function runTraining(
   model: SequenceModel,
   training: Training,
-  begun: RunState = { epoch: 0, best: Infinity, bestEpoch: 0, seconds: 0 },
+  begun: RunState | undefined,
 ): Promise<{ model: SequenceModel; bestEpoch: number }> {
+  const ranks = new Ranks(training.op, training.distributed)
   try {
-    return await trained(model, training, { ...begun, data: training.data })
+    const { data } = training
+    const state = await ranks.ofFirst(begun ?? NO_RUN)
+    const course = {
+      ...training,
+      updates: Math.ceil(training.updates / ranks.count),
+      folder: ranks.isFirst ? training.folder : undefined,
+    }
+    // JSON has no number that is not finite.
+    const best = state.best ?? Infinity
+    return await trained(model, course, { ...state, best, ...(data !== undefined && { data }) }, ranks)
   } catch (error) {
+    ranks.leave(error)
     model.dispose()
     throw error
   }
 }
 
-async function trained(model: SequenceModel, training: Training, state: RunState) {
+/** A run that has made no epoch. */
+const NO_RUN: RunState = { epoch: 0, best: Infinity, bestEpoch: 0, seconds: 0 }
+
+async function trained(model: SequenceModel, training: Training, state: RunState, ranks: Ranks) {
   const { op, epochs, updates, patience, maxSeconds, signal, folder, onEvent } = training
   const before = state.seconds
   const started = performance.now()
   const chosen = folder === undefined ? undefined : join(folder, BEST)
-  let best = state.epoch > 0 && chosen !== undefined && existsSync(chosen) ? readFileSync(chosen) : undefined
+  let best: Uint8Array | undefined =
+    state.epoch > 0 && chosen !== undefined && existsSync(chosen) ? readFileSync(chosen) : undefined
+  if (state.epoch > 0) best = await ranks.bytesOfFirst(best)
   let reason: EndEvent['reason'] = 'epochs'
   // Whether the model has made updates since its last whole epoch.
   let isBeyond = false
+  // On another rank than 0 the model of a run that goes on is that of rank 0 from the first epoch on.
+  let isCurrent = ranks.isFirst || state.epoch === 0
   let planned = epochs
   // A run that had ended, but for what comes after it, trains no more.
   if (state.epoch > 0 && best !== undefined && state.epoch - state.bestEpoch >= patience)
@@ -161,13 +185,15 @@ async function trained(model: SequenceModel, training: Training, state: RunState
     throwIfAborted(op, signal)
     const epochStart = performance.now()
     const { loss, isWhole } = await oneEpoch(model, training, state.epoch, planned * updates)
+    isCurrent = true
     if (!isWhole && best !== undefined) {
       ;[reason, isBeyond] = ['stop', true]
       break
     }
-    const { figure, figures } = await training.validate(model)
+    const { figure: own, figures } = await training.validate(model)
     state.epoch++
-    state.seconds = before + (performance.now() - started) / 1000
+    const figure = (await ranks.ofFirst(own)) ?? own
+    state.seconds = await ranks.ofFirst(before + (performance.now() - started) / 1000)
     const isBest = figure < state.best || best === undefined
     if (isBest) {
       best = Buffer.from(await model.toBytes({ optimizer: false }))
@@ -192,12 +218,15 @@ async function trained(model: SequenceModel, training: Training, state: RunState
     // The learning rate comes to its end with the time.
     const each = (performance.now() - epochStart) / 1000
     const fit = state.epoch + Math.floor((maxSeconds - state.seconds) / each)
-    if (fit < planned) [planned, reason] = [Math.max(fit, state.epoch), 'time']
-    if (training.stop?.aborted) reason = 'stop'
+    const isTime = fit < planned
+    ;[planned, reason] = await ranks.ofFirst([
+      isTime ? Math.max(fit, state.epoch) : planned,
+      training.stop?.aborted ? 'stop' : isTime ? 'time' : reason,
+    ] as [number, EndEvent['reason']])
     if (reason === 'patience' || reason === 'stop') break
   }
   onEvent({ type: 'end', reason, epoch: state.epoch, bestEpoch: state.bestEpoch, seconds: state.seconds })
-  if (best === undefined || (state.bestEpoch === state.epoch && !isBeyond))
+  if (best === undefined || (isCurrent && state.bestEpoch === state.epoch && !isBeyond))
     return { model, bestEpoch: state.bestEpoch }
   const chosenModel = await SequenceModel.fromBytes(best, training.load)
   model.dispose()
@@ -211,7 +240,9 @@ async function oneEpoch(
   epoch: number,
   total: number,
 ): Promise<{ loss: number; isWhole: boolean }> {
-  const { lr, ssmLr, weightDecay, seed, signal, stop, onEvent, updates } = training
+  const { lr, ssmLr, weightDecay, seed, signal, onEvent, updates, distributed } = training
+  // One rank cannot end an epoch: it ends the training at the end of this one.
+  const stop = (distributed?.worldSize ?? 1) > 1 ? undefined : training.stop
   let [sum, count] = [0, 0]
   const events = model.train(training.batches(epoch), {
     lr,
@@ -223,6 +254,7 @@ async function oneEpoch(
     schedule: schedules.warmupCosine({ warmup: Math.min(updates, Math.ceil(total / 20)), total }),
     epochs: epoch + 1,
     resume: epoch > 0,
+    ...(distributed && { distributed }),
   })
   for await (const event of events) {
     if (event.type !== 'step') continue

@@ -103,8 +103,6 @@ export declare class NativeModel {
   leavePeers(): Promise<void>
   /** Enqueues an update in which this rank has no batch, and others may have one. */
   trainStepWithoutBatch(): Promise<void>
-  /** Replaces the running statistics of batch norms by their means over the ranks. */
-  averageStatistics(): Promise<void>
   /** Prepares a generation; gives its number. */
   generateOpen(call: GenerateCall, cancel?: Cancel | undefined | null): Promise<number>
   /** The next tokens, as many as come in about so many milliseconds, or until it is cancelled. */
@@ -826,6 +824,8 @@ export interface TrainState {
   seed: number
   /** Whether the dataset is shuffled every epoch. */
   shuffle: boolean
+  /** Whether batch norms have the statistics of the joint batch of all ranks. */
+  syncBatchNorm: boolean
   /** Number of epochs of the whole run, where it was given. */
   totalEpochs?: number
   /** The option topK of the run. */

@@ -167,6 +167,7 @@ export const trainOptions = some({
   groups,
   schedule: seldom(mostly(schedule)),
   carryState: seldom(mostly(fc.boolean())),
+  syncBatchNorm: seldom(mostly(fc.boolean())),
   ema: seldom(mostly(whole(0, 0.5, 0.99))),
   seed: seldom(mostly(fc.nat(100))),
   shuffle: seldom(mostly(fc.boolean())),

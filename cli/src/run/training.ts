@@ -1,4 +1,5 @@
 /** Runs a training in its folder: events to history.jsonl, the event file and the progress line; Ctrl-C saves; the report at the end. */
+import { joinGroup, type ProcessGroup } from 's4-node'
 import type { TaskEvent } from 's4-node/tasks'
 import { untilInterrupted } from '../interrupt.js'
 import { progress } from '../progress.js'
@@ -12,6 +13,34 @@ export async function runInFolder(
   open: () => RunFolder,
   settings: Settings,
   { json, live }: { json: boolean; live: boolean },
+): Promise<number> {
+  const group = await joinGroup()
+  try {
+    return group.rank === 0
+      ? await runOfFirst(open, settings, { json, live }, group)
+      : await runOfAnother(settings, group)
+  } finally {
+    await group.close()
+  }
+}
+
+/** The part of a rank other than 0, which has neither a folder nor anything to tell. */
+async function runOfAnother(settings: Settings, group: ProcessGroup): Promise<number> {
+  const data = await taskOf(settings.task).read(settings)
+  const stop = new AbortController()
+  const { interrupted, made } = await untilInterrupted((signal) =>
+    data.fit({ signal, stop: stop.signal, onEvent: () => undefined, distributed: group }),
+  )
+  made?.dispose()
+  return interrupted === undefined ? 0 : 128 + interrupted
+}
+
+/** The part of rank 0, or of the only process. */
+async function runOfFirst(
+  open: () => RunFolder,
+  settings: Settings,
+  { json, live }: { json: boolean; live: boolean },
+  group: ProcessGroup,
 ): Promise<number> {
   const data = await taskOf(settings.task).read(settings)
   // A folder is made when the data are known to be readable.
@@ -73,7 +102,14 @@ export async function runInFolder(
   /** Trains, and writes what came of it; gives the exit code, and how it ended. */
   async function trained(): Promise<{ code: number; text: string }> {
     const { interrupted, made } = await untilInterrupted((signal) =>
-      data.fit({ folder: folder.path, resume: true, signal, stop: stop.signal, onEvent }),
+      data.fit({
+        folder: folder.path,
+        resume: true,
+        signal,
+        stop: stop.signal,
+        onEvent,
+        distributed: group,
+      }),
     )
     if (made === undefined) {
       bar.end()

@@ -1,5 +1,5 @@
 /** What the command needs of a task: its options, the reading of its data, its training, and what is told of the result. */
-import type { Inspection } from 's4-node'
+import type { Inspection, ProcessGroup } from 's4-node'
 import type { TaskEvent } from 's4-node/tasks'
 import type { OptionSpec } from '../options/spec.js'
 import type { Settings, TaskName } from './settings.js'
@@ -14,8 +14,11 @@ export type HistoryEntry = KeptEvent & { time: string }
 
 /** What the command sets of a training, beside the options that were given. */
 export interface Course {
-  readonly folder: string
-  readonly resume: boolean
+  /** None on ranks other than 0. */
+  readonly folder?: string
+  readonly resume?: boolean
+  /** The ranks that train together. */
+  readonly distributed?: ProcessGroup
   readonly signal: AbortSignal
   /** Ends the training as if it had come to its end. */
   readonly stop: AbortSignal

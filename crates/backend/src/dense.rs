@@ -31,6 +31,10 @@ pub trait DenseOps: Memory {
     fn batch_norm_forward(&self, args: BatchNormForward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;
     fn batch_norm_recompute(&self, args: BatchNormRecompute<'_, Self>) -> Result<()>;
     fn batch_norm_backward(&self, args: BatchNormBackward<'_, Self>, ws: &mut Self::Workspace) -> Result<()>;
+    fn batch_norm_moments(&self, args: BatchNormMoments<'_, Self>) -> Result<()>;
+    fn batch_norm_joint(&self, args: BatchNormJoint<'_, Self>) -> Result<()>;
+    fn batch_norm_gradient_sums(&self, args: BatchNormGradientSums<'_, Self>) -> Result<()>;
+    fn batch_norm_input_gradient(&self, args: BatchNormInputGradient<'_, Self>) -> Result<()>;
 
     /// Elements that `mix_forward` saves for backward; 0 when backward recomputes.
     fn mix_saved_len(&self, call: &MixCall) -> usize;

@@ -28,6 +28,7 @@ mod drop_path;
 mod embedding;
 mod error;
 pub mod host_memory;
+mod joint_norm;
 mod kernel;
 mod linear;
 mod loss;
@@ -51,6 +52,9 @@ pub use dense::{DenseOps, SeqShape};
 pub use drop_path::DropPath;
 pub use embedding::{EmbeddingBackward, EmbeddingForward};
 pub use error::{Code, Error, Result};
+pub use joint_norm::{
+    BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint, BatchNormMoments, joint_norm_len,
+};
 pub use kernel::{KernelBackward, KernelForward, KernelOps, SsmGrads, SsmParams};
 pub use linear::{LinearBackward, LinearForward, LinearShape};
 pub use loss::*;

@@ -3,7 +3,8 @@
 
 use crate::Cpu;
 use s4_backend::{
-    COMM_ID_BYTES, CommCall, CommId, CommOps, CommStop, Communicator, Result, Scalar, group_error, peer_error,
+    COMM_ID_BYTES, CommCall, CommId, CommOps, CommStop, Communicator, Error, Result, Scalar, group_error,
+    peer_error,
 };
 use std::{
     collections::HashMap,
@@ -31,6 +32,25 @@ fn lock<T>(x: &Mutex<T>) -> MutexGuard<'_, T> {
     x.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Why a group is of no more use.
+#[derive(Clone)]
+enum Failure {
+    /// Ranks brought arrays of different sizes.
+    Sizes,
+    /// A rank has not come, or is known to be gone.
+    Peer(String),
+}
+
+impl Failure {
+    /// The error of a rank that comes to a group which has failed.
+    fn error(&self, rank: usize) -> Error {
+        match self {
+            Failure::Sizes => group_error("exchanges of the same size on all ranks", "others"),
+            Failure::Peer(got) => peer_error(rank, got),
+        }
+    }
+}
+
 /// What the ranks of a group share.
 struct Group {
     world_size: usize,
@@ -45,8 +65,10 @@ struct Round {
     parts: Vec<Option<Vec<f64>>>,
     /// What all ranks take from the round before.
     result: Arc<Vec<f64>>,
-    /// Ranks that have joined and not left.
-    members: usize,
+    /// Which ranks have joined and not left.
+    present: Vec<bool>,
+    /// The first failure, which every rank is told that comes later: none makes an update that others have given up.
+    failure: Option<Failure>,
 }
 
 impl Group {
@@ -60,12 +82,21 @@ impl Group {
     ) -> Result<Arc<Vec<f64>>> {
         let begin = Instant::now();
         let mut round = lock(&self.round);
+        let fail = |round: &mut Round, failure: Failure| {
+            let error = failure.error(rank);
+            round.failure = Some(failure);
+            self.changed.notify_all();
+            Err(error)
+        };
+        if let Some(failure) = &round.failure {
+            return Err(failure.error(rank));
+        }
         let number = round.number;
         round.parts[rank] = Some(part);
         if round.parts.iter().all(Option::is_some) {
             let parts: Vec<_> = round.parts.iter_mut().filter_map(Option::take).collect();
             if parts.iter().any(|part| part.len() != parts[0].len()) {
-                return Err(group_error("exchanges of the same size on all ranks", "others"));
+                return fail(&mut round, Failure::Sizes);
             }
             round.result = Arc::new(combine(parts));
             round.number += 1;
@@ -73,14 +104,17 @@ impl Group {
             return Ok(round.result.clone());
         }
         while round.number == number {
+            if let Some(failure) = &round.failure {
+                return Err(failure.error(rank));
+            }
             if let Some(reason) = stop.reason() {
-                return Err(peer_error(rank, reason));
+                return fail(&mut round, Failure::Peer(reason));
             }
             if begin.elapsed() > timeout {
                 let missing: Vec<_> = (0..self.world_size).filter(|&r| round.parts[r].is_none()).collect();
                 let missing = missing.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
                 let got = format!("nothing of rank {missing} within {} s", timeout.as_secs_f64());
-                return Err(peer_error(rank, got));
+                return fail(&mut round, Failure::Peer(got));
             }
             round = self.changed.wait_timeout(round, POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -99,8 +133,8 @@ impl<T> Drop for ThreadComm<T> {
     fn drop(&mut self) {
         let mut groups = lock(&GROUPS);
         let mut round = lock(&self.group.round);
-        round.members -= 1;
-        if round.members == 0
+        round.present[self.call.rank] = false;
+        if !round.present.contains(&true)
             && let Some(groups) = groups.as_mut()
         {
             groups.remove(&self.call.id);
@@ -158,8 +192,13 @@ impl<T: Scalar> CommOps for Cpu<T> {
         }
         let group = {
             let mut groups = lock(&GROUPS);
-            let round =
-                Round { number: 0, parts: vec![None; call.world_size], result: Arc::default(), members: 0 };
+            let round = Round {
+                number: 0,
+                parts: vec![None; call.world_size],
+                result: Arc::default(),
+                present: vec![false; call.world_size],
+                failure: None,
+            };
             let fresh =
                 || Group { world_size: call.world_size, round: Mutex::new(round), changed: Condvar::new() };
             let group =
@@ -167,7 +206,10 @@ impl<T: Scalar> CommOps for Cpu<T> {
             if group.world_size != call.world_size {
                 return Err(group_error(format!("{} ranks", group.world_size), call.world_size));
             }
-            lock(&group.round).members += 1;
+            let present = std::mem::replace(&mut lock(&group.round).present[call.rank], true);
+            if present {
+                return Err(group_error("each rank once", format!("rank {} twice", call.rank)));
+            }
             group
         };
         let comm = ThreadComm { group, call: call.clone(), scalar: PhantomData };
@@ -255,6 +297,48 @@ mod tests {
         let error = errors[0].as_ref().unwrap();
         assert!(error.code.as_str() == "ERR_S4_PEER" && error.got == "rank 1 has left", "{error}");
         assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn arrays_of_other_sizes_end_all_ranks_at_once() {
+        let begin = Instant::now();
+        let errors = ranks(3, |rank, id| {
+            let be = Cpu::<f64>::new(1).unwrap();
+            let mut comm = be.join(&call(id, rank, 3, 60_000)).unwrap();
+            let mut x = vec![1.0; if rank == 1 { 3 } else { 2 }];
+            [(); 2].map(|()| comm.all_reduce(&mut [&mut x]).unwrap_err().code.as_str())
+        });
+        assert!(errors.iter().flatten().all(|code| *code == "ERR_S4_DISTRIBUTED"), "{errors:?}");
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_rank_that_comes_too_late_makes_no_update_alone() {
+        let errors = ranks(2, |rank, id| {
+            let be = Cpu::<f64>::new(1).unwrap();
+            let mut comm = be.join(&call(id, rank, 2, 200)).unwrap();
+            if rank == 1 {
+                std::thread::sleep(Duration::from_millis(800));
+            }
+            comm.all_reduce(&mut [&mut [1.0]]).unwrap_err()
+        });
+        for error in errors {
+            assert!(error.code.as_str() == "ERR_S4_PEER" && error.got.contains("rank 1 "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rank_that_is_there_already_is_refused() {
+        let be = Cpu::<f64>::new(1).unwrap();
+        let id = be.comm_id().unwrap();
+        std::thread::scope(|scope| {
+            let first =
+                scope.spawn(|| Cpu::<f64>::new(1).unwrap().join(&call(id, 0, 2, 1000)).err().unwrap());
+            std::thread::sleep(Duration::from_millis(200));
+            let error = be.join(&call(id, 0, 2, 1000)).err().unwrap();
+            assert!(error.code.as_str() == "ERR_S4_DISTRIBUTED" && error.got.contains("rank 0"), "{error}");
+            assert_eq!(first.join().unwrap().code.as_str(), "ERR_S4_PEER");
+        });
     }
 
     #[test]

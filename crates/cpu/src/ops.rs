@@ -149,6 +149,22 @@ macro_rules! operations {
                 batch_norm::backward(self, args, ws)
             }
 
+            fn batch_norm_moments(&self, args: BatchNormMoments<'_, Self>) -> Result<()> {
+                batch_norm::moments(self, args)
+            }
+
+            fn batch_norm_joint(&self, args: BatchNormJoint<'_, Self>) -> Result<()> {
+                batch_norm::joint(self, args)
+            }
+
+            fn batch_norm_gradient_sums(&self, args: BatchNormGradientSums<'_, Self>) -> Result<()> {
+                batch_norm::gradient_sums(self, args)
+            }
+
+            fn batch_norm_input_gradient(&self, args: BatchNormInputGradient<'_, Self>) -> Result<()> {
+                batch_norm::input_gradient(self, args)
+            }
+
             fn mix_saved_len(&self, _: &MixCall) -> usize {
                 mix::SAVED
             }

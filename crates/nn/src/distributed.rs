@@ -5,9 +5,11 @@
 //! L = ΣW_r·L_r/ΣW_r, G = ΣW_r·G_r/ΣW_r: a rank without a batch takes part with W_r = 0.
 
 use crate::{
+    config::NormKind,
     model::Model,
     param::{Group, GroupBuffers},
     peers::Peers,
+    rank_exchange::{RankExchange, SharedExchange},
     rank_figures::RankCounts,
     train::Trainer,
     update_figures::{DeviceFigures, PendingUpdate},
@@ -40,7 +42,8 @@ impl<B: Backend> Trainer<B> {
         let figures = DeviceFigures::new(&self.be, comm.world_size())?;
         let compared = self.be.alloc(COMPARED)?;
         (self.figures, self.first_failure) = (figures, None);
-        self.peers = Some(Peers { comm, failed_ranks: Vec::new(), compared });
+        let exchange = SharedExchange::new(RankExchange::new(&self.be, comm)?);
+        self.peers = Some(Peers { exchange, failed_ranks: Vec::new(), compared });
         Ok(())
     }
 
@@ -67,7 +70,7 @@ impl<B: Backend> Trainer<B> {
             views.extend(group_views(&be, average));
         }
         views.extend(net.running_statistics_mut(&be));
-        peers.comm.broadcast(&mut views, 0)?;
+        peers.exchange.get_mut().comm.broadcast(&mut views, 0)?;
         drop(views);
         model.store.mark_changed();
         self.compare(model)
@@ -87,11 +90,12 @@ impl<B: Backend> Trainer<B> {
         let digits = (0..16).map(|i| ((hash >> (4 * i)) & 15) as f64);
         let numbers: Vec<_> = digits.clone().chain(digits.map(|x| x * x)).map(B::Scalar::from_f64).collect();
         be.upload(be.view_mut(&mut peers.compared, 0..COMPARED), &numbers)?;
-        peers.comm.all_reduce(&mut [be.view_mut(&mut peers.compared, 0..COMPARED)])?;
+        let comm = &mut peers.exchange.get_mut().comm;
+        comm.all_reduce(&mut [be.view_mut(&mut peers.compared, 0..COMPARED)])?;
         let mut sums = numbers;
         be.download(&mut sums, be.view(&peers.compared, 0..COMPARED))?;
         // Numbers are all the same exactly where n·Σx² = (Σx)².
-        let ranks = peers.comm.world_size() as f64;
+        let ranks = peers.world_size() as f64;
         let (digits, squares) = sums.split_at(COMPARED / 2);
         let same = |x: f64, squares: f64| ranks * squares == x * x;
         match digits.iter().zip(squares).all(|(x, s)| same(x.to_f64(), s.to_f64())) {
@@ -118,6 +122,10 @@ impl<B: Backend> Trainer<B> {
         }
         self.figures.zero_slot(&be)?;
         model.store.grads.zero(&be)?;
+        if let Some(exchange) = self.norm_exchange(model) {
+            exchange.borrow_mut().sum_weight(&be, 0.0)?;
+            model.net.exchange_without_batch(&be, exchange)?;
+        }
         // The sums over targets that other ranks add are over as many values each.
         let width = if model.config.loss.takes_labels() { 1 } else { model.config.output };
         self.under_way = Some(PendingUpdate { step: self.adam.step, width, ..PendingUpdate::default() });
@@ -125,10 +133,17 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
+    /// Exchanges with other ranks in forward and backward, where there are any: with the option `sync_batch_norm` in a model with batch
+    /// norm.
+    pub(crate) fn norm_exchange(&self, model: &Model<B>) -> Option<&SharedExchange<B>> {
+        let synchronised = self.config.sync_batch_norm && model.config.block.norm == NormKind::Batch;
+        self.peers.as_ref().filter(|_| synchronised).map(|peers| &peers.exchange)
+    }
+
     /// Number of a batch among those of an update: N ranks draw the dropout masks that one device draws which accumulates N batches.
     pub(crate) fn batch_number(&self, batches_so_far: u64) -> u64 {
         match &self.peers {
-            Some(peers) => batches_so_far * peers.comm.world_size() as u64 + peers.rank() as u64,
+            Some(peers) => batches_so_far * peers.world_size() as u64 + peers.rank() as u64,
             None => batches_so_far,
         }
     }
@@ -136,6 +151,7 @@ impl<B: Backend> Trainer<B> {
     /// Enqueues the sum of loss, gradients and counts over the ranks: those of this rank's update under way become those of all ranks
     /// together. Without other ranks nothing happens.
     pub(crate) fn reduce(&mut self, model: &mut Model<B>, under_way: &PendingUpdate) -> Result<()> {
+        let synchronised = self.norm_exchange(model).is_some();
         let Trainer { be, figures, adam, peers: Some(peers), .. } = self else { return Ok(()) };
         let counts = RankCounts {
             weight: under_way.weight,
@@ -144,42 +160,53 @@ impl<B: Backend> Trainer<B> {
             time_steps: under_way.time_steps,
             items: under_way.items,
             ranks: u64::from(under_way.batches > 0),
+            counting: u64::from(under_way.weight > 0.0),
         };
-        let own_squares = figures.write_counts(be, &counts, peers.rank())?;
-        adam.sum_squares(own_squares, &model.store)?;
-        // From this rank's means to its sums. Where nothing counts all are zeros.
+        {
+            let own_squares = figures.write_counts(be, &counts, peers.rank())?;
+            // Through synchronised norms what is not finite on one rank comes into the gradients of all: the losses tell which it
+            // was.
+            if !synchronised {
+                adam.sum_squares(own_squares, &model.store)?;
+            }
+        }
+        // From this rank's means to its sums. Where nothing counts all are zeros. Gradients through synchronised norms are parts of
+        // the joint mean already.
         let grads = &mut model.store.grads;
         if counts.weight > 0.0 {
             figures.scale_rank_loss(be, counts.weight, false)?;
+        }
+        if counts.weight > 0.0 && !synchronised {
             for group in [Group::Main, Group::Ssm] {
                 be.scale(grads.group_view_mut(be, group), counts.weight, None)?;
             }
         }
+        // Each rank's batch has moved the running statistics of batch norms; their mean over the ranks whose targets count is taken.
+        // (Of synchronised norms they are the same everywhere.)
+        let averages = !synchronised;
+        if averages && counts.weight == 0.0 {
+            model.net.zero_moved_statistics(be)?;
+        }
         {
-            let [main, ssm] = group_views(be, grads);
-            peers.comm.all_reduce(&mut [main, ssm, figures.shared_mut(be)])?;
+            let mut views: Vec<B::Mut<'_>> = group_views(be, grads).into_iter().collect();
+            views.push(figures.shared_mut(be));
+            if averages {
+                views.extend(model.net.moved_statistics_mut(be));
+            }
+            peers.exchange.get_mut().comm.all_reduce(&mut views)?;
+        }
+        for view in averages.then(|| model.net.moved_statistics_mut(be)).into_iter().flatten() {
+            be.scale(view, 1.0, Some(figures.counting_ranks(be)))?;
         }
         // From the sums over all ranks to the joint means; where nothing counts anywhere they are not finite, which leaves the
         // update out.
         figures.scale_rank_loss(be, 1.0, true)?;
+        if synchronised {
+            return Ok(());
+        }
         for group in [Group::Main, Group::Ssm] {
             be.scale(grads.group_view_mut(be, group), 1.0, Some(figures.total_weight(be)))?;
         }
         Ok(())
-    }
-
-    /// Replaces the running statistics of batch norms by their means over the ranks: each rank moves on its own with its batches.
-    /// Waits until that is done: a rank that leaves next must not take its part away.
-    pub fn average_statistics(&mut self, model: &mut Model<B>) -> Result<()> {
-        let be = self.be.clone();
-        let Some(peers) = &mut self.peers else { return Ok(()) };
-        let mut views = model.net.running_statistics_mut(&be);
-        if views.is_empty() {
-            return Ok(());
-        }
-        peers.comm.all_reduce(&mut views)?;
-        let ranks = peers.comm.world_size() as f64;
-        views.into_iter().try_for_each(|view| be.scale(view, 1.0 / ranks, None))?;
-        be.download(&mut [B::Scalar::from_f64(0.0)], be.view(&peers.compared, 0..1))
     }
 }

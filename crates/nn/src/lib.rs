@@ -47,6 +47,7 @@ mod peers;
 mod prefill;
 mod progress;
 mod push_undo;
+mod rank_exchange;
 mod rank_figures;
 mod read_file;
 mod recurrent_states;

@@ -12,10 +12,11 @@ use crate::{
     output_stage::OutputStage,
     param::{GroupBuffers, ParamBuilder},
     pass_options::PassContext,
+    rank_exchange::SharedExchange,
     recurrent_states::RecurrentStates,
     residual::{ResidualBackward, SavedResidual, SharedScratch},
 };
-use s4_backend::{Backend, Result, host_memory};
+use s4_backend::{Backend, Result, Scalar, host_memory};
 
 /// The parts of a network, with the device buffers between them.
 pub(crate) struct Network<B: Backend> {
@@ -303,6 +304,30 @@ impl<B: Backend> Network<B> {
     /// The running means and variances of every batch norm, to be written.
     pub fn running_statistics_mut(&mut self, be: &B) -> Vec<B::Mut<'_>> {
         self.unnamed_norms_mut().filter_map(|norm| norm.running_statistics_mut(be)).collect()
+    }
+
+    /// The exchanges of a forward and a backward, by a rank that has no batch while others have: in their order, with nothing.
+    pub fn exchange_without_batch(&mut self, be: &B, exchange: &SharedExchange<B>) -> Result<()> {
+        let mut feed_forwards = self.feed_forwards.iter_mut();
+        let mut norms = Vec::new();
+        for block in &mut self.blocks {
+            norms.extend(&mut block.residual.norm);
+            norms.extend(feed_forwards.next().and_then(|layer| layer.residual.norm.as_mut()));
+        }
+        norms.extend(&mut self.output_stage.norm);
+        norms.iter_mut().try_for_each(|norm| norm.forward_without_batch(be, exchange))?;
+        norms.iter_mut().rev().try_for_each(|norm| norm.backward_without_batch(be, exchange))
+    }
+
+    /// The running means and variances of every batch norm as training forwards have moved them on.
+    pub fn moved_statistics_mut(&mut self, be: &B) -> Vec<B::Mut<'_>> {
+        self.unnamed_norms_mut().filter_map(|norm| norm.moved_statistics_mut(be)).collect()
+    }
+
+    /// Puts zeros in the place of what training forwards have made of the running statistics.
+    pub fn zero_moved_statistics(&mut self, be: &B) -> Result<()> {
+        let zero = B::Scalar::from_f64(0.0);
+        self.moved_statistics_mut(be).into_iter().try_for_each(|view| be.fill(view, zero))
     }
 
     /// The encoder at one time step; writes the features `y` (batch, H).

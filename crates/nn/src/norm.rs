@@ -5,10 +5,12 @@ use crate::{
     config::NormKind,
     param::{Group, GroupBuffers, ParamBuilder, ParamSlot},
     pass_options::PassContext,
+    rank_exchange::{JointStatistics, SharedExchange},
 };
 use s4_backend::{
-    Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, CallOptions, EmaUpdate, Error,
-    LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, Scalar, SeqShape,
+    Backend, BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient,
+    BatchNormMoments, BatchNormRecompute, CallOptions, EmaUpdate, Error, LayerNormBackward, LayerNormForward,
+    LayerNormRecompute, Result, Scalar, SeqShape,
 };
 
 /// Added to a variance before its root is taken, as in PyTorch.
@@ -125,6 +127,14 @@ impl<B: Backend> Norm<B> {
         (self.kind == NormKind::Batch).then(|| be.view_mut(&mut self.running_statistics, 0..n))
     }
 
+    /// The running means and variances as training forwards have moved them on, which [`Norm::accept_statistics`] takes over; `None` for
+    /// layer norm. From here on they count as moved: other ranks have moved them.
+    pub fn moved_statistics_mut(&mut self, be: &B) -> Option<B::Mut<'_>> {
+        let n = 2 * self.heads;
+        self.statistics_moved = self.kind == NormKind::Batch;
+        self.statistics_moved.then(|| be.view_mut(&mut self.moved_statistics, 0..n))
+    }
+
     /// Takes over the running statistics that training forwards have moved on, if `guard` (loss and Σ g²) is finite;
     /// without a guard in any case.
     pub fn accept_statistics(&mut self, be: &B, guard: Option<B::Ref<'_>>) -> Result<()> {
@@ -170,27 +180,68 @@ impl<B: Backend> Norm<B> {
         if self.kind == NormKind::Layer {
             return be.layer_norm_forward(LayerNormForward { y, stats, x, gamma, beta, eps: EPS, shape }, ws);
         }
-        let n = 2 * self.heads;
-        let training = pass.options.training;
-        if training && !self.statistics_moved {
-            be.copy(be.view_mut(&mut self.moved_statistics, 0..n), be.view(&self.running_statistics, 0..n))?;
-            self.statistics_moved = true;
+        let CallOptions { lengths, training, .. } = pass.options;
+        let momentum = if pass.moves_statistics { MOMENTUM } else { 0.0 };
+        if let (Some(exchange), true) = (pass.exchange, training) {
+            let mut stats = stats;
+            {
+                let mut exchange = exchange.borrow_mut();
+                let (moments, x) = (exchange.own_moments(be, self.heads)?, be.shorten(x));
+                be.batch_norm_moments(BatchNormMoments { moments, x, lengths, shape })?;
+            }
+            self.joint_statistics(be, exchange, Some(be.reborrow(&mut stats)), momentum)?;
+            let (mut y, stats) = (y, be.freeze(&stats));
+            let (y, x) = (be.reborrow(&mut y), be.shorten(x));
+            let (gamma, beta) = (be.shorten(gamma), be.shorten(beta));
+            return be.batch_norm_recompute(BatchNormRecompute { y, stats, x, gamma, beta, lengths, shape });
         }
-        let running = if training { &mut self.moved_statistics } else { &mut self.running_statistics };
-        let args = BatchNormForward {
-            y,
-            stats,
-            running: be.view_mut(running, 0..n),
-            x,
-            gamma,
-            beta,
-            lengths: pass.options.lengths,
-            eps: EPS,
-            momentum: if pass.moves_statistics { MOMENTUM } else { 0.0 },
-            training,
-            shape,
+        let n = 2 * self.heads;
+        let running = match training {
+            true => self.begin_moving(be)?,
+            false => be.view_mut(&mut self.running_statistics, 0..n),
         };
+        let eps = EPS;
+        let args =
+            BatchNormForward { y, stats, running, x, gamma, beta, lengths, eps, momentum, training, shape };
         be.batch_norm_forward(args, ws)
+    }
+
+    /// The running statistics that a training forward moves on: a copy, until the update proves finite.
+    fn begin_moving(&mut self, be: &B) -> Result<B::Mut<'_>> {
+        let n = 2 * self.heads;
+        if !std::mem::replace(&mut self.statistics_moved, true) {
+            be.copy(be.view_mut(&mut self.moved_statistics, 0..n), be.view(&self.running_statistics, 0..n))?;
+        }
+        Ok(be.view_mut(&mut self.moved_statistics, 0..n))
+    }
+
+    /// Statistics of the joint batch, from the moments that the ranks exchange; moves the running ones.
+    fn joint_statistics(
+        &mut self,
+        be: &B,
+        exchange: &SharedExchange<B>,
+        mut stats: Option<B::Mut<'_>>,
+        momentum: f64,
+    ) -> Result<()> {
+        let heads = self.heads;
+        let mut running = self.begin_moving(be)?;
+        let (stats, running) = (stats.as_mut().map(|stats| be.reborrow(stats)), be.reborrow(&mut running));
+        let joint = JointStatistics { stats, running, heads, eps: EPS, momentum };
+        exchange.borrow_mut().statistics(be, joint)
+    }
+
+    /// The exchange of a forward, by a rank without a batch.
+    pub fn forward_without_batch(&mut self, be: &B, exchange: &SharedExchange<B>) -> Result<()> {
+        exchange.borrow_mut().own_moments(be, self.heads)?;
+        self.joint_statistics(be, exchange, None, MOMENTUM)
+    }
+
+    /// The exchange of a backward, by a rank without a batch.
+    pub fn backward_without_batch(&mut self, be: &B, exchange: &SharedExchange<B>) -> Result<()> {
+        let mut exchange = exchange.borrow_mut();
+        exchange.own_sums(be, self.heads)?;
+        exchange.sums(be, self.heads)?;
+        Ok(())
     }
 
     /// Computes y once more, for a backward, from the statistics that the forward wrote.
@@ -228,6 +279,23 @@ impl<B: Backend> Norm<B> {
             return be.layer_norm_backward(args, ws);
         }
         let CallOptions { lengths, training, .. } = pass.options;
+        if let (Some(exchange), true) = (pass.exchange, training) {
+            let mut exchange = exchange.borrow_mut();
+            {
+                let (mut dgamma, mut dbeta) = (dgamma, dbeta);
+                let (sums, dgamma) = (exchange.own_sums(be, self.heads)?, be.reborrow(&mut dgamma));
+                let (dbeta, dy) = (be.reborrow(&mut dbeta), be.shorten(dy));
+                let (x, stats) = (be.shorten(x), be.shorten(stats));
+                let args = BatchNormGradientSums { sums, dgamma, dbeta, dy, x, stats, lengths, shape };
+                be.batch_norm_gradient_sums(args)?;
+            }
+            let (mut dx, sums) = (dx, exchange.sums(be, self.heads)?);
+            let (dx, dy, x) = (be.reborrow(&mut dx), be.shorten(dy), be.shorten(x));
+            let (stats, gamma) = (be.shorten(stats), be.shorten(gamma));
+            let residual = residual.map(|view| be.shorten(view));
+            let args = BatchNormInputGradient { dx, dy, x, stats, sums, gamma, residual, lengths, shape };
+            return be.batch_norm_input_gradient(args);
+        }
         let args =
             BatchNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, lengths, training, shape };
         be.batch_norm_backward(args, ws)

@@ -9,7 +9,7 @@ use crate::{
     pass_options::PassContext,
 };
 use s4_backend::{
-    Backend, Loss, LossForwardBackward, PoolBackward, PoolForward, Pooling, Result, SeqShape, Target,
+    Backend, Loss, LossForwardBackward, PoolBackward, PoolForward, Pooling, Result, Scalar, SeqShape, Target,
     ZeroBeyondLengths,
 };
 
@@ -225,6 +225,24 @@ impl<B: Backend> OutputStage<B> {
             denominator,
         };
         be.loss_forward_backward(args, ws)
+    }
+
+    /// Zeroes the gradient of the output, from which the next backward starts.
+    pub fn zero_gradient(&mut self, pass: &PassContext<'_, B>) -> Result<()> {
+        let m = self.rows(pass.batch, pass.len) * self.decoder.outputs;
+        self.doutput_rows.ensure(pass.be, m)?;
+        pass.be.fill(self.doutput_rows.get_mut(pass.be, m), B::Scalar::from_f64(0.0))
+    }
+
+    /// Multiplies the gradient of the output, which a loss has computed, by factor/divisor.
+    pub fn scale_gradient(
+        &mut self,
+        pass: &PassContext<'_, B>,
+        factor: f64,
+        divisor: B::Ref<'_>,
+    ) -> Result<()> {
+        let m = self.rows(pass.batch, pass.len) * self.decoder.outputs;
+        pass.be.scale(self.doutput_rows.get_mut(pass.be, m), factor, Some(divisor))
     }
 
     /// Uploads the caller's gradient of the output, from which the next backward starts.

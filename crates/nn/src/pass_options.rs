@@ -4,6 +4,7 @@
 use crate::{
     call_arrays::{CallArrays, DeviceOptions, HostOptions},
     param::{GroupBuffers, ParamStore},
+    rank_exchange::SharedExchange,
 };
 use s4_backend::{Backend, CallOptions, Error, Result, random::DropKey};
 
@@ -59,6 +60,8 @@ pub(crate) struct PassContext<'a, B: Backend> {
     pub options: DeviceOptions<'a, B>,
     /// Whether a training pass moves the running statistics of batch norms: not where no target of its batch counts.
     pub moves_statistics: bool,
+    /// Exchanges with other ranks, where batch norms have the statistics of the joint batch.
+    pub exchange: Option<&'a SharedExchange<B>>,
     /// Version of the parameters' values: constants that the backend keeps for one version are not used for another.
     pub version: u64,
     /// Key of the random numbers of dropout; each block adds a number of its own to `site`.
@@ -87,6 +90,7 @@ impl<'a, B: Backend> PassContext<'a, B> {
             len,
             options: CallOptions { training: false, ..options },
             moves_statistics: false,
+            exchange: None,
             version: store.version(),
             dropout_key: DropKey { seed: 0, step: 0, site: 0 },
         }
@@ -152,6 +156,7 @@ impl SavedForward {
             len: self.len,
             options: arrays.options_with(&self.options, self.has_arrays),
             moves_statistics: true,
+            exchange: None,
             version: self.version,
             dropout_key: self.dropout_key,
         }

@@ -1,11 +1,12 @@
 //! The other ranks of a run, as a trainer keeps them.
 
-use s4_backend::{Backend, Communicator};
+use crate::rank_exchange::SharedExchange;
+use s4_backend::Backend;
 
 /// The other ranks of a run.
 pub(crate) struct Peers<B: Backend> {
-    /// This rank's membership in their group.
-    pub comm: Box<dyn Communicator<B>>,
+    /// What is exchanged with them.
+    pub exchange: SharedExchange<B>,
     /// Ranks whose loss or gradients were not finite in the update that failed last.
     pub failed_ranks: Vec<usize>,
     /// Numbers by which the ranks compare what they have.
@@ -15,7 +16,11 @@ pub(crate) struct Peers<B: Backend> {
 impl<B: Backend> Peers<B> {
     /// This rank.
     pub fn rank(&self) -> usize {
-        self.comm.rank()
+        self.exchange.borrow().comm.rank()
+    }
+    /// Number of ranks.
+    pub fn world_size(&self) -> usize {
+        self.exchange.borrow().comm.world_size()
     }
 }
 

@@ -18,13 +18,18 @@ pub(crate) struct RankCounts {
     pub items: u64,
     /// Ranks with a batch.
     pub ranks: u64,
+    /// Ranks with a target that counts.
+    pub counting: u64,
 }
 
 /// A number is written as whole multiples of this and a rest, each of which sums exactly in 32 bits where the number is whole and
 /// below 2^36.
 const LIMB: f64 = 4096.0;
-/// The numbers before the ranks' own ones: the weight by which the device divides, five counts of two parts, the ranks with a batch.
-const COUNTS: usize = 12;
+/// The numbers before the ranks' own ones: the weight by which the device divides, five counts of two parts, the ranks with a batch, those
+/// with a target that counts.
+const COUNTS: usize = 13;
+/// Where the number of ranks with a target that counts stands.
+pub(crate) const COUNTING_AT: usize = COUNTS - 1;
 
 /// The numbers for other ranks in the slot of an update; none without other ranks.
 pub(crate) struct SharedFigures {
@@ -46,13 +51,13 @@ impl SharedFigures {
     }
     /// One rank's numbers, those of the ranks' finiteness 0.
     pub fn encode<T: Scalar>(&self, counts: &RankCounts) -> Vec<T> {
-        let RankCounts { weight, metric_weight, rows, time_steps, items, ranks } = *counts;
+        let RankCounts { weight, metric_weight, rows, time_steps, items, ranks, counting } = *counts;
         let mut numbers = vec![weight];
         for x in [weight, metric_weight, rows as f64, time_steps as f64, items as f64] {
             let multiples = (x / LIMB).floor();
             numbers.extend([multiples, x - multiples * LIMB]);
         }
-        numbers.push(ranks as f64);
+        numbers.extend([ranks as f64, counting as f64]);
         numbers.resize(self.len(), 0.0);
         numbers.into_iter().map(T::from_f64).collect()
     }
@@ -68,7 +73,8 @@ impl SharedFigures {
             rows: count(2) as u64,
             time_steps: count(3) as u64,
             items: count(4) as u64,
-            ranks: numbers[COUNTS - 1].to_f64() as u64,
+            ranks: numbers[COUNTS - 2].to_f64() as u64,
+            counting: numbers[COUNTING_AT].to_f64() as u64,
         })
     }
     /// The ranks whose loss or gradients were not finite.
@@ -91,6 +97,7 @@ mod tests {
             time_steps: 7 * rows,
             items: 3,
             ranks: 1,
+            counting: 1,
         };
         // Sums that 32-bit numbers do not hold: 2^24 + 1 and more.
         let rows = [16_777_217, 40_000_003, 5];
@@ -104,6 +111,7 @@ mod tests {
             time_steps: 7 * total,
             items: 9,
             ranks: 3,
+            counting: 3,
         };
         assert_eq!(shared.decode(&sums), Some(want));
         assert_eq!(sums.len(), shared.len());

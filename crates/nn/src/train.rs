@@ -166,6 +166,15 @@ impl<B: Backend> Trainer<B> {
         self.refuse_average()?;
         let be = self.be.clone();
         let first = self.under_way.is_none();
+        // Batch norms of all ranks have one joint batch then, of which each rank's is a part.
+        let synchronised = self.norm_exchange(model).is_some();
+        if synchronised && !first {
+            return Err(Error::unsupported(
+                op,
+                "one batch of a rank for an update with syncBatchNorm",
+                "more",
+            ));
+        }
         if first && self.figures.is_full() {
             self.read_figures(model)?;
         }
@@ -187,6 +196,8 @@ impl<B: Backend> Trainer<B> {
         let (batches_so_far, weight_so_far) = (so_far.batches, so_far.weight);
         let weight = weight_so_far + checked_target.weight;
         let counts = checked_target.has_loss;
+        // Rows of a joint batch are in its statistics whether their targets count or not.
+        let has_backward = counts || synchronised;
         if so_far.has_loss && checked_target.weight > 0.0 {
             self.scale_accumulated(model, denominator(weight_so_far) / weight)?;
         }
@@ -198,7 +209,8 @@ impl<B: Backend> Trainer<B> {
             batch: batch.batch,
             len: batch.len,
             options: CallOptions { training: true, ..model.call_arrays.options(&batch.call) },
-            moves_statistics: counts,
+            moves_statistics: has_backward,
+            exchange: self.peers.as_ref().filter(|_| synchronised).map(|peers| &peers.exchange),
             version,
             // There are fewer than 2³² updates, so the upper 32 bits of the number can tell the batches of one update
             // apart, those of other ranks too.
@@ -208,18 +220,33 @@ impl<B: Backend> Trainer<B> {
                 site: 0,
             },
         };
+        if let Some(exchange) = pass.exchange {
+            exchange.borrow_mut().sum_weight(&be, checked_target.weight)?;
+        }
         let (start, end) = match &mut self.carried_states {
             Some(carried_states) => (Some(&carried_states.batch_start), Some(&mut carried_states.batch_end)),
             None => (None, None),
         };
         // Where no target counts there is no gradient; the states that the batch ends with go on all the same.
-        if counts || start.is_some() {
-            model.net.forward(&pass, start, end, counts)?;
+        if has_backward || start.is_some() {
+            model.net.forward(&pass, start, end, has_backward)?;
         }
         if counts {
             let sums = self.figures.loss_sums_mut(&be);
             let call = LossCall::in_training(&checked_target, weight, self.config.top_k);
             self.loss_buffers.compute(&pass, sums, &mut model.net, &model.config, call)?;
+        }
+        if let Some(exchange) = pass.exchange {
+            // Backward exchanges sums of gradients, which must be parts of one mean on all ranks.
+            match counts {
+                true => {
+                    let (own, exchange) = (denominator(checked_target.weight), exchange.borrow());
+                    model.net.output_stage.scale_gradient(&pass, own, exchange.weight(&be))?;
+                }
+                false => model.net.output_stage.zero_gradient(&pass)?,
+            }
+        }
+        if has_backward {
             let arrays = NetworkBackward {
                 grads,
                 state0: start,
@@ -326,7 +353,7 @@ impl<B: Backend> Trainer<B> {
                 })?;
             }
         }
-        match counts_here {
+        match has_targets {
             true => model.net.accept_statistics(&be, Some(guard))?,
             false => model.net.drop_statistics(),
         }

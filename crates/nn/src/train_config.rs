@@ -23,6 +23,8 @@ pub struct TrainConfig {
     /// Whether a batch starts from the states that the batch before ended with (truncated back-propagation through time).
     /// Gradients do not go back beyond the batch.
     pub carry_state: bool,
+    /// Whether batch norms have the statistics of the joint batch of all ranks; else each rank has those of its own batch.
+    pub sync_batch_norm: bool,
     /// Whether the caller's loop shuffles the dataset every epoch. Not used here, but kept so that a run resumed from a
     /// checkpoint does the same.
     pub shuffle: bool,

@@ -36,6 +36,10 @@ impl<B: Backend> Trainer<B> {
         error: Error,
     ) -> Result<Error> {
         self.discard(model)?;
+        // To compute the batch once more would need all ranks.
+        if self.norm_exchange(model).is_some() {
+            return Ok(error);
+        }
         let failed_ranks = match &self.peers {
             // It is none of this rank's, whose batch would give finite numbers.
             Some(peers) if !peers.failed_ranks.contains(&peers.rank()) => return Ok(error),

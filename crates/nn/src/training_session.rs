@@ -211,12 +211,6 @@ impl<B: Backend> TrainingSession<B> {
         }
     }
 
-    /// Replaces the running statistics of batch norms by their means over the ranks.
-    pub fn average_statistics(&mut self) -> Result<()> {
-        let (model, trainer) = self.model_and_trainer()?;
-        trainer.average_statistics(model)
-    }
-
     /// The options and counts of the run as JSON, for the other ranks to begin with.
     pub fn run_state(&mut self) -> Result<String> {
         let (_, trainer) = self.model_and_trainer()?;

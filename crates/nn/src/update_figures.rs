@@ -1,7 +1,7 @@
 //! The figures of the last updates: each one's loss, sums of which metrics are made, and norm of the gradients. They stay on
 //! the device, in one slot for each update, until they are asked for, so that an update does not wait for the device.
 
-use crate::rank_figures::{RankCounts, SharedFigures};
+use crate::rank_figures::{COUNTING_AT, RankCounts, SharedFigures};
 use num_traits::Zero;
 use s4_backend::{Backend, EmaUpdate, LOSS_SUMS, Result, Scalar};
 use serde::{Deserialize, Serialize};
@@ -233,6 +233,11 @@ impl<B: Backend> DeviceFigures<B> {
     /// The total weight of the update under way, after the sum over the ranks.
     pub fn total_weight(&self, be: &B) -> B::Ref<'_> {
         let at = self.slot_start() + LOSS_SUMS;
+        be.view(&self.slots, at..at + 1)
+    }
+    /// Number of ranks of the update under way that have a target that counts, after the sum over the ranks.
+    pub fn counting_ranks(&self, be: &B) -> B::Ref<'_> {
+        let at = self.slot_start() + LOSS_SUMS + COUNTING_AT;
         be.view(&self.slots, at..at + 1)
     }
     /// Ends the update under way: begins the copy of its figures to the host, without waiting for it.

@@ -102,9 +102,4 @@ impl NativeModel {
     pub fn train_step_without_batch<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         self.worker.promise(env, None, |slot| live_state(slot)?.train_step_without_batch(), |()| ())
     }
-    /// Replaces the running statistics of batch norms by their means over the ranks.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn average_statistics<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        self.worker.promise(env, None, |slot| live_state(slot)?.average_statistics(), |()| ())
-    }
 }

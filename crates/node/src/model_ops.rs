@@ -47,7 +47,6 @@ pub(crate) trait ModelOps: ParamOps {
     fn join_peers(&mut self, call: &CommCall) -> Result<()>;
     fn leave_peers(&mut self) -> Result<()>;
     fn train_step_without_batch(&mut self) -> Result<()>;
-    fn average_statistics(&mut self) -> Result<()>;
 
     fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32>;
     fn stream_push(&mut self, id: u32, x: Data, len: usize, interval: Option<Data>) -> Result<Data>;
@@ -237,10 +236,6 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn train_step_without_batch(&mut self) -> Result<()> {
         self.session.step_without_batch()
     }
-    fn average_statistics(&mut self) -> Result<()> {
-        self.session.average_statistics()
-    }
-
     fn stream_open(&mut self, batch: usize, rate: f64) -> Result<u32> {
         Ok(self.streams.insert(self.session.model().stream(batch, rate)?))
     }

@@ -351,6 +351,8 @@ pub struct TrainState {
     pub seed: f64,
     /// Whether the dataset is shuffled every epoch.
     pub shuffle: bool,
+    /// Whether batch norms have the statistics of the joint batch of all ranks.
+    pub sync_batch_norm: bool,
     /// Number of epochs of the whole run, where it was given.
     pub total_epochs: Option<f64>,
     /// The option topK of the run.
@@ -373,6 +375,7 @@ impl TrainState {
             lr: p.lr,
             seed: config.seed as f64,
             shuffle: config.shuffle,
+            sync_batch_norm: config.sync_batch_norm,
             total_epochs: config.epochs.map(|n| n as f64),
             top_k: config.top_k.map(|k| k as f64),
         }

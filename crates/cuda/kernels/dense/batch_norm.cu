@@ -64,14 +64,11 @@ DEV double valid_samples(const int* lengths, int k, i64 L, int pieces) {
   return (double)max(min((i64)sequence_len(lengths, b, (int)L) - (i64)(k - b * pieces) * PIECE_STEPS, (i64)PIECE_STEPS), (i64)0);
 }
 
-// stats (2, H): mean and 1/√(variance + eps) of each head. When training they come from the pieces, and running (2, H:
-// mean, unbiased variance) moves towards them by momentum; otherwise they come from running. One block per head.
-KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const int* lengths, double eps, double momentum,
-                        int training, int B, int H, i64 L, int pieces) {
-  const int h = blockIdx.x;
-  float mean, rstd;
-  if (training) {
-    const float2* mine = part + (i64)h * B * pieces;
+// The moments of head blockIdx.x over all its pieces: number of valid time steps, mean, Σ (x − mean)². Called by all threads of a block.
+struct Moments {
+  double count, mean, squares;
+  __device__ static Moments of_pieces(const float2* part, const int* lengths, int B, i64 L, int pieces) {
+    const float2* mine = part + (i64)blockIdx.x * B * pieces;
     double count = 0, s = 0;
     for (int k = threadIdx.x; k < B * pieces; k += blockDim.x) {
       const double n = valid_samples(lengths, k, L, pieces);
@@ -84,18 +81,59 @@ KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const 
       const double d = mine[k].x - middle;
       s += mine[k].y + valid_samples(lengths, k, L, pieces) * d * d;
     }
-    const double variance = block_sum(s) / count;
-    mean = (float)middle, rstd = (float)(1.0 / sqrt(variance + eps));
-    if (threadIdx.x == 0) {
-      const double unbiased = variance * count / fmax(count - 1.0, 1.0);
-      running[h] = (float)((1.0 - momentum) * running[h] + momentum * middle);
-      running[H + h] = (float)((1.0 - momentum) * running[H + h] + momentum * unbiased);
-    }
+    return {count, middle, block_sum(s)};
+  }
+  // running (2, H: mean, unbiased variance) of head h moves towards these by the share momentum.
+  __device__ void move(float* running, int h, int H, double momentum) const {
+    const double unbiased = squares / fmax(count - 1.0, 1.0);
+    running[h] = (float)((1.0 - momentum) * running[h] + momentum * mean);
+    running[H + h] = (float)((1.0 - momentum) * running[H + h] + momentum * unbiased);
+  }
+  __device__ float rstd(double eps) const { return (float)(1.0 / sqrt(squares / count + eps)); }
+};
+
+// stats (2, H): mean and 1/√(variance + eps) of each head. When training they come from the pieces, and running (2, H:
+// mean, unbiased variance) moves towards them by momentum; otherwise they come from running. One block per head.
+KERNEL batch_norm_stats(float* stats, float* running, const float2* part, const int* lengths, double eps, double momentum,
+                        int training, int B, int H, i64 L, int pieces) {
+  const int h = blockIdx.x;
+  float mean, rstd;
+  if (training) {
+    const Moments m = Moments::of_pieces(part, lengths, B, L, pieces);
+    mean = (float)m.mean, rstd = m.rstd(eps);
+    if (threadIdx.x == 0) m.move(running, h, H, momentum);
   } else {
     mean = running[h];
     rstd = (float)(1.0 / sqrt((double)running[H + h] + eps));
   }
   if (threadIdx.x == 0) stats[h] = mean, stats[H + h] = rstd;
+}
+
+// moments (2 H + 1): mean and Σ (x − mean)² of each head, then the number of valid time steps. One block per head.
+KERNEL batch_norm_moments(float* moments, const float2* part, const int* lengths, int B, int H, i64 L, int pieces) {
+  const Moments m = Moments::of_pieces(part, lengths, B, L, pieces);
+  if (threadIdx.x) return;
+  moments[blockIdx.x] = (float)m.mean, moments[H + blockIdx.x] = (float)m.squares;
+  if (blockIdx.x == 0) moments[2 * H] = (float)m.count;
+}
+
+// stats and running as in batch_norm_stats, from the moments (ranks, 2 H + 1) of several ranks. One thread per head.
+KERNEL batch_norm_joint(float* stats, float* running, const float* moments, int ranks, int H, double eps, double momentum) {
+  const int h = blockIdx.x * blockDim.x + threadIdx.x;
+  if (h >= H) return;
+  const i64 width = 2 * (i64)H + 1;
+  Moments all = {0, 0, 0};
+  for (int r = 0; r < ranks; ++r) {
+    const double n = moments[r * width + 2 * H];
+    all.count += n, all.mean += n * moments[r * width + h];
+  }
+  all.mean /= all.count;
+  for (int r = 0; r < ranks; ++r) {
+    const double d = moments[r * width + h] - all.mean;
+    all.squares += moments[r * width + H + h] + moments[r * width + 2 * H] * d * d;
+  }
+  stats[h] = (float)all.mean, stats[H + h] = all.rstd(eps);
+  all.move(running, h, H, momentum);
 }
 
 // y (B, H, L) = γ(x − mean)·rstd + β from stats (2, H); 0 beyond each sequence's length. One warp per piece.
@@ -133,10 +171,10 @@ KERNEL batch_norm_sums(float2* part, const float* dy, const float* x, const floa
   if ((threadIdx.x & 31) == 0) part[p.sums_index] = make_float2(s1, s2);
 }
 
-// dγ += Σ dy·x̂, dβ += Σ dy with x̂ = (x − mean)·rstd; means (H) = (mean of dy, mean of dy·x̂ times rstd), 0 when not
-// training. One block per head.
-KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float2* means, const float2* part, const float* stats,
-                          const int* lengths, int training, int B, int H, i64 L, int pieces) {
+// dγ += Σ dy·x̂, dβ += Σ dy with x̂ = (x − mean)·rstd, and sums (2 H + 1): Σ dy and Σ dy·x̂ of each head, then the number of valid time
+// steps. One block per head.
+KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float* sums, const float2* part, const float* stats,
+                          const int* lengths, int B, int H, i64 L, int pieces) {
   const int h = blockIdx.x;
   const float2* mine = part + (i64)h * B * pieces;
   double count = 0, s1 = 0, s2 = 0;
@@ -147,17 +185,20 @@ KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float2* means, const floa
   s2 = block_sum(s2) * stats[H + h];
   if (threadIdx.x) return;
   dgamma[h] += (float)s2, dbeta[h] += (float)s1;
-  means[h] = training ? make_float2((float)(s1 / count), (float)(s2 / count) * stats[H + h]) : make_float2(0.f, 0.f);
+  sums[h] = (float)s1, sums[H + h] = (float)s2;
+  if (h == 0) sums[2 * H] = (float)count;
 }
 
-// dx (B, H, L) = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)) (+ residual, where not null). One warp per piece.
+// dx (B, H, L) = γ·rstd·(dy − mean(dy) − x̂·mean(dy·x̂)) (+ residual, where not null), the means by the sums of batch_norm_dparams;
+// without them, where not training. One warp per piece.
 KERNEL batch_norm_dx(float* dx, const float* dy, const float* x, const float* residual, const float* stats,
-                     const float2* means, const float* gamma, const int* lengths, int B, int H, i64 L, int pieces) {
+                     const float* sums, const float* gamma, const int* lengths, int training, int B, int H, i64 L, int pieces) {
   Piece p;
   if (!p.find(lengths, B, H, L, pieces)) return;
   const bool vec = L % 4 == 0 && aligned(x) && aligned(dy) && aligned(dx) && aligned(residual);
   const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h];
-  const float2 m = means[p.h];
+  float2 m = {0.f, 0.f};
+  if (training) m = make_float2(sums[p.h] / sums[2 * H], sums[H + p.h] / sums[2 * H] * stats[H + p.h]);
   // Eight elements at a time per lane: few registers, so that many warps wait for memory at once.
 #pragma unroll 1
   for (int k = 0; k < 8; k += 2) {

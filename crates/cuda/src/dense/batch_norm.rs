@@ -4,7 +4,10 @@ use crate::{
     device::Cuda,
     driver::{Arg, args},
 };
-use s4_backend::{BatchNormBackward, BatchNormForward, BatchNormRecompute, Memory, Result, SeqShape};
+use s4_backend::{
+    BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint,
+    BatchNormMoments, BatchNormRecompute, Memory, Result, SeqShape, joint_norm_len,
+};
 
 /// Numbers of pieces, the up to 1024 time steps of one head of one sequence that a warp keeps in registers.
 struct Pieces {
@@ -67,23 +70,69 @@ pub(super) fn recompute(be: &Cuda, args: &BatchNormRecompute<'_, Cuda>) -> Resul
     p.launch(be, "batch_norm_normalize", arguments)
 }
 
+pub(super) fn moments(be: &Cuda, args: &BatchNormMoments<'_, Cuda>) -> Result<()> {
+    let BatchNormMoments { moments, x, lengths, shape } = args;
+    let &SeqShape { batch, heads, len } = shape;
+    let p = Pieces::of(shape);
+    let part = be.scratch("batch_norm_moments", 2 * p.total)?;
+    p.launch(be, "batch_norm_pieces", args![&part, *x, *lengths, batch, heads, len, p.per_sequence])?;
+    be.launch(
+        ("batch_norm", "batch_norm_moments"),
+        (heads, 1, 1),
+        (128, 1),
+        0,
+        args![moments, &part, *lengths, batch, heads, len, p.per_sequence],
+    )
+}
+
+pub(super) fn joint(be: &Cuda, args: &BatchNormJoint<'_, Cuda>) -> Result<()> {
+    let BatchNormJoint { stats, running, moments, ranks, heads, eps, momentum } = args;
+    be.launch(
+        ("batch_norm", "batch_norm_joint"),
+        (heads.div_ceil(128), 1, 1),
+        (128, 1),
+        0,
+        args![stats, running, *moments, *ranks, *heads, *eps, *momentum],
+    )
+}
+
+pub(super) fn gradient_sums(be: &Cuda, args: &BatchNormGradientSums<'_, Cuda>) -> Result<()> {
+    let BatchNormGradientSums { sums, dgamma, dbeta, dy, x, stats, lengths, shape } = args;
+    let &SeqShape { batch, heads, len } = shape;
+    let p = Pieces::of(shape);
+    let part = be.scratch("batch_norm_gradient_sums", 2 * p.total)?;
+    let arguments = args![&part, *dy, *x, *stats, *lengths, batch, heads, len, p.per_sequence];
+    p.launch(be, "batch_norm_sums", arguments)?;
+    let arguments = args![dgamma, dbeta, sums, &part, *stats, *lengths, batch, heads, len, p.per_sequence];
+    be.launch(("batch_norm", "batch_norm_dparams"), (heads, 1, 1), (128, 1), 0, arguments)
+}
+
+pub(super) fn input_gradient(be: &Cuda, args: &BatchNormInputGradient<'_, Cuda>) -> Result<()> {
+    let BatchNormInputGradient { dx, dy, x, stats, sums, gamma, residual, lengths, shape } = args;
+    let &SeqShape { batch, heads, len } = shape;
+    let (p, of_batch) = (Pieces::of(shape), true);
+    #[rustfmt::skip]
+    let arguments = args![
+        dx, *dy, *x, *residual, *stats, *sums, *gamma, *lengths, of_batch, batch, heads, len, p.per_sequence
+    ];
+    p.launch(be, "batch_norm_dx", arguments)
+}
+
+/// Both of the above, of one rank's own sums.
 pub(super) fn backward(be: &Cuda, args: &BatchNormBackward<'_, Cuda>) -> Result<()> {
     const OP: &str = "batch_norm_backward";
     let BatchNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, lengths, training, shape } =
         args;
     let &SeqShape { batch, heads, len } = shape;
     let p = Pieces::of(shape);
-    let (part, means) = (be.scratch(OP, 2 * p.total)?, be.scratch(OP, 2 * heads)?);
+    let (part, sums) = (be.scratch(OP, 2 * p.total)?, be.scratch(OP, joint_norm_len(heads))?);
     let arguments = args![&part, *dy, *x, *stats, *lengths, batch, heads, len, p.per_sequence];
     p.launch(be, "batch_norm_sums", arguments)?;
-    be.launch(
-        ("batch_norm", "batch_norm_dparams"),
-        (heads, 1, 1),
-        (128, 1),
-        0,
-        args![dgamma, dbeta, &means, &part, *stats, *lengths, *training, batch, heads, len, p.per_sequence],
-    )?;
-    let arguments =
-        args![dx, *dy, *x, *residual, *stats, &means, *gamma, *lengths, batch, heads, len, p.per_sequence];
+    let arguments = args![dgamma, dbeta, &sums, &part, *stats, *lengths, batch, heads, len, p.per_sequence];
+    be.launch(("batch_norm", "batch_norm_dparams"), (heads, 1, 1), (128, 1), 0, arguments)?;
+    #[rustfmt::skip]
+    let arguments = args![
+        dx, *dy, *x, *residual, *stats, &sums, *gamma, *lengths, *training, batch, heads, len, p.per_sequence
+    ];
     p.launch(be, "batch_norm_dx", arguments)
 }

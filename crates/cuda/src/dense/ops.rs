@@ -4,8 +4,9 @@
 use super::{batch_norm, drop_path, embedding, layer_norm, linear, loss, mix, pooling, sample};
 use crate::{device::Cuda, memory::Workspace};
 use s4_backend::{
-    BatchNormBackward, BatchNormForward, BatchNormRecompute, DenseOps, DropPath, EmbeddingBackward,
-    EmbeddingForward, LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
+    BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient, BatchNormJoint,
+    BatchNormMoments, BatchNormRecompute, DenseOps, DropPath, EmbeddingBackward, EmbeddingForward,
+    LayerNormBackward, LayerNormForward, LayerNormRecompute, LinearBackward, LinearForward,
     LossForwardBackward, MixBackward, MixCall, MixForward, PoolBackward, PoolForward, Result, SampleTokens,
     ZeroBeyondLengths,
 };
@@ -49,6 +50,26 @@ impl DenseOps for Cuda {
     fn batch_norm_backward(&self, args: BatchNormBackward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
         args.check(self)?;
         batch_norm::backward(self, &args)
+    }
+
+    fn batch_norm_moments(&self, args: BatchNormMoments<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        batch_norm::moments(self, &args)
+    }
+
+    fn batch_norm_joint(&self, args: BatchNormJoint<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        batch_norm::joint(self, &args)
+    }
+
+    fn batch_norm_gradient_sums(&self, args: BatchNormGradientSums<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        batch_norm::gradient_sums(self, &args)
+    }
+
+    fn batch_norm_input_gradient(&self, args: BatchNormInputGradient<'_, Self>) -> Result<()> {
+        args.check(self)?;
+        batch_norm::input_gradient(self, &args)
     }
 
     fn mix_saved_len(&self, call: &MixCall) -> usize {

@@ -15,6 +15,9 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
 const SPIN: Duration = Duration::from_micros(100);
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_micros(30);
+/// For how long a call of NCCL that has just been asked for is left alone: its thread may not have entered it yet, and an abort frees the
+/// communicator that it is about to use. A call that waits for a rank takes longer, and is in NCCL by then, which may be aborted.
+const CALL_BEGINS: Duration = Duration::from_secs(1);
 /// How long the device may take to go on after an abort. Then it counts as lost.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
@@ -91,6 +94,9 @@ impl CommWatch {
         }
         if state.enqueued_at.is_some() && self.is_done() {
             state.enqueued_at = None;
+        }
+        if state.comm.is_some() && state.calling_since.is_some_and(|since| since.elapsed() < CALL_BEGINS) {
+            return;
         }
         let rank = self.call.rank;
         let timeout = self.call.timeout;

@@ -275,6 +275,68 @@ mod tests {
         assert_eq!([21900, 22809, 2708].map(version_text), ["2.19.0", "2.28.9", "2.7.8"]);
     }
 
+    /// The library of nccl_stub.rs with this version, compiled by the compiler that runs the tests.
+    fn stub(version: c_int) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("s4-nccl-stub-{}-{version}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/driver/nccl_stub.rs");
+        let compiled = std::process::Command::new(option_env!("RUSTC").unwrap_or("rustc"))
+            .args([
+                "--crate-type",
+                "cdylib",
+                "--edition",
+                "2021",
+                "--crate-name",
+                "nccl_stub",
+                source,
+                "--out-dir",
+            ])
+            .arg(&folder)
+            .env("STUB_VERSION", version.to_string())
+            .status()
+            .unwrap();
+        assert!(compiled.success());
+        let name = format!("{}nccl_stub{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        folder.join(name)
+    }
+
+    #[test]
+    fn a_library_that_is_too_old_is_refused() {
+        let path = stub(21803);
+        let error = Nccl::open_first(std::slice::from_ref(&path)).err().unwrap();
+        assert_eq!(error.code.as_str(), "ERR_S4_DISTRIBUTED");
+        assert!(error.expected.contains("2.19.0") && error.got == "NCCL 2.18.3", "{error}");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn calls_go_to_the_library_and_its_codes_come_back() {
+        let path = stub(21900);
+        let nccl = Nccl::open_first(std::slice::from_ref(&path)).unwrap();
+        let id = nccl.unique_id().unwrap();
+        assert_eq!(id, std::array::from_fn(|i| i as u8));
+        let comm = nccl.join(id, 0, 2).unwrap();
+        assert_eq!(comm as usize, 2000);
+        let error = nccl.join([0; COMM_ID_BYTES], 0, 2).err().unwrap();
+        assert!(error.got.contains("error 4"), "{error}");
+        let views = |lens: &[usize]| lens.iter().map(|&len| Floats { ptr: 256, len }).collect::<Vec<_>>();
+        let enqueue = |lens: &[usize], what| nccl.enqueue(comm, std::ptr::null_mut(), &views(lens), what);
+        // The code 7, "in progress", is none of an error. Nothing is asked for an empty view.
+        enqueue(&[4, 0, 5], Collective::Sum).unwrap();
+        enqueue(&[6], Collective::Broadcast { root: 0 }).unwrap();
+        // A call fails with a code that no version has, and the group of calls is ended all the same.
+        let error = enqueue(&[1, 13, 2], Collective::Sum).unwrap_err();
+        assert_eq!(error.code.as_str(), "ERR_S4_DISTRIBUTED");
+        assert!(
+            error.got.contains("error 99, unknown result code (1 open, 5 calls, 29 elements)"),
+            "{error}"
+        );
+        let failed = nccl.async_error(nccl.join(id, 1, 2).unwrap()).unwrap();
+        assert!(failed.contains("error 6, remote process exited (0 open, 6 calls, 31 elements)"), "{failed}");
+        assert_eq!(nccl.async_error(comm), None);
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
     /// Where NCCL is, with or without a GPU: it makes ids, no two alike.
     #[test]
     fn nccl_makes_ids_where_it_is_installed() {

@@ -251,27 +251,140 @@ fn a_rank_that_is_not_finite_leaves_the_update_out_everywhere() {
     }
 }
 
+/// Of every update, so that ranks are the same wherever the loop ends; by the ranks that have a batch.
 #[test]
 fn the_statistics_of_batch_norm_are_the_means_of_the_ranks() {
     let json = JSON.replace(r#""seed": 5"#, r#""norm": "batch", "seed": 5"#);
-    let data = rows(8);
+    let train = r#"{"lr": 0, "ssmLr": 0}"#;
+    let data = rows(12);
     let file_numbers = |m: &Model<Cpu<f64>>| save_bytes(m, None, None).unwrap();
-    let alone: Vec<_> = (0..2)
-        .map(|rank| {
-            let mut m = model(&json);
-            let mut t = Trainer::new(&m, config(r#"{"lr": 0, "ssmLr": 0}"#)).unwrap();
-            update(&mut m, &mut t, &data, std::slice::from_ref(&(rank * 4..rank * 4 + 4)));
-            running(&file_numbers(&m))
-        })
-        .collect();
-    let results = on_ranks(2, &json, r#"{"lr": 0, "ssmLr": 0}"#, |rank, m, t| {
-        update(m, t, &data, std::slice::from_ref(&(rank * 4..rank * 4 + 4)));
-        t.average_statistics(m).unwrap();
-        running(&file_numbers(m))
+    // Without learning, statistics alone change.
+    let alone = |parts: &[Range<usize>]| {
+        let mut m = model(&json);
+        let mut t = Trainer::new(&m, config(train)).unwrap();
+        for of in parts {
+            update(&mut m, &mut t, &data, std::slice::from_ref(of));
+        }
+        running(&file_numbers(&m))
+    };
+    let parts: [&[Range<usize>]; 2] = [&[0..4, 8..12], &[4..8]];
+    let results = on_ranks(2, &json, train, |rank, m, t| {
+        let mut after = Vec::new();
+        for i in 0..2 {
+            update(m, t, &data, parts[rank].get(i..i + 1).unwrap_or(&[]));
+            after.push(running(&file_numbers(m)));
+        }
+        after
     });
-    let want: Vec<f64> = alone[0].iter().zip(&alone[1]).map(|(a, b)| (a + b) / 2.0).collect();
-    assert!(alone[0] != alone[1] && want.len() == 2 * 2 * 6);
-    results.iter().for_each(|got| close("running statistics", got, &want, 1e-12));
+    let first = [alone(&[0..4]), alone(&[4..8])];
+    let mean: Vec<f64> = first[0].iter().zip(&first[1]).map(|(a, b)| (a + b) / 2.0).collect();
+    // The second update's are those of rank 0 alone: 0.9·before + 0.1·of the batch, of which the first update of a new model
+    // says the last term: its running mean is 0 and its running variance 1.
+    let batch = alone(&[8..12]);
+    let begin = (0..24).map(|i| if i % 12 < 6 { 0.0 } else { 1.0 });
+    let second: Vec<f64> =
+        mean.iter().zip(&batch).zip(begin).map(|((m, b), begin)| 0.9 * m + b - 0.9 * begin).collect();
+    assert!(first[0] != first[1] && mean.len() == 2 * 2 * 6);
+    for after in &results {
+        close("running statistics", &after[0], &mean, 1e-12);
+        close("of one rank's batch", &after[1], &second, 1e-12);
+        assert_eq!(after, &results[0]);
+    }
+}
+
+/// Synchronised batch norm: ranks of several sizes, one without a batch and one whose targets do not count are one device with the
+/// joint batch, in figures, parameters, averages and running statistics.
+#[test]
+fn synchronised_batch_norm_is_that_of_the_joint_batch() {
+    let mut data = rows(30);
+    // Rows 16 to 18 are one rank's batch, whose targets do not count; they are in the statistics all the same.
+    data.weights[16..18].fill(0.0);
+    // What each of three ranks has for each update.
+    let updates = [
+        [Some(0..3), Some(3..4), Some(4..8)],
+        [Some(8..13), None, Some(13..14)],
+        [Some(14..16), Some(16..18), None],
+        [None, Some(18..23), None],
+        [Some(23..24), Some(24..28), Some(28..30)],
+    ];
+    let joint: [Range<usize>; 5] = [0..8, 8..14, 14..18, 18..23, 23..30];
+    let variants = [
+        r#""norm": "batch", "seed": 5"#,
+        r#""norm": "batch", "prenorm": false, "feedForward": 2, "seed": 5"#,
+        r#""norm": "batch", "loss": "mse", "seed": 5"#,
+    ];
+    for variant in variants {
+        let json = JSON.replace(r#""seed": 5"#, variant);
+        let targets = noise(3, 30 * 3);
+        let batch = |of: &Range<usize>| match variant.contains("mse") {
+            true => Batch {
+                target: TargetData::Values(&targets[of.start * 3..of.end * 3]),
+                ..data.batch(of.clone())
+            },
+            false => data.batch(of.clone()),
+        };
+        let step = |m: &mut Model<Cpu<f64>>, t: &mut Trainer<Cpu<f64>>, of: Option<&Range<usize>>| {
+            match of {
+                Some(of) => t.accumulate(m, &batch(of)).unwrap(),
+                None => t.accumulate_nothing(m).unwrap(),
+            }
+            t.update(m).unwrap();
+            t.read_stats(m).unwrap()
+        };
+        let mut m = model(&json);
+        let mut t = Trainer::new(&m, config(TRAIN)).unwrap();
+        let want: Vec<_> = joint.iter().map(|of| step(&mut m, &mut t, Some(of))).collect();
+        let statistics = running(&save_bytes(&m, None, None).unwrap());
+        let synchronised = TRAIN.replacen('{', r#"{"syncBatchNorm": true, "#, 1);
+        let results = on_ranks(3, &json, &synchronised, |rank, m, t| {
+            let stats: Vec<_> = updates.iter().map(|of| step(m, t, of[rank].as_ref())).collect();
+            // Where nobody has a batch nothing changes, as at the end of an epoch.
+            let before = (values(m), running(&save_bytes(m, None, None).unwrap()));
+            assert_eq!(step(m, t, None).ranks, 0);
+            let after = (values(m), running(&save_bytes(m, None, None).unwrap()));
+            assert!(before == after);
+            (stats, before)
+        });
+        for (stats, (trained, ran)) in &results {
+            for (got, want) in stats.iter().zip(&want) {
+                same_figures(&format!("{variant}, step {}", want.step), got, want);
+            }
+            close(variant, trained, &values(&m), 1e-10);
+            close(variant, ran, &statistics, 1e-10);
+            assert!(*trained == results[0].1.0 && *ran == results[0].1.1, "the same bits on all ranks");
+        }
+        // Without the option each rank has statistics of its own, and other figures.
+        let local = on_ranks(3, &json, TRAIN, |rank, m, t| step(m, t, updates[0][rank].as_ref()).loss);
+        assert!((local[0] - want[0].loss).abs() > 1e-3, "{} {}", local[0], want[0].loss);
+    }
+}
+
+#[test]
+fn synchronised_batch_norm_takes_one_batch_an_update_and_names_the_rank_that_is_not_finite() {
+    let json = r#"{"input": 1, "output": 1, "features": 4, "layers": 1, "state": 4, "loss": "mse", "norm": "batch", "seed": 5}"#;
+    let (x, y) = (noise(1, 20), noise(2, 20));
+    let huge = [1e200; 20];
+    let results = on_ranks(2, json, r#"{"syncBatchNorm": true}"#, |rank, m, t| {
+        let batch = |y| Batch::new(Input::Values(&x), TargetData::Values(y), 1, 20);
+        let before = values(m);
+        let bad = batch(if rank == 1 { &huge } else { &y });
+        t.train_step(m, &bad).unwrap();
+        let error = t.read_stats(m).unwrap_err();
+        let named = t.find_failed_tensor(m, &bad, error.clone()).unwrap();
+        assert!(values(m) == before);
+        t.accumulate(m, &batch(&y)).unwrap();
+        let second = t.accumulate(m, &batch(&y)).unwrap_err();
+        t.update(m).unwrap();
+        t.read_stats(m).unwrap();
+        assert!(values(m) != before);
+        (named, second.code.as_str(), values(m))
+    });
+    for (named, second, trained) in &results {
+        assert_eq!(named.code.as_str(), "ERR_S4_NONFINITE");
+        assert_eq!(named.tensor.as_deref(), Some("loss (rank 1)"), "{named}");
+        assert_eq!(*second, "ERR_S4_UNSUPPORTED");
+        assert!(*trained == results[0].2);
+    }
 }
 
 /// The running statistics in a checkpoint.

@@ -2,8 +2,9 @@
 
 use super::suite::{CaseLabel, OutputBuffer, Suite, added_part, into_array};
 use s4_backend::{
-    Backend, BatchNormBackward, BatchNormForward, BatchNormRecompute, LayerNormBackward, LayerNormForward,
-    LayerNormRecompute, SeqShape,
+    Backend, BatchNormBackward, BatchNormForward, BatchNormGradientSums, BatchNormInputGradient,
+    BatchNormJoint, BatchNormMoments, BatchNormRecompute, LayerNormBackward, LayerNormForward,
+    LayerNormRecompute, SeqShape, joint_norm_len,
 };
 
 const EPS: f64 = 1e-5;
@@ -163,6 +164,14 @@ impl<B: Backend> Suite<'_, B> {
                         self.batch_norm_backward_case(&p, add);
                     }
                 }
+                if batch > 1 {
+                    self.joint_norm_case(&BatchNormCase {
+                        shape,
+                        lengths,
+                        training: true,
+                        running: &running,
+                    });
+                }
             }
         }
     }
@@ -312,6 +321,131 @@ impl<B: Backend> Suite<'_, B> {
             self.check_gradient(label, "dx", &dx, &want);
             self.check_gradient(label, "dgamma", &added_part(&got[1], &dg0), &dgamma);
             self.check_gradient(label, "dbeta", &added_part(&got[2], &db0), &dbeta);
+        }
+    }
+
+    /// Batch norm over the parts of a batch, as ranks have them: the first sequence, the others, and a rank without any.
+    fn joint_norm_case(&mut self, p: &BatchNormCase<'_>) {
+        let (backend, s, case) = (self.backend, p.shape, format!("{} in parts", p.case()));
+        let (heads, n) = (s.heads, joint_norm_len(s.heads));
+        let (x, dy) = (self.far_from_zero(s.elements()), self.normal(s.elements()));
+        let (gamma, beta) = (self.normal(heads), self.normal(heads));
+        let (_, stats, after) = batch_norm_truth(p, &x, &gamma, &beta);
+        let [dx, dgamma, dbeta] = batch_norm_transposed(p, &dy, &x, &gamma);
+        let stored_stats = self.rounded(&stats);
+        let one = s.heads * s.len;
+        let parts = [(0..1, 0..one), (1..s.batch, one..s.elements())];
+        let (mut moments, mut sums) = (Vec::new(), vec![0.0; n]);
+        let (mut dgammas, mut dbetas) = (vec![0.0; heads], vec![0.0; heads]);
+        let moments_label = CaseLabel { operation: "batch_norm_moments", case: &case };
+        let sums_label = CaseLabel { operation: "batch_norm_gradient_sums", case: &case };
+        for (rows, range) in &parts {
+            let shape = SeqShape { batch: rows.len(), ..s };
+            let lengths = p.lengths.map(|l| &l[rows.clone()]);
+            let outs = [OutputBuffer::Overwritten(n)];
+            let got = self.outputs_of(
+                moments_label,
+                &[&x[range.clone()]],
+                lengths.as_slice(),
+                &outs,
+                &mut |a, _| {
+                    let ([moments], [x]) = (into_array(a.outs), into_array(a.ins));
+                    backend.batch_norm_moments(BatchNormMoments {
+                        moments,
+                        x,
+                        lengths: a.ints.first(),
+                        shape,
+                    })
+                },
+            );
+            let Some(mut got) = got else { return };
+            moments.append(&mut got[0]);
+            let (dg0, db0) = (self.small_initial_gradient(heads), self.small_initial_gradient(heads));
+            let outs =
+                [OutputBuffer::Overwritten(n), OutputBuffer::AddedTo(&dg0), OutputBuffer::AddedTo(&db0)];
+            let ins = [&dy[range.clone()], &x[range.clone()], &stored_stats];
+            let got = self.outputs_of(sums_label, &ins, lengths.as_slice(), &outs, &mut |a, _| {
+                let ([sums, dgamma, dbeta], [dy, x, stats]) = (into_array(a.outs), into_array(a.ins));
+                let lengths = a.ints.first();
+                backend.batch_norm_gradient_sums(BatchNormGradientSums {
+                    sums,
+                    dgamma,
+                    dbeta,
+                    dy,
+                    x,
+                    stats,
+                    lengths,
+                    shape,
+                })
+            });
+            let Some(got) = got else { return };
+            let add = |to: &mut [f64], part: &[f64]| to.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+            add(&mut sums, &got[0]);
+            add(&mut dgammas, &added_part(&got[1], &dg0));
+            add(&mut dbetas, &added_part(&got[2], &db0));
+        }
+        let counts: Vec<f64> =
+            (0..s.batch).map(|b| p.lengths.map_or(s.len, |l| l[b] as usize) as f64).collect();
+        let count = counts.iter().sum::<f64>();
+        self.check_output(
+            moments_label,
+            "count",
+            &[moments[n - 1], moments[2 * n - 1]],
+            &[counts[0], count - counts[0]],
+        );
+        self.check_gradient(sums_label, "dgamma", &dgammas, &dgamma);
+        self.check_gradient(sums_label, "dbeta", &dbetas, &dbeta);
+        self.check_gradient(sums_label, "sums", &sums[..2 * heads], &[&dbeta[..], &dgamma].concat());
+        self.check_output(sums_label, "count", &sums[2 * heads..], &[count]);
+        // A rank without a batch has moments of 0.
+        moments.resize(3 * n, 0.0);
+        let label = CaseLabel { operation: "batch_norm_joint", case: &case };
+        let outs = [OutputBuffer::Overwritten(2 * heads), OutputBuffer::AddedTo(p.running)];
+        let got = self.outputs_of(label, &[&moments], &[], &outs, &mut |a, _| {
+            let ([stats, running], [moments]) = (into_array(a.outs), into_array(a.ins));
+            let (eps, momentum) = (EPS, MOMENTUM);
+            backend.batch_norm_joint(BatchNormJoint {
+                stats,
+                running,
+                moments,
+                ranks: 3,
+                heads,
+                eps,
+                momentum,
+            })
+        });
+        if let Some(got) = got {
+            self.check_output(label, "stats", &got[0], &stats);
+            self.check_output(label, "running", &got[1], &after);
+        }
+        let truth = self.rounded(&[&dbeta[..], &dgamma, &[count]].concat());
+        let residual_gradient = self.normal(x.len());
+        let label = CaseLabel { operation: "batch_norm_input_gradient", case: &case };
+        for (add, (rows, range)) in [false, true].into_iter().zip(&parts) {
+            let (shape, r) = (SeqShape { batch: rows.len(), ..s }, range.clone());
+            let lengths = p.lengths.map(|l| &l[rows.clone()]);
+            let part = &residual_gradient[r.clone()];
+            let ins = [&dy[r.clone()], &x[r.clone()], &stored_stats, &truth, &gamma, part];
+            let outs = [OutputBuffer::Overwritten(r.len())];
+            let got = self.outputs_of(label, &ins, lengths.as_slice(), &outs, &mut |a, _| {
+                let ([dx], [dy, x, stats, sums, gamma, residual]) = (into_array(a.outs), into_array(a.ins));
+                let (residual, lengths) = (add.then_some(residual), a.ints.first());
+                backend.batch_norm_input_gradient(BatchNormInputGradient {
+                    dx,
+                    dy,
+                    x,
+                    stats,
+                    sums,
+                    gamma,
+                    residual,
+                    lengths,
+                    shape,
+                })
+            });
+            if let Some(got) = got {
+                let got = if add { added_part(&got[0], part) } else { got[0].clone() };
+                self.check_gradient(label, "dx", &got, &dx[r]);
+            }
         }
     }
 }

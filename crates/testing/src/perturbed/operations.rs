@@ -266,6 +266,17 @@ operations! {
         dx: set, dgamma: add, dbeta: add, dy: view, x: view, stats: view, gamma: view, residual: view_option,
         lengths: value, training: value, shape: value,
     }
+    batch_norm_moments(BatchNormMoments) { moments: set, x: view, lengths: value, shape: value }
+    batch_norm_joint(BatchNormJoint) {
+        stats: set, running: set, moments: view, ranks: value, heads: value, eps: value, momentum: value,
+    }
+    batch_norm_gradient_sums(BatchNormGradientSums) {
+        sums: set, dgamma: add, dbeta: add, dy: view, x: view, stats: view, lengths: value, shape: value,
+    }
+    batch_norm_input_gradient(BatchNormInputGradient) {
+        dx: set, dy: view, x: view, stats: view, sums: view, gamma: view, residual: view_option, lengths: value,
+        shape: value,
+    }
     mix_forward(MixForward) {
         y: set, saved: set_option, s: view, residual: view_option, params: mix_params, call: value,
     }
@@ -388,6 +399,18 @@ impl<B: Backend> DenseOps for Perturbed<B> {
     }
     fn batch_norm_backward(&self, args: BatchNormBackward<'_, Self>, ws: &mut B::Workspace) -> Result<()> {
         batch_norm_backward(self, args, |be, args| be.batch_norm_backward(args, ws))
+    }
+    fn batch_norm_moments(&self, args: BatchNormMoments<'_, Self>) -> Result<()> {
+        batch_norm_moments(self, args, |be, args| be.batch_norm_moments(args))
+    }
+    fn batch_norm_joint(&self, args: BatchNormJoint<'_, Self>) -> Result<()> {
+        batch_norm_joint(self, args, |be, args| be.batch_norm_joint(args))
+    }
+    fn batch_norm_gradient_sums(&self, args: BatchNormGradientSums<'_, Self>) -> Result<()> {
+        batch_norm_gradient_sums(self, args, |be, args| be.batch_norm_gradient_sums(args))
+    }
+    fn batch_norm_input_gradient(&self, args: BatchNormInputGradient<'_, Self>) -> Result<()> {
+        batch_norm_input_gradient(self, args, |be, args| be.batch_norm_input_gradient(args))
     }
     fn mix_saved_len(&self, call: &MixCall) -> usize {
         self.inner.mix_saved_len(call)
