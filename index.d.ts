@@ -650,6 +650,23 @@ interface Sample {
  * Iterated once per epoch.
  */
 type Dataset = Iterable<Batch | Sample> | AsyncIterable<Batch | Sample>;
+/** What a dataset that is a function is told of the epoch for which it is called. */
+interface DatasetPass {
+    /** Number of the epoch, from 0. */
+    readonly epoch: number;
+    /** The run's seed. */
+    readonly seed: number;
+    /** This rank, and the number of ranks: 0 and 1 without others. */
+    readonly rank: number;
+    readonly worldSize: number;
+    /** The signal of the training. */
+    readonly signal: AbortSignal | undefined;
+}
+/**
+ * A dataset of every epoch. Of several ranks each is to give its own part, such as `urls.filter((_, i) => i % worldSize === rank)`: all that it
+ * gives is this rank's.
+ */
+type DatasetOfPass = (pass: DatasetPass) => Dataset;
 /** Options of {@link windows}: how a long series is cut into examples. */
 interface WindowOptions {
     /** Time steps of a window. */
@@ -1205,6 +1222,11 @@ interface TrainOptions extends AdamWOptions {
      * row i of the batch before it ended, so all batches of an epoch have as many rows: others are `ERR_S4_SHAPE`.
      */
     carryState?: boolean;
+    /**
+     * Whether batch norms have mean and variance of the joint batch of all ranks, as PyTorch's SyncBatchNorm, in place of those of a
+     * rank's own batch. For a model with norm 'batch' that several ranks train (`distributed`); else without effect. Default false.
+     */
+    syncBatchNorm?: boolean;
     /** Decay of a running average of the parameters, see {@link SequenceModel.swapAverage}. Default none. */
     ema?: number;
     /** Seed of the dropout masks and of shuffling. Default 0. */
@@ -1417,9 +1439,9 @@ declare class SequenceModel extends Handle {
      * Where a loss or a gradient is not finite, `ERR_S4_NONFINITE` names update and tensor, and the parameters stay as they
      * were before that update.
      */
-    train(dataset: Dataset, options?: TrainOptions): AsyncGenerator<TrainEvent, void, void>;
+    train(dataset: Dataset | DatasetOfPass, options?: TrainOptions): AsyncGenerator<TrainEvent, void, void>;
     /** Runs {@link SequenceModel.train} to its end; gives the events of the epochs. */
-    fit(dataset: Dataset, options?: TrainOptions & {
+    fit(dataset: Dataset | DatasetOfPass, options?: TrainOptions & {
         onEvent?: (event: TrainEvent) => void;
     }): Promise<TrainEvent[]>;
     /**
@@ -1689,4 +1711,4 @@ declare function diagnose(): Diagnosis;
 declare function devices(): Device[];
 
 export { AdamW, LiveStream, ModelStream, ModelStreams, ProcessGroup, S4Block, S4Error, S4Layer, SequenceModel, choices, devices, diagnose, fftConv, fftConvAsync, generators, hippo, hippoAsync, joinGroup, nplr, nplrAsync, readCsv, readCsvAsync, readPictures, readSafetensors, readSafetensorsAsync, schedules, windows, writeSafetensors, writeSafetensorsAsync };
-export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, F1Scores, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, JoinOptions, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, Scores, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamTimeOptions, StreamedTensor, StreamsOptions, Tensor, TensorLike, TimedFrame, TimedOutputs, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };
+export type { AbortOptions, Activation, AdamWOptions, AdviceKind, AlgorithmOptions, BackwardResult, Batch, BlockConfig, BlockOptions, Counters, CsvOptions, Dataset, DatasetOfPass, DatasetPass, Device, DeviceOptions, Diagnosis, Dtype, Durations, EvaluateOptions, F1Scores, FftConvOptions, FilePath, FileTensor, Floats, ForwardOptions, ForwardResult, FromOfficialOptions, GenerateOptions, GeneratedStep, GeneratorOptions, HippoKind, HippoMatrices, InspectedLayer, Inspection, InspectionAdvice, InspectionOptions, Integers, JoinOptions, LayerConfig, LayerOptions, ListOpsExamples, LoadOptions, LoopOptions, Metrics, ModelConfig, ModelOptions, NplrForm, OfficialConfig, OfficialModelConfig, OwnParameter, Parameter, ParameterGroup, ParameterTransform, PathfinderExamples, PictureFileOptions, PictureOptions, Pictures, PredictOptions, Progress, PushOptions, S4BlockOptions, S4ErrorCode, S4ErrorDetail, S4LayerOptions, SafetensorsFile, Sample, SampleFormat, SampleTransformOptions, SamplingOptions, SaveOptions, Schedule, Scores, SequenceModelOptions, Shape, SsmAlgorithm, StepResult, StreamTimeOptions, StreamedTensor, StreamsOptions, Tensor, TensorLike, TimedFrame, TimedOutputs, ToOfficialOptions, TokenOptions, TokenSequences, TrainEvent, TrainOptions, WindowOptions };

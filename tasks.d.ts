@@ -182,6 +182,25 @@ interface SamplingOptions {
     seed?: number;
 }
 
+/** The group of ranks that a process has joined, see {@link joinGroup}. */
+declare class ProcessGroup {
+    /** Number of this process among all, from 0. */
+    readonly rank: number;
+    /** Number of processes. */
+    readonly worldSize: number;
+    /** Number of this process among those of its machine. */
+    readonly localRank: number;
+    /** Device for this process's models: `'cuda:1'` for local rank 1, `'cuda'` where one GPU alone can be seen, `'cpu'` without one. */
+    readonly device: 'cpu' | 'cuda' | (typeof choices.gpu)[number];
+    /** What has said which rank this is. */
+    readonly source: 'options' | 'torch' | 'slurm' | 'openmpi' | 'pmi' | 'none';
+    private constructor();
+    /** Leaves the group, after the last training. */
+    close(): Promise<void>;
+    /** Called at the end of an `await using` declaration's scope: closes. */
+    [Symbol.asyncDispose](): Promise<void>;
+}
+
 /** F1 scores. */
 interface F1Scores {
     /** 2·TP/(2·TP + FP + FN) of each class; 0 where it is neither there nor predicted. */
@@ -333,6 +352,12 @@ interface TaskTrainOptions extends Pick<DeviceOptions, 'device' | 'threads' | 'p
      * epoch these are the present ones.
      */
     stop?: AbortSignal;
+    /**
+     * The ranks that train together, of {@link joinGroup}: every rank gives the same data and options, of whose batches it takes every
+     * worldSize-th; `batchSize` is that of a rank. Rank 0 alone reads and writes `folder`, and its clock and its `stop`, which is heard at
+     * the end of an epoch, count. Each rank validates on all of its validation part.
+     */
+    distributed?: ProcessGroup;
     /** Is called with every event. */
     onEvent?: (event: TaskEvent) => void;
 }

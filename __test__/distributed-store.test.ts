@@ -126,7 +126,7 @@ test('a client that is closed has no question open, and a signal ends a connecti
   silent.close()
   // An address of documentation, to which no packet comes; where there is no network at all the attempts fail at once.
   const attempt = StoreClient.connect('192.0.2.1', 9, soon(), 60_000, AbortSignal.timeout(200))
-  await t.throwsAsync(attempt)
+  await t.throwsAsync(attempt, { any: true })
   t.true(performance.now() - began < 19_000)
 })
 

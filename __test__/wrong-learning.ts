@@ -2,6 +2,7 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { joinGroup } from '../index.js'
 import { device } from './helpers.js'
 import type { Recipe } from './wrong-table.js'
 
@@ -9,6 +10,7 @@ export const folder = mkdtempSync(join(tmpdir(), 's4-wrong-tasks-'))
 export const signal = () => new AbortController().signal
 export const wave = (rows: number, phase = 0) =>
   Float64Array.from({ length: rows }, (_, t) => Math.sin(t / 2 + phase) + (t % 7) / 9)
+const group = await joinGroup({ rank: 0, worldSize: 1 })
 export const tiny = () => ({
   features: 2,
   layers: 1,
@@ -28,6 +30,7 @@ export const tiny = () => ({
   signal: signal(),
   stop: signal(),
   onEvent: () => undefined,
+  distributed: group,
   device: device(),
   threads: 1,
   precision: 'highest',

@@ -204,7 +204,8 @@ export function checkTaskOptions(op: string, options: TaskTrainOptions): Checked
 
 /** The options of where to compute that were given; the device of a group of ranks is its own. */
 export function deviceOf({ threads, precision, distributed, ...given }: TaskTrainOptions): DeviceOptions {
-  const device = given.device ?? (distributed && distributed.worldSize > 1 ? distributed.device : undefined)
+  const ofRank = distributed !== undefined && distributed.worldSize > 1 ? distributed.device : undefined
+  const device = given.device === undefined ? ofRank : given.device
   return {
     ...(device !== undefined && { device }),
     ...(threads !== undefined && { threads }),

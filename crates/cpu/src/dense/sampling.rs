@@ -160,7 +160,7 @@ mod tests {
     fn assert_chances(logits: &[f64], options: &Sampling, expected: &[f64]) {
         assert_seen(logits, options, &vec![0; logits.len()], expected);
     }
-    fn assert_seen(logits: &[f64], options: &Sampling, seen: &[bool], expected: &[f64]) {
+    fn assert_seen(logits: &[f64], options: &Sampling, seen: &[i32], expected: &[f64]) {
         let found = chances(logits, options, seen);
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() < 2e-5, "{options:?}: {found:?} for {expected:?}");

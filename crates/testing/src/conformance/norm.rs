@@ -143,6 +143,20 @@ fn batch_norm_truth(
     (y, stats, after)
 }
 
+/// The moments of some sequences of a batch: means, sums of squared deviations, count.
+fn moments_truth(p: &BatchNormCase<'_>, x: &[f64], rows: std::ops::Range<usize>) -> Vec<f64> {
+    let SeqShape { heads, len, .. } = p.shape;
+    let steps = |b: usize| p.lengths.map_or(len, |l| l[b] as usize);
+    let of_head = |h: usize| -> Vec<f64> {
+        rows.clone().flat_map(|b| x[(b * heads + h) * len..][..steps(b)].to_vec()).collect()
+    };
+    let count: usize = rows.clone().map(steps).sum();
+    let means: Vec<f64> = (0..heads).map(|h| of_head(h).iter().sum::<f64>() / count as f64).collect();
+    let squares = (0..heads).map(|h| of_head(h).iter().map(|x| (x - means[h]).powi(2)).sum());
+    let squares: Vec<f64> = squares.collect();
+    [means, squares, vec![count as f64]].concat()
+}
+
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn norm(&mut self) {
         let shapes = [(1, 3, 1), (2, 5, 7), (64, 6, 1), (1, 128, 33), (2, 17, 300), (3, 64, 1047)];
@@ -387,18 +401,18 @@ impl<B: Backend> Suite<'_, B> {
         let counts: Vec<f64> =
             (0..s.batch).map(|b| p.lengths.map_or(s.len, |l| l[b] as usize) as f64).collect();
         let count = counts.iter().sum::<f64>();
-        self.check_output(
-            moments_label,
-            "count",
-            &[moments[n - 1], moments[2 * n - 1]],
-            &[counts[0], count - counts[0]],
-        );
+        let right: Vec<Vec<f64>> = parts.iter().map(|(rows, _)| moments_truth(p, &x, rows.clone())).collect();
+        for (got, right) in moments.chunks(n).zip(&right) {
+            // Means, then squares, which one value does not have, and the count.
+            self.check_output(moments_label, "moments", &got[..heads], &right[..heads]);
+            self.check_output(moments_label, "moments", &got[heads..], &right[heads..]);
+        }
         self.check_gradient(sums_label, "dgamma", &dgammas, &dgamma);
         self.check_gradient(sums_label, "dbeta", &dbetas, &dbeta);
         self.check_gradient(sums_label, "sums", &sums[..2 * heads], &[&dbeta[..], &dgamma].concat());
         self.check_output(sums_label, "count", &sums[2 * heads..], &[count]);
         // A rank without a batch has moments of 0.
-        moments.resize(3 * n, 0.0);
+        let moments = self.rounded(&[right.concat(), vec![0.0; n]].concat());
         let label = CaseLabel { operation: "batch_norm_joint", case: &case };
         let outs = [OutputBuffer::Overwritten(2 * heads), OutputBuffer::AddedTo(p.running)];
         let got = self.outputs_of(label, &[&moments], &[], &outs, &mut |a, _| {
