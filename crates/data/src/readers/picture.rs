@@ -145,8 +145,16 @@ fn check_size(
     Ok(())
 }
 
-/// Blocks of 8 × 8 samples of all components of a JPEG picture, by its frame header; 0 where that is not found.
+/// Blocks of 8 × 8 samples of all components of a JPEG picture, or fewer: by its frame header where that is found, else as few as any
+/// sampling factors give. (The decoder passes over bytes between segments, so it may find another header than is found here.)
 fn jpeg_blocks(bytes: &[u8], (width, height): (u32, u32)) -> u64 {
+    // One component has the most samples of a row, one the most of a column; a factor is at most 4.
+    let fewest = u64::from(width) * u64::from(height) / (64 * 4);
+    jpeg_frame_blocks(bytes, (width, height)).max(fewest)
+}
+
+/// Blocks by the frame header; 0 where that does not follow the segments before it.
+fn jpeg_frame_blocks(bytes: &[u8], (width, height): (u32, u32)) -> u64 {
     // After the marker that begins the file segments follow: 0xFF, a marker, the length with its own two bytes.
     let mut at = 2;
     while let Some(&[0xFF, marker, high, low, ..]) = bytes.get(at..) {
