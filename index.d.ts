@@ -656,8 +656,9 @@ interface DatasetPass {
     readonly epoch: number;
     /** The run's seed. */
     readonly seed: number;
-    /** This rank, and the number of ranks: 0 and 1 without others. */
+    /** Number of this rank, from 0; without others 0. */
     readonly rank: number;
+    /** Number of ranks; without others 1. */
     readonly worldSize: number;
     /** The signal of the training. */
     readonly signal: AbortSignal | undefined;
