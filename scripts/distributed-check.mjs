@@ -167,7 +167,7 @@ function compare(norm, one, [a, b]) {
     updates: of1.losses.length,
     gradientsOfTheFirst: relative(of2.gradients, of1.gradients),
     gradNormOfTheFirst: Math.abs(of2.gradNorms[0] - of1.gradNorms[0]) / of1.gradNorms[0],
-    parametersAfterTen: difference(of2.parameters, of1.parameters),
+    parametersAfterTen: relative(of2.parameters, of1.parameters),
     losses: Math.max(...of1.losses.map((loss, i) => Math.abs(of2.losses[i] - loss) / Math.abs(loss))),
     loss: of1.losses.at(-1),
     outputs: difference(of2.outputs, of1.outputs),
