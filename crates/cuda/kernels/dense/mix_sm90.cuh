@@ -6,14 +6,9 @@
 // The rows of W and dz are ordered so that a thread of wgmma holds z₁ and z₂ of the same output: of every sixteen rows
 // the first eight are z₁ and the last eight z₂ of the same eight outputs. The last sixteen may be filled with zeros.
 #pragma once
-#include "common/tma_pipeline.cuh"
-#include "dense/activation.cuh"
-#include "dense/dropout.cuh"
+#include "dense/f16_copies_sm90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-
-typedef unsigned char u8;
-typedef unsigned short u16;
 
 // Row of the matrix W (2·outputs, inputs) at position p of that order; −1 for rows of zeros.
 DEV int weight_row(int p, int outputs) {
@@ -33,11 +28,6 @@ struct LargestGradients {
 // Exponents that suit most networks.
 constexpr int GUESS_A = 0, GUESS_W = 8;
 
-// The exponent for an array: the guess, if it brings `largest` between 2^−4 and 2^15, else one from `largest`.
-DEV int exponent(u32 largest, int guess) {
-  const float x = __uint_as_float(largest) * power_of_two(guess);
-  return largest == 0 || (x >= 0.0625f && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), 60);
-}
 DEV int exponent_a(const LargestMagnitudes* l) { return exponent(l->a, GUESS_A); }
 DEV int exponent_w(const LargestMagnitudes* l) { return exponent(l->w, GUESS_W); }
 // dz is about as large as dy, of which the largest magnitude in a random subset is known: room for 2^10 times that.

@@ -1,11 +1,12 @@
 //! The mix: activation, dropout, linear, gate, dropout, residual (`kernels/dense/mix.cu` around the products of
-//! `gemm.rs`, or, with GLU on Hopper, products that do it all: `mix_sm90.rs`). Backward recomputes a =
-//! dropout(activation(s)) and z = W a + b.
+//! `gemm.rs`, or on Hopper, with GLU, products that do it all: `mix_sm90.rs`, and without it the products of
+//! `products_sm90.rs`). Backward recomputes a = dropout(activation(s)) and z = W a + b.
 
 use super::{
     dropout::{DropoutKey, drop_args},
     matvec::Matvec,
     mix_sm90::HopperMix,
+    products_sm90::{HopperProducts, ProductGradients, ProductInput},
 };
 use crate::{
     device::Cuda,
@@ -13,6 +14,12 @@ use crate::{
     memory::{DeviceBlock, Ref},
 };
 use s4_backend::{Activation, MixBackward, MixCall, MixForward, Result};
+
+/// The products of a mix without GLU on Hopper; `None` where the general kernels serve it.
+fn products_without_glu(be: &Cuda, call: &MixCall) -> Option<HopperProducts> {
+    let &MixCall { ref spec, batch, len, .. } = call;
+    if spec.glu { None } else { HopperProducts::if_supported(be, (batch, spec.outputs, spec.inputs, len)) }
+}
 
 /// Elements that forward keeps for backward.
 pub(super) fn saved_len(be: &Cuda, call: &MixCall) -> usize {
@@ -59,11 +66,15 @@ pub(super) fn forward(be: &Cuda, args: &MixForward<'_, Cuda>) -> Result<()> {
     if let Some(hopper) = HopperMix::if_supported(be, call) {
         return hopper.forward(be, args);
     }
-    let a = activated(be, OP, *s, call)?;
-    let a = a.as_ref().map_or(s.span(), |a| a.span());
     let z = be.scratch(OP, batch * spec.rows() * len)?;
-    let sizes = (batch, spec.rows(), spec.inputs, len);
-    be.weight_times(z.span(), params.weight.span(), a, Some(params.bias.span()), sizes)?;
+    let (weight, bias) = (params.weight.span(), Some(params.bias.span()));
+    if let Some(hopper) = products_without_glu(be, call) {
+        hopper.forward(be, OP, z.span(), ProductInput::Activated(s.span(), call), (weight, bias))?;
+    } else {
+        let a = activated(be, OP, *s, call)?;
+        let a = a.as_ref().map_or(s.span(), |a| a.span());
+        be.weight_times(z.span(), weight, a, bias, (batch, spec.rows(), spec.inputs, len))?;
+    }
     let (drop, n, f) = (DropoutKey::new(call, 1), y.len(), spec.final_activation.code());
     be.launch_elementwise(
         ("mix", "gate"),
@@ -79,6 +90,9 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
     let &MixCall { ref spec, batch, len, .. } = call;
     if let Some(hopper) = HopperMix::if_supported(be, call) {
         return hopper.backward(be, args);
+    }
+    if let Some(hopper) = products_without_glu(be, call) {
+        return backward_by_products(be, &hopper, args);
     }
     let own = activated(be, OP, *s, call)?;
     let a = own.as_ref().map_or(s.span(), |a| a.span());
@@ -103,4 +117,36 @@ pub(super) fn backward(be: &Cuda, args: &MixBackward<'_, Cuda>) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// As [`backward`], of a mix without GLU on Hopper.
+fn backward_by_products(be: &Cuda, hopper: &HopperProducts, args: &MixBackward<'_, Cuda>) -> Result<()> {
+    const OP: &str = "mix_backward";
+    let MixBackward { ds, grads, dy, s, params, call, .. } = args;
+    let &MixCall { ref spec, batch, len, .. } = call;
+    let input = ProductInput::Activated(s.span(), call);
+    let (weight, drop) = (params.weight.span(), DropoutKey::new(call, 1));
+    let own;
+    let dz = if spec.final_activation == Activation::Identity && drop.threshold == 0 {
+        dy.span()
+    } else {
+        own = be.scratch(OP, dy.len())?;
+        // z stands where dz will; the slope of the identity needs none.
+        let z = if spec.final_activation == Activation::Identity {
+            dy.span()
+        } else {
+            hopper.forward(be, OP, own.span(), input, (weight, Some(params.bias.span())))?;
+            own.span()
+        };
+        let (n, f) = (dy.len(), spec.final_activation.code());
+        be.launch_elementwise(
+            ("mix", "gate_backward"),
+            n.div_ceil(4),
+            drop_args![drop; &own, *dy, z, n, len, spec.outputs, false, f],
+        )?;
+        own.span().part(0, dy.span().bytes())
+    };
+    be.bias_gradient(grads.bias.span(), dz, (batch, spec.outputs, len))?;
+    let gradients = ProductGradients { dx: Some(ds.span()), dweight: grads.weight.span() };
+    hopper.backward(be, OP, gradients, dz, input, weight)
 }

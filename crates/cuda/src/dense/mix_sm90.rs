@@ -133,7 +133,7 @@ impl<'a> HopperMix<'a> {
 
 impl Cuda {
     /// `x`, or a copy of it at an address from which the copy engine can read boxes, and what owns the copy.
-    fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<DeviceBlock>)> {
+    pub(super) fn aligned_copy(&self, op: &'static str, x: Span) -> Result<(Span, Option<DeviceBlock>)> {
         let (at, own) = self.aligned_place(op, x)?;
         if own.is_some() {
             self.queue().copy(at, x)?;
@@ -143,7 +143,7 @@ impl Cuda {
 
     /// `y`, or scratch of its size at an address to which the copy engine can write boxes, to be copied to y
     /// afterwards.
-    fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<DeviceBlock>)> {
+    pub(super) fn aligned_place(&self, op: &'static str, y: Span) -> Result<(Span, Option<DeviceBlock>)> {
         if y.is_aligned() {
             return Ok((y, None));
         }

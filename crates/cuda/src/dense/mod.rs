@@ -15,4 +15,5 @@ mod mix_sm90;
 mod ops;
 mod optim;
 mod pooling;
+mod products_sm90;
 mod sample;

@@ -9,8 +9,16 @@ use std::collections::BTreeSet;
 const FAULT: &str = "memory::fault";
 
 /// (batch, inputs, outputs, len) for every combination of transposed operands, with many terms per sum and with few.
-const SHAPES: [(usize, usize, usize, usize); 5] =
-    [(2, 130, 140, 133), (70, 130, 129, 1), (5, 33, 20, 1), (200, 1, 130, 1), (20, 1, 13, 1)];
+const SHAPES: [(usize, usize, usize, usize); 7] = [
+    (2, 130, 140, 133),
+    (70, 130, 129, 1),
+    (5, 33, 20, 1),
+    (200, 1, 130, 1),
+    (20, 1, 13, 1),
+    // For the products of Hopper, with few inputs and with many.
+    (3, 264, 392, 1032),
+    (3, 120, 1001, 904),
+];
 
 /// What the test consists of: operations of one precision on an image of the build, this chip's own where none is named.
 /// This chip's own code has kernels that only earlier generations choose.

@@ -49,6 +49,11 @@ fn class(precision: Precision, outputs: f64, gradients: f64) {
         (300, 256, 10, 1),
         (5, 161, 64, 1),
         (1, 128, 384, 640),
+        // Large enough for the products of Hopper: rows and inputs in the midst of a tile, few inputs, few outputs, one sequence.
+        (3, 264, 392, 1032),
+        (3, 120, 1001, 904),
+        (5, 1032, 64, 840),
+        (1, 64, 128, 32776),
     ];
     compare(&be, &mut report, &shapes, (outputs, gradients));
     report.finish(&format!("linear {precision:?}"));
@@ -75,6 +80,15 @@ pub fn compare(
         }
         assert_eq!(got, outputs_of(be, &s), "{s:?}: two runs differ");
     }
+}
+
+/// Copies of more than the kernels of Hopper take at a time.
+#[test]
+fn linear_in_parts() {
+    let Some(be) = gpu_with(Precision::High) else { return };
+    let mut report = Report::default();
+    compare(&be, &mut report, &[(9, 64, 256, 32768)], (2e-3, 5e-3));
+    report.finish("linear in parts");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The mix by the Hopper kernels with gate, dropout and residual in their products (`kernels/dense/mix_sm90.cu`) and by
-//! the general ones: sizes that are no multiple of a tile, batches that backward cuts in two portions, magnitudes far
+//! The mix by the Hopper kernels with gate, dropout and residual in their products (`kernels/dense/mix_sm90.cu`), without GLU
+//! by those of linear layers (`kernels/dense/products_sm90.cu`), and by the general ones: sizes that are no multiple of a tile, batches that backward cuts in two portions, magnitudes far
 //! from one, every precision.
 
 use crate::{
@@ -77,6 +77,11 @@ fn outputs_of<B: Backend>(be: &B, c: &Case) -> [Vec<f64>; 5] {
     [y, plain, ds, dw, db].map(|b| down(be, &b))
 }
 
+/// Without GLU.
+fn ungated(inputs: usize, outputs: usize) -> MixSpec {
+    MixSpec { glu: false, ..spec(inputs, outputs) }
+}
+
 fn spec(inputs: usize, outputs: usize) -> MixSpec {
     MixSpec {
         inputs,
@@ -96,6 +101,7 @@ pub fn small() -> Vec<Case> {
         of(spec(40, 24), 3, 200),
         of(spec(136, 100), 1, 520),
         of(MixSpec { activation: Activation::Silu, tied: true, ..spec(8, 5) }, 9, 64),
+        of(ungated(264, 392), 3, 1032),
     ]
 }
 
@@ -145,6 +151,26 @@ fn mixes_of_every_kind() {
         }
         let spec = MixSpec { glu: false, final_activation: Activation::Tanh, ..bare };
         check(Case { spec, batch: 2, len: 256, sizes: [1.0, 1.0] });
+        // Large enough for the products of linear layers.
+        for (inputs, outputs, batch, len) in
+            [(264, 392, 3, 1032), (120, 1001, 3, 904), (1032, 64, 5, 840), (64, 128, 1, 32776)]
+        {
+            check(Case { spec: ungated(inputs, outputs), batch, len, sizes: [1.0, 1.0] });
+        }
+        for sizes in [[1e-6, 1e-9], [1e4, 1e5], [1e-9, 1e-20]] {
+            check(Case { spec: ungated(128, 136), batch: 4, len: 4096, sizes });
+        }
+        for final_activation in [Activation::Identity, Activation::Tanh] {
+            for (dropout, tied, activation) in [
+                (0.0, false, Activation::Gelu),
+                (0.2, true, Activation::Relu),
+                (0.2, false, Activation::Identity),
+                (0.0, false, Activation::Identity),
+            ] {
+                let spec = MixSpec { final_activation, dropout, tied, activation, ..ungated(136, 128) };
+                check(Case { spec, batch: 4, len: 4096, sizes: [1.0, 1.0] });
+            }
+        }
         report.finish(&format!("mixes, {precision:?}"));
     }
 }
@@ -154,8 +180,8 @@ fn mixes_of_every_kind() {
 fn mixes_in_parts() {
     let Some(be) = gpu_with(Precision::High) else { return };
     let mut report = Report::default();
-    let case = Case { spec: spec(128, 128), batch: 9, len: 32768, sizes: [1.0, 1.0] };
-    compare(&be, &mut report, &[case], (2e-3, 5e-3));
+    let of = |spec| Case { spec, batch: 9, len: 32768, sizes: [1.0, 1.0] };
+    compare(&be, &mut report, &[of(spec(128, 128)), of(ungated(256, 64))], (2e-3, 5e-3));
     report.finish("mixes in parts");
 }
 
@@ -163,10 +189,17 @@ fn mixes_in_parts() {
 #[test]
 fn mixes_of_uneven_gradients_at_any_address() {
     let Some(be) = gpu_with(Precision::High) else { return };
+    let mut report = Report::default();
+    for (spec, len) in [(spec(64, 64), 1024), (ungated(128, 128), 4096)] {
+        uneven(&be, &MixSpec { dropout: 0.0, ..spec }, len, &mut report);
+    }
+    report.finish("mixes of uneven gradients");
+}
+
+fn uneven(be: &Cuda, spec: &MixSpec, len: usize, report: &mut Report) {
     let cpu = Cpu::<f64>::new(0).unwrap();
-    let spec = MixSpec { dropout: 0.0, ..spec(64, 64) };
-    let (batch, len) = (4, 1024);
-    let n = batch * 64 * len;
+    let batch = 4;
+    let n = batch * spec.inputs * len;
     let mut dy: Vec<f64> = noise(7, 2, n).iter().map(|x| x * 1e-4).collect();
     dy[17 * len + 130] = 1e3;
     dy[200 * len + 801] = -3e3;
@@ -217,15 +250,24 @@ fn mixes_of_uneven_gradients_at_any_address() {
         be.mix_backward(backward, &mut ws).unwrap();
         [y, ds, dw, db].map(|b| down(be, &b))
     }
-    let mut report = Report::default();
+    let glu = spec.glu;
     for off in [0, 1, 3] {
-        let (got, want) = (run(&be, &spec, &dy, (batch, len), off), run(&cpu, &spec, &dy, (batch, len), off));
+        let (got, want) = (run(be, spec, &dy, (batch, len), off), run(&cpu, spec, &dy, (batch, len), off));
         for (i, name) in ["y", "ds", "dW", "db"].into_iter().enumerate() {
-            report.check(format!("{name}, {off} past"), &got[i], &want[i], if i == 0 { 2e-3 } else { 5e-3 });
+            report.check(
+                format!("{name}, {off} past, glu {glu}"),
+                &got[i],
+                &want[i],
+                if i == 0 { 2e-3 } else { 5e-3 },
+            );
         }
         // Where the large ones are not, the small ones are as good.
         let range = off + 3 * n / 4..off + n;
-        report.check(format!("last row of ds, {off} past"), &got[1][range.clone()], &want[1][range], 5e-3);
+        report.check(
+            format!("last row of ds, {off} past, glu {glu}"),
+            &got[1][range.clone()],
+            &want[1][range],
+            5e-3,
+        );
     }
-    report.finish("mixes of uneven gradients");
 }

@@ -1,0 +1,80 @@
+// f16 copies of arrays, x·2^e, as operands of products on Hopper: the exponent e is a guess that suits most arrays or,
+// where the values do not fit, one that brings the largest magnitude below 2^15. One product of such copies holds 11 bits,
+// as TF32 does.
+#pragma once
+#include "common/tma_pipeline.cuh"
+#include "dense/activation.cuh"
+#include "dense/dropout.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+
+// The exponent for an array: the guess, if it brings `largest` between 2^−4 and 2^15, else one from `largest`.
+DEV int exponent(u32 largest, int guess) {
+  const float x = __uint_as_float(largest) * power_of_two(guess);
+  return largest == 0 || (x >= 0.0625f && x <= 32768.f) ? guess : f16_exponent(__uint_as_float(largest), 60);
+}
+
+// *to ← max(*to, m of all threads of the block), of 256 threads.
+DEV void block_largest(u32* to, float m) {
+  __shared__ float part[8];
+#pragma unroll
+  for (int k = 16; k; k >>= 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, k));
+  if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = m;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+#pragma unroll
+    for (int i = 1; i < 8; ++i) m = fmaxf(m, part[i]);
+    if (m > 0.f) atomicMax(to, __float_as_uint(m));
+  }
+}
+
+// Writes the f16 copy of a for features first … first + lines − 1 of (batch·inputs), times `to`, and returns the
+// thread's largest magnitude. Each lane takes eight neighbouring time steps of a feature, a warp 256. masks: one bit
+// per element, drawn if `draw`, else read.
+template <bool GELU>
+DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i64 first, i64 lines, i64 L, int inputs, int f,
+                     const DropoutKey& drop) {
+  const i64 warps = stride() >> 5, tiles = (L + 255) / 256;
+  const int lane = threadIdx.x & 31;
+  float max_magnitude = 0.f;
+  for (i64 u = index() >> 5; u < lines * tiles; u += warps) {
+    const i64 line = quotient(u, tiles), tile = u - line * tiles, n = tile * 256 + 8 * lane;
+    if (n >= L) continue;
+    const i64 row = quotient(first + line, inputs), at = (first + line) * L + n;
+    const float4 x0 = *(const float4*)(s + at), x1 = *(const float4*)(s + at + 4);
+    float x[8] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w};
+    u32 keep = 255;
+    if (drop.threshold) {
+      u8* mask = masks + ((row * tiles + tile) * inputs + (first + line - row * inputs)) * 32 + lane;
+      if (draw) {
+        float m[4];
+        keep = 0;
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          factors(drop, at / 4 + h, L, m);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) keep |= m[i] != 0.f ? 1u << (4 * h + i) : 0u;
+        }
+        *mask = (u8)keep;
+      } else {
+        keep = *mask;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float v = GELU ? gelu_near(x[i]) : activate(f, x[i]);
+      x[i] = keep >> i & 1 ? drop.scale * v : 0.f;
+      max_magnitude = fmaxf(max_magnitude, fabsf(x[i]));
+    }
+    uint4 h;
+    h.x = pack_f16(x[0] * to, x[1] * to), h.y = pack_f16(x[2] * to, x[3] * to);
+    h.z = pack_f16(x[4] * to, x[5] * to), h.w = pack_f16(x[6] * to, x[7] * to);
+    *(uint4*)(a + line * L + n) = h;
+  }
+  return max_magnitude;
+}
+
+#endif
