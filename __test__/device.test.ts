@@ -162,23 +162,27 @@ for (const options of networks) {
       const options20 = { epochs: 10, lr: 1e-3, ssmLr: 1e-3, clip: 1, seed: 3 }
       for await (const e of m.train(batches, options20)) if (e.type === 'step') losses.push(e.loss)
       const evaluation = await m.evaluate(batches)
+      // Batch norm: a bias before it has no gradient but rounding, by which AdamW moves it all the same; no loss of training sees that, but
+      // running means lag behind it. So evaluations are compared at the same parameters.
+      using onCpu = await SequenceModel.fromBytes(await m.toBytes(), { device: 'cpu' })
       return {
         losses,
         evaluation,
+        evaluationOnCpu: await onCpu.evaluate(batches),
         parameters: m.parameters().map((p) => [p.name, [...p.value.data]] as const),
       }
     }
     const [gpu, again, cpu] = [await train('cuda'), await train('cuda'), await train('cpu')]
     t.is(gpu.losses.length, 20)
     t.deepEqual(again, gpu, 'the same seed gives the same bits')
-    const curve = (run: typeof cpu) => [...run.losses, run.evaluation.loss]
-    close(t, 'losses, and the evaluation after them', curve(gpu), curve(cpu), 1e-4)
-    const figures = ({ evaluation }: typeof cpu) => [
+    close(t, 'losses', gpu.losses, cpu.losses, 1e-4)
+    const figures = (evaluation: typeof cpu.evaluation) => [
       ...Object.values(evaluation).filter((x): x is number => typeof x === 'number'),
       ...(evaluation.confusion?.flat() ?? []),
     ]
-    t.is(figures(gpu).length, figures(cpu).length)
-    close(t, 'metrics', figures(gpu), figures(cpu), 1e-4)
+    t.is(figures(gpu.evaluation).length, figures(gpu.evaluationOnCpu).length)
+    close(t, 'metrics', figures(gpu.evaluation), figures(gpu.evaluationOnCpu), 1e-5)
+    if (options.norm !== 'batch') close(t, 'metrics of both runs', figures(gpu.evaluation), figures(cpu.evaluation), 1e-4)
     t.deepEqual(
       gpu.parameters.map(([name]) => name),
       cpu.parameters.map(([name]) => name),

@@ -1,6 +1,6 @@
 // Tokens a second after a context, of S4 by `model.generate` and of a Transformer of as many parameters (benches/peers/generation.py):
-//   node benches/generation.mjs [--peer python3] [--contexts 1024,4096,16384] [--batches 1,64] [--out FILE.json] [--smoke]
-// 8 × 512, state 64, feed-forward, vocabulary 256, drawn from the softmax. A token of ours is timed from the host to the host, its draw
+//   node benches/generation.mjs [--peer python3] [--contexts 1024,4096,16384] [--batches 1,64] [--feed-forward 4] [--out FILE.json] [--smoke]
+// 8 × 512, state 64, feed-forward layers (0: none), vocabulary 256, drawn from the softmax. A token of ours is timed from the host to the host, its draw
 // included; the prompt is taken before, and its time is told apart.
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -13,6 +13,7 @@ const { values } = parseArgs({
     peer: { type: 'string' },
     contexts: { type: 'string', default: '1024,4096,16384' },
     batches: { type: 'string', default: '1,64' },
+    'feed-forward': { type: 'string', default: '4' },
     precision: { type: 'string', default: 'high' },
     device: { type: 'string' },
     seconds: { type: 'string', default: '1' },
@@ -47,7 +48,7 @@ async function rate(model, batch, context) {
 
 const model = await SequenceModel.create({
   ...sizes,
-  feedForward: 4,
+  ...(Number(values['feed-forward']) > 0 ? { feedForward: Number(values['feed-forward']) } : {}),
   encoder: 'embedding',
   vocabulary: 256,
   output: 256,

@@ -47,6 +47,11 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
         false
     }
 
+    /// Sequences whose number of time steps is a multiple of this go through the device's fast kernels.
+    fn time_multiple(&self) -> usize {
+        1
+    }
+
     /// Elements of a buffer.
     fn len(&self, buf: &Self::Buf) -> usize;
     /// View of part of a buffer. Panics on a range outside it (a bug of the caller).

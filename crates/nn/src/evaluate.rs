@@ -4,6 +4,7 @@ use crate::{
     batch::Batch,
     loss::{CheckedTarget, LossBuffers, LossCall, denominator},
     model::Model,
+    padded::padded_len,
     pass_options::PassContext,
     update_figures::MetricSums,
 };
@@ -99,7 +100,14 @@ impl<B: Backend> Model<B> {
         confusion: &mut Vec<f64>,
     ) -> Result<(CheckedTarget, [f64; LOSS_SUMS])> {
         let be = self.be.clone();
-        let checked_target = buffers.check(op, &self.config, batch)?;
+        let mut checked_target = buffers.check(op, &self.config, batch)?;
+        let padded_len = padded_len(&be, &self.config, batch.len, false);
+        let padded = padded_len.map(|len| batch.padded(len, self.config.pooling.is_none())).transpose()?;
+        let padded = padded.as_ref().map(|padded| padded.batch());
+        let batch = padded.as_ref().unwrap_or(batch);
+        if padded_len.is_some() {
+            checked_target = buffers.check(op, &self.config, batch)?;
+        }
         self.upload_input(batch.input, batch.batch, batch.len, &batch.call)?;
         buffers.upload(&be, &checked_target, batch.target)?;
         let options = self.call_arrays.options(&batch.call);

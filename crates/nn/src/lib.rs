@@ -40,6 +40,7 @@ mod official;
 mod official_model;
 mod optim;
 mod output_stage;
+mod padded;
 mod param;
 mod param_groups;
 mod pass_options;

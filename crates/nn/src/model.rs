@@ -9,11 +9,13 @@ use crate::{
     loss::LossBuffers,
     network::{Network, NetworkBackward},
     norm::check_time_steps,
+    padded::{padded_input, padded_len, padded_lengths, stretched, trim},
     param::{ParamBuilder, ParamStore},
     pass_options::{Forward, ForwardOptions, PassContext, SavedForward},
     recurrent_states::RecurrentStates,
     transposed_copies::{MatrixSizes, download_transposed, upload_transposed},
 };
+use num_traits::One;
 use s4_backend::{Backend, Code, Error, LOSS_SUMS, Result, check_layer, checks, host_memory};
 
 /// A deep S4 model with its parameters. Host arrays go in and out; the network between them works on the device.
@@ -220,6 +222,11 @@ impl<B: Backend> Model<B> {
         }
         let spec = self.config.block.layer.spec();
         let want_state_end = opts.want_state_end && self.has_state();
+        if !(opts.call.training || opts.save || opts.state0.is_some() || want_state_end)
+            && let Some(to) = padded_len(&self.be, &self.config, len, false)
+        {
+            return self.forward_padded(x, batch, (len, to), opts);
+        }
         if let Some(state0) = opts.state0 {
             self.require_state(op)?;
             check::shaped(op, "state", state0, &[self.config.layers, batch, spec.heads, spec.pairs(), 2])?;
@@ -263,6 +270,26 @@ impl<B: Backend> Model<B> {
             self.saved_forward = Some(saved);
         }
         Ok(Forward { y, state_end })
+    }
+
+    /// [`Model::forward`] of inference with `to` time steps in the place of `len`.
+    fn forward_padded(
+        &mut self,
+        x: Input<'_, B::Scalar>,
+        batch: usize,
+        lens: (usize, usize),
+        opts: &ForwardOptions<'_, B::Scalar>,
+    ) -> Result<Forward<B::Scalar>> {
+        let (len, to) = lens;
+        let x = padded_input(x, batch, lens)?;
+        let lengths = padded_lengths(opts.call.lengths, batch, len)?;
+        let intervals = opts.call.intervals.map(|x| stretched(x, batch, lens, One::one())).transpose()?;
+        let call = opts.call.with_arrays(Some(lengths.as_slice()), intervals.as_deref());
+        let mut result = self.forward(x.input(), batch, to, &ForwardOptions { call, ..*opts })?;
+        if self.config.pooling.is_none() {
+            trim(&mut result.y, batch, lens);
+        }
+        Ok(result)
     }
 
     /// Gradients of sum(output·doutput) + sum(end state·dstate_end) for the last forward, which must have saved its values.

@@ -11,6 +11,7 @@ use crate::{
     network::NetworkBackward,
     norm::check_time_steps,
     optim::Adam,
+    padded::padded_len,
     param::{Group, GroupBuffers, ParamStore},
     pass_options::PassContext,
     peers::Peers,
@@ -160,7 +161,19 @@ impl<B: Backend> Trainer<B> {
     pub fn accumulate(&mut self, model: &mut Model<B>, batch: &Batch<'_, B::Scalar>) -> Result<()> {
         let op = "SequenceModel.train";
         model.check_input(op, (batch.input, batch.batch, batch.len), batch.call)?;
-        let checked_target = self.loss_buffers.check(op, &model.config, batch)?;
+        let mut checked_target = self.loss_buffers.check(op, &model.config, batch)?;
+        // States that are carried on are those after whole batches.
+        let padded_len = match self.config.carry_state {
+            true => None,
+            false => padded_len(&self.be, &model.config, batch.len, true),
+        };
+        let padded = padded_len.map(|len| batch.padded(len, model.config.pooling.is_none())).transpose()?;
+        let padded = padded.as_ref().map(|padded| padded.batch());
+        let batch = padded.as_ref().unwrap_or(batch);
+        if padded_len.is_some() {
+            // The arrays for the device are made anew, of the padded ones.
+            checked_target = self.loss_buffers.check(op, &model.config, batch)?;
+        }
         let time_steps = check::time_steps(batch.batch, batch.len, batch.call.lengths);
         check_time_steps(op, model.config.block.norm, time_steps)?;
         self.refuse_average()?;

@@ -3,7 +3,7 @@
 //! so that the device goes on and the wait ends.
 
 use super::{
-    comm_watch::{CommWatch, GRACE, LOOK_EVERY, SentComm},
+    comm_watch::{AbortUnderWay, CommWatch, GRACE, LOOK_EVERY, SentComm},
     nccl::{Collective, Floats, Nccl},
     queue::Queue,
 };
@@ -141,6 +141,7 @@ fn run(queue: &Queue, watch: &CommWatch, requests: &Receiver<Request>, reply: &S
         if state.failure.is_some() {
             // Nobody waits for it any more.
             drop(state);
+            let _under_way = AbortUnderWay::begin();
             return watch.nccl.abort(comm);
         }
         state.comm = Some(SentComm(comm));

@@ -5,7 +5,7 @@ use super::nccl::{Comm, Nccl};
 use cudarc::driver::{result, sys};
 use s4_backend::{CommCall, Error, Result, peer_error};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,45 @@ const PAUSE: Duration = Duration::from_micros(30);
 const CALL_BEGINS: Duration = Duration::from_secs(1);
 /// How long the device may take to go on after an abort. Then it counts as lost.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// How many aborts have not ended.
+static ABORTS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// An abort that has not ended. A process that exits meanwhile waits for it, at most for the time of grace: an abort that goes on while the
+/// libraries of NCCL and the driver are taken down is a fault of memory.
+pub(super) struct AbortUnderWay;
+
+impl AbortUnderWay {
+    pub fn begin() -> AbortUnderWay {
+        #[cfg(unix)]
+        {
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            unsafe extern "C" {
+                fn atexit(f: extern "C" fn()) -> std::ffi::c_int;
+            }
+            extern "C" fn wait() {
+                let count = ABORTS.0.lock().unwrap_or_else(PoisonError::into_inner);
+                drop(ABORTS.1.wait_timeout_while(count, GRACE, |count| *count > 0));
+            }
+            // Functions that are registered later run earlier: NCCL and the driver, which are open already, are taken down after it.
+            // SAFETY: the function does not unwind, and stays where it is: Node does not unload addons of its main thread, and glibc calls
+            // what an addon has registered before it unloads it.
+            ONCE.call_once(|| {
+                // Where it is refused, for want of memory, an exit does not wait.
+                let _ = unsafe { atexit(wait) };
+            });
+        }
+        *ABORTS.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        AbortUnderWay
+    }
+}
+
+impl Drop for AbortUnderWay {
+    fn drop(&mut self) {
+        *ABORTS.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ABORTS.1.notify_all();
+    }
+}
 
 /// A communicator, to be passed to another thread.
 pub(super) struct SentComm(pub Comm);
@@ -115,11 +154,13 @@ impl CommWatch {
             state.failure = failure;
             if let Some(comm) = state.comm.take() {
                 let nccl = self.nccl;
+                let under_way = AbortUnderWay::begin();
                 // Without a thread for it the device counts as lost after the time of grace.
                 drop(std::thread::Builder::new().name("s4-nccl-abort".into()).spawn(move || {
                     // The whole value is moved here, not the pointer in it.
                     let comm: SentComm = comm;
                     nccl.abort(comm.0);
+                    drop(under_way);
                 }));
             }
         }

@@ -7,7 +7,7 @@ use super::{
 };
 use cudarc::driver::result;
 use s4_backend::Result;
-use std::{ffi::c_void, sync::atomic::Ordering};
+use std::{ffi::c_void, sync::atomic::Ordering, time::Instant};
 
 /// Which kernel, and with how many blocks, threads and bytes it runs.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,7 @@ impl Modules {
                 Arg::Map(map) => std::ptr::from_ref(&map.0).cast_mut().cast(),
             };
         }
+        let begun = self.times.as_ref().map(|_| Instant::now());
         // SAFETY: every pointer is to eight live bytes or to a map, at least the size of the parameter it stands for,
         // which the driver reads; arrays are `Span`s of live allocations whose lengths the call's `check` compared with
         // the sizes passed. tests/against_cpu/every.rs launches every kernel of a build with these argument lists.
@@ -56,9 +57,14 @@ impl Modules {
             let fault = Launch { kernel: ("memory", "fault"), grid: (1, 1, 1), block: (1, 1), shared: 0 };
             self.launch(queue, &fault, args![16usize])?;
         }
-        if self.wait_after_launch {
+        if self.wait_after_launch || begun.is_some() {
             // SAFETY: the stream is live.
             queue.check(kernel, unsafe { result::stream::synchronize(queue.stream()) })?;
+        }
+        if let (Some(times), Some(begun)) = (&self.times, begun) {
+            let mut times = times.lock().unwrap_or_else(|e| e.into_inner());
+            let entry = times.entry((module, kernel)).or_default();
+            *entry = (entry.0 + 1, entry.1 + begun.elapsed());
         }
         Ok(())
     }

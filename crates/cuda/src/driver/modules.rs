@@ -10,6 +10,7 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 #[derive(Clone, Copy)]
@@ -23,12 +24,18 @@ pub(crate) struct Modules {
     force: Option<String>,
     /// For development (`S4_CUDA_CHECK`): wait after every launch, so that an error names the kernel that faulted.
     pub(super) wait_after_launch: bool,
+    /// For development (`S4_CUDA_TIMES`): how often each kernel ran and for how long, the host's time from the launch to its end, which
+    /// includes some ten microseconds of a launch and a wait. Printed when the last module is unloaded.
+    pub(super) times: Option<Mutex<KernelTimes>>,
     /// For tests: the number of the launch after which a kernel that faults is launched.
     pub(super) fault: Option<u64>,
     modules: Mutex<HashMap<&'static str, Handle>>,
     functions: Mutex<HashMap<(&'static str, &'static str), Function>>,
     pub(super) launches: AtomicU64,
 }
+
+/// Launches and their time by module and kernel.
+pub(super) type KernelTimes = HashMap<(&'static str, &'static str), (u64, Duration)>;
 
 #[derive(Clone, Copy)]
 struct Handle(sys::CUmodule);
@@ -44,6 +51,7 @@ impl Modules {
         Modules {
             force,
             wait_after_launch: std::env::var_os("S4_CUDA_CHECK").is_some_and(|v| v != "0"),
+            times: std::env::var_os("S4_CUDA_TIMES").is_some_and(|v| v != "0").then(Mutex::default),
             fault: std::env::var("S4_CUDA_FAULT").ok().and_then(|n| n.parse().ok()),
             modules: Mutex::default(),
             functions: Mutex::default(),
@@ -57,6 +65,7 @@ impl Modules {
 
     /// Unloads every module; nothing may run on the queue any more.
     pub(crate) fn unload(&mut self, queue: &Queue) {
+        self.print_times();
         self.functions.get_mut().unwrap_or_else(|e| e.into_inner()).clear();
         let modules = std::mem::take(self.modules.get_mut().unwrap_or_else(|e| e.into_inner()));
         if queue.bind("unload").is_ok() {
@@ -64,6 +73,21 @@ impl Modules {
                 // SAFETY: it was loaded by `load`, once, and no function of it is known any more.
                 let _ = unsafe { result::module::unload(module) };
             }
+        }
+    }
+
+    /// Prints the times of the kernels, the longest first, with their share of all.
+    fn print_times(&mut self) {
+        let Some(times) = self.times.take() else { return };
+        let times = times.into_inner().unwrap_or_else(|e| e.into_inner());
+        let total: Duration = times.values().map(|(_, time)| *time).sum();
+        let mut rows: Vec<_> = times.into_iter().collect();
+        rows.sort_by_key(|(_, (_, time))| std::cmp::Reverse(*time));
+        eprintln!("{:>10} {:>6} {:>8} {:>10}  kernel", "ms", "%", "launches", "us each");
+        for ((module, kernel), (count, time)) in rows {
+            let (ms, share) = (time.as_secs_f64() * 1e3, 100.0 * time.as_secs_f64() / total.as_secs_f64());
+            let each = 1e3 * ms / count as f64;
+            eprintln!("{ms:>10.3} {share:>6.2} {count:>8} {each:>10.1}  {module}::{kernel}");
         }
     }
 

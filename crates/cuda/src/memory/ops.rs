@@ -57,6 +57,10 @@ impl Memory for Cuda {
         self.allocator().held_bytes() as u64
     }
 
+    fn time_multiple(&self) -> usize {
+        8
+    }
+
     fn runs_ahead(&self) -> bool {
         true
     }

@@ -43,6 +43,7 @@ fn common(be: &Cuda) {
         Family::Embedding,
         Family::Loss,
         Family::Optim,
+        Family::Sample,
     ];
     // The conformance test runs all cases; these launch every kernel, and a sanitizer gets through them.
     run_families(be, &families, Extent::Few).assert_passed();

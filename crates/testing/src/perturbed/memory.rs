@@ -55,6 +55,10 @@ impl<B: Backend> Memory for Perturbed<B> {
     fn workspace(&self) -> B::Workspace {
         self.inner.workspace()
     }
+    fn time_multiple(&self) -> usize {
+        self.inner.time_multiple()
+    }
+
     fn runs_ahead(&self) -> bool {
         self.inner.runs_ahead()
     }
