@@ -6,7 +6,16 @@ KERNEL fill(float* dst, float value, i64 n) {
 }
 
 KERNEL axpy(float* dst, float alpha, const float* src, i64 n) {
-  for (i64 i = index(); i < n; i += stride()) dst[i] += alpha * src[i];
+  const bool vec = aligned(dst) && aligned(src);
+  for (i64 q = index(); q * 4 < n; q += stride()) {
+    float a[4], b[4];
+    const i64 left = n - q * 4;
+    read4(a, dst + q * 4, left, vec && left >= 4);
+    read4(b, src + q * 4, left, vec && left >= 4);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] += alpha * b[i];
+    write4(dst + q * 4, a, left, vec && left >= 4);
+  }
 }
 
 // Transposes each matrix of a batch,

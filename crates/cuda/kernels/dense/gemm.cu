@@ -112,13 +112,19 @@ KERNEL reduce_parts(float* dst, const float* src, i64 n, int parts) {
   }
 }
 
-// dst[m] += Σ_{b, n} x[b][m][n], x (batch, rows, len). One block per row m.
+// dst[m] += Σ_{b, n} x[b][m][n], x (batch, rows, len). One block per row m, whose threads go through all sequences' quads.
 KERNEL row_sums(float* dst, const float* x, int batch, int rows, i64 len) {
   const int m = blockIdx.x;
+  const bool vec = len % 4 == 0 && aligned(x);
+  const int width = vec ? 4 : 1;
+  const i64 quads = len / width, all = batch * quads;
   float s = 0.f;
-  for (int b = 0; b < batch; ++b) {
-    const float* r = x + ((i64)b * rows + m) * len;
-    for (i64 n = threadIdx.x; n < len; n += blockDim.x) s += r[n];
+#pragma unroll 4
+  for (i64 q = threadIdx.x; q < all; q += blockDim.x) {
+    const i64 b = quotient(q, quads), n = (q - b * quads) * width;
+    float v[4];
+    read4(v, x + (b * rows + m) * len + n, width, vec);
+    s += (v[0] + v[1]) + (v[2] + v[3]);
   }
   s = block_sum(s);
   if (threadIdx.x == 0) dst[m] += s;

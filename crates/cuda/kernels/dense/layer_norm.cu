@@ -115,18 +115,24 @@ LAYER_NORM(256, 16)
 LAYER_NORM(512, 32)
 LAYER_NORM(any, 0)
 
-// dγ[h] += Σ dy·x̂, dβ[h] += Σ dy over all sequences and time steps. One block per head.
+// dγ[h] += Σ dy·x̂, dβ[h] += Σ dy over all sequences and time steps. One block per head, whose threads go through all sequences' quads.
 KERNEL layer_norm_dparams(float* dgamma, float* dbeta, const float* dy, const float* x, const float* stats, int B, int H,
                           i64 L) {
   const int h = blockIdx.x;
+  const bool vec = L % 4 == 0 && aligned(dy) && aligned(x) && aligned(stats);
+  const int width = vec ? 4 : 1;
+  const i64 quads = L / width, all = B * quads;
   float g = 0.f, s = 0.f;
-  for (int b = 0; b < B; ++b) {
-    const i64 at = ((i64)b * H + h) * L;
-    const float *mean = stats + (i64)b * 2 * L, *rstd = mean + L;
-    for (i64 t = threadIdx.x; t < L; t += blockDim.x) {
-      const float d = dy[at + t];
-      s += d, g += d * ((x[at + t] - mean[t]) * rstd[t]);
-    }
+#pragma unroll 2
+  for (i64 q = threadIdx.x; q < all; q += blockDim.x) {
+    const i64 b = quotient(q, quads), t = (q - b * quads) * width, at = (b * H + h) * L + t;
+    float d[4], v[4], mean[4], rstd[4];
+    read4(d, dy + at, width, vec);
+    read4(v, x + at, width, vec);
+    read4(mean, stats + b * 2 * L + t, width, vec);
+    read4(rstd, stats + b * 2 * L + L + t, width, vec);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) s += d[i], g += d[i] * ((v[i] - mean[i]) * rstd[i]);
   }
   g = block_sum(g);
   s = block_sum(s);

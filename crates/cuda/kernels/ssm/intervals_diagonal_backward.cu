@@ -181,8 +181,9 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
 // du (B, H, L; may be null), dstate0; the sums of each part, a part a segment of the sequences of a group: parts
 // (H, parts · directions, 5P) f64 for Δ, Λ and B; dc (parts, kernel channels, H, P), which holds zeros before; dd (parts,
 // channels, H). The anticausal direction adds to du and runs after the causal one. entries (B, H, segments, P): the gradients of
-// the states after the segments, where there are several. Dynamic shared memory: a Scratch a warp.
-template <int PAIRS, bool ZOH, int WARPS>
+// the states after the segments, where there are several. MANY: there are several channels; what they take of registers slows a
+// single one by a sixth. Dynamic shared memory: a Scratch a warp.
+template <int PAIRS, bool ZOH, bool MANY, int WARPS>
 DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy, const float* dstate_end,
                   const c64* entries, const float* saved, const float* u, const float* intervals, const int* lengths,
                   const float* c, const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups,
@@ -234,7 +235,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       float direct = 0;
       if (!anticausal) {
         direct = d[h] * out, sum_d += (double)out * now.x;
-        for (int i = 1; mine && i < channels; ++i)
+        for (int i = 1; MANY && mine && i < channels; ++i)
           direct = fmaf(d[(i64)i * H + h], dy_row[(i64)i * H * L + step], direct);
       }
       __syncwarp();
@@ -263,6 +264,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       }
       c32 from_exit[PAIRS], v[PAIRS];
       Sums sums[PAIRS];
+      SmallSums small[PAIRS] = {};
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m)
         from_exit[m] = narrow(g[m]), v[m] = {0, 0}, sums[m].q = sums[m].f = sums[m].c = {0, 0};
@@ -282,23 +284,16 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
             e[j] = k.e[m][t + j][lane];
             x[j + 1] = plus_product(x[j], e[j], plus_scaled(x[j], k.steps[t + j].x, head.beta[m]));
           }
-          SmallSums small = {};
           const Group group = {x, e, o, k.steps + t, k.dy + t};
           const Mode32 mode = {head.c[m], head.beta[m], narrow(head.z[m]), head.rate[m].limit};
-          if (channels > 1) {
+          if constexpr (MANY) {
             add_channels(o, dy_row, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
-            reverse<ZOH, true, true>(from_exit[m], v[m], sums[m], small, parts_of_du, group, mode);
+            reverse<ZOH, MANY, true>(from_exit[m], v[m], sums[m], small[m], parts_of_du, group, mode);
             add_to_c(dc, dy_row, x, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
           } else if (has_small) {
-            reverse<ZOH, false, true>(from_exit[m], v[m], sums[m], small, parts_of_du, group, mode);
+            reverse<ZOH, false, true>(from_exit[m], v[m], sums[m], small[m], parts_of_du, group, mode);
           } else {
-            reverse<ZOH, false, false>(from_exit[m], v[m], sums[m], small, parts_of_du, group, mode);
-          }
-          if (channels > 1 || has_small) {
-            const float terms[8] = {small.q.re, small.q.im, small.f.re,   small.f.im,
-                                    small.w.re, small.w.im, small.psi.re, small.psi.im};
-#pragma unroll
-            for (int i = 0; i < 8; ++i) k.small[m][i][lane] += terms[i];
+            reverse<ZOH, false, false>(from_exit[m], v[m], sums[m], small[m], parts_of_du, group, mode);
           }
         }
         const float sum = transposed_sum(parts_of_du, lane);
@@ -314,6 +309,12 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
         const float terms[6] = {sums[m].q.re, sums[m].q.im, sums[m].f.re, sums[m].f.im, sums[m].c.re, sums[m].c.im};
 #pragma unroll
         for (int i = 0; i < 6; ++i) k.sums[m][i][lane] += terms[i];
+        if (MANY || has_small) {
+          const SmallSums& of = small[m];
+          const float few[8] = {of.q.re, of.q.im, of.f.re, of.f.im, of.w.re, of.w.im, of.psi.re, of.psi.im};
+#pragma unroll
+          for (int i = 0; i < 8; ++i) k.small[m][i][lane] += few[i];
+        }
       }
     }
     if (item.segment > 0) continue;
@@ -323,7 +324,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
   if (!anticausal) {
     sum_d = warp_sum(sum_d);
     if (lane == 0) dd[part * channels * H + h] = sum_d;
-    for (int i = 1; i < channels; ++i) {
+    for (int i = 1; MANY && i < channels; ++i) {
       double s = 0;
       for (i64 b = item.b; b < B; b += groups) {
         const float *u_row = u + (b * H + h) * L, *dy_row = dy + ((b * channels + i) * H + h) * L;
@@ -355,24 +356,29 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
 }
 
 
-#define DIAGONAL(PAIRS, RULE, ZOH)                                                                                        \
+#define ENDS(PAIRS, RULE, ZOH)                                                                                            \
   extern "C" __global__ void __launch_bounds__(128 / PAIRS, 4) intervals_adjoint_ends_##RULE##_##PAIRS(                   \
       c64* ends, c64* products, const float* dy, const float* intervals, const int* lengths, const float* c,              \
       int channels, int L, int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                     \
     PARAMS_HERE;                                                                                                          \
     adjoint_ends<PAIRS, ZOH, 4 / PAIRS>(ends, products, dy, intervals, lengths, c, channels, L, anticausal, items,        \
                                         {segments, chunks_per_segment}, q);                                               \
-  }                                                                                                                       \
-  extern "C" __global__ void __launch_bounds__(128 / PAIRS, 4) intervals_backward_##RULE##_##PAIRS(                       \
+  }
+#define BACKWARD(PAIRS, RULE, ZOH, CHANNELS, MANY)                                                                        \
+  extern "C" __global__ void __launch_bounds__(128 / PAIRS, 4) intervals_backward_##CHANNELS##_##RULE##_##PAIRS(          \
       float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy, const float* dstate_end,            \
       const c64* entries, const float* saved, const float* u, const float* intervals, const int* lengths, const float* c, \
       const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups, int segments,               \
       int chunks_per_segment, PARAMS) {                                                                                   \
     PARAMS_HERE;                                                                                                          \
-    backward<PAIRS, ZOH, 4 / PAIRS>(du, dstate0, parts, dc, dd, dy, dstate_end, entries, saved, u, intervals, lengths, c, \
-                                    d, channels, L, directions, anticausal, B, groups, {segments, chunks_per_segment},    \
-                                    q);                                                                                   \
+    backward<PAIRS, ZOH, MANY, 4 / PAIRS>(du, dstate0, parts, dc, dd, dy, dstate_end, entries, saved, u, intervals,       \
+                                          lengths, c, d, channels, L, directions, anticausal, B, groups,                  \
+                                          {segments, chunks_per_segment}, q);                                             \
   }
+#define DIAGONAL(PAIRS, RULE, ZOH)          \
+  ENDS(PAIRS, RULE, ZOH)                    \
+  BACKWARD(PAIRS, RULE, ZOH, one, false)    \
+  BACKWARD(PAIRS, RULE, ZOH, many, true)
 DIAGONAL(1, zoh, true)
 DIAGONAL(2, zoh, true)
 DIAGONAL(1, bilinear, false)

@@ -163,7 +163,7 @@ impl Memory for Cuda {
 
     fn axpy(&self, dst: Mut<'_>, alpha: f32, src: Ref<'_>) -> Result<()> {
         same_len("axpy", "the source", dst.len(), src.len())?;
-        self.launch_elementwise(("memory", "axpy"), dst.len(), args![&dst, alpha, src, dst.len()])
+        self.launch_elementwise(("memory", "axpy"), dst.len().div_ceil(4), args![&dst, alpha, src, dst.len()])
     }
 
     fn transpose(&self, dst: Mut<'_>, src: Ref<'_>, batch: usize, rows: usize, cols: usize) -> Result<()> {

@@ -360,12 +360,20 @@ impl Cuda {
         ];
         let ends = (BACKWARD, diagonal_kernel(names, spec));
         let entries = self.entries(way, ends, warps, dy.span(), dstate_end.map(|s| s.span()))?;
-        let names = [
-            "intervals_backward_zoh_1",
-            "intervals_backward_zoh_2",
-            "intervals_backward_bilinear_1",
-            "intervals_backward_bilinear_2",
-        ];
+        let names = match spec.channels {
+            1 => [
+                "intervals_backward_one_zoh_1",
+                "intervals_backward_one_zoh_2",
+                "intervals_backward_one_bilinear_1",
+                "intervals_backward_one_bilinear_2",
+            ],
+            _ => [
+                "intervals_backward_many_zoh_1",
+                "intervals_backward_many_zoh_2",
+                "intervals_backward_many_bilinear_1",
+                "intervals_backward_many_bilinear_2",
+            ],
+        };
         let arguments = with_params(
             args![
                 du.as_ref(),

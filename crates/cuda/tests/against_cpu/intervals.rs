@@ -34,6 +34,18 @@ fn widened(case: &golden::Case) -> golden::Case {
     wide
 }
 
+/// A layer of the same kind with twice as many channels.
+fn with_channels(case: &golden::Case) -> golden::Case {
+    let mut more = case.clone();
+    more.spec.channels *= 2;
+    // c and d have rows of channels.
+    for i in [4, 6] {
+        let once = more.params[i].clone();
+        more.params[i].extend(once);
+    }
+    more
+}
+
 /// Layers of each mode, rule, rank, number of directions and of channels.
 fn kinds() -> Vec<golden::Case> {
     let mut seen = Vec::new();
@@ -60,6 +72,12 @@ pub fn small(be: &Cuda) {
             let mut r = uneven(&case, 2, SEGMENTS);
             r.lengths = Some(vec![SEGMENTS as i32, 33]);
             compare(be, &mut report, &format!("{} in segments", case.name), &r);
+            let more = with_channels(&case);
+            compare(be, &mut report, &format!("{} of more channels", case.name), &uneven(&more, 2, 40));
+            if !case.spec.bidirectional {
+                let wide = uneven(&widened(&more), 1, 40);
+                compare(be, &mut report, &format!("{} widened, of more channels", case.name), &wide);
+            }
         }
         if !case.spec.bidirectional {
             let len = if case.spec.mode == Mode::S4d { SEGMENTS } else { 34 };
