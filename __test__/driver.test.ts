@@ -106,6 +106,22 @@ const passing = `
   console.log(JSON.stringify({ ended: true }))
 `
 
+/** A process that exits while the thread of a model frees it, or trains it. */
+const exiting = `
+  import { SequenceModel } from 's4-node'
+  const { training } = JSON.parse(process.argv.at(-1))
+  const model = await SequenceModel.create({ input: 1, output: 1, features: 64, layers: 4, state: 64, loss: 'mse', device: 'cuda' })
+  const x = { data: new Float32Array(400), shape: [2, 200, 1] }
+  await model.predict(x)
+  console.log(JSON.stringify({ exits: true }))
+  if (training) {
+    let steps = 0
+    for await (const _ of model.train(Array(1000).fill({ input: x, target: x }))) if (++steps === 20) process.exit(7)
+  }
+  model.dispose()
+  process.exit(7)
+`
+
 /** What each wish for a device comes to. */
 const wishes = `
   import { SequenceModel, diagnose } from 's4-node'
@@ -140,8 +156,10 @@ function onNothing(
   return (script, options = {}, driver = {}) => {
     const args = ['--input-type=module', '-e', script, JSON.stringify(options)]
     const all = { cwd: root, env: { ...env, ...driver }, encoding: 'utf8' } as const
-    const { stdout, stderr } = spawnSync(process.execPath, args, all)
+    const { stdout, stderr, status, signal } = spawnSync(process.execPath, args, all)
     t.true(stdout.startsWith('{'), stderr)
+    if (driver.DRIVER_SLOW !== undefined)
+      return { ...JSON.parse(stdout), status, signal, said: stderr.trim() }
     return driver.DRIVER_COUNTS === undefined
       ? JSON.parse(stdout)
       : { ...JSON.parse(stdout), said: stderr.trim() }
@@ -180,6 +198,18 @@ test('the code of a model that is gone leaves the GPU', (t) => {
   const run = onNothing(t)
   if (run === undefined) return
   t.deepEqual(run(passing, {}, { DRIVER_COUNTS: '1' }), { ended: true, said: 'modules left: 0' })
+})
+
+test('a process that exits waits for the job under way, and the driver is taken down after it', (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  for (const training of [false, true])
+    t.deepEqual(run(exiting, { training }, { DRIVER_SLOW: '1' }), {
+      exits: true,
+      status: 7,
+      signal: null,
+      said: '',
+    })
 })
 
 test("'auto' takes the CPU for what the GPU cannot do, 'cuda' says what that is", (t) => {

@@ -140,7 +140,7 @@ const difference = (a, b) =>
   a?.length > 0 && a.length === b?.length
     ? a.reduce((most, v, i) => Math.max(most, Math.abs(v - b[i]) / Math.max(1, Math.abs(b[i]))), 0)
     : NaN
-const short = ({ code, signal, seconds: s, error, stderr }) => ({ code, signal, seconds: s, error, stderr })
+const short = ({ code, signal, seconds: s, error: thrown, stderr }) => ({ code, signal, seconds: s, thrown, stderr })
 
 /** Notes a figure and its limit; where it is missed on GPUs the program fails. */
 function limit(name, got, want, holds) {

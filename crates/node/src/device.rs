@@ -1,6 +1,9 @@
 //! Chooses the backend (CPU or GPU, and number format) that a handle computes on.
 
-use crate::buffer::Real;
+use crate::{
+    buffer::Real,
+    process_exit::{OpenLibrary, wait_at_exit},
+};
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
 use s4_cpu::Cpu;
@@ -73,6 +76,8 @@ impl HostOptions {
         // The environment variable S4_CUDA_ARCH chooses the kernels compiled for another generation of chips, for tests.
         let architecture = std::env::var("S4_CUDA_ARCH").ok();
         let memory_limit = self.memory_limit.map(|bytes| bytes as usize);
-        Cuda::with(ordinal, &Options { memory_limit, architecture, precision })
+        let gpu = Cuda::with(ordinal, &Options { memory_limit, architecture, precision })?;
+        wait_at_exit(OpenLibrary::Driver);
+        Ok(gpu)
     }
 }

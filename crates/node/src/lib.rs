@@ -52,6 +52,8 @@ mod optimizers;
 mod param_ops;
 #[cfg(not(test))]
 mod pictures;
+#[cfg_attr(test, allow(dead_code))]
+mod process_exit;
 #[cfg(not(test))]
 mod recordings;
 #[cfg(not(test))]

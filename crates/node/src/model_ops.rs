@@ -7,6 +7,7 @@ use crate::{
     generate_call::OwnedGenerateCall,
     objects::{CopiedBatch, Forward, OwnedCall, SlotResults, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
+    process_exit::{OpenLibrary, end_at_exit, wait_at_exit},
     table::NumberedTable,
 };
 use s4_backend::{Backend, CommCall, Result};
@@ -228,7 +229,10 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
         self.session.begin_shared_run(run_state)
     }
     fn join_peers(&mut self, call: &CommCall) -> Result<()> {
-        self.session.join(call)
+        end_at_exit(call.stop.clone());
+        self.session.join(call)?;
+        wait_at_exit(OpenLibrary::Nccl);
+        Ok(())
     }
     fn leave_peers(&mut self) -> Result<()> {
         self.session.leave()

@@ -4,7 +4,10 @@
 //! starts with the first of them and ends when the handle is disposed or collected, or when its JavaScript environment
 //! ends.
 
-use crate::error::{disposed_error, panic_error, to_js};
+use crate::{
+    error::{disposed_error, panic_error, to_js},
+    process_exit::JobUnderWay,
+};
 use napi::{
     Env,
     bindgen_prelude::{Object, ToNapiValue},
@@ -134,7 +137,15 @@ impl<S: Send + 'static> Worker<S> {
             .name("s4-model".into())
             .spawn(move || {
                 while let Ok(job) = received_jobs.recv() {
+                    let Some(_under_way) = JobUnderWay::begin() else {
+                        return std::mem::forget((job, state));
+                    };
                     job(&mut lock(&state));
+                }
+                // The state may be freed here, where its handle was collected before.
+                match JobUnderWay::begin() {
+                    Some(_under_way) => drop(state),
+                    None => std::mem::forget(state),
                 }
             })
             .map_err(|e| Error::new(Code::Memory, "s4-node", "a thread with its stack", e))?;
