@@ -317,11 +317,12 @@ async function reviews() {
     const [t1, t2] = [one.reviews, two.reviews]
     must('the same accuracy on both ranks', t2.accuracy === other.reviews.accuracy)
     must('half the updates', Math.abs(2 * t2.updates - t1.updates) <= 12, { t1, t2 })
-    const ratio = t2.seconds / t1.seconds
-    limit('reviews, seconds of two GPUs by those of one', ratio, '<= 0.6', ratio <= 0.6)
-    const want = t1.accuracy - 0.01
-    limit('reviews, accuracy of two GPUs', t2.accuracy, `>= ${want}`, t2.accuracy >= want)
-    return { one: t1, two: t2, ratio }
+    // To the best accuracy of one GPU.
+    const best = t1.curve.reduce((a, b) => (b.accuracy > a.accuracy ? b : a))
+    const reached = t2.curve.find(({ accuracy }) => accuracy >= best.accuracy)
+    const ratio = reached === undefined ? Infinity : reached.seconds / best.seconds
+    limit('reviews, seconds of two GPUs to the best accuracy of one, by those of one', ratio, '<= 0.6', ratio <= 0.6)
+    return { one: t1, two: t2, ratio, secondsOfAllEpochs: t2.seconds / t1.seconds }
   })
 }
 
