@@ -33,6 +33,9 @@ const FEWEST_TOGETHER: usize = 64;
 /// Sequences with time steps, from which their products fill a tile of registers.
 const FEWEST_SEQUENCES: usize = 4;
 
+/// Streams in slots that are pushed by one call: the constants of blocks of steps, some 20 KB a head, are then read once for all of them.
+pub(crate) const SLOTS_OF_A_GROUP: usize = 256;
+
 /// Constants of one layer's recurrence at one (version, rate).
 pub struct StepPlan<T> {
     spec: SsmSpec,
@@ -277,7 +280,12 @@ impl<T: Scalar> StepPlan<T> {
         let loaded = Params64::load(params, &self.spec, rate, ws);
         for h in 0..self.spec.heads {
             let d = params.d[h].to_f64();
-            self.blocks.fill(&self.spec, (h, &loaded.head(h)), d, &mut self.head_in_f64.discrete);
+            self.blocks.fill(
+                (&self.spec, be.level()),
+                (h, &loaded.head(h)),
+                d,
+                &mut self.head_in_f64.discrete,
+            );
         }
         loaded.give(ws);
         self.blocks_key = Some(key);
@@ -333,7 +341,8 @@ impl<T: Scalar> Cpu<T> {
             row += len;
         }
         sequences.sort_unstable_by_key(|&[sequence, _, len]| (std::cmp::Reverse(len), sequence));
-        let mut scratch = ws.real.take(all_threads_scratch_len(self, BlockedSteps::<T>::scratch(&spec)));
+        let mut scratch =
+            ws.real.take(all_threads_scratch_len(self, BlockedSteps::<T>::scratch(&spec, self.level())));
         let steps = BlockedSteps { spec: &spec, blocks: &*blocks, u, state0, sequences: &sequences[..] };
         steps.run(self, y, state_end, &mut scratch);
         ws.real.give(scratch);
