@@ -30,13 +30,11 @@ use crate::{
         discretize::{Discrete, discretize, increment},
         params::Head,
         recurrence::{self, Transition},
-        step_tiles::{self, BlockSizes, HeadConstants},
+        step_tiles::{self, BLOCK, BlockSizes, HeadConstants},
     },
 };
 use s4_backend::{Scalar, SsmSpec};
 
-/// T: time steps of a block.
-pub(crate) const BLOCK: usize = 16;
 /// Heads of a task: its inputs and outputs of a time step are half a cache line.
 const HEADS: usize = 8;
 /// Sequences that go through a head together, so that their rows and the head's constants stay in L1; a multiple of the rows of a tile.

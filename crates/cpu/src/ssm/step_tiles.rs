@@ -12,11 +12,12 @@ use crate::{
         matvec_simd::{f32s, f32s_mut},
         simd::simd,
     },
-    ssm::step_blocks::BLOCK,
 };
 use pulp::{Simd, WithSimd};
 use s4_backend::{Scalar, SsmSpec};
 
+/// T: time steps of a block.
+pub(crate) const BLOCK: usize = 16;
 /// Rows of the tallest tile.
 pub(crate) const MOST_ROWS: usize = 8;
 /// Most numbers of a vector.
@@ -397,6 +398,60 @@ impl Advance<'_> {
                     let step_im = s.mul_add_e_f32s(p_re, im, s.mul_add_e_f32s(p_im, re, add_im));
                     x[j] = s.add_f32s(re, step_re);
                     x[vectors + j] = s.add_f32s(im, step_im);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use s4_backend::random::Rng;
+
+    #[test]
+    fn tiles_equal_the_plain_form() {
+        let mut rng = Rng::new(8, 0);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
+        let best = Level::detect();
+        for level in [Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= best) {
+            let lanes = if level == Level::Avx512 { 16 } else { 8 };
+            for (pairs, slots) in [(32, 2), (32, 1), (2, 2), (5, 1), (16, 4)] {
+                let sizes = BlockSizes { pairs, padded: pairs.next_multiple_of(lanes), slots, lanes };
+                let (to_outputs, to_state) = (draw(sizes.to_outputs()), draw(sizes.to_state()));
+                let powers = draw(BLOCK * sizes.state());
+                let constants =
+                    HeadConstants { to_outputs: &to_outputs, to_state: &to_state, powers: &powers };
+                for (count, len) in [(1, 1), (7, 4), (36, 10), (13, 5), (6, 16), (36, 13), (5, 9)] {
+                    let before = draw((count + MOST_ROWS) * sizes.row());
+                    let [mut fast, mut plain] = [before.clone(), before.clone()];
+                    let mut tiles = 0;
+                    outputs(level, &sizes, &constants, &mut fast, (count, len), &mut || tiles += 1);
+                    advance(level, &sizes, &constants, &mut fast, (count, len), &mut || tiles += 1);
+                    assert!(tiles >= 2);
+                    let mut ahead = || {};
+                    let rows = &mut plain[..];
+                    let (sizes, constants) = (&sizes, &constants);
+                    plain_outputs(Rows { sizes, constants, rows, count, len, ahead: &mut ahead });
+                    let rows = &mut plain[..];
+                    plain_advance::<f32, true>(Rows {
+                        sizes,
+                        constants,
+                        rows,
+                        count,
+                        len,
+                        ahead: &mut ahead,
+                    });
+                    let what = format!("{level:?}, {pairs} pairs, {slots} slots, {count} rows, {len} steps");
+                    let end = count * sizes.row();
+                    assert_eq!(fast[end..], before[end..], "{what}: written behind the rows");
+                    let (mut error, mut norm) = (0.0, 0.0);
+                    for (&a, &b) in fast.iter().zip(&plain) {
+                        error += (f64::from(a) - f64::from(b)).powi(2);
+                        norm += f64::from(b).powi(2);
+                    }
+                    let error = (error / norm).sqrt();
+                    assert!(error.is_finite() && error <= 1e-5, "{what}: {error:e}");
                 }
             }
         }
