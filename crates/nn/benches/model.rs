@@ -125,6 +125,8 @@ fn fleet(threads: usize, only: Option<usize>, count: usize) {
     // Time steps of a push, how much longer those of every third are, and the slots: every one, every second, ….
     for (len, more, stride) in [
         (10, 0, 1),
+        (64, 0, 1),
+        (65, 0, 1),
         (20, 0, 1),
         (9, 2, 1),
         (16, 0, 1),
