@@ -121,12 +121,6 @@ pub trait StepOps: Memory {
         let _ = (spec, lens);
         false
     }
-
-    /// How many of the streams in slots have their states in one array, and are pushed by one call where most of them push: enough for
-    /// what a call reads of a layer to serve many, few enough for all of them to push together often.
-    fn slots_of_a_group(&self) -> usize {
-        64
-    }
 }
 
 /// [`SsmSteps`] by an [`SsmStep`] for each time step of each sequence, which `step` takes.

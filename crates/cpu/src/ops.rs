@@ -80,10 +80,6 @@ macro_rules! operations {
             fn takes_steps_together(&self, spec: &SsmSpec, lens: &[usize]) -> bool {
                 step::quicker_together(spec, lens)
             }
-
-            fn slots_of_a_group(&self) -> usize {
-                step::SLOTS_OF_A_GROUP
-            }
         }
 
         impl OptimOps for Cpu<$T> {

@@ -22,8 +22,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-/// Most slots that are gathered at a time: enough for the matrix products of a time step to read each weight once for many sequences.
-const GATHERED: usize = 64;
+/// Slots of a group: enough for the matrix products of a time step to read each weight once for many sequences, few enough
+/// for all of a group to push together often.
+const GROUP: usize = 64;
 
 const OP: &str = "ModelStreams.push";
 
@@ -42,9 +43,7 @@ pub struct StreamSlots<B: Backend> {
     rate: f64,
     /// Time steps of each slot so far.
     positions: Vec<u64>,
-    /// Slots of a group.
-    group: usize,
-    /// The states: those of the first `group` slots, those of as many after them, ….
+    /// The states: those of slots 0 to 63, those of slots 64 to 127, ….
     groups: Vec<Stepper<B>>,
     /// Streams that slots are gathered in, by their number of sequences.
     gathered: BTreeMap<usize, Stepper<B>>,
@@ -64,15 +63,14 @@ impl<B: Backend> Model<B> {
         if self.be.device_id() == "cpu" {
             host_memory::check(op, "the states", (states * size_of::<B::Scalar>()) as u128)?;
         }
-        let group = self.be.slots_of_a_group().max(1);
-        let mut groups = host_memory::reserved(op, "the groups of slots", 0, slots.div_ceil(group))?;
-        for first in (0..slots).step_by(group) {
-            groups.push(self.stream(group.min(slots - first), rate)?);
+        let mut groups = host_memory::reserved(op, "the groups of slots", 0, slots.div_ceil(GROUP))?;
+        for first in (0..slots).step_by(GROUP) {
+            groups.push(self.stream(GROUP.min(slots - first), rate)?);
         }
         let positions = host_memory::zeros(op, "the positions", slots)?;
         let plans = self.net.blocks.iter().map(|b| b.s4.new_step_plan(&self.be)).collect::<Result<_>>()?;
         let (be, gathered, lens) = (self.be.clone(), BTreeMap::new(), Vec::new());
-        Ok(StreamSlots { be, rate, positions, group, groups, gathered, plans, lens })
+        Ok(StreamSlots { be, rate, positions, groups, gathered, plans, lens })
     }
 }
 
@@ -151,8 +149,7 @@ impl<B: Backend> StreamSlots<B> {
         order: &[usize],
         result: &mut SlotOutputs<B::Scalar>,
     ) -> Vec<usize> {
-        let slots_of_group = self.group;
-        let group_of = |i: usize| pushed.pushes[i].slot / slots_of_group;
+        let group_of = |i: usize| pushed.pushes[i].slot / GROUP;
         let (mut scattered, mut rest) = (Vec::new(), Vec::new());
         for part in order.chunk_by(|&a, &b| group_of(a) == group_of(b)) {
             let (part, others): (Vec<usize>, Vec<usize>) =
@@ -169,7 +166,7 @@ impl<B: Backend> StreamSlots<B> {
                 rest.extend(part);
             }
         }
-        for part in scattered.chunks(GATHERED) {
+        for part in scattered.chunks(GROUP) {
             if !matches!(caught(|| self.push_gathered_together(model, pushed, part, result)), Ok(true)) {
                 rest.extend(part);
             }
@@ -186,12 +183,12 @@ impl<B: Backend> StreamSlots<B> {
         (group, part): (usize, &[usize]),
         result: &mut SlotOutputs<B::Scalar>,
     ) -> Result<bool> {
-        let StreamSlots { group: slots_of_group, groups, plans, lens, .. } = self;
+        let StreamSlots { groups, plans, lens, .. } = self;
         let stream = &mut groups[group];
         lens.clear();
         lens.resize(stream.batch(), 0);
         for &i in part {
-            lens[pushed.pushes[i].slot % *slots_of_group] = pushed.pushes[i].len;
+            lens[pushed.pushes[i].slot % GROUP] = pushed.pushes[i].len;
         }
         if !stream.goes_together(model, lens, &StepOptions::default()) {
             return Ok(false);
@@ -246,16 +243,14 @@ impl<B: Backend> StreamSlots<B> {
         result: &mut SlotOutputs<B::Scalar>,
     ) {
         let mut rest = Vec::new();
-        let slots_of_group = self.group;
-        let group_of = |i: usize| pushed.pushes[i].slot / slots_of_group;
-        for part in run.chunk_by(|&a, &b| group_of(a) == group_of(b)) {
-            let group = group_of(part[0]);
+        for part in run.chunk_by(|&a, &b| pushed.pushes[a].slot / GROUP == pushed.pushes[b].slot / GROUP) {
+            let group = pushed.pushes[part[0]].slot / GROUP;
             let is_whole = part.len() == self.groups[group].batch();
             if !(is_whole && caught(|| self.push_group(model, pushed, (group, part), result)).is_ok()) {
                 rest.extend_from_slice(part);
             }
         }
-        for part in rest.chunks(GATHERED) {
+        for part in rest.chunks(GROUP) {
             self.push_gathered(model, pushed, part, result);
         }
     }
@@ -336,20 +331,20 @@ impl<B: Backend> StreamSlots<B> {
         stream.journal.end();
         stream.torn = false;
         stream.position = self.positions[slots[0]];
-        for (first, slot, count) in consecutive(slots, self.group) {
-            let group = &self.groups[slot / self.group];
+        for (first, slot, count) in consecutive(slots) {
+            let group = &self.groups[slot / GROUP];
             group.refuse_torn(OP)?;
-            stream.copy_sequences(be, first, (group, slot % self.group), count)?;
+            stream.copy_sequences(be, first, (group, slot % GROUP), count)?;
         }
         stream.zero_sequences(be, slots.len()..stream.batch())
     }
 
     /// The reverse of [`StreamSlots::copy_to`].
     fn copy_from(&mut self, stream: &Stepper<B>, slots: &[usize]) -> Result<()> {
-        for (first, slot, count) in consecutive(slots, self.group) {
-            let (group, at) = (&mut self.groups[slot / self.group], slot % self.group);
+        for (first, slot, count) in consecutive(slots) {
+            let group = &mut self.groups[slot / GROUP];
             group.journal.end();
-            group.copy_sequences(&self.be, at, (stream, first), count)?;
+            group.copy_sequences(&self.be, slot % GROUP, (stream, first), count)?;
         }
         Ok(())
     }
@@ -375,9 +370,9 @@ impl<B: Backend> StreamSlots<B> {
     /// Sets a slot back to zero states and position 0.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
         self.check_slot("LiveStream.reset", slot)?;
-        let (group, at) = (&mut self.groups[slot / self.group], slot % self.group);
+        let group = &mut self.groups[slot / GROUP];
         group.journal.end();
-        group.zero_sequences(&self.be, at..at + 1)?;
+        group.zero_sequences(&self.be, slot % GROUP..slot % GROUP + 1)?;
         self.positions[slot] = 0;
         Ok(())
     }
@@ -466,9 +461,9 @@ fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
 }
 
 /// Runs of consecutive slots within a group, in the order given: index of the first, its slot, and how many.
-fn consecutive(slots: &[usize], group: usize) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
+fn consecutive(slots: &[usize]) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
     let mut first = 0;
-    slots.chunk_by(move |&a, &b| b == a + 1 && b % group != 0).map(move |run| {
+    slots.chunk_by(|&a, &b| b == a + 1 && b % GROUP != 0).map(move |run| {
         let begin = first;
         first += run.len();
         (begin, run[0], run.len())

@@ -33,9 +33,6 @@ const FEWEST_TOGETHER: usize = 64;
 /// Sequences with time steps, from which their products fill a tile of registers.
 const FEWEST_SEQUENCES: usize = 4;
 
-/// Streams in slots that are pushed by one call: the constants of blocks of steps, some 20 KB a head, are then read once for all of them.
-pub(crate) const SLOTS_OF_A_GROUP: usize = 256;
-
 /// Constants of one layer's recurrence at one (version, rate).
 pub struct StepPlan<T> {
     spec: SsmSpec,

@@ -373,9 +373,6 @@ impl<B: Backend> StepOps for Perturbed<B> {
     fn takes_steps_together(&self, spec: &SsmSpec, lens: &[usize]) -> bool {
         self.inner.takes_steps_together(spec, lens)
     }
-    fn slots_of_a_group(&self) -> usize {
-        self.inner.slots_of_a_group()
-    }
 }
 
 impl<B: Backend> DenseOps for Perturbed<B> {
