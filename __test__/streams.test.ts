@@ -264,6 +264,23 @@ test('ticks: by time, by number, by hand', async (t) => {
   model.dispose()
 })
 
+test('a push during a tick waits from when it came, not from when the tick has ended', async (t) => {
+  const model = await create()
+  const tickMilliseconds = 400
+  using streams = model.streams({ slots: 1, tickMilliseconds })
+  const live = streams.open()
+  const first = live.push(frame(1, 1))
+  const tick = streams.tick()
+  const second = live.push(frame(1, 2))
+  // The event loop stands still for longer than the second push may wait, so that the tick ends after that.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1.5 * tickMilliseconds)
+  await Promise.all([first, tick])
+  const end = performance.now()
+  await second
+  t.true(performance.now() - end < tickMilliseconds / 2, `${performance.now() - end} ms`)
+  model.dispose()
+})
+
 test('streams go on between predictions and within a training', async (t) => {
   const model = await create()
   using streams = model.streams({ slots: 2 })

@@ -272,7 +272,8 @@ export class LiveStream {
       this.#position += len
       this.#waiting -= len
       this.#last = lastTime(time, len, this.#streams.usual, this.#last)
-      resolve({ ...(outputs[i] as Tensor), ...(time && { time }) })
+      const output = outputs[i] as Tensor
+      resolve(time ? { ...output, time } : output)
     }
   }
 

@@ -80,6 +80,8 @@ export class ModelStreams {
   readonly #inTick = new Set<number>()
   readonly #leaving = new Set<number>()
   #timer: NodeJS.Timeout | NodeJS.Immediate | undefined
+  /** When the first of what waits now has come, as `performance.now()` has it. */
+  #waitingSince: number | undefined
   #isTicking = false
   /** Ends with the tick under way. */
   #tickEnd: Promise<number> = Promise.resolve(0)
@@ -182,18 +184,21 @@ export class ModelStreams {
 
   /** Sees to it that a tick comes. */
   #wake(): void {
-    if (this.#isTicking || this.#disposed) return
     const { tickMilliseconds, tickSteps } = this.#setup
+    // A push that comes during a tick waits from then on, not from the tick's end.
+    if (tickMilliseconds > 0) this.#waitingSince ??= performance.now()
+    if (this.#isTicking || this.#disposed) return
     if (tickSteps !== Infinity && this.#waitingSteps() >= tickSteps) this.#unschedule()
     else if (this.#timer !== undefined) return
     const run = () => {
       this.#timer = undefined
       void this.#run()
     }
+    const left = tickMilliseconds - (performance.now() - (this.#waitingSince ?? 0))
     this.#timer =
-      tickMilliseconds === 0 || this.#waitingSteps() >= tickSteps
+      tickMilliseconds === 0 || left <= 0 || this.#waitingSteps() >= tickSteps
         ? setImmediate(run)
-        : setTimeout(run, tickMilliseconds)
+        : setTimeout(run, left)
   }
 
   #waitingSteps(): number {
@@ -229,6 +234,7 @@ export class ModelStreams {
 
   /** What waits now; gives the number of time steps that were computed. */
   async #tick(): Promise<number> {
+    this.#waitingSince = undefined
     const pushing: Pushing[] = []
     const calls: { stream: LiveStream; slot: number; call: WaitingCall }[] = []
     for (const [slot, stream] of this.#open) {

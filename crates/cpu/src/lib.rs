@@ -4,7 +4,8 @@
 //! that depend on the sizes alone, never on the number of threads, so results are the same bits on any pool.
 //!
 //! `ssm` is the paper; `dense` is what stands around it in a model; `linalg` and `memory` serve both. `unsafe`
-//! stands in `linalg/gemm.rs` alone (the call of the matrix library, and tiles that tasks write side by side).
+//! stands in `linalg/gemm.rs` (the call of the matrix library, and tiles that tasks write side by side) and in
+//! `linalg/prefetch.rs` (instructions of x86-64 for what passes the caches once).
 
 #![deny(unsafe_code)]
 

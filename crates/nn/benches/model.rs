@@ -1,4 +1,4 @@
-//! Blocks, a training step with its memory, and a stream: `cargo bench -p s4-nn [-- block|train|stream|step] [threads]`.
+//! Blocks, a training step with its memory, a stream, and a fleet of them: `cargo bench -p s4-nn [-- block|train|stream|step|fleet] [threads] [time steps] [streams]`.
 //!
 //! Times are the best of several runs, in milliseconds; memory is the rise of VmHWM (peak resident) over what it was
 //! before the model was made.
@@ -107,6 +107,65 @@ fn stream(sizes: &[usize]) {
     }
 }
 
+/// Processor time of this process so far, in seconds.
+fn processor_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 14 and 15, of which the second stands in parentheses and may hold anything: ticks of 10 ms.
+    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// `count` streams of 6 × 128 in slots: what a sample costs, by the time steps of a push and by how many of the slots push. `only`: pushes of so
+/// many time steps alone.
+fn fleet(threads: usize, only: Option<usize>, count: usize) {
+    let json = r#"{"input": 1, "output": 1, "features": 128, "layers": 6, "loss": "mse"}"#;
+    let config = ModelConfig::from_json(json).expect("a configuration");
+    let mut model = Model::new(Cpu::<f32>::new(threads).expect("a CPU"), config).expect("a model");
+    let mut slots = model.stream_slots(count, 1.0).expect("slots");
+    // Time steps of a push, how much longer those of every third are, and the slots: every one, every second, ….
+    for (len, more, stride) in [
+        (10, 0, 1),
+        (64, 0, 1),
+        (65, 0, 1),
+        (20, 0, 1),
+        (9, 2, 1),
+        (16, 0, 1),
+        (5, 0, 1),
+        (2, 0, 1),
+        (1, 0, 1),
+        (10, 0, 2),
+        (10, 0, 4),
+    ] {
+        if only.is_some_and(|only| only != len) {
+            continue;
+        }
+        let pushes: Vec<_> = (0..count)
+            .step_by(stride)
+            .map(|slot| SlotPush {
+                slot,
+                len: len + if slot % 3 == 0 { more } else { 0 },
+                has_intervals: false,
+            })
+            .collect();
+        let steps: usize = pushes.iter().map(|push| push.len).sum();
+        let x = wave(steps);
+        let mut push = || drop(slots.push(&mut model, &pushes, Input::Values(&x), None).expect("a push"));
+        push();
+        let (begin, processor) = (Instant::now(), processor_time());
+        let mut pushed = 0;
+        while begin.elapsed().as_secs_f64() < 2.0 {
+            push();
+            pushed += steps;
+        }
+        let micros = |seconds: f64| seconds * 1e6 / pushed as f64;
+        println!(
+            "fleet 6x128, 1 of {stride} slots, {len} time steps (+{more}): {:.2} us a sample, {:.2} us of processor time",
+            micros(begin.elapsed().as_secs_f64()),
+            micros(processor_time() - processor)
+        );
+    }
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let threads = args.iter().find_map(|a| a.parse().ok()).unwrap_or(0);
@@ -120,6 +179,10 @@ fn main() {
     }
     if wanted("stream") {
         stream(&[1, 8, 32, 64, 256, 1024]);
+    }
+    if args.iter().any(|a| a == "fleet") {
+        let mut numbers = args.iter().filter_map(|a| a.parse().ok()).skip(1);
+        fleet(threads, numbers.next(), numbers.next().unwrap_or(1000));
     }
     if args.iter().any(|a| a == "step") {
         stream(&[1]);

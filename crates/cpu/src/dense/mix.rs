@@ -11,7 +11,7 @@ use crate::{
     linalg::gemm::{Mat, MatMut, Tiles, gemm},
     linalg::math::{sigmoid, sum},
     linalg::reduce::add_parts,
-    linalg::register_tiles::{NonzeroPart, Product, product},
+    linalg::register_tiles::{NonzeroPart, Product, W, product},
     linalg::simd::{Level, simd},
     linalg::transpose::transpose_map,
     memory::tasks::{ThreadScratch, all_threads_scratch_len, parts},
@@ -194,8 +194,15 @@ fn outputs_of_step<T: Scalar>(
 
 /// Sequences of one time step from which they go by [`rows`]: the weights are then transposed first.
 const MIN_ROWS: usize = 256;
-/// Sequences of one time step that make a tile.
-const ROWS: usize = 32;
+/// Sequences of one time step that make a tile: a multiple of the rows of a tile of registers.
+const ROWS: usize = 36;
+
+/// Columns of the weights' panels in [`rows`], as a product takes them at a time. A panel whose rows are no longer lies in L1 as it is read; where
+/// they are a power of two apart they share a few sets of it.
+fn panel(level: Level, width: usize) -> usize {
+    let panel = if level == Level::Avx512 && width % (4 * W) == 0 { 4 * W } else { W };
+    if width % panel == 0 { panel } else { width }
+}
 
 /// [`step`] of many sequences, some at a time, so that all parts run on all threads and what lies between them in a cache.
 fn rows<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace<T>) {
@@ -204,8 +211,13 @@ fn rows<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
     let &MixSpec { inputs, outputs, .. } = spec;
     let [drop0, drop1] = dropouts::<T>(&MixSpec { tied: false, ..*spec }, key);
     let (width, level) = (spec.rows(), be.level());
+    // The transposed weights, panel after panel.
+    let panel = panel(level, width);
     let mut weight_t = ws.real.take(inputs * width);
-    transpose_map(&mut weight_t, width, params.weight, inputs, [width, inputs], |w| w);
+    let panels = weight_t.chunks_exact_mut(panel * inputs).zip(params.weight.chunks_exact(panel * inputs));
+    simd!(level, _FMA => for (to, from) in panels {
+        transpose_map(to, panel, from, inputs, [panel, inputs], |w| w);
+    });
     let size = ROWS * (inputs + width + inputs.max(outputs));
     let mut scratch = ws.real.take(all_threads_scratch_len(be, size));
     let thread_scratch = ThreadScratch::new(&mut scratch, size);
@@ -221,12 +233,11 @@ fn rows<T: Scalar>(be: &Cpu<T>, args: MixForward<'_, Cpu<T>>, ws: &mut Workspace
         for z in z.chunks_exact_mut(width) {
             z.copy_from_slice(params.bias);
         }
-        let (size, nonzero_part) = ([count, width, inputs], NonzeroPart::Full);
-        let (c, ldc, accumulate) = (&mut *z, width, true);
-        product(
-            level,
-            Product { size, a, lda: inputs, b: weight, ldb: width, c, ldc, accumulate, nonzero_part },
-        );
+        for (i, b) in weight.chunks_exact(panel * inputs).enumerate() {
+            let (size, nonzero_part) = ([count, panel, inputs], NonzeroPart::Full);
+            let (c, ldc, accumulate) = (&mut z[i * panel..], width, true);
+            product(level, Product { size, a, lda: inputs, b, ldb: panel, c, ldc, accumulate, nonzero_part });
+        }
         for (i, (y, z)) in y.row(0).chunks_exact_mut(outputs).zip(z.chunks_exact_mut(width)).enumerate() {
             let at = (first + i) * outputs;
             outputs_of_step(level, spec, y, z, residual.map(|r| &r[at..]), &drop1, factors, at);

@@ -105,13 +105,14 @@ fn normal32<const FMA: bool>(x: f32) -> (f32, f32) {
     (if x < 0.0 { tail } else { 1.0 - tail }, e * 0.398_942_28)
 }
 
+/// An f32 as such: by way of f64 the compiler would compare vectors of f64.
 #[inline(always)]
 fn narrow<T: Scalar>(x: T) -> f32 {
-    x.to_f64() as f32
+    bytemuck::cast(x)
 }
 #[inline(always)]
 fn widen<T: Scalar>(x: f32) -> T {
-    T::from_f64(x as f64)
+    bytemuck::cast(x)
 }
 
 /// eˣ; f32 holds x to ±87.

@@ -6,6 +6,8 @@ pub(crate) mod fft;
 pub(crate) mod gemm;
 pub(crate) mod math;
 pub(crate) mod matvec_simd;
+#[allow(unsafe_code, reason = "one instruction that reads and writes nothing")]
+pub(crate) mod prefetch;
 pub(crate) mod reduce;
 pub(crate) mod register_tiles;
 pub(crate) mod simd;

@@ -29,4 +29,5 @@ pub(crate) mod sequence;
 pub(crate) mod step;
 mod step_blocks;
 mod step_simd;
+mod step_tiles;
 mod workers;

@@ -277,7 +277,12 @@ impl<T: Scalar> StepPlan<T> {
         let loaded = Params64::load(params, &self.spec, rate, ws);
         for h in 0..self.spec.heads {
             let d = params.d[h].to_f64();
-            self.blocks.fill(&self.spec, (h, &loaded.head(h)), d, &mut self.head_in_f64.discrete);
+            self.blocks.fill(
+                (&self.spec, be.level()),
+                (h, &loaded.head(h)),
+                d,
+                &mut self.head_in_f64.discrete,
+            );
         }
         loaded.give(ws);
         self.blocks_key = Some(key);
@@ -333,7 +338,8 @@ impl<T: Scalar> Cpu<T> {
             row += len;
         }
         sequences.sort_unstable_by_key(|&[sequence, _, len]| (std::cmp::Reverse(len), sequence));
-        let mut scratch = ws.real.take(all_threads_scratch_len(self, BlockedSteps::<T>::scratch(&spec)));
+        let mut scratch =
+            ws.real.take(all_threads_scratch_len(self, BlockedSteps::<T>::scratch(&spec, self.level())));
         let steps = BlockedSteps { spec: &spec, blocks: &*blocks, u, state0, sequences: &sequences[..] };
         steps.run(self, y, state_end, &mut scratch);
         ws.real.give(scratch);

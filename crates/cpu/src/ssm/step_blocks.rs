@@ -10,76 +10,38 @@
 //! ```
 //!
 //! so a block costs 4(1 + R)N flops a time step however short it is, where Ā^T as a matrix costs 2N²/T. Rows of both
-//! products are sequences. As in [`step`](super::step) the increment is formed apart and then added. A plain step at a
-//! time is the form that this must equal.
+//! products are sequences (`step_tiles.rs`). As in [`step`](super::step) the increment is formed apart and then added. A
+//! plain step at a time is the form that this must equal.
+//!
+//! A task takes some heads of all sequences. The states of these heads lie side by side in a sequence, but those of a head lie a power of
+//! two apart from sequence to sequence, which is the same few sets of a cache. So a task first copies the states and the inputs of some
+//! sequences to rows of its own, then takes them through one head after another, and copies states and outputs back.
 
 use crate::{
     Cpu, Level,
     linalg::{
         gemm::{Tile, Tiles},
-        math::fma,
-        register_tiles::{NonzeroPart, Product, product},
+        prefetch::{PastCaches, line, prefetch},
         simd::simd,
+        transpose::transpose_map,
     },
     memory::{refusal, tasks::ThreadScratch},
     ssm::{
         discretize::{Discrete, discretize, increment},
         params::Head,
         recurrence::{self, Transition},
+        step_tiles::{self, BLOCK, BlockSizes, HeadConstants},
     },
 };
 use s4_backend::{Scalar, SsmSpec};
 
-/// T: time steps of a block.
-pub(crate) const BLOCK: usize = 16;
-/// Heads of a task: its inputs and outputs of a time step are a cache line.
-const HEADS: usize = 16;
-/// Sequences that go through a head together, so that their arrays stay in L1.
-const SEQUENCES: usize = 32;
+/// Heads of a task: its inputs and outputs of a time step are half a cache line.
+const HEADS: usize = 8;
+/// Sequences that go through a head together, so that their rows and the head's constants stay in L1; a multiple of the rows of a tile.
+const SEQUENCES: usize = 36;
 
-/// Sizes of a head's constants.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    /// N
-    state: usize,
-    /// 1 + R: numbers of a time step, (y, w_1, …) and (u, w_1, …).
-    slots: usize,
-}
-
-impl Sizes {
-    fn of(spec: &SsmSpec) -> Self {
-        Sizes { state: spec.state, slots: 1 + spec.rank }
-    }
-    /// Numbers of a block's time steps.
-    fn width(&self) -> usize {
-        self.slots * BLOCK
-    }
-    /// N + T: what the first product reads of a sequence.
-    fn inputs(&self) -> usize {
-        self.state + BLOCK
-    }
-    /// [`Constants::to_outputs`], then `to_state`, then `powers`.
-    fn lens(&self) -> [usize; 3] {
-        [self.inputs() * self.width(), self.width() * self.state, BLOCK * self.state]
-    }
-    fn len(&self) -> usize {
-        self.lens().iter().sum()
-    }
-    /// Scratch of a task.
-    fn scratch(&self) -> usize {
-        SEQUENCES * (self.inputs() + self.width() + self.state)
-    }
-}
-
-/// The constants of one head.
-struct Constants<'a, T> {
-    /// (N + T, T·slots): from [x₀ | u] to (y, w_1, …) of each time step.
-    to_outputs: &'a [T],
-    /// (T·slots, N): from (u, w_1, …) of each time step to the state's increment.
-    to_state: &'a [T],
-    /// (T, N): D₀^k − 1 for k = 1, 2, ….
-    powers: &'a [T],
-}
+/// Numbers of the states of a sequence in a task that are gathered before they are written.
+const MOST_STATES: usize = HEADS * 128;
 
 /// The constants of all heads of a layer.
 #[derive(Default)]
@@ -97,19 +59,25 @@ impl<T: Scalar> StepBlocks<T> {
     pub(crate) fn allocate(&mut self, be: &Cpu<T>, spec: &SsmSpec) {
         if self.constants.is_empty() {
             be.inner.counter.bump();
-            self.constants =
-                refusal::zeros("constants of blocks of steps", spec.heads * Sizes::of(spec).len());
+            let len = spec.heads * BlockSizes::of(spec, be.level()).constants();
+            self.constants = refusal::zeros("constants of blocks of steps", len);
         }
     }
 
     /// The constants of head number h, whose D is `d`.
-    pub(crate) fn fill(&mut self, spec: &SsmSpec, (h, head): (usize, &Head<'_>), d: f64, at: &mut Discrete) {
-        let sizes = Sizes::of(spec);
-        let (n, slots, width) = (sizes.state, sizes.slots, sizes.width());
+    pub(crate) fn fill(
+        &mut self,
+        (spec, level): (&SsmSpec, Level),
+        (h, head): (usize, &Head<'_>),
+        d: f64,
+        at: &mut Discrete,
+    ) {
+        let sizes = BlockSizes::of(spec, level);
+        let (n, slots) = (spec.state, sizes.slots);
         discretize(at, head);
-        let [to_outputs, to_state, _] = sizes.lens();
-        let (to_outputs, rest) = self.constants[h * sizes.len()..][..sizes.len()].split_at_mut(to_outputs);
-        let (to_state, powers) = rest.split_at_mut(to_state);
+        let constants = &mut self.constants[h * sizes.constants()..][..sizes.constants()];
+        let (to_outputs, rest) = constants.split_at_mut(sizes.to_outputs());
+        let (to_state, powers) = rest.split_at_mut(sizes.to_state());
         let columns = at.columns();
         let rows = Transition { d0: &at.d0, out: &at.v, inn: &at.u };
         let advance = |x: &mut Vec<f64>, a: Transition<'_>| {
@@ -130,10 +98,9 @@ impl<T: Scalar> StepBlocks<T> {
                     *response = recurrence::pair_dot(&row, &at.b_bar);
                     advance(&mut row, rows);
                 }
-                let column = k * slots + slot;
                 for (i, &x) in row.iter().enumerate() {
                     let sign = if i < n / 2 { 2.0 } else { -2.0 };
-                    to_outputs[i * width + column] = T::from_f64(sign * x);
+                    to_outputs[sizes.to_output_at(sizes.state_at(i), (k, slot))] = T::from_f64(sign * x);
                 }
                 if slot > 0 {
                     *response = recurrence::pair_dot(&row, &at.b_bar);
@@ -148,7 +115,7 @@ impl<T: Scalar> StepBlocks<T> {
                         (_, Some(ago)) if ago > 0 => responses[ago - 1],
                         _ => 0.0,
                     };
-                    to_outputs[(n + j) * width + k * slots + slot] = T::from_f64(response);
+                    to_outputs[sizes.to_output_at(sizes.input() + j, (k, slot))] = T::from_f64(response);
                 }
             }
         }
@@ -160,8 +127,8 @@ impl<T: Scalar> StepBlocks<T> {
                 r => at.u[(r - 1) * n..][..n].to_vec(),
             };
             for j in (0..BLOCK).rev() {
-                for (to, &x) in to_state[(j * slots + slot) * n..][..n].iter_mut().zip(&column) {
-                    *to = T::from_f64(x);
+                for (i, &x) in column.iter().enumerate() {
+                    to_state[sizes.to_state_at((j, slot), sizes.state_at(i))] = T::from_f64(x);
                 }
                 advance(&mut column, diagonal);
             }
@@ -170,9 +137,9 @@ impl<T: Scalar> StepBlocks<T> {
         let mut first = vec![0.0; n];
         increment(&mut first, head);
         let mut power = first.clone();
-        for to in powers.chunks_exact_mut(n) {
-            for (to, &x) in to.iter_mut().zip(&power) {
-                *to = T::from_f64(x);
+        for to in powers.chunks_exact_mut(sizes.state()) {
+            for (i, &x) in power.iter().enumerate() {
+                to[sizes.state_at(i)] = T::from_f64(x);
             }
             advance(&mut power, diagonal);
             for (x, first) in power.iter_mut().zip(&first) {
@@ -181,11 +148,11 @@ impl<T: Scalar> StepBlocks<T> {
         }
     }
 
-    fn head(&self, h: usize, sizes: &Sizes) -> Constants<'_, T> {
-        let [to_outputs, to_state, _] = sizes.lens();
-        let (to_outputs, rest) = self.constants[h * sizes.len()..][..sizes.len()].split_at(to_outputs);
-        let (to_state, powers) = rest.split_at(to_state);
-        Constants { to_outputs, to_state, powers }
+    fn head(&self, h: usize, sizes: &BlockSizes) -> HeadConstants<'_, T> {
+        let constants = &self.constants[h * sizes.constants()..][..sizes.constants()];
+        let (to_outputs, rest) = constants.split_at(sizes.to_outputs());
+        let (to_state, powers) = rest.split_at(sizes.to_state());
+        HeadConstants { to_outputs, to_state, powers }
     }
 }
 
@@ -201,127 +168,154 @@ pub(crate) struct BlockedSteps<'a, T> {
     pub(crate) sequences: &'a [[usize; 3]],
 }
 
+/// Distance of the rows of two heads: with room for a tile that begins with the last of them, and one cache line more, so that the rows of
+/// several heads lie in different sets of a cache.
+fn head_stride(sizes: &BlockSizes) -> usize {
+    (SEQUENCES + step_tiles::MOST_ROWS) * sizes.row() + 16
+}
+
+/// States and inputs that the next sequences of a task are read from, asked for while others are computed.
+struct Ahead<'a, T> {
+    steps: &'a BlockedSteps<'a, T>,
+    sequences: &'a [[usize; 3]],
+    /// Number of the first head.
+    head: usize,
+    /// Numbers of the states of the task's heads, and how many of them have been asked for of the first sequence.
+    states: usize,
+    at: usize,
+    /// Lines that are asked for at a time.
+    lines: usize,
+}
+
+impl<'a, T: Scalar> Ahead<'a, T> {
+    /// What is read for some sequences and some heads, while others take `len` time steps.
+    fn new(steps: &'a BlockedSteps<'a, T>, (sequences, head): (&'a [[usize; 3]], usize), len: usize) -> Self {
+        let SsmSpec { heads, state, .. } = *steps.spec;
+        let count = HEADS.min(heads.saturating_sub(head));
+        let states = count * state;
+        let sequences = if count == 0 { &[] } else { sequences };
+        let lines = sequences.len() * states.div_ceil(line::<T>());
+        // A block of a head takes two tiles for four to eight sequences, at the least.
+        let tiles = len.div_ceil(BLOCK) * HEADS * sequences.len().div_ceil(3);
+        Ahead { steps, sequences, head, states, at: 0, lines: lines.div_ceil(tiles.max(1)) }
+    }
+
+    fn ask(&mut self) {
+        let SsmSpec { heads, state, .. } = *self.steps.spec;
+        for _ in 0..self.lines {
+            let Some(&[sequence, row, len]) = self.sequences.first() else { return };
+            prefetch(self.steps.state0, (sequence * heads + self.head) * state + self.at);
+            self.at += line::<T>();
+            if self.at >= self.states {
+                (self.at, self.sequences) = (0, &self.sequences[1..]);
+                for k in 0..len.min(BLOCK) {
+                    prefetch(self.steps.u, (row + k) * heads + self.head);
+                }
+            }
+        }
+    }
+}
+
 impl<T: Scalar> BlockedSteps<'_, T> {
     /// Elements of scratch for each thread.
-    pub(crate) fn scratch(spec: &SsmSpec) -> usize {
-        Sizes::of(spec).scratch()
+    pub(crate) fn scratch(spec: &SsmSpec, level: Level) -> usize {
+        HEADS * head_stride(&BlockSizes::of(spec, level))
     }
 
     /// `y` (time steps, H) and `state_end` (batch, H, N).
     pub(crate) fn run(&self, be: &Cpu<T>, y: &mut [T], state_end: &mut [T], scratch: &mut [T]) {
         let (heads, state) = (self.spec.heads, self.spec.state);
-        let scratch = ThreadScratch::new(scratch, Self::scratch(self.spec));
+        let scratch = ThreadScratch::new(scratch, Self::scratch(self.spec, be.level()));
         let (steps, batch) = (y.len() / heads, self.sequences.len());
         let ends = Tiles::new(state_end, 1, batch, heads * state, HEADS * state);
+        let (pushed, idle) = self.sequences.split_at(self.sequences.partition_point(|&[.., len]| len > 0));
         Tiles::new(y, 1, steps, heads, HEADS).for_each_with(be, ends, |mut y, mut ends| {
             let mut scratch = scratch.lock();
-            for sequences in self.sequences.chunks(SEQUENCES) {
-                for local in 0..y.cols() {
-                    self.head(be.level(), local, sequences, &mut y, &mut ends, &mut scratch);
-                }
+            for &[sequence, ..] in idle {
+                let end = ends.row(sequence);
+                end.copy_from_slice(&self.state0[(sequence * heads + y.start()) * state..][..end.len()]);
+            }
+            let mut parts = pushed.chunks(SEQUENCES).peekable();
+            while let Some(sequences) = parts.next() {
+                // What is computed next: other sequences, or, as a rule, the next heads of the first ones.
+                let next = match parts.peek() {
+                    Some(next) => (*next, y.start()),
+                    None => (&pushed[..SEQUENCES.min(pushed.len())], y.start() + HEADS),
+                };
+                let ahead = Ahead::new(self, next, sequences[0][2]);
+                self.some(be.level(), sequences, (&mut y, &mut ends), ahead, &mut scratch);
             }
         });
     }
 
-    /// Some sequences of one head, which is number `local` of the tile.
-    fn head(
+    /// Some sequences of the heads of a task.
+    fn some(
         &self,
         level: Level,
-        local: usize,
         sequences: &[[usize; 3]],
-        y: &mut Tile<'_, T>,
-        ends: &mut Tile<'_, T>,
-        scratch: &mut [T],
+        (y, ends): (&mut Tile<'_, T>, &mut Tile<'_, T>),
+        mut ahead: Ahead<'_, T>,
+        rows: &mut [T],
     ) {
-        let (heads, h) = (self.spec.heads, y.start() + local);
-        let sizes = Sizes::of(self.spec);
-        let Sizes { state: n, slots } = sizes;
-        let (inputs, width) = (sizes.inputs(), sizes.width());
-        let Constants { to_outputs, to_state, powers } = self.blocks.head(h, &sizes);
-        let (x, rest) = scratch.split_at_mut(SEQUENCES * inputs);
-        let (out, rest) = rest.split_at_mut(SEQUENCES * width);
-        let increment = &mut rest[..SEQUENCES * n];
-        for (x, &[sequence, ..]) in x.chunks_exact_mut(inputs).zip(sequences) {
-            x[..n].copy_from_slice(&self.state0[(sequence * heads + h) * n..][..n]);
-        }
+        let ahead: &mut dyn FnMut() = &mut || ahead.ask();
+        let (heads, n, h, count) = (self.spec.heads, self.spec.state, y.start(), y.cols());
+        let sizes = BlockSizes::of(self.spec, level);
+        let (row_len, stride) = (sizes.row(), head_stride(&sizes));
+        simd!(level, _FMA => for (i, &[sequence, ..]) in sequences.iter().enumerate() {
+            let states = &self.state0[(sequence * heads + h) * n..][..count * n];
+            for (rows, state) in rows.chunks_exact_mut(stride).zip(states.chunks_exact(n)) {
+                sizes.put_state(&mut rows[i * row_len..][..row_len], state);
+            }
+        });
         let longest = sequences.first().map_or(0, |&[.., len]| len);
         for first in (0..longest).step_by(BLOCK) {
-            let count = sequences.partition_point(|&[.., len]| len > first);
+            let pushed = &sequences[..sequences.partition_point(|&[.., len]| len > first)];
             let most = (longest - first).min(BLOCK);
-            for (x, &[_, row, len]) in x.chunks_exact_mut(inputs).zip(&sequences[..count]) {
+            let (u_at, y_at) = (sizes.input(), sizes.output());
+            simd!(level, _FMA => for (i, &[_, row, len]) in pushed.iter().enumerate() {
                 let len = (len - first).min(BLOCK);
                 let u = &self.u[(row + first) * heads + h..];
-                for (x, u) in x[n..n + len].iter_mut().zip(u.iter().step_by(heads)) {
-                    *x = *u;
-                }
-                x[n + len..].fill(T::zero());
-            }
-            product(
-                level,
-                Product {
-                    size: [count, (most * slots).next_multiple_of(16).min(width), n + most],
-                    a: x,
-                    lda: inputs,
-                    b: to_outputs,
-                    ldb: width,
-                    c: out,
-                    ldc: width,
-                    accumulate: false,
-                    nonzero_part: NonzeroPart::Full,
-                },
-            );
-            let rows = x.chunks_exact(inputs).zip(out.chunks_exact_mut(width));
-            for ((x, out), &[_, row, len]) in rows.zip(&sequences[..count]) {
-                let len = (len - first).min(BLOCK);
-                for (k, out) in out.chunks_exact_mut(slots).enumerate().take(len) {
-                    y.row(row + first + k)[local] = out[0];
-                    out[0] = x[n + k];
-                }
-                // The last time steps stand last, behind zeros.
-                if len < most {
-                    out.copy_within(..len * slots, (most - len) * slots);
-                    out[..(most - len) * slots].fill(T::zero());
-                }
-            }
-            product(
-                level,
-                Product {
-                    size: [count, n, most * slots],
-                    a: out,
-                    lda: width,
-                    b: &to_state[(BLOCK - most) * slots * n..],
-                    ldb: n,
-                    c: increment,
-                    ldc: n,
-                    accumulate: false,
-                    nonzero_part: NonzeroPart::Full,
-                },
-            );
-            simd!(level, FMA => {
-                let rows = x.chunks_exact_mut(inputs).zip(increment.chunks_exact(n));
-                for ((x, increment), &[.., len]) in rows.zip(&sequences[..count]) {
-                    let power = &powers[((len - first).min(BLOCK) - 1) * n..][..n];
-                    add_increment::<T, FMA>(&mut x[..n], increment, power);
+                transpose_map(&mut rows[i * row_len + u_at..], stride, u, heads, [len, count], |u| u);
+                for rows in rows.chunks_exact_mut(stride).take(count) {
+                    rows[i * row_len + u_at + len..][..most - len].fill(T::zero());
                 }
             });
+            for (local, rows) in rows.chunks_exact_mut(stride).take(count).enumerate() {
+                let constants = self.blocks.head(h + local, &sizes);
+                step_tiles::outputs(level, &sizes, &constants, &mut rows[..], (pushed.len(), most), ahead);
+                // Sequences with equally many time steps: they stand side by side.
+                let mut begin = 0;
+                for run in pushed.chunk_by(|a, b| a[2].min(first + BLOCK) == b[2].min(first + BLOCK)) {
+                    let len = (run[0][2] - first).min(BLOCK);
+                    let rows = &mut rows[begin * row_len..];
+                    step_tiles::advance(level, &sizes, &constants, rows, (run.len(), len), ahead);
+                    begin += run.len();
+                }
+            }
+            for (i, &[_, row, len]) in pushed.iter().enumerate() {
+                for k in 0..(len - first).min(BLOCK) {
+                    let at = i * row_len + y_at + k;
+                    for (y, rows) in y.row(row + first + k).iter_mut().zip(rows.chunks_exact(stride)) {
+                        *y = rows[at];
+                    }
+                }
+            }
         }
-        for (x, &[sequence, ..]) in x.chunks_exact(inputs).zip(sequences) {
-            ends.row(sequence)[local * n..][..n].copy_from_slice(&x[..n]);
+        // The states of a head are a row of each sequence here; there all heads of a sequence lie side by side.
+        let (mut states, mut past_caches) = ([T::zero(); MOST_STATES], PastCaches::begin());
+        for (i, &[sequence, ..]) in sequences.iter().enumerate() {
+            let end = ends.row(sequence);
+            if end.len() > states.len() {
+                for (rows, end) in rows.chunks_exact(stride).zip(end.chunks_exact_mut(n)) {
+                    sizes.take_state(end, &rows[i * row_len..][..row_len]);
+                }
+                continue;
+            }
+            let states = &mut states[..end.len()];
+            simd!(level, _FMA => for (rows, state) in rows.chunks_exact(stride).zip(states.chunks_exact_mut(n)) {
+                sizes.take_state(state, &rows[i * row_len..][..row_len]);
+            });
+            past_caches.write(end, states);
         }
-    }
-}
-
-/// x ← x + (p∘x + increment), elementwise complex.
-#[inline(always)]
-fn add_increment<T: Scalar, const FMA: bool>(x: &mut [T], increment: &[T], p: &[T]) {
-    let h = p.len() / 2;
-    let (x_re, x_im) = x.split_at_mut(h);
-    let (add_re, add_im) = increment.split_at(h);
-    let (p_re, p_im) = p.split_at(h);
-    let (x_im, add_im, p_im) = (&mut x_im[..h], &add_im[..h], &p_im[..h]);
-    for i in 0..h {
-        let (re, im) = (x_re[i], x_im[i]);
-        x_re[i] = re + fma::<T, FMA>(p_re[i], re, fma::<T, FMA>(-p_im[i], im, add_re[i]));
-        x_im[i] = im + fma::<T, FMA>(p_re[i], im, fma::<T, FMA>(p_im[i], re, add_im[i]));
     }
 }
