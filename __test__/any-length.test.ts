@@ -67,7 +67,10 @@ for (const options of networks)
       close(t, `outputs of ${len}`, a, b, 1e-5)
       const [e, f] = [await gpu.evaluate([batch]), await cpu.evaluate([batch])]
       close(t, `evaluation of ${len}`, [e.loss, e.rows], [f.loss, f.rows], 1e-5)
-      for (const m of [gpu, cpu]) (m.zeroGrad(), await m.accumulate(batch))
+      for (const m of [gpu, cpu]) {
+        m.zeroGrad()
+        await m.accumulate(batch)
+      }
       // Of biases before a batch norm the gradients are zero: what rounding leaves of them counts by the size of the others.
       const [of, exact] = [gpu, cpu].map((m) => m.parameters().map((p) => Array.from(p.grad.data)))
       const length = (x: number[]) => Math.hypot(...x)

@@ -182,7 +182,8 @@ for (const options of networks) {
     ]
     t.is(figures(gpu.evaluation).length, figures(gpu.evaluationOnCpu).length)
     close(t, 'metrics', figures(gpu.evaluation), figures(gpu.evaluationOnCpu), 1e-5)
-    if (options.norm !== 'batch') close(t, 'metrics of both runs', figures(gpu.evaluation), figures(cpu.evaluation), 1e-4)
+    if (options.norm !== 'batch')
+      close(t, 'metrics of both runs', figures(gpu.evaluation), figures(cpu.evaluation), 1e-4)
     t.deepEqual(
       gpu.parameters.map(([name]) => name),
       cpu.parameters.map(([name]) => name),

@@ -141,11 +141,11 @@ function onNothing(
   t.teardown(() => rmSync(folder, { recursive: true }))
   const source = join(root, '__test__/fixtures/driver.c')
   const library = join(folder, 'libcuda.so.1')
-  const { status } = spawnSync('cc', ['-shared', '-fPIC', '-w', '-o', library, source], { stdio: 'ignore' })
+  const compiled = spawnSync('cc', ['-shared', '-fPIC', '-w', '-o', library, source], { stdio: 'ignore' })
   // Either name: a machine with a driver of its own may have both.
   symlinkSync(library, join(folder, 'libcuda.so'))
   const kernels = diagnose().kernels.length
-  if (process.platform !== 'linux' || status !== 0 || kernels === 0) {
+  if (process.platform !== 'linux' || compiled.status !== 0 || kernels === 0) {
     t.log(`skipped: needs Linux, a C compiler, and GPU kernels in the build (${kernels} images)`)
     t.pass()
     return undefined

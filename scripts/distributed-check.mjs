@@ -14,7 +14,12 @@ import { Worker } from 'node:worker_threads'
 
 const worker = fileURLToPath(new URL('distributed-rank.mjs', import.meta.url))
 const { values: args } = parseArgs({
-  options: { dry: { type: 'boolean' }, out: { type: 'string' }, reviews: { type: 'string' }, only: { type: 'string' } },
+  options: {
+    dry: { type: 'boolean' },
+    out: { type: 'string' },
+    reviews: { type: 'string' },
+    only: { type: 'string' },
+  },
 })
 const { dry = false } = args
 const report2 = fileURLToPath(new URL('../benches/gpu-report-2.json', import.meta.url))
@@ -140,7 +145,13 @@ const difference = (a, b) =>
   a?.length > 0 && a.length === b?.length
     ? a.reduce((most, v, i) => Math.max(most, Math.abs(v - b[i]) / Math.max(1, Math.abs(b[i]))), 0)
     : NaN
-const short = ({ code, signal, seconds: s, error: thrown, stderr }) => ({ code, signal, seconds: s, thrown, stderr })
+const short = ({ code, signal, seconds: s, error: thrown, stderr }) => ({
+  code,
+  signal,
+  seconds: s,
+  thrown,
+  stderr,
+})
 
 /** Notes a figure and its limit; where it is missed on GPUs the program fails. */
 function limit(name, got, want, holds) {
@@ -321,7 +332,12 @@ async function reviews() {
     const best = t1.curve.reduce((a, b) => (b.accuracy > a.accuracy ? b : a))
     const reached = t2.curve.find(({ accuracy }) => accuracy >= best.accuracy)
     const ratio = reached === undefined ? Infinity : reached.seconds / best.seconds
-    limit('reviews, seconds of two GPUs to the best accuracy of one, by those of one', ratio, '<= 0.6', ratio <= 0.6)
+    limit(
+      'reviews, seconds of two GPUs to the best accuracy of one, by those of one',
+      ratio,
+      '<= 0.6',
+      ratio <= 0.6,
+    )
     return { one: t1, two: t2, ratio, secondsOfAllEpochs: t2.seconds / t1.seconds }
   })
 }

@@ -6,7 +6,7 @@ pub(crate) mod fft;
 pub(crate) mod gemm;
 pub(crate) mod math;
 pub(crate) mod matvec_simd;
-#[allow(unsafe_code, reason = "one instruction that reads and writes nothing")]
+#[allow(unsafe_code, reason = "instructions of x86-64 for memory that passes the caches once")]
 pub(crate) mod prefetch;
 pub(crate) mod reduce;
 pub(crate) mod register_tiles;
