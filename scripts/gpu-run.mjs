@@ -383,7 +383,7 @@ function machine() {
 function merge([target, ...sources]) {
   const read = sources.map((path) => JSON.parse(readFileSync(path, 'utf8')))
   const byName = new Map(
-    read.flatMap((r) => r.items.map((item) => [item.name, { ...item, machine: r.machine }])),
+    read.flatMap((r) => r.items.map((item) => [item.name, { ...item, machine: item.machine ?? r.machine }])),
   )
   const order = new Map(items.map(([name], i) => [name, i]))
   const all = [...byName.values()].toSorted((a, b) => (order.get(a.name) ?? 99) - (order.get(b.name) ?? 99))
