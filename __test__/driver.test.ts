@@ -117,6 +117,7 @@ const exiting = `
   if (training) {
     let steps = 0
     for await (const _ of model.train(Array(1000).fill({ input: x, target: x }))) if (++steps === 20) process.exit(7)
+    process.exit(8)
   }
   model.dispose()
   process.exit(7)

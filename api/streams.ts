@@ -234,6 +234,7 @@ export class ModelStreams {
 
   /** What waits now; gives the number of time steps that were computed. */
   async #tick(): Promise<number> {
+    const since = this.#waitingSince
     this.#waitingSince = undefined
     const pushing: Pushing[] = []
     const calls: { stream: LiveStream; slot: number; call: WaitingCall }[] = []
@@ -244,6 +245,8 @@ export class ModelStreams {
       if ('call' in taken) calls.push({ stream, slot, call: taken.call })
       else pushing.push({ stream, slot, pushes: taken.pushes })
     }
+    // What a tick leaves has waited as long as before.
+    if ([...this.#open.values()].some((stream) => !stream.isIdle)) this.#waitingSince = since
     for (const { stream, slot, call } of calls) await this.#answer(stream, slot, call)
     const steps = pushing.length === 0 ? 0 : await this.#push(pushing)
     this.#inTick.clear()

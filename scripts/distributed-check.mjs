@@ -23,7 +23,7 @@ const { values: args } = parseArgs({
 })
 const { dry = false } = args
 const report2 = fileURLToPath(new URL('../benches/gpu-report-2.json', import.meta.url))
-const out = args.out ?? (dry ? undefined : report2)
+const out = args.out ?? (dry || args.only ? undefined : report2)
 const began = performance.now()
 const seconds = (from = began) => Math.round((performance.now() - from) / 10) / 100
 /** Beyond these seconds of the whole program the parts that take long are left out. */
@@ -123,6 +123,8 @@ async function pair(task, own = [{}, {}]) {
 }
 
 const only = args.only?.split(',')
+// These are compared with one rank.
+if (only?.some((name) => ['shell loop', 'torchrun', 'scaling'].includes(name))) only.push('alone')
 
 /** Runs a part, if it is asked for; what it throws is a failure, and the rest goes on. */
 async function part(name, work) {

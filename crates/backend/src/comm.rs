@@ -29,6 +29,10 @@ impl CommStop {
         self.inner.1.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason.into());
         self.inner.0.store(true, Ordering::Release);
     }
+    /// Whether anyone else holds it.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
     /// Whether waits are to end.
     pub fn is_set(&self) -> bool {
         self.inner.0.load(Ordering::Acquire)

@@ -25,7 +25,9 @@ pub(crate) fn padded_len<B: Backend>(
     let draws = training && block.dropout > 0.0 && !block.tied_dropout;
     let multiple = if draws { OF_DRAWS.max(be.time_multiple()) } else { be.time_multiple() };
     let padded = len.next_multiple_of(multiple);
-    (len >= LEAST_LEN && padded != len).then_some(padded)
+    // A kernel as long as the sequences is whole; beside padding it would be a truncated one, which not all algorithms compute.
+    let would_truncate = block.layer.truncate.is_some_and(|kernel| len <= kernel && kernel < padded);
+    (len >= LEAST_LEN && padded != len && !would_truncate).then_some(padded)
 }
 
 /// x (rows, len, any width) as (rows, to, width), with `value` at the new time steps.

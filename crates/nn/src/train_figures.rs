@@ -48,7 +48,9 @@ impl<B: Backend> Trainer<B> {
         // The dropout masks depend on the number of updates, of which the failed one is none: they are the same.
         self.accumulate(model, batch)?;
         let loss = self.figures.loss(&self.be)?;
-        let tensor = non_finite_tensor(model, loss.is_finite(), batch.batch, batch.len)?;
+        // With the padding that it was computed with.
+        let (rows, len) = self.under_way.as_ref().map_or((batch.batch, batch.len), |u| (u.batch, u.len));
+        let tensor = non_finite_tensor(model, loss.is_finite(), rows, len)?;
         self.discard(model)?;
         let tensor = format!("{tensor}{}", on_ranks(&failed_ranks));
         Ok(non_finite_error("SequenceModel.train", error.step.unwrap_or(self.adam.step + 1), &tensor))

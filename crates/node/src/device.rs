@@ -2,7 +2,7 @@
 
 use crate::{
     buffer::Real,
-    process_exit::{OpenLibrary, wait_at_exit},
+    process_exit::{StillThere, wait_at_exit},
 };
 use napi_derive::napi;
 use s4_backend::{Backend, Code, Error, Result};
@@ -69,6 +69,7 @@ impl HostOptions {
     /// A backend on GPU `ordinal`, or the reason why there is none for this number format.
     fn gpu(&self, dtype: &str, ordinal: usize) -> Result<Cuda> {
         s4_cuda::probe()?;
+        wait_at_exit(StillThere::Driver);
         if dtype != "f32" {
             return Err(Error::new(Code::Dtype, "device 'cuda'", "dtype 'f32'", dtype));
         }
@@ -77,7 +78,7 @@ impl HostOptions {
         let architecture = std::env::var("S4_CUDA_ARCH").ok();
         let memory_limit = self.memory_limit.map(|bytes| bytes as usize);
         let gpu = Cuda::with(ordinal, &Options { memory_limit, architecture, precision })?;
-        wait_at_exit(OpenLibrary::Driver);
+        wait_at_exit(StillThere::Context);
         Ok(gpu)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     generate_call::OwnedGenerateCall,
     objects::{CopiedBatch, Forward, OwnedCall, SlotResults, TrainState, reals_or_integers},
     param_ops::{HoldsModule, ParamOps},
-    process_exit::{OpenLibrary, end_at_exit, wait_at_exit},
+    process_exit::{StillThere, end_at_exit, wait_at_exit},
     table::NumberedTable,
 };
 use s4_backend::{Backend, CommCall, Result};
@@ -231,7 +231,10 @@ impl<B: Backend<Scalar: Real>> ModelOps for ModelBox<B> {
     fn join_peers(&mut self, call: &CommCall) -> Result<()> {
         end_at_exit(call.stop.clone());
         self.session.join(call)?;
-        wait_at_exit(OpenLibrary::Nccl);
+        // Ranks on the CPU have no library.
+        if self.session.model().backend().device_id().starts_with("cuda") {
+            wait_at_exit(StillThere::Nccl);
+        }
         Ok(())
     }
     fn leave_peers(&mut self) -> Result<()> {

@@ -3,6 +3,7 @@
 use crate::{
     buffer::{Data, DataIn, Real, copied},
     error::to_js,
+    process_exit::is_exiting,
     worker::CancelFlag,
 };
 use napi::bindgen_prelude::Int32Array;
@@ -438,7 +439,7 @@ pub(crate) fn cancel_flag(cancel: Option<&Cancel>) -> Option<CancelFlag> {
     cancel.map(|c| c.flag.clone())
 }
 
-/// Whether a call was not cancelled.
+/// Whether a call was not cancelled, and the process does not exit.
 pub(crate) fn is_wanted(cancel: &Option<CancelFlag>) -> bool {
-    cancel.as_ref().is_none_or(|flag| !flag.load(Ordering::Acquire))
+    !is_exiting() && cancel.as_ref().is_none_or(|flag| !flag.load(Ordering::Acquire))
 }

@@ -3,7 +3,7 @@
 //! so that the device goes on and the wait ends.
 
 use super::{
-    comm_watch::{AbortUnderWay, CommWatch, GRACE, LOOK_EVERY, SentComm},
+    comm_watch::{CommWatch, GRACE, LOOK_EVERY, SentComm, WorkUnderWay},
     nccl::{Collective, Floats, Nccl},
     queue::Queue,
 };
@@ -51,7 +51,10 @@ impl NcclComm {
         let of_thread = (queue.clone(), watch.clone());
         std::thread::Builder::new()
             .name("s4-nccl".into())
-            .spawn(move || run(&of_thread.0, &of_thread.1, &received, &reply))
+            .spawn(move || {
+                let _until_all_is_freed = run(&of_thread.0, &of_thread.1, &received, &reply);
+                drop(of_thread);
+            })
             .map_err(|e| group_error("a thread for NCCL", e))?;
         let comm = NcclComm { queue: queue.clone(), watch, requests, replies };
         comm.reply()?;
@@ -128,26 +131,37 @@ impl Drop for NcclComm {
     }
 }
 
-/// The thread of a group: connects, and makes the calls that it is asked for.
-fn run(queue: &Queue, watch: &CommWatch, requests: &Receiver<Request>, reply: &Sender<Result<()>>) {
+/// The thread of a group: connects, and makes the calls that it is asked for. What it returns is held until the thread has freed what it has
+/// of the device.
+fn run(
+    queue: &Queue,
+    watch: &CommWatch,
+    requests: &Receiver<Request>,
+    reply: &Sender<Result<()>>,
+) -> WorkUnderWay {
     let CommCall { id, rank, world_size, .. } = watch.call;
     let joined = queue.bind("distributed").and_then(|()| watch.nccl.join(id, rank, world_size));
     let comm = match joined {
         Ok(comm) => comm,
-        Err(error) => return drop(reply.send(Err(error))),
+        Err(error) => {
+            let end = WorkUnderWay::begin();
+            drop(reply.send(Err(error)));
+            return end;
+        }
     };
     {
         let mut state = watch.lock();
         if state.failure.is_some() {
             // Nobody waits for it any more.
             drop(state);
-            let _under_way = AbortUnderWay::begin();
-            return watch.nccl.abort(comm);
+            let end = WorkUnderWay::begin();
+            watch.nccl.abort(comm);
+            return end;
         }
         state.comm = Some(SentComm(comm));
     }
     if reply.send(Ok(())).is_err() {
-        return;
+        return WorkUnderWay::begin();
     }
     while let Ok(request) = requests.recv() {
         let result = match request {
@@ -155,15 +169,18 @@ fn run(queue: &Queue, watch: &CommWatch, requests: &Receiver<Request>, reply: &S
                 .bind("distributed")
                 .and_then(|()| watch.nccl.enqueue(comm, queue.stream().cast(), &views, collective)),
             Request::Destroy => {
+                let end = WorkUnderWay::begin();
                 let owned = watch.lock().comm.take();
                 if let Some(comm) = owned {
                     watch.nccl.destroy(comm.0);
                 }
-                return drop(reply.send(Ok(())));
+                drop(reply.send(Ok(())));
+                return end;
             }
         };
         if reply.send(result).is_err() {
-            return;
+            break;
         }
     }
+    WorkUnderWay::begin()
 }

@@ -21,15 +21,15 @@ const CALL_BEGINS: Duration = Duration::from_secs(1);
 /// How long the device may take to go on after an abort. Then it counts as lost.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// How many aborts have not ended.
-static ABORTS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+/// How many aborts, and ends of groups' threads, are under way.
+static WORK: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
-/// An abort that has not ended. A process that exits meanwhile waits for it, at most for the time of grace: an abort that goes on while the
-/// libraries of NCCL and the driver are taken down is a fault of memory.
-pub(super) struct AbortUnderWay;
+/// An abort, or the end of a group's thread, which may free the last of what it holds of the device. A process that exits meanwhile waits for
+/// it, at most for the time of grace: what goes on while the libraries of NCCL and the driver are taken down ends in a fault of memory.
+pub(super) struct WorkUnderWay;
 
-impl AbortUnderWay {
-    pub fn begin() -> AbortUnderWay {
+impl WorkUnderWay {
+    pub fn begin() -> WorkUnderWay {
         #[cfg(unix)]
         {
             static ONCE: std::sync::Once = std::sync::Once::new();
@@ -37,8 +37,8 @@ impl AbortUnderWay {
                 fn atexit(f: extern "C" fn()) -> std::ffi::c_int;
             }
             extern "C" fn wait() {
-                let count = ABORTS.0.lock().unwrap_or_else(PoisonError::into_inner);
-                drop(ABORTS.1.wait_timeout_while(count, GRACE, |count| *count > 0));
+                let count = WORK.0.lock().unwrap_or_else(PoisonError::into_inner);
+                drop(WORK.1.wait_timeout_while(count, GRACE, |count| *count > 0));
             }
             // Functions that are registered later run earlier: NCCL and the driver, which are open already, are taken down after it.
             // SAFETY: the function does not unwind, and stays where it is: Node does not unload addons of its main thread, and glibc calls
@@ -48,15 +48,15 @@ impl AbortUnderWay {
                 let _ = unsafe { atexit(wait) };
             });
         }
-        *ABORTS.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        AbortUnderWay
+        *WORK.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        WorkUnderWay
     }
 }
 
-impl Drop for AbortUnderWay {
+impl Drop for WorkUnderWay {
     fn drop(&mut self) {
-        *ABORTS.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        ABORTS.1.notify_all();
+        *WORK.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        WORK.1.notify_all();
     }
 }
 
@@ -154,7 +154,7 @@ impl CommWatch {
             state.failure = failure;
             if let Some(comm) = state.comm.take() {
                 let nccl = self.nccl;
-                let under_way = AbortUnderWay::begin();
+                let under_way = WorkUnderWay::begin();
                 // Without a thread for it the device counts as lost after the time of grace.
                 drop(std::thread::Builder::new().name("s4-nccl-abort".into()).spawn(move || {
                     // The whole value is moved here, not the pointer in it.

@@ -15,6 +15,7 @@ mod losses;
 mod network;
 mod official_models;
 mod old_checkpoints;
+mod padded;
 mod session;
 mod slots;
 mod streams;
