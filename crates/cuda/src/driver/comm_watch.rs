@@ -41,10 +41,10 @@ impl WorkUnderWay {
                 drop(WORK.1.wait_timeout_while(count, GRACE, |count| *count > 0));
             }
             // Functions that are registered later run earlier: NCCL and the driver, which are open already, are taken down after it.
-            // SAFETY: the function does not unwind, and stays where it is: Node does not unload addons of its main thread, and glibc calls
-            // what an addon has registered before it unloads it.
             ONCE.call_once(|| {
                 // Where it is refused, for want of memory, an exit does not wait.
+                // SAFETY: the function does not unwind, and stays where it is: Node does not unload addons of its main thread, and glibc
+                // calls what an addon has registered before it unloads it.
                 let _ = unsafe { atexit(wait) };
             });
         }

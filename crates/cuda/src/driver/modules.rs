@@ -77,6 +77,10 @@ impl Modules {
     }
 
     /// Prints the times of the kernels, the longest first, with their share of all.
+    #[allow(
+        clippy::print_stderr,
+        reason = "a table that a developer has asked for by a variable of the environment"
+    )]
     fn print_times(&mut self) {
         let Some(times) = self.times.take() else { return };
         let times = times.into_inner().unwrap_or_else(|e| e.into_inner());
