@@ -2,6 +2,7 @@
 
 use crate::{
     bytes, check,
+    schedule::MAX_COUNT,
     stepper::{Stepper, StreamSizes},
     tensor_file::{FileMetadata, TensorFile, TensorToWrite},
 };
@@ -74,8 +75,10 @@ impl<B: Backend> Stepper<B> {
                 return Err(invalid_state(format!("{name} {found} for {expected_len}")));
             }
         }
-        let position: u64 =
-            meta.get("position").and_then(|p| p.parse().ok()).ok_or_else(|| invalid_state("no position"))?;
+        let position = meta.get("position").and_then(|position| position.parse::<u64>().ok());
+        let position = position
+            .filter(|&position| position <= MAX_COUNT)
+            .ok_or_else(|| invalid_state(format!("no position of 0 to {MAX_COUNT}")))?;
         let names = (0..self.states.blocks.len()).map(|i| format!("state.{i}")).chain(["pool".to_string()]);
         let mut arrays = Vec::new();
         // What 0.1.0 saved does not say how many layers: an array of one more tells.
