@@ -8,8 +8,8 @@
 # language and language_peer: words (WikiText-2 where its pack is, else IMDB's reviews) | generation: tokens a second, beside the Transformer.
 # What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
-# unfinished the next one takes on, what is finished it leaves. IMAGE: further arguments of the image run. DENSITY, LANGUAGE: seconds of those
-# runs; the peer gets as many as ours took. PEER: further arguments of the peers. PYTHON: a Python that has PyTorch.
+# unfinished the next one takes on, what is finished it leaves. IMAGE: further arguments of the image run. DENSITY_MORE: of the density run. DENSITY, LANGUAGE: seconds of those
+# runs; the peer gets as many as ours took, or PEER_SECONDS where the two run side by side. PEER: further arguments of the peers. PYTHON: a Python that has PyTorch.
 set -uo pipefail
 seconds=${1:-520}
 shift
@@ -149,14 +149,14 @@ univariate() {
 peer() {
   local name=$1 recipe=$2 most; shift 2
   [ ! -f "runs/$name-peer/result.json" ] || return 0
-  most=$(grep -o '"minutes": [0-9.]*' "runs/$name/result.json" | awk '{printf "%d", $2 * 60 + .5}')
+  most=${PEER_SECONDS:-$(grep -o '"minutes": [0-9.]*' "runs/$name/result.json" | awk '{printf "%d", $2 * 60 + .5}')}
   if ((${most:-0} == 0)); then echo "$name-peer: $name has no result"; return; fi
   if ((most > $(left) - 20)); then echo "$name-peer: no time left for $most s"; return; fi
   # shellcheck disable=SC2086
   timeout -k 5 $((most + 120)) "${PYTHON:-python3}" benches/peers/transformer.py "recipes/$recipe.json" --out "runs/$name-peer" --seconds "$most" \
     "$@" ${PEER:-} >>"logs/$name-peer.log" 2>&1 || echo "$name-peer: ended with $?"
 }
-density() { there mnist; go density-mnist density-mnist-short "${DENSITY:-90}" --data mnist; cp runs/density-mnist/samples.png "$OUT/density-samples.png" || true; }
+density() { there mnist; go density-mnist density-mnist-short "${DENSITY:-90}" --data mnist ${DENSITY_MORE:-}; cp runs/density-mnist/samples.png "$OUT/density-samples.png" || true; }
 density_peer() { there mnist; peer density-mnist density-mnist-short --data mnist; }
 # text_of_language: the recipe and the folder of the pack that is there.
 text_of_language() { if [ -f "$here/wikitext.tar.xz" ]; then there wikitext; language=(wikitext2-short wikitext-2); else there words; language=(imdb-words imdb-words); fi; }
