@@ -71,7 +71,9 @@ for (const pair of values.set) {
   const keys = path.split('.')
   let inner = recipe
   for (const key of keys.slice(0, -1)) inner = inner[key] ??= {}
-  inner[keys.at(-1)] = /^[[{"\d-]|^(true|false|null)$/.test(text) ? JSON.parse(text) : text
+  const number = text.trim() === '' ? NaN : Number(text)
+  if (Number.isFinite(number)) inner[keys.at(-1)] = number
+  else inner[keys.at(-1)] = /^[[{"]|^(true|false|null)$/.test(text) ? JSON.parse(text) : text
 }
 
 const scratch = values.smoke ? mkdtempSync(join(tmpdir(), 's4-recipe-')) : undefined

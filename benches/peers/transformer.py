@@ -212,7 +212,10 @@ def main():
         settings |= {"features": 16, "layers": 2, "heads": 2, "inner": 32, "epochs": 2, "batchSize": 8, "testBatchSize": 8, "batchesPerEpoch": 3}
     for pair in args.set:
         name, text = pair.split("=", 1)
-        settings[name] = json.loads(text) if text[:1] in "-0123456789tfn" else text
+        try:
+            settings[name] = json.loads(f"0{text}" if text[:1] == "." else text)
+        except json.JSONDecodeError:
+            settings[name] = text
     device = torch.device(args.device)
     data = READERS[reading["reader"]](args.data or scratch.name, device, **reading)
     torch.manual_seed(settings["seed"])

@@ -7,6 +7,9 @@ use crate::{
 use s4_backend::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Epochs of a run whose caller names no number.
+pub(crate) const DEFAULT_EPOCHS: u64 = 1;
+
 /// Options of a training run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -30,7 +33,7 @@ pub struct TrainConfig {
     pub shuffle: bool,
     /// The metric topK counts labels among so many of the largest outputs; the largest alone without.
     pub top_k: Option<usize>,
-    /// Number of epochs of the whole run, where the caller gave one; kept for the same reason.
+    /// Number of epochs of the whole run, where the caller gave one, else [`DEFAULT_EPOCHS`]; kept for the same reason.
     pub epochs: Option<u64>,
 }
 

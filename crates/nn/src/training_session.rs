@@ -8,7 +8,7 @@ use crate::{
     model::Model,
     progress::Progress,
     train::{FormerOptions, Trainer},
-    train_config::TrainConfig,
+    train_config::{DEFAULT_EPOCHS, TrainConfig},
     undo::or_undo,
     update_figures::StepStats,
 };
@@ -104,7 +104,7 @@ impl<B: Backend> TrainingSession<B> {
         let former = trainer.reconfigure(model, config)?;
         trainer.discard(model)?;
         // A run with no epoch left makes no update, and has its new options all the same.
-        let epochs_left = trainer.config().epochs.is_none_or(|epochs| trainer.progress.epochs < epochs);
+        let epochs_left = trainer.progress.epochs < trainer.config().epochs.unwrap_or(DEFAULT_EPOCHS);
         self.drop_batches();
         self.former = epochs_left.then_some(FormerRun::Options(Box::new(former)));
         Ok(())

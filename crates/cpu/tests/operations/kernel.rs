@@ -77,6 +77,37 @@ fn cauchy_sums_equal_blocks_at_any_length() {
     }
 }
 
+/// Where |Λ|Δ is so small or so large that of I − Ā^L few digits are left, Cauchy sums are refused before any work; up to there both
+/// forms agree.
+#[test]
+fn cauchy_sums_are_right_or_refused_at_any_rate() {
+    for name in ["dplr_legs", "x_dplr_tied", "diag_inv_bil"] {
+        let case = Case::load(name);
+        let be = Cpu::<f64>::new(1).unwrap();
+        let (len, mut ws) = (130, be.workspace());
+        let size = case.spec.kernel_channels() * case.spec.heads * len;
+        let mut refused = Vec::new();
+        for exponent in (-30..=30).step_by(2) {
+            let rate = 10f64.powi(exponent);
+            let mut kernels = [vec![f64::NAN; size], vec![f64::NAN; size]];
+            let [blocks, sums] = &mut kernels;
+            let args =
+                |kernel| KernelForward { kernel, params: view(&case.params), spec: case.spec, len, rate };
+            be.kernel_by_blocks(args(&mut blocks[..]), &mut ws).unwrap();
+            match be.kernel_by_cauchy(args(&mut sums[..]), &mut ws) {
+                Ok(()) => assert!(rel(sums, blocks) <= 1e-6, "{name}, rate {rate}: {}", rel(sums, blocks)),
+                Err(error) => {
+                    assert_eq!(error.code.as_str(), "ERR_S4_UNSUPPORTED");
+                    assert!(sums.iter().all(|k| k.is_nan()));
+                    refused.push(exponent);
+                }
+            }
+        }
+        assert!(refused.contains(&-30) && refused.contains(&30), "{name}: {refused:?}");
+        assert!((-4..=4).step_by(2).all(|usual| !refused.contains(&usual)), "{name}: {refused:?}");
+    }
+}
+
 /// Gradients of Σ K̄·dK̄ one way: inv_dt, a_real, a_imag, b, c, p, d.
 fn gradients<T: Scalar>(case: &Case, dkernel: &[f64], len: usize, cauchy: bool) -> [Vec<T>; 7] {
     let be = Cpu::<T>::new(2).unwrap();

@@ -91,6 +91,26 @@ DEV c64 cexpm1_by_polynomials(c64 z) {
   return {fma(-(em1 + 1.0), v, em1), (em1 + 1.0) * (back ? -magnitude : magnitude)};
 }
 
+// Largest and smallest of the warp's numbers, none of which is negative: their bits are in their order.
+DEV float warp_max(float x) {
+  unsigned bits = __float_as_uint(x) & 0x7fffffffu;
+#if __CUDA_ARCH__ >= 800
+  bits = __reduce_max_sync(~0u, bits);
+#else
+  for (int k = 16; k; k >>= 1) bits = max(bits, __shfl_xor_sync(~0u, bits, k));
+#endif
+  return __uint_as_float(bits);
+}
+DEV float warp_min(float x) {
+  unsigned bits = __float_as_uint(x) & 0x7fffffffu;
+#if __CUDA_ARCH__ >= 800
+  bits = __reduce_min_sync(~0u, bits);
+#else
+  for (int k = 16; k; k >>= 1) bits = min(bits, __shfl_xor_sync(~0u, bits, k));
+#endif
+  return __uint_as_float(bits);
+}
+
 // Lane l gets the sum over the warp of s[l % 8].
 template <class T>
 DEV T transposed_sum(const T (&s)[8], int lane) {
@@ -109,10 +129,33 @@ DEV T transposed_sum(const T (&s)[8], int lane) {
   return sum + __shfl_xor_sync(~0u, sum, 16);
 }
 
+// The same through shared memory, in fewer instructions. Eight rows of eight numbers lie together, and 32 bytes apart from the next eight,
+// so that the lanes of a read are in different banks.
+constexpr int SUM_FLOATS = 4 * 72;
+DEV float transposed_sum(const float (&s)[8], float* scratch, int lane) {
+  float4* to = (float4*)(scratch + 8 * lane + 8 * (lane / 8));
+  __syncwarp();
+  to[0] = make_float4(s[0], s[1], s[2], s[3]), to[1] = make_float4(s[4], s[5], s[6], s[7]);
+  __syncwarp();
+  const float* from = scratch + 72 * (lane / 8) + lane % 8;
+  float sum = ((from[0] + from[8]) + (from[16] + from[24])) + ((from[32] + from[40]) + (from[48] + from[56]));
+  sum += __shfl_xor_sync(~0u, sum, 8);
+  return sum + __shfl_xor_sync(~0u, sum, 16);
+}
+
 // Input and interval of step j; both are 0 beyond the last, which changes nothing then.
 DEV float2 load_step(const float* u, const float* intervals, const Way& way, int j) {
   if (j >= way.steps()) return {0, 0};
   return {u[way.input(j)], intervals[way.input(j)]};
+}
+
+// Inputs and intervals of GROUP steps, from shared memory.
+DEV void load_group(float2 (&now)[GROUP], const float2* steps) {
+#pragma unroll
+  for (int j = 0; j < GROUP; j += 2) {
+    const float4 two = *(const float4*)(steps + j);
+    now[j] = {two.x, two.y}, now[j + 1] = {two.z, two.w};
+  }
 }
 
 // State n of a row (H, 2, P) of states, 0 where there is none.
@@ -125,15 +168,27 @@ DEV void store_state(float* states, i64 row, int P, int n, c64 x) {
   states[row * 2 * P + n] = (float)x.re, states[row * 2 * P + P + n] = (float)x.im;
 }
 
-// What a channel has of y at GROUP steps, by the states after them; lane l gets that of step l % GROUP.
+// What a lane adds to the output of a channel at GROUP steps, by the states after them.
 template <int PAIRS>
-DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], int lane) {
-  float s[GROUP];
+DEV void lane_output(float (&s)[GROUP], const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS]) {
 #pragma unroll
   for (int j = 0; j < GROUP; ++j) s[j] = 0;
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m)
 #pragma unroll
     for (int j = 0; j < GROUP; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
+}
+
+// What a channel has of y at GROUP steps, by the states after them; lane l gets that of step l % GROUP.
+template <int PAIRS>
+DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], int lane) {
+  float s[GROUP];
+  lane_output<PAIRS>(s, states, c);
   return 2.f * transposed_sum(s, lane);
+}
+template <int PAIRS>
+DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], float* scratch, int lane) {
+  float s[GROUP];
+  lane_output<PAIRS>(s, states, c);
+  return 2.f * transposed_sum(s, scratch, lane);
 }

@@ -10,7 +10,7 @@ constexpr int WARPS = 4;
 template <int PAIRS, bool ZOH>
 DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, const int* lengths, const float* c,
               int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
-  __shared__ float2 shared[WARPS][STEPS];
+  alignas(16) __shared__ float2 shared[WARPS][STEPS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
@@ -29,22 +29,25 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
     __syncwarp();
     steps[lane] = next;
     const double time = ZOH ? warp_sum((double)next.y) : 0.0;
-    const bool near = ZOH && all_near(head, next.y);
+    const Distance distance = ZOH ? distance_of(head, next.y) : ANY;
     __syncwarp();
     next = load_step(u, intervals, way, (chunk + 1) * STEPS + lane);
     c32 v[PAIRS];
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) v[m] = {0, 0};
 #pragma unroll 1
-    for (int t = 0; t < STEPS; t += GROUP)
+    for (int t = 0; t < STEPS; t += GROUP) {
+      float2 now[GROUP];
+      load_group(now, steps + t);
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
         c32 e[GROUP];
-        increments<ZOH>(e, head.rate[m], steps + t, near);
+        increments<ZOH>(e, head.rate[m], now, distance);
 #pragma unroll
         for (int j = 0; j < GROUP; ++j)
-          v[m] = plus_product(v[m], e[j], plus_scaled(v[m], steps[t + j].x, head.beta[m]));
+          v[m] = plus_product(v[m], e[j], plus_scaled(v[m], now[j].x, head.beta[m]));
       }
+    }
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
       const c64 e = increment_of_chunk<ZOH>(head.z[m], time, steps, head.rate[m].limit);
@@ -68,11 +71,13 @@ template <int PAIRS, bool ZOH>
 DEV void forward(float* y, float* state_end, float* saved, const float* u, const float* state0, const c64* entries,
                  const float* intervals, const int* lengths, const float* c, const float* d, int channels, int L,
                  int directions, int anticausal, i64 items, Segments cut, const Params& q) {
-  __shared__ float2 shared[WARPS][STEPS];
+  alignas(16) __shared__ float2 shared[WARPS][STEPS];
+  alignas(16) __shared__ float sums_in[WARPS][SUM_FLOATS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
   float2* steps = shared[threadIdx.x / 32];
+  float* scratch = sums_in[threadIdx.x / 32];
   const Item item = item_at(index, H, cut);
   const int h = item.h, chunks = (L + STEPS - 1) / STEPS;
   const Way way = {sequence_len(lengths, item.b, L), anticausal};
@@ -109,7 +114,7 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
     steps[lane] = next;
     const float in = next.x;
     const double time = ZOH ? warp_sum((double)next.y) : 0.0;
-    const bool near = ZOH && all_near(head, next.y);
+    const Distance distance = ZOH ? distance_of(head, next.y) : ANY;
     __syncwarp();
     next = load_step(u, intervals, way, begin + STEPS + lane);
     // Where the lane's output goes; beyond a sequence's length it is 0.
@@ -124,20 +129,22 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
     for (int m = 0; m < PAIRS; ++m) from_entry[m] = narrow(x[m]), v[m] = {0, 0};
 #pragma unroll 1
     for (int t = 0; t < STEPS; t += GROUP) {
+      float2 now[GROUP];
+      load_group(now, steps + t);
       c32 states[PAIRS][GROUP];
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
         c32 e[GROUP];
-        increments<ZOH>(e, head.rate[m], steps + t, near);
+        increments<ZOH>(e, head.rate[m], now, distance);
 #pragma unroll
         for (int j = 0; j < GROUP; ++j) {
           from_entry[m] = plus_product(from_entry[m], e[j], from_entry[m]);
-          v[m] = plus_product(v[m], e[j], plus_scaled(v[m], steps[t + j].x, head.beta[m]));
+          v[m] = plus_product(v[m], e[j], plus_scaled(v[m], now[j].x, head.beta[m]));
           states[m][j] = {from_entry[m].re + v[m].re, from_entry[m].im + v[m].im};
         }
       }
       const bool of_lane = lane / GROUP == t / GROUP;
-      const float sum = output<PAIRS>(states, head.c, lane);
+      const float sum = output<PAIRS>(states, head.c, scratch, lane);
       if (of_lane) out = sum;
       for (int k = 1; k < channels; ++k) {
         c32 ck[PAIRS];
@@ -146,7 +153,7 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
           const int n = lane + 32 * m;
           ck[m] = n < P ? load32(c, ((i64)k * H + h) * P + n) : c32{0, 0};
         }
-        const float sum = output<PAIRS>(states, ck, lane);
+        const float sum = output<PAIRS>(states, ck, scratch, lane);
         if (of_lane && there) store(y + (i64)k * H * L + at, sum, d[(i64)k * H + h]);
       }
     }

@@ -16,23 +16,27 @@ struct Rate {
   float re, im, re_rest, im_rest;
   // Intervals count as at most this: then e^{Re Λτ} leaves f32, or no digits of an angle are left.
   float limit;
-  // Up to this interval `increment` may be NEAR.
-  float near;
+  // Up to these intervals `increment` may be SLOW and STILL.
+  float slow, still;
 };
+// How far an interval takes a mode, by zero-order hold: ANY distance up to `limit`; SLOW: |Re Λτ| ≤ ln 2/12; STILL: besides, |Im Λτ| at
+// most a quarter of a turn. The nearer, the fewer terms its polynomials need.
+enum Distance { ANY, SLOW, STILL };
 
 template <bool ZOH>
 DEV Rate rate_of(c64 z) {
-  if (!ZOH) return {(float)z.re, (float)z.im, 0.f, 0.f, (float)(1e8 / (fabs(z.re) + fabs(z.im))), 0.f};
+  if (!ZOH) return {(float)z.re, (float)z.im, 0.f, 0.f, (float)(1e8 / (fabs(z.re) + fabs(z.im))), 0.f, 0.f};
   const double re = z.re * 1.4426950408889634, im = z.im * 0.15915494309189535;
   Rate k = {(float)re, (float)im};
   k.re_rest = (float)(re - k.re), k.im_rest = (float)(im - k.im);
   const double angle = 2097152.0 / fabs(im);
-  k.limit = (float)fmin(126.0 / fabs(re), angle), k.near = (float)fmin(0.5 / fabs(re), angle);
+  k.limit = (float)fmin(126.0 / fabs(re), angle), k.slow = (float)fmin(1.0 / 12 / fabs(re), angle);
+  k.still = fminf(k.slow, (float)(0.25 / fabs(im)));
   return k;
 }
 
-// e of an interval of at most `limit`. NEAR: |Re Λτ| ≤ ln 2/2, by zero-order hold.
-template <bool ZOH, bool NEAR>
+// e of an interval of at most `limit`; by the bilinear rule at any DISTANCE.
+template <bool ZOH, Distance DISTANCE>
 DEV c32 increment(const Rate& k, float interval) {
   if (!ZOH) {
     const float a = interval * k.re, b = interval * k.im, d = fmaf(-0.5f, a, 1.f), c = 0.5f * b;
@@ -40,41 +44,67 @@ DEV c32 increment(const Rate& k, float interval) {
     return {fmaf(a, d, -b * c) * scale, fmaf(a, c, b * d) * scale};
   }
   const float magic = 12582912.f;  // 1.5·2²³: what is added to it is rounded to a whole number, in its last bits
-  // 2^r − 1 with |r| ≤ ½
-  const float whole = fmaf(interval, k.re, magic);
-  const float r = NEAR ? interval * k.re : fmaf(interval, k.re_rest, fmaf(interval, k.re, magic - whole));
-  float p = fmaf(1.545316294e-04f, r, 1.339086336e-03f);
-  p = fmaf(p, r, 9.618082557e-03f);
-  p = fmaf(p, r, 5.550357114e-02f);
-  p = fmaf(p, r, 2.402265076e-01f);
-  p = fmaf(p, r, 6.931471880e-01f) * r;
-  const float power = __uint_as_float((__float_as_uint(whole) << 23) + 0x3f800000u);
-  const float real = NEAR ? p : fmaf(p, power, power - 1.f), size = real + 1.f;
-  // √2·sin and √2·cos of half the angle, πq with |q| ≤ ½
-  const float turns = fmaf(interval, k.im, magic);
-  const float q = fmaf(interval, k.im_rest, fmaf(interval, k.im, magic - turns)), s = q * q;
-  float sine = fmaf(1.098220443e-01f, s, -8.461104139e-01f);
-  sine = fmaf(sine, s, 3.606354025e+00f);
-  sine = fmaf(sine, s, -7.308245677e+00f);
-  sine = fmaf(sine, s, 4.442882919e+00f) * q;
-  float cosine = fmaf(-3.450105799e-02f, s, 3.322511887e-01f);
-  cosine = fmaf(cosine, s, -1.888274847e+00f);
-  cosine = fmaf(cosine, s, 5.739881532e+00f);
-  cosine = fmaf(cosine, s, -6.978864110e+00f);
-  cosine = fmaf(cosine, s, 1.414213562e+00f);
+  float real;
+  if (DISTANCE == ANY) {
+    // 2^r − 1 with |r| ≤ ½
+    const float whole = fmaf(interval, k.re, magic);
+    const float r = fmaf(interval, k.re_rest, fmaf(interval, k.re, magic - whole));
+    float p = fmaf(1.545316294e-04f, r, 1.339086336e-03f);
+    p = fmaf(p, r, 9.618082557e-03f);
+    p = fmaf(p, r, 5.550357114e-02f);
+    p = fmaf(p, r, 2.402265076e-01f);
+    p = fmaf(p, r, 6.931471880e-01f) * r;
+    const float power = __uint_as_float((__float_as_uint(whole) << 23) + 0x3f800000u);
+    real = fmaf(p, power, power - 1.f);
+  } else {
+    // 2^r − 1 with |r| ≤ 1/12
+    const float r = interval * k.re;
+    float p = fmaf(9.618128650e-03f, r, 5.551336706e-02f);
+    p = fmaf(p, r, 2.402265072e-01f);
+    real = fmaf(p, r, 6.931471825e-01f) * r;
+  }
+  const float size = real + 1.f;
+  // √2·sin and √2·cos of half the angle, πq
+  float sine, cosine;
+  if (DISTANCE == STILL) {
+    // |q| ≤ ¼
+    const float q = fmaf(interval, k.im, interval * k.im_rest), s = q * q;
+    sine = fmaf(-8.329890370e-01f, s, 3.605906725e+00f);
+    sine = fmaf(sine, s, -7.308242321e+00f);
+    sine = fmaf(sine, s, 4.442883015e+00f) * q;
+    cosine = fmaf(-1.846268892e+00f, s, 5.738198757e+00f);
+    cosine = fmaf(cosine, s, -6.978842258e+00f);
+    cosine = fmaf(cosine, s, 1.414213538e+00f);
+  } else {
+    // |q| ≤ ½
+    const float turns = fmaf(interval, k.im, magic);
+    const float q = fmaf(interval, k.im_rest, fmaf(interval, k.im, magic - turns)), s = q * q;
+    sine = fmaf(1.098220443e-01f, s, -8.461104139e-01f);
+    sine = fmaf(sine, s, 3.606354025e+00f);
+    sine = fmaf(sine, s, -7.308245677e+00f);
+    sine = fmaf(sine, s, 4.442882919e+00f) * q;
+    cosine = fmaf(-3.450105799e-02f, s, 3.322511887e-01f);
+    cosine = fmaf(cosine, s, -1.888274847e+00f);
+    cosine = fmaf(cosine, s, 5.739881532e+00f);
+    cosine = fmaf(cosine, s, -6.978864110e+00f);
+    cosine = fmaf(cosine, s, 1.414213562e+00f);
+  }
   // 1 − cos of the angle is 2sin² of its half.
   return {fmaf(-size, sine * sine, real), size * (sine * cosine)};
 }
 
-// e of GROUP steps; near: of all the warp's lanes, as `increment` has it.
+// e of GROUP steps, whose inputs and intervals `now` has. distance: of all the warp's lanes.
 template <bool ZOH>
-DEV void increments(c32 (&e)[GROUP], const Rate& k, const float2* steps, bool near) {
-  if (ZOH && near) {
+DEV void increments(c32 (&e)[GROUP], const Rate& k, const float2 (&now)[GROUP], Distance distance) {
+  if (ZOH && distance == STILL) {
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j) e[j] = increment<ZOH, true>(k, steps[j].y);
+    for (int j = 0; j < GROUP; ++j) e[j] = increment<ZOH, STILL>(k, now[j].y);
+  } else if (ZOH && distance == SLOW) {
+#pragma unroll
+    for (int j = 0; j < GROUP; ++j) e[j] = increment<ZOH, SLOW>(k, now[j].y);
   } else {
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j) e[j] = increment<ZOH, false>(k, fminf(steps[j].y, k.limit));
+    for (int j = 0; j < GROUP; ++j) e[j] = increment<ZOH, ANY>(k, fminf(now[j].y, k.limit));
   }
 }
 
@@ -127,12 +157,12 @@ DEV Head<PAIRS> load_head(const Params& q, const float* c0, int h, int lane) {
   return k;
 }
 
-// Whether all lanes' modes are NEAR at all of the warp's STEPS intervals, of which each lane has one.
+// How far the warp's STEPS intervals, of which each lane has one, take the modes of all lanes at most.
 template <int PAIRS>
-DEV bool all_near(const Head<PAIRS>& head, float interval) {
-  for (int k = 16; k; k >>= 1) interval = fmaxf(interval, __shfl_xor_sync(~0u, interval, k));
-  bool near = true;
+DEV Distance distance_of(const Head<PAIRS>& head, float interval) {
+  const float longest = warp_max(interval);
+  bool slow = true, still = true;
 #pragma unroll
-  for (int m = 0; m < PAIRS; ++m) near = near && interval <= head.rate[m].near;
-  return __all_sync(~0u, near);
+  for (int m = 0; m < PAIRS; ++m) slow = slow && longest <= head.rate[m].slow, still = still && longest <= head.rate[m].still;
+  return __all_sync(~0u, still) ? STILL : __all_sync(~0u, slow) ? SLOW : ANY;
 }

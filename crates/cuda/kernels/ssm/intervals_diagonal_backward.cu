@@ -3,8 +3,8 @@
 //
 //   g ← g + 2dy·c̄,   dz = gē,   du = Re(dz·β̄),   g ← g + dz,   z = x + βu
 //
-// and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD) and
-// F = Σ u·dz give dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄. Where |Λτ| is small the two terms of dΛ cancel, and the
+// and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD), by zero-order
+// hold with g(1 + ē)·z̄ and so with the gradient after the step, and F = Σ u·dz give dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄. Where |Λτ| is small the two terms of dΛ cancel, and the
 // sums of such a step are taken apart: those of its state, and with ψ = (D − e/Λτ)/Λτ = ½ + Λτ/3 + … those of its input.
 #include "ssm/intervals_diagonal.cuh"
 
@@ -13,8 +13,8 @@ constexpr float SMALL = 1.f / 1024;
 // What the warps of a block have in shared memory; each reads what it has written itself, and a lane its own column.
 template <int PAIRS>
 struct Scratch {
-  float2 steps[STEPS];                       // input and interval
-  float dy[STEPS];                           // 2dy of the first channel
+  alignas(16) float2 steps[STEPS];           // input and interval
+  alignas(16) float dy[STEPS];               // 2dy of the first channel
   c32 e[PAIRS][STEPS][32];                   // Ā − 1
   c32 state[PAIRS][STEPS / GROUP][32];       // before every GROUP steps
   double sums[PAIRS][6][32], small[PAIRS][8][32];  // sums over all steps, and over those with small Λτ
@@ -28,18 +28,32 @@ struct SmallSums {
   c32 q, f, w, psi;
 };
 
-// What GROUP steps are taken back from: x[j] is the state before step j, x[GROUP] that after the last; o has what the channels after
-// the first add to the gradient of a state.
+// What GROUP steps are taken back from.
 struct Group {
-  const c32 (&x)[GROUP + 1], (&e)[GROUP], (&o)[GROUP];
-  const float2* steps;
-  const float* dy;
+  c32 z[GROUP];      // x + βu before each step
+  c32 x[GROUP + 1];  // the states before each step and after the last, where they are needed
+  c32 e[GROUP], o[GROUP];  // o: what the channels after the first add to the gradient of a state
+  float2 now[GROUP];
+  float out[GROUP];  // 2dy of the first channel
 };
 // The constants of a mode; z is ΛΔ.
 struct Mode32 {
   c32 c, beta, z;
   float limit;
 };
+
+// Goes on over GROUP steps from the state x before them. STATES: x are kept.
+template <bool STATES>
+DEV void advance(Group& of, Sums& sums, c32 x, const c32& beta) {
+#pragma unroll
+  for (int j = 0; j < GROUP; ++j) {
+    if (STATES) of.x[j] = x;
+    of.z[j] = plus_scaled(x, of.now[j].x, beta);
+    x = plus_product(x, of.e[j], of.z[j]);
+    sums.c.re = fmaf(of.out[j], x.re, sums.c.re), sums.c.im = fmaf(-of.out[j], x.im, sums.c.im);
+  }
+  if (STATES) of.x[GROUP] = x;
+}
 
 // 2dy·c̄ of the channels after the first at GROUP steps from step `begin` on. dy, c of the head.
 DEV void add_channels(c32 (&o)[GROUP], const float* dy, const float* c, int channels, const Way& way, int begin, i64 dy_stride,
@@ -73,33 +87,31 @@ DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[GROUP + 1], int chann
   }
 }
 
-// Goes back over GROUP steps. from_exit and v: the gradient of the state, in the two parts. MANY: there are several channels;
-// SMALL_STEPS: some Λτ may be small.
-template <bool ZOH, bool MANY, bool SMALL_STEPS>
-DEV void reverse(c32& from_exit, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP], const Group& of, const Mode32& mode) {
+// Goes back over GROUP steps, of which x is the state before the first. g: the gradient of the state; v: what of it the steps of this chunk have added. MANY: there are several
+// channels; SMALL_STEPS: some Λτ may be small, and the states are there; FAR: some interval may be beyond its limit.
+template <bool ZOH, bool MANY, bool SMALL_STEPS, bool FAR>
+DEV void reverse(c32& g, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP], Group& of, c32 x, const Mode32& mode) {
   const c32 c = mode.c, beta = mode.beta;
+  advance<SMALL_STEPS>(of, sums, x, beta);
 #pragma unroll
   for (int j = GROUP - 1; j >= 0; --j) {
-    const float u = of.steps[j].x, interval = fminf(of.steps[j].y, mode.limit), out = of.dy[j];
+    const float u = of.now[j].x, interval = FAR ? fminf(of.now[j].y, mode.limit) : of.now[j].y, out = of.out[j];
+    const c32 e = of.e[j];
+    g.re = fmaf(out, c.re, g.re), g.im = fmaf(-out, c.im, g.im);
     v.re = fmaf(out, c.re, v.re), v.im = fmaf(-out, c.im, v.im);
-    if (MANY) v = {v.re + of.o[j].re, v.im + of.o[j].im};
-    const c32 g = {from_exit.re + v.re, from_exit.im + v.im}, dz = plus_conj_product({0, 0}, g, of.e[j]);
-    sums.c.re = fmaf(out, of.x[j + 1].re, sums.c.re), sums.c.im = fmaf(-out, of.x[j + 1].im, sums.c.im);
+    if (MANY) g = {g.re + of.o[j].re, g.im + of.o[j].im}, v = {v.re + of.o[j].re, v.im + of.o[j].im};
+    const c32 dz = plus_conj_product({0, 0}, g, e), before = {g.re + dz.re, g.im + dz.im};
     du[j] = fmaf(dz.re, beta.re, fmaf(dz.im, beta.im, du[j]));
-    c32 d = {of.e[j].re + 1.f, of.e[j].im};
-    if (!ZOH) {
-      const c32 root = {fmaf(0.5f, of.e[j].re, 1.f), 0.5f * of.e[j].im};
-      d = plus_product({0, 0}, root, root);
-    }
     bool is_small = false;
     if (SMALL_STEPS) {
       const c32 z = {interval * mode.z.re, interval * mode.z.im};
       is_small = fabsf(z.re) + fabsf(z.im) < SMALL;
       if (is_small) {
-        // ψ of zero-order hold: ½ + z/3 + z²/8
+        // ψ of zero-order hold: ½ + z/3 + z²/8; of the bilinear rule D/2.
+        const c32 root = {fmaf(0.5f, e.re, 1.f), 0.5f * e.im}, d = plus_product({0, 0}, root, root);
         const c32 psi = ZOH ? plus_product({0.5f, 0}, z, plus_scaled({1.f / 3, 0}, 0.125f, z)) : c32{0.5f * d.re, 0.5f * d.im};
         const float s = interval * u;
-        const c32 dg = plus_conj_product({0, 0}, g, d);
+        const c32 dg = ZOH ? before : plus_conj_product({0, 0}, g, d);
         small.q = plus_scaled(small.q, interval, plus_conj_product({0, 0}, dg, of.x[j]));
         small.f = plus_scaled(small.f, u, dz);
         small.w = plus_scaled(small.w, s, dg);
@@ -107,13 +119,17 @@ DEV void reverse(c32& from_exit, c32& v, Sums& sums, SmallSums& small, float (&d
       }
     }
     if (!is_small) {
-      // zD, which by zero-order hold is z(1 + e) = x′ + βu.
-      const c32 zd = ZOH ? plus_scaled(of.x[j + 1], u, beta) : plus_product({0, 0}, d, plus_scaled(of.x[j], u, beta));
-      sums.q = plus_conj_product(sums.q, g, {interval * zd.re, interval * zd.im});
+      const c32 z = {interval * of.z[j].re, interval * of.z[j].im};
+      if (ZOH) {
+        sums.q = plus_conj_product(sums.q, before, z);
+      } else {
+        const c32 root = {fmaf(0.5f, e.re, 1.f), 0.5f * e.im}, d = plus_product({0, 0}, root, root);
+        sums.q = plus_conj_product(sums.q, g, plus_product({0, 0}, d, z));
+      }
       sums.f = plus_scaled(sums.f, u, dz);
     }
-    from_exit = plus_conj_product(from_exit, from_exit, of.e[j]);
-    v = plus_conj_product(v, v, of.e[j]);
+    g = before;
+    v = plus_conj_product(v, v, e);
   }
 }
 
@@ -122,7 +138,7 @@ DEV void reverse(c32& from_exit, c32& v, Sums& sums, SmallSums& small, float (&d
 template <int PAIRS, bool ZOH, int WARPS>
 DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* intervals, const int* lengths, const float* c,
                       int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
-  __shared__ float2 shared[WARPS][STEPS];
+  alignas(16) __shared__ float2 shared[WARPS][STEPS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
@@ -145,7 +161,7 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
     __syncwarp();
     steps[lane] = {out, interval};
     const double time = ZOH ? warp_sum((double)interval) : 0.0;
-    const bool near = ZOH && all_near(head, interval);
+    const Distance distance = ZOH ? distance_of(head, interval) : ANY;
     __syncwarp();
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
@@ -153,12 +169,14 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
 #pragma unroll 1
       for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
         c32 e[GROUP], o[GROUP];
-        increments<ZOH>(e, head.rate[m], steps + t, near);
+        float2 now[GROUP];
+        load_group(now, steps + t);
+        increments<ZOH>(e, head.rate[m], now, distance);
         if (channels > 1)
           add_channels(o, dy, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, lane + 32 * m, P);
 #pragma unroll
         for (int j = GROUP - 1; j >= 0; --j) {
-          const float out = steps[t + j].x;
+          const float out = now[j].x;
           v.re = fmaf(out, head.c[m].re, v.re), v.im = fmaf(-out, head.c[m].im, v.im);
           if (channels > 1) v = {v.re + o[j].re, v.im + o[j].im};
           v = plus_conj_product(v, v, e[j]);
@@ -206,7 +224,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
     for (int i = 0; i < 6; ++i) k.sums[m][i][lane] = 0;
     for (int i = 0; i < 8; ++i) k.small[m][i][lane] = 0;
   }
-  for (int o = 16; o; o >>= 1) slowest = fminf(slowest, __shfl_xor_sync(~0u, slowest, o));
+  slowest = warp_min(slowest);
   double sum_d = 0;
   const int first = item.segment * cut.chunks, last = min(first + cut.chunks, chunks);
   for (i64 b = item.b; b < B; b += groups) {
@@ -241,10 +259,8 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       __syncwarp();
       k.steps[lane] = now, k.dy[lane] = 2.f * out;
       const double time = ZOH ? warp_sum((double)now.y) : 0.0;
-      const bool near = ZOH && all_near(head, now.y);
-      float least = mine ? now.y : 1e30f;
-      for (int o = 16; o; o >>= 1) least = fminf(least, __shfl_xor_sync(~0u, least, o));
-      const bool has_small = slowest * least < SMALL;
+      const Distance distance = ZOH ? distance_of(head, now.y) : ANY;
+      const bool has_small = slowest * warp_min(mine ? now.y : 1e30f) < SMALL;
       __syncwarp();
       // Ā − 1 of all steps, and the states before every GROUP of them.
 #pragma unroll
@@ -253,21 +269,23 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
 #pragma unroll 1
         for (int t = 0; t < STEPS; t += GROUP) {
           c32 e[GROUP];
-          increments<ZOH>(e, head.rate[m], k.steps + t, near);
+          float2 steps[GROUP];
+          load_group(steps, k.steps + t);
+          increments<ZOH>(e, head.rate[m], steps, distance);
           k.state[m][t / GROUP][lane] = x;
 #pragma unroll
           for (int j = 0; j < GROUP; ++j) {
             k.e[m][t + j][lane] = e[j];
-            x = plus_product(x, e[j], plus_scaled(x, k.steps[t + j].x, head.beta[m]));
+            x = plus_product(x, e[j], plus_scaled(x, steps[j].x, head.beta[m]));
           }
         }
       }
-      c32 from_exit[PAIRS], v[PAIRS];
+      c32 gradient[PAIRS], v[PAIRS];
       Sums sums[PAIRS];
       SmallSums small[PAIRS] = {};
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m)
-        from_exit[m] = narrow(g[m]), v[m] = {0, 0}, sums[m].q = sums[m].f = sums[m].c = {0, 0};
+        gradient[m] = narrow(g[m]), v[m] = {0, 0}, sums[m].q = sums[m].f = sums[m].c = {0, 0};
       float du_of_lane = 0;
 #pragma unroll 1
       for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
@@ -277,26 +295,31 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
 #pragma unroll
         for (int m = 0; m < PAIRS; ++m) {
           const int n = lane + 32 * m;
-          c32 x[GROUP + 1], e[GROUP], o[GROUP];
-          x[0] = k.state[m][t / GROUP][lane];
+          const c32 x = k.state[m][t / GROUP][lane];
+          Group group;
+          load_group(group.now, k.steps + t);
 #pragma unroll
-          for (int j = 0; j < GROUP; ++j) {
-            e[j] = k.e[m][t + j][lane];
-            x[j + 1] = plus_product(x[j], e[j], plus_scaled(x[j], k.steps[t + j].x, head.beta[m]));
+          for (int j = 0; j < GROUP; j += 4) {
+            const float4 four = *(const float4*)(k.dy + t + j);
+            group.out[j] = four.x, group.out[j + 1] = four.y, group.out[j + 2] = four.z, group.out[j + 3] = four.w;
           }
-          const Group group = {x, e, o, k.steps + t, k.dy + t};
+#pragma unroll
+          for (int j = 0; j < GROUP; ++j) group.e[j] = k.e[m][t + j][lane];
           const Mode32 mode = {head.c[m], head.beta[m], narrow(head.z[m]), head.rate[m].limit};
           if constexpr (MANY) {
-            add_channels(o, dy_row, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
-            reverse<ZOH, MANY, true>(from_exit[m], v[m], sums[m], small[m], parts_of_du, group, mode);
-            add_to_c(dc, dy_row, x, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            add_channels(group.o, dy_row, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            reverse<ZOH, true, true, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
+            add_to_c(dc, dy_row, group.x, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
           } else if (has_small) {
-            reverse<ZOH, false, true>(from_exit[m], v[m], sums[m], small[m], parts_of_du, group, mode);
+            reverse<ZOH, false, true, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
+          } else if (distance == ANY) {
+            reverse<ZOH, false, false, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
           } else {
-            reverse<ZOH, false, false>(from_exit[m], v[m], sums[m], small[m], parts_of_du, group, mode);
+            reverse<ZOH, false, false, false>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
           }
         }
-        const float sum = transposed_sum(parts_of_du, lane);
+        // The e of these steps have been taken up: their place is free.
+        const float sum = transposed_sum(parts_of_du, (float*)k.e[0][t], lane);
         if (lane / GROUP == t / GROUP) du_of_lane = sum;
       }
       if (du && (anticausal ? mine : step < L)) {

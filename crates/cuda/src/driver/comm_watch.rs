@@ -20,12 +20,15 @@ const PAUSE: Duration = Duration::from_micros(30);
 const CALL_BEGINS: Duration = Duration::from_secs(1);
 /// How long the device may take to go on after an abort. Then it counts as lost.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// How long a process that exits waits for what is under way. An abort takes under a second; where a rank's process stands still but is
+/// there, NCCL's waits for that process, outside the driver, as long as it stands.
+const AT_EXIT: Duration = Duration::from_secs(3);
 
 /// How many aborts, and ends of groups' threads, are under way.
 static WORK: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
 /// An abort, or the end of a group's thread, which may free the last of what it holds of the device. A process that exits meanwhile waits for
-/// it, at most for the time of grace: what goes on while the libraries of NCCL and the driver are taken down ends in a fault of memory.
+/// it, for a few seconds at most: what goes on while the libraries of NCCL and the driver are taken down ends in a fault of memory.
 pub(super) struct WorkUnderWay;
 
 impl WorkUnderWay {
@@ -38,7 +41,7 @@ impl WorkUnderWay {
             }
             extern "C" fn wait() {
                 let count = WORK.0.lock().unwrap_or_else(PoisonError::into_inner);
-                drop(WORK.1.wait_timeout_while(count, GRACE, |count| *count > 0));
+                drop(WORK.1.wait_timeout_while(count, AT_EXIT, |count| *count > 0));
             }
             // Functions that are registered later run earlier: NCCL and the driver, which are open already, are taken down after it.
             ONCE.call_once(|| {

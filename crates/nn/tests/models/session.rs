@@ -73,6 +73,20 @@ fn a_failure_behind_a_batch_begun_ahead_is_named() {
     assert!(session.stats().unwrap().loss.is_finite());
 }
 
+/// A run of one epoch, the default, that goes on after it makes no update: its new options stay, whatever is refused later.
+#[test]
+fn options_of_a_resumed_run_without_epochs_left_stay() {
+    let mut session = session();
+    session.step(Some(batch(0)), 1).unwrap();
+    session.stats().unwrap();
+    session.end_epoch(0.0).unwrap();
+    session.end(false).unwrap();
+    session.begin_run(r#"{"lr": 0.5}"#, true).unwrap();
+    session.begin_run(r#"{"lr": 0.25}"#, false).unwrap();
+    session.end(true).unwrap();
+    assert_eq!(session.train_config().adam.lr, 0.5);
+}
+
 #[test]
 fn resuming_replaces_what_is_given_and_keeps_the_rest() {
     let mut session = session();

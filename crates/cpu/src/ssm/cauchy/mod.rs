@@ -13,8 +13,9 @@
 //! Memory per thread: L complex numbers for the transform and L/2 for each kernel channel's spectrum; for S4 and
 //! its Ā^L (`power.rs`) two matrices of N² reals forward, ⌊log₂ L⌋ + 3 of them backward.
 //!
-//! A mode Λ = 0 of a diagonal A has its pole on the node ω = 1 of every length, where K̂ is 0/0: such a layer is
-//! refused, `fft` and `chunk` take it.
+//! I − Ā^L is a difference: where |Λ|ΔL ≪ 1 Ā is nearly I, and where |Λ|Δ ≫ 1 nearly −I, and of f64's digits few are left (none
+//! for Λ = 0 of a diagonal A, whose pole is on the node ω = 1 of every length). Layers beyond [`LEAST`] and [`MOST`] are
+//! refused, `fft` and `chunk` take them.
 
 mod power;
 mod sums;
@@ -36,12 +37,16 @@ use s4_backend::{Discretization, Error, KernelBackward, KernelForward, Result, S
 use sums::SumNumerators;
 use sums_backward::SumsBackward;
 
+/// Least |Λ|ΔL of Algorithm 1, and most |Λ|Δ: at both some eight digits are right.
+const LEAST: f64 = 1e-6;
+const MOST: f64 = 1e8;
+
 /// The parameters of a layer that Algorithm 1 can do.
 fn load<T: Scalar>(
     op: &'static str,
     params: &SsmParams<'_, Cpu<T>>,
     spec: &SsmSpec,
-    rate: f64,
+    (len, rate): (usize, f64),
     ws: &mut Workspace<T>,
 ) -> Result<Params64> {
     if spec.discretization != Discretization::Bilinear {
@@ -49,9 +54,24 @@ fn load<T: Scalar>(
         return Err(Error::unsupported(op, "bilinear discretization, whose generating function it is", got));
     }
     let loaded = Params64::load(params, spec, rate, ws);
-    if spec.rank == 0 && loaded.lambda.contains(&C64::ZERO) {
+    let mut refused = None;
+    for h in 0..spec.heads {
+        let head = loaded.head(h);
+        let sizes = head.lambda.iter().zip(head.dt).map(|(lambda, dt)| lambda.norm() * dt);
+        let (least, most) = sizes.fold((f64::INFINITY, 0.0f64), |(a, b), x| (a.min(x), b.max(x)));
+        // A mode of a diagonal A is alone; those of a low-rank form are of the size of all.
+        let least = if spec.rank == 0 { least } else { most } * len as f64;
+        if !(least >= LEAST && most <= MOST) {
+            refused = Some(format!("{least:.1e} and {most:.1e} (head {h})"));
+            break;
+        }
+    }
+    if let Some(got) = refused {
         loaded.give(ws);
-        return Err(Error::unsupported(op, "no mode Λ = 0 with algorithm 'cauchy'", "one"));
+        let expected = format!(
+            "|Λ|Δ·length of at least {LEAST:.0e} and |Λ|Δ of at most {MOST:.0e} with algorithm 'cauchy' ('fft' and 'chunk' take any)"
+        );
+        return Err(Error::unsupported(op, expected, got));
     }
     Ok(loaded)
 }
@@ -60,11 +80,11 @@ impl<T: Scalar> Cpu<T> {
     /// K̄ by Algorithm 1, rounded once: the numbers of `kernel_forward` by another way.
     ///
     /// # Errors
-    /// The errors of [`KernelForward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    /// The errors of [`KernelForward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold and for |Λ|Δ too small or too large.
     pub fn kernel_by_cauchy(&self, args: KernelForward<'_, Self>, ws: &mut Workspace<T>) -> Result<()> {
         args.check(self)?;
         let KernelForward { kernel, params, spec, len, rate } = args;
-        let loaded = load("kernel_by_cauchy", &params, &spec, rate, ws)?;
+        let loaded = load("kernel_by_cauchy", &params, &spec, (len, rate), ws)?;
         let plan = CauchyPlan { fft: self.fft64(len), level: self.level(), len };
         let workers = Workers::take(self.threads(), &spec, plan.scratch_sizes(&spec, false), ws);
         let mut rows = rows_by_head(kernel, len, spec.heads);
@@ -88,7 +108,7 @@ impl<T: Scalar> Cpu<T> {
     /// The transpose of [`Cpu::kernel_by_cauchy`]: see [`KernelBackward`].
     ///
     /// # Errors
-    /// The errors of [`KernelBackward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    /// The errors of [`KernelBackward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold and for |Λ|Δ too small or too large.
     pub fn kernel_by_cauchy_backward(
         &self,
         args: KernelBackward<'_, Self>,
@@ -96,7 +116,7 @@ impl<T: Scalar> Cpu<T> {
     ) -> Result<()> {
         args.check(self)?;
         let KernelBackward { mut grads, dkernel, params, spec, len, rate } = args;
-        let loaded = load("kernel_by_cauchy_backward", &params, &spec, rate, ws)?;
+        let loaded = load("kernel_by_cauchy_backward", &params, &spec, (len, rate), ws)?;
         let plan = CauchyPlan { fft: self.fft64(len), level: self.level(), len };
         let workers = Workers::take(self.threads(), &spec, plan.scratch_sizes(&spec, true), ws);
         let stride = head_grads_len(&spec);
