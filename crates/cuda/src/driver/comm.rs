@@ -3,7 +3,7 @@
 //! so that the device goes on and the wait ends.
 
 use super::{
-    comm_watch::{CommWatch, GRACE, LOOK_EVERY, SentComm, WorkUnderWay},
+    comm_watch::{CommWatch, GRACE, LOOK_EVERY, SentComm, WorkUnderWay, is_lost_since},
     nccl::{Collective, Floats, Nccl},
     queue::Queue,
 };
@@ -82,7 +82,7 @@ impl NcclComm {
                 let at = *failed_at.get_or_insert_with(Instant::now);
                 // A call that has no communicator yet cannot be aborted, and nothing is on the device then.
                 let connected = self.queue.is_watched();
-                if !connected || at.elapsed() > GRACE {
+                if !connected || is_lost_since(at) {
                     if connected {
                         self.queue.mark_lost();
                     }

@@ -5,7 +5,10 @@ use super::nccl::{Comm, Nccl};
 use cudarc::driver::{result, sys};
 use s4_backend::{CommCall, Error, Result, peer_error};
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,6 +27,15 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// there, NCCL's waits for that process, outside the driver, as long as it stands.
 const AT_EXIT: Duration = Duration::from_secs(3);
 
+/// Set when the process exits.
+static EXITS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the device of a group that failed at `at` counts as lost by now. A process that exits does not wait for it any longer: a job that
+/// frees what it has on the device would keep it for the whole time of grace.
+pub(super) fn is_lost_since(at: Instant) -> bool {
+    at.elapsed() > GRACE || EXITS.load(Ordering::Relaxed)
+}
+
 /// How many aborts, and ends of groups' threads, are under way.
 static WORK: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
@@ -40,6 +52,7 @@ impl WorkUnderWay {
                 fn atexit(f: extern "C" fn()) -> std::ffi::c_int;
             }
             extern "C" fn wait() {
+                EXITS.store(true, Ordering::Relaxed);
                 let count = WORK.0.lock().unwrap_or_else(PoisonError::into_inner);
                 drop(WORK.1.wait_timeout_while(count, AT_EXIT, |count| *count > 0));
             }
@@ -195,7 +208,7 @@ impl CommWatch {
                     failed_at = Some(last_look);
                 }
             }
-            if failed_at.is_some_and(|at: Instant| at.elapsed() > GRACE) {
+            if failed_at.is_some_and(is_lost_since) {
                 return self.check().map_err(of_group(true));
             }
             if begin.elapsed() > SPIN {

@@ -94,12 +94,17 @@ impl AudioReader {
     /// place: resampled it would be in all that is near it.
     pub fn next_frames(&mut self, limit: usize, samples: &mut Vec<f32>) -> Result<usize> {
         let before = samples.len();
-        let count = match &mut self.decoder {
-            Decoder::Wav(wav) => wav.next_frames(limit, samples)?,
-            Decoder::Packets(packets) => packets.next_frames(limit, samples)?,
+        let (count, may_be_infinite) = match &mut self.decoder {
+            Decoder::Wav(wav) => (wav.next_frames(limit, samples)?, wav.has_floats()),
+            Decoder::Packets(packets) => (packets.next_frames(limit, samples)?, true),
         };
         let channels = self.format().channels;
-        if let Some(at) = samples[before..].iter().position(|x| !x.is_finite()) {
+        // The largest of their bits first, without a branch for each.
+        let largest = |samples: &[f32]| samples.iter().fold(0, |most, x| most.max(x.abs().to_bits()));
+        if may_be_infinite
+            && !f32::from_bits(largest(&samples[before..])).is_finite()
+            && let Some(at) = samples[before..].iter().position(|x| !x.is_finite())
+        {
             let of_channel =
                 if channels == 1 { String::new() } else { format!(" of channel {}", at % channels) };
             let value = samples[before + at];
@@ -126,7 +131,8 @@ impl AudioReader {
 
     fn read_into(&mut self, mut samples: Vec<f32>) -> Result<Audio> {
         let AudioFormat { rate, channels, .. } = self.format();
-        while self.next_frames(1 << 20, &mut samples)? > 0 {}
+        // So many that they are in a cache still where they are looked at.
+        while self.next_frames(1 << 15, &mut samples)? > 0 {}
         Ok(Audio { samples, rate, channels })
     }
 }

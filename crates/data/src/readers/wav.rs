@@ -66,8 +66,8 @@ pub struct WavReader<R> {
     buffer: Vec<u8>,
 }
 
-/// Bytes that are read at a time.
-const BUFFER_BYTES: usize = 1 << 16;
+/// Bytes that are read at a time: more than the input's own buffer has, which is passed by then.
+const BUFFER_BYTES: usize = 1 << 17;
 /// The size of samples in the header of a file that was written as a stream.
 const UNKNOWN_SIZE: u32 = u32::MAX;
 
@@ -112,6 +112,11 @@ impl<R: Read> WavReader<R> {
     /// Rate, channels, length.
     pub fn format(&self) -> AudioFormat {
         self.format
+    }
+
+    /// Whether samples are stored as floats, which may be no finite numbers.
+    pub fn has_floats(&self) -> bool {
+        matches!(self.coding, SampleCoding::F32 | SampleCoding::F64)
     }
 
     /// Appends the next frames, at most `limit`, to `samples` (values −1 … 1, the channels of a frame next to each
