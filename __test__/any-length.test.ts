@@ -73,12 +73,14 @@ for (const options of networks)
       }
       // Whatever is added to the features of all time steps alike, each path's batch norm takes away: the gradient of encoder.bias is
       // exactly zero there, and what rounding leaves of its sum counts by the gradient of the weights beside it.
-      const gradients = (m: typeof cpu) => new Map(m.parameters().map((p) => [p.name, Array.from(p.grad.data)]))
+      const gradients = (m: typeof cpu) =>
+        new Map(m.parameters().map((p) => [p.name, Array.from(p.grad.data)]))
       const [got, exact] = [gradients(gpu), gradients(cpu)]
       const length = (x: number[] = []) => Math.hypot(...x)
       for (const [name, want] of exact) {
         const beside = name.endsWith('bias') ? exact.get(name.replace(/bias$/, 'weight')) : undefined
-        const off = length(want.map((x, k) => x - got.get(name)![k]!)) / Math.max(length(want), length(beside))
+        const off =
+          length(want.map((x, k) => x - got.get(name)![k]!)) / Math.max(length(want), length(beside))
         t.true(off <= 1e-4, `gradient of ${name}, ${len}: ${off}`)
       }
     }

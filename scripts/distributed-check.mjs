@@ -332,10 +332,13 @@ async function reviews() {
     must('half the updates', Math.abs(2 * t2.updates - t1.updates) <= 12, { t1, t2 })
     // Both train to the end of their cosine. The accuracies are of the same sample of reviews; two that are equal in truth differ by more
     // than this standard error in every sixth case alone, downwards.
-    const error = Math.sqrt(
-      (t1.accuracy * (1 - t1.accuracy) + t2.accuracy * (1 - t2.accuracy)) / t1.tested,
+    const error = Math.sqrt((t1.accuracy * (1 - t1.accuracy) + t2.accuracy * (1 - t2.accuracy)) / t1.tested)
+    limit(
+      'reviews, accuracy of two GPUs less that of one',
+      t2.accuracy - t1.accuracy,
+      `>= -${error.toFixed(4)}`,
+      t2.accuracy >= t1.accuracy - error,
     )
-    limit('reviews, accuracy of two GPUs less that of one', t2.accuracy - t1.accuracy, `>= -${error.toFixed(4)}`, t2.accuracy >= t1.accuracy - error)
     const ratio = t2.seconds / t1.seconds
     limit('reviews, seconds of two GPUs by those of one', ratio, '<= 0.6', ratio <= 0.6)
     return { one: t1, two: t2, ratio }
