@@ -71,9 +71,9 @@ for (const pair of values.set) {
   const keys = path.split('.')
   let inner = recipe
   for (const key of keys.slice(0, -1)) inner = inner[key] ??= {}
-  const number = text.trim() === '' ? NaN : Number(text)
-  if (Number.isFinite(number)) inner[keys.at(-1)] = number
-  else inner[keys.at(-1)] = /^[[{"]|^(true|false|null)$/.test(text) ? JSON.parse(text) : text
+  // A number may begin with its point. What begins like a value and is none is refused.
+  const isValue = /^([[{"\d-]|\.\d)|^(true|false|null)$/.test(text)
+  inner[keys.at(-1)] = isValue ? JSON.parse(text.replace(/^-?(?=\.)/, '$&0')) : text
 }
 
 const scratch = values.smoke ? mkdtempSync(join(tmpdir(), 's4-recipe-')) : undefined

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import time
@@ -212,10 +213,8 @@ def main():
         settings |= {"features": 16, "layers": 2, "heads": 2, "inner": 32, "epochs": 2, "batchSize": 8, "testBatchSize": 8, "batchesPerEpoch": 3}
     for pair in args.set:
         name, text = pair.split("=", 1)
-        try:
-            settings[name] = json.loads(f"0{text}" if text[:1] == "." else text)
-        except json.JSONDecodeError:
-            settings[name] = text
+        # A number may begin with its point. What begins like a value and is none is refused.
+        settings[name] = json.loads(re.sub(r"^-?(?=\.)", r"\g<0>0", text)) if text[:1] in "-.0123456789tfn" else text
     device = torch.device(args.device)
     data = READERS[reading["reader"]](args.data or scratch.name, device, **reading)
     torch.manual_seed(settings["seed"])
