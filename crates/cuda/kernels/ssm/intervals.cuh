@@ -91,22 +91,17 @@ DEV c64 cexpm1_by_polynomials(c64 z) {
   return {fma(-(em1 + 1.0), v, em1), (em1 + 1.0) * (back ? -magnitude : magnitude)};
 }
 
-// Largest and smallest of the warp's numbers, none of which is negative: their bits are in their order.
-DEV float warp_max(float x) {
+// The largest (or smallest) of the warp's numbers, none of which is negative: their bits are in their order.
+template <bool LARGEST>
+DEV float warp_extreme(float x) {
   unsigned bits = __float_as_uint(x) & 0x7fffffffu;
 #if __CUDA_ARCH__ >= 800
-  bits = __reduce_max_sync(~0u, bits);
+  bits = LARGEST ? __reduce_max_sync(~0u, bits) : __reduce_min_sync(~0u, bits);
 #else
-  for (int k = 16; k; k >>= 1) bits = max(bits, __shfl_xor_sync(~0u, bits, k));
-#endif
-  return __uint_as_float(bits);
-}
-DEV float warp_min(float x) {
-  unsigned bits = __float_as_uint(x) & 0x7fffffffu;
-#if __CUDA_ARCH__ >= 800
-  bits = __reduce_min_sync(~0u, bits);
-#else
-  for (int k = 16; k; k >>= 1) bits = min(bits, __shfl_xor_sync(~0u, bits, k));
+  for (int k = 16; k; k >>= 1) {
+    const unsigned other = __shfl_xor_sync(~0u, bits, k);
+    bits = LARGEST ? max(bits, other) : min(bits, other);
+  }
 #endif
   return __uint_as_float(bits);
 }

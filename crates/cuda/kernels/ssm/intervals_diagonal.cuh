@@ -160,7 +160,7 @@ DEV Head<PAIRS> load_head(const Params& q, const float* c0, int h, int lane) {
 // How far the warp's STEPS intervals, of which each lane has one, take the modes of all lanes at most.
 template <int PAIRS>
 DEV Distance distance_of(const Head<PAIRS>& head, float interval) {
-  const float longest = warp_max(interval);
+  const float longest = warp_extreme<true>(interval);
   bool slow = true, still = true;
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) slow = slow && longest <= head.rate[m].slow, still = still && longest <= head.rate[m].still;

@@ -87,8 +87,9 @@ DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[GROUP + 1], int chann
   }
 }
 
-// Goes back over GROUP steps, of which x is the state before the first. g: the gradient of the state; v: what of it the steps of this chunk have added. MANY: there are several
-// channels; SMALL_STEPS: some Λτ may be small, and the states are there; FAR: some interval may be beyond its limit.
+// Goes back over GROUP steps, of which x is the state before the first. g: the gradient of the state; v: what of it the steps
+// of this chunk have added. MANY: there are several channels; SMALL_STEPS: some Λτ may be small, and the states are there;
+// FAR: some interval may be beyond its limit.
 template <bool ZOH, bool MANY, bool SMALL_STEPS, bool FAR>
 DEV void reverse(c32& g, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP], Group& of, c32 x, const Mode32& mode) {
   const c32 c = mode.c, beta = mode.beta;
@@ -224,7 +225,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
     for (int i = 0; i < 6; ++i) k.sums[m][i][lane] = 0;
     for (int i = 0; i < 8; ++i) k.small[m][i][lane] = 0;
   }
-  slowest = warp_min(slowest);
+  slowest = warp_extreme<false>(slowest);
   double sum_d = 0;
   const int first = item.segment * cut.chunks, last = min(first + cut.chunks, chunks);
   for (i64 b = item.b; b < B; b += groups) {
@@ -260,7 +261,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       k.steps[lane] = now, k.dy[lane] = 2.f * out;
       const double time = ZOH ? warp_sum((double)now.y) : 0.0;
       const Distance distance = ZOH ? distance_of(head, now.y) : ANY;
-      const bool has_small = slowest * warp_min(mine ? now.y : 1e30f) < SMALL;
+      const bool has_small = slowest * warp_extreme<false>(mine ? now.y : 1e30f) < SMALL;
       __syncwarp();
       // Ā − 1 of all steps, and the states before every GROUP of them.
 #pragma unroll
