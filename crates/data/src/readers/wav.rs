@@ -66,8 +66,8 @@ pub struct WavReader<R> {
     buffer: Vec<u8>,
 }
 
-/// Bytes that are read at a time: more than the input's own buffer has, which is passed by then.
-const BUFFER_BYTES: usize = 1 << 17;
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 1 << 16;
 /// The size of samples in the header of a file that was written as a stream.
 const UNKNOWN_SIZE: u32 = u32::MAX;
 

@@ -1,6 +1,6 @@
 //! Streams at their limits: what is not finite is refused and changes nothing; what may change between two pushes is right.
 
-use crate::common::*;
+use crate::{common::*, training::with_header};
 use s4_nn::*;
 
 fn model<T: Scalar>(json: &str) -> Model<Cpu<T>>
@@ -171,19 +171,6 @@ fn states_of_other_kinds_are_refused() {
     assert_eq!(m.stream(2, 1.0).unwrap().restore(&saved).unwrap_err().code.as_str(), "ERR_S4_CHECKPOINT");
 }
 
-/// Saved bytes of a stream with another text as its position.
-fn at_position(saved: &[u8], position: &str) -> Vec<u8> {
-    let mut header: serde_json::Value = {
-        let len = u64::from_le_bytes(*saved.first_chunk().unwrap()) as usize;
-        serde_json::from_slice(&saved[8..8 + len]).unwrap()
-    };
-    let data = &saved[8 + u64::from_le_bytes(*saved.first_chunk().unwrap()) as usize..];
-    header["__metadata__"]["position"] = position.into();
-    let mut header = header.to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
-    [&(header.len() as u64).to_le_bytes(), &header[..], data].concat()
-}
-
 #[test]
 fn a_position_that_cannot_be_counted_on_from_is_refused() {
     let mut m = model::<f32>(
@@ -192,13 +179,15 @@ fn a_position_that_cannot_be_counted_on_from_is_refused() {
     let mut stream = m.stream(1, 1.0).unwrap();
     push(&mut stream, &mut m, &[0.5; 3], None).unwrap();
     let saved = stream.save().unwrap();
+    let at =
+        |position: &str| with_header(&saved, |header| header["__metadata__"]["position"] = position.into());
     for position in ["18446744073709551615", "9007199254740992", "-1", "3.5", ""] {
-        let error = stream.restore(&at_position(&saved, position)).unwrap_err();
+        let error = stream.restore(&at(position)).unwrap_err();
         assert_eq!(error.code.as_str(), "ERR_S4_CHECKPOINT", "{position}");
         assert_eq!(stream.position(), 3);
     }
     // The largest one that JavaScript counts to, and on from it.
-    stream.restore(&at_position(&saved, "9007199254740991")).unwrap();
+    stream.restore(&at("9007199254740991")).unwrap();
     push(&mut stream, &mut m, &[0.5; 3], None).unwrap();
     assert_eq!(stream.position(), 9_007_199_254_740_994);
 }

@@ -54,18 +54,15 @@ fn load<T: Scalar>(
         return Err(Error::unsupported(op, "bilinear discretization, whose generating function it is", got));
     }
     let loaded = Params64::load(params, spec, rate, ws);
-    let mut refused = None;
-    for h in 0..spec.heads {
+    let refused = (0..spec.heads).find_map(|h| {
         let head = loaded.head(h);
         let sizes = head.lambda.iter().zip(head.dt).map(|(lambda, dt)| lambda.norm() * dt);
         let (least, most) = sizes.fold((f64::INFINITY, 0.0f64), |(a, b), x| (a.min(x), b.max(x)));
         // A mode of a diagonal A is alone; those of a low-rank form are of the size of all.
         let least = if spec.rank == 0 { least } else { most } * len as f64;
-        if !(least >= LEAST && most <= MOST) {
-            refused = Some(format!("{least:.1e} and {most:.1e} (head {h})"));
-            break;
-        }
-    }
+        let is_possible = least >= LEAST && most <= MOST;
+        (!is_possible).then(|| format!("{least:.1e} and {most:.1e} (head {h})"))
+    });
     if let Some(got) = refused {
         loaded.give(ws);
         let expected = format!(
