@@ -16,7 +16,7 @@ use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, Ssm
 
 impl Cuda {
     /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
-    /// where `Fft` was asked for: both compute the same.
+    /// where `Fft` or `Cauchy` was asked for: all compute the same.
     pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
         match call.options.algorithm {
             Algorithm::Auto if call.is_truncated() => Algorithm::Fft,
@@ -25,15 +25,9 @@ impl Cuda {
         }
     }
 
-    /// Whether a call runs by FFT; an error where the GPU does not support the algorithm.
-    fn goes_by_fft(&self, op: &'static str, call: &SsmCall<'_, Self>, states: bool) -> Result<bool> {
-        match self.chosen_algorithm(call) {
-            Algorithm::Cauchy => {
-                Err(Error::unsupported(op, "algorithm 'auto', 'fft' or 'chunk' on CUDA", "'cauchy'"))
-            }
-            Algorithm::Fft => Ok(!states),
-            _ => Ok(false),
-        }
+    /// Whether a call runs by a kernel and its convolution.
+    fn convolves(&self, call: &SsmCall<'_, Self>, states: bool) -> bool {
+        !states && matches!(self.chosen_algorithm(call), Algorithm::Fft | Algorithm::Cauchy)
     }
 
     fn fft_forward(&self, args: &SsmForward<'_, Self>) -> Result<()> {
@@ -42,7 +36,10 @@ impl Cuda {
         let shape = call.conv_shape();
         let kernel = self.scratch(OP, shape.kernel_channels() * shape.heads * shape.kernel_len)?;
         let layer = Layer { params, spec: call.spec, rate: call.options.rate };
-        self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
+        match call.options.algorithm {
+            Algorithm::Cauchy => self.cauchy_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+            _ => self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+        }
         let conv = Convolution {
             y: args.y.span(),
             u: args.u.span(),
@@ -61,7 +58,10 @@ impl Cuda {
         let kernel_elements = shape.kernel_channels() * shape.heads * shape.kernel_len;
         let (kernel, dkernel) = (self.scratch(OP, kernel_elements)?, self.scratch(OP, kernel_elements)?);
         let layer = Layer { params, spec: call.spec, rate: call.options.rate };
-        self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
+        match call.options.algorithm {
+            Algorithm::Cauchy => self.cauchy_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+            _ => self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+        }
         self.zero(dkernel.span())?;
         let conv = Convolution {
             y: args.dy.span(),
@@ -77,7 +77,11 @@ impl Cuda {
             dd: Some(args.grads.d.span()),
         };
         self.convolve_backward(OP, &gradients, &conv)?;
-        self.impulse_kernel_backward(OP, (&args.grads).into(), dkernel.span(), layer, shape.kernel_len)
+        let (grads, dkernel) = ((&args.grads).into(), dkernel.span());
+        match call.options.algorithm {
+            Algorithm::Cauchy => self.cauchy_kernel_backward(OP, grads, dkernel, layer, shape.kernel_len),
+            _ => self.impulse_kernel_backward(OP, grads, dkernel, layer, shape.kernel_len),
+        }
     }
 }
 
@@ -106,7 +110,7 @@ impl SsmOps for Cuda {
             return self.forward_with_intervals(&args, intervals);
         }
         let states = args.state0.is_some() || args.state_end.is_some();
-        if self.goes_by_fft(OP, &args.call, states)? {
+        if self.convolves(&args.call, states) {
             return self.fft_forward(&args);
         }
         let call = &args.call;
@@ -163,7 +167,7 @@ impl SsmOps for Cuda {
             return self.backward_with_intervals(&args, intervals);
         }
         let states = args.state0.is_some() || args.dstate_end.is_some() || args.dstate0.is_some();
-        if self.goes_by_fft(OP, &args.call, states)? {
+        if self.convolves(&args.call, states) {
             return self.fft_backward(&args);
         }
         let call = &args.call;
