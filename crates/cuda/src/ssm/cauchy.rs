@@ -9,9 +9,9 @@ use super::{
 use crate::{
     device::Cuda,
     driver::{Arg, Span, args},
-    memory::DeviceBlock,
+    memory::{DeviceBlock, Workspace},
 };
-use s4_backend::{Discretization, Error, Result};
+use s4_backend::{Discretization, Error, KernelForward, Result};
 
 /// Most bytes of scratch of one group of heads (a single head may take more).
 const GROUP: usize = 256 << 20;
@@ -44,7 +44,11 @@ impl<'a> CauchyCall<'a> {
             return Err(Error::unsupported(op, expected, spec.discretization));
         }
         if len > 1 << MOST_LOG {
-            return Err(Error::value(op, format!("{} samples or fewer by 'cauchy' on CUDA", 1 << MOST_LOG), len));
+            return Err(Error::value(
+                op,
+                format!("{} samples or fewer by 'cauchy' on CUDA", 1 << MOST_LOG),
+                len,
+            ));
         }
         let sizes = Sizes::new(op, spec)?;
         // Columns have eight points or more.
@@ -200,6 +204,17 @@ impl Cuda {
             }
         }
         Ok(powers)
+    }
+
+    /// K̄ by Algorithm 1: the numbers of `kernel_forward` by another way. The kernel of a head whose |Λ|Δ is too small or too
+    /// large for it (`LEAST` and `MOST` of `kernels/ssm/cauchy.cu`) is NaN: the host does not know the parameters.
+    ///
+    /// # Errors
+    /// The errors of [`KernelForward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    pub fn kernel_by_cauchy(&self, args: KernelForward<'_, Self>, _ws: &mut Workspace) -> Result<()> {
+        args.check(self)?;
+        let KernelForward { kernel, params, spec, len, rate } = args;
+        self.cauchy_kernel("kernel_by_cauchy", kernel.span(), Layer { params, spec, rate }, len)
     }
 
     /// K̄ (kc, H, L) of a layer.

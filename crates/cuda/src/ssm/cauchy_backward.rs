@@ -9,9 +9,9 @@ use super::{
 use crate::{
     device::Cuda,
     driver::{Span, args},
-    memory::DeviceBlock,
+    memory::{DeviceBlock, Workspace},
 };
-use s4_backend::Result;
+use s4_backend::{KernelBackward, Result};
 
 /// What a group's gradients go to.
 struct Targets<'a> {
@@ -23,6 +23,21 @@ struct Targets<'a> {
 }
 
 impl Cuda {
+    /// The transpose of [`Cuda::kernel_by_cauchy`]: see [`KernelBackward`].
+    ///
+    /// # Errors
+    /// The errors of [`KernelBackward::check`], and `ERR_S4_UNSUPPORTED` for zero-order hold.
+    pub fn kernel_by_cauchy_backward(
+        &self,
+        args: KernelBackward<'_, Self>,
+        _ws: &mut Workspace,
+    ) -> Result<()> {
+        args.check(self)?;
+        let KernelBackward { grads, dkernel, params, spec, len, rate } = args;
+        let layer = Layer { params, spec, rate };
+        self.cauchy_kernel_backward("kernel_by_cauchy_backward", (&grads).into(), dkernel.span(), layer, len)
+    }
+
     /// Gradients of [`Cuda::cauchy_kernel`], which are added to `grads`.
     pub(super) fn cauchy_kernel_backward(
         &self,
@@ -102,18 +117,8 @@ impl Cuda {
         let Sizes { heads: all, pairs, rank, kc, np } = c.sizes;
         let params_c = c.layer.params.c.span();
         let Some((last, before)) = g.powers.split_last() else {
-            let arguments = args![
-                to.discrete,
-                to.grads.c,
-                dc_tilde,
-                params_c,
-                g.d0,
-                all,
-                g.first,
-                pairs,
-                kc,
-                c.log
-            ];
+            let arguments =
+                args![to.discrete, to.grads.c, dc_tilde, params_c, g.d0, all, g.first, pairs, kc, c.log];
             let kernel = ("cauchy_gradients", "cauchy_diagonal_gradient");
             return self.launch(kernel, (g.heads, 1, 1), (64, 1), 0, arguments);
         };
