@@ -16,7 +16,8 @@ use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, Ssm
 
 impl Cuda {
     /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
-    /// where `Fft` or `Cauchy` was asked for: all compute the same.
+    /// where `Fft` or `Cauchy` was asked for: all compute the same. By `Cauchy` y of a call that no state enters is still
+    /// Algorithm 1's.
     pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
         match call.options.algorithm {
             Algorithm::Auto if call.is_truncated() => Algorithm::Fft,
@@ -28,6 +29,51 @@ impl Cuda {
     /// Whether a call runs by a kernel and its convolution.
     fn convolves(&self, call: &SsmCall<'_, Self>, states: bool) -> bool {
         !states && matches!(self.chosen_algorithm(call), Algorithm::Fft | Algorithm::Cauchy)
+    }
+
+    fn forward_by_chunks(&self, args: &SsmForward<'_, Self>, plan: &mut SsmPlan) -> Result<()> {
+        const OP: &str = "ssm_forward";
+        let states = args.state0.is_some() || args.state_end.is_some();
+        let call = &args.call;
+        let c = self.chunk_call(OP, call, args.params)?;
+        let mut arrays = ChunkForward {
+            y: args.y.span(),
+            state_end: args.state_end.as_ref().map(|s| s.span()),
+            saved: None,
+            u: args.u.span(),
+            state0: args.state0.map(|s| s.span()),
+        };
+        let aligned = [arrays.y, arrays.u].into_iter().all(Span::is_aligned);
+        let bidirectional_pass = c.bidirectional_pass && !states && aligned;
+        let (version, rate) = (call.version, call.options.rate.to_bits());
+        if let Some(saved) = &args.saved {
+            // Backward follows, and then the parameters change: most matrices are not worth keeping.
+            let last = plan.powers.take();
+            (plan.key, plan.constants) = (None, None);
+            let mut powers = self.saved_powers(OP, c.sizes, last)?;
+            let q = TransitionBuffer { block: powers.q.clone(), filled: false };
+            let mut once = self.constants(&c, bidirectional_pass, q)?;
+            if c.segment_split.segments > 1 {
+                self.save_scans(&c, &mut powers)?;
+                once.segment_power = powers
+                    .scans(c.segment_split.chunks_per_segment)
+                    .map(|[ahead, _]| (c.segment_split.chunks_per_segment, ahead.clone()));
+            }
+            arrays.saved = saved_span(OP, saved.span())?;
+            self.chunk_forward(&arrays, &c, &mut once)?;
+            powers.key = Some((version, rate));
+            plan.powers = Some(powers);
+            return Ok(());
+        }
+        let key = Some((version, rate, bidirectional_pass));
+        if plan.key != key || plan.constants.is_none() {
+            plan.constants = None;
+            let q = self.transition_buffer(OP, c.sizes)?;
+            plan.constants = Some(self.constants(&c, bidirectional_pass, q)?);
+            plan.key = key;
+        }
+        let constants = plan.constants.as_mut().expect("made above");
+        self.chunk_forward(&arrays, &c, constants)
     }
 
     fn fft_forward(&self, args: &SsmForward<'_, Self>) -> Result<()> {
@@ -104,7 +150,6 @@ impl SsmOps for Cuda {
     }
 
     fn ssm_forward(&self, args: SsmForward<'_, Self>, plan: &mut SsmPlan, _ws: &mut Workspace) -> Result<()> {
-        const OP: &str = "ssm_forward";
         args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
         if let Some(intervals) = args.call.options.intervals {
             return self.forward_with_intervals(&args, intervals);
@@ -113,46 +158,12 @@ impl SsmOps for Cuda {
         if self.convolves(&args.call, states) {
             return self.fft_forward(&args);
         }
-        let call = &args.call;
-        let c = self.chunk_call(OP, call, args.params)?;
-        let mut arrays = ChunkForward {
-            y: args.y.span(),
-            state_end: args.state_end.as_ref().map(|s| s.span()),
-            saved: None,
-            u: args.u.span(),
-            state0: args.state0.map(|s| s.span()),
-        };
-        let aligned = [arrays.y, arrays.u].into_iter().all(Span::is_aligned);
-        let bidirectional_pass = c.bidirectional_pass && !states && aligned;
-        let (version, rate) = (call.version, call.options.rate.to_bits());
-        if let Some(saved) = &args.saved {
-            // Backward follows, and then the parameters change: most matrices are not worth keeping.
-            let last = plan.powers.take();
-            (plan.key, plan.constants) = (None, None);
-            let mut powers = self.saved_powers(OP, c.sizes, last)?;
-            let q = TransitionBuffer { block: powers.q.clone(), filled: false };
-            let mut once = self.constants(&c, bidirectional_pass, q)?;
-            if c.segment_split.segments > 1 {
-                self.save_scans(&c, &mut powers)?;
-                once.segment_power = powers
-                    .scans(c.segment_split.chunks_per_segment)
-                    .map(|[ahead, _]| (c.segment_split.chunks_per_segment, ahead.clone()));
-            }
-            arrays.saved = saved_span(OP, saved.span())?;
-            self.chunk_forward(&arrays, &c, &mut once)?;
-            powers.key = Some((version, rate));
-            plan.powers = Some(powers);
-            return Ok(());
+        self.forward_by_chunks(&args, plan)?;
+        match args.call.options.algorithm {
+            // Algorithm 1 has no states: the chunks give the end state alone, unless a state enters.
+            Algorithm::Cauchy if args.state0.is_none() => self.fft_forward(&args),
+            _ => Ok(()),
         }
-        let key = Some((version, rate, bidirectional_pass));
-        if plan.key != key || plan.constants.is_none() {
-            plan.constants = None;
-            let q = self.transition_buffer(OP, c.sizes)?;
-            plan.constants = Some(self.constants(&c, bidirectional_pass, q)?);
-            plan.key = key;
-        }
-        let constants = plan.constants.as_mut().expect("made above");
-        self.chunk_forward(&arrays, &c, constants)
     }
 
     fn ssm_backward(
