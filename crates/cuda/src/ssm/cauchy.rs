@@ -22,6 +22,11 @@ const MOST_LOG: usize = 24;
 /// Threads of the kernels that sum.
 pub(super) const THREADS: usize = 128;
 
+/// log₂ L′ for L samples: a transform of half as many points has eight or more.
+fn log_of_nodes(len: usize) -> usize {
+    (len.next_power_of_two().trailing_zeros() as usize).max(4)
+}
+
 /// One call: its layer, and how its nodes are transformed.
 pub(super) struct CauchyCall<'a> {
     pub(super) op: &'static str,
@@ -31,9 +36,35 @@ pub(super) struct CauchyCall<'a> {
     pub(super) len: usize,
     /// log₂ L′
     pub(super) log: usize,
-    /// The complex transform of M = L′/2 points is n1 rows of n2.
+    pub(super) transform: HalfTransform,
+}
+
+/// The complex transform of M = L′/2 points, n1 rows of n2 points: one row where a block holds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HalfTransform {
     pub(super) n1: usize,
     pub(super) n2: usize,
+}
+
+impl HalfTransform {
+    fn new(log: usize) -> HalfTransform {
+        let points = 1 << (log - 1);
+        // Columns have eight points or more.
+        let n2 = if points <= ROW { points } else { ROW.min(points / 8) };
+        HalfTransform { n1: points / n2, n2 }
+    }
+
+    /// Rows per block, threads per block, and bytes of shared memory.
+    fn rows(self) -> (usize, u32, usize) {
+        let together = (128 / (self.n2 / 8)).max(1);
+        (together, (together * self.n2 / 8) as u32, 16 * self.n2 * together)
+    }
+
+    /// Columns per block, threads per block, and bytes of shared memory.
+    fn columns(self) -> (usize, u32, usize) {
+        let width = (2048 / self.n1).clamp(1, 256).min(self.n2);
+        (width, (self.n1 / 8 * width) as u32, 16 * self.n1 * width)
+    }
 }
 
 impl<'a> CauchyCall<'a> {
@@ -50,17 +81,13 @@ impl<'a> CauchyCall<'a> {
                 len,
             ));
         }
-        let sizes = Sizes::new(op, spec)?;
-        // Columns have eight points or more.
-        let log = (len.next_power_of_two().trailing_zeros() as usize).max(4);
-        let points = 1 << (log - 1);
-        let n2 = if points <= ROW { points } else { ROW.min(points / 8) };
-        Ok(CauchyCall { op, layer, sizes, len, log, n1: points / n2, n2 })
+        let (sizes, log) = (Sizes::new(op, spec)?, log_of_nodes(len));
+        Ok(CauchyCall { op, layer, sizes, len, log, transform: HalfTransform::new(log) })
     }
 
     /// M
     pub(super) fn points(&self) -> usize {
-        self.n1 * self.n2
+        1 << (self.log - 1)
     }
 
     /// How many heads are computed at a time, where each takes `bytes` beside its spectra.
@@ -80,14 +107,8 @@ impl<'a> CauchyCall<'a> {
         self.sizes.np.div_ceil(64).pow(2)
     }
 
-    /// The rank that kernels are compiled for, and the names of their forms for it.
     pub(super) fn form(&self) -> Form {
-        match self.sizes.rank {
-            0 => Form { rank: 0, spectrum: "cauchy_spectrum_0", sums_backward: "cauchy_sums_backward_0" },
-            1 => Form { rank: 1, spectrum: "cauchy_spectrum_1", sums_backward: "cauchy_sums_backward_1" },
-            2 => Form { rank: 2, spectrum: "cauchy_spectrum_2", sums_backward: "cauchy_sums_backward_2" },
-            _ => Form { rank: 8, spectrum: "cauchy_spectrum_8", sums_backward: "cauchy_sums_backward_8" },
-        }
+        Form::of(self.sizes.rank)
     }
 }
 
@@ -101,6 +122,16 @@ pub(super) struct Form {
 }
 
 impl Form {
+    /// The form for layers of a rank.
+    fn of(rank: usize) -> Form {
+        match rank {
+            0 => Form { rank: 0, spectrum: "cauchy_spectrum_0", sums_backward: "cauchy_sums_backward_0" },
+            1 => Form { rank: 1, spectrum: "cauchy_spectrum_1", sums_backward: "cauchy_sums_backward_1" },
+            2 => Form { rank: 2, spectrum: "cauchy_spectrum_2", sums_backward: "cauchy_sums_backward_2" },
+            _ => Form { rank: 8, spectrum: "cauchy_spectrum_8", sums_backward: "cauchy_sums_backward_8" },
+        }
+    }
+
     fn sums(self) -> usize {
         (1 + self.rank).pow(2)
     }
@@ -147,8 +178,7 @@ pub(super) struct Group {
 }
 
 impl Cuda {
-    /// Discretizes nothing itself: `d` is of all heads. Computes Ā^L′, C̃ and the pairs' records of `heads` heads from
-    /// `first` on.
+    /// From `d`, of all heads, computes Ā^L′, C̃ and the records of the pairs of `heads` heads from `first` on.
     pub(super) fn cauchy_group(
         &self,
         c: &CauchyCall<'_>,
@@ -238,7 +268,7 @@ impl Cuda {
                 ((c.points() / 2 + 1).div_ceil(THREADS), g.heads * kc, 1),
                 (THREADS as u32, 1),
                 form.shared(pairs),
-                args![&z, &g.records, pairs, c.log, c.n1, c.n2],
+                args![&z, &g.records, pairs, c.log, c.transform.n1, c.transform.n2],
             )?;
             self.cauchy_transform(&c, &z, kernel, (&g, false))?;
         }
@@ -254,29 +284,22 @@ impl Cuda {
         kernel: Span,
         (g, adjoint): (&Group, bool),
     ) -> Result<()> {
-        let (kernels, n1, n2) = (g.heads * c.sizes.kc, c.n1, c.n2);
-        let (total, together) = (kernels * n1, (128 / (n2 / 8)).max(1));
-        let (row_threads, row_bytes) = (together * n2 / 8, 16 * n2 * together);
+        let (kernels, HalfTransform { n1, n2 }) = (g.heads * c.sizes.kc, c.transform);
+        let (total, (together, row_threads, row_bytes)) = (kernels * n1, c.transform.rows());
         let rows = |name: &'static str, arguments: &[Arg]| {
             let grid = (total.div_ceil(together), 1, 1);
-            self.launch(("cauchy_fft", name), grid, (row_threads as u32, 1), row_bytes, arguments)
+            self.launch(("cauchy_fft", name), grid, (row_threads, 1), row_bytes, arguments)
         };
         let of_kernel = args![kernel, c.sizes.kc, c.sizes.heads, g.first, c.len];
         if n1 == 1 {
             let name = if adjoint { "cauchy_rows_of_kernel" } else { "cauchy_rows_to_kernel" };
             return rows(name, &[of_kernel, &args![z, total, n2][..]].concat());
         }
-        let width = (2048 / n1).clamp(1, 256).min(n2);
+        let (width, threads, bytes) = c.transform.columns();
         let columns = |name: &'static str| {
-            let (threads, bytes) = (n1 / 8 * width, 16 * n1 * width);
             let arguments = [of_kernel, &args![z, n1, n2, width][..]].concat();
-            self.launch(
-                ("cauchy_fft", name),
-                (n2 / width * kernels, 1, 1),
-                (threads as u32, 1),
-                bytes,
-                &arguments,
-            )
+            let grid = (n2 / width * kernels, 1, 1);
+            self.launch(("cauchy_fft", name), grid, (threads, 1), bytes, &arguments)
         };
         let plain = |sign: i32| rows("cauchy_rows", args![z, total, n2, sign]);
         if adjoint {
@@ -285,5 +308,40 @@ impl Cuda {
         }
         plain(1)?;
         columns("cauchy_columns_to_kernel")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shared memory of a block on Turing, the least of the chips.
+    const SHARED: usize = 64 << 10;
+
+    #[test]
+    fn transforms_fit_in_a_block_of_any_chip() {
+        for len in (1..=70).chain([1000, 1 << 12, (1 << 12) + 1, 100_000, 1 << 20, 1 << MOST_LOG]) {
+            let log = log_of_nodes(len);
+            let t = HalfTransform::new(log);
+            let points = t.n1 * t.n2;
+            assert!(2 * points == 1 << log && 2 * points >= len && points >= 8, "{len}: {t:?}");
+            assert!(2 * points == 16 || points < len, "{len}: {t:?}");
+            let (together, threads, bytes) = t.rows();
+            assert!(threads as usize == together * t.n2 / 8 && threads <= 256 && bytes <= SHARED, "{t:?}");
+            if t.n1 > 1 {
+                let (width, threads, bytes) = t.columns();
+                assert!(t.n1 >= 8 && t.n2 % width == 0, "{t:?}");
+                assert!((32..=512).contains(&threads) && bytes <= SHARED, "{t:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_fit_in_a_block_of_any_chip() {
+        for rank in 0..=8 {
+            let form = Form::of(rank);
+            assert!(form.rank >= rank && form.shared(64) + form.tile_bytes() <= SHARED, "{rank}");
+            assert!(form.tile() <= THREADS);
+        }
     }
 }

@@ -72,7 +72,7 @@ impl Cuda {
                 (blocks, g.heads * kc, 1),
                 (THREADS as u32, 1),
                 form.shared(pairs) + form.tile_bytes(),
-                args![&partial, &z, &g.records, pairs, c.log, c.n1, c.n2],
+                args![&partial, &z, &g.records, pairs, c.log, c.transform.n1, c.transform.n2],
             )?;
             drop(z);
             let dc_tilde = self.block(op, 16 * g.heads * kc * pairs)?;
