@@ -336,6 +336,7 @@ const items = [
   ['wrong-values', wrongValues, 300],
   ['verify-chunk', verify('chunk', 'highest'), 120],
   ['verify-fft', verify('fft', 'highest'), 120],
+  ['verify-cauchy', verify('cauchy', 'highest'), 120],
   ['start', start, 240],
   ['ava-compute_80', suite('compute_80'), 300],
   ['ava-compute_75', suite('compute_75'), 300],

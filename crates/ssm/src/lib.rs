@@ -83,7 +83,7 @@
 //! | eq. (4), convolution | [`conv_causal`], [`conv_bidirectional`], their transposes [`conv_causal_adjoint`], [`conv_bidirectional_adjoint`] | `cpu::conv_forward`, `cuda::conv_forward` |
 //! | eq. (5), kernel | [`kernel_by_powers`] | `cpu::kernel_forward` by blocks of powers, `cuda::impulse_kernel` by chunks on an impulse |
 //! | §3.3, appendix C.3, truncated generating function | [`kernel_by_generating_function`] | – |
-//! | Theorem 3, Algorithm 1, Cauchy sums and Woodbury | [`kernel_by_cauchy`] | `cpu::kernel_by_cauchy` |
+//! | Theorem 3, Algorithm 1, Cauchy sums and Woodbury | [`kernel_by_cauchy`] | `cpu::kernel_by_cauchy`, `cuda::kernel_by_cauchy` |
 //! | Algorithm 1, C̃ = C(I − Ā^L) | [`c_tilde`], [`c_from_tilde`] | `cpu::c_tilde`; [`c_from_tilde`] for official checkpoints |
 //! | §3.1, the LSSL's naive algorithm | [`lssl_kernel`] | – |
 //! | chunks of time (not in the paper) | [`recurrence`], [`kernel_by_powers`] | `cpu::ssm_forward`, `cuda::ssm_forward` |

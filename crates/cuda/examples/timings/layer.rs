@@ -10,7 +10,7 @@ pub struct Layer {
     batch: usize,
     len: usize,
     pub params: [Buf; 7],
-    grads: [Buf; 7],
+    pub grads: [Buf; 7],
     pub u: Buf,
     dy: Buf,
     pub y: Buf,
@@ -98,14 +98,20 @@ impl Layer {
         SsmParams { inv_dt, a_real, a_imag, b, c, p, d }
     }
 
+    pub fn gradient_views<'a>(be: &Cuda, grads: &'a mut [Buf; 7]) -> SsmGrads<'a, Cuda> {
+        let [inv_dt, a_real, a_imag, b, c, p, d] = grads.each_mut().map(|g| whole_mut(be, g));
+        SsmGrads { inv_dt, a_real, a_imag, b, c, p, d }
+    }
+
     /// `fresh`: parameters are taken to have changed since the last call.
     pub fn forward(&mut self, be: &Cuda, algorithm: Algorithm, fresh: bool) {
         self.version += fresh as u64;
         let call = self.call(algorithm);
+        let saved = be.ssm_saved_len(&call);
         let args = SsmForward {
             y: whole_mut(be, &mut self.y),
             state_end: None,
-            saved: Some(whole_mut(be, &mut self.saved)),
+            saved: Some(be.view_mut(&mut self.saved, 0..saved)),
             u: be.view(&self.u, 0..be.len(&self.u)),
             state0: None,
             params: Self::views(be, &self.params),
@@ -131,16 +137,16 @@ impl Layer {
 
     pub fn backward(&mut self, be: &Cuda, algorithm: Algorithm) {
         let (call, n) = (self.call(algorithm), be.len(&self.u));
-        let [inv_dt, a_real, a_imag, b, c, p, d] = self.grads.each_mut().map(|g| whole_mut(be, g));
+        let saved = be.ssm_saved_len(&call);
         let args = SsmBackward {
             du: Some(whole_mut(be, &mut self.du)),
             dstate0: None,
-            grads: SsmGrads { inv_dt, a_real, a_imag, b, c, p, d },
+            grads: Self::gradient_views(be, &mut self.grads),
             dy: be.view(&self.dy, 0..n),
             dstate_end: None,
             u: be.view(&self.u, 0..n),
             state0: None,
-            saved: be.view(&self.saved, 0..be.len(&self.saved)),
+            saved: be.view(&self.saved, 0..saved),
             params: Self::views(be, &self.params),
             call,
         };

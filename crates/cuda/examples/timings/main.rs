@@ -1,4 +1,4 @@
-//! Times of the GPU's operations, ms, one line a case: `timings [high | bf16] [dense] [ssm] [two-sided] [fft] [step] [once:LEN]`, all by default
+//! Times of the GPU's operations, ms, one line a case: `timings [high | bf16] [dense] [ssm] [two-sided] [fft] [cauchy] [step] [once:LEN]`, all by default
 //! (`once` runs a forward and a backward pass twice, for a profiler). The SSM's cases have 2²⁶ elements.
 
 mod dense;
@@ -23,7 +23,7 @@ fn main() {
     let be = Cuda::with(devices[0].ordinal, &options).expect("device");
     let total = 64 << 20;
     let lens = [1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
-    let all = ["dense", "ssm", "two-sided", "fft", "step"].map(String::from);
+    let all = ["dense", "ssm", "two-sided", "fft", "cauchy", "step"].map(String::from);
     for section in if asked.is_empty() { &all[..] } else { &asked } {
         match section.as_str() {
             "dense" => {
@@ -45,6 +45,11 @@ fn main() {
             "fft" => {
                 for len in lens {
                     sequences::kernel_and_conv(&be, out, total, len);
+                }
+            }
+            "cauchy" => {
+                for len in &lens[..5] {
+                    sequences::cauchy(&be, out, total, *len);
                 }
             }
             "step" => {

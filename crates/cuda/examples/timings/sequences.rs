@@ -73,6 +73,41 @@ pub fn kernel_and_conv(be: &Cuda, out: &mut impl Write, total: usize, len: usize
     writeln!(out, "{shape:?}: kernel {k:.3}, fft convolution {c:.3}").expect("output");
 }
 
+/// The kernel by the paper's Algorithm 1 and its transpose by themselves, and the layer by it.
+pub fn cauchy(be: &Cuda, out: &mut impl Write, total: usize, len: usize) {
+    let shape = rows(total, len);
+    let mut l = Layer::new(be, Mode::S4, shape, false);
+    let n = shape.1 * len;
+    let mut kernel = be.alloc(n).expect("memory");
+    let mut ws = be.workspace();
+    let forward = time(be, || {
+        let args = KernelForward {
+            kernel: be.view_mut(&mut kernel, 0..n),
+            params: Layer::views(be, &l.params),
+            spec: l.spec,
+            len,
+            rate: 1.0,
+        };
+        be.kernel_by_cauchy(args, &mut ws).expect("kernel");
+    });
+    let backward = time(be, || {
+        let args = KernelBackward {
+            grads: Layer::gradient_views(be, &mut l.grads),
+            dkernel: be.view(&kernel, 0..n),
+            params: Layer::views(be, &l.params),
+            spec: l.spec,
+            len,
+            rate: 1.0,
+        };
+        be.kernel_by_cauchy_backward(args, &mut ws).expect("gradients of a kernel");
+    });
+    writeln!(out, "{shape:?}: kernel by Algorithm 1 {forward:.3}, its transpose {backward:.3}")
+        .expect("output");
+    drop(kernel);
+    drop(l);
+    ssm(be, out, total, Mode::S4, Algorithm::Cauchy, len);
+}
+
 /// One call of each, for a profiler.
 pub fn once(be: &Cuda, len: usize) {
     let mut l = Layer::new(be, Mode::S4, rows(64 << 20, len), false);

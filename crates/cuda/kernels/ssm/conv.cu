@@ -3,99 +3,9 @@
 // w^{−t}·IFFT(FFT(w^t x)·FFT(w^t k)) is the product of x and k modulo zⁿ = i. Samples of the linear convolution at n
 // and beyond so wrap into the imaginary part; its first n samples are the real part. A lag of −1−j is z^{n−1−j}/i: the
 // anticausal kernel of a bidirectional layer is put in the imaginary part, reversed and negated.
-//
-// A transform that one block holds (4096 points) is Stockham's in natural order: a thread holds eight points, passes of
-// radix 8 (the first of radix 2 or 4 where n needs it) exchange them through shared memory. A larger one is cut as a
-// matrix, j = j₁·n₂ + j₂ and k = k₁ + n₁·k₂: columns over j₁, twiddle ω^{j₂k₁}, rows over j₂; the spectrum stays in
-// [k₁][k₂] order, and the inverse goes back the same way.
-#include "common/base.cuh"
+#include "common/fft.cuh"
 
-DEV float2 operator+(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
-DEV float2 operator-(float2 a, float2 b) { return make_float2(a.x - b.x, a.y - b.y); }
-DEV float2 mul(float2 a, float2 b) { return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x); }
-DEV float2 mul_conj(float2 a, float2 b) { return make_float2(a.x * b.x + a.y * b.y, a.y * b.x - a.x * b.y); }
-
-// e^{sign·2πi·k/n}, k < n ≤ 2²⁴ and n a power of two: k/n is exact.
-DEV float2 root(int k, int n, int sign) {
-  float s, c;
-  sincospif((float)(2 * k) * (1.f / (float)n), &s, &c);
-  return make_float2(c, sign * s);
-}
-
-// sign·i·a.
-DEV float2 times_i(float2 a, int sign) { return sign < 0 ? make_float2(a.y, -a.x) : make_float2(-a.y, a.x); }
-
-// Four points in place, natural order on both sides.
-DEV void fft4(float2& a, float2& b, float2& c, float2& d, int sign) {
-  const float2 s = a + c, t = a - c, u = b + d, v = times_i(b - d, sign);
-  a = s + u, b = t + v, c = s - u, d = t - v;
-}
-
-DEV void fft8(float2 (&v)[8], int sign) {
-  const float q = 0.70710678118654752f;
-  float2 e[4], o[4];
-#pragma unroll
-  for (int k = 0; k < 4; ++k) e[k] = v[k] + v[k + 4], o[k] = v[k] - v[k + 4];
-  o[1] = mul(o[1], make_float2(q, sign * q));
-  o[2] = times_i(o[2], sign);
-  o[3] = mul(o[3], make_float2(-q, sign * q));
-  fft4(e[0], e[1], e[2], e[3], sign);
-  fft4(o[0], o[1], o[2], o[3], sign);
-#pragma unroll
-  for (int k = 0; k < 4; ++k) v[2 * k] = e[k], v[2 * k + 1] = o[k];
-}
-
-// Exchanges points through shared memory: on entry v[m] is point to(m), on return it is point j + m·n/8.
-template <class At, class To>
-DEV void exchange(float2 (&v)[8], float2* memory, int j, int eighth, At at, To to) {
-  __syncthreads();
-#pragma unroll
-  for (int m = 0; m < 8; ++m) memory[at(to(m))] = v[m];
-  __syncthreads();
-#pragma unroll
-  for (int m = 0; m < 8; ++m) v[m] = memory[at(j + m * eighth)];
-}
-
-// A transform of n points by n/8 threads: thread j brings v[m] = x[j + m·n/8] and gets the same points of the result.
-// `at`: where point p lies in shared memory. Every thread of the block takes part.
-template <class At>
-DEV void transform(float2 (&v)[8], float2* memory, int n, int j, int sign, At at) {
-  const int lg = 31 - __clz(n), eighth = n / 8;
-  int ns = 1;
-  if (lg % 3 == 1) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const float2 a = v[k], b = v[k + 4];
-      v[k] = a + b, v[k + 4] = a - b;
-    }
-    exchange(v, memory, j, eighth, at, [&](int m) { return 2 * (j + (m & 3) * eighth) + (m >> 2); });
-    ns = 2;
-  } else if (lg % 3 == 2) {
-    fft4(v[0], v[2], v[4], v[6], sign);
-    fft4(v[1], v[3], v[5], v[7], sign);
-    exchange(v, memory, j, eighth, at, [&](int m) { return 4 * (j + (m & 1) * eighth) + (m >> 1); });
-    ns = 4;
-  }
-  for (;; ns *= 8) {
-    const int k = j & (ns - 1);
-    if (ns > 1) {
-      const float2 w = root(k, 8 * ns, sign), w2 = mul(w, w), w3 = mul(w2, w), w4 = mul(w2, w2);
-      v[1] = mul(v[1], w), v[2] = mul(v[2], w2), v[3] = mul(v[3], w3), v[4] = mul(v[4], w4);
-      v[5] = mul(v[5], mul(w4, w)), v[6] = mul(v[6], mul(w4, w2)), v[7] = mul(v[7], mul(w4, w3));
-    }
-    fft8(v, sign);
-    if (8 * ns == n) return;
-    exchange(v, memory, j, eighth, at, [&](int m) { return (j - k) * 8 + k + m * ns; });
-  }
-}
-
-// v[m] ·= a·s^m.
-DEV void twiddle(float2 (&v)[8], float2 a, float2 s) {
-  const float2 s2 = mul(s, s), s3 = mul(s2, s), s4 = mul(s2, s2);
-  v[0] = mul(v[0], a), v[1] = mul(v[1], mul(a, s)), v[2] = mul(v[2], mul(a, s2)), v[3] = mul(v[3], mul(a, s3));
-  a = mul(a, s4);
-  v[4] = mul(v[4], a), v[5] = mul(v[5], mul(a, s)), v[6] = mul(v[6], mul(a, s2)), v[7] = mul(v[7], mul(a, s3));
-}
+DEV float2 root(int k, int n, int sign) { return root<float2>(k, n, sign); }
 
 // The factors w^t of the right angle at t = first + m·n/8.
 struct RightAngle {
@@ -194,35 +104,18 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_rows(CONV, int c, int 
   }
 }
 
+// The right angle at the points of a thread.
+DEV RightAngle angle_at(const Columns& at) { return RightAngle(at.j * at.n2 + at.column, at.n1 * at.n2); }
+
 // Longer transforms, in three kernels, by way of z (heads, B + channels, n), where a head's kernels follow its
 // sequences: columns of u and of the kernels to z; rows of z times those of the kernel to w, which may be z; columns of
 // w to y. A column kernel takes `width` columns per block, n1/8 · width threads and n1·width float2 of shared memory.
-struct Columns {
-  int width, n1, n2, q, j, column;
-  i64 row;
-
-  __device__ Columns(int n1, int n2, int width)
-      : width(width), n1(n1), n2(n2), q(threadIdx.x % width), j(threadIdx.x / width) {
-    const int blocks = n2 / width;
-    row = blockIdx.x / blocks, column = blockIdx.x % blocks * width + q;
-  }
-  // Time step of point m, and the right angle there.
-  __device__ i64 sample(int m) const { return (i64)(j + m * (n1 / 8)) * n2 + column; }
-  __device__ RightAngle angle() const { return RightAngle(j * n2 + column, n1 * n2); }
-  // ω^{±p·column} at this thread's points p = j + m·n1/8.
-  __device__ void between(float2 (&v)[8], int sign) const {
-    twiddle(v, root(j * column, n1 * n2, sign), root(column, 8 * n2, sign));
-  }
-  __device__ void across(float2 (&v)[8], float2* memory, int sign) const {
-    transform(v, memory, n1, j, sign, [&](int p) { return p * width + q; });
-  }
-};
 extern "C" __global__ void __launch_bounds__(512, 2) conv_in(CONV, float2* z, int n1, int n2, int width) {
   extern __shared__ float2 memory[];
   CONV_HERE;
   const Columns at(n1, n2, width);
   const int rows = B + channels, h = (int)(at.row / rows), b = (int)(at.row - (i64)h * rows);
-  const RightAngle angle = at.angle();
+  const RightAngle angle = angle_at(at);
   float2 v[8];
 #pragma unroll
   for (int m = 0; m < 8; ++m)
@@ -274,7 +167,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) conv_out(CONV, const float2
   for (int m = 0; m < 8; ++m) v[m] = from[at.sample(m)];
   at.between(v, 1);
   at.across(v, memory, 1);
-  const RightAngle angle = at.angle();
+  const RightAngle angle = angle_at(at);
   const float scale = 1.f / n;
 #pragma unroll
   for (int m = 0; m < 8; ++m) a.write_output(b, c, h, at.sample(m), scale * angle.real_of_inverse(m, v[m]));

@@ -115,6 +115,10 @@ impl ParameterGradients {
     fn part(&self, from: usize, count: usize) -> Span {
         self.block.span().part(8 * self.len * from, 8 * self.len * count)
     }
+    /// All of them.
+    pub(super) fn all(&self) -> Span {
+        self.part(0, 3 + 2 + 2 * self.rank)
+    }
     pub(super) fn dt(&self) -> Span {
         self.part(0, 1)
     }
@@ -153,13 +157,25 @@ impl Cuda {
         count: usize,
         layer: &Layer<'_>,
     ) -> Result<()> {
+        let sums = self.discrete_gradients(op, gradient_parts, count, layer)?;
+        self.add_parameter_gradients(grads, &sums, &layer.spec)
+    }
+
+    /// The gradients of each head's parameters that [`Cuda::discretize_backward`] adds.
+    pub(super) fn discrete_gradients(
+        &self,
+        op: &'static str,
+        gradient_parts: &DeviceBlock,
+        count: usize,
+        layer: &Layer<'_>,
+    ) -> Result<ParameterGradients> {
         let spec = &layer.spec;
         let (heads, pairs) = (spec.heads, spec.pairs());
         let sums = ParameterGradients::new(self, op, spec)?;
         let (dt, re, im, b, p) = (sums.dt(), sums.re(), sums.im(), sums.b(), sums.p());
         let arguments = with_params(args![dt, re, im, b, p, gradient_parts, count], layer);
         self.launch(("discretize", "discretize_backward"), (heads, 1, 1), (32, 1), 16 * pairs, &arguments)?;
-        self.add_parameter_gradients(grads, &sums, spec)
+        Ok(sums)
     }
 
     /// Adds the gradients of each head to those of the stored parameters, all but those of C and D.

@@ -2,6 +2,8 @@
 
 mod backward;
 mod bidirectional_pass;
+mod cauchy;
+mod cauchy_backward;
 mod chunk_call;
 mod chunk_pass;
 mod conv;

@@ -16,7 +16,8 @@ use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, Ssm
 
 impl Cuda {
     /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
-    /// where `Fft` was asked for: both compute the same.
+    /// where `Fft` or `Cauchy` was asked for: all compute the same. By `Cauchy` y of a call that no state enters is still
+    /// Algorithm 1's.
     pub fn chosen_algorithm(&self, call: &SsmCall<'_, Self>) -> Algorithm {
         match call.options.algorithm {
             Algorithm::Auto if call.is_truncated() => Algorithm::Fft,
@@ -25,90 +26,14 @@ impl Cuda {
         }
     }
 
-    /// Whether a call runs by FFT; an error where the GPU does not support the algorithm.
-    fn goes_by_fft(&self, op: &'static str, call: &SsmCall<'_, Self>, states: bool) -> Result<bool> {
-        match self.chosen_algorithm(call) {
-            Algorithm::Cauchy => {
-                Err(Error::unsupported(op, "algorithm 'auto', 'fft' or 'chunk' on CUDA", "'cauchy'"))
-            }
-            Algorithm::Fft => Ok(!states),
-            _ => Ok(false),
-        }
+    /// Whether a call runs by a kernel and its convolution.
+    fn convolves(&self, call: &SsmCall<'_, Self>, states: bool) -> bool {
+        !states && matches!(self.chosen_algorithm(call), Algorithm::Fft | Algorithm::Cauchy)
     }
 
-    fn fft_forward(&self, args: &SsmForward<'_, Self>) -> Result<()> {
+    fn forward_by_chunks(&self, args: &SsmForward<'_, Self>, plan: &mut SsmPlan) -> Result<()> {
         const OP: &str = "ssm_forward";
-        let (params, call) = (args.params, &args.call);
-        let shape = call.conv_shape();
-        let kernel = self.scratch(OP, shape.kernel_channels() * shape.heads * shape.kernel_len)?;
-        let layer = Layer { params, spec: call.spec, rate: call.options.rate };
-        self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
-        let conv = Convolution {
-            y: args.y.span(),
-            u: args.u.span(),
-            kernel: kernel.span(),
-            d: Some(params.d.span()),
-            lengths: call.options.lengths,
-            shape: &shape,
-        };
-        self.convolve(OP, &conv)
-    }
-
-    fn fft_backward(&self, args: &SsmBackward<'_, Self>) -> Result<()> {
-        const OP: &str = "ssm_backward";
-        let (params, call) = (args.params, &args.call);
-        let shape = call.conv_shape();
-        let kernel_elements = shape.kernel_channels() * shape.heads * shape.kernel_len;
-        let (kernel, dkernel) = (self.scratch(OP, kernel_elements)?, self.scratch(OP, kernel_elements)?);
-        let layer = Layer { params, spec: call.spec, rate: call.options.rate };
-        self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?;
-        self.zero(dkernel.span())?;
-        let conv = Convolution {
-            y: args.dy.span(),
-            u: args.u.span(),
-            kernel: kernel.span(),
-            d: Some(params.d.span()),
-            lengths: call.options.lengths,
-            shape: &shape,
-        };
-        let gradients = ConvolutionBackward {
-            du: args.du.as_ref().map(|d| d.span()),
-            dkernel: dkernel.span(),
-            dd: Some(args.grads.d.span()),
-        };
-        self.convolve_backward(OP, &gradients, &conv)?;
-        self.impulse_kernel_backward(OP, (&args.grads).into(), dkernel.span(), layer, shape.kernel_len)
-    }
-}
-
-impl SsmOps for Cuda {
-    type SsmPlan = SsmPlan;
-
-    fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
-        spec.check("ssm_plan")?;
-        Sizes::new("ssm_plan", spec)?;
-        Ok(SsmPlan { spec: *spec, key: None, constants: None, powers: None })
-    }
-
-    /// The states that enter the segments, where sequences are cut; backward recomputes all else that it needs.
-    fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
-        match self.chosen_algorithm(call) {
-            _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
-            Algorithm::Chunk => self.chunk_saved_len(&call.spec, call.batch, call.len),
-            _ => 0,
-        }
-    }
-
-    fn ssm_forward(&self, args: SsmForward<'_, Self>, plan: &mut SsmPlan, _ws: &mut Workspace) -> Result<()> {
-        const OP: &str = "ssm_forward";
-        args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
-        if let Some(intervals) = args.call.options.intervals {
-            return self.forward_with_intervals(&args, intervals);
-        }
         let states = args.state0.is_some() || args.state_end.is_some();
-        if self.goes_by_fft(OP, &args.call, states)? {
-            return self.fft_forward(&args);
-        }
         let call = &args.call;
         let c = self.chunk_call(OP, call, args.params)?;
         let mut arrays = ChunkForward {
@@ -151,6 +76,96 @@ impl SsmOps for Cuda {
         self.chunk_forward(&arrays, &c, constants)
     }
 
+    fn fft_forward(&self, args: &SsmForward<'_, Self>) -> Result<()> {
+        const OP: &str = "ssm_forward";
+        let (params, call) = (args.params, &args.call);
+        let shape = call.conv_shape();
+        let kernel = self.scratch(OP, shape.kernel_channels() * shape.heads * shape.kernel_len)?;
+        let layer = Layer { params, spec: call.spec, rate: call.options.rate };
+        match call.options.algorithm {
+            Algorithm::Cauchy => self.cauchy_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+            _ => self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+        }
+        let conv = Convolution {
+            y: args.y.span(),
+            u: args.u.span(),
+            kernel: kernel.span(),
+            d: Some(params.d.span()),
+            lengths: call.options.lengths,
+            shape: &shape,
+        };
+        self.convolve(OP, &conv)
+    }
+
+    fn fft_backward(&self, args: &SsmBackward<'_, Self>) -> Result<()> {
+        const OP: &str = "ssm_backward";
+        let (params, call) = (args.params, &args.call);
+        let shape = call.conv_shape();
+        let kernel_elements = shape.kernel_channels() * shape.heads * shape.kernel_len;
+        let (kernel, dkernel) = (self.scratch(OP, kernel_elements)?, self.scratch(OP, kernel_elements)?);
+        let layer = Layer { params, spec: call.spec, rate: call.options.rate };
+        match call.options.algorithm {
+            Algorithm::Cauchy => self.cauchy_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+            _ => self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
+        }
+        self.zero(dkernel.span())?;
+        let conv = Convolution {
+            y: args.dy.span(),
+            u: args.u.span(),
+            kernel: kernel.span(),
+            d: Some(params.d.span()),
+            lengths: call.options.lengths,
+            shape: &shape,
+        };
+        let gradients = ConvolutionBackward {
+            du: args.du.as_ref().map(|d| d.span()),
+            dkernel: dkernel.span(),
+            dd: Some(args.grads.d.span()),
+        };
+        self.convolve_backward(OP, &gradients, &conv)?;
+        let (grads, dkernel) = ((&args.grads).into(), dkernel.span());
+        match call.options.algorithm {
+            Algorithm::Cauchy => self.cauchy_kernel_backward(OP, grads, dkernel, layer, shape.kernel_len),
+            _ => self.impulse_kernel_backward(OP, grads, dkernel, layer, shape.kernel_len),
+        }
+    }
+}
+
+impl SsmOps for Cuda {
+    type SsmPlan = SsmPlan;
+
+    fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
+        spec.check("ssm_plan")?;
+        Sizes::new("ssm_plan", spec)?;
+        Ok(SsmPlan { spec: *spec, key: None, constants: None, powers: None })
+    }
+
+    /// The states that enter the segments, where sequences are cut; backward recomputes all else that it needs.
+    fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
+        match self.chosen_algorithm(call) {
+            _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
+            Algorithm::Chunk => self.chunk_saved_len(&call.spec, call.batch, call.len),
+            _ => 0,
+        }
+    }
+
+    fn ssm_forward(&self, args: SsmForward<'_, Self>, plan: &mut SsmPlan, _ws: &mut Workspace) -> Result<()> {
+        args.check(self, &plan.spec, self.ssm_saved_len(&args.call))?;
+        if let Some(intervals) = args.call.options.intervals {
+            return self.forward_with_intervals(&args, intervals);
+        }
+        let states = args.state0.is_some() || args.state_end.is_some();
+        if self.convolves(&args.call, states) {
+            return self.fft_forward(&args);
+        }
+        self.forward_by_chunks(&args, plan)?;
+        match args.call.options.algorithm {
+            // Algorithm 1 has no states: the chunks give the end state alone, unless a state enters.
+            Algorithm::Cauchy if args.state0.is_none() => self.fft_forward(&args),
+            _ => Ok(()),
+        }
+    }
+
     fn ssm_backward(
         &self,
         args: SsmBackward<'_, Self>,
@@ -163,7 +178,7 @@ impl SsmOps for Cuda {
             return self.backward_with_intervals(&args, intervals);
         }
         let states = args.state0.is_some() || args.dstate_end.is_some() || args.dstate0.is_some();
-        if self.goes_by_fft(OP, &args.call, states)? {
+        if self.convolves(&args.call, states) {
             return self.fft_backward(&args);
         }
         let call = &args.call;

@@ -1,6 +1,6 @@
 //! Launches every kernel of the build, at shapes small enough for a sanitizer.
 
-use crate::{Report, conv, intervals, linear, memory, mix, norm, ssm};
+use crate::{Report, cauchy, conv, intervals, linear, memory, mix, norm, ssm};
 use s4_cuda::{Cuda, Options, Precision, probe};
 use s4_testing::conformance::{Extent, Family, run_families};
 use std::collections::BTreeSet;
@@ -49,6 +49,7 @@ fn common(be: &Cuda) {
     run_families(be, &families, Extent::Few).assert_passed();
     memory::transfers(be);
     intervals::small(be);
+    cauchy::small(be);
     let mut report = Report::default();
     norm::compare(be, &mut report, &[128, 256, 512, 700]);
     conv::compare(be, &mut report, &[(1, 1, 1, 9000, 300, false), (3, 2, 2, 4100, 40, true)]);

@@ -39,11 +39,11 @@ fn nan<B: Memory>(be: &B, n: usize) -> B::Buf {
     up(be, &vec![f64::NAN; n])
 }
 
-fn all<'a, B: Memory>(be: &B, b: &'a B::Buf) -> B::Ref<'a> {
+pub fn all<'a, B: Memory>(be: &B, b: &'a B::Buf) -> B::Ref<'a> {
     be.view(b, 0..be.len(b))
 }
 
-fn full<'a, B: Memory>(be: &B, b: &'a mut B::Buf) -> B::Mut<'a> {
+pub fn full<'a, B: Memory>(be: &B, b: &'a mut B::Buf) -> B::Mut<'a> {
     let n = be.len(b);
     be.view_mut(b, 0..n)
 }
@@ -128,7 +128,7 @@ pub fn outputs_with_plan<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, v
 }
 
 /// Views of the seven gradients.
-fn grads<'a, B: Memory>(be: &B, g: &'a mut [B::Buf; 7]) -> SsmGrads<'a, B> {
+pub fn grads<'a, B: Memory>(be: &B, g: &'a mut [B::Buf; 7]) -> SsmGrads<'a, B> {
     let [inv_dt, a_real, a_imag, b, c, p, d] = g.each_mut().map(|g| full(be, g));
     SsmGrads { inv_dt, a_real, a_imag, b, c, p, d }
 }

@@ -1,6 +1,7 @@
 //! CPU in f64 against the GPU in f32 on the same inputs. Without a GPU every test says so and skips.
 #![allow(clippy::print_stderr, missing_docs)]
 
+mod cauchy;
 mod conv;
 mod every;
 mod intervals;

@@ -48,7 +48,7 @@ pub fn transfers(be: &Cuda) {
 fn a_steady_call_allocates_nothing() {
     let Some(be) = gpu() else { return };
     let case = golden::Case::load("dplr_legs_n64");
-    let run = Run {
+    let plain = Run {
         spec: case.spec,
         params: case.params.clone(),
         batch: 4,
@@ -60,12 +60,15 @@ fn a_steady_call_allocates_nothing() {
         uneven: false,
         seed: 1,
     };
-    let first = outputs_of(&be, &run);
-    let second = outputs_of(&be, &run);
-    let before = be.allocations();
-    assert_eq!(outputs_of(&be, &run), first);
-    assert_eq!(second, first);
-    assert_eq!(be.allocations(), before);
+    for &algorithm in Algorithm::ALL {
+        let run = Run { algorithm, states: algorithm != Algorithm::Cauchy, ..plain.clone() };
+        let first = outputs_of(&be, &run);
+        let second = outputs_of(&be, &run);
+        let before = be.allocations();
+        assert_eq!(outputs_of(&be, &run), first);
+        assert_eq!(second, first);
+        assert_eq!(be.allocations(), before, "{algorithm}");
+    }
 }
 
 #[test]

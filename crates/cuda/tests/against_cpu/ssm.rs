@@ -180,15 +180,20 @@ fn both_algorithms_mean_the_same() {
     let cpu = Cpu::<f64>::new(0).unwrap();
     let mut report = Report::default();
     for case in cases() {
+        let bilinear = case.spec.discretization == Discretization::Bilinear;
+        let algorithms = if bilinear { &[Algorithm::Fft, Algorithm::Cauchy][..] } else { &[Algorithm::Fft] };
         for len in [1, 65, 300] {
             let mut r = run(&case, 3, len);
             r.lengths = (len == 300).then(|| vec![300, 17, 128]);
             let want = outputs_of(&cpu, &r);
-            r.algorithm = Algorithm::Fft;
-            compare(&mut report, &format!("{} fft {len}", case.name), &outputs_of(&be, &r), &want);
+            for &algorithm in algorithms {
+                r.algorithm = algorithm;
+                let name = format!("{} {algorithm} {len}", case.name);
+                compare(&mut report, &name, &outputs_of(&be, &r), &want);
+            }
         }
     }
-    report.finish("fft");
+    report.finish("fft and cauchy");
 }
 
 #[test]

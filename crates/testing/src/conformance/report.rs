@@ -38,8 +38,6 @@ impl fmt::Display for Comparison {
 pub struct Report {
     /// Every comparison, in order.
     pub comparisons: Vec<Comparison>,
-    /// Names of the cases that the backend has refused with `ERR_S4_UNSUPPORTED`, where it may.
-    pub skipped: Vec<String>,
 }
 
 impl Report {

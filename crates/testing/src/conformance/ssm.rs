@@ -152,7 +152,7 @@ impl<B: Backend> Suite<'_, B> {
             Ok(plan) => plan,
             Err(error) => return self.record_failure(label, &error.to_string()),
         };
-        // Some layers must be refused by 'chunk' and 'cauchy'; a backend may also have no 'cauchy' at all.
+        // Some layers must be refused by 'chunk' and 'cauchy'.
         let call = truth.call::<B>(algorithm, (&[], &[]));
         let must_refuse = match algorithm {
             Algorithm::Chunk => call.is_truncated(),
@@ -163,13 +163,6 @@ impl<B: Backend> Suite<'_, B> {
         match forward {
             Err(error) if error.code == Code::Unsupported && must_refuse => {
                 return self.check_holds(label, "refusal", true);
-            }
-            Err(error) if error.code == Code::Unsupported && algorithm == Algorithm::Cauchy => {
-                let name = format!("ssm_forward and ssm_backward by '{algorithm}': {}", layer.name);
-                if !self.report.skipped.contains(&name) {
-                    self.report.skipped.push(name);
-                }
-                return;
             }
             Ok(_) if must_refuse => return self.check_holds(label, "refusal", false),
             Err(error) => return self.record_failure(label, &error.to_string()),
