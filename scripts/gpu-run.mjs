@@ -48,19 +48,19 @@ function driverOnly() {
 const { env, how } = driverOnly()
 
 /**
- * The processor cores of what runs beside other items, as taskset has them. Each program makes as many threads as it sees cores: many
- * programs with all of them would stand in each other's way.
+ * What an item that runs beside others has: processor cores, as taskset has them, and a GPU. Each program makes as many threads as it
+ * sees cores: many programs with all of them would stand in each other's way.
  */
-const cores = new AsyncLocalStorage()
+const own = new AsyncLocalStorage()
 
 /** Runs a program; its output and whether it ended well, in time. */
 function program(command, args, { seconds = 300, extra = {} } = {}) {
-  const own = cores.getStore()
-  const [first, ...rest] = own === undefined ? [command, ...args] : ['taskset', '-c', own, command, ...args]
+  const { cores, gpu } = own.getStore() ?? {}
+  const [first, ...rest] = cores === undefined ? [command, ...args] : ['taskset', '-c', cores, command, ...args]
   return new Promise((done) => {
     const child = spawn(first, rest, {
       cwd: root,
-      env: { ...env, ...extra },
+      env: { ...env, ...gpu, ...extra },
       stdio: ['ignore', 'pipe', 'pipe'],
       // A group of its own: what it has started must not go on beside the timings once it is stopped.
       detached: true,
@@ -331,17 +331,17 @@ function bench(programs) {
 /** The items of a run: name, function, and the largest number of seconds. */
 const items = [
   ['linking', linking, 120],
-  ['rust', rust(['unit', 'conformance', 'against_cpu']), 300],
-  ['ava', suite(), 300],
+  ['rust', rust(['unit', 'conformance', 'against_cpu']), 520],
+  ['ava', suite(), 480],
   ['wrong-values', wrongValues, 300],
   ['verify-chunk', verify('chunk', 'highest'), 120],
   ['verify-fft', verify('fft', 'highest'), 120],
   ['verify-cauchy', verify('cauchy', 'highest'), 120],
   ['start', start, 240],
-  ['ava-compute_80', suite('compute_80'), 300],
-  ['ava-compute_75', suite('compute_75'), 300],
+  ['ava-compute_80', suite('compute_80'), 480],
+  ['ava-compute_75', suite('compute_75'), 480],
   ['sanitizer-memcheck', sanitizer('memcheck'), 240],
-  ['sanitizer-racecheck', sanitizerByParts('racecheck'), 240],
+  ['sanitizer-racecheck', sanitizerByParts('racecheck'), 400],
   ['sanitizer-initcheck', sanitizer('initcheck'), 240],
   ['sanitizer-synccheck', sanitizer('synccheck'), 240],
   ...['high', 'bf16'].flatMap((p) => ['chunk', 'fft'].map((a) => [`verify-${a}-${p}`, verify(a, p), 120])),
@@ -392,12 +392,21 @@ function merge([target, ...sources]) {
   return 0
 }
 
-/** Four neighbouring cores, or as many as there are, for the one of `jobs` items at a time; all of them where one item runs alone. */
-function coresOf(i, jobs) {
-  const count = cpus().length
-  if (jobs === 1 || spawnSync('taskset', ['--version']).error !== undefined) return undefined
-  const first = Math.floor((i * count) / jobs)
-  return Array.from({ length: Math.min(4, count) }, (_, k) => (first + k) % count).join(',')
+/**
+ * The share of the machine that worker `i` of `jobs` has: the GPUs in turn, and neighbouring cores, twice as many for the first worker,
+ * which takes the longest item. Everything where one item runs alone.
+ */
+function shareOf(i, jobs, gpus) {
+  if (jobs === 1) return undefined
+  const border = (k) => Math.floor((k * cpus().length) / (jobs + 1))
+  const [first, end] = i === 0 ? [0, border(2)] : [border(i + 1), Math.max(border(i + 2), border(i + 1) + 1)]
+  return {
+    cores:
+      spawnSync('taskset', ['--version']).error === undefined
+        ? Array.from({ length: Math.max(1, end - first) }, (_, k) => first + k).join(',')
+        : undefined,
+    gpu: gpus > 1 ? { CUDA_VISIBLE_DEVICES: String(i % gpus) } : {},
+  }
 }
 
 async function main() {
@@ -461,10 +470,13 @@ async function main() {
   const timed = chosen.filter(([name]) => /^(timings|bench)/.test(name))
   const rest = chosen.filter((item) => !timed.includes(item))
   const jobs = Number(values.jobs ?? 1)
+  // The longest first, so that none of them ends long after the others.
+  if (jobs > 1) rest.sort((x, y) => y[2] - x[2])
+  const gpus = report.machine.gpu.split('\n').length
   const worker = async () => {
     for (let item = rest.shift(); item !== undefined; item = rest.shift()) await one(item)
   }
-  await Promise.all(Array.from({ length: jobs }, (_, i) => cores.run(coresOf(i, jobs), worker)))
+  await Promise.all(Array.from({ length: jobs }, (_, i) => own.run(shareOf(i, jobs, gpus), worker)))
   for (const item of timed) await one(item)
   return report.items.every((item) => item.ok) ? 0 : 1
 }
