@@ -56,7 +56,8 @@ const own = new AsyncLocalStorage()
 /** Runs a program; its output and whether it ended well, in time. */
 function program(command, args, { seconds = 300, extra = {} } = {}) {
   const { cores, gpu } = own.getStore() ?? {}
-  const [first, ...rest] = cores === undefined ? [command, ...args] : ['taskset', '-c', cores, command, ...args]
+  const [first, ...rest] =
+    cores === undefined ? [command, ...args] : ['taskset', '-c', cores, command, ...args]
   return new Promise((done) => {
     const child = spawn(first, rest, {
       cwd: root,
