@@ -8,7 +8,7 @@
 # language and language_peer: words (WikiText-2 where its pack is, else IMDB's reviews) | generation: tokens a second, beside the Transformer.
 # What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
-# unfinished the next one takes on, what is finished it leaves. IMAGE: further arguments of the image run. DENSITY_MORE: of the density run. DENSITY, LANGUAGE: seconds of those
+# unfinished the next one takes on, what is finished it leaves. IMAGE, SCIFAR, PATHX: further arguments of those runs. DENSITY_MORE: of the density run. DENSITY, LANGUAGE: seconds of those
 # runs; the peer gets as many as ours took, or PEER_SECONDS where the two run side by side. PEER: further arguments of the peers. PYTHON: a Python that has PyTorch.
 set -uo pipefail
 seconds=${1:-520}
@@ -102,6 +102,19 @@ ranked() {
   wait "${own[@]}" || echo "$name: a rank ended with $?"
 }
 image_ranks() { there cifar; ranked image lra-image-short --evaluate-every 4 ${IMAGE:-}; }
+scifar() {
+  there cifar
+  # shellcheck disable=SC2086
+  through scifar scifar-short --evaluate-every 5 ${SCIFAR:-}
+}
+pathx_data() {
+  made pathx "await files.writePictures('pathx.part', 'pathx', ${PATHX_PICTURES:-200000}, 42)" || echo "pathx: no data"
+}
+pathx() {
+  pathx_data
+  # shellcheck disable=SC2086
+  through pathx lra-pathx ${PATHX:-}
+}
 ablation_of() {
   there cifar
   through "ablation-$1" scifar-ablation --evaluate-every 5 "${@:2}"
