@@ -315,11 +315,10 @@ async function peer(seconds) {
 }
 
 /** Whole models through the public API. */
-function bench(programs) {
+function bench(programs, extra = { S4_DEVICE: 'cuda' }) {
   return async (seconds) => {
     const out = { ok: true, text: '', detail: { lines: [] } }
     for (const args of programs) {
-      const extra = { S4_DEVICE: 'cuda' }
       const { text, ok } = await program(node, ['--expose-gc', ...args], { seconds, extra })
       out.ok &&= ok
       out.text += text
@@ -327,6 +326,19 @@ function bench(programs) {
     }
     return out
   }
+}
+
+/** Live streams of one model on two cores of the processor, which are not two threads of one core. */
+async function fleet(seconds) {
+  const { stdout = '' } = spawnSync('lscpu', ['-p=CPU,CORE'], { encoding: 'utf8' })
+  const first = new Map()
+  for (const line of stdout.split('\n').filter((l) => /^\d/.test(l))) {
+    const [cpu, core] = line.split(',')
+    if (!first.has(core)) first.set(core, cpu)
+  }
+  const two = [...first.values()].slice(0, 2)
+  if (two.length < 2) return { ok: false, text: stdout, detail: 'lscpu named no two cores' }
+  return own.run({ cores: two.join(',') }, () => bench([['benches/node.mjs', 'fleet']], {})(seconds))
 }
 
 /** The items of a run: name, function, and the largest number of seconds. */
@@ -359,6 +371,17 @@ const items = [
     ]),
     150,
   ],
+  [
+    'bench-generate',
+    bench([
+      [
+        'benches/generation.mjs',
+        ...['--feed-forward', '0', '--contexts', '1024,20000', '--batches', '1,256', '--seconds', '2'],
+      ],
+    ]),
+    60,
+  ],
+  ['bench-fleet', fleet, 60],
   [
     'bench',
     bench([['block'], ['train', 'auto'], ['stream']].map((args) => ['benches/node.mjs', ...args])),

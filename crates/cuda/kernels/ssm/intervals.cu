@@ -1,6 +1,20 @@
-// Gradients of sequences with intervals: sums over the parts that `intervals_diagonal_backward.cu` and `intervals_low_rank.cu`
-// leave, in their order.
+// What stands around the sequences with intervals of all kernels: sums of intervals before them, and after them the gradients, sums over
+// the parts that `intervals_diagonal_backward.cu` and `intervals_low_rank.cu` leave, in their order.
 #include "ssm/intervals.cuh"
+
+// chunks (B, chunks) of one direction, from intervals (B, L): a warp each, lane by lane as the other kernels have the steps.
+KERNEL intervals_chunks(Chunk* chunks, const float* intervals, const int* lengths, int L, int anticausal, i64 B) {
+  const int lane = threadIdx.x & 31, count = (L + STEPS - 1) / STEPS;
+  for (i64 i = index() / 32; i < B * count; i += stride() / 32) {
+    const Way way = {sequence_len(lengths, i / count, L), anticausal};
+    const int step = (int)(i % count) * STEPS + lane;
+    const bool mine = step < way.steps();
+    const float interval = mine ? intervals[i / count * L + way.input(step)] : 0.f;
+    const double time = warp_sum((double)interval);
+    const float longest = warp_extreme<true>(interval), shortest = warp_extreme<false>(mine ? interval : 1e30f);
+    if (lane == 0) chunks[i] = {time, longest, shortest};
+  }
+}
 
 // Sums the parts of each head in their order and carries them through the transforms: g_dt, g_re, g_im (H, P), g_b (H, P) and
 // g_p (H, R, P), as `add_parameter_gradients` takes them. One block per head.

@@ -106,6 +106,12 @@ DEV float warp_extreme(float x) {
   return __uint_as_float(bits);
 }
 
+// What the intervals of STEPS time steps are together: their sum, the longest, and the shortest of those that exist.
+struct alignas(16) Chunk {
+  double time;
+  float longest, shortest;
+};
+
 // Lane l gets the sum over the warp of s[l % 8].
 template <class T>
 DEV T transposed_sum(const T (&s)[8], int lane) {

@@ -8,7 +8,7 @@ constexpr int WARPS = 4;
 
 // ends and products (B, H, segments, P): the state after each segment that began with zero, and the product of its Ā.
 template <int PAIRS, bool ZOH>
-DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, const int* lengths, const float* c,
+DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, const Chunk* chunks, const int* lengths, const float* c,
               int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
   alignas(16) __shared__ float2 shared[WARPS][STEPS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
@@ -19,17 +19,17 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
   const Way way = {sequence_len(lengths, item.b, L), anticausal};
   const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c + (i64)anticausal * channels * H * P * 2, item.h, lane);
   const i64 row = item.b * H + item.h;
-  u += row * L, intervals += item.b * L;
+  u += row * L, intervals += item.b * L, chunks += item.b * ((L + STEPS - 1) / STEPS);
   c64 x[PAIRS], product[PAIRS];
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) x[m] = {0, 0}, product[m] = {1, 0};
   const int first = item.segment * cut.chunks, last = min(first + cut.chunks, (way.steps() + STEPS - 1) / STEPS);
   float2 next = load_step(u, intervals, way, first * STEPS + lane);
   for (int chunk = first; chunk < last; ++chunk) {
+    const Chunk facts = chunks[chunk];
     __syncwarp();
     steps[lane] = next;
-    const double time = ZOH ? warp_sum((double)next.y) : 0.0;
-    const Distance distance = ZOH ? distance_of(head, next.y) : ANY;
+    const Distance distance = ZOH ? distance_of(head.near, facts.longest) : ANY;
     __syncwarp();
     next = load_step(u, intervals, way, (chunk + 1) * STEPS + lane);
     c32 v[PAIRS];
@@ -50,7 +50,7 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
     }
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
-      const c64 e = increment_of_chunk<ZOH>(head.z[m], time, steps, head.rate[m].limit);
+      const c64 e = increment_of_chunk<ZOH>(head.z[m], facts.time, steps, head.rate[m].limit);
       x[m] += e * x[m] + widen(v[m]);
       product[m] += e * product[m];
     }
@@ -65,12 +65,12 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
 }
 
 // y (B, channels·H, L), state_end and state0 (B, H, 2, P), saved (B, directions, H, chunks, 2, P), u (B, H, L), intervals
-// (B, L), c (kernel channels, H, P, 2), d (channels, H). The anticausal direction adds to y. entries (B, H, segments, P): the
+// (B, L), of_chunks (B, chunks) of `intervals_chunks`, c (kernel channels, H, P, 2), d (channels, H). The anticausal direction adds to y. entries (B, H, segments, P): the
 // states before the segments, where there are several.
 template <int PAIRS, bool ZOH>
 DEV void forward(float* y, float* state_end, float* saved, const float* u, const float* state0, const c64* entries,
-                 const float* intervals, const int* lengths, const float* c, const float* d, int channels, int L,
-                 int directions, int anticausal, i64 items, Segments cut, const Params& q) {
+                 const float* intervals, const Chunk* of_chunks, const int* lengths, const float* c, const float* d, int channels,
+                 int L, int directions, int anticausal, i64 items, Segments cut, const Params& q) {
   alignas(16) __shared__ float2 shared[WARPS][STEPS];
   alignas(16) __shared__ float sums_in[WARPS][SUM_FLOATS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
@@ -84,7 +84,7 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
   c += (i64)anticausal * channels * H * P * 2;
   const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c, h, lane);
   const i64 row = item.b * H + h;
-  u += row * L, intervals += item.b * L, y += (item.b * channels * H + h) * L;
+  u += row * L, intervals += item.b * L, of_chunks += item.b * chunks, y += (item.b * channels * H + h) * L;
   c64 x[PAIRS];
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) {
@@ -98,6 +98,7 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
   const int first = item.segment * cut.chunks, last = min(first + cut.chunks, chunks);
   const float d0 = d[h];
   float2 next = load_step(u, intervals, way, first * STEPS + lane);
+  Chunk next_facts = of_chunks[min(first, chunks - 1)];
   for (int chunk = first; chunk < last; ++chunk) {
     const int begin = chunk * STEPS, time_of_lane = begin + lane;
     const bool any = begin < way.steps();
@@ -113,10 +114,10 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
     __syncwarp();
     steps[lane] = next;
     const float in = next.x;
-    const double time = ZOH ? warp_sum((double)next.y) : 0.0;
-    const Distance distance = ZOH ? distance_of(head, next.y) : ANY;
+    const double time = next_facts.time;
+    const Distance distance = ZOH ? distance_of(head.near, next_facts.longest) : ANY;
     __syncwarp();
-    next = load_step(u, intervals, way, begin + STEPS + lane);
+    next = load_step(u, intervals, way, begin + STEPS + lane), next_facts = of_chunks[min(chunk + 1, chunks - 1)];
     // Where the lane's output goes; beyond a sequence's length it is 0.
     const bool mine = time_of_lane < way.steps(), there = anticausal ? mine : time_of_lane < L;
     const int at = anticausal ? way.output(time_of_lane) : time_of_lane;
@@ -169,18 +170,18 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
 
 #define DIAGONAL(PAIRS, RULE, ZOH)                                                                                        \
   extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) intervals_ends_##RULE##_##PAIRS(                            \
-      c64* ends_, c64* products, const float* u, const float* intervals, const int* lengths, const float* c,              \
-      int channels, int L, int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                     \
+      c64* ends_, c64* products, const float* u, const float* intervals, const Chunk* of_chunks, const int* lengths,      \
+      const float* c, int channels, int L, int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                     \
     PARAMS_HERE;                                                                                                          \
-    ends<PAIRS, ZOH>(ends_, products, u, intervals, lengths, c, channels, L, anticausal, items,                           \
+    ends<PAIRS, ZOH>(ends_, products, u, intervals, of_chunks, lengths, c, channels, L, anticausal, items,                \
                      {segments, chunks_per_segment}, q);                                                                  \
   }                                                                                                                       \
   extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) intervals_forward_##RULE##_##PAIRS(                         \
       float* y, float* state_end, float* saved, const float* u, const float* state0, const c64* entries,                  \
-      const float* intervals, const int* lengths, const float* c, const float* d, int channels, int L, int directions,    \
-      int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                                          \
+      const float* intervals, const Chunk* of_chunks, const int* lengths, const float* c, const float* d, int channels,   \
+      int L, int directions, int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                                          \
     PARAMS_HERE;                                                                                                          \
-    forward<PAIRS, ZOH>(y, state_end, saved, u, state0, entries, intervals, lengths, c, d, channels, L, directions,       \
+    forward<PAIRS, ZOH>(y, state_end, saved, u, state0, entries, intervals, of_chunks, lengths, c, d, channels, L, directions,       \
                         anticausal, items, {segments, chunks_per_segment}, q);                                            \
   }
 DIAGONAL(1, zoh, true)

@@ -16,23 +16,29 @@ struct Rate {
   float re, im, re_rest, im_rest;
   // Intervals count as at most this: then e^{Re Λτ} leaves f32, or no digits of an angle are left.
   float limit;
-  // Up to these intervals `increment` may be SLOW and STILL.
-  float slow, still;
 };
-// How far an interval takes a mode, by zero-order hold: ANY distance up to `limit`; SLOW: |Re Λτ| ≤ ln 2/12; STILL: besides, |Im Λτ| at
+// How far an interval takes the modes of a head, by zero-order hold: ANY distance up to `limit`; SLOW: |Re Λτ| ≤ ln 2/12; STILL: besides, |Im Λτ| at
 // most a quarter of a turn. The nearer, the fewer terms its polynomials need.
 enum Distance { ANY, SLOW, STILL };
 
 template <bool ZOH>
 DEV Rate rate_of(c64 z) {
-  if (!ZOH) return {(float)z.re, (float)z.im, 0.f, 0.f, (float)(1e8 / (fabs(z.re) + fabs(z.im))), 0.f, 0.f};
+  if (!ZOH) return {(float)z.re, (float)z.im, 0.f, 0.f, (float)(1e8 / (fabs(z.re) + fabs(z.im)))};
   const double re = z.re * 1.4426950408889634, im = z.im * 0.15915494309189535;
   Rate k = {(float)re, (float)im};
   k.re_rest = (float)(re - k.re), k.im_rest = (float)(im - k.im);
-  const double angle = 2097152.0 / fabs(im);
-  k.limit = (float)fmin(126.0 / fabs(re), angle), k.slow = (float)fmin(1.0 / 12 / fabs(re), angle);
-  k.still = fminf(k.slow, (float)(0.25 / fabs(im)));
+  k.limit = (float)fmin(126.0 / fabs(re), 2097152.0 / fabs(im));
   return k;
+}
+
+// The longest intervals at which a mode is SLOW and STILL.
+struct Nearness {
+  float slow, still;
+};
+DEV Nearness nearness_of(c64 z) {
+  const double re = fabs(z.re * 1.4426950408889634), im = fabs(z.im * 0.15915494309189535);
+  const float slow = (float)fmin(1.0 / 12 / re, 2097152.0 / im);
+  return {slow, fminf(slow, (float)(0.25 / im))};
 }
 
 // e of an interval of at most `limit`; by the bilinear rule at any DISTANCE.
@@ -139,30 +145,30 @@ struct Head {
   Rate rate[PAIRS];
   c32 beta[PAIRS], c[PAIRS];  // c of the first channel
   c64 z[PAIRS];               // ΛΔ
+  Nearness near;              // of all modes of the head
 };
 
 // c0: (channels, H, P, 2), those of the direction.
 template <int PAIRS, bool ZOH>
 DEV Head<PAIRS> load_head(const Params& q, const float* c0, int h, int lane) {
   Head<PAIRS> k;
+  Nearness near = {1e30f, 1e30f};
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) {
     const int n = lane + 32 * m;
     const Mode mode = load_mode(q, h, n);
     k.z[m] = mode.dt * mode.lambda;
+    const Nearness own = nearness_of(k.z[m]);
+    near = {fminf(near.slow, own.slow), fminf(near.still, own.still)};
     k.rate[m] = rate_of<ZOH>(k.z[m]);
     k.beta[m] = narrow(mode.b * inv(mode.lambda));
     k.c[m] = n < q.pairs ? load32(c0, (i64)h * q.pairs + n) : c32{0, 0};
   }
+  k.near = {warp_extreme<false>(near.slow), warp_extreme<false>(near.still)};
   return k;
 }
 
-// How far the warp's STEPS intervals, of which each lane has one, take the modes of all lanes at most.
-template <int PAIRS>
-DEV Distance distance_of(const Head<PAIRS>& head, float interval) {
-  const float longest = warp_extreme<true>(interval);
-  bool slow = true, still = true;
-#pragma unroll
-  for (int m = 0; m < PAIRS; ++m) slow = slow && longest <= head.rate[m].slow, still = still && longest <= head.rate[m].still;
-  return __all_sync(~0u, still) ? STILL : __all_sync(~0u, slow) ? SLOW : ANY;
+// How far intervals take the modes of a head at most.
+DEV Distance distance_of(const Nearness& near, float longest) {
+  return longest <= near.still ? STILL : longest <= near.slow ? SLOW : ANY;
 }

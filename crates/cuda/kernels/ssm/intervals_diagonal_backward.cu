@@ -6,6 +6,7 @@
 // and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD), by zero-order
 // hold with g(1 + ē)·z̄ and so with the gradient after the step, and F = Σ u·dz give dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄. Where |Λτ| is small the two terms of dΛ cancel, and the
 // sums of such a step are taken apart: those of its state, and with ψ = (D − e/Λτ)/Λτ = ½ + Λτ/3 + … those of its input.
+#include "common/split16.cuh"
 #include "ssm/intervals_diagonal.cuh"
 
 constexpr float SMALL = 1.f / 1024;
@@ -13,12 +14,44 @@ constexpr float SMALL = 1.f / 1024;
 // What the warps of a block have in shared memory; each reads what it has written itself, and a lane its own column.
 template <int PAIRS>
 struct Scratch {
+  Chunk facts;                               // of the next chunk
+  float u[32], interval[32], dy_ahead[32];   // the next chunk's, a step a lane
+  float state_ahead[PAIRS][2][32];           // the state before it
   alignas(16) float2 steps[STEPS];           // input and interval
   alignas(16) float dy[STEPS];               // 2dy of the first channel
   c32 e[PAIRS][STEPS][32];                   // Ā − 1
   c32 state[PAIRS][STEPS / GROUP][32];       // before every GROUP steps
   double sums[PAIRS][6][32], small[PAIRS][8][32];  // sums over all steps, and over those with small Λτ
 };
+
+// Begins to copy a number to shared memory, 0 where it does not exist: what is read is then not waited for. A lane reads what it has
+// copied itself after `wait_for_copies`, others after a barrier too.
+DEV void begin_copy(float* to, const float* from, bool exists) {
+#if __CUDA_ARCH__ >= 800
+  copy_4(shared_address(to), from, exists ? 4 : 0);
+#else
+  *to = exists ? *from : 0.f;
+#endif
+}
+DEV void begin_copy(Chunk* to, const Chunk* from) {
+#if __CUDA_ARCH__ >= 800
+  copy_16(shared_address(to), from, 16);
+#else
+  *to = *from;
+#endif
+}
+DEV void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+  copies_end_group();
+  wait_copies<0>();
+#endif
+}
+
+// Keeps a number as it was computed: the compiler would rather multiply again, in every chunk, than keep it beside the registers.
+DEV i64 kept(i64 x) {
+  asm("" : "+l"(x));
+  return x;
+}
 
 // Sums of a lane's mode over steps.
 struct Sums {
@@ -137,8 +170,8 @@ DEV void reverse(c32& g, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP
 // ends and products (B, H, segments, P): the gradient of the state before each segment where that of the state after it is
 // zero, and the product of its Ā.
 template <int PAIRS, bool ZOH, int WARPS>
-DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* intervals, const int* lengths, const float* c,
-                      int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
+DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* intervals, const Chunk* chunks,
+                      const int* lengths, const float* c, int channels, int L, int anticausal, i64 items, Segments cut, const Params& q) {
   alignas(16) __shared__ float2 shared[WARPS][STEPS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
@@ -150,7 +183,7 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
   c += (i64)anticausal * channels * H * P * 2;
   const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c, h, lane);
   const i64 row = item.b * H + h;
-  intervals += item.b * L, dy += (item.b * channels * H + h) * L;
+  intervals += item.b * L, chunks += item.b * ((L + STEPS - 1) / STEPS), dy += (item.b * channels * H + h) * L;
   c64 g[PAIRS], product[PAIRS];
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) g[m] = {0, 0}, product[m] = {1, 0};
@@ -159,10 +192,10 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
     const int begin = chunk * STEPS, step = begin + lane;
     const bool mine = step < way.steps();
     const float interval = mine ? intervals[way.input(step)] : 0.f, out = mine ? 2.f * dy[way.output(step)] : 0.f;
+    const Chunk facts = chunks[chunk];
     __syncwarp();
     steps[lane] = {out, interval};
-    const double time = ZOH ? warp_sum((double)interval) : 0.0;
-    const Distance distance = ZOH ? distance_of(head, interval) : ANY;
+    const Distance distance = ZOH ? distance_of(head.near, facts.longest) : ANY;
     __syncwarp();
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
@@ -183,7 +216,7 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
           v = plus_conj_product(v, v, e[j]);
         }
       }
-      const c64 e = increment_of_chunk<ZOH>(head.z[m], time, steps, head.rate[m].limit);
+      const c64 e = increment_of_chunk<ZOH>(head.z[m], facts.time, steps, head.rate[m].limit);
       g[m] += conj(e) * g[m] + widen(v);
       product[m] += e * product[m];
     }
@@ -204,10 +237,10 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
 // single one by a sixth. Dynamic shared memory: a Scratch a warp.
 template <int PAIRS, bool ZOH, bool MANY, int WARPS>
 DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy, const float* dstate_end,
-                  const c64* entries, const float* saved, const float* u, const float* intervals, const int* lengths,
-                  const float* c, const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups,
+                  const c64* entries, const float* saved, const float* u, const float* intervals, const Chunk* of_chunks,
+                  const int* lengths, const float* c, const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups,
                   Segments cut, const Params& q) {
-  extern __shared__ char memory[];
+  extern __shared__ __align__(16) char memory[];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= groups * cut.count * H) return;
@@ -227,12 +260,14 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
   }
   slowest = warp_extreme<false>(slowest);
   double sum_d = 0;
+  const float d0 = 0.5f * d[h];  // of 2dy
   const int first = item.segment * cut.chunks, last = min(first + cut.chunks, chunks);
   for (i64 b = item.b; b < B; b += groups) {
     const Way way = {sequence_len(lengths, b, L), anticausal};
-    const i64 row = b * H + h;
-    const float *gaps = intervals + b * L, *u_row = u + row * L, *dy_row = dy + (b * channels * H + h) * L;
-    const float* before = saved + ((b * directions + anticausal) * H + h) * chunks * 2 * P;
+    // Where the sequence stands in u, in dy, among the intervals, the saved states and the chunks.
+    const i64 row = b * H + h, u_at = kept(row * L), dy_at = MANY ? (b * channels * H + h) * L : u_at;
+    const i64 intervals_at = kept(b * L), saved_at = kept(((b * directions + anticausal) * H + h) * chunks * 2 * P);
+    const i64 chunks_at = kept(b * chunks);
     c64 g[PAIRS];
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
@@ -242,31 +277,48 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       else
         g[m] = n < P ? entries[(row * cut.count + item.segment) * P + n] : c64{0, 0};
     }
-    for (int chunk = last - 1; chunk >= first; --chunk) {
+    const auto fetch = [&](int chunk) {
+      const int step = chunk * STEPS + lane;
+      const bool mine = step < way.steps();
+      const int at = mine ? way.input(step) : 0;
+      begin_copy(k.u + lane, u + (u_at + at), mine);
+      begin_copy(k.interval + lane, intervals + (intervals_at + at), mine);
+      begin_copy(k.dy_ahead + lane, dy + (dy_at + (mine ? way.output(step) : 0)), mine);
+#pragma unroll
+      for (int m = 0; m < PAIRS; ++m) {
+        const int n = lane + 32 * m;
+        const float* state = saved + (saved_at + (i64)chunk * (2 * P) + (n < P ? n : 0));
+        begin_copy(k.state_ahead[m][0] + lane, state, n < P);
+        begin_copy(k.state_ahead[m][1] + lane, state + P, n < P);
+      }
+      if (lane == 0) begin_copy(&k.facts, of_chunks + (chunks_at + chunk));
+    };
+    // Behind its length a sequence has no chunks, and nothing depends on u there.
+    const int end = min(last, (max(way.steps(), 0) + STEPS - 1) / STEPS);
+    if (du && !anticausal)
+      for (int step = max(end, first) * STEPS + lane; step < min(last * STEPS, L); step += 32) du[u_at + step] = 0;
+    if (end > first) fetch(end - 1);
+    for (int chunk = end - 1; chunk >= first; --chunk) {
       const int begin = chunk * STEPS, step = begin + lane;
       const bool mine = step < way.steps();
-      if (begin >= way.steps()) {
-        if (du && !anticausal && step < L) du[row * L + step] = 0;
-        continue;
-      }
-      const float2 now = load_step(u_row, gaps, way, step);
-      const float out = mine ? dy_row[way.output(step)] : 0.f;
-      float direct = 0;
-      if (!anticausal) {
-        direct = d[h] * out, sum_d += (double)out * now.x;
-        for (int i = 1; MANY && mine && i < channels; ++i)
-          direct = fmaf(d[(i64)i * H + h], dy_row[(i64)i * H * L + step], direct);
-      }
+      wait_for_copies();
       __syncwarp();
+      const float2 now = {k.u[lane], k.interval[lane]};
+      const float out = k.dy_ahead[lane];
+      c32 entering[PAIRS];
+#pragma unroll
+      for (int m = 0; m < PAIRS; ++m) entering[m] = {k.state_ahead[m][0][lane], k.state_ahead[m][1][lane]};
+      const double time = k.facts.time;
+      const Distance distance = ZOH ? distance_of(head.near, k.facts.longest) : ANY;
+      const bool has_small = slowest * k.facts.shortest < SMALL;
+      if (!anticausal) sum_d += (double)out * now.x;
       k.steps[lane] = now, k.dy[lane] = 2.f * out;
-      const double time = ZOH ? warp_sum((double)now.y) : 0.0;
-      const Distance distance = ZOH ? distance_of(head, now.y) : ANY;
-      const bool has_small = slowest * warp_extreme<false>(mine ? now.y : 1e30f) < SMALL;
       __syncwarp();
+      if (chunk > first) fetch(chunk - 1);
       // Ā − 1 of all steps, and the states before every GROUP of them.
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
-        c32 x = narrow(load_state(before, chunk, P, lane + 32 * m));
+        c32 x = entering[m];
 #pragma unroll 1
         for (int t = 0; t < STEPS; t += GROUP) {
           c32 e[GROUP];
@@ -308,9 +360,9 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
           for (int j = 0; j < GROUP; ++j) group.e[j] = k.e[m][t + j][lane];
           const Mode32 mode = {head.c[m], head.beta[m], narrow(head.z[m]), head.rate[m].limit};
           if constexpr (MANY) {
-            add_channels(group.o, dy_row, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            add_channels(group.o, dy + dy_at, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
             reverse<ZOH, true, true, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
-            add_to_c(dc, dy_row, group.x, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            add_to_c(dc, dy + dy_at, group.x, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
           } else if (has_small) {
             reverse<ZOH, false, true, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
           } else if (distance == ANY) {
@@ -324,8 +376,11 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
         if (lane / GROUP == t / GROUP) du_of_lane = sum;
       }
       if (du && (anticausal ? mine : step < L)) {
-        float* to = du + row * L + (anticausal ? way.input(step) : step);
-        *to = (anticausal ? *to : direct) + du_of_lane;
+        float* to = du + (u_at + (anticausal ? way.input(step) : step));
+        float direct = anticausal ? *to : d0 * k.dy[lane];
+        for (int i = 1; MANY && !anticausal && mine && i < channels; ++i)
+          direct = fmaf(d[(i64)i * H + h], dy[dy_at + (i64)i * H * L + step], direct);
+        *to = direct + du_of_lane;
       }
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
@@ -382,21 +437,21 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
 
 #define ENDS(PAIRS, RULE, ZOH)                                                                                            \
   extern "C" __global__ void __launch_bounds__(128 / PAIRS, 4) intervals_adjoint_ends_##RULE##_##PAIRS(                   \
-      c64* ends, c64* products, const float* dy, const float* intervals, const int* lengths, const float* c,              \
-      int channels, int L, int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                     \
+      c64* ends, c64* products, const float* dy, const float* intervals, const Chunk* of_chunks, const int* lengths,      \
+      const float* c, int channels, int L, int anticausal, i64 items, int segments, int chunks_per_segment, PARAMS) {                     \
     PARAMS_HERE;                                                                                                          \
-    adjoint_ends<PAIRS, ZOH, 4 / PAIRS>(ends, products, dy, intervals, lengths, c, channels, L, anticausal, items,        \
+    adjoint_ends<PAIRS, ZOH, 4 / PAIRS>(ends, products, dy, intervals, of_chunks, lengths, c, channels, L, anticausal, items, \
                                         {segments, chunks_per_segment}, q);                                               \
   }
 #define BACKWARD(PAIRS, RULE, ZOH, CHANNELS, MANY)                                                                        \
   extern "C" __global__ void __launch_bounds__(128 / PAIRS, 4) intervals_backward_##CHANNELS##_##RULE##_##PAIRS(          \
       float* du, float* dstate0, double* parts, c64* dc, double* dd, const float* dy, const float* dstate_end,            \
-      const c64* entries, const float* saved, const float* u, const float* intervals, const int* lengths, const float* c, \
-      const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups, int segments,               \
+      const c64* entries, const float* saved, const float* u, const float* intervals, const Chunk* of_chunks,             \
+      const int* lengths, const float* c, const float* d, int channels, int L, int directions, int anticausal, i64 B, i64 groups, int segments,               \
       int chunks_per_segment, PARAMS) {                                                                                   \
     PARAMS_HERE;                                                                                                          \
     backward<PAIRS, ZOH, MANY, 4 / PAIRS>(du, dstate0, parts, dc, dd, dy, dstate_end, entries, saved, u, intervals,       \
-                                          lengths, c, d, channels, L, directions, anticausal, B, groups,                  \
+                                          of_chunks, lengths, c, d, channels, L, directions, anticausal, B, groups,                  \
                                           {segments, chunks_per_segment}, q);                                             \
   }
 #define DIAGONAL(PAIRS, RULE, ZOH)          \

@@ -91,6 +91,8 @@ struct Way<'a> {
     op: &'static str,
     call: SsmCall<'a, Cuda>,
     intervals: Span,
+    /// What the intervals of every [`STEPS`] time steps are together, as `Chunk` of `kernels/ssm/intervals.cuh`; only by a diagonal A.
+    chunks: Option<DeviceBlock>,
     layer: Layer<'a>,
     cut: Segments,
     anticausal: usize,
@@ -116,10 +118,29 @@ impl Cuda {
                 continue;
             }
             let cut = cut(args.call.batch * spec.heads, args.call.len, self.processors());
-            let way = Way { op: OP, call: args.call, intervals, layer, cut, anticausal };
+            let chunks = Some(self.chunks(OP, &args.call, intervals, anticausal)?);
+            let way = Way { op: OP, call: args.call, intervals, chunks, layer, cut, anticausal };
             self.diagonal_forward(args, &way)?;
         }
         Ok(())
+    }
+
+    /// The sums and extremes of the intervals of every [`STEPS`] time steps of one direction.
+    fn chunks(
+        &self,
+        op: &'static str,
+        call: &SsmCall<'_, Self>,
+        intervals: Span,
+        anticausal: usize,
+    ) -> Result<DeviceBlock> {
+        let count = call.batch * call.len.div_ceil(STEPS);
+        let chunks = self.scratch64(op, 2 * count)?;
+        self.launch_elementwise(
+            ("intervals", "intervals_chunks"),
+            32 * count,
+            args![&chunks, intervals, call.options.lengths, call.len, anticausal, call.batch],
+        )?;
+        Ok(chunks)
     }
 
     fn low_rank_forward(
@@ -187,6 +208,7 @@ impl Cuda {
                 *state0,
                 entries.as_ref(),
                 way.intervals,
+                way.chunks.as_ref(),
                 call.options.lengths,
                 params.c,
                 params.d,
@@ -228,6 +250,7 @@ impl Cuda {
                 &products,
                 inputs,
                 way.intervals,
+                way.chunks.as_ref(),
                 call.options.lengths,
                 layer.params.c,
                 call.spec.channels,
@@ -277,7 +300,11 @@ impl Cuda {
         };
         self.zero(sums.dc.span())?;
         for anticausal in 0..directions(spec) {
-            let way = Way { op: OP, call: *call, intervals, layer, cut, anticausal };
+            let chunks = match spec.mode {
+                Mode::S4 => None,
+                Mode::S4d => Some(self.chunks(OP, call, intervals, anticausal)?),
+            };
+            let way = Way { op: OP, call: *call, intervals, chunks, layer, cut, anticausal };
             match spec.mode {
                 Mode::S4 => self.low_rank_backward(args, &sums, &way)?,
                 Mode::S4d => self.diagonal_backward(args, &sums, &way)?,
@@ -387,6 +414,7 @@ impl Cuda {
                 *saved,
                 *u,
                 way.intervals,
+                way.chunks.as_ref(),
                 call.options.lengths,
                 params.c,
                 params.d,
@@ -413,7 +441,8 @@ const BACKWARD: &str = "intervals_diagonal_backward";
 
 /// Bytes of a `Scratch` of `kernels/ssm/intervals_diagonal_backward.cu`.
 const fn scratch_bytes(pairs_per_lane: usize) -> usize {
-    STEPS * (8 + 4) + pairs_per_lane * 32 * (8 * STEPS + 8 * STEPS / 8 + 8 * (6 + 8))
+    let ahead = 16 + 32 * 4 * (3 + 2 * pairs_per_lane);
+    ahead + STEPS * (8 + 4) + pairs_per_lane * 32 * (8 * STEPS + 8 * STEPS / 8 + 8 * (6 + 8))
 }
 
 /// What the kernels of a backward pass sum up, by groups of sequences and segments.
