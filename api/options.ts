@@ -101,8 +101,9 @@ export type Activation = (typeof choices.activation)[number]
  *   relative to the largest value of the sequence: beside an outlier of 10⁹ values of 1 are lost, also before it.
  * - `'chunk'`, for long sequences: states pass between chunks of time; a time step costs the same at any length.
  * - `'cauchy'`, to check or to study: the paper's Algorithm 1, Cauchy sums, then the convolution of `'fft'`. For bilinear
- *   layers with |Λ|Δ·length of at least 10⁻⁶ and |Λ|Δ of at most 10⁸; others answer `ERR_S4_UNSUPPORTED`, and on a GPU, for
- *   |Λ|Δ, `ERR_S4_NONFINITE`. What a state before the first step adds is computed by `'chunk'`; on a GPU the whole call is.
+ *   layers with |Λ|Δ·length of at least 10⁻⁶ and |Λ|Δ of at most 10⁸; others answer `ERR_S4_UNSUPPORTED`. A GPU answers so only for
+ *   what is not bilinear: beyond those limits its outputs are NaN, and training ends with `ERR_S4_NONFINITE`. What a state before the
+ *   first step adds is computed by `'chunk'`; on a GPU the whole call is.
  */
 export type SsmAlgorithm = (typeof choices.algorithm)[number]
 

@@ -334,7 +334,7 @@ function fleet(seconds) {
   const lines = (stdout ?? '').split('\n').filter((line) => /^\d/.test(line))
   const firstOf = new Map(lines.map((line) => line.split(',').toReversed()).toReversed())
   const cores = [...firstOf.values()].slice(0, 2).join(',')
-  return own.run({ cores }, () => bench([['benches/node.mjs', 'fleet']], {})(seconds))
+  return own.run({ cores }, () => bench([['benches/node.mjs', 'fleet']], { S4_DEVICE: 'cpu' })(seconds))
 }
 
 /** What `generate` is timed with. */
