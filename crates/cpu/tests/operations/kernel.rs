@@ -108,6 +108,39 @@ fn cauchy_sums_are_right_or_refused_at_any_rate() {
     }
 }
 
+/// One pair that hardly moves among others: PP* moves it and its conjugate together, so that with a rank of 1 (p, −p̄) is as still as Λ
+/// alone has it, and of I − Ā^L few digits are left there.
+#[test]
+fn a_still_mode_among_others_is_right_or_refused() {
+    for name in ["dplr_legs", "x_dplr_tied"] {
+        let case = Case::load(name);
+        assert_eq!(case.spec.rank, 1);
+        let be = Cpu::<f64>::new(1).unwrap();
+        let (len, mut ws) = (130, be.workspace());
+        let size = case.spec.kernel_channels() * case.spec.heads * len;
+        let mut refused = Vec::new();
+        for exponent in (0..=30).step_by(2) {
+            let mut params = case.params.clone();
+            for pair in (0..params[1].len()).step_by(case.spec.pairs()) {
+                (params[1][pair], params[2][pair]) = (-f64::from(exponent) * std::f64::consts::LN_10, 0.0);
+            }
+            let mut kernels = [vec![f64::NAN; size], vec![f64::NAN; size]];
+            let [blocks, sums] = &mut kernels;
+            let args =
+                |kernel| KernelForward { kernel, params: view(&params), spec: case.spec, len, rate: 1.0 };
+            be.kernel_by_blocks(args(&mut blocks[..]), &mut ws).unwrap();
+            match be.kernel_by_cauchy(args(&mut sums[..]), &mut ws) {
+                Ok(()) => assert!(rel(sums, blocks) <= 1e-6, "{name}, 1e-{exponent}: {}", rel(sums, blocks)),
+                Err(error) => {
+                    assert_eq!(error.code.as_str(), "ERR_S4_UNSUPPORTED");
+                    refused.push(exponent);
+                }
+            }
+        }
+        assert!(refused.contains(&30) && !refused.contains(&6), "{name}: {refused:?}");
+    }
+}
+
 /// Gradients of Σ K̄·dK̄ one way: inv_dt, a_real, a_imag, b, c, p, d.
 fn gradients<T: Scalar>(case: &Case, dkernel: &[f64], len: usize, cauchy: bool) -> [Vec<T>; 7] {
     let be = Cpu::<T>::new(2).unwrap();

@@ -51,8 +51,9 @@ KERNEL cauchy_c_tilde_diagonal(c64* c_tilde, const float* c, const c64* d0, int 
   }
 }
 
-// Least |Λ|ΔL and most |Λ|Δ, as in crates/cpu/src/ssm/cauchy: beyond them few digits of I − Ā^L are left.
-constexpr double LEAST = 1e-6, MOST = 1e8;
+// Least |Λ|ΔL, that of any pair beside a rank of 1, and most |Λ|Δ, as in crates/cpu/src/ssm/cauchy: beyond them few digits of
+// I − Ā^L are left.
+constexpr double LEAST = 1e-6, LEAST_OF_A_PAIR = 1e-8, MOST = 1e8;
 
 // The record of a pair n of head h and kernel k.
 template <int R>
@@ -99,8 +100,9 @@ KERNEL cauchy_records(double* records, const c64* c_tilde, i64 len, int h0, PARA
     least = fmin(least, __shfl_xor_sync(~0u, least, k));
     most = fmax(most, __shfl_xor_sync(~0u, most, k));
   }
-  // A mode of a diagonal A is alone; those of a low-rank form are of the size of all.
-  const bool refused = !((R == 0 ? least : most) * (double)len >= LEAST && most <= MOST);
+  // A mode of a diagonal A is alone; those of a low-rank form are of the size of all, but for one pair beside a rank of 1.
+  const bool still = R == 1 && !(least * (double)len >= LEAST_OF_A_PAIR);
+  const bool refused = still || !((R == 0 ? least : most) * (double)len >= LEAST && most <= MOST);
   const i64 row = (i64)blockIdx.x * gridDim.y + blockIdx.y;
   for (int n = lane; n < P; n += 32) {
     const c64 c = c_tilde[row * P + n];

@@ -175,3 +175,29 @@ fn a_rate_beyond_the_digits_gives_no_number() {
         assert!((-4..=4).step_by(2).all(|usual| !refused.contains(&usual)), "{}: {refused:?}", case.name);
     }
 }
+
+/// One pair that hardly moves among others of a low rank of 1: right, or NaN.
+#[test]
+fn a_still_mode_among_others_gives_no_number() {
+    let Some(be) = gpu() else { return };
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    for mut case in ["dplr_legs", "x_dplr_tied"].map(case) {
+        let mut refused = Vec::new();
+        for exponent in (0..=30).step_by(2) {
+            for pair in (0..case.params[1].len()).step_by(case.spec.pairs()) {
+                (case.params[1][pair], case.params[2][pair]) =
+                    (-f64::from(exponent) * std::f64::consts::LN_10, 0.0);
+            }
+            let (kernel, _) = run(&be, By::Sums, &case, 130, 1.0);
+            let (want, _) = run(&cpu, By::Blocks, &case, 130, 1.0);
+            if kernel.iter().any(|x| x.is_nan()) {
+                refused.push(exponent);
+                continue;
+            }
+            let (off, size) = (kernel.iter().zip(&want))
+                .fold((0.0, 0.0), |(off, size), (a, b)| (off + (a - b) * (a - b), size + b * b));
+            assert!(off <= 1e-10 * size, "{}, 1e-{exponent}: {off:e} of {size:e}", case.name);
+        }
+        assert!(refused.contains(&30) && !refused.contains(&6), "{}: {refused:?}", case.name);
+    }
+}
