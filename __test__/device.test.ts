@@ -11,7 +11,7 @@ import {
   type S4Layer as Layer,
   type SequenceModelOptions,
 } from '../index.js'
-import { batch, close, drain, gpuTest, model, noisy } from './helpers.js'
+import { batch, close, drain, gpuTest, model, noisy, refuses } from './helpers.js'
 
 type Options = Partial<S4BlockOptions>
 
@@ -47,6 +47,15 @@ function truth<L extends Layer | S4Block>(exact: L, gpu: L): L {
 const doubled = (x: { data: ArrayLike<number>; shape: readonly number[] }) => ({
   data: Float64Array.from(x.data),
   shape: [...x.shape],
+})
+
+gpuTest('Algorithm 1 on the GPU: NaN beyond its digits, zero-order hold is refused', (t) => {
+  using layer = new S4Layer({ features: 2, state: 4, device: 'cuda', algorithm: 'cauchy' })
+  const u = noisy([1, 16, 2], 1)
+  t.true(layer.forward(u).y.data.every(Number.isFinite))
+  for (const rate of [1e30, 1e-30]) t.true(layer.forward(u, { rate }).y.data.every(Number.isNaN))
+  using held = new S4Layer({ features: 2, state: 4, mode: 's4d', discretization: 'zoh', device: 'cuda' })
+  refuses(t, 'ERR_S4_UNSUPPORTED', () => held.forward(u, { algorithm: 'cauchy' }))
 })
 
 for (const [precision, [outputs, gradients]] of Object.entries(classes)) {

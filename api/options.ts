@@ -102,8 +102,8 @@ export type Activation = (typeof choices.activation)[number]
  * - `'chunk'`, for long sequences: states pass between chunks of time; a time step costs the same at any length.
  * - `'cauchy'`, to check or to study: the paper's Algorithm 1, Cauchy sums, then the convolution of `'fft'`. For bilinear
  *   layers with |Λ|Δ·length of at least 10⁻⁶ and |Λ|Δ of at most 10⁸; others answer `ERR_S4_UNSUPPORTED`. A GPU answers so only for
- *   what is not bilinear: beyond those limits its outputs are NaN, and training ends with `ERR_S4_NONFINITE`. What a state before the
- *   first step adds is computed by `'chunk'`; on a GPU the whole call is.
+ *   what is not bilinear: beyond those limits its outputs are NaN, and training ends with `ERR_S4_NONFINITE`; it takes at most 2²⁴
+ *   samples. A call that begins with a state runs by `'chunk'` on a GPU; on the CPU only what that state adds does.
  */
 export type SsmAlgorithm = (typeof choices.algorithm)[number]
 

@@ -333,7 +333,7 @@ function fleet(seconds) {
   const { stdout } = spawnSync('lscpu', ['-p=CPU,CORE'], { encoding: 'utf8' })
   const lines = (stdout ?? '').split('\n').filter((line) => /^\d/.test(line))
   const firstOf = new Map(lines.map((line) => line.split(',').toReversed()).toReversed())
-  const cores = [...firstOf.values()].slice(0, 2).join(',')
+  const cores = firstOf.size > 1 ? [...firstOf.values()].slice(0, 2).join(',') : undefined
   return own.run({ cores }, () => bench([['benches/node.mjs', 'fleet']], { S4_DEVICE: 'cpu' })(seconds))
 }
 
@@ -419,7 +419,7 @@ function shareOf(i, jobs, gpus) {
       spawnSync('taskset', ['--version']).error === undefined
         ? Array.from({ length: Math.max(1, end - first) }, (_, k) => first + k).join(',')
         : undefined,
-    gpu: gpus > 1 ? { CUDA_VISIBLE_DEVICES: String(i % gpus) } : {},
+    gpu: gpus.length > 1 ? { CUDA_VISIBLE_DEVICES: gpus[i % gpus.length] } : {},
   }
 }
 
@@ -486,7 +486,8 @@ async function main() {
   const jobs = Number(values.jobs ?? 1)
   // The longest first, so that none of them ends long after the others.
   if (jobs > 1) rest.sort((x, y) => y[2] - x[2])
-  const gpus = report.machine.gpu.split('\n').length
+  const visible = process.env.CUDA_VISIBLE_DEVICES?.split(',')
+  const gpus = visible ?? report.machine.gpu.split('\n').map((_, i) => String(i))
   const worker = async () => {
     for (let item = rest.shift(); item !== undefined; item = rest.shift()) await one(item)
   }

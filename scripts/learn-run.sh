@@ -111,7 +111,7 @@ pathx_data() {
   made pathx "await files.writePictures('pathx.part', 'pathx', ${PATHX_PICTURES:-200000}, 42)" || echo "pathx: no data"
 }
 pathx() {
-  pathx_data
+  [ -d pathx ] || pathx_data
   # shellcheck disable=SC2086
   through pathx lra-pathx ${PATHX:-}
 }

@@ -1,5 +1,5 @@
 // The transpose of cauchy.cu's sums and of Woodbury's identity: from the spectrum of a kernel's gradient to the gradients
-// of the pairs' records, added up over the nodes in an order that depends on sizes alone. The gradient of a complex z is
+// of the pairs' records, added up over the nodes in an order that depends on sizes and the chip's multiprocessors alone. The gradient of a complex z is
 // ∂/∂Re z + i ∂/∂Im z, so z = ab gives g_a = g_z conj(b).
 #include "ssm/cauchy_backward.cuh"
 

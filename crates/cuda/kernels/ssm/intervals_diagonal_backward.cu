@@ -4,8 +4,10 @@
 //   g ← g + 2dy·c̄,   dz = gē,   du = Re(dz·β̄),   g ← g + dz,   z = x + βu
 //
 // and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD), by zero-order
-// hold with g(1 + ē)·z̄ and so with the gradient after the step, and F = Σ u·dz give dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄. Where |Λτ| is small the two terms of dΛ cancel, and the
-// sums of such a step are taken apart: those of its state, and with ψ = (D − e/Λτ)/Λτ = ½ + Λτ/3 + … those of its input.
+// hold with g(1 + ē)·z̄ and so with the gradient after the step, and F = Σ u·dz give dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄.
+// Where |Λτ| is small the two terms of dΛ cancel. Such a step has x in the place of z in Q, and sums of its input apart:
+// W = Σ interval·u·g·D̄ and Σ interval²·u·g·ψ̄ with ψ = (D − e/Λτ)/Λτ, by zero-order hold ½ + Λτ/3 (the next term is below 2.4e-7 of
+// it), by the bilinear rule D/2. All of a warp's lanes do the same, since heads with such steps would else run on alone.
 #include "common/split16.cuh"
 #include "ssm/intervals_diagonal.cuh"
 
@@ -15,7 +17,7 @@ constexpr float SMALL = 1.f / 1024;
 template <int PAIRS>
 struct Scratch {
   Chunk facts;                               // of the next chunk
-  float u[32], interval[32], dy_ahead[32];   // the next chunk's, a step a lane
+  float u[32], interval[32];                 // the next chunk's, a step a lane
   float state_ahead[PAIRS][2][32];           // the state before it
   alignas(16) float2 steps[STEPS];           // input and interval
   alignas(16) float dy[STEPS];               // 2dy of the first channel
@@ -23,6 +25,8 @@ struct Scratch {
   c32 state[PAIRS][STEPS / GROUP][32];       // before every GROUP steps
   double sums[PAIRS][6][32], small[PAIRS][8][32];  // sums over all steps, and over those with small Λτ
 };
+// As `scratch_bytes` of src/ssm/intervals.rs; three blocks of four are to fit a multiprocessor of 164 KB.
+static_assert(sizeof(Scratch<1>) == 13712 && sizeof(Scratch<2>) == 26768, "the host's scratch_bytes");
 
 // Begins to copy a number to shared memory, 0 where it does not exist: what is read is then not waited for. A lane reads what it has
 // copied itself after `wait_for_copies`, others after a barrier too.
@@ -47,7 +51,7 @@ DEV void wait_for_copies() {
 #endif
 }
 
-// Keeps a number as it was computed: the compiler would rather multiply again, in every chunk, than keep it beside the registers.
+// Keeps a number as it was computed: the compiler would rather multiply again in every chunk than spill it.
 DEV i64 kept(i64 x) {
   asm("" : "+l"(x));
   return x;
@@ -57,32 +61,34 @@ DEV i64 kept(i64 x) {
 struct Sums {
   c32 q, f, c;
 };
+// Σ u·dz, W, and Σ interval^k·u·g for k = 2 (by the bilinear rule with gD̄) and k = 3, over steps with small Λτ.
 struct SmallSums {
-  c32 q, f, w, psi;
+  c32 f, w, second, third;
 };
 
 // What GROUP steps are taken back from.
 struct Group {
-  c32 z[GROUP];      // x + βu before each step
+  c32 z[GROUP];      // x + βu before each step, x where Λτ is small
   c32 x[GROUP + 1];  // the states before each step and after the last, where they are needed
   c32 e[GROUP], o[GROUP];  // o: what the channels after the first add to the gradient of a state
   float2 now[GROUP];
   float out[GROUP];  // 2dy of the first channel
 };
-// The constants of a mode; z is ΛΔ.
+// The constants of a mode. small: the intervals at which Λτ is small are shorter.
 struct Mode32 {
-  c32 c, beta, z;
-  float limit;
+  c32 c, beta;
+  float limit, small;
 };
 
-// Goes on over GROUP steps from the state x before them. STATES: x are kept.
-template <bool STATES>
-DEV void advance(Group& of, Sums& sums, c32 x, const c32& beta) {
+// Goes on over GROUP steps from the state x before them. STATES: x are kept; SMALL_STEPS: some Λτ may be small.
+template <bool STATES, bool SMALL_STEPS>
+DEV void advance(Group& of, Sums& sums, c32 x, const Mode32& mode) {
 #pragma unroll
   for (int j = 0; j < GROUP; ++j) {
     if (STATES) of.x[j] = x;
-    of.z[j] = plus_scaled(x, of.now[j].x, beta);
-    x = plus_product(x, of.e[j], of.z[j]);
+    const c32 z = plus_scaled(x, of.now[j].x, mode.beta);
+    of.z[j] = SMALL_STEPS && of.now[j].y < mode.small ? x : z;
+    x = plus_product(x, of.e[j], z);
     sums.c.re = fmaf(of.out[j], x.re, sums.c.re), sums.c.im = fmaf(-of.out[j], x.im, sums.c.im);
   }
   if (STATES) of.x[GROUP] = x;
@@ -121,12 +127,12 @@ DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[GROUP + 1], int chann
 }
 
 // Goes back over GROUP steps, of which x is the state before the first. g: the gradient of the state; v: what of it the steps
-// of this chunk have added. MANY: there are several channels; SMALL_STEPS: some Λτ may be small, and the states are there;
-// FAR: some interval may be beyond its limit.
+// of this chunk have added. MANY: there are several channels; SMALL_STEPS: some Λτ may be small; FAR: some interval may be
+// beyond its limit.
 template <bool ZOH, bool MANY, bool SMALL_STEPS, bool FAR>
 DEV void reverse(c32& g, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP], Group& of, c32 x, const Mode32& mode) {
   const c32 c = mode.c, beta = mode.beta;
-  advance<SMALL_STEPS>(of, sums, x, beta);
+  advance<MANY, SMALL_STEPS>(of, sums, x, mode);
 #pragma unroll
   for (int j = GROUP - 1; j >= 0; --j) {
     const float u = of.now[j].x, interval = FAR ? fminf(of.now[j].y, mode.limit) : of.now[j].y, out = of.out[j];
@@ -136,32 +142,23 @@ DEV void reverse(c32& g, c32& v, Sums& sums, SmallSums& small, float (&du)[GROUP
     if (MANY) g = {g.re + of.o[j].re, g.im + of.o[j].im}, v = {v.re + of.o[j].re, v.im + of.o[j].im};
     const c32 dz = plus_conj_product({0, 0}, g, e), before = {g.re + dz.re, g.im + dz.im};
     du[j] = fmaf(dz.re, beta.re, fmaf(dz.im, beta.im, du[j]));
-    bool is_small = false;
+    c32 dg = before;  // gD̄
+    if (!ZOH) {
+      const c32 root = {fmaf(0.5f, e.re, 1.f), 0.5f * e.im};
+      dg = plus_conj_product({0, 0}, plus_conj_product({0, 0}, g, root), root);
+    }
+    sums.q = plus_conj_product(sums.q, dg, {interval * of.z[j].re, interval * of.z[j].im});
+    float rest = u;
     if (SMALL_STEPS) {
-      const c32 z = {interval * mode.z.re, interval * mode.z.im};
-      is_small = fabsf(z.re) + fabsf(z.im) < SMALL;
-      if (is_small) {
-        // ψ of zero-order hold: ½ + z/3 + z²/8; of the bilinear rule D/2.
-        const c32 root = {fmaf(0.5f, e.re, 1.f), 0.5f * e.im}, d = plus_product({0, 0}, root, root);
-        const c32 psi = ZOH ? plus_product({0.5f, 0}, z, plus_scaled({1.f / 3, 0}, 0.125f, z)) : c32{0.5f * d.re, 0.5f * d.im};
-        const float s = interval * u;
-        const c32 dg = ZOH ? before : plus_conj_product({0, 0}, g, d);
-        small.q = plus_scaled(small.q, interval, plus_conj_product({0, 0}, dg, of.x[j]));
-        small.f = plus_scaled(small.f, u, dz);
-        small.w = plus_scaled(small.w, s, dg);
-        small.psi = plus_scaled(small.psi, s * interval, plus_conj_product({0, 0}, g, psi));
-      }
+      const bool is_small = of.now[j].y < mode.small;
+      const float u_small = is_small ? u : 0.f, first = interval * u_small, second = interval * first;
+      rest = is_small ? 0.f : u;
+      small.f = plus_scaled(small.f, u_small, dz);
+      small.w = plus_scaled(small.w, first, dg);
+      small.second = plus_scaled(small.second, second, ZOH ? g : dg);
+      if (ZOH) small.third = plus_scaled(small.third, interval * second, g);
     }
-    if (!is_small) {
-      const c32 z = {interval * of.z[j].re, interval * of.z[j].im};
-      if (ZOH) {
-        sums.q = plus_conj_product(sums.q, before, z);
-      } else {
-        const c32 root = {fmaf(0.5f, e.re, 1.f), 0.5f * e.im}, d = plus_product({0, 0}, root, root);
-        sums.q = plus_conj_product(sums.q, g, plus_product({0, 0}, d, z));
-      }
-      sums.f = plus_scaled(sums.f, u, dz);
-    }
+    sums.f = plus_scaled(sums.f, rest, dz);
     g = before;
     v = plus_conj_product(v, v, e);
   }
@@ -252,9 +249,12 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
   dc += ((part * directions + anticausal) * channels * H + h) * P;
   const Head<PAIRS> head = load_head<PAIRS, ZOH>(q, c, h, lane);
   float slowest = 1e30f;  // the smallest |ΛΔ|
+  float small_below[PAIRS];
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m) {
-    if (lane + 32 * m < P) slowest = fminf(slowest, (float)(fabs(head.z[m].re) + fabs(head.z[m].im)));
+    const float size = (float)(fabs(head.z[m].re) + fabs(head.z[m].im));
+    if (lane + 32 * m < P) slowest = fminf(slowest, size);
+    small_below[m] = SMALL / size;
     for (int i = 0; i < 6; ++i) k.sums[m][i][lane] = 0;
     for (int i = 0; i < 8; ++i) k.small[m][i][lane] = 0;
   }
@@ -277,13 +277,14 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       else
         g[m] = n < P ? entries[(row * cut.count + item.segment) * P + n] : c64{0, 0};
     }
+    float next_dy = 0;
     const auto fetch = [&](int chunk) {
       const int step = chunk * STEPS + lane;
       const bool mine = step < way.steps();
       const int at = mine ? way.input(step) : 0;
       begin_copy(k.u + lane, u + (u_at + at), mine);
       begin_copy(k.interval + lane, intervals + (intervals_at + at), mine);
-      begin_copy(k.dy_ahead + lane, dy + (dy_at + (mine ? way.output(step) : 0)), mine);
+      next_dy = mine ? dy[dy_at + way.output(step)] : 0.f;
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
         const int n = lane + 32 * m;
@@ -304,7 +305,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       wait_for_copies();
       __syncwarp();
       const float2 now = {k.u[lane], k.interval[lane]};
-      const float out = k.dy_ahead[lane];
+      const float out = next_dy;
       c32 entering[PAIRS];
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) entering[m] = {k.state_ahead[m][0][lane], k.state_ahead[m][1][lane]};
@@ -358,7 +359,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
           }
 #pragma unroll
           for (int j = 0; j < GROUP; ++j) group.e[j] = k.e[m][t + j][lane];
-          const Mode32 mode = {head.c[m], head.beta[m], narrow(head.z[m]), head.rate[m].limit};
+          const Mode32 mode = {head.c[m], head.beta[m], head.rate[m].limit, small_below[m]};
           if constexpr (MANY) {
             add_channels(group.o, dy + dy_at, c + (i64)h * P * 2, channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
             reverse<ZOH, true, true, true>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
@@ -390,7 +391,8 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
         for (int i = 0; i < 6; ++i) k.sums[m][i][lane] += terms[i];
         if (MANY || has_small) {
           const SmallSums& of = small[m];
-          const float few[8] = {of.q.re, of.q.im, of.f.re, of.f.im, of.w.re, of.w.im, of.psi.re, of.psi.im};
+          const float few[8] = {of.f.re,      of.f.im,      of.w.re,     of.w.im,
+                                of.second.re, of.second.im, of.third.re, of.third.im};
 #pragma unroll
           for (int i = 0; i < 8; ++i) k.small[m][i][lane] += few[i];
         }
@@ -424,10 +426,11 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
     const auto sum = [&](const double(&of)[32], const double(&and_of)[32]) { return c64{of[lane], and_of[lane]}; };
     const auto& sums = k.sums[m];
     const auto& small = k.small[m];
-    const c64 sq = sum(sums[0], sums[1]) + sum(small[0], small[1]), f = sum(sums[2], sums[3]);
-    const c64 w = sum(small[4], small[5]), psi = sum(small[6], small[7]);
+    const c64 sq = sum(sums[0], sums[1]), f = sum(sums[2], sums[3]), f_small = sum(small[0], small[1]);
+    const c64 w = sum(small[2], small[3]);
+    const c64 psi = 0.5 * sum(small[4], small[5]) + (1.0 / 3) * (conj(head.z[m]) * sum(small[6], small[7]));
     const c64 dlambda = mode.dt * (sq + mode.dt * (conj(mode.b) * psi)) - f * conj(beta * inverse);
-    const c64 db = (f + sum(small[2], small[3])) * conj(inverse);
+    const c64 db = (f + f_small) * conj(inverse);
     to[n] = dot(sq, mode.lambda) + dot(w, mode.b);
     to[P + n] = dlambda.re, to[2 * P + n] = dlambda.im, to[3 * P + n] = db.re, to[4 * P + n] = db.im;
     dc[n] = sum(sums[4], sums[5]);

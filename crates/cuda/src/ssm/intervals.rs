@@ -91,7 +91,7 @@ struct Way<'a> {
     op: &'static str,
     call: SsmCall<'a, Cuda>,
     intervals: Span,
-    /// What the intervals of every [`STEPS`] time steps are together, as `Chunk` of `kernels/ssm/intervals.cuh`; only by a diagonal A.
+    /// What the intervals of every [`STEPS`] time steps are together, as `Chunk` of `kernels/ssm/intervals.cuh`; `None` where A has a low-rank part.
     chunks: Option<DeviceBlock>,
     layer: Layer<'a>,
     cut: Segments,
@@ -441,7 +441,7 @@ const BACKWARD: &str = "intervals_diagonal_backward";
 
 /// Bytes of a `Scratch` of `kernels/ssm/intervals_diagonal_backward.cu`.
 const fn scratch_bytes(pairs_per_lane: usize) -> usize {
-    let ahead = 16 + 32 * 4 * (3 + 2 * pairs_per_lane);
+    let ahead = 16 + 32 * 4 * (2 + 2 * pairs_per_lane);
     ahead + STEPS * (8 + 4) + pairs_per_lane * 32 * (8 * STEPS + 8 * STEPS / 8 + 8 * (6 + 8))
 }
 
@@ -468,6 +468,11 @@ mod tests {
         assert_eq!(cut(2048, 16384, 132).count, 1);
         assert_eq!(cut(128, 16384, 132), Segments { count: 16, chunks: 32 });
         assert_eq!(cut(1, 96, 132).count, 1);
+    }
+
+    #[test]
+    fn scratch_is_as_large_as_the_kernels_have_it() {
+        assert_eq!([1, 2].map(scratch_bytes), [13712, 26768]);
     }
 
     #[test]
