@@ -4,7 +4,7 @@
 # dropout, if text has missed | text_published: the published dropout and 15 epochs | pathfinder | listops | image | ablation_legs,
 # ablation_random and ablation_diagonal: three initialisations | digits, then each speaker left out | pixels: sequential, then permuted
 # MNIST | series: the twenty ETT settings | rates and rates_s4d: digits at several sampling rates | univariate: the ten univariate ETT
-# settings, small, on the CPU | image_ranks: as image, on several GPUs (RANKS) | density and density_peer: MNIST pixel by pixel, then the Transformer of benches/peers for as long |
+# settings, small, on the CPU | image_ranks: as image, on several GPUs (RANKS) | scifar | pathx, and pathx_data before it: its PATHX_PICTURES pictures alone | density and density_peer: MNIST pixel by pixel, then the Transformer of benches/peers for as long |
 # language and language_peer: words (WikiText-2 where its pack is, else IMDB's reviews) | generation: tokens a second, beside the Transformer.
 # What they made comes to $OUT as tar files.
 # AHEAD: seconds of a later call on the same machine, over which pathfinder and listops draw their curves too; what one call leaves
@@ -111,7 +111,7 @@ pathx_data() {
   made pathx "await files.writePictures('pathx.part', 'pathx', ${PATHX_PICTURES:-200000}, 42)" || echo "pathx: no data"
 }
 pathx() {
-  [ -d pathx ] || pathx_data
+  pathx_data
   # shellcheck disable=SC2086
   through pathx lra-pathx ${PATHX:-}
 }

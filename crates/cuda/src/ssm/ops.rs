@@ -76,16 +76,27 @@ impl Cuda {
         self.chunk_forward(&arrays, &c, constants)
     }
 
+    /// K̄ that `fft` and `cauchy` convolve with.
+    fn kernel_of_convolution(
+        &self,
+        op: &'static str,
+        kernel: Span,
+        layer: Layer<'_>,
+        (len, algorithm): (usize, Algorithm),
+    ) -> Result<()> {
+        match algorithm {
+            Algorithm::Cauchy => self.cauchy_kernel(op, kernel, layer, len),
+            _ => self.impulse_kernel(op, kernel, layer, len),
+        }
+    }
+
     fn fft_forward(&self, args: &SsmForward<'_, Self>) -> Result<()> {
         const OP: &str = "ssm_forward";
         let (params, call) = (args.params, &args.call);
         let shape = call.conv_shape();
         let kernel = self.scratch(OP, shape.kernel_channels() * shape.heads * shape.kernel_len)?;
         let layer = Layer { params, spec: call.spec, rate: call.options.rate };
-        match call.options.algorithm {
-            Algorithm::Cauchy => self.cauchy_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
-            _ => self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
-        }
+        self.kernel_of_convolution(OP, kernel.span(), layer, (shape.kernel_len, call.options.algorithm))?;
         let conv = Convolution {
             y: args.y.span(),
             u: args.u.span(),
@@ -104,10 +115,7 @@ impl Cuda {
         let kernel_elements = shape.kernel_channels() * shape.heads * shape.kernel_len;
         let (kernel, dkernel) = (self.scratch(OP, kernel_elements)?, self.scratch(OP, kernel_elements)?);
         let layer = Layer { params, spec: call.spec, rate: call.options.rate };
-        match call.options.algorithm {
-            Algorithm::Cauchy => self.cauchy_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
-            _ => self.impulse_kernel(OP, kernel.span(), layer, shape.kernel_len)?,
-        }
+        self.kernel_of_convolution(OP, kernel.span(), layer, (shape.kernel_len, call.options.algorithm))?;
         self.zero(dkernel.span())?;
         let conv = Convolution {
             y: args.dy.span(),
@@ -160,7 +168,7 @@ impl SsmOps for Cuda {
         }
         self.forward_by_chunks(&args, plan)?;
         match args.call.options.algorithm {
-            // Algorithm 1 has no states: the chunks give the end state alone, unless a state enters.
+            // Algorithm 1 has no states: of the chunks' results the end state stays, and y is written anew, unless a state enters.
             Algorithm::Cauchy if args.state0.is_none() => self.fft_forward(&args),
             _ => Ok(()),
         }
