@@ -130,18 +130,25 @@ DEV T transposed_sum(const T (&s)[8], int lane) {
   return sum + __shfl_xor_sync(~0u, sum, 16);
 }
 
-// The same through shared memory, in fewer instructions. Eight rows of eight numbers lie together, and 32 bytes apart from the next eight,
-// so that the lanes of a read are in different banks.
+// The same through shared memory, in fewer instructions and in two parts, so that a warp can go on before it takes the sum: between
+// them, and before the next numbers come to the same place, is a barrier of the warp. Eight rows of eight numbers lie together, and 32
+// bytes apart from the next eight, so that the lanes of a read are in different banks.
 constexpr int SUM_FLOATS = 4 * 72;
-DEV float transposed_sum(const float (&s)[8], float* scratch, int lane) {
+DEV void put_for_sum(const float (&s)[8], float* scratch, int lane) {
   float4* to = (float4*)(scratch + 8 * lane + 8 * (lane / 8));
-  __syncwarp();
   to[0] = make_float4(s[0], s[1], s[2], s[3]), to[1] = make_float4(s[4], s[5], s[6], s[7]);
-  __syncwarp();
+}
+DEV float take_sum(const float* scratch, int lane) {
   const float* from = scratch + 72 * (lane / 8) + lane % 8;
   float sum = ((from[0] + from[8]) + (from[16] + from[24])) + ((from[32] + from[40]) + (from[48] + from[56]));
   sum += __shfl_xor_sync(~0u, sum, 8);
   return sum + __shfl_xor_sync(~0u, sum, 16);
+}
+DEV float transposed_sum(const float (&s)[8], float* scratch, int lane) {
+  __syncwarp();
+  put_for_sum(s, scratch, lane);
+  __syncwarp();
+  return take_sum(scratch, lane);
 }
 
 // Input and interval of step j; both are 0 beyond the last, which changes nothing then.

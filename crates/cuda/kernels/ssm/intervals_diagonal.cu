@@ -72,12 +72,13 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
                  const float* intervals, const Chunk* of_chunks, const int* lengths, const float* c, const float* d, int channels,
                  int L, int directions, int anticausal, i64 items, Segments cut, const Params& q) {
   alignas(16) __shared__ float2 shared[WARPS][STEPS];
-  alignas(16) __shared__ float sums_in[WARPS][SUM_FLOATS];
+  // Two places for the first channel's sums, which are taken while the next group is computed, and one for the others.
+  alignas(16) __shared__ float sums_in[WARPS][3][SUM_FLOATS];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
   float2* steps = shared[threadIdx.x / 32];
-  float* scratch = sums_in[threadIdx.x / 32];
+  float(*sums)[SUM_FLOATS] = sums_in[threadIdx.x / 32];
   const Item item = item_at(index, H, cut);
   const int h = item.h, chunks = (L + STEPS - 1) / STEPS;
   const Way way = {sequence_len(lengths, item.b, L), anticausal};
@@ -130,8 +131,14 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
     for (int m = 0; m < PAIRS; ++m) from_entry[m] = narrow(x[m]), v[m] = {0, 0};
 #pragma unroll 1
     for (int t = 0; t < STEPS; t += GROUP) {
+      const int group = t / GROUP;
       float2 now[GROUP];
       load_group(now, steps + t);
+      __syncwarp();
+      if (group > 0) {
+        const float sum = take_sum(sums[(group - 1) % 2], lane);
+        if (lane / GROUP == group - 1) out = 2.f * sum;
+      }
       c32 states[PAIRS][GROUP];
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
@@ -144,9 +151,9 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
           states[m][j] = {from_entry[m].re + v[m].re, from_entry[m].im + v[m].im};
         }
       }
-      const bool of_lane = lane / GROUP == t / GROUP;
-      const float sum = output<PAIRS>(states, head.c, scratch, lane);
-      if (of_lane) out = sum;
+      float parts[GROUP];
+      lane_output<PAIRS>(parts, states, head.c);
+      put_for_sum(parts, sums[group % 2], lane);
       for (int k = 1; k < channels; ++k) {
         c32 ck[PAIRS];
 #pragma unroll
@@ -154,10 +161,13 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
           const int n = lane + 32 * m;
           ck[m] = n < P ? load32(c, ((i64)k * H + h) * P + n) : c32{0, 0};
         }
-        const float sum = output<PAIRS>(states, ck, scratch, lane);
-        if (of_lane && there) store(y + (i64)k * H * L + at, sum, d[(i64)k * H + h]);
+        const float sum = output<PAIRS>(states, ck, sums[2], lane);
+        if (lane / GROUP == group && there) store(y + (i64)k * H * L + at, sum, d[(i64)k * H + h]);
       }
     }
+    __syncwarp();
+    const float sum = take_sum(sums[(STEPS / GROUP - 1) % 2], lane);
+    if (lane / GROUP == STEPS / GROUP - 1) out = 2.f * sum;
     if (there) store(y + at, out, d0);
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m)

@@ -343,6 +343,11 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       float du_of_lane = 0;
 #pragma unroll 1
       for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
+        __syncwarp();
+        if (t < STEPS - GROUP) {
+          const float sum = take_sum((float*)k.e[0][t + GROUP], lane);
+          if (lane / GROUP == t / GROUP + 1) du_of_lane = sum;
+        }
         float parts_of_du[GROUP];
 #pragma unroll
         for (int j = 0; j < GROUP; ++j) parts_of_du[j] = 0;
@@ -372,10 +377,13 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
             reverse<ZOH, false, false, false>(gradient[m], v[m], sums[m], small[m], parts_of_du, group, x, mode);
           }
         }
-        // The e of these steps have been taken up: their place is free.
-        const float sum = transposed_sum(parts_of_du, (float*)k.e[0][t], lane);
-        if (lane / GROUP == t / GROUP) du_of_lane = sum;
+        // The e of these steps have been taken up: their place is free. The sum is taken while the next steps are computed.
+        __syncwarp();
+        put_for_sum(parts_of_du, (float*)k.e[0][t], lane);
       }
+      __syncwarp();
+      const float sum_of_first = take_sum((float*)k.e[0][0], lane);
+      if (lane / GROUP == 0) du_of_lane = sum_of_first;
       if (du && (anticausal ? mine : step < L)) {
         float* to = du + (u_at + (anticausal ? way.input(step) : step));
         float direct = anticausal ? *to : d0 * k.dy[lane];
