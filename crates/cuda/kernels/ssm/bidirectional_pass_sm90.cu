@@ -7,8 +7,12 @@
 // they meet in the middle: each keeps the states of the chunks before the middle in shared memory, where the other
 // reads them after the middle, so that
 //   Y_c = X_c·Toepᵀ + S_c·Wᵀ + S′_c·W′ᵀ
-// is written once and nothing but x is read. Powers of two are those of chunk_pass_f16.cuh; states take three products
-// of 16-bit numbers, outputs three or one (PROD = 1: of the other direction's states only the high parts are kept).
+// is written once and nothing but x is read. Powers of two are those of chunk_pass_f16.cuh. PROD = 3: everything takes three
+// products of 16-bit numbers. PROD = 1: x is f16, outputs take one product, and of the other direction's states only the high parts are kept;
+// what goes from state to state takes three still, since its rounding would add up over chunks.
+//
+// What enters the chunks goes to memory for the gradients: as f32, or (PROD = 1) as f16 with a power of two per chunk, for
+// chunk_pass_backward_f16_sm90.cu.
 #include "common/wgmma.cuh"
 #include "ssm/chunk.cuh"
 
@@ -23,7 +27,9 @@ struct Pass {
   const int* exps;         // (H, 8): V, V′, Q, W, W′, Toep
   const float* init[2];    // (B, segments, H, NP) per direction: state entering each segment, or null: zero
   float* end[2];           // (B, segments, H, NP): state leaving each segment, or null
-  float* states[2];        // (H, B, chunks, NP): state entering each chunk, or null
+  void* states[2];         // (H, B, chunks, NP): state entering each chunk, or null
+  int* state_exps[2];      // (H, B, chunks): powers of two of those states, where they are f16
+  int* largest;            // (H, 4), raised to the bits of the largest |x| and, per direction, the largest |state|; or null
   const int* lengths;      // (B) or null
   int B, H, segments, chunks_per_segment, chunks, directions, last_to_first, count;
   i64 L;
@@ -48,6 +54,13 @@ DEV float row_max(float m) {
 DEV int row_exponent(float m) { return m == 0.f ? 0 : f16_exponent(m, 64); }
 
 DEV u64 describe(u32 address) { return (u64)(address >> 4 & 0x3fff) | (u64)(8 * 128 >> 4) << 16 | (u64)(128 >> 4) << 32; }
+
+// a·scale and b·scale as f16, or (P = 3) as split f16.
+template <int P>
+DEV void to_f16(u32& high, u32& low, float a, float b, float scale) {
+  if (P == 3) split_f16(high, low, a, b, scale);
+  else high = pack_f16(a * scale, b * scale);
+}
 
 // c (64 × 64) += A·(rows 16k … 16k + 15 of a matrix in shared memory), whose low plane lies `behind` bytes after the
 // high one, by P = 3 or 1 products. FRESH: k = 0 overwrites c.
@@ -75,7 +88,7 @@ struct OneDirectionPass {
   int* kept_exps;
   i64 at[2];
   int left[2], allocated[2], b[2], seg[2], ev, eq, ew, ewo, et;
-  float s[8][4];
+  float s[8][4], largest_x = 0.f, largest_state = 0.f;
   float4 next[2][4];
 
   __device__ __forceinline__ OneDirectionPass(const Pass& a, char* memory)
@@ -153,12 +166,14 @@ struct OneDirectionPass {
         const float4 u = next[r][k];
         m = fmaxf(fmaxf(m, fmaxf(fabsf(u.x), fabsf(u.y))), fmaxf(fabsf(u.z), fabsf(u.w)));
       }
-      ex[r] = row_exponent(row_max(m));
+      m = row_max(m);
+      ex[r] = row_exponent(m);
+      if (PROD == 1) largest_x = fmaxf(largest_x, m);
       const float scale = power_of_two(ex[r]);
 #pragma unroll
       for (int k = 0; k < KS; ++k) {
-        split_f16(xh[k][r], xl[k][r], next[r][k].x, next[r][k].y, scale);
-        split_f16(xh[k][2 + r], xl[k][2 + r], next[r][k].z, next[r][k].w, scale);
+        to_f16<PROD>(xh[k][r], xl[k][r], next[r][k].x, next[r][k].y, scale);
+        to_f16<PROD>(xh[k][2 + r], xl[k][2 + r], next[r][k].z, next[r][k].w, scale);
       }
     }
     if (OUT && i + 1 < a.chunks_per_segment) fetch(i + 1);
@@ -166,7 +181,7 @@ struct OneDirectionPass {
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < KS; ++k) {
-      product<3, true>(acc, xh[k], xl[k], v, PLANE, k);
+      product<PROD, true>(acc, xh[k], xl[k], v, PLANE, k);
       if (WRITE) product<PROD, true>(y, xh[k], xl[k], toep, LOW, k);
     }
     wgmma_end_group();
@@ -174,19 +189,31 @@ struct OneDirectionPass {
     u32 sh[KS][4], sl[KS][4];
     EACH_ROW(r) {
       const int global = seg[r] * a.chunks_per_segment + c;
-      if (float* states = (direction ? a.states[1] : a.states[0]); states && b[r] >= 0 && global < a.chunks) {
-        float* p = states + (((i64)h * a.B + b[r]) * a.chunks + global) * NP + 2 * t;
+      void* states = direction ? a.states[1] : a.states[0];
+      if (b[r] < 0 || global >= a.chunks) states = nullptr;
+      const i64 row = ((i64)h * a.B + b[r]) * a.chunks + global;
+      if (PROD == 3 && states) {
+        float* p = (float*)states + row * NP + 2 * t;
 #pragma unroll
         for (int n = 0; n < 8; ++n) *(float2*)(p + 8 * n) = make_float2(s[n][2 * r], s[n][2 * r + 1]);
       }
       float m = 0.f;
 #pragma unroll
       for (int n = 0; n < 8; ++n) m = fmaxf(m, fmaxf(fabsf(s[n][2 * r]), fabsf(s[n][2 * r + 1])));
-      es[r] = row_exponent(row_max(m));
+      m = row_max(m);
+      es[r] = row_exponent(m);
+      if (PROD == 1) largest_state = fmaxf(largest_state, m);
       const float scale = power_of_two(es[r]);
 #pragma unroll
       for (int n = 0; n < 8; ++n)
         split_f16(sh[n / 2][2 * (n & 1) + r], sl[n / 2][2 * (n & 1) + r], s[n][2 * r], s[n][2 * r + 1], scale);
+      if (PROD == 1 && states) {
+        // In an order in which each lane writes eight numbers at once; place_of_state there undoes it.
+        uint4* p = (uint4*)states + row * (NP / 8) + t;
+#pragma unroll
+        for (int k = 0; k < KS; k += 2) p[2 * k] = make_uint4(sh[k][r], sh[k][2 + r], sh[k + 1][r], sh[k + 1][2 + r]);
+        if (t == 0) (direction ? a.state_exps[1] : a.state_exps[0])[row] = es[r];
+      }
       if (KEEP && t == 0) kept_exps[64 * c + 16 * warp + 8 * r + g] = es[r];
     }
     if (KEEP) {
@@ -291,6 +318,15 @@ DEV void pass(const Pass& a) {
   } else {
     for (int i = 0; i < a.chunks_per_segment; ++i) one_pass.template step<OUT, false>(i);
   }
+  if (PROD == 1 && a.largest) {
+    float x = one_pass.largest_x, state = one_pass.largest_state;
+    for (int k = 4; k < 32; k *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, k)), state = fmaxf(state, __shfl_xor_sync(~0u, state, k));
+    // Numbers that are not negative are ordered as their bits are.
+    if (one_pass.lane == 0) {
+      atomicMax(a.largest + 4 * blockIdx.y, __float_as_int(x));
+      atomicMax(a.largest + 4 * blockIdx.y + 1 + one_pass.direction, __float_as_int(state));
+    }
+  }
   if (float* end = one_pass.direction ? a.end[1] : a.end[0]) EACH_ROW(r) {
       if (one_pass.b[r] < 0) continue;
       float* p = end + (((i64)one_pass.b[r] * a.segments + one_pass.seg[r]) * a.H + blockIdx.y) * NP + 2 * one_pass.t;
@@ -305,12 +341,14 @@ DEV void pass(const Pass& a) {
 #define PASS(name, threads, blocks, PROD, OUT, BOTH)                                                                   \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(                                                 \
       float* y, const float* x, const uint4* planes, const int* exps, const float* init0, const float* init1,           \
-      float* end0, float* end1, float* states0, float* states1, const int* lengths, int B, int H, int segments,         \
+      float* end0, float* end1, void* states0, void* states1, int* exps0, int* exps1, int* largest, const int* lengths, \
+      int B, int H, int segments, \
       int chunks_per_segment, int chunks, int directions, int last_to_first, int count, i64 L) {                                                  \
-    pass<PROD, OUT, BOTH>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, lengths, B, H,         \
+    pass<PROD, OUT, BOTH>({y, x, planes, exps, {init0, init1}, {end0, end1}, {states0, states1}, {exps0, exps1}, largest, lengths, B, H,         \
                            segments, chunks_per_segment, chunks, directions, last_to_first, count, L});                                           \
   }
-PASS(states, 128, 3, 1, false, false)
+PASS(states_1, 128, 3, 1, false, false)
+PASS(states_3, 128, 3, 3, false, false)
 PASS(outputs_1, 128, 2, 1, true, false)
 PASS(outputs_3, 128, 2, 3, true, false)
 PASS(both_1, 256, 1, 1, true, true)

@@ -2,7 +2,7 @@
 //! both directions of a bidirectional layer at once, or one.
 
 use super::{
-    chunk_call::ChunkCall, chunk_pass::Entering, matrices::Matrices, pass_backward::Products,
+    chunk_call::ChunkCall, chunk_pass::Entering, matrices::Matrices, pass_backward::{F16Operand, Products},
     segments::SegmentSplit, sizes::Sizes,
 };
 use crate::{
@@ -54,6 +54,29 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) last_to_first: bool,
 }
 
+/// Where a pass writes the states that enter the chunks, one array per direction. With f32 products they are f32; else they are f16,
+/// each chunk of a sequence with a power of two in `exponents`, and `largest` holds the bits of the largest magnitudes (H, 4): of x, and of the
+/// states of each direction.
+#[derive(Clone, Copy, Default)]
+struct ChunkStates {
+    values: [Option<Span>; 2],
+    exponents: [Option<Span>; 2],
+    largest: Option<Span>,
+}
+
+/// Memory for the states of a portion of the heads.
+struct StatesOfPortion {
+    values: Vec<DeviceBlock>,
+    exponents: Vec<DeviceBlock>,
+}
+
+impl StatesOfPortion {
+    fn to(&self, largest: Option<Span>) -> ChunkStates {
+        let spans = |v: &[DeviceBlock]| [0, 1].map(|dir| v.get(dir).map(|b| b.span()));
+        ChunkStates { values: spans(&self.values), exponents: spans(&self.exponents), largest }
+    }
+}
+
 /// Arrays of a backward pass. segment_scans: matrices of [`Cuda::segment_matrices`], where sequences are cut into segments.
 pub(super) struct BidirectionalBackward<'a> {
     pub(super) du: Option<Span>,
@@ -92,15 +115,16 @@ impl Cuda {
         Ok(Operands { planes, exponents, count, both: of.both })
     }
 
-    /// One launch for the given heads. init, end, states: one array per direction; `states` (those heads, B, chunks,
-    /// NP): the states that enter the chunks.
+    /// One launch for the given heads. init, end: one array per direction; `states` (those heads, B, chunks, NP): the states that enter
+    /// the chunks.
     fn run_directions(
         &self,
         p: &BidirectionalPass<'_>,
         s: Sizes,
         segment_split: SegmentSplit,
         y: Option<Span>,
-        [init, end, states]: [[Option<Span>; 2]; 3],
+        [init, end]: [[Option<Span>; 2]; 2],
+        states: ChunkStates,
         heads: Range<usize>,
     ) -> Result<()> {
         let from = heads.start;
@@ -112,22 +136,10 @@ impl Cuda {
         let tiles = (p.batch * segment_split.segments).div_ceil(64);
         let exact = self.precision().products() == 3;
         let name = match (y, both) {
-            (None, _) => "states",
-            (_, true) => {
-                if exact {
-                    "both_3"
-                } else {
-                    "both_1"
-                }
-            }
-            (_, false) => {
-                if exact {
-                    "outputs_3"
-                } else {
-                    "outputs_1"
-                }
-            }
-        };
+            (None, _) => ["states_1", "states_3"],
+            (_, true) => ["both_1", "both_3"],
+            (_, false) => ["outputs_1", "outputs_3"],
+        }[exact as usize];
         let both_at_once = y.is_some() && *both;
         let kept_state_bytes = if exact { 2 * PLANE } else { PLANE };
         let shared = match (y, both_at_once) {
@@ -150,8 +162,11 @@ impl Cuda {
                 init[1].map(|x| heads_part(x, state)),
                 end[0].map(|x| heads_part(x, state)),
                 end[1].map(|x| heads_part(x, state)),
-                states[0],
-                states[1],
+                states.values[0],
+                states.values[1],
+                states.exponents[0],
+                states.exponents[1],
+                states.largest.map(|x| heads_part(x, 4 * 4)),
                 p.lengths,
                 p.batch,
                 s.heads,
@@ -196,7 +211,15 @@ impl Cuda {
         let ends: Vec<DeviceBlock> =
             (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
-        self.run_directions(p, s, segment_split, None, [[None; 2], end, [None; 2]], 0..s.heads)?;
+        self.run_directions(
+            p,
+            s,
+            segment_split,
+            None,
+            [[None; 2], end],
+            ChunkStates::default(),
+            0..s.heads,
+        )?;
         let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
         self.launch(
             ("segment_scan", name),
@@ -229,7 +252,15 @@ impl Cuda {
         segment: Option<&DeviceBlock>,
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, segment_split, segment)?;
-        self.run_directions(p, s, segment_split, p.y, [init, [None; 2], [None; 2]], 0..s.heads)
+        self.run_directions(
+            p,
+            s,
+            segment_split,
+            p.y,
+            [init, [None; 2]],
+            ChunkStates::default(),
+            0..s.heads,
+        )
     }
 
     /// The gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one; writes du.
@@ -283,25 +314,48 @@ impl Cuda {
         let partial_sums_count = if parts > 1 { dirs } else { 0 };
         let partial_sums: Vec<DeviceBlock> =
             (0..partial_sums_count).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
-        let states = || (0..dirs).map(|_| self.scratch(op, states_len)).collect::<Result<Vec<DeviceBlock>>>();
+        let in_f16 = self.precision().products() == 1;
+        let largest = in_f16.then(|| self.scratch(op, 2 * 4 * s.heads)).transpose()?;
+        if let Some(largest) = &largest {
+            self.zero(largest.span())?;
+        }
+        let [largest_x, largest_dy] = [0, 1].map(|k| {
+            let bytes = 4 * 4 * s.heads;
+            largest.as_ref().map(|b| b.span().part(k * bytes, bytes))
+        });
+        let states = || -> Result<StatesOfPortion> {
+            let blocks = |len: usize| (0..dirs).map(|_| self.scratch(op, len)).collect::<Result<Vec<_>>>();
+            let exponents = if in_f16 { blocks(states_len / s.np)? } else { Vec::new() };
+            Ok(StatesOfPortion { values: blocks(if in_f16 { states_len / 2 } else { states_len })?, exponents })
+        };
         let (x, dx) = (states()?, states()?);
-        let span = |v: &[DeviceBlock], dir: usize| v.get(dir).map(|b| b.span());
         for from in (0..s.heads).step_by(portion) {
             let range = from..from + portion;
-            let none = [None; 2];
-            let to = [span(&x, 0), span(&x, 1)];
-            self.run_directions(&ahead, s, c.segment_split, None, [init, none, to], range.clone())?;
-            let to = [span(&dx, 0), span(&dx, 1)];
-            self.run_directions(&back, s, c.segment_split, b.du, [dinit, none, to], range.clone())?;
+            let (split, none) = (c.segment_split, [None; 2]);
+            self.run_directions(&ahead, s, split, None, [init, none], x.to(largest_x), range.clone())?;
+            self.run_directions(&back, s, split, b.du, [dinit, none], dx.to(largest_dy), range.clone())?;
             for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.
-                let (s, ds) = (x[dir].span(), dx[dirs - 1 - dir].span());
+                let back_dir = dirs - 1 - dir;
+                let (values, dvalues) = (x.values[dir].span(), dx.values[back_dir].span());
                 let target = partial_sums.get(dir).unwrap_or(&sums[dir]).span();
                 let heads = range.clone();
-                self.chunk_gradient_product(
-                    c,
-                    &Products { target, dy: b.dy, ds, u: b.u, s, channel: (1, 0), heads, parts },
-                )?;
+                if let (Some(largest_x), Some(largest_dy)) = (largest_x, largest_dy) {
+                    let [dy, u] = [(b.dy, dvalues, &dx, back_dir, largest_dy), (b.u, values, &x, dir, largest_x)]
+                        .map(|(rows, states, of, direction, largest)| F16Operand {
+                            rows,
+                            states,
+                            exponents: of.exponents[direction].span(),
+                            direction,
+                            largest,
+                        });
+                    self.chunk_gradient_product_f16(c, target, &dy, &u, heads, parts)?;
+                } else {
+                    let (ds, s) = (dvalues, values);
+                    let products =
+                        Products { target, dy: b.dy, ds, u: b.u, s, channel: (1, 0), heads, parts };
+                    self.chunk_gradient_product(c, &products)?;
+                }
             }
         }
         for (sum, cell) in sums.iter().zip(&partial_sums) {

@@ -29,7 +29,61 @@ pub(super) struct Products {
     pub(super) parts: usize,
 }
 
+/// One side of the product in f16: dY and dS, or X and S.
+pub(super) struct F16Operand {
+    /// Numbers of all heads, f32.
+    pub(super) rows: Span,
+    /// States of the heads in the range, f16, and their powers of two.
+    pub(super) states: Span,
+    pub(super) exponents: Span,
+    /// Direction of the states: which of the largest numbers is theirs.
+    pub(super) direction: usize,
+    /// Bits of the largest magnitudes of all heads (H, 4): of the rows, and of the states of each direction.
+    pub(super) largest: Span,
+}
+
 impl Cuda {
+    /// The gradients [dToep, dW; dV, dQ] of one direction from states in f16, for the heads of the range.
+    pub(super) fn chunk_gradient_product_f16(
+        &self,
+        c: &ChunkCall<'_>,
+        target: Span,
+        dy: &F16Operand,
+        u: &F16Operand,
+        range: Range<usize>,
+        parts: usize,
+    ) -> Result<()> {
+        let (side, heads) = (c.sizes.side(), c.sizes.heads);
+        let heads_part = |x: Span, bytes_per_head: usize| {
+            x.part(range.start * bytes_per_head, x.bytes() - range.start * bytes_per_head)
+        };
+        self.launch(
+            ("chunk_pass_backward_f16_sm90", "grad"),
+            (range.len(), parts, 1),
+            (256, 1),
+            // Two stages of both operands: 32 (sequence, chunk) in core matrices.
+            4 * 4 * 16 * 144,
+            args![
+                heads_part(target, 4 * side * side),
+                heads_part(dy.rows, 4 * c.len),
+                dy.states,
+                dy.exponents,
+                heads_part(u.rows, 4 * c.len),
+                u.states,
+                u.exponents,
+                heads_part(dy.largest, 4 * 4),
+                heads_part(u.largest, 4 * 4),
+                1 + dy.direction,
+                1 + u.direction,
+                c.lengths,
+                c.batch,
+                heads,
+                c.segment_split.chunks,
+                c.len
+            ],
+        )
+    }
+
     /// The gradients [dToep, dW; dV, dQ] (channels, H, T + NP, T + NP); dV and dQ with the first channel only.
     pub(super) fn products(
         &self,
