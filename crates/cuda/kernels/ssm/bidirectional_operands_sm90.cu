@@ -18,6 +18,26 @@ DEV int plane_of(int kind, int bidirectional) {
 }
 DEV int low_behind(int kind, int bidirectional) { return kind <= Q ? 1 : bidirectional ? 3 : 2; }
 
+// The numbers of a matrix that this thread prepares; `element` gives each by its place, inner and outer. Gives the largest magnitude. The
+// kind of the matrix is decided around this loop, not in it, so that all reads are on their way before the first is used.
+template <bool STATE_IN, bool STATE_OUT, class E>
+DEV float elements(float (&f)[4][4], E element) {
+  double x[4][4];
+#pragma unroll
+  for (int l = 0; l < 4; ++l) {
+    const int e = l * 256 + threadIdx.x, lane = e & 31, g = lane >> 2, t = lane & 3, nt = (e >> 5) & 7, k = e >> 8;
+    const int to = STATE_OUT ? state_outer(nt, g) : time_outer(nt, g);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[l][i] = element(STATE_IN ? state_inner(k, t, i) : time_inner(k, t, i), to);
+  }
+  float m = 0.f;
+#pragma unroll
+  for (int l = 0; l < 4; ++l)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) f[l][i] = (float)x[l][i], m = fmaxf(m, fabsf(f[l][i]));
+  return m;
+}
+
 // planes (H, count, 64 × 64) and exps (H, 8), the power of two of each kind. Block: 256 threads; grid (H, kinds): 6
 // kinds, or 4 for a layer of one direction.
 KERNEL operand_planes(char* planes, int* exps, const double* kern, const double* q, const c64* cols, const c64* rows,
@@ -30,26 +50,23 @@ KERNEL operand_planes(char* planes, int* exps, const double* kern, const double*
   const double* Qh = q + (i64)h * NP * NP;
   const double* k0 = kern + (i64)h * kc * T;
   const double skip = kind == TOEP ? (double)d[h] : 0.0;
-  const bool v = kind <= V1, w = kind == W0 || kind == W1;
-  float f[4][4], m = 0.f;
-#pragma unroll
-  for (int l = 0; l < 4; ++l) {
-    const int e = l * 256 + threadIdx.x, lane = e & 31, g = lane >> 2, t = lane & 3, nt = (e >> 5) & 7, k = e >> 8;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int in = w || kind == Q ? state_inner(k, t, i) : time_inner(k, t, i);
-      const int to = v || kind == Q ? state_outer(nt, g) : time_outer(nt, g);
-      double x;
-      if (v) x = adjoint ? c.w(0, in, to) : c.v(to, in);
-      else if (w) x = adjoint ? c.v(in, to) : c.w(0, to, in);
-      else if (kind == Q) x = adjoint ? Qh[in * NP + to] : Qh[to * NP + in];
-      else {
-        const int lag = adjoint ? in - to : to - in;
-        x = lag >= 0 ? k0[lag] : bidirectional ? k0[T - 1 - lag] : 0.0;
-        if (lag == 0) x += skip;
-      }
-      f[l][i] = (float)x, m = fmaxf(m, fabsf(f[l][i]));
-    }
+  float f[4][4], m;
+  if (kind <= V1) {
+    if (adjoint) m = elements<false, true>(f, [&](int in, int to) { return c.w(0, in, to); });
+    else m = elements<false, true>(f, [&](int in, int to) { return c.v(to, in); });
+  } else if (kind == W0 || kind == W1) {
+    if (adjoint) m = elements<true, false>(f, [&](int in, int to) { return c.v(in, to); });
+    else m = elements<true, false>(f, [&](int in, int to) { return c.w(0, to, in); });
+  } else if (kind == Q) {
+    if (adjoint) m = elements<true, true>(f, [&](int in, int to) { return Qh[in * NP + to]; });
+    else m = elements<true, true>(f, [&](int in, int to) { return Qh[to * NP + in]; });
+  } else {
+    m = elements<false, false>(f, [&](int in, int to) {
+      const int lag = adjoint ? in - to : to - in, other = T - 1 - lag;
+      double x = 0.0;
+      if (lag >= 0 || bidirectional) x = k0[lag >= 0 ? lag : other];
+      return lag == 0 ? x + skip : x;
+    });
   }
   for (int k = 16; k; k >>= 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, k));
   if ((threadIdx.x & 31) == 0) part[threadIdx.x >> 5] = m;

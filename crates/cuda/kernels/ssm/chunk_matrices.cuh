@@ -28,13 +28,15 @@ struct Chunk {
     return x;
   }
   __device__ double w(int k, int t, int n) const {
-    if (n >= 2 * pairs) return 0;
     const c64* row = rows + (((i64)h * kc + k0 + k) * (T + 1) + (anticausal ? T - 1 - t : t + 1)) * pairs;
-    return n < pairs ? 2 * row[n].re : -2 * row[n - pairs].im;
+    return (n < pairs ? 2 : -2) * coordinate(row, n);
   }
   __device__ double v(int n, int j) const {
-    if (n >= 2 * pairs) return 0;
-    const c64* col = cols + ((i64)h * (rank + 1) * T + (anticausal ? j : T - 1 - j)) * pairs;
-    return n < pairs ? col[n].re : col[n - pairs].im;
+    return coordinate(cols + ((i64)h * (rank + 1) * T + (anticausal ? j : T - 1 - j)) * pairs, n);
+  }
+  // Coordinate n of [Re x; Im x], zero beyond 2·pairs. One read without a branch, so that a loop of them has all its reads on their way.
+  __device__ double coordinate(const c64* x, int n) const {
+    const double v = ((const double*)x)[n < pairs ? 2 * n : n < 2 * pairs ? 2 * (n - pairs) + 1 : 0];
+    return n < 2 * pairs ? v : 0.0;
   }
 };

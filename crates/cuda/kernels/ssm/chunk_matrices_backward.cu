@@ -302,5 +302,5 @@ DEV void sequences_backward(c64* gradient_parts, float* dc, const double* dkern,
       int pairs, int rank, int kc, int ch0, int ld, i64 head_stride, i64 channel_stride, int gradient_part_count) { \
     sequences_backward<PL>(gradient_parts, dc, dkern, ga, gb, g0, g1, cols, rows, powers, d0, u_r, v_r, heads, pairs, rank, kc, ch0, ld, head_stride, channel_stride, gradient_part_count);  \
   }
-SEQUENCES_BACKWARD(sequences_backward_32, 1, 8)
+SEQUENCES_BACKWARD(sequences_backward_32, 1, 10)
 SEQUENCES_BACKWARD(sequences_backward_64, 2, 6)

@@ -130,6 +130,7 @@ KERNEL discretize_backward(double* g_dt, double* g_re, double* g_im, c64* g_b, c
   c64* g = gradient_parts + (i64)h * gradient_part_count * width;
   for (int i = lane; i < width; i += 32) {
     c64 x = g[i];
+#pragma unroll 4
     for (int k = 1; k < gradient_part_count; ++k) x += g[(i64)k * width + i];
     g[i] = x;
   }

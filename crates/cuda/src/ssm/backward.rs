@@ -5,6 +5,7 @@ use super::{
     bidirectional_pass::BidirectionalBackward,
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
+    chunk_states::ChunkStates,
     discretize::{Discrete, GradientSpans},
     matrices::{FragmentsOf, KernelRange, Matrices, TransitionBuffer},
     saved_powers::SavedPowers,
@@ -25,6 +26,8 @@ pub(super) struct ChunkBackward<'a> {
     pub(super) dy: Span,
     pub(super) dstate_end: Option<Span>,
     pub(super) saved: Option<Span>,
+    /// States that forward has kept.
+    pub(super) states: Option<ChunkStates>,
     pub(super) u: Span,
     pub(super) state0: Option<Span>,
     /// Kernels of each pass: the causal ones and, in a bidirectional layer, the anticausal ones.
@@ -84,6 +87,7 @@ impl Cuda {
                 dy: a.dy,
                 u: a.u,
                 saved: a.saved,
+                states: a.states,
                 d: params.d.span(),
                 segment_scans,
             };

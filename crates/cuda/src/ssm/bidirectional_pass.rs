@@ -2,8 +2,8 @@
 //! both directions of a bidirectional layer at once, or one.
 
 use super::{
-    chunk_call::ChunkCall, chunk_pass::Entering, matrices::Matrices, pass_backward::{F16Operand, Products},
-    segments::SegmentSplit, sizes::Sizes,
+    chunk_call::ChunkCall, chunk_pass::Entering, chunk_states::ChunkStates, matrices::Matrices,
+    pass_backward::StateOperand, segments::SegmentSplit, sizes::Sizes,
 };
 use crate::{
     device::Cuda,
@@ -47,6 +47,8 @@ pub(super) struct BidirectionalPass<'a> {
     /// States that enter the segments, of the direction with time and of the one against it; a pass over one direction
     /// uses the first.
     pub(super) entering: [Entering; 2],
+    /// Where the states that enter the chunks go.
+    pub(super) states: ChunkStates,
     pub(super) lengths: Option<&'a Ints>,
     pub(super) batch: usize,
     pub(super) len: usize,
@@ -54,27 +56,15 @@ pub(super) struct BidirectionalPass<'a> {
     pub(super) last_to_first: bool,
 }
 
-/// Where a pass writes the states that enter the chunks, one array per direction. With f32 products they are f32; else they are f16,
-/// each chunk of a sequence with a power of two in `exponents`, and `largest` holds the bits of the largest magnitudes (H, 4): of x, and of the
-/// states of each direction.
+/// What one launch of a pass reads and writes besides x.
 #[derive(Clone, Copy, Default)]
-struct ChunkStates {
-    values: [Option<Span>; 2],
-    exponents: [Option<Span>; 2],
-    largest: Option<Span>,
-}
-
-/// Memory for the states of a portion of the heads.
-struct StatesOfPortion {
-    values: Vec<DeviceBlock>,
-    exponents: Vec<DeviceBlock>,
-}
-
-impl StatesOfPortion {
-    fn to(&self, largest: Option<Span>) -> ChunkStates {
-        let spans = |v: &[DeviceBlock]| [0, 1].map(|dir| v.get(dir).map(|b| b.span()));
-        ChunkStates { values: spans(&self.values), exponents: spans(&self.exponents), largest }
-    }
+struct PassArrays {
+    y: Option<Span>,
+    /// States that enter and that leave the segments, one array per direction.
+    init: [Option<Span>; 2],
+    end: [Option<Span>; 2],
+    /// States that enter the chunks, of the heads of the launch.
+    states: ChunkStates,
 }
 
 /// Arrays of a backward pass. segment_scans: matrices of [`Cuda::segment_matrices`], where sequences are cut into segments.
@@ -83,6 +73,8 @@ pub(super) struct BidirectionalBackward<'a> {
     pub(super) dy: Span,
     pub(super) u: Span,
     pub(super) saved: Option<Span>,
+    /// States that forward has kept.
+    pub(super) states: Option<ChunkStates>,
     pub(super) d: Span,
     pub(super) segment_scans: [Option<&'a DeviceBlock>; 2],
 }
@@ -115,16 +107,13 @@ impl Cuda {
         Ok(Operands { planes, exponents, count, both: of.both })
     }
 
-    /// One launch for the given heads. init, end: one array per direction; `states` (those heads, B, chunks, NP): the states that enter
-    /// the chunks.
+    /// One launch for the given heads.
     fn run_directions(
         &self,
         p: &BidirectionalPass<'_>,
         s: Sizes,
         segment_split: SegmentSplit,
-        y: Option<Span>,
-        [init, end]: [[Option<Span>; 2]; 2],
-        states: ChunkStates,
+        PassArrays { y, init, end, states }: PassArrays,
         heads: Range<usize>,
     ) -> Result<()> {
         let from = heads.start;
@@ -211,15 +200,8 @@ impl Cuda {
         let ends: Vec<DeviceBlock> =
             (0..dirs).map(|_| self.scratch(op, entering_len)).collect::<Result<_>>()?;
         let end = [Some(ends[0].span()), ends.get(1).map(|e| e.span())];
-        self.run_directions(
-            p,
-            s,
-            segment_split,
-            None,
-            [[None; 2], end],
-            ChunkStates::default(),
-            0..s.heads,
-        )?;
+        let arrays = PassArrays { end, ..PassArrays::default() };
+        self.run_directions(p, s, segment_split, arrays, 0..s.heads)?;
         let (name, rows, threads) = if p.batch == 1 { ("scan_64_1", 1, 256) } else { ("scan_64_4", 4, 64) };
         self.launch(
             ("segment_scan", name),
@@ -252,15 +234,8 @@ impl Cuda {
         segment: Option<&DeviceBlock>,
     ) -> Result<()> {
         let (init, _own) = self.enter(op, p, s, segment_split, segment)?;
-        self.run_directions(
-            p,
-            s,
-            segment_split,
-            p.y,
-            [init, [None; 2]],
-            ChunkStates::default(),
-            0..s.heads,
-        )
+        let arrays = PassArrays { y: p.y, init, end: [None; 2], states: p.states };
+        self.run_directions(p, s, segment_split, arrays, 0..s.heads)
     }
 
     /// The gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one; writes du.
@@ -274,16 +249,19 @@ impl Cuda {
         let side = s.side();
         let dirs = 1 + both as usize;
         let of = |adjoint, outputs| OperandsOf { both, adjoint, outputs };
-        let forward = self.operands(op, m, b.d, s, of(false, false))?;
         let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
         let entering =
             |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
         let (lengths, batch, len) = (c.lengths, c.batch, c.len);
+        let forward =
+            b.states.is_none().then(|| self.operands(op, m, b.d, s, of(false, false))).transpose()?;
         let ahead = BidirectionalPass {
             y: None,
             x: b.u,
-            operands: &forward,
+            // Not used where the states have been kept.
+            operands: forward.as_ref().unwrap_or(&adjoint),
             entering: [entering(false), entering(both)],
+            states: ChunkStates::default(),
             lengths,
             batch,
             len,
@@ -294,17 +272,20 @@ impl Cuda {
             x: b.dy,
             operands: &adjoint,
             entering: [Entering::Computed; 2],
+            states: ChunkStates::default(),
             lengths,
             batch,
             len,
             last_to_first: true,
         };
-        let (init, _own) = self.enter(op, &ahead, s, c.segment_split, b.segment_scans[0])?;
+        let (init, _own) = match b.states {
+            None => self.enter(op, &ahead, s, c.segment_split, b.segment_scans[0])?,
+            Some(_) => ([None; 2], Vec::new()),
+        };
         let (dinit, _down) = self.enter(op, &back, s, c.segment_split, b.segment_scans[1])?;
         // Two portions of the heads, one after the other, so that the states of one are in memory at a time.
         let portions = if both && s.heads % 2 == 0 { 2 } else { 1 };
         let portion = s.heads / portions;
-        let states_len = portion * batch * c.segment_split.chunks * s.np;
         // Two blocks of the gradient's products per multiprocessor and no more: a few more would run alone after the
         // others.
         let steps = (batch * c.segment_split.chunks).div_ceil(32);
@@ -314,48 +295,28 @@ impl Cuda {
         let partial_sums_count = if parts > 1 { dirs } else { 0 };
         let partial_sums: Vec<DeviceBlock> =
             (0..partial_sums_count).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
-        let in_f16 = self.precision().products() == 1;
-        let largest = in_f16.then(|| self.scratch(op, 2 * 4 * s.heads)).transpose()?;
-        if let Some(largest) = &largest {
-            self.zero(largest.span())?;
-        }
-        let [largest_x, largest_dy] = [0, 1].map(|k| {
-            let bytes = 4 * 4 * s.heads;
-            largest.as_ref().map(|b| b.span().part(k * bytes, bytes))
-        });
-        let states = || -> Result<StatesOfPortion> {
-            let blocks = |len: usize| (0..dirs).map(|_| self.scratch(op, len)).collect::<Result<Vec<_>>>();
-            let exponents = if in_f16 { blocks(states_len / s.np)? } else { Vec::new() };
-            Ok(StatesOfPortion { values: blocks(if in_f16 { states_len / 2 } else { states_len })?, exponents })
-        };
-        let (x, dx) = (states()?, states()?);
+        let x = b.states.is_none().then(|| self.states_scratch(c, portion)).transpose()?;
+        let dx = self.states_scratch(c, portion)?;
         for from in (0..s.heads).step_by(portion) {
-            let range = from..from + portion;
-            let (split, none) = (c.segment_split, [None; 2]);
-            self.run_directions(&ahead, s, split, None, [init, none], x.to(largest_x), range.clone())?;
-            self.run_directions(&back, s, split, b.du, [dinit, none], dx.to(largest_dy), range.clone())?;
+            let heads = from..from + portion;
+            let (split, end) = (c.segment_split, [None; 2]);
+            let x = match (&x, b.states) {
+                (Some(scratch), _) => {
+                    let states = scratch.states();
+                    let arrays = PassArrays { y: None, init, end, states };
+                    self.run_directions(&ahead, s, split, arrays, heads.clone())?;
+                    states
+                }
+                (None, kept) => kept.unwrap_or_default().from_head(from, c),
+            };
+            let dx = dx.states();
+            let arrays = PassArrays { y: b.du, init: dinit, end, states: dx };
+            self.run_directions(&back, s, split, arrays, heads.clone())?;
             for dir in 0..dirs {
                 // The adjoint of the causal pass goes against time.
-                let back_dir = dirs - 1 - dir;
-                let (values, dvalues) = (x.values[dir].span(), dx.values[back_dir].span());
+                let (dy, u) = (StateOperand::new(b.dy, &dx, dirs - 1 - dir), StateOperand::new(b.u, &x, dir));
                 let target = partial_sums.get(dir).unwrap_or(&sums[dir]).span();
-                let heads = range.clone();
-                if let (Some(largest_x), Some(largest_dy)) = (largest_x, largest_dy) {
-                    let [dy, u] = [(b.dy, dvalues, &dx, back_dir, largest_dy), (b.u, values, &x, dir, largest_x)]
-                        .map(|(rows, states, of, direction, largest)| F16Operand {
-                            rows,
-                            states,
-                            exponents: of.exponents[direction].span(),
-                            direction,
-                            largest,
-                        });
-                    self.chunk_gradient_product_f16(c, target, &dy, &u, heads, parts)?;
-                } else {
-                    let (ds, s) = (dvalues, values);
-                    let products =
-                        Products { target, dy: b.dy, ds, u: b.u, s, channel: (1, 0), heads, parts };
-                    self.chunk_gradient_product(c, &products)?;
-                }
+                self.gradient_product(c, target, &dy, &u, heads.clone(), parts)?;
             }
         }
         for (sum, cell) in sums.iter().zip(&partial_sums) {

@@ -2,6 +2,7 @@
 //! segments.
 
 use super::{
+    chunk_states::saved_states_len,
     discretize::Layer,
     segments::{SegmentSplit, split_bidirectional, split_for_passes},
     sizes::Sizes,
@@ -31,6 +32,11 @@ impl ChunkCall<'_> {
     /// Elements of the states that enter the segments of one pass.
     fn entering_len(&self) -> usize {
         entering_len(self.sizes, self.segment_split, self.batch)
+    }
+
+    /// Bytes of those states in `saved`, of all passes.
+    pub(super) fn entering_bytes(&self) -> usize {
+        4 * (1 + self.layer.spec.bidirectional as usize) * self.entering_len()
     }
 
     /// The part of `saved`, the states that enter the segments, that belongs to one direction.
@@ -87,8 +93,13 @@ impl Cuda {
     pub(super) fn chunk_saved_len(&self, spec: &SsmSpec, batch: usize, len: usize) -> usize {
         match Sizes::new("ssm_saved_len", spec) {
             Ok(s) if batch > 0 && len > 0 => {
-                let (segment_split, _) = self.plan_segments(spec, s, (batch, len));
-                (1 + spec.bidirectional as usize) * entering_len(s, segment_split, batch)
+                let (segment_split, bidirectional_pass) = self.plan_segments(spec, s, (batch, len));
+                let directions = 1 + spec.bidirectional as usize;
+                let states = match bidirectional_pass && self.states_in_f16() {
+                    true => saved_states_len(s, directions, batch, segment_split.chunks),
+                    false => 0,
+                };
+                directions * entering_len(s, segment_split, batch) + states
             }
             _ => 0,
         }

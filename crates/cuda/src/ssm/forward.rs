@@ -4,6 +4,7 @@ use super::{
     bidirectional_pass::BidirectionalPass,
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
+    chunk_states::ChunkStates,
     plan::ForwardOperands,
     sizes::Sizes,
 };
@@ -18,6 +19,8 @@ pub(super) struct ChunkForward {
     pub(super) y: Span,
     pub(super) state_end: Option<Span>,
     pub(super) saved: Option<Span>,
+    /// Where the pass of `bidirectional_pass.rs` keeps states for backward.
+    pub(super) states: ChunkStates,
     pub(super) u: Span,
     pub(super) state0: Option<Span>,
 }
@@ -31,7 +34,7 @@ impl Cuda {
     ) -> Result<()> {
         let Sizes { heads, pairs, rank, np, .. } = c.sizes;
         let rows = c.batch * heads;
-        let &ChunkForward { y, state_end, saved, u, state0 } = a;
+        let &ChunkForward { y, state_end, saved, u, state0, .. } = a;
         let spec = &c.layer.spec;
         if c.segment_split.segments > 1
             && k.segment_power.as_ref().is_none_or(|(chunks_per_segment, _)| {
@@ -51,6 +54,7 @@ impl Cuda {
                 x: u,
                 operands,
                 entering: [entering(false), entering(spec.bidirectional)],
+                states: a.states,
                 lengths: c.lengths,
                 batch: c.batch,
                 len: c.len,

@@ -72,6 +72,7 @@ impl Cuda {
             dy: dkernel,
             dstate_end: None,
             saved: None,
+            states: None,
             u: u.span(),
             state0: None,
             kernel_ranges: &[every_kernel],

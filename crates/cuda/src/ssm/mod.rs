@@ -6,6 +6,7 @@ mod cauchy;
 mod cauchy_backward;
 mod chunk_call;
 mod chunk_pass;
+mod chunk_states;
 mod conv;
 mod discretize;
 mod forward;

@@ -3,6 +3,7 @@
 
 use super::{
     backward::ChunkBackward,
+    chunk_states::ChunkStates,
     conv::{Convolution, ConvolutionBackward},
     discretize::Layer,
     forward::ChunkForward,
@@ -40,6 +41,7 @@ impl Cuda {
             y: args.y.span(),
             state_end: args.state_end.as_ref().map(|s| s.span()),
             saved: None,
+            states: ChunkStates::default(),
             u: args.u.span(),
             state0: args.state0.map(|s| s.span()),
         };
@@ -60,8 +62,13 @@ impl Cuda {
                     .map(|[ahead, _]| (c.segment_split.chunks_per_segment, ahead.clone()));
             }
             arrays.saved = saved_span(OP, saved.span())?;
+            let kept = arrays.saved.filter(|_| bidirectional_pass && self.states_in_f16());
+            if let Some(saved) = kept {
+                arrays.states = c.saved_states(saved);
+                arrays.states.largest.map_or(Ok(()), |largest| self.zero(largest))?;
+            }
             self.chunk_forward(&arrays, &c, &mut once)?;
-            powers.key = Some((version, rate));
+            (powers.key, powers.states) = (Some((version, rate)), kept.map(|saved| c.states_key(saved)));
             plan.powers = Some(powers);
             return Ok(());
         }
@@ -148,7 +155,8 @@ impl SsmOps for Cuda {
         Ok(SsmPlan { spec: *spec, key: None, constants: None, powers: None })
     }
 
-    /// The states that enter the segments, where sequences are cut; backward recomputes all else that it needs.
+    /// The states that enter the segments, where sequences are cut, and those that enter the chunks, where they are f16; backward
+    /// recomputes all else that it needs.
     fn ssm_saved_len(&self, call: &SsmCall<'_, Self>) -> usize {
         match self.chosen_algorithm(call) {
             _ if call.options.intervals.is_some() => intervals::saved_len(&call.spec, call.batch, call.len),
@@ -193,18 +201,22 @@ impl SsmOps for Cuda {
         let c = self.chunk_call(OP, call, args.params)?;
         let kernel_ranges = KernelRange::causal_and_anticausal(call.spec.channels);
         let key = Some((call.version, call.options.rate.to_bits()));
+        let powers = plan.powers.as_ref().filter(|p| p.key == key);
+        let saved = saved_span(OP, args.saved.span())?;
+        let kept = saved.filter(|&saved| powers.is_some_and(|p| p.states == Some(c.states_key(saved))));
         let arrays = ChunkBackward {
             du: args.du.as_ref().map(|d| d.span()),
             dstate0: args.dstate0.as_ref().map(|s| s.span()),
             grads: (&args.grads).into(),
             dy: args.dy.span(),
             dstate_end: args.dstate_end.map(|s| s.span()),
-            saved: saved_span(OP, args.saved.span())?,
+            saved,
+            states: kept.map(|saved| c.saved_states(saved)),
             u: args.u.span(),
             state0: args.state0.map(|s| s.span()),
             kernel_ranges: &kernel_ranges[..1 + call.spec.bidirectional as usize],
             with_d: true,
-            powers: plan.powers.as_ref().filter(|p| p.key == key),
+            powers,
         };
         self.chunk_backward(&arrays, &c)
     }

@@ -3,6 +3,7 @@
 
 use super::{
     chunk_call::ChunkCall,
+    chunk_states::ChunkStates,
     matrices::KernelRange,
     sizes::{Sizes, T},
 };
@@ -29,30 +30,47 @@ pub(super) struct Products {
     pub(super) parts: usize,
 }
 
-/// One side of the product in f16: dY and dS, or X and S.
-pub(super) struct F16Operand {
-    /// Numbers of all heads, f32.
-    pub(super) rows: Span,
-    /// States of the heads in the range, f16, and their powers of two.
-    pub(super) states: Span,
-    pub(super) exponents: Span,
-    /// Direction of the states: which of the largest numbers is theirs.
-    pub(super) direction: usize,
-    /// Bits of the largest magnitudes of all heads (H, 4): of the rows, and of the states of each direction.
-    pub(super) largest: Span,
+/// One side of the product of one direction: dY and dS, or X and S.
+pub(super) struct StateOperand {
+    /// Numbers of all heads.
+    rows: Span,
+    /// States of the heads of a range, and their powers of two where they are f16.
+    states: Span,
+    exponents: Option<Span>,
+    /// Bits of the largest magnitudes of all heads (H, 4), where the states are f16.
+    largest: Option<Span>,
+    direction: usize,
+}
+
+impl StateOperand {
+    pub(super) fn new(rows: Span, states: &ChunkStates, direction: usize) -> StateOperand {
+        StateOperand {
+            rows,
+            states: states.values[direction].expect("a pass over this direction"),
+            exponents: states.exponents[direction],
+            largest: states.largest,
+            direction,
+        }
+    }
 }
 
 impl Cuda {
-    /// The gradients [dToep, dW; dV, dQ] of one direction from states in f16, for the heads of the range.
-    pub(super) fn chunk_gradient_product_f16(
+    /// The gradients [dToep, dW; dV, dQ] of one direction, for the heads of the range.
+    pub(super) fn gradient_product(
         &self,
         c: &ChunkCall<'_>,
         target: Span,
-        dy: &F16Operand,
-        u: &F16Operand,
+        dy: &StateOperand,
+        u: &StateOperand,
         range: Range<usize>,
         parts: usize,
     ) -> Result<()> {
+        let (Some(largest_dy), Some(largest_x)) = (dy.largest, u.largest) else {
+            let (ds, s) = (dy.states, u.states);
+            let products =
+                Products { target, dy: dy.rows, ds, u: u.rows, s, channel: (1, 0), heads: range, parts };
+            return self.chunk_gradient_product(c, &products);
+        };
         let (side, heads) = (c.sizes.side(), c.sizes.heads);
         let heads_part = |x: Span, bytes_per_head: usize| {
             x.part(range.start * bytes_per_head, x.bytes() - range.start * bytes_per_head)
@@ -71,8 +89,8 @@ impl Cuda {
                 heads_part(u.rows, 4 * c.len),
                 u.states,
                 u.exponents,
-                heads_part(dy.largest, 4 * 4),
-                heads_part(u.largest, 4 * 4),
+                heads_part(largest_dy, 4 * 4),
+                heads_part(largest_x, 4 * 4),
                 1 + dy.direction,
                 1 + u.direction,
                 c.lengths,

@@ -1,7 +1,7 @@
 //! What a training step's forward pass leaves for its backward pass: the powers of Ā that cost more to recompute than
 //! to keep. The other matrices are recomputed: they are ten times as large.
 
-use super::{chunk_call::ChunkCall, sizes::Sizes};
+use super::{chunk_call::ChunkCall, chunk_states::SavedStatesKey, sizes::Sizes};
 use crate::{device::Cuda, memory::DeviceBlock};
 use s4_backend::Result;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub(super) struct SavedPowers {
     pub(super) q: Arc<DeviceBlock>,
     /// Where sequences are cut into segments.
     segment_scans: Option<SegmentScans>,
+    /// Whose saved values hold the states that entered the chunks, if any do.
+    pub(super) states: Option<SavedStatesKey>,
 }
 
 /// The matrices that the scans over segments multiply by.
@@ -44,13 +46,13 @@ impl Cuda {
         let bytes = 8 * s.transition_len();
         if let Some(mut last) = last {
             // Its memory is of the same layer, so of the same size.
-            last.key = None;
+            (last.key, last.states) = (None, None);
             if let Some(scans) = &mut last.segment_scans {
                 scans.chunks_per_segment = None;
             }
             return Ok(last);
         }
-        Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment_scans: None })
+        Ok(SavedPowers { key: None, q: Arc::new(self.buffer(op, bytes)?), segment_scans: None, states: None })
     }
 
     /// Computes the matrices of the scans from `q`.
