@@ -36,6 +36,12 @@ DEV float4 drop_factors(const DropoutKey& d, u64 block) {
                      r.z >= d.threshold ? d.scale : 0.f, r.w >= d.threshold ? d.scale : 0.f);
 }
 
+// The factor of all time steps of a line (sequence, feature), where dropout is tied.
+DEV float line_factor(const DropoutKey& d, i64 line) {
+  const float4 v = drop_factors(d, (u64)line / 4);
+  return (line & 3) == 0 ? v.x : (line & 3) == 1 ? v.y : (line & 3) == 2 ? v.z : v.w;
+}
+
 // Factors of elements 4·block … 4·block + 3 of an array (batch·features, len): drawn per element, or per feature of a
 // sequence when tied.
 DEV void factors(const DropoutKey& d, u64 block, i64 len, float (&f)[4]) {
@@ -45,12 +51,13 @@ DEV void factors(const DropoutKey& d, u64 block, i64 len, float (&f)[4]) {
     const float4 v = drop_factors(d, block);
     f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
   } else {
+    const i64 line = quotient((i64)block * 4, len), rest = (line + 1) * len - (i64)block * 4;
+    f[0] = f[1] = f[2] = f[3] = line_factor(d, line);
+    if (rest >= 4) return;
+    // The four lie in several lines.
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const u64 line = (block * 4 + i) / len;
-      const float4 v = drop_factors(d, line / 4);
-      f[i] = (line & 3) == 0 ? v.x : (line & 3) == 1 ? v.y : (line & 3) == 2 ? v.z : v.w;
-    }
+    for (int i = 1; i < 4; ++i)
+      if (i >= rest) f[i] = line_factor(d, quotient((i64)block * 4 + i, len));
   }
 }
 

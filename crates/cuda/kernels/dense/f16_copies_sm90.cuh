@@ -49,7 +49,10 @@ DEV float write_f16_a(u16* a, u8* masks, const float* s, float to, bool draw, i6
     u32 keep = 255;
     if (drop.threshold) {
       u8* mask = masks + ((row * tiles + tile) * inputs + (first + line - row * inputs)) * 32 + lane;
-      if (draw) {
+      if (draw && drop.tied) {
+        keep = line_factor(drop, first + line) != 0.f ? 255u : 0u;
+        *mask = (u8)keep;
+      } else if (draw) {
         float m[4];
         keep = 0;
 #pragma unroll

@@ -71,7 +71,9 @@ impl Cuda {
                 Products { target, dy: dy.rows, ds, u: u.rows, s, channel: (1, 0), heads: range, parts };
             return self.chunk_gradient_product(c, &products);
         };
-        let (side, heads) = (c.sizes.side(), c.sizes.heads);
+        let (side, heads, chunks) = (c.sizes.side(), c.sizes.heads, c.segment_split.chunks);
+        // ⌈2³² / chunks⌉, which does not fit for one chunk, nor is used.
+        let reciprocal = (1u64 << 32).div_ceil(chunks as u64) as u32;
         let heads_part = |x: Span, bytes_per_head: usize| {
             x.part(range.start * bytes_per_head, x.bytes() - range.start * bytes_per_head)
         };
@@ -79,8 +81,8 @@ impl Cuda {
             ("chunk_pass_backward_f16_sm90", "grad"),
             (range.len(), parts, 1),
             (256, 1),
-            // Two stages of both operands: 32 (sequence, chunk) in core matrices.
-            4 * 4 * 16 * 144,
+            // Of 32 (sequence, chunk) each: three stages of copies, two of both operands in core matrices.
+            3 * (6 * 4096 + 2 * 4 * 32) + 2 * 2 * 4 * 16 * 144,
             args![
                 heads_part(target, 4 * side * side),
                 heads_part(dy.rows, 4 * c.len),
@@ -96,7 +98,8 @@ impl Cuda {
                 c.lengths,
                 c.batch,
                 heads,
-                c.segment_split.chunks,
+                chunks,
+                reciprocal,
                 c.len
             ],
         )

@@ -61,6 +61,17 @@ pub fn outputs_of<B: Backend>(be: &B, run: &Run) -> Named {
 
 /// As [`outputs_of`], with a plan that the caller keeps, at `version` of the parameters.
 pub fn outputs_with_plan<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, version: u64) -> Named {
+    outputs_around(be, run, plan, version, |_| ())
+}
+
+/// As [`outputs_with_plan`], with something done to the plan between forward and backward.
+pub fn outputs_around<B: Backend>(
+    be: &B,
+    run: &Run,
+    plan: &mut B::SsmPlan,
+    version: u64,
+    between: impl FnOnce(&mut B::SsmPlan),
+) -> Named {
     let spec = &run.spec;
     let (batch, len) = (run.batch, run.len);
     let p = run.params.each_ref().map(|x| up(be, x));
@@ -101,6 +112,7 @@ pub fn outputs_with_plan<B: Backend>(be: &B, run: &Run, plan: &mut B::SsmPlan, v
     if run.states {
         out.push(("state_end".into(), down(be, &end)));
     }
+    between(plan);
     let mut g = run.params.each_ref().map(|x| be.alloc(x.len()).unwrap());
     let mut du = nan(be, batch * spec.heads * len);
     let mut dstate0 = nan(be, spec.state_len(batch));

@@ -1,8 +1,8 @@
 //! The SSM as one operation, over the parameters of every golden case.
 
 use crate::{
-    Report, gpu,
-    layer::{Run, outputs_of, outputs_with_plan, params, up},
+    Report, gpu, gpu_with,
+    layer::{Run, outputs_around, outputs_of, outputs_with_plan, params, up},
     step::steps,
 };
 use s4_backend::*;
@@ -123,6 +123,46 @@ fn a_plan_follows_parameters_length_and_rate() {
             let (got, want) = (outputs_with_plan(&be, call, &mut plan, *version), outputs_of(&be, call));
             assert!(got == want, "{}, call {i}", case.name);
         }
+    }
+}
+
+/// Forward keeps states for the backward that follows it. Another forward in between, of other sequences or by another path, changes
+/// nothing.
+#[test]
+fn backward_is_of_its_own_forward() {
+    let cpu = Cpu::<f64>::new(0).unwrap();
+    for (precision, tolerances) in
+        [(Precision::Highest, (1e-5, 1e-4)), (Precision::High, (2e-3, 5e-3)), (Precision::Bf16, (1e-2, 5e-2))]
+    {
+        let Some(be) = gpu_with(precision) else { return };
+        let mut report = Report::default();
+        for case in cases().iter().filter(|c| c.name == "dplr_legs_n64") {
+            for bidirectional in [false, true] {
+                let mut case = case.clone();
+                case.spec.bidirectional = bidirectional;
+                if bidirectional {
+                    // The same C for both directions.
+                    let c = case.params[4].clone();
+                    case.params[4].extend(c);
+                }
+                let r = run(&case, 20, 300);
+                let want = outputs_of(&cpu, &r);
+                let mut others = vec![Run { seed: 8, ..r.clone() }, run(&case, 7, 300), run(&case, 20, 132)];
+                others.extend((!bidirectional).then(|| Run { states: true, ..r.clone() }));
+                others.push(run(&case, 20, 301));
+                for (i, other) in others.iter().enumerate() {
+                    let mut plan = be.ssm_plan(&case.spec).unwrap();
+                    let got = outputs_around(&be, &r, &mut plan, 1, |plan| {
+                        outputs_with_plan(&be, other, plan, 1);
+                    });
+                    for ((name, got), (_, want)) in got.iter().zip(&want) {
+                        let run = format!("{precision:?} two-sided {bidirectional}, other {i}");
+                        check(&mut report, &run, (name, got, want), tolerances);
+                    }
+                }
+            }
+        }
+        report.finish(&format!("backward after another forward, {precision:?}"));
     }
 }
 
