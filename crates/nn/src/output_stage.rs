@@ -281,12 +281,15 @@ impl<B: Backend> OutputStage<B> {
         let dy = doutput.get(be, m);
         gradients.iter_mut().try_for_each(|g| g.ensure(be, n))?;
         let [d, norm_output] = gradients;
-        if let Some(norm) = &self.norm {
-            // The norm's output is computed once more: the buffer that held it has been overwritten since the forward.
+        // The norm's output is computed once more where it is read: the buffer that held it has been overwritten since the
+        // forward. The backward of most poolings reads no features, and may be given x.
+        let reads_features = self.pooling.is_none_or(Pooling::backward_reads_input);
+        let recomputed = self.norm.as_ref().filter(|_| reads_features);
+        if let Some(norm) = recomputed {
             let stats = self.stats.get(be, norm.stats_len(batch, len));
             norm.recompute(pass, norm_output.get_mut(be, n), stats, be.shorten(x))?;
         }
-        let features = if self.norm.is_some() { norm_output.get(be, n) } else { be.shorten(x) };
+        let features = if recomputed.is_some() { norm_output.get(be, n) } else { be.shorten(x) };
         match self.pooling {
             Some(pooling) => {
                 let pooled_len = batch * heads;
