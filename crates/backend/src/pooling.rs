@@ -54,6 +54,13 @@ impl Pooling {
             _ => Carry::Pool(Affine::IDENTITY),
         }
     }
+    /// Whether [`PoolBackward`] reads the values of its `x`. Where it does not, any array of that size will do.
+    pub fn backward_reads_input(self) -> bool {
+        match self {
+            Pooling::Max | Pooling::LogMeanExp => true,
+            Pooling::Mean | Pooling::Sum | Pooling::First | Pooling::Last => false,
+        }
+    }
     /// The map from the number carried after `count` time steps to their pooled value.
     pub fn of_carried(self, count: u64) -> Affine {
         match self {
@@ -83,7 +90,7 @@ pub struct PoolBackward<'a, B: Memory> {
     pub dx: B::Mut<'a>,
     /// (batch, heads)
     pub dy: B::Ref<'a>,
-    /// (batch, heads, len)
+    /// (batch, heads, len); read only where [`Pooling::backward_reads_input`] says so.
     pub x: B::Ref<'a>,
     pub lengths: Option<&'a B::Ints>,
     pub pooling: Pooling,

@@ -22,8 +22,12 @@ pub(crate) struct OutputStage<B: Backend> {
     decoder: LinearStage,
     /// How features are pooled over time; not at all without.
     pooling: Option<Pooling>,
-    /// Means and inverse deviations of the final norm.
+    /// Means and inverse deviations of the final norm, which a backward needs.
     stats: GrowableBuffer<B>,
+    /// The same of a stream's time step, which may come between a forward and its backward.
+    step_stats: GrowableBuffer<B>,
+    /// Whether the buffer that the last forward was given for the norm's output still holds it: until a backward.
+    norm_output_stands: bool,
     /// Features pooled over time, (batch, H).
     pooled: GrowableBuffer<B>,
     /// Gradient of the pooled features, (batch, H).
@@ -73,6 +77,8 @@ impl<B: Backend> OutputStage<B> {
             decoder,
             pooling: config.pooling,
             stats: buffer()?,
+            step_stats: buffer()?,
+            norm_output_stands: false,
             pooled: buffer()?,
             dpooled: buffer()?,
             output: buffer()?,
@@ -121,6 +127,7 @@ impl<B: Backend> OutputStage<B> {
             norm_output.ensure(be, n)?;
             let stats = self.stats.get_mut(be, stats_len);
             norm.forward(pass, norm_output.get_mut(be, n), stats, be.shorten(x), ws)?;
+            self.norm_output_stands = true;
         }
         let x = if self.norm.is_some() { norm_output.get(be, n) } else { be.shorten(x) };
         let lengths = pass.options.lengths;
@@ -167,6 +174,7 @@ impl<B: Backend> OutputStage<B> {
         let step = PassContext { len: 1, options: pass.options.with_arrays(None, None), ..*pass };
         let mut features = &self.pooled;
         if let Some(norm) = &mut self.norm {
+            self.norm_output_stands = false;
             let stats_len = norm.stats_len(batch, 1);
             self.stats.ensure(be, stats_len)?;
             norm_output.ensure(be, n)?;
@@ -281,12 +289,16 @@ impl<B: Backend> OutputStage<B> {
         let dy = doutput.get(be, m);
         gradients.iter_mut().try_for_each(|g| g.ensure(be, n))?;
         let [d, norm_output] = gradients;
-        if let Some(norm) = &self.norm {
-            // The norm's output is computed once more: the buffer that held it has been overwritten since the forward.
+        // The backward of most poolings reads no features, and may be given x. Where they are read, and an earlier backward
+        // has overwritten the norm's output, it is computed once more.
+        let reads_features = self.pooling.is_none_or(Pooling::backward_reads_input);
+        let read_norm = self.norm.as_ref().filter(|_| reads_features);
+        let stands = std::mem::take(&mut self.norm_output_stands);
+        if let (Some(norm), false) = (read_norm, stands) {
             let stats = self.stats.get(be, norm.stats_len(batch, len));
             norm.recompute(pass, norm_output.get_mut(be, n), stats, be.shorten(x))?;
         }
-        let features = if self.norm.is_some() { norm_output.get(be, n) } else { be.shorten(x) };
+        let features = if read_norm.is_some() { norm_output.get(be, n) } else { be.shorten(x) };
         match self.pooling {
             Some(pooling) => {
                 let pooled_len = batch * heads;
@@ -339,8 +351,8 @@ impl<B: Backend> OutputStage<B> {
     ) -> Result<bool> {
         let Some(norm) = &mut self.norm else { return Ok(false) };
         let stats_len = norm.stats_len(pass.batch, 1);
-        self.stats.ensure(pass.be, stats_len)?;
-        norm.forward(pass, y, self.stats.get_mut(pass.be, stats_len), x, ws)?;
+        self.step_stats.ensure(pass.be, stats_len)?;
+        norm.forward(pass, y, self.step_stats.get_mut(pass.be, stats_len), x, ws)?;
         Ok(true)
     }
 

@@ -82,10 +82,26 @@ pub fn norm(be: &Cuda, out: &mut impl Write, batch: usize, heads: usize, len: us
         };
         be.layer_norm_forward(args, &mut ws).expect("norm")
     });
+    let dy = noise(be, n, 1.0);
+    let [mut dgamma, mut dbeta] = [heads, heads].map(|n| be.alloc(n).expect("memory"));
+    let backward = time(be, || {
+        let args = LayerNormBackward {
+            dx: be.view_mut(&mut y, 0..n),
+            dgamma: be.view_mut(&mut dgamma, 0..heads),
+            dbeta: be.view_mut(&mut dbeta, 0..heads),
+            dy: be.view(&dy, 0..n),
+            x: be.view(&x, 0..n),
+            stats: be.view(&stats, 0..2 * batch * len),
+            gamma: be.view(&gamma, 0..heads),
+            residual: Some(be.view(&dy, 0..n)),
+            shape,
+        };
+        be.layer_norm_backward(args, &mut ws).expect("norm")
+    });
     let copy = time(be, || be.copy(be.view_mut(&mut y, 0..n), be.view(&x, 0..n)).expect("copy"));
     writeln!(
         out,
-        "layer norm {batch}×{heads}×{len}: {t:.3}; copy {copy:.3} ({:.2} TB/s)",
+        "layer norm {batch}×{heads}×{len}: {t:.3}, backward {backward:.3}; copy {copy:.3} ({:.2} TB/s)",
         8.0 * n as f64 / copy / 1e9
     )
     .expect("output");

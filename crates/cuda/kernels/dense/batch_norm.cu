@@ -2,7 +2,7 @@
 //
 // A piece is up to PIECE_STEPS consecutive time steps of one head of one sequence. One warp holds a piece in registers
 // and computes its sums; one block per head adds the sums of all pieces; another kernel, again one warp per piece,
-// writes the result.
+// writes the result. It begins with the last pieces, which the second-level cache still holds of the first kernel.
 #include "common/base.cuh"
 
 constexpr int PIECE_STEPS = 1024;
@@ -12,10 +12,11 @@ struct Piece {
   i64 at, size; // index in x of its first time step; time steps up to L
   i64 sums_index;     // index in arrays (H, B, pieces per sequence) of sums
 
-  // Finds the piece of this warp, number blockIdx.x·8 + warp of (B, H, pieces per sequence); false beyond the last.
-  // Block: 256 threads.
-  __device__ bool find(const int* lengths, int B, int H, i64 L, int pieces) {
-    const i64 w = (i64)blockIdx.x * 8 + (threadIdx.x >> 5), line = quotient(w, pieces), b = quotient(line, H);
+  // Finds the piece of this warp, number blockIdx.x·8 + warp of (B, H, pieces per sequence), or of the blocks in reverse
+  // order; false beyond the last. Block: 256 threads.
+  __device__ bool find(const int* lengths, int B, int H, i64 L, int pieces, bool reverse = false) {
+    const i64 block = reverse ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    const i64 w = block * 8 + (threadIdx.x >> 5), line = quotient(w, pieces), b = quotient(line, H);
     if (b >= B) return false;
     const i64 from = (w - line * pieces) * PIECE_STEPS;
     h = (int)(line - b * H);
@@ -140,7 +141,7 @@ KERNEL batch_norm_joint(float* stats, float* running, const float* moments, int 
 KERNEL batch_norm_normalize(float* y, const float* stats, const float* x, const float* gamma, const float* beta,
                         const int* lengths, int B, int H, i64 L, int pieces) {
   Piece p;
-  if (!p.find(lengths, B, H, L, pieces)) return;
+  if (!p.find(lengths, B, H, L, pieces, true)) return;
   const bool vec = L % 4 == 0 && aligned(x) && aligned(y);
   const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h], shift = beta[p.h];
   float v[32];
@@ -194,7 +195,7 @@ KERNEL batch_norm_dparams(float* dgamma, float* dbeta, float* sums, const float2
 KERNEL batch_norm_dx(float* dx, const float* dy, const float* x, const float* residual, const float* stats,
                      const float* sums, const float* gamma, const int* lengths, int training, int B, int H, i64 L, int pieces) {
   Piece p;
-  if (!p.find(lengths, B, H, L, pieces)) return;
+  if (!p.find(lengths, B, H, L, pieces, true)) return;
   const bool vec = L % 4 == 0 && aligned(x) && aligned(dy) && aligned(dx) && aligned(residual);
   const float mean = stats[p.h], g = gamma[p.h] * stats[H + p.h];
   float2 m = {0.f, 0.f};

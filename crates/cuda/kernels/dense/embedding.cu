@@ -4,7 +4,7 @@
 // y (B, H, L) = table (V, H) at tokens (B, L).
 KERNEL embedding(float* y, const float* table, const int* tokens, i64 n, i64 H, i64 L) {
   for (i64 i = index(); i < n; i += stride()) {
-    const i64 t = i % L, h = i / L % H, b = i / L / H;
+    const i64 line = quotient(i, L), t = i - line * L, b = quotient(line, H), h = line - b * H;
     y[i] = table[(i64)tokens[b * L + t] * H + h];
   }
 }
@@ -31,4 +31,45 @@ KERNEL embedding_backward(float* part, const float* dy, const int* tokens, i64 p
     __syncthreads();
   }
   if (h < H) part[((i64)blockIdx.z * V + v) * H + h] = s;
+}
+
+constexpr int FEW = 256;  // tokens of a vocabulary whose gradients of 32 heads fit in shared memory
+
+// As embedding_backward, for a vocabulary of at most FEW tokens: dy is read once, along time. A lane adds for one head,
+// into shared memory; the four warps have a quarter of the tokens each. Block (32, 4); grid (heads / 32, splits).
+KERNEL embedding_backward_few(float* part, const float* dy, const int* tokens, i64 positions, int V, int H, i64 L) {
+  constexpr int TILE = 64;
+  __shared__ float sums[FEW][32], tile[32][TILE + 1];
+  const int lane = threadIdx.x, warp = threadIdx.y, h0 = blockIdx.x * 32;
+  const i64 each = (positions + gridDim.y - 1) / gridDim.y, first = blockIdx.y * each;
+  const i64 last = min(first + each, positions);
+  for (int v = warp; v < V; v += 4) sums[v][lane] = 0.f;
+  for (i64 p0 = first; p0 < last; p0 += TILE) {
+    int token[TILE / 32];
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < TILE / 32; ++j) {
+      const i64 p = p0 + 32 * j + lane;
+      const bool in = p < last;
+      const i64 b = in ? quotient(p, L) : 0, at = (b * H + h0) * L + (in ? p - b * L : 0);
+      token[j] = in ? tokens[p] : -1;
+#pragma unroll
+      for (int k = 0; k < 32; k += 4) {
+        const int h = warp + k;
+        tile[h][32 * j + lane] = in && h0 + h < H ? dy[at + h * L] : 0.f;
+      }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < TILE / 32; ++j) {
+      u32 own = __ballot_sync(~0u, token[j] >= 0 && token[j] % 4 == warp);
+      // In the order of the positions.
+      for (; own; own &= own - 1) {
+        const int i = __ffs(own) - 1, v = __shfl_sync(~0u, token[j], i);
+        sums[v][lane] += tile[lane][32 * j + i];
+      }
+    }
+  }
+  if (h0 + lane < H)
+    for (int v = warp; v < V; v += 4) part[((i64)blockIdx.y * V + v) * H + h0 + lane] = sums[v][lane];
 }

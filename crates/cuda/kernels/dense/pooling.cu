@@ -39,7 +39,13 @@ KERNEL pool(float* y, const float* x, const int* lengths, int kind, i64 rows, in
   const float* p = x + r * L;
   float v = 0.f;
   if (kind == POOLING_MEAN || kind == POOLING_SUM) {
-    for (int t = lane; t < n; t += 32) v += p[t];
+    const bool vec = L % 4 == 0 && aligned(x);
+#pragma unroll 4
+    for (int t = 4 * lane; t < n; t += 128) {
+      float q[4];
+      read4(q, p + t, n - t, vec && t + 4 <= n);
+      v += (q[0] + q[1]) + (q[2] + q[3]);
+    }
     v = warp_sum(v);
     if (kind == POOLING_MEAN) v /= n;
   } else if (kind == POOLING_LOG_MEAN_EXP) {
@@ -57,13 +63,17 @@ KERNEL pool_backward(float* dx, const float* dy, const float* x, const int* leng
   const int lane = threadIdx.x & 31, n = sequence_len(lengths, (int)(r / H), (int)L);
   const float d = dy[r];
   const int at = kind == POOLING_MAX ? warp_first_max(x + r * L, n) : kind == POOLING_LAST ? n - 1 : 0;
-  const float y = kind == POOLING_LOG_MEAN_EXP ? warp_log_mean_exp(x + r * L, n) : 0.f;
-  for (i64 t = lane; t < L; t += 32) {
-    float v;
-    if (kind == POOLING_LOG_MEAN_EXP) v = t < n ? d / n * expf(x[r * L + t] - y) : 0.f;
-    else if (kind == POOLING_MEAN) v = d / n;
-    else if (kind == POOLING_SUM) v = d;
-    else v = t == at ? d : 0.f;
-    dx[r * L + t] = t < n ? v : 0.f;
+  if (kind == POOLING_LOG_MEAN_EXP) {
+    const float y = warp_log_mean_exp(x + r * L, n);
+    for (i64 t = lane; t < L; t += 32) dx[r * L + t] = t < n ? d / n * expf(x[r * L + t] - y) : 0.f;
+    return;
+  }
+  const bool vec = L % 4 == 0 && aligned(dx), all = kind == POOLING_MEAN || kind == POOLING_SUM;
+  const float v = kind == POOLING_MEAN ? d / n : d;
+  for (i64 t = 4 * lane; t < L; t += 128) {
+    float q[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) q[i] = (all ? t + i < n : t + i == at) ? v : 0.f;
+    write4(dx + r * L + t, q, L - t, vec);
   }
 }

@@ -3,13 +3,27 @@
 use crate::{device::Cuda, driver::args};
 use s4_backend::{LayerNormBackward, LayerNormForward, LayerNormRecompute, Result, SeqShape};
 
-/// Names of the layer norm kernel and of its gradient, by how many heads their threads keep in registers.
-fn kernels(heads: usize) -> [&'static str; 2] {
-    match heads {
-        0..=128 => ["layer_norm_128", "layer_norm_dx_128"],
-        129..=256 => ["layer_norm_256", "layer_norm_dx_256"],
-        257..=512 => ["layer_norm_512", "layer_norm_dx_512"],
-        _ => ["layer_norm_any", "layer_norm_dx_any"],
+/// The layer norm kernel and its gradient for a number of heads.
+struct Kernels {
+    forward: &'static str,
+    dx: &'static str,
+    /// Warps of a block.
+    warps: usize,
+}
+
+impl Kernels {
+    fn of(heads: usize) -> Kernels {
+        match heads {
+            0..=128 => Kernels { forward: "layer_norm_128", dx: "layer_norm_dx_128", warps: 4 },
+            129..=256 => Kernels { forward: "layer_norm_256", dx: "layer_norm_dx_256", warps: 8 },
+            257..=512 => Kernels { forward: "layer_norm_512", dx: "layer_norm_dx_512", warps: 16 },
+            _ => Kernels { forward: "layer_norm_any", dx: "layer_norm_dx_any", warps: 8 },
+        }
+    }
+
+    /// Blocks that go through all tiles of 32 positions, where a multiprocessor has registers for `resident_warps`.
+    fn blocks(&self, be: &Cuda, positions: usize, resident_warps: usize) -> usize {
+        positions.div_ceil(32).min(be.processors() * resident_warps / self.warps)
     }
 }
 
@@ -22,12 +36,13 @@ pub(super) fn forward(be: &Cuda, args: &LayerNormForward<'_, Cuda>) -> Result<()
         let arguments = args![y, stats, *x, *gamma, *beta, eps, heads as i32];
         return be.launch(("layer_norm", "layer_norm_one_step"), (batch, 1, 1), (block, 1), 0, arguments);
     }
+    let (kernels, positions) = (Kernels::of(heads), batch * len);
     be.launch(
-        ("layer_norm", kernels(heads)[0]),
-        ((batch * len).div_ceil(32), 1, 1),
-        (32, 16),
+        ("layer_norm", kernels.forward),
+        (kernels.blocks(be, positions, 32), 1, 1),
+        (32, kernels.warps as u32),
         0,
-        args![y, stats, *x, *gamma, *beta, eps, batch, heads, len],
+        args![y, stats, *x, *gamma, *beta, eps, positions, heads, len],
     )
 }
 
@@ -41,18 +56,21 @@ pub(super) fn recompute(be: &Cuda, args: &LayerNormRecompute<'_, Cuda>) -> Resul
 pub(super) fn backward(be: &Cuda, args: &LayerNormBackward<'_, Cuda>) -> Result<()> {
     let LayerNormBackward { dx, dgamma, dbeta, dy, x, stats, gamma, residual, shape } = args;
     let &SeqShape { batch, heads, len } = shape;
+    let (kernels, positions) = (Kernels::of(heads), batch * len);
+    let blocks = kernels.blocks(be, positions, 16);
+    let sums = be.scratch("layer_norm_backward", blocks * 2 * heads)?;
     be.launch(
-        ("layer_norm", "layer_norm_dparams"),
-        (heads, 1, 1),
-        (512, 1),
+        ("layer_norm", kernels.dx),
+        (blocks, 1, 1),
+        (32, kernels.warps as u32),
         0,
-        args![dgamma, dbeta, *dy, *x, *stats, batch, heads, len],
+        args![dx, &sums, *dy, *x, *stats, *gamma, *residual, positions, heads, len],
     )?;
     be.launch(
-        ("layer_norm", kernels(heads)[1]),
-        ((batch * len).div_ceil(32), 1, 1),
+        ("layer_norm", "layer_norm_dparams"),
+        ((2 * heads).div_ceil(32), 1, 1),
         (32, 16),
         0,
-        args![dx, *dy, *x, *stats, *gamma, *residual, batch, heads, len],
+        args![dgamma, dbeta, &sums, blocks, heads],
     )
 }

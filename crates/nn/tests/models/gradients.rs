@@ -101,6 +101,15 @@ fn batch_norm_s4d() {
     check(r#""norm": "batch", "mode": "s4d", "discretization": "bilinear", "prenorm": false"#, true, false);
 }
 
+/// Pooling after a final norm, whose output most backwards of a pooling do not need.
+#[test]
+fn every_pooling_after_a_final_norm() {
+    for pooling in ["mean", "last", "first", "max", "sum", "logMeanExp"] {
+        let options = format!(r#""mode": "s4d", "norm": "layer", "finalNorm": true, "pooling": "{pooling}""#);
+        check(&options, false, false);
+    }
+}
+
 #[test]
 fn dropout_channels_two_sided() {
     check(r#""channels": 2, "dropout": 0.3, "nSsm": 2, "dtPerState": true, "mode": "s4d""#, true, true);
@@ -173,4 +182,25 @@ fn embeddings() {
         numeric[i] = (8.0 * (f(1e-4) - f(-1e-4)) - (f(2e-4) - f(-2e-4))) / 1.2e-3;
     }
     close("embedding", &grad[..12], &numeric, 1e-7);
+}
+
+#[test]
+fn a_stream_between_forward_and_backward_changes_no_gradient() {
+    for norm in ["layer", "batch"] {
+        let json = format!(
+            r#"{{"input": 2, "output": 2, "features": 4, "layers": 2, "state": 4, "loss": "mse", "norm": "{norm}"}}"#
+        );
+        let mut m = Model::new(Cpu::<f64>::new(1).unwrap(), ModelConfig::from_json(&json).unwrap()).unwrap();
+        let w = noise(3, 36);
+        let opts = ForwardOptions { call: in_training(true), save: true, ..Default::default() };
+        m.forward(Input::Values(&noise(1, 36)), 2, 9, &opts).unwrap();
+        let dx = m.backward(&w, None).unwrap().dx.unwrap();
+        let mut stream = m.stream(2, 1.0).unwrap();
+        stream.push_new(&mut m, Input::Values(&noise(2, 4)), 1, &StepOptions { interval: None }).unwrap();
+        // A backward is refused, or it is that of the forward.
+        match m.backward(&w, None) {
+            Ok(again) => close(&format!("{norm} dx"), &again.dx.unwrap(), &dx, 1e-14),
+            Err(error) => assert_eq!(error.code.as_str(), "ERR_S4_VALUE", "{norm}: {error}"),
+        }
+    }
 }
