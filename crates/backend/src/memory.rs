@@ -52,6 +52,16 @@ pub trait Memory: Clone + Send + Sync + Sized + 'static {
         1
     }
 
+    /// Handles of this device through which threads of the host work side by side, each with all of its operations by itself: for work in
+    /// many parts that do not wait for each other. One for each thread; none where operations are not done by the host's threads.
+    fn handles_of_threads(&self) -> Vec<Self> {
+        Vec::new()
+    }
+    /// `work` on each of the items; at the same time, where this backend has threads on the host.
+    fn side_by_side<I: Send>(&self, items: &mut [I], work: impl Fn(&mut I) + Send + Sync) {
+        items.iter_mut().for_each(work);
+    }
+
     /// Elements of a buffer.
     fn len(&self, buf: &Self::Buf) -> usize;
     /// View of part of a buffer. Panics on a range outside it (a bug of the caller).

@@ -96,6 +96,12 @@ pub trait StepOps: Memory {
     /// An empty plan.
     fn step_plan(&self, spec: &SsmSpec) -> Result<Self::StepPlan>;
 
+    /// A plan for the same layer, of another thread's own, that may share constants with `plan`.
+    fn step_plan_beside(&self, plan: &Self::StepPlan, spec: &SsmSpec) -> Result<Self::StepPlan> {
+        let _ = plan;
+        self.step_plan(spec)
+    }
+
     /// See [`SsmStep`]. Intervals are finite and above 0 (`checks::intervals`, before they are uploaded).
     fn ssm_step(
         &self,

@@ -59,6 +59,10 @@ macro_rules! operations {
                 StepPlan::new(self, spec)
             }
 
+            fn step_plan_beside(&self, plan: &StepPlan<$T>, _: &SsmSpec) -> Result<StepPlan<$T>> {
+                plan.beside(self)
+            }
+
             fn ssm_step(
                 &self,
                 args: SsmStep<'_, Self>,

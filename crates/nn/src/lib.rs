@@ -19,6 +19,7 @@ mod feed_forward;
 mod file_kind;
 mod generate;
 mod generated_steps;
+mod groups_together;
 mod growable_buffer;
 mod hidden_non_finite;
 mod host_ssm;

@@ -3,7 +3,11 @@
 use crate::{batch::Input, check};
 use s4_backend::{Result, Scalar, host_memory};
 
-const OP: &str = "ModelStreams.push";
+/// Slots of a group: enough for the matrix products of a time step to read each weight once for many sequences, few enough
+/// for all of a group to push together often.
+pub(crate) const GROUP: usize = 64;
+
+pub(crate) const OP: &str = "ModelStreams.push";
 
 /// What one slot pushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,23 +10,14 @@
 use crate::{
     batch::Input,
     check,
+    groups_together::{GroupPush, GroupsTogether, caught},
     model::Model,
-    slot_arrays::{Pushed, RowArrays, RowsTogether, SlotPush, slots_of},
+    slot_arrays::{GROUP, OP, Pushed, RowArrays, RowsTogether, SlotPush, slots_of},
     stepper::{StepOptions, Stepper},
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Error, Result, host_memory};
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-};
-
-/// Slots of a group: enough for the matrix products of a time step to read each weight once for many sequences, few enough
-/// for all of a group to push together often.
-const GROUP: usize = 64;
-
-const OP: &str = "ModelStreams.push";
+use std::{collections::BTreeMap, ops::Range};
 
 /// What a push gives.
 #[derive(Debug)]
@@ -47,10 +38,8 @@ pub struct StreamSlots<B: Backend> {
     groups: Vec<Stepper<B>>,
     /// Streams that slots are gathered in, by their number of sequences.
     gathered: BTreeMap<usize, Stepper<B>>,
-    /// The backend's plan for time steps that go together, of each block.
-    plans: Vec<B::StepPlan>,
-    /// Time steps of each sequence of a push.
-    lens: Vec<usize>,
+    /// What time steps that go together go through.
+    together: GroupsTogether<B>,
 }
 
 impl<B: Backend> Model<B> {
@@ -68,9 +57,9 @@ impl<B: Backend> Model<B> {
             groups.push(self.stream(GROUP.min(slots - first), rate)?);
         }
         let positions = host_memory::zeros(op, "the positions", slots)?;
-        let plans = self.net.blocks.iter().map(|b| b.s4.new_step_plan(&self.be)).collect::<Result<_>>()?;
-        let (be, gathered, lens) = (self.be.clone(), BTreeMap::new(), Vec::new());
-        Ok(StreamSlots { be, rate, positions, groups, gathered, plans, lens })
+        let (be, gathered) = (self.be.clone(), BTreeMap::new());
+        let together = GroupsTogether::new(self, groups.len())?;
+        Ok(StreamSlots { be, rate, positions, groups, gathered, together })
     }
 }
 
@@ -150,7 +139,7 @@ impl<B: Backend> StreamSlots<B> {
         result: &mut SlotOutputs<B::Scalar>,
     ) -> Vec<usize> {
         let group_of = |i: usize| pushed.pushes[i].slot / GROUP;
-        let (mut scattered, mut rest) = (Vec::new(), Vec::new());
+        let (mut whole, mut scattered, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for part in order.chunk_by(|&a, &b| group_of(a) == group_of(b)) {
             let (part, others): (Vec<usize>, Vec<usize>) =
                 part.iter().partition(|&&i| !pushed.pushes[i].has_intervals);
@@ -161,11 +150,9 @@ impl<B: Backend> StreamSlots<B> {
                 scattered.extend(part);
                 continue;
             }
-            let pushed_here = caught(|| self.push_group_together(model, pushed, (group, &part), result));
-            if !matches!(pushed_here, Ok(true)) {
-                rest.extend(part);
-            }
+            whole.push((group, part));
         }
+        rest.extend(self.push_groups_together(model, pushed, whole, result));
         for part in scattered.chunks(GROUP) {
             if !matches!(caught(|| self.push_gathered_together(model, pushed, part, result)), Ok(true)) {
                 rest.extend(part);
@@ -174,35 +161,37 @@ impl<B: Backend> StreamSlots<B> {
         rest
     }
 
-    /// Pushes of some slots of a group, where its states stand. False where they do not go together; nothing has changed then,
-    /// nor where that fails.
-    fn push_group_together(
+    /// Pushes of some slots of some groups, where their states stand: the number of each group, in ascending order, with its pushes. Gives
+    /// those that do not go together or fail, of which nothing has changed.
+    fn push_groups_together(
         &mut self,
         model: &mut Model<B>,
         pushed: Pushed<'_, B::Scalar>,
-        (group, part): (usize, &[usize]),
+        parts: Vec<(usize, Vec<usize>)>,
         result: &mut SlotOutputs<B::Scalar>,
-    ) -> Result<bool> {
-        let StreamSlots { groups, plans, lens, .. } = self;
-        let stream = &mut groups[group];
-        lens.clear();
-        lens.resize(stream.batch(), 0);
-        for &i in part {
-            lens[pushed.pushes[i].slot % GROUP] = pushed.pushes[i].len;
+    ) -> Vec<usize> {
+        let (mut rest, mut jobs) = (Vec::new(), Vec::with_capacity(parts.len()));
+        let mut streams = self.groups.iter_mut().enumerate();
+        for (group, part) in parts {
+            let stream = streams.find(|(i, _)| *i == group).map(|(_, stream)| stream);
+            match stream.map(|stream| caught(|| GroupPush::new(model, pushed, stream, &part))) {
+                Some(Ok(Some(job))) => jobs.push(job),
+                _ => rest.extend(part),
+            }
         }
-        if !stream.goes_together(model, lens, &StepOptions::default()) {
-            return Ok(false);
+        self.together.push(model, &mut jobs);
+        let computed: Vec<_> = jobs.into_iter().map(|job| (job.part, job.rows, job.done)).collect();
+        for (part, rows, done) in computed {
+            match done {
+                true => self.take_outputs(pushed, &part, &rows.outputs, result),
+                false => rest.extend(part),
+            }
         }
-        stream.refuse_torn(OP)?;
-        let mut rows = RowsTogether::gather(pushed, part)?;
-        let (x, output) = rows.arrays();
-        stream.check_steps(OP, model, x, lens)?;
-        stream.push_together(model, Some(&mut plans[..]), x, lens, output)?;
-        self.take_outputs(pushed, part, &rows.outputs, result);
-        Ok(true)
+        rest
     }
 
-    /// As [`StreamSlots::push_group_together`], of slots of any groups, whose states are copied.
+    /// As [`StreamSlots::push_groups_together`], of slots of any groups, whose states are copied. False where they do not go together; nothing
+    /// has changed then, nor where that fails.
     fn push_gathered_together(
         &mut self,
         model: &mut Model<B>,
@@ -225,7 +214,7 @@ impl<B: Backend> StreamSlots<B> {
             self.copy_to(&mut stream, &slots)?;
             let (x, output) = rows.arrays();
             stream.check_steps(OP, model, x, &lens)?;
-            stream.push_together(model, Some(&mut self.plans[..]), x, &lens, output)?;
+            stream.push_through(self.together.through(model), x, &lens, output)?;
             self.copy_from(&stream, &slots)?;
             Ok(rows)
         });
@@ -446,17 +435,6 @@ impl<B: Backend> Stepper<B> {
         let n = self.pool.len() / self.batch;
         be.fill(self.pool.carried.range_mut(be, range.start * n..range.end * n), B::Scalar::zero())?;
         self.states.zero_sequences(be, range)
-    }
-}
-
-/// Runs `work`. Memory that is refused deep within an operation unwinds with its error, which is given as one.
-fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result,
-        Err(payload) => match payload.downcast::<Error>() {
-            Ok(error) => Err(*error),
-            Err(payload) => resume_unwind(payload),
-        },
     }
 }
 

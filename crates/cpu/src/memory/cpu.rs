@@ -17,6 +17,8 @@ use std::{marker::PhantomData, ops::Range, sync::Arc};
 #[derive(Clone)]
 pub struct Cpu<T> {
     pub(crate) inner: Arc<Inner>,
+    /// Whether this handle's operations stay on the thread that calls them.
+    alone: bool,
     scalar: PhantomData<fn() -> T>,
 }
 
@@ -61,13 +63,14 @@ impl<T: Scalar> Cpu<T> {
                 level: Level::detect(),
                 plans: Plans::default(),
             }),
+            alone: false,
             scalar: PhantomData,
         })
     }
 
-    /// Threads of the pool.
+    /// Threads that this handle's operations go over: those of the pool, or the caller's alone.
     pub fn threads(&self) -> usize {
-        self.inner.threads
+        if self.alone { 1 } else { self.inner.threads }
     }
 
     /// Instruction set in use.
@@ -140,6 +143,14 @@ impl<T: Scalar> Memory for Cpu<T> {
 
     fn device_memory(&self) -> u64 {
         0
+    }
+
+    fn handles_of_threads(&self) -> Vec<Self> {
+        (0..self.threads()).map(|_| Cpu { alone: true, ..self.clone() }).collect()
+    }
+
+    fn side_by_side<I: Send>(&self, items: &mut [I], work: impl Fn(&mut I) + Send + Sync) {
+        self.install(|| items.par_iter_mut().with_max_len(1).for_each(work));
     }
 
     fn len(&self, buf: &Vec<T>) -> usize {

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use s4_backend::{
     Result, Scalar, SsmParams, SsmSpec, SsmStep, SsmSteps, check_layer, checks, host_memory, steps_one_by_one,
 };
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// Sums run over this many lanes side by side, so that they vectorise without reordering at run time.
 const LANES: usize = 16;
@@ -40,14 +41,19 @@ pub struct StepPlan<T> {
     /// heads × [`ConstantLayout::stride`]
     constants: Vec<T>,
     head_in_f64: HeadInF64,
-    /// What blocks of time steps are computed by, and what it was made for.
-    blocks: StepBlocks<T>,
-    blocks_key: Option<(u64, u64)>,
+    /// What blocks of time steps are computed by; plans of several threads share it.
+    blocks: Arc<RwLock<KeptBlocks<T>>>,
     /// Number, first row and length of each sequence of a call.
     sequences: Vec<[usize; 3]>,
     /// Constants of one head at another interval, and its Δ by pair.
     scratch: Vec<T>,
     dt: Vec<f64>,
+}
+
+/// The constants of blocks of time steps, and what they were made for.
+struct KeptBlocks<T> {
+    key: Option<(u64, u64)>,
+    blocks: StepBlocks<T>,
 }
 
 /// One head in f64.
@@ -259,33 +265,36 @@ impl<T: Scalar> StepPlan<T> {
     }
 }
 
-impl<T: Scalar> StepPlan<T> {
-    fn refresh_blocks(
-        &mut self,
+impl<T: Scalar> KeptBlocks<T> {
+    /// The constants of this version and rate. The first of several threads that ask for new ones makes them.
+    fn at<'a>(
+        shared: &'a RwLock<Self>,
         be: &Cpu<T>,
-        params: &SsmParams<'_, Cpu<T>>,
-        rate: f64,
-        version: u64,
+        (params, spec): (&SsmParams<'_, Cpu<T>>, &SsmSpec),
+        (rate, version): (f64, u64),
+        at: &mut Discrete,
         ws: &mut Workspace<T>,
-    ) {
-        let key = (version, rate.to_bits());
-        if self.blocks_key == Some(key) {
-            return;
+    ) -> RwLockReadGuard<'a, Self> {
+        let key = Some((version, rate.to_bits()));
+        loop {
+            let kept = shared.read().unwrap_or_else(PoisonError::into_inner);
+            if kept.key == key {
+                return kept;
+            }
+            drop(kept);
+            let mut kept = shared.write().unwrap_or_else(PoisonError::into_inner);
+            if kept.key != key {
+                // What is half made is of nothing.
+                kept.key = None;
+                kept.blocks.allocate(be, spec);
+                let loaded = Params64::load(params, spec, rate, ws);
+                for h in 0..spec.heads {
+                    kept.blocks.fill((spec, be.level()), (h, &loaded.head(h)), params.d[h].to_f64(), at);
+                }
+                loaded.give(ws);
+                kept.key = key;
+            }
         }
-        self.blocks_key = None;
-        self.blocks.allocate(be, &self.spec);
-        let loaded = Params64::load(params, &self.spec, rate, ws);
-        for h in 0..self.spec.heads {
-            let d = params.d[h].to_f64();
-            self.blocks.fill(
-                (&self.spec, be.level()),
-                (h, &loaded.head(h)),
-                d,
-                &mut self.head_in_f64.discrete,
-            );
-        }
-        loaded.give(ws);
-        self.blocks_key = Some(key);
     }
 }
 
@@ -302,13 +311,17 @@ impl<T: Scalar> StepPlan<T> {
             spec: *spec,
             key: None,
             constants: host_memory::zeros("step_plan", "constants of steps", spec.heads * layout.stride())?,
-            blocks: StepBlocks::default(),
-            blocks_key: None,
+            blocks: Arc::new(RwLock::new(KeptBlocks { key: None, blocks: StepBlocks::default() })),
             sequences: Vec::new(),
             head_in_f64: HeadInF64 { discrete: Discrete::zeroed(spec), increment: vec![0.0; spec.state] },
             scratch: vec![T::zero(); layout.stride()],
             dt: vec![0.0; spec.pairs()],
         })
+    }
+
+    /// A plan for the same layer with constants of blocks in common.
+    pub(crate) fn beside(&self, be: &Cpu<T>) -> Result<Self> {
+        Ok(StepPlan { blocks: self.blocks.clone(), ..StepPlan::new(be, &self.spec)? })
     }
 }
 
@@ -329,8 +342,9 @@ impl<T: Scalar> Cpu<T> {
             return steps_one_by_one(self, args, |args| self.time_step(args, plan, ws));
         }
         let SsmSteps { y, state_end, u, state0, lens, params, spec, rate, version } = args;
-        plan.refresh_blocks(self, &params, rate, version, ws);
-        let StepPlan { blocks, sequences, .. } = plan;
+        let StepPlan { blocks, sequences, head_in_f64, .. } = plan;
+        let at = &mut head_in_f64.discrete;
+        let kept = KeptBlocks::at(blocks, self, (&params, &spec), (rate, version), at, ws);
         let mut row = 0;
         sequences.clear();
         for (sequence, &len) in lens.iter().enumerate() {
@@ -340,7 +354,7 @@ impl<T: Scalar> Cpu<T> {
         sequences.sort_unstable_by_key(|&[sequence, _, len]| (std::cmp::Reverse(len), sequence));
         let mut scratch =
             ws.real.take(all_threads_scratch_len(self, BlockedSteps::<T>::scratch(&spec, self.level())));
-        let steps = BlockedSteps { spec: &spec, blocks: &*blocks, u, state0, sequences: &sequences[..] };
+        let steps = BlockedSteps { spec: &spec, blocks: &kept.blocks, u, state0, sequences: &sequences[..] };
         steps.run(self, y, state_end, &mut scratch);
         ws.real.give(scratch);
         Ok(())

@@ -292,14 +292,19 @@ impl<T: Scalar> BlockedSteps<'_, T> {
                     begin += run.len();
                 }
             }
-            for (i, &[_, row, len]) in pushed.iter().enumerate() {
-                for k in 0..(len - first).min(BLOCK) {
-                    let at = i * row_len + y_at + k;
-                    for (y, rows) in y.row(row + first + k).iter_mut().zip(rows.chunks_exact(stride)) {
-                        *y = rows[at];
+            // A head's outputs follow each other here; there a time step of all heads does.
+            let mut outputs = [T::zero(); BLOCK * HEADS];
+            simd!(level, _FMA => for (i, &[_, row, len]) in pushed.iter().enumerate() {
+                let len = (len - first).min(BLOCK);
+                transpose_map(&mut outputs, HEADS, &rows[i * row_len + y_at..], stride, [count, len], |y| y);
+                for (k, outputs) in outputs.as_chunks::<HEADS>().0[..len].iter().enumerate() {
+                    let y = y.row(row + first + k);
+                    match <&mut [T; HEADS]>::try_from(&mut *y) {
+                        Ok(y) => *y = *outputs,
+                        Err(_) => y.copy_from_slice(&outputs[..count]),
                     }
                 }
-            }
+            });
         }
         // The states of a head are a row of each sequence here; there all heads of a sequence lie side by side.
         let (mut states, mut past_caches) = ([T::zero(); MOST_STATES], PastCaches::begin());

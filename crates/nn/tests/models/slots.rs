@@ -161,15 +161,20 @@ fn a_fleet_gives_what_its_streams_give_alone() {
 
 #[test]
 fn what_is_wrong_with_one_push_is_its_error_alone() {
-    let mut m = model(r#"{"features": 8, "layers": 2, "state": 8, "loss": "mse"}"#);
-    for count in [5, 64] {
+    // Found in the input, or in the output alone; in one group, and in one of four that two threads compute.
+    for (count, threads, wrong) in
+        [(5, 1, f32::NAN), (64, 1, f32::NAN), (64, 1, f32::MAX), (200, 2, f32::NAN), (200, 2, f32::MAX)]
+    {
+        let json = r#"{"features": 8, "layers": 2, "state": 8, "loss": "mse", "norm": "none"}"#;
+        let be = Cpu::<f32>::new(threads).unwrap();
+        let mut m = Model::new(be, ModelConfig::from_json(json).unwrap()).unwrap();
         let mut slots = m.stream_slots(count, 1.0).unwrap();
         let mut alone: Vec<_> = (0..count).map(|_| m.stream(1, 1.0).unwrap()).collect();
         let all: Vec<_> = (0..count).map(|slot| of(slot, 2)).collect();
         push_both(&mut m, &mut slots, &mut alone, &all, 1);
         let before: Vec<_> = (0..count).map(|slot| slots.save(&m, slot).unwrap()).collect();
         let mut x = wave(2, 2 * count);
-        x[2 * 3 + 1] = f32::NAN;
+        x[2 * 3 + 1] = wrong;
         let got = slots.push(&mut m, &all, Input::Values(&x), None).unwrap();
         assert_eq!(got.errors.iter().map(|(i, e)| (*i, e.code)).collect::<Vec<_>>(), [(3, Code::NonFinite)]);
         for slot in 0..count {

@@ -1,0 +1,145 @@
+//! Pushes of streams in slots whose time steps go through the network together (`steps_together.rs`), group by group. Where the host has
+//! several threads and there are as many groups or more, each group is one thread's work from its inputs to its outputs: nothing waits
+//! for another thread within it, and what lies between two layers stays in that core's cache.
+
+use crate::{
+    config::NormKind,
+    model::Model,
+    network::Network,
+    param::ParamBuilder,
+    slot_arrays::{GROUP, OP, Pushed, RowsTogether},
+    stepper::{StepOptions, Stepper},
+    steps_buffers::StepsBuffers,
+    steps_together::StepsThrough,
+};
+use s4_backend::{Backend, Error, Result};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Mutex, PoisonError},
+};
+
+/// What a thread needs for the pushes of any group, besides the parameters.
+struct GroupWorker<B: Backend> {
+    be: B,
+    /// A network of its own, for what a network keeps between two operations; its parameters are those of the model.
+    net: Network<B>,
+    plans: Vec<B::StepPlan>,
+    buffers: StepsBuffers<B>,
+}
+
+impl<B: Backend> GroupWorker<B> {
+    /// One for each thread of the host that may work beside others; none where there is one thread, or where a network keeps more than
+    /// parameters: the running statistics of batch norms.
+    fn all(model: &Model<B>, plans: &[B::StepPlan]) -> Result<Vec<Self>> {
+        let handles = model.be.handles_of_threads();
+        if handles.len() < 2 || model.config.block.norm == NormKind::Batch {
+            return Ok(Vec::new());
+        }
+        let worker = |be: B| {
+            // Where its parameters lie follows from the configuration; their initial values are not used.
+            let net = Network::new(&be, &model.config, &mut ParamBuilder::default())?;
+            let plans = net.blocks.iter().zip(plans).map(|(b, plan)| be.step_plan_beside(plan, b.s4.spec()));
+            let (plans, buffers) = (plans.collect::<Result<_>>()?, StepsBuffers::new(&be)?);
+            Ok(GroupWorker { be, net, plans, buffers })
+        };
+        handles.into_iter().map(worker).collect()
+    }
+}
+
+/// The pushes of one group.
+pub(crate) struct GroupPush<'a, B: Backend> {
+    stream: &'a mut Stepper<B>,
+    pub part: Vec<usize>,
+    /// Time steps of each sequence of the group.
+    lens: Vec<usize>,
+    pub rows: RowsTogether<B::Scalar>,
+    /// Whether it has been computed; where it failed, nothing has changed.
+    pub done: bool,
+}
+
+impl<'a, B: Backend> GroupPush<'a, B> {
+    /// Some slots' pushes into their group; `None` where they do not go together.
+    pub fn new(
+        model: &Model<B>,
+        pushed: Pushed<'_, B::Scalar>,
+        stream: &'a mut Stepper<B>,
+        part: &[usize],
+    ) -> Result<Option<Self>> {
+        let mut lens = vec![0; stream.batch()];
+        for &i in part {
+            lens[pushed.pushes[i].slot % GROUP] = pushed.pushes[i].len;
+        }
+        if !stream.goes_together(model, &lens, &StepOptions::default()) {
+            return Ok(None);
+        }
+        stream.refuse_torn(OP)?;
+        let mut rows = RowsTogether::gather(pushed, part)?;
+        stream.check_steps(OP, model, rows.arrays().0, &lens)?;
+        Ok(Some(GroupPush { stream, part: part.to_vec(), lens, rows, done: false }))
+    }
+
+    fn push(&mut self, through: StepsThrough<'_, B>) {
+        let (x, output) = self.rows.arrays();
+        self.done = caught(|| self.stream.push_through(through, x, &self.lens, output)).is_ok();
+    }
+}
+
+/// What the pushes of all groups go through.
+pub(crate) struct GroupsTogether<B: Backend> {
+    be: B,
+    /// The backend's plan for the time steps of each block, and buffers for them.
+    plans: Vec<B::StepPlan>,
+    buffers: StepsBuffers<B>,
+    workers: Vec<GroupWorker<B>>,
+}
+
+impl<B: Backend> GroupsTogether<B> {
+    /// For the streams of a model in so many groups.
+    pub fn new(model: &Model<B>, groups: usize) -> Result<Self> {
+        let be = model.be.clone();
+        let plans = model.net.blocks.iter().map(|b| b.s4.new_step_plan(&be)).collect::<Result<Vec<_>>>()?;
+        let workers = if groups > 1 { GroupWorker::all(model, &plans)? } else { Vec::new() };
+        let buffers = StepsBuffers::new(&be)?;
+        Ok(GroupsTogether { be, plans, buffers, workers })
+    }
+
+    /// What one push goes through at a time, on all threads.
+    pub fn through<'a>(&'a mut self, model: &'a mut Model<B>) -> StepsThrough<'a, B> {
+        let GroupsTogether { be, plans, buffers, .. } = self;
+        let Model { config, store, net, .. } = model;
+        StepsThrough { be, config, store, net, plans, buffers }
+    }
+
+    /// Computes the pushes of some groups, and says of each whether that is done.
+    pub fn push(&mut self, model: &mut Model<B>, jobs: &mut [GroupPush<'_, B>]) {
+        if self.workers.is_empty() || jobs.len() < self.workers.len() {
+            return jobs.iter_mut().for_each(|job| job.push(self.through(model)));
+        }
+        // Each thread begins with one of the largest groups, so that what it asks memory for does not depend on who is quicker; the rest
+        // go to whoever is done.
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.lens.iter().sum::<usize>()));
+        let (config, store) = (&model.config, &model.store);
+        let (first, waiting) = jobs.split_at_mut(self.workers.len());
+        let waiting = Mutex::new(waiting.iter_mut());
+        let mut items: Vec<_> = self.workers.iter_mut().zip(first).collect();
+        self.be.side_by_side(&mut items, |(worker, first)| {
+            let mut next = Some(&mut **first);
+            while let Some(job) = next {
+                let GroupWorker { be, net, plans, buffers } = &mut **worker;
+                job.push(StepsThrough { be, config, store, net, plans, buffers });
+                next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+            }
+        });
+    }
+}
+
+/// Runs `work`. Memory that is refused deep within an operation unwinds with its error, which is given as one.
+pub(crate) fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result,
+        Err(payload) => match payload.downcast::<Error>() {
+            Ok(error) => Err(*error),
+            Err(payload) => resume_unwind(payload),
+        },
+    }
+}
