@@ -28,11 +28,11 @@ struct GroupWorker<B: Backend> {
 }
 
 impl<B: Backend> GroupWorker<B> {
-    /// One for each thread of the host that may work beside others; none where there is one thread, or where a network keeps more than
-    /// parameters: the running statistics of batch norms.
-    fn all(model: &Model<B>, plans: &[B::StepPlan]) -> Result<Vec<Self>> {
+    /// One for each thread of the host that may work beside others; none where there is one thread, where there are more threads than
+    /// groups, or where a network keeps more than parameters: the running statistics of batch norms.
+    fn all(model: &Model<B>, plans: &[B::StepPlan], groups: usize) -> Result<Vec<Self>> {
         let handles = model.be.handles_of_threads();
-        if handles.len() < 2 || model.config.block.norm == NormKind::Batch {
+        if !(2..=groups).contains(&handles.len()) || model.config.block.norm == NormKind::Batch {
             return Ok(Vec::new());
         }
         let worker = |be: B| {
@@ -98,7 +98,7 @@ impl<B: Backend> GroupsTogether<B> {
     pub fn new(model: &Model<B>, groups: usize) -> Result<Self> {
         let be = model.be.clone();
         let plans = model.net.blocks.iter().map(|b| b.s4.new_step_plan(&be)).collect::<Result<Vec<_>>>()?;
-        let workers = if groups > 1 { GroupWorker::all(model, &plans)? } else { Vec::new() };
+        let workers = GroupWorker::all(model, &plans, groups)?;
         let buffers = StepsBuffers::new(&be)?;
         Ok(GroupsTogether { be, plans, buffers, workers })
     }
