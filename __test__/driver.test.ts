@@ -9,9 +9,33 @@ import { root } from './helpers.js'
 
 /** Most GB that a training step may hold: bidirectional, GLU, six blocks, N 64. With `high`, the states that enter the chunks are kept. */
 const experiments = {
-  sCIFAR: { limit: { highest: 2.8, high: 3.7 }, features: 512, len: 1024, batch: 50, input: 3, output: 10, norm: 'layer' },
-  'Path-X': { limit: { highest: 5.9, high: 8 }, features: 256, len: 16384, batch: 16, input: 1, output: 2, norm: 'batch' },
-  speech: { limit: { highest: 3, high: 4 }, features: 128, len: 16000, batch: 16, input: 1, output: 35, norm: 'batch' },
+  sCIFAR: {
+    limit: { highest: 2.8, high: 3.7 },
+    features: 512,
+    len: 1024,
+    batch: 50,
+    input: 3,
+    output: 10,
+    norm: 'layer',
+  },
+  'Path-X': {
+    limit: { highest: 5.9, high: 8 },
+    features: 256,
+    len: 16384,
+    batch: 16,
+    input: 1,
+    output: 2,
+    norm: 'batch',
+  },
+  speech: {
+    limit: { highest: 3, high: 4 },
+    features: 128,
+    len: 16000,
+    batch: 16,
+    input: 1,
+    output: 35,
+    norm: 'batch',
+  },
   ListOps: {
     limit: { highest: 2.5, high: 3.7 },
     features: 256,

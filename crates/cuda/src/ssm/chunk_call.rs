@@ -2,10 +2,9 @@
 //! segments.
 
 use super::{
-    chunk_states::saved_states_len,
     discretize::Layer,
     segments::{SegmentSplit, split_bidirectional, split_for_passes},
-    sizes::Sizes,
+    sizes::{Sizes, saved_states_len},
 };
 use crate::{
     device::Cuda,

@@ -3,7 +3,7 @@
 //! With products of one f16 number they are f16, each chunk of a sequence with a power of two of its own, and forward keeps them for
 //! backward. With exact products they are f32, and backward computes them again: they would take twice as much memory as the activations.
 
-use super::{chunk_call::ChunkCall, sizes::Sizes};
+use super::{chunk_call::ChunkCall, sizes::StateBytes};
 use crate::{device::Cuda, driver::Span, memory::DeviceBlock};
 use s4_backend::Result;
 
@@ -16,28 +16,6 @@ pub(super) struct ChunkStates {
     pub(super) exponents: [Option<Span>; 2],
     /// (H, 4): the bits of the largest |x| and of the largest |state| of each direction, of states in f16.
     pub(super) largest: Option<Span>,
-}
-
-/// Bytes of the arrays of one direction, for `heads` heads.
-struct StateBytes {
-    values: usize,
-    exponents: usize,
-}
-
-impl StateBytes {
-    fn new(np: usize, heads: usize, batch: usize, chunks: usize, in_f16: bool) -> StateBytes {
-        let rows = heads * batch * chunks;
-        StateBytes {
-            values: rows * np * if in_f16 { 2 } else { 4 },
-            exponents: if in_f16 { 4 * rows } else { 0 },
-        }
-    }
-}
-
-/// f32 numbers that the states in f16 of a whole call take.
-pub(super) fn saved_states_len(s: Sizes, directions: usize, batch: usize, chunks: usize) -> usize {
-    let bytes = StateBytes::new(s.np, s.heads, batch, chunks, true);
-    directions * (bytes.values + bytes.exponents) / 4 + 4 * s.heads
 }
 
 /// Where forward has kept states for backward: the saved values of which call.

@@ -44,3 +44,26 @@ impl Sizes {
         T + self.np
     }
 }
+
+/// Bytes of the states that enter the chunks, of one direction (`chunk_states.rs`).
+pub(super) struct StateBytes {
+    pub(super) values: usize,
+    /// Powers of two of states in f16.
+    pub(super) exponents: usize,
+}
+
+impl StateBytes {
+    pub(super) fn new(np: usize, heads: usize, batch: usize, chunks: usize, in_f16: bool) -> StateBytes {
+        let rows = heads * batch * chunks;
+        StateBytes {
+            values: rows * np * if in_f16 { 2 } else { 4 },
+            exponents: if in_f16 { 4 * rows } else { 0 },
+        }
+    }
+}
+
+/// f32 numbers that the states in f16 of a whole call take.
+pub(super) fn saved_states_len(s: Sizes, directions: usize, batch: usize, chunks: usize) -> usize {
+    let bytes = StateBytes::new(s.np, s.heads, batch, chunks, true);
+    directions * (bytes.values + bytes.exponents) / 4 + 4 * s.heads
+}
