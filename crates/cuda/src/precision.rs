@@ -2,9 +2,11 @@
 
 use s4_backend::{Error, Result};
 
-/// Precision of matrix products on the tensor cores. Storage, sums and everything that is not a product stay f32; the
-/// state of the recurrence is always multiplied in split form (high and low part, three products), as good as f32. On
-/// chips of compute capability 7.5, and for states above 64, every product is [`Precision::Highest`].
+/// Precision of matrix products on the tensor cores. Sums and everything that is not a product stay f32; what goes on from state to
+/// state is always multiplied in split form (high and low part, three products), as good as f32, since its rounding would add up. Below
+/// [`Precision::Highest`] what an input adds to a state, what a state gives to an output, and the states in the gradients' products are
+/// of one 16-bit number each: numbers 2³⁹ times smaller than the largest of a head count as zero there. On chips of compute capability
+/// 7.5, and for states above 64, every product is [`Precision::Highest`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// As good as f32: outputs within 1e-5, gradients within 1e-4.

@@ -14,6 +14,7 @@ use crate::{
 };
 use s4_backend::{Backend, Error, Result};
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Mutex, PoisonError},
 };
@@ -55,6 +56,8 @@ pub(crate) struct GroupPush<'a, B: Backend> {
     pub rows: RowsTogether<B::Scalar>,
     /// Whether it has been computed; where it failed, nothing has changed.
     pub done: bool,
+    /// A panic in it, for the caller to go on with once the other groups' outputs have been taken.
+    pub panic: Option<Box<dyn Any + Send>>,
 }
 
 impl<'a, B: Backend> GroupPush<'a, B> {
@@ -75,12 +78,16 @@ impl<'a, B: Backend> GroupPush<'a, B> {
         stream.refuse_torn(OP)?;
         let mut rows = RowsTogether::gather(pushed, part)?;
         stream.check_steps(OP, model, rows.arrays().0, &lens)?;
-        Ok(Some(GroupPush { stream, part: part.to_vec(), lens, rows, done: false }))
+        Ok(Some(GroupPush { stream, part: part.to_vec(), lens, rows, done: false, panic: None }))
     }
 
     fn push(&mut self, through: StepsThrough<'_, B>) {
         let (x, output) = self.rows.arrays();
-        self.done = caught(|| self.stream.push_through(through, x, &self.lens, output)).is_ok();
+        let pushed = || caught(|| self.stream.push_through(through, x, &self.lens, output));
+        match catch_unwind(AssertUnwindSafe(pushed)) {
+            Ok(pushed) => self.done = pushed.is_ok(),
+            Err(panic) => self.panic = Some(panic),
+        }
     }
 }
 
@@ -90,7 +97,9 @@ pub(crate) struct GroupsTogether<B: Backend> {
     /// The backend's plan for the time steps of each block, and buffers for them.
     plans: Vec<B::StepPlan>,
     buffers: StepsBuffers<B>,
-    workers: Vec<GroupWorker<B>>,
+    groups: usize,
+    /// Made by the first push that may use them: that is off the host's event loop.
+    workers: Option<Vec<GroupWorker<B>>>,
 }
 
 impl<B: Backend> GroupsTogether<B> {
@@ -98,9 +107,8 @@ impl<B: Backend> GroupsTogether<B> {
     pub fn new(model: &Model<B>, groups: usize) -> Result<Self> {
         let be = model.be.clone();
         let plans = model.net.blocks.iter().map(|b| b.s4.new_step_plan(&be)).collect::<Result<Vec<_>>>()?;
-        let workers = GroupWorker::all(model, &plans, groups)?;
         let buffers = StepsBuffers::new(&be)?;
-        Ok(GroupsTogether { be, plans, buffers, workers })
+        Ok(GroupsTogether { be, plans, buffers, groups, workers: None })
     }
 
     /// What one push goes through at a time, on all threads.
@@ -112,16 +120,22 @@ impl<B: Backend> GroupsTogether<B> {
 
     /// Computes the pushes of some groups, and says of each whether that is done.
     pub fn push(&mut self, model: &mut Model<B>, jobs: &mut [GroupPush<'_, B>]) {
-        if self.workers.is_empty() || jobs.len() < self.workers.len() {
-            return jobs.iter_mut().for_each(|job| job.push(self.through(model)));
+        if self.workers.is_none() && jobs.len() > 1 {
+            // Without the memory for them the threads share each operation.
+            let workers = caught(|| GroupWorker::all(model, &self.plans, self.groups));
+            self.workers = Some(workers.unwrap_or_default());
         }
+        let workers = match &mut self.workers {
+            Some(workers) if !workers.is_empty() && jobs.len() >= workers.len() => workers,
+            _ => return jobs.iter_mut().for_each(|job| job.push(self.through(model))),
+        };
         // Each thread begins with one of the largest groups, so that what it asks memory for does not depend on who is quicker; the rest
         // go to whoever is done.
         jobs.sort_by_key(|job| std::cmp::Reverse(job.lens.iter().sum::<usize>()));
         let (config, store) = (&model.config, &model.store);
-        let (first, waiting) = jobs.split_at_mut(self.workers.len());
+        let (first, waiting) = jobs.split_at_mut(workers.len());
         let waiting = Mutex::new(waiting.iter_mut());
-        let mut items: Vec<_> = self.workers.iter_mut().zip(first).collect();
+        let mut items: Vec<_> = workers.iter_mut().zip(first).collect();
         self.be.side_by_side(&mut items, |(worker, first)| {
             let mut next = Some(&mut **first);
             while let Some(job) = next {

@@ -17,7 +17,7 @@ use crate::{
 };
 use num_traits::Zero;
 use s4_backend::{Backend, Error, Result, host_memory};
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, panic::resume_unwind};
 
 /// What a push gives.
 #[derive(Debug)]
@@ -180,12 +180,19 @@ impl<B: Backend> StreamSlots<B> {
             }
         }
         self.together.push(model, &mut jobs);
-        let computed: Vec<_> = jobs.into_iter().map(|job| (job.part, job.rows, job.done)).collect();
-        for (part, rows, done) in computed {
+        let computed: Vec<_> =
+            jobs.into_iter().map(|job| (job.part, job.rows, job.done, job.panic)).collect();
+        let mut panicked = None;
+        for (part, rows, done, panic) in computed {
             match done {
                 true => self.take_outputs(pushed, &part, &rows.outputs, result),
                 false => rest.extend(part),
             }
+            panicked = panicked.or(panic);
+        }
+        // Only now: the states of the groups that are done have moved on, and so have their positions.
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
         }
         rest
     }

@@ -259,25 +259,27 @@ impl<T: Scalar> Memory for Cpu<T> {
     fn axpy(&self, dst: &mut [T], alpha: T, src: &[T]) -> Result<()> {
         same_len("axpy", "the source", dst.len(), src.len())?;
         let level = self.inner.level;
-        self.install(|| {
-            dst.par_chunks_mut(MIN_ELEMENTS_PER_TASK).zip(src.par_chunks(MIN_ELEMENTS_PER_TASK)).for_each(
-                |(d, s)| {
-                    level.run(
-                        #[inline(always)]
-                        || {
-                            for (d, &s) in d.iter_mut().zip(s) {
-                                *d += alpha * s;
-                            }
-                        },
-                    )
+        let add = |(d, s): (&mut [T], &[T])| {
+            level.run(
+                #[inline(always)]
+                || {
+                    for (d, &s) in d.iter_mut().zip(s) {
+                        *d += alpha * s;
+                    }
                 },
             )
-        });
+        };
+        if self.threads() == 1 {
+            add((dst, src));
+            return Ok(());
+        }
+        let parts = MIN_ELEMENTS_PER_TASK;
+        self.install(|| dst.par_chunks_mut(parts).zip(src.par_chunks(parts)).for_each(add));
         Ok(())
     }
 
     fn all_finite(&self, host: &[T]) -> bool {
-        if host.len() < 2 * MIN_ELEMENTS_PER_TASK {
+        if host.len() < 2 * MIN_ELEMENTS_PER_TASK || self.threads() == 1 {
             return s4_backend::all_finite(host);
         }
         self.install(|| host.par_chunks(MIN_ELEMENTS_PER_TASK).all(s4_backend::all_finite))
@@ -296,7 +298,7 @@ impl<T: Scalar> Memory for Cpu<T> {
             let (d, s): (&mut [T], &[T]) = (d, s);
             d.chunks_mut(TILE * rows).enumerate().map(move |(i, d)| (d, s, i * TILE))
         };
-        if src.len() < 2 * MIN_ELEMENTS_PER_TASK {
+        if src.len() < 2 * MIN_ELEMENTS_PER_TASK || self.threads() == 1 {
             dst.chunks_mut(rows * cols).zip(src.chunks(rows * cols)).flat_map(strips).for_each(strip);
             return Ok(());
         }

@@ -33,7 +33,7 @@ KERNEL embedding_backward(float* part, const float* dy, const int* tokens, i64 p
   if (h < H) part[((i64)blockIdx.z * V + v) * H + h] = s;
 }
 
-constexpr int FEW = 256;  // tokens of a vocabulary whose gradients of 32 heads fit in shared memory
+constexpr int FEW = 256;  // as in src/dense/embedding.rs: tokens of a vocabulary whose gradients of 32 heads fit in shared memory
 
 // As embedding_backward, for a vocabulary of at most FEW tokens: dy is read once, along time. A lane adds for one head,
 // into shared memory; the four warps have a quarter of the tokens each. Block (32, 4); grid (heads / 32, splits).

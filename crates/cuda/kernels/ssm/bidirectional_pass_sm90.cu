@@ -208,7 +208,7 @@ struct OneDirectionPass {
       for (int n = 0; n < 8; ++n)
         split_f16(sh[n / 2][2 * (n & 1) + r], sl[n / 2][2 * (n & 1) + r], s[n][2 * r], s[n][2 * r + 1], scale);
       if (PROD == 1 && states) {
-        // In an order in which each lane writes eight numbers at once; place_of_state there undoes it.
+        // In an order in which each lane writes eight numbers at once; state_at there undoes it.
         uint4* p = (uint4*)states + row * (NP / 8) + t;
 #pragma unroll
         for (int k = 0; k < KS; k += 2) p[2 * k] = make_uint4(sh[k][r], sh[k][2 + r], sh[k + 1][r], sh[k + 1][2 + r]);

@@ -2,7 +2,7 @@
 // (sequence, chunk), after the pass of bidirectional_pass_sm90.cu. The states are f16 already, with a power of two per chunk. A sum has one
 // power of two: each of the four operands is scaled so that its largest number in a head lies in [2^14, 2^15).
 //
-// What a thread has copied to shared memory, three steps ahead of the product, it scales itself and writes where wgmma reads it, so that
+// What a thread has copied to shared memory, two steps ahead of the product, it scales itself and writes where wgmma reads it, so that
 // registers hold nothing but sums and most loads are on their way at any time.
 #include "common/wgmma.cuh"
 #include "ssm/chunk.cuh"
@@ -23,9 +23,9 @@ DEV int state_at(int place) {
   return 16 * k + 2 * t + (j & 1) + 8 * (j >> 1);
 }
 
-// 2^−d as two f16 numbers, d ≥ 0; zero beyond f16's range.
+// 2^−d as two f16 numbers, 0 ≤ d ≤ 14.
 DEV u32 f16_factors(int d) {
-  const u32 factor = d <= 14 ? (u32)(15 - d) << 10 : 1u << 24 >> min(d, 25);
+  const u32 factor = (u32)(15 - d) << 10;
   return factor | factor << 16;
 }
 DEV u32 multiply_f16(u32 a, u32 b) {
@@ -99,9 +99,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const uint4 v = *(const uint4*)(own + (4 + j) * PIECE);
-      const u32 f = f16_factors(max(exps[j * MK] - (j ? exp_s : exp_ds), 0));
-      *(uint4*)(operands + j * PLANE + at_state) =
-          make_uint4(multiply_f16(v.x, f), multiply_f16(v.y, f), multiply_f16(v.z, f), multiply_f16(v.w, f));
+      // In three factors: numbers are in [2^14, 2^15) at most, so that f16 holds something of them down to 2^−39.
+      const int down = min(max(exps[j * MK] - (j ? exp_s : exp_ds), 0), 42);
+      const u32 f0 = f16_factors(min(down, 14)), f1 = f16_factors(min(max(down - 14, 0), 14)), f2 = f16_factors(max(down - 28, 0));
+      auto scaled = [&](u32 x) { return multiply_f16(multiply_f16(multiply_f16(x, f0), f1), f2); };
+      *(uint4*)(operands + j * PLANE + at_state) = make_uint4(scaled(v.x), scaled(v.y), scaled(v.z), scaled(v.w));
     }
   };
 

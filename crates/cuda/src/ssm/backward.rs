@@ -56,7 +56,7 @@ struct BackwardShared<'a> {
 }
 
 impl Cuda {
-    /// Gradients by the adjoint passes; chunk states are recomputed.
+    /// Gradients by the adjoint passes; the states that enter the chunks are those that forward has kept, or are computed again.
     pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &ChunkCall<'_>) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
         let (rows, params) = (c.batch * heads, &c.layer.params);

@@ -2,13 +2,13 @@
 
 use crate::{
     Report, gpu, gpu_with,
-    layer::{Run, outputs_around, outputs_of, outputs_with_plan, params, up},
+    layer::{Run, all, down, full, grads, outputs_around, outputs_of, outputs_with_plan, params, up},
     step::steps,
 };
 use s4_backend::*;
 use s4_cpu::Cpu;
 use s4_cuda::{Cuda, Precision};
-use s4_testing::golden;
+use s4_testing::{golden, noise};
 
 fn compare(report: &mut Report, name: &str, got: &[(String, Vec<f64>)], want: &[(String, Vec<f64>)]) {
     assert_eq!(got.len(), want.len());
@@ -164,6 +164,57 @@ fn backward_is_of_its_own_forward() {
         }
         report.finish(&format!("backward after another forward, {precision:?}"));
     }
+}
+
+/// A forward that keeps no states leaves those of another in the same saved values: its backward does not take them for its own.
+#[test]
+fn states_of_another_forward_are_not_taken() {
+    let Some(be) = gpu_with(Precision::High) else { return };
+    let case = cases().into_iter().find(|c| c.name == "dplr_legs_n64").unwrap();
+    let r = run(&case, 20, 300);
+    let want = outputs_of(&Cpu::<f64>::new(0).unwrap(), &r);
+    let elements = r.batch * r.spec.heads * r.len;
+    let (mut plan, mut ws) = (be.ssm_plan(&r.spec).unwrap(), be.workspace());
+    let p = r.params.each_ref().map(|x| up(&be, x));
+    let [other, u] = [8, r.seed].map(|seed| up(&be, &noise(seed, 1, elements)));
+    let dy = up(&be, &noise(r.seed, 2, elements));
+    let options = CallOptions { algorithm: Algorithm::Chunk, ..CallOptions::default() };
+    let call = SsmCall { spec: r.spec, batch: r.batch, len: r.len, options, version: 1 };
+    let mut saved = be.alloc(be.ssm_saved_len(&call)).unwrap();
+    let (mut y, mut du) = (be.alloc(elements).unwrap(), be.alloc(elements).unwrap());
+    let mut end = be.alloc(r.spec.state_len(r.batch)).unwrap();
+    // With the end state wanted, another path computes it.
+    for (u, wants_end) in [(&other, false), (&u, true)] {
+        let forward = SsmForward {
+            y: full(&be, &mut y),
+            state_end: wants_end.then(|| full(&be, &mut end)),
+            saved: Some(full(&be, &mut saved)),
+            u: all(&be, u),
+            state0: None,
+            params: params(&be, &p),
+            call,
+        };
+        be.ssm_forward(forward, &mut plan, &mut ws).unwrap();
+    }
+    let mut g = r.params.each_ref().map(|x| be.alloc(x.len()).unwrap());
+    let backward = SsmBackward {
+        du: Some(full(&be, &mut du)),
+        dstate0: None,
+        grads: grads(&be, &mut g),
+        dy: all(&be, &dy),
+        dstate_end: None,
+        u: all(&be, &u),
+        state0: None,
+        saved: all(&be, &saved),
+        params: params(&be, &p),
+        call,
+    };
+    be.ssm_backward(backward, &mut plan, &mut ws).unwrap();
+    let mut report = Report::default();
+    for ((name, want), got) in want.iter().skip(1).zip([&du].into_iter().chain(&g)) {
+        check(&mut report, "one saved buffer", (name, &down(&be, got), want), (2e-3, 5e-3));
+    }
+    report.finish("states of another forward");
 }
 
 #[test]
@@ -372,7 +423,9 @@ fn small(
         // Cut into segments, one sequence and several; enough sequences and chunks for warpgroups and for sums in
         // parts.
         let few = if depth == Depth::Plain { 2 } else { 0 };
-        for &(batch, len) in &[(1, 1100), (2, 1100), (12, 1100), (49, 400)][few..] {
+        for &(batch, len) in
+            &[(1, 1100), (2, 1100), (12, 1100), (49, 400), (49, 64), (20, 60), (20, 4)][few..]
+        {
             let mut r = run(case, batch, len);
             both(&r, &format!("{batch}×{len}"));
             if batch == 49 && case.spec.bidirectional {

@@ -159,6 +159,28 @@ fn a_fleet_gives_what_its_streams_give_alone() {
     }
 }
 
+/// Threads that take groups have constants of the parameters; after a change all of them meet the new ones.
+#[test]
+fn groups_on_several_threads_follow_parameters_that_change() {
+    let json = r#"{"input": 1, "output": 2, "features": 20, "layers": 2, "state": 64, "loss": "mse"}"#;
+    for threads in [2, 3] {
+        let be = Cpu::<f32>::new(threads).unwrap();
+        let mut m = Model::new(be, ModelConfig::from_json(json).unwrap()).unwrap();
+        let count = 260;
+        let mut slots = m.stream_slots(count, 1.0).unwrap();
+        let mut alone: Vec<_> = (0..count).map(|_| m.stream(1, 1.0).unwrap()).collect();
+        let pushes: Vec<_> = (0..count).map(|slot| of(slot, 9 + slot % 3)).collect();
+        for round in 0..4 {
+            let worst = push_both(&mut m, &mut slots, &mut alone, &pushes, 60 + round);
+            assert!(worst <= 2e-5, "{threads} threads, round {round}: {worst:e}");
+            for name in ["blocks.1.layer.kernel.C", "blocks.0.layer.kernel.A_real", "decoder.weight"] {
+                let changed: Vec<f32> = m.store().get(name).unwrap().iter().map(|x| 0.8 * x).collect();
+                m.store_mut().set(name, &changed).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_with_one_push_is_its_error_alone() {
     // Found in the input, or in the output alone; in one group, and in one of four that two threads compute.

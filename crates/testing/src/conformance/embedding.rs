@@ -5,8 +5,17 @@ use s4_backend::{Backend, EmbeddingBackward, EmbeddingForward, SeqShape};
 
 impl<B: Backend> Suite<'_, B> {
     pub(super) fn embedding(&mut self) {
-        // Backends may take large vocabularies another way.
-        let shapes = [(1, 1, 1, 1), (2, 3, 17, 5), (1, 2, 9, 300), (3, 64, 1, 7), (2, 33, 300, 1000)];
+        // Backends may take large vocabularies another way, and long sequences in parts.
+        let shapes = [
+            (1, 1, 1, 1),
+            (2, 3, 17, 5),
+            (1, 2, 9, 300),
+            (3, 64, 1, 7),
+            (2, 33, 300, 1000),
+            (2, 33, 130, 100),
+            (3, 40, 1047, 256),
+            (1, 5, 300, 257),
+        ];
         for (batch, heads, len, vocabulary) in self.cases(&shapes, &shapes[..3]) {
             self.embedding_case(SeqShape { batch, heads, len }, vocabulary);
         }
