@@ -1,5 +1,6 @@
 //! What a training step's forward pass leaves for its backward pass: the powers of Ā that cost more to recompute than
-//! to keep. The other matrices are recomputed: they are ten times as large.
+//! to keep. The other matrices are recomputed: they are ten times as large. And whose saved values hold the states that entered
+//! the chunks (`chunk_states.rs`).
 
 use super::{chunk_call::ChunkCall, chunk_states::SavedStatesKey, sizes::Sizes};
 use crate::{device::Cuda, memory::DeviceBlock};
