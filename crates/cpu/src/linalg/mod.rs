@@ -13,3 +13,4 @@ pub(crate) mod register_tiles;
 pub(crate) mod simd;
 pub(crate) mod small;
 pub(crate) mod transpose;
+pub(crate) mod transpose_eights;

@@ -28,6 +28,7 @@ mod rows;
 pub(crate) mod sequence;
 pub(crate) mod step;
 mod step_blocks;
+mod step_moves;
 mod step_simd;
 mod step_tiles;
 mod workers;

@@ -21,24 +21,26 @@ use crate::{
     Cpu, Level,
     linalg::{
         gemm::{Tile, Tiles},
-        prefetch::{PastCaches, line, prefetch},
+        prefetch::{PastCaches, line, prefetch, prefetch_far},
         simd::simd,
-        transpose::transpose_map,
     },
     memory::{refusal, tasks::ThreadScratch},
     ssm::{
         discretize::{Discrete, discretize, increment},
         params::Head,
         recurrence::{self, Transition},
+        step_moves::{HEADS, Moves},
         step_tiles::{self, BLOCK, BlockSizes, HeadConstants},
     },
 };
 use s4_backend::{Scalar, SsmSpec};
 
-/// Heads of a task: its inputs and outputs of a time step are half a cache line.
-const HEADS: usize = 8;
+/// Sequences that go through a head together at the most.
+const MOST_SEQUENCES: usize = 36;
 /// Sequences that go through a head together, so that their rows and the head's constants stay in L1; a multiple of the rows of a tile.
-const SEQUENCES: usize = 36;
+fn sequences_together(level: Level) -> usize {
+    if level == Level::Avx512 { 32 } else { MOST_SEQUENCES }
+}
 
 /// Numbers of the states of a sequence in a task that are gathered before they are written.
 const MOST_STATES: usize = HEADS * 128;
@@ -171,10 +173,10 @@ pub(crate) struct BlockedSteps<'a, T> {
 /// Distance of the rows of two heads: with room for a tile that begins with the last of them, and one cache line more, so that the rows of
 /// several heads lie in different sets of a cache.
 fn head_stride(sizes: &BlockSizes) -> usize {
-    (SEQUENCES + step_tiles::MOST_ROWS) * sizes.row() + 16
+    (MOST_SEQUENCES + step_tiles::MOST_ROWS) * sizes.row() + 16
 }
 
-/// States and inputs that the next sequences of a task are read from, asked for while others are computed.
+/// States and inputs that the next sequences of a task are read from, and the constants of its next head, asked for while others are computed.
 struct Ahead<'a, T> {
     steps: &'a BlockedSteps<'a, T>,
     sequences: &'a [[usize; 3]],
@@ -185,6 +187,9 @@ struct Ahead<'a, T> {
     at: usize,
     /// Lines that are asked for at a time.
     lines: usize,
+    /// Constants that have not been asked for yet, and how many numbers of them are at a time.
+    constants: [&'a [T]; 2],
+    numbers: usize,
 }
 
 impl<'a, T: Scalar> Ahead<'a, T> {
@@ -197,11 +202,29 @@ impl<'a, T: Scalar> Ahead<'a, T> {
         let lines = sequences.len() * states.div_ceil(line::<T>());
         // A block of a head takes two tiles for four to eight sequences, at the least.
         let tiles = len.div_ceil(BLOCK) * HEADS * sequences.len().div_ceil(3);
-        Ahead { steps, sequences, head, states, at: 0, lines: lines.div_ceil(tiles.max(1)) }
+        let lines = lines.div_ceil(tiles.max(1));
+        Ahead { steps, sequences, head, states, at: 0, lines, constants: [&[]; 2], numbers: 0 }
+    }
+
+    /// Now the constants of head h are the next, in `tiles` parts; `len` time steps are what they are needed for.
+    fn expect(&mut self, h: usize, sizes: &BlockSizes, (tiles, len): (usize, usize)) {
+        self.constants = [&[]; 2];
+        if h < self.steps.spec.heads {
+            let HeadConstants { to_outputs, to_state, .. } = self.steps.blocks.head(h, sizes);
+            self.constants = [&to_outputs[..sizes.to_outputs_of(len)], to_state];
+            let numbers: usize = self.constants.iter().map(|x| x.len()).sum();
+            self.numbers = numbers.div_ceil(tiles.max(1)).next_multiple_of(line::<T>());
+        }
     }
 
     fn ask(&mut self) {
         let SsmSpec { heads, state, .. } = *self.steps.spec;
+        if self.constants[0].is_empty() {
+            self.constants = [self.constants[1], &[]];
+        }
+        let (now, later) = self.constants[0].split_at(self.numbers.min(self.constants[0].len()));
+        prefetch_far(now);
+        self.constants[0] = later;
         for _ in 0..self.lines {
             let Some(&[sequence, row, len]) = self.sequences.first() else { return };
             prefetch(self.steps.state0, (sequence * heads + self.head) * state + self.at);
@@ -235,12 +258,13 @@ impl<T: Scalar> BlockedSteps<'_, T> {
                 let end = ends.row(sequence);
                 end.copy_from_slice(&self.state0[(sequence * heads + y.start()) * state..][..end.len()]);
             }
-            let mut parts = pushed.chunks(SEQUENCES).peekable();
+            let together = sequences_together(be.level());
+            let mut parts = pushed.chunks(together).peekable();
             while let Some(sequences) = parts.next() {
                 // What is computed next: other sequences, or, as a rule, the next heads of the first ones.
                 let next = match parts.peek() {
                     Some(next) => (*next, y.start()),
-                    None => (&pushed[..SEQUENCES.min(pushed.len())], y.start() + HEADS),
+                    None => (&pushed[..together.min(pushed.len())], y.start() + HEADS),
                 };
                 let ahead = Ahead::new(self, next, sequences[0][2]);
                 self.some(be.level(), sequences, (&mut y, &mut ends), ahead, &mut scratch);
@@ -257,10 +281,10 @@ impl<T: Scalar> BlockedSteps<'_, T> {
         mut ahead: Ahead<'_, T>,
         rows: &mut [T],
     ) {
-        let ahead: &mut dyn FnMut() = &mut || ahead.ask();
         let (heads, n, h, count) = (self.spec.heads, self.spec.state, y.start(), y.cols());
         let sizes = BlockSizes::of(self.spec, level);
         let (row_len, stride) = (sizes.row(), head_stride(&sizes));
+        let moves = Moves::new(level, count, stride);
         simd!(level, _FMA => for (i, &[sequence, ..]) in sequences.iter().enumerate() {
             let states = &self.state0[(sequence * heads + h) * n..][..count * n];
             for (rows, state) in rows.chunks_exact_mut(stride).zip(states.chunks_exact(n)) {
@@ -273,15 +297,14 @@ impl<T: Scalar> BlockedSteps<'_, T> {
             let most = (longest - first).min(BLOCK);
             let (u_at, y_at) = (sizes.input(), sizes.output());
             simd!(level, _FMA => for (i, &[_, row, len]) in pushed.iter().enumerate() {
-                let len = (len - first).min(BLOCK);
-                let u = &self.u[(row + first) * heads + h..];
-                transpose_map(&mut rows[i * row_len + u_at..], stride, u, heads, [len, count], |u| u);
-                for rows in rows.chunks_exact_mut(stride).take(count) {
-                    rows[i * row_len + u_at + len..][..most - len].fill(T::zero());
-                }
+                let (len, u) = ((len - first).min(BLOCK), &self.u[(row + first) * heads + h..]);
+                moves.put_inputs(&mut rows[i * row_len + u_at..], (u, heads), [len, most]);
             });
             for (local, rows) in rows.chunks_exact_mut(stride).take(count).enumerate() {
                 let constants = self.blocks.head(h + local, &sizes);
+                // Each product goes by tiles of six to eight sequences.
+                ahead.expect(h + local + 1, &sizes, (2 * pushed.len().div_ceil(8), most));
+                let ahead: &mut dyn FnMut() = &mut || ahead.ask();
                 step_tiles::outputs(level, &sizes, &constants, &mut rows[..], (pushed.len(), most), ahead);
                 // Sequences with equally many time steps: they stand side by side.
                 let mut begin = 0;
@@ -292,18 +315,9 @@ impl<T: Scalar> BlockedSteps<'_, T> {
                     begin += run.len();
                 }
             }
-            // A head's outputs follow each other here; there a time step of all heads does.
-            let mut outputs = [T::zero(); BLOCK * HEADS];
             simd!(level, _FMA => for (i, &[_, row, len]) in pushed.iter().enumerate() {
                 let len = (len - first).min(BLOCK);
-                transpose_map(&mut outputs, HEADS, &rows[i * row_len + y_at..], stride, [count, len], |y| y);
-                for (k, outputs) in outputs.as_chunks::<HEADS>().0[..len].iter().enumerate() {
-                    let y = y.row(row + first + k);
-                    match <&mut [T; HEADS]>::try_from(&mut *y) {
-                        Ok(y) => *y = *outputs,
-                        Err(_) => y.copy_from_slice(&outputs[..count]),
-                    }
-                }
+                moves.take_outputs(y, row + first, &rows[i * row_len + y_at..], len);
             });
         }
         // The states of a head are a row of each sequence here; there all heads of a sequence lie side by side.

@@ -92,7 +92,11 @@ impl BlockSizes {
     }
     /// Lengths of a head's constants.
     pub(crate) fn to_outputs(&self) -> usize {
-        (self.state() + BLOCK) * self.columns()
+        self.to_outputs_of(BLOCK)
+    }
+    /// As many of `to_outputs` as `len` time steps need.
+    pub(crate) fn to_outputs_of(&self, len: usize) -> usize {
+        (self.state() + len) * self.columns()
     }
     pub(crate) fn to_state(&self) -> usize {
         self.slots * BLOCK * self.state()
@@ -253,6 +257,19 @@ fn plain_advance<T: Scalar, const FMA: bool>(args: Rows<'_, T>) {
     }
 }
 
+/// Whether there are thirty-two registers, not sixteen.
+#[inline(always)]
+fn many_registers<S: Simd>() -> bool {
+    S::F32_LANES == 16
+}
+
+/// A row whose place the compiler knows nothing of, so that it keeps it in a register: it would rather add the distance of two rows again
+/// for each number that it reads.
+#[inline(always)]
+fn apart(row: &[f32]) -> &[f32] {
+    std::hint::black_box(row)
+}
+
 /// [`outputs`] in vectors.
 struct Outputs<'a>(Rows<'a, f32>);
 
@@ -265,15 +282,23 @@ impl WithSimd for Outputs<'_> {
         let vectors = len.div_ceil(sizes.side_by_side()) * sizes.slots * sizes.side_by_side() / sizes.lanes;
         let mut first = 0;
         while first < vectors {
-            // Rows × vectors of a tile are sums that fit sixteen registers with what they are made of.
+            // Rows × vectors of a tile are sums that fit the registers with what they are made of.
             match vectors - first {
                 1 => {
                     (0..count).step_by(8).for_each(|begin| self.tile::<S, 8, 1>(s, begin, first));
                     first += 1;
                 }
+                3 if many_registers::<S>() => {
+                    (0..count).step_by(8).for_each(|begin| self.tile::<S, 8, 3>(s, begin, first));
+                    first += 3;
+                }
                 3 => {
                     (0..count).step_by(4).for_each(|begin| self.tile::<S, 4, 3>(s, begin, first));
                     first += 3;
+                }
+                _ if many_registers::<S>() => {
+                    (0..count).step_by(8).for_each(|begin| self.tile::<S, 8, 2>(s, begin, first));
+                    first += 2;
                 }
                 _ => {
                     (0..count).step_by(6).for_each(|begin| self.tile::<S, 6, 2>(s, begin, first));
@@ -295,7 +320,7 @@ impl Outputs<'_> {
         let mut acc = [[s.splat_f32s(0.0); NV]; M];
         let left: [&[f32]; M] = std::array::from_fn(
             #[inline(always)]
-            |i| &rows[i * row..][..depth],
+            |i| &apart(&rows[i * row..])[..depth],
         );
         let columns = sizes.columns() / S::F32_LANES;
         let to_outputs = S::as_simd_f32s(constants.to_outputs).0;
@@ -344,7 +369,11 @@ impl WithSimd for Advance<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
-        (0..self.0.count).step_by(6).for_each(|begin| self.tile::<S, 6>(s, begin));
+        let count = self.0.count;
+        if many_registers::<S>() {
+            return (0..count).step_by(8).for_each(|begin| self.tile::<S, 8>(s, begin));
+        }
+        (0..count).step_by(6).for_each(|begin| self.tile::<S, 6>(s, begin));
     }
 }
 
@@ -376,11 +405,11 @@ impl Advance<'_> {
                 let left: [&[f32]; M] = std::array::from_fn(
                     #[inline(always)]
                     |i| match slot {
-                        0 => rows[i].1[0],
-                        r => &rows[i].1[1][(r - 1) * BLOCK..][..len],
+                        0 => &apart(rows[i].1[0])[..len],
+                        r => &apart(&rows[i].1[1][(r - 1) * BLOCK..])[..len],
                     },
                 );
-                for (k, b) in b[(BLOCK - len) * 2..].as_chunks::<2>().0.iter().enumerate() {
+                for (k, b) in b.as_chunks::<2>().0[BLOCK - len..][..len].iter().enumerate() {
                     for i in 0..M {
                         let x = s.splat_f32s(left[i][k]);
                         for v in 0..2 {
