@@ -82,7 +82,11 @@ impl<B: Backend> FeedForward<B> {
                 x: be.shorten(inner.x),
                 len: pass.len,
             };
-            linear.backward(pass, arrays, ws)
+            linear.backward(pass, arrays, ws)?;
+            match inner.residual {
+                Some(residual) => be.axpy(inner.dx, B::Scalar::from_f64(1.0), residual),
+                None => Ok(()),
+            }
         })
     }
 }
