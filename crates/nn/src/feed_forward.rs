@@ -11,7 +11,7 @@ use crate::{
     pass_options::PassContext,
     residual::{Residual, ResidualBackward, SavedResidual, SharedScratch},
 };
-use s4_backend::{Activation, Backend, MixSpec, Result};
+use s4_backend::{Activation, Backend, MixSpec, Result, Scalar};
 
 /// The first dropout site of feed-forward layers; those of blocks are below it.
 const FIRST_SITE: u32 = 1 << 14;

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use s4_backend::{
-    Algorithm, ConvBackward, ConvForward, KernelBackward, KernelForward, Result, Scalar, SsmBackward,
+    Algorithm, ConvBackward, ConvForward, KernelBackward, KernelForward, Memory, Result, Scalar, SsmBackward,
     SsmCall, SsmForward, SsmParams, SsmSpec,
 };
 

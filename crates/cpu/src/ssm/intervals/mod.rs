@@ -30,7 +30,7 @@ use crate::{
 };
 use head::{Cut, Modes, modes_len, width};
 use rayon::prelude::*;
-use s4_backend::{Scalar, SsmBackward, SsmCall, SsmForward, SsmSpec};
+use s4_backend::{Result, Scalar, SsmBackward, SsmCall, SsmForward, SsmSpec};
 use std::ops::Range;
 use steps::{CHUNK, Steps, steps_len};
 use steps_backward::{Grads, grads_len};
