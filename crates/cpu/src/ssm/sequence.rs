@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use s4_backend::{
-    Algorithm, ConvBackward, ConvForward, KernelBackward, KernelForward, Result, Scalar, SsmBackward,
+    Algorithm, ConvBackward, ConvForward, KernelBackward, KernelForward, Memory, Result, Scalar, SsmBackward,
     SsmCall, SsmForward, SsmParams, SsmSpec,
 };
 
@@ -222,11 +222,21 @@ impl<T: Scalar> Cpu<T> {
     ) -> Result<()> {
         args.check(self, &plan.spec, plan.saved_len(self, &args.call))?;
         if let Some(intervals) = args.call.options.intervals {
-            self.backward_with_intervals(args, intervals, ws);
-            return Ok(());
+            return self.backward_with_intervals(args, intervals, ws);
         }
-        let SsmBackward { mut du, mut dstate0, mut grads, dy, dstate_end, u, state0, saved, params, call } =
-            args;
+        let SsmBackward {
+            mut du,
+            residual,
+            mut dstate0,
+            mut grads,
+            dy,
+            dstate_end,
+            u,
+            state0,
+            saved,
+            params,
+            call,
+        } = args;
         let (spec, sizes, rate, version) = (call.spec, sizes(&call), call.options.rate, call.version);
         if let Some(dstate0) = dstate0.as_deref_mut() {
             dstate0.fill(T::zero());
@@ -235,9 +245,18 @@ impl<T: Scalar> Cpu<T> {
         if algorithm == Algorithm::Chunk {
             plan.chunk.prepare(self, &params, rate, version, ws);
             let parts = &[(WHOLE, saved)];
-            let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, accumulate: false };
+            let args = ChunkBackward {
+                du: du.as_deref_mut(),
+                dstate0,
+                dy,
+                dstate_end,
+                u,
+                parts,
+                sizes,
+                accumulate: false,
+            };
             plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
-            return Ok(());
+            return self.add_residual(du, residual);
         }
         plan.kernel(self, &params, &call, algorithm, ws)?;
         let (own_u, own_dy) = (zeroed_beyond_lengths(u, &sizes, ws), zeroed_beyond_lengths(dy, &sizes, ws));
@@ -273,7 +292,7 @@ impl<T: Scalar> Cpu<T> {
             ws.real.give(own);
         }
         if state0.is_none() && dstate_end.is_none() && dstate0.is_none() {
-            return Ok(());
+            return self.add_residual(du, residual);
         }
         // Neither pass over the states saved them: once more, then back.
         plan.chunk.prepare(self, &params, rate, version, ws);
@@ -299,10 +318,27 @@ impl<T: Scalar> Cpu<T> {
         }
         let parts = [(FROM_STATE, &free[..]), (TO_STATE, &driven[..])];
         let parts = &parts[..if dstate_end.is_some() { 2 } else { 1 }];
-        let args = ChunkBackward { du, dstate0, dy, dstate_end, u, parts, sizes, accumulate: true };
+        let args = ChunkBackward {
+            du: du.as_deref_mut(),
+            dstate0,
+            dy,
+            dstate_end,
+            u,
+            parts,
+            sizes,
+            accumulate: true,
+        };
         plan.chunk.backward(self, args, &mut grads, &params, rate, ws);
         ws.real.give(free);
         ws.real.give(driven);
-        Ok(())
+        self.add_residual(du, residual)
+    }
+
+    /// du ← du + the gradient of a residual around the SSM.
+    pub(super) fn add_residual(&self, du: Option<&mut [T]>, residual: Option<&[T]>) -> Result<()> {
+        match (du, residual) {
+            (Some(du), Some(residual)) => self.axpy(du, T::one(), residual),
+            _ => Ok(()),
+        }
     }
 }
