@@ -187,9 +187,40 @@ struct Ahead<'a, T> {
     at: usize,
     /// Lines that are asked for at a time.
     lines: usize,
-    /// Constants that have not been asked for yet, and how many numbers of them are at a time.
-    constants: [&'a [T]; 2],
+    constants: ConstantsAhead<'a, T>,
+}
+
+/// The constants of a head that is computed next.
+#[derive(Default)]
+struct ConstantsAhead<'a, T> {
+    /// What is asked for now, and the increments that come then, of which each part begins with what fewer time steps do not need.
+    now: &'a [T],
+    then: &'a [T],
+    part: usize,
+    unused: usize,
+    /// Numbers that are asked for at a time.
     numbers: usize,
+}
+
+impl<'a, T: Scalar> ConstantsAhead<'a, T> {
+    /// What `len` time steps need, in `tiles` parts.
+    fn new(of: &HeadConstants<'a, T>, sizes: &BlockSizes, (tiles, len): (usize, usize)) -> Self {
+        let (now, then) = (&of.to_outputs[..sizes.to_outputs_of(len)], of.to_state);
+        let (part, unused) = (sizes.to_state_part(BLOCK), sizes.to_state_part(BLOCK - len));
+        let numbers = now.len() + then.len() / part * (part - unused);
+        let numbers = numbers.div_ceil(tiles.max(1)).next_multiple_of(line::<T>());
+        ConstantsAhead { now, then, part, unused, numbers }
+    }
+
+    fn ask(&mut self) {
+        if self.now.is_empty() && !self.then.is_empty() {
+            let (part, rest) = self.then.split_at(self.part);
+            (self.now, self.then) = (&part[self.unused..], rest);
+        }
+        let (now, later) = self.now.split_at(self.numbers.min(self.now.len()));
+        prefetch_far(now);
+        self.now = later;
+    }
 }
 
 impl<'a, T: Scalar> Ahead<'a, T> {
@@ -203,28 +234,20 @@ impl<'a, T: Scalar> Ahead<'a, T> {
         // A block of a head takes two tiles for four to eight sequences, at the least.
         let tiles = len.div_ceil(BLOCK) * HEADS * sequences.len().div_ceil(3);
         let lines = lines.div_ceil(tiles.max(1));
-        Ahead { steps, sequences, head, states, at: 0, lines, constants: [&[]; 2], numbers: 0 }
+        Ahead { steps, sequences, head, states, at: 0, lines, constants: ConstantsAhead::default() }
     }
 
     /// Now the constants of head h are the next, in `tiles` parts; `len` time steps are what they are needed for.
-    fn expect(&mut self, h: usize, sizes: &BlockSizes, (tiles, len): (usize, usize)) {
-        self.constants = [&[]; 2];
-        if h < self.steps.spec.heads {
-            let HeadConstants { to_outputs, to_state, .. } = self.steps.blocks.head(h, sizes);
-            self.constants = [&to_outputs[..sizes.to_outputs_of(len)], to_state];
-            let numbers: usize = self.constants.iter().map(|x| x.len()).sum();
-            self.numbers = numbers.div_ceil(tiles.max(1)).next_multiple_of(line::<T>());
-        }
+    fn expect(&mut self, h: usize, sizes: &BlockSizes, parts: (usize, usize)) {
+        self.constants = match h < self.steps.spec.heads {
+            true => ConstantsAhead::new(&self.steps.blocks.head(h, sizes), sizes, parts),
+            false => ConstantsAhead::default(),
+        };
     }
 
     fn ask(&mut self) {
         let SsmSpec { heads, state, .. } = *self.steps.spec;
-        if self.constants[0].is_empty() {
-            self.constants = [self.constants[1], &[]];
-        }
-        let (now, later) = self.constants[0].split_at(self.numbers.min(self.constants[0].len()));
-        prefetch_far(now);
-        self.constants[0] = later;
+        self.constants.ask();
         for _ in 0..self.lines {
             let Some(&[sequence, row, len]) = self.sequences.first() else { return };
             prefetch(self.steps.state0, (sequence * heads + self.head) * state + self.at);

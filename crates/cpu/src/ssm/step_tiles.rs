@@ -98,6 +98,10 @@ impl BlockSizes {
     pub(crate) fn to_outputs_of(&self, len: usize) -> usize {
         (self.state() + len) * self.columns()
     }
+    /// Numbers of `to_state` that `len` time steps of a slot have for a vector of pairs.
+    pub(crate) fn to_state_part(&self, len: usize) -> usize {
+        len * 2 * self.lanes
+    }
     pub(crate) fn to_state(&self) -> usize {
         self.slots * BLOCK * self.state()
     }
