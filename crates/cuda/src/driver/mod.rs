@@ -1,6 +1,7 @@
 //! NVIDIA's driver: devices, queues, memory, modules, launches and graphs. `unsafe` stands in this folder alone.
 
 mod arguments;
+mod beside;
 mod comm;
 mod comm_watch;
 mod devices;
@@ -18,6 +19,7 @@ mod tensor_map;
 mod transfer;
 
 pub(crate) use arguments::{Arg, args};
+pub use beside::Beside;
 pub(crate) use comm::{NcclComm, comm_id};
 pub(crate) use graph::RecordedGraph;
 pub use images::{architectures, available};

@@ -24,6 +24,8 @@ pub(crate) struct Allocator {
 #[derive(Default)]
 struct Pool {
     free: Cache,
+    /// Freed memory that work beside the queue uses, with the number of the latest such work: free when the queue waits for that.
+    in_use_beside: Vec<(u64, Span)>,
     /// Bytes that the driver has given, in use or free.
     driver_bytes: usize,
     /// Whether a graph is being recorded: its scratch then stays apart from the common cache.
@@ -49,7 +51,11 @@ impl DeviceBlock {
 
 impl Drop for DeviceBlock {
     fn drop(&mut self) {
-        self.owner.pool().free.put(self.span);
+        let mut pool = self.owner.pool();
+        match self.owner.queue.last_user(self.span) {
+            Some(number) => pool.in_use_beside.push((number, self.span)),
+            None => pool.free.put(self.span),
+        }
     }
 }
 
@@ -62,6 +68,7 @@ impl From<&DeviceBlock> for Arg {
 impl Drop for Allocator {
     fn drop(&mut self) {
         // Freeing waits for work that may use the memory.
+        let _ = self.queue.join_beside("free", u64::MAX);
         for span in self.pool().free.drain() {
             self.queue.free(span);
         }
@@ -122,7 +129,15 @@ impl Allocator {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(|e| e.into_inner())
+        let mut pool = self.pool.lock().unwrap_or_else(|e| e.into_inner());
+        if !pool.in_use_beside.is_empty() {
+            let joined = self.queue.joined_beside();
+            let Pool { free, in_use_beside, .. } = &mut *pool;
+            for (_, span) in in_use_beside.extract_if(.., |(number, _)| *number <= joined) {
+                free.put(span);
+            }
+        }
+        pool
     }
 
     /// Runs `body` with scratch that is taken newly of the device, and gives that scratch to the caller.
@@ -146,6 +161,8 @@ impl Allocator {
 
     /// Gives cached memory back to the device.
     pub(crate) fn trim(&self) {
+        // Memory in use beside the queue is free behind that. An error shows again where work is enqueued.
+        let _ = self.queue.join_beside("trim", u64::MAX);
         let mut pool = self.pool();
         if pool.recording {
             return;
@@ -170,6 +187,12 @@ impl Allocator {
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(span) = self.take(bytes, block_use)? {
+            return Ok(own(span));
+        }
+        // What work beside the queue uses is free behind it.
+        self.queue.join_beside(op, u64::MAX)?;
+        let cached = self.pool().free.take(bytes, block_use);
+        if let Some(span) = cached {
             return Ok(own(span));
         }
         // A request that would not fit even if all cached memory were returned leaves the cache as it is, so that the

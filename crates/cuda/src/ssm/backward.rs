@@ -60,6 +60,10 @@ impl Cuda {
     pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &ChunkCall<'_>) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
         let (rows, params) = (c.batch * heads, &c.layer.params);
+        // What the layer after this one has left to do beside the queue: the memory of one such layer is in use at a time.
+        self.queue().join_beside(op, u64::MAX)?;
+        // From the gradients of the matrices to those of the parameters: du needs nothing of it.
+        let beside = self.beside(rows * c.len);
         let discrete = self.discretize(op, &c.layer)?;
         let q = match a.powers {
             Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
@@ -76,6 +80,8 @@ impl Cuda {
         let gradient_part_count = 1 + 2 * rank + kc + end_chunk_gradient_parts;
         let gradient_parts = self.block(op, 16 * heads * gradient_part_count * (2 + 2 * rank) * pairs)?;
         let dkern = self.scratch64(op, heads * kc * T)?;
+        let powers_len = 16 * heads * rank * T * pairs;
+        let dpowers = [self.block(op, powers_len)?, self.block(op, powers_len)?];
 
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;
@@ -91,10 +97,15 @@ impl Cuda {
                 d: params.d.span(),
                 segment_scans,
             };
-            products = self.bidirectional_backward(c, &b, &m)?;
+            // What is in use beside the queue afterwards is taken first: what the passes use is in one piece again behind it.
+            let cells = heads * c.sizes.side() * c.sizes.side();
+            for _ in a.kernel_ranges {
+                products.push(self.scratch(op, cells)?);
+            }
+            self.bidirectional_backward(c, &b, &m, &products)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
                 let dd = (!kernels.anticausal).then_some(a.grads.d);
-                self.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
+                beside.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
             }
         } else {
             let shared = BackwardShared {
@@ -110,19 +121,19 @@ impl Cuda {
                 let (g, last) = self.direction_backward(a, c, &shared, kernels)?;
                 du_end_chunk = last.or(du_end_chunk);
                 let dd = (a.with_d && !kernels.anticausal).then_some(a.grads.d);
-                self.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
+                beside.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
                 products.push(g);
             }
         }
-        self.matrices_backward(
+        beside.matrices_backward(
             a,
             c,
             &m,
             &discrete,
-            (&products, &dkern),
+            (&products, &dkern, &dpowers),
             (&gradient_parts, gradient_part_count),
         )?;
-        self.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
+        beside.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
         if let (Some(du), Some(last)) = (a.du, &du_end_chunk) {
             let n = rows * T;
             let arguments = args![du, last, c.lengths, c.batch, heads, c.len];
@@ -243,21 +254,19 @@ impl Cuda {
         c: &ChunkCall<'_>,
         m: &Matrices,
         d: &Discrete,
-        (products, dkern): (&[DeviceBlock], &DeviceBlock),
+        (products, dkern, [ga, gb]): (&[DeviceBlock], &DeviceBlock, &[DeviceBlock; 2]),
         (gradient_parts, gradient_part_count): (&DeviceBlock, usize),
     ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, .. }) = (c.op, c.sizes);
         let side = c.sizes.side();
         let (g0, g1) = (&products[0], products.get(1));
-        let powers_len = heads * rank * T * pairs;
-        let (ga, gb) = (self.block(op, 16 * powers_len)?, self.block(op, 16 * powers_len)?);
         if rank > 0 {
             self.launch(
                 ("chunk_matrices_backward", "transition_gradient"),
                 (heads, rank, 2 * (2 * pairs).div_ceil(64)),
                 (256, 1),
                 0,
-                args![&ga, &gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
+                args![ga, gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
             )?;
         }
         let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
@@ -270,8 +279,8 @@ impl Cuda {
                 gradient_parts,
                 a.grads.c,
                 dkern,
-                &ga,
-                &gb,
+                ga,
+                gb,
                 g0,
                 g1,
                 &m.cols,
