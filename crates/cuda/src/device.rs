@@ -6,7 +6,10 @@ use crate::{
     precision::Precision,
 };
 use s4_backend::{Code, Error, Result};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// How a GPU is used.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,8 @@ struct Inner {
     modules: Modules,
     precision: Precision,
     beside: Beside,
+    /// The number of the latest work beside the queue that computes gradients of parameters.
+    gradients_beside: AtomicU64,
     allocator: Arc<Allocator>,
 }
 
@@ -69,9 +74,21 @@ impl Cuda {
         let beside = options.beside.unwrap_or_else(Beside::from_environment);
         let (queue, modules) = (Queue::open(info, beside)?, Modules::new(options.architecture.clone()));
         modules.try_compiler(&queue)?;
-        let allocator = Allocator::new(Arc::new(queue), options.memory_limit.unwrap_or(usize::MAX));
-        let (allocator, precision) = (Arc::new(allocator), options.precision);
-        Ok(Cuda { inner: Arc::new(Inner { modules, precision, beside, allocator }), launches_beside: false })
+        let precision = options.precision;
+        // Products of 'highest' take the most memory, and the most time, of which small kernels are a smaller part.
+        let frugal = precision == Precision::Highest;
+        let limit = options.memory_limit.unwrap_or(usize::MAX);
+        let allocator = Arc::new(Allocator::new(Arc::new(queue), limit, frugal));
+        Ok(Cuda {
+            inner: Arc::new(Inner {
+                modules,
+                precision,
+                beside,
+                gradients_beside: AtomicU64::new(0),
+                allocator,
+            }),
+            launches_beside: false,
+        })
     }
 
     /// This GPU, with its kernels launched beside the queue (`driver/beside.rs`), where the large kernels that they run beside go through
@@ -83,6 +100,16 @@ impl Cuda {
             Beside::Always => true,
         };
         Cuda { inner: self.inner.clone(), launches_beside }
+    }
+
+    /// Remembers that gradients of parameters are computed beside the queue.
+    pub(crate) fn note_gradients(&self) {
+        self.inner.gradients_beside.store(self.queue().latest_beside(), Ordering::Relaxed);
+    }
+
+    /// Has the queue wait for the gradients that were last computed beside it: then the memory for them is free again.
+    pub(crate) fn join_gradients(&self, op: &'static str) -> Result<()> {
+        self.queue().join_beside(op, self.inner.gradients_beside.load(Ordering::Relaxed))
     }
 
     /// Whether kernels are launched beside the queue.

@@ -317,11 +317,6 @@ impl Queue {
         side.lock().last_user(span)
     }
 
-    /// Whether there is a second stream.
-    pub(crate) fn has_side_stream(&self) -> bool {
-        self.side.is_some()
-    }
-
     /// Has all work enqueued on the queue itself while a graph is recorded, behind what was beside it before.
     pub(super) fn set_recording(&self, op: &'static str, recording: bool) -> Result<()> {
         let Some(side) = &self.side else { return Ok(()) };

@@ -23,9 +23,9 @@ impl Queue {
         // Relaxed: the cache may ask for memory, which is no work of the stream.
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream is live and ends its capture below, whatever `body` does.
-        let begun = self
-            .set_recording(op, true)
-            .and_then(|()| self.check(op, unsafe { result::stream::begin_capture(self.main_stream(), mode) }));
+        let begun = self.set_recording(op, true).and_then(|()| {
+            self.check(op, unsafe { result::stream::begin_capture(self.main_stream(), mode) })
+        });
         if let Err(e) = begun {
             self.set_recording(op, false)?;
             return Err(e);

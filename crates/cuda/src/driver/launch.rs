@@ -63,7 +63,13 @@ impl Modules {
         let count = self.launches.fetch_add(1, Ordering::Relaxed);
         r?;
         if self.fault == Some(count) {
-            let fault = Launch { kernel: ("memory", "fault"), grid: (1, 1, 1), block: (1, 1), shared: 0, beside: false };
+            let fault = Launch {
+                kernel: ("memory", "fault"),
+                grid: (1, 1, 1),
+                block: (1, 1),
+                shared: 0,
+                beside: false,
+            };
             self.launch(queue, &fault, args![16usize])?;
         }
         if self.wait_after_launch || begun.is_some() {

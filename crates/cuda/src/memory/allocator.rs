@@ -13,6 +13,8 @@ pub(crate) struct Allocator {
     pool: Mutex<Pool>,
     /// Most bytes to take of the device.
     limit: usize,
+    /// Whether to wait for work beside the queue, and use its memory, before the driver is asked for more.
+    frugal: bool,
     /// How often the driver was asked for memory.
     requests: AtomicU64,
     /// Changes whenever a buffer is made or freed; recorded graphs hold addresses of buffers.
@@ -99,10 +101,11 @@ impl Drop for Recording<'_> {
 }
 
 impl Allocator {
-    pub(crate) fn new(queue: Arc<Queue>, limit: usize) -> Allocator {
+    pub(crate) fn new(queue: Arc<Queue>, limit: usize, frugal: bool) -> Allocator {
         Allocator {
             pool: Mutex::default(),
             limit,
+            frugal,
             requests: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             queue,
@@ -185,14 +188,16 @@ impl Allocator {
         if let Some(span) = cached {
             return Ok(own(span));
         }
+        if self.frugal
+            && let Some(span) = self.used_beside(op, bytes, block_use)?
+        {
+            return Ok(own(span));
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(span) = self.take(bytes, block_use)? {
             return Ok(own(span));
         }
-        // What work beside the queue uses is free behind it.
-        self.queue.join_beside(op, u64::MAX)?;
-        let cached = self.pool().free.take(bytes, block_use);
-        if let Some(span) = cached {
+        if let Some(span) = self.used_beside(op, bytes, block_use)? {
             return Ok(own(span));
         }
         // A request that would not fit even if all cached memory were returned leaves the cache as it is, so that the
@@ -214,6 +219,12 @@ impl Allocator {
             }
         };
         Err(Error::new(Code::Memory, op, format!("{block_bytes} bytes of GPU memory"), got))
+    }
+
+    /// Has the queue wait for the work beside it, whose memory is free then, and takes a free block.
+    fn used_beside(&self, op: &'static str, bytes: usize, block_use: BlockUse) -> Result<Option<Span>> {
+        self.queue.join_beside(op, u64::MAX)?;
+        Ok(self.pool().free.take(bytes, block_use))
     }
 
     /// Takes memory of the device, or `None` where there is not enough.

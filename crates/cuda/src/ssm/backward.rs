@@ -2,7 +2,7 @@
 //! parameters.
 
 use super::{
-    bidirectional_pass::BidirectionalBackward,
+    bidirectional_pass::{BidirectionalBackward, Operands, OperandsOf},
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
     chunk_states::ChunkStates,
@@ -55,21 +55,52 @@ struct BackwardShared<'a> {
     end_chunk_gradient_parts: usize,
 }
 
+/// What a backward pass needs of the parameters alone.
+pub(super) struct BackwardConstants {
+    discrete: Discrete,
+    matrices: Matrices,
+    /// Operands of the adjoint of a pass of `bidirectional_pass.rs`, where they were made ahead.
+    adjoint: Option<Operands>,
+}
+
 impl Cuda {
+    /// The constants of a backward pass, where forward has saved powers of Ā by these. `ahead`: with the adjoint's operands.
+    pub(super) fn backward_constants(
+        &self,
+        c: &ChunkCall<'_>,
+        powers: Option<&SavedPowers>,
+        ahead: bool,
+    ) -> Result<BackwardConstants> {
+        let (op, params, s) = (c.op, &c.layer.params, c.sizes);
+        let discrete = self.discretize(op, &c.layer)?;
+        let q = match powers {
+            Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
+            None => self.transition_buffer(op, s)?,
+        };
+        let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
+        let of = OperandsOf { both: c.layer.spec.bidirectional, adjoint: true, outputs: true };
+        let adjoint = ahead.then(|| self.operands(op, &matrices, params.d.span(), s, of)).transpose()?;
+        Ok(BackwardConstants { discrete, matrices, adjoint })
+    }
+
     /// Gradients by the adjoint passes; the states that enter the chunks are those that forward has kept, or are computed again.
-    pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &ChunkCall<'_>) -> Result<()> {
+    pub(super) fn chunk_backward(
+        &self,
+        a: &ChunkBackward<'_>,
+        c: &ChunkCall<'_>,
+        constants: Option<BackwardConstants>,
+    ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
         let (rows, params) = (c.batch * heads, &c.layer.params);
         // What the layer after this one has left to do beside the queue: the memory of one such layer is in use at a time.
-        self.queue().join_beside(op, u64::MAX)?;
+        self.join_gradients(op)?;
         // From the gradients of the matrices to those of the parameters: du needs nothing of it.
         let beside = self.beside(rows * c.len);
-        let discrete = self.discretize(op, &c.layer)?;
-        let q = match a.powers {
-            Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
-            None => self.transition_buffer(op, c.sizes)?,
+        let constants = match constants {
+            Some(constants) => constants,
+            None => self.backward_constants(c, a.powers, false)?,
         };
-        let m = self.matrices(op, &discrete, params.c.span(), c.sizes, q)?;
+        let BackwardConstants { discrete, matrices: m, adjoint } = constants;
         let [ahead, back] = match a.powers.and_then(|p| p.scans(c.segment_split.chunks_per_segment)) {
             Some(both) if c.segment_split.segments > 1 => both.clone().map(Some),
             _ => self.scan_matrices(c, &m.q, true)?,
@@ -80,8 +111,6 @@ impl Cuda {
         let gradient_part_count = 1 + 2 * rank + kc + end_chunk_gradient_parts;
         let gradient_parts = self.block(op, 16 * heads * gradient_part_count * (2 + 2 * rank) * pairs)?;
         let dkern = self.scratch64(op, heads * kc * T)?;
-        let powers_len = 16 * heads * rank * T * pairs;
-        let dpowers = [self.block(op, powers_len)?, self.block(op, powers_len)?];
 
         let mut products: Vec<DeviceBlock> = Vec::new();
         let mut du_end_chunk = None;
@@ -102,7 +131,7 @@ impl Cuda {
             for _ in a.kernel_ranges {
                 products.push(self.scratch(op, cells)?);
             }
-            self.bidirectional_backward(c, &b, &m, &products)?;
+            self.bidirectional_backward(c, &b, &m, adjoint, &products)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
                 let dd = (!kernels.anticausal).then_some(a.grads.d);
                 beside.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
@@ -130,10 +159,11 @@ impl Cuda {
             c,
             &m,
             &discrete,
-            (&products, &dkern, &dpowers),
+            (&products, &dkern),
             (&gradient_parts, gradient_part_count),
         )?;
         beside.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
+        self.note_gradients();
         if let (Some(du), Some(last)) = (a.du, &du_end_chunk) {
             let n = rows * T;
             let arguments = args![du, last, c.lengths, c.batch, heads, c.len];
@@ -254,19 +284,21 @@ impl Cuda {
         c: &ChunkCall<'_>,
         m: &Matrices,
         d: &Discrete,
-        (products, dkern, [ga, gb]): (&[DeviceBlock], &DeviceBlock, &[DeviceBlock; 2]),
+        (products, dkern): (&[DeviceBlock], &DeviceBlock),
         (gradient_parts, gradient_part_count): (&DeviceBlock, usize),
     ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, .. }) = (c.op, c.sizes);
         let side = c.sizes.side();
         let (g0, g1) = (&products[0], products.get(1));
+        let powers_len = heads * rank * T * pairs;
+        let (ga, gb) = (self.block(op, 16 * powers_len)?, self.block(op, 16 * powers_len)?);
         if rank > 0 {
             self.launch(
                 ("chunk_matrices_backward", "transition_gradient"),
                 (heads, rank, 2 * (2 * pairs).div_ceil(64)),
                 (256, 1),
                 0,
-                args![ga, gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
+                args![&ga, &gb, g0, g1, &m.cols, &m.powers, pairs, rank, side, side * side],
             )?;
         }
         let name = if pairs <= 32 { "sequences_backward_32" } else { "sequences_backward_64" };
@@ -279,8 +311,8 @@ impl Cuda {
                 gradient_parts,
                 a.grads.c,
                 dkern,
-                ga,
-                gb,
+                &ga,
+                &gb,
                 g0,
                 g1,
                 &m.cols,

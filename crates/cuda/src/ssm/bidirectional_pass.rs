@@ -239,18 +239,23 @@ impl Cuda {
     }
 
     /// Writes the gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one to `sums`, and du.
+    /// `adjoint`: operands that were made ahead.
     pub(super) fn bidirectional_backward(
         &self,
         c: &ChunkCall<'_>,
         b: &BidirectionalBackward<'_>,
         m: &Matrices,
+        adjoint: Option<Operands>,
         sums: &[DeviceBlock],
     ) -> Result<()> {
         let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
         let side = s.side();
         let dirs = 1 + both as usize;
         let of = |adjoint, outputs| OperandsOf { both, adjoint, outputs };
-        let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
+        let adjoint = match adjoint {
+            Some(adjoint) if b.du.is_some() => adjoint,
+            _ => self.operands(op, m, b.d, s, of(true, b.du.is_some()))?,
+        };
         let entering =
             |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
         let (lengths, batch, len) = (c.lengths, c.batch, c.len);
