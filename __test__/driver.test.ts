@@ -234,7 +234,9 @@ test('what runs beside the queue is ordered with what shares its memory', (t) =>
   const run = onNothing(t)
   if (run === undefined) return
   const figures = (script: string, options: object, driver: Record<string, string>) => {
-    const { said } = run(script, options, { DRIVER_ORDER: '1', DRIVER_COUNTS: '1', ...driver }) as { said: string }
+    const { said } = run(script, options, { DRIVER_ORDER: '1', DRIVER_COUNTS: '1', ...driver }) as {
+      said: string
+    }
     const [, beside, unordered] = /beside: (\d+), unordered: (\d+)/.exec(said)!.map(Number)
     const { limit: _, ...rest } = { limit: 0, ...options }
     t.log(`${JSON.stringify({ ...rest, ...driver })}: ${beside} launches beside, ${unordered} unordered`)

@@ -22,8 +22,8 @@ impl Queue {
         self.bind(op)?;
         // Relaxed: the cache may ask for memory, which is no work of the stream.
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
-        // SAFETY: the stream is live and ends its capture below, whatever `body` does.
         let begun = self.set_recording(op, true).and_then(|()| {
+            // SAFETY: the stream is live and ends its capture below, whatever `body` does.
             self.check(op, unsafe { result::stream::begin_capture(self.main_stream(), mode) })
         });
         if let Err(e) = begun {
@@ -55,8 +55,8 @@ impl Queue {
     /// Enqueues a recorded graph. Its buffers are live: the caller compares the epochs.
     pub(crate) fn launch(&self, op: &'static str, graph: &RecordedGraph) -> Result<()> {
         self.bind(op)?;
-        // SAFETY: graph and stream are live.
         self.enqueue_behind_all(op, |stream| {
+            // SAFETY: graph and stream are live.
             self.check(op, unsafe { result::graph::launch(graph.0, stream) })
         })
     }

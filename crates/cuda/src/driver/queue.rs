@@ -1,10 +1,10 @@
 //! A device with its context and its stream, and the basic calls of the driver: memory, copies, waiting.
 
 use super::{
-    beside::{Beside, SideStream},
     comm_watch::{CommWatch, WaitFailure},
     info::DeviceInfo,
     pinned::StagingMemory,
+    side_stream::{Beside, SideStream},
     span::Span,
 };
 use cudarc::driver::{result, sys};
@@ -265,10 +265,8 @@ impl Drop for Queue {
     fn drop(&mut self) {
         // A device that was given up with work that does not end: a wait for it would not end either.
         // SAFETY: the stream is live; the query changes nothing.
-        let stuck = || {
-            (unsafe { sys::cuStreamQuery(self.stream) }) == sys::CUresult::CUDA_ERROR_NOT_READY
-                || self.side.as_ref().is_some_and(SideStream::is_busy)
-        };
+        let busy = || unsafe { sys::cuStreamQuery(self.stream) } == sys::CUresult::CUDA_ERROR_NOT_READY;
+        let stuck = || busy() || self.side.as_ref().is_some_and(SideStream::is_busy);
         if refuse_lost("drop", self.info.ordinal).is_err() && stuck() {
             return;
         }

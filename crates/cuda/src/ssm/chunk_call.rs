@@ -3,7 +3,6 @@
 
 use super::{
     discretize::Layer,
-    plan::PreparedKey,
     segments::{SegmentSplit, split_bidirectional, split_for_passes},
     sizes::{Sizes, saved_states_len},
 };
@@ -37,11 +36,6 @@ impl ChunkCall<'_> {
     /// Bytes of those states in `saved`, of all passes.
     pub(super) fn entering_bytes(&self) -> usize {
         4 * (1 + self.layer.spec.bidirectional as usize) * self.entering_len()
-    }
-
-    /// To which pass with these parameters prepared constants belong.
-    pub(super) fn prepared_key(&self, parameters: (u64, u64), bidirectional_pass: bool) -> PreparedKey {
-        PreparedKey { parameters, segment_split: self.segment_split, bidirectional_pass }
     }
 
     /// The part of `saved`, the states that enter the segments, that belongs to one direction.

@@ -9,7 +9,7 @@ use super::{
     forward::ChunkForward,
     intervals,
     matrices::KernelRange,
-    plan::{Prepared, SsmPlan},
+    plan::{Prepared, PreparedKey, SsmPlan},
     sizes::Sizes,
 };
 use crate::{device::Cuda, driver::Span, memory::Workspace, precision::Precision};
@@ -54,7 +54,7 @@ impl Cuda {
         if let Some(saved) = &args.saved {
             // Backward follows, and then the parameters change: most matrices are not worth keeping.
             (plan.key, plan.constants) = (None, None);
-            let key = c.prepared_key((version, rate), bidirectional_pass);
+            let key = PreparedKey::of(&c, (version, rate), bidirectional_pass);
             let (mut once, mut powers) = match prepared {
                 Some((k, Prepared::Forward(once, powers))) if k == key => (once, powers),
                 Some((_, Prepared::Forward(_, powers))) => {
@@ -177,7 +177,7 @@ impl SsmOps for Cuda {
         plan.prepared = None;
         let c = self.chunk_call("ssm_prepare", call, args.params)?;
         let parameters = (call.version, call.options.rate.to_bits());
-        let key = c.prepared_key(parameters, c.bidirectional_pass);
+        let key = PreparedKey::of(&c, parameters, c.bidirectional_pass);
         let prepared = match args.pass {
             SsmPass::Forward => {
                 let (once, powers) =
@@ -231,7 +231,7 @@ impl SsmOps for Cuda {
         let c = self.chunk_call(OP, call, args.params)?;
         let kernel_ranges = KernelRange::causal_and_anticausal(call.spec.channels);
         let parameters = (call.version, call.options.rate.to_bits());
-        let prepared_key = c.prepared_key(parameters, c.bidirectional_pass);
+        let prepared_key = PreparedKey::of(&c, parameters, c.bidirectional_pass);
         let constants = match plan.prepared.take() {
             Some((key, Prepared::Backward(constants))) if key == prepared_key => Some(constants),
             _ => None,

@@ -29,10 +29,17 @@ pub struct SsmPlan {
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct PreparedKey {
     /// Version and rate of the parameters.
-    pub(super) parameters: (u64, u64),
-    pub(super) segment_split: SegmentSplit,
+    parameters: (u64, u64),
+    segment_split: SegmentSplit,
     /// Whether they are for `bidirectional_pass.rs`.
-    pub(super) bidirectional_pass: bool,
+    bidirectional_pass: bool,
+}
+
+impl PreparedKey {
+    /// The key of a call with parameters of this version and rate.
+    pub(super) fn of(c: &ChunkCall<'_>, parameters: (u64, u64), bidirectional_pass: bool) -> PreparedKey {
+        PreparedKey { parameters, segment_split: c.segment_split, bidirectional_pass }
+    }
 }
 
 /// Constants of a pass of training.
