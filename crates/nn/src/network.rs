@@ -200,7 +200,11 @@ impl<B: Backend> Network<B> {
                 feed_forward.forward(pass, y.get_mut(be, n), x.get(be, n), saved, &mut self.scratch)?;
             }
         }
-        Ok(())
+        // Backward begins with the last block, behind the output and the loss.
+        match (self.blocks.last_mut(), prepares) {
+            (Some(last), true) => last.s4.prepare(pass, SsmPass::Backward),
+            _ => Ok(()),
+        }
     }
 
     /// From the gradient of the output, which the last part holds, computes those of the parameters (added to `grads`), of
@@ -210,9 +214,6 @@ impl<B: Backend> Network<B> {
         let NetworkBackward { grads, state0, dstate_end, mut dstate0, want_dx, consume_saved } = arrays;
         let n = pass.batch * self.heads * pass.len;
         let prepares = state0.is_none() && dstate_end.is_none() && dstate0.is_none();
-        if let (Some(last), true) = (self.blocks.last_mut(), prepares) {
-            last.s4.prepare(pass, SsmPass::Backward)?;
-        }
         let last_activation = self.activations[self.parts()].get(be, n);
         self.output_stage.backward(
             pass,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{device::Cuda, driver::Span, memory::Workspace, precision::Precision};
 use s4_backend::{
-    Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmPass, SsmPrepare, SsmSpec,
+    Algorithm, Code, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmPass, SsmPrepare, SsmSpec,
 };
 
 impl Cuda {
@@ -179,19 +179,22 @@ impl SsmOps for Cuda {
         let parameters = (call.version, call.options.rate.to_bits());
         let key = PreparedKey::of(&c, parameters, c.bidirectional_pass);
         let prepared = match args.pass {
-            SsmPass::Forward => {
-                let (once, powers) =
-                    beside.training_constants(&c, c.bidirectional_pass, plan.powers.take())?;
-                Prepared::Forward(once, powers)
-            }
+            SsmPass::Forward => beside
+                .training_constants(&c, c.bidirectional_pass, plan.powers.take())
+                .map(|(once, powers)| Prepared::Forward(once, powers)),
             // As large as an activation: with 'highest' the memory is needed for products.
             SsmPass::Backward if self.precision() == Precision::Highest => return Ok(()),
             SsmPass::Backward => {
                 let powers = plan.powers.as_ref().filter(|p| p.key == Some(parameters));
-                Prepared::Backward(beside.backward_constants(&c, powers, c.bidirectional_pass)?)
+                beside.backward_constants(&c, powers, c.bidirectional_pass).map(Prepared::Backward)
             }
         };
-        plan.prepared = Some((key, prepared));
+        plan.prepared = match prepared {
+            Ok(prepared) => Some((key, prepared)),
+            // The pass may find the memory that is in use now.
+            Err(e) if e.code == Code::Memory => None,
+            Err(e) => return Err(e),
+        };
         Ok(())
     }
 
