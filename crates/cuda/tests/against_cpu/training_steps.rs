@@ -227,9 +227,6 @@ pub fn train_and<B: Backend>(
             };
             be.mix_forward(forward, &mut ws).unwrap();
         }
-        if between == Between::PreparedInVain {
-            prepare(&values, &mut plans, 0, SsmPass::Forward);
-        }
         prepare(&values, &mut plans, layers - 1, SsmPass::Backward);
         be.copy(full(be, &mut dy), all(be, &x[layers])).unwrap();
         for i in (0..layers).rev() {
@@ -292,6 +289,10 @@ pub fn train_and<B: Backend>(
             };
             be.layer_norm_backward(backward, &mut ws).unwrap();
             std::mem::swap(&mut dy, &mut dx);
+        }
+        if between == Between::PreparedInVain {
+            // Of parameters that change before the next forward.
+            (0..layers).for_each(|i| prepare(&values, &mut plans, i, SsmPass::Forward));
         }
         be.fill(full(be, &mut guard), B::Scalar::from_f64(0.0)).unwrap();
         for g in &grads {
