@@ -74,6 +74,31 @@ const child = `
   }))
 `
 
+/** All that a model does, with work beside the queue in training: predictions, saving, dropped batches and failures in between. */
+const mixed = `
+  import { SequenceModel } from 's4-node'
+  const { layers, feedForward } = JSON.parse(process.argv.at(-1))
+  const model = await SequenceModel.create({
+    input: 2, output: 2, features: 32, layers, feedForward, state: 64, bidirectional: true, pooling: 'mean', loss: 'mse', dropout: 0.1, device: 'cuda',
+    precision: 'high',
+  })
+  const x = (batch, len) => ({ data: new Float32Array(batch * len * 2), shape: [batch, len, 2] })
+  const one = (batch, len) => ({ input: x(batch, len), target: { data: new Float32Array(batch * 2), shape: [batch, 2] } })
+  const train = async (...data) => {
+    for await (const _ of model.train(data, { epochs: model.progress.epochs + 1, resume: model.progress.epochs > 0 })) await model.predict(x(1, 100))
+  }
+  await train(one(4, 256), one(4, 256), one(2, 1000), one(4, 256))
+  await train(one(4, 256), {}).catch(() => {})
+  const bytes = await model.toBytes()
+  await train(one(3, 64), one(4, 256), one(4, 256))
+  const again = await SequenceModel.fromBytes(bytes, { device: 'cuda' })
+  model.dispose()
+  await again.predict(x(2, 50))
+  console.log(JSON.stringify({ device: again.device }))
+  again.dispose()
+  await new Promise((later) => setTimeout(later, 200))
+`
+
 /** A model that does not fit, a smaller batch that does, a stream. A steady step holds 61 MB; the batch that fails leaves
  * what is in use scattered, so the next holds up to 4 MB more. */
 const limited = `
@@ -202,6 +227,37 @@ test('training on a GPU: memory within its limits, nothing asked for and one wai
       const limit = experiment.limit[precision]
       t.true(held > limit / 4 && held <= limit, `${name}, ${precision}: ${held} GB`)
     }
+  }
+})
+
+test('what runs beside the queue is ordered with what shares its memory', (t) => {
+  const run = onNothing(t)
+  if (run === undefined) return
+  const figures = (script: string, options: object, driver: Record<string, string>) => {
+    const { said } = run(script, options, { DRIVER_ORDER: '1', DRIVER_COUNTS: '1', ...driver }) as {
+      said: string
+    }
+    const [, beside, unordered] = /beside: (\d+), unordered: (\d+)/.exec(said)!.map(Number)
+    const { limit: _, ...rest } = { limit: 0, ...options }
+    t.log(`${JSON.stringify({ ...rest, ...driver })}: ${beside} launches beside, ${unordered} unordered`)
+    return { beside: beside!, unordered: unordered!, said }
+  }
+  for (const precision of ['highest', 'high', 'bf16']) {
+    const options = { ...experiments.sCIFAR, precision }
+    const { beside, unordered, said } = figures(child, options, {})
+    // Nine updates of six blocks.
+    t.true(beside > 9 * 6 * 10, said)
+    t.is(unordered, 0, said)
+    t.is(figures(child, options, { S4_CUDA_SIDE: '0' }).beside, 0)
+  }
+  // Small models have their host to wait for.
+  for (const options of [{ layers: 3 }, { layers: 2, feedForward: 2 }]) {
+    t.is(figures(mixed, options, {}).beside, 0)
+    const { beside, unordered, said } = figures(mixed, options, { S4_CUDA_SIDE: 'always' })
+    t.true(beside > 100, said)
+    t.is(unordered, 0, said)
+    // The count would find what is not ordered.
+    t.true(figures(mixed, options, { S4_CUDA_SIDE: 'always', DRIVER_ORDER: 'blind' }).unordered > 100)
   }
 })
 

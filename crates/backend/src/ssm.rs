@@ -190,6 +190,34 @@ impl<B: Memory> SsmBackward<'_, B> {
     }
 }
 
+/// Which of a call's passes is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SsmPass {
+    Forward,
+    Backward,
+}
+
+/// What is known of a pass of training before its sequences are: without states, and with saved values.
+pub struct SsmPrepare<'a, B: Memory> {
+    /// The layer's parameters, as they will be in the pass.
+    pub params: SsmParams<'a, B>,
+    /// The layer, the sizes and the options.
+    pub call: SsmCall<'a, B>,
+    /// The pass.
+    pub pass: SsmPass,
+}
+
+impl<B: Memory> SsmPrepare<'_, B> {
+    /// Refuses sizes, options and views that do not fit; `plan` is the layer that the plan was made for.
+    pub fn check(&self, backend: &B, plan: &SsmSpec) -> Result<()> {
+        let v = ViewChecks { backend, op: "ssm_prepare" };
+        self.call.check(&v)?;
+        checks::plan_is_for_layer(v.op, plan, &self.call.spec)?;
+        self.params.check(&v, &self.call.spec)
+    }
+}
+
 /// The SSM on whole sequences.
 ///
 /// Where sequences have lengths of their own (`call.options.lengths`), each gives what it would give alone: its end
@@ -213,6 +241,15 @@ pub trait SsmOps: Memory {
     /// Refuses calls with intervals for layers that this backend cannot run with them.
     fn check_intervals(&self, op: &'static str, spec: &SsmSpec) -> Result<()> {
         check_intervals_layer(op, spec)
+    }
+
+    /// Begins what the pass to come needs of the parameters alone, where the device can do that beside other work. Nothing need follow it,
+    /// and the pass gives the same results with it and without. To prepare a forward gives up what the plan keeps for the backward of the
+    /// one before, which then computes it again.
+    fn ssm_prepare(&self, args: SsmPrepare<'_, Self>, plan: &mut Self::SsmPlan) -> Result<()> {
+        args.check(self, &args.call.spec)?;
+        let _ = plan;
+        Ok(())
     }
 
     /// Overwrites y, the end state and the saved values.

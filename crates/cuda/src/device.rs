@@ -1,12 +1,15 @@
 //! One GPU: its queue, its memory, its kernels, and how kernels are launched.
 
 use crate::{
-    driver::{Arg, Launch, Modules, Queue, Span, probe, shared_memory},
+    driver::{Arg, Beside, Launch, Modules, Queue, Span, probe, shared_memory},
     memory::{Allocator, BlockUse, DeviceBlock},
     precision::Precision,
 };
 use s4_backend::{Code, Error, Result};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// How a GPU is used.
 #[derive(Clone, Debug, Default)]
@@ -17,17 +20,28 @@ pub struct Options {
     pub architecture: Option<String>,
     /// How exactly products are computed.
     pub precision: Precision,
+    /// When small kernels run beside large ones; `None`: what `S4_CUDA_SIDE` says. Results are the same.
+    pub beside: Option<Beside>,
 }
+
+/// From this many numbers on that the large kernels of an operation go through, small ones run beside them: of fewer the waits cost
+/// the host about what the device gains.
+const LARGE_ENOUGH: usize = 4 << 20;
 
 /// One GPU with one queue. Clones share it; all work of a `Cuda` and its clones runs in order.
 #[derive(Clone)]
 pub struct Cuda {
     inner: Arc<Inner>,
+    /// Whether kernels are launched beside the queue.
+    launches_beside: bool,
 }
 
 struct Inner {
     modules: Modules,
     precision: Precision,
+    beside: Beside,
+    /// The number of the latest work beside the queue that computes gradients of parameters.
+    gradients_beside: AtomicU64,
     allocator: Arc<Allocator>,
 }
 
@@ -57,11 +71,50 @@ impl Cuda {
                 format!("cuda:{ordinal}"),
             )
         })?;
-        let (queue, modules) = (Queue::open(info)?, Modules::new(options.architecture.clone()));
+        let beside = options.beside.unwrap_or_else(Beside::from_environment);
+        let (queue, modules) = (Queue::open(info, beside)?, Modules::new(options.architecture.clone()));
         modules.try_compiler(&queue)?;
-        let allocator = Allocator::new(Arc::new(queue), options.memory_limit.unwrap_or(usize::MAX));
-        let (allocator, precision) = (Arc::new(allocator), options.precision);
-        Ok(Cuda { inner: Arc::new(Inner { modules, precision, allocator }) })
+        let precision = options.precision;
+        // Products of 'highest' take the most memory, and the most time, of which small kernels are a smaller part.
+        let frugal = precision == Precision::Highest;
+        let limit = options.memory_limit.unwrap_or(usize::MAX);
+        let allocator = Arc::new(Allocator::new(Arc::new(queue), limit, frugal));
+        Ok(Cuda {
+            inner: Arc::new(Inner {
+                modules,
+                precision,
+                beside,
+                gradients_beside: AtomicU64::new(0),
+                allocator,
+            }),
+            launches_beside: false,
+        })
+    }
+
+    /// This GPU, with its kernels launched beside the queue (`driver/beside.rs`), where the large kernels that they run beside go through
+    /// `elements` numbers; as it is where those are few. For kernels whose results nothing needs soon.
+    pub(crate) fn beside(&self, elements: usize) -> Cuda {
+        let launches_beside = match self.inner.beside {
+            Beside::Never => false,
+            Beside::BySize => elements >= LARGE_ENOUGH,
+            Beside::Always => true,
+        };
+        Cuda { inner: self.inner.clone(), launches_beside }
+    }
+
+    /// Remembers that gradients of parameters are computed beside the queue.
+    pub(crate) fn note_gradients(&self) {
+        self.inner.gradients_beside.store(self.queue().latest_beside(), Ordering::Relaxed);
+    }
+
+    /// Has the queue wait for the gradients that were last computed beside it: then the memory for them is free again.
+    pub(crate) fn join_gradients(&self, op: &'static str) -> Result<()> {
+        self.queue().join_beside(op, self.inner.gradients_beside.load(Ordering::Relaxed))
+    }
+
+    /// Whether kernels are launched beside the queue.
+    pub(crate) fn launches_beside(&self) -> bool {
+        self.launches_beside
     }
 
     pub(crate) fn allocator(&self) -> &Arc<Allocator> {
@@ -123,7 +176,8 @@ impl Cuda {
         };
         let grid =
             (dimension(grid.0, i32::MAX as usize)?, dimension(grid.1, 65535)?, dimension(grid.2, 65535)?);
-        self.inner.modules.launch(self.queue(), &Launch { kernel, grid, block, shared }, args)
+        let launch = Launch { kernel, grid, block, shared, beside: self.launches_beside };
+        self.inner.modules.launch(self.queue(), &launch, args)
     }
 
     /// Launches a kernel whose threads loop over `n` elements with the stride of the grid.

@@ -19,7 +19,9 @@ mod ssm;
 
 pub use device::{Cuda, Options};
 pub use diagnose::diagnose_text;
-pub use driver::{DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable, architectures, available, probe};
+pub use driver::{
+    Beside, DeviceInfo, MIN_CAPABILITY, MIN_DRIVER, Unavailable, architectures, available, probe,
+};
 pub use memory::{AsyncDownload, Buf, Graph, Ints, Mut, Ref, Workspace};
 pub use precision::Precision;
 pub use ssm::{SsmPlan, StepPlan};

@@ -16,7 +16,7 @@ use crate::{
     recurrent_states::RecurrentStates,
     residual::{ResidualBackward, SavedResidual, SharedScratch},
 };
-use s4_backend::{Backend, Result, Scalar, host_memory};
+use s4_backend::{Backend, Result, Scalar, SsmPass, host_memory};
 
 /// The parts of a network, with the device buffers between them.
 pub(crate) struct Network<B: Backend> {
@@ -169,12 +169,21 @@ impl<B: Backend> Network<B> {
         let n = batch * self.heads * len;
         let count = if save { self.activations.len() } else { 2 };
         self.activations[..count].iter_mut().try_for_each(|a| a.ensure(be, n))?;
+        // Each block's constants are begun a block ahead, where a backward follows; from states it takes others.
+        let prepares = save && state0.is_none() && state_end.is_none();
+        if let (Some(first), true) = (self.blocks.first_mut(), prepares) {
+            first.s4.prepare(pass, SsmPass::Forward)?;
+        }
         let values = self.input.get(be, self.encoder.values_len(batch, self.inputs, len));
         let input = EncoderInput { values, tokens: self.tokens.get() };
         let x = self.activations[0].get_mut(be, n);
         self.encoder.forward(pass, x, input, self.heads, &mut self.scratch.ws)?;
         let stride = if self.feed_forwards.is_empty() { 1 } else { 2 };
-        for (i, block) in self.blocks.iter_mut().enumerate() {
+        for i in 0..self.blocks.len() {
+            if let (Some(next), true) = (self.blocks.get_mut(i + 1), prepares) {
+                next.s4.prepare(pass, SsmPass::Forward)?;
+            }
+            let block = &mut self.blocks[i];
             let from = |part: usize| if save { part } else { part % 2 };
             let (x, y) = input_and_output(&mut self.activations, from(stride * i), count);
             let arrays = BlockForward {
@@ -191,7 +200,11 @@ impl<B: Backend> Network<B> {
                 feed_forward.forward(pass, y.get_mut(be, n), x.get(be, n), saved, &mut self.scratch)?;
             }
         }
-        Ok(())
+        // Backward begins with the last block, behind the output and the loss.
+        match (self.blocks.last_mut(), prepares) {
+            (Some(last), true) => last.s4.prepare(pass, SsmPass::Backward),
+            _ => Ok(()),
+        }
     }
 
     /// From the gradient of the output, which the last part holds, computes those of the parameters (added to `grads`), of
@@ -200,6 +213,7 @@ impl<B: Backend> Network<B> {
         let be = pass.be;
         let NetworkBackward { grads, state0, dstate_end, mut dstate0, want_dx, consume_saved } = arrays;
         let n = pass.batch * self.heads * pass.len;
+        let prepares = state0.is_none() && dstate_end.is_none() && dstate0.is_none();
         let last_activation = self.activations[self.parts()].get(be, n);
         self.output_stage.backward(
             pass,
@@ -209,7 +223,11 @@ impl<B: Backend> Network<B> {
             &mut self.scratch.ws,
         )?;
         let stride = if self.feed_forwards.is_empty() { 1 } else { 2 };
-        for (i, block) in self.blocks.iter_mut().enumerate().rev() {
+        for i in (0..self.blocks.len()).rev() {
+            if i > 0 && prepares {
+                self.blocks[i - 1].s4.prepare(pass, SsmPass::Backward)?;
+            }
+            let block = &mut self.blocks[i];
             if let Some(feed_forward) = self.feed_forwards.get_mut(i) {
                 let [dy, dx] = &mut self.gradients;
                 let arrays = ResidualBackward {

@@ -8,8 +8,8 @@ use crate::{
     pass_options::PassContext,
 };
 use s4_backend::{
-    Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmParams, SsmSpec, SsmStep,
-    SsmSteps,
+    Backend, KernelForward, Result, SsmBackward, SsmCall, SsmForward, SsmGrads, SsmParams, SsmPass,
+    SsmPrepare, SsmSpec, SsmStep, SsmSteps,
 };
 
 /// Arrays of one forward of the SSM: output `y` (batch, channels·H, len), input `u` (batch, H, len), states
@@ -176,6 +176,13 @@ impl<B: Backend> S4Core<B> {
     /// Number of elements that a forward saves for its backward.
     pub(crate) fn saved_len(&self, pass: &PassContext<'_, B>) -> usize {
         pass.be.ssm_saved_len(&self.ssm_call(pass))
+    }
+
+    /// Begins what a pass to come needs of the parameters alone, beside what is enqueued before that pass. It saves values or has saved
+    /// them, and has no states.
+    pub(crate) fn prepare<'a>(&mut self, pass: &PassContext<'a, B>, which: SsmPass) -> Result<()> {
+        let (params, call) = (self.params(pass.be, pass.values), self.ssm_call(pass));
+        pass.be.ssm_prepare(SsmPrepare { params, call, pass: which }, &mut self.plan)
     }
 
     /// y = K̄∗u + D·u, from the given start state or from zero.

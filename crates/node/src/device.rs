@@ -77,7 +77,8 @@ impl HostOptions {
         // The environment variable S4_CUDA_ARCH chooses the kernels compiled for another generation of chips, for tests.
         let architecture = std::env::var("S4_CUDA_ARCH").ok();
         let memory_limit = self.memory_limit.map(|bytes| bytes as usize);
-        let gpu = Cuda::with(ordinal, &Options { memory_limit, architecture, precision })?;
+        let options = Options { memory_limit, architecture, precision, ..Options::default() };
+        let gpu = Cuda::with(ordinal, &options)?;
         wait_at_exit(StillThere::Context);
         Ok(gpu)
     }

@@ -70,7 +70,10 @@ impl Cuda {
         let most = 65535 / parts;
         for z in (0..batch).step_by(most) {
             let count = (batch - z).min(most);
-            let at = |o: Operand| o.at.ptr() + 4 * (z * o.batch) as u64;
+            let at = |o: Operand| {
+                let skipped = 4 * z * o.batch;
+                o.at.part(skipped, o.at.bytes() - skipped)
+            };
             self.launch(
                 kernel,
                 (n.div_ceil(128), m.div_ceil(128), count * parts),

@@ -66,7 +66,7 @@ pub(super) fn backward(be: &Cuda, args: &LayerNormBackward<'_, Cuda>) -> Result<
         0,
         args![dx, &sums, *dy, *x, *stats, *gamma, *residual, positions, heads, len],
     )?;
-    be.launch(
+    be.beside(shape.elements()).launch(
         ("layer_norm", "layer_norm_dparams"),
         ((2 * heads).div_ceil(32), 1, 1),
         (32, 16),

@@ -238,6 +238,8 @@ impl HopperMix<'_> {
         let first = DropoutKey::new(call, 0);
         let scale = first.scale;
 
+        // Sums over the parts of the parameters' gradients: ds needs nothing of them.
+        let beside = be.beside(batch * outputs * len);
         let columns = self.columns();
         let sums = be.scratch(OP, batch * columns * rows)?;
         let parts = (batch * rows * len * 2).div_ceil(MAX_DZ_BYTES).clamp(1, batch);
@@ -331,11 +333,20 @@ impl HopperMix<'_> {
                     scale
                 ],
             )?;
-            be.launch_elementwise(
+            beside.launch_elementwise(
                 ("mix_f16_copies_sm90", "mix_dw_sum"),
                 rows * inputs / 4,
                 args![&grads.weight, &slices, slices_count, outputs, inputs],
             )?;
+            if b0 + count == batch {
+                beside.launch(
+                    ("mix_f16_copies_sm90", "mix_db"),
+                    (rows.div_ceil(32), 1, 1),
+                    (32, 32),
+                    0,
+                    args![&grads.bias, &sums, batch * columns, outputs],
+                )?;
+            }
             be.tiled(
                 "mix_ds",
                 self.tiles(inputs, count),
@@ -357,14 +368,6 @@ impl HopperMix<'_> {
                 ],
             )?;
         }
-        let grid = (rows.div_ceil(32), 1, 1);
-        be.launch(
-            ("mix_f16_copies_sm90", "mix_db"),
-            grid,
-            (32, 32),
-            0,
-            args![&grads.bias, &sums, batch * columns, outputs],
-        )?;
         if own.is_some() {
             be.queue().copy(ds, to)?;
         }

@@ -2,11 +2,23 @@
 
 use super::{span::Span, tensor_map::TensorMap};
 
-/// A kernel argument: the bytes of a number or address, lowest first, or the tensor map of an array.
+/// A kernel argument: the bytes of a number, lowest first, the memory of an array, or its tensor map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arg {
     Word(u64),
+    Memory(Span),
     Map(TensorMap),
+}
+
+impl Arg {
+    /// The memory that a kernel reaches by this argument.
+    pub(super) fn memory(&self) -> Option<Span> {
+        match self {
+            Arg::Word(_) => None,
+            Arg::Memory(span) => Some(*span),
+            Arg::Map(map) => Some(map.span),
+        }
+    }
 }
 
 impl From<i32> for Arg {
@@ -47,7 +59,7 @@ impl From<f64> for Arg {
 }
 impl From<Span> for Arg {
     fn from(x: Span) -> Arg {
-        Arg::Word(x.ptr())
+        Arg::Memory(x)
     }
 }
 impl From<TensorMap> for Arg {

@@ -97,13 +97,16 @@ impl NcclComm {
         self.watch.look();
         self.watch.check()?;
         self.watch.lock().calling_since = Some(Instant::now());
-        let sent = self.requests.send(Request::Enqueue { views, collective });
-        sent.map_err(|_| group_error("NCCL's thread to listen", "its end"))?;
-        self.reply()?;
-        self.queue.bind("distributed")?;
-        // SAFETY: event and stream are live.
-        let recorded = unsafe { result::event::record(self.watch.done_event, self.queue.stream()) };
-        self.queue.check("distributed", recorded)?;
+        // The thread of the group enqueues on the queue before it replies.
+        self.queue.enqueue_behind_all("distributed", |stream| {
+            let sent = self.requests.send(Request::Enqueue { views, collective });
+            sent.map_err(|_| group_error("NCCL's thread to listen", "its end"))?;
+            self.reply()?;
+            self.queue.bind("distributed")?;
+            // SAFETY: event and stream are live.
+            let recorded = unsafe { result::event::record(self.watch.done_event, stream) };
+            self.queue.check("distributed", recorded)
+        })?;
         self.watch.lock().enqueued_at = Some(Instant::now());
         Ok(())
     }
@@ -167,7 +170,7 @@ fn run(
         let result = match request {
             Request::Enqueue { views, collective } => queue
                 .bind("distributed")
-                .and_then(|()| watch.nccl.enqueue(comm, queue.stream().cast(), &views, collective)),
+                .and_then(|()| watch.nccl.enqueue(comm, queue.main_stream().cast(), &views, collective)),
             Request::Destroy => {
                 let end = WorkUnderWay::begin();
                 let owned = watch.lock().comm.take();

@@ -22,17 +22,24 @@ impl Queue {
         self.bind(op)?;
         // Relaxed: the cache may ask for memory, which is no work of the stream.
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
-        // SAFETY: the stream is live and ends its capture below, whatever `body` does.
-        self.check(op, unsafe { result::stream::begin_capture(self.stream(), mode) })?;
+        let begun = self.set_recording(op, true).and_then(|()| {
+            // SAFETY: the stream is live and ends its capture below, whatever `body` does.
+            self.check(op, unsafe { result::stream::begin_capture(self.main_stream(), mode) })
+        });
+        if let Err(e) = begun {
+            self.set_recording(op, false)?;
+            return Err(e);
+        }
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         // SAFETY: the capture was begun above; the graph is destroyed once, after it was instantiated.
         let exec = unsafe {
-            result::stream::end_capture(self.stream()).and_then(|graph| {
+            result::stream::end_capture(self.main_stream()).and_then(|graph| {
                 let exec = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
                 result::graph::destroy(graph)?;
                 exec
             })
         };
+        self.set_recording(op, false)?;
         match done {
             Ok(Ok(())) => Ok(exec.ok().map(RecordedGraph)),
             Ok(Err(e)) => {
@@ -48,8 +55,10 @@ impl Queue {
     /// Enqueues a recorded graph. Its buffers are live: the caller compares the epochs.
     pub(crate) fn launch(&self, op: &'static str, graph: &RecordedGraph) -> Result<()> {
         self.bind(op)?;
-        // SAFETY: graph and stream are live.
-        self.check(op, unsafe { result::graph::launch(graph.0, self.stream()) })
+        self.enqueue_behind_all(op, |stream| {
+            // SAFETY: graph and stream are live.
+            self.check(op, unsafe { result::graph::launch(graph.0, stream) })
+        })
     }
 
     /// Frees a recorded graph, once.

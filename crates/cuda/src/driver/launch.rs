@@ -18,12 +18,14 @@ pub(crate) struct Launch {
     pub(crate) block: (u32, u32),
     /// Bytes of dynamic shared memory per block.
     pub(crate) shared: usize,
+    /// Whether it runs beside the queue (`beside.rs`).
+    pub(crate) beside: bool,
 }
 
 impl Modules {
     /// Enqueues a kernel. Arguments are in the kernel's order; sizes were checked by the operation.
     pub(crate) fn launch(&self, queue: &Queue, launch: &Launch, args: &[Arg]) -> Result<()> {
-        let &Launch { kernel: (module, kernel), grid, block, shared } = launch;
+        let &Launch { kernel: (module, kernel), grid, block, shared, beside } = launch;
         if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
             return Ok(());
         }
@@ -34,32 +36,45 @@ impl Modules {
         for (pointer, a) in pointers.iter_mut().zip(args) {
             *pointer = match a {
                 Arg::Word(word) => std::ptr::from_ref(word).cast_mut().cast(),
-                Arg::Map(map) => std::ptr::from_ref(&map.0).cast_mut().cast(),
+                Arg::Memory(span) => std::ptr::from_ref(span.address()).cast_mut().cast(),
+                Arg::Map(map) => std::ptr::from_ref(&map.map).cast_mut().cast(),
             };
         }
         let begun = self.times.as_ref().map(|_| Instant::now());
         // SAFETY: every pointer is to eight live bytes or to a map, at least the size of the parameter it stands for,
         // which the driver reads; arrays are `Span`s of live allocations whose lengths the call's `check` compared with
         // the sizes passed. tests/against_cpu/every.rs launches every kernel of a build with these argument lists.
-        let r = unsafe {
+        let call = |stream| unsafe {
             result::launch_kernel(
                 f.handle,
                 grid,
                 (block.0, block.1, 1),
                 shared as u32,
-                queue.stream(),
+                stream,
                 &mut pointers[..args.len()],
             )
         };
+        let spans = args.iter().filter_map(Arg::memory);
+        // Where every launch is waited for there is one order.
+        let r = match beside && begun.is_none() && !self.wait_after_launch {
+            true => queue.enqueue_beside(kernel, spans, call),
+            false => queue.enqueue(kernel, spans, call),
+        };
         let count = self.launches.fetch_add(1, Ordering::Relaxed);
-        queue.check(kernel, r)?;
+        r?;
         if self.fault == Some(count) {
-            let fault = Launch { kernel: ("memory", "fault"), grid: (1, 1, 1), block: (1, 1), shared: 0 };
+            let fault = Launch {
+                kernel: ("memory", "fault"),
+                grid: (1, 1, 1),
+                block: (1, 1),
+                shared: 0,
+                beside: false,
+            };
             self.launch(queue, &fault, args![16usize])?;
         }
         if self.wait_after_launch || begun.is_some() {
             // SAFETY: the stream is live.
-            queue.check(kernel, unsafe { result::stream::synchronize(queue.stream()) })?;
+            queue.check(kernel, unsafe { result::stream::synchronize(queue.main_stream()) })?;
         }
         if let (Some(times), Some(begun)) = (&self.times, begun) {
             let mut times = times.lock().unwrap_or_else(|e| e.into_inner());

@@ -1,6 +1,7 @@
 //! NVIDIA's driver: devices, queues, memory, modules, launches and graphs. `unsafe` stands in this folder alone.
 
 mod arguments;
+mod beside;
 mod comm;
 mod comm_watch;
 mod devices;
@@ -13,6 +14,7 @@ mod nccl;
 mod pinned;
 mod probe;
 mod queue;
+mod side_stream;
 mod span;
 mod tensor_map;
 mod transfer;
@@ -29,5 +31,6 @@ pub(crate) use nccl::{Collective, Floats};
 pub(crate) use pinned::Pinned;
 pub use probe::probe;
 pub(crate) use queue::{Queue, refuse_lost};
+pub use side_stream::Beside;
 pub(crate) use span::Span;
 pub(crate) use tensor_map::{ElementType, TensorMap};

@@ -4,6 +4,7 @@ use super::{
     comm_watch::{CommWatch, WaitFailure},
     info::DeviceInfo,
     pinned::StagingMemory,
+    side_stream::{Beside, SideStream},
     span::Span,
 };
 use cudarc::driver::{result, sys};
@@ -28,11 +29,13 @@ pub(crate) fn refuse_lost(op: &'static str, ordinal: usize) -> Result<()> {
     Err(Error::new(Code::Device, op, "a working GPU", got))
 }
 
-/// One device with its primary context and one stream.
+/// One device with its primary context and one stream, in whose order work is done, and a second one beside it.
 pub(crate) struct Queue {
     pub(crate) info: DeviceInfo,
     ctx: sys::CUcontext,
     stream: sys::CUstream,
+    /// What `beside.rs` has; none where all work is to be in one order.
+    pub(super) side: Option<SideStream>,
     waits: AtomicU64,
     pins: AtomicU64,
     stages: StagingMemory,
@@ -46,25 +49,31 @@ unsafe impl Send for Queue {}
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    pub(crate) fn open(info: &DeviceInfo) -> Result<Queue> {
+    pub(crate) fn open(info: &DeviceInfo, beside: Beside) -> Result<Queue> {
         refuse_lost("device 'cuda'", info.ordinal)?;
         // The probe has opened the driver, so cudarc finds it; a panic of its loader is an error all the same.
         let opened = std::panic::catch_unwind(|| -> std::result::Result<_, result::DriverError> {
             result::init()?;
             let dev = result::device::get(info.ordinal as c_int)?;
-            // SAFETY: `dev` is a valid device; the context is released in `drop`, the stream destroyed there.
+            // SAFETY: `dev` is a valid device; the context is released in `drop`, the streams destroyed there.
             unsafe {
                 let ctx = result::primary_ctx::retain(dev)?;
-                let stream = result::ctx::set_current(ctx)
-                    .and_then(|()| result::stream::create(result::stream::StreamKind::NonBlocking));
-                if stream.is_err() {
+                let streams = result::ctx::set_current(ctx).and_then(|()| match beside {
+                    Beside::Never => {
+                        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+                        stream.map(|stream| (stream, None))
+                    }
+                    _ => SideStream::open().map(|(stream, side)| (stream, Some(side))),
+                });
+                if streams.is_err() {
                     let _ = result::primary_ctx::release(dev);
                 }
-                Ok((ctx, stream?))
+                let (stream, side) = streams?;
+                Ok((ctx, stream, side))
             }
         });
-        let (ctx, stream) = match opened {
-            Ok(Ok(pair)) => pair,
+        let (ctx, stream, side) = match opened {
+            Ok(Ok(all)) => all,
             Ok(Err(e)) => {
                 return Err(Error::new(
                     code(e),
@@ -86,6 +95,7 @@ impl Queue {
             info: info.clone(),
             ctx,
             stream,
+            side,
             waits: AtomicU64::new(0),
             pins: AtomicU64::new(0),
             stages: StagingMemory::default(),
@@ -162,7 +172,8 @@ impl Queue {
         )
     }
 
-    pub(crate) fn stream(&self) -> sys::CUstream {
+    /// The stream in whose order work is done. What is enqueued on it goes through `beside.rs`.
+    pub(super) fn main_stream(&self) -> sys::CUstream {
         self.stream
     }
 
@@ -199,8 +210,8 @@ impl Queue {
         self.bind("copy")?;
         assert!(dst.bytes() == src.bytes());
         // SAFETY: both ranges are live and of equal size.
-        self.check("copy", unsafe {
-            result::memcpy_dtod_async(dst.ptr(), src.ptr(), src.bytes(), self.stream)
+        self.enqueue("copy", [dst, src].into_iter(), |stream| unsafe {
+            result::memcpy_dtod_async(dst.ptr(), src.ptr(), src.bytes(), stream)
         })
     }
 
@@ -210,11 +221,14 @@ impl Queue {
         }
         self.bind("zero")?;
         // SAFETY: the range is live.
-        self.check("zero", unsafe { result::memset_d8_async(dst.ptr(), 0, dst.bytes(), self.stream) })
+        self.enqueue("zero", std::iter::once(dst), |stream| unsafe {
+            result::memset_d8_async(dst.ptr(), 0, dst.bytes(), stream)
+        })
     }
 
     pub(crate) fn synchronize(&self) -> Result<()> {
         self.bind("synchronize")?;
+        self.join_beside("synchronize", u64::MAX)?;
         self.count_wait();
         // SAFETY: the stream lives as long as `self`; the query changes nothing.
         self.wait(
@@ -251,7 +265,8 @@ impl Drop for Queue {
     fn drop(&mut self) {
         // A device that was given up with work that does not end: a wait for it would not end either.
         // SAFETY: the stream is live; the query changes nothing.
-        let stuck = || unsafe { sys::cuStreamQuery(self.stream) } == sys::CUresult::CUDA_ERROR_NOT_READY;
+        let busy = || unsafe { sys::cuStreamQuery(self.stream) } == sys::CUresult::CUDA_ERROR_NOT_READY;
+        let stuck = || busy() || self.side.as_ref().is_some_and(SideStream::is_busy);
         if refuse_lost("drop", self.info.ordinal).is_err() && stuck() {
             return;
         }
@@ -263,6 +278,9 @@ impl Drop for Queue {
         }
         for stage in self.stages.take() {
             stage.free();
+        }
+        if let Some(side) = &mut self.side {
+            side.close();
         }
         // SAFETY: as above.
         unsafe {

@@ -28,6 +28,21 @@ impl Span {
     pub(crate) fn is_aligned(self) -> bool {
         self.ptr % 16 == 0
     }
+    /// The address where it stands, as a kernel's argument is given to the driver.
+    pub(super) fn address(&self) -> &u64 {
+        &self.ptr
+    }
+    fn end(self) -> u64 {
+        self.ptr + self.bytes as u64
+    }
+    /// Whether the two have a byte in common.
+    pub(super) fn overlaps(self, other: Span) -> bool {
+        self.ptr.max(other.ptr) < self.end().min(other.end())
+    }
+    /// Whether `other` lies within.
+    pub(super) fn contains(self, other: Span) -> bool {
+        self.ptr <= other.ptr && other.end() <= self.end()
+    }
     /// A part. Panics outside (a bug of the caller).
     pub(crate) fn part(self, offset: usize, bytes: usize) -> Span {
         assert!(offset <= self.bytes && bytes <= self.bytes - offset, "view outside its buffer");

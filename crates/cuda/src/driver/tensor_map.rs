@@ -14,7 +14,11 @@ pub(crate) enum ElementType {
 
 /// An array as Hopper's copy engine takes boxes of it (`kernels/common/tma.cuh`): rows of 128 bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TensorMap(pub(super) sys::CUtensorMap);
+pub(crate) struct TensorMap {
+    pub(super) map: sys::CUtensorMap,
+    /// The array.
+    pub(super) span: Span,
+}
 
 impl TensorMap {
     /// `span` as (matrices, rows, columns), columns the fast index, in boxes of `height` rows. Addresses and rows are
@@ -54,7 +58,7 @@ impl TensorMap {
             )
         };
         match result {
-            sys::CUresult::CUDA_SUCCESS => Ok(TensorMap(map)),
+            sys::CUresult::CUDA_SUCCESS => Ok(TensorMap { map, span }),
             e => Err(Error::new(
                 Code::Internal,
                 op,

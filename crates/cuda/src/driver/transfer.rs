@@ -23,7 +23,8 @@ impl Queue {
         }
         // SAFETY: the destination is live and large enough; from pageable memory the driver takes its copy of the
         // source before it returns.
-        self.check("upload", unsafe { result::memcpy_htod_async(dst.ptr(), src, self.stream()) })
+        let call = |stream| unsafe { result::memcpy_htod_async(dst.ptr(), src, stream) };
+        self.enqueue("upload", std::iter::once(dst), call)
     }
 
     /// An upload through page-locked memory, for which the host does not wait; false where there is none.
@@ -52,14 +53,15 @@ impl Queue {
         };
         // SAFETY: `stage` has `bytes` bytes or more and no copy from it is under way (its event has passed); the
         // destination is live and large enough; the event is recorded behind the copy.
-        let started = unsafe {
+        let call = |stream| unsafe {
             std::ptr::copy_nonoverlapping(src.as_ptr().cast::<u8>(), stage.ptr.cast::<u8>(), bytes);
             let from = std::slice::from_raw_parts(stage.ptr.cast::<u8>(), bytes);
-            result::memcpy_htod_async(dst.ptr(), from, self.stream())
-                .and_then(|()| result::event::record(stage.done_event, self.stream()))
+            result::memcpy_htod_async(dst.ptr(), from, stream)
+                .and_then(|()| result::event::record(stage.done_event, stream))
         };
+        let started = self.enqueue("upload", std::iter::once(dst), call);
         stages.push(stage);
-        self.check("upload", started)?;
+        started?;
         Ok(true)
     }
 
@@ -92,12 +94,12 @@ impl Queue {
         assert!(src.bytes() <= to.bytes);
         // SAFETY: both ranges are live and large enough; `to` is read after its event alone, which is recorded behind
         // the copy, and freed after it.
-        let started = unsafe {
+        let call = |stream| unsafe {
             let dst = std::slice::from_raw_parts_mut(to.ptr.cast::<u8>(), src.bytes());
-            result::memcpy_dtoh_async(dst, src.ptr(), self.stream())
-                .and_then(|()| result::event::record(to.done_event, self.stream()))
+            result::memcpy_dtoh_async(dst, src.ptr(), stream)
+                .and_then(|()| result::event::record(to.done_event, stream))
         };
-        self.check("start_download", started)
+        self.enqueue("start_download", std::iter::once(src), call)
     }
 
     /// Waits for the last download into `from`, and copies it.
@@ -125,8 +127,9 @@ impl Queue {
         self.bind("download")?;
         assert!(size_of_val(dst) <= src.bytes());
         // SAFETY: the source is live and large enough, and `synchronize` returns before `dst` can go away.
-        let r = unsafe { result::memcpy_dtoh_async(dst, src.ptr(), self.stream()) };
+        let call = |stream| unsafe { result::memcpy_dtoh_async(dst, src.ptr(), stream) };
+        let r = self.enqueue("download", std::iter::once(src), call);
         self.synchronize()?;
-        self.check("download", r)
+        r
     }
 }

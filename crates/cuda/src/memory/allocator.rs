@@ -13,6 +13,8 @@ pub(crate) struct Allocator {
     pool: Mutex<Pool>,
     /// Most bytes to take of the device.
     limit: usize,
+    /// Whether to wait for work beside the queue, and use its memory, before the driver is asked for more.
+    frugal: bool,
     /// How often the driver was asked for memory.
     requests: AtomicU64,
     /// Changes whenever a buffer is made or freed; recorded graphs hold addresses of buffers.
@@ -24,6 +26,8 @@ pub(crate) struct Allocator {
 #[derive(Default)]
 struct Pool {
     free: Cache,
+    /// Freed memory that work beside the queue uses, with the number of the latest such work: free when the queue waits for that.
+    in_use_beside: Vec<(u64, Span)>,
     /// Bytes that the driver has given, in use or free.
     driver_bytes: usize,
     /// Whether a graph is being recorded: its scratch then stays apart from the common cache.
@@ -49,7 +53,11 @@ impl DeviceBlock {
 
 impl Drop for DeviceBlock {
     fn drop(&mut self) {
-        self.owner.pool().free.put(self.span);
+        let mut pool = self.owner.pool();
+        match self.owner.queue.last_user(self.span) {
+            Some(number) => pool.in_use_beside.push((number, self.span)),
+            None => pool.free.put(self.span),
+        }
     }
 }
 
@@ -62,6 +70,7 @@ impl From<&DeviceBlock> for Arg {
 impl Drop for Allocator {
     fn drop(&mut self) {
         // Freeing waits for work that may use the memory.
+        let _ = self.queue.join_beside("free", u64::MAX);
         for span in self.pool().free.drain() {
             self.queue.free(span);
         }
@@ -92,10 +101,11 @@ impl Drop for Recording<'_> {
 }
 
 impl Allocator {
-    pub(crate) fn new(queue: Arc<Queue>, limit: usize) -> Allocator {
+    pub(crate) fn new(queue: Arc<Queue>, limit: usize, frugal: bool) -> Allocator {
         Allocator {
             pool: Mutex::default(),
             limit,
+            frugal,
             requests: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             queue,
@@ -122,7 +132,15 @@ impl Allocator {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(|e| e.into_inner())
+        let mut pool = self.pool.lock().unwrap_or_else(|e| e.into_inner());
+        if !pool.in_use_beside.is_empty() {
+            let joined = self.queue.joined_beside();
+            let Pool { free, in_use_beside, .. } = &mut *pool;
+            for (_, span) in in_use_beside.extract_if(.., |(number, _)| *number <= joined) {
+                free.put(span);
+            }
+        }
+        pool
     }
 
     /// Runs `body` with scratch that is taken newly of the device, and gives that scratch to the caller.
@@ -146,6 +164,8 @@ impl Allocator {
 
     /// Gives cached memory back to the device.
     pub(crate) fn trim(&self) {
+        // Memory in use beside the queue is free behind that. An error shows again where work is enqueued.
+        let _ = self.queue.join_beside("trim", u64::MAX);
         let mut pool = self.pool();
         if pool.recording {
             return;
@@ -168,8 +188,16 @@ impl Allocator {
         if let Some(span) = cached {
             return Ok(own(span));
         }
+        if self.frugal
+            && let Some(span) = self.used_beside(op, bytes, block_use)?
+        {
+            return Ok(own(span));
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(span) = self.take(bytes, block_use)? {
+            return Ok(own(span));
+        }
+        if let Some(span) = self.used_beside(op, bytes, block_use)? {
             return Ok(own(span));
         }
         // A request that would not fit even if all cached memory were returned leaves the cache as it is, so that the
@@ -191,6 +219,12 @@ impl Allocator {
             }
         };
         Err(Error::new(Code::Memory, op, format!("{block_bytes} bytes of GPU memory"), got))
+    }
+
+    /// Has the queue wait for the work beside it, whose memory is free then, and takes a free block.
+    fn used_beside(&self, op: &'static str, bytes: usize, block_use: BlockUse) -> Result<Option<Span>> {
+        self.queue.join_beside(op, u64::MAX)?;
+        Ok(self.pool().free.take(bytes, block_use))
     }
 
     /// Takes memory of the device, or `None` where there is not enough.

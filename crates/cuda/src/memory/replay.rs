@@ -48,6 +48,8 @@ impl Cuda {
             return Ok(());
         }
         if graph.recorded.is_none() {
+            // Memory in use beside the queue is the common cache's again before that is set aside.
+            self.queue().join_beside("replay", u64::MAX)?;
             let (made, scratch) =
                 self.allocator().with_own_scratch(|| self.queue().record("replay", &mut *body));
             match made {

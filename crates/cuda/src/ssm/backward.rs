@@ -2,7 +2,7 @@
 //! parameters.
 
 use super::{
-    bidirectional_pass::BidirectionalBackward,
+    bidirectional_pass::{BidirectionalBackward, Operands, OperandsOf},
     chunk_call::ChunkCall,
     chunk_pass::{Entering, Pass},
     chunk_states::ChunkStates,
@@ -56,17 +56,52 @@ struct BackwardShared<'a> {
     end_chunk_gradient_parts: usize,
 }
 
+/// What a backward pass needs of the parameters alone.
+pub(super) struct BackwardConstants {
+    discrete: Discrete,
+    matrices: Matrices,
+    /// Operands of the adjoint of a pass of `bidirectional_pass.rs`, where they were made ahead.
+    adjoint: Option<Operands>,
+}
+
 impl Cuda {
+    /// The constants of a backward pass, where forward has saved powers of Ā by these. `ahead`: with the adjoint's operands.
+    pub(super) fn backward_constants(
+        &self,
+        c: &ChunkCall<'_>,
+        powers: Option<&SavedPowers>,
+        ahead: bool,
+    ) -> Result<BackwardConstants> {
+        let (op, params, s) = (c.op, &c.layer.params, c.sizes);
+        let discrete = self.discretize(op, &c.layer)?;
+        let q = match powers {
+            Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
+            None => self.transition_buffer(op, s)?,
+        };
+        let matrices = self.matrices(op, &discrete, params.c.span(), s, q)?;
+        let of = OperandsOf { both: c.layer.spec.bidirectional, adjoint: true, outputs: true };
+        let adjoint = ahead.then(|| self.operands(op, &matrices, params.d.span(), s, of)).transpose()?;
+        Ok(BackwardConstants { discrete, matrices, adjoint })
+    }
+
     /// Gradients by the adjoint passes; the states that enter the chunks are those that forward has kept, or are computed again.
-    pub(super) fn chunk_backward(&self, a: &ChunkBackward<'_>, c: &ChunkCall<'_>) -> Result<()> {
+    pub(super) fn chunk_backward(
+        &self,
+        a: &ChunkBackward<'_>,
+        c: &ChunkCall<'_>,
+        constants: Option<BackwardConstants>,
+    ) -> Result<()> {
         let (op, Sizes { heads, pairs, rank, kc, np }) = (c.op, c.sizes);
         let (rows, params) = (c.batch * heads, &c.layer.params);
-        let discrete = self.discretize(op, &c.layer)?;
-        let q = match a.powers {
-            Some(powers) => TransitionBuffer { block: powers.q.clone(), filled: true },
-            None => self.transition_buffer(op, c.sizes)?,
+        // What the layer after this one has left to do beside the queue: the memory of one such layer is in use at a time.
+        self.join_gradients(op)?;
+        // From the gradients of the matrices to those of the parameters: du needs nothing of it.
+        let beside = self.beside(rows * c.len);
+        let constants = match constants {
+            Some(constants) => constants,
+            None => self.backward_constants(c, a.powers, false)?,
         };
-        let m = self.matrices(op, &discrete, params.c.span(), c.sizes, q)?;
+        let BackwardConstants { discrete, matrices: m, adjoint } = constants;
         let [ahead, back] = match a.powers.and_then(|p| p.scans(c.segment_split.chunks_per_segment)) {
             Some(both) if c.segment_split.segments > 1 => both.clone().map(Some),
             _ => self.scan_matrices(c, &m.q, true)?,
@@ -93,10 +128,15 @@ impl Cuda {
                 d: params.d.span(),
                 segment_scans,
             };
-            products = self.bidirectional_backward(c, &b, &m)?;
+            // What is in use beside the queue afterwards is taken first: what the passes use is in one piece again behind it.
+            let cells = heads * c.sizes.side() * c.sizes.side();
+            for _ in a.kernel_ranges {
+                products.push(self.scratch(op, cells)?);
+            }
+            self.bidirectional_backward(c, &b, &m, adjoint, &products)?;
             for (g, &kernels) in products.iter().zip(a.kernel_ranges) {
                 let dd = (!kernels.anticausal).then_some(a.grads.d);
-                self.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
+                beside.kernel_gradient(&dkern, dd, g, c.sizes, kernels)?;
             }
         } else {
             let shared = BackwardShared {
@@ -112,11 +152,11 @@ impl Cuda {
                 let (g, last) = self.direction_backward(a, c, &shared, kernels)?;
                 du_end_chunk = last.or(du_end_chunk);
                 let dd = (a.with_d && !kernels.anticausal).then_some(a.grads.d);
-                self.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
+                beside.kernel_gradient(&dkern, dd, &g, c.sizes, kernels)?;
                 products.push(g);
             }
         }
-        self.matrices_backward(
+        beside.matrices_backward(
             a,
             c,
             &m,
@@ -124,7 +164,8 @@ impl Cuda {
             (&products, &dkern),
             (&gradient_parts, gradient_part_count),
         )?;
-        self.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
+        beside.discretize_backward(op, a.grads, &gradient_parts, gradient_part_count, &c.layer)?;
+        self.note_gradients();
         if let (Some(du), Some(last)) = (a.du, &du_end_chunk) {
             let n = rows * T;
             let arguments = args![du, last, c.lengths, c.batch, heads, c.len];

@@ -243,18 +243,24 @@ impl Cuda {
         self.run_directions(p, s, segment_split, arrays, 0..s.heads)
     }
 
-    /// The gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one; writes du.
+    /// Writes the gradients [dToep, dW; dV, dQ] (H, T + NP, T + NP) of the causal pass and of the anticausal one to `sums`, and du.
+    /// `adjoint`: operands that were made ahead.
     pub(super) fn bidirectional_backward(
         &self,
         c: &ChunkCall<'_>,
         b: &BidirectionalBackward<'_>,
         m: &Matrices,
-    ) -> Result<Vec<DeviceBlock>> {
+        adjoint: Option<Operands>,
+        sums: &[DeviceBlock],
+    ) -> Result<()> {
         let (op, s, both) = (c.op, c.sizes, c.layer.spec.bidirectional);
         let side = s.side();
         let dirs = 1 + both as usize;
         let of = |adjoint, outputs| OperandsOf { both, adjoint, outputs };
-        let adjoint = self.operands(op, m, b.d, s, of(true, b.du.is_some()))?;
+        let adjoint = match adjoint {
+            Some(adjoint) if b.du.is_some() => adjoint,
+            _ => self.operands(op, m, b.d, s, of(true, b.du.is_some()))?,
+        };
         let entering =
             |anticausal| b.saved.map_or(Entering::Computed, |s| Entering::Given(c.saved_of(s, anticausal)));
         let (lengths, batch, len) = (c.lengths, c.batch, c.len);
@@ -296,7 +302,6 @@ impl Cuda {
         let steps = (batch * c.segment_split.chunks).div_ceil(32);
         let parts = (2 * self.processors() / portion).min(steps.div_ceil(8)).max(1);
         let cells = s.heads * side * side;
-        let sums: Vec<DeviceBlock> = (0..dirs).map(|_| self.scratch(op, cells)).collect::<Result<_>>()?;
         let partial_sums_count = if parts > 1 { dirs } else { 0 };
         let partial_sums: Vec<DeviceBlock> =
             (0..partial_sums_count).map(|_| self.scratch(op, parts * cells)).collect::<Result<_>>()?;
@@ -331,7 +336,7 @@ impl Cuda {
                 args![sum, cell, cells, parts],
             )?;
         }
-        Ok(sums)
+        Ok(())
     }
 }
 

@@ -80,7 +80,7 @@ impl Cuda {
             with_d: false,
             powers: None,
         };
-        self.chunk_backward(&a, &c)
+        self.chunk_backward(&a, &c, None)
     }
 
     fn impulse(&self, op: &'static str, heads: usize, len: usize) -> Result<DeviceBlock> {

@@ -8,12 +8,14 @@ use super::{
     discretize::Layer,
     forward::ChunkForward,
     intervals,
-    matrices::{KernelRange, TransitionBuffer},
-    plan::SsmPlan,
+    matrices::KernelRange,
+    plan::{Prepared, PreparedKey, SsmPlan},
     sizes::Sizes,
 };
-use crate::{device::Cuda, driver::Span, memory::Workspace};
-use s4_backend::{Algorithm, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmSpec};
+use crate::{device::Cuda, driver::Span, memory::Workspace, precision::Precision};
+use s4_backend::{
+    Algorithm, Code, Error, Result, SsmBackward, SsmCall, SsmForward, SsmOps, SsmPass, SsmPrepare, SsmSpec,
+};
 
 impl Cuda {
     /// The algorithm that runs a call. Only chunk passes carry states, so a call that has them runs by chunks even
@@ -48,19 +50,18 @@ impl Cuda {
         let aligned = [arrays.y, arrays.u].into_iter().all(Span::is_aligned);
         let bidirectional_pass = c.bidirectional_pass && !states && aligned;
         let (version, rate) = (call.version, call.options.rate.to_bits());
+        let prepared = plan.prepared.take();
         if let Some(saved) = &args.saved {
             // Backward follows, and then the parameters change: most matrices are not worth keeping.
-            let last = plan.powers.take();
             (plan.key, plan.constants) = (None, None);
-            let mut powers = self.saved_powers(OP, c.sizes, last)?;
-            let q = TransitionBuffer { block: powers.q.clone(), filled: false };
-            let mut once = self.constants(&c, bidirectional_pass, q)?;
-            if c.segment_split.segments > 1 {
-                self.save_scans(&c, &mut powers)?;
-                once.segment_power = powers
-                    .scans(c.segment_split.chunks_per_segment)
-                    .map(|[ahead, _]| (c.segment_split.chunks_per_segment, ahead.clone()));
-            }
+            let key = PreparedKey::of(&c, (version, rate), bidirectional_pass);
+            let (mut once, mut powers) = match prepared {
+                Some((k, Prepared::Forward(once, powers))) if k == key => (once, powers),
+                Some((_, Prepared::Forward(_, powers))) => {
+                    self.training_constants(&c, bidirectional_pass, Some(powers))?
+                }
+                _ => self.training_constants(&c, bidirectional_pass, plan.powers.take())?,
+            };
             arrays.saved = saved_span(OP, saved.span())?;
             let kept = arrays.saved.filter(|_| bidirectional_pass && self.states_in_f16());
             if let Some(saved) = kept {
@@ -152,7 +153,7 @@ impl SsmOps for Cuda {
     fn ssm_plan(&self, spec: &SsmSpec) -> Result<SsmPlan> {
         spec.check("ssm_plan")?;
         Sizes::new("ssm_plan", spec)?;
-        Ok(SsmPlan { spec: *spec, key: None, constants: None, powers: None })
+        Ok(SsmPlan { spec: *spec, key: None, constants: None, powers: None, prepared: None })
     }
 
     /// The states that enter the segments, where sequences are cut, and those that enter the chunks, where they are f16; backward
@@ -163,6 +164,38 @@ impl SsmOps for Cuda {
             Algorithm::Chunk => self.chunk_saved_len(&call.spec, call.batch, call.len),
             _ => 0,
         }
+    }
+
+    fn ssm_prepare(&self, args: SsmPrepare<'_, Self>, plan: &mut SsmPlan) -> Result<()> {
+        args.check(self, &plan.spec)?;
+        let call = &args.call;
+        let beside = self.beside(call.batch * call.spec.heads * call.len);
+        let by_chunks = call.options.intervals.is_none() && self.chosen_algorithm(call) == Algorithm::Chunk;
+        if !beside.launches_beside() || !by_chunks {
+            return Ok(());
+        }
+        plan.prepared = None;
+        let c = self.chunk_call("ssm_prepare", call, args.params)?;
+        let parameters = (call.version, call.options.rate.to_bits());
+        let key = PreparedKey::of(&c, parameters, c.bidirectional_pass);
+        let prepared = match args.pass {
+            SsmPass::Forward => beside
+                .training_constants(&c, c.bidirectional_pass, plan.powers.take())
+                .map(|(once, powers)| Prepared::Forward(once, powers)),
+            // As large as an activation: with 'highest' the memory is needed for products.
+            SsmPass::Backward if self.precision() == Precision::Highest => return Ok(()),
+            SsmPass::Backward => {
+                let powers = plan.powers.as_ref().filter(|p| p.key == Some(parameters));
+                beside.backward_constants(&c, powers, c.bidirectional_pass).map(Prepared::Backward)
+            }
+        };
+        plan.prepared = match prepared {
+            Ok(prepared) => Some((key, prepared)),
+            // The pass may find the memory that is in use now.
+            Err(e) if e.code == Code::Memory => None,
+            Err(e) => return Err(e),
+        };
+        Ok(())
     }
 
     fn ssm_forward(&self, args: SsmForward<'_, Self>, plan: &mut SsmPlan, _ws: &mut Workspace) -> Result<()> {
@@ -202,8 +235,13 @@ impl SsmOps for Cuda {
         let call = &args.call;
         let c = self.chunk_call(OP, call, args.params)?;
         let kernel_ranges = KernelRange::causal_and_anticausal(call.spec.channels);
-        let key = Some((call.version, call.options.rate.to_bits()));
-        let powers = plan.powers.as_ref().filter(|p| p.key == key);
+        let parameters = (call.version, call.options.rate.to_bits());
+        let prepared_key = PreparedKey::of(&c, parameters, c.bidirectional_pass);
+        let constants = match plan.prepared.take() {
+            Some((key, Prepared::Backward(constants))) if key == prepared_key => Some(constants),
+            _ => None,
+        };
+        let powers = plan.powers.as_ref().filter(|p| p.key == Some(parameters));
         let saved = saved_span(OP, args.saved.span())?;
         let kept = saved.filter(|&saved| powers.is_some_and(|p| p.states == Some(c.states_key(saved))));
         let arrays = ChunkBackward {
@@ -221,7 +259,7 @@ impl SsmOps for Cuda {
             with_d: true,
             powers,
         };
-        self.chunk_backward(&arrays, &c)
+        self.chunk_backward(&arrays, &c, constants)
     }
 }
 

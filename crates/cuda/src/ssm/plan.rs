@@ -1,11 +1,13 @@
 //! What a layer keeps between calls.
 
 use super::{
+    backward::BackwardConstants,
     bidirectional_pass::{Operands, OperandsOf},
     chunk_call::ChunkCall,
     discretize::Discrete,
     matrices::{FragmentsOf, KernelRange, TransitionBuffer},
     saved_powers::SavedPowers,
+    segments::SegmentSplit,
 };
 use crate::{device::Cuda, memory::DeviceBlock};
 use s4_backend::{Result, SsmSpec};
@@ -19,6 +21,32 @@ pub struct SsmPlan {
     pub(super) constants: Option<ForwardOperands>,
     /// Powers of Ā of the last forward pass of training.
     pub(super) powers: Option<SavedPowers>,
+    /// What was computed ahead for the next pass of training.
+    pub(super) prepared: Option<(PreparedKey, Prepared)>,
+}
+
+/// To which pass prepared constants belong.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct PreparedKey {
+    /// Version and rate of the parameters.
+    parameters: (u64, u64),
+    segment_split: SegmentSplit,
+    /// Whether they are for `bidirectional_pass.rs`.
+    bidirectional_pass: bool,
+}
+
+impl PreparedKey {
+    /// The key of a call with parameters of this version and rate.
+    pub(super) fn of(c: &ChunkCall<'_>, parameters: (u64, u64), bidirectional_pass: bool) -> PreparedKey {
+        PreparedKey { parameters, segment_split: c.segment_split, bidirectional_pass }
+    }
+}
+
+/// Constants of a pass of training.
+pub(super) enum Prepared {
+    /// With the powers of Ā that backward will need.
+    Forward(ForwardOperands, SavedPowers),
+    Backward(BackwardConstants),
 }
 
 /// The operands of one layer's forward passes.
@@ -35,6 +63,25 @@ pub(super) struct ForwardOperands {
 }
 
 impl Cuda {
+    /// The constants of a forward pass of training, and the powers of Ā that its backward pass needs, in the memory of the `last` ones.
+    pub(super) fn training_constants(
+        &self,
+        c: &ChunkCall<'_>,
+        bidirectional_pass: bool,
+        last: Option<SavedPowers>,
+    ) -> Result<(ForwardOperands, SavedPowers)> {
+        let mut powers = self.saved_powers(c.op, c.sizes, last)?;
+        let q = TransitionBuffer { block: powers.q.clone(), filled: false };
+        let mut once = self.constants(c, bidirectional_pass, q)?;
+        if c.segment_split.segments > 1 {
+            self.save_scans(c, &mut powers)?;
+            once.segment_power = powers
+                .scans(c.segment_split.chunks_per_segment)
+                .map(|[ahead, _]| (c.segment_split.chunks_per_segment, ahead.clone()));
+        }
+        Ok((once, powers))
+    }
+
     /// The constants of a call, for `bidirectional_pass.rs` or for the general pass.
     pub(super) fn constants(
         &self,

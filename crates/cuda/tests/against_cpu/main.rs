@@ -1,6 +1,7 @@
 //! CPU in f64 against the GPU in f32 on the same inputs. Without a GPU every test says so and skips.
 #![allow(clippy::print_stderr, missing_docs)]
 
+mod beside;
 mod cauchy;
 mod conv;
 mod every;
@@ -14,6 +15,7 @@ mod norm;
 mod precision;
 mod ssm;
 mod step;
+mod training_steps;
 
 use s4_cuda::{Cuda, Options, Precision, probe};
 use s4_testing::relative;
