@@ -122,41 +122,35 @@ DEV T transposed_sum(const T (&s)[8], int lane) {
   return sum + __shfl_xor_sync(~0u, sum, 16);
 }
 
-// The same through shared memory, in fewer instructions and in two parts, so that a warp can go on before it takes the sum: between
-// them, and before the next numbers come to the same place, is a barrier of the warp. Eight rows of eight numbers lie together, and 32
-// bytes apart from the next eight, so that the lanes of a read are in different banks.
-constexpr int SUM_FLOATS = 4 * 72;
-DEV void put_for_sum(const float (&s)[8], float* scratch, int lane) {
-  float4* to = (float4*)(scratch + 8 * lane + 8 * (lane / 8));
-  to[0] = make_float4(s[0], s[1], s[2], s[3]), to[1] = make_float4(s[4], s[5], s[6], s[7]);
-}
-DEV float take_sum(const float* scratch, int lane) {
-  const float* from = scratch + 72 * (lane / 8) + lane % 8;
-  float sum = ((from[0] + from[8]) + (from[16] + from[24])) + ((from[32] + from[40]) + (from[48] + from[56]));
-  sum += __shfl_xor_sync(~0u, sum, 8);
-  return sum + __shfl_xor_sync(~0u, sum, 16);
-}
-DEV float transposed_sum(const float (&s)[8], float* scratch, int lane) {
-  __syncwarp();
-  put_for_sum(s, scratch, lane);
-  __syncwarp();
-  return take_sum(scratch, lane);
+// Lane l gets the sum over the warp of s[l % 4].
+template <class T>
+DEV T transposed_sum(const T (&s)[4], int lane) {
+  bool high = lane & 2;
+  const T a = (high ? s[2] : s[0]) + __shfl_xor_sync(~0u, high ? s[0] : s[2], 2);
+  const T b = (high ? s[3] : s[1]) + __shfl_xor_sync(~0u, high ? s[1] : s[3], 2);
+  high = lane & 1;
+  T sum = (high ? b : a) + __shfl_xor_sync(~0u, high ? a : b, 1);
+  for (int k = 4; k < 32; k *= 2) sum += __shfl_xor_sync(~0u, sum, k);
+  return sum;
 }
 
-// The same for all STEPS steps at once, GROUP of which a lane puts at a time: a lane takes the sum over the warp at the step `summed_step`. A group
-// is `stride` numbers behind the one before, 8 more than a multiple of 32, so that eight lanes of a read are in different banks.
+// Sums over the warp at all STEPS steps, of which a lane puts N at a time: then it takes the sum at the step `summed_step`. N steps
+// are `stride` numbers behind those before, N more than a multiple of 32, so that eight lanes of a read are in different banks.
 DEV int summed_step(int lane) { return 4 * (lane % 8) + lane / 16 * 2 + lane / 8 % 2; }
-DEV void put_group(const float (&s)[GROUP], float* group, int lane) {
-  float4* to = (float4*)(group + GROUP * lane);
-  to[0] = make_float4(s[0], s[1], s[2], s[3]), to[1] = make_float4(s[4], s[5], s[6], s[7]);
+template <int N>
+DEV void put_steps(const float (&s)[N], float* to, int lane) {
+#pragma unroll
+  for (int j = 0; j < N; j += 4) *(float4*)(to + N * lane + j) = make_float4(s[j], s[j + 1], s[j + 2], s[j + 3]);
 }
-DEV float take_step(const float* groups, int stride, int lane) {
+template <int N>
+DEV float take_step(const float* sums, int stride, int lane) {
   // Four steps of eight of the lanes that have put them, then halves of them go to the other lanes with these steps.
-  const float4* from = (const float4*)(groups + lane % 8 / 2 * stride + GROUP * 8 * (lane / 8) + lane % 2 * 4);
-  float4 a = from[0];
+  const int step = lane % 8 * 4;
+  const float* from = sums + step / N * stride + step % N + lane / 8 * 8 * N;
+  float4 a = *(const float4*)from;
 #pragma unroll
   for (int i = 1; i < 8; ++i) {
-    const float4 b = from[2 * i];
+    const float4 b = *(const float4*)(from + i * N);
     a = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
   }
   bool high = lane & 16;
@@ -172,10 +166,11 @@ DEV float2 load_step(const float* u, const float* intervals, const Way& way, int
   return {u[way.input(j)], intervals[way.input(j)]};
 }
 
-// What shared memory has of GROUP steps.
-DEV void load_group(float (&now)[GROUP], const float* steps) {
+// What shared memory has of N steps.
+template <int N>
+DEV void load_steps(float (&now)[N], const float* steps) {
 #pragma unroll
-  for (int j = 0; j < GROUP; j += 4) {
+  for (int j = 0; j < N; j += 4) {
     const float4 four = *(const float4*)(steps + j);
     now[j] = four.x, now[j + 1] = four.y, now[j + 2] = four.z, now[j + 3] = four.w;
   }
@@ -192,27 +187,15 @@ DEV void store_state(float* states, i64 row, int P, int n, T x) {
   states[row * 2 * P + n] = (float)x.re, states[row * 2 * P + P + n] = (float)x.im;
 }
 
-// What a lane adds to the output of a channel at GROUP steps, by the states after them.
-template <int PAIRS>
-DEV void lane_output(float (&s)[GROUP], const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS]) {
+// What a channel has of y at N steps, by the states after them; lane l gets that of step l % N.
+template <int PAIRS, int N>
+DEV float output(const c32 (&states)[PAIRS][N], const c32 (&c)[PAIRS], int lane) {
+  float s[N];
 #pragma unroll
-  for (int j = 0; j < GROUP; ++j) s[j] = 0;
+  for (int j = 0; j < N; ++j) s[j] = 0;
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m)
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
-}
-
-// What a channel has of y at GROUP steps, by the states after them; lane l gets that of step l % GROUP.
-template <int PAIRS>
-DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], int lane) {
-  float s[GROUP];
-  lane_output<PAIRS>(s, states, c);
+    for (int j = 0; j < N; ++j) s[j] = fmaf(c[m].re, states[m][j].re, fmaf(-c[m].im, states[m][j].im, s[j]));
   return 2.f * transposed_sum(s, lane);
-}
-template <int PAIRS>
-DEV float output(const c32 (&states)[PAIRS][GROUP], const c32 (&c)[PAIRS], float* scratch, int lane) {
-  float s[GROUP];
-  lane_output<PAIRS>(s, states, c);
-  return 2.f * transposed_sum(s, scratch, lane);
 }

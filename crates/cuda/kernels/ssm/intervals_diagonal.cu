@@ -36,17 +36,17 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) v[m] = {0, 0};
 #pragma unroll 1
-    for (int t = 0; t < STEPS; t += GROUP) {
-      float u_now[GROUP];
-      load_group(u_now, inputs + t);
+    for (int t = 0; t < STEPS; t += SPAN) {
+      float u_now[SPAN];
+      load_steps(u_now, inputs + t);
 #pragma unroll
       for (int m = 0; m < PAIRS; ++m) {
-        c32 e[GROUP];
-        float gaps_now[GROUP];
-        load_group(gaps_now, gaps + t);
+        c32 e[SPAN];
+        float gaps_now[SPAN];
+        load_steps(gaps_now, gaps + t);
         increments<ZOH>(e, head.rate[m], gaps_now, distance);
 #pragma unroll
-        for (int j = 0; j < GROUP; ++j)
+        for (int j = 0; j < SPAN; ++j)
           v[m] = plus_product(v[m], e[j], plus_scaled(v[m], u_now[j], head.beta[m]));
       }
     }
@@ -66,20 +66,19 @@ DEV void ends(c64* ends, c64* products, const float* u, const float* intervals, 
   }
 }
 
-// From the sums over lanes at GROUP steps to those at the next; other channels' are taken in the same place.
-constexpr int SUMS_STRIDE = SUM_FLOATS + 8;
-static_assert(SUMS_STRIDE % 32 == 8, "as `take_step` wants it");
+// From the sums over lanes at SPAN steps to those at the next.
+constexpr int SUMS_STRIDE = 33 * SPAN;
 
-// GROUP steps from the states that come of the entering one and of what the steps of a chunk add; parts: what the lane adds to the output.
+// SPAN steps from the states that come of the entering one and of what the steps of a chunk add; parts: what the lane adds to the output.
 template <int PAIRS>
-DEV void take_group(c32 (&from_entry)[PAIRS], c32 (&v)[PAIRS], c32 (&states)[PAIRS][GROUP], float (&parts)[GROUP],
-                    const c32 (&e)[PAIRS][GROUP], const Head<PAIRS>& head, const float* inputs) {
-  float u[GROUP];
-  load_group(u, inputs);
+DEV void take_group(c32 (&from_entry)[PAIRS], c32 (&v)[PAIRS], c32 (&states)[PAIRS][SPAN], float (&parts)[SPAN],
+                    const c32 (&e)[PAIRS][SPAN], const Head<PAIRS>& head, const float* inputs) {
+  float u[SPAN];
+  load_steps(u, inputs);
 #pragma unroll
   for (int m = 0; m < PAIRS; ++m)
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j) {
+    for (int j = 0; j < SPAN; ++j) {
       from_entry[m] = plus_product(from_entry[m], e[m][j], from_entry[m]);
       v[m] = plus_product(v[m], e[m][j], plus_scaled(v[m], u[j], head.gain[m]));
       states[m][j] = {from_entry[m].re + v[m].re, from_entry[m].im + v[m].im};
@@ -92,17 +91,17 @@ template <int PAIRS, bool ZOH, Distance DISTANCE>
 DEV void take_chunk(c32 (&from_entry)[PAIRS], c32 (&v)[PAIRS], float* sums, const Head<PAIRS>& head, const float* inputs, const float* gaps,
                     int lane) {
 #pragma unroll 1
-  for (int t = 0; t < STEPS; t += GROUP) {
-    c32 e[PAIRS][GROUP], states[PAIRS][GROUP];
-    float parts[GROUP];
+  for (int t = 0; t < STEPS; t += SPAN) {
+    c32 e[PAIRS][SPAN], states[PAIRS][SPAN];
+    float parts[SPAN];
 #pragma unroll
     for (int m = 0; m < PAIRS; ++m) {
-      float gaps_now[GROUP];
-      load_group(gaps_now, gaps + t);
+      float gaps_now[SPAN];
+      load_steps(gaps_now, gaps + t);
       increments<ZOH, DISTANCE>(e[m], head.rate[m], gaps_now);
     }
     take_group<PAIRS>(from_entry, v, states, parts, e, head, inputs + t);
-    put_group(parts, sums + t / GROUP * SUMS_STRIDE, lane);
+    put_steps(parts, sums + t / SPAN * SUMS_STRIDE, lane);
   }
 }
 
@@ -114,7 +113,7 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
                  const float* intervals, const Chunk* of_chunks, const int* lengths, const float* c, const float* d, int channels,
                  int L, int directions, int anticausal, i64 items, Segments cut, const Params& q) {
   alignas(16) __shared__ float shared[WARPS][2][STEPS];
-  alignas(16) __shared__ float sums_in[WARPS][STEPS / GROUP * SUMS_STRIDE];
+  alignas(16) __shared__ float sums_in[WARPS][STEPS / SPAN * SUMS_STRIDE];
   const int lane = threadIdx.x & 31, H = q.heads, P = q.pairs;
   const i64 index = (i64)blockIdx.x * WARPS + threadIdx.x / 32;
   if (index >= items) return;
@@ -198,17 +197,16 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
         take_chunk<PAIRS, ZOH, ANY>(from_entry, v, sums, head, inputs, gaps, lane);
     } else {
 #pragma unroll 1
-      for (int t = 0; t < STEPS; t += GROUP) {
-        c32 e[PAIRS][GROUP], states[PAIRS][GROUP];
-        float parts[GROUP];
+      for (int t = 0; t < STEPS; t += SPAN) {
+        c32 e[PAIRS][SPAN], states[PAIRS][SPAN];
+        float parts[SPAN];
 #pragma unroll
         for (int m = 0; m < PAIRS; ++m) {
-          float gaps_now[GROUP];
-          load_group(gaps_now, gaps + t);
+          float gaps_now[SPAN];
+          load_steps(gaps_now, gaps + t);
           increments<ZOH>(e[m], head.rate[m], gaps_now, distance);
         }
         take_group<PAIRS>(from_entry, v, states, parts, e, head, inputs + t);
-        float* of_group = sums + t / GROUP * SUMS_STRIDE;
         for (int k = 1; k < channels; ++k) {
           c32 ck[PAIRS];
 #pragma unroll
@@ -216,15 +214,14 @@ DEV void forward(float* y, float* state_end, float* saved, const float* u, const
             const int n = lane + 32 * m;
             ck[m] = plus_product({0, 0}, n < P ? load32(c, ((i64)k * H + h) * P + n) : c32{0, 0}, head.per_c[m]);
           }
-          const float sum = output<PAIRS>(states, ck, of_group, lane);
-          if (lane / GROUP == t / GROUP && there) store(y + (i64)k * H * L + at, sum, d[(i64)k * H + h]);
-          __syncwarp();
+          const float sum = output<PAIRS>(states, ck, lane);
+          if (lane / SPAN == t / SPAN && there) store(y + (i64)k * H * L + at, sum, d[(i64)k * H + h]);
         }
-        put_group(parts, of_group, lane);
+        put_steps(parts, sums + t / SPAN * SUMS_STRIDE, lane);
       }
     }
     __syncwarp();
-    const float sum = take_step(sums, SUMS_STRIDE, lane);
+    const float sum = take_step<SPAN>(sums, SUMS_STRIDE, lane);
     if (anticausal) {
       if (summed < way.steps()) *y_at += 2.f * sum;
     } else if (summed < L) {

@@ -11,6 +11,10 @@
 #pragma once
 #include "ssm/intervals.cuh"
 
+// Steps that are computed side by side. With more, the loops of four warps whose heads are at different distances would not fit the cache of
+// instructions that they share.
+constexpr int SPAN = 8;
+
 // ΛΔ as the computation of e takes it: by zero-order hold Re in powers of 2 and Im in turns, either in two parts.
 struct Rate {
   float re, im, re_rest, im_rest;
@@ -106,18 +110,18 @@ DEV c32 increment(const Rate& k, float interval) {
   return {fmaf(-scaled, sine, real), scaled * cosine};
 }
 
-// e of GROUP steps; at ANY, intervals beyond the limit become the limit.
+// e of SPAN steps; at ANY, intervals beyond the limit become the limit.
 template <bool ZOH, Distance DISTANCE>
-DEV void increments(c32 (&e)[GROUP], const Rate& k, float (&intervals)[GROUP]) {
+DEV void increments(c32 (&e)[SPAN], const Rate& k, float (&intervals)[SPAN]) {
 #pragma unroll
-  for (int j = 0; j < GROUP; ++j) {
+  for (int j = 0; j < SPAN; ++j) {
     if (DISTANCE == ANY) intervals[j] = fminf(intervals[j], k.limit);
     e[j] = increment<ZOH, DISTANCE>(k, intervals[j]);
   }
 }
 
 template <bool ZOH>
-DEV void increments(c32 (&e)[GROUP], const Rate& k, float (&intervals)[GROUP], Distance distance) {
+DEV void increments(c32 (&e)[SPAN], const Rate& k, float (&intervals)[SPAN], Distance distance) {
   if (ZOH && distance == TENTH_TURN)
     increments<ZOH, TENTH_TURN>(e, k, intervals);
   else if (ZOH && distance == QUARTER_TURN)

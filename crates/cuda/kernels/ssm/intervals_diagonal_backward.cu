@@ -6,9 +6,10 @@
 // and with D = ∂e/∂(Λτ), e^{Λτ} or 1/(1 − Λτ/2)², the parameters' gradients are sums over time: Q = Σ interval·g·conj(zD) with z = x + βu, and F = Σ u·dz give
 // dΛ = ΔQ − F·conj(β/Λ), dΔ = Re(Q·Λ̄) and dB = F/Λ̄. Q is summed up going forward: with s the derivative of the state that the steps of a chunk bring,
 // s ← s + es + interval·zD from zero, it is Σ 2dy·c̄s̄ and at the chunk's end gs̄, and by zero-order hold zD = x + βu with the state x after the step.
-// Where |Λτ| is small the two terms of dΛ cancel. A mode that is so at all steps of a chunk has x in the place of z in Q, and sums of its input apart:
-// W = Σ interval·u·g·D̄ and Σ interval²·u·g·ψ̄ with ψ = (D − e/Λτ)/Λτ, by zero-order hold ½ + Λτ/3 (the next term is below 2.4e-7 of
-// it), by the bilinear rule D/2. All of a warp's lanes do the same, since heads with such steps would else run on alone.
+// Where |Λτ| is small the two terms of dΛ cancel. A mode that is so at all steps of a chunk has x in the place of z in Q, and a sum of its input apart:
+// Ψ = Σ interval²·u·g·ψ̄ with ψ = (D − e/Λτ)/Λτ, by zero-order hold ½ + Λτ/3 (the next term is below 2.4e-7 of it), by the bilinear
+// rule D/2; what dΔ has of the input is then Re(W·B̄) with W = Σ interval·u·g·D̄ = F/Λ̄Δ + Λ̄ΔΨ. All of a warp's lanes do the same, since heads with
+// such steps would else run on alone.
 #include "common/split16.cuh"
 #include "ssm/intervals_diagonal.cuh"
 
@@ -23,10 +24,10 @@ struct Scratch {
   alignas(16) float inputs[STEPS], gaps[STEPS];  // intervals
   alignas(16) float dy[STEPS];               // 2dy of the first channel
   c32 e[PAIRS][STEPS][32];                   // Ā − 1
-  double sums[PAIRS][6][32], small[PAIRS][8][32];  // sums over all steps, and over those with small Λτ
+  double sums[PAIRS][6][32], small[PAIRS][6][32];  // sums over all steps, and over those with small Λτ
 };
 // As `scratch_bytes` of src/ssm/intervals.rs; three blocks of four are to fit a multiprocessor of 164 KB.
-static_assert(sizeof(Scratch<1>) == 12688 && sizeof(Scratch<2>) == 24720, "the host's scratch_bytes");
+static_assert(sizeof(Scratch<1>) == 12176 && sizeof(Scratch<2>) == 23696, "the host's scratch_bytes");
 
 // Begins to copy a number to shared memory, 0 where it does not exist: what is read is then not waited for. A lane reads what it has
 // copied itself after `wait_for_copies`, others after a barrier too.
@@ -57,19 +58,19 @@ DEV i64 kept(i64 x) {
   return x;
 }
 
-// Σ u·dz, and of a mode with small Λτ W and Σ interval^k·u·g for k = 2 (by the bilinear rule with gD̄) and k = 3.
+// Σ u·dz, and of a mode with small Λτ Σ interval^k·u·g for k = 2 (by the bilinear rule with gD̄) and k = 3.
 struct Sums {
-  c32 f, w, second, third;
+  c32 f, second, third;
 };
 
-// Goes on over GROUP steps from the state x before them, with s its derivative. out: 2dy of the first channel; o: what the others add to the
+// Goes on over SPAN steps from the state x before them, with s its derivative. out: 2dy of the first channel; o: what the others add to the
 // gradient of a state. of_c and q: Σ 2dy·x̄ and Σ of the gradients with s̄. small: 1 for a mode with small Λτ, else 0. MANY: there are several channels;
 // SMALL: some mode may be small.
 template <bool ZOH, bool MANY, bool SMALL_MODES>
-DEV void advance(c32& x, c32& s, c32& of_c, c32& q, const c32 (&e)[GROUP], const float (&u)[GROUP], const float (&gaps)[GROUP],
-                 const float (&out)[GROUP], const c32 (&o)[GROUP], float small) {
+DEV void advance(c32& x, c32& s, c32& of_c, c32& q, const c32 (&e)[SPAN], const float (&u)[SPAN], const float (&gaps)[SPAN],
+                 const float (&out)[SPAN], const c32 (&o)[SPAN], float small) {
 #pragma unroll
-  for (int j = 0; j < GROUP; ++j) {
+  for (int j = 0; j < SPAN; ++j) {
     const float left_out = SMALL_MODES ? small * u[j] : 0.f, kept = SMALL_MODES ? u[j] - left_out : u[j];
     c32 zd;
     if (ZOH) {
@@ -90,30 +91,30 @@ DEV void advance(c32& x, c32& s, c32& of_c, c32& q, const c32 (&e)[GROUP], const
   }
 }
 
-// Goes on over the STEPS steps of a chunk, for one channel and where no mode is small; leaves Ā − 1 of the steps.
-template <int PAIRS, bool ZOH, Distance DISTANCE>
-DEV void advance_chunk(c32& x, c32& s, c32& of_c, c32& q, Scratch<PAIRS>& k, int m, const Rate& rate, int lane) {
+// Goes on over the STEPS steps of a chunk, for one channel; leaves Ā − 1 of the steps.
+template <int PAIRS, bool ZOH, bool SMALL_MODES, Distance DISTANCE>
+DEV void advance_chunk(c32& x, c32& s, c32& of_c, c32& q, Scratch<PAIRS>& k, int m, const Rate& rate, float small, int lane) {
 #pragma unroll 1
-  for (int t = 0; t < STEPS; t += GROUP) {
-    c32 e[GROUP], o[GROUP];
-    float u[GROUP], gaps[GROUP], out[GROUP];
-    load_group(gaps, k.gaps + t), load_group(u, k.inputs + t), load_group(out, k.dy + t);
+  for (int t = 0; t < STEPS; t += SPAN) {
+    c32 e[SPAN], o[SPAN];
+    float u[SPAN], gaps[SPAN], out[SPAN];
+    load_steps(gaps, k.gaps + t), load_steps(u, k.inputs + t), load_steps(out, k.dy + t);
     increments<ZOH, DISTANCE>(e, rate, gaps);
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j) k.e[m][t + j][lane] = e[j];
-    advance<ZOH, false, false>(x, s, of_c, q, e, u, gaps, out, o, 0.f);
+    for (int j = 0; j < SPAN; ++j) k.e[m][t + j][lane] = e[j];
+    advance<ZOH, false, SMALL_MODES>(x, s, of_c, q, e, u, gaps, out, o, small);
   }
 }
 
-// 2dy·c̄ of the channels after the first at GROUP steps from step `begin` on, times the conjugate of `scale`. dy, c of the head.
-DEV void add_channels(c32 (&o)[GROUP], const float* dy, const float* c, c32 scale, int channels, const Way& way, int begin, i64 dy_stride,
+// 2dy·c̄ of the channels after the first at SPAN steps from step `begin` on, times the conjugate of `scale`. dy, c of the head.
+DEV void add_channels(c32 (&o)[SPAN], const float* dy, const float* c, c32 scale, int channels, const Way& way, int begin, i64 dy_stride,
                       i64 c_stride, int n, int P) {
 #pragma unroll
-  for (int j = 0; j < GROUP; ++j) o[j] = {0, 0};
+  for (int j = 0; j < SPAN; ++j) o[j] = {0, 0};
   for (int k = 1; k < channels; ++k) {
     const c32 ck = plus_product({0, 0}, n < P ? load32(c, k * c_stride + n) : c32{0, 0}, scale);
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j)
+    for (int j = 0; j < SPAN; ++j)
       if (begin + j < way.steps()) {
         const float out = 2.f * dy[k * dy_stride + way.output(begin + j)];
         o[j].re = fmaf(out, ck.re, o[j].re), o[j].im = fmaf(-out, ck.im, o[j].im);
@@ -121,13 +122,13 @@ DEV void add_channels(c32 (&o)[GROUP], const float* dy, const float* c, c32 scal
   }
 }
 
-// Adds to dc (channels, H, P) of the head what the channels after the first give at GROUP steps; x[j] is the state after step begin + j by β.
-DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[GROUP], c32 beta, int channels, const Way& way, int begin, i64 dy_stride,
+// Adds to dc (channels, H, P) of the head what the channels after the first give at SPAN steps; x[j] is the state after step begin + j by β.
+DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[SPAN], c32 beta, int channels, const Way& way, int begin, i64 dy_stride,
                   i64 c_stride, int n, int P) {
   for (int k = 1; k < channels; ++k) {
     c32 sum = {0, 0};
 #pragma unroll
-    for (int j = 0; j < GROUP; ++j)
+    for (int j = 0; j < SPAN; ++j)
       if (begin + j < way.steps()) {
         const float out = 2.f * dy[k * dy_stride + way.output(begin + j)];
         sum.re = fmaf(out, x[j].re, sum.re), sum.im = fmaf(-out, x[j].im, sum.im);
@@ -136,27 +137,25 @@ DEV void add_to_c(c64* dc, const float* dy, const c32 (&x)[GROUP], c32 beta, int
   }
 }
 
-// Goes back over GROUP steps. g: the gradient of the state; v: what of it the steps of this chunk have added.
+// Goes back over SPAN steps. g: the gradient of the state; v: what of it the steps of this chunk have added.
 template <bool ZOH, bool MANY, bool SMALL_MODES>
-DEV void reverse(c32& g, c32& v, Sums& sums, float (&du)[GROUP], const c32 (&e)[GROUP], const float (&u)[GROUP], const float* gaps,
-                 const float (&out)[GROUP], const c32 (&o)[GROUP], c32 gain) {
+DEV void reverse(c32& g, c32& v, Sums& sums, float (&du)[SPAN], const c32 (&e)[SPAN], const float (&u)[SPAN], const float* gaps,
+                 const float (&out)[SPAN], const c32 (&o)[SPAN], c32 gain) {
 #pragma unroll
-  for (int j = GROUP - 1; j >= 0; --j) {
+  for (int j = SPAN - 1; j >= 0; --j) {
     g.re += out[j], v.re += out[j];
     if (MANY) g = {g.re + o[j].re, g.im + o[j].im}, v = {v.re + o[j].re, v.im + o[j].im};
     const c32 dz = plus_conj_product({0, 0}, g, e[j]), before = {g.re + dz.re, g.im + dz.im};
     du[j] = fmaf(dz.re, gain.re, fmaf(dz.im, gain.im, du[j]));
     sums.f = plus_scaled(sums.f, u[j], dz);
     if (SMALL_MODES) {
-      c32 dg = before;  // gD̄
-      if (!ZOH) {
+      const float second = gaps[j] * gaps[j] * u[j];
+      if (ZOH) {
+        sums.second = plus_scaled(sums.second, second, g), sums.third = plus_scaled(sums.third, gaps[j] * second, g);
+      } else {
         const c32 root = {fmaf(0.5f, e[j].re, 1.f), 0.5f * e[j].im};
-        dg = plus_conj_product({0, 0}, plus_conj_product({0, 0}, g, root), root);
+        sums.second = plus_scaled(sums.second, second, plus_conj_product({0, 0}, plus_conj_product({0, 0}, g, root), root));
       }
-      const float first = gaps[j] * u[j], second = gaps[j] * first;
-      sums.w = plus_scaled(sums.w, first, dg);
-      sums.second = plus_scaled(sums.second, second, ZOH ? g : dg);
-      if (ZOH) sums.third = plus_scaled(sums.third, gaps[j] * second, g);
     }
     g = before;
     v = plus_conj_product(v, v, e[j]);
@@ -197,15 +196,15 @@ DEV void adjoint_ends(c64* ends, c64* products, const float* dy, const float* in
     for (int m = 0; m < PAIRS; ++m) {
       c32 v = {0, 0};
 #pragma unroll 1
-      for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
-        c32 e[GROUP], o[GROUP];
-        float out_now[GROUP], gaps_now[GROUP];
-        load_group(out_now, outs + t), load_group(gaps_now, gaps + t);
+      for (int t = STEPS - SPAN; t >= 0; t -= SPAN) {
+        c32 e[SPAN], o[SPAN];
+        float out_now[SPAN], gaps_now[SPAN];
+        load_steps(out_now, outs + t), load_steps(gaps_now, gaps + t);
         increments<ZOH>(e, head.rate[m], gaps_now, distance);
         if (channels > 1)
           add_channels(o, dy, c + (i64)h * P * 2, {1, 0}, channels, way, begin + t, (i64)H * L, (i64)H * P, lane + 32 * m, P);
 #pragma unroll
-        for (int j = GROUP - 1; j >= 0; --j) {
+        for (int j = SPAN - 1; j >= 0; --j) {
           const float out = out_now[j];
           v.re = fmaf(out, head.c[m].re, v.re), v.im = fmaf(-out, head.c[m].im, v.im);
           if (channels > 1) v = {v.re + o[j].re, v.im + o[j].im};
@@ -256,7 +255,7 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
     if (lane + 32 * m < P) slowest = fminf(slowest, size);
     size_of[m] = lane + 32 * m < P ? size : 1e30f;
     for (int i = 0; i < 6; ++i) k.sums[m][i][lane] = 0;
-    for (int i = 0; i < 8; ++i) k.small[m][i][lane] = 0;
+    for (int i = 0; i < 6; ++i) k.small[m][i][lane] = 0;
   }
   slowest = warp_extreme<false>(slowest);
   double sum_d = 0;
@@ -331,36 +330,40 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
         gradient[m] = narrow(g[m]), v[m] = {0, 0};
         small[m] = size_of[m] * longest < SMALL ? 1.f : 0.f;
         c32 x = plus_product({0, 0}, entering[m], head.per_beta[m]), s = {0, 0}, of_c = {0, 0}, of_q = {0, 0};
-        if (MANY || has_small) {
+        if constexpr (MANY) {
 #pragma unroll 1
-          for (int t = 0; t < STEPS; t += GROUP) {
-            c32 e[GROUP], o[GROUP];
-            float u_now[GROUP], gaps_now[GROUP], out_now[GROUP];
-            load_group(gaps_now, k.gaps + t), load_group(u_now, k.inputs + t), load_group(out_now, k.dy + t);
+          for (int t = 0; t < STEPS; t += SPAN) {
+            c32 e[SPAN], o[SPAN];
+            float u_now[SPAN], gaps_now[SPAN], out_now[SPAN];
+            load_steps(gaps_now, k.gaps + t), load_steps(u_now, k.inputs + t), load_steps(out_now, k.dy + t);
             increments<ZOH>(e, head.rate[m], gaps_now, distance);
 #pragma unroll
-            for (int j = 0; j < GROUP; ++j) k.e[m][t + j][lane] = e[j];
-            if constexpr (MANY) {
-              add_channels(o, dy + dy_at, c + (i64)h * P * 2, head.per_c[m], channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
-              c32 states[GROUP], state = x;
+            for (int j = 0; j < SPAN; ++j) k.e[m][t + j][lane] = e[j];
+            add_channels(o, dy + dy_at, c + (i64)h * P * 2, head.per_c[m], channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            c32 states[SPAN], state = x;
 #pragma unroll
-              for (int j = 0; j < GROUP; ++j)
-                states[j] = state = plus_product(state, e[j], {state.re + u_now[j], state.im});
-              add_to_c(dc, dy + dy_at, states, head.beta_divisor[m], channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
-            }
-            advance<ZOH, MANY, true>(x, s, of_c, of_q, e, u_now, gaps_now, out_now, o, small[m]);
+            for (int j = 0; j < SPAN; ++j) states[j] = state = plus_product(state, e[j], {state.re + u_now[j], state.im});
+            add_to_c(dc, dy + dy_at, states, head.beta_divisor[m], channels, way, begin + t, (i64)H * L, (i64)H * P, n, P);
+            advance<ZOH, true, true>(x, s, of_c, of_q, e, u_now, gaps_now, out_now, o, small[m]);
           }
-        } else {
+        } else if (has_small) {
+          // Few heads: of the distances, those that need the least and the most, and one between.
           if (ZOH && distance == TENTH_TURN)
-            advance_chunk<PAIRS, ZOH, TENTH_TURN>(x, s, of_c, of_q, k, m, head.rate[m], lane);
-          else if (ZOH && distance == QUARTER_TURN)
-            advance_chunk<PAIRS, ZOH, QUARTER_TURN>(x, s, of_c, of_q, k, m, head.rate[m], lane);
-          else if (ZOH && distance == HALF_TURN)
-            advance_chunk<PAIRS, ZOH, HALF_TURN>(x, s, of_c, of_q, k, m, head.rate[m], lane);
-          else if (ZOH && distance == SLOW)
-            advance_chunk<PAIRS, ZOH, SLOW>(x, s, of_c, of_q, k, m, head.rate[m], lane);
+            advance_chunk<PAIRS, ZOH, true, TENTH_TURN>(x, s, of_c, of_q, k, m, head.rate[m], small[m], lane);
+          else if (ZOH && distance != ANY)
+            advance_chunk<PAIRS, ZOH, true, SLOW>(x, s, of_c, of_q, k, m, head.rate[m], small[m], lane);
           else
-            advance_chunk<PAIRS, ZOH, ANY>(x, s, of_c, of_q, k, m, head.rate[m], lane);
+            advance_chunk<PAIRS, ZOH, true, ANY>(x, s, of_c, of_q, k, m, head.rate[m], small[m], lane);
+        } else if (ZOH && distance == TENTH_TURN) {
+          advance_chunk<PAIRS, ZOH, false, TENTH_TURN>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else if (ZOH && distance == QUARTER_TURN) {
+          advance_chunk<PAIRS, ZOH, false, QUARTER_TURN>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else if (ZOH && distance == HALF_TURN) {
+          advance_chunk<PAIRS, ZOH, false, HALF_TURN>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else if (ZOH && distance == SLOW) {
+          advance_chunk<PAIRS, ZOH, false, SLOW>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
+        } else {
+          advance_chunk<PAIRS, ZOH, false, ANY>(x, s, of_c, of_q, k, m, head.rate[m], 0.f, lane);
         }
         of_q = plus_conj_product(of_q, gradient[m], s);
         const float terms[4] = {of_q.re, of_q.im, of_c.re, of_c.im};
@@ -369,17 +372,17 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
       }
       // Going back: the gradients.
 #pragma unroll 1
-      for (int t = STEPS - GROUP; t >= 0; t -= GROUP) {
-        float parts_of_du[GROUP];
+      for (int t = STEPS - SPAN; t >= 0; t -= SPAN) {
+        float parts_of_du[SPAN];
 #pragma unroll
-        for (int j = 0; j < GROUP; ++j) parts_of_du[j] = 0;
+        for (int j = 0; j < SPAN; ++j) parts_of_du[j] = 0;
 #pragma unroll
         for (int m = 0; m < PAIRS; ++m) {
-          c32 e[GROUP], o[GROUP];
-          float u_now[GROUP], out_now[GROUP];
-          load_group(u_now, k.inputs + t), load_group(out_now, k.dy + t);
+          c32 e[SPAN], o[SPAN];
+          float u_now[SPAN], out_now[SPAN];
+          load_steps(u_now, k.inputs + t), load_steps(out_now, k.dy + t);
 #pragma unroll
-          for (int j = 0; j < GROUP; ++j) e[j] = k.e[m][t + j][lane];
+          for (int j = 0; j < SPAN; ++j) e[j] = k.e[m][t + j][lane];
           if constexpr (MANY) {
             add_channels(o, dy + dy_at, c + (i64)h * P * 2, head.per_c[m], channels, way, begin + t, (i64)H * L, (i64)H * P,
                          lane + 32 * m, P);
@@ -392,10 +395,10 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
         }
         // The e of these steps have been taken up: their place is free.
         __syncwarp();
-        put_group(parts_of_du, (float*)k.e[0][t] + t, lane);
+        put_steps(parts_of_du, (float*)k.e[0][t] + t, lane);
       }
       __syncwarp();
-      const float du_of_lane = take_step((float*)k.e[0][0], GROUP * 64 + 8, lane);
+      const float du_of_lane = take_step<SPAN>((float*)k.e[0][0], 65 * SPAN, lane);
       const int summed = begin + summed_step(lane);
       if (du && (anticausal ? summed < way.steps() : summed < L)) {
         float direct = anticausal ? *du_there : d0 * k.dy[summed_step(lane)];
@@ -411,10 +414,9 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
         if (small[m] == 0) {
           k.sums[m][4][lane] += of.f.re, k.sums[m][5][lane] += of.f.im;
         } else {
-          const float few[8] = {of.f.re,      of.f.im,      of.w.re,     of.w.im,
-                                of.second.re, of.second.im, of.third.re, of.third.im};
+          const float few[6] = {of.f.re, of.f.im, of.second.re, of.second.im, of.third.re, of.third.im};
 #pragma unroll
-          for (int i = 0; i < 8; ++i) k.small[m][i][lane] += few[i];
+          for (int i = 0; i < 6; ++i) k.small[m][i][lane] += few[i];
         }
       }
     }
@@ -448,8 +450,9 @@ DEV void backward(float* du, float* dstate0, double* parts, c64* dc, double* dd,
     const auto& small = k.small[m];
     const c64 of_c = conj(head.c_divisor[m]), of_beta = conj(divisor(beta));
     const c64 sq = of_c * of_beta * sum(sums[0], sums[1]), f = of_c * sum(sums[4], sums[5]), f_small = of_c * sum(small[0], small[1]);
-    const c64 w = of_c * sum(small[2], small[3]);
-    const c64 psi = of_c * (0.5 * sum(small[4], small[5]) + (1.0 / 3) * (conj(from_units<ZOH>(head.z[m])) * sum(small[6], small[7])));
+    const c64 step = conj(from_units<ZOH>(head.z[m]));
+    const c64 psi = of_c * (0.5 * sum(small[2], small[3]) + (1.0 / 3) * (step * sum(small[4], small[5])));
+    const c64 w = f_small * inv(step) + step * psi;
     const c64 dlambda = mode.dt * (sq + mode.dt * (conj(mode.b) * psi)) - f * conj(beta * inverse);
     const c64 db = (f + f_small) * conj(inverse);
     to[n] = dot(sq, mode.lambda) + dot(w, mode.b);
